@@ -1,0 +1,158 @@
+"""Sizes of one accelerator instance: the only place where they are written down."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+
+__all__ = ["AcceleratorConfig", "PRESETS", "preset"]
+
+#: Bits of one list memory word: the widest word of a true dual-port ECP5 block RAM.
+LIST_WORD_BITS = 18
+#: Channels covered by one nonzero-mask word.
+MASK_CHANNELS = 32
+#: Activation memory banks of a core; a residual operand never shares a bank with the layer's input.
+BANKS = 2
+
+
+def _log2(value: int) -> int:
+    return max(1, (value - 1).bit_length())
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceleratorConfig:
+    """Sizes of one accelerator instance.
+
+    Parameters
+    ----------
+    cores : int
+        Independent cores. This version of the hardware has one.
+    pes : int
+        Processing elements per core, a power of two from 2 to 16.
+    list_words : int
+        18-bit words of a PE's list memory (pointers and weight entries), a power of two, at most 4096.
+    accumulators : int
+        Accumulators of a PE, a power of two, at most 1024.
+    accumulator_bits : int
+        Width of an accumulator; the compiler proves that no program overflows it.
+    activation_bytes : int
+        Activations per bank (two banks a core), a power of two.
+    mask_words : int
+        32-channel nonzero-mask words per bank, a power of two.
+    channel_words : int
+        Output channels of a whole program (bias, multiplier, shift), a power of two.
+    program_words : int
+        32-bit words of the program memory (instructions and tables), a power of two.
+    job_queue : int
+        Jobs that wait in front of a PE.
+    output_queue : int
+        Finished accumulators that wait behind a PE.
+
+    Raises
+    ------
+    ValueError
+        When a size is impossible; the message names the size, the rule and the value.
+    """
+
+    cores: int = 1
+    pes: int = 8
+    list_words: int = 2048
+    accumulators: int = 512
+    accumulator_bits: int = 28
+    activation_bytes: int = 16384
+    mask_words: int = 1024
+    channel_words: int = 512
+    program_words: int = 1024
+    job_queue: int = 8
+    output_queue: int = 16
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise ValueError(f"{name} must be an integer, not {value!r}")
+        if self.cores != 1:
+            raise ValueError(f"cores must be 1 in this version of the hardware, not {self.cores}")
+        powers = {
+            "pes": (2, 16),
+            "list_words": (64, 4096),
+            "accumulators": (64, 1024),
+            "activation_bytes": (256, 65536),
+            "mask_words": (32, 4096),
+            "channel_words": (16, 4096),
+            "program_words": (128, 4096),
+            "job_queue": (2, 64),
+            "output_queue": (2, 64),
+        }
+        for name, (low, high) in powers.items():
+            value = getattr(self, name)
+            if value & (value - 1) or not low <= value <= high:
+                raise ValueError(f"{name} must be a power of two from {low} to {high}, not {value}")
+        if not 20 <= self.accumulator_bits <= 32:
+            raise ValueError(f"accumulator_bits must be from 20 to 32, not {self.accumulator_bits}")
+
+    @property
+    def multipliers(self) -> int:
+        """Products per cycle at best."""
+        return self.cores * self.pes
+
+    @property
+    def start_bits(self) -> int:
+        """Bits of a list's start address in a pointer word."""
+        return _log2(self.list_words)
+
+    @property
+    def count_bits(self) -> int:
+        """Bits of a list's length in a pointer word."""
+        return LIST_WORD_BITS - self.start_bits
+
+    @property
+    def max_list(self) -> int:
+        """Longest list of weight entries of one PE."""
+        return (1 << self.count_bits) - 1
+
+    @property
+    def accumulator_address_bits(self) -> int:
+        return _log2(self.accumulators)
+
+    def padded_channels(self, channels: int) -> int:
+        """Channels as stored: a multiple of the PEs, so that channel ``c`` belongs to PE ``c % pes``."""
+        return -(-channels // self.pes) * self.pes
+
+    def digest(self) -> str:
+        """SHA-256 of the sizes, in hex: programs, hosts and bitstreams carry it and can't be mixed."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def word_digest(self) -> int:
+        """First 32 bits of the digest, as the hardware's identity register holds them."""
+        return int(self.digest()[:8], 16)
+
+    def replace(self, **sizes: int) -> "AcceleratorConfig":
+        """The same config with some sizes changed."""
+        return replace(self, **sizes)
+
+
+PRESETS = {
+    "tiny": AcceleratorConfig(
+        pes=4,
+        list_words=2048,
+        accumulators=256,
+        activation_bytes=4096,
+        mask_words=256,
+        channel_words=256,
+        program_words=512,
+    ),
+    "single": AcceleratorConfig(),
+}
+
+
+def preset(name: str) -> AcceleratorConfig:
+    """The named preset.
+
+    Raises
+    ------
+    ValueError
+        When there is no preset of that name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"config must be one of {', '.join(PRESETS)}, not {name!r}")
+    return PRESETS[name]

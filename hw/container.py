@@ -1,0 +1,95 @@
+"""One file format for everything Offramp keeps: named arrays and a manifest, checked before anything is believed.
+
+Layout, little endian::
+
+    8 bytes   magic, names the kind of file
+    4 bytes   version
+    8 bytes   length of the body
+    32 bytes  SHA-256 of magic, version, length and body
+    body      a safetensors file whose tensor "manifest" is JSON in UTF-8
+
+No pickle, nothing executable. Files are written beside their place and moved there whole.
+"""
+
+import hashlib
+import json
+import os
+import struct
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+__all__ = ["read", "write", "write_atomically"]
+
+_HEADER = struct.Struct("<8sIQ")
+_DIGEST = 32
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write(path: Path, magic: bytes, version: int, manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write a container file, atomically.
+
+    Parameters
+    ----------
+    magic : 8 bytes
+    arrays : dict of str to array
+        No array may be called "manifest".
+    """
+    text = np.frombuffer(json.dumps(manifest, sort_keys=True).encode(), dtype=np.uint8)
+    body = safetensors.numpy.save({"manifest": text, **{k: np.ascontiguousarray(v) for k, v in arrays.items()}})
+    header = _HEADER.pack(magic, version, len(body))
+    digest = hashlib.sha256(header + body).digest()
+    write_atomically(path, header + digest + body)
+
+
+def read(path: Path, magic: bytes, version: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Manifest and arrays of a container file.
+
+    Raises
+    ------
+    ValueError
+        When the file can't be read, is of another kind or version, truncated or altered.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    start = _HEADER.size + _DIGEST
+    if len(data) < start:
+        raise ValueError(f"{path}: truncated: {len(data)} bytes are less than the header's {start}")
+    found, number, length = _HEADER.unpack_from(data)
+    if found != magic:
+        raise ValueError(f"{path}: must begin with {magic!r}, not {found!r}: not this kind of file")
+    if number != version:
+        raise ValueError(f"{path}: must be of version {version}, not {number}")
+    if len(data) - start != length:
+        raise ValueError(f"{path}: truncated or extended: the body must be {length} bytes, not {len(data) - start}")
+    if hashlib.sha256(data[: _HEADER.size] + data[start:]).digest() != data[_HEADER.size : start]:
+        raise ValueError(f"{path}: altered: the checksum does not match the contents")
+    try:
+        arrays = safetensors.numpy.load(data[start:])
+        manifest = json.loads(arrays.pop("manifest").tobytes())
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: the body is not a manifest with arrays: {error}") from error
+    if not isinstance(manifest, dict):
+        raise ValueError(f"{path}: the manifest must be a table, not {type(manifest).__name__}")
+    return manifest, arrays

@@ -1,0 +1,257 @@
+"""The golden model: executes an integer network in PyTorch integers, in batches. Every other execution must equal it.
+
+Convolutions run in floating point, where they are exact: all products are integers, and no sum of them, in whatever
+order, reaches the first integer that the format cannot hold (2**24 for float32, 2**53 for float64). Which of the two a
+layer needs is proved from its weights. Everything after the accumulator is int64 arithmetic of :mod:`hw.numerics`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from hw.network import INPUT, Add, Conv2D, GlobalAveragePool, Layer, Linear, Network
+from hw.numerics import accumulator_range, add, add_scales, clamp, requantize, top2
+
+__all__ = ["Result", "decide", "run"]
+
+#: Elements that go through the integer steps at once: a few int64 temporaries of this size stay in a core's cache.
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a network makes of N images.
+
+    Parameters
+    ----------
+    tensors : dict of str to array
+        Every tensor by name, the image first: int8 codes (N, height, width, channels), raw logits int64
+        (N, 1, 1, classes). Empty when they weren't kept.
+    logits : list of int64 array, (N, classes)
+        One per exit, also for images that left earlier.
+    margins : int64 array, (N, exits)
+        Largest minus second largest logit.
+    exit_index : int64 array, (N,)
+        The exit taken: the first whose margin reaches its threshold.
+    classes : int64 array, (N,)
+        Class of the exit taken; of equal logits the first.
+    """
+
+    tensors: dict[str, np.ndarray]
+    logits: list[np.ndarray]
+    margins: np.ndarray
+    exit_index: np.ndarray
+    classes: np.ndarray
+
+    def accuracy(self, labels: Any) -> float:
+        """Share of images, 0..1, whose class is right.
+
+        Parameters
+        ----------
+        labels : array of int, (N,)
+
+        Raises
+        ------
+        ValueError
+            When there isn't one label per image, or no image.
+        """
+        labels = np.asarray(labels)
+        if labels.shape != self.classes.shape:
+            raise ValueError(f"labels must be one per image, shape {self.classes.shape}, not {labels.shape}")
+        if not labels.size:
+            raise ValueError("accuracy needs at least 1 image, not 0")
+        return float((self.classes == labels).mean())
+
+    def exit_share(self) -> np.ndarray:
+        """Share of images, 0..1, that leave at each exit: float64 (exits,).
+
+        Raises
+        ------
+        ValueError
+            When there is no image.
+        """
+        if not self.exit_index.size:
+            raise ValueError("exit share needs at least 1 image, not 0")
+        return np.bincount(self.exit_index, minlength=self.margins.shape[1]) / self.exit_index.size
+
+
+def run(
+    network: Network,
+    codes: np.ndarray | torch.Tensor,
+    *,
+    batch: int = 256,
+    keep: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """Execute a network on images; every layer is computed for every image, decisions are taken afterwards.
+
+    Parameters
+    ----------
+    codes : int8 array or tensor, (N, height, width, channels)
+        Quantized images, as the network's input tensor says.
+    batch : int
+        Images computed at once; of no influence on the result.
+    keep : bool
+        Keep all tensors, not only the logits.
+    progress : callable, optional
+        Called after each batch with the images done and N.
+
+    Raises
+    ------
+    ValueError
+        When the images have another shape or type, or a layer could overflow int32.
+    """
+    images = _images(network, codes)
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, not {batch}")
+    count = images.shape[0]
+    heads = [head.logits for head in network.exits]
+    names = list(network.tensors()) if keep else heads
+    raw = {layer.name for layer in network.layers if isinstance(layer, Linear) and layer.raw}
+    shapes = {name: (count, *tensor.shape) for name, tensor in network.tensors().items()}
+    kept = {name: np.empty(shapes[name], dtype=np.int64 if name in raw else np.int8) for name in names}
+    steps = [(layer, _step(network, layer)) for layer in network.layers]
+    with torch.no_grad(), torch.backends.nnpack.flags(enabled=False):  # NNPACK transforms its operands: not exact
+        for start in range(0, count, batch):
+            maps = {INPUT: images[start : start + batch]}
+            for layer, step in steps:
+                maps[layer.name] = step(*(maps[source] for source in layer.inputs))
+            for name, array in kept.items():
+                array[start : start + batch] = maps[name].numpy()
+            if progress is not None:
+                progress(min(start + batch, count), count)
+    logits = [kept[name].reshape(count, network.classes) for name in heads]
+    margins, exit_index, classes = decide(logits, [head.threshold for head in network.exits])
+    return Result(tensors=kept if keep else {}, logits=logits, margins=margins, exit_index=exit_index, classes=classes)
+
+
+def decide(logits: Sequence[np.ndarray], thresholds: Sequence[int | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Margins (N, exits), exit taken (N,) and class (N,) from the logits (N, classes) of every exit.
+
+    Parameters
+    ----------
+    thresholds : sequence of int or None
+        One per exit; None is always taken.
+    """
+    found = [top2(values) for values in logits]
+    classes = np.stack([best for best, _ in found], axis=1)
+    margins = np.stack([margin for _, margin in found], axis=1)
+    taken = np.stack([margins[:, i] >= (0 if t is None else t) for i, t in enumerate(thresholds)], axis=1)
+    exit_index = taken.argmax(axis=1)
+    return margins, exit_index, classes[np.arange(len(classes)), exit_index]
+
+
+def _images(network: Network, codes: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """The images as a tensor, refused unless they are what the network takes."""
+    if isinstance(codes, torch.Tensor):
+        images, dtype = codes.detach().cpu(), str(codes.dtype).removeprefix("torch.")
+    elif isinstance(codes, np.ndarray):
+        images, dtype = codes, str(codes.dtype)
+    else:
+        raise ValueError(f"images must be a numpy array or a torch tensor, not {type(codes).__name__}")
+    height, width, channels = network.input.shape
+    if dtype != "int8" or images.ndim != 4 or tuple(images.shape[1:]) != network.input.shape:
+        raise ValueError(
+            f"{network.name}: images must be int8 of shape (N, {height}, {width}, {channels}), "
+            f"not {dtype} of shape {tuple(images.shape)}"
+        )
+    if isinstance(images, torch.Tensor):
+        return images
+    return torch.from_numpy(images if images.flags.writeable and _positive(images) else images.copy())
+
+
+def _positive(array: np.ndarray) -> bool:
+    """Whether torch can share the memory: it knows no negative strides."""
+    return min(array.strides) >= 0
+
+
+def _step(network: Network, layer: Layer) -> Callable[..., torch.Tensor]:
+    """A function from a layer's input maps to its output map, with everything constant prepared."""
+    if isinstance(layer, Conv2D | Linear):
+        return _weighted(network, layer)
+    if isinstance(layer, Add):
+        return _add(network, layer)
+    if isinstance(layer, GlobalAveragePool):
+        return _pool(layer)
+    raise ValueError(f"{layer.name}: layer kind {layer.kind!r} is not one that the golden model executes")
+
+
+def _activations(network: Network, name: str) -> tuple[int, int]:
+    """Lowest and highest ``a = q - zero_point`` a tensor can hold."""
+    low, high = (-128, 127) if name == INPUT else network.layer(name).clamp
+    zero_point = network.tensors()[name].zero_point
+    return low - zero_point, high - zero_point
+
+
+def _weighted(network: Network, layer: Conv2D | Linear) -> Callable[..., torch.Tensor]:
+    low, high = _activations(network, layer.inputs[0])
+    flat = layer.weight.reshape(len(layer.weight), -1)
+    reach = accumulator_range(flat, layer.bias.astype(np.int64), low, high)
+    if reach[0] < -(1 << 31) or reach[1] >= 1 << 31:
+        raise ValueError(f"{layer.name}: accumulators must stay within int32, not reach {reach[0]}..{reach[1]}")
+    largest = int(np.abs(flat.astype(np.int64)).sum(axis=1).max()) * max(-low, high)
+    dtype = torch.float32 if largest < 1 << 24 else torch.float64
+    weight = torch.from_numpy(layer.weight).permute(0, 3, 1, 2).to(dtype)
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    bias, multiplier, shift = (
+        torch.from_numpy(a.astype(np.int64)) for a in (layer.bias, layer.multiplier, layer.shift)
+    )
+    zero_point = network.tensors()[layer.inputs[0]].zero_point
+    stride, (top, bottom, left, right) = (
+        (layer.stride, layer.pads) if isinstance(layer, Conv2D) else ((1, 1), (0, 0, 0, 0))
+    )
+
+    def step(source: torch.Tensor) -> torch.Tensor:
+        values = (source.to(dtype) - zero_point).permute(0, 3, 1, 2)
+        if top == bottom and left == right:
+            sums = F.conv2d(values, weight, stride=stride, padding=(top, left))
+        else:
+            sums = F.conv2d(F.pad(values, (left, right, top, bottom)), weight, stride=stride)
+        sums = sums.permute(0, 2, 3, 1)
+        if isinstance(layer, Linear) and layer.raw:
+            return sums.to(torch.int64) + bias
+        return _chunked(
+            lambda part: requantize(part.to(torch.int64) + bias, multiplier, shift, layer.rounding), layer, sums
+        )
+
+    return step
+
+
+def _add(network: Network, layer: Add) -> Callable[..., torch.Tensor]:
+    first, second = (network.tensors()[name] for name in layer.inputs)
+    scales = add_scales(first.scale, second.scale, layer.output.scale)
+
+    def step(*sources: torch.Tensor) -> torch.Tensor:
+        return _chunked(
+            lambda a, b: add(a.to(torch.int64) - first.zero_point, b.to(torch.int64) - second.zero_point, scales),
+            layer,
+            *sources,
+        )
+
+    return step
+
+
+def _pool(layer: GlobalAveragePool) -> Callable[..., torch.Tensor]:
+    def step(source: torch.Tensor) -> torch.Tensor:
+        count = source.shape[1] * source.shape[2]
+        total = source.sum(dim=(1, 2), keepdim=True, dtype=torch.int64)
+        # Half away from zero, as the reference AVERAGE_POOL_2D: it averages the codes themselves.
+        mean = total.sign() * ((2 * total.abs() + count) // (2 * count))
+        return clamp(mean, *layer.clamp).to(torch.int8)
+
+    return step
+
+
+def _chunked(scaled: Callable[..., torch.Tensor], layer: Layer, *sources: torch.Tensor) -> torch.Tensor:
+    """Apply integer steps a few images at a time, then zero point and clamp, into int8 codes."""
+    result = torch.empty(sources[0].shape, dtype=torch.int8)
+    images = max(1, _CHUNK // max(1, sources[0][0:1].numel()))
+    for start in range(0, len(result), images):
+        stop = start + images
+        value = scaled(*(source[start:stop] for source in sources)) + layer.output.zero_point
+        result[start:stop] = clamp(value, *layer.clamp)
+    return result

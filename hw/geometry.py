@@ -1,0 +1,80 @@
+"""Where the products of an input position go: pure index arithmetic of convolution, shared by no one but the compiler.
+
+Along each axis, input index ``i`` meets kernel index ``k`` at output index ``(i + pad - k) / stride`` where that is an
+integer inside the map. A *tap* is such a pair (kernel index, output index).
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["Axis", "ColumnClass", "column_classes", "row_schedule"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One axis of a convolution.
+
+    Parameters
+    ----------
+    size, kernel, stride, pad, outputs : int
+        Input positions, kernel taps, stride, padding before the first position, output positions.
+    """
+
+    size: int
+    kernel: int
+    stride: int
+    pad: int
+    outputs: int
+
+    def taps(self, index: int) -> tuple[tuple[int, int], ...]:
+        """Taps of an input index, by rising kernel index (and so falling output index)."""
+        reach = index + self.pad
+        return tuple(
+            (k, (reach - k) // self.stride)
+            for k in range(self.kernel)
+            if (reach - k) % self.stride == 0 and 0 <= (reach - k) // self.stride < self.outputs
+        )
+
+    @property
+    def used(self) -> int:
+        """Input positions up to the last one that any output reads."""
+        return max(i for i in range(self.size) if self.taps(i)) + 1
+
+    @property
+    def live(self) -> int:
+        """Output indices that can be unfinished at the same time."""
+        return min(-(-self.kernel // self.stride), self.outputs)
+
+
+@dataclass(frozen=True)
+class ColumnClass:
+    """Input columns that use the same lists: the same kernel columns, at the same distances.
+
+    ``taps`` holds (kernel column, output column - first output column), by rising output column.
+    """
+
+    taps: tuple[tuple[int, int], ...]
+
+
+def column_classes(axis: Axis) -> tuple[list[ColumnClass], list[tuple[int, int]]]:
+    """Classes of columns, and for each used column its class and its first output column.
+
+    Columns at the edges of a map have classes of their own, so no product is ever made for a position outside it.
+    """
+    classes: dict[ColumnClass, int] = {}
+    columns = []
+    for index in range(axis.used):
+        taps = sorted((output, kernel) for kernel, output in axis.taps(index))
+        first = taps[0][0] if taps else 0
+        key = ColumnClass(tuple((kernel, output - first) for output, kernel in taps))
+        columns.append((classes.setdefault(key, len(classes)), first))
+    return list(classes), columns
+
+
+def row_schedule(axis: Axis) -> list[tuple[tuple[tuple[int, int], ...], int]]:
+    """For each used input row its taps and the number of output rows that are final after it."""
+    last = {}
+    for index in range(axis.used):
+        for _, output in axis.taps(index):
+            last[output] = index
+    done = list(last.values())
+    return [(axis.taps(index), done.count(index)) for index in range(axis.used)]

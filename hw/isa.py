@@ -1,0 +1,342 @@
+"""Every word that crosses an interface: program memory, list memory, host stream. The only place where bits are laid out.
+
+The RTL uses these layouts as hardware, the compiler packs with :func:`encode`, simulator and driver unpack with
+:func:`decode`. Words of the program memory and of the host stream are 32 bits; a longer layout occupies consecutive
+words, least significant first.
+"""
+
+from typing import Any
+
+from amaranth import Shape
+from amaranth.lib import data, enum
+
+from hw.config import AcceleratorConfig
+
+__all__ = [
+    "MAX_CLASSES",
+    "Branch",
+    "Column",
+    "CommandHeader",
+    "Entry",
+    "ErrorCode",
+    "Header",
+    "HostCommand",
+    "Layer",
+    "LayerRecord",
+    "Memory",
+    "Opcode",
+    "Operation",
+    "Reply",
+    "ReplyHeader",
+    "Result",
+    "Row",
+    "RunFlags",
+    "Source",
+    "Target",
+    "bits_of",
+    "decode",
+    "encode",
+    "memory_depths",
+    "pointer_layout",
+    "words_of",
+]
+
+#: Logits that the exit unit keeps.
+MAX_CLASSES = 64
+
+
+class Opcode(enum.Enum, shape=4):
+    """Instructions of the sequencer. 0 is no instruction: an empty memory does not run."""
+
+    LAYER = 1  #: run the layer whose description follows
+    BRANCH = 2  #: leave through this exit if the margin is at least the threshold that follows
+    STOP = 3  #: report the last head's class and end
+
+
+class Operation(data.Struct):
+    """First word of an instruction."""
+
+    op: Opcode
+    index: 8  # number of the layer, or of the exit
+    target: 12  # BRANCH: program address to go to
+    reserved: 8
+
+
+class Branch(data.Struct):
+    """Second word of BRANCH."""
+
+    threshold: 32  # unsigned margin
+
+
+class Target(data.Struct):
+    """Where a map is written: position after position, channels together."""
+
+    bank: 1
+    base: 16  # address of the first activation
+    pitch: 12  # activations from one position to the next
+    channels: 12  # activations written at each position
+    mask_base: 12  # mask word of the first position
+    mask_pitch: 8  # mask words from one position to the next
+    zero_point: 8  # code of the real zero, two's complement
+
+
+class Source(data.Struct):
+    """How the dispatcher walks a map: rows of positions, mask words of each position."""
+
+    bank: 1
+    base: 16
+    row_pitch: 16  # activations from one row to the next
+    column_pitch: 16
+    mask_base: 12
+    mask_row_pitch: 12
+    mask_column_pitch: 8
+    mask_words: 8  # words of a position
+    rows: 8
+    columns: 8
+    row_table: 12  # program address of the first Row
+    column_table: 12  # program address of the first Column
+    list_step: 12  # from a kernel row's lists to those of the next that meets the same input row
+    accumulator_step: 11  # accumulators of one output row
+    accumulator_wrap: 11  # accumulators of all live output rows
+
+
+class Row(data.Struct):
+    """What one input row contributes to."""
+
+    list: 12  # first list of the first kernel row that meets it
+    accumulator: 10  # first accumulator of the output row that this kernel row feeds
+    count: 4  # kernel rows that meet it; each further one feeds the output row before
+    dumps: 4  # output rows that are final after it
+
+
+class Column(data.Struct):
+    """Which lists one input column uses and where its products start."""
+
+    list: 12  # added to the row's
+    accumulator: 10  # added to the row's
+
+
+class Lane(data.Struct):
+    """How accumulators become activations."""
+
+    outputs: 20  # accumulators of the whole layer
+    channel_base: 12  # first entry in the channel memories
+    channels: 12  # accumulators of one position
+    raw: 1  # deliver accumulators to the exit unit instead
+    classes: 8  # raw: how many of them are logits
+    double: 1  # double rounding
+    offset: 8  # added after scaling, two's complement
+    clamp_low: 8
+    clamp_high: 8
+
+
+class Residual(data.Struct):
+    """The second operand of a fused ADD, and its scales."""
+
+    enable: 1
+    bank: 1
+    base: 16
+    pitch: 12
+    zero_point: 8  # of the convolution's own output
+    first_multiplier: 31
+    first_shift: 5
+    second_multiplier: 31
+    second_shift: 5
+    output_multiplier: 31
+    output_shift: 5
+    offset: 8  # zero point of the sum
+    clamp_low: 8
+    clamp_high: 8
+
+
+class Layer(data.Struct):
+    """The words that follow LAYER."""
+
+    source: Source
+    lane: Lane
+    residual: Residual
+    target: Target
+
+
+class Header(data.Struct):
+    """First words of the program memory."""
+
+    entry: 12  # address of the first instruction
+    image_words: 16  # 32-bit words of an image, four codes each
+    image_bytes: 18  # codes of an image
+    limit: 32  # cycles after which a run is given up
+    image: Target
+
+
+class Entry(data.Struct):
+    """A nonzero weight in a list."""
+
+    weight: 8  # two's complement
+    offset: 10  # added to the job's accumulator
+
+
+def pointer_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """The word of a list memory that says where a list lies: its first entry's address and its length."""
+    return data.StructLayout({"start": config.start_bits, "count": config.count_bits})
+
+
+class HostCommand(enum.Enum, shape=8):
+    """What a host may ask; every command is a header word and as many payload words as the header says."""
+
+    INFO = 1  #: reply INFO
+    BEGIN = 2  #: forget the program, start a new checksum
+    WRITE = 3  #: argument = memory; payload = address, words
+    COMMIT = 4  #: payload = CRC-32 of all payload words of all WRITEs since BEGIN, config digest; reply READY
+    RUN = 5  #: argument = RunFlags; payload = the image; reply RESULT
+    READ = 6  #: argument = memory; payload = address, word count; reply DATA
+    RESUME = 7  #: go on after a layer, in a stepped run
+
+
+class RunFlags(data.Struct):
+    """Argument of RUN."""
+
+    report: 1  # send LAYER after every layer
+    step: 1  # after every layer, wait for RESUME
+    reserved: 6
+
+
+class CommandHeader(data.Struct):
+    command: HostCommand
+    argument: 8
+    length: 16  # payload words
+
+
+class Memory(enum.Enum, shape=8):
+    """Memories a host can name. Lists are LISTS + number of the PE."""
+
+    PROGRAM = 0
+    BIAS = 1
+    MULTIPLIER = 2
+    SHIFT = 3
+    ACTIVATIONS_0 = 4  #: read only; two activations ``q - zero_point`` a word, sign-extended to 16 bits
+    ACTIVATIONS_1 = 5
+    LOGITS = 6  #: read only; those of the last head
+    LISTS = 16
+
+
+class Reply(enum.Enum, shape=8):
+    """What the accelerator says; every reply is a header word and as many payload words as the header says."""
+
+    INFO = 1  #: payload = protocol version, config digest
+    READY = 2
+    LAYER = 3  #: payload = LayerRecord
+    RESULT = 4  #: payload = Result
+    DATA = 5  #: payload = the words read
+    ERROR = 6  #: code = ErrorCode; payload = detail
+
+
+class ErrorCode(enum.Enum, shape=8):
+    """Why a command was refused; nothing has changed then, unless said otherwise."""
+
+    NONE = 0
+    BAD_COMMAND = 1  #: unknown command; detail = header
+    BAD_LENGTH = 2  #: wrong number of payload words; detail = header
+    BAD_MEMORY = 3  #: no such memory, or not writable; detail = header
+    BAD_ADDRESS = 4  #: beyond the end of the memory; detail = address
+    NOT_LOADING = 5  #: WRITE or COMMIT without BEGIN; detail = header
+    BAD_CHECKSUM = 6  #: COMMIT with another checksum; the program is not accepted; detail = checksum found
+    WRONG_CONFIG = 7  #: COMMIT for another config; the program is not accepted; detail = digest of this one
+    NO_PROGRAM = 8  #: RUN without an accepted program; detail = header
+    NOT_STEPPING = 9  #: RESUME outside a stepped run; detail = header
+    RUNNING = 10  #: in a stepped run only READ and RESUME are served; detail = header
+    BAD_INSTRUCTION = 11  #: the program holds no instruction here; the run is given up; detail = program address
+    TIMEOUT = 12  #: the program's cycle limit has passed; the run is given up; detail = program address
+
+
+class ReplyHeader(data.Struct):
+    reply: Reply
+    code: ErrorCode
+    length: 16
+
+
+class LayerRecord(data.Struct):
+    """Counters of one layer."""
+
+    index: 32  # number of the layer
+    cycles: 32
+    products: 32  # products of nonzero weights and nonzero activations
+    stalls: 32  # cycles the dispatcher waited for a full PE queue
+
+
+class Result(data.Struct):
+    """Outcome of a run."""
+
+    label: 8  # class
+    exit: 8  # number of the exit taken
+    reserved: 16
+    margin: 32  # between the two largest logits
+    cycles: 32  # of the whole run, without host traffic
+
+
+def bits_of(layout: Any) -> int:
+    """Width of a layout, in bits."""
+    return Shape.cast(layout).width
+
+
+def words_of(layout: Any) -> int:
+    """32-bit words that a layout occupies."""
+    return -(-bits_of(layout) // 32)
+
+
+def _pack(layout: Any, values: dict[str, Any], path: str) -> int:
+    fields = dict(data.Layout.cast(layout))
+    if fields.keys() - {"reserved"} != values.keys() - {"reserved"}:
+        raise TypeError(f"{path} takes the fields {', '.join(fields)}, not {', '.join(values)}")
+    word = 0
+    for name, field in fields.items():
+        value = values.get(name, 0)
+        if isinstance(value, dict):
+            value = _pack(field.shape, value, f"{path}.{name}")
+        value = getattr(value, "value", value)
+        width = Shape.cast(field.shape).width
+        if not 0 <= value < 1 << width:
+            raise ValueError(f"{path}.{name} must be in 0..{(1 << width) - 1}, not {value}")
+        word |= int(value) << field.offset
+    return word
+
+
+def encode(layout: Any, **values: Any) -> list[int]:
+    """Pack values into 32-bit words; nested layouts take dictionaries, two's complement is the caller's.
+
+    Raises
+    ------
+    TypeError
+        When a field is missing or unknown.
+    ValueError
+        When a value doesn't fit its field.
+    """
+    word = _pack(layout, values, getattr(layout, "__name__", "word"))
+    return [(word >> 32 * i) & 0xFFFF_FFFF for i in range(words_of(layout))]
+
+
+def _unpack(layout: Any, word: int) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, field in data.Layout.cast(layout):
+        width = Shape.cast(field.shape).width
+        value = (word >> field.offset) & ((1 << width) - 1)
+        nested = isinstance(field.shape, type) and issubclass(field.shape, data.View)
+        values[name] = _unpack(field.shape, value) if nested else value
+    return values
+
+
+def decode(layout: Any, words: list[int]) -> dict[str, Any]:
+    """Unpack 32-bit words into a dictionary of unsigned integers, nested as the layout is."""
+    if len(words) != words_of(layout):
+        raise ValueError(f"{getattr(layout, '__name__', 'word')} is {words_of(layout)} words long, not {len(words)}")
+    return _unpack(layout, sum(int(word) << 32 * i for i, word in enumerate(words)))
+
+
+def memory_depths(config: AcceleratorConfig) -> dict[int, int]:
+    """Words of every memory that a host can write, by number."""
+    lists = {Memory.LISTS.value + pe: config.list_words for pe in range(config.multipliers)}
+    return {
+        Memory.PROGRAM.value: config.program_words,
+        Memory.BIAS.value: config.channel_words,
+        Memory.MULTIPLIER.value: config.channel_words,
+        Memory.SHIFT.value: config.channel_words,
+    } | lists

@@ -147,26 +147,19 @@ def decide(logits: Sequence[np.ndarray], thresholds: Sequence[int | None]) -> tu
 
 def _images(network: Network, codes: np.ndarray | torch.Tensor) -> torch.Tensor:
     """The images as a tensor, refused unless they are what the network takes."""
-    if isinstance(codes, torch.Tensor):
-        images, dtype = codes.detach().cpu(), str(codes.dtype).removeprefix("torch.")
-    elif isinstance(codes, np.ndarray):
-        images, dtype = codes, str(codes.dtype)
-    else:
+    if not isinstance(codes, np.ndarray | torch.Tensor):
         raise ValueError(f"images must be a numpy array or a torch tensor, not {type(codes).__name__}")
+    dtype = str(codes.dtype).removeprefix("torch.")
     height, width, channels = network.input.shape
-    if dtype != "int8" or images.ndim != 4 or tuple(images.shape[1:]) != network.input.shape:
+    if dtype != "int8" or tuple(codes.shape[1:]) != network.input.shape:
         raise ValueError(
             f"{network.name}: images must be int8 of shape (N, {height}, {width}, {channels}), "
-            f"not {dtype} of shape {tuple(images.shape)}"
+            f"not {dtype} of shape {tuple(codes.shape)}"
         )
-    if isinstance(images, torch.Tensor):
-        return images
-    return torch.from_numpy(images if images.flags.writeable and _positive(images) else images.copy())
-
-
-def _positive(array: np.ndarray) -> bool:
-    """Whether torch can share the memory: it knows no negative strides."""
-    return min(array.strides) >= 0
+    if isinstance(codes, torch.Tensor):
+        return codes.detach().cpu()
+    # torch shares neither read-only memory nor negative strides
+    return torch.from_numpy(codes if codes.flags.writeable and min(codes.strides) >= 0 else codes.copy())
 
 
 def _step(network: Network, layer: Layer) -> Callable[..., torch.Tensor]:

@@ -1,0 +1,256 @@
+"""Reads a fully int8 TensorFlow Lite file (schema version 3) into an integer network.
+
+Every tensor of the network equals what TFLite's *reference* kernels compute, bit for bit, up to the final head. The
+head delivers its raw accumulators, because an exit decision wants full resolution: their order is that of the logits,
+but where requantization or SOFTMAX makes two int8 outputs equal, TFLite's argmax may name another class.
+
+Supported operators: CONV_2D, FULLY_CONNECTED, ADD, AVERAGE_POOL_2D over the whole map, RESHAPE that flattens, and a
+final SOFTMAX, which keeps the order of the logits and is dropped. MEAN is refused: its reference kernel rounds
+differently from AVERAGE_POOL_2D, with results that differ by one (seen with LiteRT 2.3.0).
+
+A TFLite file carries no checksum: damage within the weights can't be noticed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hw.network import INPUT, Add, Conv2D, Exit, GlobalAveragePool, Layer, Linear, Network, Tensor
+from hw.numerics import Rounding, Scale, quantize_scale
+from models.importers.tflite_file import Operator, parse
+
+__all__ = ["read"]
+
+
+def read(path: Path | str) -> Network:
+    """The network of a TFLite file. A layer's name is its kind and its operator's position in the file: ``conv2d_0``.
+
+    Raises
+    ------
+    ValueError
+        When the file can't be read, is damaged, or holds what isn't supported: one message names all of it.
+    ModuleNotFoundError
+        When the package ``tflite`` isn't installed.
+    """
+    path = Path(path)
+    graph = parse(path)
+    try:
+        return _Reader(path.stem, graph.tensors, graph.operators).network(graph.inputs, graph.outputs)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+class _Reader:
+    """Turns operators into layers, in order, and keeps the names of the tensors they write."""
+
+    def __init__(self, name: str, tensors: list[Any], operators: list[Operator]) -> None:
+        self.name = name
+        self.tensors = tensors
+        self.operators = operators
+        self.names: dict[int, str] = {}
+        self.maps: dict[int, Tensor] = {}
+        self.layers: list[Layer] = []
+
+    def network(self, inputs: list[int], outputs: list[int]) -> Network:
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ValueError(f"a network must have one input and one output, not {len(inputs)} and {len(outputs)}")
+        head = self._head(outputs[0])
+        self._refuse_unsupported(head)
+        self.names[inputs[0]], self.maps[inputs[0]] = INPUT, self._map(inputs[0])
+        image = self.maps[inputs[0]]
+        for operator in self.operators[: head.position + 1]:
+            if operator.name == "RESHAPE":
+                source, target = operator.inputs[0], operator.outputs[0]
+                self.names[target], self.maps[target] = self._name(source), self.maps[source]
+                continue
+            layer = _KINDS[operator.name](self, operator, operator is head)
+            self.layers.append(layer)
+            self.names[operator.outputs[0]], self.maps[operator.outputs[0]] = layer.name, layer.output
+        return Network(
+            name=self.name,
+            input=image,
+            layers=tuple(self.layers),
+            exits=(Exit(logits=self.layers[-1].name),),
+            classes=self.layers[-1].output.shape[2],
+        )
+
+    def _head(self, output: int) -> Operator:
+        """The FULLY_CONNECTED that makes the output, perhaps through a SOFTMAX."""
+        softmax = bool(self.operators) and self.operators[-1].name == "SOFTMAX"
+        tail = self.operators[-2:] if softmax else self.operators[-1:]
+        if not tail or tail[0].name != "FULLY_CONNECTED":
+            self._refuse_unsupported(None)
+            names = " and ".join(operator.name for operator in tail) or "nothing"
+            raise ValueError(f"a network must end with FULLY_CONNECTED, or that and SOFTMAX, not with {names}")
+        if tail[-1].outputs != [output] or (softmax and tail[1].inputs != tail[0].outputs):
+            raise ValueError("the network's output must come from the last operators, FULLY_CONNECTED and SOFTMAX")
+        return tail[0]
+
+    def _refuse_unsupported(self, head: Operator | None) -> None:
+        """One error that names everything unsupported."""
+        found: dict[str, list[str]] = {}
+        for operator in self.operators:
+            if head is not None and operator.name == "SOFTMAX" and operator.position == head.position + 1:
+                continue  # the order of the logits is that of their softmax
+            reason = self._objection(operator)
+            if reason is not None:
+                found.setdefault(reason, []).append(str(operator.position))
+        if found:
+            listed = "; ".join(f"{reason} (operator {', '.join(where)})" for reason, where in found.items())
+            raise ValueError(f"unsupported: {listed}")
+
+    def _objection(self, operator: Operator) -> str | None:
+        """Why an operator isn't supported, or None."""
+        name, options = operator.name, operator.options
+        if name == "RESHAPE":
+            before, after = (self.tensors[i].shape for i in (operator.inputs[0], operator.outputs[0]))
+            flat = len(after) == 2 and after[0] == 1 and int(np.prod(before)) == after[1]
+            return None if flat else f"RESHAPE to {list(after)}"
+        if name == "SOFTMAX":
+            return "SOFTMAX that isn't the last operator"
+        if name not in _KINDS:
+            return name
+        if name == "AVERAGE_POOL_2D":
+            shape, window = self.tensors[operator.inputs[0]].shape, (options["height"], options["width"])
+            if window != shape[1:3] or self.tensors[operator.outputs[0]].shape[1:3] != (1, 1):
+                return f"AVERAGE_POOL_2D with a window of {window[0]}x{window[1]}, not the whole map"
+        if name == "CONV_2D" and options["dilation"] != (1, 1):
+            return f"CONV_2D with dilation {options['dilation']}"
+        if options["activation"] not in ("NONE", "RELU", "RELU6", "RELU_N1_TO_1"):
+            return f"{name} with activation {options['activation']}"
+        return None
+
+    def _name(self, tensor: int) -> str:
+        if tensor not in self.names:
+            raise ValueError(f"tensor {tensor} must be computed by an earlier operator, not be a constant")
+        return self.names[tensor]
+
+    def _map(self, number: int) -> Tensor:
+        """Shape and quantization of an activation tensor."""
+        tensor = self.tensors[number]
+        if tensor.dtype != "INT8":
+            raise ValueError(f"tensor {number} ({tensor.name}) must be INT8, not {tensor.dtype}")
+        if len(tensor.scales) != 1 or len(tensor.zero_points) != 1:
+            found = f"{len(tensor.scales)} and {len(tensor.zero_points)}"
+            raise ValueError(f"tensor {number} ({tensor.name}) must have one scale and one zero point, not {found}")
+        shape = tensor.shape
+        if len(shape) == 2:
+            shape = (shape[0], 1, 1, shape[1])
+        if len(shape) != 4 or shape[0] != 1:
+            raise ValueError(f"tensor {number} ({tensor.name}) must be a batch of one map, not {list(tensor.shape)}")
+        return Tensor(shape=shape[1:], scale=float(tensor.scales[0]), zero_point=int(tensor.zero_points[0]))
+
+    def _layer(self, operator: Operator, kind: str, sources: int = 1) -> dict[str, Any]:
+        """The fields that all layers share."""
+        output = self._map(operator.outputs[0])
+        return {
+            "name": f"{kind}_{operator.position}",
+            "inputs": tuple(self._name(i) for i in operator.inputs[:sources]),
+            "output": output,
+            "clamp": _clamp(operator.options["activation"], output),
+        }
+
+    def _constants(self, operator: Operator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weight codes, weight scales and bias."""
+        weight = self.tensors[operator.inputs[1]]
+        if weight.dtype != "INT8" or weight.data is None:
+            raise ValueError(f"{operator}: weights must be INT8 constants, not {weight.dtype}")
+        channels = weight.shape[0]
+        if weight.zero_points.any() or len(weight.scales) not in (1, channels) or weight.axis != 0:
+            raise ValueError(f"{operator}: weights must be symmetric with one scale, or one per output channel")
+        numbers = operator.inputs[2:3]
+        if not numbers or numbers[0] < 0:
+            return weight.data, weight.scales, np.zeros(channels, dtype=np.int32)
+        bias = self.tensors[numbers[0]]
+        if bias.dtype != "INT32" or bias.data is None:
+            raise ValueError(f"{operator}: the bias must be an INT32 constant, not {bias.dtype}")
+        return weight.data, weight.scales, bias.data
+
+    def convolution(self, operator: Operator, _head: bool) -> Layer:
+        """A CONV_2D, its SAME padding made explicit: the odd row or column goes below or to the right."""
+        weight, scales, bias = self._constants(operator)
+        common = self._layer(operator, "conv2d")
+        source, output = self.maps[operator.inputs[0]], common["output"]
+        if weight.ndim != 4:
+            raise ValueError(f"{operator}: weights must have 4 dimensions, not {weight.ndim}")
+        stride, same = operator.options["stride"], operator.options["padding"] == "SAME"
+        above, below = _pads(source.shape[0], weight.shape[1], stride[0]) if same else (0, 0)
+        left, right = _pads(source.shape[1], weight.shape[2], stride[1]) if same else (0, 0)
+        # PopulateConvolutionQuantizationParams multiplies in double precision.
+        factors = source.scale * scales.astype(np.float64) / output.scale
+        return Conv2D(
+            **common,
+            **_weights(operator, weight, bias, factors),
+            rounding=Rounding.DOUBLE,
+            stride=stride,
+            pads=(above, below, left, right),
+        )
+
+    def linear(self, operator: Operator, head: bool) -> Layer:
+        """A FULLY_CONNECTED; the head delivers raw logits."""
+        weight, scales, bias = self._constants(operator)
+        common = self._layer(operator, "linear")
+        source, output = self.maps[operator.inputs[0]], common["output"]
+        if weight.ndim != 2 or weight.shape[1] != np.prod(source.shape):
+            raise ValueError(f"{operator}: weights must cover the input {source.shape}, not have {weight.shape}")
+        if len(scales) != 1:
+            raise ValueError(f"{operator}: weights must share one scale, not have {len(scales)}")
+        weight = weight.reshape(len(weight), *source.shape)
+        # GetQuantizedConvolutionMultipler multiplies these two in single precision.
+        product = float(np.float32(source.scale) * scales[0])
+        if not head:
+            fields = _weights(operator, weight, bias, np.array([product / output.scale]))
+            return Linear(**common, **fields, rounding=Rounding.SINGLE)
+        if operator.options["activation"] != "NONE":
+            raise ValueError(f"{operator}: the head must have no activation, not {operator.options['activation']}")
+        common |= {"output": Tensor(shape=output.shape, scale=product, zero_point=0), "clamp": (-128, 127)}
+        unused = np.zeros(len(weight), dtype=np.int32)
+        return Linear(
+            **common, weight=weight, bias=bias, multiplier=unused, shift=unused, rounding=Rounding.SINGLE, raw=True
+        )
+
+    def add(self, operator: Operator, _head: bool) -> Layer:
+        """An ADD of two computed maps."""
+        return Add(**self._layer(operator, "add", sources=2))
+
+    def pool(self, operator: Operator, _head: bool) -> Layer:
+        """An AVERAGE_POOL_2D over the whole map."""
+        return GlobalAveragePool(**self._layer(operator, "average_pool"))
+
+
+_KINDS = {
+    "CONV_2D": _Reader.convolution,
+    "FULLY_CONNECTED": _Reader.linear,
+    "ADD": _Reader.add,
+    "AVERAGE_POOL_2D": _Reader.pool,
+}
+
+
+def _pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Explicit pads of SAME: as many outputs as strides begin within the map, an odd pad more behind than before."""
+    missing = max(0, (-(-size // stride) - 1) * stride + kernel - size)
+    return missing // 2, missing - missing // 2
+
+
+def _clamp(activation: str, output: Tensor) -> tuple[int, int]:
+    """Codes that a fused activation allows (TFLite ``CalculateActivationRangeQuantized``)."""
+    real = {"NONE": (None, None), "RELU": (0, None), "RELU6": (0, 6), "RELU_N1_TO_1": (-1, 1)}[activation]
+    low, high = (
+        None
+        if bound is None
+        else output.zero_point
+        + int(np.copysign(np.floor(abs(np.float32(bound) / np.float32(output.scale)) + 0.5), bound))
+        for bound in real
+    )
+    return max(-128, -128 if low is None else low), min(127, 127 if high is None else high)
+
+
+def _weights(operator: Operator, weight: np.ndarray, bias: np.ndarray, factors: np.ndarray) -> dict[str, Any]:
+    """Arrays of a weighted layer from its real requantization factors: one, or one per output channel."""
+    try:
+        scales = [quantize_scale(float(factor)) for factor in np.broadcast_to(factors, len(weight))]
+    except ValueError as error:
+        raise ValueError(f"{operator}: {error}") from error
+    multiplier, shift = (np.array([getattr(s, name) for s in scales], dtype=np.int32) for name in Scale._fields)
+    return {"weight": weight, "bias": bias, "multiplier": multiplier, "shift": shift}

@@ -1,0 +1,123 @@
+"""Writes small TFLite files with given operators, so that the importer and LiteRT can be shown anything."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import tflite
+
+TYPES = {"int8": tflite.TensorType.INT8, "int32": tflite.TensorType.INT32, "uint8": tflite.TensorType.UINT8}
+
+
+@dataclass
+class Builder:
+    """Tensors and operators of one graph; tensors are named by the numbers that :meth:`tensor` returns."""
+
+    tensors: list[dict[str, Any]] = field(default_factory=list)
+    operators: list[dict[str, Any]] = field(default_factory=list)
+
+    def tensor(
+        self,
+        shape: Sequence[int],
+        scale: float | Sequence[float] | None = None,
+        zero_point: int | Sequence[int] = 0,
+        *,
+        data: np.ndarray | None = None,
+        dtype: str = "int8",
+        axis: int = 0,
+    ) -> int:
+        scales = None if scale is None else np.atleast_1d(np.asarray(scale, dtype=np.float32))
+        points = None if scales is None else np.broadcast_to(np.asarray(zero_point, dtype=np.int64), scales.shape)
+        self.tensors.append(
+            {"shape": shape, "scales": scales, "points": points, "data": data, "dtype": dtype, "axis": axis}
+        )
+        return len(self.tensors) - 1
+
+    def operator(
+        self, name: str, inputs: Sequence[int], outputs: Sequence[int], options: str | None = None, **values: int
+    ) -> None:
+        self.operators.append(
+            {"name": name, "inputs": inputs, "outputs": outputs, "options": options, "values": values}
+        )
+
+    def convolution(self, source: int, weight: np.ndarray, bias: np.ndarray | None, scales, output: int, **values):
+        """A CONV_2D with weights of (output channels, height, width, input channels)."""
+        inputs = [source, self.tensor(weight.shape, scales, data=weight)]
+        inputs.append(-1 if bias is None else self.tensor(bias.shape, data=bias, dtype="int32"))
+        values = {"StrideH": 1, "StrideW": 1, "DilationHFactor": 1, "DilationWFactor": 1} | values
+        self.operator("CONV_2D", inputs, [output], "Conv2DOptions", **values)
+
+    def fully_connected(self, source: int, weight: np.ndarray, bias: np.ndarray | None, scales, output: int, **values):
+        inputs = [source, self.tensor(weight.shape, scales, data=weight)]
+        inputs.append(-1 if bias is None else self.tensor(bias.shape, data=bias, dtype="int32"))
+        self.operator("FULLY_CONNECTED", inputs, [output], "FullyConnectedOptions", **values)
+
+    def finish(self, inputs: Sequence[int], outputs: Sequence[int], subgraphs: int = 1) -> bytes:
+        """The file's bytes."""
+        b = flatbuffers.Builder(1024)
+        names = sorted({operator["name"] for operator in self.operators})
+        codes = [
+            _table(
+                b,
+                "OperatorCode",
+                DeprecatedBuiltinCode=min(getattr(tflite.BuiltinOperator, name), 127),
+                BuiltinCode=getattr(tflite.BuiltinOperator, name),
+                Version=1,
+            )
+            for name in names
+        ]
+        buffers = [_table(b, "Buffer")]
+        tensors = []
+        for number, tensor in enumerate(self.tensors):
+            index = 0
+            if tensor["data"] is not None:
+                data = b.CreateNumpyVector(np.frombuffer(tensor["data"].tobytes(), dtype=np.uint8))
+                buffers.append(_table(b, "Buffer", Data=data))
+                index = len(buffers) - 1
+            values = {"Shape": b.CreateNumpyVector(np.asarray(tensor["shape"], dtype=np.int32))}
+            if tensor["scales"] is not None:
+                values["Quantization"] = _table(
+                    b,
+                    "QuantizationParameters",
+                    Scale=b.CreateNumpyVector(tensor["scales"]),
+                    ZeroPoint=b.CreateNumpyVector(np.ascontiguousarray(tensor["points"])),
+                    QuantizedDimension=tensor["axis"],
+                )
+            name = b.CreateString(f"tensor{number}")
+            tensors.append(_table(b, "Tensor", Type=TYPES[tensor["dtype"]], Buffer=index, Name=name, **values))
+        operators = []
+        for operator in self.operators:
+            values = {
+                "Inputs": b.CreateNumpyVector(np.asarray(operator["inputs"], dtype=np.int32)),
+                "Outputs": b.CreateNumpyVector(np.asarray(operator["outputs"], dtype=np.int32)),
+            }
+            if operator["options"]:
+                values["BuiltinOptions"] = _table(b, operator["options"], **operator["values"])
+                values["BuiltinOptionsType"] = getattr(tflite.BuiltinOptions, operator["options"])
+            operators.append(_table(b, "Operator", OpcodeIndex=names.index(operator["name"]), **values))
+        graph = {
+            "Tensors": _vector(b, tensors),
+            "Inputs": b.CreateNumpyVector(np.asarray(inputs, dtype=np.int32)),
+            "Outputs": b.CreateNumpyVector(np.asarray(outputs, dtype=np.int32)),
+            "Operators": _vector(b, operators),
+        }
+        graphs = [_table(b, "SubGraph", **graph) for _ in range(subgraphs)]
+        parts = {"OperatorCodes": _vector(b, codes), "Subgraphs": _vector(b, graphs), "Buffers": _vector(b, buffers)}
+        b.Finish(_table(b, "Model", Version=3, **parts), file_identifier=b"TFL3")
+        return bytes(b.Output())
+
+
+def _table(b: flatbuffers.Builder, kind: str, **values: int) -> int:
+    getattr(tflite, f"{kind}Start")(b)
+    for name, value in values.items():
+        getattr(tflite, f"{kind}Add{name}")(b, value)
+    return getattr(tflite, f"{kind}End")(b)
+
+
+def _vector(b: flatbuffers.Builder, offsets: Sequence[int]) -> int:
+    b.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        b.PrependUOffsetTRelative(offset)
+    return b.EndVector()

@@ -187,9 +187,8 @@ def _weighted(network: Network, layer: Conv2D | Linear) -> Callable[..., torch.T
     if reach[0] < -(1 << 31) or reach[1] >= 1 << 31:
         raise ValueError(f"{layer.name}: accumulators must stay within int32, not reach {reach[0]}..{reach[1]}")
     largest = int(np.abs(flat.astype(np.int64)).sum(axis=1).max()) * max(-low, high)
-    dtype = torch.float32 if largest < 1 << 24 else torch.float64
-    weight = torch.from_numpy(layer.weight).permute(0, 3, 1, 2).to(dtype)
-    weight = weight.contiguous(memory_format=torch.channels_last)
+    exact = np.float32 if largest < 1 << 24 else np.float64
+    weight = torch.from_numpy(layer.weight.astype(exact)).permute(0, 3, 1, 2)
     bias, multiplier, shift = (
         torch.from_numpy(a.astype(np.int64)) for a in (layer.bias, layer.multiplier, layer.shift)
     )
@@ -199,7 +198,7 @@ def _weighted(network: Network, layer: Conv2D | Linear) -> Callable[..., torch.T
     )
 
     def step(source: torch.Tensor) -> torch.Tensor:
-        values = (source.to(dtype) - zero_point).permute(0, 3, 1, 2)
+        values = (source.to(weight.dtype) - zero_point).permute(0, 3, 1, 2)
         if top == bottom and left == right:
             sums = F.conv2d(values, weight, stride=stride, padding=(top, left))
         else:

@@ -175,6 +175,8 @@ class _Reader:
         if weight.ndim != 4:
             raise ValueError(f"{operator}: weights must have 4 dimensions, not {weight.ndim}")
         stride, same = operator.options["stride"], operator.options["padding"] == "SAME"
+        if min(stride) < 1:
+            raise ValueError(f"{operator}: strides must be positive, not {stride}")
         above, below = _pads(source.shape[0], weight.shape[1], stride[0]) if same else (0, 0)
         left, right = _pads(source.shape[1], weight.shape[2], stride[1]) if same else (0, 0)
         # PopulateConvolutionQuantizationParams multiplies in double precision.
@@ -197,8 +199,7 @@ class _Reader:
         if len(scales) != 1:
             raise ValueError(f"{operator}: weights must share one scale, not have {len(scales)}")
         weight = weight.reshape(len(weight), *source.shape)
-        # GetQuantizedConvolutionMultipler multiplies these two in single precision.
-        product = float(np.float32(source.scale) * scales[0])
+        product = source.scale * float(scales[0])
         if not head:
             fields = _weights(operator, weight, bias, np.array([product / output.scale]))
             return Linear(**common, **fields, rounding=Rounding.SINGLE)

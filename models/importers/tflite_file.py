@@ -13,6 +13,9 @@ __all__ = ["Graph", "Operator", "TensorEntry", "parse"]
 
 _DTYPES: dict[str, np.dtype[Any]] = {"INT8": np.dtype("<i1"), "INT32": np.dtype("<i4")}
 
+#: Tensors that an operator can't do without, where that is more than one.
+_INPUTS = {"CONV_2D": 2, "FULLY_CONNECTED": 2, "ADD": 2}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TensorEntry:
@@ -111,8 +114,11 @@ def _graph(tflite: Any, model: Any) -> Graph:
         if not -1 <= number < len(tensors):
             raise ValueError(f"tensor numbers must be below {len(tensors)}, not {number}")
     for operator in operators:
-        if not operator.inputs or operator.inputs[0] < 0 or len(operator.outputs) < 1 or min(operator.outputs) < 0:
-            raise ValueError(f"{operator} must read and write a tensor")
+        needed = operator.inputs[: _INPUTS.get(operator.name, 1)]
+        if len(needed) < _INPUTS.get(operator.name, 1) or min(needed) < 0:
+            raise ValueError(f"{operator} must read {_INPUTS.get(operator.name, 1)} tensors, not {operator.inputs}")
+        if not operator.outputs or min(operator.outputs) < 0:
+            raise ValueError(f"{operator} must write a tensor, not {operator.outputs}")
     if min([*result.inputs, *result.outputs], default=0) < 0:
         raise ValueError("input and output must be tensors, not left out")
     return result

@@ -1,0 +1,45 @@
+"""LiteRT's reference kernels, and where the optional data folder is."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.sources import cifar10_batch
+
+DATA = Path(os.environ.get("OFFRAMP_DATA", Path(__file__).parents[4] / "shared" / "data"))
+
+
+def data_file(*parts: str) -> Path:
+    """A file of the data folder; skips the test where it is absent."""
+    path = DATA.joinpath(*parts)
+    if not path.is_file():
+        pytest.skip(f"needs {path}: set OFFRAMP_DATA")
+    return path
+
+
+def cifar10_test(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first test images as (N, 32, 32, 3) uint8, and their labels."""
+    images, labels = cifar10_batch(data_file("cifar-10-batches-py", "test_batch").read_bytes())
+    return images[:count], labels[:count]
+
+
+def litert(model: bytes, images: np.ndarray) -> dict[int, np.ndarray]:
+    """Every int8 tensor, by number, that the reference kernels compute for a batch of images."""
+    interpreter_module = pytest.importorskip("ai_edge_litert.interpreter")
+    interpreter = interpreter_module.Interpreter(
+        model_content=model,
+        experimental_op_resolver_type=interpreter_module.OpResolverType.BUILTIN_REF,
+        experimental_preserve_all_tensors=True,
+    )
+    image = interpreter.get_input_details()[0]
+    interpreter.allocate_tensors()
+    found: dict[int, list[np.ndarray]] = {}
+    for codes in images:
+        interpreter.set_tensor(image["index"], codes[np.newaxis])
+        interpreter.invoke()
+        for tensor in interpreter.get_tensor_details():
+            if tensor["dtype"] == np.int8 and tensor["shape"].size and tensor["shape"][0] == 1:
+                found.setdefault(tensor["index"], []).append(interpreter.get_tensor(tensor["index"]))
+    return {number: np.concatenate(values) for number, values in found.items()}

@@ -1,0 +1,126 @@
+"""Multiplies and accumulates: one product a cycle into any accumulator, with forwarding.
+
+::
+
+    cycle   0 A              1 R              2 X                     3 Y
+            operands in      product          operand + product       sum is written
+            address to RAM   RAM output       (forwarded if needed)   dump leaves
+"""
+
+from amaranth import Module, Mux, Signal, signed
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import AcceleratorConfig
+
+__all__ = ["AccumulatorUnit", "step_layout"]
+
+
+def step_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """One accumulator access: a product to add, or (``dump``) a value to take out and clear."""
+    return data.StructLayout(
+        {
+            "dump": 1,
+            "emit": 1,  # dump: pass the value on
+            "value": signed(9),
+            "weight": signed(8),
+            "address": config.accumulator_address_bits,
+        }
+    )
+
+
+class AccumulatorUnit(wiring.Component):
+    """The accumulators of a PE.
+
+    Members
+    -------
+    i : In(stream of step_layout), always ready
+        Accesses in order; every one sees the effect of all before it.
+    o : Out(stream of signed accumulators), always ready
+        Values of the dumps that emit, in order.
+
+    Latency: :attr:`LATENCY` cycles from ``i`` to ``o``. Throughput: one access per cycle. Takes no back-pressure.
+    Reset: accumulators keep their contents; a dump of each clears them.
+    """
+
+    #: Cycles from a dump's entry to its value.
+    LATENCY = 3
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(step_layout(config), always_ready=True)),
+                "o": Out(stream.Signature(signed(config.accumulator_bits), always_ready=True)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        shape = signed(config.accumulator_bits)
+        m.submodules.ram = ram = memory.Memory(
+            shape=shape, depth=config.accumulators, init=[], attrs={"no_rw_check": 1}
+        )
+        write = ram.write_port()
+        read = ram.read_port()
+
+        def stage(name):
+            """Control that travels with an access."""
+            return (
+                Signal(name=f"valid_{name}"),
+                Signal(name=f"dump_{name}"),
+                Signal(name=f"emit_{name}"),
+                Signal(config.accumulator_address_bits, name=f"address_{name}"),
+            )
+
+        a = (self.i.valid, self.i.payload.dump, self.i.payload.emit, self.i.payload.address)
+        r, x, y, z = stage("r"), stage("x"), stage("y"), stage("z")
+        for before, after in ((a, r), (r, x), (x, y), (y, z)):
+            m.d.sync += [after[n].eq(before[n]) for n in range(4)]
+
+        # Cycle 0: the RAM reads while the multiplier works.
+        m.d.comb += [read.addr.eq(self.i.payload.address), read.en.eq(1)]
+        product_r = Signal(signed(17))
+        m.d.sync += product_r.eq(self.i.payload.value * self.i.payload.weight)
+
+        # Cycle 1: registers behind the RAM. Values that were on their way when it read are forwarded: from one access
+        # before at cycle 2, from two and three before now.
+        product_x = Signal(signed(17))
+        value_x = Signal(shape)
+        forwarded_x = Signal(shape)
+        take_forwarded = Signal()
+        take_sum = Signal()
+        total_y, total_z = Signal(shape), Signal(shape)
+        hit_y, hit_z = Signal(), Signal()
+        m.d.comb += [
+            hit_y.eq(y[0] & (y[3] == r[3])),
+            hit_z.eq(z[0] & (z[3] == r[3])),
+        ]
+        m.d.sync += [
+            product_x.eq(product_r),
+            value_x.eq(read.data),
+            forwarded_x.eq(Mux(hit_y, total_y, total_z)),
+            take_forwarded.eq(hit_y | hit_z),
+            take_sum.eq(x[0] & (x[3] == r[3])),
+        ]
+
+        # Cycle 2: add.
+        operand = Signal(shape)
+        emitted = Signal(shape)
+        m.d.comb += operand.eq(Mux(take_sum, total_y, Mux(take_forwarded, forwarded_x, value_x)))
+        m.d.sync += [
+            total_y.eq(Mux(x[1], 0, operand + product_x)),
+            total_z.eq(total_y),
+            emitted.eq(operand),
+        ]
+
+        # Cycle 3: write back, emit.
+        m.d.comb += [
+            write.addr.eq(y[3]),
+            write.data.eq(total_y),
+            write.en.eq(y[0]),
+            self.o.payload.eq(emitted),
+            self.o.valid.eq(y[0] & y[1] & y[2]),
+        ]
+        return m

@@ -1,0 +1,257 @@
+"""Finds the nonzero activations of a map and hands each to the PEs, once per kernel row that meets it.
+
+::
+
+    Walk: address counters ──► mask RAM, table RAM ──► Scan: next set bit ──► addresses ──► value, pointers ──► push
+          one item a cycle     (2 cycles)              one slot a cycle       (2 cycles)    (2 cycles)
+
+A *slot* is a cycle in which the scanner is not held up. A row takes one slot for its table entry, a mask word one slot
+for each (nonzero channel, kernel row) or one if there is none, a finished output row one slot. Everything behind the walk
+stands still while a PE that a job is for has no space, so a layer's timing follows from its slots and its queues.
+"""
+
+from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, enum, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import MASK_CHANNELS, AcceleratorConfig
+from hw.isa import Column, Row, Source
+from hw.pe import broadcast_layout
+from hw.walk import Item, Walk
+
+__all__ = ["Dispatcher", "lowest_bit"]
+
+
+class _Scan(enum.Enum, shape=2):
+    """What the scanner does in this slot."""
+
+    EMPTY = 0  #: waits for the first item
+    ROW = 1  #: takes a row's table entry
+    WORD = 2  #: hands out a mask word's channels
+    DUMP = 3  #: announces finished output rows
+
+
+def lowest_bit(m, word, name: str):
+    """Index of the lowest set bit, as a tree of halves: log2 levels of logic."""
+    bits = [(word[i], ()) for i in range(len(word))]
+    while len(bits) > 1:
+        level = []
+        for low, high in zip(bits[::2], bits[1::2], strict=True):
+            index = [Mux(low[0], a, b) for a, b in zip(low[1], high[1], strict=True)]
+            level.append((low[0] | high[0], (*index, ~low[0])))
+        bits = level
+    index = Signal(range(len(word)), name=name)
+    m.d.comb += index.eq(Cat(*bits[0][1]))
+    return index
+
+
+class Dispatcher(wiring.Component):
+    """Walks one layer's input and broadcasts jobs.
+
+    Members
+    -------
+    source : In(Source)
+        The layer; stable from ``start`` until the layer is done.
+    start : In(1)
+        Begin, for one cycle.
+    table_address : Out, table_data : In(32), table_enable : Out(1)
+        Synchronous read port of the program memory.
+    mask_address : Out, mask_data : In(32), mask_enable : Out(1)
+        Synchronous read port of the mask memory.
+    value_address : Out, value : In(signed 9), advance : Out(1)
+        Activation read pipeline of two cycles, which moves on where ``advance`` is high.
+    lookup : Out
+        List number, for the PEs' pointer pipeline, in step with ``value_address``.
+    hit, space, push : In, In, Out, one bit per PE
+    job : Out(broadcast_layout)
+    stalled : Out(1)
+        A job waits for space.
+
+    Throughput: one slot per cycle. Back-pressure: by ``space``. Reset: idle.
+    """
+
+    #: Cycles from ``start`` to the first slot: the walk's registers and the two RAM stages.
+    FIRST_SLOT = 4
+    #: Cycles from a slot to its push, if nothing is held up.
+    LATENCY = 4
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__(
+            {
+                "source": In(Source),
+                "start": In(1),
+                "table_address": Out(12),
+                "table_data": In(32),
+                "table_enable": Out(1),
+                "mask_address": Out(12),
+                "mask_data": In(32),
+                "mask_enable": Out(1),
+                "value_address": Out(16),
+                "value": In(signed(9)),
+                "advance": Out(1),
+                "lookup": Out(config.start_bits),
+                "hit": In(config.pes),
+                "space": In(config.pes),
+                "push": Out(config.pes),
+                "job": Out(broadcast_layout(config)),
+                "stalled": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        source = self.source
+        accumulator = config.accumulator_address_bits
+
+        # Walk: two stages of items beside the RAM's output and its register.
+        m.submodules.walk = walk = Walk()
+        item_ram, item = Signal(Item), Signal(Item)
+        valid_ram, valid = Signal(), Signal()
+        mask, table = Signal(MASK_CHANNELS), Signal(32)
+        shift, take, frozen = Signal(), Signal(), Signal()
+        m.d.comb += [
+            walk.source.eq(source),
+            walk.start.eq(self.start),
+            shift.eq(~valid | take),
+            walk.o.ready.eq(shift),
+            self.table_address.eq(walk.table_address),
+            self.mask_address.eq(walk.mask_address),
+            self.table_enable.eq(shift),
+            self.mask_enable.eq(shift),
+        ]
+        with m.If(shift):
+            m.d.sync += [
+                valid_ram.eq(walk.o.valid),
+                item_ram.eq(walk.o.payload),
+                valid.eq(valid_ram),
+                item.eq(item_ram),
+                mask.eq(self.mask_data),
+                table.eq(self.table_data),
+            ]
+
+        # Scan.
+        state = Signal(_Scan)
+        word = Signal(MASK_CHANNELS)
+        base = Signal(16)  # activation of the word's first channel
+        first_channel = Signal(8)
+        row_end = Signal()
+        row, column = Signal(Row), Signal(Column)
+        left = Signal(4)  # kernel rows still to serve for this channel, this one included
+        list_k, accumulator_k = Signal(12), Signal(accumulator)
+        dumps, dump_base = Signal(4), Signal(accumulator)
+        channel = lowest_bit(m, word, "channel")
+        rest = Signal(MASK_CHANNELS)
+        job, dump, word_done, row_done = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            rest.eq(word & (word - 1)),
+            job.eq((state == _Scan.WORD) & (word != 0)),
+            dump.eq(state == _Scan.DUMP),
+            word_done.eq((state == _Scan.WORD) & ((word == 0) | ((left == 1) & (rest == 0)))),
+            row_done.eq(word_done & row_end),
+            take.eq(
+                ~frozen
+                & (
+                    (state == _Scan.EMPTY)
+                    | (state == _Scan.ROW)
+                    | (word_done & ~(row_end & (row.dumps != 0)))
+                    | (dump & (dumps == 1))
+                )
+            ),
+        ]
+
+        def restart_kernel_rows():
+            return [left.eq(row.count), list_k.eq(row.list), accumulator_k.eq(row.accumulator)]
+
+        with m.If(~frozen):
+            with m.If(job):
+                with m.If(left == 1):
+                    m.d.sync += [word.eq(rest), *restart_kernel_rows()]
+                with m.Else():
+                    # The next kernel row down feeds the output row above, in a ring of live rows.
+                    m.d.sync += [
+                        left.eq(left - 1),
+                        list_k.eq(list_k + source.list_step),
+                        accumulator_k.eq(
+                            accumulator_k
+                            - source.accumulator_step
+                            + Mux(accumulator_k < source.accumulator_step, source.accumulator_wrap, 0)
+                        ),
+                    ]
+            with m.If(dump):
+                following = Signal(accumulator + 1)
+                m.d.comb += following.eq(dump_base + source.accumulator_step)
+                m.d.sync += [
+                    dumps.eq(dumps - 1),
+                    dump_base.eq(Mux(following == source.accumulator_wrap, 0, following)),
+                ]
+            with m.If(row_done & (row.dumps != 0)):
+                m.d.sync += [state.eq(_Scan.DUMP), dumps.eq(row.dumps)]
+        with m.If(take):
+            m.d.sync += state.eq(Mux(valid, Mux(item.row, _Scan.ROW, _Scan.WORD), _Scan.EMPTY))
+            m.d.sync += [word.eq(mask), base.eq(item.base), first_channel.eq(item.first_channel)]
+            m.d.sync += row_end.eq(item.row_end)
+            with m.If(item.row):
+                fields = data.View(Row, table[: Row.as_shape().size])
+                m.d.sync += [
+                    row.eq(fields),
+                    left.eq(fields.count),
+                    list_k.eq(fields.list),
+                    accumulator_k.eq(fields.accumulator),
+                ]
+            with m.Else():
+                m.d.sync += column.eq(data.View(Column, table[: Column.as_shape().size]))
+        with m.If(self.start):
+            m.d.sync += dump_base.eq(0)
+
+        # Two cycles of addresses.
+        chosen = data.StructLayout(
+            {
+                "job": 1,
+                "dump": 1,
+                "channel": range(MASK_CHANNELS),
+                "first_channel": 8,
+                "base": 16,
+                "list": 12,
+                "column_list": 12,
+                "accumulator": accumulator,
+                "column_accumulator": accumulator,
+            }
+        )
+        a = Signal(chosen)
+        summed = data.StructLayout({"job": 1, "dump": 1, "accumulator": accumulator})
+        b, ram, out = Signal(summed), Signal(summed), Signal(summed)
+        with m.If(~frozen):
+            m.d.sync += [
+                a.job.eq(job),
+                a.dump.eq(dump),
+                a.channel.eq(channel),
+                a.first_channel.eq(first_channel),
+                a.base.eq(base),
+                a.list.eq(list_k),
+                a.column_list.eq(column.list),
+                a.accumulator.eq(Mux(dump, dump_base, accumulator_k)),
+                a.column_accumulator.eq(Mux(dump, 0, column.accumulator)),
+                b.job.eq(a.job),
+                b.dump.eq(a.dump),
+                b.accumulator.eq(a.accumulator + a.column_accumulator),
+                self.value_address.eq(a.base + a.channel),
+                self.lookup.eq(a.list + a.column_list + a.first_channel + a.channel),
+                ram.eq(b),
+                out.eq(ram),
+            ]
+
+        # Push: all targets together, or nobody.
+        targets = Signal(config.pes)
+        m.d.comb += [
+            targets.eq(Mux(out.dump, ~0, Mux(out.job, self.hit, 0))),
+            frozen.eq((targets & ~self.space).any()),
+            self.stalled.eq(frozen),
+            self.advance.eq(~frozen),
+            self.push.eq(Mux(frozen, 0, targets)),
+            self.job.dump.eq(out.dump),
+            self.job.value.eq(self.value),
+            self.job.accumulator.eq(out.accumulator),
+        ]
+        return m

@@ -1,0 +1,197 @@
+"""A processing element: walks lists of nonzero weights for the activations it is given.
+
+::
+
+    broadcast ──► pointer lookup ──► job queue ──► walker ──► list memory ──► accumulators ──► output queue ──► lane
+                  (list memory)                    1 entry a cycle            1 product a cycle
+"""
+
+from amaranth import Module, Mux, Signal, signed
+from amaranth.lib import data, fifo, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.accumulator import AccumulatorUnit
+from hw.config import LIST_WORD_BITS, AcceleratorConfig
+from hw.isa import Entry, pointer_layout
+
+__all__ = ["ProcessingElement", "broadcast_layout", "load_layout"]
+
+
+def broadcast_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """What the dispatcher tells all PEs: an activation for a list, or (``dump``) a finished output row."""
+    return data.StructLayout(
+        {"dump": 1, "value": signed(9), "accumulator": config.accumulator_address_bits}
+    )
+
+
+def load_layout(address_bits: int, data_bits: int) -> data.StructLayout:
+    """A write to a memory."""
+    return data.StructLayout({"address": address_bits, "data": data_bits})
+
+
+class ProcessingElement(wiring.Component):
+    """One PE with its list memory, accumulators and queues.
+
+    Members
+    -------
+    load : In(stream of load_layout), always ready
+        Writes to the list memory; not while a layer runs.
+    lookup : In(list number), advance : In(1)
+        Pipeline of pointer lookups: where ``advance`` is high, ``lookup`` enters and the pipeline moves on.
+    hit : Out(1)
+        The list looked up two advances ago has entries in this PE.
+    space : Out(1)
+        The job queue takes a job.
+    push : In(1), job : In(broadcast_layout)
+        Queue a job, for the list that ``hit`` is about; only with ``space``.
+    row : In
+        Accumulators of one output row: the length of a dump.
+    o : Out(stream of signed accumulators)
+        Finished accumulators, in address order row by row.
+    product : Out(1)
+        A product enters the accumulators in this cycle.
+    clearing : Out(1)
+        After a reset, while all accumulators are being set to 0.
+
+    A job of n entries occupies the walker for n cycles, without a gap to the next one; a dump occupies it for ``row``
+    cycles and waits for space in the output queue. Jobs are done in order.
+
+    Latency: :attr:`LATENCY` cycles from the walker's issue of a dump to ``o``. Reset: drops all jobs, clears.
+    """
+
+    #: Cycles from the issue of an entry to its place in the output queue.
+    LATENCY = 3 + AccumulatorUnit.LATENCY + 1
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        address_bits = config.accumulator_address_bits
+        super().__init__(
+            {
+                "load": In(stream.Signature(load_layout(config.start_bits, LIST_WORD_BITS), always_ready=True)),
+                "lookup": In(config.start_bits),
+                "advance": In(1),
+                "hit": Out(1),
+                "space": Out(1),
+                "push": In(1),
+                "job": In(broadcast_layout(config)),
+                "row": In(address_bits + 1),
+                "o": Out(stream.Signature(signed(config.accumulator_bits))),
+                "product": Out(1),
+                "clearing": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        m.submodules.lists = lists = memory.Memory(
+            shape=LIST_WORD_BITS, depth=config.list_words, init=[], attrs={"no_rw_check": 1}
+        )
+        # One address for writing and pointer lookup, one for the walker: a true dual-port block RAM.
+        write, pointer_port, entry_port = lists.write_port(), lists.read_port(), lists.read_port()
+        address = Signal(config.start_bits)
+        m.d.comb += [
+            address.eq(Mux(self.load.valid, self.load.payload.address, self.lookup)),
+            write.addr.eq(address),
+            write.data.eq(self.load.payload.data),
+            write.en.eq(self.load.valid),
+            pointer_port.addr.eq(address),
+            pointer_port.en.eq(self.advance),
+            entry_port.en.eq(1),
+        ]
+        pointer = Signal(pointer_layout(config))
+        with m.If(self.advance):
+            m.d.sync += pointer.eq(pointer_port.data)
+        m.d.comb += self.hit.eq(pointer.count != 0)
+
+        job = Signal(
+            data.StructLayout({"broadcast": broadcast_layout(config), "pointer": pointer_layout(config)})
+        )
+        head = Signal.like(job)
+        m.submodules.jobs = jobs = fifo.SyncFIFO(width=len(job.as_value()), depth=config.job_queue)
+        m.d.comb += [
+            job.broadcast.eq(self.job),
+            job.pointer.eq(pointer),
+            jobs.w_data.eq(job),
+            jobs.w_en.eq(self.push),
+            self.space.eq(jobs.w_rdy),
+            head.eq(jobs.r_data),
+        ]
+
+        # The walker. It wakes up from reset dumping all accumulators without passing them on.
+        active, dump, clear = Signal(init=1), Signal(init=1), Signal(init=1)
+        value = Signal(signed(9))
+        base = Signal(config.accumulator_address_bits)
+        entry = Signal(config.start_bits)
+        remaining = Signal(range(config.accumulators + 1), init=config.accumulators)
+        credits_ = Signal(range(config.output_queue + 1), init=config.output_queue)
+        issue, emit, last = Signal(), Signal(), Signal()
+        m.d.comb += [
+            emit.eq(dump & ~clear),
+            issue.eq(active & (~emit | (credits_ != 0))),
+            last.eq(remaining == 1),
+            self.clearing.eq(clear),
+            entry_port.addr.eq(entry),
+            jobs.r_en.eq(~active | (issue & last)),
+        ]
+        with m.If(issue):
+            m.d.sync += [remaining.eq(remaining - 1), entry.eq(entry + 1)]
+            with m.If(dump):
+                m.d.sync += base.eq(base + 1)
+            with m.If(last):
+                m.d.sync += [active.eq(0), clear.eq(0)]
+        with m.If(jobs.r_en & jobs.r_rdy):
+            m.d.sync += [
+                active.eq(1),
+                dump.eq(head.broadcast.dump),
+                value.eq(head.broadcast.value),
+                base.eq(head.broadcast.accumulator),
+                entry.eq(head.pointer.start),
+                remaining.eq(Mux(head.broadcast.dump, self.row, head.pointer.count)),
+            ]
+
+        # Cycle 1: list RAM output. Cycle 2: registered entry, address sum. Cycle 3: the accumulators' input.
+        m.submodules.accumulators = accumulators = AccumulatorUnit(config)
+        travelling = data.StructLayout(
+            {"valid": 1, "dump": 1, "emit": 1, "value": signed(9), "base": config.accumulator_address_bits}
+        )
+        ram, registered = Signal(travelling), Signal(travelling)
+        weight = Signal(Entry)
+        step = accumulators.i.payload
+        m.d.sync += [
+            ram.valid.eq(issue),
+            ram.dump.eq(dump),
+            ram.emit.eq(emit),
+            ram.value.eq(value),
+            ram.base.eq(base),
+            registered.eq(ram),
+            weight.eq(entry_port.data),
+        ]
+        entered = Signal()
+        latched = Signal.like(step)
+        m.d.sync += [
+            entered.eq(registered.valid),
+            latched.dump.eq(registered.dump),
+            latched.emit.eq(registered.emit),
+            latched.value.eq(registered.value),
+            latched.weight.eq(weight.weight.as_signed()),
+            latched.address.eq(registered.base + Mux(registered.dump, 0, weight.offset)),
+        ]
+        m.d.comb += [
+            accumulators.i.valid.eq(entered),
+            accumulators.i.payload.eq(latched),
+            self.product.eq(entered & ~latched.dump),
+        ]
+
+        m.submodules.outputs = outputs = fifo.SyncFIFO(width=config.accumulator_bits, depth=config.output_queue)
+        m.d.comb += [
+            outputs.w_data.eq(accumulators.o.payload),
+            outputs.w_en.eq(accumulators.o.valid),
+            self.o.payload.eq(outputs.r_data.as_signed()),
+            self.o.valid.eq(outputs.r_rdy),
+            outputs.r_en.eq(self.o.ready),
+        ]
+        spent, returned = Signal(), Signal()
+        m.d.comb += [spent.eq(issue & emit), returned.eq(self.o.valid & self.o.ready)]
+        m.d.sync += credits_.eq(credits_ - spent + returned)
+        return m

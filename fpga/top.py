@@ -1,0 +1,154 @@
+"""Top level of a board: clock, reset and serial link around the accelerator.
+
+::
+
+    receive ─► ByteReceiver ─► WordAssembler ─► queue ─► accelerator ─► WordSplitter ─► ByteTransmitter ─► transmit
+                    └─ break ─► resets queue, accelerator and transmitter
+"""
+
+from amaranth import ClockDomain, ClockSignal, Const, Instance, Module, ResetInserter, ResetSignal, Signal
+from amaranth.back import verilog
+from amaranth.lib import wiring
+from amaranth.lib.cdc import ResetSynchronizer
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out, connect
+
+from fpga.boards import Board
+from fpga.uart import ByteReceiver, ByteTransmitter, WordAssembler, WordSplitter, bit_cycles
+
+__all__ = ["QUEUE_WORDS", "BoardTop", "SerialShell", "board_verilog"]
+
+#: Words from the host that wait in front of the accelerator: one row of ECP5 distributed memory, no block RAM.
+QUEUE_WORDS = 16
+
+
+class SerialShell(wiring.Component):
+    """A component with one 32-bit stream in and one out, driven over a serial line.
+
+    Parameters
+    ----------
+    core : wiring.Component
+        Ports ``i: In(stream.Signature(32))`` and ``o: Out(stream.Signature(32))``.
+    cycles : int
+        Clock cycles per serial bit.
+
+    Members
+    -------
+    receive : In(1)
+        Serial data from the host. A break resets the core and everything on the way to and from it.
+    transmit : Out(1)
+        Serial data to the host.
+    overflow : Out(1)
+        A word came while the queue in front of the core was full, and was lost; high until the next reset or break.
+    """
+
+    def __init__(self, core: wiring.Component, cycles: int) -> None:
+        self._core = core
+        self._cycles = cycles
+        super().__init__({"receive": In(1, init=1), "transmit": Out(1, init=1), "overflow": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.receiver = receiver = ByteReceiver(self._cycles)
+        m.submodules.assembler = assembler = WordAssembler()
+        # Registered: the reset reaches thousands of flip-flops and must not begin behind the receiver's logic.
+        restart = Signal()
+        m.d.sync += restart.eq(receiver.broken)
+        reset = ResetInserter(restart)
+        core = self._core
+        m.submodules.core = reset(core)
+        queue = SyncFIFO(width=32, depth=QUEUE_WORDS)
+        m.submodules.queue = reset(queue)
+        splitter, transmitter = WordSplitter(), ByteTransmitter(self._cycles)
+        m.submodules.splitter = reset(splitter)
+        m.submodules.transmitter = reset(transmitter)
+
+        m.d.comb += [receiver.line.eq(self.receive), assembler.clear.eq(receiver.broken)]
+        connect(m, receiver.o, assembler.i)
+        m.d.comb += [queue.w_data.eq(assembler.o.payload), queue.w_en.eq(assembler.o.valid)]
+        with m.If(assembler.o.valid & ~queue.w_rdy):
+            m.d.sync += self.overflow.eq(1)
+        with m.If(restart):
+            m.d.sync += self.overflow.eq(0)
+        connect(m, queue.r_stream, core.i)
+        connect(m, core.o, splitter.i)
+        connect(m, splitter.o, transmitter.i)
+        m.d.comb += self.transmit.eq(transmitter.line)
+        return m
+
+
+class BoardTop(wiring.Component):
+    """What is synthesized: PLL, reset and the serial shell, one port for each pin of the board.
+
+    Parameters
+    ----------
+    core : wiring.Component
+        As in :class:`SerialShell`.
+    board : Board
+    clock_mhz : float
+        Clock of the core; the PLL makes it from the board's oscillator.
+    baud : int
+        Bits per second on the serial line.
+
+    Members
+    -------
+    clock, reset, receive, transmit, ready, overflow
+        As in :class:`fpga.boards.Board`.
+
+    Raises
+    ------
+    ValueError
+        When the board's PLL can't make the clock, or the clock the baud rate.
+    """
+
+    def __init__(self, core: wiring.Component, board: Board, *, clock_mhz: float, baud: int) -> None:
+        self._pll = board.pll(clock_mhz)
+        self._shell = SerialShell(core, bit_cycles(clock_mhz, baud))
+        inputs = {name: In(1) for name in ("clock", "reset", "receive")}
+        super().__init__(inputs | {name: Out(1) for name in ("transmit", "ready", "overflow")})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.domains.sync = ClockDomain()
+        locked = Signal()
+        m.submodules.pll = Instance(
+            "EHXPLLL",
+            # Filter settings as Project Trellis' ecppll writes them for every frequency.
+            a_ICP_CURRENT="12",
+            a_LPF_RESISTOR="8",
+            a_MFG_ENABLE_FILTEROPAMP="1",
+            a_MFG_GMCREF_SEL="2",
+            p_PLLRST_ENA="DISABLED",
+            p_INTFB_WAKE="DISABLED",
+            p_STDBY_ENABLE="DISABLED",
+            p_DPHASE_SOURCE="DISABLED",
+            p_OUTDIVIDER_MUXA="DIVA",
+            p_FEEDBK_PATH="CLKOP",
+            p_CLKOP_ENABLE="ENABLED",
+            p_CLKI_DIV=self._pll.reference_divider,
+            p_CLKFB_DIV=self._pll.feedback_divider,
+            p_CLKOP_DIV=self._pll.output_divider,
+            p_CLKOP_CPHASE=self._pll.output_divider - 1,
+            p_CLKOP_FPHASE=0,
+            i_CLKI=self.clock,
+            i_CLKFB=ClockSignal(),
+            o_CLKOP=ClockSignal(),
+            o_LOCK=locked,
+            **{f"i_{name}": Const(0, 1) for name in ("RST", "STDBY", "PLLWAKESYNC", "ENCLKOP", "PHASEDIR")},
+            **{f"i_{name}": Const(0, 1) for name in ("PHASESEL0", "PHASESEL1", "PHASESTEP", "PHASELOADREG")},
+        )
+        m.submodules.reset = ResetSynchronizer(self.reset | ~locked)
+        m.submodules.shell = shell = self._shell
+        m.d.comb += [
+            shell.receive.eq(self.receive),
+            self.transmit.eq(shell.transmit),
+            self.overflow.eq(shell.overflow),
+            self.ready.eq(~ResetSignal()),
+        ]
+        return m
+
+
+def board_verilog(core: wiring.Component, board: Board, *, clock_mhz: float, baud: int) -> str:
+    """Verilog of :class:`BoardTop`, module ``board``."""
+    top = BoardTop(core, board, clock_mhz=clock_mhz, baud=baud)
+    return verilog.convert(top, name="board", emit_src=False)

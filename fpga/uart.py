@@ -1,0 +1,177 @@
+"""Serial link of a board: 8 data bits, no parity, 1 stop bit, and 32-bit words of 4 bytes, lowest byte first.
+
+The transmitter and the receiver count clock cycles per bit. A *break* (the line held low for a whole frame) tells the
+receiver's owner to start afresh: it is how a host resets the hardware without touching the board.
+"""
+
+from amaranth import Cat, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.cdc import FFSynchronizer
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["ByteReceiver", "ByteTransmitter", "WordAssembler", "WordSplitter", "bit_cycles"]
+
+
+def bit_cycles(clock_mhz: float, baud: int) -> int:
+    """Clock cycles per bit.
+
+    Raises
+    ------
+    ValueError
+        When the clock can't make the baud rate within 2 % (of the 5 % that 10 bits a frame allow for both ends).
+    """
+    if baud < 1:
+        raise ValueError(f"baud must be a positive integer, not {baud}")
+    cycles = round(clock_mhz * 1e6 / baud)
+    if cycles < 8 or abs(clock_mhz * 1e6 / cycles / baud - 1) > 0.02:
+        raise ValueError(f"baud must be within 2 % of {clock_mhz:g} MHz / n with n of at least 8, not {baud}")
+    return cycles
+
+
+class ByteReceiver(wiring.Component):
+    """Serial line to bytes.
+
+    Parameters
+    ----------
+    cycles : int
+        Clock cycles per bit, at least 8.
+
+    Members
+    -------
+    line : In(1)
+        Serial data, idle high; may be asynchronous.
+    o : Out(stream.Signature(8, always_ready=True))
+        Bytes; a serial line can't be made to wait.
+    broken : Out(1)
+        High for one cycle when a frame has no stop bit, and again only after the line was high.
+    """
+
+    def __init__(self, cycles: int) -> None:
+        self._cycles = cycles
+        super().__init__({"line": In(1, init=1), "o": Out(stream.Signature(8, always_ready=True)), "broken": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        line = Signal(init=1)
+        m.submodules.synchronizer = FFSynchronizer(self.line, line, init=1)
+        timer = Signal(range(self._cycles))
+        bits = Signal(range(8))
+        data = Signal(8)
+        m.d.comb += self.o.payload.eq(data)
+        with m.FSM():
+            with m.State("Idle"):
+                m.d.sync += timer.eq(self._cycles // 2 - 1)
+                with m.If(~line):
+                    m.next = "Start"
+            with m.State("Start"):  # the middle of the start bit: a shorter dip was noise
+                m.d.sync += timer.eq(timer - 1)
+                with m.If(timer == 0):
+                    m.d.sync += [timer.eq(self._cycles - 1), bits.eq(0)]
+                    m.next = "Idle"
+                    with m.If(~line):
+                        m.next = "Data"
+            with m.State("Data"):
+                m.d.sync += timer.eq(timer - 1)
+                with m.If(timer == 0):
+                    m.d.sync += [timer.eq(self._cycles - 1), data.eq(Cat(data[1:], line)), bits.eq(bits + 1)]
+                    with m.If(bits == 7):
+                        m.next = "Stop"
+            with m.State("Stop"):
+                m.d.sync += timer.eq(timer - 1)
+                with m.If(timer == 0):
+                    m.d.comb += [self.o.valid.eq(line), self.broken.eq(~line)]
+                    m.next = "Idle"
+                    with m.If(~line):
+                        m.next = "Break"
+            with m.State("Break"), m.If(line):
+                m.next = "Idle"
+        return m
+
+
+class ByteTransmitter(wiring.Component):
+    """Bytes to serial line.
+
+    Parameters
+    ----------
+    cycles : int
+        Clock cycles per bit, at least 8.
+
+    Members
+    -------
+    i : In(stream.Signature(8))
+        Bytes; one is taken when the frame before it has ended.
+    line : Out(1)
+        Serial data, idle high.
+    """
+
+    def __init__(self, cycles: int) -> None:
+        self._cycles = cycles
+        super().__init__({"i": In(stream.Signature(8)), "line": Out(1, init=1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        timer = Signal(range(self._cycles))
+        bits = Signal(range(11))  # bits of the frame still to send; 0 when idle
+        frame = Signal(10, init=1)
+        m.d.sync += self.line.eq(frame[0])
+        m.d.comb += self.i.ready.eq(bits == 0)
+        with m.If(self.i.ready & self.i.valid):
+            m.d.sync += [frame.eq(Cat(0, self.i.payload, 1)), bits.eq(10), timer.eq(self._cycles - 1)]
+        with m.Elif((bits != 0) & (timer == 0)):
+            m.d.sync += [frame.eq(Cat(frame[1:], 1)), bits.eq(bits - 1), timer.eq(self._cycles - 1)]
+        with m.Elif(bits != 0):
+            m.d.sync += timer.eq(timer - 1)
+        return m
+
+
+class WordAssembler(wiring.Component):
+    """Four bytes to one word, lowest byte first.
+
+    Members
+    -------
+    i : In(stream.Signature(8, always_ready=True))
+    o : Out(stream.Signature(32, always_ready=True))
+        A word, in the cycle of its last byte.
+    clear : In(1)
+        Forget the bytes of an unfinished word.
+    """
+
+    def __init__(self) -> None:
+        byte, word = stream.Signature(8, always_ready=True), stream.Signature(32, always_ready=True)
+        super().__init__({"i": In(byte), "o": Out(word), "clear": In(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        count = Signal(2)
+        low = Signal(24)
+        m.d.comb += [self.o.payload.eq(Cat(low, self.i.payload)), self.o.valid.eq(self.i.valid & (count == 3))]
+        with m.If(self.i.valid):
+            m.d.sync += [low.eq(Cat(low[8:], self.i.payload)), count.eq(count + 1)]
+        with m.If(self.clear):
+            m.d.sync += count.eq(0)
+        return m
+
+
+class WordSplitter(wiring.Component):
+    """One word to four bytes, lowest byte first.
+
+    Members
+    -------
+    i : In(stream.Signature(32))
+    o : Out(stream.Signature(8))
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"i": In(stream.Signature(32)), "o": Out(stream.Signature(8))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        count = Signal(2)
+        m.d.comb += [
+            self.o.payload.eq(self.i.payload.word_select(count, 8)),
+            self.o.valid.eq(self.i.valid),
+            self.i.ready.eq(self.o.ready & (count == 3)),
+        ]
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += count.eq(count + 1)
+        return m

@@ -1,0 +1,64 @@
+"""Small components with the accelerator's ports, to test boards and builds without it."""
+
+from amaranth import Instance, Module, Signal, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+
+class RunningSum(wiring.Component):
+    """Answers every word with the sum of all products of the words' halves so far; ready only when told.
+
+    Members
+    -------
+    pause : In(1)
+        Take no word.
+    """
+
+    i: In(stream.Signature(32))
+    o: Out(stream.Signature(32))
+    pause: In(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        total = Signal(signed(32))
+        full = Signal()
+        m.d.comb += [
+            self.i.ready.eq((~full | self.o.ready) & ~self.pause),
+            self.o.valid.eq(full),
+            self.o.payload.eq(total),
+        ]
+        with m.If(self.i.valid & self.i.ready):
+            product = self.i.payload[:16].as_signed() * self.i.payload[16:].as_signed()
+            m.d.sync += [full.eq(1), total.eq(total + product)]
+        with m.Elif(self.o.ready):
+            m.d.sync += full.eq(0)
+        return m
+
+
+class ManyProducts(wiring.Component):
+    """29 multipliers, each fed by the one before: one more than an ECP5-25F has."""
+
+    i: In(stream.Signature(32))
+    o: Out(stream.Signature(32))
+
+    def elaborate(self, platform):
+        m = Module()
+        value = self.i.payload[:16]
+        for number in range(29):
+            product = Signal(32, name=f"product{number}")
+            m.d.sync += product.eq(value * self.i.payload[16:])
+            value = product[8:24]
+        m.d.comb += [self.i.ready.eq(1), self.o.valid.eq(1), self.o.payload.eq(value)]
+        return m
+
+
+class UnknownCell(wiring.Component):
+    """Contains a cell that no library has."""
+
+    i: In(stream.Signature(32))
+    o: Out(stream.Signature(32))
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.cell = Instance("NO_SUCH_CELL", i_A=self.i.payload, o_Y=self.o.payload)
+        return m

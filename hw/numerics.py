@@ -74,8 +74,9 @@ def quantize_scale(scale: float) -> Scale:
 def average_scale(count: int) -> Scale:
     """The scale that divides a sum of ``count`` int8 codes by ``count``, half away from zero, with SINGLE rounding.
 
-    The multiplier is rounded up, so a tie lands on the far side of one half for either sign; every other quotient is at
-    least ``1 / (2 * count)`` from a tie, which the error of at most ``128 * count / 2**(31 + shift)`` can't reach.
+    The multiplier is the next integer above the true one, even where that is an integer itself, so a tie lands on the
+    far side of one half for either sign; every other quotient is at least ``1 / (2 * count)`` from a tie, which the
+    error of at most ``128 * count / 2**(31 + shift)`` can't reach.
 
     Raises
     ------
@@ -85,7 +86,7 @@ def average_scale(count: int) -> Scale:
     if not 2 <= count <= 2048:
         raise ValueError(f"average pool must cover 2 to 2048 positions, not {count}")
     shift = (count - 1).bit_length() - 1
-    return Scale(-(-(1 << 31 + shift) // count), shift)
+    return Scale((1 << 31 + shift) // count + 1, shift)
 
 
 def requantize(accumulator: Any, multiplier: Any, shift: Any, rounding: Rounding) -> Any:

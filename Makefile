@@ -1,0 +1,32 @@
+# make demo   the main job, on data that needs no download        make demo ARGS="--data fashion-mnist"
+# make test   lint and all tests
+# make lint   style and types only
+# make setup  the environment only (.venv from requirements.lock)
+
+# Spinning OpenMP threads slow each other down when anything else runs.
+export OMP_WAIT_POLICY ?= PASSIVE
+BIN := .venv/bin
+WORKERS ?= 2
+
+.PHONY: demo test lint setup lock clean
+
+demo: setup
+	@$(BIN)/offramp demo $(ARGS)
+
+test: lint
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+setup:
+	@tools/setup
+
+# Writes requirements.lock anew from what .venv holds.
+lock:
+	@tools/lock
+
+clean:
+	rm -rf out build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -53,7 +53,14 @@ def write(path: Path, magic: bytes, version: int, manifest: dict[str, Any], arra
     magic : 8 bytes
     arrays : dict of str to array
         No array may be called "manifest".
+
+    Raises
+    ------
+    ValueError
+        When one is.
     """
+    if "manifest" in arrays:
+        raise ValueError(f"{path}: no array may be called 'manifest'")
     text = np.frombuffer(json.dumps(manifest, sort_keys=True).encode(), dtype=np.uint8)
     body = safetensors.numpy.save({"manifest": text, **{k: np.ascontiguousarray(v) for k, v in arrays.items()}})
     header = _HEADER.pack(magic, version, len(body))
@@ -88,7 +95,7 @@ def read(path: Path, magic: bytes, version: int) -> tuple[dict[str, Any], dict[s
     try:
         arrays = safetensors.numpy.load(data[start:])
         manifest = json.loads(arrays.pop("manifest").tobytes())
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, RecursionError, ValueError) as error:
         raise ValueError(f"{path}: the body is not a manifest with arrays: {error}") from error
     if not isinstance(manifest, dict):
         raise ValueError(f"{path}: the manifest must be a table, not {type(manifest).__name__}")

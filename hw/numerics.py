@@ -5,8 +5,10 @@ reference/integer_ops). Functions written with operators only take Python intege
 (64-bit), elementwise, and never overflow for the ranges stated.
 
 * An activation is an int8 code ``q`` with a zero point; the multiplier sees ``a = q - zero_point`` in -255..255.
-* A weight is an int8 code with zero point 0. A bias is an int32 on the accumulator's scale, added after the last product.
-* A multiplier is an int32 in 2**30..2**31 - 1 (or 0), a shift a right shift in 0..31: ``scale = multiplier * 2**(-31 - shift)``.
+* A weight is an int8 code with zero point 0. A bias is an int32 on the accumulator's scale, added after the last
+  product.
+* A multiplier is an int32 in 2**30..2**31 - 1 (or 0), a shift a right shift in 0..31:
+  ``scale = multiplier * 2**(-31 - shift)``.
 """
 
 import math

@@ -1,0 +1,123 @@
+import dataclasses
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hw.config import LIST_WORD_BITS, PRESETS, AcceleratorConfig, preset
+
+#: Another legal value of every size.
+OTHER = {
+    "pes": 4,
+    "list_words": 1024,
+    "accumulators": 256,
+    "accumulator_bits": 24,
+    "activation_bytes": 8192,
+    "mask_words": 512,
+    "channel_words": 256,
+    "program_words": 512,
+    "job_queue": 4,
+    "output_queue": 8,
+}
+RANGES = {
+    "pes": (2, 16),
+    "list_words": (64, 4096),
+    "accumulators": (64, 1024),
+    "activation_bytes": (256, 65536),
+    "mask_words": (32, 4096),
+    "channel_words": (16, 4096),
+    "program_words": (128, 4096),
+    "job_queue": (2, 64),
+    "output_queue": (2, 64),
+}
+
+
+@pytest.mark.parametrize(("name", "pes"), [("tiny", 4), ("single", 8)])
+def test_presets(name, pes):
+    config = preset(name)
+    assert (config.cores, config.pes, config.multipliers) == (1, pes, pes)
+    assert config is PRESETS[name]
+
+
+def test_unknown_preset_is_refused():
+    with pytest.raises(ValueError, match=r"^config must be one of tiny, single, not 'huge'$"):
+        preset("huge")
+
+
+@pytest.mark.parametrize(("name", "limits"), RANGES.items())
+def test_sizes_outside_their_range_or_no_power_of_two_are_refused(name, limits):
+    low, high = limits
+    for value in (low, high):
+        assert getattr(AcceleratorConfig(**{name: value}), name) == value
+    for value in (-low, 0, low - 1, low // 2, low + 1, 3 * low // 2, high - 1, high + 1, 2 * high):
+        if low <= value <= high and value & (value - 1) == 0:
+            continue
+        with pytest.raises(ValueError, match=rf"^{name} must be a power of two from {low} to {high}, not {value}$"):
+            AcceleratorConfig(**{name: value})
+
+
+@pytest.mark.parametrize("value", [-1, 0, 19, 33, 64])
+def test_accumulator_width_is_refused(value):
+    with pytest.raises(ValueError, match=f"^accumulator_bits must be from 20 to 32, not {value}$"):
+        AcceleratorConfig(accumulator_bits=value)
+
+
+@pytest.mark.parametrize("value", [0, 2, 64])
+def test_other_numbers_of_cores_are_refused(value):
+    with pytest.raises(ValueError, match=f"^cores must be 1 in this version of the hardware, not {value}$"):
+        AcceleratorConfig(cores=value)
+
+
+@pytest.mark.parametrize("value", [8.0, "8", None, True])
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(AcceleratorConfig)])
+def test_sizes_of_other_types_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"^{name} must be an integer, not {re.escape(repr(value))}$"):
+        AcceleratorConfig(**{name: value})
+
+
+def test_sizes_are_keywords_and_frozen():
+    with pytest.raises(TypeError):
+        AcceleratorConfig(1, 8)
+    with pytest.raises(TypeError, match="rows"):
+        AcceleratorConfig(rows=3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        AcceleratorConfig().pes = 4
+
+
+def test_digest_changes_with_every_size_and_only_then():
+    assert AcceleratorConfig().digest() == AcceleratorConfig(pes=8).digest() == preset("single").digest()
+    changed = [AcceleratorConfig().replace(**{name: value}) for name, value in OTHER.items()]
+    # cores has one legal value in this version: no other digest to compare with.
+    assert OTHER.keys() | {"cores"} == {field.name for field in dataclasses.fields(AcceleratorConfig)}
+    digests = {config.digest() for config in changed} | {AcceleratorConfig().digest()}
+    assert len(digests) == len(OTHER) + 1
+    assert len({config.word_digest for config in changed}) == len(OTHER)
+    for config in changed:
+        assert re.fullmatch("[0-9a-f]{64}", config.digest())
+        assert config.word_digest == int(config.digest(), 16) >> 224
+
+
+def test_replace_checks_again():
+    with pytest.raises(ValueError, match=r"^pes must be a power of two"):
+        AcceleratorConfig().replace(pes=5)
+
+
+@given(st.sampled_from([64, 128, 256, 512, 1024, 2048, 4096]))
+def test_a_pointer_word_holds_any_start_and_the_longest_list(list_words):
+    config = AcceleratorConfig(list_words=list_words)
+    assert config.start_bits + config.count_bits == LIST_WORD_BITS
+    assert 1 << config.start_bits == list_words
+    assert config.max_list == (1 << config.count_bits) - 1 > 0
+
+
+@given(st.integers(1, 4096), st.sampled_from([2, 4, 8, 16]))
+def test_padded_channels_is_the_next_multiple(channels, pes):
+    padded = AcceleratorConfig(pes=pes).padded_channels(channels)
+    assert padded % pes == 0
+    assert channels <= padded < channels + pes
+
+
+@pytest.mark.parametrize(("accumulators", "bits"), [(64, 6), (256, 8), (1024, 10)])
+def test_accumulator_address_bits(accumulators, bits):
+    assert AcceleratorConfig(accumulators=accumulators).accumulator_address_bits == bits

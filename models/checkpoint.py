@@ -1,0 +1,169 @@
+"""Files of trained and of compressed networks: no pickle, checksummed, with all that is needed to go on."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hw import container
+from hw.network import Network
+from models.nets import Architecture, ResidualNet
+
+__all__ = ["Checkpoint", "Compressed", "load", "load_compressed", "save", "save_compressed"]
+
+_MAGIC = b"OFFRCKPT"
+_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A trained float network.
+
+    Parameters
+    ----------
+    data : str
+        Name of the data set.
+    seed : int
+        Of its split and of the training.
+    architecture : Architecture
+    state : dict of str to array
+        Parameters and running statistics by name.
+    metrics : dict of str to float
+        Accuracies (0..1) by ``<split>_<exit>``.
+    """
+
+    data: str
+    seed: int
+    architecture: Architecture
+    state: dict[str, np.ndarray] = field(repr=False)
+    metrics: dict[str, float]
+
+    @classmethod
+    def of(cls, model: ResidualNet, *, data: str, seed: int, metrics: dict[str, float]) -> "Checkpoint":
+        """A copy of a network's present state."""
+        state = {name: value.detach().numpy().copy() for name, value in model.state_dict().items()}
+        return cls(data=data, seed=seed, architecture=model.architecture, state=state, metrics=metrics)
+
+    def model(self) -> ResidualNet:
+        """The network, in evaluation mode.
+
+        Raises
+        ------
+        ValueError
+            When the state isn't that of the architecture.
+        """
+        model = ResidualNet(self.architecture)
+        try:
+            model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self.state.items()})
+        except RuntimeError as error:
+            raise ValueError(f"checkpoint's state does not fit its architecture: {error}") from error
+        return model.eval()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compressed:
+    """What compression delivers.
+
+    Parameters
+    ----------
+    data : str
+        Name of the data set.
+    seed : int
+    network : Network
+        Pruned, int8, with calibrated exits.
+    dense : Network
+        Int8 without pruning and without early exits, for comparison.
+    metrics : dict of str to float
+        Accuracies, exit shares and densities, in 0..1; ``threshold``.
+    curve : dict of str to list
+        Thresholds, accuracy and exit share on validation data, see :class:`models.exits.Curve`.
+    """
+
+    data: str
+    seed: int
+    network: Network
+    dense: Network
+    metrics: dict[str, float]
+    curve: dict[str, list[float]] = field(repr=False)
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a trained network's file, whole or not at all."""
+    manifest = {
+        "stage": "trained",
+        "data": checkpoint.data,
+        "seed": checkpoint.seed,
+        "architecture": checkpoint.architecture.to_dict(),
+        "metrics": checkpoint.metrics,
+    }
+    container.write(path, _MAGIC, _VERSION, manifest, checkpoint.state)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a trained network's file.
+
+    Raises
+    ------
+    ValueError
+        When it can't be read, is damaged, of another kind or stage, or incomplete.
+    """
+    manifest, arrays = _read(path, "trained")
+    return Checkpoint(
+        data=_take(path, manifest, "data"),
+        seed=_take(path, manifest, "seed"),
+        architecture=Architecture.from_dict(_take(path, manifest, "architecture")),
+        state=arrays,
+        metrics=_take(path, manifest, "metrics"),
+    )
+
+
+def save_compressed(path: Path, compressed: Compressed) -> None:
+    """Write a compressed network's file, whole or not at all."""
+    networks = {"network": compressed.network, "dense": compressed.dense}
+    manifest = {
+        "stage": "compressed",
+        "data": compressed.data,
+        "seed": compressed.seed,
+        "metrics": compressed.metrics,
+        "curve": compressed.curve,
+        **{key: network.to_dict() for key, network in networks.items()},
+    }
+    arrays = {f"{key}:{name}": array for key, network in networks.items() for name, array in network.arrays()}
+    container.write(path, _MAGIC, _VERSION, manifest, arrays)
+
+
+def load_compressed(path: Path) -> Compressed:
+    """Read a compressed network's file.
+
+    Raises
+    ------
+    ValueError
+        When it can't be read, is damaged, of another kind or stage, or incomplete.
+    """
+    manifest, arrays = _read(path, "compressed")
+    networks = {}
+    for key in ("network", "dense"):
+        own = {name.removeprefix(f"{key}:"): array for name, array in arrays.items() if name.startswith(f"{key}:")}
+        networks[key] = Network.from_dict(_take(path, manifest, key), own)
+    return Compressed(
+        data=_take(path, manifest, "data"),
+        seed=_take(path, manifest, "seed"),
+        metrics=_take(path, manifest, "metrics"),
+        curve=_take(path, manifest, "curve"),
+        **networks,
+    )
+
+
+def _read(path: Path, stage: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    manifest, arrays = container.read(path, _MAGIC, _VERSION)
+    if manifest.get("stage") != stage:
+        raise ValueError(f"{path}: must be a {stage} network, not {manifest.get('stage')!r}")
+    return manifest, arrays
+
+
+def _take(path: Path, manifest: dict[str, Any], key: str) -> Any:
+    if key not in manifest:
+        raise ValueError(f"{path}: the manifest must hold {key!r}")
+    return manifest[key]

@@ -1,0 +1,254 @@
+"""Tensors and layers of an integer network: what each may hold, and what contradicts what.
+
+All maps are (height, width, channels), all weights (output channels, kernel height, kernel width, input channels), as
+in TensorFlow Lite. Semantics of the integers: :mod:`hw.numerics`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hw.numerics import Rounding, add_scales
+
+__all__ = ["Add", "Conv2D", "GlobalAveragePool", "Layer", "Linear", "Tensor", "integer", "require"]
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise a ValueError with this message unless the condition holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+def _integers(value: Any, count: int) -> bool:
+    """Whether a value is a tuple of so many integers."""
+    return isinstance(value, tuple) and len(value) == count and all(integer(n) for n in value)
+
+
+def integer(value: Any) -> bool:
+    """Whether a value is an integer, and no truth value."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """Shape and quantization of one map of int8 codes, or of raw logits.
+
+    Parameters
+    ----------
+    shape : tuple of 3 int
+        Height, width, channels.
+    scale : float
+        Real value of one step; positive and finite.
+    zero_point : int
+        Code of the real zero, -128..127; 0 for raw logits.
+    """
+
+    shape: tuple[int, int, int]
+    scale: float
+    zero_point: int
+
+    def check(self, name: str) -> None:
+        """Refuse impossible values, naming the tensor."""
+        require(
+            _integers(self.shape, 3) and min(self.shape) > 0,
+            f"{name}: shape must be three positive integers (height, width, channels), not {self.shape!r}",
+        )
+        require(
+            bool(np.isfinite(self.scale)) and self.scale > 0,
+            f"{name}: scale must be positive and finite, not {self.scale!r}",
+        )
+        require(
+            integer(self.zero_point) and -128 <= self.zero_point <= 127,
+            f"{name}: zero point must be an integer in -128..127, not {self.zero_point!r}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One layer: its name is the name of the tensor it writes.
+
+    Parameters
+    ----------
+    inputs : tuple of str
+        Names of the tensors it reads.
+    output : Tensor
+        What it writes.
+    clamp : tuple of 2 int
+        Lowest and highest int8 code of the output: the fused activation function.
+    """
+
+    kind: ClassVar[str]
+    arity: ClassVar[int] = 1
+
+    name: str
+    inputs: tuple[str, ...]
+    output: Tensor
+    clamp: tuple[int, int] = (-128, 127)
+
+    def check(self, sources: tuple[Tensor, ...]) -> None:
+        """Refuse values that contradict each other or the tensors read."""
+        require(len(sources) == self.arity, f"{self.name}: {self.kind} reads {self.arity} tensors, not {len(sources)}")
+        self.output.check(self.name)
+        require(
+            _integers(self.clamp, 2) and -128 <= self.clamp[0] <= self.clamp[1] <= 127,
+            f"{self.name}: clamp must be two ordered integers in -128..127, not {self.clamp}",
+        )
+        low, high = self.clamp
+        require(
+            low <= self.output.zero_point <= high,
+            f"{self.name}: clamp {self.clamp} must contain the zero point {self.output.zero_point}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Weighted(Layer):
+    """Fields that convolution and linear layers share.
+
+    Parameters
+    ----------
+    weight : int8 array, (output channels, kernel height, kernel width, input channels)
+    bias : int32 array, (output channels,)
+    multiplier, shift : int32 arrays, (output channels,)
+        Requantization, see :func:`hw.numerics.requantize`.
+    rounding : Rounding
+    """
+
+    weight: np.ndarray = field(repr=False)
+    bias: np.ndarray = field(repr=False)
+    multiplier: np.ndarray = field(repr=False)
+    shift: np.ndarray = field(repr=False)
+    rounding: Rounding
+
+    def check(self, sources: tuple[Tensor, ...]) -> None:
+        super().check(sources)
+        require(
+            isinstance(self.weight, np.ndarray) and self.weight.dtype == np.int8 and self.weight.ndim == 4,
+            f"{self.name}: weight must be a 4-dimensional int8 array, "
+            f"not {getattr(self.weight, 'dtype', type(self.weight))} of shape {np.shape(self.weight)}",
+        )
+        channels = self.weight.shape[0]
+        for name in ("bias", "multiplier", "shift"):
+            array = getattr(self, name)
+            require(
+                isinstance(array, np.ndarray) and array.dtype == np.int32 and array.shape == (channels,),
+                f"{self.name}: {name} must be an int32 array of {channels} values, "
+                f"not {getattr(array, 'dtype', type(array))} of shape {np.shape(array)}",
+            )
+        ranges = {"multiplier": (0, (1 << 31) - 1), "shift": (0, 31)}
+        for name, (low, high) in ranges.items():
+            array = getattr(self, name)
+            require(bool(((array >= low) & (array <= high)).all()), f"{self.name}: {name} must be in {low}..{high}")
+        require(
+            channels == self.output.shape[2],
+            f"{self.name}: weight has {channels} output channels, the output {self.output.shape[2]}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv2D(_Weighted):
+    """2-D convolution.
+
+    Parameters
+    ----------
+    stride : tuple of 2 int
+        Vertical, horizontal.
+    pads : tuple of 4 int
+        Rows above and below, columns left and right; padded positions hold the zero point.
+    """
+
+    kind: ClassVar[str] = "conv2d"
+
+    stride: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def check(self, sources: tuple[Tensor, ...]) -> None:
+        super().check(sources)
+        height, width, channels = sources[0].shape
+        _, kernel_height, kernel_width, depth = self.weight.shape
+        require(depth == channels, f"{self.name}: weight has {depth} input channels, {self.inputs[0]} {channels}")
+        require(
+            _integers(self.stride, 2) and min(self.stride) >= 1,
+            f"{self.name}: strides must be two positive integers, not {self.stride}",
+        )
+        require(_integers(self.pads, 4), f"{self.name}: pads must be four integers, not {self.pads}")
+        top, bottom, left, right = self.pads
+        require(
+            min(self.pads) >= 0 and max(top, bottom) < kernel_height and max(left, right) < kernel_width,
+            f"{self.name}: pads must be at least 0 and less than the kernel "
+            f"{kernel_height}x{kernel_width}, not {self.pads}",
+        )
+        shape = (
+            (height + top + bottom - kernel_height) // self.stride[0] + 1,
+            (width + left + right - kernel_width) // self.stride[1] + 1,
+            self.weight.shape[0],
+        )
+        require(shape == self.output.shape, f"{self.name}: output must be {shape}, not {self.output.shape}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(_Weighted):
+    """Fully connected layer over the whole input map; its kernel is as large as the map.
+
+    Parameters
+    ----------
+    raw : bool
+        Deliver the int32 accumulators themselves (logits of a head): no requantization, no clamp. All output channels
+        then share one weight scale, so that logits compare.
+    """
+
+    kind: ClassVar[str] = "linear"
+
+    raw: bool = False
+
+    def check(self, sources: tuple[Tensor, ...]) -> None:
+        super().check(sources)
+        require(
+            self.weight.shape[1:] == sources[0].shape,
+            f"{self.name}: weight must cover {self.inputs[0]} {sources[0].shape}, not {self.weight.shape[1:]}",
+        )
+        require(
+            self.output.shape[:2] == (1, 1), f"{self.name}: output must be 1x1 in space, not {self.output.shape[:2]}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Add(Layer):
+    """Residual add of two maps of equal shape (TFLite ``ADD``)."""
+
+    kind: ClassVar[str] = "add"
+    arity: ClassVar[int] = 2
+
+    def check(self, sources: tuple[Tensor, ...]) -> None:
+        super().check(sources)
+        shapes = [source.shape for source in sources]
+        require(
+            shapes[0] == shapes[1] == self.output.shape,
+            f"{self.name}: operands and output must have equal shapes, not {shapes} and {self.output.shape}",
+        )
+        try:
+            add_scales(sources[0].scale, sources[1].scale, self.output.scale)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlobalAveragePool(Layer):
+    """Mean of the codes over all positions, half away from zero (TFLite ``AVERAGE_POOL_2D`` over the whole map).
+
+    Not TFLite's ``MEAN``: its reference kernel rounds otherwise, with results that differ by one (LiteRT 2.3.0).
+    """
+
+    kind: ClassVar[str] = "global_average_pool"
+
+    def check(self, sources: tuple[Tensor, ...]) -> None:
+        super().check(sources)
+        source = sources[0]
+        require(
+            self.output.shape == (1, 1, source.shape[2]),
+            f"{self.name}: output must be {(1, 1, source.shape[2])}, not {self.output.shape}",
+        )
+        require(
+            (source.scale, source.zero_point) == (self.output.scale, self.output.zero_point),
+            f"{self.name}: average pool must keep scale and zero point",
+        )

@@ -1,0 +1,354 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hw.network import INPUT, Add, Conv2D, Exit, GlobalAveragePool, Linear, Network, Tensor
+from hw.numerics import Rounding, add, add_scales, average_scale, quantize_scale, requantize, top2
+from models import golden
+from tests.hw.networks import network as mixed_network
+from tests.hw.networks import tensor, weighted
+
+
+def images(count: int, *shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-128, 128, (count, *shape)).astype(np.int8)
+
+
+def naive_convolution(codes: np.ndarray, zero_point: int, layer: Conv2D) -> np.ndarray:
+    """Accumulators in int64 by loops over kernel positions: the definition."""
+    top, bottom, left, right = layer.pads
+    values = np.pad(codes.astype(np.int64) - zero_point, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    height, width, _ = layer.output.shape
+    total = np.zeros((len(codes), *layer.output.shape), dtype=np.int64)
+    for y in range(layer.weight.shape[1]):
+        for x in range(layer.weight.shape[2]):
+            rows = slice(y, y + (height - 1) * layer.stride[0] + 1, layer.stride[0])
+            columns = slice(x, x + (width - 1) * layer.stride[1] + 1, layer.stride[1])
+            total += values[:, rows, columns] @ layer.weight[:, y, x].astype(np.int64).T
+    return total + layer.bias
+
+
+def codes_of(accumulators: np.ndarray, layer: Conv2D | Linear) -> np.ndarray:
+    scaled = requantize(accumulators, layer.multiplier.astype(np.int64), layer.shift.astype(np.int64), layer.rounding)
+    return (scaled + layer.output.zero_point).clip(*layer.clamp).astype(np.int8)
+
+
+def head(source: str, shape: tuple[int, int, int], weight: np.ndarray | None = None, **fields) -> Linear:
+    """A raw head of two classes that every network needs."""
+    weight = np.ones((2, *shape), dtype=np.int8) if weight is None else weight
+    zeros = np.zeros(len(weight), dtype=np.int32)
+    values = {"bias": zeros, "multiplier": zeros, "shift": zeros, "rounding": Rounding.SINGLE, "raw": True}
+    output = Tensor(shape=(1, 1, len(weight)), scale=0.1, zero_point=0)
+    return Linear(**{"name": "head", "inputs": (source,), "output": output, "weight": weight, **values, **fields})
+
+
+def ending(*layers, source: Tensor) -> Network:
+    """A network of these layers and a head."""
+    last = layers[-1]
+    tail = head(last.name, last.output.shape)
+    return Network(name="net", input=source, layers=(*layers, tail), exits=(Exit(logits="head"),), classes=2)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.data())
+def test_convolutions_equal_the_definition(data):
+    draw = data.draw
+    kernel = (draw(st.integers(1, 5)), draw(st.integers(1, 5)))
+    pads = tuple(draw(st.integers(0, kernel[axis] - 1)) for axis in (0, 0, 1, 1))
+    stride = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    size = [draw(st.integers(max(1, kernel[a] - pads[2 * a] - pads[2 * a + 1]), 9)) for a in (0, 1)]
+    depth, channels, zero_point = draw(st.integers(1, 5)), draw(st.integers(1, 6)), draw(st.integers(-128, 127))
+    out = [(size[a] + pads[2 * a] + pads[2 * a + 1] - kernel[a]) // stride[a] + 1 for a in (0, 1)]
+    layer = Conv2D(
+        name="conv",
+        inputs=(INPUT,),
+        output=tensor(*out, channels, zero_point=draw(st.integers(-128, 127))),
+        stride=stride,
+        pads=pads,
+        rounding=draw(st.sampled_from(Rounding)),
+        **weighted(channels, *kernel, depth, seed=draw(st.integers(0, 99))),
+    )
+    codes = images(draw(st.integers(1, 5)), *size, depth, seed=draw(st.integers(0, 99)))
+    result = golden.run(ending(layer, source=tensor(*size, depth, zero_point=zero_point)), codes, batch=3)
+    expected = codes_of(naive_convolution(codes, zero_point, layer), layer)
+    np.testing.assert_array_equal(result.tensors["conv"], expected, strict=True)
+    np.testing.assert_array_equal(result.tensors[INPUT], codes, strict=True)
+
+
+@pytest.mark.parametrize("depth", [57, 58, 4000])
+def test_accumulators_around_the_limits_of_float32_are_exact(depth):
+    """Sums of 9 * depth products of 127 * 255: beyond 2**24, where odd numbers have no float32, from a depth of 58."""
+    layer = Conv2D(
+        name="conv",
+        inputs=(INPUT,),
+        output=tensor(1, 1, 2, zero_point=0),
+        rounding=Rounding.DOUBLE,
+        **{**weighted(2, 3, 3, depth), "weight": np.full((2, 3, 3, depth), 127, dtype=np.int8)},
+    )
+    layer.weight[0, 0, 0, 0] = 126
+    tail = head(INPUT, (3, 3, depth), layer.weight)
+    source = tensor(3, 3, depth)
+    net = Network(name="net", input=source, layers=(layer, tail), exits=(Exit(logits="head"),), classes=2)
+    codes = np.full((3, 3, 3, depth), 127, dtype=np.int8)
+    codes[1, 2, 2, depth - 1], codes[2, 0, 0, 0] = 126, -128
+    expected = naive_convolution(codes, -128, layer)
+    result = golden.run(net, codes)
+    np.testing.assert_array_equal(result.tensors["conv"], codes_of(expected, layer), strict=True)
+    np.testing.assert_array_equal(result.logits[0], expected[:, 0, 0] - layer.bias, strict=True)
+    assert (result.logits[0].max() >= 1 << 24) == (depth > 57)
+
+
+def test_accumulators_beyond_int32_are_refused():
+    bias = np.array([(1 << 31) - 1, 0], dtype=np.int32)
+    net = Network(
+        name="net",
+        input=tensor(1, 1, 1),
+        layers=(head(INPUT, (1, 1, 1), bias=bias),),
+        exits=(Exit(logits="head"),),
+        classes=2,
+    )
+    with pytest.raises(ValueError, match=r"^head: accumulators must stay within int32, not reach 0\.\.2147483902$"):
+        golden.run(net, images(1, 1, 1, 1))
+
+
+def test_every_layer_of_a_mixed_network_equals_the_definition():
+    net = mixed_network()
+    codes = images(40, 6, 4, 2)
+    result = golden.run(net, codes, batch=7)
+    found = result.tensors
+    assert list(found) == list(net.tensors())
+    layer = net.layer
+    np.testing.assert_array_equal(found["stem"], codes_of(naive_convolution(codes, -128, layer("stem")), layer("stem")))
+    np.testing.assert_array_equal(
+        found["branch"], codes_of(naive_convolution(found["stem"], -128, layer("branch")), layer("branch"))
+    )
+    assert found["branch"].min() == -100
+    assert found["branch"].max() == 90
+    a, b = found["stem"].astype(np.int64) + 128, found["branch"].astype(np.int64) - 3
+    total = (add(a, b, add_scales(0.25, 0.25, 0.4)) - 128).clip(-128, 127)
+    np.testing.assert_array_equal(found["sum"], total)
+    sums = found["sum"].sum(axis=(1, 2), keepdims=True, dtype=np.int64)
+    np.testing.assert_array_equal(found["mean"], requantize(sums, *average_scale(12), Rounding.SINGLE))
+    for name, source, zero_point in (("early", "stem", -128), ("hidden", "mean", -128), ("head", "hidden", -7)):
+        flat = found[source].reshape(40, -1).astype(np.int64) - zero_point
+        sums = flat @ layer(name).weight.reshape(len(layer(name).weight), -1).T.astype(np.int64) + layer(name).bias
+        expected = sums if layer(name).raw else codes_of(sums, layer(name))
+        np.testing.assert_array_equal(found[name].reshape(40, -1), expected, strict=True)
+    np.testing.assert_array_equal(result.logits[0], found["early"][:, 0, 0])
+    np.testing.assert_array_equal(result.logits[1], found["head"][:, 0, 0])
+
+
+def test_one_convolution_by_hand():
+    """Padded positions hold the zero point and add nothing; (2 * 3 - 1) / 2 is a tie that rounds up."""
+    scale = quantize_scale(0.5)
+    layer = Conv2D(
+        name="conv",
+        inputs=(INPUT,),
+        output=Tensor(shape=(1, 2, 1), scale=1.0, zero_point=-10),
+        clamp=(-10, 127),
+        weight=np.array([[[[2], [-1], [4]]]], dtype=np.int8),
+        bias=np.array([-1], dtype=np.int32),
+        multiplier=np.array([scale.multiplier], dtype=np.int32),
+        shift=np.array([scale.shift], dtype=np.int32),
+        pads=(0, 0, 1, 1),
+        rounding=Rounding.DOUBLE,
+    )
+    codes = np.array([8, 5], dtype=np.int8).reshape(1, 1, 2, 1)
+    net = ending(layer, source=Tensor(shape=(1, 2, 1), scale=1.0, zero_point=5))
+    # a = [3, 0]: [-1 * 3 + 4 * 0 - 1, 2 * 3 - 1 * 0 - 1] = [-4, 5], halved and rounded [-2, 3], clamped [0, 3].
+    result = golden.run(net, codes)
+    assert result.tensors["conv"].ravel().tolist() == [-10, -7]
+    # The head sums a = q + 10 over the map.
+    assert result.logits[0].tolist() == [[3, 3]]
+    assert (result.classes.tolist(), result.margins.tolist()) == ([0], [[0]])
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 99))
+def test_average_pool_is_half_away_from_zero(height, width, seed):
+    source = tensor(height, width, 4, zero_point=3)
+    layer = GlobalAveragePool(name="mean", inputs=(INPUT,), output=tensor(1, 1, 4, zero_point=3), clamp=(-90, 90))
+    codes = images(9, height, width, 4, seed=seed)
+    codes[1:5] = np.int8(seed - 50)
+    codes[1:3, : (height + 1) // 2] += 1  # half of the positions: a tie where their number is even
+    found = golden.run(ending(layer, source=source), codes).tensors["mean"][:, 0, 0]
+    for row, sums in zip(found, codes.sum(axis=(1, 2), dtype=np.int64), strict=True):
+        for value, total in zip(row, sums, strict=True):
+            mean = Fraction(int(total), height * width)
+            away = int(abs(mean) + Fraction(1, 2)) * (1 if mean >= 0 else -1)
+            assert value == min(max(away, -90), 90)
+
+
+def test_golden_is_close_to_float_torch():
+    """A quantized residual network against the same network in float: no code is further off than its roundings."""
+    rng = np.random.default_rng(1)
+    zero_points = {INPUT: -5, "a": -128, "b": 10, "sum": -20}
+    scales = {INPUT: 0.02, "a": 0.05, "b": 0.04, "sum": 0.06}
+    weights = {name: rng.integers(-127, 128, (6, 3, 3, 6)).astype(np.int8) for name in ("a", "b")}
+    steps = {name: rng.uniform(0.0005, 0.002, 6) for name in ("a", "b")}
+    layers, source = [], INPUT
+    for name in ("a", "b"):
+        factors = [quantize_scale(scales[source] * step / scales[name]) for step in steps[name]]
+        layers.append(
+            Conv2D(
+                name=name,
+                inputs=(source,),
+                output=tensor(8, 8, 6, scale=scales[name], zero_point=zero_points[name]),
+                weight=weights[name],
+                bias=np.rint(rng.uniform(-0.5, 0.5, 6) / (scales[source] * steps[name])).astype(np.int32),
+                multiplier=np.array([f.multiplier for f in factors], dtype=np.int32),
+                shift=np.array([f.shift for f in factors], dtype=np.int32),
+                rounding=Rounding.DOUBLE,
+                pads=(1, 1, 1, 1),
+            )
+        )
+        source = name
+    output = tensor(8, 8, 6, scale=scales["sum"], zero_point=zero_points["sum"])
+    layers.append(Add(name="sum", inputs=("a", "b"), output=output))
+    net = ending(*layers, source=tensor(8, 8, 6, scale=scales[INPUT], zero_point=zero_points[INPUT]))
+    codes = images(16, 8, 8, 6)
+    found = golden.run(net, codes).tensors
+    real = {name: (found[name].astype(np.float64) - zero_points[name]) * scales[name] for name in scales}
+
+    def saturated(name: str, value: np.ndarray) -> np.ndarray:
+        low, high = ((code - zero_points[name]) * scales[name] for code in (-128, 127))
+        return value.clip(low, high)
+
+    for layer, source in ((layers[0], INPUT), (layers[1], "a")):
+        weight = torch.from_numpy(layer.weight * steps[layer.name][:, None, None, None]).permute(0, 3, 1, 2)
+        bias = torch.from_numpy(layer.bias * scales[source] * steps[layer.name])
+        value = F.conv2d(torch.from_numpy(real[source]).permute(0, 3, 1, 2), weight, bias, padding=1)
+        expected = saturated(layer.name, value.permute(0, 2, 3, 1).numpy())
+        # Two roundings, the first to 31 fractional bits: a little more than half a step.
+        assert np.abs(real[layer.name] - expected).max() <= 0.76 * scales[layer.name]
+        assert np.abs(real[layer.name] - expected).mean() <= 0.3 * scales[layer.name]
+    assert np.abs(real["sum"] - saturated("sum", real["a"] + real["b"])).max() <= 0.501 * scales["sum"]
+
+
+def logits_network(*thresholds: int) -> Network:
+    """Heads that deliver the image itself, one plane of channels an exit, as logits."""
+    layers = []
+    for number in range(len(thresholds) + 1):
+        weight = np.zeros((3, 1, 1, 3 * (len(thresholds) + 1)), dtype=np.int8)
+        weight[range(3), 0, 0, range(3 * number, 3 * number + 3)] = 1
+        layers.append(head(INPUT, (), weight, name=f"exit{number}"))
+    return Network(
+        name="net",
+        input=tensor(1, 1, 3 * (len(thresholds) + 1), zero_point=0),
+        layers=tuple(layers),
+        exits=tuple(Exit(logits=f"exit{n}", threshold=value) for n, value in enumerate((*thresholds, None))),
+        classes=3,
+    )
+
+
+def test_the_first_exit_whose_margin_reaches_its_threshold_is_taken():
+    codes = np.array(
+        [
+            [10, 5, 0, 0, 0, 9, 1, 2, 3],  # margin 5 reaches 5
+            [10, 6, 0, 0, 0, 9, 1, 2, 3],  # 4 doesn't, 9 reaches 9
+            [10, 6, 0, 0, 8, 0, 1, 2, 3],  # neither: the last
+            [-9, -9, -100, 4, 4, 4, 7, 7, 1],  # ties everywhere: the last, its first class
+        ],
+        dtype=np.int8,
+    ).reshape(4, 1, 1, 9)
+    result = golden.run(logits_network(5, 9), codes)
+    assert result.margins.tolist() == [[5, 9, 1], [4, 9, 1], [4, 8, 1], [0, 0, 0]]
+    assert result.exit_index.tolist() == [0, 1, 2, 2]
+    assert result.classes.tolist() == [0, 2, 2, 0]
+    assert result.exit_share().tolist() == [0.25, 0.25, 0.5]
+    assert result.accuracy([0, 2, 2, 1]) == 0.75
+    # A threshold of 0 is always reached, also by a tie, whose first class counts.
+    always = golden.run(logits_network(0, 9), codes)
+    assert always.exit_index.tolist() == [0] * 4
+    assert always.classes.tolist() == [0] * 4
+    assert always.exit_share().tolist() == [1.0, 0.0, 0.0]
+    never = golden.run(logits_network((1 << 32) - 1, (1 << 32) - 1), codes)
+    assert never.exit_index.tolist() == [2] * 4
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.integers(0, 999), st.integers(0, 40), st.integers(0, 40))
+def test_decisions_equal_their_definition_image_by_image(seed, first, second):
+    rng = np.random.default_rng(seed)
+    logits = [rng.integers(-25, 25, (20, 4)) for _ in range(3)]
+    thresholds = [first, second, None]
+    margins, exit_index, classes = golden.decide(logits, thresholds)
+    for image in range(20):
+        tops = [top2(values[image]) for values in logits]
+        taken = next(n for n, t in enumerate(thresholds) if t is None or tops[n][1] >= t)
+        assert (exit_index[image], classes[image]) == (taken, tops[taken][0])
+        assert margins[image].tolist() == [margin for _, margin in tops]
+
+
+def test_batches_progress_and_form_of_the_images_are_of_no_influence():
+    net = mixed_network()
+    codes = images(11, 6, 4, 2)
+    reference = golden.run(net, codes)
+    frozen = codes.copy()
+    frozen.flags.writeable = False
+    forms = [codes, torch.from_numpy(codes), frozen, codes[::-1].copy()[::-1], np.asfortranarray(codes)]
+    for form in forms:
+        for batch in (1, 4, 11, 1000):
+            seen: list[tuple[int, int]] = []
+            result = golden.run(net, form, batch=batch, progress=lambda *step, seen=seen: seen.append(step))
+            for name, array in reference.tensors.items():
+                np.testing.assert_array_equal(result.tensors[name], array, strict=True)
+            np.testing.assert_array_equal(result.classes, reference.classes, strict=True)
+            assert seen == [(min(done, 11), 11) for done in range(batch, 11 + batch, batch)]
+    np.testing.assert_array_equal(codes, images(11, 6, 4, 2))
+
+
+def test_without_tensors_the_decisions_stay():
+    net, codes = mixed_network(), images(30, 6, 4, 2)
+    kept, lean = golden.run(net, codes), golden.run(net, codes, keep=False)
+    assert lean.tensors == {}
+    for field in ("margins", "exit_index", "classes"):
+        np.testing.assert_array_equal(getattr(lean, field), getattr(kept, field), strict=True)
+    for one, other in zip(lean.logits, kept.logits, strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
+        assert one.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        (np.zeros((2, 6, 4, 2), np.uint8), "not uint8 of shape (2, 6, 4, 2)"),
+        (np.zeros((2, 6, 4, 2), np.float32), "not float32 of shape (2, 6, 4, 2)"),
+        (torch.zeros((2, 6, 4, 2)), "not float32 of shape (2, 6, 4, 2)"),
+        (torch.zeros((2, 2, 6, 4), dtype=torch.int8), "not int8 of shape (2, 2, 6, 4)"),
+        (np.zeros((6, 4, 2), np.int8), "not int8 of shape (6, 4, 2)"),
+        (np.zeros((6, 4, 2, 1, 1), np.int8), "not int8 of shape (6, 4, 2, 1, 1)"),
+        (np.array(3, np.int8), "not int8 of shape ()"),
+    ],
+)
+def test_other_images_are_refused(codes, expected):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        golden.run(mixed_network(), codes)
+    assert str(caught.value) == f"net: images must be int8 of shape (N, 6, 4, 2), {expected}"
+
+
+def test_other_arguments_are_refused():
+    with pytest.raises(ValueError, match=r"^images must be a numpy array or a torch tensor, not list$"):
+        golden.run(mixed_network(), [[1]])
+    with pytest.raises(ValueError, match=r"^batch must be at least 1, not 0$"):
+        golden.run(mixed_network(), images(1, 6, 4, 2), batch=0)
+
+
+def test_no_image_at_all():
+    result = golden.run(mixed_network(), images(0, 6, 4, 2))
+    assert result.tensors["sum"].shape == (0, 3, 4, 4)
+    assert (result.classes.shape, result.margins.shape) == ((0,), (0, 2))
+    with pytest.raises(ValueError, match=r"^accuracy needs at least 1 image, not 0$"):
+        result.accuracy([])
+    with pytest.raises(ValueError, match=r"^exit share needs at least 1 image, not 0$"):
+        result.exit_share()
+
+
+def test_labels_of_another_number_are_refused():
+    result = golden.run(mixed_network(), images(3, 6, 4, 2))
+    with pytest.raises(ValueError, match=r"^labels must be one per image, shape \(3,\), not \(2,\)$"):
+        result.accuracy([1, 2])

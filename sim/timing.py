@@ -1,0 +1,25 @@
+"""Latencies of the hardware's units, in cycles. Each is a constant of an RTL component; a test holds them together."""
+
+__all__ = [
+    "BRANCH_CYCLES",
+    "FIRST_PUSH",
+    "LANE_LATENCY",
+    "LAYER_OVERHEAD",
+    "OUTPUT_LATENCY",
+    "RAW_LATENCY",
+    "RESIDUAL_LATENCY",
+    "STOP_CYCLES",
+]
+
+#: From the start of a layer to the push stage of the first slot.
+FIRST_PUSH = 9
+#: From the issue of a dump entry to its accumulator's place at the lane.
+OUTPUT_LATENCY = 7
+#: From the lane taking an accumulator to its activation, plain, with residual, and raw.
+LANE_LATENCY = 13
+RESIDUAL_LATENCY = 32
+RAW_LATENCY = 3
+#: Sequencer cycles of a LAYER besides the layer's own, of a BRANCH, of a STOP.
+LAYER_OVERHEAD = 24
+BRANCH_CYCLES = 10
+STOP_CYCLES = 5

@@ -108,7 +108,7 @@ def _digits(seed: int, root: str | os.PathLike[str] | None, progress: Progress |
     labels = bunch.target.astype(np.int64)
     rng = np.random.default_rng(seed)
     test, rest = _stratified(labels, 0.2, rng)
-    held, kept = _stratified(labels[rest], 237 / rest.size, rng)
+    held, kept = _stratified(labels[rest], 0.25, rng)
     return Dataset(
         name="digits",
         classes=tuple(str(digit) for digit in range(10)),

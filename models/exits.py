@@ -88,6 +88,8 @@ def curve(branch: np.ndarray, final: np.ndarray, labels: np.ndarray) -> Curve:
 def calibrate(branch: np.ndarray, final: np.ndarray, labels: np.ndarray, loss: float = 0.005) -> int:
     """The smallest threshold, that is the most exits, that costs at most ``loss`` of the accuracy without exits.
 
+    No larger threshold may cost more either: a threshold that is good only by a lucky few images doesn't count.
+
     Parameters
     ----------
     branch, final : array of int, (N, classes)
@@ -110,7 +112,8 @@ def calibrate(branch: np.ndarray, final: np.ndarray, labels: np.ndarray, loss: f
         raise ValueError(f"loss must not be negative, not {loss}")
     found = curve(branch, final, labels)
     allowed = found.accuracy >= found.accuracy[-1] - loss - 1e-12  # the last threshold lets no image leave
-    return int(found.thresholds[allowed.argmax()])
+    refused = np.flatnonzero(~allowed)
+    return int(found.thresholds[refused[-1] + 1 if refused.size else 0])
 
 
 def with_thresholds(network: Network, *thresholds: int) -> Network:

@@ -21,7 +21,7 @@ class Architecture:
     widths : tuple of 2 int
         Channels before and behind the branch.
     branch_width : int
-        Channels of the branch's own convolution.
+        Channels of the branch's own convolution; 0 when it has none and classifies the means of the maps it sees.
     stem_stride : int
         1, or 2 for images whose maps would fill the accelerator's memories.
 
@@ -47,8 +47,8 @@ class Architecture:
             raise ValueError(f"classes must be at least 2, not {self.classes}")
         if len(self.widths) != 2 or min(self.widths) < 1:
             raise ValueError(f"widths must be two positive integers, not {self.widths}")
-        if self.branch_width < 1:
-            raise ValueError(f"branch_width must be positive, not {self.branch_width}")
+        if self.branch_width < 0:
+            raise ValueError(f"branch_width must not be negative, not {self.branch_width}")
         if self.stem_stride not in (1, 2):
             raise ValueError(f"stem_stride must be 1 or 2, not {self.stem_stride}")
 
@@ -128,16 +128,17 @@ class ResidualNet(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         early, late = architecture.widths
+        width = architecture.branch_width
         self.architecture = architecture
         self.stem = _Convolution(architecture.shape[2], early, 3, architecture.stem_stride)
         self.relu = nn.ReLU()
         self.early = _Block(early, early, 1)
-        self.branch = _Convolution(early, architecture.branch_width, 3, 2)
-        self.branch_head = _Head(architecture.branch_width, architecture.classes)
+        self.branch = nn.Identity() if not width else nn.Sequential(_Convolution(early, width, 3, 2), nn.ReLU())
+        self.branch_head = _Head(width or early, architecture.classes)
         self.late = _Block(early, late, 2)
         self.head = _Head(late, architecture.classes)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = self.early(self.relu(self.stem(x)))
-        exit_logits = self.branch_head(self.relu(self.branch(x)))
+        exit_logits = self.branch_head(self.branch(x))
         return exit_logits, self.head(self.late(x))

@@ -70,7 +70,7 @@ RECIPES = {
     "digits": Recipe(
         data="digits",
         widths=(8, 24),
-        branch_width=8,
+        branch_width=4,
         training=Schedule(epochs=80, lr=0.01, shift=1),
         tuning=Schedule(epochs=80, lr=0.01, shift=1),
         quantizing=Schedule(epochs=30, lr=0.001, shift=1),
@@ -78,7 +78,7 @@ RECIPES = {
     "fashion-mnist": Recipe(
         data="fashion-mnist",
         widths=(16, 32),
-        branch_width=16,
+        branch_width=8,
         stem_stride=2,
         training=Schedule(epochs=3, lr=0.01, batch=128, flip=True),
         tuning=Schedule(epochs=2, lr=0.005, batch=128, flip=True),
@@ -87,7 +87,7 @@ RECIPES = {
     "cifar10": Recipe(
         data="cifar10",
         widths=(16, 32),
-        branch_width=16,
+        branch_width=8,
         stem_stride=2,
         training=Schedule(epochs=5, lr=0.01, batch=128, flip=True, shift=2),
         tuning=Schedule(epochs=3, lr=0.005, batch=128, flip=True, shift=2),
@@ -144,9 +144,7 @@ def train(chosen: Recipe, dataset: Dataset, seed: int = 0, progress: Progress | 
     )
     model = initial(architecture, seed)
     fit(model, dataset.train, chosen.training, seed=seed, progress=progress, text="train")
-    return Checkpoint.of(
-        model, data=dataset.name, seed=seed, metrics=_float_metrics(model, "float", dataset.test)
-    )
+    return Checkpoint.of(model, data=dataset.name, seed=seed, metrics=_float_metrics(model, "float", dataset.test))
 
 
 def compress(

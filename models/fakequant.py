@@ -133,7 +133,8 @@ class FakeQuantNet(nn.Module):
             return operands[0] + operands[1]
         if node.step.kind == "pool":
             return operands[0].mean(dim=(2, 3), keepdim=True)
-        assert node.weight is not None and node.bias is not None
+        assert node.weight is not None
+        assert node.bias is not None
         scale = node.weight_scale()
         weight = round_through(node.weight / scale[:, None, None, None]) * scale[:, None, None, None]
         step = scale * source_scale

@@ -178,7 +178,7 @@ class _Lowering:
     def _conv(self, node: fx.Node, name: str, conv: nn.Conv2d) -> None:
         if conv.groups != 1 or conv.dilation != (1, 1):
             raise ValueError(
-                f"{name}: Conv2d must have one group and no dilation, not {conv.groups} groups, dilation {conv.dilation}"
+                f"{name}: Conv2d must have one group and dilation 1, not {conv.groups} groups and {conv.dilation}"
             )
         if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
             raise ValueError(
@@ -210,7 +210,8 @@ class _Lowering:
             raise ValueError(f"{name}: BatchNorm2d must follow a Conv2d, not another BatchNorm2d")
         if norm.running_mean is None or norm.running_var is None:
             raise ValueError(f"{name}: BatchNorm2d must keep running statistics")
-        assert step.weight is not None and step.bias is not None
+        assert step.weight is not None
+        assert step.bias is not None
         gain = torch.rsqrt(norm.running_var + norm.eps) * (1.0 if norm.weight is None else norm.weight.detach())
         offset = torch.zeros_like(gain) if norm.bias is None else norm.bias.detach()
         for values in (gain, offset, norm.running_mean):

@@ -88,7 +88,8 @@ def _fetch(url: str, expected: str, progress: Progress | None) -> bytes:
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", error)
         raise ConnectionError(
-            f"{url} cannot be fetched ({reason}): without internet, put the files into a folder and set OFFRAMP_DATA to it"
+            f"{url} cannot be fetched ({reason}): without internet, "
+            f"put the files into a folder and set OFFRAMP_DATA to it"
         ) from error
     data = buffer.getvalue()
     if _md5(data) != expected:
@@ -165,8 +166,8 @@ def cifar10_batch(data: bytes, name: str = "CIFAR-10 batch") -> tuple[np.ndarray
     """Images and labels of one batch file, read at fixed places: the file is a pickle, which is never executed.
 
     Each of the files is one dictionary in pickle protocol 2, whose opcodes are documented in Python's ``pickletools``.
-    The labels are a list, appended in runs of 1000: MARK, a BININT1 (``K``, a byte) a label, APPENDS. The pixels are one
-    BINSTRING (``T``, a 4-byte length): 10,000 images of 3 planes of 32 rows of 32.
+    The labels are a list, appended in runs of 1000: MARK, a BININT1 (``K``, a byte) a label, APPENDS. The pixels are
+    one BINSTRING (``T``, a 4-byte length): 10,000 images of 3 planes of 32 rows of 32.
 
     Returns
     -------

@@ -145,7 +145,7 @@ def fit(
             raise ValueError(f"mask {name!r} has no parameter of that name")
     held = [(parameters[name], mask) for name, mask in (masks or {}).items()]
     with _threads(schedule.threads):
-        _fit(model, split, schedule, seed, held, on_epoch, progress, text)
+        _fit(model, split, schedule, seed=seed, held=held, on_epoch=on_epoch, progress=progress, text=text)
     model.eval()
 
 
@@ -153,6 +153,7 @@ def _fit(
     model: nn.Module,
     split: Split,
     schedule: Schedule,
+    *,
     seed: int,
     held: list[tuple[nn.Parameter, torch.Tensor]],
     on_epoch: Callable[[int], None] | None,
@@ -185,7 +186,7 @@ def _fit(
             cycle.step()
             with torch.no_grad():
                 for parameter, mask in held:
-                    parameter *= mask
+                    parameter.mul_(mask)
             if progress:
                 progress(done + 1, total, f"{text}: epoch {epoch + 1}/{schedule.epochs}, loss {loss.item():.3f}")
 

@@ -111,7 +111,7 @@ def test_missing_files_are_fetched_and_checked(monkeypatch, tmp_path):
     (server / "train-images-idx3-ubyte.gz").write_bytes(b"altered on its way")
     assert fashion_mnist_files(home) == contents  # nothing is fetched twice
 
-    with pytest.raises(ValueError, match="train-images-idx3-ubyte.gz: MD5 of the download must be"):
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz: MD5 of the download must be"):
         fashion_mnist_files(tmp_path / "other")
     assert not (tmp_path / "other").exists()
 

@@ -105,8 +105,9 @@ def requantize(accumulator: Any, multiplier: Any, shift: Any, rounding: Rounding
     double = rounding is Rounding.DOUBLE
     first = (1 << 30) if double else (1 << 30) * (shift == 0)
     high = (accumulator * multiplier + first) >> 31
-    away = (high < 0) * (shift > 0) if double else 0
-    return (high + ((1 << shift) >> 1) - away * 1) >> shift
+    # -1 where high is negative and there is something to shift: a tie then falls on the other side.
+    away = (high >> 63) & ((shift > 0) * -1) if double else 0
+    return (high + ((1 << shift) >> 1) + away) >> shift
 
 
 def clamp(value: Any, low: int, high: int) -> Any:

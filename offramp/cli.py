@@ -1,0 +1,327 @@
+"""The command line. Every command: options in, one call, a table and maybe a JSON file out."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+# Before torch and numba are imported: spinning OpenMP threads slow each other down when anything else runs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from hw.config import PRESETS, preset
+from offramp.console import Terminal, results
+from offramp.errors import sentence
+from offramp.record import provenance, write_json
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Sparse, int8, early-exiting neural networks on an open two-sided sparse accelerator.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[str, typer.Option(help="Data set: digits, fashion-mnist or cifar10.")]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option("--data-dir", envvar="OFFRAMP_DATA", help="Data folder.", show_default="data in the current folder"),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn at random.")]
+Out = Annotated[Path, typer.Option(help="Folder for the files it writes.")]
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Write the result to this file as well.", show_default="no file")
+]
+ConfigName = Annotated[str, typer.Option("--config", help=f"Accelerator config: {', '.join(PRESETS)}.")]
+ProgramFile = Annotated[Path, typer.Argument(help="Program file.")]
+ProgramData = Annotated[
+    str | None, typer.Option("--data", help="Data set.", show_default="the one the network was trained on")
+]
+Board = Annotated[str, typer.Option(help="Board to build for.")]
+Clock = Annotated[float, typer.Option(help="Clock of the bitstream, MHz; the board's PLL must be able to make it.")]
+Count = Annotated[int, typer.Option(min=1, help="Test images.", show_default=True)]
+
+_PROGRAM = Path("out/program.off")
+_OUT = Path("out")
+
+
+def _finish(command: str, seed: int, json: Path | None, result: dict[str, Any]) -> None:
+    """Write the JSON file, if asked for."""
+    if json is not None:
+        write_json(json, {**provenance(command, seed), **result})
+
+
+def _show(rows: list[tuple[str, str]]) -> None:
+    from offramp.tables import key_values
+
+    results().print(key_values(rows))
+
+
+def _metrics(metrics: dict[str, float]) -> list[tuple[str, str]]:
+    return [
+        (name.replace("_", " "), f"{value:,.4f}" if value <= 1 else f"{value:,.0f}") for name, value in metrics.items()
+    ]
+
+
+@app.command()
+def train(
+    *, data: Data = "digits", data_dir: DataFolder = None, seed: Seed = 0, out: Out = _OUT, json: Json = None
+) -> None:
+    """Train the data set's float network; writes OUT/trained.off."""
+    from offramp import stages
+
+    with Terminal().stage("train") as step:
+        checkpoint = stages.trained(stages.dataset(data, data_dir, step), out, seed=seed, progress=step)
+    _show([*_metrics(checkpoint.metrics), ("file", str(out / stages.TRAINED))])
+    _finish("train", seed, json, {"data": data, "metrics": checkpoint.metrics, "file": out / stages.TRAINED})
+
+
+@app.command()
+def compress(
+    *,
+    trained: Annotated[Path, typer.Argument(help="Trained network.")] = Path("out/trained.off"),
+    data_dir: DataFolder = None,
+    seed: Seed = 0,
+    out: Out = _OUT,
+    json: Json = None,
+) -> None:
+    """Prune, quantize to int8 and calibrate the exit; writes OUT/compressed.off."""
+    from models.checkpoint import load
+    from offramp import stages
+
+    checkpoint = load(trained)
+    with Terminal().stage("compress") as step:
+        source = stages.dataset(checkpoint.data, data_dir, step)
+        network = stages.compressed(checkpoint, source, out, seed=seed, progress=step)
+    _show([*_metrics(network.metrics), ("file", str(out / stages.COMPRESSED))])
+    result = {"data": network.data, "metrics": network.metrics, "curve": network.curve}
+    _finish("compress", seed, json, result | {"file": out / stages.COMPRESSED})
+
+
+@app.command("compile")
+def compile_(
+    *,
+    compressed: Annotated[Path, typer.Argument(help="Compressed network.")] = Path("out/compressed.off"),
+    config: ConfigName = "single",
+    seed: Seed = 0,
+    out: Out = _OUT,
+    json: Json = None,
+) -> None:
+    """Compile a network to a program for an accelerator config; writes OUT/program.off."""
+    from models.checkpoint import load_compressed
+    from offramp import inspect, stages
+
+    chosen = preset(config)
+    network = load_compressed(compressed).network
+    with Terminal().stage("compile"):
+        program = stages.compiled(network, chosen, out / stages.PROGRAM)
+    _show([*inspect.program_rows(program), ("file", str(out / stages.PROGRAM))])
+    _finish("compile", seed, json, {"config": config, **inspect.program_dict(program), "file": out / stages.PROGRAM})
+
+
+@app.command()
+def evaluate(
+    *,
+    program: ProgramFile = _PROGRAM,
+    data: ProgramData = None,
+    data_dir: DataFolder = None,
+    seed: Seed = 0,
+    json: Json = None,
+) -> None:
+    """Run the golden model on the whole test set: accuracy and exits."""
+    from hw.program import load
+    from offramp import stages
+
+    loaded = load(program)
+    with Terminal().stage("evaluate") as step:
+        result = stages.evaluated(loaded, stages.dataset(data or loaded.network.name, data_dir, step), step)
+    share = ", ".join(f"{100 * value:.2f} %" for value in result["exit_share"])
+    _show([("images", f"{result['images']:,}"), ("accuracy", f"{100 * result['accuracy']:.2f} %"), ("exits", share)])
+    _finish("evaluate", seed, json, {"program": program, **result})
+
+
+@app.command()
+def simulate(
+    *,
+    program: ProgramFile = _PROGRAM,
+    attack: Annotated[str, typer.Option(help="clean, fgsm, pgd, adaptive or slowdown.")] = "clean",
+    eps: Annotated[
+        float | None, typer.Option(help="Largest change of a pixel, 0..1.", show_default="by data set")
+    ] = None,
+    images: Count = 1000,
+    data: ProgramData = None,
+    data_dir: DataFolder = None,
+    seed: Seed = 0,
+    json: Json = None,
+) -> None:
+    """Simulate a program on test images, clean or attacked: cycles of every layer and where they go."""
+    from hw.program import load
+    from offramp import inputs, stages, tables
+
+    loaded = load(program)
+    name = data or loaded.network.name
+    kind, reach = inputs.attack(attack), inputs.default_eps(name) if eps is None else eps
+    with Terminal().stage("simulate") as step:
+        source = stages.dataset(name, data_dir, step)
+        _, found = stages.measured(loaded, source, kind, eps=reach, count=images, seed=seed, progress=step)
+    result = found.to_dict()
+    results().print(tables.measurements({attack: result}), "", tables.layers(result["layers"]))
+    _finish("simulate", seed, json, {"program": program, "attack": attack, "eps": reach, **result})
+
+
+@app.command()
+def verify(
+    *,
+    program: ProgramFile = _PROGRAM,
+    images: Count = 16,
+    simulator: Annotated[str, typer.Option(envvar="SIM", help="verilator or icarus.")] = "verilator",
+    waves: Annotated[bool, typer.Option(envvar="WAVES", help="Write waveforms.")] = False,
+    data: ProgramData = None,
+    data_dir: DataFolder = None,
+    seed: Seed = 0,
+    json: Json = None,
+) -> None:
+    """Run test images on the RTL: all values, exits and cycles must equal the golden model's and the simulator's."""
+    from hw.program import load
+    from offramp import rtl, stages
+
+    loaded = load(program)
+    terminal = Terminal()
+    with terminal.stage("choose images") as step:
+        source = stages.dataset(data or loaded.network.name, data_dir, step)
+        codes = stages.verification_codes(loaded, source, count=images, seed=seed, progress=step)
+    with terminal.stage("verify the RTL") as step:
+        result = rtl.verify(loaded, codes, simulator=simulator, waves=waves, seed=seed, progress=step)
+    _show([(name.replace("_", " "), str(value)) for name, value in result.items()])
+    _finish("verify", seed, json, {"program": program, **result})
+    if not (result["values_equal"] and result["cycles_equal"]):
+        raise typer.Exit(1)
+
+
+@app.command()
+def generate(
+    *,
+    config: ConfigName = "single",
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("out/offramp.v"),
+    seed: Seed = 0,
+    json: Json = None,
+) -> None:
+    """Write the Verilog of a config, top module `offramp`, for any flow."""
+    from hw.container import write_atomically
+    from hw.verilog import generate as verilog
+
+    chosen = preset(config)
+    with Terminal().stage("generate"):
+        text = verilog(chosen)
+    write_atomically(output, text.encode())
+    _show(
+        [
+            ("config", config),
+            ("digest", chosen.digest()[:16]),
+            ("lines", f"{text.count(chr(10)):,}"),
+            ("file", str(output)),
+        ]
+    )
+    _finish("generate", seed, json, {"config": config, "digest": chosen.digest(), "file": output})
+
+
+@app.command()
+def build(
+    *,
+    config: ConfigName = "single",
+    board: Board = "ulx3s-25f",
+    clock: Clock = 50.0,
+    seed: Seed = 0,
+    out: Out = _OUT,
+    json: Json = None,
+) -> None:
+    """Synthesize, place and route a config with its serial link, and write OUT/BOARD.bit. The seed is the placer's."""
+    from offramp import stages, tables
+
+    terminal = Terminal()
+    with terminal.stage("build") as step:
+        report = stages.bitstream(
+            preset(config), board, out, clock_mhz=clock, seed=seed, progress=lambda name: step(0, 0, name)
+        )
+    result = report.to_dict()
+    _show([*tables.build_rows(result), ("file", str(out / f"{board}.bit"))])
+    _finish("build", seed, json, {"config": config, "build": result, "file": out / f"{board}.bit"})
+    if not report.timing_met:
+        terminal.say(f"timing is not met: the design reaches {report.fmax_mhz} MHz, its PLL makes {clock:g} MHz")
+        raise typer.Exit(1)
+
+
+@app.command()
+def info(
+    *,
+    file: Annotated[Path, typer.Argument(help="Trained or compressed network, or program.")] = _PROGRAM,
+    seed: Seed = 0,
+    json: Json = None,
+) -> None:
+    """Say what is in a file."""
+    from offramp import inspect
+
+    rows, result = inspect.describe(file)
+    _show(rows)
+    _finish("info", seed, json, {"file": file, **result})
+
+
+@app.command()
+def disasm(program: ProgramFile = _PROGRAM, seed: Seed = 0, json: Json = None) -> None:
+    """Print a program's instructions."""
+    from hw.decode import disassemble
+    from hw.program import load
+
+    loaded = load(program)
+    text = disassemble(loaded.images, loaded.config)
+    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+    _finish("disasm", seed, json, {"program": program, "lines": text.splitlines()})
+
+
+@app.command()
+def demo(
+    *,
+    data: Data = "digits",
+    data_dir: DataFolder = None,
+    config: ConfigName = "single",
+    board: Board = "ulx3s-25f",
+    clock: Clock = 50.0,
+    images: Annotated[int, typer.Option(min=1, help="Images that the RTL runs.")] = 16,
+    attacked: Annotated[int, typer.Option(min=1, help="Most test images to attack; clean, all are simulated.")] = 1000,
+    seed: Seed = 0,
+    out: Out = _OUT,
+    json: Annotated[Path | None, typer.Option("--json", help="Result file.", show_default="OUT/demo.json")] = None,
+) -> None:
+    """The main job: train, compress, compile, check four ways, build the bitstream; table, JSON file and report."""
+    from offramp.demo import Settings, run
+    from offramp.report import write
+    from offramp.tables import summary
+
+    preset(config)
+    terminal = Terminal()
+    settings = Settings(
+        data=data, root=data_dir, config=config, board=board, clock_mhz=clock, seed=seed, out=out,
+        images=images, attacked=attacked,
+    )  # fmt: skip
+    result = run(settings, terminal)
+    with terminal.stage("8/8 table, JSON file, report"):
+        write_json(json or out / "demo.json", result)
+        write(out / "report.html", result)
+    results().print(summary(result))
+    terminal.say(f"result {json or out / 'demo.json'}, report {out / 'report.html'}, bitstream {out / board}.bit")
+    if not (result["verify"]["values_equal"] and result["verify"]["cycles_equal"]):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run a command; a user's mistake ends in one sentence and exit code 2."""
+    try:
+        app()
+    except Exception as error:
+        text = sentence(error)
+        if text is None:
+            raise
+        print(f"offramp: {text}", file=sys.stderr)
+        sys.exit(2)

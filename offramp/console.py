@@ -1,0 +1,79 @@
+"""What a person sees while something runs: bars on a terminal, lines elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+__all__ = ["Step", "Terminal", "results"]
+
+#: Called with what is done, what there is to do in all (0 when unknown) and a text.
+Step = Callable[[int, int, str], None]
+
+_INTERVAL = 5.0  # seconds between lines where bars can't be drawn
+_WIDTH = 150  # of tables in files and pipes, where nothing says how wide a line may be
+
+
+def results() -> Console:
+    """Standard output, for tables."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDTH)
+
+
+class Terminal:
+    """Progress and results on one console.
+
+    Parameters
+    ----------
+    console : rich.console.Console, optional
+        Where progress goes; standard error by default, so that standard output holds results only.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self.console.print(text, markup=False)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Step]:
+        """Show a stage while it runs and how long it took when it is over."""
+        start = time.monotonic()
+        with self._bar(name) if self.console.is_terminal else self._lines(name) as step:
+            yield step
+        self.say(f"✓ {name} ({time.monotonic() - start:.1f} s)")
+
+    @contextmanager
+    def _bar(self, name: str) -> Iterator[Step]:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task(name, total=None)
+
+            def step(done: int, total: int, text: str = "") -> None:
+                described = f"{name}: {text}" if text else name
+                progress.update(task, completed=done, total=total or None, description=described)
+
+            yield step
+
+    @contextmanager
+    def _lines(self, name: str) -> Iterator[Step]:
+        shown = time.monotonic()
+        self.say(f"… {name}")
+
+        def step(done: int, total: int, text: str = "") -> None:
+            nonlocal shown
+            if time.monotonic() - shown >= _INTERVAL:
+                shown = time.monotonic()
+                share = f" {100 * done // total} %" if total else ""
+                self.say(f"  {name}{share}{f': {text}' if text else ''}")
+
+        yield step

@@ -1,0 +1,219 @@
+"""The main job: from a training set to a bitstream, every stage real, one table and one report at the end."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hw.config import preset
+from hw.program import Program
+from models.checkpoint import Compressed
+from models.data import Dataset
+from models.quantize import encode
+from models.recipe import recipe
+from offramp import rtl, stages
+from offramp.background import Background, background
+from offramp.console import Step, Terminal
+from offramp.inputs import ATTACKS, default_eps
+from offramp.measure import Measurement
+from offramp.record import provenance
+
+__all__ = ["Settings", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the demo is run on.
+
+    Parameters
+    ----------
+    data : str
+        Data set.
+    root : Path or None
+        Data folder.
+    config, board : str
+        Names.
+    clock_mhz : float
+        Clock that the bitstream's PLL makes.
+    seed : int
+    out : Path
+        Folder of everything it writes.
+    images : int
+        Images that the RTL runs.
+    attacked : int
+        Most test images that are attacked; clean ones are always all.
+    """
+
+    data: str
+    root: Path | None
+    config: str
+    board: str
+    clock_mhz: float
+    seed: int
+    out: Path
+    images: int = 16
+    attacked: int = 1000
+
+
+@dataclass
+class _Job:
+    """The demo in progress: its settings, where it shows itself, and how long its stages took."""
+
+    settings: Settings
+    terminal: Terminal
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, number: int, name: str) -> Iterator[Step]:
+        start = time.monotonic()
+        with self.terminal.stage(f"{number}/8 {name}") as step:
+            yield step
+        self.seconds[name] = round(time.monotonic() - start, 2)
+
+
+def run(settings: Settings, terminal: Terminal) -> dict[str, Any]:
+    """Do the main job.
+
+    Returns
+    -------
+    dict
+        What ``--json`` writes; :mod:`offramp.tables` and :mod:`offramp.report` read it.
+
+    Raises
+    ------
+    ValueError
+        When an option or a file is impossible.
+    """
+    begin = time.monotonic()
+    job = _Job(settings, terminal)
+    terminal.say(f"offramp demo: {settings.data}, config {settings.config}, seed {settings.seed}, into {settings.out}")
+    with background(_build_command(settings), settings.out / "build.log") as building:
+        source, network = _networks(job)
+        program, dense = _programs(job, network)
+        golden_result = _golden(job, source, program)
+        inputs, images = _simulated(job, source, program, dense)
+        verification = _verified(job, program, inputs, images)
+        built = _built(job, building)
+    job.seconds["total"] = round(time.monotonic() - begin, 2)
+    clock = built["fmax_mhz"]
+    slowed = [inputs[name].right for name in ("fgsm", "pgd", "adaptive")]
+    attacked = len(slowed[0])
+    return {
+        **provenance("demo", settings.seed),
+        "data": source.name,
+        "recipe": asdict(recipe(source.name)),
+        "config": {"name": settings.config, "digest": program.config.digest(), **asdict(program.config)},
+        "network": _sizes(network),
+        "metrics": network.metrics,
+        "curve": network.curve,
+        "golden": golden_result,
+        "inputs": {
+            name: found.to_dict()
+            | {"description": _describe(name, dense, program), "images_per_second": clock * 1e6 / found.cycles.mean()}
+            for name, found in inputs.items()
+        },
+        "robustness": {
+            "eps": default_eps(source.name),
+            "images": attacked,
+            "clean": float(inputs["clean"].right[:attacked].mean()),
+            "easy": float(inputs["pgd"].right.mean()),
+            "adaptive": float(np.logical_and.reduce([inputs["clean"].right[:attacked], *slowed]).mean()),
+        },
+        "verify": verification,
+        "build": built,
+        "clock_mhz": clock,
+        "seconds": job.seconds,
+    }
+
+
+def _build_command(settings: Settings) -> list[str]:
+    return [
+        *("build", "--config", settings.config, "--board", settings.board, "--clock", str(settings.clock_mhz)),
+        *("--seed", str(settings.seed), "--out", str(settings.out), "--json", str(settings.out / "build.json")),
+    ]
+
+
+def _networks(job: _Job) -> tuple[Dataset, Compressed]:
+    """Stages 1 and 2."""
+    settings = job.settings
+    with job.stage(1, "train") as step:
+        source = stages.dataset(settings.data, settings.root, step)
+        checkpoint = stages.trained(source, settings.out, seed=settings.seed, progress=step)
+    with job.stage(2, "compress") as step:
+        network = stages.compressed(checkpoint, source, settings.out, seed=settings.seed, progress=step)
+    return source, network
+
+
+def _programs(job: _Job, network: Compressed) -> tuple[Program, Program]:
+    """Stage 3: both programs, as read back from their files."""
+    settings = job.settings
+    config = preset(settings.config)
+    with job.stage(3, "compile"):
+        program = stages.compiled(network.network, config, settings.out / stages.PROGRAM)
+        dense = stages.unpruned(network.dense, config, settings.out / stages.UNPRUNED)
+    return program, dense
+
+
+def _golden(job: _Job, source: Dataset, program: Program) -> dict[str, Any]:
+    """Stage 4."""
+    with job.stage(4, "golden model") as step:
+        return stages.evaluated(program, source, step)
+
+
+def _simulated(
+    job: _Job, source: Dataset, program: Program, dense: Program
+) -> tuple[dict[str, Measurement], dict[str, np.ndarray]]:
+    """Stage 5: measurements by kind of input, and the images of each."""
+    settings = job.settings
+    options: dict[str, Any] = {"eps": default_eps(source.name), "seed": settings.seed}
+    found: dict[str, Measurement] = {}
+    images: dict[str, np.ndarray] = {}
+    with job.stage(5, "simulate") as step:
+        for name, kind in ATTACKS.items():
+            count = len(source.test) if name == "clean" else settings.attacked
+            images[name], found[name] = stages.measured(program, source, kind, count=count, progress=step, **options)
+        whole = len(source.test)
+        _, found["unpruned"] = stages.measured(dense, source, ATTACKS["clean"], count=whole, progress=step, **options)
+    return found, images
+
+
+def _verified(
+    job: _Job, program: Program, inputs: dict[str, Measurement], images: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """Stage 6."""
+    early, late = ((images[name], inputs[name].exit_index) for name in ("clean", "slowdown"))
+    last = len(program.network.exits) - 1
+    chosen = stages.verification_images(early, late, last=last, count=job.settings.images)
+    with job.stage(6, "verify the RTL") as step:
+        return rtl.verify(program, encode(chosen, program.network), seed=job.settings.seed, progress=step)
+
+
+def _built(job: _Job, building: Background) -> dict[str, Any]:
+    """Stage 7: wait for the build that has been running since the start."""
+    with job.stage(7, "synthesize, place and route") as step:
+        while not building.wait(1.0):
+            step(0, 0, building.last_line())
+    return dict(json.loads((job.settings.out / "build.json").read_text())["build"])
+
+
+def _sizes(network: Compressed) -> dict[str, Any]:
+    weights = [array for name, array in network.network.arrays() if name.endswith("/weight")]
+    return {
+        "weights": sum(array.size for array in weights),
+        "nonzero_weights": sum(int(np.count_nonzero(array)) for array in weights),
+        "layers": [layer.name for layer in network.network.layers],
+    }
+
+
+def _describe(name: str, dense: Program, program: Program) -> str:
+    if name in ATTACKS:
+        return ATTACKS[name].description
+    wider = dense.config.list_words != program.config.list_words
+    return "the test set, without pruning and exit" + (
+        f", on list memories of {dense.config.list_words} words" if wider else ""
+    )

@@ -1,0 +1,94 @@
+"""What is in a file."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hw.network import Network
+from hw.program import MAGIC, Program, load
+from models import checkpoint
+
+__all__ = ["describe", "network_dict", "program_dict", "program_rows"]
+
+
+def network_dict(network: Network) -> dict[str, Any]:
+    """Layers, sizes and exits of an integer network."""
+    weights = {name: array for name, array in network.arrays() if name.endswith("/weight")}
+    return {
+        "name": network.name,
+        "input": list(network.input.shape),
+        "classes": network.classes,
+        "layers": [
+            {"name": layer.name, "kind": layer.kind, "output": list(layer.output.shape)} for layer in network.layers
+        ],
+        "exits": [{"logits": head.logits, "threshold": head.threshold} for head in network.exits],
+        "weights": sum(array.size for array in weights.values()),
+        "nonzero_weights": sum(int(np.count_nonzero(array)) for array in weights.values()),
+    }
+
+
+def program_dict(program: Program) -> dict[str, Any]:
+    """A program's network, config and memories."""
+    sizes = {name: {"used": used, "available": size} for name, (used, size) in program.size_words().items()}
+    return {
+        "config_digest": program.config.digest(),
+        "pes": program.config.pes,
+        "network": network_dict(program.network),
+        "commands": [command.name for command in program.commands],
+        "memories": sizes,
+    }
+
+
+def _network_rows(network: Network) -> list[tuple[str, str]]:
+    found = network_dict(network)
+    conditions = ["always" if head.threshold is None else f"margin from {head.threshold:,}" for head in network.exits]
+    exits = ", ".join(f"{head.logits} ({text})" for head, text in zip(network.exits, conditions, strict=True))
+    return [
+        ("network", f"{found['name']}: {len(found['layers'])} layers, {found['classes']} classes"),
+        ("input", "x".join(map(str, found["input"]))),
+        ("weights", f"{found['nonzero_weights']:,} of {found['weights']:,} are not zero"),
+        ("exits", exits),
+    ]
+
+
+def program_rows(program: Program) -> list[tuple[str, str]]:
+    """A program in lines."""
+    memories = ", ".join(f"{name} {used:,}/{size:,}" for name, (used, size) in program.size_words().items())
+    config = program.config
+    return [
+        *_network_rows(program.network),
+        ("config", f"{config.cores} core x {config.pes} PEs, digest {config.digest()[:16]}"),
+        ("commands", f"{len(program.commands)}"),
+        ("memory words", memories),
+    ]
+
+
+def describe(path: Path) -> tuple[list[tuple[str, str]], dict[str, Any]]:
+    """Lines and JSON form of what a file holds.
+
+    Raises
+    ------
+    ValueError
+        When it can't be read or is no file of Offramp's.
+    """
+    with path.open("rb") as file:
+        magic = file.read(len(MAGIC))
+    if magic == MAGIC:
+        program = load(path)
+        return [("kind", "program"), *program_rows(program)], {"kind": "program", **program_dict(program)}
+    found = _checkpoint(path)
+    metrics = [(name.replace("_", " "), f"{value:,.4g}") for name, value in found.metrics.items()]
+    common = {"data": found.data, "seed": found.seed, "metrics": found.metrics}
+    head = [("data", found.data), ("seed", str(found.seed))]
+    if isinstance(found, checkpoint.Compressed):
+        rows = [("kind", "compressed network"), *head, *_network_rows(found.network), *metrics]
+        return rows, {"kind": "compressed", **common, "network": network_dict(found.network)}
+    return [("kind", "trained network"), *head, *metrics], {"kind": "trained", **common}
+
+
+def _checkpoint(path: Path) -> checkpoint.Checkpoint | checkpoint.Compressed:
+    try:
+        return checkpoint.load(path)
+    except ValueError:
+        return checkpoint.load_compressed(path)

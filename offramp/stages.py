@@ -1,0 +1,170 @@
+"""The stages between a data set and a bitstream, each from files to files, as the commands and the demo call them."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fpga.boards import board
+from fpga.build import BuildReport, build
+from hw.compile import compile_network
+from hw.config import AcceleratorConfig
+from hw.network import Network
+from hw.program import Program, load
+from models import data, golden, recipe
+from models.checkpoint import Checkpoint, Compressed, save, save_compressed
+from models.data import Dataset
+from models.quantize import encode
+from models.sources import Progress
+from offramp.console import Step
+from offramp.inputs import ATTACKS, Attack, attacked, default_eps
+from offramp.measure import Measurement, measure
+from offramp.simulators import cache_root
+
+__all__ = [
+    "COMPRESSED",
+    "PROGRAM",
+    "TRAINED",
+    "UNPRUNED",
+    "bitstream",
+    "compiled",
+    "compressed",
+    "dataset",
+    "evaluated",
+    "measured",
+    "trained",
+    "unpruned",
+    "verification_codes",
+    "verification_images",
+]
+
+#: Names of the files in the output folder.
+TRAINED, COMPRESSED, PROGRAM, UNPRUNED = "trained.off", "compressed.off", "program.off", "unpruned.off"
+
+#: Largest list memory that a config can have, for networks that are compared but not built.
+_WIDE_LISTS = 4096
+#: Test images among which those for the RTL are looked for.
+_CANDIDATES = 1000
+
+
+def dataset(name: str, root: Path | None, progress: Progress | None = None) -> Dataset:
+    """A data set, split the same way every time."""
+    return data.load(name, root, progress=progress)
+
+
+def trained(source: Dataset, out: Path, *, seed: int, progress: Progress | None = None) -> Checkpoint:
+    """Train the data set's recipe and write ``trained.off``."""
+    checkpoint = recipe.train(recipe.recipe(source.name), source, seed, progress)
+    save(out / TRAINED, checkpoint)
+    return checkpoint
+
+
+def compressed(
+    checkpoint: Checkpoint, source: Dataset, out: Path, *, seed: int, progress: Progress | None = None
+) -> Compressed:
+    """Prune, quantize and calibrate, and write ``compressed.off``."""
+    result = recipe.compress(recipe.recipe(source.name), checkpoint, source, seed, progress)
+    save_compressed(out / COMPRESSED, result)
+    return result
+
+
+def compiled(network: Network, config: AcceleratorConfig, path: Path) -> Program:
+    """Compile, write the program file and read it again: what follows runs what is in the file."""
+    compile_network(network, config).save(path)
+    return load(path, config)
+
+
+def unpruned(network: Network, config: AcceleratorConfig, path: Path) -> Program:
+    """The dense network compiled for comparison.
+
+    Its weights may need larger list memories than the config has; it then gets the largest there are. Only the
+    simulator runs it; ``program.config`` tells which config that is.
+    """
+    try:
+        return compiled(network, config, path)
+    except ValueError:
+        if config.list_words >= _WIDE_LISTS:
+            raise
+        return compiled(network, replace(config, list_words=_WIDE_LISTS), path)
+
+
+def measured(
+    program: Program, source: Dataset, kind: Attack, *, eps: float, count: int, seed: int, progress: Step | None = None
+) -> tuple[np.ndarray, Measurement]:
+    """A program on the first ``count`` test images under an attack: the images, and what it makes of them."""
+    split = source.test.take(count)
+    images = attacked(kind, program.network, split, eps=eps, seed=seed, progress=progress)
+    return images, measure(program, images, split.labels, progress=progress, text=f"{kind.name}, golden and simulator")
+
+
+def evaluated(program: Program, source: Dataset, progress: Step | None = None) -> dict[str, Any]:
+    """Accuracy and exit share of the golden model on the whole test set."""
+    codes = encode(source.test.images, program.network)
+    report = None if progress is None else lambda done, total: progress(done, total, "whole test set")
+    result = golden.run(program.network, codes, keep=False, progress=report)
+    return {
+        "images": len(codes),
+        "accuracy": result.accuracy(source.test.labels),
+        "exit_share": result.exit_share().tolist(),
+    }
+
+
+def verification_codes(
+    program: Program, source: Dataset, *, count: int, seed: int, progress: Progress | None = None
+) -> np.ndarray:
+    """Codes of test images for the RTL, half of which leave early; slowed-down ones stand in where too few do not."""
+    pairs = []
+    for name in ("clean", "slowdown"):
+        if name == "slowdown" and len(program.network.exits) == 1:
+            continue
+        split = source.test.take(_CANDIDATES)
+        images = attacked(
+            ATTACKS[name], program.network, split, eps=default_eps(source.name), seed=seed, progress=progress
+        )
+        found = golden.run(program.network, encode(images, program.network), keep=False)
+        pairs.append((images, found.exit_index))
+    chosen = verification_images(pairs[0], pairs[-1], last=len(program.network.exits) - 1, count=count)
+    return encode(chosen, program.network)
+
+
+def verification_images(
+    early: tuple[np.ndarray, np.ndarray], late: tuple[np.ndarray, np.ndarray], *, last: int, count: int
+) -> np.ndarray:
+    """Images for the RTL, half of which leave early and half not, as far as there are such.
+
+    Parameters
+    ----------
+    early, late : tuple of arrays
+        Images (N, height, width, channels) and the exit (N,) each takes; late ones are looked for in the first pair,
+        then in the second.
+    last : int
+        Index of the last exit.
+    count : int
+        How many in all.
+
+    Raises
+    ------
+    ValueError
+        When there are fewer than ``count``.
+    """
+    pool = np.concatenate([early[0], late[0]])
+    leaves = np.concatenate([early[1], late[1]]) < last
+    first, second = np.flatnonzero(leaves), np.flatnonzero(~leaves)
+    half = min(count // 2, len(second))
+    chosen = np.concatenate([first[: count - half], second[: max(half, count - len(first))]])
+    if len(chosen) < count:
+        raise ValueError(f"images must be at most the {len(pool)} there are, not {count}")
+    return pool[chosen]
+
+
+def bitstream(
+    config: AcceleratorConfig, board_name: str, out: Path, *, clock_mhz: float, seed: int, progress: Any = None
+) -> BuildReport:
+    """Build the config's bitstream, or find it among earlier builds, and put it into ``out/<board>.bit``."""
+    options = {"progress": progress} if progress else {}
+    report = build(config, board(board_name), cache_root() / "fpga", clock_mhz=clock_mhz, seed=seed, **options)
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(report.bitstream, out / f"{board_name}.bit")
+    return report

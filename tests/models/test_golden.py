@@ -53,7 +53,7 @@ def ending(*layers, source: Tensor) -> Network:
     return Network(name="net", input=source, layers=(*layers, tail), exits=(Exit(logits="head"),), classes=2)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(st.data())
 def test_convolutions_equal_the_definition(data):
     draw = data.draw
@@ -167,7 +167,7 @@ def test_one_convolution_by_hand():
     assert (result.classes.tolist(), result.margins.tolist()) == ([0], [[0]])
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 99))
 def test_average_pool_is_half_away_from_zero(height, width, seed):
     source = tensor(height, width, 4, zero_point=3)
@@ -270,7 +270,6 @@ def test_the_first_exit_whose_margin_reaches_its_threshold_is_taken():
     assert never.exit_index.tolist() == [2] * 4
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.integers(0, 999), st.integers(0, 40), st.integers(0, 40))
 def test_decisions_equal_their_definition_image_by_image(seed, first, second):
     rng = np.random.default_rng(seed)

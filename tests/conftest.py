@@ -1,6 +1,23 @@
-"""Hypothesis draws the same examples on every run, and takes the time that a busy machine needs."""
+"""What tests of several packages share.
 
+Hypothesis draws the same examples on every run, and takes the time that a busy machine needs.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("offramp", derandomize=True, deadline=None)
 settings.load_profile("offramp")
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The data folder: OFFRAMP_DATA, else ``shared/data`` beside the repository; without either the test is skipped."""
+    named = os.environ.get("OFFRAMP_DATA")
+    root = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    if not root.is_dir():
+        pytest.skip(f"no data folder {root}: set OFFRAMP_DATA")
+    return root

@@ -5,6 +5,8 @@ et al. 2018 (arXiv 1712.05877): weights symmetric with one scale per output chan
 point per tensor from moving averages of their range.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -19,7 +21,8 @@ INPUT_SCALE = 1.0 / 255
 INPUT_ZERO_POINT = -128
 
 _MOMENTUM = 0.05  # share of a new batch in the moving averages of a range
-_TINIEST = 1e-12  # weight scale of a channel without weights
+_TINIEST = 1e-12  # scale of what is always zero
+_LARGEST_BIAS = 1 << 20  # leaves the accumulator, which has 20 bits at least, to the products
 
 
 def round_through(values: torch.Tensor) -> torch.Tensor:
@@ -43,13 +46,17 @@ class _Node(nn.Module):
         for name in ("low", "high", "seen"):
             self.register_buffer(name, torch.zeros(()))
 
-    def weight_scale(self) -> torch.Tensor:
-        """Real value of one weight step, per output channel; of logits the same for all, so that they compare."""
+    def weight_scale(self, source_scale: float) -> torch.Tensor:
+        """Real value of one weight step, per output channel; of logits the same for all, so that they compare.
+
+        Channels whose weights are zero or nothing beside their bias have steps as large as the bias needs.
+        """
         assert self.weight is not None
-        largest = self.weight.detach().abs().amax(dim=(1, 2, 3))
-        if self.logits:
-            largest = largest.max().expand_as(largest)
-        return (largest / 127).clamp_min(_TINIEST)
+        assert self.bias is not None
+        for_weights = self.weight.detach().abs().amax(dim=(1, 2, 3)) / 127
+        for_bias = self.bias.detach().abs() / (source_scale * _LARGEST_BIAS)
+        scale = torch.maximum(for_weights, for_bias).clamp_min(_TINIEST)
+        return scale.max().expand_as(scale) if self.logits else scale
 
     def observe(self, values: torch.Tensor) -> None:
         """Let the range follow a batch; it always holds zero."""
@@ -105,10 +112,14 @@ class FakeQuantNet(nn.Module):
         # requantization scale would reach 1.
         finest = 0.0
         if node.weight is not None:
-            finest = sources[0][0] * float(node.weight_scale().max())
+            finest = sources[0][0] * float(node.weight_scale(sources[0][0]).max())
             if node.logits:
                 return finest, 0
         low, high = float(node.low), float(node.high)
+        if not (math.isfinite(low) and math.isfinite(high) and math.isfinite(finest)):
+            raise FloatingPointError(
+                f"{node.step.name}: activations became NaN or infinite: a smaller learning rate may help"
+            )
         scale = max((high - low) / 255, finest * 1.001, _TINIEST)
         return scale, -128 if node.step.relu else min(max(round(-128 - low / scale), -128), 127)
 
@@ -135,7 +146,7 @@ class FakeQuantNet(nn.Module):
             return operands[0].mean(dim=(2, 3), keepdim=True)
         assert node.weight is not None
         assert node.bias is not None
-        scale = node.weight_scale()
+        scale = node.weight_scale(source_scale)
         weight = round_through(node.weight / scale[:, None, None, None]) * scale[:, None, None, None]
         step = scale * source_scale
         return F.conv2d(
@@ -144,5 +155,6 @@ class FakeQuantNet(nn.Module):
 
 
 def _fake(values: torch.Tensor, scale: float, zero_point: int) -> torch.Tensor:
-    codes = round_through(values / scale).clamp(-128 - zero_point, 127 - zero_point)
+    # Times the inverse: a pixel times 255 is exact at ties, where a quotient by an inexact 1/255 is not.
+    codes = round_through(values * (1.0 / scale)).clamp(-128 - zero_point, 127 - zero_point)
     return codes * scale

@@ -47,7 +47,7 @@ class Surrogate(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         source = self.network.input
-        steps = round_through(x / source.scale)
+        steps = round_through(x * (1.0 / source.scale))
         maps = {INPUT: steps.clamp(-128 - source.zero_point, 127 - source.zero_point)}
         for layer in self.network.layers:
             result = self._compute(layer, [maps[name] for name in layer.inputs])

@@ -17,12 +17,12 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="session")
 def quick() -> Recipe:
-    """The digits recipe with a third of its epochs."""
+    """The digits recipe with a few of its epochs."""
     return replace(
         recipe("digits"),
-        training=Schedule(epochs=30, lr=0.01, shift=1),
-        tuning=Schedule(epochs=20, lr=0.01, shift=1),
-        quantizing=Schedule(epochs=6, lr=0.001, shift=1),
+        training=Schedule(epochs=25, lr=0.01, shift=1),
+        tuning=Schedule(epochs=10, lr=0.01, shift=1),
+        quantizing=Schedule(epochs=4, lr=0.001, shift=1),
     )
 
 

@@ -1,0 +1,67 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hw.network import Conv2D, Layer
+from models import golden
+from models.nets import to_torch
+from models.quantize import encode
+from models.surrogate import Surrogate
+from models.train import predict
+
+
+def test_it_decides_as_the_integers_do(digits, compressed):
+    network = compressed.network
+    result = golden.run(network, encode(digits.test.images, network), keep=False)
+    for logits, values in zip(result.logits, predict(Surrogate(network), digits.test.images), strict=True):
+        assert (logits.argmax(axis=1) == values.argmax(axis=1)).mean() > 0.99
+
+
+def test_steps_differ_at_ties_only(digits, compressed):
+    """One convolution: float and integer rounding part by at most a step, and rarely."""
+    network = compressed.network
+    codes = encode(digits.test.images, network)
+    stem = network.layers[0]
+    surrogate = Surrogate(network)
+    values = surrogate._compute(stem, [to_torch(codes.astype(np.float32) + 128)])
+    low, high = stem.clamp
+    found = (values.round() + stem.output.zero_point).clamp(low, high).permute(0, 2, 3, 1).numpy()
+    expected = golden.run(network, codes).tensors[stem.name]
+    assert np.abs(found - expected).max() <= 1
+    assert (found != expected).mean() < 1e-2
+
+
+def test_uneven_pads(compressed):
+    """TensorFlow's SAME padding at stride 2, as imported networks have it."""
+    rng = np.random.default_rng(0)
+    network = compressed.dense
+    first = network.layers[0]
+    assert isinstance(first, Conv2D)
+    weight = rng.integers(-127, 128, (*first.weight.shape[:1], 4, 2, 1), dtype=np.int8)
+    layers = (replace(first, weight=weight, pads=(1, 2, 1, 0)), *network.layers[1:])
+    network = replace(network, layers=layers)
+    images = rng.random((50, 8, 8, 1), dtype=np.float32)
+    expected = golden.run(network, encode(images, network), keep=False).logits[0]
+    assert (predict(Surrogate(network), images)[0].argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.95
+
+
+def test_gradients_reach_the_image(digits, compressed):
+    images = to_torch(digits.test.images[:8]).requires_grad_()
+    for head in range(2):
+        (gradient,) = torch.autograd.grad(Surrogate(compressed.network)(images)[head].std(), images)
+        assert (gradient.abs().amax(dim=(1, 2, 3)) > 0).float().mean() > 0.8
+
+
+def test_a_layer_without_float_form_is_named(compressed):
+    class Odd(Layer):
+        kind = "odd"
+
+        def check(self, sources):
+            pass
+
+    network = compressed.dense
+    odd = Odd(name="strange", inputs=("input",), output=network.input)
+    with pytest.raises(ValueError, match="strange: odd has no float form"):
+        Surrogate(replace(network, layers=(odd, *network.layers)))

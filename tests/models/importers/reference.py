@@ -1,6 +1,5 @@
-"""LiteRT's reference kernels, and where the optional data folder is."""
+"""LiteRT's reference kernels, and files of the data folder."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,20 +7,18 @@ import pytest
 
 from models.sources import cifar10_batch
 
-DATA = Path(os.environ.get("OFFRAMP_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
-
-def data_file(*parts: str) -> Path:
+def data_file(root: Path, *parts: str) -> Path:
     """A file of the data folder; skips the test where it is absent."""
-    path = DATA.joinpath(*parts)
+    path = root.joinpath(*parts)
     if not path.is_file():
-        pytest.skip(f"needs {path}: set OFFRAMP_DATA")
+        pytest.skip(f"needs {path}")
     return path
 
 
-def cifar10_test(count: int) -> tuple[np.ndarray, np.ndarray]:
+def cifar10_test(root: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The first test images as (N, 32, 32, 3) uint8, and their labels."""
-    images, labels = cifar10_batch(data_file("cifar-10-batches-py", "test_batch").read_bytes())
+    images, labels = cifar10_batch(data_file(root, "cifar-10-batches-py", "test_batch").read_bytes())
     return images[:count], labels[:count]
 
 

@@ -42,10 +42,10 @@ def head_codes(result: golden.Result, network: Network, scale: float, zero_point
     return codes.clip(-128, 127).astype(np.int8)
 
 
-def test_official_resnet8_equals_the_reference_kernels_layer_by_layer():
-    path = data_file("mlperf_tiny", "pretrainedResnet_quant.tflite")
+def test_official_resnet8_equals_the_reference_kernels_layer_by_layer(data_root):
+    path = data_file(data_root, "mlperf_tiny", "pretrainedResnet_quant.tflite")
     model, network = path.read_bytes(), tflite.read(path)
-    images, _ = cifar10_test(64)
+    images, _ = cifar10_test(data_root, 64)
     codes = (images.astype(np.int16) - 128).astype(np.int8)
     # Operator k of the file writes tensor 22 + k; RESHAPE (13) and SOFTMAX (15) are dropped.
     outputs = {layer.name: 22 + int(layer.name.rsplit("_", 1)[1]) for layer in network.layers}
@@ -57,16 +57,16 @@ def test_official_resnet8_equals_the_reference_kernels_layer_by_layer():
     np.testing.assert_array_equal(head, reference[36], strict=True)
 
 
-def test_official_resnet8_accuracy():
-    network = tflite.read(data_file("mlperf_tiny", "pretrainedResnet_quant.tflite"))
-    images, labels = cifar10_test(1000)
+def test_official_resnet8_accuracy(data_root):
+    network = tflite.read(data_file(data_root, "mlperf_tiny", "pretrainedResnet_quant.tflite"))
+    images, labels = cifar10_test(data_root, 1000)
     codes = (images.astype(np.int16) - 128).astype(np.int8)
     assert golden.run(network, codes, keep=False).accuracy(labels) >= 0.85
 
 
-def test_official_networks_with_unsupported_layers_name_them():
+def test_official_networks_with_unsupported_layers_name_them(data_root):
     with pytest.raises(ValueError, match=r"unsupported: DEPTHWISE_CONV_2D \(operator 1, 3, 5, 7\)$"):
-        tflite.read(data_file("mlperf_tiny", "kws_ref_model.tflite"))
+        tflite.read(data_file(data_root, "mlperf_tiny", "kws_ref_model.tflite"))
 
 
 def small_network(rng, *, height, width, stride, padding, activation, zero_points=(3, -20, 7), bias=True):

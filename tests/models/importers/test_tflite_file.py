@@ -63,8 +63,8 @@ def test_truncated_at_every_length(tmp_path):
             tflite_file.parse(write(tmp_path, data[:length]))
 
 
-def test_official_file_truncated(tmp_path):
-    data = data_file("mlperf_tiny", "pretrainedResnet_quant.tflite").read_bytes()
+def test_official_file_truncated(tmp_path, data_root):
+    data = data_file(data_root, "mlperf_tiny", "pretrainedResnet_quant.tflite").read_bytes()
     for length in [*range(8, len(data), len(data) // 60), len(data) - 1]:
         with pytest.raises(ValueError, match="truncated or damaged TFLite file"):
             tflite_file.parse(write(tmp_path, data[:length]))

@@ -91,12 +91,17 @@ class HostPort(wiring.Component):
             transfer.eq(self.i.valid & self.i.ready),
             crc.data.eq(self.i.payload),
             self.flags.eq(header.argument),
-            self.load.payload.memory.eq(header.argument),
-            self.load.payload.address.eq(address),
-            self.load.payload.data.eq(self.i.payload),
             self.word.payload.eq(self.i.payload),
             self.read_bank.eq(header.argument == Memory.ACTIVATIONS_1.value),
             self.logit_address.eq(address),
+        ]
+        # Registered: this word goes to every memory there is.
+        loads = Signal()
+        m.d.sync += [
+            self.load.valid.eq(loads),
+            self.load.payload.memory.eq(header.argument),
+            self.load.payload.address.eq(address),
+            self.load.payload.data.eq(self.i.payload),
         ]
         writable, readable = Signal(17), Signal(17)
         self._depths(m, header.argument, writable, readable)
@@ -174,7 +179,7 @@ class HostPort(wiring.Component):
                     m.next = "write"
 
             with m.State("write"):
-                m.d.comb += [self.i.ready.eq(left != 0), self.load.valid.eq(transfer), crc.valid.eq(transfer)]
+                m.d.comb += [self.i.ready.eq(left != 0), loads.eq(transfer), crc.valid.eq(transfer)]
                 with m.If(transfer):
                     m.d.sync += [left.eq(left - 1), address.eq(address + 1)]
                 with m.If(left == 0):

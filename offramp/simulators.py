@@ -31,7 +31,8 @@ lint_off
 
 _ARGUMENTS = {
     "verilator": ["-CFLAGS", "-O2", "--no-public-flat-rw", "-Wno-fatal", "--x-assign", "fast", "--x-initial", "fast"],
-    "icarus": [],
+    # Amaranth's Verilog starts its combinational blocks by initial values: events in Verilog, none in SystemVerilog.
+    "icarus": ["-g2005"],
 }
 
 

@@ -11,7 +11,7 @@ from hw.isa import Opcode
 from hw.network import INPUT
 from hw.program import Program
 from hw.sparse import unpack
-from models import golden
+from models.golden import Result, run
 from sim.kernel import CAUSES, layer_cycles
 from sim.timing import (
     BRANCH_CYCLES,
@@ -127,10 +127,22 @@ def _counts(program: Program, steps: list[_Step], instructions: list[Instruction
     return unpack(program.images["lists"], last, program.config).counts.astype(np.int64)
 
 
+def _values(golden: Result, part: slice) -> Result:
+    """The golden model's results on some of its images."""
+    return Result(
+        tensors={name: tensor[part] for name, tensor in golden.tensors.items()},
+        logits=[logits[part] for logits in golden.logits],
+        margins=golden.margins[part],
+        exit_index=golden.exit_index[part],
+        classes=golden.classes[part],
+    )
+
+
 def simulate(
     program: Program,
     codes: np.ndarray,
     *,
+    golden: Result | None = None,
     batch: int = 256,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Simulation:
@@ -139,6 +151,8 @@ def simulate(
     Parameters
     ----------
     codes : int8 array (N, height, width, channels)
+    golden : Result, optional
+        The golden model's results on these images, all tensors kept, if they are known already.
     batch : int
         Images whose activations are held at a time.
     progress : callable, optional
@@ -165,7 +179,7 @@ def simulate(
     exits, classes = np.zeros(len(codes), np.int64), np.zeros(len(codes), np.int64)
     for first in range(0, len(codes), batch):
         part = slice(first, first + batch)
-        values = golden.run(program.network, codes[part])
+        values = _values(golden, part) if golden is not None else run(program.network, codes[part])
         tensors = {INPUT: np.asarray(codes[part]), **values.tensors}
         exits[part], classes[part] = values.exit_index, values.classes
         for number, step in enumerate(steps):

@@ -1,0 +1,193 @@
+"""Runs a program on the RTL and compares every layer's values and cycles with golden model and simulator."""
+
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fpga.driver import RunOutcome
+from hw.program import Program
+from models.golden import Result, run
+from offramp.rtl_job import JOB, Job, load_outcomes
+from offramp.simulators import build, cache_root, run_test
+from sim import Simulation, simulate
+
+__all__ = ["compare", "run_images", "verify"]
+
+Progress = Callable[[int, int, str], None]
+
+#: Differences that are described; the rest is counted.
+_DESCRIBED = 20
+
+
+@contextmanager
+def _watched(path: Path, total: int, progress: Progress | None) -> Iterator[None]:
+    """Pass on the number that another process keeps writing into a file."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while progress is not None and not stop.wait(0.5):
+            if path.exists() and (text := path.read_text().strip()):
+                progress(int(text), total, "RTL")
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def run_images(
+    program: Program,
+    codes: np.ndarray,
+    *,
+    simulator: str = "verilator",
+    waves: bool = False,
+    step: bool = True,
+    stall: float = 0.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[RunOutcome]:
+    """What the RTL reports of each image.
+
+    Parameters
+    ----------
+    codes : int8 array (N, height, width, channels)
+    waves : bool
+        Record a waveform; on failure, and with ``waves``, files stay in the cache directory's ``runs``.
+    step : bool
+        Also read every layer's output.
+    stall : float
+        Probability of pauses on both host streams.
+
+    Raises
+    ------
+    RuntimeError
+        When the run fails; the message names the log and the seed.
+    """
+    if progress is not None:
+        progress(0, len(codes), f"build for {simulator}")
+    directory = build(program.config, simulator, waves=waves)
+    runs = cache_root() / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=runs))
+    path = folder / "job.json"
+    Job(program=program, codes=codes, step=step, stall=stall, seed=seed).save(path)
+    with _watched(path.with_suffix(".progress"), len(codes), progress):
+        run_test(
+            directory,
+            simulator,
+            "offramp.rtl_bench",
+            "verify_images",
+            folder,
+            variables={JOB: str(path)},
+            waves=waves,
+            seed=seed,
+        )
+    outcomes = load_outcomes(path)
+    if not waves:
+        shutil.rmtree(folder)
+    return outcomes
+
+
+def _expected(program: Program, golden: Result, image: int, command: int) -> np.ndarray:
+    """What a command's output memory must hold: (positions, stored channels), dummy channels zero."""
+    described = program.commands[command]
+    tensor = program.network.tensors()[described.tensor]
+    first, last = described.channels
+    codes = golden.tensors[described.tensor][image].astype(np.int64)
+    values = codes.reshape(-1, codes.shape[-1])[:, first:last] - tensor.zero_point
+    raw = any(head.logits == described.tensor for head in program.network.exits)
+    stored = last - first if raw else program.config.padded_channels(last) - first
+    return np.pad(values, ((0, 0), (0, stored - (last - first))))
+
+
+def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing: Simulation) -> dict[str, Any]:
+    """Compare what the RTL reported with golden model and simulator.
+
+    Returns
+    -------
+    dict
+        ``values_equal`` (every output read, and every class, exit and margin), ``cycles_equal`` (of every layer and of
+        every run; with them products and stalls), ``layers`` and ``images`` compared, ``early`` exits among them,
+        ``mismatches``: the first of them in words.
+    """
+    values, cycles = [], []
+    layers = 0
+
+    def check(kind: list[str], image: int, what: str, rtl: Any, expected: Any) -> None:
+        if not np.array_equal(rtl, expected):
+            kind.append(f"image {image}: {what}: RTL {_short(rtl)}, expected {_short(expected)}")
+
+    for image, outcome in enumerate(outcomes):
+        check(values, image, "class", outcome.label, golden.classes[image])
+        check(values, image, "exit", outcome.exit, golden.exit_index[image])
+        check(values, image, "margin", outcome.margin, golden.margins[image, golden.exit_index[image]])
+        check(cycles, image, "cycles of the run", outcome.cycles, timing.cycles[image])
+        ran = np.flatnonzero(timing.layer_cycles[image])
+        check(values, image, "layers run", [record["index"] for record in outcome.layers], ran.tolist())
+        for number, record in enumerate(outcome.layers):
+            index = record["index"]
+            name = program.commands[index].name
+            layers += 1
+            for counter in ("cycles", "products", "stalls"):
+                simulated = {"cycles": timing.layer_cycles, "products": timing.products, "stalls": timing.stalls}
+                check(cycles, image, f"{counter} of {name}", record[counter], simulated[counter][image, index])
+            if outcome.outputs:
+                check(values, image, name, outcome.outputs[number], _expected(program, golden, image, index))
+    return {
+        "values_equal": not values,
+        "cycles_equal": not cycles,
+        "layers": layers,
+        "images": len(outcomes),
+        "early": sum(outcome.exit < len(program.network.exits) - 1 for outcome in outcomes),
+        "cycles": sum(outcome.cycles for outcome in outcomes),
+        "mismatches": (values + cycles)[:_DESCRIBED],
+    }
+
+
+def _short(value: Any) -> str:
+    array = np.asarray(value)
+    if array.size <= 8:
+        return str(array.tolist())
+    return f"{array.dtype} {array.shape}, sum {array.sum()}"
+
+
+def verify(
+    program: Program,
+    codes: np.ndarray,
+    *,
+    simulator: str = "verilator",
+    waves: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run images on RTL, golden model and simulator, and compare; see :func:`compare`.
+
+    Raises
+    ------
+    ValueError
+        When there is no image or the simulator isn't there.
+    RuntimeError
+        When the RTL run fails.
+    """
+    if len(codes) == 0:
+        raise ValueError("verify needs at least 1 image, not 0")
+    golden = run(program.network, codes)
+    timing = simulate(program, codes, golden=golden)
+    begun = time.monotonic()
+    outcomes = run_images(program, codes, simulator=simulator, waves=waves, seed=seed, progress=progress)
+    return {
+        **compare(program, outcomes, golden, timing),
+        "simulator": simulator,
+        "seed": seed,
+        "seconds": time.monotonic() - begun,
+    }

@@ -29,7 +29,7 @@ class AcceleratorConfig:
     pes : int
         Processing elements per core, a power of two from 2 to 16.
     list_words : int
-        18-bit words of a PE's list memory (pointers and weight entries), a power of two, at most 4096.
+        18-bit words of a PE's list memory (pointers and weight entries), a power of two, at most 8192.
     accumulators : int
         Accumulators of a PE, a power of two, at most 1024.
     accumulator_bits : int
@@ -73,7 +73,7 @@ class AcceleratorConfig:
             raise ValueError(f"cores must be 1 in this version of the hardware, not {self.cores}")
         powers = {
             "pes": (2, 16),
-            "list_words": (64, 4096),
+            "list_words": (64, 8192),
             "accumulators": (64, 1024),
             "activation_bytes": (256, 65536),
             "mask_words": (32, 4096),

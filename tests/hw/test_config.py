@@ -22,7 +22,7 @@ OTHER = {
 }
 RANGES = {
     "pes": (2, 16),
-    "list_words": (64, 4096),
+    "list_words": (64, 8192),
     "accumulators": (64, 1024),
     "activation_bytes": (256, 65536),
     "mask_words": (32, 4096),
@@ -103,7 +103,7 @@ def test_replace_checks_again():
         AcceleratorConfig().replace(pes=5)
 
 
-@given(st.sampled_from([64, 128, 256, 512, 1024, 2048, 4096]))
+@given(st.sampled_from([64, 128, 256, 512, 1024, 2048, 4096, 8192]))
 def test_a_pointer_word_holds_any_start_and_the_longest_list(list_words):
     config = AcceleratorConfig(list_words=list_words)
     assert config.start_bits + config.count_bits == LIST_WORD_BITS

@@ -13,6 +13,7 @@ __all__ = ["Step", "Terminal", "results"]
 Step = Callable[[int, int, str], None]
 
 _INTERVAL = 5.0  # seconds between lines where bars can't be drawn
+_PATIENCE = 30.0  # seconds between equal lines
 _WIDTH = 150  # of tables in files and pipes, where nothing says how wide a line may be
 
 
@@ -36,7 +37,7 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """One line."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Step]:
@@ -66,14 +67,17 @@ class Terminal:
 
     @contextmanager
     def _lines(self, name: str) -> Iterator[Step]:
-        shown = time.monotonic()
+        shown, last = time.monotonic(), ""
         self.say(f"… {name}")
 
         def step(done: int, total: int, text: str = "") -> None:
-            nonlocal shown
-            if time.monotonic() - shown >= _INTERVAL:
-                shown = time.monotonic()
-                share = f" {100 * done // total} %" if total else ""
-                self.say(f"  {name}{share}{f': {text}' if text else ''}")
+            nonlocal shown, last
+            share = f" ({100 * done // total} %)" if total else ""
+            line = f"  {name}{f': {text}' if text else ''}{share}"
+            quiet = time.monotonic() - shown
+            # The same line again only as a sign of life.
+            if quiet >= (_INTERVAL if line != last else _PATIENCE):
+                shown, last = time.monotonic(), line
+                self.say(line)
 
         yield step

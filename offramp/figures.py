@@ -10,6 +10,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from offramp.tables import NAMES
+
 __all__ = ["cycle_distribution", "exit_curve", "layer_cycles"]
 
 _STYLE: Any = {
@@ -62,7 +64,9 @@ def cycle_distribution(inputs: dict[str, dict[str, Any]]) -> str:
                 total += count
                 share.append(100 * total / found["images"])
             style = "--" if name == "unpruned" else "-"
-            axes.step([cycles[0], *cycles], share, style, where="post", color=_COLOURS[name], label=name, linewidth=1.8)
+            axes.step(
+                [cycles[0], *cycles], share, style, where="post", color=_COLOURS[name], label=NAMES[name], linewidth=1.8
+            )
         axes.set_xlabel("cycles of an inference")
         axes.set_ylabel("images done, %")
         axes.set_ylim(0, 102)

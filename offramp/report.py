@@ -7,7 +7,7 @@ from typing import Any
 
 from hw.container import write_atomically
 from offramp.figures import cycle_distribution, exit_curve, layer_cycles
-from offramp.tables import build_rows, facts
+from offramp.tables import NAMES, build_rows, facts
 
 __all__ = ["render", "write"]
 
@@ -77,7 +77,7 @@ def _inputs(inputs: dict[str, dict[str, Any]]) -> str:
         cycles, early = found["cycles"], sum(found["exit_share"][:-1])
         rows.append(
             [
-                name,
+                NAMES[name],
                 f"{found['images']:,}",
                 f"{100 * found['accuracy']:.2f} %",
                 f"{100 * early:.1f} %" if len(found["exit_share"]) > 1 else "-",
@@ -117,7 +117,7 @@ def _build(built: dict[str, Any]) -> str:
 def render(result: dict[str, Any]) -> str:
     """The report of a demo's result (:func:`offramp.demo.run`) as HTML text."""
     inputs = result["inputs"]
-    descriptions = "; ".join(f"{name}: {found['description']}" for name, found in inputs.items())
+    descriptions = "; ".join(f"{NAMES[name]}: {found['description']}" for name, found in inputs.items())
     robust = result["robustness"]
     revision = f", revision {result['git']}" if result["git"] else ""
     origin = {key: result[key] for key in ("recipe", "config", "versions", "seconds")}
@@ -127,8 +127,7 @@ def render(result: dict[str, Any]) -> str:
         _section(
             "Cycles of an inference",
             cycle_distribution(inputs) + _inputs(inputs),
-            f"Cycle-level simulator, equal to the RTL. Attacks change each pixel by at most {robust['eps']:.3g}. "
-            f"{descriptions}.",
+            f"Cycle-level simulator. Attacks change each pixel by at most {robust['eps']:.3g}. {descriptions}.",
         ),
         _section(
             "Where the cycles of a layer go",

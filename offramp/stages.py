@@ -1,7 +1,6 @@
 """The stages between a data set and a bitstream, each from files to files, as the commands and the demo call them."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +42,8 @@ __all__ = [
 #: Names of the files in the output folder.
 TRAINED, COMPRESSED, PROGRAM, UNPRUNED = "trained.off", "compressed.off", "program.off", "unpruned.off"
 
-#: Largest list memory that a config can have, for networks that are compared but not built.
-_WIDE_LISTS = 4096
+#: Words of the largest list memory that a config can have, for networks that are compared but not built.
+_WIDEST_LISTS = 8192
 #: Test images among which those for the RTL are looked for.
 _CANDIDATES = 1000
 
@@ -79,15 +78,21 @@ def compiled(network: Network, config: AcceleratorConfig, path: Path) -> Program
 def unpruned(network: Network, config: AcceleratorConfig, path: Path) -> Program:
     """The dense network compiled for comparison.
 
-    Its weights may need larger list memories than the config has; it then gets the largest there are. Only the
+    Its weights may need larger list memories than the config has; it then gets the next larger that suffice. Only the
     simulator runs it; ``program.config`` tells which config that is.
+
+    Raises
+    ------
+    ValueError
+        When the network does not fit even so.
     """
-    try:
-        return compiled(network, config, path)
-    except ValueError:
-        if config.list_words >= _WIDE_LISTS:
-            raise
-        return compiled(network, replace(config, list_words=_WIDE_LISTS), path)
+    while True:
+        try:
+            return compiled(network, config, path)
+        except ValueError:
+            if config.list_words >= _WIDEST_LISTS:
+                raise
+            config = config.replace(list_words=2 * config.list_words)
 
 
 def measured(

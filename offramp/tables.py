@@ -6,9 +6,10 @@ from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
 
-__all__ = ["build_rows", "facts", "key_values", "layers", "measurements", "summary", "usage"]
+__all__ = ["NAMES", "build_rows", "facts", "key_values", "layers", "measurements", "summary", "usage"]
 
-_NAMES = {
+#: Kinds of input, in the order of tables, as people read them.
+NAMES = {
     "unpruned": "unpruned, no exit",
     "clean": "clean",
     "fgsm": "FGSM",
@@ -33,13 +34,13 @@ def measurements(inputs: dict[str, dict[str, Any]]) -> Table:
     table.add_column("input")
     for name in ("images", "accuracy", "early exits", "mean cycles", "p50", "p99", "worst", "images/s"):
         table.add_column(name, justify="right")
-    for name in sorted(inputs, key=list(_NAMES).index):
+    for name in sorted(inputs, key=list(NAMES).index):
         found = inputs[name]
         cycles = found["cycles"]
         early = sum(found["exit_share"][:-1])
         speed = f"{found['images_per_second']:,.0f}" if "images_per_second" in found else "-"
         table.add_row(
-            _NAMES[name],
+            NAMES[name],
             f"{found['images']:,}",
             _percent(found["accuracy"]),
             _percent(early) if len(found["exit_share"]) > 1 else "-",

@@ -62,7 +62,7 @@ def write(path: Path, magic: bytes, version: int, manifest: dict[str, Any], arra
     if "manifest" in arrays:
         raise ValueError(f"{path}: no array may be called 'manifest'")
     text = np.frombuffer(json.dumps(manifest, sort_keys=True).encode(), dtype=np.uint8)
-    body = safetensors.numpy.save({"manifest": text, **{k: np.ascontiguousarray(v) for k, v in arrays.items()}})
+    body = safetensors.numpy.save({"manifest": text, **{k: np.asarray(v, order="C") for k, v in arrays.items()}})
     header = _HEADER.pack(magic, version, len(body))
     digest = hashlib.sha256(header + body).digest()
     write_atomically(path, header + digest + body)

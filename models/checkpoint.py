@@ -55,10 +55,12 @@ class Checkpoint:
             When the state isn't that of the architecture.
         """
         model = ResidualNet(self.architecture)
-        try:
-            model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self.state.items()})
-        except RuntimeError as error:
-            raise ValueError(f"checkpoint's state does not fit its architecture: {error}") from error
+        expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        for name in sorted(expected.keys() | self.state.keys()):
+            found = self.state[name].shape if name in self.state else None
+            if found != expected.get(name):
+                raise ValueError(f"checkpoint's {name} must have the shape {expected.get(name)}, not {found}")
+        model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self.state.items()})
         return model.eval()
 
 

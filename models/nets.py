@@ -77,15 +77,16 @@ def to_torch(images: Any) -> torch.Tensor:
 
 
 class _Convolution(nn.Module):
-    """Convolution and batch norm, without activation function."""
+    """Convolution, batch norm, and ReLU where asked for."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, relu: bool) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
+        self.activation = nn.ReLU() if relu else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.conv(x))
+        return self.activation(self.norm(self.conv(x)))
 
 
 class _Block(nn.Module):
@@ -94,15 +95,15 @@ class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         same = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if same else _Convolution(inputs, outputs, 1, stride)
-        self.first = _Convolution(inputs, outputs, 3, stride)
-        self.second = _Convolution(outputs, outputs, 3, 1)
+        self.shortcut = nn.Identity() if same else _Convolution(inputs, outputs, 1, stride, relu=False)
+        self.first = _Convolution(inputs, outputs, 3, stride, relu=True)
+        self.second = _Convolution(outputs, outputs, 3, 1, relu=False)
         self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # The shortcut comes first: the accelerator adds while it writes the second convolution's result.
         passed = self.shortcut(x)
-        return self.relu(self.second(self.relu(self.first(x))) + passed)
+        return self.relu(self.second(self.first(x)) + passed)
 
 
 class _Head(nn.Module):
@@ -130,15 +131,14 @@ class ResidualNet(nn.Module):
         early, late = architecture.widths
         width = architecture.branch_width
         self.architecture = architecture
-        self.stem = _Convolution(architecture.shape[2], early, 3, architecture.stem_stride)
-        self.relu = nn.ReLU()
+        self.stem = _Convolution(architecture.shape[2], early, 3, architecture.stem_stride, relu=True)
         self.early = _Block(early, early, 1)
-        self.branch = nn.Identity() if not width else nn.Sequential(_Convolution(early, width, 3, 2), nn.ReLU())
+        self.branch = _Convolution(early, width, 3, 2, relu=True) if width else nn.Identity()
         self.branch_head = _Head(width or early, architecture.classes)
         self.late = _Block(early, late, 2)
         self.head = _Head(late, architecture.classes)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = self.early(self.relu(self.stem(x)))
+        x = self.early(self.stem(x))
         exit_logits = self.branch_head(self.branch(x))
         return exit_logits, self.head(self.late(x))

@@ -21,7 +21,7 @@ def quick() -> Recipe:
     return replace(
         recipe("digits"),
         training=Schedule(epochs=25, lr=0.01, shift=1),
-        tuning=Schedule(epochs=10, lr=0.01, shift=1),
+        tuning=Schedule(epochs=20, lr=0.01, shift=1),
         quantizing=Schedule(epochs=4, lr=0.001, shift=1),
     )
 

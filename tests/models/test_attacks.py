@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models import golden
+from models.attacks import fgsm, final_loss, joint_loss, pgd, slowdown, slowness
+from models.quantize import encode
+from models.surrogate import Surrogate
+
+
+@pytest.fixture(scope="module")
+def target(compressed):
+    return Surrogate(compressed.network)
+
+
+@pytest.fixture(scope="module")
+def some(digits):
+    return digits.test.take(120)
+
+
+def outcome(compressed, images, labels):
+    """Accuracy of the integers and the share of images that leave early."""
+    result = golden.run(compressed.network, encode(images, compressed.network), keep=False)
+    return result.accuracy(labels), result.exit_share()[0]
+
+
+def attacks(target, some, eps):
+    return {
+        "fgsm": fgsm(target, some.images, some.labels, eps=eps),
+        "pgd": pgd(target, some.images, some.labels, eps=eps, steps=10),
+        "slowdown": slowdown(target, some.images, eps=eps, steps=10),
+    }
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.03, 0.2])
+def test_images_stay_in_the_ball(target, some, eps):
+    for name, images in attacks(target, some, eps).items():
+        assert images.dtype == np.float32, name
+        assert images.shape == some.images.shape, name
+        assert images.min() >= 0, name
+        assert images.max() <= 1, name
+        assert np.abs(images - some.images).max() == pytest.approx(eps, abs=1e-6), name
+
+
+def test_stronger_attacks_do_more(compressed, target, some):
+    clean, _ = outcome(compressed, some.images, some.labels)
+    once, _ = outcome(compressed, fgsm(target, some.images, some.labels, eps=0.1), some.labels)
+    weak, small, large, huge = (
+        outcome(compressed, pgd(target, some.images, some.labels, eps=eps, steps=steps), some.labels)[0]
+        for eps, steps in ((0.03, 10), (0.1, 3), (0.1, 20), (1.0, 20))
+    )
+    assert clean > 0.9
+    assert once < clean - 0.1
+    assert large < once
+    assert large <= small + 0.02
+    assert huge < large < weak < clean
+    assert huge < 0.1
+
+
+def test_knowing_the_exits_helps(compressed, target, some):
+    unaware, aware = (
+        outcome(compressed, pgd(target, some.images, some.labels, eps=0.1, objective=objective), some.labels)[0]
+        for objective in (final_loss, joint_loss)
+    )
+    assert aware < unaware
+
+
+def test_slowdown_keeps_images_from_leaving(compressed, target, some):
+    _, clean = outcome(compressed, some.images, some.labels)
+    shares = [
+        outcome(compressed, slowdown(target, some.images, eps=eps, steps=20), some.labels)[1] for eps in (0.05, 0.1)
+    ]
+    assert clean > shares[0] > shares[1]
+    assert shares[1] < clean / 2
+
+
+def test_noise_of_the_same_size_does_little(compressed, some):
+    rng = np.random.default_rng(0)
+    noise = np.clip(some.images + rng.choice([-0.1, 0.1], some.images.shape), 0, 1).astype(np.float32)
+    assert outcome(compressed, noise, some.labels)[0] > 0.8
+
+
+def test_seeds_and_restarts(target, some):
+    def run(**options):
+        return pgd(target, some.images[:40], some.labels[:40], eps=0.1, steps=3, **options)
+
+    np.testing.assert_array_equal(run(seed=1), run(seed=1))
+    assert (run(seed=1) != run(seed=2)).any()
+    np.testing.assert_array_equal(run(seed=1, random_start=False), run(seed=2, random_start=False))
+
+    def loss(images):
+        with torch.no_grad():
+            logits = target(torch.from_numpy(images).permute(0, 3, 1, 2))
+        return final_loss(logits, torch.from_numpy(some.labels[:40])).numpy()
+
+    assert (loss(run(seed=1, restarts=3)) >= loss(run(seed=1)) - 1e-5).all()
+
+
+class Plain(nn.Module):
+    """One head: the pixels' sums with signs."""
+
+    def forward(self, x):
+        total = x.sum(dim=(1, 2, 3))
+        return (torch.stack([total, -total], dim=1),)
+
+
+def test_a_linear_model_is_attacked_exactly():
+    images = np.full((2, 2, 2, 1), 0.5, np.float32)
+    labels = np.array([0, 1])
+    expected = images + np.array([-0.25, 0.25], np.float32)[:, None, None, None]
+    np.testing.assert_allclose(fgsm(Plain(), images, labels, eps=0.25), expected)
+    np.testing.assert_allclose(pgd(Plain(), images, labels, eps=0.25), expected)
+    np.testing.assert_allclose(
+        pgd(Plain(), images, labels, eps=0.25, steps=2, step=0.05, random_start=False),
+        images + np.array([-0.1, 0.1], np.float32)[:, None, None, None],
+        rtol=1e-6,
+    )
+
+
+def test_slowness_is_largest_for_uniform_outputs():
+    uniform, peaked = torch.zeros(1, 10), torch.eye(10)[:1] * 5
+    last = torch.rand(1, 10)
+    labels = torch.zeros(1, dtype=torch.int64)
+    assert slowness((uniform, last), labels).item() == pytest.approx(-np.log(10))
+    assert slowness((peaked, last), labels) < slowness((uniform, last), labels)
+
+
+def test_progress(target, some):
+    reports = []
+    pgd(target, some.images, some.labels, eps=0.1, steps=2, restarts=2, progress=lambda *report: reports.append(report))
+    assert reports == [(n, 6, "PGD") for n in range(1, 7)]
+    reports.clear()
+    fgsm(target, some.images, some.labels, eps=0.1, progress=lambda *report: reports.append(report))
+    assert reports == [(120, 120, "FGSM")]
+
+
+def test_no_images(target, some):
+    nothing = some.take(0)
+    assert pgd(target, nothing.images, nothing.labels, eps=0.1).shape == (0, 8, 8, 1)
+    assert slowdown(target, nothing.images, eps=0.1).shape == (0, 8, 8, 1)
+
+
+def test_wrong_requests(target, some):
+    with pytest.raises(ValueError, match=r"eps must be in 0..1, not 8"):
+        fgsm(target, some.images, some.labels, eps=8)
+    with pytest.raises(ValueError, match="steps must be at least 1, not 0"):
+        pgd(target, some.images, some.labels, eps=0.1, steps=0)
+    with pytest.raises(ValueError, match="restarts must be at least 1, not 0"):
+        pgd(target, some.images, some.labels, eps=0.1, restarts=0)
+    with pytest.raises(ValueError, match=r"step must not be negative, not -0.1"):
+        pgd(target, some.images, some.labels, eps=0.1, step=-0.1)
+    with pytest.raises(ValueError, match=r"images must be a floating-point array .* with one label each"):
+        fgsm(target, some.images, some.labels[:3], eps=0.1)
+    with pytest.raises(ValueError, match="a slowdown attack needs a model with an early exit"):
+        slowdown(Plain(), some.images, eps=0.1)

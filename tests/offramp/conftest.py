@@ -1,0 +1,54 @@
+"""A small trained and compressed network, and a demo's result, for the tests of the front door."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from hw.config import preset
+from hw.program import Program
+from models import recipe
+from models.checkpoint import Compressed
+from models.data import Dataset
+from models.train import Schedule
+from offramp import stages
+
+#: Settings that take seconds and still learn something.
+QUICK = replace(
+    recipe.recipe("digits"),
+    widths=(8, 16),
+    training=Schedule(epochs=8, lr=0.01),
+    tuning=Schedule(epochs=4, lr=0.01),
+    quantizing=Schedule(epochs=2, lr=0.001),
+)
+
+
+@dataclass(frozen=True)
+class Small:
+    """What the stages made of the quick recipe, and the folder with their files."""
+
+    folder: Path
+    source: Dataset
+    network: Compressed
+    program: Program
+    dense: Program
+
+
+@pytest.fixture
+def quick_recipe(monkeypatch):
+    """The recipe of digits is the quick one while a test asks for it."""
+    monkeypatch.setitem(recipe.RECIPES, "digits", QUICK)
+    return QUICK
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Small:
+    folder = tmp_path_factory.mktemp("small")
+    source = stages.dataset("digits", None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(recipe.RECIPES, "digits", QUICK)
+        checkpoint = stages.trained(source, folder, seed=0)
+        network = stages.compressed(checkpoint, source, folder, seed=0)
+    program = stages.compiled(network.network, preset("tiny"), folder / stages.PROGRAM)
+    dense = stages.unpruned(network.dense, preset("tiny"), folder / stages.UNPRUNED)
+    return Small(folder, source, network, program, dense)

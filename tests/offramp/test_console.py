@@ -1,0 +1,61 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from offramp import console
+from offramp.console import Terminal, results
+
+
+def plain():
+    text = io.StringIO()
+    return Terminal(Console(file=text, width=200)), text
+
+
+def test_without_a_terminal_lines_come_only_now_and_then(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    terminal, text = plain()
+    with terminal.stage("work") as step:
+        for done in range(100):
+            now[0] += 0.5
+            step(done, 100, "half a second each")
+        step(0, 0, "unknown total")
+    lines = text.getvalue().splitlines()
+    assert lines[0] == "… work"
+    assert lines[-1] == "✓ work (50.0 s)"
+    assert lines[1] == "  work: half a second each (9 %)"
+    assert len(lines) == 12  # one every 5 s
+
+
+def test_an_equal_line_is_repeated_only_as_a_sign_of_life(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    terminal, text = plain()
+    with terminal.stage("wait") as step:
+        for _ in range(61):
+            now[0] += 1.0
+            step(0, 0, "synthesis")
+    assert text.getvalue().splitlines().count("  wait: synthesis") == 2
+
+
+def test_a_failed_stage_is_not_called_done():
+    terminal, text = plain()
+    with pytest.raises(KeyError), terminal.stage("work"):
+        raise KeyError
+    assert "✓" not in text.getvalue()
+
+
+def test_on_a_terminal_a_bar_is_drawn():
+    text = io.StringIO()
+    with Terminal(Console(file=text, force_terminal=True, width=100)).stage("[work]") as step:
+        step(50, 100, "half")
+    shown = text.getvalue()
+    assert "[work]: half" in shown
+    assert "50%" in shown
+    assert "✓ [work]" in shown
+
+
+def test_tables_in_a_pipe_are_not_cut(capsys):
+    results().print("x" * 140)
+    assert capsys.readouterr().out == "x" * 140 + "\n"

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from models import golden
+from models.quantize import encode
+from offramp.measure import cycle_statistics, measure
+
+
+def test_statistics_are_values_that_occurred():
+    cycles = np.arange(1, 201) ** 2
+    assert cycle_statistics(cycles) == {"mean": float(cycles.mean()), "p50": 100**2, "p99": 198**2, "worst": 200**2}
+    assert cycle_statistics(np.array([7])) == {"mean": 7.0, "p50": 7, "p99": 7, "worst": 7}
+
+
+def test_measurement_agrees_with_golden_and_adds_up(small):
+    split = small.source.test.take(60)
+    seen = []
+    found = measure(small.program, split.images, split.labels, progress=lambda *step: seen.append(step), text="t")
+    result = golden.run(small.program.network, encode(split.images, small.program.network))
+    summary = found.to_dict()
+    assert summary["accuracy"] == result.accuracy(split.labels)
+    np.testing.assert_array_equal(found.exit_index, result.exit_index)
+    assert summary["exit_share"] == result.exit_share().tolist()
+    distribution = summary["distribution"]
+    assert sum(distribution["images"]) == summary["images"] == 60
+    weighted = np.dot(distribution["cycles"], distribution["images"]) / 60
+    assert weighted == pytest.approx(summary["cycles"]["mean"])
+    assert summary["cycles"]["worst"] == max(distribution["cycles"])
+    assert seen[-1] == (60, 60, "t")
+    early = int((result.exit_index == 0).sum())
+    assert {row["images"] for row in summary["layers"]} <= {60, 60 - early, 0}
+    for row in summary["layers"]:
+        # Every cycle of a layer is either spent on products or lost to a named cause.
+        assert row["limit"] + sum(row["loss"].values()) == pytest.approx(row["cycles"])
+        assert row["limit"] == pytest.approx(row["products"] / small.program.config.multipliers)
+
+
+@pytest.mark.parametrize(("images", "labels"), [(0, 0), (3, 2)])
+def test_images_without_labels_are_refused(small, images, labels):
+    split = small.source.test
+    with pytest.raises(ValueError, match=rf"images must be at least one, .* not {images} with {labels}$"):
+        measure(small.program, split.images[:images], split.labels[:labels])

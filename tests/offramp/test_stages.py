@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hw import program
+from hw.config import preset
+from models import golden
+from models.quantize import encode
+from offramp import stages
+from offramp.inputs import attack
+
+LAST = 1
+
+
+def numbered(exits, start):
+    """Images that can be told apart, and their exits."""
+    images = np.arange(start, start + len(exits), dtype=np.float32).reshape(-1, 1, 1, 1)
+    return images, np.array(exits, dtype=np.int64)
+
+
+@given(
+    st.lists(st.integers(0, LAST), min_size=1, max_size=30),
+    st.lists(st.integers(0, LAST), min_size=1, max_size=30),
+    st.integers(1, 40),
+)
+def test_verification_images_are_half_early_as_far_as_possible(first, second, count):
+    early, late = numbered(first, 0), numbered(second, 100)
+    exits = {**dict(enumerate(first)), **{100 + place: value for place, value in enumerate(second)}}
+    if count > len(exits):
+        with pytest.raises(ValueError, match=f"images must be at most the {len(exits)} there are, not {count}"):
+            stages.verification_images(early, late, last=LAST, count=count)
+        return
+    chosen = stages.verification_images(early, late, last=LAST, count=count).ravel().astype(int).tolist()
+    assert len(set(chosen)) == len(chosen) == count
+    leaving = sum(exits[image] < LAST for image in chosen)
+    there = sum(value < LAST for value in exits.values())
+    assert leaving >= min(count - count // 2, there)
+    assert count - leaving >= min(count // 2, len(exits) - there)
+
+
+def test_codes_for_the_rtl_leave_early_and_late(small):
+    codes = stages.verification_codes(small.program, small.source, count=8, seed=0)
+    exits = golden.run(small.program.network, codes, keep=False).exit_index
+    assert len(codes) == 8
+    assert set(exits.tolist()) == {0, 1}
+
+
+def test_codes_for_a_network_without_early_exit_are_clean(small):
+    codes = stages.verification_codes(small.dense, small.source, count=3, seed=0)
+    np.testing.assert_array_equal(codes, encode(small.source.test.images[:3], small.dense.network))
+
+
+def test_what_runs_is_what_the_file_holds(small):
+    loaded = program.load(small.folder / stages.PROGRAM, preset("tiny"))
+    assert loaded.config == small.program.config
+    for name, image in small.program.images.items():
+        np.testing.assert_array_equal(loaded.images[name], image)
+
+
+def test_unpruned_network_gets_lists_that_suffice_and_nothing_else_changes(small):
+    config = small.dense.config
+    assert config.list_words > preset("tiny").list_words
+    assert config.replace(list_words=preset("tiny").list_words) == preset("tiny")
+    used, available = small.dense.size_words()["lists"]
+    assert available // 2 < used <= available
+
+
+def test_unpruned_network_that_cannot_fit_is_refused(small, tmp_path):
+    narrow = preset("tiny").replace(activation_bytes=256)
+    with pytest.raises(ValueError, match="activation"):
+        stages.unpruned(small.network.dense, narrow, tmp_path / "x.off")
+
+
+def test_evaluated_is_the_golden_model_on_the_whole_test_set(small):
+    found = stages.evaluated(small.program, small.source)
+    result = golden.run(small.program.network, encode(small.source.test.images, small.program.network))
+    assert found["images"] == len(small.source.test)
+    assert found["accuracy"] == result.accuracy(small.source.test.labels) == small.network.metrics["int8_exits"]
+    assert found["exit_share"] == result.exit_share().tolist()
+
+
+def test_pruning_and_exits_save_cycles(small):
+    means = [
+        stages.measured(which, small.source, attack("clean"), eps=0.0, count=50, seed=0)[1].cycles.mean()
+        for which in (small.program, small.dense)
+    ]
+    assert means[0] < means[1]

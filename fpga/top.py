@@ -10,7 +10,7 @@ from amaranth import ClockDomain, ClockSignal, Const, Instance, Module, ResetIns
 from amaranth.back import verilog
 from amaranth.lib import wiring
 from amaranth.lib.cdc import ResetSynchronizer
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect
 
 from fpga.boards import Board
@@ -57,7 +57,8 @@ class SerialShell(wiring.Component):
         reset = ResetInserter(restart)
         core = self._core
         m.submodules.core = reset(core)
-        queue = SyncFIFO(width=32, depth=QUEUE_WORDS)
+        # Buffered: words leave from registers, not from behind the memory's read path.
+        queue = SyncFIFOBuffered(width=32, depth=QUEUE_WORDS)
         m.submodules.queue = reset(queue)
         splitter, transmitter = WordSplitter(), ByteTransmitter(self._cycles)
         m.submodules.splitter = reset(splitter)

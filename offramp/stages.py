@@ -45,7 +45,7 @@ TRAINED, COMPRESSED, PROGRAM, UNPRUNED = "trained.off", "compressed.off", "progr
 #: Words of the largest list memory that a config can have, for networks that are compared but not built.
 _WIDEST_LISTS = 8192
 #: Test images among which those for the RTL are looked for.
-_CANDIDATES = 1000
+_CANDIDATES = 256
 
 
 def dataset(name: str, root: Path | None, progress: Progress | None = None) -> Dataset:

@@ -197,12 +197,17 @@ def _weighted(network: Network, layer: Conv2D | Linear) -> Callable[..., torch.T
         (layer.stride, layer.pads) if isinstance(layer, Conv2D) else ((1, 1), (0, 0, 0, 0))
     )
 
+    # oneDNN in torch 2.13 mistakes the memory layout of single-channel maps and swaps unequal strides: they get a second
+    # channel of zeros.
+    extra = int(weight.shape[1] == 1)
+    weight = F.pad(weight, (0, 0, 0, 0, 0, extra))
+
     def step(source: torch.Tensor) -> torch.Tensor:
         values = (source.to(weight.dtype) - zero_point).permute(0, 3, 1, 2)
-        if top == bottom and left == right:
+        if top == bottom and left == right and not extra:
             sums = F.conv2d(values, weight, stride=stride, padding=(top, left))
         else:
-            sums = F.conv2d(F.pad(values, (left, right, top, bottom)), weight, stride=stride)
+            sums = F.conv2d(F.pad(values, (left, right, top, bottom, 0, extra)), weight, stride=stride)
         sums = sums.permute(0, 2, 3, 1)
         if isinstance(layer, Linear) and layer.raw:
             return sums.to(torch.int64) + bias

@@ -14,11 +14,11 @@ import numpy as np
 from fpga.driver import RunOutcome
 from hw.program import Program
 from models.golden import Result, run
-from offramp.rtl_job import JOB, Job, load_outcomes
+from offramp.rtl_job import JOB, Job, Work, load_outcomes
 from offramp.simulators import build, cache_root, run_test
 from sim import Simulation, simulate
 
-__all__ = ["compare", "run_images", "verify"]
+__all__ = ["compare", "run_work", "verify"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -45,9 +45,8 @@ def _watched(path: Path, total: int, progress: Progress | None) -> Iterator[None
         thread.join()
 
 
-def run_images(
-    program: Program,
-    codes: np.ndarray,
+def run_work(
+    work: Work,
     *,
     simulator: str = "verilator",
     waves: bool = False,
@@ -55,14 +54,15 @@ def run_images(
     stall: float = 0.0,
     seed: int = 0,
     progress: Progress | None = None,
-) -> list[RunOutcome]:
-    """What the RTL reports of each image.
+) -> list[list[RunOutcome]]:
+    """What the RTL reports of each image of each program.
 
     Parameters
     ----------
-    codes : int8 array (N, height, width, channels)
+    work : list of (Program, int8 array (images, height, width, channels))
+        All for the same config.
     waves : bool
-        Record a waveform; on failure, and with ``waves``, files stay in the cache directory's ``runs``.
+        Record a waveform and keep the run's folder; after a failure it is kept anyway.
     step : bool
         Also read every layer's output.
     stall : float
@@ -73,26 +73,26 @@ def run_images(
     RuntimeError
         When the run fails; the message names the log and the seed.
     """
+    total = sum(len(codes) for _, codes in work)
     if progress is not None:
-        progress(0, len(codes), f"build for {simulator}")
-    directory = build(program.config, simulator, waves=waves)
+        progress(0, total, f"build for {simulator}")
+    directory = build(work[0][0].config, simulator, waves=waves)
     runs = cache_root() / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=runs))
-    path = folder / "job.json"
-    Job(program=program, codes=codes, step=step, stall=stall, seed=seed).save(path)
-    with _watched(path.with_suffix(".progress"), len(codes), progress):
+    Job(work=work, step=step, stall=stall, seed=seed).save(folder)
+    with _watched(folder / "progress", total, progress):
         run_test(
             directory,
             simulator,
             "offramp.rtl_bench",
             "verify_images",
             folder,
-            variables={JOB: str(path)},
+            variables={JOB: str(folder)},
             waves=waves,
             seed=seed,
         )
-    outcomes = load_outcomes(path)
+    outcomes = load_outcomes(folder)
     if not waves:
         shutil.rmtree(folder)
     return outcomes
@@ -184,7 +184,7 @@ def verify(
     golden = run(program.network, codes)
     timing = simulate(program, codes, golden=golden)
     begun = time.monotonic()
-    outcomes = run_images(program, codes, simulator=simulator, waves=waves, seed=seed, progress=progress)
+    (outcomes,) = run_work([(program, codes)], simulator=simulator, waves=waves, seed=seed, progress=progress)
     return {
         **compare(program, outcomes, golden, timing),
         "simulator": simulator,

@@ -8,7 +8,7 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from fpga.driver import Answer, Operation, load_program, reply_length, run_image
+from fpga.driver import Answer, Operation, RunOutcome, load_program, reply_length, run_image
 from offramp.rtl_job import JOB, Job, save_outcomes
 
 __all__ = ["HostLink", "start", "verify_images"]
@@ -97,13 +97,17 @@ async def start(dut, *, stall: float = 0.0, seed: int = 0) -> HostLink:
 
 @cocotb.test()
 async def verify_images(dut) -> None:
-    """Run the images of the job file one after the other, and write what the accelerator reported."""
-    path = Path(os.environ[JOB])
-    job = Job.load(path)
+    """Do the work of the job folder, and write what the accelerator reported."""
+    folder = Path(os.environ[JOB])
+    job = Job.load(folder)
     link = await start(dut, stall=job.stall, seed=job.seed)
-    await link.perform(load_program(job.program))
-    outcomes = []
-    for number, codes in enumerate(job.codes):
-        outcomes.append(await link.perform(run_image(job.program, codes, report=True, step=job.step)))
-        path.with_suffix(".progress").write_text(f"{number + 1}\n")
-    save_outcomes(path, outcomes)
+    outcomes: list[list[RunOutcome]] = []
+    done = 0
+    for program, images in job.work:
+        await link.perform(load_program(program))
+        outcomes.append([])
+        for codes in images:
+            outcomes[-1].append(await link.perform(run_image(program, codes, report=True, step=job.step)))
+            done += 1
+            (folder / "progress").write_text(str(done))
+    save_outcomes(folder, outcomes)

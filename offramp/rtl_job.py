@@ -10,20 +10,23 @@ from fpga.driver import RunOutcome
 from hw import program
 from hw.program import Program
 
-__all__ = ["JOB", "Job", "load_outcomes", "save_outcomes"]
+__all__ = ["JOB", "Job", "Work", "load_outcomes", "save_outcomes"]
 
-#: Environment variable that names the job file.
+#: Environment variable that names the job folder.
 JOB = "OFFRAMP_RTL_JOB"
+
+#: Programs, each with the images to run on it: int8 (images, height, width, channels).
+Work = list[tuple[Program, np.ndarray]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Images to run.
+    """Work for one simulation.
 
     Attributes
     ----------
-    program : Program
-    codes : int8 array (images, height, width, channels)
+    work : list of (Program, images)
+        Done in order; all programs are for the same config.
     step : bool
         Stop after every layer and read its output.
     stall : float
@@ -31,41 +34,49 @@ class Job:
     seed : int
     """
 
-    program: Program
-    codes: np.ndarray
+    work: Work
     step: bool = True
     stall: float = 0.0
     seed: int = 0
 
-    def save(self, path: Path) -> None:
-        """Write the job file and the files beside it that it needs."""
-        self.program.save(path.with_suffix(".program"))
-        np.save(path.with_suffix(".npy"), self.codes, allow_pickle=False)
-        path.write_text(json.dumps({"step": self.step, "stall": self.stall, "seed": self.seed}))
+    def save(self, folder: Path) -> None:
+        """Write the job into a folder."""
+        for number, (each, codes) in enumerate(self.work):
+            each.save(folder / f"{number}.program")
+            np.save(folder / f"{number}.npy", codes, allow_pickle=False)
+        options = {"programs": len(self.work), "step": self.step, "stall": self.stall, "seed": self.seed}
+        (folder / "job.json").write_text(json.dumps(options))
 
     @classmethod
-    def load(cls, path: Path) -> "Job":
-        """Read a job file."""
-        return cls(
-            program=program.load(path.with_suffix(".program")),
-            codes=np.load(path.with_suffix(".npy"), allow_pickle=False),
-            **json.loads(path.read_text()),
-        )
+    def load(cls, folder: Path) -> "Job":
+        """Read a job from a folder."""
+        options = json.loads((folder / "job.json").read_text())
+        work = [
+            (program.load(folder / f"{number}.program"), np.load(folder / f"{number}.npy", allow_pickle=False))
+            for number in range(options.pop("programs"))
+        ]
+        return cls(work=work, **options)
 
 
-def save_outcomes(path: Path, outcomes: list[RunOutcome]) -> None:
-    """Write what the runs reported beside the job file."""
-    arrays = {f"{n}/{k}": array for n, outcome in enumerate(outcomes) for k, array in enumerate(outcome.outputs)}
-    np.savez(path.with_suffix(".outputs.npz"), **arrays)
-    records = [{**asdict(outcome), "outputs": len(outcome.outputs)} for outcome in outcomes]
-    path.with_suffix(".outcomes").write_text(json.dumps(records))
+def save_outcomes(folder: Path, outcomes: list[list[RunOutcome]]) -> None:
+    """Write what the runs reported, program by program."""
+    arrays, records = {}, []
+    for p, runs in enumerate(outcomes):
+        for n, outcome in enumerate(runs):
+            arrays |= {f"{p}/{n}/{k}": array for k, array in enumerate(outcome.outputs)}
+        records.append([{**asdict(outcome), "outputs": len(outcome.outputs)} for outcome in runs])
+    np.savez(folder / "outputs.npz", **arrays)
+    (folder / "outcomes.json").write_text(json.dumps(records))
 
 
-def load_outcomes(path: Path) -> list[RunOutcome]:
-    """Read what the runs reported."""
-    records = json.loads(path.with_suffix(".outcomes").read_text())
-    with np.load(path.with_suffix(".outputs.npz"), allow_pickle=False) as arrays:
+def load_outcomes(folder: Path) -> list[list[RunOutcome]]:
+    """Read what the runs reported, program by program."""
+    records = json.loads((folder / "outcomes.json").read_text())
+    with np.load(folder / "outputs.npz", allow_pickle=False) as arrays:
         return [
-            RunOutcome(**{**record, "outputs": [arrays[f"{n}/{k}"] for k in range(record["outputs"])]})
-            for n, record in enumerate(records)
+            [
+                RunOutcome(**{**record, "outputs": [arrays[f"{p}/{n}/{k}"] for k in range(record["outputs"])]})
+                for n, record in enumerate(runs)
+            ]
+            for p, runs in enumerate(records)
         ]

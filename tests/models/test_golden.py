@@ -79,6 +79,24 @@ def test_convolutions_equal_the_definition(data):
     np.testing.assert_array_equal(result.tensors[INPUT], codes, strict=True)
 
 
+@pytest.mark.parametrize("stride", [(1, 2), (1, 3), (2, 1)])
+def test_single_channel_maps_with_unequal_strides(stride):
+    """Found by the RTL: one output column made torch's convolution swap the strides."""
+    out = ((7 + 4 - 3) // stride[0] + 1, (3 + 2 - 4) // stride[1] + 1)
+    layer = Conv2D(
+        name="conv",
+        inputs=(INPUT,),
+        output=tensor(*out, 6),
+        stride=stride,
+        pads=(2, 2, 0, 2),
+        rounding=Rounding.DOUBLE,
+        **weighted(6, 3, 4, 1),
+    )
+    codes = images(2, 7, 3, 1)
+    result = golden.run(ending(layer, source=tensor(7, 3, 1, zero_point=-128)), codes)
+    np.testing.assert_array_equal(result.tensors["conv"], codes_of(naive_convolution(codes, -128, layer), layer))
+
+
 @pytest.mark.parametrize("depth", [57, 58, 4000])
 def test_accumulators_around_the_limits_of_float32_are_exact(depth):
     """Sums of 9 * depth products of 127 * 255: beyond 2**24, where odd numbers have no float32, from a depth of 58."""

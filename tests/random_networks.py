@@ -1,0 +1,184 @@
+"""Constrained-random integer networks: every layer kind, shape, stride, pad, density and zero point that the field knows."""
+
+import numpy as np
+
+from hw.network import INPUT, Add, Conv2D, Exit, GlobalAveragePool, Layer, Linear, Network, Tensor
+from hw.numerics import Rounding, quantize_scale
+
+#: Standard deviation, in codes, that a random layer's outputs should have.
+_SPREAD = 45.0
+
+
+class NetworkMaker:
+    """Builds a random network layer by layer.
+
+    Parameters
+    ----------
+    rng : numpy Generator
+    shape : tuple of 3 int
+        Of the image.
+    """
+
+    def __init__(self, rng: np.random.Generator, shape: tuple[int, int, int]):
+        self._rng = rng
+        self._layers: list[Layer] = []
+        self._exits: list[Exit] = []
+        self.input = self._tensor(shape)
+        self._tensors = {INPUT: self.input}
+
+    def _tensor(self, shape: tuple[int, int, int], zero_point: int | None = None) -> Tensor:
+        if zero_point is None:
+            zero_point = int(self._rng.choice([-128, -128, -128, 127, 0, self._rng.integers(-128, 128)]))
+        return Tensor(shape=shape, scale=float(self._rng.uniform(0.005, 0.05)), zero_point=zero_point)
+
+    def _append(self, layer: Layer) -> str:
+        self._layers.append(layer)
+        self._tensors[layer.name] = layer.output
+        return layer.name
+
+    def _name(self) -> str:
+        return f"layer{len(self._layers)}"
+
+    def _clamp(self, zero_point: int) -> tuple[int, int]:
+        """No activation function, ReLU, or ReLU6-like limits; the zero point is always inside."""
+        low = int(self._rng.choice([-128, zero_point]))
+        high = int(self._rng.choice([127, max(zero_point, int(self._rng.integers(0, 128)))]))
+        return low, high
+
+    def _weighted(self, channels: int, kernel: tuple[int, int, int], density: float, zero_point: int) -> dict:
+        rng = self._rng
+        shape = (channels, *kernel)
+        weight = rng.integers(-127, 128, shape) * (rng.random(shape) < density)
+        # Some filters are pruned away altogether.
+        weight[rng.random(channels) < 0.1] = 0
+        spread = np.sqrt((weight.astype(float) ** 2).sum(axis=(1, 2, 3)).max() + 1) * 80
+        scales = [quantize_scale(float(rng.uniform(0.5, 1.5)) * min(_SPREAD / spread, 0.5)) for _ in range(channels)]
+        return {
+            "weight": weight.astype(np.int8),
+            "bias": rng.integers(-int(spread), int(spread) + 1, channels).astype(np.int32),
+            "multiplier": np.array([scale.multiplier for scale in scales], dtype=np.int32),
+            "shift": np.array([scale.shift for scale in scales], dtype=np.int32),
+        }
+
+    def conv(
+        self,
+        source: str,
+        channels: int,
+        kernel: tuple[int, int],
+        stride: tuple[int, int] = (1, 1),
+        pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+        *,
+        density: float = 0.5,
+    ) -> str:
+        """Append a convolution; returns its name."""
+        height, width, depth = self._tensors[source].shape
+        shape = (
+            (height + pads[0] + pads[1] - kernel[0]) // stride[0] + 1,
+            (width + pads[2] + pads[3] - kernel[1]) // stride[1] + 1,
+            channels,
+        )
+        output = self._tensor(shape)
+        return self._append(
+            Conv2D(
+                name=self._name(),
+                inputs=(source,),
+                output=output,
+                clamp=self._clamp(output.zero_point),
+                stride=stride,
+                pads=pads,
+                rounding=Rounding.DOUBLE,
+                **self._weighted(channels, (*kernel, depth), density, output.zero_point),
+            )
+        )
+
+    def random_conv(self, source: str, *, density: float, channels: int | None = None) -> str:
+        """Append a convolution of random kernel, stride and pads that fits its input."""
+        rng = self._rng
+        height, width, _ = self._tensors[source].shape
+        kernel = tuple(int(min(size + 1, rng.choice([1, 1, 2, 3, 3, 3, 4, 5]))) for size in (height, width))
+        pads = tuple(int(rng.integers(0, min(kernel[axis], 3))) for axis in (0, 0, 1, 1))
+        pads = tuple(
+            pad if size + sum(pads[2 * axis : 2 * axis + 2]) >= kernel[axis] else kernel[axis] - 1
+            for axis, size in ((0, height), (1, width))
+            for pad in pads[2 * axis : 2 * axis + 2]
+        )
+        stride = tuple(int(rng.integers(1, min(3, kernel[axis] + 2 if kernel[axis] == 1 else kernel[axis]) + 1)) for axis in (0, 1))
+        return self.conv(source, channels or int(rng.integers(1, 20)), kernel, stride, pads, density=density)
+
+    def block(self, source: str, *, density: float) -> str:
+        """Append a residual block: a convolution, and one whose output the source is added to."""
+        channels = self._tensors[source].shape[2]
+        first = self.conv(source, channels, (3, 3), pads=(1, 1, 1, 1), density=density)
+        second = self.conv(first, channels, (3, 3), pads=(1, 1, 1, 1), density=density)
+        output = self._tensor(self._tensors[source].shape)
+        operands = (second, source) if self._rng.random() < 0.5 else (source, second)
+        return self._append(
+            Add(name=self._name(), inputs=operands, output=output, clamp=self._clamp(output.zero_point))
+        )
+
+    def pool(self, source: str) -> str:
+        """Append a global average pool."""
+        tensor = self._tensors[source]
+        output = Tensor(shape=(1, 1, tensor.shape[2]), scale=tensor.scale, zero_point=tensor.zero_point)
+        return self._append(
+            GlobalAveragePool(
+                name=self._name(), inputs=(source,), output=output, clamp=self._clamp(output.zero_point)
+            )
+        )
+
+    def linear(self, source: str, channels: int, *, density: float = 0.7, raw: bool = False) -> str:
+        """Append a linear layer."""
+        output = self._tensor((1, 1, channels), 0 if raw else None)
+        return self._append(
+            Linear(
+                name=self._name(),
+                inputs=(source,),
+                output=output,
+                clamp=(-128, 127) if raw else self._clamp(output.zero_point),
+                raw=raw,
+                rounding=Rounding.SINGLE,
+                **self._weighted(channels, self._tensors[source].shape, density, output.zero_point),
+            )
+        )
+
+    def head(self, source: str, classes: int, threshold: int | None = None) -> None:
+        """Append a classifier head and its exit."""
+        self._exits.append(Exit(logits=self.linear(source, classes, raw=True), threshold=threshold))
+
+    def network(self, name: str) -> Network:
+        """The network."""
+        classes = self._layers[-1].output.shape[2]
+        return Network(
+            name=name, input=self.input, layers=tuple(self._layers), exits=tuple(self._exits), classes=classes
+        )
+
+
+def random_network(seed: int, *, size: int = 8) -> Network:
+    """A network of two to five random layers with one or two exits, on maps of up to ``size`` positions a side."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in (rng.integers(1, size + 1), rng.integers(1, size + 1), rng.integers(1, 6)))
+    maker = NetworkMaker(rng, shape)
+    density = float(rng.choice([0.05, 0.2, 0.5, 1.0]))
+    classes = int(rng.integers(2, 12))
+    here = maker.random_conv(INPUT, density=density)
+    if rng.random() < 0.5:
+        here = maker.block(here, density=density)
+    if rng.random() < 0.5:
+        maker.head(here, classes, threshold=int(rng.integers(0, 200_000)))
+    if rng.random() < 0.7:
+        here = maker.random_conv(here, density=density)
+    if rng.random() < 0.5:
+        rows, columns, _ = maker._tensors[here].shape
+        here = maker.pool(here) if rows * columns > 1 else maker.linear(here, int(rng.integers(1, 20)))
+    maker.head(here, classes)
+    return maker.network(f"random{seed}")
+
+
+def random_codes(network: Network, count: int, seed: int) -> np.ndarray:
+    """Images for a network, from all zero to dense: int8 (count, height, width, channels)."""
+    rng = np.random.default_rng(seed)
+    shape = (count, *network.input.shape)
+    codes = rng.integers(-128, 128, shape)
+    density = rng.choice([0.0, 0.1, 0.5, 1.0], size=(count, 1, 1, 1))
+    keep = rng.random(shape) < density
+    return np.where(keep, codes, network.input.zero_point).astype(np.int8)

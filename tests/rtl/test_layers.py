@@ -1,0 +1,56 @@
+"""Constrained-random networks: RTL, golden model and simulator agree on every value and every cycle."""
+
+import numpy as np
+import pytest
+
+from hw.compile import compile_network
+from hw.config import AcceleratorConfig, preset
+from hw.program import Program
+from models.golden import run
+from offramp.rtl import compare, run_work
+from sim import simulate
+from tests.random_networks import random_codes, random_network
+
+#: Images per network: all zero, sparse and dense ones among them.
+_IMAGES = 2
+
+
+def fitting(config: AcceleratorConfig, first_seed: int, count: int) -> list[tuple[Program, np.ndarray]]:
+    """Random programs that fit a config, with images."""
+    work = []
+    seed = first_seed
+    while len(work) < count:
+        network = random_network(seed)
+        try:
+            program = compile_network(network, config)
+        except ValueError as error:
+            assert "too many" in str(error), f"seed {seed}: {error}"
+        else:
+            work.append((program, random_codes(network, _IMAGES, seed)))
+        seed += 1
+    return work
+
+
+def check(work: list[tuple[Program, np.ndarray]], **options) -> None:
+    """Run everything in one simulation and compare."""
+    for (program, codes), outcomes in zip(work, run_work(work, **options), strict=True):
+        golden = run(program.network, codes)
+        result = compare(program, outcomes, golden, simulate(program, codes, golden=golden))
+        assert result["mismatches"] == [], program.network.name
+        assert result["layers"] >= 2 * _IMAGES - 2
+
+
+def test_random_networks_agree():
+    check(fitting(preset("tiny"), 0, 40))
+
+
+def test_random_networks_agree_with_stalls_on_the_host_streams():
+    check(fitting(preset("tiny"), 1000, 8), stall=0.3, seed=7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pes", [2, 4, 8, 16])
+@pytest.mark.parametrize("job_queue", [2, 8])
+def test_random_networks_agree_for_other_sizes(pes, job_queue):
+    config = preset("tiny").replace(pes=pes, job_queue=job_queue, output_queue=4, accumulators=512, list_words=4096)
+    check(fitting(config, 10_000 * pes + job_queue, 200))

@@ -1,0 +1,54 @@
+"""A demo's result without the demo: real measurements, and a build and a verification as they would report."""
+
+from dataclasses import asdict
+
+from offramp import stages
+from offramp.inputs import ATTACKS
+from offramp.record import provenance
+
+BUILD = {
+    "board": "ulx3s-25f",
+    "device": "25k",
+    "package": "CABGA381",
+    "speed": 6,
+    "clock_mhz": 50.0,
+    "fmax_mhz": 80.0,
+    "timing_met": True,
+    "logic": {"used": 9000, "available": 24288},
+    "flip_flops": {"used": 6000, "available": 24288},
+    "block_rams": {"used": 50, "available": 56},
+    "multipliers": {"used": 14, "available": 28},
+    "critical_path": "  1.00 ns  a<b & c",
+    "seed": 1,
+    "seconds": 100.0,
+    "cached": False,
+}
+VERIFY = {"values_equal": True, "cycles_equal": True, "layers": 20, "images": 2, "mismatches": []}
+
+
+def result_of(small, recipe):
+    """What :func:`offramp.demo.run` would deliver for 20 images."""
+    inputs = {}
+    for name, kind in ATTACKS.items():
+        _, found = stages.measured(small.program, small.source, kind, eps=0.1, count=20, seed=0)
+        inputs[name] = found.to_dict()
+    _, found = stages.measured(small.dense, small.source, ATTACKS["clean"], eps=0.1, count=20, seed=0)
+    inputs["unpruned"] = found.to_dict()
+    for name, values in inputs.items():
+        values |= {"description": f"{name} images", "images_per_second": 80e6 / values["cycles"]["mean"]}
+    return {
+        **provenance("demo", 0),
+        "data": "digits",
+        "recipe": asdict(recipe),
+        "config": {"name": "tiny", **asdict(small.program.config)},
+        "network": {"weights": 100, "nonzero_weights": 25, "layers": []},
+        "metrics": small.network.metrics,
+        "curve": small.network.curve,
+        "golden": stages.evaluated(small.program, small.source),
+        "inputs": inputs,
+        "robustness": {"eps": 0.1, "images": 20, "clean": 0.9, "easy": 0.5, "adaptive": 0.1},
+        "verify": dict(VERIFY),
+        "build": dict(BUILD),
+        "clock_mhz": 80.0,
+        "seconds": {"train": 1.0, "total": 2.0},
+    }

@@ -1,0 +1,183 @@
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from hw.config import preset
+from hw.verilog import generate
+from offramp import cli, rtl, stages
+from offramp.cli import app
+
+COMMANDS = {
+    "train": {"--data", "--data-dir", "--seed", "--out", "--json"},
+    "compress": {"--data-dir", "--seed", "--out", "--json"},
+    "compile": {"--config", "--seed", "--out", "--json"},
+    "evaluate": {"--data", "--data-dir", "--seed", "--json"},
+    "simulate": {"--data", "--data-dir", "--attack", "--eps", "--images", "--seed", "--json"},
+    "verify": {"--data", "--data-dir", "--images", "--simulator", "--waves", "--seed", "--json"},
+    "generate": {"--config", "--output", "--seed", "--json"},
+    "build": {"--config", "--board", "--clock", "--seed", "--out", "--json"},
+    "info": {"--seed", "--json"},
+    "disasm": {"--seed", "--json"},
+    "demo": {"--data", "--data-dir", "--config", "--board", "--clock", "--images", "--seed", "--out", "--json"},
+}
+
+
+def run(*arguments):
+    """Output and exit code of a command; failures of the program are raised."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    return result.output, result.exit_code
+
+
+def refused(monkeypatch, capsys, *arguments):
+    """What a user reads on standard error when a command refuses."""
+    monkeypatch.setattr(sys, "argv", ["offramp", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("offramp: ")]
+    assert len(lines) == 1
+    return lines[0].removeprefix("offramp: ")
+
+
+def test_every_command_is_tested():
+    assert {command.name or command.callback.__name__ for command in app.registered_commands} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_options_and_defaults(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    text, code = run(name, "--help")
+    assert code == 0
+    assert COMMANDS[name] <= set(re.findall(r"--[a-z-]+", text))
+    assert re.search(r"--seed.*\[default: 0\]", text)
+
+
+def test_the_stages_from_training_to_a_program(tmp_path, quick_recipe):
+    out = tmp_path / "out"
+    files = [tmp_path / f"{number}.json" for number in range(3)]
+    assert run("train", "--seed", 3, "--out", out, "--json", files[0])[1] == 0
+    assert run("compress", out / stages.TRAINED, "--seed", 3, "--out", out, "--json", files[1])[1] == 0
+    assert run("compile", out / stages.COMPRESSED, "--config", "tiny", "--out", out, "--json", files[2])[1] == 0
+    trained, compressed, compiled = (json.loads(file.read_text()) for file in files)
+    assert trained["seed"] == compressed["seed"] == 3
+    assert trained["command"] == "train"
+    assert trained["metrics"]["float_final"] == compressed["metrics"]["float_final"] > 0.5
+    assert len(compressed["curve"]["thresholds"]) > 1
+    assert compiled["config_digest"] == preset("tiny").digest()
+    assert 0 < compiled["memories"]["lists"]["used"] <= compiled["memories"]["lists"]["available"]
+
+
+def test_evaluate_simulate_and_the_files_agree(small, tmp_path):
+    program, json_file = small.folder / stages.PROGRAM, tmp_path / "result.json"
+    text, code = run("evaluate", program, "--json", json_file)
+    evaluated = json.loads(json_file.read_text())
+    assert code == 0
+    assert f"{100 * evaluated['accuracy']:.2f} %" in text
+    text, code = run("simulate", program, "--images", 10_000, "--json", json_file)
+    simulated = json.loads(json_file.read_text())
+    assert code == 0
+    assert simulated["accuracy"] == evaluated["accuracy"]
+    assert simulated["exit_share"] == evaluated["exit_share"]
+    assert simulated["images"] == len(small.source.test)
+    assert "stem.conv" in text
+    assert run("simulate", program, "--attack", "slowdown", "--images", 30, "--json", json_file)[1] == 0
+    assert json.loads(json_file.read_text())["eps"] == 0.1
+
+
+def test_info_of_every_kind_of_file(small, tmp_path):
+    for name, kind in ((stages.TRAINED, "trained"), (stages.COMPRESSED, "compressed"), (stages.PROGRAM, "program")):
+        text, code = run("info", small.folder / name, "--json", tmp_path / "info.json")
+        assert code == 0
+        assert kind in text
+        assert json.loads((tmp_path / "info.json").read_text())["kind"] == kind
+
+
+def test_disasm_lists_every_command(small, tmp_path):
+    text, code = run("disasm", small.folder / stages.PROGRAM, "--json", tmp_path / "lines.json")
+    assert code == 0
+    assert text.count(" LAYER ") == len(small.program.commands)
+    assert json.loads((tmp_path / "lines.json").read_text())["lines"] == text.splitlines()
+
+
+def test_generate_writes_the_configs_verilog(tmp_path):
+    text, code = run("generate", "--config", "tiny", "--output", tmp_path / "tiny.v")
+    assert code == 0
+    assert preset("tiny").digest()[:16] in text
+    assert (tmp_path / "tiny.v").read_text() == generate(preset("tiny"))
+
+
+@pytest.mark.parametrize("equal", [(True, True), (False, True), (True, False)])
+def test_verify_ends_with_1_when_anything_differs(small, tmp_path, monkeypatch, equal):
+    asked = {}
+    values, cycles = equal
+
+    def verify(program, codes, **options):
+        asked.update(options, images=len(codes), type=codes.dtype)
+        return {"values_equal": values, "cycles_equal": cycles, "layers": 1, "images": len(codes), "mismatches": []}
+
+    monkeypatch.setattr(rtl, "verify", verify)
+    json_file = tmp_path / "v.json"
+    arguments = ("verify", small.folder / stages.PROGRAM, "--images", 4, "--seed", 5, "--json", json_file)
+    monkeypatch.setenv("SIM", "icarus")
+    monkeypatch.setenv("WAVES", "1")
+    assert run(*arguments)[1] == (0 if all(equal) else 1)
+    progress = asked.pop("progress")
+    assert callable(progress)
+    assert asked == {"images": 4, "type": np.int8, "simulator": "icarus", "waves": True, "seed": 5}
+    result = json.loads(json_file.read_text())
+    assert (result["values_equal"], result["cycles_equal"]) == (values, cycles)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("info", "missing.off"), r"missing\.off: No such file or directory"),
+        (("evaluate", "missing.off"), r"missing\.off: cannot be read: No such file or directory"),
+        (("train", "--data", "mnist"), r"data must be one of digits, fashion-mnist, cifar10, not 'mnist'"),
+        (("compile", "--config", "huge"), r"config must be one of tiny, single, not 'huge'"),
+        (("generate", "--config", "huge"), r"config must be one of tiny, single, not 'huge'"),
+        (("build", "--board", "ulx4"), r"board must be one of ulx3s-25f, not 'ulx4'"),
+        (("build", "--clock", "51"), r"ulx3s-25f: the clock must be .* not 51 MHz"),
+        (("demo", "--config", "huge"), r"config must be one of tiny, single, not 'huge'"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(monkeypatch, capsys, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert re.fullmatch(message, refused(monkeypatch, capsys, *arguments))
+
+
+def test_mistakes_about_programs_and_attacks(small, monkeypatch, capsys, tmp_path):
+    program = small.folder / stages.PROGRAM
+    assert refused(monkeypatch, capsys, "simulate", program, "--attack", "square").startswith("attack must be one of")
+    damaged = tmp_path / "damaged.off"
+    damaged.write_bytes(program.read_bytes()[:-9])
+    assert "truncated" in refused(monkeypatch, capsys, "evaluate", damaged)
+    damaged.write_bytes(b"nothing of ours at all, but long enough to hold a whole header of a file")
+    assert "not this kind of file" in refused(monkeypatch, capsys, "info", damaged)
+    assert refused(monkeypatch, capsys, "compress", program).startswith(f"{program}: must begin with")
+    assert refused(monkeypatch, capsys, "verify", program, "--images", 9999).startswith("images must be at most")
+
+
+def test_failures_of_the_program_keep_their_traceback(small, monkeypatch):
+    monkeypatch.setattr(stages, "evaluated", lambda *_: {}["gone"])
+    monkeypatch.setattr(sys, "argv", ["offramp", "evaluate", str(small.folder / stages.PROGRAM)])
+    with pytest.raises(KeyError, match="gone"):
+        cli.main()
+
+
+def test_unknown_options_are_refused(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["offramp", "info", "--nonsense"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert "--nonsense" in capsys.readouterr().err
+
+
+def test_eps_is_a_share_of_the_pixel_range(small):
+    text, code = run("simulate", small.folder / stages.PROGRAM, "--eps", 2)
+    assert code == 2
+    assert "0<=x<=1" in text

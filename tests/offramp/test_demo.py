@@ -1,0 +1,89 @@
+"""The whole main job on a small network and the smallest config: every stage real, the bitstream included."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from hw import program
+from hw.config import preset
+from models import golden
+from offramp import cli, stages
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture
+def result(folder, quick_recipe, monkeypatch, capsys):
+    """What the demo writes; done once."""
+    path = folder / "result.json"
+    if not path.exists():
+        arguments = ("demo", "--config", "tiny", "--images", "16", "--out", str(folder), "--json", str(path))
+        monkeypatch.setattr(sys, "argv", ["offramp", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == 0
+        output = capsys.readouterr()
+        (folder / "stdout").write_text(output.out)
+        (folder / "stderr").write_text(output.err)
+    return json.loads(path.read_text())
+
+
+def test_stages_come_in_order_and_are_visible(result, folder):
+    shown = (folder / "stderr").read_text()
+    places = [shown.index(f"✓ {number}/8") for number in range(1, 9)]
+    assert places == sorted(places)
+    assert "RTL = golden = simulator" in (folder / "stdout").read_text()
+
+
+def test_four_ways_are_equal_on_early_and_late_images(result):
+    verified = result["verify"]
+    assert verified["values_equal"]
+    assert verified["cycles_equal"]
+    assert verified["images"] == 16
+    assert 0 < verified["early"] < 16
+    assert verified["mismatches"] == []
+
+
+def test_bitstream_is_of_this_config_and_fits(result, folder):
+    built = result["build"]
+    assert built["timing_met"]
+    assert built["fmax_mhz"] >= built["clock_mhz"] == 50.0
+    for name in ("logic", "flip_flops", "block_rams", "multipliers"):
+        assert 0 < built[name]["used"] <= built[name]["available"]
+    assert built["multipliers"]["used"] >= preset("tiny").multipliers
+    assert b"LFE5U-25F" in (folder / "ulx3s-25f.bit").read_bytes()[:200]
+    assert Path(built["log"]).exists()
+    assert result["config"]["digest"] == preset("tiny").digest()
+    assert result["clock_mhz"] == built["fmax_mhz"]
+
+
+def test_figures_are_those_of_the_files(result, folder):
+    loaded = program.load(folder / stages.PROGRAM, preset("tiny"))
+    source = stages.dataset("digits", None)
+    found = stages.evaluated(loaded, source)
+    assert found == result["golden"]
+    clean = result["inputs"]["clean"]
+    assert (clean["accuracy"], clean["exit_share"]) == (found["accuracy"], found["exit_share"])
+    assert clean["images_per_second"] == pytest.approx(result["clock_mhz"] * 1e6 / clean["cycles"]["mean"])
+    dense = program.load(folder / stages.UNPRUNED)
+    codes = stages.encode(source.test.images, dense.network)
+    unpruned = golden.run(dense.network, codes, keep=False).accuracy(source.test.labels)
+    assert result["inputs"]["unpruned"]["accuracy"] == unpruned
+    assert result["inputs"]["unpruned"]["cycles"]["mean"] > clean["cycles"]["mean"]
+
+
+def test_robustness_names_the_easy_and_the_honest_number(result):
+    robust, inputs = result["robustness"], result["inputs"]
+    assert robust["easy"] == inputs["pgd"]["accuracy"]
+    assert robust["adaptive"] <= min(inputs[name]["accuracy"] for name in ("clean", "fgsm", "pgd", "adaptive"))
+
+
+def test_report_is_written(result, folder):
+    text = (folder / "report.html").read_text()
+    assert "Offramp on digits" in text
+    assert f"{result['inputs']['clean']['cycles']['mean']:,.0f}" in text

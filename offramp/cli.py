@@ -148,7 +148,7 @@ def simulate(
     program: ProgramFile = _PROGRAM,
     attack: Annotated[str, typer.Option(help="clean, fgsm, pgd, adaptive or slowdown.")] = "clean",
     eps: Annotated[
-        float | None, typer.Option(help="Largest change of a pixel, 0..1.", show_default="by data set")
+        float | None, typer.Option(min=0, max=1, help="Largest change of a pixel.", show_default="by data set")
     ] = None,
     images: Count = 1000,
     data: ProgramData = None,

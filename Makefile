@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: demo test lint setup lock clean
+.PHONY: demo test lint setup figures lock clean
 
 demo: setup
 	@$(BIN)/offramp demo $(ARGS)
@@ -23,6 +23,10 @@ lint: setup
 
 setup:
 	@tools/setup
+
+# Runs the demo and puts its figures into the README.
+figures: demo
+	@$(BIN)/python tools/figures out/demo.json
 
 # Writes requirements.lock anew from what .venv holds.
 lock:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hw.container import write_atomically
 from offramp.figures import cycle_distribution, exit_curve, layer_cycles
-from offramp.tables import NAMES, build_rows, facts
+from offramp.tables import HEAD, NAMES, build_rows, facts, layer_rows, measurement_rows
 
 __all__ = ["render", "write"]
 
@@ -70,45 +70,6 @@ def _cards(result: dict[str, Any]) -> str:
     return f"<div class=cards>{inner}</div>"
 
 
-def _inputs(inputs: dict[str, dict[str, Any]]) -> str:
-    head = ["input", "images", "accuracy", "early exits", "mean", "p50", "p99", "worst", "images/s"]
-    rows = []
-    for name, found in inputs.items():
-        cycles, early = found["cycles"], sum(found["exit_share"][:-1])
-        rows.append(
-            [
-                NAMES[name],
-                f"{found['images']:,}",
-                f"{100 * found['accuracy']:.2f} %",
-                f"{100 * early:.1f} %" if len(found["exit_share"]) > 1 else "-",
-                f"{cycles['mean']:,.0f}",
-                f"{cycles['p50']:,}",
-                f"{cycles['p99']:,}",
-                f"{cycles['worst']:,}",
-                f"{found['images_per_second']:,.0f}",
-            ]
-        )
-    return _table(head, rows)
-
-
-def _layers(layers: list[dict[str, Any]]) -> str:
-    causes = list(layers[0]["loss"])
-    head = ["layer", "images", "cycles", "products", "limit", "of limit", *(f"lost: {cause}" for cause in causes)]
-    rows = [
-        [
-            layer["name"],
-            f"{layer['images']:,}",
-            f"{layer['cycles']:,.1f}",
-            f"{layer['products']:,.1f}",
-            f"{layer['limit']:,.1f}",
-            "-" if layer["share_of_limit"] is None else f"{100 * layer['share_of_limit']:.0f} %",
-            *(f"{layer['loss'][cause]:,.1f}" for cause in causes),
-        ]
-        for layer in layers
-    ]
-    return _table(head, rows)
-
-
 def _build(built: dict[str, Any]) -> str:
     path = f"<details><summary>slowest path</summary><pre>{html.escape(built['critical_path'])}</pre></details>"
     return _table([], [list(row) for row in build_rows(built)], numbers_from=2) + path
@@ -126,12 +87,12 @@ def render(result: dict[str, Any]) -> str:
         _cards(result),
         _section(
             "Cycles of an inference",
-            cycle_distribution(inputs) + _inputs(inputs),
+            cycle_distribution(inputs) + _table(HEAD, measurement_rows(inputs)),
             f"Cycle-level simulator. Attacks change each pixel by at most {robust['eps']:.3g}. {descriptions}.",
         ),
         _section(
             "Where the cycles of a layer go",
-            layer_cycles(inputs["clean"]["layers"]) + _layers(inputs["clean"]["layers"]),
+            layer_cycles(inputs["clean"]["layers"]) + _table(*layer_rows(inputs["clean"]["layers"])),
             "Clean test set. The limit is products with two nonzero factors, divided by the multipliers.",
         ),
         _section(

@@ -6,7 +6,20 @@ from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
 
-__all__ = ["NAMES", "build_rows", "facts", "key_values", "layers", "measurements", "summary", "usage"]
+__all__ = [
+    "HEAD",
+    "NAMES",
+    "build_rows",
+    "facts",
+    "key_values",
+    "layer_rows",
+    "layers",
+    "markdown",
+    "measurement_rows",
+    "measurements",
+    "summary",
+    "usage",
+]
 
 #: Kinds of input, in the order of tables, as people read them.
 NAMES = {
@@ -28,29 +41,43 @@ def usage(use: dict[str, int]) -> str:
     return f"{use['used']:,} of {use['available']:,} ({100 * use['used'] / use['available']:.0f} %)"
 
 
-def measurements(inputs: dict[str, dict[str, Any]]) -> Table:
-    """Accuracy, exits, cycles and throughput by kind of input."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("input")
-    for name in ("images", "accuracy", "early exits", "mean cycles", "p50", "p99", "worst", "images/s"):
-        table.add_column(name, justify="right")
+#: Columns of :func:`measurement_rows`.
+HEAD = ["input", "images", "accuracy", "early exits", "mean cycles", "p50", "p99", "worst", "images/s"]
+
+
+def measurement_rows(inputs: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """Accuracy, exits, cycles and throughput by kind of input, as text."""
+    rows = []
     for name in sorted(inputs, key=list(NAMES).index):
         found = inputs[name]
-        cycles = found["cycles"]
-        early = sum(found["exit_share"][:-1])
-        speed = f"{found['images_per_second']:,.0f}" if "images_per_second" in found else "-"
-        table.add_row(
-            NAMES[name],
-            f"{found['images']:,}",
-            _percent(found["accuracy"]),
-            _percent(early) if len(found["exit_share"]) > 1 else "-",
-            f"{cycles['mean']:,.0f}",
-            f"{cycles['p50']:,}",
-            f"{cycles['p99']:,}",
-            f"{cycles['worst']:,}",
-            speed,
+        cycles, early = found["cycles"], sum(found["exit_share"][:-1])
+        rows.append(
+            [
+                NAMES[name],
+                f"{found['images']:,}",
+                _percent(found["accuracy"]),
+                _percent(early) if len(found["exit_share"]) > 1 else "-",
+                f"{cycles['mean']:,.0f}",
+                *(f"{cycles[which]:,}" for which in ("p50", "p99", "worst")),
+                f"{found['images_per_second']:,.0f}" if "images_per_second" in found else "-",
+            ]
         )
+    return rows
+
+
+def _aligned(head: list[str], rows: list[list[str]]) -> Table:
+    """A table whose first column is text and whose others are numbers."""
+    table = Table(box=None, pad_edge=False)
+    for place, name in enumerate(head):
+        table.add_column(name, justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def measurements(inputs: dict[str, dict[str, Any]]) -> Table:
+    """:func:`measurement_rows` as a table."""
+    return _aligned(HEAD, measurement_rows(inputs))
 
 
 def facts(result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -101,19 +128,47 @@ def build_rows(built: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def layers(rows: list[dict[str, Any]]) -> Table:
-    """Where the cycles of every layer go; means over the images that reach it."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("layer")
+def layer_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Where the cycles of every layer go, means over the images that reach it: head and rows, as text."""
     causes = list(rows[0]["loss"])
-    for name in ("images", "cycles", "products", "limit", "of limit", *(f"lost: {cause}" for cause in causes)):
-        table.add_column(name, justify="right")
-    for row in rows:
-        share = "-" if row["share_of_limit"] is None else f"{100 * row['share_of_limit']:.0f} %"
-        figures = [f"{row[name]:,.1f}" for name in ("cycles", "products", "limit")]
-        lost = [f"{row['loss'][cause]:,.1f}" for cause in causes]
-        table.add_row(row["name"], f"{row['images']:,}", *figures, share, *lost)
-    return table
+    head = ["layer", "images", "cycles", "products", "limit", "of limit", *(f"lost: {cause}" for cause in causes)]
+    return head, [
+        [
+            row["name"],
+            f"{row['images']:,}",
+            *(f"{row[name]:,.1f}" for name in ("cycles", "products", "limit")),
+            "-" if row["share_of_limit"] is None else f"{100 * row['share_of_limit']:.0f} %",
+            *(f"{row['loss'][cause]:,.1f}" for cause in causes),
+        ]
+        for row in rows
+    ]
+
+
+def layers(rows: list[dict[str, Any]]) -> Table:
+    """:func:`layer_rows` as a table."""
+    return _aligned(*layer_rows(rows))
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The demo's table as the README shows it."""
+
+    def lines(rows: list[list[str]], align: list[str]) -> list[str]:
+        head, *body = [f"| {' | '.join(row)} |" for row in rows]
+        return [head, f"|{'|'.join(align)}|", *body]
+
+    inputs = [HEAD, *measurement_rows(result["inputs"])]
+    others = [["figure", "value"], *(list(row) for row in facts(result))]
+    where = f"`{result['data']}`, config `{result['config']['name']}`, seed {result['seed']}"
+    return "\n".join(
+        [
+            f"A run of `make demo` ({where}; images/s at the routed design's {result['clock_mhz']:.1f} MHz):",
+            "",
+            *lines(inputs, ["---", *["--:"] * (len(HEAD) - 1)]),
+            "",
+            *lines(others, ["---", "---"]),
+            "",
+        ]
+    )
 
 
 def key_values(rows: list[tuple[str, str]]) -> Table:

@@ -104,6 +104,14 @@ def test_the_table_holds_every_input_once(result):
     assert "9,000 of 24,288 (37 %)" in shown
 
 
+def test_readme_table_is_markdown(result):
+    lines = [line for line in tables.markdown(result).splitlines() if line.startswith("|")]
+    columns = {line.count("|") for line in lines}
+    assert columns == {len(tables.HEAD) + 1, 3}
+    for name in result["inputs"]:
+        assert sum(line.startswith(f"| {tables.NAMES[name]} |") for line in lines) == 1
+
+
 def test_layer_table_shows_where_cycles_go(result):
     text = io.StringIO()
     rows = result["inputs"]["clean"]["layers"]

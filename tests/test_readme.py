@@ -1,0 +1,53 @@
+"""What the README tells people to type exists."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from offramp.cli import app
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+LINES = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
+COMMANDS = [line.split("#")[0].split() for line in LINES if line.startswith("offramp ")]
+COMMANDS += [
+    re.sub(r"^(\w+=\w+ )+", "", found).split() for found in re.findall(r"`((?:\w+=\w+ )?offramp [^`]*)`", TEXT)
+]
+
+
+def test_every_command_of_the_program_is_shown():
+    assert {command[1] for command in COMMANDS} == set(get_command(app).commands)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_offramp_commands_take_what_the_readme_gives_them(command):
+    subcommand = get_command(app).commands[command[1]]
+    with subcommand.make_context(command[1], command[2:]) as context:
+        assert context.command is subcommand
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"[`\n]make ([a-z]+)", TEXT))
+    assert {"demo", "test"} <= targets
+    for target in targets:
+        result = subprocess.run(
+            ["make", "-C", ROOT, "--dry-run", target], capture_output=True, text=True, check=False, timeout=30
+        )
+        assert result.returncode == 0, result.stderr
+
+
+def test_files_and_folders_exist():
+    for name in re.findall(r"`((?:hw|sim|models|fpga|offramp|tests|tools)/[\w./]*)`", TEXT):
+        assert (ROOT / name).exists(), name
+    for name in ("LICENSE", "CHANGELOG.md", "requirements.lock"):
+        assert f"`{name}`" in TEXT
+        assert (ROOT / name).is_file()
+
+
+def test_figures_of_the_demo_are_there():
+    figures = TEXT[TEXT.index("<!-- figures -->") : TEXT.index("<!-- end of figures -->")]
+    assert "| clean |" in figures
+    assert "values equal, cycles equal" in figures

@@ -24,6 +24,20 @@ def _code(value: int) -> int:
     return value & 0xFF
 
 
+def _fits(memory: str, used: int, size: int) -> None:
+    """Refuse what a memory can't hold."""
+    if used > size:
+        raise ValueError(f"{memory} memory holds {size} words; this network needs {used}, {used - size} too many")
+
+
+def _encode(name: str, layout: Any, fields: dict[str, Any]) -> list[int]:
+    """Pack fields, naming the layer whose values don't fit them."""
+    try:
+        return encode(layout, **fields)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}: the layer is too large for the instruction format") from error
+
+
 class Emitter:
     """Collects what the compiler decides and turns it into memory images.
 
@@ -148,6 +162,7 @@ class Emitter:
         self._instructions.append(
             {
                 "op": Opcode.LAYER,
+                "name": result.name,
                 "rows": schedule.row_fields(schedule.add_lists(self._lists)),
                 "columns": schedule.column_fields(),
                 "source": self._source(layer.inputs[0], schedule),
@@ -176,19 +191,15 @@ class Emitter:
         ValueError
             When a memory is too small; the message says which, and by how much.
         """
-        program = self._program()
-        for name, used, size in (
-            ("program", len(program), self._config.program_words),
-            ("channel", self._channel_count, self._config.channel_words),
-        ):
-            if used > size:
-                raise ValueError(f"{name} memory holds {size} words; this network needs {used}, {used - size} too many")
+        _fits("channel", self._channel_count, self._config.channel_words)
         names = ("bias", "multiplier", "shift")
         images = {
             name: (np.concatenate(parts) & 0xFFFF_FFFF).astype(np.uint32)
             for name, parts in zip(names, self._channels, strict=True)
         }
-        return {"program": np.array(program, dtype=np.uint32), "lists": self._lists.pack()} | images
+        # Lists come first: without room for them, their numbers may not fit the tables either.
+        images = {"lists": self._lists.pack()} | images
+        return {"program": np.array(self._program(), dtype=np.uint32)} | images
 
     def _program(self) -> list[int]:
         """Header, instructions, the STOPs that branches lead to, tables."""
@@ -213,35 +224,32 @@ class Emitter:
                 table.extend(words)
             return placed[key]
 
-        layers = 0
+        layers = [instruction for instruction in self._instructions if instruction["op"] is Opcode.LAYER]
+        for number, layer in enumerate(layers):
+            layer["index"] = number
+            for part, layout in (("rows", Row), ("columns", Column)):
+                words = [word for fields in layer[part] for word in _encode(layer["name"], layout, fields)]
+                layer["source"][f"{part.removesuffix('s')}_table"] = place(words)
+        _fits("program", tables + len(table), self._config.program_words)
         for instruction in self._instructions:
             op = instruction["op"]
+            target = stops + branches.index(instruction["index"]) if op is Opcode.BRANCH else 0
+            body += encode(Operation, op=op, index=instruction["index"], target=target)
             if op is Opcode.LAYER:
-                rows = place([word for row in instruction["rows"] for word in encode(Row, **row)])
-                columns = place([word for column in instruction["columns"] for word in encode(Column, **column)])
-                body += encode(Operation, op=op, index=layers, target=0)
-                body += encode(
-                    LayerWords,
-                    source=instruction["source"] | {"row_table": rows, "column_table": columns},
-                    **{part: instruction[part] for part in ("lane", "residual", "target")},
-                )
-                layers += 1
+                parts = {part: instruction[part] for part in ("source", "lane", "residual", "target")}
+                body += _encode(instruction["name"], LayerWords, parts)
             elif op is Opcode.BRANCH:
-                target = stops + branches.index(instruction["index"])
-                body += encode(Operation, op=op, index=instruction["index"], target=target)
                 body += encode(Branch, threshold=instruction["threshold"])
-            else:
-                body += encode(Operation, op=op, index=instruction["index"], target=0)
         for number in branches:
             body += encode(Operation, op=Opcode.STOP, index=number, target=0)
         height, width, channels = self._network.input.shape
         count = height * width * channels
-        header = encode(
-            Header,
-            entry=entry,
-            image_words=-(-count // 4),
-            image_bytes=count,
-            limit=self._limit,
-            image=self._target(INPUT, self._network.input, 0, channels),
-        )
+        fields = {
+            "entry": entry,
+            "image_words": -(-count // 4),
+            "image_bytes": count,
+            "limit": self._limit,
+            "image": self._target(INPUT, self._network.input, 0, channels),
+        }
+        header = _encode(self._network.name, Header, fields)
         return header + body + table

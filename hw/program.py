@@ -1,5 +1,6 @@
 """The program file: an integer network compiled for one config, with the memory images the hardware runs."""
 
+import math
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from hw import container
-from hw.config import AcceleratorConfig
-from hw.decode import Instruction, check_images, decode_images
+from hw.check import check_images
+from hw.config import MASK_CHANNELS, AcceleratorConfig
+from hw.decode import Instruction, decode_header, decode_images
 from hw.isa import Memory
-from hw.network import Network
+from hw.network import INPUT, Linear, Network
 
 __all__ = ["MAGIC", "VERSION", "Command", "Program", "load"]
 
@@ -76,9 +78,65 @@ class Program:
 
     def __post_init__(self) -> None:
         check_images(self.images, self.config)
-        layers = sum(instruction.layer is not None for instruction in self.instructions())
-        if layers != len(self.commands):
-            raise ValueError(f"program image holds {layers} layers, its description {len(self.commands)}")
+        instructions = self.instructions()
+        layers = [instruction for instruction in instructions if instruction.layer is not None]
+        if len(layers) != len(self.commands):
+            raise ValueError(f"program image holds {len(layers)} layers, its description {len(self.commands)}")
+        self._check_image()
+        for number, (command, instruction) in enumerate(zip(self.commands, layers, strict=True)):
+            self._check_command(f"command {number}", command, instruction)
+        self._check_decisions(instructions)
+
+    def _check_image(self) -> None:
+        """The program takes the network's images."""
+        header, image = decode_header(self.images), self.network.input
+        found = (header["image_bytes"], header["image"]["channels"], header["image"]["zero_point"])
+        wanted = (math.prod(image.shape), image.shape[2], image.zero_point & 0xFF)
+        if found != wanted:
+            raise ValueError(
+                f"program image takes images of (codes, channels, zero point) {found}, the network {wanted}"
+            )
+
+    def _check_command(self, where: str, command: Command, instruction: Instruction) -> None:
+        """A command says of its instruction what is true of the network."""
+        fields: Any = instruction.layer
+        source, lane, target = fields["source"], fields["lane"], fields["target"]
+        layer, result = self.network.layer(command.layer), self.network.layer(command.tensor).output
+        first, last = command.channels
+        if not 0 <= first < last <= result.shape[2]:
+            raise ValueError(
+                f"{where}: channels must be within {command.tensor}'s 0..{result.shape[2]}, not {first}..{last}"
+            )
+        padded = self.config.padded_channels(last - first)
+        raw = isinstance(layer, Linear) and layer.raw
+        zero_point = target["zero_point"] if raw else result.zero_point & 0xFF
+        found = (lane["outputs"], lane["channels"], lane["raw"], target["zero_point"])
+        wanted = (result.shape[0] * result.shape[1] * padded, padded, int(raw), zero_point)
+        if found != wanted:
+            raise ValueError(f"{where}: outputs, channels, raw and zero point must be {wanted}, not {found}")
+        height, width, channels = self.network.tensors()[layer.inputs[0]].shape
+        stored = channels if layer.inputs[0] == INPUT else self.config.padded_channels(channels)
+        reach = (source["rows"] - 1) * source["row_pitch"] + (source["columns"] - 1) * source["column_pitch"] + stored
+        if reach > height * width * stored or source["mask_words"] != -(-stored // MASK_CHANNELS):
+            raise ValueError(f"{where}: it reads beyond {layer.inputs[0]} of shape {(height, width, stored)}")
+
+    def _check_decisions(self, instructions: list[Instruction]) -> None:
+        """Every exit of the network is decided behind its head, with its threshold; the last one stops."""
+        found: list[tuple[int, str, int | None]] = []
+        ends: list[int] = []
+        commands = iter(self.commands)
+        head = ""
+        for instruction in instructions:
+            if instruction.layer is not None:
+                command = next(commands)
+                head = command.layer if instruction.layer["lane"]["raw"] else head
+            elif len(found) < len(self.network.exits):
+                found.append((instruction.index, head, instruction.threshold))
+            else:
+                ends.append(instruction.index)
+        wanted = [(number, leave.logits, leave.threshold) for number, leave in enumerate(self.network.exits)]
+        if found != wanted or ends != list(range(len(wanted) - 1)):
+            raise ValueError(f"program image decides {found}, the network {wanted}")
 
     def instructions(self) -> list[Instruction]:
         """The instructions of the program image, in the order of their addresses."""

@@ -13,6 +13,7 @@ PACKAGES = ("hw", "sim", "models", "fpga", "offramp")
 
 #: The part of hw that imports neither RTL nor torch; every package may import it. Every other module of hw is RTL.
 CONTRACTS = {
+    "hw.check",
     "hw.compile",
     "hw.config",
     "hw.container",
@@ -20,6 +21,7 @@ CONTRACTS = {
     "hw.emit",
     "hw.geometry",
     "hw.isa",
+    "hw.known",
     "hw.layers",
     "hw.memory_plan",
     "hw.network",

@@ -1,0 +1,122 @@
+import pytest
+from amaranth.lib import memory
+
+from hw.accumulator import AccumulatorUnit
+from hw.config import AcceleratorConfig
+from tests.hw.simulate import Bench, simulate
+
+CONFIG = AcceleratorConfig(pes=2, accumulators=64, accumulator_bits=28)
+BUSY = 0.85
+
+
+def model(accesses):
+    """Values that the dumps emit, and the cycle of each dump; an access is None or a dict of step fields."""
+    accumulators = [0] * CONFIG.accumulators
+    for cycle, access in enumerate(accesses):
+        if access is None:
+            continue
+        address = access["address"]
+        if access["dump"]:
+            if access["emit"]:
+                yield cycle, accumulators[address]
+            accumulators[address] = 0
+        else:
+            accumulators[address] += access["value"] * access["weight"]
+
+
+def product(address, value, weight):
+    return {"dump": 0, "emit": 0, "address": address, "value": value, "weight": weight}
+
+
+def dump(address, emit=1):
+    return {"dump": 1, "emit": emit, "address": address, "value": 0, "weight": 0}
+
+
+def bench(rng, accesses, config=CONFIG):
+    dut = AccumulatorUnit(config)
+    emitted = []
+
+    async def drive(ctx):
+        for cycle, access in enumerate([*accesses, *[None] * (dut.LATENCY + 1)]):
+            ctx.set(dut.i.valid, access is not None)
+            # What travels in an empty cycle must not matter.
+            ctx.set(dut.i.payload, access or product(rng.randrange(4), rng.randrange(256), rng.randrange(128)))
+            _, _, valid, value = await ctx.tick().sample(dut.o.valid, dut.o.payload)
+            if valid:
+                emitted.append((cycle - dut.LATENCY, value))
+
+    def check():
+        assert emitted == list(model(accesses))
+
+    return Bench(dut=dut, testbenches=[drive], check=check)
+
+
+def random_accesses(rng, addresses, dumps, count=700):
+    places = rng.sample(range(CONFIG.accumulators), addresses)
+    for _ in range(count):
+        if rng.random() > BUSY:
+            yield None
+        elif rng.random() < dumps:
+            yield dump(rng.choice(places), emit=rng.random() < 0.8)
+        else:
+            yield product(rng.choice(places), rng.randrange(-255, 256), rng.randrange(-128, 128))
+    for place in places:
+        yield dump(place)
+
+
+@pytest.fixture(params=["old", "new"])
+def colliding_read(request, monkeypatch):
+    """What a read returns that meets a write to its address. Hardware leaves it open, so neither may matter."""
+    if request.param == "new":
+        writers, original_write, original_read = {}, memory.Memory.write_port, memory.Memory.read_port
+
+        def write_port(self):
+            return writers.setdefault(id(self), original_write(self))
+
+        def read_port(self):
+            return original_read(self, transparent_for=(writers[id(self)],))
+
+        monkeypatch.setattr(memory.Memory, "write_port", write_port)
+        monkeypatch.setattr(memory.Memory, "read_port", read_port)
+
+
+@pytest.mark.usefixtures("colliding_read")
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(("addresses", "dumps"), [(1, 0.3), (2, 0.3), (4, 0.1), (6, 0.5)])
+def test_accesses_see_all_before_them(tmp_path, seed, addresses, dumps):
+    simulate(lambda rng: bench(rng, list(random_accesses(rng, addresses, dumps))), seed=seed, folder=tmp_path)
+
+
+@pytest.mark.usefixtures("colliding_read")
+def test_every_pair_at_every_distance(tmp_path):
+    """Product or dump, then product or dump of the same address 1 to 6 cycles later, with others or nothing between."""
+
+    def build(rng):
+        accesses = []
+        for first in ("product", "dump"):
+            for second in ("product", "dump"):
+                for distance in range(1, 7):
+                    for between in (None, product(9, 3, 5)):
+                        kinds = {"product": product(5, rng.randrange(1, 256), rng.randrange(1, 128)), "dump": dump(5)}
+                        accesses += [product(5, 7, 11), *[None] * 6, kinds[first], *[between] * (distance - 1)]
+                        accesses += [kinds[second], *[None] * 6, dump(5), dump(9)]
+        return bench(rng, accesses)
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
+def test_extreme_sums(tmp_path):
+    """To both ends of the narrowest accumulator, in the largest steps there are and the rest in one."""
+    config = CONFIG.replace(accumulator_bits=20)
+    steps, rest = divmod(1 << (config.accumulator_bits - 1), 255 * 128)
+    ends = [
+        [product(3, 255, -128)] * steps + [product(3, -1, 127)] * (rest // 127) + [product(3, -1, rest % 127)],
+        [product(3, -255, -128)] * steps + [product(3, 1, 127)] * (rest // 127) + [product(3, 1, rest % 127 - 1)],
+    ]
+
+    def build(rng):
+        accesses = [access for end in ends for access in (*end, dump(3))]
+        assert [value for _, value in model(accesses)] == [-(1 << 19), (1 << 19) - 1]
+        return bench(rng, accesses, config)
+
+    simulate(build, seed=1, folder=tmp_path)

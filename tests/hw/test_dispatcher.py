@@ -1,0 +1,198 @@
+import pytest
+from amaranth import Module, Signal, signed
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import MASK_CHANNELS, AcceleratorConfig
+from hw.dispatcher import Dispatcher
+from hw.isa import Column, Row, encode
+from tests.hw.maps import ACTIVATIONS, random_view
+from tests.hw.simulate import Bench, simulate
+
+CONFIG = AcceleratorConfig(pes=4, list_words=1024, accumulators=64)
+ALL = (1 << CONFIG.pes) - 1
+LISTS = 512
+PROGRAM = 128
+
+
+class Surroundings(wiring.Component):
+    """A dispatcher with the memories it reads: tables, masks, activations, and which PEs each list hits.
+
+    ``number`` is the list of the push stage: the lookup of two advances ago.
+    """
+
+    space: In(CONFIG.pes)
+    push: Out(CONFIG.pes)
+    number: Out(CONFIG.start_bits)
+
+    def __init__(self, tables, masks, values, hits):
+        self.dispatcher = Dispatcher(CONFIG)
+        self._contents = {"tables": (32, tables), "masks": (MASK_CHANNELS, masks)}
+        self._pipelines = {"values": (signed(9), values), "hits": (CONFIG.pes, hits)}
+        super().__init__()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.dispatcher = dispatcher = self.dispatcher
+
+        def port(name, shape, contents, address, enable):
+            m.submodules[name] = ram = memory.Memory(shape=shape, depth=len(contents), init=contents)
+            read = ram.read_port()
+            m.d.comb += [read.addr.eq(address), read.en.eq(enable)]
+            return read.data
+
+        def behind(register, data):
+            with m.If(dispatcher.advance):
+                m.d.sync += register.eq(data)
+            return register
+
+        (table_shape, tables), (mask_shape, masks) = self._contents["tables"], self._contents["masks"]
+        (value_shape, values), (hit_shape, hits) = self._pipelines["values"], self._pipelines["hits"]
+        table = port("tables", table_shape, tables, dispatcher.table_address, dispatcher.table_enable)
+        mask = port("masks", mask_shape, masks, dispatcher.mask_address, dispatcher.mask_enable)
+        value = port("values", value_shape, values, dispatcher.value_address, dispatcher.advance)
+        hit = port("hits", hit_shape, hits, dispatcher.lookup, dispatcher.advance)
+        m.d.comb += [
+            dispatcher.table_data.eq(table),
+            dispatcher.mask_data.eq(mask),
+            dispatcher.value.eq(behind(Signal(value_shape), value)),
+            dispatcher.hit.eq(behind(Signal(hit_shape), hit)),
+            dispatcher.space.eq(self.space),
+            self.push.eq(dispatcher.push),
+            self.number.eq(behind(Signal.like(self.number), behind(Signal.like(self.number), dispatcher.lookup))),
+        ]
+        return m
+
+
+def tables(view):
+    words = [0] * PROGRAM
+    for table, layout, entries in (("row_table", Row, view.rows), ("column_table", Column, view.columns)):
+        for offset, entry in enumerate(entries):
+            (words[view.source[table] + offset],) = encode(layout, **entry)
+    return words
+
+
+def expected(view, values, hits):
+    """(slot, targets, dump, value, list, accumulator) of every push."""
+    for slot, what in enumerate(view.slots()):
+        if what is None:
+            continue
+        if what[0] == "dump":
+            yield slot, ALL, 1, None, None, what[1]
+        elif hits[what[2]]:
+            yield slot, hits[what[2]], 0, values[what[1]], what[2], what[3]
+
+
+def bench(rng, space, *, hits, starts=2):
+    """Runs the same view several times. ``space`` gives the PEs that have space, cycle by cycle."""
+    view = random_view(rng, lists=LISTS, accumulators=CONFIG.accumulators)
+    values = [rng.randrange(-255, 256) for _ in range(ACTIVATIONS)]
+    dut = Surroundings(tables(view), view.masks, values, hits)
+    dispatcher = dut.dispatcher
+    wanted = list(expected(view, values, hits))
+    slots = list(view.slots())
+    runs = []
+
+    async def drive(ctx):
+        ctx.set(dispatcher.source, view.source)
+        for _ in range(starts):
+            found, cycle, stalls, idle = [], 0, 0, 0
+            while idle < len(slots) + 20:
+                free = next(space)
+                ctx.set(dispatcher.start, cycle == 0)
+                ctx.set(dut.space, free)
+                _, _, push, job, number, stalled = await ctx.tick().sample(
+                    dut.push, dispatcher.job, dut.number, dispatcher.stalled
+                )
+                assert not push & ~free
+                assert not (push and stalled)
+                stalls += stalled
+                idle = 0 if push or stalled else idle + 1
+                if push:
+                    value, number = (None, None) if job.dump else (job.value, number)
+                    found.append((cycle - stalls, push, job.dump, value, number, job.accumulator))
+                cycle += 1
+            runs.append((found, stalls))
+
+    def check():
+        first = Dispatcher.FIRST_SLOT + Dispatcher.LATENCY
+        for found, _ in runs:
+            # Every stalled cycle shifts all that follows by one, and nothing else does.
+            assert [(cycle - first, *push) for cycle, *push in found] == wanted
+
+    return Bench(dut=dut, testbenches=[drive], check=check), runs, view
+
+
+def every_list(rng):
+    return [rng.randint(1, ALL) for _ in range(CONFIG.list_words)]
+
+
+def some_lists(rng):
+    return [rng.choice((0, rng.randint(0, ALL))) for _ in range(CONFIG.list_words)]
+
+
+def roomy():
+    while True:
+        yield ALL
+
+
+def crowded(rng, share):
+    while True:
+        yield sum(1 << pe for pe in range(CONFIG.pes) if rng.random() < share)
+
+
+@pytest.mark.parametrize("seed", range(1, 7))
+def test_without_stalls_every_push_comes_with_its_slot(tmp_path, seed):
+    def build(rng):
+        result, runs, view = bench(rng, roomy(), hits=every_list(rng))
+
+        def check():
+            result.check()
+            assert [stalls for _, stalls in runs] == [0, 0]
+            slots = 0
+            for y, x, _, mask in view.words():
+                row = view.rows[y]
+                slots += 1 if x < 0 else max(1, view.masks[mask].bit_count() * row["count"])
+            slots += sum(row["dumps"] for row in view.rows)
+            assert slots == len(list(view.slots()))
+
+        return Bench(dut=result.dut, testbenches=result.testbenches, check=check)
+
+    simulate(build, seed=seed, folder=tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(1, 7))
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_full_queue_holds_everybody_and_loses_nothing(tmp_path, seed, share):
+    simulate(lambda rng: bench(rng, crowded(rng, share), hits=some_lists(rng))[0], seed=seed, folder=tmp_path)
+
+
+def test_a_pe_that_is_not_hit_may_be_full(tmp_path):
+    """Lists of PE 0 only; PE 1 never has space, and only a dump is for it too."""
+
+    def build(rng):
+        result, _, view = bench(rng, iter(lambda: 0b1101, 0), hits=[1] * CONFIG.list_words, starts=1)
+        dumps = [slot for slot, what in enumerate(view.slots()) if what and what[0] == "dump"]
+
+        async def until_first_dump(ctx):
+            dispatcher = result.dut.dispatcher
+            ctx.set(dispatcher.source, view.source)
+            ctx.set(result.dut.space, 0b1101)
+            ctx.set(dispatcher.start, 1)
+            await ctx.tick()
+            ctx.set(dispatcher.start, 0)
+            first = Dispatcher.FIRST_SLOT + Dispatcher.LATENCY
+            for _ in range(first + dumps[0] - 1):
+                assert not ctx.get(dispatcher.stalled)
+                await ctx.tick()
+            for _ in range(20):
+                assert ctx.get(dispatcher.stalled)
+                assert ctx.get(dispatcher.push) == 0
+                await ctx.tick()
+            ctx.set(result.dut.space, 0b1111)
+            assert ctx.get(dispatcher.push) == ALL
+
+        assert dumps
+        return Bench(dut=result.dut, testbenches=[until_first_dump])
+
+    simulate(build, seed=1, folder=tmp_path)

@@ -1,0 +1,92 @@
+import pytest
+
+from hw.config import MASK_CHANNELS
+from hw.walk import Walk
+from tests.hw.maps import random_view
+from tests.hw.simulate import Bench, always, seldom, simulate
+
+#: Cycles from ``start`` to the first item.
+FIRST_ITEM = 2
+
+
+def expected(view):
+    """Item fields with the addresses that belong to them, in order."""
+    source = view.source
+    row_base = {}
+    for y, x, base, mask in view.words():
+        if x < 0:
+            yield {"row": 1, "table": source["row_table"] + y}
+            continue
+        row_base.setdefault((y, x), base)
+        first = base - row_base[y, x]
+        yield {
+            "row": 0,
+            "table": source["column_table"] + x,
+            "mask": mask,
+            "base": base,
+            "first_channel": first,
+            "row_end": int(x == source["columns"] - 1 and first == (source["mask_words"] - 1) * MASK_CHANNELS),
+        }
+
+
+def bench(rng, go, views):
+    """Walks one map after the other."""
+    dut = Walk()
+    records = []
+
+    async def drive(ctx):
+        for view in views:
+            wanted = list(expected(view))
+            ctx.set(dut.source, view.source)
+            ctx.set(dut.start, 1)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+            found, cycles = [], []
+            # Longer than the walk could take, to see that it ends.
+            cycle = 0
+            while len(found) < len(wanted) or cycle < cycles[-1] + 5:
+                cycle += 1
+                ready = next(go)
+                ctx.set(dut.o.ready, ready)
+                _, _, valid, item, table, mask = await ctx.tick().sample(
+                    dut.o.valid, dut.o.payload, dut.table_address, dut.mask_address
+                )
+                if valid and ready:
+                    fields = {"row": item.row, "table": table}
+                    if not item.row:
+                        fields |= {
+                            "mask": mask,
+                            "base": item.base,
+                            "first_channel": item.first_channel,
+                            "row_end": item.row_end,
+                        }
+                    found.append(fields)
+                    cycles.append(cycle)
+            assert found == wanted
+            records.append(cycles)
+
+    return dut, drive, records
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_items_and_addresses_with_random_stalls(tmp_path, seed):
+    def build(rng):
+        views = [random_view(rng, lists=256, accumulators=64) for _ in range(6)]
+        dut, drive, _ = bench(rng, seldom(rng, 0.6), views)
+        return Bench(dut=dut, testbenches=[drive])
+
+    simulate(build, seed=seed, folder=tmp_path)
+
+
+def test_one_item_per_cycle(tmp_path):
+    def build(rng):
+        views = [random_view(rng, lists=256, accumulators=64) for _ in range(4)]
+        dut, drive, records = bench(rng, always(), views)
+
+        def check():
+            for cycles in records:
+                assert cycles == list(range(FIRST_ITEM, FIRST_ITEM + len(cycles)))
+
+        return Bench(dut=dut, testbenches=[drive], check=check)
+
+    simulate(build, seed=5, folder=tmp_path)

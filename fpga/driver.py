@@ -1,10 +1,10 @@
 """The host's side of the protocol, without any transport: what to send, how to read the answers.
 
-Each operation is a generator. It yields an :class:`Exchange` (words to send, replies to wait for) and is sent the list of
-replies; its return value is the outcome. The RTL bench, a serial link and anything else drive the same generators.
+Each operation is a generator. It yields an :class:`Exchange` (words to send, replies to wait for) and is sent the list
+of replies; its return value is the outcome. The RTL bench, a serial link and anything else drive the same generators.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -86,7 +86,7 @@ class Exchange:
 Operation = Generator[Exchange, list[Answer], Any]
 
 
-def command(kind: HostCommand, payload: list[int] | np.ndarray = (), argument: int = 0) -> list[int]:
+def command(kind: HostCommand, payload: Sequence[int] | np.ndarray = (), argument: int = 0) -> list[int]:
     """Words of a command.
 
     Raises
@@ -124,7 +124,7 @@ def load_program(program: Program) -> Operation:
 
 
 def image_words(codes: np.ndarray) -> np.ndarray:
-    """An image of int8 codes as the 32-bit words of RUN: four codes a word, first lowest, the last word filled with 0."""
+    """An image of int8 codes as the 32-bit words of RUN: four codes a word, first lowest, the last filled with 0."""
     flat = np.ascontiguousarray(codes, dtype=np.int8).reshape(-1).view(np.uint8)
     return np.pad(flat, (0, -len(flat) % 4)).view("<u4")
 

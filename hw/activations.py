@@ -51,12 +51,8 @@ class ActivationMemory(wiring.Component):
         config = self._config
         values, words = [], []
         for bank in range(BANKS):
-            ram = memory.Memory(
-                shape=signed(9), depth=config.activation_bytes, init=[], attrs={"no_rw_check": 1}
-            )
-            masks = memory.Memory(
-                shape=MASK_CHANNELS, depth=config.mask_words, init=[], attrs={"no_rw_check": 1}
-            )
+            ram = memory.Memory(shape=signed(9), depth=config.activation_bytes, init=[], attrs={"no_rw_check": 1})
+            masks = memory.Memory(shape=MASK_CHANNELS, depth=config.mask_words, init=[], attrs={"no_rw_check": 1})
             m.submodules[f"activations_{bank}"] = ram
             m.submodules[f"masks_{bank}"] = masks
             write, read = ram.write_port(), ram.read_port()

@@ -2,7 +2,8 @@
 
 Every layer becomes one or more LAYER instructions on the same data path. A convolution's weights become lists (module
 :mod:`hw.sparse`) indexed by class of input column, kernel row and input channel; a linear layer is a convolution whose
-kernel is the map; a global average pool is a convolution with weights of 1 that puts all positions into one accumulator.
+kernel is the map; a global average pool is a convolution with weights of 1 that adds all positions up in one
+accumulator.
 Stored channel ``c`` belongs to PE ``c % pes``, at offset ``c // pes`` of its position.
 """
 
@@ -52,11 +53,7 @@ def _fuse(network: Network) -> list[_Step]:
             continue
         before = steps[-1].result if steps else None
         readers = [other.name for other in network.layers if before is not None and before.name in other.inputs]
-        if (
-            not isinstance(before, Conv2D)
-            or layer.inputs.count(before.name) != 1
-            or readers != [layer.name]
-        ):
+        if not isinstance(before, Conv2D) or layer.inputs.count(before.name) != 1 or readers != [layer.name]:
             raise ValueError(
                 f"{layer.name}: an add must directly follow a convolution that only it reads, "
                 f"not {before.name if before else INPUT}"
@@ -93,15 +90,22 @@ def _arithmetic(layer: Layer, sources: dict, padded: int) -> _Arithmetic:
         count = source.shape[0] * source.shape[1]
         scale = average_scale(count)
         # The mean is taken over codes, not over activations; the bias turns a sum of activations into one of codes.
-        columns = (count * source.zero_point, scale.multiplier, scale.shift)
-        return _Arithmetic(*(np.full(padded, v, dtype=np.int64) for v in columns), Rounding.SINGLE, 0)
+        bias, multiplier, shift = (
+            np.full(padded, value, dtype=np.int64)
+            for value in (count * source.zero_point, scale.multiplier, scale.shift)
+        )
+        return _Arithmetic(bias, multiplier, shift, Rounding.SINGLE, 0)
     assert isinstance(layer, Conv2D | Linear)
     extra = padded - layer.output.shape[2]
-    arrays = (np.pad(a.astype(np.int64), (0, extra)) for a in (layer.bias, layer.multiplier, layer.shift))
-    return _Arithmetic(*arrays, layer.rounding, layer.output.zero_point)
+    bias, multiplier, shift = (
+        np.pad(array.astype(np.int64), (0, extra)) for array in (layer.bias, layer.multiplier, layer.shift)
+    )
+    return _Arithmetic(bias, multiplier, shift, layer.rounding, layer.output.zero_point)
 
 
-def _prove(layer: Layer, weight: np.ndarray, bias: np.ndarray, span: tuple[int, int], config: AcceleratorConfig) -> None:
+def _prove(
+    layer: Layer, weight: np.ndarray, bias: np.ndarray, span: tuple[int, int], config: AcceleratorConfig
+) -> None:
     """No accumulator leaves its range, whatever the input."""
     low, high = accumulator_range(weight, bias, *span)
     limit = 1 << config.accumulator_bits - 1
@@ -131,7 +135,7 @@ def _macs_per_channel(layer: Layer) -> int:
 def _axes(layer: Layer, shape: tuple[int, int, int]) -> tuple[Axis, Axis, tuple[int, int]]:
     """Vertical and horizontal axis, and the step from one used input position to the next.
 
-    A 1-wide kernel at stride s reads every s-th position only: it becomes stride 1 on a view that leaves the others out.
+    A 1-wide kernel at stride s reads every s-th position only: it becomes stride 1 on a view without the others.
     """
     height, width, _ = shape
     if isinstance(layer, Linear):

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 
-__all__ = ["AcceleratorConfig", "PRESETS", "preset"]
+__all__ = ["PRESETS", "AcceleratorConfig", "preset"]
 
 #: Bits of one list memory word: the widest word of a true dual-port ECP5 block RAM.
 LIST_WORD_BITS = 18

@@ -143,7 +143,8 @@ class HostPort(wiring.Component):
                 with m.Else():
                     with m.Switch(header.command):
                         with m.Case(HostCommand.INFO):
-                            reply(Reply.INFO, ErrorCode.NONE, Const(PROTOCOL_VERSION, 32), Const(config.word_digest, 32))
+                            identity = (Const(PROTOCOL_VERSION, 32), Const(config.word_digest, 32))
+                            reply(Reply.INFO, ErrorCode.NONE, *identity)
                         with m.Case(HostCommand.BEGIN):
                             m.d.comb += crc.start.eq(1)
                             m.d.sync += [loading.eq(1), accepted.eq(0)]

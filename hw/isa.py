@@ -1,4 +1,4 @@
-"""Every word that crosses an interface: program memory, list memory, host stream. The only place where bits are laid out.
+"""Every word that crosses an interface: program memory, list memory, host stream. Bits are laid out only here.
 
 The RTL uses these layouts as hardware, the compiler packs with :func:`encode`, simulator and driver unpack with
 :func:`decode`. Words of the program memory and of the host stream are 32 bits; a longer layout occupies consecutive
@@ -14,6 +14,7 @@ from hw.config import AcceleratorConfig
 
 __all__ = [
     "MAX_CLASSES",
+    "PROTOCOL_VERSION",
     "Branch",
     "Column",
     "CommandHeader",
@@ -24,7 +25,6 @@ __all__ = [
     "Layer",
     "LayerRecord",
     "Memory",
-    "PROTOCOL_VERSION",
     "Opcode",
     "Operation",
     "Reply",

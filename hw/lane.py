@@ -94,7 +94,11 @@ class Lane(wiring.Component):
         with m.Switch(turn):
             for pe, source in enumerate(self.i):
                 with m.Case(pe):
-                    m.d.comb += [offered.eq(source.valid), accumulator.eq(source.payload), source.ready.eq(~add | ~phase)]
+                    m.d.comb += [
+                        offered.eq(source.valid),
+                        accumulator.eq(source.payload),
+                        source.ready.eq(~add | ~phase),
+                    ]
         m.d.comb += [
             taken.eq(offered & (~add | ~phase)),
             self.channel_address.eq(fields.channel_base + channel),

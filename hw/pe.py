@@ -19,9 +19,7 @@ __all__ = ["ProcessingElement", "broadcast_layout", "load_layout"]
 
 def broadcast_layout(config: AcceleratorConfig) -> data.StructLayout:
     """What the dispatcher tells all PEs: an activation for a list, or (``dump``) a finished output row."""
-    return data.StructLayout(
-        {"dump": 1, "value": signed(9), "accumulator": config.accumulator_address_bits}
-    )
+    return data.StructLayout({"dump": 1, "value": signed(9), "accumulator": config.accumulator_address_bits})
 
 
 def load_layout(address_bits: int, data_bits: int) -> data.StructLayout:
@@ -104,9 +102,7 @@ class ProcessingElement(wiring.Component):
             m.d.sync += pointer.eq(pointer_port.data)
         m.d.comb += self.hit.eq(pointer.count != 0)
 
-        job = Signal(
-            data.StructLayout({"broadcast": broadcast_layout(config), "pointer": pointer_layout(config)})
-        )
+        job = Signal(data.StructLayout({"broadcast": broadcast_layout(config), "pointer": pointer_layout(config)}))
         head = Signal.like(job)
         m.submodules.jobs = jobs = fifo.SyncFIFO(width=len(job.as_value()), depth=config.job_queue)
         m.d.comb += [

@@ -132,9 +132,7 @@ def convolution_lists(weight: np.ndarray, classes: list[ColumnClass], pes: int) 
     return lists
 
 
-def pool_schedule(
-    name: str, shape: tuple[int, int, int], first: int, last: int, config: AcceleratorConfig
-) -> Schedule:
+def pool_schedule(name: str, shape: tuple[int, int, int], first: int, last: int, config: AcceleratorConfig) -> Schedule:
     """A global average pool of the channels ``first`` to ``last``: weights of 1, one accumulator for all positions."""
     height, width, channels = shape
     nothing = np.zeros((0, 2), dtype=np.int64)

@@ -232,9 +232,7 @@ class Sequencer(wiring.Component):
             with m.State("branch"):
                 m.d.comb += [
                     running.eq(1),
-                    next_address.eq(
-                        Mux(self.margin >= fetcher.top(Branch).threshold, operation.target, address + 2)
-                    ),
+                    next_address.eq(Mux(self.margin >= fetcher.top(Branch).threshold, operation.target, address + 2)),
                 ]
                 m.d.sync += address.eq(next_address)
                 begin_fetch(next_address, 1, _Then.DECODE)

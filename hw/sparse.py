@@ -1,8 +1,8 @@
 """The sparse weight format: per PE and list, the nonzero weights and where their products go.
 
-A *list* belongs to one input channel, one kernel row and one class of input columns. In the list memory of each PE it is
-a pointer (start, count) and ``count`` consecutive entries (weight, accumulator offset); the pointers of all lists come
-first, so a list's number is its pointer's address. A PE whose list is empty holds a pointer with count 0.
+A *list* belongs to one input channel, one kernel row and one class of input columns. In the list memory of each PE it
+is a pointer (start, count) and ``count`` consecutive entries (weight, accumulator offset); the pointers of all lists
+come first, so a list's number is its pointer's address. A PE whose list is empty holds a pointer with count 0.
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,8 @@ class ListStore:
         if max(used) > config.list_words:
             raise ValueError(
                 f"list memory holds {config.list_words} words a PE; this network needs {max(used)} "
-                f"({len(self._lists)} pointers, {max(used) - len(self._lists)} weights), {max(used) - config.list_words} too many"
+                f"({len(self._lists)} pointers, {max(used) - len(self._lists)} weights), "
+                f"{max(used) - config.list_words} too many"
             )
         image = np.zeros((config.multipliers, max(used)), dtype=np.uint32)
         for pe in range(config.multipliers):

@@ -120,7 +120,8 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
         every run; with them products and stalls), ``layers`` and ``images`` compared, ``early`` exits among them,
         ``mismatches``: the first of them in words.
     """
-    values, cycles = [], []
+    values: list[str] = []
+    cycles: list[str] = []
     layers = 0
 
     def check(kind: list[str], image: int, what: str, rtl: Any, expected: Any) -> None:

@@ -60,12 +60,13 @@ class Job:
 
 def save_outcomes(folder: Path, outcomes: list[list[RunOutcome]]) -> None:
     """Write what the runs reported, program by program."""
-    arrays, records = {}, []
+    arrays: dict[str, np.ndarray] = {}
+    records = []
     for p, runs in enumerate(outcomes):
         for n, outcome in enumerate(runs):
             arrays |= {f"{p}/{n}/{k}": array for k, array in enumerate(outcome.outputs)}
         records.append([{**asdict(outcome), "outputs": len(outcome.outputs)} for outcome in runs])
-    np.savez(folder / "outputs.npz", **arrays)
+    np.savez(folder / "outputs.npz", allow_pickle=False, **arrays)
     (folder / "outcomes.json").write_text(json.dumps(records))
 
 

@@ -1,18 +1,16 @@
 """The recurrence over one layer's jobs, compiled. It evaluates queues instead of stepping cycles.
 
-Time 0 is the cycle in which the layer starts. Every unit serves in order, so the time of each event is the maximum of what
-it waits for:
+Time 0 is the cycle in which the layer starts. Every unit serves in order, so the time of each event is the maximum of
+what it waits for:
 
-* a slot of the dispatcher: one cycle after the slot before; a job also after a place has come free in every queue it enters;
+* a slot of the dispatcher: one cycle after the slot before; a job also after a place is free in every queue it enters;
 * a job at a PE: one cycle after its push, and not before the walker issues the last entry of the job before;
-* an entry of a dump: one cycle after the entry before, and one cycle after the lane has taken the value that frees a place;
-* a value at the lane: when it has arrived, one cycle (in residual layers an even number of cycles) after the value before.
+* an entry of a dump: one cycle after the entry before, and one after the lane has taken the value that frees a place;
+* a value at the lane: when it has arrived, one cycle (in residual layers an even number) after the value before.
 """
 
 import numpy as np
 from numba import njit, prange
-
-from sim.timing import FIRST_PUSH, OUTPUT_LATENCY
 
 __all__ = ["CAUSES", "layer_cycles"]
 
@@ -47,7 +45,7 @@ def _pop(push, pe, jobs, pops, depth, free, mark, stalls, spent):
 def _one(active, rows, columns, walk, counts, queues, residual, latency, spent):
     """Cycles and dispatcher stalls of one layer and image; see :func:`layer_cycles`."""
     row_pitch, column_pitch, channels, list_step, row = walk
-    job_depth, output_depth = queues
+    job_depth, output_depth, first_push, output_latency = queues
     pes = counts.shape[1]
     jobs = np.zeros(pes, np.int64)
     pops = np.zeros((pes, job_depth), np.int64)
@@ -56,7 +54,7 @@ def _one(active, rows, columns, walk, counts, queues, residual, latency, spent):
     taken = np.zeros((pes, output_depth), np.int64)  # when the lane took the last values
     values = np.int64(0)  # values of each PE so far
     entry = np.zeros(pes, np.int64)
-    push = np.int64(FIRST_PUSH - 1)
+    push = np.int64(first_push - 1)
     lane = np.int64(0)
     stalls = np.int64(0)
     for y in range(rows.shape[0]):
@@ -100,7 +98,7 @@ def _one(active, rows, columns, walk, counts, queues, residual, latency, spent):
                     entry[pe] += 1
                     if values >= output_depth:
                         entry[pe] = max(entry[pe], taken[pe, place] + 1)
-                    lane = max(lane + 1, entry[pe] + OUTPUT_LATENCY)
+                    lane = max(lane + 1, entry[pe] + output_latency)
                     if residual:
                         lane |= 1
                     taken[pe, place] = lane
@@ -132,8 +130,9 @@ def layer_cycles(active, wanted, rows, columns, walk, counts, queues, residual, 
         Row pitch, column pitch, stored channels, list step, accumulators of an output row.
     counts : int64 array (lists, PEs)
         Entries of each list.
-    queues : int64 array (2,)
-        Depth of job queue and output queue.
+    queues : int64 array (4,)
+        Depth of job queue and output queue; cycles to the first push, and from a dump entry to the lane. Arguments, not
+        constants: Numba's cache would keep the old value of a constant of another module.
     residual : bool
     latency : int
         Cycles from the lane's last transfer to the last result.

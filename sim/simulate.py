@@ -15,8 +15,10 @@ from models.golden import Result, run
 from sim.kernel import CAUSES, layer_cycles
 from sim.timing import (
     BRANCH_CYCLES,
+    FIRST_PUSH,
     LANE_LATENCY,
     LAYER_OVERHEAD,
+    OUTPUT_LATENCY,
     RAW_LATENCY,
     RESIDUAL_LATENCY,
     STOP_CYCLES,
@@ -170,7 +172,7 @@ def simulate(
     counts = _counts(program, steps, layers)
     branches = [i.address for i in instructions if i.op is Opcode.BRANCH]
     config = program.config
-    queues = np.array([config.job_queue, config.output_queue], dtype=np.int64)
+    queues = np.array([config.job_queue, config.output_queue, FIRST_PUSH, OUTPUT_LATENCY], dtype=np.int64)
     zero_points = {name: tensor.zero_point for name, tensor in program.network.tensors().items()}
 
     shape = (len(codes), len(steps))

@@ -1,4 +1,4 @@
-"""Constrained-random integer networks: every layer kind, shape, stride, pad, density and zero point that the field knows."""
+"""Constrained-random integer networks: layer kinds, shapes, strides, pads, densities and zero points of all sorts."""
 
 import numpy as np
 
@@ -102,7 +102,9 @@ class NetworkMaker:
             for axis, size in ((0, height), (1, width))
             for pad in pads[2 * axis : 2 * axis + 2]
         )
-        stride = tuple(int(rng.integers(1, min(3, kernel[axis] + 2 if kernel[axis] == 1 else kernel[axis]) + 1)) for axis in (0, 1))
+        stride = tuple(
+            int(rng.integers(1, min(3, kernel[axis] + 2 if kernel[axis] == 1 else kernel[axis]) + 1)) for axis in (0, 1)
+        )
         return self.conv(source, channels or int(rng.integers(1, 20)), kernel, stride, pads, density=density)
 
     def block(self, source: str, *, density: float) -> str:
@@ -121,9 +123,7 @@ class NetworkMaker:
         tensor = self._tensors[source]
         output = Tensor(shape=(1, 1, tensor.shape[2]), scale=tensor.scale, zero_point=tensor.zero_point)
         return self._append(
-            GlobalAveragePool(
-                name=self._name(), inputs=(source,), output=output, clamp=self._clamp(output.zero_point)
-            )
+            GlobalAveragePool(name=self._name(), inputs=(source,), output=output, clamp=self._clamp(output.zero_point))
         )
 
     def linear(self, source: str, channels: int, *, density: float = 0.7, raw: bool = False) -> str:

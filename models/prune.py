@@ -1,5 +1,6 @@
 """Magnitude pruning with a density per layer."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -41,7 +42,7 @@ def _scores(weight: torch.Tensor) -> torch.Tensor:
 
 
 def densities(model: nn.Module, target: float, least: Mapping[str, float] | None = None) -> dict[str, float]:
-    """Density of every layer, so that their weighted mean is the target.
+    """Density of every layer, so that their weighted mean is at most the target.
 
     Layers are compared by the layer-adaptive magnitudes of LAMP (Lee et al. 2021, arXiv 2010.07611), so that no scale
     of a layer, which a batch norm would undo, decides.
@@ -71,7 +72,7 @@ def densities(model: nn.Module, target: float, least: Mapping[str, float] | None
             raise ValueError(f"lowest density of {name!r}: there is no weight of that name")
     sizes = {name: weight.numel() for name, weight in weights.items()}
     kept = {name: max(1, round((least or {}).get(name, 0.0) * size)) for name, size in sizes.items()}
-    budget = round(target * sum(sizes.values()))
+    budget = max(len(sizes), math.floor(target * sum(sizes.values())))
     if sum(kept.values()) > budget:
         raise ValueError(f"density {target} keeps {budget} weights, but the lowest densities need {sum(kept.values())}")
     # The layers' guaranteed weights are spent; the best scores among the rest share what is left.

@@ -25,13 +25,14 @@ def test_every_data_set_has_one():
         recipe("mnist")
 
 
-def test_promises_hold_with_few_epochs(compressed):
+def test_promises(compressed):
     metrics = compressed.metrics
-    assert metrics["float_final"] >= 0.96
+    assert metrics["float_final"] >= 0.97
     assert metrics["int8_final"] >= metrics["float_final"] - 0.01
     assert metrics["density"] <= 0.3
     assert metrics["validation_exits"] >= metrics["validation_final"] - 0.005
     assert metrics["validation_exit_share"] > 0.5
+    assert metrics["int8_exits"] >= metrics["int8_final"] - 0.02  # on data that chose nothing
 
 
 def test_metrics_are_the_networks(digits, compressed):
@@ -75,19 +76,19 @@ def test_pruned_and_dense_fit_the_accelerator(name):
         compile_network(to_network(twin, name), preset("single"))
 
 
-def test_other_data_is_refused(quick, trained, digits):
+def test_other_data_is_refused(trained, digits):
     other = replace(digits, name="letters")
     with pytest.raises(ValueError, match="the recipe is for digits, the data set is letters"):
-        train(quick, other)
+        train(recipe("digits"), other)
     with pytest.raises(ValueError, match="the recipe is for digits, the data set is letters"):
-        compress(quick, trained, other)
+        compress(recipe("digits"), trained, other)
 
 
-def test_a_broken_checkpoint_is_named(quick, trained, digits):
+def test_a_broken_checkpoint_is_named(trained, digits):
     state = dict(trained.state)
     state["late.first.conv.weight"] = np.full_like(state["late.first.conv.weight"], np.nan)
     with pytest.raises(ValueError, match=r"late.first.conv: weights must be finite, not NaN or infinite"):
-        compress(quick, replace(trained, state=state), digits)
+        compress(recipe("digits"), replace(trained, state=state), digits)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +99,9 @@ def test_a_broken_checkpoint_is_named(quick, trained, digits):
         ({"exit_loss": -0.1}, r"exit_loss must be in 0..1, not -0.1"),
     ],
 )
-def test_recipe_wrong(quick, change, message):
+def test_recipe_wrong(change, message):
     with pytest.raises(ValueError, match=message):
-        replace(quick, **change)
+        replace(recipe("digits"), **change)
 
 
 def test_larger_images(data_root):

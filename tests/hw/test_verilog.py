@@ -1,0 +1,52 @@
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hw.config import PRESETS
+from hw.lane import Lane
+from hw.verilog import TOP, convert, generate
+
+ROOT = Path(__file__).parents[2]
+
+
+def modules(text):
+    return re.findall(r"^module \\?(\S+?)\s*\(", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_converts(name):
+    text = generate(PRESETS[name])
+    found = modules(text)
+    assert found.count(TOP) == 1
+    header = re.search(rf"^module {TOP}\((.*?)\);", text, flags=re.MULTILINE | re.DOTALL)[1]
+    ports = {port.strip() for port in header.split(",")}
+    assert ports == {"clk", "rst", "i__payload", "i__valid", "i__ready", "o__payload", "o__valid", "o__ready"}
+    # Every PE is a module of its own.
+    elements = {name for name in found if re.search(r"\.pe_\d+$", name)}
+    assert len(elements) == PRESETS[name].multipliers
+
+
+def test_a_unit_converts_alone_without_its_constant_ports():
+    text = convert(Lane(PRESETS["tiny"]), "lane")
+    header = re.search(r"^module lane\((.*?)\);", text, flags=re.MULTILINE | re.DOTALL)[1]
+    ports = {port.strip() for port in header.split(",")}
+    assert {"o__valid", "o__payload", "i__0__ready", "i__3__valid"} <= ports
+    assert "o__ready" not in ports
+
+
+def test_output_does_not_depend_on_the_hash_seed():
+    program = "from hw.config import preset; from hw.verilog import generate; print(generate(preset('tiny')), end='')"
+    digests = set()
+    for seed in ("0", "1"):
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        result = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, check=True
+        )
+        assert TOP.encode() in result.stdout
+        digests.add(hashlib.sha256(result.stdout).hexdigest())
+    assert len(digests) == 1

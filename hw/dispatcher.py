@@ -2,12 +2,12 @@
 
 ::
 
-    Walk: address counters ──► mask RAM, table RAM ──► Scan: next set bit ──► addresses ──► value, pointers ──► push
-          one item a cycle     (2 cycles)              one slot a cycle       (2 cycles)    (2 cycles)
+    Walk: counters ──► mask RAM, table RAM ──► split ──► Scan: next set bit ──► addresses ──► value, pointers ──► push
+    one item a cycle   (2 cycles)                        one slot a cycle       (2 cycles)    (2 cycles)
 
 A *slot* is a cycle in which the scanner is not held up. A row takes one slot for its table entry, a mask word one slot
-for each (nonzero channel, kernel row) or one if there is none, a finished output row one slot. Everything behind the walk
-stands still while a PE that a job is for has no space, so a layer's timing follows from its slots and its queues.
+for each (nonzero channel, kernel row) or one if there is none, a finished output row one slot. Everything behind the
+walk stands still while a PE that a job is for has no space, so a layer's timing follows from its slots and its queues.
 """
 
 from amaranth import Cat, Module, Mux, Signal, signed
@@ -31,18 +31,38 @@ class _Scan(enum.Enum, shape=2):
     DUMP = 3  #: announces finished output rows
 
 
-def lowest_bit(m, word, name: str):
+class _Bits(data.Struct):
+    """A mask word, ready to be scanned: nothing about it has to be computed in the cycle that decides."""
+
+    channel: range(MASK_CHANNELS)  # lowest set bit
+    rest: MASK_CHANNELS  # the word without it
+    single: 1  # rest is 0
+    empty: 1  # the word is 0
+
+
+def _split(m, word, name: str):
+    """The parts of a mask word."""
+    parts = Signal(_Bits, name=f"{name}_parts")
+    rest = word & (word - 1)
+    m.d.comb += [
+        parts.channel.eq(lowest_bit(word)),
+        parts.rest.eq(rest),
+        parts.single.eq(rest == 0),
+        parts.empty.eq(word == 0),
+    ]
+    return parts
+
+
+def lowest_bit(word):
     """Index of the lowest set bit, as a tree of halves: log2 levels of logic."""
-    bits = [(word[i], ()) for i in range(len(word))]
-    while len(bits) > 1:
+    halves = [(word[i], ()) for i in range(len(word))]
+    while len(halves) > 1:
         level = []
-        for low, high in zip(bits[::2], bits[1::2], strict=True):
+        for low, high in zip(halves[::2], halves[1::2], strict=True):
             index = [Mux(low[0], a, b) for a, b in zip(low[1], high[1], strict=True)]
             level.append((low[0] | high[0], (*index, ~low[0])))
-        bits = level
-    index = Signal(range(len(word)), name=name)
-    m.d.comb += index.eq(Cat(*bits[0][1]))
-    return index
+        halves = level
+    return Cat(*halves[0][1])
 
 
 class Dispatcher(wiring.Component):
@@ -70,8 +90,8 @@ class Dispatcher(wiring.Component):
     Throughput: one slot per cycle. Back-pressure: by ``space``. Reset: idle.
     """
 
-    #: Cycles from ``start`` to the first slot: the walk's two, the two of the RAMs, and the scanner's own register.
-    FIRST_SLOT = 5
+    #: Cycles from ``start`` to the first slot: the walk's two, the RAMs' two, the split mask, the scanner.
+    FIRST_SLOT = 6
     #: Cycles from a slot to its push, if nothing is held up.
     LATENCY = 4
 
@@ -105,11 +125,12 @@ class Dispatcher(wiring.Component):
         source = self.source
         accumulator = config.accumulator_address_bits
 
-        # Walk: two stages of items beside the RAM's output and its register.
+        # Walk: three stages of items, beside the RAMs' output, its register, and the mask split into its parts.
         m.submodules.walk = walk = Walk()
-        item_ram, item = Signal(Item), Signal(Item)
-        valid_ram, valid = Signal(), Signal()
-        mask, table = Signal(MASK_CHANNELS), Signal(32)
+        item_ram, item_mask, item = Signal(Item), Signal(Item), Signal(Item)
+        valid_ram, valid_mask, valid = Signal(), Signal(), Signal()
+        mask, table_mask, table = Signal(MASK_CHANNELS), Signal(32), Signal(32)
+        first = Signal(_Bits)
         shift, take, frozen = Signal(), Signal(), Signal()
         m.d.comb += [
             walk.source.eq(source),
@@ -125,15 +146,19 @@ class Dispatcher(wiring.Component):
             m.d.sync += [
                 valid_ram.eq(walk.o.valid),
                 item_ram.eq(walk.o.payload),
-                valid.eq(valid_ram),
-                item.eq(item_ram),
+                valid_mask.eq(valid_ram),
+                item_mask.eq(item_ram),
                 mask.eq(self.mask_data),
-                table.eq(self.table_data),
+                table_mask.eq(self.table_data),
+                valid.eq(valid_mask),
+                item.eq(item_mask),
+                first.eq(_split(m, mask, "mask")),
+                table.eq(table_mask),
             ]
 
         # Scan.
         state = Signal(_Scan)
-        word = Signal(MASK_CHANNELS)
+        bits = Signal(_Bits)
         base = Signal(16)  # activation of the word's first channel
         first_channel = Signal(8)
         row_end = Signal()
@@ -141,14 +166,12 @@ class Dispatcher(wiring.Component):
         left = Signal(4)  # kernel rows still to serve for this channel, this one included
         list_k, accumulator_k = Signal(12), Signal(accumulator)
         dumps, dump_base = Signal(4), Signal(accumulator)
-        channel = lowest_bit(m, word, "channel")
-        rest = Signal(MASK_CHANNELS)
+        following_bits = _split(m, bits.rest, "rest")
         job, dump, word_done, row_done = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            rest.eq(word & (word - 1)),
-            job.eq((state == _Scan.WORD) & (word != 0)),
+            job.eq((state == _Scan.WORD) & ~bits.empty),
             dump.eq(state == _Scan.DUMP),
-            word_done.eq((state == _Scan.WORD) & ((word == 0) | ((left == 1) & (rest == 0)))),
+            word_done.eq((state == _Scan.WORD) & (bits.empty | ((left == 1) & bits.single))),
             row_done.eq(word_done & row_end),
             take.eq(
                 ~frozen
@@ -167,7 +190,7 @@ class Dispatcher(wiring.Component):
         with m.If(~frozen):
             with m.If(job):
                 with m.If(left == 1):
-                    m.d.sync += [word.eq(rest), *restart_kernel_rows()]
+                    m.d.sync += [bits.eq(following_bits), *restart_kernel_rows()]
                 with m.Else():
                     # The next kernel row down feeds the output row above, in a ring of live rows.
                     m.d.sync += [
@@ -190,7 +213,7 @@ class Dispatcher(wiring.Component):
                 m.d.sync += [state.eq(_Scan.DUMP), dumps.eq(row.dumps)]
         with m.If(take):
             m.d.sync += state.eq(Mux(valid, Mux(item.row, _Scan.ROW, _Scan.WORD), _Scan.EMPTY))
-            m.d.sync += [word.eq(mask), base.eq(item.base), first_channel.eq(item.first_channel)]
+            m.d.sync += [bits.eq(first), base.eq(item.base), first_channel.eq(item.first_channel)]
             m.d.sync += row_end.eq(item.row_end)
             with m.If(item.row):
                 fields = data.View(Row, table[: Row.as_shape().size])
@@ -226,7 +249,7 @@ class Dispatcher(wiring.Component):
             m.d.sync += [
                 a.job.eq(job),
                 a.dump.eq(dump),
-                a.channel.eq(channel),
+                a.channel.eq(bits.channel),
                 a.first_channel.eq(first_channel),
                 a.base.eq(base),
                 a.list.eq(list_k),

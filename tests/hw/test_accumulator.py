@@ -35,12 +35,14 @@ def dump(address, emit=1):
 def bench(rng, accesses, config=CONFIG):
     dut = AccumulatorUnit(config)
     emitted = []
+    addresses = sorted({access["address"] for access in accesses if access})
 
     async def drive(ctx):
         for cycle, access in enumerate([*accesses, *[None] * (dut.LATENCY + 1)]):
             ctx.set(dut.i.valid, access is not None)
-            # What travels in an empty cycle must not matter.
-            ctx.set(dut.i.payload, access or product(rng.randrange(4), rng.randrange(256), rng.randrange(128)))
+            # What travels in an empty cycle must not matter, least of all at an address in use.
+            empty = rng.choice((product, lambda address, *_: dump(address)))
+            ctx.set(dut.i.payload, access or empty(rng.choice(addresses), rng.randrange(256), rng.randrange(128)))
             _, _, valid, value = await ctx.tick().sample(dut.o.valid, dut.o.payload)
             if valid:
                 emitted.append((cycle - dut.LATENCY, value))

@@ -120,14 +120,13 @@ def _check_layer(
         )
         return
     kept = {source["bank"]: taken}
-    operand = np.zeros(channels, dtype=bool)
+    active = fed | (_unfed(instruction, images) != 0)
     if residual["enable"]:
         require(residual["bank"] != source["bank"], f"{where}: input and residual must lie in different banks")
         steps = np.arange(outputs // channels)[:, None]
         kept[residual["bank"]] = residual["base"] + steps * residual["pitch"] + np.arange(channels)
-        operand = memories.take(where, residual["bank"], kept[residual["bank"]]).any(axis=0)
+        active |= memories.take(where, residual["bank"], kept[residual["bank"]]).any(axis=0)
     require(target["channels"] == channels, f"{where}: it must write {channels} channels, not {target['channels']}")
-    active = fed | operand | (_unfed(instruction, images) != 0)
     places = memories.write(where, target, outputs // channels, active)
     require(
         target["bank"] not in kept or not np.isin(places, kept[target["bank"]]).any(),
@@ -201,7 +200,7 @@ def _fed(where: str, instruction: Instruction, depth: int, image: np.ndarray, co
         require(last < image.shape[1], f"{where}: list {last} is beyond the {image.shape[1]} words of the lists image")
         for pe in range(config.pes):
             offsets = _offsets(where, image[pe].astype(np.int64), lists, config)
-            places = np.unique(offsets)[:, None] + np.array(sorted(columns))
+            places = (np.unique(offsets)[:, None] + np.array(sorted(columns))) % config.accumulators
             require(
                 places.max(initial=0) < step,
                 f"{where}: a product for accumulator {places.max(initial=0)} leaves the {step} of its row",

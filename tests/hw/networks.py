@@ -1,5 +1,6 @@
 """A small network with every kind of layer, for the tests of contracts."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,3 +89,11 @@ def network(changes: dict[str, dict[str, Any]] | None = None, **values: Any) -> 
         "classes": 3,
     }
     return Network(**{**defaults, **values})
+
+
+def runnable(changes: dict[str, dict[str, Any]] | None = None) -> Network:
+    """The network as the hardware can run it: the residual block behind the early head, and of two convolutions."""
+    mixed = network(changes)
+    stem, branch, early, *rest = mixed.layers
+    inner = replace(branch, name="inner", output=tensor(3, 4, 4, zero_point=-20), **weighted(4, 1, 1, 4, seed=5))
+    return replace(mixed, layers=(stem, early, inner, replace(branch, inputs=("inner",)), *rest))

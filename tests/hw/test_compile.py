@@ -1,48 +1,340 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hw.compile import compile_network
-from hw.config import preset
-from hw.network import INPUT
+from hw.config import AcceleratorConfig, preset
+from hw.decode import decode_header
+from hw.network import INPUT, Network
+from hw.program import Program
 from models import golden
 from tests.hw.machine import Machine
+from tests.hw.networks import network as mixed_network
+from tests.hw.networks import runnable, tensor, weighted
 from tests.random_networks import NetworkMaker, random_codes, random_network
 
 TINY = preset("tiny")
+ROOMY = TINY.replace(
+    list_words=4096,
+    accumulators=1024,
+    activation_bytes=16384,
+    channel_words=512,
+    program_words=2048,
+    accumulator_bits=30,
+)
 
 
-def assert_equals_golden(program, codes):
-    """Every layer, every decision; returns the exits taken."""
+def assert_equals_golden(program: Program, codes: np.ndarray) -> np.ndarray:
+    """Every layer and every decision of the images; returns the exits taken."""
     net = program.network
     expected = golden.run(net, codes)
     machine = Machine(program.images, program.config)
     for number, image in enumerate(codes):
         outcome = machine.run(image)
+        assert [ran.index for ran in outcome.layers] == list(range(len(outcome.layers)))
         for ran in outcome.layers:
             command = program.commands[ran.index]
-            tensor = net.tensors()[command.tensor]
+            output = net.layer(command.tensor).output
             first, last = command.channels
-            wanted = expected.tensors[command.tensor][number, :, :, first:last].astype(np.int64)
-            shape = (*tensor.shape[:2], -1)
-            found = ran.values.reshape(shape)
-            zero_point = 0 if program.network.layer(command.tensor).output.scale is None else tensor.zero_point
-            np.testing.assert_array_equal(found[:, :, : last - first], wanted - zero_point, err_msg=command.name)
+            wanted = expected.tensors[command.tensor][number, :, :, first:last].astype(np.int64) - output.zero_point
+            found = ran.values.reshape(*output.shape[:2], -1)
+            np.testing.assert_array_equal(found[:, :, : last - first], wanted, err_msg=command.name)
         assert (outcome.exit, outcome.label) == (expected.exit_index[number], expected.classes[number])
         assert outcome.margin == expected.margins[number, outcome.exit]
     return expected.exit_index
 
 
-@pytest.mark.parametrize("seed", range(30))
+def conv_network(channels: int, size: tuple[int, int], kernel: int = 3, depth: int = 2, **values) -> Network:
+    """One convolution with a head, on a map of that size."""
+    maker = NetworkMaker(np.random.default_rng(0), (*size, depth))
+    pads = (kernel // 2,) * 4
+    maker.conv(INPUT, channels, (kernel, kernel), pads=values.pop("pads", pads), **values)
+    maker.head("layer0", 3)
+    return maker.network("net")
+
+
+def refused(network: Network, config: AcceleratorConfig, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        compile_network(network, config)
+
+
+@pytest.mark.parametrize("seed", range(40))
 def test_random_networks_equal_the_golden_model(seed):
-    net = random_network(seed, size=7)
-    codes = random_codes(net, 3, seed)
-    config = TINY.replace(
-        pes=(4, 8, 16)[seed % 3],
-        list_words=4096,
-        accumulators=1024,
-        activation_bytes=16384,
-        channel_words=512,
-        program_words=2048,
-        accumulator_bits=30,
+    network = random_network(seed, size=6)
+    program = compile_network(network, ROOMY.replace(pes=(4, 8, 16)[seed % 3]))
+    assert_equals_golden(program, random_codes(network, 2, seed))
+
+
+def test_every_kind_of_layer():
+    network = runnable()
+    program = compile_network(network, ROOMY)
+    assert [(c.name, c.kind, c.layer) for c in program.commands] == [
+        ("stem", "conv2d", "stem"),
+        ("early", "linear", "early"),
+        ("inner", "conv2d", "inner"),
+        ("sum", "conv2d+add", "branch"),
+        ("mean", "global_average_pool", "mean"),
+        ("hidden", "linear", "hidden"),
+        ("head", "linear", "head"),
+    ]
+    assert [c.macs for c in program.commands] == [12 * 18 * 4, 48 * 3, 12 * 4 * 4, 12 * 4 * 4, 0, 20, 15]
+    assert_equals_golden(program, random_codes(network, 6, 0))
+
+
+def several_exits() -> tuple[Network, np.ndarray]:
+    """Three exits, thresholds so that images leave at each of them."""
+    maker = NetworkMaker(np.random.default_rng(3), (6, 6, 2))
+    here = maker.conv(INPUT, 6, (3, 3), pads=(1, 1, 1, 1))
+    maker.head(here, 4, 0)
+    here = maker.block(here, density=0.6)
+    maker.head(here, 4, 0)
+    maker.head(maker.pool(here), 4)
+    network = maker.network("net")
+    codes = np.random.default_rng(3).integers(-128, 128, (9, 6, 6, 2)).astype(np.int8)
+    margins = golden.run(network, codes).margins
+    first = int(np.sort(margins[:, 0])[6])
+    second = int(np.sort(margins[margins[:, 0] < first, 1])[3])
+    exits = [replace(e, threshold=t) for e, t in zip(network.exits, (first, second, None), strict=True)]
+    return replace(network, exits=tuple(exits)), codes
+
+
+def test_images_leave_at_every_exit():
+    network, codes = several_exits()
+    taken = assert_equals_golden(compile_network(network, ROOMY), codes)
+    assert sorted(taken.tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("pes", [4, 8])
+@pytest.mark.parametrize("channels", [33, 70])
+def test_layers_of_many_channels_are_split_into_commands(channels, pes):
+    """3 live rows of 5 positions: the accumulators hold 32 channels of them, but not 33."""
+    config = ROOMY.replace(pes=pes, accumulators=512 // pes)
+    maker = NetworkMaker(np.random.default_rng(4), (4, 5, 2))
+    here = maker.conv(INPUT, channels, (3, 3), pads=(1, 1, 1, 1), density=0.3)
+    here = maker.conv(here, 5, (1, 1), density=0.3)
+    maker.head(maker.pool(here), 3)
+    network = maker.network("net")
+    program = compile_network(network, config)
+    parts = [command for command in program.commands if command.tensor == "layer0"]
+    assert len(parts) == -(-channels // 32)
+    assert [c.channels[0] for c in parts] == [0, *(c.channels[1] for c in parts[:-1])]
+    assert all(c.channels[0] % 32 == 0 for c in parts)
+    assert parts[-1].channels[1] == channels
+    assert [c.name for c in parts] == [f"layer0[{c.channels[0]}:{c.channels[1]}]" for c in parts]
+    assert sum(c.macs for c in parts) == 4 * 5 * 9 * 2 * channels
+    assert_equals_golden(program, random_codes(network, 3, 1))
+
+
+def test_a_wide_residual_block_is_split():
+    maker = NetworkMaker(np.random.default_rng(5), (6, 5, 3))
+    here = maker.conv(INPUT, 40, (1, 1), density=0.5)
+    here = maker.block(here, density=0.05)
+    maker.head(maker.pool(here), 3)
+    network = maker.network("net")
+    program = compile_network(network, ROOMY.replace(pes=4, accumulators=128))
+    assert sum(command.kind == "conv2d+add" for command in program.commands) == 2
+    assert_equals_golden(program, random_codes(network, 3, 2))
+
+
+def test_equal_networks_give_equal_files(tmp_path):
+    for name in ("a", "b"):
+        compile_network(runnable(), ROOMY).save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_program_may_take_the_time_it_needs():
+    program = compile_network(conv_network(4, (5, 5)), TINY)
+    assert 1000 < decode_header(program.images)["limit"] < 10_000
+
+
+def test_accumulators_that_could_overflow_are_refused():
+    # Activations of -100 + 20 to 90 + 20 meet 4 weights of 127.
+    products, least = 4 * 127 * 110, 4 * 127 * 80
+    narrow = ROOMY.replace(accumulator_bits=20)
+    branch = {
+        "weight": np.full((4, 1, 1, 4), 127, dtype=np.int8),
+        "bias": np.full(4, (1 << 19) - 1 - products, dtype=np.int32),
+    }
+    # The others stay out of the way.
+    quiet = {"early": {"weight": np.zeros((3, 3, 4, 4), dtype=np.int8)}}
+    assert compile_network(runnable(quiet | {"branch": branch}), narrow).config == narrow
+    branch["bias"] = branch["bias"] + 1
+    refused(
+        runnable(quiet | {"branch": branch}),
+        narrow,
+        rf"branch: accumulators can reach -{least} and 524288, beyond the 20 bits of this config \(-524288\.\.524287\)",
     )
-    assert_equals_golden(compile_network(net, config), codes)
+    branch["weight"] = -branch["weight"]
+    branch["bias"] = np.full(4, products - (1 << 19) - 1, dtype=np.int32)
+    refused(
+        runnable(quiet | {"branch": branch}),
+        narrow,
+        rf"branch: accumulators can reach -524289 and {least}, beyond the 20 bits of this config \(-524288\.\.524287\)",
+    )
+
+
+def test_strides_beyond_the_kernel_are_refused():
+    maker = NetworkMaker(np.random.default_rng(0), (9, 9, 1))
+    maker.conv(INPUT, 3, (2, 3), (3, 3))
+    maker.head("layer0", 3)
+    refused(maker.network("net"), ROOMY, r"layer0: stride 3 must not exceed the kernel 2 unless that is 1")
+
+
+@pytest.mark.parametrize("inputs", [("stem", "stem"), ("branch", "branch")])
+def test_an_add_that_reads_something_else_is_refused(inputs):
+    network = runnable({"sum": {"inputs": inputs}})
+    refused(network, ROOMY, r"sum: an add must directly follow a convolution that only it reads, not branch")
+
+
+def test_an_add_behind_another_layer_is_refused():
+    network = mixed_network()
+    assert [layer.name for layer in network.layers[:4]] == ["stem", "branch", "early", "sum"]
+    refused(network, ROOMY, r"sum: an add must directly follow a convolution that only it reads, not early")
+
+
+def test_an_add_of_the_image_to_itself_is_refused():
+    maker = NetworkMaker(np.random.default_rng(0), (4, 4, 2))
+    maker.conv(INPUT, 2, (1, 1))
+    maker._append(replace(mixed_network().layer("sum"), name="sum", inputs=("layer0", INPUT), output=tensor(4, 4, 2)))
+    maker.head("sum", 3)
+    network = replace(maker.network("net"), input=tensor(4, 4, 2))
+    refused(
+        network,
+        ROOMY,
+        r"input: the input of a convolution can't be the residual added to its own output",
+    )
+
+
+def test_too_many_classes_are_refused():
+    maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
+    maker.head(INPUT, 65)
+    refused(maker.network("net"), ROOMY, r"net: classes must be from 2 to 64, not 65")
+    maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
+    maker.head(INPUT, 64)
+    network = maker.network("net")
+    assert_equals_golden(compile_network(network, ROOMY), random_codes(network, 2, 0))
+
+
+@pytest.mark.parametrize(("size", "field"), [((256, 1), "rows"), ((1, 256), "columns")])
+def test_maps_of_too_many_rows_or_columns_are_refused_by_layer(size, field):
+    big = AcceleratorConfig(activation_bytes=16384, program_words=4096)
+    maker = NetworkMaker(np.random.default_rng(0), (*size, 1))
+    maker.head(maker.pool(INPUT), 3)
+    refused(
+        maker.network("net"),
+        big,
+        rf"layer0: Layer\.source\.{field} must be in 0\.\.255, not 256: "
+        r"the layer is too large for the instruction format",
+    )
+    maker = NetworkMaker(np.random.default_rng(0), (*(n - (n > 1) for n in size), 1))
+    maker.head(maker.pool(INPUT), 3)
+    network = maker.network("net")
+    assert_equals_golden(compile_network(network, big), random_codes(network, 1, 0))
+
+
+def test_kernels_of_too_many_rows_are_refused_by_layer():
+    network = conv_network(2, (17, 2), kernel=2, pads=(0, 0, 0, 0))
+    assert compile_network(network, ROOMY)
+    maker = NetworkMaker(np.random.default_rng(0), (32, 1, 1))
+    maker.conv(INPUT, 2, (16, 1))
+    maker.head("layer0", 3)
+    refused(
+        maker.network("net"),
+        ROOMY,
+        r"layer0: Row\.count must be in 0\.\.15, not 16: the layer is too large for the instruction format",
+    )
+
+
+def test_maps_of_too_many_channels_are_refused_by_layer():
+    maker = NetworkMaker(np.random.default_rng(0), (1, 1, 4096))
+    maker.head(INPUT, 2)
+    refused(
+        maker.network("net"),
+        ROOMY.replace(list_words=8192),
+        r"layer0: Layer\.source\.list_step must be in 0\.\.4095, not 4096: "
+        r"the layer is too large for the instruction format",
+    )
+
+
+def short(size: int, needed: int) -> str:
+    return f"{size} words; this network needs {needed}, {needed - size} too many"
+
+
+def test_too_long_programs_are_refused():
+    maker = NetworkMaker(np.random.default_rng(0), (4, 4, 2))
+    here = INPUT
+    for _ in range(8):
+        here = maker.conv(here, 3, (1, 1))
+    maker.head(here, 3)
+    network = maker.network("net")
+    used = len(compile_network(network, ROOMY).images["program"])
+    refused(network, ROOMY.replace(program_words=128), f"program memory holds {short(128, used)}")
+
+
+def test_too_many_channels_are_refused():
+    network = conv_network(30, (4, 4))
+    # 30 channels are stored as 32, 3 classes as 4.
+    refused(network, ROOMY.replace(channel_words=32), f"channel memory holds {short(32, 36)}")
+
+
+def test_too_many_weights_are_refused():
+    network = conv_network(16, (4, 4), depth=4, density=1.0)
+    used = compile_network(network, ROOMY).images["lists"].shape[1]
+    assert used > 128
+    refused(
+        network,
+        ROOMY.replace(list_words=128),
+        rf"list memory holds 128 words a PE; this network needs {used} "
+        rf"\(\d+ pointers, \d+ weights\), {used - 128} too many",
+    )
+
+
+def test_lists_beyond_the_numbers_of_a_table_are_a_matter_of_memory():
+    network = conv_network(2, (2, 2), depth=900, density=0.001)
+    refused(network, ROOMY, r"list memory holds 4096 words a PE; this network needs \d+ .* too many")
+
+
+def test_lists_longer_than_a_pointer_counts_are_refused():
+    # 64 classes in 2 PEs: lists of 32 entries, of which pointers into 8192 words count 31.
+    maker = NetworkMaker(np.random.default_rng(0), (1, 1, 1))
+    maker.head(INPUT, 64)
+    network = maker.network("net")
+    head = replace(network.layers[0], weight=np.ones((64, 1, 1, 1), dtype=np.int8))
+    refused(
+        replace(network, layers=(head,)),
+        ROOMY.replace(pes=2, list_words=8192),
+        r"layer0: a weight list has 32 entries, 1 more than the 31 that a pointer of this config can count",
+    )
+
+
+def test_rows_longer_than_the_accumulators_are_refused():
+    # 3 rows of 20 positions with 8 channels in each of 4 PEs, after the split into parts of 32 channels.
+    network = conv_network(64, (3, 20))
+    refused(
+        network,
+        ROOMY.replace(accumulators=256),
+        r"layer0: accumulator memory holds 256 a PE; 480 are needed, 224 too many",
+    )
+
+
+def test_maps_larger_than_the_activation_memory_are_refused():
+    network = conv_network(16, (8, 8))
+    refused(
+        network,
+        ROOMY.replace(activation_bytes=512),
+        r"activation memory has banks of 512 words; layer0 alone needs 1024, 512 too many",
+    )
+    refused(
+        network,
+        ROOMY.replace(mask_words=32),
+        r"mask memory has banks of 32 words; input alone needs 64, 32 too many",
+    )
+
+
+def test_weighted_heads_deliver_their_logits_whatever_the_scale():
+    """The requantization of a raw layer is of no influence."""
+    fields = weighted(3, 3, 4, 4, seed=2)
+    changed = runnable({"early": {"multiplier": fields["multiplier"] // 2}})
+    codes = random_codes(changed, 2, 3)
+    assert_equals_golden(compile_network(changed, ROOMY), codes)

@@ -1,0 +1,114 @@
+from itertools import pairwise
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from hw.geometry import Axis, column_classes, row_schedule
+
+
+@st.composite
+def axes(draw) -> Axis:
+    """Axes of layers that the compiler takes: no stride beyond the kernel."""
+    kernel = draw(st.integers(1, 6))
+    stride = draw(st.integers(1, min(3, kernel)))
+    before, after = (draw(st.integers(0, kernel - 1)) for _ in range(2))
+    size = draw(st.integers(1, 12))
+    assume(size + before + after >= kernel)
+    return Axis(
+        size=size, kernel=kernel, stride=stride, pad=before, outputs=(size + before + after - kernel) // stride + 1
+    )
+
+
+def contributions(axis: Axis) -> set[tuple[int, int, int]]:
+    """(input, kernel, output) of the definition of a convolution, the other way round: from the output."""
+    return {
+        (output * axis.stride - axis.pad + kernel, kernel, output)
+        for output in range(axis.outputs)
+        for kernel in range(axis.kernel)
+        if 0 <= output * axis.stride - axis.pad + kernel < axis.size
+    }
+
+
+@given(axes())
+def test_taps_are_those_of_the_definition(axis):
+    found = [(i, kernel, output) for i in range(axis.size) for kernel, output in axis.taps(i)]
+    assert len(set(found)) == len(found)
+    assert set(found) == contributions(axis)
+
+
+@given(axes())
+def test_taps_rise_in_kernel_and_fall_in_output_one_by_one(axis):
+    for index in range(axis.size):
+        taps = axis.taps(index)
+        for (kernel, output), (next_kernel, next_output) in pairwise(taps):
+            assert (next_kernel - kernel, output - next_output) == (axis.stride, 1)
+
+
+@given(axes())
+def test_inputs_up_to_the_last_that_is_read_are_used(axis):
+    assert axis.used == max(index for index, _, _ in contributions(axis)) + 1
+
+
+@given(axes())
+def test_classes_of_columns_say_which_taps_each_column_has(axis):
+    classes, columns = column_classes(axis)
+    assert len(columns) == axis.used
+    assert len(set(classes)) == len(classes)
+    for index, (number, first) in enumerate(columns):
+        found = {(kernel, first + distance) for kernel, distance in classes[number].taps}
+        assert found == set(axis.taps(index))
+        assert all(0 <= output < axis.outputs for _, output in found)
+
+
+@given(axes())
+def test_the_middle_of_a_map_needs_no_more_classes_than_the_stride(axis):
+    middle = [
+        number
+        for index, (number, _) in enumerate(column_classes(axis)[1])
+        if axis.kernel - 1 <= index + axis.pad <= (axis.outputs - 1) * axis.stride
+    ]
+    assert len(set(middle)) <= axis.stride
+
+
+@given(axes())
+def test_rows_are_dumped_once_in_order_and_not_before_their_last_contribution(axis):
+    fed = contributions(axis)
+    gone = 0
+    for index, (taps, dumps) in enumerate(row_schedule(axis)):
+        assert taps == axis.taps(index)
+        for output in range(gone, gone + dumps):
+            assert max(i for i, _, o in fed if o == output) <= index
+        gone += dumps
+        # Nothing that is final waits.
+        assert gone == axis.outputs or max(i for i, _, o in fed if o == gone) > index
+    assert gone == axis.outputs
+
+
+@given(axes())
+def test_live_rows_suffice(axis):
+    """No contribution ever meets the accumulators of another unfinished row: a ring of ``live`` rows holds them all."""
+    ring: dict[int, int] = {}
+    gone = 0
+    for taps, dumps in row_schedule(axis):
+        for _, output in taps:
+            assert ring.setdefault(output % axis.live, output) == output
+        for _ in range(dumps):
+            ring.pop(gone % axis.live, None)
+            gone += 1
+    assert not ring
+
+
+def test_by_hand():
+    axis = Axis(size=5, kernel=3, stride=2, pad=1, outputs=3)
+    assert [axis.taps(i) for i in range(5)] == [((1, 0),), ((0, 1), (2, 0)), ((1, 1),), ((0, 2), (2, 1)), ((1, 2),)]
+    assert (axis.used, axis.live) == (5, 2)
+    assert [dumps for _, dumps in row_schedule(axis)] == [0, 1, 0, 1, 1]
+    classes, columns = column_classes(axis)
+    assert [c.taps for c in classes] == [((1, 0),), ((2, 0), (0, 1))]
+    assert columns == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2)]
+
+
+def test_inputs_behind_the_last_output_are_left_out():
+    axis = Axis(size=6, kernel=2, stride=2, pad=1, outputs=3)
+    assert axis.used == 5
+    assert len(row_schedule(axis)) == len(column_classes(axis)[1]) == 5

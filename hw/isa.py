@@ -240,7 +240,7 @@ class ErrorCode(enum.Enum, shape=8):
     BAD_COMMAND = 1  #: unknown command; detail = header
     BAD_LENGTH = 2  #: wrong number of payload words; detail = header
     BAD_MEMORY = 3  #: no such memory, or not writable; detail = header
-    BAD_ADDRESS = 4  #: beyond the end of the memory; detail = address
+    BAD_ADDRESS = 4  #: beyond the end of the memory; detail = address, which for WRITE has entered the checksum
     NOT_LOADING = 5  #: WRITE or COMMIT without BEGIN; detail = header
     BAD_CHECKSUM = 6  #: COMMIT with another checksum; the program is not accepted; detail = checksum found
     WRONG_CONFIG = 7  #: COMMIT for another config; the program is not accepted; detail = digest of this one

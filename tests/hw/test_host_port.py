@@ -1,0 +1,334 @@
+import zlib
+from itertools import pairwise
+
+import pytest
+from amaranth import Module, Signal, signed
+from amaranth.lib import wiring
+
+from hw.config import AcceleratorConfig
+from hw.host_port import HostPort
+from hw.isa import (
+    MAX_CLASSES,
+    PROTOCOL_VERSION,
+    CommandHeader,
+    ErrorCode,
+    HostCommand,
+    LayerRecord,
+    Memory,
+    Reply,
+    ReplyHeader,
+    Result,
+    encode,
+    memory_depths,
+)
+from tests.hw.simulate import Bench, always, receive, seldom, send, simulate
+
+CONFIG = AcceleratorConfig(pes=2, activation_bytes=256, program_words=128, channel_words=16, list_words=64)
+IMAGE_WORDS = 5
+DEPTHS = memory_depths(CONFIG)
+
+
+def activation(bank, address):
+    """What the core of these tests holds at an address."""
+    return (address * 37 + bank * 101) % 511 - 255
+
+
+def logit(address):
+    return address * 12_345 - 300_000
+
+
+class Surroundings(wiring.Component):
+    """A host port, and the core's two cycles of activation reads and one cycle of logit reads."""
+
+    def __init__(self):
+        self.port = HostPort(CONFIG)
+        super().__init__({})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.port = port = self.port
+        value, found = Signal(signed(20)), Signal(signed(9))
+        m.d.comb += [value.eq((port.read_address * 37 + port.read_bank * 101) % 511 - 255), port.read_value.eq(found)]
+        m.d.sync += port.logit.eq(port.logit_address * 12_345 - 300_000)
+        last = Signal(signed(9))
+        m.d.sync += [last.eq(value), found.eq(last)]
+        return m
+
+
+def command(kind, argument=0, payload=(), length=None):
+    """A command's words; ``kind`` may be a number that is no command."""
+    fields = {"command": getattr(kind, "value", kind), "argument": getattr(argument, "value", argument)}
+    return [*encode(CommandHeader, **fields, length=len(payload) if length is None else length), *payload]
+
+
+def reply(kind, code=ErrorCode.NONE, payload=()):
+    return [*encode(ReplyHeader, reply=kind, code=code, length=len(payload)), *payload]
+
+
+def refused(words, code, detail=None):
+    """The error that answers a command; its detail is the header where nothing else is said."""
+    return reply(Reply.ERROR, code, [words[0] if detail is None else detail])
+
+
+def checksum(*payloads):
+    data = b"".join(word.to_bytes(4, "little") for payload in payloads for word in payload)
+    return zlib.crc32(data)
+
+
+class Sequencer:
+    """Stands for the sequencer: answers ``prepare``, takes images, sends records."""
+
+    def __init__(self, rng, port):
+        self._rng, self._port = rng, port
+        self.events, self.images = [], []
+
+    async def act(self, ctx):
+        port, rng = self._port, self._rng
+        ctx.set(port.idle, 1)
+        ctx.set(port.image_words, IMAGE_WORDS)
+        while True:
+            _, _, prepare, run, flags = await ctx.tick().sample(port.prepare, port.run, port.flags)
+            if prepare or run:
+                self.events.append("prepare" if prepare else "run")
+                ctx.set(port.idle, 0)
+            if prepare:
+                for _ in range(rng.randrange(5)):
+                    await ctx.tick()
+            if run:
+                self.images.append(await receive(ctx, port.word, IMAGE_WORDS, seldom(rng, 0.5)))
+                await self._run(ctx, flags)
+            if prepare or run:
+                ctx.set(port.idle, 1)
+
+    async def _run(self, ctx, flags):
+        port, rng = self._port, self._rng
+        if flags.report:
+            await self._send(ctx, Reply.LAYER, [3, 1000, 2**32 - 1, 17])
+        if flags.step:
+            ctx.set(port.paused, 1)
+            resume = False
+            while not resume:
+                _, _, resume = await ctx.tick().sample(port.resume)
+            self.events.append("resume")
+            ctx.set(port.paused, 0)
+        for _ in range(rng.randrange(20)):
+            await ctx.tick()
+        await self._send(ctx, Reply.RESULT, [7, 0xFFFF_FFFF, 123_456])
+
+    async def _send(self, ctx, kind, payload):
+        word = sum(value << 32 * n for n, value in enumerate(payload))
+        record = {"reply": kind, "code": ErrorCode.NONE, "length": len(payload), "payload": word}
+        await send(ctx, self._port.record, [record], seldom(self._rng, 0.5))
+
+
+LAYER = reply(Reply.LAYER, payload=encode(LayerRecord, index=3, cycles=1000, products=2**32 - 1, stalls=17))
+RESULT = reply(Reply.RESULT, payload=encode(Result, label=7, exit=0, margin=0xFFFF_FFFF, cycles=123_456))
+
+
+def bench(rng, exchanges, *, loads=(), events=(), images=(), stalls=True):
+    """Sends all commands and compares all replies; ``exchanges`` are pairs of words."""
+    dut = Surroundings()
+    port = dut.port
+    sequencer = Sequencer(rng, port)
+    commands = [word for words, _ in exchanges for word in words]
+    replies = [word for _, words in exchanges for word in words]
+    written = []
+
+    def go():
+        return seldom(rng, rng.choice((0.3, 0.8))) if stalls else always()
+
+    async def host(ctx):
+        await send(ctx, port.i, commands, go())
+
+    async def answers(ctx):
+        assert await receive(ctx, port.o, len(replies), go()) == replies
+        await ctx.tick().repeat(30)
+        assert not ctx.get(port.o.valid)
+
+    async def memories(ctx):
+        while True:
+            _, _, valid, load = await ctx.tick().sample(port.load.valid, port.load.payload)
+            if valid:
+                written.append((load.memory, load.address, load.data))
+
+    def check():
+        assert written == list(loads)
+        assert sequencer.events == list(events)
+        assert sequencer.images == list(images)
+
+    return Bench(dut=dut, testbenches=[host, answers], background=[memories, sequencer.act], check=check)
+
+
+def good_load(rng):
+    """Exchanges that load something into every memory, and the writes expected."""
+    exchanges, loads, payloads = [(command(HostCommand.BEGIN), [])], [], []
+    for memory, depth in DEPTHS.items():
+        count = rng.randint(1, 12)
+        first = rng.choice((0, depth - count, rng.randrange(depth - count + 1)))
+        words = [rng.getrandbits(32) for _ in range(count)]
+        payloads.append([first, *words])
+        exchanges.append((command(HostCommand.WRITE, memory, payloads[-1]), []))
+        loads += [(memory, first + n, word) for n, word in enumerate(words)]
+    commit = [checksum(*payloads), CONFIG.word_digest]
+    return [*exchanges, (command(HostCommand.COMMIT, 0, commit), reply(Reply.READY))], loads
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_load_run_and_read(tmp_path, seed):
+    def build(rng):
+        loading, loads = good_load(rng)
+        images = [[rng.getrandbits(32) for _ in range(IMAGE_WORDS)] for _ in range(3)]
+        info = (command(HostCommand.INFO), reply(Reply.INFO, payload=[PROTOCOL_VERSION, CONFIG.word_digest]))
+        exchanges = [info, *loading]
+        exchanges += [
+            (command(HostCommand.RUN, flags, image), answer)
+            for flags, image, answer in zip((0, 1, 3), images, (RESULT, [*LAYER, *RESULT], LAYER), strict=True)
+        ]
+        for memory, bank in ((Memory.ACTIVATIONS_0, 0), (Memory.ACTIVATIONS_1, 1)):
+            first, count = rng.randrange(100), rng.randint(0, 20)
+            values = [[activation(bank, 2 * n + half) & 0xFFFF for half in (0, 1)] for n in range(first, first + count)]
+            words = [low | high << 16 for low, high in values]
+            exchanges.append((command(HostCommand.READ, memory, [first, count]), reply(Reply.DATA, payload=words)))
+        exchanges.append((command(HostCommand.RESUME), RESULT))
+        words = [logit(n) & 0xFFFF_FFFF for n in range(MAX_CLASSES)]
+        exchanges.append((command(HostCommand.READ, Memory.LOGITS, [0, MAX_CLASSES]), reply(Reply.DATA, payload=words)))
+        events = ["prepare", "run", "run", "run", "resume"]
+        return bench(rng, exchanges, loads=loads, events=events, images=images)
+
+    simulate(build, seed=seed, folder=tmp_path)
+
+
+def out_of_range(memory, depth):
+    """WRITEs that would leave a memory, with the address that the error names."""
+    yield command(HostCommand.WRITE, memory, [depth, 5]), depth
+    yield command(HostCommand.WRITE, memory, [depth - 1, 5, 6]), depth - 1
+    yield command(HostCommand.WRITE, memory, [1 << 16, 5]), 1 << 16
+    yield command(HostCommand.WRITE, memory, [(1 << 32) - 1, 5]), (1 << 32) - 1
+
+
+def unreadable(memory, depth):
+    yield command(HostCommand.READ, memory, [depth, 1]), depth
+    yield command(HostCommand.READ, memory, [depth - 1, 2]), depth - 1
+    yield command(HostCommand.READ, memory, [0, 1 << 31]), 0
+    yield command(HostCommand.READ, memory, [1 << 20, 1]), 1 << 20
+
+
+def malformed_commands():
+    """(words, reply) of commands that are refused without a program."""
+    begin = (command(HostCommand.BEGIN), [])
+
+    def each(words, code):
+        return words, refused(words, code)
+
+    yield each(command(0), ErrorCode.BAD_COMMAND)
+    yield each(command(200, 3, [1, 2, 3]), ErrorCode.BAD_COMMAND)
+    yield each(command(HostCommand.INFO, 0, [1]), ErrorCode.BAD_LENGTH)
+    yield each(command(HostCommand.BEGIN, 0, [1, 2]), ErrorCode.BAD_LENGTH)
+    yield each(command(HostCommand.READ, Memory.LOGITS, [1]), ErrorCode.BAD_LENGTH)
+    yield each(command(HostCommand.READ, Memory.PROGRAM, [0, 1]), ErrorCode.BAD_MEMORY)
+    yield each(command(HostCommand.WRITE, 0, [0, 1, 2]), ErrorCode.NOT_LOADING)
+    yield each(command(HostCommand.COMMIT, 0, [0, 0]), ErrorCode.NOT_LOADING)
+    yield each(command(HostCommand.RUN, 0, [0] * IMAGE_WORDS), ErrorCode.NO_PROGRAM)
+    yield each(command(HostCommand.RESUME), ErrorCode.NOT_STEPPING)
+    yield each(command(HostCommand.RESUME, 0, [1]), ErrorCode.NOT_STEPPING)
+    for memory, depth in (
+        (Memory.ACTIVATIONS_0, CONFIG.activation_bytes // 2),
+        (Memory.ACTIVATIONS_1, CONFIG.activation_bytes // 2),
+        (Memory.LOGITS, MAX_CLASSES),
+    ):
+        for words, address in unreadable(memory, depth):
+            yield words, refused(words, ErrorCode.BAD_ADDRESS, address)
+    yield begin
+    yield each(command(HostCommand.WRITE, 0), ErrorCode.BAD_LENGTH)
+    yield each(command(HostCommand.COMMIT, 0, [0]), ErrorCode.BAD_LENGTH)
+    yield each(command(HostCommand.WRITE, Memory.LOGITS, [0, 1]), ErrorCode.BAD_MEMORY)
+    yield each(command(HostCommand.WRITE, Memory.LISTS.value + CONFIG.pes, [0, 1]), ErrorCode.BAD_MEMORY)
+    for memory, depth in DEPTHS.items():
+        for words, address in out_of_range(memory, depth):
+            yield words, refused(words, ErrorCode.BAD_ADDRESS, address)
+    # Nothing was written, but the addresses that were refused have entered the checksum.
+    seen = [[address] for memory, depth in DEPTHS.items() for _, address in out_of_range(memory, depth)]
+    yield command(HostCommand.COMMIT, 0, [checksum(), 0]), refused([], ErrorCode.BAD_CHECKSUM, checksum(*seen))
+    # The refused COMMIT ended the loading.
+    yield each(command(HostCommand.COMMIT, 0, [0, 0]), ErrorCode.NOT_LOADING)
+    yield begin
+    other = CONFIG.word_digest ^ 0x8000_0000
+    yield command(HostCommand.COMMIT, 0, [checksum(), other]), refused([], ErrorCode.WRONG_CONFIG, CONFIG.word_digest)
+    yield each(command(HostCommand.RUN, 0, [0] * IMAGE_WORDS), ErrorCode.NO_PROGRAM)
+
+
+@pytest.mark.parametrize("stalls", [True, False])
+def test_malformed_commands_are_refused_and_the_next_good_program_runs(tmp_path, stalls):
+    def build(rng):
+        loading, loads = good_load(rng)
+        image = [rng.getrandbits(32) for _ in range(IMAGE_WORDS)]
+        exchanges = [*malformed_commands(), *loading, (command(HostCommand.RUN, 0, image), RESULT)]
+        return bench(rng, exchanges, loads=loads, events=["prepare", "run"], images=[image], stalls=stalls)
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
+def test_what_is_refused_with_a_program_and_in_a_stepped_run(tmp_path):
+    def build(rng):
+        loading, loads = good_load(rng)
+        image = [rng.getrandbits(32) for _ in range(IMAGE_WORDS)]
+        short, long = (command(HostCommand.RUN, 0, [1] * n) for n in (IMAGE_WORDS - 1, IMAGE_WORDS + 1))
+        running = [
+            command(HostCommand.INFO),
+            command(HostCommand.BEGIN),
+            command(HostCommand.RUN, 0, image),
+            command(HostCommand.WRITE, 0, [0, 1]),
+            command(99, 0, [4, 5]),
+        ]
+        extra = command(HostCommand.RESUME, 0, [1])
+        again = command(HostCommand.RUN, 0, image)
+        exchanges = [
+            *loading,
+            *((words, refused(words, ErrorCode.BAD_LENGTH)) for words in (short, long)),
+            (command(HostCommand.RUN, 3, image), LAYER),
+            *((words, refused(words, ErrorCode.RUNNING)) for words in running),
+            (extra, refused(extra, ErrorCode.BAD_LENGTH)),
+            (command(HostCommand.RESUME), RESULT),
+            # The refusals changed nothing; only BEGIN forgets the program.
+            (again, RESULT),
+            (command(HostCommand.BEGIN), []),
+            (again, refused(again, ErrorCode.NO_PROGRAM)),
+        ]
+        events = ["prepare", "run", "resume", "run"]
+        return bench(rng, exchanges, loads=loads, events=events, images=[image, image])
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
+def test_throughput_of_writing_and_reading(tmp_path):
+    """A command word per cycle, a read word per five."""
+
+    def build(rng):
+        dut = Surroundings()
+        port = dut.port
+        words, count = 60, 20
+        loads, answers = [], []
+
+        async def host(ctx):
+            ctx.set(port.idle, 1)
+            ctx.set(port.o.ready, 1)
+            await send(ctx, port.i, command(HostCommand.BEGIN), always())
+            await send(ctx, port.i, command(HostCommand.WRITE, 0, [0, *range(words)]), always())
+            await send(ctx, port.i, command(HostCommand.READ, Memory.LOGITS, [0, count]), always())
+            await ctx.tick().repeat(5 * count + 20)
+
+        async def watch(ctx):
+            cycle = 0
+            while True:
+                _, _, load, answer = await ctx.tick().sample(port.load.valid, port.o.valid)
+                loads.extend([cycle] * load)
+                answers.extend([cycle] * answer)
+                cycle += 1
+
+        def check():
+            assert [after - before for before, after in pairwise(loads)] == [1] * (words - 1)
+            assert [after - before for before, after in pairwise(answers)] == [5] * count
+
+        return Bench(dut=dut, testbenches=[host], background=[watch], check=check)
+
+    simulate(build, seed=1, folder=tmp_path)

@@ -99,7 +99,7 @@ def render(result: dict[str, Any]) -> str:
             "Accuracy against the exit threshold",
             exit_curve(result["curve"], result["metrics"]["threshold"]),
             "Validation data, integer network. The threshold is the smallest that costs at most "
-            f"{100 * result['recipe']['exit_loss']:.1f} points.",
+            f"{100 * result['recipe']['exit_loss']:g} points.",
         ),
         _section(
             "Robustness, honestly",

@@ -13,7 +13,8 @@ from hw.check import check_images
 from hw.config import MASK_CHANNELS, AcceleratorConfig
 from hw.decode import Instruction, decode_header, decode_images
 from hw.isa import Memory
-from hw.network import INPUT, Linear, Network
+from hw.layers import integer, require
+from hw.network import INPUT, Add, Linear, Network
 
 __all__ = ["MAGIC", "VERSION", "Command", "Program", "load"]
 
@@ -49,6 +50,15 @@ class Command:
     channels: tuple[int, int]
     macs: int
 
+    def __post_init__(self) -> None:
+        for name in ("name", "kind", "layer", "tensor"):
+            require(isinstance(getattr(self, name), str), f"{name} must be a string, not {getattr(self, name)!r}")
+        require(
+            len(self.channels) == 2 and all(integer(n) for n in self.channels),
+            f"{self.name}: channels must be two integers, not {self.channels}",
+        )
+        require(integer(self.macs) and self.macs >= 0, f"{self.name}: macs must be an integer, not {self.macs!r}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
@@ -83,6 +93,10 @@ class Program:
         if len(layers) != len(self.commands):
             raise ValueError(f"program image holds {len(layers)} layers, its description {len(self.commands)}")
         self._check_image()
+        order = list(dict.fromkeys(command.layer for command in self.commands))
+        wanted = [layer.name for layer in self.network.layers if not isinstance(layer, Add)]
+        if order != wanted:
+            raise ValueError(f"commands must be of the layers {', '.join(wanted)}, not {', '.join(order)}")
         for number, (command, instruction) in enumerate(zip(self.commands, layers, strict=True)):
             self._check_command(f"command {number}", command, instruction)
         self._check_decisions(instructions)
@@ -107,6 +121,8 @@ class Program:
             raise ValueError(
                 f"{where}: channels must be within {command.tensor}'s 0..{result.shape[2]}, not {first}..{last}"
             )
+        if command.layer != command.tensor and command.layer not in self.network.layer(command.tensor).inputs:
+            raise ValueError(f"{where}: {command.layer} does not make {command.tensor}")
         padded = self.config.padded_channels(last - first)
         raw = isinstance(layer, Linear) and layer.raw
         zero_point = target["zero_point"] if raw else result.zero_point & 0xFF

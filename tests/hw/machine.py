@@ -132,11 +132,13 @@ class Machine:
                 assert (bits != NOTHING).all(), "a mask word that nobody wrote"
                 for channel in np.flatnonzero(bits):
                     value = memory[base + channel]
-                    assert value not in (0, NOTHING), "the mask says nonzero"
+                    assert value != NOTHING, "an activation that nobody wrote"
+                    assert value or not self._compiled, "the mask says nonzero"
                     accumulator = row["accumulator"]
                     for k in range(row["count"]):
                         number = row["list"] + k * source["list_step"] + column["list"] + int(channel)
-                        products += self._job(number, int(value), accumulator + column["accumulator"], wrap)
+                        row_places = range(accumulator, accumulator + step)
+                        products += self._job(number, int(value), accumulator + column["accumulator"], row_places)
                         accumulator -= step
                         accumulator += wrap if accumulator < 0 else 0
             for _ in range(row["dumps"]):
@@ -148,7 +150,7 @@ class Machine:
         assert not self._accumulators.any(), "an accumulator that no dump took"
         return stream, products
 
-    def _job(self, number: int, value: int, base: int, wrap: int) -> int:
+    def _job(self, number: int, value: int, base: int, row: range) -> int:
         """One activation for one list; returns the products made."""
         products = 0
         for pe in range(self._config.pes):
@@ -157,7 +159,7 @@ class Machine:
             words = self._lists[pe, start : start + count]
             assert len(words) == count, "a list beyond the image"
             places = (base + (words >> 8)) % self._config.accumulators
-            assert (places < wrap).all(), "an accumulator outside the live rows"
+            assert ((places >= row.start) & (places < row.stop)).all(), "an accumulator outside the row"
             weights = ((words & 0xFF) ^ 0x80) - 0x80
             if self._compiled:
                 assert weights.all(), "a stored weight of zero"

@@ -297,7 +297,7 @@ REFUSALS: dict[str, tuple[dict[str, np.ndarray], str]] = {
     ),
     "offset in the next row": (
         with_image("lists", put((0, LISTS - 1), 1 | 1023 << 8)),
-        r"layer \d at \d+: a product for accumulator 1023 leaves the \d of its row",
+        r"layer \d at \d+: a product for accumulator \d+ leaves the \d of its row",
     ),
 }
 

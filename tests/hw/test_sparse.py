@@ -31,7 +31,8 @@ parts = st.lists(st.tuples(weights, st.integers(0, 1023)), max_size=8).map(lambd
 def test_unpack_is_the_inverse_of_pack(lists):
     image = stored(*lists)
     assert image.dtype == np.uint32
-    assert image.shape == (4, len(lists) + max((sum(len(p[pe]) for p in lists) for pe in range(4)), default=0))
+    assert image.shape[0] == 4
+    assert image.shape[1] <= len(lists) + max((sum(len(p[pe]) for p in lists) for pe in range(4)), default=0)
     found = unpack(image, len(lists), TINY)
     np.testing.assert_array_equal(
         found.counts, np.array([[len(p) for p in entries] for entries in lists]).reshape(-1, 4), strict=False
@@ -59,7 +60,7 @@ def test_a_list_longer_than_a_pointer_counts_is_refused():
 
 def test_lists_that_fill_the_memory_fit_and_one_entry_more_does_not():
     config = TINY.replace(list_words=64)
-    full = [[part(*[(1, 0)] * 31), NOTHING, NOTHING, NOTHING]] * 2
+    full = [[part(*[(sign * n, n) for n in range(1, 32)]), NOTHING, NOTHING, NOTHING] for sign in (1, -1)]
     assert stored(*full, config=config).shape == (4, 64)
     message = r"^list memory holds 64 words a PE; this network needs 67 \(3 pointers, 64 weights\), 3 too many$"
     with pytest.raises(ValueError, match=message):

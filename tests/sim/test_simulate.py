@@ -1,0 +1,176 @@
+from dataclasses import fields, replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from hw.compile import compile_network
+from hw.config import preset
+from hw.decode import decode_header
+from hw.network import INPUT, Network
+from models import golden
+from sim.simulate import Simulation, simulate
+from tests.hw.machine import Machine
+from tests.random_networks import NetworkMaker, random_codes, random_network
+
+CONFIG = preset("tiny").replace(
+    list_words=4096,
+    accumulators=1024,
+    activation_bytes=16384,
+    channel_words=512,
+    program_words=2048,
+    accumulator_bits=30,
+)
+
+
+def network(density: float = 1.0, threshold: int = 0) -> Network:
+    """Two convolutions, a residual block, two exits; smaller densities keep a part of the same weights."""
+    maker = NetworkMaker(np.random.default_rng(7), (6, 6, 3))
+    here = maker.conv(INPUT, 10, (3, 3), pads=(1, 1, 1, 1), density=1.0)
+    maker.head(here, 4, threshold)
+    here = maker.block(here, density=1.0)
+    maker.head(maker.pool(here), 4)
+    made = maker.network("net")
+    keep = np.random.default_rng(8)
+    layers = [
+        replace(layer, weight=layer.weight * (keep.random(layer.weight.shape) < density))
+        if hasattr(layer, "weight")
+        else layer
+        for layer in made.layers
+    ]
+    return replace(made, layers=tuple(layers))
+
+
+@cache
+def several() -> tuple[Network, np.ndarray]:
+    """Images of which half leave early, whatever the weights."""
+    codes = np.random.default_rng(1).integers(-128, 128, (8, 6, 6, 3)).astype(np.int8)
+    margins = golden.run(network(), codes).margins[:, 0]
+    return network(threshold=int(np.sort(margins)[4])), codes
+
+
+def assert_equal(found: Simulation, expected: Simulation) -> None:
+    for entry in fields(Simulation):
+        a, b = getattr(found, entry.name), getattr(expected, entry.name)
+        for one, other in zip(a.values(), b.values(), strict=True) if isinstance(a, dict) else [(a, b)]:
+            np.testing.assert_array_equal(one, other, err_msg=entry.name)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_pe_cycle_has_a_cause_and_every_product_is_made(seed):
+    net = random_network(seed, size=6)
+    config = CONFIG.replace(pes=(4, 8, 16)[seed % 3], job_queue=(2, 8)[seed % 2], output_queue=(2, 16)[seed % 2])
+    program = compile_network(net, config)
+    codes = random_codes(net, 4, seed)
+    found = simulate(program, codes)
+    assert all((part >= 0).all() for part in found.spent.values())
+    np.testing.assert_array_equal(sum(found.spent.values()), found.layer_cycles * config.pes)
+    np.testing.assert_array_equal(found.spent["products"], found.products)
+    assert (found.cycles <= decode_header(program.images)["limit"]).all()
+    assert (found.cycles > found.layer_cycles.sum(axis=1)).all()
+    assert (found.limit <= found.layer_cycles).all()
+    machine = Machine(program.images, config)
+    for number, image in enumerate(codes):
+        outcome = machine.run(image)
+        made = np.zeros(len(program.commands), dtype=np.int64)
+        for ran in outcome.layers:
+            made[ran.index] = ran.products
+        np.testing.assert_array_equal(found.products[number], made)
+        assert (found.exit_index[number], found.classes[number]) == (outcome.exit, outcome.label)
+
+
+def test_cycles_fall_with_weights():
+    codes = random_codes(network(), 6, 2)
+    densities = (1.0, 0.5, 0.2, 0.0)
+    stem = [simulate(compile_network(network(d, (1 << 32) - 1), CONFIG), codes) for d in densities]
+    # The first layer sees the same images whatever its weights.
+    products = [s.products[:, 0] for s in stem]
+    cycles = [s.layer_cycles[:, 0] for s in stem]
+    for fewer, more in zip(range(1, len(densities)), range(len(densities) - 1), strict=True):
+        busy = products[more] > 0
+        assert busy.sum() == 4  # two of the images are all zero
+        assert (products[fewer][busy] < products[more][busy]).all()
+        assert (cycles[fewer] <= cycles[more]).all()
+        assert cycles[fewer].sum() < cycles[more].sum()
+    assert not products[-1].any()
+
+
+def test_cycles_fall_with_activations():
+    net = network(0.5, (1 << 32) - 1)
+    rng = np.random.default_rng(3)
+    dense = rng.integers(-128, 128, net.input.shape)
+    order = rng.permutation(dense.size)
+    images = []
+    for share in (0.0, 0.3, 0.6, 0.9, 1.0):
+        image = dense.copy().reshape(-1)
+        image[order[: int(share * dense.size)]] = net.input.zero_point
+        images.append(image.reshape(dense.shape))
+    found = simulate(compile_network(net, CONFIG), np.array(images, dtype=np.int8))
+    assert (np.diff(found.products[:, 0]) < 0).all()
+    assert (np.diff(found.layer_cycles[:, 0]) < 0).all()
+    assert found.products[-1, 0] == 0
+
+
+def test_layers_behind_the_exit_take_no_time():
+    net, codes = several()
+    program = compile_network(net, CONFIG)
+    found = simulate(program, codes)
+    left = found.exit_index == 0
+    assert left.sum() == 4
+    head = next(n for n, command in enumerate(program.commands) if command.layer == net.exits[0].logits)
+    assert (found.layer_cycles[:, : head + 1] > 0).all()
+    assert (found.layer_cycles[~left] > 0).all()
+    for array in (found.layer_cycles, found.stalls, found.products, *found.spent.values()):
+        assert not array[left, head + 1 :].any()
+    assert found.cycles[left].max() < found.cycles[~left].min()
+
+
+def test_what_golden_knows_already_is_of_no_influence():
+    net, codes = several()
+    program = compile_network(net, CONFIG)
+    assert_equal(simulate(program, codes, golden=golden.run(net, codes), batch=3), simulate(program, codes))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8, 100])
+def test_the_batch_is_of_no_influence(batch):
+    net, codes = several()
+    program = compile_network(net, CONFIG)
+    done = []
+    found = simulate(program, codes, batch=batch, progress=lambda part, whole, what: done.append((part, whole, what)))
+    assert_equal(found, simulate(program, codes))
+    assert done == [(min(n + batch, 8), 8, "simulate") for n in range(0, 8, batch)]
+
+
+def test_an_image_is_timed_alone_as_among_others():
+    net, codes = several()
+    program = compile_network(net, CONFIG)
+    whole = simulate(program, codes)
+    for number in range(len(codes)):
+        np.testing.assert_array_equal(simulate(program, codes[number : number + 1]).cycles, whole.cycles[number])
+
+
+def test_the_same_seeds_give_the_same_results():
+    runs = []
+    for _ in range(2):
+        net = random_network(5, size=6)
+        runs.append(simulate(compile_network(net, CONFIG), random_codes(net, 4, 5)))
+    assert_equal(*runs)
+
+
+def test_shares_and_losses():
+    net, codes = several()
+    found = simulate(compile_network(net, CONFIG), codes)
+    assert found.multipliers == 4
+    assert found.share_of_limit == found.products.sum() / (4 * found.cycles.sum())
+    assert found.loss.keys() == {"dispatch", "imbalance", "drain", "barrier"}
+    np.testing.assert_array_equal(sum(found.loss.values()), found.layer_cycles - found.limit)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((2, 6, 6, 4), np.int8), ((2, 6, 5, 3), np.int8), ((6, 6, 3), np.int8), ((2, 6, 6, 3), np.uint8)],
+)
+def test_other_images_are_refused(shape, dtype):
+    program = compile_network(network(), CONFIG)
+    with pytest.raises(ValueError, match=r"^net: images must be int8 of shape \(N, 6, 6, 3\), not .*$"):
+        simulate(program, np.zeros(shape, dtype=dtype))

@@ -96,6 +96,12 @@ class Sequencer:
                     await ctx.tick()
             if run:
                 self.images.append(await receive(ctx, port.word, IMAGE_WORDS, seldom(rng, 0.5)))
+                # An image's words are counted by the host port.
+                ctx.set(port.word.ready, 1)
+                for _ in range(3):
+                    assert not ctx.get(port.word.valid)
+                    await ctx.tick()
+                ctx.set(port.word.ready, 0)
                 await self._run(ctx, flags)
             if prepare or run:
                 ctx.set(port.idle, 1)

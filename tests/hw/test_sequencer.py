@@ -74,7 +74,7 @@ def random_program(rng, *, limit=NO_LIMIT, ops=(Opcode.LAYER, Opcode.LAYER)):
     size = 1 + words_of(Layer)
     branch, second, stop = entry + size, entry + size + 2, entry + 2 * size + 2
     leaving = stop + 1 + rng.randrange(10)
-    threshold, image_bytes = rng.randrange(1, 1 << 32), rng.randint(1, 40)
+    threshold, image_bytes = rng.randrange(1, 1 << 32), rng.choice((4, 20, rng.randint(1, 40)))
     target = {
         "bank": 1,
         "base": rng.randrange(1000),
@@ -196,11 +196,15 @@ async def run(ctx, rng, sequencer, program, flags):
     await ctx.tick()
     ctx.set(sequencer.run, 0)
     await send(ctx, sequencer.word, words, seldom(rng, 0.5))
+    # More words than an image has are not taken.
+    ctx.set(sequencer.word.valid, 1)
     while not ctx.get(sequencer.idle):
+        assert not ctx.get(sequencer.word.ready)
         resume = ctx.get(sequencer.paused) and rng.random() < 0.2
         ctx.set(sequencer.resume, resume)
         await ctx.tick()
         ctx.set(sequencer.resume, 0)
+    ctx.set(sequencer.word.valid, 0)
     # The observers record what they sampled at an edge after it.
     await ctx.tick()
     return codes

@@ -83,7 +83,7 @@ def colliding_read(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("colliding_read")
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(("addresses", "dumps"), [(1, 0.3), (2, 0.3), (4, 0.1), (6, 0.5)])
 def test_accesses_see_all_before_them(tmp_path, seed, addresses, dumps):
     simulate(lambda rng: bench(rng, list(random_accesses(rng, addresses, dumps))), seed=seed, folder=tmp_path)

@@ -141,7 +141,7 @@ def crowded(rng, share):
         yield sum(1 << pe for pe in range(CONFIG.pes) if rng.random() < share)
 
 
-@pytest.mark.parametrize("seed", range(1, 7))
+@pytest.mark.parametrize("seed", range(1, 5))
 def test_without_stalls_every_push_comes_with_its_slot(tmp_path, seed):
     def build(rng):
         result, runs, view = bench(rng, roomy(), hits=every_list(rng))
@@ -161,7 +161,7 @@ def test_without_stalls_every_push_comes_with_its_slot(tmp_path, seed):
     simulate(build, seed=seed, folder=tmp_path)
 
 
-@pytest.mark.parametrize("seed", range(1, 7))
+@pytest.mark.parametrize("seed", range(1, 5))
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_a_full_queue_holds_everybody_and_loses_nothing(tmp_path, seed, share):
     simulate(lambda rng: bench(rng, crowded(rng, share), hits=some_lists(rng))[0], seed=seed, folder=tmp_path)

@@ -68,7 +68,7 @@ def bench(rng, config, heads):
 
 
 @pytest.mark.parametrize("config", [CONFIG, WIDEST], ids=["28 bits", "32 bits"])
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_class_and_margin_equal_top2(tmp_path, seed, config):
     def build(rng):
         counts = [2, 3, 10, MAX_CLASSES, *(rng.randint(2, MAX_CLASSES) for _ in range(12))]

@@ -27,7 +27,7 @@ class Surroundings(wiring.Component):
         return m
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_words_are_in_view_when_done_and_stay(tmp_path, seed):
     def build(rng):
         contents = [rng.getrandbits(32) for _ in range(DEPTH)]

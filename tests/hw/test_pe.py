@@ -118,7 +118,7 @@ class Watch:
             cycle += 1
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(("pushing", "taking"), [(1.0, 0.2), (0.4, 0.9), (0.7, 0.5)])
 def test_random_jobs_and_dumps_with_random_stalls(tmp_path, seed, pushing, taking):
     def build(rng):
@@ -231,7 +231,7 @@ def test_a_full_output_queue_stops_a_dump_and_a_full_job_queue_says_so(tmp_path)
     simulate(build, seed=1, folder=tmp_path)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_reset_drops_jobs_and_clears_accumulators(tmp_path, seed):
     def build(rng):
         pe, reset = ProcessingElement(CONFIG), Signal()

@@ -215,7 +215,7 @@ REPORT = {"report": 1, "step": 0, "reserved": 0}
 STEP = {"report": 1, "step": 1, "reserved": 0}
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("share", [1.0, 0.2])
 def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, seed, share):
     """Margins around the threshold; neither reports, pauses nor a slow host change the count of cycles."""

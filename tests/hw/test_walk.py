@@ -68,7 +68,7 @@ def bench(rng, go, views):
     return dut, drive, records
 
 
-@pytest.mark.parametrize("seed", range(1, 5))
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_items_and_addresses_with_random_stalls(tmp_path, seed):
     def build(rng):
         views = [random_view(rng, lists=256, accumulators=64) for _ in range(6)]

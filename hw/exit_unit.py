@@ -18,7 +18,7 @@ class ExitUnit(wiring.Component):
     start : In(1)
         A new layer begins.
     raw : In(1), classes : In(8)
-        Whether that layer is a head, and how many of its values are logits; what follows them is ignored.
+        Whether that layer is a head, and how many of its values are logits, at least 2; what follows them is ignored.
     i : In(stream of signed accumulators), always ready
         Logits in order of their class.
     label : Out(8), margin : Out(32)

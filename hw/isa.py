@@ -108,7 +108,7 @@ class Row(data.Struct):
 
     list: 12  # first list of the first kernel row that meets it
     accumulator: 10  # first accumulator of the output row that this kernel row feeds
-    count: 4  # kernel rows that meet it; each further one feeds the output row before
+    count: 4  # kernel rows that meet it, at least 1; each further one feeds the output row before
     dumps: 4  # output rows that are final after it
 
 

@@ -41,7 +41,7 @@ class ProcessingElement(wiring.Component):
     space : Out(1)
         The job queue takes a job.
     push : In(1), job : In(broadcast_layout)
-        Queue a job, for the list that ``hit`` is about; only with ``space``.
+        Queue a job, for the list that ``hit`` is about; only with ``space``, and only a dump without ``hit``.
     row : In
         Accumulators of one output row: the length of a dump.
     o : Out(stream of signed accumulators)

@@ -14,7 +14,7 @@ demo: setup
 	@$(BIN)/offramp demo $(ARGS)
 
 test: lint
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -93,7 +93,9 @@ def render(result: dict[str, Any]) -> str:
         _section(
             "Where the cycles of a layer go",
             layer_cycles(inputs["clean"]["layers"]) + _table(*layer_rows(inputs["clean"]["layers"])),
-            "Clean test set. The limit is products with two nonzero factors, divided by the multipliers.",
+            "Clean test set; cycles are means over the PEs. The limit is products with two nonzero factors, divided by "
+            "the multipliers. Lost: dispatch (a PE waits for its next nonzero activation), imbalance (for a PE whose "
+            "queue is full), drain (for its results to be taken), barrier (for the layer's end).",
         ),
         _section(
             "Accuracy against the exit threshold",

@@ -6,6 +6,7 @@ from fpga.boards import board
 from fpga.build import BuildError, build_core
 from tests.fpga.cores import ManyProducts, RunningSum, UnknownCell
 
+pytestmark = pytest.mark.xdist_group("build")
 OPTIONS = {"clock_mhz": 50.0, "baud": 1_000_000, "seed": 1}
 
 

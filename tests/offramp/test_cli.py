@@ -180,4 +180,5 @@ def test_unknown_options_are_refused(capsys, monkeypatch):
 def test_eps_is_a_share_of_the_pixel_range(small):
     text, code = run("simulate", small.folder / stages.PROGRAM, "--eps", 2)
     assert code == 2
-    assert "0<=x<=1" in text
+    assert "--eps" in text
+    assert "less than or equal to 1" in text

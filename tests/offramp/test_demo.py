@@ -11,6 +11,8 @@ from hw.config import preset
 from models import golden
 from offramp import cli, stages
 
+pytestmark = pytest.mark.xdist_group("demo")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -58,11 +58,12 @@ def test_what_runs_is_what_the_file_holds(small):
         np.testing.assert_array_equal(loaded.images[name], image)
 
 
-def test_unpruned_network_gets_lists_that_suffice_and_nothing_else_changes(small):
-    config = small.dense.config
-    assert config.list_words > preset("tiny").list_words
-    assert config.replace(list_words=preset("tiny").list_words) == preset("tiny")
-    used, available = small.dense.size_words()["lists"]
+def test_unpruned_network_gets_lists_that_suffice_and_nothing_else_changes(small, tmp_path):
+    narrow = preset("tiny").replace(list_words=512)
+    dense = stages.unpruned(small.network.dense, narrow, tmp_path / "dense.off")
+    assert dense.config.list_words > 512
+    assert dense.config.replace(list_words=512) == narrow
+    used, available = dense.size_words()["lists"]
     assert available // 2 < used <= available
 
 

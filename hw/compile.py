@@ -175,7 +175,7 @@ def _schedule(layer: Layer, shape: tuple[int, int, int], first: int, last: int, 
         width=columns.outputs * slots,
         rows=tuple(row_schedule(rows)),
         columns=tuple((number, output * slots) for number, output in places),
-        lists=convolution_lists(layer.weight[first:last], classes, config.pes),
+        lists=convolution_lists(layer.weight[first:last], classes, config),
         kernel_rows=rows.kernel,
         channels=shape[2],
     )

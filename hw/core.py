@@ -84,10 +84,12 @@ class Core(wiring.Component):
         m.submodules.writer = writer = Writer()
 
         running = Signal()
+        bank = Signal()
         with m.If(self.start):
             m.d.sync += running.eq(1)
         with m.Elif(lane.done):
             m.d.sync += running.eq(0)
+        m.d.sync += bank.eq(Mux(running, layer.source.bank, self.read_bank))
 
         # Dispatcher: reads masks, activations and tables. The host reads where the dispatcher does, while that is idle.
         m.d.comb += [
@@ -100,7 +102,7 @@ class Core(wiring.Component):
             activations.mask_address.eq(dispatcher.mask_address),
             activations.mask_enable.eq(dispatcher.mask_enable),
             dispatcher.mask_data.eq(activations.mask_word),
-            activations.bank.eq(Mux(running, layer.source.bank, self.read_bank)),
+            activations.bank.eq(bank),
             activations.address.eq(Mux(running, dispatcher.value_address, self.read_address)),
             activations.advance.eq(dispatcher.advance),
             dispatcher.value.eq(activations.value),

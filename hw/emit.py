@@ -100,8 +100,8 @@ class Emitter:
     def _residual(self, layer: Layer, add: Add | None, residual: str | None, first: int) -> dict[str, int]:
         if add is None or residual is None:
             names = ("enable", "bank", "base", "pitch", "zero_point", "offset", "clamp_low", "clamp_high")
-            scales = [f"{which}_{part}" for which in ("first", "second", "output") for part in ("multiplier", "shift")]
-            return dict.fromkeys((*names, *scales), 0)
+            factors = [f"{which}_{part}" for which in ("first", "second", "output") for part in ("multiplier", "shift")]
+            return dict.fromkeys((*names, *factors), 0)
         scales = add_scales(layer.output.scale, self._tensors[residual].scale, add.output.scale)
         place = self._places[residual]
         return {
@@ -164,7 +164,7 @@ class Emitter:
                 "op": Opcode.LAYER,
                 "name": result.name,
                 "rows": schedule.row_fields(schedule.add_lists(self._lists)),
-                "columns": schedule.column_fields(),
+                "columns": schedule.column_fields(self._config.accumulators),
                 "source": self._source(layer.inputs[0], schedule),
                 "lane": lane,
                 "residual": self._residual(layer, add, residual, first),

@@ -49,7 +49,9 @@ class Axis:
 class ColumnClass:
     """Input columns that use the same lists: the same kernel columns, at the same distances.
 
-    ``taps`` holds (kernel column, output column - first output column), by rising output column.
+    ``taps`` holds (kernel column, output column - first output column), by rising output column. The first output
+    column is that of the last kernel column of the same phase, also where a column at an edge doesn't reach it (it may
+    then be negative): lists of edge columns are so parts of those of the columns between.
     """
 
     taps: tuple[tuple[int, int], ...]
@@ -64,7 +66,9 @@ def column_classes(axis: Axis) -> tuple[list[ColumnClass], list[tuple[int, int]]
     columns = []
     for index in range(axis.used):
         taps = sorted((output, kernel) for kernel, output in axis.taps(index))
-        first = taps[0][0] if taps else 0
+        reach = index + axis.pad
+        last_kernel = max(range(reach % axis.stride, axis.kernel, axis.stride), default=0)
+        first = (reach - last_kernel) // axis.stride
         key = ColumnClass(tuple((kernel, output - first) for output, kernel in taps))
         columns.append((classes.setdefault(key, len(classes)), first))
     return list(classes), columns

@@ -5,8 +5,8 @@
     cycle  0 pop   3 biased   10 scaled   11 offset   12 clamped   13 activation ─► out
                         ▲                                          │ residual layers:
                         │                                          ▼
-                   22 sum ◄─ 21 both operands scaled ◄─ 13 second, 14 first operand
-                   then 29, 30, 31, 32 as above ─► out
+                   24 sum ◄─ 22 both operands scaled ◄─ 13 second, 14 first operand
+                   then 31, 32, 33, 34 as above ─► out
 
 A residual layer uses the same multipliers twice: accumulators are then taken in every second cycle only, counted from
 ``start``, so the two uses fall into different cycles.
@@ -55,7 +55,7 @@ class Lane(wiring.Component):
     #: Cycles from the transfer of an accumulator to its activation.
     LATENCY = _SCALED + 3
     #: Cycles from the transfer to the activation with the residual added.
-    RESIDUAL_LATENCY = LATENCY + 2 + Requantizer.LATENCY + Requantizer.LATENCY + 3
+    RESIDUAL_LATENCY = LATENCY + 4 + Requantizer.LATENCY + Requantizer.LATENCY + 3
     #: Cycles from the transfer to the logit.
     RAW_LATENCY = _BIASED
 
@@ -144,7 +144,7 @@ class Lane(wiring.Component):
             ]
         m.d.comb += [scale.value.eq(value), scale.scale.eq(scale_fields)]
 
-        # Cycles 11 to 13 (30 to 32 for a sum): offset, clamp, activation.
+        # Cycles 11 to 13 (32 to 34 for a sum): offset, clamp, activation.
         offset_sum, code = Signal(signed(34)), Signal(signed(8))
         low, high, zero = Signal(signed(8)), Signal(signed(8)), Signal(signed(8))
         activation = Signal(signed(9))
@@ -177,20 +177,19 @@ class Lane(wiring.Component):
         m.d.sync += own.eq(activation)
         m.d.comb += operands.scale.double.eq(1)
         with m.If(valid[self.LATENCY]):
-            m.d.comb += [
+            m.d.sync += [
                 operands.value.eq(self.operand),
                 operands.scale.multiplier.eq(residual.second_multiplier),
                 operands.scale.shift.eq(residual.second_shift),
             ]
         with m.Else():
-            m.d.comb += [
+            m.d.sync += [
                 operands.value.eq(own),
                 operands.scale.multiplier.eq(residual.first_multiplier),
                 operands.scale.shift.eq(residual.first_shift),
             ]
         scaled = Signal(signed(32))
-        m.d.sync += scaled.eq(operands.o)
-        m.d.comb += total.eq(scaled + operands.o)
+        m.d.sync += [scaled.eq(operands.o), total.eq(scaled + operands.o)]
 
         # Out.
         left = Signal(20)

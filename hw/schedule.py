@@ -33,7 +33,7 @@ class Schedule:
     rows : tuple of (taps, dumps)
         For each input row, (kernel row, output row) pairs by rising kernel row, and the rows final after it.
     columns : tuple of 2 int
-        For each input column, its class and its first accumulator.
+        For each input column, its class and its first accumulator, which may be negative.
     lists : list of lists of int arrays (n, 2)
         Weight and accumulator offset; see ``Lists``.
     kernel_rows, channels : int
@@ -79,10 +79,13 @@ class Schedule:
             for taps, dumps in self.rows
         ]
 
-    def column_fields(self) -> list[dict[str, int]]:
-        """Values of the column table (:class:`hw.isa.Column`)."""
+    def column_fields(self, accumulators: int) -> list[dict[str, int]]:
+        """Values of the column table (:class:`hw.isa.Column`), for a memory of so many accumulators.
+
+        Accumulator addresses wrap around, so a start before the first one is a start near the last one.
+        """
         lists = self.kernel_rows * self.channels
-        return [{"list": number * lists, "accumulator": start} for number, start in self.columns]
+        return [{"list": number * lists, "accumulator": start % accumulators} for number, start in self.columns]
 
     def serial_cycles(self, outputs: int) -> int:
         """Cycles if every activation were nonzero and no two units ever worked at the same time.
@@ -101,16 +104,17 @@ class Schedule:
         return cycles + outputs
 
 
-def convolution_lists(weight: np.ndarray, classes: list[ColumnClass], pes: int) -> Lists:
+def convolution_lists(weight: np.ndarray, classes: list[ColumnClass], config: AcceleratorConfig) -> Lists:
     """Lists of a convolution.
 
     Parameters
     ----------
     weight : int8 array, (output channels, kernel height, kernel width, input channels)
     classes : list of ColumnClass
-    pes : int
-        Output channel ``c`` goes to PE ``c % pes``, offset ``c // pes``.
+    config : AcceleratorConfig
+        Output channel ``c`` goes to PE ``c % pes``, offset ``c // pes``; offsets wrap around the accumulators.
     """
+    pes = config.pes
     channels, kernel_rows, _, depth = weight.shape
     slots = -(-channels // pes)
     padded = np.zeros((slots * pes, *weight.shape[1:]), dtype=np.int64)
@@ -120,7 +124,7 @@ def convolution_lists(weight: np.ndarray, classes: list[ColumnClass], pes: int) 
     for column_class in classes:
         kernels = [kernel for kernel, _ in column_class.taps]
         offsets = np.array([output * slots for _, output in column_class.taps], dtype=np.int64)
-        offsets = offsets[:, None] + np.arange(slots)
+        offsets = (offsets[:, None] + np.arange(slots)) % config.accumulators
         for row in range(kernel_rows):
             for channel in range(depth):
                 parts = []

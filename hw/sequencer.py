@@ -67,7 +67,8 @@ class Sequencer(wiring.Component):
     program_address : Out(12), program_data : In(32)
         Synchronous read of the program memory.
     core_reset : Out(1), clearing : In(1)
-        Reset of the core after a run was given up; whether its accumulators are still being cleared.
+        Reset of the core before a program is taken and after a run was given up; whether its accumulators are still
+        being cleared.
     layer, start, done, products, stalled
         The core, running a layer.
     image, image_start, pixel
@@ -130,12 +131,14 @@ class Sequencer(wiring.Component):
         layer_cycles, products, stalls = Signal(32), Signal(32), Signal(32)
         error = Signal(ErrorCode)
         running = Signal()
+        late = Signal()
         m.d.comb += [
             self.image_words.eq(header.image_words),
             self.image.eq(header.image),
             self.program_address.eq(fetcher.address),
             fetcher.data.eq(self.program_data),
         ]
+        m.d.sync += late.eq(cycles > header.limit)
         with m.If(running):
             m.d.sync += cycles.eq(cycles + 1)
 
@@ -205,8 +208,10 @@ class Sequencer(wiring.Component):
                 with m.If(fetcher.done):
                     with m.Switch(then):
                         with m.Case(_Then.HEADER):
+                            # A program starts on a clean core, whatever the one before has left in it.
+                            m.d.comb += self.core_reset.eq(1)
                             m.d.sync += header.eq(fetcher.top(Header))
-                            m.next = "idle"
+                            m.next = "clear"
                         with m.Case(_Then.DECODE):
                             m.d.sync += operation.eq(fetcher.top(Operation))
                             m.next = "decode"
@@ -218,7 +223,8 @@ class Sequencer(wiring.Component):
 
             with m.State("decode"):
                 m.d.comb += running.eq(1)
-                with m.Switch(operation.op):
+                # The limit is checked at every instruction, for a loop of branches, and in layers.
+                with m.Switch(Mux(late, 0, operation.op)):
                     with m.Case(Opcode.LAYER):
                         begin_fetch(address + 1, words_of(Layer), _Then.LAYER)
                     with m.Case(Opcode.BRANCH):
@@ -226,7 +232,7 @@ class Sequencer(wiring.Component):
                     with m.Case(Opcode.STOP):
                         m.next = "result"
                     with m.Default():
-                        m.d.sync += error.eq(ErrorCode.BAD_INSTRUCTION)
+                        m.d.sync += error.eq(Mux(late, ErrorCode.TIMEOUT, ErrorCode.BAD_INSTRUCTION))
                         m.next = "fail"
 
             with m.State("branch"):
@@ -253,7 +259,7 @@ class Sequencer(wiring.Component):
                         m.next = "report"
                     with m.Else():
                         self._next_instruction(m, begin_fetch, address, next_address)
-                with m.Elif(cycles > header.limit):
+                with m.Elif(late):
                     m.d.sync += error.eq(ErrorCode.TIMEOUT)
                     m.next = "fail"
 

@@ -54,29 +54,49 @@ class ListStore:
     def pack(self) -> np.ndarray:
         """Memory images of all PEs: uint32 array (PEs, words), as long as the longest.
 
+        Entries that stand somewhere already aren't stored again: the lists of columns at the edges of a map are parts
+        of those of the columns between.
+
         Raises
         ------
         ValueError
             When a PE's lists don't fit its memory; the message says by how much.
         """
         config = self._config
-        used = [len(self._lists) + sum(len(parts[pe]) for parts in self._lists) for pe in range(config.multipliers)]
-        if max(used) > config.list_words:
+        packed = [self._pack_pe(pe) for pe in range(config.multipliers)]
+        used = max(len(words) for words in packed)
+        if used > config.list_words:
             raise ValueError(
-                f"list memory holds {config.list_words} words a PE; this network needs {max(used)} "
-                f"({len(self._lists)} pointers, {max(used) - len(self._lists)} weights), "
-                f"{max(used) - config.list_words} too many"
+                f"list memory holds {config.list_words} words a PE; this network needs {used} "
+                f"({len(self._lists)} pointers, {used - len(self._lists)} weights), {used - config.list_words} too many"
             )
-        image = np.zeros((config.multipliers, max(used)), dtype=np.uint32)
-        for pe in range(config.multipliers):
-            start = len(self._lists)
-            for number, parts in enumerate(self._lists):
-                part = parts[pe]
-                image[pe, number] = (start | len(part) << config.start_bits) if len(part) else 0
-                words = (part[:, 0] & ((1 << _WEIGHT_BITS) - 1)) | part[:, 1] << _WEIGHT_BITS
-                image[pe, start : start + len(part)] = words
-                start += len(part)
-        return image
+        return np.stack([np.pad(words, (0, used - len(words))) for words in packed])
+
+    def _pack_pe(self, pe: int) -> np.ndarray:
+        """Pointers and entries of one PE."""
+        pointers = np.zeros(len(self._lists), dtype=np.uint32)
+        entries = b""
+        longest_first = sorted(range(len(self._lists)), key=lambda number: -len(self._lists[number][pe]))
+        for number in longest_first:
+            part = self._lists[number][pe]
+            if not len(part):
+                break
+            words = (part[:, 0] & ((1 << _WEIGHT_BITS) - 1)) | part[:, 1] << _WEIGHT_BITS
+            data = words.astype("<u4").tobytes()
+            place = _find(entries, data)
+            if place is None:
+                place = len(entries)
+                entries += data
+            pointers[number] = (len(pointers) + place // 4) | len(part) << self._config.start_bits
+        return np.concatenate([pointers, np.frombuffer(entries, dtype="<u4").astype(np.uint32)])
+
+
+def _find(words: bytes, part: bytes) -> int | None:
+    """Byte offset of 32-bit words in others, at a word's boundary."""
+    place = words.find(part)
+    while place % 4 and place >= 0:
+        place = words.find(part, place + 1)
+    return None if place < 0 else place
 
 
 @dataclass(frozen=True)

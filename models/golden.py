@@ -197,8 +197,8 @@ def _weighted(network: Network, layer: Conv2D | Linear) -> Callable[..., torch.T
         (layer.stride, layer.pads) if isinstance(layer, Conv2D) else ((1, 1), (0, 0, 0, 0))
     )
 
-    # oneDNN in torch 2.13 mistakes the memory layout of single-channel maps and swaps unequal strides: they get a second
-    # channel of zeros.
+    # oneDNN in torch 2.13 mistakes the memory layout of single-channel maps and swaps unequal strides: they get a
+    # second channel of zeros.
     extra = int(weight.shape[1] == 1)
     weight = F.pad(weight, (0, 0, 0, 0, 0, extra))
 

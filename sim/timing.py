@@ -17,7 +17,7 @@ FIRST_PUSH = 10
 OUTPUT_LATENCY = 7
 #: From the lane taking an accumulator to its activation, plain, with residual, and raw.
 LANE_LATENCY = 13
-RESIDUAL_LATENCY = 32
+RESIDUAL_LATENCY = 34
 RAW_LATENCY = 3
 #: Sequencer cycles of a LAYER besides the layer's own, of a BRANCH, of a STOP.
 LAYER_OVERHEAD = 24

@@ -50,6 +50,18 @@ def test_words_are_those_of_the_layouts():
     assert image[2].tolist() == [1 | 1 << TINY.start_bits, 0x80, 0]
 
 
+def test_entries_that_stand_somewhere_already_are_stored_once():
+    whole = part((3, 0), (-5, 2), (7, 4))
+    image = stored([whole[1:]] * 4, [whole] * 4, [whole[:2]] * 4, [whole[1:2]] * 4, [NOTHING] * 4)
+    assert image.shape == (4, 5 + 3)
+    found = unpack(image, 5, TINY)
+    for pe in range(4):
+        for entries, expected in zip(
+            found.entries[pe], (whole[1:], whole, whole[:2], whole[1:2], NOTHING), strict=True
+        ):
+            np.testing.assert_array_equal(entries, expected)
+
+
 def test_a_list_longer_than_a_pointer_counts_is_refused():
     longest = part(*[(1, 0)] * TINY.max_list)
     stored([longest, NOTHING, NOTHING, NOTHING])

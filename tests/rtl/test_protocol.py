@@ -1,0 +1,37 @@
+"""The host protocol on RTL: malformed commands, broken programs, stepping, reset at any time."""
+
+import json
+
+import pytest
+
+from hw.compile import compile_network
+from hw.config import preset
+from models.golden import run
+from offramp.rtl_job import JOB, Job
+from offramp.simulators import build, run_test
+from sim import simulate
+from tests.random_networks import random_codes, random_network
+
+_SEED = 11
+
+
+@pytest.mark.parametrize("case", ["malformed_commands", "while_stepping", "broken_programs", "reset_at_any_time"])
+def test_protocol(case, tmp_path):
+    config = preset("tiny")
+    program = compile_network(random_network(_SEED), config)
+    codes = random_codes(program.network, 3, _SEED)
+    golden = run(program.network, codes)
+    cycles = simulate(program, codes, golden=golden).cycles
+    rows = zip(golden.classes, golden.exit_index, golden.margins, cycles, strict=True)
+    expected = [[int(label), int(leave), int(margins[leave]), int(count)] for label, leave, margins, count in rows]
+    Job(work=[(program, codes)]).save(tmp_path)
+    (tmp_path / "expected.json").write_text(json.dumps(expected))
+    run_test(
+        build(config),
+        "verilator",
+        "tests.rtl.protocol_bench",
+        case,
+        tmp_path,
+        variables={JOB: str(tmp_path)},
+        seed=_SEED,
+    )

@@ -308,8 +308,8 @@ def test_a_layer_that_never_ends_is_given_up_and_the_next_run_is_right(tmp_path)
             core.never_done = True
             await run(ctx, rng, sequencer, program, NO_FLAGS)
             assert records.found == [(Reply.ERROR, ErrorCode.TIMEOUT, 1, program.addresses["first"])]
-            # The cycle that exceeds the limit is seen one cycle later.
-            assert len(waited) == limit + 2 - Sequencer.LAYER_OVERHEAD
+            # The cycle that exceeds the limit is seen two cycles later.
+            assert len(waited) == limit + 3 - Sequencer.LAYER_OVERHEAD
             records.found.clear()
             core.never_done = False
             await run(ctx, rng, sequencer, program, NO_FLAGS)

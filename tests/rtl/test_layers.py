@@ -41,12 +41,12 @@ def check(work: list[tuple[Program, np.ndarray]], **options) -> None:
         assert result["layers"] >= 2 * _IMAGES - 2
 
 
-def test_random_networks_agree():
-    check(fitting(preset("tiny"), 0, 40))
+def test_random_networks_agree(simulator, waves):
+    check(fitting(preset("tiny"), 0, 40), simulator=simulator, waves=waves)
 
 
-def test_random_networks_agree_with_stalls_on_the_host_streams():
-    check(fitting(preset("tiny"), 1000, 8), stall=0.3, seed=7)
+def test_random_networks_agree_with_stalls_on_the_host_streams(simulator, waves):
+    check(fitting(preset("tiny"), 1000, 8), stall=0.3, seed=7, simulator=simulator, waves=waves)
 
 
 @pytest.mark.slow

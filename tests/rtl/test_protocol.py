@@ -16,7 +16,7 @@ _SEED = 11
 
 
 @pytest.mark.parametrize("case", ["malformed_commands", "while_stepping", "broken_programs", "reset_at_any_time"])
-def test_protocol(case, tmp_path):
+def test_protocol(case, tmp_path, simulator, waves):
     config = preset("tiny")
     program = compile_network(random_network(_SEED), config)
     codes = random_codes(program.network, 3, _SEED)
@@ -27,11 +27,12 @@ def test_protocol(case, tmp_path):
     Job(work=[(program, codes)]).save(tmp_path)
     (tmp_path / "expected.json").write_text(json.dumps(expected))
     run_test(
-        build(config),
-        "verilator",
+        build(config, simulator, waves=waves),
+        simulator,
         "tests.rtl.protocol_bench",
         case,
         tmp_path,
         variables={JOB: str(tmp_path)},
+        waves=waves,
         seed=_SEED,
     )

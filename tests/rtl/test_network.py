@@ -1,0 +1,57 @@
+"""Whole networks with an early exit: four ways (program file, golden, simulator, RTL), equal values and cycles."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from hw.compile import compile_network
+from hw.config import preset
+from hw.network import INPUT, Network
+from hw.program import Program, load
+from models.golden import run
+from offramp.rtl import verify
+from tests.random_networks import NetworkMaker, random_codes
+
+
+def exiting_network(seed: int, size: int, widths: tuple[int, int]) -> Network:
+    """A residual network like the demo's: stem, block, branch head, strided block with a shortcut, head."""
+    maker = NetworkMaker(np.random.default_rng(seed), (size, size, 1))
+    stem = maker.conv(INPUT, widths[0], (3, 3), pads=(1, 1, 1, 1), density=0.7)
+    block = maker.block(stem, density=0.3)
+    maker.head(maker.pool(block), 10, threshold=0)
+    wide = maker.conv(block, widths[1], (3, 3), (2, 2), (0, 1, 0, 1), density=0.3)
+    maker.head(maker.pool(maker.block(wide, density=0.3)), 10)
+    return maker.network(f"exiting{seed}")
+
+
+def with_both_exits(program: Program, codes: np.ndarray) -> tuple[Program, np.ndarray]:
+    """The program with a threshold that some of the images reach."""
+    margins = np.unique(run(program.network, codes).margins[:, 0])
+    network = program.network.to_dict()
+    network["exits"][0]["threshold"] = int(margins[len(margins) // 2])
+    changed = Network.from_dict(network, dict(program.network.arrays()))
+    return compile_network(changed, program.config), codes
+
+
+def through_the_file(program: Program, tmp_path) -> Program:
+    program.save(tmp_path / "net.off")
+    return load(tmp_path / "net.off", program.config)
+
+
+def test_a_residual_network_with_both_exits(tmp_path, simulator, waves):
+    network = exiting_network(3, 8, (8, 16))
+    program, codes = with_both_exits(compile_network(network, preset("single")), random_codes(network, 16, 3))
+    result = verify(through_the_file(program, tmp_path), codes, simulator=simulator, waves=waves)
+    assert result["mismatches"] == []
+    assert (result["values_equal"], result["cycles_equal"], result["images"]) == (True, True, 16)
+    assert 0 < result["early"] < 16
+
+
+@pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not installed")
+def test_a_small_network_on_icarus(tmp_path):
+    network = exiting_network(5, 4, (4, 6))
+    program, codes = with_both_exits(compile_network(network, preset("tiny")), random_codes(network, 4, 5))
+    result = verify(through_the_file(program, tmp_path), codes, simulator="icarus")
+    assert result["mismatches"] == []
+    assert 0 < result["early"] < 4

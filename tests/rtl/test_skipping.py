@@ -1,0 +1,49 @@
+"""The RTL skips both: its cycles fall with the zeros of the weights and with the zeros of the activations."""
+
+import numpy as np
+
+from hw.compile import compile_network
+from hw.config import preset
+from hw.network import INPUT, Network
+from hw.program import Program
+from offramp.rtl import run_work
+from tests.random_networks import NetworkMaker
+
+
+def one_layer(density: float) -> Network:
+    """A convolution of 3x3x16 to 16 channels, with the same random numbers for every density."""
+    maker = NetworkMaker(np.random.default_rng(1), (8, 8, 16))
+    conv = maker.conv(INPUT, 16, (3, 3), pads=(1, 1, 1, 1), density=density)
+    maker.head(maker.pool(conv), 4)
+    return maker.network("one layer")
+
+
+def images(program: Program, density: float) -> np.ndarray:
+    """An image of which this share is nonzero."""
+    rng = np.random.default_rng(2)
+    tensor = program.network.input
+    codes = rng.integers(-128, 127, (1, *tensor.shape))
+    codes[codes == tensor.zero_point] += 1
+    return np.where(rng.random(codes.shape) < density, codes, tensor.zero_point).astype(np.int8)
+
+
+def test_cycles_fall_with_zeros_of_weights_and_of_activations(simulator, waves):
+    config = preset("tiny").replace(list_words=4096)
+    densities = [1.0, 0.5, 0.25]
+    programs = {density: compile_network(one_layer(density), config) for density in densities}
+    grid = [(w, a) for w in densities for a in densities]
+    work = [(programs[w], images(programs[w], a)) for w, a in grid]
+    outcomes = run_work(work, simulator=simulator, waves=waves, step=False)
+    first = {point: runs[0].layers[0] for point, runs in zip(grid, outcomes, strict=True)}
+    for other in densities:
+        for fixed, sparser in (
+            ("weights", [(w, other) for w in densities]),
+            ("activations", [(other, a) for a in densities]),
+        ):
+            cycles = [first[point]["cycles"] for point in sparser]
+            products = [first[point]["products"] for point in sparser]
+            assert cycles[0] > cycles[1] > cycles[2], f"{fixed}, other density {other}: {cycles}"
+            assert products[0] > products[1] > products[2]
+    # Dense: each of the 4 multipliers has a product in nearly every cycle.
+    dense = first[1.0, 1.0]
+    assert dense["products"] / (4 * dense["cycles"]) > 0.9

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def run_work(
     work : list of (Program, int8 array (images, height, width, channels))
         All for the same config.
     waves : bool
-        Record a waveform and keep the run's folder; after a failure it is kept anyway.
+        Record a waveform and keep the run's folder, in the cache directory's ``runs``; a failed run's is kept anyway.
     step : bool
         Also read every layer's output.
     stall : float
@@ -118,14 +119,16 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
     dict
         ``values_equal`` (every output read, and every class, exit and margin), ``cycles_equal`` (of every layer and of
         every run; with them products and stalls), ``layers`` and ``images`` compared, ``early`` exits among them,
-        ``mismatches``: the first of them in words.
+        ``differing`` images, ``mismatches``: the first of them in words.
     """
     values: list[str] = []
     cycles: list[str] = []
+    differing: set[int] = set()
     layers = 0
 
     def check(kind: list[str], image: int, what: str, rtl: Any, expected: Any) -> None:
         if not np.array_equal(rtl, expected):
+            differing.add(image)
             kind.append(f"image {image}: {what}: RTL {_short(rtl)}, expected {_short(expected)}")
 
     for image, outcome in enumerate(outcomes):
@@ -151,6 +154,7 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
         "images": len(outcomes),
         "early": sum(outcome.exit < len(program.network.exits) - 1 for outcome in outcomes),
         "cycles": sum(outcome.cycles for outcome in outcomes),
+        "differing": sorted(differing),
         "mismatches": (values + cycles)[:_DESCRIBED],
     }
 
@@ -173,6 +177,8 @@ def verify(
 ) -> dict[str, Any]:
     """Run images on RTL, golden model and simulator, and compare; see :func:`compare`.
 
+    The first image that differs is run again with a waveform, which the result names (``waveform``).
+
     Raises
     ------
     ValueError
@@ -184,11 +190,20 @@ def verify(
         raise ValueError("verify needs at least 1 image, not 0")
     golden = run(program.network, codes)
     timing = simulate(program, codes, golden=golden)
+    run_on = partial(run_work, simulator=simulator, seed=seed, progress=progress)
     begun = time.monotonic()
-    (outcomes,) = run_work([(program, codes)], simulator=simulator, waves=waves, seed=seed, progress=progress)
-    return {
-        **compare(program, outcomes, golden, timing),
-        "simulator": simulator,
-        "seed": seed,
-        "seconds": time.monotonic() - begun,
-    }
+    (outcomes,) = run_on([(program, codes)], waves=waves)
+    result = compare(program, outcomes, golden, timing)
+    if waves:
+        result["waveform"] = str(_latest_waveform())
+    elif result["differing"]:
+        first = result["differing"][0]
+        run_on([(program, codes[first : first + 1])], waves=True)
+        result["waveform"] = str(_latest_waveform())
+    return {**result, "simulator": simulator, "seed": seed, "seconds": time.monotonic() - begun}
+
+
+def _latest_waveform() -> Path:
+    """The waveform that was recorded last."""
+    files = (path for kind in ("*.vcd", "*.fst") for path in (cache_root() / "runs").glob(f"*/{kind}"))
+    return max(files, key=lambda path: path.stat().st_mtime)

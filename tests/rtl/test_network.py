@@ -50,8 +50,8 @@ def test_a_residual_network_with_both_exits(tmp_path, simulator, waves):
 
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not installed")
 def test_a_small_network_on_icarus(tmp_path):
-    network = exiting_network(5, 4, (4, 6))
-    program, codes = with_both_exits(compile_network(network, preset("tiny")), random_codes(network, 4, 5))
+    network = exiting_network(6, 4, (4, 6))
+    program, codes = with_both_exits(compile_network(network, preset("tiny")), random_codes(network, 4, 6))
     result = verify(through_the_file(program, tmp_path), codes, simulator="icarus")
     assert result["mismatches"] == []
     assert 0 < result["early"] < 4

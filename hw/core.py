@@ -44,9 +44,9 @@ class Core(wiring.Component):
     clearing : Out(1)
         The accumulators aren't clean yet.
     products : Out
-        Products made in this cycle.
+        Products made in the cycle before.
     stalled : Out(1)
-        The dispatcher waits for a PE.
+        The dispatcher waited for a PE in the cycle before.
 
     Reset: stops everything and clears the accumulators; memories keep their contents.
     """
@@ -107,8 +107,8 @@ class Core(wiring.Component):
             activations.advance.eq(dispatcher.advance),
             dispatcher.value.eq(activations.value),
             self.read_value.eq(activations.value),
-            self.stalled.eq(dispatcher.stalled),
         ]
+        m.d.sync += self.stalled.eq(dispatcher.stalled)
 
         # PEs.
         clearing, products = [], []

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from xml.etree import ElementTree
 
 from cocotb_tools.runner import VerilatorControlFile, get_runner
 from filelock import FileLock
@@ -105,6 +106,12 @@ def build(config: AcceleratorConfig, simulator: str = "verilator", *, waves: boo
     return directory
 
 
+def _passed(results: Path, testcase: str) -> bool:
+    """Whether the test ran, once, and without failure, by cocotb's JUnit file."""
+    cases = [case for case in ElementTree.parse(results).iter("testcase") if case.get("name") == testcase]
+    return len(cases) == 1 and not any(cases[0].find(bad) is not None for bad in ("failure", "error", "skipped"))
+
+
 def run_test(
     directory: Path,
     simulator: str,
@@ -128,7 +135,7 @@ def run_test(
     Raises
     ------
     RuntimeError
-        When the test fails; the message names the log and the seed.
+        When the test fails or there is none of that name; the message names the log and the seed.
     """
     log = work / f"{testcase}.log"
     with _environment(simulator):
@@ -147,9 +154,9 @@ def run_test(
                 timescale=("1ns", "1ps"),
                 log_file=log,
             )
-            failed = b"<failure" in Path(results).read_bytes()
+            passed = _passed(Path(results), testcase)
         except (SystemExit, RuntimeError):
-            failed = True
-    if failed:
+            passed = False
+    if not passed:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:]) if log.exists() else ""
         raise RuntimeError(f"{module}.{testcase} failed on {simulator}, seed {seed}; log {log}\n{tail}")

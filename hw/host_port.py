@@ -133,7 +133,11 @@ class HostPort(wiring.Component):
                     m.d.sync += [record.eq(self.record.payload), sent.eq(0)]
                     m.next = "reply"
                 with m.Elif(transfer):
-                    m.next = "judge"
+                    m.next = "decode"
+
+            with m.State("decode"):
+                # The memory's size is in a register before anything is compared with it.
+                m.next = "judge"
 
             with m.State("judge"):
                 m.d.sync += left.eq(header.length)
@@ -201,13 +205,17 @@ class HostPort(wiring.Component):
 
             with m.State("read"):
                 m.d.comb += self.i.ready.eq(1)
-                m.d.sync += count.eq(self.i.payload)
+                m.d.sync += detail.eq(self.i.payload)
                 with m.If(transfer):
                     m.d.sync += left.eq(0)
-                    with m.If((address >= readable) | (self.i.payload > readable - address[:16])):
-                        refuse(ErrorCode.BAD_ADDRESS, address)
-                    with m.Else():
-                        m.next = "data"
+                    m.next = "read range"
+
+            with m.State("read range"):
+                m.d.sync += count.eq(detail)
+                with m.If((address >= readable) | (detail > readable - address[:16])):
+                    refuse(ErrorCode.BAD_ADDRESS, address)
+                with m.Else():
+                    m.next = "data"
 
             with m.State("data"):
                 m.d.comb += [
@@ -276,15 +284,16 @@ class HostPort(wiring.Component):
         return m
 
     def _depths(self, m, number, writable, readable):
-        """Words that a host may write and read in the memory of this number."""
+        """Words that a host may write and read in the memory of this number, a cycle later."""
+        m.d.sync += [writable.eq(0), readable.eq(0)]
         with m.Switch(number):
             for memory, words in memory_depths(self._config).items():
                 with m.Case(memory):
-                    m.d.comb += writable.eq(words)
+                    m.d.sync += writable.eq(words)
             with m.Case(Memory.ACTIVATIONS_0.value, Memory.ACTIVATIONS_1.value):
-                m.d.comb += readable.eq(self._config.activation_bytes // 2)
+                m.d.sync += readable.eq(self._config.activation_bytes // 2)
             with m.Case(Memory.LOGITS.value):
-                m.d.comb += readable.eq(MAX_CLASSES)
+                m.d.sync += readable.eq(MAX_CLASSES)
 
     def _problem(self, m, header, loading, accepted, writable, readable):
         """Why the command in ``header`` can't be served now, or NONE."""

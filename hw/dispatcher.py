@@ -3,7 +3,7 @@
 ::
 
     Walk: counters ──► mask RAM, table RAM ──► split ──► Scan: next set bit ──► addresses ──► value, pointers ──► push
-    one item a cycle   (2 cycles)                        one slot a cycle       (2 cycles)    (2 cycles)
+    one item a cycle   (2 cycles)                        one slot a cycle       (2 cycles)    (3 cycles)
 
 A *slot* is a cycle in which the scanner is not held up. A row takes one slot for its table entry, a mask word one slot
 for each (nonzero channel, kernel row) or one if there is none, a finished output row one slot. Everything behind the
@@ -81,8 +81,9 @@ class Dispatcher(wiring.Component):
     value_address : Out, value : In(signed 9), advance : Out(1)
         Activation read pipeline of two cycles, which moves on where ``advance`` is high.
     lookup : Out
-        List number, for the PEs' pointer pipeline, in step with ``value_address``.
+        List number, for the PEs' pointer pipeline of three cycles, in step with ``value_address``.
     hit, space, push : In, In, Out, one bit per PE
+        Which PEs have entries in the list looked up three advances ago, which have space, and who gets the job.
     job : Out(broadcast_layout)
     stalled : Out(1)
         A job waits for space.
@@ -93,7 +94,7 @@ class Dispatcher(wiring.Component):
     #: Cycles from ``start`` to the first slot: the walk's two, the RAMs' two, the split mask, the scanner.
     FIRST_SLOT = 6
     #: Cycles from a slot to its push, if nothing is held up.
-    LATENCY = 4
+    LATENCY = 5
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
@@ -244,7 +245,8 @@ class Dispatcher(wiring.Component):
         )
         a = Signal(chosen)
         summed = data.StructLayout({"job": 1, "dump": 1, "accumulator": accumulator})
-        b, ram, out = Signal(summed), Signal(summed), Signal(summed)
+        b, ram, read, out = Signal(summed), Signal(summed), Signal(summed), Signal(summed)
+        value = Signal(signed(9))
         with m.If(~frozen):
             m.d.sync += [
                 a.job.eq(job),
@@ -262,7 +264,9 @@ class Dispatcher(wiring.Component):
                 self.value_address.eq(a.base + a.channel),
                 self.lookup.eq(a.list + a.column_list + a.first_channel + a.channel),
                 ram.eq(b),
-                out.eq(ram),
+                read.eq(ram),
+                value.eq(self.value),
+                out.eq(read),
             ]
 
         # Push: all targets together, or nobody.
@@ -274,7 +278,7 @@ class Dispatcher(wiring.Component):
             self.advance.eq(~frozen),
             self.push.eq(Mux(frozen, 0, targets)),
             self.job.dump.eq(out.dump),
-            self.job.value.eq(self.value),
+            self.job.value.eq(value),
             self.job.accumulator.eq(out.accumulator),
         ]
         return m

@@ -37,7 +37,7 @@ class ProcessingElement(wiring.Component):
     lookup : In(list number), advance : In(1)
         Pipeline of pointer lookups: where ``advance`` is high, ``lookup`` enters and the pipeline moves on.
     hit : Out(1)
-        The list looked up two advances ago has entries in this PE.
+        The list looked up three advances ago has entries in this PE.
     space : Out(1)
         The job queue takes a job.
     push : In(1), job : In(broadcast_layout)
@@ -97,10 +97,10 @@ class ProcessingElement(wiring.Component):
             pointer_port.en.eq(self.advance),
             entry_port.en.eq(1),
         ]
-        pointer = Signal(pointer_layout(config))
+        # A register behind the RAM, and one for what the dispatcher has to know in time.
+        fetched, pointer = Signal(pointer_layout(config)), Signal(pointer_layout(config))
         with m.If(self.advance):
-            m.d.sync += pointer.eq(pointer_port.data)
-        m.d.comb += self.hit.eq(pointer.count != 0)
+            m.d.sync += [fetched.eq(pointer_port.data), pointer.eq(fetched), self.hit.eq(fetched.count != 0)]
 
         job = Signal(data.StructLayout({"broadcast": broadcast_layout(config), "pointer": pointer_layout(config)}))
         head = Signal.like(job)

@@ -12,7 +12,7 @@ __all__ = [
 ]
 
 #: From the start of a layer to the push stage of the first slot.
-FIRST_PUSH = 10
+FIRST_PUSH = 11
 #: From the issue of a dump entry to its accumulator's place at the lane.
 OUTPUT_LATENCY = 7
 #: From the lane taking an accumulator to its activation, plain, with residual, and raw.

@@ -18,7 +18,7 @@ PROGRAM = 128
 class Surroundings(wiring.Component):
     """A dispatcher with the memories it reads: tables, masks, activations, and which PEs each list hits.
 
-    ``number`` is the list of the push stage: the lookup of two advances ago.
+    ``number`` is the list of the push stage: the lookup of three advances ago.
     """
 
     space: In(CONFIG.pes)
@@ -56,11 +56,14 @@ class Surroundings(wiring.Component):
             dispatcher.table_data.eq(table),
             dispatcher.mask_data.eq(mask),
             dispatcher.value.eq(behind(Signal(value_shape), value)),
-            dispatcher.hit.eq(behind(Signal(hit_shape), hit)),
+            dispatcher.hit.eq(behind(Signal(hit_shape), behind(Signal(hit_shape), hit))),
             dispatcher.space.eq(self.space),
             self.push.eq(dispatcher.push),
-            self.number.eq(behind(Signal.like(self.number), behind(Signal.like(self.number), dispatcher.lookup))),
         ]
+        number = dispatcher.lookup
+        for _ in range(3):
+            number = behind(Signal.like(self.number), number)
+        m.d.comb += self.number.eq(number)
         return m
 
 

@@ -79,8 +79,8 @@ async def load(ctx, dut, lists, config):
 async def dispatch(ctx, dut, lists, tasks, go):
     """A dispatcher that serves this PE alone: looks lists up, and pushes what comes out of the lookup if it hits."""
     waiting = list(reversed(tasks))
-    entering, reading, leaving = None, None, None
-    while waiting or entering or reading or leaving:
+    entering, reading, read, leaving = None, None, None, None
+    while waiting or entering or reading or read or leaving:
         entering = entering or (waiting.pop() if waiting else None)
         dump, job = isinstance(leaving, Dump), isinstance(leaving, Job)
         if job:
@@ -96,7 +96,7 @@ async def dispatch(ctx, dut, lists, tasks, go):
             ctx.set(dut.job, {"dump": dump, "value": 0 if dump else leaving.value, "accumulator": leaving.accumulator})
         await ctx.tick()
         if advance:
-            entering, reading, leaving = None, entering, reading
+            entering, reading, read, leaving = None, entering, reading, read
     ctx.set(dut.push, 0)
 
 
@@ -250,7 +250,7 @@ def test_reset_drops_jobs_and_clears_accumulators(tmp_path, seed):
                     continue
                 ctx.set(pe.lookup, task.number)
                 ctx.set(pe.advance, 1)
-                await ctx.tick().repeat(2)
+                await ctx.tick().repeat(3)
                 ctx.set(pe.advance, 0)
                 while not (ctx.get(pe.space) and next(go)):
                     await ctx.tick()
@@ -303,8 +303,8 @@ def test_lookups_stand_still_without_advance(tmp_path):
                 number, advance = rng.randrange(LISTS), rng.random() < 0.5
                 ctx.set(dut.lookup, number)
                 ctx.set(dut.advance, advance)
-                if len(entered) >= 2:
-                    assert ctx.get(dut.hit) == (len(lists[entered[-2]]) > 0)
+                if len(entered) >= 3:
+                    assert ctx.get(dut.hit) == (len(lists[entered[-3]]) > 0)
                 await ctx.tick()
                 if advance:
                     entered.append(number)

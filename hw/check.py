@@ -28,7 +28,7 @@ def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig) -> No
         Naming the image or instruction, the rule and the value.
     """
     _check_arrays(images, config)
-    instructions = decode_images(images, config)
+    instructions = decode_images(images)
     _check_flow(instructions)
     header = decode_header(images)
     count, pixels = header["image_bytes"], header["image"]

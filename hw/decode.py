@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from hw.config import AcceleratorConfig
 from hw.isa import Branch, Column, Header, Layer, Opcode, Operation, Row, decode, words_of
 
 __all__ = ["Instruction", "decode_header", "decode_images", "disassemble"]
@@ -57,7 +56,7 @@ def decode_header(images: dict[str, np.ndarray]) -> dict[str, Any]:
     return _Words(images["program"]).take(Header, 0)
 
 
-def decode_images(images: dict[str, np.ndarray], config: AcceleratorConfig) -> list[Instruction]:
+def decode_images(images: dict[str, np.ndarray]) -> list[Instruction]:
     """All instructions that can be reached, by address.
 
     Raises
@@ -96,10 +95,10 @@ def decode_images(images: dict[str, np.ndarray], config: AcceleratorConfig) -> l
     return [found[address] for address in sorted(found)]
 
 
-def disassemble(images: dict[str, np.ndarray], config: AcceleratorConfig) -> str:
+def disassemble(images: dict[str, np.ndarray]) -> str:
     """The program image as text, one instruction a line, its fields below."""
     lines = [f"{0:4d}  HEADER  {decode_header(images)}"]
-    for instruction in decode_images(images, config):
+    for instruction in decode_images(images):
         head = f"{instruction.address:4d}  {instruction.op.name:<6s}  {instruction.index}"
         if instruction.op is Opcode.BRANCH:
             head += f"  margin >= {instruction.threshold} -> {instruction.target}"

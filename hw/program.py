@@ -156,7 +156,7 @@ class Program:
 
     def instructions(self) -> list[Instruction]:
         """The instructions of the program image, in the order of their addresses."""
-        return decode_images(self.images, self.config)
+        return decode_images(self.images)
 
     def writes(self) -> list[tuple[int, np.ndarray]]:
         """Memory number and words of everything a host loads, in the order the checksum takes."""

@@ -275,7 +275,7 @@ def disasm(program: ProgramFile = _PROGRAM, seed: Seed = 0, json: Json = None) -
     from hw.program import load
 
     loaded = load(program)
-    text = disassemble(loaded.images, loaded.config)
+    text = disassemble(loaded.images)
     sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
     _finish("disasm", seed, json, {"program": program, "lines": text.splitlines()})
 

@@ -67,7 +67,7 @@ class Machine:
         self._config = config
         self._compiled = compiled
         self._header = decode_header(images)
-        self._program = {instruction.address: instruction for instruction in decode_images(images, config)}
+        self._program = {instruction.address: instruction for instruction in decode_images(images)}
         self._lists = images["lists"].astype(np.int64)
         self._bias = images["bias"].astype(np.uint32).view(np.int32).astype(np.int64)
         self._multiplier, self._shift = (images[name].astype(np.int64) for name in ("multiplier", "shift"))

@@ -40,7 +40,7 @@ def test_the_header_says_what_an_image_is():
 
 
 def test_every_instruction_is_printed():
-    text = disassemble(PROGRAM.images, TINY)
+    text = disassemble(PROGRAM.images)
     lines = text.splitlines()
     assert lines[0].startswith("   0  HEADER  {")
     heads = [line.split()[:3] for line in lines[1:] if not line.startswith("     ")]
@@ -53,9 +53,9 @@ def test_every_instruction_is_printed():
 
 def test_an_address_that_holds_no_instruction_is_refused():
     with pytest.raises(ValueError, match=r"^program image holds no instruction at 5, but 0$"):
-        decode_images(changed(at5=0), TINY)
+        decode_images(changed(at5=0))
     with pytest.raises(ValueError, match=r"^program image holds no instruction at 5, but 15$"):
-        decode_images(changed(at5=15), TINY)
+        decode_images(changed(at5=15))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_an_address_that_holds_no_instruction_is_refused():
 def test_an_image_that_ends_inside_something_is_refused(words, inside):
     short = {"program": PROGRAM.images["program"][:words]}
     with pytest.raises(ValueError, match=rf"^program image ends at {words}, inside the {inside}$"):
-        decode_images(short, TINY)
+        decode_images(short)
 
 
 def test_an_image_that_ends_before_its_tables_is_refused():
@@ -73,23 +73,23 @@ def test_an_image_that_ends_before_its_tables_is_refused():
     short = {"program": PROGRAM.images["program"][: tables + 2]}
     message = rf"^program image ends at {tables + 2}, inside the Row at {tables + 2}$"
     with pytest.raises(ValueError, match=message):
-        decode_images(short, TINY)
+        decode_images(short)
 
 
 def test_entry_and_branch_beyond_the_image_are_refused():
     length = len(PROGRAM.images["program"])
     header = int(PROGRAM.images["program"][0])
     with pytest.raises(ValueError, match=rf"^program image ends at {length}, inside the Operation at 4095$"):
-        decode_images(changed(at0=header | 0xFFF), TINY)
+        decode_images(changed(at0=header | 0xFFF))
     branch = PROGRAM.instructions()[2]
     far = {f"at{branch.address}": Opcode.BRANCH.value | 4000 << 12}
     with pytest.raises(ValueError, match=rf"^program image ends at {length}, inside the Operation at 4000$"):
-        decode_images(changed(**far), TINY)
+        decode_images(changed(**far))
 
 
 def test_a_branch_to_itself_is_decoded_once():
     branch = PROGRAM.instructions()[2]
     loop = {f"at{branch.address}": Opcode.BRANCH.value | branch.address << 12}
-    found = decode_images(changed(**loop), TINY)
+    found = decode_images(changed(**loop))
     assert [i.address for i in found] == [i.address for i in PROGRAM.instructions()[:-1]]
     assert words_of(Layer) + 1 == found[1].address - found[0].address

@@ -8,8 +8,8 @@ __all__ = ["PRESETS", "AcceleratorConfig", "preset"]
 
 #: Bits of one list memory word: the widest word of a true dual-port ECP5 block RAM.
 LIST_WORD_BITS = 18
-#: Channels covered by one nonzero-mask word.
-MASK_CHANNELS = 32
+#: Channels in one word of the activation memories; stored maps have a multiple of it at every position.
+WORD_CHANNELS = 8
 #: Activation memory banks of a core; a residual operand never shares a bank with the layer's input.
 BANKS = 2
 
@@ -25,23 +25,25 @@ class AcceleratorConfig:
     Parameters
     ----------
     cores : int
-        Independent cores. This version of the hardware has one.
+        Independent cores, a power of two up to 8.
     pes : int
-        Processing elements per core, a power of two from 2 to 16.
+        Processing elements per core, a power of two from 2 to 8.
+    lanes : int
+        Accumulators that a core finishes per cycle, 1 or 2.
     list_words : int
         18-bit words of a PE's list memory (pointers and weight entries), a power of two, at most 8192.
     accumulators : int
         Accumulators of a PE, a power of two, at most 1024.
     accumulator_bits : int
         Width of an accumulator; the compiler proves that no program overflows it.
-    activation_bytes : int
-        Activations per bank (two banks a core), a power of two.
-    mask_words : int
-        32-channel nonzero-mask words per bank, a power of two.
+    activation_words : int
+        8-channel words per bank (two banks a core), a power of two.
     channel_words : int
-        Output channels of a whole program (bias, multiplier, shift), a power of two.
+        Output channels per core of a whole program (bias, multiplier, shift), a power of two.
+    layer_words : int
+        32-bit words of a core's layer memory (descriptions and tables), a power of two.
     program_words : int
-        32-bit words of the program memory (instructions and tables), a power of two.
+        32-bit words of the sequencer's program memory (instructions), a power of two.
     job_queue : int
         Jobs that wait in front of a PE.
     output_queue : int
@@ -55,13 +57,14 @@ class AcceleratorConfig:
 
     cores: int = 1
     pes: int = 8
+    lanes: int = 1
     list_words: int = 2048
     accumulators: int = 512
     accumulator_bits: int = 28
-    activation_bytes: int = 16384
-    mask_words: int = 1024
+    activation_words: int = 2048
     channel_words: int = 512
-    program_words: int = 1024
+    layer_words: int = 1024
+    program_words: int = 256
     job_queue: int = 8
     output_queue: int = 16
 
@@ -69,16 +72,16 @@ class AcceleratorConfig:
         for name, value in asdict(self).items():
             if not isinstance(value, int) or isinstance(value, bool):
                 raise ValueError(f"{name} must be an integer, not {value!r}")
-        if self.cores != 1:
-            raise ValueError(f"cores must be 1 in this version of the hardware, not {self.cores}")
         powers = {
-            "pes": (2, 16),
+            "cores": (1, 8),
+            "pes": (2, WORD_CHANNELS),
+            "lanes": (1, 2),
             "list_words": (64, 8192),
             "accumulators": (64, 1024),
-            "activation_bytes": (256, 65536),
-            "mask_words": (32, 4096),
+            "activation_words": (32, 4096),
             "channel_words": (16, 4096),
-            "program_words": (128, 4096),
+            "layer_words": (128, 4096),
+            "program_words": (32, 4096),
             "job_queue": (2, 64),
             "output_queue": (2, 64),
         }
@@ -114,8 +117,13 @@ class AcceleratorConfig:
         return _log2(self.accumulators)
 
     def padded_channels(self, channels: int) -> int:
-        """Channels as stored: a multiple of the PEs, so that channel ``c`` belongs to PE ``c % pes``."""
-        return -(-channels // self.pes) * self.pes
+        """Channels as stored: whole words, so that channel ``c`` belongs to PE ``c % pes``."""
+        return -(-channels // WORD_CHANNELS) * WORD_CHANNELS
+
+    @property
+    def slow_exchange(self) -> bool:
+        """Whether words that go everywhere have to be made at half the lanes' rate, for each core to get its turn."""
+        return self.cores * self.lanes > WORD_CHANNELS
 
     def digest(self) -> str:
         """SHA-256 of the sizes, in hex: programs, hosts and bitstreams carry it and can't be mixed."""
@@ -136,12 +144,15 @@ PRESETS = {
         pes=4,
         list_words=2048,
         accumulators=256,
-        activation_bytes=4096,
-        mask_words=256,
+        activation_words=512,
         channel_words=256,
-        program_words=512,
+        layer_words=512,
     ),
     "single": AcceleratorConfig(),
+    "small": AcceleratorConfig(cores=2, list_words=1024, activation_words=1024),
+    "base": AcceleratorConfig(
+        cores=8, lanes=2, list_words=8192, activation_words=1024, output_queue=64
+    ),
 }
 
 

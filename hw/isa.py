@@ -27,6 +27,7 @@ __all__ = [
     "Memory",
     "Opcode",
     "Operation",
+    "Place",
     "Reply",
     "ReplyHeader",
     "Result",
@@ -34,6 +35,7 @@ __all__ = [
     "RunFlags",
     "Source",
     "Target",
+    "Window",
     "bits_of",
     "decode",
     "encode",
@@ -43,7 +45,7 @@ __all__ = [
 ]
 
 #: Version of the host protocol and of the instruction formats, as INFO reports it.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 #: Logits that the exit unit keeps.
 MAX_CLASSES = 64
 
@@ -61,7 +63,7 @@ class Operation(data.Struct):
 
     op: Opcode
     index: 8  # number of the layer, or of the exit
-    target: 12  # BRANCH: program address to go to
+    target: 12  # LAYER: address of the description in every core's layer memory; BRANCH: program address to go to
     reserved: 8
 
 
@@ -71,33 +73,40 @@ class Branch(data.Struct):
     threshold: 32  # unsigned margin
 
 
-class Target(data.Struct):
-    """Where a map is written: position after position, channels together."""
+class Window(data.Struct):
+    """Which words of a map a core keeps, and where: word ``index`` of the map at ``base + index - low``."""
 
     bank: 1
-    base: 16  # address of the first activation
-    pitch: 12  # activations from one position to the next
-    channels: 12  # activations written at each position
-    mask_base: 12  # mask word of the first position
-    mask_pitch: 8  # mask words from one position to the next
+    base: 12
+    low: 16  # first word of the map that is kept
+    count: 13  # words that are kept
+
+
+class Target(data.Struct):
+    """Which words of a map a core makes: position after position, its channels together.
+
+    Words of a map are numbered row by row, position by position, eight channels each.
+    """
+
+    first: 16  # number of the first word
+    pitch: 8  # words of the map from one position to the next
+    words: 8  # words made at each position
     zero_point: 8  # code of the real zero, two's complement
+    everywhere: 1  # words go to all cores; else only to this core and the ones before and after it
 
 
 class Source(data.Struct):
-    """How the dispatcher walks a map: rows of positions, mask words of each position."""
+    """How the dispatcher walks a map: rows of positions, words of each position. Addresses and pitches are in words."""
 
     bank: 1
-    base: 16
-    row_pitch: 16  # activations from one row to the next
-    column_pitch: 16
-    mask_base: 12
-    mask_row_pitch: 12
-    mask_column_pitch: 8
-    mask_words: 8  # words of a position
+    base: 12
+    row_pitch: 12
+    column_pitch: 8
+    words: 8  # words of a position
     rows: 8
     columns: 8
-    row_table: 12  # program address of the first Row
-    column_table: 12  # program address of the first Column
+    row_table: 12  # layer memory address of the first Row
+    column_table: 12  # layer memory address of the first Column
     list_step: 12  # from a kernel row's lists to those of the next that meets the same input row
     accumulator_step: 11  # accumulators of one output row
     accumulator_wrap: 11  # accumulators of all live output rows
@@ -122,11 +131,12 @@ class Column(data.Struct):
 class Lane(data.Struct):
     """How accumulators become activations."""
 
-    outputs: 20  # accumulators of the whole layer
-    channel_base: 12  # first entry in the channel memories
-    channels: 12  # accumulators of one position
+    outputs: 20  # accumulators of the whole layer in this core
+    channel_base: 12  # first entry in the channel memories, a multiple of 8
+    channels: 12  # accumulators of one position, a multiple of 8
     raw: 1  # deliver accumulators to the exit unit instead
     classes: 8  # raw: how many of them are logits
+    slow: 1  # take accumulators in every second cycle only; always so with a residual
     double: 1  # double rounding
     offset: 8  # added after scaling, two's complement
     clamp_low: 8
@@ -138,8 +148,8 @@ class Residual(data.Struct):
 
     enable: 1
     bank: 1
-    base: 16
-    pitch: 12
+    base: 12  # word of the first position's first channel
+    pitch: 8  # words from one position to the next
     zero_point: 8  # of the convolution's own output
     first_multiplier: 31
     first_shift: 5
@@ -153,12 +163,14 @@ class Residual(data.Struct):
 
 
 class Layer(data.Struct):
-    """The words that follow LAYER."""
+    """Description of a layer in a core's layer memory."""
 
+    enable: 1  # this core takes part; if not, only the window matters
     source: Source
     lane: Lane
     residual: Residual
     target: Target
+    window: Window
 
 
 class Header(data.Struct):
@@ -167,8 +179,9 @@ class Header(data.Struct):
     entry: 12  # address of the first instruction
     image_words: 16  # 32-bit words of an image, four codes each
     image_bytes: 18  # codes of an image
+    image_channels: 12  # codes of a position
+    image_zero_point: 8
     limit: 32  # cycles after which a run is given up
-    image: Target
 
 
 class Entry(data.Struct):
@@ -188,10 +201,10 @@ class HostCommand(enum.Enum, shape=8):
 
     INFO = 1  #: reply INFO
     BEGIN = 2  #: forget the program, start a new checksum
-    WRITE = 3  #: argument = memory; payload = address, words
+    WRITE = 3  #: argument = memory; payload = Place, words
     COMMIT = 4  #: payload = CRC-32 of all payload words of all WRITEs since BEGIN, config digest; reply READY
     RUN = 5  #: argument = RunFlags; payload = the image; reply RESULT
-    READ = 6  #: argument = memory; payload = first word, word count; reply DATA
+    READ = 6  #: argument = memory; payload = Place, word count; reply DATA
     RESUME = 7  #: go on after a layer, in a stepped run
 
 
@@ -210,7 +223,7 @@ class CommandHeader(data.Struct):
 
 
 class Memory(enum.Enum, shape=8):
-    """Memories a host can name. Lists are LISTS + number of the PE."""
+    """Memories a host can name. Lists are LISTS + number of the PE in its core."""
 
     PROGRAM = 0
     BIAS = 1
@@ -219,7 +232,16 @@ class Memory(enum.Enum, shape=8):
     ACTIVATIONS_0 = 4  #: read only; two activations ``q - zero_point`` a word, sign-extended to 16 bits
     ACTIVATIONS_1 = 5
     LOGITS = 6  #: read only; those of the last head
+    LAYERS = 7  #: layer memory of a core: at 0 the Window of the image, then descriptions and tables
     LISTS = 16
+
+
+class Place(data.Struct):
+    """First payload word of WRITE and READ."""
+
+    address: 16
+    reserved: 8
+    core: 8  # 0 for memories that exist once
 
 
 class Reply(enum.Enum, shape=8):
@@ -240,7 +262,7 @@ class ErrorCode(enum.Enum, shape=8):
     BAD_COMMAND = 1  #: unknown command; detail = header
     BAD_LENGTH = 2  #: wrong number of payload words; detail = header
     BAD_MEMORY = 3  #: no such memory, or not writable; detail = header
-    BAD_ADDRESS = 4  #: beyond the end of the memory; detail = address, which for WRITE has entered the checksum
+    BAD_ADDRESS = 4  #: beyond the end of the memory, or no such core; detail = Place, in the checksum if of a WRITE
     NOT_LOADING = 5  #: WRITE or COMMIT without BEGIN; detail = header
     BAD_CHECKSUM = 6  #: COMMIT with another checksum; the program is not accepted; detail = checksum found
     WRONG_CONFIG = 7  #: COMMIT for another config; the program is not accepted; detail = digest of this one
@@ -263,7 +285,7 @@ class LayerRecord(data.Struct):
     index: 32  # number of the layer
     cycles: 32
     products: 32  # products of nonzero weights and nonzero activations
-    stalls: 32  # cycles the dispatcher waited for a full PE queue
+    stalls: 32  # cycles the dispatchers waited for a full PE queue, over all cores
 
 
 class Result(data.Struct):
@@ -335,11 +357,12 @@ def decode(layout: Any, words: list[int]) -> dict[str, Any]:
 
 
 def memory_depths(config: AcceleratorConfig) -> dict[int, int]:
-    """Words of every memory that a host can write, by number."""
-    lists = {Memory.LISTS.value + pe: config.list_words for pe in range(config.multipliers)}
+    """Words of every memory that a host can write, by number; all but PROGRAM exist in every core."""
+    lists = {Memory.LISTS.value + pe: config.list_words for pe in range(config.pes)}
     return {
         Memory.PROGRAM.value: config.program_words,
         Memory.BIAS.value: config.channel_words,
         Memory.MULTIPLIER.value: config.channel_words,
         Memory.SHIFT.value: config.channel_words,
+        Memory.LAYERS.value: config.layer_words,
     } | lists

@@ -1,14 +1,14 @@
-"""Random layers as the dispatcher sees them: a strided view of a map with its nonzero masks and its tables."""
+"""Random layers as the dispatcher sees them: a strided view of a bank of words, with its tables."""
 
 from dataclasses import dataclass
 from random import Random
 
-from hw.config import MASK_CHANNELS
+from hw.config import WORD_CHANNELS
 
-__all__ = ["View", "random_view"]
+__all__ = ["WORDS", "View", "pack", "random_view"]
 
-#: Where things lie in the address spaces of the tests.
-ACTIVATIONS, MASKS = 8192, 256
+#: Words of the tests' activation bank.
+WORDS = 512
 
 
 @dataclass(frozen=True)
@@ -21,89 +21,90 @@ class View:
         Fields of :class:`hw.isa.Source`.
     rows, columns : list of dict
         Fields of :class:`hw.isa.Row` and :class:`hw.isa.Column`.
-    masks : list of int
-        The whole mask memory.
+    bank : list of tuple of 8 int
+        The whole bank: activations, -255..255, by word and channel.
     """
 
     source: dict[str, int]
     rows: list[dict[str, int]]
     columns: list[dict[str, int]]
-    masks: list[int]
+    bank: list[tuple[int, ...]]
 
     def words(self):
-        """(row, column, base address, mask address) of every mask word, in order; column is -1 for a row's own item."""
+        """(row, column, word of the position, address) of every word, in order; column is -1 for a row's own item."""
         source = self.source
         for y in range(source["rows"]):
             yield y, -1, 0, 0
             for x in range(source["columns"]):
                 base = source["base"] + y * source["row_pitch"] + x * source["column_pitch"]
-                mask = source["mask_base"] + y * source["mask_row_pitch"] + x * source["mask_column_pitch"]
-                for word in range(source["mask_words"]):
-                    yield y, x, base + word * MASK_CHANNELS, mask + word
+                for word in range(source["words"]):
+                    yield y, x, word, base + word
 
     def slots(self):
         """What each slot holds: None, ("job", activation, list, accumulator) or ("dump", accumulator)."""
         source = self.source
         step, wrap = source["accumulator_step"], source["accumulator_wrap"]
         leaving = 0
-        for y, x, base, mask in self.words():
+        for y, x, word, address in self.words():
             row = self.rows[y]
             if x < 0:
                 yield None
                 continue
             column = self.columns[x]
-            first = base - source["base"] - y * source["row_pitch"] - x * source["column_pitch"]
-            bits = [bit for bit in range(MASK_CHANNELS) if self.masks[mask] >> bit & 1]
-            if not bits:
+            if not any(self.bank[address]):
                 yield None
-            for bit in bits:
+            for channel, value in enumerate(self.bank[address]):
+                if not value:
+                    continue
                 accumulator = row["accumulator"]
                 for kernel_row in range(row["count"]):
-                    number = row["list"] + kernel_row * source["list_step"] + column["list"] + first + bit
-                    yield "job", base + bit, number, accumulator + column["accumulator"]
+                    number = row["list"] + kernel_row * source["list_step"] + column["list"]
+                    number += word * WORD_CHANNELS + channel
+                    yield "job", value, number, accumulator + column["accumulator"]
                     accumulator = (accumulator - step) % wrap
-            if x == source["columns"] - 1 and first // MASK_CHANNELS == source["mask_words"] - 1:
+            if x == source["columns"] - 1 and word == source["words"] - 1:
                 for _ in range(row["dumps"]):
                     yield "dump", leaving
                     leaving = (leaving + step) % wrap
 
 
+def pack(word: tuple[int, ...]) -> int:
+    """A word as the memories hold it: 9 bits a channel, two's complement, the first channel lowest."""
+    return sum((value & 0x1FF) << 9 * channel for channel, value in enumerate(word))
+
+
 def random_view(rng: Random, *, lists: int, accumulators: int) -> View:
-    """A small map of up to 70 channels, seen with any strides; numbers of lists and accumulators stay in range."""
-    channels = rng.choice((rng.randint(1, 31), 32, 33, rng.randint(34, 70)))
-    words = -(-channels // MASK_CHANNELS)
+    """A small map of 1 to 5 words a position, seen whole or in part, with any strides.
+
+    Numbers of lists and accumulators stay in range.
+    """
+    words = rng.randint(1, 5)
     rows, columns = rng.randint(1, 4), rng.randint(1, 4)
     down, right = rng.randint(1, 2), rng.randint(1, 2)
     width = columns * right + rng.randrange(2)
-    pitch = channels + rng.randrange(4)
+    pitch = words + rng.randrange(3)
     density = rng.choice((0.0, 0.1, 0.5, 1.0))
     live = rng.randint(1, 4)
     step = rng.randint(1, accumulators // live // 2)
-    list_step = rng.randrange(channels, channels + 9)
-    # Masks that aren't the view's own are full, so that one read in error is seen.
-    masks = [(1 << MASK_CHANNELS) - 1] * MASKS
-    mask_base = rng.randrange(MASKS - rows * down * width * words)
+    base = rng.randrange(WORDS - rows * down * width * pitch)
+    # Words that aren't the view's own are full, so that one read in error is seen.
+    bank = [_word(rng, 1.0) for _ in range(WORDS)]
     for y in range(rows):
         for x in range(columns):
-            for channel in range(words * MASK_CHANNELS):
-                if channel >= channels or rng.random() >= density:
-                    address = mask_base + (y * down * width + x * right) * words + channel // MASK_CHANNELS
-                    masks[address] &= ~(1 << channel % MASK_CHANNELS)
+            for word in range(words):
+                bank[base + (y * down * width + x * right) * pitch + word] = _word(rng, density)
     return View(
         source={
             "bank": 0,
-            "base": rng.randrange(ACTIVATIONS - rows * down * width * pitch),
+            "base": base,
             "row_pitch": down * width * pitch,
             "column_pitch": right * pitch,
-            "mask_base": mask_base,
-            "mask_row_pitch": down * width * words,
-            "mask_column_pitch": right * words,
-            "mask_words": words,
+            "words": words,
             "rows": rows,
             "columns": columns,
             "row_table": rng.randrange(50),
             "column_table": rng.randrange(60, 100),
-            "list_step": list_step,
+            "list_step": rng.randrange(words * WORD_CHANNELS, words * WORD_CHANNELS + 9),
             "accumulator_step": step,
             "accumulator_wrap": step * live,
         },
@@ -119,5 +120,12 @@ def random_view(rng: Random, *, lists: int, accumulators: int) -> View:
         columns=[
             {"list": rng.randrange(lists // 4), "accumulator": rng.randrange(accumulators // 2)} for _ in range(columns)
         ],
-        masks=masks,
+        bank=bank,
+    )
+
+
+def _word(rng: Random, density: float) -> tuple[int, ...]:
+    """Activations, each nonzero with this probability."""
+    return tuple(
+        rng.choice((-1, 1)) * rng.randint(1, 255) if rng.random() < density else 0 for _ in range(WORD_CHANNELS)
     )

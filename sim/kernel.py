@@ -1,12 +1,15 @@
 """The recurrence over one layer's jobs, compiled. It evaluates queues instead of stepping cycles.
 
-Time 0 is the cycle in which the layer starts. Every unit serves in order, so the time of each event is the maximum of
-what it waits for:
+Time 0 is the cycle in which the layer starts, in all cores together. Every unit serves in order, so the time of each
+event is the maximum of what it waits for:
 
 * a slot of the dispatcher: one cycle after the slot before; a job also after a place is free in every queue it enters;
 * a job at a PE: one cycle after its push, and not before the walker issues the last entry of the job before;
 * an entry of a dump: one cycle after the entry before, and one after the lane has taken the value that frees a place;
-* a value at the lane: when it has arrived, one cycle (in residual layers an even number) after the value before.
+* a step of a core's lanes: when a value has arrived for each of them, one cycle (in slow layers an even number) after
+  the step before.
+
+A core is finished a constant after its lanes' last step, the layer when its last core is.
 """
 
 import numpy as np
@@ -14,17 +17,9 @@ from numba import njit, prange
 
 __all__ = ["CAUSES", "layer_cycles"]
 
-#: Where the PE-cycles of a layer go, in the order of :func:`layer_cycles`' results. They add up to cycles * PEs.
-CAUSES = ("products", "dispatch", "imbalance", "drain", "barrier")
-_PRODUCTS, _DISPATCH, _IMBALANCE, _DRAIN, _BARRIER = range(5)
-
-
-@njit(cache=True, inline="always")
-def _queue(now, pe, jobs, pops, depth):
-    """Earliest push into a PE's queue: a cycle after the job ``depth`` places before was popped."""
-    if jobs[pe] >= depth:
-        return max(now, pops[pe, jobs[pe] % depth] + 1)
-    return now
+#: Where the PE-cycles of a layer go, as :func:`layer_cycles` returns them; they add up to cycles * multipliers.
+CAUSES = ("products", "dispatch", "imbalance", "cores", "drain", "barrier")
+_PRODUCTS, _DISPATCH, _IMBALANCE, _CORES, _DRAIN, _BARRIER = range(6)
 
 
 @njit(cache=True, inline="always")
@@ -36,23 +31,25 @@ def _pop(push, pe, jobs, pops, depth, free, mark, stalls, spent):
     spent[_IMBALANCE] += held
     spent[_DISPATCH] += wait - held
     mark[pe] = stalls
-    pops[pe, jobs[pe] % depth] = pop
+    pops[pe, jobs[pe]] = pop
     jobs[pe] += 1
+    if jobs[pe] == depth:
+        jobs[pe] = 0
     return pop
 
 
 @njit(cache=True)
-def _one(active, rows, columns, walk, counts, queues, residual, latency, spent):
-    """Cycles and dispatcher stalls of one layer and image; see :func:`layer_cycles`."""
-    row_pitch, column_pitch, channels, list_step, row = walk
-    job_depth, output_depth, first_push, output_latency = queues
+def _core(active, rows, columns, walk, counts, queues, slow, latency, spent):
+    """Cycles and dispatcher stalls of one core on one layer and image; see :func:`layer_cycles`."""
+    first, row_pitch, column_pitch, channels, list_step, row = walk
+    job_depth, output_depth, first_push, output_latency, lanes = queues
     pes = counts.shape[1]
-    jobs = np.zeros(pes, np.int64)
-    pops = np.zeros((pes, job_depth), np.int64)
+    jobs = np.zeros(pes, np.int64)  # jobs of each PE so far, modulo the depth of its queue
+    pops = np.full((pes, job_depth), -1, np.int64)  # when the job in each place was taken from the queue
     free = np.zeros(pes, np.int64)  # when the walker can take its next job
     mark = np.zeros(pes, np.int64)  # stalls when the last job was pushed
-    taken = np.zeros((pes, output_depth), np.int64)  # when the lane took the last values
-    values = np.int64(0)  # values of each PE so far
+    taken = np.full((output_depth, pes), -1, np.int64)  # when the lanes took the last values
+    values = np.int64(0)  # values of each PE so far, modulo the depth of its queue
     entry = np.zeros(pes, np.int64)
     push = np.int64(first_push - 1)
     lane = np.int64(0)
@@ -60,21 +57,21 @@ def _one(active, rows, columns, walk, counts, queues, residual, latency, spent):
     for y in range(rows.shape[0]):
         push += 1  # the row's table entry
         for x in range(columns.shape[0]):
-            base = y * row_pitch + x * column_pitch
-            first = rows[y, 0] + columns[x]
-            for word in range(0, channels, 32):
+            base = first + y * row_pitch + x * column_pitch
+            lists = rows[y, 0] + columns[x]
+            for word in range(0, channels, 8):
                 empty = True
-                for channel in range(word, min(word + 32, channels)):
+                for channel in range(word, word + 8):
                     if not active[base + channel]:
                         continue
                     empty = False
                     for kernel_row in range(rows[y, 1]):
-                        entries = counts[first + kernel_row * list_step + channel]
+                        entries = counts[lists + kernel_row * list_step + channel]
                         push += 1
                         earliest = push
                         for pe in range(pes):
                             if entries[pe]:
-                                push = _queue(push, pe, jobs, pops, job_depth)
+                                push = max(push, pops[pe, jobs[pe]] + 1)
                         stalls += push - earliest
                         for pe in range(pes):
                             if entries[pe]:
@@ -87,69 +84,91 @@ def _one(active, rows, columns, walk, counts, queues, residual, latency, spent):
             push += 1
             earliest = push
             for pe in range(pes):
-                push = _queue(push, pe, jobs, pops, job_depth)
+                push = max(push, pops[pe, jobs[pe]] + 1)
             stalls += push - earliest
             for pe in range(pes):
                 entry[pe] = _pop(push, pe, jobs, pops, job_depth, free, mark, stalls, spent)
                 spent[_DRAIN] -= entry[pe]
             for _ in range(row):
-                place = values % output_depth
-                for pe in range(pes):
-                    entry[pe] += 1
-                    if values >= output_depth:
-                        entry[pe] = max(entry[pe], taken[pe, place] + 1)
-                    lane = max(lane + 1, entry[pe] + output_latency)
-                    if residual:
+                for step in range(0, pes, lanes):
+                    lane += 1
+                    for pe in range(step, step + lanes):
+                        entry[pe] = max(entry[pe] + 1, taken[values, pe] + 1)
+                        lane = max(lane, entry[pe] + output_latency)
+                    if slow:
                         lane |= 1
-                    taken[pe, place] = lane
+                    for pe in range(step, step + lanes):
+                        taken[values, pe] = lane
                 values += 1
+                if values == output_depth:
+                    values = 0
             for pe in range(pes):
                 free[pe] = entry[pe]
                 spent[_DRAIN] += entry[pe]
-    cycles = lane + latency + 1
+    cycles = lane + latency
     for pe in range(pes):
         spent[_BARRIER] += cycles - free[pe]
     return cycles, stalls
 
 
 @njit(cache=True, parallel=True)
-def layer_cycles(active, wanted, rows, columns, walk, counts, queues, residual, latency):
+def layer_cycles(active, wanted, parts, rows, columns, walk, counts, queues, slow, latency):
     """Timing of one layer for many images.
 
     Parameters
     ----------
     active : bool array (images, activations)
-        Where the stored input is nonzero, position after position.
+        Where the stored input is nonzero, position after position, the whole map.
     wanted : bool array (images,)
         Images that reach this layer; the others get zeros.
-    rows : int64 array (rows, 3)
+    parts : int64 array (working cores, 5)
+        Number of the core; first and last row in ``rows``, first and last in ``columns``, the last ones excluded.
+    rows : int64 array (rows of all cores, 3)
         First list, kernel rows, dumps.
-    columns : int64 array (columns,)
+    columns : int64 array (columns of all cores,)
         List offset.
-    walk : int64 array (5,)
-        Row pitch, column pitch, stored channels, list step, accumulators of an output row.
-    counts : int64 array (lists, PEs)
+    walk : int64 array (working cores, 6)
+        First activation, row pitch, column pitch, channels scanned, list step, accumulators of an output row.
+    counts : int64 array (cores, lists, PEs)
         Entries of each list.
-    queues : int64 array (4,)
-        Depth of job queue and output queue; cycles to the first push, and from a dump entry to the lane. Arguments, not
-        constants: Numba's cache would keep the old value of a constant of another module.
-    residual : bool
+    queues : int64 array (5,)
+        Depth of job queue and output queue; cycles to the first push, and from a dump entry to the lanes; lanes.
+        Arguments, not constants: Numba's cache would keep the old value of a constant of another module.
+    slow : bool
+        Lanes take values in every second cycle only.
     latency : int
-        Cycles from the lane's last transfer to the last result.
+        Cycles from the lanes' last step to the end of the core's work.
 
     Returns
     -------
     cycles, stalls : int64 arrays (images,)
+        Of the slowest core; of all cores.
     spent : int64 array (images, causes)
         PE-cycles by cause, see :data:`CAUSES`.
     """
     images = active.shape[0]
     cycles = np.zeros(images, np.int64)
     stalls = np.zeros(images, np.int64)
-    spent = np.zeros((images, 5), np.int64)
+    spent = np.zeros((images, 6), np.int64)
     for image in prange(images):
-        if wanted[image]:
-            cycles[image], stalls[image] = _one(
-                active[image], rows, columns, walk, counts, queues, residual, latency, spent[image]
+        if not wanted[image]:
+            continue
+        work = np.int64(0)
+        for part in range(parts.shape[0]):
+            core, row, row_end, column, column_end = parts[part]
+            own, held = _core(
+                active[image],
+                rows[row:row_end],
+                columns[column:column_end],
+                walk[part],
+                counts[core],
+                queues,
+                slow,
+                latency,
+                spent[image],
             )
+            cycles[image] = max(cycles[image], own)
+            stalls[image] += held
+            work += own
+        spent[image, _CORES] = (cycles[image] * counts.shape[0] - work) * counts.shape[2]
     return cycles, stalls, spent

@@ -2,15 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from hw.decode import Instruction
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.decode import Instruction, decode_windows
 from hw.isa import Opcode
 from hw.network import INPUT
 from hw.program import Program
-from hw.sparse import unpack
 from models.golden import Result, run
 from sim.kernel import CAUSES, layer_cycles
 from sim.timing import (
@@ -22,6 +21,7 @@ from sim.timing import (
     RAW_LATENCY,
     RESIDUAL_LATENCY,
     STOP_CYCLES,
+    flush_cycles,
 )
 
 __all__ = ["Simulation", "simulate"]
@@ -74,59 +74,81 @@ class Simulation:
 
 @dataclass(frozen=True)
 class _Step:
-    """A LAYER instruction, as the kernel takes it."""
+    """A LAYER instruction, as the kernel takes it; see :func:`sim.kernel.layer_cycles`."""
 
     source: str
-    stored_channels: int
+    parts: np.ndarray
     rows: np.ndarray
     columns: np.ndarray
     walk: np.ndarray
-    residual: bool
+    slow: bool
     latency: int
 
 
-def _step(program: Program, instruction: Instruction, source: str) -> _Step:
-    layer: Any = instruction.layer
-    fields = layer["source"]
-    height_width_channels = program.network.tensors()[source].shape
-    channels = height_width_channels[2]
-    stored = channels if source == INPUT else program.config.padded_channels(channels)
-    raw, residual = bool(layer["lane"]["raw"]), bool(layer["residual"]["enable"])
-    return _Step(
-        source=source,
-        stored_channels=stored,
-        rows=np.array([[row["list"], row["count"], row["dumps"]] for row in instruction.rows], dtype=np.int64),
-        columns=np.array([column["list"] for column in instruction.columns], dtype=np.int64),
-        walk=np.array(
+def _step(program: Program, instruction: Instruction, source: str, windows: tuple[dict[str, int], ...]) -> _Step:
+    """``windows`` are those that the cores keep of the source."""
+    parts, walks = [], []
+    rows: list[list[int]] = []
+    columns: list[int] = []
+    for number, core in enumerate(instruction.cores):
+        if not core.fields["enable"]:
+            continue
+        lane, fields = core.fields["lane"], core.fields["source"]
+        slow = bool(lane["slow"] or core.fields["residual"]["enable"])
+        latency = (
+            RAW_LATENCY if lane["raw"] else RESIDUAL_LATENCY if core.fields["residual"]["enable"] else LANE_LATENCY
+        )
+        parts.append([number, len(rows), len(rows) + len(core.rows), len(columns), len(columns) + len(core.columns)])
+        rows += [[row["list"], row["count"], row["dumps"]] for row in core.rows]
+        columns += [column["list"] for column in core.columns]
+        first = fields["base"] - windows[number]["base"] + windows[number]["low"]
+        walks.append(
             [
-                fields["row_pitch"],
-                fields["column_pitch"],
-                stored,
+                *(WORD_CHANNELS * n for n in (first, fields["row_pitch"], fields["column_pitch"], fields["words"])),
                 fields["list_step"],
                 fields["accumulator_step"],
-            ],
-            dtype=np.int64,
-        ),
-        residual=residual,
-        latency=RAW_LATENCY if raw else RESIDUAL_LATENCY if residual else LANE_LATENCY,
+            ]
+        )
+    return _Step(
+        source=source,
+        parts=np.array(parts, dtype=np.int64),
+        rows=np.array(rows, dtype=np.int64),
+        columns=np.array(columns, dtype=np.int64),
+        walk=np.array(walks, dtype=np.int64),
+        slow=slow,
+        latency=latency + 1 + flush_cycles(program.config),
     )
 
 
-def _nonzero(codes: np.ndarray, zero_point: int, channels: int) -> np.ndarray:
+def _steps(program: Program, layers: list[Instruction]) -> list[_Step]:
+    """All steps; follows which part of every map each core keeps."""
+    windows: dict[str, tuple[dict[str, int], ...]] = {INPUT: decode_windows(program.images)}
+    steps = []
+    for command, instruction in zip(program.commands, layers, strict=True):
+        source = program.network.layer(command.layer).inputs[0]
+        steps.append(_step(program, instruction, source, windows[source]))
+        windows[command.tensor] = tuple(core.fields["window"] for core in instruction.cores)
+    return steps
+
+
+def _nonzero(codes: np.ndarray, zero_point: int, config: AcceleratorConfig) -> np.ndarray:
     """Nonzero activations as stored, (images, activations)."""
     active = codes != zero_point
-    padded = np.pad(active, ((0, 0), (0, 0), (0, 0), (0, channels - codes.shape[3])))
+    extra = config.padded_channels(codes.shape[3]) - codes.shape[3]
+    padded = np.pad(active, ((0, 0), (0, 0), (0, 0), (0, extra))) if extra else active
     return np.ascontiguousarray(padded.reshape(len(codes), -1))
 
 
-def _counts(program: Program, steps: list[_Step], instructions: list[Instruction]) -> np.ndarray:
-    """Entries of every list that the program uses, (lists, PEs)."""
-    last = 0
-    for step, instruction in zip(steps, instructions, strict=True):
-        layer: Any = instruction.layer
-        reach = (step.rows[:, 0] + (step.rows[:, 1] - 1) * layer["source"]["list_step"]).max() + step.columns.max()
-        last = max(last, int(reach) + program.network.tensors()[step.source].shape[2])
-    return unpack(program.images["lists"], last, program.config).counts.astype(np.int64)
+def _counts(program: Program, layers: list[Instruction]) -> np.ndarray:
+    """Entries of every list that the program uses, (cores, lists, PEs)."""
+    config, last = program.config, 0
+    for core in (core for instruction in layers for core in instruction.cores if core.fields["enable"]):
+        step = core.fields["source"]["list_step"]
+        reach = max(row["list"] + (row["count"] - 1) * step for row in core.rows)
+        reach += max(column["list"] for column in core.columns)
+        last = max(last, reach + core.fields["source"]["words"] * WORD_CHANNELS)
+    pointers = program.images["lists"].astype(np.int64)[:, :last] >> config.start_bits
+    return np.ascontiguousarray(pointers.reshape(config.cores, config.pes, -1).transpose(0, 2, 1))
 
 
 def _values(golden: Result, part: slice) -> Result:
@@ -166,13 +188,11 @@ def simulate(
         When the images aren't those of the program's network.
     """
     instructions = program.instructions()
-    layers = [i for i in instructions if i.layer is not None]
-    sources = [program.network.layer(command.layer).inputs[0] for command in program.commands]
-    steps = [_step(program, instruction, source) for instruction, source in zip(layers, sources, strict=True)]
-    counts = _counts(program, steps, layers)
+    layers = [i for i in instructions if i.op is Opcode.LAYER]
+    steps, counts = _steps(program, layers), _counts(program, layers)
     branches = [i.address for i in instructions if i.op is Opcode.BRANCH]
     config = program.config
-    queues = np.array([config.job_queue, config.output_queue, FIRST_PUSH, OUTPUT_LATENCY], dtype=np.int64)
+    queues = np.array([config.job_queue, config.output_queue, FIRST_PUSH, OUTPUT_LATENCY, config.lanes], dtype=np.int64)
     zero_points = {name: tensor.zero_point for name, tensor in program.network.tensors().items()}
 
     shape = (len(codes), len(steps))
@@ -187,14 +207,15 @@ def simulate(
         for number, step in enumerate(steps):
             passed = sum(address < layers[number].address for address in branches)
             times[part, number], stalls[part, number], spent[part, number] = layer_cycles(
-                _nonzero(tensors[step.source], zero_points[step.source], step.stored_channels),
+                _nonzero(tensors[step.source], zero_points[step.source], config),
                 np.asarray(values.exit_index >= passed),
+                step.parts,
                 step.rows,
                 step.columns,
                 step.walk,
                 counts,
                 queues,
-                step.residual,
+                step.slow,
                 step.latency,
             )
         if progress is not None:

@@ -1,5 +1,7 @@
 """Latencies of the hardware's units, in cycles. Each is a constant of an RTL component; a test holds them together."""
 
+from hw.config import AcceleratorConfig
+
 __all__ = [
     "BRANCH_CYCLES",
     "FIRST_PUSH",
@@ -9,6 +11,7 @@ __all__ = [
     "RAW_LATENCY",
     "RESIDUAL_LATENCY",
     "STOP_CYCLES",
+    "flush_cycles",
 ]
 
 #: From the start of a layer to the push stage of the first slot.
@@ -23,3 +26,8 @@ RAW_LATENCY = 3
 LAYER_OVERHEAD = 24
 BRANCH_CYCLES = 10
 STOP_CYCLES = 5
+
+
+def flush_cycles(config: AcceleratorConfig) -> int:
+    """Cycles from the last value of a core's lanes until every core that needs it can read it."""
+    return max(config.cores, 4) + 5

@@ -1,7 +1,7 @@
 """Tensors and layers of an integer network: what each may hold, and what contradicts what.
 
-All maps are (height, width, channels), all weights (output channels, kernel height, kernel width, input channels), as
-in TensorFlow Lite. Semantics of the integers: :mod:`hw.numerics`.
+All maps are (height, width, channels), all weights (output channels, kernel height, kernel width, input channels that
+an output channel sees), as in TensorFlow Lite. Semantics of the integers: :mod:`hw.numerics`.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,18 @@ import numpy as np
 
 from hw.numerics import Rounding, add_scales
 
-__all__ = ["Add", "Conv2D", "GlobalAveragePool", "Layer", "Linear", "Tensor", "integer", "require"]
+__all__ = [
+    "Add",
+    "AveragePool2D",
+    "Conv2D",
+    "DepthwiseConv2D",
+    "GlobalAveragePool",
+    "Layer",
+    "Linear",
+    "Tensor",
+    "integer",
+    "require",
+]
 
 
 def require(condition: bool, message: str) -> None:
@@ -28,6 +39,11 @@ def _integers(value: Any, count: int) -> bool:
 def integer(value: Any) -> bool:
     """Whether a value is an integer, and no truth value."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_strides(name: str, stride: Any) -> None:
+    """Refuse strides of a layer that are no strides."""
+    require(_integers(stride, 2) and min(stride) >= 1, f"{name}: strides must be two positive integers, not {stride}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,8 +162,8 @@ class _Weighted(Layer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conv2D(_Weighted):
-    """2-D convolution.
+class _Convolution(_Weighted):
+    """Fields that both convolutions share.
 
     Parameters
     ----------
@@ -157,20 +173,14 @@ class Conv2D(_Weighted):
         Rows above and below, columns left and right; padded positions hold the zero point.
     """
 
-    kind: ClassVar[str] = "conv2d"
-
     stride: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     def check(self, sources: tuple[Tensor, ...]) -> None:
         super().check(sources)
-        height, width, channels = sources[0].shape
-        _, kernel_height, kernel_width, depth = self.weight.shape
-        require(depth == channels, f"{self.name}: weight has {depth} input channels, {self.inputs[0]} {channels}")
-        require(
-            _integers(self.stride, 2) and min(self.stride) >= 1,
-            f"{self.name}: strides must be two positive integers, not {self.stride}",
-        )
+        height, width, _ = sources[0].shape
+        _, kernel_height, kernel_width, _ = self.weight.shape
+        _check_strides(self.name, self.stride)
         require(_integers(self.pads, 4), f"{self.name}: pads must be four integers, not {self.pads}")
         top, bottom, left, right = self.pads
         require(
@@ -184,6 +194,37 @@ class Conv2D(_Weighted):
             self.weight.shape[0],
         )
         require(shape == self.output.shape, f"{self.name}: output must be {shape}, not {self.output.shape}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv2D(_Convolution):
+    """2-D convolution (TFLite ``CONV_2D``): every output channel sees every input channel."""
+
+    kind: ClassVar[str] = "conv2d"
+
+    def check(self, sources: tuple[Tensor, ...]) -> None:
+        super().check(sources)
+        depth, channels = self.weight.shape[3], sources[0].shape[2]
+        require(depth == channels, f"{self.name}: weight has {depth} input channels, {self.inputs[0]} {channels}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthwiseConv2D(_Convolution):
+    """2-D convolution of each channel by itself (TFLite ``DEPTHWISE_CONV_2D`` with a channel multiplier of 1).
+
+    The weight is (channels, kernel height, kernel width, 1).
+    """
+
+    kind: ClassVar[str] = "depthwise_conv2d"
+
+    def check(self, sources: tuple[Tensor, ...]) -> None:
+        super().check(sources)
+        found, depth, channels = self.weight.shape[0], self.weight.shape[3], sources[0].shape[2]
+        require(
+            (found, depth) == (channels, 1),
+            f"{self.name}: weight must have {channels} channels, as {self.inputs[0]}, of one input channel each, "
+            f"not {found} of {depth}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,22 +274,62 @@ class Add(Layer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GlobalAveragePool(Layer):
-    """Mean of the codes over all positions, half away from zero (TFLite ``AVERAGE_POOL_2D`` over the whole map).
+class _AveragePool(Layer):
+    """What both average pools share: the mean of the codes, half away from zero (TFLite ``AVERAGE_POOL_2D``).
 
     Not TFLite's ``MEAN``: its reference kernel rounds otherwise, with results that differ by one (LiteRT 2.3.0).
     """
-
-    kind: ClassVar[str] = "global_average_pool"
 
     def check(self, sources: tuple[Tensor, ...]) -> None:
         super().check(sources)
         source = sources[0]
         require(
-            self.output.shape == (1, 1, source.shape[2]),
-            f"{self.name}: output must be {(1, 1, source.shape[2])}, not {self.output.shape}",
-        )
-        require(
             (source.scale, source.zero_point) == (self.output.scale, self.output.zero_point),
             f"{self.name}: average pool must keep scale and zero point",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlobalAveragePool(_AveragePool):
+    """Mean of the codes over all positions, half away from zero."""
+
+    kind: ClassVar[str] = "global_average_pool"
+
+    def check(self, sources: tuple[Tensor, ...]) -> None:
+        super().check(sources)
+        shape = (1, 1, sources[0].shape[2])
+        require(self.output.shape == shape, f"{self.name}: output must be {shape}, not {self.output.shape}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AveragePool2D(_AveragePool):
+    """Mean of the codes over a window that moves within the map, half away from zero; no padding.
+
+    Parameters
+    ----------
+    window : tuple of 2 int
+        Height, width; smaller than the map, whose mean is a :class:`GlobalAveragePool`.
+    stride : tuple of 2 int
+        Vertical, horizontal.
+    """
+
+    kind: ClassVar[str] = "average_pool2d"
+
+    window: tuple[int, int]
+    stride: tuple[int, int]
+
+    def check(self, sources: tuple[Tensor, ...]) -> None:
+        super().check(sources)
+        height, width, channels = sources[0].shape
+        require(
+            _integers(self.window, 2) and min(self.window) >= 1 and self.window != (1, 1),
+            f"{self.name}: window must be two positive integers, 2 positions or more, not {self.window}",
+        )
+        rows, columns = self.window
+        require(
+            rows <= height and columns <= width and self.window != (height, width),
+            f"{self.name}: window {rows}x{columns} must be smaller than {self.inputs[0]} {height}x{width}",
+        )
+        _check_strides(self.name, self.stride)
+        shape = ((height - rows) // self.stride[0] + 1, (width - columns) // self.stride[1] + 1, channels)
+        require(shape == self.output.shape, f"{self.name}: output must be {shape}, not {self.output.shape}")

@@ -10,13 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from hw.layers import Add, Conv2D, GlobalAveragePool, Layer, Linear, Tensor, integer, require
+from hw.layers import (
+    Add,
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    GlobalAveragePool,
+    Layer,
+    Linear,
+    Tensor,
+    integer,
+    require,
+)
 from hw.numerics import Rounding
 
 __all__ = [
     "INPUT",
     "Add",
+    "AveragePool2D",
     "Conv2D",
+    "DepthwiseConv2D",
     "Exit",
     "GlobalAveragePool",
     "Layer",
@@ -45,7 +58,9 @@ class Exit:
     threshold: int | None = None
 
 
-_KINDS: dict[str, type[Layer]] = {kind.kind: kind for kind in (Conv2D, Linear, Add, GlobalAveragePool)}
+_KINDS: dict[str, type[Layer]] = {
+    kind.kind: kind for kind in (Conv2D, DepthwiseConv2D, Linear, Add, AveragePool2D, GlobalAveragePool)
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +222,7 @@ def layer_from_dict(manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> 
         raise ValueError(f"{values.get('name')}: layer kind must be one of {', '.join(_KINDS)}, not {kind!r}")
     values["output"] = _tensor_from_dict(values["output"])
     for entry in fields(_KINDS[kind]):
-        if entry.name in ("inputs", "clamp", "stride", "pads"):
+        if entry.name in ("inputs", "clamp", "stride", "pads", "window"):
             values[entry.name] = tuple(values[entry.name])
         elif entry.name == "rounding":
             values[entry.name] = Rounding(values[entry.name])

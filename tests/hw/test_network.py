@@ -229,8 +229,9 @@ DESCRIPTION_REFUSALS = {
     "scale text": (("input", "scale"), "large", INCOMPLETE),
     "kind": (
         ("layers", 0, "kind"),
-        "depthwise_conv2d",
-        "^stem: layer kind must be one of conv2d, linear, add, global_average_pool, not 'depthwise_conv2d'$",
+        "max_pool2d",
+        "^stem: layer kind must be one of conv2d, depthwise_conv2d, linear, add, average_pool2d, global_average_pool, "
+        "not 'max_pool2d'$",
     ),
     "rounding": (("layers", 0, "rounding"), "bankers", "'bankers' is not a valid Rounding$"),
     "stride": (("layers", 0, "stride"), [1], r"^stem: strides must be two positive integers, not \(1,\)$"),

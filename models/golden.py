@@ -13,7 +13,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hw.network import INPUT, Add, Conv2D, GlobalAveragePool, Layer, Linear, Network
+from hw.network import (
+    INPUT,
+    Add,
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    GlobalAveragePool,
+    Layer,
+    Linear,
+    Network,
+)
 from hw.numerics import accumulator_range, add, add_scales, clamp, requantize, top2
 
 __all__ = ["Result", "decide", "run"]
@@ -164,12 +174,12 @@ def _images(network: Network, codes: np.ndarray | torch.Tensor) -> torch.Tensor:
 
 def _step(network: Network, layer: Layer) -> Callable[..., torch.Tensor]:
     """A function from a layer's input maps to its output map, with everything constant prepared."""
-    if isinstance(layer, Conv2D | Linear):
+    if isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
         return _weighted(network, layer)
     if isinstance(layer, Add):
         return _add(network, layer)
-    if isinstance(layer, GlobalAveragePool):
-        return _pool(layer)
+    if isinstance(layer, AveragePool2D | GlobalAveragePool):
+        return _pool(network, layer)
     raise ValueError(f"{layer.name}: layer kind {layer.kind!r} is not one that the golden model executes")
 
 
@@ -180,7 +190,7 @@ def _activations(network: Network, name: str) -> tuple[int, int]:
     return low - zero_point, high - zero_point
 
 
-def _weighted(network: Network, layer: Conv2D | Linear) -> Callable[..., torch.Tensor]:
+def _weighted(network: Network, layer: Conv2D | DepthwiseConv2D | Linear) -> Callable[..., torch.Tensor]:
     low, high = _activations(network, layer.inputs[0])
     flat = layer.weight.reshape(len(layer.weight), -1)
     reach = accumulator_range(flat, layer.bias.astype(np.int64), low, high)
@@ -194,20 +204,22 @@ def _weighted(network: Network, layer: Conv2D | Linear) -> Callable[..., torch.T
     )
     zero_point = network.tensors()[layer.inputs[0]].zero_point
     stride, (top, bottom, left, right) = (
-        (layer.stride, layer.pads) if isinstance(layer, Conv2D) else ((1, 1), (0, 0, 0, 0))
+        ((1, 1), (0, 0, 0, 0)) if isinstance(layer, Linear) else (layer.stride, layer.pads)
     )
+    # A depthwise convolution of one channel is none.
+    groups = len(weight) if isinstance(layer, DepthwiseConv2D) else 1
 
     # oneDNN in torch 2.13 mistakes the memory layout of single-channel maps and swaps unequal strides: they get a
     # second channel of zeros.
-    extra = int(weight.shape[1] == 1)
+    extra = int(weight.shape[1] == groups == 1)
     weight = F.pad(weight, (0, 0, 0, 0, 0, extra))
 
     def step(source: torch.Tensor) -> torch.Tensor:
         values = (source.to(weight.dtype) - zero_point).permute(0, 3, 1, 2)
         if top == bottom and left == right and not extra:
-            sums = F.conv2d(values, weight, stride=stride, padding=(top, left))
+            sums = F.conv2d(values, weight, stride=stride, padding=(top, left), groups=groups)
         else:
-            sums = F.conv2d(F.pad(values, (left, right, top, bottom, 0, extra)), weight, stride=stride)
+            sums = F.conv2d(F.pad(values, (left, right, top, bottom, 0, extra)), weight, stride=stride, groups=groups)
         sums = sums.permute(0, 2, 3, 1)
         if isinstance(layer, Linear) and layer.raw:
             return sums.to(torch.int64) + bias
@@ -232,10 +244,16 @@ def _add(network: Network, layer: Add) -> Callable[..., torch.Tensor]:
     return step
 
 
-def _pool(layer: GlobalAveragePool) -> Callable[..., torch.Tensor]:
+def _pool(network: Network, layer: AveragePool2D | GlobalAveragePool) -> Callable[..., torch.Tensor]:
+    rows, columns = window = (
+        layer.window if isinstance(layer, AveragePool2D) else network.tensors()[layer.inputs[0]].shape[:2]
+    )
+    down, right = layer.stride if isinstance(layer, AveragePool2D) else window
+    count = rows * columns
+
     def step(source: torch.Tensor) -> torch.Tensor:
-        count = source.shape[1] * source.shape[2]
-        total = source.sum(dim=(1, 2), keepdim=True, dtype=torch.int64)
+        windows = source.unfold(1, rows, down).unfold(2, columns, right)
+        total = windows.sum(dim=(-2, -1), dtype=torch.int64)
         # Half away from zero, as the reference AVERAGE_POOL_2D: it averages the codes themselves.
         mean = total.sign() * ((2 * total.abs() + count) // (2 * count))
         return clamp(mean, *layer.clamp).to(torch.int8)

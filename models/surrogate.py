@@ -11,7 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hw.network import INPUT, Add, Conv2D, GlobalAveragePool, Layer, Linear, Network
+from hw.network import (
+    INPUT,
+    Add,
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    GlobalAveragePool,
+    Layer,
+    Linear,
+    Network,
+)
 from models.fakequant import round_through
 
 __all__ = ["Surrogate"]
@@ -34,9 +44,9 @@ class Surrogate(nn.Module):
         self.network = network
         self.tensors = network.tensors()
         for layer in network.layers:
-            if not isinstance(layer, Conv2D | Linear | Add | GlobalAveragePool):
+            if not isinstance(layer, Conv2D | DepthwiseConv2D | Linear | Add | AveragePool2D | GlobalAveragePool):
                 raise ValueError(f"{layer.name}: {layer.kind} has no float form")
-            if isinstance(layer, Conv2D | Linear):
+            if isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
                 weight = torch.from_numpy(layer.weight.astype(np.float32)).permute(0, 3, 1, 2).contiguous()
                 scale = np.ones(len(layer.bias))
                 if not (isinstance(layer, Linear) and layer.raw):
@@ -66,15 +76,17 @@ class Surrogate(nn.Module):
             return operands[0] * ratios[0] + operands[1] * ratios[1]
         if isinstance(layer, GlobalAveragePool):
             return operands[0].mean(dim=(2, 3), keepdim=True)
-        assert isinstance(layer, Conv2D | Linear)
+        if isinstance(layer, AveragePool2D):
+            return F.avg_pool2d(operands[0], layer.window, layer.stride)
+        assert isinstance(layer, Conv2D | DepthwiseConv2D | Linear)
         weight, bias, scale = (self.get_buffer(_key(layer, name)) for name in ("weight", "bias", "scale"))
         x = operands[0]
-        stride = (1, 1)
-        if isinstance(layer, Conv2D):
+        stride, groups = (1, 1), len(weight) if isinstance(layer, DepthwiseConv2D) else 1
+        if not isinstance(layer, Linear):
             top, bottom, left, right = layer.pads
             x = F.pad(x, (left, right, top, bottom))
             stride = layer.stride
-        return F.conv2d(x, weight, bias, stride) * scale
+        return F.conv2d(x, weight, bias, stride, groups=groups) * scale
 
 
 def _key(layer: Layer, name: str) -> str:

@@ -4,9 +4,10 @@ Every tensor of the network equals what TFLite's *reference* kernels compute, bi
 head delivers its raw accumulators, because an exit decision wants full resolution: their order is that of the logits,
 but where requantization or SOFTMAX makes two int8 outputs equal, TFLite's argmax may name another class.
 
-Supported operators: CONV_2D, FULLY_CONNECTED, ADD, AVERAGE_POOL_2D over the whole map, RESHAPE that flattens, and a
-final SOFTMAX, which keeps the order of the logits and is dropped. MEAN is refused: its reference kernel rounds
-differently from AVERAGE_POOL_2D, with results that differ by one (seen with LiteRT 2.3.0).
+Supported operators: CONV_2D, DEPTHWISE_CONV_2D of one output channel for each input channel (or of a single input
+channel), FULLY_CONNECTED, ADD, AVERAGE_POOL_2D without padding, RESHAPE that flattens, and a final SOFTMAX, which keeps
+the order of the logits and is dropped. MEAN is refused: its reference kernel rounds differently from AVERAGE_POOL_2D,
+with results that differ by one (seen with LiteRT 2.3.0).
 
 A TFLite file carries no checksum: damage within the weights can't be noticed.
 """
@@ -16,7 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from hw.network import INPUT, Add, Conv2D, Exit, GlobalAveragePool, Layer, Linear, Network, Tensor
+from hw.network import (
+    INPUT,
+    Add,
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    Exit,
+    GlobalAveragePool,
+    Layer,
+    Linear,
+    Network,
+    Tensor,
+)
 from hw.numerics import Rounding, Scale, quantize_scale
 from models.importers.tflite_file import Operator, parse
 
@@ -111,12 +124,13 @@ class _Reader:
             return "SOFTMAX that isn't the last operator"
         if name not in _KINDS:
             return name
-        if name == "AVERAGE_POOL_2D":
-            shape, window = self.tensors[operator.inputs[0]].shape, (options["height"], options["width"])
-            if window != shape[1:3] or self.tensors[operator.outputs[0]].shape[1:3] != (1, 1):
-                return f"AVERAGE_POOL_2D with a window of {window[0]}x{window[1]}, not the whole map"
-        if name == "CONV_2D" and options["dilation"] != (1, 1):
-            return f"CONV_2D with dilation {options['dilation']}"
+        before, after = (self.tensors[i].shape for i in (operator.inputs[0], operator.outputs[0]))
+        if name == "AVERAGE_POOL_2D" and any(_padding(options, before[1:3], options["window"])):
+            return "AVERAGE_POOL_2D with padding"
+        if name == "DEPTHWISE_CONV_2D" and before[3:] not in ((1,), after[3:]):
+            return f"DEPTHWISE_CONV_2D from {list(before)} to {list(after)}"
+        if "dilation" in options and options["dilation"] != (1, 1):
+            return f"{name} with dilation {options['dilation']}"
         if options["activation"] not in ("NONE", "RELU", "RELU6", "RELU_N1_TO_1"):
             return f"{name} with activation {options['activation']}"
         return None
@@ -151,13 +165,15 @@ class _Reader:
             "clamp": _clamp(operator.options["activation"], output),
         }
 
-    def _constants(self, operator: Operator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Weight codes, weight scales and bias."""
+    def _constants(self, operator: Operator, axis: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weight codes, weight scales and bias; ``axis`` is that of the output channels."""
         weight = self.tensors[operator.inputs[1]]
         if weight.dtype != "INT8" or weight.data is None:
             raise ValueError(f"{operator}: weights must be INT8 constants, not {weight.dtype}")
-        channels = weight.shape[0]
-        if weight.zero_points.any() or len(weight.scales) not in (1, channels) or weight.axis != 0:
+        if weight.data.ndim <= axis:
+            raise ValueError(f"{operator}: weights must have 4 dimensions, not {weight.data.ndim}")
+        channels, count = weight.shape[axis], len(weight.scales)
+        if weight.zero_points.any() or count not in (1, channels) or (weight.axis != axis and count > 1):
             raise ValueError(f"{operator}: weights must be symmetric with one scale, or one per output channel")
         numbers = operator.inputs[2:3]
         if not numbers or numbers[0] < 0:
@@ -168,25 +184,30 @@ class _Reader:
         return weight.data, weight.scales, bias.data
 
     def convolution(self, operator: Operator, _head: bool) -> Layer:
-        """A CONV_2D, its SAME padding made explicit: the odd row or column goes below or to the right."""
-        weight, scales, bias = self._constants(operator)
-        common = self._layer(operator, "conv2d")
-        source, output = self.maps[operator.inputs[0]], common["output"]
+        """A CONV_2D or DEPTHWISE_CONV_2D, its SAME padding made explicit: the odd row or column goes below or right.
+
+        The depthwise one's weights are (1, height, width, channels); of a single input channel, it is a convolution.
+        """
+        depthwise = operator.name == "DEPTHWISE_CONV_2D"
+        weight, scales, bias = self._constants(operator, axis=3 if depthwise else 0)
         if weight.ndim != 4:
             raise ValueError(f"{operator}: weights must have 4 dimensions, not {weight.ndim}")
-        stride, same = operator.options["stride"], operator.options["padding"] == "SAME"
+        if depthwise:
+            weight = np.ascontiguousarray(weight.transpose(3, 1, 2, 0))
+        source = self.maps[operator.inputs[0]]
+        kind = DepthwiseConv2D if depthwise and source.shape[2] > 1 else Conv2D
+        common = self._layer(operator, kind.kind)
+        stride = operator.options["stride"]
         if min(stride) < 1:
             raise ValueError(f"{operator}: strides must be positive, not {stride}")
-        above, below = _pads(source.shape[0], weight.shape[1], stride[0]) if same else (0, 0)
-        left, right = _pads(source.shape[1], weight.shape[2], stride[1]) if same else (0, 0)
         # PopulateConvolutionQuantizationParams multiplies in double precision.
-        factors = source.scale * scales.astype(np.float64) / output.scale
-        return Conv2D(
+        factors = source.scale * scales.astype(np.float64) / common["output"].scale
+        return kind(
             **common,
             **_weights(operator, weight, bias, factors),
             rounding=Rounding.DOUBLE,
             stride=stride,
-            pads=(above, below, left, right),
+            pads=_padding(operator.options, source.shape[:2], weight.shape[1:3]),
         )
 
     def linear(self, operator: Operator, head: bool) -> Layer:
@@ -216,16 +237,28 @@ class _Reader:
         return Add(**self._layer(operator, "add", sources=2))
 
     def pool(self, operator: Operator, _head: bool) -> Layer:
-        """An AVERAGE_POOL_2D over the whole map."""
-        return GlobalAveragePool(**self._layer(operator, "average_pool"))
+        """An AVERAGE_POOL_2D over the whole map or a window."""
+        common, window = self._layer(operator, "average_pool"), operator.options["window"]
+        if window == self.maps[operator.inputs[0]].shape[:2]:
+            return GlobalAveragePool(**common)
+        return AveragePool2D(**common, window=window, stride=operator.options["stride"])
 
 
 _KINDS = {
     "CONV_2D": _Reader.convolution,
+    "DEPTHWISE_CONV_2D": _Reader.convolution,
     "FULLY_CONNECTED": _Reader.linear,
     "ADD": _Reader.add,
     "AVERAGE_POOL_2D": _Reader.pool,
 }
+
+
+def _padding(options: dict[str, Any], size: tuple[int, ...], kernel: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Rows above and below, columns left and right that a kernel sees beside the map."""
+    if options["padding"] != "SAME":
+        return (0, 0, 0, 0)
+    rows, columns = (_pads(size[axis], kernel[axis], options["stride"][axis]) for axis in (0, 1))
+    return (*rows, *columns)
 
 
 def _pads(size: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ __all__ = ["Graph", "Operator", "TensorEntry", "parse"]
 _DTYPES: dict[str, np.dtype[Any]] = {"INT8": np.dtype("<i1"), "INT32": np.dtype("<i4")}
 
 #: Tensors that an operator can't do without, where that is more than one.
-_INPUTS = {"CONV_2D": 2, "FULLY_CONNECTED": 2, "ADD": 2}
+_INPUTS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "ADD": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +182,7 @@ def _options(tflite: Any, name: str, table: Any) -> dict[str, Any]:
     """Options of the operators that matter here, enums by name."""
     kinds = {
         "CONV_2D": tflite.Conv2DOptions,
+        "DEPTHWISE_CONV_2D": tflite.DepthwiseConv2DOptions,
         "FULLY_CONNECTED": tflite.FullyConnectedOptions,
         "ADD": tflite.AddOptions,
         "AVERAGE_POOL_2D": tflite.Pool2DOptions,
@@ -194,10 +195,10 @@ def _options(tflite: Any, name: str, table: Any) -> dict[str, Any]:
     options = kinds[name]()
     options.Init(table.Bytes, table.Pos)
     values: dict[str, Any] = {"activation": activations[options.FusedActivationFunction()]}
-    if name in ("CONV_2D", "AVERAGE_POOL_2D"):
+    if name in ("CONV_2D", "DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D"):
         values |= {"padding": paddings[options.Padding()], "stride": (options.StrideH(), options.StrideW())}
-    if name == "CONV_2D":
+    if name in ("CONV_2D", "DEPTHWISE_CONV_2D"):
         values["dilation"] = (options.DilationHFactor(), options.DilationWFactor())
     if name == "AVERAGE_POOL_2D":
-        values |= {"height": options.FilterHeight(), "width": options.FilterWidth()}
+        values["window"] = (options.FilterHeight(), options.FilterWidth())
     return values

@@ -1,85 +1,86 @@
-"""Activation and mask memories of a core: two banks, each read at one place and written at one place a cycle."""
+"""Activation memory of a core: two banks of words, and the window of the map that is being written."""
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import BANKS, MASK_CHANNELS, AcceleratorConfig
-from hw.writer import ActivationWrite, MaskWrite
+from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
+from hw.exchange import WordWrite
+from hw.isa import Window
 
-__all__ = ["ActivationMemory"]
+__all__ = ["WORD_BITS", "ActivationMemory"]
+
+#: Bits of a stored word: channel ``c`` lies at ``9 * c``.
+WORD_BITS = 9 * WORD_CHANNELS
 
 
 class ActivationMemory(wiring.Component):
-    """Two banks of activations with their nonzero masks.
+    """Two banks of activations, each read at one place and written at one place a cycle.
 
     Members
     -------
-    activation : In(stream of ActivationWrite), mask : In(stream of MaskWrite), always ready
-        Writes.
-    bank : In(1), address : In(16), advance : In(1), value : Out(signed 9)
-        The dispatcher's read: a pipeline of two cycles that moves on where ``advance`` is high.
-    other_address : In(16), other : Out(signed 9)
+    write : In(stream of WordWrite), always ready
+        Words of the map that is being made, from any core.
+    window : In(Window)
+        Which of them are kept, and where; stable from the first word's ``write`` until :attr:`LATENCY` cycles after the
+        last one's.
+    bank : In(1), address : In(12), enable : In(1), word : Out(72)
+        Synchronous read of a word; without ``enable`` it stays.
+    other_address : In(12), other : Out(72)
         A read of the other bank, two cycles, every cycle.
-    mask_bank : In(1), mask_address : In(12), mask_enable : In(1), mask_word : Out(32)
-        Synchronous read of a mask word.
 
     Reset: memories keep their contents.
     """
+
+    #: Cycles from ``write`` to the first ``address`` that reads the word.
+    LATENCY = 3
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__(
             {
-                "activation": In(stream.Signature(ActivationWrite, always_ready=True)),
-                "mask": In(stream.Signature(MaskWrite, always_ready=True)),
+                "write": In(stream.Signature(WordWrite, always_ready=True)),
+                "window": In(Window),
                 "bank": In(1),
-                "address": In(16),
-                "advance": In(1),
-                "value": Out(signed(9)),
-                "other_address": In(16),
-                "other": Out(signed(9)),
-                "mask_bank": In(1),
-                "mask_address": In(12),
-                "mask_enable": In(1),
-                "mask_word": Out(MASK_CHANNELS),
+                "address": In(12),
+                "enable": In(1),
+                "word": Out(WORD_BITS),
+                "other_address": In(12),
+                "other": Out(WORD_BITS),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
-        config = self._config
-        values, words = [], []
-        for bank in range(BANKS):
-            ram = memory.Memory(shape=signed(9), depth=config.activation_bytes, init=[], attrs={"no_rw_check": 1})
-            masks = memory.Memory(shape=MASK_CHANNELS, depth=config.mask_words, init=[], attrs={"no_rw_check": 1})
-            m.submodules[f"activations_{bank}"] = ram
-            m.submodules[f"masks_{bank}"] = masks
-            write, read = ram.write_port(), ram.read_port()
-            mask_write, mask_read = masks.write_port(), masks.read_port()
-            mine = self.bank == bank
-            value = Signal(signed(9), name=f"value_{bank}")
-            enable = Signal(name=f"enable_{bank}")
-            m.d.comb += [
-                write.addr.eq(self.activation.payload.address),
-                write.data.eq(self.activation.payload.value),
-                write.en.eq(self.activation.valid & (self.activation.payload.bank == bank)),
-                enable.eq(~mine | self.advance),
-                read.addr.eq(Mux(mine, self.address, self.other_address)),
-                read.en.eq(enable),
-                mask_write.addr.eq(self.mask.payload.address),
-                mask_write.data.eq(self.mask.payload.mask),
-                mask_write.en.eq(self.mask.valid & (self.mask.payload.bank == bank)),
-                mask_read.addr.eq(self.mask_address),
-                mask_read.en.eq(self.mask_enable),
-            ]
-            with m.If(enable):
-                m.d.sync += value.eq(read.data)
-            values.append(value)
-            words.append(mask_read.data)
-        m.d.comb += [
-            self.value.eq(Mux(self.bank, values[1], values[0])),
-            self.other.eq(Mux(self.bank, values[0], values[1])),
-            self.mask_word.eq(Mux(self.mask_bank, words[1], words[0])),
+        window = self.window
+
+        # Cycle 1: place in the window. Cycle 2: address. Then the memory writes.
+        offset, place = Signal(17), Signal(12)  # one bit more than an index: words before the window are far behind it
+        arrived, inside = Signal(), Signal()
+        value, value_inside = Signal(WORD_BITS), Signal(WORD_BITS)
+        m.d.sync += [
+            arrived.eq(self.write.valid),
+            offset.eq(self.write.payload.index - window.low),
+            value.eq(self.write.payload.values),
+            inside.eq(arrived & (offset < window.count)),
+            place.eq(window.base + offset),
+            value_inside.eq(value),
         ]
+
+        words = []
+        for bank in range(BANKS):
+            ram = memory.Memory(shape=WORD_BITS, depth=self._config.activation_words, init=[], attrs={"no_rw_check": 1})
+            m.submodules[f"bank_{bank}"] = ram
+            write, read = ram.write_port(), ram.read_port()
+            mine = self.bank == bank
+            m.d.comb += [
+                write.addr.eq(place),
+                write.data.eq(value_inside),
+                write.en.eq(inside & (window.bank == bank)),
+                read.addr.eq(Mux(mine, self.address, self.other_address)),
+                read.en.eq(~mine | self.enable),
+            ]
+            words.append(read.data)
+        m.d.comb += self.word.eq(Mux(self.bank, words[1], words[0]))
+        m.d.sync += self.other.eq(Mux(self.bank, words[0], words[1]))
         return m

@@ -2,11 +2,11 @@
 
 ::
 
-    Walk: counters ──► mask RAM, table RAM ──► split ──► Scan: next set bit ──► addresses ──► value, pointers ──► push
-    one item a cycle   (2 cycles)                        one slot a cycle       (2 cycles)    (3 cycles)
+    Walk: counters ──► words, tables ──► nonzeros ──► Scan: next nonzero ──► value, addresses ──► pointers ──► push
+    one item a cycle   (2 cycles)                     one slot a cycle       (2 cycles)           (3 cycles)
 
-A *slot* is a cycle in which the scanner is not held up. A row takes one slot for its table entry, a mask word one slot
-for each (nonzero channel, kernel row) or one if there is none, a finished output row one slot. Everything behind the
+A *slot* is a cycle in which the scanner is not held up. A row takes one slot for its table entry, a word one slot for
+each (nonzero channel, kernel row) or one if there is none, a finished output row one slot. Everything behind the
 walk stands still while a PE that a job is for has no space, so a layer's timing follows from its slots and its queues.
 """
 
@@ -14,7 +14,8 @@ from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import MASK_CHANNELS, AcceleratorConfig
+from hw.activations import WORD_BITS
+from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.isa import Column, Row, Source
 from hw.pe import broadcast_layout
 from hw.walk import Item, Walk
@@ -22,33 +23,37 @@ from hw.walk import Item, Walk
 __all__ = ["Dispatcher", "lowest_bit"]
 
 
+_WORD = data.ArrayLayout(signed(9), WORD_CHANNELS)
+
+
 class _Scan(enum.Enum, shape=2):
     """What the scanner does in this slot."""
 
     EMPTY = 0  #: waits for the first item
     ROW = 1  #: takes a row's table entry
-    WORD = 2  #: hands out a mask word's channels
+    WORD = 2  #: hands out a word's nonzero channels
     DUMP = 3  #: announces finished output rows
 
 
-class _Bits(data.Struct):
-    """A mask word, ready to be scanned: nothing about it has to be computed in the cycle that decides."""
+class _Nonzeros(data.Struct):
+    """The nonzero channels of a word: nothing about them has to be computed in the cycle that decides."""
 
-    channel: range(MASK_CHANNELS)  # lowest set bit
-    rest: MASK_CHANNELS  # the word without it
-    single: 1  # rest is 0
-    empty: 1  # the word is 0
+    channel: range(WORD_CHANNELS)  # the lowest one
+    rest: WORD_CHANNELS  # one bit for each of the others
+    single: 1  # there are no others
+    empty: 1  # there is none
 
 
-def _split(m, word, name: str):
-    """The parts of a mask word."""
-    parts = Signal(_Bits, name=f"{name}_parts")
-    rest = word & (word - 1)
+def _split(m, mask, name: str):
+    """The parts of a word's nonzero mask."""
+    parts = Signal(_Nonzeros, name=f"{name}_parts")
+    # Bits above the lowest, without a carry chain.
+    rest = Cat(mask[channel] & mask[:channel].any() for channel in range(WORD_CHANNELS))
     m.d.comb += [
-        parts.channel.eq(lowest_bit(word)),
+        parts.channel.eq(lowest_bit(mask)),
         parts.rest.eq(rest),
         parts.single.eq(rest == 0),
-        parts.empty.eq(word == 0),
+        parts.empty.eq(mask == 0),
     ]
     return parts
 
@@ -75,13 +80,11 @@ class Dispatcher(wiring.Component):
     start : In(1)
         Begin, for one cycle.
     table_address : Out, table_data : In(32), table_enable : Out(1)
-        Synchronous read port of the program memory.
-    mask_address : Out, mask_data : In(32), mask_enable : Out(1)
-        Synchronous read port of the mask memory.
-    value_address : Out, value : In(signed 9), advance : Out(1)
-        Activation read pipeline of two cycles, which moves on where ``advance`` is high.
-    lookup : Out
-        List number, for the PEs' pointer pipeline of three cycles, in step with ``value_address``.
+        Synchronous read port of the layer memory.
+    word_address : Out(12), word_data : In(72), word_enable : Out(1)
+        Synchronous read port of the activation memory.
+    lookup : Out, advance : Out(1)
+        List number, for the PEs' pointer pipeline of three cycles, which moves on where ``advance`` is high.
     hit, space, push : In, In, Out, one bit per PE
         Which PEs have entries in the list looked up three advances ago, which have space, and who gets the job.
     job : Out(broadcast_layout)
@@ -91,7 +94,7 @@ class Dispatcher(wiring.Component):
     Throughput: one slot per cycle. Back-pressure: by ``space``. Reset: idle.
     """
 
-    #: Cycles from ``start`` to the first slot: the walk's two, the RAMs' two, the split mask, the scanner.
+    #: Cycles from ``start`` to the first slot: the walk's two, the RAMs' two, the nonzeros, the scanner.
     FIRST_SLOT = 6
     #: Cycles from a slot to its push, if nothing is held up.
     LATENCY = 5
@@ -105,13 +108,11 @@ class Dispatcher(wiring.Component):
                 "table_address": Out(12),
                 "table_data": In(32),
                 "table_enable": Out(1),
-                "mask_address": Out(12),
-                "mask_data": In(32),
-                "mask_enable": Out(1),
-                "value_address": Out(16),
-                "value": In(signed(9)),
-                "advance": Out(1),
+                "word_address": Out(12),
+                "word_data": In(WORD_BITS),
+                "word_enable": Out(1),
                 "lookup": Out(config.start_bits),
+                "advance": Out(1),
                 "hit": In(config.pes),
                 "space": In(config.pes),
                 "push": Out(config.pes),
@@ -126,12 +127,12 @@ class Dispatcher(wiring.Component):
         source = self.source
         accumulator = config.accumulator_address_bits
 
-        # Walk: three stages of items, beside the RAMs' output, its register, and the mask split into its parts.
+        # Walk: three stages of items, beside the RAMs' output, its register, and the word with its nonzeros.
         m.submodules.walk = walk = Walk()
-        item_ram, item_mask, item = Signal(Item), Signal(Item), Signal(Item)
-        valid_ram, valid_mask, valid = Signal(), Signal(), Signal()
-        mask, table_mask, table = Signal(MASK_CHANNELS), Signal(32), Signal(32)
-        first = Signal(_Bits)
+        item_ram, item_read, item = Signal(Item), Signal(Item), Signal(Item)
+        valid_ram, valid_read, valid = Signal(), Signal(), Signal()
+        word_read, word, table_read, table = Signal(_WORD), Signal(_WORD), Signal(32), Signal(32)
+        first = Signal(_Nonzeros)
         shift, take, frozen = Signal(), Signal(), Signal()
         m.d.comb += [
             walk.source.eq(source),
@@ -139,40 +140,40 @@ class Dispatcher(wiring.Component):
             shift.eq(~valid | take),
             walk.o.ready.eq(shift),
             self.table_address.eq(walk.table_address),
-            self.mask_address.eq(walk.mask_address),
+            self.word_address.eq(walk.word_address),
             self.table_enable.eq(shift),
-            self.mask_enable.eq(shift),
+            self.word_enable.eq(shift),
         ]
         with m.If(shift):
             m.d.sync += [
                 valid_ram.eq(walk.o.valid),
                 item_ram.eq(walk.o.payload),
-                valid_mask.eq(valid_ram),
-                item_mask.eq(item_ram),
-                mask.eq(self.mask_data),
-                table_mask.eq(self.table_data),
-                valid.eq(valid_mask),
-                item.eq(item_mask),
-                first.eq(_split(m, mask, "mask")),
-                table.eq(table_mask),
+                valid_read.eq(valid_ram),
+                item_read.eq(item_ram),
+                word_read.eq(self.word_data),
+                table_read.eq(self.table_data),
+                valid.eq(valid_read),
+                item.eq(item_read),
+                word.eq(word_read),
+                first.eq(_split(m, Cat(value.any() for value in word_read), "first")),
+                table.eq(table_read),
             ]
 
         # Scan.
         state = Signal(_Scan)
-        bits = Signal(_Bits)
-        base = Signal(16)  # activation of the word's first channel
-        first_channel = Signal(8)
+        nonzeros = Signal(_Nonzeros)
+        values, number = Signal(_WORD), Signal(8)
         row_end = Signal()
         row, column = Signal(Row), Signal(Column)
         left = Signal(4)  # kernel rows still to serve for this channel, this one included
         list_k, accumulator_k = Signal(12), Signal(accumulator)
         dumps, dump_base = Signal(4), Signal(accumulator)
-        following_bits = _split(m, bits.rest, "rest")
+        following_nonzeros = _split(m, nonzeros.rest, "rest")
         job, dump, word_done, row_done = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            job.eq((state == _Scan.WORD) & ~bits.empty),
+            job.eq((state == _Scan.WORD) & ~nonzeros.empty),
             dump.eq(state == _Scan.DUMP),
-            word_done.eq((state == _Scan.WORD) & (bits.empty | ((left == 1) & bits.single))),
+            word_done.eq((state == _Scan.WORD) & (nonzeros.empty | ((left == 1) & nonzeros.single))),
             row_done.eq(word_done & row_end),
             take.eq(
                 ~frozen
@@ -191,7 +192,7 @@ class Dispatcher(wiring.Component):
         with m.If(~frozen):
             with m.If(job):
                 with m.If(left == 1):
-                    m.d.sync += [bits.eq(following_bits), *restart_kernel_rows()]
+                    m.d.sync += [nonzeros.eq(following_nonzeros), *restart_kernel_rows()]
                 with m.Else():
                     # The next kernel row down feeds the output row above, in a ring of live rows.
                     m.d.sync += [
@@ -214,8 +215,7 @@ class Dispatcher(wiring.Component):
                 m.d.sync += [state.eq(_Scan.DUMP), dumps.eq(row.dumps)]
         with m.If(take):
             m.d.sync += state.eq(Mux(valid, Mux(item.row, _Scan.ROW, _Scan.WORD), _Scan.EMPTY))
-            m.d.sync += [bits.eq(first), base.eq(item.base), first_channel.eq(item.first_channel)]
-            m.d.sync += row_end.eq(item.row_end)
+            m.d.sync += [nonzeros.eq(first), values.eq(word), number.eq(item.word), row_end.eq(item.row_end)]
             with m.If(item.row):
                 fields = data.View(Row, table[: Row.as_shape().size])
                 m.d.sync += [
@@ -229,14 +229,14 @@ class Dispatcher(wiring.Component):
         with m.If(self.start):
             m.d.sync += dump_base.eq(0)
 
-        # Two cycles of addresses.
+        # Two cycles of addresses; the chosen channel's value goes along.
         chosen = data.StructLayout(
             {
                 "job": 1,
                 "dump": 1,
-                "channel": range(MASK_CHANNELS),
-                "first_channel": 8,
-                "base": 16,
+                "channel": range(WORD_CHANNELS),
+                "word": 8,
+                "value": signed(9),
                 "list": 12,
                 "column_list": 12,
                 "accumulator": accumulator,
@@ -244,28 +244,26 @@ class Dispatcher(wiring.Component):
             }
         )
         a = Signal(chosen)
-        summed = data.StructLayout({"job": 1, "dump": 1, "accumulator": accumulator})
+        summed = data.StructLayout({"job": 1, "dump": 1, "value": signed(9), "accumulator": accumulator})
         b, ram, read, out = Signal(summed), Signal(summed), Signal(summed), Signal(summed)
-        value = Signal(signed(9))
         with m.If(~frozen):
             m.d.sync += [
                 a.job.eq(job),
                 a.dump.eq(dump),
-                a.channel.eq(bits.channel),
-                a.first_channel.eq(first_channel),
-                a.base.eq(base),
+                a.channel.eq(nonzeros.channel),
+                a.word.eq(number),
+                a.value.eq(values[nonzeros.channel]),
                 a.list.eq(list_k),
                 a.column_list.eq(column.list),
                 a.accumulator.eq(Mux(dump, dump_base, accumulator_k)),
                 a.column_accumulator.eq(Mux(dump, 0, column.accumulator)),
                 b.job.eq(a.job),
                 b.dump.eq(a.dump),
+                b.value.eq(a.value),
                 b.accumulator.eq(a.accumulator + a.column_accumulator),
-                self.value_address.eq(a.base + a.channel),
-                self.lookup.eq(a.list + a.column_list + a.first_channel + a.channel),
+                self.lookup.eq(a.list + a.column_list + Cat(a.channel, a.word)),
                 ram.eq(b),
                 read.eq(ram),
-                value.eq(self.value),
                 out.eq(read),
             ]
 
@@ -278,7 +276,7 @@ class Dispatcher(wiring.Component):
             self.advance.eq(~frozen),
             self.push.eq(Mux(frozen, 0, targets)),
             self.job.dump.eq(out.dump),
-            self.job.value.eq(value),
+            self.job.value.eq(out.value),
             self.job.accumulator.eq(out.accumulator),
         ]
         return m

@@ -1,22 +1,20 @@
-"""Address counters over a map: row after row, position after position, mask word after mask word."""
+"""Address counters over a map: row after row, position after position, word after word."""
 
 from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import MASK_CHANNELS
 from hw.isa import Source
 
 __all__ = ["Item", "Walk"]
 
 
 class Item(data.Struct):
-    """One step of the walk: the beginning of a row, or a mask word."""
+    """One step of the walk: the beginning of a row, or a word of activations."""
 
     row: 1
     row_end: 1  # last word of its row
-    base: 16  # activation of the word's first channel
-    first_channel: 8
+    word: 8  # number of the word at its position
 
 
 class Walk(wiring.Component):
@@ -27,10 +25,10 @@ class Walk(wiring.Component):
     source : In(Source)
         The map; stable from ``start`` until the last item has been taken.
     start : In(1)
-    table_address, mask_address : Out(12)
-        Where the present item's table entry and mask word are.
+    table_address, word_address : Out(12)
+        Where the present item's table entry and word are.
     o : Out(stream of Item)
-        For each row an item of its own, then one per mask word.
+        For each row an item of its own, then one per word.
 
     Latency: the first item two cycles after ``start``. Throughput: one item per cycle. Reset: idle.
     """
@@ -38,7 +36,7 @@ class Walk(wiring.Component):
     source: In(Source)
     start: In(1)
     table_address: Out(12)
-    mask_address: Out(12)
+    word_address: Out(12)
     o: Out(stream.Signature(Item))
 
     def elaborate(self, platform):
@@ -49,20 +47,18 @@ class Walk(wiring.Component):
         at_row = Signal()
         active = Signal()
         begin = Signal()
-        row_base, base = Signal(16), Signal(16)
-        row_mask, mask = Signal(12), Signal(12)
+        row_base, base = Signal(12), Signal(12)
         last_word, last_column, last_row = Signal(), Signal(), Signal()
         m.d.comb += [
-            last_word.eq(word == source.mask_words - 1),
+            last_word.eq(word == source.words - 1),
             last_column.eq(column == source.columns - 1),
             last_row.eq(row == source.rows - 1),
             self.table_address.eq(Mux(at_row, source.row_table + row, source.column_table + column)),
-            self.mask_address.eq(mask + word),
+            self.word_address.eq(base + word),
             self.o.valid.eq(active),
             self.o.payload.row.eq(at_row),
             self.o.payload.row_end.eq(last_word & last_column),
-            self.o.payload.base.eq(base + word * MASK_CHANNELS),
-            self.o.payload.first_channel.eq(word * MASK_CHANNELS),
+            self.o.payload.word.eq(word),
         ]
         m.d.sync += begin.eq(self.start)
         with m.If(begin):
@@ -74,8 +70,6 @@ class Walk(wiring.Component):
                 word.eq(0),
                 row_base.eq(source.base),
                 base.eq(source.base),
-                row_mask.eq(source.mask_base),
-                mask.eq(source.mask_base),
             ]
         with m.If(active & self.o.ready):
             with m.If(at_row):
@@ -87,7 +81,6 @@ class Walk(wiring.Component):
                     word.eq(0),
                     column.eq(column + 1),
                     base.eq(base + source.column_pitch),
-                    mask.eq(mask + source.mask_column_pitch),
                 ]
                 with m.If(last_column):
                     m.d.sync += [
@@ -96,8 +89,6 @@ class Walk(wiring.Component):
                         row.eq(row + 1),
                         row_base.eq(row_base + source.row_pitch),
                         base.eq(row_base + source.row_pitch),
-                        row_mask.eq(row_mask + source.mask_row_pitch),
-                        mask.eq(row_mask + source.mask_row_pitch),
                         active.eq(~last_row),
                     ]
         return m

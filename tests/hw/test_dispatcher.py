@@ -1,12 +1,13 @@
 import pytest
-from amaranth import Module, Signal, signed
+from amaranth import Module, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import MASK_CHANNELS, AcceleratorConfig
+from hw.activations import WORD_BITS
+from hw.config import AcceleratorConfig
 from hw.dispatcher import Dispatcher
 from hw.isa import Column, Row, encode
-from tests.hw.maps import ACTIVATIONS, random_view
+from tests.hw.maps import pack, random_view
 from tests.hw.simulate import Bench, simulate
 
 CONFIG = AcceleratorConfig(pes=4, list_words=1024, accumulators=64)
@@ -16,7 +17,7 @@ PROGRAM = 128
 
 
 class Surroundings(wiring.Component):
-    """A dispatcher with the memories it reads: tables, masks, activations, and which PEs each list hits.
+    """A dispatcher with the memories it reads: tables, activations, and which PEs each list hits.
 
     ``number`` is the list of the push stage: the lookup of three advances ago.
     """
@@ -25,10 +26,9 @@ class Surroundings(wiring.Component):
     push: Out(CONFIG.pes)
     number: Out(CONFIG.start_bits)
 
-    def __init__(self, tables, masks, values, hits):
+    def __init__(self, tables, words, hits):
         self.dispatcher = Dispatcher(CONFIG)
-        self._contents = {"tables": (32, tables), "masks": (MASK_CHANNELS, masks)}
-        self._pipelines = {"values": (signed(9), values), "hits": (CONFIG.pes, hits)}
+        self._tables, self._words, self._hits = tables, words, hits
         super().__init__()
 
     def elaborate(self, platform):
@@ -46,17 +46,13 @@ class Surroundings(wiring.Component):
                 m.d.sync += register.eq(data)
             return register
 
-        (table_shape, tables), (mask_shape, masks) = self._contents["tables"], self._contents["masks"]
-        (value_shape, values), (hit_shape, hits) = self._pipelines["values"], self._pipelines["hits"]
-        table = port("tables", table_shape, tables, dispatcher.table_address, dispatcher.table_enable)
-        mask = port("masks", mask_shape, masks, dispatcher.mask_address, dispatcher.mask_enable)
-        value = port("values", value_shape, values, dispatcher.value_address, dispatcher.advance)
-        hit = port("hits", hit_shape, hits, dispatcher.lookup, dispatcher.advance)
+        table = port("tables", 32, self._tables, dispatcher.table_address, dispatcher.table_enable)
+        word = port("words", WORD_BITS, self._words, dispatcher.word_address, dispatcher.word_enable)
+        hit = port("hits", CONFIG.pes, self._hits, dispatcher.lookup, dispatcher.advance)
         m.d.comb += [
             dispatcher.table_data.eq(table),
-            dispatcher.mask_data.eq(mask),
-            dispatcher.value.eq(behind(Signal(value_shape), value)),
-            dispatcher.hit.eq(behind(Signal(hit_shape), behind(Signal(hit_shape), hit))),
+            dispatcher.word_data.eq(word),
+            dispatcher.hit.eq(behind(Signal(CONFIG.pes), behind(Signal(CONFIG.pes), hit))),
             dispatcher.space.eq(self.space),
             self.push.eq(dispatcher.push),
         ]
@@ -75,7 +71,7 @@ def tables(view):
     return words
 
 
-def expected(view, values, hits):
+def expected(view, hits):
     """(slot, targets, dump, value, list, accumulator) of every push."""
     for slot, what in enumerate(view.slots()):
         if what is None:
@@ -83,16 +79,15 @@ def expected(view, values, hits):
         if what[0] == "dump":
             yield slot, ALL, 1, None, None, what[1]
         elif hits[what[2]]:
-            yield slot, hits[what[2]], 0, values[what[1]], what[2], what[3]
+            yield slot, hits[what[2]], 0, what[1], what[2], what[3]
 
 
 def bench(rng, space, *, hits, starts=2):
     """Runs the same view several times. ``space`` gives the PEs that have space, cycle by cycle."""
     view = random_view(rng, lists=LISTS, accumulators=CONFIG.accumulators)
-    values = [rng.randrange(-255, 256) for _ in range(ACTIVATIONS)]
-    dut = Surroundings(tables(view), view.masks, values, hits)
+    dut = Surroundings(tables(view), [pack(word) for word in view.bank], hits)
     dispatcher = dut.dispatcher
-    wanted = list(expected(view, values, hits))
+    wanted = list(expected(view, hits))
     slots = list(view.slots())
     runs = []
 
@@ -153,9 +148,9 @@ def test_without_stalls_every_push_comes_with_its_slot(tmp_path, seed):
             result.check()
             assert [stalls for _, stalls in runs] == [0, 0]
             slots = 0
-            for y, x, _, mask in view.words():
-                row = view.rows[y]
-                slots += 1 if x < 0 else max(1, view.masks[mask].bit_count() * row["count"])
+            for y, x, _, address in view.words():
+                nonzeros = sum(value != 0 for value in view.bank[address])
+                slots += 1 if x < 0 else max(1, nonzeros * view.rows[y]["count"])
             slots += sum(row["dumps"] for row in view.rows)
             assert slots == len(list(view.slots()))
 

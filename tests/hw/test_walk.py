@@ -1,6 +1,5 @@
 import pytest
 
-from hw.config import MASK_CHANNELS
 from hw.walk import Walk
 from tests.hw.maps import random_view
 from tests.hw.simulate import Bench, always, seldom, simulate
@@ -12,20 +11,16 @@ FIRST_ITEM = 2
 def expected(view):
     """Item fields with the addresses that belong to them, in order."""
     source = view.source
-    row_base = {}
-    for y, x, base, mask in view.words():
+    for y, x, word, address in view.words():
         if x < 0:
             yield {"row": 1, "table": source["row_table"] + y}
             continue
-        row_base.setdefault((y, x), base)
-        first = base - row_base[y, x]
         yield {
             "row": 0,
             "table": source["column_table"] + x,
-            "mask": mask,
-            "base": base,
-            "first_channel": first,
-            "row_end": int(x == source["columns"] - 1 and first == (source["mask_words"] - 1) * MASK_CHANNELS),
+            "address": address,
+            "word": word,
+            "row_end": int(x == source["columns"] - 1 and word == source["words"] - 1),
         }
 
 
@@ -48,18 +43,13 @@ def bench(rng, go, views):
                 cycle += 1
                 ready = next(go)
                 ctx.set(dut.o.ready, ready)
-                _, _, valid, item, table, mask = await ctx.tick().sample(
-                    dut.o.valid, dut.o.payload, dut.table_address, dut.mask_address
+                _, _, valid, item, table, address = await ctx.tick().sample(
+                    dut.o.valid, dut.o.payload, dut.table_address, dut.word_address
                 )
                 if valid and ready:
                     fields = {"row": item.row, "table": table}
                     if not item.row:
-                        fields |= {
-                            "mask": mask,
-                            "base": item.base,
-                            "first_channel": item.first_channel,
-                            "row_end": item.row_end,
-                        }
+                        fields |= {"address": address, "word": item.word, "row_end": item.row_end}
                     found.append(fields)
                     cycles.append(cycle)
             assert found == wanted

@@ -1,0 +1,120 @@
+"""Carries the words that cores make to the cores that read them.
+
+::
+
+    core c ──► hold c ──┬──────────────────────────────────► own ───┐
+                        ├──► cores c - 1, c + 1 ───────────────────►├──► choice ──► core
+                        └──► turn of core c ──► bus ──► all cores ──┘
+                               image ───────────►
+
+A core's word waits in its hold until it has had its turn. Every core takes at most one word a cycle: what goes
+everywhere has the bus in the cycle of the core that made it; what only neighbours read goes around in four cycles.
+"""
+
+from amaranth import Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+
+__all__ = ["Exchange", "WordWrite"]
+
+#: Cycles in which neighbours' words go around, where there are cores enough.
+_ROUND = 4
+#: Who reads in each of those cycles, counted from the core that made the word; in the last one nobody does.
+_READERS = (0, 1, -1)
+
+
+class WordWrite(data.Struct):
+    """A word of a map, by its number in the map."""
+
+    index: 16
+    values: data.ArrayLayout(signed(9), WORD_CHANNELS)
+
+
+class Exchange(wiring.Component):
+    """Gives every core the words that it may have to keep; each core's window decides what it does keep.
+
+    Members
+    -------
+    everywhere : In(1)
+        Words go to all cores; else to the core that made them, the one before and the one after. Stable from ``start``
+        on. Below four cores words always go everywhere.
+    start : In(1)
+        The cycle that the turns are counted from: core ``c`` has the bus where ``cycle % cores == c``.
+    i : In(stream of WordWrite), one per core, always ready
+        Words made. Those of one core at least ``cores`` cycles apart where they go everywhere, four cycles else.
+    image : In(stream of WordWrite), always ready
+        Words for all cores, one a cycle, in :attr:`IMAGE_LATENCY` cycles; while no layer runs.
+    o : Out(stream of WordWrite), one per core, always ready
+
+    Latency: at most :meth:`longest` cycles. Reset: drops the words that wait.
+    """
+
+    #: Cycles from ``image`` to ``o``.
+    IMAGE_LATENCY = 2
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        words = stream.Signature(WordWrite, always_ready=True)
+        super().__init__(
+            {
+                "everywhere": In(1),
+                "start": In(1),
+                "i": In(words).array(config.cores),
+                "image": In(words),
+                "o": Out(words).array(config.cores),
+            }
+        )
+
+    @staticmethod
+    def longest(config: AcceleratorConfig) -> int:
+        """Most cycles from ``i`` to ``o``: the hold, the wait for a turn, the bus, the register in front of the core."""
+        return config.cores + 2
+
+    def elaborate(self, platform):
+        m = Module()
+        cores = self._config.cores
+        neighbours = cores >= _ROUND
+        turn = Signal(range(max(cores, 2)))
+        if cores > 1:
+            m.d.sync += turn.eq(Mux(self.start, 1, turn + 1))
+
+        # A word waits for the bus, or for its three readers.
+        hold = [Signal(WordWrite, name=f"hold_{core}") for core in range(cores)]
+        waits = [Signal(name=f"waits_{core}") for core in range(cores)]
+        readers = [Signal(len(_READERS), name=f"readers_{core}") for core in range(cores)]
+        for core, source in enumerate(self.i):
+            with m.If(turn == core):
+                m.d.sync += waits[core].eq(0)
+            if neighbours:
+                m.d.sync += readers[core].eq(readers[core] & ~(1 << turn[:2]))
+            with m.If(source.valid):
+                m.d.sync += [
+                    hold[core].eq(source.payload),
+                    waits[core].eq(self.everywhere if neighbours else 1),
+                    readers[core].eq(Mux(self.everywhere, 0, ~0)),
+                ]
+
+        # The bus.
+        bus, bus_valid = Signal(WordWrite), Signal()
+        with m.Switch(turn):
+            for core in range(cores):
+                with m.Case(core):
+                    m.d.sync += [bus_valid.eq(waits[core]), bus.eq(hold[core])]
+        with m.If(self.image.valid):
+            m.d.sync += [bus_valid.eq(1), bus.eq(self.image.payload)]
+
+        # In front of each core.
+        for core, target in enumerate(self.o):
+            m.d.sync += [target.valid.eq(bus_valid), target.payload.eq(bus)]
+            if not neighbours:
+                continue
+            with m.If(~bus_valid):
+                with m.Switch(turn[:2]):
+                    for slot, reader in enumerate(_READERS):
+                        maker = core - reader
+                        if 0 <= maker < cores:
+                            with m.Case(slot):
+                                m.d.sync += [target.valid.eq(readers[maker][slot]), target.payload.eq(hold[maker])]
+        return m

@@ -1,22 +1,24 @@
 """Refuses program images that could hang the hardware, leave its memories or disturb a later program.
 
-A program is replayed on what is *known* of its state whatever the image: which activations are written, which of them
-may be nonzero, which accumulators may hold something.
+A program is replayed in all cores on what is *known* of its state whatever the image: which words are written, which
+of their channels may be nonzero, which accumulators may hold something.
 """
 
 from typing import Any
 
 import numpy as np
 
-from hw.config import LIST_WORD_BITS, AcceleratorConfig
-from hw.decode import Instruction, decode_header, decode_images
-from hw.isa import MAX_CLASSES, Branch, Entry, Layer, Opcode, bits_of, words_of
-from hw.known import Memories, require
+from hw.config import LIST_WORD_BITS, WORD_CHANNELS, AcceleratorConfig
+from hw.decode import CoreLayer, Instruction, decode_header, decode_images, decode_windows
+from hw.isa import MAX_CLASSES, Branch, Entry, Opcode, Operation, Row, bits_of, words_of
+from hw.known import NUMBERS, Memories, require
 from hw.numerics import Rounding, clamp, requantize
 
 __all__ = ["check_images"]
 
-_SIZES = {Opcode.LAYER: 1 + words_of(Layer), Opcode.BRANCH: 1 + words_of(Branch), Opcode.STOP: 1}
+_SIZES = {Opcode.LAYER: words_of(Operation), Opcode.BRANCH: words_of(Operation) + words_of(Branch), Opcode.STOP: 1}
+#: Lists that a kernel row can begin with.
+_LISTS = 1 << bits_of(Row.as_shape()["list"].shape)
 
 
 def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig) -> None:
@@ -30,26 +32,23 @@ def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig) -> No
     _check_arrays(images, config)
     instructions = decode_images(images)
     _check_flow(instructions)
-    header = decode_header(images)
-    count, pixels = header["image_bytes"], header["image"]
-    require(
-        header["image_words"] == -(-count // 4) and count and pixels["channels"] and not count % pixels["channels"],
-        f"header: {header['image_words']} words must hold {count} codes of an image of {pixels['channels']} channels",
-    )
     memories = Memories(config)
-    memories.write("header: image", pixels, count // pixels["channels"], np.ones(pixels["channels"], dtype=bool))
-    layers = [instruction for instruction in instructions if instruction.layer is not None]
+    _check_image(images, memories)
+    layers = [instruction for instruction in instructions if instruction.op is Opcode.LAYER]
     for number, layer in enumerate(layers):
         _check_layer(layer, number, images, memories, config)
 
 
 def _check_arrays(images: dict[str, np.ndarray], config: AcceleratorConfig) -> None:
-    depths = {"program": config.program_words, "lists": config.list_words}
-    depths |= dict.fromkeys(("bias", "multiplier", "shift"), config.channel_words)
-    require(images.keys() == depths.keys(), f"images must be {', '.join(depths)}, not {', '.join(images)}")
-    for name, depth in depths.items():
+    shapes: dict[str, tuple[tuple[int, ...], int]] = {
+        "program": ((), config.program_words),
+        "layers": ((config.cores,), config.layer_words),
+        "lists": ((config.multipliers,), config.list_words),
+    }
+    shapes |= dict.fromkeys(("bias", "multiplier", "shift"), ((config.cores,), config.channel_words))
+    require(images.keys() == shapes.keys(), f"images must be {', '.join(shapes)}, not {', '.join(images)}")
+    for name, (leading, depth) in shapes.items():
         image = images[name]
-        leading = (config.multipliers,) if name == "lists" else ()
         require(
             image.dtype == np.uint32 and image.shape[:-1] == leading and image.ndim == len(leading) + 1,
             f"{name} image must be uint32 of shape {(*leading, 'words')}, not {image.dtype} {image.shape}",
@@ -68,7 +67,7 @@ def _check_flow(instructions: list[Instruction]) -> None:
         where = f"{instruction.op.name} at {instruction.address}"
         require(instruction.address >= end, f"{where}: it must not begin inside the instruction before it")
         end = instruction.address + _SIZES[instruction.op]
-        head |= instruction.layer is not None and bool(instruction.layer["lane"]["raw"])
+        head |= any(core.fields["enable"] and core.fields["lane"]["raw"] for core in instruction.cores)
         require(instruction.op is Opcode.LAYER or head, f"{where}: a decision must follow a head")
         if instruction.op is Opcode.BRANCH:
             target = instruction.target
@@ -78,6 +77,23 @@ def _check_flow(instructions: list[Instruction]) -> None:
             )
 
 
+def _check_image(images: dict[str, np.ndarray], memories: Memories) -> None:
+    """The image's words go through every core's first window."""
+    header = decode_header(images)
+    count, channels = header["image_bytes"], header["image_channels"]
+    require(
+        header["image_words"] == -(-count // 4) and count and channels and not count % channels,
+        f"header: {header['image_words']} words must hold {count} codes of an image of {channels} channels",
+    )
+    positions, words = count // channels, -(-channels // WORD_CHANNELS)
+    require(
+        positions * words <= NUMBERS, f"header: an image must have at most {NUMBERS} words, not {positions * words}"
+    )
+    active = (np.arange(words * WORD_CHANNELS) < channels).reshape(words, WORD_CHANNELS)
+    memories.open("header", list(decode_windows(images)))
+    memories.deliver("header", 0, True, np.arange(size), np.tile(active, (positions, 1)))
+
+
 def _check_layer(
     instruction: Instruction,
     number: int,
@@ -85,61 +101,108 @@ def _check_layer(
     memories: Memories,
     config: AcceleratorConfig,
 ) -> None:
-    """Check a LAYER and replay it."""
-    assert instruction.layer is not None
+    """Check a LAYER and replay it: all cores read, then all write."""
     where = f"layer {instruction.index} at {instruction.address}"
-    source, lane, residual, target = (instruction.layer[n] for n in ("source", "lane", "residual", "target"))
     require(instruction.index == number, f"{where}: layers must be numbered in order, this one {number}")
+    parts = {k: core for k, core in enumerate(instruction.cores) if core.fields["enable"]}
+    heads = [k for k, core in parts.items() if core.fields["lane"]["raw"]]
+    require(parts, f"{where}: at least one core must take part")
+    require(not heads or [*parts] == [0], f"{where}: a head must be core 0's alone, not that of cores {[*parts]}")
+    reach = {core.fields["target"]["everywhere"] for core in instruction.cores}
+    everywhere = reach == {1}
     require(
-        instruction.rows and instruction.columns and source["mask_words"],
-        f"{where}: it must have rows, columns and mask words",
+        everywhere or (reach == {0} and config.cores >= 4),
+        f"{where}: everywhere must be the same in all cores, and 1 with fewer than 4, not {sorted(reach)}",
     )
-    _check_rows(where, instruction, config)
+    active = {k: _check_core(f"{where}, core {k}", k, part, images, memories, config) for k, part in parts.items()}
+    memories.open(where, [core.fields["window"] for core in instruction.cores])
+    made = np.zeros(NUMBERS, dtype=bool)
+    for k, part in parts.items() if not heads else ():
+        numbers = _numbers(f"{where}, core {k}", part)
+        twice = numbers[made[numbers]]
+        require(not len(twice), f"{where}, core {k}: word {twice[:1]} must be made by one core only")
+        made[numbers] = True
+        memories.deliver(where, k, everywhere, numbers, np.tile(active[k], (len(numbers) // len(active[k]), 1)))
+    memories.end()
+
+
+def _check_core(
+    where: str, k: int, part: CoreLayer, images: dict[str, np.ndarray], memories: Memories, config: AcceleratorConfig
+) -> np.ndarray:
+    """Check what one core does in a layer; returns which channels may be nonzero, by word of its positions."""
+    source, lane, residual = (part.fields[name] for name in ("source", "lane", "residual"))
+    require(
+        part.rows and part.columns and source["words"], f"{where}: it must have rows, columns and words of a position"
+    )
+    _check_rows(where, part, config)
     step, outputs, channels = source["accumulator_step"], lane["outputs"], lane["channels"]
-    dumps = sum(row["dumps"] for row in instruction.rows)
+    dumps = sum(row["dumps"] for row in part.rows)
     require(
-        outputs and dumps * step * config.multipliers == outputs,
-        f"{where}: {dumps} rows of {step} accumulators on {config.multipliers} PEs don't make {outputs} outputs",
+        outputs and dumps * step * config.pes == outputs,
+        f"{where}: {dumps} rows of {step} accumulators on {config.pes} PEs don't make {outputs} outputs",
     )
     require(
-        channels and not channels % config.pes and not outputs % channels,
-        f"{where}: channels must be a multiple of {config.pes} that divides the outputs, not {channels}",
+        channels and not channels % WORD_CHANNELS and not outputs % channels,
+        f"{where}: channels must be a multiple of {WORD_CHANNELS} that divides the outputs, not {channels}",
     )
-    size = min(len(images[name]) for name in ("bias", "multiplier", "shift"))
-    last = lane["channel_base"] + channels
+    size = min(images[name].shape[1] for name in ("bias", "multiplier", "shift"))
+    first, last = lane["channel_base"], lane["channel_base"] + channels
+    require(
+        not first % WORD_CHANNELS,
+        f"{where}: channel parameters must begin at a multiple of {WORD_CHANNELS}, not at {first}",
+    )
     require(last <= size, f"{where}: channel parameters reach to {last}, beyond the {size} words of their images")
-    depth, taken = memories.read(where, source)
-    fed = _fed(where, instruction, depth, images["lists"], config)
+    _check_rate(where, part, config)
+    used = memories.read(where, k, source)
+    lists = images["lists"][k * config.pes : (k + 1) * config.pes]
+    fed = _fed(where, part, np.flatnonzero(used), lists, config)
     if lane["raw"]:
         require(
             2 <= lane["classes"] <= min(MAX_CLASSES, channels),
-            f"{where}: a head must have 2 to {MAX_CLASSES} classes, not {lane['classes']}",
+            f"{where}: a head must have 2 to {min(MAX_CLASSES, channels)} classes, not {lane['classes']}",
         )
         require(
             outputs == channels and not residual["enable"], f"{where}: a head must be one position without residual"
         )
-        return
-    kept = {source["bank"]: taken}
-    active = fed | (_unfed(instruction, images) != 0)
+    active = (fed | (_unfed(part, k, images) != 0)).reshape(-1, WORD_CHANNELS)
     if residual["enable"]:
         require(residual["bank"] != source["bank"], f"{where}: input and residual must lie in different banks")
-        steps = np.arange(outputs // channels)[:, None]
-        kept[residual["bank"]] = residual["base"] + steps * residual["pitch"] + np.arange(channels)
-        active |= memories.take(where, residual["bank"], kept[residual["bank"]]).any(axis=0)
-    require(target["channels"] == channels, f"{where}: it must write {channels} channels, not {target['channels']}")
-    places = memories.write(where, target, outputs // channels, active)
+        active |= memories.operand(where, k, residual, outputs // channels, len(active))
+    return active
+
+
+def _check_rate(where: str, part: CoreLayer, config: AcceleratorConfig) -> None:
+    """The lanes are slow where something behind them can't follow."""
+    lane = part.fields["lane"]
+    reasons = {
+        "a residual operand": part.fields["residual"]["enable"],
+        "logits of two lanes": lane["raw"] and config.lanes == 2,
+        "words for all cores": not lane["raw"] and part.fields["target"]["everywhere"] and config.slow_exchange,
+    }
+    for reason, holds in reasons.items():
+        require(lane["slow"] or not holds, f"{where}: lanes must be slow with {reason}")
+
+
+def _numbers(where: str, part: CoreLayer) -> np.ndarray:
+    """Numbers of the words a core makes, in order."""
+    lane, target = part.fields["lane"], part.fields["target"]
+    words, positions = lane["channels"] // WORD_CHANNELS, lane["outputs"] // lane["channels"]
+    require(target["words"] == words, f"{where}: it must make {words} words a position, not {target['words']}")
     require(
-        target["bank"] not in kept or not np.isin(places, kept[target["bank"]]).any(),
-        f"{where}: it must not write over what it reads",
+        positions == 1 or target["pitch"] >= words,
+        f"{where}: {words} words a position must not overlap at pitch {target['pitch']}",
     )
+    last = target["first"] + (positions - 1) * target["pitch"] + words - 1
+    require(last < NUMBERS, f"{where}: word {last} is beyond the {NUMBERS} of a map")
+    numbers: np.ndarray = target["first"] + np.arange(positions)[:, None] * target["pitch"] + np.arange(words)
+    return numbers.reshape(-1)
 
 
-def _unfed(instruction: Instruction, images: dict[str, np.ndarray]) -> np.ndarray:
+def _unfed(part: CoreLayer, k: int, images: dict[str, np.ndarray]) -> np.ndarray:
     """Activations that channels without any product (and without residual operand) get."""
-    assert instruction.layer is not None
-    lane, residual, target = (instruction.layer[n] for n in ("lane", "residual", "target"))
-    part = slice(lane["channel_base"], lane["channel_base"] + lane["channels"])
-    bias, multiplier, shift = (images[n][part].astype(np.int64) for n in ("bias", "multiplier", "shift"))
+    lane, residual, target = (part.fields[name] for name in ("lane", "residual", "target"))
+    channels = slice(lane["channel_base"], lane["channel_base"] + lane["channels"])
+    bias, multiplier, shift = (images[name][k, channels].astype(np.int64) for name in ("bias", "multiplier", "shift"))
     rounding = Rounding.DOUBLE if lane["double"] else Rounding.SINGLE
     codes = requantize(_signed(bias, 32), multiplier, shift, rounding) + _signed(lane["offset"])
     codes = clamp(codes, _signed(lane["clamp_low"]), _signed(lane["clamp_high"]))
@@ -155,10 +218,9 @@ def _signed(value: Any, bits: int = 8) -> Any:
     return (value ^ (1 << (bits - 1))) - (1 << (bits - 1))
 
 
-def _check_rows(where: str, instruction: Instruction, config: AcceleratorConfig) -> None:
+def _check_rows(where: str, part: CoreLayer, config: AcceleratorConfig) -> None:
     """Every accumulator row that may hold something is taken out, in the order of the ring."""
-    assert instruction.layer is not None
-    step, wrap = (instruction.layer["source"][name] for name in ("accumulator_step", "accumulator_wrap"))
+    step, wrap = (part.fields["source"][name] for name in ("accumulator_step", "accumulator_wrap"))
     require(
         0 < step <= wrap <= config.accumulators and not wrap % step,
         f"{where}: accumulators of all live rows must be at most {config.accumulators} and a multiple of those of one, "
@@ -166,7 +228,7 @@ def _check_rows(where: str, instruction: Instruction, config: AcceleratorConfig)
     )
     live, leaving = wrap // step, 0
     used: set[int] = set()
-    for y, row in enumerate(instruction.rows):
+    for y, row in enumerate(part.rows):
         start, count = row["accumulator"], row["count"]
         require(0 < count <= live, f"{where}: row {y} must meet 1 to {live} kernel rows, not {count}")
         require(
@@ -180,22 +242,23 @@ def _check_rows(where: str, instruction: Instruction, config: AcceleratorConfig)
     require(not used, f"{where}: {len(used)} rows of accumulators are filled but never taken out")
 
 
-def _fed(where: str, instruction: Instruction, depth: int, image: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
-    """Output channels that products reach; every list looked up must exist, every product stay in its row."""
-    assert instruction.layer is not None
-    source, channels = instruction.layer["source"], instruction.layer["lane"]["channels"]
+def _fed(where: str, part: CoreLayer, used: np.ndarray, image: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
+    """Output channels that products of the input channels ``used`` reach.
+
+    Every list looked up must exist, every product stay in its row.
+    """
+    source, channels = part.fields["source"], part.fields["lane"]["channels"]
     step = source["accumulator_step"]
-    rows = np.array(
-        sorted({row["list"] + k * source["list_step"] for row in instruction.rows for k in range(row["count"])})
-    )
+    rows = np.array(sorted({row["list"] + k * source["list_step"] for row in part.rows for k in range(row["count"])}))
+    require(rows[-1] < _LISTS, f"{where}: list {rows[-1]} is beyond the {_LISTS} that a kernel row can begin with")
     starts: dict[int, set[int]] = {}
-    for column in instruction.columns:
+    for column in part.columns:
         starts.setdefault(column["list"], set()).add(column["accumulator"])
     slots = channels // config.pes
     require(not step % slots, f"{where}: {step} accumulators of a row must be whole positions of {slots}")
     fed = np.zeros((slots, config.pes), dtype=bool)
     for column_list, columns in starts.items():
-        lists = (rows[:, None] + column_list + np.arange(depth)).reshape(-1)
+        lists = (rows[:, None] + column_list + used).reshape(-1)
         last = int(lists.max(initial=0))
         require(last < image.shape[1], f"{where}: list {last} is beyond the {image.shape[1]} words of the lists image")
         for pe in range(config.pes):

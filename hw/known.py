@@ -1,12 +1,19 @@
-"""What is known of the activation memories while a program is replayed without an image."""
+"""What is known of the activation memories of all cores while a program is replayed without an image."""
 
 from typing import Any
 
 import numpy as np
 
-from hw.config import BANKS, MASK_CHANNELS, AcceleratorConfig
+from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
 
-__all__ = ["Memories", "require"]
+__all__ = ["NUMBERS", "Memories", "require"]
+
+#: Words of a map that can have a number.
+NUMBERS = 1 << 16
+#: Marks of a place in :attr:`Memories._kept`; from 0 on, the operand of the core's own word with that ordinal.
+_FREE, _READ = -1, -2
+#: Mark of a place in :attr:`Memories._owner` that holds no word; else the number of the window it was written through.
+_NOTHING = -1
 
 
 def require(condition: Any, message: str) -> None:
@@ -16,66 +23,114 @@ def require(condition: Any, message: str) -> None:
 
 
 class Memories:
-    """Which activations are written, which may be nonzero, and up to which channel each mask word may have a bit.
+    """Which words are written, through which window, and which of their channels may be nonzero.
 
-    The methods raise ValueError, naming the instruction, when a program leaves the memories or reads what it has not
-    written.
+    A layer reads first (:meth:`read`, :meth:`operand`), then all its windows are opened (:meth:`open`), then its words
+    go out (:meth:`deliver`). The methods raise ValueError, naming the instruction, when a program leaves the memories,
+    reads what it has not written or writes over what is still read.
     """
 
     def __init__(self, config: AcceleratorConfig):
-        self._written = np.zeros((BANKS, config.activation_bytes), dtype=bool)
-        self._active = np.zeros((BANKS, config.activation_bytes), dtype=bool)
-        #: Channels of a mask word up to the last that may be nonzero; -1 where nothing has been written.
-        self._told = np.full((BANKS, config.mask_words), -1, dtype=np.int64)
+        shape = (config.cores, BANKS, config.activation_words)
+        self._owner = np.full(shape, _NOTHING, dtype=np.int64)
+        self._active = np.zeros((*shape, WORD_CHANNELS), dtype=bool)
+        self._kept = np.full(shape, _FREE, dtype=np.int64)
+        self._windows: list[dict[str, int]] = []
+        self._numbers: dict[tuple[int, ...], int] = {}
 
-    def write(self, where: str, target: dict[str, int], positions: int, active: np.ndarray) -> np.ndarray:
-        """Write a map (fields of :class:`hw.isa.Target`); returns the addresses.
+    def read(self, where: str, core: int, source: dict[str, int]) -> np.ndarray:
+        """Walk a map (fields of :class:`hw.isa.Source`).
+
+        Returns
+        -------
+        bool array (8 * words of a position,)
+            Whether a channel may be nonzero at any position.
+        """
+        y, x = np.arange(source["rows"])[:, None, None], np.arange(source["columns"])[:, None]
+        first = source["base"] + y * source["row_pitch"] + x * source["column_pitch"]
+        places = first + np.arange(source["words"])
+        active = self._take(where, core, source["bank"], places)
+        self._kept[core, source["bank"], places] = _READ
+        channels: np.ndarray = active.any(axis=(0, 1)).reshape(-1)
+        return channels
+
+    def operand(self, where: str, core: int, residual: dict[str, int], positions: int, words: int) -> np.ndarray:
+        """Fetch the second operands (fields of :class:`hw.isa.Residual`) of a core's words.
+
+        Returns
+        -------
+        bool array (words, 8)
+            Whether a channel may be nonzero at any position.
+        """
+        places = residual["base"] + np.arange(positions)[:, None] * residual["pitch"] + np.arange(words)
+        active = self._take(where, core, residual["bank"], places)
+        kept = self._kept[core, residual["bank"]]
+        unique, ordinals, counts = np.unique(places, return_index=True, return_counts=True)
+        # The sum of an operand that is read once may take its place: it's written after the operand has been read.
+        kept[unique] = np.where((kept[unique] == _FREE) & (counts == 1), ordinals, _READ)
+        maybe: np.ndarray = active.any(axis=0)
+        return maybe
+
+    def open(self, where: str, windows: list[dict[str, int]]) -> None:
+        """Keep words through these windows (fields of :class:`hw.isa.Window`), one a core, from now on.
+
+        Words that were written there through another window are of another map, and forgotten.
+        """
+        self._windows = windows
+        size = self._owner.shape[2]
+        for core, window in enumerate(windows):
+            end, last = window["base"] + window["count"], window["low"] + window["count"]
+            require(end <= size, f"{where}: core {core}'s window reaches to {end}, beyond the {size} words of a bank")
+            require(last <= NUMBERS, f"{where}: core {core}'s window reaches to word {last}, beyond {NUMBERS}")
+            inside = self._owner[core, window["bank"], window["base"] : end]
+            inside[inside != self._number(window)] = _NOTHING
+
+    def deliver(self, where: str, maker: int, everywhere: bool, numbers: np.ndarray, active: np.ndarray) -> None:
+        """Send the words that a core makes to the windows of the cores it reaches.
 
         Parameters
         ----------
-        active : bool array (channels,)
+        maker : int
+            The core.
+        everywhere : bool
+            Whether it reaches all cores; else only itself and the ones before and after it.
+        numbers : int array (words,)
+            In the order in which they are made.
+        active : bool array (words, 8)
             Whether a channel may be nonzero.
         """
-        channels, bank = target["channels"], target["bank"]
-        words = -(-channels // MASK_CHANNELS)
+        for core, window in enumerate(self._windows):
+            ordinals = np.flatnonzero((numbers >= window["low"]) & (numbers < window["low"] + window["count"]))
+            if not len(ordinals):
+                continue
+            require(
+                everywhere or abs(core - maker) <= 1,
+                f"{where}: core {core} keeps word {numbers[ordinals[0]]}, which core {maker} can't send it",
+            )
+            places = window["base"] + numbers[ordinals] - window["low"]
+            kept = self._kept[core, window["bank"], places]
+            wrong = (kept != _FREE) & ((core != maker) | (kept != ordinals))
+            require(
+                not wrong.any(),
+                f"{where}: word {numbers[ordinals][wrong][:1]} must not be written over what core {core} reads",
+            )
+            self._owner[core, window["bank"], places] = self._number(window)
+            self._active[core, window["bank"], places] = active[ordinals]
+
+    def end(self) -> None:
+        """The layer is done: nothing is read any more."""
+        self._kept[:] = _FREE
+
+    def _number(self, window: dict[str, int]) -> int:
+        return self._numbers.setdefault(tuple(window.values()), len(self._numbers))
+
+    def _take(self, where: str, core: int, bank: int, places: np.ndarray) -> np.ndarray:
+        """Whether the channels of the words at some places may be nonzero: bool (*places, 8)."""
+        last, size = places.max(initial=0), self._owner.shape[2]
+        require(last < size, f"{where}: word {last} is beyond the {size} words of a bank")
         require(
-            positions == 1 or (target["pitch"] >= channels and target["mask_pitch"] >= words),
-            f"{where}: {channels} channels a position must not overlap at pitch {target['pitch']} "
-            f"and mask pitch {target['mask_pitch']}",
+            (self._owner[core, bank, places] != _NOTHING).all(),
+            f"{where}: it reads words that nothing before it writes",
         )
-        steps = np.arange(positions)[:, None]
-        places = target["base"] + steps * target["pitch"] + np.arange(channels)
-        masks = target["mask_base"] + steps * target["mask_pitch"] + np.arange(words)
-        self._inside(where, "activation", places)
-        self._inside(where, "mask", masks)
-        self._written[bank, places] = True
-        self._active[bank, places] = active
-        bits = np.pad(active, (0, words * MASK_CHANNELS - channels)).reshape(words, MASK_CHANNELS)
-        self._told[bank, masks] = (bits * np.arange(1, MASK_CHANNELS + 1)).max(axis=1)
-        return places
-
-    def read(self, where: str, source: dict[str, int]) -> tuple[int, np.ndarray]:
-        """Walk a map (fields of :class:`hw.isa.Source`): channels that may be nonzero, and the addresses met."""
-        bank = source["bank"]
-        y, x = np.arange(source["rows"])[:, None, None], np.arange(source["columns"])[:, None]
-        words = np.arange(source["mask_words"])
-        masks = source["mask_base"] + y * source["mask_row_pitch"] + x * source["mask_column_pitch"] + words
-        self._inside(where, "mask", masks)
-        told = self._told[bank, masks]
-        require((told >= 0).all(), f"{where}: it reads mask words that nothing before it writes")
-        depth = int((words * MASK_CHANNELS + told)[told > 0].max(initial=0))
-        first = source["base"] + y * source["row_pitch"] + x * source["column_pitch"]
-        places = first + np.arange(depth)
-        self.take(where, bank, places)
-        return depth, places
-
-    def take(self, where: str, bank: int, places: np.ndarray) -> np.ndarray:
-        """Whether the activations at some addresses may be nonzero."""
-        self._inside(where, "activation", places)
-        require(self._written[bank, places].all(), f"{where}: it reads activations that nothing before it writes")
-        return self._active[bank, places]
-
-    def _inside(self, where: str, kind: str, places: np.ndarray) -> None:
-        size = (self._told if kind == "mask" else self._written).shape[1]
-        last = places.max(initial=0)
-        require(last < size, f"{where}: {kind} {last} is beyond the {size} words of a bank")
+        active: np.ndarray = self._active[core, bank, places]
+        return active

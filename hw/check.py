@@ -86,9 +86,8 @@ def _check_image(images: dict[str, np.ndarray], memories: Memories) -> None:
         f"header: {header['image_words']} words must hold {count} codes of an image of {channels} channels",
     )
     positions, words = count // channels, -(-channels // WORD_CHANNELS)
-    require(
-        positions * words <= NUMBERS, f"header: an image must have at most {NUMBERS} words, not {positions * words}"
-    )
+    size = positions * words
+    require(size <= NUMBERS, f"header: an image must have at most {NUMBERS} words, not {size}")
     active = (np.arange(words * WORD_CHANNELS) < channels).reshape(words, WORD_CHANNELS)
     memories.open("header", list(decode_windows(images)))
     memories.deliver("header", 0, True, np.arange(size), np.tile(active, (positions, 1)))

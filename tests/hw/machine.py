@@ -2,25 +2,34 @@
 
 It shares no code with the compiler but the bit layouts (:mod:`hw.isa`), the decoder and the rounding rule, knows
 nothing of networks, and refuses to touch anything that a program has no business with: memory nobody wrote,
-accumulators outside the live rows, words beyond an image.
+accumulators outside the live rows, words beyond an image, words that another core still reads.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from hw.config import BANKS, MASK_CHANNELS, AcceleratorConfig
-from hw.decode import decode_header, decode_images
-from hw.isa import Layer, Opcode, words_of
+from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
+from hw.decode import CoreLayer, Instruction, decode_header, decode_images, decode_windows
+from hw.isa import Opcode
 from hw.numerics import AddScales, Rounding, Scale, add, clamp, requantize, top2
 
 #: Stands in memories for "never written".
 NOTHING = 1 << 20
+#: Program words of LAYER and BRANCH.
+LAYER_WORDS, BRANCH_WORDS = 1, 2
 
 
 def signed(value: int, bits: int = 8) -> int:
     """Two's complement."""
     return value - (1 << bits) if value >> (bits - 1) else value
+
+
+def map_words(tensor: np.ndarray) -> np.ndarray:
+    """The words of a map (height, width, channels), by number: int64 (words, 8), the last of a position padded."""
+    channels = tensor.shape[2]
+    padded = np.pad(tensor.astype(np.int64), ((0, 0), (0, 0), (0, -channels % WORD_CHANNELS)))
+    return padded.reshape(-1, WORD_CHANNELS)
 
 
 @dataclass(frozen=True)
@@ -30,14 +39,17 @@ class Ran:
     Attributes
     ----------
     index : int
-    accumulators : int64 array (positions, channels)
+    numbers : int64 array (n,)
+        Words made, by their numbers in the map, core by core.
+    accumulators : int64 array (n, 8)
         Without bias.
-    values : int64 array (positions, channels)
+    values : int64 array (n, 8)
         Activations ``q - zero_point`` written, or the biased accumulators of a raw layer.
     products : int
     """
 
     index: int
+    numbers: np.ndarray
     accumulators: np.ndarray
     values: np.ndarray
     products: int
@@ -53,92 +65,107 @@ class Outcome:
     margin: int
 
 
-class Machine:
-    """One accelerator with a program loaded.
+class Core:
+    """One core: its memories, and what it has read in the present layer.
 
     Parameters
     ----------
+    number : int
     compiled : bool
-        Whether to insist on what the compiler promises beyond harmlessness: no overflow, no stored zero, no list that
-        feeds an accumulator twice.
+        As for :class:`Machine`.
     """
 
-    def __init__(self, images: dict[str, np.ndarray], config: AcceleratorConfig, *, compiled: bool = True):
+    def __init__(self, images: dict[str, np.ndarray], config: AcceleratorConfig, number: int, *, compiled: bool):
         self._config = config
         self._compiled = compiled
-        self._header = decode_header(images)
-        self._program = {instruction.address: instruction for instruction in decode_images(images)}
-        self._lists = images["lists"].astype(np.int64)
-        self._bias = images["bias"].astype(np.uint32).view(np.int32).astype(np.int64)
-        self._multiplier, self._shift = (images[name].astype(np.int64) for name in ("multiplier", "shift"))
-        self._activations = np.full((BANKS, config.activation_bytes), NOTHING, dtype=np.int64)
-        self._masks = np.full((BANKS, config.mask_words, MASK_CHANNELS), NOTHING, dtype=np.int64)
+        self._lists = images["lists"][number * config.pes : (number + 1) * config.pes].astype(np.int64)
+        self._bias = images["bias"][number].astype(np.uint32).view(np.int32).astype(np.int64)
+        self._multiplier, self._shift = (images[name][number].astype(np.int64) for name in ("multiplier", "shift"))
+        self._activations = np.full((BANKS, config.activation_words, WORD_CHANNELS), NOTHING, dtype=np.int64)
         self._accumulators = np.zeros((config.pes, config.accumulators), dtype=np.int64)
+        #: (bank, word) of everything read in this layer, with the numbers of the words it was the operand of.
+        self._read: dict[tuple[int, int], set[int | None]] = {}
+        self._window: dict[str, int] = {}
 
-    def run(self, codes: np.ndarray) -> Outcome:
-        """One image through the program."""
-        header, layers = self._header, []
-        assert codes.size == header["image_bytes"] <= 4 * header["image_words"]
-        values = codes.reshape(-1, header["image"]["channels"]).astype(np.int64)
-        self._write(header["image"], values - signed(header["image"]["zero_point"]))
-        label = margin = None
-        address = header["entry"]
-        while (instruction := self._program[address]).op is not Opcode.STOP:
-            if instruction.op is Opcode.LAYER:
-                ran = self._layer(instruction)
-                layers.append(ran)
-                lane = instruction.layer["lane"]
-                if lane["raw"]:
-                    label, margin = (int(n) for n in top2(ran.values[0, : lane["classes"]]))
-                address += 1 + words_of(Layer)
-            else:
-                assert margin is not None, "a decision needs logits"
-                address = instruction.target if margin >= instruction.threshold else address + 2
-        return Outcome(layers, instruction.index, label, margin)
+    def begin(self) -> None:
+        """Nothing has been read in this layer."""
+        self._read = {}
 
-    def _layer(self, instruction) -> Ran:
-        lane, residual, target = (instruction.layer[part] for part in ("lane", "residual", "target"))
-        stream, products = self._multiply(instruction)
+    def open(self, window: dict[str, int]) -> None:
+        """Keep the words of this window (fields of :class:`hw.isa.Window`) from now on."""
+        self._window = window
+
+    def take(self, maker: int | None, number: int, word: np.ndarray) -> bool:
+        """A word comes from the exchange; returns whether it is kept.
+
+        Parameters
+        ----------
+        maker : int or None
+            This core's own word (its number), or another core's or the image's.
+        """
+        window = self._window
+        offset = number - window["low"]
+        if not 0 <= offset < window["count"]:
+            return False
+        address = window["base"] + offset
+        assert address < self._config.activation_words, "a word beyond the bank"
+        readers = self._read.get((window["bank"], address), set())
+        assert readers <= {maker} - {None}, "a word over one that is still read"
+        self._activations[window["bank"], address] = word
+        return True
+
+    def layer(self, part: CoreLayer) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """Numbers, accumulators and values of the words made, and the products."""
+        lane, residual, target = (part.fields[name] for name in ("lane", "residual", "target"))
+        stream, products = self._multiply(part)
         assert len(stream) == lane["outputs"]
+        assert lane["channels"] % WORD_CHANNELS == lane["channel_base"] % WORD_CHANNELS == 0
         accumulators = np.array(stream, dtype=np.int64).reshape(-1, lane["channels"])
         channels = slice(lane["channel_base"], lane["channel_base"] + lane["channels"])
         biased = accumulators + self._bias[channels]
         self._check_width(biased)
         if lane["raw"]:
-            return Ran(instruction.index, accumulators, biased, products)
+            assert lane["slow"] or self._config.lanes == 1
+            return np.arange(biased.size // WORD_CHANNELS), accumulators, biased, products
+        assert lane["slow"] or not target["everywhere"] or self._config.cores * self._config.lanes <= WORD_CHANNELS
+        assert target["words"] * WORD_CHANNELS == lane["channels"]
+        words = np.arange(target["words"])
+        numbers = (target["first"] + np.arange(len(biased))[:, None] * target["pitch"] + words).reshape(-1)
         rounding = Rounding.DOUBLE if lane["double"] else Rounding.SINGLE
         scaled = requantize(biased, self._multiplier[channels], self._shift[channels], rounding)
         codes = clamp(scaled + signed(lane["offset"]), signed(lane["clamp_low"]), signed(lane["clamp_high"]))
         if residual["enable"]:
-            assert residual["bank"] != instruction.layer["source"]["bank"]
-            codes = self._add(codes - signed(residual["zero_point"]), residual)
-        values = codes - signed(target["zero_point"])
-        self._write(target, values)
-        return Ran(instruction.index, accumulators, values, products)
+            assert lane["slow"]
+            assert residual["bank"] != part.fields["source"]["bank"]
+            codes = self._add(codes - signed(residual["zero_point"]), residual, numbers)
+        return numbers, accumulators, codes - signed(target["zero_point"]), products
 
-    def _multiply(self, instruction) -> tuple[list[int], int]:
+    def _fetch(self, bank: int, address: int, reader: int | None) -> np.ndarray:
+        """A word of the activation memory."""
+        word = self._activations[bank, address]
+        assert (word != NOTHING).all(), "a word that nobody wrote"
+        self._read.setdefault((bank, address), set()).add(reader)
+        return word
+
+    def _multiply(self, part: CoreLayer) -> tuple[list[int], int]:
         """The accumulators in the order in which they leave the PEs, and the number of products."""
-        source = instruction.layer["source"]
+        source = part.fields["source"]
         step, wrap = source["accumulator_step"], source["accumulator_wrap"]
-        memory, masks = self._activations[source["bank"]], self._masks[source["bank"]]
         stream: list[int] = []
         products = 0
         leaving = 0
-        for y, row in enumerate(instruction.rows):
-            for x, column in enumerate(instruction.columns):
+        for y, row in enumerate(part.rows):
+            for x, column in enumerate(part.columns):
                 base = source["base"] + y * source["row_pitch"] + x * source["column_pitch"]
-                mask = source["mask_base"] + y * source["mask_row_pitch"] + x * source["mask_column_pitch"]
-                bits = masks[mask : mask + source["mask_words"]].reshape(-1)
-                assert (bits != NOTHING).all(), "a mask word that nobody wrote"
-                for channel in np.flatnonzero(bits):
-                    value = memory[base + channel]
-                    assert value != NOTHING, "an activation that nobody wrote"
-                    assert value or not self._compiled, "the mask says nonzero"
+                position = [self._fetch(source["bank"], base + word, None) for word in range(source["words"])]
+                values = np.concatenate(position)
+                for channel in np.flatnonzero(values):
                     accumulator = row["accumulator"]
                     for k in range(row["count"]):
                         number = row["list"] + k * source["list_step"] + column["list"] + int(channel)
-                        row_places = range(accumulator, accumulator + step)
-                        products += self._job(number, int(value), accumulator + column["accumulator"], row_places)
+                        places = range(accumulator, accumulator + step)
+                        start = accumulator + column["accumulator"]
+                        products += self._job(number, int(values[channel]), start, places)
                         accumulator -= step
                         accumulator += wrap if accumulator < 0 else 0
             for _ in range(row["dumps"]):
@@ -169,30 +196,98 @@ class Machine:
             products += count
         return products
 
-    def _add(self, own: np.ndarray, residual: dict[str, int]) -> np.ndarray:
+    def _add(self, own: np.ndarray, residual: dict[str, int], numbers: np.ndarray) -> np.ndarray:
+        """The sum with the second operand; ``numbers`` are those of the words the sums go to."""
         positions, channels = own.shape
-        places = residual["base"] + np.arange(positions)[:, None] * residual["pitch"] + np.arange(channels)
-        other = self._activations[residual["bank"]][places]
-        assert (other != NOTHING).all(), "a residual operand that nobody wrote"
+        words = channels // WORD_CHANNELS
+        reader = iter(numbers.tolist())
+        other = [
+            self._fetch(residual["bank"], residual["base"] + position * residual["pitch"] + word, next(reader))
+            for position in range(positions)
+            for word in range(words)
+        ]
         names = ("first", "second", "output")
         scales = AddScales(*(Scale(residual[f"{n}_multiplier"], residual[f"{n}_shift"]) for n in names))
-        total = add(own, other, scales) + signed(residual["offset"])
+        total = add(own, np.array(other).reshape(own.shape), scales) + signed(residual["offset"])
         return clamp(total, signed(residual["clamp_low"]), signed(residual["clamp_high"]))
-
-    def _write(self, target: dict[str, int], values: np.ndarray) -> None:
-        channels = target["channels"]
-        assert values.shape[1] == channels
-        words = -(-channels // MASK_CHANNELS)
-        for position, activations in enumerate(values):
-            base = target["base"] + position * target["pitch"]
-            assert base + channels <= self._config.activation_bytes
-            self._activations[target["bank"], base : base + channels] = activations
-            first = target["mask_base"] + position * target["mask_pitch"]
-            assert first + words <= self._config.mask_words
-            bits = np.zeros(words * MASK_CHANNELS, dtype=np.int64)
-            bits[:channels] = activations != 0
-            self._masks[target["bank"], first : first + words] = bits.reshape(words, MASK_CHANNELS)
 
     def _check_width(self, values: np.ndarray) -> None:
         limit = 1 << (self._config.accumulator_bits - 1)
         assert not self._compiled or ((values >= -limit) & (values < limit)).all(), "an accumulator overflows"
+
+
+class Machine:
+    """One accelerator with a program loaded.
+
+    Parameters
+    ----------
+    compiled : bool
+        Whether to insist on what the compiler promises beyond harmlessness: no overflow, no stored zero, no list that
+        feeds an accumulator twice, no word that nobody keeps, zeros in the channels that pad a position.
+    """
+
+    def __init__(self, images: dict[str, np.ndarray], config: AcceleratorConfig, *, compiled: bool = True):
+        self._config = config
+        self._compiled = compiled
+        self._header = decode_header(images)
+        self._image_windows = decode_windows(images)
+        self._program = {instruction.address: instruction for instruction in decode_images(images)}
+        self._cores = [Core(images, config, number, compiled=compiled) for number in range(config.cores)]
+
+    def run(self, codes: np.ndarray) -> Outcome:
+        """One image through the program."""
+        header, layers = self._header, []
+        assert codes.size == header["image_bytes"] <= 4 * header["image_words"]
+        image = codes.reshape(-1, 1, header["image_channels"]).astype(np.int64)
+        for core, window in zip(self._cores, self._image_windows, strict=True):
+            core.begin()
+            core.open(window)
+            for number, word in enumerate(map_words(image - signed(header["image_zero_point"]))):
+                core.take(None, number, word)
+        label = margin = None
+        address = header["entry"]
+        while (instruction := self._program[address]).op is not Opcode.STOP:
+            if instruction.op is Opcode.LAYER:
+                ran = self._layer(instruction)
+                layers.append(ran)
+                lane = instruction.cores[0].fields["lane"]
+                if instruction.cores[0].fields["enable"] and lane["raw"]:
+                    label, margin = (int(n) for n in top2(ran.values.reshape(-1)[: lane["classes"]]))
+                address += LAYER_WORDS
+            else:
+                assert margin is not None, "a decision needs logits"
+                address = instruction.target if margin >= instruction.threshold else address + BRANCH_WORDS
+        return Outcome(layers, instruction.index, label, margin)
+
+    def _layer(self, instruction: Instruction) -> Ran:
+        """All cores read, then all write: nothing may depend on which of them is faster."""
+        parts = {k: part for k, part in enumerate(instruction.cores) if part.fields["enable"]}
+        for core in self._cores:
+            core.begin()
+        results = {k: self._cores[k].layer(part) for k, part in parts.items()}
+        for core, part in zip(self._cores, instruction.cores, strict=True):
+            core.open(part.fields["window"])
+        raw = any(part.fields["lane"]["raw"] for part in parts.values())
+        assert not raw or [*parts] == [0]
+        for k, (numbers, _, values, _) in results.items() if not raw else ():
+            everywhere = parts[k].fields["target"]["everywhere"]
+            assert everywhere or len(self._cores) >= 4
+            self._send(k, bool(everywhere), numbers, values.reshape(-1, WORD_CHANNELS))
+        numbers = np.concatenate([numbers for numbers, _, _, _ in results.values()])
+        assert len(set(numbers.tolist())) == len(numbers), "a word that two cores make"
+        return Ran(
+            index=instruction.index,
+            numbers=numbers,
+            accumulators=np.concatenate([r[1].reshape(-1, WORD_CHANNELS) for r in results.values()]),
+            values=np.concatenate([r[2].reshape(-1, WORD_CHANNELS) for r in results.values()]),
+            products=sum(products for _, _, _, products in results.values()),
+        )
+
+    def _send(self, maker: int, everywhere: bool, numbers: np.ndarray, words: np.ndarray) -> None:
+        """Words of one core to the cores that the exchange brings them to."""
+        for number, word in zip(numbers.tolist(), words, strict=True):
+            kept = 0
+            for k, core in enumerate(self._cores):
+                if everywhere or abs(k - maker) <= 1:
+                    kept += core.take(number if k == maker else None, number, word)
+            assert kept or not self._compiled, "a word that nobody keeps"

@@ -2,11 +2,25 @@
 
 import numpy as np
 
-from hw.network import INPUT, Add, Conv2D, Exit, GlobalAveragePool, Layer, Linear, Network, Tensor
+from hw.network import (
+    INPUT,
+    Add,
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    Exit,
+    GlobalAveragePool,
+    Layer,
+    Linear,
+    Network,
+    Tensor,
+)
 from hw.numerics import Rounding, quantize_scale
 
 #: Standard deviation, in codes, that a random layer's outputs should have.
 _SPREAD = 45.0
+#: Weights of a random convolution, so that small configs can hold it.
+_WEIGHTS = 3500
 
 
 class NetworkMaker:
@@ -71,15 +85,41 @@ class NetworkMaker:
         density: float = 0.5,
     ) -> str:
         """Append a convolution; returns its name."""
-        height, width, depth = self._tensors[source].shape
+        depth = self._tensors[source].shape[2]
+        return self._convolution(Conv2D, source, (channels, *kernel, depth), stride, pads, density)
+
+    def depthwise(
+        self,
+        source: str,
+        kernel: tuple[int, int],
+        stride: tuple[int, int] = (1, 1),
+        pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+        *,
+        density: float = 0.5,
+    ) -> str:
+        """Append a depthwise convolution; returns its name."""
+        channels = self._tensors[source].shape[2]
+        return self._convolution(DepthwiseConv2D, source, (channels, *kernel, 1), stride, pads, density)
+
+    def _convolution(
+        self,
+        kind: type[Conv2D] | type[DepthwiseConv2D],
+        source: str,
+        weight: tuple[int, int, int, int],
+        stride: tuple[int, int],
+        pads: tuple[int, int, int, int],
+        density: float,
+    ) -> str:
+        height, width, _ = self._tensors[source].shape
+        channels, rows, columns, depth = weight
         shape = (
-            (height + pads[0] + pads[1] - kernel[0]) // stride[0] + 1,
-            (width + pads[2] + pads[3] - kernel[1]) // stride[1] + 1,
+            (height + pads[0] + pads[1] - rows) // stride[0] + 1,
+            (width + pads[2] + pads[3] - columns) // stride[1] + 1,
             channels,
         )
         output = self._tensor(shape)
         return self._append(
-            Conv2D(
+            kind(
                 name=self._name(),
                 inputs=(source,),
                 output=output,
@@ -87,25 +127,33 @@ class NetworkMaker:
                 stride=stride,
                 pads=pads,
                 rounding=Rounding.DOUBLE,
-                **self._weighted(channels, (*kernel, depth), density, output.zero_point),
+                **self._weighted(channels, (rows, columns, depth), density, output.zero_point),
             )
         )
 
+    def _geometry(self, source: str) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int]]:
+        """Random kernel, stride and pads that fit a map: small kernels mostly, up to 11 in either direction."""
+        rng = self._rng
+        kernel, stride, pads = [], [], []
+        for size in self._tensors[source].shape[:2]:
+            drawn = rng.integers(6, 12) if rng.random() < 0.15 else rng.choice([1, 1, 2, 3, 3, 3, 4, 5])
+            rows = min(size + 3, int(drawn))
+            before, after = (int(pad) for pad in rng.integers(0, min(rows, 3), 2))
+            kernel.append(rows)
+            pads += [before, max(after, rows - size - before)]
+            stride.append(int(rng.integers(1, (3 if rows == 1 else min(rows, 3)) + 1)))
+        return tuple(kernel), tuple(stride), tuple(pads)
+
     def random_conv(self, source: str, *, density: float, channels: int | None = None) -> str:
         """Append a convolution of random kernel, stride and pads that fits its input."""
-        rng = self._rng
-        height, width, _ = self._tensors[source].shape
-        kernel = tuple(int(min(size + 1, rng.choice([1, 1, 2, 3, 3, 3, 4, 5]))) for size in (height, width))
-        pads = tuple(int(rng.integers(0, min(kernel[axis], 3))) for axis in (0, 0, 1, 1))
-        pads = tuple(
-            pad if size + sum(pads[2 * axis : 2 * axis + 2]) >= kernel[axis] else kernel[axis] - 1
-            for axis, size in ((0, height), (1, width))
-            for pad in pads[2 * axis : 2 * axis + 2]
-        )
-        stride = tuple(
-            int(rng.integers(1, min(3, kernel[axis] + 2 if kernel[axis] == 1 else kernel[axis]) + 1)) for axis in (0, 1)
-        )
-        return self.conv(source, channels or int(rng.integers(1, 20)), kernel, stride, pads, density=density)
+        kernel, stride, pads = self._geometry(source)
+        most = max(1, _WEIGHTS // (kernel[0] * kernel[1] * self._tensors[source].shape[2]))
+        channels = channels or int(self._rng.integers(1, min(19, most) + 1))
+        return self.conv(source, channels, kernel, stride, pads, density=density)
+
+    def random_depthwise(self, source: str, *, density: float) -> str:
+        """Append a depthwise convolution of random kernel, stride and pads that fits its input."""
+        return self.depthwise(source, *self._geometry(source), density=density)
 
     def block(self, source: str, *, density: float) -> str:
         """Append a residual block: a convolution, and one whose output the source is added to."""
@@ -125,6 +173,26 @@ class NetworkMaker:
         return self._append(
             GlobalAveragePool(name=self._name(), inputs=(source,), output=output, clamp=self._clamp(output.zero_point))
         )
+
+    def average_pool(self, source: str, window: tuple[int, int], stride: tuple[int, int]) -> str:
+        """Append an average pool with a window; returns its name."""
+        tensor = self._tensors[source]
+        rows, columns = ((tensor.shape[axis] - window[axis]) // stride[axis] + 1 for axis in (0, 1))
+        output = Tensor(shape=(rows, columns, tensor.shape[2]), scale=tensor.scale, zero_point=tensor.zero_point)
+        clamp = self._clamp(output.zero_point)
+        return self._append(
+            AveragePool2D(name=self._name(), inputs=(source,), output=output, clamp=clamp, window=window, stride=stride)
+        )
+
+    def random_pool(self, source: str) -> str:
+        """Append an average pool with a random window to a map of at least 3 positions; returns its name."""
+        rng = self._rng
+        shape = self._tensors[source].shape[:2]
+        window = shape
+        while window in (shape, (1, 1)):
+            window = tuple(int(rng.integers(1, min(size, 5) + 1)) for size in shape)
+        stride = tuple(int(rng.integers(1, (3 if size == 1 else min(size, 3)) + 1)) for size in window)
+        return self.average_pool(source, window, stride)
 
     def linear(self, source: str, channels: int, *, density: float = 0.7, raw: bool = False) -> str:
         """Append a linear layer."""
@@ -154,17 +222,22 @@ class NetworkMaker:
 
 
 def random_network(seed: int, *, size: int = 8) -> Network:
-    """A network of two to five random layers with one or two exits, on maps of up to ``size`` positions a side."""
+    """A network of two to seven random layers with one or two exits, on maps of up to ``size`` positions a side."""
     rng = np.random.default_rng(seed)
     shape = tuple(int(n) for n in (rng.integers(1, size + 1), rng.integers(1, size + 1), rng.integers(1, 6)))
     maker = NetworkMaker(rng, shape)
     density = float(rng.choice([0.05, 0.2, 0.5, 1.0]))
     classes = int(rng.integers(2, 12))
-    here = maker.random_conv(INPUT, density=density)
-    if rng.random() < 0.5:
+    first = maker.random_depthwise if rng.random() < 0.15 else maker.random_conv
+    here = first(INPUT, density=density)
+    if rng.random() < 0.4:
         here = maker.block(here, density=density)
+    elif rng.random() < 0.7:
+        here = maker.random_depthwise(here, density=density)
     if rng.random() < 0.5:
         maker.head(here, classes, threshold=int(rng.integers(0, 200_000)))
+    if rng.random() < 0.25 and np.prod(maker._tensors[here].shape[:2]) > 2:
+        here = maker.random_pool(here)
     if rng.random() < 0.7:
         here = maker.random_conv(here, density=density)
     if rng.random() < 0.5:

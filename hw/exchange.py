@@ -69,7 +69,7 @@ class Exchange(wiring.Component):
 
     @staticmethod
     def longest(config: AcceleratorConfig) -> int:
-        """Most cycles from ``i`` to ``o``: the hold, the wait for a turn, the bus, the register in front of the core."""
+        """Most cycles from ``i`` to ``o``: hold, wait for the turn, bus, register in front of the core."""
         return config.cores + 2
 
     def elaborate(self, platform):

@@ -1,69 +1,130 @@
 import pytest
 
 from hw.activations import ActivationMemory
-from hw.config import BANKS, MASK_CHANNELS, AcceleratorConfig
+from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
+from tests.hw.maps import pack
 from tests.hw.simulate import Bench, simulate
 
-CONFIG = AcceleratorConfig(pes=2, activation_bytes=256, mask_words=32)
+CONFIG = AcceleratorConfig(pes=2, activation_words=64)
+WORDS = CONFIG.activation_words
 
 
-async def fill(ctx, dut, values, masks):
-    """Write both memories of both banks, one word of each a cycle."""
-    ctx.set(dut.activation.valid, 1)
-    for bank, contents in enumerate(values):
-        for address, value in enumerate(contents):
-            ctx.set(dut.activation.payload, {"bank": bank, "address": address, "value": value})
-            ctx.set(dut.mask.valid, address < CONFIG.mask_words)
-            if address < CONFIG.mask_words:
-                ctx.set(dut.mask.payload, {"bank": bank, "address": address, "mask": masks[bank][address]})
-            await ctx.tick()
-    ctx.set(dut.activation.valid, 0)
+def random_values(rng):
+    return [rng.randrange(-255, 256) for _ in range(WORD_CHANNELS)]
+
+
+async def write(ctx, dut, index, values):
+    ctx.set(dut.write.valid, 1)
+    ctx.set(dut.write.payload, {"index": index, "values": values})
+    await ctx.tick()
+    ctx.set(dut.write.valid, 0)
+
+
+async def fill(ctx, dut, contents):
+    """Write both banks, a word a cycle."""
+    for bank, words in enumerate(contents):
+        ctx.set(dut.window, {"bank": bank, "base": 0, "low": 0, "count": WORDS})
+        for index, values in enumerate(words):
+            await write(ctx, dut, index, values)
+        await ctx.tick().repeat(dut.LATENCY)
+
+
+async def read(ctx, dut, bank, address):
+    """A word, by itself."""
+    ctx.set(dut.bank, bank)
+    ctx.set(dut.address, address)
+    ctx.set(dut.enable, 1)
+    await ctx.tick()
+    return ctx.get(dut.word)
 
 
 @pytest.mark.parametrize("bank", range(BANKS))
 @pytest.mark.parametrize("seed", [1, 2])
 def test_reads_and_writes_of_both_banks(tmp_path, seed, bank):
-    """The dispatcher's read stands still without ``advance``, the other bank's never does; writes hit one bank."""
+    """The dispatcher's read stays without ``enable``, the other bank's never does; writes hit one bank."""
 
     def build(rng):
         dut = ActivationMemory(CONFIG)
-        values = [[rng.randrange(-255, 256) for _ in range(CONFIG.activation_bytes)] for _ in range(BANKS)]
-        masks = [[rng.getrandbits(MASK_CHANNELS) for _ in range(CONFIG.mask_words)] for _ in range(BANKS)]
+        contents = [[random_values(rng) for _ in range(WORDS)] for _ in range(BANKS)]
 
         async def drive(ctx):
-            await fill(ctx, dut, values, masks)
+            await fill(ctx, dut, contents)
+            target = rng.randrange(BANKS)
             ctx.set(dut.bank, bank)
-            mine, other, word, written = [], [], None, None
+            ctx.set(dut.window, {"bank": target, "base": 0, "low": 0, "count": WORDS})
+            word, other, pending = None, [], []
             for _ in range(400):
-                advance, enable = rng.random() < 0.6, rng.random() < 0.6
-                address, other_address = (rng.randrange(CONFIG.activation_bytes) for _ in range(2))
-                mask_bank, mask_address = rng.randrange(BANKS), rng.randrange(CONFIG.mask_words)
+                enable = rng.random() < 0.6
+                # Nobody reads where a word is on its way.
+                places = [place for place in range(WORDS) if place not in [place for place, _ in pending]]
+                address, other_address = rng.choice(places), rng.choice(places)
+                place, values = rng.randrange(WORDS), random_values(rng)
+                valid = rng.random() < 0.7
                 ctx.set(dut.address, address)
                 ctx.set(dut.other_address, other_address)
-                ctx.set(dut.advance, advance)
-                ctx.set(dut.mask_bank, mask_bank)
-                ctx.set(dut.mask_address, mask_address)
-                ctx.set(dut.mask_enable, enable)
-                # A write to either bank, where nobody reads in this cycle.
-                target, place = rng.randrange(BANKS), rng.randrange(CONFIG.activation_bytes)
-                free = place not in (address, other_address)
-                ctx.set(dut.activation.valid, free)
-                written = {"bank": target, "address": place, "value": rng.randrange(-255, 256)}
-                ctx.set(dut.activation.payload, written)
-                if len(mine) >= 2:
-                    assert ctx.get(dut.value) == mine[-2]
+                ctx.set(dut.enable, enable)
+                ctx.set(dut.write.valid, valid)
+                ctx.set(dut.write.payload, {"index": place, "values": values})
+                if word is not None:
+                    assert ctx.get(dut.word) == word
                 if len(other) >= 2:
                     assert ctx.get(dut.other) == other[-2]
                 await ctx.tick()
-                if advance:
-                    mine.append(values[bank][address])
-                other.append(values[1 - bank][other_address])
-                if free:
-                    values[target][place] = written["value"]
-                word = [masks[number][mask_address] for number in range(BANKS)] if enable else word
-                if word:
-                    # The bank is chosen behind the memories.
-                    assert ctx.get(dut.mask_word) == word[mask_bank]
+                if enable:
+                    word = pack(contents[bank][address])
+                other.append(pack(contents[1 - bank][other_address]))
+                pending.append((place, values) if valid else (None, None))
+                if len(pending) == dut.LATENCY:
+                    done, written = pending.pop(0)
+                    if done is not None:
+                        contents[target][done] = written
+
+        return Bench(dut=dut, testbenches=[drive])
+
+    simulate(build, seed=seed, folder=tmp_path)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_only_words_of_the_window_are_kept(tmp_path, seed):
+    def build(rng):
+        dut = ActivationMemory(CONFIG)
+
+        async def drive(ctx):
+            blank = [[random_values(rng) for _ in range(WORDS)] for _ in range(BANKS)]
+            await fill(ctx, dut, blank)
+            contents = [[pack(values) for values in words] for words in blank]
+            for _ in range(6):
+                count = rng.choice((0, 1, rng.randint(2, WORDS)))
+                window = {
+                    "bank": rng.randrange(BANKS),
+                    "base": rng.randint(0, WORDS - count),
+                    "low": rng.choice((0, rng.randrange(3, 300), rng.randrange(1000, 60_000))),
+                    "count": count,
+                }
+                ctx.set(dut.window, window)
+                low, high = window["low"], window["low"] + count
+                inside = list(range(low, high))
+                edges = [low - 1, high, high + 1, low + WORDS, low - WORDS, 0, (1 << 16) - 1, low + (1 << 12)]
+                outside = [index for index in edges if 0 <= index < 1 << 16 and index not in inside]
+                indices = inside + outside
+                rng.shuffle(indices)
+                for index in indices:
+                    values = random_values(rng)
+                    await write(ctx, dut, index, values)
+                    if low <= index < high:
+                        contents[window["bank"]][window["base"] + index - low] = pack(values)
+                    if rng.random() < 0.2:
+                        await ctx.tick()
+                # The last word can be read LATENCY cycles after its write.
+                await ctx.tick().repeat(dut.LATENCY - 1)
+                places = list(range(WORDS))
+                if inside and indices[-1] in inside:
+                    places.insert(0, window["base"] + indices[-1] - low)
+                assert [await read(ctx, dut, window["bank"], place) for place in places] == [
+                    contents[window["bank"]][place] for place in places
+                ]
+                bank = 1 - window["bank"]
+                assert [await read(ctx, dut, bank, place) for place in range(WORDS)] == contents[bank]
 
         return Bench(dut=dut, testbenches=[drive])
 

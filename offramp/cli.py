@@ -254,6 +254,44 @@ def build(
 
 
 @app.command()
+def bench(
+    *,
+    config: ConfigName = "base",
+    workload: Annotated[
+        list[str] | None, typer.Option(help="A workload; may be given again.", show_default="all")
+    ] = None,
+    images: Count = 64,
+    seed: Seed = 0,
+    json: Json = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Also sweep the densities of weights and activations, and plot into this SVG file."),
+    ] = None,
+) -> None:
+    """Measure cycles against the limit of nonzero products, on the layer shapes of MLPerf Tiny."""
+    from hw.container import write_atomically
+    from offramp import figures, tables
+    from offramp.bench import curve, measure_workload
+    from offramp.workloads import WORKLOADS
+
+    chosen, names = preset(config), workload or list(WORKLOADS)
+    terminal = Terminal()
+    rows, points = [], []
+    for name in names:
+        with terminal.stage(name) as step:
+            rows.append(measure_workload(name, chosen, images=images, seed=seed, progress=step))
+    if plot is not None:
+        with terminal.stage("sweep densities") as step:
+            densities = {"weights": (1.0, 0.5, 0.2, 0.1, 0.05), "active": (0.8, 0.5, 0.3)}
+            points = curve(chosen, workload="resnet8-w20", **densities, images=8, seed=seed, progress=step)
+        write_atomically(plot, figures.density_curve(points).encode())
+    for row in rows:
+        results().print(f"{row['workload']} on {config}", tables.layers(row["layers"]), "")
+    results().print(tables.workloads(rows))
+    _finish("bench", seed, json, {"config": config, "multipliers": chosen.multipliers, "rows": rows, "curve": points})
+
+
+@app.command()
 def info(
     *,
     file: Annotated[Path, typer.Argument(help="Trained or compressed network, or program.")] = _PROGRAM,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from offramp.tables import NAMES
 
-__all__ = ["cycle_distribution", "exit_curve", "layer_cycles"]
+__all__ = ["cycle_distribution", "density_curve", "exit_curve", "layer_cycles"]
 
 _STYLE: Any = {
     "font.family": "sans-serif",
@@ -127,4 +127,30 @@ def exit_curve(curve: dict[str, list[float]], threshold: float) -> str:
         axes.xaxis.set_major_formatter("{x:,.0f}")
         lines = [*axes.get_lines(), *other.get_lines()]
         axes.legend(lines, [str(line.get_label()) for line in lines], loc="center left", bbox_to_anchor=(1.12, 0.5))
+        return _svg(figure)
+
+
+def density_curve(points: list[dict[str, float]]) -> str:
+    """Cycles over the density of weights, a line for each density of activations, the limits dashed."""
+    colours = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#6b7280")
+    with plt.rc_context(_STYLE):
+        figure, axes = _axes(3.8)
+        for number, active in enumerate(dict.fromkeys(point["activations"] for point in points)):
+            line = [point for point in points if point["activations"] == active]
+            colour = colours[number % len(colours)]
+            densities = [point["weights"] for point in line]
+            axes.plot(
+                densities,
+                [point["cycles"] for point in line],
+                color=colour,
+                marker="o",
+                label=f"{100 * active:.0f} % of activations",
+            )
+            axes.plot(densities, [point["limit"] for point in line], color=colour, linestyle="--", linewidth=1)
+        axes.plot([], [], color="#6b7280", linestyle="--", linewidth=1, label="limit: nonzero products / multipliers")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("share of weights that are not zero")
+        axes.set_ylabel("cycles of an inference")
+        axes.legend()
         return _svg(figure)

@@ -10,7 +10,7 @@ from models.quantize import encode
 from models.sources import Progress
 from sim import Simulation, simulate
 
-__all__ = ["Measurement", "cycle_statistics", "measure"]
+__all__ = ["Measurement", "cycle_statistics", "layer_statistics", "measure"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,29 +54,29 @@ class Measurement:
             "exit_share": (np.bincount(self.exit_index, minlength=self.exits) / len(self.exit_index)).tolist(),
             "cycles": cycle_statistics(self.cycles),
             "distribution": {"cycles": values.tolist(), "images": counts.tolist()},
-            "layers": self.layers(),
+            "layers": layer_statistics(self.simulation),
         }
 
-    def layers(self) -> list[dict[str, Any]]:
-        """Means of every layer over the images that came to it."""
-        rows = []
-        found = self.simulation
-        for number, name in enumerate(found.layer_names):
-            came = found.layer_cycles[:, number] > 0
-            count = max(1, int(came.sum()))
-            cycles, limit = int(found.layer_cycles[:, number].sum()), float(found.limit[:, number].sum())
-            rows.append(
-                {
-                    "name": name,
-                    "images": int(came.sum()),
-                    "cycles": cycles / count,
-                    "products": int(found.products[:, number].sum()) / count,
-                    "limit": limit / count,
-                    "share_of_limit": limit / cycles if cycles else None,
-                    "loss": {cause: float(lost[:, number].sum()) / count for cause, lost in found.loss.items()},
-                }
-            )
-        return rows
+
+def layer_statistics(found: Simulation) -> list[dict[str, Any]]:
+    """Means of every layer over the images that came to it."""
+    rows = []
+    for number, name in enumerate(found.layer_names):
+        came = found.layer_cycles[:, number] > 0
+        count = max(1, int(came.sum()))
+        cycles, limit = int(found.layer_cycles[:, number].sum()), float(found.limit[:, number].sum())
+        rows.append(
+            {
+                "name": name,
+                "images": int(came.sum()),
+                "cycles": cycles / count,
+                "products": int(found.products[:, number].sum()) / count,
+                "limit": limit / count,
+                "share_of_limit": limit / cycles if cycles else None,
+                "loss": {cause: float(lost[:, number].sum()) / count for cause, lost in found.loss.items()},
+            }
+        )
+    return rows
 
 
 def cycle_statistics(cycles: np.ndarray) -> dict[str, float]:

@@ -19,6 +19,7 @@ __all__ = [
     "measurements",
     "summary",
     "usage",
+    "workloads",
 ]
 
 #: Kinds of input, in the order of tables, as people read them.
@@ -147,6 +148,24 @@ def layer_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
 def layers(rows: list[dict[str, Any]]) -> Table:
     """:func:`layer_rows` as a table."""
     return _aligned(*layer_rows(rows))
+
+
+def workloads(rows: list[dict[str, Any]]) -> Table:
+    """What ``offramp bench`` found, one workload a line."""
+    causes = list(rows[0]["loss"])
+    head = ["workload", "cycles", "limit", "of limit", *(f"lost: {cause}" for cause in causes), "simulated images/s"]
+    lines = [
+        [
+            row["workload"],
+            f"{row['cycles']:,.0f}",
+            f"{row['limit']:,.0f}",
+            f"{100 * row['share_of_limit']:.1f} %",
+            *(f"{row['loss'][cause]:,.0f}" for cause in causes),
+            f"{row['images_per_second']:,.0f}",
+        ]
+        for row in rows
+    ]
+    return _aligned(head, lines)
 
 
 def markdown(result: dict[str, Any]) -> str:

@@ -16,11 +16,13 @@ from tests.random_networks import NetworkMaker, random_codes, random_network
 CONFIG = preset("tiny").replace(
     list_words=4096,
     accumulators=1024,
-    activation_bytes=16384,
-    channel_words=512,
-    program_words=2048,
+    activation_words=2048,
+    channel_words=1024,
+    layer_words=2048,
     accumulator_bits=30,
 )
+#: Cores, PEs, lanes.
+MACHINES = ((1, 4, 1), (1, 8, 2), (2, 8, 1), (4, 4, 1), (8, 8, 2), (8, 2, 1))
 
 
 def network(density: float = 1.0, threshold: int = 0) -> Network:
@@ -59,12 +61,15 @@ def assert_equal(found: Simulation, expected: Simulation) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_every_pe_cycle_has_a_cause_and_every_product_is_made(seed):
     net = random_network(seed, size=6)
-    config = CONFIG.replace(pes=(4, 8, 16)[seed % 3], job_queue=(2, 8)[seed % 2], output_queue=(2, 16)[seed % 2])
+    cores, pes, lanes = MACHINES[seed % len(MACHINES)]
+    config = CONFIG.replace(
+        cores=cores, pes=pes, lanes=lanes, job_queue=(2, 8)[seed % 2], output_queue=(2, 16)[seed % 2]
+    )
     program = compile_network(net, config)
     codes = random_codes(net, 4, seed)
     found = simulate(program, codes)
     assert all((part >= 0).all() for part in found.spent.values())
-    np.testing.assert_array_equal(sum(found.spent.values()), found.layer_cycles * config.pes)
+    np.testing.assert_array_equal(sum(found.spent.values()), found.layer_cycles * config.multipliers)
     np.testing.assert_array_equal(found.spent["products"], found.products)
     assert (found.cycles <= decode_header(program.images)["limit"]).all()
     assert (found.cycles > found.layer_cycles.sum(axis=1)).all()
@@ -162,7 +167,7 @@ def test_shares_and_losses():
     found = simulate(compile_network(net, CONFIG), codes)
     assert found.multipliers == 4
     assert found.share_of_limit == found.products.sum() / (4 * found.cycles.sum())
-    assert found.loss.keys() == {"dispatch", "imbalance", "drain", "barrier"}
+    assert found.loss.keys() == {"dispatch", "imbalance", "cores", "drain", "barrier"}
     np.testing.assert_array_equal(sum(found.loss.values()), found.layer_cycles - found.limit)
 
 

@@ -1,0 +1,98 @@
+"""Measures how near to the physical limit the accelerator works, and how fast the simulator says so.
+
+The limit of a workload is its nonzero products divided by the multipliers; everything an inference takes counts against
+it: first layer, requantization, barriers, pooling, classifier, control.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from hw.compile import compile_network
+from hw.config import AcceleratorConfig
+from models import golden
+from models.sources import Progress
+from offramp.measure import layer_statistics
+from offramp.workloads import make
+from sim import simulate
+
+__all__ = ["curve", "measure_workload"]
+
+#: Images simulated before time is taken: caches fill, the kernel is compiled.
+_WARM_UP = 8
+
+
+def measure_workload(
+    name: str, config: AcceleratorConfig, *, images: int, seed: int, progress: Progress | None = None
+) -> dict[str, Any]:
+    """One workload on one config: means over the images.
+
+    Returns
+    -------
+    dict
+        ``products``, ``cycles``, ``share_of_limit``, ``loss`` (cycles by cause), ``layers`` (the same for each layer),
+        ``partition`` of each layer, ``images_per_second`` of the simulator, golden model included.
+
+    Raises
+    ------
+    ValueError
+        When there is no such workload, or it doesn't fit the config.
+    """
+    workload = make(name, images, seed)
+    program = compile_network(workload.network, config, workload.densities)
+    simulate(program, workload.codes[:_WARM_UP])
+    begin = time.perf_counter()
+    values = golden.run(program.network, workload.codes)
+    found = simulate(
+        program,
+        workload.codes,
+        golden=values,
+        progress=None if progress is None else lambda done, total, _: progress(done, total, name),
+    )
+    seconds = time.perf_counter() - begin
+    cycles = float(found.cycles.mean())
+    loss = {cause: float(lost.sum(axis=1).mean()) for cause, lost in found.loss.items()}
+    return {
+        "workload": name,
+        "images": images,
+        "products": float(found.products.sum(axis=1).mean()),
+        "cycles": cycles,
+        "limit": float(found.limit.sum(axis=1).mean()),
+        "share_of_limit": found.share_of_limit,
+        "loss": loss | {"control": cycles - float(found.layer_cycles.sum(axis=1).mean())},
+        "layers": layer_statistics(found),
+        "partition": [[command.name, command.bands, command.groups] for command in program.commands],
+        "memory": {name: list(words) for name, words in program.size_words().items()},
+        "images_per_second": images / seconds,
+        "simulated_cycles_per_second": float(found.cycles.sum()) / seconds,
+    }
+
+
+def curve(
+    config: AcceleratorConfig,
+    *,
+    workload: str,
+    weights: Sequence[float],
+    active: Sequence[float],
+    images: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> list[dict[str, float]]:
+    """Cycles and limit of a workload's shapes over the densities of weights and activations."""
+    points = [(w, a) for w in weights for a in active]
+    rows = []
+    for done, (weight, density) in enumerate(points):
+        if progress is not None:
+            progress(done, len(points), f"{workload}, weights {weight:g}, activations {density:g}")
+        made = make(workload, images, seed, weights=weight, active=density)
+        found = simulate(compile_network(made.network, config, made.densities), made.codes)
+        rows.append(
+            {
+                "weights": weight,
+                "activations": density,
+                "cycles": float(found.cycles.mean()),
+                "limit": float(found.limit.sum(axis=1).mean()),
+                "share_of_limit": found.share_of_limit,
+            }
+        )
+    return rows

@@ -1,10 +1,11 @@
-"""The accelerator: host port, sequencer, exit unit and core, wired together.
+"""The accelerator: host port, sequencer, exit unit, cores and the exchange between them, wired together.
 
 ::
 
-    i ──► host port ──► program memory ──► sequencer ──► core: dispatcher, PEs, lane, activation memory
-    o ◄──    ▲              (tables) ─────────────────►   │
-             └──────── records ◄── exit unit ◄── logits ──┘
+    i ──► host port ──► program memory ──► sequencer ──► cores: dispatcher, PEs, lanes, memories
+    o ◄──    ▲                                 │ image     │  ▲
+             │                                 └───────► exchange: words made ──► windows of the cores
+             └──────── records ◄── exit unit ◄── logits of core 0
 """
 
 from amaranth import Module, ResetInserter, Signal
@@ -12,7 +13,8 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
-from hw.core import Core
+from hw.core import PAIR, Core
+from hw.exchange import Exchange
 from hw.exit_unit import ExitUnit
 from hw.host_port import HostPort
 from hw.isa import Memory
@@ -45,37 +47,21 @@ class Accelerator(wiring.Component):
         m.submodules.host_port = host = HostPort(config)
         m.submodules.sequencer = sequencer = Sequencer(config)
         m.submodules.exit_unit = exit_unit = ExitUnit(config)
-        core = Core(config)
-        m.submodules.core = ResetInserter(sequencer.core_reset)(core)
-        m.submodules.program = program = memory.Memory(
-            shape=32, depth=config.program_words, init=[], attrs={"no_rw_check": 1}
-        )
+        reset = ResetInserter(sequencer.core_reset)
+        cores = [Core(config, number) for number in range(config.cores)]
+        for number, core in enumerate(cores):
+            m.submodules[f"core_{number}"] = reset(core)
+        exchange = Exchange(config)
+        m.submodules.exchange = reset(exchange)
 
         connect(m, flipped(self.i), host.i)
         connect(m, host.o, flipped(self.o))
         connect(m, host.word, sequencer.word)
         connect(m, sequencer.record, host.record)
-        connect(m, host.load, core.load)
-        connect(m, sequencer.pixel, core.pixel)
-        connect(m, core.logit, exit_unit.i)
-
-        # Program memory: writing and the sequencer share an address, the tables have their own port.
-        write, instructions, tables = program.write_port(), program.read_port(), program.read_port()
-        address = Signal(12)
-        m.d.comb += [
-            write.en.eq(host.load.valid & (host.load.payload.memory == Memory.PROGRAM.value)),
-            write.data.eq(host.load.payload.data),
-            address.eq(sequencer.program_address),
-            write.addr.eq(address),
-            instructions.addr.eq(address),
-            instructions.en.eq(1),
-            sequencer.program_data.eq(instructions.data),
-            tables.addr.eq(core.table_address),
-            tables.en.eq(core.table_enable),
-            core.table_data.eq(tables.data),
-        ]
-        with m.If(write.en):
-            m.d.comb += address.eq(host.load.payload.address)
+        connect(m, sequencer.image, exchange.image)
+        # The first core makes all heads.
+        connect(m, cores[0].logit, exit_unit.i)
+        self._program_memory(m, host, sequencer)
 
         m.d.comb += [
             sequencer.prepare.eq(host.prepare),
@@ -85,23 +71,58 @@ class Accelerator(wiring.Component):
             sequencer.resume.eq(host.resume),
             host.idle.eq(sequencer.idle),
             host.paused.eq(sequencer.paused),
-            sequencer.clearing.eq(core.clearing),
-            sequencer.done.eq(core.done),
-            sequencer.products.eq(core.products),
-            sequencer.stalled.eq(core.stalled),
+            sequencer.fetched.eq(cores[0].fetched),
             sequencer.label.eq(exit_unit.label),
             sequencer.margin.eq(exit_unit.margin),
-            core.layer.eq(sequencer.layer),
-            core.start.eq(sequencer.start),
-            core.image.eq(sequencer.image),
-            core.image_start.eq(sequencer.image_start),
-            core.read_bank.eq(host.read_bank),
-            core.read_address.eq(host.read_address),
+            exchange.start.eq(sequencer.start),
+            exchange.everywhere.eq(cores[0].everywhere),
             exit_unit.start.eq(sequencer.start),
-            exit_unit.raw.eq(sequencer.layer.lane.raw),
-            exit_unit.classes.eq(sequencer.layer.lane.classes),
+            exit_unit.raw.eq(cores[0].raw),
+            exit_unit.classes.eq(cores[0].classes),
             exit_unit.logit_address.eq(host.logit_address),
-            host.read_value.eq(core.read_value),
             host.logit.eq(exit_unit.logit),
         ]
+        for number, core in enumerate(cores):
+            connect(m, core.o, exchange.i[number])
+            connect(m, exchange.o[number], core.i)
+            m.d.comb += [
+                core.load.valid.eq(host.load.valid),
+                core.load.payload.eq(host.load.payload),
+                core.fetch.eq(sequencer.fetch),
+                core.fetch_address.eq(sequencer.fetch_address),
+                core.fetch_window.eq(sequencer.fetch_window),
+                core.start.eq(sequencer.start),
+                sequencer.clearing[number].eq(core.clearing),
+                sequencer.done[number].eq(core.done),
+                sequencer.stalled[number].eq(core.stalled),
+                sequencer.products[number].eq(core.products),
+                core.read_bank.eq(host.read_bank),
+                core.read_address.eq(host.read_address),
+            ]
+        # Registered: host reads come from all cores, and have time.
+        read_pair = Signal(PAIR)
+        m.d.comb += host.read_pair.eq(read_pair)
+        with m.Switch(host.read_core):
+            for number, core in enumerate(cores):
+                with m.Case(number):
+                    m.d.sync += read_pair.eq(core.read_pair)
         return m
+
+    def _program_memory(self, m, host, sequencer):
+        """Writing and the sequencer share an address."""
+        m.submodules.program = program = memory.Memory(
+            shape=32, depth=self._config.program_words, init=[], attrs={"no_rw_check": 1}
+        )
+        write, instructions = program.write_port(), program.read_port()
+        address = Signal(12)
+        m.d.comb += [
+            write.en.eq(host.load.valid & (host.load.payload.memory == Memory.PROGRAM.value)),
+            write.data.eq(host.load.payload.data),
+            address.eq(sequencer.program_address),
+            write.addr.eq(address),
+            instructions.addr.eq(address),
+            instructions.en.eq(1),
+            sequencer.program_data.eq(instructions.data),
+        ]
+        with m.If(write.en):
+            m.d.comb += address.eq(host.load.payload.address)

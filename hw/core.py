@@ -1,4 +1,4 @@
-"""A core: dispatcher, PEs, lane and their memories, wired together. It runs one layer at a time."""
+"""A core: dispatcher, PEs, lanes, packer and their memories, wired together. It runs its part of a layer at a time."""
 
 from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import data, memory, stream, wiring
@@ -7,17 +7,23 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.activations import ActivationMemory
 from hw.config import AcceleratorConfig
 from hw.dispatcher import Dispatcher
-from hw.isa import Layer, Memory, Target
-from hw.lane import Lane
+from hw.exchange import Exchange, WordWrite
+from hw.fetcher import Fetcher
+from hw.isa import Layer, Memory, Window, words_of
+from hw.lanes import Lanes
+from hw.packer import Packer
 from hw.pe import ProcessingElement
-from hw.writer import Writer
 
-__all__ = ["Core", "LoadWord"]
+__all__ = ["PAIR", "Core", "LoadWord"]
+
+#: Two neighbouring activations, as a host reads them.
+PAIR = data.ArrayLayout(signed(9), 2)
 
 
 class LoadWord(data.Struct):
     """A word for one of the memories that a program fills."""
 
+    core: 8
     memory: 8
     address: 16
     data: 32
@@ -26,21 +32,35 @@ class LoadWord(data.Struct):
 class Core(wiring.Component):
     """One core.
 
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    number : int
+        Its number: of the program words, it takes those for this core.
+
     Members
     -------
-    layer : In(Layer)
-        The layer to run; stable from ``start`` until ``done``.
-    start : In(1), done : Out(1)
-    image : In(Target), image_start : In(1), pixel : In(stream of signed 9), always ready
-        Where an image goes, and its activations ``q - zero_point``; while no layer runs.
+    fetch : In(1), fetch_address : In(12), fetch_window : In(1)
+        Read the description at this address of the layer memory, or (``fetch_window``) the window of the image; not
+        before ``fetched``, nor while a layer runs.
+    fetched : Out(1)
+        For one cycle, as many cycles later as :class:`hw.fetcher.Fetcher` says, the same in every core.
+    start : In(1)
+        Run the layer that was fetched.
+    done : Out(1)
+        Low from the cycle after ``start`` until this core has made its part of the layer and all words of it are in
+        the memories. High throughout in a core that takes no part.
+    everywhere, raw : Out(1), classes : Out(8)
+        Of the layer: :class:`hw.isa.Target`, :class:`hw.isa.Lane`.
+    o : Out(stream of WordWrite), i : In(stream of WordWrite), always ready
+        Words made here, to the exchange; words made anywhere, from it. Those outside the window are dropped; the window
+        is the layer's from ``start`` on, and the image's once that is fetched.
     load : In(stream of LoadWord), always ready
-        Program words; words for memories of others are ignored.
-    table_address, table_data, table_enable
-        Read port of the program memory, for tables.
+        Program words of all cores.
     logit : Out(stream of signed accumulators), always ready
         Logits of raw layers.
-    read_bank, read_address : In; read_value : Out(signed 9)
-        Host reads of activations, two cycles, while no layer runs.
+    read_bank : In(1), read_address : In(14), read_pair : Out(PAIR)
+        Host reads of pairs of activations, two cycles after bank and address, while no layer runs.
     clearing : Out(1)
         The accumulators aren't clean yet.
     products : Out
@@ -51,64 +71,74 @@ class Core(wiring.Component):
     Reset: stops everything and clears the accumulators; memories keep their contents.
     """
 
-    def __init__(self, config: AcceleratorConfig):
+    def __init__(self, config: AcceleratorConfig, number: int):
         self._config = config
+        self._number = number
         super().__init__(
             {
-                "layer": In(Layer),
+                "fetch": In(1),
+                "fetch_address": In(12),
+                "fetch_window": In(1),
+                "fetched": Out(1),
                 "start": In(1),
                 "done": Out(1),
-                "image": In(Target),
-                "image_start": In(1),
-                "pixel": In(stream.Signature(signed(9), always_ready=True)),
+                "everywhere": Out(1),
+                "raw": Out(1),
+                "classes": Out(8),
+                "o": Out(stream.Signature(WordWrite, always_ready=True)),
+                "i": In(stream.Signature(WordWrite, always_ready=True)),
                 "load": In(stream.Signature(LoadWord, always_ready=True)),
-                "table_address": Out(12),
-                "table_data": In(32),
-                "table_enable": Out(1),
                 "logit": Out(stream.Signature(signed(config.accumulator_bits), always_ready=True)),
                 "read_bank": In(1),
-                "read_address": In(16),
-                "read_value": Out(signed(9)),
+                "read_address": In(14),
+                "read_pair": Out(PAIR),
                 "clearing": Out(1),
                 "products": Out(range(config.pes + 1)),
                 "stalled": Out(1),
             }
         )
 
+    @staticmethod
+    def flush(config: AcceleratorConfig) -> int:
+        """Cycles from the lanes' ``done`` to the end of the layer; their last word has reached every memory then.
+
+        :attr:`done` comes one cycle before: the sequencer takes that cycle to see it of all cores.
+        """
+        return Packer.LATENCY + Exchange.longest(config) + ActivationMemory.LATENCY
+
     def elaborate(self, platform):
         m = Module()
-        config, layer = self._config, self.layer
+        config = self._config
+        # Registered: program words come from far away and go to every memory here.
+        load = Signal(LoadWord)
+        loads = Signal()
+        m.d.sync += [load.eq(self.load.payload), loads.eq(self.load.valid & (self.load.payload.core == self._number))]
+
         m.submodules.activations = activations = ActivationMemory(config)
         m.submodules.dispatcher = dispatcher = Dispatcher(config)
-        m.submodules.lane = lane = Lane(config)
-        m.submodules.writer = writer = Writer()
+        m.submodules.lanes = lanes = Lanes(config)
+        m.submodules.packer = packer = Packer(config)
+        layer, window = self._layer_memory(m, load, loads, dispatcher)
 
-        running = Signal()
-        bank = Signal()
-        with m.If(self.start):
-            m.d.sync += running.eq(1)
-        with m.Elif(lane.done):
-            m.d.sync += running.eq(0)
-        m.d.sync += bank.eq(Mux(running, layer.source.bank, self.read_bank))
+        start = Signal()
+        m.d.comb += start.eq(self.start & layer.enable)
+        self._finish(m, start, lanes.done)
 
-        # Dispatcher: reads masks, activations and tables. The host reads where the dispatcher does, while that is idle.
+        # Dispatcher: reads words and tables. The host reads where the dispatcher does, while that is idle.
+        bank, pair = Signal(), self.read_address[:2]
+        m.d.sync += bank.eq(Mux(self.done, self.read_bank, layer.source.bank))
         m.d.comb += [
             dispatcher.source.eq(layer.source),
-            dispatcher.start.eq(self.start),
-            self.table_address.eq(dispatcher.table_address),
-            self.table_enable.eq(dispatcher.table_enable),
-            dispatcher.table_data.eq(self.table_data),
-            activations.mask_bank.eq(layer.source.bank),
-            activations.mask_address.eq(dispatcher.mask_address),
-            activations.mask_enable.eq(dispatcher.mask_enable),
-            dispatcher.mask_data.eq(activations.mask_word),
+            dispatcher.start.eq(start),
             activations.bank.eq(bank),
-            activations.address.eq(Mux(running, dispatcher.value_address, self.read_address)),
-            activations.advance.eq(dispatcher.advance),
-            dispatcher.value.eq(activations.value),
-            self.read_value.eq(activations.value),
+            activations.address.eq(Mux(self.done, self.read_address[2:], dispatcher.word_address)),
+            activations.enable.eq(self.done | dispatcher.word_enable),
+            dispatcher.word_data.eq(activations.word),
         ]
-        m.d.sync += self.stalled.eq(dispatcher.stalled)
+        m.d.sync += [
+            self.read_pair.eq(activations.word.word_select(pair, PAIR.size)),
+            self.stalled.eq(dispatcher.stalled),
+        ]
 
         # PEs.
         clearing, products = [], []
@@ -116,9 +146,9 @@ class Core(wiring.Component):
             pe = ProcessingElement(config)
             m.submodules[f"pe_{number}"] = pe
             m.d.comb += [
-                pe.load.valid.eq(self.load.valid & (self.load.payload.memory == Memory.LISTS.value + number)),
-                pe.load.payload.address.eq(self.load.payload.address),
-                pe.load.payload.data.eq(self.load.payload.data),
+                pe.load.valid.eq(loads & (load.memory == Memory.LISTS.value + number)),
+                pe.load.payload.address.eq(load.address),
+                pe.load.payload.data.eq(load.data),
                 pe.lookup.eq(dispatcher.lookup),
                 pe.advance.eq(dispatcher.advance),
                 dispatcher.hit[number].eq(pe.hit),
@@ -127,51 +157,113 @@ class Core(wiring.Component):
                 pe.job.eq(dispatcher.job),
                 pe.row.eq(layer.source.accumulator_step),
             ]
-            connect(m, pe.o, lane.i[number])
+            connect(m, pe.o, lanes.i[number])
             clearing.append(pe.clearing)
             products.append(pe.product)
         m.d.comb += self.clearing.eq(clearing[0])
         m.d.sync += self.products.eq(_count(products))
 
-        # Lane: channel memories, residual operand, write back.
+        # Lanes: channel memories, residual operand.
         m.d.comb += [
-            lane.fields.eq(layer.lane),
-            lane.residual.eq(layer.residual),
-            lane.zero_point.eq(layer.target.zero_point),
-            lane.start.eq(self.start),
-            activations.other_address.eq(lane.residual_address),
-            lane.operand.eq(activations.other),
-            self.done.eq(lane.done),
+            lanes.fields.eq(layer.lane),
+            lanes.residual.eq(layer.residual),
+            lanes.zero_point.eq(layer.target.zero_point),
+            lanes.start.eq(start),
+            activations.other_address.eq(lanes.residual_address),
+            lanes.operand.eq(activations.other),
+            self.raw.eq(layer.lane.raw),
+            self.classes.eq(layer.lane.classes),
         ]
-        connect(m, lane.logit, flipped(self.logit))
-        channel_memories = {
-            Memory.BIAS: (signed(32), lane.bias),
-            Memory.MULTIPLIER: (31, lane.multiplier),
-            Memory.SHIFT: (5, lane.shift),
-        }
-        for kind, (shape, port) in channel_memories.items():
-            ram = memory.Memory(shape=shape, depth=config.channel_words, init=[], attrs={"no_rw_check": 1})
-            m.submodules[kind.name.lower()] = ram
-            write, read = ram.write_port(), ram.read_port()
-            m.d.comb += [
-                write.addr.eq(self.load.payload.address),
-                write.data.eq(self.load.payload.data),
-                write.en.eq(self.load.valid & (self.load.payload.memory == kind.value)),
-                read.addr.eq(lane.channel_address),
-                read.en.eq(1),
-                port.eq(read.data),
-            ]
+        connect(m, lanes.logit, flipped(self.logit))
+        self._channel_memories(m, load, loads, lanes)
 
-        # Writer: the lane's results, or an image.
+        # Words out, words in.
         m.d.comb += [
-            writer.target.eq(Mux(running | self.start, layer.target, self.image)),
-            writer.start.eq(self.start | self.image_start),
-            writer.i.valid.eq(lane.o.valid | self.pixel.valid),
-            writer.i.payload.eq(Mux(running, lane.o.payload, self.pixel.payload)),
+            packer.target.eq(layer.target),
+            packer.start.eq(start),
+            activations.window.eq(window),
+            self.everywhere.eq(layer.target.everywhere),
         ]
-        connect(m, writer.activation, activations.activation)
-        connect(m, writer.mask, activations.mask)
+        connect(m, lanes.o, packer.i)
+        connect(m, packer.o, flipped(self.o))
+        connect(m, flipped(self.i), activations.write)
         return m
+
+    def _layer_memory(self, m, load, loads, dispatcher):
+        """Memory of descriptions and tables; the description fetched last, and the window in force."""
+        m.submodules.layers = layers = memory.Memory(
+            shape=32, depth=self._config.layer_words, init=[], attrs={"no_rw_check": 1}
+        )
+        m.submodules.fetcher = fetcher = Fetcher(words_of(Layer))
+        # Writing and fetching share an address, the tables have their own port: a true dual-port block RAM.
+        write, descriptions, tables = layers.write_port(), layers.read_port(), layers.read_port()
+        address = Signal(12)
+        of_image = Signal()
+        window = Signal(Window)
+        m.d.comb += [
+            write.en.eq(loads & (load.memory == Memory.LAYERS.value)),
+            address.eq(Mux(write.en, load.address, fetcher.address)),
+            write.addr.eq(address),
+            write.data.eq(load.data),
+            descriptions.addr.eq(address),
+            descriptions.en.eq(1),
+            fetcher.data.eq(descriptions.data),
+            fetcher.start.eq(self.fetch),
+            fetcher.first.eq(Mux(self.fetch_window, 0, self.fetch_address)),
+            fetcher.count.eq(Mux(self.fetch_window, words_of(Window), words_of(Layer))),
+            self.fetched.eq(fetcher.done),
+            tables.addr.eq(dispatcher.table_address),
+            tables.en.eq(dispatcher.table_enable),
+            dispatcher.table_data.eq(tables.data),
+        ]
+        layer = fetcher.top(Layer)
+        with m.If(self.fetch):
+            m.d.sync += of_image.eq(self.fetch_window)
+        with m.If(self.start):
+            m.d.sync += window.eq(layer.window)
+        with m.Elif(fetcher.done & of_image):
+            m.d.sync += window.eq(fetcher.top(Window))
+        return layer, window
+
+    def _finish(self, m, start, lanes_done):
+        """``done``: a cycle less than :meth:`flush` behind the lanes."""
+        wait = self.flush(self._config) - 2
+        left = Signal(range(wait + 1))
+        last, busy = Signal(), Signal()
+        m.d.comb += [self.done.eq(~busy), last.eq(left == 1)]
+        with m.If(left != 0):
+            m.d.sync += left.eq(left - 1)
+        with m.If(lanes_done):
+            m.d.sync += left.eq(wait)
+        with m.If(start):
+            m.d.sync += busy.eq(1)
+        with m.Elif(last):
+            m.d.sync += busy.eq(0)
+
+    def _channel_memories(self, m, load, loads, lanes):
+        """Bias, multiplier and shift of each channel: a memory for each lane, for every ``lanes``-th channel."""
+        config = self._config
+        kinds = {
+            Memory.BIAS: (signed(32), lanes.bias),
+            Memory.MULTIPLIER: (31, lanes.multiplier),
+            Memory.SHIFT: (5, lanes.shift),
+        }
+        lane_bits = config.lanes.bit_length() - 1
+        for kind, (shape, ports) in kinds.items():
+            for number in range(config.lanes):
+                ram = memory.Memory(
+                    shape=shape, depth=config.channel_words // config.lanes, init=[], attrs={"no_rw_check": 1}
+                )
+                m.submodules[f"{kind.name.lower()}_{number}"] = ram
+                write, read = ram.write_port(), ram.read_port()
+                m.d.comb += [
+                    write.addr.eq(load.address[lane_bits:]),
+                    write.data.eq(load.data),
+                    write.en.eq(loads & (load.memory == kind.value) & (load.address[:lane_bits] == number)),
+                    read.addr.eq(lanes.channel_address),
+                    read.en.eq(1),
+                    ports[number].eq(read.data),
+                ]
 
 
 def _count(bits):

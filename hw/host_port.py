@@ -3,13 +3,13 @@
 Every command is taken whole, also one that is refused, so the stream never loses step.
 """
 
-from amaranth import Cat, Const, Module, Signal, Value, signed
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out
 
-from hw.config import AcceleratorConfig
-from hw.core import LoadWord
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.core import PAIR, LoadWord
 from hw.isa import (
     MAX_CLASSES,
     PROTOCOL_VERSION,
@@ -17,6 +17,7 @@ from hw.isa import (
     ErrorCode,
     HostCommand,
     Memory,
+    Place,
     Reply,
     RunFlags,
     memory_depths,
@@ -39,8 +40,8 @@ class HostPort(wiring.Component):
         Program words for the memories, while no run is going on.
     prepare, image_words, run, flags, word, resume, idle, paused, record
         The sequencer.
-    read_bank, read_address : Out; read_value : In(signed 9)
-        Activations, two cycles.
+    read_core, read_bank, read_address : Out; read_pair : In(PAIR)
+        Pairs of activations, by their number in the bank, three cycles.
     logit_address : Out, logit : In(signed)
         Logits, one cycle.
 
@@ -64,9 +65,10 @@ class HostPort(wiring.Component):
                 "idle": In(1),
                 "paused": In(1),
                 "record": In(stream.Signature(Record)),
+                "read_core": Out(range(max(config.cores, 2))),
                 "read_bank": Out(1),
-                "read_address": Out(16),
-                "read_value": In(signed(9)),
+                "read_address": Out(14),
+                "read_pair": In(PAIR),
                 "logit_address": Out(range(MAX_CLASSES)),
                 "logit": In(signed(config.accumulator_bits)),
             }
@@ -78,13 +80,13 @@ class HostPort(wiring.Component):
         header = Signal(CommandHeader)
         left = Signal(16)  # payload words still to take
         loading, accepted = Signal(), Signal()
-        address = Signal(32)
+        place = Signal(Place)  # of the word to write or read; in COMMIT, the checksum
+        address = place.address
         count = Signal(16)
         record = Signal(Record)
         sent = Signal(range(Record.as_shape()["payload"].width // 32 + 1))
         problem = Signal(ErrorCode)
         detail = Signal(32)
-        low = Signal(16)
         transfer = Signal()
         m.submodules.crc = crc = CRC32_ISO_HDLC(data_width=32).create()
         m.d.comb += [
@@ -92,19 +94,30 @@ class HostPort(wiring.Component):
             crc.data.eq(self.i.payload),
             self.flags.eq(header.argument),
             self.word.payload.eq(self.i.payload),
+            self.read_core.eq(place.core),
             self.read_bank.eq(header.argument == Memory.ACTIVATIONS_1.value),
+            self.read_address.eq(address),
             self.logit_address.eq(address),
         ]
         # Registered: this word goes to every memory there is.
         loads = Signal()
         m.d.sync += [
             self.load.valid.eq(loads),
+            self.load.payload.core.eq(place.core),
             self.load.payload.memory.eq(header.argument),
             self.load.payload.address.eq(address),
             self.load.payload.data.eq(self.i.payload),
         ]
-        writable, readable = Signal(17), Signal(17)
-        self._depths(m, header.argument, writable, readable)
+        writable, readable, several = Signal(17), Signal(17), Signal()
+        self._depths(m, header.argument, writable, readable, several)
+        # Registered, too, before a place is compared with them.
+        limit, holders = Signal(17), Signal(range(config.cores + 1))
+        m.d.sync += [
+            limit.eq(Mux(header.command == HostCommand.WRITE, writable, readable)),
+            holders.eq(Mux(several, config.cores, 1)),
+        ]
+        nowhere = Signal()
+        m.d.comb += nowhere.eq((place.core >= holders) | (place.reserved != 0) | (address >= limit))
 
         def reply(kind, code, *payload):
             """Send a record, then serve the next command."""
@@ -165,7 +178,7 @@ class HostPort(wiring.Component):
             with m.State("address"):
                 # First payload word of WRITE, COMMIT and READ; a checksum, for COMMIT.
                 m.d.comb += [self.i.ready.eq(1), crc.valid.eq(transfer & (header.command == HostCommand.WRITE))]
-                m.d.sync += address.eq(self.i.payload)
+                m.d.sync += place.eq(self.i.payload)
                 with m.If(transfer):
                     m.d.sync += left.eq(left - 1)
                     with m.Switch(header.command):
@@ -178,8 +191,8 @@ class HostPort(wiring.Component):
 
             with m.State("range"):
                 # A write that would leave the memory is refused before its first word.
-                with m.If((address >= writable) | (address[:16] + left > writable)):
-                    refuse(ErrorCode.BAD_ADDRESS, address)
+                with m.If(nowhere | (address + left > limit)):
+                    refuse(ErrorCode.BAD_ADDRESS, place)
                 with m.Else():
                     m.next = "write"
 
@@ -194,7 +207,7 @@ class HostPort(wiring.Component):
                 m.d.comb += self.i.ready.eq(1)
                 with m.If(transfer):
                     m.d.sync += [left.eq(0), loading.eq(0)]
-                    with m.If(address != crc.crc):
+                    with m.If(place.as_value() != crc.crc):
                         refuse(ErrorCode.BAD_CHECKSUM, crc.crc)
                     with m.Elif(self.i.payload != config.word_digest):
                         refuse(ErrorCode.WRONG_CONFIG, Const(config.word_digest, 32))
@@ -212,8 +225,8 @@ class HostPort(wiring.Component):
 
             with m.State("read range"):
                 m.d.sync += count.eq(detail)
-                with m.If((address >= readable) | (detail > readable - address[:16])):
-                    refuse(ErrorCode.BAD_ADDRESS, address)
+                with m.If(nowhere | (detail > limit - address)):
+                    refuse(ErrorCode.BAD_ADDRESS, place)
                 with m.Else():
                     m.next = "data"
 
@@ -223,35 +236,32 @@ class HostPort(wiring.Component):
                     self.o.payload.eq(_header(Reply.DATA, ErrorCode.NONE, count)),
                 ]
                 with m.If(self.o.ready):
-                    m.next = "low"
+                    m.next = "ask"
 
-            with m.State("low"):
-                m.d.comb += self.read_address.eq(address << 1)
-                m.next = "high"
+            with m.State("ask"):
+                # The pair at this address is here in three cycles.
+                m.next = "memory"
                 with m.If(count == 0):
                     m.next = "command"
 
-            with m.State("high"):
-                m.d.comb += self.read_address.eq((address << 1) | 1)
-                m.next = "settle"
+            with m.State("memory"):
+                m.next = "core"
 
-            with m.State("settle"):
-                m.d.sync += low.eq(self.read_value)
+            with m.State("core"):
                 m.next = "word"
 
             with m.State("word"):
-                # The activation bank's pipeline moves every cycle, so its second value is kept before it is offered.
                 with m.If(header.argument == Memory.LOGITS.value):
                     m.d.sync += detail.eq(self.logit)
                 with m.Else():
-                    m.d.sync += detail.eq(Cat(low, self.read_value, self.read_value[-1].replicate(7)))
+                    m.d.sync += detail.eq(Cat(*(_extended(value, 16) for value in self.read_pair)))
                 m.next = "offer"
 
             with m.State("offer"):
                 m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(detail)]
                 with m.If(self.o.ready):
                     m.d.sync += [address.eq(address + 1), count.eq(count - 1)]
-                    m.next = "low"
+                    m.next = "ask"
 
             with m.State("image"):
                 m.d.comb += [
@@ -283,15 +293,22 @@ class HostPort(wiring.Component):
                         m.next = "command"
         return m
 
-    def _depths(self, m, number, writable, readable):
-        """Words that a host may write and read in the memory of this number, a cycle later."""
-        m.d.sync += [writable.eq(0), readable.eq(0)]
+    def _depths(self, m, number, writable, readable, several):
+        """Words that a host may write and read in the memory of this number, and whether every core has one.
+
+        A cycle later.
+        """
+        m.d.sync += [
+            writable.eq(0),
+            readable.eq(0),
+            several.eq((number != Memory.PROGRAM.value) & (number != Memory.LOGITS.value)),
+        ]
         with m.Switch(number):
             for memory, words in memory_depths(self._config).items():
                 with m.Case(memory):
                     m.d.sync += writable.eq(words)
             with m.Case(Memory.ACTIVATIONS_0.value, Memory.ACTIVATIONS_1.value):
-                m.d.sync += readable.eq(self._config.activation_bytes // 2)
+                m.d.sync += readable.eq(self._config.activation_words * (WORD_CHANNELS // 2))
             with m.Case(Memory.LOGITS.value):
                 m.d.sync += readable.eq(MAX_CLASSES)
 
@@ -334,3 +351,8 @@ class HostPort(wiring.Component):
 def _header(reply, code, length):
     """A ReplyHeader as one word."""
     return Cat(Value.cast(reply), Value.cast(code), (Value.cast(length) | Const(0, 16))[:16])
+
+
+def _extended(value, bits):
+    """A signed value in more bits."""
+    return Cat(value, value[-1].replicate(bits - len(value)))

@@ -1,11 +1,13 @@
-"""Runs a program: image in, layer after layer, exit decisions, result out."""
+"""Runs a program on all cores: image in, layer after layer, exit decisions, result out."""
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Module, Mux, Signal
 from amaranth.lib import data, enum, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
+from hw.exchange import WordWrite
 from hw.fetcher import Fetcher
+from hw.image_packer import ImagePacker
 from hw.isa import (
     Branch,
     ErrorCode,
@@ -17,7 +19,6 @@ from hw.isa import (
     Reply,
     Result,
     RunFlags,
-    Target,
     bits_of,
     words_of,
 )
@@ -42,12 +43,11 @@ class _Then(enum.Enum, shape=2):
 
     HEADER = 0
     DECODE = 1
-    LAYER = 2
-    BRANCH = 3
+    BRANCH = 2
 
 
 class Sequencer(wiring.Component):
-    """The program counter, the counters, and the run from image to result.
+    """The program counter, the counters, the barrier between layers, and the run from image to result.
 
     Members
     -------
@@ -66,23 +66,25 @@ class Sequencer(wiring.Component):
         Layer records, and as the last of a run a result or an error.
     program_address : Out(12), program_data : In(32)
         Synchronous read of the program memory.
-    core_reset : Out(1), clearing : In(1)
-        Reset of the core before a program is taken and after a run was given up; whether its accumulators are still
-        being cleared.
-    layer, start, done, products, stalled
-        The core, running a layer.
-    image, image_start, pixel
-        The core, taking an image.
+    core_reset : Out(1)
+        Reset of the cores before a program is taken and after a run was given up.
+    clearing, done, stalled : In, one bit per core; products : In, one per core
+        As in :class:`hw.core.Core`.
+    fetch, fetch_address, fetch_window, start : Out; fetched : In(1)
+        All cores fetch and start together, so one of them says when they have fetched.
+    image : Out(stream of WordWrite), always ready
+        The image's words, for all cores.
     label, margin : In
         The exit unit.
 
-    The cycles of a run are those between the last pixel and the result in which no record waits for the host and no
-    resume is awaited, so neither the host nor reporting changes them.
+    The cycles of a run are those between the last code and the result in which no record waits for the host and no
+    resume is awaited, so neither the host nor reporting changes them. A layer's are those from ``start``, it excluded,
+    to the cycle after the one in which all cores are done; products and stalls are sums over the cores.
 
-    Reset: idle once the core is clear; ``prepare`` is needed again.
+    Reset: idle once the cores are clear; ``prepare`` is needed again.
     """
 
-    #: Cycles of a run to fetch and decode a LAYER and to start it.
+    #: Cycles of a run to fetch and decode a LAYER, to fetch its description and to start it.
     LAYER_OVERHEAD = Fetcher.cycles(1) + 1 + Fetcher.cycles(words_of(Layer)) + 1
     #: Cycles of a BRANCH.
     BRANCH_CYCLES = Fetcher.cycles(1) + 1 + Fetcher.cycles(words_of(Branch)) + 1
@@ -105,15 +107,16 @@ class Sequencer(wiring.Component):
                 "program_address": Out(12),
                 "program_data": In(32),
                 "core_reset": Out(1),
-                "clearing": In(1),
-                "layer": Out(Layer),
+                "clearing": In(config.cores),
+                "fetch": Out(1),
+                "fetch_address": Out(12),
+                "fetch_window": Out(1),
+                "fetched": In(1),
                 "start": Out(1),
-                "done": In(1),
-                "products": In(range(config.pes + 1)),
-                "stalled": In(1),
-                "image": Out(Target),
-                "image_start": Out(1),
-                "pixel": Out(stream.Signature(signed(9), always_ready=True)),
+                "done": In(config.cores),
+                "stalled": In(config.cores),
+                "products": In(range(config.pes + 1)).array(config.cores),
+                "image": Out(stream.Signature(WordWrite, always_ready=True)),
                 "label": In(8),
                 "margin": In(32),
             }
@@ -121,7 +124,8 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.fetcher = fetcher = Fetcher(words_of(Layer))
+        m.submodules.fetcher = fetcher = Fetcher(words_of(Header))
+        m.submodules.packer = packer = ImagePacker()
         header = Signal(Header)
         flags = Signal(RunFlags)
         address = Signal(12)  # of the present instruction
@@ -134,40 +138,55 @@ class Sequencer(wiring.Component):
         late = Signal()
         m.d.comb += [
             self.image_words.eq(header.image_words),
-            self.image.eq(header.image),
             self.program_address.eq(fetcher.address),
             fetcher.data.eq(self.program_data),
+            self.fetch_address.eq(operation.target),
+            packer.channels.eq(header.image_channels),
+            packer.zero_point.eq(header.image_zero_point),
         ]
+        connect(m, packer.o, flipped(self.image))
         m.d.sync += late.eq(cycles > header.limit)
         with m.If(running):
             m.d.sync += cycles.eq(cycles + 1)
+        # Registered, both: every core hears them. Each is high in the cycle after the one that sets it.
+        m.d.sync += [self.start.eq(0), self.core_reset.eq(0)]
+        # What cores count is summed on the way, a cycle behind for each level of the sum; products and stalls end long
+        # before the values that are made of them.
+        made, waited = pipelined_sum(m, "products", self.products), pipelined_sum(m, "stalls", self.stalled)
+        barrier, in_layer = Signal(), Signal()
+        m.d.sync += barrier.eq(in_layer & self.done.all())
 
-        def fetch(where, words, purpose):
-            return [
+        def begin_fetch(where, words, purpose):
+            m.d.comb += [
                 fetcher.first.eq(where),
                 fetcher.count.eq(words),
                 fetcher.start.eq(1),
-            ], then.eq(purpose)
-
-        def begin_fetch(where, words, purpose):
-            combinational, sequential = fetch(where, words, purpose)
-            m.d.comb += combinational
-            m.d.sync += sequential
+            ]
+            m.d.sync += then.eq(purpose)
             m.next = "fetch"
+
+        next_address = Signal(12)
+
+        def next_instruction():
+            """To the instruction behind a layer."""
+            m.d.comb += next_address.eq(address + 1)
+            m.d.sync += address.eq(next_address)
+            begin_fetch(next_address, 1, _Then.DECODE)
 
         byte = Signal(2)
         left = Signal(18)
         word = Signal(32)
         have_word = Signal()
-        code = Signal(signed(8))
-        next_address = Signal(12)
         record = self.record.payload
         finished_layer = data.View(LayerRecord, record.payload[: bits_of(LayerRecord)])
         result = data.View(Result, record.payload[: bits_of(Result)])
 
         with m.FSM(init="clear"):
+            with m.State("reset"):
+                m.next = "clear"
+
             with m.State("clear"):
-                with m.If(~self.clearing):
+                with m.If(~self.clearing.any()):
                     m.next = "idle"
 
             with m.State("idle"):
@@ -175,7 +194,7 @@ class Sequencer(wiring.Component):
                 with m.If(self.prepare):
                     begin_fetch(0, words_of(Header), _Then.HEADER)
                 with m.Elif(self.run):
-                    m.d.comb += self.image_start.eq(1)
+                    m.d.comb += [packer.start.eq(1), self.fetch.eq(1), self.fetch_window.eq(1)]
                     m.d.sync += [
                         flags.eq(self.flags),
                         left.eq(header.image_bytes),
@@ -183,14 +202,17 @@ class Sequencer(wiring.Component):
                         have_word.eq(0),
                         cycles.eq(0),
                     ]
+                    m.next = "window"
+
+            with m.State("window"):
+                with m.If(self.fetched):
                     m.next = "image"
 
             with m.State("image"):
                 # A code a cycle; the next word is taken with the last code of the one before.
                 m.d.comb += [
-                    code.eq(word[:8]),
-                    self.pixel.valid.eq(have_word),
-                    self.pixel.payload.eq(code - header.image.zero_point.as_signed()),
+                    packer.i.payload.eq(word[:8]),
+                    packer.i.valid.eq(have_word),
                     self.word.ready.eq((left != 0) & (~have_word | ((byte == 3) & (left != 1)))),
                 ]
                 with m.If(have_word):
@@ -208,16 +230,12 @@ class Sequencer(wiring.Component):
                 with m.If(fetcher.done):
                     with m.Switch(then):
                         with m.Case(_Then.HEADER):
-                            # A program starts on a clean core, whatever the one before has left in it.
-                            m.d.comb += self.core_reset.eq(1)
-                            m.d.sync += header.eq(fetcher.top(Header))
-                            m.next = "clear"
+                            # A program starts on clean cores, whatever the one before has left in them.
+                            m.d.sync += [self.core_reset.eq(1), header.eq(fetcher.top(Header))]
+                            m.next = "reset"
                         with m.Case(_Then.DECODE):
                             m.d.sync += operation.eq(fetcher.top(Operation))
                             m.next = "decode"
-                        with m.Case(_Then.LAYER):
-                            m.d.sync += [layer_cycles.eq(0), products.eq(0), stalls.eq(0)]
-                            m.next = "start"
                         with m.Case(_Then.BRANCH):
                             m.next = "branch"
 
@@ -226,7 +244,8 @@ class Sequencer(wiring.Component):
                 # The limit is checked at every instruction, for a loop of branches, and in layers.
                 with m.Switch(Mux(late, 0, operation.op)):
                     with m.Case(Opcode.LAYER):
-                        begin_fetch(address + 1, words_of(Layer), _Then.LAYER)
+                        m.d.comb += self.fetch.eq(1)
+                        m.next = "description"
                     with m.Case(Opcode.BRANCH):
                         begin_fetch(address + 1, words_of(Branch), _Then.BRANCH)
                     with m.Case(Opcode.STOP):
@@ -234,6 +253,13 @@ class Sequencer(wiring.Component):
                     with m.Default():
                         m.d.sync += error.eq(Mux(late, ErrorCode.TIMEOUT, ErrorCode.BAD_INSTRUCTION))
                         m.next = "fail"
+
+            with m.State("description"):
+                m.d.comb += running.eq(1)
+                m.d.sync += [layer_cycles.eq(0), products.eq(0), stalls.eq(0)]
+                with m.If(self.fetched):
+                    m.d.sync += self.start.eq(1)
+                    m.next = "start"
 
             with m.State("branch"):
                 m.d.comb += [
@@ -244,21 +270,21 @@ class Sequencer(wiring.Component):
                 begin_fetch(next_address, 1, _Then.DECODE)
 
             with m.State("start"):
-                m.d.comb += [running.eq(1), self.start.eq(1)]
+                m.d.comb += running.eq(1)
                 m.next = "layer"
 
             with m.State("layer"):
-                m.d.comb += running.eq(1)
+                m.d.comb += [running.eq(1), in_layer.eq(1)]
                 m.d.sync += [
                     layer_cycles.eq(layer_cycles + 1),
-                    products.eq(products + self.products),
-                    stalls.eq(stalls + self.stalled),
+                    products.eq(products + made),
+                    stalls.eq(stalls + waited),
                 ]
-                with m.If(self.done):
+                with m.If(barrier):
                     with m.If(flags.report):
                         m.next = "report"
                     with m.Else():
-                        self._next_instruction(m, begin_fetch, address, next_address)
+                        next_instruction()
                 with m.Elif(late):
                     m.d.sync += error.eq(ErrorCode.TIMEOUT)
                     m.next = "fail"
@@ -277,12 +303,12 @@ class Sequencer(wiring.Component):
                     with m.If(flags.step):
                         m.next = "paused"
                     with m.Else():
-                        self._next_instruction(m, begin_fetch, address, next_address)
+                        next_instruction()
 
             with m.State("paused"):
                 m.d.comb += self.paused.eq(1)
                 with m.If(self.resume):
-                    self._next_instruction(m, begin_fetch, address, next_address)
+                    next_instruction()
 
             with m.State("result"):
                 m.d.comb += [
@@ -304,16 +330,22 @@ class Sequencer(wiring.Component):
                     record.length.eq(1),
                     record.payload.eq(address),
                     self.record.valid.eq(1),
-                    self.core_reset.eq(1),
                 ]
+                m.d.sync += self.core_reset.eq(1)
                 with m.If(self.record.ready):
-                    m.next = "clear"
-        m.d.comb += self.layer.eq(fetcher.top(Layer))
+                    m.next = "reset"
         return m
 
-    @staticmethod
-    def _next_instruction(m, begin_fetch, address, next_address):
-        """To the instruction behind a layer."""
-        m.d.comb += next_address.eq(address + 1 + words_of(Layer))
-        m.d.sync += address.eq(next_address)
-        begin_fetch(next_address, 1, _Then.DECODE)
+
+def pipelined_sum(m, name, values):
+    """Sum of values as a balanced tree with a register behind each level."""
+    terms = list(values)
+    level = 0
+    while len(terms) > 1:
+        sums = []
+        for number, (a, b) in enumerate(zip(terms[::2], terms[1::2], strict=True)):
+            total = Signal((a + b).shape(), name=f"{name}_{level}_{number}")
+            m.d.sync += total.eq(a + b)
+            sums.append(total)
+        terms, level = sums, level + 1
+    return terms[0]

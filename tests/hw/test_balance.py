@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from hw.balance import balance, deal, orders
+from hw.config import preset
+from hw.network import INPUT, Add, Linear
+from models import golden
+from tests.random_networks import random_codes, random_network
+
+CONFIG = preset("single")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_deal_is_an_order_and_no_less_even_than_the_one_before(seed):
+    rng = np.random.default_rng(seed)
+    channels, pes = int(rng.integers(1, 70)), int(rng.choice([2, 4, 8]))
+    work = rng.lognormal(0, 1, channels)
+    order = deal(work, pes)
+    assert sorted(order) == list(range(channels))
+    if channels % pes == 0:
+        before = max(work[p::pes].sum() for p in range(pes))
+        after = max(work[order][p::pes].sum() for p in range(pes))
+        assert after <= before * 1.000001 or after <= 4 / 3 * max(work.sum() / pes, work.max())
+
+
+def test_two_heavy_filters_go_to_different_pes():
+    work = np.array([9, 1, 1, 1, 9, 1, 1, 1])
+    order = deal(work, 4)
+    loads = [work[order][p::4].sum() for p in range(4)]
+    assert sorted(loads) == [2, 2, 10, 10]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_network_computes_the_same(seed):
+    net = random_network(seed, size=6)
+    codes = random_codes(net, 4, seed)
+    found, expected = golden.run(balance(net, CONFIG), codes), golden.run(net, codes)
+    for one, other in zip(found.logits, expected.logits, strict=True):
+        np.testing.assert_array_equal(one, other)
+    order = orders(net, CONFIG)
+    for name, tensor in expected.tensors.items():
+        np.testing.assert_array_equal(found.tensors[name], tensor[..., order[name]])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_image_and_logits_keep_their_order_and_added_maps_share_one(seed):
+    net = random_network(seed, size=6)
+    order = orders(net, CONFIG)
+    fixed = [INPUT, *(layer.name for layer in net.layers if isinstance(layer, Linear) and layer.raw)]
+    for name in fixed:
+        np.testing.assert_array_equal(order[name], np.arange(len(order[name])))
+    for layer in net.layers:
+        if isinstance(layer, Add):
+            for name in layer.inputs:
+                np.testing.assert_array_equal(order[name], order[layer.name])
+
+
+def test_the_activity_of_input_channels_counts():
+    net = random_network(3, size=6)
+    first = net.layers[0]
+    active = {INPUT: np.zeros(net.input.shape[2])}
+    np.testing.assert_array_equal(orders(net, CONFIG, active)[first.name], np.arange(first.output.shape[2]))
+    even = orders(net, CONFIG, {INPUT: np.ones(net.input.shape[2])})
+    for name, order in orders(net, CONFIG, {INPUT: 1.0}).items():
+        np.testing.assert_array_equal(order, even[name])

@@ -5,7 +5,7 @@ import pytest
 from amaranth import Module, Signal, signed
 from amaranth.lib import wiring
 
-from hw.config import AcceleratorConfig
+from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.host_port import HostPort
 from hw.isa import (
     MAX_CLASSES,
@@ -15,6 +15,7 @@ from hw.isa import (
     HostCommand,
     LayerRecord,
     Memory,
+    Place,
     Reply,
     ReplyHeader,
     Result,
@@ -23,14 +24,29 @@ from hw.isa import (
 )
 from tests.hw.simulate import Bench, always, receive, seldom, send, simulate
 
-CONFIG = AcceleratorConfig(pes=2, activation_bytes=256, program_words=128, channel_words=16, list_words=64)
+CONFIG = AcceleratorConfig(
+    cores=4, pes=2, activation_words=64, program_words=128, layer_words=128, channel_words=16, list_words=64
+)
 IMAGE_WORDS = 5
 DEPTHS = memory_depths(CONFIG)
+#: Pairs of activations in a bank.
+PAIRS = CONFIG.activation_words * WORD_CHANNELS // 2
 
 
-def activation(bank, address):
-    """What the core of these tests holds at an address."""
-    return (address * 37 + bank * 101) % 511 - 255
+def pair(core, bank, address):
+    """The activations that a core of these tests holds at an address; as integers and as signals."""
+    return [((2 * address + half) * 37 + bank * 101 + core * 53) % 511 - 255 for half in (0, 1)]
+
+
+def place(address, core=0, reserved=0):
+    """A Place as one word."""
+    (word,) = encode(Place, address=address, core=core, reserved=reserved)
+    return word
+
+
+def cores_of(memory):
+    """Cores that have this memory."""
+    return 1 if memory in (Memory.PROGRAM.value, Memory.LOGITS) else CONFIG.cores
 
 
 def logit(address):
@@ -38,7 +54,7 @@ def logit(address):
 
 
 class Surroundings(wiring.Component):
-    """A host port, and the core's two cycles of activation reads and one cycle of logit reads."""
+    """A host port, and the cores' three cycles of activation reads and one cycle of logit reads."""
 
     def __init__(self):
         self.port = HostPort(CONFIG)
@@ -47,11 +63,11 @@ class Surroundings(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.port = port = self.port
-        value, found = Signal(signed(20)), Signal(signed(9))
-        m.d.comb += [value.eq((port.read_address * 37 + port.read_bank * 101) % 511 - 255), port.read_value.eq(found)]
         m.d.sync += port.logit.eq(port.logit_address * 12_345 - 300_000)
-        last = Signal(signed(9))
-        m.d.sync += [last.eq(value), found.eq(last)]
+        for half, value in enumerate(pair(port.read_core, port.read_bank, port.read_address)):
+            values = [Signal(signed(24), name=f"value_{half}_{n}") for n in range(3)]
+            m.d.sync += [values[0].eq(value), values[1].eq(values[0]), values[2].eq(values[1])]
+            m.d.comb += port.read_pair[half].eq(values[2])
         return m
 
 
@@ -155,7 +171,7 @@ def bench(rng, exchanges, *, loads=(), events=(), images=(), stalls=True):
         while True:
             _, _, valid, load = await ctx.tick().sample(port.load.valid, port.load.payload)
             if valid:
-                written.append((load.memory, load.address, load.data))
+                written.append((load.core, load.memory, load.address, load.data))
 
     def check():
         assert written == list(loads)
@@ -169,12 +185,12 @@ def good_load(rng):
     """Exchanges that load something into every memory, and the writes expected."""
     exchanges, loads, payloads = [(command(HostCommand.BEGIN), [])], [], []
     for memory, depth in DEPTHS.items():
-        count = rng.randint(1, 12)
+        count, core = rng.randint(1, 12), rng.randrange(cores_of(memory))
         first = rng.choice((0, depth - count, rng.randrange(depth - count + 1)))
         words = [rng.getrandbits(32) for _ in range(count)]
-        payloads.append([first, *words])
+        payloads.append([place(first, core), *words])
         exchanges.append((command(HostCommand.WRITE, memory, payloads[-1]), []))
-        loads += [(memory, first + n, word) for n, word in enumerate(words)]
+        loads += [(core, memory, first + n, word) for n, word in enumerate(words)]
     commit = [checksum(*payloads), CONFIG.word_digest]
     return [*exchanges, (command(HostCommand.COMMIT, 0, commit), reply(Reply.READY))], loads
 
@@ -191,10 +207,13 @@ def test_load_run_and_read(tmp_path, seed):
             for flags, image, answer in zip((0, 1, 3), images, (RESULT, [*LAYER, *RESULT], LAYER), strict=True)
         ]
         for memory, bank in ((Memory.ACTIVATIONS_0, 0), (Memory.ACTIVATIONS_1, 1)):
-            first, count = rng.randrange(100), rng.randint(0, 20)
-            values = [[activation(bank, 2 * n + half) & 0xFFFF for half in (0, 1)] for n in range(first, first + count)]
-            words = [low | high << 16 for low, high in values]
-            exchanges.append((command(HostCommand.READ, memory, [first, count]), reply(Reply.DATA, payload=words)))
+            for core in (0, rng.randrange(1, CONFIG.cores)):
+                count = rng.randint(0, 20)
+                first = rng.choice((0, PAIRS - max(count, 1), rng.randrange(PAIRS - 20)))
+                values = [pair(core, bank, n) for n in range(first, first + count)]
+                words = [low & 0xFFFF | (high & 0xFFFF) << 16 for low, high in values]
+                payload = [place(first, core), count]
+                exchanges.append((command(HostCommand.READ, memory, payload), reply(Reply.DATA, payload=words)))
         exchanges.append((command(HostCommand.RESUME), RESULT))
         words = [logit(n) & 0xFFFF_FFFF for n in range(MAX_CLASSES)]
         exchanges.append((command(HostCommand.READ, Memory.LOGITS, [0, MAX_CLASSES]), reply(Reply.DATA, payload=words)))
@@ -205,18 +224,24 @@ def test_load_run_and_read(tmp_path, seed):
 
 
 def out_of_range(memory, depth):
-    """WRITEs that would leave a memory, with the address that the error names."""
-    yield command(HostCommand.WRITE, memory, [depth, 5]), depth
-    yield command(HostCommand.WRITE, memory, [depth - 1, 5, 6]), depth - 1
-    yield command(HostCommand.WRITE, memory, [1 << 16, 5]), 1 << 16
-    yield command(HostCommand.WRITE, memory, [(1 << 32) - 1, 5]), (1 << 32) - 1
+    """Payloads of WRITEs that would leave a memory."""
+    yield [place(depth), 5]
+    yield [place(depth - 1), 5, 6]
+    yield [place(0, cores_of(memory) - 1), *range(depth + 1)]
+    yield [place(0, cores_of(memory)), 5]
+    yield [place(0, 255), 5]
+    yield [place(0, 0, reserved=1), 5]
+    yield [(1 << 32) - 1, 5]
 
 
 def unreadable(memory, depth):
-    yield command(HostCommand.READ, memory, [depth, 1]), depth
-    yield command(HostCommand.READ, memory, [depth - 1, 2]), depth - 1
-    yield command(HostCommand.READ, memory, [0, 1 << 31]), 0
-    yield command(HostCommand.READ, memory, [1 << 20, 1]), 1 << 20
+    """Payloads of READs that would leave a memory."""
+    yield [place(depth), 1]
+    yield [place(depth - 1), 2]
+    yield [place(0), 1 << 31]
+    yield [place(0), depth + 1]
+    yield [place(0, cores_of(memory)), 1]
+    yield [place(0, 0, reserved=128), 1]
 
 
 def malformed_commands():
@@ -238,22 +263,22 @@ def malformed_commands():
     yield each(command(HostCommand.RESUME), ErrorCode.NOT_STEPPING)
     yield each(command(HostCommand.RESUME, 0, [1]), ErrorCode.NOT_STEPPING)
     for memory, depth in (
-        (Memory.ACTIVATIONS_0, CONFIG.activation_bytes // 2),
-        (Memory.ACTIVATIONS_1, CONFIG.activation_bytes // 2),
+        (Memory.ACTIVATIONS_0, PAIRS),
+        (Memory.ACTIVATIONS_1, PAIRS),
         (Memory.LOGITS, MAX_CLASSES),
     ):
-        for words, address in unreadable(memory, depth):
-            yield words, refused(words, ErrorCode.BAD_ADDRESS, address)
+        for payload in unreadable(memory, depth):
+            yield command(HostCommand.READ, memory, payload), refused([], ErrorCode.BAD_ADDRESS, payload[0])
     yield begin
     yield each(command(HostCommand.WRITE, 0), ErrorCode.BAD_LENGTH)
     yield each(command(HostCommand.COMMIT, 0, [0]), ErrorCode.BAD_LENGTH)
     yield each(command(HostCommand.WRITE, Memory.LOGITS, [0, 1]), ErrorCode.BAD_MEMORY)
     yield each(command(HostCommand.WRITE, Memory.LISTS.value + CONFIG.pes, [0, 1]), ErrorCode.BAD_MEMORY)
     for memory, depth in DEPTHS.items():
-        for words, address in out_of_range(memory, depth):
-            yield words, refused(words, ErrorCode.BAD_ADDRESS, address)
-    # Nothing was written, but the addresses that were refused have entered the checksum.
-    seen = [[address] for memory, depth in DEPTHS.items() for _, address in out_of_range(memory, depth)]
+        for payload in out_of_range(memory, depth):
+            yield command(HostCommand.WRITE, memory, payload), refused([], ErrorCode.BAD_ADDRESS, payload[0])
+    # Nothing was written, but the places that were refused have entered the checksum.
+    seen = [payload[:1] for memory, depth in DEPTHS.items() for payload in out_of_range(memory, depth)]
     yield command(HostCommand.COMMIT, 0, [checksum(), 0]), refused([], ErrorCode.BAD_CHECKSUM, checksum(*seen))
     # The refused COMMIT ended the loading.
     yield each(command(HostCommand.COMMIT, 0, [0, 0]), ErrorCode.NOT_LOADING)

@@ -1,240 +1,105 @@
-from dataclasses import dataclass
-
 import pytest
-from amaranth import Module, Signal, signed
-from amaranth.lib import memory, stream, wiring
-from amaranth.lib.wiring import In, connect, flipped
 
 from hw.config import AcceleratorConfig
 from hw.lane import Lane
-from hw.numerics import Rounding, Scale, add, add_scales, clamp, quantize_scale, requantize
-from tests.hw.simulate import Bench, always, seldom, simulate
+from hw.numerics import Rounding, add, add_scales, clamp, quantize_scale, requantize
+from tests.hw.simulate import Bench, simulate
 
-CONFIG = AcceleratorConfig(pes=4, channel_words=64, activation_bytes=1024)
-LIMIT = 1 << (CONFIG.accumulator_bits - 1)
-
-
-def byte(code):
-    """Two's complement of a code."""
-    return code & 0xFF
+CONFIG = AcceleratorConfig()
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A layer's last part: parameters of its channels, fields of the instruction, zero point of what it writes."""
+def random_code(rng):
+    return rng.randint(-128, 127)
 
-    channels: int
-    positions: int
-    biases: list[int]
-    scales: list[Scale]
-    double: bool
-    raw: bool
-    channel_base: int
-    offset: int
-    clamp: tuple[int, int]
-    zero_point: int
-    residual: dict | None
-    add_scales: object = None
 
-    @property
-    def fields(self):
-        return {
-            "outputs": self.channels * self.positions,
-            "channel_base": self.channel_base,
-            "channels": self.channels,
-            "raw": self.raw,
-            "classes": 0,
-            "double": self.double,
-            "offset": byte(self.offset),
-            "clamp_low": byte(self.clamp[0]),
-            "clamp_high": byte(self.clamp[1]),
+def random_steps(rng, count):
+    """Accumulators with what belongs to their channels, and residual operands."""
+    return [
+        {
+            "accumulator": rng.randrange(-limit, limit),
+            "bias": rng.randrange(-20_000, 20_000),
+            "scale": quantize_scale(2.0 ** rng.uniform(-14, -6)),
+            "operand": rng.randint(-255, 255),
         }
-
-    @property
-    def residual_fields(self):
-        if self.residual is None:
-            return {"enable": 0}
-        places = ("offset", "clamp_low", "clamp_high", "zero_point")
-        fields = {name: byte(value) if name in places else value for name, value in self.residual.items()}
-        for name, scale in zip(("first", "second", "output"), self.add_scales, strict=True):
-            fields |= {f"{name}_multiplier": scale.multiplier, f"{name}_shift": scale.shift}
-        return fields
-
-    def results(self, accumulators, operands):
-        """What leaves, in order; ``operands`` is the other bank."""
-        for index, accumulator in enumerate(accumulators):
-            position, channel = divmod(index, self.channels)
-            biased = accumulator + self.biases[channel]
-            if self.raw:
-                yield biased
-                continue
-            rounding = Rounding.DOUBLE if self.double else Rounding.SINGLE
-            scaled = requantize(biased, *self.scales[channel], rounding)
-            code = clamp(scaled + self.offset, *self.clamp)
-            if self.residual is not None:
-                residual = self.residual
-                other = operands[residual["base"] + position * residual["pitch"] + channel]
-                total = add(code - residual["zero_point"], other, self.add_scales)
-                code = clamp(total + residual["offset"], residual["clamp_low"], residual["clamp_high"])
-            yield code - self.zero_point
+        for limit in rng.choices([1 << 8, 1 << 15, 1 << 21, 1 << 26], k=count)
+    ]
 
 
-def random_clamp(rng):
-    return rng.choice(((-128, 127), (rng.randint(-128, 0), rng.randint(0, 127))))
+class Parameters:
+    """Random fields of a layer, and what they make of an accumulator."""
+
+    def __init__(self, rng):
+        self.rounding = rng.choice(list(Rounding))
+        self.offset, self.zero_point, self.own_zero, self.sum_offset = (random_code(rng) for _ in range(4))
+        self.clamp, self.sum_clamp = ((rng.randint(-128, 0), rng.randint(0, 127)) for _ in range(2))
+        self.scales = add_scales(rng.uniform(0.01, 1.0), rng.uniform(0.01, 1.0), rng.uniform(0.1, 2.0))
+
+    def set(self, ctx, lane, *, residual):
+        fields, low_high = lane.fields, zip(("clamp_low", "clamp_high"), self.clamp, strict=True)
+        ctx.set(fields.double, self.rounding is Rounding.DOUBLE)
+        ctx.set(fields.offset, self.offset & 0xFF)
+        for name, value in low_high:
+            ctx.set(getattr(fields, name), value & 0xFF)
+        ctx.set(lane.zero_point, self.zero_point)
+        values = {"enable": residual, "zero_point": self.own_zero, "offset": self.sum_offset}
+        values |= dict(zip(("clamp_low", "clamp_high"), self.sum_clamp, strict=True))
+        values = {name: value & 0xFF for name, value in values.items()}
+        for name, scale in zip(("first", "second", "output"), self.scales, strict=True):
+            values |= {f"{name}_multiplier": scale.multiplier, f"{name}_shift": scale.shift}
+        ctx.set(lane.residual, values)
+
+    def plain(self, step):
+        biased = step["accumulator"] + step["bias"]
+        return clamp(requantize(biased, *step["scale"], self.rounding) + self.offset, *self.clamp)
+
+    def summed(self, step):
+        total = add(self.plain(step) - self.own_zero, step["operand"], self.scales)
+        return clamp(total + self.sum_offset, *self.sum_clamp)
 
 
-def random_layer(rng, kind):
-    channels, positions = CONFIG.pes * rng.randint(1, 5), rng.randint(2, 8)
-    residual = scales = None
-    if kind == "residual":
-        low, high = random_clamp(rng)
-        residual = {
-            "enable": 1,
-            "bank": 1,
-            "base": rng.randrange(500),
-            "pitch": channels + rng.randrange(5),
-            "zero_point": rng.randint(-128, 127),
-            "offset": rng.randint(-128, 127),
-            "clamp_low": low,
-            "clamp_high": high,
-        }
-        scales = add_scales(rng.uniform(0.01, 1.0), rng.uniform(0.01, 1.0), rng.uniform(0.1, 2.0))
-    return Layer(
-        channels=channels,
-        positions=positions,
-        biases=[rng.randrange(-20_000, 20_000) for _ in range(channels)],
-        scales=[quantize_scale(2.0 ** rng.uniform(-14, -6)) for _ in range(channels)],
-        double=kind != "single",
-        raw=kind == "raw",
-        channel_base=rng.randrange(CONFIG.channel_words - channels + 1),
-        offset=rng.randint(-128, 127),
-        clamp=random_clamp(rng),
-        zero_point=rng.randint(-128, 127),
-        residual=residual,
-        add_scales=scales,
-    )
+def bench(rng, *, residual):
+    """Steps as close as they may be; each value is on its input in its own cycle only."""
+    lane = Lane(CONFIG)
+    parameters = Parameters(rng)
+    distance = 2 if residual else 1
+    latency = Lane.RESIDUAL_LATENCY if residual else Lane.LATENCY
+    steps = random_steps(rng, 120)
 
-
-class Surroundings(wiring.Component):
-    """A lane with the memories it reads."""
-
-    def __init__(self, layer, operands):
-        self.lane = Lane(CONFIG)
-        self._layer, self._operands = layer, operands
-        super().__init__({"i": In(stream.Signature(signed(CONFIG.accumulator_bits))).array(CONFIG.pes)})
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.lane = lane = self.lane
-        layer = self._layer
-
-        def port(name, shape, contents, address):
-            m.submodules[name] = ram = memory.Memory(shape=shape, depth=len(contents), init=contents)
-            read = ram.read_port()
-            m.d.comb += [read.addr.eq(address), read.en.eq(1)]
-            return read.data
-
-        def channels(values):
-            before = [1] * layer.channel_base
-            return before + list(values) + [1] * (CONFIG.channel_words - layer.channel_base - layer.channels)
-
-        multipliers, shifts = zip(*layer.scales, strict=True)
-        operand = Signal(signed(9))
-        m.d.sync += operand.eq(port("operands", signed(9), self._operands, lane.residual_address))
-        m.d.comb += [
-            lane.bias.eq(port("bias", signed(32), channels(layer.biases), lane.channel_address)),
-            lane.multiplier.eq(port("multiplier", 31, channels(multipliers), lane.channel_address)),
-            lane.shift.eq(port("shift", 5, channels(shifts), lane.channel_address)),
-            lane.operand.eq(operand),
-        ]
-        for outside, inside in zip(self.i, lane.i, strict=True):
-            connect(m, flipped(outside), inside)
-        return m
-
-
-def bench(rng, kind, latency, distance, *, gaps):
-    """The layer twice, with or without gaps before the PEs' accumulators.
-
-    ``distance`` is the number of cycles between transfers if nothing has to wait.
-    """
-    layer = random_layer(rng, kind)
-    operands = [rng.randrange(-255, 256) for _ in range(CONFIG.activation_bytes)]
-    dut = Surroundings(layer, operands)
-    lane = dut.lane
-    count = layer.channels * layer.positions
-    # Values around what the scales bring into the range of a code, and some far outside.
-    reach = [1 << 8, 1 << 15, 1 << 21, LIMIT - 20_000]
-    data = [[rng.randrange(-limit, limit) for limit in rng.choices(reach, k=count)] for _ in range(2)]
+    def stage(cycle, number):
+        """The step that is ``number`` cycles old, or None."""
+        index, rest = divmod(cycle - number, distance)
+        return steps[index] if not rest and 0 <= index < len(steps) else None
 
     async def drive(ctx):
-        ctx.set(lane.fields, layer.fields)
-        ctx.set(lane.residual, layer.residual_fields)
-        ctx.set(lane.zero_point, layer.zero_point)
-        for accumulators in data:
-            # PE p holds every pes-th accumulator.
-            queues = [accumulators[pe :: CONFIG.pes][::-1] for pe in range(CONFIG.pes)]
-            go = [seldom(rng, rng.choice((0.1, 0.3, 0.9))) if gaps else always() for _ in range(CONFIG.pes)]
-            offered = [False] * CONFIG.pes
-            transfers, results, leaving, done = [], [], [], []
-            cycle = 0
-            ctx.set(lane.start, 1)
+        parameters.set(ctx, lane, residual=residual)
+        found, logits = [], []
+        for cycle in range(distance * len(steps) + latency):
+            now, before, adding = stage(cycle, 0), stage(cycle, 1), stage(cycle, Lane.LATENCY)
+            ctx.set(lane.accumulator, now["accumulator"] if now else rng.randrange(1 << 20))
+            ctx.set(lane.bias, before["bias"] if before else rng.randrange(1 << 20))
+            multiplier, shift = before["scale"] if before else (rng.getrandbits(31), rng.getrandbits(5))
+            ctx.set(lane.multiplier, multiplier)
+            ctx.set(lane.shift, shift)
+            ctx.set(lane.operand, adding["operand"] if adding else rng.randint(-255, 255))
+            if residual:
+                ctx.set(lane.sums.operand, adding is not None)
+                ctx.set(lane.sums.scale, stage(cycle, Lane.SUM - 1) is not None)
+                ctx.set(lane.sums.offset, stage(cycle, Lane.SUM_SCALED) is not None)
+                ctx.set(lane.sums.clamp, stage(cycle, Lane.SUM_SCALED + 1) is not None)
+            ctx.set(lane.sums.zero, not residual or stage(cycle, Lane.SUM_SCALED + 2) is not None)
+            if stage(cycle, Lane.RAW_LATENCY):
+                logits.append(ctx.get(lane.logit))
+            if stage(cycle, latency):
+                found.append(ctx.get(lane.o))
             await ctx.tick()
-            ctx.set(lane.start, 0)
-            while not done or cycle < done[0] + 40:
-                for pe, queue in enumerate(queues):
-                    # An offer stays until it is taken.
-                    offered[pe] = bool(queue) and (offered[pe] or next(go[pe]))
-                    ctx.set(dut.i[pe].valid, offered[pe])
-                    if offered[pe]:
-                        ctx.set(dut.i[pe].payload, queue[-1])
-                _, _, *sampled = await ctx.tick().sample(
-                    lane.o.valid,
-                    lane.o.payload,
-                    lane.logit.valid,
-                    lane.logit.payload,
-                    lane.done,
-                    *(source.ready for source in dut.i),
-                )
-                valid, value, logit_valid, logit, finished, *ready = sampled
-                assert not (logit_valid if kind != "raw" else valid)
-                if valid or logit_valid:
-                    results.append(logit if logit_valid else value)
-                    leaving.append(cycle)
-                if finished:
-                    done.append(cycle)
-                taken = [pe for pe in range(CONFIG.pes) if ready[pe] and offered[pe]]
-                assert len(taken) <= 1
-                for pe in taken:
-                    queues[pe].pop()
-                    offered[pe] = False
-                    transfers.append(cycle)
-                cycle += 1
-            assert results == list(layer.results(accumulators, operands))
-            assert leaving == [transfer + latency for transfer in transfers]
-            assert done == [leaving[-1] + 1]
-            # Counted from the cycle after the start, residual layers take in even cycles.
-            assert not any(transfer % distance for transfer in transfers)
-            if not gaps:
-                assert transfers == list(range(0, distance * count, distance))
+        assert logits == [step["accumulator"] + step["bias"] for step in steps]
+        finish = parameters.summed if residual else parameters.plain
+        assert found == [finish(step) - parameters.zero_point for step in steps]
 
-    return Bench(dut=dut, testbenches=[drive])
+    return Bench(dut=lane, testbenches=[drive])
 
 
-KINDS = [
-    ("double", Lane.LATENCY, 1),
-    ("single", Lane.LATENCY, 1),
-    ("residual", Lane.RESIDUAL_LATENCY, 2),
-    ("raw", Lane.RAW_LATENCY, 1),
-]
-
-
-@pytest.mark.parametrize(("kind", "latency", "distance"), KINDS)
-@pytest.mark.parametrize("seed", [1, 2])
-def test_values_and_latency_with_random_gaps(tmp_path, kind, latency, distance, seed):
-    simulate(lambda rng: bench(rng, kind, latency, distance, gaps=True), seed=seed, folder=tmp_path)
-
-
-@pytest.mark.parametrize(("kind", "latency", "distance"), KINDS)
-@pytest.mark.parametrize("seed", [4])
-def test_full_throughput(tmp_path, kind, latency, distance, seed):
-    simulate(lambda rng: bench(rng, kind, latency, distance, gaps=False), seed=seed, folder=tmp_path)
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_values_and_latency(tmp_path, seed, residual):
+    simulate(lambda rng: bench(rng, residual=residual), seed=seed, folder=tmp_path)

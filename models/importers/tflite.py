@@ -125,7 +125,7 @@ class _Reader:
         if name not in _KINDS:
             return name
         before, after = (self.tensors[i].shape for i in (operator.inputs[0], operator.outputs[0]))
-        if name == "AVERAGE_POOL_2D" and any(_padding(options, before[1:3], options["window"])):
+        if name == "AVERAGE_POOL_2D" and any(_padding(operator, before[1:3], options["window"])):
             return "AVERAGE_POOL_2D with padding"
         if name == "DEPTHWISE_CONV_2D" and before[3:] not in ((1,), after[3:]):
             return f"DEPTHWISE_CONV_2D from {list(before)} to {list(after)}"
@@ -197,17 +197,14 @@ class _Reader:
         source = self.maps[operator.inputs[0]]
         kind = DepthwiseConv2D if depthwise and source.shape[2] > 1 else Conv2D
         common = self._layer(operator, kind.kind)
-        stride = operator.options["stride"]
-        if min(stride) < 1:
-            raise ValueError(f"{operator}: strides must be positive, not {stride}")
         # PopulateConvolutionQuantizationParams multiplies in double precision.
         factors = source.scale * scales.astype(np.float64) / common["output"].scale
         return kind(
             **common,
             **_weights(operator, weight, bias, factors),
             rounding=Rounding.DOUBLE,
-            stride=stride,
-            pads=_padding(operator.options, source.shape[:2], weight.shape[1:3]),
+            stride=operator.options["stride"],
+            pads=_padding(operator, source.shape[:2], weight.shape[1:3]),
         )
 
     def linear(self, operator: Operator, head: bool) -> Layer:
@@ -253,11 +250,14 @@ _KINDS = {
 }
 
 
-def _padding(options: dict[str, Any], size: tuple[int, ...], kernel: tuple[int, ...]) -> tuple[int, int, int, int]:
+def _padding(operator: Operator, size: tuple[int, ...], kernel: tuple[int, ...]) -> tuple[int, int, int, int]:
     """Rows above and below, columns left and right that a kernel sees beside the map."""
-    if options["padding"] != "SAME":
+    stride = operator.options["stride"]
+    if min(stride) < 1:
+        raise ValueError(f"{operator}: strides must be positive, not {stride}")
+    if operator.options["padding"] != "SAME":
         return (0, 0, 0, 0)
-    rows, columns = (_pads(size[axis], kernel[axis], options["stride"][axis]) for axis in (0, 1))
+    rows, columns = (_pads(size[axis], kernel[axis], stride[axis]) for axis in (0, 1))
     return (*rows, *columns)
 
 

@@ -49,6 +49,18 @@ class Builder:
         values = {"StrideH": 1, "StrideW": 1, "DilationHFactor": 1, "DilationWFactor": 1} | values
         self.operator("CONV_2D", inputs, [output], "Conv2DOptions", **values)
 
+    def depthwise(self, source: int, weight: np.ndarray, bias: np.ndarray | None, scales, output: int, **values):
+        """A DEPTHWISE_CONV_2D with weights of (1, height, width, output channels)."""
+        inputs = [source, self.tensor(weight.shape, scales, data=weight, axis=3)]
+        if bias is not None:  # LiteRT refuses -1 here
+            inputs.append(self.tensor(bias.shape, data=bias, dtype="int32"))
+        values = {"StrideH": 1, "StrideW": 1, "DilationHFactor": 1, "DilationWFactor": 1} | values
+        self.operator("DEPTHWISE_CONV_2D", inputs, [output], "DepthwiseConv2DOptions", **values)
+
+    def average_pool(self, source: int, output: int, window: tuple[int, int], stride: tuple[int, int], **values: int):
+        sizes = {"StrideH": stride[0], "StrideW": stride[1], "FilterHeight": window[0], "FilterWidth": window[1]}
+        self.operator("AVERAGE_POOL_2D", [source], [output], "Pool2DOptions", **sizes, **values)
+
     def fully_connected(self, source: int, weight: np.ndarray, bias: np.ndarray | None, scales, output: int, **values):
         inputs = [source, self.tensor(weight.shape, scales, data=weight)]
         inputs.append(-1 if bias is None else self.tensor(bias.shape, data=bias, dtype="int32"))

@@ -10,12 +10,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hw.config import WORD_CHANNELS
+from hw.decode import Instruction
 from hw.isa import (
     CommandHeader,
     ErrorCode,
     HostCommand,
     LayerRecord,
     Memory,
+    Opcode,
+    Place,
     Reply,
     ReplyHeader,
     Result,
@@ -33,6 +37,8 @@ __all__ = [
     "command",
     "image_words",
     "load_program",
+    "load_words",
+    "place",
     "read_memory",
     "reply_length",
     "run_image",
@@ -106,6 +112,30 @@ def _expect(answer: Answer, *kinds: Reply) -> Answer:
     return answer
 
 
+def place(address: int, core: int = 0) -> int:
+    """A word's place in a memory, as WRITE and READ take it."""
+    return encode(Place, address=address, core=core)[0]
+
+
+def load_words(writes: Sequence[tuple[int, int, np.ndarray]], digest: int, checksum: int | None = None) -> list[int]:
+    """Commands that load a program.
+
+    Parameters
+    ----------
+    writes : list of (memory, core, words)
+        As of :meth:`hw.program.Program.writes`.
+    digest : int
+        Of the config it is for (:attr:`hw.config.AcceleratorConfig.word_digest`).
+    checksum : int, optional
+        Instead of the right one.
+    """
+    payloads = [np.concatenate([[place(0, core)], words]).astype(np.uint32) for _, core, words in writes]
+    words = command(HostCommand.BEGIN)
+    for (memory, _, _), payload in zip(writes, payloads, strict=True):
+        words += command(HostCommand.WRITE, payload, memory)
+    return words + command(HostCommand.COMMIT, [Program.checksum(payloads) if checksum is None else checksum, digest])
+
+
 def load_program(program: Program) -> Operation:
     """Load a program into an idle accelerator; nothing runs before it is complete and checked.
 
@@ -114,12 +144,7 @@ def load_program(program: Program) -> Operation:
     DeviceError
         When it isn't accepted.
     """
-    payloads = [np.concatenate([[0], words]).astype(np.uint32) for _, words in program.writes()]
-    words = command(HostCommand.BEGIN)
-    for (memory, _), payload in zip(program.writes(), payloads, strict=True):
-        words += command(HostCommand.WRITE, payload, memory)
-    words += command(HostCommand.COMMIT, [Program.checksum(payloads), program.config.word_digest])
-    (answer,) = yield Exchange(words, 1)
+    (answer,) = yield Exchange(load_words(program.writes(), program.config.word_digest), 1)
     _expect(answer, Reply.READY)
 
 
@@ -129,9 +154,9 @@ def image_words(codes: np.ndarray) -> np.ndarray:
     return np.pad(flat, (0, -len(flat) % 4)).view("<u4")
 
 
-def read_memory(memory: int, first: int, count: int) -> Operation:
+def read_memory(memory: int, first: int, count: int, core: int = 0) -> Operation:
     """Words of a readable memory."""
-    (answer,) = yield Exchange(command(HostCommand.READ, [first, count], memory), 1)
+    (answer,) = yield Exchange(command(HostCommand.READ, [place(first, core), count], memory), 1)
     return np.array(_expect(answer, Reply.DATA).payload, dtype=np.uint32)
 
 
@@ -144,8 +169,9 @@ class RunOutcome:
     label, exit, margin, cycles : int
     layers : list of dict
         Records of the layers run (:class:`hw.isa.LayerRecord`), if they were asked for.
-    outputs : list of arrays
-        In a stepped run, each of these layers' output: activations ``q - zero_point``, or logits.
+    outputs : list of lists of arrays
+        In a stepped run, what each of these layers has left: the logits of a head, int32 (classes,), or for each core
+        the words in its window of the map, int16 (words, 8) of activations ``q - zero_point``.
     """
 
     label: int
@@ -153,21 +179,25 @@ class RunOutcome:
     margin: int
     cycles: int
     layers: list[dict[str, int]]
-    outputs: list[np.ndarray]
+    outputs: list[list[np.ndarray]]
 
 
-def _read_output(layer: dict[str, Any], positions: int) -> Operation:
-    """The values that a layer has just written, (positions, channels)."""
-    lane, target = layer["lane"], layer["target"]
+def _read_output(layer: Instruction) -> Operation:
+    """What a layer has left: logits, or each core's window."""
+    lane = layer.cores[0].fields["lane"]
     if lane["raw"]:
         words = yield from read_memory(Memory.LOGITS.value, 0, lane["classes"])
-        return words.view(np.int32).reshape(1, -1)
-    span = (positions - 1) * target["pitch"] + target["channels"]
-    first, last = target["base"] // 2, (target["base"] + span + 1) // 2
-    words = yield from read_memory(Memory.ACTIVATIONS_0.value + target["bank"], first, last - first)
-    values = words.view(np.int16)[target["base"] % 2 :]
-    rows = [values[p * target["pitch"] :][: target["channels"]] for p in range(positions)]
-    return np.stack(rows)
+        return [words.view(np.int32)]
+    pairs = WORD_CHANNELS // 2
+    windows = []
+    for number, core in enumerate(layer.cores):
+        window = core.fields["window"]
+        memory, first = Memory.ACTIVATIONS_0.value + window["bank"], pairs * window["base"]
+        words = np.zeros(0, np.uint32)
+        if window["count"]:
+            words = yield from read_memory(memory, first, pairs * window["count"], number)
+        windows.append(words.view(np.int16).reshape(-1, WORD_CHANNELS))
+    return windows
 
 
 def run_image(program: Program, codes: np.ndarray, *, report: bool = False, step: bool = False) -> Operation:
@@ -186,7 +216,7 @@ def run_image(program: Program, codes: np.ndarray, *, report: bool = False, step
     DeviceError
         When the run is refused or given up.
     """
-    descriptions = [i.layer for i in program.instructions() if i.layer is not None]
+    instructions = {i.index: i for i in program.instructions() if i.op is Opcode.LAYER}
     flags = int(report or step) | int(step) << 1
     layers, outputs = [], []
     (answer,) = yield Exchange(command(HostCommand.RUN, image_words(codes), flags), 1)
@@ -194,9 +224,7 @@ def run_image(program: Program, codes: np.ndarray, *, report: bool = False, step
         record = decode(LayerRecord, answer.payload)
         layers.append(record)
         if step:
-            layer = descriptions[record["index"]]
-            positions = layer["lane"]["outputs"] // layer["lane"]["channels"]
-            outputs.append((yield from _read_output(layer, positions)))
+            outputs.append((yield from _read_output(instructions[record["index"]])))
             (answer,) = yield Exchange(command(HostCommand.RESUME), 1)
         else:
             (answer,) = yield Exchange([], 1)

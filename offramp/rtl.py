@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 
 from fpga.driver import RunOutcome
+from hw.config import WORD_CHANNELS
+from hw.decode import Instruction
+from hw.isa import Opcode
 from hw.program import Program
 from models.golden import Result, run
 from offramp.rtl_job import JOB, Job, Work, load_outcomes
 from offramp.simulators import build, cache_root, run_test
 from sim import Simulation, simulate
 
-__all__ = ["compare", "run_work", "verify"]
+__all__ = ["compare", "expected_outputs", "run_work", "verify"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -99,16 +102,35 @@ def run_work(
     return outcomes
 
 
-def _expected(program: Program, golden: Result, image: int, command: int) -> np.ndarray:
-    """What a command's output memory must hold: (positions, stored channels), dummy channels zero."""
-    described = program.commands[command]
+def expected_outputs(
+    program: Program, layer: Instruction, golden: Result, image: int
+) -> list[tuple[np.ndarray | slice, np.ndarray]]:
+    """What a LAYER instruction must leave, as :class:`fpga.driver.RunOutcome` holds it.
+
+    Returns
+    -------
+    list of (rows, values)
+        Of a head, the logits. Else for each core which words of its window this instruction makes, in any core, and
+        those words, (words, 8), dummy channels zero; the other words of the map are other instructions'.
+    """
+    described = program.commands[layer.index]
     tensor = program.network.tensors()[described.tensor]
-    first, last = described.channels
     codes = golden.tensors[described.tensor][image].astype(np.int64)
-    values = codes.reshape(-1, codes.shape[-1])[:, first:last] - tensor.zero_point
-    raw = any(head.logits == described.tensor for head in program.network.exits)
-    stored = last - first if raw else program.config.padded_channels(last) - first
-    return np.pad(values, ((0, 0), (0, stored - (last - first))))
+    values = codes.reshape(-1, codes.shape[-1]) - tensor.zero_point
+    if any(head.logits == described.tensor for head in program.network.exits):
+        return [(slice(None), values.reshape(-1))]
+    channels = values.shape[1]
+    pitch = program.config.padded_channels(channels) // WORD_CHANNELS
+    words = np.pad(values, ((0, 0), (0, pitch * WORD_CHANNELS - channels))).reshape(-1, WORD_CHANNELS)
+    first, last = described.channels
+    outputs: list[tuple[np.ndarray | slice, np.ndarray]] = []
+    for core in layer.cores:
+        window = core.fields["window"]
+        index = np.arange(window["low"], window["low"] + window["count"])
+        made = index % pitch
+        rows = (first <= made * WORD_CHANNELS) & (made * WORD_CHANNELS < last)
+        outputs.append((rows, words[index[rows]]))
+    return outputs
 
 
 def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing: Simulation) -> dict[str, Any]:
@@ -117,14 +139,15 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
     Returns
     -------
     dict
-        ``values_equal`` (every output read, and every class, exit and margin), ``cycles_equal`` (of every layer and of
-        every run; with them products and stalls), ``layers`` and ``images`` compared, ``early`` exits among them,
-        ``differing`` images, ``mismatches``: the first of them in words.
+        ``values_equal`` (every word that a layer has left in any core, and every class, exit and margin),
+        ``cycles_equal`` (of every layer and of every run; with them products and stalls), ``layers`` and ``images``
+        compared, ``early`` exits among them, ``differing`` images, ``mismatches``: the first of them in words.
     """
     values: list[str] = []
     cycles: list[str] = []
     differing: set[int] = set()
     layers = 0
+    instructions = {i.index: i for i in program.instructions() if i.op is Opcode.LAYER}
 
     def check(kind: list[str], image: int, what: str, rtl: Any, expected: Any) -> None:
         if not np.array_equal(rtl, expected):
@@ -145,8 +168,11 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
             for counter in ("cycles", "products", "stalls"):
                 simulated = {"cycles": timing.layer_cycles, "products": timing.products, "stalls": timing.stalls}
                 check(cycles, image, f"{counter} of {name}", record[counter], simulated[counter][image, index])
-            if outcome.outputs:
-                check(values, image, name, outcome.outputs[number], _expected(program, golden, image, index))
+            if not outcome.outputs:
+                continue
+            parts, wanted = outcome.outputs[number], expected_outputs(program, instructions[index], golden, image)
+            for core, (part, (rows, words)) in enumerate(zip(parts, wanted, strict=True)):
+                check(values, image, f"{name} in core {core}", part[rows], words)
     return {
         "values_equal": not values,
         "cycles_equal": not cycles,

@@ -64,8 +64,10 @@ def save_outcomes(folder: Path, outcomes: list[list[RunOutcome]]) -> None:
     records = []
     for p, runs in enumerate(outcomes):
         for n, outcome in enumerate(runs):
-            arrays |= {f"{p}/{n}/{k}": array for k, array in enumerate(outcome.outputs)}
-        records.append([{**asdict(outcome), "outputs": len(outcome.outputs)} for outcome in runs])
+            arrays |= {
+                f"{p}/{n}/{k}/{c}": array for k, parts in enumerate(outcome.outputs) for c, array in enumerate(parts)
+            }
+        records.append([{**asdict(outcome), "outputs": [len(parts) for parts in outcome.outputs]} for outcome in runs])
     np.savez(folder / "outputs.npz", allow_pickle=False, **arrays)
     (folder / "outcomes.json").write_text(json.dumps(records))
 
@@ -76,7 +78,15 @@ def load_outcomes(folder: Path) -> list[list[RunOutcome]]:
     with np.load(folder / "outputs.npz", allow_pickle=False) as arrays:
         return [
             [
-                RunOutcome(**{**record, "outputs": [arrays[f"{p}/{n}/{k}"] for k in range(record["outputs"])]})
+                RunOutcome(
+                    **{
+                        **record,
+                        "outputs": [
+                            [arrays[f"{p}/{n}/{k}/{c}"] for c in range(count)]
+                            for k, count in enumerate(record["outputs"])
+                        ],
+                    }
+                )
                 for n, record in enumerate(runs)
             ]
             for p, runs in enumerate(records)

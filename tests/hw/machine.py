@@ -95,8 +95,8 @@ class Core:
         """Keep the words of this window (fields of :class:`hw.isa.Window`) from now on."""
         self._window = window
 
-    def take(self, maker: int | None, number: int, word: np.ndarray) -> bool:
-        """A word comes from the exchange; returns whether it is kept.
+    def take(self, maker: int | None, number: int, word: np.ndarray) -> None:
+        """A word comes from the exchange; it is kept if it lies in the window.
 
         Parameters
         ----------
@@ -106,13 +106,12 @@ class Core:
         window = self._window
         offset = number - window["low"]
         if not 0 <= offset < window["count"]:
-            return False
+            return
         address = window["base"] + offset
         assert address < self._config.activation_words, "a word beyond the bank"
         readers = self._read.get((window["bank"], address), set())
         assert readers <= {maker} - {None}, "a word over one that is still read"
         self._activations[window["bank"], address] = word
-        return True
 
     def layer(self, part: CoreLayer) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """Numbers, accumulators and values of the words made, and the products."""
@@ -223,12 +222,11 @@ class Machine:
     ----------
     compiled : bool
         Whether to insist on what the compiler promises beyond harmlessness: no overflow, no stored zero, no list that
-        feeds an accumulator twice, no word that nobody keeps, zeros in the channels that pad a position.
+        feeds an accumulator twice.
     """
 
     def __init__(self, images: dict[str, np.ndarray], config: AcceleratorConfig, *, compiled: bool = True):
         self._config = config
-        self._compiled = compiled
         self._header = decode_header(images)
         self._image_windows = decode_windows(images)
         self._program = {instruction.address: instruction for instruction in decode_images(images)}
@@ -286,8 +284,6 @@ class Machine:
     def _send(self, maker: int, everywhere: bool, numbers: np.ndarray, words: np.ndarray) -> None:
         """Words of one core to the cores that the exchange brings them to."""
         for number, word in zip(numbers.tolist(), words, strict=True):
-            kept = 0
             for k, core in enumerate(self._cores):
                 if everywhere or abs(k - maker) <= 1:
-                    kept += core.take(number if k == maker else None, number, word)
-            assert kept or not self._compiled, "a word that nobody keeps"
+                    core.take(number if k == maker else None, number, word)

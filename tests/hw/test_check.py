@@ -247,7 +247,7 @@ REFUSALS: dict[str, tuple[dict[str, np.ndarray], str]] = {
     ),
     "description beyond the image": (
         operation(LAYERS[STEM].address, Opcode.LAYER, 0, IMAGES["layers"].shape[1] - 1),
-        r"layers image ends at \d+, inside the Layer at \d+",
+        r"core 0's layers image ends at \d+, inside the Layer at \d+",
     ),
 }
 

@@ -11,7 +11,7 @@ A core's word waits in its hold until it has had its turn. Every core takes at m
 everywhere has the bus in the cycle of the core that made it; what only neighbours read goes around in four cycles.
 """
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -98,23 +98,32 @@ class Exchange(wiring.Component):
 
         # The bus.
         bus, bus_valid = Signal(WordWrite), Signal()
-        with m.Switch(turn):
-            for core in range(cores):
-                with m.Case(core):
-                    m.d.sync += [bus_valid.eq(waits[core]), bus.eq(hold[core])]
-        with m.If(self.image.valid):
-            m.d.sync += [bus_valid.eq(1), bus.eq(self.image.payload)]
+        m.d.sync += [
+            bus_valid.eq(self.image.valid | _select(waits, turn)),
+            bus.eq(Mux(self.image.valid, self.image.payload.as_value(), _select(hold, turn))),
+        ]
 
-        # In front of each core.
+        # In front of each core. In the cycle that no reader has, the bus.
+        choice = Signal(range(_ROUND))
+        m.d.comb += choice.eq(Mux(bus_valid, len(_READERS), turn[:2]))
         for core, target in enumerate(self.o):
-            m.d.sync += [target.valid.eq(bus_valid), target.payload.eq(bus)]
             if not neighbours:
+                m.d.sync += [target.valid.eq(bus_valid), target.payload.eq(bus)]
                 continue
-            with m.If(~bus_valid):
-                with m.Switch(turn[:2]):
-                    for slot, reader in enumerate(_READERS):
-                        maker = core - reader
-                        if 0 <= maker < cores:
-                            with m.Case(slot):
-                                m.d.sync += [target.valid.eq(readers[maker][slot]), target.payload.eq(hold[maker])]
+            makers = [core - reader for reader in _READERS]
+            valids = [readers[maker][slot] if 0 <= maker < cores else 0 for slot, maker in enumerate(makers)]
+            words = [hold[maker] if 0 <= maker < cores else bus for maker in makers]
+            m.d.sync += [
+                target.valid.eq(_select([*valids, bus_valid], choice)),
+                target.payload.eq(_select([*words, bus], choice)),
+            ]
         return m
+
+
+def _select(values, index):
+    """One of as many values as the index has, as a tree of multiplexers."""
+    values = [Value.cast(value) for value in values]
+    for bit in index:
+        if len(values) > 1:
+            values = [Mux(bit, high, low) for low, high in zip(values[::2], values[1::2], strict=True)]
+    return values[0]

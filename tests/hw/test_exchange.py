@@ -55,9 +55,9 @@ def bench(rng, config, *, gaps, layers):
             ctx.set(dut.start, 0)
             due = [rng.randint(1, 20) for _ in range(cores)]
             made, found = [], [[] for _ in range(cores)]
-            for cycle in range(1, 260):
+            for cycle in range(1, 180):
                 for core, source in enumerate(dut.i):
-                    now = cycle == due[core] and cycle < 240
+                    now = cycle == due[core] and cycle < 160
                     # What lies on a stream without a word must not matter.
                     word = random_word(rng)
                     ctx.set(source.valid, now)

@@ -143,14 +143,20 @@ class FakeQuantNet(nn.Module):
         if node.step.kind == "add":
             return operands[0] + operands[1]
         if node.step.kind == "pool":
-            return operands[0].mean(dim=(2, 3), keepdim=True)
+            assert node.step.window is not None
+            return F.avg_pool2d(operands[0], node.step.window, node.step.stride)
         assert node.weight is not None
         assert node.bias is not None
         scale = node.weight_scale(source_scale)
         weight = round_through(node.weight / scale[:, None, None, None]) * scale[:, None, None, None]
         step = scale * source_scale
         return F.conv2d(
-            operands[0], weight, round_through(node.bias / step) * step, node.step.stride, node.step.padding
+            operands[0],
+            weight,
+            round_through(node.bias / step) * step,
+            node.step.stride,
+            node.step.padding,
+            groups=len(weight) if node.step.kind == "depthwise" else 1,
         )
 
 

@@ -21,19 +21,22 @@ class Step:
     Parameters
     ----------
     kind : str
-        ``conv``, ``linear``, ``add`` or ``pool`` (global average).
+        ``conv``, ``depthwise``, ``linear``, ``add`` or ``pool`` (average).
     name : str
     inputs : tuple of str
     shape : tuple of 3 int
         Height, width, channels of the output.
     relu : bool
     weight : tensor or None
-        (output channels, input channels, kernel height, kernel width); of a linear layer the kernel is the whole map.
+        (output channels, input channels, kernel height, kernel width); of a linear layer the kernel is the whole map,
+        a depthwise convolution has one input channel.
     bias : tensor or None
         (output channels,)
     stride : tuple of 2 int
     padding : tuple of 2 int
         Zeros above and below, left and right.
+    window : tuple of 2 int or None
+        Height and width of a pool's window, which may be the whole map.
     """
 
     kind: str
@@ -45,6 +48,7 @@ class Step:
     bias: torch.Tensor | None = None
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
+    window: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +72,10 @@ class Graph:
 def lower(model: nn.Module, shape: tuple[int, int, int]) -> Graph:
     """The steps of a network in evaluation mode.
 
-    Supported are Conv2d (one group, no dilation, zero padding), BatchNorm2d behind it, ReLU behind any of convolution,
-    linear layer and addition, addition of two maps, AdaptiveAvgPool2d(1), Flatten, Identity, Dropout, and Linear, which
-    ends the network as the logits of an exit. Weights are copied.
+    Supported are Conv2d (one group, or depthwise: as many groups as input and output channels; no dilation, zero
+    padding), BatchNorm2d behind it, ReLU behind any of convolution, linear layer and addition, addition of two maps,
+    AdaptiveAvgPool2d(1), AvgPool2d without padding, Flatten, Identity, Dropout, and Linear, which ends the network as
+    the logits of an exit. Weights are copied.
 
     Parameters
     ----------
@@ -94,6 +99,11 @@ def lower(model: nn.Module, shape: tuple[int, int, int]) -> Graph:
 def _finite(name: str, what: str, values: torch.Tensor) -> None:
     if not torch.isfinite(values).all():
         raise ValueError(f"{name}: {what} must be finite, not NaN or infinite")
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a size that PyTorch lets be one number."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 class _Lowering:
@@ -142,7 +152,8 @@ class _Lowering:
             nn.Conv2d: self._conv,
             nn.BatchNorm2d: self._norm,
             nn.Linear: self._linear,
-            nn.AdaptiveAvgPool2d: self._pool,
+            nn.AdaptiveAvgPool2d: self._global_pool,
+            nn.AvgPool2d: self._pool,
             nn.ReLU: lambda node, name, _: self._relu(node, name),
             nn.Flatten: self._flatten,
             nn.Identity: self._alias,
@@ -176,9 +187,11 @@ class _Lowering:
         self._alias(node, name, module)
 
     def _conv(self, node: fx.Node, name: str, conv: nn.Conv2d) -> None:
-        if conv.groups != 1 or conv.dilation != (1, 1):
+        depthwise = conv.groups == conv.in_channels == conv.out_channels > 1
+        if not (depthwise or conv.groups == 1) or conv.dilation != (1, 1):
             raise ValueError(
-                f"{name}: Conv2d must have one group and dilation 1, not {conv.groups} groups and {conv.dilation}"
+                f"{name}: Conv2d must have dilation 1 and one group, or one for each input and output channel, "
+                f"not {conv.dilation} and {conv.groups} groups of {conv.in_channels} to {conv.out_channels} channels"
             )
         if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
             raise ValueError(
@@ -199,13 +212,13 @@ class _Lowering:
         self._put(
             node,
             Step(
-                kind="conv", name=name, inputs=(source,), shape=shape,
+                kind="depthwise" if depthwise else "conv", name=name, inputs=(source,), shape=shape,
                 weight=weight, bias=bias, stride=stride, padding=padding,
             ),
         )  # fmt: skip
 
     def _norm(self, node: fx.Node, name: str, norm: nn.BatchNorm2d) -> None:
-        step = self._fusable(node, name, "BatchNorm2d", ("conv",))
+        step = self._fusable(node, name, "BatchNorm2d", ("conv", "depthwise"))
         if step.name in self.normed:
             raise ValueError(f"{name}: BatchNorm2d must follow a Conv2d, not another BatchNorm2d")
         if norm.running_mean is None or norm.running_var is None:
@@ -226,7 +239,7 @@ class _Lowering:
         self.names[node] = step.name
 
     def _relu(self, node: fx.Node, name: str) -> None:
-        step = self._fusable(node, name, "ReLU", ("conv", "linear", "add"))
+        step = self._fusable(node, name, "ReLU", ("conv", "depthwise", "linear", "add"))
         self.steps[step.name] = replace(step, relu=True)
         self.names[node] = step.name
 
@@ -251,11 +264,26 @@ class _Lowering:
             )
         self._put(node, Step(kind="add", name=name, inputs=(first, second), shape=self._shape_of(first)))
 
-    def _pool(self, node: fx.Node, name: str, pool: nn.AdaptiveAvgPool2d) -> None:
+    def _global_pool(self, node: fx.Node, name: str, pool: nn.AdaptiveAvgPool2d) -> None:
         if pool.output_size not in (1, (1, 1)):
             raise ValueError(f"{name}: AdaptiveAvgPool2d must give one position, not {pool.output_size}")
+        height, width, _ = self._shape_of(self._source(node))
+        self._put_pool(node, name, (height, width), (height, width))
+
+    def _pool(self, node: fx.Node, name: str, pool: nn.AvgPool2d) -> None:
+        if pool.padding not in (0, (0, 0)) or pool.ceil_mode or pool.divisor_override is not None:
+            raise ValueError(f"{name}: AvgPool2d must have no padding, no ceil_mode and no divisor_override")
+        height, width, _ = self._shape_of(self._source(node))
+        window, stride = _pair(pool.kernel_size), _pair(pool.stride)
+        if window == (1, 1) or window[0] > height or window[1] > width:
+            raise ValueError(f"{name}: AvgPool2d's window must be of 2 to {height}x{width} positions, not {window}")
+        self._put_pool(node, name, window, stride)
+
+    def _put_pool(self, node: fx.Node, name: str, window: tuple[int, int], stride: tuple[int, int]) -> None:
         source = self._source(node)
-        self._put(node, Step(kind="pool", name=name, inputs=(source,), shape=(1, 1, self._shape_of(source)[2])))
+        height, width, channels = self._shape_of(source)
+        shape = ((height - window[0]) // stride[0] + 1, (width - window[1]) // stride[1] + 1, channels)
+        self._put(node, Step(kind="pool", name=name, inputs=(source,), shape=shape, stride=stride, window=window))
 
     def _linear(self, node: fx.Node, name: str, linear: nn.Linear) -> None:
         source = self._source(node)

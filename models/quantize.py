@@ -7,7 +7,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from hw.network import INPUT, Add, Conv2D, Exit, GlobalAveragePool, Layer, Linear, Network, Tensor
+from hw.network import (
+    INPUT,
+    Add,
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    Exit,
+    GlobalAveragePool,
+    Layer,
+    Linear,
+    Network,
+    Tensor,
+)
 from hw.numerics import Rounding, Scale, quantize_scale
 from models.data import Split
 from models.fakequant import INPUT_SCALE, INPUT_ZERO_POINT, FakeQuantNet
@@ -151,13 +163,17 @@ def _layer(twin: FakeQuantNet, number: int, tensors: dict[str, Tensor]) -> Layer
     if step.kind == "add":
         return Add(**common)
     if step.kind == "pool":
-        return GlobalAveragePool(**common)
+        if step.window == tensors[step.inputs[0]].shape[:2]:
+            return GlobalAveragePool(**common)
+        assert step.window is not None
+        return AveragePool2D(**common, window=step.window, stride=step.stride)
     raw = step.name in twin.graph.exits
     common |= _weights(step, twin.nodes[number], tensors[step.inputs[0]].scale, None if raw else output.scale)
     if step.kind == "linear":
         return Linear(**common, rounding=Rounding.SINGLE, raw=raw)
     rows, columns = step.padding
-    return Conv2D(**common, rounding=Rounding.DOUBLE, stride=step.stride, pads=(rows, rows, columns, columns))
+    kind = DepthwiseConv2D if step.kind == "depthwise" else Conv2D
+    return kind(**common, rounding=Rounding.DOUBLE, stride=step.stride, pads=(rows, rows, columns, columns))
 
 
 def _weights(step: Step, node: Any, source_scale: float, output_scale: float | None) -> dict[str, np.ndarray]:

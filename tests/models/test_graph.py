@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.graph import lower
-from models.nets import Architecture
+from models.nets import Architecture, SeparableNet
 from models.train import initial
 
 
@@ -19,9 +19,10 @@ def evaluate(graph, images):
         if step.kind == "add":
             result = operands[0] + operands[1]
         elif step.kind == "pool":
-            result = operands[0].mean(dim=(2, 3), keepdim=True)
+            result = F.avg_pool2d(operands[0], step.window, step.stride)
         else:
-            result = F.conv2d(operands[0], step.weight, step.bias, step.stride, step.padding)
+            groups = len(step.weight) if step.kind == "depthwise" else 1
+            result = F.conv2d(operands[0], step.weight, step.bias, step.stride, step.padding, groups=groups)
         assert result.shape[1:] == (step.shape[2], *step.shape[:2])
         values[step.name] = result.relu() if step.relu else result
     return [values[name].flatten(1) for name in graph.exits]
@@ -47,6 +48,36 @@ def test_the_demo_network_keeps_its_meaning(shape, stride):
     with torch.no_grad():
         for expected, found in zip(model(images), evaluate(graph, images), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_the_separable_network_keeps_its_meaning():
+    model = shaken(SeparableNet((17, 10, 1), 12, width=6))
+    graph = lower(model, (17, 10, 1))
+    kinds = [step.kind for step in graph.steps]
+    assert kinds == ["conv", "depthwise", "conv", "depthwise", "conv", "pool", "linear"]
+    assert graph.steps[1].weight.shape == (6, 1, 3, 3)
+    assert graph.steps[-2].window == graph.steps[-3].shape[:2]
+    images = torch.rand(7, 1, 17, 10, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(evaluate(graph, images)[0], model(images)[0], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("pool", "window", "stride", "shape"),
+    [
+        (nn.AvgPool2d(2), (2, 2), (2, 2), (3, 3, 4)),
+        (nn.AvgPool2d((3, 2), stride=(1, 3)), (3, 2), (1, 3), (4, 2, 4)),
+        (nn.AvgPool2d(6), (6, 6), (6, 6), (1, 1, 4)),
+    ],
+)
+def test_average_pools_with_a_window(pool, window, stride, shape):
+    model = Body(pool).eval()
+    graph = lower(model, (6, 6, 1))
+    step = graph.steps[1]
+    assert (step.kind, step.window, step.stride, step.shape) == ("pool", window, stride, shape)
+    images = torch.rand(3, 1, 6, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(evaluate(graph, images)[0], model(images), rtol=1e-4, atol=1e-4)
 
 
 def test_the_demo_networks_order():
@@ -126,8 +157,17 @@ class Call(nn.Module):
     [
         (nn.MaxPool2d(2), "between: modules must be among Conv2d, .* not MaxPool2d"),
         (nn.Sequential(nn.ReLU(), nn.Sigmoid()), "between.1: modules must be among .* not Sigmoid"),
-        (nn.Conv2d(4, 4, 1, groups=2), "between: Conv2d must have one group and dilation 1, not 2 groups"),
-        (nn.Conv2d(4, 4, 3, dilation=2), r"between: Conv2d must have .* not 1 groups and \(2, 2\)"),
+        (
+            nn.Conv2d(4, 4, 1, groups=2),
+            r"between: Conv2d must have .* not \(1, 1\) and 2 groups of 4 to 4 channels",
+        ),
+        (nn.Conv2d(4, 8, 1, groups=4), r"between: Conv2d must have .* not \(1, 1\) and 4 groups of 4 to 8 channels"),
+        (nn.Conv2d(4, 4, 3, dilation=2), r"between: Conv2d must have .* not \(2, 2\) and 1 groups of 4 to 4"),
+        (nn.AvgPool2d(2, padding=1), "between: AvgPool2d must have no padding, no ceil_mode and no divisor_override"),
+        (nn.AvgPool2d(4, ceil_mode=True), "between: AvgPool2d must have no padding, no ceil_mode"),
+        (nn.AvgPool2d(2, divisor_override=3), "between: AvgPool2d must have no padding, no ceil_mode"),
+        (nn.AvgPool2d((2, 7)), r"between: AvgPool2d's window must be of 2 to 6x6 positions, not \(2, 7\)"),
+        (nn.AvgPool2d(1), r"between: AvgPool2d's window must be of 2 to 6x6 positions, not \(1, 1\)"),
         (nn.Conv2d(4, 4, 3, padding="same"), "between: Conv2d must be padded by numbers with zeros, not same"),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), "with zeros, not .*circular"),
         (nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4)), r"between.1: BatchNorm2d must be the only reader of one of conv"),
@@ -136,7 +176,7 @@ class Call(nn.Module):
         (nn.Sequential(nn.ReLU(), nn.ReLU()), r"between.1: ReLU must be the only reader"),
         (
             Call(lambda x: torch.relu(x) + x),
-            "relu: ReLU must be the only reader of one of conv, linear, add without ReLU",
+            "relu: ReLU must be the only reader of one of conv, depthwise, linear, add without ReLU",
         ),
         (Call(torch.sigmoid), "sigmoid: functions must be among add, relu and flatten"),
         (Call(lambda x: x + 1), "add: an addition must be of two maps"),

@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from hw.network import Add, Conv2D, Linear, Network
+from hw.network import Add, AveragePool2D, Conv2D, DepthwiseConv2D, GlobalAveragePool, Linear, Network
 from hw.numerics import Rounding
 from models import golden
-from models.nets import to_torch
+from models.nets import SeparableNet, to_torch
 from models.quantize import NEVER, encode, quantize, to_network
-from models.train import Schedule, accuracy, predict
+from models.surrogate import Surrogate
+from models.train import Schedule, accuracy, fit, predict
 
 ONE = Schedule(epochs=1, lr=0.001)
 
@@ -89,6 +90,43 @@ def test_other_heads(digits):
     assert network.layer("0").pads == (2, 2, 0, 0)
     result = golden.run(network, encode(digits.test.images, network), keep=False)
     assert (result.classes == predict(twin, digits.test.images)[0].argmax(axis=1)).mean() > 0.98
+
+
+def test_separable_network(digits):
+    """A small DS-CNN, trained briefly and quantized: integers, twin and surrogate decide alike, as well as float."""
+    torch.manual_seed(0)
+    model = SeparableNet(digits.shape, 10, width=16, kernel=(4, 3))
+    fit(model, digits.train, Schedule(epochs=12, lr=0.05), seed=0)
+    float_accuracy = accuracy(predict(model, digits.test.images)[0], digits.test.labels)
+    twin = quantize(model, digits.train, replace(ONE, epochs=3), seed=0)
+    network = to_network(twin, "separable")
+    kinds = [type(layer) for layer in network.layers]
+    assert kinds == [Conv2D, *[DepthwiseConv2D, Conv2D] * 2, GlobalAveragePool, Linear]
+    result = golden.run(network, encode(digits.test.images, network), keep=False)
+    for float_form in (twin, Surrogate(network)):
+        decided = predict(float_form, digits.test.images)[0].argmax(axis=1)
+        assert (result.classes == decided).mean() > 0.98
+    assert float_accuracy > 0.8
+    assert result.accuracy(digits.test.labels) > float_accuracy - 0.015
+
+
+def test_pool_with_a_window(digits):
+    model = nn.Sequential(
+        nn.Conv2d(1, 5, 3, padding=1), nn.ReLU(), nn.AvgPool2d((2, 3), stride=(2, 1)), nn.Conv2d(5, 5, 3, groups=5),
+        nn.ReLU(), nn.Flatten(), nn.Linear(5 * 2 * 4, 10),
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data.uniform_(-0.4, 0.4, generator=generator)
+    twin = quantize(model, digits.train, ONE, seed=0)
+    network = to_network(twin, "pooled")
+    pool = network.layer("2")
+    assert isinstance(pool, AveragePool2D)
+    assert (pool.window, pool.stride, pool.output.shape) == ((2, 3), (2, 1), (4, 6, 5))
+    result = golden.run(network, encode(digits.test.images, network), keep=False)
+    for float_form in (twin, Surrogate(network)):
+        decided = predict(float_form, digits.test.images)[0].argmax(axis=1)
+        assert (result.classes == decided).mean() > 0.97
 
 
 def test_network_survives_its_file_form(network):

@@ -5,9 +5,26 @@ from typing import Any
 
 import numpy as np
 
-from hw.isa import Branch, Column, Header, Layer, Opcode, Operation, Row, decode, words_of
+from hw.isa import Branch, Column, Header, Layer, Opcode, Operation, Row, Window, decode, words_of
 
-__all__ = ["Instruction", "decode_header", "decode_images", "disassemble"]
+__all__ = ["CoreLayer", "Instruction", "decode_header", "decode_images", "decode_windows", "disassemble"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreLayer:
+    """What one core does in a LAYER.
+
+    Attributes
+    ----------
+    fields : dict
+        The fields of :class:`hw.isa.Layer`.
+    rows, columns : list of dict
+        Its tables; empty where the core takes no part.
+    """
+
+    fields: dict[str, Any]
+    rows: tuple[dict[str, int], ...] = ()
+    columns: tuple[dict[str, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +39,8 @@ class Instruction:
         As in :class:`hw.isa.Operation`.
     threshold : int or None
         Of a BRANCH.
-    layer : dict or None
-        Of a LAYER: the fields of :class:`hw.isa.Layer`.
-    rows, columns : list of dict
-        Of a LAYER: its tables.
+    cores : tuple of CoreLayer
+        Of a LAYER: what every core does.
     """
 
     address: int
@@ -33,27 +48,55 @@ class Instruction:
     index: int
     target: int
     threshold: int | None = None
-    layer: dict[str, Any] | None = None
-    rows: tuple[dict[str, int], ...] = ()
-    columns: tuple[dict[str, int], ...] = ()
+    cores: tuple[CoreLayer, ...] = ()
 
 
 class _Words:
-    """Program words with range-checked access."""
+    """Words of a memory with range-checked access."""
 
-    def __init__(self, words: np.ndarray):
+    def __init__(self, name: str, words: np.ndarray):
+        self._name = name
         self._words = words
 
     def take(self, layout: Any, address: int) -> dict[str, Any]:
         count = words_of(layout)
         if address + count > len(self._words):
-            raise ValueError(f"program image ends at {len(self._words)}, inside the {layout.__name__} at {address}")
+            raise ValueError(
+                f"{self._name} image ends at {len(self._words)}, inside the {layout.__name__} at {address}"
+            )
         return decode(layout, self._words[address : address + count].tolist())
+
+    def layer(self, address: int) -> CoreLayer:
+        """The description at an address, with its tables."""
+        fields = self.take(Layer, address)
+        if not fields["enable"]:
+            return CoreLayer(fields=fields)
+        source = fields["source"]
+        return CoreLayer(
+            fields=fields,
+            rows=tuple(self.take(Row, source["row_table"] + y) for y in range(source["rows"])),
+            columns=tuple(self.take(Column, source["column_table"] + x) for x in range(source["columns"])),
+        )
+
+
+def _layers(images: dict[str, np.ndarray]) -> list[_Words]:
+    return [_Words(f"core {core}'s layers", words) for core, words in enumerate(images["layers"])]
 
 
 def decode_header(images: dict[str, np.ndarray]) -> dict[str, Any]:
     """The fields of :class:`hw.isa.Header`."""
-    return _Words(images["program"]).take(Header, 0)
+    return _Words("program", images["program"]).take(Header, 0)
+
+
+def decode_windows(images: dict[str, np.ndarray]) -> tuple[dict[str, int], ...]:
+    """What each core keeps of the image: the fields of :class:`hw.isa.Window`.
+
+    Raises
+    ------
+    ValueError
+        When a layer memory is too short to say it.
+    """
+    return tuple(words.take(Window, 0) for words in _layers(images))
 
 
 def decode_images(images: dict[str, np.ndarray]) -> list[Instruction]:
@@ -64,7 +107,7 @@ def decode_images(images: dict[str, np.ndarray]) -> list[Instruction]:
     ValueError
         When an address leads outside the image or to something that is no instruction.
     """
-    words = _Words(images["program"])
+    words, layers = _Words("program", images["program"]), _layers(images)
     found: dict[int, Instruction] = {}
     pending = [decode_header(images)["entry"]]
     while pending:
@@ -78,35 +121,35 @@ def decode_images(images: dict[str, np.ndarray]) -> list[Instruction]:
             raise ValueError(f"program image holds no instruction at {address}, but {operation['op']}") from None
         values = {"address": address, "op": op, "index": operation["index"], "target": operation["target"]}
         if op is Opcode.LAYER:
-            layer = words.take(Layer, address + 1)
-            source = layer["source"]
-            found[address] = Instruction(
-                **values,
-                layer=layer,
-                rows=tuple(words.take(Row, source["row_table"] + y) for y in range(source["rows"])),
-                columns=tuple(words.take(Column, source["column_table"] + x) for x in range(source["columns"])),
-            )
-            pending.append(address + 1 + words_of(Layer))
+            cores = tuple(memory.layer(operation["target"]) for memory in layers)
+            found[address] = Instruction(**values, cores=cores)
+            pending.append(address + words_of(Operation))
         elif op is Opcode.BRANCH:
-            found[address] = Instruction(**values, threshold=words.take(Branch, address + 1)["threshold"])
-            pending += [operation["target"], address + 2]
+            following = address + words_of(Operation)
+            found[address] = Instruction(**values, threshold=words.take(Branch, following)["threshold"])
+            pending += [operation["target"], following + words_of(Branch)]
         else:
             found[address] = Instruction(**values)
     return [found[address] for address in sorted(found)]
 
 
+def _text(fields: dict[str, int]) -> str:
+    return " ".join(f"{name}={value}" for name, value in fields.items())
+
+
 def disassemble(images: dict[str, np.ndarray]) -> str:
-    """The program image as text, one instruction a line, its fields below."""
+    """The program image as text, one instruction a line, below it what each core does."""
     lines = [f"{0:4d}  HEADER  {decode_header(images)}"]
+    lines += [f"        core {core}  image     {_text(w)}" for core, w in enumerate(decode_windows(images))]
     for instruction in decode_images(images):
         head = f"{instruction.address:4d}  {instruction.op.name:<6s}  {instruction.index}"
         if instruction.op is Opcode.BRANCH:
             head += f"  margin >= {instruction.threshold} -> {instruction.target}"
         lines.append(head)
-        if instruction.layer is not None:
+        for core, layer in enumerate(instruction.cores):
             lines += [
-                f"        {part:<8s}  " + " ".join(f"{name}={value}" for name, value in fields.items())
-                for part, fields in instruction.layer.items()
-                if part != "residual" or fields["enable"]
+                f"        core {core}  {part:<8s}  {_text(fields)}"
+                for part, fields in layer.fields.items()
+                if part == "window" or (part != "enable" and layer.fields["enable"] and fields.get("enable", 1))
             ]
     return "\n".join(lines) + "\n"

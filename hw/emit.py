@@ -1,19 +1,22 @@
-"""Lays instructions, tables, lists and channel parameters out in the memory images of a program."""
+"""Lays instructions, descriptions, tables, lists and channel parameters out in the memory images of a program."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hw.config import MASK_CHANNELS, AcceleratorConfig
-from hw.isa import Branch, Column, Header, Opcode, Operation, Row, encode, words_of
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.isa import Branch, Column, Header, Opcode, Operation, Row, Window, decode, encode, words_of
 from hw.isa import Layer as LayerWords
 from hw.memory_plan import Placement
-from hw.network import INPUT, Add, Layer, Linear, Network, Tensor
+from hw.network import INPUT, Network
 from hw.numerics import Rounding, add_scales
+from hw.partition import Part, Rows, is_everywhere
 from hw.schedule import Schedule
-from hw.sparse import ListStore
+from hw.sparse import ListStore, pack_all
+from hw.steps import Step
 
-__all__ = ["Emitter"]
+__all__ = ["Arithmetic", "Emitter"]
 
 #: Cycles granted to each layer beyond its serial work before a run counts as hung.
 _LAYER_SLACK = 1000
@@ -38,6 +41,35 @@ def _encode(name: str, layout: Any, fields: dict[str, Any]) -> list[int]:
         raise ValueError(f"{name}: {error}: the layer is too large for the instruction format") from error
 
 
+def _nothing() -> dict[str, Any]:
+    """All fields of a description, 0."""
+    return decode(LayerWords, [0] * words_of(LayerWords))
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What the lane needs to know of a layer, per output channel.
+
+    Dummy channels are included; they stay at the real zero.
+    """
+
+    bias: np.ndarray
+    multiplier: np.ndarray
+    shift: np.ndarray
+    rounding: Rounding
+    offset: int
+
+
+class _Core:
+    """What a core's memories are filled with."""
+
+    def __init__(self, config: AcceleratorConfig):
+        self.lists = ListStore(config)
+        self.channels: list[np.ndarray] = []
+        self.channel_count = 0
+        self.layers: list[dict[str, Any]] = []
+
+
 class Emitter:
     """Collects what the compiler decides and turns it into memory images.
 
@@ -45,71 +77,74 @@ class Emitter:
     ----------
     placements : dict of str to Placement
         Where every stored tensor lies.
+    windows : dict of str to list of rows
+        Which rows of every tensor each core keeps.
     """
 
-    def __init__(self, network: Network, config: AcceleratorConfig, placements: dict[str, Placement]):
+    def __init__(
+        self,
+        network: Network,
+        config: AcceleratorConfig,
+        placements: dict[str, Placement],
+        windows: dict[str, list[Rows]],
+    ):
         self._network = network
         self._config = config
         self._places = placements
+        self._windows = windows
         self._tensors = network.tensors()
-        self._lists = ListStore(config)
-        self._channels: list[list[np.ndarray]] = [[], [], []]
-        self._channel_count = 0
-        self._instructions: list[dict[str, Any]] = []
+        self._cores = [_Core(config) for _ in range(config.cores)]
+        self._operations: list[dict[str, Any]] = []
+        self._names: list[str] = []
         self._limit = 0
 
-    def _pitch(self, name: str) -> tuple[int, int]:
-        """Activations and mask words from one position of a tensor to the next."""
-        channels = self._tensors[name].shape[2]
-        stored = channels if name == INPUT else self._config.padded_channels(channels)
-        return stored, -(-stored // MASK_CHANNELS)
+    def _pitch(self, name: str) -> int:
+        """Words from one position of a tensor to the next."""
+        return self._config.padded_channels(self._tensors[name].shape[2]) // WORD_CHANNELS
 
-    def _source(self, name: str, schedule: Schedule) -> dict[str, int]:
-        place, width = self._places[name], self._tensors[name].shape[1]
-        pitch, words = self._pitch(name)
-        down, right = schedule.steps
+    def _number(self, name: str, row: int) -> int:
+        """Number of a row's first word in its map."""
+        return row * self._tensors[name].shape[1] * self._pitch(name)
+
+    def _window(self, name: str, core: int) -> dict[str, int]:
+        place, rows = self._places.get(name, Placement(0, 0)), self._windows[name][core]
+        first, last = rows or (0, 0)
+        low = self._number(name, first)
+        return {"bank": place.bank, "base": place.base, "low": low, "count": self._number(name, last) - low}
+
+    def _address(self, name: str, core: int, row: int) -> int:
+        """Where a row of a tensor lies in a core that keeps it."""
+        window = self._window(name, core)
+        return window["base"] + self._number(name, row) - window["low"]
+
+    def _source(self, name: str, core: int, work: Schedule) -> dict[str, int]:
+        pitch, width = self._pitch(name), self._tensors[name].shape[1]
+        down, right = work.steps
+        first, last = work.words
         return {
-            "bank": place.bank,
-            "base": place.base,
+            "bank": self._places[name].bank,
+            "base": self._address(name, core, work.top) + first,
             "row_pitch": down * width * pitch,
             "column_pitch": right * pitch,
-            "mask_base": place.mask_base,
-            "mask_row_pitch": down * width * words,
-            "mask_column_pitch": right * words,
-            "mask_words": words,
-            "rows": len(schedule.rows),
-            "columns": len(schedule.columns),
-            "list_step": schedule.row_step * schedule.channels,
-            "accumulator_step": schedule.width,
-            "accumulator_wrap": schedule.accumulators,
+            "words": last - first,
+            "rows": len(work.rows),
+            "columns": len(work.columns),
+            "list_step": work.row_step * work.channels,
+            "accumulator_step": work.width,
+            "accumulator_wrap": work.accumulators,
         }
 
-    def _target(self, name: str, tensor: Tensor, first: int, channels: int) -> dict[str, int]:
-        place = self._places.get(name, Placement(0, 0, 0))
-        pitch, words = self._pitch(name)
-        return {
-            "bank": place.bank,
-            "base": place.base + first,
-            "pitch": pitch,
-            "channels": channels,
-            "mask_base": place.mask_base + first // MASK_CHANNELS,
-            "mask_pitch": words,
-            "zero_point": _code(tensor.zero_point),
-        }
-
-    def _residual(self, layer: Layer, add: Add | None, residual: str | None, first: int) -> dict[str, int]:
-        if add is None or residual is None:
-            names = ("enable", "bank", "base", "pitch", "zero_point", "offset", "clamp_low", "clamp_high")
-            factors = [f"{which}_{part}" for which in ("first", "second", "output") for part in ("multiplier", "shift")]
-            return dict.fromkeys((*names, *factors), 0)
-        scales = add_scales(layer.output.scale, self._tensors[residual].scale, add.output.scale)
-        place = self._places[residual]
+    def _residual(self, step: Step, part: Part) -> dict[str, int]:
+        name, add = step.residual, step.add
+        if add is None or name is None:
+            return _nothing()["residual"]
+        scales = add_scales(step.layer.output.scale, self._tensors[name].scale, add.output.scale)
         return {
             "enable": 1,
-            "bank": place.bank,
-            "base": place.base + first,
-            "pitch": self._pitch(residual)[0],
-            "zero_point": _code(layer.output.zero_point),
+            "bank": self._places[name].bank,
+            "base": self._address(name, part.core, part.rows[0]) + part.words[0],
+            "pitch": self._pitch(name),
+            "zero_point": _code(step.layer.output.zero_point),
             "first_multiplier": scales.first.multiplier,
             "first_shift": scales.first.shift,
             "second_multiplier": scales.second.multiplier,
@@ -121,67 +156,76 @@ class Emitter:
             "clamp_high": _code(add.clamp[1]),
         }
 
-    def layer(
-        self,
-        *,
-        layer: Layer,
-        add: Add | None,
-        residual: str | None,
-        schedule: Schedule,
-        channels: tuple[int, int],
-        parameters: tuple[np.ndarray, ...],
-        rounding: Rounding,
-        offset: int,
-    ) -> None:
-        """Append a LAYER instruction for some of a layer's output channels.
+    def layer(self, step: Step, parts: list[Part], schedules: list[Schedule], arithmetic: Arithmetic) -> None:
+        """Append a LAYER instruction.
 
         Parameters
         ----------
-        channels : tuple of 2 int
-            First stored channel, and the one after the last, dummies included.
-        parameters : arrays
-            Bias, multiplier, shift of these channels.
-        offset : int
-            Code added after scaling.
+        parts, schedules : lists of equal length
+            What each core with work makes, and how.
+        arithmetic : Arithmetic
+            Of all of the layer's channels.
         """
-        result = add or layer
-        first, end = channels
-        raw = isinstance(layer, Linear) and layer.raw
-        outputs = result.output.shape[0] * result.output.shape[1] * (end - first)
-        lane = {
-            "outputs": outputs,
-            "channel_base": self._channel_count,
-            "channels": end - first,
-            "raw": int(raw),
-            "classes": self._network.classes if raw else 0,
-            "double": int(rounding is Rounding.DOUBLE),
-            "offset": _code(offset),
-            "clamp_low": _code(layer.clamp[0]),
-            "clamp_high": _code(layer.clamp[1]),
-        }
-        self._instructions.append(
-            {
-                "op": Opcode.LAYER,
-                "name": result.name,
-                "rows": schedule.row_fields(schedule.add_lists(self._lists)),
-                "columns": schedule.column_fields(self._config.accumulators),
-                "source": self._source(layer.inputs[0], schedule),
-                "lane": lane,
-                "residual": self._residual(layer, add, residual, first),
-                "target": self._target(result.name, result.output, first, end - first),
+        name, config = step.result.name, self._config
+        everywhere = config.cores < 4
+        if not step.raw:
+            everywhere = is_everywhere(parts, self._windows[name], config.cores)
+        slow = step.residual is not None or (everywhere and config.slow_exchange) or (step.raw and config.lanes == 2)
+        described = [
+            _nothing() | {"name": name, "rows": [], "columns": [], "window": self._window(name, core)}
+            for core in range(config.cores)
+        ]
+        for description in described:
+            description["target"]["everywhere"] = int(everywhere)
+        longest = 0
+        for part, work in zip(parts, schedules, strict=True):
+            core, layer = self._cores[part.core], step.layer
+            channels = (part.words[1] - part.words[0]) * WORD_CHANNELS
+            outputs = (part.rows[1] - part.rows[0]) * step.result.output.shape[1] * channels
+            first_list = work.add_lists(core.lists)
+            described[part.core] |= {
+                "enable": 1,
+                "rows": work.row_fields(first_list),
+                "columns": work.column_fields(config.accumulators),
+                "source": self._source(step.reads, part.core, work),
+                "residual": self._residual(step, part),
+                "lane": {
+                    "outputs": outputs,
+                    "channel_base": core.channel_count,
+                    "channels": channels,
+                    "raw": int(step.raw),
+                    "classes": self._network.classes if step.raw else 0,
+                    "slow": int(slow),
+                    "double": int(arithmetic.rounding is Rounding.DOUBLE),
+                    "offset": _code(arithmetic.offset),
+                    "clamp_low": _code(layer.clamp[0]),
+                    "clamp_high": _code(layer.clamp[1]),
+                },
+                "target": {
+                    "first": self._number(name, part.rows[0]) + part.words[0],
+                    "pitch": self._pitch(name),
+                    "words": part.words[1] - part.words[0],
+                    "zero_point": _code(step.result.output.zero_point),
+                    "everywhere": int(everywhere),
+                },
             }
-        )
-        for store, values in zip(self._channels, parameters, strict=True):
-            store.append(values)
-        self._channel_count += end - first
-        self._limit += schedule.serial_cycles(outputs) + _LAYER_SLACK
+            first = part.words[0] * WORD_CHANNELS
+            values = (arithmetic.bias, arithmetic.multiplier, arithmetic.shift)
+            core.channels.append(np.stack([array[first : first + channels] for array in values]))
+            core.channel_count += channels
+            longest = max(longest, work.serial_cycles(outputs))
+        for core, description in zip(self._cores, described, strict=True):
+            core.layers.append(description)
+        self._operations.append({"op": Opcode.LAYER, "index": len(self._names)})
+        self._names.append(name)
+        self._limit += longest + _LAYER_SLACK
 
     def exits(self, name: str) -> None:
         """Append the decision behind a layer, if it is a head."""
         for number, head in enumerate(self._network.exits):
             if head.logits == name:
                 op = Opcode.STOP if head.threshold is None else Opcode.BRANCH
-                self._instructions.append({"op": op, "index": number, "threshold": head.threshold})
+                self._operations.append({"op": op, "index": number, "threshold": head.threshold})
 
     def images(self) -> dict[str, np.ndarray]:
         """The memory images.
@@ -191,28 +235,26 @@ class Emitter:
         ValueError
             When a memory is too small; the message says which, and by how much.
         """
-        _fits("channel", self._channel_count, self._config.channel_words)
-        names = ("bias", "multiplier", "shift")
-        images = {
-            name: (np.concatenate(parts) & 0xFFFF_FFFF).astype(np.uint32)
-            for name, parts in zip(names, self._channels, strict=True)
-        }
+        config = self._config
+        _fits("channel", max(core.channel_count for core in self._cores), config.channel_words)
         # Lists come first: without room for them, their numbers may not fit the tables either.
-        images = {"lists": self._lists.pack()} | images
-        return {"program": np.array(self._program(), dtype=np.uint32)} | images
+        lists = pack_all([core.lists for core in self._cores], config)
+        nothing = np.zeros((3, 0), dtype=np.int64)
+        channels = [np.concatenate([nothing, *core.channels], axis=1) for core in self._cores]
+        layers = [self._layers(number) for number in range(config.cores)]
+        _fits("layer", max(len(words) for words in layers), config.layer_words)
+        program = self._program()
+        _fits("program", len(program), config.program_words)
+        images = {"program": np.array(program, dtype=np.uint32), "layers": _stack(layers)}
+        for n, name in enumerate(("bias", "multiplier", "shift")):
+            images[name] = _stack([(values[n] & 0xFFFF_FFFF).tolist() for values in channels])
+        return images | {"lists": lists}
 
-    def _program(self) -> list[int]:
-        """Header, instructions, the STOPs that branches lead to, tables."""
-        sizes = {
-            Opcode.LAYER: words_of(Operation) + words_of(LayerWords),
-            Opcode.BRANCH: words_of(Operation) + words_of(Branch),
-            Opcode.STOP: words_of(Operation),
-        }
-        entry = words_of(Header)
-        stops = entry + sum(sizes[instruction["op"]] for instruction in self._instructions)
-        branches = [i["index"] for i in self._instructions if i["op"] is Opcode.BRANCH]
-        tables = stops + len(branches) * sizes[Opcode.STOP]
-        body: list[int] = []
+    def _layers(self, number: int) -> list[int]:
+        """A core's layer memory: window of the image, descriptions, tables."""
+        layers = self._cores[number].layers
+        start = words_of(Window) + len(layers) * words_of(LayerWords)
+        body = _encode(self._network.name, Window, self._window(INPUT, number))
         table: list[int] = []
         placed: dict[tuple[int, ...], int] = {}
 
@@ -220,36 +262,56 @@ class Emitter:
             """Address of a table; equal tables are kept once."""
             key = tuple(words)
             if key not in placed:
-                placed[key] = tables + len(table)
+                placed[key] = start + len(table)
                 table.extend(words)
             return placed[key]
 
-        layers = [instruction for instruction in self._instructions if instruction["op"] is Opcode.LAYER]
-        for number, layer in enumerate(layers):
-            layer["index"] = number
-            for part, layout in (("rows", Row), ("columns", Column)):
-                words = [word for fields in layer[part] for word in _encode(layer["name"], layout, fields)]
-                layer["source"][f"{part.removesuffix('s')}_table"] = place(words)
-        _fits("program", tables + len(table), self._config.program_words)
-        for instruction in self._instructions:
-            op = instruction["op"]
-            target = stops + branches.index(instruction["index"]) if op is Opcode.BRANCH else 0
-            body += encode(Operation, op=op, index=instruction["index"], target=target)
+        for layer in layers:
+            fields = {part: layer[part] for part in dict(LayerWords.as_shape())}
+            if layer["enable"]:
+                fields["source"] = dict(fields["source"])
+                for part, layout in (("rows", Row), ("columns", Column)):
+                    words = [word for row in layer[part] for word in _encode(layer["name"], layout, row)]
+                    fields["source"][f"{part.removesuffix('s')}_table"] = place(words)
+                _fits("layer", start + len(table), self._config.layer_words)
+            body += _encode(layer["name"], LayerWords, fields)
+        return body + table
+
+    def _program(self) -> list[int]:
+        """Header, instructions, the STOPs that branches lead to."""
+        entry = words_of(Header)
+        sizes = {Opcode.LAYER: 1, Opcode.BRANCH: 1 + words_of(Branch), Opcode.STOP: 1}
+        stops = entry + sum(sizes[operation["op"]] for operation in self._operations)
+        branches = [operation["index"] for operation in self._operations if operation["op"] is Opcode.BRANCH]
+        _fits("program", stops + len(branches), self._config.program_words)
+        body: list[int] = []
+        for operation in self._operations:
+            op, index = operation["op"], operation["index"]
+            target = 0
             if op is Opcode.LAYER:
-                parts = {part: instruction[part] for part in ("source", "lane", "residual", "target")}
-                body += _encode(instruction["name"], LayerWords, parts)
+                target = words_of(Window) + index * words_of(LayerWords)
             elif op is Opcode.BRANCH:
-                body += encode(Branch, threshold=instruction["threshold"])
+                target = stops + branches.index(index)
+            fields = {"op": op, "index": index, "target": target}
+            body += _encode(self._names[index] if op is Opcode.LAYER else self._network.name, Operation, fields)
+            if op is Opcode.BRANCH:
+                body += encode(Branch, threshold=operation["threshold"])
         for number in branches:
             body += encode(Operation, op=Opcode.STOP, index=number, target=0)
-        height, width, channels = self._network.input.shape
-        count = height * width * channels
+        image = self._network.input
+        count = int(np.prod(image.shape))
         fields = {
             "entry": entry,
             "image_words": -(-count // 4),
             "image_bytes": count,
+            "image_channels": image.shape[2],
+            "image_zero_point": _code(image.zero_point),
             "limit": self._limit,
-            "image": self._target(INPUT, self._network.input, 0, channels),
         }
-        header = _encode(self._network.name, Header, fields)
-        return header + body + table
+        return _encode(self._network.name, Header, fields) + body
+
+
+def _stack(rows: list[list[int]]) -> np.ndarray:
+    """Words of all cores, filled up with zeros: uint32 (cores, words)."""
+    length = max(len(words) for words in rows)
+    return np.array([[*words, *[0] * (length - len(words))] for words in rows], dtype=np.uint32)

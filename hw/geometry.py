@@ -44,6 +44,21 @@ class Axis:
         """Output indices that can be unfinished at the same time."""
         return min(-(-self.kernel // self.stride), self.outputs)
 
+    def band(self, first: int, last: int) -> tuple[int, "Axis"]:
+        """The outputs ``first`` to ``last`` (not included) alone.
+
+        Returns
+        -------
+        tuple of (int, Axis)
+            The first input index they read, and the axis that begins with it and with output ``first``. Inputs
+            that no output of the band reads are left out at both ends; with a stride that is at most the kernel,
+            none lies between.
+        """
+        start = max(0, first * self.stride - self.pad)
+        stop = min(self.size, (last - 1) * self.stride - self.pad + self.kernel)
+        pad = self.pad + start - first * self.stride
+        return start, Axis(size=stop - start, kernel=self.kernel, stride=self.stride, pad=pad, outputs=last - first)
+
 
 @dataclass(frozen=True)
 class ColumnClass:

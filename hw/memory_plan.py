@@ -4,10 +4,29 @@ from dataclasses import dataclass
 
 from hw.config import BANKS, AcceleratorConfig
 
-__all__ = ["Placement", "Request", "plan"]
+__all__ = ["Placement", "Request", "ShortageError", "excess", "plan"]
 
 #: Placements tried before the search gives up.
 _TRIES = 20_000
+
+
+class ShortageError(ValueError):
+    """A network doesn't fit a memory.
+
+    Parameters
+    ----------
+    message : str
+        Names the memory, and by how much it is too small.
+    memory : str
+        ``list`` or ``activation``.
+    words : int
+        How many words are missing.
+    """
+
+    def __init__(self, message: str, memory: str, words: int):
+        super().__init__(message)
+        self.memory = memory
+        self.words = words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +36,8 @@ class Request:
     Parameters
     ----------
     name : str
-    activations, mask_words : int
-        Its size in either memory.
+    words : int
+        Its size: that of the largest window any core keeps of it.
     first, last : int
         Steps during which it must be kept, both included.
     apart : frozenset of str
@@ -26,8 +45,7 @@ class Request:
     """
 
     name: str
-    activations: int
-    mask_words: int
+    words: int
     first: int
     last: int
     apart: frozenset[str] = frozenset()
@@ -39,11 +57,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Placement:
-    """Bank, first activation and first mask word of a tensor."""
+    """Bank and first word of a tensor."""
 
     bank: int
     base: int
-    mask_base: int
 
 
 def _gap(used: list[tuple[int, int]], size: int, capacity: int) -> int | None:
@@ -61,8 +78,8 @@ def plan(requests: list[Request], config: AcceleratorConfig) -> dict[str, Placem
 
     Raises
     ------
-    ValueError
-        When there is none; the message says which memory is short, and by how much.
+    ShortageError
+        When there is none; the message says by how much the memory is short.
     """
     placed: dict[str, Placement] = {}
     tries = 0
@@ -79,51 +96,47 @@ def plan(requests: list[Request], config: AcceleratorConfig) -> dict[str, Placem
             neighbours = [r for r in requests[:number] if r.meets(request) and placed[r.name].bank == bank]
             if any(r.name in request.apart or request.name in r.apart for r in neighbours):
                 continue
-            base = _gap(
-                [(placed[r.name].base, r.activations) for r in neighbours],
-                request.activations,
-                config.activation_bytes,
-            )
-            mask_base = _gap(
-                [(placed[r.name].mask_base, r.mask_words) for r in neighbours], request.mask_words, config.mask_words
-            )
-            if base is None or mask_base is None:
+            base = _gap([(placed[r.name].base, r.words) for r in neighbours], request.words, config.activation_words)
+            if base is None:
                 continue
-            placed[request.name] = Placement(bank, base, mask_base)
+            placed[request.name] = Placement(bank, base)
             if place(number + 1):
                 return True
             del placed[request.name]
         return False
 
     if not place(0):
-        raise ValueError(_shortage(requests, config))
+        raise _shortage(requests, config)
     return placed
 
 
-def _shortage(requests: list[Request], config: AcceleratorConfig) -> str:
-    """Which memory is short, where, and by how much."""
-    kinds = {"activation": ("activations", config.activation_bytes), "mask": ("mask_words", config.mask_words)}
-    for kind, (field, capacity) in kinds.items():
-        largest = max(requests, key=lambda r: getattr(r, field))
-        need = getattr(largest, field)
-        if need > capacity:
-            return (
-                f"{kind} memory has banks of {capacity} words; {largest.name} alone needs {need}, "
-                f"{need - capacity} too many"
-            )
-    for kind, (field, capacity) in kinds.items():
-        for moment in requests:
-            live = [r for r in requests if r.first <= moment.first <= r.last]
-            need = sum(getattr(r, field) for r in live)
-            if need > BANKS * capacity:
-                names = ", ".join(r.name for r in live)
-                return (
-                    f"{kind} memory holds {BANKS * capacity} words; {names} are needed together and take {need}, "
-                    f"{need - BANKS * capacity} too many"
-                )
-    largest = max(requests, key=lambda r: r.activations)
-    return (
-        f"activation memory has {BANKS} banks of {config.activation_bytes} words and {config.mask_words} mask words; "
-        f"no arrangement of this network's tensors fits them (the largest, {largest.name}, needs "
-        f"{largest.activations} and {largest.mask_words})"
+def excess(requests: list[Request], capacity: int) -> int:
+    """Words by which tensors exceed banks of so many words, alone and together: 0 where only the order can fail."""
+    alone = sum(max(0, r.words - capacity) for r in requests)
+    moments = sorted({r.first for r in requests})
+    together = (sum(r.words for r in requests if r.first <= moment <= r.last) for moment in moments)
+    return alone + sum(max(0, words - BANKS * capacity) for words in together)
+
+
+def _shortage(requests: list[Request], config: AcceleratorConfig) -> ShortageError:
+    """Where memory is short, and by how much."""
+    capacity = config.activation_words
+    largest = max(requests, key=lambda r: r.words)
+    missing = largest.words - capacity
+    if missing > 0:
+        message = f"activation memory has banks of {capacity} words; {largest.name} alone needs {largest.words}"
+        return ShortageError(f"{message}, {missing} too many", "activation", missing)
+    for moment in requests:
+        live = [r for r in requests if r.first <= moment.first <= r.last]
+        words = sum(r.words for r in live)
+        missing = words - BANKS * capacity
+        if missing > 0:
+            names = ", ".join(r.name for r in live)
+            message = f"activation memory holds {BANKS * capacity} words; {names} are needed together and take {words}"
+            return ShortageError(f"{message}, {missing} too many", "activation", missing)
+    return ShortageError(
+        f"activation memory has {BANKS} banks of {capacity} words; no arrangement of this network's tensors fits them "
+        f"(the largest, {largest.name}, needs {largest.words})",
+        "activation",
+        1,
     )

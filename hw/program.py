@@ -10,19 +10,25 @@ import numpy as np
 
 from hw import container
 from hw.check import check_images
-from hw.config import MASK_CHANNELS, AcceleratorConfig
-from hw.decode import Instruction, decode_header, decode_images
-from hw.isa import Memory
-from hw.layers import integer, require
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.decode import Instruction, decode_header, decode_images, decode_windows
+from hw.isa import Memory, Opcode
+from hw.layers import Layer, Tensor, integer, require
 from hw.network import INPUT, Add, Linear, Network
+from hw.partition import Part, parts_of
 
 __all__ = ["MAGIC", "VERSION", "Command", "Program", "load"]
 
 MAGIC = b"OFFRPROG"
-VERSION = 1
+VERSION = 2
 
-#: Memories with one image each; lists have one per PE.
-_CHANNEL_MEMORIES = {"bias": Memory.BIAS, "multiplier": Memory.MULTIPLIER, "shift": Memory.SHIFT}
+#: Memories that a core has once; of lists it has one per PE.
+_CORE_MEMORIES = {
+    "layers": Memory.LAYERS,
+    "bias": Memory.BIAS,
+    "multiplier": Memory.MULTIPLIER,
+    "shift": Memory.SHIFT,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,9 @@ class Command:
         First channel of the tensor that it writes, and the one after the last.
     macs : int
         Multiply-accumulates of the dense layer, without padding.
+    bands, groups : int
+        Of the partition over the cores: core ``band * groups + group`` makes the output rows of its band in the channel
+        words of its group (:func:`hw.partition.parts_of`).
     """
 
     name: str
@@ -49,6 +58,8 @@ class Command:
     tensor: str
     channels: tuple[int, int]
     macs: int
+    bands: int
+    groups: int
 
     def __post_init__(self) -> None:
         for name in ("name", "kind", "layer", "tensor"):
@@ -58,6 +69,15 @@ class Command:
             f"{self.name}: channels must be two integers, not {self.channels}",
         )
         require(integer(self.macs) and self.macs >= 0, f"{self.name}: macs must be an integer, not {self.macs!r}")
+        require(
+            all(integer(n) and n > 0 for n in (self.bands, self.groups)),
+            f"{self.name}: bands and groups must be positive integers, not {self.bands!r} and {self.groups!r}",
+        )
+
+    def parts(self, output: Tensor) -> list[Part]:
+        """What each core with work makes of its tensor."""
+        first, last = (-(-channel // WORD_CHANNELS) for channel in self.channels)
+        return parts_of(output.shape[0], (first, last), self.bands, self.groups)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +93,8 @@ class Program:
     commands : tuple of Command
         Layers in execution order; a command's place is its number in layer records.
     images : dict of str to uint32 array
-        ``program`` (words), ``lists`` (PEs, words), ``bias``, ``multiplier``, ``shift`` (channels).
+        ``program`` (words,); ``layers``, ``bias``, ``multiplier``, ``shift`` (cores, words); ``lists``
+        (cores * PEs, words), row ``core * PEs + PE``. All cores' images are as long as the longest.
 
     Raises
     ------
@@ -89,7 +110,7 @@ class Program:
     def __post_init__(self) -> None:
         check_images(self.images, self.config)
         instructions = self.instructions()
-        layers = [instruction for instruction in instructions if instruction.layer is not None]
+        layers = [instruction for instruction in instructions if instruction.op is Opcode.LAYER]
         if len(layers) != len(self.commands):
             raise ValueError(f"program image holds {len(layers)} layers, its description {len(self.commands)}")
         self._check_image()
@@ -97,44 +118,78 @@ class Program:
         wanted = [layer.name for layer in self.network.layers if not isinstance(layer, Add)]
         if order != wanted:
             raise ValueError(f"commands must be of the layers {', '.join(wanted)}, not {', '.join(order)}")
+        windows = {INPUT: decode_windows(self.images)}
         for number, (command, instruction) in enumerate(zip(self.commands, layers, strict=True)):
-            self._check_command(f"command {number}", command, instruction)
+            self._check_command(f"command {number}", command, instruction, windows)
+            windows[command.tensor] = tuple(core.fields["window"] for core in instruction.cores)
         self._check_decisions(instructions)
 
     def _check_image(self) -> None:
         """The program takes the network's images."""
         header, image = decode_header(self.images), self.network.input
-        found = (header["image_bytes"], header["image"]["channels"], header["image"]["zero_point"])
+        found = (header["image_bytes"], header["image_channels"], header["image_zero_point"])
         wanted = (math.prod(image.shape), image.shape[2], image.zero_point & 0xFF)
         if found != wanted:
             raise ValueError(
                 f"program image takes images of (codes, channels, zero point) {found}, the network {wanted}"
             )
 
-    def _check_command(self, where: str, command: Command, instruction: Instruction) -> None:
+    def _check_command(
+        self,
+        where: str,
+        command: Command,
+        instruction: Instruction,
+        windows: dict[str, tuple[dict[str, int], ...]],
+    ) -> None:
         """A command says of its instruction what is true of the network."""
-        fields: Any = instruction.layer
-        source, lane, target = fields["source"], fields["lane"], fields["target"]
         layer, result = self.network.layer(command.layer), self.network.layer(command.tensor).output
         first, last = command.channels
-        if not 0 <= first < last <= result.shape[2]:
+        if not 0 <= first < last <= result.shape[2] or first % WORD_CHANNELS:
             raise ValueError(
-                f"{where}: channels must be within {command.tensor}'s 0..{result.shape[2]}, not {first}..{last}"
+                f"{where}: channels must be within {command.tensor}'s 0..{result.shape[2]} and begin at a multiple of "
+                f"{WORD_CHANNELS}, not {first}..{last}"
             )
         if command.layer != command.tensor and command.layer not in self.network.layer(command.tensor).inputs:
             raise ValueError(f"{where}: {command.layer} does not make {command.tensor}")
-        padded = self.config.padded_channels(last - first)
+        if command.bands * command.groups > self.config.cores:
+            raise ValueError(
+                f"{where}: {command.bands} bands of {command.groups} groups must be at most the "
+                f"{self.config.cores} cores"
+            )
+        parts = command.parts(result)
+        working = [number for number, core in enumerate(instruction.cores) if core.fields["enable"]]
+        if working != [part.core for part in parts]:
+            raise ValueError(f"{where}: cores {working} work, of {command.bands} bands of {command.groups} groups")
+        pitch = self.config.padded_channels(result.shape[2]) // WORD_CHANNELS
         raw = isinstance(layer, Linear) and layer.raw
-        zero_point = target["zero_point"] if raw else result.zero_point & 0xFF
-        found = (lane["outputs"], lane["channels"], lane["raw"], target["zero_point"])
-        wanted = (result.shape[0] * result.shape[1] * padded, padded, int(raw), zero_point)
-        if found != wanted:
-            raise ValueError(f"{where}: outputs, channels, raw and zero point must be {wanted}, not {found}")
-        height, width, channels = self.network.tensors()[layer.inputs[0]].shape
-        stored = channels if layer.inputs[0] == INPUT else self.config.padded_channels(channels)
-        reach = (source["rows"] - 1) * source["row_pitch"] + (source["columns"] - 1) * source["column_pitch"] + stored
-        if reach > height * width * stored or source["mask_words"] != -(-stored // MASK_CHANNELS):
-            raise ValueError(f"{where}: it reads beyond {layer.inputs[0]} of shape {(height, width, stored)}")
+        for part in parts:
+            fields = instruction.cores[part.core].fields
+            lane, target = fields["lane"], fields["target"]
+            words, rows = part.words[1] - part.words[0], part.rows[1] - part.rows[0]
+            channels = words * WORD_CHANNELS
+            found = [lane["outputs"], lane["channels"], lane["raw"], target["zero_point"]]
+            found += [target["first"], target["pitch"], target["words"]]
+            zero_point = target["zero_point"] if raw else result.zero_point & 0xFF
+            wanted = [rows * result.shape[1] * channels, channels, int(raw), zero_point]
+            wanted += [part.rows[0] * result.shape[1] * pitch + part.words[0], pitch, words]
+            if found != wanted:
+                raise ValueError(
+                    f"{where}: core {part.core}'s outputs, channels, raw, zero point, first word, pitch and words must "
+                    f"be {wanted}, not {found}"
+                )
+            window = windows[layer.inputs[0]][part.core]
+            self._check_source(f"{where}: core {part.core}", layer, fields["source"], window)
+
+    def _check_source(self, where: str, layer: Layer, source: dict[str, int], window: dict[str, int]) -> None:
+        """A core reads what it keeps of the layer's input, and nothing else."""
+        first = source["base"] - window["base"]
+        reach = (source["rows"] - 1) * source["row_pitch"] + (source["columns"] - 1) * source["column_pitch"]
+        last = first + reach + source["words"]
+        if source["bank"] != window["bank"] or first < 0 or last > window["count"]:
+            raise ValueError(
+                f"{where} reads words {first} to {last} of bank {source['bank']}, beyond the {window['count']} of "
+                f"bank {window['bank']} that it keeps of {layer.inputs[0]}"
+            )
 
     def _check_decisions(self, instructions: list[Instruction]) -> None:
         """Every exit of the network is decided behind its head, with its threshold; the last one stops."""
@@ -143,9 +198,9 @@ class Program:
         commands = iter(self.commands)
         head = ""
         for instruction in instructions:
-            if instruction.layer is not None:
+            if instruction.op is Opcode.LAYER:
                 command = next(commands)
-                head = command.layer if instruction.layer["lane"]["raw"] else head
+                head = command.layer if any(core.fields["lane"]["raw"] for core in instruction.cores) else head
             elif len(found) < len(self.network.exits):
                 found.append((instruction.index, head, instruction.threshold))
             else:
@@ -158,16 +213,18 @@ class Program:
         """The instructions of the program image, in the order of their addresses."""
         return decode_images(self.images)
 
-    def writes(self) -> list[tuple[int, np.ndarray]]:
-        """Memory number and words of everything a host loads, in the order the checksum takes."""
-        writes = [(Memory.PROGRAM.value, self.images["program"])]
-        writes += [(memory.value, self.images[name]) for name, memory in _CHANNEL_MEMORIES.items()]
-        writes += [(Memory.LISTS.value + pe, words) for pe, words in enumerate(self.images["lists"])]
+    def writes(self) -> list[tuple[int, int, np.ndarray]]:
+        """Memory number, core and words of everything a host loads, in the order the checksum takes."""
+        writes = [(Memory.PROGRAM.value, 0, self.images["program"])]
+        for core in range(self.config.cores):
+            writes += [(memory.value, core, self.images[name][core]) for name, memory in _CORE_MEMORIES.items()]
+            lists = self.images["lists"][core * self.config.pes : (core + 1) * self.config.pes]
+            writes += [(Memory.LISTS.value + pe, core, words) for pe, words in enumerate(lists)]
         return writes
 
     @staticmethod
     def checksum(payloads: list[np.ndarray]) -> int:
-        """CRC-32 (zlib's) of payload words, as COMMIT carries it."""
+        """CRC-32 (zlib's) of the payload words of all WRITEs (:class:`hw.isa.Place`, words), as COMMIT carries it."""
         crc = 0
         for words in payloads:
             crc = zlib.crc32(np.ascontiguousarray(words, dtype="<u4").tobytes(), crc)
@@ -186,9 +243,10 @@ class Program:
         container.write(Path(path), MAGIC, VERSION, manifest, arrays)
 
     def size_words(self) -> dict[str, tuple[int, int]]:
-        """Words used and available of every memory that a program fills."""
-        sizes = {"program": self.config.program_words, "lists": self.config.list_words}
-        sizes |= dict.fromkeys(_CHANNEL_MEMORIES, self.config.channel_words)
+        """Words used and available of every memory that a program fills, in the core and PE that needs most."""
+        config = self.config
+        sizes = {"program": config.program_words, "layers": config.layer_words, "lists": config.list_words}
+        sizes |= dict.fromkeys(("bias", "multiplier", "shift"), config.channel_words)
         return {name: (self.images[name].shape[-1], size) for name, size in sizes.items()}
 
 

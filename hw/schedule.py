@@ -1,14 +1,16 @@
-"""The order of work of one layer: which lists an input position uses, and when output rows are final."""
+"""The order of work of one core in one layer: which lists an input position uses, and when output rows are final."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from hw.config import MASK_CHANNELS, AcceleratorConfig
-from hw.geometry import ColumnClass
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.geometry import ColumnClass, column_classes, row_schedule
 from hw.sparse import ListStore
+from hw.steps import Kernel, Step
 
-__all__ = ["Schedule", "convolution_lists", "pool_schedule"]
+__all__ = ["Lists", "Schedule", "kernel_lists", "schedule"]
 
 #: Lists of a layer: for each column class, kernel row and input channel (flattened in this order) an array per PE.
 Lists = list[list[np.ndarray]]
@@ -16,12 +18,16 @@ Lists = list[list[np.ndarray]]
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Tables and lists of one LAYER instruction, before they have addresses.
+    """Tables and lists of one core for one LAYER instruction, before they have addresses.
 
     Attributes
     ----------
     name : str
         Layer.
+    top : int
+        First row of the map that is walked.
+    words : tuple of 2 int
+        First word of a position that is scanned, and the one after the last.
     steps : tuple of 2 int
         Rows and columns from one input position to the next.
     row_step : int
@@ -31,7 +37,8 @@ class Schedule:
     width : int
         Accumulators of one output row in one PE.
     rows : tuple of (taps, dumps)
-        For each input row, (kernel row, output row) pairs by rising kernel row, and the rows final after it.
+        For each input row, (kernel row, output row) pairs by rising kernel row, and the rows final after it; output
+        rows count from the core's first.
     columns : tuple of 2 int
         For each input column, its class and its first accumulator, which may be negative.
     lists : list of lists of int arrays (n, 2)
@@ -41,6 +48,8 @@ class Schedule:
     """
 
     name: str
+    top: int
+    words: tuple[int, int]
     steps: tuple[int, int]
     row_step: int
     live: int
@@ -55,10 +64,6 @@ class Schedule:
     def accumulators(self) -> int:
         """Accumulators of all live output rows."""
         return self.live * self.width
-
-    @property
-    def longest_list(self) -> int:
-        return max(len(part) for parts in self.lists for part in parts)
 
     def add_lists(self, store: ListStore) -> int:
         """Add the layer's lists to a store; returns the number of the first."""
@@ -90,72 +95,101 @@ class Schedule:
     def serial_cycles(self, outputs: int) -> int:
         """Cycles if every activation were nonzero and no two units ever worked at the same time.
 
-        No input takes longer, for units only ever wait for one another: the bound that a run is given up at.
+        ``outputs`` accumulators are finished, each in the two cycles of the slowest lane. No input takes longer, for
+        units only ever wait for one another: the bound that a run is given up at.
         """
         longest = np.array([max(len(part) for part in parts) for parts in self.lists])
-        per_class = longest.reshape(-1, self.kernel_rows, self.channels)
-        words = -(-self.channels // MASK_CHANNELS)
+        entries = longest.reshape(-1, self.kernel_rows, self.channels).sum(axis=2)
+        places = Counter(number for number, _ in self.columns)
+        words = self.words[1] - self.words[0]
         cycles = 0
         for taps, dumps in self.rows:
             kernel_rows = [tap for tap, _ in taps]
-            for number, _ in self.columns:
-                cycles += words + len(taps) * self.channels + int(per_class[number][kernel_rows].sum())
+            for number, count in places.items():
+                cycles += count * (words + len(taps) * self.channels + int(entries[number][kernel_rows].sum()))
             cycles += 1 + dumps * (1 + self.width)
-        return cycles + outputs
+        return cycles + 2 * outputs
 
 
-def convolution_lists(weight: np.ndarray, classes: list[ColumnClass], config: AcceleratorConfig) -> Lists:
-    """Lists of a convolution.
+def kernel_lists(kernel: Kernel, first: int, last: int, config: AcceleratorConfig) -> Lists:
+    """Lists for the output channels ``first`` to ``last`` (not included) of a layer.
 
-    Parameters
-    ----------
-    weight : int8 array, (output channels, kernel height, kernel width, input channels)
-    classes : list of ColumnClass
-    config : AcceleratorConfig
-        Output channel ``c`` goes to PE ``c % pes``, offset ``c // pes``; offsets wrap around the accumulators.
+    Output channel ``first + n`` goes to PE ``n % pes``, offset ``n // pes``; offsets wrap around the accumulators.
     """
-    pes = config.pes
-    channels, kernel_rows, _, depth = weight.shape
-    slots = -(-channels // pes)
-    padded = np.zeros((slots * pes, *weight.shape[1:]), dtype=np.int64)
-    padded[:channels] = weight
-    by_pe = padded.reshape(slots, pes, *weight.shape[1:])
+    classes = [ColumnClass(((0, 0),))] if kernel.total else column_classes(kernel.columns)[0]
+    weight = kernel.weight[first:last].astype(np.int64)
+    channels, pes = last - first, config.pes
+    slots = config.padded_channels(channels) // pes
+    nothing = np.zeros((0, 2), dtype=np.int64)
+    by_pe = np.pad(weight, ((0, slots * pes - channels), *[(0, 0)] * 3)).reshape(slots, pes, *weight.shape[1:])
     lists = []
     for column_class in classes:
-        kernels = [kernel for kernel, _ in column_class.taps]
-        offsets = np.array([output * slots for _, output in column_class.taps], dtype=np.int64)
-        offsets = (offsets[:, None] + np.arange(slots)) % config.accumulators
-        for row in range(kernel_rows):
-            for channel in range(depth):
-                parts = []
-                for pe in range(pes):
-                    values = by_pe[:, pe, row, kernels, channel].T
-                    used = values != 0
-                    parts.append(np.stack([values[used], offsets[used]], axis=1))
+        kernels = [column for column, _ in column_class.taps]
+        starts = np.array([output * slots for _, output in column_class.taps], dtype=np.int64)
+        offsets = (starts[:, None] + np.arange(slots)) % config.accumulators
+        for row in range(kernel.kernel_rows):
+            for channel in range(channels if kernel.own else weight.shape[3]):
+                if kernel.own:
+                    slot, owner = divmod(channel, pes)
+                    parts = [nothing] * pes
+                    parts[owner] = _pairs(by_pe[slot, owner, row, kernels, 0], offsets[:, slot])
+                else:
+                    parts = [_pairs(by_pe[:, pe, row, kernels, channel].T, offsets) for pe in range(pes)]
                 lists.append(parts)
     return lists
 
 
-def pool_schedule(name: str, shape: tuple[int, int, int], first: int, last: int, config: AcceleratorConfig) -> Schedule:
-    """A global average pool of the channels ``first`` to ``last``: weights of 1, one accumulator for all positions."""
-    height, width, channels = shape
-    nothing = np.zeros((0, 2), dtype=np.int64)
-    lists = []
-    for channel in range(channels):
-        parts = [nothing] * config.pes
-        if first <= channel < last:
-            slot, pe = divmod(channel - first, config.pes)
-            parts[pe] = np.array([[1, slot]], dtype=np.int64)
-        lists.append(parts)
+def _pairs(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Nonzero weights with their offsets."""
+    used = values != 0
+    return np.stack([values[used], offsets[used]], axis=1)
+
+
+def schedule(
+    step: Step, rows: tuple[int, int], channels: tuple[int, int], lists: Lists, config: AcceleratorConfig
+) -> Schedule:
+    """The work of a core that makes some output rows of some output channels.
+
+    Parameters
+    ----------
+    rows, channels : tuple of 2 int
+        First row and channel, a multiple of 8, and the ones after the last.
+    lists : Lists
+        :func:`kernel_lists` of these channels.
+    """
+    kernel, (height, width, depth) = step.kernel, step.source.shape
+    first, last = channels
+    slots = config.padded_channels(last - first) // config.pes
+    if not kernel.own:
+        first, last = 0, depth
+    words = (first // WORD_CHANNELS, -(-last // WORD_CHANNELS))
+    if kernel.total:
+        return Schedule(
+            name=step.layer.name,
+            top=0,
+            words=words,
+            steps=(1, 1),
+            row_step=1,
+            live=1,
+            width=slots,
+            rows=tuple((((0, 0),), int(y == height - 1)) for y in range(height)),
+            columns=((0, 0),) * width,
+            lists=lists,
+            kernel_rows=1,
+            channels=last - first,
+        )
+    top, axis = kernel.rows.band(*rows)
     return Schedule(
-        name=name,
-        steps=(1, 1),
-        row_step=1,
-        live=1,
-        width=-(-(last - first) // config.pes),
-        rows=tuple((((0, 0),), int(y == height - 1)) for y in range(height)),
-        columns=((0, 0),) * width,
+        name=step.layer.name,
+        top=top * kernel.steps[0],
+        words=words,
+        steps=kernel.steps,
+        row_step=kernel.rows.stride,
+        live=axis.live,
+        width=kernel.columns.outputs * slots,
+        rows=tuple(row_schedule(axis)),
+        columns=tuple((number, output * slots) for number, output in column_classes(kernel.columns)[1]),
         lists=lists,
-        kernel_rows=1,
-        channels=channels,
+        kernel_rows=kernel.rows.kernel,
+        channels=last - first,
     )

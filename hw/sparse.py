@@ -11,19 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from hw.config import AcceleratorConfig
+from hw.memory_plan import ShortageError
 
-__all__ = ["ListImage", "ListStore", "unpack"]
+__all__ = ["ListImage", "ListStore", "pack_all", "unpack"]
 
 #: Bits of the weight in an entry; the offset lies above it (hw.isa.Entry).
 _WEIGHT_BITS = 8
+#: One character a word: words have 18 bits, characters 20 and more.
+_CODEC = ("utf-32-le", "surrogatepass")
 
 
 class ListStore:
-    """Collects the lists of a program and packs them into the memory images of all PEs."""
+    """Collects the lists of a core and packs them into the memory images of its PEs."""
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
-        self._lists: list[list[np.ndarray]] = []
+        self._lists: list[list[str]] = []
 
     def __len__(self) -> int:
         return len(self._lists)
@@ -49,59 +52,65 @@ class ListStore:
                 f"{name}: a weight list has {longest} entries, {longest - self._config.max_list} more than "
                 f"the {self._config.max_list} that a pointer of this config can count"
             )
-        self._lists.append(list(entries))
+        self._lists.append([_text(part) for part in entries])
 
-    def pack(self) -> np.ndarray:
-        """Memory images of all PEs: uint32 array (PEs, words), as long as the longest.
+    def pack(self) -> list[np.ndarray]:
+        """Words of each PE's memory: uint32 arrays, pointers first.
 
         Entries that stand somewhere already aren't stored again: the lists of columns at the edges of a map are parts
         of those of the columns between.
-
-        Raises
-        ------
-        ValueError
-            When a PE's lists don't fit its memory; the message says by how much.
         """
-        config = self._config
-        packed = [self._pack_pe(pe) for pe in range(config.multipliers)]
-        used = max(len(words) for words in packed)
-        if used > config.list_words:
-            raise ValueError(
-                f"list memory holds {config.list_words} words a PE; this network needs {used} "
-                f"({len(self._lists)} pointers, {used - len(self._lists)} weights), {used - config.list_words} too many"
-            )
-        return np.stack([np.pad(words, (0, used - len(words))) for words in packed])
+        return [self._pack_pe(pe) for pe in range(self._config.pes)]
 
     def _pack_pe(self, pe: int) -> np.ndarray:
         """Pointers and entries of one PE."""
-        pointers = np.zeros(len(self._lists), dtype=np.uint32)
-        entries = b""
-        longest_first = sorted(range(len(self._lists)), key=lambda number: -len(self._lists[number][pe]))
-        for number in longest_first:
+        count = len(self._lists)
+        pointers = np.zeros(count, dtype=np.uint32)
+        entries, known = "", {}
+        for number in sorted(range(count), key=lambda number: -len(self._lists[number][pe])):
             part = self._lists[number][pe]
-            if not len(part):
+            if not part:
                 break
-            words = (part[:, 0] & ((1 << _WEIGHT_BITS) - 1)) | part[:, 1] << _WEIGHT_BITS
-            data = words.astype("<u4").tobytes()
-            place = _find(entries, data)
-            if place is None:
-                place = len(entries)
-                entries += data
-            pointers[number] = (len(pointers) + place // 4) | len(part) << self._config.start_bits
-        return np.concatenate([pointers, np.frombuffer(entries, dtype="<u4").astype(np.uint32)])
+            if part not in known:
+                place = entries.find(part)
+                if place < 0:
+                    place = len(entries)
+                    entries += part
+                known[part] = place
+            pointers[number] = (count + known[part]) | len(part) << self._config.start_bits
+        return np.concatenate([pointers, np.frombuffer(entries.encode(*_CODEC), dtype="<u4").astype(np.uint32)])
 
 
-def _find(words: bytes, part: bytes) -> int | None:
-    """Byte offset of 32-bit words in others, at a word's boundary."""
-    place = words.find(part)
-    while place % 4 and place >= 0:
-        place = words.find(part, place + 1)
-    return None if place < 0 else place
+def _text(part: np.ndarray) -> str:
+    """The words of some entries as a text of as many characters: what is found fastest in another."""
+    words: np.ndarray = (part[:, 0] & ((1 << _WEIGHT_BITS) - 1)) | part[:, 1] << _WEIGHT_BITS
+    return words.astype("<u4").tobytes().decode(*_CODEC)
+
+
+def pack_all(stores: Sequence[ListStore], config: AcceleratorConfig) -> np.ndarray:
+    """List memory images of all cores: uint32 array (cores * PEs, words), as long as the longest.
+
+    Raises
+    ------
+    ShortageError
+        When a PE's lists don't fit its memory; the message says by how much.
+    """
+    packed = [(words, len(store)) for store in stores for words in store.pack()]
+    words, pointers = max(packed, key=lambda pair: len(pair[0]))
+    used = len(words)
+    if used > config.list_words:
+        raise ShortageError(
+            f"list memory holds {config.list_words} words a PE; this network needs {used} "
+            f"({pointers} pointers, {used - pointers} weights), {used - config.list_words} too many",
+            "list",
+            used - config.list_words,
+        )
+    return np.stack([np.pad(words, (0, used - len(words))) for words, _ in packed])
 
 
 @dataclass(frozen=True)
 class ListImage:
-    """What a list memory says, unpacked.
+    """What the list memories of a core say, unpacked.
 
     Attributes
     ----------
@@ -116,6 +125,13 @@ class ListImage:
 
 def unpack(image: np.ndarray, lists: int, config: AcceleratorConfig) -> ListImage:
     """The inverse of :meth:`ListStore.pack`.
+
+    Parameters
+    ----------
+    image : uint32 array (PEs, words)
+        The list memories of a core.
+    lists : int
+        Pointers in it.
 
     Raises
     ------

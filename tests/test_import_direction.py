@@ -20,6 +20,7 @@ CONTRACTS = {
     "hw.container",
     "hw.decode",
     "hw.emit",
+    "hw.estimate",
     "hw.geometry",
     "hw.isa",
     "hw.known",
@@ -27,9 +28,12 @@ CONTRACTS = {
     "hw.memory_plan",
     "hw.network",
     "hw.numerics",
+    "hw.partition",
+    "hw.planner",
     "hw.program",
     "hw.schedule",
     "hw.sparse",
+    "hw.steps",
 }
 #: What contracts may take from the hardware language: layouts, which are plain data, and their widths.
 LAYOUTS = {"amaranth.Shape", "amaranth.lib.data", "amaranth.lib.enum"}

@@ -1,0 +1,172 @@
+"""What a step costs under a partition: cycles from the weights and an expected density, and words of list memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.geometry import ColumnClass, column_classes
+from hw.partition import Part, Partition, divide, parts_of
+from hw.steps import Kernel, Step
+
+__all__ = ["COMMAND_CYCLES", "Estimate", "Need", "estimate", "need"]
+
+#: Cycles of a command in which nothing is multiplied: fetch of the description, first slot, last word on its way.
+COMMAND_CYCLES = 90
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a partition of a step needs of a PE.
+
+    Attributes
+    ----------
+    accumulators : int
+        Of all rows that are live at the same time.
+    longest : int
+        Entries of the longest list.
+    """
+
+    accumulators: int
+    longest: int
+
+    def fits(self, config: AcceleratorConfig) -> bool:
+        """Whether a config has it."""
+        return self.accumulators <= config.accumulators and self.longest <= config.max_list
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Cost of a step under a partition.
+
+    Attributes
+    ----------
+    work : float array (commands, cores)
+        Cycles of the dispatcher or of the busiest PE, whichever is more.
+    lane : float array (commands, cores)
+        Cycles of the lanes at full rate, for all outputs.
+    tail : float array (commands, cores)
+        The same, for the outputs that become final with the last input row.
+    pointers : int array (cores,)
+        Lists.
+    entries : int array (cores, PEs)
+        Words of their entries, if those of edge columns are found in those of the columns between.
+    """
+
+    work: np.ndarray
+    lane: np.ndarray
+    tail: np.ndarray
+    pointers: np.ndarray
+    entries: np.ndarray
+
+    def cycles(self, slow: bool) -> float:
+        """Expected cycles: the slowest core of every command."""
+        factor = 1 + slow
+        cycles = np.maximum(self.work + factor * self.tail, factor * self.lane).max(axis=1)
+        return float(cycles.sum()) + COMMAND_CYCLES * len(cycles)
+
+
+def _classes(kernel: Kernel) -> list[ColumnClass]:
+    return [ColumnClass(((0, 0),))] if kernel.total else column_classes(kernel.columns)[0]
+
+
+def _commands(step: Step, partition: Partition, config: AcceleratorConfig) -> list[list[Part]]:
+    """The parts of each command of a step."""
+    height, _, channels = step.result.output.shape
+    words = config.padded_channels(channels) // WORD_CHANNELS
+    return [
+        parts_of(height, chunk, partition.bands, partition.groups) for chunk in divide(0, words, partition.commands)
+    ]
+
+
+def need(step: Step, partition: Partition, config: AcceleratorConfig) -> Need:
+    """Accumulators and longest list of a step under a partition."""
+    kernel = step.kernel
+    parts = [part for command in _commands(step, partition, config) for part in command]
+    slots = max(part.words[1] - part.words[0] for part in parts) * WORD_CHANNELS // config.pes
+    rows = max(part.rows[1] - part.rows[0] for part in parts)
+    live = 1 if kernel.total else min(kernel.rows.live, rows)
+    width = slots if kernel.total else kernel.columns.outputs * slots
+    longest = 0
+    for first, last in {part.channels(len(kernel.weight)) for part in parts}:
+        counts = _by_pe(kernel.weight[first:last] != 0, kernel.own, config)
+        for column_class in _classes(kernel):
+            columns = [column for column, _ in column_class.taps]
+            longest = max(longest, int(counts[:, :, columns].sum(axis=2).max()))
+    return Need(live * width, longest)
+
+
+def _by_pe(used: np.ndarray, own: bool, config: AcceleratorConfig) -> np.ndarray:
+    """Entries by PE, kernel row and column, and input channel (one, where each has its own list)."""
+    if own:
+        return used.astype(np.int64)
+    padded = np.pad(used, ((0, -len(used) % config.pes), *[(0, 0)] * 3))
+    return padded.reshape(-1, config.pes, *used.shape[1:]).sum(axis=0)
+
+
+def estimate(step: Step, partition: Partition, density: float, config: AcceleratorConfig) -> Estimate:
+    """Cost of a step.
+
+    Parameters
+    ----------
+    density : float
+        Expected share of nonzero activations in the step's input.
+    """
+    commands = _commands(step, partition, config)
+    work, lane, tail = (np.zeros((len(commands), config.cores)) for _ in range(3))
+    pointers = np.zeros(config.cores, dtype=np.int64)
+    entries = np.zeros((config.cores, config.pes), dtype=np.int64)
+    kernel, width = step.kernel, step.result.output.shape[1]
+    stored = _stored_uses(_classes(kernel), kernel.weight.shape[2])
+    # A column of the kernel meets as many input columns as outputs that it doesn't reach over an edge for.
+    columns = np.zeros(kernel.weight.shape[2], dtype=np.int64)
+    for index in range(kernel.columns.used):
+        for tap, _ in kernel.columns.taps(index):
+            columns[0 if kernel.total else tap] += 1
+    for number, command in enumerate(commands):
+        for part in command:
+            first, last = part.channels(len(kernel.weight))
+            rows, dumps = part.rows[1] - part.rows[0], width * (part.words[1] - part.words[0]) * WORD_CHANNELS
+            uses, walked, final = _row_uses(kernel, part)
+            depth = last - first if kernel.own else step.source.shape[2]
+            slots = walked + rows + kernel.columns.used * _slots(depth, int(uses.sum()), walked, density)
+            nonzero = kernel.nonzero[first:last]
+            padded = np.pad(nonzero, ((0, -len(nonzero) % config.pes), (0, 0), (0, 0)))
+            by_pe = padded.reshape(-1, config.pes, *nonzero.shape[1:]).sum(axis=0)
+            products = density * (by_pe * uses[:, None] * columns).sum(axis=(1, 2))
+            work[number, part.core] = max(slots, float(products.max()) + rows * dumps / config.pes)
+            lane[number, part.core] = rows * dumps / config.lanes
+            tail[number, part.core] = final * dumps / config.lanes
+            pointers[part.core] += len(_classes(kernel)) * kernel.kernel_rows * depth
+            entries[part.core] += (by_pe * stored).sum(axis=(1, 2))
+    return Estimate(work, lane, tail, pointers, entries)
+
+
+def _row_uses(kernel: Kernel, part: Part) -> tuple[np.ndarray, int, int]:
+    """How often each kernel row is used, the input rows, and the output rows that become final with the last."""
+    if kernel.total:
+        return np.array([kernel.rows.size]), kernel.rows.size, 1
+    _, axis = kernel.rows.band(*part.rows)
+    uses = np.zeros(axis.kernel, dtype=np.int64)
+    for index in range(axis.size):
+        for tap, _ in axis.taps(index):
+            uses[tap] += 1
+    return uses, axis.size, len(axis.taps(axis.size - 1))
+
+
+def _slots(depth: int, uses: int, rows: int, density: float) -> float:
+    """Expected slots for one column in some rows: one for every nonzero channel and kernel row, or one for a word."""
+    full, rest = divmod(depth, WORD_CHANNELS)
+    empty = full * (1 - density) ** WORD_CHANNELS + bool(rest) * (1 - density) ** rest
+    return depth * density * uses + rows * empty
+
+
+def _stored_uses(classes: Sequence[ColumnClass], columns: int) -> np.ndarray:
+    """How often the entries of each kernel column are stored: once for every class that isn't part of another."""
+    sets = [set(column_class.taps) for column_class in classes]
+    times = np.zeros(columns, dtype=np.int64)
+    for taps in sets:
+        if not any(taps < other for other in sets):
+            times[[column for column, _ in taps]] += 1
+    return times

@@ -1,0 +1,90 @@
+"""How a command is split over the cores: bands of output rows times groups of output channels.
+
+Core ``band * groups + group`` makes the output rows of its band, in the channel words of its group. What a core reads
+follows from what it makes, and that is what it keeps of every map: whole rows, from the first to the last that any of
+its commands reads (its *window*).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from hw.config import WORD_CHANNELS
+from hw.steps import Step
+
+__all__ = ["Part", "Partition", "Rows", "divide", "is_everywhere", "join", "parts_of", "read_rows"]
+
+#: First row and the one after the last; None where there are none.
+Rows = tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Bands and groups of a step's commands, and how many commands it takes: each makes some of the channels."""
+
+    bands: int
+    groups: int
+    commands: int = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a core makes in a command: output rows and channel words, the ones after the last not included."""
+
+    core: int
+    rows: tuple[int, int]
+    words: tuple[int, int]
+
+    def channels(self, channels: int) -> tuple[int, int]:
+        """First channel and the one after the last, of a map of so many channels."""
+        return self.words[0] * WORD_CHANNELS, min(self.words[1] * WORD_CHANNELS, channels)
+
+
+def divide(first: int, last: int, parts: int) -> list[tuple[int, int]]:
+    """The range ``first`` to ``last`` (not included) in parts whose sizes differ by at most 1."""
+    edges = [first + part * (last - first) // parts for part in range(parts + 1)]
+    return list(pairwise(edges))
+
+
+def parts_of(rows: int, words: tuple[int, int], bands: int, groups: int) -> list[Part]:
+    """What each core with work makes of ``rows`` output rows and the channel words ``words``, by number of the core."""
+    return [
+        Part(band * groups + group, band_rows, group_words)
+        for band, band_rows in enumerate(divide(0, rows, bands))
+        for group, group_words in enumerate(divide(*words, groups))
+    ]
+
+
+def join(rows: Iterable[Rows]) -> Rows:
+    """From the first row of any range to the last of any."""
+    ranges = [r for r in rows if r is not None]
+    return (min(first for first, _ in ranges), max(last for _, last in ranges)) if ranges else None
+
+
+def read_rows(step: Step, tensor: str, partition: Partition, cores: int) -> list[Rows]:
+    """Rows of a tensor that each core reads in the commands of a step."""
+    found: list[Rows] = [None] * cores
+    # Every command of a step makes the same rows in the same cores.
+    for part in parts_of(step.result.output.shape[0], (0, partition.groups), partition.bands, partition.groups):
+        multiplied = step.kernel.reads(*part.rows) if step.reads == tensor else None
+        found[part.core] = join([multiplied, part.rows if step.residual == tensor else None])
+    return found
+
+
+def is_everywhere(parts: Sequence[Part], windows: Sequence[Rows], cores: int) -> bool:
+    """Whether words must go to all cores: with few cores always, else if one that isn't next to the maker keeps some.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        Who makes what.
+    windows : sequence of rows
+        What each core keeps.
+    """
+    if cores < 4:
+        return True
+    return any(
+        abs(part.core - core) > 1 and rows is not None and part.rows[0] < rows[1] and rows[0] < part.rows[1]
+        for part in parts
+        for core, rows in enumerate(windows)
+    )

@@ -1,0 +1,211 @@
+"""Chooses the partition of every step: fewest expected cycles with which the memories suffice."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.estimate import Estimate, Need, estimate, need
+from hw.layers import require
+from hw.memory_plan import Request, excess
+from hw.network import INPUT, Network
+from hw.partition import Part, Partition, Rows, is_everywhere, join, parts_of, read_rows
+from hw.steps import Step
+
+__all__ = ["Choice", "Planner"]
+
+#: Expected share of nonzero activations where nothing was measured: of maps, and of images.
+_DENSITY, _IMAGE_DENSITY = 0.5, 1.0
+#: Rounds over all steps in search of a better partition of one of them.
+_ROUNDS = 8
+
+#: A choice: for each step, the number of one of its options.
+Choice = tuple[int, ...]
+
+
+class Planner:
+    """Knows the possible partitions of all steps of a network and what they cost.
+
+    Parameters
+    ----------
+    densities : dict of str to (float or None)
+        Expected share of nonzero activations by tensor, 0..1; where it is missing or None, 0.5 (images: 1).
+
+    Raises
+    ------
+    ValueError
+        When a density is impossible, or a layer doesn't fit accumulators and list pointers in any partition.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        steps: Sequence[Step],
+        config: AcceleratorConfig,
+        densities: dict[str, float | None] | None = None,
+    ):
+        self._steps = list(steps)
+        self._config = config
+        self._tensors = network.tensors()
+        for name, density in (densities or {}).items():
+            require(name in self._tensors, f"densities: {network.name} has no tensor {name!r}")
+            require(density is None or 0 <= density <= 1, f"densities: {name} must be from 0 to 1, not {density}")
+        known = {name: value for name, value in (densities or {}).items() if value is not None}
+        known = dict.fromkeys(self._tensors, _DENSITY) | {INPUT: _IMAGE_DENSITY} | known
+        self._options: list[list[tuple[Partition, Estimate]]] = [
+            [(partition, estimate(step, partition, known[step.reads], config)) for partition in self._partitions(step)]
+            for step in self._steps
+        ]
+        self._readers = {
+            name: tuple(n for n, step in enumerate(self._steps) if name in (step.reads, step.residual))
+            for name in self._tensors
+        }
+        self._window = lru_cache(maxsize=None)(self._window_of)
+        self._reads = lru_cache(maxsize=None)(self._reads_of)
+        self._cycles = lru_cache(maxsize=None)(self._cycles_of)
+
+    def _partitions(self, step: Step) -> list[Partition]:
+        """All partitions of a step that fit accumulators and list pointers, with as few commands as possible."""
+        config = self._config
+        height, _, channels = step.result.output.shape
+        words = config.padded_channels(channels) // WORD_CHANNELS
+        cores = 1 if step.raw else config.cores
+        powers = [1 << n for n in range(cores.bit_length())]
+        pairs = [(b, g) for b in powers for g in powers if b * g <= cores and b <= height and g <= words]
+        found: list[Partition] = []
+        least: list[Need] = []
+        for bands, groups in pairs:
+            for commands in range(1, 2 if step.raw else words // groups + 1):
+                partition = Partition(bands, groups, commands)
+                needed = need(step, partition, config)
+                if needed.fits(config):
+                    found.append(partition)
+                    break
+            else:
+                least.append(needed)
+        if found:
+            return found
+        raise ValueError(_refusal(step.layer.name, least, config))
+
+    def partitions(self, choice: Choice) -> list[Partition]:
+        """The partition of every step."""
+        return [options[number][0] for options, number in zip(self._options, choice, strict=True)]
+
+    def _reads_of(self, tensor: str, step: int, option: int) -> list[Rows]:
+        return read_rows(self._steps[step], tensor, self._options[step][option][0], self._config.cores)
+
+    def _window_of(self, tensor: str, options: tuple[int, ...]) -> list[Rows]:
+        """Rows of a tensor that each core keeps, given the options of its readers."""
+        found = [self._reads(tensor, n, option) for n, option in zip(self._readers[tensor], options, strict=True)]
+        return [join(rows[core] for rows in found) for core in range(self._config.cores)]
+
+    def windows(self, choice: Choice) -> dict[str, list[Rows]]:
+        """Rows of every tensor that each core keeps."""
+        return {name: self._window(name, tuple(choice[n] for n in users)) for name, users in self._readers.items()}
+
+    def _cycles_of(self, number: int, option: int, readers: tuple[int, ...]) -> float:
+        step, (partition, cost) = self._steps[number], self._options[number][option]
+        if step.raw:
+            return cost.cycles(self._config.lanes == 2)
+        windows = self._window(step.result.name, readers)
+        slow = self._config.slow_exchange and is_everywhere(_makers(step, partition), windows, self._config.cores)
+        return cost.cycles(step.residual is not None or slow)
+
+    def cycles(self, choice: Choice) -> float:
+        """Expected cycles of the whole network."""
+        return sum(
+            self._cycles(n, option, tuple(choice[reader] for reader in self._readers[step.result.name]))
+            for n, (step, option) in enumerate(zip(self._steps, choice, strict=True))
+        )
+
+    def requests(self, choice: Choice) -> list[Request]:
+        """What every stored tensor needs of the activation memory."""
+        stored = {INPUT: -1} | {step.result.name: n for n, step in enumerate(self._steps) if not step.raw}
+        windows = self.windows(choice)
+        requests = []
+        for name, first in stored.items():
+            _, width, channels = self._tensors[name].shape
+            words = self._config.padded_channels(channels) // WORD_CHANNELS
+            rows = max((last - first for first, last in filter(None, windows[name])), default=0)
+            requests.append(
+                Request(
+                    name=name,
+                    words=rows * width * words,
+                    first=first,
+                    last=max(self._readers[name], default=first),
+                    apart=frozenset(step.reads for step in self._steps if step.residual == name),
+                )
+            )
+        return requests
+
+    def _excess(self, choice: Choice, list_words: int, activation_words: int) -> tuple[int, int]:
+        """Words by which the list memories and the activation memory are too small, summed up where it matters."""
+        costs = [options[number][1] for options, number in zip(self._options, choice, strict=True)]
+        pointers = np.sum([cost.pointers for cost in costs], axis=0)
+        lists = pointers + np.sum([cost.entries for cost in costs], axis=0).max(axis=1)
+        return int((lists - list_words).clip(0).sum()), excess(self.requests(choice), activation_words)
+
+    def choose(self, list_words: int, activation_words: int) -> tuple[Choice, bool]:
+        """The cheapest choice found whose estimate fits memories of these sizes, and whether it does fit.
+
+        Starts from the cheapest choice of all. While a memory is too small, the step changes that costs least per
+        word saved; at last, every step may still change to something cheaper that fits.
+        """
+        choice = self._improve(tuple(0 for _ in self._steps), None)
+        while short := sum(self._excess(choice, list_words, activation_words)):
+            cost = self.cycles(choice)
+            moves = []
+            for other in self._neighbours(choice):
+                saved = short - sum(self._excess(other, list_words, activation_words))
+                if saved > 0:
+                    moves.append(((self.cycles(other) - cost) / saved, other))
+            if not moves:
+                return choice, False
+            choice = min(moves)[1]
+        return self._improve(choice, (list_words, activation_words)), True
+
+    def _neighbours(self, choice: Choice) -> list[Choice]:
+        """Choices with another option for one step."""
+        return [
+            (*choice[:n], option, *choice[n + 1 :])
+            for n, options in enumerate(self._options)
+            for option in range(len(options))
+            if option != choice[n]
+        ]
+
+    def _improve(self, choice: Choice, sizes: tuple[int, int] | None) -> Choice:
+        """Step by step the cheapest option beside those of the others, as long as memories of these sizes suffice."""
+        for _ in range(_ROUNDS):
+            before = choice
+            for n, options in enumerate(self._options):
+                others = [(*choice[:n], option, *choice[n + 1 :]) for option in range(len(options))]
+                for other in sorted(others, key=self.cycles):
+                    if other == choice or self.cycles(other) >= self.cycles(choice):
+                        break
+                    if sizes is None or not any(self._excess(other, *sizes)):
+                        choice = other
+                        break
+            if choice == before:
+                break
+        return choice
+
+
+def _makers(step: Step, partition: Partition) -> list[Part]:
+    """Who makes which rows, whatever the words."""
+    return parts_of(step.result.output.shape[0], (0, partition.groups), partition.bands, partition.groups)
+
+
+def _refusal(name: str, needs: list[Need], config: AcceleratorConfig) -> str:
+    """Why no partition of a layer is possible."""
+    accumulators = min(needed.accumulators for needed in needs)
+    if accumulators > config.accumulators:
+        return (
+            f"{name}: accumulator memory holds {config.accumulators} a PE; {accumulators} are needed, "
+            f"{accumulators - config.accumulators} too many"
+        )
+    longest = min(needed.longest for needed in needs if needed.accumulators <= config.accumulators)
+    return (
+        f"{name}: a weight list has {longest} entries, {longest - config.max_list} more than the "
+        f"{config.max_list} that a pointer of this config can count"
+    )

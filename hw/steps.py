@@ -1,0 +1,168 @@
+"""What a network does, step by step: each multiplying layer as a convolution, with the add fused behind it."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from hw.geometry import Axis
+from hw.layers import AveragePool2D, DepthwiseConv2D
+from hw.network import INPUT, Add, Conv2D, GlobalAveragePool, Layer, Linear, Network, Tensor
+
+__all__ = ["Kernel", "Step", "steps_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """A multiplying layer as a convolution.
+
+    Parameters
+    ----------
+    weight : int array, (output channels, kernel height, kernel width, depth)
+        ``depth`` is 1 where an output channel reads only the input channel of its number.
+    rows, columns : Axis
+        Of the input positions that are walked.
+    steps : tuple of 2 int
+        Rows and columns of the map from one walked position to the next.
+    own : bool
+        Whether an output channel reads only the input channel of its number.
+    total : bool
+        Whether all positions add up in one accumulator, with the same weight.
+    """
+
+    weight: np.ndarray = field(repr=False)
+    rows: Axis
+    columns: Axis
+    steps: tuple[int, int] = (1, 1)
+    own: bool = False
+    total: bool = False
+
+    @property
+    def kernel_rows(self) -> int:
+        """Kernel rows that lists are kept for."""
+        return 1 if self.total else self.rows.kernel
+
+    @cached_property
+    def nonzero(self) -> np.ndarray:
+        """Nonzero weights by output channel, kernel row and kernel column: int array."""
+        return np.count_nonzero(self.weight, axis=3)
+
+    def reads(self, first: int, last: int) -> tuple[int, int]:
+        """Rows of the map that the output rows ``first`` to ``last`` read: the first, and the one after the last."""
+        start, axis = self.rows.band(first, last)
+        return start * self.steps[0], (start + axis.size - 1) * self.steps[0] + 1
+
+
+def _pool(channels: int, height: int, width: int) -> np.ndarray:
+    return np.ones((channels, height, width, 1), dtype=np.int64)
+
+
+def _kernel(layer: Layer, shape: tuple[int, int, int]) -> Kernel:
+    """The convolution that a layer is, on an input of this shape."""
+    height, width, channels = shape
+    if isinstance(layer, GlobalAveragePool):
+        axes = [Axis(size=size, kernel=size, stride=1, pad=0, outputs=1) for size in (height, width)]
+        return Kernel(weight=_pool(channels, 1, 1), rows=axes[0], columns=axes[1], own=True, total=True)
+    if isinstance(layer, Linear):
+        axes = [Axis(size=size, kernel=size, stride=1, pad=0, outputs=1) for size in (height, width)]
+        return Kernel(weight=layer.weight, rows=axes[0], columns=axes[1])
+    assert isinstance(layer, Conv2D | DepthwiseConv2D | AveragePool2D)
+    if isinstance(layer, AveragePool2D):
+        weight, pads = _pool(channels, *layer.window), (0, 0)
+    else:
+        weight, pads = layer.weight, (layer.pads[0], layer.pads[2])
+    # A 1-wide kernel at stride s reads every s-th position only: it becomes stride 1 on a view without the others.
+    # Any other kernel narrower than its stride gets zeros beside its weights.
+    both = list(zip(weight.shape[1:3], layer.stride, strict=True))
+    kernels = [kernel if kernel == 1 else max(kernel, stride) for kernel, stride in both]
+    steps = [stride if kernel == 1 else 1 for kernel, stride in both]
+    axes = [
+        Axis(size=-(-size // step), kernel=kernel, stride=stride // step, pad=pad, outputs=outputs)
+        for size, step, kernel, stride, pad, outputs in zip(
+            shape, steps, kernels, layer.stride, pads, layer.output.shape, strict=False
+        )
+    ]
+    beside = [(0, kernel - size) for kernel, size in zip(kernels, weight.shape[1:3], strict=True)]
+    return Kernel(
+        weight=np.pad(weight, ((0, 0), *beside, (0, 0))),
+        rows=axes[0],
+        columns=axes[1],
+        steps=(steps[0], steps[1]),
+        own=not isinstance(layer, Conv2D),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A multiplying layer with the residual add fused behind it.
+
+    Parameters
+    ----------
+    layer : Layer
+    add : Add or None
+    kernel : Kernel
+    source : Tensor
+        What the layer reads.
+    """
+
+    layer: Layer
+    add: Add | None
+    kernel: Kernel
+    source: Tensor
+
+    @property
+    def result(self) -> Layer:
+        """The layer whose tensor is written."""
+        return self.add or self.layer
+
+    @property
+    def reads(self) -> str:
+        """Name of the tensor that is multiplied."""
+        return self.layer.inputs[0]
+
+    @property
+    def residual(self) -> str | None:
+        """The operand of the add that isn't the layer's own output."""
+        if self.add is None:
+            return None
+        return next(name for name in self.add.inputs if name != self.layer.name)
+
+    @property
+    def raw(self) -> bool:
+        """Whether it delivers logits instead of a tensor."""
+        return isinstance(self.layer, Linear) and self.layer.raw
+
+
+def steps_of(network: Network) -> list[Step]:
+    """The multiplying layers in order, every add with the convolution before it.
+
+    Raises
+    ------
+    ValueError
+        When an add can't be fused; the message names it and the rule.
+    """
+    tensors = network.tensors()
+    steps: list[Step] = []
+    for layer in network.layers:
+        if not isinstance(layer, Add):
+            source = tensors[layer.inputs[0]]
+            steps.append(Step(layer=layer, add=None, kernel=_kernel(layer, source.shape), source=source))
+            continue
+        last = steps[-1] if steps else None
+        before = last.result if last else None
+        readers = [other.name for other in network.layers if before is not None and before.name in other.inputs]
+        if (
+            last is None
+            or not isinstance(before, Conv2D | DepthwiseConv2D)
+            or layer.inputs.count(before.name) != 1
+            or readers != [layer.name]
+        ):
+            raise ValueError(
+                f"{layer.name}: an add must directly follow a convolution that only it reads, "
+                f"not {before.name if before else INPUT}"
+            )
+        steps[-1] = Step(layer=last.layer, add=layer, kernel=last.kernel, source=last.source)
+    for step in steps:
+        if step.residual == step.reads:
+            raise ValueError(f"{step.reads}: the input of a convolution can't be the residual added to its own output")
+    return steps

@@ -1,0 +1,60 @@
+"""The random networks have every feature that they are there to test."""
+
+import numpy as np
+import pytest
+
+from hw.network import AveragePool2D, Conv2D, DepthwiseConv2D, Layer
+from models import golden
+from tests.random_networks import random_codes, random_network
+
+_SEEDS = 400
+
+
+@pytest.fixture(scope="module")
+def layers() -> list[Layer]:
+    return [layer for seed in range(_SEEDS) for layer in random_network(seed).layers]
+
+
+def test_equal_seeds_give_equal_networks():
+    one, other = random_network(3), random_network(3)
+    assert one.to_dict() == other.to_dict()
+    for (name, array), (again, copy) in zip(one.arrays(), other.arrays(), strict=True):
+        assert name == again
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_every_kind_occurs(layers):
+    kinds = {"conv2d", "depthwise_conv2d", "linear", "add", "average_pool2d", "global_average_pool"}
+    assert {layer.kind for layer in layers} == kinds
+
+
+@pytest.mark.parametrize("kind", [Conv2D, DepthwiseConv2D])
+def test_geometries_of_all_sorts_occur(layers, kind):
+    found = [layer for layer in layers if isinstance(layer, kind)]
+    kernels = {layer.weight.shape[1:3] for layer in found}
+    assert all(max(kernel[axis] for kernel in kernels) >= 10 for axis in (0, 1))
+    assert {layer.stride for layer in found} >= {(1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (3, 1)}
+    assert any(layer.pads[0] != layer.pads[1] and layer.pads[2] != layer.pads[3] for layer in found)
+    assert any(layer.weight.shape[1] > 2 * layer.weight.shape[2] > 4 and 2 in layer.stride for layer in found)
+    assert {layer.output.shape[2] % 8 for layer in found} == set(range(8))
+
+
+def test_windows_of_all_sorts_occur(layers):
+    pools = [layer for layer in layers if isinstance(layer, AveragePool2D)]
+    assert any(1 in pool.window for pool in pools)
+    assert any(pool.window[0] != pool.window[1] for pool in pools)
+    assert any(pool.stride == pool.window for pool in pools)  # beside one another
+    assert any(all(map(int.__lt__, pool.stride, pool.window)) for pool in pools)  # overlapping
+
+
+def test_activations_are_neither_all_zero_nor_saturated():
+    shares = []
+    for seed in range(40):
+        network = random_network(seed)
+        tensors = golden.run(network, random_codes(network, 8, seed)).tensors
+        shares += [
+            (tensors[layer.name] != layer.output.zero_point).mean()
+            for layer in network.layers
+            if layer.kind in ("conv2d", "depthwise_conv2d")
+        ]
+    assert 0.3 < np.mean(shares) < 0.9

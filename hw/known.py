@@ -68,7 +68,7 @@ class Memories:
         unique, ordinals, counts = np.unique(places, return_index=True, return_counts=True)
         # The sum of an operand that is read once may take its place: it's written after the operand has been read.
         kept[unique] = np.where((kept[unique] == _FREE) & (counts == 1), ordinals, _READ)
-        maybe: np.ndarray = active.any(axis=0)
+        maybe: np.ndarray = active.any(axis=0).reshape(words, WORD_CHANNELS)
         return maybe
 
     def open(self, where: str, windows: list[dict[str, int]]) -> None:

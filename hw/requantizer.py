@@ -6,8 +6,12 @@ from amaranth.lib.wiring import In, Out
 
 __all__ = ["Requantizer", "ScaleFields"]
 
-#: Bits of one multiplier operand slice: a signed 18-bit multiplier takes 17 unsigned bits, 16 leave room for a sign.
+#: Bits of one slice of a wide operand: a signed 18-bit multiplier takes 17 unsigned bits, 16 make both slices alike.
 _SLICE = 16
+#: Bits of the factor that a device multiplier takes for a narrow operand; what remains is multiplied in logic.
+_NARROW_SLICE = 17
+#: Bits of the operand whose products are added in one cycle there.
+_DIGIT = 4
 
 
 class ScaleFields(data.Struct):
@@ -62,31 +66,12 @@ class Requantizer(wiring.Component):
         shift = travel("shift", 5, self.scale.shift, 6)
         double = travel("double", 1, self.scale.double, 4)
 
-        # Cycle 1: products of 16-bit slices.
-        multiplier_low = self.scale.multiplier[:_SLICE]
-        multiplier_high = self.scale.multiplier[_SLICE:]
-        wide = width > _SLICE
-        value_high = (self.value[_SLICE:] if wide else self.value).as_signed()
-        high_low = Signal(signed(33))
-        high_high = Signal(signed(32))
-        m.d.sync += [high_low.eq(value_high * multiplier_low), high_high.eq(value_high * multiplier_high)]
-
-        # Cycle 2: slices of equal weight together; cycle 3: the whole product.
+        # Cycles 1 to 3: the whole product.
         product = Signal(signed(64))
-        middle = Signal(signed(34))
-        outer = Signal(signed(64))
-        if wide:
-            low_low, low_high = Signal(unsigned(32)), Signal(unsigned(31))
-            value_low = self.value[:_SLICE]
-            m.d.sync += [
-                low_low.eq(value_low * multiplier_low),
-                low_high.eq(value_low * multiplier_high),
-                middle.eq(high_low + low_high),
-                outer.eq(Cat(low_low, high_high).as_signed()),
-            ]
-            m.d.sync += product.eq(outer + (middle << _SLICE))
+        if width > _SLICE:
+            self._wide_product(m, product)
         else:
-            m.d.sync += [middle.eq(high_low), outer.eq(high_high), product.eq(middle + (outer << _SLICE))]
+            self._narrow_product(m, product)
 
         # Cycle 4: 31 fraction bits go; rounded if the rule rounds here.
         fraction = 31 - lift
@@ -107,3 +92,50 @@ class Requantizer(wiring.Component):
             self.o.eq(coarse >> shift[6][:3]),
         ]
         return m
+
+    def _wide_product(self, m, product):
+        """Four device multipliers."""
+        value_low, value_high = self.value[:_SLICE], self.value[_SLICE:].as_signed()
+        multiplier_low, multiplier_high = self.scale.multiplier[:_SLICE], self.scale.multiplier[_SLICE:]
+        low_low, low_high = Signal(unsigned(32)), Signal(unsigned(31))
+        high_low, high_high = Signal(signed(33)), Signal(signed(32))
+        middle, outer = Signal(signed(34)), Signal(signed(64))
+        m.d.sync += [
+            # Cycle 1: products of slices.
+            low_low.eq(value_low * multiplier_low),
+            low_high.eq(value_low * multiplier_high),
+            high_low.eq(value_high * multiplier_low),
+            high_high.eq(value_high * multiplier_high),
+            # Cycle 2: slices of equal weight together. Cycle 3: all.
+            middle.eq(high_low + low_high),
+            outer.eq(Cat(low_low, high_high).as_signed()),
+            product.eq(outer + (middle << _SLICE)),
+        ]
+
+    def _narrow_product(self, m, product):
+        """One device multiplier; the factor's upper bits in logic, because multipliers are what a device has few of."""
+        multiplier_low, multiplier_high = self.scale.multiplier[:_NARROW_SLICE], self.scale.multiplier[_NARROW_SLICE:]
+        low, low_2, high = Signal(signed(34)), Signal(signed(34)), Signal(signed(31))
+        digits = []
+        for first in range(0, self._width, _DIGIT):
+            bits = range(first, min(first + _DIGIT, self._width))
+            terms = [Mux(self.value[bit], multiplier_high << (bit - first), 0) for bit in bits]
+            if bits[-1] == self._width - 1:
+                terms[-1] = -terms[-1]  # the sign bit's weight
+            digit = Signal(signed(len(multiplier_high) + _DIGIT + 1), name=f"digit_{first}")
+            m.d.sync += digit.eq(_sum(terms))
+            digits.append(digit << first)
+        m.d.sync += [
+            # Cycle 1: products. Cycle 2: digits together. Cycle 3: all.
+            low.eq(self.value * multiplier_low),
+            low_2.eq(low),
+            high.eq(_sum(digits)),
+            product.eq(low_2 + (high << _NARROW_SLICE)),
+        ]
+
+
+def _sum(terms):
+    """Their sum, as a balanced tree."""
+    while len(terms) > 1:
+        terms = [low + high for low, high in zip(terms[::2], terms[1::2], strict=False)] + terms[len(terms) & ~1 :]
+    return terms[0]

@@ -30,7 +30,7 @@ from hw.network import (
     Network,
     Tensor,
 )
-from hw.numerics import Rounding, Scale, quantize_scale
+from hw.numerics import Rounding, Scale, clamp, quantize_scale, requantize
 from models.importers.tflite_file import Operator, parse
 
 __all__ = ["read"]
@@ -201,8 +201,7 @@ class _Reader:
         factors = source.scale * scales.astype(np.float64) / common["output"].scale
         return kind(
             **common,
-            **_weights(operator, weight, bias, factors),
-            rounding=Rounding.DOUBLE,
+            **_weights(operator, weight, bias, factors, Rounding.DOUBLE),
             stride=operator.options["stride"],
             pads=_padding(operator, source.shape[:2], weight.shape[1:3]),
         )
@@ -219,8 +218,9 @@ class _Reader:
         weight = weight.reshape(len(weight), *source.shape)
         product = source.scale * float(scales[0])
         if not head:
-            fields = _weights(operator, weight, bias, np.array([product / output.scale]))
-            return Linear(**common, **fields, rounding=Rounding.SINGLE)
+            return Linear(
+                **common, **_weights(operator, weight, bias, np.array([product / output.scale]), Rounding.SINGLE)
+            )
         if operator.options["activation"] != "NONE":
             raise ValueError(f"{operator}: the head must have no activation, not {operator.options['activation']}")
         common |= {"output": Tensor(shape=output.shape, scale=product, zero_point=0), "clamp": (-128, 127)}
@@ -280,11 +280,24 @@ def _clamp(activation: str, output: Tensor) -> tuple[int, int]:
     return max(-128, -128 if low is None else low), min(127, 127 if high is None else high)
 
 
-def _weights(operator: Operator, weight: np.ndarray, bias: np.ndarray, factors: np.ndarray) -> dict[str, Any]:
-    """Arrays of a weighted layer from its real requantization factors: one, or one per output channel."""
+def _weights(
+    operator: Operator, weight: np.ndarray, bias: np.ndarray, factors: np.ndarray, rounding: Rounding
+) -> dict[str, Any]:
+    """Fields of a weighted layer from its real requantization factors: one, or one per output channel.
+
+    A channel without weights has the same code everywhere. Converters give it a bias near the limits of int32, for
+    which its accumulator would have to be as wide; a scale of one half and twice the result say the same.
+    """
     try:
         scales = [quantize_scale(float(factor)) for factor in np.broadcast_to(factors, len(weight))]
     except ValueError as error:
         raise ValueError(f"{operator}: {error}") from error
-    multiplier, shift = (np.array([getattr(s, name) for s in scales], dtype=np.int32) for name in Scale._fields)
-    return {"weight": weight, "bias": bias, "multiplier": multiplier, "shift": shift}
+    multiplier, shift = (np.array([getattr(s, name) for s in scales], dtype=np.int64) for name in Scale._fields)
+    arrays = {"bias": bias, "multiplier": multiplier, "shift": shift}
+    dead = ~weight.any(axis=tuple(range(1, weight.ndim)))
+    if bias.shape == dead.shape:
+        constant = 2 * clamp(requantize(bias.astype(np.int64), multiplier, shift, rounding), -255, 255)
+        half = quantize_scale(0.5)
+        changed = {"bias": constant, "multiplier": half.multiplier, "shift": half.shift}
+        arrays = {name: np.where(dead, changed[name], values) for name, values in arrays.items()}
+    return {"weight": weight, "rounding": rounding} | {name: a.astype(np.int32) for name, a in arrays.items()}

@@ -52,6 +52,36 @@ def test_official_visual_wake_words_equals_the_reference_kernels_layer_by_layer(
     assert sum(layer.weight.size for layer in network.layers if hasattr(layer, "weight")) == 208_112
 
 
+def test_channels_without_weights_need_no_wide_accumulator(data_root):
+    """The official MobileNet has biases of 2**30 there."""
+    graph = tflite_file.parse(data_file(data_root, "mlperf_tiny", "vww_96_int8.tflite"))
+    network = tflite.read(data_file(data_root, "mlperf_tiny", "vww_96_int8.tflite"))
+    biases = [graph.tensors[o.inputs[2]].data for o in graph.operators if len(o.inputs) == 3]
+    assert max(int(np.abs(bias.astype(np.int64)).max()) for bias in biases) >= 1 << 30
+    for layer in network.layers:
+        if isinstance(layer, Conv2D | DepthwiseConv2D):
+            dead = ~layer.weight.any(axis=(1, 2, 3))
+            assert np.abs(layer.bias[dead]).max(initial=0) <= 510
+            assert np.abs(layer.bias).max() < 1 << 27
+
+
+@pytest.mark.parametrize("bias", [0, 1, -1, 77, -3000, 1 << 20, 1 << 30, -(1 << 30), (1 << 31) - 1, -(1 << 31)])
+def test_channels_without_weights_equal_the_reference_kernels(tmp_path, bias):
+    b = Builder()
+    image, middle, hidden = b.tensor((1, 2, 2, 3), 0.1), b.tensor((1, 2, 2, 2), 0.3, 40), b.tensor((1, 2), 0.1, -90)
+    out = b.tensor((1, 2), 0.1)
+    weight, biases = np.zeros((2, 1, 1, 3), np.int8), np.full(2, bias, dtype=np.int32)
+    weight[1] = 3 if abs(bias) < 1 << 30 else 0
+    b.convolution(image, weight, biases, [1e-8, 0.02], middle)
+    b.fully_connected(middle, np.zeros((2, 8), np.int8), biases, 1e-6, hidden)
+    b.fully_connected(hidden, np.ones((2, 2), np.int8), None, 0.1, out)
+    model = b.finish([image], [out])
+    codes = np.random.default_rng(0).integers(-128, 128, (5, 2, 2, 3)).astype(np.int8)
+    result, reference = golden.run(read_bytes(tmp_path, model), codes), litert(model, codes)
+    np.testing.assert_array_equal(result.tensors["conv2d_0"], reference[middle], strict=True)
+    np.testing.assert_array_equal(result.tensors["linear_1"].reshape(5, 2), reference[hidden], strict=True)
+
+
 def same(size: int, stride: int) -> int:
     return -(-size // stride)
 

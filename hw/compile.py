@@ -137,16 +137,13 @@ def compile_network(
         bias = _arithmetic(step, config.padded_channels(channels)).bias[:channels]
         _prove(step, bias, ranges[step.reads], config)
     planner = Planner(network, steps, config, densities)
-    list_words, activation_words = config.list_words, config.activation_words
+    list_words = config.list_words
     while True:
-        choice, fits = planner.choose(list_words, activation_words)
+        choice, fits = planner.choose(list_words)
         try:
             return _build(network, steps, planner, choice, config)
         except ShortageError as shortage:
-            # Estimates were too low: again with memories that much smaller, down to the choice that needs least.
             if not fits:
                 raise
-            if shortage.memory == "list":
-                list_words -= shortage.words
-            else:
-                activation_words -= shortage.words
+            # The estimate was too low: again with memories that much smaller.
+            list_words -= shortage.words

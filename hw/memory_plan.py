@@ -1,6 +1,7 @@
 """Places tensors in the activation banks: who lives when, who may not share a bank, where each lies."""
 
 from dataclasses import dataclass
+from itertools import combinations, product
 
 from hw.config import BANKS, AcceleratorConfig
 
@@ -8,6 +9,8 @@ __all__ = ["Placement", "Request", "ShortageError", "excess", "plan"]
 
 #: Placements tried before the search gives up.
 _TRIES = 20_000
+#: Tensors needed at the same time for which all ways to put them into banks are tried.
+_MOST_LIVE = 10
 
 
 class ShortageError(ValueError):
@@ -17,15 +20,12 @@ class ShortageError(ValueError):
     ----------
     message : str
         Names the memory, and by how much it is too small.
-    memory : str
-        ``list`` or ``activation``.
     words : int
         How many words are missing.
     """
 
-    def __init__(self, message: str, memory: str, words: int):
+    def __init__(self, message: str, words: int):
         super().__init__(message)
-        self.memory = memory
         self.words = words
 
 
@@ -49,6 +49,10 @@ class Request:
     first: int
     last: int
     apart: frozenset[str] = frozenset()
+
+    def is_apart(self, other: "Request") -> bool:
+        """Whether they must lie in different banks."""
+        return self.name in other.apart or other.name in self.apart
 
     def meets(self, other: "Request") -> bool:
         """Whether both are needed at the same time."""
@@ -94,7 +98,7 @@ def plan(requests: list[Request], config: AcceleratorConfig) -> dict[str, Placem
             if tries > _TRIES:
                 return False
             neighbours = [r for r in requests[:number] if r.meets(request) and placed[r.name].bank == bank]
-            if any(r.name in request.apart or request.name in r.apart for r in neighbours):
+            if any(r.is_apart(request) for r in neighbours):
                 continue
             base = _gap([(placed[r.name].base, r.words) for r in neighbours], request.words, config.activation_words)
             if base is None:
@@ -111,11 +115,29 @@ def plan(requests: list[Request], config: AcceleratorConfig) -> dict[str, Placem
 
 
 def excess(requests: list[Request], capacity: int) -> int:
-    """Words by which tensors exceed banks of so many words, alone and together: 0 where only the order can fail."""
-    alone = sum(max(0, r.words - capacity) for r in requests)
+    """Words by which banks of so many words are too small, summed over the moments at which a tensor begins.
+
+    At each moment the tensors that are needed then are put into banks as well as possible; 0 doesn't say that one
+    arrangement is good for all moments.
+    """
     moments = sorted({r.first for r in requests})
-    together = (sum(r.words for r in requests if r.first <= moment <= r.last) for moment in moments)
-    return alone + sum(max(0, words - BANKS * capacity) for words in together)
+    return sum(_least([r for r in requests if r.first <= moment <= r.last], capacity) for moment in moments)
+
+
+def _least(live: list[Request], capacity: int) -> int:
+    """Fewest words that are too many in the banks, over all ways to put tensors into them."""
+    together = max(0, sum(r.words for r in live) - BANKS * capacity)
+    if len(live) > _MOST_LIVE:
+        return together
+    least = BANKS * sum(r.words for r in live) + 1
+    for banks in product(range(BANKS), repeat=len(live)):
+        if any(banks[a] == banks[b] for a, b in combinations(range(len(live)), 2) if live[a].is_apart(live[b])):
+            continue
+        used = [sum(r.words for r, bank in zip(live, banks, strict=True) if bank == n) for n in range(BANKS)]
+        least = min(least, sum(max(0, words - capacity) for words in used))
+        if least == together:
+            break
+    return least
 
 
 def _shortage(requests: list[Request], config: AcceleratorConfig) -> ShortageError:
@@ -125,7 +147,7 @@ def _shortage(requests: list[Request], config: AcceleratorConfig) -> ShortageErr
     missing = largest.words - capacity
     if missing > 0:
         message = f"activation memory has banks of {capacity} words; {largest.name} alone needs {largest.words}"
-        return ShortageError(f"{message}, {missing} too many", "activation", missing)
+        return ShortageError(f"{message}, {missing} too many", missing)
     for moment in requests:
         live = [r for r in requests if r.first <= moment.first <= r.last]
         words = sum(r.words for r in live)
@@ -133,10 +155,9 @@ def _shortage(requests: list[Request], config: AcceleratorConfig) -> ShortageErr
         if missing > 0:
             names = ", ".join(r.name for r in live)
             message = f"activation memory holds {BANKS * capacity} words; {names} are needed together and take {words}"
-            return ShortageError(f"{message}, {missing} too many", "activation", missing)
+            return ShortageError(f"{message}, {missing} too many", missing)
     return ShortageError(
         f"activation memory has {BANKS} banks of {capacity} words; no arrangement of this network's tensors fits them "
         f"(the largest, {largest.name}, needs {largest.words})",
-        "activation",
         1,
     )

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import combinations, product
 
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.estimate import Estimate, Need, estimate, need
 from hw.layers import require
-from hw.memory_plan import Request, excess
+from hw.memory_plan import Request, ShortageError, excess, plan
 from hw.network import INPUT, Network
 from hw.partition import Part, Partition, Rows, is_everywhere, join, parts_of, read_rows
 from hw.steps import Step
@@ -17,8 +18,10 @@ __all__ = ["Choice", "Planner"]
 
 #: Expected share of nonzero activations where nothing was measured: of maps, and of images.
 _DENSITY, _IMAGE_DENSITY = 0.5, 1.0
-#: Rounds over all steps in search of a better partition of one of them.
-_ROUNDS = 8
+#: Cycles that a missing word counts for, one search after the other.
+_PRICES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
+#: Searches over single steps and over pairs, in turn.
+_ROUNDS = 2
 
 #: A choice: for each step, the number of one of its options.
 Choice = tuple[int, ...]
@@ -63,7 +66,25 @@ class Planner:
         }
         self._window = lru_cache(maxsize=None)(self._window_of)
         self._reads = lru_cache(maxsize=None)(self._reads_of)
+        self._short = lru_cache(maxsize=None)(self._short_of)
+        self._words = lru_cache(maxsize=None)(self._words_of)
         self._cycles = lru_cache(maxsize=None)(self._cycles_of)
+        made = {INPUT: -1} | {step.result.name: n for n, step in enumerate(self._steps) if not step.raw}
+        self._stored = {
+            name: (first, frozenset(step.reads for step in self._steps if step.residual == name))
+            for name, first in made.items()
+        }
+        self._single = [((n, option),) for n, options in enumerate(self._options) for option in range(len(options))]
+        neighbours = {
+            pair
+            for name, first in made.items()
+            for pair in combinations(sorted({first, *self._readers[name]} - {-1}), 2)
+        }
+        self._pairs = [
+            ((a, first), (b, second))
+            for a, b in sorted(neighbours)
+            for first, second in product(range(len(self._options[a])), range(len(self._options[b])))
+        ]
 
     def _partitions(self, step: Step) -> list[Partition]:
         """All partitions of a step that fit accumulators and list pointers, with as few commands as possible."""
@@ -102,7 +123,7 @@ class Planner:
 
     def windows(self, choice: Choice) -> dict[str, list[Rows]]:
         """Rows of every tensor that each core keeps."""
-        return {name: self._window(name, tuple(choice[n] for n in users)) for name, users in self._readers.items()}
+        return {name: self._window(name, self._of_readers(name, choice)) for name in self._readers}
 
     def _cycles_of(self, number: int, option: int, readers: tuple[int, ...]) -> float:
         step, (partition, cost) = self._steps[number], self._options[number][option]
@@ -115,79 +136,84 @@ class Planner:
     def cycles(self, choice: Choice) -> float:
         """Expected cycles of the whole network."""
         return sum(
-            self._cycles(n, option, tuple(choice[reader] for reader in self._readers[step.result.name]))
+            self._cycles(n, option, self._of_readers(step.result.name, choice))
             for n, (step, option) in enumerate(zip(self._steps, choice, strict=True))
         )
 
+    def _words_of(self, tensor: str, options: tuple[int, ...]) -> int:
+        """Words of the largest window of a tensor that any core keeps."""
+        _, width, channels = self._tensors[tensor].shape
+        rows = max((last - first for first, last in filter(None, self._window(tensor, options))), default=0)
+        return rows * width * (self._config.padded_channels(channels) // WORD_CHANNELS)
+
     def requests(self, choice: Choice) -> list[Request]:
         """What every stored tensor needs of the activation memory."""
-        stored = {INPUT: -1} | {step.result.name: n for n, step in enumerate(self._steps) if not step.raw}
-        windows = self.windows(choice)
-        requests = []
-        for name, first in stored.items():
-            _, width, channels = self._tensors[name].shape
-            words = self._config.padded_channels(channels) // WORD_CHANNELS
-            rows = max((last - first for first, last in filter(None, windows[name])), default=0)
-            requests.append(
-                Request(
-                    name=name,
-                    words=rows * width * words,
-                    first=first,
-                    last=max(self._readers[name], default=first),
-                    apart=frozenset(step.reads for step in self._steps if step.residual == name),
-                )
-            )
-        return requests
+        return self._requests(tuple(self._words(name, self._of_readers(name, choice)) for name in self._stored))
 
-    def _excess(self, choice: Choice, list_words: int, activation_words: int) -> tuple[int, int]:
-        """Words by which the list memories and the activation memory are too small, summed up where it matters."""
+    def _of_readers(self, tensor: str, choice: Choice) -> tuple[int, ...]:
+        """The options of the steps that read a tensor."""
+        return tuple(choice[n] for n in self._readers[tensor])
+
+    def _requests(self, words: tuple[int, ...]) -> list[Request]:
+        return [
+            Request(name=name, words=size, first=first, last=max(self._readers[name], default=first), apart=apart)
+            for size, (name, (first, apart)) in zip(words, self._stored.items(), strict=True)
+        ]
+
+    def _short_of(self, words: tuple[int, ...]) -> int:
+        """Words by which activation memory is too small for tensors of these sizes, summed over tensors and steps."""
+        requests, capacity = self._requests(words), self._config.activation_words
+        missing = excess(requests, capacity)
+        if not missing:
+            try:
+                plan(requests, self._config)
+            except ShortageError:
+                missing = capacity // 16  # Each by itself fits: smaller tensors are easier to arrange.
+        return missing
+
+    def _excess(self, choice: Choice, list_words: int) -> int:
+        """Words by which the memories are too small; of lists, summed over the cores."""
         costs = [options[number][1] for options, number in zip(self._options, choice, strict=True)]
         pointers = np.sum([cost.pointers for cost in costs], axis=0)
         lists = pointers + np.sum([cost.entries for cost in costs], axis=0).max(axis=1)
-        return int((lists - list_words).clip(0).sum()), excess(self.requests(choice), activation_words)
+        words = tuple(self._words(name, self._of_readers(name, choice)) for name in self._stored)
+        return int((lists - list_words).clip(0).sum()) + self._short(words)
 
-    def choose(self, list_words: int, activation_words: int) -> tuple[Choice, bool]:
-        """The cheapest choice found whose estimate fits memories of these sizes, and whether it does fit.
+    def choose(self, list_words: int) -> tuple[Choice, bool]:
+        """The cheapest choice found whose estimate fits the memories, and whether it does fit.
 
-        Starts from the cheapest choice of all. While a memory is too small, the step changes that costs least per
-        word saved; at last, every step may still change to something cheaper that fits.
+        Descends from the cheapest option of each step, with a price on every missing word that rises until none is.
+
+        Parameters
+        ----------
+        list_words : int
+            Words that may be planned with in each list memory.
         """
-        choice = self._improve(tuple(0 for _ in self._steps), None)
-        while short := sum(self._excess(choice, list_words, activation_words)):
-            cost = self.cycles(choice)
-            moves = []
-            for other in self._neighbours(choice):
-                saved = short - sum(self._excess(other, list_words, activation_words))
-                if saved > 0:
-                    moves.append(((self.cycles(other) - cost) / saved, other))
-            if not moves:
-                return choice, False
-            choice = min(moves)[1]
-        return self._improve(choice, (list_words, activation_words)), True
+        choice = self._descend(tuple(0 for _ in self._steps), list_words, 0)
+        for price in _PRICES:
+            if not self._excess(choice, list_words):
+                return choice, True
+            choice = self._descend(choice, list_words, price)
+        return choice, not self._excess(choice, list_words)
 
-    def _neighbours(self, choice: Choice) -> list[Choice]:
-        """Choices with another option for one step."""
-        return [
-            (*choice[:n], option, *choice[n + 1 :])
-            for n, options in enumerate(self._options)
-            for option in range(len(options))
-            if option != choice[n]
-        ]
+    def _descend(self, choice: Choice, list_words: int, price: float) -> Choice:
+        """Change one step or two that share a tensor, as long as that lowers the cost, missing words included."""
 
-    def _improve(self, choice: Choice, sizes: tuple[int, int] | None) -> Choice:
-        """Step by step the cheapest option beside those of the others, as long as memories of these sizes suffice."""
-        for _ in range(_ROUNDS):
-            before = choice
-            for n, options in enumerate(self._options):
-                others = [(*choice[:n], option, *choice[n + 1 :]) for option in range(len(options))]
-                for other in sorted(others, key=self.cycles):
-                    if other == choice or self.cycles(other) >= self.cycles(choice):
-                        break
-                    if sizes is None or not any(self._excess(other, *sizes)):
-                        choice = other
-                        break
-            if choice == before:
-                break
+        def cost(choice: Choice) -> float:
+            return self.cycles(choice) + (price * self._excess(choice, list_words) if price else 0)
+
+        least = cost(choice)
+        for moves in (self._single, self._pairs) * _ROUNDS:
+            improved = True
+            while improved:
+                improved = False
+                for changes in moves:
+                    other = list(choice)
+                    for step, option in changes:
+                        other[step] = option
+                    found = cost(tuple(other))
+                    if found < least:
+                        choice, least, improved = tuple(other), found, True
         return choice
 
 

@@ -102,7 +102,6 @@ def pack_all(stores: Sequence[ListStore], config: AcceleratorConfig) -> np.ndarr
         raise ShortageError(
             f"list memory holds {config.list_words} words a PE; this network needs {used} "
             f"({pointers} pointers, {used - pointers} weights), {used - config.list_words} too many",
-            "list",
             used - config.list_words,
         )
     return np.stack([np.pad(words, (0, used - len(words))) for words, _ in packed])

@@ -18,6 +18,7 @@ from hw.exchange import Exchange
 from hw.exit_unit import ExitUnit
 from hw.host_port import HostPort
 from hw.isa import Memory
+from hw.modules import shared
 from hw.sequencer import Sequencer
 
 __all__ = ["Accelerator"]
@@ -47,12 +48,11 @@ class Accelerator(wiring.Component):
         m.submodules.host_port = host = HostPort(config)
         m.submodules.sequencer = sequencer = Sequencer(config)
         m.submodules.exit_unit = exit_unit = ExitUnit(config)
-        reset = ResetInserter(sequencer.core_reset)
-        cores = [Core(config, number) for number in range(config.cores)]
+        cores = [shared(platform, lambda: Core(config), "core") for _ in range(config.cores)]
         for number, core in enumerate(cores):
-            m.submodules[f"core_{number}"] = reset(core)
+            m.submodules[f"core_{number}"] = core
         exchange = Exchange(config)
-        m.submodules.exchange = reset(exchange)
+        m.submodules.exchange = ResetInserter(sequencer.core_reset)(exchange)
 
         connect(m, flipped(self.i), host.i)
         connect(m, host.o, flipped(self.o))
@@ -86,6 +86,8 @@ class Accelerator(wiring.Component):
             connect(m, core.o, exchange.i[number])
             connect(m, exchange.o[number], core.i)
             m.d.comb += [
+                core.number.eq(number),
+                core.reset.eq(sequencer.core_reset),
                 core.load.valid.eq(host.load.valid),
                 core.load.payload.eq(host.load.payload),
                 core.fetch.eq(sequencer.fetch),

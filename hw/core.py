@@ -1,6 +1,6 @@
 """A core: dispatcher, PEs, lanes, packer and their memories, wired together. It runs its part of a layer at a time."""
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Module, Mux, ResetInserter, Signal, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -35,11 +35,13 @@ class Core(wiring.Component):
     Parameters
     ----------
     config : AcceleratorConfig
-    number : int
-        Its number: of the program words, it takes those for this core.
 
     Members
     -------
+    number : In(8)
+        Its number: of the program words, it takes those for this core. Constant.
+    reset : In(1)
+        Stop everything and clear the accumulators; memories keep their contents.
     fetch : In(1), fetch_address : In(12), fetch_window : In(1)
         Read the description at this address of the layer memory, or (``fetch_window``) the window of the image; not
         before ``fetched``, nor while a layer runs.
@@ -68,14 +70,15 @@ class Core(wiring.Component):
     stalled : Out(1)
         The dispatcher waited for a PE in the cycle before.
 
-    Reset: stops everything and clears the accumulators; memories keep their contents.
+    Only :attr:`reset` resets a core.
     """
 
-    def __init__(self, config: AcceleratorConfig, number: int):
+    def __init__(self, config: AcceleratorConfig):
         self._config = config
-        self._number = number
         super().__init__(
             {
+                "number": In(8),
+                "reset": In(1),
                 "fetch": In(1),
                 "fetch_address": In(12),
                 "fetch_window": In(1),
@@ -112,7 +115,7 @@ class Core(wiring.Component):
         # Registered: program words come from far away and go to every memory here.
         load = Signal(LoadWord)
         loads = Signal()
-        m.d.sync += [load.eq(self.load.payload), loads.eq(self.load.valid & (self.load.payload.core == self._number))]
+        m.d.sync += [load.eq(self.load.payload), loads.eq(self.load.valid & (self.load.payload.core == self.number))]
 
         m.submodules.activations = activations = ActivationMemory(config)
         m.submodules.dispatcher = dispatcher = Dispatcher(config)
@@ -187,7 +190,7 @@ class Core(wiring.Component):
         connect(m, lanes.o, packer.i)
         connect(m, packer.o, flipped(self.o))
         connect(m, flipped(self.i), activations.write)
-        return m
+        return ResetInserter(self.reset)(m)
 
     def _layer_memory(self, m, load, loads, dispatcher):
         """Memory of descriptions and tables; the description fetched last, and the window in force."""

@@ -67,7 +67,7 @@ class Sequencer(wiring.Component):
     program_address : Out(12), program_data : In(32)
         Synchronous read of the program memory.
     core_reset : Out(1)
-        Reset of the cores before a program is taken and after a run was given up.
+        Reset of the cores: behind this one's own, before a program is taken, and after a run was given up.
     clearing, done, stalled : In, one bit per core; products : In, one per core
         As in :class:`hw.core.Core`.
     fetch, fetch_address, fetch_window, start : Out; fetched : In(1)
@@ -106,7 +106,7 @@ class Sequencer(wiring.Component):
                 "record": Out(stream.Signature(Record)),
                 "program_address": Out(12),
                 "program_data": In(32),
-                "core_reset": Out(1),
+                "core_reset": Out(1, init=1),
                 "clearing": In(config.cores),
                 "fetch": Out(1),
                 "fetch_address": Out(12),
@@ -181,7 +181,7 @@ class Sequencer(wiring.Component):
         finished_layer = data.View(LayerRecord, record.payload[: bits_of(LayerRecord)])
         result = data.View(Result, record.payload[: bits_of(Result)])
 
-        with m.FSM(init="clear"):
+        with m.FSM(init="reset"):
             with m.State("reset"):
                 m.next = "clear"
 

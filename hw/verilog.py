@@ -1,10 +1,10 @@
 """Verilog of a component, for simulators and synthesis of any vendor."""
 
-from amaranth import Signal, Value
 from amaranth.back import verilog
 from amaranth.lib import wiring
 
 from hw.config import AcceleratorConfig
+from hw.modules import Modules, ports_of
 
 __all__ = ["TOP", "convert", "generate"]
 
@@ -17,13 +17,10 @@ def convert(component: wiring.Component, name: str) -> str:
 
     The component must not have been elaborated before.
     """
-    values = (Value.cast(value) for _, _, value in component.signature.flatten(component))
-    return verilog.convert(
-        component,
-        name=name,
-        ports=[value for value in values if isinstance(value, Signal)],
-        emit_src=False,
-    )
+    modules = Modules()
+    ports = [port for _, port in ports_of(component)]
+    text = verilog.convert(component, name=name, platform=modules, ports=ports, emit_src=False)
+    return "\n".join([text, *modules.texts.values()])
 
 
 def generate(config: AcceleratorConfig) -> str:

@@ -1,0 +1,59 @@
+"""Components that appear several times become one module of the Verilog, instead of a copy for each."""
+
+from collections.abc import Callable
+
+from amaranth import ClockSignal, Instance, ResetSignal, Signal, Value
+from amaranth.back import verilog
+from amaranth.lib import wiring
+
+__all__ = ["Modules", "ports_of", "shared"]
+
+
+def ports_of(component: wiring.Component) -> list[tuple[wiring.Flow, Signal]]:
+    """Direction and signal of every port; constant ones (``ready`` of always-ready streams) are left out."""
+    ports = [(member.flow, Value.cast(value)) for _, member, value in component.signature.flatten(component)]
+    return [(flow, port) for flow, port in ports if isinstance(port, Signal)]
+
+
+class Modules:
+    """Collects modules while a design is converted, in the place of Amaranth's platform.
+
+    Attributes
+    ----------
+    texts : dict of str to str
+        Verilog by the name of the module.
+    """
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+        self._signatures: dict[str, wiring.Signature] = {}
+
+    def instance(self, make: Callable[[], wiring.Component], name: str) -> wiring.Component:
+        """An instance of the module of this name, which a component is made for once."""
+        if name not in self.texts:
+            component = make()
+            ports = [port for _, port in ports_of(component)]
+            self._signatures[name] = component.signature
+            self.texts[name] = verilog.convert(component, name=name, platform=self, ports=ports, emit_src=False)
+        return _InstanceOf(name, self._signatures[name])
+
+
+class _InstanceOf(wiring.Component):
+    """An instance of a module, with the ports of the component that the module was."""
+
+    def __init__(self, name: str, signature: wiring.Signature):
+        self._name = name
+        super().__init__(signature)
+
+    def elaborate(self, platform):
+        ports = {f"{'i' if flow is wiring.In else 'o'}_{port.name}": port for flow, port in ports_of(self)}
+        return Instance(self._name, i_clk=ClockSignal(), i_rst=ResetSignal(), **ports)
+
+
+def shared(platform: object, make: Callable[[], wiring.Component], name: str) -> wiring.Component:
+    """A component to be used as a submodule; where a design is converted, an instance of the module of this name.
+
+    Components of one name must be the same but for what their ports say, and be reset by a port: an instance is beyond
+    the reach of :class:`amaranth.ResetInserter`.
+    """
+    return platform.instance(make, name) if isinstance(platform, Modules) else make()

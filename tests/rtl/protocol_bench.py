@@ -9,7 +9,9 @@ import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles
 
-from fpga.driver import DeviceError, Exchange, command, image_words, load_program, read_memory, run_image
+from fpga import driver
+from fpga.driver import DeviceError, Exchange, command, image_words, load_program, place, read_memory, run_image
+from hw.config import WORD_CHANNELS
 from hw.isa import ErrorCode, Header, HostCommand, Layer, Memory, Operation, Reply, decode, encode, words_of
 from hw.program import Program
 from offramp.rtl_bench import HostLink, start
@@ -55,15 +57,17 @@ async def quiet(link: HostLink, words: list[int]) -> None:
     await link.perform(operation())
 
 
-def load_words(program: Program, images: dict[str, np.ndarray], digest: int | None = None, crc: int | None = None):
-    """Words that load other images than the program's own, checksummed rightly unless told otherwise."""
-    writes = [(Memory.PROGRAM.value, images["program"]), *program.writes()[1:]]
-    payloads = [np.concatenate([[0], words]).astype(np.uint32) for _, words in writes]
-    words = command(HostCommand.BEGIN)
-    for (memory, _), payload in zip(writes, payloads, strict=True):
-        words += command(HostCommand.WRITE, payload, memory)
-    checksum = Program.checksum(payloads) if crc is None else crc
-    return words + command(HostCommand.COMMIT, [checksum, program.config.word_digest if digest is None else digest])
+#: Other words for some memories of some cores, by (memory, core).
+Changes = dict[tuple[int, int], np.ndarray]
+
+
+def load_words(
+    program: Program, changes: Changes | None = None, digest: int | None = None, checksum: int | None = None
+) -> list[int]:
+    """Words that load a program with changed images, checksummed rightly unless told otherwise."""
+    changes = changes or {}
+    writes = [(memory, core, changes.get((memory, core), words)) for memory, core, words in program.writes()]
+    return driver.load_words(writes, program.config.word_digest if digest is None else digest, checksum)
 
 
 @cocotb.test(timeout_time=_TIMEOUT_MS, timeout_unit="ms")
@@ -86,19 +90,23 @@ async def malformed_commands(dut) -> None:
     for memory in (Memory.ACTIVATIONS_0.value, Memory.LOGITS.value, 9, Memory.LISTS.value + config.pes, 255):
         await refused(link, command(HostCommand.WRITE, [0, 7, 8], memory), ErrorCode.BAD_MEMORY)
     for address, count in ((config.program_words, 1), (config.program_words - 1, 2), (0xFFFF_FFFF, 1), (1 << 16, 1)):
-        words = command(HostCommand.WRITE, [address, *range(count)], 0)
+        words = command(HostCommand.WRITE, [address, *range(count)], Memory.PROGRAM.value)
         await refused(link, words, ErrorCode.BAD_ADDRESS, address)
+    for memory, core in ((Memory.PROGRAM, 1), (Memory.LAYERS, config.cores), (Memory.BIAS, 255)):
+        words = command(HostCommand.WRITE, [place(0, core), 7], memory.value)
+        await refused(link, words, ErrorCode.BAD_ADDRESS, place(0, core))
     await refused(link, command(HostCommand.COMMIT, [1]), ErrorCode.BAD_LENGTH)
     for argument in (Memory.PROGRAM.value, Memory.LISTS.value, 77):
         await refused(link, command(HostCommand.READ, [0, 1], argument), ErrorCode.BAD_MEMORY)
-    half = config.activation_bytes // 2
-    for first, count in ((half, 1), (half - 1, 2), (0, half + 1), (0xFFFF_0000, 1)):
+    pairs = config.activation_words * WORD_CHANNELS // 2
+    beyond = place(0, config.cores)
+    for first, count in ((pairs, 1), (pairs - 1, 2), (0, pairs + 1), (beyond, 1), (0xFFFF_0000, 1)):
         words = command(HostCommand.READ, [first, count], Memory.ACTIVATIONS_1.value)
         await refused(link, words, ErrorCode.BAD_ADDRESS, first)
     await refused(link, command(HostCommand.READ, [0], Memory.ACTIVATIONS_0.value), ErrorCode.BAD_LENGTH)
-    await refused(link, load_words(program, program.images, crc=12345), ErrorCode.BAD_CHECKSUM, checksum_of(program))
+    await refused(link, load_words(program, checksum=12345), ErrorCode.BAD_CHECKSUM, checksum_of(program))
     await refused(link, image, ErrorCode.NO_PROGRAM)
-    await refused(link, load_words(program, program.images, digest=1), ErrorCode.WRONG_CONFIG, config.word_digest)
+    await refused(link, load_words(program, digest=1), ErrorCode.WRONG_CONFIG, config.word_digest)
     await runs_right(link, program, codes, expected)
     await refused(link, command(HostCommand.RUN, [0] * (len(image) - 2)), ErrorCode.BAD_LENGTH)
     await refused(link, command(HostCommand.RUN, [0] * (len(image) + 5)), ErrorCode.BAD_LENGTH)
@@ -112,7 +120,8 @@ def encode_header(number: int, argument: int, length: int) -> int:
 
 def checksum_of(program: Program) -> int:
     """The checksum of a program's own images."""
-    return Program.checksum([np.concatenate([[0], words]).astype(np.uint32) for _, words in program.writes()])
+    payloads = [np.concatenate([[place(0, core)], words]).astype(np.uint32) for _, core, words in program.writes()]
+    return Program.checksum(payloads)
 
 
 @cocotb.test(timeout_time=_TIMEOUT_MS, timeout_unit="ms")
@@ -162,36 +171,41 @@ async def broken_programs(dut) -> None:
     link = await start(dut)
     header = decode(Header, program.images["program"][: words_of(Header)].tolist())
     run = command(HostCommand.RUN, image_words(codes[0]))
+    last_core = program.config.cores - 1
 
-    def changed(address: int, words: list[int]) -> dict[str, np.ndarray]:
-        image = program.images["program"].copy()
+    def changed(name: str, core: int, address: int, words: list[int]) -> Changes:
+        image = program.images[name]
+        image = (image[core] if image.ndim > 1 else image).copy()
         image[address : address + len(words)] = words
-        return {"program": image}
+        return {(Memory[name.upper()].value, core): image}
 
     entry = header["entry"]
     cases = [
-        (changed(entry, encode(Operation, op=0, index=0, target=0)), ErrorCode.BAD_INSTRUCTION),
-        (changed(entry, encode(Operation, op=15, index=0, target=0)), ErrorCode.BAD_INSTRUCTION),
-        (changed(0, encode(Header, **{**header, "limit": 20})), ErrorCode.TIMEOUT),
+        (changed("program", 0, entry, encode(Operation, op=0, index=0, target=0)), ErrorCode.BAD_INSTRUCTION),
+        (changed("program", 0, entry, encode(Operation, op=15, index=0, target=0)), ErrorCode.BAD_INSTRUCTION),
+        (changed("program", 0, 0, encode(Header, **{**header, "limit": 20})), ErrorCode.TIMEOUT),
     ]
-    first = decode(Layer, program.images["program"][entry + 1 : entry + 1 + words_of(Layer)].tolist())
-    for part, field, value in (
-        ("lane", "outputs", first["lane"]["outputs"] + 1),  # waits for an accumulator that never comes
-        ("source", "rows", 0),  # walks 256 rows of nonsense
-        ("source", "accumulator_step", 0),  # dumps that never end
-        ("lane", "channels", 0),
-    ):
-        layer = {**first, part: {**first[part], field: value}}
-        cases.append((changed(entry + 1, encode(Layer, **layer)), ErrorCode.TIMEOUT))
-    for images, code in cases:
-        await link.perform(_once(Exchange(load_words(program, images), 1)))
+    address = decode(Operation, program.images["program"][entry : entry + 1].tolist())["target"]
+    for core in {0, last_core}:
+        first = decode(Layer, program.images["layers"][core, address : address + words_of(Layer)].tolist())
+        for part, field, value in (
+            ("lane", "outputs", first["lane"]["outputs"] + program.config.pes),  # accumulators that never come
+            ("source", "rows", 0),  # walks 256 rows of nonsense
+            ("source", "accumulator_step", 0),  # dumps that never end
+            ("lane", "channels", 0),
+            ("target", "first", 0xFFFF),  # words that nobody keeps
+        ):
+            layer = {**first, part: {**first[part], field: value}}
+            cases.append((changed("layers", core, address, encode(Layer, **layer)), ErrorCode.TIMEOUT))
+    for changes, code in cases:
+        await link.perform(_once(Exchange(load_words(program, changes), 1)))
         found = await outcome_of(link, program, codes[0])
         # Nonsense that ends by itself may also just give a wrong answer.
         assert found is code or (found is None and code is ErrorCode.TIMEOUT)
         await runs_right(link, program, codes, expected)
     # A branch back to itself: only the cycle limit ends it.
     loop = [*encode(Operation, op=2, index=0, target=entry), 0]
-    await link.perform(_once(Exchange(load_words(program, changed(entry, loop)), 1)))
+    await link.perform(_once(Exchange(load_words(program, changed("program", 0, entry, loop)), 1)))
     await refused(link, run, ErrorCode.TIMEOUT, entry)
     await runs_right(link, program, codes, expected)
 
@@ -204,9 +218,7 @@ async def reset_at_any_time(dut) -> None:
     link = await start(dut)
     longest = max(result[3] for result in expected)
     for attempt in range(25):
-        words = load_words(program, program.images) + command(
-            HostCommand.RUN, image_words(codes[attempt % len(codes)]), 1
-        )
+        words = load_words(program) + command(HostCommand.RUN, image_words(codes[attempt % len(codes)]), 1)
         before = generator.randrange(len(words)) if attempt % 5 == 0 else len(words)
         task = cocotb.start_soon(link.send(words[:before]))
         if before == len(words):

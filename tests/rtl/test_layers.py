@@ -41,8 +41,10 @@ def check(work: list[tuple[Program, np.ndarray]], **options) -> None:
         assert result["layers"] >= 2 * _IMAGES - 2
 
 
-def test_random_networks_agree(simulator, waves):
-    check(fitting(preset("tiny"), 0, 40), simulator=simulator, waves=waves)
+@pytest.mark.parametrize(("cores", "lanes"), [(1, 1), (2, 2), (4, 1), (8, 2)])
+def test_random_networks_agree(simulator, waves, cores, lanes):
+    config = preset("tiny").replace(cores=cores, lanes=lanes)
+    check(fitting(config, 100 * cores, 12), simulator=simulator, waves=waves)
 
 
 def test_random_networks_agree_with_stalls_on_the_host_streams(simulator, waves):
@@ -50,8 +52,9 @@ def test_random_networks_agree_with_stalls_on_the_host_streams(simulator, waves)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pes", [2, 4, 8, 16])
-@pytest.mark.parametrize("job_queue", [2, 8])
-def test_random_networks_agree_for_other_sizes(pes, job_queue):
-    config = preset("tiny").replace(pes=pes, job_queue=job_queue, output_queue=4, accumulators=512, list_words=4096)
-    check(fitting(config, 10_000 * pes + job_queue, 200))
+@pytest.mark.parametrize("cores", [1, 2, 4, 8])
+@pytest.mark.parametrize(("pes", "lanes", "job_queue"), [(2, 1, 8), (4, 2, 2), (8, 1, 2), (8, 2, 8)])
+def test_random_networks_agree_for_other_sizes(cores, pes, lanes, job_queue):
+    config = preset("tiny").replace(cores=cores, pes=pes, lanes=lanes, job_queue=job_queue, output_queue=4)
+    config = config.replace(accumulators=512, list_words=4096)
+    check(fitting(config, 10_000 * cores + 1000 * pes + job_queue, 50))

@@ -17,7 +17,7 @@ _SEED = 11
 
 @pytest.mark.parametrize("case", ["malformed_commands", "while_stepping", "broken_programs", "reset_at_any_time"])
 def test_protocol(case, tmp_path, simulator, waves):
-    config = preset("tiny")
+    config = preset("tiny").replace(cores=2, lanes=2)
     program = compile_network(random_network(_SEED), config)
     codes = random_codes(program.network, 3, _SEED)
     golden = run(program.network, codes)

@@ -1,0 +1,37 @@
+"""Equality of the accelerator in plain Python (:mod:`tests.hw.machine`) and the golden model."""
+
+import numpy as np
+
+from hw.program import Program
+from models import golden
+from tests.hw.machine import Machine, map_words
+
+__all__ = ["assert_equals_golden"]
+
+
+def assert_equals_golden(program: Program, codes: np.ndarray) -> np.ndarray:
+    """Every word of every layer and every decision of the images; returns the exits taken.
+
+    Parameters
+    ----------
+    codes : int8 array (images, height, width, channels)
+    """
+    network = program.network
+    expected = golden.run(network, codes)
+    machine = Machine(program.images, program.config)
+    for number, image in enumerate(codes):
+        outcome = machine.run(image)
+        assert [ran.index for ran in outcome.layers] == list(range(len(outcome.layers)))
+        made: dict[str, list[np.ndarray]] = {}
+        for ran in outcome.layers:
+            command = program.commands[ran.index]
+            zero_point = network.layer(command.tensor).output.zero_point
+            wanted = map_words(expected.tensors[command.tensor][number].astype(np.int64) - zero_point)
+            np.testing.assert_array_equal(ran.values, wanted[ran.numbers], err_msg=command.name)
+            made.setdefault(command.tensor, []).append(ran.numbers)
+        for tensor, numbers in made.items():
+            words = map_words(expected.tensors[tensor][number])
+            np.testing.assert_array_equal(np.sort(np.concatenate(numbers)), np.arange(len(words)), err_msg=tensor)
+        assert (outcome.exit, outcome.label) == (expected.exit_index[number], expected.classes[number])
+        assert outcome.margin == expected.margins[number, outcome.exit]
+    return expected.exit_index

@@ -8,18 +8,25 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from hw.balance import balance
 from hw.compile import compile_network
 from hw.config import AcceleratorConfig
+from hw.program import Program
 from models import golden
 from models.sources import Progress
 from offramp.measure import layer_statistics
-from offramp.workloads import make
+from offramp.workloads import Workload, make
 from sim import simulate
 
 __all__ = ["curve", "measure_workload"]
 
 #: Images simulated before time is taken: caches fill, the kernel is compiled.
 _WARM_UP = 8
+
+
+def _program(workload: Workload, config: AcceleratorConfig) -> Program:
+    network = balance(workload.network, config, workload.activity)
+    return compile_network(network, config, workload.densities)
 
 
 def measure_workload(
@@ -39,7 +46,7 @@ def measure_workload(
         When there is no such workload, or it doesn't fit the config.
     """
     workload = make(name, images, seed)
-    program = compile_network(workload.network, config, workload.densities)
+    program = _program(workload, config)
     simulate(program, workload.codes[:_WARM_UP])
     begin = time.perf_counter()
     values = golden.run(program.network, workload.codes)
@@ -85,7 +92,7 @@ def curve(
         if progress is not None:
             progress(done, len(points), f"{workload}, weights {weight:g}, activations {density:g}")
         made = make(workload, images, seed, weights=weight, active=density)
-        found = simulate(compile_network(made.network, config, made.densities), made.codes)
+        found = simulate(_program(made, config), made.codes)
         rows.append(
             {
                 "weights": weight,

@@ -33,13 +33,18 @@ class Workload:
     ----------
     network : Network
     codes : int8 array (N, height, width, channels)
-    densities : dict of str to float
-        Measured on the calibration images, by tensor.
+    activity : dict of str to float array (channels,)
+        Share of the calibration images' activations that aren't zero, by tensor and channel.
     """
 
     network: Network
     codes: np.ndarray
-    densities: dict[str, float]
+    activity: dict[str, np.ndarray]
+
+    @property
+    def densities(self) -> dict[str, float]:
+        """The same by tensor alone."""
+        return {name: float(channels.mean()) for name, channels in self.activity.items()}
 
 
 def _images(rng: np.random.Generator, count: int, shape: tuple[int, int, int]) -> np.ndarray:
@@ -69,8 +74,10 @@ class _Maker:
         classes = self._layers[-1].output.shape[2]
         return Network(name=name, input=self._tensors[INPUT], classes=classes, layers=tuple(self._layers), exits=exits)
 
-    def densities(self) -> dict[str, float]:
-        return {n: float((codes != self._tensors[n].zero_point).mean()) for n, codes in self._codes.items()}
+    def activity(self) -> dict[str, np.ndarray]:
+        return {
+            name: (codes != self._tensors[name].zero_point).mean(axis=(0, 1, 2)) for name, codes in self._codes.items()
+        }
 
     def _append(self, layer: Layer, codes: np.ndarray) -> str:
         self._layers.append(layer)
@@ -275,4 +282,4 @@ def make(
     rng = np.random.default_rng(seed)
     maker = _Maker(rng, recipe.shape, weights, recipe.skew)
     recipe.layers(maker, lambda tensor: table[tensor] if isinstance(table, dict) else table)
-    return Workload(network=maker.network(name), codes=_images(rng, images, recipe.shape), densities=maker.densities())
+    return Workload(network=maker.network(name), codes=_images(rng, images, recipe.shape), activity=maker.activity())

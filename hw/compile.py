@@ -21,7 +21,7 @@ from hw.numerics import Rounding, accumulator_range, average_scale
 from hw.partition import divide, parts_of
 from hw.planner import Choice, Planner
 from hw.program import Command, Program
-from hw.schedule import Lists, kernel_lists, schedule
+from hw.schedule import Block, Lists, blocks_of, kernel_lists, schedule
 from hw.steps import Step, steps_of
 
 __all__ = ["compile_network"]
@@ -88,13 +88,13 @@ def _build(network: Network, steps: list[Step], planner: Planner, choice: Choice
         arithmetic = _arithmetic(step, config.padded_channels(channels))
         for words in divide(0, config.padded_channels(channels) // WORD_CHANNELS, partition.commands):
             parts = parts_of(height, words, partition.bands, partition.groups)
-            lists: dict[tuple[int, int], Lists] = {}
+            lists: dict[tuple[tuple[int, int], tuple[Block, ...]], Lists] = {}
             schedules = []
             for part in parts:
-                some = part.channels(channels)
-                if some not in lists:
-                    lists[some] = kernel_lists(step.kernel, *some, config)
-                schedules.append(schedule(step, part.rows, some, lists[some], config))
+                some, blocks = part.channels(channels), blocks_of(step.kernel, part.rows, partition.merged)
+                if (some, blocks) not in lists:
+                    lists[some, blocks] = kernel_lists(step.kernel, *some, blocks, config)
+                schedules.append(schedule(step, part.rows, some, blocks, lists[some, blocks], config))
             emitter.layer(step, parts, schedules, arithmetic)
             first, last = parts[0].channels(channels)[0], parts[-1].channels(channels)[1]
             commands.append(

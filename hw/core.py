@@ -158,7 +158,7 @@ class Core(wiring.Component):
                 dispatcher.space[number].eq(pe.space),
                 pe.push.eq(dispatcher.push[number]),
                 pe.job.eq(dispatcher.job),
-                pe.row.eq(layer.source.accumulator_step),
+                pe.slots.eq(layer.source.slots),
             ]
             connect(m, pe.o, lanes.i[number])
             clearing.append(pe.clearing)

@@ -6,7 +6,7 @@
     one item a cycle   (2 cycles)                     one slot a cycle       (2 cycles)           (3 cycles)
 
 A *slot* is a cycle in which the scanner is not held up. A row takes one slot for its table entry, a word one slot for
-each (nonzero channel, kernel row) or one if there is none, a finished output row one slot. Everything behind the
+each (nonzero channel, kernel row) or one if there is none, a finished output position one slot. Everything behind the
 walk stands still while a PE that a job is for has no space, so a layer's timing follows from its slots and its queues.
 """
 
@@ -32,7 +32,7 @@ class _Scan(enum.Enum, shape=2):
     EMPTY = 0  #: waits for the first item
     ROW = 1  #: takes a row's table entry
     WORD = 2  #: hands out a word's nonzero channels
-    DUMP = 3  #: announces finished output rows
+    DUMP = 3  #: announces finished output positions
 
 
 class _Nonzeros(data.Struct):
@@ -155,7 +155,7 @@ class Dispatcher(wiring.Component):
                 valid.eq(valid_read),
                 item.eq(item_read),
                 word.eq(word_read),
-                first.eq(_split(m, Cat(value.any() for value in word_read), "first")),
+                first.eq(_split(m, Cat(value.any() & ~item_read.blank for value in word_read), "first")),
                 table.eq(table_read),
             ]
 
@@ -163,26 +163,20 @@ class Dispatcher(wiring.Component):
         state = Signal(_Scan)
         nonzeros = Signal(_Nonzeros)
         values, number = Signal(_WORD), Signal(8)
-        row_end = Signal()
+        dumping = Signal()  # output positions are final after this word
         row, column = Signal(Row), Signal(Column)
         left = Signal(4)  # kernel rows still to serve for this channel, this one included
         list_k, accumulator_k = Signal(12), Signal(accumulator)
         dumps, dump_base = Signal(4), Signal(accumulator)
         following_nonzeros = _split(m, nonzeros.rest, "rest")
-        job, dump, word_done, row_done = Signal(), Signal(), Signal(), Signal()
+        job, dump, word_done = Signal(), Signal(), Signal()
         m.d.comb += [
             job.eq((state == _Scan.WORD) & ~nonzeros.empty),
             dump.eq(state == _Scan.DUMP),
             word_done.eq((state == _Scan.WORD) & (nonzeros.empty | ((left == 1) & nonzeros.single))),
-            row_done.eq(word_done & row_end),
             take.eq(
                 ~frozen
-                & (
-                    (state == _Scan.EMPTY)
-                    | (state == _Scan.ROW)
-                    | (word_done & ~(row_end & (row.dumps != 0)))
-                    | (dump & (dumps == 1))
-                )
+                & ((state == _Scan.EMPTY) | (state == _Scan.ROW) | (word_done & ~dumping) | (dump & (dumps == 1)))
             ),
         ]
 
@@ -194,28 +188,19 @@ class Dispatcher(wiring.Component):
                 with m.If(left == 1):
                     m.d.sync += [nonzeros.eq(following_nonzeros), *restart_kernel_rows()]
                 with m.Else():
-                    # The next kernel row down feeds the output row above, in a ring of live rows.
+                    # The next kernel row down feeds the output row above; addresses wrap around.
                     m.d.sync += [
                         left.eq(left - 1),
                         list_k.eq(list_k + source.list_step),
-                        accumulator_k.eq(
-                            accumulator_k
-                            - source.accumulator_step
-                            + Mux(accumulator_k < source.accumulator_step, source.accumulator_wrap, 0)
-                        ),
+                        accumulator_k.eq(accumulator_k - source.accumulator_step),
                     ]
             with m.If(dump):
-                following = Signal(accumulator + 1)
-                m.d.comb += following.eq(dump_base + source.accumulator_step)
-                m.d.sync += [
-                    dumps.eq(dumps - 1),
-                    dump_base.eq(Mux(following == source.accumulator_wrap, 0, following)),
-                ]
-            with m.If(row_done & (row.dumps != 0)):
-                m.d.sync += [state.eq(_Scan.DUMP), dumps.eq(row.dumps)]
+                m.d.sync += [dumps.eq(dumps - 1), dump_base.eq(dump_base + source.slots)]
+            with m.If(word_done & dumping):
+                m.d.sync += [state.eq(_Scan.DUMP), dumps.eq(column.dumps)]
         with m.If(take):
             m.d.sync += state.eq(Mux(valid, Mux(item.row, _Scan.ROW, _Scan.WORD), _Scan.EMPTY))
-            m.d.sync += [nonzeros.eq(first), values.eq(word), number.eq(item.word), row_end.eq(item.row_end)]
+            m.d.sync += [nonzeros.eq(first), values.eq(word), number.eq(item.word)]
             with m.If(item.row):
                 fields = data.View(Row, table[: Row.as_shape().size])
                 m.d.sync += [
@@ -225,7 +210,8 @@ class Dispatcher(wiring.Component):
                     accumulator_k.eq(fields.accumulator),
                 ]
             with m.Else():
-                m.d.sync += column.eq(data.View(Column, table[: Column.as_shape().size]))
+                entry = data.View(Column, table[: Column.as_shape().size])
+                m.d.sync += [column.eq(entry), dumping.eq(item.column_end & row.final & (entry.dumps != 0))]
         with m.If(self.start):
             m.d.sync += dump_base.eq(0)
 

@@ -128,10 +128,11 @@ class Emitter:
             "column_pitch": right * pitch,
             "words": last - first,
             "rows": len(work.rows),
+            "blank_rows": work.blank_rows,
             "columns": len(work.columns),
-            "list_step": work.row_step * work.channels,
-            "accumulator_step": work.width,
-            "accumulator_wrap": work.accumulators,
+            "list_step": work.block_step * work.channels,
+            "accumulator_step": work.width % self._config.accumulators,
+            "slots": work.slots,
         }
 
     def _residual(self, step: Step, part: Part) -> dict[str, int]:
@@ -185,7 +186,7 @@ class Emitter:
             first_list = work.add_lists(core.lists)
             described[part.core] |= {
                 "enable": 1,
-                "rows": work.row_fields(first_list),
+                "rows": work.row_fields(first_list, config.accumulators),
                 "columns": work.column_fields(config.accumulators),
                 "source": self._source(step.reads, part.core, work),
                 "residual": self._residual(step, part),

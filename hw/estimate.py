@@ -1,13 +1,13 @@
 """What a step costs under a partition: cycles from the weights and an expected density, and words of list memory."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.geometry import ColumnClass, column_classes
+from hw.geometry import ColumnClass, column_classes, row_schedule
 from hw.partition import Part, Partition, divide, parts_of
+from hw.schedule import Block, blocks_of
 from hw.steps import Kernel, Step
 
 __all__ = ["COMMAND_CYCLES", "Estimate", "Need", "estimate", "need"]
@@ -47,7 +47,7 @@ class Estimate:
     lane : float array (commands, cores)
         Cycles of the lanes at full rate, for all outputs.
     tail : float array (commands, cores)
-        The same, for the outputs that become final with the last input row.
+        The same, for the outputs that become final when all input has been walked.
     pointers : int array (cores,)
         Lists.
     entries : int array (cores, PEs)
@@ -89,11 +89,14 @@ def need(step: Step, partition: Partition, config: AcceleratorConfig) -> Need:
     live = 1 if kernel.total else min(kernel.rows.live, rows)
     width = slots if kernel.total else kernel.columns.outputs * slots
     longest = 0
+    blocks = {block for part in parts for block in blocks_of(kernel, part.rows, partition.merged)}
     for first, last in {part.channels(len(kernel.weight)) for part in parts}:
         counts = _by_pe(kernel.weight[first:last] != 0, kernel.own, config)
-        for column_class in _classes(kernel):
-            columns = [column for column, _ in column_class.taps]
-            longest = max(longest, int(counts[:, :, columns].sum(axis=2).max()))
+        by_row = np.stack(
+            [counts[:, :, [column for column, _ in column_class.taps]].sum(axis=2) for column_class in _classes(kernel)]
+        )
+        for block in blocks:
+            longest = max(longest, int(by_row[:, :, [row for row, _ in block]].sum(axis=2).max()))
     return Need(live * width, longest)
 
 
@@ -118,7 +121,6 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
     pointers = np.zeros(config.cores, dtype=np.int64)
     entries = np.zeros((config.cores, config.pes), dtype=np.int64)
     kernel, width = step.kernel, step.result.output.shape[1]
-    stored = _stored_uses(_classes(kernel), kernel.weight.shape[2])
     # A column of the kernel meets as many input columns as outputs that it doesn't reach over an edge for.
     columns = np.zeros(kernel.weight.shape[2], dtype=np.int64)
     for index in range(kernel.columns.used):
@@ -129,8 +131,10 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
             first, last = part.channels(len(kernel.weight))
             rows, dumps = part.rows[1] - part.rows[0], width * (part.words[1] - part.words[0]) * WORD_CHANNELS
             uses, walked, final = _row_uses(kernel, part)
+            blocks = blocks_of(kernel, part.rows, partition.merged)
             depth = last - first if kernel.own else step.source.shape[2]
-            slots = walked + rows + kernel.columns.used * _slots(depth, int(uses.sum()), walked, density)
+            jobs = walked if partition.merged else int(uses.sum())
+            slots = walked + rows * width + kernel.columns.used * _slots(depth, jobs, walked, density)
             nonzero = kernel.nonzero[first:last]
             padded = np.pad(nonzero, ((0, -len(nonzero) % config.pes), (0, 0), (0, 0)))
             by_pe = padded.reshape(-1, config.pes, *nonzero.shape[1:]).sum(axis=0)
@@ -138,21 +142,22 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
             work[number, part.core] = max(slots, float(products.max()) + rows * dumps / config.pes)
             lane[number, part.core] = rows * dumps / config.lanes
             tail[number, part.core] = final * dumps / config.lanes
-            pointers[part.core] += len(_classes(kernel)) * kernel.kernel_rows * depth
-            entries[part.core] += (by_pe * stored).sum(axis=(1, 2))
+            pointers[part.core] += len(_classes(kernel)) * len(blocks) * depth
+            entries[part.core] += (by_pe * _stored_uses(kernel, blocks)).sum(axis=(1, 2))
     return Estimate(work, lane, tail, pointers, entries)
 
 
 def _row_uses(kernel: Kernel, part: Part) -> tuple[np.ndarray, int, int]:
-    """How often each kernel row is used, the input rows, and the output rows that become final with the last."""
+    """How often each kernel row is used, the input rows, and the output rows that become final below the map."""
     if kernel.total:
-        return np.array([kernel.rows.size]), kernel.rows.size, 1
+        return np.array([kernel.rows.size]), kernel.rows.size, 0
     _, axis = kernel.rows.band(*part.rows)
+    rows, blank = row_schedule(axis)
     uses = np.zeros(axis.kernel, dtype=np.int64)
-    for index in range(axis.size):
-        for tap, _ in axis.taps(index):
+    for taps, _ in rows:
+        for tap, _ in taps:
             uses[tap] += 1
-    return uses, axis.size, len(axis.taps(axis.size - 1))
+    return uses, len(rows) - blank, sum(final for _, final in rows[len(rows) - blank :])
 
 
 def _slots(depth: int, uses: int, rows: int, density: float) -> float:
@@ -162,11 +167,20 @@ def _slots(depth: int, uses: int, rows: int, density: float) -> float:
     return depth * density * uses + rows * empty
 
 
-def _stored_uses(classes: Sequence[ColumnClass], columns: int) -> np.ndarray:
-    """How often the entries of each kernel column are stored: once for every class that isn't part of another."""
-    sets = [set(column_class.taps) for column_class in classes]
-    times = np.zeros(columns, dtype=np.int64)
-    for taps in sets:
-        if not any(taps < other for other in sets):
-            times[[column for column, _ in taps]] += 1
+def _stored_uses(kernel: Kernel, blocks: tuple[Block, ...]) -> np.ndarray:
+    """How often the entries of each kernel row and column are stored: once for every list that isn't part of another.
+
+    Lists of some of a list's kernel rows are parts of it; those of some of its columns only if it has a single row.
+    """
+    rows = [frozenset(row for row, _ in block) for block in blocks]
+    single = all(len(block) == 1 for block in rows)
+    columns = [frozenset(column_class.taps) for column_class in _classes(kernel)]
+    times = np.zeros(kernel.weight.shape[1:3], dtype=np.int64)
+    for block in rows:
+        if any(block < other for other in rows):
+            continue
+        for taps in columns:
+            if not (single and any(taps < other for other in columns)):
+                for column, _ in taps:
+                    times[list(block), column] += 1
     return times

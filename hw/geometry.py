@@ -6,7 +6,7 @@ integer inside the map. A *tap* is such a pair (kernel index, output index).
 
 from dataclasses import dataclass
 
-__all__ = ["Axis", "ColumnClass", "column_classes", "row_schedule"]
+__all__ = ["Axis", "ColumnClass", "column_classes", "column_dumps", "row_schedule"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +89,24 @@ def column_classes(axis: Axis) -> tuple[list[ColumnClass], list[tuple[int, int]]
     return list(classes), columns
 
 
-def row_schedule(axis: Axis) -> list[tuple[tuple[tuple[int, int], ...], int]]:
-    """For each used input row its taps and the number of output rows that are final after it."""
-    last = {}
-    for index in range(axis.used):
-        for _, output in axis.taps(index):
-            last[output] = index
-    done = list(last.values())
-    return [(axis.taps(index), done.count(index)) for index in range(axis.used)]
+def _final(axis: Axis, output: int) -> int:
+    """The input index after which an output is final; it may lie behind the last input."""
+    return output * axis.stride - axis.pad + axis.kernel - 1
+
+
+def row_schedule(axis: Axis) -> tuple[list[tuple[tuple[tuple[int, int], ...], bool]], int]:
+    """For each row of a walk its taps and whether it completes an output row; and how many of the last rows are blank.
+
+    A blank row lies below the map: it has no taps and is there to complete an output row. So every row completes one
+    at most.
+    """
+    count = _final(axis, axis.outputs - 1) + 1
+    final = {_final(axis, output) for output in range(axis.outputs)}
+    rows = [(axis.taps(index) if index < axis.size else (), index in final) for index in range(count)]
+    return rows, max(0, count - axis.size)
+
+
+def column_dumps(axis: Axis) -> list[int]:
+    """For each used column the outputs that are final after it, in a row that completes its output row."""
+    final = [min(_final(axis, output), axis.used - 1) for output in range(axis.outputs)]
+    return [final.count(index) for index in range(axis.used)]

@@ -103,13 +103,14 @@ class Source(data.Struct):
     row_pitch: 12
     column_pitch: 8
     words: 8  # words of a position
-    rows: 8
+    rows: 8  # table entries
+    blank_rows: 4  # so many of them, the last ones, are of rows below the map: nothing is read
     columns: 8
     row_table: 12  # layer memory address of the first Row
     column_table: 12  # layer memory address of the first Column
     list_step: 12  # from a kernel row's lists to those of the next that meets the same input row
-    accumulator_step: 11  # accumulators of one output row
-    accumulator_wrap: 11  # accumulators of all live output rows
+    accumulator_step: 10  # accumulators of one output row
+    slots: 10  # accumulators of one output position
 
 
 class Row(data.Struct):
@@ -117,8 +118,8 @@ class Row(data.Struct):
 
     list: 12  # first list of the first kernel row that meets it
     accumulator: 10  # first accumulator of the output row that this kernel row feeds
-    count: 4  # kernel rows that meet it, at least 1; each further one feeds the output row before
-    dumps: 4  # output rows that are final after it
+    count: 4  # lists for each of its activations, one per kernel row; each further one feeds the output row before
+    final: 1  # it completes an output row
 
 
 class Column(data.Struct):
@@ -126,6 +127,7 @@ class Column(data.Struct):
 
     list: 12  # added to the row's
     accumulator: 10  # added to the row's
+    dumps: 4  # output positions that it completes in a row that completes an output row
 
 
 class Lane(data.Struct):

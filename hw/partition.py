@@ -20,11 +20,23 @@ Rows = tuple[int, int] | None
 
 @dataclass(frozen=True)
 class Partition:
-    """Bands and groups of a step's commands, and how many commands it takes: each makes some of the channels."""
+    """How a step is split.
+
+    Attributes
+    ----------
+    bands, groups : int
+        Of each of its commands.
+    commands : int
+        Each makes some of the channels.
+    merged : bool
+        Whether the kernel rows that meet an input row stand in one list: an activation is handed out once, but more
+        lists are kept.
+    """
 
     bands: int
     groups: int
     commands: int = 1
+    merged: bool = False
 
 
 @dataclass(frozen=True)

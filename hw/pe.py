@@ -18,7 +18,7 @@ __all__ = ["ProcessingElement", "broadcast_layout", "load_layout"]
 
 
 def broadcast_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """What the dispatcher tells all PEs: an activation for a list, or (``dump``) a finished output row."""
+    """What the dispatcher tells all PEs: an activation for a list, or (``dump``) a finished output position."""
     return data.StructLayout({"dump": 1, "value": signed(9), "accumulator": config.accumulator_address_bits})
 
 
@@ -42,8 +42,8 @@ class ProcessingElement(wiring.Component):
         The job queue takes a job.
     push : In(1), job : In(broadcast_layout)
         Queue a job, for the list that ``hit`` is about; only with ``space``, and only a dump without ``hit``.
-    row : In
-        Accumulators of one output row: the length of a dump.
+    slots : In
+        Accumulators of one output position: the length of a dump.
     o : Out(stream of signed accumulators)
         Finished accumulators, in address order row by row.
     product : Out(1)
@@ -51,7 +51,7 @@ class ProcessingElement(wiring.Component):
     clearing : Out(1)
         After a reset, while all accumulators are being set to 0.
 
-    A job of n entries occupies the walker for n cycles, without a gap to the next one; a dump occupies it for ``row``
+    A job of n entries occupies the walker for n cycles, without a gap to the next one; a dump occupies it for ``slots``
     cycles and waits for space in the output queue. Jobs are done in order.
 
     Latency: :attr:`LATENCY` cycles from the walker's issue of a dump to ``o``. Reset: drops all jobs, clears.
@@ -72,7 +72,7 @@ class ProcessingElement(wiring.Component):
                 "space": Out(1),
                 "push": In(1),
                 "job": In(broadcast_layout(config)),
-                "row": In(address_bits + 1),
+                "slots": In(address_bits + 1),
                 "o": Out(stream.Signature(signed(config.accumulator_bits))),
                 "product": Out(1),
                 "clearing": Out(1),
@@ -143,7 +143,7 @@ class ProcessingElement(wiring.Component):
                 value.eq(head.broadcast.value),
                 base.eq(head.broadcast.accumulator),
                 entry.eq(head.pointer.start),
-                remaining.eq(Mux(head.broadcast.dump, self.row, head.pointer.count)),
+                remaining.eq(Mux(head.broadcast.dump, self.slots, head.pointer.count)),
             ]
 
         # Cycle 1: list RAM output. Cycle 2: registered entry, address sum. Cycle 3: the accumulators' input.

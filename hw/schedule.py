@@ -6,14 +6,26 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.geometry import ColumnClass, column_classes, row_schedule
+from hw.geometry import ColumnClass, column_classes, column_dumps, row_schedule
 from hw.sparse import ListStore
 from hw.steps import Kernel, Step
 
-__all__ = ["Lists", "Schedule", "kernel_lists", "schedule"]
+__all__ = ["Block", "Lists", "RowWork", "Schedule", "blocks_of", "kernel_lists", "schedule"]
 
-#: Lists of a layer: for each column class, kernel row and input channel (flattened in this order) an array per PE.
+#: Lists of a layer: for each column class, block and input channel (flattened in this order) an array per PE.
 Lists = list[list[np.ndarray]]
+#: Kernel rows whose entries stand in one list, by rising kernel row: (kernel row, output rows above the lowest one).
+Block = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class RowWork:
+    """An input row: block of its first list, first output row, lists per activation, whether it completes a row."""
+
+    block: int
+    output: int
+    count: int
+    final: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,40 +42,38 @@ class Schedule:
         First word of a position that is scanned, and the one after the last.
     steps : tuple of 2 int
         Rows and columns from one input position to the next.
-    row_step : int
-        Kernel rows between two that meet the same input row: the vertical stride.
-    live : int
-        Output rows that are unfinished at the same time.
+    block_step : int
+        Blocks from one list of an activation to its next.
+    slots : int
+        Accumulators of one output position in one PE.
     width : int
         Accumulators of one output row in one PE.
-    rows : tuple of (taps, dumps)
-        For each input row, (kernel row, output row) pairs by rising kernel row, and the rows final after it; output
-        rows count from the core's first.
-    columns : tuple of 2 int
-        For each input column, its class and its first accumulator, which may be negative.
+    rows : tuple of RowWork
+        Output rows count from the core's first.
+    blank_rows : int
+        So many of the rows, the last ones, lie below the map.
+    columns : tuple of 3 int
+        For each input column its class, its first output column, which may be negative, and the output columns that
+        are final after it.
     lists : list of lists of int arrays (n, 2)
         Weight and accumulator offset; see ``Lists``.
-    kernel_rows, channels : int
-        Kernel rows and input channels that the lists are indexed by.
+    blocks, channels : int
+        Blocks and input channels that the lists are indexed by.
     """
 
     name: str
     top: int
     words: tuple[int, int]
     steps: tuple[int, int]
-    row_step: int
-    live: int
+    block_step: int
+    slots: int
     width: int
-    rows: tuple[tuple[tuple[tuple[int, int], ...], int], ...]
-    columns: tuple[tuple[int, int], ...]
+    rows: tuple[RowWork, ...]
+    blank_rows: int
+    columns: tuple[tuple[int, int, int], ...]
     lists: Lists = field(repr=False)
-    kernel_rows: int
+    blocks: int
     channels: int
-
-    @property
-    def accumulators(self) -> int:
-        """Accumulators of all live output rows."""
-        return self.live * self.width
 
     def add_lists(self, store: ListStore) -> int:
         """Add the layer's lists to a store; returns the number of the first."""
@@ -72,16 +82,16 @@ class Schedule:
             store.append(parts, self.name)
         return first
 
-    def row_fields(self, first_list: int) -> list[dict[str, int]]:
-        """Values of the row table (:class:`hw.isa.Row`)."""
+    def row_fields(self, first_list: int, accumulators: int) -> list[dict[str, int]]:
+        """Values of the row table (:class:`hw.isa.Row`), for a memory of so many accumulators; addresses wrap."""
         return [
             {
-                "list": first_list + taps[0][0] * self.channels,
-                "accumulator": taps[0][1] % self.live * self.width,
-                "count": len(taps),
-                "dumps": dumps,
+                "list": first_list + row.block * self.channels,
+                "accumulator": row.output * self.width % accumulators,
+                "count": row.count,
+                "final": int(row.final),
             }
-            for taps, dumps in self.rows
+            for row in self.rows
         ]
 
     def column_fields(self, accumulators: int) -> list[dict[str, int]]:
@@ -89,8 +99,11 @@ class Schedule:
 
         Accumulator addresses wrap around, so a start before the first one is a start near the last one.
         """
-        lists = self.kernel_rows * self.channels
-        return [{"list": number * lists, "accumulator": start % accumulators} for number, start in self.columns]
+        lists = self.blocks * self.channels
+        return [
+            {"list": number * lists, "accumulator": output * self.slots % accumulators, "dumps": dumps}
+            for number, output, dumps in self.columns
+        ]
 
     def serial_cycles(self, outputs: int) -> int:
         """Cycles if every activation were nonzero and no two units ever worked at the same time.
@@ -99,19 +112,35 @@ class Schedule:
         units only ever wait for one another: the bound that a run is given up at.
         """
         longest = np.array([max(len(part) for part in parts) for parts in self.lists])
-        entries = longest.reshape(-1, self.kernel_rows, self.channels).sum(axis=2)
-        places = Counter(number for number, _ in self.columns)
+        entries = longest.reshape(-1, self.blocks, self.channels).sum(axis=2)
+        places = Counter(number for number, _, _ in self.columns)
         words = self.words[1] - self.words[0]
+        dumps = sum(dumps for _, _, dumps in self.columns)
         cycles = 0
-        for taps, dumps in self.rows:
-            kernel_rows = [tap for tap, _ in taps]
+        for row in self.rows:
+            blocks = [row.block + n * self.block_step for n in range(row.count)]
             for number, count in places.items():
-                cycles += count * (words + len(taps) * self.channels + int(entries[number][kernel_rows].sum()))
-            cycles += 1 + dumps * (1 + self.width)
+                cycles += count * (words + row.count * self.channels + int(entries[number][blocks].sum()))
+            cycles += 1 + row.final * dumps * (1 + self.slots)
         return cycles + 2 * outputs
 
 
-def kernel_lists(kernel: Kernel, first: int, last: int, config: AcceleratorConfig) -> Lists:
+def blocks_of(kernel: Kernel, rows: tuple[int, int], merged: bool) -> tuple[Block, ...]:
+    """The blocks that a walk for some output rows uses: kernel row by kernel row, or those that meet a row together."""
+    if kernel.total:
+        return (((0, 0),),)
+    if not merged:
+        return tuple(((row, 0),) for row in range(kernel.rows.kernel))
+    _, axis = kernel.rows.band(*rows)
+    return tuple(dict.fromkeys(_block(taps) for taps, _ in row_schedule(axis)[0] if taps))
+
+
+def _block(taps: tuple[tuple[int, int], ...]) -> Block:
+    lowest = taps[-1][1]
+    return tuple((kernel, output - lowest) for kernel, output in taps)
+
+
+def kernel_lists(kernel: Kernel, first: int, last: int, blocks: tuple[Block, ...], config: AcceleratorConfig) -> Lists:
     """Lists for the output channels ``first`` to ``last`` (not included) of a layer.
 
     Output channel ``first + n`` goes to PE ``n % pes``, offset ``n // pes``; offsets wrap around the accumulators.
@@ -120,21 +149,24 @@ def kernel_lists(kernel: Kernel, first: int, last: int, config: AcceleratorConfi
     weight = kernel.weight[first:last].astype(np.int64)
     channels, pes = last - first, config.pes
     slots = config.padded_channels(channels) // pes
+    width = kernel.columns.outputs * slots
     nothing = np.zeros((0, 2), dtype=np.int64)
     by_pe = np.pad(weight, ((0, slots * pes - channels), *[(0, 0)] * 3)).reshape(slots, pes, *weight.shape[1:])
     lists = []
     for column_class in classes:
-        kernels = [column for column, _ in column_class.taps]
-        starts = np.array([output * slots for _, output in column_class.taps], dtype=np.int64)
-        offsets = (starts[:, None] + np.arange(slots)) % config.accumulators
-        for row in range(kernel.kernel_rows):
+        for block in blocks:
+            taps = [(row, column) for row, _ in block for column, _ in column_class.taps]
+            starts = [down * width + right * slots for _, down in block for _, right in column_class.taps]
+            offsets = (np.array(starts, dtype=np.int64)[:, None] + np.arange(slots)) % config.accumulators
+            places = tuple(np.array(taps, dtype=np.int64).reshape(-1, 2).T)
             for channel in range(channels if kernel.own else weight.shape[3]):
                 if kernel.own:
                     slot, owner = divmod(channel, pes)
                     parts = [nothing] * pes
-                    parts[owner] = _pairs(by_pe[slot, owner, row, kernels, 0], offsets[:, slot])
+                    parts[owner] = _pairs(by_pe[slot, owner][..., 0][places], offsets[:, slot])
                 else:
-                    parts = [_pairs(by_pe[:, pe, row, kernels, channel].T, offsets) for pe in range(pes)]
+                    values = by_pe[..., channel]  # (slots, PEs, kernel rows, kernel columns)
+                    parts = [_pairs(values[:, pe][(slice(None), *places)].T, offsets) for pe in range(pes)]
                 lists.append(parts)
     return lists
 
@@ -146,7 +178,12 @@ def _pairs(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def schedule(
-    step: Step, rows: tuple[int, int], channels: tuple[int, int], lists: Lists, config: AcceleratorConfig
+    step: Step,
+    rows: tuple[int, int],
+    channels: tuple[int, int],
+    blocks: tuple[Block, ...],
+    lists: Lists,
+    config: AcceleratorConfig,
 ) -> Schedule:
     """The work of a core that makes some output rows of some output channels.
 
@@ -154,42 +191,53 @@ def schedule(
     ----------
     rows, channels : tuple of 2 int
         First row and channel, a multiple of 8, and the ones after the last.
+    blocks : tuple of Block
+        :func:`blocks_of` these rows.
     lists : Lists
-        :func:`kernel_lists` of these channels.
+        :func:`kernel_lists` of these channels and blocks.
     """
     kernel, (height, width, depth) = step.kernel, step.source.shape
     first, last = channels
     slots = config.padded_channels(last - first) // config.pes
     if not kernel.own:
         first, last = 0, depth
-    words = (first // WORD_CHANNELS, -(-last // WORD_CHANNELS))
+    common = {
+        "name": step.layer.name,
+        "words": (first // WORD_CHANNELS, -(-last // WORD_CHANNELS)),
+        "steps": kernel.steps,
+        "slots": slots,
+        "lists": lists,
+        "blocks": len(blocks),
+        "channels": last - first,
+    }
     if kernel.total:
         return Schedule(
-            name=step.layer.name,
             top=0,
-            words=words,
-            steps=(1, 1),
-            row_step=1,
-            live=1,
+            block_step=1,
             width=slots,
-            rows=tuple((((0, 0),), int(y == height - 1)) for y in range(height)),
-            columns=((0, 0),) * width,
-            lists=lists,
-            kernel_rows=1,
-            channels=last - first,
+            rows=tuple(RowWork(0, 0, 1, y == height - 1) for y in range(height)),
+            blank_rows=0,
+            columns=tuple((0, 0, int(x == width - 1)) for x in range(width)),
+            **common,
         )
     top, axis = kernel.rows.band(*rows)
+    walk, blank_rows = row_schedule(axis)
+    places = zip(column_classes(kernel.columns)[1], column_dumps(kernel.columns), strict=True)
+    merged = any(len(block) > 1 for block in blocks)
     return Schedule(
-        name=step.layer.name,
         top=top * kernel.steps[0],
-        words=words,
-        steps=kernel.steps,
-        row_step=kernel.rows.stride,
-        live=axis.live,
+        block_step=kernel.rows.stride,
         width=kernel.columns.outputs * slots,
-        rows=tuple(row_schedule(axis)),
-        columns=tuple((number, output * slots) for number, output in column_classes(kernel.columns)[1]),
-        lists=lists,
-        kernel_rows=kernel.rows.kernel,
-        channels=last - first,
+        rows=tuple(_row_work(taps, final, blocks, merged) for taps, final in walk),
+        blank_rows=blank_rows,
+        columns=tuple((number, output, dumps) for (number, output), dumps in places),
+        **common,
     )
+
+
+def _row_work(taps: tuple[tuple[int, int], ...], final: bool, blocks: tuple[Block, ...], merged: bool) -> RowWork:
+    if not taps:
+        return RowWork(0, 0, 0, final)
+    if merged:
+        return RowWork(blocks.index(_block(taps)), taps[-1][1], 1, final)
+    return RowWork(blocks.index(((taps[0][0], 0),)), taps[0][1], len(taps), final)

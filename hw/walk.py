@@ -13,7 +13,8 @@ class Item(data.Struct):
     """One step of the walk: the beginning of a row, or a word of activations."""
 
     row: 1
-    row_end: 1  # last word of its row
+    blank: 1  # of a row below the map: the word counts as zero
+    column_end: 1  # last word of its position
     word: 8  # number of the word at its position
 
 
@@ -28,7 +29,7 @@ class Walk(wiring.Component):
     table_address, word_address : Out(12)
         Where the present item's table entry and word are.
     o : Out(stream of Item)
-        For each row an item of its own, then one per word.
+        For each row an item of its own, then one per word; for a position of a blank row one.
 
     Latency: the first item two cycles after ``start``. Throughput: one item per cycle. Reset: idle.
     """
@@ -48,16 +49,17 @@ class Walk(wiring.Component):
         active = Signal()
         begin = Signal()
         row_base, base = Signal(12), Signal(12)
-        last_word, last_column, last_row = Signal(), Signal(), Signal()
+        last_word, last_column, last_row, blank = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            last_word.eq(word == source.words - 1),
+            last_word.eq(blank | (word == source.words - 1)),
             last_column.eq(column == source.columns - 1),
             last_row.eq(row == source.rows - 1),
             self.table_address.eq(Mux(at_row, source.row_table + row, source.column_table + column)),
             self.word_address.eq(base + word),
             self.o.valid.eq(active),
             self.o.payload.row.eq(at_row),
-            self.o.payload.row_end.eq(last_word & last_column),
+            self.o.payload.blank.eq(blank),
+            self.o.payload.column_end.eq(last_word),
             self.o.payload.word.eq(word),
         ]
         m.d.sync += begin.eq(self.start)
@@ -65,6 +67,7 @@ class Walk(wiring.Component):
             m.d.sync += [
                 active.eq(1),
                 at_row.eq(1),
+                blank.eq(source.rows == source.blank_rows),
                 row.eq(0),
                 column.eq(0),
                 word.eq(0),
@@ -87,6 +90,7 @@ class Walk(wiring.Component):
                         column.eq(0),
                         at_row.eq(1),
                         row.eq(row + 1),
+                        blank.eq(row + 1 >= source.rows - source.blank_rows),
                         row_base.eq(row_base + source.row_pitch),
                         base.eq(row_base + source.row_pitch),
                         active.eq(~last_row),

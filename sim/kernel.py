@@ -41,7 +41,7 @@ def _pop(push, pe, jobs, pops, depth, free, mark, stalls, spent):
 @njit(cache=True)
 def _core(active, rows, columns, walk, counts, queues, slow, latency, spent):
     """Cycles and dispatcher stalls of one core on one layer and image; see :func:`layer_cycles`."""
-    first, row_pitch, column_pitch, channels, list_step, row = walk
+    first, row_pitch, column_pitch, channels, list_step, slots = walk
     job_depth, output_depth, first_push, output_latency, lanes = queues
     pes = counts.shape[1]
     jobs = np.zeros(pes, np.int64)  # jobs of each PE so far, modulo the depth of its queue
@@ -58,8 +58,10 @@ def _core(active, rows, columns, walk, counts, queues, slow, latency, spent):
         push += 1  # the row's table entry
         for x in range(columns.shape[0]):
             base = first + y * row_pitch + x * column_pitch
-            lists = rows[y, 0] + columns[x]
-            for word in range(0, channels, 8):
+            lists = rows[y, 0] + columns[x, 0]
+            if not rows[y, 3]:
+                push += 1  # a blank row's word
+            for word in range(0, channels if rows[y, 3] else 0, 8):
                 empty = True
                 for channel in range(word, word + 8):
                     if not active[base + channel]:
@@ -80,31 +82,31 @@ def _core(active, rows, columns, walk, counts, queues, slow, latency, spent):
                                 spent[_PRODUCTS] += entries[pe]
                 if empty:
                     push += 1
-        for _ in range(rows[y, 2]):
-            push += 1
-            earliest = push
-            for pe in range(pes):
-                push = max(push, pops[pe, jobs[pe]] + 1)
-            stalls += push - earliest
-            for pe in range(pes):
-                entry[pe] = _pop(push, pe, jobs, pops, job_depth, free, mark, stalls, spent)
-                spent[_DRAIN] -= entry[pe]
-            for _ in range(row):
-                for step in range(0, pes, lanes):
-                    lane += 1
-                    for pe in range(step, step + lanes):
-                        entry[pe] = max(entry[pe] + 1, taken[values, pe] + 1)
-                        lane = max(lane, entry[pe] + output_latency)
-                    if slow:
-                        lane |= 1
-                    for pe in range(step, step + lanes):
-                        taken[values, pe] = lane
-                values += 1
-                if values == output_depth:
-                    values = 0
-            for pe in range(pes):
-                free[pe] = entry[pe]
-                spent[_DRAIN] += entry[pe]
+            for _ in range(columns[x, 1] if rows[y, 2] else 0):
+                push += 1
+                earliest = push
+                for pe in range(pes):
+                    push = max(push, pops[pe, jobs[pe]] + 1)
+                stalls += push - earliest
+                for pe in range(pes):
+                    entry[pe] = _pop(push, pe, jobs, pops, job_depth, free, mark, stalls, spent)
+                    spent[_DRAIN] -= entry[pe]
+                for _ in range(slots):
+                    for step in range(0, pes, lanes):
+                        lane += 1
+                        for pe in range(step, step + lanes):
+                            entry[pe] = max(entry[pe] + 1, taken[values, pe] + 1)
+                            lane = max(lane, entry[pe] + output_latency)
+                        if slow:
+                            lane |= 1
+                        for pe in range(step, step + lanes):
+                            taken[values, pe] = lane
+                    values += 1
+                    if values == output_depth:
+                        values = 0
+                for pe in range(pes):
+                    free[pe] = entry[pe]
+                    spent[_DRAIN] += entry[pe]
     cycles = lane + latency
     for pe in range(pes):
         spent[_BARRIER] += cycles - free[pe]
@@ -123,12 +125,13 @@ def layer_cycles(active, wanted, parts, rows, columns, walk, counts, queues, slo
         Images that reach this layer; the others get zeros.
     parts : int64 array (working cores, 5)
         Number of the core; first and last row in ``rows``, first and last in ``columns``, the last ones excluded.
-    rows : int64 array (rows of all cores, 3)
-        First list, kernel rows, dumps.
-    columns : int64 array (columns of all cores,)
-        List offset.
+    rows : int64 array (rows of all cores, 4)
+        First list, lists per activation, whether it completes an output row, whether it isn't blank.
+    columns : int64 array (columns of all cores, 2)
+        List offset, output positions that it completes.
     walk : int64 array (working cores, 6)
-        First activation, row pitch, column pitch, channels scanned, list step, accumulators of an output row.
+        First activation, row pitch, column pitch, channels scanned, list step, accumulators of an output
+        position.
     counts : int64 array (cores, lists, PEs)
         Entries of each list.
     queues : int64 array (5,)

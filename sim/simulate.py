@@ -89,7 +89,7 @@ def _step(program: Program, instruction: Instruction, source: str, windows: tupl
     """``windows`` are those that the cores keep of the source."""
     parts, walks = [], []
     rows: list[list[int]] = []
-    columns: list[int] = []
+    columns: list[list[int]] = []
     for number, core in enumerate(instruction.cores):
         if not core.fields["enable"]:
             continue
@@ -99,14 +99,15 @@ def _step(program: Program, instruction: Instruction, source: str, windows: tupl
             RAW_LATENCY if lane["raw"] else RESIDUAL_LATENCY if core.fields["residual"]["enable"] else LANE_LATENCY
         )
         parts.append([number, len(rows), len(rows) + len(core.rows), len(columns), len(columns) + len(core.columns)])
-        rows += [[row["list"], row["count"], row["dumps"]] for row in core.rows]
-        columns += [column["list"] for column in core.columns]
+        filled = len(core.rows) - fields["blank_rows"]
+        rows += [[row["list"], row["count"], row["final"], y < filled] for y, row in enumerate(core.rows)]
+        columns += [[column["list"], column["dumps"]] for column in core.columns]
         first = fields["base"] - windows[number]["base"] + windows[number]["low"]
         walks.append(
             [
                 *(WORD_CHANNELS * n for n in (first, fields["row_pitch"], fields["column_pitch"], fields["words"])),
                 fields["list_step"],
-                fields["accumulator_step"],
+                fields["slots"],
             ]
         )
     return _Step(
@@ -144,7 +145,7 @@ def _counts(program: Program, layers: list[Instruction]) -> np.ndarray:
     config, last = program.config, 0
     for core in (core for instruction in layers for core in instruction.cores if core.fields["enable"]):
         step = core.fields["source"]["list_step"]
-        reach = max(row["list"] + (row["count"] - 1) * step for row in core.rows)
+        reach = max(row["list"] + (row["count"] - 1) * step for row in core.rows if row["count"])
         reach += max(column["list"] for column in core.columns)
         last = max(last, reach + core.fields["source"]["words"] * WORD_CHANNELS)
     pointers = program.images["lists"].astype(np.int64)[:, :last] >> config.start_bits

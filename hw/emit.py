@@ -243,7 +243,6 @@ class Emitter:
         nothing = np.zeros((3, 0), dtype=np.int64)
         channels = [np.concatenate([nothing, *core.channels], axis=1) for core in self._cores]
         layers = [self._layers(number) for number in range(config.cores)]
-        _fits("layer", max(len(words) for words in layers), config.layer_words)
         program = self._program()
         _fits("program", len(program), config.program_words)
         images = {"program": np.array(program, dtype=np.uint32), "layers": _stack(layers)}
@@ -255,27 +254,23 @@ class Emitter:
         """A core's layer memory: window of the image, descriptions, tables."""
         layers = self._cores[number].layers
         start = words_of(Window) + len(layers) * words_of(LayerWords)
-        body = _encode(self._network.name, Window, self._window(INPUT, number))
         table: list[int] = []
         placed: dict[tuple[int, ...], int] = {}
-
-        def place(words: list[int]) -> int:
-            """Address of a table; equal tables are kept once."""
-            key = tuple(words)
-            if key not in placed:
-                placed[key] = start + len(table)
-                table.extend(words)
-            return placed[key]
-
+        described = []
         for layer in layers:
             fields = {part: layer[part] for part in dict(LayerWords.as_shape())}
             if layer["enable"]:
-                fields["source"] = dict(fields["source"])
                 for part, layout in (("rows", Row), ("columns", Column)):
-                    words = [word for row in layer[part] for word in _encode(layer["name"], layout, row)]
-                    fields["source"][f"{part.removesuffix('s')}_table"] = place(words)
-                _fits("layer", start + len(table), self._config.layer_words)
-            body += _encode(layer["name"], LayerWords, fields)
+                    words = tuple(word for row in layer[part] for word in _encode(layer["name"], layout, row))
+                    if words not in placed:  # Equal tables are kept once.
+                        placed[words] = start + len(table)
+                        table += words
+                    fields["source"] = fields["source"] | {f"{part.removesuffix('s')}_table": placed[words]}
+            described.append((layer["name"], fields))
+        _fits("layer", start + len(table), self._config.layer_words)
+        body = _encode(self._network.name, Window, self._window(INPUT, number))
+        for name, fields in described:
+            body += _encode(name, LayerWords, fields)
         return body + table
 
     def _program(self) -> list[int]:

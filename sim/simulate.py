@@ -95,9 +95,10 @@ def _step(program: Program, instruction: Instruction, source: str, windows: tupl
             continue
         lane, fields = core.fields["lane"], core.fields["source"]
         slow = bool(lane["slow"] or core.fields["residual"]["enable"])
-        latency = (
-            RAW_LATENCY if lane["raw"] else RESIDUAL_LATENCY if core.fields["residual"]["enable"] else LANE_LATENCY
-        )
+        latency = RESIDUAL_LATENCY if core.fields["residual"]["enable"] else LANE_LATENCY
+        if lane["raw"]:
+            # Logits leave one by one.
+            latency = RAW_LATENCY + program.config.lanes - 1
         parts.append([number, len(rows), len(rows) + len(core.rows), len(columns), len(columns) + len(core.columns)])
         filled = len(core.rows) - fields["blank_rows"]
         rows += [[row["list"], row["count"], row["final"], y < filled] for y, row in enumerate(core.rows)]

@@ -23,11 +23,11 @@ LANE_LATENCY = 13
 RESIDUAL_LATENCY = 34
 RAW_LATENCY = 3
 #: Sequencer cycles of a LAYER besides the layer's own, of a BRANCH, of a STOP.
-LAYER_OVERHEAD = 24
+LAYER_OVERHEAD = 23
 BRANCH_CYCLES = 10
 STOP_CYCLES = 5
 
 
 def flush_cycles(config: AcceleratorConfig) -> int:
-    """Cycles from the last value of a core's lanes until every core that needs it can read it."""
-    return max(config.cores, 4) + 5
+    """Cycles from the lanes' end to the layer's: until every core that needs their last word can read it."""
+    return config.cores + 6

@@ -98,6 +98,18 @@ def test_live_rows_suffice(axis):
     assert not ring
 
 
+@given(axes(), st.data())
+def test_a_band_makes_the_products_of_its_outputs(axis, data):
+    first = data.draw(st.integers(0, axis.outputs - 1))
+    last = data.draw(st.integers(first + 1, axis.outputs))
+    start, band = axis.band(first, last)
+    found = {(start + i, kernel, first + output) for i in range(band.size) for kernel, output in band.taps(i)}
+    assert found == {tap for tap in contributions(axis) if first <= tap[2] < last}
+    # Nothing at its ends is read in vain, and no position between goes without.
+    assert all(band.taps(i) for i in range(band.size))
+    assert (band.outputs, band.used) == (last - first, band.size)
+
+
 def test_by_hand():
     axis = Axis(size=5, kernel=3, stride=2, pad=1, outputs=3)
     assert [axis.taps(i) for i in range(5)] == [((1, 0),), ((0, 1), (2, 0)), ((1, 1),), ((0, 2), (2, 1)), ((1, 2),)]

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from hw.config import preset
 from hw.isa import Entry, decode, encode, pointer_layout
-from hw.sparse import ListStore, unpack
+from hw.memory_plan import ShortageError
+from hw.sparse import ListStore, pack_all, unpack
 
 TINY = preset("tiny")
 NOTHING = np.zeros((0, 2), dtype=np.int64)
@@ -19,7 +20,7 @@ def stored(*lists: list[np.ndarray], config=TINY) -> np.ndarray:
     store = ListStore(config)
     for parts in lists:
         store.append(parts, "conv")
-    return store.pack()
+    return pack_all([store], config)
 
 
 weights = st.integers(-128, 127).filter(bool)
@@ -75,8 +76,23 @@ def test_lists_that_fill_the_memory_fit_and_one_entry_more_does_not():
     full = [[part(*[(sign * n, n) for n in range(1, 32)]), NOTHING, NOTHING, NOTHING] for sign in (1, -1)]
     assert stored(*full, config=config).shape == (4, 64)
     message = r"^list memory holds 64 words a PE; this network needs 67 \(3 pointers, 64 weights\), 3 too many$"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ShortageError, match=message) as caught:
         stored(*full, [part((1, 0), (1, 1)), NOTHING, NOTHING, NOTHING], config=config)
+    assert caught.value.words == 3
+
+
+def test_all_cores_have_images_as_long_as_the_longest():
+    config = TINY.replace(cores=2)
+    stores = [ListStore(config), ListStore(config)]
+    stores[0].append([part((1, 0)), NOTHING, NOTHING, NOTHING], "conv")
+    for weight in (2, 3):
+        stores[1].append([NOTHING, NOTHING, part((weight, 1), (4, 2)), NOTHING], "conv")
+    image = pack_all(stores, config)
+    assert image.shape == (8, 2 + 4)
+    np.testing.assert_array_equal(unpack(image[:4], 1, config).entries[0][0], part((1, 0)))
+    found = unpack(image[4:], 2, config)
+    np.testing.assert_array_equal(found.counts, [[0, 0, 2, 0]] * 2)
+    np.testing.assert_array_equal(found.entries[2][1], part((3, 1), (4, 2)))
 
 
 @pytest.mark.parametrize(("start", "count"), [(0, 1), (1, 1), (4, 2), (5, 1), (2047, 1), (2, 127)], ids=str)

@@ -2,6 +2,8 @@
 
 import pytest
 
+from hw.config import AcceleratorConfig
+from hw.core import Core
 from hw.dispatcher import Dispatcher
 from hw.lane import Lane
 from hw.pe import ProcessingElement
@@ -20,6 +22,13 @@ CONSTANTS = {
 }
 
 
-@pytest.mark.parametrize("name", timing.__all__)
+@pytest.mark.parametrize("name", [name for name in timing.__all__ if name.isupper()])
 def test_simulator_and_hardware_state_the_same_latency(name):
     assert getattr(timing, name) == CONSTANTS[name]
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4, 8])
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_simulator_and_hardware_end_layers_alike(cores, lanes):
+    config = AcceleratorConfig(cores=cores, lanes=lanes)
+    assert timing.flush_cycles(config) == Core.flush(config)

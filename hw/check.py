@@ -133,12 +133,19 @@ def _check_core(
     require(
         part.rows and part.columns and source["words"], f"{where}: it must have rows, columns and words of a position"
     )
-    _check_rows(where, part, config)
-    step, outputs, channels = source["accumulator_step"], lane["outputs"], lane["channels"]
-    dumps = sum(row["dumps"] for row in part.rows)
+    slots, outputs, channels = source["slots"], lane["outputs"], lane["channels"]
     require(
-        outputs and dumps * step * config.pes == outputs,
-        f"{where}: {dumps} rows of {step} accumulators on {config.pes} PEs don't make {outputs} outputs",
+        source["blank_rows"] < len(part.rows),
+        f"{where}: blank rows must be fewer than all {len(part.rows)}, not {source['blank_rows']}",
+    )
+    require(
+        slots * config.pes == channels and slots <= config.accumulators,
+        f"{where}: {slots} accumulators a position on {config.pes} PEs must make the {channels} channels",
+    )
+    dumps = sum(row["final"] for row in part.rows) * sum(column["dumps"] for column in part.columns)
+    require(
+        outputs and dumps * channels == outputs,
+        f"{where}: {dumps} positions of {channels} channels don't make {outputs} outputs",
     )
     require(
         channels and not channels % WORD_CHANNELS and not outputs % channels,
@@ -217,58 +224,45 @@ def _signed(value: Any, bits: int = 8) -> Any:
     return (value ^ (1 << (bits - 1))) - (1 << (bits - 1))
 
 
-def _check_rows(where: str, part: CoreLayer, config: AcceleratorConfig) -> None:
-    """Every accumulator row that may hold something is taken out, in the order of the ring."""
-    step, wrap = (part.fields["source"][name] for name in ("accumulator_step", "accumulator_wrap"))
-    require(
-        0 < step <= wrap <= config.accumulators and not wrap % step,
-        f"{where}: accumulators of all live rows must be at most {config.accumulators} and a multiple of those of one, "
-        f"not {wrap} and {step}",
-    )
-    live, leaving = wrap // step, 0
-    used: set[int] = set()
-    for y, row in enumerate(part.rows):
-        start, count = row["accumulator"], row["count"]
-        require(0 < count <= live, f"{where}: row {y} must meet 1 to {live} kernel rows, not {count}")
-        require(
-            start < wrap and not start % step,
-            f"{where}: row {y} must begin at a multiple of {step} below {wrap}, not at {start}",
-        )
-        used |= {(start // step - k) % live for k in range(count)}
-        for _ in range(row["dumps"]):
-            used.discard(leaving)
-            leaving = (leaving + 1) % live
-    require(not used, f"{where}: {len(used)} rows of accumulators are filled but never taken out")
-
-
 def _fed(where: str, part: CoreLayer, used: np.ndarray, image: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
     """Output channels that products of the input channels ``used`` reach.
 
-    Every list looked up must exist, every product stay in its row.
+    Every list looked up must exist, and every accumulator that may hold something must be taken out in the end.
     """
-    source, channels = part.fields["source"], part.fields["lane"]["channels"]
-    step = source["accumulator_step"]
-    rows = np.array(sorted({row["list"] + k * source["list_step"] for row in part.rows for k in range(row["count"])}))
-    require(rows[-1] < _LISTS, f"{where}: list {rows[-1]} is beyond the {_LISTS} that a kernel row can begin with")
-    starts: dict[int, set[int]] = {}
-    for column in part.columns:
-        starts.setdefault(column["list"], set()).add(column["accumulator"])
-    slots = channels // config.pes
-    require(not step % slots, f"{where}: {step} accumulators of a row must be whole positions of {slots}")
+    source, slots = part.fields["source"], part.fields["source"]["slots"]
+    depth = config.accumulators
+    filled = len(part.rows) - source["blank_rows"]
+    dirty = np.zeros((config.pes, depth), dtype=bool)
     fed = np.zeros((slots, config.pes), dtype=bool)
-    for column_list, columns in starts.items():
-        lists = (rows[:, None] + column_list + used).reshape(-1)
-        last = int(lists.max(initial=0))
-        require(last < image.shape[1], f"{where}: list {last} is beyond the {image.shape[1]} words of the lists image")
-        for pe in range(config.pes):
-            offsets = _offsets(where, image[pe].astype(np.int64), lists, config)
-            places = (np.unique(offsets)[:, None] + np.array(sorted(columns))) % config.accumulators
-            require(
-                places.max(initial=0) < step,
-                f"{where}: a product for accumulator {places.max(initial=0)} leaves the {step} of its row",
-            )
-            fed[places % slots, pe] = True
+    reached: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+    leaving = np.arange(slots)
+    for y, row in enumerate(part.rows):
+        for column in part.columns:
+            for k in range(row["count"] if y < filled else 0):
+                first = row["list"] + k * source["list_step"]
+                require(first < _LISTS, f"{where}: list {first} is beyond the {_LISTS} that a row can begin with")
+                key = (first, column["list"])
+                if key not in reached:
+                    reached[key] = _reached(where, sum(key) + used, image, config)
+                pes, offsets = reached[key]
+                start = row["accumulator"] - k * source["accumulator_step"] + column["accumulator"]
+                dirty[pes, (start + offsets) % depth] = True
+            for _ in range(column["dumps"] if row["final"] else 0):
+                fed |= dirty[:, leaving].T
+                dirty[:, leaving] = False
+                leaving = (leaving + slots) % depth
+    require(not dirty.any(), f"{where}: {dirty.sum()} accumulators are filled but never taken out")
     return fed.reshape(-1)
+
+
+def _reached(
+    where: str, lists: np.ndarray, image: np.ndarray, config: AcceleratorConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """PE and accumulator offset of everything that some lists feed."""
+    last = int(lists.max(initial=0))
+    require(last < image.shape[1], f"{where}: list {last} is beyond the {image.shape[1]} words of the lists image")
+    found = [np.unique(_offsets(where, words.astype(np.int64), lists, config)) for words in image]
+    return np.repeat(np.arange(config.pes), [len(offsets) for offsets in found]), np.concatenate(found)
 
 
 def _offsets(where: str, image: np.ndarray, lists: np.ndarray, config: AcceleratorConfig) -> np.ndarray:

@@ -46,7 +46,7 @@ class Memories:
         bool array (8 * words of a position,)
             Whether a channel may be nonzero at any position.
         """
-        y, x = np.arange(source["rows"])[:, None, None], np.arange(source["columns"])[:, None]
+        y, x = np.arange(source["rows"] - source["blank_rows"])[:, None, None], np.arange(source["columns"])[:, None]
         first = source["base"] + y * source["row_pitch"] + x * source["column_pitch"]
         places = first + np.arange(source["words"])
         active = self._take(where, core, source["bank"], places)

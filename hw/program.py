@@ -183,7 +183,9 @@ class Program:
     def _check_source(self, where: str, layer: Layer, source: dict[str, int], window: dict[str, int]) -> None:
         """A core reads what it keeps of the layer's input, and nothing else."""
         first = source["base"] - window["base"]
-        reach = (source["rows"] - 1) * source["row_pitch"] + (source["columns"] - 1) * source["column_pitch"]
+        reach = (source["rows"] - source["blank_rows"] - 1) * source["row_pitch"] + (source["columns"] - 1) * source[
+            "column_pitch"
+        ]
         last = first + reach + source["words"]
         if source["bank"] != window["bank"] or first < 0 or last > window["count"]:
             raise ValueError(

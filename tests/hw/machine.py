@@ -149,34 +149,30 @@ class Core:
     def _multiply(self, part: CoreLayer) -> tuple[list[int], int]:
         """The accumulators in the order in which they leave the PEs, and the number of products."""
         source = part.fields["source"]
-        step, wrap = source["accumulator_step"], source["accumulator_wrap"]
+        step, slots, filled = source["accumulator_step"], source["slots"], len(part.rows) - source["blank_rows"]
         stream: list[int] = []
         products = 0
         leaving = 0
         for y, row in enumerate(part.rows):
             for x, column in enumerate(part.columns):
                 base = source["base"] + y * source["row_pitch"] + x * source["column_pitch"]
-                position = [self._fetch(source["bank"], base + word, None) for word in range(source["words"])]
-                values = np.concatenate(position)
+                words = source["words"] if y < filled else 0
+                position = [self._fetch(source["bank"], base + word, None) for word in range(words)]
+                values = np.concatenate(position) if words else np.zeros(0, dtype=np.int64)
                 for channel in np.flatnonzero(values):
-                    accumulator = row["accumulator"]
                     for k in range(row["count"]):
                         number = row["list"] + k * source["list_step"] + column["list"] + int(channel)
-                        places = range(accumulator, accumulator + step)
-                        start = accumulator + column["accumulator"]
-                        products += self._job(number, int(values[channel]), start, places)
-                        accumulator -= step
-                        accumulator += wrap if accumulator < 0 else 0
-            for _ in range(row["dumps"]):
-                row_values = self._accumulators[:, leaving : leaving + step]
-                assert row_values.shape[1] == step
-                stream += row_values.T.reshape(-1).tolist()
-                row_values[:] = 0
-                leaving = 0 if leaving + step == wrap else leaving + step
+                        start = row["accumulator"] - k * step + column["accumulator"]
+                        products += self._job(number, int(values[channel]), start)
+                for _ in range(column["dumps"] if row["final"] else 0):
+                    places = (leaving + np.arange(slots)) % self._config.accumulators
+                    stream += self._accumulators[:, places].T.reshape(-1).tolist()
+                    self._accumulators[:, places] = 0
+                    leaving += slots
         assert not self._accumulators.any(), "an accumulator that no dump took"
         return stream, products
 
-    def _job(self, number: int, value: int, base: int, row: range) -> int:
+    def _job(self, number: int, value: int, base: int) -> int:
         """One activation for one list; returns the products made."""
         products = 0
         for pe in range(self._config.pes):
@@ -185,7 +181,6 @@ class Core:
             words = self._lists[pe, start : start + count]
             assert len(words) == count, "a list beyond the image"
             places = (base + (words >> 8)) % self._config.accumulators
-            assert ((places >= row.start) & (places < row.stop)).all(), "an accumulator outside the row"
             weights = ((words & 0xFF) ^ 0x80) - 0x80
             if self._compiled:
                 assert weights.all(), "a stored weight of zero"

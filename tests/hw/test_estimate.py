@@ -54,6 +54,8 @@ def test_a_pointwise_convolution_by_hand():
     assert whole.tail[0, 0] == 3 * 16
     assert whole.pointers.tolist() == [8, 0, 0, 0]
     assert whole.entries.tolist() == [[8] * 8, *[[0] * 8] * 3]
+    assert whole.channels.tolist() == [16, 0, 0, 0]
+    assert halves.channels.tolist() == [8, 8, 0, 0]
     # The second group has no weights: its dispatcher counts.
     assert halves.work[0].tolist() == [max(slots, products + dumps / 2), slots, 0, 0]
     assert halves.entries.tolist() == [[8] * 8, *[[0] * 8] * 3]

@@ -67,6 +67,17 @@ def test_channels_are_cut_in_groups_where_lists_are_short():
         assert lists.max() <= limit
 
 
+def test_channels_are_cut_in_groups_where_their_memory_is_short():
+    network = residual(channels=32)
+    found = planner(network, CONFIG.replace(channel_words=64))
+    choice, fits = found.choose(8192)
+    assert fits
+    channels = sum(options[n][1].channels for options, n in zip(found._options, choice, strict=True))
+    assert channels.max() <= 64
+    free, _ = planner(network).choose(8192)
+    assert sum(options[n][1].channels for options, n in zip(found._options, free, strict=True)).max() > 64
+
+
 def test_what_cannot_fit_is_said_to():
     choice, fits = planner(residual()).choose(10)
     assert not fits

@@ -21,7 +21,10 @@ from hw.isa import Memory
 from hw.modules import shared
 from hw.sequencer import Sequencer
 
-__all__ = ["Accelerator"]
+__all__ = ["CORE", "Accelerator"]
+
+#: Name of the cores' module in Verilog.
+CORE = "core"
 
 
 class Accelerator(wiring.Component):
@@ -48,7 +51,7 @@ class Accelerator(wiring.Component):
         m.submodules.host_port = host = HostPort(config)
         m.submodules.sequencer = sequencer = Sequencer(config)
         m.submodules.exit_unit = exit_unit = ExitUnit(config)
-        cores = [shared(platform, lambda: Core(config), "core") for _ in range(config.cores)]
+        cores = [shared(platform, lambda: Core(config), CORE) for _ in range(config.cores)]
         for number, core in enumerate(cores):
             m.submodules[f"core_{number}"] = core
         exchange = Exchange(config)

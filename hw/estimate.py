@@ -52,6 +52,8 @@ class Estimate:
         Lists.
     entries : int array (cores, PEs)
         Words of their entries, if those of edge columns are found in those of the columns between.
+    channels : int array (cores,)
+        Output channels as stored, those of every command.
     """
 
     work: np.ndarray
@@ -59,6 +61,7 @@ class Estimate:
     tail: np.ndarray
     pointers: np.ndarray
     entries: np.ndarray
+    channels: np.ndarray
 
     def cycles(self, slow: bool) -> float:
         """Expected cycles: the slowest core of every command."""
@@ -118,7 +121,7 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
     """
     commands = _commands(step, partition, config)
     work, lane, tail = (np.zeros((len(commands), config.cores)) for _ in range(3))
-    pointers = np.zeros(config.cores, dtype=np.int64)
+    pointers, channels = np.zeros(config.cores, dtype=np.int64), np.zeros(config.cores, dtype=np.int64)
     entries = np.zeros((config.cores, config.pes), dtype=np.int64)
     kernel, width = step.kernel, step.result.output.shape[1]
     # A column of the kernel meets as many input columns as outputs that it doesn't reach over an edge for.
@@ -143,8 +146,9 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
             lane[number, part.core] = rows * dumps / config.lanes
             tail[number, part.core] = final * dumps / config.lanes
             pointers[part.core] += len(_classes(kernel)) * len(blocks) * depth
+            channels[part.core] += (part.words[1] - part.words[0]) * WORD_CHANNELS
             entries[part.core] += (by_pe * _stored_uses(kernel, blocks)).sum(axis=(1, 2))
-    return Estimate(work, lane, tail, pointers, entries)
+    return Estimate(work, lane, tail, pointers, entries, channels)
 
 
 def _row_uses(kernel: Kernel, part: Part) -> tuple[np.ndarray, int, int]:

@@ -172,12 +172,14 @@ class Planner:
         return missing
 
     def _excess(self, choice: Choice, list_words: int) -> int:
-        """Words by which the memories are too small; of lists, summed over the cores."""
+        """Words by which the memories are too small; of lists and channels, summed over the cores."""
         costs = [options[number][1] for options, number in zip(self._options, choice, strict=True)]
         pointers = np.sum([cost.pointers for cost in costs], axis=0)
         lists = pointers + np.sum([cost.entries for cost in costs], axis=0).max(axis=1)
+        channels = np.sum([cost.channels for cost in costs], axis=0)
         words = tuple(self._words(name, self._of_readers(name, choice)) for name in self._stored)
-        return int((lists - list_words).clip(0).sum()) + self._short(words)
+        missing = (lists - list_words).clip(0) + (channels - self._config.channel_words).clip(0)
+        return int(missing.sum()) + self._short(words)
 
     def choose(self, list_words: int) -> tuple[Choice, bool]:
         """The cheapest choice found whose estimate fits the memories, and whether it does fit.

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 from cocotb_tools.runner import VerilatorControlFile, get_runner
 from filelock import FileLock
 
+from hw.accelerator import CORE
 from hw.config import AcceleratorConfig
 from hw.verilog import TOP, generate
 
@@ -27,11 +28,23 @@ public_flat_rw -module "{TOP}" -var "clk"
 public_flat_rw -module "{TOP}" -var "rst"
 public_flat_rw -module "{TOP}" -var "i__*"
 public_flat_rw -module "{TOP}" -var "o__*"
+hier_block -module "{CORE}"
 lint_off
 """
 
 _ARGUMENTS = {
-    "verilator": ["-CFLAGS", "-O2", "--no-public-flat-rw", "-Wno-fatal", "--x-assign", "fast", "--x-initial", "fast"],
+    # Hierarchical: the core is compiled once, not once for each core.
+    "verilator": [
+        "--hierarchical",
+        "-CFLAGS",
+        "-O2",
+        "--no-public-flat-rw",
+        "-Wno-fatal",
+        "--x-assign",
+        "fast",
+        "--x-initial",
+        "fast",
+    ],
     # Amaranth's Verilog starts its combinational blocks by initial values: events in Verilog, none in SystemVerilog.
     "icarus": ["-g2005"],
 }

@@ -3,12 +3,14 @@ import pytest
 
 from hw.compile import compile_network
 from hw.config import preset
-from hw.decode import decode_header, decode_images, disassemble
+from hw.decode import decode_header, decode_images, decode_windows, disassemble
 from hw.isa import Header, Layer, Opcode, words_of
 from tests.hw.networks import runnable
 
 TINY = preset("tiny")
 PROGRAM = compile_network(runnable(), TINY.replace(accumulator_bits=32))
+#: In two cores, where some layers are the first one's alone.
+SPLIT = compile_network(runnable(), preset("small").replace(accumulator_bits=32))
 
 
 def changed(**words: int) -> dict[str, np.ndarray]:
@@ -26,17 +28,36 @@ def test_instructions_are_those_of_the_network():
     assert names == [*layers[:2], ("BRANCH", 0), *layers[2:], ("STOP", 1), ("STOP", 0)]
     branch = instructions[2]
     assert (branch.threshold, branch.target) == (1000, instructions[-1].address)
-    stem = instructions[0]
-    assert stem.layer["lane"]["raw"] == 0
-    assert stem.layer["source"]["rows"] == len(stem.rows) == 6
-    assert stem.layer["source"]["columns"] == len(stem.columns) == 4
+    assert [len(i.cores) for i in instructions] == [1, 1, 0, *[1] * 5, 0, 0]
+    stem = instructions[0].cores[0]
+    assert stem.fields["lane"]["raw"] == 0
+    assert stem.fields["source"]["rows"] == len(stem.rows) == 6
+    assert stem.fields["source"]["columns"] == len(stem.columns) == 4
     assert sum(row["dumps"] for row in stem.rows) == 3
+
+
+def test_every_core_has_a_description_of_its_own():
+    layers = [i for i in SPLIT.instructions() if i.op is Opcode.LAYER]
+    assert all(len(layer.cores) == 2 for layer in layers)
+    stem, early = layers[0], layers[1]
+    assert [sum(row["dumps"] for row in core.rows) for core in stem.cores] == [1, 2]
+    assert [core.fields["target"]["first"] for core in stem.cores] == [0, 4]
+    assert [core.fields["enable"] for core in early.cores] == [1, 0]
+    assert (early.cores[1].rows, early.cores[1].columns) == ((), ())
+
+
+def test_windows_of_the_image_are_those_of_the_rows_read():
+    # Kernels of 3 rows at stride 2 above 6 rows of 4 words: outputs 0, and 1 and 2.
+    assert decode_windows(SPLIT.images) == (
+        {"bank": 0, "base": 0, "low": 0, "count": 12},
+        {"bank": 0, "base": 0, "low": 8, "count": 16},
+    )
 
 
 def test_the_header_says_what_an_image_is():
     header = decode_header(PROGRAM.images)
     assert (header["entry"], header["image_words"], header["image_bytes"]) == (words_of(Header), 12, 48)
-    assert header["image"]["channels"] == 2
+    assert (header["image_channels"], header["image_zero_point"]) == (2, 128)
 
 
 def test_every_instruction_is_printed():
@@ -45,10 +66,21 @@ def test_every_instruction_is_printed():
     assert lines[0].startswith("   0  HEADER  {")
     heads = [line.split()[:3] for line in lines[1:] if not line.startswith("     ")]
     assert heads == [[str(i.address), i.op.name, str(i.index)] for i in PROGRAM.instructions()]
-    assert text.count("  source ") == text.count("  lane ") == text.count("  target ") == 7
-    assert text.count("  residual ") == 1
+    assert text.count("  source ") == text.count("  lane ") == text.count("  target ") == text.count("  window ") == 7
+    assert text.count("  residual ") == text.count("core 0  image ") == 1
     branch = next(i for i in PROGRAM.instructions() if i.op is Opcode.BRANCH)
     assert f"{branch.address:4d}  BRANCH  0  margin >= 1000 -> {branch.target}\n" in text
+
+
+def test_cores_that_rest_are_printed_with_their_windows_only():
+    text = disassemble(SPLIT.images)
+    layers = [i for i in SPLIT.instructions() if i.op is Opcode.LAYER]
+    working = [sum(layer.cores[core].fields["enable"] for layer in layers) for core in range(2)]
+    for core in range(2):
+        assert text.count(f"core {core}  source ") == working[core]
+        assert text.count(f"core {core}  window ") == 7
+        assert text.count(f"core {core}  image ") == 1
+    assert working[1] < 7
 
 
 def test_an_address_that_holds_no_instruction_is_refused():
@@ -60,20 +92,25 @@ def test_an_address_that_holds_no_instruction_is_refused():
 
 @pytest.mark.parametrize(
     ("words", "inside"),
-    [(0, "Header at 0"), (3, "Header at 0"), (words_of(Header), "Operation at 5"), (20, "Layer at 6")],
+    [(0, "Header at 0"), (3, "Header at 0"), (words_of(Header), "Operation at 4"), (7, "Branch at 7")],
 )
 def test_an_image_that_ends_inside_something_is_refused(words, inside):
-    short = {"program": PROGRAM.images["program"][:words]}
+    short = PROGRAM.images | {"program": PROGRAM.images["program"][:words]}
     with pytest.raises(ValueError, match=rf"^program image ends at {words}, inside the {inside}$"):
         decode_images(short)
 
 
-def test_an_image_that_ends_before_its_tables_is_refused():
-    tables = PROGRAM.instructions()[0].layer["source"]["row_table"]
-    short = {"program": PROGRAM.images["program"][: tables + 2]}
-    message = rf"^program image ends at {tables + 2}, inside the Row at {tables + 2}$"
+@pytest.mark.parametrize(("words", "inside"), [(2, "Layer at 2"), (100, "Row at 100"), (107, "Column at 107")])
+def test_layers_that_end_inside_something_are_refused(words, inside):
+    short = PROGRAM.images | {"layers": PROGRAM.images["layers"][:, :words]}
+    message = rf"^core 0's layers image ends at {words}, inside the {inside}$"
     with pytest.raises(ValueError, match=message):
         decode_images(short)
+
+
+def test_layers_without_the_image_window_are_refused():
+    with pytest.raises(ValueError, match=r"^core 1's layers image ends at 1, inside the Window at 0$"):
+        decode_windows({"layers": [SPLIT.images["layers"][0], SPLIT.images["layers"][1][:1]]})
 
 
 def test_entry_and_branch_beyond_the_image_are_refused():
@@ -92,4 +129,4 @@ def test_a_branch_to_itself_is_decoded_once():
     loop = {f"at{branch.address}": Opcode.BRANCH.value | branch.address << 12}
     found = decode_images(changed(**loop))
     assert [i.address for i in found] == [i.address for i in PROGRAM.instructions()[:-1]]
-    assert words_of(Layer) + 1 == found[1].address - found[0].address
+    assert words_of(Layer) == found[1].target - found[0].target

@@ -17,12 +17,15 @@ from hypothesis import strategies as st
 from hw import container
 from hw.compile import compile_network
 from hw.config import preset
-from hw.isa import Memory, memory_depths
+from hw.decode import decode_windows
+from hw.isa import Layer, Memory, Opcode, encode, memory_depths, words_of
 from hw.program import MAGIC, VERSION, Program, load
 from tests.hw.networks import runnable
 
 CONFIG = preset("tiny").replace(accumulator_bits=32)
 PROGRAM = compile_network(runnable(), CONFIG)
+#: The same network in several cores.
+SPLIT = compile_network(runnable(), CONFIG.replace(cores=2, pes=8))
 
 
 @pytest.fixture(scope="module")
@@ -144,14 +147,16 @@ def test_missing_keys_are_refused(tmp_path, key):
     assert rewritten(tmp_path, changed, arrays()) == f"the description is incomplete or has unknown keys: '{key}'"
 
 
-@pytest.mark.parametrize("name", ["images/program", "images/lists", "images/bias", "network/stem/weight"])
+@pytest.mark.parametrize(
+    "name", ["images/program", "images/layers", "images/lists", "images/bias", "network/stem/weight"]
+)
 def test_missing_arrays_are_refused(tmp_path, name):
     changed = arrays()
     del changed[name]
     assert rewritten(tmp_path, manifest(), changed)
 
 
-@pytest.mark.parametrize("name", ["program", "lists", "bias", "multiplier", "shift"])
+@pytest.mark.parametrize("name", ["program", "layers", "lists", "bias", "multiplier", "shift"])
 @pytest.mark.parametrize(
     "change",
     [
@@ -189,16 +194,28 @@ SUM = next(n for n, c in enumerate(PROGRAM.commands) if c.tensor == "sum")
     [
         (("commands", 0, "tensor"), "tail", r"net has no layer 'tail'"),
         (("commands", 0, "layer"), "tail", r"commands must be of the layers stem, .*, not tail, .*"),
-        (("commands", 0, "channels"), [0, 5], r"command 0: channels must be within stem's 0\.\.4, not 0\.\.5"),
-        (("commands", 0, "channels"), [2, 2], r"command 0: channels must be within stem's 0\.\.4, not 2\.\.2"),
+        (
+            ("commands", 0, "channels"),
+            [0, 5],
+            r"command 0: channels must be within stem's 0\.\.4 and begin at a multiple of 8, not 0\.\.5",
+        ),
+        (("commands", 0, "channels"), [2, 2], r"command 0: channels must be within stem's 0\.\.4 .*, not 2\.\.2"),
         (("commands", 0, "channels"), [0], r"stem: channels must be two integers, not \(0,\)"),
         (("commands", 0, "channels"), ["a", "b"], r"stem: channels must be two integers, not \('a', 'b'\)"),
+        (("commands", 0, "channels"), [2, 4], r"command 0: channels must be within stem's 0\.\.4 .*, not 2\.\.4"),
+        (("commands", 0, "bands"), 2, r"command 0: 2 bands of 1 groups must be at most the 1 cores"),
+        (("commands", 0, "bands"), 0, r"stem: bands and groups must be positive integers, not 0 and 1"),
+        (("commands", 0, "groups"), "two", r"stem: bands and groups must be positive integers, not 1 and 'two'"),
         (("commands", 0, "name"), 3, r"name must be a string, not 3"),
         (("commands", 0, "macs"), "many", r"stem: macs must be an integer, not 'many'"),
         (("commands", 1, "layer"), "stem", r"commands must be of the layers stem, early, .*, not stem, inner, .*"),
-        (("commands", SUM, "tensor"), "head", rf"command {SUM}: channels must be within head's 0..3, not 0..4"),
+        (("commands", SUM, "tensor"), "head", rf"command {SUM}: channels must be within head's 0..3 .*, not 0..4"),
         (("commands", SUM, "tensor"), "inner", rf"command {SUM}: branch does not make inner"),
-        (("commands", SUM, "tensor"), "branch", rf"command {SUM}: outputs, channels, raw and zero point must be .*"),
+        (
+            ("commands", SUM, "tensor"),
+            "branch",
+            rf"command {SUM}: core 0's outputs, channels, raw, zero point, first .* must be .*",
+        ),
         (("commands", SUM, "layer"), "stem", r"commands must be of the layers .*, not .*"),
         (("commands",), [], r"program image holds 7 layers, its description 0"),
         (("network", "exits", 0, "threshold"), 999, r"program image decides .*1000.*, the network .*999.*"),
@@ -213,6 +230,49 @@ def test_a_description_of_another_network_is_refused(tmp_path, place, value, mes
 def test_a_program_of_other_layers_is_refused():
     with pytest.raises(ValueError, match=r"^program image holds 7 layers, its description 6$"):
         replace(PROGRAM, commands=PROGRAM.commands[1:])
+
+
+def with_layer(program: Program, core: int, number: int, **parts: dict[str, int]) -> dict[str, np.ndarray]:
+    """The images with fields of a core's description changed."""
+    instruction = [i for i in program.instructions() if i.op is Opcode.LAYER][number]
+    fields = instruction.cores[core].fields
+    fields = {name: value | parts.get(name, {}) if isinstance(value, dict) else value for name, value in fields.items()}
+    layers = program.images["layers"].copy()
+    layers[core, instruction.target : instruction.target + words_of(Layer)] = encode(Layer, **fields)
+    return program.images | {"layers": layers}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("bands",), 1, r"command 0: cores \[0, 1\] work, of 1 bands of 1 groups"),
+        (("channels",), [0, 3], None),
+        (("bands", "groups"), (1, 2), r"command 0: core 0's outputs, .* must be \[.*\], not \[.*\]"),
+    ],
+)
+def test_another_partition_than_the_instructions_is_refused(place, value, message):
+    command = SPLIT.commands[0]
+    assert (command.bands, command.groups) == (2, 1)
+    changed = replace(command, **dict(zip(place, value if len(place) > 1 else (value,), strict=True)))
+    if message is None:
+        # Three channels take the word that four take.
+        assert replace(SPLIT, commands=(changed, *SPLIT.commands[1:])).commands[0].channels == [0, 3]
+        return
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        replace(SPLIT, commands=(changed, *SPLIT.commands[1:]))
+
+
+def test_a_core_that_reads_another_tensor_is_refused():
+    """The image is still where it was: the checks of the images allow to read it."""
+    number = next(n for n, command in enumerate(SPLIT.commands) if command.tensor == "inner")
+    image, stem = decode_windows(SPLIT.images)[0], SPLIT.instructions()[0].cores[0].fields["window"]
+    assert image["bank"] == stem["bank"] == 0
+    images = with_layer(SPLIT, 0, number, source={"base": image["base"]})
+    message = (
+        rf"command {number}: core 0 reads words -16 to -12 of bank 0, beyond the 12 of bank 0 that it keeps of stem"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        replace(SPLIT, images=images)
 
 
 def places(value: Any, here: tuple = ()) -> list[tuple]:
@@ -272,20 +332,25 @@ def container_with(text: bytes) -> bytes:
 
 def test_sizes_are_those_of_the_images():
     sizes = PROGRAM.size_words()
-    assert sizes["program"] == (len(PROGRAM.images["program"]), 512)
+    assert sizes["program"] == (len(PROGRAM.images["program"]), 256)
+    assert sizes["layers"] == (PROGRAM.images["layers"].shape[1], 512)
     assert sizes["lists"] == (PROGRAM.images["lists"].shape[1], 2048)
-    assert sizes["bias"] == sizes["multiplier"] == sizes["shift"] == (len(PROGRAM.images["bias"]), 256)
+    assert sizes["bias"] == sizes["multiplier"] == sizes["shift"] == (PROGRAM.images["bias"].shape[1], 256)
 
 
 def test_writes_fill_every_memory():
-    writes = dict(PROGRAM.writes())
-    assert writes.keys() == memory_depths(CONFIG).keys()
-    np.testing.assert_array_equal(writes[Memory.LISTS.value + 3], PROGRAM.images["lists"][3])
-    np.testing.assert_array_equal(writes[Memory.SHIFT.value], PROGRAM.images["shift"])
+    writes = {(memory, core): words for memory, core, words in SPLIT.writes()}
+    assert len(writes) == len(SPLIT.writes())
+    cores = {(memory, core) for memory in memory_depths(SPLIT.config) for core in range(2)}
+    assert writes.keys() == cores - {(Memory.PROGRAM.value, 1)}
+    np.testing.assert_array_equal(writes[Memory.PROGRAM.value, 0], SPLIT.images["program"])
+    np.testing.assert_array_equal(writes[Memory.LISTS.value + 3, 1], SPLIT.images["lists"][8 + 3])
+    np.testing.assert_array_equal(writes[Memory.LAYERS.value, 1], SPLIT.images["layers"][1])
+    np.testing.assert_array_equal(writes[Memory.SHIFT.value, 0], SPLIT.images["shift"][0])
 
 
 def test_the_checksum_is_that_of_all_bytes_together():
-    payloads = [words for _, words in PROGRAM.writes()]
+    payloads = [words for *_, words in PROGRAM.writes()]
     assert Program.checksum(payloads) == zlib.crc32(b"".join(words.astype("<u4").tobytes() for words in payloads))
     assert Program.checksum([np.frombuffer(b"1234", dtype="<u4"), np.frombuffer(b"5678", dtype="<u4")]) == zlib.crc32(
         b"12345678"

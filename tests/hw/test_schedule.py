@@ -2,47 +2,53 @@ import numpy as np
 import pytest
 
 from hw.compile import compile_network
-from hw.config import preset
-from hw.network import INPUT, Conv2D, GlobalAveragePool
-from hw.schedule import pool_schedule
-from tests.hw.machine import Machine
+from hw.config import AcceleratorConfig, preset
+from hw.layers import AveragePool2D
+from hw.network import INPUT, Conv2D, GlobalAveragePool, Linear
+from hw.schedule import kernel_lists, schedule
+from hw.steps import Step, steps_of
+from tests.hw.machine import Machine, map_words
 from tests.random_networks import NetworkMaker, random_codes
 
-CONFIG = preset("tiny").replace(list_words=4096, accumulators=1024, accumulator_bits=32)
+ROOMY = preset("tiny").replace(list_words=8192, accumulators=1024, layer_words=4096, accumulator_bits=32)
+#: Few PEs, several slots in each; several cores.
+CONFIGS = [ROOMY, ROOMY.replace(cores=4, pes=8), ROOMY.replace(cores=8, pes=2)]
 
 
 def direct(layer, activations: np.ndarray) -> np.ndarray:
-    """Accumulators by the definition of a convolution: (positions, channels)."""
+    """Accumulators by the definition of a convolution: (height, width, channels)."""
+    height, width, channels = layer.output.shape
     if isinstance(layer, GlobalAveragePool):
-        return activations.sum(axis=(0, 1))[None]
-    weight = layer.weight.astype(np.int64)
-    _, height, width, _ = weight.shape
-    stride, pads = (layer.stride, layer.pads) if isinstance(layer, Conv2D) else ((1, 1), (0, 0, 0, 0))
+        return activations.sum(axis=(0, 1), keepdims=True)
+    if isinstance(layer, AveragePool2D):
+        weight, stride, pads = np.ones((channels, *layer.window, 1), dtype=np.int64), layer.stride, (0, 0, 0, 0)
+    else:
+        weight = layer.weight.astype(np.int64)
+        stride, pads = ((1, 1), (0, 0, 0, 0)) if isinstance(layer, Linear) else (layer.stride, layer.pads)
     padded = np.pad(activations, (pads[:2], pads[2:], (0, 0)))
-    return np.array(
-        [
-            np.tensordot(weight, padded[y * stride[0] :, x * stride[1] :][:height, :width], axes=3)
-            for y in range(layer.output.shape[0])
-            for x in range(layer.output.shape[1])
-        ]
-    )
+    sums = np.zeros(layer.output.shape, dtype=np.int64)
+    for y, x in np.ndindex(height, width):
+        window = padded[y * stride[0] :, x * stride[1] :][: weight.shape[1], : weight.shape[2]]
+        if isinstance(layer, Conv2D | Linear):
+            sums[y, x] = np.tensordot(weight, window, axes=3)
+        else:
+            sums[y, x] = (weight[..., 0] * window.transpose(2, 0, 1)).sum(axis=(1, 2))
+    return sums
 
 
-def assert_first_layer_is_direct(maker: NetworkMaker, seed: int) -> None:
+def assert_first_layer_is_direct(maker: NetworkMaker, seed: int, config: AcceleratorConfig = ROOMY) -> None:
     maker.head("layer0", 3)
     network = maker.network("net")
-    program = compile_network(network, CONFIG)
+    program = compile_network(network, config)
     layer = network.layers[0]
     for codes in random_codes(network, 2, seed):
-        activations = codes.astype(np.int64) - network.input.zero_point
-        wanted = direct(layer, activations)
-        for ran in Machine(program.images, CONFIG).run(codes).layers:
-            command = program.commands[ran.index]
-            if command.tensor == layer.name:
-                first, last = command.channels
-                np.testing.assert_array_equal(ran.accumulators[:, : last - first], wanted[:, first:last])
-                assert not ran.accumulators[:, last - first :].any()
-        assert sum(c.tensor == layer.name for c in program.commands) >= 1
+        wanted = map_words(direct(layer, codes.astype(np.int64) - network.input.zero_point))
+        numbers = []
+        for ran in Machine(program.images, config).run(codes).layers:
+            if program.commands[ran.index].tensor == layer.name:
+                np.testing.assert_array_equal(ran.accumulators, wanted[ran.numbers])
+                numbers += ran.numbers.tolist()
+        assert sorted(numbers) == list(range(len(wanted)))
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -55,7 +61,26 @@ def test_tables_and_lists_make_a_convolution(seed):
     size = tuple(int(rng.integers(k, 9)) for k in kernel)
     maker = NetworkMaker(rng, (*size, int(rng.integers(1, 6))))
     maker.conv(INPUT, int(rng.integers(1, 11)), kernel, stride, pads, density=float(rng.choice([0.1, 0.5, 1.0])))
-    assert_first_layer_is_direct(maker, seed)
+    assert_first_layer_is_direct(maker, seed, CONFIGS[seed % 3])
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["one core", "four cores", "eight cores"])
+@pytest.mark.parametrize("seed", range(5))
+def test_tables_and_lists_make_a_depthwise_convolution(seed, config):
+    rng = np.random.default_rng(seed)
+    maker = NetworkMaker(rng, (*(int(n) for n in rng.integers(3, 9, 2)), int(rng.integers(1, 30))))
+    maker.random_depthwise(INPUT, density=float(rng.choice([0.3, 1.0])))
+    assert_first_layer_is_direct(maker, seed, config)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["one core", "four cores", "eight cores"])
+@pytest.mark.parametrize(
+    ("window", "stride"), [((2, 2), (2, 2)), ((3, 1), (1, 1)), ((2, 3), (1, 2)), ((1, 2), (3, 3)), ((2, 2), (3, 4))]
+)
+def test_tables_and_lists_make_an_average_pool(window, stride, config):
+    maker = NetworkMaker(np.random.default_rng(4), (7, 9, 19))
+    maker.average_pool(INPUT, window, stride)
+    assert_first_layer_is_direct(maker, 4, config)
 
 
 @pytest.mark.parametrize(
@@ -84,20 +109,72 @@ def test_linear_layers_cover_a_map(shape):
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 3), (4, 3, 5), (3, 3, 40)])
-def test_a_global_pool_sums_all_positions(shape):
+@pytest.mark.parametrize("config", CONFIGS, ids=["one core", "four cores", "eight cores"])
+def test_a_global_pool_sums_all_positions(shape, config):
     maker = NetworkMaker(np.random.default_rng(3), shape)
     maker.pool(INPUT)
-    assert_first_layer_is_direct(maker, 3)
+    assert_first_layer_is_direct(maker, 3, config)
+
+
+def only_step(maker: NetworkMaker) -> Step:
+    """The first step of a network."""
+    maker.head("layer0", 3)
+    return steps_of(maker.network("net"))[0]
 
 
 def test_a_part_of_a_pool_has_lists_for_its_channels_only():
-    schedule = pool_schedule("mean", (2, 2, 12), 4, 11, CONFIG)
-    assert schedule.width == schedule.accumulators == 2
-    assert [(y, dumps) for y, (_, dumps) in enumerate(schedule.rows)] == [(0, 0), (1, 1)]
+    maker = NetworkMaker(np.random.default_rng(0), (2, 2, 20))
+    maker.pool(INPUT)
+    step = only_step(maker)
+    work = schedule(step, (0, 1), (8, 20), kernel_lists(step.kernel, 8, 20, ROOMY), ROOMY)
+    assert (work.words, work.top, work.channels) == ((1, 3), 0, 12)
+    assert work.width == work.accumulators == 4
+    assert [(y, dumps) for y, (_, dumps) in enumerate(work.rows)] == [(0, 0), (1, 1)]
     found = {
         (channel, pe): entries.tolist()
-        for channel, parts in enumerate(schedule.lists)
+        for channel, parts in enumerate(work.lists)
         for pe, entries in enumerate(parts)
         if len(entries)
     }
-    assert found == {(4 + n, n % 4): [[1, n // 4]] for n in range(7)}
+    assert found == {(n, n % 4): [[1, n // 4]] for n in range(12)}
+
+
+def test_a_band_walks_its_rows_and_leaves_out_kernel_rows_of_others():
+    maker = NetworkMaker(np.random.default_rng(0), (9, 3, 1))
+    maker.conv(INPUT, 8, (3, 3), pads=(1, 1, 1, 1))
+    step = only_step(maker)
+    work = schedule(step, (3, 5), (0, 8), kernel_lists(step.kernel, 0, 8, ROOMY), ROOMY)
+    assert (work.top, work.live, work.width) == (2, 2, 6)
+    # Input row 2 reaches output 3 by its first kernel row; row 5 reaches output 4 by its last, which ends it.
+    assert work.rows == (
+        (((0, 0),), 0),
+        (((0, 1), (1, 0)), 0),
+        (((1, 1), (2, 0)), 1),
+        (((2, 1),), 1),
+    )
+    assert work.row_fields(40) == [
+        {"list": 40, "accumulator": 0, "count": 1, "dumps": 0},
+        {"list": 40, "accumulator": 6, "count": 2, "dumps": 0},
+        {"list": 41, "accumulator": 6, "count": 2, "dumps": 1},
+        {"list": 42, "accumulator": 6, "count": 1, "dumps": 1},
+    ]
+
+
+def test_columns_before_the_first_accumulator_begin_near_the_last():
+    maker = NetworkMaker(np.random.default_rng(0), (3, 4, 2))
+    maker.conv(INPUT, 8, (1, 3), pads=(0, 0, 1, 1))
+    step = only_step(maker)
+    work = schedule(step, (0, 3), (0, 8), kernel_lists(step.kernel, 0, 8, ROOMY), ROOMY)
+    assert work.columns == ((0, -2), (1, 0), (1, 2), (2, 4))
+    assert [c["accumulator"] for c in work.column_fields(1024)] == [1022, 0, 2, 4]
+    assert [c["list"] for c in work.column_fields(1024)] == [0, 2, 2, 4]
+
+
+def test_the_longest_time_is_that_of_one_product_after_the_other():
+    maker = NetworkMaker(np.random.default_rng(0), (2, 3, 9))
+    maker.conv(INPUT, 8, (1, 1), density=0.5)
+    step = only_step(maker)
+    work = schedule(step, (0, 2), (0, 8), kernel_lists(step.kernel, 0, 8, ROOMY), ROOMY)
+    busiest = sum(max(len(part) for part in parts) for parts in work.lists)
+    # A row: 3 positions of 2 words, 9 channels and their products; its table entry, its dump of 3 * 2 accumulators.
+    assert work.serial_cycles(48) == 2 * (3 * (2 + 9 + busiest) + 1 + 1 + 6) + 2 * 48

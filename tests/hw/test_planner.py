@@ -1,0 +1,123 @@
+from itertools import product
+
+import numpy as np
+import pytest
+
+from hw.config import AcceleratorConfig, preset
+from hw.memory_plan import plan
+from hw.network import INPUT, Network
+from hw.planner import Planner
+from hw.steps import steps_of
+from tests.random_networks import NetworkMaker, random_network
+
+CONFIG = AcceleratorConfig(cores=4, list_words=8192, accumulators=1024, layer_words=4096)
+
+
+def planner(network: Network, config: AcceleratorConfig = CONFIG, **densities: float | None) -> Planner:
+    return Planner(network, steps_of(network), config, densities)
+
+
+def residual(channels: int = 16, size: int = 12) -> Network:
+    """A block between two convolutions, the second of stride 2."""
+    maker = NetworkMaker(np.random.default_rng(0), (size, size, 3))
+    here = maker.conv(INPUT, channels, (3, 3), pads=(1, 1, 1, 1))
+    here = maker.block(here, density=0.5)
+    here = maker.conv(here, 2 * channels, (3, 3), (2, 2), pads=(1, 0, 1, 0))
+    maker.head(maker.pool(here), 3)
+    return maker.network("net")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_choice_is_nearly_the_cheapest_of_all(seed):
+    network = random_network(seed, size=8)
+    found = planner(network)
+    choice, fits = found.choose(CONFIG.list_words)
+    assert fits
+    options = [range(len(options)) for options in found._options]
+    everything = product(*options) if np.prod([len(o) for o in options]) <= 5000 else [choice]
+    assert found.cycles(choice) <= 1.02 * min(map(found.cycles, everything))
+
+
+def test_maps_are_cut_in_bands_where_banks_are_short():
+    network = residual()
+    free, _ = planner(network).choose(8192)
+    short = CONFIG.replace(activation_words=256)
+    found = planner(network, short)
+    choice, fits = found.choose(8192)
+    assert fits
+    assert max(request.words for request in planner(network).requests((0,) * 6)) == 288
+    assert plan(found.requests(choice), short)
+    assert max(request.words for request in found.requests(choice)) <= 256
+    assert found.cycles(choice) >= planner(network).cycles(free)
+
+
+def test_channels_are_cut_in_groups_where_lists_are_short():
+    network = residual(channels=32)
+    found = planner(network)
+    free, _ = found.choose(8192)
+    words = [
+        sum(int(o[n][1].pointers[0] + o[n][1].entries[0].max()) for o, n in zip(found._options, free, strict=True))
+    ]
+    for limit in (words[0] - 1, words[0] - 200):
+        choice, fits = found.choose(limit)
+        assert fits
+        assert found.cycles(choice) >= found.cycles(free)
+        costs = [options[n][1] for options, n in zip(found._options, choice, strict=True)]
+        lists = sum(c.pointers for c in costs) + sum(c.entries for c in costs).max(axis=1)
+        assert lists.max() <= limit
+
+
+def test_channels_are_cut_in_groups_where_their_memory_is_short():
+    network = residual(channels=32)
+    found = planner(network, CONFIG.replace(channel_words=64))
+    choice, fits = found.choose(8192)
+    assert fits
+    channels = sum(options[n][1].channels for options, n in zip(found._options, choice, strict=True))
+    assert channels.max() <= 64
+    free, _ = planner(network).choose(8192)
+    assert sum(options[n][1].channels for options, n in zip(found._options, free, strict=True)).max() > 64
+
+
+def test_what_cannot_fit_is_said_to():
+    choice, fits = planner(residual()).choose(10)
+    assert not fits
+    assert len(choice) == 6
+
+
+def test_words_for_all_cores_cost_the_lanes_their_second_turn():
+    """In eight cores with two lanes: an output of many channels and few products is slow where it goes everywhere."""
+    config = preset("base").replace(accumulator_bits=32)
+    assert config.slow_exchange
+    maker = NetworkMaker(np.random.default_rng(0), (16, 16, 8))
+    here = maker.conv(INPUT, 64, (1, 1), density=0.05)
+    here = maker.conv(here, 64, (1, 1), density=0.05)
+    maker.head(maker.pool(maker.conv(here, 8, (1, 1), (4, 4), density=0.1)), 3)
+    found = planner(maker.network("net"), config)
+    choice, fits = found.choose(config.list_words)
+    assert fits
+    assert all(partition.bands >= 4 for partition in found.partitions(choice)[:2])
+    groups = [
+        next(n for n, (p, _) in enumerate(options) if (p.bands, p.groups) == (1, 8)) for options in found._options[:2]
+    ]
+    apart = (groups[0], groups[1], *choice[2:])
+    assert found.cycles(apart) > 1.5 * found.cycles(choice)
+
+
+def test_densities_decide():
+    network = residual()
+    sparse, dense = planner(network, layer0=0.05), planner(network, layer0=None)
+    assert sparse.cycles((0,) * 6) < dense.cycles((0,) * 6)
+    assert dense.cycles((0,) * 6) == planner(network).cycles((0,) * 6) == planner(network, layer0=0.5).cycles((0,) * 6)
+
+
+@pytest.mark.parametrize(
+    ("densities", "message"),
+    [
+        ({"layer9": 0.5}, r"^densities: net has no tensor 'layer9'$"),
+        ({"layer0": 1.5}, r"^densities: layer0 must be from 0 to 1, not 1\.5$"),
+        ({"layer0": -0.1}, r"^densities: layer0 must be from 0 to 1, not -0\.1$"),
+    ],
+)
+def test_impossible_densities_are_refused(densities, message):
+    with pytest.raises(ValueError, match=message):
+        planner(residual(), **densities)

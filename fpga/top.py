@@ -7,7 +7,6 @@
 """
 
 from amaranth import ClockDomain, ClockSignal, Const, Instance, Module, ResetInserter, ResetSignal, Signal
-from amaranth.back import verilog
 from amaranth.lib import wiring
 from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.fifo import SyncFIFOBuffered
@@ -15,6 +14,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from fpga.boards import Board
 from fpga.uart import ByteReceiver, ByteTransmitter, WordAssembler, WordSplitter, bit_cycles
+from hw.verilog import convert
 
 __all__ = ["QUEUE_WORDS", "BoardTop", "SerialShell", "board_verilog"]
 
@@ -28,7 +28,8 @@ class SerialShell(wiring.Component):
     Parameters
     ----------
     core : wiring.Component
-        Ports ``i: In(stream.Signature(32))`` and ``o: Out(stream.Signature(32))``.
+        Ports ``i: In(stream.Signature(32))`` and ``o: Out(stream.Signature(32))``. Modules that it shares
+        (:mod:`hw.modules`) it resets itself.
     cycles : int
         Clock cycles per serial bit.
 
@@ -151,5 +152,4 @@ class BoardTop(wiring.Component):
 
 def board_verilog(core: wiring.Component, board: Board, *, clock_mhz: float, baud: int) -> str:
     """Verilog of :class:`BoardTop`, module ``board``."""
-    top = BoardTop(core, board, clock_mhz=clock_mhz, baud=baud)
-    return verilog.convert(top, name="board", emit_src=False)
+    return convert(BoardTop(core, board, clock_mhz=clock_mhz, baud=baud), "board")

@@ -130,6 +130,11 @@ class Lanes(wiring.Component):
                     self.residual_address.eq(position + residual.pitch),
                 ]
         word = data.View(data.ArrayLayout(data.ArrayLayout(signed(9), config.lanes), steps), self.operand)
+        operand = Signal(data.ArrayLayout(signed(9), config.lanes))
+        with m.Switch(place[2]):
+            for number in range(steps):
+                with m.Case(number):
+                    m.d.comb += operand.eq(word[number])
 
         for number, lane in enumerate(lanes):
             m.submodules[f"lane_{number}"] = lane
@@ -140,7 +145,7 @@ class Lanes(wiring.Component):
                 lane.bias.eq(self.bias[number]),
                 lane.multiplier.eq(self.multiplier[number]),
                 lane.shift.eq(self.shift[number]),
-                lane.operand.eq(word[place[2]][number]),
+                lane.operand.eq(operand[number]),
                 lane.sums.operand.eq(valid[self.LATENCY]),
                 lane.sums.scale.eq(valid[Lane.SUM - 1]),
                 lane.sums.offset.eq(valid[Lane.SUM_SCALED]),

@@ -20,6 +20,8 @@ from hw.isa import (
     HostCommand,
     LayerRecord,
     Memory,
+    Opcode,
+    Place,
     Reply,
     ReplyHeader,
     Result,
@@ -31,7 +33,7 @@ from tests.random_networks import random_codes, random_network
 
 @pytest.fixture(scope="module")
 def program():
-    return compile_network(random_network(6), preset("tiny"))
+    return compile_network(random_network(6), preset("tiny").replace(cores=2))
 
 
 def answer(reply: Reply, payload: list[int], code: ErrorCode = ErrorCode.NONE) -> Answer:
@@ -80,10 +82,10 @@ def test_loading_writes_every_memory_whole_then_commits(program):
         payload, words = rest[: header["length"]], rest[header["length"] :]
         seen.append((HostCommand(header["command"]), header["argument"]))
         payloads.append(np.array(payload, dtype=np.uint32))
-    writes = [(HostCommand.WRITE, number) for number, _ in program.writes()]
+    writes = [(HostCommand.WRITE, number) for number, _, _ in program.writes()]
     assert seen == [(HostCommand.BEGIN, 0), *writes, (HostCommand.COMMIT, 0)]
-    for payload, (_, expected) in zip(payloads[1:-1], program.writes(), strict=True):
-        assert payload[0] == 0
+    for payload, (_, core, expected) in zip(payloads[1:-1], program.writes(), strict=True):
+        assert decode(Place, payload[:1].tolist()) == {"address": 0, "reserved": 0, "core": core}
         np.testing.assert_array_equal(payload[1:], expected)
     assert payloads[-1].tolist() == [program.checksum(payloads[1:-1]), program.config.word_digest]
 
@@ -103,6 +105,8 @@ def test_reading_asks_for_first_word_and_count():
     words, asked = outcome(read_memory(Memory.LOGITS.value, 4, 2), [answer(Reply.DATA, [9, 0xFFFF_FFFF])])
     assert words.tolist() == [9, 0xFFFF_FFFF]
     assert asked == [Exchange(command(HostCommand.READ, [4, 2], Memory.LOGITS.value), 1)]
+    _, asked = outcome(read_memory(Memory.ACTIVATIONS_1.value, 6, 1, 3), [answer(Reply.DATA, [7])])
+    assert asked == [Exchange(command(HostCommand.READ, [3 << 24 | 6, 1], Memory.ACTIVATIONS_1.value), 1)]
 
 
 def test_a_run_collects_its_layer_records(program):
@@ -119,3 +123,42 @@ def test_a_run_collects_its_layer_records(program):
         == encode(CommandHeader, command=HostCommand.RUN, argument=1, length=len(image_words(codes)))[0]
     )
     assert [exchange.words for exchange in asked[1:]] == [[], []]
+
+
+def test_a_stepped_run_reads_every_cores_window(program):
+    """The device is played: what it answers to the READs is what the outcome holds, core by core."""
+    (codes,) = random_codes(program.network, 1, 0)
+    layers = [i for i in program.instructions() if i.op is Opcode.LAYER]
+    result = encode(Result, label=0, exit=0, margin=0, cycles=9)
+    operation = run_image(program, codes, step=True)
+    exchange = next(operation)
+    read = []
+    for layer in layers:
+        record = encode(LayerRecord, index=layer.index, cycles=1, products=0, stalls=0)
+        exchange = operation.send([answer(Reply.LAYER, record)])
+        while exchange.words[0] & 0xFF == HostCommand.READ.value:
+            header, (where, count) = decode(CommandHeader, exchange.words[:1]), exchange.words[1:]
+            words = [(where * 0x10_0001 + n * 0x8000_8001) & 0xFFFF_FFFF for n in range(count)]
+            read.append((layer.index, header["argument"], decode(Place, [where]), words))
+            exchange = operation.send([answer(Reply.DATA, words)])
+        assert exchange == Exchange(command(HostCommand.RESUME), 1)
+    with pytest.raises(StopIteration) as finished:
+        operation.send([answer(Reply.RESULT, result)])
+    outputs = finished.value.value.outputs
+    for layer, parts in zip(layers, outputs, strict=True):
+        mine = [entry[1:] for entry in read if entry[0] == layer.index]
+        if layer.cores[0].fields["lane"]["raw"]:
+            ((memory, where, words),) = mine
+            assert (memory, where["address"]) == (Memory.LOGITS.value, 0)
+            assert parts[0].tolist() == np.array(words, dtype=np.uint32).view(np.int32).tolist()
+            continue
+        windows = [core.fields["window"] for core in layer.cores]
+        assert len(parts) == len(windows) == 2
+        for core, (part, window) in enumerate(zip(parts, windows, strict=True)):
+            assert part.shape == (window["count"], 8)
+            if window["count"]:
+                ((memory, where, words),) = [entry for entry in mine if entry[1]["core"] == core]
+                assert memory == Memory.ACTIVATIONS_0.value + window["bank"]
+                assert where["address"] == 4 * window["base"]
+                assert part.reshape(-1).tolist() == np.array(words, dtype=np.uint32).view(np.int16).tolist()
+    assert any(len(parts) == 2 for parts in outputs)

@@ -1,7 +1,7 @@
 from dataclasses import dataclass, field
 
 import pytest
-from amaranth import Module
+from amaranth import Module, ResetInserter, Signal
 from amaranth.lib import memory, wiring
 
 from hw.config import AcceleratorConfig
@@ -332,5 +332,29 @@ def test_a_layer_that_never_ends_is_given_up_and_the_next_run_is_right(tmp_path)
                 started = started or start
 
         return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act, layer_cycles])
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
+def test_a_reset_of_the_sequencer_resets_the_cores(tmp_path):
+    """Cores are modules of their own, which a reset inserted around the accelerator does not reach."""
+
+    def build(rng):
+        reset = Signal()
+        sequencer = Sequencer(CONFIG)
+
+        async def drive(ctx):
+            ctx.set(sequencer.clearing, 1)
+            for _ in range(3):
+                assert ctx.get(sequencer.core_reset)
+                for _ in range(10):
+                    await ctx.tick()
+                    assert not ctx.get(sequencer.core_reset)
+                    assert not ctx.get(sequencer.idle)
+                ctx.set(reset, 1)
+                await ctx.tick()
+                ctx.set(reset, 0)
+
+        return Bench(dut=ResetInserter(reset)(sequencer), testbenches=[drive])
 
     simulate(build, seed=1, folder=tmp_path)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from hw.accelerator import CORE
 from hw.config import PRESETS
-from hw.lane import Lane
+from hw.lanes import Lanes
 from hw.verilog import TOP, convert, generate
 
 ROOT = Path(__file__).parents[2]
@@ -19,20 +20,23 @@ def modules(text):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_converts(name):
-    text = generate(PRESETS[name])
+    config = PRESETS[name]
+    text = generate(config)
     found = modules(text)
     assert found.count(TOP) == 1
     header = re.search(rf"^module {TOP}\((.*?)\);", text, flags=re.MULTILINE | re.DOTALL)[1]
     ports = {port.strip() for port in header.split(",")}
     assert ports == {"clk", "rst", "i__payload", "i__valid", "i__ready", "o__payload", "o__valid", "o__ready"}
-    # Every PE is a module of its own.
+    # All cores are instances of one module, in which every PE is a module of its own.
+    assert found.count(CORE) == 1
+    assert len(re.findall(rf"^  {CORE} \\?core_\d+ \(", text, flags=re.MULTILINE)) == config.cores
     elements = {name for name in found if re.search(r"\.pe_\d+$", name)}
-    assert len(elements) == PRESETS[name].multipliers
+    assert len(elements) == config.pes
 
 
 def test_a_unit_converts_alone_without_its_constant_ports():
-    text = convert(Lane(PRESETS["tiny"]), "lane")
-    header = re.search(r"^module lane\((.*?)\);", text, flags=re.MULTILINE | re.DOTALL)[1]
+    text = convert(Lanes(PRESETS["tiny"]), "lanes")
+    header = re.search(r"^module lanes\((.*?)\);", text, flags=re.MULTILINE | re.DOTALL)[1]
     ports = {port.strip() for port in header.split(",")}
     assert {"o__valid", "o__payload", "i__0__ready", "i__3__valid"} <= ports
     assert "o__ready" not in ports

@@ -39,9 +39,12 @@ def through_the_file(program: Program, tmp_path) -> Program:
     return load(tmp_path / "net.off", program.config)
 
 
-def test_a_residual_network_with_both_exits(tmp_path, simulator, waves):
+@pytest.mark.parametrize(
+    "name", [pytest.param("single", marks=pytest.mark.slow), pytest.param("small", marks=pytest.mark.slow), "base"]
+)
+def test_a_residual_network_with_both_exits(tmp_path, simulator, waves, name):
     network = exiting_network(3, 8, (8, 16))
-    program, codes = with_both_exits(compile_network(network, preset("single")), random_codes(network, 16, 3))
+    program, codes = with_both_exits(compile_network(network, preset(name)), random_codes(network, 16, 3))
     result = verify(through_the_file(program, tmp_path), codes, simulator=simulator, waves=waves)
     assert result["mismatches"] == []
     assert (result["values_equal"], result["cycles_equal"], result["images"]) == (True, True, 16)

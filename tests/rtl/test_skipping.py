@@ -28,7 +28,7 @@ def images(program: Program, density: float) -> np.ndarray:
 
 
 def test_cycles_fall_with_zeros_of_weights_and_of_activations(simulator, waves):
-    config = preset("tiny").replace(list_words=4096)
+    config = preset("tiny")
     densities = [1.0, 0.5, 0.25]
     programs = {density: compile_network(one_layer(density), config) for density in densities}
     grid = [(w, a) for w in densities for a in densities]

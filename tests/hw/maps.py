@@ -23,27 +23,42 @@ class View:
         Fields of :class:`hw.isa.Row` and :class:`hw.isa.Column`.
     bank : list of tuple of 8 int
         The whole bank: activations, -255..255, by word and channel.
+    accumulators : int
+        Of a PE: their addresses wrap around.
     """
 
     source: dict[str, int]
     rows: list[dict[str, int]]
     columns: list[dict[str, int]]
     bank: list[tuple[int, ...]]
+    accumulators: int
 
     def words(self):
-        """(row, column, word of the position, address) of every word, in order; column is -1 for a row's own item."""
+        """(row, column, word of the position, address) of every word, in order.
+
+        Column is -1 for a row's own item; address is None in a row below the map, where a position has one word.
+        """
         source = self.source
+        filled = source["rows"] - source["blank_rows"]
         for y in range(source["rows"]):
-            yield y, -1, 0, 0
+            yield y, -1, 0, None
             for x in range(source["columns"]):
                 base = source["base"] + y * source["row_pitch"] + x * source["column_pitch"]
-                for word in range(source["words"]):
-                    yield y, x, word, base + word
+                for word in range(source["words"] if y < filled else 1):
+                    yield y, x, word, base + word if y < filled else None
+
+    def value(self, address: int | None) -> tuple[int, ...]:
+        """Activations of a word: none in a row below the map."""
+        return self.bank[address] if address is not None else (0,) * WORD_CHANNELS
+
+    def ends(self, y: int, word: int) -> bool:
+        """Whether this is the last word of its position."""
+        source = self.source
+        return y >= source["rows"] - source["blank_rows"] or word == source["words"] - 1
 
     def slots(self):
         """What each slot holds: None, ("job", activation, list, accumulator) or ("dump", accumulator)."""
         source = self.source
-        step, wrap = source["accumulator_step"], source["accumulator_wrap"]
         leaving = 0
         for y, x, word, address in self.words():
             row = self.rows[y]
@@ -51,21 +66,21 @@ class View:
                 yield None
                 continue
             column = self.columns[x]
-            if not any(self.bank[address]):
+            values = self.value(address)
+            if not any(values):
                 yield None
-            for channel, value in enumerate(self.bank[address]):
+            for channel, value in enumerate(values):
                 if not value:
                     continue
-                accumulator = row["accumulator"]
                 for kernel_row in range(row["count"]):
                     number = row["list"] + kernel_row * source["list_step"] + column["list"]
                     number += word * WORD_CHANNELS + channel
-                    yield "job", value, number, accumulator + column["accumulator"]
-                    accumulator = (accumulator - step) % wrap
-            if x == source["columns"] - 1 and word == source["words"] - 1:
-                for _ in range(row["dumps"]):
+                    start = row["accumulator"] - kernel_row * source["accumulator_step"] + column["accumulator"]
+                    yield "job", value, number, start % self.accumulators
+            if row["final"] and self.ends(y, word):
+                for _ in range(column["dumps"]):
                     yield "dump", leaving
-                    leaving = (leaving + step) % wrap
+                    leaving = (leaving + source["slots"]) % self.accumulators
 
 
 def pack(word: tuple[int, ...]) -> int:
@@ -74,22 +89,21 @@ def pack(word: tuple[int, ...]) -> int:
 
 
 def random_view(rng: Random, *, lists: int, accumulators: int) -> View:
-    """A small map of 1 to 5 words a position, seen whole or in part, with any strides.
+    """A small map of 1 to 5 words a position, seen whole or in part, with any strides, and rows below it.
 
-    Numbers of lists and accumulators stay in range.
+    Numbers of lists stay in range; sums of accumulator addresses don't.
     """
     words = rng.randint(1, 5)
-    rows, columns = rng.randint(1, 4), rng.randint(1, 4)
+    filled, columns = rng.randint(1, 4), rng.randint(1, 4)
+    rows = filled + rng.choice((0, 0, 1, 3))
     down, right = rng.randint(1, 2), rng.randint(1, 2)
     width = columns * right + rng.randrange(2)
     pitch = words + rng.randrange(3)
     density = rng.choice((0.0, 0.1, 0.5, 1.0))
-    live = rng.randint(1, 4)
-    step = rng.randint(1, accumulators // live // 2)
-    base = rng.randrange(WORDS - rows * down * width * pitch)
+    base = rng.randrange(WORDS - filled * down * width * pitch)
     # Words that aren't the view's own are full, so that one read in error is seen.
     bank = [_word(rng, 1.0) for _ in range(WORDS)]
-    for y in range(rows):
+    for y in range(filled):
         for x in range(columns):
             for word in range(words):
                 bank[base + (y * down * width + x * right) * pitch + word] = _word(rng, density)
@@ -101,26 +115,34 @@ def random_view(rng: Random, *, lists: int, accumulators: int) -> View:
             "column_pitch": right * pitch,
             "words": words,
             "rows": rows,
+            "blank_rows": rows - filled,
             "columns": columns,
             "row_table": rng.randrange(50),
             "column_table": rng.randrange(60, 100),
             "list_step": rng.randrange(words * WORD_CHANNELS, words * WORD_CHANNELS + 9),
-            "accumulator_step": step,
-            "accumulator_wrap": step * live,
+            "accumulator_step": rng.randrange(accumulators),
+            "slots": rng.randint(1, accumulators - 1),
         },
         rows=[
             {
                 "list": rng.randrange(lists // 4),
-                "accumulator": rng.randrange(live) * step,
-                "count": rng.randint(1, 4),
-                "dumps": rng.choice((0, 0, 1, 3)),
+                "accumulator": rng.randrange(accumulators),
+                # What a row below the map says of lists is of no influence.
+                "count": rng.randint(int(y < filled), 4),
+                "final": rng.choice((0, 1)),
             }
-            for _ in range(rows)
+            for y in range(rows)
         ],
         columns=[
-            {"list": rng.randrange(lists // 4), "accumulator": rng.randrange(accumulators // 2)} for _ in range(columns)
+            {
+                "list": rng.randrange(lists // 4),
+                "accumulator": rng.randrange(accumulators),
+                "dumps": rng.choice((0, 0, 1, 3)),
+            }
+            for _ in range(columns)
         ],
         bank=bank,
+        accumulators=accumulators,
     )
 
 

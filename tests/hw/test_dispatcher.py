@@ -148,10 +148,11 @@ def test_without_stalls_every_push_comes_with_its_slot(tmp_path, seed):
             result.check()
             assert [stalls for _, stalls in runs] == [0, 0]
             slots = 0
-            for y, x, _, address in view.words():
-                nonzeros = sum(value != 0 for value in view.bank[address])
+            for y, x, word, address in view.words():
+                nonzeros = sum(value != 0 for value in view.value(address))
                 slots += 1 if x < 0 else max(1, nonzeros * view.rows[y]["count"])
-            slots += sum(row["dumps"] for row in view.rows)
+                if x >= 0 and view.rows[y]["final"] and view.ends(y, word):
+                    slots += view.columns[x]["dumps"]
             assert slots == len(list(view.slots()))
 
         return Bench(dut=result.dut, testbenches=result.testbenches, check=check)

@@ -12,7 +12,8 @@ from tests.hw.simulate import Bench, always, receive, seldom, send, simulate
 CONFIG = AcceleratorConfig(pes=2, list_words=256, accumulators=64, accumulator_bits=28, job_queue=4, output_queue=4)
 #: A dump keeps its pace if the queue covers the way of an accumulator from issue to transfer.
 WIDE = CONFIG.replace(output_queue=16)
-ROW = 8
+#: Accumulators of one output position.
+SLOTS = 8
 LISTS = 24
 REACH = 12
 #: Cycles from a push to the issue of the job's first entry, in an idle PE: queue, walker.
@@ -45,24 +46,24 @@ def random_lists(rng, shortest=0):
 def random_tasks(rng, count, dumps=0.1):
     for _ in range(count):
         if rng.random() < dumps:
-            yield Dump(rng.randrange(0, CONFIG.accumulators - ROW + 1))
+            yield Dump(rng.randrange(CONFIG.accumulators))
         else:
-            yield Job(rng.randrange(LISTS), rng.randrange(-255, 256), rng.randrange(CONFIG.accumulators - REACH))
-    for accumulator in range(0, CONFIG.accumulators, ROW):
+            yield Job(rng.randrange(LISTS), rng.randrange(-255, 256), rng.randrange(CONFIG.accumulators))
+    for accumulator in range(0, CONFIG.accumulators, SLOTS):
         yield Dump(accumulator)
 
 
 def model(lists, tasks):
-    """What the dumps deliver, and the number of products."""
+    """What the dumps deliver, and the number of products; addresses wrap around."""
     accumulators, outputs, products = [0] * CONFIG.accumulators, [], 0
     for task in tasks:
         if isinstance(task, Dump):
-            row = slice(task.accumulator, task.accumulator + ROW)
-            outputs += accumulators[row]
-            accumulators[row] = [0] * ROW
+            for address in range(task.accumulator, task.accumulator + SLOTS):
+                outputs.append(accumulators[address % CONFIG.accumulators])
+                accumulators[address % CONFIG.accumulators] = 0
         else:
             for weight, offset in lists[task.number]:
-                accumulators[task.accumulator + offset] += weight * task.value
+                accumulators[(task.accumulator + offset) % CONFIG.accumulators] += weight * task.value
             products += len(lists[task.number])
     return outputs, products
 
@@ -128,7 +129,7 @@ def test_random_jobs_and_dumps_with_random_stalls(tmp_path, seed, pushing, takin
         watch = Watch(dut)
 
         async def jobs(ctx):
-            ctx.set(dut.row, ROW)
+            ctx.set(dut.slots, SLOTS)
             await load(ctx, dut, lists, CONFIG)
             await dispatch(ctx, dut, lists, tasks, seldom(rng, pushing))
 
@@ -156,7 +157,7 @@ def test_a_job_takes_as_many_cycles_as_its_list_has_entries(tmp_path, seed):
         watch = Watch(dut)
 
         async def jobs(ctx):
-            ctx.set(dut.row, ROW)
+            ctx.set(dut.slots, SLOTS)
             await load(ctx, dut, lists, WIDE)
             await dispatch(ctx, dut, lists, tasks, always())
 
@@ -167,7 +168,7 @@ def test_a_job_takes_as_many_cycles_as_its_list_has_entries(tmp_path, seed):
             issue = watch.pushes[0] + FIRST_ISSUE
             products, leaving = [], []
             for task in tasks:
-                length = ROW if isinstance(task, Dump) else len(lists[task.number])
+                length = SLOTS if isinstance(task, Dump) else len(lists[task.number])
                 cycles = range(issue, issue + length)
                 if isinstance(task, Dump):
                     leaving += [cycle + dut.LATENCY for cycle in cycles]
@@ -188,13 +189,13 @@ def test_a_full_output_queue_stops_a_dump_and_a_full_job_queue_says_so(tmp_path)
         filling = [Job(number, number + 1, number) for number in range(LISTS)]
         # One dump stands in the walker, the rest of the jobs in the queue.
         waiting = [Dump(0), *(Job(0, 1, 0) for _ in range(CONFIG.job_queue))]
-        after = [Dump(accumulator) for accumulator in range(0, CONFIG.accumulators, ROW)]
+        after = [Dump(accumulator) for accumulator in range(0, CONFIG.accumulators, SLOTS)]
         outputs, products = model(lists, [*filling, *waiting, *after])
         _, before = model(lists, filling)
         watch = Watch(dut)
 
         async def jobs(ctx):
-            ctx.set(dut.row, ROW)
+            ctx.set(dut.slots, SLOTS)
             await load(ctx, dut, lists, CONFIG)
             await dispatch(ctx, dut, lists, [*filling, *waiting], always())
             for _ in range(60):
@@ -260,7 +261,7 @@ def test_reset_drops_jobs_and_clears_accumulators(tmp_path, seed):
                 ctx.set(pe.push, 0)
 
         async def everything(ctx):
-            ctx.set(pe.row, ROW)
+            ctx.set(pe.slots, SLOTS)
             await load(ctx, pe, lists, CONFIG)
             while ctx.get(pe.clearing):
                 await ctx.tick()

@@ -15,13 +15,14 @@ def expected(view):
         if x < 0:
             yield {"row": 1, "table": source["row_table"] + y}
             continue
-        yield {
+        fields = {
             "row": 0,
             "table": source["column_table"] + x,
-            "address": address,
+            "blank": int(address is None),
             "word": word,
-            "row_end": int(x == source["columns"] - 1 and word == source["words"] - 1),
+            "column_end": int(view.ends(y, word)),
         }
+        yield fields if address is None else fields | {"address": address}
 
 
 def bench(rng, go, views):
@@ -49,7 +50,9 @@ def bench(rng, go, views):
                 if valid and ready:
                     fields = {"row": item.row, "table": table}
                     if not item.row:
-                        fields |= {"address": address, "word": item.word, "row_end": item.row_end}
+                        fields |= {"blank": item.blank, "word": item.word, "column_end": item.column_end}
+                    if not (item.row or item.blank):
+                        fields |= {"address": address}
                     found.append(fields)
                     cycles.append(cycle)
             assert found == wanted

@@ -150,7 +150,7 @@ PRESETS = {
     ),
     "single": AcceleratorConfig(),
     "small": AcceleratorConfig(cores=2, list_words=1024, activation_words=1024),
-    "base": AcceleratorConfig(cores=8, lanes=2, list_words=8192, activation_words=2048, output_queue=64),
+    "base": AcceleratorConfig(cores=8, lanes=2, list_words=8192, activation_words=2048, job_queue=32),
 }
 
 

@@ -96,7 +96,7 @@ class Planner:
         pairs = [(b, g) for b in powers for g in powers if b * g <= cores and b <= height and g <= words]
         found: list[Partition] = []
         least: list[Need] = []
-        for bands, groups, merged in ((*pair, merged) for pair in pairs for merged in (False, True)):
+        for bands, groups, merged in ((*pair, merged) for pair in pairs for merged in (True, False)):
             for commands in range(1, 2 if step.raw else words // groups + 1):
                 partition = Partition(bands, groups, commands, merged)
                 needed = need(step, partition, config)

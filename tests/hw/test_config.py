@@ -5,43 +5,49 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hw.config import LIST_WORD_BITS, PRESETS, AcceleratorConfig, preset
+from hw.config import LIST_WORD_BITS, PRESETS, WORD_CHANNELS, AcceleratorConfig, preset
 
 #: Another legal value of every size.
 OTHER = {
+    "cores": 4,
     "pes": 4,
+    "lanes": 2,
     "list_words": 1024,
     "accumulators": 256,
     "accumulator_bits": 24,
-    "activation_bytes": 8192,
-    "mask_words": 512,
+    "activation_words": 512,
     "channel_words": 256,
+    "layer_words": 512,
     "program_words": 512,
     "job_queue": 4,
     "output_queue": 8,
 }
 RANGES = {
-    "pes": (2, 16),
+    "cores": (1, 8),
+    "pes": (2, 8),
+    "lanes": (1, 2),
     "list_words": (64, 8192),
     "accumulators": (64, 1024),
-    "activation_bytes": (256, 65536),
-    "mask_words": (32, 4096),
+    "activation_words": (32, 4096),
     "channel_words": (16, 4096),
-    "program_words": (128, 4096),
+    "layer_words": (128, 4096),
+    "program_words": (32, 4096),
     "job_queue": (2, 64),
     "output_queue": (2, 64),
 }
 
 
-@pytest.mark.parametrize(("name", "pes"), [("tiny", 4), ("single", 8)])
-def test_presets(name, pes):
+@pytest.mark.parametrize(
+    ("name", "cores", "pes", "lanes"), [("tiny", 1, 4, 1), ("single", 1, 8, 1), ("small", 2, 8, 1), ("base", 8, 8, 2)]
+)
+def test_presets(name, cores, pes, lanes):
     config = preset(name)
-    assert (config.cores, config.pes, config.multipliers) == (1, pes, pes)
+    assert (config.cores, config.pes, config.lanes, config.multipliers) == (cores, pes, lanes, cores * pes)
     assert config is PRESETS[name]
 
 
 def test_unknown_preset_is_refused():
-    with pytest.raises(ValueError, match=r"^config must be one of tiny, single, not 'huge'$"):
+    with pytest.raises(ValueError, match=r"^config must be one of tiny, single, small, base, not 'huge'$"):
         preset("huge")
 
 
@@ -63,12 +69,6 @@ def test_accumulator_width_is_refused(value):
         AcceleratorConfig(accumulator_bits=value)
 
 
-@pytest.mark.parametrize("value", [0, 2, 64])
-def test_other_numbers_of_cores_are_refused(value):
-    with pytest.raises(ValueError, match=f"^cores must be 1 in this version of the hardware, not {value}$"):
-        AcceleratorConfig(cores=value)
-
-
 @pytest.mark.parametrize("value", [8.0, "8", None, True])
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(AcceleratorConfig)])
 def test_sizes_of_other_types_are_refused(name, value):
@@ -88,8 +88,7 @@ def test_sizes_are_keywords_and_frozen():
 def test_digest_changes_with_every_size_and_only_then():
     assert AcceleratorConfig().digest() == AcceleratorConfig(pes=8).digest() == preset("single").digest()
     changed = [AcceleratorConfig().replace(**{name: value}) for name, value in OTHER.items()]
-    # cores has one legal value in this version: no other digest to compare with.
-    assert OTHER.keys() | {"cores"} == {field.name for field in dataclasses.fields(AcceleratorConfig)}
+    assert OTHER.keys() == {field.name for field in dataclasses.fields(AcceleratorConfig)}
     digests = {config.digest() for config in changed} | {AcceleratorConfig().digest()}
     assert len(digests) == len(OTHER) + 1
     assert len({config.word_digest for config in changed}) == len(OTHER)
@@ -111,11 +110,19 @@ def test_a_pointer_word_holds_any_start_and_the_longest_list(list_words):
     assert config.max_list == (1 << config.count_bits) - 1 > 0
 
 
-@given(st.integers(1, 4096), st.sampled_from([2, 4, 8, 16]))
-def test_padded_channels_is_the_next_multiple(channels, pes):
+@given(st.integers(1, 4096), st.sampled_from([2, 4, 8]))
+def test_stored_channels_are_whole_words(channels, pes):
     padded = AcceleratorConfig(pes=pes).padded_channels(channels)
-    assert padded % pes == 0
-    assert channels <= padded < channels + pes
+    assert padded % WORD_CHANNELS == padded % pes == 0
+    assert channels <= padded < channels + WORD_CHANNELS
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4, 8])
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_the_exchange_is_slow_where_its_turns_come_later_than_words(cores, lanes):
+    """A core makes a word every 8 / lanes cycles; its turn to send one to all comes every ``cores`` cycles."""
+    config = AcceleratorConfig(cores=cores, lanes=lanes)
+    assert config.slow_exchange is (cores > WORD_CHANNELS / lanes)
 
 
 @pytest.mark.parametrize(("accumulators", "bits"), [(64, 6), (256, 8), (1024, 10)])

@@ -31,16 +31,19 @@ def test_instructions_are_those_of_the_network():
     assert [len(i.cores) for i in instructions] == [1, 1, 0, *[1] * 5, 0, 0]
     stem = instructions[0].cores[0]
     assert stem.fields["lane"]["raw"] == 0
-    assert stem.fields["source"]["rows"] == len(stem.rows) == 6
+    assert stem.fields["source"]["rows"] == len(stem.rows) == 7
     assert stem.fields["source"]["columns"] == len(stem.columns) == 4
-    assert sum(row["dumps"] for row in stem.rows) == 3
+    # Three output rows; the kernel reaches below the map, and over its left and right edge.
+    assert [row["final"] for row in stem.rows] == [0, 0, 1, 0, 1, 0, 1]
+    assert (stem.fields["source"]["blank_rows"], stem.fields["source"]["slots"]) == (1, 2)
+    assert [column["dumps"] for column in stem.columns] == [0, 1, 1, 2]
 
 
 def test_every_core_has_a_description_of_its_own():
     layers = [i for i in SPLIT.instructions() if i.op is Opcode.LAYER]
     assert all(len(layer.cores) == 2 for layer in layers)
     stem, early = layers[0], layers[1]
-    assert [sum(row["dumps"] for row in core.rows) for core in stem.cores] == [1, 2]
+    assert [sum(row["final"] for row in core.rows) for core in stem.cores] == [1, 2]
     assert [core.fields["target"]["first"] for core in stem.cores] == [0, 4]
     assert [core.fields["enable"] for core in early.cores] == [1, 0]
     assert (early.cores[1].rows, early.cores[1].columns) == ((), ())

@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from hw.geometry import Axis, column_classes, row_schedule
+from hw.geometry import Axis, column_classes, column_dumps, row_schedule
 
 
 @st.composite
@@ -70,17 +70,46 @@ def test_the_middle_of_a_map_needs_no_more_classes_than_the_stride(axis):
     assert len(set(middle)) <= axis.stride
 
 
+def last_contribution(axis: Axis, output: int) -> int:
+    return max(index for index, _, fed in contributions(axis) if fed == output)
+
+
 @given(axes())
-def test_rows_are_dumped_once_in_order_and_not_before_their_last_contribution(axis):
-    fed = contributions(axis)
+def test_every_row_completes_one_output_row_at_most_in_order(axis):
+    rows, blank = row_schedule(axis)
+    filled = len(rows) - blank
+    assert 0 < filled <= axis.size
+    done = 0
+    for index, (taps, final) in enumerate(rows):
+        assert taps == (axis.taps(index) if index < filled else ())
+        # No row of the map is walked in vain.
+        assert taps or index >= filled
+        if final:
+            assert last_contribution(axis, done) <= index
+            done += 1
+        # Nothing that its last kernel row has met waits.
+        assert done == axis.outputs or done * axis.stride - axis.pad + axis.kernel - 1 > index
+    assert done == axis.outputs
+    assert rows[-1][1]
+
+
+@given(axes())
+def test_rows_are_blank_only_for_outputs_that_reach_below_the_map(axis):
+    rows, blank = row_schedule(axis)
+    assert blank == max(0, (axis.outputs - 1) * axis.stride - axis.pad + axis.kernel - axis.size)
+    assert len(rows) - blank == min(axis.size, len(rows))
+
+
+@given(axes())
+def test_columns_complete_outputs_once_in_order_and_not_before_their_last_contribution(axis):
+    dumps = column_dumps(axis)
+    assert len(dumps) == len(column_classes(axis)[1]) == axis.used
     gone = 0
-    for index, (taps, dumps) in enumerate(row_schedule(axis)):
-        assert taps == axis.taps(index)
-        for output in range(gone, gone + dumps):
-            assert max(i for i, _, o in fed if o == output) <= index
-        gone += dumps
-        # Nothing that is final waits.
-        assert gone == axis.outputs or max(i for i, _, o in fed if o == gone) > index
+    for index, count in enumerate(dumps):
+        assert all(last_contribution(axis, output) <= index for output in range(gone, gone + count))
+        gone += count
+        # Only what reaches over the edge may wait: for the last column.
+        assert gone == axis.outputs or gone * axis.stride - axis.pad + axis.kernel - 1 > index
     assert gone == axis.outputs
 
 
@@ -89,10 +118,10 @@ def test_live_rows_suffice(axis):
     """No contribution ever meets the accumulators of another unfinished row: a ring of ``live`` rows holds them all."""
     ring: dict[int, int] = {}
     gone = 0
-    for taps, dumps in row_schedule(axis):
+    for taps, final in row_schedule(axis)[0]:
         for _, output in taps:
             assert ring.setdefault(output % axis.live, output) == output
-        for _ in range(dumps):
+        if final:
             ring.pop(gone % axis.live, None)
             gone += 1
     assert not ring
@@ -114,7 +143,10 @@ def test_by_hand():
     axis = Axis(size=5, kernel=3, stride=2, pad=1, outputs=3)
     assert [axis.taps(i) for i in range(5)] == [((1, 0),), ((0, 1), (2, 0)), ((1, 1),), ((0, 2), (2, 1)), ((1, 2),)]
     assert (axis.used, axis.live) == (5, 2)
-    assert [dumps for _, dumps in row_schedule(axis)] == [0, 1, 0, 1, 1]
+    rows, blank = row_schedule(axis)
+    assert [final for _, final in rows] == [False, True, False, True, False, True]
+    assert (rows[-1], blank) == (((), True), 1)
+    assert column_dumps(axis) == [0, 1, 0, 1, 1]
     classes, columns = column_classes(axis)
     assert [c.taps for c in classes] == [((1, 0),), ((2, 0), (0, 1))]
     assert columns == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2)]
@@ -123,4 +155,6 @@ def test_by_hand():
 def test_inputs_behind_the_last_output_are_left_out():
     axis = Axis(size=6, kernel=2, stride=2, pad=1, outputs=3)
     assert axis.used == 5
-    assert len(row_schedule(axis)) == len(column_classes(axis)[1]) == 5
+    rows, blank = row_schedule(axis)
+    assert (len(rows), blank, len(column_classes(axis)[1])) == (5, 0, 5)
+    assert column_dumps(axis) == [1, 0, 1, 0, 1]

@@ -74,9 +74,10 @@ def test_reserved_bits_need_no_value():
     assert isa.encode(isa.Operation, op=isa.Opcode.STOP, index=5, target=0, reserved=0) == [3 | 5 << 4]
 
 
-ROW = {"list": 1, "accumulator": 2, "count": 3, "dumps": 4}
-TARGET = dict.fromkeys(("bank", "base", "pitch", "channels", "mask_base", "mask_pitch", "zero_point"), 0)
-HEADER = {"entry": 0, "image_words": 0, "image_bytes": 0, "limit": 0, "image": TARGET}
+ROW = {"list": 1, "accumulator": 2, "count": 3, "final": 1}
+HEADER = dict.fromkeys(dict(isa.Header.as_shape()), 0)
+LAYER = isa.decode(isa.Layer, [0] * isa.words_of(isa.Layer))
+WINDOW = {"bank": 0, "base": 1, "low": 2, "count": 3}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,8 @@ HEADER = {"entry": 0, "image_words": 0, "image_bytes": 0, "limit": 0, "image": T
     [
         (isa.Row, ROW | {"count": 16}, "Row.count must be in 0..15, not 16"),
         (isa.Row, ROW | {"accumulator": -1}, "Row.accumulator must be in 0..1023, not -1"),
-        (isa.Header, HEADER | {"image": TARGET | {"bank": 2}}, "Header.image.bank must be in 0..1, not 2"),
+        (isa.Row, ROW | {"final": 2}, "Row.final must be in 0..1, not 2"),
+        (isa.Layer, LAYER | {"window": WINDOW | {"bank": 2}}, "Layer.window.bank must be in 0..1, not 2"),
         (isa.Header, HEADER | {"limit": 1 << 32}, "Header.limit must be in 0..4294967295, not 4294967296"),
     ],
 )
@@ -98,8 +100,8 @@ def test_values_that_do_not_fit_are_refused_by_their_path(layout, values, messag
     [
         (isa.Row, {"list": 1, "accumulator": 2, "count": 3}, "Row"),
         (isa.Row, ROW | {"colour": 1}, "Row"),
-        (isa.Header, HEADER | {"image": {"bank": 0}}, "Header.image"),
-        (isa.Header, HEADER | {"image": TARGET | {"size": 3}}, "Header.image"),
+        (isa.Layer, LAYER | {"window": {"bank": 0}}, "Layer.window"),
+        (isa.Layer, LAYER | {"window": WINDOW | {"size": 3}}, "Layer.window"),
     ],
 )
 def test_missing_and_unknown_fields_are_refused_by_their_path(layout, values, path):
@@ -143,12 +145,23 @@ def test_an_empty_memory_holds_no_instruction():
 
 
 def test_addresses_reach_every_word_of_the_largest_memories():
-    bits = {name: Shape.cast(field.shape).width for name, field in data.Layout.cast(isa.Source)}
-    largest = preset("tiny").replace(program_words=4096, activation_bytes=65536, mask_words=4096, accumulators=1024)
-    assert 1 << bits["row_table"] == 1 << bits["column_table"] == largest.program_words
-    assert 1 << bits["base"] == largest.activation_bytes
-    assert 1 << bits["mask_base"] == largest.mask_words
-    assert 1 << bits["accumulator_wrap"] > largest.accumulators
+    def bits(layout):
+        return {name: Shape.cast(field.shape).width for name, field in data.Layout.cast(layout)}
+
+    sizes = {"activation_words": 4096, "accumulators": 1024, "channel_words": 4096, "layer_words": 4096}
+    largest = preset("base").replace(program_words=4096, **sizes)
+    source, lane, window = bits(isa.Source), bits(isa.Lane), bits(isa.Window)
+    assert 1 << source["row_table"] == 1 << source["column_table"] == largest.layer_words
+    assert 1 << source["base"] == 1 << bits(isa.Residual)["base"] == 1 << window["base"] == largest.activation_words
+    assert 1 << window["count"] > largest.activation_words
+    for layout, name in ((isa.Row, "accumulator"), (isa.Column, "accumulator"), (isa.Entry, "offset")):
+        assert 1 << bits(layout)[name] == largest.accumulators
+    assert 1 << source["accumulator_step"] == 1 << source["slots"] == largest.accumulators
+    assert 1 << lane["channel_base"] == largest.channel_words
+    # LAYER's address of a description, BRANCH's of an instruction, the first instruction.
+    assert 1 << bits(isa.Operation)["target"] == 1 << bits(isa.Header)["entry"] == largest.program_words
+    assert 1 << bits(isa.Operation)["target"] == largest.layer_words
+    assert 1 << bits(isa.Place)["address"] >= max(isa.memory_depths(largest).values())
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -160,4 +173,5 @@ def test_memory_depths_name_every_memory_that_a_program_fills(name):
     assert {depths[memory.value] for memory in channels} == {config.channel_words}
     lists = {number: depth for number, depth in depths.items() if number >= isa.Memory.LISTS.value}
     assert lists == {isa.Memory.LISTS.value + pe: config.list_words for pe in range(config.pes)}
-    assert len(depths) == 4 + config.pes
+    assert depths[isa.Memory.LAYERS.value] == config.layer_words
+    assert len(depths) == 5 + config.pes

@@ -12,8 +12,8 @@ def window(bank=0, base=0, low=0, count=0):
     return {"bank": bank, "base": base, "low": low, "count": count}
 
 
-def source(base=0, *, bank=0, rows=1, columns=1, words=1, row_pitch=0, column_pitch=0):
-    sizes = {"rows": rows, "columns": columns, "words": words}
+def source(base=0, *, bank=0, rows=1, blank_rows=0, columns=1, words=1, row_pitch=0, column_pitch=0):
+    sizes = {"rows": rows, "blank_rows": blank_rows, "columns": columns, "words": words}
     return {"bank": bank, "base": base, "row_pitch": row_pitch, "column_pitch": column_pitch, **sizes}
 
 
@@ -43,6 +43,14 @@ def test_a_core_has_the_words_of_its_window():
             known.read("layer", core, source(base, bank=bank))
     with refused("layer: word 64 is beyond the 64 words of a bank"):
         known.read("layer", 1, source(60, bank=1, columns=3, column_pitch=2))
+
+
+def test_rows_below_the_map_are_not_read():
+    known = memories(window(base=4, count=8))
+    below = source(4, rows=7, row_pitch=4, words=2, blank_rows=5)
+    assert known.read("layer", 0, below).tolist() == [True] * 16
+    with refused("layer: it reads words that nothing before it writes"):
+        known.read("layer", 0, below | {"blank_rows": 4})
 
 
 def test_channels_that_may_be_nonzero_are_those_of_any_position():

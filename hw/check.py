@@ -133,6 +133,7 @@ def _check_core(
     require(
         part.rows and part.columns and source["words"], f"{where}: it must have rows, columns and words of a position"
     )
+    require(source["threshold"], f"{where}: the threshold must be at least 1, not 0")
     slots, outputs, channels = source["slots"], lane["outputs"], lane["channels"]
     require(
         source["blank_rows"] < len(part.rows),
@@ -237,6 +238,7 @@ def _fed(where: str, part: CoreLayer, used: np.ndarray, image: np.ndarray, confi
     reached: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
     leaving = np.arange(slots)
     for y, row in enumerate(part.rows):
+        require(row["count"] or y >= filled, f"{where}: row {y} must have at least one list for its activations, not 0")
         for column in part.columns:
             for k in range(row["count"] if y < filled else 0):
                 first = row["list"] + k * source["list_step"]

@@ -177,14 +177,13 @@ def _stored_uses(kernel: Kernel, blocks: tuple[Block, ...]) -> np.ndarray:
     Lists of some of a list's kernel rows are parts of it; those of some of its columns only if it has a single row.
     """
     rows = [frozenset(row for row, _ in block) for block in blocks]
-    single = all(len(block) == 1 for block in rows)
     columns = [frozenset(column_class.taps) for column_class in _classes(kernel)]
     times = np.zeros(kernel.weight.shape[1:3], dtype=np.int64)
     for block in rows:
         if any(block < other for other in rows):
             continue
         for taps in columns:
-            if not (single and any(taps < other for other in columns)):
+            if not (len(block) == 1 and any(taps < other for other in columns)):
                 for column, _ in taps:
                     times[list(block), column] += 1
     return times

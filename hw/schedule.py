@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.geometry import ColumnClass, column_classes, column_dumps, row_schedule
+from hw.geometry import Axis, ColumnClass, column_classes, column_dumps, row_schedule
 from hw.sparse import ListStore
 from hw.steps import Kernel, Step
 
@@ -14,13 +14,15 @@ __all__ = ["Block", "Lists", "RowWork", "Schedule", "blocks_of", "kernel_lists",
 
 #: Lists of a layer: for each column class, block and input channel (flattened in this order) an array per PE.
 Lists = list[list[np.ndarray]]
-#: Kernel rows whose entries stand in one list, by rising kernel row: (kernel row, output rows above the lowest one).
+#: Kernel rows whose entries stand in one list, by rising kernel row: (kernel row, output rows from the block's first).
 Block = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
 class RowWork:
-    """An input row: block of its first list, first output row, lists per activation, whether it completes a row."""
+    """An input row: block of its first list, its output row (it may be negative), lists per activation, whether the row
+    completes an output row.
+    """
 
     block: int
     output: int
@@ -132,12 +134,18 @@ def blocks_of(kernel: Kernel, rows: tuple[int, int], merged: bool) -> tuple[Bloc
     if not merged:
         return tuple(((row, 0),) for row in range(kernel.rows.kernel))
     _, axis = kernel.rows.band(*rows)
-    return tuple(dict.fromkeys(_block(taps) for taps, _ in row_schedule(axis)[0] if taps))
+    return tuple(dict.fromkeys(_block(taps, axis)[0] for taps, _ in row_schedule(axis)[0] if taps))
 
 
-def _block(taps: tuple[tuple[int, int], ...]) -> Block:
-    lowest = taps[-1][1]
-    return tuple((kernel, output - lowest) for kernel, output in taps)
+def _block(taps: tuple[tuple[int, int], ...], axis: Axis) -> tuple[Block, int]:
+    """The kernel rows that meet an input row as a block, and the output row that its distances count from.
+
+    That is the one of the last kernel row of the same phase, also where a row at the top of a map doesn't reach it (it
+    may then be negative): lists of rows at the edges are so parts of those of the rows between.
+    """
+    kernel, output = taps[0]
+    lowest = output - (axis.kernel - 1 - kernel) // axis.stride
+    return tuple((kernel, output - lowest) for kernel, output in taps), lowest
 
 
 def kernel_lists(kernel: Kernel, first: int, last: int, blocks: tuple[Block, ...], config: AcceleratorConfig) -> Lists:
@@ -223,21 +231,21 @@ def schedule(
     top, axis = kernel.rows.band(*rows)
     walk, blank_rows = row_schedule(axis)
     places = zip(column_classes(kernel.columns)[1], column_dumps(kernel.columns), strict=True)
-    merged = any(len(block) > 1 for block in blocks)
     return Schedule(
         top=top * kernel.steps[0],
         block_step=kernel.rows.stride,
         width=kernel.columns.outputs * slots,
-        rows=tuple(_row_work(taps, final, blocks, merged) for taps, final in walk),
+        rows=tuple(_row_work(taps, final, blocks, axis) for taps, final in walk),
         blank_rows=blank_rows,
         columns=tuple((number, output, dumps) for (number, output), dumps in places),
         **common,
     )
 
 
-def _row_work(taps: tuple[tuple[int, int], ...], final: bool, blocks: tuple[Block, ...], merged: bool) -> RowWork:
+def _row_work(taps: tuple[tuple[int, int], ...], final: bool, blocks: tuple[Block, ...], axis: Axis) -> RowWork:
     if not taps:
         return RowWork(0, 0, 0, final)
-    if merged:
-        return RowWork(blocks.index(_block(taps)), taps[-1][1], 1, final)
+    block, lowest = _block(taps, axis)
+    if block in blocks:
+        return RowWork(blocks.index(block), lowest, 1, final)
     return RowWork(blocks.index(((taps[0][0], 0),)), taps[0][1], len(taps), final)

@@ -10,6 +10,7 @@ from hw.config import AcceleratorConfig, preset
 from hw.isa import Opcode
 from hw.network import INPUT
 from tests.hw.equality import assert_equals_golden
+from tests.hw.partitions import only_merged
 from tests.random_networks import NetworkMaker, random_codes, random_network
 
 CONFIGS = list(product((1, 2, 4, 8), (2, 4, 8), (1, 2)))
@@ -32,6 +33,17 @@ def cores_at_work(program):
 def test_random_networks_equal_the_golden_model(number):
     network = random_network(3000 + number)
     program = compile_network(network, roomy(*CONFIGS[number % len(CONFIGS)]))
+    assert_equals_golden(program, random_codes(network, 2, number))
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["single", "merged"])
+@pytest.mark.parametrize("number", range(4, len(CONFIGS), 3))
+def test_lists_of_one_kernel_row_or_several_equal_the_golden_model(number, merged, monkeypatch):
+    network = random_network(5000 + number)
+    only_merged(monkeypatch, merged)
+    program = compile_network(network, roomy(*CONFIGS[number]))
+    rows = [row for i in program.instructions() for core in i.cores for row in core.rows]
+    assert merged == (max(row["count"] for row in rows) == 1)
     assert_equals_golden(program, random_codes(network, 2, number))
 
 

@@ -6,8 +6,11 @@ from hw.config import AcceleratorConfig
 from hw.estimate import COMMAND_CYCLES, Need, estimate, need
 from hw.network import INPUT
 from hw.partition import Partition
+from hw.schedule import blocks_of, kernel_lists, schedule
+from hw.sparse import ListStore
 from hw.steps import Step, steps_of
 from sim.simulate import simulate
+from tests.hw.partitions import only_merged
 from tests.random_networks import NetworkMaker
 
 CONFIG = AcceleratorConfig(cores=4, list_words=8192, accumulators=1024, layer_words=4096, activation_words=4096)
@@ -47,11 +50,13 @@ def test_a_pointwise_convolution_by_hand():
     step.kernel.weight[:] = 0
     step.kernel.weight[:8] = 1
     whole, halves = (estimate(step, Partition(*split), 0.5, CONFIG) for split in ((1, 1), (1, 2)))
-    slots = 2 + 2 + 3 * 2 * (8 * 0.5 + 0.5**8)
+    # A row's table entry and three dumps.
+    slots = 2 * (1 + 3) + 3 * 2 * (8 * 0.5 + 0.5**8)
     products, dumps = 2 * 3 * 8 * 0.5, 2 * 3 * 2
     assert whole.work[0].tolist() == [max(slots, products + dumps), 0, 0, 0]
     assert whole.lane[0, 0] == 2 * 3 * 16
-    assert whole.tail[0, 0] == 3 * 16
+    # Each row of outputs is final with its row of inputs.
+    assert whole.tail[0, 0] == 0
     assert whole.pointers.tolist() == [8, 0, 0, 0]
     assert whole.entries.tolist() == [[8] * 8, *[[0] * 8] * 3]
     assert whole.channels.tolist() == [16, 0, 0, 0]
@@ -63,33 +68,80 @@ def test_a_pointwise_convolution_by_hand():
     assert whole.cycles(True) == 2 * 2 * 3 * 16 + COMMAND_CYCLES
 
 
-@pytest.mark.parametrize("kind", ["conv", "strided", "depthwise", "pool", "narrow", "linear"])
-def test_list_words_are_those_of_the_program(kind):
-    maker = NetworkMaker(np.random.default_rng(1), (2, 2, 10) if kind == "narrow" else (8, 9, 10))
-    if kind == "depthwise":
-        maker.depthwise(INPUT, (3, 3), pads=(1, 1, 1, 1), density=0.6)
-    elif kind == "pool":
-        maker.pool(INPUT)
-    elif kind == "linear":
-        maker.linear(INPUT, 20)
-    else:
-        stride = (2, 2) if kind == "strided" else (1, 1)
-        maker.conv(INPUT, 20, (3, 3), stride, pads=(1, 1, 1, 1), density=0.6)
-    maker.head("layer0", 3)
-    network = maker.network("net")
-    config = CONFIG.replace(cores=1)
-    program = compile_network(network, config)
-    costs = [estimate(step, Partition(1, 1), 0.5, config) for step in steps_of(network)]
-    pointers = sum(int(cost.pointers[0]) for cost in costs)
-    entries = sum(cost.entries[0] for cost in costs)
-    found = program.images["lists"].shape[1]
-    # Short lists that are part of others by chance are stored once.
-    assert pointers + entries.max() * 0.75 <= found <= pointers + entries.max()
+def test_outputs_below_the_map_are_a_tail():
+    step = conv(6, 2, 24)
+    cost = estimate(step, Partition(3, 1), 0.5, CONFIG)
+    # Only the last band's last row waits for a row below the map.
+    assert cost.tail.tolist() == [[0, 0, 6 * 24, 0]]
+    assert cost.lane.tolist() == [[2 * 6 * 24] * 3 + [0]]
+    assert estimate(step, Partition(3, 1), 0.5, CONFIG.replace(lanes=2)).tail.tolist() == [[0, 0, 3 * 24, 0]]
+
+
+def packed(step: Step, merged: bool, config: AcceleratorConfig) -> tuple[int, list[int]]:
+    """Pointers, and words of entries in each PE, of the lists of a step in one core."""
+    height, _, channels = step.result.output.shape
+    blocks = blocks_of(step.kernel, (0, height), merged)
+    lists = kernel_lists(step.kernel, 0, channels, blocks, config)
+    store = ListStore(config)
+    pointers = schedule(step, (0, height), (0, channels), blocks, lists, config).add_lists(store) + len(store)
+    return pointers, [len(words) - pointers for words in store.pack()]
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["single", "merged"])
+@pytest.mark.parametrize(
+    ("shape", "kernel", "stride", "pads"),
+    [
+        ((8, 9, 3), (3, 3), (1, 1), (1, 1, 1, 1)),
+        ((8, 9, 3), (3, 3), (2, 2), (0, 1, 0, 1)),
+        ((8, 9, 3), (3, 3), (2, 2), (1, 0, 1, 1)),
+        ((9, 8, 2), (5, 4), (2, 1), (2, 2, 1, 2)),
+        ((9, 8, 2), (4, 5), (3, 2), (3, 0, 2, 2)),
+        ((2, 2, 4), (3, 3), (1, 1), (1, 1, 1, 1)),
+        ((3, 4, 4), (2, 2), (3, 3), (0, 0, 0, 0)),
+        ((4, 5, 9), (1, 1), (1, 1), (0, 0, 0, 0)),
+    ],
+)
+def test_list_words_are_those_of_the_packed_lists(shape, kernel, stride, pads, merged):
+    """Exactly, with weights none of which is zero and of which no two in a PE are equal in channel and tap."""
+    config = CONFIG.replace(pes=4, list_words=2048)
+    maker = NetworkMaker(np.random.default_rng(0), shape)
+    maker.conv(INPUT, 20, kernel, stride, pads, density=1.0)
+    step = first_step(maker)
+    values = np.array([value for value in range(-128, 128) if value])
+    weight = np.random.default_rng(1).permutation(np.resize(values, step.kernel.weight.size))
+    inside = step.kernel.weight.reshape(-1) != 0
+    step.kernel.weight.reshape(-1)[:] = np.where(inside, weight, 0)
+    cost = estimate(step, Partition(1, 1, merged=merged), 0.5, config)
+    pointers, entries = packed(step, merged, config)
+    assert (cost.pointers[0], cost.entries[0].tolist()) == (pointers, entries)
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["single", "merged"])
+@pytest.mark.parametrize("kind", ["sparse", "depthwise", "pool", "average", "linear"])
+def test_list_words_are_nearly_those_of_lists_that_are_equal_by_chance(kind, merged):
+    maker = NetworkMaker(np.random.default_rng(1), (8, 9, 10))
+    make = {
+        "sparse": lambda: maker.conv(INPUT, 40, (3, 3), pads=(1, 1, 1, 1), density=0.4),
+        "depthwise": lambda: maker.depthwise(INPUT, (3, 3), pads=(1, 1, 1, 1), density=0.6),
+        "pool": lambda: maker.pool(INPUT),
+        "average": lambda: maker.average_pool(INPUT, (2, 3), (1, 1)),
+        "linear": lambda: maker.linear(INPUT, 20),
+    }
+    make[kind]()
+    step = first_step(maker)
+    cost = estimate(step, Partition(1, 1, merged=merged), 0.5, CONFIG)
+    pointers, entries = packed(step, merged, CONFIG)
+    assert cost.pointers[0] == pointers
+    assert all(found <= expected for found, expected in zip(entries, cost.entries[0].tolist(), strict=True))
+    # The weights of pools are all the same.
+    if kind not in ("pool", "average"):
+        assert pointers + max(entries) >= 0.85 * (pointers + cost.entries[0].max())
 
 
 @pytest.mark.parametrize("partition", [(1, 1), (1, 2), (2, 1), (4, 1), (2, 2)])
 @pytest.mark.parametrize("density", [0.15, 1.0])
-def test_cycles_are_near_those_of_the_simulator(partition, density):
+@pytest.mark.parametrize("merged", [False, True], ids=["single", "merged"])
+def test_cycles_are_near_those_of_the_simulator(partition, density, merged, monkeypatch):
     """Near enough to choose by: the estimate knows neither queues nor where the zeros lie."""
     maker = NetworkMaker(np.random.default_rng(3), (16, 16, 16))
     maker.conv(INPUT, 16, (3, 3), pads=(1, 1, 1, 1), density=density)
@@ -100,8 +152,9 @@ def test_cycles_are_near_those_of_the_simulator(partition, density):
     codes = np.where(rng.random(codes.shape) < 0.5, codes, network.input.zero_point).astype(np.int8)
     config = CONFIG.replace(cores=partition[0] * partition[1])
     share = float((codes != network.input.zero_point).mean())
+    only_merged(monkeypatch, merged)
     program = compile_network(network, config, {INPUT: share})
-    chosen = Partition(program.commands[0].bands, program.commands[0].groups)
+    chosen = Partition(program.commands[0].bands, program.commands[0].groups, merged=merged)
     step = steps_of(network)[0]
     found = simulate(program, codes).layer_cycles[:, 0].mean()
     assert estimate(step, chosen, share, config).cycles(False) == pytest.approx(found, rel=0.2)

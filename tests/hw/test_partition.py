@@ -102,7 +102,8 @@ def test_windows_of_programs_hold_what_is_read_and_no_row_more(seed, cores):
             if not core.fields["enable"]:
                 continue
             source, residual, lane = (core.fields[name] for name in ("source", "residual", "lane"))
-            y, x = np.arange(source["rows"])[:, None, None], np.arange(source["columns"])[:, None]
+            filled = source["rows"] - source["blank_rows"]
+            y, x = np.arange(filled)[:, None, None], np.arange(source["columns"])[:, None]
             places = source["base"] + y * source["row_pitch"] + x * source["column_pitch"] + np.arange(source["words"])
             touched.setdefault((inputs[0], k), set()).update(places.reshape(-1).tolist())
             if residual["enable"]:

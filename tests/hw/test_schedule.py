@@ -5,7 +5,7 @@ from hw.compile import compile_network
 from hw.config import AcceleratorConfig, preset
 from hw.layers import AveragePool2D
 from hw.network import INPUT, Conv2D, GlobalAveragePool, Linear
-from hw.schedule import kernel_lists, schedule
+from hw.schedule import RowWork, Schedule, blocks_of, kernel_lists, schedule
 from hw.steps import Step, steps_of
 from tests.hw.machine import Machine, map_words
 from tests.random_networks import NetworkMaker, random_codes
@@ -122,14 +122,21 @@ def only_step(maker: NetworkMaker) -> Step:
     return steps_of(maker.network("net"))[0]
 
 
+def work_of(
+    step: Step, rows: tuple[int, int], channels: tuple[int, int], *, merged: bool = False, config=ROOMY
+) -> Schedule:
+    blocks = blocks_of(step.kernel, rows, merged)
+    return schedule(step, rows, channels, blocks, kernel_lists(step.kernel, *channels, blocks, config), config)
+
+
 def test_a_part_of_a_pool_has_lists_for_its_channels_only():
-    maker = NetworkMaker(np.random.default_rng(0), (2, 2, 20))
+    maker = NetworkMaker(np.random.default_rng(0), (2, 3, 20))
     maker.pool(INPUT)
-    step = only_step(maker)
-    work = schedule(step, (0, 1), (8, 20), kernel_lists(step.kernel, 8, 20, ROOMY), ROOMY)
-    assert (work.words, work.top, work.channels) == ((1, 3), 0, 12)
-    assert work.width == work.accumulators == 4
-    assert [(y, dumps) for y, (_, dumps) in enumerate(work.rows)] == [(0, 0), (1, 1)]
+    work = work_of(only_step(maker), (0, 1), (8, 20))
+    assert (work.words, work.top, work.channels, work.blank_rows) == ((1, 3), 0, 12, 0)
+    assert work.width == work.slots == 4
+    assert work.rows == (RowWork(0, 0, 1, False), RowWork(0, 0, 1, True))
+    assert work.columns == ((0, 0, 0), (0, 0, 0), (0, 0, 1))
     found = {
         (channel, pe): entries.tolist()
         for channel, parts in enumerate(work.lists)
@@ -142,39 +149,94 @@ def test_a_part_of_a_pool_has_lists_for_its_channels_only():
 def test_a_band_walks_its_rows_and_leaves_out_kernel_rows_of_others():
     maker = NetworkMaker(np.random.default_rng(0), (9, 3, 1))
     maker.conv(INPUT, 8, (3, 3), pads=(1, 1, 1, 1))
-    step = only_step(maker)
-    work = schedule(step, (3, 5), (0, 8), kernel_lists(step.kernel, 0, 8, ROOMY), ROOMY)
-    assert (work.top, work.live, work.width) == (2, 2, 6)
-    # Input row 2 reaches output 3 by its first kernel row; row 5 reaches output 4 by its last, which ends it.
-    assert work.rows == (
-        (((0, 0),), 0),
-        (((0, 1), (1, 0)), 0),
-        (((1, 1), (2, 0)), 1),
-        (((2, 1),), 1),
-    )
-    assert work.row_fields(40) == [
-        {"list": 40, "accumulator": 0, "count": 1, "dumps": 0},
-        {"list": 40, "accumulator": 6, "count": 2, "dumps": 0},
-        {"list": 41, "accumulator": 6, "count": 2, "dumps": 1},
-        {"list": 42, "accumulator": 6, "count": 1, "dumps": 1},
+    work = work_of(only_step(maker), (3, 5), (0, 8))
+    assert (work.top, work.slots, work.width, work.blank_rows) == (2, 2, 6, 0)
+    # Input row 2 reaches output 3 by its first kernel row; row 4 ends it, and row 5 output 4, by the last one.
+    assert work.rows == (RowWork(0, 0, 1, False), RowWork(0, 1, 2, False), RowWork(1, 1, 2, True), RowWork(2, 1, 1, True))
+    assert work.row_fields(40, 1024) == [
+        {"list": 40, "accumulator": 0, "count": 1, "final": 0},
+        {"list": 40, "accumulator": 6, "count": 2, "final": 0},
+        {"list": 41, "accumulator": 6, "count": 2, "final": 1},
+        {"list": 42, "accumulator": 6, "count": 1, "final": 1},
     ]
+    assert [row["accumulator"] for row in work.row_fields(0, 4)] == [0, 2, 2, 2]
+
+
+def test_merged_lists_hold_the_kernel_rows_that_meet_a_row():
+    maker = NetworkMaker(np.random.default_rng(0), (9, 3, 1))
+    maker.conv(INPUT, 8, (3, 3), pads=(1, 1, 1, 1))
+    step = only_step(maker)
+    # At the top of the map the block begins above it: it is a part of that of the rows between.
+    top, middle, bottom = ((0, 2), (1, 1)), ((0, 2), (1, 1), (2, 0)), ((1, 1), (2, 0))
+    assert blocks_of(step.kernel, (0, 9), True) == (top, middle, bottom)
+    work = work_of(step, (0, 9), (0, 8), merged=True)
+    assert work.rows == (
+        RowWork(0, -1, 1, False),
+        *(RowWork(1, row - 1, 1, True) for row in range(1, 8)),
+        RowWork(2, 7, 1, True),
+        RowWork(0, 0, 0, True),
+    )
+    assert work.blank_rows == 1
+    assert [row["accumulator"] for row in work.row_fields(0, 1024)][:3] == [1024 - 6, 0, 6]
+
+
+def products(work: Schedule, x: int, y: int, config: AcceleratorConfig) -> list[list[tuple[int, int]]]:
+    """Accumulator and weight of every product of an activation, for each channel and PE in turn."""
+    row, (number, right, _) = work.rows[y], work.columns[x]
+    found = []
+    for channel in range(work.channels):
+        for pe in range(config.pes):
+            made = []
+            for k in range(row.count):
+                place = (number * work.blocks + row.block + k * work.block_step) * work.channels + channel
+                start = (row.output - k) * work.width + right * work.slots
+                entries = work.lists[place][pe].tolist()
+                made += [((start + offset) % config.accumulators, weight) for weight, offset in entries]
+            found.append(sorted(made))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_merged_lists_make_the_products_of_single_ones(seed):
+    """Whatever the kernel, stride, pads and band; and with one list for an activation."""
+    rng = np.random.default_rng(seed)
+    kernel = tuple(int(n) for n in rng.integers(1, 6, 2))
+    stride = tuple(int(n) for n in rng.integers(1, 4, 2))
+    pads = tuple(int(rng.integers(0, k)) for k in (kernel[0], kernel[0], kernel[1], kernel[1]))
+    maker = NetworkMaker(rng, (*(int(rng.integers(k, 9)) for k in kernel), 9))
+    if seed % 4 == 3:
+        maker.depthwise(INPUT, kernel, stride, pads)
+    else:
+        maker.conv(INPUT, 9, kernel, stride, pads, density=0.4)
+    step = only_step(maker)
+    first = int(rng.integers(step.result.output.shape[0]))
+    rows, channels = (first, int(rng.integers(first, step.result.output.shape[0])) + 1), ((0, 9), (8, 9))[seed % 2]
+    config = ROOMY.replace(pes=(2, 4, 8)[seed % 3])
+    single, merged = (work_of(step, rows, channels, merged=merged, config=config) for merged in (False, True))
+    assert [row.final for row in merged.rows] == [row.final for row in single.rows]
+    assert (merged.blank_rows, merged.columns) == (single.blank_rows, single.columns)
+    assert all(row.count == (y < len(merged.rows) - merged.blank_rows) for y, row in enumerate(merged.rows))
+    for y, x in np.ndindex(len(single.rows), len(single.columns)):
+        assert products(merged, x, y, config) == products(single, x, y, config)
 
 
 def test_columns_before_the_first_accumulator_begin_near_the_last():
     maker = NetworkMaker(np.random.default_rng(0), (3, 4, 2))
     maker.conv(INPUT, 8, (1, 3), pads=(0, 0, 1, 1))
-    step = only_step(maker)
-    work = schedule(step, (0, 3), (0, 8), kernel_lists(step.kernel, 0, 8, ROOMY), ROOMY)
-    assert work.columns == ((0, -2), (1, 0), (1, 2), (2, 4))
-    assert [c["accumulator"] for c in work.column_fields(1024)] == [1022, 0, 2, 4]
-    assert [c["list"] for c in work.column_fields(1024)] == [0, 2, 2, 4]
+    work = work_of(only_step(maker), (0, 3), (0, 8))
+    assert work.columns == ((0, -1, 0), (1, 0, 1), (1, 1, 1), (2, 2, 2))
+    assert work.column_fields(1024) == [
+        {"list": 0, "accumulator": 1022, "dumps": 0},
+        {"list": 2, "accumulator": 0, "dumps": 1},
+        {"list": 2, "accumulator": 2, "dumps": 1},
+        {"list": 4, "accumulator": 4, "dumps": 2},
+    ]
 
 
 def test_the_longest_time_is_that_of_one_product_after_the_other():
     maker = NetworkMaker(np.random.default_rng(0), (2, 3, 9))
     maker.conv(INPUT, 8, (1, 1), density=0.5)
-    step = only_step(maker)
-    work = schedule(step, (0, 2), (0, 8), kernel_lists(step.kernel, 0, 8, ROOMY), ROOMY)
+    work = work_of(only_step(maker), (0, 2), (0, 8))
     busiest = sum(max(len(part) for part in parts) for parts in work.lists)
-    # A row: 3 positions of 2 words, 9 channels and their products; its table entry, its dump of 3 * 2 accumulators.
-    assert work.serial_cycles(48) == 2 * (3 * (2 + 9 + busiest) + 1 + 1 + 6) + 2 * 48
+    # A row: 3 positions of 2 words, 9 channels, their products and a dump of 2 accumulators; its table entry.
+    assert work.serial_cycles(48) == 2 * (3 * (2 + 9 + busiest + 1 + 2) + 1) + 2 * 48

@@ -14,7 +14,8 @@ from models.nets import Architecture, ResidualNet
 __all__ = ["Checkpoint", "Compressed", "load", "load_compressed", "save", "save_compressed"]
 
 _MAGIC = b"OFFRCKPT"
-_VERSION = 1
+_VERSION = 2
+_ACTIVITIES = ("activity", "dense_activity")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,8 @@ class Compressed:
         Accuracies, exit shares and densities, in 0..1; ``threshold``.
     curve : dict of str to list
         Thresholds, accuracy and exit share on validation data, see :class:`models.exits.Curve`.
+    activity, dense_activity : dict of str to float array (channels,)
+        Share of nonzero activations of either network by tensor and channel, see :func:`models.activity.activity`.
     """
 
     data: str
@@ -89,6 +92,8 @@ class Compressed:
     dense: Network
     metrics: dict[str, float]
     curve: dict[str, list[float]] = field(repr=False)
+    activity: dict[str, np.ndarray] = field(repr=False)
+    dense_activity: dict[str, np.ndarray] = field(repr=False)
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -133,6 +138,8 @@ def save_compressed(path: Path, compressed: Compressed) -> None:
         **{key: network.to_dict() for key, network in networks.items()},
     }
     arrays = {f"{key}:{name}": array for key, network in networks.items() for name, array in network.arrays()}
+    for key in _ACTIVITIES:
+        arrays |= {f"{key}:{name}": shares for name, shares in getattr(compressed, key).items()}
     container.write(path, _MAGIC, _VERSION, manifest, arrays)
 
 
@@ -147,15 +154,33 @@ def load_compressed(path: Path) -> Compressed:
     manifest, arrays = _read(path, "compressed")
     networks = {}
     for key in ("network", "dense"):
-        own = {name.removeprefix(f"{key}:"): array for name, array in arrays.items() if name.startswith(f"{key}:")}
-        networks[key] = Network.from_dict(_take(path, manifest, key), own)
+        networks[key] = Network.from_dict(_take(path, manifest, key), _part(arrays, key))
+    activities = {key: _part(arrays, key) for key in _ACTIVITIES}
+    for key, network in zip(_ACTIVITIES, networks.values(), strict=True):
+        _check_activity(path, key, activities[key], network)
     return Compressed(
         data=_take(path, manifest, "data"),
         seed=_take(path, manifest, "seed"),
         metrics=_take(path, manifest, "metrics"),
         curve=_take(path, manifest, "curve"),
         **networks,
+        **activities,
     )
+
+
+def _part(arrays: dict[str, np.ndarray], key: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(f"{key}:"): array for name, array in arrays.items() if name.startswith(f"{key}:")}
+
+
+def _check_activity(path: Path, key: str, found: dict[str, np.ndarray], network: Network) -> None:
+    """Shares of tensors of the network, one for each channel."""
+    tensors = network.tensors()
+    for name, shares in found.items():
+        if name not in tensors:
+            raise ValueError(f"{path}: {key} must be of the network's tensors, not of {name!r}")
+        wanted = (tensors[name].shape[2],)
+        if shares.dtype != np.float64 or shares.shape != wanted or not ((shares >= 0) & (shares <= 1)).all():
+            raise ValueError(f"{path}: {key} of {name} must be {wanted} float64 in 0..1")
 
 
 def _read(path: Path, stage: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

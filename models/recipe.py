@@ -7,6 +7,7 @@ import numpy as np
 
 from hw.network import Network
 from models import golden, prune
+from models.activity import activity
 from models.checkpoint import Checkpoint, Compressed
 from models.data import Dataset, Split
 from models.exits import calibrate, curve, with_thresholds
@@ -18,6 +19,8 @@ from models.train import Schedule, accuracy, fit, initial, predict
 __all__ = ["RECIPES", "Recipe", "compress", "recipe", "train"]
 
 _CURVE_POINTS = 200
+#: Validation images that the activity of channels is measured on.
+_ACTIVITY_IMAGES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +211,13 @@ def compress(
         dense=reference,
         metrics=metrics | _integer_metrics(network, reference, dataset.test),
         curve=found.thinned(_CURVE_POINTS).to_dict(),
+        activity=_activity(network, dataset.validation),
+        dense_activity=_activity(reference, dataset.validation),
     )
+
+
+def _activity(network: Network, split: Split) -> dict[str, np.ndarray]:
+    return activity(network, encode(split.images[:_ACTIVITY_IMAGES], network))
 
 
 def _logits(network: Network, split: Split) -> list[np.ndarray]:

@@ -114,9 +114,9 @@ def compile_(
     from offramp import inspect, stages
 
     chosen = preset(config)
-    network = load_compressed(compressed).network
+    loaded = load_compressed(compressed)
     with Terminal().stage("compile"):
-        program = stages.compiled(network, chosen, out / stages.PROGRAM)
+        program = stages.compiled(loaded.network, chosen, out / stages.PROGRAM, loaded.activity)
     _show([*inspect.program_rows(program), ("file", str(out / stages.PROGRAM))])
     _finish("compile", seed, json, {"config": config, **inspect.program_dict(program), "file": out / stages.PROGRAM})
 

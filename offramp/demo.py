@@ -154,8 +154,8 @@ def _programs(job: _Job, network: Compressed) -> tuple[Program, Program]:
     settings = job.settings
     config = preset(settings.config)
     with job.stage(3, "compile"):
-        program = stages.compiled(network.network, config, settings.out / stages.PROGRAM)
-        dense = stages.unpruned(network.dense, config, settings.out / stages.UNPRUNED)
+        program = stages.compiled(network.network, config, settings.out / stages.PROGRAM, network.activity)
+        dense = stages.unpruned(network.dense, config, settings.out / stages.UNPRUNED, network.dense_activity)
     return program, dense
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fpga.boards import board
 from fpga.build import BuildReport, build
+from hw.balance import balance
 from hw.compile import compile_network
 from hw.config import AcceleratorConfig
 from hw.network import Network
@@ -69,13 +70,22 @@ def compressed(
     return result
 
 
-def compiled(network: Network, config: AcceleratorConfig, path: Path) -> Program:
-    """Compile, write the program file and read it again: what follows runs what is in the file."""
-    compile_network(network, config).save(path)
+def compiled(
+    network: Network, config: AcceleratorConfig, path: Path, activity: dict[str, np.ndarray] | None = None
+) -> Program:
+    """Balance for the config, compile, write the program file and read it again: what follows runs what is in the file.
+
+    ``activity`` is the share of nonzero activations by tensor and channel.
+    """
+    balanced = balance(network, config, activity)
+    densities: dict[str, float | None] = {name: float(shares.mean()) for name, shares in (activity or {}).items()}
+    compile_network(balanced, config, densities).save(path)
     return load(path, config)
 
 
-def unpruned(network: Network, config: AcceleratorConfig, path: Path) -> Program:
+def unpruned(
+    network: Network, config: AcceleratorConfig, path: Path, activity: dict[str, np.ndarray] | None = None
+) -> Program:
     """The dense network compiled for comparison.
 
     Its weights may need larger list memories than the config has; it then gets the next larger that suffice. Only the
@@ -88,7 +98,7 @@ def unpruned(network: Network, config: AcceleratorConfig, path: Path) -> Program
     """
     while True:
         try:
-            return compiled(network, config, path)
+            return compiled(network, config, path, activity)
         except ValueError:
             if config.list_words >= _WIDEST_LISTS:
                 raise

@@ -9,7 +9,7 @@ from models.checkpoint import load, load_compressed, save, save_compressed
 from models.quantize import encode
 from models.train import predict
 
-MAGIC = b"OFFRCKPT"
+MAGIC, VERSION = b"OFFRCKPT", 2
 
 
 def test_trained_survives(tmp_path, trained, digits):
@@ -35,6 +35,11 @@ def test_compressed_survives(tmp_path, compressed, digits):
         codes = encode(digits.test.images[:20], expected)
         results = [golden.run(network, codes, keep=False).logits for network in (found, expected)]
         np.testing.assert_array_equal(*results)
+    for key in ("activity", "dense_activity"):
+        found, expected = getattr(again, key), getattr(compressed, key)
+        assert found.keys() == expected.keys()
+        for name, shares in found.items():
+            np.testing.assert_array_equal(shares, expected[name])
 
 
 def test_a_stage_is_not_the_other(tmp_path, trained, compressed):
@@ -65,9 +70,9 @@ def test_damage_is_refused(tmp_path, trained):
 def test_incomplete_manifest(tmp_path, trained, key):
     path = tmp_path / "a.ckpt"
     save(path, trained)
-    manifest, arrays = container.read(path, MAGIC, 1)
+    manifest, arrays = container.read(path, MAGIC, VERSION)
     del manifest[key]
-    container.write(path, MAGIC, 1, manifest, arrays)
+    container.write(path, MAGIC, VERSION, manifest, arrays)
     with pytest.raises(ValueError, match=f"the manifest must hold '{key}'"):
         load(path)
 
@@ -83,3 +88,20 @@ def test_state_of_another_architecture(trained):
     del state["extra"]
     with pytest.raises(ValueError, match=r"checkpoint's head.linear.bias must have the shape \(10,\), not None"):
         replace(trained, state=state).model()
+
+
+@pytest.mark.parametrize(
+    ("name", "shares", "message"),
+    [
+        ("nothing", np.zeros(3), "activity must be of the network's tensors, not of 'nothing'"),
+        ("input", np.zeros(2), r"activity of input must be \(1,\) float64 in 0..1"),
+        ("input", np.full(1, 1.5), r"activity of input must be \(1,\) float64 in 0..1"),
+        ("input", np.full(1, np.nan), r"activity of input must be \(1,\) float64 in 0..1"),
+        ("input", np.zeros(1, dtype=np.float32), r"activity of input must be \(1,\) float64 in 0..1"),
+    ],
+)
+def test_activity_must_be_the_networks(tmp_path, compressed, name, shares, message):
+    path = tmp_path / "a.ckpt"
+    save_compressed(path, replace(compressed, activity={name: shares}))
+    with pytest.raises(ValueError, match=message):
+        load_compressed(path)

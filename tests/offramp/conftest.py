@@ -49,6 +49,6 @@ def small(tmp_path_factory) -> Small:
         patch.setitem(recipe.RECIPES, "digits", QUICK)
         checkpoint = stages.trained(source, folder, seed=0)
         network = stages.compressed(checkpoint, source, folder, seed=0)
-    program = stages.compiled(network.network, preset("tiny"), folder / stages.PROGRAM)
+    program = stages.compiled(network.network, preset("tiny"), folder / stages.PROGRAM, network.activity)
     dense = stages.unpruned(network.dense, preset("tiny"), folder / stages.UNPRUNED)
     return Small(folder, source, network, program, dense)

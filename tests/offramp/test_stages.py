@@ -68,7 +68,7 @@ def test_unpruned_network_gets_lists_that_suffice_and_nothing_else_changes(small
 
 
 def test_unpruned_network_that_cannot_fit_is_refused(small, tmp_path):
-    narrow = preset("tiny").replace(activation_bytes=256)
+    narrow = preset("tiny").replace(activation_words=32)
     with pytest.raises(ValueError, match="activation"):
         stages.unpruned(small.network.dense, narrow, tmp_path / "x.off")
 

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from models import golden
 from tests.hw.equality import assert_equals_golden
 from tests.hw.networks import network as mixed_network
 from tests.hw.networks import runnable, tensor, weighted
+from tests.hw.partitions import only_merged
 from tests.random_networks import NetworkMaker, random_codes, random_network
 
 TINY = preset("tiny")
@@ -215,14 +217,28 @@ def test_maps_of_too_many_rows_or_columns_are_refused_by_layer(size, field):
     assert_equals_golden(compile_network(network, big), random_codes(network, 1, 0))
 
 
-def test_kernels_of_too_many_rows_are_refused_by_layer():
-    network = conv_network(2, (17, 2), kernel=2, pads=(0, 0, 0, 0))
-    assert compile_network(network, ROOMY)
+def tall(kernel: int, pads: tuple[int, int]) -> Network:
+    """One convolution with a kernel of that many rows."""
     maker = NetworkMaker(np.random.default_rng(0), (32, 1, 1))
-    maker.conv(INPUT, 2, (16, 1))
+    maker.conv(INPUT, 2, (kernel, 1), pads=(*pads, 0, 0))
     maker.head("layer0", 3)
+    return maker.network("net")
+
+
+def test_kernels_of_too_many_rows_are_refused_by_layer(monkeypatch):
+    assert compile_network(tall(15, (7, 7)), ROOMY)
+    # 16 lists of a kernel row each are too many, one list of 16 kernel rows is not.
+    network = tall(16, (0, 15))
+    assert_equals_golden(compile_network(network, ROOMY), random_codes(network, 2, 0))
     refused(
-        maker.network("net"),
+        tall(17, (0, 16)),
+        ROOMY,
+        r"layer0: Layer\.source\.blank_rows must be in 0\.\.15, not 16: "
+        r"the layer is too large for the instruction format",
+    )
+    only_merged(monkeypatch, merged=False)
+    refused(
+        tall(16, (0, 0)),
         ROOMY,
         r"layer0: Row\.count must be in 0\.\.15, not 16: the layer is too large for the instruction format",
     )
@@ -269,18 +285,23 @@ def test_too_many_channels_are_refused():
 
 def test_too_many_weights_are_refused():
     network = conv_network(16, (4, 4), depth=4, density=1.0)
-    used = compile_network(network, ROOMY).images["lists"].shape[1]
-    assert used > 128
-    refused(
-        network,
-        ROOMY.replace(list_words=128),
-        rf"list memory holds 128 words a PE; this network needs {used} "
-        rf"\(\d+ pointers, \d+ weights\), {used - 128} too many",
-    )
+    most = compile_network(network, ROOMY).images["lists"].shape[1]
+    with pytest.raises(ValueError, match=r"^list memory holds 128 words a PE; ") as caught:
+        compile_network(network, ROOMY.replace(list_words=128))
+    pattern = r"this network needs (\d+) \((\d+) pointers, (\d+) weights\), (\d+) too many$"
+    found = re.search(pattern, str(caught.value))
+    assert found
+    needed, pointers, weights, missing = map(int, found.groups())
+    assert pointers + weights == needed == 128 + missing
+    # What it needs at least: fewer than where nothing is short, and so many are enough.
+    assert 128 < needed <= most
+    enough = 1 << (needed - 1).bit_length()
+    assert compile_network(network, ROOMY.replace(list_words=enough)).images["lists"].shape[1] <= enough
+    refused(network, ROOMY.replace(list_words=enough // 2), rf"list memory holds {enough // 2} words a PE; .* too many")
 
 
 def test_lists_beyond_the_numbers_of_a_table_are_a_matter_of_memory():
-    network = conv_network(2, (2, 2), depth=900, density=0.001)
+    network = conv_network(2, (2, 2), depth=1200, density=0.001)
     refused(network, ROOMY, r"list memory holds 4096 words a PE; this network needs \d+ .* too many")
 
 

@@ -29,6 +29,11 @@ def cores_at_work(program):
     ]
 
 
+def lists_of_an_activation(program):
+    """The most that any has."""
+    return max(row["count"] for i in program.instructions() for core in i.cores for row in core.rows)
+
+
 @pytest.mark.parametrize("number", range(2 * len(CONFIGS)))
 def test_random_networks_equal_the_golden_model(number):
     network = random_network(3000 + number)
@@ -42,9 +47,24 @@ def test_lists_of_one_kernel_row_or_several_equal_the_golden_model(number, merge
     network = random_network(5000 + number)
     only_merged(monkeypatch, merged)
     program = compile_network(network, roomy(*CONFIGS[number]))
-    rows = [row for i in program.instructions() for core in i.cores for row in core.rows]
-    assert merged == (max(row["count"] for row in rows) == 1)
+    assert not merged or lists_of_an_activation(program) == 1
     assert_equals_golden(program, random_codes(network, 2, number))
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["single", "merged"])
+@pytest.mark.parametrize(("cores", "pes", "lanes"), [(1, 4, 1), (2, 8, 2), (8, 4, 2)])
+def test_lists_of_tall_kernels_equal_the_golden_model(cores, pes, lanes, merged, monkeypatch):
+    maker = NetworkMaker(np.random.default_rng(6), (19, 4, 2))
+    here = maker.conv(INPUT, 12, (10, 4), (2, 2), pads=(4, 5, 1, 1), density=0.5)
+    here = maker.depthwise(here, (5, 3), (1, 1), (2, 2, 1, 1), density=0.7)
+    here = maker.conv(here, 8, (4, 1), (3, 1), pads=(2, 1, 0, 0), density=0.5)
+    maker.head(maker.pool(here), 3)
+    network = maker.network("net")
+    only_merged(monkeypatch, merged)
+    program = compile_network(network, roomy(cores, pes, lanes))
+    # In eight bands an output row or two: not all of the five kernel rows of a phase are live.
+    assert lists_of_an_activation(program) == (1 if merged else 3 if cores == 8 else 5)
+    assert_equals_golden(program, random_codes(network, 2, 0))
 
 
 @pytest.mark.parametrize("name", ["tiny", "single", "small", "base"])

@@ -1,6 +1,7 @@
 # make demo   the main job, on data that needs no download        make demo ARGS="--data fashion-mnist"
 # make test   lint and all tests
 # make lint   style and types only
+# make bench  cycles against the physical limit, config base; minutes
 # make setup  the environment only (.venv from requirements.lock)
 
 # Spinning OpenMP threads slow each other down when anything else runs.
@@ -8,7 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: demo test lint setup figures lock clean
+.PHONY: bench demo test lint setup figures lock clean
 
 demo: setup
 	@$(BIN)/offramp demo $(ARGS)
@@ -27,6 +28,11 @@ setup:
 # Runs the demo and puts its figures into the README.
 figures: demo
 	@$(BIN)/python tools/figures out/demo.json
+
+# Measures the config base against the limit of nonzero products, and puts the figures into the README.
+bench: setup
+	@$(BIN)/offramp bench --config base --json baselines/bench-base.json --plot baselines/density.svg --verilator 2 $(ARGS)
+	@$(BIN)/python tools/figures baselines/bench-base.json
 
 # Writes requirements.lock anew from what .venv holds.
 lock:

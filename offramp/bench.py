@@ -14,14 +14,17 @@ from hw.config import AcceleratorConfig
 from hw.program import Program
 from models import golden
 from models.sources import Progress
+from offramp import rtl
 from offramp.measure import layer_statistics
 from offramp.workloads import Workload, make
 from sim import simulate
 
-__all__ = ["curve", "measure_workload"]
+__all__ = ["against_rtl", "curve", "measure_workload"]
 
 #: Images simulated before time is taken: caches fill, the kernel is compiled.
 _WARM_UP = 8
+#: Images whose own cycles are kept, to be checked again.
+_FIRST = 4
 
 
 def _program(workload: Workload, config: AcceleratorConfig) -> Program:
@@ -38,7 +41,8 @@ def measure_workload(
     -------
     dict
         ``products``, ``cycles``, ``share_of_limit``, ``loss`` (cycles by cause), ``layers`` (the same for each layer),
-        ``partition`` of each layer, ``images_per_second`` of the simulator, golden model included.
+        ``partition`` of each layer, ``first_cycles`` of the first images, ``images_per_second`` of the simulator, golden
+        model included.
 
     Raises
     ------
@@ -70,8 +74,39 @@ def measure_workload(
         "layers": layer_statistics(found),
         "partition": [[command.name, command.bands, command.groups] for command in program.commands],
         "memory": {name: list(words) for name, words in program.size_words().items()},
+        "first_cycles": found.cycles[:_FIRST].tolist(),
         "images_per_second": images / seconds,
         "simulated_cycles_per_second": float(found.cycles.sum()) / seconds,
+    }
+
+
+def against_rtl(
+    name: str, config: AcceleratorConfig, *, images: int, seed: int, progress: Progress | None = None
+) -> dict[str, Any]:
+    """A workload on the RTL (Verilator), compared with golden model and simulator, and how much faster these are.
+
+    Time is taken of a second run, in which the compiled RTL is found; it includes loading the program.
+    """
+    workload = make(name, images, seed)
+    program = _program(workload, config)
+    found = rtl.verify(program, workload.codes, seed=seed, progress=progress)
+    begin = time.perf_counter()
+    rtl.run_work([(program, workload.codes)], seed=seed, progress=progress)
+    hardware = time.perf_counter() - begin
+    many = make(name, _WARM_UP * images, seed).codes
+    simulate(program, many[:_WARM_UP])
+    begin = time.perf_counter()
+    simulate(program, many)
+    simulated = time.perf_counter() - begin
+    return {
+        "workload": name,
+        "images": images,
+        "values_equal": found["values_equal"],
+        "cycles_equal": found["cycles_equal"],
+        "layers": found["layers"],
+        "rtl_images_per_second": images / hardware,
+        "images_per_second": len(many) / simulated,
+        "ratio": len(many) / simulated / (images / hardware),
     }
 
 

@@ -267,11 +267,14 @@ def bench(
         Path | None,
         typer.Option(help="Also sweep the densities of weights and activations, and plot into this SVG file."),
     ] = None,
+    verilator: Annotated[
+        int, typer.Option(min=0, help="Also run so many images of the first workload on the RTL, and compare.")
+    ] = 0,
 ) -> None:
     """Measure cycles against the limit of nonzero products, on the layer shapes of MLPerf Tiny."""
     from hw.container import write_atomically
     from offramp import figures, tables
-    from offramp.bench import curve, measure_workload
+    from offramp.bench import against_rtl, curve, measure_workload
     from offramp.workloads import WORKLOADS
 
     chosen, names = preset(config), workload or list(WORKLOADS)
@@ -285,10 +288,19 @@ def bench(
             densities = {"weights": (1.0, 0.5, 0.2, 0.1, 0.05), "active": (0.8, 0.5, 0.3)}
             points = curve(chosen, workload="resnet8-w20", **densities, images=8, seed=seed, progress=step)
         write_atomically(plot, figures.density_curve(points).encode())
+    hardware: dict[str, Any] | None = None
+    if verilator:
+        with terminal.stage("verify the RTL") as step:
+            hardware = against_rtl(names[0], chosen, images=verilator, seed=seed, progress=step)
     for row in rows:
         results().print(f"{row['workload']} on {config}", tables.layers(row["layers"]), "")
     results().print(tables.workloads(rows))
-    _finish("bench", seed, json, {"config": config, "multipliers": chosen.multipliers, "rows": rows, "curve": points})
+    if hardware is not None:
+        _show([(name.replace("_", " "), str(value)) for name, value in hardware.items()])
+    found = {"rows": rows, "curve": points, "rtl": hardware}
+    _finish("bench", seed, json, {"config": config, "multipliers": chosen.multipliers, **found})
+    if hardware is not None and not (hardware["values_equal"] and hardware["cycles_equal"]):
+        raise typer.Exit(1)
 
 
 @app.command()

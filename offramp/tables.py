@@ -9,6 +9,7 @@ from rich.table import Table
 __all__ = [
     "HEAD",
     "NAMES",
+    "bench_markdown",
     "build_rows",
     "facts",
     "key_values",
@@ -19,6 +20,7 @@ __all__ = [
     "measurements",
     "summary",
     "usage",
+    "workload_rows",
     "workloads",
 ]
 
@@ -150,8 +152,8 @@ def layers(rows: list[dict[str, Any]]) -> Table:
     return _aligned(*layer_rows(rows))
 
 
-def workloads(rows: list[dict[str, Any]]) -> Table:
-    """What ``offramp bench`` found, one workload a line."""
+def workload_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """What ``offramp bench`` found, one workload a line: head and rows, as text."""
     causes = list(rows[0]["loss"])
     head = ["workload", "cycles", "limit", "of limit", *(f"lost: {cause}" for cause in causes), "simulated images/s"]
     lines = [
@@ -165,16 +167,43 @@ def workloads(rows: list[dict[str, Any]]) -> Table:
         ]
         for row in rows
     ]
-    return _aligned(head, lines)
+    return head, lines
+
+
+def workloads(rows: list[dict[str, Any]]) -> Table:
+    """:func:`workload_rows` as a table."""
+    return _aligned(*workload_rows(rows))
+
+
+def _lines(rows: list[list[str]], align: list[str]) -> list[str]:
+    """A table in Markdown."""
+    head, *body = [f"| {' | '.join(row)} |" for row in rows]
+    return [head, f"|{'|'.join(align)}|", *body]
+
+
+def bench_markdown(result: dict[str, Any]) -> str:
+    """What ``offramp bench`` found, as the README shows it: workloads, and the layers of the last of ResNet-8."""
+    head, lines = workload_rows(result["rows"])
+    row = [row for row in result["rows"] if row["workload"].startswith("resnet8")][-1]
+    layer_head, layers = layer_rows(row["layers"])
+    numbers, layer_numbers = ["--:"] * (len(head) - 1), ["--:"] * (len(layer_head) - 1)
+    return "\n".join(
+        [
+            f"Config `{result['config']}`, {result['multipliers']} multipliers, {row['images']} images, "
+            f"seed {result['seed']}; cycles are means:",
+            "",
+            *_lines([head, *lines], ["---", *numbers]),
+            "",
+            f"`{row['workload']}` by layer:",
+            "",
+            *_lines([layer_head, *layers], ["---", *layer_numbers]),
+            "",
+        ]
+    )
 
 
 def markdown(result: dict[str, Any]) -> str:
     """The demo's table as the README shows it."""
-
-    def lines(rows: list[list[str]], align: list[str]) -> list[str]:
-        head, *body = [f"| {' | '.join(row)} |" for row in rows]
-        return [head, f"|{'|'.join(align)}|", *body]
-
     inputs = [HEAD, *measurement_rows(result["inputs"])]
     others = [["figure", "value"], *(list(row) for row in facts(result))]
     where = f"`{result['data']}`, config `{result['config']['name']}`, seed {result['seed']}"
@@ -182,9 +211,9 @@ def markdown(result: dict[str, Any]) -> str:
         [
             f"A run of `make demo` ({where}; images/s at the routed design's {result['clock_mhz']:.1f} MHz):",
             "",
-            *lines(inputs, ["---", *["--:"] * (len(HEAD) - 1)]),
+            *_lines(inputs, ["---", *["--:"] * (len(HEAD) - 1)]),
             "",
-            *lines(others, ["---", "---"]),
+            *_lines(others, ["---", "---"]),
             "",
         ]
     )

@@ -48,6 +48,6 @@ def test_files_and_folders_exist():
 
 
 def test_figures_of_the_demo_are_there():
-    figures = TEXT[TEXT.index("<!-- figures -->") : TEXT.index("<!-- end of figures -->")]
+    figures = TEXT[TEXT.index("<!-- figures: demo -->") : TEXT.index("<!-- end of figures: demo -->")]
     assert "| clean |" in figures
     assert "values equal, cycles equal" in figures

@@ -1,0 +1,71 @@
+import json
+from xml.etree import ElementTree
+
+import pytest
+from typer.testing import CliRunner
+
+from hw.config import preset
+from offramp.bench import curve, measure_workload
+from offramp.cli import app
+
+CONFIG = preset("base")
+
+
+def check(row: dict) -> None:
+    """A row adds up: limit, losses and cycles, of the whole and of every layer."""
+    multipliers = CONFIG.multipliers
+    assert row["limit"] == pytest.approx(row["products"] / multipliers)
+    assert row["share_of_limit"] == pytest.approx(row["limit"] / row["cycles"])
+    assert row["limit"] + sum(row["loss"].values()) == pytest.approx(row["cycles"])
+    assert all(lost >= 0 for lost in row["loss"].values())
+    assert sum(layer["cycles"] for layer in row["layers"]) + row["loss"]["control"] == pytest.approx(row["cycles"])
+    for layer in row["layers"]:
+        assert layer["limit"] + sum(layer["loss"].values()) == pytest.approx(layer["cycles"])
+    assert len(row["partition"]) == len(row["layers"])
+    assert row["images_per_second"] > 0
+
+
+def test_the_command_measures_a_workload_and_writes_it(tmp_path):
+    file = tmp_path / "b.json"
+    command = ["bench", "--workload", "ds-cnn", "--images", "3", "--json", str(file)]
+    outcome = CliRunner().invoke(app, command)
+    assert outcome.exit_code == 0, outcome.output
+    found = json.loads(file.read_text())
+    assert (found["config"], found["multipliers"]) == ("base", 64)
+    (row,) = found["rows"]
+    assert (row["workload"], row["images"]) == ("ds-cnn", 3)
+    check(row)
+    assert {"dispatch", "imbalance", "cores", "drain", "barrier", "control"} == set(row["loss"])
+
+
+def test_equal_seeds_measure_the_same():
+    rows = [measure_workload("resnet8-w10", CONFIG, images=2, seed=5) for _ in range(2)]
+    check(rows[0])
+    for row in rows:
+        del row["images_per_second"], row["simulated_cycles_per_second"]
+    assert rows[0] == rows[1]
+
+
+def test_cycles_fall_with_both_densities():
+    points = curve(CONFIG, workload="ds-cnn", weights=(1.0, 0.2), active=(0.8, 0.3), images=2, seed=0)
+    cycles = {(point["weights"], point["activations"]): point["cycles"] for point in points}
+    assert cycles[1.0, 0.8] > cycles[1.0, 0.3] > cycles[0.2, 0.3]
+    assert cycles[1.0, 0.8] > cycles[0.2, 0.8] > cycles[0.2, 0.3]
+    assert all(point["cycles"] > point["limit"] > 0 for point in points)
+
+
+def test_the_curve_is_drawn():
+    from offramp.figures import density_curve
+
+    points = [
+        {"weights": w, "activations": a, "cycles": 100.0 * w * a + 10, "limit": 100.0 * w * a}
+        for w in (1.0, 0.1)
+        for a in (0.8, 0.3)
+    ]
+    assert ElementTree.fromstring(density_curve(points)).tag.endswith("svg")
+
+
+def test_unknown_workloads_end_in_a_sentence():
+    outcome = CliRunner().invoke(app, ["bench", "--workload", "resnet9"])
+    assert outcome.exit_code != 0
+    assert "workload must be one of" in str(outcome.exception)

@@ -41,8 +41,8 @@ def measure_workload(
     -------
     dict
         ``products``, ``cycles``, ``share_of_limit``, ``loss`` (cycles by cause), ``layers`` (the same for each layer),
-        ``partition`` of each layer, ``first_cycles`` of the first images, ``images_per_second`` of the simulator, golden
-        model included.
+        ``partition`` of each layer, ``first_cycles`` of the first images, ``images_per_second`` of the simulator with
+        the golden model.
 
     Raises
     ------

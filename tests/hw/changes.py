@@ -77,9 +77,15 @@ class Changes:
         images : dict, optional
             Start from these, changed already in other places than this description.
         """
+        return self.description(number, cores, images, **{part: fields})
+
+    def description(
+        self, number: int, cores: tuple[int, ...] = (0,), images: Images | None = None, **parts: dict[str, int]
+    ) -> Images:
+        """Fields of several parts of a layer's description, by part; see :meth:`layer`."""
         for core in cores:
             description = self.layers[number].cores[core].fields
-            changed = description | {part: description[part] | fields}
+            changed = description | {part: description[part] | fields for part, fields in parts.items()}
             images = self.memory(core, self.layers[number].target, encode(Layer, **changed), images)
         assert images is not None
         return images
@@ -93,16 +99,16 @@ class Changes:
         assert images is not None
         return images
 
-    def row(self, number: int, y: int, **fields: int) -> Images:
-        """Fields of a row of core 0."""
+    def row(self, number: int, y: int, images: Images | None = None, **fields: int) -> Images:
+        """Fields of a row of core 0; ``images`` as in :meth:`layer`."""
         part = self.layers[number].cores[0]
-        return self.memory(0, part.fields["source"]["row_table"] + y, encode(Row, **(part.rows[y] | fields)))
+        return self.memory(0, part.fields["source"]["row_table"] + y, encode(Row, **(part.rows[y] | fields)), images)
 
-    def column(self, number: int, x: int, **fields: int) -> Images:
-        """Fields of a column of core 0."""
+    def column(self, number: int, x: int, images: Images | None = None, **fields: int) -> Images:
+        """Fields of a column of core 0; ``images`` as in :meth:`layer`."""
         part = self.layers[number].cores[0]
         address = part.fields["source"]["column_table"] + x
-        return self.memory(0, address, encode(Column, **(part.columns[x] | fields)))
+        return self.memory(0, address, encode(Column, **(part.columns[x] | fields)), images)
 
     def at(self, number: int, core: int | None = 0) -> str:
         """How a message about a layer begins, as a regular expression; without core where all are meant."""

@@ -13,13 +13,24 @@ from hw.config import preset
 from hw.decode import decode_header
 from hw.isa import Branch, Opcode, Operation, encode, words_of
 from hw.network import INPUT
+from hw.program import Program
 from tests.hw.changes import Changes, put
 from tests.hw.machine import Machine
 from tests.hw.networks import runnable
+from tests.hw.partitions import only_merged
 from tests.random_networks import NetworkMaker
 
 TINY = preset("tiny").replace(accumulator_bits=32)
-PROGRAM = compile_network(runnable(), TINY)
+
+
+def single_lists() -> Program:
+    """A list for each kernel row, so that a row may have several."""
+    with pytest.MonkeyPatch.context() as patch:
+        only_merged(patch, merged=False)
+        return compile_network(runnable(), TINY)
+
+
+PROGRAM = single_lists()
 GOOD = Changes(PROGRAM)
 IMAGES, LAYERS, BRANCH = GOOD.images, GOOD.layers, GOOD.branch
 at = GOOD.at
@@ -119,58 +130,85 @@ REFUSALS: dict[str, tuple[dict[str, np.ndarray], str]] = {
         at(STEM) + "it must have rows, columns and words of a position",
     ),
     "no words": (GOOD.layer(STEM, "source", words=0), at(STEM) + "it must have rows, columns and words of a position"),
+    "only rows below the map": (
+        GOOD.layer(STEM, "source", blank_rows=7),
+        at(STEM) + "blank rows must be fewer than all 7, not 7",
+    ),
+    "more rows below the map than rows": (
+        GOOD.layer(STEM, "source", blank_rows=15),
+        at(STEM) + "blank rows must be fewer than all 7, not 15",
+    ),
+    "a row below the map that is read": (
+        GOOD.layer(STEM, "source", blank_rows=0),
+        at(STEM) + "it reads words that nothing before it writes",
+    ),
     "no accumulators": (
-        GOOD.layer(STEM, "source", accumulator_step=0),
-        at(STEM) + r"accumulators of all live rows must be .*, not 16 and 0",
+        GOOD.layer(STEM, "source", slots=0),
+        at(STEM) + "0 accumulators a position on 4 PEs must make the 8 channels",
+    ),
+    "other accumulators": (
+        GOOD.layer(STEM, "source", slots=3),
+        at(STEM) + "3 accumulators a position on 4 PEs must make the 8 channels",
     ),
     "too many accumulators": (
-        GOOD.layer(STEM, "source", accumulator_wrap=264),
-        at(STEM) + r"accumulators of all live rows must be at most 256 and a multiple .*, not 264 and 8",
+        GOOD.description(STEM, source={"slots": 512}, lane={"channels": 2048}),
+        at(STEM) + "512 accumulators a position on 4 PEs must make the 2048 channels",
     ),
-    "ring of a part of a row": (
-        GOOD.layer(STEM, "source", accumulator_wrap=12),
-        at(STEM) + r"accumulators of all live rows must be .*, not 12 and 8",
+    "row without lists": (
+        GOOD.row(STEM, 1, count=0),
+        at(STEM) + "row 1 must have at least one list for its activations, not 0",
     ),
-    "row without kernel rows": (GOOD.row(STEM, 1, count=0), at(STEM) + "row 1 must meet 1 to 2 kernel rows, not 0"),
-    "row with too many kernel rows": (
-        GOOD.row(STEM, 1, count=3),
-        at(STEM) + "row 1 must meet 1 to 2 kernel rows, not 3",
+    "row of a list too many": (
+        GOOD.row(STEM, 5, count=3),
+        at(STEM) + r"\d+ accumulators are filled but never taken out",
     ),
-    "row between accumulators": (
-        GOOD.row(STEM, 1, accumulator=3),
-        at(STEM) + "row 1 must begin at a multiple of 8 below 16, not at 3",
+    "row for an output above": (
+        GOOD.row(SUM, 2, accumulator=0),
+        at(SUM) + r"\d+ accumulators are filled but never taken out",
     ),
-    "row beyond the accumulators": (
-        GOOD.row(STEM, 1, accumulator=16),
-        at(STEM) + "row 1 must begin at a multiple of 8 below 16, not at 16",
+    "row that begins at the second position": (
+        GOOD.row(SUM, 2, accumulator=18),
+        at(SUM) + r"\d+ accumulators are filled but never taken out",
+    ),
+    "column beside the outputs": (
+        GOOD.column(STEM, 3, accumulator=8),
+        at(STEM) + r"\d+ accumulators are filled but never taken out",
+    ),
+    "position taken out before it is fed": (
+        GOOD.column(STEM, 3, dumps=1, images=GOOD.column(STEM, 0, dumps=1)),
+        at(STEM) + r"\d+ accumulators are filled but never taken out",
+    ),
+    "offset beside the outputs": (
+        GOOD.image("lists", put((0, LISTS - 1), 1 | 200 << 8)),
+        r"layer \d at \d+, core 0: \d+ accumulators are filled but never taken out",
     ),
     "row never taken out": (
-        GOOD.row(SUM, 2, accumulator=0, dumps=0),
-        at(SUM) + "1 rows of accumulators are filled but never taken out",
+        GOOD.row(SUM, 2, final=0),
+        at(SUM) + "8 positions of 8 channels don't make 96 outputs",
     ),
-    "too few dumps": (
-        GOOD.row(SUM, 1, dumps=0),
-        at(SUM) + "2 rows of 8 accumulators on 4 PEs don't make 96 outputs",
+    "column never taken out": (
+        GOOD.column(STEM, 2, dumps=0),
+        at(STEM) + "9 positions of 8 channels don't make 96 outputs",
+    ),
+    "position taken out twice": (
+        GOOD.column(STEM, 2, dumps=2),
+        at(STEM) + "15 positions of 8 channels don't make 96 outputs",
     ),
     "no outputs": (
         GOOD.layer(SUM, "lane", outputs=0),
-        at(SUM) + "3 rows of 8 accumulators on 4 PEs don't make 0 outputs",
+        at(SUM) + "12 positions of 8 channels don't make 0 outputs",
     ),
     "no channels of a layer": (
-        GOOD.layer(SUM, "lane", channels=0),
-        at(SUM) + "channels must be a multiple of 8 that divides the outputs, not 0",
+        GOOD.description(SUM, source={"slots": 0}, lane={"channels": 0, "outputs": 0}),
+        at(SUM) + "12 positions of 0 channels don't make 0 outputs",
     ),
     "odd channels": (
-        GOOD.layer(SUM, "lane", channels=12),
+        GOOD.description(SUM, source={"slots": 3}, lane={"channels": 12, "outputs": 12 * 12}),
         at(SUM) + "channels must be a multiple of 8 that divides the outputs, not 12",
     ),
-    "channels of other outputs": (
-        GOOD.layer(SUM, "lane", channels=40),
-        at(SUM) + "channels must be a multiple of 8 that divides the outputs, not 40",
-    ),
-    "rows of half positions": (
-        GOOD.layer(SUM, "lane", channels=24),
-        at(SUM) + "8 accumulators of a row must be whole positions of 6",
+    "channels of other positions": (
+        GOOD.layer(SUM, "lane", channels=16),
+        at(SUM) + "2 accumulators a position on 4 PEs must make the 16 channels",
     ),
     "channel parameters between words": (
         GOOD.layer(SUM, "lane", channel_base=4),
@@ -220,10 +258,6 @@ REFUSALS: dict[str, tuple[dict[str, np.ndarray], str]] = {
         GOOD.layer(SUM, "target", first=65530),
         at(SUM) + "word 65541 is beyond the 65536 of a map",
     ),
-    "kernel row's lists beyond": (
-        GOOD.row(STEM, 2, list=4095),
-        at(STEM) + "list 4099 is beyond the 4096 that a kernel row can begin with",
-    ),
     "row of lists beyond": (
         GOOD.row(STEM, 0, list=4000),
         at(STEM) + rf"list \d+ is beyond the {LISTS} words of the lists image",
@@ -235,14 +269,6 @@ REFUSALS: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "list beyond": (
         GOOD.image("lists", put((1, 0), (LISTS - 1) | 2 << TINY.start_bits)),
         at(STEM) + rf"list \[0\] points beyond the {LISTS} words of the lists image",
-    ),
-    "column in the next row": (
-        GOOD.column(STEM, 3, accumulator=8),
-        at(STEM) + r"a product for accumulator \d+ leaves the 8 of its row",
-    ),
-    "offset in the next row": (
-        GOOD.image("lists", put((0, LISTS - 1), 1 | 1023 << 8)),
-        r"layer \d at \d+, core 0: a product for accumulator \d+ leaves the \d of its row",
     ),
     "description beyond the image": (
         operation(LAYERS[STEM].address, Opcode.LAYER, 0, IMAGES["layers"].shape[1] - 1),
@@ -265,6 +291,24 @@ def test_an_instruction_inside_another_is_refused():
     images["program"][BRANCH.address] = encode(Operation, op=Opcode.BRANCH, index=0, target=inside)[0]
     with pytest.raises(ValueError, match=rf"^STOP at {inside}: it must not begin inside the instruction before it$"):
         check_images(images, TINY)
+
+
+def test_lists_beyond_what_a_row_can_begin_with_are_refused():
+    """Where there are so many: the dispatcher would go on with the first ones."""
+    config = TINY.replace(list_words=8192, layer_words=2048)
+    with pytest.MonkeyPatch.context() as patch:
+        only_merged(patch, merged=False)
+        changes = Changes(compile_network(runnable(), config))
+    y = next(y for y, row in enumerate(changes.layers[STEM].cores[0].rows) if row["count"] == 2)
+    images = changes.row(STEM, y, list=4095)
+    images["lists"] = np.pad(images["lists"], ((0, 0), (0, 8192 - images["lists"].shape[1])))
+    step = changes.layers[STEM].cores[0].fields["source"]["list_step"]
+    message = rf"^layer 0 at \d+, core 0: list {4095 + step} is beyond the 4096 that a row can begin with$"
+    with pytest.raises(ValueError, match=message):
+        check_images(images, config)
+    # In a row with a list for each of its activations, nothing is beyond; and none of these lists feeds anything.
+    y = next(y for y, row in enumerate(changes.layers[STEM].cores[0].rows) if row["count"] == 1)
+    check_images(changes.row(STEM, y, list=4095) | {"lists": images["lists"]}, config)
 
 
 def test_a_dummy_channel_that_is_not_zero_needs_a_list():

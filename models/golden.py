@@ -2,7 +2,8 @@
 
 Convolutions run in floating point, where they are exact: all products are integers, and no sum of them, in whatever
 order, reaches the first integer that the format cannot hold (2**24 for float32, 2**53 for float64). Which of the two a
-layer needs is proved from its weights. Everything after the accumulator is int64 arithmetic of :mod:`hw.numerics`.
+layer needs is proved from its weights. Everything after the accumulator is int64 arithmetic as :mod:`hw.numerics`
+defines it.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,12 +25,10 @@ from hw.network import (
     Linear,
     Network,
 )
-from hw.numerics import accumulator_range, add, add_scales, clamp, requantize, top2
+from hw.numerics import ADD_LEFT_SHIFT, Rounding, accumulator_range, add_scales, clamp, top2
+from models.elementwise import add_codes, requantize_sums
 
 __all__ = ["Result", "decide", "run"]
-
-#: Elements that go through the integer steps at once: a few int64 temporaries of this size stay in a core's cache.
-_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +92,7 @@ def run(
     network: Network,
     codes: np.ndarray | torch.Tensor,
     *,
-    batch: int = 256,
+    batch: int = 32,
     keep: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
@@ -104,7 +103,7 @@ def run(
     codes : int8 array or tensor, (N, height, width, channels)
         Quantized images, as the network's input tensor says.
     batch : int
-        Images computed at once; of no influence on the result.
+        Images computed at once, few enough to stay in a processor's cache; of no influence on the result.
     keep : bool
         Keep all tensors, not only the logits.
     progress : callable, optional
@@ -199,9 +198,8 @@ def _weighted(network: Network, layer: Conv2D | DepthwiseConv2D | Linear) -> Cal
     largest = int(np.abs(flat.astype(np.int64)).sum(axis=1).max()) * max(-low, high)
     exact = np.float32 if largest < 1 << 24 else np.float64
     weight = torch.from_numpy(layer.weight.astype(exact)).permute(0, 3, 1, 2)
-    bias, multiplier, shift = (
-        torch.from_numpy(a.astype(np.int64)) for a in (layer.bias, layer.multiplier, layer.shift)
-    )
+    bias, multiplier, shift = (a.astype(np.int64) for a in (layer.bias, layer.multiplier, layer.shift))
+    scales = (bias, multiplier, shift, layer.rounding is Rounding.DOUBLE, layer.output.zero_point, *layer.clamp)
     zero_point = network.tensors()[layer.inputs[0]].zero_point
     stride, (top, bottom, left, right) = (
         ((1, 1), (0, 0, 0, 0)) if isinstance(layer, Linear) else (layer.stride, layer.pads)
@@ -220,12 +218,11 @@ def _weighted(network: Network, layer: Conv2D | DepthwiseConv2D | Linear) -> Cal
             sums = F.conv2d(values, weight, stride=stride, padding=(top, left), groups=groups)
         else:
             sums = F.conv2d(F.pad(values, (left, right, top, bottom, 0, extra)), weight, stride=stride, groups=groups)
-        sums = sums.permute(0, 2, 3, 1)
+        sums = sums.permute(0, 2, 3, 1).contiguous()
         if isinstance(layer, Linear) and layer.raw:
-            return sums.to(torch.int64) + bias
-        return _chunked(
-            lambda part: requantize(part.to(torch.int64) + bias, multiplier, shift, layer.rounding), layer, sums
-        )
+            return sums.to(torch.int64) + torch.from_numpy(bias)
+        found = requantize_sums(sums.reshape(-1, len(bias)).numpy(), *scales)
+        return torch.from_numpy(found).reshape(sums.shape)
 
     return step
 
@@ -233,13 +230,13 @@ def _weighted(network: Network, layer: Conv2D | DepthwiseConv2D | Linear) -> Cal
 def _add(network: Network, layer: Add) -> Callable[..., torch.Tensor]:
     first, second = (network.tensors()[name] for name in layer.inputs)
     scales = add_scales(first.scale, second.scale, layer.output.scale)
+    zero_points = np.array([first.zero_point, second.zero_point, layer.output.zero_point], dtype=np.int64)
+    multipliers, shifts = np.array(scales, dtype=np.int64).T.copy()
 
     def step(*sources: torch.Tensor) -> torch.Tensor:
-        return _chunked(
-            lambda a, b: add(a.to(torch.int64) - first.zero_point, b.to(torch.int64) - second.zero_point, scales),
-            layer,
-            *sources,
-        )
+        a, b = (source.reshape(-1).numpy() for source in sources)
+        found = add_codes(a, b, zero_points, multipliers, shifts, ADD_LEFT_SHIFT, *layer.clamp)
+        return torch.from_numpy(found).reshape(sources[0].shape)
 
     return step
 
@@ -259,14 +256,3 @@ def _pool(network: Network, layer: AveragePool2D | GlobalAveragePool) -> Callabl
         return clamp(mean, *layer.clamp).to(torch.int8)
 
     return step
-
-
-def _chunked(scaled: Callable[..., torch.Tensor], layer: Layer, *sources: torch.Tensor) -> torch.Tensor:
-    """Apply integer steps a few images at a time, then zero point and clamp, into int8 codes."""
-    result = torch.empty(sources[0].shape, dtype=torch.int8)
-    images = max(1, _CHUNK // max(1, sources[0][0:1].numel()))
-    for start in range(0, len(result), images):
-        stop = start + images
-        value = scaled(*(source[start:stop] for source in sources)) + layer.output.zero_point
-        result[start:stop] = clamp(value, *layer.clamp)
-    return result

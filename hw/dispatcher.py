@@ -2,8 +2,10 @@
 
 ::
 
-    Walk: counters ──► words, tables ──► nonzeros ──► Scan: next nonzero ──► value, addresses ──► pointers ──► push
-    one item a cycle   (2 cycles)                     one slot a cycle       (2 cycles)           (3 cycles)
+    Walk: counters ──► words, tables ──► mask ──► Scan: next nonzero ──► value, addresses ──► pointers ──► push
+    one item a cycle   (2 cycles)                 one slot a cycle       (2 cycles)           (3 cycles)
+
+An activation whose magnitude is below the layer's threshold counts as zero: "nonzero" means all others.
 
 A *slot* is a cycle in which the scanner is not held up. A row takes one slot for its table entry, a word one slot for
 each (nonzero channel, kernel row) or one if there is none, a finished output position one slot. Everything behind the
@@ -20,7 +22,7 @@ from hw.isa import Column, Row, Source
 from hw.pe import broadcast_layout
 from hw.walk import Item, Walk
 
-__all__ = ["Dispatcher", "lowest_bit"]
+__all__ = ["Dispatcher", "lowest_bit", "reaches"]
 
 
 _WORD = data.ArrayLayout(signed(9), WORD_CHANNELS)
@@ -70,6 +72,22 @@ def lowest_bit(word):
     return Cat(*halves[0][1])
 
 
+def reaches(value, complement):
+    """Whether the magnitude of a value is at least a threshold: the carry of one addition.
+
+    Parameters
+    ----------
+    value : 9 bits
+        Two's complement of -255..255.
+    complement : 8 bits
+        256 less the threshold, which is 1..255.
+    """
+    negative = value[8]
+    # |value| + complement >= 256, where |value| is the one's complement and a carry from the bit below.
+    magnitude = Cat(negative, value[:8] ^ negative.replicate(8))
+    return (magnitude + Cat(negative, complement))[9]
+
+
 class Dispatcher(wiring.Component):
     """Walks one layer's input and broadcasts jobs.
 
@@ -94,7 +112,7 @@ class Dispatcher(wiring.Component):
     Throughput: one slot per cycle. Back-pressure: by ``space``. Reset: idle.
     """
 
-    #: Cycles from ``start`` to the first slot: the walk's two, the RAMs' two, the nonzeros, the scanner.
+    #: Cycles from ``start`` to the first slot: the walk's two, the RAMs' two, the mask, the scanner.
     FIRST_SLOT = 6
     #: Cycles from a slot to its push, if nothing is held up.
     LATENCY = 5
@@ -132,7 +150,7 @@ class Dispatcher(wiring.Component):
         item_ram, item_read, item = Signal(Item), Signal(Item), Signal(Item)
         valid_ram, valid_read, valid = Signal(), Signal(), Signal()
         word_read, word, table_read, table = Signal(_WORD), Signal(_WORD), Signal(32), Signal(32)
-        first = Signal(_Nonzeros)
+        mask, complement = Signal(WORD_CHANNELS), Signal(8)
         shift, take, frozen = Signal(), Signal(), Signal()
         m.d.comb += [
             walk.source.eq(source),
@@ -144,6 +162,8 @@ class Dispatcher(wiring.Component):
             self.table_enable.eq(shift),
             self.word_enable.eq(shift),
         ]
+        # The source is stable cycles before the first word comes.
+        m.d.sync += complement.eq(-source.threshold)
         with m.If(shift):
             m.d.sync += [
                 valid_ram.eq(walk.o.valid),
@@ -155,7 +175,7 @@ class Dispatcher(wiring.Component):
                 valid.eq(valid_read),
                 item.eq(item_read),
                 word.eq(word_read),
-                first.eq(_split(m, Cat(value.any() & ~item_read.blank for value in word_read), "first")),
+                mask.eq(Cat(reaches(value, complement) & ~item_read.blank for value in word_read)),
                 table.eq(table_read),
             ]
 
@@ -168,7 +188,8 @@ class Dispatcher(wiring.Component):
         left = Signal(4)  # kernel rows still to serve for this channel, this one included
         list_k, accumulator_k = Signal(12), Signal(accumulator)
         dumps, dump_base = Signal(4), Signal(accumulator)
-        following_nonzeros = _split(m, nonzeros.rest, "rest")
+        # Both are split on the way into the same register: one path is as long as the other.
+        first_nonzeros, following_nonzeros = _split(m, mask, "first"), _split(m, nonzeros.rest, "rest")
         job, dump, word_done = Signal(), Signal(), Signal()
         m.d.comb += [
             job.eq((state == _Scan.WORD) & ~nonzeros.empty),
@@ -200,7 +221,7 @@ class Dispatcher(wiring.Component):
                 m.d.sync += [state.eq(_Scan.DUMP), dumps.eq(column.dumps)]
         with m.If(take):
             m.d.sync += state.eq(Mux(valid, Mux(item.row, _Scan.ROW, _Scan.WORD), _Scan.EMPTY))
-            m.d.sync += [nonzeros.eq(first), values.eq(word), number.eq(item.word)]
+            m.d.sync += [nonzeros.eq(first_nonzeros), values.eq(word), number.eq(item.word)]
             with m.If(item.row):
                 fields = data.View(Row, table[: Row.as_shape().size])
                 m.d.sync += [

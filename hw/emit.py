@@ -117,7 +117,8 @@ class Emitter:
         window = self._window(name, core)
         return window["base"] + self._number(name, row) - window["low"]
 
-    def _source(self, name: str, core: int, work: Schedule) -> dict[str, int]:
+    def _source(self, step: Step, core: int, work: Schedule) -> dict[str, int]:
+        name = step.reads
         pitch, width = self._pitch(name), self._tensors[name].shape[1]
         down, right = work.steps
         first, last = work.words
@@ -133,6 +134,7 @@ class Emitter:
             "list_step": work.block_step * work.channels,
             "accumulator_step": work.width % self._config.accumulators,
             "slots": work.slots,
+            "threshold": step.threshold,
         }
 
     def _residual(self, step: Step, part: Part) -> dict[str, int]:
@@ -188,7 +190,7 @@ class Emitter:
                 "enable": 1,
                 "rows": work.row_fields(first_list, config.accumulators),
                 "columns": work.column_fields(config.accumulators),
-                "source": self._source(step.reads, part.core, work),
+                "source": self._source(step, part.core, work),
                 "residual": self._residual(step, part),
                 "lane": {
                     "outputs": outputs,

@@ -111,6 +111,7 @@ class Source(data.Struct):
     list_step: 12  # from a kernel row's lists to those of the next that meets the same input row
     accumulator_step: 10  # accumulators of one output row
     slots: 10  # accumulators of one output position
+    threshold: 8  # at least 1: activations of a smaller magnitude count as zero
 
 
 class Row(data.Struct):

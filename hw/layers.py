@@ -22,6 +22,7 @@ __all__ = [
     "Tensor",
     "integer",
     "require",
+    "threshold_of",
 ]
 
 
@@ -128,6 +129,9 @@ class _Weighted(Layer):
     multiplier, shift : int32 arrays, (output channels,)
         Requantization, see :func:`hw.numerics.requantize`.
     rounding : Rounding
+    threshold : int
+        1..255; an input activation ``a = q - zero_point`` takes part in the products only if ``|a|`` is at least this.
+        1: every nonzero one. The stored tensor, and an add that reads it, are not affected.
     """
 
     weight: np.ndarray = field(repr=False)
@@ -135,6 +139,7 @@ class _Weighted(Layer):
     multiplier: np.ndarray = field(repr=False)
     shift: np.ndarray = field(repr=False)
     rounding: Rounding
+    threshold: int = 1
 
     def check(self, sources: tuple[Tensor, ...]) -> None:
         super().check(sources)
@@ -142,6 +147,10 @@ class _Weighted(Layer):
             isinstance(self.weight, np.ndarray) and self.weight.dtype == np.int8 and self.weight.ndim == 4,
             f"{self.name}: weight must be a 4-dimensional int8 array, "
             f"not {getattr(self.weight, 'dtype', type(self.weight))} of shape {np.shape(self.weight)}",
+        )
+        require(
+            integer(self.threshold) and 1 <= self.threshold <= 255,
+            f"{self.name}: threshold must be an integer in 1..255, not {self.threshold!r}",
         )
         channels = self.weight.shape[0]
         for name in ("bias", "multiplier", "shift"):
@@ -251,6 +260,11 @@ class Linear(_Weighted):
         require(
             self.output.shape[:2] == (1, 1), f"{self.name}: output must be 1x1 in space, not {self.output.shape[:2]}"
         )
+
+
+def threshold_of(layer: Layer) -> int:
+    """Smallest magnitude of an input activation that a layer doesn't take for zero; 1 for layers without weights."""
+    return layer.threshold if isinstance(layer, _Weighted) else 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from hw.check import check_images
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.decode import Instruction, decode_header, decode_images, decode_windows
 from hw.isa import Memory, Opcode
-from hw.layers import Layer, Tensor, integer, require
+from hw.layers import Layer, Tensor, integer, require, threshold_of
 from hw.network import INPUT, Add, Linear, Network
 from hw.partition import Part, parts_of
 
@@ -181,7 +181,9 @@ class Program:
             self._check_source(f"{where}: core {part.core}", layer, fields["source"], window)
 
     def _check_source(self, where: str, layer: Layer, source: dict[str, int], window: dict[str, int]) -> None:
-        """A core reads what it keeps of the layer's input, and nothing else."""
+        """A core reads what it keeps of the layer's input, and nothing else, with the layer's threshold."""
+        if source["threshold"] != threshold_of(layer):
+            raise ValueError(f"{where}: threshold must be {threshold_of(layer)}, not {source['threshold']}")
         first = source["base"] - window["base"]
         reach = (source["rows"] - source["blank_rows"] - 1) * source["row_pitch"] + (source["columns"] - 1) * source[
             "column_pitch"

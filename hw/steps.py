@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from hw.geometry import Axis
-from hw.layers import AveragePool2D, DepthwiseConv2D
+from hw.layers import AveragePool2D, DepthwiseConv2D, threshold_of
 from hw.network import INPUT, Add, Conv2D, GlobalAveragePool, Layer, Linear, Network, Tensor
 
 __all__ = ["Kernel", "Step", "steps_of"]
@@ -126,6 +126,11 @@ class Step:
         if self.add is None:
             return None
         return next(name for name in self.add.inputs if name != self.layer.name)
+
+    @property
+    def threshold(self) -> int:
+        """Smallest magnitude of an activation that is multiplied."""
+        return threshold_of(self.layer)
 
     @property
     def raw(self) -> bool:

@@ -214,6 +214,8 @@ def _weighted(network: Network, layer: Conv2D | DepthwiseConv2D | Linear) -> Cal
 
     def step(source: torch.Tensor) -> torch.Tensor:
         values = (source.to(weight.dtype) - zero_point).permute(0, 3, 1, 2)
+        if layer.threshold > 1:
+            values = values * (values.abs() >= layer.threshold)
         if top == bottom and left == right and not extra:
             sums = F.conv2d(values, weight, stride=stride, padding=(top, left), groups=groups)
         else:

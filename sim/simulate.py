@@ -77,6 +77,7 @@ class _Step:
     """A LAYER instruction, as the kernel takes it; see :func:`sim.kernel.layer_cycles`."""
 
     source: str
+    threshold: int
     parts: np.ndarray
     rows: np.ndarray
     columns: np.ndarray
@@ -113,6 +114,7 @@ def _step(program: Program, instruction: Instruction, source: str, windows: tupl
         )
     return _Step(
         source=source,
+        threshold=fields["threshold"],
         parts=np.array(parts, dtype=np.int64),
         rows=np.array(rows, dtype=np.int64),
         columns=np.array(columns, dtype=np.int64),
@@ -133,9 +135,11 @@ def _steps(program: Program, layers: list[Instruction]) -> list[_Step]:
     return steps
 
 
-def _nonzero(codes: np.ndarray, zero_point: int, config: AcceleratorConfig) -> np.ndarray:
-    """Nonzero activations as stored, (images, activations)."""
+def _active(codes: np.ndarray, zero_point: int, threshold: int, config: AcceleratorConfig) -> np.ndarray:
+    """Activations that are multiplied, as stored, (images, activations)."""
     active = codes != zero_point
+    if threshold > 1:
+        active = (codes >= zero_point + threshold) | (codes <= zero_point - threshold)
     extra = config.padded_channels(codes.shape[3]) - codes.shape[3]
     padded = np.pad(active, ((0, 0), (0, 0), (0, 0), (0, extra))) if extra else active
     return np.ascontiguousarray(padded.reshape(len(codes), -1))
@@ -209,7 +213,7 @@ def simulate(
         for number, step in enumerate(steps):
             passed = sum(address < layers[number].address for address in branches)
             times[part, number], stalls[part, number], spent[part, number] = layer_cycles(
-                _nonzero(tensors[step.source], zero_points[step.source], config),
+                _active(tensors[step.source], zero_points[step.source], step.threshold, config),
                 np.asarray(values.exit_index >= passed),
                 step.parts,
                 step.rows,

@@ -23,7 +23,7 @@ LANE_LATENCY = 13
 RESIDUAL_LATENCY = 34
 RAW_LATENCY = 3
 #: Sequencer cycles of a LAYER besides the layer's own, of a BRANCH, of a STOP.
-LAYER_OVERHEAD = 23
+LAYER_OVERHEAD = 24
 BRANCH_CYCLES = 10
 STOP_CYCLES = 5
 

@@ -1,5 +1,7 @@
 """Constrained-random integer networks: layer kinds, shapes, strides, pads, densities and zero points of all sorts."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from hw.network import (
@@ -244,7 +246,20 @@ def random_network(seed: int, *, size: int = 8) -> Network:
         rows, columns, _ = maker._tensors[here].shape
         here = maker.pool(here) if rows * columns > 1 else maker.linear(here, int(rng.integers(1, 20)))
     maker.head(here, classes)
-    return maker.network(f"random{seed}")
+    return _with_thresholds(maker.network(f"random{seed}"), rng)
+
+
+def _with_thresholds(network: Network, rng: np.random.Generator) -> Network:
+    """In half of the networks some layers skip small activations, in a few all."""
+    share = float(rng.choice([0.0, 0.0, 0.5, 1.0]))
+
+    def chosen(layer: Layer) -> Layer:
+        if not isinstance(layer, Conv2D | DepthwiseConv2D | Linear) or rng.random() >= share:
+            return layer
+        threshold = int(rng.choice([2, rng.integers(2, 60), rng.integers(2, 60), rng.integers(1, 256)]))
+        return replace(layer, threshold=threshold)
+
+    return replace(network, layers=tuple(chosen(layer) for layer in network.layers))
 
 
 def random_codes(network: Network, count: int, seed: int) -> np.ndarray:

@@ -150,6 +150,7 @@ class Core:
         """The accumulators in the order in which they leave the PEs, and the number of products."""
         source = part.fields["source"]
         step, slots, filled = source["accumulator_step"], source["slots"], len(part.rows) - source["blank_rows"]
+        assert source["threshold"] >= 1
         stream: list[int] = []
         products = 0
         leaving = 0
@@ -159,7 +160,7 @@ class Core:
                 words = source["words"] if y < filled else 0
                 position = [self._fetch(source["bank"], base + word, None) for word in range(words)]
                 values = np.concatenate(position) if words else np.zeros(0, dtype=np.int64)
-                for channel in np.flatnonzero(values):
+                for channel in np.flatnonzero(abs(values) >= source["threshold"]):
                     for k in range(row["count"]):
                         number = row["list"] + k * source["list_step"] + column["list"] + int(channel)
                         start = row["accumulator"] - k * step + column["accumulator"]

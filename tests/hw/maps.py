@@ -51,6 +51,10 @@ class View:
         """Activations of a word: none in a row below the map."""
         return self.bank[address] if address is not None else (0,) * WORD_CHANNELS
 
+    def nonzeros(self, address: int | None) -> list[tuple[int, int]]:
+        """Channel and activation of everything in a word that isn't below the threshold."""
+        return [(n, value) for n, value in enumerate(self.value(address)) if abs(value) >= self.source["threshold"]]
+
     def ends(self, y: int, word: int) -> bool:
         """Whether this is the last word of its position."""
         source = self.source
@@ -66,12 +70,9 @@ class View:
                 yield None
                 continue
             column = self.columns[x]
-            values = self.value(address)
-            if not any(values):
+            if not self.nonzeros(address):
                 yield None
-            for channel, value in enumerate(values):
-                if not value:
-                    continue
+            for channel, value in self.nonzeros(address):
                 for kernel_row in range(row["count"]):
                     number = row["list"] + kernel_row * source["list_step"] + column["list"]
                     number += word * WORD_CHANNELS + channel
@@ -122,6 +123,7 @@ def random_view(rng: Random, *, lists: int, accumulators: int) -> View:
             "list_step": rng.randrange(words * WORD_CHANNELS, words * WORD_CHANNELS + 9),
             "accumulator_step": rng.randrange(accumulators),
             "slots": rng.randint(1, accumulators - 1),
+            "threshold": rng.choice((1, 1, 2, rng.randint(1, 255))),
         },
         rows=[
             {

@@ -1,11 +1,11 @@
 import pytest
-from amaranth import Module, Signal
+from amaranth import Module, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.activations import WORD_BITS
 from hw.config import AcceleratorConfig
-from hw.dispatcher import Dispatcher
+from hw.dispatcher import Dispatcher, reaches
 from hw.isa import Column, Row, encode
 from tests.hw.maps import pack, random_view
 from tests.hw.simulate import Bench, simulate
@@ -149,7 +149,7 @@ def test_without_stalls_every_push_comes_with_its_slot(tmp_path, seed):
             assert [stalls for _, stalls in runs] == [0, 0]
             slots = 0
             for y, x, word, address in view.words():
-                nonzeros = sum(value != 0 for value in view.value(address))
+                nonzeros = len(view.nonzeros(address))
                 slots += 1 if x < 0 else max(1, nonzeros * view.rows[y]["count"])
                 if x >= 0 and view.rows[y]["final"] and view.ends(y, word):
                     slots += view.columns[x]["dumps"]
@@ -164,6 +164,36 @@ def test_without_stalls_every_push_comes_with_its_slot(tmp_path, seed):
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_a_full_queue_holds_everybody_and_loses_nothing(tmp_path, seed, share):
     simulate(lambda rng: bench(rng, crowded(rng, share), hits=some_lists(rng))[0], seed=seed, folder=tmp_path)
+
+
+class Reaches(wiring.Component):
+    value: In(signed(9))
+    threshold: In(8)
+    found: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.sync += self.found.eq(reaches(self.value, (-self.threshold)[:8]))
+        return m
+
+
+def test_magnitudes_of_at_least_the_threshold_reach_it(tmp_path):
+    def build(rng):
+        dut = Reaches()
+        usual = (1, 2, 63, 64, 65, 127, 128, 129, 254, 255)
+        cases = {(value, threshold) for value in range(-255, 256) for threshold in usual}
+        cases |= {(sign * n, n + more) for n in range(256) for sign in (-1, 1) for more in (0, 1) if 0 < n + more < 256}
+
+        async def drive(ctx):
+            for value, threshold in sorted(cases):
+                ctx.set(dut.value, value)
+                ctx.set(dut.threshold, threshold)
+                await ctx.tick()
+                assert ctx.get(dut.found) == (abs(value) >= threshold), (value, threshold)
+
+        return Bench(dut=dut, testbenches=[drive])
+
+    simulate(build, seed=1, folder=tmp_path)
 
 
 def test_a_pe_that_is_not_hit_may_be_full(tmp_path):
@@ -194,4 +224,4 @@ def test_a_pe_that_is_not_hit_may_be_full(tmp_path):
         assert dumps
         return Bench(dut=result.dut, testbenches=[until_first_dump])
 
-    simulate(build, seed=1, folder=tmp_path)
+    simulate(build, seed=4, folder=tmp_path)

@@ -96,6 +96,7 @@ class Accelerator(wiring.Component):
                 core.fetch.eq(sequencer.fetch),
                 core.fetch_address.eq(sequencer.fetch_address),
                 core.fetch_window.eq(sequencer.fetch_window),
+                core.take.eq(sequencer.take),
                 core.start.eq(sequencer.start),
                 sequencer.clearing[number].eq(core.clearing),
                 sequencer.done[number].eq(core.done),

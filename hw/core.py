@@ -44,11 +44,13 @@ class Core(wiring.Component):
         Stop everything and clear the accumulators; memories keep their contents.
     fetch : In(1), fetch_address : In(12), fetch_window : In(1)
         Read the description at this address of the layer memory, or (``fetch_window``) the window of the image; not
-        before ``fetched``, nor while a layer runs.
+        before ``fetched``. A description may be fetched while a layer runs.
     fetched : Out(1)
         For one cycle, as many cycles later as :class:`hw.fetcher.Fetcher` says, the same in every core.
+    take : In(1)
+        The description that was fetched holds from the next cycle on; while no layer runs.
     start : In(1)
-        Run the layer that was fetched.
+        Run the layer that was taken.
     done : Out(1)
         Low from the cycle after ``start`` until this core has made its part of the layer and all words of it are in
         the memories. High throughout in a core that takes no part.
@@ -56,7 +58,7 @@ class Core(wiring.Component):
         Of the layer: :class:`hw.isa.Target`, :class:`hw.isa.Lane`.
     o : Out(stream of WordWrite), i : In(stream of WordWrite), always ready
         Words made here, to the exchange; words made anywhere, from it. Those outside the window are dropped; the window
-        is the layer's from ``start`` on, and the image's once that is fetched.
+        is the layer's behind ``take``, and the image's once that is fetched.
     load : In(stream of LoadWord), always ready
         Program words of all cores.
     logit : Out(stream of signed accumulators), always ready
@@ -83,6 +85,7 @@ class Core(wiring.Component):
                 "fetch_address": In(12),
                 "fetch_window": In(1),
                 "fetched": Out(1),
+                "take": In(1),
                 "start": In(1),
                 "done": Out(1),
                 "everywhere": Out(1),
@@ -193,7 +196,7 @@ class Core(wiring.Component):
         return ResetInserter(self.reset)(m)
 
     def _layer_memory(self, m, load, loads, dispatcher):
-        """Memory of descriptions and tables; the description fetched last, and the window in force."""
+        """Memory of descriptions and tables; the description and the window in force."""
         m.submodules.layers = layers = memory.Memory(
             shape=32, depth=self._config.layer_words, init=[], attrs={"no_rw_check": 1}
         )
@@ -202,7 +205,7 @@ class Core(wiring.Component):
         write, descriptions, tables = layers.write_port(), layers.read_port(), layers.read_port()
         address = Signal(12)
         of_image = Signal()
-        window = Signal(Window)
+        layer, window = Signal(Layer), Signal(Window)
         m.d.comb += [
             write.en.eq(loads & (load.memory == Memory.LAYERS.value)),
             address.eq(Mux(write.en, load.address, fetcher.address)),
@@ -219,11 +222,11 @@ class Core(wiring.Component):
             tables.en.eq(dispatcher.table_enable),
             dispatcher.table_data.eq(tables.data),
         ]
-        layer = fetcher.top(Layer)
         with m.If(self.fetch):
             m.d.sync += of_image.eq(self.fetch_window)
-        with m.If(self.start):
-            m.d.sync += window.eq(layer.window)
+        # The fetcher's words are the next description while this one is at work.
+        with m.If(self.take):
+            m.d.sync += [layer.eq(fetcher.top(Layer)), window.eq(fetcher.top(Layer).window)]
         with m.Elif(fetcher.done & of_image):
             m.d.sync += window.eq(fetcher.top(Window))
         return layer, window

@@ -70,7 +70,7 @@ class Sequencer(wiring.Component):
         Reset of the cores: behind this one's own, before a program is taken, and after a run was given up.
     clearing, done, stalled : In, one bit per core; products : In, one per core
         As in :class:`hw.core.Core`.
-    fetch, fetch_address, fetch_window, start : Out; fetched : In(1)
+    fetch, fetch_address, fetch_window, take, start : Out; fetched : In(1)
         All cores fetch and start together, so one of them says when they have fetched.
     image : Out(stream of WordWrite), always ready
         The image's words, for all cores.
@@ -81,15 +81,24 @@ class Sequencer(wiring.Component):
     resume is awaited, so neither the host nor reporting changes them. A layer's are those from ``start``, it excluded,
     to the cycle after the one in which all cores are done; products and stalls are sums over the cores.
 
+    While a layer runs, the instruction behind it is fetched, and if that is a LAYER its description, too. The layer's
+    end waits for that; no layer of a valid program is as short as :attr:`PREFETCH_CYCLES`.
+
     Reset: idle once the cores are clear; ``prepare`` is needed again.
     """
 
-    #: Cycles of a run to fetch and decode a LAYER, to fetch its description and to start it.
-    LAYER_OVERHEAD = Fetcher.cycles(1) + 1 + Fetcher.cycles(words_of(Layer)) + 1
+    #: Cycles of a run to fetch an instruction; none behind a LAYER.
+    FETCH_CYCLES = Fetcher.cycles(1)
+    #: Cycles to decode a LAYER and to fetch its description; none behind a LAYER.
+    DESCRIPTION_CYCLES = 1 + Fetcher.cycles(words_of(Layer))
+    #: Cycles to take a description over and to start.
+    LAYER_CYCLES = 2
     #: Cycles of a BRANCH.
-    BRANCH_CYCLES = Fetcher.cycles(1) + 1 + Fetcher.cycles(words_of(Branch)) + 1
+    BRANCH_CYCLES = 1 + Fetcher.cycles(words_of(Branch)) + 1
     #: Cycles of a STOP.
-    STOP_CYCLES = Fetcher.cycles(1) + 1
+    STOP_CYCLES = 1
+    #: Cycles of the shortest layer that does not wait until the next instruction and its description are fetched.
+    PREFETCH_CYCLES = Fetcher.cycles(1) + 1 + Fetcher.cycles(words_of(Layer)) + 2
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
@@ -112,6 +121,7 @@ class Sequencer(wiring.Component):
                 "fetch_address": Out(12),
                 "fetch_window": Out(1),
                 "fetched": In(1),
+                "take": Out(1),
                 "start": Out(1),
                 "done": In(config.cores),
                 "stalled": In(config.cores),
@@ -130,17 +140,19 @@ class Sequencer(wiring.Component):
         flags = Signal(RunFlags)
         address = Signal(12)  # of the present instruction
         then = Signal(_Then)
-        operation = Signal(Operation)
+        operation = Signal(Operation)  # the present one
+        following = Signal(Operation)  # the one fetched last
         cycles = Signal(32)
         layer_cycles, products, stalls = Signal(32), Signal(32), Signal(32)
         error = Signal(ErrorCode)
         running = Signal()
         late = Signal()
+        arrived = Signal()  # the instruction behind a layer
         m.d.comb += [
             self.image_words.eq(header.image_words),
             self.program_address.eq(fetcher.address),
             fetcher.data.eq(self.program_data),
-            self.fetch_address.eq(operation.target),
+            self.fetch_address.eq(following.target),
             packer.channels.eq(header.image_channels),
             packer.zero_point.eq(header.image_zero_point),
         ]
@@ -149,12 +161,12 @@ class Sequencer(wiring.Component):
         with m.If(running):
             m.d.sync += cycles.eq(cycles + 1)
         # Registered, both: every core hears them. Each is high in the cycle after the one that sets it.
-        m.d.sync += [self.start.eq(0), self.core_reset.eq(0)]
+        m.d.sync += [self.take.eq(0), self.start.eq(0), self.core_reset.eq(0)]
         # What cores count is summed on the way, a cycle behind for each level of the sum; products and stalls end long
         # before the values that are made of them.
         made, waited = pipelined_sum(m, "products", self.products), pipelined_sum(m, "stalls", self.stalled)
-        barrier, in_layer = Signal(), Signal()
-        m.d.sync += barrier.eq(in_layer & self.done.all())
+        barrier, in_layer, prefetched = Signal(), Signal(), Signal()
+        m.d.sync += [barrier.eq(in_layer & prefetched & self.done.all()), arrived.eq(in_layer & fetcher.done)]
 
         def begin_fetch(where, words, purpose):
             m.d.comb += [
@@ -165,13 +177,13 @@ class Sequencer(wiring.Component):
             m.d.sync += then.eq(purpose)
             m.next = "fetch"
 
-        next_address = Signal(12)
-
         def next_instruction():
-            """To the instruction behind a layer."""
-            m.d.comb += next_address.eq(address + 1)
-            m.d.sync += address.eq(next_address)
-            begin_fetch(next_address, 1, _Then.DECODE)
+            """To the instruction behind a layer, which has been fetched."""
+            m.d.sync += [address.eq(address + 1), operation.eq(following)]
+            m.next = "decode"
+            with m.If(following.op == Opcode.LAYER):
+                m.d.sync += self.take.eq(1)
+                m.next = "take"
 
         byte = Signal(2)
         left = Signal(18)
@@ -234,7 +246,7 @@ class Sequencer(wiring.Component):
                             m.d.sync += [self.core_reset.eq(1), header.eq(fetcher.top(Header))]
                             m.next = "reset"
                         with m.Case(_Then.DECODE):
-                            m.d.sync += operation.eq(fetcher.top(Operation))
+                            m.d.sync += [operation.eq(fetcher.top(Operation)), following.eq(fetcher.top(Operation))]
                             m.next = "decode"
                         with m.Case(_Then.BRANCH):
                             m.next = "branch"
@@ -256,21 +268,27 @@ class Sequencer(wiring.Component):
 
             with m.State("description"):
                 m.d.comb += running.eq(1)
-                m.d.sync += [layer_cycles.eq(0), products.eq(0), stalls.eq(0)]
                 with m.If(self.fetched):
-                    m.d.sync += self.start.eq(1)
-                    m.next = "start"
+                    m.d.sync += self.take.eq(1)
+                    m.next = "take"
+
+            with m.State("take"):
+                m.d.comb += running.eq(1)
+                m.d.sync += [self.start.eq(1), layer_cycles.eq(0), products.eq(0), stalls.eq(0)]
+                m.next = "start"
 
             with m.State("branch"):
-                m.d.comb += [
-                    running.eq(1),
-                    next_address.eq(Mux(self.margin >= fetcher.top(Branch).threshold, operation.target, address + 2)),
-                ]
+                m.d.comb += running.eq(1)
+                next_address = Signal(12)
+                m.d.comb += next_address.eq(
+                    Mux(self.margin >= fetcher.top(Branch).threshold, operation.target, address + 2)
+                )
                 m.d.sync += address.eq(next_address)
                 begin_fetch(next_address, 1, _Then.DECODE)
 
             with m.State("start"):
-                m.d.comb += running.eq(1)
+                m.d.comb += [running.eq(1), fetcher.first.eq(address + 1), fetcher.count.eq(1), fetcher.start.eq(1)]
+                m.d.sync += prefetched.eq(0)
                 m.next = "layer"
 
             with m.State("layer"):
@@ -280,6 +298,13 @@ class Sequencer(wiring.Component):
                     products.eq(products + made),
                     stalls.eq(stalls + waited),
                 ]
+                with m.If(fetcher.done):
+                    m.d.sync += following.eq(fetcher.top(Operation))
+                with m.If(arrived):
+                    m.d.comb += self.fetch.eq(following.op == Opcode.LAYER)
+                    m.d.sync += prefetched.eq(following.op != Opcode.LAYER)
+                with m.If(self.fetched):
+                    m.d.sync += prefetched.eq(1)
                 with m.If(barrier):
                     with m.If(flags.report):
                         m.next = "report"

@@ -14,9 +14,11 @@ from models.golden import Result, run
 from sim.kernel import CAUSES, layer_cycles
 from sim.timing import (
     BRANCH_CYCLES,
+    DESCRIPTION_CYCLES,
+    FETCH_CYCLES,
     FIRST_PUSH,
     LANE_LATENCY,
-    LAYER_OVERHEAD,
+    LAYER_CYCLES,
     OUTPUT_LATENCY,
     RAW_LATENCY,
     RESIDUAL_LATENCY,
@@ -157,6 +159,19 @@ def _counts(program: Program, layers: list[Instruction]) -> np.ndarray:
     return np.ascontiguousarray(pointers.reshape(config.cores, config.pes, -1).transpose(0, 2, 1))
 
 
+def _overheads(instructions: list[Instruction]) -> np.ndarray:
+    """Cycles of each LAYER besides the layer's own, (layers,)."""
+    return np.array(
+        [
+            LAYER_CYCLES
+            + (number == 0 or instructions[number - 1].op is not Opcode.LAYER) * (FETCH_CYCLES + DESCRIPTION_CYCLES)
+            for number, instruction in enumerate(instructions)
+            if instruction.op is Opcode.LAYER
+        ],
+        dtype=np.int64,
+    )
+
+
 def _values(golden: Result, part: slice) -> Result:
     """The golden model's results on some of its images."""
     return Result(
@@ -227,9 +242,11 @@ def simulate(
         if progress is not None:
             progress(min(first + batch, len(codes)), len(codes), "simulate")
     decisions = np.minimum(exits + 1, len(branches)) * BRANCH_CYCLES + STOP_CYCLES
+    # The last STOP is behind a layer.
+    decisions += (exits < len(branches)) * FETCH_CYCLES
     return Simulation(
         layer_names=tuple(command.name for command in program.commands),
-        cycles=times.sum(axis=1) + (times > 0).sum(axis=1) * LAYER_OVERHEAD + decisions,
+        cycles=times.sum(axis=1) + (times > 0) @ _overheads(instructions) + decisions,
         layer_cycles=times,
         stalls=stalls,
         products=spent[..., CAUSES.index("products")],

@@ -4,9 +4,11 @@ from hw.config import AcceleratorConfig
 
 __all__ = [
     "BRANCH_CYCLES",
+    "DESCRIPTION_CYCLES",
+    "FETCH_CYCLES",
     "FIRST_PUSH",
     "LANE_LATENCY",
-    "LAYER_OVERHEAD",
+    "LAYER_CYCLES",
     "OUTPUT_LATENCY",
     "RAW_LATENCY",
     "RESIDUAL_LATENCY",
@@ -22,10 +24,13 @@ OUTPUT_LATENCY = 7
 LANE_LATENCY = 13
 RESIDUAL_LATENCY = 34
 RAW_LATENCY = 3
-#: Sequencer cycles of a LAYER besides the layer's own, of a BRANCH, of a STOP.
-LAYER_OVERHEAD = 24
-BRANCH_CYCLES = 10
-STOP_CYCLES = 5
+#: Sequencer cycles to fetch an instruction, and to decode a LAYER and fetch its description; none behind a LAYER.
+FETCH_CYCLES = 4
+DESCRIPTION_CYCLES = 19
+#: Sequencer cycles of a LAYER besides these and the layer's own, of a BRANCH, of a STOP.
+LAYER_CYCLES = 2
+BRANCH_CYCLES = 6
+STOP_CYCLES = 1
 
 
 def flush_cycles(config: AcceleratorConfig) -> int:

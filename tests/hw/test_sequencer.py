@@ -32,6 +32,8 @@ WINDOW_CYCLES, FETCH_CYCLES = Fetcher.cycles(words_of(Window)), Fetcher.cycles(w
 #: Cycles before a layer's end in which nothing happens in a core any more.
 QUIET = 6
 NO_LIMIT = (1 << 32) - 1
+#: Cycles to fetch a LAYER that is not behind another one, and its description.
+FETCHED = Sequencer.FETCH_CYCLES + Sequencer.DESCRIPTION_CYCLES
 
 
 class Surroundings(wiring.Component):
@@ -57,7 +59,7 @@ class Surroundings(wiring.Component):
 
 @dataclass
 class Program:
-    """Layer 0, a branch of exit 0 to a STOP, layer 1, STOP of exit 1."""
+    """Layer 0, a branch of exit 0 to a STOP, layers 1 and 2, STOP of exit 1."""
 
     words: list[int]
     layers: list[int]  # addresses of the descriptions
@@ -68,10 +70,10 @@ class Program:
     addresses: dict[str, int] = field(default_factory=dict)
 
 
-def random_program(rng, *, limit=NO_LIMIT, ops=(Opcode.LAYER, Opcode.LAYER)):
+def random_program(rng, *, limit=NO_LIMIT, ops=(Opcode.LAYER, Opcode.LAYER, Opcode.LAYER)):
     entry = words_of(Header) + rng.randrange(10)
-    layers = [rng.randrange(1 << 12) for _ in range(2)]
-    branch, second, stop = entry + 1, entry + 3, entry + 4
+    layers = [rng.randrange(1 << 12) for _ in range(3)]
+    branch, second, stop = entry + 1, entry + 3, entry + 5
     leaving = stop + 1 + rng.randrange(10)
     threshold, channels, zero_point = rng.randrange(1, 1 << 32), rng.choice((1, 3, 8, 11)), rng.randrange(-128, 128)
     image_bytes = channels * rng.choice((1, 4, rng.randint(1, 10)))
@@ -82,13 +84,13 @@ def random_program(rng, *, limit=NO_LIMIT, ops=(Opcode.LAYER, Opcode.LAYER)):
 
     header = {"entry": entry, "image_words": -(-image_bytes // 4), "image_bytes": image_bytes, "limit": limit}
     place(0, encode(Header, **header, image_channels=channels, image_zero_point=zero_point & 0xFF))
-    for number, (address, layer) in enumerate(zip((entry, second), layers, strict=True)):
+    for number, (address, layer) in enumerate(zip((entry, second, second + 1), layers, strict=True)):
         place(address, encode(Operation, op=ops[number], index=40 + number, target=layer))
     place(branch, encode(Operation, op=Opcode.BRANCH, index=0, target=leaving))
     place(branch + 1, encode(Branch, threshold=threshold))
     place(stop, encode(Operation, op=Opcode.STOP, index=1, target=0))
     place(leaving, encode(Operation, op=Opcode.STOP, index=0, target=0))
-    addresses = {"first": entry, "second": second}
+    addresses = {"first": entry, "second": second, "third": second + 1}
     return Program(words, layers, threshold, image_bytes, channels, zero_point, addresses)
 
 
@@ -99,12 +101,13 @@ class Cores:
         self._rng, self._sequencer, self._cores = rng, sequencer, cores
         self.layers, self.counters, self.codes = [], [], []
         self.resets = 0
-        self.never_done = False
+        self.never_done = self.nothing_to_do = False
 
     async def act(self, ctx):
         sequencer, rng, cores = self._sequencer, self._rng, self._cores
         left, clearing = [0] * cores, [CLEARING] * cores
         fetching, counted = 0, [0, 0, 0]
+        fetched_from, taken = None, False
         while True:
             products = [rng.randrange(CONFIG.pes + 1) if n > QUIET else 0 for n in left]
             stalled = [rng.randrange(2) if n > QUIET else 0 for n in left]
@@ -114,7 +117,8 @@ class Cores:
             ctx.set(sequencer.done, bits(n == 0 for n in left))
             ctx.set(sequencer.clearing, bits(n > 0 for n in clearing))
             ctx.set(sequencer.fetched, fetching == 1)
-            _, _, start, reset, fetch, window, address, valid, image = await ctx.tick().sample(
+            _, _, take, start, reset, fetch, window, address, valid, image = await ctx.tick().sample(
+                sequencer.take,
                 sequencer.start,
                 sequencer.core_reset,
                 sequencer.fetch,
@@ -135,16 +139,22 @@ class Cores:
             if reset:
                 left, fetching = [0] * cores, 0
             if fetch:
-                assert [any(clearing), any(left), fetching] == [False, False, 0]
+                assert [any(clearing), window and any(left), fetching] == [False, False, 0]
                 fetching = WINDOW_CYCLES if window else FETCH_CYCLES
+                fetched_from = None if window else address
                 if window:
                     self.codes.append([])
-                else:
-                    self.layers.append(address)
+            assert start == taken
+            taken = take
+            if take:
+                assert [any(left), fetching] == [False, 0]
+                self.layers.append(fetched_from)
             if start:
                 left = [rng.choice((0, rng.randint(QUIET, 60))) for _ in range(cores)]
-                left[rng.randrange(cores)] = rng.randint(QUIET, 60)
+                left[rng.randrange(cores)] = rng.randint(Sequencer.PREFETCH_CYCLES, 60)
                 counted = [0, 0, 0]
+                if self.nothing_to_do:
+                    left = [0] * cores
             if valid:
                 assert fetching == 0
                 assert image.index == len(self.codes[-1])
@@ -242,7 +252,7 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
                         record.clear()
                     codes = await run(ctx, rng, sequencer, program, flags)
                     exits = margin >= program.threshold
-                    layers = 1 if exits else 2
+                    layers = 1 if exits else 3
                     words = words_of_image(codes, program.image_channels, program.zero_point)
                     assert core.codes == [[values for _, values in words]]
                     assert core.layers == program.layers[:layers]
@@ -254,8 +264,10 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
                         assert unpack(record[3], 4) == [40 + number, *counted]
                     cycles = (
                         sum(counted[0] for counted in core.counters)
-                        + layers * Sequencer.LAYER_OVERHEAD
+                        + layers * Sequencer.LAYER_CYCLES
+                        + (FETCHED if exits else 2 * FETCHED)
                         + Sequencer.BRANCH_CYCLES
+                        + (Sequencer.FETCH_CYCLES if exits else 0)
                         + Sequencer.STOP_CYCLES
                     )
                     assert result[:3] == (Reply.RESULT, ErrorCode.NONE, words_of(Result))
@@ -267,11 +279,34 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
     simulate(build, seed=cores, folder=tmp_path)
 
 
+def test_the_end_of_a_layer_waits_for_the_next_description(tmp_path):
+    """In layers that no core takes part in: the shortest there can be, though no compiler makes them."""
+
+    def build(rng):
+        program = random_program(rng)
+        dut = Surroundings(program.words, 2)
+        core, records = Cores(rng, dut.sequencer, 2), Records(rng, dut.sequencer, 1.0)
+        core.nothing_to_do = True
+
+        async def drive(ctx):
+            await prepare(ctx, dut.sequencer, program)
+            await run(ctx, rng, dut.sequencer, program, REPORT)
+            assert core.layers == program.layers
+            found = [unpack(record[3], 2)[1] for record in records.found[:-1]]
+            # Behind the first and the last layer there is no description to be fetched.
+            short = Sequencer.PREFETCH_CYCLES - Fetcher.cycles(words_of(Layer))
+            assert found == [short, Sequencer.PREFETCH_CYCLES, short]
+
+        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act])
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
 @pytest.mark.parametrize("op", [0, 4, 15])
-@pytest.mark.parametrize("place", ["first", "second"])
+@pytest.mark.parametrize("place", ["first", "second", "third"])
 def test_a_bad_instruction_ends_the_run_and_resets_the_core(tmp_path, op, place):
     def build(rng):
-        ops = (op, Opcode.LAYER) if place == "first" else (Opcode.LAYER, op)
+        ops = [op if place == which else Opcode.LAYER for which in ("first", "second", "third")]
         program = random_program(rng, ops=ops)
         dut = Surroundings(program.words, 2)
         sequencer = dut.sequencer
@@ -287,7 +322,7 @@ def test_a_bad_instruction_ends_the_run_and_resets_the_core(tmp_path, op, place)
                 assert records.found == []
                 assert core.resets > before
             # An exit before the bad instruction still works.
-            if place == "second":
+            if place != "first":
                 ctx.set(sequencer.margin, program.threshold)
                 await run(ctx, rng, sequencer, program, NO_FLAGS)
                 assert records.found.pop()[0] is Reply.RESULT
@@ -312,7 +347,7 @@ def test_a_layer_that_never_ends_is_given_up_and_the_next_run_is_right(tmp_path)
             await run(ctx, rng, sequencer, program, NO_FLAGS)
             assert records.found == [(Reply.ERROR, ErrorCode.TIMEOUT, 1, program.addresses["first"])]
             # The cycle that exceeds the limit is seen two cycles later; the reset comes a cycle after that.
-            assert len(waited) == limit + 4 - Sequencer.LAYER_OVERHEAD
+            assert len(waited) == limit + 4 - FETCHED - Sequencer.LAYER_CYCLES
             records.found.clear()
             core.never_done = False
             await run(ctx, rng, sequencer, program, NO_FLAGS)

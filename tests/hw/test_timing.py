@@ -2,7 +2,7 @@
 
 import pytest
 
-from hw.config import AcceleratorConfig
+from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.core import Core
 from hw.dispatcher import Dispatcher
 from hw.lane import Lane
@@ -16,7 +16,9 @@ CONSTANTS = {
     "LANE_LATENCY": Lane.LATENCY,
     "RESIDUAL_LATENCY": Lane.RESIDUAL_LATENCY,
     "RAW_LATENCY": Lane.RAW_LATENCY,
-    "LAYER_OVERHEAD": Sequencer.LAYER_OVERHEAD,
+    "FETCH_CYCLES": Sequencer.FETCH_CYCLES,
+    "DESCRIPTION_CYCLES": Sequencer.DESCRIPTION_CYCLES,
+    "LAYER_CYCLES": Sequencer.LAYER_CYCLES,
     "BRANCH_CYCLES": Sequencer.BRANCH_CYCLES,
     "STOP_CYCLES": Sequencer.STOP_CYCLES,
 }
@@ -25,6 +27,20 @@ CONSTANTS = {
 @pytest.mark.parametrize("name", [name for name in timing.__all__ if name.isupper()])
 def test_simulator_and_hardware_state_the_same_latency(name):
     assert getattr(timing, name) == CONSTANTS[name]
+
+
+def shortest_layer(config):
+    """One position of one word, nothing in it, one dump: whatever a layer does, it does this."""
+    row, word, dump = (timing.FIRST_PUSH + n for n in range(3))
+    first_entry = dump + 2
+    last_step = first_entry + timing.OUTPUT_LATENCY + WORD_CHANNELS // config.lanes - 1
+    return last_step + min(timing.RAW_LATENCY, timing.LANE_LATENCY) + 1 + timing.flush_cycles(config)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4, 8])
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_the_next_description_is_there_before_a_layer_ends(cores, lanes):
+    assert shortest_layer(AcceleratorConfig(cores=cores, lanes=lanes)) > Sequencer.PREFETCH_CYCLES
 
 
 @pytest.mark.parametrize("cores", [1, 2, 4, 8])

@@ -103,7 +103,17 @@ def test_an_image_that_ends_inside_something_is_refused(words, inside):
         decode_images(short)
 
 
-@pytest.mark.parametrize(("words", "inside"), [(2, "Layer at 2"), (100, "Row at 100"), (107, "Column at 107")])
+SOURCE = PROGRAM.instructions()[0].cores[0].fields["source"]
+
+
+@pytest.mark.parametrize(
+    ("words", "inside"),
+    [
+        (2, "Layer at 2"),
+        (SOURCE["row_table"], f"Row at {SOURCE['row_table']}"),
+        (SOURCE["column_table"], f"Column at {SOURCE['column_table']}"),
+    ],
+)
 def test_layers_that_end_inside_something_are_refused(words, inside):
     short = PROGRAM.images | {"layers": PROGRAM.images["layers"][:, :words]}
     message = rf"^core 0's layers image ends at {words}, inside the {inside}$"

@@ -22,6 +22,7 @@ COMMANDS = {
     "build": {"--config", "--board", "--clock", "--seed", "--out", "--json"},
     "info": {"--seed", "--json"},
     "disasm": {"--seed", "--json"},
+    "bench": {"--config", "--workload", "--images", "--seed", "--json", "--plot", "--verilator"},
     "demo": {"--data", "--data-dir", "--config", "--board", "--clock", "--images", "--seed", "--out", "--json"},
 }
 
@@ -138,11 +139,11 @@ def test_verify_ends_with_1_when_anything_differs(small, tmp_path, monkeypatch, 
         (("info", "missing.off"), r"missing\.off: No such file or directory"),
         (("evaluate", "missing.off"), r"missing\.off: cannot be read: No such file or directory"),
         (("train", "--data", "mnist"), r"data must be one of digits, fashion-mnist, cifar10, not 'mnist'"),
-        (("compile", "--config", "huge"), r"config must be one of tiny, single, not 'huge'"),
-        (("generate", "--config", "huge"), r"config must be one of tiny, single, not 'huge'"),
+        (("compile", "--config", "huge"), r"config must be one of tiny, single, small, base, not 'huge'"),
+        (("generate", "--config", "huge"), r"config must be one of tiny, single, small, base, not 'huge'"),
         (("build", "--board", "ulx4"), r"board must be one of ulx3s-25f, not 'ulx4'"),
         (("build", "--clock", "51"), r"ulx3s-25f: the clock must be .* not 51 MHz"),
-        (("demo", "--config", "huge"), r"config must be one of tiny, single, not 'huge'"),
+        (("demo", "--config", "huge"), r"config must be one of tiny, single, small, base, not 'huge'"),
     ],
 )
 def test_mistakes_end_in_one_sentence(monkeypatch, capsys, tmp_path, arguments, message):

@@ -17,7 +17,7 @@ def caught(action):
 
 def test_our_refusals_become_one_sentence():
     error = caught(lambda: AcceleratorConfig(pes=3))
-    assert sentence(error) == "pes must be a power of two from 2 to 16, not 3"
+    assert sentence(error) == "pes must be a power of two from 2 to 8, not 3"
 
 
 def test_the_operating_systems_refusals_name_the_file(tmp_path):

@@ -21,6 +21,7 @@ CONTRACTS = {
     "hw.decode",
     "hw.emit",
     "hw.estimate",
+    "hw.exits",
     "hw.geometry",
     "hw.isa",
     "hw.known",

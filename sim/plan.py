@@ -1,0 +1,154 @@
+"""What a program makes the hardware do, as the kernel takes it: its LAYERs' tables and lists, its control cycles."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hw.config import WORD_CHANNELS
+from hw.decode import Instruction, decode_windows
+from hw.isa import Opcode
+from hw.network import INPUT
+from hw.program import Program
+from sim.kernel import layer_cycles
+from sim.timing import (
+    BRANCH_CYCLES,
+    DESCRIPTION_CYCLES,
+    FETCH_CYCLES,
+    FIRST_PUSH,
+    LANE_LATENCY,
+    LAYER_CYCLES,
+    OUTPUT_LATENCY,
+    RAW_LATENCY,
+    RESIDUAL_LATENCY,
+    STOP_CYCLES,
+    flush_cycles,
+)
+
+__all__ = ["Plan", "Step"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A LAYER instruction, as the kernel takes it; see :func:`sim.kernel.layer_cycles`."""
+
+    source: str
+    threshold: int
+    parts: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    walk: np.ndarray
+    slow: bool
+    latency: int
+
+
+def _step(program: Program, instruction: Instruction, source: str, windows: tuple[dict[str, int], ...]) -> Step:
+    """``windows`` are those that the cores keep of the source."""
+    parts, walks = [], []
+    rows: list[list[int]] = []
+    columns: list[list[int]] = []
+    for number, core in enumerate(instruction.cores):
+        if not core.fields["enable"]:
+            continue
+        lane, fields = core.fields["lane"], core.fields["source"]
+        slow = bool(lane["slow"] or core.fields["residual"]["enable"])
+        latency = RESIDUAL_LATENCY if core.fields["residual"]["enable"] else LANE_LATENCY
+        if lane["raw"]:
+            # Logits leave one by one.
+            latency = RAW_LATENCY + program.config.lanes - 1
+        parts.append([number, len(rows), len(rows) + len(core.rows), len(columns), len(columns) + len(core.columns)])
+        filled = len(core.rows) - fields["blank_rows"]
+        rows += [[row["list"], row["count"], row["final"], y < filled] for y, row in enumerate(core.rows)]
+        columns += [[column["list"], column["dumps"]] for column in core.columns]
+        first = fields["base"] - windows[number]["base"] + windows[number]["low"]
+        walks.append(
+            [
+                *(WORD_CHANNELS * n for n in (first, fields["row_pitch"], fields["column_pitch"], fields["words"])),
+                fields["list_step"],
+                fields["slots"],
+            ]
+        )
+    return Step(
+        source=source,
+        threshold=fields["threshold"],
+        parts=np.array(parts, dtype=np.int64),
+        rows=np.array(rows, dtype=np.int64),
+        columns=np.array(columns, dtype=np.int64),
+        walk=np.array(walks, dtype=np.int64),
+        slow=slow,
+        latency=latency + 1 + flush_cycles(program.config),
+    )
+
+
+def _steps(program: Program, layers: list[Instruction]) -> list[Step]:
+    """All steps; follows which part of every map each core keeps."""
+    windows: dict[str, tuple[dict[str, int], ...]] = {INPUT: decode_windows(program.images)}
+    steps = []
+    for command, instruction in zip(program.commands, layers, strict=True):
+        source = program.network.layer(command.layer).inputs[0]
+        steps.append(_step(program, instruction, source, windows[source]))
+        windows[command.tensor] = tuple(core.fields["window"] for core in instruction.cores)
+    return steps
+
+
+def _counts(program: Program, layers: list[Instruction]) -> np.ndarray:
+    """Entries of every list that the program uses, (cores, lists, PEs)."""
+    config, last = program.config, 0
+    for core in (core for instruction in layers for core in instruction.cores if core.fields["enable"]):
+        step = core.fields["source"]["list_step"]
+        reach = max(row["list"] + (row["count"] - 1) * step for row in core.rows if row["count"])
+        reach += max(column["list"] for column in core.columns)
+        last = max(last, reach + core.fields["source"]["words"] * WORD_CHANNELS)
+    pointers = program.images["lists"].astype(np.int64)[:, :last] >> config.start_bits
+    return np.ascontiguousarray(pointers.reshape(config.cores, config.pes, -1).transpose(0, 2, 1))
+
+
+class Plan:
+    """A program, ready to be timed.
+
+    Attributes
+    ----------
+    instructions : list of Instruction
+        Up to the first STOP, which follows the last layer: the way of an image that never leaves early.
+    steps : list of Step
+        One per LAYER.
+    fetch, control : list of int
+        Cycles to fetch each instruction, and its own besides those of the layer.
+    leave : int
+        Cycles of the STOP that a BRANCH leads to.
+    """
+
+    def __init__(self, program: Program):
+        config, instructions = program.config, program.instructions()
+        last = next(n for n, instruction in enumerate(instructions) if instruction.op is Opcode.STOP)
+        self.instructions = instructions[: last + 1]
+        layers = [i for i in instructions if i.op is Opcode.LAYER]
+        self.steps = _steps(program, layers)
+        self.fetch, self.control = [], []
+        behind_layer = False
+        for instruction in self.instructions:
+            layer = instruction.op is Opcode.LAYER
+            own = {Opcode.LAYER: LAYER_CYCLES, Opcode.BRANCH: BRANCH_CYCLES, Opcode.STOP: STOP_CYCLES}[instruction.op]
+            self.fetch.append(0 if behind_layer else FETCH_CYCLES)
+            self.control.append(own + (DESCRIPTION_CYCLES if layer and not behind_layer else 0))
+            behind_layer = layer
+        self.leave = FETCH_CYCLES + STOP_CYCLES
+        self._counts = _counts(program, layers)
+        sizes = [config.job_queue, config.output_queue, FIRST_PUSH, OUTPUT_LATENCY, config.lanes]
+        self._queues = np.array(sizes, dtype=np.int64)
+
+    def times(self, number: int, active: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Cycles, stalls and spent PE-cycles of a LAYER; see :func:`sim.kernel.layer_cycles`."""
+        step = self.steps[number]
+        cycles, stalls, spent = layer_cycles(
+            active,
+            wanted,
+            step.parts,
+            step.rows,
+            step.columns,
+            step.walk,
+            self._counts,
+            self._queues,
+            step.slow,
+            step.latency,
+        )
+        return cycles, stalls, spent

@@ -2,14 +2,18 @@
 
 import numpy as np
 
-from hw.network import Linear, Network
+from hw.layers import threshold_of
+from hw.network import Add, Linear, Network
 from models import golden
 
 __all__ = ["activity"]
 
 
 def activity(network: Network, codes: np.ndarray) -> dict[str, np.ndarray]:
-    """Share of nonzero activations by tensor and channel, logits left out: float64 arrays (channels,), in 0..1.
+    """Share of activations that are multiplied, by tensor and channel: float64 arrays (channels,), in 0..1.
+
+    Those that reach the threshold of the layer that reads the tensor, of several such layers on average; the nonzero
+    ones if none does. Logits are left out.
 
     Parameters
     ----------
@@ -25,8 +29,11 @@ def activity(network: Network, codes: np.ndarray) -> dict[str, np.ndarray]:
         raise ValueError("activity needs at least 1 image, not 0")
     logits = {layer.name for layer in network.layers if isinstance(layer, Linear) and layer.raw}
     tensors = network.tensors()
-    return {
-        name: (values != tensors[name].zero_point).mean(axis=(0, 1, 2))
-        for name, values in golden.run(network, codes).tensors.items()
-        if name not in logits
-    }
+    found = {}
+    for name, values in golden.run(network, codes).tensors.items():
+        if name not in logits:
+            readers = [layer for layer in network.layers if name in layer.inputs and not isinstance(layer, Add)]
+            thresholds = [threshold_of(layer) for layer in readers] or [1]
+            magnitudes = np.abs(values.astype(np.int16) - tensors[name].zero_point)
+            found[name] = np.mean([(magnitudes >= n).mean(axis=(0, 1, 2)) for n in thresholds], axis=0)
+    return found

@@ -81,6 +81,9 @@ class Surrogate(nn.Module):
         assert isinstance(layer, Conv2D | DepthwiseConv2D | Linear)
         weight, bias, scale = (self.get_buffer(_key(layer, name)) for name in ("weight", "bias", "scale"))
         x = operands[0]
+        if layer.threshold > 1:
+            # Straight through, too: an attacker can lift what is skipped above the threshold.
+            x = x + (torch.where(x.abs() >= layer.threshold, x, 0) - x).detach()
         stride, groups = (1, 1), len(weight) if isinstance(layer, DepthwiseConv2D) else 1
         if not isinstance(layer, Linear):
             top, bottom, left, right = layer.pads

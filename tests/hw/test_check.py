@@ -130,6 +130,10 @@ REFUSALS: dict[str, tuple[dict[str, np.ndarray], str]] = {
         at(STEM) + "it must have rows, columns and words of a position",
     ),
     "no words": (GOOD.layer(STEM, "source", words=0), at(STEM) + "it must have rows, columns and words of a position"),
+    "no threshold": (
+        GOOD.layer(STEM, "source", threshold=0),
+        at(STEM) + "the threshold must be at least 1, not 0",
+    ),
     "only rows below the map": (
         GOOD.layer(STEM, "source", blank_rows=7),
         at(STEM) + "blank rows must be fewer than all 7, not 7",

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from hw.layers import threshold_of
 from hw.network import INPUT, Exit, Linear, Network
 from tests.hw.networks import layers, network, tensor, weighted
 
@@ -36,6 +37,18 @@ def test_round_trip_through_json():
         np.testing.assert_array_equal(array, arrays[name], strict=True)
     assert again.layer("stem").pads == (0, 1, 1, 1)
     assert again.layer("hidden").rounding is net.layer("hidden").rounding
+
+
+def test_element_thresholds_survive_json_and_are_1_in_descriptions_without():
+    net = network({"branch": {"threshold": 7}, "head": {"threshold": 255}})
+    manifest = json.loads(json.dumps(net.to_dict()))
+    again = Network.from_dict(manifest, dict(net.arrays()))
+    assert [threshold_of(layer) for layer in again.layers] == [1, 7, 1, 1, 1, 1, 255]
+    assert [threshold_of(layer) for layer in network().layers] == [1] * 7
+    assert "threshold" not in manifest["layers"][3]  # an add has none
+    for layer in manifest["layers"]:
+        layer.pop("threshold", None)
+    assert {threshold_of(layer) for layer in Network.from_dict(manifest, dict(net.arrays())).layers} == {1}
 
 
 def wrong(array: str, value) -> dict:
@@ -96,6 +109,10 @@ LAYER_REFUSALS = {
     ),
     "shift low": (wrong("shift", np.full(4, -1, np.int32)), r"^branch: shift must be in 0\.\.31$"),
     "shift high": (wrong("shift", np.full(4, 32, np.int32)), r"^branch: shift must be in 0\.\.31$"),
+    "threshold zero": ({"branch": {"threshold": 0}}, r"^branch: threshold must be an integer in 1\.\.255, not 0$"),
+    "threshold high": ({"head": {"threshold": 256}}, r"^head: threshold must be an integer in 1\.\.255, not 256$"),
+    "threshold half": ({"stem": {"threshold": 1.5}}, r"^stem: threshold must be an integer in 1\.\.255, not 1\.5$"),
+    "threshold truth": ({"stem": {"threshold": True}}, r"^stem: threshold must be an integer .*, not True$"),
     "output channels": ({"branch": weighted(5, 1, 1, 4)}, "^branch: weight has 5 output channels, the output 4$"),
     "input channels": ({"branch": weighted(4, 1, 1, 3)}, "^branch: weight has 3 input channels, stem 4$"),
     "stride zero": ({"branch": {"stride": (1, 0)}}, r"^branch: strides must be two positive integers, not \(1, 0\)$"),

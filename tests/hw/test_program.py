@@ -262,6 +262,12 @@ def test_another_partition_than_the_instructions_is_refused(place, value, messag
         replace(SPLIT, commands=(changed, *SPLIT.commands[1:]))
 
 
+def test_a_core_with_another_threshold_is_refused():
+    images = with_layer(SPLIT, 1, 0, source={"threshold": 3})
+    with pytest.raises(ValueError, match=r"^command 0: core 1: threshold must be 1, not 3$"):
+        replace(SPLIT, images=images)
+
+
 def test_a_core_that_reads_another_tensor_is_refused():
     """The image is still where it was: the checks of the images allow to read it."""
     number = next(n for n, command in enumerate(SPLIT.commands) if command.tensor == "inner")

@@ -4,11 +4,14 @@ import pytest
 from hw.network import INPUT
 from models import golden
 from models.activity import activity
+from models.sparsify import with_thresholds
+from tests.hw.networks import network as mixed_network
 from tests.random_networks import random_codes, random_network
 
 
 def test_shares_are_those_of_the_tensors_by_channel():
     net = random_network(4, size=5)
+    net = with_thresholds(net, {layer.name: 1 for layer in net.layers if hasattr(layer, "weight")})
     codes = random_codes(net, 6, 4)
     found = activity(net, codes)
     tensors = golden.run(net, codes).tensors
@@ -18,6 +21,16 @@ def test_shares_are_those_of_the_tensors_by_channel():
         for channel, share in enumerate(shares):
             used = values[..., channel] != net.tensors()[name].zero_point
             assert share == used.sum() / used.size
+
+
+def test_what_a_layers_threshold_skips_is_not_active():
+    """Read by ``branch`` with a threshold, by ``early`` without, and by an add, which multiplies nothing."""
+    net = mixed_network({"branch": {"threshold": 100}})
+    codes = np.random.default_rng(0).integers(-128, 128, (5, *net.input.shape)).astype(np.int8)
+    magnitudes = abs(golden.run(net, codes).tensors["stem"].astype(int) + 128)
+    wanted = ((magnitudes >= 100).mean(axis=(0, 1, 2)) + (magnitudes > 0).mean(axis=(0, 1, 2))) / 2
+    np.testing.assert_allclose(activity(net, codes)["stem"], wanted, rtol=1e-12)
+    assert (wanted < (magnitudes > 0).mean(axis=(0, 1, 2))).any()
 
 
 def test_an_empty_image_has_none():

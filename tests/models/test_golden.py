@@ -21,7 +21,9 @@ def images(count: int, *shape: int, seed: int = 0) -> np.ndarray:
 def naive_convolution(codes: np.ndarray, zero_point: int, layer: Conv2D) -> np.ndarray:
     """Accumulators in int64 by loops over kernel positions: the definition."""
     top, bottom, left, right = layer.pads
-    values = np.pad(codes.astype(np.int64) - zero_point, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    values = codes.astype(np.int64) - zero_point
+    values[abs(values) < layer.threshold] = 0
+    values = np.pad(values, ((0, 0), (top, bottom), (left, right), (0, 0)))
     height, width, _ = layer.output.shape
     total = np.zeros((len(codes), *layer.output.shape), dtype=np.int64)
     for y in range(layer.weight.shape[1]):
@@ -70,6 +72,7 @@ def test_convolutions_equal_the_definition(data):
         stride=stride,
         pads=pads,
         rounding=draw(st.sampled_from(Rounding)),
+        threshold=draw(st.one_of(st.just(1), st.integers(1, 255))),
         **weighted(channels, *kernel, depth, seed=draw(st.integers(0, 99))),
     )
     codes = images(draw(st.integers(1, 5)), *size, depth, seed=draw(st.integers(0, 99)))

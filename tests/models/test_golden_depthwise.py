@@ -17,7 +17,9 @@ from tests.models.test_golden import codes_of, ending, images
 def naive_depthwise(codes: np.ndarray, zero_point: int, layer: DepthwiseConv2D) -> np.ndarray:
     """Accumulators in int64 by loops over kernel positions: the definition."""
     top, bottom, left, right = layer.pads
-    values = np.pad(codes.astype(np.int64) - zero_point, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    values = codes.astype(np.int64) - zero_point
+    values[abs(values) < layer.threshold] = 0
+    values = np.pad(values, ((0, 0), (top, bottom), (left, right), (0, 0)))
     height, width, _ = layer.output.shape
     total = np.zeros((len(codes), *layer.output.shape), dtype=np.int64)
     for y in range(layer.weight.shape[1]):
@@ -45,6 +47,7 @@ def test_depthwise_convolutions_equal_the_definition(data):
         stride=stride,
         pads=pads,
         rounding=Rounding.DOUBLE,
+        threshold=draw(st.one_of(st.just(1), st.integers(1, 255))),
         **weighted(channels, *kernel, 1, seed=draw(st.integers(0, 99))),
     )
     codes = images(draw(st.integers(1, 5)), *size, channels, seed=draw(st.integers(0, 99)))

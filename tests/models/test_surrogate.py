@@ -8,6 +8,7 @@ from hw.network import Conv2D, Layer
 from models import golden
 from models.nets import to_torch
 from models.quantize import encode
+from models.sparsify import with_thresholds
 from models.surrogate import Surrogate
 from models.train import predict
 
@@ -31,6 +32,19 @@ def test_steps_differ_at_ties_only(digits, compressed):
     expected = golden.run(network, codes).tensors[stem.name]
     assert np.abs(found - expected).max() <= 1
     assert (found != expected).mean() < 1e-2
+
+
+def test_activations_below_a_threshold_are_skipped_and_keep_their_gradient(digits, compressed):
+    stem = compressed.network.layers[0].name
+    network = with_thresholds(compressed.network, {stem: 220})
+    images = digits.test.images
+    expected = golden.run(network, encode(images, network), keep=False).logits[-1].argmax(axis=1)
+    assert (predict(Surrogate(network), images)[-1].argmax(axis=1) == expected).mean() > 0.95
+    assert (predict(Surrogate(compressed.network), images)[-1].argmax(axis=1) == expected).mean() < 0.95
+    dim = to_torch(np.full((1, 8, 8, 1), 0.1, dtype=np.float32)).requires_grad_()
+    assert (dim.detach() * (1.0 / network.input.scale) < 220).all()
+    (gradient,) = torch.autograd.grad(Surrogate(network)(dim)[0].std(), dim)
+    assert gradient.abs().max() > 0
 
 
 def test_uneven_pads(compressed):

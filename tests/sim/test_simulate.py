@@ -116,6 +116,19 @@ def test_cycles_fall_with_activations():
     assert found.products[-1, 0] == 0
 
 
+def test_cycles_fall_with_thresholds():
+    net = network(0.5, (1 << 32) - 1)
+    codes = np.random.default_rng(3).integers(-64, 64, (3, *net.input.shape)).astype(np.int8)
+    net = replace(net, input=replace(net.input, zero_point=0))
+    runs = []
+    for threshold in (1, 20, 40, 55, 255):
+        made = replace(net, layers=(replace(net.layers[0], threshold=threshold), *net.layers[1:]))
+        runs.append(simulate(compile_network(made, CONFIG), codes))
+    assert (np.diff([run.products[:, 0] for run in runs], axis=0) < 0).all()
+    assert (np.diff([run.layer_cycles[:, 0] for run in runs], axis=0) < 0).all()
+    assert not runs[-1].products[:, 0].any()
+
+
 def test_layers_behind_the_exit_take_no_time():
     net, codes = several()
     program = compile_network(net, CONFIG)

@@ -7,6 +7,7 @@ accumulator (:mod:`hw.steps`). Each command is split over the cores by :mod:`hw.
 Stored channel ``c`` belongs to PE ``c % pes`` of its core.
 """
 
+from collections.abc import Mapping
 from math import prod
 
 import numpy as np
@@ -114,7 +115,7 @@ def _build(network: Network, steps: list[Step], planner: Planner, choice: Choice
 
 
 def compile_network(
-    network: Network, config: AcceleratorConfig, densities: dict[str, float | None] | None = None
+    network: Network, config: AcceleratorConfig, densities: Mapping[str, float | None] | None = None
 ) -> Program:
     """Compile an integer network for a config.
 

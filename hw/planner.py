@@ -1,6 +1,6 @@
 """Chooses the partition of every step: fewest expected cycles with which the memories suffice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations, product
 
@@ -46,7 +46,7 @@ class Planner:
         network: Network,
         steps: Sequence[Step],
         config: AcceleratorConfig,
-        densities: dict[str, float | None] | None = None,
+        densities: Mapping[str, float | None] | None = None,
     ):
         self._steps = list(steps)
         self._config = config

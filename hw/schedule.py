@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -166,15 +167,15 @@ def kernel_lists(kernel: Kernel, first: int, last: int, blocks: tuple[Block, ...
             taps = [(row, column) for row, _ in block for column, _ in column_class.taps]
             starts = [down * width + right * slots for _, down in block for _, right in column_class.taps]
             offsets = (np.array(starts, dtype=np.int64)[:, None] + np.arange(slots)) % config.accumulators
-            places = tuple(np.array(taps, dtype=np.int64).reshape(-1, 2).T)
+            rows, columns = np.array(taps, dtype=np.int64).reshape(-1, 2).T
             for channel in range(channels if kernel.own else weight.shape[3]):
                 if kernel.own:
                     slot, owner = divmod(channel, pes)
                     parts = [nothing] * pes
-                    parts[owner] = _pairs(by_pe[slot, owner][..., 0][places], offsets[:, slot])
+                    parts[owner] = _pairs(by_pe[slot, owner][rows, columns, 0], offsets[:, slot])
                 else:
                     values = by_pe[..., channel]  # (slots, PEs, kernel rows, kernel columns)
-                    parts = [_pairs(values[:, pe][(slice(None), *places)].T, offsets) for pe in range(pes)]
+                    parts = [_pairs(values[:, pe][:, rows, columns].T, offsets) for pe in range(pes)]
                 lists.append(parts)
     return lists
 
@@ -209,7 +210,7 @@ def schedule(
     slots = config.padded_channels(last - first) // config.pes
     if not kernel.own:
         first, last = 0, depth
-    common = {
+    common: dict[str, Any] = {
         "name": step.layer.name,
         "words": (first // WORD_CHANNELS, -(-last // WORD_CHANNELS)),
         "steps": kernel.steps,

@@ -163,8 +163,10 @@ def load_compressed(path: Path) -> Compressed:
         seed=_take(path, manifest, "seed"),
         metrics=_take(path, manifest, "metrics"),
         curve=_take(path, manifest, "curve"),
-        **networks,
-        **activities,
+        network=networks["network"],
+        dense=networks["dense"],
+        activity=activities["activity"],
+        dense_activity=activities["dense_activity"],
     )
 
 

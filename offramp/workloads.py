@@ -161,10 +161,10 @@ class _Maker:
         made = self._append(layer, clamp(codes + zero_point, -128, 127))
         if residual is None:
             return made
-        total = Tensor(shape=sums.shape[1:], scale=0.03, zero_point=-128)
-        scales = add_scales(output.scale, self._tensors[residual].scale, total.scale)
+        joint = Tensor(shape=sums.shape[1:], scale=0.03, zero_point=-128)
+        scales = add_scales(output.scale, self._tensors[residual].scale, joint.scale)
         codes = add(self._codes[made] - zero_point, other, scales)
-        joined = Add(name=f"{name}_add", inputs=(made, residual), output=total)
+        joined = Add(name=f"{name}_add", inputs=(made, residual), output=joint)
         return self._append(joined, clamp(codes - 128, -128, 127))
 
     def head(self, source: str, classes: int) -> None:

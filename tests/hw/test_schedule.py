@@ -152,7 +152,12 @@ def test_a_band_walks_its_rows_and_leaves_out_kernel_rows_of_others():
     work = work_of(only_step(maker), (3, 5), (0, 8))
     assert (work.top, work.slots, work.width, work.blank_rows) == (2, 2, 6, 0)
     # Input row 2 reaches output 3 by its first kernel row; row 4 ends it, and row 5 output 4, by the last one.
-    assert work.rows == (RowWork(0, 0, 1, False), RowWork(0, 1, 2, False), RowWork(1, 1, 2, True), RowWork(2, 1, 1, True))
+    assert work.rows == (
+        RowWork(0, 0, 1, False),
+        RowWork(0, 1, 2, False),
+        RowWork(1, 1, 2, True),
+        RowWork(2, 1, 1, True),
+    )
     assert work.row_fields(40, 1024) == [
         {"list": 40, "accumulator": 0, "count": 1, "final": 0},
         {"list": 40, "accumulator": 6, "count": 2, "final": 0},

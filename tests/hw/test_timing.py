@@ -31,7 +31,7 @@ def test_simulator_and_hardware_state_the_same_latency(name):
 
 def shortest_layer(config):
     """One position of one word, nothing in it, one dump: whatever a layer does, it does this."""
-    row, word, dump = (timing.FIRST_PUSH + n for n in range(3))
+    dump = timing.FIRST_PUSH + 2  # behind the row and the word
     first_entry = dump + 2
     last_step = first_entry + timing.OUTPUT_LATENCY + WORD_CHANNELS // config.lanes - 1
     return last_step + min(timing.RAW_LATENCY, timing.LANE_LATENCY) + 1 + timing.flush_cycles(config)

@@ -23,6 +23,7 @@ from hw.isa import (
     Reply,
     ReplyHeader,
     Result,
+    RunOptions,
     decode,
     encode,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "read_memory",
     "reply_length",
     "run_image",
+    "run_words",
 ]
 
 
@@ -167,6 +169,8 @@ class RunOutcome:
     Attributes
     ----------
     label, exit, margin, cycles : int
+    forced : bool
+        Left only because the deadline had passed.
     layers : list of dict
         Records of the layers run (:class:`hw.isa.LayerRecord`), if they were asked for.
     outputs : list of lists of arrays
@@ -178,6 +182,7 @@ class RunOutcome:
     exit: int
     margin: int
     cycles: int
+    forced: bool
     layers: list[dict[str, int]]
     outputs: list[list[np.ndarray]]
 
@@ -200,7 +205,20 @@ def _read_output(layer: Instruction) -> Operation:
     return windows
 
 
-def run_image(program: Program, codes: np.ndarray, *, report: bool = False, step: bool = False) -> Operation:
+def run_words(codes: np.ndarray, *, deadline: int = 0) -> list[int]:
+    """Payload of RUN: its options (:class:`hw.isa.RunOptions`) and the image.
+
+    Raises
+    ------
+    ValueError
+        When an option has an impossible value.
+    """
+    return [*encode(RunOptions, deadline=deadline), *image_words(codes).tolist()]
+
+
+def run_image(
+    program: Program, codes: np.ndarray, *, report: bool = False, step: bool = False, deadline: int = 0
+) -> Operation:
     """Run one image.
 
     Parameters
@@ -210,6 +228,8 @@ def run_image(program: Program, codes: np.ndarray, *, report: bool = False, step
         Ask for layer records.
     step : bool
         Also stop after every layer and read what it wrote.
+    deadline : int
+        As of :class:`hw.isa.RunOptions`.
 
     Raises
     ------
@@ -219,7 +239,7 @@ def run_image(program: Program, codes: np.ndarray, *, report: bool = False, step
     instructions = {i.index: i for i in program.instructions() if i.op is Opcode.LAYER}
     flags = int(report or step) | int(step) << 1
     layers, outputs = [], []
-    (answer,) = yield Exchange(command(HostCommand.RUN, image_words(codes), flags), 1)
+    (answer,) = yield Exchange(command(HostCommand.RUN, run_words(codes, deadline=deadline), flags), 1)
     while _expect(answer, Reply.LAYER, Reply.RESULT).reply is Reply.LAYER:
         record = decode(LayerRecord, answer.payload)
         layers.append(record)
@@ -229,4 +249,12 @@ def run_image(program: Program, codes: np.ndarray, *, report: bool = False, step
         else:
             (answer,) = yield Exchange([], 1)
     result = decode(Result, answer.payload)
-    return RunOutcome(result["label"], result["exit"], result["margin"], result["cycles"], layers, outputs)
+    return RunOutcome(
+        label=result["label"],
+        exit=result["exit"],
+        margin=result["margin"],
+        cycles=result["cycles"],
+        forced=bool(result["forced"]),
+        layers=layers,
+        outputs=outputs,
+    )

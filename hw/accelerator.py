@@ -68,7 +68,7 @@ class Accelerator(wiring.Component):
 
         m.d.comb += [
             sequencer.prepare.eq(host.prepare),
-            host.image_words.eq(sequencer.image_words),
+            host.run_words.eq(sequencer.run_words),
             sequencer.run.eq(host.run),
             sequencer.flags.eq(host.flags),
             sequencer.resume.eq(host.resume),

@@ -38,7 +38,7 @@ class HostPort(wiring.Component):
         Replies.
     load : Out(stream of LoadWord), always ready
         Program words for the memories, while no run is going on.
-    prepare, image_words, run, flags, word, resume, idle, paused, record
+    prepare, run_words, run, flags, word, resume, idle, paused, record
         The sequencer.
     read_core, read_bank, read_address : Out; read_pair : In(PAIR)
         Pairs of activations, by their number in the bank, three cycles.
@@ -57,7 +57,7 @@ class HostPort(wiring.Component):
                 "o": Out(stream.Signature(32)),
                 "load": Out(stream.Signature(LoadWord, always_ready=True)),
                 "prepare": Out(1),
-                "image_words": In(16),
+                "run_words": In(16),
                 "run": Out(1),
                 "flags": Out(RunFlags),
                 "word": Out(stream.Signature(32)),
@@ -333,7 +333,7 @@ class HostPort(wiring.Component):
                 when(length != 2, ErrorCode.BAD_LENGTH)
                 when(~loading, ErrorCode.NOT_LOADING)
             with m.Case(HostCommand.RUN):
-                when(length != self.image_words, ErrorCode.BAD_LENGTH)
+                when(length != self.run_words, ErrorCode.BAD_LENGTH)
                 when(~accepted, ErrorCode.NO_PROGRAM)
             with m.Case(HostCommand.READ):
                 when(length != 2, ErrorCode.BAD_LENGTH)

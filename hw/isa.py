@@ -33,6 +33,7 @@ __all__ = [
     "Result",
     "Row",
     "RunFlags",
+    "RunOptions",
     "Source",
     "Target",
     "Window",
@@ -45,7 +46,7 @@ __all__ = [
 ]
 
 #: Version of the host protocol and of the instruction formats, as INFO reports it.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 #: Logits that the exit unit keeps.
 MAX_CLASSES = 64
 
@@ -206,7 +207,7 @@ class HostCommand(enum.Enum, shape=8):
     BEGIN = 2  #: forget the program, start a new checksum
     WRITE = 3  #: argument = memory; payload = Place, words
     COMMIT = 4  #: payload = CRC-32 of all payload words of all WRITEs since BEGIN, config digest; reply READY
-    RUN = 5  #: argument = RunFlags; payload = the image; reply RESULT
+    RUN = 5  #: argument = RunFlags; payload = RunOptions, the image; reply RESULT
     READ = 6  #: argument = memory; payload = Place, word count; reply DATA
     RESUME = 7  #: go on after a layer, in a stepped run
 
@@ -217,6 +218,12 @@ class RunFlags(data.Struct):
     report: 1  # send LAYER after every layer
     step: 1  # after every layer, wait for RESUME
     reserved: 6
+
+
+class RunOptions(data.Struct):
+    """First payload words of RUN."""
+
+    deadline: 32  # at a BRANCH that begins when more cycles of the run have passed, leave whatever the margin; 0: never
 
 
 class CommandHeader(data.Struct):
@@ -296,7 +303,8 @@ class Result(data.Struct):
 
     label: 8  # class
     exit: 8  # number of the exit taken
-    reserved: 16
+    forced: 1  # left there only because the deadline had passed
+    reserved: 15
     margin: 32  # between the two largest logits
     cycles: 32  # of the whole run, without host traffic
 

@@ -1,6 +1,6 @@
 """Runs a program on all cores: image in, layer after layer, exit decisions, result out."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -19,6 +19,7 @@ from hw.isa import (
     Reply,
     Result,
     RunFlags,
+    RunOptions,
     bits_of,
     words_of,
 )
@@ -53,12 +54,12 @@ class Sequencer(wiring.Component):
     -------
     prepare : In(1)
         A program was accepted: read its header; only while idle.
-    image_words : Out(16)
-        32-bit words of an image of this program.
+    run_words : Out(16)
+        Payload words of a RUN of this program.
     run : In(1), flags : In(RunFlags)
         Begin a run; only while idle.
     word : In(stream of 32 bits)
-        The image, four codes a word, first code lowest.
+        Options of the run, then the image, four codes a word, first code lowest.
     resume : In(1)
         Go on; only while paused.
     idle, paused : Out(1)
@@ -105,7 +106,7 @@ class Sequencer(wiring.Component):
         super().__init__(
             {
                 "prepare": In(1),
-                "image_words": Out(16),
+                "run_words": Out(16),
                 "run": In(1),
                 "flags": In(RunFlags),
                 "word": In(stream.Signature(32)),
@@ -137,7 +138,9 @@ class Sequencer(wiring.Component):
         m.submodules.fetcher = fetcher = Fetcher(words_of(Header))
         m.submodules.packer = packer = ImagePacker()
         header = Signal(Header)
-        flags = Signal(RunFlags)
+        flags, options = Signal(RunFlags), Signal(RunOptions)
+        missing = Signal(range(words_of(RunOptions) + 1))  # words of the options
+        expired, forced = Signal(), Signal()
         address = Signal(12)  # of the present instruction
         then = Signal(_Then)
         operation = Signal(Operation)  # the present one
@@ -149,7 +152,6 @@ class Sequencer(wiring.Component):
         late = Signal()
         arrived = Signal()  # the instruction behind a layer
         m.d.comb += [
-            self.image_words.eq(header.image_words),
             self.program_address.eq(fetcher.address),
             fetcher.data.eq(self.program_data),
             self.fetch_address.eq(following.target),
@@ -157,6 +159,7 @@ class Sequencer(wiring.Component):
             packer.zero_point.eq(header.image_zero_point),
         ]
         connect(m, packer.o, flipped(self.image))
+        m.d.sync += self.run_words.eq(header.image_words + words_of(RunOptions))
         m.d.sync += late.eq(cycles > header.limit)
         with m.If(running):
             m.d.sync += cycles.eq(cycles + 1)
@@ -213,12 +216,21 @@ class Sequencer(wiring.Component):
                         byte.eq(0),
                         have_word.eq(0),
                         cycles.eq(0),
+                        missing.eq(words_of(RunOptions)),
+                        forced.eq(0),
                     ]
                     m.next = "window"
 
             with m.State("window"):
                 with m.If(self.fetched):
-                    m.next = "image"
+                    m.next = "options"
+
+            with m.State("options"):
+                m.d.comb += self.word.ready.eq(1)
+                with m.If(self.word.valid):
+                    m.d.sync += [options.eq(Cat(options.as_value(), self.word.payload)[32:]), missing.eq(missing - 1)]
+                    with m.If(missing == 1):
+                        m.next = "image"
 
             with m.State("image"):
                 # A code a cycle; the next word is taken with the last code of the one before.
@@ -259,6 +271,7 @@ class Sequencer(wiring.Component):
                         m.d.comb += self.fetch.eq(1)
                         m.next = "description"
                     with m.Case(Opcode.BRANCH):
+                        m.d.sync += expired.eq((options.deadline != 0) & (cycles > options.deadline))
                         begin_fetch(address + 1, words_of(Branch), _Then.BRANCH)
                     with m.Case(Opcode.STOP):
                         m.next = "result"
@@ -279,11 +292,12 @@ class Sequencer(wiring.Component):
 
             with m.State("branch"):
                 m.d.comb += running.eq(1)
-                next_address = Signal(12)
-                m.d.comb += next_address.eq(
-                    Mux(self.margin >= fetcher.top(Branch).threshold, operation.target, address + 2)
-                )
-                m.d.sync += address.eq(next_address)
+                wants, next_address = Signal(), Signal(12)
+                m.d.comb += [
+                    wants.eq(self.margin >= fetcher.top(Branch).threshold),
+                    next_address.eq(Mux(wants | expired, operation.target, address + 2)),
+                ]
+                m.d.sync += [address.eq(next_address), forced.eq(expired & ~wants)]
                 begin_fetch(next_address, 1, _Then.DECODE)
 
             with m.State("start"):
@@ -341,6 +355,7 @@ class Sequencer(wiring.Component):
                     record.length.eq(words_of(Result)),
                     result.label.eq(self.label),
                     result.exit.eq(operation.index),
+                    result.forced.eq(forced),
                     result.margin.eq(self.margin),
                     result.cycles.eq(cycles),
                     self.record.valid.eq(1),

@@ -57,6 +57,7 @@ def run_work(
     step: bool = True,
     stall: float = 0.0,
     seed: int = 0,
+    deadline: int = 0,
     progress: Progress | None = None,
 ) -> list[list[RunOutcome]]:
     """What the RTL reports of each image of each program.
@@ -71,6 +72,8 @@ def run_work(
         Also read every layer's output.
     stall : float
         Probability of pauses on both host streams.
+    deadline : int
+        Of every run, as of :class:`hw.isa.RunOptions`.
 
     Raises
     ------
@@ -84,7 +87,7 @@ def run_work(
     runs = cache_root() / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=runs))
-    Job(work=work, step=step, stall=stall, seed=seed).save(folder)
+    Job(work=work, step=step, stall=stall, seed=seed, deadline=deadline).save(folder)
     with _watched(folder / "progress", total, progress):
         run_test(
             directory,
@@ -155,9 +158,10 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
             kind.append(f"image {image}: {what}: RTL {_short(rtl)}, expected {_short(expected)}")
 
     for image, outcome in enumerate(outcomes):
-        check(values, image, "class", outcome.label, golden.classes[image])
-        check(values, image, "exit", outcome.exit, golden.exit_index[image])
-        check(values, image, "margin", outcome.margin, golden.margins[image, golden.exit_index[image]])
+        check(values, image, "class", outcome.label, timing.classes[image])
+        check(values, image, "exit", outcome.exit, timing.exit_index[image])
+        check(values, image, "margin", outcome.margin, timing.margins[image])
+        check(values, image, "forced exit", outcome.forced, timing.forced[image])
         check(cycles, image, "cycles of the run", outcome.cycles, timing.cycles[image])
         ran = np.flatnonzero(timing.layer_cycles[image])
         check(values, image, "layers run", [record["index"] for record in outcome.layers], ran.tolist())

@@ -107,7 +107,9 @@ async def verify_images(dut) -> None:
         await link.perform(load_program(program))
         outcomes.append([])
         for codes in images:
-            outcomes[-1].append(await link.perform(run_image(program, codes, report=True, step=job.step)))
+            outcomes[-1].append(
+                await link.perform(run_image(program, codes, report=True, step=job.step, deadline=job.deadline))
+            )
             done += 1
             (folder / "progress").write_text(str(done))
     save_outcomes(folder, outcomes)

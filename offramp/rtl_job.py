@@ -32,19 +32,23 @@ class Job:
     stall : float
         Probability of a pause on either stream, per cycle.
     seed : int
+    deadline : int
+        Of every run, as of :class:`hw.isa.RunOptions`.
     """
 
     work: Work
     step: bool = True
     stall: float = 0.0
     seed: int = 0
+    deadline: int = 0
 
     def save(self, folder: Path) -> None:
         """Write the job into a folder."""
         for number, (each, codes) in enumerate(self.work):
             each.save(folder / f"{number}.program")
             np.save(folder / f"{number}.npy", codes, allow_pickle=False)
-        options = {"programs": len(self.work), "step": self.step, "stall": self.stall, "seed": self.seed}
+        options = {name: value for name, value in vars(self).items() if name != "work"}
+        options["programs"] = len(self.work)
         (folder / "job.json").write_text(json.dumps(options))
 
     @classmethod

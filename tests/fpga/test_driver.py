@@ -11,6 +11,7 @@ from fpga.driver import (
     read_memory,
     reply_length,
     run_image,
+    run_words,
 )
 from hw.compile import compile_network
 from hw.config import preset
@@ -112,15 +113,14 @@ def test_reading_asks_for_first_word_and_count():
 def test_a_run_collects_its_layer_records(program):
     (codes,) = random_codes(program.network, 1, 0)
     records = [encode(LayerRecord, index=n, cycles=10 + n, products=n, stalls=0) for n in range(2)]
-    result = encode(Result, label=3, exit=1, margin=500, cycles=77)
+    result = encode(Result, label=3, exit=1, margin=500, cycles=77, forced=1)
     answers = [answer(Reply.LAYER, record) for record in records] + [answer(Reply.RESULT, result)]
     found, asked = outcome(run_image(program, codes, report=True), answers)
-    assert (found.label, found.exit, found.margin, found.cycles) == (3, 1, 500, 77)
+    assert (found.label, found.exit, found.margin, found.cycles, found.forced) == (3, 1, 500, 77, True)
     assert [record["cycles"] for record in found.layers] == [10, 11]
     assert found.outputs == []
     assert (
-        asked[0].words[0]
-        == encode(CommandHeader, command=HostCommand.RUN, argument=1, length=len(image_words(codes)))[0]
+        asked[0].words[0] == encode(CommandHeader, command=HostCommand.RUN, argument=1, length=len(run_words(codes)))[0]
     )
     assert [exchange.words for exchange in asked[1:]] == [[], []]
 
@@ -129,7 +129,7 @@ def test_a_stepped_run_reads_every_cores_window(program):
     """The device is played: what it answers to the READs is what the outcome holds, core by core."""
     (codes,) = random_codes(program.network, 1, 0)
     layers = [i for i in program.instructions() if i.op is Opcode.LAYER]
-    result = encode(Result, label=0, exit=0, margin=0, cycles=9)
+    result = encode(Result, label=0, exit=0, margin=0, cycles=9, forced=0)
     operation = run_image(program, codes, step=True)
     exchange = next(operation)
     read = []

@@ -101,7 +101,7 @@ class Sequencer:
     async def act(self, ctx):
         port, rng = self._port, self._rng
         ctx.set(port.idle, 1)
-        ctx.set(port.image_words, IMAGE_WORDS)
+        ctx.set(port.run_words, IMAGE_WORDS)
         while True:
             _, _, prepare, run, flags = await ctx.tick().sample(port.prepare, port.run, port.flags)
             if prepare or run:
@@ -144,7 +144,7 @@ class Sequencer:
 
 
 LAYER = reply(Reply.LAYER, payload=encode(LayerRecord, index=3, cycles=1000, products=2**32 - 1, stalls=17))
-RESULT = reply(Reply.RESULT, payload=encode(Result, label=7, exit=0, margin=0xFFFF_FFFF, cycles=123_456))
+RESULT = reply(Reply.RESULT, payload=encode(Result, label=7, exit=0, margin=0xFFFF_FFFF, cycles=123_456, forced=0))
 
 
 def bench(rng, exchanges, *, loads=(), events=(), images=(), stalls=True):

@@ -16,7 +16,9 @@ from hw.isa import (
     Operation,
     Reply,
     Result,
+    RunOptions,
     Window,
+    decode,
     encode,
     words_of,
 )
@@ -197,14 +199,15 @@ async def prepare(ctx, sequencer, program):
     await ctx.tick()
     ctx.set(sequencer.prepare, 0)
     await idle(ctx, sequencer)
-    assert ctx.get(sequencer.image_words) == -(-program.image_bytes // 4)
+    assert ctx.get(sequencer.run_words) == words_of(RunOptions) + -(-program.image_bytes // 4)
 
 
-async def run(ctx, rng, sequencer, program, flags):
+async def run(ctx, rng, sequencer, program, flags, deadline=0):
     """One run up to idle; returns the image's codes."""
     codes = [rng.randrange(-128, 128) for _ in range(program.image_bytes)]
     padded = [code & 0xFF for code in codes] + [rng.randrange(256) for _ in range(-len(codes) % 4)]
     words = [int.from_bytes(bytes(padded[n : n + 4]), "little") for n in range(0, len(padded), 4)]
+    words = encode(RunOptions, deadline=deadline) + words
     ctx.set(sequencer.run, 1)
     ctx.set(sequencer.flags, flags)
     await ctx.tick()
@@ -271,12 +274,39 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
                         + Sequencer.STOP_CYCLES
                     )
                     assert result[:3] == (Reply.RESULT, ErrorCode.NONE, words_of(Result))
-                    expected = encode(Result, label=label, exit=0 if exits else 1, margin=margin, cycles=cycles)
+                    expected = encode(
+                        Result, label=label, exit=0 if exits else 1, margin=margin, cycles=cycles, forced=0
+                    )
                     assert unpack(result[3], words_of(Result)) == expected
 
         return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act])
 
     simulate(build, seed=cores, folder=tmp_path)
+
+
+def test_a_deadline_forces_the_first_exit_after_it(tmp_path):
+    def build(rng):
+        program = random_program(rng)
+        dut = Surroundings(program.words, 2)
+        core, records = Cores(rng, dut.sequencer, 2), Records(rng, dut.sequencer, 0.5)
+
+        async def drive(ctx):
+            await prepare(ctx, dut.sequencer, program)
+            for deadline in (0, 1, 40, 60, 80, 100, NO_LIMIT, *(rng.randint(50, 90) for _ in range(20))):
+                for margin in (program.threshold - 1, program.threshold):
+                    ctx.set(dut.sequencer.margin, margin)
+                    records.found.clear()
+                    core.counters.clear()
+                    await run(ctx, rng, dut.sequencer, program, NO_FLAGS, deadline)
+                    at_branch = FETCHED + Sequencer.LAYER_CYCLES + core.counters[0][0]
+                    wants, expired = margin >= program.threshold, 0 < deadline < at_branch
+                    (record,) = records.found
+                    found = decode(Result, unpack(record[3], words_of(Result)))
+                    assert (found["exit"], found["forced"]) == (int(not (wants or expired)), expired and not wants)
+
+        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act])
+
+    simulate(build, seed=1, folder=tmp_path)
 
 
 def test_the_end_of_a_layer_waits_for_the_next_description(tmp_path):

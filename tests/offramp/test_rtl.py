@@ -62,6 +62,7 @@ def case():
                 exit=leave,
                 margin=int(golden.margins[image, leave]),
                 cycles=int(timing.cycles[image]),
+                forced=False,
                 layers=layers,
                 outputs=outputs,
             )
@@ -77,7 +78,7 @@ def test_equal_reports_pass(case):
     assert result["layers"] == sum(len(outcome.layers) for outcome in outcomes)
 
 
-@pytest.mark.parametrize("field", ["label", "exit", "margin", "cycles"])
+@pytest.mark.parametrize("field", ["label", "exit", "margin", "forced", "cycles"])
 def test_a_different_result_is_found(case, field):
     program, golden, timing, outcomes = case
     wrong = replace(outcomes[1], **{field: getattr(outcomes[1], field) + 1})

@@ -10,7 +10,7 @@ import numpy as np
 from cocotb.triggers import ClockCycles
 
 from fpga import driver
-from fpga.driver import DeviceError, Exchange, command, image_words, load_program, place, read_memory, run_image
+from fpga.driver import DeviceError, Exchange, command, load_program, place, read_memory, run_image, run_words
 from hw.config import WORD_CHANNELS
 from hw.isa import ErrorCode, Header, HostCommand, Layer, Memory, Operation, Reply, decode, encode, words_of
 from hw.program import Program
@@ -76,7 +76,7 @@ async def malformed_commands(dut) -> None:
     program, codes, expected = given()
     link = await start(dut)
     config = program.config
-    image = command(HostCommand.RUN, image_words(codes[0]))
+    image = command(HostCommand.RUN, run_words(codes[0]))
     unknown = [encode_header(99, 0, 3), 1, 2, 3]
     await refused(link, unknown, ErrorCode.BAD_COMMAND)
     await refused(link, [encode_header(0, 0, 0)], ErrorCode.BAD_COMMAND)
@@ -170,7 +170,7 @@ async def broken_programs(dut) -> None:
     program, codes, expected = given()
     link = await start(dut)
     header = decode(Header, program.images["program"][: words_of(Header)].tolist())
-    run = command(HostCommand.RUN, image_words(codes[0]))
+    run = command(HostCommand.RUN, run_words(codes[0]))
     last_core = program.config.cores - 1
 
     def changed(name: str, core: int, address: int, words: list[int]) -> Changes:
@@ -218,7 +218,7 @@ async def reset_at_any_time(dut) -> None:
     link = await start(dut)
     longest = max(result[3] for result in expected)
     for attempt in range(25):
-        words = load_words(program) + command(HostCommand.RUN, image_words(codes[attempt % len(codes)]), 1)
+        words = load_words(program) + command(HostCommand.RUN, run_words(codes[attempt % len(codes)]), 1)
         before = generator.randrange(len(words)) if attempt % 5 == 0 else len(words)
         task = cocotb.start_soon(link.send(words[:before]))
         if before == len(words):
@@ -230,5 +230,5 @@ async def reset_at_any_time(dut) -> None:
         task.cancel()
         await link.reset(generator.randrange(1, 4))
         if attempt % 3 == 0:
-            await refused(link, command(HostCommand.RUN, image_words(codes[0])), ErrorCode.NO_PROGRAM)
+            await refused(link, command(HostCommand.RUN, run_words(codes[0])), ErrorCode.NO_PROGRAM)
         await runs_right(link, program, codes[:1], expected[:1])

@@ -10,7 +10,9 @@ from hw.config import preset
 from hw.network import INPUT, Network
 from hw.program import Program, load
 from models.golden import run
-from offramp.rtl import verify
+from offramp.rtl import compare, run_work, verify
+from sim import simulate, worst_case
+from sim.plan import Plan
 from tests.random_networks import NetworkMaker, random_codes
 
 
@@ -49,6 +51,23 @@ def test_a_residual_network_with_both_exits(tmp_path, simulator, waves, name):
     assert result["mismatches"] == []
     assert (result["values_equal"], result["cycles_equal"], result["images"]) == (True, True, 16)
     assert 0 < result["early"] < 16
+
+
+def test_a_deadline_forces_images_out(simulator, waves):
+    """A deadline that one image just keeps."""
+    network = exiting_network(6, 4, (4, 6))
+    program, codes = with_both_exits(compile_network(network, preset("tiny")), random_codes(network, 12, 6))
+    free = simulate(program, codes)
+    late = free.exit_index == 1
+    head = next(n for n, command in enumerate(program.commands) if command.layer == network.exits[0].logits)
+    plan = Plan(program)
+    before = free.layer_cycles[late, : head + 1].sum(axis=1) + sum(plan.fetch[: head + 1] + plan.control[: head + 1])
+    deadline = int(np.sort(before)[late.sum() // 2 - 1])
+    timing = simulate(program, codes, deadline=deadline)
+    (outcomes,) = run_work([(program, codes)], simulator=simulator, waves=waves, deadline=deadline)
+    assert compare(program, outcomes, run(network, codes), timing)["mismatches"] == []
+    assert 0 < timing.forced.sum() < late.sum()
+    assert max(outcome.cycles for outcome in outcomes) <= worst_case(program, deadline=deadline)
 
 
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not installed")

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hw.compile import compile_network
+from hw.config import preset
+from hw.decode import decode_header
+from models import golden
+from sim import layer_bounds, simulate, worst_case
+from sim.plan import Plan
+from tests.random_networks import random_codes, random_network
+from tests.sim.test_simulate import CONFIG, MACHINES, several
+
+
+def dense_codes(network, count, seed):
+    """Images without a zero, of magnitudes of at least 100."""
+    low, high = (-128, 27) if network.input.zero_point >= 0 else (100 - 128, 128)
+    far = np.random.default_rng(seed).integers(low, high, (count, *network.input.shape))
+    return np.where(np.abs(far - network.input.zero_point) < 100, low if low == -128 else 127, far).astype(np.int8)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_image_takes_longer_than_the_bound(seed):
+    network = random_network(seed, size=6)
+    cores, pes, lanes = MACHINES[seed % len(MACHINES)]
+    config = CONFIG.replace(cores=cores, pes=pes, lanes=lanes, job_queue=(2, 8)[seed % 2])
+    program = compile_network(network, config)
+    codes = np.concatenate([random_codes(network, 6, seed), dense_codes(network, 6, seed)])
+    found = simulate(program, codes)
+    bounds = layer_bounds(program)
+    assert (found.layer_cycles <= bounds).all()
+    # The first layer of an image without a zero takes all of it, unless its threshold makes zeros.
+    assert (found.layer_cycles[6:, 0] == bounds[0]).all() or Plan(program).steps[0].threshold > 100
+    assert found.cycles.max() <= worst_case(program) <= decode_header(program.images)["limit"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_more_nonzeros_never_take_less_time(data):
+    """What the bound rests on, for every layer and activations that no image may lead to."""
+    seed = data.draw(st.integers(0, 30))
+    network = random_network(seed, size=5)
+    cores, pes, lanes = MACHINES[data.draw(st.integers(0, len(MACHINES) - 1))]
+    queues = data.draw(st.sampled_from(((2, 2), (8, 2), (2, 16), (8, 16))))
+    sizes = {"cores": cores, "pes": pes, "lanes": lanes, "job_queue": queues[0], "output_queue": queues[1]}
+    program = compile_network(network, CONFIG.replace(**sizes))
+    plan, tensors = Plan(program), network.tensors()
+    rng = np.random.default_rng(data.draw(st.integers(0, 1 << 20)))
+    for number, step in enumerate(plan.steps):
+        height, width, channels = tensors[step.source].shape
+        stored = np.arange(program.config.padded_channels(channels)) < channels
+        stored = np.tile(stored, height * width)
+        draws = rng.random(stored.size)
+        active = np.array([stored & (draws < share) for share in (0.0, 0.1, 0.4, 0.7, 0.95, 1.0)])
+        cycles, _, _ = plan.times(number, active, np.ones(len(active), dtype=bool))
+        assert (np.diff(cycles) >= 0).all(), (seed, number, cycles)
+
+
+@pytest.mark.parametrize("name", ["tiny", "base"])
+def test_a_deadline_bounds_runs_and_forces_them_out(name):
+    network, codes = several()
+    program = compile_network(network, CONFIG if name == "tiny" else preset(name))
+    codes = np.concatenate([codes, dense_codes(network, 8, 5)])
+    free = simulate(program, codes)
+    head = next(n for n, command in enumerate(program.commands) if command.layer == network.exits[0].logits)
+    plan = Plan(program)
+    at_branch = free.layer_cycles[:, : head + 1].sum(axis=1) + sum(plan.fetch[: head + 1] + plan.control[: head + 1])
+    late = np.flatnonzero(free.exit_index == 1)
+    deadlines = {1, *at_branch[late].tolist(), *(at_branch[late] - 1).tolist(), int(free.cycles.max())}
+    expected = golden.run(network, codes)
+    seen = set()
+    for deadline in sorted(deadlines):
+        found = simulate(program, codes, deadline=deadline)
+        forced = (free.exit_index == 1) & (at_branch > deadline)
+        np.testing.assert_array_equal(found.forced, forced)
+        np.testing.assert_array_equal(found.exit_index, np.where(forced, 0, free.exit_index))
+        np.testing.assert_array_equal(found.cycles[~forced], free.cycles[~forced])
+        np.testing.assert_array_equal(found.margins, expected.margins[np.arange(len(codes)), found.exit_index])
+        np.testing.assert_array_equal(found.classes[forced], expected.logits[0].argmax(axis=1)[forced])
+        assert found.cycles.max() <= worst_case(program, deadline=deadline) <= worst_case(program)
+        seen |= set(forced[late].tolist())
+    assert seen == {False, True}
+    # With all images forced out at the first branch, no more than that remains.
+    last = sum(layer_bounds(program)[head + 1 :])
+    assert worst_case(program, deadline=1) <= worst_case(program) - max(0, int(at_branch.max()) - 1)
+    assert worst_case(program, deadline=1) > last
+
+
+@pytest.mark.parametrize("deadline", [-1, 1 << 32])
+def test_a_deadline_that_no_run_can_have_is_refused(deadline):
+    network, codes = several()
+    with pytest.raises(ValueError, match=rf"^deadline must be in 0\.\.4294967295, not {deadline}$"):
+        simulate(compile_network(network, CONFIG), codes, deadline=deadline)
+
+
+def test_without_a_deadline_the_decisions_are_the_golden_models():
+    network, codes = several()
+    found, expected = simulate(compile_network(network, CONFIG), codes), golden.run(network, codes)
+    np.testing.assert_array_equal(found.exit_index, expected.exit_index)
+    np.testing.assert_array_equal(found.classes, expected.classes)
+    assert not found.forced.any()

@@ -1,4 +1,4 @@
-"""The RTL skips both: its cycles fall with the zeros of the weights and with the zeros of the activations."""
+"""The RTL skips: its cycles fall with the zeros of the weights, those of the activations, and with the threshold."""
 
 import numpy as np
 
@@ -6,7 +6,10 @@ from hw.compile import compile_network
 from hw.config import preset
 from hw.network import INPUT, Network
 from hw.program import Program
-from offramp.rtl import run_work
+from models.golden import run
+from models.sparsify import with_thresholds
+from offramp.rtl import compare, run_work
+from sim import simulate
 from tests.random_networks import NetworkMaker
 
 
@@ -18,6 +21,11 @@ def one_layer(density: float) -> Network:
     return maker.network("one layer")
 
 
+def thresholded(threshold: int) -> Network:
+    """The densest of them, with a threshold."""
+    return with_thresholds(one_layer(1.0), {"layer0": threshold})
+
+
 def images(program: Program, density: float) -> np.ndarray:
     """An image of which this share is nonzero."""
     rng = np.random.default_rng(2)
@@ -25,6 +33,23 @@ def images(program: Program, density: float) -> np.ndarray:
     codes = rng.integers(-128, 127, (1, *tensor.shape))
     codes[codes == tensor.zero_point] += 1
     return np.where(rng.random(codes.shape) < density, codes, tensor.zero_point).astype(np.int8)
+
+
+def test_cycles_fall_with_thresholds(simulator, waves):
+    programs = [compile_network(thresholded(n), preset("tiny")) for n in (1, 64, 128, 255)]
+    codes = images(programs[0], 1.0).clip(-127, 126)
+    magnitudes = abs(codes.astype(int) - programs[0].network.input.zero_point)
+    assert magnitudes.max() < 255
+    outcomes = run_work([(program, codes) for program in programs], simulator=simulator, waves=waves, step=True)
+    for program, runs in zip(programs, outcomes, strict=True):
+        golden = run(program.network, codes)
+        assert compare(program, runs, golden, simulate(program, codes, golden=golden))["mismatches"] == []
+    first = [runs[0].layers[0] for runs in outcomes]
+    for name in ("cycles", "products"):
+        found = [layer[name] for layer in first]
+        assert found == sorted(set(found), reverse=True), name
+    # Nothing is left: a slot for each word, row and output position.
+    assert first[-1]["products"] == 0
 
 
 def test_cycles_fall_with_zeros_of_weights_and_of_activations(simulator, waves):

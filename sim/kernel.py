@@ -10,47 +10,94 @@ event is the maximum of what it waits for:
   the step before.
 
 A core is finished a constant after its lanes' last step, the layer when its last core is.
+
+All loops over PEs run over ``WIDTH``, so that they become a few vector instructions; PEs beyond the core's own have no
+entries, take dumps at once, and delay nothing.
 """
 
 import numpy as np
 from numba import njit, prange
 
-__all__ = ["CAUSES", "layer_cycles"]
+__all__ = ["CAUSES", "WIDTH", "layer_cycles"]
 
 #: Where the PE-cycles of a layer go, as :func:`layer_cycles` returns them; they add up to cycles * multipliers.
 CAUSES = ("products", "dispatch", "imbalance", "cores", "drain", "barrier")
 _PRODUCTS, _DISPATCH, _IMBALANCE, _CORES, _DRAIN, _BARRIER = range(6)
 
-
-@njit(cache=True, inline="always")
-def _pop(push, pe, jobs, pops, depth, free, mark, stalls, spent):
-    """Pop time of the job just pushed; the wait before it is booked to dispatch or imbalance."""
-    pop = max(push + 1, free[pe])
-    wait = pop - free[pe]
-    held = min(wait, stalls - mark[pe])
-    spent[_IMBALANCE] += held
-    spent[_DISPATCH] += wait - held
-    mark[pe] = stalls
-    pops[pe, jobs[pe]] = pop
-    jobs[pe] += 1
-    if jobs[pe] == depth:
-        jobs[pe] = 0
-    return pop
+#: Most PEs of a core; also channels of a word of activations.
+WIDTH = 8
+#: Offsets in a core's state, each the first of WIDTH integers, one per PE.
+_FREE = 0  # when the walker can take its next job
+_MARK = 8  # the dispatcher's stalls when the last job was pushed
+_PLACE = 16  # place of the job queue that the next job takes
+_FORMER = 24  # when the job that had this place was taken from the queue
+_POP = 32  # what the place will hold from now on
+_MADE = 40  # products
+_HELD = 48  # cycles without a job while the dispatcher waited for another PE
+_DRAINED = 56  # cycles in dumps
+_ENTRY = 64  # when the dump's last entry was issued
+_ENTRIES = 72  # of the job being pushed
+_NEXT = 80  # the place after that of the job being pushed
+_STATE = 88
 
 
 @njit(cache=True)
-def _core(active, rows, columns, walk, counts, queues, slow, latency, spent):
+def _scan(active, starts, found):
+    """Lists the activations that are multiplied, and -1 for every word without one.
+
+    Word n of the map is ``found[starts[n] : starts[n + 1]]``.
+    """
+    end = 0
+    for word in range(len(active) // WIDTH):
+        starts[word] = begin = end
+        for n in range(word * WIDTH, (word + 1) * WIDTH):
+            found[end] = n
+            end += active[n]
+        if end == begin:
+            found[end] = -1
+            end += 1
+    starts[len(active) // WIDTH] = end
+
+
+@njit(cache=True, inline="always")
+def _enter(push, stalls, state, queue, depth):
+    """Pushes a job into the queues of the PEs that have entries of it; returns its slot and the stalls so far."""
+    after = push + 1
+    for pe in range(WIDTH):
+        after = max(after, (state[_FORMER + pe] + 1) & (-state[_ENTRIES + pe] >> 63))
+    stalls += after - push - 1
+    for pe in range(WIDTH):
+        entries = state[_ENTRIES + pe]
+        joins = -entries >> 63  # all ones or zeros: a choice between two values without a jump
+        free = state[_FREE + pe]
+        mark = state[_MARK + pe]
+        former = state[_FORMER + pe]
+        pop = max(after + 1, free)
+        state[_HELD + pe] += min(pop - free, stalls - mark) & joins
+        state[_FREE + pe] = free + ((pop + entries - free) & joins)
+        state[_MARK + pe] = mark + ((stalls - mark) & joins)
+        state[_POP + pe] = former + ((pop - former) & joins)
+        state[_NEXT + pe] = pe * depth + ((state[_PLACE + pe] - joins) & (depth - 1))
+    for pe in range(WIDTH):
+        queue[np.uintp(state[_PLACE + pe])] = state[_POP + pe]
+        state[_FORMER + pe] = queue[np.uintp(state[_NEXT + pe])]
+    for pe in range(WIDTH):
+        state[_PLACE + pe] = state[_NEXT + pe]
+    return after, stalls
+
+
+@njit(cache=True)
+def _core(starts, found, rows, columns, walk, counts, pes, queues, slow, latency, spent):
     """Cycles and dispatcher stalls of one core on one layer and image; see :func:`layer_cycles`."""
     first, row_pitch, column_pitch, channels, list_step, slots = walk
     job_depth, output_depth, first_push, output_latency, lanes = queues
-    pes = counts.shape[1]
-    jobs = np.zeros(pes, np.int64)  # jobs of each PE so far, modulo the depth of its queue
-    pops = np.full((pes, job_depth), -1, np.int64)  # when the job in each place was taken from the queue
-    free = np.zeros(pes, np.int64)  # when the walker can take its next job
-    mark = np.zeros(pes, np.int64)  # stalls when the last job was pushed
-    taken = np.full((output_depth, pes), -1, np.int64)  # when the lanes took the last values
-    values = np.int64(0)  # values of each PE so far, modulo the depth of its queue
-    entry = np.zeros(pes, np.int64)
+    state = np.zeros(_STATE, np.int64)
+    queue = np.full(WIDTH * job_depth, -1, np.int64)
+    for pe in range(WIDTH):
+        state[_PLACE + pe] = pe * job_depth
+        state[_FORMER + pe] = -1
+    taken = np.full(output_depth * WIDTH, -1, np.int64)  # when the lanes took the last values
+    value = np.int64(0)  # place in the output queues
     push = np.int64(first_push - 1)
     lane = np.int64(0)
     stalls = np.int64(0)
@@ -58,69 +105,62 @@ def _core(active, rows, columns, walk, counts, queues, slow, latency, spent):
         push += 1  # the row's table entry
         for x in range(columns.shape[0]):
             base = first + y * row_pitch + x * column_pitch
-            lists = rows[y, 0] + columns[x, 0]
-            if not rows[y, 3]:
-                push += 1  # a blank row's word
-            for word in range(0, channels if rows[y, 3] else 0, 8):
-                empty = True
-                for channel in range(word, word + 8):
-                    if not active[base + channel]:
-                        continue
-                    empty = False
-                    for kernel_row in range(rows[y, 1]):
-                        entries = counts[lists + kernel_row * list_step + channel]
+            lists = rows[y, 0] + columns[x, 0] - base
+            if rows[y, 3]:
+                for n in range(starts[base // WIDTH], starts[(base + channels) // WIDTH]):
+                    if found[n] < 0:
                         push += 1
-                        earliest = push
-                        for pe in range(pes):
-                            if entries[pe]:
-                                push = max(push, pops[pe, jobs[pe]] + 1)
-                        stalls += push - earliest
-                        for pe in range(pes):
-                            if entries[pe]:
-                                pop = _pop(push, pe, jobs, pops, job_depth, free, mark, stalls, spent)
-                                free[pe] = pop + entries[pe]
-                                spent[_PRODUCTS] += entries[pe]
-                if empty:
-                    push += 1
+                        continue
+                    row = (lists + found[n]) * WIDTH
+                    for _ in range(rows[y, 1]):
+                        for pe in range(WIDTH):
+                            state[_ENTRIES + pe] = counts[np.uintp(row + pe)]
+                        push, stalls = _enter(push, stalls, state, queue, job_depth)
+                        for pe in range(WIDTH):
+                            state[_MADE + pe] += state[_ENTRIES + pe]
+                        row += list_step * WIDTH
+            else:
+                push += 1  # a blank row's word
             for _ in range(columns[x, 1] if rows[y, 2] else 0):
-                push += 1
-                earliest = push
-                for pe in range(pes):
-                    push = max(push, pops[pe, jobs[pe]] + 1)
-                stalls += push - earliest
-                for pe in range(pes):
-                    entry[pe] = _pop(push, pe, jobs, pops, job_depth, free, mark, stalls, spent)
-                    spent[_DRAIN] -= entry[pe]
+                for pe in range(WIDTH):
+                    state[_ENTRIES + pe] = 1
+                push, stalls = _enter(push, stalls, state, queue, job_depth)
+                for pe in range(WIDTH):
+                    state[_ENTRY + pe] = state[_POP + pe]
                 for _ in range(slots):
-                    for step in range(0, pes, lanes):
-                        lane += 1
-                        for pe in range(step, step + lanes):
-                            entry[pe] = max(entry[pe] + 1, taken[values, pe] + 1)
-                            lane = max(lane, entry[pe] + output_latency)
-                        if slow:
-                            lane |= 1
-                        for pe in range(step, step + lanes):
-                            taken[values, pe] = lane
-                    values += 1
-                    if values == output_depth:
-                        values = 0
-                for pe in range(pes):
-                    free[pe] = entry[pe]
-                    spent[_DRAIN] += entry[pe]
+                    for pe in range(WIDTH):
+                        state[_ENTRY + pe] = max(state[_ENTRY + pe], taken[np.uintp(value + pe)]) + 1
+                    step = 0
+                    while step < pes:
+                        other = step + lanes - 1
+                        ready = max(state[np.uintp(_ENTRY + step)], state[np.uintp(_ENTRY + other)]) + output_latency
+                        lane = max(lane + 1, ready) | slow
+                        taken[np.uintp(value + step)] = lane
+                        taken[np.uintp(value + other)] = lane
+                        step += lanes
+                    value = (value + WIDTH) & (output_depth * WIDTH - 1)
+                for pe in range(WIDTH):
+                    state[_FREE + pe] = state[_ENTRY + pe]
+                    state[_DRAINED + pe] += state[_ENTRY + pe] - state[_POP + pe]
     cycles = lane + latency
     for pe in range(pes):
-        spent[_BARRIER] += cycles - free[pe]
+        free, made, held, drained = state[_FREE + pe], state[_MADE + pe], state[_HELD + pe], state[_DRAINED + pe]
+        spent[_PRODUCTS] += made
+        spent[_IMBALANCE] += held
+        spent[_DRAIN] += drained
+        spent[_DISPATCH] += free - made - held - drained
+        spent[_BARRIER] += cycles - free
     return cycles, stalls
 
 
 @njit(cache=True, parallel=True)
-def layer_cycles(active, wanted, parts, rows, columns, walk, counts, queues, slow, latency):
+def layer_cycles(active, wanted, parts, rows, columns, walk, counts, pes, queues, slow, latency):
     """Timing of one layer for many images.
 
     Parameters
     ----------
     active : bool array (images, activations)
-        Where the stored input is nonzero, position after position, the whole map.
+        Where the stored input is multiplied, position after position, the whole map.
     wanted : bool array (images,)
         Images that reach this layer; the others get zeros.
     parts : int64 array (working cores, 5)
@@ -132,11 +172,13 @@ def layer_cycles(active, wanted, parts, rows, columns, walk, counts, queues, slo
     walk : int64 array (working cores, 6)
         First activation, row pitch, column pitch, channels scanned, list step, accumulators of an output
         position.
-    counts : int64 array (cores, lists, PEs)
-        Entries of each list.
+    counts : int16 array (cores, lists * WIDTH)
+        Entries of each list, list after list.
+    pes : int
+        PEs of a core.
     queues : int64 array (5,)
-        Depth of job queue and output queue; cycles to the first push, and from a dump entry to the lanes; lanes.
-        Arguments, not constants: Numba's cache would keep the old value of a constant of another module.
+        Depth of job queue and output queue, powers of two; cycles to the first push, and from a dump entry to the
+        lanes; lanes. Arguments, not constants: Numba's cache would keep the old value of a constant of another module.
     slow : bool
         Lanes take values in every second cycle only.
     latency : int
@@ -149,22 +191,27 @@ def layer_cycles(active, wanted, parts, rows, columns, walk, counts, queues, slo
     spent : int64 array (images, causes)
         PE-cycles by cause, see :data:`CAUSES`.
     """
-    images = active.shape[0]
+    images, activations = active.shape
     cycles = np.zeros(images, np.int64)
     stalls = np.zeros(images, np.int64)
     spent = np.zeros((images, 6), np.int64)
     for image in prange(images):
         if not wanted[image]:
             continue
+        starts = np.empty(activations // WIDTH + 1, np.int64)
+        found = np.empty(activations + 1, np.int64)
+        _scan(active[image], starts, found)
         work = np.int64(0)
         for part in range(parts.shape[0]):
             core, row, row_end, column, column_end = parts[part]
             own, held = _core(
-                active[image],
+                starts,
+                found,
                 rows[row:row_end],
                 columns[column:column_end],
                 walk[part],
                 counts[core],
+                pes,
                 queues,
                 slow,
                 latency,
@@ -173,5 +220,5 @@ def layer_cycles(active, wanted, parts, rows, columns, walk, counts, queues, slo
             cycles[image] = max(cycles[image], own)
             stalls[image] += held
             work += own
-        spent[image, _CORES] = (cycles[image] * counts.shape[0] - work) * counts.shape[2]
+        spent[image, _CORES] = (cycles[image] * counts.shape[0] - work) * pes
     return cycles, stalls, spent

@@ -9,7 +9,7 @@ from hw.decode import Instruction, decode_windows
 from hw.isa import Opcode
 from hw.network import INPUT
 from hw.program import Program
-from sim.kernel import layer_cycles
+from sim.kernel import WIDTH, layer_cycles
 from sim.timing import (
     BRANCH_CYCLES,
     DESCRIPTION_CYCLES,
@@ -91,15 +91,17 @@ def _steps(program: Program, layers: list[Instruction]) -> list[Step]:
 
 
 def _counts(program: Program, layers: list[Instruction]) -> np.ndarray:
-    """Entries of every list that the program uses, (cores, lists, PEs)."""
+    """Entries of every list that the program uses, as the kernel takes them: (cores, lists * WIDTH)."""
     config, last = program.config, 0
     for core in (core for instruction in layers for core in instruction.cores if core.fields["enable"]):
         step = core.fields["source"]["list_step"]
         reach = max(row["list"] + (row["count"] - 1) * step for row in core.rows if row["count"])
         reach += max(column["list"] for column in core.columns)
         last = max(last, reach + core.fields["source"]["words"] * WORD_CHANNELS)
-    pointers = program.images["lists"].astype(np.int64)[:, :last] >> config.start_bits
-    return np.ascontiguousarray(pointers.reshape(config.cores, config.pes, -1).transpose(0, 2, 1))
+    pointers = program.images["lists"][:, :last] >> config.start_bits
+    counts = np.zeros((config.cores, pointers.shape[1], WIDTH), dtype=np.int16)
+    counts[:, :, : config.pes] = pointers.reshape(config.cores, config.pes, -1).transpose(0, 2, 1)
+    return counts.reshape(config.cores, -1)
 
 
 class Plan:
@@ -133,6 +135,7 @@ class Plan:
             behind_layer = layer
         self.leave = FETCH_CYCLES + STOP_CYCLES
         self._counts = _counts(program, layers)
+        self._pes = config.pes
         sizes = [config.job_queue, config.output_queue, FIRST_PUSH, OUTPUT_LATENCY, config.lanes]
         self._queues = np.array(sizes, dtype=np.int64)
 
@@ -147,6 +150,7 @@ class Plan:
             step.columns,
             step.walk,
             self._counts,
+            self._pes,
             self._queues,
             step.slow,
             step.latency,

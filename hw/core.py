@@ -105,12 +105,12 @@ class Core(wiring.Component):
         )
 
     @staticmethod
-    def flush(config: AcceleratorConfig) -> int:
+    def flush(config: AcceleratorConfig, everywhere: bool) -> int:
         """Cycles from the lanes' ``done`` to the end of the layer; their last word has reached every memory then.
 
         :attr:`done` comes one cycle before: the sequencer takes that cycle to see it of all cores.
         """
-        return Packer.LATENCY + Exchange.longest(config) + ActivationMemory.LATENCY
+        return Packer.LATENCY + Exchange.longest(config, everywhere) + ActivationMemory.LATENCY
 
     def elaborate(self, platform):
         m = Module()
@@ -233,14 +233,14 @@ class Core(wiring.Component):
 
     def _finish(self, m, start, lanes_done):
         """``done``: a cycle less than :meth:`flush` behind the lanes."""
-        wait = self.flush(self._config) - 2
-        left = Signal(range(wait + 1))
+        near, far = (self.flush(self._config, everywhere) - 2 for everywhere in (False, True))
+        left = Signal(range(far + 1))
         last, busy = Signal(), Signal()
         m.d.comb += [self.done.eq(~busy), last.eq(left == 1)]
         with m.If(left != 0):
             m.d.sync += left.eq(left - 1)
         with m.If(lanes_done):
-            m.d.sync += left.eq(wait)
+            m.d.sync += left.eq(Mux(self.everywhere, far, near))
         with m.If(start):
             m.d.sync += busy.eq(1)
         with m.Elif(last):

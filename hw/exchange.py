@@ -68,9 +68,9 @@ class Exchange(wiring.Component):
         )
 
     @staticmethod
-    def longest(config: AcceleratorConfig) -> int:
-        """Most cycles from ``i`` to ``o``: hold, wait for the turn, bus, register in front of the core."""
-        return config.cores + 2
+    def longest(config: AcceleratorConfig, everywhere: bool) -> int:
+        """Most cycles from ``i`` to ``o``: hold, wait for the turn, bus (if there is one), register before the core."""
+        return config.cores + 2 if everywhere or config.cores < _ROUND else _ROUND + 1
 
     def elaborate(self, platform):
         m = Module()

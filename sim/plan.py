@@ -11,7 +11,7 @@ from hw.network import INPUT
 from hw.program import Program
 from sim.kernel import WIDTH, layer_cycles
 from sim.timing import (
-    BRANCH_CYCLES,
+    DECISION_CYCLES,
     DESCRIPTION_CYCLES,
     FETCH_CYCLES,
     FIRST_PUSH,
@@ -20,7 +20,6 @@ from sim.timing import (
     OUTPUT_LATENCY,
     RAW_LATENCY,
     RESIDUAL_LATENCY,
-    STOP_CYCLES,
     flush_cycles,
 )
 
@@ -46,6 +45,7 @@ def _step(program: Program, instruction: Instruction, source: str, windows: tupl
     parts, walks = [], []
     rows: list[list[int]] = []
     columns: list[list[int]] = []
+    everywhere = bool(instruction.cores[0].fields["target"]["everywhere"])
     for number, core in enumerate(instruction.cores):
         if not core.fields["enable"]:
             continue
@@ -75,7 +75,7 @@ def _step(program: Program, instruction: Instruction, source: str, windows: tupl
         columns=np.array(columns, dtype=np.int64),
         walk=np.array(walks, dtype=np.int64),
         slow=slow,
-        latency=latency + 1 + flush_cycles(program.config),
+        latency=latency + 1 + flush_cycles(program.config, everywhere),
     )
 
 
@@ -110,30 +110,24 @@ class Plan:
     Attributes
     ----------
     instructions : list of Instruction
-        Up to the first STOP, which follows the last layer: the way of an image that never leaves early.
     steps : list of Step
         One per LAYER.
     fetch, control : list of int
         Cycles to fetch each instruction, and its own besides those of the layer.
-    leave : int
-        Cycles of the STOP that a BRANCH leads to.
     """
 
     def __init__(self, program: Program):
-        config, instructions = program.config, program.instructions()
-        last = next(n for n, instruction in enumerate(instructions) if instruction.op is Opcode.STOP)
-        self.instructions = instructions[: last + 1]
-        layers = [i for i in instructions if i.op is Opcode.LAYER]
+        config, self.instructions = program.config, program.instructions()
+        layers = [i for i in self.instructions if i.op is Opcode.LAYER]
         self.steps = _steps(program, layers)
         self.fetch, self.control = [], []
         behind_layer = False
         for instruction in self.instructions:
             layer = instruction.op is Opcode.LAYER
-            own = {Opcode.LAYER: LAYER_CYCLES, Opcode.BRANCH: BRANCH_CYCLES, Opcode.STOP: STOP_CYCLES}[instruction.op]
+            description = DESCRIPTION_CYCLES if layer and not behind_layer else 0
             self.fetch.append(0 if behind_layer else FETCH_CYCLES)
-            self.control.append(own + (DESCRIPTION_CYCLES if layer and not behind_layer else 0))
+            self.control.append(LAYER_CYCLES + description if layer else DECISION_CYCLES)
             behind_layer = layer
-        self.leave = FETCH_CYCLES + STOP_CYCLES
         self._counts = _counts(program, layers)
         self._pes = config.pes
         sizes = [config.job_queue, config.output_queue, FIRST_PUSH, OUTPUT_LATENCY, config.lanes]

@@ -3,7 +3,7 @@
 from hw.config import AcceleratorConfig
 
 __all__ = [
-    "BRANCH_CYCLES",
+    "DECISION_CYCLES",
     "DESCRIPTION_CYCLES",
     "FETCH_CYCLES",
     "FIRST_PUSH",
@@ -12,7 +12,6 @@ __all__ = [
     "OUTPUT_LATENCY",
     "RAW_LATENCY",
     "RESIDUAL_LATENCY",
-    "STOP_CYCLES",
     "flush_cycles",
 ]
 
@@ -27,12 +26,11 @@ RAW_LATENCY = 3
 #: Sequencer cycles to fetch an instruction, and to decode a LAYER and fetch its description; none behind a LAYER.
 FETCH_CYCLES = 4
 DESCRIPTION_CYCLES = 19
-#: Sequencer cycles of a LAYER besides these and the layer's own, of a BRANCH, of a STOP.
+#: Sequencer cycles of a LAYER besides these and the layer's own, of a BRANCH or STOP.
 LAYER_CYCLES = 2
-BRANCH_CYCLES = 6
-STOP_CYCLES = 1
+DECISION_CYCLES = 9
 
 
-def flush_cycles(config: AcceleratorConfig) -> int:
+def flush_cycles(config: AcceleratorConfig, everywhere: bool) -> int:
     """Cycles from the lanes' end to the layer's: until every core that needs their last word can read it."""
-    return config.cores + 6
+    return config.cores + 6 if everywhere or config.cores < 4 else 9

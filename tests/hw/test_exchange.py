@@ -81,7 +81,7 @@ def bench(rng, config, *, gaps, layers):
                 await ctx.tick()
 
     def check():
-        assert max(latest) <= Exchange.longest(config)
+        assert max(latest) <= max(Exchange.longest(config, bool(everywhere)) for everywhere in layers)
 
     return Bench(dut=dut, testbenches=[drive], check=check), latest
 
@@ -97,15 +97,15 @@ def test_every_core_gets_what_it_may_need_once_and_in_time(tmp_path, seed, gaps,
     )
 
 
-@pytest.mark.parametrize("cores", [1, 2, 4, 8])
-def test_the_longest_way_is_as_long_as_stated(tmp_path, cores):
+@pytest.mark.parametrize(("cores", "everywhere"), [(1, 1), (2, 1), (4, 1), (8, 1), (4, 0), (8, 0)])
+def test_the_longest_way_is_as_long_as_stated(tmp_path, cores, everywhere):
     config = AcceleratorConfig(cores=cores)
 
     def build(rng):
-        result, latest = bench(rng, config, gaps=True, layers=[1, 1])
+        result, latest = bench(rng, config, gaps=True, layers=[everywhere] * 2)
 
         def check():
-            assert max(latest) == Exchange.longest(config)
+            assert max(latest) == Exchange.longest(config, bool(everywhere))
 
         return Bench(dut=result.dut, testbenches=result.testbenches, check=check)
 

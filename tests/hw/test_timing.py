@@ -34,7 +34,7 @@ def shortest_layer(config):
     dump = timing.FIRST_PUSH + 2  # behind the row and the word
     first_entry = dump + 2
     last_step = first_entry + timing.OUTPUT_LATENCY + WORD_CHANNELS // config.lanes - 1
-    return last_step + min(timing.RAW_LATENCY, timing.LANE_LATENCY) + 1 + timing.flush_cycles(config)
+    return last_step + min(timing.RAW_LATENCY, timing.LANE_LATENCY) + 1 + timing.flush_cycles(config, False)
 
 
 @pytest.mark.parametrize("cores", [1, 2, 4, 8])
@@ -45,6 +45,7 @@ def test_the_next_description_is_there_before_a_layer_ends(cores, lanes):
 
 @pytest.mark.parametrize("cores", [1, 2, 4, 8])
 @pytest.mark.parametrize("lanes", [1, 2])
-def test_simulator_and_hardware_end_layers_alike(cores, lanes):
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_simulator_and_hardware_end_layers_alike(cores, lanes, everywhere):
     config = AcceleratorConfig(cores=cores, lanes=lanes)
-    assert timing.flush_cycles(config) == Core.flush(config)
+    assert timing.flush_cycles(config, everywhere) == Core.flush(config, everywhere)

@@ -25,6 +25,8 @@ __all__ = ["CORE", "Accelerator"]
 
 #: Name of the cores' module in Verilog.
 CORE = "core"
+#: Words up to which a memory is built of logic cells: block RAMs are what small devices have few of.
+_SMALL_MEMORY = 128
 
 
 class Accelerator(wiring.Component):
@@ -116,9 +118,9 @@ class Accelerator(wiring.Component):
 
     def _program_memory(self, m, host, sequencer):
         """Writing and the sequencer share an address."""
-        m.submodules.program = program = memory.Memory(
-            shape=32, depth=self._config.program_words, init=[], attrs={"no_rw_check": 1}
-        )
+        words = self._config.program_words
+        style = {"ram_style": "distributed"} if words <= _SMALL_MEMORY else {}
+        m.submodules.program = program = memory.Memory(shape=32, depth=words, init=[], attrs={"no_rw_check": 1} | style)
         write, instructions = program.write_port(), program.read_port()
         address = Signal(12)
         m.d.comb += [

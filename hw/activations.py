@@ -24,8 +24,8 @@ class ActivationMemory(wiring.Component):
     window : In(Window)
         Which of them are kept, and where; stable from the first word's ``write`` until :attr:`LATENCY` cycles after the
         last one's.
-    bank : In(1), address : In(12), enable : In(1), word : Out(72)
-        Synchronous read of a word; without ``enable`` it stays.
+    bank : In(1), address : In(12), word : Out(72)
+        Synchronous read of a word.
     other_address : In(12), other : Out(72)
         A read of the other bank, two cycles, every cycle.
 
@@ -43,7 +43,6 @@ class ActivationMemory(wiring.Component):
                 "window": In(Window),
                 "bank": In(1),
                 "address": In(12),
-                "enable": In(1),
                 "word": Out(WORD_BITS),
                 "other_address": In(12),
                 "other": Out(WORD_BITS),
@@ -78,7 +77,7 @@ class ActivationMemory(wiring.Component):
                 write.data.eq(value_inside),
                 write.en.eq(inside & (window.bank == bank)),
                 read.addr.eq(Mux(mine, self.address, self.other_address)),
-                read.en.eq(~mine | self.enable),
+                read.en.eq(1),
             ]
             words.append(read.data)
         m.d.comb += self.word.eq(Mux(self.bank, words[1], words[0]))

@@ -138,7 +138,6 @@ class Core(wiring.Component):
             dispatcher.start.eq(start),
             activations.bank.eq(bank),
             activations.address.eq(Mux(self.done, self.read_address[2:], dispatcher.word_address)),
-            activations.enable.eq(self.done | dispatcher.word_enable),
             dispatcher.word_data.eq(activations.word),
         ]
         m.d.sync += [
@@ -219,7 +218,7 @@ class Core(wiring.Component):
             fetcher.count.eq(Mux(self.fetch_window, words_of(Window), words_of(Layer))),
             self.fetched.eq(fetcher.done),
             tables.addr.eq(dispatcher.table_address),
-            tables.en.eq(dispatcher.table_enable),
+            tables.en.eq(1),
             dispatcher.table_data.eq(tables.data),
         ]
         with m.If(self.fetch):
@@ -256,9 +255,11 @@ class Core(wiring.Component):
         }
         lane_bits = config.lanes.bit_length() - 1
         for kind, (shape, ports) in kinds.items():
+            # Shifts are few bits: they would leave most of a block RAM empty.
+            style = {"ram_style": "distributed"} if kind is Memory.SHIFT else {}
             for number in range(config.lanes):
                 ram = memory.Memory(
-                    shape=shape, depth=config.channel_words // config.lanes, init=[], attrs={"no_rw_check": 1}
+                    shape=shape, depth=config.channel_words // config.lanes, init=[], attrs={"no_rw_check": 1} | style
                 )
                 m.submodules[f"{kind.name.lower()}_{number}"] = ram
                 write, read = ram.write_port(), ram.read_port()

@@ -2,18 +2,19 @@
 
 ::
 
-    Walk: counters ──► words, tables ──► mask ──► Scan: next nonzero ──► value, addresses ──► pointers ──► push
-    one item a cycle   (2 cycles)                 one slot a cycle       (2 cycles)           (3 cycles)
+    Walk: counters ──► words, tables ──► mask, queue ──► Scan: next nonzero ──► value, addresses ──► pointers ──► push
+    one item a cycle   (2 cycles)        (2 cycles)      one slot a cycle       (2 cycles)           (3 cycles)
 
 An activation whose magnitude is below the layer's threshold counts as zero: "nonzero" means all others.
 
 A *slot* is a cycle in which the scanner is not held up. A row takes one slot for its table entry, a word one slot for
 each (nonzero channel, kernel row) or one if there is none, a finished output position one slot. Everything behind the
-walk stands still while a PE that a job is for has no space, so a layer's timing follows from its slots and its queues.
+queue stands still while a PE that a job is for has no space, so a layer's timing follows from its slots and its queues:
+the walk runs ahead, and the scanner never waits for it.
 """
 
 from amaranth import Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, enum, wiring
+from amaranth.lib import data, enum, fifo, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.activations import WORD_BITS
@@ -26,6 +27,9 @@ __all__ = ["Dispatcher", "lowest_bit", "reaches"]
 
 
 _WORD = data.ArrayLayout(signed(9), WORD_CHANNELS)
+
+#: Items that the walk may be ahead of the scanner. One needs six cycles to be taken and make room for the next.
+_AHEAD = 8
 
 
 class _Scan(enum.Enum, shape=2):
@@ -97,9 +101,9 @@ class Dispatcher(wiring.Component):
         The layer; stable from ``start`` until the layer is done.
     start : In(1)
         Begin, for one cycle.
-    table_address : Out, table_data : In(32), table_enable : Out(1)
+    table_address : Out(12), table_data : In(32)
         Synchronous read port of the layer memory.
-    word_address : Out(12), word_data : In(72), word_enable : Out(1)
+    word_address : Out(12), word_data : In(72)
         Synchronous read port of the activation memory.
     lookup : Out, advance : Out(1)
         List number, for the PEs' pointer pipeline of three cycles, which moves on where ``advance`` is high.
@@ -112,7 +116,7 @@ class Dispatcher(wiring.Component):
     Throughput: one slot per cycle. Back-pressure: by ``space``. Reset: idle.
     """
 
-    #: Cycles from ``start`` to the first slot: the walk's two, the RAMs' two, the mask, the scanner.
+    #: Cycles from ``start`` to the first slot: the walk, the RAMs' two, the queue's two, the scanner.
     FIRST_SLOT = 6
     #: Cycles from a slot to its push, if nothing is held up.
     LATENCY = 5
@@ -125,10 +129,8 @@ class Dispatcher(wiring.Component):
                 "start": In(1),
                 "table_address": Out(12),
                 "table_data": In(32),
-                "table_enable": Out(1),
                 "word_address": Out(12),
                 "word_data": In(WORD_BITS),
-                "word_enable": Out(1),
                 "lookup": Out(config.start_bits),
                 "advance": Out(1),
                 "hit": In(config.pes),
@@ -145,39 +147,42 @@ class Dispatcher(wiring.Component):
         source = self.source
         accumulator = config.accumulator_address_bits
 
-        # Walk: three stages of items, beside the RAMs' output, its register, and the word with its nonzeros.
+        # Walk. Behind it the RAMs' output, its register, and the queue of words with their nonzeros.
+        entry = data.StructLayout(
+            {"item": Item, "mask": WORD_CHANNELS, "word": _WORD, "table": 32},
+        )
         m.submodules.walk = walk = Walk()
-        item_ram, item_read, item = Signal(Item), Signal(Item), Signal(Item)
-        valid_ram, valid_read, valid = Signal(), Signal(), Signal()
-        word_read, word, table_read, table = Signal(_WORD), Signal(_WORD), Signal(32), Signal(32)
-        mask, complement = Signal(WORD_CHANNELS), Signal(8)
-        shift, take, frozen = Signal(), Signal(), Signal()
+        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=entry.size, depth=_AHEAD + 1)
+        arriving, waiting = Signal(entry), data.View(entry, queue.r_data)
+        item, mask, word, table, valid = waiting.item, waiting.mask, waiting.word, waiting.table, queue.r_rdy
+        item_ram, valid_ram, valid_read = Signal(Item), Signal(), Signal()
+        places, room, returned = Signal(range(_AHEAD + 1), init=_AHEAD), Signal(), Signal()
+        complement = Signal(8)
+        take, frozen = Signal(), Signal()
         m.d.comb += [
             walk.source.eq(source),
             walk.start.eq(self.start),
-            shift.eq(~valid | take),
-            walk.o.ready.eq(shift),
+            room.eq(places != 0),
+            walk.o.ready.eq(room),
             self.table_address.eq(walk.table_address),
             self.word_address.eq(walk.word_address),
-            self.table_enable.eq(shift),
-            self.word_enable.eq(shift),
+            arriving.mask.eq(Cat(reaches(value, complement) & ~arriving.item.blank for value in arriving.word)),
+            queue.w_data.eq(arriving),
+            queue.w_en.eq(valid_read),
+            queue.r_en.eq(take),
         ]
-        # The source is stable cycles before the first word comes.
-        m.d.sync += complement.eq(-source.threshold)
-        with m.If(shift):
-            m.d.sync += [
-                valid_ram.eq(walk.o.valid),
-                item_ram.eq(walk.o.payload),
-                valid_read.eq(valid_ram),
-                item_read.eq(item_ram),
-                word_read.eq(self.word_data),
-                table_read.eq(self.table_data),
-                valid.eq(valid_read),
-                item.eq(item_read),
-                word.eq(word_read),
-                mask.eq(Cat(reaches(value, complement) & ~item_read.blank for value in word_read)),
-                table.eq(table_read),
-            ]
+        m.d.sync += [
+            # The source is stable cycles before the first word comes.
+            complement.eq(-source.threshold),
+            valid_ram.eq(walk.o.valid & room),
+            item_ram.eq(walk.o.payload),
+            valid_read.eq(valid_ram),
+            arriving.item.eq(item_ram),
+            arriving.word.eq(self.word_data),
+            arriving.table.eq(self.table_data),
+            returned.eq(take & valid),
+            places.eq(places - (walk.o.valid & room) + returned),
+        ]
 
         # Scan.
         state = Signal(_Scan)

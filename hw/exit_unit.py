@@ -48,7 +48,9 @@ class ExitUnit(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         shape = self._shape
-        m.submodules.logits = logits = memory.Memory(shape=shape, depth=MAX_CLASSES, init=[])
+        m.submodules.logits = logits = memory.Memory(
+            shape=shape, depth=MAX_CLASSES, init=[], attrs={"ram_style": "distributed"}
+        )
         write, read = logits.write_port(), logits.read_port()
         index = Signal(8)
         best, next_best = Signal(shape), Signal(shape)

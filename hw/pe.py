@@ -69,7 +69,7 @@ class ProcessingElement(wiring.Component):
                 "lookup": In(config.start_bits),
                 "advance": In(1),
                 "hit": Out(1),
-                "space": Out(1),
+                "space": Out(1, init=1),
                 "push": In(1),
                 "job": In(broadcast_layout(config)),
                 "slots": In(address_bits + 1),
@@ -110,9 +110,14 @@ class ProcessingElement(wiring.Component):
             job.pointer.eq(pointer),
             jobs.w_data.eq(job),
             jobs.w_en.eq(self.push),
-            self.space.eq(jobs.w_rdy),
             head.eq(jobs.r_data),
         ]
+
+        # All PEs' space decides whether the dispatcher moves on, in the same cycle: a register of its own.
+        with m.If(jobs.r_en & jobs.r_rdy):
+            m.d.sync += self.space.eq(1)
+        with m.Else():
+            m.d.sync += self.space.eq(jobs.level != Mux(self.push, config.job_queue - 1, config.job_queue))
 
         # The walker. It wakes up from reset dumping all accumulators without passing them on.
         active, dump, clear = Signal(init=1), Signal(init=1), Signal(init=1)

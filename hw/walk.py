@@ -31,7 +31,7 @@ class Walk(wiring.Component):
     o : Out(stream of Item)
         For each row an item of its own, then one per word; for a position of a blank row one.
 
-    Latency: the first item two cycles after ``start``. Throughput: one item per cycle. Reset: idle.
+    Latency: the first item one cycle after ``start``. Throughput: one item per cycle. Reset: idle.
     """
 
     source: In(Source)
@@ -47,23 +47,29 @@ class Walk(wiring.Component):
         word = Signal(8)
         at_row = Signal()
         active = Signal()
-        begin = Signal()
-        row_base, base = Signal(12), Signal(12)
+        row_base, base, address = Signal(12), Signal(12), Signal(12)
         last_word, last_column, last_row, blank = Signal(), Signal(), Signal(), Signal()
+        # Where they end, ready when the first item is.
+        words_end, columns_end, rows_end, blank_from = Signal(8), Signal(8), Signal(8), Signal(8)
+        m.d.sync += [
+            words_end.eq(source.words - 1),
+            columns_end.eq(source.columns - 1),
+            rows_end.eq(source.rows - 1),
+            blank_from.eq(source.rows - source.blank_rows - 1),
+        ]
         m.d.comb += [
-            last_word.eq(blank | (word == source.words - 1)),
-            last_column.eq(column == source.columns - 1),
-            last_row.eq(row == source.rows - 1),
+            last_word.eq(blank | (word == words_end)),
+            last_column.eq(column == columns_end),
+            last_row.eq(row == rows_end),
             self.table_address.eq(Mux(at_row, source.row_table + row, source.column_table + column)),
-            self.word_address.eq(base + word),
+            self.word_address.eq(address),
             self.o.valid.eq(active),
             self.o.payload.row.eq(at_row),
             self.o.payload.blank.eq(blank),
             self.o.payload.column_end.eq(last_word),
             self.o.payload.word.eq(word),
         ]
-        m.d.sync += begin.eq(self.start)
-        with m.If(begin):
+        with m.If(self.start):
             m.d.sync += [
                 active.eq(1),
                 at_row.eq(1),
@@ -73,26 +79,29 @@ class Walk(wiring.Component):
                 word.eq(0),
                 row_base.eq(source.base),
                 base.eq(source.base),
+                address.eq(source.base),
             ]
         with m.If(active & self.o.ready):
             with m.If(at_row):
                 m.d.sync += at_row.eq(0)
             with m.Elif(~last_word):
-                m.d.sync += word.eq(word + 1)
+                m.d.sync += [word.eq(word + 1), address.eq(address + 1)]
             with m.Else():
                 m.d.sync += [
                     word.eq(0),
                     column.eq(column + 1),
                     base.eq(base + source.column_pitch),
+                    address.eq(base + source.column_pitch),
                 ]
                 with m.If(last_column):
                     m.d.sync += [
                         column.eq(0),
                         at_row.eq(1),
                         row.eq(row + 1),
-                        blank.eq(row + 1 >= source.rows - source.blank_rows),
+                        blank.eq(blank | (row == blank_from)),
                         row_base.eq(row_base + source.row_pitch),
                         base.eq(row_base + source.row_pitch),
+                        address.eq(row_base + source.row_pitch),
                         active.eq(~last_row),
                     ]
         return m

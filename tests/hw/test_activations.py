@@ -33,7 +33,6 @@ async def read(ctx, dut, bank, address):
     """A word, by itself."""
     ctx.set(dut.bank, bank)
     ctx.set(dut.address, address)
-    ctx.set(dut.enable, 1)
     await ctx.tick()
     return ctx.get(dut.word)
 
@@ -41,7 +40,7 @@ async def read(ctx, dut, bank, address):
 @pytest.mark.parametrize("bank", range(BANKS))
 @pytest.mark.parametrize("seed", [1, 2])
 def test_reads_and_writes_of_both_banks(tmp_path, seed, bank):
-    """The dispatcher's read stays without ``enable``, the other bank's never does; writes hit one bank."""
+    """Both banks are read every cycle; writes hit one of them."""
 
     def build(rng):
         dut = ActivationMemory(CONFIG)
@@ -54,7 +53,6 @@ def test_reads_and_writes_of_both_banks(tmp_path, seed, bank):
             ctx.set(dut.window, {"bank": target, "base": 0, "low": 0, "count": WORDS})
             word, other, pending = None, [], []
             for _ in range(400):
-                enable = rng.random() < 0.6
                 # Nobody reads where a word is on its way.
                 places = [place for place in range(WORDS) if place not in [place for place, _ in pending]]
                 address, other_address = rng.choice(places), rng.choice(places)
@@ -62,7 +60,6 @@ def test_reads_and_writes_of_both_banks(tmp_path, seed, bank):
                 valid = rng.random() < 0.7
                 ctx.set(dut.address, address)
                 ctx.set(dut.other_address, other_address)
-                ctx.set(dut.enable, enable)
                 ctx.set(dut.write.valid, valid)
                 ctx.set(dut.write.payload, {"index": place, "values": values})
                 if word is not None:
@@ -70,8 +67,7 @@ def test_reads_and_writes_of_both_banks(tmp_path, seed, bank):
                 if len(other) >= 2:
                     assert ctx.get(dut.other) == other[-2]
                 await ctx.tick()
-                if enable:
-                    word = pack(contents[bank][address])
+                word = pack(contents[bank][address])
                 other.append(pack(contents[1 - bank][other_address]))
                 pending.append((place, values) if valid else (None, None))
                 if len(pending) == dut.LATENCY:

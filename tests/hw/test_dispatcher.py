@@ -46,8 +46,8 @@ class Surroundings(wiring.Component):
                 m.d.sync += register.eq(data)
             return register
 
-        table = port("tables", 32, self._tables, dispatcher.table_address, dispatcher.table_enable)
-        word = port("words", WORD_BITS, self._words, dispatcher.word_address, dispatcher.word_enable)
+        table = port("tables", 32, self._tables, dispatcher.table_address, 1)
+        word = port("words", WORD_BITS, self._words, dispatcher.word_address, 1)
         hit = port("hits", CONFIG.pes, self._hits, dispatcher.lookup, dispatcher.advance)
         m.d.comb += [
             dispatcher.table_data.eq(table),

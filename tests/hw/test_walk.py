@@ -5,7 +5,7 @@ from tests.hw.maps import random_view
 from tests.hw.simulate import Bench, always, seldom, simulate
 
 #: Cycles from ``start`` to the first item.
-FIRST_ITEM = 2
+FIRST_ITEM = 1
 
 
 def expected(view):

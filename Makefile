@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: bench demo test lint setup figures lock clean
+.PHONY: baselines bench demo test lint setup figures lock clean
 
 demo: setup
 	@$(BIN)/offramp demo $(ARGS)
@@ -33,6 +33,11 @@ figures: demo
 bench: setup
 	@$(BIN)/offramp bench --config base --json baselines/bench-base.json --plot baselines/density.svg --verilator 2 $(ARGS)
 	@$(BIN)/python tools/figures baselines/bench-base.json
+
+# Builds the config small for ECP5-25F, and counts the cells of single units; ten minutes.
+baselines: setup
+	@$(BIN)/python tools/cells baselines/cells.json
+	@OFFRAMP_CACHE=build $(BIN)/offramp build --config small --clock 80 --out build --json baselines/build-small.json $(ARGS)
 
 # Writes requirements.lock anew from what .venv holds.
 lock:

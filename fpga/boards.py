@@ -23,15 +23,24 @@ class Pin:
 
 @dataclass(frozen=True, kw_only=True)
 class Pll:
-    """Dividers of an ECP5 PLL (EHXPLLL) whose feedback comes from its output.
+    """Dividers of an ECP5 PLL (EHXPLLL) whose feedback comes from an output of its own.
 
-    ``output = reference * feedback / reference_divider``; the oscillator inside runs at ``output * output_divider`` and
-    must stay within 400 to 800 MHz, the phase comparison at 10 MHz or more (Lattice FPGA-DS-02012, PLL timing).
+    The oscillator inside runs at ``reference / reference_divider * loop_divider``, which must stay within 400 to 800
+    MHz, the phase comparison at 10 MHz or more (Lattice FPGA-DS-02012, PLL timing); the output is the oscillator's
+    frequency divided by ``output_divider``.
     """
 
     reference_divider: int
-    feedback_divider: int
+    loop_divider: int
     output_divider: int
+
+    def oscillator_mhz(self, reference_mhz: float) -> float:
+        """Frequency of the oscillator inside."""
+        return reference_mhz / self.reference_divider * self.loop_divider
+
+    def output_mhz(self, reference_mhz: float) -> float:
+        """Frequency of the output."""
+        return self.oscillator_mhz(reference_mhz) / self.output_divider
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,23 +97,22 @@ class Board:
         ValueError
             When no dividers do; the message names the nearest frequency that can be made.
         """
-        best: tuple[float, Pll] | None = None
+        best: tuple[float, float, Pll] | None = None
         for reference in range(1, int(self.clock_mhz // 10) + 1):
-            for feedback in range(1, 81):
-                made = self.clock_mhz * feedback / reference
-                output = round(600 / made)  # the middle of the oscillator's range
-                if not (1 <= output <= 128 and 400 <= made * output <= 800):
+            for loop in range(1, 81):
+                oscillator = self.clock_mhz / reference * loop
+                output = round(oscillator / frequency_mhz)
+                if not (1 <= output <= 128 and 400 <= oscillator <= 800):
                     continue
-                distance = abs(made - frequency_mhz)
-                if best is None or distance < best[0]:
-                    best = (
-                        distance,
-                        Pll(reference_divider=reference, feedback_divider=feedback, output_divider=output),
-                    )
+                # Of equally good ones, the oscillator nearest to the middle of its range.
+                distance, middle = round(abs(oscillator / output - frequency_mhz), 9), abs(oscillator - 600)
+                if best is None or (distance, middle) < best[:2]:
+                    pll = Pll(reference_divider=reference, loop_divider=loop, output_divider=output)
+                    best = (distance, middle, pll)
         assert best is not None
-        distance, pll = best
+        distance, _, pll = best
         if distance > 1e-6:
-            nearest = self.clock_mhz * pll.feedback_divider / pll.reference_divider
+            nearest = pll.output_mhz(self.clock_mhz)
             raise ValueError(
                 f"{self.name}: the clock must be a frequency its PLL can make, as {nearest:g} MHz, "
                 f"not {frequency_mhz:g} MHz"

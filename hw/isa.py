@@ -5,6 +5,7 @@ The RTL uses these layouts as hardware, the compiler packs with :func:`encode`, 
 words, least significant first.
 """
 
+from functools import cache
 from typing import Any
 
 from amaranth import Shape
@@ -309,6 +310,7 @@ class Result(data.Struct):
     cycles: 32  # of the whole run, without host traffic
 
 
+@cache
 def bits_of(layout: Any) -> int:
     """Width of a layout, in bits."""
     return Shape.cast(layout).width
@@ -350,14 +352,25 @@ def encode(layout: Any, **values: Any) -> list[int]:
     return [(word >> 32 * i) & 0xFFFF_FFFF for i in range(words_of(layout))]
 
 
+@cache
+def _fields(layout: Any) -> tuple[tuple[str, int, int, Any], ...]:
+    """Name, offset, largest value and, of nested layouts, shape of each field; Amaranth takes its time to say so."""
+    return tuple(
+        (
+            name,
+            field.offset,
+            (1 << Shape.cast(field.shape).width) - 1,
+            field.shape if isinstance(field.shape, type) and issubclass(field.shape, data.View) else None,
+        )
+        for name, field in data.Layout.cast(layout)
+    )
+
+
 def _unpack(layout: Any, word: int) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, field in data.Layout.cast(layout):
-        width = Shape.cast(field.shape).width
-        value = (word >> field.offset) & ((1 << width) - 1)
-        nested = isinstance(field.shape, type) and issubclass(field.shape, data.View)
-        values[name] = _unpack(field.shape, value) if nested else value
-    return values
+    return {
+        name: (word >> offset) & largest if nested is None else _unpack(nested, (word >> offset) & largest)
+        for name, offset, largest, nested in _fields(layout)
+    }
 
 
 def decode(layout: Any, words: list[int]) -> dict[str, Any]:

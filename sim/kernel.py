@@ -29,16 +29,13 @@ WIDTH = 8
 #: Offsets in a core's state, each the first of WIDTH integers, one per PE.
 _FREE = 0  # when the walker can take its next job
 _MARK = 8  # the dispatcher's stalls when the last job was pushed
-_PLACE = 16  # place of the job queue that the next job takes
-_FORMER = 24  # when the job that had this place was taken from the queue
-_POP = 32  # what the place will hold from now on
-_MADE = 40  # products
-_HELD = 48  # cycles without a job while the dispatcher waited for another PE
-_DRAINED = 56  # cycles in dumps
-_ENTRY = 64  # when the dump's last entry was issued
-_ENTRIES = 72  # of the job being pushed
-_NEXT = 80  # the place after that of the job being pushed
-_STATE = 88
+_PLACE = 16  # where the queue's history notes the next job
+_HELD = 24  # cycles without a job while the dispatcher waited for another PE
+_DRAINED = 32  # cycles in dumps
+_ENTRY = 40  # when the dump's last entry was issued
+_ENTRIES = 48  # of the job being pushed
+_POP = 56  # when it is taken from the queue
+_STATE = 64
 
 
 @njit(cache=True)
@@ -62,40 +59,39 @@ def _scan(active, starts, found):
 @njit(cache=True, inline="always")
 def _enter(push, stalls, state, queue, depth):
     """Pushes a job into the queues of the PEs that have entries of it; returns its slot and the stalls so far."""
-    after = push + 1
+    room = np.int64(0)
     for pe in range(WIDTH):
-        after = max(after, (state[_FORMER + pe] + 1) & (-state[_ENTRIES + pe] >> 63))
+        former = queue[np.uintp(state[_PLACE + pe] ^ depth)]
+        room = max(room, (former + 1) & (-state[_ENTRIES + pe] >> 63))
+    after = max(push + 1, room)
     stalls += after - push - 1
     for pe in range(WIDTH):
-        entries = state[_ENTRIES + pe]
-        joins = -entries >> 63  # all ones or zeros: a choice between two values without a jump
+        joins = -state[_ENTRIES + pe] >> 63  # all ones or zeros: a choice without a jump
         free = state[_FREE + pe]
         mark = state[_MARK + pe]
-        former = state[_FORMER + pe]
-        pop = max(after + 1, free)
-        state[_HELD + pe] += min(pop - free, stalls - mark) & joins
-        state[_FREE + pe] = free + ((pop + entries - free) & joins)
+        early = free - after - 1
+        wait = -(early & (early >> 63))
+        state[_POP + pe] = free + wait
+        state[_FREE + pe] = free + state[_ENTRIES + pe] + (wait & joins)
+        state[_HELD + pe] += min(wait, stalls - mark) & joins
         state[_MARK + pe] = mark + ((stalls - mark) & joins)
-        state[_POP + pe] = former + ((pop - former) & joins)
-        state[_NEXT + pe] = pe * depth + ((state[_PLACE + pe] - joins) & (depth - 1))
     for pe in range(WIDTH):
-        queue[np.uintp(state[_PLACE + pe])] = state[_POP + pe]
-        state[_FORMER + pe] = queue[np.uintp(state[_NEXT + pe])]
-    for pe in range(WIDTH):
-        state[_PLACE + pe] = state[_NEXT + pe]
+        place = state[_PLACE + pe]
+        queue[np.uintp(place)] = state[_POP + pe]  # of a PE without entries too: its next job's takes the same place
+        state[_PLACE + pe] = 2 * depth * pe + ((place + (state[_ENTRIES + pe] > 0)) & (2 * depth - 1))
     return after, stalls
 
 
 @njit(cache=True)
-def _core(starts, found, rows, columns, walk, counts, pes, queues, slow, latency, spent):
+def _core(starts, found, rows, columns, walk, counts, totals, pes, queues, slow, latency, spent):
     """Cycles and dispatcher stalls of one core on one layer and image; see :func:`layer_cycles`."""
     first, row_pitch, column_pitch, channels, list_step, slots = walk
     job_depth, output_depth, first_push, output_latency, lanes = queues
     state = np.zeros(_STATE, np.int64)
-    queue = np.full(WIDTH * job_depth, -1, np.int64)
+    queue = np.full(WIDTH * 2 * job_depth, -1, np.int64)  # when the last jobs of each PE were taken from its queue
     for pe in range(WIDTH):
-        state[_PLACE + pe] = pe * job_depth
-        state[_FORMER + pe] = -1
+        state[_PLACE + pe] = 2 * job_depth * pe
+    made = np.int64(0)
     taken = np.full(output_depth * WIDTH, -1, np.int64)  # when the lanes took the last values
     value = np.int64(0)  # place in the output queues
     push = np.int64(first_push - 1)
@@ -111,14 +107,13 @@ def _core(starts, found, rows, columns, walk, counts, pes, queues, slow, latency
                     if found[n] < 0:
                         push += 1
                         continue
-                    row = (lists + found[n]) * WIDTH
+                    number = lists + found[n]
                     for _ in range(rows[y, 1]):
                         for pe in range(WIDTH):
-                            state[_ENTRIES + pe] = counts[np.uintp(row + pe)]
+                            state[_ENTRIES + pe] = counts[np.uintp(number * WIDTH + pe)]
                         push, stalls = _enter(push, stalls, state, queue, job_depth)
-                        for pe in range(WIDTH):
-                            state[_MADE + pe] += state[_ENTRIES + pe]
-                        row += list_step * WIDTH
+                        made += totals[np.uintp(number)]
+                        number += list_step
             else:
                 push += 1  # a blank row's word
             for _ in range(columns[x, 1] if rows[y, 2] else 0):
@@ -143,18 +138,19 @@ def _core(starts, found, rows, columns, walk, counts, pes, queues, slow, latency
                     state[_FREE + pe] = state[_ENTRY + pe]
                     state[_DRAINED + pe] += state[_ENTRY + pe] - state[_POP + pe]
     cycles = lane + latency
+    spent[_PRODUCTS] += made
+    spent[_DISPATCH] -= made
     for pe in range(pes):
-        free, made, held, drained = state[_FREE + pe], state[_MADE + pe], state[_HELD + pe], state[_DRAINED + pe]
-        spent[_PRODUCTS] += made
+        free, held, drained = state[_FREE + pe], state[_HELD + pe], state[_DRAINED + pe]
         spent[_IMBALANCE] += held
         spent[_DRAIN] += drained
-        spent[_DISPATCH] += free - made - held - drained
+        spent[_DISPATCH] += free - held - drained
         spent[_BARRIER] += cycles - free
     return cycles, stalls
 
 
 @njit(cache=True, parallel=True)
-def layer_cycles(active, wanted, parts, rows, columns, walk, counts, pes, queues, slow, latency):
+def layer_cycles(active, wanted, parts, rows, columns, walk, counts, totals, pes, queues, slow, latency):
     """Timing of one layer for many images.
 
     Parameters
@@ -174,6 +170,8 @@ def layer_cycles(active, wanted, parts, rows, columns, walk, counts, pes, queues
         position.
     counts : int16 array (cores, lists * WIDTH)
         Entries of each list, list after list.
+    totals : int64 array (cores, lists)
+        Entries of each list in all PEs.
     pes : int
         PEs of a core.
     queues : int64 array (5,)
@@ -211,6 +209,7 @@ def layer_cycles(active, wanted, parts, rows, columns, walk, counts, pes, queues
                 columns[column:column_end],
                 walk[part],
                 counts[core],
+                totals[core],
                 pes,
                 queues,
                 slow,

@@ -129,6 +129,7 @@ class Plan:
             self.control.append(LAYER_CYCLES + description if layer else DECISION_CYCLES)
             behind_layer = layer
         self._counts = _counts(program, layers)
+        self._totals = self._counts.reshape(config.cores, -1, WIDTH).sum(axis=2)
         self._pes = config.pes
         sizes = [config.job_queue, config.output_queue, FIRST_PUSH, OUTPUT_LATENCY, config.lanes]
         self._queues = np.array(sizes, dtype=np.int64)
@@ -144,6 +145,7 @@ class Plan:
             step.columns,
             step.walk,
             self._counts,
+            self._totals,
             self._pes,
             self._queues,
             step.slow,

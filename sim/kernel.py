@@ -11,8 +11,8 @@ event is the maximum of what it waits for:
 
 A core is finished a constant after its lanes' last step, the layer when its last core is.
 
-All loops over PEs run over ``WIDTH``, so that they become a few vector instructions; PEs beyond the core's own have no
-entries, take dumps at once, and delay nothing.
+Loops over PEs run over ``WIDTH``, so that they are unrolled, and choose without jumps, which no processor could predict.
+PEs beyond the core's own have no entries, take dumps at once, and delay nothing.
 """
 
 import numpy as np

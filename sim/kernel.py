@@ -11,7 +11,7 @@ event is the maximum of what it waits for:
 
 A core is finished a constant after its lanes' last step, the layer when its last core is.
 
-Loops over PEs run over ``WIDTH``, so that they are unrolled, and choose without jumps, which no processor could predict.
+Loops over PEs run over ``WIDTH``, so that they are unrolled, and choose without jumps that nobody could predict.
 PEs beyond the core's own have no entries, take dumps at once, and delay nothing.
 """
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from hw.config import WORD_CHANNELS
 from hw.decode import Instruction
+from hw.exits import DEFAULT, Conditions
 from hw.isa import (
     CommandHeader,
     ErrorCode,
@@ -23,6 +24,7 @@ from hw.isa import (
     Reply,
     ReplyHeader,
     Result,
+    RunFlags,
     RunOptions,
     decode,
     encode,
@@ -169,8 +171,8 @@ class RunOutcome:
     Attributes
     ----------
     label, exit, margin, cycles : int
-    forced : bool
-        Left only because the deadline had passed.
+    flags : dict of str to int
+        The other fields of :class:`hw.isa.Result`.
     layers : list of dict
         Records of the layers run (:class:`hw.isa.LayerRecord`), if they were asked for.
     outputs : list of lists of arrays
@@ -182,7 +184,7 @@ class RunOutcome:
     exit: int
     margin: int
     cycles: int
-    forced: bool
+    flags: dict[str, int]
     layers: list[dict[str, int]]
     outputs: list[list[np.ndarray]]
 
@@ -205,19 +207,19 @@ def _read_output(layer: Instruction) -> Operation:
     return windows
 
 
-def run_words(codes: np.ndarray, *, deadline: int = 0) -> list[int]:
-    """Payload of RUN: its options (:class:`hw.isa.RunOptions`) and the image.
-
-    Raises
-    ------
-    ValueError
-        When an option has an impossible value.
-    """
-    return [*encode(RunOptions, deadline=deadline), *image_words(codes).tolist()]
+def run_words(codes: np.ndarray, conditions: Conditions = DEFAULT, number: int = 0) -> list[int]:
+    """Payload of RUN for the run of that number: its options (:class:`hw.isa.RunOptions`) and the image."""
+    return [*encode(RunOptions, **conditions.options(number)), *image_words(codes).tolist()]
 
 
 def run_image(
-    program: Program, codes: np.ndarray, *, report: bool = False, step: bool = False, deadline: int = 0
+    program: Program,
+    codes: np.ndarray,
+    *,
+    report: bool = False,
+    step: bool = False,
+    conditions: Conditions = DEFAULT,
+    number: int = 0,
 ) -> Operation:
     """Run one image.
 
@@ -228,8 +230,9 @@ def run_image(
         Ask for layer records.
     step : bool
         Also stop after every layer and read what it wrote.
-    deadline : int
-        As of :class:`hw.isa.RunOptions`.
+    conditions : Conditions
+    number : int
+        Of the run under these conditions, from 0; it decides whether the run is audited.
 
     Raises
     ------
@@ -237,9 +240,9 @@ def run_image(
         When the run is refused or given up.
     """
     instructions = {i.index: i for i in program.instructions() if i.op is Opcode.LAYER}
-    flags = int(report or step) | int(step) << 1
+    (flags,) = encode(RunFlags, report=report or step, step=step, constant=conditions.constant)
     layers, outputs = [], []
-    (answer,) = yield Exchange(command(HostCommand.RUN, run_words(codes, deadline=deadline), flags), 1)
+    (answer,) = yield Exchange(command(HostCommand.RUN, run_words(codes, conditions, number), flags), 1)
     while _expect(answer, Reply.LAYER, Reply.RESULT).reply is Reply.LAYER:
         record = decode(LayerRecord, answer.payload)
         layers.append(record)
@@ -249,12 +252,6 @@ def run_image(
         else:
             (answer,) = yield Exchange([], 1)
     result = decode(Result, answer.payload)
-    return RunOutcome(
-        label=result["label"],
-        exit=result["exit"],
-        margin=result["margin"],
-        cycles=result["cycles"],
-        forced=bool(result["forced"]),
-        layers=layers,
-        outputs=outputs,
-    )
+    main = {name: result.pop(name) for name in ("label", "exit", "margin", "cycles")}
+    del result["reserved"]
+    return RunOutcome(**main, flags=result, layers=layers, outputs=outputs)

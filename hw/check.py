@@ -10,13 +10,12 @@ import numpy as np
 
 from hw.config import LIST_WORD_BITS, WORD_CHANNELS, AcceleratorConfig
 from hw.decode import CoreLayer, Instruction, decode_header, decode_images, decode_windows
-from hw.isa import MAX_CLASSES, Branch, Entry, Opcode, Operation, Row, bits_of, words_of
+from hw.isa import MAX_CLASSES, Entry, Opcode, Row, bits_of
 from hw.known import NUMBERS, Memories, require
 from hw.numerics import Rounding, clamp, requantize
 
 __all__ = ["check_images"]
 
-_SIZES = {Opcode.LAYER: words_of(Operation), Opcode.BRANCH: words_of(Operation) + words_of(Branch), Opcode.STOP: 1}
 #: Lists that a kernel row can begin with.
 _LISTS = 1 << bits_of(Row.as_shape()["list"].shape)
 
@@ -59,22 +58,14 @@ def _check_arrays(images: dict[str, np.ndarray], config: AcceleratorConfig) -> N
 
 
 def _check_flow(instructions: list[Instruction]) -> None:
-    """Layers and branches one behind the other, a STOP, and the STOPs that the branches lead to."""
-    by_address = {instruction.address: instruction for instruction in instructions}
+    """Every decision stands directly behind a head."""
     head = False
-    end = 0
     for instruction in instructions:
-        where = f"{instruction.op.name} at {instruction.address}"
-        require(instruction.address >= end, f"{where}: it must not begin inside the instruction before it")
-        end = instruction.address + _SIZES[instruction.op]
-        head |= any(core.fields["enable"] and core.fields["lane"]["raw"] for core in instruction.cores)
-        require(instruction.op is Opcode.LAYER or head, f"{where}: a decision must follow a head")
-        if instruction.op is Opcode.BRANCH:
-            target = instruction.target
-            require(
-                target > instruction.address and by_address[target].op is Opcode.STOP,
-                f"{where}: a branch must lead forward to a STOP, not to {target}",
-            )
+        require(
+            instruction.op is Opcode.LAYER or head,
+            f"{instruction.op.name} at {instruction.address}: a decision must directly follow a head",
+        )
+        head = any(core.fields["enable"] and core.fields["lane"]["raw"] for core in instruction.cores)
 
 
 def _check_image(images: dict[str, np.ndarray], memories: Memories) -> None:

@@ -1,11 +1,11 @@
 """Reads memory images back: what the simulator executes, the disassembler prints and :mod:`hw.check` judges."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from hw.isa import Branch, Column, Header, Layer, Opcode, Operation, Row, Window, decode, words_of
+from hw.isa import Column, Decision, Header, Layer, Opcode, Operation, Row, Window, decode, words_of
 
 __all__ = ["CoreLayer", "Instruction", "decode_header", "decode_images", "decode_windows", "disassemble"]
 
@@ -37,8 +37,8 @@ class Instruction:
     op : Opcode
     index, target : int
         As in :class:`hw.isa.Operation`.
-    threshold : int or None
-        Of a BRANCH.
+    decision : dict
+        Of BRANCH and STOP: the fields of :class:`hw.isa.Decision`.
     cores : tuple of CoreLayer
         Of a LAYER: what every core does.
     """
@@ -47,7 +47,7 @@ class Instruction:
     op: Opcode
     index: int
     target: int
-    threshold: int | None = None
+    decision: dict[str, int] = field(default_factory=dict)
     cores: tuple[CoreLayer, ...] = ()
 
 
@@ -100,37 +100,30 @@ def decode_windows(images: dict[str, np.ndarray]) -> tuple[dict[str, int], ...]:
 
 
 def decode_images(images: dict[str, np.ndarray]) -> list[Instruction]:
-    """All instructions that can be reached, by address.
+    """All instructions, in order, the STOP last.
 
     Raises
     ------
     ValueError
-        When an address leads outside the image or to something that is no instruction.
+        When the image ends before a STOP, or holds something that is no instruction.
     """
     words, layers = _Words("program", images["program"]), _layers(images)
-    found: dict[int, Instruction] = {}
-    pending = [decode_header(images)["entry"]]
-    while pending:
-        address = pending.pop()
-        if address in found:
-            continue
+    found: list[Instruction] = []
+    address = decode_header(images)["entry"]
+    while not found or found[-1].op is not Opcode.STOP:
         operation = words.take(Operation, address)
         try:
             op = Opcode(operation["op"])
         except ValueError:
             raise ValueError(f"program image holds no instruction at {address}, but {operation['op']}") from None
         values = {"address": address, "op": op, "index": operation["index"], "target": operation["target"]}
+        address += words_of(Operation)
         if op is Opcode.LAYER:
-            cores = tuple(memory.layer(operation["target"]) for memory in layers)
-            found[address] = Instruction(**values, cores=cores)
-            pending.append(address + words_of(Operation))
-        elif op is Opcode.BRANCH:
-            following = address + words_of(Operation)
-            found[address] = Instruction(**values, threshold=words.take(Branch, following)["threshold"])
-            pending += [operation["target"], following + words_of(Branch)]
+            found.append(Instruction(**values, cores=tuple(memory.layer(operation["target"]) for memory in layers)))
         else:
-            found[address] = Instruction(**values)
-    return [found[address] for address in sorted(found)]
+            found.append(Instruction(**values, decision=words.take(Decision, address)))
+            address += words_of(Decision)
+    return found
 
 
 def _text(fields: dict[str, int]) -> str:
@@ -143,8 +136,10 @@ def disassemble(images: dict[str, np.ndarray]) -> str:
     lines += [f"        core {core}  image     {_text(w)}" for core, w in enumerate(decode_windows(images))]
     for instruction in decode_images(images):
         head = f"{instruction.address:4d}  {instruction.op.name:<6s}  {instruction.index}"
+        if instruction.op is not Opcode.LAYER:
+            head += "  margin {low}..{high}".format(**instruction.decision)
         if instruction.op is Opcode.BRANCH:
-            head += f"  margin >= {instruction.threshold} -> {instruction.target}"
+            head += f", leave at {instruction.decision['threshold']}"
         lines.append(head)
         for core, layer in enumerate(instruction.cores):
             lines += [

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.isa import Branch, Column, Header, Opcode, Operation, Row, Window, decode, encode, words_of
+from hw.isa import Column, Decision, Header, Opcode, Operation, Row, Window, decode, encode, words_of
 from hw.isa import Layer as LayerWords
 from hw.memory_plan import Placement
 from hw.network import INPUT, Network
@@ -228,7 +228,8 @@ class Emitter:
         for number, head in enumerate(self._network.exits):
             if head.logits == name:
                 op = Opcode.STOP if head.threshold is None else Opcode.BRANCH
-                self._operations.append({"op": op, "index": number, "threshold": head.threshold})
+                decision = {"threshold": head.threshold or 0, "low": head.low, "high": head.high}
+                self._operations.append({"op": op, "index": number, "decision": decision})
 
     def images(self) -> dict[str, np.ndarray]:
         """The memory images.
@@ -276,26 +277,18 @@ class Emitter:
         return body + table
 
     def _program(self) -> list[int]:
-        """Header, instructions, the STOPs that branches lead to."""
+        """Header and instructions."""
         entry = words_of(Header)
-        sizes = {Opcode.LAYER: 1, Opcode.BRANCH: 1 + words_of(Branch), Opcode.STOP: 1}
-        stops = entry + sum(sizes[operation["op"]] for operation in self._operations)
-        branches = [operation["index"] for operation in self._operations if operation["op"] is Opcode.BRANCH]
-        _fits("program", stops + len(branches), self._config.program_words)
         body: list[int] = []
         for operation in self._operations:
             op, index = operation["op"], operation["index"]
             target = 0
             if op is Opcode.LAYER:
                 target = words_of(Window) + index * words_of(LayerWords)
-            elif op is Opcode.BRANCH:
-                target = stops + branches.index(index)
             fields = {"op": op, "index": index, "target": target}
             body += _encode(self._names[index] if op is Opcode.LAYER else self._network.name, Operation, fields)
-            if op is Opcode.BRANCH:
-                body += encode(Branch, threshold=operation["threshold"])
-        for number in branches:
-            body += encode(Operation, op=Opcode.STOP, index=number, target=0)
+            if op is not Opcode.LAYER:
+                body += encode(Decision, **operation["decision"])
         image = self._network.input
         count = int(np.prod(image.shape))
         fields = {

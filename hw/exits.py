@@ -1,47 +1,142 @@
 """The rule by which runs leave a network through its exits, for many runs at once."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
-__all__ = ["Decisions"]
+from hw.isa import AUDIT_STEPS, AUDIT_TAPS
+from hw.network import Exit
+
+__all__ = ["DEFAULT", "Conditions", "Decisions", "draws"]
+
+#: Most that each field of Conditions may be.
+_LIMITS = {"deadline": (1 << 32) - 1, "audit": 256, "seed": (1 << 16) - 1}
+
+
+def draws(seeds: np.ndarray | int) -> np.ndarray:
+    """The draws, 0..255, of runs with these seeds (:data:`hw.isa.AUDIT_STEPS`)."""
+    state = np.asarray(seeds, dtype=np.int64)
+    for _ in range(AUDIT_STEPS):
+        state = state >> 1 ^ (state & 1) * AUDIT_TAPS
+    return state & 0xFF
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Under what conditions images run; see :class:`hw.isa.RunOptions` and :class:`hw.isa.RunFlags`.
+
+    Parameters
+    ----------
+    deadline : int
+        Cycles, 0 for none.
+    audit : int
+        Runs of 256 that are audited.
+    seed : int
+        Of the first run; each further one's is higher by 1, and 0 follows 65535.
+    constant : bool
+        Constant time.
+
+    Raises
+    ------
+    ValueError
+        When a value is out of its range.
+    """
+
+    deadline: int = 0
+    audit: int = 0
+    seed: int = 0
+    constant: bool = False
+
+    def __post_init__(self) -> None:
+        for name, limit in _LIMITS.items():
+            if not 0 <= getattr(self, name) <= limit:
+                raise ValueError(f"{name} must be in 0..{limit}, not {getattr(self, name)}")
+
+    def options(self, number: int = 0) -> dict[str, int]:
+        """Fields of :class:`hw.isa.RunOptions` of a run, the first one being 0."""
+        return {"deadline": self.deadline, "audit": self.audit, "seed": (self.seed + number) % (1 << 16)}
+
+
+#: No deadline, no audits, no constant time.
+DEFAULT = Conditions()
 
 
 class Decisions:
     """Decisions of N runs, made exit by exit in their order.
 
+    Parameters
+    ----------
+    count : int
+        N.
+    conditions : Conditions
+
     Attributes
     ----------
     running : bool array (N,)
         Those that have not left yet.
-    exit, label, margin : int64 arrays (N,)
-        Of the exit taken.
-    forced : bool array (N,)
-        Left there only because the deadline had passed (:class:`hw.isa.RunOptions`).
+    exit, label, margin, early_exit, early_label : int64 arrays (N,)
+        As in :class:`hw.isa.Result`.
+    out_of_range, forced, passed, differs : bool arrays (N,)
+        As in :class:`hw.isa.Result`.
     """
 
-    def __init__(self, count: int):
+    def __init__(self, count: int, conditions: Conditions):
         self.running = np.ones(count, dtype=bool)
-        self.exit, self.label, self.margin = (np.zeros(count, dtype=np.int64) for _ in range(3))
-        self.forced = np.zeros(count, dtype=bool)
+        numbers = (np.zeros(count, dtype=np.int64) for _ in range(5))
+        self.exit, self.label, self.margin, self.early_exit, self.early_label = numbers
+        flags = (np.zeros(count, dtype=bool) for _ in range(4))
+        self.out_of_range, self.forced, self.passed, self.differs = flags
+        seeds = (conditions.seed + np.arange(count)) % (1 << 16)
+        self._constant = np.full(count, conditions.constant)
+        self._goes_on = self._constant | (draws(seeds) < conditions.audit)
 
     def part(self, part: slice) -> "Decisions":
         """Some of the runs; what is decided of them is decided here, too."""
-        some = Decisions(0)
+        some = Decisions(0, DEFAULT)
         some.__dict__.update({name: array[part] for name, array in vars(self).items()})
         return some
 
-    def branch(self, number: int, threshold: int, labels: np.ndarray, margins: np.ndarray, expired: np.ndarray) -> None:
-        """A BRANCH: leave where the margin reaches the threshold or the deadline has passed (``expired``)."""
-        wants = margins >= threshold
-        leaves = self.running & (wants | expired)
-        self.forced[leaves & ~wants] = True
-        self._leave(number, leaves, labels, margins)
+    def result(self, number: int) -> dict[str, int]:
+        """The decision of a run: the fields of :class:`hw.isa.Result` but for the cycles."""
+        names = [name for name in vars(self) if name != "running" and not name.startswith("_")]
+        return {name: int(getattr(self, name)[number]) for name in names}
 
-    def stop(self, number: int, labels: np.ndarray, margins: np.ndarray) -> None:
+    def branch(self, number: int, head: Exit, labels: np.ndarray, margins: np.ndarray, expired: np.ndarray) -> None:
+        """A BRANCH.
+
+        Parameters
+        ----------
+        number : int
+            Of the exit.
+        head : Exit
+            With a threshold.
+        labels, margins : int64 arrays (N,)
+            What its head finds.
+        expired : bool array (N,)
+            More cycles than the deadline have passed.
+        """
+        assert head.threshold is not None
+        wants = self.running & ~self.passed & (margins >= head.threshold)
+        ends = self.running & (expired | (wants & ~self._goes_on))
+        self.forced[ends & ~(wants & ~self._goes_on)] = True
+        passes = wants & ~ends
+        self._end(number, head, labels, margins, ends)
+        self._report(number, head, labels, margins, passes)
+        self.passed |= passes
+        self.early_exit[passes] = number
+        self.early_label[passes] = labels[passes]
+
+    def stop(self, number: int, head: Exit, labels: np.ndarray, margins: np.ndarray) -> None:
         """A STOP: all leave."""
-        self._leave(number, self.running.copy(), labels, margins)
+        self._end(number, head, labels, margins, self.running.copy())
 
-    def _leave(self, number: int, leaves: np.ndarray, labels: np.ndarray, margins: np.ndarray) -> None:
-        self.exit[leaves] = number
-        self.label[leaves] = labels[leaves]
-        self.margin[leaves] = margins[leaves]
-        self.running[leaves] = False
+    def _end(self, number: int, head: Exit, labels: np.ndarray, margins: np.ndarray, ends: np.ndarray) -> None:
+        self._report(number, head, labels, margins, ends & ~(self.passed & self._constant))
+        self.differs |= ends & self.passed & (labels != self.early_label)
+        self.running[ends] = False
+
+    def _report(self, number: int, head: Exit, labels: np.ndarray, margins: np.ndarray, here: np.ndarray) -> None:
+        self.exit[here] = number
+        self.label[here] = labels[here]
+        self.margin[here] = margins[here]
+        self.out_of_range[here] = (margins < head.low)[here] | (margins > head.high)[here]

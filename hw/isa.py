@@ -14,11 +14,13 @@ from amaranth.lib import data, enum
 from hw.config import AcceleratorConfig
 
 __all__ = [
+    "AUDIT_STEPS",
+    "AUDIT_TAPS",
     "MAX_CLASSES",
     "PROTOCOL_VERSION",
-    "Branch",
     "Column",
     "CommandHeader",
+    "Decision",
     "Entry",
     "ErrorCode",
     "Header",
@@ -48,6 +50,10 @@ __all__ = [
 
 #: Version of the host protocol and of the instruction formats, as INFO reports it.
 PROTOCOL_VERSION = 3
+#: A run's draw: the low 8 bits of a 16-bit Galois shift register (to the right, taps ``AUDIT_TAPS``) so many steps
+#: after its seed. They are enough that of 256 consecutive seeds from a multiple of 256 each draw comes once.
+AUDIT_STEPS = 24
+AUDIT_TAPS = 0xB400
 #: Logits that the exit unit keeps.
 MAX_CLASSES = 64
 
@@ -56,8 +62,8 @@ class Opcode(enum.Enum, shape=4):
     """Instructions of the sequencer. 0 is no instruction: an empty memory does not run."""
 
     LAYER = 1  #: run the layer whose description follows
-    BRANCH = 2  #: leave through this exit if the margin is at least the threshold that follows
-    STOP = 3  #: report the last head's class and end
+    BRANCH = 2  #: leave through this exit if the head's margin is at least the threshold of the Decision that follows
+    STOP = 3  #: leave through this exit, whose Decision follows
 
 
 class Operation(data.Struct):
@@ -65,14 +71,16 @@ class Operation(data.Struct):
 
     op: Opcode
     index: 8  # number of the layer, or of the exit
-    target: 12  # LAYER: address of the description in every core's layer memory; BRANCH: program address to go to
+    target: 12  # LAYER: address of the description in every core's layer memory; else 0
     reserved: 8
 
 
-class Branch(data.Struct):
-    """Second word of BRANCH."""
+class Decision(data.Struct):
+    """What follows the first word of BRANCH and STOP: unsigned margins."""
 
-    threshold: 32  # unsigned margin
+    threshold: 32  # 0 in a STOP, which does not ask
+    low: 32  # a margin below this one or above the next is out of range
+    high: 32
 
 
 class Window(data.Struct):
@@ -218,13 +226,22 @@ class RunFlags(data.Struct):
 
     report: 1  # send LAYER after every layer
     step: 1  # after every layer, wait for RESUME
-    reserved: 6
+    constant: 1  # constant time: keep the decision of the first exit that would be taken, and go on to the end
+    reserved: 5
 
 
 class RunOptions(data.Struct):
-    """First payload words of RUN."""
+    """First payload words of RUN.
+
+    A run is audited if its draw (:data:`AUDIT_STEPS`) is below ``audit``: it goes on past the first exit that it would
+    take, and ends at the next one that the deadline forces or at the last. A run in constant time goes on, too, but
+    reports the exit passed. The deadline ends any run.
+    """
 
     deadline: 32  # at a BRANCH that begins when more cycles of the run have passed, leave whatever the margin; 0: never
+    audit: 9  # runs of 256 that are audited
+    reserved: 7
+    seed: 16  # decides whether this one is; of 256 consecutive ones from a multiple of 256, exactly ``audit`` are
 
 
 class CommandHeader(data.Struct):
@@ -304,10 +321,15 @@ class Result(data.Struct):
 
     label: 8  # class
     exit: 8  # number of the exit taken
-    forced: 1  # left there only because the deadline had passed
-    reserved: 15
+    early_label: 8  # class and number of the exit that the run went on past; 0 if none
+    early_exit: 8
     margin: 32  # between the two largest logits
     cycles: 32  # of the whole run, without host traffic
+    out_of_range: 1  # the margin is not within those of the exit's Decision
+    forced: 1  # the run ended where it did only because the deadline had passed
+    passed: 1  # it went on past an exit, audited or in constant time
+    differs: 1  # and the head where it ended found another class than that exit
+    reserved: 28
 
 
 @cache

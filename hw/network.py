@@ -5,7 +5,7 @@ image. The layers themselves: :mod:`hw.layers`.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -52,10 +52,14 @@ class Exit:
         Name of a raw linear layer.
     threshold : int or None
         Leave when the margin of the two largest logits is at least this; None at the last exit, which is always taken.
+    low, high : int
+        Margins that are to be expected; others are reported as out of range.
     """
 
     logits: str
     threshold: int | None = None
+    low: int = 0
+    high: int = (1 << 32) - 1
 
 
 _KINDS: dict[str, type[Layer]] = {
@@ -128,6 +132,11 @@ class Network:
                 head.threshold is None or (integer(head.threshold) and 0 <= head.threshold < 1 << 32),
                 f"exit {number}: threshold must be an integer in 0..{(1 << 32) - 1}, not {head.threshold!r}",
             )
+            require(
+                integer(head.low) and integer(head.high) and 0 <= head.low <= head.high < 1 << 32,
+                f"exit {number}: low and high must be ordered integers in 0..{(1 << 32) - 1}, "
+                f"not {head.low!r} and {head.high!r}",
+            )
         require(position == len(self.layers) - 1, f"{self.name}: the last exit must read the last layer")
 
     def _find(self, name: str) -> Layer | None:
@@ -158,7 +167,7 @@ class Network:
             "name": self.name,
             "classes": self.classes,
             "input": _tensor_to_dict(self.input),
-            "exits": [{"logits": head.logits, "threshold": head.threshold} for head in self.exits],
+            "exits": [asdict(head) for head in self.exits],
             "layers": [_layer_to_dict(layer) for layer in self.layers],
         }
 

@@ -20,7 +20,7 @@ from hw.partition import Part, parts_of
 __all__ = ["MAGIC", "VERSION", "Command", "Program", "load"]
 
 MAGIC = b"OFFRPROG"
-VERSION = 2
+VERSION = 3
 
 #: Memories that a core has once; of lists it has one per PE.
 _CORE_MEMORIES = {
@@ -196,21 +196,20 @@ class Program:
             )
 
     def _check_decisions(self, instructions: list[Instruction]) -> None:
-        """Every exit of the network is decided behind its head, with its threshold; the last one stops."""
-        found: list[tuple[int, str, int | None]] = []
-        ends: list[int] = []
+        """Every exit of the network is decided behind its head, as it says; the last one stops."""
+        found: list[tuple[int, str, int | None, int, int]] = []
         commands = iter(self.commands)
         head = ""
         for instruction in instructions:
             if instruction.op is Opcode.LAYER:
-                command = next(commands)
-                head = command.layer if any(core.fields["lane"]["raw"] for core in instruction.cores) else head
-            elif len(found) < len(self.network.exits):
-                found.append((instruction.index, head, instruction.threshold))
-            else:
-                ends.append(instruction.index)
-        wanted = [(number, leave.logits, leave.threshold) for number, leave in enumerate(self.network.exits)]
-        if found != wanted or ends != list(range(len(wanted) - 1)):
+                head = next(commands).layer
+                continue
+            decision = instruction.decision
+            threshold = decision["threshold"] if instruction.op is Opcode.BRANCH else None
+            found.append((instruction.index, head, threshold, decision["low"], decision["high"]))
+        exits = enumerate(self.network.exits)
+        wanted = [(number, leave.logits, leave.threshold, leave.low, leave.high) for number, leave in exits]
+        if found != wanted:
             raise ValueError(f"program image decides {found}, the network {wanted}")
 
     def instructions(self) -> list[Instruction]:

@@ -6,10 +6,11 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
 from hw.exchange import WordWrite
+from hw.exits import draws
 from hw.fetcher import Fetcher
 from hw.image_packer import ImagePacker
 from hw.isa import (
-    Branch,
+    Decision,
     ErrorCode,
     Header,
     Layer,
@@ -44,7 +45,7 @@ class _Then(enum.Enum, shape=2):
 
     HEADER = 0
     DECODE = 1
-    BRANCH = 2
+    DECISION = 2
 
 
 class Sequencer(wiring.Component):
@@ -94,10 +95,8 @@ class Sequencer(wiring.Component):
     DESCRIPTION_CYCLES = 1 + Fetcher.cycles(words_of(Layer))
     #: Cycles to take a description over and to start.
     LAYER_CYCLES = 2
-    #: Cycles of a BRANCH.
-    BRANCH_CYCLES = 1 + Fetcher.cycles(words_of(Branch)) + 1
-    #: Cycles of a STOP.
-    STOP_CYCLES = 1
+    #: Cycles of a BRANCH or a STOP.
+    DECISION_CYCLES = 1 + Fetcher.cycles(words_of(Decision)) + 2
     #: Cycles of the shortest layer that does not wait until the next instruction and its description are fetched.
     PREFETCH_CYCLES = Fetcher.cycles(1) + 1 + Fetcher.cycles(words_of(Layer)) + 2
 
@@ -140,7 +139,8 @@ class Sequencer(wiring.Component):
         header = Signal(Header)
         flags, options = Signal(RunFlags), Signal(RunOptions)
         missing = Signal(range(words_of(RunOptions) + 1))  # words of the options
-        expired, forced = Signal(), Signal()
+        drawn, expired = Signal(), Signal()
+        result = Signal(Result)
         address = Signal(12)  # of the present instruction
         then = Signal(_Then)
         operation = Signal(Operation)  # the present one
@@ -159,7 +159,10 @@ class Sequencer(wiring.Component):
             packer.zero_point.eq(header.image_zero_point),
         ]
         connect(m, packer.o, flipped(self.image))
-        m.d.sync += self.run_words.eq(header.image_words + words_of(RunOptions))
+        m.d.sync += [
+            self.run_words.eq(header.image_words + words_of(RunOptions)),
+            drawn.eq(_draw(options.seed) < options.audit),
+        ]
         m.d.sync += late.eq(cycles > header.limit)
         with m.If(running):
             m.d.sync += cycles.eq(cycles + 1)
@@ -194,7 +197,8 @@ class Sequencer(wiring.Component):
         have_word = Signal()
         record = self.record.payload
         finished_layer = data.View(LayerRecord, record.payload[: bits_of(LayerRecord)])
-        result = data.View(Result, record.payload[: bits_of(Result)])
+        decision = fetcher.top(Decision)
+        wants, outside = Signal(), Signal()
 
         with m.FSM(init="reset"):
             with m.State("reset"):
@@ -217,7 +221,7 @@ class Sequencer(wiring.Component):
                         have_word.eq(0),
                         cycles.eq(0),
                         missing.eq(words_of(RunOptions)),
-                        forced.eq(0),
+                        result.eq(0),
                     ]
                     m.next = "window"
 
@@ -260,8 +264,8 @@ class Sequencer(wiring.Component):
                         with m.Case(_Then.DECODE):
                             m.d.sync += [operation.eq(fetcher.top(Operation)), following.eq(fetcher.top(Operation))]
                             m.next = "decode"
-                        with m.Case(_Then.BRANCH):
-                            m.next = "branch"
+                        with m.Case(_Then.DECISION):
+                            m.next = "margin"
 
             with m.State("decode"):
                 m.d.comb += running.eq(1)
@@ -270,11 +274,9 @@ class Sequencer(wiring.Component):
                     with m.Case(Opcode.LAYER):
                         m.d.comb += self.fetch.eq(1)
                         m.next = "description"
-                    with m.Case(Opcode.BRANCH):
+                    with m.Case(Opcode.BRANCH, Opcode.STOP):
                         m.d.sync += expired.eq((options.deadline != 0) & (cycles > options.deadline))
-                        begin_fetch(address + 1, words_of(Branch), _Then.BRANCH)
-                    with m.Case(Opcode.STOP):
-                        m.next = "result"
+                        begin_fetch(address + 1, words_of(Decision), _Then.DECISION)
                     with m.Default():
                         m.d.sync += error.eq(Mux(late, ErrorCode.TIMEOUT, ErrorCode.BAD_INSTRUCTION))
                         m.next = "fail"
@@ -290,15 +292,47 @@ class Sequencer(wiring.Component):
                 m.d.sync += [self.start.eq(1), layer_cycles.eq(0), products.eq(0), stalls.eq(0)]
                 m.next = "start"
 
-            with m.State("branch"):
+            with m.State("margin"):
                 m.d.comb += running.eq(1)
-                wants, next_address = Signal(), Signal(12)
-                m.d.comb += [
-                    wants.eq(self.margin >= fetcher.top(Branch).threshold),
-                    next_address.eq(Mux(wants | expired, operation.target, address + 2)),
+                m.d.sync += [
+                    wants.eq((operation.op == Opcode.BRANCH) & ~result.passed & (self.margin >= decision.threshold)),
+                    outside.eq((self.margin < decision.low) | (self.margin > decision.high)),
                 ]
-                m.d.sync += [address.eq(next_address), forced.eq(expired & ~wants)]
-                begin_fetch(next_address, 1, _Then.DECODE)
+                m.next = "decide"
+
+            with m.State("decide"):
+                m.d.comb += running.eq(1)
+                stays, leaves, ends = Signal(), Signal(), Signal()
+                m.d.comb += [
+                    stays.eq(flags.constant | drawn),
+                    leaves.eq((operation.op == Opcode.STOP) | (wants & ~stays)),
+                    ends.eq(leaves | expired),
+                ]
+                # What is reported: the exit passed, until another one ends the run; in constant time to the end.
+                with m.If(Mux(ends, ~(result.passed & flags.constant), wants)):
+                    m.d.sync += [
+                        result.label.eq(self.label),
+                        result.exit.eq(operation.index),
+                        result.margin.eq(self.margin),
+                        result.out_of_range.eq(outside),
+                    ]
+                with m.If(ends):
+                    m.d.sync += [
+                        result.forced.eq(~leaves),
+                        result.differs.eq(result.passed & (self.label != result.early_label)),
+                    ]
+                    m.next = "result"
+                with m.Else():
+                    with m.If(wants):
+                        m.d.sync += [
+                            result.passed.eq(1),
+                            result.early_label.eq(self.label),
+                            result.early_exit.eq(operation.index),
+                        ]
+                    next_address = Signal(12)
+                    m.d.comb += next_address.eq(address + words_of(Operation) + words_of(Decision))
+                    m.d.sync += address.eq(next_address)
+                    begin_fetch(next_address, 1, _Then.DECODE)
 
             with m.State("start"):
                 m.d.comb += [running.eq(1), fetcher.first.eq(address + 1), fetcher.count.eq(1), fetcher.start.eq(1)]
@@ -350,14 +384,12 @@ class Sequencer(wiring.Component):
                     next_instruction()
 
             with m.State("result"):
+                reported = data.View(Result, record.payload[: bits_of(Result)])
                 m.d.comb += [
                     record.reply.eq(Reply.RESULT),
                     record.length.eq(words_of(Result)),
-                    result.label.eq(self.label),
-                    result.exit.eq(operation.index),
-                    result.forced.eq(forced),
-                    result.margin.eq(self.margin),
-                    result.cycles.eq(cycles),
+                    reported.eq(result),
+                    reported.cycles.eq(cycles),
                     self.record.valid.eq(1),
                 ]
                 with m.If(self.record.ready):
@@ -375,6 +407,13 @@ class Sequencer(wiring.Component):
                 with m.If(self.record.ready):
                     m.next = "reset"
         return m
+
+
+def _draw(seed):
+    """The draw of a run, :func:`hw.exits.draws`: each of its bits is the parity of some bits of the seed."""
+    moved = [int(draws(1 << n)) for n in range(len(seed))]
+    masks = [sum((value >> bit & 1) << n for n, value in enumerate(moved)) for bit in range(8)]
+    return Cat((seed & mask).xor() for mask in masks)
 
 
 def pipelined_sum(m, name, values):

@@ -15,6 +15,7 @@ import numpy as np
 from fpga.driver import RunOutcome
 from hw.config import WORD_CHANNELS
 from hw.decode import Instruction
+from hw.exits import DEFAULT, Conditions
 from hw.isa import Opcode
 from hw.program import Program
 from models.golden import Result, run
@@ -57,7 +58,7 @@ def run_work(
     step: bool = True,
     stall: float = 0.0,
     seed: int = 0,
-    deadline: int = 0,
+    conditions: Conditions = DEFAULT,
     progress: Progress | None = None,
 ) -> list[list[RunOutcome]]:
     """What the RTL reports of each image of each program.
@@ -72,8 +73,8 @@ def run_work(
         Also read every layer's output.
     stall : float
         Probability of pauses on both host streams.
-    deadline : int
-        Of every run, as of :class:`hw.isa.RunOptions`.
+    conditions : Conditions
+        Of the runs, in every program from the first number on.
 
     Raises
     ------
@@ -87,7 +88,7 @@ def run_work(
     runs = cache_root() / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=runs))
-    Job(work=work, step=step, stall=stall, seed=seed, deadline=deadline).save(folder)
+    Job(work=work, step=step, stall=stall, seed=seed, conditions=conditions).save(folder)
     with _watched(folder / "progress", total, progress):
         run_test(
             directory,
@@ -158,10 +159,9 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
             kind.append(f"image {image}: {what}: RTL {_short(rtl)}, expected {_short(expected)}")
 
     for image, outcome in enumerate(outcomes):
-        check(values, image, "class", outcome.label, timing.classes[image])
-        check(values, image, "exit", outcome.exit, timing.exit_index[image])
-        check(values, image, "margin", outcome.margin, timing.margins[image])
-        check(values, image, "forced exit", outcome.forced, timing.forced[image])
+        reported = {"label": outcome.label, "exit": outcome.exit, "margin": outcome.margin} | outcome.flags
+        for name, decided in timing.decisions.result(image).items():
+            check(values, image, name, reported[name], decided)
         check(cycles, image, "cycles of the run", outcome.cycles, timing.cycles[image])
         ran = np.flatnonzero(timing.layer_cycles[image])
         check(values, image, "layers run", [record["index"] for record in outcome.layers], ran.tolist())

@@ -106,10 +106,9 @@ async def verify_images(dut) -> None:
     for program, images in job.work:
         await link.perform(load_program(program))
         outcomes.append([])
-        for codes in images:
-            outcomes[-1].append(
-                await link.perform(run_image(program, codes, report=True, step=job.step, deadline=job.deadline))
-            )
+        for number, codes in enumerate(images):
+            operation = run_image(program, codes, report=True, step=job.step, conditions=job.conditions, number=number)
+            outcomes[-1].append(await link.perform(operation))
             done += 1
             (folder / "progress").write_text(str(done))
     save_outcomes(folder, outcomes)

@@ -8,6 +8,7 @@ import numpy as np
 
 from fpga.driver import RunOutcome
 from hw import program
+from hw.exits import DEFAULT, Conditions
 from hw.program import Program
 
 __all__ = ["JOB", "Job", "Work", "load_outcomes", "save_outcomes"]
@@ -32,15 +33,15 @@ class Job:
     stall : float
         Probability of a pause on either stream, per cycle.
     seed : int
-    deadline : int
-        Of every run, as of :class:`hw.isa.RunOptions`.
+    conditions : Conditions
+        Of the runs, in every program from the first number on.
     """
 
     work: Work
     step: bool = True
     stall: float = 0.0
     seed: int = 0
-    deadline: int = 0
+    conditions: Conditions = DEFAULT
 
     def save(self, folder: Path) -> None:
         """Write the job into a folder."""
@@ -48,7 +49,7 @@ class Job:
             each.save(folder / f"{number}.program")
             np.save(folder / f"{number}.npy", codes, allow_pickle=False)
         options = {name: value for name, value in vars(self).items() if name != "work"}
-        options["programs"] = len(self.work)
+        options |= {"programs": len(self.work), "conditions": asdict(self.conditions)}
         (folder / "job.json").write_text(json.dumps(options))
 
     @classmethod
@@ -59,7 +60,7 @@ class Job:
             (program.load(folder / f"{number}.program"), np.load(folder / f"{number}.npy", allow_pickle=False))
             for number in range(options.pop("programs"))
         ]
-        return cls(work=work, **options)
+        return cls(work=work, conditions=Conditions(**options.pop("conditions")), **options)
 
 
 def save_outcomes(folder: Path, outcomes: list[list[RunOutcome]]) -> None:

@@ -46,9 +46,7 @@ def worst_case(program: Program, *, deadline: int = 0) -> int:
         now += fetch
         if instruction.op is Opcode.LAYER:
             now += control + next(layers)
-        elif instruction.op is Opcode.STOP:
-            worst = max(worst, now + control)
         else:
-            worst = max(worst, now + control + plan.leave)
+            worst = max(worst, now + control)
             now = (min(now, deadline) if deadline else now) + control
     return worst

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hw.config import AcceleratorConfig
-from hw.exits import Decisions
+from hw.exits import DEFAULT, Conditions, Decisions
 from hw.isa import Opcode
 from hw.network import INPUT
 from hw.numerics import top2
@@ -33,10 +33,8 @@ class Simulation:
         PE-cycles by cause; over all causes they add up to ``layer_cycles`` times the PEs.
     multipliers : int
         Of the config.
-    exit_index, classes, margins : int64 arrays (N,)
-        The exit taken, its class and its margin.
-    forced : bool array (N,)
-        Left there only because the deadline had passed.
+    decisions : Decisions
+        What every run reports.
     """
 
     layer_names: tuple[str, ...]
@@ -46,10 +44,17 @@ class Simulation:
     products: np.ndarray
     spent: dict[str, np.ndarray]
     multipliers: int
-    exit_index: np.ndarray
-    classes: np.ndarray
-    margins: np.ndarray
-    forced: np.ndarray
+    decisions: Decisions
+
+    @property
+    def exit_index(self) -> np.ndarray:
+        """The exit taken: int64 array (N,)."""
+        return self.decisions.exit
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Its class: int64 array (N,)."""
+        return self.decisions.label
 
     @property
     def limit(self) -> np.ndarray:
@@ -93,7 +98,7 @@ def simulate(
     codes: np.ndarray,
     *,
     golden: Result | None = None,
-    deadline: int = 0,
+    conditions: Conditions = DEFAULT,
     batch: int = 256,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Simulation:
@@ -104,8 +109,8 @@ def simulate(
     codes : int8 array (N, height, width, channels)
     golden : Result, optional
         The golden model's results on these images, all tensors kept, if they are known already.
-    deadline : int
-        As of :class:`hw.isa.RunOptions`.
+    conditions : Conditions
+        Of the runs, one per image.
     batch : int
         Images whose activations are held at a time.
     progress : callable, optional
@@ -114,16 +119,16 @@ def simulate(
     Raises
     ------
     ValueError
-        When the images aren't those of the program's network, or the deadline isn't one.
+        When the images aren't those of the program's network.
     """
-    plan, deadline = Plan(program), _checked_deadline(deadline)
+    plan, deadline = Plan(program), conditions.deadline
     config, network = program.config, program.network
     zero_points = {name: tensor.zero_point for name, tensor in network.tensors().items()}
     shape = (len(codes), len(plan.steps))
     times, stalls = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     spent = np.zeros((*shape, len(CAUSES)), np.int64)
     clock = np.zeros(len(codes), np.int64)
-    decisions = Decisions(len(codes))
+    decisions = Decisions(len(codes), conditions)
     for first in range(0, len(codes), batch):
         part = slice(first, first + batch)
         values = _values(golden, part) if golden is not None else run(network, codes[part])
@@ -141,13 +146,12 @@ def simulate(
                 now += times[part, number]
                 number += 1
                 continue
+            head = network.exits[instruction.index]
             labels, margins = top2(values.logits[instruction.index])
-            if instruction.op is Opcode.STOP:
-                made.stop(instruction.index, labels, margins)
-                continue
-            assert instruction.threshold is not None
-            made.branch(instruction.index, instruction.threshold, labels, margins, expired)
-            now += (here & ~made.running) * plan.leave
+            if instruction.op is Opcode.BRANCH:
+                made.branch(instruction.index, head, labels, margins, expired)
+            else:
+                made.stop(instruction.index, head, labels, margins)
         if progress is not None:
             progress(min(first + batch, len(codes)), len(codes), "simulate")
     return Simulation(
@@ -158,14 +162,5 @@ def simulate(
         products=spent[..., CAUSES.index("products")],
         spent={cause: spent[..., n] for n, cause in enumerate(CAUSES)},
         multipliers=config.multipliers,
-        exit_index=decisions.exit,
-        classes=decisions.label,
-        margins=decisions.margin,
-        forced=decisions.forced,
+        decisions=decisions,
     )
-
-
-def _checked_deadline(deadline: int) -> int:
-    if not 0 <= deadline < 1 << 32:
-        raise ValueError(f"deadline must be in 0..{(1 << 32) - 1}, not {deadline}")
-    return deadline

@@ -110,13 +110,16 @@ def test_reading_asks_for_first_word_and_count():
     assert asked == [Exchange(command(HostCommand.READ, [3 << 24 | 6, 1], Memory.ACTIVATIONS_1.value), 1)]
 
 
+FLAGS = {"early_label": 2, "early_exit": 1, "out_of_range": 1, "forced": 1, "passed": 1, "differs": 0}
+
+
 def test_a_run_collects_its_layer_records(program):
     (codes,) = random_codes(program.network, 1, 0)
     records = [encode(LayerRecord, index=n, cycles=10 + n, products=n, stalls=0) for n in range(2)]
-    result = encode(Result, label=3, exit=1, margin=500, cycles=77, forced=1)
+    result = encode(Result, label=3, exit=1, margin=500, cycles=77, **FLAGS)
     answers = [answer(Reply.LAYER, record) for record in records] + [answer(Reply.RESULT, result)]
     found, asked = outcome(run_image(program, codes, report=True), answers)
-    assert (found.label, found.exit, found.margin, found.cycles, found.forced) == (3, 1, 500, 77, True)
+    assert (found.label, found.exit, found.margin, found.cycles, found.flags) == (3, 1, 500, 77, FLAGS)
     assert [record["cycles"] for record in found.layers] == [10, 11]
     assert found.outputs == []
     assert (
@@ -129,7 +132,7 @@ def test_a_stepped_run_reads_every_cores_window(program):
     """The device is played: what it answers to the READs is what the outcome holds, core by core."""
     (codes,) = random_codes(program.network, 1, 0)
     layers = [i for i in program.instructions() if i.op is Opcode.LAYER]
-    result = encode(Result, label=0, exit=0, margin=0, cycles=9, forced=0)
+    result = encode(Result, label=0, exit=0, margin=0, cycles=9, **FLAGS)
     operation = run_image(program, codes, step=True)
     exchange = next(operation)
     read = []

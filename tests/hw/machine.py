@@ -5,7 +5,7 @@ nothing of networks, and refuses to touch anything that a program has no busines
 accumulators outside the live rows, words beyond an image, words that another core still reads.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,8 +16,8 @@ from hw.numerics import AddScales, Rounding, Scale, add, clamp, requantize, top2
 
 #: Stands in memories for "never written".
 NOTHING = 1 << 20
-#: Program words of LAYER and BRANCH.
-LAYER_WORDS, BRANCH_WORDS = 1, 2
+#: Program words of a LAYER, and of a BRANCH or STOP.
+LAYER_WORDS, DECISION_WORDS = 1, 4
 
 
 def signed(value: int, bits: int = 8) -> int:
@@ -57,12 +57,16 @@ class Ran:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run: what every layer did, and the result."""
+    """A run: what every layer did, and the result (fields as :class:`hw.isa.Result`)."""
 
     layers: list[Ran]
     exit: int
     label: int
     margin: int
+    out_of_range: bool
+    forced: bool
+    early: tuple[int, int] | None = None  # exit and class that the run went on past
+    differs: bool = False
 
 
 class Core:
@@ -228,8 +232,18 @@ class Machine:
         self._program = {instruction.address: instruction for instruction in decode_images(images)}
         self._cores = [Core(images, config, number, compiled=compiled) for number in range(config.cores)]
 
-    def run(self, codes: np.ndarray) -> Outcome:
-        """One image through the program."""
+    def run(
+        self, codes: np.ndarray, *, audited: bool = False, constant: bool = False, expired: int | None = None
+    ) -> Outcome:
+        """One image through the program.
+
+        Parameters
+        ----------
+        audited, constant : bool
+            Go on past the first exit; report that one all the same.
+        expired : int, optional
+            The first exit at which the deadline has passed.
+        """
         header, layers = self._header, []
         assert codes.size == header["image_bytes"] <= 4 * header["image_words"]
         image = codes.reshape(-1, 1, header["image_channels"]).astype(np.int64)
@@ -238,9 +252,10 @@ class Machine:
             core.open(window)
             for number, word in enumerate(map_words(image - signed(header["image_zero_point"]))):
                 core.take(None, number, word)
-        label = margin = None
+        label = margin = early = None
         address = header["entry"]
-        while (instruction := self._program[address]).op is not Opcode.STOP:
+        while True:
+            instruction = self._program[address]
             if instruction.op is Opcode.LAYER:
                 ran = self._layer(instruction)
                 layers.append(ran)
@@ -248,10 +263,27 @@ class Machine:
                 if instruction.cores[0].fields["enable"] and lane["raw"]:
                     label, margin = (int(n) for n in top2(ran.values.reshape(-1)[: lane["classes"]]))
                 address += LAYER_WORDS
-            else:
-                assert margin is not None, "a decision needs logits"
-                address = instruction.target if margin >= instruction.threshold else address + BRANCH_WORDS
-        return Outcome(layers, instruction.index, label, margin)
+                continue
+            assert margin is not None, "a decision needs logits"
+            asked = instruction.decision
+            unusual = not asked["low"] <= margin <= asked["high"]
+            here = Outcome(layers, instruction.index, label, margin, unusual, False)
+            if instruction.op is Opcode.STOP:
+                break
+            takes = early is None and margin >= asked["threshold"]
+            late = expired is not None and instruction.index >= expired
+            if takes and not (audited or constant):
+                break
+            if late:
+                here = replace(here, forced=True)
+                break
+            if takes:
+                early = here
+            address += DECISION_WORDS
+        if early is None:
+            return here
+        told = early if constant else here
+        return replace(told, forced=here.forced, early=(early.exit, early.label), differs=label != early.label)
 
     def _layer(self, instruction: Instruction) -> Ran:
         """All cores read, then all write: nothing may depend on which of them is faster."""

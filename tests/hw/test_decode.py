@@ -25,10 +25,10 @@ def test_instructions_are_those_of_the_network():
     instructions = PROGRAM.instructions()
     names = [(i.op.name, i.index) for i in instructions]
     layers = [("LAYER", number) for number in range(7)]
-    assert names == [*layers[:2], ("BRANCH", 0), *layers[2:], ("STOP", 1), ("STOP", 0)]
+    assert names == [*layers[:2], ("BRANCH", 0), *layers[2:], ("STOP", 1)]
     branch = instructions[2]
-    assert (branch.threshold, branch.target) == (1000, instructions[-1].address)
-    assert [len(i.cores) for i in instructions] == [1, 1, 0, *[1] * 5, 0, 0]
+    assert branch.decision == {"threshold": 1000, "low": 0, "high": (1 << 32) - 1}
+    assert [len(i.cores) for i in instructions] == [1, 1, 0, *[1] * 5, 0]
     stem = instructions[0].cores[0]
     assert stem.fields["lane"]["raw"] == 0
     assert stem.fields["source"]["rows"] == len(stem.rows) == 7
@@ -72,7 +72,8 @@ def test_every_instruction_is_printed():
     assert text.count("  source ") == text.count("  lane ") == text.count("  target ") == text.count("  window ") == 7
     assert text.count("  residual ") == text.count("core 0  image ") == 1
     branch = next(i for i in PROGRAM.instructions() if i.op is Opcode.BRANCH)
-    assert f"{branch.address:4d}  BRANCH  0  margin >= 1000 -> {branch.target}\n" in text
+    assert f"{branch.address:4d}  BRANCH  0  margin 0..4294967295, leave at 1000\n" in text
+    assert f"{PROGRAM.instructions()[-1].address:4d}  STOP    1  margin 0..4294967295\n" in text
 
 
 def test_cores_that_rest_are_printed_with_their_windows_only():
@@ -95,7 +96,7 @@ def test_an_address_that_holds_no_instruction_is_refused():
 
 @pytest.mark.parametrize(
     ("words", "inside"),
-    [(0, "Header at 0"), (3, "Header at 0"), (words_of(Header), "Operation at 4"), (7, "Branch at 7")],
+    [(0, "Header at 0"), (3, "Header at 0"), (words_of(Header), "Operation at 4"), (7, "Decision at 7")],
 )
 def test_an_image_that_ends_inside_something_is_refused(words, inside):
     short = PROGRAM.images | {"program": PROGRAM.images["program"][:words]}
@@ -126,20 +127,19 @@ def test_layers_without_the_image_window_are_refused():
         decode_windows({"layers": [SPLIT.images["layers"][0], SPLIT.images["layers"][1][:1]]})
 
 
-def test_entry_and_branch_beyond_the_image_are_refused():
+def test_an_entry_beyond_the_image_is_refused():
     length = len(PROGRAM.images["program"])
     header = int(PROGRAM.images["program"][0])
     with pytest.raises(ValueError, match=rf"^program image ends at {length}, inside the Operation at 4095$"):
         decode_images(changed(at0=header | 0xFFF))
-    branch = PROGRAM.instructions()[2]
-    far = {f"at{branch.address}": Opcode.BRANCH.value | 4000 << 12}
-    with pytest.raises(ValueError, match=rf"^program image ends at {length}, inside the Operation at 4000$"):
-        decode_images(changed(**far))
 
 
-def test_a_branch_to_itself_is_decoded_once():
-    branch = PROGRAM.instructions()[2]
-    loop = {f"at{branch.address}": Opcode.BRANCH.value | branch.address << 12}
-    found = decode_images(changed(**loop))
-    assert [i.address for i in found] == [i.address for i in PROGRAM.instructions()[:-1]]
-    assert words_of(Layer) == found[1].target - found[0].target
+def test_a_program_without_an_end_is_refused():
+    length, stop = len(PROGRAM.images["program"]), PROGRAM.instructions()[-1]
+    with pytest.raises(ValueError, match=rf"^program image ends at {length}, inside the Operation at {length}$"):
+        decode_images(changed(**{f"at{stop.address}": Opcode.BRANCH.value}))
+
+
+def test_descriptions_lie_behind_each_other():
+    first, second = PROGRAM.instructions()[:2]
+    assert words_of(Layer) == second.target - first.target

@@ -3,7 +3,7 @@ from amaranth import Module
 from amaranth.lib import memory, wiring
 
 from hw.fetcher import Fetcher
-from hw.isa import Branch, Operation, Target, bits_of, decode, words_of
+from hw.isa import Decision, Operation, Target, bits_of, decode, words_of
 from tests.hw.simulate import Bench, simulate
 
 WORDS = 7
@@ -60,7 +60,7 @@ def test_words_are_in_view_when_done_and_stay(tmp_path, seed):
     simulate(build, seed=seed, folder=tmp_path)
 
 
-@pytest.mark.parametrize("layout", [Operation, Branch, Target])
+@pytest.mark.parametrize("layout", [Operation, Decision, Target])
 def test_top_is_the_layout_fetched_last(tmp_path, layout):
     def build(rng):
         contents = [rng.getrandbits(32) for _ in range(DEPTH)]

@@ -18,7 +18,6 @@ from hw.isa import (
     Place,
     Reply,
     ReplyHeader,
-    Result,
     encode,
     memory_depths,
 )
@@ -135,7 +134,7 @@ class Sequencer:
             ctx.set(port.paused, 0)
         for _ in range(rng.randrange(20)):
             await ctx.tick()
-        await self._send(ctx, Reply.RESULT, [7, 0xFFFF_FFFF, 123_456])
+        await self._send(ctx, Reply.RESULT, [7, 0xFFFF_FFFF, 123_456, 2])
 
     async def _send(self, ctx, kind, payload):
         word = sum(value << 32 * n for n, value in enumerate(payload))
@@ -144,7 +143,7 @@ class Sequencer:
 
 
 LAYER = reply(Reply.LAYER, payload=encode(LayerRecord, index=3, cycles=1000, products=2**32 - 1, stalls=17))
-RESULT = reply(Reply.RESULT, payload=encode(Result, label=7, exit=0, margin=0xFFFF_FFFF, cycles=123_456, forced=0))
+RESULT = reply(Reply.RESULT, payload=[7, 0xFFFF_FFFF, 123_456, 2])
 
 
 def bench(rng, exchanges, *, loads=(), events=(), images=(), stalls=True):

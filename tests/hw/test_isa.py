@@ -66,7 +66,7 @@ def test_packing_is_that_of_the_hardware(name, data):
 
 
 def test_every_layout_is_there():
-    assert {"Operation", "Branch", "Layer", "Header", "Row", "Column", "Entry", "Result"} <= LAYOUTS.keys()
+    assert {"Operation", "Decision", "Layer", "Header", "Row", "Column", "Entry", "Result"} <= LAYOUTS.keys()
 
 
 def test_reserved_bits_need_no_value():
@@ -114,7 +114,7 @@ def test_other_numbers_of_words_are_refused():
         isa.decode(isa.Row, [0, 0])
 
 
-@pytest.mark.parametrize("layout", [isa.Operation, isa.Branch, isa.Row, isa.Column, isa.CommandHeader, isa.ReplyHeader])
+@pytest.mark.parametrize("layout", [isa.Operation, isa.Row, isa.Column, isa.CommandHeader, isa.ReplyHeader])
 def test_words_of_the_program_and_the_stream_are_words(layout):
     assert isa.words_of(layout) == 1
     assert isa.bits_of(layout) <= 32

@@ -1,13 +1,16 @@
+from collections import Counter
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 from amaranth import Module, ResetInserter, Signal
 from amaranth.lib import memory, wiring
 
 from hw.config import AcceleratorConfig
+from hw.exits import DEFAULT, Conditions, Decisions
 from hw.fetcher import Fetcher
 from hw.isa import (
-    Branch,
+    Decision,
     ErrorCode,
     Header,
     Layer,
@@ -22,6 +25,7 @@ from hw.isa import (
     encode,
     words_of,
 )
+from hw.network import Exit
 from hw.sequencer import Sequencer
 from tests.hw.simulate import Bench, seldom, send, simulate
 from tests.hw.test_image_packer import words_of_image
@@ -61,11 +65,11 @@ class Surroundings(wiring.Component):
 
 @dataclass
 class Program:
-    """Layer 0, a branch of exit 0 to a STOP, layers 1 and 2, STOP of exit 1."""
+    """Layer 0, BRANCH of exit 0, layers 1 and 2, STOP of exit 1."""
 
     words: list[int]
     layers: list[int]  # addresses of the descriptions
-    threshold: int
+    exits: list[Exit]
     image_bytes: int
     image_channels: int
     zero_point: int
@@ -75,9 +79,14 @@ class Program:
 def random_program(rng, *, limit=NO_LIMIT, ops=(Opcode.LAYER, Opcode.LAYER, Opcode.LAYER)):
     entry = words_of(Header) + rng.randrange(10)
     layers = [rng.randrange(1 << 12) for _ in range(3)]
-    branch, second, stop = entry + 1, entry + 3, entry + 5
-    leaving = stop + 1 + rng.randrange(10)
-    threshold, channels, zero_point = rng.randrange(1, 1 << 32), rng.choice((1, 3, 8, 11)), rng.randrange(-128, 128)
+    decision = 1 + words_of(Decision)
+    branch, second, stop = entry + 1, entry + 1 + decision, entry + 3 + decision
+    thresholds = (rng.randrange(1, 1 << 32), None)
+    ranges = [sorted(rng.randrange(1 << 32) for _ in range(2)) for _ in thresholds]
+    exits = [
+        Exit(logits="", threshold=t, low=low, high=high) for t, (low, high) in zip(thresholds, ranges, strict=True)
+    ]
+    channels, zero_point = rng.choice((1, 3, 8, 11)), rng.randrange(-128, 128)
     image_bytes = channels * rng.choice((1, 4, rng.randint(1, 10)))
     words = [0] * CONFIG.program_words
 
@@ -88,12 +97,12 @@ def random_program(rng, *, limit=NO_LIMIT, ops=(Opcode.LAYER, Opcode.LAYER, Opco
     place(0, encode(Header, **header, image_channels=channels, image_zero_point=zero_point & 0xFF))
     for number, (address, layer) in enumerate(zip((entry, second, second + 1), layers, strict=True)):
         place(address, encode(Operation, op=ops[number], index=40 + number, target=layer))
-    place(branch, encode(Operation, op=Opcode.BRANCH, index=0, target=leaving))
-    place(branch + 1, encode(Branch, threshold=threshold))
-    place(stop, encode(Operation, op=Opcode.STOP, index=1, target=0))
-    place(leaving, encode(Operation, op=Opcode.STOP, index=0, target=0))
+    for number, (address, op) in enumerate(((branch, Opcode.BRANCH), (stop, Opcode.STOP))):
+        head = exits[number]
+        values = encode(Decision, threshold=head.threshold or 0, low=head.low, high=head.high)
+        place(address, encode(Operation, op=op, index=number, target=0) + values)
     addresses = {"first": entry, "second": second, "third": second + 1}
-    return Program(words, layers, threshold, image_bytes, channels, zero_point, addresses)
+    return Program(words, layers, exits, image_bytes, channels, zero_point, addresses)
 
 
 class Cores:
@@ -103,6 +112,8 @@ class Cores:
         self._rng, self._sequencer, self._cores = rng, sequencer, cores
         self.layers, self.counters, self.codes = [], [], []
         self.resets = 0
+        #: Class and margin that layers find, in order.
+        self.heads = []
         self.never_done = self.nothing_to_do = False
 
     async def act(self, ctx):
@@ -152,6 +163,10 @@ class Cores:
                 assert [any(left), fetching] == [False, 0]
                 self.layers.append(fetched_from)
             if start:
+                if self.heads:
+                    label, margin = self.heads.pop(0)
+                    ctx.set(sequencer.label, label)
+                    ctx.set(sequencer.margin, margin)
                 left = [rng.choice((0, rng.randint(QUIET, 60))) for _ in range(cores)]
                 left[rng.randrange(cores)] = rng.randint(Sequencer.PREFETCH_CYCLES, 60)
                 counted = [0, 0, 0]
@@ -202,12 +217,12 @@ async def prepare(ctx, sequencer, program):
     assert ctx.get(sequencer.run_words) == words_of(RunOptions) + -(-program.image_bytes // 4)
 
 
-async def run(ctx, rng, sequencer, program, flags, deadline=0):
+async def run(ctx, rng, sequencer, program, flags, conditions=DEFAULT):
     """One run up to idle; returns the image's codes."""
     codes = [rng.randrange(-128, 128) for _ in range(program.image_bytes)]
     padded = [code & 0xFF for code in codes] + [rng.randrange(256) for _ in range(-len(codes) % 4)]
     words = [int.from_bytes(bytes(padded[n : n + 4]), "little") for n in range(0, len(padded), 4)]
-    words = encode(RunOptions, deadline=deadline) + words
+    words = encode(RunOptions, **conditions.options()) + words
     ctx.set(sequencer.run, 1)
     ctx.set(sequencer.flags, flags)
     await ctx.tick()
@@ -227,9 +242,9 @@ async def run(ctx, rng, sequencer, program, flags, deadline=0):
     return codes
 
 
-NO_FLAGS = {"report": 0, "step": 0, "reserved": 0}
-REPORT = {"report": 1, "step": 0, "reserved": 0}
-STEP = {"report": 1, "step": 1, "reserved": 0}
+NO_FLAGS = {"report": 0, "step": 0, "constant": 0, "reserved": 0}
+REPORT = NO_FLAGS | {"report": 1}
+STEP = REPORT | {"step": 1}
 
 
 @pytest.mark.parametrize("cores", [1, 2, 8])
@@ -245,7 +260,8 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
 
         async def drive(ctx):
             await prepare(ctx, sequencer, program)
-            margins = (program.threshold - 1, program.threshold, 0, (1 << 32) - 1)
+            threshold = program.exits[0].threshold
+            margins = (threshold - 1, threshold, 0, (1 << 32) - 1)
             for flags in (NO_FLAGS, REPORT, STEP):
                 for margin in margins:
                     label = rng.randrange(256)
@@ -254,7 +270,8 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
                     for record in (records.found, core.layers, core.counters, core.codes):
                         record.clear()
                     codes = await run(ctx, rng, sequencer, program, flags)
-                    exits = margin >= program.threshold
+                    exits = margin >= threshold
+                    head = program.exits[0 if exits else 1]
                     layers = 1 if exits else 3
                     words = words_of_image(codes, program.image_channels, program.zero_point)
                     assert core.codes == [[values for _, values in words]]
@@ -269,13 +286,17 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
                         sum(counted[0] for counted in core.counters)
                         + layers * Sequencer.LAYER_CYCLES
                         + (FETCHED if exits else 2 * FETCHED)
-                        + Sequencer.BRANCH_CYCLES
-                        + (Sequencer.FETCH_CYCLES if exits else 0)
-                        + Sequencer.STOP_CYCLES
+                        + (1 if exits else 2) * Sequencer.DECISION_CYCLES
                     )
                     assert result[:3] == (Reply.RESULT, ErrorCode.NONE, words_of(Result))
                     expected = encode(
-                        Result, label=label, exit=0 if exits else 1, margin=margin, cycles=cycles, forced=0
+                        Result,
+                        label=label,
+                        exit=0 if exits else 1,
+                        margin=margin,
+                        cycles=cycles,
+                        out_of_range=not head.low <= margin <= head.high,
+                        **dict.fromkeys(("early_label", "early_exit", "forced", "passed", "differs"), 0),
                     )
                     assert unpack(result[3], words_of(Result)) == expected
 
@@ -292,14 +313,15 @@ def test_a_deadline_forces_the_first_exit_after_it(tmp_path):
 
         async def drive(ctx):
             await prepare(ctx, dut.sequencer, program)
+            threshold = program.exits[0].threshold
             for deadline in (0, 1, 40, 60, 80, 100, NO_LIMIT, *(rng.randint(50, 90) for _ in range(20))):
-                for margin in (program.threshold - 1, program.threshold):
+                for margin in (threshold - 1, threshold):
                     ctx.set(dut.sequencer.margin, margin)
                     records.found.clear()
                     core.counters.clear()
-                    await run(ctx, rng, dut.sequencer, program, NO_FLAGS, deadline)
+                    await run(ctx, rng, dut.sequencer, program, NO_FLAGS, Conditions(deadline=deadline))
                     at_branch = FETCHED + Sequencer.LAYER_CYCLES + core.counters[0][0]
-                    wants, expired = margin >= program.threshold, 0 < deadline < at_branch
+                    wants, expired = margin >= threshold, 0 < deadline < at_branch
                     (record,) = records.found
                     found = decode(Result, unpack(record[3], words_of(Result)))
                     assert (found["exit"], found["forced"]) == (int(not (wants or expired)), expired and not wants)
@@ -307,6 +329,51 @@ def test_a_deadline_forces_the_first_exit_after_it(tmp_path):
         return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act])
 
     simulate(build, seed=1, folder=tmp_path)
+
+
+def test_runs_go_on_past_an_exit_when_audited_or_in_constant_time(tmp_path):
+    """Against the rule as :mod:`hw.exits` has it, with margins and classes of each head drawn anew."""
+
+    def build(rng):
+        program = random_program(rng)
+        dut = Surroundings(program.words, 2)
+        core, records = Cores(rng, dut.sequencer, 2), Records(rng, dut.sequencer, 0.8)
+        seen = Counter()
+
+        async def drive(ctx):
+            await prepare(ctx, dut.sequencer, program)
+            early, last = program.exits
+            for _ in range(120):
+                constant = rng.random() < 0.4
+                deadline = rng.choice((0, 0, rng.randint(50, 90)))
+                audit, seed = rng.choice((0, 128, 256)), rng.randrange(1 << 16)
+                conditions = Conditions(deadline=deadline, audit=audit, seed=seed, constant=constant)
+                margins = [early.threshold - rng.randrange(2), rng.choice((last.low, last.high + 1)) % (1 << 32)]
+                labels = [rng.randrange(2), rng.randrange(2)]
+                heads = list(zip(labels, margins, strict=True))
+                core.heads = [heads[0], (99, 0), heads[1]]
+                for record in (records.found, core.layers, core.counters):
+                    record.clear()
+                await run(ctx, rng, dut.sequencer, program, NO_FLAGS | {"constant": int(constant)}, conditions)
+                expired = 0 < deadline < FETCHED + Sequencer.LAYER_CYCLES + core.counters[0][0]
+                wanted = Decisions(1, conditions)
+                labels, margins = ([np.array([value]) for value in values] for values in (labels, margins))
+                wanted.branch(0, early, labels[0], margins[0], np.array([expired]))
+                assert len(core.layers) == 1 + 2 * wanted.running[0]
+                wanted.stop(1, last, labels[1], margins[1])
+                (record,) = records.found
+                found = decode(Result, unpack(record[3], words_of(Result)))
+                assert {name: found[name] for name in wanted.result(0)} == wanted.result(0)
+                seen[found["passed"], found["exit"], found["differs"]] += 1
+
+        async def finish(ctx):
+            await drive(ctx)
+            # Left early; not at all; audited and in constant time, heads of one mind or not.
+            assert {(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1)} == seen.keys()
+
+        return Bench(dut=dut, testbenches=[finish], background=[core.act, records.act])
+
+    simulate(build, seed=1, folder=tmp_path, max_cycles=60_000)
 
 
 def test_the_end_of_a_layer_waits_for_the_next_description(tmp_path):
@@ -353,7 +420,7 @@ def test_a_bad_instruction_ends_the_run_and_resets_the_core(tmp_path, op, place)
                 assert core.resets > before
             # An exit before the bad instruction still works.
             if place != "first":
-                ctx.set(sequencer.margin, program.threshold)
+                ctx.set(sequencer.margin, program.exits[0].threshold)
                 await run(ctx, rng, sequencer, program, NO_FLAGS)
                 assert records.found.pop()[0] is Reply.RESULT
 

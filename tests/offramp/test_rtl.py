@@ -8,6 +8,7 @@ import pytest
 from fpga.driver import RunOutcome
 from hw.compile import compile_network
 from hw.config import preset
+from hw.exits import Conditions
 from hw.isa import Opcode
 from models.golden import run
 from offramp.rtl import compare, verify
@@ -62,7 +63,7 @@ def case():
                 exit=leave,
                 margin=int(golden.margins[image, leave]),
                 cycles=int(timing.cycles[image]),
-                forced=False,
+                flags=dict.fromkeys(("early_label", "early_exit", "out_of_range", "forced", "passed", "differs"), 0),
                 layers=layers,
                 outputs=outputs,
             )
@@ -78,7 +79,7 @@ def test_equal_reports_pass(case):
     assert result["layers"] == sum(len(outcome.layers) for outcome in outcomes)
 
 
-@pytest.mark.parametrize("field", ["label", "exit", "margin", "forced", "cycles"])
+@pytest.mark.parametrize("field", ["label", "exit", "margin", "cycles"])
 def test_a_different_result_is_found(case, field):
     program, golden, timing, outcomes = case
     wrong = replace(outcomes[1], **{field: getattr(outcomes[1], field) + 1})
@@ -86,6 +87,15 @@ def test_a_different_result_is_found(case, field):
     assert result["differing"] == [1]
     assert result["values_equal"] == (field == "cycles")
     assert result["cycles_equal"] == (field != "cycles")
+
+
+@pytest.mark.parametrize("flag", ["early_label", "early_exit", "out_of_range", "forced", "passed", "differs"])
+def test_a_different_flag_is_found(case, flag):
+    program, golden, timing, outcomes = case
+    wrong = replace(outcomes[0], flags=outcomes[0].flags | {flag: 1})
+    result = compare(program, [wrong, *outcomes[1:]], golden, timing)
+    assert (result["values_equal"], result["cycles_equal"], result["differing"]) == (False, True, [0])
+    assert f"image 0: {flag}: RTL 1, expected 0" in result["mismatches"][0]
 
 
 @pytest.mark.parametrize("counter", ["cycles", "products", "stalls"])
@@ -126,9 +136,13 @@ def test_a_layer_that_did_not_run_is_found(case):
 def test_jobs_and_outcomes_survive_their_files(case, tmp_path):
     program, golden, _, outcomes = case
     codes = golden.tensors["input"]
-    Job(work=[(program, codes), (program, codes[:1])], step=False, stall=0.25, seed=3).save(tmp_path)
+    conditions = Conditions(deadline=5, audit=256, seed=9, constant=True)
+    Job(work=[(program, codes), (program, codes[:1])], step=False, stall=0.25, seed=3, conditions=conditions).save(
+        tmp_path
+    )
     job = Job.load(tmp_path)
     assert (job.step, job.stall, job.seed, len(job.work)) == (False, 0.25, 3, 2)
+    assert job.conditions == conditions
     np.testing.assert_array_equal(job.work[1][1], codes[:1])
     save_outcomes(tmp_path, [outcomes, outcomes[:1]])
     first, second = load_outcomes(tmp_path)

@@ -7,6 +7,7 @@ import pytest
 
 from hw.compile import compile_network
 from hw.config import preset
+from hw.exits import Conditions
 from hw.network import INPUT, Network
 from hw.program import Program, load
 from models.golden import run
@@ -63,11 +64,50 @@ def test_a_deadline_forces_images_out(simulator, waves):
     plan = Plan(program)
     before = free.layer_cycles[late, : head + 1].sum(axis=1) + sum(plan.fetch[: head + 1] + plan.control[: head + 1])
     deadline = int(np.sort(before)[late.sum() // 2 - 1])
-    timing = simulate(program, codes, deadline=deadline)
-    (outcomes,) = run_work([(program, codes)], simulator=simulator, waves=waves, deadline=deadline)
+    conditions = Conditions(deadline=deadline)
+    timing = simulate(program, codes, conditions=conditions)
+    (outcomes,) = run_work([(program, codes)], simulator=simulator, waves=waves, conditions=conditions)
     assert compare(program, outcomes, run(network, codes), timing)["mismatches"] == []
-    assert 0 < timing.forced.sum() < late.sum()
+    assert 0 < timing.decisions.forced.sum() < late.sum()
     assert max(outcome.cycles for outcome in outcomes) <= worst_case(program, deadline=deadline)
+
+
+def test_audits_constant_time_and_ranges_agree(simulator, waves):
+    """Three exits, under all conditions; of the images some leave at each exit, and some margins are out of range."""
+    maker = NetworkMaker(np.random.default_rng(4), (4, 4, 2))
+    here = maker.conv(INPUT, 6, (3, 3), pads=(1, 1, 1, 1), density=0.7)
+    for threshold in (0, 0, None):
+        maker.head(here, 4, threshold)
+        here = maker.conv(here, 6, (3, 3), pads=(1, 1, 1, 1), density=0.5) if threshold is not None else here
+    network = maker.network("conditions")
+    codes = np.random.default_rng(9).integers(-128, 128, (16, *network.input.shape)).astype(np.int8)
+    margins = np.sort(run(network, codes).margins, axis=0)
+    description = network.to_dict()
+    for number, head in enumerate(description["exits"]):
+        head |= {"low": int(margins[3, number]), "high": int(margins[12, number])}
+        if head["threshold"] is not None:
+            head["threshold"] = int(margins[8, number])
+    program = compile_network(Network.from_dict(description, dict(network.arrays())), preset("tiny").replace(cores=2))
+    free = simulate(program, codes)
+    deadline = int(np.median(free.cycles))
+    golden, seen = run(program.network, codes), set()
+    for conditions in (
+        Conditions(),
+        Conditions(audit=128, seed=77),
+        Conditions(audit=256, deadline=deadline),
+        Conditions(constant=True),
+        Conditions(constant=True, audit=100, deadline=deadline),
+    ):
+        timing = simulate(program, codes, conditions=conditions)
+        work = [(program, codes)]
+        (outcomes,) = run_work(work, simulator=simulator, waves=waves, step=False, conditions=conditions)
+        assert compare(program, outcomes, golden, timing)["mismatches"] == []
+        assert timing.cycles.max() <= worst_case(program, deadline=conditions.deadline)
+        found = [timing.decisions.result(image) for image in range(len(codes))]
+        seen |= {(name, value) for result in found for name, value in result.items()}
+    for flag in ("out_of_range", "forced", "passed", "differs"):
+        assert {(flag, 0), (flag, 1)} <= seen
+    assert {("exit", n) for n in range(3)} | {("early_exit", 1)} <= seen
 
 
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not installed")

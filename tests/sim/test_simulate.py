@@ -7,6 +7,7 @@ import pytest
 from hw.compile import compile_network
 from hw.config import preset
 from hw.decode import decode_header
+from hw.exits import Decisions
 from hw.network import INPUT, Network
 from models import golden
 from sim.simulate import Simulation, simulate
@@ -54,6 +55,8 @@ def several() -> tuple[Network, np.ndarray]:
 def assert_equal(found: Simulation, expected: Simulation) -> None:
     for entry in fields(Simulation):
         a, b = getattr(found, entry.name), getattr(expected, entry.name)
+        if isinstance(a, Decisions):
+            a, b = vars(a), vars(b)
         for one, other in zip(a.values(), b.values(), strict=True) if isinstance(a, dict) else [(a, b)]:
             np.testing.assert_array_equal(one, other, err_msg=entry.name)
 

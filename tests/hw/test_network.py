@@ -198,6 +198,10 @@ NETWORK_REFUSALS = {
         {"exits": (Exit(logits="early", threshold=1 << 32), HEAD)},
         "^exit 0: threshold must .* not 4294967296$",
     ),
+    "margins in disorder": (
+        {"exits": (Exit(logits="early", threshold=1, low=5, high=4), HEAD)},
+        r"^exit 0: low and high must be ordered integers in 0\.\.4294967295, not 5 and 4$",
+    ),
     "threshold type": ({"exits": (Exit(logits="early", threshold=1.5), HEAD)}, r"^exit 0: threshold must .* not 1\.5$"),
     "last layer": ({"exits": (Exit(logits="early"),)}, "^net: the last exit must read the last layer$"),
     "no layers": ({"layers": (), "exits": (HEAD,)}, "^exit 0: 'head' must be a raw linear layer$"),

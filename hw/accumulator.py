@@ -1,4 +1,4 @@
-"""Multiplies and accumulates: one product a cycle into any accumulator, with forwarding.
+"""Multiplies and accumulates: one product a cycle into any accumulator, with forwarding; or keeps the largest.
 
 ::
 
@@ -14,6 +14,9 @@ from amaranth.lib.wiring import In, Out
 from hw.config import AcceleratorConfig
 
 __all__ = ["AccumulatorUnit", "step_layout"]
+
+#: Bits of an activation that isn't negative.
+_MAXIMUM_BITS = 8
 
 
 def step_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -34,6 +37,9 @@ class AccumulatorUnit(wiring.Component):
 
     Members
     -------
+    maximum : In(1)
+        Keep the largest product instead of the sum; all products and accumulators must then be in 0..255. It holds for
+        the product that entered two cycles before; constant while there are accesses.
     i : In(stream of step_layout), always ready
         Accesses in order; every one sees the effect of all before it.
     o : Out(stream of signed accumulators), always ready
@@ -50,6 +56,7 @@ class AccumulatorUnit(wiring.Component):
         self._config = config
         super().__init__(
             {
+                "maximum": In(1),
                 "i": In(stream.Signature(step_layout(config), always_ready=True)),
                 "o": Out(stream.Signature(signed(config.accumulator_bits), always_ready=True)),
             }
@@ -105,12 +112,24 @@ class AccumulatorUnit(wiring.Component):
             take_sum.eq(x[0] & (x[3] == r[3])),
         ]
 
-        # Cycle 2: add.
+        # Cycle 2: add, or choose. Sums of what a maximum is taken of fit nine bits: the others are 0 without a choice,
+        # and the comparison's carry chain is shorter than the adder's.
         operand = Signal(shape)
         emitted = Signal(shape)
-        m.d.comb += operand.eq(Mux(take_sum, total_y, Mux(take_forwarded, forwarded_x, value_x)))
+        total = Signal(shape)
+        larger = Signal()
+        m.d.comb += [
+            operand.eq(Mux(take_sum, total_y, Mux(take_forwarded, forwarded_x, value_x))),
+            larger.eq(product_x[:_MAXIMUM_BITS] > operand[:_MAXIMUM_BITS]),
+            total.eq(operand + product_x),
+        ]
+        with m.If(self.maximum):
+            m.d.comb += [
+                total[:_MAXIMUM_BITS].eq(Mux(larger, product_x, operand)),
+                total[_MAXIMUM_BITS].eq(0),
+            ]
         m.d.sync += [
-            total_y.eq(Mux(x[1], 0, operand + product_x)),
+            total_y.eq(Mux(x[1], 0, total)),
             total_z.eq(total_y),
             emitted.eq(operand),
         ]

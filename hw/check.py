@@ -18,6 +18,7 @@ __all__ = ["check_images"]
 
 #: Lists that a kernel row can begin with.
 _LISTS = 1 << bits_of(Row.as_shape()["list"].shape)
+_WEIGHT_BITS = bits_of(Entry.as_shape()["weight"].shape)
 
 
 def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig) -> None:
@@ -236,7 +237,7 @@ def _fed(where: str, part: CoreLayer, used: np.ndarray, image: np.ndarray, confi
                 require(first < _LISTS, f"{where}: list {first} is beyond the {_LISTS} that a row can begin with")
                 key = (first, column["list"])
                 if key not in reached:
-                    reached[key] = _reached(where, sum(key) + used, image, config)
+                    reached[key] = _reached(where, sum(key) + used, image, bool(source["maximum"]), config)
                 pes, offsets = reached[key]
                 start = row["accumulator"] - k * source["accumulator_step"] + column["accumulator"]
                 dirty[pes, (start + offsets) % depth] = True
@@ -249,20 +250,23 @@ def _fed(where: str, part: CoreLayer, used: np.ndarray, image: np.ndarray, confi
 
 
 def _reached(
-    where: str, lists: np.ndarray, image: np.ndarray, config: AcceleratorConfig
+    where: str, lists: np.ndarray, image: np.ndarray, maximum: bool, config: AcceleratorConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """PE and accumulator offset of everything that some lists feed."""
+    """PE and accumulator offset of everything that some lists feed; for a ``maximum``, by weights of 1."""
     last = int(lists.max(initial=0))
     require(last < image.shape[1], f"{where}: list {last} is beyond the {image.shape[1]} words of the lists image")
-    found = [np.unique(_offsets(where, words.astype(np.int64), lists, config)) for words in image]
+    entries = [_entries(where, words.astype(np.int64), lists, config) for words in image]
+    weights = np.concatenate(entries) & ((1 << _WEIGHT_BITS) - 1)
+    require(not maximum or bool((weights == 1).all()), f"{where}: weights of a maximum must be 1")
+    found = [np.unique(words >> _WEIGHT_BITS) for words in entries]
     return np.repeat(np.arange(config.pes), [len(offsets) for offsets in found]), np.concatenate(found)
 
 
-def _offsets(where: str, image: np.ndarray, lists: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
-    """Accumulator offsets of all entries of some lists of a PE."""
+def _entries(where: str, image: np.ndarray, lists: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
+    """All entries of some lists of a PE."""
     starts, counts = image[lists] & ((1 << config.start_bits) - 1), image[lists] >> config.start_bits
     wrong = lists[(counts > 0) & (starts + counts > len(image))]
     require(not len(wrong), f"{where}: list {wrong[:1]} points beyond the {len(image)} words of the lists image")
     before = np.cumsum(counts) - counts
     entries = np.repeat(starts - before, counts) + np.arange(counts.sum())
-    return image[entries] >> bits_of(Entry.as_shape()["weight"].shape)
+    return image[entries]

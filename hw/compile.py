@@ -3,7 +3,8 @@
 Every layer becomes one or more LAYER instructions on the same data path. A convolution's weights become lists (module
 :mod:`hw.sparse`) indexed by class of input column, kernel row and input channel; a linear layer is a convolution whose
 kernel is the map; a pool is a depthwise convolution with weights of 1, a global one adds all positions up in one
-accumulator (:mod:`hw.steps`). Each command is split over the cores by :mod:`hw.planner`.
+accumulator (:mod:`hw.steps`), and a max pool keeps the largest product instead of the sum. Each command is split over
+the cores by :mod:`hw.planner`.
 Stored channel ``c`` belongs to PE ``c % pes`` of its core.
 """
 
@@ -15,10 +16,10 @@ import numpy as np
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.emit import Arithmetic, Emitter
 from hw.isa import MAX_CLASSES
-from hw.layers import AveragePool2D, DepthwiseConv2D
+from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D
 from hw.memory_plan import ShortageError, plan
 from hw.network import INPUT, Conv2D, GlobalAveragePool, Layer, Linear, Network
-from hw.numerics import Rounding, accumulator_range, average_scale
+from hw.numerics import IDENTITY, Rounding, accumulator_range, average_scale, clamp
 from hw.partition import divide, parts_of
 from hw.planner import Choice, Planner
 from hw.program import Command, Program
@@ -33,8 +34,11 @@ def _ranges(network: Network) -> dict[str, tuple[int, int]]:
     zero = network.input.zero_point
     ranges = {INPUT: (-128 - zero, 127 - zero)}
     for layer in network.layers:
-        low, high = layer.clamp
-        ranges[layer.name] = (low - layer.output.zero_point, high - layer.output.zero_point)
+        low, high = (code - layer.output.zero_point for code in layer.clamp)
+        if isinstance(layer, AveragePool2D | GlobalAveragePool | MaxPool2D):
+            # A pool's codes lie between its input's.
+            low, high = (clamp(value, low, high) for value in ranges[layer.inputs[0]])
+        ranges[layer.name] = low, high
     return ranges
 
 
@@ -50,6 +54,9 @@ def _arithmetic(step: Step, padded: int) -> Arithmetic:
             for value in (count * source.zero_point, scale.multiplier, scale.shift)
         )
         return Arithmetic(bias, multiplier, shift, Rounding.SINGLE, 0)
+    if isinstance(layer, MaxPool2D):
+        bias, multiplier, shift = (np.full(padded, value, dtype=np.int64) for value in (0, *IDENTITY))
+        return Arithmetic(bias, multiplier, shift, Rounding.SINGLE, layer.output.zero_point)
     assert isinstance(layer, Conv2D | DepthwiseConv2D | Linear)
     extra = padded - layer.output.shape[2]
     bias, multiplier, shift = (
@@ -61,6 +68,14 @@ def _arithmetic(step: Step, padded: int) -> Arithmetic:
 def _prove(step: Step, bias: np.ndarray, span: tuple[int, int], config: AcceleratorConfig) -> None:
     """No accumulator leaves its range, whatever the input."""
     kernel = step.kernel
+    if kernel.maximum:
+        # Accumulators begin at 0, and hold 8 bits then.
+        if span[0] < 0:
+            raise ValueError(
+                f"{step.layer.name}: a max pool's input must have no code below its zero point "
+                f"{step.source.zero_point}, {step.reads} can hold {span[0] + step.source.zero_point}"
+            )
+        return
     times = prod(step.source.shape[:2]) if kernel.total else 1
     weights = np.repeat(kernel.weight.reshape(len(kernel.weight), -1), times, axis=1)
     low, high = accumulator_range(weights, bias, *span)

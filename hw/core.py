@@ -161,6 +161,7 @@ class Core(wiring.Component):
                 pe.push.eq(dispatcher.push[number]),
                 pe.job.eq(dispatcher.job),
                 pe.slots.eq(layer.source.slots),
+                pe.maximum.eq(layer.source.maximum),
             ]
             connect(m, pe.o, lanes.i[number])
             clearing.append(pe.clearing)

@@ -135,6 +135,7 @@ class Emitter:
             "accumulator_step": work.width % self._config.accumulators,
             "slots": work.slots,
             "threshold": step.threshold,
+            "maximum": int(step.kernel.maximum),
         }
 
     def _residual(self, step: Step, part: Part) -> dict[str, int]:

@@ -122,6 +122,7 @@ class Source(data.Struct):
     accumulator_step: 10  # accumulators of one output row
     slots: 10  # accumulators of one output position
     threshold: 8  # at least 1: activations of a smaller magnitude count as zero
+    maximum: 1  # accumulators keep the largest product instead of the sum
 
 
 class Row(data.Struct):

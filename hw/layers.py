@@ -19,6 +19,7 @@ __all__ = [
     "GlobalAveragePool",
     "Layer",
     "Linear",
+    "MaxPool2D",
     "Tensor",
     "integer",
     "require",
@@ -45,6 +46,24 @@ def integer(value: Any) -> bool:
 def _check_strides(name: str, stride: Any) -> None:
     """Refuse strides of a layer that are no strides."""
     require(_integers(stride, 2) and min(stride) >= 1, f"{name}: strides must be two positive integers, not {stride}")
+
+
+def _check_pads(name: str, pads: Any, kernel: tuple[int, int], what: str) -> None:
+    """Refuse pads of a layer that are no pads: every window must hold a position of the map."""
+    require(_integers(pads, 4), f"{name}: pads must be four integers, not {pads}")
+    top, bottom, left, right = pads
+    require(
+        min(pads) >= 0 and max(top, bottom) < kernel[0] and max(left, right) < kernel[1],
+        f"{name}: pads must be at least 0 and less than the {what} {kernel[0]}x{kernel[1]}, not {pads}",
+    )
+
+
+def _check_window(name: str, window: Any) -> None:
+    """Refuse a window of a pool that is no window."""
+    require(
+        _integers(window, 2) and min(window) >= 1 and window != (1, 1),
+        f"{name}: window must be two positive integers, 2 positions or more, not {window}",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,13 +209,8 @@ class _Convolution(_Weighted):
         height, width, _ = sources[0].shape
         _, kernel_height, kernel_width, _ = self.weight.shape
         _check_strides(self.name, self.stride)
-        require(_integers(self.pads, 4), f"{self.name}: pads must be four integers, not {self.pads}")
+        _check_pads(self.name, self.pads, (kernel_height, kernel_width), "kernel")
         top, bottom, left, right = self.pads
-        require(
-            min(self.pads) >= 0 and max(top, bottom) < kernel_height and max(left, right) < kernel_width,
-            f"{self.name}: pads must be at least 0 and less than the kernel "
-            f"{kernel_height}x{kernel_width}, not {self.pads}",
-        )
         shape = (
             (height + top + bottom - kernel_height) // self.stride[0] + 1,
             (width + left + right - kernel_width) // self.stride[1] + 1,
@@ -288,10 +302,11 @@ class Add(Layer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _AveragePool(Layer):
-    """What both average pools share: the mean of the codes, half away from zero (TFLite ``AVERAGE_POOL_2D``).
+class _Pool(Layer):
+    """What all pools share: codes keep their meaning.
 
-    Not TFLite's ``MEAN``: its reference kernel rounds otherwise, with results that differ by one (LiteRT 2.3.0).
+    An average is that of the codes, half away from zero (TFLite ``AVERAGE_POOL_2D``). Not that of TFLite's ``MEAN``:
+    its reference kernel rounds otherwise, with results that differ by one (LiteRT 2.3.0).
     """
 
     def check(self, sources: tuple[Tensor, ...]) -> None:
@@ -299,12 +314,12 @@ class _AveragePool(Layer):
         source = sources[0]
         require(
             (source.scale, source.zero_point) == (self.output.scale, self.output.zero_point),
-            f"{self.name}: average pool must keep scale and zero point",
+            f"{self.name}: a pool must keep scale and zero point",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class GlobalAveragePool(_AveragePool):
+class GlobalAveragePool(_Pool):
     """Mean of the codes over all positions, half away from zero."""
 
     kind: ClassVar[str] = "global_average_pool"
@@ -316,7 +331,7 @@ class GlobalAveragePool(_AveragePool):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AveragePool2D(_AveragePool):
+class AveragePool2D(_Pool):
     """Mean of the codes over a window that moves within the map, half away from zero; no padding.
 
     Parameters
@@ -335,10 +350,7 @@ class AveragePool2D(_AveragePool):
     def check(self, sources: tuple[Tensor, ...]) -> None:
         super().check(sources)
         height, width, channels = sources[0].shape
-        require(
-            _integers(self.window, 2) and min(self.window) >= 1 and self.window != (1, 1),
-            f"{self.name}: window must be two positive integers, 2 positions or more, not {self.window}",
-        )
+        _check_window(self.name, self.window)
         rows, columns = self.window
         require(
             rows <= height and columns <= width and self.window != (height, width),
@@ -346,4 +358,40 @@ class AveragePool2D(_AveragePool):
         )
         _check_strides(self.name, self.stride)
         shape = ((height - rows) // self.stride[0] + 1, (width - columns) // self.stride[1] + 1, channels)
+        require(shape == self.output.shape, f"{self.name}: output must be {shape}, not {self.output.shape}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxPool2D(_Pool):
+    """Largest of the codes in a window that moves over the map (TFLite ``MAX_POOL_2D``).
+
+    Parameters
+    ----------
+    window : tuple of 2 int
+        Height, width.
+    stride : tuple of 2 int
+        Vertical, horizontal.
+    pads : tuple of 4 int
+        Rows above and below, columns left and right; padded positions are never the largest.
+    """
+
+    kind: ClassVar[str] = "max_pool2d"
+
+    window: tuple[int, int]
+    stride: tuple[int, int]
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def check(self, sources: tuple[Tensor, ...]) -> None:
+        super().check(sources)
+        height, width, channels = sources[0].shape
+        _check_window(self.name, self.window)
+        _check_strides(self.name, self.stride)
+        _check_pads(self.name, self.pads, self.window, "window")
+        rows, columns = height + sum(self.pads[:2]) - self.window[0], width + sum(self.pads[2:]) - self.window[1]
+        require(
+            min(rows, columns) >= 0,
+            f"{self.name}: window {self.window[0]}x{self.window[1]} must fit into {self.inputs[0]} {height}x{width} "
+            f"with its pads {self.pads}",
+        )
+        shape = (rows // self.stride[0] + 1, columns // self.stride[1] + 1, channels)
         require(shape == self.output.shape, f"{self.name}: output must be {shape}, not {self.output.shape}")

@@ -18,6 +18,7 @@ from hw.layers import (
     GlobalAveragePool,
     Layer,
     Linear,
+    MaxPool2D,
     Tensor,
     integer,
     require,
@@ -34,6 +35,7 @@ __all__ = [
     "GlobalAveragePool",
     "Layer",
     "Linear",
+    "MaxPool2D",
     "Network",
     "Tensor",
 ]
@@ -63,7 +65,7 @@ class Exit:
 
 
 _KINDS: dict[str, type[Layer]] = {
-    kind.kind: kind for kind in (Conv2D, DepthwiseConv2D, Linear, Add, AveragePool2D, GlobalAveragePool)
+    kind.kind: kind for kind in (Conv2D, DepthwiseConv2D, Linear, Add, AveragePool2D, MaxPool2D, GlobalAveragePool)
 }
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 __all__ = [
     "ADD_LEFT_SHIFT",
+    "IDENTITY",
     "Rounding",
     "Scale",
     "accumulator_range",
@@ -50,6 +51,11 @@ class Scale(NamedTuple):
 
     multiplier: int
     shift: int
+
+
+#: Leaves a code, or an activation, as it is, with SINGLE rounding: ``q * (2**31 - 1) / 2**31`` rounds to ``q`` for all
+#: magnitudes below ``2**30``.
+IDENTITY = Scale((1 << 31) - 1, 0)
 
 
 def quantize_scale(scale: float) -> Scale:

@@ -44,6 +44,8 @@ class ProcessingElement(wiring.Component):
         Queue a job, for the list that ``hit`` is about; only with ``space``, and only a dump without ``hit``.
     slots : In
         Accumulators of one output position: the length of a dump.
+    maximum : In(1)
+        Accumulators keep the largest product; constant while there are jobs.
     o : Out(stream of signed accumulators)
         Finished accumulators, in address order row by row.
     product : Out(1)
@@ -73,6 +75,7 @@ class ProcessingElement(wiring.Component):
                 "push": In(1),
                 "job": In(broadcast_layout(config)),
                 "slots": In(address_bits + 1),
+                "maximum": In(1),
                 "o": Out(stream.Signature(signed(config.accumulator_bits))),
                 "product": Out(1),
                 "clearing": Out(1),
@@ -181,6 +184,7 @@ class ProcessingElement(wiring.Component):
         m.d.comb += [
             accumulators.i.valid.eq(entered),
             accumulators.i.payload.eq(latched),
+            accumulators.maximum.eq(self.maximum),
             self.product.eq(entered & ~latched.dump),
         ]
 

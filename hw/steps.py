@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from hw.geometry import Axis
-from hw.layers import AveragePool2D, DepthwiseConv2D, threshold_of
+from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D, threshold_of
 from hw.network import INPUT, Add, Conv2D, GlobalAveragePool, Layer, Linear, Network, Tensor
 
 __all__ = ["Kernel", "Step", "steps_of"]
@@ -28,6 +28,8 @@ class Kernel:
         Whether an output channel reads only the input channel of its number.
     total : bool
         Whether all positions add up in one accumulator, with the same weight.
+    maximum : bool
+        Whether products don't add up, but the largest is kept.
     """
 
     weight: np.ndarray = field(repr=False)
@@ -36,6 +38,7 @@ class Kernel:
     steps: tuple[int, int] = (1, 1)
     own: bool = False
     total: bool = False
+    maximum: bool = False
 
     @property
     def kernel_rows(self) -> int:
@@ -60,17 +63,19 @@ def _pool(channels: int, height: int, width: int) -> np.ndarray:
 def _kernel(layer: Layer, shape: tuple[int, int, int]) -> Kernel:
     """The convolution that a layer is, on an input of this shape."""
     height, width, channels = shape
-    if isinstance(layer, GlobalAveragePool):
+    maximum = isinstance(layer, MaxPool2D)
+    whole = isinstance(layer, MaxPool2D) and (layer.window, layer.pads) == ((height, width), (0, 0, 0, 0))
+    if isinstance(layer, GlobalAveragePool) or whole:
         axes = [Axis(size=size, kernel=size, stride=1, pad=0, outputs=1) for size in (height, width)]
-        return Kernel(weight=_pool(channels, 1, 1), rows=axes[0], columns=axes[1], own=True, total=True)
+        return Kernel(
+            weight=_pool(channels, 1, 1), rows=axes[0], columns=axes[1], own=True, total=True, maximum=maximum
+        )
     if isinstance(layer, Linear):
         axes = [Axis(size=size, kernel=size, stride=1, pad=0, outputs=1) for size in (height, width)]
         return Kernel(weight=layer.weight, rows=axes[0], columns=axes[1])
-    assert isinstance(layer, Conv2D | DepthwiseConv2D | AveragePool2D)
-    if isinstance(layer, AveragePool2D):
-        weight, pads = _pool(channels, *layer.window), (0, 0)
-    else:
-        weight, pads = layer.weight, (layer.pads[0], layer.pads[2])
+    assert isinstance(layer, Conv2D | DepthwiseConv2D | AveragePool2D | MaxPool2D)
+    pads = (0, 0) if isinstance(layer, AveragePool2D) else (layer.pads[0], layer.pads[2])
+    weight = layer.weight if isinstance(layer, Conv2D | DepthwiseConv2D) else _pool(channels, *layer.window)
     # A 1-wide kernel at stride s reads every s-th position only: it becomes stride 1 on a view without the others.
     # Any other kernel narrower than its stride gets zeros beside its weights.
     both = list(zip(weight.shape[1:3], layer.stride, strict=True))
@@ -89,6 +94,7 @@ def _kernel(layer: Layer, shape: tuple[int, int, int]) -> Kernel:
         columns=axes[1],
         steps=(steps[0], steps[1]),
         own=not isinstance(layer, Conv2D),
+        maximum=maximum,
     )
 
 

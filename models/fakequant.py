@@ -106,7 +106,7 @@ class FakeQuantNet(nn.Module):
 
     @staticmethod
     def _quantization(node: _Node, sources: list[tuple[float, int]]) -> tuple[float, int]:
-        if node.step.kind == "pool":
+        if node.step.kind in ("pool", "max_pool"):
             return sources[0]
         # A step of the output never is finer than one of the accumulator: there would be nothing to resolve, and the
         # requantization scale would reach 1.
@@ -145,6 +145,9 @@ class FakeQuantNet(nn.Module):
         if node.step.kind == "pool":
             assert node.step.window is not None
             return F.avg_pool2d(operands[0], node.step.window, node.step.stride)
+        if node.step.kind == "max_pool":
+            assert node.step.window is not None
+            return F.max_pool2d(operands[0], node.step.window, node.step.stride, node.step.padding)
         assert node.weight is not None
         assert node.bias is not None
         scale = node.weight_scale(source_scale)

@@ -23,6 +23,7 @@ from hw.network import (
     GlobalAveragePool,
     Layer,
     Linear,
+    MaxPool2D,
     Network,
 )
 from hw.numerics import ADD_LEFT_SHIFT, Rounding, accumulator_range, add_scales, clamp, top2
@@ -179,6 +180,8 @@ def _step(network: Network, layer: Layer) -> Callable[..., torch.Tensor]:
         return _add(network, layer)
     if isinstance(layer, AveragePool2D | GlobalAveragePool):
         return _pool(network, layer)
+    if isinstance(layer, MaxPool2D):
+        return _max_pool(layer)
     raise ValueError(f"{layer.name}: layer kind {layer.kind!r} is not one that the golden model executes")
 
 
@@ -256,5 +259,18 @@ def _pool(network: Network, layer: AveragePool2D | GlobalAveragePool) -> Callabl
         # Half away from zero, as the reference AVERAGE_POOL_2D: it averages the codes themselves.
         mean = total.sign() * ((2 * total.abs() + count) // (2 * count))
         return clamp(mean, *layer.clamp).to(torch.int8)
+
+    return step
+
+
+def _max_pool(layer: MaxPool2D) -> Callable[..., torch.Tensor]:
+    top, bottom, left, right = layer.pads
+    (rows, columns), (down, across) = layer.window, layer.stride
+
+    def step(source: torch.Tensor) -> torch.Tensor:
+        # No code is below -128, and every window holds a position of the map.
+        padded = F.pad(source, (0, 0, left, right, top, bottom), value=-128)
+        windows = padded.unfold(1, rows, down).unfold(2, columns, across)
+        return clamp(windows.amax(dim=(-2, -1)), *layer.clamp)
 
     return step

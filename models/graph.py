@@ -21,7 +21,7 @@ class Step:
     Parameters
     ----------
     kind : str
-        ``conv``, ``depthwise``, ``linear``, ``add`` or ``pool`` (average).
+        ``conv``, ``depthwise``, ``linear``, ``add``, ``pool`` (average) or ``max_pool``.
     name : str
     inputs : tuple of str
     shape : tuple of 3 int
@@ -34,7 +34,7 @@ class Step:
         (output channels,)
     stride : tuple of 2 int
     padding : tuple of 2 int
-        Zeros above and below, left and right.
+        Zeros above and below, left and right; of a max pool, positions that are never the largest.
     window : tuple of 2 int or None
         Height and width of a pool's window, which may be the whole map.
     """
@@ -74,8 +74,8 @@ def lower(model: nn.Module, shape: tuple[int, int, int]) -> Graph:
 
     Supported are Conv2d (one group, or depthwise: as many groups as input and output channels; no dilation, zero
     padding), BatchNorm2d behind it, ReLU behind any of convolution, linear layer and addition, addition of two maps,
-    AdaptiveAvgPool2d(1), AvgPool2d without padding, Flatten, Identity, Dropout, and Linear, which ends the network as
-    the logits of an exit. Weights are copied.
+    AdaptiveAvgPool2d(1), AvgPool2d without padding, MaxPool2d, Flatten, Identity, Dropout, and Linear, which ends the
+    network as the logits of an exit. Weights are copied.
 
     Parameters
     ----------
@@ -154,6 +154,7 @@ class _Lowering:
             nn.Linear: self._linear,
             nn.AdaptiveAvgPool2d: self._global_pool,
             nn.AvgPool2d: self._pool,
+            nn.MaxPool2d: self._max_pool,
             nn.ReLU: lambda node, name, _: self._relu(node, name),
             nn.Flatten: self._flatten,
             nn.Identity: self._alias,
@@ -278,6 +279,26 @@ class _Lowering:
         if window == (1, 1) or window[0] > height or window[1] > width:
             raise ValueError(f"{name}: AvgPool2d's window must be of 2 to {height}x{width} positions, not {window}")
         self._put_pool(node, name, window, stride)
+
+    def _max_pool(self, node: fx.Node, name: str, pool: nn.MaxPool2d) -> None:
+        if _pair(pool.dilation) != (1, 1) or pool.ceil_mode or pool.return_indices:
+            raise ValueError(f"{name}: MaxPool2d must have dilation 1, no ceil_mode and no return_indices")
+        window, padding = _pair(pool.kernel_size), _pair(pool.padding)
+        if any(2 * pad > size for pad, size in zip(padding, window, strict=True)):
+            raise ValueError(f"{name}: MaxPool2d's padding must be at most half its window {window}, not {padding}")
+        height, width, channels = self._shape_of(self._source(node))
+        height, width = height + 2 * padding[0], width + 2 * padding[1]
+        if window == (1, 1) or window[0] > height or window[1] > width:
+            raise ValueError(f"{name}: MaxPool2d's window must be of 2 to {height}x{width} positions, not {window}")
+        stride = _pair(pool.stride)
+        shape = ((height - window[0]) // stride[0] + 1, (width - window[1]) // stride[1] + 1, channels)
+        self._put(
+            node,
+            Step(
+                kind="max_pool", name=name, inputs=(self._source(node),), shape=shape,
+                stride=stride, padding=padding, window=window,
+            ),
+        )  # fmt: skip
 
     def _put_pool(self, node: fx.Node, name: str, window: tuple[int, int], stride: tuple[int, int]) -> None:
         source = self._source(node)

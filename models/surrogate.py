@@ -6,6 +6,8 @@ for imported ones. Values differ from the integers' by a step at some ties only,
 the two roundings of the integer one.
 """
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,11 +22,14 @@ from hw.network import (
     GlobalAveragePool,
     Layer,
     Linear,
+    MaxPool2D,
     Network,
 )
 from models.fakequant import round_through
 
 __all__ = ["Surrogate"]
+
+_KINDS = (Conv2D, DepthwiseConv2D, Linear, Add, AveragePool2D, GlobalAveragePool, MaxPool2D)
 
 
 class Surrogate(nn.Module):
@@ -44,7 +49,7 @@ class Surrogate(nn.Module):
         self.network = network
         self.tensors = network.tensors()
         for layer in network.layers:
-            if not isinstance(layer, Conv2D | DepthwiseConv2D | Linear | Add | AveragePool2D | GlobalAveragePool):
+            if not isinstance(layer, _KINDS):
                 raise ValueError(f"{layer.name}: {layer.kind} has no float form")
             if isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
                 weight = torch.from_numpy(layer.weight.astype(np.float32)).permute(0, 3, 1, 2).contiguous()
@@ -78,6 +83,10 @@ class Surrogate(nn.Module):
             return operands[0].mean(dim=(2, 3), keepdim=True)
         if isinstance(layer, AveragePool2D):
             return F.avg_pool2d(operands[0], layer.window, layer.stride)
+        if isinstance(layer, MaxPool2D):
+            top, bottom, left, right = layer.pads
+            padded = F.pad(operands[0], (left, right, top, bottom), value=-math.inf)
+            return F.max_pool2d(padded, layer.window, layer.stride)
         assert isinstance(layer, Conv2D | DepthwiseConv2D | Linear)
         weight, bias, scale = (self.get_buffer(_key(layer, name)) for name in ("weight", "bias", "scale"))
         x = operands[0]

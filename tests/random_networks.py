@@ -14,6 +14,7 @@ from hw.network import (
     GlobalAveragePool,
     Layer,
     Linear,
+    MaxPool2D,
     Network,
     Tensor,
 )
@@ -186,6 +187,51 @@ class NetworkMaker:
             AveragePool2D(name=self._name(), inputs=(source,), output=output, clamp=clamp, window=window, stride=stride)
         )
 
+    def max_pool(
+        self,
+        source: str,
+        window: tuple[int, int],
+        stride: tuple[int, int],
+        pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+    ) -> str:
+        """Append a max pool; returns its name. The accelerator runs it where :meth:`lowest_is_zero`."""
+        tensor = self._tensors[source]
+        rows, columns = (
+            (tensor.shape[axis] + sum(pads[2 * axis : 2 * axis + 2]) - window[axis]) // stride[axis] + 1
+            for axis in (0, 1)
+        )
+        output = Tensor(shape=(rows, columns, tensor.shape[2]), scale=tensor.scale, zero_point=tensor.zero_point)
+        return self._append(
+            MaxPool2D(
+                name=self._name(),
+                inputs=(source,),
+                output=output,
+                clamp=self._clamp(output.zero_point),
+                window=window,
+                stride=stride,
+                pads=pads,
+            )
+        )
+
+    def shape(self, name: str) -> tuple[int, int, int]:
+        """Of a tensor."""
+        return self._tensors[name].shape
+
+    def lowest_is_zero(self, name: str) -> bool:
+        """Whether the lowest code of a tensor is its zero point, as its layer's clamp says."""
+        low = next((layer.clamp[0] for layer in self._layers if layer.name == name), -128)
+        return low == self._tensors[name].zero_point
+
+    def random_max_pool(self, source: str) -> str:
+        """Append a max pool of random window, stride and pads to a map of at least 2 positions; returns its name."""
+        rng, shape = self._rng, self._tensors[source].shape[:2]
+        window = (1, 1)
+        while window == (1, 1):
+            window = shape if rng.random() < 0.1 else tuple(int(rng.integers(1, min(size, 5) + 1)) for size in shape)
+        pads = tuple(int(rng.integers(0, window[axis])) if rng.random() < 0.4 else 0 for axis in (0, 0, 1, 1))
+        stride = tuple(int(rng.integers(1, (3 if size == 1 else min(size, 3)) + 1)) for size in window)
+        return self.max_pool(source, window, stride, pads)
+
     def random_pool(self, source: str) -> str:
         """Append an average pool with a random window to a map of at least 3 positions; returns its name."""
         rng = self._rng
@@ -240,6 +286,8 @@ def random_network(seed: int, *, size: int = 8) -> Network:
         maker.head(here, classes, threshold=int(rng.integers(0, 200_000)))
     if rng.random() < 0.25 and np.prod(maker._tensors[here].shape[:2]) > 2:
         here = maker.random_pool(here)
+    if rng.random() < 0.5 and np.prod(maker._tensors[here].shape[:2]) > 1 and maker.lowest_is_zero(here):
+        here = maker.random_max_pool(here)
     if rng.random() < 0.7:
         here = maker.random_conv(here, density=density)
     if rng.random() < 0.5:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hw.network import AveragePool2D, Conv2D, DepthwiseConv2D, Layer
+from hw.network import AveragePool2D, Conv2D, DepthwiseConv2D, Layer, MaxPool2D
 from models import golden
 from tests.random_networks import random_codes, random_network
 
@@ -24,7 +24,7 @@ def test_equal_seeds_give_equal_networks():
 
 
 def test_every_kind_occurs(layers):
-    kinds = {"conv2d", "depthwise_conv2d", "linear", "add", "average_pool2d", "global_average_pool"}
+    kinds = {"conv2d", "depthwise_conv2d", "linear", "add", "average_pool2d", "max_pool2d", "global_average_pool"}
     assert {layer.kind for layer in layers} == kinds
 
 
@@ -39,12 +39,21 @@ def test_geometries_of_all_sorts_occur(layers, kind):
     assert {layer.output.shape[2] % 8 for layer in found} == set(range(8))
 
 
-def test_windows_of_all_sorts_occur(layers):
-    pools = [layer for layer in layers if isinstance(layer, AveragePool2D)]
+@pytest.mark.parametrize("kind", [AveragePool2D, MaxPool2D])
+def test_windows_of_all_sorts_occur(layers, kind):
+    pools = [layer for layer in layers if isinstance(layer, kind)]
     assert any(1 in pool.window for pool in pools)
     assert any(pool.window[0] != pool.window[1] for pool in pools)
     assert any(pool.stride == pool.window for pool in pools)  # beside one another
     assert any(all(map(int.__lt__, pool.stride, pool.window)) for pool in pools)  # overlapping
+
+
+def test_max_pools_of_all_sorts_occur(layers):
+    pools = [layer for layer in layers if isinstance(layer, MaxPool2D)]
+    assert {any(pool.pads) for pool in pools} == {False, True}
+    assert any(pool.pads[0] < pool.pads[1] for pool in pools)
+    assert any(not any(pool.pads) and pool.output.shape[:2] == (1, 1) for pool in pools)
+    assert any(pool.output.zero_point > -128 for pool in pools)
 
 
 def test_activations_are_neither_all_zero_nor_saturated():

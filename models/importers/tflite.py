@@ -5,9 +5,9 @@ head delivers its raw accumulators, because an exit decision wants full resoluti
 but where requantization or SOFTMAX makes two int8 outputs equal, TFLite's argmax may name another class.
 
 Supported operators: CONV_2D, DEPTHWISE_CONV_2D of one output channel for each input channel (or of a single input
-channel), FULLY_CONNECTED, ADD, AVERAGE_POOL_2D without padding, RESHAPE that flattens, and a final SOFTMAX, which keeps
-the order of the logits and is dropped. MEAN is refused: its reference kernel rounds differently from AVERAGE_POOL_2D,
-with results that differ by one (seen with LiteRT 2.3.0).
+channel), FULLY_CONNECTED, ADD, AVERAGE_POOL_2D without padding, MAX_POOL_2D, RESHAPE that flattens, and a final
+SOFTMAX, which keeps the order of the logits and is dropped. MEAN is refused: its reference kernel rounds differently
+from AVERAGE_POOL_2D, with results that differ by one (seen with LiteRT 2.3.0).
 
 A TFLite file carries no checksum: damage within the weights can't be noticed.
 """
@@ -27,6 +27,7 @@ from hw.network import (
     GlobalAveragePool,
     Layer,
     Linear,
+    MaxPool2D,
     Network,
     Tensor,
 )
@@ -240,6 +241,13 @@ class _Reader:
             return GlobalAveragePool(**common)
         return AveragePool2D(**common, window=window, stride=operator.options["stride"])
 
+    def max_pool(self, operator: Operator, _head: bool) -> Layer:
+        """A MAX_POOL_2D, its SAME padding made explicit."""
+        window, size = operator.options["window"], self.maps[operator.inputs[0]].shape[:2]
+        pads = _padding(operator, size, window)
+        common = self._layer(operator, MaxPool2D.kind)
+        return MaxPool2D(**common, window=window, stride=operator.options["stride"], pads=pads)
+
 
 _KINDS = {
     "CONV_2D": _Reader.convolution,
@@ -247,6 +255,7 @@ _KINDS = {
     "FULLY_CONNECTED": _Reader.linear,
     "ADD": _Reader.add,
     "AVERAGE_POOL_2D": _Reader.pool,
+    "MAX_POOL_2D": _Reader.max_pool,
 }
 
 

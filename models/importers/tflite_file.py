@@ -186,6 +186,7 @@ def _options(tflite: Any, name: str, table: Any) -> dict[str, Any]:
         "FULLY_CONNECTED": tflite.FullyConnectedOptions,
         "ADD": tflite.AddOptions,
         "AVERAGE_POOL_2D": tflite.Pool2DOptions,
+        "MAX_POOL_2D": tflite.Pool2DOptions,
     }
     if name not in kinds:
         return {}
@@ -195,10 +196,10 @@ def _options(tflite: Any, name: str, table: Any) -> dict[str, Any]:
     options = kinds[name]()
     options.Init(table.Bytes, table.Pos)
     values: dict[str, Any] = {"activation": activations[options.FusedActivationFunction()]}
-    if name in ("CONV_2D", "DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D"):
+    if name not in ("FULLY_CONNECTED", "ADD"):
         values |= {"padding": paddings[options.Padding()], "stride": (options.StrideH(), options.StrideW())}
     if name in ("CONV_2D", "DEPTHWISE_CONV_2D"):
         values["dilation"] = (options.DilationHFactor(), options.DilationWFactor())
-    if name == "AVERAGE_POOL_2D":
+    if name in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
         values["window"] = (options.FilterHeight(), options.FilterWidth())
     return values

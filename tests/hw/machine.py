@@ -168,7 +168,7 @@ class Core:
                     for k in range(row["count"]):
                         number = row["list"] + k * source["list_step"] + column["list"] + int(channel)
                         start = row["accumulator"] - k * step + column["accumulator"]
-                        products += self._job(number, int(values[channel]), start)
+                        products += self._job(number, int(values[channel]), start, bool(source["maximum"]))
                 for _ in range(column["dumps"] if row["final"] else 0):
                     places = (leaving + np.arange(slots)) % self._config.accumulators
                     stream += self._accumulators[:, places].T.reshape(-1).tolist()
@@ -177,7 +177,7 @@ class Core:
         assert not self._accumulators.any(), "an accumulator that no dump took"
         return stream, products
 
-    def _job(self, number: int, value: int, base: int) -> int:
+    def _job(self, number: int, value: int, base: int, maximum: bool) -> int:
         """One activation for one list; returns the products made."""
         products = 0
         for pe in range(self._config.pes):
@@ -190,7 +190,12 @@ class Core:
             if self._compiled:
                 assert weights.all(), "a stored weight of zero"
                 assert len(set(places.tolist())) == count
-            np.add.at(self._accumulators[pe], places, weights * value)
+            if maximum:
+                assert (weights == 1).all(), "a maximum of weighted values"
+                assert not self._compiled or value >= 0, "a maximum of negative values"
+                np.maximum.at(self._accumulators[pe], places, value)
+            else:
+                np.add.at(self._accumulators[pe], places, weights * value)
             self._check_width(self._accumulators[pe, places])
             products += count
         return products

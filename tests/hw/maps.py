@@ -124,6 +124,7 @@ def random_view(rng: Random, *, lists: int, accumulators: int) -> View:
             "accumulator_step": rng.randrange(accumulators),
             "slots": rng.randint(1, accumulators - 1),
             "threshold": rng.choice((1, 1, 2, rng.randint(1, 255))),
+            "maximum": base % 2,  # nothing that the dispatcher looks at
         },
         rows=[
             {

@@ -9,7 +9,7 @@ CONFIG = AcceleratorConfig(pes=2, accumulators=64, accumulator_bits=28)
 BUSY = 0.85
 
 
-def model(accesses):
+def model(accesses, maximum=False):
     """Values that the dumps emit, and the cycle of each dump; an access is None or a dict of step fields."""
     accumulators = [0] * CONFIG.accumulators
     for cycle, access in enumerate(accesses):
@@ -21,7 +21,8 @@ def model(accesses):
                 yield cycle, accumulators[address]
             accumulators[address] = 0
         else:
-            accumulators[address] += access["value"] * access["weight"]
+            added = access["value"] * access["weight"]
+            accumulators[address] = max(accumulators[address], added) if maximum else accumulators[address] + added
 
 
 def product(address, value, weight):
@@ -32,12 +33,13 @@ def dump(address, emit=1):
     return {"dump": 1, "emit": emit, "address": address, "value": 0, "weight": 0}
 
 
-def bench(rng, accesses, config=CONFIG):
+def bench(rng, accesses, config=CONFIG, maximum=False):
     dut = AccumulatorUnit(config)
     emitted = []
     addresses = sorted({access["address"] for access in accesses if access})
 
     async def drive(ctx):
+        ctx.set(dut.maximum, maximum)
         for cycle, access in enumerate([*accesses, *[None] * (dut.LATENCY + 1)]):
             ctx.set(dut.i.valid, access is not None)
             # What travels in an empty cycle must not matter, least of all at an address in use.
@@ -48,18 +50,21 @@ def bench(rng, accesses, config=CONFIG):
                 emitted.append((cycle - dut.LATENCY, value))
 
     def check():
-        assert emitted == list(model(accesses))
+        assert emitted == list(model(accesses, maximum))
 
     return Bench(dut=dut, testbenches=[drive], check=check)
 
 
-def random_accesses(rng, addresses, dumps, count=700):
+def random_accesses(rng, addresses, dumps, count=700, maximum=False):
     places = rng.sample(range(CONFIG.accumulators), addresses)
     for _ in range(count):
         if rng.random() > BUSY:
             yield None
         elif rng.random() < dumps:
             yield dump(rng.choice(places), emit=rng.random() < 0.8)
+        elif maximum:
+            # Few values, so that equal and neighbouring ones meet, and all of them.
+            yield product(rng.choice(places), rng.choice((0, 1, 127, 128, 254, 255, rng.randrange(256))), 1)
         else:
             yield product(rng.choice(places), rng.randrange(-255, 256), rng.randrange(-128, 128))
     for place in places:
@@ -90,7 +95,34 @@ def test_accesses_see_all_before_them(tmp_path, seed, addresses, dumps):
 
 
 @pytest.mark.usefixtures("colliding_read")
-def test_every_pair_at_every_distance(tmp_path):
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("addresses", "dumps"), [(1, 0.3), (2, 0.3), (4, 0.1), (6, 0.5)])
+def test_maxima_see_all_before_them(tmp_path, seed, addresses, dumps):
+    def build(rng):
+        return bench(rng, list(random_accesses(rng, addresses, dumps, maximum=True)), maximum=True)
+
+    simulate(build, seed=seed, folder=tmp_path)
+
+
+def test_every_pair_of_values_has_its_maximum(tmp_path):
+    """In a unit of the narrowest accumulators: all pairs that differ by one bit or by one, and the ends."""
+    near = [(a, b) for a in range(256) for b in {a, a + 1, 0, 255, *(a ^ 1 << bit for bit in range(8))} if b < 256]
+    config = CONFIG.replace(accumulator_bits=20)
+
+    def build(rng):
+        accesses = []
+        for pair in near:
+            place = rng.randrange(config.accumulators)
+            accesses += [*(product(place, value, 1) for value in pair), dump(place)]
+        assert [value for _, value in model(accesses, maximum=True)] == [max(pair) for pair in near]
+        return bench(rng, accesses, config, maximum=True)
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
+@pytest.mark.usefixtures("colliding_read")
+@pytest.mark.parametrize("maximum", [False, True])
+def test_every_pair_at_every_distance(tmp_path, maximum):
     """Product or dump, then product or dump of the same address 1 to 6 cycles later, with others or nothing between."""
 
     def build(rng):
@@ -98,11 +130,12 @@ def test_every_pair_at_every_distance(tmp_path):
         for first in ("product", "dump"):
             for second in ("product", "dump"):
                 for distance in range(1, 7):
-                    for between in (None, product(9, 3, 5)):
-                        kinds = {"product": product(5, rng.randrange(1, 256), rng.randrange(1, 128)), "dump": dump(5)}
-                        accesses += [product(5, 7, 11), *[None] * 6, kinds[first], *[between] * (distance - 1)]
+                    for between in (None, product(9, 15, 1)):
+                        weight = 1 if maximum else rng.randrange(1, 128)
+                        kinds = {"product": product(5, rng.randrange(1, 256), weight), "dump": dump(5)}
+                        accesses += [product(5, 77, 1), *[None] * 6, kinds[first], *[between] * (distance - 1)]
                         accesses += [kinds[second], *[None] * 6, dump(5), dump(9)]
-        return bench(rng, accesses)
+        return bench(rng, accesses, maximum=maximum)
 
     simulate(build, seed=1, folder=tmp_path)
 

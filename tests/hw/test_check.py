@@ -126,6 +126,10 @@ REFUSALS: dict[str, tuple[dict[str, np.ndarray], str]] = {
         GOOD.layer(STEM, "source", threshold=0),
         at(STEM) + "the threshold must be at least 1, not 0",
     ),
+    "the largest of weighted products": (
+        GOOD.layer(STEM, "source", maximum=1),
+        at(STEM) + "weights of a maximum must be 1",
+    ),
     "only rows below the map": (
         GOOD.layer(STEM, "source", blank_rows=7),
         at(STEM) + "blank rows must be fewer than all 7, not 7",

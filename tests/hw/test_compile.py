@@ -190,6 +190,49 @@ def test_an_add_of_the_image_to_itself_is_refused():
     )
 
 
+def pooled(zero_point: int, low: int, between: str = "") -> Network:
+    """A max pool of a convolution with this zero point and lowest code, perhaps with another pool between."""
+    maker = NetworkMaker(np.random.default_rng(2), (9, 8, 3))
+    here = maker.conv(INPUT, 10, (3, 3), pads=(1, 1, 1, 1))
+    if between == "average":
+        here = maker.average_pool(here, (2, 2), (1, 1))
+    elif between == "largest":
+        here = maker.max_pool(here, (2, 2), (1, 1))
+    here = maker.max_pool(here, (3, 3), (2, 2), (0, 1, 1, 0))
+    maker.head(maker.max_pool(here, maker.shape(here)[:2], (1, 1)), 3)
+    network = maker.network("net")
+    layers = [
+        layer
+        if layer is network.layers[-1]
+        else replace(
+            layer,
+            output=replace(layer.output, scale=0.1, zero_point=zero_point),
+            clamp=(low if number == 0 else -128, 127),
+        )
+        for number, layer in enumerate(network.layers)
+    ]
+    return replace(network, layers=tuple(layers))
+
+
+@pytest.mark.parametrize("cores", [1, 4])
+@pytest.mark.parametrize("between", ["", "average", "largest"])
+@pytest.mark.parametrize(("zero_point", "low"), [(-128, -128), (-20, -20)])
+def test_max_pools_of_what_has_no_code_below_its_zero_point(zero_point, low, between, cores):
+    """Also where another pool lies between: its codes are no lower."""
+    network = pooled(zero_point, low, between)
+    program = compile_network(network, ROOMY.replace(cores=cores))
+    assert_equals_golden(program, random_codes(network, 3, 0))
+    maxima = [core.fields["source"]["maximum"] for layer in program.instructions()[:-1] for core in layer.cores[:1]]
+    assert maxima == [int(layer.kind == "max_pool2d") for layer in network.layers]
+
+
+@pytest.mark.parametrize(("between", "where"), [("", "layer0"), ("average", "layer1"), ("largest", None)])
+def test_max_pools_of_codes_below_the_zero_point_are_refused(between, where):
+    pool, source = ("layer1", "layer0") if where != "layer1" else ("layer2", "layer1")
+    message = f"{pool}: a max pool's input must have no code below its zero point -20, {source} can hold -21"
+    refused(pooled(-20, -21, between), ROOMY, message)
+
+
 def test_too_many_classes_are_refused():
     maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
     maker.head(INPUT, 65)

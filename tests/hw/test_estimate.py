@@ -117,7 +117,7 @@ def test_list_words_are_those_of_the_packed_lists(shape, kernel, stride, pads, m
 
 
 @pytest.mark.parametrize("merged", [False, True], ids=["single", "merged"])
-@pytest.mark.parametrize("kind", ["sparse", "depthwise", "pool", "average", "linear"])
+@pytest.mark.parametrize("kind", ["sparse", "depthwise", "pool", "average", "maximum", "linear"])
 def test_list_words_are_nearly_those_of_lists_that_are_equal_by_chance(kind, merged):
     maker = NetworkMaker(np.random.default_rng(1), (8, 9, 10))
     make = {
@@ -125,6 +125,7 @@ def test_list_words_are_nearly_those_of_lists_that_are_equal_by_chance(kind, mer
         "depthwise": lambda: maker.depthwise(INPUT, (3, 3), pads=(1, 1, 1, 1), density=0.6),
         "pool": lambda: maker.pool(INPUT),
         "average": lambda: maker.average_pool(INPUT, (2, 3), (1, 1)),
+        "maximum": lambda: maker.max_pool(INPUT, (2, 3), (1, 1), (1, 1, 0, 2)),
         "linear": lambda: maker.linear(INPUT, 20),
     }
     make[kind]()
@@ -134,7 +135,7 @@ def test_list_words_are_nearly_those_of_lists_that_are_equal_by_chance(kind, mer
     assert cost.pointers[0] == pointers
     assert all(found <= expected for found, expected in zip(entries, cost.entries[0].tolist(), strict=True))
     # The weights of pools are all the same.
-    if kind not in ("pool", "average"):
+    if kind not in ("pool", "average", "maximum"):
         assert pointers + max(entries) >= 0.85 * (pointers + cost.entries[0].max())
 
 

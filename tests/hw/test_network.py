@@ -147,11 +147,11 @@ LAYER_REFUSALS = {
     ),
     "pool scale": (
         {"mean": {"output": tensor(1, 1, 4, scale=0.3)}},
-        "^mean: average pool must keep scale and zero point$",
+        "^mean: a pool must keep scale and zero point$",
     ),
     "pool zero point": (
         {"mean": {"output": tensor(1, 1, 4, scale=0.4, zero_point=0)}},
-        "^mean: average pool must keep scale and zero point$",
+        "^mean: a pool must keep scale and zero point$",
     ),
     "same name": ({"sum": {"name": "stem"}}, "^stem: names must be unique$"),
     "name of the image": ({"sum": {"name": INPUT}}, "^input: names must be unique$"),
@@ -250,9 +250,9 @@ DESCRIPTION_REFUSALS = {
     "scale text": (("input", "scale"), "large", INCOMPLETE),
     "kind": (
         ("layers", 0, "kind"),
-        "max_pool2d",
-        "^stem: layer kind must be one of conv2d, depthwise_conv2d, linear, add, average_pool2d, global_average_pool, "
-        "not 'max_pool2d'$",
+        "max_pool3d",
+        "^stem: layer kind must be one of conv2d, depthwise_conv2d, linear, add, average_pool2d, max_pool2d, "
+        "global_average_pool, not 'max_pool3d'$",
     ),
     "rounding": (("layers", 0, "rounding"), "bankers", "'bankers' is not a valid Rounding$"),
     "stride": (("layers", 0, "stride"), [1], r"^stem: strides must be two positive integers, not \(1,\)$"),

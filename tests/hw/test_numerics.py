@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hw.numerics import (
     ADD_LEFT_SHIFT,
+    IDENTITY,
     Rounding,
     accumulator_range,
     add,
@@ -282,3 +283,9 @@ def test_top2_breaks_ties_by_the_first_index_at_full_range():
     best, difference = top2(np.array([[5, 7, 7], [7, 5, 7], [-(1 << 31), (1 << 31) - 1, -(1 << 31)]], dtype=np.int32))
     assert best.tolist() == [1, 0, 1]
     assert difference.tolist() == [0, 0, (1 << 32) - 1]
+
+
+def test_the_identity_changes_no_code_and_no_activation():
+    values = np.concatenate([np.arange(-(1 << 16), 1 << 16), [1 - (1 << 30), (1 << 30) - 1]])
+    np.testing.assert_array_equal(requantize(values, *IDENTITY, Rounding.SINGLE), values)
+    assert requantize(-(1 << 30), *IDENTITY, Rounding.SINGLE) == 1 - (1 << 30)  # nor is the limit stated too low

@@ -89,6 +89,19 @@ def test_layers_of_single_channels():
     assert whole.reads(0, 1) == (0, 6)
 
 
+@pytest.mark.parametrize(("window", "pads", "total"), [((2, 3), (1, 0, 0, 2), False), ((6, 4), (0,) * 4, True)])
+def test_a_max_pool_is_an_average_pool_that_keeps_the_largest(window, pads, total):
+    maker = NetworkMaker(np.random.default_rng(0), (6, 4, 5))
+    maker.max_pool(INPUT, window, (1, 1), pads)
+    largest = first(maker).kernel
+    assert (largest.own, largest.total, largest.maximum) == (True, total, True)
+    assert largest.weight.tolist() == np.ones((5, *((1, 1) if total else window), 1)).tolist()
+    assert (largest.rows.pad, largest.columns.pad) == (pads[0], pads[2])
+    maker = NetworkMaker(np.random.default_rng(0), (6, 4, 5))
+    maker.average_pool(INPUT, (2, 3), (1, 1))
+    assert not first(maker).kernel.maximum
+
+
 def test_a_linear_layer_has_a_kernel_as_large_as_its_map():
     maker = NetworkMaker(np.random.default_rng(0), (3, 2, 4))
     maker.linear(INPUT, 6)

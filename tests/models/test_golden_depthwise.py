@@ -1,4 +1,4 @@
-"""The golden model's depthwise convolutions and windowed average pools against their definitions."""
+"""The golden model's depthwise convolutions and windowed pools against their definitions."""
 
 from fractions import Fraction
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.network import INPUT, AveragePool2D, DepthwiseConv2D
+from hw.network import INPUT, AveragePool2D, DepthwiseConv2D, MaxPool2D
 from hw.numerics import Rounding, average_scale, requantize
 from models import golden
 from tests.hw.networks import tensor, weighted
@@ -113,3 +113,35 @@ def test_windowed_average_pools_are_half_away_from_zero(data):
             np.testing.assert_array_equal(found[:, y, x], expected)
             scaled = requantize(sums, *average_scale(count), Rounding.SINGLE)
             np.testing.assert_array_equal(found[:, y, x], scaled.clip(-90, 90))
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_max_pools_are_the_largest_code_within_the_map(data):
+    draw = data.draw
+    size = (draw(st.integers(1, 9)), draw(st.integers(2, 9)))
+    window = (draw(st.integers(1, 5)), draw(st.integers(2, 5)))
+    pads = [draw(st.integers(0, window[axis] - 1)) for axis in (0, 0, 1, 1)]
+    for axis in (0, 1):
+        pads[2 * axis] = max(pads[2 * axis], window[axis] - size[axis] - pads[2 * axis + 1])
+    stride = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    out = [(size[axis] + sum(pads[2 * axis : 2 * axis + 2]) - window[axis]) // stride[axis] + 1 for axis in (0, 1)]
+    layer = MaxPool2D(
+        name="largest",
+        inputs=(INPUT,),
+        output=tensor(*out, 3, zero_point=draw(st.integers(-80, 80))),
+        clamp=(-90, 90),
+        window=window,
+        stride=stride,
+        pads=tuple(pads),
+    )
+    codes = images(4, *size, 3, seed=draw(st.integers(0, 99)))
+    codes[0] = -128
+    source = tensor(*size, 3, zero_point=layer.output.zero_point)
+    found = golden.run(ending(layer, source=source), codes).tensors["largest"]
+    for y in range(out[0]):
+        for x in range(out[1]):
+            first = y * stride[0] - pads[0], x * stride[1] - pads[2]
+            rows, columns = (slice(max(0, at), at + span) for at, span in zip(first, window, strict=True))
+            expected = codes[:, rows, columns].max(axis=(1, 2)).clip(-90, 90)
+            np.testing.assert_array_equal(found[:, y, x], expected, strict=True)

@@ -20,6 +20,8 @@ def evaluate(graph, images):
             result = operands[0] + operands[1]
         elif step.kind == "pool":
             result = F.avg_pool2d(operands[0], step.window, step.stride)
+        elif step.kind == "max_pool":
+            result = F.max_pool2d(operands[0], step.window, step.stride, step.padding)
         else:
             groups = len(step.weight) if step.kind == "depthwise" else 1
             result = F.conv2d(operands[0], step.weight, step.bias, step.stride, step.padding, groups=groups)
@@ -78,6 +80,25 @@ def test_average_pools_with_a_window(pool, window, stride, shape):
     images = torch.rand(3, 1, 6, 6)
     with torch.no_grad():
         torch.testing.assert_close(evaluate(graph, images)[0], model(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("pool", "window", "stride", "padding", "shape"),
+    [
+        (nn.MaxPool2d(2), (2, 2), (2, 2), (0, 0), (3, 3, 4)),
+        (nn.MaxPool2d((3, 2), stride=(1, 3), padding=(1, 0)), (3, 2), (1, 3), (1, 0), (6, 2, 4)),
+        (nn.MaxPool2d(6), (6, 6), (6, 6), (0, 0), (1, 1, 4)),
+    ],
+)
+def test_max_pools(pool, window, stride, padding, shape):
+    model = Body(pool).eval()
+    graph = lower(model, (6, 6, 1))
+    step = graph.steps[1]
+    assert (step.kind, step.window, step.stride, step.padding) == ("max_pool", window, stride, padding)
+    assert step.shape == shape
+    images = torch.rand(3, 1, 6, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(evaluate(graph, images)[0], model(images))
 
 
 def test_the_demo_networks_order():
@@ -155,7 +176,7 @@ class Call(nn.Module):
 @pytest.mark.parametrize(
     ("between", "message"),
     [
-        (nn.MaxPool2d(2), "between: modules must be among Conv2d, .* not MaxPool2d"),
+        (nn.LPPool2d(2, 2), "between: modules must be among Conv2d, .* not LPPool2d"),
         (nn.Sequential(nn.ReLU(), nn.Sigmoid()), "between.1: modules must be among .* not Sigmoid"),
         (
             nn.Conv2d(4, 4, 1, groups=2),
@@ -182,6 +203,15 @@ class Call(nn.Module):
         (Call(lambda x: x + 1), "add: an addition must be of two maps"),
         (Call(lambda x: operator.mul(x, x)), "mul: functions must be among"),
         (Call(lambda x: x + torch.relu(x) if x.sum() > 0 else x), "Body: the forward pass can't be traced"),
+        (nn.MaxPool2d(2, dilation=2), "between: MaxPool2d must have dilation 1, no ceil_mode and no return_indices"),
+        (nn.MaxPool2d(4, ceil_mode=True), "between: MaxPool2d must have dilation 1, no ceil_mode"),
+        (nn.MaxPool2d(2, return_indices=True), "between: MaxPool2d must have dilation 1, no ceil_mode"),
+        (
+            nn.MaxPool2d(3, padding=(1, 2)),
+            r"between: MaxPool2d's padding must be at most half its window \(3, 3\), not \(1, 2\)",
+        ),
+        (nn.MaxPool2d((2, 7)), r"between: MaxPool2d's window must be of 2 to 6x6 positions, not \(2, 7\)"),
+        (nn.MaxPool2d(1), r"between: MaxPool2d's window must be of 2 to 6x6 positions, not \(1, 1\)"),
         (nn.AdaptiveAvgPool2d(2), "between: AdaptiveAvgPool2d must give one position, not 2"),
         (nn.Flatten(2), "between: Flatten must cover all but the first dimension"),
         (nn.Flatten(), "between: Flatten must be followed by Linear"),

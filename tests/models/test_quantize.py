@@ -5,8 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from hw.network import Add, AveragePool2D, Conv2D, DepthwiseConv2D, GlobalAveragePool, Linear, Network
+from hw.compile import compile_network
+from hw.config import preset
+from hw.network import Add, AveragePool2D, Conv2D, DepthwiseConv2D, GlobalAveragePool, Linear, MaxPool2D, Network
 from hw.numerics import Rounding
+from hw.steps import steps_of
 from models import golden
 from models.nets import SeparableNet, to_torch
 from models.quantize import NEVER, encode, quantize, to_network
@@ -127,6 +130,27 @@ def test_pool_with_a_window(digits):
     for float_form in (twin, Surrogate(network)):
         decided = predict(float_form, digits.test.images)[0].argmax(axis=1)
         assert (result.classes == decided).mean() > 0.97
+
+
+def test_max_pools(digits):
+    """Behind a ReLU, so that the compiler takes it; and of the image."""
+    model = nn.Sequential(
+        nn.MaxPool2d((1, 2), stride=1), nn.Conv2d(1, 5, 3, padding=1), nn.ReLU(),
+        nn.MaxPool2d(3, stride=2, padding=1), nn.Flatten(), nn.Linear(5 * 4 * 4, 10),
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data.uniform_(-0.4, 0.4, generator=generator)
+    network = to_network(twin := quantize(model, digits.train, ONE, seed=0), "pooled")
+    pool = network.layer("3")
+    assert isinstance(pool, MaxPool2D)
+    assert (pool.window, pool.stride, pool.pads, pool.output.shape) == ((3, 3), (2, 2), (1, 1, 1, 1), (4, 4, 5))
+    result = golden.run(network, encode(digits.test.images, network), keep=False)
+    for float_form in (twin, Surrogate(network)):
+        decided = predict(float_form, digits.test.images)[0].argmax(axis=1)
+        assert (result.classes == decided).mean() > 0.97
+    assert [step.kernel.maximum for step in steps_of(network)] == [True, False, True, False]
+    assert compile_network(network, preset("tiny").replace(list_words=4096, activation_words=2048)).commands
 
 
 def test_network_survives_its_file_form(network):

@@ -58,8 +58,14 @@ class Builder:
         self.operator("DEPTHWISE_CONV_2D", inputs, [output], "DepthwiseConv2DOptions", **values)
 
     def average_pool(self, source: int, output: int, window: tuple[int, int], stride: tuple[int, int], **values: int):
+        self._pool("AVERAGE_POOL_2D", source, output, window, stride, **values)
+
+    def max_pool(self, source: int, output: int, window: tuple[int, int], stride: tuple[int, int], **values: int):
+        self._pool("MAX_POOL_2D", source, output, window, stride, **values)
+
+    def _pool(self, name: str, source: int, output: int, window: tuple[int, int], stride: tuple[int, int], **values):
         sizes = {"StrideH": stride[0], "StrideW": stride[1], "FilterHeight": window[0], "FilterWidth": window[1]}
-        self.operator("AVERAGE_POOL_2D", [source], [output], "Pool2DOptions", **sizes, **values)
+        self.operator(name, [source], [output], "Pool2DOptions", **sizes, **values)
 
     def fully_connected(self, source: int, weight: np.ndarray, bias: np.ndarray | None, scales, output: int, **values):
         inputs = [source, self.tensor(weight.shape, scales, data=weight)]

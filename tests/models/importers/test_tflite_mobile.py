@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hw.network import AveragePool2D, Conv2D, DepthwiseConv2D, GlobalAveragePool, Network
+from hw.network import AveragePool2D, Conv2D, DepthwiseConv2D, GlobalAveragePool, MaxPool2D, Network
 from models import golden
 from models.importers import tflite, tflite_file
 from tests.models.importers.builder import Builder
@@ -121,6 +121,33 @@ def test_generated_depthwise_networks_equal_the_reference_kernels(tmp_path, acti
     result, reference = golden.run(network, codes), litert(model, codes)
     for layer, number in zip(network.layers, (deep, pooled, last), strict=False):
         np.testing.assert_array_equal(result.tensors[layer.name], reference[number], err_msg=layer.name, strict=True)
+    np.testing.assert_array_equal(head_codes(result, network, 0.5, 2), reference[logits], strict=True)
+
+
+@pytest.mark.parametrize("activation", [NONE, RELU, RELU6])
+@pytest.mark.parametrize("padding", [SAME, VALID])
+@pytest.mark.parametrize(
+    ("window", "stride"), [((2, 2), (2, 2)), ((3, 3), (2, 2)), ((5, 2), (1, 3)), ((1, 4), (3, 1)), ((9, 8), (1, 1))]
+)
+def test_max_pools_equal_the_reference_kernels(tmp_path, activation, padding, window, stride):
+    """Odd sizes, a window as large as the map, a zero point inside."""
+    rng = np.random.default_rng([activation, padding, *window])
+    size, b = (9, 8), Builder()
+    image = b.tensor((1, *size, 3), 0.07, -20)
+    shape = [same(size[a] if padding == SAME else size[a] - window[a] + 1, stride[a]) for a in (0, 1)]
+    pooled, logits = b.tensor((1, *shape, 3), 0.07, -20), b.tensor((1, 4), 0.5, 2)
+    b.max_pool(image, pooled, window, stride, Padding=padding, FusedActivationFunction=activation)
+    b.fully_connected(pooled, random_weight(rng, 4, 3 * shape[0] * shape[1]), None, 0.0021, logits)
+    model = b.finish([image], [logits])
+    network = read_bytes(tmp_path, model)
+    layer = network.layers[0]
+    assert isinstance(layer, MaxPool2D)
+    assert (layer.name, layer.window, layer.stride) == ("max_pool2d_0", window, stride)
+    assert padding == SAME or not any(layer.pads)
+    codes = rng.integers(-128, 128, (9, *size, 3)).astype(np.int8)
+    codes[0] = rng.integers(-128, -60, codes[0].shape)
+    result, reference = golden.run(network, codes), litert(model, codes)
+    np.testing.assert_array_equal(result.tensors[layer.name], reference[pooled], strict=True)
     np.testing.assert_array_equal(head_codes(result, network, 0.5, 2), reference[logits], strict=True)
 
 

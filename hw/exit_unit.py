@@ -1,13 +1,14 @@
 """Finds the two largest logits of a head and decides whether inference ends there."""
 
-from amaranth import Module, Signal, signed
+from amaranth import Cat, Module, Signal, signed
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
+from hw.exits import draws
 from hw.isa import MAX_CLASSES
 
-__all__ = ["ExitUnit"]
+__all__ = ["ExitUnit", "draw"]
 
 
 class ExitUnit(wiring.Component):
@@ -73,3 +74,10 @@ class ExitUnit(wiring.Component):
         with m.If(self.start & self.raw):
             m.d.sync += index.eq(0)
         return m
+
+
+def draw(seed):
+    """The draw of a run, :func:`hw.exits.draws`: each of its bits is the parity of some bits of the seed."""
+    moved = [int(draws(1 << n)) for n in range(len(seed))]
+    masks = [sum((value >> bit & 1) << n for n, value in enumerate(moved)) for bit in range(8)]
+    return Cat((seed & mask).xor() for mask in masks)

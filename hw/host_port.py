@@ -22,7 +22,7 @@ from hw.isa import (
     RunFlags,
     memory_depths,
 )
-from hw.sequencer import Record
+from hw.record import Record
 
 __all__ = ["HostPort"]
 

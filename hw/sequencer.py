@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
 from hw.exchange import WordWrite
-from hw.exits import draws
+from hw.exit_unit import draw
 from hw.fetcher import Fetcher
 from hw.image_packer import ImagePacker
 from hw.isa import (
@@ -24,20 +24,10 @@ from hw.isa import (
     bits_of,
     words_of,
 )
+from hw.record import Record
+from hw.sums import pipelined_sum
 
-__all__ = ["Record", "Sequencer"]
-
-#: Payload words of the longest record.
-_RECORD_WORDS = max(words_of(LayerRecord), words_of(Result))
-
-
-class Record(data.Struct):
-    """Something to tell the host."""
-
-    reply: Reply
-    code: ErrorCode
-    length: 4
-    payload: 32 * _RECORD_WORDS
+__all__ = ["Sequencer"]
 
 
 class _Then(enum.Enum, shape=2):
@@ -161,7 +151,7 @@ class Sequencer(wiring.Component):
         connect(m, packer.o, flipped(self.image))
         m.d.sync += [
             self.run_words.eq(header.image_words + words_of(RunOptions)),
-            drawn.eq(_draw(options.seed) < options.audit),
+            drawn.eq(draw(options.seed) < options.audit),
         ]
         m.d.sync += late.eq(cycles > header.limit)
         with m.If(running):
@@ -407,24 +397,3 @@ class Sequencer(wiring.Component):
                 with m.If(self.record.ready):
                     m.next = "reset"
         return m
-
-
-def _draw(seed):
-    """The draw of a run, :func:`hw.exits.draws`: each of its bits is the parity of some bits of the seed."""
-    moved = [int(draws(1 << n)) for n in range(len(seed))]
-    masks = [sum((value >> bit & 1) << n for n, value in enumerate(moved)) for bit in range(8)]
-    return Cat((seed & mask).xor() for mask in masks)
-
-
-def pipelined_sum(m, name, values):
-    """Sum of values as a balanced tree with a register behind each level."""
-    terms = list(values)
-    level = 0
-    while len(terms) > 1:
-        sums = []
-        for number, (a, b) in enumerate(zip(terms[::2], terms[1::2], strict=True)):
-            total = Signal((a + b).shape(), name=f"{name}_{level}_{number}")
-            m.d.sync += total.eq(a + b)
-            sums.append(total)
-        terms, level = sums, level + 1
-    return terms[0]

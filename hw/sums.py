@@ -1,0 +1,19 @@
+"""Sums with registers on the way."""
+
+from amaranth import Signal
+
+__all__ = ["pipelined_sum"]
+
+
+def pipelined_sum(m, name, values):
+    """Sum of values as a balanced tree with a register behind each level."""
+    terms = list(values)
+    level = 0
+    while len(terms) > 1:
+        sums = []
+        for number, (a, b) in enumerate(zip(terms[::2], terms[1::2], strict=True)):
+            total = Signal((a + b).shape(), name=f"{name}_{level}_{number}")
+            m.d.sync += total.eq(a + b)
+            sums.append(total)
+        terms, level = sums, level + 1
+    return terms[0]

@@ -156,6 +156,7 @@ class Core(wiring.Component):
                 pe.load.payload.data.eq(load.data),
                 pe.lookup.eq(dispatcher.lookup),
                 pe.advance.eq(dispatcher.advance),
+                pe.pushed.eq(dispatcher.pushed),
                 dispatcher.hit[number].eq(pe.hit),
                 dispatcher.space[number].eq(pe.space),
                 pe.push.eq(dispatcher.push[number]),
@@ -180,7 +181,8 @@ class Core(wiring.Component):
             self.raw.eq(layer.lane.raw),
             self.classes.eq(layer.lane.classes),
         ]
-        connect(m, lanes.logit, flipped(self.logit))
+        # Registered: the exit unit compares whole accumulators, and has the time of the flush.
+        m.d.sync += [self.logit.valid.eq(lanes.logit.valid), self.logit.payload.eq(lanes.logit.payload)]
         self._channel_memories(m, load, loads, lanes)
 
         # Words out, words in.

@@ -10,7 +10,8 @@ An activation whose magnitude is below the layer's threshold counts as zero: "no
 A *slot* is a cycle in which the scanner is not held up. A row takes one slot for its table entry, a word one slot for
 each (nonzero channel, kernel row) or one if there is none, a finished output position one slot. Everything behind the
 queue stands still while a PE that a job is for has no space, so a layer's timing follows from its slots and its queues:
-the walk runs ahead, and the scanner never waits for it.
+the walk runs ahead, and the scanner never waits for it. The stages before the push stop and start a cycle late; what
+they hand over in the first such cycle waits in front of the push, and is there when they aren't.
 """
 
 from amaranth import Cat, Module, Mux, Signal, signed
@@ -105,10 +106,11 @@ class Dispatcher(wiring.Component):
         Synchronous read port of the layer memory.
     word_address : Out(12), word_data : In(72)
         Synchronous read port of the activation memory.
-    lookup : Out, advance : Out(1)
-        List number, for the PEs' pointer pipeline of three cycles, which moves on where ``advance`` is high.
+    lookup : Out, advance, pushed : Out(1)
+        List number, for the PEs' pointer pipeline of three cycles, and when it moves on:
+        :class:`hw.pe.ProcessingElement`.
     hit, space, push : In, In, Out, one bit per PE
-        Which PEs have entries in the list looked up three advances ago, which have space, and who gets the job.
+        Which PEs have entries in the list in the push stage, which have space, and who gets the job.
     job : Out(broadcast_layout)
     stalled : Out(1)
         A job waits for space.
@@ -132,7 +134,8 @@ class Dispatcher(wiring.Component):
                 "word_address": Out(12),
                 "word_data": In(WORD_BITS),
                 "lookup": Out(config.start_bits),
-                "advance": Out(1),
+                "advance": Out(1, init=1),
+                "pushed": Out(1),
                 "hit": In(config.pes),
                 "space": In(config.pes),
                 "push": Out(config.pes),
@@ -201,7 +204,7 @@ class Dispatcher(wiring.Component):
             dump.eq(state == _Scan.DUMP),
             word_done.eq((state == _Scan.WORD) & (nonzeros.empty | ((left == 1) & nonzeros.single))),
             take.eq(
-                ~frozen
+                self.advance
                 & ((state == _Scan.EMPTY) | (state == _Scan.ROW) | (word_done & ~dumping) | (dump & (dumps == 1)))
             ),
         ]
@@ -209,7 +212,7 @@ class Dispatcher(wiring.Component):
         def restart_kernel_rows():
             return [left.eq(row.count), list_k.eq(row.list), accumulator_k.eq(row.accumulator)]
 
-        with m.If(~frozen):
+        with m.If(self.advance):
             with m.If(job):
                 with m.If(left == 1):
                     m.d.sync += [nonzeros.eq(following_nonzeros), *restart_kernel_rows()]
@@ -257,8 +260,8 @@ class Dispatcher(wiring.Component):
         )
         a = Signal(chosen)
         summed = data.StructLayout({"job": 1, "dump": 1, "value": signed(9), "accumulator": accumulator})
-        b, ram, read, out = Signal(summed), Signal(summed), Signal(summed), Signal(summed)
-        with m.If(~frozen):
+        b, ram, read, waiting, out = (Signal(summed, name=name) for name in ("b", "ram", "read", "waiting", "out"))
+        with m.If(self.advance):
             m.d.sync += [
                 a.job.eq(job),
                 a.dump.eq(dump),
@@ -276,8 +279,10 @@ class Dispatcher(wiring.Component):
                 self.lookup.eq(a.list + a.column_list + Cat(a.channel, a.word)),
                 ram.eq(b),
                 read.eq(ram),
-                out.eq(read),
+                waiting.eq(read),
             ]
+        with m.If(self.pushed):
+            m.d.sync += out.eq(Mux(self.advance, read, waiting))
 
         # Push: all targets together, or nobody.
         targets = Signal(config.pes)
@@ -285,10 +290,11 @@ class Dispatcher(wiring.Component):
             targets.eq(Mux(out.dump, ~0, Mux(out.job, self.hit, 0))),
             frozen.eq((targets & ~self.space).any()),
             self.stalled.eq(frozen),
-            self.advance.eq(~frozen),
+            self.pushed.eq(~frozen),
             self.push.eq(Mux(frozen, 0, targets)),
             self.job.dump.eq(out.dump),
             self.job.value.eq(out.value),
             self.job.accumulator.eq(out.accumulator),
         ]
+        m.d.sync += self.advance.eq(self.pushed)
         return m

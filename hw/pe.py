@@ -34,10 +34,13 @@ class ProcessingElement(wiring.Component):
     -------
     load : In(stream of load_layout), always ready
         Writes to the list memory; not while a layer runs.
-    lookup : In(list number), advance : In(1)
-        Pipeline of pointer lookups: where ``advance`` is high, ``lookup`` enters and the pipeline moves on.
+    lookup : In(list number), advance : In(1), pushed : In(1)
+        Pipeline of pointer lookups: where ``advance`` is high, ``lookup`` enters and the pipeline's first two stages
+        move on. Its last one, the push stage, takes the next list where ``pushed`` is high. ``advance`` is high where
+        ``pushed`` was in the cycle before: it reaches far, and so has that cycle to do so. The list that the second
+        stage gives away while the push stage stands still waits between them.
     hit : Out(1)
-        The list looked up three advances ago has entries in this PE.
+        The list in the push stage has entries in this PE.
     space : Out(1)
         The job queue takes a job.
     push : In(1), job : In(broadcast_layout)
@@ -70,6 +73,7 @@ class ProcessingElement(wiring.Component):
                 "load": In(stream.Signature(load_layout(config.start_bits, LIST_WORD_BITS), always_ready=True)),
                 "lookup": In(config.start_bits),
                 "advance": In(1),
+                "pushed": In(1),
                 "hit": Out(1),
                 "space": Out(1, init=1),
                 "push": In(1),
@@ -102,8 +106,17 @@ class ProcessingElement(wiring.Component):
         ]
         # A register behind the RAM, and one for what the dispatcher has to know in time.
         fetched, pointer = Signal(pointer_layout(config)), Signal(pointer_layout(config))
+        found = Signal(data.StructLayout({"pointer": pointer_layout(config), "hit": 1}))
+        waiting, following = Signal.like(found), Signal.like(found)
+        m.d.comb += [
+            found.pointer.eq(fetched),
+            found.hit.eq(fetched.count != 0),
+            following.eq(Mux(self.advance, found, waiting)),
+        ]
         with m.If(self.advance):
-            m.d.sync += [fetched.eq(pointer_port.data), pointer.eq(fetched), self.hit.eq(fetched.count != 0)]
+            m.d.sync += [fetched.eq(pointer_port.data), waiting.eq(found)]
+        with m.If(self.pushed):
+            m.d.sync += [pointer.eq(following.pointer), self.hit.eq(following.hit)]
 
         job = Signal(data.StructLayout({"broadcast": broadcast_layout(config), "pointer": pointer_layout(config)}))
         head = Signal.like(job)

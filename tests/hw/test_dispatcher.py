@@ -1,5 +1,5 @@
 import pytest
-from amaranth import Module, Signal, signed
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,7 +19,7 @@ PROGRAM = 128
 class Surroundings(wiring.Component):
     """A dispatcher with the memories it reads: tables, activations, and which PEs each list hits.
 
-    ``number`` is the list of the push stage: the lookup of three advances ago.
+    ``number`` is the list of the push stage.
     """
 
     space: In(CONFIG.pes)
@@ -46,20 +46,27 @@ class Surroundings(wiring.Component):
                 m.d.sync += register.eq(data)
             return register
 
+        def at_push(register, data):
+            """Behind two stages; the first value that finds the push stage standing still waits."""
+            waiting = behind(Signal.like(register), data)
+            with m.If(dispatcher.pushed):
+                m.d.sync += register.eq(Mux(dispatcher.advance, data, waiting))
+            return register
+
         table = port("tables", 32, self._tables, dispatcher.table_address, 1)
         word = port("words", WORD_BITS, self._words, dispatcher.word_address, 1)
         hit = port("hits", CONFIG.pes, self._hits, dispatcher.lookup, dispatcher.advance)
         m.d.comb += [
             dispatcher.table_data.eq(table),
             dispatcher.word_data.eq(word),
-            dispatcher.hit.eq(behind(Signal(CONFIG.pes), behind(Signal(CONFIG.pes), hit))),
+            dispatcher.hit.eq(at_push(Signal(CONFIG.pes), behind(Signal(CONFIG.pes), hit))),
             dispatcher.space.eq(self.space),
             self.push.eq(dispatcher.push),
         ]
         number = dispatcher.lookup
-        for _ in range(3):
+        for _ in range(2):
             number = behind(Signal.like(self.number), number)
-        m.d.comb += self.number.eq(number)
+        m.d.comb += self.number.eq(at_push(Signal.like(self.number), number))
         return m
 
 

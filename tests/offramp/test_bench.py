@@ -1,14 +1,20 @@
 import json
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner
 
+from hw.balance import balance
+from hw.compile import compile_network
 from hw.config import preset
 from offramp.bench import curve, measure_workload
 from offramp.cli import app
+from offramp.workloads import make
+from sim import simulate
 
 CONFIG = preset("base")
+BASELINE = Path(__file__).parents[2] / "baselines" / "bench-base.json"
 
 
 def check(row: dict) -> None:
@@ -63,6 +69,25 @@ def test_the_curve_is_drawn():
         for a in (0.8, 0.3)
     ]
     assert ElementTree.fromstring(density_curve(points)).tag.endswith("svg")
+
+
+@pytest.mark.parametrize("name", ["resnet8-w10", "ds-cnn"])
+def test_the_recorded_cycles_are_found_again(name):
+    recorded = json.loads(BASELINE.read_text())
+    assert recorded["config"] == "base"
+    (row,) = (row for row in recorded["rows"] if row["workload"] == name)
+    workload = make(name, row["images"], recorded["seed"])
+    program = compile_network(balance(workload.network, CONFIG, workload.activity), CONFIG, workload.densities)
+    first = row["first_cycles"]
+    assert simulate(program, workload.codes[: len(first)]).cycles.tolist() == first
+
+
+def test_the_record_meets_what_it_must():
+    rows = {row["workload"]: row for row in json.loads(BASELINE.read_text())["rows"]}
+    least = {"resnet8-dense": 0.75, "resnet8-w20": 0.70, "ds-cnn": 0.50, "mobilenet-025": 0.50}
+    for name, share in least.items():
+        assert rows[name]["share_of_limit"] >= share
+        check(rows[name])
 
 
 def test_unknown_workloads_end_in_a_sentence():

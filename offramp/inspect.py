@@ -8,6 +8,7 @@ import numpy as np
 from hw.network import Network
 from hw.program import MAGIC, Program, load
 from models import checkpoint
+from sim import worst_case
 
 __all__ = ["describe", "network_dict", "program_dict", "program_rows"]
 
@@ -33,9 +34,13 @@ def program_dict(program: Program) -> dict[str, Any]:
     sizes = {name: {"used": used, "available": size} for name, (used, size) in program.size_words().items()}
     return {
         "config_digest": program.config.digest(),
+        "cores": program.config.cores,
         "pes": program.config.pes,
         "network": network_dict(program.network),
-        "commands": [command.name for command in program.commands],
+        "commands": [
+            {"name": command.name, "bands": command.bands, "groups": command.groups} for command in program.commands
+        ],
+        "worst_case_cycles": worst_case(program),
         "memories": sizes,
     }
 
@@ -58,9 +63,10 @@ def program_rows(program: Program) -> list[tuple[str, str]]:
     config = program.config
     return [
         *_network_rows(program.network),
-        ("config", f"{config.cores} core x {config.pes} PEs, digest {config.digest()[:16]}"),
+        ("config", f"{config.cores} x {config.pes} PEs, digest {config.digest()[:16]}"),
         ("commands", f"{len(program.commands)}"),
         ("memory words", memories),
+        ("worst case", f"{worst_case(program):,} cycles, whatever the image"),
     ]
 
 

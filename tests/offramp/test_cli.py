@@ -10,6 +10,7 @@ from hw.config import preset
 from hw.verilog import generate
 from offramp import cli, rtl, stages
 from offramp.cli import app
+from sim import worst_case
 
 COMMANDS = {
     "train": {"--data", "--data-dir", "--seed", "--out", "--json"},
@@ -95,6 +96,14 @@ def test_info_of_every_kind_of_file(small, tmp_path):
         assert code == 0
         assert kind in text
         assert json.loads((tmp_path / "info.json").read_text())["kind"] == kind
+
+
+def test_info_states_the_worst_case_of_a_program(small, tmp_path):
+    text, _ = run("info", small.folder / stages.PROGRAM, "--json", tmp_path / "info.json")
+    found = json.loads((tmp_path / "info.json").read_text())
+    assert found["worst_case_cycles"] == worst_case(small.program)
+    assert f"{found['worst_case_cycles']:,} cycles, whatever the image" in text
+    assert [command["name"] for command in found["commands"]] == [c.name for c in small.program.commands]
 
 
 def test_disasm_lists_every_command(small, tmp_path):

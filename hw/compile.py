@@ -13,6 +13,7 @@ from math import prod
 
 import numpy as np
 
+from hw.balance import balance
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.emit import Arithmetic, Emitter
 from hw.isa import MAX_CLASSES
@@ -26,7 +27,7 @@ from hw.program import Command, Program
 from hw.schedule import Block, Lists, blocks_of, kernel_lists, schedule
 from hw.steps import Step, steps_of
 
-__all__ = ["compile_network"]
+__all__ = ["compile_balanced", "compile_network"]
 
 
 def _ranges(network: Network) -> dict[str, tuple[int, int]]:
@@ -163,3 +164,22 @@ def compile_network(
                 raise
             # The estimate was too low: again with memories that much smaller.
             list_words -= shortage.words
+
+
+def compile_balanced(network: Network, config: AcceleratorConfig, activity: Mapping[str, np.ndarray]) -> Program:
+    """Compile with the channels renumbered so that all PEs get equal work (:func:`hw.balance.balance`).
+
+    The program's network is the renumbered one.
+
+    Parameters
+    ----------
+    activity : mapping of str to float array (channels,)
+        Share of activations that are multiplied, 0..1, by tensor and channel; what is known of it, if anything.
+
+    Raises
+    ------
+    ValueError
+        As :func:`compile_network`.
+    """
+    densities = {name: float(shares.mean()) for name, shares in activity.items()}
+    return compile_network(balance(network, config, activity), config, densities)

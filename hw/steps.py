@@ -40,11 +40,6 @@ class Kernel:
     total: bool = False
     maximum: bool = False
 
-    @property
-    def kernel_rows(self) -> int:
-        """Kernel rows that lists are kept for."""
-        return 1 if self.total else self.rows.kernel
-
     @cached_property
     def nonzero(self) -> np.ndarray:
         """Nonzero weights by output channel, kernel row and kernel column: int array."""

@@ -8,15 +8,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from hw.balance import balance
-from hw.compile import compile_network
+from hw.compile import compile_balanced
 from hw.config import AcceleratorConfig
-from hw.program import Program
 from models import golden
 from models.sources import Progress
 from offramp import rtl
 from offramp.measure import layer_statistics
-from offramp.workloads import Workload, make
+from offramp.workloads import make
 from sim import simulate
 
 __all__ = ["against_rtl", "curve", "measure_workload"]
@@ -25,11 +23,6 @@ __all__ = ["against_rtl", "curve", "measure_workload"]
 _WARM_UP = 8
 #: Images whose own cycles are kept, to be checked again.
 _FIRST = 4
-
-
-def _program(workload: Workload, config: AcceleratorConfig) -> Program:
-    network = balance(workload.network, config, workload.activity)
-    return compile_network(network, config, workload.densities)
 
 
 def measure_workload(
@@ -50,7 +43,7 @@ def measure_workload(
         When there is no such workload, or it doesn't fit the config.
     """
     workload = make(name, images, seed)
-    program = _program(workload, config)
+    program = compile_balanced(workload.network, config, workload.activity)
     simulate(program, workload.codes[:_WARM_UP])
     begin = time.perf_counter()
     values = golden.run(program.network, workload.codes)
@@ -88,7 +81,7 @@ def against_rtl(
     Time is taken of a second run, in which the compiled RTL is found; it includes loading the program.
     """
     workload = make(name, images, seed)
-    program = _program(workload, config)
+    program = compile_balanced(workload.network, config, workload.activity)
     found = rtl.verify(program, workload.codes, seed=seed, progress=progress)
     begin = time.perf_counter()
     rtl.run_work([(program, workload.codes)], seed=seed, progress=progress)
@@ -127,7 +120,7 @@ def curve(
         if progress is not None:
             progress(done, len(points), f"{workload}, weights {weight:g}, activations {density:g}")
         made = make(workload, images, seed, weights=weight, active=density)
-        found = simulate(_program(made, config), made.codes)
+        found = simulate(compile_balanced(made.network, config, made.activity), made.codes)
         rows.append(
             {
                 "weights": weight,

@@ -8,8 +8,7 @@ import numpy as np
 
 from fpga.boards import board
 from fpga.build import BuildReport, build
-from hw.balance import balance
-from hw.compile import compile_network
+from hw.compile import compile_balanced
 from hw.config import AcceleratorConfig
 from hw.network import Network
 from hw.program import Program, load
@@ -77,9 +76,7 @@ def compiled(
 
     ``activity`` is the share of nonzero activations by tensor and channel.
     """
-    balanced = balance(network, config, activity)
-    densities: dict[str, float | None] = {name: float(shares.mean()) for name, shares in (activity or {}).items()}
-    compile_network(balanced, config, densities).save(path)
+    compile_balanced(network, config, activity or {}).save(path)
     return load(path, config)
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from hw.layers import Add, Conv2D, DepthwiseConv2D, GlobalAveragePool, Layer, Linear, Tensor
 from hw.network import INPUT, Exit, Network
 from hw.numerics import Rounding, add, add_scales, clamp, quantize_scale, requantize
+from models.activity import activity
 
 __all__ = ["WORKLOADS", "Workload", "make"]
 
@@ -38,17 +39,12 @@ class Workload:
     network : Network
     codes : int8 array (N, height, width, channels)
     activity : dict of str to float array (channels,)
-        Share of the calibration images' activations that aren't zero, by tensor and channel.
+        Of the calibration images, see :func:`models.activity.activity`.
     """
 
     network: Network
     codes: np.ndarray
     activity: dict[str, np.ndarray]
-
-    @property
-    def densities(self) -> dict[str, float]:
-        """The same by tensor alone."""
-        return {name: float(channels.mean()) for name, channels in self.activity.items()}
 
 
 def _images(rng: np.random.Generator, count: int, shape: tuple[int, int, int]) -> np.ndarray:
@@ -68,25 +64,19 @@ class _Maker:
         self._rng = rng
         self._density = density
         self._skew = skew
-        codes = _images(rng, _CALIBRATION, shape)
         self._layers: list[Layer] = []
         self._tensors = {INPUT: Tensor(shape=shape, scale=0.02, zero_point=-128)}
-        self._codes = {INPUT: codes.astype(np.int64)}
+        self.images = _images(rng, _CALIBRATION, shape)
+        self._codes = {INPUT: self.images.astype(np.int64)}
 
     def network(self, name: str) -> Network:
         exits = (Exit(logits=self._layers[-1].name, threshold=None),)
         classes = self._layers[-1].output.shape[2]
         return Network(name=name, input=self._tensors[INPUT], classes=classes, layers=tuple(self._layers), exits=exits)
 
-    def activity(self) -> dict[str, np.ndarray]:
-        return {
-            name: (codes != self._tensors[name].zero_point).mean(axis=(0, 1, 2)) for name, codes in self._codes.items()
-        }
-
-    def _append(self, layer: Layer, codes: np.ndarray) -> str:
+    def _append(self, layer: Layer) -> str:
         self._layers.append(layer)
         self._tensors[layer.name] = layer.output
-        self._codes[layer.name] = codes
         return layer.name
 
     def _weight(self, shape: tuple[int, ...]) -> np.ndarray:
@@ -158,21 +148,22 @@ class _Maker:
         }
         layer = DepthwiseConv2D(**common) if depthwise else Conv2D(**common)
         codes = requantize(sums + bias, layer.multiplier.astype(np.int64), layer.shift.astype(np.int64), layer.rounding)
-        made = self._append(layer, clamp(codes + zero_point, -128, 127))
+        made = self._append(layer)
+        self._codes[made] = clamp(codes + zero_point, -128, 127)
         if residual is None:
             return made
         joint = Tensor(shape=sums.shape[1:], scale=0.03, zero_point=-128)
         scales = add_scales(output.scale, self._tensors[residual].scale, joint.scale)
         codes = add(self._codes[made] - zero_point, other, scales)
-        joined = Add(name=f"{name}_add", inputs=(made, residual), output=joint)
-        return self._append(joined, clamp(codes - 128, -128, 127))
+        joined = self._append(Add(name=f"{name}_add", inputs=(made, residual), output=joint))
+        self._codes[joined] = clamp(codes - 128, -128, 127)
+        return joined
 
     def head(self, source: str, classes: int) -> None:
         """Append global average pool and classifier."""
         shape = self._tensors[source].shape
         pooled = Tensor(shape=(1, 1, shape[2]), scale=self._tensors[source].scale, zero_point=-128)
-        mean = np.round(self._codes[source].mean(axis=(1, 2), keepdims=True)).astype(np.int64)
-        pool = self._append(GlobalAveragePool(name="pool", inputs=(source,), output=pooled), mean)
+        pool = self._append(GlobalAveragePool(name="pool", inputs=(source,), output=pooled))
         weight = self._weight((classes, 1, 1, shape[2]))
         linear = Linear(
             name="logits",
@@ -185,8 +176,7 @@ class _Maker:
             rounding=Rounding.SINGLE,
             raw=True,
         )
-        self._layers.append(linear)
-        self._tensors[linear.name] = linear.output
+        self._append(linear)
 
 
 def _resnet8(maker: _Maker, active: Callable[[str], float]) -> None:
@@ -286,4 +276,6 @@ def make(
     rng = np.random.default_rng(seed)
     maker = _Maker(rng, recipe.shape, weights, recipe.skew)
     recipe.layers(maker, lambda tensor: table[tensor] if isinstance(table, dict) else table)
-    return Workload(network=maker.network(name), codes=_images(rng, images, recipe.shape), activity=maker.activity())
+    network = maker.network(name)
+    codes = _images(rng, images, recipe.shape)
+    return Workload(network=network, codes=codes, activity=activity(network, maker.images))

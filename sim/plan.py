@@ -50,7 +50,7 @@ def _step(program: Program, instruction: Instruction, source: str, windows: tupl
         if not core.fields["enable"]:
             continue
         lane, fields = core.fields["lane"], core.fields["source"]
-        slow = bool(lane["slow"] or core.fields["residual"]["enable"])
+        slow = bool(lane["slow"])
         latency = RESIDUAL_LATENCY if core.fields["residual"]["enable"] else LANE_LATENCY
         if lane["raw"]:
             # Logits leave one by one.

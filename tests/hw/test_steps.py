@@ -84,7 +84,7 @@ def test_layers_of_single_channels():
     maker = NetworkMaker(np.random.default_rng(0), (6, 4, 5))
     maker.pool(INPUT)
     whole = first(maker).kernel
-    assert (whole.own, whole.total, whole.weight.shape, whole.kernel_rows) == (True, True, (5, 1, 1, 1), 1)
+    assert (whole.own, whole.total, whole.weight.shape) == (True, True, (5, 1, 1, 1))
     assert (axis(whole, "rows"), axis(whole, "columns")) == ((6, 6, 1, 0, 1), (4, 4, 1, 0, 1))
     assert whole.reads(0, 1) == (0, 6)
 
@@ -107,5 +107,5 @@ def test_a_linear_layer_has_a_kernel_as_large_as_its_map():
     maker.linear(INPUT, 6)
     step = first(maker)
     assert (axis(step.kernel, "rows"), axis(step.kernel, "columns")) == ((3, 3, 1, 0, 1), (2, 2, 1, 0, 1))
-    assert (step.kernel.own, step.kernel.kernel_rows) == (False, 3)
+    assert (step.kernel.own, step.kernel.rows.kernel) == (False, 3)
     np.testing.assert_array_equal(step.kernel.weight, step.layer.weight)

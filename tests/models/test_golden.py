@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.network import INPUT, Add, Conv2D, Exit, GlobalAveragePool, Linear, Network, Tensor
+from hw.network import INPUT, Add, Conv2D, DepthwiseConv2D, Exit, GlobalAveragePool, Linear, Network, Tensor
 from hw.numerics import Rounding, add, add_scales, average_scale, quantize_scale, requantize, top2
 from models import golden
 from tests.hw.networks import network as mixed_network
@@ -18,19 +18,22 @@ def images(count: int, *shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(-128, 128, (count, *shape)).astype(np.int8)
 
 
-def naive_convolution(codes: np.ndarray, zero_point: int, layer: Conv2D) -> np.ndarray:
+def naive_convolution(codes: np.ndarray, zero_point: int, layer: Conv2D | DepthwiseConv2D) -> np.ndarray:
     """Accumulators in int64 by loops over kernel positions: the definition."""
+    weight = layer.weight.astype(np.int64)
+    if isinstance(layer, DepthwiseConv2D):  # every channel sees itself alone
+        weight = weight * np.eye(len(weight), dtype=np.int64)[:, None, None]
     top, bottom, left, right = layer.pads
     values = codes.astype(np.int64) - zero_point
     values[abs(values) < layer.threshold] = 0
     values = np.pad(values, ((0, 0), (top, bottom), (left, right), (0, 0)))
     height, width, _ = layer.output.shape
     total = np.zeros((len(codes), *layer.output.shape), dtype=np.int64)
-    for y in range(layer.weight.shape[1]):
-        for x in range(layer.weight.shape[2]):
+    for y in range(weight.shape[1]):
+        for x in range(weight.shape[2]):
             rows = slice(y, y + (height - 1) * layer.stride[0] + 1, layer.stride[0])
             columns = slice(x, x + (width - 1) * layer.stride[1] + 1, layer.stride[1])
-            total += values[:, rows, columns] @ layer.weight[:, y, x].astype(np.int64).T
+            total += values[:, rows, columns] @ weight[:, y, x].T
     return total + layer.bias
 
 

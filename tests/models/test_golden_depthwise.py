@@ -11,23 +11,7 @@ from hw.network import INPUT, AveragePool2D, DepthwiseConv2D, MaxPool2D
 from hw.numerics import Rounding, average_scale, requantize
 from models import golden
 from tests.hw.networks import tensor, weighted
-from tests.models.test_golden import codes_of, ending, images
-
-
-def naive_depthwise(codes: np.ndarray, zero_point: int, layer: DepthwiseConv2D) -> np.ndarray:
-    """Accumulators in int64 by loops over kernel positions: the definition."""
-    top, bottom, left, right = layer.pads
-    values = codes.astype(np.int64) - zero_point
-    values[abs(values) < layer.threshold] = 0
-    values = np.pad(values, ((0, 0), (top, bottom), (left, right), (0, 0)))
-    height, width, _ = layer.output.shape
-    total = np.zeros((len(codes), *layer.output.shape), dtype=np.int64)
-    for y in range(layer.weight.shape[1]):
-        for x in range(layer.weight.shape[2]):
-            rows = slice(y, y + (height - 1) * layer.stride[0] + 1, layer.stride[0])
-            columns = slice(x, x + (width - 1) * layer.stride[1] + 1, layer.stride[1])
-            total += values[:, rows, columns] * layer.weight[:, y, x, 0].astype(np.int64)
-    return total + layer.bias
+from tests.models.test_golden import codes_of, ending, images, naive_convolution
 
 
 @settings(max_examples=60)
@@ -52,7 +36,7 @@ def test_depthwise_convolutions_equal_the_definition(data):
     )
     codes = images(draw(st.integers(1, 5)), *size, channels, seed=draw(st.integers(0, 99)))
     result = golden.run(ending(layer, source=tensor(*size, channels, zero_point=zero_point)), codes, batch=3)
-    expected = codes_of(naive_depthwise(codes, zero_point, layer), layer)
+    expected = codes_of(naive_convolution(codes, zero_point, layer), layer)
     np.testing.assert_array_equal(result.tensors["deep"], expected, strict=True)
 
 
@@ -70,7 +54,7 @@ def test_an_overflow_counts_one_channel_only():
         )
         net, codes = ending(layer, source=tensor(11, 11, 2)), np.full((1, 11, 11, 2), 127, dtype=np.int8)
         if allowed:
-            expected = codes_of(naive_depthwise(codes, -128, layer), layer)
+            expected = codes_of(naive_convolution(codes, -128, layer), layer)
             np.testing.assert_array_equal(golden.run(net, codes).tensors["deep"], expected, strict=True)
         else:
             with pytest.raises(

@@ -5,8 +5,7 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
-from hw.balance import balance
-from hw.compile import compile_network
+from hw.compile import compile_balanced
 from hw.config import preset
 from offramp.bench import curve, measure_workload
 from offramp.cli import app
@@ -77,7 +76,7 @@ def test_the_recorded_cycles_are_found_again(name):
     assert recorded["config"] == "base"
     (row,) = (row for row in recorded["rows"] if row["workload"] == name)
     workload = make(name, row["images"], recorded["seed"])
-    program = compile_network(balance(workload.network, CONFIG, workload.activity), CONFIG, workload.densities)
+    program = compile_balanced(workload.network, CONFIG, workload.activity)
     first = row["first_cycles"]
     assert simulate(program, workload.codes[: len(first)]).cycles.tolist() == first
 

@@ -44,9 +44,9 @@ def test_weights_have_the_density_asked_for_unequally_over_filters(name, share):
 def test_other_images_than_those_of_calibration_have_about_the_same_densities():
     workload = make("resnet8-w20", 8, seed=3)
     tensors = golden.run(workload.network, workload.codes).tensors
-    for name, density in workload.densities.items():
+    for name, shares in workload.activity.items():
         found = (tensors[name] != workload.network.tensors()[name].zero_point).mean()
-        assert abs(found - density) < 0.15, name
+        assert abs(found - shares.mean()) < 0.15, name
 
 
 def test_equal_seeds_give_equal_workloads_and_other_seeds_others():

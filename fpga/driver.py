@@ -26,10 +26,9 @@ from hw.isa import (
     Result,
     RunFlags,
     RunOptions,
-    decode,
-    encode,
 )
 from hw.program import Program
+from hw.words import decode, encode
 
 __all__ = [
     "Answer",

@@ -9,10 +9,11 @@ from hw.config import AcceleratorConfig
 from hw.dispatcher import Dispatcher
 from hw.exchange import Exchange, WordWrite
 from hw.fetcher import Fetcher
-from hw.isa import Layer, Memory, Window, words_of
+from hw.isa import Layer, Memory, Window
 from hw.lanes import Lanes
 from hw.packer import Packer
 from hw.pe import ProcessingElement
+from hw.words import words_of
 
 __all__ = ["PAIR", "Core", "LoadWord"]
 

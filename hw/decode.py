@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from hw.isa import Column, Decision, Header, Layer, Opcode, Operation, Row, Window, decode, words_of
+from hw.isa import Column, Decision, Header, Layer, Opcode, Operation, Row, Window
+from hw.words import decode, words_of
 
 __all__ = ["CoreLayer", "Instruction", "decode_header", "decode_images", "decode_windows", "disassemble"]
 

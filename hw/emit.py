@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.isa import Column, Decision, Header, Opcode, Operation, Row, Window, decode, encode, words_of
+from hw.isa import Column, Decision, Header, Opcode, Operation, Row, Window
 from hw.isa import Layer as LayerWords
 from hw.memory_plan import Placement
 from hw.network import INPUT, Network
@@ -15,6 +15,7 @@ from hw.partition import Part, Rows, is_everywhere
 from hw.schedule import Schedule
 from hw.sparse import ListStore, pack_all
 from hw.steps import Step
+from hw.words import decode, encode, words_of
 
 __all__ = ["Arithmetic", "Emitter"]
 

@@ -4,7 +4,7 @@ from amaranth import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.isa import bits_of, words_of
+from hw.words import bits_of, words_of
 
 __all__ = ["Fetcher"]
 

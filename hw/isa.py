@@ -1,14 +1,10 @@
 """Every word that crosses an interface: program memory, list memory, host stream. Bits are laid out only here.
 
-The RTL uses these layouts as hardware, the compiler packs with :func:`encode`, simulator and driver unpack with
-:func:`decode`. Words of the program memory and of the host stream are 32 bits; a longer layout occupies consecutive
-words, least significant first.
+The RTL uses these layouts as hardware; compiler, simulator and driver pack and unpack them with :mod:`hw.words`. Words
+of the program memory and of the host stream are 32 bits; a longer layout occupies consecutive words, least significant
+first.
 """
 
-from functools import cache
-from typing import Any
-
-from amaranth import Shape
 from amaranth.lib import data, enum
 
 from hw.config import AcceleratorConfig
@@ -40,12 +36,8 @@ __all__ = [
     "Source",
     "Target",
     "Window",
-    "bits_of",
-    "decode",
-    "encode",
     "memory_depths",
     "pointer_layout",
-    "words_of",
 ]
 
 #: Version of the host protocol and of the instruction formats, as INFO reports it.
@@ -331,76 +323,6 @@ class Result(data.Struct):
     passed: 1  # it went on past an exit, audited or in constant time
     differs: 1  # and the head where it ended found another class than that exit
     reserved: 28
-
-
-@cache
-def bits_of(layout: Any) -> int:
-    """Width of a layout, in bits."""
-    return Shape.cast(layout).width
-
-
-def words_of(layout: Any) -> int:
-    """32-bit words that a layout occupies."""
-    return -(-bits_of(layout) // 32)
-
-
-def _pack(layout: Any, values: dict[str, Any], path: str) -> int:
-    fields = dict(data.Layout.cast(layout))
-    if fields.keys() - {"reserved"} != values.keys() - {"reserved"}:
-        raise TypeError(f"{path} takes the fields {', '.join(fields)}, not {', '.join(values)}")
-    word = 0
-    for name, field in fields.items():
-        value = values.get(name, 0)
-        if isinstance(value, dict):
-            value = _pack(field.shape, value, f"{path}.{name}")
-        value = getattr(value, "value", value)
-        width = Shape.cast(field.shape).width
-        if not 0 <= value < 1 << width:
-            raise ValueError(f"{path}.{name} must be in 0..{(1 << width) - 1}, not {value}")
-        word |= int(value) << field.offset
-    return word
-
-
-def encode(layout: Any, **values: Any) -> list[int]:
-    """Pack values into 32-bit words; nested layouts take dictionaries, two's complement is the caller's.
-
-    Raises
-    ------
-    TypeError
-        When a field is missing or unknown.
-    ValueError
-        When a value doesn't fit its field.
-    """
-    word = _pack(layout, values, getattr(layout, "__name__", "word"))
-    return [(word >> 32 * i) & 0xFFFF_FFFF for i in range(words_of(layout))]
-
-
-@cache
-def _fields(layout: Any) -> tuple[tuple[str, int, int, Any], ...]:
-    """Name, offset, largest value and, of nested layouts, shape of each field; Amaranth takes its time to say so."""
-    return tuple(
-        (
-            name,
-            field.offset,
-            (1 << Shape.cast(field.shape).width) - 1,
-            field.shape if isinstance(field.shape, type) and issubclass(field.shape, data.View) else None,
-        )
-        for name, field in data.Layout.cast(layout)
-    )
-
-
-def _unpack(layout: Any, word: int) -> dict[str, Any]:
-    return {
-        name: (word >> offset) & largest if nested is None else _unpack(nested, (word >> offset) & largest)
-        for name, offset, largest, nested in _fields(layout)
-    }
-
-
-def decode(layout: Any, words: list[int]) -> dict[str, Any]:
-    """Unpack 32-bit words into a dictionary of unsigned integers, nested as the layout is."""
-    if len(words) != words_of(layout):
-        raise ValueError(f"{getattr(layout, '__name__', 'word')} is {words_of(layout)} words long, not {len(words)}")
-    return _unpack(layout, sum(int(word) << 32 * i for i, word in enumerate(words)))
 
 
 def memory_depths(config: AcceleratorConfig) -> dict[int, int]:

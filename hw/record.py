@@ -2,7 +2,8 @@
 
 from amaranth.lib import data
 
-from hw.isa import ErrorCode, LayerRecord, Reply, Result, words_of
+from hw.isa import ErrorCode, LayerRecord, Reply, Result
+from hw.words import words_of
 
 __all__ = ["Record"]
 

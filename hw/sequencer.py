@@ -21,11 +21,10 @@ from hw.isa import (
     Result,
     RunFlags,
     RunOptions,
-    bits_of,
-    words_of,
 )
 from hw.record import Record
 from hw.sums import pipelined_sum
+from hw.words import bits_of, words_of
 
 __all__ = ["Sequencer"]
 

@@ -35,6 +35,7 @@ CONTRACTS = {
     "hw.schedule",
     "hw.sparse",
     "hw.steps",
+    "hw.words",
 }
 #: What contracts may take from the hardware language: layouts, which are plain data, and their widths.
 LAYOUTS = {"amaranth.Shape", "amaranth.lib.data", "amaranth.lib.enum"}

@@ -11,9 +11,10 @@ from hw.check import check_images
 from hw.compile import compile_network
 from hw.config import preset
 from hw.decode import decode_header
-from hw.isa import Decision, Opcode, Operation, encode, words_of
+from hw.isa import Decision, Opcode, Operation
 from hw.network import INPUT
 from hw.program import Program
+from hw.words import encode, words_of
 from tests.hw.changes import Changes, put
 from tests.hw.machine import Machine
 from tests.hw.networks import runnable

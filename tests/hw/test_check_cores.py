@@ -9,8 +9,9 @@ from hw.check import check_images
 from hw.compile import compile_network
 from hw.config import AcceleratorConfig
 from hw.decode import decode_header
-from hw.isa import Layer, encode
+from hw.isa import Layer
 from hw.network import INPUT
+from hw.words import encode
 from models import golden
 from tests.hw.changes import Changes
 from tests.hw.machine import Machine

@@ -1,4 +1,3 @@
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -6,13 +5,12 @@ import pytest
 
 from hw.compile import compile_network
 from hw.config import AcceleratorConfig, preset
-from hw.decode import decode_header, decode_windows
+from hw.decode import decode_header
 from hw.network import INPUT, Network
 from models import golden
 from tests.hw.equality import assert_equals_golden
 from tests.hw.networks import network as mixed_network
 from tests.hw.networks import runnable, tensor, weighted
-from tests.hw.partitions import only_merged
 from tests.random_networks import NetworkMaker, random_codes, random_network
 
 TINY = preset("tiny")
@@ -231,169 +229,6 @@ def test_max_pools_of_codes_below_the_zero_point_are_refused(between, where):
     pool, source = ("layer1", "layer0") if where != "layer1" else ("layer2", "layer1")
     message = f"{pool}: a max pool's input must have no code below its zero point -20, {source} can hold -21"
     refused(pooled(-20, -21, between), ROOMY, message)
-
-
-def test_too_many_classes_are_refused():
-    maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
-    maker.head(INPUT, 65)
-    refused(maker.network("net"), ROOMY, r"net: classes must be from 2 to 64, not 65")
-    maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
-    maker.head(INPUT, 64)
-    network = maker.network("net")
-    assert_equals_golden(compile_network(network, ROOMY), random_codes(network, 2, 0))
-
-
-@pytest.mark.parametrize(("size", "field"), [((256, 1), "rows"), ((1, 256), "columns")])
-def test_maps_of_too_many_rows_or_columns_are_refused_by_layer(size, field):
-    big = AcceleratorConfig(layer_words=4096)
-    maker = NetworkMaker(np.random.default_rng(0), (*size, 1))
-    maker.head(maker.pool(INPUT), 3)
-    refused(
-        maker.network("net"),
-        big,
-        rf"layer0: Layer\.source\.{field} must be in 0\.\.255, not 256: "
-        r"the layer is too large for the instruction format",
-    )
-    maker = NetworkMaker(np.random.default_rng(0), (*(n - (n > 1) for n in size), 1))
-    maker.head(maker.pool(INPUT), 3)
-    network = maker.network("net")
-    assert_equals_golden(compile_network(network, big), random_codes(network, 1, 0))
-
-
-def tall(kernel: int, pads: tuple[int, int]) -> Network:
-    """One convolution with a kernel of that many rows."""
-    maker = NetworkMaker(np.random.default_rng(0), (32, 1, 1))
-    maker.conv(INPUT, 2, (kernel, 1), pads=(*pads, 0, 0))
-    maker.head("layer0", 3)
-    return maker.network("net")
-
-
-def test_kernels_of_too_many_rows_are_refused_by_layer(monkeypatch):
-    assert compile_network(tall(15, (7, 7)), ROOMY)
-    # 16 lists of a kernel row each are too many, one list of 16 kernel rows is not.
-    network = tall(16, (0, 15))
-    assert_equals_golden(compile_network(network, ROOMY), random_codes(network, 2, 0))
-    refused(
-        tall(17, (0, 16)),
-        ROOMY,
-        r"layer0: Layer\.source\.blank_rows must be in 0\.\.15, not 16: "
-        r"the layer is too large for the instruction format",
-    )
-    only_merged(monkeypatch, merged=False)
-    refused(
-        tall(16, (0, 0)),
-        ROOMY,
-        r"layer0: Row\.count must be in 0\.\.15, not 16: the layer is too large for the instruction format",
-    )
-
-
-def test_maps_of_too_many_channels_are_refused_by_layer():
-    """255 words a position, and as many as 4096 inputs of a linear layer in several positions."""
-    for shape in ((1, 1, 2040), (2, 2, 1024)):
-        maker = NetworkMaker(np.random.default_rng(0), shape)
-        maker.head(INPUT, 2)
-        network = maker.network("net")
-        assert_equals_golden(compile_network(network, ROOMY.replace(list_words=8192)), random_codes(network, 2, 0))
-    maker = NetworkMaker(np.random.default_rng(0), (1, 1, 2048))
-    maker.head(INPUT, 2)
-    refused(
-        maker.network("net"),
-        ROOMY.replace(list_words=8192),
-        r"layer0: Layer\.source\.column_pitch must be in 0\.\.255, not 256: "
-        r"the layer is too large for the instruction format",
-    )
-
-
-def short(size: int, needed: int) -> str:
-    return f"{size} words; this network needs {needed}, {needed - size} too many"
-
-
-@pytest.mark.parametrize(("memory", "field", "size"), [("layer", "layer_words", 512), ("program", "program_words", 32)])
-def test_too_long_programs_are_refused(memory, field, size):
-    maker = NetworkMaker(np.random.default_rng(0), (2, 2, 2))
-    here = INPUT
-    for _ in range(40):
-        here = maker.conv(here, 3, (1, 1))
-    maker.head(here, 3)
-    network = maker.network("net")
-    used = compile_network(network, ROOMY).images["program" if memory == "program" else "layers"].shape[-1]
-    refused(network, ROOMY.replace(**{field: size}), f"{memory} memory holds {short(size, used)}")
-
-
-def test_too_many_channels_are_refused():
-    network = conv_network(30, (4, 4))
-    # 30 channels are stored as 32, 3 classes as 8.
-    refused(network, ROOMY.replace(channel_words=32), f"channel memory holds {short(32, 40)}")
-
-
-def test_too_many_weights_are_refused():
-    network = conv_network(16, (4, 4), depth=4, density=1.0)
-    most = compile_network(network, ROOMY).images["lists"].shape[1]
-    with pytest.raises(ValueError, match=r"^list memory holds 128 words a PE; ") as caught:
-        compile_network(network, ROOMY.replace(list_words=128))
-    pattern = r"this network needs (\d+) \((\d+) pointers, (\d+) weights\), (\d+) too many$"
-    found = re.search(pattern, str(caught.value))
-    assert found
-    needed, pointers, weights, missing = map(int, found.groups())
-    assert pointers + weights == needed == 128 + missing
-    # What it needs at least: fewer than where nothing is short, and so many are enough.
-    assert 128 < needed <= most
-    enough = 1 << (needed - 1).bit_length()
-    assert compile_network(network, ROOMY.replace(list_words=enough)).images["lists"].shape[1] <= enough
-    refused(network, ROOMY.replace(list_words=enough // 2), rf"list memory holds {enough // 2} words a PE; .* too many")
-
-
-def test_lists_beyond_the_numbers_of_a_table_are_a_matter_of_memory():
-    network = conv_network(2, (2, 2), depth=1200, density=0.001)
-    refused(network, ROOMY, r"list memory holds 4096 words a PE; this network needs \d+ .* too many")
-
-
-def test_lists_longer_than_a_pointer_counts_are_refused():
-    # 64 classes in 2 PEs: lists of 32 entries, of which pointers into 8192 words count 31.
-    maker = NetworkMaker(np.random.default_rng(0), (1, 1, 1))
-    maker.head(INPUT, 64)
-    network = maker.network("net")
-    head = replace(network.layers[0], weight=np.ones((64, 1, 1, 1), dtype=np.int8))
-    refused(
-        replace(network, layers=(head,)),
-        ROOMY.replace(pes=2, list_words=8192),
-        r"layer0: a weight list has 32 entries, 1 more than the 31 that a pointer of this config can count",
-    )
-
-
-def test_rows_longer_than_the_accumulators_are_refused():
-    # 3 rows of 20 positions with 2 channels in each of 4 PEs, after the split into commands of a word.
-    network = conv_network(64, (3, 20))
-    refused(
-        network,
-        ROOMY.replace(accumulators=64),
-        r"layer0: accumulator memory holds 64 a PE; 120 are needed, 56 too many",
-    )
-    assert compile_network(network, ROOMY.replace(accumulators=128, list_words=8192))
-
-
-def test_maps_larger_than_the_activation_memory_are_refused():
-    network = conv_network(16, (8, 8))
-    refused(
-        network,
-        ROOMY.replace(activation_words=64),
-        r"activation memory has banks of 64 words; layer0 alone needs 128, 64 too many",
-    )
-
-
-def test_a_map_larger_than_a_bank_lies_in_several_cores():
-    maker = NetworkMaker(np.random.default_rng(0), (8, 8, 2))
-    here = maker.conv(INPUT, 8, (3, 3), pads=(1, 1, 1, 1))
-    here = maker.conv(here, 8, (3, 3), (2, 2), pads=(1, 0, 1, 0))
-    maker.head(maker.pool(here), 3)
-    network = maker.network("net")
-    small = ROOMY.replace(activation_words=32)
-    refused(network, small, r"activation memory has banks of 32 words; input alone needs 64, 32 too many")
-    program = compile_network(network, small.replace(cores=4))
-    # Two rows of eight words, and one above and below that the kernel reaches.
-    assert [window["count"] for window in decode_windows(program.images)] == [24, 32, 32, 24]
-    assert [(c.bands, c.groups) for c in program.commands[:2]] == [(4, 1), (4, 1)]
-    assert_equals_golden(program, random_codes(network, 2, 0))
 
 
 def test_weighted_heads_deliver_their_logits_whatever_the_scale():

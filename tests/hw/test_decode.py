@@ -4,7 +4,8 @@ import pytest
 from hw.compile import compile_network
 from hw.config import preset
 from hw.decode import decode_header, decode_images, decode_windows, disassemble
-from hw.isa import Header, Layer, Opcode, words_of
+from hw.isa import Header, Layer, Opcode
+from hw.words import words_of
 from tests.hw.networks import runnable
 
 TINY = preset("tiny")

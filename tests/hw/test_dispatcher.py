@@ -6,7 +6,8 @@ from amaranth.lib.wiring import In, Out
 from hw.activations import WORD_BITS
 from hw.config import AcceleratorConfig
 from hw.dispatcher import Dispatcher, reaches
-from hw.isa import Column, Row, encode
+from hw.isa import Column, Row
+from hw.words import encode
 from tests.hw.maps import pack, random_view
 from tests.hw.simulate import Bench, simulate
 

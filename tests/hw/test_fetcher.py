@@ -3,7 +3,8 @@ from amaranth import Module
 from amaranth.lib import memory, wiring
 
 from hw.fetcher import Fetcher
-from hw.isa import Decision, Operation, Target, bits_of, decode, words_of
+from hw.isa import Decision, Operation, Target
+from hw.words import bits_of, decode, words_of
 from tests.hw.simulate import Bench, simulate
 
 WORDS = 7

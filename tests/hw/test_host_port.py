@@ -18,9 +18,9 @@ from hw.isa import (
     Place,
     Reply,
     ReplyHeader,
-    encode,
     memory_depths,
 )
+from hw.words import encode
 from tests.hw.simulate import Bench, always, receive, seldom, send, simulate
 
 CONFIG = AcceleratorConfig(

@@ -18,8 +18,9 @@ from hw import container
 from hw.compile import compile_network
 from hw.config import preset
 from hw.decode import decode_windows
-from hw.isa import Layer, Memory, Opcode, encode, memory_depths, words_of
+from hw.isa import Layer, Memory, Opcode, memory_depths
 from hw.program import MAGIC, VERSION, Program, load
+from hw.words import encode, words_of
 from tests.hw.networks import runnable
 
 CONFIG = preset("tiny").replace(accumulator_bits=32)

@@ -4,9 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw.config import preset
-from hw.isa import Entry, decode, encode, pointer_layout
+from hw.isa import Entry, pointer_layout
 from hw.memory_plan import ShortageError
 from hw.sparse import ListStore, pack_all, unpack
+from hw.words import decode, encode
 
 TINY = preset("tiny")
 NOTHING = np.zeros((0, 2), dtype=np.int64)

@@ -1,0 +1,231 @@
+"""What surrounds a sequencer in its tests: program memory, cores, a host, and random programs."""
+
+from dataclasses import dataclass, field
+
+from amaranth import Module
+from amaranth.lib import memory, wiring
+
+from hw.config import AcceleratorConfig
+from hw.exits import DEFAULT
+from hw.fetcher import Fetcher
+from hw.isa import Decision, ErrorCode, Header, Layer, Opcode, Operation, Reply, RunOptions, Window
+from hw.network import Exit
+from hw.sequencer import Sequencer
+from hw.words import encode, words_of
+from tests.hw.simulate import seldom, send
+
+CONFIG = AcceleratorConfig(pes=2, program_words=256)
+#: Cycles for which cores are clearing after their reset; each takes its own time.
+CLEARING = 20
+#: Cycles that cores take to fetch the image's window, and a description.
+WINDOW_CYCLES, FETCH_CYCLES = Fetcher.cycles(words_of(Window)), Fetcher.cycles(words_of(Layer))
+#: Cycles before a layer's end in which nothing happens in a core any more.
+QUIET = 6
+NO_LIMIT = (1 << 32) - 1
+#: Cycles to fetch a LAYER that is not behind another one, and its description.
+FETCHED = Sequencer.FETCH_CYCLES + Sequencer.DESCRIPTION_CYCLES
+
+
+class Surroundings(wiring.Component):
+    """A sequencer and the program memory."""
+
+    def __init__(self, program, cores):
+        self.sequencer = Sequencer(CONFIG.replace(cores=cores))
+        self._program = program
+        super().__init__({})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.sequencer = sequencer = self.sequencer
+        m.submodules.program = program = memory.Memory(shape=32, depth=CONFIG.program_words, init=self._program)
+        read = program.read_port()
+        m.d.comb += [
+            read.addr.eq(sequencer.program_address),
+            read.en.eq(1),
+            sequencer.program_data.eq(read.data),
+        ]
+        return m
+
+
+@dataclass
+class Program:
+    """Layer 0, BRANCH of exit 0, layers 1 and 2, STOP of exit 1."""
+
+    words: list[int]
+    layers: list[int]  # addresses of the descriptions
+    exits: list[Exit]
+    image_bytes: int
+    image_channels: int
+    zero_point: int
+    addresses: dict[str, int] = field(default_factory=dict)
+
+
+def random_program(rng, *, limit=NO_LIMIT, ops=(Opcode.LAYER, Opcode.LAYER, Opcode.LAYER)):
+    entry = words_of(Header) + rng.randrange(10)
+    layers = [rng.randrange(1 << 12) for _ in range(3)]
+    decision = 1 + words_of(Decision)
+    branch, second, stop = entry + 1, entry + 1 + decision, entry + 3 + decision
+    thresholds = (rng.randrange(1, 1 << 32), None)
+    ranges = [sorted(rng.randrange(1 << 32) for _ in range(2)) for _ in thresholds]
+    exits = [
+        Exit(logits="", threshold=t, low=low, high=high) for t, (low, high) in zip(thresholds, ranges, strict=True)
+    ]
+    channels, zero_point = rng.choice((1, 3, 8, 11)), rng.randrange(-128, 128)
+    image_bytes = channels * rng.choice((1, 4, rng.randint(1, 10)))
+    words = [0] * CONFIG.program_words
+
+    def place(address, values):
+        words[address : address + len(values)] = values
+
+    header = {"entry": entry, "image_words": -(-image_bytes // 4), "image_bytes": image_bytes, "limit": limit}
+    place(0, encode(Header, **header, image_channels=channels, image_zero_point=zero_point & 0xFF))
+    for number, (address, layer) in enumerate(zip((entry, second, second + 1), layers, strict=True)):
+        place(address, encode(Operation, op=ops[number], index=40 + number, target=layer))
+    for number, (address, op) in enumerate(((branch, Opcode.BRANCH), (stop, Opcode.STOP))):
+        head = exits[number]
+        values = encode(Decision, threshold=head.threshold or 0, low=head.low, high=head.high)
+        place(address, encode(Operation, op=op, index=number, target=0) + values)
+    addresses = {"first": entry, "second": second, "third": second + 1}
+    return Program(words, layers, exits, image_bytes, channels, zero_point, addresses)
+
+
+class Cores:
+    """Stands for cores and exit unit: each core takes its own number of cycles for a layer, or none."""
+
+    def __init__(self, rng, sequencer, cores):
+        self._rng, self._sequencer, self._cores = rng, sequencer, cores
+        self.layers, self.counters, self.codes = [], [], []
+        self.resets = 0
+        #: Class and margin that layers find, in order.
+        self.heads = []
+        self.never_done = self.nothing_to_do = False
+
+    async def act(self, ctx):
+        sequencer, rng, cores = self._sequencer, self._rng, self._cores
+        left, clearing = [0] * cores, [CLEARING] * cores
+        fetching, counted = 0, [0, 0, 0]
+        fetched_from, taken = None, False
+        while True:
+            products = [rng.randrange(CONFIG.pes + 1) if n > QUIET else 0 for n in left]
+            stalled = [rng.randrange(2) if n > QUIET else 0 for n in left]
+            for port, value in zip(sequencer.products, products, strict=True):
+                ctx.set(port, value)
+            ctx.set(sequencer.stalled, bits(stalled))
+            ctx.set(sequencer.done, bits(n == 0 for n in left))
+            ctx.set(sequencer.clearing, bits(n > 0 for n in clearing))
+            ctx.set(sequencer.fetched, fetching == 1)
+            _, _, take, start, reset, fetch, window, address, valid, image = await ctx.tick().sample(
+                sequencer.take,
+                sequencer.start,
+                sequencer.core_reset,
+                sequencer.fetch,
+                sequencer.fetch_window,
+                sequencer.fetch_address,
+                sequencer.image.valid,
+                sequencer.image.payload,
+            )
+            running = any(left)
+            counted = [counted[0] + running, counted[1] + sum(products), counted[2] + sum(stalled)]
+            left = [max(0, n - (not self.never_done)) for n in left]
+            if running and not any(left):
+                # The barrier sees in the cycle after, and ends the layer in the next, that all cores are done.
+                self.counters.append([counted[0] + 2, *counted[1:]])
+            fetching = max(0, fetching - 1)
+            clearing = [CLEARING - rng.randrange(5) if reset else max(0, n - 1) for n in clearing]
+            self.resets += reset
+            if reset:
+                left, fetching = [0] * cores, 0
+            if fetch:
+                assert [any(clearing), window and any(left), fetching] == [False, False, 0]
+                fetching = WINDOW_CYCLES if window else FETCH_CYCLES
+                fetched_from = None if window else address
+                if window:
+                    self.codes.append([])
+            assert start == taken
+            taken = take
+            if take:
+                assert [any(left), fetching] == [False, 0]
+                self.layers.append(fetched_from)
+            if start:
+                if self.heads:
+                    label, margin = self.heads.pop(0)
+                    ctx.set(sequencer.label, label)
+                    ctx.set(sequencer.margin, margin)
+                left = [rng.choice((0, rng.randint(QUIET, 60))) for _ in range(cores)]
+                left[rng.randrange(cores)] = rng.randint(Sequencer.PREFETCH_CYCLES, 60)
+                counted = [0, 0, 0]
+                if self.nothing_to_do:
+                    left = [0] * cores
+            if valid:
+                assert fetching == 0
+                assert image.index == len(self.codes[-1])
+                self.codes[-1].append(list(image.values))
+
+
+def bits(flags):
+    return sum(bool(flag) << n for n, flag in enumerate(flags))
+
+
+class Records:
+    """Takes records, with stalls, as the host port does."""
+
+    def __init__(self, rng, sequencer, share):
+        self._go, self._sequencer = seldom(rng, share), sequencer
+        self.found = []
+
+    async def act(self, ctx):
+        sequencer = self._sequencer
+        while True:
+            ready = next(self._go)
+            ctx.set(sequencer.record.ready, ready)
+            _, _, valid, record = await ctx.tick().sample(sequencer.record.valid, sequencer.record.payload)
+            if valid and ready:
+                self.found.append((Reply(record.reply), ErrorCode(record.code), record.length, record.payload))
+
+
+def unpack(payload, length):
+    return [payload >> 32 * n & 0xFFFF_FFFF for n in range(length)]
+
+
+async def idle(ctx, sequencer):
+    while not ctx.get(sequencer.idle):
+        await ctx.tick()
+
+
+async def prepare(ctx, sequencer, program):
+    await idle(ctx, sequencer)
+    ctx.set(sequencer.prepare, 1)
+    await ctx.tick()
+    ctx.set(sequencer.prepare, 0)
+    await idle(ctx, sequencer)
+    assert ctx.get(sequencer.run_words) == words_of(RunOptions) + -(-program.image_bytes // 4)
+
+
+async def run(ctx, rng, sequencer, program, flags, conditions=DEFAULT):
+    """One run up to idle; returns the image's codes."""
+    codes = [rng.randrange(-128, 128) for _ in range(program.image_bytes)]
+    padded = [code & 0xFF for code in codes] + [rng.randrange(256) for _ in range(-len(codes) % 4)]
+    words = [int.from_bytes(bytes(padded[n : n + 4]), "little") for n in range(0, len(padded), 4)]
+    words = encode(RunOptions, **conditions.options()) + words
+    ctx.set(sequencer.run, 1)
+    ctx.set(sequencer.flags, flags)
+    await ctx.tick()
+    ctx.set(sequencer.run, 0)
+    await send(ctx, sequencer.word, words, seldom(rng, 0.5))
+    # More words than an image has are not taken.
+    ctx.set(sequencer.word.valid, 1)
+    while not ctx.get(sequencer.idle):
+        assert not ctx.get(sequencer.word.ready)
+        resume = ctx.get(sequencer.paused) and rng.random() < 0.2
+        ctx.set(sequencer.resume, resume)
+        await ctx.tick()
+        ctx.set(sequencer.resume, 0)
+    ctx.set(sequencer.word.valid, 0)
+    # The observers record what they sampled at an edge after it.
+    await ctx.tick()
+    return codes
+
+
+NO_FLAGS = {"report": 0, "step": 0, "constant": 0, "reserved": 0}
+REPORT = NO_FLAGS | {"report": 1}
+STEP = REPORT | {"step": 1}

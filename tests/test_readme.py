@@ -1,5 +1,6 @@
 """What the README tells people to type exists."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from typer.main import get_command
 
 from offramp.cli import app
+from offramp.tables import bench_markdown
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -51,3 +53,14 @@ def test_figures_of_the_demo_are_there():
     figures = TEXT[TEXT.index("<!-- figures: demo -->") : TEXT.index("<!-- end of figures: demo -->")]
     assert "| clean |" in figures
     assert "values equal, cycles equal" in figures
+
+
+def test_the_clock_of_small_is_the_recorded_one():
+    recorded = json.loads((ROOT / "baselines" / "build-small.json").read_text())
+    assert f"{recorded['build']['fmax_mhz']:.1f} MHz placed and routed (`baselines/build-small.json`" in TEXT
+
+
+def test_figures_of_the_bench_are_the_recorded_ones():
+    recorded = json.loads((ROOT / "baselines" / "bench-base.json").read_text())
+    begin, end = "<!-- figures: bench -->", "<!-- end of figures: bench -->"
+    assert TEXT[TEXT.index(begin) + len(begin) : TEXT.index(end)].strip() == bench_markdown(recorded).strip()

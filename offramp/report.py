@@ -95,7 +95,8 @@ def render(result: dict[str, Any]) -> str:
             layer_cycles(inputs["clean"]["layers"]) + _table(*layer_rows(inputs["clean"]["layers"])),
             "Clean test set; cycles are means over the PEs. The limit is products with two nonzero factors, divided by "
             "the multipliers. Lost: dispatch (a PE waits for its next nonzero activation), imbalance (for a PE whose "
-            "queue is full), cores (for a slower core), drain (for its results to be taken), barrier (for the layer's end).",
+            "queue is full), cores (for a slower core), drain (for its results to be taken), barrier (for the end "
+            "of the layer).",
         ),
         _section(
             "Accuracy against the exit threshold",

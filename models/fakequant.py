@@ -87,7 +87,7 @@ class FakeQuantNet(nn.Module):
         self.nodes = nn.ModuleList(_Node(step, step.name in graph.exits) for step in graph.steps)
 
     def masks(self) -> dict[str, torch.Tensor]:
-        """By parameter name, 1 where a weight isn't zero: what :func:`models.train.fit` holds fixed."""
+        """By parameter name, 1 where a weight isn't zero: for :class:`models.standard.FixedMask`."""
         return {
             name: (parameter.detach() != 0).to(parameter.dtype)
             for name, parameter in self.named_parameters()

@@ -1,6 +1,7 @@
 """Quantization-aware training and the integer network that comes out of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,9 @@ from models.data import Split
 from models.fakequant import INPUT_SCALE, INPUT_ZERO_POINT, FakeQuantNet
 from models.graph import Step, lower
 from models.nets import to_torch
+from models.pieces import Piece, Run
 from models.sources import Progress
+from models.standard import FixedMask
 from models.train import Schedule, fit
 
 __all__ = ["NEVER", "encode", "quantize", "to_network"]
@@ -67,6 +70,16 @@ def encode(images: Any, network: Network) -> np.ndarray:
     return codes.clip(-128, 127).astype(np.int8)
 
 
+class _FrozenRanges(Piece):
+    """Ranges follow the batches for the first two thirds of the epochs."""
+
+    def __init__(self, twin: FakeQuantNet) -> None:
+        self.twin = twin
+
+    def before_epoch(self, run: Run) -> None:
+        self.twin.observing = run.epoch < run.schedule.epochs - run.schedule.epochs // 3
+
+
 def quantize(
     model: nn.Module,
     split: Split,
@@ -74,6 +87,8 @@ def quantize(
     *,
     seed: int,
     exits: bool = True,
+    pieces: Callable[[FakeQuantNet], Sequence[Piece]] | None = None,
+    checkpoint: Path | None = None,
     progress: Progress | None = None,
     text: str = "quantize",
 ) -> FakeQuantNet:
@@ -89,6 +104,10 @@ def quantize(
     seed : int
     exits : bool
         False drops the early exits and what only they need.
+    pieces : function or None
+        Of the twin, further pieces of its training (:mod:`models.pieces`).
+    checkpoint : Path or None
+        File of the run in progress, see :func:`models.train.fit`.
     progress : function or None
         Called with steps done, steps in all and a text.
 
@@ -110,12 +129,8 @@ def quantize(
     twin = FakeQuantNet(graph if exits else graph.final_only())
     with torch.no_grad():
         twin.train()(to_torch(split.images[:_CALIBRATION]))
-    frozen = schedule.epochs - schedule.epochs // 3
-
-    def follow(epoch: int) -> None:
-        twin.observing = epoch < frozen
-
-    fit(twin, split, schedule, seed=seed, masks=twin.masks(), on_epoch=follow, progress=progress, text=text)
+    every = [_FrozenRanges(twin), FixedMask(twin.masks()), *(pieces(twin) if pieces else ())]
+    fit(twin, split, schedule, seed=seed, pieces=every, checkpoint=checkpoint, progress=progress, text=text)
     return twin
 
 

@@ -14,6 +14,7 @@ from models.exits import calibrate, curve, with_thresholds
 from models.nets import Architecture, ResidualNet
 from models.quantize import encode, quantize, to_network
 from models.sources import Progress
+from models.standard import FixedMask
 from models.train import Schedule, accuracy, fit, initial, predict
 
 __all__ = ["RECIPES", "Recipe", "compress", "recipe", "train"]
@@ -182,7 +183,7 @@ def compress(
     least |= {f"{head}.linear.weight": chosen.head_density for head in ("branch_head", "head")}
     masks = prune.masks(model, prune.densities(model, chosen.density, least))
     prune.apply(model, masks)
-    fit(model, dataset.train, chosen.tuning, seed=seed, masks=masks, progress=progress, text="prune")
+    fit(model, dataset.train, chosen.tuning, seed=seed, pieces=[FixedMask(masks)], progress=progress, text="prune")
     metrics = _float_metrics(dense, "float", dataset.test) | _float_metrics(model, "pruned", dataset.test)
 
     twin = quantize(model, dataset.train, chosen.quantizing, seed=seed, progress=progress, text="quantize")

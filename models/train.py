@@ -1,67 +1,25 @@
-"""Training of networks with several exits, repeatable by seed."""
+"""The training loop, repeatable by seed; pieces (:mod:`models.pieces`) make a method of it."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
+from models import resume
 from models.data import Split
 from models.nets import Architecture, ResidualNet, to_torch
+from models.pieces import Piece, Run
+from models.schedule import Schedule, augmented
 from models.sources import Progress
+from models.standard import CrossEntropy
 
 __all__ = ["Schedule", "accuracy", "fit", "initial", "predict"]
 
 _EVALUATION_BATCH = 512
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How long and how hard to train.
-
-    Parameters
-    ----------
-    epochs : int
-    lr : float
-        Peak of the one-cycle learning rate (Smith and Topin 2019, arXiv 1708.07120), for Adam.
-    batch : int
-    exit_weight : float
-        Weight of an early exit's loss at the end; it grows linearly (Kaya et al. 2019, Shallow-Deep Networks).
-    weight_decay : float
-    shift : int
-        Images are moved by up to this many pixels either way.
-    flip : bool
-        Images are mirrored left to right at random.
-    threads : int
-        Processor threads. With one, equal seeds give equal weights whatever the number of cores, and networks as small
-        as the demo's train fastest.
-
-    Raises
-    ------
-    ValueError
-        When a value is impossible.
-    """
-
-    epochs: int
-    lr: float
-    batch: int = 64
-    exit_weight: float = 0.5
-    weight_decay: float = 1e-4
-    shift: int = 0
-    flip: bool = False
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "lr", "threads"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
-        for name in ("exit_weight", "weight_decay", "shift"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
 
 
 @contextmanager
@@ -81,41 +39,18 @@ def initial(architecture: Architecture, seed: int) -> ResidualNet:
         return ResidualNet(architecture)
 
 
-def _augmented(images: torch.Tensor, schedule: Schedule, generator: torch.Generator) -> torch.Tensor:
-    count, _, height, width = images.shape
-    if schedule.shift:
-        reach = schedule.shift
-        padded = F.pad(images, (reach, reach, reach, reach))
-        offsets = torch.randint(0, 2 * reach + 1, (2, count), generator=generator)
-        rows = (offsets[0, :, None] + torch.arange(height))[:, None, :, None]
-        columns = (offsets[1, :, None] + torch.arange(width))[:, None, None, :]
-        channels = torch.arange(images.shape[1])[None, :, None, None]
-        images = padded[torch.arange(count)[:, None, None, None], channels, rows, columns]
-    if schedule.flip:
-        mirrored = torch.rand(count, generator=generator) < 0.5
-        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-    return images
-
-
-def _loss(logits: Sequence[torch.Tensor], labels: torch.Tensor, weight: float) -> torch.Tensor:
-    total = F.cross_entropy(logits[-1], labels)
-    for early in logits[:-1]:
-        total = total + weight * F.cross_entropy(early, labels)
-    return total
-
-
 def fit(
     model: nn.Module,
     split: Split,
     schedule: Schedule,
     *,
     seed: int,
-    masks: Mapping[str, torch.Tensor] | None = None,
-    on_epoch: Callable[[int], None] | None = None,
+    pieces: Sequence[Piece] = (),
+    checkpoint: Path | None = None,
     progress: Progress | None = None,
     text: str = "train",
-) -> None:
-    """Train a network in place and leave it in evaluation mode.
+) -> list[dict[str, float]]:
+    """Train a network in place and leave it on the CPU, in evaluation mode.
 
     Parameters
     ----------
@@ -124,71 +59,118 @@ def fit(
     split : Split
     schedule : Schedule
     seed : int
-        Of order and augmentation.
-    masks : dict of str to tensor, or None
-        By parameter name: places where a mask is zero stay zero.
-    on_epoch : function or None
-        Called with the number of each epoch before it begins.
+        Of order and augmentation, of torch's generator meanwhile, and of what pieces draw.
+    pieces : sequence of Piece
+        In the order in which their hooks are called.
+    checkpoint : Path or None
+        File that holds the run's state after the last epoch done. When it is there, the run goes on from it, and ends
+        as if it had never stopped.
     progress : function or None
         Called with steps done, steps in all and a text.
+
+    Returns
+    -------
+    list of dict
+        Metrics of every epoch: ``loss`` and what pieces recorded.
 
     Raises
     ------
     FloatingPointError
         When the loss stops being a number; the message names epoch and step.
     ValueError
-        When a mask has no parameter of its name.
+        When a piece doesn't fit the network, or the checkpoint is of another run.
     """
-    parameters = dict(model.named_parameters())
-    for name in masks or {}:
-        if name not in parameters:
-            raise ValueError(f"mask {name!r} has no parameter of that name")
-    held = [(parameters[name], mask) for name, mask in (masks or {}).items()]
-    with _threads(schedule.threads):
-        _fit(model, split, schedule, seed=seed, held=held, on_epoch=on_epoch, progress=progress, text=text)
-    model.eval()
-
-
-def _fit(
-    model: nn.Module,
-    split: Split,
-    schedule: Schedule,
-    *,
-    seed: int,
-    held: list[tuple[nn.Parameter, torch.Tensor]],
-    on_epoch: Callable[[int], None] | None,
-    progress: Progress | None,
-    text: str,
-) -> None:
-    images, labels = to_torch(split.images), torch.from_numpy(split.labels)
-    generator = torch.Generator().manual_seed(seed)
+    device = schedule.chosen_device()
+    layout = torch.channels_last if schedule.channels_last else torch.contiguous_format
+    model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     steps = math.ceil(len(split) / schedule.batch)
-    total = steps * schedule.epochs
-    optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.lr, total_steps=total + 1)
-    for epoch in range(schedule.epochs):
-        if on_epoch:
-            on_epoch(epoch)
-        model.train()
-        order = torch.randperm(len(split), generator=generator)
-        for step, chosen in enumerate(order.split(schedule.batch)):
-            done = epoch * steps + step
-            batch = _augmented(images[chosen], schedule, generator)
-            loss = _loss(model(batch), labels[chosen], schedule.exit_weight * (done + 1) / total)
-            if not math.isfinite(loss.item()):
-                raise FloatingPointError(
-                    f"{text}: the loss became {loss.item()} in epoch {epoch + 1}, step {step + 1}: "
-                    f"a learning rate below {schedule.lr:g} may help"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            cycle.step()
-            with torch.no_grad():
-                for parameter, mask in held:
-                    parameter.mul_(mask)
-            if progress:
-                progress(done + 1, total, f"{text}: epoch {epoch + 1}/{schedule.epochs}, loss {loss.item():.3f}")
+    optimizer = schedule.make_optimizer(model.parameters())
+    run = Run(
+        model=model, split=split, schedule=schedule, seed=seed, text=text, device=device, steps=steps,
+        optimizer=optimizer, policy=schedule.make_policy(optimizer, steps * schedule.epochs),
+        generator=torch.Generator().manual_seed(seed),
+    )  # fmt: skip
+    every = list(pieces)
+    if not any(piece.criterion for piece in every):
+        every.insert(0, CrossEntropy())
+    with _threads(schedule.threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        _fit(run, every, checkpoint, progress)
+    model.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    model.eval()
+    return run.metrics
+
+
+def _fit(run: Run, pieces: list[Piece], checkpoint: Path | None, progress: Progress | None) -> None:
+    for piece in pieces:
+        piece.begin(run)
+    first = 0
+    if checkpoint is not None and checkpoint.exists():
+        first = resume.load(checkpoint, run, pieces)
+    for epoch in range(first, run.schedule.epochs):
+        run.epoch, run.recorded = epoch, {}
+        for piece in pieces:
+            piece.before_epoch(run)
+        run.model.train()
+        run.record("loss", _epoch(run, pieces, progress))
+        with torch.no_grad():
+            for piece in pieces:
+                piece.after_epoch(run)
+        run.metrics.append(run.recorded)
+        if checkpoint is not None:
+            resume.save(checkpoint, run, pieces)
+    with torch.no_grad():
+        for piece in pieces:
+            piece.end(run)
+
+
+def _epoch(run: Run, pieces: list[Piece], progress: Progress | None) -> float:
+    """Train for one epoch; returns the mean loss."""
+    answers = torch.from_numpy(run.split.labels)
+    losses = []
+    order = torch.randperm(len(run.split), generator=run.generator)
+    layout = torch.channels_last if run.schedule.channels_last else torch.contiguous_format
+    for step, chosen in enumerate(order.split(run.schedule.batch)):
+        images = augmented(to_torch(run.split.images[chosen.numpy()]), run.schedule, run.generator)
+        images, labels = images.to(run.device, memory_format=layout), answers[chosen].to(run.device)
+        for piece in pieces:
+            piece.before_forward(run)
+        for piece in pieces:
+            images, labels = piece.batch(run, images, labels)
+        loss = _loss(run, pieces, images, labels)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise FloatingPointError(
+                f"{run.text}: the loss became {losses[-1]} in epoch {run.epoch + 1}, step {step + 1}: "
+                f"a learning rate below {run.schedule.lr:g} may help"
+            )
+        run.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for piece in pieces:
+            piece.after_backward(run)
+        run.optimizer.step()
+        run.policy.step()
+        with torch.no_grad():
+            for piece in pieces:
+                piece.after_step(run)
+        run.done += 1
+        if progress:
+            text = f"{run.text}: epoch {run.epoch + 1}/{run.schedule.epochs}, loss {losses[-1]:.3f}"
+            progress(run.done, run.total, text)
+    return float(np.mean(losses))
+
+
+def _loss(run: Run, pieces: list[Piece], images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The sum of the pieces' losses."""
+    outputs = tuple(run.model(images))
+    total: torch.Tensor | None = None
+    for piece in pieces:
+        found = piece.loss(run, images, labels, outputs)
+        if found is not None:
+            total = found if total is None else total + found
+    if total is None:
+        raise ValueError(f"{run.text}: a piece that is a criterion must give a loss, not None")
+    return total
 
 
 def predict(model: nn.Module, images: np.ndarray) -> list[np.ndarray]:

@@ -4,7 +4,8 @@ import torch
 
 from models.data import Split
 from models.nets import Architecture
-from models.train import Schedule, _augmented, accuracy, fit, initial, predict
+from models.standard import FixedMask
+from models.train import Schedule, accuracy, fit, initial, predict
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2)
 SHORT = Schedule(epochs=2, lr=0.01, shift=1, flip=True)
@@ -53,14 +54,14 @@ def test_progress_counts_steps(few):
 def test_masked_weights_stay_zero(few):
     model = initial(ARCHITECTURE, 0)
     mask = (torch.arange(model.late.second.conv.weight.numel()) % 3 == 0).float().view_as(model.late.second.conv.weight)
-    fit(model, few, SHORT, seed=0, masks={"late.second.conv.weight": mask})
+    fit(model, few, SHORT, seed=0, pieces=[FixedMask({"late.second.conv.weight": mask})])
     assert (model.late.second.conv.weight[mask == 0] == 0).all()
     assert (model.late.second.conv.weight[mask == 1] != 0).all()
 
 
 def test_unknown_mask(few):
     with pytest.raises(ValueError, match="mask 'nothing' has no parameter of that name"):
-        fit(initial(ARCHITECTURE, 0), few, SHORT, seed=0, masks={"nothing": torch.ones(1)})
+        fit(initial(ARCHITECTURE, 0), few, SHORT, seed=0, pieces=[FixedMask({"nothing": torch.ones(1)})])
 
 
 def test_a_loss_that_is_no_number_stops_training(few):
@@ -69,43 +70,9 @@ def test_a_loss_that_is_no_number_stops_training(few):
         fit(initial(ARCHITECTURE, 0), broken, SHORT, seed=0, text="learn")
 
 
-def test_shift_moves_whole_images():
-    images = torch.rand(64, 2, 5, 6, generator=torch.Generator().manual_seed(0)) + 1
-    moved = _augmented(images, Schedule(epochs=1, lr=1, shift=1), torch.Generator().manual_seed(3))
-    padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
-    choices = [padded[:, :, row : row + 5, column : column + 6] for row in range(3) for column in range(3)]
-    found = torch.stack([(choice == moved).flatten(1).all(dim=1) for choice in choices])
-    assert (found.sum(dim=0) == 1).all()
-    assert (found.sum(dim=1) > 0).all()
-
-
-def test_flip_mirrors_about_half():
-    images = torch.rand(100, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    flipped = _augmented(images, Schedule(epochs=1, lr=1, flip=True), torch.Generator().manual_seed(3))
-    mirrored = (flipped == images.flip(3)).flatten(1).all(dim=1)
-    assert ((flipped == images).flatten(1).all(dim=1) ^ mirrored).all()
-    assert 30 < mirrored.sum() < 70
-
-
 def test_predict_keeps_the_order(digits, trained):
     whole = predict(trained.model(), digits.train.images)
     part = predict(trained.model(), digits.train.images[700:710])
     assert whole[0].shape == (len(digits.train), 10)
     for all_logits, logits in zip(whole, part, strict=True):
         np.testing.assert_allclose(all_logits[700:710], logits, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"epochs": 0}, "epochs must be positive, not 0"),
-        ({"lr": float("nan")}, "lr must be positive, not nan"),
-        ({"batch": 0}, "batch must be positive"),
-        ({"threads": 0}, "threads must be positive"),
-        ({"exit_weight": -1}, "exit_weight must not be negative, not -1"),
-        ({"shift": -1}, "shift must not be negative"),
-    ],
-)
-def test_schedule_wrong(change, message):
-    with pytest.raises(ValueError, match=message):
-        Schedule(**{"epochs": 1, "lr": 0.1, **change})

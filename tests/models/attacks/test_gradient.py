@@ -1,22 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from models import golden
-from models.attacks import fgsm, final_loss, joint_loss, pgd, slowdown, slowness
+from models.attacks import branch_loss, fgsm, final_loss, joint_loss, max_average, pgd, slowdown
+from models.attacks.gradient import slope
+from models.attacks.objectives import margin_loss
 from models.quantize import encode
-from models.surrogate import Surrogate
-
-
-@pytest.fixture(scope="module")
-def target(compressed):
-    return Surrogate(compressed.network)
-
-
-@pytest.fixture(scope="module")
-def some(digits):
-    return digits.test.take(120)
+from tests.models.attacks.plain import Noisy, Plain
 
 
 def outcome(compressed, images, labels):
@@ -29,6 +20,7 @@ def attacks(target, some, eps):
     return {
         "fgsm": fgsm(target, some.images, some.labels, eps=eps),
         "pgd": pgd(target, some.images, some.labels, eps=eps, steps=10),
+        "max_average": max_average(target, some.images, some.labels, eps=eps, steps=10),
         "slowdown": slowdown(target, some.images, eps=eps, steps=10),
     }
 
@@ -98,14 +90,6 @@ def test_seeds_and_restarts(target, some):
     assert (loss(run(seed=1, restarts=3)) >= loss(run(seed=1)) - 1e-5).all()
 
 
-class Plain(nn.Module):
-    """One head: the pixels' sums with signs."""
-
-    def forward(self, x):
-        total = x.sum(dim=(1, 2, 3))
-        return (torch.stack([total, -total], dim=1),)
-
-
 def test_a_linear_model_is_attacked_exactly():
     images = np.full((2, 2, 2, 1), 0.5, np.float32)
     labels = np.array([0, 1])
@@ -119,12 +103,37 @@ def test_a_linear_model_is_attacked_exactly():
     )
 
 
-def test_slowness_is_largest_for_uniform_outputs():
-    uniform, peaked = torch.zeros(1, 10), torch.eye(10)[:1] * 5
-    last = torch.rand(1, 10)
-    labels = torch.zeros(1, dtype=torch.int64)
-    assert slowness((uniform, last), labels).item() == pytest.approx(-np.log(10))
-    assert slowness((peaked, last), labels) < slowness((uniform, last), labels)
+def test_the_largest_summed_loss_counts(target, some):
+    def summed(images):
+        with torch.no_grad():
+            logits = target(torch.from_numpy(images).permute(0, 3, 1, 2))
+        labels = torch.from_numpy(some.labels)
+        return sum(torch.nn.functional.cross_entropy(head, labels, reduction="none") for head in logits).numpy()
+
+    options = {"eps": 0.1, "steps": 5}
+    found = summed(max_average(target, some.images, some.labels, **options))
+    assert (found >= summed(pgd(target, some.images, some.labels, **options)) - 1e-4).all()
+    assert (found >= summed(pgd(target, some.images, some.labels, objective=branch_loss, **options)) - 1e-4).all()
+    with pytest.raises(ValueError, match="steps must be at least 1, not 0"):
+        max_average(target, some.images, some.labels, eps=0.1, steps=0)
+    assert max_average(target, some.images[:0], some.labels[:0], eps=0.1).shape == (0, 8, 8, 1)
+
+
+def test_gradients_of_noisy_models_are_averaged():
+    """The noise's gradient is 20 times that of the sum; 4000 draws make it a third of it."""
+
+    def right(draws):
+        torch.manual_seed(0)
+        found = slope(Noisy(), torch.full((8, 1, 3, 3), 0.5), torch.ones(8, dtype=torch.int64), margin_loss, draws)
+        return (found.gradient.sign() == 1).float().mean().item()
+
+    assert right(4000) > 0.95
+    assert right(1) < 0.7
+    images, labels = np.full((8, 3, 3, 1), 0.5, np.float32), np.ones(8, np.int64)
+    moved = pgd(Noisy(), images, labels, eps=0.25, steps=2, draws=2)
+    assert np.abs(moved - images).max() == 0.25
+    with pytest.raises(ValueError, match="draws must be at least 1, not 0"):
+        pgd(Noisy(), images, labels, eps=0.25, draws=0)
 
 
 def test_progress(target, some):

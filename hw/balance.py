@@ -3,7 +3,8 @@
 Stored channel ``c`` belongs to PE ``c % pes``, so the order of a map's channels decides which PE does which filter's
 work. Channels are dealt to the PEs greedily, the heaviest first, each to the PE with the least work so far that has
 room (SparTen balances filters greedily as well: Gondimalla et al., MICRO 2019). Maps that an element-wise layer ties
-together are renumbered alike; the image and the logits keep their order.
+together are renumbered alike. The image and the logits keep their order, and so do maps of which a layer selects the
+largest activations or channels: of equal ones the order decides.
 """
 
 from collections.abc import Mapping
@@ -73,6 +74,8 @@ def orders(network: Network, config: AcceleratorConfig, densities: Densities | N
             for source in layer.inputs:
                 tied[root(source)] = root(layer.name)
         if isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
+            if layer.select is not None and layer.select.kind != "mask":
+                fixed.add(layer.inputs[0])
             height, width, _ = layer.output.shape
             density = np.asarray((densities or {}).get(layer.inputs[0], _DENSITY))
             used = np.count_nonzero(layer.weight, axis=(1, 2))  # (channels, input channels)
@@ -91,7 +94,10 @@ def orders(network: Network, config: AcceleratorConfig, densities: Densities | N
 def _renumbered(layer: Layer, order: dict[str, np.ndarray]) -> Layer:
     if not isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
         return layer
-    own = order[layer.name]
+    own, select = order[layer.name], layer.select
+    if select is not None and select.kind == "mask":
+        places = np.flatnonzero(np.isin(order[layer.inputs[0]], select.channels))
+        select = replace(select, channels=tuple(places.tolist()))
     weight = layer.weight[own]
     if not isinstance(layer, DepthwiseConv2D):
         weight = weight[..., order[layer.inputs[0]]]
@@ -101,6 +107,7 @@ def _renumbered(layer: Layer, order: dict[str, np.ndarray]) -> Layer:
         bias=layer.bias[own],
         multiplier=layer.multiplier[own],
         shift=layer.shift[own],
+        select=select,
     )
 
 

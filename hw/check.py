@@ -11,8 +11,9 @@ import numpy as np
 from hw.config import LIST_WORD_BITS, WORD_CHANNELS, AcceleratorConfig
 from hw.decode import CoreLayer, Instruction, decode_header, decode_images, decode_windows
 from hw.isa import MAX_CLASSES, Entry, Opcode, Row
-from hw.known import NUMBERS, Memories, require
+from hw.known import NUMBERS, Memories
 from hw.numerics import Rounding, clamp, requantize
+from hw.rules import require
 from hw.words import bits_of
 
 __all__ = ["check_images"]

@@ -17,7 +17,7 @@ from hw.balance import balance
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.emit import Arithmetic, Emitter
 from hw.isa import MAX_CLASSES
-from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D
+from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D, select_of
 from hw.memory_plan import ShortageError, plan
 from hw.network import INPUT, Conv2D, GlobalAveragePool, Layer, Linear, Network
 from hw.numerics import IDENTITY, Rounding, accumulator_range, average_scale, clamp
@@ -150,6 +150,8 @@ def compile_network(
     steps = steps_of(network)
     ranges = _ranges(network)
     for step in steps:
+        if select_of(step.layer) is not None:
+            raise ValueError(f"{step.layer.name}: the accelerator has no selector for its input")
         channels = step.result.output.shape[2]
         bias = _arithmetic(step, config.padded_channels(channels)).bias[:channels]
         _prove(step, bias, ranges[step.reads], config)

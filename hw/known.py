@@ -1,12 +1,11 @@
 """What is known of the activation memories of all cores while a program is replayed without an image."""
 
-from typing import Any
-
 import numpy as np
 
 from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
+from hw.rules import require
 
-__all__ = ["NUMBERS", "Memories", "require"]
+__all__ = ["NUMBERS", "Memories"]
 
 #: Words of a map that can have a number.
 NUMBERS = 1 << 16
@@ -14,12 +13,6 @@ NUMBERS = 1 << 16
 _FREE, _READ = -1, -2
 #: Mark of a place in :attr:`Memories._owner` that holds no word; else the number of the window it was written through.
 _NOTHING = -1
-
-
-def require(condition: Any, message: str) -> None:
-    """Raise a ValueError with this message unless the condition holds."""
-    if not condition:
-        raise ValueError(message)
 
 
 class Memories:

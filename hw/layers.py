@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hw.numerics import Rounding, add_scales
+from hw.rules import integer, integers, require
+from hw.select import Select
 
 __all__ = [
     "Add",
@@ -21,36 +23,19 @@ __all__ = [
     "Linear",
     "MaxPool2D",
     "Tensor",
-    "integer",
-    "require",
+    "select_of",
     "threshold_of",
 ]
 
 
-def require(condition: bool, message: str) -> None:
-    """Raise a ValueError with this message unless the condition holds."""
-    if not condition:
-        raise ValueError(message)
-
-
-def _integers(value: Any, count: int) -> bool:
-    """Whether a value is a tuple of so many integers."""
-    return isinstance(value, tuple) and len(value) == count and all(integer(n) for n in value)
-
-
-def integer(value: Any) -> bool:
-    """Whether a value is an integer, and no truth value."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _check_strides(name: str, stride: Any) -> None:
     """Refuse strides of a layer that are no strides."""
-    require(_integers(stride, 2) and min(stride) >= 1, f"{name}: strides must be two positive integers, not {stride}")
+    require(integers(stride, 2) and min(stride) >= 1, f"{name}: strides must be two positive integers, not {stride}")
 
 
 def _check_pads(name: str, pads: Any, kernel: tuple[int, int], what: str) -> None:
     """Refuse pads of a layer that are no pads: every window must hold a position of the map."""
-    require(_integers(pads, 4), f"{name}: pads must be four integers, not {pads}")
+    require(integers(pads, 4), f"{name}: pads must be four integers, not {pads}")
     top, bottom, left, right = pads
     require(
         min(pads) >= 0 and max(top, bottom) < kernel[0] and max(left, right) < kernel[1],
@@ -61,7 +46,7 @@ def _check_pads(name: str, pads: Any, kernel: tuple[int, int], what: str) -> Non
 def _check_window(name: str, window: Any) -> None:
     """Refuse a window of a pool that is no window."""
     require(
-        _integers(window, 2) and min(window) >= 1 and window != (1, 1),
+        integers(window, 2) and min(window) >= 1 and window != (1, 1),
         f"{name}: window must be two positive integers, 2 positions or more, not {window}",
     )
 
@@ -87,7 +72,7 @@ class Tensor:
     def check(self, name: str) -> None:
         """Refuse impossible values, naming the tensor."""
         require(
-            _integers(self.shape, 3) and min(self.shape) > 0,
+            integers(self.shape, 3) and min(self.shape) > 0,
             f"{name}: shape must be three positive integers (height, width, channels), not {self.shape!r}",
         )
         require(
@@ -127,7 +112,7 @@ class Layer:
         require(len(sources) == self.arity, f"{self.name}: {self.kind} reads {self.arity} tensors, not {len(sources)}")
         self.output.check(self.name)
         require(
-            _integers(self.clamp, 2) and -128 <= self.clamp[0] <= self.clamp[1] <= 127,
+            integers(self.clamp, 2) and -128 <= self.clamp[0] <= self.clamp[1] <= 127,
             f"{self.name}: clamp must be two ordered integers in -128..127, not {self.clamp}",
         )
         low, high = self.clamp
@@ -151,6 +136,8 @@ class _Weighted(Layer):
     threshold : int
         1..255; an input activation ``a = q - zero_point`` takes part in the products only if ``|a|`` is at least this.
         1: every nonzero one. The stored tensor, and an add that reads it, are not affected.
+    select : Select or None
+        Which input activations take part at all; of them, those that reach the threshold.
     """
 
     weight: np.ndarray = field(repr=False)
@@ -159,6 +146,7 @@ class _Weighted(Layer):
     shift: np.ndarray = field(repr=False)
     rounding: Rounding
     threshold: int = 1
+    select: Select | None = None
 
     def check(self, sources: tuple[Tensor, ...]) -> None:
         super().check(sources)
@@ -171,6 +159,11 @@ class _Weighted(Layer):
             integer(self.threshold) and 1 <= self.threshold <= 255,
             f"{self.name}: threshold must be an integer in 1..255, not {self.threshold!r}",
         )
+        if self.select is not None:
+            require(
+                isinstance(self.select, Select), f"{self.name}: select must be a Select or None, not {self.select!r}"
+            )
+            self.select.check(self.name, sources[0].shape)
         channels = self.weight.shape[0]
         for name in ("bias", "multiplier", "shift"):
             array = getattr(self, name)
@@ -279,6 +272,11 @@ class Linear(_Weighted):
 def threshold_of(layer: Layer) -> int:
     """Smallest magnitude of an input activation that a layer doesn't take for zero; 1 for layers without weights."""
     return layer.threshold if isinstance(layer, _Weighted) else 1
+
+
+def select_of(layer: Layer) -> Select | None:
+    """The selection of its input that a layer multiplies; None where it's all of it."""
+    return layer.select if isinstance(layer, _Weighted) else None
 
 
 @dataclass(frozen=True, kw_only=True)

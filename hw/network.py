@@ -20,10 +20,10 @@ from hw.layers import (
     Linear,
     MaxPool2D,
     Tensor,
-    integer,
-    require,
 )
 from hw.numerics import Rounding
+from hw.rules import integer, require
+from hw.select import Select
 
 __all__ = [
     "INPUT",
@@ -37,6 +37,7 @@ __all__ = [
     "Linear",
     "MaxPool2D",
     "Network",
+    "Select",
     "Tensor",
 ]
 
@@ -214,6 +215,8 @@ def _layer_to_dict(layer: Layer) -> dict[str, Any]:
             value = _tensor_to_dict(value)
         elif isinstance(value, tuple):
             value = list(value)
+        elif isinstance(value, Select):
+            value = value.to_dict()
         if not isinstance(value, np.ndarray):
             manifest[entry.name] = value
     return manifest
@@ -237,6 +240,8 @@ def layer_from_dict(manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> 
             values[entry.name] = tuple(values[entry.name])
         elif entry.name == "rounding":
             values[entry.name] = Rounding(values[entry.name])
+        elif entry.name == "select" and values.get("select") is not None:
+            values["select"] = Select(**{**values["select"], "channels": tuple(values["select"]["channels"])})
         elif f"{values['name']}/{entry.name}" in arrays:
             values[entry.name] = arrays[f"{values['name']}/{entry.name}"]
     return _KINDS[kind](**values)

@@ -8,10 +8,10 @@ import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.estimate import Estimate, Need, estimate, need
-from hw.layers import require
 from hw.memory_plan import Request, ShortageError, excess, plan
 from hw.network import INPUT, Network
 from hw.partition import Part, Partition, Rows, is_everywhere, join, parts_of, read_rows
+from hw.rules import require
 from hw.steps import Step
 
 __all__ = ["Choice", "Planner"]

@@ -13,9 +13,10 @@ from hw.check import check_images
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.decode import Instruction, decode_header, decode_images, decode_windows
 from hw.isa import Memory, Opcode
-from hw.layers import Layer, Tensor, integer, require, threshold_of
+from hw.layers import Layer, Tensor, threshold_of
 from hw.network import INPUT, Add, Linear, Network
 from hw.partition import Part, parts_of
+from hw.rules import integer, require
 
 __all__ = ["MAGIC", "VERSION", "Command", "Program", "load"]
 

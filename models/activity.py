@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hw.layers import threshold_of
+from hw.multiplied import multiplied
 from hw.network import Add, Linear, Network
 from models import golden
 
@@ -12,8 +12,8 @@ __all__ = ["activity"]
 def activity(network: Network, codes: np.ndarray) -> dict[str, np.ndarray]:
     """Share of activations that are multiplied, by tensor and channel: float64 arrays (channels,), in 0..1.
 
-    Those that reach the threshold of the layer that reads the tensor, of several such layers on average; the nonzero
-    ones if none does. Logits are left out.
+    Those that the layer that reads the tensor selects and that reach its threshold, of several such layers on average;
+    the nonzero ones if none does. Logits are left out.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def activity(network: Network, codes: np.ndarray) -> dict[str, np.ndarray]:
     for name, values in golden.run(network, codes).tensors.items():
         if name not in logits:
             readers = [layer for layer in network.layers if name in layer.inputs and not isinstance(layer, Add)]
-            thresholds = [threshold_of(layer) for layer in readers] or [1]
-            magnitudes = np.abs(values.astype(np.int16) - tensors[name].zero_point)
-            found[name] = np.mean([(magnitudes >= n).mean(axis=(0, 1, 2)) for n in thresholds], axis=0)
+            activations = values.astype(np.int16) - tensors[name].zero_point
+            used = [multiplied(layer, activations) for layer in readers] or [activations != 0]
+            found[name] = np.mean([where.mean(axis=(0, 1, 2)) for where in used], axis=0)
     return found

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from hw.multiplied import multiplied
 from hw.network import (
     INPUT,
     Add,
@@ -90,9 +91,11 @@ class Surrogate(nn.Module):
         assert isinstance(layer, Conv2D | DepthwiseConv2D | Linear)
         weight, bias, scale = (self.get_buffer(_key(layer, name)) for name in ("weight", "bias", "scale"))
         x = operands[0]
-        if layer.threshold > 1:
-            # Straight through, too: an attacker can lift what is skipped above the threshold.
-            x = x + (torch.where(x.abs() >= layer.threshold, x, 0) - x).detach()
+        if layer.threshold > 1 or layer.select is not None:
+            # Straight through, too: an attacker can lift what is skipped above the threshold, or make it win.
+            steps = x.detach().round().to(torch.int16).permute(0, 2, 3, 1).cpu().numpy()
+            used = torch.from_numpy(multiplied(layer, steps)).permute(0, 3, 1, 2).to(x.device)
+            x = x + (torch.where(used, x, 0) - x).detach()
         stride, groups = (1, 1), len(weight) if isinstance(layer, DepthwiseConv2D) else 1
         if not isinstance(layer, Linear):
             top, bottom, left, right = layer.pads

@@ -16,6 +16,7 @@ from hw.network import (
     Linear,
     MaxPool2D,
     Network,
+    Select,
     Tensor,
 )
 from hw.numerics import Rounding, quantize_scale
@@ -306,6 +307,27 @@ def _with_thresholds(network: Network, rng: np.random.Generator) -> Network:
             return layer
         threshold = int(rng.choice([2, rng.integers(2, 60), rng.integers(2, 60), rng.integers(1, 256)]))
         return replace(layer, threshold=threshold)
+
+    return replace(network, layers=tuple(chosen(layer) for layer in network.layers))
+
+
+def with_selects(network: Network, rng: np.random.Generator, share: float = 0.5) -> Network:
+    """Some layers multiply a random selection of their input only: one or a few winners, most, or all."""
+    tensors = network.tensors()
+
+    def count(most: int) -> int:
+        few = int(rng.integers(1, min(most, 8) + 1))
+        return int(rng.choice([1, few, rng.integers(1, most + 1), most]))
+
+    def chosen(layer: Layer) -> Layer:
+        if not isinstance(layer, Conv2D | DepthwiseConv2D | Linear) or rng.random() >= share:
+            return layer
+        shape = tensors[layer.inputs[0]].shape
+        kind = str(rng.choice(["elements", "elements", "channels", "mask"]))
+        if kind == "mask":
+            kept = np.flatnonzero(rng.random(shape[2]) < 0.6).tolist() or [int(rng.integers(shape[2]))]
+            return replace(layer, select=Select(kind=kind, channels=tuple(kept)))
+        return replace(layer, select=Select(kind=kind, count=count(shape[2] if kind == "channels" else np.prod(shape))))
 
     return replace(network, layers=tuple(chosen(layer) for layer in network.layers))
 

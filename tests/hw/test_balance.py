@@ -1,11 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hw.balance import balance, deal, orders
 from hw.config import preset
-from hw.network import INPUT, Add, Linear
+from hw.network import INPUT, Add, Conv2D, Linear, Select
 from models import golden
-from tests.random_networks import random_codes, random_network
+from tests.random_networks import random_codes, random_network, with_selects
 
 CONFIG = preset("single")
 
@@ -32,7 +34,7 @@ def test_two_heavy_filters_go_to_different_pes():
 
 @pytest.mark.parametrize("seed", range(40))
 def test_the_network_computes_the_same(seed):
-    net = random_network(seed, size=6)
+    net = with_selects(random_network(seed, size=6), np.random.default_rng(seed))
     codes = random_codes(net, 4, seed)
     found, expected = golden.run(balance(net, CONFIG), codes), golden.run(net, codes)
     for one, other in zip(found.logits, expected.logits, strict=True):
@@ -53,6 +55,28 @@ def test_image_and_logits_keep_their_order_and_added_maps_share_one(seed):
         if isinstance(layer, Add):
             for name in layer.inputs:
                 np.testing.assert_array_equal(order[name], order[layer.name])
+
+
+def test_maps_with_winners_keep_their_order_and_masks_follow():
+    net = random_network(3, size=6)
+    selects = (Select(kind="mask", channels=(1, 2)), Select(kind="elements", count=3), Select(kind="channels", count=1))
+    changed = 0
+    for layer in net.layers:
+        name = layer.inputs[0]
+        if not isinstance(layer, Conv2D | Linear) or name == INPUT or net.tensors()[name].shape[2] < 3:
+            continue
+        free = orders(net, CONFIG)[name]
+        mask, *dynamic = (
+            replace(net, layers=tuple(replace(one, select=s) if one is layer else one for one in net.layers))
+            for s in selects
+        )
+        for other in dynamic:
+            np.testing.assert_array_equal(orders(other, CONFIG)[name], np.arange(len(free)))
+        np.testing.assert_array_equal(orders(mask, CONFIG)[name], free)
+        kept = balance(mask, CONFIG).layer(layer.name).select.channels
+        assert sorted(free[list(kept)]) == [1, 2]
+        changed += free.tolist() != sorted(free)
+    assert changed
 
 
 def test_the_activity_of_input_channels_counts():

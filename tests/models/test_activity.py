@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hw.network import INPUT
+from hw.network import INPUT, Select
 from models import golden
 from models.activity import activity
 from models.sparsify import with_thresholds
@@ -31,6 +31,15 @@ def test_what_a_layers_threshold_skips_is_not_active():
     wanted = ((magnitudes >= 100).mean(axis=(0, 1, 2)) + (magnitudes > 0).mean(axis=(0, 1, 2))) / 2
     np.testing.assert_allclose(activity(net, codes)["stem"], wanted, rtol=1e-12)
     assert (wanted < (magnitudes > 0).mean(axis=(0, 1, 2))).any()
+
+
+def test_what_a_layer_does_not_select_is_not_active():
+    net = mixed_network({"branch": {"select": Select(kind="mask", channels=(1, 2))}, "early": {"threshold": 255}})
+    codes = np.random.default_rng(0).integers(-128, 128, (5, *net.input.shape)).astype(np.int8)
+    magnitudes = abs(golden.run(net, codes).tensors["stem"].astype(int) + 128)
+    wanted = ((magnitudes > 0) * [0, 1, 1, 0] + (magnitudes == 255)).mean(axis=(0, 1, 2)) / 2
+    np.testing.assert_allclose(activity(net, codes)["stem"], wanted, rtol=1e-12)
+    assert wanted[1] > wanted[0]
 
 
 def test_an_empty_image_has_none():

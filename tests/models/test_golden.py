@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.network import INPUT, Add, Conv2D, DepthwiseConv2D, Exit, GlobalAveragePool, Linear, Network, Tensor
+from hw.network import INPUT, Add, Conv2D, DepthwiseConv2D, Exit, GlobalAveragePool, Linear, Network, Select, Tensor
 from hw.numerics import Rounding, add, add_scales, average_scale, quantize_scale, requantize, top2
 from models import golden
 from tests.hw.networks import network as mixed_network
@@ -164,6 +164,55 @@ def test_every_layer_of_a_mixed_network_equals_the_definition():
         np.testing.assert_array_equal(found[name].reshape(40, -1), expected, strict=True)
     np.testing.assert_array_equal(result.logits[0], found["early"][:, 0, 0])
     np.testing.assert_array_equal(result.logits[1], found["head"][:, 0, 0])
+
+
+def multiply(layer, codes: np.ndarray, zero_point: int) -> np.ndarray:
+    """Codes that a layer with a selection sees: those that aren't selected at the zero point, image by image."""
+    kept = np.full_like(codes, zero_point)
+    for image, result in zip(codes, kept, strict=True):
+        magnitudes = abs(image.astype(int) - zero_point)
+        if layer.select.kind == "mask":
+            used = list(layer.select.channels)
+            result[..., used] = image[..., used]
+        elif layer.select.kind == "channels":
+            scores = magnitudes.sum(axis=(0, 1))
+            used = sorted(range(len(scores)), key=lambda c: (-scores[c], c))[: layer.select.count]
+            result[..., used] = image[..., used]
+        else:
+            order = sorted(range(image.size), key=lambda n: (-magnitudes.reshape(-1)[n], n))[: layer.select.count]
+            result.reshape(-1)[order] = image.reshape(-1)[order]
+    return kept
+
+
+@pytest.mark.parametrize(
+    "select",
+    [
+        Select(kind="elements", count=1),
+        Select(kind="elements", count=17),
+        Select(kind="elements", count=48),
+        Select(kind="channels", count=2),
+        Select(kind="mask", channels=(1, 3)),
+    ],
+)
+@pytest.mark.parametrize("threshold", [1, 60])
+def test_a_selection_is_of_one_layer_alone(select, threshold):
+    """The head ``early`` and the add read the same map whole."""
+    plain = mixed_network({"stem": {"clamp": (-128, -60)}})
+    net = mixed_network(
+        {
+            "stem": {"clamp": (-128, -60)},
+            "branch": {"select": select, "threshold": threshold},
+            "early": {"select": None},
+        }
+    )
+    codes = images(9, 6, 4, 2)
+    found, whole = golden.run(net, codes, batch=4).tensors, golden.run(plain, codes).tensors
+    np.testing.assert_array_equal(found["early"], whole["early"])
+    seen = multiply(net.layer("branch"), found["stem"], -128)
+    expected = codes_of(naive_convolution(seen, -128, net.layer("branch")), net.layer("branch"))
+    np.testing.assert_array_equal(found["branch"], expected)
+    a, b = found["stem"].astype(np.int64) + 128, found["branch"].astype(np.int64) - 3
+    np.testing.assert_array_equal(found["sum"], (add(a, b, add_scales(0.25, 0.25, 0.4)) - 128).clip(-128, 127))
 
 
 def test_one_convolution_by_hand():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hw.network import Conv2D, Layer
+from hw.network import Conv2D, Layer, Select
 from models import golden
 from models.nets import to_torch
 from models.quantize import encode
@@ -45,6 +45,23 @@ def test_activations_below_a_threshold_are_skipped_and_keep_their_gradient(digit
     assert (dim.detach() * (1.0 / network.input.scale) < 220).all()
     (gradient,) = torch.autograd.grad(Surrogate(network)(dim)[0].std(), dim)
     assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", ["elements", "channels"])
+def test_activations_that_do_not_win_are_skipped_and_keep_their_gradient(digits, compressed, kind):
+    """In a layer with winners, all agree with the integers on which activations these are, but for rounding before."""
+    second = compressed.network.layers[1]
+    count = 12 if kind == "elements" else 1
+    changed = replace(second, select=Select(kind=kind, count=count))
+    layers = tuple(changed if layer is second else layer for layer in compressed.network.layers)
+    network = replace(compressed.network, layers=layers)
+    images = digits.test.images
+    expected = golden.run(network, encode(images, network), keep=False).logits[-1].argmax(axis=1)
+    assert (predict(Surrogate(network), images)[-1].argmax(axis=1) == expected).mean() > 0.95
+    assert (predict(Surrogate(compressed.network), images)[-1].argmax(axis=1) == expected).mean() < 0.95
+    image = to_torch(images[:1]).requires_grad_()
+    (gradient,) = torch.autograd.grad(Surrogate(network)(image)[0].std(), image)
+    assert (gradient != 0).float().mean() > 0.5
 
 
 def test_uneven_pads(compressed):

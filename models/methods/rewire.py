@@ -1,0 +1,180 @@
+"""Where a sparse network's weights are, and how they move: masks of weights or of whole input channels.
+
+The prune, redistribute and regrow rules of dynamic network rewiring (DNR, Kundu et al. 2021, arXiv 2011.03083), which
+takes them from sparse momentum (Dettmers and Zettlemoyer 2019, arXiv 1907.04840). A *place* is what is switched on and
+off as one: a weight, or an input channel ``W[:, c]`` of a convolution.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["MODES", "Layer", "random_mask", "rewired", "shares"]
+
+#: ``irregular``: every weight is a place; ``channel``: every input channel is.
+MODES = ("irregular", "channel")
+
+_FULLEST = 0.99  # share of a layer's free places that regrowth may fill
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One layer's weights, mask and momentum, tensors (output channels, input channels, ...) of equal shape."""
+
+    weight: torch.Tensor
+    mask: torch.Tensor
+    momentum: torch.Tensor
+
+
+def _norms(values: torch.Tensor, mode: str) -> torch.Tensor:
+    """One number a place: magnitudes of weights, or Frobenius norms of input channels."""
+    return values.abs().flatten() if mode == "irregular" else values.transpose(0, 1).flatten(1).norm(dim=1)
+
+
+def _places(mask: torch.Tensor, mode: str) -> torch.Tensor:
+    """Which places are on."""
+    return mask.flatten() != 0 if mode == "irregular" else (mask.transpose(0, 1).flatten(1) != 0).any(dim=1)
+
+
+def _mask(places: torch.Tensor, like: torch.Tensor, mode: str) -> torch.Tensor:
+    """The inverse of :func:`_places`."""
+    if mode == "irregular":
+        return places.to(like.dtype).reshape(like.shape)
+    shape = (1, -1, *(1,) * (like.dim() - 2))
+    return places.to(like.dtype).reshape(shape).expand_as(like).clone()
+
+
+def _size(layer: Layer, mode: str) -> int:
+    """Weights of one place."""
+    return 1 if mode == "irregular" else layer.weight.numel() // layer.weight.shape[1]
+
+
+def random_mask(weight: torch.Tensor, density: float, mode: str, generator: torch.Generator) -> torch.Tensor:
+    """A mask with ``round(density * places)`` places on, at least one, at random.
+
+    Parameters
+    ----------
+    weight : tensor (output channels, input channels, ...)
+    density : float
+        Above 0, at most 1.
+    mode : str
+        One of :data:`MODES`.
+    generator : torch.Generator
+        On the CPU.
+
+    Raises
+    ------
+    ValueError
+        When there is no such mode or the density is impossible.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
+    if not 0.0 < density <= 1.0:
+        raise ValueError(f"density must be above 0 and at most 1, not {density}")
+    count = weight.numel() if mode == "irregular" else weight.shape[1]
+    places = torch.zeros(count, dtype=torch.bool)
+    places[torch.randperm(count, generator=generator)[: max(1, round(density * count))]] = True
+    return _mask(places.to(weight.device), weight, mode)
+
+
+def shares(layers: Sequence[Layer]) -> list[float]:
+    """Each layer's share of what regrows: the mean magnitude of the momentum at its active weights, normalised.
+
+    Without any momentum all shares are equal.
+    """
+    means = [float((layer.momentum.abs() * layer.mask).sum() / layer.mask.sum().clamp_min(1)) for layer in layers]
+    total = sum(means)
+    return [mean / total if total > 0 else 1 / len(means) for mean in means]
+
+
+def _removals(layers: Sequence[Layer], rate: float, mode: str) -> list[int]:
+    """Places that each layer loses, so that one at least stays."""
+    active = [int(_places(layer.mask, mode).sum()) for layer in layers]
+    if mode == "irregular":
+        return [min(math.ceil(rate * count), count - 1) for count in active]
+    return [min(round(rate * count), count - 1) for count in active]
+
+
+def _allotted(wanted: Sequence[float], free: Sequence[int], sizes: Sequence[int], budget: int) -> list[int]:
+    """Places that each layer regains.
+
+    As near to the wanted shares of the budget (in weights) as the free places allow; what a full layer can't take goes
+    to the others evenly, what rounding leaves to the largest fraction that still fits, first layers first.
+    """
+    room = [count * size for count, size in zip(free, sizes, strict=True)]
+    exact = [0.0] * len(room)
+    left, open_layers, portions = float(min(budget, sum(room))), list(range(len(room))), list(wanted)
+    while left > 1e-9 and open_layers:
+        total = sum(portions[n] for n in open_layers)
+        for n in open_layers:
+            part = left * portions[n] / total if total > 0 else left / len(open_layers)
+            exact[n] = min(exact[n] + part, float(room[n]))
+        left = min(budget, sum(room)) - sum(exact)
+        open_layers = [n for n in open_layers if exact[n] < room[n] - 1e-9]
+        portions = [1.0] * len(room)
+    # The small amount added keeps a whole number that float arithmetic missed by a little.
+    given = [min(int(value / size + 1e-6), count) for value, size, count in zip(exact, sizes, free, strict=True)]
+    rest = budget - sum(count * size for count, size in zip(given, sizes, strict=True))
+    while True:
+        fitting = [n for n, size in enumerate(sizes) if size <= rest and given[n] < free[n]]
+        if not fitting:
+            return given
+        best = max(fitting, key=lambda n: exact[n] / sizes[n] - given[n])
+        given[best] += 1
+        rest -= sizes[best]
+
+
+def rewired(
+    layers: Mapping[str, Layer], *, rate: float, target: int, mode: str = "irregular"
+) -> dict[str, torch.Tensor]:
+    """The masks after one round of pruning and regrowth.
+
+    Each layer loses its smallest places, ``ceil(rate * active)`` weights or ``round(rate * active)`` channels by
+    Frobenius norm, but keeps one. As many weights as ``target`` then lacks come back, divided over the layers by
+    :func:`shares` with at most 0.99 of the free places of each, where the momentum is largest: it exists at masked
+    weights too because gradients are dense. Of equals the first goes and comes. The published code keeps the number of
+    weights constant on average, by a smoothed correction; this one keeps it exactly.
+
+    Parameters
+    ----------
+    layers : dict of str to Layer
+    rate : float
+        In 0..1.
+    target : int
+        Nonzero places of all masks together, in weights. Irregular masks meet it exactly if they had as many before;
+        channel masks stay below it by less than the smallest channel that is free.
+    mode : str
+        One of :data:`MODES`.
+
+    Raises
+    ------
+    ValueError
+        When the rate is outside 0..1.
+    """
+    if not 0.0 <= rate <= 1.0:
+        raise ValueError(f"rewiring rate must be in 0..1, not {rate}")
+    every = list(layers.values())
+    wanted = shares(every)
+    places = []
+    for layer, count in zip(every, _removals(every, rate, mode), strict=True):
+        on = _places(layer.mask, mode)
+        order = torch.where(on, _norms(layer.weight, mode), torch.inf).argsort(stable=True)
+        on[order[:count]] = False
+        places.append(on)
+    sizes = [_size(layer, mode) for layer in every]
+    budget = target - sum(int(on.sum()) * size for on, size in zip(places, sizes, strict=True))
+    free = [int((~on).sum()) for on in places]
+    capped = [math.floor(_FULLEST * count) for count in free]
+    # The cap keeps layers from filling up; where all of them together couldn't hold the weights, it doesn't apply.
+    if sum(count * size for count, size in zip(capped, sizes, strict=True)) < budget:
+        capped = free
+    found = {}
+    for (name, layer), on, count in zip(
+        layers.items(), places, _allotted(wanted, capped, sizes, budget), strict=True
+    ):
+        order = torch.where(on, -torch.inf, _norms(layer.momentum, mode)).argsort(descending=True, stable=True)
+        on[order[:count]] = True
+        found[name] = _mask(on, layer.weight, mode)
+    return found

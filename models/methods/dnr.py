@@ -1,8 +1,8 @@
 """Dynamic network rewiring: a robust network that is sparse from the first step to the last.
 
-Kundu et al. 2021 (arXiv 2011.03083); the training code is not public, so what follows is the method as the abstract and
-sibling code of the same authors give it [reconstruction]: a random mask of equal density in each convolution; the hybrid
-loss (:class:`models.methods.robust.AdversarialLoss` with beta and 1 - beta); a dynamic L2 penalty
+Kundu et al. 2021 (arXiv 2011.03083); the training code is not public, so what follows is the method as the abstract
+and sibling code of the same authors give it [reconstruction]: a random mask of equal density in each convolution; the
+hybrid loss (:class:`models.methods.robust.AdversarialLoss` with beta and 1 - beta); a dynamic L2 penalty
 (:class:`DynamicL2`); and after every epoch a round of pruning and regrowth by momentum (:mod:`models.methods.rewire`)
 at a rate that falls from 0.5 to 0. Defaults of the paper's scale: SGD of 0.1, momentum 0.9, weight decay 5e-4, batches
 of 128, 200 epochs, density 0.05.

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 __all__ = ["MODES", "Layer", "random_mask", "rewired", "shares"]
@@ -17,6 +18,7 @@ __all__ = ["MODES", "Layer", "random_mask", "rewired", "shares"]
 MODES = ("irregular", "channel")
 
 _FULLEST = 0.99  # share of a layer's free places that regrowth may fill
+_REACH = 24  # places that a layer's regrowth may differ from its share to make the total come out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,33 +99,48 @@ def _removals(layers: Sequence[Layer], rate: float, mode: str) -> list[int]:
     return [min(round(rate * count), count - 1) for count in active]
 
 
-def _allotted(wanted: Sequence[float], free: Sequence[int], sizes: Sequence[int], budget: int) -> list[int]:
-    """Places that each layer regains.
-
-    As near to the wanted shares of the budget (in weights) as the free places allow; what a full layer can't take goes
-    to the others evenly, what rounding leaves to the largest fraction that still fits, first layers first.
-    """
-    room = [count * size for count, size in zip(free, sizes, strict=True)]
-    exact = [0.0] * len(room)
-    left, open_layers, portions = float(min(budget, sum(room))), list(range(len(room))), list(wanted)
-    while left > 1e-9 and open_layers:
-        total = sum(portions[n] for n in open_layers)
-        for n in open_layers:
-            part = left * portions[n] / total if total > 0 else left / len(open_layers)
-            exact[n] = min(exact[n] + part, float(room[n]))
-        left = min(budget, sum(room)) - sum(exact)
-        open_layers = [n for n in open_layers if exact[n] < room[n] - 1e-9]
+def _wanted(portions: Sequence[float], room: Sequence[int], budget: int) -> list[float]:
+    """Weights that each layer should regain: its portion; what a full layer can't take goes to the others evenly."""
+    found = [0.0] * len(room)
+    left, unfilled = float(budget), list(range(len(room)))
+    while left > 1e-9 and unfilled:
+        total = sum(portions[n] for n in unfilled)
+        for n in unfilled:
+            part = left * portions[n] / total if total > 0 else left / len(unfilled)
+            found[n] = min(found[n] + part, float(room[n]))
+        left = budget - sum(found)
+        unfilled = [n for n in unfilled if found[n] < room[n] - 1e-9]
         portions = [1.0] * len(room)
-    # The small amount added keeps a whole number that float arithmetic missed by a little.
-    given = [min(int(value / size + 1e-6), count) for value, size, count in zip(exact, sizes, free, strict=True)]
-    rest = budget - sum(count * size for count, size in zip(given, sizes, strict=True))
-    while True:
-        fitting = [n for n, size in enumerate(sizes) if size <= rest and given[n] < free[n]]
-        if not fitting:
-            return given
-        best = max(fitting, key=lambda n: exact[n] / sizes[n] - given[n])
-        given[best] += 1
-        rest -= sizes[best]
+    return found
+
+
+def _allotted(wanted: Sequence[float], free: Sequence[int], sizes: Sequence[int], budget: int) -> list[int]:
+    """Places that each layer regains: of all ways to spend the budget, or else most of it, the one with the smallest
+    sum of squared differences to what is wanted, in weights; first layers first."""
+    unit = math.gcd(*sizes)
+    total = budget // unit
+    costs = np.full(total + 1, np.inf)
+    costs[0] = 0.0
+    chosen = []
+    for value, size, count in zip(wanted, sizes, free, strict=True):
+        step = size // unit
+        most = min(count, total // step)
+        # Far from what is wanted nothing is won: other layers make up for the difference in steps of a place each.
+        near = range(max(0, math.floor(value / size) - _REACH), min(most, math.ceil(value / size) + _REACH) + 1)
+        best, choice = np.full(total + 1, np.inf), np.zeros(total + 1, dtype=np.int64)
+        for number in near:
+            moved = np.full(total + 1, np.inf)
+            moved[number * step :] = costs[: total + 1 - number * step] + (number * size - value) ** 2
+            better = moved < best
+            best[better], choice[better] = moved[better], number
+        costs = best
+        chosen.append(choice)
+    spent = int(np.flatnonzero(np.isfinite(costs))[-1])
+    found = []
+    for choice, size in zip(reversed(chosen), reversed(sizes), strict=True):
+        found.append(int(choice[spent]))
+        spent -= found[-1] * (size // unit)
+    return found[::-1]
 
 
 def rewired(
@@ -133,9 +150,9 @@ def rewired(
 
     Each layer loses its smallest places, ``ceil(rate * active)`` weights or ``round(rate * active)`` channels by
     Frobenius norm, but keeps one. As many weights as ``target`` then lacks come back, divided over the layers by
-    :func:`shares` with at most 0.99 of the free places of each, where the momentum is largest: it exists at masked
-    weights too because gradients are dense. Of equals the first goes and comes. The published code keeps the number of
-    weights constant on average, by a smoothed correction; this one keeps it exactly.
+    :func:`shares`, where the momentum is largest: it exists at masked weights too because gradients are dense. At most
+    0.99 of a layer's free weights come back, but channels may all. Of equals the first goes and comes. The published
+    code keeps the number of weights constant on average, by a smoothed correction; this one keeps it exactly.
 
     Parameters
     ----------
@@ -143,8 +160,8 @@ def rewired(
     rate : float
         In 0..1.
     target : int
-        Nonzero places of all masks together, in weights. Irregular masks meet it exactly if they had as many before;
-        channel masks stay below it by less than the smallest channel that is free.
+        Weights that are on in all masks together. If they had as many before they meet it exactly, else as nearly as
+        places allow without exceeding it.
     mode : str
         One of :data:`MODES`.
 
@@ -156,7 +173,6 @@ def rewired(
     if not 0.0 <= rate <= 1.0:
         raise ValueError(f"rewiring rate must be in 0..1, not {rate}")
     every = list(layers.values())
-    wanted = shares(every)
     places = []
     for layer, count in zip(every, _removals(every, rate, mode), strict=True):
         on = _places(layer.mask, mode)
@@ -166,14 +182,14 @@ def rewired(
     sizes = [_size(layer, mode) for layer in every]
     budget = target - sum(int(on.sum()) * size for on, size in zip(places, sizes, strict=True))
     free = [int((~on).sum()) for on in places]
-    capped = [math.floor(_FULLEST * count) for count in free]
-    # The cap keeps layers from filling up; where all of them together couldn't hold the weights, it doesn't apply.
-    if sum(count * size for count, size in zip(capped, sizes, strict=True)) < budget:
-        capped = free
+    if mode == "irregular":
+        capped = [math.floor(_FULLEST * count) for count in free]
+        # The cap keeps layers from filling up; where all of them together couldn't hold the weights, it doesn't apply.
+        free = capped if sum(capped) >= budget else free
+    room = [count * size for count, size in zip(free, sizes, strict=True)]
+    counts = _allotted(_wanted(shares(every), room, min(budget, sum(room))), free, sizes, budget)
     found = {}
-    for (name, layer), on, count in zip(
-        layers.items(), places, _allotted(wanted, capped, sizes, budget), strict=True
-    ):
+    for (name, layer), on, count in zip(layers.items(), places, counts, strict=True):
         order = torch.where(on, -torch.inf, _norms(layer.momentum, mode)).argsort(descending=True, stable=True)
         on[order[:count]] = True
         found[name] = _mask(on, layer.weight, mode)

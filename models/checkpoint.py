@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from hw import container
 from hw.network import Network
-from models.nets import Architecture, ResidualNet
+from models import architectures
+from models.architectures import AnyArchitecture
 
 __all__ = ["Checkpoint", "Compressed", "load", "load_compressed", "save", "save_compressed"]
 
 _MAGIC = b"OFFRCKPT"
-_VERSION = 2
+_VERSION = 3
 _ACTIVITIES = ("activity", "dense_activity")
 
 
@@ -28,7 +30,7 @@ class Checkpoint:
         Name of the data set.
     seed : int
         Of its split and of the training.
-    architecture : Architecture
+    architecture : Architecture or another of models.architectures
     state : dict of str to array
         Parameters and running statistics by name.
     metrics : dict of str to float
@@ -37,17 +39,18 @@ class Checkpoint:
 
     data: str
     seed: int
-    architecture: Architecture
+    architecture: AnyArchitecture
     state: dict[str, np.ndarray] = field(repr=False)
     metrics: dict[str, float]
 
     @classmethod
-    def of(cls, model: ResidualNet, *, data: str, seed: int, metrics: dict[str, float]) -> "Checkpoint":
-        """A copy of a network's present state."""
+    def of(cls, model: nn.Module, *, data: str, seed: int, metrics: dict[str, float]) -> "Checkpoint":
+        """A copy of the present state of a network that names its ``architecture``."""
         state = {name: value.detach().numpy().copy() for name, value in model.state_dict().items()}
-        return cls(data=data, seed=seed, architecture=model.architecture, state=state, metrics=metrics)
+        architecture: Any = model.architecture
+        return cls(data=data, seed=seed, architecture=architecture, state=state, metrics=metrics)
 
-    def model(self) -> ResidualNet:
+    def model(self) -> nn.Module:
         """The network, in evaluation mode.
 
         Raises
@@ -55,7 +58,7 @@ class Checkpoint:
         ValueError
             When the state isn't that of the architecture.
         """
-        model = ResidualNet(self.architecture)
+        model = architectures.network(self.architecture)
         expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         for name in sorted(expected.keys() | self.state.keys()):
             found = self.state[name].shape if name in self.state else None
@@ -102,7 +105,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "stage": "trained",
         "data": checkpoint.data,
         "seed": checkpoint.seed,
-        "architecture": checkpoint.architecture.to_dict(),
+        "architecture": architectures.describe(checkpoint.architecture),
         "metrics": checkpoint.metrics,
     }
     container.write(path, _MAGIC, _VERSION, manifest, checkpoint.state)
@@ -120,7 +123,7 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(
         data=_take(path, manifest, "data"),
         seed=_take(path, manifest, "seed"),
-        architecture=Architecture.from_dict(_take(path, manifest, "architecture")),
+        architecture=architectures.from_dict(_take(path, manifest, "architecture")),
         state=arrays,
         metrics=_take(path, manifest, "metrics"),
     )

@@ -41,6 +41,7 @@ class _Node(nn.Module):
         super().__init__()
         self.step = step
         self.logits = logits
+        self.result = nn.Identity()  # a place for hooks: its output is the step's, as the integers have it
         self.weight = None if step.weight is None else nn.Parameter(step.weight.clone())
         self.bias = None if step.bias is None else nn.Parameter(step.bias.clone())
         for name in ("low", "high", "seen"):
@@ -94,6 +95,10 @@ class FakeQuantNet(nn.Module):
             if name.endswith(".weight")
         }
 
+    def rectified(self) -> dict[str, nn.Module]:
+        """By step, modules whose outputs are the rectified activations."""
+        return {node.step.name: node.result for node in self._nodes() if node.step.relu}
+
     def quantization(self) -> dict[str, tuple[float, int]]:
         """Scale and zero point of every tensor by name, the image first; of logits the accumulator's."""
         found = {INPUT: (INPUT_SCALE, INPUT_ZERO_POINT)}
@@ -135,7 +140,7 @@ class FakeQuantNet(nn.Module):
             if self.training and self.observing:
                 node.observe(result)
             scales[step.name] = self._quantization(node, sources)
-            values[step.name] = result if node.logits else _fake(result, *scales[step.name])
+            values[step.name] = node.result(result if node.logits else _fake(result, *scales[step.name]))
         return tuple(values[name].flatten(1) for name in self.graph.exits)
 
     @staticmethod
@@ -147,18 +152,20 @@ class FakeQuantNet(nn.Module):
             return F.avg_pool2d(operands[0], node.step.window, node.step.stride)
         if node.step.kind == "max_pool":
             assert node.step.window is not None
-            return F.max_pool2d(operands[0], node.step.window, node.step.stride, node.step.padding)
+            return F.max_pool2d(operands[0], node.step.window, node.step.stride, node.step.pads[::2])
         assert node.weight is not None
         assert node.bias is not None
         scale = node.weight_scale(source_scale)
         weight = round_through(node.weight / scale[:, None, None, None]) * scale[:, None, None, None]
         step = scale * source_scale
+        top, bottom, left, right = node.step.pads
+        even = (top, left) == (bottom, right)
         return F.conv2d(
-            operands[0],
+            operands[0] if even else F.pad(operands[0], (left, right, top, bottom)),
             weight,
             round_through(node.bias / step) * step,
             node.step.stride,
-            node.step.padding,
+            (top, left) if even else 0,
             groups=len(weight) if node.step.kind == "depthwise" else 1,
         )
 

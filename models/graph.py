@@ -33,8 +33,8 @@ class Step:
     bias : tensor or None
         (output channels,)
     stride : tuple of 2 int
-    padding : tuple of 2 int
-        Zeros above and below, left and right; of a max pool, positions that are never the largest.
+    pads : tuple of 4 int
+        Zeros above, below, left and right; of a max pool, positions that are never the largest.
     window : tuple of 2 int or None
         Height and width of a pool's window, which may be the whole map.
     """
@@ -47,7 +47,7 @@ class Step:
     weight: torch.Tensor | None = None
     bias: torch.Tensor | None = None
     stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     window: tuple[int, int] | None = None
 
 
@@ -73,8 +73,9 @@ def lower(model: nn.Module, shape: tuple[int, int, int]) -> Graph:
     """The steps of a network in evaluation mode.
 
     Supported are Conv2d (one group, or depthwise: as many groups as input and output channels; no dilation, zero
-    padding), BatchNorm2d behind it, ReLU behind any of convolution, linear layer and addition, addition of two maps,
-    AdaptiveAvgPool2d(1), AvgPool2d without padding, MaxPool2d, Flatten, Identity, Dropout, and Linear, which ends the
+    padding, also by a ZeroPad2d before it), BatchNorm2d behind it, ReLU behind any of convolution, linear layer and
+    addition, addition of two maps, AdaptiveAvgPool2d(1), AvgPool2d without padding, MaxPool2d, Flatten, Identity,
+    Dropout, and Linear, which ends the
     network as the logits of an exit. Weights are copied.
 
     Parameters
@@ -117,6 +118,7 @@ class _Lowering:
         self.names: dict[fx.Node, str] = {}
         self.normed: set[str] = set()
         self.flat: set[fx.Node] = set()
+        self.padded: dict[fx.Node, tuple[int, int, int, int]] = {}
         self.exits: tuple[str, ...] = ()
 
     def run(self) -> Graph:
@@ -151,6 +153,7 @@ class _Lowering:
         rules: dict[type[nn.Module], Callable[[fx.Node, str, Any], None]] = {
             nn.Conv2d: self._conv,
             nn.BatchNorm2d: self._norm,
+            nn.ZeroPad2d: self._zero_pad,
             nn.Linear: self._linear,
             nn.AdaptiveAvgPool2d: self._global_pool,
             nn.AvgPool2d: self._pool,
@@ -187,6 +190,15 @@ class _Lowering:
         self.flat.add(node)
         self._alias(node, name, module)
 
+    def _zero_pad(self, node: fx.Node, name: str, pad: nn.ZeroPad2d) -> None:
+        left, right, top, bottom = pad.padding
+        if min(pad.padding) < 0 or any(
+            not isinstance(self.modules.get(str(user.target)), nn.Conv2d) for user in node.users
+        ):
+            raise ValueError(f"{name}: ZeroPad2d must add rows and columns before a Conv2d, not {pad.padding}")
+        self.padded[node] = (top, bottom, left, right)
+        self._alias(node, name, pad)
+
     def _conv(self, node: fx.Node, name: str, conv: nn.Conv2d) -> None:
         depthwise = conv.groups == conv.in_channels == conv.out_channels > 1
         if not (depthwise or conv.groups == 1) or conv.dilation != (1, 1):
@@ -202,19 +214,21 @@ class _Lowering:
         weight = conv.weight.detach().clone()
         bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().clone()
         _finite(name, "biases", bias)
-        height, width, _ = self._shape_of(self._source(node))
+        source, stride = self._source(node), (conv.stride[0], conv.stride[1])
+        height, width, _ = self._shape_of(source)
+        before = next((pads for padded, pads in self.padded.items() if padded is node.args[0]), (0, 0, 0, 0))
+        rows, columns = int(conv.padding[0]), int(conv.padding[1])
+        pads = (before[0] + rows, before[1] + rows, before[2] + columns, before[3] + columns)
         shape = (
-            (height + 2 * conv.padding[0] - weight.shape[2]) // conv.stride[0] + 1,
-            (width + 2 * conv.padding[1] - weight.shape[3]) // conv.stride[1] + 1,
+            (height + sum(pads[:2]) - weight.shape[2]) // stride[0] + 1,
+            (width + sum(pads[2:]) - weight.shape[3]) // stride[1] + 1,
             conv.out_channels,
         )
-        stride, padding = (conv.stride[0], conv.stride[1]), (int(conv.padding[0]), int(conv.padding[1]))
-        source = self._source(node)
         self._put(
             node,
             Step(
                 kind="depthwise" if depthwise else "conv", name=name, inputs=(source,), shape=shape,
-                weight=weight, bias=bias, stride=stride, padding=padding,
+                weight=weight, bias=bias, stride=stride, pads=pads,
             ),
         )  # fmt: skip
 
@@ -296,7 +310,7 @@ class _Lowering:
             node,
             Step(
                 kind="max_pool", name=name, inputs=(self._source(node),), shape=shape,
-                stride=stride, padding=padding, window=window,
+                stride=stride, pads=(padding[0], padding[0], padding[1], padding[1]), window=window,
             ),
         )  # fmt: skip
 

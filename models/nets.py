@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["Architecture", "ResidualNet", "SeparableNet", "to_torch"]
+__all__ = ["Architecture", "Head", "ResidualNet", "SeparableNet", "to_torch"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ class _Block(nn.Module):
         return self.relu(self.second(self.first(x)) + passed)
 
 
-class _Head(nn.Module):
+class Head(nn.Module):
     """Global average pool and linear layer."""
 
     def __init__(self, inputs: int, classes: int) -> None:
@@ -144,9 +144,9 @@ class ResidualNet(nn.Module):
         self.stem = _Convolution(architecture.shape[2], early, 3, architecture.stem_stride, relu=True)
         self.early = _Block(early, early, 1)
         self.branch = _Convolution(early, width, 3, 2, relu=True) if width else nn.Identity()
-        self.branch_head = _Head(width or early, architecture.classes)
+        self.branch_head = Head(width or early, architecture.classes)
         self.late = _Block(early, late, 2)
-        self.head = _Head(late, architecture.classes)
+        self.head = Head(late, architecture.classes)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = self.early(self.stem(x))
@@ -206,7 +206,7 @@ class SeparableNet(nn.Module):
                 raise ValueError(f"{name} must be at least {least}, not {value}")
         self.stem = _Convolution(shape[2], width, kernel, 2, relu=True)
         self.blocks = nn.Sequential(*(_Separable(width) for _ in range(blocks)))
-        self.head = _Head(width, classes)
+        self.head = Head(width, classes)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
         return (self.head(self.blocks(self.stem(x))),)

@@ -183,17 +183,15 @@ def _layer(twin: FakeQuantNet, number: int, tensors: dict[str, Tensor]) -> Layer
             return GlobalAveragePool(**common)
         assert step.window is not None
         return AveragePool2D(**common, window=step.window, stride=step.stride)
-    rows, columns = step.padding
-    pads = (rows, rows, columns, columns)
     if step.kind == "max_pool":
         assert step.window is not None
-        return MaxPool2D(**common, window=step.window, stride=step.stride, pads=pads)
+        return MaxPool2D(**common, window=step.window, stride=step.stride, pads=step.pads)
     raw = step.name in twin.graph.exits
     common |= _weights(step, twin.nodes[number], tensors[step.inputs[0]].scale, None if raw else output.scale)
     if step.kind == "linear":
         return Linear(**common, rounding=Rounding.SINGLE, raw=raw)
     kind = DepthwiseConv2D if step.kind == "depthwise" else Conv2D
-    return kind(**common, rounding=Rounding.DOUBLE, stride=step.stride, pads=pads)
+    return kind(**common, rounding=Rounding.DOUBLE, stride=step.stride, pads=step.pads)
 
 
 def _weights(step: Step, node: Any, source_scale: float, output_scale: float | None) -> dict[str, np.ndarray]:

@@ -4,18 +4,20 @@ import copy
 from dataclasses import dataclass
 
 import numpy as np
+from torch import nn
 
 from hw.network import Network
 from models import golden, prune
 from models.activity import activity
+from models.architectures import initial
 from models.checkpoint import Checkpoint, Compressed
 from models.data import Dataset, Split
 from models.exits import calibrate, curve, with_thresholds
-from models.nets import Architecture, ResidualNet
+from models.nets import Architecture
 from models.quantize import encode, quantize, to_network
 from models.sources import Progress
 from models.standard import FixedMask
-from models.train import Schedule, accuracy, fit, initial, predict
+from models.train import Schedule, accuracy, fit, predict
 
 __all__ = ["RECIPES", "Recipe", "compress", "recipe", "train"]
 
@@ -123,7 +125,7 @@ def _check_data(chosen: Recipe, dataset: Dataset) -> None:
         raise ValueError(f"the recipe is for {chosen.data}, the data set is {dataset.name}")
 
 
-def _float_metrics(model: ResidualNet, prefix: str, test: Split) -> dict[str, float]:
+def _float_metrics(model: nn.Module, prefix: str, test: Split) -> dict[str, float]:
     branch, final = predict(model, test.images)
     return {f"{prefix}_branch": accuracy(branch, test.labels), f"{prefix}_final": accuracy(final, test.labels)}
 

@@ -11,13 +11,13 @@ from torch import nn
 
 from models import resume
 from models.data import Split
-from models.nets import Architecture, ResidualNet, to_torch
+from models.nets import to_torch
 from models.pieces import Piece, Run
 from models.schedule import Schedule, augmented
 from models.sources import Progress
 from models.standard import CrossEntropy
 
-__all__ = ["Schedule", "accuracy", "fit", "initial", "predict"]
+__all__ = ["Schedule", "accuracy", "fit", "predict"]
 
 _EVALUATION_BATCH = 512
 
@@ -30,13 +30,6 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def initial(architecture: Architecture, seed: int) -> ResidualNet:
-    """A network with random weights; equal seeds give equal weights and leave torch's own generator alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return ResidualNet(architecture)
 
 
 def fit(

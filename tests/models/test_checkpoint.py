@@ -9,7 +9,7 @@ from models.checkpoint import load, load_compressed, save, save_compressed
 from models.quantize import encode
 from models.train import predict
 
-MAGIC, VERSION = b"OFFRCKPT", 2
+MAGIC, VERSION = b"OFFRCKPT", 3
 
 
 def test_trained_survives(tmp_path, trained, digits):

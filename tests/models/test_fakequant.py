@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from models.architectures import initial
 from models.fakequant import FakeQuantNet, round_through
 from models.graph import lower
 from models.nets import Architecture, to_torch
-from models.train import initial
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from models.architectures import initial
 from models.graph import lower
 from models.nets import Architecture, SeparableNet
-from models.train import initial
 
 
 def evaluate(graph, images):
@@ -21,10 +21,12 @@ def evaluate(graph, images):
         elif step.kind == "pool":
             result = F.avg_pool2d(operands[0], step.window, step.stride)
         elif step.kind == "max_pool":
-            result = F.max_pool2d(operands[0], step.window, step.stride, step.padding)
+            result = F.max_pool2d(operands[0], step.window, step.stride, step.pads[::2])
         else:
             groups = len(step.weight) if step.kind == "depthwise" else 1
-            result = F.conv2d(operands[0], step.weight, step.bias, step.stride, step.padding, groups=groups)
+            top, bottom, left, right = step.pads
+            padded = F.pad(operands[0], (left, right, top, bottom))
+            result = F.conv2d(padded, step.weight, step.bias, step.stride, groups=groups)
         assert result.shape[1:] == (step.shape[2], *step.shape[:2])
         values[step.name] = result.relu() if step.relu else result
     return [values[name].flatten(1) for name in graph.exits]
@@ -94,7 +96,8 @@ def test_max_pools(pool, window, stride, padding, shape):
     model = Body(pool).eval()
     graph = lower(model, (6, 6, 1))
     step = graph.steps[1]
-    assert (step.kind, step.window, step.stride, step.padding) == ("max_pool", window, stride, padding)
+    assert (step.kind, step.window, step.stride, step.pads[::2]) == ("max_pool", window, stride, padding)
+    assert step.pads[::2] == step.pads[1::2]
     assert step.shape == shape
     images = torch.rand(3, 1, 6, 6)
     with torch.no_grad():

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from models import prune
+from models.architectures import initial
 from models.nets import Architecture
-from models.train import initial
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2)
 

@@ -7,11 +7,12 @@ import torch
 from hw.compile import compile_network
 from hw.config import preset
 from models import golden
+from models.architectures import initial
 from models.data import NAMES, Split, load
 from models.nets import Architecture
 from models.quantize import encode, quantize, to_network
 from models.recipe import RECIPES, compress, recipe, train
-from models.train import Schedule, initial
+from models.train import Schedule
 
 
 def weights(network):

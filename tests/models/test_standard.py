@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from models.architectures import initial
 from models.nets import Architecture, to_torch
 from models.pieces import Piece
 from models.standard import (
@@ -18,7 +19,7 @@ from models.standard import (
     Ramp,
     Validation,
 )
-from models.train import Schedule, accuracy, fit, initial, predict
+from models.train import Schedule, accuracy, fit, predict
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2)
 SHORT = Schedule(epochs=2, lr=0.01)

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from models.architectures import initial
 from models.data import Split
 from models.nets import Architecture
 from models.standard import FixedMask
-from models.train import Schedule, accuracy, fit, initial, predict
+from models.train import Schedule, accuracy, fit, predict
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2)
 SHORT = Schedule(epochs=2, lr=0.01, shift=1, flip=True)

@@ -1,0 +1,54 @@
+"""Every architecture that a checkpoint or a recipe may name, by its kind."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.nets import Architecture, ResidualNet
+from models.resnet8 import ResNet8, ResNet8Architecture
+
+__all__ = ["KINDS", "AnyArchitecture", "describe", "from_dict", "initial", "network"]
+
+AnyArchitecture = Architecture | ResNet8Architecture
+
+#: By kind: what describes a network (a dataclass with ``shape``, ``classes``, ``to_dict`` and ``from_dict``), and the
+#: network it describes, whose ``architecture`` it is.
+KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
+    "residual": (Architecture, ResidualNet),
+    "resnet8": (ResNet8Architecture, ResNet8),
+}
+
+
+def describe(architecture: AnyArchitecture) -> dict[str, Any]:
+    """As JSON can hold it; :func:`from_dict` is the inverse."""
+    kind = next(kind for kind, (described, _) in KINDS.items() if type(architecture) is described)
+    return {"kind": kind, **architecture.to_dict()}
+
+
+def from_dict(manifest: dict[str, Any]) -> AnyArchitecture:
+    """The architecture of a description.
+
+    Raises
+    ------
+    ValueError
+        When its kind is unknown, a key is missing or unknown, or a value impossible.
+    """
+    values = dict(manifest)
+    kind = values.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"architecture's kind must be one of {', '.join(KINDS)}, not {kind!r}")
+    found: AnyArchitecture = KINDS[kind][0].from_dict(values)
+    return found
+
+
+def network(architecture: AnyArchitecture) -> nn.Module:
+    """A network with weights drawn from torch's own generator."""
+    return next(made for described, made in KINDS.values() if type(architecture) is described)(architecture)
+
+
+def initial(architecture: AnyArchitecture, seed: int) -> nn.Module:
+    """A network with random weights; equal seeds give equal weights and leave torch's own generator alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return network(architecture)

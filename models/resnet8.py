@@ -1,0 +1,234 @@
+"""ResNet-8 of MLPerf Tiny's image classification, with early exits, and its official float weights.
+
+Banbury et al. 2021, "MLPerf Tiny Benchmark" (arXiv 2106.07597): a stem and three residual blocks of 16, 32 and 64
+channels (He et al. 2016, arXiv 1512.03385), a 1x1 projection without batch norm where the shape changes, and padding as
+TensorFlow's SAME: a convolution of stride 2 over an even map pads nothing before and one position behind.
+"""
+
+import io
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.nets import Head
+
+__all__ = ["WEIGHTS", "ResNet8", "ResNet8Architecture", "official_state", "same_pads"]
+
+#: Where the official float weights lie in the data folder.
+WEIGHTS = Path("mlperf_tiny") / "pretrainedResnet_float.npz"
+
+_KERAS_EPS = 1e-3  # of batch norms in the official network; here PyTorch's
+_PIXEL = 255  # the official network takes pixels 0..255
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNet8Architecture:
+    """What defines a :class:`ResNet8` apart from its weights.
+
+    Parameters
+    ----------
+    shape : tuple of 3 int
+        Height, width, channels of an image; at least 4 rows and columns.
+    classes : int
+    widths : tuple of 3 int
+        Channels of the blocks; the stem has as many as the first.
+    exits : tuple of int
+        Blocks, 1 or 2, behind which there is an early exit, ascending.
+    exit_widths : tuple of int
+        Of each early exit, channels of its own 3x3 convolution of stride 2; 0 when it has none and classifies the means
+        of the maps it sees.
+
+    Raises
+    ------
+    ValueError
+        When a size is impossible; the message names the size, the rule and the value.
+    """
+
+    shape: tuple[int, int, int]
+    classes: int
+    widths: tuple[int, int, int] = (16, 32, 64)
+    exits: tuple[int, ...] = ()
+    exit_widths: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or min(self.shape) < 1 or min(self.shape[:2]) < 4:
+            raise ValueError(f"shape must be (height, width, channels), 4 rows and columns or more, not {self.shape}")
+        if self.classes < 2:
+            raise ValueError(f"classes must be at least 2, not {self.classes}")
+        if len(self.widths) != 3 or min(self.widths) < 1:
+            raise ValueError(f"widths must be three positive integers, not {self.widths}")
+        if self.exits not in ((), (1,), (2,), (1, 2)):
+            raise ValueError(f"exits must be among 1 and 2, ascending, not {self.exits}")
+        if len(self.exit_widths) != len(self.exits) or min(self.exit_widths, default=0) < 0:
+            raise ValueError(
+                f"exit_widths must be one number of at least 0 for each of {len(self.exits)} exits, "
+                f"not {self.exit_widths}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, manifest: dict[str, Any]) -> "ResNet8Architecture":
+        """The inverse of :meth:`to_dict`.
+
+        Raises
+        ------
+        ValueError
+            When a key is missing or unknown, or a value impossible.
+        """
+        lists = ("shape", "widths", "exits", "exit_widths")
+        try:
+            return cls(**{**manifest, **{name: tuple(manifest[name]) for name in lists if name in manifest}})
+        except TypeError as error:
+            raise ValueError(f"architecture is incomplete or has unknown keys: {error}") from error
+
+
+def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Positions before and behind a map's side that TensorFlow's SAME padding adds."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+class _Convolution(nn.Module):
+    """Padding as TensorFlow's SAME, 3x3 convolution, batch norm, ReLU where asked for."""
+
+    def __init__(self, size: tuple[int, int], inputs: int, outputs: int, stride: int, relu: bool) -> None:
+        super().__init__()
+        (top, bottom), (left, right) = (same_pads(side, 3, stride) for side in size)
+        even = (top, left) == (bottom, right)
+        self.pad = nn.Identity() if even else nn.ZeroPad2d((left, right, top, bottom))
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride, padding=(top, left) if even else 0, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU() if relu else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.relu(self.norm(self.conv(self.pad(x))))
+
+
+class _Block(nn.Module):
+    def __init__(self, size: tuple[int, int], inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        after = (-(-size[0] // stride), -(-size[1] // stride))
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride)
+        self.first = _Convolution(size, inputs, outputs, stride, relu=True)
+        self.second = _Convolution(after, outputs, outputs, 1, relu=False)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # The shortcut comes first: the accelerator adds while it writes the second convolution's result.
+        passed = self.shortcut(x)
+        return self.relu(self.second(self.first(x)) + passed)
+
+
+class _Exit(nn.Module):
+    """An early exit: convolution, if it has one, and classifier."""
+
+    def __init__(self, size: tuple[int, int], inputs: int, width: int, classes: int) -> None:
+        super().__init__()
+        self.body = _Convolution(size, inputs, width, 2, relu=True) if width else nn.Identity()
+        self.head = Head(width or inputs, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(x))
+
+
+class ResNet8(nn.Module):
+    """The network. Images (N, channels, height, width) in 0..1 go in, a tuple of logits (N, classes) comes out, early
+    exits first.
+
+    Parameters
+    ----------
+    architecture : ResNet8Architecture
+    """
+
+    def __init__(self, architecture: ResNet8Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        size = architecture.shape[:2]
+        first, second, third = architecture.widths
+        self.stem = _Convolution(size, architecture.shape[2], first, 1, relu=True)
+        self.block1 = _Block(size, first, first, 1)
+        half = (-(-size[0] // 2), -(-size[1] // 2))
+        self.block2 = _Block(size, first, second, 2)
+        self.block3 = _Block(half, second, third, 2)
+        sizes, widths = {1: size, 2: half}, {1: first, 2: second}
+        self.exits = nn.ModuleDict(
+            {
+                str(block): _Exit(sizes[block], widths[block], width, architecture.classes)
+                for block, width in zip(architecture.exits, architecture.exit_widths, strict=True)
+            }
+        )
+        self.head = Head(third, architecture.classes)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        logits = []
+        x = self.block1(self.stem(x))
+        if "1" in self.exits:
+            logits.append(self.exits["1"](x))
+        x = self.block2(x)
+        if "2" in self.exits:
+            logits.append(self.exits["2"](x))
+        return (*logits, self.head(self.block3(x)))
+
+
+def official_state(path: Path) -> dict[str, torch.Tensor]:
+    """The official float weights as the state of a :class:`ResNet8` without early exits.
+
+    The function is the same: biases before a batch norm move into its mean, the other epsilon into its variance, the
+    pixels' scale into the stem, whose channels get an ordinary size for training on (each batch norm undoes it).
+
+    Parameters
+    ----------
+    path : Path
+        ``pretrainedResnet_float.npz``.
+
+    Raises
+    ------
+    ValueError
+        When the file can't be read or an array is missing or has another shape.
+    """
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: must be an npz file of arrays: {error}") from error
+    state: dict[str, torch.Tensor] = {}
+    model = ResNet8(ResNet8Architecture(shape=(32, 32, 3), classes=10))
+    try:
+        _put(state, arrays, "stem", "c", "b")
+        for number in (1, 2, 3):
+            _put(state, arrays, f"block{number}.first", f"s{number}.c1", f"s{number}.b1")
+            _put(state, arrays, f"block{number}.second", f"s{number}.c2", f"s{number}.b2")
+            if number > 1:
+                for kind in ("weight", "bias"):
+                    state[f"block{number}.shortcut.{kind}"] = arrays[f"s{number}.sc.{kind}"]
+        for kind in ("weight", "bias"):
+            state[f"head.linear.{kind}"] = arrays[f"fc.{kind}"]
+    except KeyError as error:
+        raise ValueError(f"{path}: must hold {error}") from error
+    spread = (state["stem.norm.running_var"] + model.stem.norm.eps).sqrt()
+    state["stem.conv.weight"] *= (_PIXEL / spread)[:, None, None, None]
+    state["stem.norm.running_mean"] /= spread
+    state["stem.norm.running_var"] = torch.full_like(spread, 1.0 - model.stem.norm.eps)
+    for name, value in model.state_dict().items():
+        if name not in state or state[name].shape != value.shape:
+            raise ValueError(f"{path}: {name} must have the shape {tuple(value.shape)}")
+    return state
+
+
+def _put(state: dict[str, torch.Tensor], arrays: dict[str, torch.Tensor], name: str, conv: str, norm: str) -> None:
+    """A convolution with its batch norm."""
+    state[f"{name}.conv.weight"] = arrays[f"{conv}.weight"].clone()
+    for kind in ("weight", "bias", "num_batches_tracked"):
+        state[f"{name}.norm.{kind}"] = arrays[f"{norm}.{kind}"]
+    state[f"{name}.norm.running_mean"] = arrays[f"{norm}.running_mean"] - arrays[f"{conv}.bias"]
+    state[f"{name}.norm.running_var"] = arrays[f"{norm}.running_var"] + (_KERAS_EPS - nn.BatchNorm2d(1).eps)

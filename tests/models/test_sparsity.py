@@ -1,0 +1,147 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models import golden, prune
+from models.architectures import initial
+from models.nets import Architecture
+from models.pieces import Piece
+from models.quantize import encode, quantize, to_network
+from models.sparsity import ActivationPenalty, GradualPruning, activation_modules
+from models.train import Schedule, fit
+
+ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2)
+SHARES = {"stem.conv.weight": 0.5, "late.second.conv.weight": 0.1}
+
+
+@pytest.fixture(scope="module")
+def few(digits):
+    return digits.train.take(200)
+
+
+class Watch(Piece):
+    """Density of a layer in every step."""
+
+    def __init__(self):
+        self.found = []
+
+    def after_step(self, run):
+        weight = run.model.late.second.conv.weight
+        self.found.append(int(weight.count_nonzero()) / weight.numel())
+
+
+def test_density_falls_on_the_cubic_course_and_stays(few):
+    model, watch = initial(ARCHITECTURE, 0), Watch()
+    schedule = Schedule(epochs=8, lr=0.01, batch=100)
+    metrics = fit(model, few, schedule, seed=0, pieces=[GradualPruning(SHARES, end=0.5), watch])
+    size = model.late.second.conv.weight.numel()
+    for epoch in range(8):
+        part = min(1.0, (epoch + 1) / 4)
+        wanted = round((1 - 0.9 * (1 - (1 - part) ** 3)) * size) / size
+        assert watch.found[2 * epoch : 2 * epoch + 2] == [wanted] * 2
+    assert int(model.stem.conv.weight.count_nonzero()) == round(0.5 * model.stem.conv.weight.numel())
+    assert model.early.first.conv.weight.all()
+    assert metrics[-1]["density"] == prune.density(model)
+
+
+def test_what_is_pruned_stays_pruned(few):
+    masks = []
+
+    class Keep(Piece):
+        def after_step(self, run):
+            masks.append(run.model.late.second.conv.weight != 0)
+
+    fit(initial(ARCHITECTURE, 0), few, Schedule(epochs=4, lr=0.02), seed=0, pieces=[GradualPruning(SHARES), Keep()])
+    for before, after in itertools.pairwise(masks):
+        assert not (after & ~before).any()
+
+
+def test_fewer_activations_matter_with_the_penalty(digits):
+    """In the float network, and in the integers after training with the penalty."""
+    active = []
+    for pieces in ([], [ActivationPenalty(2.0)]):
+        model = initial(ARCHITECTURE, 0)
+        metrics = fit(model, digits.train, Schedule(epochs=12, lr=0.01), seed=0, pieces=pieces)
+        twin = quantize(model, digits.train, Schedule(epochs=1, lr=1e-4), seed=0)
+        network = to_network(twin, "sparse")
+        result = golden.run(network, encode(digits.test.images[:100], network))
+        relus = [name for name in twin.rectified() if name in result.tensors]
+        shares = [(result.tensors[name] != network.tensors()[name].zero_point).mean() for name in relus]
+        active.append(float(np.mean(shares)))
+    assert active[1] < 0.7 * active[0]
+    assert metrics[-1]["active"] < metrics[0]["active"]
+
+
+def test_the_measure_and_the_costs(few):
+    """Of a network whose activations are known, the loss is the measure."""
+
+    class Known(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.ReLU(), nn.ReLU()
+            self.flat = nn.Flatten()
+            self.linear = nn.Linear(64, 10)
+
+        def forward(self, x):
+            self.one(torch.ones_like(x))  # measure 1
+            spike = torch.zeros_like(x)
+            spike[:, 0, 0, 0] = 3.0
+            self.two(spike)  # measure 1/64
+            return (self.linear(self.flat(x)),)
+
+    class Silent(Piece):
+        criterion = True
+
+        def loss(self, run, images, labels, outputs):
+            return 0 * outputs[-1].sum()
+
+    def last(costs):
+        schedule = Schedule(epochs=4, lr=1e-9, batch=200)
+        return fit(Known(), few, schedule, seed=0, pieces=[Silent(), ActivationPenalty(0.5, costs)])[-1]
+
+    assert last(None)["loss"] == pytest.approx(0.5 * (1 + 1 / 64) / 2)
+    found = last({"one": 3.0, "two": 1.0})
+    assert found["loss"] == pytest.approx(0.5 * (3 + 1 / 64) / 4)
+    assert found["active"] == pytest.approx((3 + 1 / 64) / 4)
+
+
+def test_activations_of_a_twin_are_the_integers(digits, trained):
+    twin = quantize(trained.model(), digits.train, Schedule(epochs=1, lr=1e-4), seed=0)
+    network = to_network(twin, "digits")
+    seen = {}
+    for name, module in activation_modules(twin).items():
+        module.register_forward_hook(lambda module, inputs, output, name=name: seen.__setitem__(name, output))
+    from models.train import predict
+
+    predict(twin, digits.test.images[:50])
+    result = golden.run(network, encode(digits.test.images[:50], network))
+    assert set(seen) == {"stem.conv", "early.first.conv", "early.add", "branch.conv", "late.first.conv", "late.add"}
+    tensor = network.tensors()["stem.conv"]
+    codes = seen["stem.conv"].permute(0, 2, 3, 1).numpy() / tensor.scale + tensor.zero_point
+    assert (np.rint(codes) == result.tensors["stem.conv"]).mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GradualPruning({"a": 1.5}), "density of a must be in 0..1, not 1.5"),
+        (lambda: GradualPruning({}, end=0), "end of pruning must be above 0 and at most 1, not 0"),
+        (lambda: ActivationPenalty(0), "weight of the activation penalty must be positive, not 0"),
+        (lambda: activation_modules(nn.Linear(1, 1)), "Linear: must have a ReLU"),
+    ],
+)
+def test_wrong(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_wrong_names(few):
+    for piece, message in [
+        (GradualPruning({"nothing": 0.5}), "density 'nothing' has no parameter of that name"),
+        (ActivationPenalty(1.0, {"nothing": 1.0}), "activation penalty: the network has no activations 'nothing'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            fit(initial(ARCHITECTURE, 0), few, Schedule(epochs=1, lr=0.1), seed=0, pieces=[piece])

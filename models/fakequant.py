@@ -6,6 +6,7 @@ point per tensor from moving averages of their range.
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,8 @@ INPUT_ZERO_POINT = -128
 
 _MOMENTUM = 0.05  # share of a new batch in the moving averages of a range
 _TINIEST = 1e-12  # scale of what is always zero
+_PEAK = 64  # int8 code that the largest level has at most: enough to resolve, and sums no larger than others have
+_EXACT = 1e-5  # what float arithmetic may err by in a quotient that is a whole number
 _LARGEST_BIAS = 1 << 20  # leaves the accumulator, which has 20 bits at least, to the products
 
 
@@ -36,27 +39,38 @@ class _Node(nn.Module):
     low: torch.Tensor
     high: torch.Tensor
     seen: torch.Tensor
+    unit: torch.Tensor | None
 
-    def __init__(self, step: Step, logits: bool) -> None:
+    def __init__(self, step: Step, logits: bool, unit: torch.Tensor | None) -> None:
         super().__init__()
         self.step = step
         self.logits = logits
         self.result = nn.Identity()  # a place for hooks: its output is the step's, as the integers have it
+        self.register_buffer("unit", unit)
         self.weight = None if step.weight is None else nn.Parameter(step.weight.clone())
         self.bias = None if step.bias is None else nn.Parameter(step.bias.clone())
+        if unit is not None:
+            assert self.weight is not None
+            self.weight.requires_grad_(False)
         for name in ("low", "high", "seen"):
             self.register_buffer(name, torch.zeros(()))
 
     def weight_scale(self, source_scale: float) -> torch.Tensor:
         """Real value of one weight step, per output channel; of logits the same for all, so that they compare.
 
-        Channels whose weights are zero or nothing beside their bias have steps as large as the bias needs.
+        Channels whose weights are zero or nothing beside their bias have steps as large as the bias needs. Weights of
+        few levels have steps of which a level is a whole number, so that their codes are exact.
         """
         assert self.weight is not None
         assert self.bias is not None
-        for_weights = self.weight.detach().abs().amax(dim=(1, 2, 3)) / 127
+        largest = self.weight.detach().abs().amax(dim=(1, 2, 3))
         for_bias = self.bias.detach().abs() / (source_scale * _LARGEST_BIAS)
-        scale = torch.maximum(for_weights, for_bias).clamp_min(_TINIEST)
+        if self.unit is not None:
+            levels = (largest / self.unit.clamp_min(_TINIEST)).round().max().clamp_min(1)
+            coarsest = torch.maximum(self.unit * levels / _PEAK, for_bias).clamp_min(_TINIEST)
+            steps = (self.unit / coarsest * (1 + _EXACT)).floor()
+            return torch.where(steps >= 1, self.unit / steps.clamp_min(1), coarsest)
+        scale = torch.maximum(largest / 127, for_bias).clamp_min(_TINIEST)
         return scale.max().expand_as(scale) if self.logits else scale
 
     def observe(self, values: torch.Tensor) -> None:
@@ -79,13 +93,18 @@ class FakeQuantNet(nn.Module):
     ----------
     graph : Graph
         Of a trained network; its zero weights stay zero when the masks of :meth:`masks` are held.
+    units : dict of str to tensor (output channels,), or None
+        Of steps whose weights have few levels, what one level is worth (:func:`models.levels.units`). These weights
+        aren't trained; biases and ranges are.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, units: Mapping[str, torch.Tensor] | None = None) -> None:
         super().__init__()
         self.graph = graph
         self.observing = True
-        self.nodes = nn.ModuleList(_Node(step, step.name in graph.exits) for step in graph.steps)
+        self.nodes = nn.ModuleList(
+            _Node(step, step.name in graph.exits, (units or {}).get(step.name)) for step in graph.steps
+        )
 
     def masks(self) -> dict[str, torch.Tensor]:
         """By parameter name, 1 where a weight isn't zero: for :class:`models.standard.FixedMask`."""

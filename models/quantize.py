@@ -24,8 +24,10 @@ from hw.network import (
 )
 from hw.numerics import Rounding, Scale, quantize_scale
 from models.data import Split
+from models.ensemble import members_of, merged
 from models.fakequant import INPUT_SCALE, INPUT_ZERO_POINT, FakeQuantNet
 from models.graph import Step, lower
+from models.levels import units
 from models.nets import to_torch
 from models.pieces import Piece, Run
 from models.sources import Progress
@@ -87,6 +89,7 @@ def quantize(
     *,
     seed: int,
     exits: bool = True,
+    levels: str | None = None,
     pieces: Callable[[FakeQuantNet], Sequence[Piece]] | None = None,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
@@ -97,13 +100,15 @@ def quantize(
     Parameters
     ----------
     model : Module
-        Float network as :func:`models.graph.lower` takes it.
+        Float network as :func:`models.graph.lower` takes it, or an ensemble of such (:mod:`models.ensemble`).
     split : Split
         Images that set the ranges and train.
     schedule : Schedule
     seed : int
     exits : bool
         False drops the early exits and what only they need.
+    levels : str or None
+        Kind of levels of the convolutions' weights (:mod:`models.levels`), which stay exactly what they are.
     pieces : function or None
         Of the twin, further pieces of its training (:mod:`models.pieces`).
     checkpoint : Path or None
@@ -119,14 +124,18 @@ def quantize(
     Raises
     ------
     ValueError
-        When the network has an unsupported module or a weight that is no number.
+        When the network has an unsupported module, a weight that is no number, or weights of other levels.
     FloatingPointError
         When training diverges.
     """
     model.eval()
     height, width, channels = split.images.shape[1:]
-    graph = lower(model, (height, width, channels))
-    twin = FakeQuantNet(graph if exits else graph.final_only())
+    members = members_of(model)
+    graphs = [lower(member, (height, width, channels)) for member in members]
+    found = [units(*pair, levels) if levels else {} for pair in zip(members, graphs, strict=True)]
+    together = {name: torch.cat([values[name] for values in found]) for name in found[0]}
+    graph = merged(graphs)
+    twin = FakeQuantNet(graph if exits else graph.final_only(), together)
     with torch.no_grad():
         twin.train()(to_torch(split.images[:_CALIBRATION]))
     every = [_FrozenRanges(twin), FixedMask(twin.masks()), *(pieces(twin) if pieces else ())]

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.methods.levels import convolutions
+from models.levels import convolutions
 from models.methods.rewire import MODES, Layer, random_mask, rewired
 from models.pieces import Outputs, Piece, Run
 from models.standard import parameters_of

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import nn
 
+from models.levels import codes, convolutions, project
 from models.methods.binary_relax import BinaryRelax, relaxed
-from models.methods.levels import codes, convolutions, project
 from models.nets import Architecture
 from models.pieces import Piece
 from models.standard import FixedMask

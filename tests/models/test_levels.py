@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from models.graph import lower
-from models.methods.levels import LEVELS, channel_sparsity, codes, convolutions, project, units
+from models.levels import LEVELS, channel_sparsity, codes, convolutions, project, units
 from models.nets import Architecture
 from models.train import initial
 
@@ -72,39 +72,48 @@ def test_unknown_levels():
         project(torch.zeros(1), "octal")
 
 
-@pytest.mark.parametrize("kind", sorted(LEVELS))
-def test_codes_survive_the_folding_of_batch_norms(kind):
+def projected(kind):
+    """A network on its levels, with gains of both signs to fold."""
     model = initial(ARCHITECTURE, 0).eval()
-    steps = {}
     with torch.no_grad():
         for number, (name, module) in enumerate(convolutions(model).items()):
-            steps[name] = codes(module.weight, kind)[0]
             module.weight.copy_(project(module.weight, kind))
             norm = model.get_submodule(name.removesuffix("conv") + "norm")
-            norm.weight.copy_(normal(number, len(norm.weight)))  # gains of both signs
+            norm.weight.copy_(normal(number, len(norm.weight)))
             norm.running_var.copy_(normal(number + 50, len(norm.weight)).abs() + 0.1)
+    return model
+
+
+@pytest.mark.parametrize("kind", sorted(LEVELS))
+def test_projection_is_idempotent(kind):
+    weight = project(normal(2, 8, 4, 3, 3), kind)
+    torch.testing.assert_close(project(weight, kind), weight)
+
+
+@pytest.mark.parametrize("kind", sorted(LEVELS))
+def test_codes_survive_the_folding_of_batch_norms(kind):
+    model = projected(kind)
     graph = lower(model, (8, 8, 1))
-    found = units(graph, steps)
-    assert set(found) == set(steps)
+    found = units(model, graph, kind)
+    assert set(found) == set(convolutions(model))
     for step in graph.steps:
-        if step.name in steps:
+        if step.name in found:
             ratio = step.weight / found[step.name][:, None, None, None]
-            torch.testing.assert_close(ratio.abs(), steps[step.name].abs(), atol=1e-4, rtol=0)
+            wanted, _ = codes(model.get_submodule(step.name).weight, kind)
+            torch.testing.assert_close(ratio.abs(), wanted.abs(), atol=1e-4, rtol=0)
 
 
 def test_channels_without_weights_have_no_unit():
     model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([0.5, 0.0]).view(2, 1, 1, 1))
-    assert units(lower(model, (2, 2, 1)), {"0": torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)})["0"].tolist() == [0.5, 0.0]
+    assert units(model, lower(model, (2, 2, 1)), "ternary")["0"].tolist() == [0.5, 0.0]
 
 
 def test_units_of_other_weights():
-    graph = lower(initial(ARCHITECTURE, 0).eval(), (8, 8, 1))
-    with pytest.raises(ValueError, match=r"levels of 'late.first.conv': weights must be whole multiples"):
-        units(graph, {"late.first.conv": torch.ones(8, 4, 3, 3)})
-    with pytest.raises(ValueError, match="levels of 'nothing': the network must have weights of that name and shape"):
-        units(graph, {"nothing": torch.ones(1, 1, 1, 1)})
+    model = projected("4bit")
+    with pytest.raises(ValueError, match=r"stem.conv: weights must be whole multiples .* as ternary ones are"):
+        units(model, lower(model, (8, 8, 1)), "ternary")
 
 
 def test_channel_sparsity_counts_input_channels_that_nobody_reads():

@@ -6,7 +6,7 @@ stay, where the published code divides by the number of all weights; and weights
 pruning makes, stay zero and count in no mean. Without pruning both means are the published ones.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from models.graph import Graph
 
 __all__ = ["LEVELS", "channel_sparsity", "codes", "convolutions", "project", "units"]
 
+_PRECISION = 1e-3  # share of a level that folding may err by
 _THRESHOLD = 0.7  # ternary: share of the mean magnitude below which a weight becomes zero
 
 
@@ -86,39 +87,44 @@ def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
     return {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
 
 
-def units(graph: Graph, steps: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The real value of one code in each output channel, behind folded batch norms.
+def units(model: nn.Module, graph: Graph, kind: str) -> dict[str, torch.Tensor]:
+    """The real value of one code in each output channel of a lowered network, behind folded batch norms.
 
     A batch norm multiplies all weights of an output channel by one gain, so codes survive it; only their unit changes.
 
     Parameters
     ----------
+    model : Module
+        Whose convolutions all have weights of these levels, as :func:`project` makes them.
     graph : Graph
-        As :func:`models.graph.lower` makes it of a network with projected weights.
-    steps : dict of str to tensor
-        Codes (output channels, input channels, kernel height, kernel width) of the convolutions by name.
+        As :func:`models.graph.lower` makes it of the network.
+    kind : str
+        One of :data:`LEVELS`.
 
     Returns
     -------
     dict of str to tensor (output channels,)
-        By name; 0 where a channel has no weight.
+        By step; 0 where a channel has no weight.
 
     Raises
     ------
     ValueError
-        When the graph has no such step, or its weights aren't these codes times a number each channel.
+        When weights aren't whole multiples of one value in each output channel; the message names the step.
     """
-    weights = {step.name: step.weight for step in graph.steps if step.weight is not None}
     found = {}
-    for name, small in steps.items():
-        if name not in weights or weights[name].shape != small.shape:
-            raise ValueError(f"levels of {name!r}: the network must have weights of that name and shape")
+    for step in graph.steps:
+        if step.kind not in ("conv", "depthwise"):
+            continue
+        assert step.weight is not None
+        small, _ = codes(model.get_submodule(step.name).weight, kind)  # type: ignore[arg-type]
         peaks = small.abs().amax(dim=(1, 2, 3))
-        unit = weights[name].abs().amax(dim=(1, 2, 3)) / peaks.clamp_min(1)
-        deviation = (weights[name].abs() - small.abs() * unit[:, None, None, None]).abs().amax(dim=(1, 2, 3))
-        if (deviation > 1e-3 * unit).any():
-            raise ValueError(f"levels of {name!r}: weights must be whole multiples of one value in each output channel")
-        found[name] = torch.where(peaks > 0, unit, 0.0)
+        unit = step.weight.abs().amax(dim=(1, 2, 3)) / peaks.clamp_min(1)
+        deviation = (step.weight.abs() - small.abs() * unit[:, None, None, None]).abs().amax(dim=(1, 2, 3))
+        if (deviation > _PRECISION * unit).any():
+            raise ValueError(
+                f"{step.name}: weights must be whole multiples of one value in each output channel, as {kind} ones are"
+            )
+        found[step.name] = torch.where(peaks > 0, unit, 0.0)
     return found
 
 

@@ -7,13 +7,14 @@ from hw.compile import compile_network
 from hw.config import preset
 from hw.network import Conv2D
 from models import golden
+from models.architectures import initial
 from models.ensemble import Ensemble, members_of, merged
 from models.fakequant import FakeQuantNet
 from models.graph import lower
 from models.levels import LEVELS, codes, convolutions, project
 from models.nets import Architecture, SeparableNet
 from models.quantize import encode, quantize, to_network
-from models.train import Schedule, accuracy, fit, initial, predict
+from models.train import Schedule, accuracy, fit, predict
 from sim.simulate import simulate
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2)

@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from models.architectures import initial
 from models.graph import lower
 from models.levels import LEVELS, channel_sparsity, codes, convolutions, project, units
 from models.nets import Architecture
-from models.train import initial
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2)
 

@@ -79,6 +79,7 @@ class Accelerator(wiring.Component):
             sequencer.fetched.eq(cores[0].fetched),
             sequencer.label.eq(exit_unit.label),
             sequencer.margin.eq(exit_unit.margin),
+            exchange.layer.eq(sequencer.layer),
             exchange.start.eq(sequencer.start),
             exchange.everywhere.eq(cores[0].everywhere),
             exit_unit.start.eq(sequencer.start),
@@ -93,6 +94,7 @@ class Accelerator(wiring.Component):
             m.d.comb += [
                 core.number.eq(number),
                 core.reset.eq(sequencer.core_reset),
+                core.of_image.eq(exchange.of_image),
                 core.load.valid.eq(host.load.valid),
                 core.load.payload.eq(host.load.payload),
                 core.fetch.eq(sequencer.fetch),

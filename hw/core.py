@@ -44,7 +44,7 @@ class Core(wiring.Component):
     reset : In(1)
         Stop everything and clear the accumulators; memories keep their contents.
     fetch : In(1), fetch_address : In(12), fetch_window : In(1)
-        Read the description at this address of the layer memory, or (``fetch_window``) the window of the image; not
+        Read the description at this address of the layer memory, or (``fetch_window``) the window of images; not
         before ``fetched``. A description may be fetched while a layer runs.
     fetched : Out(1)
         For one cycle, as many cycles later as :class:`hw.fetcher.Fetcher` says, the same in every core.
@@ -58,8 +58,10 @@ class Core(wiring.Component):
     everywhere, raw : Out(1), classes : Out(8)
         Of the layer: :class:`hw.isa.Target`, :class:`hw.isa.Lane`.
     o : Out(stream of WordWrite), i : In(stream of WordWrite), always ready
-        Words made here, to the exchange; words made anywhere, from it. Those outside the window are dropped; the window
-        is the layer's behind ``take``, and the image's once that is fetched.
+        Words made here, to the exchange; words made anywhere, and those of images, from it. Those outside the window
+        are dropped: the layer's behind ``take``, and that of images once it is fetched.
+    of_image : In(1)
+        The word on ``i`` is one of an image.
     load : In(stream of LoadWord), always ready
         Program words of all cores.
     logit : Out(stream of signed accumulators), always ready
@@ -94,6 +96,7 @@ class Core(wiring.Component):
                 "classes": Out(8),
                 "o": Out(stream.Signature(WordWrite, always_ready=True)),
                 "i": In(stream.Signature(WordWrite, always_ready=True)),
+                "of_image": In(1),
                 "load": In(stream.Signature(LoadWord, always_ready=True)),
                 "logit": Out(stream.Signature(signed(config.accumulator_bits), always_ready=True)),
                 "read_bank": In(1),
@@ -125,7 +128,7 @@ class Core(wiring.Component):
         m.submodules.dispatcher = dispatcher = Dispatcher(config)
         m.submodules.lanes = lanes = Lanes(config)
         m.submodules.packer = packer = Packer(config)
-        layer, window = self._layer_memory(m, load, loads, dispatcher)
+        layer, image_window = self._layer_memory(m, load, loads, dispatcher)
 
         start = Signal()
         m.d.comb += start.eq(self.start & layer.enable)
@@ -190,7 +193,9 @@ class Core(wiring.Component):
         m.d.comb += [
             packer.target.eq(layer.target),
             packer.start.eq(start),
-            activations.window.eq(window),
+            activations.of_image.eq(self.of_image),
+            activations.window.eq(layer.window),
+            activations.image_window.eq(image_window),
             self.everywhere.eq(layer.target.everywhere),
         ]
         connect(m, lanes.o, packer.i)
@@ -199,7 +204,7 @@ class Core(wiring.Component):
         return ResetInserter(self.reset)(m)
 
     def _layer_memory(self, m, load, loads, dispatcher):
-        """Memory of descriptions and tables; the description and the window in force."""
+        """Memory of descriptions and tables; the description in force and the window of images."""
         m.submodules.layers = layers = memory.Memory(
             shape=32, depth=self._config.layer_words, init=[], attrs={"no_rw_check": 1}
         )
@@ -208,7 +213,7 @@ class Core(wiring.Component):
         write, descriptions, tables = layers.write_port(), layers.read_port(), layers.read_port()
         address = Signal(12)
         of_image = Signal()
-        layer, window = Signal(Layer), Signal(Window)
+        layer, image_window = Signal(Layer), Signal(Window)
         m.d.comb += [
             write.en.eq(loads & (load.memory == Memory.LAYERS.value)),
             address.eq(Mux(write.en, load.address, fetcher.address)),
@@ -218,7 +223,7 @@ class Core(wiring.Component):
             descriptions.en.eq(1),
             fetcher.data.eq(descriptions.data),
             fetcher.start.eq(self.fetch),
-            fetcher.first.eq(Mux(self.fetch_window, 0, self.fetch_address)),
+            fetcher.first.eq(self.fetch_address),
             fetcher.count.eq(Mux(self.fetch_window, words_of(Window), words_of(Layer))),
             self.fetched.eq(fetcher.done),
             tables.addr.eq(dispatcher.table_address),
@@ -229,10 +234,10 @@ class Core(wiring.Component):
             m.d.sync += of_image.eq(self.fetch_window)
         # The fetcher's words are the next description while this one is at work.
         with m.If(self.take):
-            m.d.sync += [layer.eq(fetcher.top(Layer)), window.eq(fetcher.top(Layer).window)]
-        with m.Elif(fetcher.done & of_image):
-            m.d.sync += window.eq(fetcher.top(Window))
-        return layer, window
+            m.d.sync += layer.eq(fetcher.top(Layer))
+        with m.If(fetcher.done & of_image):
+            m.d.sync += image_window.eq(fetcher.top(Window))
+        return layer, image_window
 
     def _finish(self, m, start, lanes_done):
         """``done``: a cycle less than :meth:`flush` behind the lanes."""

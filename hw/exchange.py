@@ -5,10 +5,11 @@
     core c ──► hold c ──┬──────────────────────────────────► own ───┐
                         ├──► cores c - 1, c + 1 ───────────────────►├──► choice ──► core
                         └──► turn of core c ──► bus ──► all cores ──┘
-                               image ───────────►
+    image ──► hold ───────────────────────────►
 
 A core's word waits in its hold until it has had its turn. Every core takes at most one word a cycle: what goes
 everywhere has the bus in the cycle of the core that made it; what only neighbours read goes around in four cycles.
+A word of an image waits for a cycle in which no core takes another one, so it changes nothing for the layer at work.
 """
 
 from amaranth import Module, Mux, Signal, Value, signed
@@ -37,6 +38,8 @@ class Exchange(wiring.Component):
 
     Members
     -------
+    layer : In(1)
+        Cores may make words.
     everywhere : In(1)
         Words go to all cores; else to the core that made them, the one before and the one after. Stable from ``start``
         on. Below four cores words always go everywhere.
@@ -45,25 +48,32 @@ class Exchange(wiring.Component):
     i : In(stream of WordWrite), one per core, always ready
         Words made. Those of one core at least ``cores`` cycles apart where they go everywhere, four cycles else.
     image : In(stream of WordWrite), always ready
-        Words for all cores, one a cycle, in :attr:`IMAGE_LATENCY` cycles; while no layer runs.
+        Words of the next image, for all cores. Without ``layer`` one a cycle, in :attr:`IMAGE_LATENCY` cycles; with it
+        :attr:`IMAGE_DISTANCE` cycles apart, in as many more at most; see :meth:`takes_images`.
     o : Out(stream of WordWrite), one per core, always ready
+    of_image : Out(1)
+        What every core gets in this cycle is a word of the image.
 
     Latency: at most :meth:`longest` cycles. Reset: drops the words that wait.
     """
 
-    #: Cycles from ``image`` to ``o``.
-    IMAGE_LATENCY = 2
+    #: Cycles from ``image`` to ``o`` while no layer runs.
+    IMAGE_LATENCY = 3
+    #: Cycles between two words of an image while a layer runs.
+    IMAGE_DISTANCE = _ROUND
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         words = stream.Signature(WordWrite, always_ready=True)
         super().__init__(
             {
+                "layer": In(1),
                 "everywhere": In(1),
                 "start": In(1),
                 "i": In(words).array(config.cores),
                 "image": In(words),
                 "o": Out(words).array(config.cores),
+                "of_image": Out(1),
             }
         )
 
@@ -71,6 +81,11 @@ class Exchange(wiring.Component):
     def longest(config: AcceleratorConfig, everywhere: bool) -> int:
         """Most cycles from ``i`` to ``o``: hold, wait for the turn, bus (if there is one), register before the core."""
         return config.cores + 2 if everywhere or config.cores < _ROUND else _ROUND + 1
+
+    @staticmethod
+    def takes_images(config: AcceleratorConfig, everywhere: bool) -> bool:
+        """Whether an image's words find room in a layer; from four cores on, words that go everywhere leave none."""
+        return config.cores < _ROUND or not everywhere
 
     def elaborate(self, platform):
         m = Module()
@@ -96,11 +111,21 @@ class Exchange(wiring.Component):
                     readers[core].eq(Mux(self.everywhere, 0, ~0)),
                 ]
 
-        # The bus.
-        bus, bus_valid = Signal(WordWrite), Signal()
+        # The bus. Neighbours leave it the last cycle of their round.
+        bus, bus_valid, bus_of_image = Signal(WordWrite), Signal(), Signal()
+        image, image_waits, image_goes = Signal(WordWrite), Signal(), Signal()
+        taken = _select(waits, turn)
+        room = ~taken & (~self.layer | self.everywhere | (turn[:2] == len(_READERS) - 1)) if neighbours else ~taken
+        m.d.comb += image_goes.eq(image_waits & room)
+        with m.If(image_goes):
+            m.d.sync += image_waits.eq(0)
+        with m.If(self.image.valid):
+            m.d.sync += [image_waits.eq(1), image.eq(self.image.payload)]
         m.d.sync += [
-            bus_valid.eq(self.image.valid | _select(waits, turn)),
-            bus.eq(Mux(self.image.valid, self.image.payload.as_value(), _select(hold, turn))),
+            bus_valid.eq(image_goes | taken),
+            bus_of_image.eq(image_goes),
+            bus.eq(Mux(image_goes, image.as_value(), _select(hold, turn))),
+            self.of_image.eq(bus_of_image),
         ]
 
         # In front of each core. In the cycle that no reader has, the bus.

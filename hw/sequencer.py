@@ -1,14 +1,13 @@
 """Runs a program on all cores: image in, layer after layer, exit decisions, result out."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
 from hw.exchange import WordWrite
-from hw.exit_unit import draw
 from hw.fetcher import Fetcher
-from hw.image_packer import ImagePacker
+from hw.image_loader import ImageLoader
 from hw.isa import (
     Decision,
     ErrorCode,
@@ -49,7 +48,7 @@ class Sequencer(wiring.Component):
     run : In(1), flags : In(RunFlags)
         Begin a run; only while idle.
     word : In(stream of 32 bits)
-        Options of the run, then the image, four codes a word, first code lowest.
+        Options and image of the run, see :class:`hw.image_loader.ImageLoader`.
     resume : In(1)
         Go on; only while paused.
     idle, paused : Out(1)
@@ -62,9 +61,12 @@ class Sequencer(wiring.Component):
     clearing, done, stalled : In, one bit per core; products : In, one per core
         As in :class:`hw.core.Core`.
     fetch, fetch_address, fetch_window, take, start : Out; fetched : In(1)
-        All cores fetch and start together, so one of them says when they have fetched.
+        All cores fetch and start together, so one of them says when they have fetched. They fetch the image's window
+        whenever they have been reset.
     image : Out(stream of WordWrite), always ready
         The image's words, for all cores.
+    layer : Out(1)
+        A layer runs.
     label, margin : In
         The exit unit.
 
@@ -116,6 +118,7 @@ class Sequencer(wiring.Component):
                 "stalled": In(config.cores),
                 "products": In(range(config.pes + 1)).array(config.cores),
                 "image": Out(stream.Signature(WordWrite, always_ready=True)),
+                "layer": Out(1),
                 "label": In(8),
                 "margin": In(32),
             }
@@ -124,10 +127,9 @@ class Sequencer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.fetcher = fetcher = Fetcher(words_of(Header))
-        m.submodules.packer = packer = ImagePacker()
+        m.submodules.loader = loader = ImageLoader()
         header = Signal(Header)
-        flags, options = Signal(RunFlags), Signal(RunOptions)
-        missing = Signal(range(words_of(RunOptions) + 1))  # words of the options
+        flags, deadline = Signal(RunFlags), Signal(32)
         drawn, expired = Signal(), Signal()
         result = Signal(Result)
         address = Signal(12)  # of the present instruction
@@ -143,16 +145,16 @@ class Sequencer(wiring.Component):
         m.d.comb += [
             self.program_address.eq(fetcher.address),
             fetcher.data.eq(self.program_data),
-            self.fetch_address.eq(following.target),
-            packer.channels.eq(header.image_channels),
-            packer.zero_point.eq(header.image_zero_point),
+            self.fetch_address.eq(Mux(self.fetch_window, 0, following.target)),
+            loader.bytes.eq(header.image_bytes),
+            loader.channels.eq(header.image_channels),
+            loader.zero_point.eq(header.image_zero_point),
+            loader.run.eq(self.run),
+            loader.flags.eq(self.flags),
         ]
-        connect(m, packer.o, flipped(self.image))
-        m.d.sync += [
-            self.run_words.eq(header.image_words + words_of(RunOptions)),
-            drawn.eq(draw(options.seed) < options.audit),
-        ]
-        m.d.sync += late.eq(cycles > header.limit)
+        connect(m, flipped(self.word), loader.word)
+        connect(m, loader.image, flipped(self.image))
+        m.d.sync += [self.run_words.eq(header.image_words + words_of(RunOptions)), late.eq(cycles > header.limit)]
         with m.If(running):
             m.d.sync += cycles.eq(cycles + 1)
         # Registered, both: every core hears them. Each is high in the cycle after the one that sets it.
@@ -160,8 +162,8 @@ class Sequencer(wiring.Component):
         # What cores count is summed on the way, a cycle behind for each level of the sum; products and stalls end long
         # before the values that are made of them.
         made, waited = pipelined_sum(m, "products", self.products), pipelined_sum(m, "stalls", self.stalled)
-        barrier, in_layer, prefetched = Signal(), Signal(), Signal()
-        m.d.sync += [barrier.eq(in_layer & prefetched & self.done.all()), arrived.eq(in_layer & fetcher.done)]
+        barrier, prefetched = Signal(), Signal()
+        m.d.sync += [barrier.eq(self.layer & prefetched & self.done.all()), arrived.eq(self.layer & fetcher.done)]
 
         def begin_fetch(where, words, purpose):
             m.d.comb += [
@@ -180,10 +182,6 @@ class Sequencer(wiring.Component):
                 m.d.sync += self.take.eq(1)
                 m.next = "take"
 
-        byte = Signal(2)
-        left = Signal(18)
-        word = Signal(32)
-        have_word = Signal()
         record = self.record.payload
         finished_layer = data.View(LayerRecord, record.payload[: bits_of(LayerRecord)])
         decision = fetcher.top(Decision)
@@ -194,52 +192,29 @@ class Sequencer(wiring.Component):
                 m.next = "clear"
 
             with m.State("clear"):
+                # Clean cores know no window any more.
                 with m.If(~self.clearing.any()):
-                    m.next = "idle"
-
-            with m.State("idle"):
-                m.d.comb += self.idle.eq(1)
-                with m.If(self.prepare):
-                    begin_fetch(0, words_of(Header), _Then.HEADER)
-                with m.Elif(self.run):
-                    m.d.comb += [packer.start.eq(1), self.fetch.eq(1), self.fetch_window.eq(1)]
-                    m.d.sync += [
-                        flags.eq(self.flags),
-                        left.eq(header.image_bytes),
-                        byte.eq(0),
-                        have_word.eq(0),
-                        cycles.eq(0),
-                        missing.eq(words_of(RunOptions)),
-                        result.eq(0),
-                    ]
+                    m.d.comb += [self.fetch.eq(1), self.fetch_window.eq(1)]
                     m.next = "window"
 
             with m.State("window"):
                 with m.If(self.fetched):
-                    m.next = "options"
+                    m.next = "idle"
 
-            with m.State("options"):
-                m.d.comb += self.word.ready.eq(1)
-                with m.If(self.word.valid):
-                    m.d.sync += [options.eq(Cat(options.as_value(), self.word.payload)[32:]), missing.eq(missing - 1)]
-                    with m.If(missing == 1):
-                        m.next = "image"
-
-            with m.State("image"):
-                # A code a cycle; the next word is taken with the last code of the one before.
-                m.d.comb += [
-                    packer.i.payload.eq(word[:8]),
-                    packer.i.valid.eq(have_word),
-                    self.word.ready.eq((left != 0) & (~have_word | ((byte == 3) & (left != 1)))),
-                ]
-                with m.If(have_word):
-                    m.d.sync += [word.eq(word >> 8), byte.eq(byte + 1), left.eq(left - 1)]
-                    with m.If((byte == 3) | (left == 1)):
-                        m.d.sync += have_word.eq(0)
-                with m.If(self.word.valid & self.word.ready):
-                    m.d.sync += [word.eq(self.word.payload), have_word.eq(1), byte.eq(0)]
-                with m.If((left == 0) & ~have_word):
-                    m.d.sync += address.eq(header.entry)
+            with m.State("idle"):
+                m.d.comb += self.idle.eq(loader.free)
+                with m.If(self.prepare):
+                    begin_fetch(0, words_of(Header), _Then.HEADER)
+                with m.Elif(loader.loaded):
+                    m.d.comb += loader.take.eq(1)
+                    m.d.sync += [
+                        flags.eq(loader.run_flags),
+                        deadline.eq(loader.options.deadline),
+                        drawn.eq(loader.drawn),
+                        cycles.eq(0),
+                        result.eq(0),
+                        address.eq(header.entry),
+                    ]
                     begin_fetch(header.entry, 1, _Then.DECODE)
 
             with m.State("fetch"):
@@ -264,7 +239,7 @@ class Sequencer(wiring.Component):
                         m.d.comb += self.fetch.eq(1)
                         m.next = "description"
                     with m.Case(Opcode.BRANCH, Opcode.STOP):
-                        m.d.sync += expired.eq((options.deadline != 0) & (cycles > options.deadline))
+                        m.d.sync += expired.eq((deadline != 0) & (cycles > deadline))
                         begin_fetch(address + 1, words_of(Decision), _Then.DECISION)
                     with m.Default():
                         m.d.sync += error.eq(Mux(late, ErrorCode.TIMEOUT, ErrorCode.BAD_INSTRUCTION))
@@ -329,7 +304,7 @@ class Sequencer(wiring.Component):
                 m.next = "layer"
 
             with m.State("layer"):
-                m.d.comb += [running.eq(1), in_layer.eq(1)]
+                m.d.comb += [running.eq(1), self.layer.eq(1)]
                 m.d.sync += [
                     layer_cycles.eq(layer_cycles + 1),
                     products.eq(products + made),

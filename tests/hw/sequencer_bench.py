@@ -96,6 +96,7 @@ class Cores:
         self._rng, self._sequencer, self._cores = rng, sequencer, cores
         self.layers, self.counters, self.codes = [], [], []
         self.resets = 0
+        self.window = False  # has been fetched since the last reset
         #: Class and margin that layers find, in order.
         self.heads = []
         self.never_done = self.nothing_to_do = False
@@ -134,13 +135,12 @@ class Cores:
             clearing = [CLEARING - rng.randrange(5) if reset else max(0, n - 1) for n in clearing]
             self.resets += reset
             if reset:
-                left, fetching = [0] * cores, 0
+                left, fetching, self.window = [0] * cores, 0, False
             if fetch:
                 assert [any(clearing), window and any(left), fetching] == [False, False, 0]
                 fetching = WINDOW_CYCLES if window else FETCH_CYCLES
                 fetched_from = None if window else address
-                if window:
-                    self.codes.append([])
+                self.window = self.window or window
             assert start == taken
             taken = take
             if take:
@@ -157,7 +157,9 @@ class Cores:
                 if self.nothing_to_do:
                     left = [0] * cores
             if valid:
-                assert fetching == 0
+                assert self.window
+                if image.index == 0:
+                    self.codes.append([])
                 assert image.index == len(self.codes[-1])
                 self.codes[-1].append(list(image.values))
 

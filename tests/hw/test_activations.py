@@ -13,8 +13,9 @@ def random_values(rng):
     return [rng.randrange(-255, 256) for _ in range(WORD_CHANNELS)]
 
 
-async def write(ctx, dut, index, values):
+async def write(ctx, dut, index, values, of_image=0):
     ctx.set(dut.write.valid, 1)
+    ctx.set(dut.of_image, of_image)
     ctx.set(dut.write.payload, {"index": index, "values": values})
     await ctx.tick()
     ctx.set(dut.write.valid, 0)
@@ -97,7 +98,11 @@ def test_only_words_of_the_window_are_kept(tmp_path, seed):
                     "low": rng.choice((0, rng.randrange(3, 300), rng.randrange(1000, 60_000))),
                     "count": count,
                 }
-                ctx.set(dut.window, window)
+                # An image's words find their own window, whatever the other one is.
+                of_image = rng.randrange(2)
+                other = {"bank": rng.randrange(BANKS), "base": 0, "low": window["low"], "count": rng.randrange(WORDS)}
+                ctx.set(dut.image_window, window if of_image else other)
+                ctx.set(dut.window, other if of_image else window)
                 low, high = window["low"], window["low"] + count
                 inside = list(range(low, high))
                 edges = [low - 1, high, high + 1, low + WORDS, low - WORDS, 0, (1 << 16) - 1, low + (1 << 12)]
@@ -106,7 +111,7 @@ def test_only_words_of_the_window_are_kept(tmp_path, seed):
                 rng.shuffle(indices)
                 for index in indices:
                     values = random_values(rng)
-                    await write(ctx, dut, index, values)
+                    await write(ctx, dut, index, values, of_image)
                     if low <= index < high:
                         contents[window["bank"]][window["base"] + index - low] = pack(values)
                     if rng.random() < 0.2:
@@ -125,3 +130,32 @@ def test_only_words_of_the_window_are_kept(tmp_path, seed):
         return Bench(dut=dut, testbenches=[drive])
 
     simulate(build, seed=seed, folder=tmp_path)
+
+
+def test_words_of_a_map_and_of_an_image_may_follow_each_other(tmp_path):
+    """A word a cycle, each through the window of its kind."""
+
+    def build(rng):
+        dut = ActivationMemory(CONFIG)
+
+        async def drive(ctx):
+            await fill(ctx, dut, [[random_values(rng) for _ in range(WORDS)] for _ in range(BANKS)])
+            half = WORDS // 2
+            for bank, image_bank in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                ctx.set(dut.window, {"bank": bank, "base": 0, "low": 100, "count": half})
+                ctx.set(dut.image_window, {"bank": image_bank, "base": half, "low": 110, "count": half})
+                kept = {}
+                for _ in range(200):
+                    index, values, of_image = rng.randrange(90, 160), random_values(rng), rng.randrange(2)
+                    await write(ctx, dut, index, values, of_image)
+                    low, base = (110, half) if of_image else (100, 0)
+                    if low <= index < low + half:
+                        kept[image_bank if of_image else bank, base + index - low] = pack(values)
+                await ctx.tick().repeat(dut.LATENCY)
+                assert len(kept) > half
+                for (where, place), word in kept.items():
+                    assert await read(ctx, dut, where, place) == word
+
+        return Bench(dut=dut, testbenches=[drive])
+
+    simulate(build, seed=1, folder=tmp_path)

@@ -47,6 +47,7 @@ def bench(rng, config, *, gaps, layers):
     latest = []
 
     async def drive(ctx):
+        ctx.set(dut.layer, 1)
         for everywhere in layers:
             distance = cores if everywhere else ROUND
             ctx.set(dut.everywhere, everywhere)
@@ -120,23 +121,81 @@ def test_an_image_goes_to_all_cores_a_word_a_cycle(tmp_path, cores):
 
         async def drive(ctx):
             ctx.set(dut.everywhere, rng.randrange(2))
-            found = [[] for _ in range(cores)]
+            found, marks = [[] for _ in range(cores)], []
             for word in [*words, *[None] * 10]:
                 ctx.set(dut.image.valid, word is not None)
                 ctx.set(dut.image.payload, word or random_word(rng))
-                _, _, *outputs = await ctx.tick().sample(
-                    *(signal for target in dut.o for signal in (target.valid, target.payload))
+                _, _, mark, *outputs = await ctx.tick().sample(
+                    dut.of_image, *(signal for target in dut.o for signal in (target.valid, target.payload))
                 )
+                marks.append(mark)
                 for core in range(cores):
                     valid, payload = outputs[2 * core : 2 * core + 2]
                     found[core].append(plain(payload) if valid else None)
             wanted = [word and (word["index"], tuple(word["values"])) for word in words]
             wanted = [None] * Exchange.IMAGE_LATENCY + wanted + [None] * (10 - Exchange.IMAGE_LATENCY)
             assert found == [wanted] * cores
+            assert marks == [word is not None for word in wanted]
 
         return Bench(dut=dut, testbenches=[drive])
 
     simulate(build, seed=1, folder=tmp_path)
+
+
+@pytest.mark.parametrize(("cores", "everywhere"), [(1, 1), (2, 1), (4, 0), (8, 0)])
+def test_an_image_goes_through_a_layer_and_changes_nothing_for_it(tmp_path, cores, everywhere):
+    """Cores make words as fast as two lanes can, or more seldom; the image comes as fast as it may, or more seldom."""
+    config = AcceleratorConfig(cores=cores, lanes=2)
+
+    def build(rng):
+        dut = Exchange(config)
+        distance = WORD_CHANNELS // config.lanes
+
+        async def drive(ctx):
+            ctx.set(dut.everywhere, everywhere)
+            for often in (True, False):
+                ctx.set(dut.layer, 1)
+                ctx.set(dut.start, 1)
+                await ctx.tick()
+                ctx.set(dut.start, 0)
+                due, next_image = [rng.randint(1, 20) for _ in range(cores)], rng.randint(0, 5)
+                made, image, found, marked = [], [], [[] for _ in range(cores)], []
+                for cycle in range(1, 300):
+                    for core, source in enumerate(dut.i):
+                        now, word = cycle == due[core] and cycle < 260, random_word(rng)
+                        ctx.set(source.valid, now)
+                        ctx.set(source.payload, word)
+                        if now:
+                            made.append((cycle, core, word))
+                            due[core] += distance + (0 if often else rng.randrange(9))
+                    now, word = cycle >= next_image and cycle < 260, random_word(rng)
+                    ctx.set(dut.image.valid, now)
+                    ctx.set(dut.image.payload, word)
+                    if now:
+                        image.append((cycle, (word["index"], tuple(word["values"]))))
+                        next_image = cycle + Exchange.IMAGE_DISTANCE + (0 if often else rng.randrange(9))
+                    of_image = ctx.get(dut.of_image)
+                    for target, record in zip(dut.o, found, strict=True):
+                        if ctx.get(target.valid):
+                            (marked if of_image else record).append((cycle, plain(ctx.get(target.payload))))
+                    await ctx.tick()
+                assert found == deliveries(made, everywhere, cores)
+                # Every core gets the image's words, in order, each in time.
+                assert [word for _, word in marked] == [word for _, word in image for _ in range(cores)]
+                latest = Exchange.IMAGE_LATENCY + Exchange.IMAGE_DISTANCE
+                for (sent, _), (came, _) in zip(image, marked[::cores], strict=True):
+                    assert Exchange.IMAGE_LATENCY <= came - sent <= latest
+
+        return Bench(dut=dut, testbenches=[drive])
+
+    simulate(build, seed=cores, folder=tmp_path)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4, 8])
+def test_where_images_find_room(cores):
+    """In what a layer's words leave at full rate: none where four cores or more send theirs everywhere."""
+    config = AcceleratorConfig(cores=cores)
+    assert [Exchange.takes_images(config, everywhere) for everywhere in (False, True)] == [True, cores < ROUND]
 
 
 @pytest.mark.parametrize("config", [*PRESETS.values(), AcceleratorConfig(cores=4, lanes=2)])

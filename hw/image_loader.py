@@ -1,0 +1,119 @@
+"""Takes the next run from the host: its options, then its image, word after word."""
+
+from amaranth import Cat, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.exchange import WordWrite
+from hw.exit_unit import draw
+from hw.image_packer import ImagePacker
+from hw.isa import RunFlags, RunOptions
+from hw.words import words_of
+
+__all__ = ["ImageLoader"]
+
+
+class ImageLoader(wiring.Component):
+    """Waits for a run to be accepted, takes its payload and holds it until the sequencer begins the run.
+
+    Members
+    -------
+    bytes : In(18), channels : In(12), zero_point : In(8)
+        Of an image, as in :class:`hw.isa.Header`; stable from ``run`` until ``loaded``.
+    run : In(1), flags : In(RunFlags)
+        A run was accepted; only while ``free``.
+    word : In(stream of 32 bits)
+        Options of the run, then the image, four codes a word, first code lowest.
+    image : Out(stream of WordWrite), always ready
+        The image's words, for all cores.
+    free : Out(1)
+        No run waits here.
+    loaded : Out(1)
+        A run does, and its image is complete; until ``take``.
+    take : In(1)
+        The run begins.
+    run_flags : Out(RunFlags), options : Out(RunOptions)
+        Of the run that waits.
+    drawn : Out(1)
+        It is to be audited.
+
+    Throughput: a code a cycle. Back-pressure: on ``word``, nothing is lost. Reset: no run waits.
+    """
+
+    def __init__(self):
+        super().__init__(
+            {
+                "bytes": In(18),
+                "channels": In(12),
+                "zero_point": In(8),
+                "run": In(1),
+                "flags": In(RunFlags),
+                "word": In(stream.Signature(32)),
+                "image": Out(stream.Signature(WordWrite, always_ready=True)),
+                "free": Out(1),
+                "loaded": Out(1),
+                "take": In(1),
+                "run_flags": Out(RunFlags),
+                "options": Out(RunOptions),
+                "drawn": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.packer = packer = ImagePacker()
+        missing = Signal(range(words_of(RunOptions) + 1))  # words of the options
+        left = Signal(18)  # codes of the image
+        byte = Signal(2)
+        word = Signal(32)
+        have_word = Signal()
+        m.d.comb += [
+            packer.channels.eq(self.channels),
+            packer.zero_point.eq(self.zero_point),
+            packer.i.payload.eq(word[:8]),
+        ]
+        m.d.sync += self.drawn.eq(draw(self.options.seed) < self.options.audit)
+        connect(m, packer.o, flipped(self.image))
+
+        with m.FSM():
+            with m.State("free"):
+                m.d.comb += [self.free.eq(1), packer.start.eq(self.run)]
+                m.d.sync += [
+                    left.eq(self.bytes),
+                    have_word.eq(0),
+                    missing.eq(words_of(RunOptions)),
+                ]
+                with m.If(self.run):
+                    m.d.sync += self.run_flags.eq(self.flags)
+                    m.next = "options"
+
+            with m.State("options"):
+                m.d.comb += self.word.ready.eq(1)
+                with m.If(self.word.valid):
+                    m.d.sync += [
+                        self.options.eq(Cat(self.options.as_value(), self.word.payload)[32:]),
+                        missing.eq(missing - 1),
+                    ]
+                    with m.If(missing == 1):
+                        m.next = "image"
+
+            with m.State("image"):
+                # A code a cycle; the next word is taken with the last code of the one before.
+                m.d.comb += [
+                    packer.i.valid.eq(have_word),
+                    self.word.ready.eq((left != 0) & (~have_word | ((byte == 3) & (left != 1)))),
+                ]
+                with m.If(have_word):
+                    m.d.sync += [word.eq(word >> 8), byte.eq(byte + 1), left.eq(left - 1)]
+                    with m.If((byte == 3) | (left == 1)):
+                        m.d.sync += have_word.eq(0)
+                with m.If(self.word.valid & self.word.ready):
+                    m.d.sync += [word.eq(self.word.payload), have_word.eq(1), byte.eq(0)]
+                with m.If((left == 0) & ~have_word):
+                    m.next = "loaded"
+
+            with m.State("loaded"):
+                m.d.comb += self.loaded.eq(1)
+                with m.If(self.take):
+                    m.next = "free"
+        return m

@@ -5,18 +5,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.methods.enresnet import EnResNet, EnResNetArchitecture
 from models.nets import Architecture, ResidualNet
 from models.resnet8 import ResNet8, ResNet8Architecture
 
 __all__ = ["KINDS", "AnyArchitecture", "describe", "from_dict", "initial", "network"]
 
-AnyArchitecture = Architecture | ResNet8Architecture
+AnyArchitecture = Architecture | ResNet8Architecture | EnResNetArchitecture
 
 #: By kind: what describes a network (a dataclass with ``shape``, ``classes``, ``to_dict`` and ``from_dict``), and the
 #: network it describes, whose ``architecture`` it is.
 KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "residual": (Architecture, ResidualNet),
     "resnet8": (ResNet8Architecture, ResNet8),
+    "enresnet": (EnResNetArchitecture, EnResNet),
 }
 
 

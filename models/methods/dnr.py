@@ -133,16 +133,15 @@ def _momentum(run: Run, name: str, parameter: nn.Parameter) -> torch.Tensor:
 
 
 class DynamicL2(Piece):
-    """``rho / 2 sum |W - Z + U|^2``: weights stay near where they were an epoch ago, masked ones near zero.
+    """``rho / 2 sum |W - Z|^2`` over all convolutions: weights stay near where they were an epoch ago.
 
-    Before the first batch of each epoch from ``start`` on, ``Z`` becomes ``mask * (W + U)`` and ``U`` becomes
-    ``W - Z + U``, as in the method of multipliers; both are constants for the gradient. In the published snapshot Z has
-    neither mask nor detachment, and the penalty no gradient [reconstruction].
+    Published as ``rho / 2 sum |W - Z + U|^2`` with ``Z = W + U`` and ``U = W - Z + U`` at the first batch of each
+    epoch, as in the method of multipliers. In the stored code Z is neither masked nor detached, so that the penalty has
+    no gradient. Here ``Z = mask * (W + U)`` is a constant [reconstruction]; and because masked weights are zero at that
+    moment, U remains zero and Z is W itself.
 
     Parameters
     ----------
-    rewiring : Rewiring
-        Whose masks count; it comes before this piece in the list.
     rho : float
         Positive.
     start : int
@@ -154,43 +153,24 @@ class DynamicL2(Piece):
         When a value is impossible.
     """
 
-    def __init__(self, rewiring: Rewiring, *, rho: float = 1e-4, start: int = 5) -> None:
+    def __init__(self, *, rho: float = 1e-4, start: int = 5) -> None:
         if not rho > 0:
             raise ValueError(f"rho must be positive, not {rho}")
         if start < 0:
             raise ValueError(f"start must not be negative, not {start}")
-        self.rewiring, self.rho, self.start = rewiring, rho, start
-        self._held: Mapping[str, nn.Parameter] = {}
-        self._near: dict[str, torch.Tensor] = {}
-        self._dual: dict[str, torch.Tensor] = {}
+        self.rho, self.start = rho, start
+        self._held: list[torch.Tensor] = []
+        self._near: list[torch.Tensor] = []
 
     def begin(self, run: Run) -> None:
-        self._held = parameters_of(run.model, self.rewiring.masks, "dynamic L2 of")
-        if not self._held:
-            raise ValueError("the dynamic L2 penalty must come behind the rewiring whose masks it follows")
-        self._near, self._dual = {}, {}
+        self._held, self._near = [module.weight for module in convolutions(run.model).values()], []
 
     def before_epoch(self, run: Run) -> None:
-        if run.epoch < self.start:
-            return
-        for name, parameter in self._held.items():
-            weight = parameter.detach()
-            moved = weight + self._dual.get(name, torch.zeros_like(weight))
-            self._near[name] = self.rewiring.masks[name] * moved
-            self._dual[name] = moved - self._near[name]
+        if run.epoch >= self.start:
+            self._near = [parameter.detach().clone() for parameter in self._held]
 
     def loss(self, run: Run, images: torch.Tensor, labels: torch.Tensor, outputs: Outputs) -> torch.Tensor | None:
         if not self._near:
             return None
-        terms = [
-            (parameter - self._near[name] + self._dual[name]).square().sum() for name, parameter in self._held.items()
-        ]
-        return 0.5 * self.rho * torch.stack(terms).sum()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"near": dict(self._near), "dual": dict(self._dual)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for mine, kept in ((self._near, state["near"]), (self._dual, state["dual"])):
-            mine.clear()
-            mine.update({name: value.to(self._held[name].device) for name, value in kept.items()})
+        pairs = zip(self._held, self._near, strict=True)
+        return 0.5 * self.rho * torch.stack([(weight - near).square().sum() for weight, near in pairs]).sum()

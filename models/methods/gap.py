@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,9 +27,10 @@ from torch.nn import functional as F
 from models import prune
 from models.data import Split
 from models.nets import to_torch
-from models.standard import AdversarialExamples
+from models.pieces import Run
+from models.standard import AdversarialExamples, FixedMask
 
-__all__ = ["CRITERIA", "Attack", "kept_share", "prunable", "scores", "select"]
+__all__ = ["CRITERIA", "Attack", "GreedyPruning", "kept_share", "prunable", "scores", "select"]
 
 _BATCH = 128
 
@@ -171,6 +173,13 @@ _SCORERS: dict[str, tuple[Scorer, bool]] = {
 CRITERIA = tuple(_SCORERS)
 
 
+def _scorer(criterion: str) -> tuple[Scorer, bool]:
+    """What gives a criterion's scores, and whether layers are ranked one by one."""
+    if criterion not in _SCORERS:
+        raise ValueError(f"criterion must be one of {', '.join(CRITERIA)}, not {criterion!r}")
+    return _SCORERS[criterion]
+
+
 def scores(
     model: nn.Module, split: Split, criterion: str, *, attack: Attack | None = None, seed: int = 0
 ) -> dict[str, torch.Tensor]:
@@ -194,9 +203,7 @@ def scores(
     ValueError
         When there is no such criterion or nothing to prune.
     """
-    if criterion not in _SCORERS:
-        raise ValueError(f"criterion must be one of {', '.join(CRITERIA)}, not {criterion!r}")
-    return _SCORERS[criterion][0](model, split, attack or Attack(), seed)
+    return _scorer(criterion)[0](model, split, attack or Attack(), seed)
 
 
 def select(
@@ -220,12 +227,11 @@ def select(
     ValueError
         When there is no such criterion or the share is outside 0..1.
     """
-    if criterion not in _SCORERS:
-        raise ValueError(f"criterion must be one of {', '.join(CRITERIA)}, not {criterion!r}")
+    _, layered = _scorer(criterion)
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"share of weights that stay must be in 0..1, not {share}")
     generator = torch.Generator().manual_seed(seed)
-    if _SCORERS[criterion][1]:
+    if layered:
         return {name: _lowest(score.flatten(), share, generator).view_as(score) for name, score in found.items()}
     together = _lowest(torch.cat([score.flatten() for score in found.values()]), share, generator)
     parts = together.split([score.numel() for score in found.values()])
@@ -239,3 +245,44 @@ def _lowest(score: torch.Tensor, share: float, generator: torch.Generator) -> to
     mask = torch.zeros_like(score)
     mask[order[: round(share * score.numel())]] = 1.0
     return mask
+
+
+class GreedyPruning(FixedMask):
+    """The piece: prunes what the run begins with, and holds the masks.
+
+    Parameters
+    ----------
+    criterion : str
+        One of :data:`CRITERIA`.
+    compression : float
+        All parameters over those that stay.
+    attack : Attack or None
+        By default the published one.
+
+    Raises
+    ------
+    ValueError
+        When there is no such criterion or the compression is below 1.
+    """
+
+    def __init__(self, criterion: str, compression: float, *, attack: Attack | None = None) -> None:
+        super().__init__({})
+        _scorer(criterion)
+        if not compression >= 1.0:
+            raise ValueError(f"compression must be at least 1, not {compression}")
+        self.rule, self.compression, self.attack = criterion, compression, attack
+
+    def begin(self, run: Run) -> None:
+        share = kept_share(run.model, self.compression)
+        found = scores(run.model, run.split, self.rule, attack=self.attack, seed=run.seed)
+        self.masks = select(found, self.rule, share, seed=run.seed)
+        prune.apply(run.model, self.masks)
+        super().begin(run)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"masks": self.masks}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        masks = {name: mask.to(self.masks[name].device) for name, mask in state["masks"].items()}
+        self._held = [(weight, masks[name]) for name, (weight, _) in zip(self.masks, self._held, strict=True)]
+        self.masks = masks

@@ -6,10 +6,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from models.methods.gap import CRITERIA, Attack, kept_share, prunable, scores, select
+from models.methods.gap import CRITERIA, Attack, GreedyPruning, kept_share, prunable, scores, select
 from models.nets import to_torch
-from models.prune import apply
-from models.standard import FixedMask
 from models.train import Schedule, accuracy, fit, predict
 
 FAST = Attack(eps=0.1, step=0.05, steps=2)
@@ -104,16 +102,34 @@ def test_equals_are_drawn_at_random():
 
 
 def test_pruned_and_trained_on(model, digits):
-    masks = select(scores(model, digits.train, "gap", attack=FAST), "gap", kept_share(model, 2.0))
-    apply(model, masks)
-    before = accuracy(predict(model, digits.test.images)[-1], digits.test.labels)
-    fit(model, digits.train, Schedule(epochs=10, lr=0.01), seed=0, pieces=[FixedMask(masks)])
-    assert accuracy(predict(model, digits.test.images)[-1], digits.test.labels) > max(0.9, before)
-    for name, mask in masks.items():
+    piece = GreedyPruning("gap", 2.0, attack=FAST)
+    fit(model, digits.train, Schedule(epochs=10, lr=0.01), seed=0, pieces=[piece])
+    assert accuracy(predict(model, digits.test.images)[-1], digits.test.labels) > 0.9
+    for name, mask in piece.masks.items():
         assert not model.get_parameter(name)[mask == 0].any()
     every = sum(parameter.numel() for parameter in model.parameters())
-    kept = every - sum(int((mask == 0).sum()) for mask in masks.values())
+    kept = every - sum(int((mask == 0).sum()) for mask in piece.masks.values())
     assert every / kept == pytest.approx(2.0, rel=1e-3)
+
+
+def test_it_resumes_with_the_same_masks(trained, digits, tmp_path):
+    few, path, schedule = digits.train.take(200), tmp_path / "run", Schedule(epochs=4, lr=0.01)
+
+    def stop(done, total, text):
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    whole, part, again = (trained.model() for _ in range(3))
+    fit(whole, few, schedule, seed=0, pieces=[GreedyPruning("gap", 2.0, attack=FAST)])
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            part, few, schedule, seed=0, pieces=[GreedyPruning("gap", 2.0, attack=FAST)], checkpoint=path, progress=stop
+        )
+    with torch.no_grad():
+        again.stem.conv.weight.mul_(-1)  # other masks, if they were made anew
+    fit(again, few, schedule, seed=0, pieces=[GreedyPruning("gap", 2.0, attack=FAST)], checkpoint=path)
+    for name, value in whole.state_dict().items():
+        np.testing.assert_array_equal(value, again.state_dict()[name], err_msg=name)
 
 
 def test_magnitude_keeps_the_largest(model, digits):
@@ -128,8 +144,14 @@ def test_magnitude_keeps_the_largest(model, digits):
 
 
 def test_impossible(model, digits):
-    for call in (lambda name: scores(model, digits.train, name), lambda name: select({}, name, 0.5)):
+    for call in (
+        lambda name: scores(model, digits.train, name),
+        lambda name: select({}, name, 0.5),
+        lambda name: GreedyPruning(name, 2.0),
+    ):
         with pytest.raises(ValueError, match=r"criterion must be one of gap, .*, not 'luck'"):
             call("luck")
+    with pytest.raises(ValueError, match=r"compression must be at least 1, not 0\.5"):
+        GreedyPruning("gap", 0.5)
     with pytest.raises(ValueError, match=r"share of weights that stay must be in 0\.\.1, not 2"):
         select({}, "gap", 2.0)

@@ -14,6 +14,7 @@ from torch import nn
 
 from hw.network import INPUT
 from models.graph import Graph, Step
+from models.winners import keep
 
 __all__ = ["INPUT_SCALE", "INPUT_ZERO_POINT", "FakeQuantNet", "round_through"]
 
@@ -174,6 +175,8 @@ class FakeQuantNet(nn.Module):
             return F.max_pool2d(operands[0], node.step.window, node.step.stride, node.step.pads[::2])
         assert node.weight is not None
         assert node.bias is not None
+        if node.step.select is not None:
+            operands = [keep(operands[0], node.step.select, source_scale)]
         scale = node.weight_scale(source_scale)
         weight = round_through(node.weight / scale[:, None, None, None]) * scale[:, None, None, None]
         step = scale * source_scale

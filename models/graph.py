@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from hw.network import INPUT
+from hw.select import Select
+from models.winners import carried
 
 __all__ = ["Graph", "Step", "lower"]
 
@@ -37,6 +39,8 @@ class Step:
         Zeros above, below, left and right; of a max pool, positions that are never the largest.
     window : tuple of 2 int or None
         Height and width of a pool's window, which may be the whole map.
+    select : Select or None
+        Winners among the activations that a layer with weights multiplies.
     """
 
     kind: str
@@ -49,6 +53,7 @@ class Step:
     stride: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     window: tuple[int, int] | None = None
+    select: Select | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +80,8 @@ def lower(model: nn.Module, shape: tuple[int, int, int]) -> Graph:
     Supported are Conv2d (one group, or depthwise: as many groups as input and output channels; no dilation, zero
     padding, also by a ZeroPad2d before it), BatchNorm2d behind it, ReLU behind any of convolution, linear layer and
     addition, addition of two maps, AdaptiveAvgPool2d(1), AvgPool2d without padding, MaxPool2d, Flatten, Identity,
-    Dropout, and Linear, which ends the
-    network as the logits of an exit. Weights are copied.
+    Dropout, and Linear, which ends the network as the logits of an exit. Convolutions and linear layers may carry winners
+    (:mod:`models.winners`). Weights are copied.
 
     Parameters
     ----------
@@ -229,6 +234,7 @@ class _Lowering:
             Step(
                 kind="depthwise" if depthwise else "conv", name=name, inputs=(source,), shape=shape,
                 weight=weight, bias=bias, stride=stride, pads=pads,
+                select=self._select(node, name, conv),
             ),
         )  # fmt: skip
 
@@ -332,7 +338,29 @@ class _Lowering:
         _finite(name, "biases", bias)
         weight = linear.weight.detach().clone().reshape(linear.out_features, channels, height, width)
         shape = (1, 1, linear.out_features)
-        self._put(node, Step(kind="linear", name=name, inputs=(source,), shape=shape, weight=weight, bias=bias))
+        self._put(
+            node,
+            Step(
+                kind="linear", name=name, inputs=(source,), shape=shape, weight=weight, bias=bias,
+                select=self._select(node, name, linear),
+            ),
+        )  # fmt: skip
+
+    def _select(self, node: fx.Node, name: str, module: nn.Module) -> Select | None:
+        """The winners that a layer, or the padding before it, carries."""
+        before = node.args[0]
+        assert isinstance(before, fx.Node)
+        padding = self.modules.get(str(before.target)) if before.op == "call_module" else None
+        winners = carried(module) or (carried(padding) if isinstance(padding, nn.ZeroPad2d) else None)
+        if winners is None:
+            return None
+        shape = self._shape_of(self.names[before])
+        if winners.kind != "elements" and before in self.flat and shape[:2] != (1, 1):
+            raise ValueError(f"{name}: channels of a flattened map {shape} can't win; its elements can")
+        try:
+            return winners.select(shape)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
 
     def _linears(self) -> list[fx.Node]:
         return [node for node, name in self.names.items() if name != INPUT and self.steps[name].kind == "linear"]

@@ -48,11 +48,14 @@ class GradualPruning(Piece):
         self._held = parameters_of(run.model, self.shares, "density")
 
     def before_epoch(self, run: Run) -> None:
+        self._masks = prune.masks(run.model, self.densities(run))
+        self._apply()
+
+    def densities(self, run: Run) -> dict[str, float]:
+        """Densities during the epoch in progress, by parameter name."""
         part = min(1.0, (run.epoch + 1) / max(1.0, self._end * run.schedule.epochs))
         course = 1 - (1 - part) ** 3
-        now = {name: 1 - (1 - share) * course for name, share in self.shares.items()}
-        self._masks = prune.masks(run.model, now)
-        self._apply()
+        return {name: 1 - (1 - share) * course for name, share in self.shares.items()}
 
     def after_step(self, run: Run) -> None:
         self._apply()

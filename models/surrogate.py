@@ -28,7 +28,14 @@ from hw.network import (
 )
 from models.fakequant import round_through
 
-__all__ = ["Surrogate"]
+__all__ = ["GRADIENTS", "Surrogate"]
+
+#: How gradients pass activations that a layer doesn't multiply, because they are below its threshold or don't win:
+#: ``through`` as if they were multiplied, ``winners`` not at all, ``soft`` the less, the farther they are from winning
+#: (a sigmoid of the distance in units of a tenth of the least winner's score).
+GRADIENTS = ("through", "winners", "soft")
+
+_SOFTNESS = 0.1
 
 _KINDS = (Conv2D, DepthwiseConv2D, Linear, Add, AveragePool2D, GlobalAveragePool, MaxPool2D)
 
@@ -39,14 +46,23 @@ class Surrogate(nn.Module):
     Images (N, channels, height, width) in 0..1 go in; the logits (N, classes) of every exit come out, in real units.
     There is nothing to train.
 
+    Parameters
+    ----------
+    network : Network
+    gradient : str
+        One of :data:`GRADIENTS`. What is not multiplied masks gradients, so an honest attack tries several.
+
     Raises
     ------
     ValueError
-        When the network has a layer without a float form.
+        When the network has a layer without a float form, or there is no such gradient.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, gradient: str = "through") -> None:
         super().__init__()
+        if gradient not in GRADIENTS:
+            raise ValueError(f"gradient must be one of {', '.join(GRADIENTS)}, not {gradient!r}")
+        self.gradient = gradient
         self.network = network
         self.tensors = network.tensors()
         for layer in network.layers:
@@ -92,16 +108,30 @@ class Surrogate(nn.Module):
         weight, bias, scale = (self.get_buffer(_key(layer, name)) for name in ("weight", "bias", "scale"))
         x = operands[0]
         if layer.threshold > 1 or layer.select is not None:
-            # Straight through, too: an attacker can lift what is skipped above the threshold, or make it win.
-            steps = x.detach().round().to(torch.int16).permute(0, 2, 3, 1).cpu().numpy()
-            used = torch.from_numpy(multiplied(layer, steps)).permute(0, 3, 1, 2).to(x.device)
-            x = x + (torch.where(used, x, 0) - x).detach()
+            x = self._multiplied(layer, x)
         stride, groups = (1, 1), len(weight) if isinstance(layer, DepthwiseConv2D) else 1
         if not isinstance(layer, Linear):
             top, bottom, left, right = layer.pads
             x = F.pad(x, (left, right, top, bottom))
             stride = layer.stride
         return F.conv2d(x, weight, bias, stride, groups=groups) * scale
+
+    def _multiplied(self, layer: Conv2D | DepthwiseConv2D | Linear, x: torch.Tensor) -> torch.Tensor:
+        """What a layer multiplies of its input, with the chosen gradient."""
+        steps = x.detach().round().to(torch.int16).permute(0, 2, 3, 1).cpu().numpy()
+        used = torch.from_numpy(multiplied(layer, steps)).permute(0, 3, 1, 2).to(x.device)
+        if self.gradient == "winners":
+            return x * used
+        if self.gradient == "through":
+            # An attacker can lift what is skipped above the threshold, or make it win.
+            return x + (x * used - x).detach()
+        score = x.abs()
+        if layer.select is not None and layer.select.kind == "channels":
+            score = score.mean(dim=(2, 3), keepdim=True).expand_as(x)
+        least = torch.where(used, score.detach(), torch.inf).amin(dim=(1, 2, 3), keepdim=True)
+        least = torch.where(torch.isfinite(least), least, 1.0).clamp_min(1e-6)
+        soft = x * torch.sigmoid((score - least) / (_SOFTNESS * least))
+        return soft + (x * used - soft).detach()
 
 
 def _key(layer: Layer, name: str) -> str:

@@ -80,8 +80,8 @@ def lower(model: nn.Module, shape: tuple[int, int, int]) -> Graph:
     Supported are Conv2d (one group, or depthwise: as many groups as input and output channels; no dilation, zero
     padding, also by a ZeroPad2d before it), BatchNorm2d behind it, ReLU behind any of convolution, linear layer and
     addition, addition of two maps, AdaptiveAvgPool2d(1), AvgPool2d without padding, MaxPool2d, Flatten, Identity,
-    Dropout, and Linear, which ends the network as the logits of an exit. Convolutions and linear layers may carry winners
-    (:mod:`models.winners`). Weights are copied.
+    Dropout, and Linear, which ends the network as the logits of an exit. Convolutions and linear layers may carry
+    winners (:mod:`models.winners`). Weights are copied.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ from torch import nn
 from hw.layers import Conv2D, DepthwiseConv2D, Layer, Linear
 from hw.multiplied import multiplied
 from hw.network import Network
-from models import golden, prune
+from models import golden
 from models.data import Split
 from models.pieces import Run
 from models.sources import Progress

@@ -10,13 +10,14 @@ from torch import nn
 from hw.select import Select
 from hw.select import winners as exact
 from models import golden
+from models.architectures import initial
 from models.attacks import pgd
 from models.nets import Architecture
 from models.pieces import Piece
 from models.quantize import encode, quantize, to_network
 from models.standard import Ramp
 from models.surrogate import GRADIENTS, Surrogate
-from models.train import Schedule, fit, initial
+from models.train import Schedule, fit
 from models.winners import WinnerRates, Winners, attach, attached, keep, set_rates
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 6), branch_width=3)

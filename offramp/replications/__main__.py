@@ -1,0 +1,62 @@
+"""``python -m offramp.replications NAME --out FILE``: run one and write its result."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hw.config import preset
+from offramp.record import provenance, write_json
+from offramp.replications import jpnet
+from offramp.replications.start import official
+
+__all__ = ["REPLICATIONS", "main"]
+
+#: By name: of a setting and an accelerator, figures and checks.
+REPLICATIONS: dict[str, Callable[..., dict[str, Any]]] = {"jpnet": jpnet.replicate}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a replication; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="offramp.replications", description="check a method's claims")
+    parser.add_argument("name", choices=sorted(REPLICATIONS))
+    parser.add_argument("--out", type=Path, required=True, help="file to write")
+    parser.add_argument("--images", type=int, default=10_000, help="training images")
+    parser.add_argument("--test", type=int, default=10_000, help="test images")
+    parser.add_argument("--epochs", type=int, default=6, help="of a stage of fine-tuning")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--config", default="base", help="preset of the accelerator")
+    parser.add_argument("--root", type=Path, default=None, help="data folder")
+    chosen = parser.parse_args(arguments)
+
+    def progress(done: int, total: int, text: str) -> None:
+        if done == total or done % 20 == 0:
+            print(f"\r{text} ({done}/{total})\033[K", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    setting = official(
+        images=chosen.images, test=chosen.test, epochs=chosen.epochs, seed=chosen.seed, root=chosen.root,
+        progress=progress,
+    )  # fmt: skip
+    found = REPLICATIONS[chosen.name](setting, preset(chosen.config))
+    options = f"--images {chosen.images} --test {chosen.test} --epochs {chosen.epochs} --seed {chosen.seed}"
+    command = f"python -m offramp.replications {chosen.name} {options} --config {chosen.config}"
+    write_json(
+        chosen.out,
+        {
+            "method": chosen.name,
+            "network": "ResNet-8 of MLPerf Tiny, official weights",
+            "dataset": "cifar10",
+            "date": datetime.now(UTC).date().isoformat(),
+            **provenance(command, chosen.seed),
+            **found,
+        },
+    )
+    for check in found["checks"]:
+        print(f"{'holds' if check['holds'] else 'FAILS'}: {check['claim']}: {check['figures']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""What the replications begin with, and how they report."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from hw.compile import compile_balanced
+from hw.config import AcceleratorConfig
+from hw.network import Network
+from models import golden
+from models.activity import activity
+from models.data import Dataset, Split, load
+from models.quantize import encode, quantize, to_network
+from models.resnet8 import WEIGHTS, ResNet8, ResNet8Architecture, official_state
+from models.schedule import Schedule
+from models.sources import Progress, data_folder
+from models.train import accuracy, predict
+from sim import simulate
+
+__all__ = ["Setting", "check", "final_accuracy", "integers", "integer_accuracy", "official", "on_accelerator"]
+
+_CALIBRATION = 256  # images that a program is balanced for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a replication runs on.
+
+    Parameters
+    ----------
+    model : Module
+        Trained; without early exits.
+    dataset : Dataset
+    tuning : Schedule
+        Of one stage of fine-tuning; stages take it with epochs of their own.
+    epochs : int
+        Of a stage of fine-tuning.
+    seed : int
+    progress : function or None
+    """
+
+    model: nn.Module
+    dataset: Dataset
+    tuning: Schedule
+    epochs: int
+    seed: int = 0
+    progress: Progress | None = None
+
+    def schedule(self, epochs: int | None = None, **changes: Any) -> Schedule:
+        """The schedule of a stage."""
+        return replace(self.tuning, epochs=self.epochs if epochs is None else epochs, **changes)
+
+
+def official(
+    *,
+    images: int = 10_000,
+    test: int = 10_000,
+    epochs: int = 6,
+    seed: int = 0,
+    root: Path | None = None,
+    progress: Progress | None = None,
+) -> Setting:
+    """ResNet-8 with its official weights, and the first images of each part of CIFAR-10.
+
+    Raises
+    ------
+    ValueError
+        When the official weights aren't in the data folder, or a file is damaged.
+    ConnectionError
+        When the data set is missing and can't be fetched.
+    """
+    dataset = load("cifar10", root, seed, progress)
+    model = ResNet8(ResNet8Architecture(shape=dataset.shape, classes=len(dataset.classes)))
+    model.load_state_dict(official_state(data_folder(root) / WEIGHTS))
+    tuning = Schedule(
+        epochs=1, lr=0.01, batch=128, optimizer="sgd", policy="cosine", flip=True, shift=2, channels_last=True
+    )
+    some = replace(
+        dataset, train=dataset.train.take(images), validation=dataset.validation.take(2000), test=dataset.test.take(test)
+    )
+    return Setting(model=model.eval(), dataset=some, tuning=tuning, epochs=epochs, seed=seed, progress=progress)
+
+
+def final_accuracy(model: nn.Module, split: Split) -> float:
+    """Accuracy of the final head in float, 0..1."""
+    return accuracy(predict(model, split.images)[-1], split.labels)
+
+
+def integers(setting: Setting, model: nn.Module, name: str) -> Network:
+    """The integer network of a float one, after one epoch of quantization-aware training at a tenth of the rate."""
+    schedule = setting.schedule(1, lr=setting.tuning.lr / 10, channels_last=False)
+    twin = quantize(
+        model, setting.dataset.train, schedule, seed=setting.seed, progress=setting.progress, text=f"quantize {name}"
+    )
+    return to_network(twin, name)
+
+
+def integer_accuracy(network: Network, split: Split) -> float:
+    """Accuracy of the integers, 0..1, with the exits' thresholds as they are."""
+    return golden.run(network, encode(split.images, network), keep=False).accuracy(split.labels)
+
+
+def on_accelerator(network: Network, config: AcceleratorConfig, split: Split, dense: int) -> dict[str, float]:
+    """What the accelerator does on images, by the simulator.
+
+    Parameters
+    ----------
+    dense : int
+        Multiply-accumulates of the dense network.
+
+    Returns
+    -------
+    dict
+        ``products`` and ``cycles`` (means), ``products_share`` of the dense multiply-accumulates, ``share_of_limit``,
+        ``cycles_spread`` (largest less smallest over the mean).
+    """
+    codes = encode(split.images, network)
+    program = compile_balanced(network, config, activity(network, codes[:_CALIBRATION]))
+    found = simulate(program, codes)
+    products, cycles = float(found.products.sum(axis=1).mean()), float(found.cycles.mean())
+    return {
+        "products": products,
+        "cycles": cycles,
+        "products_share": products / dense,
+        "share_of_limit": found.share_of_limit,
+        "cycles_spread": float(np.ptp(found.cycles) / cycles),
+    }
+
+
+def check(claim: str, holds: bool, **figures: Any) -> dict[str, Any]:
+    """One claim, whether it holds here, and by which figures."""
+    return {"claim": claim, "holds": bool(holds), "figures": figures}

@@ -112,9 +112,7 @@ def replicate(setting: Setting, config: AcceleratorConfig, *, rounds: int = 3) -
     names = [layer for layer in layers if layer in {found.name for found in before.layers}]
     dynamic = with_counts(before, _SAME, names)
     calibration = encode(data.validation.images[:500], before)
-    static = sparsify.with_thresholds(
-        before, sparsify.thresholds_for(before, calibration, dict.fromkeys(names, _SAME))
-    )
+    static = sparsify.with_thresholds(before, sparsify.thresholds_for(before, calibration, dict.fromkeys(names, _SAME)))
     figures["dynamic_accuracy"] = integer_accuracy(dynamic, test)
     figures["static_accuracy"] = integer_accuracy(static, test)
     return {"figures": figures, "checks": _checks(figures)}

@@ -20,7 +20,7 @@ from models.sources import Progress, data_folder
 from models.train import accuracy, predict
 from sim import simulate
 
-__all__ = ["Setting", "check", "final_accuracy", "integers", "integer_accuracy", "official", "on_accelerator"]
+__all__ = ["Setting", "check", "final_accuracy", "integer_accuracy", "integers", "official", "on_accelerator"]
 
 _CALIBRATION = 256  # images that a program is balanced for
 
@@ -79,7 +79,10 @@ def official(
         epochs=1, lr=0.01, batch=128, optimizer="sgd", policy="cosine", flip=True, shift=2, channels_last=True
     )
     some = replace(
-        dataset, train=dataset.train.take(images), validation=dataset.validation.take(2000), test=dataset.test.take(test)
+        dataset,
+        train=dataset.train.take(images),
+        validation=dataset.validation.take(2000),
+        test=dataset.test.take(test),
     )
     return Setting(model=model.eval(), dataset=some, tuning=tuning, epochs=epochs, seed=seed, progress=progress)
 

@@ -2,20 +2,21 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hw.config import preset
 from offramp.record import provenance, write_json
-from offramp.replications import jpnet
-from offramp.replications.start import official
+from offramp.replications import dasnet, jpnet
+from offramp.replications.start import official, on_accelerator
 
 __all__ = ["REPLICATIONS", "main"]
 
-#: By name: of a setting and an accelerator, figures and checks.
-REPLICATIONS: dict[str, Callable[..., dict[str, Any]]] = {"jpnet": jpnet.replicate}
+#: By name, a module with ``train``, which gives figures and integer networks, and ``checks``, which judges them.
+REPLICATIONS: dict[str, Any] = {"dasnet": dasnet, "jpnet": jpnet}
+
+_MEASURED = 200  # test images that are simulated
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
         images=chosen.images, test=chosen.test, epochs=chosen.epochs, seed=chosen.seed, root=chosen.root,
         progress=progress,
     )  # fmt: skip
-    found = REPLICATIONS[chosen.name](setting, preset(chosen.config))
+    module, config = REPLICATIONS[chosen.name], preset(chosen.config)
+    figures, networks = module.train(setting)
+    some = setting.dataset.test.take(_MEASURED)
+    measured = {name: on_accelerator(network, config, some) for name, network in networks.items()}
+    claims = module.checks(figures, measured)
     options = f"--images {chosen.images} --test {chosen.test} --epochs {chosen.epochs} --seed {chosen.seed}"
     command = f"python -m offramp.replications {chosen.name} {options} --config {chosen.config}"
     write_json(
@@ -50,10 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
             "dataset": "cifar10",
             "date": datetime.now(UTC).date().isoformat(),
             **provenance(command, chosen.seed),
-            **found,
+            "figures": figures,
+            "accelerator": measured,
+            "checks": claims,
         },
     )
-    for check in found["checks"]:
+    for check in claims:
         print(f"{'holds' if check['holds'] else 'FAILS'}: {check['claim']}: {check['figures']}")
     return 0
 

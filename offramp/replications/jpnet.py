@@ -1,12 +1,12 @@
 """JPnet's claims on ResNet-8: fewer multiplications by pruning weights, then activations."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from hw.config import AcceleratorConfig
 from hw.layers import Conv2D, DepthwiseConv2D, Linear
 from hw.network import Network
 from hw.select import Select
@@ -22,19 +22,12 @@ from offramp.replications.start import (
     final_accuracy,
     integer_accuracy,
     integers,
-    on_accelerator,
 )
 
-__all__ = ["dense_products", "replicate", "stage_rates", "with_counts"]
+__all__ = ["checks", "stage_rates", "train", "with_counts"]
 
 _DENSITY, _FIRST_DENSITY = 0.4, 0.7
 _SAME = 0.3  # density at which the dynamic threshold is compared with a static one
-
-
-def dense_products(network: Network) -> int:
-    """Multiply-accumulates of an integer network if nothing were zero."""
-    weighted = [layer for layer in network.layers if isinstance(layer, Conv2D | DepthwiseConv2D | Linear)]
-    return sum(int(np.prod(layer.output.shape[:2])) * layer.weight.size for layer in weighted)
 
 
 def stage_rates(model: nn.Module) -> dict[str, float]:
@@ -45,8 +38,6 @@ def stage_rates(model: nn.Module) -> dict[str, float]:
 
 def with_counts(network: Network, share: float, layers: list[str]) -> Network:
     """An integer network whose layers multiply this share of their input, chosen exactly for every image."""
-    from dataclasses import replace
-
     tensors = network.tensors()
 
     def chosen(name: str) -> Select:
@@ -64,8 +55,8 @@ def with_counts(network: Network, share: float, layers: list[str]) -> Network:
     )
 
 
-def replicate(setting: Setting, config: AcceleratorConfig, *, rounds: int = 3) -> dict[str, Any]:
-    """Prune weights, then activations; returns ``figures`` and ``checks``."""
+def train(setting: Setting, *, rounds: int = 3) -> tuple[dict[str, Any], dict[str, Network]]:
+    """Prune weights, then activations; returns figures and the integer networks."""
     data, test = setting.dataset, setting.dataset.test
     few = data.validation.images[:500]
     dense = setting.model
@@ -106,22 +97,20 @@ def replicate(setting: Setting, config: AcceleratorConfig, *, rounds: int = 3) -
     codes = encode(test.images[:200], network)
     figures["expected_share"] = jpnet.expected_share(network, codes)
     figures["before_expected_share"] = jpnet.expected_share(before, codes)
-    figures["accelerator"] = on_accelerator(network, config, test.take(200), dense_products(network))
-    figures["before_accelerator"] = on_accelerator(before, config, test.take(200), dense_products(before))
-
     names = [layer for layer in layers if layer in {found.name for found in before.layers}]
     dynamic = with_counts(before, _SAME, names)
     calibration = encode(data.validation.images[:500], before)
     static = sparsify.with_thresholds(before, sparsify.thresholds_for(before, calibration, dict.fromkeys(names, _SAME)))
     figures["dynamic_accuracy"] = integer_accuracy(dynamic, test)
     figures["static_accuracy"] = integer_accuracy(static, test)
-    return {"figures": figures, "checks": _checks(figures)}
+    return figures, {"jpnet": network, "pruned": before}
 
 
-def _checks(figures: dict[str, Any]) -> list[dict[str, Any]]:
+def checks(figures: dict[str, Any], measured: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """The method's claims, by the figures of :func:`train` and what the accelerator does with its networks."""
     drop = figures["dense_accuracy"] - figures["joint_accuracy"]
     share = figures["expected_share"]
-    skipped, counted = 1 - figures["accelerator"]["products_share"], 1 - share
+    skipped, counted = 1 - measured["jpnet"]["products_share"], 1 - share
     return [
         check(
             "60 % of the weights and 50 to 70 % of the activations pruned cost at most a point and leave at most 25 % "

@@ -9,6 +9,7 @@ from torch import nn
 
 from hw.compile import compile_balanced
 from hw.config import AcceleratorConfig
+from hw.layers import Conv2D, DepthwiseConv2D, Linear
 from hw.network import Network
 from models import golden
 from models.activity import activity
@@ -20,7 +21,16 @@ from models.sources import Progress, data_folder
 from models.train import accuracy, predict
 from sim import simulate
 
-__all__ = ["Setting", "check", "final_accuracy", "integer_accuracy", "integers", "official", "on_accelerator"]
+__all__ = [
+    "Setting",
+    "check",
+    "dense_products",
+    "final_accuracy",
+    "integer_accuracy",
+    "integers",
+    "official",
+    "on_accelerator",
+]
 
 _CALIBRATION = 256  # images that a program is balanced for
 
@@ -106,13 +116,14 @@ def integer_accuracy(network: Network, split: Split) -> float:
     return golden.run(network, encode(split.images, network), keep=False).accuracy(split.labels)
 
 
-def on_accelerator(network: Network, config: AcceleratorConfig, split: Split, dense: int) -> dict[str, float]:
-    """What the accelerator does on images, by the simulator.
+def dense_products(network: Network) -> int:
+    """Multiply-accumulates of an integer network if nothing were zero."""
+    weighted = [layer for layer in network.layers if isinstance(layer, Conv2D | DepthwiseConv2D | Linear)]
+    return sum(int(np.prod(layer.output.shape[:2])) * layer.weight.size for layer in weighted)
 
-    Parameters
-    ----------
-    dense : int
-        Multiply-accumulates of the dense network.
+
+def on_accelerator(network: Network, config: AcceleratorConfig, split: Split) -> dict[str, float]:
+    """What the accelerator does on images, by the simulator.
 
     Returns
     -------
@@ -127,7 +138,7 @@ def on_accelerator(network: Network, config: AcceleratorConfig, split: Split, de
     return {
         "products": products,
         "cycles": cycles,
-        "products_share": products / dense,
+        "products_share": products / dense_products(network),
         "share_of_limit": found.share_of_limit,
         "cycles_spread": float(np.ptp(found.cycles) / cycles),
     }

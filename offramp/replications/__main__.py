@@ -2,19 +2,28 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from hw.config import preset
 from offramp.record import provenance, write_json
-from offramp.replications import dasnet, jpnet
-from offramp.replications.start import official, on_accelerator
+from offramp.replications.start import Setting, official, on_accelerator
+from offramp.replications.toy import half_width
 
 __all__ = ["REPLICATIONS", "main"]
 
-#: By name, a module with ``train``, which gives figures and integer networks, and ``checks``, which judges them.
-REPLICATIONS: dict[str, Any] = {"dasnet": dasnet, "jpnet": jpnet}
+#: By name of a module in this package with ``train``, which gives figures and integer networks, and ``checks``, which
+#: judges them: what it begins with, what network that is, and on what data.
+REPLICATIONS: dict[str, tuple[Callable[..., Setting], str, str]] = {
+    "binary_relax": (half_width, "ResNet-8 of half the width", "fashion-mnist"),
+    "dasnet": (official, "ResNet-8 of MLPerf Tiny, official weights", "cifar10"),
+    "dnr": (half_width, "ResNet-8 of half the width", "fashion-mnist"),
+    "feedback": (half_width, "ResNet-8 of half the width", "fashion-mnist"),
+    "gap": (half_width, "ResNet-8 of half the width", "fashion-mnist"),
+    "jpnet": (official, "ResNet-8 of MLPerf Tiny, official weights", "cifar10"),
+}
 
 _MEASURED = 200  # test images that are simulated
 
@@ -36,11 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
         if done == total or done % 20 == 0:
             print(f"\r{text} ({done}/{total})\033[K", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
-    setting = official(
+    start, network, data = REPLICATIONS[chosen.name]
+    setting = start(
         images=chosen.images, test=chosen.test, epochs=chosen.epochs, seed=chosen.seed, root=chosen.root,
         progress=progress,
     )  # fmt: skip
-    module, config = REPLICATIONS[chosen.name], preset(chosen.config)
+    module, config = import_module(f"offramp.replications.{chosen.name}"), preset(chosen.config)
     figures, networks = module.train(setting)
     some = setting.dataset.test.take(_MEASURED)
     measured = {name: on_accelerator(network, config, some) for name, network in networks.items()}
@@ -51,8 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
         chosen.out,
         {
             "method": chosen.name,
-            "network": "ResNet-8 of MLPerf Tiny, official weights",
-            "dataset": "cifar10",
+            "network": network,
+            "dataset": data,
             "date": datetime.now(UTC).date().isoformat(),
             **provenance(command, chosen.seed),
             "figures": figures,

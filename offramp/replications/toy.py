@@ -1,0 +1,121 @@
+"""A network small enough to be trained in a minute, and how robust one is: for methods that train from scratch."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from hw.network import Network
+from models import golden
+from models.architectures import AnyArchitecture, initial
+from models.attacks import apgd, integer_score, pgd, square
+from models.data import Split, load
+from models.quantize import encode, quantize, to_network
+from models.resnet8 import ResNet8Architecture
+from models.schedule import Schedule
+from models.sources import Progress
+from models.surrogate import Surrogate
+from models.train import accuracy, predict
+from offramp.replications.start import Setting
+
+__all__ = ["EPS", "answers", "half_width", "integers", "robustness", "under_attack"]
+
+#: Largest change of a pixel by data set: what the literature attacks images of this kind with.
+EPS = {"digits": 0.15, "fashion-mnist": 0.1, "cifar10": 8 / 255}
+
+_ATTACKED = 500  # test images that attacks are tried on
+_QUERIED = 200  # those that gradient-free attacks are tried on
+
+
+def half_width(
+    *,
+    data: str = "fashion-mnist",
+    images: int = 2000,
+    test: int = 1000,
+    epochs: int = 10,
+    seed: int = 0,
+    root: Path | None = None,
+    progress: Progress | None = None,
+) -> Setting:
+    """ResNet-8 of half the width, untrained, and the first images of each part of a data set.
+
+    Raises
+    ------
+    ValueError
+        When there is no such data set, or a file is damaged.
+    ConnectionError
+        When the data set is missing and can't be fetched.
+    """
+    dataset = load(data, root, seed, progress)
+    some = replace(
+        dataset,
+        train=dataset.train.take(images),
+        validation=dataset.validation.take(1000),
+        test=dataset.test.take(test),
+    )
+    tuning = Schedule(epochs=epochs, lr=0.01, batch=64, flip=data != "digits")
+    return Setting(
+        model=initial(_architecture(some.shape, len(some.classes)), seed),
+        dataset=some,
+        tuning=tuning,
+        epochs=epochs,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def _architecture(shape: tuple[int, int, int], classes: int) -> AnyArchitecture:
+    return ResNet8Architecture(shape=shape, classes=classes, widths=(8, 16, 32))
+
+
+def answers(network: nn.Module | Network) -> Callable[[np.ndarray], np.ndarray]:
+    """Of images (N, height, width, channels) in 0..1, the classes (N,) that a network answers, in float or integers."""
+
+    def classes(images: np.ndarray) -> np.ndarray:
+        if isinstance(network, Network):
+            return golden.run(network, encode(images, network), keep=False).classes
+        return predict(network, images)[-1].argmax(axis=1)
+
+    return classes
+
+
+def under_attack(model: nn.Module, split: Split, eps: float, *, steps: int = 20, seed: int = 0) -> float:
+    """Accuracy of a float network under PGD with so many steps, on up to 500 images."""
+    some = split.take(_ATTACKED)
+    attacked = pgd(model, some.images, some.labels, eps=eps, steps=steps, seed=seed)
+    return accuracy(predict(model, attacked)[-1], some.labels)
+
+
+def robustness(network: Network, split: Split, eps: float, *, seed: int = 0) -> dict[str, float]:
+    """Accuracies of the integers, clean (all images) and under attack (up to 500): PGD-20, APGD-CE of 50 steps, and
+    Square of 300 queries (up to 200), which asks the integers themselves; ``worst`` is that of all three together,
+    image by image, of the images that all were tried on.
+    """
+    classes, twin = answers(network), Surrogate(network)
+    some = split.take(_ATTACKED)
+    found = {"clean": float((classes(split.images) == split.labels).mean())}
+    right = {}
+    tried = {
+        "pgd20": pgd(twin, some.images, some.labels, eps=eps, steps=20, restarts=2, seed=seed),
+        "apgd": apgd(twin, some.images, some.labels, eps=eps, steps=50, seed=seed),
+    }
+    few = split.take(_QUERIED)
+    tried["square"] = square(integer_score(network), few.images, few.labels, eps=eps, queries=300, seed=seed)
+    for name, images in tried.items():
+        right[name] = classes(images) == split.labels[: len(images)]
+        found[name] = float(right[name].mean())
+    together = np.logical_and.reduce([kept[: len(few)] for kept in right.values()])
+    return found | {"worst": float(together.mean())}
+
+
+def integers(setting: Setting, model: nn.Module, name: str, levels: str | None = None, **options: Any) -> Network:
+    """The integer network of a float one, after two epochs of quantization-aware training at a tenth of the rate."""
+    schedule = setting.schedule(2, lr=setting.tuning.lr / 10, flip=setting.tuning.flip)
+    twin = quantize(
+        model, setting.dataset.train, schedule, seed=setting.seed, levels=levels, progress=setting.progress,
+        text=f"quantize {name}", **options,
+    )  # fmt: skip
+    return to_network(twin, name)

@@ -1,0 +1,82 @@
+"""Every method that trains from scratch, on digits: what must hold even there."""
+
+import copy
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+from models import golden
+from models.quantize import encode
+from models.train import fit
+from offramp.replications.toy import answers, half_width, integers, robustness, under_attack
+
+
+@pytest.fixture(scope="module")
+def setting():
+    return half_width(data="digits", images=600, test=200, epochs=4)
+
+
+@pytest.fixture(scope="module")
+def model(setting):
+    learnt = copy.deepcopy(setting.model)
+    fit(learnt, setting.dataset.train, setting.schedule(12), seed=0)
+    return learnt
+
+
+def result(name, setting):
+    module = import_module(f"offramp.replications.{name}")
+    figures, networks = module.train(setting)
+    found = module.checks(figures, {})
+    assert networks
+    for network in networks.values():
+        classes = golden.run(network, encode(setting.dataset.test.images, network), keep=False).classes
+        assert (classes == setting.dataset.test.labels).mean() > 0.15  # better than chance: it has learnt and survived
+    return figures, {check["claim"]: check["holds"] for check in found}
+
+
+def holds(checks, words):
+    (found,) = (value for claim, value in checks.items() if words in claim)
+    return found
+
+
+def test_attacks_only_do_harm(setting, model):
+    network = integers(setting, model, "digits")
+    found = robustness(network, setting.dataset.test.take(50), 0.1)
+    assert found["worst"] <= min(found["pgd20"], found["apgd"], found["square"]) + 1e-9
+    assert max(found["pgd20"], found["apgd"]) < found["clean"] - 0.2
+    images = setting.dataset.test.images[:50]
+    float_classes, classes = answers(model)(images), answers(network)(images)
+    assert (float_classes == classes).mean() > 0.9
+    some = setting.dataset.test.take(50)
+    assert under_attack(model, some, 0.0) == np.mean(float_classes == some.labels)
+
+
+@pytest.mark.slow
+def test_feedback(setting):
+    figures, checks = result("feedback", setting)
+    assert holds(checks, "classes are unequal before feedback")
+    assert [round_["generated"] > 0 for round_ in figures["feedback"]["rounds"]] == [True] * 3
+
+
+@pytest.mark.slow
+def test_binary_relax(setting):
+    figures, checks = result("binary_relax", setting)
+    assert holds(checks, "at least 35 % of ternary weights are zero")
+    assert holds(checks, "in the integers every output channel has one magnitude, and zero")
+    assert figures["four-bit"]["zero_weights"] > 0
+
+
+@pytest.mark.slow
+def test_gap(setting):
+    figures, checks = result("gap", setting)
+    assert holds(checks, "int8 changes")
+    assert figures["gap-4"]["density"] < figures["gap-2"]["density"] < 0.6
+
+
+@pytest.mark.slow
+def test_dnr(setting):
+    figures, checks = result("dnr", setting)
+    assert len(figures["densities"]) == 9
+    assert holds(checks, "the number of nonzero weights is constant")
+    assert holds(checks, "densities of layers become uneven")

@@ -8,6 +8,8 @@ from typing import Any
 from torch import nn
 
 from hw.network import Network
+from models.data import Split
+from models.graph import lower
 from models.methods.dnr import DynamicL2, Rewiring, layers_of
 from models.methods.robust import AdversarialLoss
 from models.pieces import Piece
@@ -72,10 +74,8 @@ def _spread(epochs: list[dict[str, float]]) -> list[float]:
     return [min(found), max(found)]
 
 
-def _products(model: nn.Module, test: Any) -> float:
+def _products(model: nn.Module, test: Split) -> float:
     """Multiply-accumulates of an image with the nonzero weights of the convolutions, if no activation were zero."""
-    from models.graph import lower
-
     return float(
         sum(
             int(step.weight.count_nonzero()) * math.prod(step.shape[:2])

@@ -8,7 +8,7 @@ import numpy as np
 
 from models.sources import Progress, cifar10_batch, cifar10_files, data_folder, fashion_mnist_files, idx
 
-__all__ = ["NAMES", "Dataset", "Split", "load"]
+__all__ = ["NAMES", "SHAPES", "Dataset", "Split", "load"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +140,8 @@ _LOADERS: dict[str, Callable[[int, str | os.PathLike[str] | None, Progress | Non
 }
 #: Data sets by name.
 NAMES = tuple(_LOADERS)
+#: By name, height, width and channels of its images, and the number of classes.
+SHAPES = {"digits": ((8, 8, 1), 10), "fashion-mnist": ((28, 28, 1), 10), "cifar10": ((32, 32, 3), 10)}
 
 
 def load(

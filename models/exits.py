@@ -1,5 +1,6 @@
 """When to leave early: the margin threshold of a branch, chosen on validation data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from hw.network import Network
 from hw.numerics import top2
 
-__all__ = ["Curve", "calibrate", "curve", "with_thresholds"]
+__all__ = ["Curve", "calibrate", "calibrate_each", "curve", "with_thresholds"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +115,36 @@ def calibrate(branch: np.ndarray, final: np.ndarray, labels: np.ndarray, loss: f
     allowed = found.accuracy >= found.accuracy[-1] - loss - 1e-12  # the last threshold lets no image leave
     refused = np.flatnonzero(~allowed)
     return int(found.thresholds[refused[-1] + 1 if refused.size else 0])
+
+
+def calibrate_each(heads: Sequence[np.ndarray], labels: np.ndarray, loss: float) -> tuple[int, ...]:
+    """Thresholds of all early exits, that together cost at most ``loss`` accuracy on validation data.
+
+    From the last early exit to the first, each may cost an equal part, compared with what the later ones decide
+    (:func:`calibrate`).
+
+    Parameters
+    ----------
+    heads : sequence of int arrays, (N, classes)
+        Raw logits of every head on validation data, the final ones last.
+    labels : array of int, (N,)
+    loss : float
+        In 0..1.
+
+    Raises
+    ------
+    ValueError
+        When the arrays don't belong together or the loss is negative.
+    """
+    found: list[int] = []
+    decided = heads[-1]
+    for branch in reversed(heads[:-1]):
+        found.insert(0, calibrate(branch, decided, labels, loss / (len(heads) - 1)))
+        classes, margins = top2(branch)
+        leaves = margins >= found[0]
+        # Only the class counts of what later exits decide: one step for it, none for the others.
+        decided = np.eye(branch.shape[1], dtype=np.int64)[np.where(leaves, classes, top2(decided)[0])]
+    return tuple(found)
 
 
 def with_thresholds(network: Network, *thresholds: int) -> Network:

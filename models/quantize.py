@@ -92,6 +92,7 @@ def quantize(
     levels: str | None = None,
     pieces: Callable[[FakeQuantNet], Sequence[Piece]] | None = None,
     checkpoint: Path | None = None,
+    history: list[dict[str, float]] | None = None,
     progress: Progress | None = None,
     text: str = "quantize",
 ) -> FakeQuantNet:
@@ -113,6 +114,8 @@ def quantize(
         Of the twin, further pieces of its training (:mod:`models.pieces`).
     checkpoint : Path or None
         File of the run in progress, see :func:`models.train.fit`.
+    history : list or None
+        Gets the metrics of every epoch.
     progress : function or None
         Called with steps done, steps in all and a text.
 
@@ -139,7 +142,9 @@ def quantize(
     with torch.no_grad():
         twin.train()(to_torch(split.images[:_CALIBRATION]))
     every = [_FrozenRanges(twin), FixedMask(twin.masks()), *(pieces(twin) if pieces else ())]
-    fit(twin, split, schedule, seed=seed, pieces=every, checkpoint=checkpoint, progress=progress, text=text)
+    metrics = fit(twin, split, schedule, seed=seed, pieces=every, checkpoint=checkpoint, progress=progress, text=text)
+    if history is not None:
+        history.extend(metrics)
     return twin
 
 

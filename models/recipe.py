@@ -1,241 +1,373 @@
-"""From a data set to a network the accelerator runs: training and compression, with settings that were tried."""
+"""Recipes: files that say how a network is made, from a data set to integers.
 
-import copy
-from dataclasses import dataclass
+A recipe is a TOML file::
 
-import numpy as np
+    name = "resnet8-sparse"             # of the network that comes out
+    data = "cifar10"                    # digits, fashion-mnist or cifar10
+    about = "one sentence"
+    config = "base"                     # accelerator whose cycles count
+    train_images = 10000                # learn from the first so many only; all without it
+    exit_loss = 0.005                   # validation accuracy that early exits may cost
+
+    [architecture]
+    kind = "resnet8"                    # models.architectures; the other keys are that architecture's
+    widths = [16, 32, 64]
+
+    [start]                             # without it: random weights, drawn by the seed
+    weights = "official"                # MLPerf Tiny's float weights, from the data folder
+    checkpoint = "trained.off"          # or a trained network's file, relative to the recipe
+
+    [[train]]                           # stages of the dense float network, none if it comes trained
+    [[compress]]                        # stages of a copy of it
+    [quantize]                          # the copy's training as int8
+    [dense]                             # the dense network's, for comparison; as [quantize] without pieces if not given
+    name = "prune"
+    epochs = 20                         # and the other settings of models.schedule.Schedule
+    pieces = [{kind = "gradual-pruning", densities = {"stem.conv.weight" = 0.5}}]   # models.ingredients.PIECES
+
+    [[integer]]                         # changes of the integer network, models.ingredients.INTEGER
+    kind = "thresholds"
+
+Everything is checked before anything starts.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
 from torch import nn
 
-from hw.network import Network
-from models import golden, prune
-from models.activity import activity
-from models.architectures import initial
-from models.checkpoint import Checkpoint, Compressed
-from models.data import Dataset, Split
-from models.exits import calibrate, curve, with_thresholds
-from models.nets import Architecture
-from models.quantize import encode, quantize, to_network
-from models.sources import Progress
-from models.standard import FixedMask
-from models.train import Schedule, accuracy, fit, predict
+from hw.config import preset
+from models import architectures, checkpoint
+from models.architectures import AnyArchitecture
+from models.data import NAMES, SHAPES
+from models.fakequant import FakeQuantNet
+from models.graph import lower
+from models.ingredients import INTEGER, PIECES, Context
+from models.resnet8 import WEIGHTS, ResNet8Architecture, official_state
+from models.schedule import Schedule
+from models.sources import data_folder
+from models.typed import call
 
-__all__ = ["RECIPES", "Recipe", "compress", "recipe", "train"]
+__all__ = [
+    "FOLDER",
+    "Recipe",
+    "Stage",
+    "Start",
+    "builtin",
+    "change_integers",
+    "check",
+    "load",
+    "make_pieces",
+    "starting_network",
+]
 
-_CURVE_POINTS = 200
-#: Validation images that the activity of channels is measured on.
-_ACTIVITY_IMAGES = 256
+#: Where the recipes of this project lie.
+FOLDER = Path(__file__).parents[1] / "recipes"
+
+#: Beginnings of names of parameters that a start may lack: early exits that are added to a trained network.
+_ADDED = ("exits.",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One training run.
+
+    Parameters
+    ----------
+    name : str
+    schedule : Schedule
+    pieces : tuple of dict
+        Each with its ``kind`` and settings, see :data:`models.ingredients.PIECES`.
+    """
+
+    name: str
+    schedule: Schedule
+    pieces: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a network begins with instead of random weights; one of the two.
+
+    Parameters
+    ----------
+    weights : str
+        ``official``: MLPerf Tiny's float ResNet-8.
+    checkpoint : str
+        File of a trained network.
+    """
+
+    weights: str = ""
+    checkpoint: str = ""
+
+    def __post_init__(self) -> None:
+        if self.weights not in ("", "official"):
+            raise ValueError(f"weights must be official, not {self.weights!r}")
+        if bool(self.weights) == bool(self.checkpoint):
+            raise ValueError("either weights or checkpoint must be given, not both or neither")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Settings for one data set.
+    """How a network is made; the module's text explains the file.
 
     Parameters
     ----------
-    data : str
-    widths : tuple of 2 int
-        Channels before and behind the branch.
-    branch_width : int
-    stem_stride : int
-    training, tuning, quantizing : Schedule
-        Of the dense float network, of the pruned one, and of quantization-aware training.
-    density : float
-        Share of weights that stay.
-    stem_density, head_density : float
-        Lowest density of the first layer, of the linear heads.
+    name, data, about, config : str
+    architecture : dict
+        Its kind and settings; shape and classes are the data set's.
+    start : Start or None
+    train, compress : tuple of Stage
+    quantize, dense : Stage
+    integer : tuple of dict
+    train_images : int
+        0 for all.
     exit_loss : float
         Accuracy that early exits may cost on validation data, in 0..1.
 
     Raises
     ------
     ValueError
-        When a share is outside its range.
+        When a value is impossible.
     """
 
+    name: str
     data: str
-    widths: tuple[int, int]
-    branch_width: int
-    stem_stride: int = 1
-    training: Schedule
-    tuning: Schedule
-    quantizing: Schedule
-    density: float = 0.25
-    stem_density: float = 0.7
-    head_density: float = 0.6
+    about: str = ""
+    config: str = "single"
+    architecture: dict[str, Any]
+    start: Start | None = None
+    train: tuple[Stage, ...] = ()
+    compress: tuple[Stage, ...] = ()
+    quantize: Stage
+    dense: Stage
+    integer: tuple[dict[str, Any], ...] = ()
+    train_images: int = 0
     exit_loss: float = 0.005
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.density <= 1.0:
-            raise ValueError(f"density must be above 0 and at most 1, not {self.density}")
-        for name in ("stem_density", "head_density", "exit_loss"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must be in 0..1, not {getattr(self, name)}")
+        if self.data not in NAMES:
+            raise ValueError(f"data must be one of {', '.join(NAMES)}, not {self.data!r}")
+        if not self.name or not all(letter.isalnum() or letter in "-_." for letter in self.name):
+            raise ValueError(f"name must be of letters, digits, '-', '_' and '.', not {self.name!r}")
+        if not 0.0 <= self.exit_loss <= 1.0:
+            raise ValueError(f"exit_loss must be in 0..1, not {self.exit_loss}")
+        if self.train_images < 0:
+            raise ValueError(f"train_images must not be negative, not {self.train_images}")
+        if self.start is None and not self.train:
+            raise ValueError("a recipe without a start must have a [[train]] stage")
+        names = [stage.name for stage in (*self.train, *self.compress, self.quantize, self.dense)]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"names of stages must differ, not both be {name!r}")
+        preset(self.config)
+        _ = self.network_architecture
+
+    @property
+    def network_architecture(self) -> AnyArchitecture:
+        """The architecture, for the data set's images."""
+        shape, classes = SHAPES[self.data]
+        return architectures.from_dict({**self.architecture, "shape": shape, "classes": classes})
+
+    def digest(self) -> str:
+        """SHA-256 of everything it says."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-#: By data set. The widths are such that the unpruned network fits the ``single`` accelerator as well.
-RECIPES = {
-    "digits": Recipe(
-        data="digits",
-        widths=(8, 16),
-        branch_width=4,
-        training=Schedule(epochs=80, lr=0.01, shift=1),
-        tuning=Schedule(epochs=80, lr=0.01, shift=1),
-        quantizing=Schedule(epochs=30, lr=0.001, shift=1),
-        density=0.3,
-        exit_loss=0.0025,  # on 359 images: none may be lost; a threshold fitted to so few promises too much
-    ),
-    "fashion-mnist": Recipe(
-        data="fashion-mnist",
-        widths=(8, 16),
-        branch_width=8,
-        stem_stride=2,
-        training=Schedule(epochs=6, lr=0.01, batch=128, flip=True),
-        tuning=Schedule(epochs=4, lr=0.005, batch=128, flip=True),
-        quantizing=Schedule(epochs=2, lr=0.001, batch=128, flip=True),
-        density=0.4,
-    ),
-    "cifar10": Recipe(
-        data="cifar10",
-        widths=(8, 16),
-        branch_width=8,
-        stem_stride=2,
-        training=Schedule(epochs=8, lr=0.01, batch=128, flip=True, shift=2),
-        tuning=Schedule(epochs=4, lr=0.005, batch=128, flip=True, shift=2),
-        quantizing=Schedule(epochs=2, lr=0.001, batch=128, flip=True, shift=2),
-        density=0.4,
-    ),
-}
+def load(path: Path) -> Recipe:
+    """A recipe's file.
+
+    Raises
+    ------
+    ValueError
+        When it can't be read, isn't TOML, or has a key or a value that is unknown or impossible; the message names it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: must be a text in UTF-8: {error}") from error
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: must be TOML: {error}") from error
+    try:
+        return _parse(table, path.parent)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
-def recipe(name: str) -> Recipe:
-    """The recipe of a data set.
+def builtin(data: str) -> Recipe:
+    """The recipe of the demo for a data set.
 
     Raises
     ------
     ValueError
         When there is none.
     """
-    if name not in RECIPES:
-        raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, not {name!r}")
-    return RECIPES[name]
+    if data not in NAMES:
+        raise ValueError(f"data must be one of {', '.join(NAMES)}, not {data!r}")
+    return load(FOLDER / f"{data}.toml")
 
 
-def _check_data(chosen: Recipe, dataset: Dataset) -> None:
-    if chosen.data != dataset.name:
-        raise ValueError(f"the recipe is for {chosen.data}, the data set is {dataset.name}")
+def _parse(table: dict[str, Any], folder: Path) -> Recipe:
+    known = [entry.name for entry in fields(Recipe)]
+    for key in table:
+        if key not in known:
+            raise ValueError(f"{key!r} is unknown: keys are {', '.join(known)}")
+    for key in ("name", "data", "architecture", "quantize"):
+        if key not in table:
+            raise ValueError(f"{key} must be given")
+    for key in ("architecture", "start", "quantize", "dense"):
+        if key in table and not isinstance(table[key], dict):
+            raise ValueError(f"{key} must be a table, not {table[key]!r}")
+    quantize = _stage(table["quantize"], "quantize", "quantize")
+    dense = Stage(name="quantize unpruned", schedule=quantize.schedule)
+    plain: dict[str, Any] = {
+        key: table[key] for key in ("name", "data", "about", "config", "train_images", "exit_loss") if key in table
+    }
+    start = None
+    if "start" in table:
+        start = call(Start, table["start"], "start")
+        if start.checkpoint:
+            start = Start(checkpoint=str(folder / start.checkpoint))
+    made: dict[str, Any] = {
+        "architecture": table["architecture"],
+        "start": start,
+        "train": tuple(_stage(entry, "train", f"train {n + 1}") for n, entry in enumerate(_list(table, "train"))),
+        "compress": tuple(
+            _stage(entry, "compress", f"compress {n + 1}") for n, entry in enumerate(_list(table, "compress"))
+        ),
+        "quantize": quantize,
+        "dense": _stage(table["dense"], "dense", "quantize unpruned") if "dense" in table else dense,
+        "integer": tuple(_list(table, "integer")),
+    }
+
+    def with_the_rest(
+        *,
+        name: str,
+        data: str,
+        about: str = "",
+        config: str = "single",
+        train_images: int = 0,
+        exit_loss: float = 0.005,
+    ) -> Recipe:
+        return Recipe(
+            name=name, data=data, about=about, config=config, train_images=train_images, exit_loss=exit_loss, **made
+        )
+
+    return call(with_the_rest, plain, "recipe")
 
 
-def _float_metrics(model: nn.Module, prefix: str, test: Split) -> dict[str, float]:
-    branch, final = predict(model, test.images)
-    return {f"{prefix}_branch": accuracy(branch, test.labels), f"{prefix}_final": accuracy(final, test.labels)}
+def _list(table: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    found = table.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise ValueError(f"{key} must be a list of tables, not {found!r}")
+    return found
 
 
-def train(chosen: Recipe, dataset: Dataset, seed: int = 0, progress: Progress | None = None) -> Checkpoint:
-    """Train a recipe's dense float network.
+def _stage(table: dict[str, Any], key: str, name: str) -> Stage:
+    values = dict(table)
+    pieces = _list(values, "pieces")
+    values.pop("pieces", None)
+    name = values.pop("name", name)
+    if not isinstance(name, str):
+        raise ValueError(f"{key}: name must be a text, not {name!r}")
+    return Stage(name=name, schedule=call(Schedule, values, f"{key} {name!r}"), pieces=tuple(pieces))
 
-    Returns
-    -------
-    Checkpoint
-        With the metrics ``float_branch`` and ``float_final``: test accuracy of the two heads, in 0..1.
+
+def make_pieces(stage: Stage, context: Context) -> list[Any]:
+    """The pieces of a stage.
 
     Raises
     ------
     ValueError
-        When the data set isn't the recipe's.
-    FloatingPointError
-        When training diverges.
+        When a kind is unknown, or a setting unknown or impossible.
     """
-    _check_data(chosen, dataset)
-    architecture = Architecture(
-        shape=dataset.shape,
-        classes=len(dataset.classes),
-        widths=chosen.widths,
-        branch_width=chosen.branch_width,
-        stem_stride=chosen.stem_stride,
-    )
-    model = initial(architecture, seed)
-    fit(model, dataset.train, chosen.training, seed=seed, progress=progress, text="train")
-    return Checkpoint.of(model, data=dataset.name, seed=seed, metrics=_float_metrics(model, "float", dataset.test))
+    return [call(*_entry(PIECES, entry, f"stage {stage.name!r}, piece"), context) for entry in stage.pieces]
 
 
-def compress(
-    chosen: Recipe, checkpoint: Checkpoint, dataset: Dataset, seed: int = 0, progress: Progress | None = None
-) -> Compressed:
-    """Prune, fine-tune, quantize and calibrate a trained network; quantize the dense one for comparison.
+def _entry(table: Mapping[str, Any], entry: Mapping[str, Any], what: str) -> tuple[Any, dict[str, Any], str]:
+    """The maker of an entry's kind, its settings, and what to call it."""
+    settings = dict(entry)
+    kind = settings.pop("kind", None)
+    if kind not in table:
+        raise ValueError(f"{what}: kind must be one of {', '.join(table)}, not {kind!r}")
+    return table[kind], settings, f"{what} {kind!r}"
 
-    Returns
-    -------
-    Compressed
-        With the metrics (accuracies and shares on test data unless said, in 0..1) ``float_branch``, ``float_final``,
-        ``pruned_branch``, ``pruned_final``, ``int8_branch``, ``int8_final``, ``int8_exits``, ``exit_share``,
-        ``dense_int8_final``, ``density`` (of the integer weights), ``validation_final``, ``validation_exits``,
-        ``validation_exit_share``, and ``threshold``.
+
+def change_integers(recipe: Recipe, network: Any, context: Any) -> Any:
+    """The integer network after the recipe's ``[[integer]]`` changes.
 
     Raises
     ------
     ValueError
-        When the data set isn't the recipe's, or a weight is no number; the message names the layer.
-    FloatingPointError
-        When training diverges.
+        When a setting doesn't fit the network.
     """
-    _check_data(chosen, dataset)
-    dense = checkpoint.model()
-    model = copy.deepcopy(dense)
-    least = {"stem.conv.weight": chosen.stem_density}
-    least |= {f"{head}.linear.weight": chosen.head_density for head in ("branch_head", "head")}
-    masks = prune.masks(model, prune.densities(model, chosen.density, least))
-    prune.apply(model, masks)
-    fit(model, dataset.train, chosen.tuning, seed=seed, pieces=[FixedMask(masks)], progress=progress, text="prune")
-    metrics = _float_metrics(dense, "float", dataset.test) | _float_metrics(model, "pruned", dataset.test)
-
-    twin = quantize(model, dataset.train, chosen.quantizing, seed=seed, progress=progress, text="quantize")
-    network = to_network(twin, dataset.name)
-    plain = quantize(
-        dense, dataset.train, chosen.quantizing, seed=seed, exits=False, progress=progress, text="quantize unpruned"
-    )
-    reference = to_network(plain, f"{dataset.name}-dense")
-
-    branch, final = _logits(network, dataset.validation)
-    labels = dataset.validation.labels
-    threshold = calibrate(branch, final, labels, chosen.exit_loss)
-    network = with_thresholds(network, threshold)
-    found = curve(branch, final, labels)
-    place = int(np.searchsorted(found.thresholds, threshold))
-    metrics |= {
-        "threshold": threshold,
-        "validation_final": float(found.accuracy[-1]),
-        "validation_exits": float(found.accuracy[place]),
-        "validation_exit_share": float(found.exit_share[place]),
-    }
-    return Compressed(
-        data=dataset.name,
-        seed=seed,
-        network=network,
-        dense=reference,
-        metrics=metrics | _integer_metrics(network, reference, dataset.test),
-        curve=found.thinned(_CURVE_POINTS).to_dict(),
-        activity=_activity(network, dataset.validation),
-        dense_activity=_activity(reference, dataset.validation),
-    )
+    for entry in recipe.integer:
+        maker, settings, what = _entry(INTEGER, entry, "integer")
+        network = call(maker, settings, what, network, context)
+    return network
 
 
-def _activity(network: Network, split: Split) -> dict[str, np.ndarray]:
-    return activity(network, encode(split.images[:_ACTIVITY_IMAGES], network))
+def starting_network(recipe: Recipe, seed: int, root: Path | None = None) -> nn.Module:
+    """The float network before any training.
+
+    Parameters
+    ----------
+    seed : int
+        Of random weights.
+    root : Path or None
+        Data folder, for official weights.
+
+    Raises
+    ------
+    ValueError
+        When the start's file can't be read or isn't of the architecture.
+    """
+    architecture = recipe.network_architecture
+    model = architectures.initial(architecture, seed)
+    if recipe.start is None:
+        return model
+    if recipe.start.weights:
+        if not isinstance(architecture, ResNet8Architecture):
+            raise ValueError(f"official weights are of kind resnet8, not {recipe.architecture['kind']}")
+        state = official_state(data_folder(root) / WEIGHTS)
+        source = str(WEIGHTS)
+    else:
+        source = recipe.start.checkpoint
+        state = checkpoint.load(Path(source)).model().state_dict()
+    own = model.state_dict()
+    for name in sorted(own.keys() | state.keys()):
+        missing = name not in state and name.startswith(_ADDED)
+        if not missing and (name not in own or name not in state or own[name].shape != state[name].shape):
+            found = tuple(state[name].shape) if name in state else "nothing"
+            wanted = tuple(own[name].shape) if name in own else "nothing"
+            raise ValueError(f"{source}: {name} must be {wanted} for this architecture, not {found}")
+    model.load_state_dict(own | state)
+    return model
 
 
-def _logits(network: Network, split: Split) -> list[np.ndarray]:
-    return golden.run(network, encode(split.images, network), keep=False).logits
+def check(recipe: Recipe, root: Path | None = None) -> None:
+    """Make everything that a recipe asks for once, on a network of its architecture, without training.
 
-
-def _integer_metrics(network: Network, reference: Network, test: Split) -> dict[str, float]:
-    result = golden.run(network, encode(test.images, network), keep=False)
-    branch, final = result.logits
-    weights = [array for name, array in network.arrays() if name.endswith("/weight")]
-    return {
-        "int8_branch": accuracy(branch, test.labels),
-        "int8_final": accuracy(final, test.labels),
-        "int8_exits": result.accuracy(test.labels),
-        "exit_share": float(result.exit_share()[0]),
-        "dense_int8_final": accuracy(_logits(reference, test)[0], test.labels),
-        "density": sum(int(np.count_nonzero(array)) for array in weights) / sum(array.size for array in weights),
-    }
+    Raises
+    ------
+    ValueError
+        When the start's file can't be read, or a stage, a piece or a change is unknown or impossible.
+    """
+    model = starting_network(recipe, 0, root)
+    shape = SHAPES[recipe.data][0]
+    for stage in (*recipe.train, *recipe.compress):
+        make_pieces(stage, Context(model=model, dataset=None, dense=model, stage=stage.name))
+    twin = FakeQuantNet(lower(model.eval(), shape))
+    for stage in (recipe.quantize, recipe.dense):
+        make_pieces(stage, Context(model=twin, dataset=None, dense=model, stage=stage.name))
+    for entry in recipe.integer:
+        _entry(INTEGER, entry, "integer")

@@ -50,6 +50,9 @@ class Schedule:
         as the demo's train fastest.
     channels_last : bool
         Maps are kept with their channels innermost, which convolutions on CPUs with 16 channels or more prefer.
+    precision : str
+        ``float32``, or ``bfloat16`` for products and activations, which is quicker where the processor has it; weights,
+        their gradients and losses are float32 all the same.
     device : str
         ``cpu``, ``cuda``, or ``auto``: a GPU where there is one.
 
@@ -72,6 +75,7 @@ class Schedule:
     flip: bool = False
     threads: int = 1
     channels_last: bool = False
+    precision: str = "float32"
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -83,7 +87,12 @@ class Schedule:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
         if not 0.0 <= self.momentum < 1.0:
             raise ValueError(f"momentum must be at least 0 and below 1, not {self.momentum}")
-        for name, known in (("optimizer", OPTIMIZERS), ("policy", POLICIES), ("device", ("cpu", "cuda", "auto"))):
+        for name, known in (
+            ("optimizer", OPTIMIZERS),
+            ("policy", POLICIES),
+            ("precision", ("float32", "bfloat16")),
+            ("device", ("cpu", "cuda", "auto")),
+        ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         if not all(0.0 <= place <= 1.0 for place in self.milestones):

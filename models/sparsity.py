@@ -140,7 +140,8 @@ class ActivationPenalty(Piece):
         for name, values in self._seen.items():
             cost = 1.0 if self.costs is None else self.costs.get(name, 0.0)
             flat = values.flatten(1)
-            measure = flat.abs().sum(1) ** 2 / (flat.shape[1] * (flat**2).sum(1)).clamp_min(1e-12)
+            sums = (part.sum(1, dtype=torch.float32) for part in (flat.abs(), flat**2))
+            measure = next(sums) ** 2 / (flat.shape[1] * next(sums)).clamp_min(1e-12)
             total = total + cost * measure.mean()
             active += cost * float((flat.detach() != 0).float().mean())
             weights += cost

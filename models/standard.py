@@ -43,12 +43,22 @@ def parameters_of(model: nn.Module, names: Mapping[str, Any], what: str) -> dict
 
 class CrossEntropy(Piece):
     """Cross-entropy of the final logits, plus that of early exits with a weight that grows linearly to
-    ``schedule.exit_weight`` (Kaya et al. 2019, Shallow-Deep Networks)."""
+    ``schedule.exit_weight`` (Kaya et al. 2019, Shallow-Deep Networks).
+
+    Parameters
+    ----------
+    ramp : bool
+        False gives early exits the full weight from the start.
+    """
 
     criterion = True
 
+    def __init__(self, ramp: bool = True) -> None:
+        self.ramp = ramp
+
     def loss(self, run: Run, images: torch.Tensor, labels: torch.Tensor, outputs: Outputs) -> torch.Tensor:
-        weight = run.schedule.exit_weight * (run.done + 1) / run.total
+        full = run.schedule.exit_weight
+        weight = full * (run.done + 1) / run.total if self.ramp else full
         total = F.cross_entropy(outputs[-1], labels)
         for early in outputs[:-1]:
             total = total + weight * F.cross_entropy(early, labels)
@@ -265,7 +275,7 @@ class Distillation(Piece):
 
     def loss(self, run: Run, images: torch.Tensor, labels: torch.Tensor, outputs: Outputs) -> torch.Tensor:
         with torch.no_grad():
-            taught = F.log_softmax(self.teacher(images)[-1] / self.temperature, dim=1)
+            taught = F.log_softmax(self.teacher(images)[-1].float() / self.temperature, dim=1)
         learnt = F.log_softmax(outputs[-1] / self.temperature, dim=1)
         divergence = F.kl_div(learnt, taught, reduction="batchmean", log_target=True)
         return self.weight * self.temperature**2 * divergence

@@ -128,9 +128,10 @@ def _epoch(run: Run, pieces: list[Piece], progress: Progress | None) -> float:
         images, labels = images.to(run.device, memory_format=layout), answers[chosen].to(run.device)
         for piece in pieces:
             piece.before_forward(run)
-        for piece in pieces:
-            images, labels = piece.batch(run, images, labels)
-        loss = _loss(run, pieces, images, labels)
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=run.schedule.precision == "bfloat16"):
+            for piece in pieces:
+                images, labels = piece.batch(run, images, labels)
+            loss = _loss(run, pieces, images, labels)
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             raise FloatingPointError(
@@ -155,7 +156,7 @@ def _epoch(run: Run, pieces: list[Piece], progress: Progress | None) -> float:
 
 def _loss(run: Run, pieces: list[Piece], images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """The sum of the pieces' losses."""
-    outputs = tuple(run.model(images))
+    outputs = tuple(logits.float() for logits in run.model(images))
     total: torch.Tensor | None = None
     for piece in pieces:
         found = piece.loss(run, images, labels, outputs)

@@ -67,15 +67,34 @@ def _metrics(metrics: dict[str, float]) -> list[tuple[str, str]]:
 
 @app.command()
 def train(
-    *, data: Data = "digits", data_dir: DataFolder = None, seed: Seed = 0, out: Out = _OUT, json: Json = None
+    *,
+    recipe: Annotated[
+        Path | None, typer.Argument(help="Recipe file.", show_default="the demo's for the data set, dense network only")
+    ] = None,
+    data: Data = "digits",
+    data_dir: DataFolder = None,
+    seed: Seed = 0,
+    out: Out = _OUT,
+    json: Json = None,
 ) -> None:
-    """Train the data set's float network; writes OUT/trained.off."""
+    """Make a recipe's network: OUT/trained.off, OUT/compressed.off, OUT/result.json. Stopped, it goes on next time.
+
+    Without a recipe, train the data set's float network for the demo; writes OUT/trained.off.
+    """
     from offramp import stages
 
-    with Terminal().stage("train") as step:
-        checkpoint = stages.trained(stages.dataset(data, data_dir, step), out, seed=seed, progress=step)
-    _show([*_metrics(checkpoint.metrics), ("file", str(out / stages.TRAINED))])
-    _finish("train", seed, json, {"data": data, "metrics": checkpoint.metrics, "file": out / stages.TRAINED})
+    terminal = Terminal()
+    if recipe is None:
+        with terminal.stage("train") as step:
+            checkpoint = stages.trained(stages.dataset(data, data_dir, step), out, seed=seed, progress=step)
+        _show([*_metrics(checkpoint.metrics), ("file", str(out / stages.TRAINED))])
+        _finish("train", seed, json, {"data": data, "metrics": checkpoint.metrics, "file": out / stages.TRAINED})
+        return
+    with terminal.stage("train") as step:
+        made, result = stages.made(recipe, data_dir, out, seed=seed, progress=step)
+    write_json(out / stages.RESULT, {**provenance("train", seed), **result})
+    _show([*_metrics(made.metrics), ("file", str(out / stages.COMPRESSED))])
+    _finish("train", seed, json, result)
 
 
 @app.command()

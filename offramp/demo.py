@@ -12,10 +12,10 @@ import numpy as np
 
 from hw.config import preset
 from hw.program import Program
+from models import recipe
 from models.checkpoint import Compressed
 from models.data import Dataset
 from models.quantize import encode
-from models.recipe import recipe
 from offramp import rtl, stages
 from offramp.background import Background, background
 from offramp.console import Step, Terminal
@@ -106,7 +106,7 @@ def run(settings: Settings, terminal: Terminal) -> dict[str, Any]:
     return {
         **provenance("demo", settings.seed),
         "data": source.name,
-        "recipe": asdict(recipe(source.name)),
+        "recipe": asdict(recipe.builtin(source.name)),
         "config": {"name": settings.config, "digest": program.config.digest(), **asdict(program.config)},
         "network": _sizes(network),
         "metrics": network.metrics,

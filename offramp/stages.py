@@ -1,6 +1,7 @@
 """The stages between a data set and a bitstream, each from files to files, as the commands and the demo call them."""
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hw.compile import compile_balanced
 from hw.config import AcceleratorConfig
 from hw.network import Network
 from hw.program import Program, load
-from models import data, golden, recipe
+from models import data, golden, pipeline, recipe
 from models.checkpoint import Checkpoint, Compressed, save, save_compressed
 from models.data import Dataset
 from models.quantize import encode
@@ -25,6 +26,7 @@ from offramp.simulators import cache_root
 __all__ = [
     "COMPRESSED",
     "PROGRAM",
+    "RESULT",
     "TRAINED",
     "UNPRUNED",
     "bitstream",
@@ -32,6 +34,7 @@ __all__ = [
     "compressed",
     "dataset",
     "evaluated",
+    "made",
     "measured",
     "trained",
     "unpruned",
@@ -41,6 +44,9 @@ __all__ = [
 
 #: Names of the files in the output folder.
 TRAINED, COMPRESSED, PROGRAM, UNPRUNED = "trained.off", "compressed.off", "program.off", "unpruned.off"
+RESULT = "result.json"
+#: Folder of runs in progress, in the output folder.
+_PROGRESS = "progress"
 
 #: Words of the largest list memory that a config can have, for networks that are compared but not built.
 _WIDEST_LISTS = 8192
@@ -55,16 +61,47 @@ def dataset(name: str, root: Path | None, progress: Progress | None = None) -> D
 
 def trained(source: Dataset, out: Path, *, seed: int, progress: Progress | None = None) -> Checkpoint:
     """Train the data set's recipe and write ``trained.off``."""
-    checkpoint = recipe.train(recipe.recipe(source.name), source, seed, progress)
+    checkpoint = pipeline.train(recipe.builtin(source.name), source, seed, progress)
     save(out / TRAINED, checkpoint)
     return checkpoint
+
+
+def made(
+    path: Path, root: Path | None, out: Path, *, seed: int, progress: Progress | None = None
+) -> tuple[Compressed, dict[str, Any]]:
+    """Make a recipe's network and write ``trained.off`` and ``compressed.off``.
+
+    The state after every epoch is kept in the output folder, so that a run that was stopped goes on.
+
+    Returns
+    -------
+    tuple of Compressed and dict
+        The network; and the recipe, its digest, the metrics, and those of every epoch by stage.
+    """
+    chosen = recipe.load(path)
+    recipe.check(chosen, root)
+    source = dataset(chosen.data, root, progress)
+    log = pipeline.Log(folder=out / _PROGRESS)
+    checkpoint = pipeline.train(chosen, source, seed, progress, root=root, log=log)
+    save(out / TRAINED, checkpoint)
+    network = pipeline.compress(chosen, checkpoint, source, seed, progress, log=log)
+    save_compressed(out / COMPRESSED, network)
+    return network, {
+        "recipe": asdict(chosen),
+        "recipe_digest": chosen.digest(),
+        "data": network.data,
+        "metrics": network.metrics,
+        "curve": network.curve,
+        "epochs": log.metrics,
+        "file": out / COMPRESSED,
+    }
 
 
 def compressed(
     checkpoint: Checkpoint, source: Dataset, out: Path, *, seed: int, progress: Progress | None = None
 ) -> Compressed:
     """Prune, quantize and calibrate, and write ``compressed.off``."""
-    result = recipe.compress(recipe.recipe(source.name), checkpoint, source, seed, progress)
+    result = pipeline.compress(recipe.builtin(source.name), checkpoint, source, seed, progress)
     save_compressed(out / COMPRESSED, result)
     return result
 

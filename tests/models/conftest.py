@@ -4,7 +4,8 @@ import pytest
 
 from models.checkpoint import Checkpoint, Compressed
 from models.data import Dataset, load
-from models.recipe import compress, recipe, train
+from models.pipeline import compress, train
+from models.recipe import builtin
 
 
 @pytest.fixture(scope="session")
@@ -14,9 +15,9 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="session")
 def trained(digits: Dataset) -> Checkpoint:
-    return train(recipe("digits"), digits)
+    return train(builtin("digits"), digits)
 
 
 @pytest.fixture(scope="session")
 def compressed(digits: Dataset, trained: Checkpoint) -> Compressed:
-    return compress(recipe("digits"), trained, digits)
+    return compress(builtin("digits"), trained, digits)

@@ -1,123 +1,162 @@
+import tomllib
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
-from hw.compile import compile_network
-from hw.config import preset
-from models import golden
-from models.architectures import initial
-from models.data import NAMES, Split, load
-from models.nets import Architecture
-from models.quantize import encode, quantize, to_network
-from models.recipe import RECIPES, compress, recipe, train
-from models.train import Schedule
+from models import architectures, checkpoint
+from models.data import NAMES, SHAPES
+from models.data import load as load_data
+from models.recipe import FOLDER, Start, builtin, check, load, starting_network
+from models.resnet8 import WEIGHTS
 
-
-def weights(network):
-    return [array for name, array in network.arrays() if name.endswith("/weight")]
-
-
-def test_every_data_set_has_one():
-    assert tuple(RECIPES) == NAMES
-    assert all(chosen.data == name for name, chosen in RECIPES.items())
-    with pytest.raises(ValueError, match="recipe must be one of digits, fashion-mnist, cifar10, not 'mnist'"):
-        recipe("mnist")
-
-
-def test_promises(compressed):
-    metrics = compressed.metrics
-    assert metrics["float_final"] >= 0.97
-    assert metrics["int8_final"] >= metrics["float_final"] - 0.01
-    assert metrics["density"] <= 0.3
-    assert metrics["validation_exits"] >= metrics["validation_final"] - 0.005
-    assert metrics["validation_exit_share"] > 0.5
-    assert metrics["int8_exits"] >= metrics["int8_final"] - 0.02  # on data that chose nothing
+RECIPES = sorted(path.name for path in FOLDER.glob("*.toml"))
+#: The least that a recipe says.
+LEAST = """
+name = "small"
+data = "digits"
+[architecture]
+kind = "residual"
+widths = [4, 8]
+branch_width = 0
+[[train]]
+epochs = 1
+lr = 0.1
+[[compress]]
+epochs = 2
+lr = 0.1
+pieces = [{kind = "magnitude-pruning", density = 0.5}]
+[quantize]
+epochs = 1
+lr = 0.1
+[[integer]]
+kind = "thresholds"
+densities = {"late.first.conv" = 0.5}
+"""
 
 
-def test_metrics_are_the_networks(digits, compressed):
-    result = golden.run(compressed.network, encode(digits.test.images, compressed.network), keep=False)
-    metrics = compressed.metrics
-    assert metrics["int8_exits"] == result.accuracy(digits.test.labels)
-    assert metrics["exit_share"] == result.exit_share()[0]
-    assert metrics["threshold"] == compressed.network.exits[0].threshold
-    kept = sum(int((array != 0).sum()) for array in weights(compressed.network))
-    assert metrics["density"] == kept / sum(array.size for array in weights(compressed.network))
-    validation = golden.run(compressed.network, encode(digits.validation.images, compressed.network), keep=False)
-    assert metrics["validation_exits"] == pytest.approx(validation.accuracy(digits.validation.labels))
-    assert metrics["validation_exit_share"] == pytest.approx(validation.exit_share()[0])
-    assert len(compressed.curve["thresholds"]) == len(compressed.curve["accuracy"]) <= 200
+def written(tmp_path, text):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    return path
 
 
-def test_the_dense_network_is_dense(compressed):
-    kept, every = (
-        sum(int(count(array)) for array in weights(compressed.dense)) for count in (np.count_nonzero, np.size)
-    )
-    assert kept > 0.95 * every
-    assert len(compressed.dense.exits) == 1
+def test_what_a_file_says(tmp_path):
+    found = load(written(tmp_path, LEAST))
+    assert (found.name, found.data, found.config, found.train_images) == ("small", "digits", "single", 0)
+    assert found.network_architecture.shape == (8, 8, 1)
+    assert [stage.name for stage in (*found.train, *found.compress, found.quantize, found.dense)] == [
+        "train 1", "compress 1", "quantize", "quantize unpruned",
+    ]  # fmt: skip
+    assert found.dense.schedule == found.quantize.schedule
+    assert found.compress[0].pieces == ({"kind": "magnitude-pruning", "density": 0.5},)
+    check(found)
+    again = load(written(tmp_path, LEAST.replace("density = 0.5", "density = 0.6")))
+    assert load(written(tmp_path, LEAST)).digest() == found.digest() != again.digest()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pruned_and_dense_fit_the_accelerator(name):
-    """Sizes don't depend on what was learnt: networks with random weights, compiled for ``single``."""
-    chosen = recipe(name)
-    shape = {"digits": (8, 8, 1), "fashion-mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[name]
-    rng = np.random.default_rng(0)
-    noise = Split(images=rng.random((64, *shape), dtype=np.float32), labels=np.arange(64) % 10)
-    model = initial(
-        Architecture(
-            shape=shape, classes=10, widths=chosen.widths, branch_width=chosen.branch_width,
-            stem_stride=chosen.stem_stride,
-        ),
-        0,
-    )  # fmt: skip
-    for exits in (True, False):
-        twin = quantize(model, noise, Schedule(epochs=1, lr=1e-4), seed=0, exits=exits)
-        compile_network(to_network(twin, name), preset("single"))
+def test_every_data_set_has_one_for_the_demo(name):
+    assert builtin(name).data == name
+    assert builtin(name).name == name
+    check(builtin(name))
 
 
-def test_other_data_is_refused(trained, digits):
-    other = replace(digits, name="letters")
-    with pytest.raises(ValueError, match="the recipe is for digits, the data set is letters"):
-        train(recipe("digits"), other)
-    with pytest.raises(ValueError, match="the recipe is for digits, the data set is letters"):
-        compress(recipe("digits"), trained, other)
+def test_unknown_data():
+    with pytest.raises(ValueError, match="data must be one of digits, fashion-mnist, cifar10, not 'mnist'"):
+        builtin("mnist")
 
 
-def test_a_broken_checkpoint_is_named(trained, digits):
-    state = dict(trained.state)
-    state["late.first.conv.weight"] = np.full_like(state["late.first.conv.weight"], np.nan)
-    with pytest.raises(ValueError, match=r"late.first.conv: weights must be finite, not NaN or infinite"):
-        compress(recipe("digits"), replace(trained, state=state), digits)
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_be_followed(name, data_root):
+    found = load(FOLDER / name)
+    assert found.name == name.removesuffix(".toml")
+    assert found.about or found.name in NAMES
+    check(found, data_root)
+
+
+def test_shapes_are_the_data_sets(data_root):
+    for name, (shape, classes) in SHAPES.items():
+        dataset = load_data(name, data_root)
+        assert (dataset.shape, len(dataset.classes)) == (shape, classes)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("old", "new", "message"),
     [
-        ({"density": 0.0}, "density must be above 0 and at most 1, not 0"),
-        ({"head_density": 1.5}, r"head_density must be in 0..1, not 1.5"),
-        ({"exit_loss": -0.1}, r"exit_loss must be in 0..1, not -0.1"),
+        ('name = "small"', "name = small", "must be TOML"),
+        ('name = "small"', 'name = "a/b"', "name must be of letters, digits, '-', '_' and '.', not 'a/b'"),
+        ('name = "small"', "", "name must be given"),
+        ('data = "digits"', 'data = "mnist"', "data must be one of digits, fashion-mnist, cifar10, not 'mnist'"),
+        ('data = "digits"', 'data = "digits"\nlr = 1', "'lr' is unknown: keys are name, data"),
+        ('data = "digits"', 'data = "digits"\nconfig = "huge"', "huge"),
+        ('data = "digits"', 'data = "digits"\nexit_loss = 2', "exit_loss must be in 0..1, not 2"),
+        ('data = "digits"', 'data = "digits"\ntrain_images = -1', "train_images must not be negative, not -1"),
+        ('data = "digits"', 'data = "digits"\ntrain_images = "all"', "train_images must be a whole number, not 'all'"),
+        ('kind = "residual"', 'kind = "vgg"', "architecture's kind must be one of residual, resnet8, not 'vgg'"),
+        ("branch_width = 0", "branches = 0", "architecture is incomplete or has unknown keys"),
+        ("[[train]]", "[train]", "train must be a list of tables"),
+        ("[quantize]", "[quantise]", "'quantise' is unknown"),
+        ("[[train]]\nepochs = 1\nlr = 0.1", "", r"without a start must have a \[\[train\]\] stage"),
+        ("epochs = 2", "epochs = 0", "compress 'compress 1': epochs must be positive, not 0"),
+        ("epochs = 2", "epoch = 2", "compress 'compress 1': 'epoch' is unknown: settings are epochs, lr"),
+        ("epochs = 2", 'name = "train 1"\nepochs = 2', "names of stages must differ, not both be 'train 1'"),
+        ("epochs = 2", "name = 3\nepochs = 2", "compress: name must be a text, not 3"),
+        (
+            "density = 0.5}",
+            "density = 1.5}",
+            "'magnitude-pruning': density must be above 0 and at most 1, not 1.5",
+        ),
+        ("density = 0.5}", "densty = 0.5}", "piece 'magnitude-pruning': 'densty' is unknown: settings are density"),
+        ("magnitude-pruning", "pruning", "stage 'compress 1', piece: kind must be one of activation-penalty"),
+        ('kind = "thresholds"', 'kind = "threshold"', "integer: kind must be one of thresholds.*, not 'threshold'"),
+        ("[[train]]", "[start]\n[[train]]", "either weights or checkpoint must be given, not both or neither"),
+        ("[[train]]", '[start]\nweights = "my"\n[[train]]', "weights must be official, not 'my'"),
+        ("[[train]]", '[start]\nweights = "official"\n[[train]]', "official weights are of kind resnet8, not residual"),
+        ("[[train]]", '[start]\ncheckpoint = "none.off"\n[[train]]', "none.off: cannot be read"),
+        ("[quantize]", "[dense]\n[quantize]", "dense 'quantize unpruned': epochs must be given"),
+        ("[architecture]", "quantize = 3\n[architecture]", "must be TOML"),
     ],
 )
-def test_recipe_wrong(change, message):
+def test_wrong(tmp_path, old, new, message):
+    assert old in LEAST
     with pytest.raises(ValueError, match=message):
-        replace(recipe("digits"), **change)
+        check(load(written(tmp_path, LEAST.replace(old, new, 1))))
 
 
-def test_larger_images(data_root):
-    """A glimpse of training on a few images: everything fits together."""
-    dataset = load("fashion-mnist", data_root)
-    few = replace(
-        dataset,
-        train=dataset.train.take(640),
-        validation=dataset.validation.take(200),
-        test=dataset.test.take(200),
-    )
-    short = Schedule(epochs=1, lr=0.005, shift=1, flip=True)
-    chosen = replace(recipe("fashion-mnist"), training=replace(short, epochs=2), tuning=short, quantizing=short)
-    found = compress(chosen, train(chosen, few, 1), few, 1)
-    assert found.seed == 1
-    assert found.metrics["int8_final"] > 0.15
-    assert found.network.layers[0].output.shape[0] == dataset.shape[0] // 2
-    assert torch.isfinite(torch.tensor(list(found.metrics.values()))).all()
+def test_unreadable_files(tmp_path):
+    with pytest.raises(ValueError, match=r"none.toml: cannot be read: No such file"):
+        load(tmp_path / "none.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"binary.toml: must be a text in UTF-8"):
+        load(tmp_path / "binary.toml")
+
+
+def test_a_start_from_a_checkpoint_adds_exits_only(tmp_path):
+    plain = architectures.initial(architectures.from_dict(
+        {"kind": "resnet8", "shape": [8, 8, 1], "classes": 10, "widths": [4, 8, 8]}
+    ), 5)  # fmt: skip
+    path = tmp_path / "trained.off"
+    checkpoint.save(path, checkpoint.Checkpoint.of(plain, data="digits", seed=5, metrics={}))
+    recipe = load(written(tmp_path, LEAST))
+    architecture = {"kind": "resnet8", "widths": [4, 8, 8], "exits": [1], "exit_widths": [4]}
+    recipe = replace(recipe, architecture=architecture, start=Start(checkpoint=str(path)))
+    model = starting_network(recipe, 0)
+    for name, value in plain.state_dict().items():
+        np.testing.assert_array_equal(model.state_dict()[name].numpy(), value.numpy(), err_msg=name)
+    wider = replace(recipe, architecture={**architecture, "widths": [4, 8, 9]})
+    with pytest.raises(ValueError, match=r"trained.off: block3.first.conv.weight must be \(9, 8, 3, 3\)"):
+        starting_network(wider, 0)
+
+
+def test_official_weights_are_found(data_root):
+    text = LEAST.replace("digits", "cifar10").replace("residual", "resnet8").replace("branch_width = 0", "")
+    text = text.replace("[4, 8]", "[16, 32, 64]")
+    table = tomllib.loads(text)
+    assert table["architecture"]["kind"] == "resnet8"
+    recipe = replace(
+        builtin("cifar10"), architecture=table["architecture"], start=Start(weights="official"), train=(),
+    )  # fmt: skip
+    model = starting_network(recipe, 0, data_root)
+    with np.load(data_root / WEIGHTS) as file:
+        np.testing.assert_array_equal(model.head.linear.weight.detach().numpy(), file["fc.weight"])

@@ -84,6 +84,7 @@ def test_a_missing_gpu():
         ({"optimizer": "lion"}, "optimizer must be one of adamw, sgd, adadelta, not 'lion'"),
         ({"policy": "up"}, "policy must be one of one-cycle, cosine, steps, constant, not 'up'"),
         ({"device": "tpu"}, "device must be one of cpu, cuda, auto, not 'tpu'"),
+        ({"precision": "int8"}, "precision must be one of float32, bfloat16, not 'int8'"),
         ({"milestones": (0.5, 2)}, r"milestones must be in 0..1, not \(0.5, 2\)"),
     ],
 )

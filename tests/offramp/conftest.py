@@ -14,12 +14,13 @@ from models.train import Schedule
 from offramp import stages
 
 #: Settings that take seconds and still learn something.
+_DIGITS = recipe.builtin("digits")
 QUICK = replace(
-    recipe.recipe("digits"),
-    widths=(8, 16),
-    training=Schedule(epochs=8, lr=0.01),
-    tuning=Schedule(epochs=4, lr=0.01),
-    quantizing=Schedule(epochs=2, lr=0.001),
+    _DIGITS,
+    train=(replace(_DIGITS.train[0], schedule=Schedule(epochs=8, lr=0.01)),),
+    compress=(replace(_DIGITS.compress[0], schedule=Schedule(epochs=4, lr=0.01)),),
+    quantize=replace(_DIGITS.quantize, schedule=Schedule(epochs=2, lr=0.001)),
+    dense=replace(_DIGITS.dense, schedule=Schedule(epochs=2, lr=0.001)),
 )
 
 
@@ -37,7 +38,7 @@ class Small:
 @pytest.fixture
 def quick_recipe(monkeypatch):
     """The recipe of digits is the quick one while a test asks for it."""
-    monkeypatch.setitem(recipe.RECIPES, "digits", QUICK)
+    monkeypatch.setattr(recipe, "builtin", lambda data: QUICK)
     return QUICK
 
 
@@ -46,7 +47,7 @@ def small(tmp_path_factory) -> Small:
     folder = tmp_path_factory.mktemp("small")
     source = stages.dataset("digits", None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(recipe.RECIPES, "digits", QUICK)
+        patch.setattr(recipe, "builtin", lambda data: QUICK)
         checkpoint = stages.trained(source, folder, seed=0)
         network = stages.compressed(checkpoint, source, folder, seed=0)
     program = stages.compiled(network.network, preset("tiny"), folder / stages.PROGRAM, network.activity)

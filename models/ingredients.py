@@ -1,0 +1,147 @@
+"""What a recipe's file may ask for by name: pieces of training, and changes of the integer network.
+
+A method adds its own by an entry in :data:`PIECES` or :data:`INTEGER`: a function whose first parameter is the
+:class:`Context` (or the network), and whose keyword parameters, with their type hints, are the settings of the file.
+Making a piece is cheap and reads no images; what takes time belongs into its ``begin``. So a recipe is checked whole,
+pieces included, before anything starts.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from hw.network import Network
+from models import prune, sparsify
+from models.data import Dataset
+from models.pieces import Piece, Run
+from models.products import ProductPruning
+from models.sparsity import ActivationPenalty, GradualPruning
+from models.standard import AdversarialExamples, CrossEntropy, Distillation, FixedMask, Validation
+
+__all__ = ["INTEGER", "PIECES", "Context", "IntegerContext"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What pieces are made for.
+
+    Parameters
+    ----------
+    model : Module
+        What the stage trains: a float network, or its fake-quantized twin.
+    dataset : Dataset or None
+        None when the recipe is only checked.
+    dense : Module
+        The float network that compression began with; teaches and is attacked, and is never trained.
+    stage : str
+        Name of the stage.
+    """
+
+    model: nn.Module
+    dataset: Dataset | None
+    dense: nn.Module
+    stage: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerContext:
+    """What changes of the integer network may look at: codes of some validation images, int8 (N, height, width,
+    channels), and their labels (N,)."""
+
+    codes: np.ndarray
+    labels: np.ndarray
+
+
+class _OneShot(FixedMask):
+    """A mask made of the weights that the stage begins with."""
+
+    def __init__(self, density: float, least: dict[str, float]) -> None:
+        super().__init__({})
+        self.density, self.least = density, least
+
+    def begin(self, run: Run) -> None:
+        self.masks = prune.masks(run.model, prune.densities(run.model, self.density, self.least))
+        prune.apply(run.model, self.masks)
+        super().begin(run)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"masks": self.masks}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        masks = {name: mask.to(self.masks[name].device) for name, mask in state["masks"].items()}
+        self._held = [(weight, masks[name]) for name, (weight, _) in zip(self.masks, self._held, strict=True)]
+        self.masks = masks
+
+
+def _one_shot(context: Context, *, density: float, least: dict[str, float] | None = None) -> Piece:
+    prune.densities(context.model, density, least)  # refuses what is impossible now
+    return _OneShot(density, least or {})
+
+
+def _gradual(context: Context, *, densities: dict[str, float], end: float = 0.5) -> Piece:
+    for name in densities:
+        if name not in prune.prunable(context.model):
+            raise ValueError(f"density of {name!r}: there is no weight of that name")
+    return GradualPruning(densities, end=end)
+
+
+def _products(
+    context: Context,
+    *,
+    share: float,
+    dense: float | None = None,
+    end: float = 0.5,
+    interval: int = 32,
+    skip: tuple[str, ...] = (),
+) -> Piece:
+    return ProductPruning(share, dense=dense, end=end, interval=interval, skip=skip)
+
+
+def _penalty(context: Context, *, weight: float, costs: dict[str, float] | None = None) -> Piece:
+    return ActivationPenalty(weight, costs)
+
+
+def _adversarial(
+    context: Context, *, eps: float, steps: int = 1, step: float | None = None, share: float = 1.0
+) -> Piece:
+    return AdversarialExamples(eps=eps, steps=steps, step=step, share=share)
+
+
+def _cross_entropy(context: Context, *, ramp: bool = True) -> Piece:
+    return CrossEntropy(ramp)
+
+
+def _distillation(context: Context, *, weight: float = 1.0, temperature: float = 4.0) -> Piece:
+    return Distillation(context.dense, weight=weight, temperature=temperature)
+
+
+class _HeldBack(Piece):
+    """Stands for validation while a recipe is only checked."""
+
+
+def _validation(context: Context) -> Piece:
+    return _HeldBack() if context.dataset is None else Validation(context.dataset.validation)
+
+
+#: Pieces by the ``kind`` a recipe names.
+PIECES: dict[str, Callable[..., Piece]] = {
+    "activation-penalty": _penalty,
+    "adversarial": _adversarial,
+    "cross-entropy": _cross_entropy,
+    "distillation": _distillation,
+    "gradual-pruning": _gradual,
+    "magnitude-pruning": _one_shot,
+    "product-pruning": _products,
+    "validation": _validation,
+}
+
+
+def _thresholds(network: Network, context: IntegerContext, *, densities: dict[str, float]) -> Network:
+    return sparsify.with_thresholds(network, sparsify.thresholds_for(network, context.codes, densities))
+
+
+#: Changes of the integer network by ``kind``; made before exits are calibrated.
+INTEGER: dict[str, Callable[..., Network]] = {"thresholds": _thresholds}

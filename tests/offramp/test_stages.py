@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hw import program
 from hw.config import preset
 from models import golden
+from models.checkpoint import load, load_compressed
 from models.quantize import encode
 from offramp import stages
 from offramp.inputs import attack
@@ -87,3 +88,42 @@ def test_pruning_and_exits_save_cycles(small):
         for which in (small.program, small.dense)
     ]
     assert means[0] < means[1]
+
+
+RECIPE = """
+name = "small"
+data = "digits"
+[architecture]
+kind = "residual"
+widths = [4, 8]
+branch_width = 2
+[[train]]
+epochs = 2
+lr = 0.01
+[[compress]]
+epochs = 1
+lr = 0.01
+pieces = [{kind = "magnitude-pruning", density = 0.5}, {kind = "adversarial", eps = "8/255"}]
+[quantize]
+epochs = 1
+lr = 0.001
+"""
+
+
+def test_a_recipes_network(tmp_path):
+    path, out = tmp_path / "small.toml", tmp_path / "out"
+    path.write_text(RECIPE)
+    network, result = stages.made(path, None, out, seed=3)
+    assert load_compressed(out / stages.COMPRESSED).metrics == network.metrics == result["metrics"]
+    assert load(out / stages.TRAINED).seed == network.seed == 3
+    assert result["recipe"]["compress"][0]["pieces"][1] == {"kind": "adversarial", "eps": "8/255"}
+    assert len(result["epochs"]["train 1"]) == 2
+    assert len(list((out / "progress").iterdir())) == 4
+
+
+def test_a_wrong_recipe_writes_nothing(tmp_path):
+    path, out = tmp_path / "small.toml", tmp_path / "out"
+    path.write_text(RECIPE.replace("density = 0.5", "density = 0.0"))
+    with pytest.raises(ValueError, match="density must be above 0 and at most 1, not 0"):
+        stages.made(path, None, out, seed=3)
+    assert not out.exists()

@@ -4,10 +4,12 @@ import argparse
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 from hw.config import preset
+from models.data import NAMES
 from offramp.record import provenance, write_json
 from offramp.replications.start import Setting, official, on_accelerator
 from offramp.replications.toy import half_width
@@ -33,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="offramp.replications", description="check a method's claims")
     parser.add_argument("name", choices=sorted(REPLICATIONS))
     parser.add_argument("--out", type=Path, required=True, help="file to write")
+    parser.add_argument("--data", choices=NAMES, help="data set, of methods that train from scratch")
     parser.add_argument("--images", type=int, default=10_000, help="training images")
     parser.add_argument("--test", type=int, default=10_000, help="test images")
     parser.add_argument("--epochs", type=int, default=6, help="of a stage of fine-tuning")
@@ -46,6 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"\r{text} ({done}/{total})\033[K", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
     start, network, data = REPLICATIONS[chosen.name]
+    if chosen.data is not None:
+        if start is not half_width:
+            parser.error(f"{chosen.name} begins with official weights, which are for {data}: --data must not be given")
+        start, data = partial(half_width, data=chosen.data), chosen.data
     setting = start(
         images=chosen.images, test=chosen.test, epochs=chosen.epochs, seed=chosen.seed, root=chosen.root,
         progress=progress,
@@ -55,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
     some = setting.dataset.test.take(_MEASURED)
     measured = {name: on_accelerator(network, config, some) for name, network in networks.items()}
     claims = module.checks(figures, measured)
-    options = f"--images {chosen.images} --test {chosen.test} --epochs {chosen.epochs} --seed {chosen.seed}"
+    options = f"--data {data} " if chosen.data else ""
+    options += f"--images {chosen.images} --test {chosen.test} --epochs {chosen.epochs} --seed {chosen.seed}"
     command = f"python -m offramp.replications {chosen.name} {options} --config {chosen.config}"
     write_json(
         chosen.out,

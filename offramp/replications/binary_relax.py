@@ -64,7 +64,9 @@ def train(setting: Setting) -> tuple[dict[str, Any], dict[str, Network]]:
     run("pair", [BinaryRelax("ternary"), AdversarialLoss(examples(), clean=1.0, adversarial=8.0)], members=2)
     figures["with_noise"] = _noisy(kept["trade-off"], test, eps, setting.seed)
     for name in ("trade-off", "pair"):
-        network = networks[name] = integers(setting, kept[name], name, levels="ternary")
+        network = networks[name] = integers(
+            setting, kept[name], name, levels="ternary", pieces=lambda twin: [AdversarialLoss(examples())]
+        )
         figures[f"int8-{name}"] = {
             "robustness": robustness(network, test, eps, seed=setting.seed),
             "levels": sorted({len(set(abs(row).ravel().tolist()) - {0}) for row in _rows(network)}),

@@ -61,7 +61,10 @@ def train(setting: Setting) -> tuple[dict[str, Any], dict[str, Network]]:
     figures["densities"] = {
         name.removeprefix("density of "): value for name, value in rewired[-1].items() if name.startswith("density of ")
     }
-    network = integers(setting, kept["dnr"], "dnr")
+    network = integers(
+        setting, kept["dnr"], "dnr",
+        pieces=lambda twin: [AdversarialLoss(AdversarialExamples(eps=eps), clean=0.5, adversarial=0.5)],
+    )  # fmt: skip
     figures["int8"] = {
         "robustness": robustness(network, test, eps, seed=setting.seed),
     }

@@ -112,7 +112,13 @@ def robustness(network: Network, split: Split, eps: float, *, seed: int = 0) -> 
 
 
 def integers(setting: Setting, model: nn.Module, name: str, levels: str | None = None, **options: Any) -> Network:
-    """The integer network of a float one, after two epochs of quantization-aware training at a tenth of the rate."""
+    """The integer network of a float one, after two epochs of quantization-aware training at a tenth of the rate.
+
+    Parameters
+    ----------
+    options
+        For :func:`models.quantize.quantize`: its ``pieces`` keep a robust network robust meanwhile.
+    """
     schedule = setting.schedule(2, lr=setting.tuning.lr / 10, flip=setting.tuning.flip)
     twin = quantize(
         model, setting.dataset.train, schedule, seed=setting.seed, levels=levels, progress=setting.progress,

@@ -6,6 +6,8 @@
     o ◄──    ▲                                 │ image     │  ▲
              │                                 └───────► exchange: words made ──► windows of the cores
              └──────── records ◄── exit unit ◄── logits of core 0
+    weights ──► loader ──► list memories of the PEs
+    request ◄──    (with a loader only)
 """
 
 from amaranth import Module, ResetInserter, Signal
@@ -17,7 +19,8 @@ from hw.core import PAIR, Core
 from hw.exchange import Exchange
 from hw.exit_unit import ExitUnit
 from hw.host_port import HostPort
-from hw.isa import Memory
+from hw.isa import Burst, Memory
+from hw.loader import Loader
 from hw.modules import shared
 from hw.sequencer import Sequencer
 
@@ -38,14 +41,18 @@ class Accelerator(wiring.Component):
         Commands of :class:`hw.isa.HostCommand`.
     o : Out(stream of 32 bits)
         Replies of :class:`hw.isa.Reply`.
+    request : Out(stream of Burst), weights : In(stream of 32 bits)
+        A reader of external memory, only with a loader: :class:`hw.loader.Loader`.
 
-    Back-pressure: both streams may stall at any time; nothing is lost and no counter changes. Reset: forgets the
+    Back-pressure: all streams may stall at any time; nothing is lost and no counter changes. Reset: forgets the
     program; the first command waits until the accumulators are clear.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
-        super().__init__({"i": In(stream.Signature(32)), "o": Out(stream.Signature(32))})
+        reader = {"request": Out(stream.Signature(Burst)), "weights": In(stream.Signature(32))}
+        host = {"i": In(stream.Signature(32)), "o": Out(stream.Signature(32))}
+        super().__init__(host | (reader if config.loader else {}))
 
     def elaborate(self, platform):
         m = Module()
@@ -66,7 +73,9 @@ class Accelerator(wiring.Component):
         connect(m, sequencer.image, exchange.image)
         # The first core makes all heads.
         connect(m, cores[0].logit, exit_unit.i)
-        self._program_memory(m, host, sequencer)
+        program = self._program_memory(m, host, sequencer)
+        if config.loader:
+            self._loader(m, sequencer, program, cores)
 
         m.d.comb += [
             sequencer.prepare.eq(host.prepare),
@@ -136,3 +145,25 @@ class Accelerator(wiring.Component):
         ]
         with m.If(write.en):
             m.d.comb += address.eq(host.load.payload.address)
+        return program
+
+    def _loader(self, m, sequencer, program, cores):
+        """The loader reads its table from the program memory, through a port of its own."""
+        m.submodules.loader = loader = Loader(self._config)
+        table = program.read_port()
+        connect(m, loader.request, flipped(self.request))
+        connect(m, flipped(self.weights), loader.weights)
+        m.d.comb += [
+            loader.first.eq(sequencer.chunk_table),
+            loader.count.eq(sequencer.chunks),
+            table.addr.eq(loader.table_address),
+            table.en.eq(1),
+            loader.table_data.eq(table.data),
+            loader.active.eq(sequencer.active),
+            loader.running.eq(sequencer.running),
+            loader.finished.eq(sequencer.finished),
+            sequencer.written.eq(loader.written),
+            sequencer.loading.eq(loader.busy),
+        ]
+        for core in cores:
+            connect(m, loader.row, core.row)

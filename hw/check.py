@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from hw.chunks import ListChunk, decode_chunks
 from hw.config import LIST_WORD_BITS, WORD_CHANNELS, AcceleratorConfig
 from hw.decode import CoreLayer, Instruction, decode_header, decode_images, decode_windows
-from hw.isa import MAX_CLASSES, Entry, Opcode, Row
+from hw.isa import MAX_CLASSES, Chunk, Entry, Opcode, Row
 from hw.known import NUMBERS, Memories
+from hw.list_memory import ListMemory
 from hw.numerics import Rounding, clamp, requantize
 from hw.rules import require
 from hw.words import bits_of
@@ -21,6 +23,10 @@ __all__ = ["check_images"]
 #: Lists that a kernel row can begin with.
 _LISTS = 1 << bits_of(Row.as_shape()["list"].shape)
 _WEIGHT_BITS = bits_of(Entry.as_shape()["weight"].shape)
+#: Words of external memory that a chunk's address can say.
+_EXTERNAL = 1 << bits_of(Chunk.as_shape()["address"].shape)
+#: Words of each PE of a core, and which of them are certain, as :meth:`hw.list_memory.ListMemory.at` says it.
+_Lists = tuple[np.ndarray, np.ndarray]
 
 
 def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig) -> None:
@@ -34,11 +40,15 @@ def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig) -> No
     _check_arrays(images, config)
     instructions = decode_images(images)
     _check_flow(instructions)
+    layers = [instruction for instruction in instructions if instruction.op is Opcode.LAYER]
+    chunks = decode_chunks(images, config)
+    _check_chunks(chunks, layers, images["lists"].shape[1], config)
     memories = Memories(config)
     _check_image(images, memories)
-    layers = [instruction for instruction in instructions if instruction.op is Opcode.LAYER]
+    lists = ListMemory(images["lists"], chunks, config)
+    filled = np.zeros((config.cores, config.pes, config.accumulators), dtype=bool)
     for number, layer in enumerate(layers):
-        _check_layer(layer, number, images, memories, config)
+        _check_layer(layer, number, images, lists.at(layer.chunks, number), memories, filled, config)
 
 
 def _check_arrays(images: dict[str, np.ndarray], config: AcceleratorConfig) -> None:
@@ -48,6 +58,7 @@ def _check_arrays(images: dict[str, np.ndarray], config: AcceleratorConfig) -> N
         "lists": ((config.multipliers,), config.list_words),
     }
     shapes |= dict.fromkeys(("bias", "multiplier", "shift"), ((config.cores,), config.channel_words))
+    shapes["weights"] = ((), _EXTERNAL)
     require(images.keys() == shapes.keys(), f"images must be {', '.join(shapes)}, not {', '.join(images)}")
     for name, (leading, depth) in shapes.items():
         image = images[name]
@@ -60,10 +71,37 @@ def _check_arrays(images: dict[str, np.ndarray], config: AcceleratorConfig) -> N
         require(not (images[name] >> bits).any(), f"{name} image must hold {bits}-bit words")
 
 
+def _check_chunks(chunks: list[ListChunk], layers: list[Instruction], resident: int, config: AcceleratorConfig) -> None:
+    """Chunks come in their order, when a run can get them, and leave alone what the host has loaded."""
+    require(config.loader or not chunks, f"chunks need a config with a loader; this program has {len(chunks)}")
+    afters = [chunk.after for chunk in chunks]
+    require(afters == sorted(afters), f"chunks must be read in an order in which LAYERs end, not after {afters}")
+    for number, chunk in enumerate(chunks):
+        first = min(segment.address for segment in chunk.segments)
+        require(first >= resident, f"chunk {number} must not be written over the {resident} words of the lists image")
+    before = 0
+    for number, layer in enumerate(layers):
+        where = f"layer {layer.index} at {layer.address}"
+        require(
+            before <= layer.chunks <= len(chunks),
+            f"{where}: it must wait for {before} to {len(chunks)} chunks, not {layer.chunks}",
+        )
+        before = layer.chunks
+        last = max(afters[:before], default=0)
+        require(
+            last <= number, f"{where}: it waits for a chunk that is read after {last} layers, it is number {number}"
+        )
+
+
 def _check_flow(instructions: list[Instruction]) -> None:
-    """Every decision stands directly behind a head."""
-    head = False
+    """Every decision stands directly behind a head, and what is partial before another LAYER."""
+    head = partial = False
     for instruction in instructions:
+        require(
+            instruction.op is Opcode.LAYER or not partial,
+            f"{instruction.op.name} at {instruction.address}: a partial layer must come before another",
+        )
+        partial = any(core.fields["enable"] and core.fields["source"]["partial"] for core in instruction.cores)
         require(
             instruction.op is Opcode.LAYER or head,
             f"{instruction.op.name} at {instruction.address}: a decision must directly follow a head",
@@ -91,10 +129,15 @@ def _check_layer(
     instruction: Instruction,
     number: int,
     images: dict[str, np.ndarray],
+    lists: _Lists,
     memories: Memories,
+    filled: np.ndarray,
     config: AcceleratorConfig,
 ) -> None:
-    """Check a LAYER and replay it: all cores read, then all write."""
+    """Check a LAYER and replay it: all cores read, then all write.
+
+    ``filled`` is which accumulators may hold something, of each core, PE and address; updated.
+    """
     where = f"layer {instruction.index} at {instruction.address}"
     require(instruction.index == number, f"{where}: layers must be numbered in order, this one {number}")
     parts = {k: core for k, core in enumerate(instruction.cores) if core.fields["enable"]}
@@ -107,20 +150,37 @@ def _check_layer(
         everywhere or (reach == {0} and config.cores >= 4),
         f"{where}: everywhere must be the same in all cores, and 1 with fewer than 4, not {sorted(reach)}",
     )
-    active = {k: _check_core(f"{where}, core {k}", k, part, images, memories, config) for k, part in parts.items()}
+    active = {}
+    for k, part in parts.items():
+        known = lists[0][k], lists[1][k]
+        active[k] = _check_core(f"{where}, core {k}", k, part, images, known, memories, filled[k], config)
     memories.open(where, [core.fields["window"] for core in instruction.cores])
     made = np.zeros(NUMBERS, dtype=bool)
     for k, part in parts.items() if not heads else ():
         numbers = _numbers(f"{where}, core {k}", part)
+        if part.fields["source"]["partial"]:
+            kept = memories.keeps(numbers)
+            require(not kept, f"{where}, core {k}: words of a partial layer must not be kept, not even by core {kept}")
+            continue
         twice = numbers[made[numbers]]
         require(not len(twice), f"{where}, core {k}: word {twice[:1]} must be made by one core only")
         made[numbers] = True
         memories.deliver(where, k, everywhere, numbers, np.tile(active[k], (len(numbers) // len(active[k]), 1)))
+    partial = any(part.fields["source"]["partial"] for part in parts.values())
+    left = np.flatnonzero(filled.any(axis=(1, 2)))
+    require(partial or not len(left), f"{where}: what a partial layer has left in cores {left} must be taken out here")
     memories.end()
 
 
 def _check_core(
-    where: str, k: int, part: CoreLayer, images: dict[str, np.ndarray], memories: Memories, config: AcceleratorConfig
+    where: str,
+    k: int,
+    part: CoreLayer,
+    images: dict[str, np.ndarray],
+    lists: _Lists,
+    memories: Memories,
+    filled: np.ndarray,
+    config: AcceleratorConfig,
 ) -> np.ndarray:
     """Check what one core does in a layer; returns which channels may be nonzero, by word of its positions."""
     source, lane, residual = (part.fields[name] for name in ("source", "lane", "residual"))
@@ -155,8 +215,7 @@ def _check_core(
     require(last <= size, f"{where}: channel parameters reach to {last}, beyond the {size} words of their images")
     _check_rate(where, part, config)
     used = memories.read(where, k, source)
-    lists = images["lists"][k * config.pes : (k + 1) * config.pes]
-    fed = _fed(where, part, np.flatnonzero(used), lists, config)
+    fed = _fed(where, part, np.flatnonzero(used), lists, filled, config)
     if lane["raw"]:
         require(
             2 <= lane["classes"] <= min(MAX_CLASSES, channels),
@@ -219,7 +278,9 @@ def _signed(value: Any, bits: int = 8) -> Any:
     return (value ^ (1 << (bits - 1))) - (1 << (bits - 1))
 
 
-def _fed(where: str, part: CoreLayer, used: np.ndarray, image: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
+def _fed(
+    where: str, part: CoreLayer, used: np.ndarray, lists: _Lists, dirty: np.ndarray, config: AcceleratorConfig
+) -> np.ndarray:
     """Output channels that products of the input channels ``used`` reach.
 
     Every list looked up must exist, and every accumulator that may hold something must be taken out in the end.
@@ -227,10 +288,9 @@ def _fed(where: str, part: CoreLayer, used: np.ndarray, image: np.ndarray, confi
     source, slots = part.fields["source"], part.fields["source"]["slots"]
     depth = config.accumulators
     filled = len(part.rows) - source["blank_rows"]
-    dirty = np.zeros((config.pes, depth), dtype=bool)
     fed = np.zeros((slots, config.pes), dtype=bool)
     reached: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
-    leaving = np.arange(slots)
+    leaving = (source["first_dump"] + np.arange(slots)) % depth
     for y, row in enumerate(part.rows):
         require(row["count"] or y >= filled, f"{where}: row {y} must have at least one list for its activations, not 0")
         for column in part.columns:
@@ -239,7 +299,8 @@ def _fed(where: str, part: CoreLayer, used: np.ndarray, image: np.ndarray, confi
                 require(first < _LISTS, f"{where}: list {first} is beyond the {_LISTS} that a row can begin with")
                 key = (first, column["list"])
                 if key not in reached:
-                    reached[key] = _reached(where, sum(key) + used, image, bool(source["maximum"]), config)
+                    numbers = source["first_list"] + sum(key) + used
+                    reached[key] = _reached(where, numbers, lists, bool(source["maximum"]), config)
                 pes, offsets = reached[key]
                 start = row["accumulator"] - k * source["accumulator_step"] + column["accumulator"]
                 dirty[pes, (start + offsets) % depth] = True
@@ -247,28 +308,35 @@ def _fed(where: str, part: CoreLayer, used: np.ndarray, image: np.ndarray, confi
                 fed |= dirty[:, leaving].T
                 dirty[:, leaving] = False
                 leaving = (leaving + slots) % depth
-    require(not dirty.any(), f"{where}: {dirty.sum()} accumulators are filled but never taken out")
+    require(source["partial"] or not dirty.any(), f"{where}: {dirty.sum()} accumulators are filled but never taken out")
     return fed.reshape(-1)
 
 
 def _reached(
-    where: str, lists: np.ndarray, image: np.ndarray, maximum: bool, config: AcceleratorConfig
+    where: str, numbers: np.ndarray, lists: _Lists, maximum: bool, config: AcceleratorConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """PE and accumulator offset of everything that some lists feed; for a ``maximum``, by weights of 1."""
-    last = int(lists.max(initial=0))
-    require(last < image.shape[1], f"{where}: list {last} is beyond the {image.shape[1]} words of the lists image")
-    entries = [_entries(where, words.astype(np.int64), lists, config) for words in image]
+    memory, lacking = lists
+    size = memory.shape[1]
+    inside = numbers.clip(0, size - 1)
+    wrong = numbers[(numbers >= size) | (lacking[inside + 1] > lacking[inside])]
+    require(not len(wrong), f"{where}: list {wrong[:1]} is not among the {size - lacking[-1]} words of lists then")
+    entries = [_entries(where, words, lacking, numbers, config) for words in memory]
     weights = np.concatenate(entries) & ((1 << _WEIGHT_BITS) - 1)
     require(not maximum or bool((weights == 1).all()), f"{where}: weights of a maximum must be 1")
     found = [np.unique(words >> _WEIGHT_BITS) for words in entries]
     return np.repeat(np.arange(config.pes), [len(offsets) for offsets in found]), np.concatenate(found)
 
 
-def _entries(where: str, image: np.ndarray, lists: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
+def _entries(
+    where: str, words: np.ndarray, lacking: np.ndarray, numbers: np.ndarray, config: AcceleratorConfig
+) -> np.ndarray:
     """All entries of some lists of a PE."""
-    starts, counts = image[lists] & ((1 << config.start_bits) - 1), image[lists] >> config.start_bits
-    wrong = lists[(counts > 0) & (starts + counts > len(image))]
-    require(not len(wrong), f"{where}: list {wrong[:1]} points beyond the {len(image)} words of the lists image")
+    starts, counts = words[numbers] & ((1 << config.start_bits) - 1), words[numbers] >> config.start_bits
+    size = len(words)
+    ends = np.minimum(starts + counts, size)
+    wrong = numbers[(counts > 0) & ((starts + counts > size) | (lacking[ends] > lacking[starts]))]
+    require(not len(wrong), f"{where}: list {wrong[:1]} points beyond the {size - lacking[-1]} words of lists then")
     before = np.cumsum(counts) - counts
     entries = np.repeat(starts - before, counts) + np.arange(counts.sum())
-    return image[entries]
+    return words[entries]

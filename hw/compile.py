@@ -9,6 +9,7 @@ Stored channel ``c`` belongs to PE ``c % pes`` of its core.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -21,11 +22,12 @@ from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D, select_of
 from hw.memory_plan import ShortageError, plan
 from hw.network import INPUT, Conv2D, GlobalAveragePool, Layer, Linear, Network
 from hw.numerics import IDENTITY, Rounding, accumulator_range, average_scale, clamp
-from hw.partition import divide, parts_of
+from hw.partition import Part, Partition, divide, parts_of
 from hw.planner import Choice, Planner
 from hw.program import Command, Program
-from hw.schedule import Block, Lists, blocks_of, kernel_lists, schedule
+from hw.schedule import Block, Lists, Schedule, blocks_of, kernel_lists, schedule
 from hw.steps import Step, steps_of
+from hw.streaming import all_resident, streamed
 
 __all__ = ["compile_balanced", "compile_network"]
 
@@ -95,14 +97,37 @@ def _macs_per_channel(layer: Layer) -> int:
     return prod(layer.output.shape[:2]) * prod(layer.weight.shape[1:])
 
 
-def _build(network: Network, steps: list[Step], planner: Planner, choice: Choice, config: AcceleratorConfig) -> Program:
-    """The program of a choice of partitions."""
-    placements = plan(planner.requests(choice), config)
-    emitter = Emitter(network, config, placements, planner.windows(choice))
-    commands = []
-    for step, partition in zip(steps, planner.partitions(choice), strict=True):
+@dataclass(frozen=True)
+class _Work:
+    """A command: what each core with work makes, and how."""
+
+    step: Step
+    partition: Partition
+    parts: list[Part]
+    schedules: list[Schedule]
+
+    def command(self) -> Command:
+        """Its description."""
+        step, partition = self.step, self.partition
+        channels = step.result.output.shape[2]
+        first, last = self.parts[0].channels(channels)[0], self.parts[-1].channels(channels)[1]
+        return Command(
+            name=step.result.name if partition.commands == 1 else f"{step.result.name}[{first}:{last}]",
+            kind=step.layer.kind + ("+add" if step.add else ""),
+            layer=step.layer.name,
+            tensor=step.result.name,
+            channels=(first, last),
+            macs=_macs_per_channel(step.layer) * (last - first),
+            bands=partition.bands,
+            groups=partition.groups,
+        )
+
+
+def _work(steps: list[Step], partitions: list[Partition], config: AcceleratorConfig) -> list[_Work]:
+    """The commands of all steps, in order."""
+    found = []
+    for step, partition in zip(steps, partitions, strict=True):
         height, _, channels = step.result.output.shape
-        arithmetic = _arithmetic(step, config.padded_channels(channels))
         for words in divide(0, config.padded_channels(channels) // WORD_CHANNELS, partition.commands):
             parts = parts_of(height, words, partition.bands, partition.groups)
             lists: dict[tuple[tuple[int, int], tuple[Block, ...]], Lists] = {}
@@ -112,22 +137,30 @@ def _build(network: Network, steps: list[Step], planner: Planner, choice: Choice
                 if (some, blocks) not in lists:
                     lists[some, blocks] = kernel_lists(step.kernel, *some, blocks, config)
                 schedules.append(schedule(step, part.rows, some, blocks, lists[some, blocks], config))
-            emitter.layer(step, parts, schedules, arithmetic)
-            first, last = parts[0].channels(channels)[0], parts[-1].channels(channels)[1]
-            commands.append(
-                Command(
-                    name=step.result.name if partition.commands == 1 else f"{step.result.name}[{first}:{last}]",
-                    kind=step.layer.kind + ("+add" if step.add else ""),
-                    layer=step.layer.name,
-                    tensor=step.result.name,
-                    channels=(first, last),
-                    macs=_macs_per_channel(step.layer) * (last - first),
-                    bands=partition.bands,
-                    groups=partition.groups,
-                )
-            )
-        emitter.exits(step.layer.name)
-    return Program(network=network, config=config, commands=tuple(commands), images=emitter.images())
+            found.append(_Work(step, partition, parts, schedules))
+    return found
+
+
+def _build(
+    network: Network, steps: list[Step], planner: Planner, choice: Choice, stream: bool, config: AcceleratorConfig
+) -> Program:
+    """The program of a choice of partitions, with lists read during the run if some may be."""
+    placements = plan(planner.requests(choice), config)
+    work = _work(steps, planner.partitions(choice), config)
+    commands = tuple(each.command() for each in work)
+    lists = [{part.core: done for part, done in zip(each.parts, each.schedules, strict=True)} for each in work]
+    if stream:
+        room = config.program_words - Emitter.program_words(len(work), len(network.exits))
+        plan_of_lists = streamed(lists, planner.command_cycles(choice), room, config)
+    else:
+        plan_of_lists = all_resident(lists, config)
+    emitter = Emitter(network, config, placements, planner.windows(choice), plan_of_lists)
+    for number, each in enumerate(work):
+        channels = each.step.result.output.shape[2]
+        emitter.layer(each.step, each.parts, each.schedules, _arithmetic(each.step, config.padded_channels(channels)))
+        if number + 1 == len(work) or work[number + 1].step is not each.step:
+            emitter.exits(each.step.layer.name)
+    return Program(network=network, config=config, commands=commands, images=emitter.images())
 
 
 def compile_network(
@@ -160,12 +193,15 @@ def compile_network(
     while True:
         choice, fits = planner.choose(list_words)
         try:
-            return _build(network, steps, planner, choice, config)
+            return _build(network, steps, planner, choice, False, config)
         except ShortageError as shortage:
             if not fits:
+                if config.loader:
+                    break
                 raise
             # The estimate was too low: again with memories that much smaller.
             list_words -= shortage.words
+    return _build(network, steps, planner, planner.choose_streamed(), True, config)
 
 
 def compile_balanced(network: Network, config: AcceleratorConfig, activity: Mapping[str, np.ndarray]) -> Program:

@@ -48,6 +48,9 @@ class AcceleratorConfig:
         Jobs that wait in front of a PE.
     output_queue : int
         Finished accumulators that wait behind a PE.
+    loader : int
+        1: a port through which list memories are refilled during a run (:mod:`hw.loader`); 0: there is none, and all
+        lists of a program must fit.
 
     Raises
     ------
@@ -67,6 +70,7 @@ class AcceleratorConfig:
     program_words: int = 256
     job_queue: int = 8
     output_queue: int = 16
+    loader: int = 0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -91,6 +95,8 @@ class AcceleratorConfig:
                 raise ValueError(f"{name} must be a power of two from {low} to {high}, not {value}")
         if not 20 <= self.accumulator_bits <= 32:
             raise ValueError(f"accumulator_bits must be from 20 to 32, not {self.accumulator_bits}")
+        if self.loader not in (0, 1):
+            raise ValueError(f"loader must be 0 or 1, not {self.loader}")
 
     @property
     def multipliers(self) -> int:
@@ -115,6 +121,11 @@ class AcceleratorConfig:
     @property
     def accumulator_address_bits(self) -> int:
         return _log2(self.accumulators)
+
+    @property
+    def row_beats(self) -> int:
+        """32-bit words of external memory that hold one list word for each PE of a core."""
+        return -(-LIST_WORD_BITS * self.pes // 32)
 
     def padded_channels(self, channels: int) -> int:
         """Channels as stored: whole words, so that channel ``c`` belongs to PE ``c % pes``."""

@@ -11,6 +11,7 @@ from hw.exchange import Exchange, WordWrite
 from hw.fetcher import Fetcher
 from hw.isa import Layer, Memory, Window
 from hw.lanes import Lanes
+from hw.loader import list_row
 from hw.packer import Packer
 from hw.pe import ProcessingElement
 from hw.words import words_of
@@ -64,6 +65,8 @@ class Core(wiring.Component):
         The word on ``i`` is one of an image.
     load : In(stream of LoadWord), always ready
         Program words of all cores.
+    row : In(stream of list_row), always ready
+        List words that the loader has read, for some of the cores, at least two cycles apart; only with a loader.
     logit : Out(stream of signed accumulators), always ready
         Logits of raw layers.
     read_bank : In(1), read_address : In(14), read_pair : Out(PAIR)
@@ -75,13 +78,17 @@ class Core(wiring.Component):
     stalled : Out(1)
         The dispatcher waited for a PE in the cycle before.
 
+    A row is written two cycles after it came; the dispatcher is held in the cycle before that.
+
     Only :attr:`reset` resets a core.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
+        row = {"row": In(stream.Signature(list_row(config), always_ready=True))} if config.loader else {}
         super().__init__(
-            {
+            row
+            | {
                 "number": In(8),
                 "reset": In(1),
                 "fetch": In(1),
@@ -150,14 +157,15 @@ class Core(wiring.Component):
         ]
 
         # PEs.
+        row, writes = self._rows(m, dispatcher)
         clearing, products = [], []
         for number in range(config.pes):
             pe = ProcessingElement(config)
             m.submodules[f"pe_{number}"] = pe
             m.d.comb += [
-                pe.load.valid.eq(loads & (load.memory == Memory.LISTS.value + number)),
-                pe.load.payload.address.eq(load.address),
-                pe.load.payload.data.eq(load.data),
+                pe.load.valid.eq(writes | (loads & (load.memory == Memory.LISTS.value + number))),
+                pe.load.payload.address.eq(Mux(writes, row.address, load.address)),
+                pe.load.payload.data.eq(Mux(writes, row.words[number], load.data)),
                 pe.lookup.eq(dispatcher.lookup),
                 pe.advance.eq(dispatcher.advance),
                 pe.pushed.eq(dispatcher.pushed),
@@ -202,6 +210,19 @@ class Core(wiring.Component):
         connect(m, packer.o, flipped(self.o))
         connect(m, flipped(self.i), activations.write)
         return ResetInserter(self.reset)(m)
+
+    def _rows(self, m, dispatcher):
+        """The row that the loader has sent last, and whether to write it now."""
+        row, arrived, writes = Signal(list_row(self._config)), Signal(), Signal()
+        if self._config.loader:
+            m.d.sync += [
+                arrived.eq(self.row.valid & self.row.payload.cores.bit_select(self.number, 1)),
+                writes.eq(arrived),
+            ]
+            m.d.comb += dispatcher.hold.eq(arrived)
+            with m.If(self.row.valid):
+                m.d.sync += row.eq(self.row.payload)
+        return row, writes
 
     def _layer_memory(self, m, load, loads, dispatcher):
         """Memory of descriptions and tables; the description in force and the window of images."""

@@ -38,6 +38,8 @@ class Instruction:
     op : Opcode
     index, target : int
         As in :class:`hw.isa.Operation`.
+    chunks : int
+        Of a LAYER: chunks of lists that it waits for.
     decision : dict
         Of BRANCH and STOP: the fields of :class:`hw.isa.Decision`.
     cores : tuple of CoreLayer
@@ -48,6 +50,7 @@ class Instruction:
     op: Opcode
     index: int
     target: int
+    chunks: int = 0
     decision: dict[str, int] = field(default_factory=dict)
     cores: tuple[CoreLayer, ...] = ()
 
@@ -120,7 +123,8 @@ def decode_images(images: dict[str, np.ndarray]) -> list[Instruction]:
         values = {"address": address, "op": op, "index": operation["index"], "target": operation["target"]}
         address += words_of(Operation)
         if op is Opcode.LAYER:
-            found.append(Instruction(**values, cores=tuple(memory.layer(operation["target"]) for memory in layers)))
+            cores = tuple(memory.layer(operation["target"]) for memory in layers)
+            found.append(Instruction(**values, chunks=operation["chunks"], cores=cores))
         else:
             found.append(Instruction(**values, decision=words.take(Decision, address)))
             address += words_of(Decision)
@@ -139,6 +143,8 @@ def disassemble(images: dict[str, np.ndarray]) -> str:
         head = f"{instruction.address:4d}  {instruction.op.name:<6s}  {instruction.index}"
         if instruction.op is not Opcode.LAYER:
             head += "  margin {low}..{high}".format(**instruction.decision)
+        if instruction.chunks:
+            head += f"  behind {instruction.chunks} chunks"
         if instruction.op is Opcode.BRANCH:
             head += f", leave at {instruction.decision['threshold']}"
         lines.append(head)

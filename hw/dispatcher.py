@@ -112,10 +112,12 @@ class Dispatcher(wiring.Component):
     hit, space, push : In, In, Out, one bit per PE
         Which PEs have entries in the list in the push stage, which have space, and who gets the job.
     job : Out(broadcast_layout)
+    hold : In(1)
+        Push nothing in this cycle: in the next one, ``advance`` is low, and the list memories are written.
     stalled : Out(1)
         A job waits for space.
 
-    Throughput: one slot per cycle. Back-pressure: by ``space``. Reset: idle.
+    Throughput: one slot per cycle. Back-pressure: by ``space`` and ``hold``. Reset: idle.
     """
 
     #: Cycles from ``start`` to the first slot: the walk, the RAMs' two, the queue's two, the scanner.
@@ -140,6 +142,7 @@ class Dispatcher(wiring.Component):
                 "space": In(config.pes),
                 "push": Out(config.pes),
                 "job": Out(broadcast_layout(config)),
+                "hold": In(1),
                 "stalled": Out(1),
             }
         )
@@ -242,7 +245,7 @@ class Dispatcher(wiring.Component):
                 entry = data.View(Column, table[: Column.as_shape().size])
                 m.d.sync += [column.eq(entry), dumping.eq(item.column_end & row.final & (entry.dumps != 0))]
         with m.If(self.start):
-            m.d.sync += dump_base.eq(0)
+            m.d.sync += dump_base.eq(source.first_dump)
 
         # Two cycles of addresses; the chosen channel's value goes along.
         chosen = data.StructLayout(
@@ -253,7 +256,7 @@ class Dispatcher(wiring.Component):
                 "word": 8,
                 "value": signed(9),
                 "list": 12,
-                "column_list": 12,
+                "column_list": 13,
                 "accumulator": accumulator,
                 "column_accumulator": accumulator,
             }
@@ -269,7 +272,7 @@ class Dispatcher(wiring.Component):
                 a.word.eq(number),
                 a.value.eq(values[nonzeros.channel]),
                 a.list.eq(list_k),
-                a.column_list.eq(column.list),
+                a.column_list.eq(column.list + source.first_list),
                 a.accumulator.eq(Mux(dump, dump_base, accumulator_k)),
                 a.column_accumulator.eq(Mux(dump, 0, column.accumulator)),
                 b.job.eq(a.job),
@@ -290,8 +293,8 @@ class Dispatcher(wiring.Component):
             targets.eq(Mux(out.dump, ~0, Mux(out.job, self.hit, 0))),
             frozen.eq((targets & ~self.space).any()),
             self.stalled.eq(frozen),
-            self.pushed.eq(~frozen),
-            self.push.eq(Mux(frozen, 0, targets)),
+            self.pushed.eq(~frozen & ~self.hold),
+            self.push.eq(Mux(self.pushed, targets, 0)),
             self.job.dump.eq(out.dump),
             self.job.value.eq(out.value),
             self.job.accumulator.eq(out.accumulator),

@@ -6,21 +6,25 @@ from typing import Any
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.isa import Column, Decision, Header, Opcode, Operation, Row, Window
+from hw.isa import Chunk, Column, Decision, Header, Opcode, Operation, Row, Window
 from hw.isa import Layer as LayerWords
 from hw.memory_plan import Placement
 from hw.network import INPUT, Network
 from hw.numerics import Rounding, add_scales
 from hw.partition import Part, Rows, is_everywhere
 from hw.schedule import Schedule
-from hw.sparse import ListStore, pack_all
 from hw.steps import Step
+from hw.streaming import ListPlan
 from hw.words import decode, encode, words_of
 
 __all__ = ["Arithmetic", "Emitter"]
 
 #: Cycles granted to each layer beyond its serial work before a run counts as hung.
 _LAYER_SLACK = 1000
+#: The longest limit of a run.
+_LONGEST = (1 << 32) - 1
+#: Cycles granted to external memory for each beat, and for each chunk.
+_BEAT_CYCLES, _CHUNK_CYCLES = 64, 10_000
 
 
 def _code(value: int) -> int:
@@ -64,8 +68,7 @@ class Arithmetic:
 class _Core:
     """What a core's memories are filled with."""
 
-    def __init__(self, config: AcceleratorConfig):
-        self.lists = ListStore(config)
+    def __init__(self) -> None:
         self.channels: list[np.ndarray] = []
         self.channel_count = 0
         self.layers: list[dict[str, Any]] = []
@@ -80,6 +83,8 @@ class Emitter:
         Where every stored tensor lies.
     windows : dict of str to list of rows
         Which rows of every tensor each core keeps.
+    lists : ListPlan
+        Where the lists of every command lie.
     """
 
     def __init__(
@@ -88,16 +93,18 @@ class Emitter:
         config: AcceleratorConfig,
         placements: dict[str, Placement],
         windows: dict[str, list[Rows]],
+        lists: ListPlan,
     ):
         self._network = network
         self._config = config
         self._places = placements
         self._windows = windows
+        self._lists = lists
         self._tensors = network.tensors()
-        self._cores = [_Core(config) for _ in range(config.cores)]
+        self._cores = [_Core() for _ in range(config.cores)]
         self._operations: list[dict[str, Any]] = []
         self._names: list[str] = []
-        self._limit = 0
+        self._limit = sum(_BEAT_CYCLES * len(beats) + _CHUNK_CYCLES for beats, _ in lists.chunks)
 
     def _pitch(self, name: str) -> int:
         """Words from one position of a tensor to the next."""
@@ -118,7 +125,7 @@ class Emitter:
         window = self._window(name, core)
         return window["base"] + self._number(name, row) - window["low"]
 
-    def _source(self, step: Step, core: int, work: Schedule) -> dict[str, int]:
+    def _source(self, step: Step, core: int, work: Schedule, first_list: int) -> dict[str, int]:
         name = step.reads
         pitch, width = self._pitch(name), self._tensors[name].shape[1]
         down, right = work.steps
@@ -135,8 +142,11 @@ class Emitter:
             "list_step": work.block_step * work.channels,
             "accumulator_step": work.width % self._config.accumulators,
             "slots": work.slots,
+            "first_list": first_list,
+            "first_dump": 0,
             "threshold": step.threshold,
             "maximum": int(step.kernel.maximum),
+            "partial": 0,
         }
 
     def _residual(self, step: Step, part: Part) -> dict[str, int]:
@@ -182,17 +192,16 @@ class Emitter:
         ]
         for description in described:
             description["target"]["everywhere"] = int(everywhere)
-        longest = 0
+        longest, number = 0, len(self._names)
         for part, work in zip(parts, schedules, strict=True):
             core, layer = self._cores[part.core], step.layer
             channels = (part.words[1] - part.words[0]) * WORD_CHANNELS
             outputs = (part.rows[1] - part.rows[0]) * step.result.output.shape[1] * channels
-            first_list = work.add_lists(core.lists)
             described[part.core] |= {
                 "enable": 1,
-                "rows": work.row_fields(first_list, config.accumulators),
+                "rows": work.row_fields(config.accumulators),
                 "columns": work.column_fields(config.accumulators),
-                "source": self._source(step, part.core, work),
+                "source": self._source(step, part.core, work, self._lists.first[number][part.core]),
                 "residual": self._residual(step, part),
                 "lane": {
                     "outputs": outputs,
@@ -221,7 +230,7 @@ class Emitter:
             longest = max(longest, work.serial_cycles(outputs))
         for core, description in zip(self._cores, described, strict=True):
             core.layers.append(description)
-        self._operations.append({"op": Opcode.LAYER, "index": len(self._names)})
+        self._operations.append({"op": Opcode.LAYER, "index": number, "chunks": self._lists.waits[number]})
         self._names.append(name)
         self._limit += longest + _LAYER_SLACK
 
@@ -233,6 +242,11 @@ class Emitter:
                 decision = {"threshold": head.threshold or 0, "low": head.low, "high": head.high}
                 self._operations.append({"op": op, "index": number, "decision": decision})
 
+    @staticmethod
+    def program_words(layers: int, exits: int) -> int:
+        """Words of header and instructions."""
+        return words_of(Header) + layers * words_of(Operation) + exits * (words_of(Operation) + words_of(Decision))
+
     def images(self) -> dict[str, np.ndarray]:
         """The memory images.
 
@@ -243,8 +257,6 @@ class Emitter:
         """
         config = self._config
         _fits("channel", max(core.channel_count for core in self._cores), config.channel_words)
-        # Lists come first: without room for them, their numbers may not fit the tables either.
-        lists = pack_all([core.lists for core in self._cores], config)
         nothing = np.zeros((3, 0), dtype=np.int64)
         channels = [np.concatenate([nothing, *core.channels], axis=1) for core in self._cores]
         layers = [self._layers(number) for number in range(config.cores)]
@@ -253,7 +265,9 @@ class Emitter:
         images = {"program": np.array(program, dtype=np.uint32), "layers": _stack(layers)}
         for n, name in enumerate(("bias", "multiplier", "shift")):
             images[name] = _stack([(values[n] & 0xFFFF_FFFF).tolist() for values in channels])
-        return images | {"lists": lists}
+        weights = [beats for beats, _ in self._lists.chunks]
+        images["weights"] = np.concatenate([np.zeros(0, dtype=np.uint32), *weights])
+        return images | {"lists": self._lists.lists}
 
     def _layers(self, number: int) -> list[int]:
         """A core's layer memory: window of the image, descriptions, tables."""
@@ -279,7 +293,7 @@ class Emitter:
         return body + table
 
     def _program(self) -> list[int]:
-        """Header and instructions."""
+        """Header, instructions, chunk table."""
         entry = words_of(Header)
         body: list[int] = []
         for operation in self._operations:
@@ -287,7 +301,7 @@ class Emitter:
             target = 0
             if op is Opcode.LAYER:
                 target = words_of(Window) + index * words_of(LayerWords)
-            fields = {"op": op, "index": index, "target": target}
+            fields = {"op": op, "index": index, "target": target, "chunks": operation.get("chunks", 0)}
             body += _encode(self._names[index] if op is Opcode.LAYER else self._network.name, Operation, fields)
             if op is not Opcode.LAYER:
                 body += encode(Decision, **operation["decision"])
@@ -299,8 +313,14 @@ class Emitter:
             "image_bytes": count,
             "image_channels": image.shape[2],
             "image_zero_point": _code(image.zero_point),
-            "limit": self._limit,
+            "limit": min(self._limit, _LONGEST),
+            "chunk_table": entry + len(body),
+            "chunks": len(self._lists.chunks),
         }
+        address = 0
+        for beats, after in self._lists.chunks:
+            body += encode(Chunk, address=address, beats=len(beats), after=after)
+            address += len(beats)
         return _encode(self._network.name, Header, fields) + body
 
 

@@ -48,10 +48,12 @@ class Estimate:
         Cycles of the lanes at full rate, for all outputs.
     tail : float array (commands, cores)
         The same, for the outputs that become final when all input has been walked.
-    pointers : int array (cores,)
+    pointers : int array (commands, cores)
         Lists.
-    entries : int array (cores, PEs)
+    entries : int array (commands, cores, PEs)
         Words of their entries, if those of edge columns are found in those of the columns between.
+    distinct : tuple of tuple of int
+        Of each command, one of every set of cores with equal lists.
     channels : int array (cores,)
         Output channels as stored, those of every command.
     """
@@ -61,13 +63,21 @@ class Estimate:
     tail: np.ndarray
     pointers: np.ndarray
     entries: np.ndarray
+    distinct: tuple[tuple[int, ...], ...]
     channels: np.ndarray
 
-    def cycles(self, slow: bool) -> float:
-        """Expected cycles: the slowest core of every command."""
+    def cycles(self, slow: bool) -> tuple[float, ...]:
+        """Expected cycles of every command: of its slowest core."""
         factor = 1 + slow
         cycles = np.maximum(self.work + factor * self.tail, factor * self.lane).max(axis=1)
-        return float(cycles.sum()) + COMMAND_CYCLES * len(cycles)
+        return tuple((cycles + COMMAND_CYCLES).tolist())
+
+    def rows(self) -> list[tuple[int, int]]:
+        """Of every command: words of list memory, and rows that are read for them if they aren't kept."""
+        words = self.pointers + self.entries.max(axis=2)
+        return [
+            (int(each.max()), int(each[list(cores)].sum())) for each, cores in zip(words, self.distinct, strict=True)
+        ]
 
 
 def _classes(kernel: Kernel) -> list[ColumnClass]:
@@ -121,8 +131,10 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
     """
     commands = _commands(step, partition, config)
     work, lane, tail = (np.zeros((len(commands), config.cores)) for _ in range(3))
-    pointers, channels = np.zeros(config.cores, dtype=np.int64), np.zeros(config.cores, dtype=np.int64)
-    entries = np.zeros((config.cores, config.pes), dtype=np.int64)
+    pointers = np.zeros((len(commands), config.cores), dtype=np.int64)
+    channels = np.zeros(config.cores, dtype=np.int64)
+    entries = np.zeros((len(commands), config.cores, config.pes), dtype=np.int64)
+    distinct = []
     kernel, width = step.kernel, step.result.output.shape[1]
     # A column of the kernel meets as many input columns as outputs that it doesn't reach over an edge for.
     columns = np.zeros(kernel.weight.shape[2], dtype=np.int64)
@@ -130,6 +142,7 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
         for tap, _ in kernel.columns.taps(index):
             columns[0 if kernel.total else tap] += 1
     for number, command in enumerate(commands):
+        alike: dict[tuple[tuple[int, int], tuple[Block, ...]], int] = {}
         for part in command:
             first, last = part.channels(len(kernel.weight))
             rows, dumps = part.rows[1] - part.rows[0], width * (part.words[1] - part.words[0]) * WORD_CHANNELS
@@ -145,10 +158,12 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
             work[number, part.core] = max(slots, float(products.max()) + rows * dumps / config.pes)
             lane[number, part.core] = rows * dumps / config.lanes
             tail[number, part.core] = final * dumps / config.lanes
-            pointers[part.core] += len(_classes(kernel)) * len(blocks) * depth
+            alike.setdefault(((first, last), blocks), part.core)
+            pointers[number, part.core] = len(_classes(kernel)) * len(blocks) * depth
             channels[part.core] += (part.words[1] - part.words[0]) * WORD_CHANNELS
-            entries[part.core] += (by_pe * _stored_uses(kernel, blocks)).sum(axis=(1, 2))
-    return Estimate(work, lane, tail, pointers, entries, channels)
+            entries[number, part.core] = (by_pe * _stored_uses(kernel, blocks)).sum(axis=(1, 2))
+        distinct.append(tuple(alike.values()))
+    return Estimate(work, lane, tail, pointers, entries, tuple(distinct), channels)
 
 
 def _row_uses(kernel: Kernel, part: Part) -> tuple[np.ndarray, int, int]:

@@ -12,8 +12,12 @@ from hw.config import AcceleratorConfig
 __all__ = [
     "AUDIT_STEPS",
     "AUDIT_TAPS",
+    "MAX_CHUNKS",
     "MAX_CLASSES",
     "PROTOCOL_VERSION",
+    "SEGMENT_ROWS",
+    "Burst",
+    "Chunk",
     "Column",
     "CommandHeader",
     "Decision",
@@ -33,6 +37,7 @@ __all__ = [
     "Row",
     "RunFlags",
     "RunOptions",
+    "Segment",
     "Source",
     "Target",
     "Window",
@@ -41,13 +46,16 @@ __all__ = [
 ]
 
 #: Version of the host protocol and of the instruction formats, as INFO reports it.
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 #: A run's draw: the low 8 bits of a 16-bit Galois shift register (to the right, taps ``AUDIT_TAPS``) so many steps
 #: after its seed. They are enough that of 256 consecutive seeds from a multiple of 256 each draw comes once.
 AUDIT_STEPS = 24
 AUDIT_TAPS = 0xB400
 #: Logits that the exit unit keeps.
 MAX_CLASSES = 64
+#: Chunks that a program can have, and rows of list words that a segment of one can have.
+MAX_CHUNKS = 255
+SEGMENT_ROWS = 255
 
 
 class Opcode(enum.Enum, shape=4):
@@ -64,7 +72,7 @@ class Operation(data.Struct):
     op: Opcode
     index: 8  # number of the layer, or of the exit
     target: 12  # LAYER: address of the description in every core's layer memory; else 0
-    reserved: 8
+    chunks: 8  # LAYER: chunks of lists that must have been written before it starts, from the run's first on; else 0
 
 
 class Decision(data.Struct):
@@ -110,17 +118,20 @@ class Source(data.Struct):
     columns: 8
     row_table: 12  # layer memory address of the first Row
     column_table: 12  # layer memory address of the first Column
+    first_list: 13  # number of the list that rows and columns count from
+    first_dump: 10  # first accumulator that is taken out
     list_step: 12  # from a kernel row's lists to those of the next that meets the same input row
     accumulator_step: 10  # accumulators of one output row
     slots: 10  # accumulators of one output position
     threshold: 8  # at least 1: activations of a smaller magnitude count as zero
     maximum: 1  # accumulators keep the largest product instead of the sum
+    partial: 1  # some stay filled for the next LAYER; what is taken out here goes nowhere
 
 
 class Row(data.Struct):
     """What one input row contributes to."""
 
-    list: 12  # first list of the first kernel row that meets it
+    list: 12  # first list of the first kernel row that meets it, counted from the layer's first
     accumulator: 10  # first accumulator of the output row that this kernel row feeds
     count: 4  # lists for each of its activations, one per kernel row; each further one feeds the output row before
     final: 1  # it completes an output row
@@ -188,6 +199,36 @@ class Header(data.Struct):
     image_channels: 12  # codes of a position
     image_zero_point: 8
     limit: 32  # cycles after which a run is given up
+    chunk_table: 12  # address of the first Chunk
+    chunks: 8  # entries of that table
+
+
+class Chunk(data.Struct):
+    """Lists that are read from external memory during every run: an entry of a table in the program memory."""
+
+    address: 32  # of its first beat, a 32-bit word
+    beats: 24
+    after: 8  # LAYERs of the run that must have ended before it is asked for: they use the memory that it is written to
+
+
+class Burst(data.Struct):
+    """A request for consecutive words of external memory."""
+
+    address: 32  # of the first one, counted in words of 32 bits
+    beats: 24  # at least 1
+
+
+class Segment(data.Struct):
+    """First beat of each part of a chunk. Its rows follow.
+
+    A row is one list word for each PE, the one of PE 0 lowest, in as many beats as that takes, least significant first.
+    """
+
+    cores: 8  # that take the rows, one bit each
+    rows: 8  # at least 1
+    address: 13  # of the first row, in the list memory of every PE; the following rows follow
+    last: 1  # nothing of the chunk follows this segment
+    reserved: 2
 
 
 class Entry(data.Struct):
@@ -307,6 +348,7 @@ class LayerRecord(data.Struct):
     cycles: 32
     products: 32  # products of nonzero weights and nonzero activations
     stalls: 32  # cycles the dispatchers waited for a full PE queue, over all cores
+    waited: 32  # those of the cycles that the layer waited for its lists
 
 
 class Result(data.Struct):

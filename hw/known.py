@@ -78,6 +78,14 @@ class Memories:
             inside = self._owner[core, window["bank"], window["base"] : end]
             inside[inside != self._number(window)] = _NOTHING
 
+    def keeps(self, numbers: np.ndarray) -> list[int]:
+        """The cores in whose windows some of these words of a map lie."""
+        return [
+            core
+            for core, window in enumerate(self._windows)
+            if ((numbers >= window["low"]) & (numbers < window["low"] + window["count"])).any()
+        ]
+
     def deliver(self, where: str, maker: int, everywhere: bool, numbers: np.ndarray, active: np.ndarray) -> None:
         """Send the words that a core makes to the windows of the cores it reaches.
 

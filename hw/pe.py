@@ -33,7 +33,8 @@ class ProcessingElement(wiring.Component):
     Members
     -------
     load : In(stream of load_layout), always ready
-        Writes to the list memory; not while a layer runs.
+        Writes to the list memory; while a layer runs, only in cycles without ``advance``, and never to a list that the
+        layer uses.
     lookup : In(list number), advance : In(1), pushed : In(1)
         Pipeline of pointer lookups: where ``advance`` is high, ``lookup`` enters and the pipeline's first two stages
         move on. Its last one, the push stage, takes the next list where ``pushed`` is high. ``advance`` is high where

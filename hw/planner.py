@@ -1,6 +1,6 @@
 """Chooses the partition of every step: fewest expected cycles with which the memories suffice."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations, product
 
@@ -60,6 +60,7 @@ class Planner:
             [(partition, estimate(step, partition, known[step.reads], config)) for partition in self._partitions(step)]
             for step in self._steps
         ]
+        self._rows = [[cost.rows() for _, cost in options] for options in self._options]
         self._readers = {
             name: tuple(n for n, step in enumerate(self._steps) if name in (step.reads, step.residual))
             for name in self._tensors
@@ -125,7 +126,7 @@ class Planner:
         """Rows of every tensor that each core keeps."""
         return {name: self._window(name, self._of_readers(name, choice)) for name in self._readers}
 
-    def _cycles_of(self, number: int, option: int, readers: tuple[int, ...]) -> float:
+    def _cycles_of(self, number: int, option: int, readers: tuple[int, ...]) -> tuple[float, ...]:
         step, (partition, cost) = self._steps[number], self._options[number][option]
         if step.raw:
             return cost.cycles(self._config.lanes == 2)
@@ -135,10 +136,15 @@ class Planner:
 
     def cycles(self, choice: Choice) -> float:
         """Expected cycles of the whole network."""
-        return sum(
-            self._cycles(n, option, self._of_readers(step.result.name, choice))
+        return sum(self.command_cycles(choice))
+
+    def command_cycles(self, choice: Choice) -> list[float]:
+        """Expected cycles of every command."""
+        return [
+            cycles
             for n, (step, option) in enumerate(zip(self._steps, choice, strict=True))
-        )
+            for cycles in self._cycles(n, option, self._of_readers(step.result.name, choice))
+        ]
 
     def _words_of(self, tensor: str, options: tuple[int, ...]) -> int:
         """Words of the largest window of a tensor that any core keeps."""
@@ -174,12 +180,39 @@ class Planner:
     def _excess(self, choice: Choice, list_words: int) -> int:
         """Words by which the memories are too small; of lists and channels, summed over the cores."""
         costs = [options[number][1] for options, number in zip(self._options, choice, strict=True)]
-        pointers = np.sum([cost.pointers for cost in costs], axis=0)
-        lists = pointers + np.sum([cost.entries for cost in costs], axis=0).max(axis=1)
+        pointers = np.sum([cost.pointers.sum(axis=0) for cost in costs], axis=0)
+        lists = pointers + np.sum([cost.entries.sum(axis=0) for cost in costs], axis=0).max(axis=1)
+        return int((lists - list_words).clip(0).sum()) + self._other_excess(choice)
+
+    def _other_excess(self, choice: Choice) -> int:
+        """Words by which channel and activation memories are too small."""
+        costs = [options[number][1] for options, number in zip(self._options, choice, strict=True)]
         channels = np.sum([cost.channels for cost in costs], axis=0)
         words = tuple(self._words(name, self._of_readers(name, choice)) for name in self._stored)
-        missing = (lists - list_words).clip(0) + (channels - self._config.channel_words).clip(0)
-        return int(missing.sum()) + self._short(words)
+        return int((channels - self._config.channel_words).clip(0).sum()) + self._short(words)
+
+    def _rows_of(self, choice: Choice) -> list[tuple[int, int]]:
+        """List words and rows of every command; :meth:`hw.estimate.Estimate.rows`."""
+        return [rows for n, option in enumerate(choice) for rows in self._rows[n][option]]
+
+    def _streamed_excess(self, choice: Choice) -> int:
+        """Words by which the memories are too small, if they hold one command's lists at a time."""
+        lists = sum(max(0, words - self._config.list_words) for words, _ in self._rows_of(choice))
+        return lists * self._config.cores + self._other_excess(choice)
+
+    def streamed_cycles(self, choice: Choice) -> float:
+        """Expected cycles of the whole network if lists are read as soon as those before leave room for them."""
+        capacity, beats = self._config.list_words, self._config.row_beats
+        rows, ends, loaded = self._rows_of(choice), [0.0], 0.0
+        oldest = held = 0
+        for (words, count), cycles in zip(rows, self.command_cycles(choice), strict=True):
+            held += words
+            while held > capacity and oldest < len(ends) - 1:
+                held -= rows[oldest][0]
+                oldest += 1
+            loaded = max(loaded, ends[oldest]) + count * beats
+            ends.append(max(ends[-1], loaded) + cycles)
+        return ends[-1]
 
     def choose(self, list_words: int) -> tuple[Choice, bool]:
         """The cheapest choice found whose estimate fits the memories, and whether it does fit.
@@ -191,19 +224,23 @@ class Planner:
         list_words : int
             Words that may be planned with in each list memory.
         """
-        choice = self._descend(tuple(0 for _ in self._steps), list_words, 0)
+        return self._search(self.cycles, lambda choice: self._excess(choice, list_words))
+
+    def choose_streamed(self) -> Choice:
+        """The cheapest choice found if lists are read while the layers before are at work."""
+        return self._search(self.streamed_cycles, self._streamed_excess)[0]
+
+    def _search(self, cycles: Callable[[Choice], float], excess: Callable[[Choice], int]) -> tuple[Choice, bool]:
+        """The cheapest choice found that has no excess, and whether it has none."""
+        choice = self._descend(tuple(0 for _ in self._steps), cycles)
         for price in _PRICES:
-            if not self._excess(choice, list_words):
+            if not excess(choice):
                 return choice, True
-            choice = self._descend(choice, list_words, price)
-        return choice, not self._excess(choice, list_words)
+            choice = self._descend(choice, lambda found, price=price: cycles(found) + price * excess(found))
+        return choice, not excess(choice)
 
-    def _descend(self, choice: Choice, list_words: int, price: float) -> Choice:
-        """Change one step or two that share a tensor, as long as that lowers the cost, missing words included."""
-
-        def cost(choice: Choice) -> float:
-            return self.cycles(choice) + (price * self._excess(choice, list_words) if price else 0)
-
+    def _descend(self, choice: Choice, cost: Callable[[Choice], float]) -> Choice:
+        """Change one step or two that share a tensor, as long as that lowers the cost."""
         least = cost(choice)
         for moves in (self._single, self._pairs) * _ROUNDS:
             improved = True

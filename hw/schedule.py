@@ -85,11 +85,11 @@ class Schedule:
             store.append(parts, self.name)
         return first
 
-    def row_fields(self, first_list: int, accumulators: int) -> list[dict[str, int]]:
+    def row_fields(self, accumulators: int) -> list[dict[str, int]]:
         """Values of the row table (:class:`hw.isa.Row`), for a memory of so many accumulators; addresses wrap."""
         return [
             {
-                "list": first_list + row.block * self.channels,
+                "list": row.block * self.channels,
                 "accumulator": row.output * self.width % accumulators,
                 "count": row.count,
                 "final": int(row.final),

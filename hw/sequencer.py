@@ -69,10 +69,13 @@ class Sequencer(wiring.Component):
         A layer runs.
     label, margin : In
         The exit unit.
+    chunk_table, chunks, active, running, finished : Out; written, loading : In
+        The loader: :class:`hw.loader.Loader`, whose ``busy`` is ``loading``; a run begins when it isn't.
 
     The cycles of a run are those between the last code and the result in which no record waits for the host and no
     resume is awaited, so neither the host nor reporting changes them. A layer's are those from ``start``, it excluded,
-    to the cycle after the one in which all cores are done; products and stalls are sums over the cores.
+    to the cycle after the one in which all cores are done, and those that it waited for its lists before; products and
+    stalls are sums over the cores.
 
     While a layer runs, the instruction behind it is fetched, and if that is a LAYER its description, too. The layer's
     end waits for that; no layer of a valid program is as short as :attr:`PREFETCH_CYCLES`.
@@ -121,6 +124,13 @@ class Sequencer(wiring.Component):
                 "layer": Out(1),
                 "label": In(8),
                 "margin": In(32),
+                "chunk_table": Out(12),
+                "chunks": Out(8),
+                "active": Out(1),
+                "running": Out(1),
+                "finished": Out(8),
+                "written": In(8),
+                "loading": In(1),
             }
         )
 
@@ -137,9 +147,9 @@ class Sequencer(wiring.Component):
         operation = Signal(Operation)  # the present one
         following = Signal(Operation)  # the one fetched last
         cycles = Signal(32)
-        layer_cycles, products, stalls = Signal(32), Signal(32), Signal(32)
+        layer_cycles, products, stalls, waited = Signal(32), Signal(32), Signal(32), Signal(32)
         error = Signal(ErrorCode)
-        running = Signal()
+        running = self.running
         late = Signal()
         arrived = Signal()  # the instruction behind a layer
         m.d.comb += [
@@ -151,6 +161,8 @@ class Sequencer(wiring.Component):
             loader.zero_point.eq(header.image_zero_point),
             loader.run.eq(self.run),
             loader.flags.eq(self.flags),
+            self.chunk_table.eq(header.chunk_table),
+            self.chunks.eq(header.chunks),
         ]
         connect(m, flipped(self.word), loader.word)
         connect(m, loader.image, flipped(self.image))
@@ -161,7 +173,7 @@ class Sequencer(wiring.Component):
         m.d.sync += [self.take.eq(0), self.start.eq(0), self.core_reset.eq(0)]
         # What cores count is summed on the way, a cycle behind for each level of the sum; products and stalls end long
         # before the values that are made of them.
-        made, waited = pipelined_sum(m, "products", self.products), pipelined_sum(m, "stalls", self.stalled)
+        made, held_up = pipelined_sum(m, "products", self.products), pipelined_sum(m, "stalls", self.stalled)
         barrier, prefetched = Signal(), Signal()
         m.d.sync += [barrier.eq(self.layer & prefetched & self.done.all()), arrived.eq(self.layer & fetcher.done)]
 
@@ -176,7 +188,7 @@ class Sequencer(wiring.Component):
 
         def next_instruction():
             """To the instruction behind a layer, which has been fetched."""
-            m.d.sync += [address.eq(address + 1), operation.eq(following)]
+            m.d.sync += [address.eq(address + 1), operation.eq(following), waited.eq(0)]
             m.next = "decode"
             with m.If(following.op == Opcode.LAYER):
                 m.d.sync += self.take.eq(1)
@@ -205,7 +217,7 @@ class Sequencer(wiring.Component):
                 m.d.comb += self.idle.eq(loader.free)
                 with m.If(self.prepare):
                     begin_fetch(0, words_of(Header), _Then.HEADER)
-                with m.Elif(loader.loaded):
+                with m.Elif(loader.loaded & ~self.loading):
                     m.d.comb += loader.take.eq(1)
                     m.d.sync += [
                         flags.eq(loader.run_flags),
@@ -213,6 +225,9 @@ class Sequencer(wiring.Component):
                         drawn.eq(loader.drawn),
                         cycles.eq(0),
                         result.eq(0),
+                        waited.eq(0),
+                        self.finished.eq(0),
+                        self.active.eq(1),
                         address.eq(header.entry),
                     ]
                     begin_fetch(header.entry, 1, _Then.DECODE)
@@ -253,8 +268,14 @@ class Sequencer(wiring.Component):
 
             with m.State("take"):
                 m.d.comb += running.eq(1)
-                m.d.sync += [self.start.eq(1), layer_cycles.eq(0), products.eq(0), stalls.eq(0)]
-                m.next = "start"
+                with m.If(self.written >= operation.chunks):
+                    m.d.sync += self.start.eq(1)
+                    m.next = "start"
+                with m.Else():
+                    m.d.sync += waited.eq(waited + 1)
+                    with m.If(late):
+                        m.d.sync += error.eq(ErrorCode.TIMEOUT)
+                        m.next = "fail"
 
             with m.State("margin"):
                 m.d.comb += running.eq(1)
@@ -300,7 +321,7 @@ class Sequencer(wiring.Component):
 
             with m.State("start"):
                 m.d.comb += [running.eq(1), fetcher.first.eq(address + 1), fetcher.count.eq(1), fetcher.start.eq(1)]
-                m.d.sync += prefetched.eq(0)
+                m.d.sync += [prefetched.eq(0), layer_cycles.eq(waited), products.eq(0), stalls.eq(0)]
                 m.next = "layer"
 
             with m.State("layer"):
@@ -308,7 +329,7 @@ class Sequencer(wiring.Component):
                 m.d.sync += [
                     layer_cycles.eq(layer_cycles + 1),
                     products.eq(products + made),
-                    stalls.eq(stalls + waited),
+                    stalls.eq(stalls + held_up),
                 ]
                 with m.If(fetcher.done):
                     m.d.sync += following.eq(fetcher.top(Operation))
@@ -318,6 +339,7 @@ class Sequencer(wiring.Component):
                 with m.If(self.fetched):
                     m.d.sync += prefetched.eq(1)
                 with m.If(barrier):
+                    m.d.sync += self.finished.eq(self.finished + 1)
                     with m.If(flags.report):
                         m.next = "report"
                     with m.Else():
@@ -334,6 +356,7 @@ class Sequencer(wiring.Component):
                     finished_layer.cycles.eq(layer_cycles),
                     finished_layer.products.eq(products),
                     finished_layer.stalls.eq(stalls),
+                    finished_layer.waited.eq(waited),
                     self.record.valid.eq(1),
                 ]
                 with m.If(self.record.ready):
@@ -348,6 +371,7 @@ class Sequencer(wiring.Component):
                     next_instruction()
 
             with m.State("result"):
+                m.d.sync += self.active.eq(0)
                 reported = data.View(Result, record.payload[: bits_of(Result)])
                 m.d.comb += [
                     record.reply.eq(Reply.RESULT),
@@ -367,7 +391,7 @@ class Sequencer(wiring.Component):
                     record.payload.eq(address),
                     self.record.valid.eq(1),
                 ]
-                m.d.sync += self.core_reset.eq(1)
+                m.d.sync += [self.core_reset.eq(1), self.active.eq(0)]
                 with m.If(self.record.ready):
                     m.next = "reset"
         return m

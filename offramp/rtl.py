@@ -21,7 +21,7 @@ from hw.program import Program
 from models.golden import Result, run
 from offramp.rtl_job import JOB, Job, Work, load_outcomes
 from offramp.simulators import build, cache_root, run_test
-from sim import Simulation, simulate
+from sim import PROMPT, Simulation, WeightSource, simulate
 
 __all__ = ["compare", "expected_outputs", "run_work", "verify"]
 
@@ -59,6 +59,7 @@ def run_work(
     stall: float = 0.0,
     seed: int = 0,
     conditions: Conditions = DEFAULT,
+    source: WeightSource = PROMPT,
     progress: Progress | None = None,
 ) -> list[list[RunOutcome]]:
     """What the RTL reports of each image of each program.
@@ -72,9 +73,11 @@ def run_work(
     step : bool
         Also read every layer's output.
     stall : float
-        Probability of pauses on both host streams.
+        Probability of pauses on all streams; those of external memory cost cycles.
     conditions : Conditions
         Of the runs, in every program from the first number on.
+    source : WeightSource
+        External memory, for lists that don't fit.
 
     Raises
     ------
@@ -88,7 +91,7 @@ def run_work(
     runs = cache_root() / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=runs))
-    Job(work=work, step=step, stall=stall, seed=seed, conditions=conditions).save(folder)
+    Job(work=work, step=step, stall=stall, seed=seed, conditions=conditions, source=source).save(folder)
     with _watched(folder / "progress", total, progress):
         run_test(
             directory,
@@ -169,9 +172,14 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
             index = record["index"]
             name = program.commands[index].name
             layers += 1
-            for counter in ("cycles", "products", "stalls"):
-                simulated = {"cycles": timing.layer_cycles, "products": timing.products, "stalls": timing.stalls}
-                check(cycles, image, f"{counter} of {name}", record[counter], simulated[counter][image, index])
+            simulated = {
+                "cycles": timing.layer_cycles,
+                "products": timing.products,
+                "stalls": timing.stalls,
+                "waited": timing.waited,
+            }
+            for counter, found in simulated.items():
+                check(cycles, image, f"{counter} of {name}", record[counter], found[image, index])
             if not outcome.outputs:
                 continue
             parts, wanted = outcome.outputs[number], expected_outputs(program, instructions[index], golden, image)

@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections import deque
 from pathlib import Path
 
 import cocotb
@@ -9,9 +10,13 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from fpga.driver import Answer, Operation, RunOutcome, load_program, reply_length, run_image
+from hw.isa import Burst
+from hw.program import Program
+from hw.words import decode
 from offramp.rtl_job import JOB, Job, save_outcomes
+from sim import WeightSource
 
-__all__ = ["HostLink", "start", "verify_images"]
+__all__ = ["ExternalMemory", "HostLink", "start", "verify_images"]
 
 
 class HostLink:
@@ -87,6 +92,71 @@ class HostLink:
             return finished.value
 
 
+class ExternalMemory:
+    """Answers bursts at a constant rate, or pauses at random if asked.
+
+    Its time passes in the cycles in which the accelerator would take a beat, as the accelerator's own does.
+
+    Parameters
+    ----------
+    source : WeightSource
+    stall : float
+        Probability that it doesn't take a request or hasn't a beat in a cycle, 0 to below 1.
+    seed : int
+    """
+
+    def __init__(self, dut, source: WeightSource, *, stall: float = 0.0, seed: int = 0):
+        self._dut = dut
+        self._source = source
+        self._stall = stall
+        self._random = random.Random(seed)
+        self._words: list[int] = []
+        dut.request__ready.value = 0
+        dut.weights__valid.value = 0
+
+    def hold(self, program: Program) -> None:
+        """Put a program's lists into it."""
+        self._words = program.images["weights"].tolist()
+
+    def _goes(self) -> bool:
+        return self._random.random() >= self._stall
+
+    async def serve(self) -> None:
+        """Answer forever."""
+        dut, source = self._dut, self._source
+        queue: deque[tuple[int, int]] = deque()  # words to deliver, and when each is there
+        now, following, offered, ready = 0, 0, False, True
+        dut.request__ready.value = 1
+        while True:
+            await RisingEdge(dut.clk)
+            # What was so in the cycle before this edge.
+            took = int(dut.weights__ready.value)
+            if offered and took:
+                queue.popleft()
+                offered = False
+            if ready and int(dut.request__valid.value):
+                burst = decode(Burst, words_of_value(int(dut.request__payload.value)))
+                first = max(now + source.latency, following)
+                for n in range(burst["beats"]):
+                    queue.append((self._words[burst["address"] + n], first + n * source.cycles_per_beat))
+                following = first + burst["beats"] * source.cycles_per_beat
+            now += took
+            if not offered:
+                offered = bool(queue) and queue[0][1] <= now and self._goes()
+                dut.weights__valid.value = int(offered)
+                if offered:
+                    dut.weights__payload.value = queue[0][0]
+            ready = self._goes()
+            dut.request__ready.value = int(ready)
+            if not queue and following <= now and not self._stall and not int(dut.request__valid.value):
+                await RisingEdge(dut.request__valid)
+
+
+def words_of_value(value: int) -> list[int]:
+    """A burst's bits as words of 32."""
+    return [value & 0xFFFF_FFFF, value >> 32]
+
+
 async def start(dut, *, stall: float = 0.0, seed: int = 0) -> HostLink:
     """Clock and reset the accelerator; returns a link to it."""
     Clock(dut.clk, 10, unit="ns").start()
@@ -101,10 +171,16 @@ async def verify_images(dut) -> None:
     folder = Path(os.environ[JOB])
     job = Job.load(folder)
     link = await start(dut, stall=job.stall, seed=job.seed)
+    memory = None
+    if job.work[0][0].config.loader:
+        memory = ExternalMemory(dut, job.source, stall=job.stall, seed=job.seed)
+        cocotb.start_soon(memory.serve())
     outcomes: list[list[RunOutcome]] = []
     done = 0
     for program, images in job.work:
         await link.perform(load_program(program))
+        if memory is not None:
+            memory.hold(program)
         outcomes.append([])
         for number, codes in enumerate(images):
             operation = run_image(program, codes, report=True, step=job.step, conditions=job.conditions, number=number)

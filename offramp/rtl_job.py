@@ -10,6 +10,7 @@ from fpga.driver import RunOutcome
 from hw import program
 from hw.exits import DEFAULT, Conditions
 from hw.program import Program
+from sim import PROMPT, WeightSource
 
 __all__ = ["JOB", "Job", "Work", "load_outcomes", "save_outcomes"]
 
@@ -35,6 +36,8 @@ class Job:
     seed : int
     conditions : Conditions
         Of the runs, in every program from the first number on.
+    source : WeightSource
+        External memory; with ``stall`` it pauses, too.
     """
 
     work: Work
@@ -42,6 +45,7 @@ class Job:
     stall: float = 0.0
     seed: int = 0
     conditions: Conditions = DEFAULT
+    source: WeightSource = PROMPT
 
     def save(self, folder: Path) -> None:
         """Write the job into a folder."""
@@ -49,7 +53,7 @@ class Job:
             each.save(folder / f"{number}.program")
             np.save(folder / f"{number}.npy", codes, allow_pickle=False)
         options = {name: value for name, value in vars(self).items() if name != "work"}
-        options |= {"programs": len(self.work), "conditions": asdict(self.conditions)}
+        options |= {"programs": len(self.work), "conditions": asdict(self.conditions), "source": asdict(self.source)}
         (folder / "job.json").write_text(json.dumps(options))
 
     @classmethod
@@ -60,7 +64,8 @@ class Job:
             (program.load(folder / f"{number}.program"), np.load(folder / f"{number}.npy", allow_pickle=False))
             for number in range(options.pop("programs"))
         ]
-        return cls(work=work, conditions=Conditions(**options.pop("conditions")), **options)
+        conditions, source = Conditions(**options.pop("conditions")), WeightSource(**options.pop("source"))
+        return cls(work=work, conditions=conditions, source=source, **options)
 
 
 def save_outcomes(folder: Path, outcomes: list[list[RunOutcome]]) -> None:

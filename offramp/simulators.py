@@ -28,6 +28,8 @@ public_flat_rw -module "{TOP}" -var "clk"
 public_flat_rw -module "{TOP}" -var "rst"
 public_flat_rw -module "{TOP}" -var "i__*"
 public_flat_rw -module "{TOP}" -var "o__*"
+public_flat_rw -module "{TOP}" -var "request__*"
+public_flat_rw -module "{TOP}" -var "weights__*"
 hier_block -module "{CORE}"
 lint_off
 """

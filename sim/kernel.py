@@ -4,6 +4,7 @@ Time 0 is the cycle in which the layer starts, in all cores together. Every unit
 event is the maximum of what it waits for:
 
 * a slot of the dispatcher: one cycle after the slot before; a job also after a place is free in every queue it enters;
+  a slot is a cycle late where a row of lists is written, for which the dispatcher is held;
 * a job at a PE: one cycle after its push, and not before the walker issues the last entry of the job before;
 * an entry of a dump: one cycle after the entry before, and one after the lane has taken the value that frees a place;
 * a step of a core's lanes: when a value has arrived for each of them, one cycle (in slow layers an even number) after
@@ -21,8 +22,8 @@ from numba import njit, prange
 __all__ = ["CAUSES", "WIDTH", "layer_cycles"]
 
 #: Where the PE-cycles of a layer go, as :func:`layer_cycles` returns them; they add up to cycles * multipliers.
-CAUSES = ("products", "dispatch", "imbalance", "cores", "drain", "barrier")
-_PRODUCTS, _DISPATCH, _IMBALANCE, _CORES, _DRAIN, _BARRIER = range(6)
+CAUSES = ("products", "dispatch", "imbalance", "cores", "drain", "barrier", "load")
+_PRODUCTS, _DISPATCH, _IMBALANCE, _CORES, _DRAIN, _BARRIER, _LOAD = range(7)
 
 #: Most PEs of a core; also channels of a word of activations.
 WIDTH = 8
@@ -35,7 +36,12 @@ _DRAINED = 32  # cycles in dumps
 _ENTRY = 40  # when the dump's last entry was issued
 _ENTRIES = 48  # of the job being pushed
 _POP = 56  # when it is taken from the queue
-_STATE = 64
+_LOADED = 64  # cycles without a job while the dispatcher was held
+_STATE = 72
+#: Places in a core's record of writes.
+_NEXT, _ROW, _CHUNK = range(3)  # when the dispatcher is held next, for which row of which chunk
+#: Later than anything.
+_NEVER = np.int64(1) << 60
 
 
 @njit(cache=True)
@@ -56,8 +62,37 @@ def _scan(active, starts, found):
     starts[len(active) // WIDTH] = end
 
 
+@njit(cache=True)
+def _seek(writes, first, starts, offsets):
+    """From the row noted to the first one, from it on, that there is."""
+    while writes[_CHUNK] < len(first):
+        if writes[_ROW] < starts[writes[_CHUNK] + 1]:
+            writes[_NEXT] = first[writes[_CHUNK]] + offsets[writes[_ROW]]
+            return
+        writes[_CHUNK] += 1
+    writes[_NEXT] = _NEVER
+
+
+@njit(cache=True)
+def _held(slot, state, writes, first, starts, offsets):
+    """The slot, or the cycle behind it if the dispatcher is held in it. Writes are cycles apart."""
+    while writes[_NEXT] < slot:
+        writes[_ROW] += 1
+        _seek(writes, first, starts, offsets)
+    if writes[_NEXT] > slot:
+        return slot
+    for pe in range(WIDTH):
+        # One of the cycles that it has had nothing to do: at once, so that no other cause is given for it.
+        idle = state[_FREE + pe] <= slot
+        state[_FREE + pe] += idle
+        state[_LOADED + pe] += idle
+    writes[_ROW] += 1
+    _seek(writes, first, starts, offsets)
+    return slot + 1
+
+
 @njit(cache=True, inline="always")
-def _enter(push, stalls, state, queue, depth):
+def _enter(push, stalls, state, queue, depth, writes, first, starts, offsets):
     """Pushes a job into the queues of the PEs that have entries of it; returns its slot and the stalls so far."""
     room = np.int64(0)
     for pe in range(WIDTH):
@@ -65,6 +100,8 @@ def _enter(push, stalls, state, queue, depth):
         room = max(room, (former + 1) & (-state[_ENTRIES + pe] >> 63))
     after = max(push + 1, room)
     stalls += after - push - 1
+    if after >= writes[_NEXT]:
+        after = _held(after, state, writes, first, starts, offsets)
     for pe in range(WIDTH):
         joins = -state[_ENTRIES + pe] >> 63  # all ones or zeros: a choice without a jump
         free = state[_FREE + pe]
@@ -83,10 +120,12 @@ def _enter(push, stalls, state, queue, depth):
 
 
 @njit(cache=True)
-def _core(starts, found, rows, columns, walk, counts, totals, pes, queues, slow, latency, spent):
+def _core(
+    starts, found, rows, columns, walk, counts, totals, pes, queues, slow, latency, held, row_starts, offsets, spent
+):
     """Cycles and dispatcher stalls of one core on one layer and image; see :func:`layer_cycles`."""
     first, row_pitch, column_pitch, channels, list_step, slots = walk
-    job_depth, output_depth, first_push, output_latency, lanes = queues
+    job_depth, output_depth, first_push, lead, output_latency, lanes = queues
     state = np.zeros(_STATE, np.int64)
     queue = np.full(WIDTH * 2 * job_depth, -1, np.int64)  # when the last jobs of each PE were taken from its queue
     for pe in range(WIDTH):
@@ -97,8 +136,16 @@ def _core(starts, found, rows, columns, walk, counts, totals, pes, queues, slow,
     push = np.int64(first_push - 1)
     lane = np.int64(0)
     stalls = np.int64(0)
+    writes = np.array([_NEVER, row_starts[0], 0])
+    _seek(writes, held, row_starts, offsets)
+    if writes[_NEXT] < first_push:
+        push -= lead
+        for _ in range(lead):
+            push = _held(push + 1, state, writes, held, row_starts, offsets)
     for y in range(rows.shape[0]):
         push += 1  # the row's table entry
+        if push >= writes[_NEXT]:
+            push = _held(push, state, writes, held, row_starts, offsets)
         for x in range(columns.shape[0]):
             base = first + y * row_pitch + x * column_pitch
             lists = rows[y, 0] + columns[x, 0] - base
@@ -106,20 +153,24 @@ def _core(starts, found, rows, columns, walk, counts, totals, pes, queues, slow,
                 for n in range(starts[base // WIDTH], starts[(base + channels) // WIDTH]):
                     if found[n] < 0:
                         push += 1
+                        if push >= writes[_NEXT]:
+                            push = _held(push, state, writes, held, row_starts, offsets)
                         continue
                     number = lists + found[n]
                     for _ in range(rows[y, 1]):
                         for pe in range(WIDTH):
                             state[_ENTRIES + pe] = counts[np.uintp(number * WIDTH + pe)]
-                        push, stalls = _enter(push, stalls, state, queue, job_depth)
+                        push, stalls = _enter(push, stalls, state, queue, job_depth, writes, held, row_starts, offsets)
                         made += totals[np.uintp(number)]
                         number += list_step
             else:
                 push += 1  # a blank row's word
+                if push >= writes[_NEXT]:
+                    push = _held(push, state, writes, held, row_starts, offsets)
             for _ in range(columns[x, 1] if rows[y, 2] else 0):
                 for pe in range(WIDTH):
                     state[_ENTRIES + pe] = 1
-                push, stalls = _enter(push, stalls, state, queue, job_depth)
+                push, stalls = _enter(push, stalls, state, queue, job_depth, writes, held, row_starts, offsets)
                 for pe in range(WIDTH):
                     state[_ENTRY + pe] = state[_POP + pe]
                 for _ in range(slots):
@@ -141,16 +192,33 @@ def _core(starts, found, rows, columns, walk, counts, totals, pes, queues, slow,
     spent[_PRODUCTS] += made
     spent[_DISPATCH] -= made
     for pe in range(pes):
-        free, held, drained = state[_FREE + pe], state[_HELD + pe], state[_DRAINED + pe]
-        spent[_IMBALANCE] += held
+        free, drained, loaded = state[_FREE + pe], state[_DRAINED + pe], state[_LOADED + pe]
+        spent[_IMBALANCE] += state[_HELD + pe]
         spent[_DRAIN] += drained
-        spent[_DISPATCH] += free - held - drained
+        spent[_LOAD] += loaded
+        spent[_DISPATCH] += free - state[_HELD + pe] - drained - loaded
         spent[_BARRIER] += cycles - free
     return cycles, stalls
 
 
 @njit(cache=True, parallel=True)
-def layer_cycles(active, wanted, parts, rows, columns, walk, counts, totals, pes, queues, slow, latency):
+def layer_cycles(
+    active,
+    wanted,
+    parts,
+    rows,
+    columns,
+    walk,
+    counts,
+    totals,
+    pes,
+    queues,
+    slow,
+    latency,
+    held,
+    row_starts,
+    offsets,
+):
     """Timing of one layer for many images.
 
     Parameters
@@ -174,13 +242,18 @@ def layer_cycles(active, wanted, parts, rows, columns, walk, counts, totals, pes
         Entries of each list in all PEs.
     pes : int
         PEs of a core.
-    queues : int64 array (5,)
-        Depth of job queue and output queue, powers of two; cycles to the first push, and from a dump entry to the
-        lanes; lanes. Arguments, not constants: Numba's cache would keep the old value of a constant of another module.
+    queues : int64 array (6,)
+        Depth of job queue and output queue, powers of two; cycles to the first push, those of them in which the
+        dispatcher can be held, and from a dump entry to the lanes; lanes. Arguments, not constants: Numba's cache would
+        keep the old value of a constant of another module.
     slow : bool
         Lanes take values in every second cycle only.
     latency : int
         Cycles from the lanes' last step to the end of the core's work.
+    held : int64 array (images, chunks)
+        Of each chunk that may be written: what to add to the offsets of its rows for when they hold dispatchers.
+    row_starts, offsets : int64 arrays
+        Rows of the chunks: :class:`sim.loading.Rows`.
 
     Returns
     -------
@@ -192,7 +265,7 @@ def layer_cycles(active, wanted, parts, rows, columns, walk, counts, totals, pes
     images, activations = active.shape
     cycles = np.zeros(images, np.int64)
     stalls = np.zeros(images, np.int64)
-    spent = np.zeros((images, 6), np.int64)
+    spent = np.zeros((images, 7), np.int64)
     for image in prange(images):
         if not wanted[image]:
             continue
@@ -202,7 +275,7 @@ def layer_cycles(active, wanted, parts, rows, columns, walk, counts, totals, pes
         work = np.int64(0)
         for part in range(parts.shape[0]):
             core, row, row_end, column, column_end = parts[part]
-            own, held = _core(
+            own, waited = _core(
                 starts,
                 found,
                 rows[row:row_end],
@@ -214,10 +287,13 @@ def layer_cycles(active, wanted, parts, rows, columns, walk, counts, totals, pes
                 queues,
                 slow,
                 latency,
+                held[image],
+                row_starts[core],
+                offsets,
                 spent[image],
             )
             cycles[image] = max(cycles[image], own)
-            stalls[image] += held
+            stalls[image] += waited
             work += own
         spent[image, _CORES] = (cycles[image] * counts.shape[0] - work) * pes
     return cycles, stalls, spent

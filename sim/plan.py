@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hw.config import WORD_CHANNELS
+from hw.chunks import decode_chunks
+from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.decode import Instruction, decode_windows
 from hw.isa import Opcode
+from hw.list_memory import ListMemory
 from hw.network import INPUT
 from hw.program import Program
 from sim.kernel import WIDTH, layer_cycles
+from sim.loading import PROMPT, Loading, Rows, WeightSource
 from sim.timing import (
     DECISION_CYCLES,
     DESCRIPTION_CYCLES,
@@ -17,6 +20,7 @@ from sim.timing import (
     FIRST_PUSH,
     LANE_LATENCY,
     LAYER_CYCLES,
+    LEAD,
     OUTPUT_LATENCY,
     RAW_LATENCY,
     RESIDUAL_LATENCY,
@@ -36,12 +40,17 @@ class Step:
     rows: np.ndarray
     columns: np.ndarray
     walk: np.ndarray
+    counts: np.ndarray
+    totals: np.ndarray
     slow: bool
     latency: int
+    chunks: int
 
 
-def _step(program: Program, instruction: Instruction, source: str, windows: tuple[dict[str, int], ...]) -> Step:
-    """``windows`` are those that the cores keep of the source."""
+def _step(
+    program: Program, instruction: Instruction, source: str, windows: tuple[dict[str, int], ...], lists: np.ndarray
+) -> Step:
+    """``windows`` are those that the cores keep of the source, ``lists`` what the list memories hold."""
     parts, walks = [], []
     rows: list[list[int]] = []
     columns: list[list[int]] = []
@@ -67,6 +76,7 @@ def _step(program: Program, instruction: Instruction, source: str, windows: tupl
                 fields["slots"],
             ]
         )
+    counts = _counts(program.config, instruction, lists)
     return Step(
         source=source,
         threshold=fields["threshold"],
@@ -74,7 +84,10 @@ def _step(program: Program, instruction: Instruction, source: str, windows: tupl
         rows=np.array(rows, dtype=np.int64),
         columns=np.array(columns, dtype=np.int64),
         walk=np.array(walks, dtype=np.int64),
+        counts=counts,
+        totals=counts.reshape(program.config.cores, -1, WIDTH).sum(axis=2),
         slow=slow,
+        chunks=instruction.chunks,
         latency=latency + 1 + flush_cycles(program.config, everywhere),
     )
 
@@ -82,25 +95,31 @@ def _step(program: Program, instruction: Instruction, source: str, windows: tupl
 def _steps(program: Program, layers: list[Instruction]) -> list[Step]:
     """All steps; follows which part of every map each core keeps."""
     windows: dict[str, tuple[dict[str, int], ...]] = {INPUT: decode_windows(program.images)}
+    memory = ListMemory(program.images["lists"], decode_chunks(program.images, program.config), program.config)
     steps = []
-    for command, instruction in zip(program.commands, layers, strict=True):
+    for number, (command, instruction) in enumerate(zip(program.commands, layers, strict=True)):
         source = program.network.layer(command.layer).inputs[0]
-        steps.append(_step(program, instruction, source, windows[source]))
+        lists, _ = memory.at(instruction.chunks, number)
+        steps.append(_step(program, instruction, source, windows[source], lists))
         windows[command.tensor] = tuple(core.fields["window"] for core in instruction.cores)
     return steps
 
 
-def _counts(program: Program, layers: list[Instruction]) -> np.ndarray:
-    """Entries of every list that the program uses, as the kernel takes them: (cores, lists * WIDTH)."""
-    config, last = program.config, 0
-    for core in (core for instruction in layers for core in instruction.cores if core.fields["enable"]):
-        step = core.fields["source"]["list_step"]
-        reach = max(row["list"] + (row["count"] - 1) * step for row in core.rows if row["count"])
+def _counts(config: AcceleratorConfig, instruction: Instruction, lists: np.ndarray) -> np.ndarray:
+    """Entries of every list of a LAYER, as the kernel takes them: (cores, lists * WIDTH)."""
+    firsts, lasts = np.zeros(config.cores, dtype=np.int64), np.zeros(config.cores, dtype=np.int64)
+    for number, core in enumerate(instruction.cores):
+        if not core.fields["enable"]:
+            continue
+        source = core.fields["source"]
+        reach = max(row["list"] + (row["count"] - 1) * source["list_step"] for row in core.rows if row["count"])
         reach += max(column["list"] for column in core.columns)
-        last = max(last, reach + core.fields["source"]["words"] * WORD_CHANNELS)
-    pointers = program.images["lists"][:, :last] >> config.start_bits
-    counts = np.zeros((config.cores, pointers.shape[1], WIDTH), dtype=np.int16)
-    counts[:, :, : config.pes] = pointers.reshape(config.cores, config.pes, -1).transpose(0, 2, 1)
+        firsts[number] = source["first_list"]
+        lasts[number] = source["first_list"] + reach + source["words"] * WORD_CHANNELS
+    counts = np.zeros((config.cores, int((lasts - firsts).max()), WIDTH), dtype=np.int16)
+    for number, (first, last) in enumerate(zip(firsts.tolist(), lasts.tolist(), strict=True)):
+        pointers = lists[number, :, first:last]  # dummy channels of the last word may be beyond the memory
+        counts[number, : pointers.shape[1], : config.pes] = (pointers >> config.start_bits).T
     return counts.reshape(config.cores, -1)
 
 
@@ -114,9 +133,11 @@ class Plan:
         One per LAYER.
     fetch, control : list of int
         Cycles to fetch each instruction, and its own besides those of the layer.
+    rows : Rows
+        What is written to the list memories during a run.
     """
 
-    def __init__(self, program: Program):
+    def __init__(self, program: Program, source: WeightSource = PROMPT):
         config, self.instructions = program.config, program.instructions()
         layers = [i for i in self.instructions if i.op is Opcode.LAYER]
         self.steps = _steps(program, layers)
@@ -128,13 +149,20 @@ class Plan:
             self.fetch.append(0 if behind_layer else FETCH_CYCLES)
             self.control.append(LAYER_CYCLES + description if layer else DECISION_CYCLES)
             behind_layer = layer
-        self._counts = _counts(program, layers)
-        self._totals = self._counts.reshape(config.cores, -1, WIDTH).sum(axis=2)
         self._pes = config.pes
-        sizes = [config.job_queue, config.output_queue, FIRST_PUSH, OUTPUT_LATENCY, config.lanes]
+        self._source = source
+        self._chunks = decode_chunks(program.images, config)
+        self.rows = Rows.of(self._chunks, source, config)
+        sizes = [config.job_queue, config.output_queue, FIRST_PUSH, LEAD, OUTPUT_LATENCY, config.lanes]
         self._queues = np.array(sizes, dtype=np.int64)
 
-    def times(self, number: int, active: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def loading(self, images: int) -> Loading:
+        """What comes from external memory in runs that begin now."""
+        return Loading(self._chunks, self._source, images)
+
+    def times(
+        self, number: int, active: np.ndarray, wanted: np.ndarray, held: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cycles, stalls and spent PE-cycles of a LAYER; see :func:`sim.kernel.layer_cycles`."""
         step = self.steps[number]
         cycles, stalls, spent = layer_cycles(
@@ -144,11 +172,14 @@ class Plan:
             step.rows,
             step.columns,
             step.walk,
-            self._counts,
-            self._totals,
+            step.counts,
+            step.totals,
             self._pes,
             self._queues,
             step.slow,
             step.latency,
+            held,
+            self.rows.starts,
+            self.rows.offsets,
         )
         return cycles, stalls, spent

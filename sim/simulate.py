@@ -13,6 +13,7 @@ from hw.numerics import top2
 from hw.program import Program
 from models.golden import Result, run
 from sim.kernel import CAUSES
+from sim.loading import PROMPT, WeightSource
 from sim.plan import Plan
 
 __all__ = ["Simulation", "simulate"]
@@ -29,6 +30,8 @@ class Simulation:
         Whole inference, as the hardware's result reports it.
     layer_cycles, stalls, products : int64 arrays (N, L)
         As the hardware's layer records; 0 where an image left before.
+    waited : int64 array (N, L)
+        Those of the layer's cycles that it waited for its lists.
     spent : dict of str to int64 array (N, L)
         PE-cycles by cause; over all causes they add up to ``layer_cycles`` times the PEs.
     multipliers : int
@@ -42,6 +45,7 @@ class Simulation:
     layer_cycles: np.ndarray
     stalls: np.ndarray
     products: np.ndarray
+    waited: np.ndarray
     spent: dict[str, np.ndarray]
     multipliers: int
     decisions: Decisions
@@ -99,6 +103,7 @@ def simulate(
     *,
     golden: Result | None = None,
     conditions: Conditions = DEFAULT,
+    source: WeightSource = PROMPT,
     batch: int = 256,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Simulation:
@@ -111,6 +116,8 @@ def simulate(
         The golden model's results on these images, all tensors kept, if they are known already.
     conditions : Conditions
         Of the runs, one per image.
+    source : WeightSource
+        Where lists come from that don't fit.
     batch : int
         Images whose activations are held at a time.
     progress : callable, optional
@@ -121,11 +128,11 @@ def simulate(
     ValueError
         When the images aren't those of the program's network.
     """
-    plan, deadline = Plan(program), conditions.deadline
+    plan, deadline = Plan(program, source), conditions.deadline
     config, network = program.config, program.network
     zero_points = {name: tensor.zero_point for name, tensor in network.tensors().items()}
     shape = (len(codes), len(plan.steps))
-    times, stalls = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    times, stalls, waited = (np.zeros(shape, np.int64) for _ in range(3))
     spent = np.zeros((*shape, len(CAUSES)), np.int64)
     clock = np.zeros(len(codes), np.int64)
     decisions = Decisions(len(codes), conditions)
@@ -134,6 +141,7 @@ def simulate(
         values = _values(golden, part) if golden is not None else run(network, codes[part])
         tensors = {INPUT: np.asarray(codes[part]), **values.tensors}
         number, now, made = 0, clock[part], decisions.part(part)
+        loading = plan.loading(len(now))
         for instruction, fetch, control in zip(plan.instructions, plan.fetch, plan.control, strict=True):
             here = made.running.copy()
             now += here * fetch
@@ -142,9 +150,15 @@ def simulate(
             if instruction.op is Opcode.LAYER:
                 step = plan.steps[number]
                 active = _active(tensors[step.source], zero_points[step.source], step.threshold, config)
-                times[part, number], stalls[part, number], spent[part, number] = plan.times(number, active, here)
-                now += times[part, number]
+                # It is started in the last of these cycles, and waits in the one before.
+                wait = here * np.maximum(0, loading.written(step.chunks) - (now - 2))
+                now += wait
+                cycles, stalls[part, number], spent[part, number] = plan.times(number, active, here, loading.held(now))
+                now += cycles
+                times[part, number], waited[part, number] = cycles + wait, wait
+                spent[part, number, CAUSES.index("load")] += wait * config.multipliers
                 number += 1
+                loading.ended(number, now)
                 continue
             head = network.exits[instruction.index]
             labels, margins = top2(values.logits[instruction.index])
@@ -159,6 +173,7 @@ def simulate(
         cycles=clock,
         layer_cycles=times,
         stalls=stalls,
+        waited=waited,
         products=spent[..., CAUSES.index("products")],
         spent={cause: spent[..., n] for n, cause in enumerate(CAUSES)},
         multipliers=config.multipliers,

@@ -9,14 +9,19 @@ __all__ = [
     "FIRST_PUSH",
     "LANE_LATENCY",
     "LAYER_CYCLES",
+    "LEAD",
     "OUTPUT_LATENCY",
     "RAW_LATENCY",
+    "REQUEST_CYCLES",
     "RESIDUAL_LATENCY",
+    "WRITE_CYCLES",
     "flush_cycles",
 ]
 
 #: From the start of a layer to the push stage of the first slot.
 FIRST_PUSH = 11
+#: Cycles before it in which the dispatcher, if held, comes later to that.
+LEAD = 7
 #: From the issue of a dump entry to its accumulator's place at the lane.
 OUTPUT_LATENCY = 7
 #: From the lane taking an accumulator to its activation, plain, with residual, and raw.
@@ -29,6 +34,9 @@ DESCRIPTION_CYCLES = 19
 #: Sequencer cycles of a LAYER besides these and the layer's own, of a BRANCH or STOP.
 LAYER_CYCLES = 2
 DECISION_CYCLES = 9
+#: From one request of the loader to the next, and from a row's last beat to its write.
+REQUEST_CYCLES = 5
+WRITE_CYCLES = 3
 
 
 def flush_cycles(config: AcceleratorConfig, everywhere: bool) -> int:

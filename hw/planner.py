@@ -1,7 +1,7 @@
 """Chooses the partition of every step: fewest expected cycles with which the memories suffice."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import combinations, product
 
 import numpy as np
@@ -236,7 +236,7 @@ class Planner:
         for price in _PRICES:
             if not excess(choice):
                 return choice, True
-            choice = self._descend(choice, lambda found, price=price: cycles(found) + price * excess(found))
+            choice = self._descend(choice, partial(_priced, cycles, excess, price))
         return choice, not excess(choice)
 
     def _descend(self, choice: Choice, cost: Callable[[Choice], float]) -> Choice:
@@ -254,6 +254,11 @@ class Planner:
                     if found < least:
                         choice, least, improved = tuple(other), found, True
         return choice
+
+
+def _priced(cycles: Callable[[Choice], float], excess: Callable[[Choice], int], price: float, choice: Choice) -> float:
+    """Cycles of a choice, with a price on every missing word."""
+    return cycles(choice) + price * excess(choice)
 
 
 def _makers(step: Step, partition: Partition) -> list[Part]:

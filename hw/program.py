@@ -21,7 +21,7 @@ from hw.rules import integer, require
 __all__ = ["MAGIC", "VERSION", "Command", "Program", "load"]
 
 MAGIC = b"OFFRPROG"
-VERSION = 3
+VERSION = 4
 
 #: Memories that a core has once; of lists it has one per PE.
 _CORE_MEMORIES = {
@@ -95,7 +95,8 @@ class Program:
         Layers in execution order; a command's place is its number in layer records.
     images : dict of str to uint32 array
         ``program`` (words,); ``layers``, ``bias``, ``multiplier``, ``shift`` (cores, words); ``lists``
-        (cores * PEs, words), row ``core * PEs + PE``. All cores' images are as long as the longest.
+        (cores * PEs, words), row ``core * PEs + PE``; ``weights`` (words,), what external memory must hold from its
+        address 0 on, empty if all lists fit. All cores' images are as long as the longest.
 
     Raises
     ------

@@ -5,20 +5,25 @@ waits for, plus a constant, in slow layers rounded up to an odd number. None of 
 rises, and one more nonzero activation only adds slots and jobs, so that every later event waits for the same or for
 later ones: no input of a layer takes longer than the one without a zero. Its cycles are therefore the layer's worst
 case, and their sum, with the sequencer's own cycles, that of a run.
+
+Where lists are read during the run, each row of them holds the dispatcher for a cycle, wherever it falls: no event
+comes later by more than one cycle for each row that may come in a layer, rounded up to an even number if that is slow.
+And a layer waits no longer for its lists if those before it end sooner than they may.
 """
 
 import numpy as np
 
 from hw.isa import Opcode
 from hw.program import Program
+from sim.loading import PROMPT, WeightSource
 from sim.plan import Plan
 
 __all__ = ["layer_bounds", "worst_case"]
 
 
-def layer_bounds(program: Program) -> list[int]:
-    """Most cycles of each LAYER, in order."""
-    return _bounds(program, Plan(program))
+def layer_bounds(program: Program, *, source: WeightSource = PROMPT) -> list[int]:
+    """Most cycles of each LAYER, in order, from when its lists are there."""
+    return _bounds(program, Plan(program, source))
 
 
 def _bounds(program: Program, plan: Plan) -> list[int]:
@@ -27,25 +32,32 @@ def _bounds(program: Program, plan: Plan) -> list[int]:
         height, width, channels = tensors[step.source].shape
         nonzero = np.arange(program.config.padded_channels(channels)) < channels
         active = np.tile(nonzero, height * width)[None]
-        bounds.append(int(plan.times(number, active, np.ones(1, dtype=bool))[0][0]))
+        free = int(plan.times(number, active, np.ones(1, dtype=bool))[0][0])
+        held = plan.most_rows(number, free)
+        bounds.append(free + held + (held & int(step.slow)))
     return bounds
 
 
-def worst_case(program: Program, *, deadline: int = 0) -> int:
+def worst_case(program: Program, *, deadline: int = 0, source: WeightSource = PROMPT) -> int:
     """Most cycles of a run, whatever the image.
 
     Parameters
     ----------
     deadline : int
         As of :class:`hw.isa.RunOptions`. With one, a run that goes on at a branch has taken no more cycles by then.
+    source : WeightSource
+        Where lists come from that don't fit.
     """
-    plan = Plan(program)
-    layers = iter(_bounds(program, plan))
+    plan = Plan(program, source)
+    layers, loading = enumerate(_bounds(program, plan)), plan.loading(1)
     now = worst = 0
     for instruction, fetch, control in zip(plan.instructions, plan.fetch, plan.control, strict=True):
         now += fetch
         if instruction.op is Opcode.LAYER:
-            now += control + next(layers)
+            number, cycles = next(layers)
+            now += control
+            now += loading.wait(plan.steps[number].chunks, np.array([now])).item() + cycles
+            loading.ended(number + 1, np.array([now]))
         else:
             worst = max(worst, now + control)
             now = (min(now, deadline) if deadline else now) + control

@@ -110,13 +110,18 @@ class Loading:
             self._last = first + (self._beats[self._known] - 1) * self._source.cycles_per_beat
             self._known += 1
 
-    def written(self, chunks: int) -> np.ndarray:
-        """The first cycle in which so many chunks have come: int64 array (images,)."""
+    def wait(self, chunks: int, now: np.ndarray) -> np.ndarray:
+        """Cycles that a layer waits for so many chunks.
+
+        It would start in the last of the cycles that have passed, ``now``: int64 array (images,).
+        """
         if not chunks:
             return np.zeros(len(self._asked), dtype=np.int64)
         last = (self._beats[chunks - 1] - 1) * self._source.cycles_per_beat
-        written: np.ndarray = self._first[:, chunks - 1] + last + 1
-        return written
+        written = self._first[:, chunks - 1] + last + 1
+        # The sequencer looks in the cycle before the start.
+        wait: np.ndarray = np.maximum(0, written - (now - 2))
+        return wait
 
     def held(self, now: np.ndarray) -> np.ndarray:
         """What to add to a row's offset (:class:`Rows`) for the time at which it holds dispatchers.

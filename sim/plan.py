@@ -149,6 +149,7 @@ class Plan:
             self.fetch.append(0 if behind_layer else FETCH_CYCLES)
             self.control.append(LAYER_CYCLES + description if layer else DECISION_CYCLES)
             behind_layer = layer
+        self._config = config
         self._pes = config.pes
         self._source = source
         self._chunks = decode_chunks(program.images, config)
@@ -160,10 +161,22 @@ class Plan:
         """What comes from external memory in runs that begin now."""
         return Loading(self._chunks, self._source, images)
 
+    def most_rows(self, number: int, cycles: int) -> int:
+        """Most rows that can come to a core while a LAYER runs that takes so many cycles without any."""
+        chunks = range(self.steps[number].chunks, len(self._chunks))
+        asked = [k for k in chunks if self._chunks[k].after <= number]
+        rows = int(np.diff(self.rows.starts)[:, asked].sum(axis=1).max())
+        # Rows are so many cycles apart, and each makes the layer at most one longer.
+        apart = self._config.row_beats * self._source.cycles_per_beat
+        return min(rows, (cycles + apart) // (apart - 1))
+
     def times(
-        self, number: int, active: np.ndarray, wanted: np.ndarray, held: np.ndarray
+        self, number: int, active: np.ndarray, wanted: np.ndarray, held: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Cycles, stalls and spent PE-cycles of a LAYER; see :func:`sim.kernel.layer_cycles`."""
+        """Cycles, stalls and spent PE-cycles of a LAYER; see :func:`sim.kernel.layer_cycles`.
+
+        Without ``held``, nothing comes from external memory.
+        """
         step = self.steps[number]
         cycles, stalls, spent = layer_cycles(
             active,
@@ -178,7 +191,7 @@ class Plan:
             self._queues,
             step.slow,
             step.latency,
-            held,
+            np.zeros((len(active), 0), dtype=np.int64) if held is None else held,
             self.rows.starts,
             self.rows.offsets,
         )

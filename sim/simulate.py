@@ -150,8 +150,7 @@ def simulate(
             if instruction.op is Opcode.LAYER:
                 step = plan.steps[number]
                 active = _active(tensors[step.source], zero_points[step.source], step.threshold, config)
-                # It is started in the last of these cycles, and waits in the one before.
-                wait = here * np.maximum(0, loading.written(step.chunks) - (now - 2))
+                wait = here * loading.wait(step.chunks, now)
                 now += wait
                 cycles, stalls[part, number], spent[part, number] = plan.times(number, active, here, loading.held(now))
                 now += cycles

@@ -15,6 +15,7 @@ PACKAGES = ("hw", "sim", "models", "fpga", "offramp")
 CONTRACTS = {
     "hw.balance",
     "hw.check",
+    "hw.chunks",
     "hw.compile",
     "hw.config",
     "hw.container",
@@ -26,6 +27,7 @@ CONTRACTS = {
     "hw.isa",
     "hw.known",
     "hw.layers",
+    "hw.list_memory",
     "hw.memory_plan",
     "hw.multiplied",
     "hw.network",
@@ -38,6 +40,7 @@ CONTRACTS = {
     "hw.select",
     "hw.sparse",
     "hw.steps",
+    "hw.streaming",
     "hw.words",
 }
 #: What contracts may take from the hardware language: layouts, which are plain data, and their widths.

@@ -103,7 +103,7 @@ FLAGS = {"early_label": 2, "early_exit": 1, "out_of_range": 1, "forced": 1, "pas
 
 def test_a_run_collects_its_layer_records(program):
     (codes,) = random_codes(program.network, 1, 0)
-    records = [encode(LayerRecord, index=n, cycles=10 + n, products=n, stalls=0) for n in range(2)]
+    records = [encode(LayerRecord, index=n, cycles=10 + n, products=n, stalls=0, waited=0) for n in range(2)]
     result = encode(Result, label=3, exit=1, margin=500, cycles=77, **FLAGS)
     answers = [answer(Reply.LAYER, record) for record in records] + [answer(Reply.RESULT, result)]
     found, asked = outcome(run_image(program, codes, report=True), answers)
@@ -125,7 +125,7 @@ def test_a_stepped_run_reads_every_cores_window(program):
     exchange = next(operation)
     read = []
     for layer in layers:
-        record = encode(LayerRecord, index=layer.index, cycles=1, products=0, stalls=0)
+        record = encode(LayerRecord, index=layer.index, cycles=1, products=0, stalls=0, waited=0)
         exchange = operation.send([answer(Reply.LAYER, record)])
         while exchange.words[0] & 0xFF == HostCommand.READ.value:
             header, (where, count) = decode(CommandHeader, exchange.words[:1]), exchange.words[1:]

@@ -11,8 +11,9 @@ import numpy as np
 
 from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
 from hw.decode import CoreLayer, Instruction, decode_header, decode_images, decode_windows
-from hw.isa import Opcode
+from hw.isa import Chunk, Opcode, Segment
 from hw.numerics import AddScales, Rounding, Scale, add, clamp, requantize, top2
+from hw.words import decode, words_of
 
 #: Stands in memories for "never written".
 NOTHING = 1 << 20
@@ -82,7 +83,9 @@ class Core:
     def __init__(self, images: dict[str, np.ndarray], config: AcceleratorConfig, number: int, *, compiled: bool):
         self._config = config
         self._compiled = compiled
-        self._lists = images["lists"][number * config.pes : (number + 1) * config.pes].astype(np.int64)
+        loaded = images["lists"][number * config.pes : (number + 1) * config.pes].astype(np.int64)
+        self._lists = np.full((config.pes, config.list_words), NOTHING, dtype=np.int64)
+        self._lists[:, : loaded.shape[1]] = loaded
         self._bias = images["bias"][number].astype(np.uint32).view(np.int32).astype(np.int64)
         self._multiplier, self._shift = (images[name][number].astype(np.int64) for name in ("multiplier", "shift"))
         self._activations = np.full((BANKS, config.activation_words, WORD_CHANNELS), NOTHING, dtype=np.int64)
@@ -90,6 +93,10 @@ class Core:
         #: (bank, word) of everything read in this layer, with the numbers of the words it was the operand of.
         self._read: dict[tuple[int, int], set[int | None]] = {}
         self._window: dict[str, int] = {}
+
+    def write(self, address: int, words: list[int]) -> None:
+        """A row of list words comes, one for each PE."""
+        self._lists[:, address] = words
 
     def begin(self) -> None:
         """Nothing has been read in this layer."""
@@ -157,7 +164,7 @@ class Core:
         assert source["threshold"] >= 1
         stream: list[int] = []
         products = 0
-        leaving = 0
+        leaving = source["first_dump"]
         for y, row in enumerate(part.rows):
             for x, column in enumerate(part.columns):
                 base = source["base"] + y * source["row_pitch"] + x * source["column_pitch"]
@@ -166,15 +173,15 @@ class Core:
                 values = np.concatenate(position) if words else np.zeros(0, dtype=np.int64)
                 for channel in np.flatnonzero(abs(values) >= source["threshold"]):
                     for k in range(row["count"]):
-                        number = row["list"] + k * source["list_step"] + column["list"] + int(channel)
+                        number = source["first_list"] + row["list"] + k * source["list_step"] + column["list"] + channel
                         start = row["accumulator"] - k * step + column["accumulator"]
-                        products += self._job(number, int(values[channel]), start, bool(source["maximum"]))
+                        products += self._job(int(number), int(values[channel]), start, bool(source["maximum"]))
                 for _ in range(column["dumps"] if row["final"] else 0):
                     places = (leaving + np.arange(slots)) % self._config.accumulators
                     stream += self._accumulators[:, places].T.reshape(-1).tolist()
                     self._accumulators[:, places] = 0
                     leaving += slots
-        assert not self._accumulators.any(), "an accumulator that no dump took"
+        assert source["partial"] or not self._accumulators.any(), "an accumulator that no dump took"
         return stream, products
 
     def _job(self, number: int, value: int, base: int, maximum: bool) -> int:
@@ -182,9 +189,11 @@ class Core:
         products = 0
         for pe in range(self._config.pes):
             pointer = int(self._lists[pe, number])
+            assert pointer != NOTHING, "a list that nobody wrote"
             start, count = pointer % self._config.list_words, pointer // self._config.list_words
             words = self._lists[pe, start : start + count]
-            assert len(words) == count, "a list beyond the image"
+            assert len(words) == count, "a list beyond the memory"
+            assert (words != NOTHING).all(), "a list beyond what was written"
             places = (base + (words >> 8)) % self._config.accumulators
             weights = ((words & 0xFF) ^ 0x80) - 0x80
             if self._compiled:
@@ -220,6 +229,16 @@ class Core:
         assert not self._compiled or ((values >= -limit) & (values < limit)).all(), "an accumulator overflows"
 
 
+def _chunks(images: dict[str, np.ndarray], header: dict[str, int]) -> list[tuple[int, list[int]]]:
+    """Of each chunk the layers that must have ended before, and its words."""
+    found = []
+    for number in range(header["chunks"]):
+        first = header["chunk_table"] + number * words_of(Chunk)
+        entry = decode(Chunk, images["program"][first : first + words_of(Chunk)].tolist())
+        found.append((entry["after"], images["weights"][entry["address"] :][: entry["beats"]].tolist()))
+    return found
+
+
 class Machine:
     """One accelerator with a program loaded.
 
@@ -236,6 +255,8 @@ class Machine:
         self._image_windows = decode_windows(images)
         self._program = {instruction.address: instruction for instruction in decode_images(images)}
         self._cores = [Core(images, config, number, compiled=compiled) for number in range(config.cores)]
+        self._chunks = _chunks(images, self._header)
+        self._written = 0
 
     def run(
         self, codes: np.ndarray, *, audited: bool = False, constant: bool = False, expired: int | None = None
@@ -258,10 +279,13 @@ class Machine:
             for number, word in enumerate(map_words(image - signed(header["image_zero_point"]))):
                 core.take(None, number, word)
         label = margin = early = None
+        self._written = 0
         address = header["entry"]
         while True:
             instruction = self._program[address]
             if instruction.op is Opcode.LAYER:
+                self._load(len(layers))
+                assert self._written >= instruction.chunks, "a chunk that comes too late"
                 ran = self._layer(instruction)
                 layers.append(ran)
                 lane = instruction.cores[0].fields["lane"]
@@ -289,6 +313,24 @@ class Machine:
             return here
         told = early if constant else here
         return replace(told, forced=here.forced, early=(early.exit, early.label), differs=label != early.label)
+
+    def _load(self, finished: int) -> None:
+        """Writes every chunk that may come when so many layers have ended: none comes sooner."""
+        while self._written < len(self._chunks) and self._chunks[self._written][0] <= finished:
+            words = list(self._chunks[self._written][1])
+            self._written += 1
+            last = 0
+            while not last:
+                fields = decode(Segment, [words.pop(0)])
+                last = fields["last"]
+                for row in range(fields["rows"]):
+                    beats = [words.pop(0) for _ in range(-(-18 * self._config.pes // 32))]
+                    bits = sum(beat << 32 * n for n, beat in enumerate(beats))
+                    lists = [bits >> 18 * pe & 0x3FFFF for pe in range(self._config.pes)]
+                    for number, core in enumerate(self._cores):
+                        if fields["cores"] >> number & 1:
+                            core.write(fields["address"] + row, lists)
+            assert not words, "beats that no segment has"
 
     def _layer(self, instruction: Instruction) -> Ran:
         """All cores read, then all write: nothing may depend on which of them is faster."""

@@ -78,13 +78,16 @@ def random_program(rng, *, limit=NO_LIMIT, ops=(Opcode.LAYER, Opcode.LAYER, Opco
         words[address : address + len(values)] = values
 
     header = {"entry": entry, "image_words": -(-image_bytes // 4), "image_bytes": image_bytes, "limit": limit}
-    place(0, encode(Header, **header, image_channels=channels, image_zero_point=zero_point & 0xFF))
+    place(
+        0,
+        encode(Header, **header, chunk_table=0, chunks=0, image_channels=channels, image_zero_point=zero_point & 0xFF),
+    )
     for number, (address, layer) in enumerate(zip((entry, second, second + 1), layers, strict=True)):
-        place(address, encode(Operation, op=ops[number], index=40 + number, target=layer))
+        place(address, encode(Operation, op=ops[number], index=40 + number, target=layer, chunks=0))
     for number, (address, op) in enumerate(((branch, Opcode.BRANCH), (stop, Opcode.STOP))):
         head = exits[number]
         values = encode(Decision, threshold=head.threshold or 0, low=head.low, high=head.high)
-        place(address, encode(Operation, op=op, index=number, target=0) + values)
+        place(address, encode(Operation, op=op, index=number, target=0, chunks=0) + values)
     addresses = {"first": entry, "second": second, "third": second + 1}
     return Program(words, layers, exits, image_bytes, channels, zero_point, addresses)
 

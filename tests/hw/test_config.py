@@ -21,6 +21,7 @@ OTHER = {
     "program_words": 512,
     "job_queue": 4,
     "output_queue": 8,
+    "loader": 1,
 }
 RANGES = {
     "cores": (1, 8),
@@ -67,6 +68,12 @@ def test_sizes_outside_their_range_or_no_power_of_two_are_refused(name, limits):
 def test_accumulator_width_is_refused(value):
     with pytest.raises(ValueError, match=f"^accumulator_bits must be from 20 to 32, not {value}$"):
         AcceleratorConfig(accumulator_bits=value)
+
+
+@pytest.mark.parametrize("value", [-1, 2])
+def test_a_loader_is_there_or_not(value):
+    with pytest.raises(ValueError, match=f"^loader must be 0 or 1, not {value}$"):
+        AcceleratorConfig(loader=value)
 
 
 @pytest.mark.parametrize("value", [8.0, "8", None, True])

@@ -124,7 +124,7 @@ class Sequencer:
     async def _run(self, ctx, flags):
         port, rng = self._port, self._rng
         if flags.report:
-            await self._send(ctx, Reply.LAYER, [3, 1000, 2**32 - 1, 17])
+            await self._send(ctx, Reply.LAYER, [3, 1000, 2**32 - 1, 17, 5])
         if flags.step:
             ctx.set(port.paused, 1)
             resume = False
@@ -142,7 +142,7 @@ class Sequencer:
         await send(ctx, self._port.record, [record], seldom(self._rng, 0.5))
 
 
-LAYER = reply(Reply.LAYER, payload=encode(LayerRecord, index=3, cycles=1000, products=2**32 - 1, stalls=17))
+LAYER = reply(Reply.LAYER, payload=encode(LayerRecord, index=3, cycles=1000, products=2**32 - 1, stalls=17, waited=5))
 RESULT = reply(Reply.RESULT, payload=[7, 0xFFFF_FFFF, 123_456, 2])
 
 

@@ -158,13 +158,13 @@ def test_a_band_walks_its_rows_and_leaves_out_kernel_rows_of_others():
         RowWork(1, 1, 2, True),
         RowWork(2, 1, 1, True),
     )
-    assert work.row_fields(40, 1024) == [
-        {"list": 40, "accumulator": 0, "count": 1, "final": 0},
-        {"list": 40, "accumulator": 6, "count": 2, "final": 0},
-        {"list": 41, "accumulator": 6, "count": 2, "final": 1},
-        {"list": 42, "accumulator": 6, "count": 1, "final": 1},
+    assert work.row_fields(1024) == [
+        {"list": 0, "accumulator": 0, "count": 1, "final": 0},
+        {"list": 0, "accumulator": 6, "count": 2, "final": 0},
+        {"list": 1, "accumulator": 6, "count": 2, "final": 1},
+        {"list": 2, "accumulator": 6, "count": 1, "final": 1},
     ]
-    assert [row["accumulator"] for row in work.row_fields(0, 4)] == [0, 2, 2, 2]
+    assert [row["accumulator"] for row in work.row_fields(4)] == [0, 2, 2, 2]
 
 
 def test_merged_lists_hold_the_kernel_rows_that_meet_a_row():
@@ -182,7 +182,7 @@ def test_merged_lists_hold_the_kernel_rows_that_meet_a_row():
         RowWork(0, 0, 0, True),
     )
     assert work.blank_rows == 1
-    assert [row["accumulator"] for row in work.row_fields(0, 1024)][:3] == [1024 - 6, 0, 6]
+    assert [row["accumulator"] for row in work.row_fields(1024)][:3] == [1024 - 6, 0, 6]
 
 
 def products(work: Schedule, x: int, y: int, config: AcceleratorConfig) -> list[list[tuple[int, int]]]:

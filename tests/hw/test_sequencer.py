@@ -62,7 +62,7 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
                         [(Reply.LAYER, ErrorCode.NONE, words_of(LayerRecord))] * layers if flags["report"] else []
                     )
                     for number, (record, counted) in enumerate(zip(reports, core.counters, strict=False)):
-                        assert unpack(record[3], 4) == [40 + number, *counted]
+                        assert unpack(record[3], 5) == [40 + number, *counted, 0]
                     cycles = (
                         sum(counted[0] for counted in core.counters)
                         + layers * Sequencer.LAYER_CYCLES

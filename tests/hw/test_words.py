@@ -65,8 +65,8 @@ def test_every_layout_is_there():
 
 
 def test_reserved_bits_need_no_value():
-    assert encode(isa.Operation, op=isa.Opcode.STOP, index=5, target=0) == [3 | 5 << 4]
-    assert encode(isa.Operation, op=isa.Opcode.STOP, index=5, target=0, reserved=0) == [3 | 5 << 4]
+    assert encode(isa.Place, address=5, core=3) == [5 | 3 << 24]
+    assert encode(isa.Place, address=5, core=3, reserved=0) == [5 | 3 << 24]
 
 
 ROW = {"list": 1, "accumulator": 2, "count": 3, "final": 1}

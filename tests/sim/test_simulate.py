@@ -183,7 +183,7 @@ def test_shares_and_losses():
     found = simulate(compile_network(net, CONFIG), codes)
     assert found.multipliers == 4
     assert found.share_of_limit == found.products.sum() / (4 * found.cycles.sum())
-    assert found.loss.keys() == {"dispatch", "imbalance", "cores", "drain", "barrier"}
+    assert found.loss.keys() == {"dispatch", "imbalance", "cores", "drain", "barrier", "load"}
     np.testing.assert_array_equal(sum(found.loss.values()), found.layer_cycles - found.limit)
 
 

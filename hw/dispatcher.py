@@ -124,6 +124,8 @@ class Dispatcher(wiring.Component):
     FIRST_SLOT = 6
     #: Cycles from a slot to its push, if nothing is held up.
     LATENCY = 5
+    #: Cycles before a layer's first push in which ``hold`` makes it come later: from taking its item on.
+    LEAD = LATENCY + 2
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config

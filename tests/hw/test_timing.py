@@ -6,6 +6,7 @@ from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.core import Core
 from hw.dispatcher import Dispatcher
 from hw.lane import Lane
+from hw.loader import Loader
 from hw.pe import ProcessingElement
 from hw.sequencer import Sequencer
 from sim import timing
@@ -20,6 +21,9 @@ CONSTANTS = {
     "DESCRIPTION_CYCLES": Sequencer.DESCRIPTION_CYCLES,
     "LAYER_CYCLES": Sequencer.LAYER_CYCLES,
     "DECISION_CYCLES": Sequencer.DECISION_CYCLES,
+    "LEAD": Dispatcher.LEAD,
+    "REQUEST_CYCLES": Loader.REQUEST_CYCLES,
+    "WRITE_CYCLES": Loader.WRITE,
 }
 
 

@@ -40,7 +40,7 @@ def test_the_command_measures_a_workload_and_writes_it(tmp_path):
     (row,) = found["rows"]
     assert (row["workload"], row["images"]) == ("ds-cnn", 3)
     check(row)
-    assert {"dispatch", "imbalance", "cores", "drain", "barrier", "control"} == set(row["loss"])
+    assert {"dispatch", "imbalance", "cores", "drain", "barrier", "load", "control"} == set(row["loss"])
 
 
 def test_equal_seeds_measure_the_same():

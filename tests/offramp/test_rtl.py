@@ -54,6 +54,7 @@ def case():
                     "cycles": int(timing.layer_cycles[image, index]),
                     "products": int(timing.products[image, index]),
                     "stalls": int(timing.stalls[image, index]),
+                    "waited": int(timing.waited[image, index]),
                 }
             )
         leave = int(golden.exit_index[image])
@@ -98,7 +99,7 @@ def test_a_different_flag_is_found(case, flag):
     assert f"image 0: {flag}: RTL 1, expected 0" in result["mismatches"][0]
 
 
-@pytest.mark.parametrize("counter", ["cycles", "products", "stalls"])
+@pytest.mark.parametrize("counter", ["cycles", "products", "stalls", "waited"])
 def test_a_different_counter_of_one_layer_is_found(case, counter):
     program, golden, timing, outcomes = case
     layers = [dict(record) for record in outcomes[2].layers]

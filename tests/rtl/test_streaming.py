@@ -1,0 +1,86 @@
+"""Networks whose lists don't fit: RTL, golden model and simulator agree on every value and every cycle."""
+
+import numpy as np
+import pytest
+
+from hw.compile import compile_network
+from hw.config import AcceleratorConfig, preset
+from hw.program import Program
+from models.golden import run
+from offramp.rtl import compare, run_work
+from sim import WeightSource, simulate, worst_case
+from tests.random_networks import random_codes, random_network
+
+_IMAGES = 2
+
+
+def streaming(config: AcceleratorConfig, first_seed: int, count: int) -> list[tuple[Program, np.ndarray]]:
+    """Random programs that read lists during the run, with images."""
+    work = []
+    seed = first_seed
+    while len(work) < count:
+        network = random_network(seed)
+        try:
+            program = compile_network(network, config)
+        except ValueError as error:
+            if "too many" not in str(error):
+                raise
+        else:
+            if len(program.images["weights"]):
+                work.append((program, random_codes(network, _IMAGES, seed)))
+        seed += 1
+    return work
+
+
+def check(work: list[tuple[Program, np.ndarray]], source: WeightSource, **options) -> None:
+    """Run everything in one simulation and compare; layers wait, and dispatchers are held."""
+    early = waited = held = 0
+    for (program, codes), outcomes in zip(work, run_work(work, source=source, **options), strict=True):
+        golden = run(program.network, codes)
+        timing = simulate(program, codes, golden=golden, source=source)
+        result = compare(program, outcomes, golden, timing)
+        assert result["mismatches"] == [], program.network.name
+        assert timing.cycles.max() <= worst_case(program, source=source)
+        early += result["early"]
+        waited += int(timing.waited.sum())
+        held += int(timing.spent["load"].sum()) - int(timing.waited.sum()) * program.config.multipliers
+    assert early > 0
+    assert waited > 0
+    assert held > 0
+
+
+@pytest.mark.parametrize(
+    ("cores", "source", "step"),
+    [
+        (1, WeightSource(latency=1, cycles_per_beat=3), True),
+        (2, WeightSource(latency=30), False),
+        (4, WeightSource(), False),
+    ],
+)
+def test_random_networks_agree(simulator, waves, cores, source, step):
+    """Early exits among them, which leave beats on their way; stepped, the loader waits with the run."""
+    config = preset("tiny").replace(cores=cores, list_words=128, loader=1)
+    check(streaming(config, 50 * cores, 10), source, step=step, simulator=simulator, waves=waves)
+
+
+def test_values_are_right_whatever_external_memory_does(simulator, waves):
+    """It pauses at random, and so does the host; only time depends on it."""
+    work = streaming(preset("tiny").replace(list_words=128, loader=1), 500, 6)
+    for (program, codes), outcomes in zip(work, run_work(work, stall=0.3, seed=5, step=False), strict=True):
+        timing = simulate(program, codes)
+        found = [(outcome.label, outcome.exit, outcome.margin) for outcome in outcomes]
+        decided = [timing.decisions.result(image) for image in range(len(codes))]
+        assert found == [(d["label"], d["exit"], d["margin"]) for d in decided]
+        products = [[record["products"] for record in outcome.layers] for outcome in outcomes]
+        assert products == [
+            [int(n) for n in row[: len(made)]] for row, made in zip(timing.products, products, strict=True)
+        ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cores", [1, 2, 4, 8])
+@pytest.mark.parametrize(("pes", "lanes", "words"), [(2, 1, 256), (4, 2, 64), (8, 2, 128), (8, 1, 64)])
+def test_random_networks_agree_for_other_sizes(cores, pes, lanes, words):
+    config = preset("tiny").replace(cores=cores, pes=pes, lanes=lanes, list_words=words, accumulators=512, loader=1)
+    source = WeightSource(latency=1 + 7 * cores, cycles_per_beat=1 + pes % 4)
+    check(streaming(config, 1000 * cores + 100 * pes, 30), source)

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from hw.network import INPUT
-from models.graph import Graph, Step
+from models.graph import Graph, Step, lower
 
-__all__ = ["Ensemble", "members_of", "merged"]
+__all__ = ["Ensemble", "lowered", "members_of", "merged"]
 
 
 class Ensemble(nn.Module):
@@ -44,6 +44,14 @@ class Ensemble(nn.Module):
 def members_of(model: nn.Module) -> list[nn.Module]:
     """An ensemble's members, or the network itself where it is none."""
     return list(model.members) if isinstance(model, Ensemble) else [model]
+
+
+def lowered(model: nn.Module, shape: tuple[int, int, int]) -> Graph:
+    """The steps of a network, or of an ensemble's members side by side.
+
+    Parameters and errors are those of :func:`models.graph.lower` and :func:`merged`.
+    """
+    return merged([lower(member, shape) for member in members_of(model)])
 
 
 def merged(graphs: Sequence[Graph]) -> Graph:

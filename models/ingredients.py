@@ -16,6 +16,12 @@ from torch import nn
 from hw.network import Network
 from models import prune, sparsify
 from models.data import Dataset
+from models.methods.binary_relax import BinaryRelax
+from models.methods.boundary import Probe
+from models.methods.dnr import DynamicL2, Rewiring
+from models.methods.feedback import Feedback
+from models.methods.gap import Attack, GreedyPruning, kept_share
+from models.methods.robust import AdversarialLoss
 from models.pieces import Piece, Run
 from models.products import ProductPruning
 from models.sparsity import ActivationPenalty, GradualPruning
@@ -110,6 +116,60 @@ def _adversarial(
     return AdversarialExamples(eps=eps, steps=steps, step=step, share=share)
 
 
+def _adversarial_loss(
+    context: Context,
+    *,
+    eps: float,
+    steps: int = 1,
+    step: float | None = None,
+    clean: float = 1.0,
+    adversarial: float = 8.0,
+) -> Piece:
+    return AdversarialLoss(AdversarialExamples(eps=eps, steps=steps, step=step), clean=clean, adversarial=adversarial)
+
+
+def _binary_relax(
+    context: Context, *, levels: str = "ternary", eta: float = 1.0, growth: float = 1.05, relaxed_share: float = 0.6
+) -> Piece:
+    return BinaryRelax(levels, eta=eta, growth=growth, relaxed_share=relaxed_share)
+
+
+def _feedback(
+    context: Context,
+    *,
+    target: float,
+    round_epochs: int = 2,
+    beyond: float = 0.01,
+    gamma: float | None = 1.0,
+    probed: int = 2000,
+    draws: int = 4,
+) -> Piece:
+    return Feedback(
+        target=target, round_epochs=round_epochs, beyond=beyond, gamma=gamma, probed=probed, settings=Probe(draws=draws)
+    )
+
+
+def _greedy(
+    context: Context,
+    *,
+    compression: float,
+    criterion: str = "gap",
+    eps: float = 8 / 255,
+    step: float = 2 / 255,
+    steps: int = 10,
+) -> Piece:
+    kept_share(context.model, compression)  # refuses what is impossible now
+    return GreedyPruning(criterion, compression, attack=Attack(eps=eps, step=step, steps=steps))
+
+
+def _rewiring(context: Context, *, density: float, mode: str = "irregular", rate: float = 0.5) -> Piece:
+    return Rewiring(density, mode=mode, rate=rate)
+
+
+def _dynamic_l2(context: Context, *, rho: float = 1e-4, start: int = 5) -> Piece:
+    return DynamicL2(rho=rho, start=start)
+
+
 def _cross_entropy(context: Context, *, ramp: bool = True) -> Piece:
     return CrossEntropy(ramp)
 
@@ -130,11 +190,17 @@ def _validation(context: Context) -> Piece:
 PIECES: dict[str, Callable[..., Piece]] = {
     "activation-penalty": _penalty,
     "adversarial": _adversarial,
+    "adversarial-loss": _adversarial_loss,
+    "binary-relax": _binary_relax,
     "cross-entropy": _cross_entropy,
     "distillation": _distillation,
+    "dynamic-l2": _dynamic_l2,
+    "feedback": _feedback,
     "gradual-pruning": _gradual,
+    "greedy-pruning": _greedy,
     "magnitude-pruning": _one_shot,
     "product-pruning": _products,
+    "rewiring": _rewiring,
     "validation": _validation,
 }
 

@@ -136,11 +136,12 @@ def _integers(
     log: Log,
     name: str,
     exits: bool,
+    levels: str | None = None,
 ) -> Network:
     few = _learnt_from(chosen, dataset)
     history: list[dict[str, float]] = []
     twin = quantize(
-        model, few.train, stage.schedule, seed=seed, exits=exits,
+        model, few.train, stage.schedule, seed=seed, exits=exits, levels=levels,
         pieces=lambda twin: make_pieces(stage, Context(model=twin, dataset=few, dense=dense, stage=stage.name)),
         checkpoint=log.file(chosen, stage, model), history=history, progress=progress, text=stage.name,
     )  # fmt: skip
@@ -180,7 +181,9 @@ def compress(
     model = copy.deepcopy(dense)
     _float_stages(chosen, chosen.compress, model, dense, dataset, seed, progress, log)
     metrics = _float_metrics(dense, "float", dataset.test) | _float_metrics(model, "pruned", dataset.test)
-    network = _integers(chosen, chosen.quantize, model, dense, dataset, seed, progress, log, dataset.name, True)
+    network = _integers(
+        chosen, chosen.quantize, model, dense, dataset, seed, progress, log, dataset.name, True, chosen.levels
+    )
     few = dataset.validation.take(_ACTIVITY_IMAGES)
     network = change_integers(chosen, network, IntegerContext(codes=encode(few.images, network), labels=few.labels))
     name = f"{dataset.name}-dense"

@@ -8,6 +8,7 @@ A recipe is a TOML file::
     config = "base"                     # accelerator whose cycles count
     train_images = 10000                # learn from the first so many only; all without it
     exit_loss = 0.005                   # validation accuracy that early exits may cost
+    levels = "ternary"                  # what the convolutions' weights end on (models.levels), by a binary-relax piece
 
     [architecture]
     kind = "resnet8"                    # models.architectures; the other keys are that architecture's
@@ -45,9 +46,10 @@ from hw.config import preset
 from models import architectures, checkpoint
 from models.architectures import AnyArchitecture
 from models.data import NAMES, SHAPES
+from models.ensemble import lowered
 from models.fakequant import FakeQuantNet
-from models.graph import lower
 from models.ingredients import INTEGER, PIECES, Context
+from models.levels import LEVELS
 from models.resnet8 import WEIGHTS, ResNet8Architecture, official_state
 from models.schedule import Schedule
 from models.sources import data_folder
@@ -129,6 +131,8 @@ class Recipe:
         0 for all.
     exit_loss : float
         Accuracy that early exits may cost on validation data, in 0..1.
+    levels : str or None
+        One of :data:`models.levels.LEVELS`; None for int8.
 
     Raises
     ------
@@ -149,6 +153,7 @@ class Recipe:
     integer: tuple[dict[str, Any], ...] = ()
     train_images: int = 0
     exit_loss: float = 0.005
+    levels: str | None = None
 
     def __post_init__(self) -> None:
         if self.data not in NAMES:
@@ -159,6 +164,8 @@ class Recipe:
             raise ValueError(f"exit_loss must be in 0..1, not {self.exit_loss}")
         if self.train_images < 0:
             raise ValueError(f"train_images must not be negative, not {self.train_images}")
+        if self.levels is not None:
+            self._check_levels(self.levels)
         if self.start is None and not self.train:
             raise ValueError("a recipe without a start must have a [[train]] stage")
         names = [stage.name for stage in (*self.train, *self.compress, self.quantize, self.dense)]
@@ -167,6 +174,16 @@ class Recipe:
                 raise ValueError(f"names of stages must differ, not both be {name!r}")
         preset(self.config)
         _ = self.network_architecture
+
+    def _check_levels(self, levels: str) -> None:
+        if levels not in LEVELS:
+            raise ValueError(f"levels must be one of {', '.join(LEVELS)}, not {levels!r}")
+        last = (*self.train, *self.compress)[-1:]
+        pieces = [piece for stage in last for piece in stage.pieces if piece.get("kind") == "binary-relax"]
+        if [piece.get("levels", "ternary") for piece in pieces] != [levels]:
+            raise ValueError(
+                f"levels {levels} need a binary-relax piece of that kind in the last stage before quantize"
+            )
 
     @property
     def network_architecture(self) -> AnyArchitecture:
@@ -230,7 +247,9 @@ def _parse(table: dict[str, Any], folder: Path) -> Recipe:
     quantize = _stage(table["quantize"], "quantize", "quantize")
     dense = Stage(name="quantize unpruned", schedule=quantize.schedule)
     plain: dict[str, Any] = {
-        key: table[key] for key in ("name", "data", "about", "config", "train_images", "exit_loss") if key in table
+        key: table[key]
+        for key in ("name", "data", "about", "config", "train_images", "exit_loss", "levels")
+        if key in table
     }
     start = None
     if "start" in table:
@@ -257,10 +276,12 @@ def _parse(table: dict[str, Any], folder: Path) -> Recipe:
         config: str = "single",
         train_images: int = 0,
         exit_loss: float = 0.005,
+        levels: str | None = None,
     ) -> Recipe:
         return Recipe(
-            name=name, data=data, about=about, config=config, train_images=train_images, exit_loss=exit_loss, **made
-        )
+            name=name, data=data, about=about, config=config, train_images=train_images, exit_loss=exit_loss,
+            levels=levels, **made,
+        )  # fmt: skip
 
     return call(with_the_rest, plain, "recipe")
 
@@ -366,7 +387,7 @@ def check(recipe: Recipe, root: Path | None = None) -> None:
     shape = SHAPES[recipe.data][0]
     for stage in (*recipe.train, *recipe.compress):
         make_pieces(stage, Context(model=model, dataset=None, dense=model, stage=stage.name))
-    twin = FakeQuantNet(lower(model.eval(), shape))
+    twin = FakeQuantNet(lowered(model.eval(), shape))
     for stage in (recipe.quantize, recipe.dense):
         make_pieces(stage, Context(model=twin, dataset=None, dense=model, stage=stage.name))
     for entry in recipe.integer:

@@ -16,7 +16,7 @@ from offramp.replications.start import Setting, check, final_accuracy, integer_a
 __all__ = ["RATES", "checks", "train"]
 
 #: Winner rates that are compared.
-RATES = (0.75, 0.5, 0.25)
+RATES = (0.5, 0.25)
 
 _HALF = "0.5"  # the rate that most claims are about
 _DENSITY = 0.4  # of the weights, where winners and weight pruning are composed
@@ -59,9 +59,8 @@ def train(setting: Setting) -> tuple[dict[str, Any], dict[str, Network]]:
             static, data.train, setting.schedule(), seed=setting.seed, progress=setting.progress, text=f"static {rate}"
         )  # fmt: skip
         figures["static_accuracy"][str(rate)] = final_accuracy(static, test)
-        if rate <= float(_HALF):
-            normalised = _winners(setting, even, rate, f"normalised {rate}")
-            figures["normalised_accuracy"][str(rate)] = final_accuracy(normalised, test)
+        normalised = _winners(setting, even, rate, f"normalised {rate}")
+        figures["normalised_accuracy"][str(rate)] = final_accuracy(normalised, test)
 
     few = test.take(500)
     masks = dasnet.winner_masks(half, few.images)

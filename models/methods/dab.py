@@ -256,7 +256,8 @@ def features(network: Network, tensor: str, split: Split) -> Split:
     ValueError
         When the tensor doesn't come from a ReLU, so that its zero isn't the lowest code.
     """
-    codes = golden.run(network, encode(split.images, network)).tensors[_rectified(network, tensor)]
+    _rectified(network, tensor)
+    codes = golden.run(network, encode(split.images, network)).tensors[tensor]
     return Split(images=((codes.astype(np.float32) + 128) / 255).astype(np.float32), labels=split.labels)
 
 

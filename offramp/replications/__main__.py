@@ -20,6 +20,7 @@ __all__ = ["REPLICATIONS", "main"]
 #: judges them: what it begins with, what network that is, and on what data.
 REPLICATIONS: dict[str, tuple[Callable[..., Setting], str, str]] = {
     "binary_relax": (half_width, "ResNet-8 of half the width", "fashion-mnist"),
+    "dab": (half_width, "ResNet-8 of half the width", "fashion-mnist"),
     "dasnet": (official, "ResNet-8 of MLPerf Tiny, official weights", "cifar10"),
     "dnr": (half_width, "ResNet-8 of half the width", "fashion-mnist"),
     "feedback": (half_width, "ResNet-8 of half the width", "fashion-mnist"),

@@ -50,16 +50,14 @@ def test_images_stay_in_the_ball_and_seeds_repeat(target, some):
 
 
 def test_attackers_who_know_the_detector_pass_it_more_often(target, some, flag):
-    unaware, _ = flag(pgd(target, some.images, some.labels, eps=0.1, steps=40), some.labels)
-    _, seen = flag(pgd(target, some.images, some.labels, eps=0.1, steps=40), some.labels)
-    results = {
-        "consistent": flag(consistent(target, some.images, some.labels, eps=0.1, steps=40, restarts=2), some.labels),
-        "orthogonal": flag(orthogonal(target, some.images, some.labels, eps=0.1, steps=60), some.labels),
-    }
-    assert unaware.mean() > 0.5
-    for name, (fools, unflagged) in results.items():
-        assert fools.mean() > 0.3, name
-        assert unflagged.mean() > seen.mean() + 0.05, name
+    def passing(images):
+        fools, unflagged = flag(images, some.labels)
+        assert fools.mean() > 0.3
+        return unflagged.sum() / fools.sum()
+
+    unaware = passing(pgd(target, some.images, some.labels, eps=0.1, steps=40))
+    assert passing(consistent(target, some.images, some.labels, eps=0.1, steps=40, restarts=2)) > unaware + 0.05
+    assert passing(orthogonal(target, some.images, some.labels, eps=0.1, steps=60)) > unaware + 0.05
 
 
 def test_more_restarts_only_lower_the_score(target, some):

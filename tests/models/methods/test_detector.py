@@ -7,7 +7,7 @@ from hw.compile import compile_network
 from hw.config import preset
 from hw.exits import Conditions, draws
 from models import golden
-from models.attacks import pgd
+from models.attacks import branch_loss, pgd
 from models.methods.detector import (
     auroc,
     confusion,
@@ -55,7 +55,7 @@ def test_few_clean_images_are_flagged(rate):
             assert (scores > lower.max()).mean() > rate or rate == 1.0
     with pytest.raises(ValueError, match="a flag's threshold needs at least 1 clean score, not 0"):
         flag_threshold(np.empty(0))
-    with pytest.raises(ValueError, match="rate of false positives must be in 0..1, not 2"):
+    with pytest.raises(ValueError, match=r"rate of false positives must be in 0\.\.1, not 2"):
         flag_threshold(np.ones(3), 2)
 
 
@@ -71,7 +71,7 @@ def test_ranges_let_most_clean_images_pass(compressed, digits):
         assert (made.margin[there] < tighter.low).mean() > made.out_of_range[there].mean() / 2
     everything = with_ranges(compressed.network, codes, 0.0)
     assert not decisions(everything, codes).out_of_range.any()
-    with pytest.raises(ValueError, match="rate of false positives must be in 0..1, not -1"):
+    with pytest.raises(ValueError, match=r"rate of false positives must be in 0\.\.1, not -1"):
         with_ranges(compressed.network, codes, -1)
 
 
@@ -92,8 +92,6 @@ def test_decisions_are_the_accelerators(compressed, digits, conditions):
 def test_the_hole_and_what_audits_see(compressed, digits):
     """An attack on the branch leaves early: without an audit, heads can't differ."""
     network, some = compressed.network, digits.test
-    from models.attacks import branch_loss
-
     images = pgd(Surrogate(network), some.images, some.labels, eps=0.1, objective=branch_loss)
     codes = encode(images, network)
     plain, constant = decisions(network, codes), decisions(network, codes, Conditions(constant=True))

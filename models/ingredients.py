@@ -87,6 +87,21 @@ def _one_shot(context: Context, *, density: float, least: dict[str, float] | Non
     return _OneShot(density, least or {})
 
 
+class _Zeros(FixedMask):
+    """What is zero when the stage begins stays zero."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def begin(self, run: Run) -> None:
+        self.masks = {name: (weight != 0).to(weight.dtype) for name, weight in prune.prunable(run.model).items()}
+        super().begin(run)
+
+
+def _zeros(context: Context) -> Piece:
+    return _Zeros()
+
+
 def _gradual(context: Context, *, densities: dict[str, float], end: float = 0.5) -> Piece:
     for name in densities:
         if name not in prune.prunable(context.model):
@@ -202,6 +217,7 @@ PIECES: dict[str, Callable[..., Piece]] = {
     "product-pruning": _products,
     "rewiring": _rewiring,
     "validation": _validation,
+    "zeros": _zeros,
 }
 
 

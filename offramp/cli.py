@@ -11,6 +11,7 @@ import typer
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from hw.config import PRESETS, preset
+from offramp import commands
 from offramp.console import Terminal, results
 from offramp.errors import sentence
 from offramp.record import provenance, write_json
@@ -35,7 +36,7 @@ Json = Annotated[
     Path | None, typer.Option("--json", help="Write the result to this file as well.", show_default="no file")
 ]
 ConfigName = Annotated[str, typer.Option("--config", help=f"Accelerator config: {', '.join(PRESETS)}.")]
-ProgramFile = Annotated[Path, typer.Argument(help="Program file.")]
+ProgramFile = Annotated[Path, typer.Argument(help="Program file, or zoo:NAME, or zoo:NAME@CONFIG.")]
 ProgramData = Annotated[
     str | None, typer.Option("--data", help="Data set.", show_default="the one the network was trained on")
 ]
@@ -150,10 +151,9 @@ def evaluate(
     json: Json = None,
 ) -> None:
     """Run the golden model on the whole test set: accuracy and exits."""
-    from hw.program import load
     from offramp import stages
 
-    loaded = load(program)
+    loaded = stages.program(program)
     with Terminal().stage("evaluate") as step:
         result = stages.evaluated(loaded, stages.dataset(data or loaded.network.name, data_dir, step), step)
     share = ", ".join(f"{100 * value:.2f} %" for value in result["exit_share"])
@@ -176,10 +176,9 @@ def simulate(
     json: Json = None,
 ) -> None:
     """Simulate a program on test images, clean or attacked: cycles of every layer and where they go."""
-    from hw.program import load
     from offramp import inputs, stages, tables
 
-    loaded = load(program)
+    loaded = stages.program(program)
     name = data or loaded.network.name
     kind, reach = inputs.attack(attack), inputs.default_eps(name) if eps is None else eps
     with Terminal().stage("simulate") as step:
@@ -203,10 +202,9 @@ def verify(
     json: Json = None,
 ) -> None:
     """Run test images on the RTL: all values, exits and cycles must equal the golden model's and the simulator's."""
-    from hw.program import load
     from offramp import rtl, stages
 
-    loaded = load(program)
+    loaded = stages.program(program)
     terminal = Terminal()
     with terminal.stage("choose images") as step:
         source = stages.dataset(data or loaded.network.name, data_dir, step)
@@ -325,7 +323,7 @@ def bench(
 @app.command()
 def info(
     *,
-    file: Annotated[Path, typer.Argument(help="Trained or compressed network, or program.")] = _PROGRAM,
+    file: Annotated[Path, typer.Argument(help="Trained or compressed network, or program, or zoo:NAME.")] = _PROGRAM,
     seed: Seed = 0,
     json: Json = None,
 ) -> None:
@@ -341,9 +339,9 @@ def info(
 def disasm(program: ProgramFile = _PROGRAM, seed: Seed = 0, json: Json = None) -> None:
     """Print a program's instructions."""
     from hw.decode import disassemble
-    from hw.program import load
+    from offramp import stages
 
-    loaded = load(program)
+    loaded = stages.program(program)
     text = disassemble(loaded.images)
     sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
     _finish("disasm", seed, json, {"program": program, "lines": text.splitlines()})
@@ -357,6 +355,9 @@ def demo(
     config: ConfigName = "single",
     board: Board = "ulx3s-25f",
     clock: Clock = 50.0,
+    model: Annotated[
+        str | None, typer.Option(help="zoo:NAME instead of training and compressing.", show_default="none")
+    ] = None,
     images: Annotated[int, typer.Option(min=1, help="Images that the RTL runs.")] = 16,
     attacked: Annotated[int, typer.Option(min=1, help="Most test images to attack; clean, all are simulated.")] = 1000,
     seed: Seed = 0,
@@ -372,7 +373,7 @@ def demo(
     terminal = Terminal()
     settings = Settings(
         data=data, root=data_dir, config=config, board=board, clock_mhz=clock, seed=seed, out=out,
-        images=images, attacked=attacked,
+        images=images, attacked=attacked, model=model,
     )  # fmt: skip
     result = run(settings, terminal)
     with terminal.stage("8/8 table, JSON file, report"):
@@ -382,6 +383,9 @@ def demo(
     terminal.say(f"result {json or out / 'demo.json'}, report {out / 'report.html'}, bitstream {out / board}.bit")
     if not (result["verify"]["values_equal"] and result["verify"]["cycles_equal"]):
         raise typer.Exit(1)
+
+
+commands.register(app)
 
 
 def main() -> None:

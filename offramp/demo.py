@@ -12,10 +12,11 @@ import numpy as np
 
 from hw.config import preset
 from hw.program import Program
-from models import recipe
+from models import recipe, zoo
 from models.checkpoint import Compressed
 from models.data import Dataset
 from models.quantize import encode
+from models.recipe import Recipe
 from offramp import rtl, stages
 from offramp.background import Background, background
 from offramp.console import Step, Terminal
@@ -47,6 +48,8 @@ class Settings:
         Images that the RTL runs.
     attacked : int
         Most test images that are attacked; clean ones are always all.
+    model : str or None
+        Network of the zoo with one early exit, instead of training one on ``data``.
     """
 
     data: str
@@ -58,6 +61,7 @@ class Settings:
     out: Path
     images: int = 16
     attacked: int = 1000
+    model: str | None = None
 
 
 @dataclass
@@ -91,9 +95,10 @@ def run(settings: Settings, terminal: Terminal) -> dict[str, Any]:
     """
     begin = time.monotonic()
     job = _Job(settings, terminal)
-    terminal.say(f"offramp demo: {settings.data}, config {settings.config}, seed {settings.seed}, into {settings.out}")
+    what = settings.model or settings.data
+    terminal.say(f"offramp demo: {what}, config {settings.config}, seed {settings.seed}, into {settings.out}")
     with background(_build_command(settings), settings.out / "build.log") as building:
-        source, network = _networks(job)
+        source, network, chosen = _networks(job)
         program, dense = _programs(job, network)
         golden_result = _golden(job, source, program)
         inputs, images = _simulated(job, source, program, dense)
@@ -106,7 +111,7 @@ def run(settings: Settings, terminal: Terminal) -> dict[str, Any]:
     return {
         **provenance("demo", settings.seed),
         "data": source.name,
-        "recipe": asdict(recipe.builtin(source.name)),
+        "recipe": asdict(chosen),
         "config": {"name": settings.config, "digest": program.config.digest(), **asdict(program.config)},
         "network": _sizes(network),
         "metrics": network.metrics,
@@ -138,15 +143,23 @@ def _build_command(settings: Settings) -> list[str]:
     ]
 
 
-def _networks(job: _Job) -> tuple[Dataset, Compressed]:
-    """Stages 1 and 2."""
+def _networks(job: _Job) -> tuple[Dataset, Compressed, Recipe]:
+    """Stages 1 and 2, or what the zoo has instead."""
     settings = job.settings
+    if settings.model is not None:
+        with job.stage(1, "zoo") as step:
+            found = zoo.entry(settings.model)
+            network = zoo.load(found)
+            if found.part != "network" or len(network.network.exits) != 2:
+                raise ValueError(f"the demo is of a pruned network with one early exit, not of {settings.model}")
+            source = stages.dataset(found.dataset, settings.root, step)
+        return source, network, recipe.load(recipe.FOLDER / f"{found.recipe}.toml")
     with job.stage(1, "train") as step:
         source = stages.dataset(settings.data, settings.root, step)
         checkpoint = stages.trained(source, settings.out, seed=settings.seed, progress=step)
     with job.stage(2, "compress") as step:
         network = stages.compressed(checkpoint, source, settings.out, seed=settings.seed, progress=step)
-    return source, network
+    return source, network, recipe.builtin(source.name)
 
 
 def _programs(job: _Job, network: Compressed) -> tuple[Program, Program]:

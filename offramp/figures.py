@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 
 from offramp.tables import NAMES
 
-__all__ = ["cycle_distribution", "density_curve", "exit_curve", "layer_cycles"]
+__all__ = ["STYLE", "cycle_distribution", "density_curve", "exit_curve", "layer_cycles", "svg"]
 
-_STYLE: Any = {
+#: Of all plots.
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
     "svg.fonttype": "none",
@@ -41,7 +42,8 @@ _COLOURS = {
 }
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """A figure as SVG text for HTML; closes it."""
     text = io.StringIO()
     figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
@@ -55,7 +57,7 @@ def _axes(height: float) -> tuple[Figure, Axes]:
 
 def cycle_distribution(inputs: dict[str, dict[str, Any]]) -> str:
     """Share of images that need at most so many cycles, by kind of input."""
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = _axes(3.4)
         for name, found in inputs.items():
             cycles, images = found["distribution"]["cycles"], found["distribution"]["images"]
@@ -73,14 +75,14 @@ def cycle_distribution(inputs: dict[str, dict[str, Any]]) -> str:
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        return _svg(figure)
+        return svg(figure)
 
 
 def layer_cycles(layers: list[dict[str, Any]]) -> str:
     """Mean cycles of every layer, split into products at the limit and losses by cause."""
     causes = list(layers[0]["loss"])
     shades = ("#f0b37e", "#d98c5f", "#b8b0d8", "#9aa3ad", "#c9ced4", "#e3c567")
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = _axes(0.9 + 0.34 * len(layers))
         places = range(len(layers))
         left = [layer["limit"] for layer in layers]
@@ -105,12 +107,12 @@ def layer_cycles(layers: list[dict[str, Any]]) -> str:
         axes.set_xlabel("cycles, mean over the images that reach the layer; % = share of the nonzero-product limit")
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        return _svg(figure)
+        return svg(figure)
 
 
 def exit_curve(curve: dict[str, list[float]], threshold: float) -> str:
     """Accuracy and exit share on validation data against the exit threshold."""
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = _axes(3.2)
         accuracy = [100 * value for value in curve["accuracy"]]
         share = [100 * value for value in curve["exit_share"]]
@@ -127,13 +129,13 @@ def exit_curve(curve: dict[str, list[float]], threshold: float) -> str:
         axes.xaxis.set_major_formatter("{x:,.0f}")
         lines = [*axes.get_lines(), *other.get_lines()]
         axes.legend(lines, [str(line.get_label()) for line in lines], loc="center left", bbox_to_anchor=(1.12, 0.5))
-        return _svg(figure)
+        return svg(figure)
 
 
 def density_curve(points: list[dict[str, float]]) -> str:
     """Cycles over the density of weights, a line for each density of activations, the limits dashed."""
     colours = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#6b7280")
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = _axes(3.8)
         for number, active in enumerate(dict.fromkeys(point["activations"] for point in points)):
             line = [point for point in points if point["activations"] == active]
@@ -153,4 +155,4 @@ def density_curve(points: list[dict[str, float]]) -> str:
         axes.set_xlabel("share of weights that are not zero")
         axes.set_ylabel("cycles of an inference")
         axes.legend()
-        return _svg(figure)
+        return svg(figure)

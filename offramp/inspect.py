@@ -1,5 +1,6 @@
 """What is in a file."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from hw.network import Network
 from hw.program import MAGIC, Program, load
-from models import checkpoint
+from models import checkpoint, zoo
 from sim import worst_case
 
 __all__ = ["describe", "network_dict", "program_dict", "program_rows"]
@@ -78,6 +79,12 @@ def describe(path: Path) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     ValueError
         When it can't be read or is no file of Offramp's.
     """
+    if str(path).startswith(zoo.PREFIX):
+        entry = zoo.entry(str(path))
+        network, _ = zoo.part(entry, zoo.load(entry))
+        lines = [(name.replace("_", " "), str(value)) for name, value in asdict(entry).items()]
+        found_network = {"kind": "network of the zoo", **asdict(entry), "network": network_dict(network)}
+        return [("kind", "network of the zoo"), *_network_rows(network), *lines], found_network
     with path.open("rb") as file:
         magic = file.read(len(MAGIC))
     if magic == MAGIC:

@@ -11,7 +11,7 @@ import numpy as np
 
 from hw.container import write_atomically
 
-__all__ = ["git_revision", "provenance", "write_json"]
+__all__ = ["git_revision", "provenance", "read_json", "write_json"]
 
 _PACKAGES = (
     "offramp",
@@ -60,3 +60,22 @@ def _plain(value: Any) -> Any:
 def write_json(path: Path, result: dict[str, Any]) -> None:
     """Write a result whole or not at all."""
     write_atomically(path, (json.dumps(result, indent=1, default=_plain) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A result that was written.
+
+    Raises
+    ------
+    ValueError
+        When it can't be read or is no table.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: must be JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: must be a table, not {type(found).__name__}")
+    return found

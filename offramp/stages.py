@@ -10,10 +10,10 @@ import numpy as np
 from fpga.boards import board
 from fpga.build import BuildReport, build
 from hw.compile import compile_balanced
-from hw.config import AcceleratorConfig
+from hw.config import AcceleratorConfig, preset
 from hw.network import Network
 from hw.program import Program, load
-from models import data, golden, pipeline, recipe
+from models import data, golden, pipeline, recipe, zoo
 from models.checkpoint import Checkpoint, Compressed, save, save_compressed
 from models.data import Dataset
 from models.quantize import encode
@@ -36,6 +36,7 @@ __all__ = [
     "evaluated",
     "made",
     "measured",
+    "program",
     "trained",
     "unpruned",
     "verification_codes",
@@ -115,6 +116,24 @@ def compiled(
     """
     compile_balanced(network, config, activity or {}).save(path)
     return load(path, config)
+
+
+def program(path: Path) -> Program:
+    """A program's file; or ``zoo:NAME``, compiled for the config of its figures or, as ``zoo:NAME@CONFIG``, another.
+
+    Raises
+    ------
+    ValueError
+        When there is no such file, network or config, or the network doesn't fit.
+    """
+    if not str(path).startswith(zoo.PREFIX):
+        return load(path)
+    name, _, config = str(path).partition("@")
+    found = zoo.entry(name)
+    network, activity = zoo.part(found, zoo.load(found))
+    chosen = preset(config or found.config)
+    place = cache_root() / "zoo" / f"{found.name}-{found.sha256[:12]}-{chosen.digest()[:12]}.off"
+    return compiled(network, chosen, place, activity)
 
 
 def unpruned(

@@ -12,6 +12,20 @@ from offramp import cli, rtl, stages
 from offramp.cli import app
 from sim import worst_case
 
+RECIPE = """
+name = "small"
+data = "digits"
+[architecture]
+kind = "residual"
+widths = [4, 8]
+branch_width = 2
+[[train]]
+epochs = 1
+lr = 0.01
+[quantize]
+epochs = 1
+lr = 0.001
+"""
 COMMANDS = {
     "train": {"--data", "--data-dir", "--seed", "--out", "--json"},
     "compress": {"--data-dir", "--seed", "--out", "--json"},
@@ -22,9 +36,22 @@ COMMANDS = {
     "generate": {"--config", "--output", "--seed", "--json"},
     "build": {"--config", "--board", "--clock", "--seed", "--out", "--json"},
     "info": {"--seed", "--json"},
+    "zoo": {"--add", "--method", "--images", "--attacked", "--data-dir", "--seed", "--json"},
+    "report": {"--out", "--seed", "--json"},
     "disasm": {"--seed", "--json"},
     "bench": {"--config", "--workload", "--images", "--seed", "--json", "--plot", "--verilator"},
-    "demo": {"--data", "--data-dir", "--config", "--board", "--clock", "--images", "--seed", "--out", "--json"},
+    "demo": {
+        "--data",
+        "--data-dir",
+        "--config",
+        "--board",
+        "--clock",
+        "--images",
+        "--model",
+        "--seed",
+        "--out",
+        "--json",
+    },
 }
 
 
@@ -71,6 +98,45 @@ def test_the_stages_from_training_to_a_program(tmp_path, quick_recipe):
     assert len(compressed["curve"]["thresholds"]) > 1
     assert compiled["config_digest"] == preset("tiny").digest()
     assert 0 < compiled["memories"]["lists"]["used"] <= compiled["memories"]["lists"]["available"]
+
+
+def test_a_recipe_file_from_training_to_its_result(tmp_path):
+    path, out = tmp_path / "small.toml", tmp_path / "out"
+    path.write_text(RECIPE)
+    _, code = run("train", path, "--seed", 2, "--out", out)
+    assert code == 0
+    result = json.loads((out / stages.RESULT).read_text())
+    assert (result["seed"], result["data"], result["recipe"]["name"]) == (2, "digits", "small")
+    assert {"git", "versions", "python", "recipe_digest"} <= result.keys()
+    assert run("compile", out / stages.COMPRESSED, "--config", "tiny", "--out", out)[1] == 0
+
+
+def test_the_zoo_lists_every_network(tmp_path):
+    text, code = run("zoo", "--json", tmp_path / "z.json")
+    assert code == 0
+    found = json.loads((tmp_path / "z.json").read_text())["networks"]
+    for network in found:
+        assert network["name"] in text
+        assert {
+            *("name", "method", "dataset", "accuracy_float", "accuracy_int8", "accuracy_pgd20", "nonzero_weights"),
+            *("products_share", "mean_cycles", "exit_share"),
+        } <= network.keys()
+
+
+def test_the_report_of_the_methods(tmp_path):
+    _, code = run("report", "methods", "--out", tmp_path, "--json", tmp_path / "m.json")
+    assert code == 0
+    assert (tmp_path / "methods.md").read_text().startswith("# Networks")
+    assert (tmp_path / "methods.svg").read_text().startswith("<svg")
+    assert {"networks", "methods"} <= json.loads((tmp_path / "m.json").read_text()).keys()
+
+
+def test_other_reports_and_networks_are_refused(monkeypatch, capsys):
+    assert refused(monkeypatch, capsys, "report", "demo") == "a report must be of methods, not of 'demo'"
+    assert "not 'nothing'" in refused(monkeypatch, capsys, "evaluate", "zoo:nothing")
+    assert "not 'nothing'" in refused(monkeypatch, capsys, "demo", "--model", "zoo:nothing")
+    assert "none.toml: cannot be read" in refused(monkeypatch, capsys, "train", "none.toml")
+    assert "result.json: cannot be read" in refused(monkeypatch, capsys, "zoo", "--add", "nowhere")
 
 
 def test_evaluate_simulate_and_the_files_agree(small, tmp_path):

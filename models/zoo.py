@@ -1,0 +1,191 @@
+"""The zoo: trained integer networks, small files with their figures and checksums in one index.
+
+``zoo/index.json`` lists the networks; each lies, pruned or unpruned, in the compressed network's file
+(:mod:`models.checkpoint`) of the recipe that made it. A file is believed only when its SHA-256 is the index's.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hw import container
+from hw.network import Network
+from models import checkpoint
+from models.checkpoint import Compressed
+
+__all__ = ["FOLDER", "PREFIX", "Entry", "entries", "entry", "load", "part", "put"]
+
+#: The zoo of this project.
+FOLDER = Path(__file__).parents[1] / "zoo"
+#: What names of its networks begin with where a file's name might stand.
+PREFIX = "zoo:"
+
+_INDEX = "index.json"
+_PARTS = ("network", "dense")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What the index says of a network. Shares and accuracies are in 0..1 and of the integers unless said.
+
+    Parameters
+    ----------
+    name, method, dataset : str
+    recipe, recipe_digest : str
+        Recipe that made it, in ``recipes/``, and what :meth:`models.recipe.Recipe.digest` was.
+    seed : int
+    config : str
+        Accelerator that the cycles are of.
+    file, sha256 : str
+        File in the zoo, and its checksum.
+    part : str
+        ``network``, or ``dense``: the unpruned one of the file, without early exits.
+    images : int
+        Test images of ``accuracy_int8``, ``products_share``, ``mean_cycles`` and ``exit_share``.
+    accuracy_float, accuracy_int8 : float
+        Of the float network that was quantized (final head, whole test set); of the integers, exits taken.
+    accuracy_first : float
+        Of the integers on the first ``first`` test images, for quick checks.
+    first : int
+    accuracy_pgd20 : float
+        Under PGD-20 on the final head with L-infinity ``eps``, on the first ``attacked`` test images.
+    eps : float
+    attacked : int
+    weights, nonzero_weights : int
+    multiply_accumulates : int
+        Of the network without early exits if nothing were zero.
+    products_share : float
+        Products of two nonzero factors up to the exit taken, mean over the images, by ``multiply_accumulates``.
+    products_share_full : float
+        The same if no image left early.
+    mean_cycles : float
+    exit_share : float
+        Of images that leave early.
+    """
+
+    name: str
+    method: str
+    dataset: str
+    recipe: str
+    recipe_digest: str
+    seed: int
+    config: str
+    file: str
+    sha256: str
+    part: str
+    images: int
+    accuracy_float: float
+    accuracy_int8: float
+    accuracy_first: float
+    first: int
+    accuracy_pgd20: float
+    eps: float
+    attacked: int
+    weights: int
+    nonzero_weights: int
+    multiply_accumulates: int
+    products_share: float
+    products_share_full: float
+    mean_cycles: float
+    exit_share: float
+
+    def __post_init__(self) -> None:
+        for text in (self.name, self.file):
+            if not text or not all(letter.isalnum() or letter in "-_." for letter in text):
+                raise ValueError(f"name and file must be of letters, digits, '-', '_' and '.', not {text!r}")
+        if self.part not in _PARTS:
+            raise ValueError(f"{self.name}: part must be one of {', '.join(_PARTS)}, not {self.part!r}")
+
+
+def entries(folder: Path = FOLDER) -> list[Entry]:
+    """All networks of a zoo, by name.
+
+    Raises
+    ------
+    ValueError
+        When the index can't be read or is no index.
+    """
+    path = folder / _INDEX
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        return sorted((Entry(**found) for found in table["networks"]), key=lambda found: found.name)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: must be the index of a zoo: {error}") from error
+
+
+def entry(name: str, folder: Path = FOLDER) -> Entry:
+    """The network of that name, with or without ``zoo:``.
+
+    Raises
+    ------
+    ValueError
+        When there is none.
+    """
+    wanted = name.removeprefix(PREFIX)
+    every = {found.name: found for found in entries(folder)}
+    if wanted not in every:
+        raise ValueError(f"the zoo has {', '.join(every) or 'no network'}, not {wanted!r}")
+    return every[wanted]
+
+
+def load(found: Entry, folder: Path = FOLDER) -> Compressed:
+    """The file of a network, after its checksum was compared.
+
+    Raises
+    ------
+    ValueError
+        When it is missing, altered or no compressed network.
+    """
+    path = folder / found.file
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    if digest != found.sha256:
+        raise ValueError(f"{path}: altered: its SHA-256 must be {found.sha256}, not {digest}")
+    return checkpoint.load_compressed(path)
+
+
+def part(found: Entry, compressed: Compressed) -> tuple[Network, dict[str, np.ndarray]]:
+    """The network that an entry is about, named after its data set, and its activity (:mod:`models.activity`)."""
+    network, activity = compressed.network, compressed.activity
+    if found.part == "dense":
+        network, activity = compressed.dense, compressed.dense_activity
+    return network, activity
+
+
+def put(compressed: Compressed, described: list[dict[str, Any]], folder: Path = FOLDER) -> list[Entry]:
+    """Write a file and the entries of its networks, in place of those of the same names.
+
+    Parameters
+    ----------
+    described : list of dict
+        Fields of the entries, but for the checksum; all with one ``file``.
+
+    Raises
+    ------
+    ValueError
+        When a field is missing, unknown or impossible, or the index can't be read.
+    """
+    try:
+        made = [Entry(**fields, sha256="") for fields in described]
+    except TypeError as error:
+        raise ValueError(f"an entry of the zoo is incomplete or has unknown fields: {error}") from error
+    if len({found.file for found in made}) != 1:
+        raise ValueError("entries that are put into the zoo together must be of one file")
+    others = entries(folder) if (folder / _INDEX).exists() else []
+    path = folder / made[0].file
+    checkpoint.save_compressed(path, compressed)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    made = [Entry(**{**asdict(found), "sha256": digest}) for found in made]
+    gone = {found.name for found in made}
+    kept = [found for found in others if found.name not in gone and found.file != made[0].file]
+    table = {"networks": [asdict(found) for found in sorted([*kept, *made], key=lambda found: found.name)]}
+    container.write_atomically(folder / _INDEX, (json.dumps(table, indent=1) + "\n").encode())
+    return made

@@ -1,0 +1,148 @@
+"""The seven methods and the networks of the zoo: table and plots of committed results."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib import pyplot as plt
+from rich.table import Table
+
+from models.zoo import entries
+from offramp.figures import STYLE, svg
+from offramp.record import read_json
+
+__all__ = ["FOLDER", "claims", "collect", "markdown", "networks", "plot"]
+
+from dataclasses import asdict
+
+#: Results of the methods' replications, one file each.
+FOLDER = Path(__file__).parents[1] / "baselines" / "methods"
+
+_NETWORKS = [
+    "network", "method", "data", "float", "int8", "PGD-20", "weights", "products", "without exits", "cycles", "exits",
+]  # fmt: skip
+_CLAIMS = ["method", "network", "claim", "here", "figures"]
+
+
+def collect(folder: Path = FOLDER) -> dict[str, Any]:
+    """``networks``: the zoo's entries; ``methods``: the replications' results, by method.
+
+    Raises
+    ------
+    ValueError
+        When a result can't be read or lacks what the table shows.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        result = read_json(path)
+        for key in ("method", "network", "dataset", "checks", "accelerator", "command", "seed", "date"):
+            if key not in result:
+                raise ValueError(f"{path}: must hold {key!r}")
+        found[path.stem] = {
+            key: result[key]
+            for key in ("method", "network", "dataset", "checks", "accelerator", "command", "seed", "date")
+        }
+    return {"networks": [asdict(entry) for entry in entries()], "methods": found}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _network_rows(found: list[dict[str, Any]]) -> list[list[str]]:
+    return [
+        [
+            entry["name"],
+            entry["method"],
+            entry["dataset"],
+            _percent(entry["accuracy_float"]),
+            _percent(entry["accuracy_int8"]),
+            _percent(entry["accuracy_pgd20"]),
+            f"{entry['nonzero_weights']:,} of {entry['weights']:,}",
+            _percent(entry["products_share"]),
+            _percent(entry["products_share_full"]),
+            f"{entry['mean_cycles']:,.0f}",
+            _percent(entry["exit_share"]),
+        ]
+        for entry in found
+    ]
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _claim_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    return [
+        [
+            result["method"],
+            f"{result['network']}, {result['dataset']}",
+            check["claim"],
+            "holds" if check["holds"] else "fails",
+            ", ".join(f"{name} {_figure(value)}" for name, value in check["figures"].items()),
+        ]
+        for result in found.values()
+        for check in result["checks"]
+    ]
+
+
+def _table(head: list[str], rows: list[list[str]]) -> Table:
+    table = Table(*head)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def networks(found: list[dict[str, Any]]) -> Table:
+    """The zoo's networks for a terminal."""
+    return _table(_NETWORKS, _network_rows(found))
+
+
+def claims(found: dict[str, dict[str, Any]]) -> Table:
+    """The methods' claims for a terminal."""
+    return _table(_CLAIMS, _claim_rows(found))
+
+
+def _lines(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """Both tables as Markdown."""
+    runs = [f"* {result['method']}: `{result['command']}`, {result['date']}" for result in found["methods"].values()]
+    parts = [
+        "# Networks",
+        "",
+        "Accuracies of the whole test set unless the index says otherwise; PGD-20 at 8/255 on the first images.",
+        "Products have two nonzero factors and are a share of the dense multiply-accumulates without early exits.",
+        "",
+        *_lines(_NETWORKS, _network_rows(found["networks"])),
+        "",
+        "# Claims of the methods",
+        "",
+        *_lines(_CLAIMS, _claim_rows(found["methods"])),
+        "",
+        *runs,
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def plot(found: dict[str, Any]) -> str:
+    """Accuracy over products of the zoo's networks, and how many claims of each method hold, as SVG text."""
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
+        for entry in found["networks"]:
+            place = (100 * entry["products_share"], 100 * entry["accuracy_int8"])
+            left.plot(*place, "o", color="#0072b2")
+            left.annotate(entry["name"], place, xytext=(4, 4), textcoords="offset points", fontsize=8)
+        left.set_xlabel("products, % of the dense network's")
+        left.set_ylabel("accuracy int8, %")
+        names = list(found["methods"])
+        held = [sum(check["holds"] for check in found["methods"][name]["checks"]) for name in names]
+        every = [len(found["methods"][name]["checks"]) for name in names]
+        right.barh(names, every, color="#e6e8eb", label="tried")
+        right.barh(names, held, color="#0072b2", label="hold here")
+        right.set_xlabel("claims")
+        if names:
+            right.legend()
+        return svg(figure)

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hw.config import preset
+from models import golden, zoo
+from models.checkpoint import load_compressed
+from models.quantize import encode
+from offramp import stages
+from offramp import zoo as measuring
+
+
+@pytest.fixture
+def result(small):
+    """What ``offramp train RECIPE`` would have written beside the compressed network."""
+    return {
+        "recipe": {"name": "small", "about": "a test", "config": "tiny"},
+        "recipe_digest": "abc",
+        "seed": 0,
+        "metrics": small.network.metrics,
+    }
+
+
+def test_figures_are_measured(small, result, tmp_path):
+    path = small.folder / stages.COMPRESSED
+    made = measuring.add(path, result, small.source, method="mine", folder=tmp_path, images=50, attacked=20)
+    assert [entry.name for entry in made] == ["small", "small-dense"]
+    entry, dense = made
+    network, few = load_compressed(path).network, small.source.test.take(50)
+    found = golden.run(network, encode(few.images, network), keep=False)
+    assert entry.accuracy_int8 == found.accuracy(few.labels)
+    assert entry.exit_share == pytest.approx(found.exit_share()[0])
+    assert (entry.method, entry.config, entry.images, entry.attacked) == ("mine", "tiny", 50, 20)
+    assert entry.accuracy_pgd20 <= entry.accuracy_int8
+    assert entry.accuracy_float == small.network.metrics["pruned_final"]
+    assert entry.nonzero_weights == sum(
+        int(np.count_nonzero(array)) for name, array in network.arrays() if name.endswith("/weight")
+    )
+    assert entry.products_share < entry.products_share_full < dense.products_share < 1
+    assert dense.exit_share == 0
+    assert dense.accuracy_float == small.network.metrics["float_final"]
+    assert entry.mean_cycles < dense.mean_cycles
+    assert dense.multiply_accumulates == entry.multiply_accumulates == measuring.multiply_accumulates(network)
+
+
+def test_results_of_something_else_are_refused(small, result, tmp_path):
+    del result["recipe_digest"]
+    with pytest.raises(ValueError, match="the result beside it must hold 'recipe_digest': a recipe's"):
+        measuring.add(small.folder / stages.COMPRESSED, result, small.source, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_of_the_zoo_are_programs(small, result, tmp_path, monkeypatch):
+    made = measuring.add(
+        small.folder / stages.COMPRESSED, result, small.source, folder=tmp_path / "zoo", images=20, attacked=1
+    )
+    monkeypatch.setattr(zoo, "entry", lambda name: next(e for e in made if e.name == name.removeprefix("zoo:")))
+    original = zoo.load
+    monkeypatch.setattr(zoo, "load", lambda entry: original(entry, tmp_path / "zoo"))
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "cache"))
+    found = stages.program(Path("zoo:small"))
+    assert found.config == preset("tiny")
+    codes = encode(small.source.test.images[:20], found.network)
+    assert golden.run(found.network, codes, keep=False).accuracy(small.source.test.labels[:20]) == made[0].accuracy_int8
+    assert stages.program(Path("zoo:small@single")).config == preset("single")
+    with pytest.raises(ValueError, match="huge"):
+        stages.program(Path("zoo:small@huge"))

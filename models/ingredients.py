@@ -16,16 +16,21 @@ from torch import nn
 from hw.network import Network
 from models import prune, sparsify
 from models.data import Dataset
+from models.fakequant import FakeQuantNet
 from models.methods.binary_relax import BinaryRelax
 from models.methods.boundary import Probe
+from models.methods.dab import DynamicExitLoss, RampedExitLoss
+from models.methods.dasnet import ANNEAL, Equalised
 from models.methods.dnr import DynamicL2, Rewiring
 from models.methods.feedback import Feedback
 from models.methods.gap import Attack, GreedyPruning, kept_share
+from models.methods.jpnet import IterativePruning, SweptWinners
 from models.methods.robust import AdversarialLoss
 from models.pieces import Piece, Run
 from models.products import ProductPruning
 from models.sparsity import ActivationPenalty, GradualPruning
 from models.standard import AdversarialExamples, CrossEntropy, Distillation, FixedMask, Validation
+from models.winners import KINDS, WinnerRates, carriers
 
 __all__ = ["INTEGER", "PIECES", "Context", "IntegerContext"]
 
@@ -185,6 +190,47 @@ def _dynamic_l2(context: Context, *, rho: float = 1e-4, start: int = 5) -> Piece
     return DynamicL2(rho=rho, start=start)
 
 
+def _iterative(context: Context, *, density: float, least: dict[str, float] | None = None, rounds: int = 3) -> Piece:
+    return IterativePruning(prune.densities(context.model, density, least), rounds)
+
+
+def _winners(context: Context, *, rates: dict[str, float], select: str = "elements", annealed: bool = False) -> Piece:
+    layers = _can_win(context, select)
+    for name in rates:
+        if name not in layers:
+            raise ValueError(f"winner rate of {name!r}: there is no convolution or linear layer of that name")
+    return WinnerRates(select, rates, ANNEAL if annealed else None)
+
+
+def _swept_winners(
+    context: Context, *, select: str = "elements", drop: float = 0.02, images: int = 1000, annealed: bool = False
+) -> Piece:
+    _can_win(context, select)
+    held = None if context.dataset is None else context.dataset.validation.take(images)
+    return SweptWinners(held, select, drop=drop, anneal=ANNEAL if annealed else None)
+
+
+def _can_win(context: Context, select: str) -> set[str]:
+    """Layers that may have winners, which are chosen before quantization."""
+    if select not in KINDS:
+        raise ValueError(f"select must be one of {', '.join(KINDS)}, not {select!r}")
+    if isinstance(context.model, FakeQuantNet):
+        raise ValueError("winners must be given to the float network; quantization keeps them")
+    return set(carriers(context.model))
+
+
+def _equalised(context: Context, *, images: int = 1000) -> Piece:
+    return Equalised(images)
+
+
+def _ramped_exits(context: Context, *, costs: tuple[float, ...] | None = None) -> Piece:
+    return RampedExitLoss(costs)
+
+
+def _dynamic_exits(context: Context, *, target: float, rate: float = 5.0, first: float = 0.5) -> Piece:
+    return DynamicExitLoss(target=target, rate=rate, first=first)
+
+
 def _cross_entropy(context: Context, *, ramp: bool = True) -> Piece:
     return CrossEntropy(ramp)
 
@@ -209,14 +255,20 @@ PIECES: dict[str, Callable[..., Piece]] = {
     "binary-relax": _binary_relax,
     "cross-entropy": _cross_entropy,
     "distillation": _distillation,
+    "dynamic-exits": _dynamic_exits,
     "dynamic-l2": _dynamic_l2,
+    "equalised-channels": _equalised,
     "feedback": _feedback,
     "gradual-pruning": _gradual,
     "greedy-pruning": _greedy,
+    "iterative-pruning": _iterative,
     "magnitude-pruning": _one_shot,
     "product-pruning": _products,
+    "ramped-exits": _ramped_exits,
     "rewiring": _rewiring,
+    "swept-winners": _swept_winners,
     "validation": _validation,
+    "winners": _winners,
     "zeros": _zeros,
 }
 

@@ -17,7 +17,10 @@ from hw.select import Select
 from models.pieces import Piece, Run
 from models.standard import Ramp
 
-__all__ = ["WinnerRates", "Winners", "attach", "attached", "carried", "keep", "set_rates"]
+__all__ = ["KINDS", "WinnerRates", "Winners", "attach", "attached", "carried", "carriers", "keep", "set_rates"]
+
+#: What can win by a rate.
+KINDS = ("elements", "channels")
 
 _NAME = "winners"
 
@@ -137,7 +140,7 @@ def _before(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return (winners(inputs[0]), *inputs[1:])
 
 
-def _carriers(model: nn.Module) -> dict[str, nn.Module]:
+def carriers(model: nn.Module) -> dict[str, nn.Module]:
     """By layer, the module whose input the layer multiplies: itself, or the padding before it."""
     traced = fx.symbolic_trace(model)
     modules = dict(model.named_modules())
@@ -166,11 +169,11 @@ def attach(model: nn.Module, winners: Mapping[str, Winners]) -> None:
     ValueError
         When there is no convolution or linear layer of a name.
     """
-    carriers = _carriers(model)
+    there = carriers(model)
     for name, chosen in winners.items():
-        if name not in carriers:
+        if name not in there:
             raise ValueError(f"winners need a convolution or linear layer, and {name!r} is none")
-        module, chosen.layer = carriers[name], name
+        module, chosen.layer = there[name], name
         if carried(module) is None:
             module.register_forward_pre_hook(_before)
         module.add_module(_NAME, chosen)

@@ -22,10 +22,12 @@ from models.attacks.objectives import (
 )
 from models.attacks.score import Score, integer_score
 from models.attacks.square import square
+from models.attacks.suite import Strength, robustness
 
 __all__ = [
     "Objective",
     "Score",
+    "Strength",
     "apgd",
     "branch_loss",
     "dlr_loss",
@@ -37,6 +39,7 @@ __all__ = [
     "margin_loss",
     "max_average",
     "pgd",
+    "robustness",
     "slowdown",
     "slowness",
     "square",

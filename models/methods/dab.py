@@ -33,8 +33,8 @@ from hw.layers import Conv2D, DepthwiseConv2D, Linear
 from hw.network import INPUT, Exit, Network
 from models import golden
 from models.data import Split
-from models.fakequant import INPUT_SCALE, INPUT_ZERO_POINT
-from models.graph import lower
+from models.fakequant import INPUT_SCALE, INPUT_ZERO_POINT, FakeQuantNet
+from models.graph import Graph, lower
 from models.pieces import Outputs, Piece, Run
 from models.quantize import NEVER, encode, quantize, to_network
 from models.schedule import Schedule
@@ -129,9 +129,7 @@ class RampedExitLoss(Piece):
         self.weights: tuple[float, ...] = ()
 
     def begin(self, run: Run) -> None:
-        height, width, channels = run.split.images.shape[1:]
-        run.model.eval()
-        found = exit_costs(lower(run.model, (height, width, channels)))[:-1]
+        found = exit_costs(_graph(run))[:-1]
         self.weights = found if self.costs is None else self.costs
         if len(self.weights) != len(found):
             raise ValueError(f"costs must be one for each of {len(found)} early exits, not {len(self.weights)}")
@@ -142,6 +140,14 @@ class RampedExitLoss(Piece):
             weight = min(cost, 0.01 + run.done / run.total * cost)
             total = total + weight * F.cross_entropy(early, labels)
         return total
+
+
+def _graph(run: Run) -> Graph:
+    """The steps of what is trained."""
+    if isinstance(run.model, FakeQuantNet):
+        return run.model.graph
+    height, width, channels = run.split.images.shape[1:]
+    return lower(run.model.eval(), (height, width, channels))
 
 
 class DynamicExitLoss(Piece):
@@ -220,7 +226,7 @@ def margin_for(softmax: float, classes: int) -> float:
     return math.log((classes - 1) * softmax / (1 - softmax))
 
 
-def exit_costs(network: object) -> tuple[float, ...]:
+def exit_costs(network: Network | Graph) -> tuple[float, ...]:
     """Dense multiply-accumulates until each exit is known, as shares of those of the whole network; the last is 1.
 
     Parameters
@@ -236,8 +242,6 @@ def exit_costs(network: object) -> tuple[float, ...]:
             for layer in network.layers
         }
     else:
-        assert hasattr(network, "steps")
-        assert hasattr(network, "exits")
         heads = list(network.exits)
         work = {
             step.name: 0 if step.weight is None else int(np.prod(step.shape[:2])) * step.weight.numel()

@@ -25,10 +25,20 @@ import torch
 from torch import nn
 
 from models.nets import to_torch
+from models.pieces import Piece, Run
 from models.standard import Ramp
 from models.winners import Winners, attach, attached
 
-__all__ = ["ANNEAL", "channel_means", "equalise", "inner_layers", "jaccard", "static_channels", "winner_masks"]
+__all__ = [
+    "ANNEAL",
+    "Equalised",
+    "channel_means",
+    "equalise",
+    "inner_layers",
+    "jaccard",
+    "static_channels",
+    "winner_masks",
+]
 
 #: From rate 1 to the targets over the first half of the epochs.
 ANNEAL = Ramp(first=0.0, last=1.0, begin=0.0, end=0.5)
@@ -116,6 +126,31 @@ def equalise(model: nn.Module, images: np.ndarray) -> None:
             norm.weight.div_(factor)
             norm.bias.div_(factor)
             conv.weight.mul_(factor[None, :, None, None])
+
+
+class Equalised(Piece):
+    """Channels inside blocks are equalised before training begins (:func:`equalise`).
+
+    Parameters
+    ----------
+    images : int
+        First images of the training data that the means are taken over.
+
+    Raises
+    ------
+    ValueError
+        When that isn't positive.
+    """
+
+    def __init__(self, images: int = 1000) -> None:
+        if images < 1:
+            raise ValueError(f"equalising needs at least 1 image, not {images}")
+        self.images = images
+
+    def begin(self, run: Run) -> None:
+        training = run.model.training
+        equalise(run.model, run.split.images[: self.images])
+        run.model.train(training)
 
 
 def static_channels(model: nn.Module, images: np.ndarray, rates: Mapping[str, float]) -> dict[str, Winners]:

@@ -33,13 +33,15 @@ from models.data import Split
 from models.pieces import Run
 from models.sources import Progress
 from models.sparsity import GradualPruning, activation_modules
+from models.standard import Ramp
 from models.train import accuracy, predict
-from models.winners import Winners, attach, attached
+from models.winners import WinnerRates, Winners, attach, attached
 
 __all__ = [
     "RATES",
     "IterativePruning",
     "PredictedWinners",
+    "SweptWinners",
     "expected_share",
     "hidden_layers",
     "predicted_accuracy",
@@ -155,6 +157,48 @@ def winner_rates(
                 break
         attach(model, {name: before})
     return found
+
+
+class SweptWinners(WinnerRates):
+    """Winners for all hidden layers, at the rates that the sensitivity sweep finds when training begins.
+
+    Parameters
+    ----------
+    validation : Split or None
+        Held-back images; None where the piece is made but not used.
+    kind : str
+        ``elements`` or ``channels``.
+    drop : float
+        See :func:`winner_rates`.
+    anneal : Ramp or None
+        See :class:`models.winners.WinnerRates`.
+
+    Raises
+    ------
+    ValueError
+        When the drop isn't positive.
+    """
+
+    def __init__(
+        self, validation: Split | None, kind: str = "elements", *, drop: float = 0.02, anneal: Ramp | None = None
+    ) -> None:
+        if not drop > 0:
+            raise ValueError(f"drop must be positive, not {drop}")
+        super().__init__(kind, {}, anneal)
+        self.validation, self.kind, self.drop = validation, kind, drop
+
+    def begin(self, run: Run) -> None:
+        assert self.validation is not None
+        # On the CPU, where images are predicted.
+        model = run.model.to("cpu")
+        self.rates = winner_rates(model, self.validation, hidden_layers(model), kind=self.kind, drop=self.drop)
+        self.winners = {name: Winners(self.kind, rate) for name, rate in self.rates.items()}
+        run.model.to(run.device)
+        super().begin(run)
+
+    def after_epoch(self, run: Run) -> None:
+        for name, rate in self.rates.items():
+            run.record(f"winner_rate_{name}", rate)
 
 
 class PredictedWinners(Winners):

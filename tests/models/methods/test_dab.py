@@ -79,6 +79,9 @@ def test_weights_of_exits_are_ramped_as_in_shallow_deep_networks(digits):
     relative = RampedExitLoss()
     fit(model, digits.train.take(50), Schedule(epochs=1, lr=1e-9), seed=0, pieces=[relative])
     assert relative.weights == exit_costs(lower(model, (8, 8, 1)))[:-1]
+    again = RampedExitLoss()
+    quantize(model, digits.train.take(50), Schedule(epochs=1, lr=1e-9), seed=0, pieces=lambda twin: [again])
+    assert again.weights == relative.weights
 
 
 @pytest.mark.parametrize(("target", "grows"), [(1.0, True), (0.0, False)])

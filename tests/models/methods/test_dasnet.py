@@ -6,6 +6,7 @@ from torch import nn
 from hw.select import Select
 from models.methods.dasnet import (
     ANNEAL,
+    Equalised,
     channel_means,
     equalise,
     inner_layers,
@@ -44,6 +45,16 @@ def test_equalised_channels_change_nothing_but_their_size(digits, trained):
         torch.testing.assert_close(found[alive], means[name][alive].mean().expand(int(alive.sum())), rtol=1e-3, atol=0)
     with pytest.raises(ValueError, match="equalising needs at least 1 image, not 0"):
         equalise(model, images[:0])
+
+
+def test_channels_are_equalised_before_training(digits, trained):
+    model, expected = trained.model(), trained.model()
+    fit(model, digits.train.take(100), Schedule(epochs=1, lr=1e-12), seed=0, pieces=[Equalised(50)])
+    equalise(expected, digits.train.images[:50])
+    torch.testing.assert_close(model.late.second.conv.weight, expected.late.second.conv.weight)
+    assert (model.late.second.conv.weight != trained.model().late.second.conv.weight).any()
+    with pytest.raises(ValueError, match="equalising needs at least 1 image, not 0"):
+        Equalised(0)
 
 
 def test_equalised_winners_are_those_of_normalised_scores(digits, trained):

@@ -10,6 +10,7 @@ from models.architectures import initial
 from models.methods.jpnet import (
     IterativePruning,
     PredictedWinners,
+    SweptWinners,
     expected_share,
     hidden_layers,
     predicted_accuracy,
@@ -92,6 +93,18 @@ def test_the_sweep_keeps_other_layers_winners(digits, trained):
     }
     with pytest.raises(ValueError, match=r"rates must ascend, at least one, not \(1.0, 0.5\)"):
         winner_rates(model, digits.validation, ["late.second.conv"], rates=(1.0, 0.5))
+
+
+def test_rates_are_swept_when_training_begins(digits, trained):
+    model = trained.model()
+    expected = winner_rates(trained.model(), digits.validation.take(100), hidden_layers(model), drop=0.05)
+    piece = SweptWinners(digits.validation.take(100), drop=0.05)
+    metrics = fit(model, digits.train.take(100), Schedule(epochs=1, lr=1e-9), seed=0, pieces=[piece])
+    assert {name: found.rate for name, found in attached(model).items()} == expected
+    assert {name.removeprefix("winner_rate_"): rate for name, rate in metrics[0].items() if name != "loss"} == expected
+    assert min(expected.values()) < 1
+    with pytest.raises(ValueError, match="drop must be positive, not 0"):
+        SweptWinners(None, drop=0.0)
 
 
 def test_a_threshold_from_all_elements_is_the_exact_one():

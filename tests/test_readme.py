@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from models.zoo import entry
 from offramp.cli import app
 from offramp.tables import bench_markdown
 
@@ -64,3 +65,16 @@ def test_figures_of_the_bench_are_the_recorded_ones():
     recorded = json.loads((ROOT / "baselines" / "bench-base.json").read_text())
     begin, end = "<!-- figures: bench -->", "<!-- end of figures: bench -->"
     assert TEXT[TEXT.index(begin) + len(begin) : TEXT.index(end)].strip() == bench_markdown(recorded).strip()
+
+
+def test_figures_of_the_zoo_are_the_index():
+    part = TEXT[TEXT.index("<!-- figures: zoo -->") : TEXT.index("<!-- end of figures: zoo -->")]
+    rows = [line for line in part.splitlines() if line.startswith("| ") and "int8" not in line]
+    assert rows
+    for row in rows:
+        found = entry(row.split("|")[1].strip())
+        assert row == (
+            f"| {found.name} | {found.accuracy_int8:.2%} | {found.accuracy_pgd20:.2%} | {found.nonzero_weights:,} | "
+            f"{found.products_share:.2%} | {found.mean_cycles:,.0f} | {found.exit_share:.2%} |"
+        ).replace("%", " %")
+    assert f"{entry('resnet8-sparse').products_share_full:.2%}".replace("%", " %") in TEXT

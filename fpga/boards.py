@@ -124,12 +124,15 @@ _INPUT_UP = "PULLMODE=UP IO_TYPE=LVCMOS33"
 _INPUT_DOWN = "PULLMODE=DOWN IO_TYPE=LVCMOS33"
 _OUTPUT = "PULLMODE=NONE IO_TYPE=LVCMOS33 DRIVE=4"
 
-#: Boards by name. ULX3S (Radiona, open hardware) pins: its constraints file, github.com/emard/ulx3s,
-#: doc/constraints/ulx3s_v20.lpf, for boards v2.x and v3.0.x; button FIRE1 resets, LED 0 and LED 1 are the lamps.
-BOARDS = {
-    "ulx3s-25f": Board(
-        name="ulx3s-25f",
-        device="25k",
+
+def _ulx3s(name: str, device: str) -> Board:
+    """ULX3S (Radiona, open hardware) with one of its devices; button FIRE1 resets, LED 0 and LED 1 are the lamps.
+
+    Pins: its constraints file, github.com/emard/ulx3s, doc/constraints/ulx3s_v20.lpf, for boards v2.x and v3.0.x.
+    """
+    return Board(
+        name=name,
+        device=device,
         package="CABGA381",
         speed=6,
         clock_mhz=25.0,
@@ -140,8 +143,11 @@ BOARDS = {
         ready=Pin(site="B2", attributes=_OUTPUT),
         overflow=Pin(site="C2", attributes=_OUTPUT),
         flash_options=("--compress",),
-    ),
-}
+    )
+
+
+#: Boards by name.
+BOARDS = {entry.name: entry for entry in (_ulx3s("ulx3s-25f", "25k"), _ulx3s("ulx3s-85f", "85k"))}
 
 
 def board(name: str) -> Board:

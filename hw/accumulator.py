@@ -76,9 +76,9 @@ class AccumulatorUnit(wiring.Component):
             """Control that travels with an access."""
             return (
                 Signal(name=f"valid_{name}"),
-                Signal(name=f"dump_{name}"),
-                Signal(name=f"emit_{name}"),
-                Signal(config.accumulator_address_bits, name=f"address_{name}"),
+                Signal(name=f"dump_{name}", reset_less=True),
+                Signal(name=f"emit_{name}", reset_less=True),
+                Signal(config.accumulator_address_bits, name=f"address_{name}", reset_less=True),
             )
 
         a = (self.i.valid, self.i.payload.dump, self.i.payload.emit, self.i.payload.address)
@@ -88,17 +88,15 @@ class AccumulatorUnit(wiring.Component):
 
         # Cycle 0: the RAM reads while the multiplier works.
         m.d.comb += [read.addr.eq(self.i.payload.address), read.en.eq(1)]
-        product_r = Signal(signed(17))
+        product_r = Signal(signed(17), reset_less=True)
         m.d.sync += product_r.eq(self.i.payload.value * self.i.payload.weight)
 
         # Cycle 1: registers behind the RAM. Values that were on their way when it read are forwarded: from one access
-        # before at cycle 2, from two and three before now.
-        product_x = Signal(signed(17))
-        value_x = Signal(shape)
-        forwarded_x = Signal(shape)
-        take_forwarded = Signal()
+        # before at cycle 2, from two and three before now. Of the RAM's value and the forwarded one, one is 0.
+        product_x = Signal(signed(17), reset_less=True)
+        value_x, forwarded_x = Signal(shape, reset_less=True), Signal(shape, reset_less=True)
         take_sum = Signal()
-        total_y, total_z = Signal(shape), Signal(shape)
+        total_y, total_z = Signal(shape, reset_less=True), Signal(shape, reset_less=True)
         hit_y, hit_z = Signal(), Signal()
         m.d.comb += [
             hit_y.eq(y[0] & (y[3] == r[3])),
@@ -108,18 +106,21 @@ class AccumulatorUnit(wiring.Component):
             product_x.eq(product_r),
             value_x.eq(read.data),
             forwarded_x.eq(Mux(hit_y, total_y, total_z)),
-            take_forwarded.eq(hit_y | hit_z),
             take_sum.eq(x[0] & (x[3] == r[3])),
         ]
+        with m.If(hit_y | hit_z):
+            m.d.sync += value_x.eq(0)
+        with m.Else():
+            m.d.sync += forwarded_x.eq(0)
 
         # Cycle 2: add, or choose. Sums of what a maximum is taken of fit nine bits: the others are 0 without a choice,
         # and the comparison's carry chain is shorter than the adder's.
         operand = Signal(shape)
-        emitted = Signal(shape)
+        emitted = Signal(shape, reset_less=True)
         total = Signal(shape)
         larger = Signal()
         m.d.comb += [
-            operand.eq(Mux(take_sum, total_y, Mux(take_forwarded, forwarded_x, value_x))),
+            operand.eq(Mux(take_sum, total_y, value_x | forwarded_x)),
             larger.eq(product_x[:_MAXIMUM_BITS] > operand[:_MAXIMUM_BITS]),
             total.eq(operand + product_x),
         ]

@@ -12,7 +12,9 @@ A residual layer uses the same multipliers twice: accumulators are then taken in
 uses fall into different cycles. :mod:`hw.lanes` says which is which.
 """
 
-from amaranth import Module, Mux, Signal, signed
+from itertools import pairwise
+
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -23,6 +25,13 @@ from hw.numerics import ADD_LEFT_SHIFT
 from hw.requantizer import Requantizer, ScaleFields
 
 __all__ = ["Lane", "Sums"]
+
+#: Bits of what is scaled: biased accumulators and sums; residual operands.
+_WIDTH, _OPERAND_WIDTH = 32, 9
+#: Bits of a scaled value that matter: what lies beyond them is clamped, whatever the offset.
+_SCALED_BITS = 10
+#: Cycles that residual operands wait, so that sums come to the multipliers in the cycles between accumulators.
+_WAIT = 2
 
 
 class Sums(data.Struct):
@@ -61,11 +70,11 @@ class Lane(wiring.Component):
     #: Cycles from an accumulator to its logit.
     RAW_LATENCY = _BIASED
     #: Cycles from an accumulator to its scaled value, and then to its activation.
-    SCALED = _BIASED + Requantizer.LATENCY
+    SCALED = _BIASED + Requantizer.latency(_WIDTH)
     LATENCY = SCALED + 3
     #: Cycles from an accumulator to its sum with the residual, to that scaled, and then to its activation.
-    SUM = LATENCY + 4 + Requantizer.LATENCY
-    SUM_SCALED = SUM + Requantizer.LATENCY
+    SUM = LATENCY + 4 + _WAIT + Requantizer.latency(_OPERAND_WIDTH)
+    SUM_SCALED = SUM + Requantizer.latency(_WIDTH)
     RESIDUAL_LATENCY = SUM_SCALED + 3
 
     def __init__(self, config: AcceleratorConfig):
@@ -91,8 +100,16 @@ class Lane(wiring.Component):
         fields, residual, sums = self.fields, self.residual, self.sums
 
         # Cycles 1 and 2: channel memories and their registers. Cycle 3: bias; or a residual sum.
-        accumulator_1, accumulator_2 = Signal.like(self.accumulator), Signal.like(self.accumulator)
-        bias, multiplier, shift = Signal(signed(32)), Signal(31), Signal(5)
+        accumulator_1, accumulator_2, bias, multiplier, shift = (
+            Signal.like(port, name=name, reset_less=True)
+            for name, port in {
+                "accumulator_1": self.accumulator,
+                "accumulator_2": self.accumulator,
+                "bias": self.bias,
+                "multiplier": self.multiplier,
+                "shift": self.shift,
+            }.items()
+        )
         m.d.sync += [
             accumulator_1.eq(self.accumulator),
             accumulator_2.eq(accumulator_1),
@@ -100,9 +117,9 @@ class Lane(wiring.Component):
             multiplier.eq(self.multiplier),
             shift.eq(self.shift),
         ]
-        m.submodules.scale = scale = Requantizer(width=32)
-        value, scale_fields = Signal(signed(32)), Signal(ScaleFields)
-        total = Signal(signed(32))
+        m.submodules.scale = scale = Requantizer(width=_WIDTH, bits=_SCALED_BITS)
+        value, scale_fields = Signal(signed(_WIDTH), reset_less=True), Signal(ScaleFields, reset_less=True)
+        total = Signal(signed(_OPERAND_WIDTH + ADD_LEFT_SHIFT + 1), reset_less=True)
         with m.If(sums.scale):
             m.d.sync += [
                 value.eq(total),
@@ -120,9 +137,10 @@ class Lane(wiring.Component):
         m.d.comb += [scale.value.eq(value), scale.scale.eq(scale_fields), self.logit.eq(value)]
 
         # Cycles 11 to 13 (32 to 34 for a sum): offset, clamp, activation.
-        offset_sum, code = Signal(signed(34)), Signal(signed(8))
+        offset_sum, code = Signal(signed(_SCALED_BITS + 1), reset_less=True), Signal(signed(8), reset_less=True)
         low, high, zero = Signal(signed(8)), Signal(signed(8)), Signal(signed(8))
-        m.d.sync += offset_sum.eq(scale.o + Mux(sums.offset, residual.offset.as_signed(), fields.offset.as_signed()))
+        offset = Mux(sums.offset, residual.offset.as_signed(), fields.offset.as_signed())
+        m.d.sync += offset_sum.eq(_sum_up(scale.o, offset, scale.up))
         with m.If(sums.clamp):
             m.d.comb += [low.eq(residual.clamp_low), high.eq(residual.clamp_high)]
         with m.Else():
@@ -132,22 +150,23 @@ class Lane(wiring.Component):
         m.d.sync += self.o.eq(code - zero)
 
         # Residual operands share a small multiplier: the stored one at cycle 13, the layer's own at cycle 14.
-        m.submodules.operands = operands = Requantizer(width=9, lift=ADD_LEFT_SHIFT)
-        own = Signal(signed(9))
-        m.d.sync += own.eq(self.o)
+        m.submodules.operands = operands = Requantizer(width=_OPERAND_WIDTH, lift=ADD_LEFT_SHIFT)
+        own = Signal(signed(_OPERAND_WIDTH), reset_less=True)
+        waiting = [Signal.like(own, name=f"waiting_{cycle}", reset_less=True) for cycle in range(_WAIT)]
+        stored = [sums.operand, *(Signal(name=f"stored_{cycle}", reset_less=True) for cycle in range(_WAIT))]
+        m.d.sync += [own.eq(self.o), waiting[0].eq(Mux(sums.operand, self.operand, own))]
+        m.d.sync += [after.eq(before) for chain in (waiting, stored) for before, after in pairwise(chain)]
+        m.d.sync += [
+            operands.value.eq(waiting[-1]),
+            operands.scale.multiplier.eq(Mux(stored[-1], residual.second_multiplier, residual.first_multiplier)),
+            operands.scale.shift.eq(Mux(stored[-1], residual.second_shift, residual.first_shift)),
+        ]
         m.d.comb += operands.scale.double.eq(1)
-        with m.If(sums.operand):
-            m.d.sync += [
-                operands.value.eq(self.operand),
-                operands.scale.multiplier.eq(residual.second_multiplier),
-                operands.scale.shift.eq(residual.second_shift),
-            ]
-        with m.Else():
-            m.d.sync += [
-                operands.value.eq(own),
-                operands.scale.multiplier.eq(residual.first_multiplier),
-                operands.scale.shift.eq(residual.first_shift),
-            ]
-        scaled = Signal(signed(32))
-        m.d.sync += [scaled.eq(operands.o), total.eq(scaled + operands.o)]
+        scaled = Signal(signed(_OPERAND_WIDTH + ADD_LEFT_SHIFT), reset_less=True)
+        m.d.sync += [scaled.eq(operands.o + operands.up), total.eq(_sum_up(scaled, operands.o, operands.up))]
         return m
+
+
+def _sum_up(a, b, up):
+    """``a + b + up`` with the last as the carry into the sum."""
+    return (Cat(up, a).as_signed() + Cat(up, b).as_signed()) >> 1

@@ -142,11 +142,10 @@ class ProcessingElement(wiring.Component):
         base = Signal(config.accumulator_address_bits)
         entry = Signal(config.start_bits)
         remaining = Signal(range(config.accumulators + 1), init=config.accumulators)
-        credits_ = Signal(range(config.output_queue + 1), init=config.output_queue)
-        issue, emit, last = Signal(), Signal(), Signal()
+        issue, emit, last, room = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             emit.eq(dump & ~clear),
-            issue.eq(active & (~emit | (credits_ != 0))),
+            issue.eq(active & (~emit | room)),
             last.eq(remaining == 1),
             self.clearing.eq(clear),
             entry_port.addr.eq(entry),
@@ -174,7 +173,7 @@ class ProcessingElement(wiring.Component):
             {"valid": 1, "dump": 1, "emit": 1, "value": signed(9), "base": config.accumulator_address_bits}
         )
         ram, registered = Signal(travelling), Signal(travelling)
-        weight = Signal(Entry)
+        weight = Signal(Entry, reset_less=True)
         step = accumulators.i.payload
         m.d.sync += [
             ram.valid.eq(issue),
@@ -202,15 +201,28 @@ class ProcessingElement(wiring.Component):
             self.product.eq(entered & ~latched.dump),
         ]
 
-        m.submodules.outputs = outputs = fifo.SyncFIFO(width=config.accumulator_bits, depth=config.output_queue)
+        # The output queue. Counters have a bit more than its addresses: a whole round apart, there is no room.
+        m.submodules.outputs = outputs = memory.Memory(
+            shape=signed(config.accumulator_bits),
+            depth=config.output_queue,
+            init=[],
+            attrs={"ram_style": "distributed"},
+        )
+        put, get = outputs.write_port(), outputs.read_port(domain="comb")
+        round_ = 2 * config.output_queue
+        issued, arrived, left = Signal(range(round_)), Signal(range(round_)), Signal(range(round_))
         m.d.comb += [
-            outputs.w_data.eq(accumulators.o.payload),
-            outputs.w_en.eq(accumulators.o.valid),
-            self.o.payload.eq(outputs.r_data.as_signed()),
-            self.o.valid.eq(outputs.r_rdy),
-            outputs.r_en.eq(self.o.ready),
+            room.eq(issued ^ left != config.output_queue),
+            put.addr.eq(arrived),
+            put.data.eq(accumulators.o.payload),
+            put.en.eq(accumulators.o.valid),
+            get.addr.eq(left),
+            self.o.payload.eq(get.data),
+            self.o.valid.eq(arrived != left),
         ]
-        spent, returned = Signal(), Signal()
-        m.d.comb += [spent.eq(issue & emit), returned.eq(self.o.valid & self.o.ready)]
-        m.d.sync += credits_.eq(credits_ - spent + returned)
+        m.d.sync += [
+            issued.eq(issued + (issue & emit)),
+            arrived.eq(arrived + accumulators.o.valid),
+            left.eq(left + (self.o.valid & self.o.ready)),
+        ]
         return m

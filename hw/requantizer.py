@@ -1,4 +1,9 @@
-"""Scales integers by a fixed-point factor, as :func:`hw.numerics.requantize`, one a cycle."""
+"""Scales integers by a fixed-point factor, as :func:`hw.numerics.requantize`, one a cycle.
+
+::
+
+    value, factor ──► product ──► 31 fraction bits go ──► shift by 0, 8, 16, 24 ──► by 0 to 7 ──► o, and up: add one
+"""
 
 from amaranth import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
@@ -6,18 +11,20 @@ from amaranth.lib.wiring import In, Out
 
 __all__ = ["Requantizer", "ScaleFields"]
 
-#: Bits of one slice of a wide operand: a signed 18-bit multiplier takes 17 unsigned bits, 16 make both slices alike.
+#: Bits of the factor.
+_FACTOR = 31
+#: Bits of one slice of a wide operand: a signed 18-bit multiplier takes the sum of two.
 _SLICE = 16
-#: Bits of the factor that a device multiplier takes for a narrow operand; what remains is multiplied in logic.
+#: Bits of one slice of the factor of a narrow operand.
 _NARROW_SLICE = 17
-#: Bits of the operand whose products are added in one cycle there.
-_DIGIT = 4
+#: Bits that the last shifter shifts by less than.
+_FINE = 8
 
 
 class ScaleFields(data.Struct):
     """A fixed-point factor and its rounding."""
 
-    multiplier: unsigned(31)
+    multiplier: unsigned(_FACTOR)
     shift: unsigned(5)
     double: unsigned(1)
 
@@ -31,111 +38,136 @@ class Requantizer(wiring.Component):
         Bits of the signed operand, at most 32.
     lift : int
         Constant left shift of the operand (the ADD kernel's 20 bits); ``width + lift`` is at most 32.
+    bits : int, optional
+        Bits of ``o``; by default as many as no result needs more of.
 
     Members
     -------
     value : In(signed(width)), scale : In(ScaleFields)
         Operands of this cycle.
-    o : Out(signed(32))
-        The result of :attr:`LATENCY` cycles ago.
+    o : Out(signed(bits)), up : Out(1)
+        The result is ``o + up``: what adds something to it adds ``up`` on the way. Where the result lies beyond its
+        bits, ``o`` is the least or the largest number of them.
 
-    Throughput: one value per cycle. Takes no back-pressure. Reset: none needed.
+    Latency: :meth:`latency`. Throughput: one value per cycle. Takes no back-pressure. Reset: none needed.
     """
 
-    LATENCY = 7
-
-    def __init__(self, *, width: int, lift: int = 0):
+    def __init__(self, *, width: int, lift: int = 0, bits: int | None = None):
         if not 1 <= width + lift <= 32:
             raise ValueError(f"width + lift must be from 1 to 32, not {width} + {lift}")
+        bits = width + lift if bits is None else bits
+        if not 2 <= bits <= width + lift:
+            raise ValueError(f"bits must be from 2 to width + lift, {width + lift}, not {bits}")
         self._width = width
         self._lift = lift
-        super().__init__({"value": In(signed(width)), "scale": In(ScaleFields), "o": Out(signed(32))})
+        self._bits = bits
+        super().__init__({"value": In(signed(width)), "scale": In(ScaleFields), "o": Out(signed(bits)), "up": Out(1)})
+
+    @staticmethod
+    def latency(width: int) -> int:
+        """Cycles from operands of this width to the result."""
+        return _product_cycles(width) + 3
 
     def elaborate(self, platform):
         m = Module()
-        width, lift = self._width, self._lift
+        width, cycles = self._width, _product_cycles(self._width)
 
-        def travel(name, shape, first, cycles):
+        def travel(name, first, cycles):
             """The signal, and its copies of the following cycles."""
             copies = [first]
             for cycle in range(cycles):
-                copies.append(Signal(shape, name=f"{name}_{cycle + 1}"))
+                copies.append(Signal.like(first, name=f"{name}_{cycle + 1}", reset_less=True))
                 m.d.sync += copies[-1].eq(copies[-2])
             return copies
 
-        shift = travel("shift", 5, self.scale.shift, 6)
-        double = travel("double", 1, self.scale.double, 4)
-
-        # Cycles 1 to 3: the whole product.
-        product = Signal(signed(64))
+        shift = travel("shift", self.scale.shift, cycles + 2)
+        double = travel("double", self.scale.double, cycles + 1)
+        product = Signal(signed(width + _FACTOR), reset_less=True)
         if width > _SLICE:
             self._wide_product(m, product)
         else:
             self._narrow_product(m, product)
 
-        # Cycle 4: 31 fraction bits go; rounded if the rule rounds here.
-        fraction = 31 - lift
-        high = Signal(signed(34))
-        half = Signal(32)
+        # 31 fraction bits go; rounded if the rule rounds here. A factor is below one, so the value gets no longer.
+        fraction = _FACTOR - self._lift
+        high = Signal(signed(width + self._lift), reset_less=True)
+        m.d.sync += high.eq((product >> fraction) + (product[fraction - 1] & (double[cycles] | (shift[cycles] == 0))))
+
+        # Bit 0 is the one that decides about rounding up, and those below it do where halves go away from zero.
+        number = Cat(Const(0, 1), high)
+        signs = high[-1].replicate(len(number))
+        kept = min(self._bits + _FINE, len(number))
+        coarse_shift, fine_shift = shift[cycles + 1][3:], shift[cycles + 2][:3]
+        coarse = Signal(signed(kept), reset_less=True)
+        sign, beyond, odd = Signal(reset_less=True), Signal(reset_less=True), Signal(reset_less=True)
+        starts = range(0, _FINE * (1 << len(coarse_shift)), _FINE)
         m.d.sync += [
-            high.eq((product >> fraction) + (product[fraction - 1] & (double[3] | (shift[3] == 0)))),
-            half.eq((Const(1, 32) << shift[3])[1:33]),
+            coarse.eq(number.as_signed() >> (coarse_shift << 3)),
+            sign.eq(high[-1]),
+            beyond.eq(_chosen([_any((number ^ signs)[kept + start :]) for start in starts], coarse_shift)),
+            odd.eq(
+                ~(double[cycles + 1] & high[-1]) | _chosen([_any(number[:start]) for start in starts], coarse_shift)
+            ),
         ]
-        # Cycle 5: half of what the shift will drop; one less where halves go away from zero.
-        rounded = Signal(signed(35))
-        away = double[4] & (high < 0) & (shift[4] != 0)
-        m.d.sync += rounded.eq(high + Mux(away, half.as_signed() - 1, Cat(half, 0).as_signed()))
-        # Cycles 6 and 7: shift.
-        coarse = Signal(signed(35))
+        fine, over = Signal(signed(kept)), Signal()
+        m.d.comb += [
+            fine.eq(coarse >> fine_shift),
+            over.eq(beyond | ((coarse[self._bits :] ^ sign.replicate(kept - self._bits)) >> fine_shift).any()),
+        ]
+        least_or_most = Cat((~sign).replicate(self._bits - 1), sign)
         m.d.sync += [
-            coarse.eq(rounded >> (shift[5] & 0b11000)),
-            self.o.eq(coarse >> shift[6][:3]),
+            self.o.eq(Mux(over, least_or_most, fine[1 : self._bits + 1])),
+            self.up.eq(fine[0] & (odd | (coarse[: _FINE - 1] & ~(Const(-1, signed(_FINE)) << fine_shift)).any())),
         ]
         return m
 
     def _wide_product(self, m, product):
-        """Four device multipliers."""
+        """Three device multipliers: the products across are what that of the sums holds beside the other two."""
         value_low, value_high = self.value[:_SLICE], self.value[_SLICE:].as_signed()
-        multiplier_low, multiplier_high = self.scale.multiplier[:_SLICE], self.scale.multiplier[_SLICE:]
-        low_low, low_high = Signal(unsigned(32)), Signal(unsigned(31))
-        high_low, high_high = Signal(signed(33)), Signal(signed(32))
-        middle, outer = Signal(signed(34)), Signal(signed(64))
+        factor_low, factor_high = self.scale.multiplier[:_SLICE], self.scale.multiplier[_SLICE:]
+        low = Signal(unsigned(2 * _SLICE), reset_less=True)
+        high = Signal(signed(self._width - _SLICE + _FACTOR - _SLICE), reset_less=True)
+        value, factor = Signal(signed(_SLICE + 2), reset_less=True), Signal(unsigned(_SLICE + 1), reset_less=True)
+        sums, others = Signal(signed(2 * _SLICE + 3), reset_less=True), Signal((low + high).shape(), reset_less=True)
+        across = Signal(signed(2 * _SLICE + 2), reset_less=True)
+        outer = [Signal.like(product, name=f"outer_{cycle}", reset_less=True) for cycle in (2, 3)]
         m.d.sync += [
-            # Cycle 1: products of slices.
-            low_low.eq(value_low * multiplier_low),
-            low_high.eq(value_low * multiplier_high),
-            high_low.eq(value_high * multiplier_low),
-            high_high.eq(value_high * multiplier_high),
-            # Cycle 2: slices of equal weight together. Cycle 3: all.
-            middle.eq(high_low + low_high),
-            outer.eq(Cat(low_low, high_high).as_signed()),
-            product.eq(outer + (middle << _SLICE)),
+            # Cycle 1.
+            low.eq(value_low * factor_low),
+            high.eq(value_high * factor_high),
+            value.eq(value_low + value_high),
+            factor.eq(factor_low + factor_high),
+            # Cycle 2.
+            sums.eq(value * factor),
+            others.eq(low + high),
+            outer[0].eq(Cat(low, high).as_signed()),
+            # Cycles 3 and 4.
+            across.eq(sums - others),
+            outer[1].eq(outer[0]),
+            product.eq(outer[1] + (across << _SLICE)),
         ]
 
     def _narrow_product(self, m, product):
-        """One device multiplier; the factor's upper bits in logic, because multipliers are what a device has few of."""
-        multiplier_low, multiplier_high = self.scale.multiplier[:_NARROW_SLICE], self.scale.multiplier[_NARROW_SLICE:]
-        low, low_2, high = Signal(signed(34)), Signal(signed(34)), Signal(signed(31))
-        digits = []
-        for first in range(0, self._width, _DIGIT):
-            bits = range(first, min(first + _DIGIT, self._width))
-            terms = [Mux(self.value[bit], multiplier_high << (bit - first), 0) for bit in bits]
-            if bits[-1] == self._width - 1:
-                terms[-1] = -terms[-1]  # the sign bit's weight
-            digit = Signal(signed(len(multiplier_high) + _DIGIT + 1), name=f"digit_{first}")
-            m.d.sync += digit.eq(_sum(terms))
-            digits.append(digit << first)
+        """Two device multipliers."""
+        low = Signal(signed(self._width + _NARROW_SLICE), reset_less=True)
+        high = Signal(signed(self._width + _FACTOR - _NARROW_SLICE), reset_less=True)
         m.d.sync += [
-            # Cycle 1: products. Cycle 2: digits together. Cycle 3: all.
-            low.eq(self.value * multiplier_low),
-            low_2.eq(low),
-            high.eq(_sum(digits)),
-            product.eq(low_2 + (high << _NARROW_SLICE)),
+            low.eq(self.value * self.scale.multiplier[:_NARROW_SLICE]),
+            high.eq(self.value * self.scale.multiplier[_NARROW_SLICE:]),
+            product.eq(low + (high << _NARROW_SLICE)),
         ]
 
 
-def _sum(terms):
-    """Their sum, as a balanced tree."""
-    while len(terms) > 1:
-        terms = [low + high for low, high in zip(terms[::2], terms[1::2], strict=False)] + terms[len(terms) & ~1 :]
-    return terms[0]
+def _product_cycles(width):
+    """Cycles from the operands to their product."""
+    return 4 if width > _SLICE else 2
+
+
+def _any(bits):
+    """Whether one of the bits is set; there may be none."""
+    return bits.any() if len(bits) else Const(0, 1)
+
+
+def _chosen(values, index):
+    """The value of an index, of two bits."""
+    return Mux(index[1], Mux(index[0], values[3], values[2]), Mux(index[0], values[1], values[0]))

@@ -8,28 +8,33 @@ ROUNDINGS = (Rounding.DOUBLE, Rounding.SINGLE)
 LEAST, MOST = 1 << 30, (1 << 31) - 1
 
 
-def pipeline(rng, width, lift, cases):
-    """One case enters per cycle; every result is due LATENCY cycles later."""
-    dut = Requantizer(width=width, lift=lift)
+def pipeline(rng, width, lift, cases, bits=None):
+    """One case enters per cycle; every result is due ``latency`` cycles later."""
+    dut = Requantizer(width=width, lift=lift, bits=bits)
+    latency = Requantizer.latency(width)
+    bits = bits or width + lift
+    least, most = -1 << (bits - 1), (1 << (bits - 1)) - 1
     results = []
 
     async def drive(ctx):
-        for cycle in range(len(cases) + dut.LATENCY):
+        for cycle in range(len(cases) + latency):
             if cycle < len(cases):
                 value, multiplier, shift, rounding = cases[cycle]
                 fields = {"multiplier": multiplier, "shift": shift, "double": rounding is Rounding.DOUBLE}
                 ctx.set(dut.value, value)
                 ctx.set(dut.scale, fields)
-            _, _, o = await ctx.tick().sample(dut.o)
-            if cycle >= dut.LATENCY:
-                results.append(o)
+            _, _, o, up = await ctx.tick().sample(dut.o, dut.up)
+            if cycle >= latency:
+                results.append((o, up))
 
     def check():
-        wrong = [
-            (case, result)
-            for case, result in zip(cases, results, strict=True)
-            if result != requantize(case[0] << lift, *case[1:])
-        ]
+        wrong = []
+        for case, (o, up) in zip(cases, results, strict=True):
+            expected = requantize(case[0] << lift, *case[1:])
+            # At and beyond the ends of the range ``o`` is the number there, whatever ``up``.
+            ends = {o == most} if expected > most else {o == least} if expected <= least else set()
+            if False in ends or (not ends and o + up != expected):
+                wrong.append((case, o, up))
         assert wrong == []
 
     return Bench(dut=dut, testbenches=[drive], check=check)
@@ -130,6 +135,31 @@ def test_widths_beside_the_multiplier_slice(tmp_path, width):
         return pipeline(rng, width, 0, cases)
 
     simulate(build, seed=4, folder=tmp_path)
+
+
+@pytest.mark.parametrize("bits", [2, 9, 10, 24, 31])
+def test_results_that_need_more_bits(tmp_path, bits):
+    """Around the ends of the range, on the inside and the outside, at every shift."""
+
+    def build(rng):
+        ends = (-1 << (bits - 1), (1 << (bits - 1)) - 1)
+        cases = []
+        for shift in range(32):
+            for multiplier in (LEAST, MOST, rng.randint(LEAST, MOST)):
+                for end in (*ends, rng.choice(ends) << rng.randrange(8)):
+                    centre = (end << (31 + shift)) // multiplier
+                    around = (max(-1 << 31, min((1 << 31) - 1, centre + step)) for step in (-2, -1, 0, 1, 2))
+                    cases += [(value, multiplier, shift, rounding) for value in around for rounding in ROUNDINGS]
+        rng.shuffle(cases)
+        return pipeline(rng, 32, 0, cases, bits)
+
+    simulate(build, seed=5, folder=tmp_path)
+
+
+@pytest.mark.parametrize("bits", [1, 30])
+def test_impossible_bits_are_refused(bits):
+    with pytest.raises(ValueError, match=rf"bits must be from 2 to width \+ lift, 29, not {bits}"):
+        Requantizer(width=9, lift=ADD_LEFT_SHIFT, bits=bits)
 
 
 @pytest.mark.parametrize(("width", "lift"), [(33, 0), (0, 0), (13, ADD_LEFT_SHIFT)])

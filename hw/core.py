@@ -276,31 +276,41 @@ class Core(wiring.Component):
             m.d.sync += busy.eq(0)
 
     def _channel_memories(self, m, load, loads, lanes):
-        """Bias, multiplier and shift of each channel: a memory for each lane, for every ``lanes``-th channel."""
+        """Bias and scale of each channel: a memory each for each lane, for every ``lanes``-th channel."""
         config = self._config
-        kinds = {
-            Memory.BIAS: (signed(32), lanes.bias),
-            Memory.MULTIPLIER: (31, lanes.multiplier),
-            Memory.SHIFT: (5, lanes.shift),
-        }
         lane_bits = config.lanes.bit_length() - 1
-        for kind, (shape, ports) in kinds.items():
-            # Shifts are few bits: they would leave most of a block RAM empty.
-            style = {"ram_style": "distributed"} if kind is Memory.SHIFT else {}
-            for number in range(config.lanes):
+        scale = data.StructLayout({"multiplier": lanes.multiplier[0].shape(), "shift": lanes.shift[0].shape()})
+        # A scale's first word waits for its second.
+        multiplier = Signal(lanes.multiplier[0].shape())
+        is_scale, second = load.memory == Memory.SCALE.value, load.address[0]
+        with m.If(loads & is_scale & ~second):
+            m.d.sync += multiplier.eq(load.data)
+        scaling = Signal(scale)
+        m.d.comb += [scaling.multiplier.eq(multiplier), scaling.shift.eq(load.data)]
+        kinds = {
+            "bias": (signed(32), load.data, load.memory == Memory.BIAS.value, load.address),
+            "scale": (scale, scaling, is_scale & second, load.address[1:]),
+        }
+        for number in range(config.lanes):
+            reads = {}
+            for kind, (shape, word, mine, channel) in kinds.items():
                 ram = memory.Memory(
-                    shape=shape, depth=config.channel_words // config.lanes, init=[], attrs={"no_rw_check": 1} | style
+                    shape=shape, depth=config.channel_words // config.lanes, init=[], attrs={"no_rw_check": 1}
                 )
-                m.submodules[f"{kind.name.lower()}_{number}"] = ram
-                write, read = ram.write_port(), ram.read_port()
+                m.submodules[f"{kind}_{number}"] = ram
+                write, reads[kind] = ram.write_port(), ram.read_port()
                 m.d.comb += [
-                    write.addr.eq(load.address[lane_bits:]),
-                    write.data.eq(load.data),
-                    write.en.eq(loads & (load.memory == kind.value) & (load.address[:lane_bits] == number)),
-                    read.addr.eq(lanes.channel_address),
-                    read.en.eq(1),
-                    ports[number].eq(read.data),
+                    write.addr.eq(channel[lane_bits:]),
+                    write.data.eq(word),
+                    write.en.eq(loads & mine & (channel[:lane_bits] == number)),
+                    reads[kind].addr.eq(lanes.channel_address),
+                    reads[kind].en.eq(1),
                 ]
+            m.d.comb += [
+                lanes.bias[number].eq(reads["bias"].data),
+                lanes.multiplier[number].eq(reads["scale"].data.multiplier),
+                lanes.shift[number].eq(reads["scale"].data.shift),
+            ]
 
 
 def _count(bits):

@@ -289,8 +289,7 @@ class Memory(enum.Enum, shape=8):
 
     PROGRAM = 0
     BIAS = 1
-    MULTIPLIER = 2
-    SHIFT = 3
+    SCALE = 2  #: two words a channel, the multiplier and the shift; with the second, both are written
     ACTIVATIONS_0 = 4  #: read only; two activations ``q - zero_point`` a word, sign-extended to 16 bits
     ACTIVATIONS_1 = 5
     LOGITS = 6  #: read only; those of the last head
@@ -373,7 +372,6 @@ def memory_depths(config: AcceleratorConfig) -> dict[int, int]:
     return {
         Memory.PROGRAM.value: config.program_words,
         Memory.BIAS.value: config.channel_words,
-        Memory.MULTIPLIER.value: config.channel_words,
-        Memory.SHIFT.value: config.channel_words,
+        Memory.SCALE.value: 2 * config.channel_words,
         Memory.LAYERS.value: config.layer_words,
     } | lists

@@ -119,16 +119,22 @@ class Lanes(wiring.Component):
         place = [Signal(range(steps), name=f"place_{cycle}") for cycle in range(3)]
         m.d.comb += place[0].eq(residual_step[: len(place[0])])
         m.d.sync += [place[1].eq(place[0]), place[2].eq(place[1])]
+        # One adder for the next word of this position and for the first one of the next.
+        last, following = Signal(), Signal(12)
+        m.d.comb += [
+            last.eq(residual_step == last_step),
+            following.eq(Mux(last, position, self.residual_address) + Mux(last, residual.pitch, 1)),
+        ]
+        with m.If(self.start):
+            m.d.comb += following.eq(residual.base)
         with m.If(valid[self.LATENCY - 2]):
-            m.d.sync += residual_step.eq(residual_step + 1)
-            with m.If(place[0] == steps - 1):
-                m.d.sync += self.residual_address.eq(self.residual_address + 1)
-            with m.If(residual_step == last_step):
-                m.d.sync += [
-                    residual_step.eq(0),
-                    position.eq(position + residual.pitch),
-                    self.residual_address.eq(position + residual.pitch),
-                ]
+            m.d.sync += residual_step.eq(Mux(last, 0, residual_step + 1))
+        with m.If(self.start):
+            m.d.sync += residual_step.eq(0)
+        with m.If(self.start | (valid[self.LATENCY - 2] & (last | (place[0] == steps - 1)))):
+            m.d.sync += self.residual_address.eq(following)
+        with m.If(self.start | (valid[self.LATENCY - 2] & last)):
+            m.d.sync += position.eq(following)
         word = data.View(data.ArrayLayout(data.ArrayLayout(signed(9), config.lanes), steps), self.operand)
         operand = Signal(data.ArrayLayout(signed(9), config.lanes))
         with m.Switch(place[2]):
@@ -158,7 +164,10 @@ class Lanes(wiring.Component):
         queue = [(valid[self.RAW_LATENCY] & fields.raw, lane.logit) for lane in lanes]
         for number in range(1, config.lanes):
             for cycle in range(number):
-                later_valid, later = Signal(name=f"raw_{number}_{cycle}"), Signal.like(self.logit.payload)
+                later_valid, later = (
+                    Signal(name=f"raw_{number}_{cycle}"),
+                    Signal.like(self.logit.payload, reset_less=True),
+                )
                 m.d.sync += [later_valid.eq(queue[number][0]), later.eq(queue[number][1])]
                 queue[number] = (later_valid, later)
         for logit_valid, logit in queue:
@@ -179,8 +188,5 @@ class Lanes(wiring.Component):
                 step.eq(0),
                 turn.eq(0),
                 phase.eq(0),
-                residual_step.eq(0),
-                position.eq(residual.base),
-                self.residual_address.eq(residual.base),
             ]
         return m

@@ -1,6 +1,6 @@
 """Collects a core's activations, in channel order, into words of the map that the layer makes."""
 
-from amaranth import Cat, Module, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -48,7 +48,7 @@ class Packer(wiring.Component):
         steps = WORD_CHANNELS // lanes
         step, word = Signal(range(steps)), Signal(8)
         position, index = Signal(16), Signal(16)
-        values = Signal(9 * WORD_CHANNELS)
+        values = Signal(9 * WORD_CHANNELS, reset_less=True)
         m.d.comb += [
             self.o.payload.index.eq(index),
             self.o.payload.values.eq(values),
@@ -56,20 +56,20 @@ class Packer(wiring.Component):
         m.d.sync += self.o.valid.eq(self.i.valid & (step == steps - 1))
         with m.If(self.i.valid):
             m.d.sync += [step.eq(step + 1), values.eq(Cat(values[9 * lanes :], self.i.payload.as_value()))]
-        with m.If(self.o.valid):
-            m.d.sync += [word.eq(word + 1), index.eq(index + 1)]
-            with m.If(word == target.words - 1):
-                m.d.sync += [
-                    word.eq(0),
-                    position.eq(position + target.pitch),
-                    index.eq(position + target.pitch),
-                ]
+        # One adder for the next word of this position and for the first one of the next.
+        last, following = Signal(), Signal(16)
+        m.d.comb += [
+            last.eq(word == target.words - 1),
+            following.eq(Mux(last, position, index) + Mux(last, target.pitch, 1)),
+        ]
         with m.If(self.start):
-            m.d.sync += [
-                self.o.valid.eq(0),
-                step.eq(0),
-                word.eq(0),
-                position.eq(target.first),
-                index.eq(target.first),
-            ]
+            m.d.comb += following.eq(target.first)
+        with m.If(self.o.valid | self.start):
+            m.d.sync += index.eq(following)
+        with m.If((self.o.valid & last) | self.start):
+            m.d.sync += position.eq(following)
+        with m.If(self.o.valid):
+            m.d.sync += word.eq(Mux(last, 0, word + 1))
+        with m.If(self.start):
+            m.d.sync += [self.o.valid.eq(0), step.eq(0), word.eq(0)]
         return m

@@ -23,12 +23,11 @@ __all__ = ["MAGIC", "VERSION", "Command", "Program", "load"]
 MAGIC = b"OFFRPROG"
 VERSION = 4
 
-#: Memories that a core has once; of lists it has one per PE.
+#: Memories that a core has once, and the images whose words alternate in them; of lists it has one per PE.
 _CORE_MEMORIES = {
-    "layers": Memory.LAYERS,
-    "bias": Memory.BIAS,
-    "multiplier": Memory.MULTIPLIER,
-    "shift": Memory.SHIFT,
+    Memory.LAYERS: ("layers",),
+    Memory.BIAS: ("bias",),
+    Memory.SCALE: ("multiplier", "shift"),
 }
 
 
@@ -222,7 +221,9 @@ class Program:
         """Memory number, core and words of everything a host loads, in the order the checksum takes."""
         writes = [(Memory.PROGRAM.value, 0, self.images["program"])]
         for core in range(self.config.cores):
-            writes += [(memory.value, core, self.images[name][core]) for name, memory in _CORE_MEMORIES.items()]
+            for memory, names in _CORE_MEMORIES.items():
+                words = np.stack([self.images[name][core] for name in names], axis=-1)
+                writes.append((memory.value, core, words.reshape(-1)))
             lists = self.images["lists"][core * self.config.pes : (core + 1) * self.config.pes]
             writes += [(Memory.LISTS.value + pe, core, words) for pe, words in enumerate(lists)]
         return writes

@@ -48,6 +48,7 @@ class Walk(wiring.Component):
         at_row = Signal()
         active = Signal()
         row_base, base, address = Signal(12), Signal(12), Signal(12)
+        following = Signal(12)
         last_word, last_column, last_row, blank = Signal(), Signal(), Signal(), Signal()
         # Where they end, ready when the first item is.
         words_end, columns_end, rows_end, blank_from = Signal(8), Signal(8), Signal(8), Signal(8)
@@ -69,6 +70,23 @@ class Walk(wiring.Component):
             self.o.payload.column_end.eq(last_word),
             self.o.payload.word.eq(word),
         ]
+        # One adder for the next word, position and row.
+        here, step = Signal(12), Signal(12)
+        with m.If(~last_word):
+            m.d.comb += [here.eq(address), step.eq(1)]
+        with m.Elif(~last_column):
+            m.d.comb += [here.eq(base), step.eq(source.column_pitch)]
+        with m.Else():
+            m.d.comb += [here.eq(row_base), step.eq(source.row_pitch)]
+        m.d.comb += following.eq(Mux(self.start, source.base, here + step))
+        moves = Signal()
+        m.d.comb += moves.eq(active & self.o.ready & ~at_row)
+        with m.If(self.start | moves):
+            m.d.sync += address.eq(following)
+        with m.If(self.start | (moves & last_word)):
+            m.d.sync += base.eq(following)
+        with m.If(self.start | (moves & last_word & last_column)):
+            m.d.sync += row_base.eq(following)
         with m.If(self.start):
             m.d.sync += [
                 active.eq(1),
@@ -77,31 +95,18 @@ class Walk(wiring.Component):
                 row.eq(0),
                 column.eq(0),
                 word.eq(0),
-                row_base.eq(source.base),
-                base.eq(source.base),
-                address.eq(source.base),
             ]
-        with m.If(active & self.o.ready):
-            with m.If(at_row):
-                m.d.sync += at_row.eq(0)
-            with m.Elif(~last_word):
-                m.d.sync += [word.eq(word + 1), address.eq(address + 1)]
-            with m.Else():
-                m.d.sync += [
-                    word.eq(0),
-                    column.eq(column + 1),
-                    base.eq(base + source.column_pitch),
-                    address.eq(base + source.column_pitch),
-                ]
-                with m.If(last_column):
-                    m.d.sync += [
-                        column.eq(0),
-                        at_row.eq(1),
-                        row.eq(row + 1),
-                        blank.eq(blank | (row == blank_from)),
-                        row_base.eq(row_base + source.row_pitch),
-                        base.eq(row_base + source.row_pitch),
-                        address.eq(row_base + source.row_pitch),
-                        active.eq(~last_row),
-                    ]
+        with m.Elif(active & self.o.ready):
+            m.d.sync += at_row.eq(0)
+            with m.If(moves):
+                m.d.sync += word.eq(Mux(last_word, 0, word + 1))
+                with m.If(last_word):
+                    m.d.sync += column.eq(Mux(last_column, 0, column + 1))
+                    with m.If(last_column):
+                        m.d.sync += [
+                            at_row.eq(1),
+                            row.eq(row + 1),
+                            blank.eq(blank | (row == blank_from)),
+                            active.eq(~last_row),
+                        ]
         return m

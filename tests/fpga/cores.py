@@ -4,6 +4,8 @@ from amaranth import Instance, Module, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.modules import shared
+
 
 class RunningSum(wiring.Component):
     """Answers every word with the sum of all products of the words' halves so far; ready only when told.
@@ -61,4 +63,34 @@ class UnknownCell(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.cell = Instance("NO_SUCH_CELL", i_A=self.i.payload, o_Y=self.o.payload)
+        return m
+
+
+class Counter(wiring.Component):
+    """Counts the cycles in which it is told to."""
+
+    enable: In(1)
+    o: Out(8)
+
+    def elaborate(self, platform):
+        m = Module()
+        with m.If(self.enable):
+            m.d.sync += self.o.eq(self.o + 1)
+        return m
+
+
+class Counters(wiring.Component):
+    """Four counters of one module and two of another."""
+
+    enables: In(6)
+    o: Out(8)
+
+    def elaborate(self, platform):
+        m = Module()
+        for number in range(6):
+            counter = shared(platform, Counter, "many" if number < 4 else "few")
+            m.submodules[f"counter_{number}"] = counter
+            m.d.comb += [counter.enable.eq(self.enables[number])]
+        counters = [getattr(m.submodules, f"counter_{number}") for number in range(6)]
+        m.d.sync += self.o.eq(sum((counter.o for counter in counters[1:]), counters[0].o)[:8])
         return m

@@ -31,5 +31,5 @@ def test_constraints_name_every_pin_once():
 
 
 def test_unknown_board():
-    with pytest.raises(ValueError, match=r"board must be one of ulx3s-25f, not 'ulx4'"):
+    with pytest.raises(ValueError, match=r"board must be one of ulx3s-25f, ulx3s-85f, not 'ulx4'"):
         board("ulx4")

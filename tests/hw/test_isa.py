@@ -68,9 +68,9 @@ def test_memory_depths_name_every_memory_that_a_program_fills(name):
     config = preset(name)
     depths = isa.memory_depths(config)
     assert depths[isa.Memory.PROGRAM.value] == config.program_words
-    channels = {isa.Memory.BIAS, isa.Memory.MULTIPLIER, isa.Memory.SHIFT}
-    assert {depths[memory.value] for memory in channels} == {config.channel_words}
+    assert depths[isa.Memory.BIAS.value] == config.channel_words
+    assert depths[isa.Memory.SCALE.value] == 2 * config.channel_words
     lists = {number: depth for number, depth in depths.items() if number >= isa.Memory.LISTS.value}
     assert lists == {isa.Memory.LISTS.value + pe: config.list_words for pe in range(config.pes)}
     assert depths[isa.Memory.LAYERS.value] == config.layer_words
-    assert len(depths) == 5 + config.pes
+    assert len(depths) == 4 + config.pes

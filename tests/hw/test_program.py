@@ -353,7 +353,8 @@ def test_writes_fill_every_memory():
     np.testing.assert_array_equal(writes[Memory.PROGRAM.value, 0], SPLIT.images["program"])
     np.testing.assert_array_equal(writes[Memory.LISTS.value + 3, 1], SPLIT.images["lists"][8 + 3])
     np.testing.assert_array_equal(writes[Memory.LAYERS.value, 1], SPLIT.images["layers"][1])
-    np.testing.assert_array_equal(writes[Memory.SHIFT.value, 0], SPLIT.images["shift"][0])
+    for first, name in enumerate(("multiplier", "shift")):
+        np.testing.assert_array_equal(writes[Memory.SCALE.value, 0][first::2], SPLIT.images[name][0])
 
 
 def test_the_checksum_is_that_of_all_bytes_together():

@@ -22,6 +22,7 @@ from hw.host_port import HostPort
 from hw.isa import Burst, Memory
 from hw.loader import Loader
 from hw.modules import shared
+from hw.selector import Selector
 from hw.sequencer import Sequencer
 
 __all__ = ["CORE", "Accelerator"]
@@ -118,6 +119,8 @@ class Accelerator(wiring.Component):
                 core.read_bank.eq(host.read_bank),
                 core.read_address.eq(host.read_address),
             ]
+        if config.selector:
+            self._selector(m, sequencer, cores)
         # Registered: host reads come from all cores, and have time.
         read_pair = Signal(PAIR)
         m.d.comb += host.read_pair.eq(read_pair)
@@ -126,6 +129,24 @@ class Accelerator(wiring.Component):
                 with m.Case(number):
                     m.d.sync += read_pair.eq(core.read_pair)
         return m
+
+    def _selector(self, m, sequencer, cores):
+        """Selections run as layers do, in the selector and in all cores."""
+        selector = Selector(self._config)
+        m.submodules.selector = ResetInserter(sequencer.core_reset)(selector)
+        m.d.comb += [
+            selector.start.eq(sequencer.select),
+            selector.selection.eq(cores[0].selection),
+            sequencer.done[0].eq(cores[0].done & selector.done),
+        ]
+        for number, core in enumerate(cores):
+            m.d.comb += [
+                core.take_selection.eq(sequencer.take_selection),
+                core.order.eq(selector.order),
+                core.called.eq(selector.called[number]),
+                selector.tally[number].eq(core.tally),
+                selector.place[number].eq(core.place),
+            ]
 
     def _program_memory(self, m, host, sequencer):
         """Writing and the sequencer share an address."""

@@ -4,10 +4,12 @@ A program is replayed in all cores on what is *known* of its state whatever the 
 of their channels may be nonzero, which accumulators may hold something.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from hw.check_select import Selections
 from hw.chunks import ListChunk, decode_chunks
 from hw.config import LIST_WORD_BITS, WORD_CHANNELS, AcceleratorConfig
 from hw.decode import CoreLayer, Instruction, decode_header, decode_images, decode_windows
@@ -47,8 +49,14 @@ def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig) -> No
     _check_image(images, memories)
     lists = ListMemory(images["lists"], chunks, config)
     filled = np.zeros((config.cores, config.pes, config.accumulators), dtype=bool)
-    for number, layer in enumerate(layers):
-        _check_layer(layer, number, images, lists.at(layer.chunks, number), memories, filled, config)
+    selections, number = Selections(config), 0
+    for instruction, following in pairwise(instructions):
+        if instruction.op is Opcode.SELECT:
+            selections.select(instruction, following, memories)
+        elif instruction.op is Opcode.LAYER:
+            known = lists.at(instruction.chunks, number)
+            _check_layer(instruction, number, images, known, memories, selections, filled, config)
+            number += 1
 
 
 def _check_arrays(images: dict[str, np.ndarray], config: AcceleratorConfig) -> None:
@@ -103,7 +111,7 @@ def _check_flow(instructions: list[Instruction]) -> None:
         )
         partial = any(core.fields["enable"] and core.fields["source"]["partial"] for core in instruction.cores)
         require(
-            instruction.op is Opcode.LAYER or head,
+            instruction.op in (Opcode.LAYER, Opcode.SELECT) or head,
             f"{instruction.op.name} at {instruction.address}: a decision must directly follow a head",
         )
         head = any(core.fields["enable"] and core.fields["lane"]["raw"] for core in instruction.cores)
@@ -131,6 +139,7 @@ def _check_layer(
     images: dict[str, np.ndarray],
     lists: _Lists,
     memories: Memories,
+    selections: Selections,
     filled: np.ndarray,
     config: AcceleratorConfig,
 ) -> None:
@@ -152,6 +161,7 @@ def _check_layer(
     )
     active = {}
     for k, part in parts.items():
+        selections.use(f"{where}, core {k}", part.fields["source"])
         known = lists[0][k], lists[1][k]
         active[k] = _check_core(f"{where}, core {k}", k, part, images, known, memories, filled[k], config)
     memories.open(where, [core.fields["window"] for core in instruction.cores])
@@ -207,11 +217,7 @@ def _check_core(
         f"{where}: channels must be a multiple of {WORD_CHANNELS} that divides the outputs, not {channels}",
     )
     size = min(images[name].shape[1] for name in ("bias", "multiplier", "shift"))
-    first, last = lane["channel_base"], lane["channel_base"] + channels
-    require(
-        not first % WORD_CHANNELS,
-        f"{where}: channel parameters must begin at a multiple of {WORD_CHANNELS}, not at {first}",
-    )
+    last = lane["channel_base"] * WORD_CHANNELS + channels
     require(last <= size, f"{where}: channel parameters reach to {last}, beyond the {size} words of their images")
     _check_rate(where, part, config)
     used = memories.read(where, k, source)
@@ -261,7 +267,8 @@ def _numbers(where: str, part: CoreLayer) -> np.ndarray:
 def _unfed(part: CoreLayer, k: int, images: dict[str, np.ndarray]) -> np.ndarray:
     """Activations that channels without any product (and without residual operand) get."""
     lane, residual, target = (part.fields[name] for name in ("lane", "residual", "target"))
-    channels = slice(lane["channel_base"], lane["channel_base"] + lane["channels"])
+    first = lane["channel_base"] * WORD_CHANNELS
+    channels = slice(first, first + lane["channels"])
     bias, multiplier, shift = (images[name][k, channels].astype(np.int64) for name in ("bias", "multiplier", "shift"))
     rounding = Rounding.DOUBLE if lane["double"] else Rounding.SINGLE
     codes = requantize(_signed(bias, 32), multiplier, shift, rounding) + _signed(lane["offset"])

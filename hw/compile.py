@@ -18,7 +18,7 @@ from hw.balance import balance
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.emit import Arithmetic, Emitter
 from hw.isa import MAX_CLASSES
-from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D, select_of
+from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D
 from hw.memory_plan import ShortageError, plan
 from hw.network import INPUT, Conv2D, GlobalAveragePool, Layer, Linear, Network
 from hw.numerics import IDENTITY, Rounding, accumulator_range, average_scale, clamp
@@ -150,13 +150,16 @@ def _build(
     commands = tuple(each.command() for each in work)
     lists = [{part.core: done for part, done in zip(each.parts, each.schedules, strict=True)} for each in work]
     if stream:
-        room = config.program_words - Emitter.program_words(len(work), len(network.exits))
+        described = len(work) + sum(step.select is not None for step in steps)
+        room = config.program_words - Emitter.program_words(described, len(network.exits))
         plan_of_lists = streamed(lists, planner.command_cycles(choice), room, config)
     else:
         plan_of_lists = all_resident(lists, config)
     emitter = Emitter(network, config, placements, planner.windows(choice), plan_of_lists)
     for number, each in enumerate(work):
         channels = each.step.result.output.shape[2]
+        if number == 0 or work[number - 1].step is not each.step:
+            emitter.select(each.step)
         emitter.layer(each.step, each.parts, each.schedules, _arithmetic(each.step, config.padded_channels(channels)))
         if number + 1 == len(work) or work[number + 1].step is not each.step:
             emitter.exits(each.step.layer.name)
@@ -183,8 +186,6 @@ def compile_network(
     steps = steps_of(network)
     ranges = _ranges(network)
     for step in steps:
-        if select_of(step.layer) is not None:
-            raise ValueError(f"{step.layer.name}: the accelerator has no selector for its input")
         channels = step.result.output.shape[2]
         bias = _arithmetic(step, config.padded_channels(channels)).bias[:channels]
         _prove(step, bias, ranges[step.reads], config)

@@ -51,6 +51,9 @@ class AcceleratorConfig:
     loader : int
         1: a port through which list memories are refilled during a run (:mod:`hw.loader`); 0: there is none, and all
         lists of a program must fit.
+    selector : int
+        Bits of magnitudes that a scan for the largest activations decides: 1, 2 or 4; 0 without hardware for
+        selections.
 
     Raises
     ------
@@ -71,6 +74,7 @@ class AcceleratorConfig:
     job_queue: int = 8
     output_queue: int = 16
     loader: int = 0
+    selector: int = 0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -93,6 +97,8 @@ class AcceleratorConfig:
             value = getattr(self, name)
             if value & (value - 1) or not low <= value <= high:
                 raise ValueError(f"{name} must be a power of two from {low} to {high}, not {value}")
+        if self.selector not in (0, 1, 2, 4):
+            raise ValueError(f"selector must be 0, 1, 2 or 4, not {self.selector}")
         if not 20 <= self.accumulator_bits <= 32:
             raise ValueError(f"accumulator_bits must be from 20 to 32, not {self.accumulator_bits}")
         if self.loader not in (0, 1):
@@ -158,6 +164,7 @@ PRESETS = {
         activation_words=512,
         channel_words=256,
         layer_words=512,
+        selector=4,
     ),
     "single": AcceleratorConfig(),
     "small": AcceleratorConfig(cores=2, list_words=1024, activation_words=1024, program_words=128),

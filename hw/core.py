@@ -8,12 +8,14 @@ from hw.activations import ActivationMemory
 from hw.config import AcceleratorConfig
 from hw.dispatcher import Dispatcher
 from hw.exchange import Exchange, WordWrite
+from hw.favour import Favour
 from hw.fetcher import Fetcher
-from hw.isa import Layer, Memory, Window
+from hw.isa import Layer, Memory, Selection, Window
 from hw.lanes import Lanes
 from hw.loader import list_row
 from hw.packer import Packer
 from hw.pe import ProcessingElement
+from hw.scanner import PLACE, TALLY_BITS, Order, Scanner
 from hw.words import words_of
 
 __all__ = ["PAIR", "Core", "LoadWord"]
@@ -53,6 +55,10 @@ class Core(wiring.Component):
         The description that was fetched holds from the next cycle on; while no layer runs.
     start : In(1)
         Run the layer that was taken.
+    take_selection : In(1)
+        Of a config with selector: the description that was fetched is of a selection.
+    order, called, tally, place, selection
+        Of one, too: to and from the selector, see :class:`hw.scanner.Scanner`; ``selection`` is the description taken.
     done : Out(1)
         Low from the cycle after ``start`` until this core has made its part of the layer and all words of it are in
         the memories. High throughout in a core that takes no part.
@@ -86,8 +92,17 @@ class Core(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         row = {"row": In(stream.Signature(list_row(config), always_ready=True))} if config.loader else {}
+        selecting = {
+            "take_selection": In(1),
+            "order": In(Order),
+            "called": In(1),
+            "tally": Out(TALLY_BITS),
+            "place": Out(PLACE),
+            "selection": Out(Selection),
+        }
         super().__init__(
             row
+            | (selecting if config.selector else {})
             | {
                 "number": In(8),
                 "reset": In(1),
@@ -135,7 +150,8 @@ class Core(wiring.Component):
         m.submodules.dispatcher = dispatcher = Dispatcher(config)
         m.submodules.lanes = lanes = Lanes(config)
         m.submodules.packer = packer = Packer(config)
-        layer, image_window = self._layer_memory(m, load, loads, dispatcher)
+        scanner = Scanner(config) if config.selector else None
+        layer, image_window = self._layer_memory(m, load, loads, dispatcher, scanner)
 
         start = Signal()
         m.d.comb += start.eq(self.start & layer.enable)
@@ -143,12 +159,18 @@ class Core(wiring.Component):
 
         # Dispatcher: reads words and tables. The host reads where the dispatcher does, while that is idle.
         bank, pair = Signal(), self.read_address[:2]
-        m.d.sync += bank.eq(Mux(self.done, self.read_bank, layer.source.bank))
+        next_bank = Mux(self.done, self.read_bank, layer.source.bank)
+        word_address = Mux(self.done, self.read_address[2:], dispatcher.word_address)
+        if scanner is not None:
+            self._connect_scanner(m, scanner, layer, dispatcher, activations)
+            next_bank = Mux(scanner.begins | scanner.reads, self.selection.bank, next_bank)
+            word_address = Mux(scanner.reads, scanner.address, word_address)
+        m.d.sync += bank.eq(next_bank)
         m.d.comb += [
             dispatcher.source.eq(layer.source),
             dispatcher.start.eq(start),
             activations.bank.eq(bank),
-            activations.address.eq(Mux(self.done, self.read_address[2:], dispatcher.word_address)),
+            activations.address.eq(word_address),
             dispatcher.word_data.eq(activations.word),
         ]
         m.d.sync += [
@@ -224,7 +246,31 @@ class Core(wiring.Component):
                 m.d.sync += row.eq(self.row.payload)
         return row, writes
 
-    def _layer_memory(self, m, load, loads, dispatcher):
+    def _connect_scanner(self, m, scanner, layer, dispatcher, activations):
+        """The core's part of selections, and what its dispatcher has to know of them."""
+        m.submodules.scanner = scanner
+        m.submodules.favour = favour = Favour(self._config)
+        m.d.comb += [
+            scanner.order.eq(self.order),
+            scanner.called.eq(self.called),
+            scanner.selection.eq(self.selection),
+            scanner.word.eq(activations.word),
+            self.tally.eq(scanner.tally),
+            self.place.eq(scanner.place),
+            favour.order.eq(self.order),
+            favour.selection.eq(self.selection),
+            favour.mask.eq(scanner.mask),
+            favour.mask_number.eq(scanner.mask_number),
+            favour.mask_write.eq(scanner.mask_write),
+            favour.source.eq(layer.source),
+            favour.address.eq(dispatcher.word_address),
+            favour.word.eq(dispatcher.word_number),
+            dispatcher.favoured.eq(favour.favoured),
+            dispatcher.complement.eq(favour.complement),
+            dispatcher.other_complement.eq(favour.other_complement),
+        ]
+
+    def _layer_memory(self, m, load, loads, dispatcher, scanner):
         """Memory of descriptions and tables; the description in force and the window of images."""
         m.submodules.layers = layers = memory.Memory(
             shape=32, depth=self._config.layer_words, init=[], attrs={"no_rw_check": 1}
@@ -251,6 +297,12 @@ class Core(wiring.Component):
             tables.en.eq(1),
             dispatcher.table_data.eq(tables.data),
         ]
+        if scanner is not None:
+            m.d.comb += scanner.table_data.eq(tables.data)
+            with m.If(scanner.fills):
+                m.d.comb += tables.addr.eq(scanner.table_address)
+            with m.If(self.take_selection):
+                m.d.sync += self.selection.eq(fetcher.top(Selection))
         with m.If(self.fetch):
             m.d.sync += of_image.eq(self.fetch_window)
         # The fetcher's words are the next description while this one is at work.

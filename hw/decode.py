@@ -5,10 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from hw.isa import Column, Decision, Header, Layer, Opcode, Operation, Row, Window
+from hw.isa import Column, Decision, Header, Layer, Opcode, Operation, Row, Selection, SelectKind, Window
 from hw.words import decode, words_of
 
-__all__ = ["CoreLayer", "Instruction", "decode_header", "decode_images", "decode_windows", "disassemble"]
+__all__ = [
+    "CoreLayer",
+    "CoreSelection",
+    "Instruction",
+    "decode_header",
+    "decode_images",
+    "decode_windows",
+    "disassemble",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +37,22 @@ class CoreLayer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CoreSelection:
+    """What one core does in a SELECT.
+
+    Attributes
+    ----------
+    fields : dict
+        The fields of :class:`hw.isa.Selection`.
+    masks : tuple of int
+        Of a MASK: what its table holds, a word for each 8 channels.
+    """
+
+    fields: dict[str, int]
+    masks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Instruction:
     """One instruction of a program image.
 
@@ -44,6 +68,8 @@ class Instruction:
         Of BRANCH and STOP: the fields of :class:`hw.isa.Decision`.
     cores : tuple of CoreLayer
         Of a LAYER: what every core does.
+    selections : tuple of CoreSelection
+        The same of a SELECT.
     """
 
     address: int
@@ -53,6 +79,7 @@ class Instruction:
     chunks: int = 0
     decision: dict[str, int] = field(default_factory=dict)
     cores: tuple[CoreLayer, ...] = ()
+    selections: tuple[CoreSelection, ...] = ()
 
 
 class _Words:
@@ -81,6 +108,16 @@ class _Words:
             rows=tuple(self.take(Row, source["row_table"] + y) for y in range(source["rows"])),
             columns=tuple(self.take(Column, source["column_table"] + x) for x in range(source["columns"])),
         )
+
+    def selection(self, address: int) -> CoreSelection:
+        """The same of a selection, in the last words of a description's space."""
+        fields = self.take(Selection, address + words_of(Layer) - words_of(Selection))
+        if fields["kind"] != SelectKind.MASK.value:
+            return CoreSelection(fields=fields)
+        first, count = fields["table"], fields["pitch"]
+        if first + count > len(self._words):
+            raise ValueError(f"{self._name} image ends at {len(self._words)}, inside the {count} masks at {first}")
+        return CoreSelection(fields=fields, masks=tuple(self._words[first : first + count].tolist()))
 
 
 def _layers(images: dict[str, np.ndarray]) -> list[_Words]:
@@ -125,6 +162,9 @@ def decode_images(images: dict[str, np.ndarray]) -> list[Instruction]:
         if op is Opcode.LAYER:
             cores = tuple(memory.layer(operation["target"]) for memory in layers)
             found.append(Instruction(**values, chunks=operation["chunks"], cores=cores))
+        elif op is Opcode.SELECT:
+            selections = tuple(memory.selection(operation["target"]) for memory in layers)
+            found.append(Instruction(**values, selections=selections))
         else:
             found.append(Instruction(**values, decision=words.take(Decision, address)))
             address += words_of(Decision)
@@ -141,13 +181,18 @@ def disassemble(images: dict[str, np.ndarray]) -> str:
     lines += [f"        core {core}  image     {_text(w)}" for core, w in enumerate(decode_windows(images))]
     for instruction in decode_images(images):
         head = f"{instruction.address:4d}  {instruction.op.name:<6s}  {instruction.index}"
-        if instruction.op is not Opcode.LAYER:
+        if instruction.decision:
             head += "  margin {low}..{high}".format(**instruction.decision)
         if instruction.chunks:
             head += f"  behind {instruction.chunks} chunks"
         if instruction.op is Opcode.BRANCH:
             head += f", leave at {instruction.decision['threshold']}"
         lines.append(head)
+        for core, selection in enumerate(instruction.selections):
+            kind = SelectKind(selection.fields["kind"]).name.lower()
+            fields = {name: value for name, value in selection.fields.items() if name != "kind"}
+            masks = " ".join(f"{mask:02x}" for mask in selection.masks)
+            lines.append(f"        core {core}  {kind:<8s}  {_text(fields)}{'  masks ' + masks if masks else ''}")
         for core, layer in enumerate(instruction.cores):
             lines += [
                 f"        core {core}  {part:<8s}  {_text(fields)}"

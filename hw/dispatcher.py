@@ -5,7 +5,8 @@
     Walk: counters ──► words, tables ──► mask, queue ──► Scan: next nonzero ──► value, addresses ──► pointers ──► push
     one item a cycle   (2 cycles)        (2 cycles)      one slot a cycle       (2 cycles)           (3 cycles)
 
-An activation whose magnitude is below the layer's threshold counts as zero: "nonzero" means all others.
+An activation whose magnitude is below the layer's threshold counts as zero: "nonzero" means all others. With a
+selector there are two thresholds, and which one is an activation's, :class:`hw.favour.Favour` says.
 
 A *slot* is a cycle in which the scanner is not held up. A row takes one slot for its table entry, a word one slot for
 each (nonzero channel, kernel row) or one if there is none, a finished output position one slot. Everything behind the
@@ -106,6 +107,9 @@ class Dispatcher(wiring.Component):
         Synchronous read port of the layer memory.
     word_address : Out(12), word_data : In(72)
         Synchronous read port of the activation memory.
+    word_number : Out(8); favoured : In(8), complement, other_complement : In(8)
+        Of a config with selector: number of the word at its position, and for the word two cycles later what
+        :class:`hw.favour.Favour` says of it.
     lookup : Out, advance, pushed : Out(1)
         List number, for the PEs' pointer pipeline of three cycles, and when it moves on:
         :class:`hw.pe.ProcessingElement`.
@@ -129,8 +133,15 @@ class Dispatcher(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
+        favour = {
+            "word_number": Out(8),
+            "favoured": In(WORD_CHANNELS),
+            "complement": In(8),
+            "other_complement": In(8),
+        }
         super().__init__(
-            {
+            (favour if config.selector else {})
+            | {
                 "source": In(Source),
                 "start": In(1),
                 "table_address": Out(12),
@@ -165,7 +176,6 @@ class Dispatcher(wiring.Component):
         item, mask, word, table, valid = waiting.item, waiting.mask, waiting.word, waiting.table, queue.r_rdy
         item_ram, valid_ram, valid_read = Signal(Item), Signal(), Signal()
         places, room, returned = Signal(range(_AHEAD + 1), init=_AHEAD), Signal(), Signal()
-        complement = Signal(8)
         take, frozen = Signal(), Signal()
         m.d.comb += [
             walk.source.eq(source),
@@ -174,14 +184,17 @@ class Dispatcher(wiring.Component):
             walk.o.ready.eq(room),
             self.table_address.eq(walk.table_address),
             self.word_address.eq(walk.word_address),
-            arriving.mask.eq(Cat(reaches(value, complement) & ~arriving.item.blank for value in arriving.word)),
+            arriving.mask.eq(
+                Cat(
+                    reaches(value, complement) & ~arriving.item.blank
+                    for value, complement in zip(arriving.word, self._complements(m), strict=True)
+                )
+            ),
             queue.w_data.eq(arriving),
             queue.w_en.eq(valid_read),
             queue.r_en.eq(take),
         ]
         m.d.sync += [
-            # The source is stable cycles before the first word comes.
-            complement.eq(-source.threshold),
             valid_ram.eq(walk.o.valid & room),
             item_ram.eq(walk.o.payload),
             valid_read.eq(valid_ram),
@@ -191,6 +204,9 @@ class Dispatcher(wiring.Component):
             returned.eq(take & valid),
             places.eq(places - (walk.o.valid & room) + returned),
         ]
+
+        if config.selector:
+            m.d.comb += self.word_number.eq(walk.o.payload.word)
 
         # Scan.
         state = Signal(_Scan)
@@ -303,3 +319,12 @@ class Dispatcher(wiring.Component):
         ]
         m.d.sync += self.advance.eq(self.pushed)
         return m
+
+    def _complements(self, m):
+        """256 less the threshold of each channel of the word that arrives."""
+        if self._config.selector:
+            return [Mux(favoured, self.complement, self.other_complement) for favoured in self.favoured]
+        complement = Signal(8)
+        # The source is stable cycles before the first word comes.
+        m.d.sync += complement.eq(-self.source.threshold)
+        return [complement] * WORD_CHANNELS

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.isa import Chunk, Column, Decision, Header, Opcode, Operation, Row, Window
+from hw.emit_select import USES, describe
+from hw.estimate import selection_cycles
+from hw.isa import Chunk, Column, Decision, Header, Opcode, Operation, Row, Selection, SelectUse, Window
 from hw.isa import Layer as LayerWords
 from hw.memory_plan import Placement
 from hw.network import INPUT, Network
 from hw.numerics import Rounding, add_scales
-from hw.partition import Part, Rows, is_everywhere
+from hw.partition import Part, Rows, is_everywhere, shares
 from hw.schedule import Schedule
 from hw.steps import Step
 from hw.streaming import ListPlan
@@ -147,6 +149,8 @@ class Emitter:
             "threshold": step.threshold,
             "maximum": int(step.kernel.maximum),
             "partial": 0,
+            "select": SelectUse.ALL if step.select is None else USES[step.select.kind],
+            "first_mask": 0 if step.select is None or step.select.kind == "elements" else first,
         }
 
     def _residual(self, step: Step, part: Part) -> dict[str, int]:
@@ -170,6 +174,31 @@ class Emitter:
             "clamp_low": _code(add.clamp[0]),
             "clamp_high": _code(add.clamp[1]),
         }
+
+    def select(self, step: Step) -> None:
+        """Append a SELECT instruction for the layer that comes next, if it multiplies a selection only.
+
+        Raises
+        ------
+        ValueError
+            When this config can't; the message names the layer.
+        """
+        if step.select is None:
+            return
+        name, height = step.reads, self._tensors[step.reads].shape[0]
+        rows = shares(height, self._config.cores)
+        starts = [self._address(name, core, rows[core][0]) for core in range(self._config.cores)]
+        windows = [self._window(name, core) for core in range(self._config.cores)]
+        described = describe(step, rows, starts, windows, self._config)
+        for core, description in zip(self._cores, described, strict=True):
+            core.layers.append(description)
+        self._operations.append({"op": Opcode.SELECT, "index": len(self._names), "slot": self._slots()})
+        fields = described[0]["selection"]
+        self._limit += selection_cycles(fields["kind"], fields["length"], fields["pitch"], self._config) + _LAYER_SLACK
+
+    def _slots(self) -> int:
+        """Number of the description appended last."""
+        return len(self._cores[0].layers) - 1
 
     def layer(self, step: Step, parts: list[Part], schedules: list[Schedule], arithmetic: Arithmetic) -> None:
         """Append a LAYER instruction.
@@ -205,7 +234,7 @@ class Emitter:
                 "residual": self._residual(step, part),
                 "lane": {
                     "outputs": outputs,
-                    "channel_base": core.channel_count,
+                    "channel_base": core.channel_count // WORD_CHANNELS,
                     "channels": channels,
                     "raw": int(step.raw),
                     "classes": self._network.classes if step.raw else 0,
@@ -230,7 +259,8 @@ class Emitter:
             longest = max(longest, work.serial_cycles(outputs))
         for core, description in zip(self._cores, described, strict=True):
             core.layers.append(description)
-        self._operations.append({"op": Opcode.LAYER, "index": number, "chunks": self._lists.waits[number]})
+        waits = self._lists.waits[number]
+        self._operations.append({"op": Opcode.LAYER, "index": number, "slot": self._slots(), "chunks": waits})
         self._names.append(name)
         self._limit += longest + _LAYER_SLACK
 
@@ -244,7 +274,7 @@ class Emitter:
 
     @staticmethod
     def program_words(layers: int, exits: int) -> int:
-        """Words of header and instructions."""
+        """Words of header and instructions; ``layers`` counts selections as well."""
         return words_of(Header) + layers * words_of(Operation) + exits * (words_of(Operation) + words_of(Decision))
 
     def images(self) -> dict[str, np.ndarray]:
@@ -276,20 +306,32 @@ class Emitter:
         table: list[int] = []
         placed: dict[tuple[int, ...], int] = {}
         described = []
+
+        def place(words: tuple[int, ...]) -> int:
+            """Where a table lies; equal ones are kept once."""
+            if words not in placed:
+                placed[words] = start + len(table)
+                table.extend(words)
+            return placed[words]
+
         for layer in layers:
+            if "selection" in layer:
+                selection = layer["selection"] | ({"table": place(tuple(layer["masks"]))} if layer["masks"] else {})
+                described.append((layer["name"], selection))
+                continue
             fields = {part: layer[part] for part in dict(LayerWords.as_shape())}
             if layer["enable"]:
                 for part, layout in (("rows", Row), ("columns", Column)):
                     words = tuple(word for row in layer[part] for word in _encode(layer["name"], layout, row))
-                    if words not in placed:  # Equal tables are kept once.
-                        placed[words] = start + len(table)
-                        table += words
-                    fields["source"] = fields["source"] | {f"{part.removesuffix('s')}_table": placed[words]}
+                    fields["source"] = fields["source"] | {f"{part.removesuffix('s')}_table": place(words)}
             described.append((layer["name"], fields))
         _fits("layer", start + len(table), self._config.layer_words)
         body = _encode(self._network.name, Window, self._window(INPUT, number))
         for name, fields in described:
-            body += _encode(name, LayerWords, fields)
+            if "kind" in fields:
+                body += [0] * (words_of(LayerWords) - words_of(Selection)) + _encode(name, Selection, fields)
+            else:
+                body += _encode(name, LayerWords, fields)
         return body + table
 
     def _program(self) -> list[int]:
@@ -299,11 +341,11 @@ class Emitter:
         for operation in self._operations:
             op, index = operation["op"], operation["index"]
             target = 0
-            if op is Opcode.LAYER:
-                target = words_of(Window) + index * words_of(LayerWords)
+            if "slot" in operation:
+                target = words_of(Window) + operation["slot"] * words_of(LayerWords)
             fields = {"op": op, "index": index, "target": target, "chunks": operation.get("chunks", 0)}
             body += _encode(self._names[index] if op is Opcode.LAYER else self._network.name, Operation, fields)
-            if op is not Opcode.LAYER:
+            if "decision" in operation:
                 body += encode(Decision, **operation["decision"])
         image = self._network.input
         count = int(np.prod(image.shape))

@@ -6,14 +6,26 @@ import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.geometry import ColumnClass, column_classes, row_schedule
+from hw.isa import SelectKind
 from hw.partition import Part, Partition, divide, parts_of
 from hw.schedule import Block, blocks_of
 from hw.steps import Kernel, Step
 
-__all__ = ["COMMAND_CYCLES", "Estimate", "Need", "estimate", "need"]
+__all__ = ["COMMAND_CYCLES", "Estimate", "Need", "estimate", "need", "selection_cycles"]
 
 #: Cycles of a command in which nothing is multiplied: fetch of the description, first slot, last word on its way.
 COMMAND_CYCLES = 90
+
+
+def selection_cycles(kind: SelectKind, length: int, pitch: int, config: AcceleratorConfig) -> int:
+    """Cycles of a SELECT (fields of :class:`hw.isa.Selection`) from its start to its end, whatever the activations."""
+    if kind is SelectKind.MASK:
+        return pitch + 5
+    tally = (config.cores - 1).bit_length()
+    if kind is SelectKind.CHANNELS:
+        return pitch * (length + tally + 28 + WORD_CHANNELS * pitch)
+    scans = 8 // config.selector
+    return (scans + 1) * (length + 6 + tally) + scans * (3 + (1 << config.selector)) + config.cores + 15
 
 
 @dataclass(frozen=True)

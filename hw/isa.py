@@ -8,12 +8,14 @@ first.
 from amaranth.lib import data, enum
 
 from hw.config import AcceleratorConfig
+from hw.isa_select import MAX_MASKS, Selection, SelectKind, SelectUse
 
 __all__ = [
     "AUDIT_STEPS",
     "AUDIT_TAPS",
     "MAX_CHUNKS",
     "MAX_CLASSES",
+    "MAX_MASKS",
     "PROTOCOL_VERSION",
     "SEGMENT_ROWS",
     "Burst",
@@ -38,6 +40,9 @@ __all__ = [
     "RunFlags",
     "RunOptions",
     "Segment",
+    "SelectKind",
+    "SelectUse",
+    "Selection",
     "Source",
     "Target",
     "Window",
@@ -64,14 +69,15 @@ class Opcode(enum.Enum, shape=4):
     LAYER = 1  #: run the layer whose description follows
     BRANCH = 2  #: leave through this exit if the head's margin is at least the threshold of the Decision that follows
     STOP = 3  #: leave through this exit, whose Decision follows
+    SELECT = 4  #: choose which activations of its input the layer that follows multiplies
 
 
 class Operation(data.Struct):
     """First word of an instruction."""
 
     op: Opcode
-    index: 8  # number of the layer, or of the exit
-    target: 12  # LAYER: address of the description in every core's layer memory; else 0
+    index: 8  # number of the layer, of a SELECT the one that follows, or of the exit
+    target: 12  # LAYER, SELECT: address of the description in every core's layer memory; else 0
     chunks: 8  # LAYER: chunks of lists that must have been written before it starts, from the run's first on; else 0
 
 
@@ -126,6 +132,8 @@ class Source(data.Struct):
     threshold: 8  # at least 1: activations of a smaller magnitude count as zero
     maximum: 1  # accumulators keep the largest product instead of the sum
     partial: 1  # some stay filled for the next LAYER; what is taken out here goes nowhere
+    select: SelectUse
+    first_mask: 6  # CHANNELS: number of the first word's mask
 
 
 class Row(data.Struct):
@@ -149,7 +157,7 @@ class Lane(data.Struct):
     """How accumulators become activations."""
 
     outputs: 20  # accumulators of the whole layer in this core
-    channel_base: 12  # first entry in the channel memories, a multiple of 8
+    channel_base: 9  # first entries in the channel memories, eight channels each
     channels: 12  # accumulators of one position, a multiple of 8
     raw: 1  # deliver accumulators to the exit unit instead
     classes: 8  # raw: how many of them are logits

@@ -47,6 +47,11 @@ class Memories:
         channels: np.ndarray = active.any(axis=(0, 1)).reshape(-1)
         return channels
 
+    def scan(self, where: str, core: int, selection: dict[str, int], starts: int) -> None:
+        """Scan a share of a map (fields of :class:`hw.isa.Selection`), from its first ``starts`` words on in turn."""
+        first = selection["base"] + np.arange(starts)[:, None]
+        self._take(where, core, selection["bank"], first + np.arange(selection["words"]) * selection["pitch"])
+
     def operand(self, where: str, core: int, residual: dict[str, int], positions: int, words: int) -> np.ndarray:
         """Fetch the second operands (fields of :class:`hw.isa.Residual`) of a core's words.
 

@@ -99,7 +99,7 @@ class Lanes(wiring.Component):
                         m.d.comb += [lane.accumulator.eq(source.payload), source.ready.eq(Cat(free, *others).all())]
         m.d.comb += [
             last_step.eq((fields.channels >> lane_bits) - 1),
-            self.channel_address.eq((fields.channel_base >> lane_bits) + step),
+            self.channel_address.eq((fields.channel_base << 3 >> lane_bits) + step),
         ]
         m.d.sync += phase.eq(~phase)
         with m.If(taken):

@@ -12,7 +12,7 @@ from itertools import pairwise
 from hw.config import WORD_CHANNELS
 from hw.steps import Step
 
-__all__ = ["Part", "Partition", "Rows", "divide", "is_everywhere", "join", "parts_of", "read_rows"]
+__all__ = ["Part", "Partition", "Rows", "divide", "is_everywhere", "join", "parts_of", "read_rows", "shares"]
 
 #: First row and the one after the last; None where there are none.
 Rows = tuple[int, int] | None
@@ -65,6 +65,11 @@ def parts_of(rows: int, words: tuple[int, int], bands: int, groups: int) -> list
         for band, band_rows in enumerate(divide(0, rows, bands))
         for group, group_words in enumerate(divide(*words, groups))
     ]
+
+
+def shares(rows: int, cores: int) -> list[tuple[int, int]]:
+    """The rows of a map that each core scans in a selection: all rows, each once, in order."""
+    return divide(0, rows, cores)
 
 
 def join(rows: Iterable[Rows]) -> Rows:

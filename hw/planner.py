@@ -10,7 +10,7 @@ from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.estimate import Estimate, Need, estimate, need
 from hw.memory_plan import Request, ShortageError, excess, plan
 from hw.network import INPUT, Network
-from hw.partition import Part, Partition, Rows, is_everywhere, join, parts_of, read_rows
+from hw.partition import Part, Partition, Rows, is_everywhere, join, parts_of, read_rows, shares
 from hw.rules import require
 from hw.steps import Step
 
@@ -65,6 +65,8 @@ class Planner:
             name: tuple(n for n, step in enumerate(self._steps) if name in (step.reads, step.residual))
             for name in self._tensors
         }
+        #: Tensors of which winners are chosen: every core keeps the rows that it scans.
+        self._scanned = {step.reads for step in steps if step.select is not None and step.select.kind != "mask"}
         self._window = lru_cache(maxsize=None)(self._window_of)
         self._reads = lru_cache(maxsize=None)(self._reads_of)
         self._short = lru_cache(maxsize=None)(self._short_of)
@@ -120,6 +122,9 @@ class Planner:
     def _window_of(self, tensor: str, options: tuple[int, ...]) -> list[Rows]:
         """Rows of a tensor that each core keeps, given the options of its readers."""
         found = [self._reads(tensor, n, option) for n, option in zip(self._readers[tensor], options, strict=True)]
+        if tensor in self._scanned:
+            scanned = shares(self._tensors[tensor].shape[0], self._config.cores)
+            found.append([share if share[0] < share[1] else None for share in scanned])
         return [join(rows[core] for rows in found) for core in range(self._config.cores)]
 
     def windows(self, choice: Choice) -> dict[str, list[Rows]]:

@@ -16,6 +16,7 @@ from hw.isa import Memory, Opcode
 from hw.layers import Layer, Tensor, threshold_of
 from hw.network import INPUT, Add, Linear, Network
 from hw.partition import Part, parts_of
+from hw.program_select import check_selection, check_use
 from hw.rules import integer, require
 
 __all__ = ["MAGIC", "VERSION", "Command", "Program", "load"]
@@ -115,12 +116,20 @@ class Program:
         if len(layers) != len(self.commands):
             raise ValueError(f"program image holds {len(layers)} layers, its description {len(self.commands)}")
         self._check_image()
+        tensors = self.network.tensors()
         order = list(dict.fromkeys(command.layer for command in self.commands))
         wanted = [layer.name for layer in self.network.layers if not isinstance(layer, Add)]
         if order != wanted:
             raise ValueError(f"commands must be of the layers {', '.join(wanted)}, not {', '.join(order)}")
         windows = {INPUT: decode_windows(self.images)}
+        selections = {instruction.index: instruction for instruction in instructions if instruction.selections}
+        seen: set[str] = set()
         for number, (command, instruction) in enumerate(zip(self.commands, layers, strict=True)):
+            layer, selection = self.network.layer(command.layer), selections.get(instruction.index)
+            source = layer.inputs[0]
+            if command.layer not in seen or selection is not None:
+                check_selection(f"command {number}", layer, tensors[source], selection, windows[source], self.config)
+            seen.add(command.layer)
             self._check_command(f"command {number}", command, instruction, windows)
             windows[command.tensor] = tuple(core.fields["window"] for core in instruction.cores)
         self._check_decisions(instructions)
@@ -180,6 +189,9 @@ class Program:
                 )
             window = windows[layer.inputs[0]][part.core]
             self._check_source(f"{where}: core {part.core}", layer, fields["source"], window)
+            depth = self.config.padded_channels(self.network.tensors()[layer.inputs[0]].shape[2]) // WORD_CHANNELS
+            first_word = (fields["source"]["base"] - window["base"] + window["low"]) % depth
+            check_use(f"{where}: core {part.core}", layer, fields["source"], first_word)
 
     def _check_source(self, where: str, layer: Layer, source: dict[str, int], window: dict[str, int]) -> None:
         """A core reads what it keeps of the layer's input, and nothing else, with the layer's threshold."""
@@ -202,6 +214,8 @@ class Program:
         commands = iter(self.commands)
         head = ""
         for instruction in instructions:
+            if instruction.op is Opcode.SELECT:
+                continue
             if instruction.op is Opcode.LAYER:
                 head = next(commands).layer
                 continue

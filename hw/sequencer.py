@@ -1,6 +1,6 @@
 """Runs a program on all cores: image in, layer after layer, exit decisions, result out."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -63,10 +63,12 @@ class Sequencer(wiring.Component):
     fetch, fetch_address, fetch_window, take, start : Out; fetched : In(1)
         All cores fetch and start together, so one of them says when they have fetched. They fetch the image's window
         whenever they have been reset.
+    take_selection, select : Out
+        The same as ``take`` and ``start``, of a SELECT; ``done`` also says when that is done.
     image : Out(stream of WordWrite), always ready
         The image's words, for all cores.
     layer : Out(1)
-        A layer runs.
+        A layer or a selection runs.
     label, margin : In
         The exit unit.
     chunk_table, chunks, active, running, finished : Out; written, loading : In
@@ -83,12 +85,14 @@ class Sequencer(wiring.Component):
     Reset: idle once the cores are clear; ``prepare`` is needed again.
     """
 
-    #: Cycles of a run to fetch an instruction; none behind a LAYER.
+    #: Cycles of a run to fetch an instruction; none behind a LAYER or SELECT, which cost and do the same here.
     FETCH_CYCLES = Fetcher.cycles(1)
     #: Cycles to decode a LAYER and to fetch its description; none behind a LAYER.
     DESCRIPTION_CYCLES = 1 + Fetcher.cycles(words_of(Layer))
     #: Cycles to take a description over and to start.
     LAYER_CYCLES = 2
+    #: Cycles from a selection's start to its end besides those in which the selector isn't done.
+    SELECT_CYCLES = 2
     #: Cycles of a BRANCH or a STOP.
     DECISION_CYCLES = 1 + Fetcher.cycles(words_of(Decision)) + 2
     #: Cycles of the shortest layer that does not wait until the next instruction and its description are fetched.
@@ -117,6 +121,8 @@ class Sequencer(wiring.Component):
                 "fetched": In(1),
                 "take": Out(1),
                 "start": Out(1),
+                "take_selection": Out(1),
+                "select": Out(1),
                 "done": In(config.cores),
                 "stalled": In(config.cores),
                 "products": In(range(config.pes + 1)).array(config.cores),
@@ -149,8 +155,7 @@ class Sequencer(wiring.Component):
         cycles = Signal(32)
         layer_cycles, products, stalls, waited = Signal(32), Signal(32), Signal(32), Signal(32)
         error = Signal(ErrorCode)
-        running = self.running
-        late = Signal()
+        running, late = self.running, Signal()
         arrived = Signal()  # the instruction behind a layer
         m.d.comb += [
             self.program_address.eq(fetcher.address),
@@ -169,8 +174,8 @@ class Sequencer(wiring.Component):
         m.d.sync += [self.run_words.eq(header.image_words + words_of(RunOptions)), late.eq(cycles > header.limit)]
         with m.If(running):
             m.d.sync += cycles.eq(cycles + 1)
-        # Registered, both: every core hears them. Each is high in the cycle after the one that sets it.
-        m.d.sync += [self.take.eq(0), self.start.eq(0), self.core_reset.eq(0)]
+        # Registered, all: every core hears them. Each is high in the cycle after the one that sets it.
+        m.d.sync += [p.eq(0) for p in (self.take, self.start, self.take_selection, self.select, self.core_reset)]
         # What cores count is summed on the way, a cycle behind for each level of the sum; products and stalls end long
         # before the values that are made of them.
         made, held_up = pipelined_sum(m, "products", self.products), pipelined_sum(m, "stalls", self.stalled)
@@ -178,25 +183,36 @@ class Sequencer(wiring.Component):
         m.d.sync += [barrier.eq(self.layer & prefetched & self.done.all()), arrived.eq(self.layer & fetcher.done)]
 
         def begin_fetch(where, words, purpose):
-            m.d.comb += [
-                fetcher.first.eq(where),
-                fetcher.count.eq(words),
-                fetcher.start.eq(1),
-            ]
+            m.d.comb += [fetcher.first.eq(where), fetcher.count.eq(words), fetcher.start.eq(1)]
             m.d.sync += then.eq(purpose)
             m.next = "fetch"
+
+        ops = [Opcode.LAYER, *([Opcode.SELECT] if self._config.selector else [])]
+
+        def described(operation):
+            """Whether the cores have a description of an instruction."""
+            return Value.cast(operation.op).matches(*(op.value for op in ops))
+
+        def take(operation):
+            """Let the cores take the description over that they have fetched."""
+            of_layer = operation.op == Opcode.LAYER
+            m.d.sync += [self.take.eq(of_layer), self.take_selection.eq(~of_layer)]
+            m.next = "take"
 
         def next_instruction():
             """To the instruction behind a layer, which has been fetched."""
             m.d.sync += [address.eq(address + 1), operation.eq(following), waited.eq(0)]
             m.next = "decode"
-            with m.If(following.op == Opcode.LAYER):
-                m.d.sync += self.take.eq(1)
-                m.next = "take"
+            with m.If(described(following)):
+                take(following)
 
         record = self.record.payload
         finished_layer = data.View(LayerRecord, record.payload[: bits_of(LayerRecord)])
         decision = fetcher.top(Decision)
+
+        def send(reply, length, *fields):
+            m.d.comb += [record.reply.eq(reply), record.length.eq(length), self.record.valid.eq(1), *fields]
+
         wants, outside = Signal(), Signal()
 
         with m.FSM(init="reset"):
@@ -250,7 +266,7 @@ class Sequencer(wiring.Component):
                 m.d.comb += running.eq(1)
                 # The limit is checked at every instruction, for a loop of branches, and in layers.
                 with m.Switch(Mux(late, 0, operation.op)):
-                    with m.Case(Opcode.LAYER):
+                    with m.Case(*ops):
                         m.d.comb += self.fetch.eq(1)
                         m.next = "description"
                     with m.Case(Opcode.BRANCH, Opcode.STOP):
@@ -263,13 +279,13 @@ class Sequencer(wiring.Component):
             with m.State("description"):
                 m.d.comb += running.eq(1)
                 with m.If(self.fetched):
-                    m.d.sync += self.take.eq(1)
-                    m.next = "take"
+                    take(operation)
 
             with m.State("take"):
                 m.d.comb += running.eq(1)
                 with m.If(self.written >= operation.chunks):
-                    m.d.sync += self.start.eq(1)
+                    of_layer = operation.op == Opcode.LAYER
+                    m.d.sync += [self.start.eq(of_layer), self.select.eq(~of_layer)]
                     m.next = "start"
                 with m.Else():
                     m.d.sync += waited.eq(waited + 1)
@@ -334,13 +350,13 @@ class Sequencer(wiring.Component):
                 with m.If(fetcher.done):
                     m.d.sync += following.eq(fetcher.top(Operation))
                 with m.If(arrived):
-                    m.d.comb += self.fetch.eq(following.op == Opcode.LAYER)
-                    m.d.sync += prefetched.eq(following.op != Opcode.LAYER)
+                    m.d.comb += self.fetch.eq(described(following))
+                    m.d.sync += prefetched.eq(~described(following))
                 with m.If(self.fetched):
                     m.d.sync += prefetched.eq(1)
                 with m.If(barrier):
-                    m.d.sync += self.finished.eq(self.finished + 1)
-                    with m.If(flags.report):
+                    m.d.sync += self.finished.eq(self.finished + (operation.op == Opcode.LAYER))
+                    with m.If(flags.report & (operation.op == Opcode.LAYER)):
                         m.next = "report"
                     with m.Else():
                         next_instruction()
@@ -349,16 +365,15 @@ class Sequencer(wiring.Component):
                     m.next = "fail"
 
             with m.State("report"):
-                m.d.comb += [
-                    record.reply.eq(Reply.LAYER),
-                    record.length.eq(words_of(LayerRecord)),
+                send(
+                    Reply.LAYER,
+                    words_of(LayerRecord),
                     finished_layer.index.eq(operation.index),
                     finished_layer.cycles.eq(layer_cycles),
                     finished_layer.products.eq(products),
                     finished_layer.stalls.eq(stalls),
                     finished_layer.waited.eq(waited),
-                    self.record.valid.eq(1),
-                ]
+                )
                 with m.If(self.record.ready):
                     with m.If(flags.step):
                         m.next = "paused"
@@ -373,24 +388,12 @@ class Sequencer(wiring.Component):
             with m.State("result"):
                 m.d.sync += self.active.eq(0)
                 reported = data.View(Result, record.payload[: bits_of(Result)])
-                m.d.comb += [
-                    record.reply.eq(Reply.RESULT),
-                    record.length.eq(words_of(Result)),
-                    reported.eq(result),
-                    reported.cycles.eq(cycles),
-                    self.record.valid.eq(1),
-                ]
+                send(Reply.RESULT, words_of(Result), reported.eq(result), reported.cycles.eq(cycles))
                 with m.If(self.record.ready):
                     m.next = "idle"
 
             with m.State("fail"):
-                m.d.comb += [
-                    record.reply.eq(Reply.ERROR),
-                    record.code.eq(error),
-                    record.length.eq(1),
-                    record.payload.eq(address),
-                    self.record.valid.eq(1),
-                ]
+                send(Reply.ERROR, 1, record.code.eq(error), record.payload.eq(address))
                 m.d.sync += [self.core_reset.eq(1), self.active.eq(0)]
                 with m.If(self.record.ready):
                     m.next = "reset"

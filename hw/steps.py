@@ -6,8 +6,8 @@ from functools import cached_property
 import numpy as np
 
 from hw.geometry import Axis
-from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D, threshold_of
-from hw.network import INPUT, Add, Conv2D, GlobalAveragePool, Layer, Linear, Network, Tensor
+from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D, select_of, threshold_of
+from hw.network import INPUT, Add, Conv2D, GlobalAveragePool, Layer, Linear, Network, Select, Tensor
 
 __all__ = ["Kernel", "Step", "steps_of"]
 
@@ -132,6 +132,11 @@ class Step:
     def threshold(self) -> int:
         """Smallest magnitude of an activation that is multiplied."""
         return threshold_of(self.layer)
+
+    @property
+    def select(self) -> Select | None:
+        """The selection of its input that is multiplied."""
+        return select_of(self.layer)
 
     @property
     def raw(self) -> bool:

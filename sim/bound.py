@@ -4,7 +4,8 @@ A layer's time is a chain of sums and maxima over its jobs (:mod:`sim.kernel`): 
 waits for, plus a constant, in slow layers rounded up to an odd number. None of these ever falls when one of its terms
 rises, and one more nonzero activation only adds slots and jobs, so that every later event waits for the same or for
 later ones: no input of a layer takes longer than the one without a zero. Its cycles are therefore the layer's worst
-case, and their sum, with the sequencer's own cycles, that of a run.
+case, and their sum, with the sequencer's own cycles and those of selections, which depend on no activation, that of a
+run.
 
 Where lists are read during the run, each row of them holds the dispatcher for a cycle, wherever it falls: no event
 comes later by more than one cycle for each row that may come in a layer, rounded up to an even number if that is slow.
@@ -51,9 +52,12 @@ def worst_case(program: Program, *, deadline: int = 0, source: WeightSource = PR
     plan = Plan(program, source)
     layers, loading = enumerate(_bounds(program, plan)), plan.loading(1)
     now = worst = 0
-    for instruction, fetch, control in zip(plan.instructions, plan.fetch, plan.control, strict=True):
+    steps = zip(plan.instructions, plan.fetch, plan.control, plan.selecting, strict=True)
+    for instruction, fetch, control, selecting in steps:
         now += fetch
-        if instruction.op is Opcode.LAYER:
+        if instruction.op is Opcode.SELECT:
+            now += control + selecting
+        elif instruction.op is Opcode.LAYER:
             number, cycles = next(layers)
             now += control
             now += loading.wait(plan.steps[number].chunks, np.array([now])).item() + cycles

@@ -7,7 +7,8 @@ import numpy as np
 from hw.chunks import decode_chunks
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.decode import Instruction, decode_windows
-from hw.isa import Opcode
+from hw.estimate import selection_cycles
+from hw.isa import Opcode, SelectKind
 from hw.list_memory import ListMemory
 from hw.network import INPUT
 from hw.program import Program
@@ -22,8 +23,10 @@ from sim.timing import (
     LAYER_CYCLES,
     LEAD,
     OUTPUT_LATENCY,
+    PREFETCH_CYCLES,
     RAW_LATENCY,
     RESIDUAL_LATENCY,
+    SELECT_CYCLES,
     flush_cycles,
 )
 
@@ -35,7 +38,6 @@ class Step:
     """A LAYER instruction, as the kernel takes it; see :func:`sim.kernel.layer_cycles`."""
 
     source: str
-    threshold: int
     parts: np.ndarray
     rows: np.ndarray
     columns: np.ndarray
@@ -79,7 +81,6 @@ def _step(
     counts = _counts(program.config, instruction, lists)
     return Step(
         source=source,
-        threshold=fields["threshold"],
         parts=np.array(parts, dtype=np.int64),
         rows=np.array(rows, dtype=np.int64),
         columns=np.array(columns, dtype=np.int64),
@@ -123,6 +124,15 @@ def _counts(config: AcceleratorConfig, instruction: Instruction, lists: np.ndarr
     return counts.reshape(config.cores, -1)
 
 
+def _selecting(instruction: Instruction, config: AcceleratorConfig) -> int:
+    """Cycles of a SELECT besides those of control; 0 for others."""
+    if not instruction.selections:
+        return 0
+    fields = instruction.selections[0].fields
+    own = selection_cycles(SelectKind(fields["kind"]), fields["length"], fields["pitch"], config)
+    return max(own + SELECT_CYCLES, PREFETCH_CYCLES)
+
+
 class Plan:
     """A program, ready to be timed.
 
@@ -132,7 +142,9 @@ class Plan:
     steps : list of Step
         One per LAYER.
     fetch, control : list of int
-        Cycles to fetch each instruction, and its own besides those of the layer.
+        Cycles to fetch each instruction, and its own besides those of the layer or selection.
+    selecting : list of int
+        Cycles of the selection, where the instruction is a SELECT.
     rows : Rows
         What is written to the list memories during a run.
     """
@@ -142,13 +154,15 @@ class Plan:
         layers = [i for i in self.instructions if i.op is Opcode.LAYER]
         self.steps = _steps(program, layers)
         self.fetch, self.control = [], []
-        behind_layer = False
+        self.selecting = []
+        fetched = False  # while the instruction before was at work
         for instruction in self.instructions:
-            layer = instruction.op is Opcode.LAYER
-            description = DESCRIPTION_CYCLES if layer and not behind_layer else 0
-            self.fetch.append(0 if behind_layer else FETCH_CYCLES)
-            self.control.append(LAYER_CYCLES + description if layer else DECISION_CYCLES)
-            behind_layer = layer
+            described = instruction.op in (Opcode.LAYER, Opcode.SELECT)
+            description = DESCRIPTION_CYCLES if described and not fetched else 0
+            self.fetch.append(0 if fetched else FETCH_CYCLES)
+            self.control.append(LAYER_CYCLES + description if described else DECISION_CYCLES)
+            self.selecting.append(_selecting(instruction, config))
+            fetched = described
         self._config = config
         self._pes = config.pes
         self._source = source

@@ -8,6 +8,8 @@ import numpy as np
 from hw.config import AcceleratorConfig
 from hw.exits import DEFAULT, Conditions, Decisions
 from hw.isa import Opcode
+from hw.layers import Layer, select_of, threshold_of
+from hw.multiplied import multiplied
 from hw.network import INPUT
 from hw.numerics import top2
 from hw.program import Program
@@ -28,6 +30,8 @@ class Simulation:
     layer_names : tuple of str
     cycles : int64 array (N,)
         Whole inference, as the hardware's result reports it.
+    select_cycles : int64 array (N,)
+        Those of its selections, which belong to no layer.
     layer_cycles, stalls, products : int64 arrays (N, L)
         As the hardware's layer records; 0 where an image left before.
     waited : int64 array (N, L)
@@ -42,6 +46,7 @@ class Simulation:
 
     layer_names: tuple[str, ...]
     cycles: np.ndarray
+    select_cycles: np.ndarray
     layer_cycles: np.ndarray
     stalls: np.ndarray
     products: np.ndarray
@@ -76,11 +81,15 @@ class Simulation:
         return {cause: value / self.multipliers for cause, value in self.spent.items() if cause != "products"}
 
 
-def _active(codes: np.ndarray, zero_point: int, threshold: int, config: AcceleratorConfig) -> np.ndarray:
+def _active(codes: np.ndarray, zero_point: int, layer: Layer, config: AcceleratorConfig) -> np.ndarray:
     """Activations that are multiplied, as stored, (images, activations)."""
-    active = codes != zero_point
-    if threshold > 1:
+    threshold = threshold_of(layer)
+    if select_of(layer) is not None:
+        active = multiplied(layer, codes.astype(np.int16) - zero_point)
+    elif threshold > 1:
         active = (codes >= zero_point + threshold) | (codes <= zero_point - threshold)
+    else:
+        active = codes != zero_point
     extra = config.padded_channels(codes.shape[3]) - codes.shape[3]
     padded = np.pad(active, ((0, 0), (0, 0), (0, 0), (0, extra))) if extra else active
     return np.ascontiguousarray(padded.reshape(len(codes), -1))
@@ -134,7 +143,7 @@ def simulate(
     shape = (len(codes), len(plan.steps))
     times, stalls, waited = (np.zeros(shape, np.int64) for _ in range(3))
     spent = np.zeros((*shape, len(CAUSES)), np.int64)
-    clock = np.zeros(len(codes), np.int64)
+    clock, selects = np.zeros(len(codes), np.int64), np.zeros(len(codes), np.int64)
     decisions = Decisions(len(codes), conditions)
     for first in range(0, len(codes), batch):
         part = slice(first, first + batch)
@@ -142,14 +151,20 @@ def simulate(
         tensors = {INPUT: np.asarray(codes[part]), **values.tensors}
         number, now, made = 0, clock[part], decisions.part(part)
         loading = plan.loading(len(now))
-        for instruction, fetch, control in zip(plan.instructions, plan.fetch, plan.control, strict=True):
+        steps = zip(plan.instructions, plan.fetch, plan.control, plan.selecting, strict=True)
+        for instruction, fetch, control, selecting in steps:
             here = made.running.copy()
             now += here * fetch
             expired = (now > deadline) & (deadline > 0)
             now += here * control
+            if instruction.op is Opcode.SELECT:
+                now += here * selecting
+                selects[part] += here * selecting
+                continue
             if instruction.op is Opcode.LAYER:
                 step = plan.steps[number]
-                active = _active(tensors[step.source], zero_points[step.source], step.threshold, config)
+                layer = network.layer(program.commands[number].layer)
+                active = _active(tensors[step.source], zero_points[step.source], layer, config)
                 wait = here * loading.wait(step.chunks, now)
                 now += wait
                 cycles, stalls[part, number], spent[part, number] = plan.times(number, active, here, loading.held(now))
@@ -170,6 +185,7 @@ def simulate(
     return Simulation(
         layer_names=tuple(command.name for command in program.commands),
         cycles=clock,
+        select_cycles=selects,
         layer_cycles=times,
         stalls=stalls,
         waited=waited,

@@ -11,9 +11,11 @@ __all__ = [
     "LAYER_CYCLES",
     "LEAD",
     "OUTPUT_LATENCY",
+    "PREFETCH_CYCLES",
     "RAW_LATENCY",
     "REQUEST_CYCLES",
     "RESIDUAL_LATENCY",
+    "SELECT_CYCLES",
     "WRITE_CYCLES",
     "flush_cycles",
 ]
@@ -37,6 +39,10 @@ DECISION_CYCLES = 9
 #: From one request of the loader to the next, and from a row's last beat to its write.
 REQUEST_CYCLES = 5
 WRITE_CYCLES = 3
+#: Sequencer cycles between the start of a selection and the next instruction besides the selector's, and the fewest in
+#: all: the next instruction and its description are fetched meanwhile.
+SELECT_CYCLES = 2
+PREFETCH_CYCLES = 25
 
 
 def flush_cycles(config: AcceleratorConfig, everywhere: bool) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
 from hw.decode import CoreLayer, Instruction, decode_header, decode_images, decode_windows
-from hw.isa import Chunk, Opcode, Segment
+from hw.isa import Chunk, Opcode, Segment, SelectKind, SelectUse
 from hw.numerics import AddScales, Rounding, Scale, add, clamp, requantize, top2
 from hw.words import decode, words_of
 
@@ -93,6 +93,9 @@ class Core:
         #: (bank, word) of everything read in this layer, with the numbers of the words it was the operand of.
         self._read: dict[tuple[int, int], set[int | None]] = {}
         self._window: dict[str, int] = {}
+        #: What the last selections have chosen: address and channel of activations, masks of channels.
+        self.elements: set[tuple[int, int]] = set()
+        self.masks: list[list[int]] = []
 
     def write(self, address: int, words: list[int]) -> None:
         """A row of list words comes, one for each PE."""
@@ -129,9 +132,10 @@ class Core:
         lane, residual, target = (part.fields[name] for name in ("lane", "residual", "target"))
         stream, products = self._multiply(part)
         assert len(stream) == lane["outputs"]
-        assert lane["channels"] % WORD_CHANNELS == lane["channel_base"] % WORD_CHANNELS == 0
+        assert lane["channels"] % WORD_CHANNELS == 0
         accumulators = np.array(stream, dtype=np.int64).reshape(-1, lane["channels"])
-        channels = slice(lane["channel_base"], lane["channel_base"] + lane["channels"])
+        first = lane["channel_base"] * WORD_CHANNELS
+        channels = slice(first, first + lane["channels"])
         biased = accumulators + self._bias[channels]
         self._check_width(biased)
         if lane["raw"]:
@@ -157,6 +161,25 @@ class Core:
         self._read.setdefault((bank, address), set()).add(reader)
         return word
 
+    def scan(self, selection: dict[str, int]) -> list[tuple[tuple[int, int], int]]:
+        """Place (number of the word, channel) and magnitude of everything in the core's share of a selection."""
+        found = []
+        for start in range(selection["pitch"]):
+            for n in range(selection["words"]):
+                address = selection["base"] + start + n * selection["pitch"]
+                number = address - signed(selection["shift"], 17)
+                word = self._fetch(selection["bank"], address, None)
+                found += [((number, channel), abs(int(value))) for channel, value in enumerate(word)]
+        return found
+
+    def _selected(self, source: dict[str, int], address: int, word: int) -> list[bool]:
+        """Which channels of a word the layer's selection has chosen."""
+        if source["select"] == SelectUse.ELEMENTS.value:
+            return [(address, channel) in self.elements for channel in range(WORD_CHANNELS)]
+        if source["select"] == SelectUse.CHANNELS.value:
+            return [bool(bit) for bit in self.masks[source["first_mask"] + word]]
+        return [True] * WORD_CHANNELS
+
     def _multiply(self, part: CoreLayer) -> tuple[list[int], int]:
         """The accumulators in the order in which they leave the PEs, and the number of products."""
         source = part.fields["source"]
@@ -171,7 +194,8 @@ class Core:
                 words = source["words"] if y < filled else 0
                 position = [self._fetch(source["bank"], base + word, None) for word in range(words)]
                 values = np.concatenate(position) if words else np.zeros(0, dtype=np.int64)
-                for channel in np.flatnonzero(abs(values) >= source["threshold"]):
+                chosen = [bit for word in range(words) for bit in self._selected(source, base + word, word)]
+                for channel in np.flatnonzero((abs(values) >= source["threshold"]) & np.array(chosen, dtype=bool)):
                     for k in range(row["count"]):
                         number = source["first_list"] + row["list"] + k * source["list_step"] + column["list"] + channel
                         start = row["accumulator"] - k * step + column["accumulator"]
@@ -250,7 +274,7 @@ class Machine:
     """
 
     def __init__(self, images: dict[str, np.ndarray], config: AcceleratorConfig, *, compiled: bool = True):
-        self._config = config
+        self._config, self._compiled = config, compiled
         self._header = decode_header(images)
         self._image_windows = decode_windows(images)
         self._program = {instruction.address: instruction for instruction in decode_images(images)}
@@ -283,6 +307,10 @@ class Machine:
         address = header["entry"]
         while True:
             instruction = self._program[address]
+            if instruction.op is Opcode.SELECT:
+                self._select(instruction)
+                address += LAYER_WORDS
+                continue
             if instruction.op is Opcode.LAYER:
                 self._load(len(layers))
                 assert self._written >= instruction.chunks, "a chunk that comes too late"
@@ -331,6 +359,33 @@ class Machine:
                         if fields["cores"] >> number & 1:
                             core.write(fields["address"] + row, lists)
             assert not words, "beats that no segment has"
+
+    def _select(self, instruction: Instruction) -> None:
+        """Winners of all shares together, by sorting them."""
+        common = instruction.selections[0].fields
+        kind, count, pitch = SelectKind(common["kind"]), common["count"], common["pitch"]
+        shares = list(zip(self._cores, instruction.selections, strict=True))
+        assert all({n: s.fields[n] for n in ("kind", "count", "pitch")}.items() <= common.items() for _, s in shares)
+        if kind is SelectKind.MASK:
+            for core, selection in shares:
+                core.masks = [[mask >> channel & 1 for channel in range(WORD_CHANNELS)] for mask in selection.masks]
+        elif kind is SelectKind.ELEMENTS:
+            scanned = [entry for core, selection in shares for entry in core.scan(selection.fields)]
+            places = [place for place, _ in scanned]
+            assert not self._compiled or places == sorted(set(places)), "not every word once, in order"
+            winners = {place for place, _ in sorted(scanned, key=lambda entry: (-entry[1], entry[0]))[:count]}
+            for core, selection in shares:
+                shift = signed(selection.fields["shift"], 17)
+                core.elements = {(number + shift, channel) for number, channel in winners}
+        else:
+            scores = np.zeros(pitch * WORD_CHANNELS, dtype=np.int64)
+            for core, selection in shares:
+                for (number, channel), magnitude in core.scan(selection.fields):
+                    scores[number % pitch * WORD_CHANNELS + channel] += magnitude
+            order = sorted(range(len(scores)), key=lambda channel: (-scores[channel], channel))[:count]
+            kept = np.isin(np.arange(len(scores)), order).astype(int).reshape(-1, WORD_CHANNELS)
+            for core, _ in shares:
+                core.masks = kept.tolist()
 
     def _layer(self, instruction: Instruction) -> Ran:
         """All cores read, then all write: nothing may depend on which of them is faster."""

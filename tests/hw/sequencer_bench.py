@@ -29,8 +29,8 @@ FETCHED = Sequencer.FETCH_CYCLES + Sequencer.DESCRIPTION_CYCLES
 class Surroundings(wiring.Component):
     """A sequencer and the program memory."""
 
-    def __init__(self, program, cores):
-        self.sequencer = Sequencer(CONFIG.replace(cores=cores))
+    def __init__(self, program, cores, selector=0):
+        self.sequencer = Sequencer(CONFIG.replace(cores=cores, selector=selector))
         self._program = program
         super().__init__({})
 
@@ -93,12 +93,15 @@ def random_program(rng, *, limit=NO_LIMIT, ops=(Opcode.LAYER, Opcode.LAYER, Opco
 
 
 class Cores:
-    """Stands for cores and exit unit: each core takes its own number of cycles for a layer, or none."""
+    """Stands for cores and exit unit: each core takes its own number of cycles for a layer, or none.
+
+    Selections are to them as layers.
+    """
 
     def __init__(self, rng, sequencer, cores):
         self._rng, self._sequencer, self._cores = rng, sequencer, cores
         self.layers, self.counters, self.codes = [], [], []
-        self.resets = 0
+        self.resets = self.selects = 0
         self.window = False  # has been fetched since the last reset
         #: Class and margin that layers find, in order.
         self.heads = []
@@ -118,9 +121,10 @@ class Cores:
             ctx.set(sequencer.done, bits(n == 0 for n in left))
             ctx.set(sequencer.clearing, bits(n > 0 for n in clearing))
             ctx.set(sequencer.fetched, fetching == 1)
-            _, _, take, start, reset, fetch, window, address, valid, image = await ctx.tick().sample(
-                sequencer.take,
-                sequencer.start,
+            _, _, take, start, select, reset, fetch, window, address, valid, image = await ctx.tick().sample(
+                sequencer.take | sequencer.take_selection,
+                sequencer.start | sequencer.select,
+                sequencer.select,
                 sequencer.core_reset,
                 sequencer.fetch,
                 sequencer.fetch_window,
@@ -146,6 +150,7 @@ class Cores:
                 self.window = self.window or window
             assert start == taken
             taken = take
+            self.selects += select
             if take:
                 assert [any(left), fetching] == [False, 0]
                 self.layers.append(fetched_from)

@@ -22,6 +22,7 @@ OTHER = {
     "job_queue": 4,
     "output_queue": 8,
     "loader": 1,
+    "selector": 2,
 }
 RANGES = {
     "cores": (1, 8),
@@ -45,6 +46,12 @@ def test_presets(name, cores, pes, lanes):
     config = preset(name)
     assert (config.cores, config.pes, config.lanes, config.multipliers) == (cores, pes, lanes, cores * pes)
     assert config is PRESETS[name]
+
+
+@pytest.mark.parametrize("selector", [-1, 3, 5, 8])
+def test_other_selectors_are_refused(selector):
+    with pytest.raises(ValueError, match=f"^selector must be 0, 1, 2 or 4, not {selector}$"):
+        AcceleratorConfig(selector=selector)
 
 
 def test_unknown_preset_is_refused():

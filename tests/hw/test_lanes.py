@@ -49,7 +49,7 @@ class Layer:
     def fields(self):
         return {
             "outputs": self.channels * self.positions,
-            "channel_base": self.channel_base,
+            "channel_base": self.channel_base // WORD_CHANNELS,
             "channels": self.channels,
             "raw": self.raw,
             "classes": 0,

@@ -180,6 +180,38 @@ def test_the_end_of_a_layer_waits_for_the_next_description(tmp_path):
     simulate(build, seed=1, folder=tmp_path)
 
 
+@pytest.mark.parametrize("place", ["first", "second", "third"])
+def test_a_selection_runs_as_a_layer_that_is_not_reported(tmp_path, place):
+    """Its cycles are the run's."""
+
+    def build(rng):
+        names = ("first", "second", "third")
+        program = random_program(rng, ops=[Opcode.SELECT if place == name else Opcode.LAYER for name in names])
+        dut = Surroundings(program.words, 2, selector=2)
+        sequencer = dut.sequencer
+        core, records = Cores(rng, sequencer, 2), Records(rng, sequencer, 0.3)
+
+        async def drive(ctx):
+            await prepare(ctx, sequencer, program)
+            for flags in (NO_FLAGS, REPORT, STEP):
+                for record in (records.found, core.layers, core.counters):
+                    record.clear()
+                core.selects = 0
+                await run(ctx, rng, sequencer, program, flags)
+                assert core.layers == program.layers
+                assert core.selects == 1
+                *reports, result = records.found
+                numbers = [40 + number for number, name in enumerate(names) if name != place]
+                assert [unpack(record[3], 1)[0] for record in reports] == (numbers if flags["report"] else [])
+                spent = sum(counted[0] for counted in core.counters)
+                control = 3 * Sequencer.LAYER_CYCLES + 2 * FETCHED + 2 * Sequencer.DECISION_CYCLES
+                assert decode(Result, unpack(result[3], words_of(Result)))["cycles"] == spent + control
+
+        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act])
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
 @pytest.mark.parametrize("op", [0, 4, 15])
 @pytest.mark.parametrize("place", ["first", "second", "third"])
 def test_a_bad_instruction_ends_the_run_and_resets_the_core(tmp_path, op, place):

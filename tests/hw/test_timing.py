@@ -5,9 +5,12 @@ import pytest
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.core import Core
 from hw.dispatcher import Dispatcher
+from hw.estimate import selection_cycles
+from hw.isa import SelectKind
 from hw.lane import Lane
 from hw.loader import Loader
 from hw.pe import ProcessingElement
+from hw.selector import Selector
 from hw.sequencer import Sequencer
 from sim import timing
 
@@ -24,6 +27,8 @@ CONSTANTS = {
     "LEAD": Dispatcher.LEAD,
     "REQUEST_CYCLES": Loader.REQUEST_CYCLES,
     "WRITE_CYCLES": Loader.WRITE,
+    "SELECT_CYCLES": Sequencer.SELECT_CYCLES,
+    "PREFETCH_CYCLES": Sequencer.PREFETCH_CYCLES,
 }
 
 
@@ -52,3 +57,12 @@ def test_the_next_description_is_there_before_a_layer_ends(cores, lanes):
 def test_simulator_and_hardware_end_layers_alike(cores, lanes, everywhere):
     config = AcceleratorConfig(cores=cores, lanes=lanes)
     assert timing.flush_cycles(config, everywhere) == Core.flush(config, everywhere)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4, 8])
+@pytest.mark.parametrize("selector", [1, 2, 4])
+@pytest.mark.parametrize("kind", SelectKind)
+def test_compiler_and_hardware_state_the_same_cycles_of_a_selection(cores, selector, kind):
+    config = AcceleratorConfig(cores=cores, selector=selector)
+    for length, pitch in ((1, 1), (7, 3), (8191, 64)):
+        assert selection_cycles(kind, length, pitch, config) == Selector.cycles(config, kind, length, pitch)

@@ -9,7 +9,7 @@ from hw.program import Program
 from models.golden import run
 from offramp.rtl import compare, run_work
 from sim import simulate
-from tests.random_networks import random_codes, random_network
+from tests.random_networks import random_codes, random_network, with_selects
 
 #: Images per network: all zero, sparse and dense ones among them.
 _IMAGES = 2
@@ -20,7 +20,7 @@ def fitting(config: AcceleratorConfig, first_seed: int, count: int) -> list[tupl
     work = []
     seed = first_seed
     while len(work) < count:
-        network = random_network(seed)
+        network = with_selects(random_network(seed), np.random.default_rng(seed), 0.5 * (seed % 2))
         try:
             program = compile_network(network, config)
         except ValueError as error:

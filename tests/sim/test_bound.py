@@ -7,10 +7,11 @@ from hw.compile import compile_network
 from hw.config import preset
 from hw.decode import decode_header
 from hw.exits import Conditions
+from hw.layers import threshold_of
 from models import golden
 from sim import layer_bounds, simulate, worst_case
 from sim.plan import Plan
-from tests.random_networks import random_codes, random_network
+from tests.random_networks import random_codes, random_network, with_selects
 from tests.sim.test_simulate import CONFIG, MACHINES, several
 
 
@@ -32,7 +33,18 @@ def test_no_image_takes_longer_than_the_bound(seed):
     bounds = layer_bounds(program)
     assert (found.layer_cycles <= bounds).all()
     # The first layer of an image without a zero takes all of it, unless its threshold makes zeros.
-    assert (found.layer_cycles[6:, 0] == bounds[0]).all() or Plan(program).steps[0].threshold > 100
+    assert (found.layer_cycles[6:, 0] == bounds[0]).all() or threshold_of(network.layers[0]) > 100
+    assert found.cycles.max() <= worst_case(program) <= decode_header(program.images)["limit"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_image_takes_longer_than_the_bound_with_selections(seed):
+    network = with_selects(random_network(seed, size=6), np.random.default_rng(seed), 0.8)
+    cores, pes, lanes = MACHINES[seed % len(MACHINES)]
+    program = compile_network(network, CONFIG.replace(cores=cores, pes=pes, lanes=lanes, selector=(1, 2, 4)[seed % 3]))
+    codes = np.concatenate([random_codes(network, 6, seed), dense_codes(network, 6, seed)])
+    found = simulate(program, codes)
+    assert (found.layer_cycles <= layer_bounds(program)).all()
     assert found.cycles.max() <= worst_case(program) <= decode_header(program.images)["limit"]
 
 

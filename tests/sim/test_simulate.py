@@ -8,8 +8,9 @@ from hw.compile import compile_network
 from hw.config import preset
 from hw.decode import decode_header
 from hw.exits import Decisions
-from hw.network import INPUT, Network
+from hw.network import INPUT, Network, Select
 from models import golden
+from sim import timing
 from sim.simulate import Simulation, simulate
 from tests.hw.machine import Machine
 from tests.random_networks import NetworkMaker, random_codes, random_network
@@ -130,6 +131,30 @@ def test_cycles_fall_with_thresholds():
     assert (np.diff([run.products[:, 0] for run in runs], axis=0) < 0).all()
     assert (np.diff([run.layer_cycles[:, 0] for run in runs], axis=0) < 0).all()
     assert not runs[-1].products[:, 0].any()
+
+
+@pytest.mark.parametrize("kind", ["elements", "channels", "mask"])
+def test_a_selection_takes_the_same_time_for_every_image_and_saves_products(kind):
+    net = network(0.5, (1 << 32) - 1)
+    codes = np.random.default_rng(3).integers(-128, 128, (5, *net.input.shape)).astype(np.int8)
+    codes[0] = net.input.zero_point
+    config = CONFIG.replace(selector=2)
+    depth = net.input.shape[2]
+    select = {
+        "elements": Select(kind="elements", count=codes[0].size // 3),
+        "channels": Select(kind="channels", count=1),
+        "mask": Select(kind="mask", channels=(depth - 1,)),
+    }[kind]
+    plain = simulate(compile_network(net, config), codes)
+    made = replace(net, layers=(replace(net.layers[0], select=select), *net.layers[1:]))
+    found = simulate(compile_network(made, config), codes)
+    assert len(set(found.select_cycles.tolist())) == 1
+    assert found.select_cycles[0] > 0
+    assert not plain.select_cycles.any()
+    assert (found.products[1:, 0] < plain.products[1:, 0]).all()
+    assert found.products[0, 0] == 0
+    between = [run.cycles - run.layer_cycles.sum(axis=1) for run in (found, plain)]
+    np.testing.assert_array_equal(between[0] - found.select_cycles - between[1], timing.LAYER_CYCLES)
 
 
 def test_layers_behind_the_exit_take_no_time():

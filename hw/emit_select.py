@@ -1,0 +1,81 @@
+"""What the cores of a config do in the SELECT of a step."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.isa import MAX_MASKS, Selection, SelectKind, SelectUse
+from hw.select import Select
+from hw.steps import Step
+from hw.words import bits_of
+
+__all__ = ["USES", "describe", "masks_of"]
+
+#: What a layer relies on, by the kind of its selection.
+USES = {"mask": SelectUse.CHANNELS, "elements": SelectUse.ELEMENTS, "channels": SelectUse.CHANNELS}
+_KINDS = {"mask": SelectKind.MASK, "elements": SelectKind.ELEMENTS, "channels": SelectKind.CHANNELS}
+_SHIFTS = 1 << bits_of(Selection.as_shape()["shift"].shape)
+
+
+def masks_of(select: Select, words: int) -> tuple[int, ...]:
+    """The masks of the channels that a selection names, one for each word of a position."""
+    kept = np.zeros((words, WORD_CHANNELS), dtype=np.int64)
+    kept.reshape(-1)[list(select.channels)] = 1
+    return tuple(int(mask) for mask in kept @ (1 << np.arange(WORD_CHANNELS)))
+
+
+def describe(
+    step: Step,
+    rows: Sequence[tuple[int, int]],
+    starts: Sequence[int],
+    windows: Sequence[dict[str, int]],
+    config: AcceleratorConfig,
+) -> list[dict[str, Any]]:
+    """Descriptions, one a core: the layer's name, ``selection`` (fields of :class:`hw.isa.Selection`) and ``masks``.
+
+    Parameters
+    ----------
+    rows : sequence of tuple of 2 int
+        First row of each core's share, and the one after the last.
+    starts : sequence of int
+        Where these begin in the core's memory.
+    windows : sequence of dict
+        What each core keeps of the map (fields of :class:`hw.isa.Window`).
+
+    Raises
+    ------
+    ValueError
+        When this config can't select that; the message names the layer.
+    """
+    select, layer = step.select, step.layer.name
+    assert select is not None
+    _, width, channels = step.source.shape
+    pitch = config.padded_channels(channels) // WORD_CHANNELS
+    if not config.selector:
+        raise ValueError(f"{layer}: a selection of {step.reads} needs a selector; this config has none")
+    if select.kind != "elements" and pitch > MAX_MASKS:
+        most = MAX_MASKS * WORD_CHANNELS
+        raise ValueError(f"{layer}: {step.reads} must have at most {most} channels to select of, not {channels}")
+    unit = 1 if select.kind == "elements" else pitch
+    common = {"kind": _KINDS[select.kind], "pitch": unit, "count": select.count, "table": 0}
+    if select.kind == "mask":
+        fields = common | dict.fromkeys(("bank", "base", "words", "length", "shift"), 0)
+        return [{"name": layer, "selection": fields, "masks": masks_of(select, pitch)} for _ in rows]
+    words = [(last - first) * width * pitch // unit for first, last in rows]
+    return [
+        {
+            "name": layer,
+            "selection": common
+            | {
+                "bank": window["bank"],
+                "base": start if count else 0,
+                "words": count,
+                "length": max(words),
+                "shift": (window["base"] - window["low"]) % _SHIFTS,
+            },
+            "masks": (),
+        }
+        for count, start, window in zip(words, starts, windows, strict=True)
+    ]

@@ -1,0 +1,175 @@
+"""A selector, and scanners and favours of all cores at memories that hold their windows of a map."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from amaranth import Module, Signal
+from amaranth.hdl import Elaboratable
+from amaranth.lib import memory
+
+from hw.activations import WORD_BITS
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.favour import Favour
+from hw.isa import Selection, SelectKind, Source
+from hw.scanner import Scanner
+from hw.select import Select
+from hw.selector import Selector
+
+KINDS = {"mask": SelectKind.MASK, "elements": SelectKind.ELEMENTS, "channels": SelectKind.CHANNELS}
+
+
+@dataclass(kw_only=True)
+class Share:
+    """What one core holds.
+
+    Attributes
+    ----------
+    window, share : tuple of 2 int
+        Words of the map that it keeps, and those that it scans.
+    base : int
+        Where its window begins.
+    selection : dict
+        Fields of :class:`hw.isa.Selection`.
+    table : list of int
+        Its layer memory.
+    """
+
+    window: tuple[int, int]
+    share: tuple[int, int]
+    base: int
+    selection: dict[str, int] = field(default_factory=dict)
+    table: list[int] = field(default_factory=list)
+
+
+def stored(activations: np.ndarray) -> np.ndarray:
+    """Words of a map: int array (words, 8)."""
+    extra = -activations.shape[2] % WORD_CHANNELS
+    return np.pad(activations, ((0, 0), (0, 0), (0, extra))).reshape(-1, WORD_CHANNELS)
+
+
+def shares(rng, activations: np.ndarray, select: Select, cores: int) -> list[Share]:
+    """A map's positions dealt to cores in order, some of which keep more and some scan nothing."""
+    words = stored(activations)
+    positions = int(np.prod(activations.shape[:2]))
+    pitch = len(words) // positions
+    edges = sorted(rng.randrange(positions + 1) for _ in range(cores - 1))
+    found = []
+    for first, last in zip([0, *edges], [*edges, positions], strict=True):
+        low, high = rng.randrange(first + 1), rng.randrange(last, positions + 1)
+        window = (low * pitch, high * pitch)
+        found.append(Share(window=window, share=(first * pitch, last * pitch), base=rng.randrange(64)))
+    whole = select.kind == "channels"
+    length = max(s.share[1] - s.share[0] for s in found) // (pitch if whole else 1)
+    masks = np.zeros(pitch * WORD_CHANNELS, dtype=int)
+    masks[list(select.channels)] = 1
+    for one in found:
+        size = one.share[1] - one.share[0]
+        one.table = [int(mask) for mask in masks.reshape(-1, WORD_CHANNELS) @ (1 << np.arange(WORD_CHANNELS))]
+        table = rng.randrange(9)
+        one.table = [rng.randrange(256) for _ in range(table)] + one.table
+        one.selection = {
+            "kind": KINDS[select.kind].value,
+            "bank": 0,
+            "base": one.base + one.share[0] - one.window[0],
+            "words": size // pitch if whole else size,
+            "pitch": 1 if select.kind == "elements" else pitch,
+            "length": length,
+            "count": select.count,
+            "shift": (one.base - one.window[0]) & 0x1FFFF,
+            "table": table,
+        }
+    return found
+
+
+class Machine(Elaboratable):
+    """The units, wired as in the accelerator.
+
+    Attributes
+    ----------
+    address, word, source : Signal
+        Of the words that are asked about.
+    """
+
+    def __init__(self, config: AcceleratorConfig, words: np.ndarray, shares: list[Share]):
+        self.selector = Selector(config)
+        self.favours = [Favour(config) for _ in range(config.cores)]
+        self._scanners = [Scanner(config) for _ in range(config.cores)]
+        self._words, self._shares = words, shares
+        self.addresses = [Signal(12, name=f"address_{core}") for core in range(config.cores)]
+        self.word, self.source = Signal(8), Signal(Source)
+        self.selections = [Signal(Selection, name=f"selection_{core}") for core in range(config.cores)]
+
+    def _memory(self, share: Share) -> list[int]:
+        """What lies around the window is large: counted, it would win."""
+        lines = np.full((share.base + share.window[1] - share.window[0] + 8, WORD_CHANNELS), 255)
+        lines[share.base : -8] = self._words[slice(*share.window)]
+        return [sum((int(value) & 0x1FF) << 9 * channel for channel, value in enumerate(line)) for line in lines]
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.selector = self.selector
+        m.d.comb += self.selector.selection.eq(self.selections[0])
+        for core, (scanner, favour, share) in enumerate(zip(self._scanners, self.favours, self._shares, strict=True)):
+            m.submodules[f"scanner_{core}"], m.submodules[f"favour_{core}"] = scanner, favour
+            ram = memory.Memory(shape=WORD_BITS, depth=1 << 12, init=self._memory(share))
+            table = memory.Memory(shape=32, depth=1 << 10, init=share.table)
+            m.submodules[f"ram_{core}"], m.submodules[f"table_{core}"] = ram, table
+            words, masks = ram.read_port(), table.read_port()
+            m.d.comb += [
+                scanner.order.eq(self.selector.order),
+                scanner.called.eq(self.selector.called[core]),
+                scanner.selection.eq(self.selections[core]),
+                words.addr.eq(scanner.address),
+                words.en.eq(1),
+                scanner.word.eq(words.data),
+                masks.addr.eq(scanner.table_address),
+                masks.en.eq(1),
+                scanner.table_data.eq(masks.data),
+                self.selector.tally[core].eq(scanner.tally),
+                self.selector.place[core].eq(scanner.place),
+                favour.order.eq(self.selector.order),
+                favour.selection.eq(self.selections[core]),
+                favour.mask.eq(scanner.mask),
+                favour.mask_number.eq(scanner.mask_number),
+                favour.mask_write.eq(scanner.mask_write),
+                favour.source.eq(self.source),
+                favour.address.eq(self.addresses[core]),
+                favour.word.eq(self.word),
+            ]
+        return m
+
+    async def select(self, ctx) -> int:
+        """Run the selection; returns the cycles in which it wasn't done."""
+        for signal, share in zip(self.selections, self._shares, strict=True):
+            ctx.set(signal, share.selection)
+        await ctx.tick()
+        assert ctx.get(self.selector.done)
+        ctx.set(self.selector.start, 1)
+        await ctx.tick()
+        ctx.set(self.selector.start, 0)
+        busy = 0
+        while not ctx.get(self.selector.done):
+            busy += 1
+            await ctx.tick()
+        return busy
+
+    async def multiplied(self, ctx, use: int, threshold: int) -> list[np.ndarray]:
+        """Where each core multiplies the words of its window: bool arrays (words, 8)."""
+        ctx.set(self.source, {"select": use, "threshold": threshold, "first_mask": 0})
+        pitch = self._shares[0].selection["pitch"]
+        for _ in range(4):
+            await ctx.tick()
+        found = []
+        for core, share in enumerate(self._shares):
+            rows = []
+            for number in range(*share.window):
+                ctx.set(self.addresses[core], share.base + number - share.window[0])
+                ctx.set(self.word, number % pitch)
+                await ctx.tick().repeat(2)
+                favour = self.favours[core]
+                favoured = ctx.get(favour.favoured)
+                bounds = [ctx.get(favour.complement), ctx.get(favour.other_complement)]
+                mine = [bounds[0] if favoured >> channel & 1 else bounds[1] for channel in range(WORD_CHANNELS)]
+                rows.append([abs(value) + bound >= 256 for value, bound in zip(self._words[number], mine, strict=True)])
+            found.append(np.array(rows, dtype=bool).reshape(-1, WORD_CHANNELS))
+        return found

@@ -6,10 +6,10 @@ shortcut, the deviation is a single one of the whole batch, and sigma is 0.1.
 
 Deviations. The published members are pre-activation ResNet-20 to 110; here they are ResNet-8 with the activation behind
 the sum, because batch norms must fold into convolutions, and the noise lies between the two. The published noise stays
-on when the network is used; on the accelerator there is none, and nothing takes its place: robustness that came from
-drawing at random would not survive averaging over draws anyway (Athalye et al. 2018, arXiv 1802.00420). With ``noisy``
-the float network keeps it for comparison, to be attacked with several draws a gradient (``draws`` of
-:func:`models.attacks.pgd`).
+on when the network is used, and in the attacks that train it. On the accelerator there is none, nothing takes its
+place, and the attacks of the training see the network as it will be: robustness that came from drawing at random would
+not survive averaging over draws anyway (Athalye et al. 2018, arXiv 1802.00420). With ``noisy`` the float network keeps
+it for comparison, to be attacked with several draws a gradient (``draws`` of :func:`models.attacks.pgd`).
 
 Weights of few levels are :class:`models.methods.binary_relax.BinaryRelax`, the loss
 :class:`models.methods.robust.AdversarialLoss`; SGD of 0.1, a tenth at 80, 120, 160 of 200 epochs, momentum 0.9, weight

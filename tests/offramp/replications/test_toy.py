@@ -14,7 +14,7 @@ from offramp.replications.toy import answers, half_width, integers, robustness, 
 
 @pytest.fixture(scope="module")
 def setting():
-    return half_width(data="digits", images=600, test=200, epochs=4)
+    return half_width(data="digits", images=2000, test=200, epochs=8)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from models.ensemble import Ensemble, members_of, merged
 from models.fakequant import FakeQuantNet
 from models.graph import lower
 from models.levels import LEVELS, codes, convolutions, project
-from models.nets import Architecture, SeparableNet
+from models.nets import Architecture, SeparableNet, to_torch
 from models.quantize import encode, quantize, to_network
 from models.train import Schedule, accuracy, fit, predict
 from sim.simulate import simulate
@@ -94,6 +94,22 @@ def test_it_runs_on_the_accelerator(digits, network):
     found, wanted = simulate(compile_network(network, preset("tiny")), codes), golden.run(network, codes, keep=False)
     np.testing.assert_array_equal(found.classes, wanted.classes)
     np.testing.assert_array_equal(found.exit_index, wanted.exit_index)
+
+
+def test_twice_the_same_is_twice_the_work_and_the_same_answer(digits, pair):
+    """Between the members nothing is multiplied."""
+    graph, found = lower(pair.members[0], (8, 8, 1)), []
+    for number in (1, 2):
+        twin = FakeQuantNet(merged([graph] * number))
+        with torch.no_grad():
+            twin.train()(to_torch(digits.train.images[:200]))
+        network = to_network(twin.eval(), f"members-{number}")
+        codes = encode(digits.test.images[:3], network)
+        found.append((simulate(compile_network(network, preset("tiny")), codes), golden.run(network, codes).logits))
+    (single, logits), (double, twice) = found
+    np.testing.assert_array_equal(double.products.sum(axis=1), 2 * single.products.sum(axis=1))
+    for one, two in zip(logits, twice, strict=True):
+        assert np.abs(two - 2 * one).max() <= 1  # in steps of half the size, to which the bias is rounded as well
 
 
 @pytest.mark.parametrize("kind", sorted(LEVELS))

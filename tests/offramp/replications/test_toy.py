@@ -69,7 +69,9 @@ def test_binary_relax(setting):
 
 @pytest.mark.slow
 def test_gap(setting):
-    figures, _ = result("gap", setting)
+    figures, checks = result("gap", setting)
+    assert holds(checks, "attacks made on the dense parent hit it less")
+    assert holds(checks, "attacked itself it isn't robust")
     assert figures["gap-4"]["density"] < figures["gap-2"]["density"] < 0.6
     assert figures["gap-4"]["density"] == pytest.approx(figures["magnitude-4"]["density"], abs=0.01)
     assert figures["dense"]["target"] == figures["dense"]["surrogate"] == figures["dense"]["both"]

@@ -106,6 +106,8 @@ def checks(figures: dict[str, Any], measured: dict[str, dict[str, float]]) -> li
             "mean of clean and PGD-20 accuracy",
             means["dnr"] >= max(means["static"], means["one-shot"]),
             **means,
+            # Momentum moves weights to early layers, where each is used at more positions.
+            products_over_static=figures["dnr"]["products"] / figures["static"]["products"],
         ),
         check(
             "densities of layers become uneven: the densest is more than twice as dense as the sparsest",
@@ -119,10 +121,11 @@ def checks(figures: dict[str, Any], measured: dict[str, dict[str, float]]) -> li
             pgd20=pgd,
         ),
         check(
-            "single weights beat channels at equal multiply-accumulates in the mean of clean and PGD-20 accuracy",
+            "single weights beat channels that begin with as many multiply-accumulates, in the mean of clean and PGD-20 "
+            "accuracy",
             figures["equal-products"]["mean"] >= figures["channel"]["mean"],
-            irregular=figures["equal-products"]["mean"],
-            channel=figures["channel"]["mean"],
+            **{f"{name}_mean": figures[name]["mean"] for name in ("equal-products", "channel")},
+            **{f"{name}_products": figures[name]["products"] for name in ("equal-products", "channel")},
         ),
         check(
             "stronger attacks on the integers (APGD-CE, Square) take at most 7 points more than PGD-20, as much as "

@@ -19,8 +19,8 @@ GAP = {
 }
 GAP["magnitude-4"]["target"] = 0.3
 DNR = {
-    **{name: net(mean=0.7) for name in ("dnr", "equal-products")},
-    **{name: net(mean=0.6) for name in ("static", "one-shot", "channel")},
+    **{name: net(mean=0.7, products=100.0) for name in ("dnr", "equal-products")},
+    **{name: net(mean=0.6, products=50.0) for name in ("static", "one-shot", "channel")},
     "beta-0.3": net(clean=0.85, pgd20=0.55),
     "beta-0.7": net(clean=0.95, pgd20=0.45),
     "nonzero": {"dnr": [100, 100], "channel": [200, 200]},

@@ -121,8 +121,8 @@ def checks(figures: dict[str, Any], measured: dict[str, dict[str, float]]) -> li
             pgd20=pgd,
         ),
         check(
-            "single weights beat channels that begin with as many multiply-accumulates, in the mean of clean and PGD-20 "
-            "accuracy",
+            "single weights beat channels that begin with as many multiply-accumulates, in the mean of clean and "
+            "PGD-20 accuracy",
             figures["equal-products"]["mean"] >= figures["channel"]["mean"],
             **{f"{name}_mean": figures[name]["mean"] for name in ("equal-products", "channel")},
             **{f"{name}_products": figures[name]["products"] for name in ("equal-products", "channel")},

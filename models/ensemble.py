@@ -62,8 +62,8 @@ def merged(graphs: Sequence[Graph]) -> Graph:
     Raises
     ------
     ValueError
-        When there is none, their structures differ, or a member does anything but convolve with the image itself; the
-        message names the step.
+        When there is none, their structures differ, a member does anything but convolve with the image itself, or
+        selects winners, which would compete with the other members'; the message names the step.
     """
     if not graphs:
         raise ValueError("an ensemble must have at least 1 member, not 0")
@@ -85,6 +85,8 @@ def _step(found: Sequence[Step], exits: tuple[str, ...]) -> Step:
             )
     if count > 1 and INPUT in first.inputs and first.kind not in ("conv", "linear"):
         raise ValueError(f"{first.name}: in an ensemble, only convolutions and linear layers may read the image")
+    if count > 1 and INPUT not in first.inputs and first.select is not None:
+        raise ValueError(f"{first.name}: members of an ensemble must not select winners: they would compete")
     if first.weight is None:
         return replace(first, shape=(*first.shape[:2], count * first.shape[2]))
     weights, biases = ([getattr(step, name) for step in found] for name in ("weight", "bias"))

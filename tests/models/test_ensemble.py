@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from torch import nn
 from hw.compile import compile_network
 from hw.config import preset
 from hw.network import Conv2D
+from hw.select import Select
 from models import golden
 from models.architectures import initial
 from models.ensemble import Ensemble, members_of, merged
@@ -161,3 +164,11 @@ def test_a_pool_of_the_image():
     graph = lower(model.eval(), (8, 8, 1))
     with pytest.raises(ValueError, match="0: in an ensemble, only convolutions and linear layers may read the image"):
         merged([graph, graph])
+
+
+def test_winners_would_compete(pair):
+    graph = lower(pair.members[0], (8, 8, 1))
+    select = Select(kind="elements", count=5)
+    steps = tuple(replace(step, select=select) if step.name == "late.second.conv" else step for step in graph.steps)
+    with pytest.raises(ValueError, match=r"late.second.conv: members of an ensemble must not select winners"):
+        merged([replace(graph, steps=steps)] * 2)

@@ -56,6 +56,7 @@ def test_attacks_only_do_harm(setting, model):
 def test_feedback(setting):
     figures, checks = result("feedback", setting)
     assert holds(checks, "classes are unequal before feedback")
+    assert figures["feedback"]["distance"] > 1.2 * figures["plain"]["distance"]
     assert [round_["generated"] > 0 for round_ in figures["feedback"]["rounds"]] == [True] * 3
 
 

@@ -37,7 +37,7 @@ def density(model: nn.Module) -> float:
 
 def _scores(weight: torch.Tensor) -> torch.Tensor:
     """Each weight's square over the sum of the squares of all that aren't smaller, ascending: LAMP."""
-    squares = np.sort(weight.detach().double().flatten().numpy() ** 2)
+    squares = np.sort(weight.detach().cpu().double().flatten().numpy() ** 2)
     return torch.from_numpy(squares / np.maximum(np.cumsum(squares[::-1])[::-1], np.finfo(np.float64).tiny))
 
 

@@ -280,6 +280,9 @@ class Distillation(Piece):
         divergence = F.kl_div(learnt, taught, reduction="batchmean", log_target=True)
         return self.weight * self.temperature**2 * divergence
 
+    def end(self, run: Run) -> None:
+        self.teacher.to("cpu")
+
 
 class Validation(Piece):
     """Records the accuracy of every exit on held-back images after each epoch, as ``validation_<exit number>``."""

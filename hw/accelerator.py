@@ -42,7 +42,7 @@ class Accelerator(wiring.Component):
         Commands of :class:`hw.isa.HostCommand`.
     o : Out(stream of 32 bits)
         Replies of :class:`hw.isa.Reply`.
-    request : Out(stream of Burst), weights : In(stream of 32 bits)
+    request : Out(stream of Burst), weights : In(stream of beats)
         A reader of external memory, only with a loader: :class:`hw.loader.Loader`.
 
     Back-pressure: all streams may stall at any time; nothing is lost and no counter changes. Reset: forgets the
@@ -51,7 +51,7 @@ class Accelerator(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
-        reader = {"request": Out(stream.Signature(Burst)), "weights": In(stream.Signature(32))}
+        reader = {"request": Out(stream.Signature(Burst)), "weights": In(stream.Signature(32 * config.loader))}
         host = {"i": In(stream.Signature(32)), "o": Out(stream.Signature(32))}
         super().__init__(host | (reader if config.loader else {}))
 

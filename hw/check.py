@@ -75,13 +75,15 @@ def _check_arrays(images: dict[str, np.ndarray], config: AcceleratorConfig) -> N
             f"{name} image must be uint32 of shape {(*leading, 'words')}, not {image.dtype} {image.shape}",
         )
         require(image.shape[-1] <= depth, f"{name} image has {image.shape[-1]} words, the memory {depth}")
+    width = max(1, config.loader)
+    words = len(images["weights"])
+    require(not words % width, f"weights image must be whole beats of {width} words, not {words} words")
     for name, bits in (("lists", LIST_WORD_BITS), ("multiplier", 31), ("shift", 5)):
         require(not (images[name] >> bits).any(), f"{name} image must hold {bits}-bit words")
 
 
 def _check_chunks(chunks: list[ListChunk], layers: list[Instruction], resident: int, config: AcceleratorConfig) -> None:
     """Chunks come in their order, when a run can get them, and leave alone what the host has loaded."""
-    require(config.loader or not chunks, f"chunks need a config with a loader; this program has {len(chunks)}")
     afters = [chunk.after for chunk in chunks]
     require(afters == sorted(afters), f"chunks must be read in an order in which LAYERs end, not after {afters}")
     for number, chunk in enumerate(chunks):

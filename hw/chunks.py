@@ -62,11 +62,11 @@ def pack_rows(words: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
 
     Returns
     -------
-    uint32 array (rows * row_beats,)
+    uint32 array (rows * row_beats * words of a beat,)
     """
     bits = (words[:, :, None] >> np.arange(LIST_WORD_BITS, dtype=np.uint32) & 1).astype(np.uint8)
     flat = bits.reshape(len(words), -1)
-    padded = np.pad(flat, ((0, 0), (0, 32 * config.row_beats - flat.shape[1])))
+    padded = np.pad(flat, ((0, 0), (0, 32 * config.row_beats * config.loader - flat.shape[1])))
     return np.packbits(padded, axis=1, bitorder="little").reshape(-1).view("<u4").astype(np.uint32)
 
 
@@ -78,7 +78,7 @@ def unpack_rows(beats: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
     ValueError
         When bits that belong to no word aren't 0.
     """
-    data = np.ascontiguousarray(beats, dtype="<u4").view(np.uint8).reshape(-1, 4 * config.row_beats)
+    data = np.ascontiguousarray(beats, dtype="<u4").view(np.uint8).reshape(-1, 4 * config.row_beats * config.loader)
     bits = np.unpackbits(data, axis=1, bitorder="little")
     used = LIST_WORD_BITS * config.pes
     if bits[:, used:].any():
@@ -97,7 +97,7 @@ def rows_of(segments: list[ChunkRows]) -> list[ChunkRows]:
 
 
 def pack_chunk(segments: list[ChunkRows], config: AcceleratorConfig) -> np.ndarray:
-    """Beats of a chunk, at least one segment: uint32 array (beats,)."""
+    """Words of the beats of a chunk, at least one segment: uint32 array (beats * words of a beat,)."""
     short = rows_of(segments)
     beats = []
     for number, segment in enumerate(short):
@@ -107,7 +107,8 @@ def pack_chunk(segments: list[ChunkRows], config: AcceleratorConfig) -> np.ndarr
             "address": segment.address,
             "last": int(number == len(short) - 1),
         }
-        beats += [np.array(encode(Segment, **fields), dtype=np.uint32), pack_rows(segment.words, config)]
+        header = encode(Segment, **fields) + [0] * (config.loader - 1)
+        beats += [np.array(header, dtype=np.uint32), pack_rows(segment.words, config)]
     return np.concatenate(beats)
 
 
@@ -119,8 +120,10 @@ def decode_chunks(images: dict[str, np.ndarray], config: AcceleratorConfig) -> l
     ValueError
         When the table or a chunk isn't well-formed; the message names the chunk.
     """
-    program, weights = images["program"], images["weights"]
+    program, weights = images["program"], images["weights"].reshape(-1, max(1, config.loader))
     header = decode(Header, program[: words_of(Header)].tolist())
+    if header["chunks"] and not config.loader:
+        raise ValueError(f"chunks need a config with a loader; this program has {header['chunks']}")
     first, size, found = header["chunk_table"], words_of(Chunk), []
     for number in range(header["chunks"]):
         start = first + number * size
@@ -130,7 +133,7 @@ def decode_chunks(images: dict[str, np.ndarray], config: AcceleratorConfig) -> l
         end = entry["address"] + entry["beats"]
         if not entry["beats"] or end > len(weights):
             raise ValueError(
-                f"chunk {number} must be at least one beat within the {len(weights)} words of the weights image, not "
+                f"chunk {number} must be at least one beat within the {len(weights)} of the weights image, not "
                 f"{entry['address']} to {end}"
             )
         try:
@@ -147,7 +150,9 @@ def _segments(beats: np.ndarray, config: AcceleratorConfig) -> tuple[ChunkRows, 
     while place < len(beats):
         if last:
             raise ValueError(f"its last segment must end with its {len(beats)} beats, not at {place}")
-        fields: dict[str, Any] = decode(Segment, beats[place : place + 1].tolist())
+        fields: dict[str, Any] = decode(Segment, beats[place, :1].tolist())
+        if beats[place, 1:].any():
+            raise ValueError(f"the header of a segment must be 32 bits and zeros, not {beats[place].tolist()}")
         rows, address, last = fields["rows"], fields["address"], fields["last"]
         beat = place + 1
         place = beat + rows * config.row_beats

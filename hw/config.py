@@ -49,8 +49,8 @@ class AcceleratorConfig:
     output_queue : int
         Finished accumulators that wait behind a PE.
     loader : int
-        1: a port through which list memories are refilled during a run (:mod:`hw.loader`); 0: there is none, and all
-        lists of a program must fit.
+        32-bit words in a beat of the port through which list memories are refilled during a run (:mod:`hw.loader`):
+        1, 2 or 4; 0: there is none, and all lists of a program must fit.
     selector : int
         Bits of magnitudes that a scan for the largest activations decides: 1, 2 or 4; 0 without hardware for
         selections.
@@ -101,8 +101,8 @@ class AcceleratorConfig:
             raise ValueError(f"selector must be 0, 1, 2 or 4, not {self.selector}")
         if not 20 <= self.accumulator_bits <= 32:
             raise ValueError(f"accumulator_bits must be from 20 to 32, not {self.accumulator_bits}")
-        if self.loader not in (0, 1):
-            raise ValueError(f"loader must be 0 or 1, not {self.loader}")
+        if self.loader not in (0, 1, 2, 4):
+            raise ValueError(f"loader must be 0, 1, 2 or 4, not {self.loader}")
 
     @property
     def multipliers(self) -> int:
@@ -130,8 +130,8 @@ class AcceleratorConfig:
 
     @property
     def row_beats(self) -> int:
-        """32-bit words of external memory that hold one list word for each PE of a core."""
-        return -(-LIST_WORD_BITS * self.pes // 32)
+        """Beats of external memory that hold one list word for each PE of a core: at least 2, the time of a write."""
+        return max(2, -(-LIST_WORD_BITS * self.pes // (32 * max(1, self.loader))))
 
     def padded_channels(self, channels: int) -> int:
         """Channels as stored: whole words, so that channel ``c`` belongs to PE ``c % pes``."""

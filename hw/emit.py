@@ -106,7 +106,7 @@ class Emitter:
         self._cores = [_Core() for _ in range(config.cores)]
         self._operations: list[dict[str, Any]] = []
         self._names: list[str] = []
-        self._limit = sum(_BEAT_CYCLES * len(beats) + _CHUNK_CYCLES for beats, _ in lists.chunks)
+        self._limit = sum(_BEAT_CYCLES * len(words) + _CHUNK_CYCLES for words, _ in lists.chunks)
 
     def _pitch(self, name: str) -> int:
         """Words from one position of a tensor to the next."""
@@ -295,7 +295,7 @@ class Emitter:
         images = {"program": np.array(program, dtype=np.uint32), "layers": _stack(layers)}
         for n, name in enumerate(("bias", "multiplier", "shift")):
             images[name] = _stack([(values[n] & 0xFFFF_FFFF).tolist() for values in channels])
-        weights = [beats for beats, _ in self._lists.chunks]
+        weights = [words for words, _ in self._lists.chunks]
         images["weights"] = np.concatenate([np.zeros(0, dtype=np.uint32), *weights])
         return images | {"lists": self._lists.lists}
 
@@ -360,9 +360,10 @@ class Emitter:
             "chunks": len(self._lists.chunks),
         }
         address = 0
-        for beats, after in self._lists.chunks:
-            body += encode(Chunk, address=address, beats=len(beats), after=after)
-            address += len(beats)
+        for words, after in self._lists.chunks:
+            beats = len(words) // self._config.loader
+            body += encode(Chunk, address=address, beats=beats, after=after)
+            address += beats
         return _encode(self._network.name, Header, fields) + body
 
 

@@ -214,20 +214,20 @@ class Header(data.Struct):
 class Chunk(data.Struct):
     """Lists that are read from external memory during every run: an entry of a table in the program memory."""
 
-    address: 32  # of its first beat, a 32-bit word
+    address: 32  # of its first beat
     beats: 24
     after: 8  # LAYERs of the run that must have ended before it is asked for: they use the memory that it is written to
 
 
 class Burst(data.Struct):
-    """A request for consecutive words of external memory."""
+    """A request for consecutive beats of external memory."""
 
-    address: 32  # of the first one, counted in words of 32 bits
+    address: 32  # of the first one, counted in beats
     beats: 24  # at least 1
 
 
 class Segment(data.Struct):
-    """First beat of each part of a chunk. Its rows follow.
+    """First beat of each part of a chunk, its low 32 bits; the others are 0. Its rows follow.
 
     A row is one list word for each PE, the one of PE 0 lowest, in as many beats as that takes, least significant first.
     """

@@ -51,8 +51,8 @@ class Loader(wiring.Component):
         Words are on their way, or will be: a burst is offered.
     request : Out(stream of Burst)
         To the external memory; offered once, it stays.
-    weights : In(stream of 32 bits)
-        The words of the bursts, in order. Others are dropped.
+    weights : In(stream of beats)
+        The beats of the bursts, in order. Others are dropped.
     row : Out(stream of list_row), always ready
         What is to be written; rows are at least two cycles apart.
 
@@ -80,7 +80,7 @@ class Loader(wiring.Component):
                 "written": Out(8),
                 "busy": Out(1),
                 "request": Out(stream.Signature(Burst)),
-                "weights": In(stream.Signature(32)),
+                "weights": In(stream.Signature(32 * config.loader)),
                 "row": Out(stream.Signature(list_row(config), always_ready=True)),
             }
         )
@@ -161,11 +161,11 @@ class Loader(wiring.Component):
 
     def _rows(self, m, came):
         """Puts the beats of each row together, and counts chunks."""
-        parts = self._config.row_beats
-        collected = Signal(32 * parts)
+        parts, width = self._config.row_beats, 32 * self._config.loader
+        collected = Signal(width * parts)
         part = Signal(range(parts + 1))
         rows, address = Signal(8), Signal(bits_of(Segment.as_shape()["address"].shape))
-        segment, arriving = Signal(Segment), data.View(Segment, self.weights.payload)
+        segment, arriving = Signal(Segment), data.View(Segment, self.weights.payload[:32])
         row = self.row.payload
         m.d.comb += row.words.eq(collected[: len(row.words.as_value())])
         m.d.sync += self.row.valid.eq(0)
@@ -174,7 +174,7 @@ class Loader(wiring.Component):
         with m.Elif(came & (rows == 0)):
             m.d.sync += [segment.eq(arriving), rows.eq(arriving.rows), address.eq(arriving.address)]
         with m.Elif(came):
-            m.d.sync += [collected.eq(Cat(collected[32:], self.weights.payload)), part.eq(part + 1)]
+            m.d.sync += [collected.eq(Cat(collected[width:], self.weights.payload)), part.eq(part + 1)]
             with m.If(part == parts - 1):
                 m.d.sync += [
                     part.eq(0),

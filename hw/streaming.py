@@ -40,8 +40,8 @@ class ListPlan:
         Of each command, by core: number of its first list.
     waits : list of int
         Of each command: chunks that must have been written before it starts.
-    chunks : list of (uint32 array (beats,), int)
-        Beats of each chunk, and the commands that must have ended before it is read.
+    chunks : list of (uint32 array (words,), int)
+        Words of the beats of each chunk, and the commands that must have ended before it is read.
     """
 
     lists: np.ndarray

@@ -110,13 +110,14 @@ class ExternalMemory:
         self._source = source
         self._stall = stall
         self._random = random.Random(seed)
-        self._words: list[int] = []
+        self._beats: list[int] = []
         dut.request__ready.value = 0
         dut.weights__valid.value = 0
 
     def hold(self, program: Program) -> None:
         """Put a program's lists into it."""
-        self._words = program.images["weights"].tolist()
+        words = program.images["weights"].reshape(-1, program.config.loader).tolist()
+        self._beats = [sum(word << 32 * n for n, word in enumerate(beat)) for beat in words]
 
     def _goes(self) -> bool:
         return self._random.random() >= self._stall
@@ -124,7 +125,7 @@ class ExternalMemory:
     async def serve(self) -> None:
         """Answer forever."""
         dut, source = self._dut, self._source
-        queue: deque[tuple[int, int]] = deque()  # words to deliver, and when each is there
+        queue: deque[tuple[int, int]] = deque()  # beats to deliver, and when each is there
         now, following, offered, ready = 0, 0, False, True
         dut.request__ready.value = 1
         while True:
@@ -138,7 +139,7 @@ class ExternalMemory:
                 burst = decode(Burst, words_of_value(int(dut.request__payload.value)))
                 first = max(now + source.latency, following)
                 for n in range(burst["beats"]):
-                    queue.append((self._words[burst["address"] + n], first + n * source.cycles_per_beat))
+                    queue.append((self._beats[burst["address"] + n], first + n * source.cycles_per_beat))
                 following = first + burst["beats"] * source.cycles_per_beat
             now += took
             if not offered:

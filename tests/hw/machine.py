@@ -253,13 +253,13 @@ class Core:
         assert not self._compiled or ((values >= -limit) & (values < limit)).all(), "an accumulator overflows"
 
 
-def _chunks(images: dict[str, np.ndarray], header: dict[str, int]) -> list[tuple[int, list[int]]]:
+def _chunks(images: dict[str, np.ndarray], header: dict[str, int], width: int) -> list[tuple[int, list[int]]]:
     """Of each chunk the layers that must have ended before, and its words."""
     found = []
     for number in range(header["chunks"]):
         first = header["chunk_table"] + number * words_of(Chunk)
         entry = decode(Chunk, images["program"][first : first + words_of(Chunk)].tolist())
-        found.append((entry["after"], images["weights"][entry["address"] :][: entry["beats"]].tolist()))
+        found.append((entry["after"], images["weights"][width * entry["address"] :][: width * entry["beats"]].tolist()))
     return found
 
 
@@ -279,7 +279,7 @@ class Machine:
         self._image_windows = decode_windows(images)
         self._program = {instruction.address: instruction for instruction in decode_images(images)}
         self._cores = [Core(images, config, number, compiled=compiled) for number in range(config.cores)]
-        self._chunks = _chunks(images, self._header)
+        self._chunks = _chunks(images, self._header, config.loader)
         self._written = 0
 
     def run(
@@ -350,9 +350,10 @@ class Machine:
             last = 0
             while not last:
                 fields = decode(Segment, [words.pop(0)])
+                assert not any(words.pop(0) for _ in range(self._config.loader - 1))
                 last = fields["last"]
                 for row in range(fields["rows"]):
-                    beats = [words.pop(0) for _ in range(-(-18 * self._config.pes // 32))]
+                    beats = [words.pop(0) for _ in range(self._config.row_beats * self._config.loader)]
                     bits = sum(beat << 32 * n for n, beat in enumerate(beats))
                     lists = [bits >> 18 * pe & 0x3FFFF for pe in range(self._config.pes)]
                     for number, core in enumerate(self._cores):

@@ -17,11 +17,13 @@ def words(rows: int, pes: int = 8, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 1 << 18, (rows, pes)).astype(np.uint32)
 
 
-@given(pes=st.sampled_from([2, 4, 8]), rows=st.integers(1, 20), seed=st.integers(0, 100))
-def test_rows_survive(pes, rows, seed):
-    config = AcceleratorConfig(pes=pes)
+@given(
+    pes=st.sampled_from([2, 4, 8]), loader=st.sampled_from([1, 2, 4]), rows=st.integers(1, 20), seed=st.integers(0, 100)
+)
+def test_rows_survive(pes, loader, rows, seed):
+    config = AcceleratorConfig(pes=pes, loader=loader)
     beats = pack_rows(words(rows, pes, seed), config)
-    assert beats.shape == (rows * -(-18 * pes // 32),)
+    assert beats.shape == (rows * config.row_beats * loader,)
     np.testing.assert_array_equal(unpack_rows(beats, config), words(rows, pes, seed))
 
 
@@ -92,7 +94,7 @@ def test_malformed_chunks_are_refused(chunk, message):
 
 def test_a_chunk_lies_within_external_memory():
     found = images([(GOOD, 0)])
-    message = "^chunk 0 must be at least one beat within the 10 words of the weights image, not 0 to 11$"
+    message = "^chunk 0 must be at least one beat within the 10 of the weights image, not 0 to 11$"
     with pytest.raises(ValueError, match=message):
         decode_chunks(found | {"weights": found["weights"][:10]}, CONFIG)
 

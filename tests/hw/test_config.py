@@ -77,9 +77,9 @@ def test_accumulator_width_is_refused(value):
         AcceleratorConfig(accumulator_bits=value)
 
 
-@pytest.mark.parametrize("value", [-1, 2])
-def test_a_loader_is_there_or_not(value):
-    with pytest.raises(ValueError, match=f"^loader must be 0 or 1, not {value}$"):
+@pytest.mark.parametrize("value", [-1, 3, 8])
+def test_a_loader_is_as_wide_as_it_can_be(value):
+    with pytest.raises(ValueError, match=f"^loader must be 0, 1, 2 or 4, not {value}$"):
         AcceleratorConfig(loader=value)
 
 

@@ -95,20 +95,21 @@ def random_chunk(rng, config):
     return pack_chunk(segments, config), rows
 
 
-@pytest.mark.parametrize("pes", [2, 4, 8])
+@pytest.mark.parametrize(("pes", "width"), [(2, 1), (4, 1), (4, 4), (8, 1), (8, 2)])
 @pytest.mark.parametrize("stalls", [False, True])
-def test_chunks_come_whole_and_in_order(tmp_path, pes, stalls):
+def test_chunks_come_whole_and_in_order(tmp_path, pes, width, stalls):
     """Runs that see all chunks, and runs that end early: these leave nothing behind."""
-    config = AcceleratorConfig(pes=pes, list_words=256, loader=1)
+    config = AcceleratorConfig(pes=pes, list_words=256, loader=width)
 
     def build(rng):
         chunks = [random_chunk(rng, config) for _ in range(4)]
         afters = sorted(rng.randrange(4) for _ in chunks)
         words, table, expected = [], [0] * TABLE, []
         for (beats, _), after in zip(chunks, afters, strict=True):
-            expected.append((len(words), len(beats), after))
-            table += encode(Chunk, address=len(words), beats=len(beats), after=after)
-            words += beats.tolist()
+            joined = [sum(int(w) << 32 * n for n, w in enumerate(beat)) for beat in beats.reshape(-1, width)]
+            expected.append((len(words), len(joined), after))
+            table += encode(Chunk, address=len(words), beats=len(joined), after=after)
+            words += joined
         dut = Surroundings(table, config)
         loader = dut.loader
         go, asks, counts = (seldom(rng, 0.4) if stalls else always() for _ in range(3))
@@ -149,7 +150,7 @@ def test_chunks_come_whole_and_in_order(tmp_path, pes, stalls):
 
         return Bench(dut=dut, testbenches=[drive], background=[external.act, rows.act])
 
-    simulate(build, seed=pes + stalls, folder=tmp_path)
+    simulate(build, seed=pes + width + stalls, folder=tmp_path)
 
 
 def test_requests_and_beats_take_the_stated_cycles(tmp_path):

@@ -25,6 +25,10 @@ def test_checks_follow_from_the_figures(name):
     found = import_module(f"offramp.replications.{name}").checks(committed["figures"], committed["accelerator"])
     assert json.loads(json.dumps(found)) == committed["checks"]
     assert committed["method"] == name
-    assert committed["command"].startswith(f"python -m offramp.replications {name} ")
+    commands = (
+        f"python -m offramp.replications {name} ",
+        "python -m pytest -m slow -s tests/offramp/replications/test_",
+    )
+    assert committed["command"].startswith(commands)
     assert committed["versions"]["torch"]
     assert committed["date"]

@@ -1,6 +1,7 @@
 """Every method that trains from scratch, on digits: what must hold even there."""
 
 import copy
+import json
 from importlib import import_module
 
 import numpy as np
@@ -28,6 +29,7 @@ def result(name, setting):
     module = import_module(f"offramp.replications.{name}")
     figures, networks = module.train(setting)
     found = module.checks(figures, {})
+    print(json.dumps({"figures": figures, "checks": found}, default=float))  # what is committed, seen with -s
     assert networks
     for network in networks.values():
         classes = golden.run(network, encode(setting.dataset.test.images, network), keep=False).classes

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hw.layers import select_of
 from hw.network import Network
 from hw.program import MAGIC, Program, load
 from models import checkpoint, zoo
@@ -22,7 +23,9 @@ def network_dict(network: Network) -> dict[str, Any]:
         "input": list(network.input.shape),
         "classes": network.classes,
         "layers": [
-            {"name": layer.name, "kind": layer.kind, "output": list(layer.output.shape)} for layer in network.layers
+            {"name": layer.name, "kind": layer.kind, "output": list(layer.output.shape)}
+            | ({} if (select := select_of(layer)) is None else {"select": select.to_dict()})
+            for layer in network.layers
         ],
         "exits": [{"logits": head.logits, "threshold": head.threshold} for head in network.exits],
         "weights": sum(array.size for array in weights.values()),
@@ -46,6 +49,20 @@ def program_dict(program: Program) -> dict[str, Any]:
     }
 
 
+def _selections(network: Network) -> list[str]:
+    """What layers select of their input."""
+    found = []
+    for layer in network.layers:
+        select = select_of(layer)
+        if select is not None:
+            shape = network.tensors()[layer.inputs[0]].shape
+            count, what = select.count or len(select.channels), "elements" if select.kind == "elements" else "channels"
+            most = int(np.prod(shape)) if select.kind == "elements" else shape[2]
+            fixed = ", always the same" if select.kind == "mask" else ""
+            found.append(f"{layer.name}: {count:,} of {most:,} {what}{fixed}")
+    return found
+
+
 def _network_rows(network: Network) -> list[tuple[str, str]]:
     found = network_dict(network)
     conditions = ["always" if head.threshold is None else f"margin from {head.threshold:,}" for head in network.exits]
@@ -53,6 +70,7 @@ def _network_rows(network: Network) -> list[tuple[str, str]]:
     return [
         ("network", f"{found['name']}: {len(found['layers'])} layers, {found['classes']} classes"),
         ("input", "x".join(map(str, found["input"]))),
+        *(("selects", text) for text in _selections(network)),
         ("weights", f"{found['nonzero_weights']:,} of {found['weights']:,} are not zero"),
         ("exits", exits),
     ]

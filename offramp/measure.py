@@ -59,7 +59,7 @@ class Measurement:
 
 
 def layer_statistics(found: Simulation) -> list[dict[str, Any]]:
-    """Means of every layer over the images that came to it."""
+    """Means of every layer over the images that came to it; ``select`` are the cycles of the selection before it."""
     rows = []
     for number, name in enumerate(found.layer_names):
         came = found.layer_cycles[:, number] > 0
@@ -70,6 +70,7 @@ def layer_statistics(found: Simulation) -> list[dict[str, Any]]:
                 "name": name,
                 "images": int(came.sum()),
                 "cycles": cycles / count,
+                "select": int(found.select_cycles[:, number].sum()) / count,
                 "products": int(found.products[:, number].sum()) / count,
                 "limit": limit / count,
                 "share_of_limit": limit / cycles if cycles else None,

@@ -132,13 +132,19 @@ def build_rows(built: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def layer_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Where the cycles of every layer go, means over the images that reach it: head and rows, as text."""
+    """Where the cycles of every layer go, means over the images that reach it: head and rows, as text.
+
+    Where layers select from their input, the cycles of that stand in a column of their own: they aren't the layer's.
+    """
     causes = list(rows[0]["loss"])
-    head = ["layer", "images", "cycles", "products", "limit", "of limit", *(f"lost: {cause}" for cause in causes)]
+    selects = ["select"] if any(row.get("select") for row in rows) else []
+    head = ["layer", "images", *selects, "cycles", "products", "limit", "of limit"]
+    head += [f"lost: {cause}" for cause in causes]
     return head, [
         [
             row["name"],
             f"{row['images']:,}",
+            *(f"{row[name]:,.1f}" for name in selects),
             *(f"{row[name]:,.1f}" for name in ("cycles", "products", "limit")),
             "-" if row["share_of_limit"] is None else f"{100 * row['share_of_limit']:.0f} %",
             *(f"{row['loss'][cause]:,.1f}" for cause in causes),

@@ -30,8 +30,8 @@ class Simulation:
     layer_names : tuple of str
     cycles : int64 array (N,)
         Whole inference, as the hardware's result reports it.
-    select_cycles : int64 array (N,)
-        Those of its selections, which belong to no layer.
+    select_cycles : int64 array (N, L)
+        Those of the selection before each layer, which are no part of the layer's.
     layer_cycles, stalls, products : int64 arrays (N, L)
         As the hardware's layer records; 0 where an image left before.
     waited : int64 array (N, L)
@@ -143,7 +143,7 @@ def simulate(
     shape = (len(codes), len(plan.steps))
     times, stalls, waited = (np.zeros(shape, np.int64) for _ in range(3))
     spent = np.zeros((*shape, len(CAUSES)), np.int64)
-    clock, selects = np.zeros(len(codes), np.int64), np.zeros(len(codes), np.int64)
+    clock, selects = np.zeros(len(codes), np.int64), np.zeros(shape, np.int64)
     decisions = Decisions(len(codes), conditions)
     for first in range(0, len(codes), batch):
         part = slice(first, first + batch)
@@ -159,7 +159,7 @@ def simulate(
             now += here * control
             if instruction.op is Opcode.SELECT:
                 now += here * selecting
-                selects[part] += here * selecting
+                selects[part, number] = here * selecting
                 continue
             if instruction.op is Opcode.LAYER:
                 step = plan.steps[number]

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from hw.network import AveragePool2D, Conv2D, DepthwiseConv2D, Layer, MaxPool2D
+from hw.layers import select_of
+from hw.network import AveragePool2D, Conv2D, DepthwiseConv2D, Layer, Linear, MaxPool2D
+from hw.select import KINDS
 from models import golden
-from tests.random_networks import random_codes, random_network
+from tests.random_networks import random_codes, random_network, with_selects
 
 _SEEDS = 400
 
@@ -54,6 +56,20 @@ def test_max_pools_of_all_sorts_occur(layers):
     assert any(pool.pads[0] < pool.pads[1] for pool in pools)
     assert any(not any(pool.pads) and pool.output.shape[:2] == (1, 1) for pool in pools)
     assert any(pool.output.zero_point > -128 for pool in pools)
+
+
+def test_selections_of_all_sorts_occur():
+    networks = [with_selects(random_network(seed), np.random.default_rng(seed)) for seed in range(150)]
+    found = [(layer, network.tensors()) for network in networks for layer in network.layers if select_of(layer)]
+    assert {select_of(layer).kind for layer, _ in found} == set(KINDS)
+    assert {type(layer) for layer, _ in found} == {Conv2D, DepthwiseConv2D, Linear}
+    assert any(layer.threshold > 1 for layer, _ in found)
+    counts = {
+        (layer.select.count == 1, layer.select.count == np.prod(tensors[layer.inputs[0]].shape))
+        for layer, tensors in found
+        if layer.select.kind == "elements"
+    }
+    assert {(True, False), (False, True), (False, False)} <= counts
 
 
 def test_activations_are_neither_all_zero_nor_saturated():

@@ -1,0 +1,55 @@
+from dataclasses import replace
+
+import numpy as np
+
+from hw.compile import compile_network
+from hw.config import preset
+from hw.network import Select
+from offramp.inspect import describe
+from offramp.measure import layer_statistics
+from offramp.tables import layer_rows
+from sim import simulate
+from tests.hw.networks import runnable
+from tests.random_networks import random_codes
+
+NETWORK = runnable(
+    {
+        "stem": {"select": Select(kind="elements", count=7)},
+        "early": {"select": Select(kind="channels", count=2)},
+        "hidden": {"select": Select(kind="mask", channels=(0, 3))},
+    }
+)
+CONFIG = preset("tiny").replace(accumulator_bits=32)
+
+
+def test_what_layers_select_is_told(tmp_path):
+    path = tmp_path / "program.off"
+    compile_network(NETWORK, CONFIG).save(path)
+    rows, found = describe(path)
+    assert [text for name, text in rows if name == "selects"] == [
+        "stem: 7 of 48 elements",
+        "early: 2 of 4 channels",
+        "hidden: 2 of 4 channels, always the same",
+    ]
+    layers = {layer["name"]: layer.get("select") for layer in found["network"]["layers"]}
+    assert layers["hidden"] == {"kind": "mask", "count": 0, "channels": [0, 3]}
+    assert layers["sum"] is None
+
+
+def test_the_table_of_layers_has_a_column_of_selections_where_there_are_some():
+    codes = random_codes(NETWORK, 3, 0)
+    plain = replace(
+        NETWORK,
+        layers=tuple(replace(layer, select=None) if hasattr(layer, "select") else layer for layer in NETWORK.layers),
+    )
+    for network, selects in ((NETWORK, True), (plain, False)):
+        found = simulate(compile_network(network, CONFIG), codes)
+        head, rows = layer_rows(layer_statistics(found))
+        assert ("select" in head) == selects
+        assert all(len(row) == len(head) for row in rows)
+        if selects:
+            reached = [row for row in rows if row[head.index("images")] != "0"]
+            shown = [row[head.index("select")] != "0.0" for row in reached]
+            assert shown == [row[0] in ("stem", "early", "hidden") for row in reached]
+            assert len(reached) >= 2
+            assert np.any(found.select_cycles)

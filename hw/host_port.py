@@ -88,6 +88,7 @@ class HostPort(wiring.Component):
         problem = Signal(ErrorCode)
         detail = Signal(32)
         transfer = Signal()
+        intact = Signal()  # the checksum is the one that COMMIT names
         m.submodules.crc = crc = CRC32_ISO_HDLC(data_width=32).create()
         m.d.comb += [
             transfer.eq(self.i.valid & self.i.ready),
@@ -185,7 +186,7 @@ class HostPort(wiring.Component):
                         with m.Case(HostCommand.WRITE):
                             m.next = "range"
                         with m.Case(HostCommand.COMMIT):
-                            m.next = "commit"
+                            m.next = "compare"
                         with m.Default():
                             m.next = "read"
 
@@ -203,11 +204,16 @@ class HostPort(wiring.Component):
                 with m.If(left == 0):
                     m.next = "command"
 
+            with m.State("compare"):
+                # Registered: what follows from it reaches far.
+                m.d.sync += intact.eq(place.as_value() == crc.crc)
+                m.next = "commit"
+
             with m.State("commit"):
                 m.d.comb += self.i.ready.eq(1)
                 with m.If(transfer):
                     m.d.sync += [left.eq(0), loading.eq(0)]
-                    with m.If(place.as_value() != crc.crc):
+                    with m.If(~intact):
                         refuse(ErrorCode.BAD_CHECKSUM, crc.crc)
                     with m.Elif(self.i.payload != config.word_digest):
                         refuse(ErrorCode.WRONG_CONFIG, Const(config.word_digest, 32))

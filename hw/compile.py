@@ -10,6 +10,7 @@ Stored channel ``c`` belongs to PE ``c % pes`` of its core.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
 import numpy as np
@@ -22,7 +23,7 @@ from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D
 from hw.memory_plan import ShortageError, plan
 from hw.network import INPUT, Conv2D, GlobalAveragePool, Layer, Linear, Network
 from hw.numerics import IDENTITY, Rounding, accumulator_range, average_scale, clamp
-from hw.partition import Part, Partition, divide, parts_of
+from hw.partition import Part, Partition, divide, inputs_of, parts_of
 from hw.planner import Choice, Planner
 from hw.program import Command, Program
 from hw.schedule import Block, Lists, Schedule, blocks_of, kernel_lists, schedule
@@ -105,21 +106,26 @@ class _Work:
     partition: Partition
     parts: list[Part]
     schedules: list[Schedule]
+    inputs: tuple[int, int]
 
     def command(self) -> Command:
         """Its description."""
         step, partition = self.step, self.partition
-        channels = step.result.output.shape[2]
+        channels, depth = step.result.output.shape[2], step.source.shape[2]
         first, last = self.parts[0].channels(channels)[0], self.parts[-1].channels(channels)[1]
+        name = step.result.name if partition.commands == 1 else f"{step.result.name}[{first}:{last}]"
+        if partition.passes > 1:
+            name += f"<{self.inputs[0]}:{self.inputs[1]}>"
         return Command(
-            name=step.result.name if partition.commands == 1 else f"{step.result.name}[{first}:{last}]",
+            name=name,
             kind=step.layer.kind + ("+add" if step.add else ""),
             layer=step.layer.name,
             tensor=step.result.name,
             channels=(first, last),
-            macs=_macs_per_channel(step.layer) * (last - first),
+            macs=_macs_per_channel(step.layer) * (last - first) * (self.inputs[1] - self.inputs[0]) // depth,
             bands=partition.bands,
             groups=partition.groups,
+            partial=self.schedules[0].partial,
         )
 
 
@@ -128,16 +134,17 @@ def _work(steps: list[Step], partitions: list[Partition], config: AcceleratorCon
     found = []
     for step, partition in zip(steps, partitions, strict=True):
         height, _, channels = step.result.output.shape
-        for words in divide(0, config.padded_channels(channels) // WORD_CHANNELS, partition.commands):
+        divided = divide(0, config.padded_channels(channels) // WORD_CHANNELS, partition.commands)
+        for words, inputs in product(divided, inputs_of(step, partition)):
             parts = parts_of(height, words, partition.bands, partition.groups)
             lists: dict[tuple[tuple[int, int], tuple[Block, ...]], Lists] = {}
             schedules = []
             for part in parts:
                 some, blocks = part.channels(channels), blocks_of(step.kernel, part.rows, partition.merged)
                 if (some, blocks) not in lists:
-                    lists[some, blocks] = kernel_lists(step.kernel, *some, blocks, config)
-                schedules.append(schedule(step, part.rows, some, blocks, lists[some, blocks], config))
-            found.append(_Work(step, partition, parts, schedules))
+                    lists[some, blocks] = kernel_lists(step.kernel, *some, blocks, config, inputs)
+                schedules.append(schedule(step, part.rows, some, blocks, lists[some, blocks], config, inputs))
+            found.append(_Work(step, partition, parts, schedules, inputs))
     return found
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.emit_select import USES, describe
 from hw.estimate import selection_cycles
-from hw.isa import Chunk, Column, Decision, Header, Opcode, Operation, Row, Selection, SelectUse, Window
+from hw.isa import NUMBERS, Chunk, Column, Decision, Header, Opcode, Operation, Row, Selection, SelectUse, Window
 from hw.isa import Layer as LayerWords
 from hw.memory_plan import Placement
 from hw.network import INPUT, Network
@@ -145,10 +145,10 @@ class Emitter:
             "accumulator_step": work.width % self._config.accumulators,
             "slots": work.slots,
             "first_list": first_list,
-            "first_dump": 0,
+            "first_dump": work.first_dump,
             "threshold": step.threshold,
             "maximum": int(step.kernel.maximum),
-            "partial": 0,
+            "partial": int(work.partial),
             "select": SelectUse.ALL if step.select is None else USES[step.select.kind],
             "first_mask": 0 if step.select is None or step.select.kind == "elements" else first,
         }
@@ -214,7 +214,9 @@ class Emitter:
         everywhere = config.cores < 4
         if not step.raw:
             everywhere = is_everywhere(parts, self._windows[name], config.cores)
-        slow = step.residual is not None or (everywhere and config.slow_exchange) or (step.raw and config.lanes == 2)
+        partial = schedules[0].partial
+        residual, raw = step.residual is not None and not partial, step.raw and not partial
+        slow = residual or (everywhere and config.slow_exchange) or (raw and config.lanes == 2)
         described = [
             _nothing() | {"name": name, "rows": [], "columns": [], "window": self._window(name, core)}
             for core in range(config.cores)
@@ -226,18 +228,22 @@ class Emitter:
             core, layer = self._cores[part.core], step.layer
             channels = (part.words[1] - part.words[0]) * WORD_CHANNELS
             outputs = (part.rows[1] - part.rows[0]) * step.result.output.shape[1] * channels
+            first = self._number(name, part.rows[0]) + part.words[0]
+            if partial:
+                # What is taken out belongs to no map.
+                outputs, first = channels, NUMBERS - channels // WORD_CHANNELS
             described[part.core] |= {
                 "enable": 1,
                 "rows": work.row_fields(config.accumulators),
                 "columns": work.column_fields(config.accumulators),
                 "source": self._source(step, part.core, work, self._lists.first[number][part.core]),
-                "residual": self._residual(step, part),
+                "residual": self._residual(step, part) if residual else _nothing()["residual"],
                 "lane": {
                     "outputs": outputs,
                     "channel_base": core.channel_count // WORD_CHANNELS,
                     "channels": channels,
-                    "raw": int(step.raw),
-                    "classes": self._network.classes if step.raw else 0,
+                    "raw": int(raw),
+                    "classes": self._network.classes if raw else 0,
                     "slow": int(slow),
                     "double": int(arithmetic.rounding is Rounding.DOUBLE),
                     "offset": _code(arithmetic.offset),
@@ -245,17 +251,18 @@ class Emitter:
                     "clamp_high": _code(layer.clamp[1]),
                 },
                 "target": {
-                    "first": self._number(name, part.rows[0]) + part.words[0],
+                    "first": first,
                     "pitch": self._pitch(name),
                     "words": part.words[1] - part.words[0],
                     "zero_point": _code(step.result.output.zero_point),
                     "everywhere": int(everywhere),
                 },
             }
-            first = part.words[0] * WORD_CHANNELS
-            values = (arithmetic.bias, arithmetic.multiplier, arithmetic.shift)
-            core.channels.append(np.stack([array[first : first + channels] for array in values]))
-            core.channel_count += channels
+            if not partial:
+                first = part.words[0] * WORD_CHANNELS
+                values = (arithmetic.bias, arithmetic.multiplier, arithmetic.shift)
+                core.channels.append(np.stack([array[first : first + channels] for array in values]))
+                core.channel_count += channels
             longest = max(longest, work.serial_cycles(outputs))
         for core, description in zip(self._cores, described, strict=True):
             core.layers.append(description)

@@ -7,7 +7,7 @@ import numpy as np
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.geometry import ColumnClass, column_classes, row_schedule
 from hw.isa import SelectKind
-from hw.partition import Part, Partition, divide, parts_of
+from hw.partition import Part, Partition, divide, inputs_of, parts_of
 from hw.schedule import Block, blocks_of
 from hw.steps import Kernel, Step
 
@@ -111,7 +111,7 @@ def need(step: Step, partition: Partition, config: AcceleratorConfig) -> Need:
     parts = [part for command in _commands(step, partition, config) for part in command]
     slots = max(part.words[1] - part.words[0] for part in parts) * WORD_CHANNELS // config.pes
     rows = max(part.rows[1] - part.rows[0] for part in parts)
-    live = 1 if kernel.total else min(kernel.rows.live, rows)
+    live = 1 if kernel.total else rows if partition.passes > 1 else min(kernel.rows.live, rows)
     width = slots if kernel.total else kernel.columns.outputs * slots
     longest = 0
     blocks = {block for part in parts for block in blocks_of(kernel, part.rows, partition.merged)}
@@ -122,7 +122,8 @@ def need(step: Step, partition: Partition, config: AcceleratorConfig) -> Need:
         )
         for block in blocks:
             longest = max(longest, int(by_row[:, :, [row for row, _ in block]].sum(axis=2).max()))
-    return Need(live * width, longest)
+    # Behind them the position that a pass takes out.
+    return Need(live * width + (slots if partition.passes > 1 else 0), longest)
 
 
 def _by_pe(used: np.ndarray, own: bool, config: AcceleratorConfig) -> np.ndarray:
@@ -141,7 +142,8 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
     density : float
         Expected share of nonzero activations in the step's input.
     """
-    commands = _commands(step, partition, config)
+    passes = inputs_of(step, partition)
+    commands = [(command, *inputs) for command in _commands(step, partition, config) for inputs in passes]
     work, lane, tail = (np.zeros((len(commands), config.cores)) for _ in range(3))
     pointers = np.zeros((len(commands), config.cores), dtype=np.int64)
     channels = np.zeros(config.cores, dtype=np.int64)
@@ -153,26 +155,32 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
     for index in range(kernel.columns.used):
         for tap, _ in kernel.columns.taps(index):
             columns[0 if kernel.total else tap] += 1
-    for number, command in enumerate(commands):
+    for number, (command, start, end) in enumerate(commands):
         alike: dict[tuple[tuple[int, int], tuple[Block, ...]], int] = {}
         for part in command:
             first, last = part.channels(len(kernel.weight))
             rows, dumps = part.rows[1] - part.rows[0], width * (part.words[1] - part.words[0]) * WORD_CHANNELS
             uses, walked, final = _row_uses(kernel, part)
             blocks = blocks_of(kernel, part.rows, partition.merged)
-            depth = last - first if kernel.own else step.source.shape[2]
+            complete = end == step.source.shape[2]
+            depth = last - first if kernel.own else end - start
             jobs = walked if partition.merged else int(uses.sum())
             slots = walked + rows * width + kernel.columns.used * _slots(depth, jobs, walked, density)
             nonzero = kernel.nonzero[first:last]
+            if partition.passes > 1:
+                nonzero = np.count_nonzero(kernel.weight[first:last, ..., start:end], axis=3)
             padded = np.pad(nonzero, ((0, -len(nonzero) % config.pes), (0, 0), (0, 0)))
             by_pe = padded.reshape(-1, config.pes, *nonzero.shape[1:]).sum(axis=0)
             products = density * (by_pe * uses[:, None] * columns).sum(axis=(1, 2))
+            if not complete:
+                # Only the position behind the others is taken out.
+                rows, final, dumps = 1, 1, dumps // width
             work[number, part.core] = max(slots, float(products.max()) + rows * dumps / config.pes)
             lane[number, part.core] = rows * dumps / config.lanes
             tail[number, part.core] = final * dumps / config.lanes
             alike.setdefault(((first, last), blocks), part.core)
             pointers[number, part.core] = len(_classes(kernel)) * len(blocks) * depth
-            channels[part.core] += (part.words[1] - part.words[0]) * WORD_CHANNELS
+            channels[part.core] += complete * (part.words[1] - part.words[0]) * WORD_CHANNELS
             entries[number, part.core] = (by_pe * _stored_uses(kernel, blocks)).sum(axis=(1, 2))
         distinct.append(tuple(alike.values()))
     return Estimate(work, lane, tail, pointers, entries, tuple(distinct), channels)

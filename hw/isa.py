@@ -16,6 +16,7 @@ __all__ = [
     "MAX_CHUNKS",
     "MAX_CLASSES",
     "MAX_MASKS",
+    "NUMBERS",
     "PROTOCOL_VERSION",
     "SEGMENT_ROWS",
     "Burst",
@@ -58,6 +59,8 @@ AUDIT_STEPS = 24
 AUDIT_TAPS = 0xB400
 #: Logits that the exit unit keeps.
 MAX_CLASSES = 64
+#: Words of a map that can have a number.
+NUMBERS = 1 << 16
 #: Chunks that a program can have, and rows of list words that a segment of one can have.
 MAX_CHUNKS = 255
 SEGMENT_ROWS = 255

@@ -3,12 +3,11 @@
 import numpy as np
 
 from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
+from hw.isa import NUMBERS
 from hw.rules import require
 
-__all__ = ["NUMBERS", "Memories"]
+__all__ = ["Memories"]
 
-#: Words of a map that can have a number.
-NUMBERS = 1 << 16
 #: Marks of a place in :attr:`Memories._kept`; from 0 on, the operand of the core's own word with that ordinal.
 _FREE, _READ = -1, -2
 #: Mark of a place in :attr:`Memories._owner` that holds no word; else the number of the window it was written through.

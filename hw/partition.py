@@ -12,7 +12,18 @@ from itertools import pairwise
 from hw.config import WORD_CHANNELS
 from hw.steps import Step
 
-__all__ = ["Part", "Partition", "Rows", "divide", "is_everywhere", "join", "parts_of", "read_rows", "shares"]
+__all__ = [
+    "Part",
+    "Partition",
+    "Rows",
+    "divide",
+    "inputs_of",
+    "is_everywhere",
+    "join",
+    "parts_of",
+    "read_rows",
+    "shares",
+]
 
 #: First row and the one after the last; None where there are none.
 Rows = tuple[int, int] | None
@@ -31,12 +42,16 @@ class Partition:
     merged : bool
         Whether the kernel rows that meet an input row stand in one list: an activation is handed out once, but more
         lists are kept.
+    passes : int
+        Each command is done in so many LAYERs, each for some of the input channels: fewer lists are needed at a time.
+        All accumulators of a band are then in use from the first to the last.
     """
 
     bands: int
     groups: int
     commands: int = 1
     merged: bool = False
+    passes: int = 1
 
 
 @dataclass(frozen=True)
@@ -70,6 +85,13 @@ def parts_of(rows: int, words: tuple[int, int], bands: int, groups: int) -> list
 def shares(rows: int, cores: int) -> list[tuple[int, int]]:
     """The rows of a map that each core scans in a selection: all rows, each once, in order."""
     return divide(0, rows, cores)
+
+
+def inputs_of(step: Step, partition: Partition) -> list[tuple[int, int]]:
+    """Input channels of each pass: the first, a multiple of 8, and the one after the last."""
+    depth = step.source.shape[2]
+    words = divide(0, -(-depth // WORD_CHANNELS), partition.passes)
+    return [(first * WORD_CHANNELS, min(last * WORD_CHANNELS, depth)) for first, last in words]
 
 
 def join(rows: Iterable[Rows]) -> Rows:

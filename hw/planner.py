@@ -1,6 +1,7 @@
 """Chooses the partition of every step: fewest expected cycles with which the memories suffice."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import combinations, product
 
@@ -22,6 +23,8 @@ _DENSITY, _IMAGE_DENSITY = 0.5, 1.0
 _PRICES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 #: Searches over single steps and over pairs, in turn.
 _ROUNDS = 2
+#: Into how many times a command's lists the list memory may be divided where lists are read during the run.
+_SHARES = (1, 3)
 
 #: A choice: for each step, the number of one of its options.
 Choice = tuple[int, ...]
@@ -108,9 +111,31 @@ class Planner:
                     break
             else:
                 least.append(needed)
+        if config.loader:
+            found += [smaller for partition in found for smaller in self._smaller(step, partition)]
         if found:
             return found
         raise ValueError(_refusal(step.layer.name, least, config))
+
+    def _smaller(self, step: Step, partition: Partition) -> list[Partition]:
+        """The same partition in more commands and passes, so that the lists of each are some part of the memory."""
+        config, found = self._config, []
+        words = config.padded_channels(step.result.output.shape[2]) // WORD_CHANNELS // partition.groups
+        deep = 1 if step.kernel.own or step.select else -(-step.source.shape[2] // WORD_CHANNELS)
+
+        def size(smaller: Partition) -> int:
+            return max(rows for rows, _ in estimate(step, smaller, _DENSITY, config).rows())
+
+        for deeper, least, most in ((True, 2, deep), (False, partition.commands + 1, 1 if step.raw else words)):
+            for share in _SHARES:
+                for count in range(least, most + 1):
+                    smaller = replace(partition, passes=count) if deeper else replace(partition, commands=count)
+                    if not need(step, smaller, config).fits(config):
+                        break
+                    if size(smaller) * share <= config.list_words:
+                        found.append(smaller)
+                        break
+        return [smaller for smaller in dict.fromkeys(found) if size(partition) * max(_SHARES) > config.list_words]
 
     def partitions(self, choice: Choice) -> list[Partition]:
         """The partition of every step."""

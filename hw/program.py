@@ -12,7 +12,7 @@ from hw import container
 from hw.check import check_images
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.decode import Instruction, decode_header, decode_images, decode_windows
-from hw.isa import Memory, Opcode
+from hw.isa import NUMBERS, Memory, Opcode
 from hw.layers import Layer, Tensor, threshold_of
 from hw.network import INPUT, Add, Linear, Network
 from hw.partition import Part, parts_of
@@ -51,6 +51,8 @@ class Command:
     bands, groups : int
         Of the partition over the cores: core ``band * groups + group`` makes the output rows of its band in the channel
         words of its group (:func:`hw.partition.parts_of`).
+    partial : bool
+        It multiplies some input channels only, and leaves the accumulators to the next command.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Command:
     macs: int
     bands: int
     groups: int
+    partial: bool = False
 
     def __post_init__(self) -> None:
         for name in ("name", "kind", "layer", "tensor"):
@@ -70,6 +73,7 @@ class Command:
             f"{self.name}: channels must be two integers, not {self.channels}",
         )
         require(integer(self.macs) and self.macs >= 0, f"{self.name}: macs must be an integer, not {self.macs!r}")
+        require(isinstance(self.partial, bool), f"{self.name}: partial must be true or false, not {self.partial!r}")
         require(
             all(integer(n) and n > 0 for n in (self.bands, self.groups)),
             f"{self.name}: bands and groups must be positive integers, not {self.bands!r} and {self.groups!r}",
@@ -171,22 +175,26 @@ class Program:
         if working != [part.core for part in parts]:
             raise ValueError(f"{where}: cores {working} work, of {command.bands} bands of {command.groups} groups")
         pitch = self.config.padded_channels(result.shape[2]) // WORD_CHANNELS
-        raw = isinstance(layer, Linear) and layer.raw
+        raw = isinstance(layer, Linear) and layer.raw and not command.partial
         for part in parts:
             fields = instruction.cores[part.core].fields
             lane, target = fields["lane"], fields["target"]
             words, rows = part.words[1] - part.words[0], part.rows[1] - part.rows[0]
             channels = words * WORD_CHANNELS
+            outputs, made = rows * result.shape[1] * channels, part.rows[0] * result.shape[1] * pitch + part.words[0]
+            if command.partial:
+                outputs, made = channels, NUMBERS - words
             found = [lane["outputs"], lane["channels"], lane["raw"], target["zero_point"]]
             found += [target["first"], target["pitch"], target["words"]]
             zero_point = target["zero_point"] if raw else result.zero_point & 0xFF
-            wanted = [rows * result.shape[1] * channels, channels, int(raw), zero_point]
-            wanted += [part.rows[0] * result.shape[1] * pitch + part.words[0], pitch, words]
+            wanted = [outputs, channels, int(raw), zero_point, made, pitch, words]
             if found != wanted:
                 raise ValueError(
                     f"{where}: core {part.core}'s outputs, channels, raw, zero point, first word, pitch and words must "
                     f"be {wanted}, not {found}"
                 )
+            if fields["source"]["partial"] != command.partial:
+                raise ValueError(f"{where}: partial must be {command.partial}, not {fields['source']['partial']}")
             window = windows[layer.inputs[0]][part.core]
             self._check_source(f"{where}: core {part.core}", layer, fields["source"], window)
             depth = self.config.padded_channels(self.network.tensors()[layer.inputs[0]].shape[2]) // WORD_CHANNELS

@@ -1,7 +1,7 @@
 """The order of work of one core in one layer: which lists an input position uses, and when output rows are final."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,10 @@ class Schedule:
         Weight and accumulator offset; see ``Lists``.
     blocks, channels : int
         Blocks and input channels that the lists are indexed by.
+    first_dump : int
+        First accumulator that is taken out.
+    partial : bool
+        Whether the next LAYER goes on with the accumulators: only one position is taken out, behind those in use.
     """
 
     name: str
@@ -77,6 +81,8 @@ class Schedule:
     lists: Lists = field(repr=False)
     blocks: int
     channels: int
+    first_dump: int = 0
+    partial: bool = False
 
     def add_lists(self, store: ListStore) -> int:
         """Add the layer's lists to a store; returns the number of the first."""
@@ -149,8 +155,15 @@ def _block(taps: tuple[tuple[int, int], ...], axis: Axis) -> tuple[Block, int]:
     return tuple((kernel, output - lowest) for kernel, output in taps), lowest
 
 
-def kernel_lists(kernel: Kernel, first: int, last: int, blocks: tuple[Block, ...], config: AcceleratorConfig) -> Lists:
-    """Lists for the output channels ``first`` to ``last`` (not included) of a layer.
+def kernel_lists(
+    kernel: Kernel,
+    first: int,
+    last: int,
+    blocks: tuple[Block, ...],
+    config: AcceleratorConfig,
+    depth: tuple[int, int] | None = None,
+) -> Lists:
+    """Lists for the output channels ``first`` to ``last`` (not included) of a layer, and all input channels or some.
 
     Output channel ``first + n`` goes to PE ``n % pes``, offset ``n // pes``; offsets wrap around the accumulators.
     """
@@ -168,7 +181,7 @@ def kernel_lists(kernel: Kernel, first: int, last: int, blocks: tuple[Block, ...
             starts = [down * width + right * slots for _, down in block for _, right in column_class.taps]
             offsets = (np.array(starts, dtype=np.int64)[:, None] + np.arange(slots)) % config.accumulators
             rows, columns = np.array(taps, dtype=np.int64).reshape(-1, 2).T
-            for channel in range(channels if kernel.own else weight.shape[3]):
+            for channel in range(channels) if kernel.own else range(*(depth or (0, weight.shape[3]))):
                 if kernel.own:
                     slot, owner = divmod(channel, pes)
                     parts = [nothing] * pes
@@ -193,6 +206,7 @@ def schedule(
     blocks: tuple[Block, ...],
     lists: Lists,
     config: AcceleratorConfig,
+    inputs: tuple[int, int] | None = None,
 ) -> Schedule:
     """The work of a core that makes some output rows of some output channels.
 
@@ -204,12 +218,14 @@ def schedule(
         :func:`blocks_of` these rows.
     lists : Lists
         :func:`kernel_lists` of these channels and blocks.
+    inputs : tuple of 2 int, optional
+        Of a pass: its first input channel, a multiple of 8, and the one after its last.
     """
     kernel, (height, width, depth) = step.kernel, step.source.shape
     first, last = channels
     slots = config.padded_channels(last - first) // config.pes
     if not kernel.own:
-        first, last = 0, depth
+        first, last = inputs or (0, depth)
     common: dict[str, Any] = {
         "name": step.layer.name,
         "words": (first // WORD_CHANNELS, -(-last // WORD_CHANNELS)),
@@ -232,7 +248,7 @@ def schedule(
     top, axis = kernel.rows.band(*rows)
     walk, blank_rows = row_schedule(axis)
     places = zip(column_classes(kernel.columns)[1], column_dumps(kernel.columns), strict=True)
-    return Schedule(
+    whole = Schedule(
         top=top * kernel.steps[0],
         block_step=kernel.rows.stride,
         width=kernel.columns.outputs * slots,
@@ -240,6 +256,21 @@ def schedule(
         blank_rows=blank_rows,
         columns=tuple((number, output, dumps) for (number, output), dumps in places),
         **common,
+    )
+    return whole if kernel.own or last == depth else _partial(whole, rows[1] - rows[0])
+
+
+def _partial(whole: Schedule, outputs: int) -> Schedule:
+    """The same products, but nothing is taken out but a position behind all ``outputs`` rows, in the end."""
+    filled = whole.rows[: len(whole.rows) - whole.blank_rows]
+    right = len(whole.columns) - 1
+    return replace(
+        whole,
+        rows=tuple(replace(row, final=y == len(filled) - 1) for y, row in enumerate(filled)),
+        blank_rows=0,
+        columns=tuple((number, output, int(x == right)) for x, (number, output, _) in enumerate(whole.columns)),
+        first_dump=outputs * whole.width,
+        partial=True,
     )
 
 

@@ -403,7 +403,8 @@ class Machine:
             assert everywhere or len(self._cores) >= 4
             self._send(k, bool(everywhere), numbers, values.reshape(-1, WORD_CHANNELS))
         numbers = np.concatenate([numbers for numbers, _, _, _ in results.values()])
-        assert len(set(numbers.tolist())) == len(numbers), "a word that two cores make"
+        partial = any(part.fields["source"]["partial"] for part in parts.values())
+        assert partial or len(set(numbers.tolist())) == len(numbers), "a word that two cores make"
         return Ran(
             index=instruction.index,
             numbers=numbers,

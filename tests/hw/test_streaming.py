@@ -192,3 +192,39 @@ def test_what_a_list_memory_holds():
     words, lacking = memory.at(2, 3)
     assert certain(lacking) == [[*stays, 21, 22], [*stays, 20, 21, 22]]
     np.testing.assert_array_equal(words[1, :, 20:23], np.stack([rows[0], *(rows + 100)]).T)
+
+
+def test_lists_too_large_at_a_time_come_in_passes():
+    """On a machine that writes every chunk as soon as it may."""
+    found = 0
+    config = CONFIG.replace(cores=1, list_words=64, layer_words=1024)
+    for seed in (14, 18, 24, 25):
+        program = compile_network(random_network(seed), config)
+        partial = [command.partial for command in program.commands]
+        found += sum(partial)
+        codes = random_codes(program.network, 2, seed)
+        expected = golden.run(program.network, codes)
+        for image, code in enumerate(codes):
+            ran = Machine(program.images, config).run(code)
+            assert (ran.exit, ran.label) == (expected.exit_index[image], expected.classes[image])
+            assert ran.margin == expected.margins[image, ran.exit]
+    assert found > 3
+
+
+def test_what_a_partial_layer_leaves_must_be_taken_out():
+    config = CONFIG.replace(cores=1, list_words=64, layer_words=1024)
+    program = compile_network(random_network(18), config)
+    changes = Changes(program)
+    number = next(n for n, command in enumerate(program.commands) if command.partial)
+    core = next(k for k, part in enumerate(changes.layers[number].cores) if part.fields["enable"])
+    whole = changes.layer(number, "source", (core,), partial=0)
+    with pytest.raises(
+        ValueError, match=rf"^layer {number} at \d+, core {core}: \d+ accumulators are filled but never"
+    ):
+        check_images(whole, config)
+    kept = changes.layer(number, "target", (core,), first=changes.layers[number].cores[core].fields["window"]["low"])
+    message = (
+        rf"^layer {number} at \d+, core {core}: words of a partial layer must not be kept, not even by core \[.*\]$"
+    )
+    with pytest.raises(ValueError, match=message):
+        check_images(kept, config)

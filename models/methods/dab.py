@@ -29,7 +29,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hw.layers import Conv2D, DepthwiseConv2D, Linear
+from hw.layers import Conv2D, DepthwiseConv2D, Layer, Linear
 from hw.network import INPUT, Exit, Network
 from models import golden
 from models.data import Split
@@ -299,7 +299,8 @@ def graft(network: Network, tensor: str, branch: Network, *, name: str = "branch
             f"the branch must take maps {source.shape} to {network.classes} classes, "
             f"not {branch.input.shape} to {branch.classes}"
         )
-    # The branch learnt codes of 1/255 each; the same codes mean something else here, so all its scales change alike.
+    # The branch learnt codes of 1/255 each; the same codes mean something else here, so its maps' scales change alike.
+    # Its logits keep the scale that they were trained with: a softmax of them is what the loss saw.
     unit = source.scale / INPUT_SCALE
     names = {INPUT: tensor} | {layer.name: f"{name}.{layer.name}" for layer in branch.layers}
     grafted = [
@@ -307,7 +308,7 @@ def graft(network: Network, tensor: str, branch: Network, *, name: str = "branch
             layer,
             name=names[layer.name],
             inputs=tuple(names[source] for source in layer.inputs),
-            output=replace(layer.output, scale=layer.output.scale * unit),
+            output=layer.output if _raw(layer) else replace(layer.output, scale=layer.output.scale * unit),
         )
         for layer in branch.layers
     ]
@@ -317,6 +318,10 @@ def graft(network: Network, tensor: str, branch: Network, *, name: str = "branch
     early = [*network.exits[:-1], Exit(logits=names[branch.exits[-1].logits], threshold=threshold)]
     exits = (*sorted(early, key=lambda head: order.index(head.logits)), network.exits[-1])
     return replace(network, layers=layers, exits=exits)
+
+
+def _raw(layer: Layer) -> bool:
+    return isinstance(layer, Linear) and layer.raw
 
 
 def add_branch(

@@ -35,8 +35,8 @@ ADAPTIVE = ("A1 consistent", "A2 orthogonal", "A4 square")
 _TENSOR, _MODULE = "block1.add", "block1"  # behind 35 to 45 % of the multiply-accumulates
 _SOFTMAX = 0.9  # the same exit rule for all networks: the largest softmax
 _DENSITY = 0.3
-_WIDTH = 8
-_ATTACKED = 100
+_WIDTH, _GRID = 16, 2  # of the branch
+_ATTACKED = 50
 _BRANCH = Schedule(epochs=10, lr=5e-3, batch=128, weight_decay=0.0, policy="steps", milestones=(0.6,))
 
 
@@ -73,7 +73,7 @@ def _float_branch(setting: Setting, model: nn.Module) -> list[np.ndarray]:
         hook.remove()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(setting.seed)
-        branch = dab.Branch(train.shape[1:], final.shape[1], width=_WIDTH)
+        branch = dab.Branch(train.shape[1:], final.shape[1], width=_WIDTH, grid=_GRID)
     split = Split(images=train, labels=setting.dataset.train.labels)
     fit(branch, split, _BRANCH, seed=setting.seed, progress=setting.progress, text="branch")
     return [predict(branch, test)[0], final]
@@ -175,7 +175,14 @@ def train(setting: Setting) -> tuple[dict[str, Any], dict[str, Network]]:
         figures["orthogonality"][name] = _exits(_float_branch(setting, model), test.labels)
         plain = integers(setting, model, name)
         branched = dab.add_branch(
-            plain, _TENSOR, data.train, width=_WIDTH, training=_BRANCH, seed=setting.seed, progress=setting.progress
+            plain,
+            _TENSOR,
+            data.train,
+            width=_WIDTH,
+            grid=_GRID,
+            training=_BRANCH,
+            seed=setting.seed,
+            progress=setting.progress,
         )
         heads = Heads(branched, data.validation)
         figures["orthogonality"][f"{name} int8"] = _exits(heads.logits(test.images), test.labels)

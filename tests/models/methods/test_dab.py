@@ -169,6 +169,24 @@ def test_a_branch_off_the_shelf_answers_many_images_at_no_loss(shelf, branched, 
     assert timed.cycles[early].mean() < timed.cycles[~early].mean()
 
 
+def test_logits_keep_the_units_that_the_loss_saw(shelf, digits):
+    """A branch whose real logits are known: the mean of one channel, in images of 0..1, and its negative."""
+    shape = shelf.layer("early.add").output.shape
+    branch = Branch(shape, shelf.classes, width=0)
+    with torch.no_grad():
+        branch.linear.weight.zero_()
+        branch.linear.bias.zero_()
+        branch.linear.weight[0, 0], branch.linear.weight[1, 0] = 10.0, -10.0
+    seen = features(shelf, "early.add", digits.test.take(30))
+    twin = quantize(branch, seen, Schedule(epochs=1, lr=1e-12), seed=0)
+    network = graft(shelf, "early.add", to_network(twin, "branch"))
+    logits = golden.run(network, encode(digits.test.images[:30], network), keep=False).logits[0]
+    found = logits * network.tensors()[network.exits[0].logits].scale
+    expected = 10 * seen.images[..., 0].mean(axis=(1, 2))
+    np.testing.assert_allclose(found[:, 0], expected, atol=0.05)
+    np.testing.assert_allclose(found[:, 1], -expected, atol=0.05)
+
+
 def test_attacks_see_the_grafted_branch_as_it_is(branched, digits):
     few = digits.test.images[:50]
     expected = golden.run(branched, encode(few, branched), keep=False).logits[0]

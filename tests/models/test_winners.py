@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from hw.compile import compile_network
+from hw.config import preset
 from hw.select import Select
 from hw.select import winners as exact
 from models import golden
@@ -19,6 +22,7 @@ from models.standard import Ramp
 from models.surrogate import GRADIENTS, Surrogate
 from models.train import Schedule, fit
 from models.winners import WinnerRates, Winners, attach, attached, keep, set_rates
+from sim import simulate
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 6), branch_width=3)
 SHORT = Schedule(epochs=4, lr=0.003)
@@ -159,6 +163,19 @@ def test_the_twin_and_the_integers_choose_the_same(network, digits):
         assert (float_logits[number].argmax(axis=1) == logits.argmax(axis=1)).mean() > 0.98
         # An activation that rounds the other way at a tie can change who wins, in a few images.
         assert np.abs(float_logits[number] / scale - logits).mean() < 127
+
+
+def test_the_network_runs_on_the_accelerator(network, digits):
+    _, net = network
+    codes = encode(digits.test.images[:40], net)
+    expected = golden.run(net, codes, keep=False)
+    found = simulate(compile_network(net, preset("tiny")), codes)
+    np.testing.assert_array_equal(found.classes, expected.classes)
+    whole = replace(
+        net, layers=tuple(replace(layer, select=None) if hasattr(layer, "select") else layer for layer in net.layers)
+    )
+    more = simulate(compile_network(whole, preset("tiny")), codes)
+    assert found.products.sum() < 0.9 * more.products.sum()
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)

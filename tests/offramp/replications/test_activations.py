@@ -8,6 +8,11 @@ import pytest
 
 from hw.config import preset
 from hw.select import Select
+from models.architectures import initial
+from models.data import Split
+from models.quantize import quantize, to_network
+from models.resnet8 import ResNet8Architecture
+from models.schedule import Schedule
 from models.train import fit
 from offramp.replications import dab, dasnet, jpnet
 from offramp.replications.start import dense_products, integer_accuracy, on_accelerator
@@ -83,8 +88,8 @@ def test_dab(untrained, monkeypatch):
     assert judged(found, "a slowdown attack lowers the efficacy")
 
 
-def test_the_composed_score_counts_what_is_flagged_as_no_success(compressed, digits):
-    network = compressed.network
+def test_the_composed_score_counts_what_is_flagged_as_no_success(small):
+    network, digits = small.network.network, small.source
     heads = dab.Heads(network, digits.validation)
     images, labels = digits.test.images, (digits.test.labels + 1) % 10  # nearly all answers are wrong now
     score, flagged = heads.score(images, labels), heads.scores(images) > heads.threshold
@@ -98,12 +103,6 @@ def test_the_composed_score_counts_what_is_flagged_as_no_success(compressed, dig
 
 
 def test_dense_products_are_those_of_mlperf_tiny():
-    from models.architectures import initial
-    from models.data import Split
-    from models.quantize import quantize, to_network
-    from models.resnet8 import ResNet8Architecture
-    from models.schedule import Schedule
-
     model = initial(ResNet8Architecture(shape=(32, 32, 3), classes=10), 0)
     few = Split(images=np.random.default_rng(0).random((4, 32, 32, 3), np.float32), labels=np.zeros(4, np.int64))
     network = to_network(quantize(model, few, Schedule(epochs=1, lr=1e-9), seed=0), "dense")

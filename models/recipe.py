@@ -36,7 +36,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ from models.levels import LEVELS
 from models.resnet8 import WEIGHTS, ResNet8Architecture, official_state
 from models.schedule import Schedule
 from models.sources import data_folder
-from models.typed import call
+from models.typed import call, said
 
 __all__ = [
     "FOLDER",
@@ -192,8 +192,8 @@ class Recipe:
         return architectures.from_dict({**self.architecture, "shape": shape, "classes": classes})
 
     def digest(self) -> str:
-        """SHA-256 of everything it says."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """SHA-256 of everything it says; what is as it is by default doesn't count, so new settings change nothing."""
+        return hashlib.sha256(json.dumps(said(self), sort_keys=True).encode()).hexdigest()
 
 
 def load(path: Path) -> Recipe:

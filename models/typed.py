@@ -3,9 +3,10 @@
 import inspect
 import types
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["call", "checked", "settings_of"]
+__all__ = ["call", "checked", "said", "settings_of"]
 
 _T = TypeVar("_T")
 
@@ -94,3 +95,13 @@ def _plain(value: Any, hint: Any, what: str) -> Any:
         return value
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     raise ValueError(f"{what} must be {names.get(hint, str(hint))}, not {value!r}")
+
+
+def said(value: Any) -> Any:
+    """Settings in dataclasses, tuples and dicts as JSON can hold them, without what is as it is by default."""
+    if is_dataclass(value):
+        own = {entry.name: (getattr(value, entry.name), entry.default) for entry in fields(value)}
+        return {name: said(found) for name, (found, default) in own.items() if found != default}
+    if isinstance(value, tuple | list):
+        return [said(part) for part in value]
+    return value

@@ -53,6 +53,8 @@ def test_what_a_file_says(tmp_path):
     check(found)
     again = load(written(tmp_path, LEAST.replace("density = 0.5", "density = 0.6")))
     assert load(written(tmp_path, LEAST)).digest() == found.digest() != again.digest()
+    assert load(written(tmp_path, LEAST.replace("epochs = 2", "epochs = 2\nshift = 0"))).digest() == found.digest()
+    assert load(written(tmp_path, LEAST.replace("epochs = 2", "epochs = 2\nshift = 1"))).digest() != found.digest()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from models.typed import call
+from models.typed import call, said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,3 +68,9 @@ def test_given_arguments_are_no_settings():
 def test_wrong(settings, message):
     with pytest.raises(ValueError, match=message):
         call(Settings, settings, "stage")
+
+
+def test_what_is_said_leaves_defaults_out():
+    assert said(Settings(rate=1.0)) == {"rate": 1.0}
+    assert said(Settings(rate=1.0, count=1, places=(0.5,))) == {"rate": 1.0, "places": [0.5]}
+    assert said((Settings(rate=2.0), {"kind": "x"})) == [{"rate": 2.0}, {"kind": "x"}]

@@ -7,6 +7,7 @@ from models import golden, zoo
 from models.data import load as load_data
 from models.quantize import encode
 from models.recipe import FOLDER as RECIPES
+from models.recipe import load as load_recipe
 
 ENTRIES = zoo.entries()
 
@@ -105,7 +106,7 @@ def test_every_network_is_what_the_index_says(entry):
     assert entry.weights == sum(array.size for array in weights)
     assert entry.nonzero_weights == sum(int((array != 0).sum()) for array in weights)
     assert network.name.startswith(entry.dataset)
-    assert (RECIPES / f"{entry.recipe}.toml").is_file()
+    assert load_recipe(RECIPES / f"{entry.recipe}.toml").digest() == entry.recipe_digest
     assert entry.products_share <= entry.products_share_full <= 1
 
 

@@ -11,7 +11,7 @@ from hw.program import Program
 from models.golden import run
 from offramp.rtl import compare, run_work
 from sim import WeightSource, simulate, worst_case
-from tests.random_networks import random_codes, random_network
+from tests.random_networks import random_codes, random_network, with_selects
 
 _IMAGES = 2
 
@@ -21,7 +21,7 @@ def streaming(config: AcceleratorConfig, first_seed: int, count: int) -> list[tu
     work = []
     seed = first_seed
     while len(work) < count:
-        network = random_network(seed)
+        network = with_selects(random_network(seed), np.random.default_rng(seed), 0.5 * (seed % 2))
         codes = random_codes(network, _IMAGES, seed)
         if len(network.exits) > 1:
             # At least one image leaves at the first.

@@ -2,6 +2,8 @@
 
 Each operation is a generator. It yields an :class:`Exchange` (words to send, replies to wait for) and is sent the list
 of replies; its return value is the outcome. The RTL bench, a serial link and anything else drive the same generators.
+A transport sends words in their order, and takes replies while it does: the accelerator holds commands back until it
+can say what it has to say.
 """
 
 from collections.abc import Generator, Sequence
@@ -24,13 +26,16 @@ from hw.isa import (
     Reply,
     ReplyHeader,
     Result,
+    RunError,
     RunFlags,
     RunOptions,
 )
+from hw.link import Bundle, link
 from hw.program import Program
 from hw.words import decode, encode
 
 __all__ = [
+    "TAGS",
     "Answer",
     "DeviceError",
     "Exchange",
@@ -38,14 +43,24 @@ __all__ = [
     "RunOutcome",
     "command",
     "image_words",
+    "load_bundle",
     "load_program",
     "load_words",
     "place",
     "read_memory",
     "reply_length",
+    "run_batch",
     "run_image",
     "run_words",
 ]
+
+
+#: Tags that there are.
+TAGS = 1 << 16
+#: Runs that can be under way: one is at work, one waits.
+_UNDER_WAY = 2
+#: Errors that end a run; with others a command is refused.
+_ENDS = (ErrorCode.BAD_INSTRUCTION, ErrorCode.TIMEOUT, ErrorCode.ABANDONED)
 
 
 class DeviceError(Exception):
@@ -85,7 +100,7 @@ def reply_length(header: int) -> int:
 
 @dataclass(frozen=True)
 class Exchange:
-    """Words for the accelerator and the number of replies to them."""
+    """Words for the accelerator, and the number of replies to wait for; words may still be on their way then."""
 
     words: list[int]
     replies: int
@@ -120,34 +135,45 @@ def place(address: int, core: int = 0) -> int:
     return encode(Place, address=address, core=core)[0]
 
 
-def load_words(writes: Sequence[tuple[int, int, np.ndarray]], digest: int, checksum: int | None = None) -> list[int]:
-    """Commands that load a program.
+def load_words(
+    writes: Sequence[tuple[int, int, np.ndarray]], digest: int, checksum: int | None = None, programs: int = 1
+) -> list[int]:
+    """Commands that load programs.
 
     Parameters
     ----------
     writes : list of (memory, core, words)
-        As of :meth:`hw.program.Program.writes`.
+        As of :meth:`hw.link.Bundle.writes`.
     digest : int
         Of the config it is for (:attr:`hw.config.AcceleratorConfig.word_digest`).
     checksum : int, optional
         Instead of the right one.
+    programs : int
+        How many they are, at least 1.
     """
     payloads = [np.concatenate([[place(0, core)], words]).astype(np.uint32) for _, core, words in writes]
     words = command(HostCommand.BEGIN)
     for (memory, _, _), payload in zip(writes, payloads, strict=True):
         words += command(HostCommand.WRITE, payload, memory)
-    return words + command(HostCommand.COMMIT, [Program.checksum(payloads) if checksum is None else checksum, digest])
+    commit = [Program.checksum(payloads) if checksum is None else checksum, digest]
+    return words + command(HostCommand.COMMIT, commit, programs - 1)
 
 
 def load_program(program: Program) -> Operation:
-    """Load a program into an idle accelerator; nothing runs before it is complete and checked.
+    """Load a program alone; see :func:`load_bundle`."""
+    yield from load_bundle(link([program]))
+
+
+def load_bundle(bundle: Bundle) -> Operation:
+    """Load programs into the accelerator; nothing runs before they are complete and checked.
 
     Raises
     ------
     DeviceError
-        When it isn't accepted.
+        When they aren't accepted.
     """
-    (answer,) = yield Exchange(load_words(program.writes(), program.config.word_digest), 1)
+    words = load_words(bundle.writes(), bundle.config.word_digest, programs=len(bundle.programs))
+    (answer,) = yield Exchange(words, 1)
     _expect(answer, Reply.READY)
 
 
@@ -207,8 +233,45 @@ def _read_output(layer: Instruction) -> Operation:
 
 
 def run_words(codes: np.ndarray, conditions: Conditions = DEFAULT, number: int = 0) -> list[int]:
-    """Payload of RUN for the run of that number: its options (:class:`hw.isa.RunOptions`) and the image."""
-    return [*encode(RunOptions, **conditions.options(number)), *image_words(codes).tolist()]
+    """Payload of RUN for the run of that number: its options (:class:`hw.isa.RunOptions`) and the image.
+
+    Its tag is the number, modulo :data:`TAGS`.
+    """
+    return [*encode(RunOptions, **conditions.options(number), tag=number % TAGS), *image_words(codes).tolist()]
+
+
+def _run_command(
+    codes: np.ndarray, slot: int, conditions: Conditions, number: int, *, report: bool = False, step: bool = False
+) -> list[int]:
+    fields = {"report": report or step, "step": step, "constant": conditions.constant, "program": slot}
+    return command(HostCommand.RUN, run_words(codes, conditions, number), encode(RunFlags, **fields)[0])
+
+
+def _tagged(fields: dict[str, int], *numbers: int) -> int:
+    """Which of these runs a report is about."""
+    tag = fields.pop("tag")
+    found = [number for number in numbers if number % TAGS == tag]
+    if not found:
+        raise ValueError(
+            f"the accelerator must report of run {' or '.join(map(str, numbers))}, not of one tagged {tag}"
+        )
+    return found[0]
+
+
+def _outcome(answer: Answer, *numbers: int) -> tuple[int, dict[str, Any] | DeviceError]:
+    """Which of these runs has ended, and how: the fields of :class:`hw.isa.Result`, or why it was given up."""
+    if answer.reply is Reply.ERROR and answer.code in _ENDS:
+        error = decode(RunError, answer.payload)
+        return _tagged(error, *numbers), DeviceError(answer.code, error["address"])
+    result = decode(Result, _expect(answer, Reply.RESULT).payload)
+    del result["reserved"]
+    return _tagged(result, *numbers), result
+
+
+def _run_outcome(result: dict[str, int], layers: list[dict[str, int]], outputs: list[list[np.ndarray]]) -> RunOutcome:
+    flags = dict(result)
+    main = {name: flags.pop(name) for name in ("label", "exit", "margin", "cycles")}
+    return RunOutcome(**main, flags=flags, layers=layers, outputs=outputs)
 
 
 def run_image(
@@ -219,6 +282,7 @@ def run_image(
     step: bool = False,
     conditions: Conditions = DEFAULT,
     number: int = 0,
+    slot: int = 0,
 ) -> Operation:
     """Run one image.
 
@@ -232,6 +296,8 @@ def run_image(
     conditions : Conditions
     number : int
         Of the run under these conditions, from 0; it decides whether the run is audited.
+    slot : int
+        Number of the program among those loaded.
 
     Raises
     ------
@@ -239,18 +305,65 @@ def run_image(
         When the run is refused or given up.
     """
     instructions = {i.index: i for i in program.instructions() if i.op is Opcode.LAYER}
-    (flags,) = encode(RunFlags, report=report or step, step=step, constant=conditions.constant)
     layers, outputs = [], []
-    (answer,) = yield Exchange(command(HostCommand.RUN, run_words(codes, conditions, number), flags), 1)
-    while _expect(answer, Reply.LAYER, Reply.RESULT).reply is Reply.LAYER:
+    (answer,) = yield Exchange(_run_command(codes, slot, conditions, number, report=report, step=step), 1)
+    while answer.reply is Reply.LAYER:
         record = decode(LayerRecord, answer.payload)
+        _tagged(record, number)
         layers.append(record)
         if step:
             outputs.append((yield from _read_output(instructions[record["index"]])))
             (answer,) = yield Exchange(command(HostCommand.RESUME), 1)
         else:
             (answer,) = yield Exchange([], 1)
-    result = decode(Result, answer.payload)
-    main = {name: result.pop(name) for name in ("label", "exit", "margin", "cycles")}
-    del result["reserved"]
-    return RunOutcome(**main, flags=result, layers=layers, outputs=outputs)
+    _, result = _outcome(answer, number)
+    if isinstance(result, DeviceError):
+        raise result
+    return _run_outcome(result, layers, outputs)
+
+
+def run_batch(
+    runs: Sequence[tuple[int, np.ndarray]], *, report: bool = False, conditions: Conditions = DEFAULT, first: int = 0
+) -> Operation:
+    """Run images back to back: the next one is on its way while one is computed.
+
+    Parameters
+    ----------
+    runs : list of (slot, int8 array (height, width, channels))
+        Number of the program among those loaded, and image, in their order.
+    report : bool
+        Ask for layer records.
+    first : int
+        Number of the first run under these conditions; each further one's is higher by 1.
+
+    Returns
+    -------
+    list of (RunOutcome or DeviceError)
+        What became of each run; why, where it was given up.
+
+    Raises
+    ------
+    DeviceError
+        When a run is refused.
+    """
+    numbers = range(first, first + len(runs))
+    words = [
+        word
+        for number, (slot, codes) in zip(numbers, runs, strict=True)
+        for word in _run_command(codes, slot, conditions, number, report=report)
+    ]
+    layers: dict[int, list[dict[str, int]]] = {number: [] for number in numbers}
+    ended: dict[int, RunOutcome | DeviceError] = {}
+    sending = Exchange(words, 1)
+    while len(ended) < len(runs):
+        (answer,) = yield sending
+        sending = Exchange([], 1)
+        # Runs end in their order: what is said now is of one of those that can be under way.
+        waiting = numbers[len(ended) : len(ended) + _UNDER_WAY]
+        if answer.reply is Reply.LAYER:
+            record = decode(LayerRecord, answer.payload)
+            layers[_tagged(record, *waiting)].append(record)
+            continue
+        number, result = _outcome(answer, *waiting)
+        ended[number] = result if isinstance(result, DeviceError) else _run_outcome(result, layers[number], [])
+    return [ended[number] for number in numbers]

@@ -31,8 +31,8 @@ _EXTERNAL = 1 << bits_of(Chunk.as_shape()["address"].shape)
 _Lists = tuple[np.ndarray, np.ndarray]
 
 
-def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig) -> None:
-    """Refuse images that aren't those of a runnable program.
+def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig, number: int = 0) -> None:
+    """Refuse images that aren't those of a runnable program, of that number.
 
     Raises
     ------
@@ -40,23 +40,27 @@ def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig) -> No
         Naming the image or instruction, the rule and the value.
     """
     _check_arrays(images, config)
-    instructions = decode_images(images)
+    instructions = decode_images(images, number)
     _check_flow(instructions)
     layers = [instruction for instruction in instructions if instruction.op is Opcode.LAYER]
     chunks = decode_chunks(images, config)
     _check_chunks(chunks, layers, images["lists"].shape[1], config)
     memories = Memories(config)
-    _check_image(images, memories)
+    windows, free = _check_image(images, number, memories)
     lists = ListMemory(images["lists"], chunks, config)
     filled = np.zeros((config.cores, config.pes, config.accumulators), dtype=bool)
-    selections, number = Selections(config), 0
+    if free == 0:
+        memories.give(windows)
+    selections, place = Selections(config), 0
     for instruction, following in pairwise(instructions):
         if instruction.op is Opcode.SELECT:
             selections.select(instruction, following, memories)
         elif instruction.op is Opcode.LAYER:
-            known = lists.at(instruction.chunks, number)
-            _check_layer(instruction, number, images, known, memories, selections, filled, config)
-            number += 1
+            known = lists.at(instruction.chunks, place)
+            _check_layer(instruction, place, images, known, memories, selections, filled, config)
+            place += 1
+            if place == free:
+                memories.give(windows)
 
 
 def _check_arrays(images: dict[str, np.ndarray], config: AcceleratorConfig) -> None:
@@ -119,9 +123,9 @@ def _check_flow(instructions: list[Instruction]) -> None:
         head = any(core.fields["enable"] and core.fields["lane"]["raw"] for core in instruction.cores)
 
 
-def _check_image(images: dict[str, np.ndarray], memories: Memories) -> None:
-    """The image's words go through every core's first window."""
-    header = decode_header(images)
+def _check_image(images: dict[str, np.ndarray], number: int, memories: Memories) -> tuple[list[dict[str, int]], int]:
+    """An image's words go through the program's windows; returns these, and the layer that begins with them free."""
+    header, windows = decode_header(images, number), list(decode_windows(images, number))
     count, channels = header["image_bytes"], header["image_channels"]
     require(
         header["image_words"] == -(-count // 4) and count and channels and not count % channels,
@@ -131,8 +135,9 @@ def _check_image(images: dict[str, np.ndarray], memories: Memories) -> None:
     size = positions * words
     require(size <= NUMBERS, f"header: an image must have at most {NUMBERS} words, not {size}")
     active = (np.arange(words * WORD_CHANNELS) < channels).reshape(words, WORD_CHANNELS)
-    memories.open("header", list(decode_windows(images)))
+    memories.open("header", windows)
     memories.deliver("header", 0, True, np.arange(size), np.tile(active, (positions, 1)))
+    return windows, header["image_free"]
 
 
 def _check_layer(

@@ -20,7 +20,7 @@ from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.emit import Arithmetic, Emitter
 from hw.isa import MAX_CLASSES
 from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D
-from hw.memory_plan import ShortageError, plan
+from hw.memory_plan import ShortageError, plan_with_next
 from hw.network import INPUT, Conv2D, GlobalAveragePool, Layer, Linear, Network
 from hw.numerics import IDENTITY, Rounding, accumulator_range, average_scale, clamp
 from hw.partition import Part, Partition, divide, inputs_of, parts_of
@@ -152,7 +152,7 @@ def _build(
     network: Network, steps: list[Step], planner: Planner, choice: Choice, stream: bool, config: AcceleratorConfig
 ) -> Program:
     """The program of a choice of partitions, with lists read during the run if some may be."""
-    placements = plan(planner.requests(choice), config)
+    placements, free = plan_with_next(planner.requests(choice), INPUT, len(steps), config)
     work = _work(steps, planner.partitions(choice), config)
     commands = tuple(each.command() for each in work)
     lists = [{part.core: done for part, done in zip(each.parts, each.schedules, strict=True)} for each in work]
@@ -169,6 +169,8 @@ def _build(
             emitter.select(each.step)
         emitter.layer(each.step, each.parts, each.schedules, _arithmetic(each.step, config.padded_channels(channels)))
         if number + 1 == len(work) or work[number + 1].step is not each.step:
+            if free < len(steps) and each.step is steps[free - 1]:
+                emitter.image_is_free()
             emitter.exits(each.step.layer.name)
     return Program(network=network, config=config, commands=commands, images=emitter.images())
 

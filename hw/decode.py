@@ -124,24 +124,25 @@ def _layers(images: dict[str, np.ndarray]) -> list[_Words]:
     return [_Words(f"core {core}'s layers", words) for core, words in enumerate(images["layers"])]
 
 
-def decode_header(images: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The fields of :class:`hw.isa.Header`."""
-    return _Words("program", images["program"]).take(Header, 0)
+def decode_header(images: dict[str, np.ndarray], number: int = 0) -> dict[str, Any]:
+    """The fields of the :class:`hw.isa.Header` of the program of that number."""
+    return _Words("program", images["program"]).take(Header, number * words_of(Header))
 
 
-def decode_windows(images: dict[str, np.ndarray]) -> tuple[dict[str, int], ...]:
-    """What each core keeps of the image: the fields of :class:`hw.isa.Window`.
+def decode_windows(images: dict[str, np.ndarray], number: int = 0) -> tuple[dict[str, int], ...]:
+    """What each core keeps of an image of that program: the fields of :class:`hw.isa.Window`.
 
     Raises
     ------
     ValueError
         When a layer memory is too short to say it.
     """
-    return tuple(words.take(Window, 0) for words in _layers(images))
+    address = decode_header(images, number)["image_window"]
+    return tuple(words.take(Window, address) for words in _layers(images))
 
 
-def decode_images(images: dict[str, np.ndarray]) -> list[Instruction]:
-    """All instructions, in order, the STOP last.
+def decode_images(images: dict[str, np.ndarray], number: int = 0) -> list[Instruction]:
+    """All instructions of the program of that number, in order, the STOP last.
 
     Raises
     ------
@@ -150,7 +151,7 @@ def decode_images(images: dict[str, np.ndarray]) -> list[Instruction]:
     """
     words, layers = _Words("program", images["program"]), _layers(images)
     found: list[Instruction] = []
-    address = decode_header(images)["entry"]
+    address = decode_header(images, number)["entry"]
     while not found or found[-1].op is not Opcode.STOP:
         operation = words.take(Operation, address)
         try:

@@ -8,7 +8,7 @@ import numpy as np
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.emit_select import USES, describe
 from hw.estimate import selection_cycles
-from hw.isa import NUMBERS, Chunk, Column, Decision, Header, Opcode, Operation, Row, Selection, SelectUse, Window
+from hw.isa import NEVER, NUMBERS, Chunk, Column, Decision, Header, Opcode, Operation, Row, Selection, SelectUse, Window
 from hw.isa import Layer as LayerWords
 from hw.memory_plan import Placement
 from hw.network import INPUT, Network
@@ -107,6 +107,7 @@ class Emitter:
         self._operations: list[dict[str, Any]] = []
         self._names: list[str] = []
         self._limit = sum(_BEAT_CYCLES * len(words) + _CHUNK_CYCLES for words, _ in lists.chunks)
+        self._image_free = NEVER
 
     def _pitch(self, name: str) -> int:
         """Words from one position of a tensor to the next."""
@@ -271,6 +272,10 @@ class Emitter:
         self._names.append(name)
         self._limit += longest + _LAYER_SLACK
 
+    def image_is_free(self) -> None:
+        """Behind the layers so far the next image may be written."""
+        self._image_free = min(NEVER, len(self._names))
+
     def exits(self, name: str) -> None:
         """Append the decision behind a layer, if it is a head."""
         for number, head in enumerate(self._network.exits):
@@ -358,6 +363,8 @@ class Emitter:
         count = int(np.prod(image.shape))
         fields = {
             "entry": entry,
+            "image_window": 0,
+            "image_free": self._image_free,
             "image_words": -(-count // 4),
             "image_bytes": count,
             "image_channels": image.shape[2],

@@ -49,10 +49,13 @@ class Exchange(wiring.Component):
         Words made. Those of one core at least ``cores`` cycles apart where they go everywhere, four cycles else.
     image : In(stream of WordWrite), always ready
         Words of the next image, for all cores. Without ``layer`` one a cycle, in :attr:`IMAGE_LATENCY` cycles; with it
-        :attr:`IMAGE_DISTANCE` cycles apart, in as many more at most; see :meth:`takes_images`.
+        :attr:`IMAGE_DISTANCE` cycles apart, in as many more at most.
     o : Out(stream of WordWrite), one per core, always ready
     of_image : Out(1)
         What every core gets in this cycle is a word of the image.
+    room : Out(1)
+        Words of an image may come; those that came before find their way. From four cores on there is no room in a
+        layer whose words go everywhere, for these may take every cycle.
 
     Latency: at most :meth:`longest` cycles. Reset: drops the words that wait.
     """
@@ -74,6 +77,7 @@ class Exchange(wiring.Component):
                 "image": In(words),
                 "o": Out(words).array(config.cores),
                 "of_image": Out(1),
+                "room": Out(1),
             }
         )
 
@@ -81,11 +85,6 @@ class Exchange(wiring.Component):
     def longest(config: AcceleratorConfig, everywhere: bool) -> int:
         """Most cycles from ``i`` to ``o``: hold, wait for the turn, bus (if there is one), register before the core."""
         return config.cores + 2 if everywhere or config.cores < _ROUND else _ROUND + 1
-
-    @staticmethod
-    def takes_images(config: AcceleratorConfig, everywhere: bool) -> bool:
-        """Whether an image's words find room in a layer; from four cores on, words that go everywhere leave none."""
-        return config.cores < _ROUND or not everywhere
 
     def elaborate(self, platform):
         m = Module()
@@ -116,7 +115,10 @@ class Exchange(wiring.Component):
         image, image_waits, image_goes = Signal(WordWrite), Signal(), Signal()
         taken = _select(waits, turn)
         room = ~taken & (~self.layer | self.everywhere | (turn[:2] == len(_READERS) - 1)) if neighbours else ~taken
-        m.d.comb += image_goes.eq(image_waits & room)
+        m.d.comb += [
+            image_goes.eq(image_waits & room),
+            self.room.eq(~(self.layer & self.everywhere) if neighbours else 1),
+        ]
         with m.If(image_goes):
             m.d.sync += image_waits.eq(0)
         with m.If(self.image.valid):

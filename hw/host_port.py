@@ -1,12 +1,13 @@
 """Speaks the host protocol: takes commands, writes memories, answers.
 
-Every command is taken whole, also one that is refused, so the stream never loses step.
+Every command is taken whole, also one that is refused, so the stream never loses step. While a run is at work the next
+RUN is taken, too, and what is malformed is refused; what needs an idle accelerator waits until it is.
 """
 
-from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.core import PAIR, LoadWord
@@ -23,6 +24,7 @@ from hw.isa import (
     memory_depths,
 )
 from hw.record import Record
+from hw.reply_port import ReplyPort, reply_header
 
 __all__ = ["HostPort"]
 
@@ -38,7 +40,7 @@ class HostPort(wiring.Component):
         Replies.
     load : Out(stream of LoadWord), always ready
         Program words for the memories, while no run is going on.
-    prepare, run_words, run, flags, word, resume, idle, paused, record
+    prepare, switch, program, run_words, run, flags, word, resume, idle, free, stepping, paused, record
         The sequencer.
     read_core, read_bank, read_address : Out; read_pair : In(PAIR)
         Pairs of activations, by their number in the bank, three cycles.
@@ -49,6 +51,9 @@ class HostPort(wiring.Component):
     Reset: forgets the program.
     """
 
+    #: Cycles from the one in which a RUN's header is taken to ``run``, of the program selected, where no run waits.
+    HEADER_CYCLES = 3
+
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__(
@@ -57,12 +62,16 @@ class HostPort(wiring.Component):
                 "o": Out(stream.Signature(32)),
                 "load": Out(stream.Signature(LoadWord, always_ready=True)),
                 "prepare": Out(1),
+                "switch": Out(1),
+                "program": Out(RunFlags.as_shape()["program"].shape),
                 "run_words": In(16),
                 "run": Out(1),
                 "flags": Out(RunFlags),
                 "word": Out(stream.Signature(32)),
                 "resume": Out(1),
                 "idle": In(1),
+                "free": In(1),
+                "stepping": In(1),
                 "paused": In(1),
                 "record": In(stream.Signature(Record)),
                 "read_core": Out(range(max(config.cores, 2))),
@@ -80,17 +89,24 @@ class HostPort(wiring.Component):
         header = Signal(CommandHeader)
         left = Signal(16)  # payload words still to take
         loading, accepted = Signal(), Signal()
+        last = Signal(8)  # number of the last program
+        selected, known = Signal(), Signal()  # the sequencer knows a program; that is the one of this RUN
         place = Signal(Place)  # of the word to write or read; in COMMIT, the checksum
         address = place.address
         count = Signal(16)
-        record = Signal(Record)
-        sent = Signal(range(Record.as_shape()["payload"].width // 32 + 1))
-        problem = Signal(ErrorCode)
+        answer, problem = Signal(Reply, init=Reply.READY), Signal(ErrorCode)
         detail = Signal(32)
         transfer = Signal()
         intact = Signal()  # the checksum is the one that COMMIT names
         m.submodules.crc = crc = CRC32_ISO_HDLC(data_width=32).create()
+        m.submodules.replies = replies = ReplyPort()
+        connect(m, flipped(self.record), replies.record)
+        connect(m, replies.o, flipped(self.o))
+        said, data = replies.answer.payload, replies.data
         m.d.comb += [
+            said.reply.eq(answer),
+            said.code.eq(problem),
+            known.eq(selected & (self.flags.program == self.program)),
             transfer.eq(self.i.valid & self.i.ready),
             crc.data.eq(self.i.payload),
             self.flags.eq(header.argument),
@@ -120,15 +136,9 @@ class HostPort(wiring.Component):
         nowhere = Signal()
         m.d.comb += nowhere.eq((place.core >= holders) | (place.reserved != 0) | (address >= limit))
 
-        def reply(kind, code, *payload):
-            """Send a record, then serve the next command."""
-            m.d.sync += [
-                record.reply.eq(kind),
-                record.code.eq(code),
-                record.length.eq(len(payload)),
-                record.payload.eq(Cat(*payload)),
-                sent.eq(0),
-            ]
+        def reply(kind, code=ErrorCode.NONE):
+            """Send an answer, then serve the next command."""
+            m.d.sync += [answer.eq(kind), problem.eq(code)]
             m.next = "reply"
 
         def refuse(code, what):
@@ -138,15 +148,9 @@ class HostPort(wiring.Component):
 
         with m.FSM():
             with m.State("command"):
-                m.d.comb += [
-                    self.record.ready.eq(1),
-                    self.i.ready.eq(~self.record.valid & (self.idle | self.paused)),
-                ]
+                m.d.comb += self.i.ready.eq(self.idle | self.paused | ~self.stepping)
                 m.d.sync += header.eq(self.i.payload)
-                with m.If(self.record.valid):
-                    m.d.sync += [record.eq(self.record.payload), sent.eq(0)]
-                    m.next = "reply"
-                with m.Elif(transfer):
+                with m.If(transfer):
                     m.next = "decode"
 
             with m.State("decode"):
@@ -155,26 +159,52 @@ class HostPort(wiring.Component):
 
             with m.State("judge"):
                 m.d.sync += left.eq(header.length)
-                found = self._problem(m, header, loading, accepted, writable, readable)
+                found = self._problem(m, header, loading, accepted, last, known, writable, readable)
                 with m.If(found != ErrorCode.NONE):
                     refuse(found, header)
                 with m.Else():
                     with m.Switch(header.command):
                         with m.Case(HostCommand.INFO):
-                            identity = (Const(PROTOCOL_VERSION, 32), Const(config.word_digest, 32))
-                            reply(Reply.INFO, ErrorCode.NONE, *identity)
-                        with m.Case(HostCommand.BEGIN):
-                            m.d.comb += crc.start.eq(1)
-                            m.d.sync += [loading.eq(1), accepted.eq(0)]
-                            m.next = "command"
+                            reply(Reply.INFO)
                         with m.Case(HostCommand.RUN):
-                            m.d.comb += self.run.eq(1)
-                            m.next = "image"
+                            m.next = "quiet"
+                            with m.If(known):
+                                m.next = "run"
                         with m.Case(HostCommand.RESUME):
                             m.d.comb += self.resume.eq(1)
                             m.next = "command"
+                        with m.Case(HostCommand.BEGIN, HostCommand.READ):
+                            m.next = "quiet"
                         with m.Default():
                             m.next = "address"
+
+            with m.State("quiet"):
+                # Nothing may run, or it pauses.
+                with m.If(self.idle | self.paused):
+                    with m.Switch(header.command):
+                        with m.Case(HostCommand.BEGIN):
+                            m.d.comb += crc.start.eq(1)
+                            m.d.sync += [loading.eq(1), accepted.eq(0), selected.eq(0)]
+                            m.next = "command"
+                        with m.Case(HostCommand.RUN):
+                            m.d.comb += self.switch.eq(1)
+                            m.d.sync += [self.program.eq(self.flags.program), selected.eq(1)]
+                            m.next = "switch"
+                        with m.Default():
+                            m.next = "address"
+
+            with m.State("switch"):
+                # Not idle from now on until it knows the program.
+                m.next = "switched"
+
+            with m.State("switched"):
+                with m.If(self.idle):
+                    m.next = "judge"
+
+            with m.State("run"):
+                with m.If(self.free):
+                    m.d.comb += self.run.eq(1)
+                    m.next = "image"
 
             with m.State("address"):
                 # First payload word of WRITE, COMMIT and READ; a checksum, for COMMIT.
@@ -219,8 +249,8 @@ class HostPort(wiring.Component):
                         refuse(ErrorCode.WRONG_CONFIG, Const(config.word_digest, 32))
                     with m.Else():
                         m.d.comb += self.prepare.eq(1)
-                        m.d.sync += accepted.eq(1)
-                        reply(Reply.READY, ErrorCode.NONE)
+                        m.d.sync += [accepted.eq(1), last.eq(header.argument)]
+                        reply(Reply.READY)
 
             with m.State("read"):
                 m.d.comb += self.i.ready.eq(1)
@@ -238,10 +268,10 @@ class HostPort(wiring.Component):
 
             with m.State("data"):
                 m.d.comb += [
-                    self.o.valid.eq(1),
-                    self.o.payload.eq(_header(Reply.DATA, ErrorCode.NONE, count)),
+                    data.valid.eq(1),
+                    data.payload.eq(reply_header(Reply.DATA, ErrorCode.NONE, count)),
                 ]
-                with m.If(self.o.ready):
+                with m.If(data.ready):
                     m.next = "ask"
 
             with m.State("ask"):
@@ -264,8 +294,8 @@ class HostPort(wiring.Component):
                 m.next = "offer"
 
             with m.State("offer"):
-                m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(detail)]
-                with m.If(self.o.ready):
+                m.d.comb += [data.valid.eq(1), data.payload.eq(detail)]
+                with m.If(data.ready):
                     m.d.sync += [address.eq(address + 1), count.eq(count - 1)]
                     m.next = "ask"
 
@@ -284,19 +314,18 @@ class HostPort(wiring.Component):
                 with m.If(transfer):
                     m.d.sync += left.eq(left - 1)
                 with m.If(left == 0):
-                    reply(Reply.ERROR, problem, detail)
+                    reply(Reply.ERROR, problem)
 
             with m.State("reply"):
-                m.d.comb += [
-                    self.o.valid.eq(1),
-                    self.o.payload.eq(_header(record.reply, record.code, record.length)),
-                ]
-                with m.If(sent != 0):
-                    m.d.comb += self.o.payload.eq(record.payload.word_select((sent - 1)[: len(sent)], 32))
-                with m.If(self.o.ready):
-                    m.d.sync += sent.eq(sent + 1)
-                    with m.If(sent == record.length):
-                        m.next = "command"
+                m.d.comb += replies.answer.valid.eq(1)
+                with m.Switch(answer):
+                    with m.Case(Reply.INFO):
+                        identity = Cat(Const(PROTOCOL_VERSION, 32), Const(config.word_digest, 32))
+                        m.d.comb += [said.length.eq(2), said.payload.eq(identity)]
+                    with m.Case(Reply.ERROR):
+                        m.d.comb += [said.length.eq(1), said.payload.eq(detail)]
+                with m.If(replies.answer.ready):
+                    m.next = "command"
         return m
 
     def _depths(self, m, number, writable, readable, several):
@@ -318,7 +347,7 @@ class HostPort(wiring.Component):
             with m.Case(Memory.LOGITS.value):
                 m.d.sync += readable.eq(MAX_CLASSES)
 
-    def _problem(self, m, header, loading, accepted, writable, readable):
+    def _problem(self, m, header, loading, accepted, last, known, writable, readable):
         """Why the command in ``header`` can't be served now, or NONE."""
         problem = Signal(ErrorCode)
         command, length = header.command, header.length
@@ -339,8 +368,8 @@ class HostPort(wiring.Component):
                 when(length != 2, ErrorCode.BAD_LENGTH)
                 when(~loading, ErrorCode.NOT_LOADING)
             with m.Case(HostCommand.RUN):
-                when(length != self.run_words, ErrorCode.BAD_LENGTH)
-                when(~accepted, ErrorCode.NO_PROGRAM)
+                when(known & (length != self.run_words), ErrorCode.BAD_LENGTH)
+                when(~accepted | (self.flags.program > last), ErrorCode.NO_PROGRAM)
             with m.Case(HostCommand.READ):
                 when(length != 2, ErrorCode.BAD_LENGTH)
                 when(readable == 0, ErrorCode.BAD_MEMORY)
@@ -352,11 +381,6 @@ class HostPort(wiring.Component):
         served_paused = (command == HostCommand.READ) | (command == HostCommand.RESUME)
         when(self.paused & ~served_paused, ErrorCode.RUNNING)
         return problem
-
-
-def _header(reply, code, length):
-    """A ReplyHeader as one word."""
-    return Cat(Value.cast(reply), Value.cast(code), (Value.cast(length) | Const(0, 16))[:16])
 
 
 def _extended(value, bits):

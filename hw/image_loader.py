@@ -1,4 +1,4 @@
-"""Takes the next run from the host: its options, then its image, word after word."""
+"""Takes the next run from the host, also while another one is at work: its options, then its image."""
 
 from amaranth import Cat, Module, Signal
 from amaranth.lib import stream, wiring
@@ -24,12 +24,19 @@ class ImageLoader(wiring.Component):
         A run was accepted; only while ``free``.
     word : In(stream of 32 bits)
         Options of the run, then the image, four codes a word, first code lowest.
+    allowed : In(1)
+        The image may be written; once it has begun, until a run begins or ``spoil``.
+    spaced, room : In(1)
+        A run is at work: words come :attr:`hw.exchange.Exchange.IMAGE_DISTANCE` cycles apart, and none is begun
+        without ``room``.
     image : Out(stream of WordWrite), always ready
         The image's words, for all cores.
     free : Out(1)
         No run waits here.
     loaded : Out(1)
         A run does, and its image is complete; until ``take``.
+    spoil : In(1), spoiled : Out(1)
+        Words of the image may be lost; so they may, of the run that waits.
     take : In(1)
         The run begins.
     run_flags : Out(RunFlags), options : Out(RunOptions)
@@ -37,8 +44,12 @@ class ImageLoader(wiring.Component):
     drawn : Out(1)
         It is to be audited.
 
-    Throughput: a code a cycle. Back-pressure: on ``word``, nothing is lost. Reset: no run waits.
+    Throughput: a code a cycle, less where words are spaced. Back-pressure: on ``word``, nothing is lost. Reset: no run
+    waits.
     """
+
+    #: Cycles from the one in which the image's last code goes on to ``loaded``.
+    LOADED_CYCLES = 2
 
     def __init__(self):
         super().__init__(
@@ -49,9 +60,14 @@ class ImageLoader(wiring.Component):
                 "run": In(1),
                 "flags": In(RunFlags),
                 "word": In(stream.Signature(32)),
+                "allowed": In(1),
+                "spaced": In(1),
+                "room": In(1),
                 "image": Out(stream.Signature(WordWrite, always_ready=True)),
                 "free": Out(1),
                 "loaded": Out(1),
+                "spoil": In(1),
+                "spoiled": Out(1),
                 "take": In(1),
                 "run_flags": Out(RunFlags),
                 "options": Out(RunOptions),
@@ -66,11 +82,13 @@ class ImageLoader(wiring.Component):
         left = Signal(18)  # codes of the image
         byte = Signal(2)
         word = Signal(32)
-        have_word = Signal()
+        have_word, fed = Signal(), Signal()
         m.d.comb += [
             packer.channels.eq(self.channels),
             packer.zero_point.eq(self.zero_point),
+            packer.spaced.eq(self.spaced),
             packer.i.payload.eq(word[:8]),
+            fed.eq(packer.i.valid & packer.i.ready),
         ]
         m.d.sync += self.drawn.eq(draw(self.options.seed) < self.options.audit)
         connect(m, packer.o, flipped(self.image))
@@ -82,6 +100,7 @@ class ImageLoader(wiring.Component):
                     left.eq(self.bytes),
                     have_word.eq(0),
                     missing.eq(words_of(RunOptions)),
+                    self.spoiled.eq(0),
                 ]
                 with m.If(self.run):
                     m.d.sync += self.run_flags.eq(self.flags)
@@ -95,15 +114,20 @@ class ImageLoader(wiring.Component):
                         missing.eq(missing - 1),
                     ]
                     with m.If(missing == 1):
-                        m.next = "image"
+                        m.next = "wait"
+
+            with m.State("wait"):
+                with m.If(self.allowed):
+                    m.next = "image"
 
             with m.State("image"):
                 # A code a cycle; the next word is taken with the last code of the one before.
                 m.d.comb += [
-                    packer.i.valid.eq(have_word),
-                    self.word.ready.eq((left != 0) & (~have_word | ((byte == 3) & (left != 1)))),
+                    packer.i.valid.eq(have_word & self.room),
+                    self.word.ready.eq((left != 0) & (~have_word | (fed & (byte == 3) & (left != 1)))),
                 ]
-                with m.If(have_word):
+                m.d.sync += self.spoiled.eq(self.spoiled | self.spoil)
+                with m.If(fed):
                     m.d.sync += [word.eq(word >> 8), byte.eq(byte + 1), left.eq(left - 1)]
                     with m.If((byte == 3) | (left == 1)):
                         m.d.sync += have_word.eq(0)
@@ -114,6 +138,7 @@ class ImageLoader(wiring.Component):
 
             with m.State("loaded"):
                 m.d.comb += self.loaded.eq(1)
+                m.d.sync += self.spoiled.eq(self.spoiled | self.spoil)
                 with m.If(self.take):
                     m.next = "free"
         return m

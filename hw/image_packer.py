@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS
-from hw.exchange import WordWrite
+from hw.exchange import Exchange, WordWrite
 
 __all__ = ["ImagePacker"]
 
@@ -19,32 +19,45 @@ class ImagePacker(wiring.Component):
         Codes of a position, at least 1, and the code of the real zero; stable from ``start`` until the last code.
     start : In(1)
         Begin an image: the next word is number 0.
-    i : In(stream of signed 8), always ready
+    spaced : In(1)
+        Words come :attr:`hw.exchange.Exchange.IMAGE_DISTANCE` cycles apart at least.
+    i : In(stream of signed 8)
         Codes, position after position.
     o : Out(stream of WordWrite), always ready
         Words of activations ``code - zero_point``.
 
-    Latency: one cycle from a word's last code. Throughput: a code per cycle. Reset: ``start`` sets everything.
+    Latency: one cycle from a word's last code. Throughput: a code per cycle. Back-pressure: on ``i``, to space words
+    out, at the same cycles whatever else goes on. Reset: ``start`` sets everything.
     """
 
     channels: In(12)
     zero_point: In(signed(8))
     start: In(1)
-    i: In(stream.Signature(signed(8), always_ready=True))
+    spaced: In(1)
+    i: In(stream.Signature(signed(8)))
     o: Out(stream.Signature(WordWrite, always_ready=True))
 
     def elaborate(self, platform):
         m = Module()
         place = Signal(range(WORD_CHANNELS))
         channel = Signal(12)
-        last = Signal()
-        m.d.comb += last.eq(channel == self.channels - 1)
+        last, completes = Signal(), Signal()
+        wait = Signal(range(Exchange.IMAGE_DISTANCE))
+        m.d.comb += [
+            last.eq(channel == self.channels - 1),
+            completes.eq(last | (place == WORD_CHANNELS - 1)),
+            self.i.ready.eq(~(completes & self.spaced & (wait != 0))),
+        ]
         m.d.sync += self.o.valid.eq(0)
+        with m.If(wait != 0):
+            m.d.sync += wait.eq(wait - 1)
         with m.If(self.o.valid):
             m.d.sync += self.o.payload.index.eq(self.o.payload.index + 1)
-        with m.If(self.i.valid):
+        with m.If(self.i.valid & self.i.ready):
+            with m.If(completes):
+                m.d.sync += wait.eq(Exchange.IMAGE_DISTANCE - 1)
             m.d.sync += [
-                self.o.valid.eq(last | (place == WORD_CHANNELS - 1)),
+                self.o.valid.eq(completes),
                 channel.eq(Mux(last, 0, channel + 1)),
                 place.eq(Mux(last, 0, place + 1)),
             ]

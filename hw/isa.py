@@ -16,6 +16,7 @@ __all__ = [
     "MAX_CHUNKS",
     "MAX_CLASSES",
     "MAX_MASKS",
+    "NEVER",
     "NUMBERS",
     "PROTOCOL_VERSION",
     "SEGMENT_ROWS",
@@ -38,6 +39,7 @@ __all__ = [
     "ReplyHeader",
     "Result",
     "Row",
+    "RunError",
     "RunFlags",
     "RunOptions",
     "Segment",
@@ -52,7 +54,7 @@ __all__ = [
 ]
 
 #: Version of the host protocol and of the instruction formats, as INFO reports it.
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 #: A run's draw: the low 8 bits of a 16-bit Galois shift register (to the right, taps ``AUDIT_TAPS``) so many steps
 #: after its seed. They are enough that of 256 consecutive seeds from a multiple of 256 each draw comes once.
 AUDIT_STEPS = 24
@@ -64,6 +66,8 @@ NUMBERS = 1 << 16
 #: Chunks that a program can have, and rows of list words that a segment of one can have.
 MAX_CHUNKS = 255
 SEGMENT_ROWS = 255
+#: In a Header, for ``image_free``: more LAYERs than a program has.
+NEVER = 511
 
 
 class Opcode(enum.Enum, shape=4):
@@ -202,9 +206,11 @@ class Layer(data.Struct):
 
 
 class Header(data.Struct):
-    """First words of the program memory."""
+    """What the program memory begins with: the Header of each program, program after program."""
 
     entry: 12  # address of the first instruction
+    image_window: 12  # layer memory address of the Window of an image, the same in every core
+    image_free: 9  # from the end of the LAYER of this number, less 1, the next image may be written; NEVER: of the run
     image_words: 16  # 32-bit words of an image, four codes each
     image_bytes: 18  # codes of an image
     image_channels: 12  # codes of a position
@@ -260,19 +266,25 @@ class HostCommand(enum.Enum, shape=8):
     INFO = 1  #: reply INFO
     BEGIN = 2  #: forget the program, start a new checksum
     WRITE = 3  #: argument = memory; payload = Place, words
-    COMMIT = 4  #: payload = CRC-32 of all payload words of all WRITEs since BEGIN, config digest; reply READY
+    COMMIT = 4  #: argument = number of the last program; payload = CRC-32 of all payload words of all WRITEs since
+    #: BEGIN, config digest; reply READY
     RUN = 5  #: argument = RunFlags; payload = RunOptions, the image; reply RESULT
     READ = 6  #: argument = memory; payload = Place, word count; reply DATA
     RESUME = 7  #: go on after a layer, in a stepped run
 
 
 class RunFlags(data.Struct):
-    """Argument of RUN."""
+    """Argument of RUN.
+
+    A RUN of the program that runs already is taken while that runs, and begins when that has ended; its image is
+    written as soon as the place is free (:class:`Header`). One run can wait so; the stream holds the next one back.
+    During a stepped run none is taken.
+    """
 
     report: 1  # send LAYER after every layer
     step: 1  # after every layer, wait for RESUME
     constant: 1  # constant time: keep the decision of the first exit that would be taken, and go on to the end
-    reserved: 5
+    program: 5  # number of the program
 
 
 class RunOptions(data.Struct):
@@ -284,9 +296,10 @@ class RunOptions(data.Struct):
     """
 
     deadline: 32  # at a BRANCH that begins when more cycles of the run have passed, leave whatever the margin; 0: never
+    seed: 16  # decides whether this one is audited; of 256 consecutive ones from a multiple of 256, ``audit`` are
+    tag: 16  # whatever the host likes; what is said of this run carries it
     audit: 9  # runs of 256 that are audited
-    reserved: 7
-    seed: 16  # decides whether this one is; of 256 consecutive ones from a multiple of 256, exactly ``audit`` are
+    reserved: 23
 
 
 class CommandHeader(data.Struct):
@@ -304,7 +317,7 @@ class Memory(enum.Enum, shape=8):
     ACTIVATIONS_0 = 4  #: read only; two activations ``q - zero_point`` a word, sign-extended to 16 bits
     ACTIVATIONS_1 = 5
     LOGITS = 6  #: read only; those of the last head
-    LAYERS = 7  #: layer memory of a core: at 0 the Window of the image, then descriptions and tables
+    LAYERS = 7  #: layer memory of a core: of each program the Window of an image, descriptions and tables
     LISTS = 16
 
 
@@ -338,11 +351,19 @@ class ErrorCode(enum.Enum, shape=8):
     NOT_LOADING = 5  #: WRITE or COMMIT without BEGIN; detail = header
     BAD_CHECKSUM = 6  #: COMMIT with another checksum; the program is not accepted; detail = checksum found
     WRONG_CONFIG = 7  #: COMMIT for another config; the program is not accepted; detail = digest of this one
-    NO_PROGRAM = 8  #: RUN without an accepted program; detail = header
+    NO_PROGRAM = 8  #: RUN of a program that was not accepted; detail = header
     NOT_STEPPING = 9  #: RESUME outside a stepped run; detail = header
     RUNNING = 10  #: in a stepped run only READ and RESUME are served; detail = header
-    BAD_INSTRUCTION = 11  #: the program holds no instruction here; the run is given up; detail = program address
-    TIMEOUT = 12  #: the program's cycle limit has passed; the run is given up; detail = program address
+    BAD_INSTRUCTION = 11  #: the program holds no instruction here; the run is given up; detail = RunError
+    TIMEOUT = 12  #: the program's cycle limit has passed; the run is given up; detail = RunError
+    ABANDONED = 13  #: the run before was given up when the image of this one was on its way; detail = RunError
+
+
+class RunError(data.Struct):
+    """Where a run was given up."""
+
+    address: 16  # in the program memory; 0 if the run hadn't begun
+    tag: 16  # of its RunOptions
 
 
 class ReplyHeader(data.Struct):
@@ -354,7 +375,8 @@ class ReplyHeader(data.Struct):
 class LayerRecord(data.Struct):
     """Counters of one layer."""
 
-    index: 32  # number of the layer
+    index: 16  # number of the layer
+    tag: 16  # of the run's RunOptions
     cycles: 32
     products: 32  # products of nonzero weights and nonzero activations
     stalls: 32  # cycles the dispatchers waited for a full PE queue, over all cores
@@ -374,7 +396,8 @@ class Result(data.Struct):
     forced: 1  # the run ended where it did only because the deadline had passed
     passed: 1  # it went on past an exit, audited or in constant time
     differs: 1  # and the head where it ended found another class than that exit
-    reserved: 28
+    reserved: 12
+    tag: 16  # of the run's RunOptions
 
 
 def memory_depths(config: AcceleratorConfig) -> dict[int, int]:

@@ -27,6 +27,7 @@ class Memories:
         self._owner = np.full(shape, _NOTHING, dtype=np.int64)
         self._active = np.zeros((*shape, WORD_CHANNELS), dtype=bool)
         self._kept = np.full(shape, _FREE, dtype=np.int64)
+        self._given = np.zeros(shape, dtype=bool)
         self._windows: list[dict[str, int]] = []
         self._numbers: dict[tuple[int, ...], int] = {}
 
@@ -113,6 +114,12 @@ class Memories:
                 f"{where}: core {core} keeps word {numbers[ordinals[0]]}, which core {maker} can't send it",
             )
             places = window["base"] + numbers[ordinals] - window["low"]
+            given = self._given[core, window["bank"], places]
+            require(
+                not given.any(),
+                f"{where}: word {numbers[ordinals][given][:1]} must not be written where core {core} gets the next "
+                "image",
+            )
             kept = self._kept[core, window["bank"], places]
             wrong = (kept != _FREE) & ((core != maker) | (kept != ordinals))
             require(
@@ -121,6 +128,11 @@ class Memories:
             )
             self._owner[core, window["bank"], places] = self._number(window)
             self._active[core, window["bank"], places] = active[ordinals]
+
+    def give(self, windows: list[dict[str, int]]) -> None:
+        """From now on the next image may arrive in these windows, one a core: nothing else has any business there."""
+        for core, window in enumerate(windows):
+            self._given[core, window["bank"], window["base"] : window["base"] + window["count"]] = True
 
     def end(self) -> None:
         """The layer is done: nothing is read any more."""
@@ -133,6 +145,10 @@ class Memories:
         """Whether the channels of the words at some places may be nonzero: bool (*places, 8)."""
         last, size = places.max(initial=0), self._owner.shape[2]
         require(last < size, f"{where}: word {last} is beyond the {size} words of a bank")
+        require(
+            not self._given[core, bank, places].any(),
+            f"{where}: core {core} must not read where it gets the next image",
+        )
         require(
             (self._owner[core, bank, places] != _NOTHING).all(),
             f"{where}: it reads words that nothing before it writes",

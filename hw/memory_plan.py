@@ -1,11 +1,12 @@
 """Places tensors in the activation banks: who lives when, who may not share a bank, where each lies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
+from math import inf
 
 from hw.config import BANKS, AcceleratorConfig
 
-__all__ = ["Placement", "Request", "ShortageError", "excess", "plan"]
+__all__ = ["Placement", "Request", "ShortageError", "excess", "plan", "plan_with_next"]
 
 #: Placements tried before the search gives up.
 _TRIES = 20_000
@@ -42,6 +43,8 @@ class Request:
         Steps during which it must be kept, both included.
     apart : frozenset of str
         Tensors that must lie in the other bank.
+    again : int, optional
+        Its place is needed again from this step on, up to the last one.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Request:
     first: int
     last: int
     apart: frozenset[str] = frozenset()
+    again: int | None = None
 
     def is_apart(self, other: "Request") -> bool:
         """Whether they must lie in different banks."""
@@ -56,7 +60,11 @@ class Request:
 
     def meets(self, other: "Request") -> bool:
         """Whether both are needed at the same time."""
-        return self.first <= other.last and other.first <= self.last
+        return any(a <= d and c <= b for a, b in self._spans() for c, d in other._spans())
+
+    def _spans(self) -> list[tuple[int, float]]:
+        once: tuple[int, float] = (self.first, self.last)
+        return [once] if self.again is None else [once, (self.again, inf)]
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,39 @@ def plan(requests: list[Request], config: AcceleratorConfig) -> dict[str, Placem
     if not place(0):
         raise _shortage(requests, config)
     return placed
+
+
+def plan_with_next(
+    requests: list[Request], name: str, steps: int, config: AcceleratorConfig
+) -> tuple[dict[str, Placement], int]:
+    """A place for every tensor, so that the one called ``name`` can be written again early in a run, for the next one.
+
+    Parameters
+    ----------
+    steps : int
+        Of the whole run.
+
+    Returns
+    -------
+    tuple of (dict, int)
+        The places, and the first step from which on that tensor's is free; ``steps`` if it isn't before the end.
+
+    Raises
+    ------
+    ShortageError
+        As :func:`plan`.
+    """
+    first = next(request.last for request in requests if request.name == name) + 1
+    found, latest = plan(requests, config), steps
+    # The later, the easier: the earliest step is between those tried in vain and the one found.
+    while first < latest:
+        middle = (first + latest) // 2
+        try:
+            found = plan([replace(r, again=middle) if r.name == name else r for r in requests], config)
+            latest = middle
+        except ShortageError:
+            first = middle + 1
+    return found, latest
 
 
 def excess(requests: list[Request], capacity: int) -> int:

@@ -19,10 +19,10 @@ from hw.partition import Part, parts_of
 from hw.program_select import check_selection, check_use
 from hw.rules import integer, require
 
-__all__ = ["MAGIC", "VERSION", "Command", "Program", "load"]
+__all__ = ["MAGIC", "VERSION", "Command", "Program", "image_sizes", "load", "writes_of"]
 
 MAGIC = b"OFFRPROG"
-VERSION = 4
+VERSION = 5
 
 #: Memories that a core has once, and the images whose words alternate in them; of lists it has one per PE.
 _CORE_MEMORIES = {
@@ -241,14 +241,7 @@ class Program:
 
     def writes(self) -> list[tuple[int, int, np.ndarray]]:
         """Memory number, core and words of everything a host loads, in the order the checksum takes."""
-        writes = [(Memory.PROGRAM.value, 0, self.images["program"])]
-        for core in range(self.config.cores):
-            for memory, names in _CORE_MEMORIES.items():
-                words = np.stack([self.images[name][core] for name in names], axis=-1)
-                writes.append((memory.value, core, words.reshape(-1)))
-            lists = self.images["lists"][core * self.config.pes : (core + 1) * self.config.pes]
-            writes += [(Memory.LISTS.value + pe, core, words) for pe, words in enumerate(lists)]
-        return writes
+        return writes_of(self.images, self.config)
 
     @staticmethod
     def checksum(payloads: list[np.ndarray]) -> int:
@@ -272,10 +265,25 @@ class Program:
 
     def size_words(self) -> dict[str, tuple[int, int]]:
         """Words used and available of every memory that a program fills, in the core and PE that needs most."""
-        config = self.config
-        sizes = {"program": config.program_words, "layers": config.layer_words, "lists": config.list_words}
-        sizes |= dict.fromkeys(("bias", "multiplier", "shift"), config.channel_words)
-        return {name: (self.images[name].shape[-1], size) for name, size in sizes.items()}
+        return {name: (self.images[name].shape[-1], size) for name, size in image_sizes(self.config).items()}
+
+
+def image_sizes(config: AcceleratorConfig) -> dict[str, int]:
+    """Words of every memory that a program fills, by the name of its image."""
+    sizes = {"program": config.program_words, "layers": config.layer_words, "lists": config.list_words}
+    return sizes | dict.fromkeys(("bias", "multiplier", "shift"), config.channel_words)
+
+
+def writes_of(images: dict[str, np.ndarray], config: AcceleratorConfig) -> list[tuple[int, int, np.ndarray]]:
+    """Memory number, core and words of images, as :meth:`Program.writes`."""
+    writes = [(Memory.PROGRAM.value, 0, images["program"])]
+    for core in range(config.cores):
+        for memory, names in _CORE_MEMORIES.items():
+            words = np.stack([images[name][core] for name in names], axis=-1)
+            writes.append((memory.value, core, words.reshape(-1)))
+        lists = images["lists"][core * config.pes : (core + 1) * config.pes]
+        writes += [(Memory.LISTS.value + pe, core, words) for pe, words in enumerate(lists)]
+    return writes
 
 
 def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

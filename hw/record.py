@@ -3,9 +3,9 @@
 from amaranth.lib import data
 
 from hw.isa import ErrorCode, LayerRecord, Reply, Result
-from hw.words import words_of
+from hw.words import bits_of, words_of
 
-__all__ = ["Record"]
+__all__ = ["Record", "say"]
 
 #: Payload words of the longest record.
 _RECORD_WORDS = max(words_of(LayerRecord), words_of(Result))
@@ -18,3 +18,14 @@ class Record(data.Struct):
     code: ErrorCode
     length: 4
     payload: 32 * _RECORD_WORDS
+
+
+def say(record, reply, layout, whole=None, **fields):
+    """Assignments that make a record of a layout: of a ``whole`` one, if that is given, with these fields instead."""
+    view = data.View(layout, record.payload[: bits_of(layout)])
+    return [
+        record.reply.eq(reply),
+        record.length.eq(words_of(layout)),
+        *([] if whole is None else [view.eq(whole)]),
+        *(view[name].eq(value) for name, value in fields.items()),
+    ]

@@ -1,11 +1,12 @@
 """Runs a program on all cores: image in, layer after layer, exit decisions, result out."""
 
 from amaranth import Module, Mux, Signal, Value
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import enum, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
 from hw.exchange import WordWrite
+from hw.exit_rule import ExitRule
 from hw.fetcher import Fetcher
 from hw.image_loader import ImageLoader
 from hw.isa import (
@@ -18,12 +19,14 @@ from hw.isa import (
     Operation,
     Reply,
     Result,
+    RunError,
     RunFlags,
     RunOptions,
+    Window,
 )
-from hw.record import Record
+from hw.record import Record, say
 from hw.sums import pipelined_sum
-from hw.words import bits_of, words_of
+from hw.words import words_of
 
 __all__ = ["Sequencer"]
 
@@ -42,16 +45,21 @@ class Sequencer(wiring.Component):
     Members
     -------
     prepare : In(1)
-        A program was accepted: read its header; only while idle.
+        Programs were accepted: clean the cores; only while idle.
+    switch : In(1), program : In(5)
+        Runs are of this program from now on: read its header; only while idle.
     run_words : Out(16)
         Payload words of a RUN of this program.
     run : In(1), flags : In(RunFlags)
-        Begin a run; only while idle.
+        Begin a run when the one at work has ended; only while ``free``.
     word : In(stream of 32 bits)
         Options and image of the run, see :class:`hw.image_loader.ImageLoader`.
     resume : In(1)
         Go on; only while paused.
-    idle, paused : Out(1)
+    idle, free, paused : Out(1)
+        Nothing runs or waits; no run waits; a stepped run awaits ``resume``.
+    stepping : Out(1)
+        A stepped run is at work or waits.
     record : Out(stream of Record)
         Layer records, and as the last of a run a result or an error.
     program_address : Out(12), program_data : In(32)
@@ -68,13 +76,18 @@ class Sequencer(wiring.Component):
     image : Out(stream of WordWrite), always ready
         The image's words, for all cores.
     layer : Out(1)
-        A layer or a selection runs.
+        A layer runs, and no selection.
+    room : In(1)
+        As :class:`hw.exchange.Exchange` says.
     label, margin : In
         The exit unit.
     chunk_table, chunks, active, running, finished : Out; written, loading : In
         The loader: :class:`hw.loader.Loader`, whose ``busy`` is ``loading``; a run begins when it isn't.
 
-    The cycles of a run are those between the last code and the result in which no record waits for the host and no
+    The image of the next run is written while a run is at work, behind the layer that the program names, where it takes
+    no cycle from it; a run that is given up may take the one behind it along.
+
+    The cycles of a run are those from its first instruction to the result in which no record waits for the host and no
     resume is awaited, so neither the host nor reporting changes them. A layer's are those from ``start``, it excluded,
     to the cycle after the one in which all cores are done, and those that it waited for its lists before; products and
     stalls are sums over the cores.
@@ -82,7 +95,7 @@ class Sequencer(wiring.Component):
     While a layer runs, the instruction behind it is fetched, and if that is a LAYER its description, too. The layer's
     end waits for that; no layer of a valid program is as short as :attr:`PREFETCH_CYCLES`.
 
-    Reset: idle once the cores are clear; ``prepare`` is needed again.
+    Reset: idle once the cores are clear; ``switch`` is needed again.
     """
 
     #: Cycles of a run to fetch an instruction; none behind a LAYER or SELECT, which cost and do the same here.
@@ -95,6 +108,12 @@ class Sequencer(wiring.Component):
     SELECT_CYCLES = 2
     #: Cycles of a BRANCH or a STOP.
     DECISION_CYCLES = 1 + Fetcher.cycles(words_of(Decision)) + 2
+    #: Cycles from one run's last to the next one's first, if its image is there and nobody waits for the host: the
+    #: result's and the one of taking the run.
+    BETWEEN_RUNS = 2
+    #: Cycles that a RUN waits longer if it is of another program than the one before: two ways to the host port and
+    #: back, Header and Window.
+    SWITCH_CYCLES = 4 + Fetcher.cycles(words_of(Header)) + Fetcher.cycles(words_of(Window))
     #: Cycles of the shortest layer that does not wait until the next instruction and its description are fetched.
     PREFETCH_CYCLES = Fetcher.cycles(1) + 1 + Fetcher.cycles(words_of(Layer)) + 2
 
@@ -103,13 +122,17 @@ class Sequencer(wiring.Component):
         super().__init__(
             {
                 "prepare": In(1),
+                "switch": In(1),
+                "program": In(RunFlags.as_shape()["program"].shape),
                 "run_words": Out(16),
                 "run": In(1),
                 "flags": In(RunFlags),
                 "word": In(stream.Signature(32)),
                 "resume": In(1),
                 "idle": Out(1),
+                "free": Out(1),
                 "paused": Out(1),
+                "stepping": Out(1),
                 "record": Out(stream.Signature(Record)),
                 "program_address": Out(12),
                 "program_data": In(32),
@@ -128,6 +151,7 @@ class Sequencer(wiring.Component):
                 "products": In(range(config.pes + 1)).array(config.cores),
                 "image": Out(stream.Signature(WordWrite, always_ready=True)),
                 "layer": Out(1),
+                "room": In(1),
                 "label": In(8),
                 "margin": In(32),
                 "chunk_table": Out(12),
@@ -144,10 +168,10 @@ class Sequencer(wiring.Component):
         m = Module()
         m.submodules.fetcher = fetcher = Fetcher(words_of(Header))
         m.submodules.loader = loader = ImageLoader()
+        m.submodules.rule = rule = ExitRule()
         header = Signal(Header)
-        flags, deadline = Signal(RunFlags), Signal(32)
-        drawn, expired = Signal(), Signal()
-        result = Signal(Result)
+        flags, deadline, tag = Signal(RunFlags), Signal(32), Signal(16)
+        image_free = Signal()  # enough LAYERs of this run have ended
         address = Signal(12)  # of the present instruction
         then = Signal(_Then)
         operation = Signal(Operation)  # the present one
@@ -160,7 +184,7 @@ class Sequencer(wiring.Component):
         m.d.comb += [
             self.program_address.eq(fetcher.address),
             fetcher.data.eq(self.program_data),
-            self.fetch_address.eq(Mux(self.fetch_window, 0, following.target)),
+            self.fetch_address.eq(Mux(self.fetch_window, header.image_window, following.target)),
             loader.bytes.eq(header.image_bytes),
             loader.channels.eq(header.image_channels),
             loader.zero_point.eq(header.image_zero_point),
@@ -168,10 +192,18 @@ class Sequencer(wiring.Component):
             loader.flags.eq(self.flags),
             self.chunk_table.eq(header.chunk_table),
             self.chunks.eq(header.chunks),
+            loader.spaced.eq(self.active),
+            loader.room.eq(self.room),
+            self.free.eq(loader.free),
+            self.stepping.eq((self.active & flags.step) | (~loader.free & loader.run_flags.step)),
         ]
         connect(m, flipped(self.word), loader.word)
         connect(m, loader.image, flipped(self.image))
         m.d.sync += [self.run_words.eq(header.image_words + words_of(RunOptions)), late.eq(cycles > header.limit)]
+        with m.If(self.finished == header.image_free):
+            m.d.sync += image_free.eq(1)
+        with m.If(self.active):
+            m.d.comb += loader.allowed.eq(image_free)
         with m.If(running):
             m.d.sync += cycles.eq(cycles + 1)
         # Registered, all: every core hears them. Each is high in the cycle after the one that sets it.
@@ -179,8 +211,8 @@ class Sequencer(wiring.Component):
         # What cores count is summed on the way, a cycle behind for each level of the sum; products and stalls end long
         # before the values that are made of them.
         made, held_up = pipelined_sum(m, "products", self.products), pipelined_sum(m, "stalls", self.stalled)
-        barrier, prefetched = Signal(), Signal()
-        m.d.sync += [barrier.eq(self.layer & prefetched & self.done.all()), arrived.eq(self.layer & fetcher.done)]
+        barrier, in_layer, prefetched = Signal(), Signal(), Signal()
+        m.d.sync += [barrier.eq(in_layer & prefetched & self.done.all()), arrived.eq(in_layer & fetcher.done)]
 
         def begin_fetch(where, words, purpose):
             m.d.comb += [fetcher.first.eq(where), fetcher.count.eq(words), fetcher.start.eq(1)]
@@ -199,6 +231,11 @@ class Sequencer(wiring.Component):
             m.d.sync += [self.take.eq(of_layer), self.take_selection.eq(~of_layer)]
             m.next = "take"
 
+        def give_up(code):
+            """No further run's image is begun until the cores are clean."""
+            m.d.sync += [error.eq(code), self.active.eq(0)]
+            m.next = "fail"
+
         def next_instruction():
             """To the instruction behind a layer, which has been fetched."""
             m.d.sync += [address.eq(address + 1), operation.eq(following), waited.eq(0)]
@@ -207,13 +244,14 @@ class Sequencer(wiring.Component):
                 take(following)
 
         record = self.record.payload
-        finished_layer = data.View(LayerRecord, record.payload[: bits_of(LayerRecord)])
-        decision = fetcher.top(Decision)
-
-        def send(reply, length, *fields):
-            m.d.comb += [record.reply.eq(reply), record.length.eq(length), self.record.valid.eq(1), *fields]
-
-        wants, outside = Signal(), Signal()
+        m.d.comb += [
+            rule.constant.eq(flags.constant),
+            rule.stop.eq(operation.op == Opcode.STOP),
+            rule.index.eq(operation.index),
+            rule.decision.eq(fetcher.top(Decision)),
+            rule.label.eq(self.label),
+            rule.margin.eq(self.margin),
+        ]
 
         with m.FSM(init="reset"):
             with m.State("reset"):
@@ -222,40 +260,49 @@ class Sequencer(wiring.Component):
             with m.State("clear"):
                 # Clean cores know no window any more.
                 with m.If(~self.clearing.any()):
-                    m.d.comb += [self.fetch.eq(1), self.fetch_window.eq(1)]
                     m.next = "window"
 
             with m.State("window"):
+                m.d.comb += [self.fetch.eq(1), self.fetch_window.eq(1)]
+                m.next = "fetch window"
+
+            with m.State("fetch window"):
                 with m.If(self.fetched):
                     m.next = "idle"
 
             with m.State("idle"):
-                m.d.comb += self.idle.eq(loader.free)
+                m.d.comb += [self.idle.eq(loader.free), loader.allowed.eq(1), rule.begin.eq(1)]
+                m.d.sync += image_free.eq(0)
                 with m.If(self.prepare):
-                    begin_fetch(0, words_of(Header), _Then.HEADER)
+                    m.d.sync += self.core_reset.eq(1)
+                    m.next = "reset"
+                with m.Elif(self.switch):
+                    begin_fetch(self.program * words_of(Header), words_of(Header), _Then.HEADER)
                 with m.Elif(loader.loaded & ~self.loading):
                     m.d.comb += loader.take.eq(1)
                     m.d.sync += [
                         flags.eq(loader.run_flags),
                         deadline.eq(loader.options.deadline),
-                        drawn.eq(loader.drawn),
+                        tag.eq(loader.options.tag),
+                        rule.drawn.eq(loader.drawn),
                         cycles.eq(0),
-                        result.eq(0),
                         waited.eq(0),
                         self.finished.eq(0),
                         self.active.eq(1),
                         address.eq(header.entry),
                     ]
                     begin_fetch(header.entry, 1, _Then.DECODE)
+                    with m.If(loader.spoiled):
+                        m.d.sync += address.eq(0)
+                        give_up(ErrorCode.ABANDONED)
 
             with m.State("fetch"):
                 m.d.comb += running.eq(then != _Then.HEADER)
                 with m.If(fetcher.done):
                     with m.Switch(then):
                         with m.Case(_Then.HEADER):
-                            # A program starts on clean cores, whatever the one before has left in them.
-                            m.d.sync += [self.core_reset.eq(1), header.eq(fetcher.top(Header))]
-                            m.next = "reset"
+                            m.d.sync += header.eq(fetcher.top(Header))
+                            m.next = "window"
                         with m.Case(_Then.DECODE):
                             m.d.sync += [operation.eq(fetcher.top(Operation)), following.eq(fetcher.top(Operation))]
                             m.next = "decode"
@@ -270,11 +317,10 @@ class Sequencer(wiring.Component):
                         m.d.comb += self.fetch.eq(1)
                         m.next = "description"
                     with m.Case(Opcode.BRANCH, Opcode.STOP):
-                        m.d.sync += expired.eq((deadline != 0) & (cycles > deadline))
+                        m.d.sync += rule.expired.eq((deadline != 0) & (cycles > deadline))
                         begin_fetch(address + 1, words_of(Decision), _Then.DECISION)
                     with m.Default():
-                        m.d.sync += error.eq(Mux(late, ErrorCode.TIMEOUT, ErrorCode.BAD_INSTRUCTION))
-                        m.next = "fail"
+                        give_up(Mux(late, ErrorCode.TIMEOUT, ErrorCode.BAD_INSTRUCTION))
 
             with m.State("description"):
                 m.d.comb += running.eq(1)
@@ -290,48 +336,19 @@ class Sequencer(wiring.Component):
                 with m.Else():
                     m.d.sync += waited.eq(waited + 1)
                     with m.If(late):
-                        m.d.sync += error.eq(ErrorCode.TIMEOUT)
-                        m.next = "fail"
+                        give_up(ErrorCode.TIMEOUT)
 
             with m.State("margin"):
-                m.d.comb += running.eq(1)
-                m.d.sync += [
-                    wants.eq((operation.op == Opcode.BRANCH) & ~result.passed & (self.margin >= decision.threshold)),
-                    outside.eq((self.margin < decision.low) | (self.margin > decision.high)),
-                ]
+                m.d.comb += [running.eq(1), rule.compare.eq(1)]
                 m.next = "decide"
 
             with m.State("decide"):
-                m.d.comb += running.eq(1)
-                stays, leaves, ends = Signal(), Signal(), Signal()
-                m.d.comb += [
-                    stays.eq(flags.constant | drawn),
-                    leaves.eq((operation.op == Opcode.STOP) | (wants & ~stays)),
-                    ends.eq(leaves | expired),
-                ]
-                # What is reported: the exit passed, until another one ends the run; in constant time to the end.
-                with m.If(Mux(ends, ~(result.passed & flags.constant), wants)):
-                    m.d.sync += [
-                        result.label.eq(self.label),
-                        result.exit.eq(operation.index),
-                        result.margin.eq(self.margin),
-                        result.out_of_range.eq(outside),
-                    ]
-                with m.If(ends):
-                    m.d.sync += [
-                        result.forced.eq(~leaves),
-                        result.differs.eq(result.passed & (self.label != result.early_label)),
-                    ]
+                m.d.comb += [running.eq(1), rule.judge.eq(1)]
+                next_address = Signal(12)
+                m.d.comb += next_address.eq(address + words_of(Operation) + words_of(Decision))
+                with m.If(rule.ends):
                     m.next = "result"
                 with m.Else():
-                    with m.If(wants):
-                        m.d.sync += [
-                            result.passed.eq(1),
-                            result.early_label.eq(self.label),
-                            result.early_exit.eq(operation.index),
-                        ]
-                    next_address = Signal(12)
-                    m.d.comb += next_address.eq(address + words_of(Operation) + words_of(Decision))
                     m.d.sync += address.eq(next_address)
                     begin_fetch(next_address, 1, _Then.DECODE)
 
@@ -341,7 +358,7 @@ class Sequencer(wiring.Component):
                 m.next = "layer"
 
             with m.State("layer"):
-                m.d.comb += [running.eq(1), self.layer.eq(1)]
+                m.d.comb += [running.eq(1), in_layer.eq(1), self.layer.eq(operation.op == Opcode.LAYER)]
                 m.d.sync += [
                     layer_cycles.eq(layer_cycles + 1),
                     products.eq(products + made),
@@ -361,19 +378,12 @@ class Sequencer(wiring.Component):
                     with m.Else():
                         next_instruction()
                 with m.Elif(late):
-                    m.d.sync += error.eq(ErrorCode.TIMEOUT)
-                    m.next = "fail"
+                    give_up(ErrorCode.TIMEOUT)
 
             with m.State("report"):
-                send(
-                    Reply.LAYER,
-                    words_of(LayerRecord),
-                    finished_layer.index.eq(operation.index),
-                    finished_layer.cycles.eq(layer_cycles),
-                    finished_layer.products.eq(products),
-                    finished_layer.stalls.eq(stalls),
-                    finished_layer.waited.eq(waited),
-                )
+                counters = {"cycles": layer_cycles, "products": products, "stalls": stalls, "waited": waited}
+                m.d.comb += say(record, Reply.LAYER, LayerRecord, index=operation.index, tag=tag, **counters)
+                m.d.comb += self.record.valid.eq(1)
                 with m.If(self.record.ready):
                     with m.If(flags.step):
                         m.next = "paused"
@@ -387,14 +397,15 @@ class Sequencer(wiring.Component):
 
             with m.State("result"):
                 m.d.sync += self.active.eq(0)
-                reported = data.View(Result, record.payload[: bits_of(Result)])
-                send(Reply.RESULT, words_of(Result), reported.eq(result), reported.cycles.eq(cycles))
+                m.d.comb += say(record, Reply.RESULT, Result, rule.result, cycles=cycles, tag=tag)
+                m.d.comb += self.record.valid.eq(1)
                 with m.If(self.record.ready):
                     m.next = "idle"
 
             with m.State("fail"):
-                send(Reply.ERROR, 1, record.code.eq(error), record.payload.eq(address))
-                m.d.sync += [self.core_reset.eq(1), self.active.eq(0)]
+                m.d.comb += say(record, Reply.ERROR, RunError, address=address, tag=tag)
+                m.d.comb += [record.code.eq(error), self.record.valid.eq(1), loader.spoil.eq(1)]
+                m.d.sync += self.core_reset.eq(1)
                 with m.If(self.record.ready):
                     m.next = "reset"
         return m

@@ -82,7 +82,7 @@ def against_rtl(
     """
     workload = make(name, images, seed)
     program = compile_balanced(workload.network, config, workload.activity)
-    found = rtl.verify(program, workload.codes, seed=seed, progress=progress)
+    found = rtl.verify([(program, workload.codes)], seed=seed, progress=progress)
     begin = time.perf_counter()
     rtl.run_work([(program, workload.codes)], seed=seed, progress=progress)
     hardware = time.perf_counter() - begin

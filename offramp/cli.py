@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +11,8 @@ import typer
 # Before torch and numba are imported: spinning OpenMP threads slow each other down when anything else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from hw.config import PRESETS, preset
-from offramp import commands
+from hw.config import preset
+from offramp import commands, options
 from offramp.console import Terminal, results
 from offramp.errors import sentence
 from offramp.record import provenance, write_json
@@ -24,25 +25,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Data = Annotated[str, typer.Option(help="Data set: digits, fashion-mnist or cifar10.")]
-DataFolder = Annotated[
-    Path | None,
-    typer.Option("--data-dir", envvar="OFFRAMP_DATA", help="Data folder.", show_default="data in the current folder"),
-]
-Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn at random.")]
-Out = Annotated[Path, typer.Option(help="Folder for the files it writes.")]
-Json = Annotated[
-    Path | None, typer.Option("--json", help="Write the result to this file as well.", show_default="no file")
-]
-ConfigName = Annotated[str, typer.Option("--config", help=f"Accelerator config: {', '.join(PRESETS)}.")]
-ProgramFile = Annotated[Path, typer.Argument(help="Program file, or zoo:NAME, or zoo:NAME@CONFIG.")]
-ProgramData = Annotated[
-    str | None, typer.Option("--data", help="Data set.", show_default="the one the network was trained on")
-]
-Board = Annotated[str, typer.Option(help="Board to build for.")]
-Clock = Annotated[float, typer.Option(help="Clock of the bitstream, MHz; the board's PLL must be able to make it.")]
-Count = Annotated[int, typer.Option(min=1, help="Test images.", show_default=True)]
 
 _PROGRAM = Path("out/program.off")
 _OUT = Path("out")
@@ -72,11 +54,11 @@ def train(
     recipe: Annotated[
         Path | None, typer.Argument(help="Recipe file.", show_default="the demo's for the data set, dense network only")
     ] = None,
-    data: Data = "digits",
-    data_dir: DataFolder = None,
-    seed: Seed = 0,
-    out: Out = _OUT,
-    json: Json = None,
+    data: options.Data = "digits",
+    data_dir: options.DataFolder = None,
+    seed: options.Seed = 0,
+    out: options.Out = _OUT,
+    json: options.Json = None,
 ) -> None:
     """Make a recipe's network: OUT/trained.off, OUT/compressed.off, OUT/result.json. Stopped, it goes on next time.
 
@@ -102,10 +84,10 @@ def train(
 def compress(
     *,
     trained: Annotated[Path, typer.Argument(help="Trained network.")] = Path("out/trained.off"),
-    data_dir: DataFolder = None,
-    seed: Seed = 0,
-    out: Out = _OUT,
-    json: Json = None,
+    data_dir: options.DataFolder = None,
+    seed: options.Seed = 0,
+    out: options.Out = _OUT,
+    json: options.Json = None,
 ) -> None:
     """Prune, quantize to int8 and calibrate the exit; writes OUT/compressed.off."""
     from models.checkpoint import load
@@ -124,10 +106,10 @@ def compress(
 def compile_(
     *,
     compressed: Annotated[Path, typer.Argument(help="Compressed network.")] = Path("out/compressed.off"),
-    config: ConfigName = "single",
-    seed: Seed = 0,
-    out: Out = _OUT,
-    json: Json = None,
+    config: options.ConfigName = "single",
+    seed: options.Seed = 0,
+    out: options.Out = _OUT,
+    json: options.Json = None,
 ) -> None:
     """Compile a network to a program for an accelerator config; writes OUT/program.off."""
     from models.checkpoint import load_compressed
@@ -144,75 +126,98 @@ def compile_(
 @app.command()
 def evaluate(
     *,
-    program: ProgramFile = _PROGRAM,
-    data: ProgramData = None,
-    data_dir: DataFolder = None,
-    seed: Seed = 0,
-    json: Json = None,
+    program: options.ProgramFile = _PROGRAM,
+    data: options.ProgramData = None,
+    data_dir: options.DataFolder = None,
+    deadline: options.Deadline = 0,
+    audit: options.Audit = 0.0,
+    constant: options.ConstantTime = False,
+    seed: options.Seed = 0,
+    json: options.Json = None,
 ) -> None:
     """Run the golden model on the whole test set: accuracy and exits."""
     from offramp import stages
 
-    loaded = stages.program(program)
+    loaded, conditions = stages.program(program), options.conditions(deadline, audit, constant, seed)
     with Terminal().stage("evaluate") as step:
-        result = stages.evaluated(loaded, stages.dataset(data or loaded.network.name, data_dir, step), step)
+        source = stages.dataset(data or loaded.network.name, data_dir, step)
+        result = stages.evaluated(loaded, source, step, conditions)
     share = ", ".join(f"{100 * value:.2f} %" for value in result["exit_share"])
-    _show([("images", f"{result['images']:,}"), ("accuracy", f"{100 * result['accuracy']:.2f} %"), ("exits", share)])
-    _finish("evaluate", seed, json, {"program": program, **result})
+    rows = [("images", f"{result['images']:,}"), ("accuracy", f"{100 * result['accuracy']:.2f} %"), ("exits", share)]
+    _show([*rows, *options.decision_rows(result.get("decisions", {}))])
+    _finish("evaluate", seed, json, {"program": program, "conditions": asdict(conditions), **result})
 
 
 @app.command()
 def simulate(
     *,
-    program: ProgramFile = _PROGRAM,
+    program: options.ProgramFile = _PROGRAM,
     attack: Annotated[str, typer.Option(help="clean, fgsm, pgd, adaptive or slowdown.")] = "clean",
     eps: Annotated[
         float | None, typer.Option(min=0, max=1, help="Largest change of a pixel.", show_default="by data set")
     ] = None,
-    images: Count = 1000,
-    data: ProgramData = None,
-    data_dir: DataFolder = None,
-    seed: Seed = 0,
-    json: Json = None,
+    images: options.Count = 1000,
+    deadline: options.Deadline = 0,
+    audit: options.Audit = 0.0,
+    constant: options.ConstantTime = False,
+    data: options.ProgramData = None,
+    data_dir: options.DataFolder = None,
+    seed: options.Seed = 0,
+    json: options.Json = None,
 ) -> None:
     """Simulate a program on test images, clean or attacked: cycles of every layer and where they go."""
     from offramp import inputs, stages, tables
 
-    loaded = stages.program(program)
+    loaded, conditions = stages.program(program), options.conditions(deadline, audit, constant, seed)
     name = data or loaded.network.name
     kind, reach = inputs.attack(attack), inputs.default_eps(name) if eps is None else eps
     with Terminal().stage("simulate") as step:
         source = stages.dataset(name, data_dir, step)
-        _, found = stages.measured(loaded, source, kind, eps=reach, count=images, seed=seed, progress=step)
+        settings: dict[str, Any] = {
+            "eps": reach,
+            "count": images,
+            "seed": seed,
+            "conditions": conditions,
+            "progress": step,
+        }
+        _, found = stages.measured(loaded, source, kind, **settings)
     result = found.to_dict()
-    results().print(tables.measurements({attack: result}), "", tables.layers(result["layers"]))
-    _finish("simulate", seed, json, {"program": program, "attack": attack, "eps": reach, **result})
+    results().print(tables.measurements({attack: result}), "", tables.layers(result["layers"]), "")
+    together = "unknown" if found.back_to_back is None else f"{found.back_to_back:,.1f}"
+    _show([("cycles per image, back to back", together), *options.decision_rows(result["decisions"])])
+    asked = {"program": program, "attack": attack, "eps": reach, "conditions": asdict(conditions)}
+    _finish("simulate", seed, json, {**asked, **result})
 
 
 @app.command()
 def verify(
     *,
-    program: ProgramFile = _PROGRAM,
-    images: Count = 16,
+    programs: options.ProgramFiles = None,
+    images: options.Count = 16,
+    deadline: options.Deadline = 0,
+    audit: options.Audit = 0.0,
+    constant: options.ConstantTime = False,
     simulator: Annotated[str, typer.Option(envvar="SIM", help="verilator or icarus.")] = "verilator",
     waves: Annotated[bool, typer.Option(envvar="WAVES", help="Write waveforms.")] = False,
-    data: ProgramData = None,
-    data_dir: DataFolder = None,
-    seed: Seed = 0,
-    json: Json = None,
+    data: options.ProgramData = None,
+    data_dir: options.DataFolder = None,
+    seed: options.Seed = 0,
+    json: options.Json = None,
 ) -> None:
     """Run test images on the RTL: all values, exits and cycles must equal the golden model's and the simulator's."""
     from offramp import rtl, stages
 
-    loaded = stages.program(program)
-    terminal = Terminal()
-    with terminal.stage("choose images") as step:
-        source = stages.dataset(data or loaded.network.name, data_dir, step)
-        codes = stages.verification_codes(loaded, source, count=images, seed=seed, progress=step)
+    files, conditions = programs or [_PROGRAM], options.conditions(deadline, audit, constant, seed)
+    terminal, work = Terminal(), []
+    for loaded in map(stages.program, files):
+        with terminal.stage("choose images") as step:
+            source = stages.dataset(data or loaded.network.name, data_dir, step)
+            codes = stages.verification_codes(loaded, source, count=images, seed=seed, progress=step)
+        work.append((loaded, codes))
     with terminal.stage("verify the RTL") as step:
-        result = rtl.verify(loaded, codes, simulator=simulator, waves=waves, seed=seed, progress=step)
+        result = rtl.verify(work, simulator=simulator, waves=waves, seed=seed, conditions=conditions, progress=step)
     _show([(name.replace("_", " "), str(value)) for name, value in result.items()])
-    _finish("verify", seed, json, {"program": program, **result})
+    _finish("verify", seed, json, {"programs": files, "conditions": asdict(conditions), **result})
     if not (result["values_equal"] and result["cycles_equal"]):
         raise typer.Exit(1)
 
@@ -220,10 +225,10 @@ def verify(
 @app.command()
 def generate(
     *,
-    config: ConfigName = "single",
+    config: options.ConfigName = "single",
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("out/offramp.v"),
-    seed: Seed = 0,
-    json: Json = None,
+    seed: options.Seed = 0,
+    json: options.Json = None,
 ) -> None:
     """Write the Verilog of a config, top module `offramp`, for any flow."""
     from hw.container import write_atomically
@@ -247,12 +252,12 @@ def generate(
 @app.command()
 def build(
     *,
-    config: ConfigName = "single",
-    board: Board = "ulx3s-25f",
-    clock: Clock = 50.0,
-    seed: Seed = 0,
-    out: Out = _OUT,
-    json: Json = None,
+    config: options.ConfigName = "single",
+    board: options.Board = "ulx3s-25f",
+    clock: options.Clock = 50.0,
+    seed: options.Seed = 0,
+    out: options.Out = _OUT,
+    json: options.Json = None,
 ) -> None:
     """Synthesize, place and route a config with its serial link, and write OUT/BOARD.bit. The seed is the placer's."""
     from offramp import stages, tables
@@ -273,13 +278,13 @@ def build(
 @app.command()
 def bench(
     *,
-    config: ConfigName = "base",
+    config: options.ConfigName = "base",
     workload: Annotated[
         list[str] | None, typer.Option(help="A workload; may be given again.", show_default="all")
     ] = None,
-    images: Count = 64,
-    seed: Seed = 0,
-    json: Json = None,
+    images: options.Count = 64,
+    seed: options.Seed = 0,
+    json: options.Json = None,
     plot: Annotated[
         Path | None,
         typer.Option(help="Also sweep the densities of weights and activations, and plot into this SVG file."),
@@ -324,8 +329,8 @@ def bench(
 def info(
     *,
     file: Annotated[Path, typer.Argument(help="Trained or compressed network, or program, or zoo:NAME.")] = _PROGRAM,
-    seed: Seed = 0,
-    json: Json = None,
+    seed: options.Seed = 0,
+    json: options.Json = None,
 ) -> None:
     """Say what is in a file."""
     from offramp import inspect
@@ -336,7 +341,7 @@ def info(
 
 
 @app.command()
-def disasm(program: ProgramFile = _PROGRAM, seed: Seed = 0, json: Json = None) -> None:
+def disasm(program: options.ProgramFile = _PROGRAM, seed: options.Seed = 0, json: options.Json = None) -> None:
     """Print a program's instructions."""
     from hw.decode import disassemble
     from offramp import stages
@@ -350,18 +355,18 @@ def disasm(program: ProgramFile = _PROGRAM, seed: Seed = 0, json: Json = None) -
 @app.command()
 def demo(
     *,
-    data: Data = "digits",
-    data_dir: DataFolder = None,
-    config: ConfigName = "single",
-    board: Board = "ulx3s-25f",
-    clock: Clock = 50.0,
+    data: options.Data = "digits",
+    data_dir: options.DataFolder = None,
+    config: options.ConfigName = "single",
+    board: options.Board = "ulx3s-25f",
+    clock: options.Clock = 50.0,
     model: Annotated[
         str | None, typer.Option(help="zoo:NAME instead of training and compressing.", show_default="none")
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Images that the RTL runs.")] = 16,
     attacked: Annotated[int, typer.Option(min=1, help="Most test images to attack; clean, all are simulated.")] = 1000,
-    seed: Seed = 0,
-    out: Out = _OUT,
+    seed: options.Seed = 0,
+    out: options.Out = _OUT,
     json: Annotated[Path | None, typer.Option("--json", help="Result file.", show_default="OUT/demo.json")] = None,
 ) -> None:
     """The main job: train, compress, compile, check four ways, build the bitstream; table, JSON file and report."""

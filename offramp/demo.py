@@ -203,7 +203,7 @@ def _verified(
     last = len(program.network.exits) - 1
     chosen = stages.verification_images(early, late, last=last, count=job.settings.images)
     with job.stage(6, "verify the RTL") as step:
-        return rtl.verify(program, encode(chosen, program.network), seed=job.settings.seed, progress=step)
+        return rtl.verify([(program, encode(chosen, program.network))], seed=job.settings.seed, progress=step)
 
 
 def _built(job: _Job, building: Background) -> dict[str, Any]:

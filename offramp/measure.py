@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from hw.exits import DEFAULT, Conditions, Decisions
 from hw.program import Program
 from models.quantize import encode
 from models.sources import Progress
-from sim import Simulation, simulate
+from sim import Simulation, has_known_time, simulate, time_batch
 
-__all__ = ["Measurement", "cycle_statistics", "layer_statistics", "measure"]
+__all__ = ["Measurement", "cycle_statistics", "decision_counts", "layer_statistics", "measure"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +25,15 @@ class Measurement:
         Cycles and decisions.
     exits : int
         Exits of the network.
+    back_to_back : float or None
+        Cycles per image where a host sends them without a pause, each on its way while the one before is computed;
+        None where the simulator can't know.
     """
 
     labels: np.ndarray
     simulation: Simulation
     exits: int
+    back_to_back: float | None = None
 
     @property
     def right(self) -> np.ndarray:
@@ -54,8 +59,17 @@ class Measurement:
             "exit_share": (np.bincount(self.exit_index, minlength=self.exits) / len(self.exit_index)).tolist(),
             "cycles": cycle_statistics(self.cycles),
             "distribution": {"cycles": values.tolist(), "images": counts.tolist()},
+            "back_to_back": self.back_to_back,
+            "decisions": decision_counts(self.simulation.decisions),
             "layers": layer_statistics(self.simulation),
         }
+
+
+def decision_counts(decisions: Decisions) -> dict[str, int]:
+    """How many runs ended by force of the deadline (``forced``), went on past an exit, audited or in constant time
+    (``passed``), found another class there (``differs``), ended with a margin out of its range (``out_of_range``).
+    """
+    return {name: int(getattr(decisions, name).sum()) for name in ("forced", "passed", "differs", "out_of_range")}
 
 
 def layer_statistics(found: Simulation) -> list[dict[str, Any]]:
@@ -87,7 +101,13 @@ def cycle_statistics(cycles: np.ndarray) -> dict[str, float]:
 
 
 def measure(
-    program: Program, images: np.ndarray, labels: np.ndarray, *, progress: Progress | None = None, text: str = ""
+    program: Program,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    conditions: Conditions = DEFAULT,
+    progress: Progress | None = None,
+    text: str = "",
 ) -> Measurement:
     """Run a program's images through golden model and simulator.
 
@@ -96,6 +116,8 @@ def measure(
     images : array of float, (N, height, width, channels)
         In 0..1, at least one.
     labels : int64 array, (N,)
+    conditions : Conditions
+        Of the runs.
     progress : function or None
         Called with images done, N and the text.
 
@@ -107,7 +129,7 @@ def measure(
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(f"images must be at least one, with one label each, not {len(images)} with {len(labels)}")
     codes = encode(images, program.network)
-    found = simulate(
-        program, codes, progress=None if progress is None else lambda done, total, _: progress(done, total, text)
-    )
-    return Measurement(labels=labels, simulation=found, exits=len(program.network.exits))
+    report = None if progress is None else lambda done, total, _: progress(done, total, text)
+    found = simulate(program, codes, conditions=conditions, progress=report)
+    batch = time_batch(program, found).cycles_per_image if has_known_time(program, found) else None
+    return Measurement(labels=labels, simulation=found, exits=len(program.network.exits), back_to_back=batch)

@@ -4,9 +4,9 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from hw.config import WORD_CHANNELS
 from hw.decode import Instruction
 from hw.exits import DEFAULT, Conditions
 from hw.isa import Opcode
+from hw.link import link
 from hw.program import Program
 from models.golden import Result, run
-from offramp.rtl_job import JOB, Job, Work, load_outcomes
+from offramp.measure import decision_counts
+from offramp.rtl_job import JOB, Batch, Job, Work, load_outcomes
 from offramp.simulators import build, cache_root, run_test
-from sim import PROMPT, Simulation, WeightSource, simulate
+from sim import PROMPT, Simulation, WeightSource, has_known_time, simulate, time_batch
 
-__all__ = ["compare", "expected_outputs", "run_work", "verify"]
+__all__ = ["compare", "compare_batch", "expected_outputs", "run_together", "run_work", "verify"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -84,14 +86,41 @@ def run_work(
     RuntimeError
         When the run fails; the message names the log and the seed.
     """
-    total = sum(len(codes) for _, codes in work)
+    job = Job(work=work, step=step, stall=stall, seed=seed, conditions=conditions, source=source)
+    return _run(job, simulator, waves, progress)[0]
+
+
+def run_together(
+    work: Work,
+    *,
+    simulator: str = "verilator",
+    waves: bool = False,
+    stall: float = 0.0,
+    seed: int = 0,
+    conditions: Conditions = DEFAULT,
+    source: WeightSource = PROMPT,
+    progress: Progress | None = None,
+) -> tuple[list[list[RunOutcome]], list[Batch]]:
+    """What the RTL reports with all programs loaded: of their images in turn, step by step, then back to back.
+
+    Parameters and errors are those of :func:`run_work`.
+    """
+    job = Job(work=work, together=True, stall=stall, seed=seed, conditions=conditions, source=source)
+    return _run(job, simulator, waves, progress)
+
+
+def _run(
+    job: Job, simulator: str, waves: bool, progress: Progress | None
+) -> tuple[list[list[RunOutcome]], list[Batch]]:
+    """Have a job done in a simulation."""
+    total = sum(len(codes) for _, codes in job.work)
     if progress is not None:
         progress(0, total, f"build for {simulator}")
-    directory = build(work[0][0].config, simulator, waves=waves)
+    directory = build(job.work[0][0].config, simulator, waves=waves)
     runs = cache_root() / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=runs))
-    Job(work=work, step=step, stall=stall, seed=seed, conditions=conditions, source=source).save(folder)
+    job.save(folder)
     with _watched(folder / "progress", total, progress):
         run_test(
             directory,
@@ -101,7 +130,7 @@ def run_work(
             folder,
             variables={JOB: str(folder)},
             waves=waves,
-            seed=seed,
+            seed=job.seed,
         )
     outcomes = load_outcomes(folder)
     if not waves:
@@ -198,6 +227,39 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
     }
 
 
+def compare_batch(program: Program, batch: Batch, timing: Simulation) -> dict[str, Any]:
+    """Compare what a program's images did back to back, behind another run of it, with the simulator.
+
+    Returns
+    -------
+    dict
+        ``values_equal`` (every decision), ``cycles_equal`` (of every run, and, where the simulator knows it, the cycle
+        in which each result came),
+        ``cycles_per_image`` of the batch, ``mismatches``.
+    """
+    values: list[str] = []
+    cycles: list[str] = []
+    known = has_known_time(program, timing)
+    expected = time_batch(program, timing, selected=True).results.tolist() if known else batch.results
+    for image, (outcome, came) in enumerate(zip(batch.outcomes, batch.results, strict=True)):
+        reported = {"label": outcome.label, "exit": outcome.exit, "margin": outcome.margin} | outcome.flags
+        wanted = timing.decisions.result(image)
+        if {name: reported[name] for name in wanted} != wanted:
+            values.append(f"image {image} back to back: RTL {reported}, expected {wanted}")
+        for what, found, right in (
+            ("cycles of the run", outcome.cycles, int(timing.cycles[image])),
+            ("cycle of the result", came, expected[image]),
+        ):
+            if found != right:
+                cycles.append(f"image {image} back to back: {what}: RTL {found}, expected {right}")
+    return {
+        "values_equal": not values,
+        "cycles_equal": not cycles,
+        "cycles_per_image": batch.results[-1] / len(batch.results),
+        "mismatches": (values + cycles)[:_DESCRIBED],
+    }
+
+
 def _short(value: Any) -> str:
     array = np.asarray(value)
     if array.size <= 8:
@@ -206,39 +268,67 @@ def _short(value: Any) -> str:
 
 
 def verify(
-    program: Program,
-    codes: np.ndarray,
+    work: Work,
     *,
     simulator: str = "verilator",
     waves: bool = False,
     seed: int = 0,
+    conditions: Conditions = DEFAULT,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Run images on RTL, golden model and simulator, and compare; see :func:`compare`.
+    """Load programs together, run images on RTL, golden model and simulator, and compare.
 
-    The first image that differs is run again with a waveform, which the result names (``waveform``).
+    Images of all programs run in turn, step by step, then those of each program back to back.
+
+    Returns
+    -------
+    dict
+        As :func:`compare`, over all programs; images that differ are counted on from program to program.
+        ``decisions`` (:func:`offramp.measure.decision_counts`).
+        ``back_to_back``: cycles per image of each program, images on their way while others are computed. The first
+        image that differs is run again with a waveform, which the result names (``waveform``).
 
     Raises
     ------
     ValueError
-        When there is no image or the simulator isn't there.
+        When there is no image, the simulator isn't there, or the programs don't fit together.
     RuntimeError
         When the RTL run fails.
     """
-    if len(codes) == 0:
-        raise ValueError("verify needs at least 1 image, not 0")
-    golden = run(program.network, codes)
-    timing = simulate(program, codes, golden=golden)
-    run_on = partial(run_work, simulator=simulator, seed=seed, progress=progress)
+    if not work or any(len(codes) == 0 for _, codes in work):
+        raise ValueError("verify needs at least 1 image of each program, not 0")
+    link([program for program, _ in work])
+    expected = []
+    for program, codes in work:
+        golden = run(program.network, codes)
+        expected.append((golden, simulate(program, codes, golden=golden, conditions=conditions)))
+    options: dict[str, Any] = {"simulator": simulator, "seed": seed, "conditions": conditions, "progress": progress}
     begun = time.monotonic()
-    (outcomes,) = run_on([(program, codes)], waves=waves)
-    result = compare(program, outcomes, golden, timing)
+    outcomes, batches = run_together(work, waves=waves, **options)
+    result: dict[str, Any] = {"values_equal": True, "cycles_equal": True}
+    result |= {name: 0 for name in ("layers", "images", "early", "cycles")} | {"differing": [], "mismatches": []}
+    result["decisions"] = Counter()
+    result["back_to_back"] = []
+    for number, ((program, _), (golden, timing)) in enumerate(zip(work, expected, strict=True)):
+        found = compare(program, outcomes[number], golden, timing)
+        batch = compare_batch(program, batches[number], timing)
+        for name in ("values_equal", "cycles_equal"):
+            result[name] = result[name] and found[name] and batch[name]
+        result["differing"] += [result["images"] + image for image in found["differing"]]
+        for name in ("layers", "images", "early", "cycles"):
+            result[name] += found[name]
+        named = f"{program.network.name}: " if len(work) > 1 else ""
+        result["mismatches"] += [f"{named}{text}" for text in found["mismatches"] + batch["mismatches"]]
+        for name, count in decision_counts(timing.decisions).items():
+            result["decisions"][name] += count
+        result["back_to_back"].append(batch["cycles_per_image"])
     if waves:
         result["waveform"] = str(_latest_waveform())
     elif result["differing"]:
-        first = result["differing"][0]
-        run_on([(program, codes[first : first + 1])], waves=True)
+        images = [(program, codes[n : n + 1]) for program, codes in work for n in range(len(codes))]
+        run_work([images[result["differing"][0]]], waves=True, **options)
         result["waveform"] = str(_latest_waveform())
+    result["decisions"] = dict(result["decisions"])
     return {**result, "simulator": simulator, "seed": seed, "seconds": time.monotonic() - begun}
 
 

@@ -4,19 +4,35 @@ import os
 import random
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
+from cocotb.utils import get_sim_time
 
-from fpga.driver import Answer, Operation, RunOutcome, load_program, reply_length, run_image
-from hw.isa import Burst
+from fpga.driver import (
+    Answer,
+    DeviceError,
+    Operation,
+    RunOutcome,
+    load_bundle,
+    load_program,
+    reply_length,
+    run_batch,
+    run_image,
+)
+from hw.isa import Burst, Reply
+from hw.link import link as linked
 from hw.program import Program
 from hw.words import decode
-from offramp.rtl_job import JOB, Job, save_outcomes
+from offramp.rtl_job import JOB, Batch, Job, save_outcomes
 from sim import WeightSource
 
 __all__ = ["ExternalMemory", "HostLink", "start", "verify_images"]
+
+#: Clock period, nanoseconds.
+_PERIOD = 10
 
 
 class HostLink:
@@ -34,6 +50,9 @@ class HostLink:
         self._dut = dut
         self._stall = stall
         self._random = random.Random(seed)
+        #: Clock cycles in which the first words of sendings went, and of results came.
+        self.sent: list[int] = []
+        self.results: list[int] = []
 
     async def reset(self, cycles: int = 2) -> None:
         """Hold reset, streams idle."""
@@ -57,12 +76,14 @@ class HostLink:
     async def send(self, words: list[int]) -> None:
         """Transfer words to the accelerator."""
         dut = self._dut
-        for word in words:
+        for number, word in enumerate(words):
             await self._pause()
             dut.i__payload.value = word
             dut.i__valid.value = 1
             await self._edge_with(dut.i__ready)
             dut.i__valid.value = 0
+            if number == 0:
+                self.sent.append(_cycle())
 
     async def _word(self) -> int:
         await self._pause()
@@ -75,21 +96,34 @@ class HostLink:
     async def receive(self) -> Answer:
         """The next reply."""
         words = [await self._word()]
+        came = _cycle()
         for _ in range(reply_length(words[0])):
             words.append(await self._word())
-        return Answer.from_words(words)
+        answer = Answer.from_words(words)
+        if answer.reply is Reply.RESULT:
+            self.results.append(came)
+        return answer
 
     async def perform(self, operation: Operation):
-        """Carry out a protocol operation; returns its outcome."""
+        """Carry out a protocol operation; returns its outcome when all its words are sent."""
+        sending = cocotb.start_soon(self.send([]))
         try:
             exchange = next(operation)
             while True:
-                sending = cocotb.start_soon(self.send(exchange.words))
+                sending = cocotb.start_soon(self._send_after(sending, exchange.words))
                 answers = [await self.receive() for _ in range(exchange.replies)]
-                await sending
                 exchange = operation.send(answers)
         except StopIteration as finished:
+            await sending
             return finished.value
+
+    async def _send_after(self, former, words: list[int]) -> None:
+        await former
+        await self.send(words)
+
+
+def _cycle() -> int:
+    return round(get_sim_time("ns")) // _PERIOD
 
 
 class ExternalMemory:
@@ -160,7 +194,7 @@ def words_of_value(value: int) -> list[int]:
 
 async def start(dut, *, stall: float = 0.0, seed: int = 0) -> HostLink:
     """Clock and reset the accelerator; returns a link to it."""
-    Clock(dut.clk, 10, unit="ns").start()
+    Clock(dut.clk, _PERIOD, unit="ns").start()
     link = HostLink(dut, stall=stall, seed=seed)
     await link.reset()
     return link
@@ -176,16 +210,37 @@ async def verify_images(dut) -> None:
     if job.work[0][0].config.loader:
         memory = ExternalMemory(dut, job.source, stall=job.stall, seed=job.seed)
         cocotb.start_soon(memory.serve())
-    outcomes: list[list[RunOutcome]] = []
-    done = 0
-    for program, images in job.work:
-        await link.perform(load_program(program))
+    outcomes: list[list[RunOutcome]] = [[] for _ in job.work]
+    order = [(slot, number) for slot, (_, images) in enumerate(job.work) for number in range(len(images))]
+    if job.together:
+        await link.perform(load_bundle(linked([program for program, _ in job.work])))
+        order.sort(key=lambda pair: pair[1])
+    for done, (slot, number) in enumerate(order):
+        program, images = job.work[slot]
+        if not job.together and number == 0:
+            await link.perform(load_program(program))
+        if memory is not None and (number == 0 or job.together):
+            memory.hold(program)
+        options: dict[str, Any] = {"report": True, "step": job.step, "conditions": job.conditions, "number": number}
+        place = slot if job.together else 0
+        outcomes[slot].append(await link.perform(run_image(program, images[number], slot=place, **options)))
+        (folder / "progress").write_text(str(done + 1))
+    batches = []
+    for slot, (program, _) in enumerate(job.work if job.together else []):
         if memory is not None:
             memory.hold(program)
-        outcomes.append([])
-        for number, codes in enumerate(images):
-            operation = run_image(program, codes, report=True, step=job.step, conditions=job.conditions, number=number)
-            outcomes[-1].append(await link.perform(operation))
-            done += 1
-            (folder / "progress").write_text(str(done))
-    save_outcomes(folder, outcomes)
+        batches.append(await _batch(link, job, slot))
+    save_outcomes(folder, outcomes, batches)
+
+
+async def _batch(link: HostLink, job: Job, slot: int) -> Batch:
+    """The images of a program back to back, behind another run of it."""
+    program, images = job.work[slot]
+    await link.perform(run_image(program, images[0], slot=slot))
+    link.sent.clear()
+    link.results.clear()
+    runs = await link.perform(run_batch([(slot, codes) for codes in images], conditions=job.conditions))
+    for run in runs:
+        if isinstance(run, DeviceError):
+            raise run
+    return Batch(outcomes=runs, results=[cycle - link.sent[0] for cycle in link.results])

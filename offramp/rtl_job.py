@@ -12,13 +12,29 @@ from hw.exits import DEFAULT, Conditions
 from hw.program import Program
 from sim import PROMPT, WeightSource
 
-__all__ = ["JOB", "Job", "Work", "load_outcomes", "save_outcomes"]
+__all__ = ["JOB", "Batch", "Job", "Work", "load_outcomes", "save_outcomes"]
 
 #: Environment variable that names the job folder.
 JOB = "OFFRAMP_RTL_JOB"
 
 #: Programs, each with the images to run on it: int8 (images, height, width, channels).
 Work = list[tuple[Program, np.ndarray]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What the images of a program did back to back.
+
+    Attributes
+    ----------
+    outcomes : list of RunOutcome
+    results : list of int
+        Clock cycle in which the first word of each result went to the host, from the one in which the accelerator took
+        the first word of the first RUN.
+    """
+
+    outcomes: list[RunOutcome]
+    results: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +45,8 @@ class Job:
     ----------
     work : list of (Program, images)
         Done in order; all programs are for the same config.
+    together : bool
+        Load all programs at once; run image after image of all of them in turn, and then those of each back to back.
     step : bool
         Stop after every layer and read its output.
     stall : float
@@ -41,6 +59,7 @@ class Job:
     """
 
     work: Work
+    together: bool = False
     step: bool = True
     stall: float = 0.0
     seed: int = 0
@@ -68,8 +87,8 @@ class Job:
         return cls(work=work, conditions=conditions, source=source, **options)
 
 
-def save_outcomes(folder: Path, outcomes: list[list[RunOutcome]]) -> None:
-    """Write what the runs reported, program by program."""
+def save_outcomes(folder: Path, outcomes: list[list[RunOutcome]], batches: list[Batch]) -> None:
+    """Write what the runs reported, program by program, one by one and back to back."""
     arrays: dict[str, np.ndarray] = {}
     records = []
     for p, runs in enumerate(outcomes):
@@ -79,14 +98,19 @@ def save_outcomes(folder: Path, outcomes: list[list[RunOutcome]]) -> None:
             }
         records.append([{**asdict(outcome), "outputs": [len(parts) for parts in outcome.outputs]} for outcome in runs])
     np.savez(folder / "outputs.npz", allow_pickle=False, **arrays)
-    (folder / "outcomes.json").write_text(json.dumps(records))
+    found = {"runs": records, "batches": [asdict(batch) for batch in batches]}
+    (folder / "outcomes.json").write_text(json.dumps(found))
 
 
-def load_outcomes(folder: Path) -> list[list[RunOutcome]]:
-    """Read what the runs reported, program by program."""
-    records = json.loads((folder / "outcomes.json").read_text())
+def load_outcomes(folder: Path) -> tuple[list[list[RunOutcome]], list[Batch]]:
+    """Read what the runs reported, program by program, one by one and back to back."""
+    found = json.loads((folder / "outcomes.json").read_text())
+    batches = [
+        Batch(outcomes=[RunOutcome(**outcome) for outcome in batch["outcomes"]], results=batch["results"])
+        for batch in found["batches"]
+    ]
     with np.load(folder / "outputs.npz", allow_pickle=False) as arrays:
-        return [
+        runs = [
             [
                 RunOutcome(
                     **{
@@ -99,5 +123,6 @@ def load_outcomes(folder: Path) -> list[list[RunOutcome]]:
                 )
                 for n, record in enumerate(runs)
             ]
-            for p, runs in enumerate(records)
+            for p, runs in enumerate(found["runs"])
         ]
+    return runs, batches

@@ -11,6 +11,7 @@ from fpga.boards import board
 from fpga.build import BuildReport, build
 from hw.compile import compile_balanced
 from hw.config import AcceleratorConfig, preset
+from hw.exits import DEFAULT, Conditions
 from hw.network import Network
 from hw.program import Program, load
 from models import data, golden, pipeline, recipe, zoo
@@ -159,16 +160,35 @@ def unpruned(
 
 
 def measured(
-    program: Program, source: Dataset, kind: Attack, *, eps: float, count: int, seed: int, progress: Step | None = None
+    program: Program,
+    source: Dataset,
+    kind: Attack,
+    *,
+    eps: float,
+    count: int,
+    seed: int,
+    conditions: Conditions = DEFAULT,
+    progress: Step | None = None,
 ) -> tuple[np.ndarray, Measurement]:
     """A program on the first ``count`` test images under an attack: the images, and what it makes of them."""
     split = source.test.take(count)
     images = attacked(kind, program.network, split, eps=eps, seed=seed, progress=progress)
-    return images, measure(program, images, split.labels, progress=progress, text=f"{kind.name}, golden and simulator")
+    text = f"{kind.name}, golden and simulator"
+    return images, measure(program, images, split.labels, conditions=conditions, progress=progress, text=text)
 
 
-def evaluated(program: Program, source: Dataset, progress: Step | None = None) -> dict[str, Any]:
-    """Accuracy and exit share of the golden model on the whole test set."""
+def evaluated(
+    program: Program, source: Dataset, progress: Step | None = None, conditions: Conditions = DEFAULT
+) -> dict[str, Any]:
+    """Accuracy and exit share of the golden model on the whole test set.
+
+    Under other conditions than the usual ones the simulator is asked as well, for its cycles decide where runs leave;
+    then ``decisions`` are counted, too.
+    """
+    if conditions != DEFAULT:
+        found = measure(program, source.test.images, source.test.labels, conditions=conditions, progress=progress)
+        described = found.to_dict()
+        return {name: described[name] for name in ("images", "accuracy", "exit_share", "decisions")}
     codes = encode(source.test.images, program.network)
     report = None if progress is None else lambda done, total: progress(done, total, "whole test set")
     result = golden.run(program.network, codes, keep=False, progress=report)

@@ -1,7 +1,18 @@
 """The cycle-level simulator: exact cycles of a program on real activations, without stepping cycles."""
 
+from sim.batch import Batch, has_known_time, time_batch
 from sim.bound import layer_bounds, worst_case
 from sim.loading import PROMPT, WeightSource
 from sim.simulate import Simulation, simulate
 
-__all__ = ["PROMPT", "Simulation", "WeightSource", "layer_bounds", "simulate", "worst_case"]
+__all__ = [
+    "PROMPT",
+    "Batch",
+    "Simulation",
+    "WeightSource",
+    "has_known_time",
+    "layer_bounds",
+    "simulate",
+    "time_batch",
+    "worst_case",
+]

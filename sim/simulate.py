@@ -36,6 +36,8 @@ class Simulation:
         As the hardware's layer records; 0 where an image left before.
     waited : int64 array (N, L)
         Those of the layer's cycles that it waited for its lists.
+    layer_ends : int64 array (N, L)
+        Cycles of the run up to the end of each layer; 0 where an image left before.
     spent : dict of str to int64 array (N, L)
         PE-cycles by cause; over all causes they add up to ``layer_cycles`` times the PEs.
     multipliers : int
@@ -51,6 +53,7 @@ class Simulation:
     stalls: np.ndarray
     products: np.ndarray
     waited: np.ndarray
+    layer_ends: np.ndarray
     spent: dict[str, np.ndarray]
     multipliers: int
     decisions: Decisions
@@ -141,7 +144,7 @@ def simulate(
     config, network = program.config, program.network
     zero_points = {name: tensor.zero_point for name, tensor in network.tensors().items()}
     shape = (len(codes), len(plan.steps))
-    times, stalls, waited = (np.zeros(shape, np.int64) for _ in range(3))
+    times, stalls, waited, ends = (np.zeros(shape, np.int64) for _ in range(4))
     spent = np.zeros((*shape, len(CAUSES)), np.int64)
     clock, selects = np.zeros(len(codes), np.int64), np.zeros(shape, np.int64)
     decisions = Decisions(len(codes), conditions)
@@ -171,6 +174,7 @@ def simulate(
                 now += cycles
                 times[part, number], waited[part, number] = cycles + wait, wait
                 spent[part, number, CAUSES.index("load")] += wait * config.multipliers
+                ends[part, number] = now * here
                 number += 1
                 loading.ended(number, now)
                 continue
@@ -190,6 +194,7 @@ def simulate(
         stalls=stalls,
         waited=waited,
         products=spent[..., CAUSES.index("products")],
+        layer_ends=ends,
         spent={cause: spent[..., n] for n, cause in enumerate(CAUSES)},
         multipliers=config.multipliers,
         decisions=decisions,

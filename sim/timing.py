@@ -3,21 +3,27 @@
 from hw.config import AcceleratorConfig
 
 __all__ = [
+    "BETWEEN_RUNS",
     "DECISION_CYCLES",
     "DESCRIPTION_CYCLES",
     "FETCH_CYCLES",
     "FIRST_PUSH",
+    "HEADER_CYCLES",
+    "IMAGE_DISTANCE",
     "LANE_LATENCY",
     "LAYER_CYCLES",
     "LEAD",
+    "LOADED_CYCLES",
     "OUTPUT_LATENCY",
     "PREFETCH_CYCLES",
     "RAW_LATENCY",
     "REQUEST_CYCLES",
     "RESIDUAL_LATENCY",
     "SELECT_CYCLES",
+    "SWITCH_CYCLES",
     "WRITE_CYCLES",
     "flush_cycles",
+    "takes_images",
 ]
 
 #: From the start of a layer to the push stage of the first slot.
@@ -43,6 +49,22 @@ WRITE_CYCLES = 3
 #: all: the next instruction and its description are fetched meanwhile.
 SELECT_CYCLES = 2
 PREFETCH_CYCLES = 25
+
+#: From the transfer of a RUN's header to the run being handed over, where no other one waits; and what is added where
+#: the program is not the one of the run before.
+HEADER_CYCLES = 3
+SWITCH_CYCLES = 17
+#: Cycles between two words of an image while a run is at work.
+IMAGE_DISTANCE = 4
+#: From an image's last code to the cycle before the run's first.
+LOADED_CYCLES = 2
+#: From a run's last cycle, it excluded, to the cycle before the next one's first.
+BETWEEN_RUNS = 2
+
+
+def takes_images(config: AcceleratorConfig, everywhere: bool) -> bool:
+    """Whether words of an image find room in a layer."""
+    return config.cores < 4 or not everywhere
 
 
 def flush_cycles(config: AcceleratorConfig, everywhere: bool) -> int:

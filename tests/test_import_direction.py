@@ -30,6 +30,7 @@ CONTRACTS = {
     "hw.isa_select",
     "hw.known",
     "hw.layers",
+    "hw.link",
     "hw.list_memory",
     "hw.memory_plan",
     "hw.multiplied",

@@ -103,8 +103,8 @@ FLAGS = {"early_label": 2, "early_exit": 1, "out_of_range": 1, "forced": 1, "pas
 
 def test_a_run_collects_its_layer_records(program):
     (codes,) = random_codes(program.network, 1, 0)
-    records = [encode(LayerRecord, index=n, cycles=10 + n, products=n, stalls=0, waited=0) for n in range(2)]
-    result = encode(Result, label=3, exit=1, margin=500, cycles=77, **FLAGS)
+    records = [encode(LayerRecord, index=n, tag=0, cycles=10 + n, products=n, stalls=0, waited=0) for n in range(2)]
+    result = encode(Result, label=3, exit=1, margin=500, cycles=77, tag=0, **FLAGS)
     answers = [answer(Reply.LAYER, record) for record in records] + [answer(Reply.RESULT, result)]
     found, asked = outcome(run_image(program, codes, report=True), answers)
     assert (found.label, found.exit, found.margin, found.cycles, found.flags) == (3, 1, 500, 77, FLAGS)
@@ -120,12 +120,12 @@ def test_a_stepped_run_reads_every_cores_window(program):
     """The device is played: what it answers to the READs is what the outcome holds, core by core."""
     (codes,) = random_codes(program.network, 1, 0)
     layers = [i for i in program.instructions() if i.op is Opcode.LAYER]
-    result = encode(Result, label=0, exit=0, margin=0, cycles=9, **FLAGS)
+    result = encode(Result, label=0, exit=0, margin=0, cycles=9, tag=0, **FLAGS)
     operation = run_image(program, codes, step=True)
     exchange = next(operation)
     read = []
     for layer in layers:
-        record = encode(LayerRecord, index=layer.index, cycles=1, products=0, stalls=0, waited=0)
+        record = encode(LayerRecord, index=layer.index, tag=0, cycles=1, products=0, stalls=0, waited=0)
         exchange = operation.send([answer(Reply.LAYER, record)])
         while exchange.words[0] & 0xFF == HostCommand.READ.value:
             header, (where, count) = decode(CommandHeader, exchange.words[:1]), exchange.words[1:]

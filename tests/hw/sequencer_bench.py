@@ -8,7 +8,7 @@ from amaranth.lib import memory, wiring
 from hw.config import AcceleratorConfig
 from hw.exits import DEFAULT
 from hw.fetcher import Fetcher
-from hw.isa import Decision, ErrorCode, Header, Layer, Opcode, Operation, Reply, RunOptions, Window
+from hw.isa import NEVER, Decision, ErrorCode, Header, Layer, Opcode, Operation, Reply, RunOptions, Window
 from hw.network import Exit
 from hw.sequencer import Sequencer
 from hw.words import encode, words_of
@@ -57,11 +57,13 @@ class Program:
     image_bytes: int
     image_channels: int
     zero_point: int
+    image_window: int  # address of the image's Window
     addresses: dict[str, int] = field(default_factory=dict)
 
 
-def random_program(rng, *, limit=NO_LIMIT, ops=(Opcode.LAYER, Opcode.LAYER, Opcode.LAYER)):
-    entry = words_of(Header) + rng.randrange(10)
+def random_program(rng, *, limit=NO_LIMIT, ops=(Opcode.LAYER, Opcode.LAYER, Opcode.LAYER), number=0, image_free=NEVER):
+    """Of that number, with nothing in front of its Header."""
+    entry = (number + 1) * words_of(Header) + rng.randrange(10)
     layers = [rng.randrange(1 << 12) for _ in range(3)]
     decision = 1 + words_of(Decision)
     branch, second, stop = entry + 1, entry + 1 + decision, entry + 3 + decision
@@ -78,18 +80,17 @@ def random_program(rng, *, limit=NO_LIMIT, ops=(Opcode.LAYER, Opcode.LAYER, Opco
         words[address : address + len(values)] = values
 
     header = {"entry": entry, "image_words": -(-image_bytes // 4), "image_bytes": image_bytes, "limit": limit}
-    place(
-        0,
-        encode(Header, **header, chunk_table=0, chunks=0, image_channels=channels, image_zero_point=zero_point & 0xFF),
-    )
-    for number, (address, layer) in enumerate(zip((entry, second, second + 1), layers, strict=True)):
-        place(address, encode(Operation, op=ops[number], index=40 + number, target=layer, chunks=0))
-    for number, (address, op) in enumerate(((branch, Opcode.BRANCH), (stop, Opcode.STOP))):
-        head = exits[number]
+    header |= {"image_channels": channels, "image_zero_point": zero_point & 0xFF}
+    header |= {"image_window": rng.randrange(1 << 12), "image_free": image_free, "chunk_table": 0, "chunks": 0}
+    place(number * words_of(Header), encode(Header, **header))
+    for index, (address, layer) in enumerate(zip((entry, second, second + 1), layers, strict=True)):
+        place(address, encode(Operation, op=ops[index], index=index, target=layer, chunks=0))
+    for index, (address, op) in enumerate(((branch, Opcode.BRANCH), (stop, Opcode.STOP))):
+        head = exits[index]
         values = encode(Decision, threshold=head.threshold or 0, low=head.low, high=head.high)
-        place(address, encode(Operation, op=op, index=number, target=0, chunks=0) + values)
+        place(address, encode(Operation, op=op, index=index, target=0, chunks=0) + values)
     addresses = {"first": entry, "second": second, "third": second + 1}
-    return Program(words, layers, exits, image_bytes, channels, zero_point, addresses)
+    return Program(words, layers, exits, image_bytes, channels, zero_point, header["image_window"], addresses)
 
 
 class Cores:
@@ -102,13 +103,14 @@ class Cores:
         self._rng, self._sequencer, self._cores = rng, sequencer, cores
         self.layers, self.counters, self.codes = [], [], []
         self.resets = self.selects = 0
-        self.window = False  # has been fetched since the last reset
+        self.window = None  # address of the window fetched since the last reset
         #: Class and margin that layers find, in order.
         self.heads = []
         self.never_done = self.nothing_to_do = False
 
     async def act(self, ctx):
         sequencer, rng, cores = self._sequencer, self._rng, self._cores
+        ctx.set(sequencer.room, 1)
         left, clearing = [0] * cores, [CLEARING] * cores
         fetching, counted = 0, [0, 0, 0]
         fetched_from, taken = None, False
@@ -142,12 +144,13 @@ class Cores:
             clearing = [CLEARING - rng.randrange(5) if reset else max(0, n - 1) for n in clearing]
             self.resets += reset
             if reset:
-                left, fetching, self.window = [0] * cores, 0, False
+                left, fetching, self.window = [0] * cores, 0, None
             if fetch:
                 assert [any(clearing), window and any(left), fetching] == [False, False, 0]
                 fetching = WINDOW_CYCLES if window else FETCH_CYCLES
                 fetched_from = None if window else address
-                self.window = self.window or window
+                if window:
+                    self.window = address
             assert start == taken
             taken = take
             self.selects += select
@@ -165,7 +168,7 @@ class Cores:
                 if self.nothing_to_do:
                     left = [0] * cores
             if valid:
-                assert self.window
+                assert self.window is not None
                 if image.index == 0:
                     self.codes.append([])
                 assert image.index == len(self.codes[-1])
@@ -207,21 +210,36 @@ async def prepare(ctx, sequencer, program):
     ctx.set(sequencer.prepare, 1)
     await ctx.tick()
     ctx.set(sequencer.prepare, 0)
+    await switch(ctx, sequencer, program, 0)
+
+
+async def switch(ctx, sequencer, program, number):
+    await idle(ctx, sequencer)
+    ctx.set(sequencer.program, number)
+    ctx.set(sequencer.switch, 1)
+    await ctx.tick()
+    ctx.set(sequencer.switch, 0)
     await idle(ctx, sequencer)
     assert ctx.get(sequencer.run_words) == words_of(RunOptions) + -(-program.image_bytes // 4)
 
 
-async def run(ctx, rng, sequencer, program, flags, conditions=DEFAULT):
-    """One run up to idle; returns the image's codes."""
+async def send_run(ctx, rng, sequencer, program, flags, conditions=DEFAULT, tag=0):
+    """A RUN and its payload; returns the image's codes."""
     codes = [rng.randrange(-128, 128) for _ in range(program.image_bytes)]
     padded = [code & 0xFF for code in codes] + [rng.randrange(256) for _ in range(-len(codes) % 4)]
     words = [int.from_bytes(bytes(padded[n : n + 4]), "little") for n in range(0, len(padded), 4)]
-    words = encode(RunOptions, **conditions.options()) + words
+    words = encode(RunOptions, **conditions.options(), tag=tag) + words
     ctx.set(sequencer.run, 1)
     ctx.set(sequencer.flags, flags)
     await ctx.tick()
     ctx.set(sequencer.run, 0)
     await send(ctx, sequencer.word, words, seldom(rng, 0.5))
+    return codes
+
+
+async def run(ctx, rng, sequencer, program, flags, conditions=DEFAULT, tag=0):
+    """One run up to idle; returns the image's codes."""
+    codes = await send_run(ctx, rng, sequencer, program, flags, conditions, tag)
     # More words than an image has are not taken.
     ctx.set(sequencer.word.valid, 1)
     while not ctx.get(sequencer.idle):
@@ -236,6 +254,6 @@ async def run(ctx, rng, sequencer, program, flags, conditions=DEFAULT):
     return codes
 
 
-NO_FLAGS = {"report": 0, "step": 0, "constant": 0, "reserved": 0}
+NO_FLAGS = {"report": 0, "step": 0, "constant": 0, "program": 0}
 REPORT = NO_FLAGS | {"report": 1}
 STEP = REPORT | {"step": 1}

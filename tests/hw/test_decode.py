@@ -97,7 +97,7 @@ def test_an_address_that_holds_no_instruction_is_refused():
 
 @pytest.mark.parametrize(
     ("words", "inside"),
-    [(0, "Header at 0"), (3, "Header at 0"), (words_of(Header), "Operation at 4"), (7, "Decision at 7")],
+    [(0, "Header at 0"), (3, "Header at 0"), (words_of(Header), "Operation at 5"), (8, "Decision at 8")],
 )
 def test_an_image_that_ends_inside_something_is_refused(words, inside):
     short = PROGRAM.images | {"program": PROGRAM.images["program"][:words]}
@@ -125,7 +125,7 @@ def test_layers_that_end_inside_something_are_refused(words, inside):
 
 def test_layers_without_the_image_window_are_refused():
     with pytest.raises(ValueError, match=r"^core 1's layers image ends at 1, inside the Window at 0$"):
-        decode_windows({"layers": [SPLIT.images["layers"][0], SPLIT.images["layers"][1][:1]]})
+        decode_windows(SPLIT.images | {"layers": [SPLIT.images["layers"][0], SPLIT.images["layers"][1][:1]]})
 
 
 def test_an_entry_beyond_the_image_is_refused():

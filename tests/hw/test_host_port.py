@@ -91,7 +91,7 @@ def checksum(*payloads):
 
 
 class Sequencer:
-    """Stands for the sequencer: answers ``prepare``, takes images, sends records."""
+    """Stands for the sequencer: answers ``prepare`` and ``switch``, takes images, sends records; one run at a time."""
 
     def __init__(self, rng, port):
         self._rng, self._port = rng, port
@@ -100,17 +100,24 @@ class Sequencer:
     async def act(self, ctx):
         port, rng = self._port, self._rng
         ctx.set(port.idle, 1)
-        ctx.set(port.run_words, IMAGE_WORDS)
+        ctx.set(port.free, 1)
         while True:
-            _, _, prepare, run, flags = await ctx.tick().sample(port.prepare, port.run, port.flags)
-            if prepare or run:
-                self.events.append("prepare" if prepare else "run")
+            _, _, prepare, switch, program, run, flags = await ctx.tick().sample(
+                port.prepare, port.switch, port.flags.program, port.run, port.flags
+            )
+            if prepare or switch or run:
+                self.events.append("prepare" if prepare else ("switch", program) if switch else "run")
                 ctx.set(port.idle, 0)
-            if prepare:
+            if prepare or switch:
                 for _ in range(rng.randrange(5)):
                     await ctx.tick()
+            if switch:
+                ctx.set(port.run_words, IMAGE_WORDS + program)
             if run:
-                self.images.append(await receive(ctx, port.word, IMAGE_WORDS, seldom(rng, 0.5)))
+                ctx.set(port.free, 0)
+                ctx.set(port.stepping, flags.step)
+                count = IMAGE_WORDS + flags.program
+                self.images.append(await receive(ctx, port.word, count, seldom(rng, 0.5)))
                 # An image's words are counted by the host port.
                 ctx.set(port.word.ready, 1)
                 for _ in range(3):
@@ -118,7 +125,9 @@ class Sequencer:
                     await ctx.tick()
                 ctx.set(port.word.ready, 0)
                 await self._run(ctx, flags)
-            if prepare or run:
+                ctx.set(port.free, 1)
+                ctx.set(port.stepping, 0)
+            if prepare or switch or run:
                 ctx.set(port.idle, 1)
 
     async def _run(self, ctx, flags):
@@ -142,7 +151,9 @@ class Sequencer:
         await send(ctx, self._port.record, [record], seldom(self._rng, 0.5))
 
 
-LAYER = reply(Reply.LAYER, payload=encode(LayerRecord, index=3, cycles=1000, products=2**32 - 1, stalls=17, waited=5))
+LAYER = reply(
+    Reply.LAYER, payload=encode(LayerRecord, index=3, tag=0, cycles=1000, products=2**32 - 1, stalls=17, waited=5)
+)
 RESULT = reply(Reply.RESULT, payload=[7, 0xFFFF_FFFF, 123_456, 2])
 
 
@@ -216,7 +227,7 @@ def test_load_run_and_read(tmp_path, seed):
         exchanges.append((command(HostCommand.RESUME), RESULT))
         words = [logit(n) & 0xFFFF_FFFF for n in range(MAX_CLASSES)]
         exchanges.append((command(HostCommand.READ, Memory.LOGITS, [0, MAX_CLASSES]), reply(Reply.DATA, payload=words)))
-        events = ["prepare", "run", "run", "run", "resume"]
+        events = ["prepare", ("switch", 0), "run", "run", "run", "resume"]
         return bench(rng, exchanges, loads=loads, events=events, images=images)
 
     simulate(build, seed=seed, folder=tmp_path)
@@ -293,7 +304,9 @@ def test_malformed_commands_are_refused_and_the_next_good_program_runs(tmp_path,
         loading, loads = good_load(rng)
         image = [rng.getrandbits(32) for _ in range(IMAGE_WORDS)]
         exchanges = [*malformed_commands(), *loading, (command(HostCommand.RUN, 0, image), RESULT)]
-        return bench(rng, exchanges, loads=loads, events=["prepare", "run"], images=[image], stalls=stalls)
+        return bench(
+            rng, exchanges, loads=loads, events=["prepare", ("switch", 0), "run"], images=[image], stalls=stalls
+        )
 
     simulate(build, seed=1, folder=tmp_path)
 
@@ -324,7 +337,7 @@ def test_what_is_refused_with_a_program_and_in_a_stepped_run(tmp_path):
             (command(HostCommand.BEGIN), []),
             (again, refused(again, ErrorCode.NO_PROGRAM)),
         ]
-        events = ["prepare", "run", "resume", "run"]
+        events = ["prepare", ("switch", 0), "run", "resume", "run"]
         return bench(rng, exchanges, loads=loads, events=events, images=[image, image])
 
     simulate(build, seed=1, folder=tmp_path)

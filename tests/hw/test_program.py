@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hw import container
 from hw.compile import compile_network
 from hw.config import preset
-from hw.decode import decode_windows
-from hw.isa import Layer, Memory, Opcode, memory_depths
+from hw.decode import decode_header, decode_windows
+from hw.isa import NEVER, Header, Layer, Memory, Opcode, memory_depths
 from hw.program import MAGIC, VERSION, Program, load
 from hw.words import encode, words_of
 from tests.hw.networks import runnable
@@ -275,6 +275,9 @@ def test_a_core_that_reads_another_tensor_is_refused():
     image, stem = decode_windows(SPLIT.images)[0], SPLIT.instructions()[0].cores[0].fields["window"]
     assert image["bank"] == stem["bank"] == 0
     images = with_layer(SPLIT, 0, number, source={"base": image["base"]})
+    header = decode_header(images) | {"image_free": NEVER}  # and nothing may be written there before the end
+    images["program"] = np.concatenate([encode(Header, **header), images["program"][words_of(Header) :]])
+    images["program"] = images["program"].astype(np.uint32)
     message = (
         rf"command {number}: core 0 reads words -16 to -12 of bank 0, beyond the 12 of bank 0 that it keeps of stem"
     )

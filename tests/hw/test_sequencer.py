@@ -50,7 +50,9 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
                     ctx.set(sequencer.label, label)
                     for record in (records.found, core.layers, core.counters, core.codes):
                         record.clear()
-                    codes = await run(ctx, rng, sequencer, program, flags)
+                    tag = rng.randrange(1 << 16)
+                    codes = await run(ctx, rng, sequencer, program, flags, tag=tag)
+                    assert core.window == program.image_window
                     exits = margin >= threshold
                     head = program.exits[0 if exits else 1]
                     layers = 1 if exits else 3
@@ -62,7 +64,7 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
                         [(Reply.LAYER, ErrorCode.NONE, words_of(LayerRecord))] * layers if flags["report"] else []
                     )
                     for number, (record, counted) in enumerate(zip(reports, core.counters, strict=False)):
-                        assert unpack(record[3], 5) == [40 + number, *counted, 0]
+                        assert unpack(record[3], 5) == [number | tag << 16, *counted, 0]
                     cycles = (
                         sum(counted[0] for counted in core.counters)
                         + layers * Sequencer.LAYER_CYCLES
@@ -76,6 +78,7 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
                         exit=0 if exits else 1,
                         margin=margin,
                         cycles=cycles,
+                        tag=tag,
                         out_of_range=not head.low <= margin <= head.high,
                         **dict.fromkeys(("early_label", "early_exit", "forced", "passed", "differs"), 0),
                     )
@@ -201,7 +204,7 @@ def test_a_selection_runs_as_a_layer_that_is_not_reported(tmp_path, place):
                 assert core.layers == program.layers
                 assert core.selects == 1
                 *reports, result = records.found
-                numbers = [40 + number for number, name in enumerate(names) if name != place]
+                numbers = [number for number, name in enumerate(names) if name != place]
                 assert [unpack(record[3], 1)[0] for record in reports] == (numbers if flags["report"] else [])
                 spent = sum(counted[0] for counted in core.counters)
                 control = 3 * Sequencer.LAYER_CYCLES + 2 * FETCHED + 2 * Sequencer.DECISION_CYCLES
@@ -226,9 +229,10 @@ def test_a_bad_instruction_ends_the_run_and_resets_the_core(tmp_path, op, place)
             await prepare(ctx, sequencer, program)
             for _ in range(2):
                 before = core.resets
-                await run(ctx, rng, sequencer, program, NO_FLAGS)
-                address = program.addresses[place]
-                assert records.found.pop() == (Reply.ERROR, ErrorCode.BAD_INSTRUCTION, 1, address)
+                tag = rng.randrange(1 << 16)
+                await run(ctx, rng, sequencer, program, NO_FLAGS, tag=tag)
+                detail = program.addresses[place] | tag << 16
+                assert records.found.pop() == (Reply.ERROR, ErrorCode.BAD_INSTRUCTION, 1, detail)
                 assert records.found == []
                 assert core.resets > before
             # An exit before the bad instruction still works.

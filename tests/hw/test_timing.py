@@ -6,6 +6,9 @@ from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.core import Core
 from hw.dispatcher import Dispatcher
 from hw.estimate import selection_cycles
+from hw.exchange import Exchange
+from hw.host_port import HostPort
+from hw.image_loader import ImageLoader
 from hw.isa import SelectKind
 from hw.lane import Lane
 from hw.loader import Loader
@@ -29,6 +32,11 @@ CONSTANTS = {
     "WRITE_CYCLES": Loader.WRITE,
     "SELECT_CYCLES": Sequencer.SELECT_CYCLES,
     "PREFETCH_CYCLES": Sequencer.PREFETCH_CYCLES,
+    "BETWEEN_RUNS": Sequencer.BETWEEN_RUNS,
+    "SWITCH_CYCLES": Sequencer.SWITCH_CYCLES,
+    "HEADER_CYCLES": HostPort.HEADER_CYCLES,
+    "LOADED_CYCLES": ImageLoader.LOADED_CYCLES,
+    "IMAGE_DISTANCE": Exchange.IMAGE_DISTANCE,
 }
 
 

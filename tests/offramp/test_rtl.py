@@ -12,7 +12,7 @@ from hw.exits import Conditions
 from hw.isa import Opcode
 from models.golden import run
 from offramp.rtl import compare, verify
-from offramp.rtl_job import Job, load_outcomes, save_outcomes
+from offramp.rtl_job import Batch, Job, load_outcomes, save_outcomes
 from sim import simulate
 from tests.random_networks import random_codes, random_network
 
@@ -145,8 +145,10 @@ def test_jobs_and_outcomes_survive_their_files(case, tmp_path):
     assert (job.step, job.stall, job.seed, len(job.work)) == (False, 0.25, 3, 2)
     assert job.conditions == conditions
     np.testing.assert_array_equal(job.work[1][1], codes[:1])
-    save_outcomes(tmp_path, [outcomes, outcomes[:1]])
-    first, second = load_outcomes(tmp_path)
+    batch = Batch(outcomes=[replace(outcome, outputs=[]) for outcome in outcomes], results=[5, 9, 20])
+    save_outcomes(tmp_path, [outcomes, outcomes[:1]], [batch])
+    (first, second), batches = load_outcomes(tmp_path)
+    assert batches == [batch]
     assert [o.layers for o in first] == [o.layers for o in outcomes]
     for found, saved in zip(second[0].outputs, outcomes[0].outputs, strict=True):
         for part, wanted in zip(found, saved, strict=True):
@@ -156,4 +158,4 @@ def test_jobs_and_outcomes_survive_their_files(case, tmp_path):
 def test_no_image_is_refused(case):
     program, golden, _, _ = case
     with pytest.raises(ValueError, match=r"^verify needs at least 1 image, not 0$"):
-        verify(program, golden.tensors["input"][:0])
+        verify([(program, golden.tensors["input"][:0])])

@@ -48,7 +48,7 @@ def through_the_file(program: Program, tmp_path) -> Program:
 def test_a_residual_network_with_both_exits(tmp_path, simulator, waves, name):
     network = exiting_network(3, 8, (8, 16))
     program, codes = with_both_exits(compile_network(network, preset(name)), random_codes(network, 16, 3))
-    result = verify(through_the_file(program, tmp_path), codes, simulator=simulator, waves=waves)
+    result = verify([(through_the_file(program, tmp_path), codes)], simulator=simulator, waves=waves)
     assert result["mismatches"] == []
     assert (result["values_equal"], result["cycles_equal"], result["images"]) == (True, True, 16)
     assert 0 < result["early"] < 16
@@ -114,6 +114,6 @@ def test_audits_constant_time_and_ranges_agree(simulator, waves):
 def test_a_small_network_on_icarus(tmp_path):
     network = exiting_network(6, 4, (4, 6))
     program, codes = with_both_exits(compile_network(network, preset("tiny")), random_codes(network, 4, 6))
-    result = verify(through_the_file(program, tmp_path), codes, simulator="icarus")
+    result = verify([(through_the_file(program, tmp_path), codes)], simulator="icarus")
     assert result["mismatches"] == []
     assert 0 < result["early"] < 4

@@ -1,0 +1,80 @@
+"""What options of the command line mean, and how they are named: the same everywhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hw.config import PRESETS
+from hw.exits import DEFAULT, Conditions
+
+__all__ = [
+    "Audit",
+    "Board",
+    "Clock",
+    "ConfigName",
+    "ConstantTime",
+    "Count",
+    "Data",
+    "DataFolder",
+    "Deadline",
+    "Json",
+    "Out",
+    "ProgramData",
+    "ProgramFile",
+    "ProgramFiles",
+    "Seed",
+    "conditions",
+    "decision_rows",
+]
+
+Data = Annotated[str, typer.Option(help="Data set: digits, fashion-mnist or cifar10.")]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option("--data-dir", envvar="OFFRAMP_DATA", help="Data folder.", show_default="data in the current folder"),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn at random.")]
+Out = Annotated[Path, typer.Option(help="Folder for the files it writes.")]
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Write the result to this file as well.", show_default="no file")
+]
+ConfigName = Annotated[str, typer.Option("--config", help=f"Accelerator config: {', '.join(PRESETS)}.")]
+ProgramFile = Annotated[Path, typer.Argument(help="Program file, or zoo:NAME, or zoo:NAME@CONFIG.")]
+ProgramFiles = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="Program files (or zoo:NAME, zoo:NAME@CONFIG); several are loaded together.",
+        show_default="out/program.off",
+    ),
+]
+ProgramData = Annotated[
+    str | None, typer.Option("--data", help="Data set.", show_default="the one the network was trained on")
+]
+Board = Annotated[str, typer.Option(help="Board to build for.")]
+Clock = Annotated[float, typer.Option(help="Clock of the bitstream, MHz; the board's PLL must be able to make it.")]
+Deadline = Annotated[
+    int, typer.Option(min=0, help="Cycles after which a run leaves at the next exit, whatever its margin; 0: none.")
+]
+Audit = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of the runs that go on past their first exit, in steps of 1/256.")
+]
+ConstantTime = Annotated[bool, typer.Option("--constant-time", help="All runs go on to the last exit.")]
+Count = Annotated[int, typer.Option(min=1, help="Test images.", show_default=True)]
+
+
+def conditions(deadline: int, audit: float, constant: bool, seed: int) -> Conditions:
+    """Under what conditions images run; which ones are audited follows from the seed."""
+    if not (deadline or audit or constant):
+        return DEFAULT
+    return Conditions(deadline=deadline, audit=round(256 * audit), seed=seed % (1 << 16), constant=constant)
+
+
+def decision_rows(counts: dict[str, int]) -> list[tuple[str, str]]:
+    """Rows of a table for :func:`offramp.measure.decision_counts`."""
+    names = {
+        "forced": "ended by the deadline",
+        "passed": "went on past an exit",
+        "differs": "of another class there",
+        "out_of_range": "margin out of range",
+    }
+    return [(names[name], f"{count:,}") for name, count in counts.items()]

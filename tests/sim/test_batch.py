@@ -1,0 +1,81 @@
+"""Images back to back: what the simulator says of them, by itself. The RTL is asked in tests.rtl.test_batch."""
+
+import numpy as np
+import pytest
+
+from hw.compile import compile_network
+from hw.config import preset
+from hw.decode import decode_header
+from hw.isa import NEVER, Header
+from hw.network import INPUT
+from hw.program import Program
+from hw.words import encode, words_of
+from sim import simulate, time_batch
+from sim.timing import BETWEEN_RUNS, SWITCH_CYCLES
+from tests.random_networks import NetworkMaker
+
+
+def program(side: int = 6, channels: int = 5, cores: int = 2) -> Program:
+    """Three convolutions and a head."""
+    maker = NetworkMaker(np.random.default_rng(3), (side, side, channels))
+    here = INPUT
+    for _ in range(3):
+        here = maker.conv(here, 8, (3, 3), pads=(1, 1, 1, 1), density=0.8)
+    maker.head(here, 4, None)
+    return compile_network(maker.network("batch"), preset("tiny").replace(cores=cores))
+
+
+def codes_for(made: Program, count: int) -> np.ndarray:
+    return np.random.default_rng(5).integers(-128, 128, (count, *made.network.input.shape)).astype(np.int8)
+
+
+def without_overlap(made: Program) -> Program:
+    """The same, but the next image must wait for the end."""
+    header = encode(Header, **(decode_header(made.images) | {"image_free": NEVER}))
+    words = np.concatenate([header, made.images["program"][words_of(Header) :]]).astype(np.uint32)
+    return Program(
+        network=made.network, config=made.config, commands=made.commands, images=made.images | {"program": words}
+    )
+
+
+def test_a_long_run_hides_the_load_of_the_next_image():
+    made = program()
+    assert decode_header(made.images)["image_free"] == 1
+    timing = simulate(made, codes_for(made, 6))
+    batch = time_batch(made, timing)
+    assert batch.waits[1:].tolist() == [0] * 5
+    assert np.diff(batch.results).tolist() == (timing.cycles[1:] + BETWEEN_RUNS).tolist()
+    assert batch.cycles_per_image == batch.results[-1] / 6
+
+
+def test_without_a_free_place_every_load_is_waited_for():
+    made = program()
+    timing = simulate(made, codes_for(made, 4))
+    late = time_batch(without_overlap(made), timing)
+    size = int(np.prod(made.network.input.shape))
+    assert (late.waits[1:] >= size).all()
+    assert (np.diff(late.results) == np.diff(time_batch(made, timing).results) + late.waits[1:]).all()
+
+
+def test_loads_take_a_code_a_cycle_and_words_are_spaced_while_a_run_is_at_work():
+    for channels, spaced in ((5, 5), (8, 8), (1, 4), (3, 4)):
+        made = program(channels=channels)
+        positions = made.network.input.shape[0] * made.network.input.shape[1]
+        batch = time_batch(made, simulate(made, codes_for(made, 2)))
+        # The first image comes alone. A word is as long on its way as its last code waits for the word before.
+        assert batch.loads[0] == positions * channels + 1
+        assert batch.loads[1] == positions * spaced + 1 - (spaced - channels)
+
+
+def test_another_program_before_costs_its_selection():
+    made = program()
+    timing = simulate(made, codes_for(made, 3))
+    there, other = time_batch(made, timing, selected=True), time_batch(made, timing)
+    assert (other.results - there.results).tolist() == [SWITCH_CYCLES] * 3
+
+
+def test_a_batch_needs_an_image():
+    made = program()
+    timing = simulate(made, codes_for(made, 1)[:0])
+    with pytest.raises(ValueError, match=r"^a batch needs at least 1 image, not 0$"):
+        time_batch(made, timing)

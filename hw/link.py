@@ -135,7 +135,7 @@ def _move_layer(layers: np.ndarray, address: int, bases: dict[str, int]) -> None
     fields["source"]["row_table"] += bases["layers"]
     fields["source"]["column_table"] += bases["layers"]
     fields["source"]["first_list"] += bases["lists"]
-    fields["lane"]["channel_base"] += bases["bias"]
+    fields["lane"]["channel_base"] += bases["bias"] // WORD_CHANNELS
     _put(layers, address, encode(Layer, **fields))
 
 

@@ -157,5 +157,5 @@ def test_jobs_and_outcomes_survive_their_files(case, tmp_path):
 
 def test_no_image_is_refused(case):
     program, golden, _, _ = case
-    with pytest.raises(ValueError, match=r"^verify needs at least 1 image, not 0$"):
+    with pytest.raises(ValueError, match=r"^verify needs at least 1 image of each program, not 0$"):
         verify([(program, golden.tensors["input"][:0])])

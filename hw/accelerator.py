@@ -81,7 +81,7 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             sequencer.prepare.eq(host.prepare),
             sequencer.switch.eq(host.switch),
-            sequencer.program.eq(host.program),
+            sequencer.program.eq(host.flags.program),
             host.run_words.eq(sequencer.run_words),
             sequencer.run.eq(host.run),
             sequencer.flags.eq(host.flags),

@@ -40,7 +40,7 @@ class HostPort(wiring.Component):
         Replies.
     load : Out(stream of LoadWord), always ready
         Program words for the memories, while no run is going on.
-    prepare, switch, program, run_words, run, flags, word, resume, idle, free, stepping, paused, record
+    prepare, switch, run_words, run, flags, word, resume, idle, free, stepping, paused, record
         The sequencer.
     read_core, read_bank, read_address : Out; read_pair : In(PAIR)
         Pairs of activations, by their number in the bank, three cycles.
@@ -63,7 +63,6 @@ class HostPort(wiring.Component):
                 "load": Out(stream.Signature(LoadWord, always_ready=True)),
                 "prepare": Out(1),
                 "switch": Out(1),
-                "program": Out(RunFlags.as_shape()["program"].shape),
                 "run_words": In(16),
                 "run": Out(1),
                 "flags": Out(RunFlags),
@@ -90,7 +89,8 @@ class HostPort(wiring.Component):
         left = Signal(16)  # payload words still to take
         loading, accepted = Signal(), Signal()
         last = Signal(8)  # number of the last program
-        selected, known = Signal(), Signal()  # the sequencer knows a program; that is the one of this RUN
+        present = Signal.like(self.flags.program)  # the program that the sequencer knows
+        selected, known = Signal(), Signal()  # it knows one; that is the one of this RUN
         place = Signal(Place)  # of the word to write or read; in COMMIT, the checksum
         address = place.address
         count = Signal(16)
@@ -106,7 +106,7 @@ class HostPort(wiring.Component):
         m.d.comb += [
             said.reply.eq(answer),
             said.code.eq(problem),
-            known.eq(selected & (self.flags.program == self.program)),
+            known.eq(selected & (self.flags.program == present)),
             transfer.eq(self.i.valid & self.i.ready),
             crc.data.eq(self.i.payload),
             self.flags.eq(header.argument),
@@ -188,7 +188,7 @@ class HostPort(wiring.Component):
                             m.next = "command"
                         with m.Case(HostCommand.RUN):
                             m.d.comb += self.switch.eq(1)
-                            m.d.sync += [self.program.eq(self.flags.program), selected.eq(1)]
+                            m.d.sync += [present.eq(self.flags.program), selected.eq(1)]
                             m.next = "switch"
                         with m.Default():
                             m.next = "address"

@@ -31,7 +31,7 @@ figures: demo
 
 # Measures the config base against the limit of nonzero products, and puts the figures into the README.
 bench: setup
-	@$(BIN)/offramp bench --config base --json baselines/bench-base.json --plot baselines/density.svg --verilator 2 $(ARGS)
+	@$(BIN)/offramp bench --config base --json baselines/bench-base.json --plot baselines/density.svg --verilator 2 --peers $(ARGS)
 	@$(BIN)/python tools/figures baselines/bench-base.json
 
 # Builds the config small for ECP5-25F, and counts the cells of single units; ten minutes.

@@ -12,12 +12,13 @@ from hw.compile import compile_balanced
 from hw.config import AcceleratorConfig
 from models import golden
 from models.sources import Progress
-from offramp import rtl
+from offramp import peers, rtl
 from offramp.measure import layer_statistics
+from offramp.simulators import cache_root
 from offramp.workloads import make
 from sim import simulate
 
-__all__ = ["against_rtl", "curve", "measure_workload"]
+__all__ = ["against_peers", "against_rtl", "curve", "measure_workload"]
 
 #: Images simulated before time is taken: caches fill, the kernel is compiled.
 _WARM_UP = 8
@@ -101,6 +102,28 @@ def against_rtl(
         "images_per_second": len(many) / simulated,
         "ratio": len(many) / simulated / (images / hardware),
     }
+
+
+def against_peers(names: Sequence[str], *, seed: int, progress: Progress | None = None) -> list[dict[str, Any]]:
+    """What each peer says of each workload, and how fast; of workloads with equal shapes only the first is modelled.
+
+    Raises
+    ------
+    RuntimeError
+        When a peer can't be installed or fails.
+    """
+    networks: dict[str, Any] = {}
+    for name in names:
+        network = make(name, _WARM_UP, seed).network
+        if all(peers.shapes(network) != peers.shapes(other) for other in networks.values()):
+            networks[name] = network
+    runs = [(name, peer) for name in networks for peer in peers.PEERS.values()]
+    rows = []
+    for done, (name, peer) in enumerate(runs):
+        if progress is not None:
+            progress(done, len(runs), f"{peer.name}, {name}")
+        rows.append({"workload": name, **peers.measure(peer, networks[name], cache_root())})
+    return rows
 
 
 def curve(

@@ -292,11 +292,14 @@ def bench(
     verilator: Annotated[
         int, typer.Option(min=0, help="Also run so many images of the first workload on the RTL, and compare.")
     ] = 0,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Also time SCALE-Sim and ZigZag on the shapes; pip installs them apart.")
+    ] = False,
 ) -> None:
     """Measure cycles against the limit of nonzero products, on the layer shapes of MLPerf Tiny."""
     from hw.container import write_atomically
     from offramp import figures, tables
-    from offramp.bench import against_rtl, curve, measure_workload
+    from offramp.bench import against_peers, against_rtl, curve, measure_workload
     from offramp.workloads import WORKLOADS
 
     chosen, names = preset(config), workload or list(WORKLOADS)
@@ -314,12 +317,18 @@ def bench(
     if verilator:
         with terminal.stage("verify the RTL") as step:
             hardware = against_rtl(names[0], chosen, images=verilator, seed=seed, progress=step)
+    others = []
+    if peers:
+        with terminal.stage("peers") as step:
+            others = against_peers(names, seed=seed, progress=step)
     for row in rows:
         results().print(f"{row['workload']} on {config}", tables.layers(row["layers"]), "")
     results().print(tables.workloads(rows))
+    if others:
+        results().print(tables.peers(rows, others))
     if hardware is not None:
         _show([(name.replace("_", " "), str(value)) for name, value in hardware.items()])
-    found = {"rows": rows, "curve": points, "rtl": hardware}
+    found = {"rows": rows, "curve": points, "rtl": hardware, "peers": others}
     _finish("bench", seed, json, {"config": config, "multipliers": chosen.multipliers, **found})
     if hardware is not None and not (hardware["values_equal"] and hardware["cycles_equal"]):
         raise typer.Exit(1)

@@ -18,6 +18,8 @@ __all__ = [
     "markdown",
     "measurement_rows",
     "measurements",
+    "peer_rows",
+    "peers",
     "summary",
     "usage",
     "workload_rows",
@@ -181,10 +183,48 @@ def workloads(rows: list[dict[str, Any]]) -> Table:
     return _aligned(*workload_rows(rows))
 
 
+def peer_rows(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Head and lines of what peers say of the workloads, and how their speed compares."""
+    speed = {row["workload"]: row["simulated_cycles_per_second"] for row in rows}
+    head = ["workload", "peer", "its machine", "its cycles", "seconds", "simulated cycles/s", "Offramp's are"]
+    lines = [
+        [
+            other["workload"],
+            other["packages"][0],
+            other["machine"],
+            f"{other['cycles']:,}",
+            f"{other['seconds']:.1f}",
+            f"{other['cycles_per_second']:,.0f}",
+            f"{speed[other['workload']] / other['cycles_per_second']:,.0f} x",
+        ]
+        for other in others
+    ]
+    return head, lines
+
+
+def peers(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> Table:
+    """:func:`peer_rows` as a table."""
+    return _aligned(*peer_rows(rows, others))
+
+
 def _lines(rows: list[list[str]], align: list[str]) -> list[str]:
     """A table in Markdown."""
     head, *body = [f"| {' | '.join(row)} |" for row in rows]
     return [head, f"|{'|'.join(align)}|", *body]
+
+
+def _peer_lines(result: dict[str, Any]) -> list[str]:
+    """The peers' part of the README, if they were measured."""
+    if not result["peers"]:
+        return []
+    head, lines = peer_rows(result["rows"], result["peers"])
+    return [
+        "Other simulators on the same shapes. They model other machines, without weights or values: only their speed "
+        "compares.",
+        "",
+        *_lines([head, *lines], ["---", "---", "---", *["--:"] * (len(head) - 3)]),
+        "",
+    ]
 
 
 def bench_markdown(result: dict[str, Any]) -> str:
@@ -204,6 +244,7 @@ def bench_markdown(result: dict[str, Any]) -> str:
             "",
             *_lines([layer_head, *layers], ["---", *layer_numbers]),
             "",
+            *_peer_lines(result),
         ]
     )
 

@@ -86,7 +86,11 @@ def _claim_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> Table:
-    table = Table(*head)
+    name, *others = head
+    table = Table()
+    table.add_column(name, no_wrap=True)  # names are to be copied
+    for column in others:
+        table.add_column(column)
     for row in rows:
         table.add_row(*row)
     return table

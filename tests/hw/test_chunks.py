@@ -100,5 +100,5 @@ def test_a_chunk_lies_within_external_memory():
 
 
 def test_the_table_lies_within_the_program():
-    with pytest.raises(ValueError, match=r"^program image ends at 6, inside the Chunk at 6$"):
+    with pytest.raises(ValueError, match=r"^program image ends at 7, inside the Chunk at 7$"):
         decode_chunks(images([(GOOD, 0)], chunks=2), CONFIG)

@@ -2,6 +2,7 @@ import pytest
 
 from hw.config import PRESETS, WORD_CHANNELS, AcceleratorConfig
 from hw.exchange import Exchange
+from sim.timing import takes_images
 from tests.hw.simulate import Bench, simulate
 
 ROUND = 4
@@ -192,10 +193,26 @@ def test_an_image_goes_through_a_layer_and_changes_nothing_for_it(tmp_path, core
 
 
 @pytest.mark.parametrize("cores", [1, 2, 4, 8])
-def test_where_images_find_room(cores):
-    """In what a layer's words leave at full rate: none where four cores or more send theirs everywhere."""
+def test_where_images_find_room(cores, tmp_path):
+    """None in layers of four cores or more that send their words everywhere; the simulator counts on the same."""
     config = AcceleratorConfig(cores=cores)
-    assert [Exchange.takes_images(config, everywhere) for everywhere in (False, True)] == [True, cores < ROUND]
+
+    def build(rng):
+        dut = Exchange(config)
+
+        async def drive(ctx):
+            for everywhere in (False, True):
+                ctx.set(dut.everywhere, everywhere)
+                ctx.set(dut.layer, 1)
+                await ctx.tick()
+                assert ctx.get(dut.room) == takes_images(config, everywhere) == (cores < ROUND or not everywhere)
+                ctx.set(dut.layer, 0)
+                await ctx.tick()
+                assert ctx.get(dut.room)
+
+        return Bench(dut=dut, testbenches=[drive])
+
+    simulate(build, seed=cores, folder=tmp_path)
 
 
 @pytest.mark.parametrize("config", [*PRESETS.values(), AcceleratorConfig(cores=4, lanes=2)])

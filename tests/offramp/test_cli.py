@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hw.config import preset
+from hw.exits import Conditions
 from hw.verilog import generate
 from offramp import cli, rtl, stages
 from offramp.cli import app
@@ -191,7 +192,8 @@ def test_verify_ends_with_1_when_anything_differs(small, tmp_path, monkeypatch, 
     asked = {}
     values, cycles = equal
 
-    def verify(program, codes, **options):
+    def verify(work, **options):
+        ((_, codes),) = work
         asked.update(options, images=len(codes), type=codes.dtype)
         return {"values_equal": values, "cycles_equal": cycles, "layers": 1, "images": len(codes), "mismatches": []}
 
@@ -203,6 +205,7 @@ def test_verify_ends_with_1_when_anything_differs(small, tmp_path, monkeypatch, 
     assert run(*arguments)[1] == (0 if all(equal) else 1)
     progress = asked.pop("progress")
     assert callable(progress)
+    assert asked.pop("conditions") == Conditions()
     assert asked == {"images": 4, "type": np.int8, "simulator": "icarus", "waves": True, "seed": 5}
     result = json.loads(json_file.read_text())
     assert (result["values_equal"], result["cycles_equal"]) == (values, cycles)
@@ -216,7 +219,7 @@ def test_verify_ends_with_1_when_anything_differs(small, tmp_path, monkeypatch, 
         (("train", "--data", "mnist"), r"data must be one of digits, fashion-mnist, cifar10, not 'mnist'"),
         (("compile", "--config", "huge"), r"config must be one of tiny, single, small, base, not 'huge'"),
         (("generate", "--config", "huge"), r"config must be one of tiny, single, small, base, not 'huge'"),
-        (("build", "--board", "ulx4"), r"board must be one of ulx3s-25f, not 'ulx4'"),
+        (("build", "--board", "ulx4"), r"board must be one of ulx3s-25f, ulx3s-85f, not 'ulx4'"),
         (("build", "--clock", "51"), r"ulx3s-25f: the clock must be .* not 51 MHz"),
         (("demo", "--config", "huge"), r"config must be one of tiny, single, small, base, not 'huge'"),
     ],

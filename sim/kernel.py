@@ -74,6 +74,14 @@ def _seek(writes, first, starts, offsets):
 
 
 @njit(cache=True)
+def _of_image(held, image):
+    """An image's times, or None."""
+    if held is None:
+        return None
+    return held[image]
+
+
+@njit(cache=True)
 def _held(slot, state, writes, first, starts, offsets):
     """The slot, or the cycle behind it if the dispatcher is held in it. Writes are cycles apart."""
     while writes[_NEXT] < slot:
@@ -100,7 +108,7 @@ def _enter(push, stalls, state, queue, depth, writes, first, starts, offsets):
         room = max(room, (former + 1) & (-state[_ENTRIES + pe] >> 63))
     after = max(push + 1, room)
     stalls += after - push - 1
-    if after >= writes[_NEXT]:
+    if first is not None and after >= writes[_NEXT]:
         after = _held(after, state, writes, first, starts, offsets)
     for pe in range(WIDTH):
         joins = -state[_ENTRIES + pe] >> 63  # all ones or zeros: a choice without a jump
@@ -137,14 +145,15 @@ def _core(
     lane = np.int64(0)
     stalls = np.int64(0)
     writes = np.array([_NEVER, row_starts[0], 0])
-    _seek(writes, held, row_starts, offsets)
-    if writes[_NEXT] < first_push:
-        push -= lead
-        for _ in range(lead):
-            push = _held(push + 1, state, writes, held, row_starts, offsets)
+    if held is not None:
+        _seek(writes, held, row_starts, offsets)
+        if writes[_NEXT] < first_push:
+            push -= lead
+            for _ in range(lead):
+                push = _held(push + 1, state, writes, held, row_starts, offsets)
     for y in range(rows.shape[0]):
         push += 1  # the row's table entry
-        if push >= writes[_NEXT]:
+        if held is not None and push >= writes[_NEXT]:
             push = _held(push, state, writes, held, row_starts, offsets)
         for x in range(columns.shape[0]):
             base = first + y * row_pitch + x * column_pitch
@@ -153,7 +162,7 @@ def _core(
                 for n in range(starts[base // WIDTH], starts[(base + channels) // WIDTH]):
                     if found[n] < 0:
                         push += 1
-                        if push >= writes[_NEXT]:
+                        if held is not None and push >= writes[_NEXT]:
                             push = _held(push, state, writes, held, row_starts, offsets)
                         continue
                     number = lists + found[n]
@@ -165,7 +174,7 @@ def _core(
                         number += list_step
             else:
                 push += 1  # a blank row's word
-                if push >= writes[_NEXT]:
+                if held is not None and push >= writes[_NEXT]:
                     push = _held(push, state, writes, held, row_starts, offsets)
             for _ in range(columns[x, 1] if rows[y, 2] else 0):
                 for pe in range(WIDTH):
@@ -250,8 +259,9 @@ def layer_cycles(
         Lanes take values in every second cycle only.
     latency : int
         Cycles from the lanes' last step to the end of the core's work.
-    held : int64 array (images, chunks)
-        Of each chunk that may be written: what to add to the offsets of its rows for when they hold dispatchers.
+    held : int64 array (images, chunks), or None
+        Of each chunk that may be written: what to add to the offsets of its rows for when they hold dispatchers. None
+        if there is none: Numba then compiles the loops without looking for writes.
     row_starts, offsets : int64 arrays
         Rows of the chunks: :class:`sim.loading.Rows`.
 
@@ -287,7 +297,7 @@ def layer_cycles(
                 queues,
                 slow,
                 latency,
-                held[image],
+                _of_image(held, image),
                 row_starts[core],
                 offsets,
                 spent[image],

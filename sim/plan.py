@@ -205,7 +205,7 @@ class Plan:
             self._queues,
             step.slow,
             step.latency,
-            np.zeros((len(active), 0), dtype=np.int64) if held is None else held,
+            held if held is not None and held.size else None,
             self.rows.starts,
             self.rows.offsets,
         )

@@ -11,7 +11,7 @@ from hw.network import INPUT, AveragePool2D, DepthwiseConv2D, MaxPool2D
 from hw.numerics import Rounding, average_scale, requantize
 from models import golden
 from tests.hw.networks import tensor, weighted
-from tests.models.test_golden import codes_of, ending, images, naive_convolution
+from tests.models.definition import codes_of, ending, images, naive_convolution
 
 
 @settings(max_examples=60)

@@ -1,29 +1,17 @@
 """Commands of the zoo and of the methods' report."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from offramp import options
+from offramp.commands.common import OUT, finish
 from offramp.console import Terminal, results
-from offramp.record import provenance, read_json, write_json
+from offramp.record import read_json
 
-__all__ = ["register"]
-
-_DataFolder = Annotated[
-    Path | None,
-    typer.Option("--data-dir", envvar="OFFRAMP_DATA", help="Data folder.", show_default="data in the current folder"),
-]
-_Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn at random.")]
-_Json = Annotated[
-    Path | None, typer.Option("--json", help="Write the result to this file as well.", show_default="no file")
-]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command()(zoo)
-    app.command()(report)
+__all__ = ["report", "zoo"]
 
 
 def zoo(
@@ -37,13 +25,11 @@ def zoo(
     method: Annotated[str, typer.Option(help="With --add: name in the table.", show_default="the recipe's")] = "",
     images: Annotated[int, typer.Option(min=1, help="With --add: test images.")] = 10_000,
     attacked: Annotated[int, typer.Option(min=1, help="With --add: test images under PGD-20.")] = 500,
-    data_dir: _DataFolder = None,
-    seed: _Seed = 0,
-    json: _Json = None,
+    data_dir: options.DataFolder = None,
+    seed: options.Seed = 0,
+    json: options.Json = None,
 ) -> None:
     """List the networks of the zoo with their figures; each is usable as zoo:NAME where a program is asked for."""
-    from dataclasses import asdict
-
     from models.zoo import entries
     from offramp import methods, stages
     from offramp.zoo import add as measured
@@ -57,16 +43,15 @@ def zoo(
             )
     found = [asdict(entry) for entry in entries()]
     results().print(methods.networks(found))
-    if json is not None:
-        write_json(json, {**provenance("zoo", seed), "networks": found})
+    finish("zoo", seed, json, {"networks": found})
 
 
 def report(
     *,
     what: Annotated[str, typer.Argument(help="methods: the seven methods and the reference networks.")] = "methods",
-    out: Annotated[Path, typer.Option(help="Folder for methods.md and methods.svg.")] = Path("out"),
-    seed: _Seed = 0,
-    json: _Json = None,
+    out: Annotated[Path, typer.Option(help="Folder for methods.md and methods.svg.")] = OUT,
+    seed: options.Seed = 0,
+    json: options.Json = None,
 ) -> None:
     """Make a table and plots of the committed results anew; writes OUT/methods.md and OUT/methods.svg."""
     from hw.container import write_atomically
@@ -78,5 +63,4 @@ def report(
     write_atomically(out / "methods.md", methods.markdown(found).encode())
     write_atomically(out / "methods.svg", methods.plot(found).encode())
     results().print(methods.networks(found["networks"]), "", methods.claims(found["methods"]))
-    if json is not None:
-        write_json(json, {**provenance("report", seed), **found})
+    finish("report", seed, json, found)

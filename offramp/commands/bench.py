@@ -1,0 +1,71 @@
+"""The command that measures the accelerator against its limit."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hw.config import preset
+from offramp import options
+from offramp.commands.common import finish, show
+from offramp.console import Terminal, results
+
+__all__ = ["bench"]
+
+
+def bench(
+    *,
+    config: options.ConfigName = "base",
+    workload: Annotated[
+        list[str] | None, typer.Option(help="A workload; may be given again.", show_default="all")
+    ] = None,
+    images: options.Count = 64,
+    seed: options.Seed = 0,
+    json: options.Json = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Also sweep the densities of weights and activations, and plot into this SVG file."),
+    ] = None,
+    verilator: Annotated[
+        int, typer.Option(min=0, help="Also run so many images of the first workload on the RTL, and compare.")
+    ] = 0,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Also time SCALE-Sim and ZigZag on the shapes; pip installs them apart.")
+    ] = False,
+) -> None:
+    """Measure cycles against the limit of nonzero products, on the layer shapes of MLPerf Tiny."""
+    from hw.container import write_atomically
+    from offramp import figures, tables
+    from offramp.bench import against_peers, against_rtl, curve, measure_workload
+    from offramp.workloads import WORKLOADS
+
+    chosen, names = preset(config), workload or list(WORKLOADS)
+    terminal = Terminal()
+    rows, points = [], []
+    for name in names:
+        with terminal.stage(name) as step:
+            rows.append(measure_workload(name, chosen, images=images, seed=seed, progress=step))
+    if plot is not None:
+        with terminal.stage("sweep densities") as step:
+            densities = {"weights": (1.0, 0.5, 0.2, 0.1, 0.05), "active": (0.8, 0.5, 0.3)}
+            points = curve(chosen, workload="resnet8-w20", **densities, images=8, seed=seed, progress=step)
+        write_atomically(plot, figures.density_curve(points).encode())
+    hardware: dict[str, Any] | None = None
+    if verilator:
+        with terminal.stage("verify the RTL") as step:
+            hardware = against_rtl(names[0], chosen, images=verilator, seed=seed, progress=step)
+    others = []
+    if peers:
+        with terminal.stage("peers") as step:
+            others = against_peers(names, seed=seed, progress=step)
+    for row in rows:
+        results().print(f"{row['workload']} on {config}", tables.layers(row["layers"]), "")
+    results().print(tables.workloads(rows))
+    if others:
+        results().print(tables.peers(rows, others))
+    if hardware is not None:
+        show([(name.replace("_", " "), str(value)) for name, value in hardware.items()])
+    found = {"rows": rows, "curve": points, "rtl": hardware, "peers": others}
+    finish("bench", seed, json, {"config": config, "multipliers": chosen.multipliers, **found})
+    if hardware is not None and not (hardware["values_equal"] and hardware["cycles_equal"]):
+        raise typer.Exit(1)

@@ -1,0 +1,33 @@
+"""What every command ends with: rows on the terminal, a JSON file if asked for."""
+
+from pathlib import Path
+from typing import Any
+
+from offramp.console import results
+from offramp.record import provenance, write_json
+
+__all__ = ["OUT", "PROGRAM", "finish", "metric_rows", "show"]
+
+#: Where commands write, and which program they take, unless told otherwise.
+OUT = Path("out")
+PROGRAM = OUT / "program.off"
+
+
+def finish(command: str, seed: int, json: Path | None, result: dict[str, Any]) -> None:
+    """Write the JSON file, if asked for."""
+    if json is not None:
+        write_json(json, {**provenance(command, seed), **result})
+
+
+def show(rows: list[tuple[str, str]]) -> None:
+    """Print rows of a name and a value."""
+    from offramp.tables import key_values
+
+    results().print(key_values(rows))
+
+
+def metric_rows(metrics: dict[str, float]) -> list[tuple[str, str]]:
+    """Rows of measured figures: shares with four digits, counts without any."""
+    return [
+        (name.replace("_", " "), f"{value:,.4f}" if value <= 1 else f"{value:,.0f}") for name, value in metrics.items()
+    ]

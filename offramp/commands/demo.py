@@ -1,0 +1,51 @@
+"""The command that does everything: the demo."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hw.config import preset
+from offramp import options
+from offramp.commands.common import OUT
+from offramp.console import Terminal, results
+from offramp.record import write_json
+
+__all__ = ["demo"]
+
+
+def demo(
+    *,
+    data: options.Data = "digits",
+    data_dir: options.DataFolder = None,
+    config: options.ConfigName = "single",
+    board: options.Board = "ulx3s-25f",
+    clock: options.Clock = 50.0,
+    model: Annotated[
+        str | None, typer.Option(help="zoo:NAME instead of training and compressing.", show_default="none")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Images that the RTL runs.")] = 16,
+    attacked: Annotated[int, typer.Option(min=1, help="Most test images to attack; clean, all are simulated.")] = 1000,
+    seed: options.Seed = 0,
+    out: options.Out = OUT,
+    json: Annotated[Path | None, typer.Option("--json", help="Result file.", show_default="OUT/demo.json")] = None,
+) -> None:
+    """The main job: train, compress, compile, check four ways, build the bitstream; table, JSON file and report."""
+    from offramp.demo import Settings, run
+    from offramp.report import write
+    from offramp.tables import summary
+
+    preset(config)
+    terminal = Terminal()
+    settings = Settings(
+        data=data, root=data_dir, config=config, board=board, clock_mhz=clock, seed=seed, out=out,
+        images=images, attacked=attacked, model=model,
+    )  # fmt: skip
+    result = run(settings, terminal)
+    with terminal.stage("8/8 table, JSON file, report"):
+        write_json(json or out / "demo.json", result)
+        write(out / "report.html", result)
+    results().print(summary(result))
+    terminal.say(f"result {json or out / 'demo.json'}, report {out / 'report.html'}, bitstream {out / board}.bit")
+    if not (result["verify"]["values_equal"] and result["verify"]["cycles_equal"]):
+        raise typer.Exit(1)

@@ -1,0 +1,37 @@
+"""Commands that say what a file holds."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from offramp import options
+from offramp.commands.common import PROGRAM, finish, show
+
+__all__ = ["disasm", "info"]
+
+
+def info(
+    *,
+    file: Annotated[Path, typer.Argument(help="Trained or compressed network, or program, or zoo:NAME.")] = PROGRAM,
+    seed: options.Seed = 0,
+    json: options.Json = None,
+) -> None:
+    """Say what is in a file."""
+    from offramp import inspect
+
+    rows, result = inspect.describe(file)
+    show(rows)
+    finish("info", seed, json, {"file": file, **result})
+
+
+def disasm(program: options.ProgramFile = PROGRAM, seed: options.Seed = 0, json: options.Json = None) -> None:
+    """Print a program's instructions."""
+    from hw.decode import disassemble
+    from offramp import stages
+
+    loaded = stages.program(program)
+    text = disassemble(loaded.images)
+    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+    finish("disasm", seed, json, {"program": program, "lines": text.splitlines()})

@@ -1,0 +1,64 @@
+"""Commands that make hardware of a config: Verilog, a bitstream."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hw.config import preset
+from offramp import options
+from offramp.commands.common import OUT, finish, show
+from offramp.console import Terminal
+
+__all__ = ["build", "generate"]
+
+
+def generate(
+    *,
+    config: options.ConfigName = "single",
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("out/offramp.v"),
+    seed: options.Seed = 0,
+    json: options.Json = None,
+) -> None:
+    """Write the Verilog of a config, top module `offramp`, for any flow."""
+    from hw.container import write_atomically
+    from hw.verilog import generate as verilog
+
+    chosen = preset(config)
+    with Terminal().stage("generate"):
+        text = verilog(chosen)
+    write_atomically(output, text.encode())
+    show(
+        [
+            ("config", config),
+            ("digest", chosen.digest()[:16]),
+            ("lines", f"{text.count(chr(10)):,}"),
+            ("file", str(output)),
+        ]
+    )
+    finish("generate", seed, json, {"config": config, "digest": chosen.digest(), "file": output})
+
+
+def build(
+    *,
+    config: options.ConfigName = "single",
+    board: options.Board = "ulx3s-25f",
+    clock: options.Clock = 50.0,
+    seed: options.Seed = 0,
+    out: options.Out = OUT,
+    json: options.Json = None,
+) -> None:
+    """Synthesize, place and route a config with its serial link, and write OUT/BOARD.bit. The seed is the placer's."""
+    from offramp import stages, tables
+
+    terminal = Terminal()
+    with terminal.stage("build") as step:
+        report = stages.bitstream(
+            preset(config), board, out, clock_mhz=clock, seed=seed, progress=lambda name: step(0, 0, name)
+        )
+    result = report.to_dict()
+    show([*tables.build_rows(result), ("file", str(out / f"{board}.bit"))])
+    finish("build", seed, json, {"config": config, "build": result, "file": out / f"{board}.bit"})
+    if not report.timing_met:
+        terminal.say(f"timing is not met: the design reaches {report.fmax_mhz} MHz, its PLL makes {clock:g} MHz")
+        raise typer.Exit(1)

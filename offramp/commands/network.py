@@ -1,0 +1,86 @@
+"""Commands that make a network and its program: train, compress, compile."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hw.config import preset
+from offramp import options
+from offramp.commands.common import OUT, finish, metric_rows, show
+from offramp.console import Terminal
+from offramp.record import provenance, write_json
+
+__all__ = ["compile_", "compress", "train"]
+
+
+def train(
+    *,
+    recipe: Annotated[
+        Path | None, typer.Argument(help="Recipe file.", show_default="the demo's for the data set, dense network only")
+    ] = None,
+    data: options.Data = "digits",
+    data_dir: options.DataFolder = None,
+    seed: options.Seed = 0,
+    out: options.Out = OUT,
+    json: options.Json = None,
+) -> None:
+    """Make a recipe's network: OUT/trained.off, OUT/compressed.off, OUT/result.json. Stopped, it goes on next time.
+
+    Without a recipe, train the data set's float network for the demo; writes OUT/trained.off.
+    """
+    from offramp import stages
+
+    terminal = Terminal()
+    if recipe is None:
+        with terminal.stage("train") as step:
+            checkpoint = stages.trained(stages.dataset(data, data_dir, step), out, seed=seed, progress=step)
+        show([*metric_rows(checkpoint.metrics), ("file", str(out / stages.TRAINED))])
+        finish("train", seed, json, {"data": data, "metrics": checkpoint.metrics, "file": out / stages.TRAINED})
+        return
+    with terminal.stage("train") as step:
+        made, result = stages.made(recipe, data_dir, out, seed=seed, progress=step)
+    write_json(out / stages.RESULT, {**provenance("train", seed), **result})
+    show([*metric_rows(made.metrics), ("file", str(out / stages.COMPRESSED))])
+    finish("train", seed, json, result)
+
+
+def compress(
+    *,
+    trained: Annotated[Path, typer.Argument(help="Trained network.")] = Path("out/trained.off"),
+    data_dir: options.DataFolder = None,
+    seed: options.Seed = 0,
+    out: options.Out = OUT,
+    json: options.Json = None,
+) -> None:
+    """Prune, quantize to int8 and calibrate the exit; writes OUT/compressed.off."""
+    from models.checkpoint import load
+    from offramp import stages
+
+    checkpoint = load(trained)
+    with Terminal().stage("compress") as step:
+        source = stages.dataset(checkpoint.data, data_dir, step)
+        network = stages.compressed(checkpoint, source, out, seed=seed, progress=step)
+    show([*metric_rows(network.metrics), ("file", str(out / stages.COMPRESSED))])
+    result = {"data": network.data, "metrics": network.metrics, "curve": network.curve}
+    finish("compress", seed, json, result | {"file": out / stages.COMPRESSED})
+
+
+def compile_(
+    *,
+    compressed: Annotated[Path, typer.Argument(help="Compressed network.")] = Path("out/compressed.off"),
+    config: options.ConfigName = "single",
+    seed: options.Seed = 0,
+    out: options.Out = OUT,
+    json: options.Json = None,
+) -> None:
+    """Compile a network to a program for an accelerator config; writes OUT/program.off."""
+    from models.checkpoint import load_compressed
+    from offramp import inspect, stages
+
+    chosen = preset(config)
+    loaded = load_compressed(compressed)
+    with Terminal().stage("compile"):
+        program = stages.compiled(loaded.network, chosen, out / stages.PROGRAM, loaded.activity)
+    show([*inspect.program_rows(program), ("file", str(out / stages.PROGRAM))])
+    finish("compile", seed, json, {"config": config, **inspect.program_dict(program), "file": out / stages.PROGRAM})

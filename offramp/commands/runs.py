@@ -1,0 +1,108 @@
+"""Commands that run a program: on the golden model, on the simulator, on the RTL."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from offramp import options
+from offramp.commands.common import PROGRAM, finish, show
+from offramp.console import Terminal, results
+
+__all__ = ["evaluate", "simulate", "verify"]
+
+
+def evaluate(
+    *,
+    program: options.ProgramFile = PROGRAM,
+    data: options.ProgramData = None,
+    data_dir: options.DataFolder = None,
+    deadline: options.Deadline = 0,
+    audit: options.Audit = 0.0,
+    constant: options.ConstantTime = False,
+    seed: options.Seed = 0,
+    json: options.Json = None,
+) -> None:
+    """Run the golden model on the whole test set: accuracy and exits."""
+    from offramp import stages
+
+    loaded, conditions = stages.program(program), options.conditions(deadline, audit, constant, seed)
+    with Terminal().stage("evaluate") as step:
+        source = stages.dataset(data or loaded.network.name, data_dir, step)
+        result = stages.evaluated(loaded, source, step, conditions)
+    share = ", ".join(f"{100 * value:.2f} %" for value in result["exit_share"])
+    rows = [("images", f"{result['images']:,}"), ("accuracy", f"{100 * result['accuracy']:.2f} %"), ("exits", share)]
+    show([*rows, *options.decision_rows(result.get("decisions", {}))])
+    finish("evaluate", seed, json, {"program": program, "conditions": asdict(conditions), **result})
+
+
+def simulate(
+    *,
+    program: options.ProgramFile = PROGRAM,
+    attack: Annotated[str, typer.Option(help="clean, fgsm, pgd, adaptive or slowdown.")] = "clean",
+    eps: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Largest change of a pixel.", show_default="by data set")
+    ] = None,
+    images: options.Count = 1000,
+    deadline: options.Deadline = 0,
+    audit: options.Audit = 0.0,
+    constant: options.ConstantTime = False,
+    data: options.ProgramData = None,
+    data_dir: options.DataFolder = None,
+    seed: options.Seed = 0,
+    json: options.Json = None,
+) -> None:
+    """Simulate a program on test images, clean or attacked: cycles of every layer and where they go."""
+    from offramp import inputs, stages, tables
+
+    loaded, conditions = stages.program(program), options.conditions(deadline, audit, constant, seed)
+    name = data or loaded.network.name
+    kind, reach = inputs.attack(attack), inputs.default_eps(name) if eps is None else eps
+    with Terminal().stage("simulate") as step:
+        source = stages.dataset(name, data_dir, step)
+        settings: dict[str, Any] = {
+            "eps": reach,
+            "count": images,
+            "seed": seed,
+            "conditions": conditions,
+            "progress": step,
+        }
+        _, found = stages.measured(loaded, source, kind, **settings)
+    result = found.to_dict()
+    results().print(tables.measurements({attack: result}), "", tables.layers(result["layers"]), "")
+    together = "unknown" if found.back_to_back is None else f"{found.back_to_back:,.1f}"
+    show([("cycles per image, back to back", together), *options.decision_rows(result["decisions"])])
+    asked = {"program": program, "attack": attack, "eps": reach, "conditions": asdict(conditions)}
+    finish("simulate", seed, json, {**asked, **result})
+
+
+def verify(
+    *,
+    programs: options.ProgramFiles = None,
+    images: options.Count = 16,
+    deadline: options.Deadline = 0,
+    audit: options.Audit = 0.0,
+    constant: options.ConstantTime = False,
+    simulator: Annotated[str, typer.Option(envvar="SIM", help="verilator or icarus.")] = "verilator",
+    waves: Annotated[bool, typer.Option(envvar="WAVES", help="Write waveforms.")] = False,
+    data: options.ProgramData = None,
+    data_dir: options.DataFolder = None,
+    seed: options.Seed = 0,
+    json: options.Json = None,
+) -> None:
+    """Run test images on the RTL: all values, exits and cycles must equal the golden model's and the simulator's."""
+    from offramp import rtl, stages
+
+    files, conditions = programs or [PROGRAM], options.conditions(deadline, audit, constant, seed)
+    terminal, work = Terminal(), []
+    for loaded in map(stages.program, files):
+        with terminal.stage("choose images") as step:
+            source = stages.dataset(data or loaded.network.name, data_dir, step)
+            codes = stages.verification_codes(loaded, source, count=images, seed=seed, progress=step)
+        work.append((loaded, codes))
+    with terminal.stage("verify the RTL") as step:
+        result = rtl.verify(work, simulator=simulator, waves=waves, seed=seed, conditions=conditions, progress=step)
+    show([(name.replace("_", " "), str(value)) for name, value in result.items()])
+    finish("verify", seed, json, {"programs": files, "conditions": asdict(conditions), **result})
+    if not (result["values_equal"] and result["cycles_equal"]):
+        raise typer.Exit(1)

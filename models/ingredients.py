@@ -19,9 +19,9 @@ from models.data import Dataset
 from models.fakequant import FakeQuantNet
 from models.methods.binary_relax import BinaryRelax
 from models.methods.boundary import Probe
-from models.methods.dab import DynamicExitLoss, RampedExitLoss
 from models.methods.dasnet import ANNEAL, Equalised
 from models.methods.dnr import DynamicL2, Rewiring
+from models.methods.exit_losses import DynamicExitLoss, RampedExitLoss
 from models.methods.feedback import Feedback
 from models.methods.gap import Attack, GreedyPruning, kept_share
 from models.methods.jpnet import IterativePruning, SweptWinners

@@ -10,8 +10,8 @@ DynExit (exit losses' weights that change during training).
 * Where: behind 35 to 45 % of the multiply-accumulates (:func:`exit_costs`); 3x3 convolution of stride 2, batch norm,
   ReLU, average pool, linear (:class:`Branch`), or without the convolution, as SDN's internal classifier.
 * Joint training: ``CE(final) + w CE(branch)`` with ``w = min(C, 0.01 + t C)``, t from 0 to 1 over the training and C
-  the branch's relative cost (SDN), in :class:`RampedExitLoss`; or ``w <- w exp(k (target - accuracy of the branch))``
-  after every epoch, within 0.05 to 2 (reconstruction of DynExit), in :class:`DynamicExitLoss`.
+  the branch's relative cost (SDN); or ``w <- w exp(k (target - accuracy of the branch))`` after every epoch, within
+  0.05 to 2 (reconstruction of DynExit): :mod:`models.methods.exit_losses`.
 * Off the shelf: an integer network stays as it is, only the branch is trained, on the codes that the network computes
   (:func:`add_branch`): Adam, 1e-3, 25 epochs, a tenth at 15 (SDN's setting for frozen networks): :data:`OFF_THE_SHELF`.
 * Exit rule: the margin of the integer logits against a threshold, the smallest that costs at most half a point on
@@ -27,15 +27,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from hw.layers import Conv2D, DepthwiseConv2D, Layer, Linear
 from hw.network import INPUT, Exit, Network
 from models import golden
 from models.data import Split
-from models.fakequant import INPUT_SCALE, INPUT_ZERO_POINT, FakeQuantNet
-from models.graph import Graph, lower
-from models.pieces import Outputs, Piece, Run
+from models.fakequant import INPUT_SCALE, INPUT_ZERO_POINT
+from models.graph import Graph
 from models.quantize import NEVER, encode, quantize, to_network
 from models.schedule import Schedule
 from models.sources import Progress
@@ -44,8 +42,6 @@ from models.train import fit
 __all__ = [
     "OFF_THE_SHELF",
     "Branch",
-    "DynamicExitLoss",
-    "RampedExitLoss",
     "add_branch",
     "efficacy",
     "exit_costs",
@@ -58,8 +54,6 @@ __all__ = [
 OFF_THE_SHELF = Schedule(
     epochs=25, lr=1e-3, batch=128, weight_decay=0.0, policy="steps", milestones=(0.6,)
 )  # 15 of 25 epochs
-
-_LEAST, _MOST = 0.05, 2.0  # DynExit-like weights
 
 
 class Branch(nn.Module):
@@ -103,114 +97,6 @@ class Branch(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
         return (self.linear(self.flatten(self.pool(self.relu(self.norm(self.conv(x)))))),)
-
-
-class RampedExitLoss(Piece):
-    """Cross-entropy of the final exit plus that of each early one, whose weights are ramped as SDN's:
-    ``min(C, 0.01 + t C)``.
-
-    Parameters
-    ----------
-    costs : sequence of float, or None
-        C of each early exit, above 0; None takes their shares of the network's multiply-accumulates.
-
-    Raises
-    ------
-    ValueError
-        When a cost isn't positive, or they aren't one for each early exit.
-    """
-
-    criterion = True
-
-    def __init__(self, costs: Sequence[float] | None = None) -> None:
-        if costs is not None and not all(cost > 0 for cost in costs):
-            raise ValueError(f"costs of exits must be positive, not {tuple(costs)}")
-        self.costs = None if costs is None else tuple(costs)
-        self.weights: tuple[float, ...] = ()
-
-    def begin(self, run: Run) -> None:
-        found = exit_costs(_graph(run))[:-1]
-        self.weights = found if self.costs is None else self.costs
-        if len(self.weights) != len(found):
-            raise ValueError(f"costs must be one for each of {len(found)} early exits, not {len(self.weights)}")
-
-    def loss(self, run: Run, images: torch.Tensor, labels: torch.Tensor, outputs: Outputs) -> torch.Tensor:
-        total = F.cross_entropy(outputs[-1], labels)
-        for cost, early in zip(self.weights, outputs[:-1], strict=True):
-            weight = min(cost, 0.01 + run.done / run.total * cost)
-            total = total + weight * F.cross_entropy(early, labels)
-        return total
-
-
-def _graph(run: Run) -> Graph:
-    """The steps of what is trained."""
-    if isinstance(run.model, FakeQuantNet):
-        return run.model.graph
-    height, width, channels = run.split.images.shape[1:]
-    return lower(run.model.eval(), (height, width, channels))
-
-
-class DynamicExitLoss(Piece):
-    """Cross-entropy of the final exit plus that of each early one with a weight that follows its accuracy.
-
-    After every epoch ``w <- w exp(k (target - accuracy))``, within 0.05 to 2, by the accuracy on the epoch's training
-    batches: a reconstruction of DynExit's rule, of which only the idea could be read.
-
-    Parameters
-    ----------
-    target : float
-        Accuracy in 0..1 that the early exits shall reach.
-    rate : float
-        k, positive.
-    first : float
-        Weight in the first epoch, within 0.05..2.
-
-    Raises
-    ------
-    ValueError
-        When a value is outside its range.
-    """
-
-    criterion = True
-
-    def __init__(self, *, target: float, rate: float = 5.0, first: float = 0.5) -> None:
-        if not 0.0 <= target <= 1.0:
-            raise ValueError(f"target must be an accuracy in 0..1, not {target}")
-        if not rate > 0:
-            raise ValueError(f"rate must be positive, not {rate}")
-        if not _LEAST <= first <= _MOST:
-            raise ValueError(f"first weight must be in {_LEAST}..{_MOST}, not {first}")
-        self.target, self.rate, self.first = target, rate, first
-        self.weights: list[float] = []
-        self._right: list[int] = []
-        self._seen = 0
-
-    def before_epoch(self, run: Run) -> None:
-        self._right, self._seen = [], 0
-
-    def loss(self, run: Run, images: torch.Tensor, labels: torch.Tensor, outputs: Outputs) -> torch.Tensor:
-        early = outputs[:-1]
-        self.weights = self.weights or [self.first] * len(early)
-        right = [int((head.argmax(dim=1) == labels).sum()) for head in early]
-        self._right = [a + b for a, b in zip(self._right or [0] * len(early), right, strict=True)]
-        self._seen += len(labels)
-        total = F.cross_entropy(outputs[-1], labels)
-        for weight, head in zip(self.weights, early, strict=True):
-            total = total + weight * F.cross_entropy(head, labels)
-        return total
-
-    def after_epoch(self, run: Run) -> None:
-        for number, right in enumerate(self._right):
-            accuracy = right / self._seen
-            grown = self.weights[number] * math.exp(self.rate * (self.target - accuracy))
-            self.weights[number] = min(max(grown, _LEAST), _MOST)
-            run.record(f"exit_weight_{number}", self.weights[number])
-
-    def state_dict(self) -> dict[str, list[float]]:
-        return {"weights": list(self.weights)}
-
-    def load_state_dict(self, state: dict[str, list[float]]) -> None:
-        self.weights = list(state["weights"])
 
 
 def margin_for(softmax: float, classes: int) -> float:

@@ -131,10 +131,14 @@ def build(
         When a tool refuses the design (the message names the log) or the device is too small (the resource and its
         numbers).
     ValueError
-        When the clock or the baud rate can't be made.
+        When the clock or the baud rate can't be made, or the config reads lists from external memory: no board has any.
     """
     from hw.accelerator import Accelerator
 
+    if config.loader:
+        raise ValueError(
+            f"{board.name}: a board has no memory to read lists from: loader must be 0, not {config.loader}"
+        )
     progress("Verilog")
     return build_core(Accelerator(config), board, out_dir, clock_mhz=clock_mhz, baud=baud, seed=seed, progress=progress)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from fpga.boards import board
-from fpga.build import BuildError, build_core, repeated, run_tool, synthesis_command
+from fpga.build import BuildError, build, build_core, repeated, run_tool, synthesis_command
+from hw.config import preset
 from hw.verilog import convert
 from tests.fpga.cores import Counters, ManyProducts, RunningSum, UnknownCell
 
@@ -42,6 +43,12 @@ def test_build_reports_what_it_made(built):
     assert b"LFE5U-25F" in bitstream[:200]
     assert b"\xff\xff\xbd\xb3" in bitstream[:400]
     assert [path.name for path in out.iterdir()] == [report.digest[:16]]
+
+
+def test_lists_in_external_memory_are_refused_for_a_board(tmp_path):
+    message = r"^ulx3s-85f: a board has no memory to read lists from: loader must be 0, not 2$"
+    with pytest.raises(ValueError, match=message):
+        build(preset("tiny").replace(loader=2), board("ulx3s-85f"), tmp_path, progress=lambda _: pytest.fail("begun"))
 
 
 def test_equal_build_is_found_and_a_damaged_one_is_not(built):

@@ -46,6 +46,7 @@ class _Node(nn.Module):
         super().__init__()
         self.step = step
         self.logits = logits
+        self.threshold = 1  # magnitude in codes that an input activation must reach to be multiplied
         self.result = nn.Identity()  # a place for hooks: its output is the step's, as the integers have it
         self.register_buffer("unit", unit)
         self.weight = None if step.weight is None else nn.Parameter(step.weight.clone())
@@ -119,6 +120,27 @@ class FakeQuantNet(nn.Module):
         """By step, modules whose outputs are the rectified activations."""
         return {node.step.name: node.result for node in self._nodes() if node.step.relu}
 
+    def weighted(self) -> set[str]:
+        """Steps that multiply weights, which may have an element threshold."""
+        return {node.step.name for node in self._nodes() if node.weight is not None}
+
+    def set_thresholds(self, thresholds: Mapping[str, int]) -> None:
+        """Element thresholds by step: smaller input activations, in codes, aren't multiplied (:mod:`models.sparsify`).
+
+        Raises
+        ------
+        ValueError
+            When no step with weights has that name, or a threshold is outside 1..255.
+        """
+        nodes = {node.step.name: node for node in self._nodes() if node.weight is not None}
+        for name, threshold in thresholds.items():
+            if name not in nodes:
+                raise ValueError(f"threshold of {name!r}: there is no step with weights of that name")
+            if not 1 <= threshold <= 255:
+                raise ValueError(f"threshold of {name} must be in 1..255, not {threshold}")
+        for name, threshold in thresholds.items():
+            nodes[name].threshold = threshold
+
     def quantization(self) -> dict[str, tuple[float, int]]:
         """Scale and zero point of every tensor by name, the image first; of logits the accumulator's."""
         found = {INPUT: (INPUT_SCALE, INPUT_ZERO_POINT)}
@@ -177,6 +199,9 @@ class FakeQuantNet(nn.Module):
         assert node.bias is not None
         if node.step.select is not None:
             operands = [keep(operands[0], node.step.select, source_scale)]
+        if node.threshold > 1:
+            reaching = operands[0].detach().abs() > (node.threshold - 0.5) * source_scale
+            operands = [operands[0] * reaching]
         scale = node.weight_scale(source_scale)
         weight = round_through(node.weight / scale[:, None, None, None]) * scale[:, None, None, None]
         step = scale * source_scale

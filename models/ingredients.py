@@ -30,6 +30,7 @@ from models.pieces import Piece, Run
 from models.products import ProductPruning
 from models.sparsity import ActivationPenalty, GradualPruning
 from models.standard import AdversarialExamples, CrossEntropy, Distillation, FixedMask, Validation
+from models.thresholds import ElementThresholds
 from models.winners import KINDS, WinnerRates, carriers
 
 __all__ = ["INTEGER", "PIECES", "Context", "IntegerContext"]
@@ -107,11 +108,11 @@ def _zeros(context: Context) -> Piece:
     return _Zeros()
 
 
-def _gradual(context: Context, *, densities: dict[str, float], end: float = 0.5) -> Piece:
+def _gradual(context: Context, *, densities: dict[str, float], end: float = 0.5, balanced: bool = False) -> Piece:
     for name in densities:
         if name not in prune.prunable(context.model):
             raise ValueError(f"density of {name!r}: there is no weight of that name")
-    return GradualPruning(densities, end=end)
+    return GradualPruning(densities, end=end, balanced=balanced)
 
 
 def _products(
@@ -122,8 +123,18 @@ def _products(
     end: float = 0.5,
     interval: int = 32,
     skip: tuple[str, ...] = (),
+    reach: dict[str, float] | None = None,
 ) -> Piece:
-    return ProductPruning(share, dense=dense, end=end, interval=interval, skip=skip)
+    return ProductPruning(share, dense=dense, end=end, interval=interval, skip=skip, reach=reach)
+
+
+def _element_thresholds(context: Context, *, densities: dict[str, float]) -> Piece:
+    if not isinstance(context.model, FakeQuantNet):
+        raise ValueError("element thresholds must be given to the fake-quantized network, in quantize")
+    for name in densities:
+        if name not in context.model.weighted():
+            raise ValueError(f"threshold of {name!r}: there is no step with weights of that name")
+    return ElementThresholds(densities)
 
 
 def _penalty(context: Context, *, weight: float, costs: dict[str, float] | None = None) -> Piece:
@@ -235,8 +246,8 @@ def _cross_entropy(context: Context, *, ramp: bool = True) -> Piece:
     return CrossEntropy(ramp)
 
 
-def _distillation(context: Context, *, weight: float = 1.0, temperature: float = 4.0) -> Piece:
-    return Distillation(context.dense, weight=weight, temperature=temperature)
+def _distillation(context: Context, *, weight: float = 1.0, temperature: float = 4.0, exits: float = 0.0) -> Piece:
+    return Distillation(context.dense, weight=weight, temperature=temperature, exits=exits)
 
 
 class _HeldBack(Piece):
@@ -257,6 +268,7 @@ PIECES: dict[str, Callable[..., Piece]] = {
     "distillation": _distillation,
     "dynamic-exits": _dynamic_exits,
     "dynamic-l2": _dynamic_l2,
+    "element-thresholds": _element_thresholds,
     "equalised-channels": _equalised,
     "feedback": _feedback,
     "gradual-pruning": _gradual,

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from models.quantize import encode, quantize, to_network
 from models.recipe import Recipe, Stage, change_integers, make_pieces, starting_network
 from models.sources import Progress
 from models.train import accuracy, fit, predict
+from models.typed import said
 
 __all__ = ["Log", "compress", "train"]
 
@@ -43,13 +45,17 @@ class Log:
     folder: Path | None = None
     metrics: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
-    def file(self, recipe: Recipe, stage: Stage, model: nn.Module) -> Path | None:
-        """The file of a stage's state: another one for every recipe and every network it begins with."""
+    def file(self, recipe: Recipe, stage: Stage, model: nn.Module, dense: nn.Module) -> Path | None:
+        """The file of a stage's state: another one for all that the stage depends on, its settings, its data and the
+        networks it begins with and learns from. A recipe that changes in a later stage goes on from the earlier ones.
+        """
         if self.folder is None:
             return None
-        digest = hashlib.sha256(recipe.digest().encode())
-        for name, value in model.state_dict().items():
-            digest.update(name.encode() + value.numpy().tobytes())
+        settings = [recipe.data, recipe.train_images, recipe.architecture, recipe.levels, said(stage)]
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        for network in (model, dense):
+            for name, value in network.state_dict().items():
+                digest.update(name.encode() + value.numpy().tobytes())
         return self.folder / f"{stage.name.replace(' ', '-')}-{digest.hexdigest()[:16]}.off"
 
 
@@ -120,8 +126,8 @@ def _float_stages(
     for stage in stages:
         pieces = make_pieces(stage, Context(model=model, dataset=few, dense=dense, stage=stage.name))
         log.metrics[stage.name] = fit(
-            model, few.train, stage.schedule, seed=seed, pieces=pieces, checkpoint=log.file(chosen, stage, model),
-            progress=progress, text=stage.name,
+            model, few.train, stage.schedule, seed=seed, pieces=pieces, progress=progress, text=stage.name,
+            checkpoint=log.file(chosen, stage, model, dense),
         )  # fmt: skip
 
 
@@ -143,7 +149,7 @@ def _integers(
     twin = quantize(
         model, few.train, stage.schedule, seed=seed, exits=exits, levels=levels,
         pieces=lambda twin: make_pieces(stage, Context(model=twin, dataset=few, dense=dense, stage=stage.name)),
-        checkpoint=log.file(chosen, stage, model), history=history, progress=progress, text=stage.name,
+        checkpoint=log.file(chosen, stage, model, dense), history=history, progress=progress, text=stage.name,
     )  # fmt: skip
     log.metrics[stage.name] = history
     return to_network(twin, name)

@@ -5,6 +5,7 @@ hardly notice that it is gone. What is kept is what the loss needs most per prod
 density has to be chosen by hand.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -41,6 +42,10 @@ class ProductPruning(Piece):
     skip : tuple of str
         Beginnings of the names of parameters that are left alone and not counted, say early exits, whose loss counts
         little at first.
+    reach : dict of str to float, or None
+        By the beginning of parameters' names, the share of images, above 0 and at most 1, that get so far when exits
+        are taken: their products count so much less. Others' are needed by all images. ``share`` is then the mean with
+        exits, and layers behind an exit keep more of their weights than those before it.
 
     Raises
     ------
@@ -56,6 +61,7 @@ class ProductPruning(Piece):
         end: float = 0.5,
         interval: int = 32,
         skip: tuple[str, ...] = (),
+        reach: Mapping[str, float] | None = None,
     ) -> None:
         for name, value in (("share", share), ("end", end)):
             if not 0.0 < value <= 1.0:
@@ -65,7 +71,10 @@ class ProductPruning(Piece):
         if dense is not None and not dense > 0:
             raise ValueError(f"dense of product pruning must be positive, not {dense}")
         self.share, self.dense, self.interval = share, dense, interval
-        self._end, self.skip = end, skip
+        for beginning, part in (reach or {}).items():
+            if not 0.0 < part <= 1.0:
+                raise ValueError(f"reach of {beginning!r} must be above 0 and at most 1, not {part}")
+        self._end, self.skip, self.reach = end, skip, dict(reach or {})
         self._weights: dict[str, torch.Tensor] = {}
         self._state: dict[str, dict[str, torch.Tensor]] = {"fisher": {}, "active": {}, "positions": {}, "masks": {}}
         self._first: float | None = None
@@ -74,7 +83,7 @@ class ProductPruning(Piece):
 
     def begin(self, run: Run) -> None:
         found = prunable(run.model)
-        for beginning in self.skip:
+        for beginning in (*self.skip, *self.reach):
             if not any(name.startswith(beginning) for name in found):
                 raise ValueError(f"product pruning: no weight's name begins with {beginning!r}")
         self._weights = {name: weight for name, weight in found.items() if not name.startswith(self.skip)}
@@ -117,7 +126,8 @@ class ProductPruning(Piece):
         """Expected products of every weight."""
         costs = {}
         for name, weight in self._weights.items():
-            active = self._state["active"][name] * self._state["positions"][name]
+            reach = next((part for beginning, part in self.reach.items() if name.startswith(beginning)), 1.0)
+            active = reach * self._state["active"][name] * self._state["positions"][name]
             if weight.shape[1] == 1 and len(active) > 1:  # depthwise: each output channel reads its own
                 costs[name] = active.view(-1, *[1] * (weight.ndim - 1)).expand_as(weight)
             else:

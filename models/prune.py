@@ -83,8 +83,16 @@ def densities(model: nn.Module, target: float, least: Mapping[str, float] | None
     return {name: (kept[name] + int((best == number).sum())) / sizes[name] for number, name in enumerate(sizes)}
 
 
-def masks(model: nn.Module, shares: Mapping[str, float]) -> dict[str, torch.Tensor]:
+def masks(model: nn.Module, shares: Mapping[str, float], *, balanced: bool = False) -> dict[str, torch.Tensor]:
     """1 for the largest weights of each layer, 0 for the rest, by parameter name; of equal weights the first stays.
+
+    Parameters
+    ----------
+    shares : dict of str to float
+        Density by parameter name, in 0..1.
+    balanced : bool
+        As many weights stay, but as evenly as can be over the output channels: no two of a layer differ by more than
+        one, so that every PE has the same work, whichever channels it has.
 
     Raises
     ------
@@ -98,11 +106,31 @@ def masks(model: nn.Module, shares: Mapping[str, float]) -> dict[str, torch.Tens
             raise ValueError(f"density of {name!r}: there is no weight of that name")
         if not 0.0 <= share <= 1.0:
             raise ValueError(f"density of {name} must be in 0..1, not {share}")
-        flat = weights[name].detach().abs().flatten()
-        mask = torch.zeros_like(flat)
-        mask[flat.argsort(descending=True, stable=True)[: round(share * flat.numel())]] = 1.0
-        found[name] = mask.reshape(weights[name].shape)
+        magnitudes = weights[name].detach().abs()
+        count = round(share * magnitudes.numel())
+        found[name] = _evenly(magnitudes, count) if balanced else _largest(magnitudes, count)
     return found
+
+
+def _largest(magnitudes: torch.Tensor, count: int) -> torch.Tensor:
+    """1 for the ``count`` largest."""
+    flat = magnitudes.flatten()
+    mask = torch.zeros_like(flat)
+    mask[flat.argsort(descending=True, stable=True)[:count]] = 1.0
+    return mask.reshape(magnitudes.shape)
+
+
+def _evenly(magnitudes: torch.Tensor, count: int) -> torch.Tensor:
+    """1 for ``count`` weights, the largest of every output channel, the odd ones where the next in size are largest."""
+    rows = magnitudes.flatten(1)
+    each, odd = divmod(count, len(rows))
+    order = rows.argsort(dim=1, descending=True, stable=True)
+    mask = torch.zeros_like(rows).scatter(1, order[:, :each], 1.0)
+    if odd:
+        following = order[:, each : each + 1]
+        chosen = _largest(rows.gather(1, following).flatten(), odd)
+        mask.scatter_(1, following, chosen[:, None])
+    return mask.reshape(magnitudes.shape)
 
 
 def apply(model: nn.Module, chosen: Mapping[str, torch.Tensor]) -> None:

@@ -201,7 +201,7 @@ def _layer(twin: FakeQuantNet, number: int, tensors: dict[str, Tensor]) -> Layer
         assert step.window is not None
         return MaxPool2D(**common, window=step.window, stride=step.stride, pads=step.pads)
     raw = step.name in twin.graph.exits
-    common["select"] = step.select
+    common |= {"select": step.select, "threshold": twin.nodes[number].threshold}
     common |= _weights(step, twin.nodes[number], tensors[step.inputs[0]].scale, None if raw else output.scale)
     if step.kind == "linear":
         return Linear(**common, rounding=Rounding.SINGLE, raw=raw)

@@ -14,6 +14,10 @@ from models.standard import parameters_of
 __all__ = ["ActivationPenalty", "GradualPruning", "activation_modules"]
 
 
+_ACTIVITY_STEPS = 8  # activations are counted in every so many steps of an epoch
+_LEAST = 1e-12  # of a sum of squares
+
+
 class GradualPruning(Piece):
     """Prunes by magnitude, epoch by epoch, on a cubic course (Zhu and Gupta 2017, arXiv 1710.01878): a layer's density
     falls from 1 to its target as ``1 - (1 - target) * (1 - (1 - t)**3)``.
@@ -27,6 +31,8 @@ class GradualPruning(Piece):
         Final density by parameter name, in 0..1.
     end : float
         Share of the epochs, above 0 and at most 1, after which the targets are reached.
+    balanced : bool
+        As many weights of every output channel stay (:func:`models.prune.masks`).
 
     Raises
     ------
@@ -34,13 +40,13 @@ class GradualPruning(Piece):
         When a density or the end is impossible.
     """
 
-    def __init__(self, shares: Mapping[str, float], *, end: float = 0.5) -> None:
+    def __init__(self, shares: Mapping[str, float], *, end: float = 0.5, balanced: bool = False) -> None:
         for name, share in shares.items():
             if not 0.0 <= share <= 1.0:
                 raise ValueError(f"density of {name} must be in 0..1, not {share}")
         if not 0.0 < end <= 1.0:
             raise ValueError(f"end of pruning must be above 0 and at most 1, not {end}")
-        self.shares, self._end = dict(shares), end
+        self.shares, self._end, self.balanced = dict(shares), end, balanced
         self._held: dict[str, nn.Parameter] = {}
         self._masks: dict[str, torch.Tensor] = {}
 
@@ -48,7 +54,7 @@ class GradualPruning(Piece):
         self._held = parameters_of(run.model, self.shares, "density")
 
     def before_epoch(self, run: Run) -> None:
-        self._masks = prune.masks(run.model, self.densities(run))
+        self._masks = prune.masks(run.model, self.densities(run), balanced=self.balanced)
         self._apply()
 
     def densities(self, run: Run) -> dict[str, float]:
@@ -87,6 +93,30 @@ def activation_modules(model: nn.Module) -> dict[str, nn.Module]:
     if not found:
         raise ValueError(f"{type(model).__name__}: must have a ReLU")
     return found
+
+
+class _Hoyer(torch.autograd.Function):
+    """The mean over images of ``(sum a)**2 / (N * sum a**2)`` for activations (images, N) of at least 0.
+
+    By hand, because maps are large: autograd takes half of a training step for it, this takes a tenth.
+    """
+
+    @staticmethod
+    def forward(context: Any, values: torch.Tensor) -> torch.Tensor:
+        first = values.sum(1, dtype=torch.float32)
+        second = torch.linalg.vector_norm(values, dim=1, dtype=torch.float32).square().clamp_min(_LEAST)
+        context.save_for_backward(values, first, second)
+        return (first**2 / (values.shape[1] * second)).mean()
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
+        values, first, second = context.saved_tensors
+        # Of an activation a that isn't 0: 2 * first / (N * second) * (1 - a * first / second).
+        outer = gradient * 2 * first / (values.numel() * second)
+        slope, offset = (-outer * first / second, outer)
+        found = values * slope.to(values.dtype)[:, None]
+        found += offset.to(values.dtype)[:, None]
+        return found.mul_(values.sign())
 
 
 class ActivationPenalty(Piece):
@@ -137,16 +167,18 @@ class ActivationPenalty(Piece):
 
     def loss(self, run: Run, images: torch.Tensor, labels: torch.Tensor, outputs: Outputs) -> torch.Tensor:
         total, weights, active = outputs[-1].new_zeros(()), 0.0, 0.0
+        watched = run.done % run.steps % _ACTIVITY_STEPS == 0
         for name, values in self._seen.items():
             cost = 1.0 if self.costs is None else self.costs.get(name, 0.0)
-            flat = values.flatten(1)
-            sums = (part.sum(1, dtype=torch.float32) for part in (flat.abs(), flat**2))
-            measure = next(sums) ** 2 / (flat.shape[1] * next(sums)).clamp_min(1e-12)
-            total = total + cost * measure.mean()
-            active += cost * float((flat.detach() != 0).float().mean())
+            # The order doesn't matter, so maps stay as they lie in memory.
+            flat = (values.movedim(1, -1) if values.ndim == 4 else values).flatten(1)
+            total = total + cost * _Hoyer.apply(flat)
             weights += cost
+            if watched:
+                active += cost * int(flat.detach().count_nonzero()) / flat.numel()
         self._seen = {}
-        self._active.append(active / weights)
+        if watched:
+            self._active.append(active / weights)
         growth = min(1.0, 4 * (run.done + 1) / run.total)
         return self.weight * growth * total / weights
 

@@ -55,6 +55,40 @@ def test_equal_weights_are_pruned_in_order():
     assert prune.masks(model, {"0.weight": 0.4})["0.weight"].tolist() == [[1, 1, 0, 0, 0]]
 
 
+@given(share=st.floats(0.0, 1.0), seed=st.integers(0, 9))
+@settings(max_examples=25, deadline=None)
+def test_balanced_channels_differ_by_one_weight_at_most(share, seed):
+    model = initial(ARCHITECTURE, seed)
+    shares = dict.fromkeys(prune.prunable(model), share)
+    even, uneven = (prune.masks(model, shares, balanced=balanced) for balanced in (True, False))
+    for name, weight in prune.prunable(model).items():
+        counts = even[name].flatten(1).sum(1)
+        assert counts.max() - counts.min() <= 1
+        assert even[name].sum() == uneven[name].sum() == round(share * weight.numel())
+        for kept, row in zip(even[name].flatten(1).bool(), weight.detach().abs().flatten(1), strict=True):
+            if kept.any() and not kept.all():
+                assert row[kept].min() >= row[~kept].max()
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_masks_are_the_same_however_weights_lie_in_memory(balanced):
+    model = initial(ARCHITECTURE, 0)
+    plain = prune.masks(model, {"early.first.conv.weight": 0.3}, balanced=balanced)
+    turned = prune.masks(
+        model.to(memory_format=torch.channels_last), {"early.first.conv.weight": 0.3}, balanced=balanced
+    )
+    for name, mask in plain.items():
+        assert torch.equal(mask, turned[name])
+
+
+def test_odd_weights_of_balanced_channels_are_the_largest():
+    model = nn.Sequential(nn.Linear(2, 3))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[0.1, -3.0], [2.0, 0.5], [0.3, 0.2]]))
+    chosen = prune.masks(model, {"0.weight": 4 / 6}, balanced=True)["0.weight"]
+    assert chosen.tolist() == [[0, 1], [1, 1], [1, 0]]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_weight_that_is_no_number_is_named(value):
     model = initial(ARCHITECTURE, 0)

@@ -10,7 +10,7 @@ from models.architectures import initial
 from models.nets import Architecture
 from models.pieces import Piece
 from models.quantize import encode, quantize, to_network
-from models.sparsity import ActivationPenalty, GradualPruning, activation_modules
+from models.sparsity import ActivationPenalty, GradualPruning, _Hoyer, activation_modules
 from models.train import Schedule, fit
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2)
@@ -108,6 +108,20 @@ def test_the_measure_and_the_costs(few):
     assert found["active"] == pytest.approx((3 + 1 / 64) / 4)
 
 
+def test_the_gradient_is_the_one_of_the_formula():
+    """Against autograd, of which the activations that are zero get nothing."""
+    values = torch.randn(5, 40, generator=torch.Generator().manual_seed(0)).relu()
+    values[2] = 0.0
+    found, expected = (values.clone().requires_grad_() for _ in range(2))
+    (3 * _Hoyer.apply(found)).backward()
+    sums = expected.abs().sum(1) ** 2, (expected**2).sum(1)
+    measure = (sums[0] / (40 * sums[1]).clamp_min(1e-12)).mean()
+    (3 * measure).backward()
+    assert found.grad.count_nonzero() == (values != 0).sum()
+    torch.testing.assert_close(found.grad, expected.grad)
+    torch.testing.assert_close(_Hoyer.apply(values), measure.detach())
+
+
 def test_activations_of_a_twin_are_the_integers(digits, trained):
     twin = quantize(trained.model(), digits.train, Schedule(epochs=1, lr=1e-4), seed=0)
     network = to_network(twin, "digits")
@@ -121,7 +135,9 @@ def test_activations_of_a_twin_are_the_integers(digits, trained):
     assert set(seen) == {"stem.conv", "early.first.conv", "early.add", "branch.conv", "late.first.conv", "late.add"}
     tensor = network.tensors()["stem.conv"]
     codes = seen["stem.conv"].permute(0, 2, 3, 1).numpy() / tensor.scale + tensor.zero_point
-    assert (np.rint(codes) == result.tensors["stem.conv"]).mean() > 0.999
+    differences = np.abs(np.rint(codes) - result.tensors["stem.conv"])
+    assert differences.max() <= 1  # the integers round twice
+    assert (differences == 0).mean() > 0.995
 
 
 @pytest.mark.parametrize(

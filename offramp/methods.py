@@ -1,5 +1,6 @@
 """The seven methods and the networks of the zoo: table and plots of committed results."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,7 @@ from models.zoo import entries
 from offramp.figures import STYLE, svg
 from offramp.record import read_json
 
-__all__ = ["FOLDER", "claims", "collect", "markdown", "networks", "plot"]
-
-from dataclasses import asdict
+__all__ = ["FOLDER", "accelerator", "balance", "claims", "collect", "markdown", "networks", "orthogonality", "plot"]
 
 #: Results of the methods' replications, one file each.
 FOLDER = Path(__file__).parents[1] / "baselines" / "methods"
@@ -21,6 +20,10 @@ _NETWORKS = [
     "network", "method", "data", "float", "int8", "PGD-20", "weights", "products", "without exits", "cycles", "exits",
 ]  # fmt: skip
 _CLAIMS = ["method", "network", "claim", "here", "figures"]
+_ACCELERATOR = ["method", "network", "products", "of dense", "cycles", "of limit"]
+_ORTHOGONALITY = ["network", "exits", "with exits", "without", "change"]
+_BALANCE = ["weights", "float", "int8", "nonzero", "cycles", "products", "of limit"]
+_KEPT = ("method", "network", "dataset", "figures", "checks", "accelerator", "command", "seed", "date")
 
 
 def collect(folder: Path = FOLDER) -> dict[str, Any]:
@@ -34,13 +37,10 @@ def collect(folder: Path = FOLDER) -> dict[str, Any]:
     found = {}
     for path in sorted(folder.glob("*.json")):
         result = read_json(path)
-        for key in ("method", "network", "dataset", "checks", "accelerator", "command", "seed", "date"):
+        for key in _KEPT:
             if key not in result:
                 raise ValueError(f"{path}: must hold {key!r}")
-        found[path.stem] = {
-            key: result[key]
-            for key in ("method", "network", "dataset", "checks", "accelerator", "command", "seed", "date")
-        }
+        found[path.stem] = {key: result[key] for key in _KEPT}
     return {"networks": [asdict(entry) for entry in entries()], "methods": found}
 
 
@@ -85,6 +85,53 @@ def _claim_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
     ]
 
 
+def _accelerator_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    return [
+        [
+            result["method"],
+            name,
+            f"{figures['products']:,.0f}",
+            _percent(figures["products_share"]),
+            f"{figures['cycles']:,.0f}",
+            _percent(figures["share_of_limit"]),
+        ]
+        for result in found.values()
+        for name, figures in result["accelerator"].items()
+    ]
+
+
+def _orthogonality_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """Of the branch that was added to the same network dense, pruned, quantized and both."""
+    if "dab" not in found:
+        return []
+    return [
+        [
+            name,
+            *(_percent(row[key]) for key in ("exit_share", "accuracy", "accuracy_without_exit")),
+            f"{100 * (row['accuracy'] - row['accuracy_without_exit']):+.2f}",
+        ]
+        for name, row in found["dab"]["figures"]["orthogonality"].items()
+    ]
+
+
+def _balance_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    if "balance" not in found:
+        return []
+    figures, measured = found["balance"]["figures"], found["balance"]["accelerator"]
+    return [
+        [
+            name,
+            _percent(figures[name]["accuracy"]),
+            _percent(figures[name]["accuracy_int8"]),
+            f"{figures[name]['weights']:,}",
+            f"{measured[name]['cycles']:,.0f}",
+            f"{measured[name]['products']:,.0f}",
+            _percent(measured[name]["share_of_limit"]),
+        ]
+        for name in ("unbalanced", "balanced")
+    ]
+
+
 def _table(head: list[str], rows: list[list[str]]) -> Table:
     name, *others = head
     table = Table()
@@ -106,12 +153,27 @@ def claims(found: dict[str, dict[str, Any]]) -> Table:
     return _table(_CLAIMS, _claim_rows(found))
 
 
+def accelerator(found: dict[str, dict[str, Any]]) -> Table:
+    """What the accelerator does with the methods' integer networks, for a terminal."""
+    return _table(_ACCELERATOR, _accelerator_rows(found))
+
+
+def orthogonality(found: dict[str, dict[str, Any]]) -> Table:
+    """The same exit rule on a dense network, pruned, quantized and both, for a terminal."""
+    return _table(_ORTHOGONALITY, _orthogonality_rows(found))
+
+
+def balance(found: dict[str, dict[str, Any]]) -> Table:
+    """Balanced and unbalanced pruning at equal densities, for a terminal."""
+    return _table(_BALANCE, _balance_rows(found))
+
+
 def _lines(head: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """Both tables as Markdown."""
+    """All tables as Markdown."""
     runs = [f"* {result['method']}: `{result['command']}`, {result['date']}" for result in found["methods"].values()]
     parts = [
         "# Networks",
@@ -124,6 +186,26 @@ def markdown(found: dict[str, Any]) -> str:
         "# Claims of the methods",
         "",
         *_lines(_CLAIMS, _claim_rows(found["methods"])),
+        "",
+        "# The methods' networks on the accelerator",
+        "",
+        "Means over 200 test images, by the simulator.",
+        "",
+        *_lines(_ACCELERATOR, _accelerator_rows(found["methods"])),
+        "",
+        "# One exit rule on a network as it is, pruned, quantized and both",
+        "",
+        "A branch is added to each, and taken where its largest softmax is 0.9 or more (`dab`).",
+        "",
+        *_lines(_ORTHOGONALITY, _orthogonality_rows(found["methods"])),
+        "",
+        "# As many weights of every output channel, or of every layer only",
+        "",
+        "Both networks have the same density in every layer (`balance`).",
+        "",
+        *_lines(_BALANCE, _balance_rows(found["methods"])),
+        "",
+        "# Where it comes from",
         "",
         *runs,
         "",

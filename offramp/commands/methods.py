@@ -62,5 +62,7 @@ def report(
     found = methods.collect()
     write_atomically(out / "methods.md", methods.markdown(found).encode())
     write_atomically(out / "methods.svg", methods.plot(found).encode())
-    results().print(methods.networks(found["networks"]), "", methods.claims(found["methods"]))
+    tables = (methods.claims, methods.accelerator, methods.orthogonality, methods.balance)
+    shown = [part for table in tables for part in ("", table(found["methods"]))]
+    results().print(methods.networks(found["networks"]), *shown)
     finish("report", seed, json, found)

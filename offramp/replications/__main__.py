@@ -19,6 +19,7 @@ __all__ = ["REPLICATIONS", "main"]
 #: By name of a module in this package with ``train``, which gives figures and integer networks, and ``checks``, which
 #: judges them: what it begins with, what network that is, and on what data.
 REPLICATIONS: dict[str, tuple[Callable[..., Setting], str, str]] = {
+    "balance": (official, "ResNet-8 of MLPerf Tiny, official weights", "cifar10"),
     "binary_relax": (half_width, "ResNet-8 of half the width", "fashion-mnist"),
     "dab": (half_width, "ResNet-8 of half the width", "fashion-mnist"),
     "dasnet": (official, "ResNet-8 of MLPerf Tiny, official weights", "cifar10"),

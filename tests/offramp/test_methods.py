@@ -13,7 +13,10 @@ RESULT = {
         {"claim": "transfer is harder", "holds": True, "figures": {"gap": 0.61, "magnitude": 0.5}},
         {"claim": "white-box stays low", "holds": False, "figures": {"pgd": 0.32}},
     ],
-    "accelerator": {"gap": {"cycles": 100.0}},
+    "figures": {},
+    "accelerator": {
+        "gap": {"cycles": 1234.4, "products": 56789.0, "products_share": 0.25, "share_of_limit": 0.718},
+    },
     "command": "python -m offramp.replications gap --seed 0",
     "seed": 0,
     "date": "2026-11-20",
@@ -28,7 +31,7 @@ def found(tmp_path):
 
 def test_table_and_markdown_say_what_holds_and_what_fails(found):
     text = methods.markdown(found)
-    lines = [line for line in text.splitlines() if line.startswith("| gap |")]
+    lines = [line for line in text.splitlines() if line.startswith("| gap | half-width")]
     assert lines == [
         "| gap | half-width ResNet-8, fashion-mnist | transfer is harder | holds | gap 0.61, magnitude 0.5 |",
         "| gap | half-width ResNet-8, fashion-mnist | white-box stays low | fails | pgd 0.32 |",
@@ -41,6 +44,28 @@ def test_table_and_markdown_say_what_holds_and_what_fails(found):
     assert "fails" in shown
     for entry in found["networks"]:
         assert f"| {entry['name']} |" in text
+
+
+def test_tables_of_exits_and_balance(tmp_path):
+    """From the results of two replications; a table without its replication is empty."""
+    rows = {"dense": {"exit_share": 0.5, "accuracy": 0.90, "accuracy_without_exit": 0.915}}
+    dab = RESULT | {"method": "dab", "figures": {"orthogonality": rows}}
+    pruned = {
+        name: {"accuracy": 0.86, "accuracy_int8": 0.85 + 0.01 * number, "weights": 15000}
+        for number, name in enumerate(("unbalanced", "balanced"))
+    }
+    measured = dict.fromkeys(pruned, RESULT["accelerator"]["gap"])
+    even = RESULT | {"method": "balance", "figures": pruned, "accelerator": measured}
+    for name, result in (("gap", RESULT), ("dab", dab), ("balance", even)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
+    found = methods.collect(tmp_path)
+    text = methods.markdown(found)
+    assert "| gap | gap | 56,789 | 25.00 % | 1,234 | 71.80 % |" in text
+    assert "| dense | 50.00 % | 90.00 % | 91.50 % | -1.50 |" in text
+    assert "| balanced | 86.00 % | 86.00 % | 15,000 | 1,234 | 56,789 | 71.80 % |" in text
+    for table in (methods.accelerator, methods.orthogonality, methods.balance):
+        assert table(found["methods"]).row_count > 0
+        assert table({}).row_count == 0
 
 
 def test_the_plot_is_svg_and_repeatable(found):
@@ -58,6 +83,9 @@ def test_nothing_yet(tmp_path):
 def test_incomplete_results_are_refused(tmp_path):
     (tmp_path / "gap.json").write_text(json.dumps({"method": "gap"}))
     with pytest.raises(ValueError, match=r"gap.json: must hold 'network'"):
+        methods.collect(tmp_path)
+    (tmp_path / "gap.json").write_text(json.dumps({k: v for k, v in RESULT.items() if k != "figures"}))
+    with pytest.raises(ValueError, match=r"gap.json: must hold 'figures'"):
         methods.collect(tmp_path)
     (tmp_path / "gap.json").write_text("[]")
     with pytest.raises(ValueError, match=r"gap.json: must be a table, not list"):

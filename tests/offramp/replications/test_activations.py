@@ -14,7 +14,7 @@ from models.quantize import quantize, to_network
 from models.resnet8 import ResNet8Architecture
 from models.schedule import Schedule
 from models.train import fit
-from offramp.replications import dab, dasnet, jpnet
+from offramp.replications import balance, dab, dasnet, jpnet
 from offramp.replications.start import dense_products, integer_accuracy, on_accelerator
 from offramp.replications.toy import half_width
 
@@ -86,6 +86,34 @@ def test_dab(untrained, monkeypatch):
     slow = figures["slowdown"]
     assert slow["0.1"]["exit_share"] < slow["0.0"]["exit_share"]
     assert judged(found, "a slowdown attack lowers the efficacy")
+
+
+@pytest.mark.slow
+def test_balance(trained):
+    figures, networks = balance.train(trained)
+    even, uneven = figures["balanced"], figures["unbalanced"]
+    assert even["weights"] == uneven["weights"]
+    assert even["accuracy_int8"] > 0.9
+    for name, skew in even["skew"].items():
+        assert skew <= uneven["skew"][name]
+    for name, network in networks.items():
+        weights = {layer.name: layer.weight for layer in network.layers if hasattr(layer, "weight")}
+        counts = (weights["block3.first.conv"] != 0).reshape(32, -1).sum(axis=1)
+        assert (np.ptp(counts) <= 2) == (name == "balanced")  # a small weight may round to 0
+
+
+def test_claims_of_balance_fail_by_their_figures():
+    figures = {"unbalanced": {"accuracy_int8": 0.85}, "balanced": {"accuracy_int8": 0.846}}
+    measured = {
+        "unbalanced": {"cycles": 110.0, "share_of_limit": 0.7},
+        "balanced": {"cycles": 100.0, "share_of_limit": 0.75},
+    }
+    assert [check["holds"] for check in balance.checks(figures, measured)] == [True] * 3
+    worse = {"accuracy_int8": 0.844}
+    assert [check["holds"] for check in balance.checks(figures | {"balanced": worse}, measured)] == [False, True, True]
+    for number, (key, value) in enumerate((("cycles", 110.0), ("share_of_limit", 0.7)), 1):
+        changed = measured | {"balanced": measured["balanced"] | {key: value}}
+        assert [check["holds"] for check in balance.checks(figures, changed)] == [n != number for n in range(3)]
 
 
 def test_the_composed_score_counts_what_is_flagged_as_no_success(small):

@@ -46,7 +46,7 @@ def test_build_reports_what_it_made(built):
 
 
 def test_lists_in_external_memory_are_refused_for_a_board(tmp_path):
-    message = r"^ulx3s-85f: a board has no memory to read lists from: loader must be 0, not 2$"
+    message = r"^ulx3s-85f: no memory to read lists from: loader must be 0, not 2$"
     with pytest.raises(ValueError, match=message):
         build(preset("tiny").replace(loader=2), board("ulx3s-85f"), tmp_path, progress=lambda _: pytest.fail("begun"))
 

@@ -14,7 +14,7 @@ from hw.chunks import ListChunk, decode_chunks
 from hw.config import LIST_WORD_BITS, WORD_CHANNELS, AcceleratorConfig
 from hw.decode import CoreLayer, Instruction, decode_header, decode_images, decode_windows
 from hw.isa import MAX_CLASSES, NUMBERS, Chunk, Entry, Opcode, Row
-from hw.known import Memories
+from hw.known import Memories, walked
 from hw.list_memory import ListMemory
 from hw.numerics import Rounding, clamp, requantize
 from hw.rules import require
@@ -240,6 +240,7 @@ def _check_core(
     active = (fed | (_unfed(part, k, images) != 0)).reshape(-1, WORD_CHANNELS)
     if residual["enable"]:
         require(residual["bank"] != source["bank"], f"{where}: input and residual must lie in different banks")
+        _check_columns(where, "the residual must be read for", residual, outputs // channels)
         active |= memories.operand(where, k, residual, outputs // channels, len(active))
     return active
 
@@ -261,14 +262,21 @@ def _numbers(where: str, part: CoreLayer) -> np.ndarray:
     lane, target = part.fields["lane"], part.fields["target"]
     words, positions = lane["channels"] // WORD_CHANNELS, lane["outputs"] // lane["channels"]
     require(target["words"] == words, f"{where}: it must make {words} words a position, not {target['words']}")
-    require(
-        positions == 1 or target["pitch"] >= words,
-        f"{where}: {words} words a position must not overlap at pitch {target['pitch']}",
-    )
-    last = target["first"] + (positions - 1) * target["pitch"] + words - 1
+    _check_columns(where, "it must make", target, positions)
+    numbers = walked(target["first"], target, positions, words).reshape(-1)
+    last, different = int(numbers.max()), len(np.unique(numbers))
     require(last < NUMBERS, f"{where}: word {last} is beyond the {NUMBERS} of a map")
-    numbers: np.ndarray = target["first"] + np.arange(positions)[:, None] * target["pitch"] + np.arange(words)
-    return numbers.reshape(-1)
+    require(different == len(numbers), f"{where}: {len(numbers)} words must not overlap, only {different} differ")
+    return numbers
+
+
+def _check_columns(where: str, what: str, fields: dict[str, int], positions: int) -> None:
+    """Positions are made and read in whole rows of the walk."""
+    columns = fields["columns"]
+    require(
+        columns and not positions % columns,
+        f"{where}: {what} {positions} positions in whole rows, not in rows of {columns}",
+    )
 
 
 def _unfed(part: CoreLayer, k: int, images: dict[str, np.ndarray]) -> np.ndarray:

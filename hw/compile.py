@@ -18,6 +18,7 @@ import numpy as np
 from hw.balance import balance
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.emit import Arithmetic, Emitter
+from hw.geometry import Axis
 from hw.isa import MAX_CLASSES
 from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D
 from hw.memory_plan import ShortageError, plan_with_next
@@ -126,6 +127,7 @@ class _Work:
             bands=partition.bands,
             groups=partition.groups,
             partial=self.schedules[0].partial,
+            upright=partition.upright,
         )
 
 
@@ -137,13 +139,16 @@ def _work(steps: list[Step], partitions: list[Partition], config: AcceleratorCon
         divided = divide(0, config.padded_channels(channels) // WORD_CHANNELS, partition.commands)
         for words, inputs in product(divided, inputs_of(step, partition)):
             parts = parts_of(height, words, partition.bands, partition.groups)
-            lists: dict[tuple[tuple[int, int], tuple[Block, ...]], Lists] = {}
+            lists: dict[tuple[tuple[int, int], tuple[Block, ...], Axis], Lists] = {}
             schedules = []
             for part in parts:
-                some, blocks = part.channels(channels), blocks_of(step.kernel, part.rows, partition.merged)
-                if (some, blocks) not in lists:
-                    lists[some, blocks] = kernel_lists(step.kernel, *some, blocks, config, inputs)
-                schedules.append(schedule(step, part.rows, some, blocks, lists[some, blocks], config, inputs))
+                kernel, walked = step.kernel.walk(part.rows, partition.upright)
+                some, blocks = part.channels(channels), blocks_of(kernel, walked, partition.merged)
+                key = some, blocks, kernel.columns
+                if key not in lists:
+                    lists[key] = kernel_lists(kernel, *some, blocks, config, inputs)
+                done = schedule(step, part.rows, some, blocks, lists[key], config, inputs, upright=partition.upright)
+                schedules.append(done)
             found.append(_Work(step, partition, parts, schedules, inputs))
     return found
 

@@ -113,6 +113,12 @@ class Emitter:
         """Words from one position of a tensor to the next."""
         return self._config.padded_channels(self._tensors[name].shape[2]) // WORD_CHANNELS
 
+    def _pitches(self, name: str, upright: bool) -> tuple[int, int]:
+        """Words of a tensor from one row of a walk to the next, and from one position to the next."""
+        pitch = self._pitch(name)
+        row = self._tensors[name].shape[1] * pitch
+        return (pitch, row) if upright else (row, pitch)
+
     def _number(self, name: str, row: int) -> int:
         """Number of a row's first word in its map."""
         return row * self._tensors[name].shape[1] * self._pitch(name)
@@ -130,14 +136,14 @@ class Emitter:
 
     def _source(self, step: Step, core: int, work: Schedule, first_list: int) -> dict[str, int]:
         name = step.reads
-        pitch, width = self._pitch(name), self._tensors[name].shape[1]
         down, right = work.steps
         first, last = work.words
+        row_pitch, column_pitch = self._pitches(name, work.upright)
         return {
             "bank": self._places[name].bank,
             "base": self._address(name, core, work.top) + first,
-            "row_pitch": down * width * pitch,
-            "column_pitch": right * pitch,
+            "row_pitch": down * row_pitch,
+            "column_pitch": right * column_pitch,
             "words": last - first,
             "rows": len(work.rows),
             "blank_rows": work.blank_rows,
@@ -154,7 +160,7 @@ class Emitter:
             "first_mask": 0 if step.select is None or step.select.kind == "elements" else first,
         }
 
-    def _residual(self, step: Step, part: Part) -> dict[str, int]:
+    def _residual(self, step: Step, part: Part, upright: bool) -> dict[str, int]:
         name, add = step.residual, step.add
         if add is None or name is None:
             return _nothing()["residual"]
@@ -163,7 +169,7 @@ class Emitter:
             "enable": 1,
             "bank": self._places[name].bank,
             "base": self._address(name, part.core, part.rows[0]) + part.words[0],
-            "pitch": self._pitch(name),
+            **self._positions(name, part, upright),
             "zero_point": _code(step.layer.output.zero_point),
             "first_multiplier": scales.first.multiplier,
             "first_shift": scales.first.shift,
@@ -175,6 +181,12 @@ class Emitter:
             "clamp_low": _code(add.clamp[0]),
             "clamp_high": _code(add.clamp[1]),
         }
+
+    def _positions(self, name: str, part: Part, upright: bool) -> dict[str, int]:
+        """In which order a core makes and adds the positions of its part."""
+        row_pitch, column_pitch = self._pitches(name, upright)
+        columns = part.rows[1] - part.rows[0] if upright else self._tensors[name].shape[1]
+        return {"row_pitch": row_pitch, "column_pitch": column_pitch, "columns": columns}
 
     def select(self, step: Step) -> None:
         """Append a SELECT instruction for the layer that comes next, if it multiplies a selection only.
@@ -231,14 +243,14 @@ class Emitter:
             outputs = (part.rows[1] - part.rows[0]) * step.result.output.shape[1] * channels
             first = self._number(name, part.rows[0]) + part.words[0]
             if partial:
-                # What is taken out belongs to no map.
+                # The one position that is taken out belongs to no map.
                 outputs, first = channels, NUMBERS - channels // WORD_CHANNELS
             described[part.core] |= {
                 "enable": 1,
                 "rows": work.row_fields(config.accumulators),
                 "columns": work.column_fields(config.accumulators),
                 "source": self._source(step, part.core, work, self._lists.first[number][part.core]),
-                "residual": self._residual(step, part) if residual else _nothing()["residual"],
+                "residual": self._residual(step, part, work.upright) if residual else _nothing()["residual"],
                 "lane": {
                     "outputs": outputs,
                     "channel_base": core.channel_count // WORD_CHANNELS,
@@ -253,13 +265,15 @@ class Emitter:
                 },
                 "target": {
                     "first": first,
-                    "pitch": self._pitch(name),
+                    **self._positions(name, part, work.upright),
                     "words": part.words[1] - part.words[0],
                     "zero_point": _code(step.result.output.zero_point),
                     "everywhere": int(everywhere),
                 },
             }
-            if not partial:
+            if partial:
+                described[part.core]["target"]["columns"] = 1
+            else:
                 first = part.words[0] * WORD_CHANNELS
                 values = (arithmetic.bias, arithmetic.multiplier, arithmetic.shift)
                 core.channels.append(np.stack([array[first : first + channels] for array in values]))

@@ -1,20 +1,30 @@
 """What a step costs under a partition: cycles from the weights and an expected density, and words of list memory."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.geometry import ColumnClass, column_classes, row_schedule
-from hw.isa import SelectKind
+from hw.geometry import Axis, ColumnClass, column_classes, row_schedule
+from hw.isa import Row, SelectKind
 from hw.partition import Part, Partition, divide, inputs_of, parts_of
 from hw.schedule import Block, blocks_of
 from hw.steps import Kernel, Step
+from hw.words import bits_of
 
 __all__ = ["COMMAND_CYCLES", "Estimate", "Need", "estimate", "need", "selection_cycles"]
 
 #: Cycles of a command in which nothing is multiplied: fetch of the description, first slot, last word on its way.
 COMMAND_CYCLES = 90
+#: How little PEs and lanes delay one another with nothing between them; fits the simulator's cycles of ResNet-8.
+_SHARPNESS = 3
+#: Standard deviation of a band's activations, relative to their mean; fits the simulator's cycles of ResNet-8.
+_SPREAD = 0.18
+#: Expected maximum of so many independent standard normal variables.
+_MAXIMUM = {1: 0.0, 2: 0.564, 4: 1.029, 8: 1.424}
+#: Lists that the entries of rows and columns can count.
+LISTS = 1 << bits_of(Row.as_shape()["list"].shape)
 
 
 def selection_cycles(kind: SelectKind, length: int, pitch: int, config: AcceleratorConfig) -> int:
@@ -38,14 +48,17 @@ class Need:
         Of all rows that are live at the same time.
     longest : int
         Entries of the longest list.
+    reach : int
+        Largest number of a list, counted from a row's or a column's first.
     """
 
     accumulators: int
     longest: int
+    reach: int
 
     def fits(self, config: AcceleratorConfig) -> bool:
         """Whether a config has it."""
-        return self.accumulators <= config.accumulators and self.longest <= config.max_list
+        return self.accumulators <= config.accumulators and self.longest <= config.max_list and self.reach < LISTS
 
 
 @dataclass(frozen=True)
@@ -54,12 +67,8 @@ class Estimate:
 
     Attributes
     ----------
-    work : float array (commands, cores)
-        Cycles of the dispatcher or of the busiest PE, whichever is more.
-    lane : float array (commands, cores)
-        Cycles of the lanes at full rate, for all outputs.
-    tail : float array (commands, cores)
-        The same, for the outputs that become final when all input has been walked.
+    work : float array (commands, cores, 2)
+        Cycles of a core whose lanes are fast, and of one whose lanes are slow.
     pointers : int array (commands, cores)
         Lists.
     entries : int array (commands, cores, PEs)
@@ -71,8 +80,6 @@ class Estimate:
     """
 
     work: np.ndarray
-    lane: np.ndarray
-    tail: np.ndarray
     pointers: np.ndarray
     entries: np.ndarray
     distinct: tuple[tuple[int, ...], ...]
@@ -80,9 +87,7 @@ class Estimate:
 
     def cycles(self, slow: bool) -> tuple[float, ...]:
         """Expected cycles of every command: of its slowest core."""
-        factor = 1 + slow
-        cycles = np.maximum(self.work + factor * self.tail, factor * self.lane).max(axis=1)
-        return tuple((cycles + COMMAND_CYCLES).tolist())
+        return tuple((self.work[:, :, int(slow)].max(axis=1) + COMMAND_CYCLES).tolist())
 
     def rows(self) -> list[tuple[int, int]]:
         """Of every command: words of list memory, and rows that are read for them if they aren't kept."""
@@ -107,15 +112,22 @@ def _commands(step: Step, partition: Partition, config: AcceleratorConfig) -> li
 
 def need(step: Step, partition: Partition, config: AcceleratorConfig) -> Need:
     """Accumulators and longest list of a step under a partition."""
-    kernel = step.kernel
     parts = [part for command in _commands(step, partition, config) for part in command]
     slots = max(part.words[1] - part.words[0] for part in parts) * WORD_CHANNELS // config.pes
-    rows = max(part.rows[1] - part.rows[0] for part in parts)
-    live = 1 if kernel.total else rows if partition.passes > 1 else min(kernel.rows.live, rows)
-    width = slots if kernel.total else kernel.columns.outputs * slots
-    longest = 0
-    blocks = {block for part in parts for block in blocks_of(kernel, part.rows, partition.merged)}
-    for first, last in {part.channels(len(kernel.weight)) for part in parts}:
+    accumulators = longest = reach = 0
+    # Of parts with equal walks and channels, one is enough.
+    walks = {}
+    for part in parts:
+        kernel, walked = step.kernel.walk(part.rows, partition.upright)
+        blocks = blocks_of(kernel, walked, partition.merged)
+        rows = walked[1] - walked[0]
+        live = 1 if kernel.total else rows if partition.passes > 1 else min(kernel.rows.live, rows)
+        width = slots if kernel.total else kernel.columns.outputs * slots
+        accumulators = max(accumulators, live * width)
+        depth = len(kernel.weight) if kernel.own else kernel.weight.shape[3]
+        reach = max(reach, (len(_classes(kernel)) - 1) * len(blocks) * depth, (len(blocks) - 1) * depth)
+        walks[part.channels(len(kernel.weight)), kernel.columns, blocks] = kernel
+    for ((first, last), _, blocks), kernel in walks.items():
         counts = _by_pe(kernel.weight[first:last] != 0, kernel.own, config)
         by_row = np.stack(
             [counts[:, :, [column for column, _ in column_class.taps]].sum(axis=2) for column_class in _classes(kernel)]
@@ -123,7 +135,7 @@ def need(step: Step, partition: Partition, config: AcceleratorConfig) -> Need:
         for block in blocks:
             longest = max(longest, int(by_row[:, :, [row for row, _ in block]].sum(axis=2).max()))
     # Behind them the position that a pass takes out.
-    return Need(live * width + (slots if partition.passes > 1 else 0), longest)
+    return Need(accumulators + (slots if partition.passes > 1 else 0), longest, reach)
 
 
 def _by_pe(used: np.ndarray, own: bool, config: AcceleratorConfig) -> np.ndarray:
@@ -144,66 +156,125 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
     """
     passes = inputs_of(step, partition)
     commands = [(command, *inputs) for command in _commands(step, partition, config) for inputs in passes]
-    work, lane, tail = (np.zeros((len(commands), config.cores)) for _ in range(3))
+    work = np.zeros((len(commands), config.cores, 2))
     pointers = np.zeros((len(commands), config.cores), dtype=np.int64)
     channels = np.zeros(config.cores, dtype=np.int64)
     entries = np.zeros((len(commands), config.cores, config.pes), dtype=np.int64)
     distinct = []
-    kernel, width = step.kernel, step.result.output.shape[1]
-    # A column of the kernel meets as many input columns as outputs that it doesn't reach over an edge for.
-    columns = np.zeros(kernel.weight.shape[2], dtype=np.int64)
-    for index in range(kernel.columns.used):
-        for tap, _ in kernel.columns.taps(index):
-            columns[0 if kernel.total else tap] += 1
     for number, (command, start, end) in enumerate(commands):
-        alike: dict[tuple[tuple[int, int], tuple[Block, ...]], int] = {}
+        alike: dict[tuple[tuple[int, int], tuple[Block, ...], Axis], int] = {}
+        complete = end == step.source.shape[2]
         for part in command:
+            kernel, walked = step.kernel.walk(part.rows, partition.upright)
             first, last = part.channels(len(kernel.weight))
-            rows, dumps = part.rows[1] - part.rows[0], width * (part.words[1] - part.words[0]) * WORD_CHANNELS
-            uses, walked, final = _row_uses(kernel, part)
-            blocks = blocks_of(kernel, part.rows, partition.merged)
-            complete = end == step.source.shape[2]
+            blocks = blocks_of(kernel, walked, partition.merged)
             depth = last - first if kernel.own else end - start
-            jobs = walked if partition.merged else int(uses.sum())
-            slots = walked + rows * width + kernel.columns.used * _slots(depth, jobs, walked, density)
             nonzero = kernel.nonzero[first:last]
             if partition.passes > 1:
                 nonzero = np.count_nonzero(kernel.weight[first:last, ..., start:end], axis=3)
             padded = np.pad(nonzero, ((0, -len(nonzero) % config.pes), (0, 0), (0, 0)))
             by_pe = padded.reshape(-1, config.pes, *nonzero.shape[1:]).sum(axis=0)
-            products = density * (by_pe * uses[:, None] * columns).sum(axis=(1, 2))
-            if not complete:
-                # Only the position behind the others is taken out.
-                rows, final, dumps = 1, 1, dumps // width
-            work[number, part.core] = max(slots, float(products.max()) + rows * dumps / config.pes)
-            lane[number, part.core] = rows * dumps / config.lanes
-            tail[number, part.core] = final * dumps / config.lanes
-            alike.setdefault(((first, last), blocks), part.core)
+            made = 1 if kernel.total or not complete else kernel.columns.outputs
+            made_channels = (part.words[1] - part.words[0]) * WORD_CHANNELS
+            lines = _lines(kernel, walked, partition.merged, complete)
+            # The busiest of several bands is expected to have more nonzero activations than they have on average.
+            most = min(1.0, density * (1 + _SPREAD * _MAXIMUM[partition.bands]))
+            work[number, part.core] = _cycles(
+                kernel, most * by_pe, lines, _slots(depth, density), (made, made_channels), config
+            )
+            alike.setdefault(((first, last), blocks, kernel.columns), part.core)
             pointers[number, part.core] = len(_classes(kernel)) * len(blocks) * depth
-            channels[part.core] += complete * (part.words[1] - part.words[0]) * WORD_CHANNELS
+            channels[part.core] += complete * made_channels
             entries[number, part.core] = (by_pe * _stored_uses(kernel, blocks)).sum(axis=(1, 2))
         distinct.append(tuple(alike.values()))
-    return Estimate(work, lane, tail, pointers, entries, tuple(distinct), channels)
+    return Estimate(work, pointers, entries, tuple(distinct), channels)
 
 
-def _row_uses(kernel: Kernel, part: Part) -> tuple[np.ndarray, int, int]:
-    """How often each kernel row is used, the input rows, and the output rows that become final below the map."""
+@dataclass(frozen=True)
+class _Line:
+    """A row of a walk: kernel rows that meet it, lists for each of its activations, and whether outputs are final."""
+
+    taps: tuple[int, ...]
+    jobs: int
+    final: bool
+
+
+def _lines(kernel: Kernel, rows: tuple[int, int], merged: bool, complete: bool) -> list[_Line]:
+    """The rows of a walk that makes the output rows ``rows``; of one that isn't complete only the last takes out."""
     if kernel.total:
-        return np.array([kernel.rows.size]), kernel.rows.size, 0
-    _, axis = kernel.rows.band(*part.rows)
-    rows, blank = row_schedule(axis)
-    uses = np.zeros(axis.kernel, dtype=np.int64)
-    for taps, _ in rows:
-        for tap, _ in taps:
-            uses[tap] += 1
-    return uses, len(rows) - blank, sum(final for _, final in rows[len(rows) - blank :])
+        count = kernel.rows.size
+        return [_Line((0,), 1, y == count - 1) for y in range(count)]
+    walked, blank = row_schedule(kernel.rows.band(*rows)[1])
+    if not complete:
+        walked = [(taps, y == len(walked) - blank - 1) for y, (taps, _) in enumerate(walked[: len(walked) - blank])]
+    return [_Line(tuple(tap for tap, _ in taps), 1 if merged and taps else len(taps), final) for taps, final in walked]
 
 
-def _slots(depth: int, uses: int, rows: int, density: float) -> float:
-    """Expected slots for one column in some rows: one for every nonzero channel and kernel row, or one for a word."""
+def _slots(depth: int, density: float) -> tuple[float, float]:
+    """Expected slots of a position for activations that aren't zero, and for words of nothing else."""
     full, rest = divmod(depth, WORD_CHANNELS)
-    empty = full * (1 - density) ** WORD_CHANNELS + bool(rest) * (1 - density) ** rest
-    return depth * density * uses + rows * empty
+    return depth * density, full * (1 - density) ** WORD_CHANNELS + bool(rest) * (1 - density) ** rest
+
+
+def _cycles(
+    kernel: Kernel,
+    by_pe: np.ndarray,
+    lines: list[_Line],
+    slots: tuple[float, float],
+    made: tuple[int, int],
+    config: AcceleratorConfig,
+) -> tuple[float, float]:
+    """Cycles with fast and with slow lanes.
+
+    Parameters
+    ----------
+    by_pe : float array (PEs, kernel rows, kernel columns)
+        Expected products with all activations of a position.
+    slots : tuple of 2 float
+        :func:`_slots` of a position.
+    made : tuple of 2 int
+        Positions that are final behind a line whose outputs are, and channels of a position.
+    """
+    # A column of the kernel meets as many input columns as outputs that it doesn't reach over an edge for.
+    columns = np.zeros(by_pe.shape[2], dtype=np.int64)
+    for index in range(kernel.columns.used):
+        for tap, _ in kernel.columns.taps(index):
+            columns[0 if kernel.total else tap] += 1
+    by_row = (by_pe * columns).sum(axis=2)
+    uses = np.array([[line.taps.count(row) for row in range(by_pe.shape[1])] for line in lines])
+    busiest = by_row[int((by_row * uses.sum(axis=0)).sum(axis=1).argmax())]
+    active, empty = slots
+    walked = [
+        (1 + kernel.columns.used * (active * line.jobs + empty if line.jobs else 1), made[0] * line.final)
+        for line in lines
+    ]
+    products = (uses * busiest).sum(axis=1).tolist()
+    return _served(walked, products, made[1], 1, config), _served(walked, products, made[1], 2, config)
+
+
+def _served(
+    walked: list[tuple[float, int]], products: list[float], channels: int, distance: int, config: AcceleratorConfig
+) -> float:
+    """Cycles until the lanes, which take steps so many cycles apart, have finished the last line.
+
+    ``walked`` are the slots of each line without dumps, and the positions of ``channels`` that it completes.
+    """
+    dispatched = finished = 0.0
+    for (scanned, positions), busy in zip(walked, products, strict=True):
+        outputs, slots = positions * channels, scanned + positions
+        # Beyond what waits between PEs and lanes, each delays the other wherever it has more to do.
+        sides = busy + outputs / config.pes, distance * outputs / config.lanes
+        tight = 1 - min(1, config.output_queue * config.pes / max(1, outputs))
+        sharpness = _SHARPNESS / max(tight, 0.01)
+        served = max(1e-9, *sides)
+        served *= sum((side / served) ** sharpness for side in sides) ** (1 / sharpness)
+        dispatched += slots
+        finished = max(finished + served, dispatched)
+        # The dispatcher is ahead of the PEs by what their queues hold: jobs in which a PE has an entry.
+        jobs = positions + scanned * -math.expm1(-busy / scanned)
+        dispatched = max(dispatched, finished - served * min(1, config.job_queue / max(1, jobs)))
+    # In the end the last position leaves the lanes; below the map nothing else happens in its row.
+    return finished if not products[-1] else finished + distance * channels / config.lanes
 
 
 def _stored_uses(kernel: Kernel, blocks: tuple[Block, ...]) -> np.ndarray:

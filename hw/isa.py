@@ -106,25 +106,30 @@ class Window(data.Struct):
 
 
 class Target(data.Struct):
-    """Which words of a map a core makes: position after position, its channels together.
+    """Which words of a map a core makes: position after position in the order of its walk, the channels together.
 
     Words of a map are numbered row by row, position by position, eight channels each.
     """
 
     first: 16  # number of the first word
-    pitch: 8  # words of the map from one position to the next
+    row_pitch: 12  # words of the map from the first position of a row of the walk to that of the next
+    column_pitch: 12  # words of the map from one position to the next
+    columns: 8  # positions made in a row of the walk
     words: 8  # words made at each position
     zero_point: 8  # code of the real zero, two's complement
     everywhere: 1  # words go to all cores; else only to this core and the ones before and after it
 
 
 class Source(data.Struct):
-    """How the dispatcher walks a map: rows of positions, words of each position. Addresses and pitches are in words."""
+    """How the dispatcher walks a map: rows of positions, words of each position. Addresses and pitches are in words.
+
+    The rows of a walk may be columns of the map: outputs near the edges of a narrow band become final sooner then.
+    """
 
     bank: 1
     base: 12
     row_pitch: 12
-    column_pitch: 8
+    column_pitch: 12
     words: 8  # words of a position
     rows: 8  # table entries
     blank_rows: 4  # so many of them, the last ones, are of rows below the map: nothing is read
@@ -181,7 +186,9 @@ class Residual(data.Struct):
     enable: 1
     bank: 1
     base: 12  # word of the first position's first channel
-    pitch: 8  # words from one position to the next
+    row_pitch: 12  # words from the first position of a row of the walk to that of the next
+    column_pitch: 12  # words from one position to the next
+    columns: 8  # positions in a row of the walk
     zero_point: 8  # of the convolution's own output
     first_multiplier: 31
     first_shift: 5

@@ -6,12 +6,23 @@ from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
 from hw.isa import NUMBERS
 from hw.rules import require
 
-__all__ = ["Memories"]
+__all__ = ["Memories", "walked"]
 
 #: Marks of a place in :attr:`Memories._kept`; from 0 on, the operand of the core's own word with that ordinal.
 _FREE, _READ = -1, -2
 #: Mark of a place in :attr:`Memories._owner` that holds no word; else the number of the window it was written through.
 _NOTHING = -1
+
+
+def walked(first: int, fields: dict[str, int], positions: int, words: int) -> np.ndarray:
+    """Words of some positions in the order of a walk: int array (positions, words).
+
+    ``fields`` are those of :class:`hw.isa.Target` or :class:`hw.isa.Residual`, with at least one column.
+    """
+    row, column = np.divmod(np.arange(positions), fields["columns"])
+    starts = first + row * fields["row_pitch"] + column * fields["column_pitch"]
+    places: np.ndarray = starts[:, None] + np.arange(words)
+    return places
 
 
 class Memories:
@@ -60,7 +71,7 @@ class Memories:
         bool array (words, 8)
             Whether a channel may be nonzero at any position.
         """
-        places = residual["base"] + np.arange(positions)[:, None] * residual["pitch"] + np.arange(words)
+        places = walked(residual["base"], residual, positions, words)
         active = self._take(where, core, residual["bank"], places)
         kept = self._kept[core, residual["bank"]]
         unique, ordinals, counts = np.unique(places, return_index=True, return_counts=True)

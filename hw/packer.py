@@ -12,7 +12,7 @@ __all__ = ["Packer"]
 
 
 class Packer(wiring.Component):
-    """Numbers words position after position.
+    """Numbers words position after position, row after row of the walk.
 
     Members
     -------
@@ -47,7 +47,8 @@ class Packer(wiring.Component):
         target, lanes = self.target, self._lanes
         steps = WORD_CHANNELS // lanes
         step, word = Signal(range(steps)), Signal(8)
-        position, index = Signal(16), Signal(16)
+        column = Signal(8)
+        row, position, index = Signal(16), Signal(16), Signal(16)
         values = Signal(9 * WORD_CHANNELS, reset_less=True)
         m.d.comb += [
             self.o.payload.index.eq(index),
@@ -56,20 +57,30 @@ class Packer(wiring.Component):
         m.d.sync += self.o.valid.eq(self.i.valid & (step == steps - 1))
         with m.If(self.i.valid):
             m.d.sync += [step.eq(step + 1), values.eq(Cat(values[9 * lanes :], self.i.payload.as_value()))]
-        # One adder for the next word of this position and for the first one of the next.
-        last, following = Signal(), Signal(16)
+        # One adder for the next word of this position, for the first one of the next, and for that of the next row.
+        last, last_column, following = Signal(), Signal(), Signal(16)
+        here, distance = Signal(16), Signal(12)
+        with m.If(~last):
+            m.d.comb += [here.eq(index), distance.eq(1)]
+        with m.Elif(~last_column):
+            m.d.comb += [here.eq(position), distance.eq(target.column_pitch)]
+        with m.Else():
+            m.d.comb += [here.eq(row), distance.eq(target.row_pitch)]
         m.d.comb += [
             last.eq(word == target.words - 1),
-            following.eq(Mux(last, position, index) + Mux(last, target.pitch, 1)),
+            last_column.eq(column == target.columns - 1),
+            following.eq(Mux(self.start, target.first, here + distance)),
         ]
-        with m.If(self.start):
-            m.d.comb += following.eq(target.first)
         with m.If(self.o.valid | self.start):
             m.d.sync += index.eq(following)
         with m.If((self.o.valid & last) | self.start):
             m.d.sync += position.eq(following)
+        with m.If((self.o.valid & last & last_column) | self.start):
+            m.d.sync += row.eq(following)
         with m.If(self.o.valid):
             m.d.sync += word.eq(Mux(last, 0, word + 1))
+            with m.If(last):
+                m.d.sync += column.eq(Mux(last_column, 0, column + 1))
         with m.If(self.start):
-            m.d.sync += [self.o.valid.eq(0), step.eq(0), word.eq(0)]
+            m.d.sync += [self.o.valid.eq(0), step.eq(0), word.eq(0), column.eq(0)]
         return m

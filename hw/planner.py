@@ -102,9 +102,14 @@ class Planner:
         pairs = [(b, g) for b in powers for g in powers if b * g <= cores and b <= height and g <= words]
         found: list[Partition] = []
         least: list[Need] = []
-        for bands, groups, merged in ((*pair, merged) for pair in pairs for merged in (True, False)):
+        ways = [
+            (merged, upright)
+            for merged in (True, False)
+            for upright in ((False,) if step.kernel.total else (False, True))
+        ]
+        for (bands, groups), (merged, upright) in product(pairs, ways):
             for commands in range(1, 2 if step.raw else words // groups + 1):
-                partition = Partition(bands, groups, commands, merged)
+                partition = Partition(bands, groups, commands, merged, upright=upright)
                 needed = need(step, partition, config)
                 if needed.fits(config):
                     found.append(partition)

@@ -22,7 +22,7 @@ from hw.rules import integer, require
 __all__ = ["MAGIC", "VERSION", "Command", "Program", "image_sizes", "load", "writes_of"]
 
 MAGIC = b"OFFRPROG"
-VERSION = 5
+VERSION = 6
 
 #: Memories that a core has once, and the images whose words alternate in them; of lists it has one per PE.
 _CORE_MEMORIES = {
@@ -53,6 +53,8 @@ class Command:
         words of its group (:func:`hw.partition.parts_of`).
     partial : bool
         It multiplies some input channels only, and leaves the accumulators to the next command.
+    upright : bool
+        A core walks its band column by column.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Command:
     bands: int
     groups: int
     partial: bool = False
+    upright: bool = False
 
     def __post_init__(self) -> None:
         for name in ("name", "kind", "layer", "tensor"):
@@ -73,7 +76,9 @@ class Command:
             f"{self.name}: channels must be two integers, not {self.channels}",
         )
         require(integer(self.macs) and self.macs >= 0, f"{self.name}: macs must be an integer, not {self.macs!r}")
-        require(isinstance(self.partial, bool), f"{self.name}: partial must be true or false, not {self.partial!r}")
+        for name in ("partial", "upright"):
+            flag = getattr(self, name)
+            require(isinstance(flag, bool), f"{self.name}: {name} must be true or false, not {flag!r}")
         require(
             all(integer(n) and n > 0 for n in (self.bands, self.groups)),
             f"{self.name}: bands and groups must be positive integers, not {self.bands!r} and {self.groups!r}",
@@ -174,31 +179,34 @@ class Program:
         working = [number for number, core in enumerate(instruction.cores) if core.fields["enable"]]
         if working != [part.core for part in parts]:
             raise ValueError(f"{where}: cores {working} work, of {command.bands} bands of {command.groups} groups")
-        pitch = self.config.padded_channels(result.shape[2]) // WORD_CHANNELS
+        depth = self.config.padded_channels(result.shape[2]) // WORD_CHANNELS
         raw = isinstance(layer, Linear) and layer.raw and not command.partial
         for part in parts:
             fields = instruction.cores[part.core].fields
             lane, target = fields["lane"], fields["target"]
             words, rows = part.words[1] - part.words[0], part.rows[1] - part.rows[0]
             channels = words * WORD_CHANNELS
-            outputs, made = rows * result.shape[1] * channels, part.rows[0] * result.shape[1] * pitch + part.words[0]
+            outputs, made = rows * result.shape[1] * channels, part.rows[0] * result.shape[1] * depth + part.words[0]
+            pitches, columns = (result.shape[1] * depth, depth), result.shape[1]
+            if command.upright:
+                pitches, columns = (depth, result.shape[1] * depth), rows
             if command.partial:
-                outputs, made = channels, NUMBERS - words
+                outputs, made, columns = channels, NUMBERS - words, 1
             found = [lane["outputs"], lane["channels"], lane["raw"], target["zero_point"]]
-            found += [target["first"], target["pitch"], target["words"]]
+            found += [target[name] for name in ("first", "row_pitch", "column_pitch", "columns", "words")]
             zero_point = target["zero_point"] if raw else result.zero_point & 0xFF
-            wanted = [outputs, channels, int(raw), zero_point, made, pitch, words]
+            wanted = [outputs, channels, int(raw), zero_point, made, *pitches, columns, words]
             if found != wanted:
                 raise ValueError(
-                    f"{where}: core {part.core}'s outputs, channels, raw, zero point, first word, pitch and words must "
-                    f"be {wanted}, not {found}"
+                    f"{where}: core {part.core}'s outputs, channels, raw, zero point, first word, pitches, columns and "
+                    f"words must be {wanted}, not {found}"
                 )
             if fields["source"]["partial"] != command.partial:
                 raise ValueError(f"{where}: partial must be {command.partial}, not {fields['source']['partial']}")
             window = windows[layer.inputs[0]][part.core]
             self._check_source(f"{where}: core {part.core}", layer, fields["source"], window)
-            depth = self.config.padded_channels(self.network.tensors()[layer.inputs[0]].shape[2]) // WORD_CHANNELS
-            first_word = (fields["source"]["base"] - window["base"] + window["low"]) % depth
+            pitch = self.config.padded_channels(self.network.tensors()[layer.inputs[0]].shape[2]) // WORD_CHANNELS
+            first_word = (fields["source"]["base"] - window["base"] + window["low"]) % pitch
             check_use(f"{where}: core {part.core}", layer, fields["source"], first_word)
 
     def _check_source(self, where: str, layer: Layer, source: dict[str, int], window: dict[str, int]) -> None:

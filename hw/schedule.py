@@ -35,16 +35,20 @@ class RowWork:
 class Schedule:
     """Tables and lists of one core for one LAYER instruction, before they have addresses.
 
+    Rows and columns are those of the walk; an upright one's rows are columns of the map.
+
     Attributes
     ----------
     name : str
         Layer.
     top : int
         First row of the map that is walked.
+    upright : bool
+        Whether the walk goes column by column.
     words : tuple of 2 int
         First word of a position that is scanned, and the one after the last.
     steps : tuple of 2 int
-        Rows and columns from one input position to the next.
+        From one row of input positions to the next, and from one position to the next.
     block_step : int
         Blocks from one list of an activation to its next.
     slots : int
@@ -70,6 +74,7 @@ class Schedule:
 
     name: str
     top: int
+    upright: bool
     words: tuple[int, int]
     steps: tuple[int, int]
     block_step: int
@@ -207,6 +212,8 @@ def schedule(
     lists: Lists,
     config: AcceleratorConfig,
     inputs: tuple[int, int] | None = None,
+    *,
+    upright: bool = False,
 ) -> Schedule:
     """The work of a core that makes some output rows of some output channels.
 
@@ -215,19 +222,25 @@ def schedule(
     rows, channels : tuple of 2 int
         First row and channel, a multiple of 8, and the ones after the last.
     blocks : tuple of Block
-        :func:`blocks_of` these rows.
+        :func:`blocks_of` the walk's kernel and rows (:meth:`hw.steps.Kernel.walk`).
     lists : Lists
-        :func:`kernel_lists` of these channels and blocks.
+        :func:`kernel_lists` of these channels and blocks, and of that kernel.
     inputs : tuple of 2 int, optional
         Of a pass: its first input channel, a multiple of 8, and the one after its last.
+    upright : bool
+        Whether the walk goes column by column.
     """
     kernel, (height, width, depth) = step.kernel, step.source.shape
+    top = 0 if kernel.total else kernel.rows.band(*rows)[0] * kernel.steps[0]
+    kernel, rows = kernel.walk(rows, upright)
     first, last = channels
     slots = config.padded_channels(last - first) // config.pes
     if not kernel.own:
         first, last = inputs or (0, depth)
     common: dict[str, Any] = {
         "name": step.layer.name,
+        "top": top,
+        "upright": upright,
         "words": (first // WORD_CHANNELS, -(-last // WORD_CHANNELS)),
         "steps": kernel.steps,
         "slots": slots,
@@ -237,7 +250,6 @@ def schedule(
     }
     if kernel.total:
         return Schedule(
-            top=0,
             block_step=1,
             width=slots,
             rows=tuple(RowWork(0, 0, 1, y == height - 1) for y in range(height)),
@@ -245,11 +257,10 @@ def schedule(
             columns=tuple((0, 0, int(x == width - 1)) for x in range(width)),
             **common,
         )
-    top, axis = kernel.rows.band(*rows)
+    _, axis = kernel.rows.band(*rows)
     walk, blank_rows = row_schedule(axis)
     places = zip(column_classes(kernel.columns)[1], column_dumps(kernel.columns), strict=True)
     whole = Schedule(
-        top=top * kernel.steps[0],
         block_step=kernel.rows.stride,
         width=kernel.columns.outputs * slots,
         rows=tuple(_row_work(taps, final, blocks, axis) for taps, final in walk),

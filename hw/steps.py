@@ -1,6 +1,6 @@
 """What a network does, step by step: each multiplying layer as a convolution, with the add fused behind it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -44,6 +44,25 @@ class Kernel:
     def nonzero(self) -> np.ndarray:
         """Nonzero weights by output channel, kernel row and kernel column: int array."""
         return np.count_nonzero(self.weight, axis=3)
+
+    @cached_property
+    def _turned(self) -> dict[Axis, "Kernel"]:
+        return {}
+
+    def walk(self, rows: tuple[int, int], upright: bool) -> tuple["Kernel", tuple[int, int]]:
+        """The kernel and the rows of outputs as a core meets them that makes the output rows ``rows``.
+
+        In an ``upright`` walk, which goes column by column, these are the map's columns, and the kernel is that of the
+        band alone with rows and columns exchanged.
+        """
+        if not upright:
+            return self, rows
+        _, band = self.rows.band(*rows)
+        if band not in self._turned:
+            weight = np.ascontiguousarray(self.weight.swapaxes(1, 2))
+            steps = (self.steps[1], self.steps[0])
+            self._turned[band] = replace(self, weight=weight, rows=self.columns, columns=band, steps=steps)
+        return self._turned[band], (0, self.columns.outputs)
 
     def reads(self, first: int, last: int) -> tuple[int, int]:
         """Rows of the map that the output rows ``first`` to ``last`` read: the first, and the one after the last."""

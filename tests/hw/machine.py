@@ -26,6 +26,12 @@ def signed(value: int, bits: int = 8) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
+def places(first: int, fields: dict[str, int], positions: int, words: int) -> np.ndarray:
+    """Numbers of the words at some positions in the order of a walk: int array (positions, words)."""
+    row, column = np.divmod(np.arange(positions), fields["columns"])
+    return (first + row * fields["row_pitch"] + column * fields["column_pitch"])[:, None] + np.arange(words)
+
+
 def map_words(tensor: np.ndarray) -> np.ndarray:
     """The words of a map (height, width, channels), by number: int64 (words, 8), the last of a position padded."""
     channels = tensor.shape[2]
@@ -143,8 +149,7 @@ class Core:
             return np.arange(biased.size // WORD_CHANNELS), accumulators, biased, products
         assert lane["slow"] or not target["everywhere"] or self._config.cores * self._config.lanes <= WORD_CHANNELS
         assert target["words"] * WORD_CHANNELS == lane["channels"]
-        words = np.arange(target["words"])
-        numbers = (target["first"] + np.arange(len(biased))[:, None] * target["pitch"] + words).reshape(-1)
+        numbers = places(target["first"], target, len(biased), target["words"]).reshape(-1)
         rounding = Rounding.DOUBLE if lane["double"] else Rounding.SINGLE
         scaled = requantize(biased, self._multiplier[channels], self._shift[channels], rounding)
         codes = clamp(scaled + signed(lane["offset"]), signed(lane["clamp_low"]), signed(lane["clamp_high"]))
@@ -237,11 +242,9 @@ class Core:
         """The sum with the second operand; ``numbers`` are those of the words the sums go to."""
         positions, channels = own.shape
         words = channels // WORD_CHANNELS
-        reader = iter(numbers.tolist())
+        read = places(residual["base"], residual, positions, words).reshape(-1)
         other = [
-            self._fetch(residual["bank"], residual["base"] + position * residual["pitch"] + word, next(reader))
-            for position in range(positions)
-            for word in range(words)
+            self._fetch(residual["bank"], int(place), int(number)) for place, number in zip(read, numbers, strict=True)
         ]
         names = ("first", "second", "output")
         scales = AddScales(*(Scale(residual[f"{n}_multiplier"], residual[f"{n}_shift"]) for n in names))

@@ -6,15 +6,18 @@ from hw.partition import Partition
 from hw.planner import Planner
 from hw.steps import Step
 
-__all__ = ["only_merged"]
+__all__ = ["only"]
 
 
-def only_merged(monkeypatch: pytest.MonkeyPatch, merged: bool) -> None:
-    """Leave the planner the partitions with merged lists only, or those without; all, where a layer has none such."""
+def only(monkeypatch: pytest.MonkeyPatch, **wanted: bool) -> None:
+    """Leave the planner the partitions with these attributes only; all, where a layer has none such.
+
+    ``merged`` is whether lists are, ``upright`` whether cores walk column by column.
+    """
     of_step = Planner._partitions
 
     def partitions(planner: Planner, step: Step) -> list[Partition]:
         found = of_step(planner, step)
-        return [partition for partition in found if partition.merged is merged] or found
+        return [p for p in found if all(getattr(p, name) is value for name, value in wanted.items())] or found
 
     monkeypatch.setattr(Planner, "_partitions", partitions)

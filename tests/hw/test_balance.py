@@ -17,7 +17,7 @@ def test_a_deal_is_an_order_and_no_less_even_than_the_one_before(seed):
     rng = np.random.default_rng(seed)
     channels, pes = int(rng.integers(1, 70)), int(rng.choice([2, 4, 8]))
     work = rng.lognormal(0, 1, channels)
-    order = deal(work, pes)
+    order = deal(work[None], pes)
     assert sorted(order) == list(range(channels))
     if channels % pes == 0:
         before = max(work[p::pes].sum() for p in range(pes))
@@ -27,9 +27,37 @@ def test_a_deal_is_an_order_and_no_less_even_than_the_one_before(seed):
 
 def test_two_heavy_filters_go_to_different_pes():
     work = np.array([9, 1, 1, 1, 9, 1, 1, 1])
-    order = deal(work, 4)
+    order = deal(work[None], 4)
     loads = [work[order][p::4].sum() for p in range(4)]
     assert sorted(loads) == [2, 2, 10, 10]
+
+
+def test_every_layer_that_makes_the_channels_is_dealt_evenly():
+    """Their sum alone would be even however the channels were dealt."""
+    work = np.array([[8, 8, 1, 1], [1, 1, 8, 8]])
+    order = deal(work, 2)
+    assert [[layer[order][p::2].sum() for p in range(2)] for layer in work] == [[9, 9], [9, 9]]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_exchanges_never_lengthen_the_layers(seed):
+    rng = np.random.default_rng(seed)
+    work = rng.lognormal(0, 1, (int(rng.integers(1, 4)), 32))
+    greedy = deal(work.sum(axis=0)[None], 8)
+
+    def cycles(order):
+        return sum(max(layer[order][p::8].sum() for p in range(8)) for layer in work)
+
+    assert cycles(deal(work, 8)) <= cycles(greedy) * 1.001
+
+
+def test_words_that_a_pool_reads_are_equally_active():
+    rng = np.random.default_rng(0)
+    work, active = np.ones((1, 64)), rng.random(64)
+    order = deal(work, 8, active)
+    assert sorted(order) == list(range(64))
+    sums = active[order].reshape(8, 8).sum(axis=1)
+    assert sums.max() - sums.min() < 0.5 < np.ptp(active.reshape(8, 8).sum(axis=1))
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -18,7 +18,7 @@ from hw.words import encode, words_of
 from tests.hw.changes import Changes, put
 from tests.hw.machine import Machine
 from tests.hw.networks import runnable
-from tests.hw.partitions import only_merged
+from tests.hw.partitions import only
 from tests.random_networks import NetworkMaker
 
 TINY = preset("tiny").replace(accumulator_bits=32)
@@ -27,7 +27,7 @@ TINY = preset("tiny").replace(accumulator_bits=32)
 def single_lists() -> Program:
     """A list for each kernel row, so that a row may have several."""
     with pytest.MonkeyPatch.context() as patch:
-        only_merged(patch, merged=False)
+        only(patch, merged=False, upright=False)
         return compile_network(runnable(), TINY)
 
 
@@ -249,12 +249,24 @@ REFUSALS: dict[str, tuple[dict[str, np.ndarray], str]] = {
         at(SUM) + "it must make 1 words a position, not 2",
     ),
     "overlapping positions": (
-        GOOD.layer(SUM, "target", pitch=0),
-        at(SUM) + "1 words a position must not overlap at pitch 0",
+        GOOD.layer(SUM, "target", row_pitch=0, column_pitch=0),
+        at(SUM) + "12 words must not overlap, only 1 differ",
     ),
     "words beyond a map": (
         GOOD.layer(SUM, "target", first=65530),
         at(SUM) + "word 65541 is beyond the 65536 of a map",
+    ),
+    "positions in no row": (
+        GOOD.layer(SUM, "target", columns=0),
+        at(SUM) + "it must make 12 positions in whole rows, not in rows of 0",
+    ),
+    "positions in parts of rows": (
+        GOOD.layer(SUM, "target", columns=5),
+        at(SUM) + "it must make 12 positions in whole rows, not in rows of 5",
+    ),
+    "operands in parts of rows": (
+        GOOD.layer(SUM, "residual", columns=7),
+        at(SUM) + "the residual must be read for 12 positions in whole rows, not in rows of 7",
     ),
     "row of lists beyond": (
         GOOD.row(STEM, 0, list=4000),
@@ -286,7 +298,7 @@ def test_lists_beyond_what_a_row_can_begin_with_are_refused():
     """Where there are so many: the dispatcher would go on with the first ones."""
     config = TINY.replace(list_words=8192, layer_words=2048)
     with pytest.MonkeyPatch.context() as patch:
-        only_merged(patch, merged=False)
+        only(patch, merged=False, upright=False)
         changes = Changes(compile_network(runnable(), config))
     y = next(y for y, row in enumerate(changes.layers[STEM].cores[0].rows) if row["count"] == 2)
     images = changes.row(STEM, y, list=4095)

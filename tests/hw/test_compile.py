@@ -11,6 +11,7 @@ from models import golden
 from tests.hw.equality import assert_equals_golden
 from tests.hw.networks import network as mixed_network
 from tests.hw.networks import runnable, tensor, weighted
+from tests.hw.partitions import only
 from tests.random_networks import NetworkMaker, random_codes, random_network
 
 TINY = preset("tiny")
@@ -86,8 +87,9 @@ def test_images_leave_at_every_exit():
 
 @pytest.mark.parametrize("pes", [4, 8])
 @pytest.mark.parametrize("channels", [33, 70])
-def test_layers_of_many_channels_are_split_into_commands(channels, pes):
+def test_layers_of_many_channels_are_split_into_commands(channels, pes, monkeypatch):
     """3 live rows of 5 positions: the accumulators hold 32 channels of them, but not 40."""
+    only(monkeypatch, upright=False)
     config = ROOMY.replace(pes=pes, accumulators=512 // pes)
     maker = NetworkMaker(np.random.default_rng(4), (4, 5, 2))
     here = maker.conv(INPUT, channels, (3, 3), pads=(1, 1, 1, 1), density=0.3)

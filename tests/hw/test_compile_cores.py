@@ -10,7 +10,7 @@ from hw.config import AcceleratorConfig, preset
 from hw.isa import Opcode
 from hw.network import INPUT
 from tests.hw.equality import assert_equals_golden
-from tests.hw.partitions import only_merged
+from tests.hw.partitions import only
 from tests.random_networks import NetworkMaker, random_codes, random_network
 
 CONFIGS = list(product((1, 2, 4, 8), (2, 4, 8), (1, 2)))
@@ -45,7 +45,7 @@ def test_random_networks_equal_the_golden_model(number):
 @pytest.mark.parametrize("number", range(4, len(CONFIGS), 3))
 def test_lists_of_one_kernel_row_or_several_equal_the_golden_model(number, merged, monkeypatch):
     network = random_network(5000 + number)
-    only_merged(monkeypatch, merged)
+    only(monkeypatch, merged=merged)
     program = compile_network(network, roomy(*CONFIGS[number]))
     assert not merged or lists_of_an_activation(program) == 1
     assert_equals_golden(program, random_codes(network, 2, number))
@@ -60,7 +60,7 @@ def test_lists_of_tall_kernels_equal_the_golden_model(cores, pes, lanes, merged,
     here = maker.conv(here, 8, (4, 1), (3, 1), pads=(2, 1, 0, 0), density=0.5)
     maker.head(maker.pool(here), 3)
     network = maker.network("net")
-    only_merged(monkeypatch, merged)
+    only(monkeypatch, merged=merged)
     program = compile_network(network, roomy(cores, pes, lanes))
     # In eight bands an output row or two: not all of the five kernel rows of a phase are live.
     assert lists_of_an_activation(program) == (1 if merged else 3 if cores == 8 else 5)
@@ -83,8 +83,9 @@ def test_presets_equal_the_golden_model(name):
 
 
 @pytest.mark.parametrize(("cores", "pes", "lanes"), [(1, 8, 1), (2, 4, 2), (4, 8, 1), (8, 2, 2)])
-def test_commands_of_a_part_of_the_channels(cores, pes, lanes):
+def test_commands_of_a_part_of_the_channels(cores, pes, lanes, monkeypatch):
     """The accumulators don't hold all channels of a row."""
+    only(monkeypatch, upright=False)
     maker = NetworkMaker(np.random.default_rng(2), (5, 9, 2))
     here = maker.conv(INPUT, 72, (3, 3), pads=(1, 1, 1, 1), density=0.2)
     here = maker.depthwise(here, (3, 3), (1, 1), (1, 1, 1, 1), density=0.7)

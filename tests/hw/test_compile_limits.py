@@ -9,7 +9,7 @@ from hw.config import AcceleratorConfig
 from hw.decode import decode_windows
 from hw.network import INPUT, Network
 from tests.hw.equality import assert_equals_golden
-from tests.hw.partitions import only_merged
+from tests.hw.partitions import only
 from tests.hw.test_compile import ROOMY, conv_network, refused
 from tests.random_networks import NetworkMaker, random_codes
 
@@ -60,7 +60,7 @@ def test_kernels_of_too_many_rows_are_refused_by_layer(monkeypatch):
         r"layer0: Layer\.source\.blank_rows must be in 0\.\.15, not 16: "
         r"the layer is too large for the instruction format",
     )
-    only_merged(monkeypatch, merged=False)
+    only(monkeypatch, merged=False)
     refused(
         tall(16, (0, 0)),
         ROOMY,

@@ -7,11 +7,14 @@ from hw.decode import decode_header, decode_images, decode_windows, disassemble
 from hw.isa import Header, Layer, Opcode
 from hw.words import words_of
 from tests.hw.networks import runnable
+from tests.hw.partitions import only
 
 TINY = preset("tiny")
-PROGRAM = compile_network(runnable(), TINY.replace(accumulator_bits=32))
-#: In two cores, where some layers are the first one's alone.
-SPLIT = compile_network(runnable(), preset("small").replace(accumulator_bits=32))
+with pytest.MonkeyPatch.context() as patch:
+    only(patch, upright=False)
+    PROGRAM = compile_network(runnable(), TINY.replace(accumulator_bits=32))
+    #: In two cores, where some layers are the first one's alone.
+    SPLIT = compile_network(runnable(), preset("small").replace(accumulator_bits=32))
 
 
 def changed(**words: int) -> dict[str, np.ndarray]:

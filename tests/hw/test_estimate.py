@@ -10,7 +10,7 @@ from hw.schedule import blocks_of, kernel_lists, schedule
 from hw.sparse import ListStore
 from hw.steps import Step, steps_of
 from sim.simulate import simulate
-from tests.hw.partitions import only_merged
+from tests.hw.partitions import only
 from tests.random_networks import NetworkMaker
 
 CONFIG = AcceleratorConfig(cores=4, list_words=8192, accumulators=1024, layer_words=4096, activation_words=4096)
@@ -37,9 +37,9 @@ def test_what_a_partition_needs_of_a_pe():
     kept = np.abs(step.kernel.weight).any(axis=(1, 2, 3))
     busiest = max(int(kept[pe::8].sum()) for pe in range(8))
     assert need(step, Partition(1, 1), CONFIG).longest <= 3 * busiest
-    assert Need(1024, 31).fits(CONFIG)
-    assert not Need(1025, 31).fits(CONFIG)
-    assert not Need(1024, 32).fits(CONFIG)
+    assert Need(1024, 31, 0).fits(CONFIG)
+    assert not Need(1025, 31, 0).fits(CONFIG)
+    assert not Need(1024, 32, 0).fits(CONFIG)
 
 
 def test_a_pointwise_convolution_by_hand():
@@ -53,28 +53,44 @@ def test_a_pointwise_convolution_by_hand():
     # A row's table entry and three dumps.
     slots = 2 * (1 + 3) + 3 * 2 * (8 * 0.5 + 0.5**8)
     products, dumps = 2 * 3 * 8 * 0.5, 2 * 3 * 2
-    assert whole.work[0].tolist() == [max(slots, products + dumps), 0, 0, 0]
-    assert whole.lane[0, 0] == 2 * 3 * 16
-    # Each row of outputs is final with its row of inputs.
-    assert whole.tail[0, 0] == 0
+    # The lanes are slowest, and have a position's channels left in the end.
+    lane = 2 * 3 * 16
+    assert max(slots, products + dumps) < lane
+    assert whole.work[0, :, 0].tolist() == pytest.approx([lane + 16, 0, 0, 0], rel=0.01)
+    assert whole.work[0, :, 1].tolist() == pytest.approx([2 * (lane + 16), 0, 0, 0], rel=0.01)
     assert whole.pointers.tolist() == [[8, 0, 0, 0]]
     assert whole.entries.tolist() == [[[8] * 8, *[[0] * 8] * 3]]
     assert whole.channels.tolist() == [16, 0, 0, 0]
     assert halves.channels.tolist() == [8, 8, 0, 0]
-    # The second group has no weights: its dispatcher counts.
-    assert halves.work[0].tolist() == [max(slots, products + dumps / 2), slots, 0, 0]
+    # The second group has no weights: its dispatcher counts, or its lanes.
+    assert halves.work[0, :, 0].tolist() == pytest.approx([lane / 2 + 8, max(slots, lane / 2), 0, 0], rel=0.02)
     assert halves.entries.tolist() == [[[8] * 8, *[[0] * 8] * 3]]
-    assert whole.cycles(False) == (2 * 3 * 16 + COMMAND_CYCLES,)
-    assert whole.cycles(True) == (2 * 2 * 3 * 16 + COMMAND_CYCLES,)
+    assert whole.cycles(False) == (whole.work[0, 0, 0] + COMMAND_CYCLES,)
+    assert whole.cycles(True) == (whole.work[0, 0, 1] + COMMAND_CYCLES,)
 
 
-def test_outputs_below_the_map_are_a_tail():
+def test_lanes_of_an_upright_walk_have_work_earlier():
+    """A band of two rows: row by row, nothing is final before half of the products are made."""
+    step = conv(16, 16, 16)
+    config = CONFIG.replace(cores=8)
+    assert estimate(step, Partition(8, 1, merged=True, upright=True), 0.2, config).cycles(True) < (
+        estimate(step, Partition(8, 1, merged=True), 0.2, config).cycles(True)
+    )
+    # With most products, both take the PEs' time.
+    lying, upright = (
+        estimate(step, Partition(8, 1, merged=True, upright=upright), 1.0, config).cycles(False)[0]
+        for upright in (False, True)
+    )
+    assert upright == pytest.approx(lying, rel=0.05)
+
+
+def test_lists_beyond_what_a_table_entry_can_say_are_refused():
     step = conv(6, 2, 24)
-    cost = estimate(step, Partition(3, 1), 0.5, CONFIG)
-    # Only the last band's last row waits for a row below the map.
-    assert cost.tail.tolist() == [[0, 0, 6 * 24, 0]]
-    assert cost.lane.tolist() == [[2 * 6 * 24] * 3 + [0]]
-    assert estimate(step, Partition(3, 1), 0.5, CONFIG.replace(lanes=2)).tail.tolist() == [[0, 0, 3 * 24, 0]]
+    needed = need(step, Partition(4, 1, merged=True, upright=True), CONFIG)
+    assert Need(1, 1, (1 << 12) - 1).fits(CONFIG)
+    assert not Need(1, 1, 1 << 12).fits(CONFIG)
+    # Rows above and below the band, its first and last and those between meet other kernel rows: at most 5 classes.
+    assert 0 < needed.reach <= 4 * 3 * 2
 
 
 def packed(step: Step, merged: bool, config: AcceleratorConfig) -> tuple[int, list[int]]:
@@ -142,7 +158,8 @@ def test_list_words_are_nearly_those_of_lists_that_are_equal_by_chance(kind, mer
 @pytest.mark.parametrize("partition", [(1, 1), (1, 2), (2, 1), (4, 1), (2, 2)])
 @pytest.mark.parametrize("density", [0.15, 1.0])
 @pytest.mark.parametrize("merged", [False, True], ids=["single", "merged"])
-def test_cycles_are_near_those_of_the_simulator(partition, density, merged, monkeypatch):
+@pytest.mark.parametrize("upright", [False, True], ids=["lying", "upright"])
+def test_cycles_are_near_those_of_the_simulator(partition, density, merged, upright, monkeypatch):
     """Near enough to choose by: the estimate knows neither queues nor where the zeros lie."""
     maker = NetworkMaker(np.random.default_rng(3), (16, 16, 16))
     maker.conv(INPUT, 16, (3, 3), pads=(1, 1, 1, 1), density=density)
@@ -153,9 +170,9 @@ def test_cycles_are_near_those_of_the_simulator(partition, density, merged, monk
     codes = np.where(rng.random(codes.shape) < 0.5, codes, network.input.zero_point).astype(np.int8)
     config = CONFIG.replace(cores=partition[0] * partition[1])
     share = float((codes != network.input.zero_point).mean())
-    only_merged(monkeypatch, merged)
+    only(monkeypatch, merged=merged, upright=upright)
     program = compile_network(network, config, {INPUT: share})
-    chosen = Partition(program.commands[0].bands, program.commands[0].groups, merged=merged)
+    chosen = Partition(program.commands[0].bands, program.commands[0].groups, merged=merged, upright=upright)
     step = steps_of(network)[0]
     found = simulate(program, codes).layer_cycles[:, 0].mean()
     assert sum(estimate(step, chosen, share, config).cycles(False)) == pytest.approx(found, rel=0.2)

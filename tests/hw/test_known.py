@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.known import Memories
+from hw.known import Memories, walked
 
 CONFIG = AcceleratorConfig(cores=4, activation_words=64)
 ALL = np.ones((1, WORD_CHANNELS), dtype=bool)
@@ -17,8 +17,8 @@ def source(base=0, *, bank=0, rows=1, blank_rows=0, columns=1, words=1, row_pitc
     return {"bank": bank, "base": base, "row_pitch": row_pitch, "column_pitch": column_pitch, **sizes}
 
 
-def residual(base=0, *, bank=0, pitch=1):
-    return {"bank": bank, "base": base, "pitch": pitch}
+def residual(base=0, *, bank=0, pitch=1, columns=1):
+    return {"bank": bank, "base": base, "row_pitch": pitch, "column_pitch": 1, "columns": columns}
 
 
 def memories(*windows, words=16):
@@ -122,6 +122,19 @@ def test_a_sum_may_take_the_place_of_its_own_operand():
         known.deliver("layer", 1, True, np.array([1]), ALL)
     with refused(r"layer: word \[2\] must not be written over what core 0 reads"):
         known.deliver("layer", 0, True, np.array([2]), ALL)
+
+
+def test_sums_take_the_places_of_their_operands_in_any_order_of_the_walk():
+    known = memories(window(count=8))
+    # Two columns of three positions, each column from top to bottom: words 0, 2, 4, then 1, 3, 5.
+    upright = {"bank": 0, "base": 0, "row_pitch": 1, "column_pitch": 2, "columns": 3}
+    known.operand("layer", 0, upright, 6, 1)
+    known.open("layer", [window(count=6)] + [window()] * 3)
+    known.deliver("layer", 0, True, walked(0, upright, 6, 1).reshape(-1), np.repeat(ALL, 6, axis=0))
+    known.end()
+    known.operand("layer", 0, upright, 6, 1)
+    with refused(r"layer: word \[1\] must not be written over what core 0 reads"):
+        known.deliver("layer", 0, True, np.arange(6), np.repeat(ALL, 6, axis=0))
 
 
 def test_an_operand_of_two_sums_is_kept():

@@ -84,7 +84,9 @@ class Layer:
             if self.residual is not None:
                 residual = self.residual
                 word, place = divmod(channel, WORD_CHANNELS)
-                other = operands[residual["base"] + position * residual["pitch"] + word][place]
+                row, column = divmod(position, residual["columns"])
+                first = residual["base"] + row * residual["row_pitch"] + column * residual["column_pitch"]
+                other = operands[first + word][place]
                 total = add(code - residual["zero_point"], other, self.add_scales)
                 code = clamp(total + residual["offset"], residual["clamp_low"], residual["clamp_high"])
             yield code - self.zero_point
@@ -104,7 +106,9 @@ def random_layer(rng, kind, slow):
             "enable": 1,
             "bank": 1,
             "base": rng.randrange(50),
-            "pitch": words + rng.randrange(5),
+            "row_pitch": rng.randrange(9),
+            "column_pitch": words + rng.randrange(5),
+            "columns": rng.randint(1, positions),
             "zero_point": rng.randint(-128, 127),
             "offset": rng.randint(-128, 127),
             "clamp_low": low,

@@ -1,6 +1,7 @@
 import pytest
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.isa import NUMBERS
 from hw.packer import Packer
 from tests.hw.simulate import Bench, always, seldom, simulate
 
@@ -9,7 +10,9 @@ def random_target(rng):
     words = rng.choice((1, 2, rng.randint(3, 10)))
     return {
         "first": rng.randrange(60_000),
-        "pitch": words + rng.choice((0, 1, rng.randrange(2, 40))),
+        "row_pitch": rng.randrange(4096),
+        "column_pitch": words + rng.choice((0, 1, rng.randrange(2, 4000))),
+        "columns": rng.choice((1, 2, rng.randint(3, 255))),
         "words": words,
         "zero_point": rng.randrange(256),
         "everywhere": rng.randrange(2),
@@ -23,7 +26,8 @@ def expected(target, steps):
     for number in range(len(values) // WORD_CHANNELS):
         position, word = divmod(number, target["words"])
         last = (number + 1) * WORD_CHANNELS // lanes - 1
-        index = target["first"] + position * target["pitch"] + word
+        row, column = divmod(position, target["columns"])
+        index = (target["first"] + row * target["row_pitch"] + column * target["column_pitch"] + word) % NUMBERS
         yield last, index, values[number * WORD_CHANNELS : (number + 1) * WORD_CHANNELS]
 
 

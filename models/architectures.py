@@ -13,8 +13,8 @@ __all__ = ["KINDS", "AnyArchitecture", "describe", "from_dict", "initial", "netw
 
 AnyArchitecture = Architecture | ResNet8Architecture | EnResNetArchitecture
 
-#: By kind: what describes a network (a dataclass with ``shape``, ``classes``, ``to_dict`` and ``from_dict``), and the
-#: network it describes, whose ``architecture`` it is.
+#: By kind: what describes a network (a :class:`models.nets.Description`), and the network it describes, whose
+#: ``architecture`` it is.
 KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "residual": (Architecture, ResidualNet),
     "resnet8": (ResNet8Architecture, ResNet8),

@@ -1,16 +1,52 @@
 """The demo network: residual, with one early-exit branch, small enough for one core; and a depthwise-separable one."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
 
-__all__ = ["Architecture", "Head", "ResidualNet", "SeparableNet", "to_torch"]
+__all__ = ["Architecture", "Description", "Head", "ResidualNet", "SeparableNet", "to_torch"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Architecture:
+class Description:
+    """What every architecture says, and the form in which checkpoints and recipes hold it.
+
+    Parameters
+    ----------
+    shape : tuple of 3 int
+        Height, width, channels of an image.
+    classes : int
+    """
+
+    shape: tuple[int, int, int]
+    classes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, manifest: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`.
+
+        Raises
+        ------
+        ValueError
+            When a key is missing or unknown, or a value impossible.
+        """
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in manifest.items()
+        }
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"architecture is incomplete or has unknown keys: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture(Description):
     """What defines a :class:`ResidualNet` apart from its weights.
 
     Parameters
@@ -31,8 +67,6 @@ class Architecture:
         When a size is impossible; the message names the size, the rule and the value.
     """
 
-    shape: tuple[int, int, int]
-    classes: int
     widths: tuple[int, int]
     branch_width: int
     stem_stride: int = 1
@@ -51,24 +85,6 @@ class Architecture:
             raise ValueError(f"branch_width must not be negative, not {self.branch_width}")
         if self.stem_stride not in (1, 2):
             raise ValueError(f"stem_stride must be 1 or 2, not {self.stem_stride}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, manifest: dict[str, Any]) -> "Architecture":
-        """The inverse of :meth:`to_dict`.
-
-        Raises
-        ------
-        ValueError
-            When a key is missing or unknown, or a value impossible.
-        """
-        try:
-            return cls(**{**manifest, "shape": tuple(manifest["shape"]), "widths": tuple(manifest["widths"])})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"architecture is incomplete or has unknown keys: {error}") from error
 
 
 def to_torch(images: Any) -> torch.Tensor:

@@ -6,15 +6,14 @@ TensorFlow's SAME: a convolution of stride 2 over an even map pads nothing befor
 """
 
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from models.nets import Head
+from models.nets import Description, Head
 
 __all__ = ["WEIGHTS", "ResNet8", "ResNet8Architecture", "official_state", "same_pads"]
 
@@ -26,7 +25,7 @@ _PIXEL = 255  # the official network takes pixels 0..255
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNet8Architecture:
+class ResNet8Architecture(Description):
     """What defines a :class:`ResNet8` apart from its weights.
 
     Parameters
@@ -48,8 +47,6 @@ class ResNet8Architecture:
         When a size is impossible; the message names the size, the rule and the value.
     """
 
-    shape: tuple[int, int, int]
-    classes: int
     widths: tuple[int, int, int] = (16, 32, 64)
     exits: tuple[int, ...] = ()
     exit_widths: tuple[int, ...] = ()
@@ -68,25 +65,6 @@ class ResNet8Architecture:
                 f"exit_widths must be one number of at least 0 for each of {len(self.exits)} exits, "
                 f"not {self.exit_widths}"
             )
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, manifest: dict[str, Any]) -> "ResNet8Architecture":
-        """The inverse of :meth:`to_dict`.
-
-        Raises
-        ------
-        ValueError
-            When a key is missing or unknown, or a value impossible.
-        """
-        lists = ("shape", "widths", "exits", "exit_widths")
-        try:
-            return cls(**{**manifest, **{name: tuple(manifest[name]) for name in lists if name in manifest}})
-        except TypeError as error:
-            raise ValueError(f"architecture is incomplete or has unknown keys: {error}") from error
 
 
 def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -16,20 +16,20 @@ Weights of few levels are :class:`models.methods.binary_relax.BinaryRelax`, the 
 decay 5e-4, batches of 128, crop and flip.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from models.ensemble import Ensemble
+from models.nets import Description
 from models.resnet8 import ResNet8, ResNet8Architecture
 
 __all__ = ["BlockNoise", "EnResNet", "EnResNetArchitecture"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnResNetArchitecture:
+class EnResNetArchitecture(Description):
     """What defines an :class:`EnResNet` apart from its weights.
 
     Parameters
@@ -50,8 +50,6 @@ class EnResNetArchitecture:
         When a value is impossible.
     """
 
-    shape: tuple[int, int, int]
-    classes: int
     widths: tuple[int, int, int] = (16, 32, 64)
     members: int = 2
     noise: float = 0.1
@@ -66,25 +64,6 @@ class EnResNetArchitecture:
     def member(self) -> ResNet8Architecture:
         """Of one member."""
         return ResNet8Architecture(shape=self.shape, classes=self.classes, widths=self.widths)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, manifest: dict[str, Any]) -> "EnResNetArchitecture":
-        """The inverse of :meth:`to_dict`.
-
-        Raises
-        ------
-        ValueError
-            When a key is missing or unknown, or a value impossible.
-        """
-        lists = ("shape", "widths")
-        try:
-            return cls(**{**manifest, **{name: tuple(manifest[name]) for name in lists if name in manifest}})
-        except TypeError as error:
-            raise ValueError(f"architecture is incomplete or has unknown keys: {error}") from error
 
 
 class BlockNoise(nn.Module):

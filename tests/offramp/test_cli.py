@@ -12,21 +12,8 @@ from hw.verilog import generate
 from offramp import cli, rtl, stages
 from offramp.cli import app
 from sim import worst_case
+from tests.offramp.recipe import RECIPE
 
-RECIPE = """
-name = "small"
-data = "digits"
-[architecture]
-kind = "residual"
-widths = [4, 8]
-branch_width = 2
-[[train]]
-epochs = 1
-lr = 0.01
-[quantize]
-epochs = 1
-lr = 0.001
-"""
 COMMANDS = {
     "train": {"--data", "--data-dir", "--seed", "--out", "--json"},
     "compress": {"--data-dir", "--seed", "--out", "--json"},

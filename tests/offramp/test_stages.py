@@ -10,6 +10,7 @@ from models.checkpoint import load, load_compressed
 from models.quantize import encode
 from offramp import stages
 from offramp.inputs import attack
+from tests.offramp.recipe import RECIPE
 
 LAST = 1
 
@@ -88,26 +89,6 @@ def test_pruning_and_exits_save_cycles(small):
         for which in (small.program, small.dense)
     ]
     assert means[0] < means[1]
-
-
-RECIPE = """
-name = "small"
-data = "digits"
-[architecture]
-kind = "residual"
-widths = [4, 8]
-branch_width = 2
-[[train]]
-epochs = 2
-lr = 0.01
-[[compress]]
-epochs = 1
-lr = 0.01
-pieces = [{kind = "magnitude-pruning", density = 0.5}, {kind = "adversarial", eps = "8/255"}]
-[quantize]
-epochs = 1
-lr = 0.001
-"""
 
 
 def test_a_recipes_network(tmp_path):

@@ -7,9 +7,11 @@ from hw.compile import compile_network
 from hw.config import preset
 from hw.decode import decode_header, decode_images
 from hw.isa import Header
-from hw.link import MOST_PROGRAMS, link
+from hw.layers import select_of
+from hw.link import MOST_PROGRAMS, Bundle, link
 from hw.words import words_of
-from tests.random_networks import random_network
+from tests.hw.machine import Machine
+from tests.random_networks import random_codes, random_network, with_selects
 
 CONFIG = preset("tiny").replace(cores=2, list_words=4096, program_words=512, layer_words=1024)
 
@@ -56,6 +58,58 @@ def test_each_program_keeps_its_meaning(programs):
                             for start, count in [(pointer & (1 << CONFIG.start_bits) - 1, pointer >> CONFIG.start_bits)]
                         ]
                         assert entries[0] == entries[1]
+
+
+@pytest.fixture(scope="module")
+def selecting():
+    """Programs of which all but the first and the last select, in every kind."""
+    networks = [
+        random_network(6, size=6),
+        *(with_selects(random_network(seed, size=6), np.random.default_rng(seed), 0.8) for seed in (3, 5, 8)),
+        random_network(11, size=6),
+    ]
+    found = [compile_network(network, CONFIG) for network in networks]
+    kinds = [{layer.select.kind for layer in program.network.layers if select_of(layer)} for program in found]
+    assert not kinds[0] | kinds[-1]
+    assert all(kinds[1:-1])
+    assert set.union(*kinds) == {"elements", "channels", "mask"}
+    return found
+
+
+def alone(bundle: Bundle, number: int) -> dict[str, np.ndarray]:
+    """The images of a bundle as they are for a machine that knows no program but that one: its Header comes first."""
+    program = bundle.images["program"].copy()
+    size = words_of(Header)
+    program[:size] = program[number * size : (number + 1) * size]
+    return bundle.images | {"program": program}
+
+
+def test_programs_that_select_run_as_they_do_alone(selecting):
+    """Values, exits and products of every layer, in the accelerator in plain Python."""
+    bundle = link(selecting)
+    for number, program in enumerate(selecting):
+        own = Machine(program.images, CONFIG)
+        moved = Machine(alone(bundle, number), CONFIG)
+        for codes in random_codes(program.network, 2, number):
+            before, after = own.run(codes), moved.run(codes)
+            assert (before.exit, before.label, before.margin) == (after.exit, after.label, after.margin)
+            assert [ran.products for ran in before.layers] == [ran.products for ran in after.layers]
+            for one, other in zip(before.layers, after.layers, strict=True):
+                np.testing.assert_array_equal(one.values, other.values)
+
+
+def test_masks_move_along_and_other_selections_stay(selecting):
+    bundle, moved = link(selecting), 0
+    for number, program in enumerate(selecting):
+        pairs = zip(program.instructions(), decode_images(bundle.images, number), strict=True)
+        for before, after in pairs:
+            for one, other in zip(before.selections, after.selections, strict=True):
+                assert one.masks == other.masks
+                table = other.fields["table"] - one.fields["table"]
+                assert bool(table) == bool(one.masks)
+                assert {**one.fields, "table": 0} == {**other.fields, "table": 0}
+                moved += bool(one.masks)
+    assert moved
 
 
 def test_headers_come_first(programs):

@@ -240,8 +240,9 @@ def _check_core(
     active = (fed | (_unfed(part, k, images) != 0)).reshape(-1, WORD_CHANNELS)
     if residual["enable"]:
         require(residual["bank"] != source["bank"], f"{where}: input and residual must lie in different banks")
-        _check_columns(where, "the residual must be read for", residual, outputs // channels)
-        active |= memories.operand(where, k, residual, outputs // channels, len(active))
+        target = part.fields["target"]
+        _check_columns(where, target, outputs // channels)
+        active |= memories.operand(where, k, residual, target, outputs // channels, len(active))
     return active
 
 
@@ -262,7 +263,7 @@ def _numbers(where: str, part: CoreLayer) -> np.ndarray:
     lane, target = part.fields["lane"], part.fields["target"]
     words, positions = lane["channels"] // WORD_CHANNELS, lane["outputs"] // lane["channels"]
     require(target["words"] == words, f"{where}: it must make {words} words a position, not {target['words']}")
-    _check_columns(where, "it must make", target, positions)
+    _check_columns(where, target, positions)
     numbers = walked(target["first"], target, positions, words).reshape(-1)
     last, different = int(numbers.max()), len(np.unique(numbers))
     require(last < NUMBERS, f"{where}: word {last} is beyond the {NUMBERS} of a map")
@@ -270,12 +271,12 @@ def _numbers(where: str, part: CoreLayer) -> np.ndarray:
     return numbers
 
 
-def _check_columns(where: str, what: str, fields: dict[str, int], positions: int) -> None:
-    """Positions are made and read in whole rows of the walk."""
-    columns = fields["columns"]
+def _check_columns(where: str, target: dict[str, int], positions: int) -> None:
+    """Positions are made in whole rows of the walk."""
+    columns = target["columns"]
     require(
         columns and not positions % columns,
-        f"{where}: {what} {positions} positions in whole rows, not in rows of {columns}",
+        f"{where}: it must make {positions} positions in whole rows, not in rows of {columns}",
     )
 
 

@@ -208,7 +208,7 @@ class Core(wiring.Component):
         m.d.comb += [
             lanes.fields.eq(layer.lane),
             lanes.residual.eq(layer.residual),
-            lanes.zero_point.eq(layer.target.zero_point),
+            lanes.target.eq(layer.target),
             lanes.start.eq(start),
             activations.other_address.eq(lanes.residual_address),
             lanes.operand.eq(activations.other),

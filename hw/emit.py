@@ -160,7 +160,7 @@ class Emitter:
             "first_mask": 0 if step.select is None or step.select.kind == "elements" else first,
         }
 
-    def _residual(self, step: Step, part: Part, upright: bool) -> dict[str, int]:
+    def _residual(self, step: Step, part: Part) -> dict[str, int]:
         name, add = step.residual, step.add
         if add is None or name is None:
             return _nothing()["residual"]
@@ -169,7 +169,6 @@ class Emitter:
             "enable": 1,
             "bank": self._places[name].bank,
             "base": self._address(name, part.core, part.rows[0]) + part.words[0],
-            **self._positions(name, part, upright),
             "zero_point": _code(step.layer.output.zero_point),
             "first_multiplier": scales.first.multiplier,
             "first_shift": scales.first.shift,
@@ -183,7 +182,7 @@ class Emitter:
         }
 
     def _positions(self, name: str, part: Part, upright: bool) -> dict[str, int]:
-        """In which order a core makes and adds the positions of its part."""
+        """In which order a core makes the positions of its part."""
         row_pitch, column_pitch = self._pitches(name, upright)
         columns = part.rows[1] - part.rows[0] if upright else self._tensors[name].shape[1]
         return {"row_pitch": row_pitch, "column_pitch": column_pitch, "columns": columns}
@@ -250,7 +249,7 @@ class Emitter:
                 "rows": work.row_fields(config.accumulators),
                 "columns": work.column_fields(config.accumulators),
                 "source": self._source(step, part.core, work, self._lists.first[number][part.core]),
-                "residual": self._residual(step, part, work.upright) if residual else _nothing()["residual"],
+                "residual": self._residual(step, part) if residual else _nothing()["residual"],
                 "lane": {
                     "outputs": outputs,
                     "channel_base": core.channel_count // WORD_CHANNELS,

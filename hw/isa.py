@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 #: Version of the host protocol and of the instruction formats, as INFO reports it.
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 #: A run's draw: the low 8 bits of a 16-bit Galois shift register (to the right, taps ``AUDIT_TAPS``) so many steps
 #: after its seed. They are enough that of 256 consecutive seeds from a multiple of 256 each draw comes once.
 AUDIT_STEPS = 24
@@ -185,10 +185,7 @@ class Residual(data.Struct):
 
     enable: 1
     bank: 1
-    base: 12  # word of the first position's first channel
-    row_pitch: 12  # words from the first position of a row of the walk to that of the next
-    column_pitch: 12  # words from one position to the next
-    columns: 8  # positions in a row of the walk
+    base: 12  # word of the first position's first channel; the others lie as those of the Target
     zero_point: 8  # of the convolution's own output
     first_multiplier: 31
     first_shift: 5

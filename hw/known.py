@@ -14,13 +14,13 @@ _FREE, _READ = -1, -2
 _NOTHING = -1
 
 
-def walked(first: int, fields: dict[str, int], positions: int, words: int) -> np.ndarray:
+def walked(first: int, target: dict[str, int], positions: int, words: int) -> np.ndarray:
     """Words of some positions in the order of a walk: int array (positions, words).
 
-    ``fields`` are those of :class:`hw.isa.Target` or :class:`hw.isa.Residual`, with at least one column.
+    ``target`` are fields of :class:`hw.isa.Target`, with at least one column.
     """
-    row, column = np.divmod(np.arange(positions), fields["columns"])
-    starts = first + row * fields["row_pitch"] + column * fields["column_pitch"]
+    row, column = np.divmod(np.arange(positions), target["columns"])
+    starts = first + row * target["row_pitch"] + column * target["column_pitch"]
     places: np.ndarray = starts[:, None] + np.arange(words)
     return places
 
@@ -63,15 +63,17 @@ class Memories:
         first = selection["base"] + np.arange(starts)[:, None]
         self._take(where, core, selection["bank"], first + np.arange(selection["words"]) * selection["pitch"])
 
-    def operand(self, where: str, core: int, residual: dict[str, int], positions: int, words: int) -> np.ndarray:
-        """Fetch the second operands (fields of :class:`hw.isa.Residual`) of a core's words.
+    def operand(
+        self, where: str, core: int, residual: dict[str, int], target: dict[str, int], positions: int, words: int
+    ) -> np.ndarray:
+        """Fetch the second operands (:class:`hw.isa.Residual`) of a core's words (:class:`hw.isa.Target`).
 
         Returns
         -------
         bool array (words, 8)
             Whether a channel may be nonzero at any position.
         """
-        places = walked(residual["base"], residual, positions, words)
+        places = walked(residual["base"], target, positions, words)
         active = self._take(where, core, residual["bank"], places)
         kept = self._kept[core, residual["bank"]]
         unique, ordinals, counts = np.unique(places, return_index=True, return_counts=True)

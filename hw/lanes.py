@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 from hw.activations import WORD_BITS
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.isa import Lane as LaneFields
-from hw.isa import Residual
+from hw.isa import Residual, Target
 from hw.lane import Lane
 
 __all__ = ["Lanes"]
@@ -23,8 +23,8 @@ class Lanes(wiring.Component):
 
     Members
     -------
-    fields : In(LaneFields), residual : In(Residual), zero_point : In(signed 8)
-        The layer, and the zero point its output is stored against; stable from ``start`` until ``done``. Layers with a
+    fields : In(LaneFields), residual : In(Residual), target : In(Target)
+        The layer, and how its output and the residual operand lie; stable from ``start`` until ``done``. Layers with a
         residual have to be slow, with two lanes raw ones too.
     start : In(1)
     i : In(stream of signed accumulators), one per PE
@@ -60,7 +60,7 @@ class Lanes(wiring.Component):
             {
                 "fields": In(LaneFields),
                 "residual": In(Residual),
-                "zero_point": In(signed(8)),
+                "target": In(Target),
                 "start": In(1),
                 "i": In(stream.Signature(accumulator)).array(config.pes),
                 "channel_address": Out(12),
@@ -77,7 +77,7 @@ class Lanes(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config, fields, residual = self._config, self.fields, self.residual
+        config, fields, residual, target = self._config, self.fields, self.residual, self.target
         lanes = [Lane(config) for _ in range(config.lanes)]
         # Lanes are a power of two: steps are numbered like channels, without these low bits.
         lane_bits = (config.lanes - 1).bit_length()
@@ -126,12 +126,12 @@ class Lanes(wiring.Component):
         with m.If(~last):
             m.d.comb += [here.eq(self.residual_address), pitch.eq(1)]
         with m.Elif(~last_column):
-            m.d.comb += [here.eq(position), pitch.eq(residual.column_pitch)]
+            m.d.comb += [here.eq(position), pitch.eq(target.column_pitch)]
         with m.Else():
-            m.d.comb += [here.eq(row), pitch.eq(residual.row_pitch)]
+            m.d.comb += [here.eq(row), pitch.eq(target.row_pitch)]
         m.d.comb += [
             last.eq(residual_step == last_step),
-            last_column.eq(column == residual.columns - 1),
+            last_column.eq(column == target.columns - 1),
             following.eq(Mux(self.start, residual.base, here + pitch)),
         ]
         with m.If(asks):
@@ -158,7 +158,7 @@ class Lanes(wiring.Component):
             m.d.comb += [
                 lane.fields.eq(fields),
                 lane.residual.eq(residual),
-                lane.zero_point.eq(self.zero_point),
+                lane.zero_point.eq(target.zero_point),
                 lane.bias.eq(self.bias[number]),
                 lane.multiplier.eq(self.multiplier[number]),
                 lane.shift.eq(self.shift[number]),

@@ -38,7 +38,7 @@ RESIDUAL_LATENCY = 34
 RAW_LATENCY = 3
 #: Sequencer cycles to fetch an instruction, and to decode a LAYER and fetch its description; none behind a LAYER.
 FETCH_CYCLES = 4
-DESCRIPTION_CYCLES = 19
+DESCRIPTION_CYCLES = 20
 #: Sequencer cycles of a LAYER besides these and the layer's own, of a BRANCH or STOP.
 LAYER_CYCLES = 2
 DECISION_CYCLES = 9
@@ -48,7 +48,7 @@ WRITE_CYCLES = 3
 #: Sequencer cycles between the start of a selection and the next instruction besides the selector's, and the fewest in
 #: all: the next instruction and its description are fetched meanwhile.
 SELECT_CYCLES = 2
-PREFETCH_CYCLES = 25
+PREFETCH_CYCLES = 26
 
 #: From the transfer of a RUN's header to the run being handed over, where no other one waits; and what is added where
 #: the program is not the one of the run before.

@@ -26,10 +26,10 @@ def signed(value: int, bits: int = 8) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
-def places(first: int, fields: dict[str, int], positions: int, words: int) -> np.ndarray:
+def places(first: int, target: dict[str, int], positions: int, words: int) -> np.ndarray:
     """Numbers of the words at some positions in the order of a walk: int array (positions, words)."""
-    row, column = np.divmod(np.arange(positions), fields["columns"])
-    return (first + row * fields["row_pitch"] + column * fields["column_pitch"])[:, None] + np.arange(words)
+    row, column = np.divmod(np.arange(positions), target["columns"])
+    return (first + row * target["row_pitch"] + column * target["column_pitch"])[:, None] + np.arange(words)
 
 
 def map_words(tensor: np.ndarray) -> np.ndarray:
@@ -156,7 +156,7 @@ class Core:
         if residual["enable"]:
             assert lane["slow"]
             assert residual["bank"] != part.fields["source"]["bank"]
-            codes = self._add(codes - signed(residual["zero_point"]), residual, numbers)
+            codes = self._add(codes - signed(residual["zero_point"]), residual, target, numbers)
         return numbers, accumulators, codes - signed(target["zero_point"]), products
 
     def _fetch(self, bank: int, address: int, reader: int | None) -> np.ndarray:
@@ -238,11 +238,13 @@ class Core:
             products += count
         return products
 
-    def _add(self, own: np.ndarray, residual: dict[str, int], numbers: np.ndarray) -> np.ndarray:
+    def _add(
+        self, own: np.ndarray, residual: dict[str, int], target: dict[str, int], numbers: np.ndarray
+    ) -> np.ndarray:
         """The sum with the second operand; ``numbers`` are those of the words the sums go to."""
         positions, channels = own.shape
         words = channels // WORD_CHANNELS
-        read = places(residual["base"], residual, positions, words).reshape(-1)
+        read = places(residual["base"], target, positions, words).reshape(-1)
         other = [
             self._fetch(residual["bank"], int(place), int(number)) for place, number in zip(read, numbers, strict=True)
         ]

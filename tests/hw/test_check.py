@@ -264,10 +264,6 @@ REFUSALS: dict[str, tuple[dict[str, np.ndarray], str]] = {
         GOOD.layer(SUM, "target", columns=5),
         at(SUM) + "it must make 12 positions in whole rows, not in rows of 5",
     ),
-    "operands in parts of rows": (
-        GOOD.layer(SUM, "residual", columns=7),
-        at(SUM) + "the residual must be read for 12 positions in whole rows, not in rows of 7",
-    ),
     "row of lists beyond": (
         GOOD.row(STEM, 0, list=4000),
         at(STEM) + rf"list \[\d+\] is not among the {LISTS} words of lists then",

@@ -17,8 +17,10 @@ def source(base=0, *, bank=0, rows=1, blank_rows=0, columns=1, words=1, row_pitc
     return {"bank": bank, "base": base, "row_pitch": row_pitch, "column_pitch": column_pitch, **sizes}
 
 
-def residual(base=0, *, bank=0, pitch=1, columns=1):
-    return {"bank": bank, "base": base, "row_pitch": pitch, "column_pitch": 1, "columns": columns}
+def operands(known, core, base, positions, words, *, pitch=1):
+    """Of the first bank, position after position."""
+    target = {"row_pitch": pitch, "column_pitch": 1, "columns": 1}
+    return known.operand("layer", core, {"bank": 0, "base": base}, target, positions, words)
 
 
 def memories(*windows, words=16):
@@ -61,7 +63,7 @@ def test_channels_that_may_be_nonzero_are_those_of_any_position():
     known.deliver("map", 3, True, np.arange(6), active)
     found = known.read("layer", 1, source(rows=3, row_pitch=2, words=2))
     assert np.flatnonzero(found).tolist() == [1, 4, 8 + 7]
-    assert np.flatnonzero(known.operand("layer", 1, residual(1), 1, 2)).tolist() == [8 + 4]
+    assert np.flatnonzero(operands(known, 1, 1, 1, 2)).tolist() == [8 + 4]
 
 
 def test_a_map_through_another_window_replaces_what_was_there():
@@ -115,7 +117,7 @@ def test_nothing_is_written_over_what_a_core_walks():
 
 def test_a_sum_may_take_the_place_of_its_own_operand():
     known = memories(window(count=8), window(count=8))
-    known.operand("layer", 0, residual(2), 3, 1)
+    operands(known, 0, 2, 3, 1)
     known.open("layer", [window(base=2, count=3), window(base=2, count=3)] + [window()] * 2)
     known.deliver("layer", 0, True, np.arange(3), np.repeat(ALL, 3, axis=0))
     with refused(r"layer: word \[1\] must not be written over what core 0 reads"):
@@ -127,19 +129,20 @@ def test_a_sum_may_take_the_place_of_its_own_operand():
 def test_sums_take_the_places_of_their_operands_in_any_order_of_the_walk():
     known = memories(window(count=8))
     # Two columns of three positions, each column from top to bottom: words 0, 2, 4, then 1, 3, 5.
-    upright = {"bank": 0, "base": 0, "row_pitch": 1, "column_pitch": 2, "columns": 3}
-    known.operand("layer", 0, upright, 6, 1)
+    upright = {"row_pitch": 1, "column_pitch": 2, "columns": 3}
+    first = {"bank": 0, "base": 0}
+    known.operand("layer", 0, first, upright, 6, 1)
     known.open("layer", [window(count=6)] + [window()] * 3)
     known.deliver("layer", 0, True, walked(0, upright, 6, 1).reshape(-1), np.repeat(ALL, 6, axis=0))
     known.end()
-    known.operand("layer", 0, upright, 6, 1)
+    known.operand("layer", 0, first, upright, 6, 1)
     with refused(r"layer: word \[1\] must not be written over what core 0 reads"):
         known.deliver("layer", 0, True, np.arange(6), np.repeat(ALL, 6, axis=0))
 
 
 def test_an_operand_of_two_sums_is_kept():
     known = memories(window(count=8))
-    known.operand("layer", 0, residual(2, pitch=0), 2, 1)
+    operands(known, 0, 2, 2, 1, pitch=0)
     known.open("layer", [window(base=2, count=3)] + [window()] * 3)
     with refused(r"layer: word \[0\] must not be written over what core 0 reads"):
         known.deliver("layer", 0, True, np.arange(2), np.repeat(ALL, 2, axis=0))
@@ -148,7 +151,7 @@ def test_an_operand_of_two_sums_is_kept():
 def test_an_operand_that_is_walked_too_is_kept():
     known = memories(window(count=8))
     known.read("layer", 0, source(2, words=2))
-    known.operand("layer", 0, residual(2), 2, 1)
+    operands(known, 0, 2, 2, 1)
     known.open("layer", [window(base=2, count=3)] + [window()] * 3)
     with refused(r"layer: word \[0\] must not be written over what core 0 reads"):
         known.deliver("layer", 0, True, np.arange(2), np.repeat(ALL, 2, axis=0))

@@ -41,6 +41,7 @@ class Layer:
     channel_base: int
     offset: int
     clamp: tuple[int, int]
+    target: dict
     zero_point: int
     residual: dict | None
     add_scales: object = None
@@ -84,8 +85,8 @@ class Layer:
             if self.residual is not None:
                 residual = self.residual
                 word, place = divmod(channel, WORD_CHANNELS)
-                row, column = divmod(position, residual["columns"])
-                first = residual["base"] + row * residual["row_pitch"] + column * residual["column_pitch"]
+                row, column = divmod(position, self.target["columns"])
+                first = residual["base"] + row * self.target["row_pitch"] + column * self.target["column_pitch"]
                 other = operands[first + word][place]
                 total = add(code - residual["zero_point"], other, self.add_scales)
                 code = clamp(total + residual["offset"], residual["clamp_low"], residual["clamp_high"])
@@ -100,15 +101,13 @@ def random_layer(rng, kind, slow):
     words, positions = rng.randint(1, 4), rng.randint(2, 6)
     channels = words * WORD_CHANNELS
     residual = scales = None
+    zero_point = rng.randint(-128, 127)
     if kind == "residual":
         low, high = random_clamp(rng)
         residual = {
             "enable": 1,
             "bank": 1,
             "base": rng.randrange(50),
-            "row_pitch": rng.randrange(9),
-            "column_pitch": words + rng.randrange(5),
-            "columns": rng.randint(1, positions),
             "zero_point": rng.randint(-128, 127),
             "offset": rng.randint(-128, 127),
             "clamp_low": low,
@@ -126,7 +125,13 @@ def random_layer(rng, kind, slow):
         channel_base=rng.randrange(0, CHANNELS - channels + 1, WORD_CHANNELS),
         offset=rng.randint(-128, 127),
         clamp=random_clamp(rng),
-        zero_point=rng.randint(-128, 127),
+        target={
+            "row_pitch": rng.randrange(9),
+            "column_pitch": words + rng.randrange(5),
+            "columns": rng.randint(1, positions),
+            "zero_point": byte(zero_point),
+        },
+        zero_point=zero_point,
         residual=residual,
         add_scales=scales,
     )
@@ -188,7 +193,7 @@ def bench(rng, config, kind, latency, *, slow, gaps):
     async def drive(ctx):
         ctx.set(lanes.fields, layer.fields)
         ctx.set(lanes.residual, layer.residual_fields)
-        ctx.set(lanes.zero_point, layer.zero_point)
+        ctx.set(lanes.target, layer.target)
         for accumulators in data:
             # PE p holds every pes-th accumulator.
             queues = [accumulators[pe :: config.pes][::-1] for pe in range(config.pes)]

@@ -101,14 +101,15 @@ def test_windows_of_programs_hold_what_is_read_and_no_row_more(seed, cores):
         for k, core in enumerate(layer.cores):
             if not core.fields["enable"]:
                 continue
-            source, residual, lane = (core.fields[name] for name in ("source", "residual", "lane"))
+            source, residual, lane, target = (core.fields[name] for name in ("source", "residual", "lane", "target"))
             filled = source["rows"] - source["blank_rows"]
             y, x = np.arange(filled)[:, None, None], np.arange(source["columns"])[:, None]
             places = source["base"] + y * source["row_pitch"] + x * source["column_pitch"] + np.arange(source["words"])
             touched.setdefault((inputs[0], k), set()).update(places.reshape(-1).tolist())
             if residual["enable"]:
                 other = next(name for name in operands if name != command.layer)
-                positions = np.arange(lane["outputs"] // lane["channels"])[:, None] * residual["pitch"]
+                y, x = np.divmod(np.arange(lane["outputs"] // lane["channels"])[:, None], target["columns"])
+                positions = y * target["row_pitch"] + x * target["column_pitch"]
                 places = residual["base"] + positions + np.arange(lane["channels"] // 8)
                 touched.setdefault((other, k), set()).update(places.reshape(-1).tolist())
     for name, cores_of in windows.items():

@@ -15,13 +15,15 @@ import numpy as np
 from hw.config import WORD_CHANNELS
 from hw.decode import Instruction
 from hw.exits import DEFAULT, Conditions
-from hw.isa import (
+from hw.isa import Opcode
+from hw.link import Bundle, link
+from hw.program import Program
+from hw.protocol import (
     CommandHeader,
     ErrorCode,
     HostCommand,
     LayerRecord,
     Memory,
-    Opcode,
     Place,
     Reply,
     ReplyHeader,
@@ -30,8 +32,6 @@ from hw.isa import (
     RunFlags,
     RunOptions,
 )
-from hw.link import Bundle, link
-from hw.program import Program
 from hw.words import decode, encode
 
 __all__ = [
@@ -70,7 +70,7 @@ class DeviceError(Exception):
     ----------
     code : ErrorCode
     detail : int
-        What :class:`hw.isa.ErrorCode` says it is.
+        What :class:`hw.protocol.ErrorCode` says it is.
     """
 
     def __init__(self, code: ErrorCode, detail: int):
@@ -197,9 +197,9 @@ class RunOutcome:
     ----------
     label, exit, margin, cycles : int
     flags : dict of str to int
-        The other fields of :class:`hw.isa.Result`.
+        The other fields of :class:`hw.protocol.Result`.
     layers : list of dict
-        Records of the layers run (:class:`hw.isa.LayerRecord`), if they were asked for.
+        Records of the layers run (:class:`hw.protocol.LayerRecord`), if they were asked for.
     outputs : list of lists of arrays
         In a stepped run, what each of these layers has left: the logits of a head, int32 (classes,), or for each core
         the words in its window of the map, int16 (words, 8) of activations ``q - zero_point``.
@@ -233,7 +233,7 @@ def _read_output(layer: Instruction) -> Operation:
 
 
 def run_words(codes: np.ndarray, conditions: Conditions = DEFAULT, number: int = 0) -> list[int]:
-    """Payload of RUN for the run of that number: its options (:class:`hw.isa.RunOptions`) and the image.
+    """Payload of RUN for the run of that number: its options (:class:`hw.protocol.RunOptions`) and the image.
 
     Its tag is the number, modulo :data:`TAGS`.
     """
@@ -259,7 +259,7 @@ def _tagged(fields: dict[str, int], *numbers: int) -> int:
 
 
 def _outcome(answer: Answer, *numbers: int) -> tuple[int, dict[str, Any] | DeviceError]:
-    """Which of these runs has ended, and how: the fields of :class:`hw.isa.Result`, or why it was given up."""
+    """Which of these runs has ended, and how: the fields of :class:`hw.protocol.Result`, or why it was given up."""
     if answer.reply is Reply.ERROR and answer.code in _ENDS:
         error = decode(RunError, answer.payload)
         return _tagged(error, *numbers), DeviceError(answer.code, error["address"])

@@ -19,9 +19,10 @@ from hw.core import PAIR, Core
 from hw.exchange import Exchange
 from hw.exit_unit import ExitUnit
 from hw.host_port import HostPort
-from hw.isa import Burst, Memory
+from hw.isa import Burst
 from hw.loader import Loader
 from hw.modules import shared
+from hw.protocol import Memory
 from hw.selector import Selector
 from hw.sequencer import Sequencer
 
@@ -39,9 +40,9 @@ class Accelerator(wiring.Component):
     Members
     -------
     i : In(stream of 32 bits)
-        Commands of :class:`hw.isa.HostCommand`.
+        Commands of :class:`hw.protocol.HostCommand`.
     o : Out(stream of 32 bits)
-        Replies of :class:`hw.isa.Reply`.
+        Replies of :class:`hw.protocol.Reply`.
     request : Out(stream of Burst), weights : In(stream of beats)
         A reader of external memory, only with a loader: :class:`hw.loader.Loader`.
 

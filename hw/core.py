@@ -10,11 +10,12 @@ from hw.dispatcher import Dispatcher
 from hw.exchange import Exchange, WordWrite
 from hw.favour import Favour
 from hw.fetcher import Fetcher
-from hw.isa import Layer, Memory, Selection, Window
+from hw.isa import Layer, Selection, Window
 from hw.lanes import Lanes
 from hw.loader import list_row
 from hw.packer import Packer
 from hw.pe import ProcessingElement
+from hw.protocol import Memory
 from hw.scanner import PLACE, TALLY_BITS, Order, Scanner
 from hw.words import words_of
 

@@ -8,7 +8,20 @@ import numpy as np
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.emit_select import USES, describe
 from hw.estimate import selection_cycles
-from hw.isa import NEVER, NUMBERS, Chunk, Column, Decision, Header, Opcode, Operation, Row, Selection, SelectUse, Window
+from hw.isa import (
+    NEVER,
+    NUMBERS,
+    Chunk,
+    Column,
+    Decision,
+    Header,
+    Opcode,
+    Operation,
+    Row,
+    Selection,
+    SelectUse,
+    Window,
+)
 from hw.isa import Layer as LayerWords
 from hw.memory_plan import Placement
 from hw.network import INPUT, Network

@@ -4,13 +4,14 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.isa import Decision, Result
+from hw.isa import Decision
+from hw.protocol import Result
 
 __all__ = ["ExitRule"]
 
 
 class ExitRule(wiring.Component):
-    """The rule of :class:`hw.isa.RunOptions` in two cycles: the margin is compared, then the exit is judged.
+    """The rule of :class:`hw.protocol.RunOptions` in two cycles: the margin is compared, then the exit is judged.
 
     Members
     -------

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hw.isa import AUDIT_STEPS, AUDIT_TAPS
 from hw.network import Exit
+from hw.protocol import AUDIT_STEPS, AUDIT_TAPS
 
 __all__ = ["DEFAULT", "Conditions", "Decisions", "draws"]
 
@@ -14,7 +14,7 @@ _LIMITS = {"deadline": (1 << 32) - 1, "audit": 256, "seed": (1 << 16) - 1}
 
 
 def draws(seeds: np.ndarray | int) -> np.ndarray:
-    """The draws, 0..255, of runs with these seeds (:data:`hw.isa.AUDIT_STEPS`)."""
+    """The draws, 0..255, of runs with these seeds (:data:`hw.protocol.AUDIT_STEPS`)."""
     state = np.asarray(seeds, dtype=np.int64)
     for _ in range(AUDIT_STEPS):
         state = state >> 1 ^ (state & 1) * AUDIT_TAPS
@@ -23,7 +23,7 @@ def draws(seeds: np.ndarray | int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Under what conditions images run; see :class:`hw.isa.RunOptions` and :class:`hw.isa.RunFlags`.
+    """Under what conditions images run; see :class:`hw.protocol.RunOptions` and :class:`hw.protocol.RunFlags`.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Conditions:
                 raise ValueError(f"{name} must be in 0..{limit}, not {getattr(self, name)}")
 
     def options(self, number: int = 0) -> dict[str, int]:
-        """Fields of :class:`hw.isa.RunOptions` of a run, the first one being 0."""
+        """Fields of :class:`hw.protocol.RunOptions` of a run, the first one being 0."""
         return {"deadline": self.deadline, "audit": self.audit, "seed": (self.seed + number) % (1 << 16)}
 
 
@@ -75,9 +75,9 @@ class Decisions:
     running : bool array (N,)
         Those that have not left yet.
     exit, label, margin, early_exit, early_label : int64 arrays (N,)
-        As in :class:`hw.isa.Result`.
+        As in :class:`hw.protocol.Result`.
     out_of_range, forced, passed, differs : bool arrays (N,)
-        As in :class:`hw.isa.Result`.
+        As in :class:`hw.protocol.Result`.
     """
 
     def __init__(self, count: int, conditions: Conditions):
@@ -97,7 +97,7 @@ class Decisions:
         return some
 
     def result(self, number: int) -> dict[str, int]:
-        """The decision of a run: the fields of :class:`hw.isa.Result` but for the cycles."""
+        """The decision of a run: the fields of :class:`hw.protocol.Result` but for the cycles."""
         names = [name for name in vars(self) if name != "running" and not name.startswith("_")]
         return {name: int(getattr(self, name)[number]) for name in names}
 

@@ -11,8 +11,8 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.core import PAIR, LoadWord
-from hw.isa import (
-    MAX_CLASSES,
+from hw.isa import MAX_CLASSES
+from hw.protocol import (
     PROTOCOL_VERSION,
     CommandHeader,
     ErrorCode,

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.exchange import WordWrite
 from hw.exit_unit import draw
 from hw.image_packer import ImagePacker
-from hw.isa import RunFlags, RunOptions
+from hw.protocol import RunFlags, RunOptions
 from hw.words import words_of
 
 __all__ = ["ImageLoader"]

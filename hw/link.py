@@ -12,8 +12,9 @@ import numpy as np
 from hw.check import check_images
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.decode import decode_header, decode_images
-from hw.isa import Header, Layer, Operation, RunFlags, Selection, SelectKind
+from hw.isa import Header, Layer, Operation, Selection, SelectKind
 from hw.program import Program, image_sizes, writes_of
+from hw.protocol import RunFlags
 from hw.words import bits_of, decode, encode, words_of
 
 __all__ = ["MOST_PROGRAMS", "Bundle", "link"]

@@ -12,11 +12,12 @@ from hw import container
 from hw.check import check_images
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.decode import Instruction, decode_header, decode_images, decode_windows
-from hw.isa import NUMBERS, Memory, Opcode
+from hw.isa import NUMBERS, Opcode
 from hw.layers import Layer, Tensor, threshold_of
 from hw.network import INPUT, Add, Linear, Network
 from hw.partition import Part, parts_of
 from hw.program_select import check_selection, check_use
+from hw.protocol import Memory
 from hw.rules import integer, require
 
 __all__ = ["MAGIC", "VERSION", "Command", "Program", "image_sizes", "load", "writes_of"]
@@ -253,7 +254,7 @@ class Program:
 
     @staticmethod
     def checksum(payloads: list[np.ndarray]) -> int:
-        """CRC-32 (zlib's) of the payload words of all WRITEs (:class:`hw.isa.Place`, words), as COMMIT carries it."""
+        """CRC-32 (zlib's) of the payload words of all WRITEs (:class:`hw.protocol.Place`, words), as in COMMIT."""
         crc = 0
         for words in payloads:
             crc = zlib.crc32(np.ascontiguousarray(words, dtype="<u4").tobytes(), crc)

@@ -2,7 +2,7 @@
 
 from amaranth.lib import data
 
-from hw.isa import ErrorCode, LayerRecord, Reply, Result
+from hw.protocol import ErrorCode, LayerRecord, Reply, Result
 from hw.words import bits_of, words_of
 
 __all__ = ["Record", "say"]

@@ -11,18 +11,20 @@ from hw.fetcher import Fetcher
 from hw.image_loader import ImageLoader
 from hw.isa import (
     Decision,
-    ErrorCode,
     Header,
     Layer,
-    LayerRecord,
     Opcode,
     Operation,
+    Window,
+)
+from hw.protocol import (
+    ErrorCode,
+    LayerRecord,
     Reply,
     Result,
     RunError,
     RunFlags,
     RunOptions,
-    Window,
 )
 from hw.record import Record, say
 from hw.sums import pipelined_sum

@@ -22,9 +22,10 @@ from fpga.driver import (
     run_batch,
     run_image,
 )
-from hw.isa import Burst, Reply
+from hw.isa import Burst
 from hw.link import link as linked
 from hw.program import Program
+from hw.protocol import Reply
 from hw.words import decode
 from offramp.rtl_job import JOB, Batch, Job, save_outcomes
 from sim import WeightSource

@@ -14,8 +14,9 @@ from numba import njit
 
 from hw.config import WORD_CHANNELS
 from hw.decode import decode_header
-from hw.isa import Opcode, RunOptions
+from hw.isa import Opcode
 from hw.program import Program
+from hw.protocol import RunOptions
 from hw.words import words_of
 from sim.simulate import Simulation
 from sim.timing import BETWEEN_RUNS, HEADER_CYCLES, IMAGE_DISTANCE, LOADED_CYCLES, SWITCH_CYCLES, takes_images

@@ -45,7 +45,8 @@ def worst_case(program: Program, *, deadline: int = 0, source: WeightSource = PR
     Parameters
     ----------
     deadline : int
-        As of :class:`hw.isa.RunOptions`. With one, a run that goes on at a branch has taken no more cycles by then.
+        As of :class:`hw.protocol.RunOptions`. With one, a run that goes on at a branch has taken no more cycles
+        by then.
     source : WeightSource
         Where lists come from that don't fit.
     """

@@ -40,6 +40,7 @@ CONTRACTS = {
     "hw.planner",
     "hw.program",
     "hw.program_select",
+    "hw.protocol",
     "hw.rules",
     "hw.schedule",
     "hw.select",

@@ -64,7 +64,7 @@ class Ran:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run: what every layer did, and the result (fields as :class:`hw.isa.Result`)."""
+    """A run: what every layer did, and the result (fields as :class:`hw.protocol.Result`)."""
 
     layers: list[Ran]
     exit: int

@@ -7,8 +7,8 @@ from amaranth.lib import wiring
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.host_port import HostPort
-from hw.isa import (
-    MAX_CLASSES,
+from hw.isa import MAX_CLASSES
+from hw.protocol import (
     PROTOCOL_VERSION,
     CommandHeader,
     ErrorCode,

@@ -7,7 +7,7 @@ import pytest
 from hw.exchange import Exchange
 from hw.exits import draws
 from hw.image_loader import ImageLoader
-from hw.isa import RunOptions
+from hw.protocol import RunOptions
 from hw.words import encode
 from tests.hw.simulate import Bench, always, seldom, send, simulate
 from tests.hw.test_image_packer import words_of_image

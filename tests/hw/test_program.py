@@ -18,8 +18,9 @@ from hw import container
 from hw.compile import compile_network
 from hw.config import preset
 from hw.decode import decode_header, decode_windows
-from hw.isa import NEVER, Header, Layer, Memory, Opcode, memory_depths
+from hw.isa import NEVER, Header, Layer, Opcode
 from hw.program import MAGIC, VERSION, Program, load
+from hw.protocol import Memory, memory_depths
 from hw.words import encode, words_of
 from tests.hw.networks import runnable
 

@@ -6,7 +6,7 @@ import pytest
 from amaranth import Module, ResetInserter, Signal
 from amaranth.hdl import Elaboratable
 
-from hw.isa import ErrorCode, Reply, ReplyHeader
+from hw.protocol import ErrorCode, Reply, ReplyHeader
 from hw.record import Record
 from hw.reply_port import ReplyPort
 from hw.words import decode, encode

@@ -6,7 +6,8 @@ from amaranth import ResetInserter, Signal
 
 from hw.exits import Conditions, Decisions
 from hw.fetcher import Fetcher
-from hw.isa import ErrorCode, Layer, LayerRecord, Opcode, Reply, Result
+from hw.isa import Layer, Opcode
+from hw.protocol import ErrorCode, LayerRecord, Reply, Result
 from hw.sequencer import Sequencer
 from hw.words import decode, encode, words_of
 from tests.hw.sequencer_bench import (

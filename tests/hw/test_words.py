@@ -6,13 +6,20 @@ from amaranth.lib import data, enum
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hw import isa
+from hw import isa, protocol
 from hw.words import decode, encode, words_of
 
 LAYOUTS = {
     name: value
-    for name, value in vars(isa).items()
+    for module in (isa, protocol)
+    for name, value in vars(module).items()
     if isinstance(value, type) and issubclass(value, data.Struct) and value is not data.Struct
+}
+ENUMS = {
+    name: value
+    for module in (isa, protocol)
+    for name, value in vars(module).items()
+    if isinstance(value, type) and issubclass(value, enum.Enum)
 }
 
 
@@ -40,6 +47,16 @@ def plain(values):
     return getattr(values, "value", values)
 
 
+@pytest.mark.parametrize("name", ENUMS)
+def test_enums_have_shapes_that_hold_distinct_members(name):
+    shape = Shape.cast(ENUMS[name])
+    numbers = [member.value for member in ENUMS[name]]
+    assert shape.width in (2, 4, 8)
+    assert not shape.signed
+    assert len(set(numbers)) == len(numbers)
+    assert all(0 <= number < 1 << shape.width for number in numbers)
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 @given(data=st.data())
 def test_decode_is_the_inverse_of_encode(name, data):
@@ -65,8 +82,8 @@ def test_every_layout_is_there():
 
 
 def test_reserved_bits_need_no_value():
-    assert encode(isa.Place, address=5, core=3) == [5 | 3 << 24]
-    assert encode(isa.Place, address=5, core=3, reserved=0) == [5 | 3 << 24]
+    assert encode(protocol.Place, address=5, core=3) == [5 | 3 << 24]
+    assert encode(protocol.Place, address=5, core=3, reserved=0) == [5 | 3 << 24]
 
 
 ROW = {"list": 1, "accumulator": 2, "count": 3, "final": 1}

@@ -12,8 +12,9 @@ from cocotb.triggers import ClockCycles
 from fpga import driver
 from fpga.driver import DeviceError, Exchange, command, load_program, place, read_memory, run_image, run_words
 from hw.config import WORD_CHANNELS
-from hw.isa import ErrorCode, Header, HostCommand, Layer, Memory, Operation, Reply
+from hw.isa import Header, Layer, Operation
 from hw.program import Program
+from hw.protocol import ErrorCode, HostCommand, Memory, Reply
 from hw.words import decode, encode, words_of
 from offramp.rtl_bench import HostLink, start
 from offramp.rtl_job import JOB, Job

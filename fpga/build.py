@@ -136,9 +136,7 @@ def build(
     from hw.accelerator import Accelerator
 
     if config.loader:
-        raise ValueError(
-            f"{board.name}: a board has no memory to read lists from: loader must be 0, not {config.loader}"
-        )
+        raise ValueError(f"{board.name}: no memory to read lists from: loader must be 0, not {config.loader}")
     progress("Verilog")
     return build_core(Accelerator(config), board, out_dir, clock_mhz=clock_mhz, baud=baud, seed=seed, progress=progress)
 

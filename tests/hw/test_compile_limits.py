@@ -50,6 +50,7 @@ def tall(kernel: int, pads: tuple[int, int]) -> Network:
 
 
 def test_kernels_of_too_many_rows_are_refused_by_layer(monkeypatch):
+    only(monkeypatch, upright=False)
     assert compile_network(tall(15, (7, 7)), ROOMY)
     # 16 lists of a kernel row each are too many, one list of 16 kernel rows is not.
     network = tall(16, (0, 15))
@@ -80,7 +81,7 @@ def test_maps_of_too_many_channels_are_refused_by_layer():
     refused(
         maker.network("net"),
         ROOMY.replace(list_words=8192),
-        r"layer0: Layer\.source\.column_pitch must be in 0\.\.255, not 256: "
+        r"layer0: Layer\.source\.words must be in 0\.\.255, not 256: "
         r"the layer is too large for the instruction format",
     )
 
@@ -142,7 +143,8 @@ def test_lists_longer_than_a_pointer_counts_are_refused():
     )
 
 
-def test_rows_longer_than_the_accumulators_are_refused():
+def test_rows_longer_than_the_accumulators_are_refused(monkeypatch):
+    only(monkeypatch, upright=False)
     # 3 rows of 20 positions with 2 channels in each of 4 PEs, after the split into commands of a word.
     network = conv_network(64, (3, 20))
     refused(

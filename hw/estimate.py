@@ -13,7 +13,7 @@ from hw.schedule import Block, blocks_of
 from hw.steps import Kernel, Step
 from hw.words import bits_of
 
-__all__ = ["COMMAND_CYCLES", "Estimate", "Need", "estimate", "need", "selection_cycles"]
+__all__ = ["COMMAND_CYCLES", "LISTS", "Estimate", "Need", "estimate", "need", "selection_cycles"]
 
 #: Cycles of a command in which nothing is multiplied: fetch of the description, first slot, last word on its way.
 COMMAND_CYCLES = 90

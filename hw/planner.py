@@ -8,7 +8,7 @@ from itertools import combinations, product
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.estimate import Estimate, Need, estimate, need
+from hw.estimate import LISTS, Estimate, Need, estimate, need
 from hw.memory_plan import Request, ShortageError, excess, plan
 from hw.network import INPUT, Network
 from hw.partition import Part, Partition, Rows, is_everywhere, join, parts_of, read_rows, shares
@@ -309,7 +309,11 @@ def _refusal(name: str, needs: list[Need], config: AcceleratorConfig) -> str:
             f"{name}: accumulator memory holds {config.accumulators} a PE; {accumulators} are needed, "
             f"{accumulators - config.accumulators} too many"
         )
-    longest = min(needed.longest for needed in needs if needed.accumulators <= config.accumulators)
+    roomy = [needed for needed in needs if needed.accumulators <= config.accumulators]
+    longest = min(needed.longest for needed in roomy)
+    if longest <= config.max_list:
+        reach = min(needed.reach for needed in roomy if needed.longest <= config.max_list)
+        return f"{name}: lists are numbered up to {reach}, beyond the {LISTS} that a table entry can count"
     return (
         f"{name}: a weight list has {longest} entries, {longest - config.max_list} more than the "
         f"{config.max_list} that a pointer of this config can count"

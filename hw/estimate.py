@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.geometry import Axis, ColumnClass, column_classes, row_schedule
-from hw.isa import Row, SelectKind
-from hw.partition import Part, Partition, divide, inputs_of, parts_of
+from hw.geometry import Axis, row_schedule
+from hw.isa import SelectKind
+from hw.partition import Partition, commands_of, inputs_of
 from hw.schedule import Block, blocks_of
 from hw.steps import Kernel, Step
-from hw.words import bits_of
 
-__all__ = ["COMMAND_CYCLES", "LISTS", "Estimate", "Need", "estimate", "need", "selection_cycles"]
+__all__ = ["COMMAND_CYCLES", "Estimate", "estimate", "selection_cycles"]
 
 #: Cycles of a command in which nothing is multiplied: fetch of the description, first slot, last word on its way.
 COMMAND_CYCLES = 90
@@ -23,8 +22,6 @@ _SHARPNESS = 3
 _SPREAD = 0.18
 #: Expected maximum of so many independent standard normal variables.
 _MAXIMUM = {1: 0.0, 2: 0.564, 4: 1.029, 8: 1.424}
-#: Lists that the entries of rows and columns can count.
-LISTS = 1 << bits_of(Row.as_shape()["list"].shape)
 
 
 def selection_cycles(kind: SelectKind, length: int, pitch: int, config: AcceleratorConfig) -> int:
@@ -36,29 +33,6 @@ def selection_cycles(kind: SelectKind, length: int, pitch: int, config: Accelera
         return pitch * (length + tally + 28 + WORD_CHANNELS * pitch)
     scans = 8 // config.selector
     return (scans + 1) * (length + 6 + tally) + scans * (3 + (1 << config.selector)) + config.cores + 15
-
-
-@dataclass(frozen=True)
-class Need:
-    """What a partition of a step needs of a PE.
-
-    Attributes
-    ----------
-    accumulators : int
-        Of all rows that are live at the same time.
-    longest : int
-        Entries of the longest list.
-    reach : int
-        Largest number of a list, counted from a row's or a column's first.
-    """
-
-    accumulators: int
-    longest: int
-    reach: int
-
-    def fits(self, config: AcceleratorConfig) -> bool:
-        """Whether a config has it."""
-        return self.accumulators <= config.accumulators and self.longest <= config.max_list and self.reach < LISTS
 
 
 @dataclass(frozen=True)
@@ -97,55 +71,6 @@ class Estimate:
         ]
 
 
-def _classes(kernel: Kernel) -> list[ColumnClass]:
-    return [ColumnClass(((0, 0),))] if kernel.total else column_classes(kernel.columns)[0]
-
-
-def _commands(step: Step, partition: Partition, config: AcceleratorConfig) -> list[list[Part]]:
-    """The parts of each command of a step."""
-    height, _, channels = step.result.output.shape
-    words = config.padded_channels(channels) // WORD_CHANNELS
-    return [
-        parts_of(height, chunk, partition.bands, partition.groups) for chunk in divide(0, words, partition.commands)
-    ]
-
-
-def need(step: Step, partition: Partition, config: AcceleratorConfig) -> Need:
-    """Accumulators and longest list of a step under a partition."""
-    parts = [part for command in _commands(step, partition, config) for part in command]
-    slots = max(part.words[1] - part.words[0] for part in parts) * WORD_CHANNELS // config.pes
-    accumulators = longest = reach = 0
-    # Of parts with equal walks and channels, one is enough.
-    walks = {}
-    for part in parts:
-        kernel, walked = step.kernel.walk(part.rows, partition.upright)
-        blocks = blocks_of(kernel, walked, partition.merged)
-        rows = walked[1] - walked[0]
-        live = 1 if kernel.total else rows if partition.passes > 1 else min(kernel.rows.live, rows)
-        width = slots if kernel.total else kernel.columns.outputs * slots
-        accumulators = max(accumulators, live * width)
-        depth = len(kernel.weight) if kernel.own else kernel.weight.shape[3]
-        reach = max(reach, (len(_classes(kernel)) - 1) * len(blocks) * depth, (len(blocks) - 1) * depth)
-        walks[part.channels(len(kernel.weight)), kernel.columns, blocks] = kernel
-    for ((first, last), _, blocks), kernel in walks.items():
-        counts = _by_pe(kernel.weight[first:last] != 0, kernel.own, config)
-        by_row = np.stack(
-            [counts[:, :, [column for column, _ in column_class.taps]].sum(axis=2) for column_class in _classes(kernel)]
-        )
-        for block in blocks:
-            longest = max(longest, int(by_row[:, :, [row for row, _ in block]].sum(axis=2).max()))
-    # Behind them the position that a pass takes out.
-    return Need(accumulators + (slots if partition.passes > 1 else 0), longest, reach)
-
-
-def _by_pe(used: np.ndarray, own: bool, config: AcceleratorConfig) -> np.ndarray:
-    """Entries by PE, kernel row and column, and input channel (one, where each has its own list)."""
-    if own:
-        return used.astype(np.int64)
-    padded = np.pad(used, ((0, -len(used) % config.pes), *[(0, 0)] * 3))
-    return padded.reshape(-1, config.pes, *used.shape[1:]).sum(axis=0)
-
-
 def estimate(step: Step, partition: Partition, density: float, config: AcceleratorConfig) -> Estimate:
     """Cost of a step.
 
@@ -155,7 +80,7 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
         Expected share of nonzero activations in the step's input.
     """
     passes = inputs_of(step, partition)
-    commands = [(command, *inputs) for command in _commands(step, partition, config) for inputs in passes]
+    commands = [(command, *inputs) for command in commands_of(step, partition, config) for inputs in passes]
     work = np.zeros((len(commands), config.cores, 2))
     pointers = np.zeros((len(commands), config.cores), dtype=np.int64)
     channels = np.zeros(config.cores, dtype=np.int64)
@@ -183,7 +108,7 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
                 kernel, most * by_pe, lines, _slots(depth, density), (made, made_channels), config
             )
             alike.setdefault(((first, last), blocks, kernel.columns), part.core)
-            pointers[number, part.core] = len(_classes(kernel)) * len(blocks) * depth
+            pointers[number, part.core] = len(kernel.classes) * len(blocks) * depth
             channels[part.core] += complete * made_channels
             entries[number, part.core] = (by_pe * _stored_uses(kernel, blocks)).sum(axis=(1, 2))
         distinct.append(tuple(alike.values()))
@@ -283,7 +208,7 @@ def _stored_uses(kernel: Kernel, blocks: tuple[Block, ...]) -> np.ndarray:
     Lists of some of a list's kernel rows are parts of it; those of some of its columns only if it has a single row.
     """
     rows = [frozenset(row for row, _ in block) for block in blocks]
-    columns = [frozenset(column_class.taps) for column_class in _classes(kernel)]
+    columns = [frozenset(column_class.taps) for column_class in kernel.classes]
     times = np.zeros(kernel.weight.shape[1:3], dtype=np.int64)
     for block in rows:
         if any(block < other for other in rows):

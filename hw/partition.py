@@ -9,13 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hw.config import WORD_CHANNELS
+from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.steps import Step
 
 __all__ = [
     "Part",
     "Partition",
     "Rows",
+    "commands_of",
     "divide",
     "inputs_of",
     "is_everywhere",
@@ -83,6 +84,15 @@ def parts_of(rows: int, words: tuple[int, int], bands: int, groups: int) -> list
         Part(band * groups + group, band_rows, group_words)
         for band, band_rows in enumerate(divide(0, rows, bands))
         for group, group_words in enumerate(divide(*words, groups))
+    ]
+
+
+def commands_of(step: Step, partition: Partition, config: AcceleratorConfig) -> list[list[Part]]:
+    """The parts of each command of a step, whatever its passes."""
+    height, _, channels = step.result.output.shape
+    words = config.padded_channels(channels) // WORD_CHANNELS
+    return [
+        parts_of(height, chunk, partition.bands, partition.groups) for chunk in divide(0, words, partition.commands)
     ]
 
 

@@ -8,8 +8,9 @@ from itertools import combinations, product
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.estimate import LISTS, Estimate, Need, estimate, need
+from hw.estimate import Estimate, estimate
 from hw.memory_plan import Request, ShortageError, excess, plan
+from hw.need import Need, need, refusal
 from hw.network import INPUT, Network
 from hw.partition import Part, Partition, Rows, is_everywhere, join, parts_of, read_rows, shares
 from hw.rules import require
@@ -120,7 +121,7 @@ class Planner:
             found += [smaller for partition in found for smaller in self._smaller(step, partition)]
         if found:
             return found
-        raise ValueError(_refusal(step.layer.name, least, config))
+        raise ValueError(refusal(step.layer.name, least, config))
 
     def _smaller(self, step: Step, partition: Partition) -> list[Partition]:
         """The same partition in more commands and passes, so that the lists of each are some part of the memory."""
@@ -299,22 +300,3 @@ def _priced(cycles: Callable[[Choice], float], excess: Callable[[Choice], int], 
 def _makers(step: Step, partition: Partition) -> list[Part]:
     """Who makes which rows, whatever the words."""
     return parts_of(step.result.output.shape[0], (0, partition.groups), partition.bands, partition.groups)
-
-
-def _refusal(name: str, needs: list[Need], config: AcceleratorConfig) -> str:
-    """Why no partition of a layer is possible."""
-    accumulators = min(needed.accumulators for needed in needs)
-    if accumulators > config.accumulators:
-        return (
-            f"{name}: accumulator memory holds {config.accumulators} a PE; {accumulators} are needed, "
-            f"{accumulators - config.accumulators} too many"
-        )
-    roomy = [needed for needed in needs if needed.accumulators <= config.accumulators]
-    longest = min(needed.longest for needed in roomy)
-    if longest <= config.max_list:
-        reach = min(needed.reach for needed in roomy if needed.longest <= config.max_list)
-        return f"{name}: lists are numbered up to {reach}, beyond the {LISTS} that a table entry can count"
-    return (
-        f"{name}: a weight list has {longest} entries, {longest - config.max_list} more than the "
-        f"{config.max_list} that a pointer of this config can count"
-    )

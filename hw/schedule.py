@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.geometry import Axis, ColumnClass, column_classes, column_dumps, row_schedule
+from hw.geometry import Axis, column_classes, column_dumps, row_schedule
 from hw.sparse import ListStore
 from hw.steps import Kernel, Step
 
@@ -172,7 +172,6 @@ def kernel_lists(
 
     Output channel ``first + n`` goes to PE ``n % pes``, offset ``n // pes``; offsets wrap around the accumulators.
     """
-    classes = [ColumnClass(((0, 0),))] if kernel.total else column_classes(kernel.columns)[0]
     weight = kernel.weight[first:last].astype(np.int64)
     channels, pes = last - first, config.pes
     slots = config.padded_channels(channels) // pes
@@ -180,7 +179,7 @@ def kernel_lists(
     nothing = np.zeros((0, 2), dtype=np.int64)
     by_pe = np.pad(weight, ((0, slots * pes - channels), *[(0, 0)] * 3)).reshape(slots, pes, *weight.shape[1:])
     lists = []
-    for column_class in classes:
+    for column_class in kernel.classes:
         for block in blocks:
             taps = [(row, column) for row, _ in block for column, _ in column_class.taps]
             starts = [down * width + right * slots for _, down in block for _, right in column_class.taps]

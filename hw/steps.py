@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from hw.geometry import Axis
+from hw.geometry import Axis, ColumnClass, column_classes
 from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D, select_of, threshold_of
 from hw.network import INPUT, Add, Conv2D, GlobalAveragePool, Layer, Linear, Network, Select, Tensor
 
@@ -44,6 +44,11 @@ class Kernel:
     def nonzero(self) -> np.ndarray:
         """Nonzero weights by output channel, kernel row and kernel column: int array."""
         return np.count_nonzero(self.weight, axis=3)
+
+    @cached_property
+    def classes(self) -> list[ColumnClass]:
+        """Classes of the columns of a walk; each has lists of its own."""
+        return [ColumnClass(((0, 0),))] if self.total else column_classes(self.columns)[0]
 
     @cached_property
     def _turned(self) -> dict[Axis, "Kernel"]:

@@ -33,6 +33,7 @@ CONTRACTS = {
     "hw.link",
     "hw.list_memory",
     "hw.memory_plan",
+    "hw.need",
     "hw.multiplied",
     "hw.network",
     "hw.numerics",

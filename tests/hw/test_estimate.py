@@ -3,7 +3,7 @@ import pytest
 
 from hw.compile import compile_network
 from hw.config import AcceleratorConfig
-from hw.estimate import COMMAND_CYCLES, Need, estimate, need
+from hw.estimate import COMMAND_CYCLES, estimate
 from hw.network import INPUT
 from hw.partition import Partition
 from hw.schedule import blocks_of, kernel_lists, schedule
@@ -25,21 +25,6 @@ def conv(size: int, depth: int, channels: int, density: float = 1.0) -> Step:
     maker = NetworkMaker(np.random.default_rng(0), (size, size, depth))
     maker.conv(INPUT, channels, (3, 3), pads=(1, 1, 1, 1), density=density)
     return first_step(maker)
-
-
-def test_what_a_partition_needs_of_a_pe():
-    step = conv(6, 2, 24)
-    # Three live rows of six positions with three channels each; lists of three columns and three channels.
-    assert need(step, Partition(1, 1), CONFIG).accumulators == 3 * 6 * 3
-    assert need(step, Partition(4, 1), CONFIG).accumulators == 2 * 6 * 3
-    assert need(step, Partition(1, 2), CONFIG).accumulators == 3 * 6 * 2
-    assert need(step, Partition(1, 1, 3), CONFIG).accumulators == 3 * 6
-    kept = np.abs(step.kernel.weight).any(axis=(1, 2, 3))
-    busiest = max(int(kept[pe::8].sum()) for pe in range(8))
-    assert need(step, Partition(1, 1), CONFIG).longest <= 3 * busiest
-    assert Need(1024, 31, 0).fits(CONFIG)
-    assert not Need(1025, 31, 0).fits(CONFIG)
-    assert not Need(1024, 32, 0).fits(CONFIG)
 
 
 def test_a_pointwise_convolution_by_hand():
@@ -82,15 +67,6 @@ def test_lanes_of_an_upright_walk_have_work_earlier():
         for upright in (False, True)
     )
     assert upright == pytest.approx(lying, rel=0.05)
-
-
-def test_lists_beyond_what_a_table_entry_can_say_are_refused():
-    step = conv(6, 2, 24)
-    needed = need(step, Partition(4, 1, merged=True, upright=True), CONFIG)
-    assert Need(1, 1, (1 << 12) - 1).fits(CONFIG)
-    assert not Need(1, 1, 1 << 12).fits(CONFIG)
-    # Rows above and below the band, its first and last and those between meet other kernel rows: at most 5 classes.
-    assert 0 < needed.reach <= 4 * 3 * 2
 
 
 def packed(step: Step, merged: bool, config: AcceleratorConfig) -> tuple[int, list[int]]:

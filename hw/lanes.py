@@ -10,6 +10,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.activations import WORD_BITS
+from hw.address_generator import AddressGenerator
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.isa import Lane as LaneFields
 from hw.isa import Residual, Target
@@ -114,38 +115,27 @@ class Lanes(wiring.Component):
 
         # The residual operand's word is asked for two cycles before its channels go to the multiplier.
         steps = WORD_CHANNELS >> lane_bits
-        row, position = Signal(12), Signal(12)
-        residual_step, column = Signal(12), Signal(8)
+        residual_step = Signal(12)
         place = [Signal(range(steps), name=f"place_{cycle}") for cycle in range(3)]
         m.d.comb += place[0].eq(residual_step[: len(place[0])])
         m.d.sync += [place[1].eq(place[0]), place[2].eq(place[1])]
-        # One adder for the next word of this position, for the first one of the next, and for that of the next row.
-        asks = valid[self.LATENCY - 2]
-        last, last_column, following = Signal(), Signal(), Signal(12)
-        here, pitch = Signal(12), Signal(12)
-        with m.If(~last):
-            m.d.comb += [here.eq(self.residual_address), pitch.eq(1)]
-        with m.Elif(~last_column):
-            m.d.comb += [here.eq(position), pitch.eq(target.column_pitch)]
-        with m.Else():
-            m.d.comb += [here.eq(row), pitch.eq(target.row_pitch)]
+        asks, last = valid[self.LATENCY - 2], Signal()
+        m.submodules.addresses = addresses = AddressGenerator(len(self.residual_address))
         m.d.comb += [
             last.eq(residual_step == last_step),
-            last_column.eq(column == target.columns - 1),
-            following.eq(Mux(self.start, residual.base, here + pitch)),
+            addresses.first.eq(residual.base),
+            addresses.column_pitch.eq(target.column_pitch),
+            addresses.row_pitch.eq(target.row_pitch),
+            addresses.columns.eq(target.columns),
+            addresses.start.eq(self.start),
+            addresses.advance.eq(asks & (last | (place[0] == steps - 1))),
+            addresses.last.eq(last),
+            self.residual_address.eq(addresses.address),
         ]
-        with m.If(asks):
-            m.d.sync += residual_step.eq(Mux(last, 0, residual_step + 1))
-            with m.If(last):
-                m.d.sync += column.eq(Mux(last_column, 0, column + 1))
         with m.If(self.start):
-            m.d.sync += [residual_step.eq(0), column.eq(0)]
-        with m.If(self.start | (asks & (last | (place[0] == steps - 1)))):
-            m.d.sync += self.residual_address.eq(following)
-        with m.If(self.start | (asks & last)):
-            m.d.sync += position.eq(following)
-        with m.If(self.start | (asks & last & last_column)):
-            m.d.sync += row.eq(following)
+            m.d.sync += residual_step.eq(0)
+        with m.Elif(asks):
+            m.d.sync += residual_step.eq(Mux(last, 0, residual_step + 1))
         word = data.View(data.ArrayLayout(data.ArrayLayout(signed(9), config.lanes), steps), self.operand)
         operand = Signal(data.ArrayLayout(signed(9), config.lanes))
         with m.Switch(place[2]):

@@ -4,6 +4,7 @@ from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.address_generator import AddressGenerator
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.exchange import WordWrite
 from hw.isa import Target
@@ -47,40 +48,26 @@ class Packer(wiring.Component):
         target, lanes = self.target, self._lanes
         steps = WORD_CHANNELS // lanes
         step, word = Signal(range(steps)), Signal(8)
-        column = Signal(8)
-        row, position, index = Signal(16), Signal(16), Signal(16)
         values = Signal(9 * WORD_CHANNELS, reset_less=True)
+        last = Signal()
+        m.submodules.addresses = addresses = AddressGenerator(len(self.o.payload.index))
         m.d.comb += [
-            self.o.payload.index.eq(index),
+            last.eq(word == target.words - 1),
+            addresses.first.eq(target.first),
+            addresses.column_pitch.eq(target.column_pitch),
+            addresses.row_pitch.eq(target.row_pitch),
+            addresses.columns.eq(target.columns),
+            addresses.start.eq(self.start),
+            addresses.advance.eq(self.o.valid),
+            addresses.last.eq(last),
+            self.o.payload.index.eq(addresses.address),
             self.o.payload.values.eq(values),
         ]
         m.d.sync += self.o.valid.eq(self.i.valid & (step == steps - 1))
         with m.If(self.i.valid):
             m.d.sync += [step.eq(step + 1), values.eq(Cat(values[9 * lanes :], self.i.payload.as_value()))]
-        # One adder for the next word of this position, for the first one of the next, and for that of the next row.
-        last, last_column, following = Signal(), Signal(), Signal(16)
-        here, distance = Signal(16), Signal(12)
-        with m.If(~last):
-            m.d.comb += [here.eq(index), distance.eq(1)]
-        with m.Elif(~last_column):
-            m.d.comb += [here.eq(position), distance.eq(target.column_pitch)]
-        with m.Else():
-            m.d.comb += [here.eq(row), distance.eq(target.row_pitch)]
-        m.d.comb += [
-            last.eq(word == target.words - 1),
-            last_column.eq(column == target.columns - 1),
-            following.eq(Mux(self.start, target.first, here + distance)),
-        ]
-        with m.If(self.o.valid | self.start):
-            m.d.sync += index.eq(following)
-        with m.If((self.o.valid & last) | self.start):
-            m.d.sync += position.eq(following)
-        with m.If((self.o.valid & last & last_column) | self.start):
-            m.d.sync += row.eq(following)
         with m.If(self.o.valid):
             m.d.sync += word.eq(Mux(last, 0, word + 1))
-            with m.If(last):
-                m.d.sync += column.eq(Mux(last_column, 0, column + 1))
         with m.If(self.start):
-            m.d.sync += [self.o.valid.eq(0), step.eq(0), word.eq(0), column.eq(0)]
+            m.d.sync += [self.o.valid.eq(0), step.eq(0), word.eq(0)]
         return m

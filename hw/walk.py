@@ -4,6 +4,7 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.address_generator import AddressGenerator
 from hw.isa import Source
 
 __all__ = ["Item", "Walk"]
@@ -43,70 +44,55 @@ class Walk(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         source = self.source
-        row, column = Signal(8), Signal(8)
-        word = Signal(8)
-        at_row = Signal()
-        active = Signal()
-        row_base, base, address = Signal(12), Signal(12), Signal(12)
-        following = Signal(12)
-        last_word, last_column, last_row, blank = Signal(), Signal(), Signal(), Signal()
+        row, word = Signal(8), Signal(8)
+        at_row, active = Signal(), Signal()
+        moves, last_word, last_row, blank = Signal(), Signal(), Signal(), Signal()
         # Where they end, ready when the first item is.
-        words_end, columns_end, rows_end, blank_from = Signal(8), Signal(8), Signal(8), Signal(8)
+        words_end, rows_end, blank_from = Signal(8), Signal(8), Signal(8)
         m.d.sync += [
             words_end.eq(source.words - 1),
-            columns_end.eq(source.columns - 1),
             rows_end.eq(source.rows - 1),
             blank_from.eq(source.rows - source.blank_rows - 1),
         ]
+        m.submodules.addresses = addresses = AddressGenerator(len(self.word_address))
         m.d.comb += [
+            addresses.first.eq(source.base),
+            addresses.column_pitch.eq(source.column_pitch),
+            addresses.row_pitch.eq(source.row_pitch),
+            addresses.columns.eq(source.columns),
+            addresses.start.eq(self.start),
+            addresses.advance.eq(moves),
+            addresses.last.eq(last_word),
+        ]
+        m.d.comb += [
+            moves.eq(active & self.o.ready & ~at_row),
             last_word.eq(blank | (word == words_end)),
-            last_column.eq(column == columns_end),
             last_row.eq(row == rows_end),
-            self.table_address.eq(Mux(at_row, source.row_table + row, source.column_table + column)),
-            self.word_address.eq(address),
+            self.table_address.eq(Mux(at_row, source.row_table + row, source.column_table + addresses.column)),
+            self.word_address.eq(addresses.address),
             self.o.valid.eq(active),
             self.o.payload.row.eq(at_row),
             self.o.payload.blank.eq(blank),
             self.o.payload.column_end.eq(last_word),
             self.o.payload.word.eq(word),
         ]
-        # One adder for the next word, position and row.
-        here, step = Signal(12), Signal(12)
-        with m.If(~last_word):
-            m.d.comb += [here.eq(address), step.eq(1)]
-        with m.Elif(~last_column):
-            m.d.comb += [here.eq(base), step.eq(source.column_pitch)]
-        with m.Else():
-            m.d.comb += [here.eq(row_base), step.eq(source.row_pitch)]
-        m.d.comb += following.eq(Mux(self.start, source.base, here + step))
-        moves = Signal()
-        m.d.comb += moves.eq(active & self.o.ready & ~at_row)
-        with m.If(self.start | moves):
-            m.d.sync += address.eq(following)
-        with m.If(self.start | (moves & last_word)):
-            m.d.sync += base.eq(following)
-        with m.If(self.start | (moves & last_word & last_column)):
-            m.d.sync += row_base.eq(following)
         with m.If(self.start):
             m.d.sync += [
                 active.eq(1),
                 at_row.eq(1),
                 blank.eq(source.rows == source.blank_rows),
                 row.eq(0),
-                column.eq(0),
                 word.eq(0),
             ]
         with m.Elif(active & self.o.ready):
             m.d.sync += at_row.eq(0)
             with m.If(moves):
                 m.d.sync += word.eq(Mux(last_word, 0, word + 1))
-                with m.If(last_word):
-                    m.d.sync += column.eq(Mux(last_column, 0, column + 1))
-                    with m.If(last_column):
-                        m.d.sync += [
-                            at_row.eq(1),
-                            row.eq(row + 1),
-                            blank.eq(blank | (row == blank_from)),
-                            active.eq(~last_row),
-                        ]
+                with m.If(last_word & addresses.last_column):
+                    m.d.sync += [
+                        at_row.eq(1),
+                        row.eq(row + 1),
+                        blank.eq(blank | (row == blank_from)),
+                        active.eq(~last_row),
+                    ]
         return m

@@ -19,6 +19,7 @@ from hw.balance import balance
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.emit import Arithmetic, Emitter
 from hw.geometry import Axis
+from hw.image_layout import instruction_words
 from hw.isa import MAX_CLASSES
 from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D
 from hw.memory_plan import ShortageError, plan_with_next
@@ -163,7 +164,7 @@ def _build(
     lists = [{part.core: done for part, done in zip(each.parts, each.schedules, strict=True)} for each in work]
     if stream:
         described = len(work) + sum(step.select is not None for step in steps)
-        room = config.program_words - Emitter.program_words(described, len(network.exits))
+        room = config.program_words - instruction_words(described, len(network.exits))
         plan_of_lists = streamed(lists, planner.command_cycles(choice), room, config)
     else:
         plan_of_lists = all_resident(lists, config)

@@ -1,4 +1,4 @@
-"""Lays instructions, descriptions, tables, lists and channel parameters out in the memory images of a program."""
+"""Turns what the compiler decides into instructions, descriptions, tables and channel parameters."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,20 +8,8 @@ import numpy as np
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.emit_select import USES, describe
 from hw.estimate import selection_cycles
-from hw.isa import (
-    NEVER,
-    NUMBERS,
-    Chunk,
-    Column,
-    Decision,
-    Header,
-    Opcode,
-    Operation,
-    Row,
-    Selection,
-    SelectUse,
-    Window,
-)
+from hw.image_layout import fits, layer_image, program_image, stack
+from hw.isa import NEVER, NUMBERS, Opcode, SelectUse
 from hw.isa import Layer as LayerWords
 from hw.memory_plan import Placement
 from hw.network import INPUT, Network
@@ -30,7 +18,7 @@ from hw.partition import Part, Rows, is_everywhere, shares
 from hw.schedule import Schedule
 from hw.steps import Step
 from hw.streaming import ListPlan
-from hw.words import decode, encode, words_of
+from hw.words import decode, words_of
 
 __all__ = ["Arithmetic", "Emitter"]
 
@@ -45,20 +33,6 @@ _BEAT_CYCLES, _CHUNK_CYCLES = 64, 10_000
 def _code(value: int) -> int:
     """Two's complement of an int8."""
     return value & 0xFF
-
-
-def _fits(memory: str, used: int, size: int) -> None:
-    """Refuse what a memory can't hold."""
-    if used > size:
-        raise ValueError(f"{memory} memory holds {size} words; this network needs {used}, {used - size} too many")
-
-
-def _encode(name: str, layout: Any, fields: dict[str, Any]) -> list[int]:
-    """Pack fields, naming the layer whose values don't fit them."""
-    try:
-        return encode(layout, **fields)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}: the layer is too large for the instruction format") from error
 
 
 def _nothing() -> dict[str, Any]:
@@ -118,7 +92,7 @@ class Emitter:
         self._tensors = network.tensors()
         self._cores = [_Core() for _ in range(config.cores)]
         self._operations: list[dict[str, Any]] = []
-        self._names: list[str] = []
+        self._layers = 0
         self._limit = sum(_BEAT_CYCLES * len(words) + _CHUNK_CYCLES for words, _ in lists.chunks)
         self._image_free = NEVER
 
@@ -217,9 +191,13 @@ class Emitter:
         described = describe(step, rows, starts, windows, self._config)
         for core, description in zip(self._cores, described, strict=True):
             core.layers.append(description)
-        self._operations.append({"op": Opcode.SELECT, "index": len(self._names), "slot": self._slots()})
+        self._operation(Opcode.SELECT, step.result.name, self._layers, slot=self._slots())
         fields = described[0]["selection"]
         self._limit += selection_cycles(fields["kind"], fields["length"], fields["pitch"], self._config) + _LAYER_SLACK
+
+    def _operation(self, op: Opcode, name: str, index: int, **fields: Any) -> None:
+        """Append an instruction; :func:`hw.image_layout.program_image`."""
+        self._operations.append({"op": op, "name": name, "index": index, **fields})
 
     def _slots(self) -> int:
         """Number of the description appended last."""
@@ -248,7 +226,7 @@ class Emitter:
         ]
         for description in described:
             description["target"]["everywhere"] = int(everywhere)
-        longest, number = 0, len(self._names)
+        longest, number = 0, self._layers
         for part, work in zip(parts, schedules, strict=True):
             core, layer = self._cores[part.core], step.layer
             channels = (part.words[1] - part.words[0]) * WORD_CHANNELS
@@ -293,14 +271,13 @@ class Emitter:
             longest = max(longest, work.serial_cycles(outputs))
         for core, description in zip(self._cores, described, strict=True):
             core.layers.append(description)
-        waits = self._lists.waits[number]
-        self._operations.append({"op": Opcode.LAYER, "index": number, "slot": self._slots(), "chunks": waits})
-        self._names.append(name)
+        self._operation(Opcode.LAYER, name, number, slot=self._slots(), chunks=self._lists.waits[number])
+        self._layers += 1
         self._limit += longest + _LAYER_SLACK
 
     def image_is_free(self) -> None:
         """Behind the layers so far the next image may be written."""
-        self._image_free = min(NEVER, len(self._names))
+        self._image_free = min(NEVER, self._layers)
 
     def exits(self, name: str) -> None:
         """Append the decision behind a layer, if it is a head."""
@@ -308,12 +285,7 @@ class Emitter:
             if head.logits == name:
                 op = Opcode.STOP if head.threshold is None else Opcode.BRANCH
                 decision = {"threshold": head.threshold or 0, "low": head.low, "high": head.high}
-                self._operations.append({"op": op, "index": number, "decision": decision})
-
-    @staticmethod
-    def program_words(layers: int, exits: int) -> int:
-        """Words of header and instructions; ``layers`` counts selections as well."""
-        return words_of(Header) + layers * words_of(Operation) + exits * (words_of(Operation) + words_of(Decision))
+                self._operation(op, name, number, decision=decision)
 
     def images(self) -> dict[str, np.ndarray]:
         """The memory images.
@@ -323,72 +295,27 @@ class Emitter:
         ValueError
             When a memory is too small; the message says which, and by how much.
         """
-        config = self._config
-        _fits("channel", max(core.channel_count for core in self._cores), config.channel_words)
+        network, config = self._network, self._config
+        fits("channel", max(core.channel_count for core in self._cores), config.channel_words)
         nothing = np.zeros((3, 0), dtype=np.int64)
         channels = [np.concatenate([nothing, *core.channels], axis=1) for core in self._cores]
-        layers = [self._layers(number) for number in range(config.cores)]
-        program = self._program()
-        _fits("program", len(program), config.program_words)
-        images = {"program": np.array(program, dtype=np.uint32), "layers": _stack(layers)}
+        layers = [
+            layer_image(network.name, self._window(INPUT, number), core.layers, config)
+            for number, core in enumerate(self._cores)
+        ]
+        program = program_image(network.name, self._header(), self._operations, self._lists.chunks, config)
+        images = {"program": np.array(program, dtype=np.uint32), "layers": stack(layers)}
         for n, name in enumerate(("bias", "multiplier", "shift")):
-            images[name] = _stack([(values[n] & 0xFFFF_FFFF).tolist() for values in channels])
+            images[name] = stack([(values[n] & 0xFFFF_FFFF).tolist() for values in channels])
         weights = [words for words, _ in self._lists.chunks]
         images["weights"] = np.concatenate([np.zeros(0, dtype=np.uint32), *weights])
         return images | {"lists": self._lists.lists}
 
-    def _layers(self, number: int) -> list[int]:
-        """A core's layer memory: window of the image, descriptions, tables."""
-        layers = self._cores[number].layers
-        start = words_of(Window) + len(layers) * words_of(LayerWords)
-        table: list[int] = []
-        placed: dict[tuple[int, ...], int] = {}
-        described = []
-
-        def place(words: tuple[int, ...]) -> int:
-            """Where a table lies; equal ones are kept once."""
-            if words not in placed:
-                placed[words] = start + len(table)
-                table.extend(words)
-            return placed[words]
-
-        for layer in layers:
-            if "selection" in layer:
-                selection = layer["selection"] | ({"table": place(tuple(layer["masks"]))} if layer["masks"] else {})
-                described.append((layer["name"], selection))
-                continue
-            fields = {part: layer[part] for part in dict(LayerWords.as_shape())}
-            if layer["enable"]:
-                for part, layout in (("rows", Row), ("columns", Column)):
-                    words = tuple(word for row in layer[part] for word in _encode(layer["name"], layout, row))
-                    fields["source"] = fields["source"] | {f"{part.removesuffix('s')}_table": place(words)}
-            described.append((layer["name"], fields))
-        _fits("layer", start + len(table), self._config.layer_words)
-        body = _encode(self._network.name, Window, self._window(INPUT, number))
-        for name, fields in described:
-            if "kind" in fields:
-                body += [0] * (words_of(LayerWords) - words_of(Selection)) + _encode(name, Selection, fields)
-            else:
-                body += _encode(name, LayerWords, fields)
-        return body + table
-
-    def _program(self) -> list[int]:
-        """Header, instructions, chunk table."""
-        entry = words_of(Header)
-        body: list[int] = []
-        for operation in self._operations:
-            op, index = operation["op"], operation["index"]
-            target = 0
-            if "slot" in operation:
-                target = words_of(Window) + operation["slot"] * words_of(LayerWords)
-            fields = {"op": op, "index": index, "target": target, "chunks": operation.get("chunks", 0)}
-            body += _encode(self._names[index] if op is Opcode.LAYER else self._network.name, Operation, fields)
-            if "decision" in operation:
-                body += encode(Decision, **operation["decision"])
+    def _header(self) -> dict[str, int]:
+        """Fields of the header that don't depend on the layout."""
         image = self._network.input
         count = int(np.prod(image.shape))
-        fields = {
-            "entry": entry,
+        return {
             "image_window": 0,
             "image_free": self._image_free,
             "image_words": -(-count // 4),
@@ -396,18 +323,4 @@ class Emitter:
             "image_channels": image.shape[2],
             "image_zero_point": _code(image.zero_point),
             "limit": min(self._limit, _LONGEST),
-            "chunk_table": entry + len(body),
-            "chunks": len(self._lists.chunks),
         }
-        address = 0
-        for words, after in self._lists.chunks:
-            beats = len(words) // self._config.loader
-            body += encode(Chunk, address=address, beats=beats, after=after)
-            address += beats
-        return _encode(self._network.name, Header, fields) + body
-
-
-def _stack(rows: list[list[int]]) -> np.ndarray:
-    """Words of all cores, filled up with zeros: uint32 (cores, words)."""
-    length = max(len(words) for words in rows)
-    return np.array([[*words, *[0] * (length - len(words))] for words in rows], dtype=np.uint32)

@@ -9,23 +9,8 @@ from hw.exchange import WordWrite
 from hw.exit_rule import ExitRule
 from hw.fetcher import Fetcher
 from hw.image_loader import ImageLoader
-from hw.isa import (
-    Decision,
-    Header,
-    Layer,
-    Opcode,
-    Operation,
-    Window,
-)
-from hw.protocol import (
-    ErrorCode,
-    LayerRecord,
-    Reply,
-    Result,
-    RunError,
-    RunFlags,
-    RunOptions,
-)
+from hw.isa import Decision, Header, Layer, Opcode, Operation, Window
+from hw.protocol import ErrorCode, LayerRecord, Reply, Result, RunError, RunFlags, RunOptions
 from hw.record import Record, say
 from hw.sums import pipelined_sum
 from hw.words import words_of

@@ -26,6 +26,7 @@ CONTRACTS = {
     "hw.estimate",
     "hw.exits",
     "hw.geometry",
+    "hw.image_layout",
     "hw.isa",
     "hw.isa_select",
     "hw.known",

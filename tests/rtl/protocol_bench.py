@@ -20,7 +20,7 @@ from offramp.rtl_bench import HostLink, start
 from offramp.rtl_job import JOB, Job
 
 #: Simulated time after which a test counts as hung.
-_TIMEOUT_MS = 20
+TIMEOUT_MS = 20
 
 
 def given() -> tuple[Program, np.ndarray, list[list[int]]]:
@@ -72,7 +72,7 @@ def load_words(
     return driver.load_words(writes, program.config.word_digest if digest is None else digest, checksum)
 
 
-@cocotb.test(timeout_time=_TIMEOUT_MS, timeout_unit="ms")
+@cocotb.test(timeout_time=TIMEOUT_MS, timeout_unit="ms")
 async def malformed_commands(dut) -> None:
     """Every malformed command is answered by its error; the next good program runs."""
     program, codes, expected = given()
@@ -126,7 +126,7 @@ def checksum_of(program: Program) -> int:
     return Program.checksum(payloads)
 
 
-@cocotb.test(timeout_time=_TIMEOUT_MS, timeout_unit="ms")
+@cocotb.test(timeout_time=TIMEOUT_MS, timeout_unit="ms")
 async def while_stepping(dut) -> None:
     """In a stepped run only READ and RESUME are served; the run then goes on as if nothing had been asked."""
     program, codes, expected = given()
@@ -166,7 +166,7 @@ async def outcome_of(link: HostLink, program: Program, codes: np.ndarray) -> Err
     return None
 
 
-@cocotb.test(timeout_time=_TIMEOUT_MS, timeout_unit="ms")
+@cocotb.test(timeout_time=TIMEOUT_MS, timeout_unit="ms")
 async def broken_programs(dut) -> None:
     """Programs that are checksummed but senseless are given up with an error; the next good program runs."""
     program, codes, expected = given()
@@ -209,7 +209,7 @@ async def broken_programs(dut) -> None:
         await runs_right(link, program, codes, expected)
 
 
-@cocotb.test(timeout_time=_TIMEOUT_MS, timeout_unit="ms")
+@cocotb.test(timeout_time=TIMEOUT_MS, timeout_unit="ms")
 async def reset_at_any_time(dut) -> None:
     """Reset in loading, image transfer, any layer and reply; a rerun from scratch gives equal results."""
     program, codes, expected = given()

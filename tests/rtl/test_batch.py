@@ -1,17 +1,22 @@
 """Several programs loaded together; images in turn and back to back: values, cycles, and when each result comes."""
 
+import numpy as np
 import pytest
 
 from hw.compile import compile_network
 from hw.config import preset
+from hw.layers import select_of
 from offramp.rtl import verify
-from tests.random_networks import random_codes, random_network
+from tests.random_networks import random_codes, random_network, with_selects
 
 
 @pytest.mark.parametrize(("cores", "lanes"), [(2, 2), (4, 1)])
 def test_programs_together_do_what_they_do_alone(simulator, waves, cores, lanes):
+    """One of them selects, the other doesn't."""
     config = preset("tiny").replace(cores=cores, lanes=lanes)
-    programs = [compile_network(random_network(seed), config) for seed in (6, 11)]
+    selecting = with_selects(random_network(6), np.random.default_rng(6), 0.8)
+    assert any(map(select_of, selecting.layers))
+    programs = [compile_network(network, config) for network in (selecting, random_network(11))]
     work = [(program, random_codes(program.network, 4, seed)) for seed, program in enumerate(programs)]
     result = verify(work, simulator=simulator, waves=waves)
     assert (result["values_equal"], result["cycles_equal"], result["mismatches"]) == (True, True, [])

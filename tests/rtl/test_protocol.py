@@ -1,4 +1,4 @@
-"""The host protocol on RTL: malformed commands, broken programs, stepping, reset at any time."""
+"""The host protocol on RTL: malformed commands, broken programs, stepping, runs that overlap, reset at any time."""
 
 import json
 
@@ -15,8 +15,19 @@ from tests.random_networks import random_codes, random_network
 _SEED = 11
 
 
-@pytest.mark.parametrize("case", ["malformed_commands", "while_stepping", "broken_programs", "reset_at_any_time"])
-def test_protocol(case, tmp_path, simulator, waves):
+CASES = {
+    "protocol_bench": ("malformed_commands", "while_stepping", "broken_programs", "reset_at_any_time"),
+    "overlap_bench": (
+        "next_images_under_stalls",
+        "malformed_while_running",
+        "abandoned_behind_a_run_that_is_given_up",
+        "reset_with_two_runs_under_way",
+    ),
+}
+
+
+@pytest.mark.parametrize(("bench", "case"), [(bench, case) for bench, cases in CASES.items() for case in cases])
+def test_protocol(bench, case, tmp_path, simulator, waves):
     config = preset("tiny").replace(cores=2, lanes=2)
     program = compile_network(random_network(_SEED), config)
     codes = random_codes(program.network, 3, _SEED)
@@ -29,7 +40,7 @@ def test_protocol(case, tmp_path, simulator, waves):
     run_test(
         build(config, simulator, waves=waves),
         simulator,
-        "tests.rtl.protocol_bench",
+        f"tests.rtl.{bench}",
         case,
         tmp_path,
         variables={JOB: str(tmp_path)},

@@ -1,12 +1,13 @@
 """Auto-PGD: steps that halve when they stop paying, so that no step size has to be chosen."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import nn
 
-from models.attacks.ball import Ball, balls, check, to_images
+from models.attacks.ball import Ball, attacked, check
 from models.attacks.gradient import slope
 from models.attacks.objectives import Objective, final_loss
 from models.sources import Progress
@@ -66,7 +67,7 @@ def apgd(
     draws : int
         Passes that a gradient is averaged over; more than 1 only for models that draw noise.
     progress : function or None
-        Called with steps done, steps in all and the text.
+        Called with starts done, starts in all and the text.
 
     Returns
     -------
@@ -80,23 +81,20 @@ def apgd(
         When a parameter is impossible.
     """
     check(images, labels, eps, steps=steps, restarts=restarts, draws=draws)
-    model.eval()
-    generator = torch.Generator().manual_seed(seed)
     reviews = set(checkpoints(steps))
-    parts = list(balls(images, labels, eps))
-    total, done = len(parts) * restarts, 0
-    results = []
-    for ball in parts:
+
+    def attack(ball: Ball, generator: torch.Generator, tick: Callable[[], None]) -> torch.Tensor:
         best, best_rank = ball.clean.clone(), torch.full((len(ball),), -torch.inf)
         for _ in range(restarts):
             found, rank = _climb(model, ball, ball.start(generator), objective, draws, steps, reviews)
             better = rank > best_rank
             best[better], best_rank[better] = found[better], rank[better]
-            done += 1
-            if progress:
-                progress(done, total, text)
-        results.append(best)
-    return to_images(results, images)
+            tick()
+        return best
+
+    return attacked(
+        model, images, labels, eps=eps, attack=attack, ticks=restarts, seed=seed, progress=progress, text=text
+    )
 
 
 def _climb(

@@ -1,13 +1,15 @@
 """The images an attack may choose from: at most eps away in every pixel, in 0..1."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from torch import nn
 
 from models.nets import to_torch
+from models.sources import Progress
 
-__all__ = ["Ball", "balls", "check", "to_images"]
+__all__ = ["Ball", "attacked", "balls", "check"]
 
 _BATCH = 256
 
@@ -74,8 +76,48 @@ def balls(images: np.ndarray, labels: np.ndarray, eps: float, size: int = _BATCH
         yield Ball(images[first : first + size], labels[first : first + size], eps)
 
 
-def to_images(results: list[torch.Tensor], images: np.ndarray) -> np.ndarray:
-    """Batches of attacked images as float32 (N, height, width, channels); without any, the images themselves."""
+def attacked(
+    model: nn.Module,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    eps: float,
+    attack: Callable[[Ball, torch.Generator, Callable[[], None]], torch.Tensor],
+    ticks: int = 1,
+    seed: int = 0,
+    progress: Progress | None = None,
+    text: str,
+) -> np.ndarray:
+    """An attack on all images, batch after batch, on the model in evaluation mode.
+
+    Parameters
+    ----------
+    images, labels, eps
+        As in :func:`check`, which has passed them.
+    attack : function of a Ball, a generator and a function without parameters
+        Gives the attacked images of a batch, (N, channels, height, width); calls the function ``ticks`` times.
+    ticks : int
+    seed : int
+        Of the generator, which all batches share.
+    progress : function or None
+        Called with ticks done, ticks in all and the text.
+
+    Returns
+    -------
+    array of float32, (N, height, width, channels)
+    """
+    model.eval()
+    generator = torch.Generator().manual_seed(seed)
+    parts = list(balls(images, labels, eps))
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, len(parts) * ticks, text)
+
+    results = [attack(ball, generator, tick) for ball in parts]
     if not results:
         return images.astype(np.float32)
     return np.ascontiguousarray(torch.cat(results).permute(0, 2, 3, 1).numpy())

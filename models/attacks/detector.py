@@ -4,14 +4,14 @@ Both keep, of all images visited that fool the final head, the one with the lowe
 heads' softmaxes (:func:`confusion`). A detector's worth is how many of those stay unflagged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.attacks.ball import Ball, balls, check, to_images
+from models.attacks.ball import Ball, attacked, check
 from models.attacks.objectives import margin_loss
 from models.sources import Progress
 
@@ -95,11 +95,8 @@ def consistent(
     """
     check(images, labels, eps, steps=steps, restarts=restarts, rounds=rounds)
     size = 2.5 * eps / steps if step is None else step
-    model.eval()
-    generator = torch.Generator().manual_seed(seed)
-    parts = list(balls(images, labels, eps))
-    total, done, results = len(parts) * restarts * rounds, 0, []
-    for ball in parts:
+
+    def attack(ball: Ball, generator: torch.Generator, tick: Callable[[], None]) -> torch.Tensor:
         found = _Stealthiest(ball)
         with torch.no_grad():
             target = model(ball.clean)[-1].scatter(1, ball.labels[:, None], -torch.inf).argmax(dim=1)
@@ -112,11 +109,12 @@ def consistent(
                 high = torch.where(fooled, high, torch.minimum(high, exponent))
                 both = torch.isfinite(low) & torch.isfinite(high)
                 exponent = torch.where(both, (low + high) / 2, torch.where(fooled, exponent + 1, exponent - 1))
-                done += 1
-                if progress:
-                    progress(done, total, text)
-        results.append(found.best)
-    return to_images(results, images)
+                tick()
+        return found.best
+
+    return attacked(
+        model, images, labels, eps=eps, attack=attack, ticks=restarts * rounds, seed=seed, progress=progress, text=text
+    )
 
 
 def _walk(
@@ -162,26 +160,24 @@ def orthogonal(
     1000 steps.
     """
     check(images, labels, eps, steps=steps)
-    model.eval()
-    generator = torch.Generator().manual_seed(seed)
-    parts = list(balls(images, labels, eps))
-    total, done, results = len(parts) * (steps + 1), 0, []
-    for ball in parts:
+
+    def attack(ball: Ball, generator: torch.Generator, tick: Callable[[], None]) -> torch.Tensor:
         found, x = _Stealthiest(ball), ball.start(generator)
         for count in range(steps + 1):
             x = x.detach().requires_grad_()
             logits = model(x)
             fools = found.visit(x, logits)
-            done += 1
-            if progress:
-                progress(done, total, text)
+            tick()
             if count < steps:
                 (wrong,) = torch.autograd.grad(margin_loss(logits, ball.labels).sum(), x, retain_graph=True)
                 (quiet,) = torch.autograd.grad(-confusion(logits).sum(), x)
                 move = torch.where(fools[:, None, None, None], _without(quiet, wrong), _without(wrong, quiet))
                 x = ball.project(x + step * move.sign())
-        results.append(found.best)
-    return to_images(results, images)
+        return found.best
+
+    return attacked(
+        model, images, labels, eps=eps, attack=attack, ticks=steps + 1, seed=seed, progress=progress, text=text
+    )
 
 
 def _without(gradient: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Attacks by steps along the sign of a gradient."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.attacks.ball import balls, check, to_images
+from models.attacks.ball import Ball, attacked, balls, check
 from models.attacks.objectives import Objective, final_loss, margin_loss, slowness
 from models.nets import to_torch
 from models.sources import Progress
@@ -102,12 +102,8 @@ def pgd(
     size = 2.5 * eps / steps if step is None else step
     if not size >= 0:
         raise ValueError(f"step must not be negative, not {size}")
-    model.eval()
-    generator = torch.Generator().manual_seed(seed)
-    parts = list(balls(images, labels, eps))
-    total, done = len(parts) * restarts * (steps + 1), 0
-    results = []
-    for ball in parts:
+
+    def attack(ball: Ball, generator: torch.Generator, tick: Callable[[], None]) -> torch.Tensor:
         best = ball.clean.clone()
         best_value = torch.full((len(ball),), -torch.inf)
         for _ in range(restarts):
@@ -118,11 +114,13 @@ def pgd(
                 best[better], best_value[better] = x[better], value[better]
                 if count < steps:
                     x = ball.project(x + size * gradient.sign())
-                done += 1
-                if progress:
-                    progress(done, total, text)
-        results.append(best)
-    return to_images(results, images)
+                tick()
+        return best
+
+    return attacked(
+        model, images, labels, eps=eps, attack=attack, ticks=restarts * (steps + 1), seed=seed,
+        progress=progress, text=text,
+    )  # fmt: skip
 
 
 def fgsm(
@@ -140,16 +138,13 @@ def fgsm(
     Parameters and errors are those of :func:`pgd`. Returns float32 images in 0..1, at most eps away.
     """
     check(images, labels, eps)
-    model.eval()
-    results: list[torch.Tensor] = []
-    done = 0
-    for ball in balls(images, labels, eps):
+
+    def attack(ball: Ball, _: torch.Generator, tick: Callable[[], None]) -> torch.Tensor:
         gradient = slope(model, ball.clean, ball.labels, objective).gradient
-        results.append((ball.clean + eps * gradient.sign()).clamp(0.0, 1.0))
-        done += len(ball)
-        if progress:
-            progress(done, len(images), text)
-    return to_images(results, images)
+        tick()
+        return (ball.clean + eps * gradient.sign()).clamp(0.0, 1.0)
+
+    return attacked(model, images, labels, eps=eps, attack=attack, progress=progress, text=text)
 
 
 def slowdown(

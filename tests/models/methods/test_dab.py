@@ -25,7 +25,7 @@ from models.surrogate import Surrogate
 from models.train import Schedule
 from sim import simulate
 
-QUICK = Schedule(epochs=15, lr=0.01, batch=128, weight_decay=0.0, policy="steps", milestones=(0.6,))
+QUICK = Schedule(epochs=30, lr=0.01, batch=128, weight_decay=0.0, policy="steps", milestones=(0.6,))
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +90,11 @@ def test_a_branch_leaves_the_network_as_it_was(shelf, branched, digits):
 
 def test_a_branch_off_the_shelf_answers_many_images_at_no_loss(shelf, branched, digits):
     validation = golden.run(branched, encode(digits.validation.images, branched), keep=False)
-    threshold = calibrate(validation.logits[0], validation.logits[1], digits.validation.labels)
+    threshold = calibrate(validation.logits[0], validation.logits[1], digits.validation.labels, loss=0.0)
     network = with_thresholds(branched, threshold)
     codes = encode(digits.test.images, network)
     found, full = golden.run(network, codes, keep=False), golden.run(shelf, codes, keep=False)
-    assert found.exit_share()[0] > 0.2  # 0.27 to 0.35 with other seeds and machines
+    assert found.exit_share()[0] > 0.3
     assert found.accuracy(digits.test.labels) >= full.accuracy(digits.test.labels) - 0.015
     timed = simulate(compile_network(network, preset("tiny")), codes[:40])
     np.testing.assert_array_equal(timed.exit_index, found.exit_index[:40])

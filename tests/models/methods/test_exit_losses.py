@@ -9,9 +9,7 @@ from torch.nn import functional as F
 
 from models.architectures import initial
 from models.graph import lower
-from models.methods.dab import (
-    exit_costs,
-)
+from models.methods.dab import exit_costs
 from models.methods.exit_losses import DynamicExitLoss, RampedExitLoss
 from models.nets import Architecture
 from models.pieces import Piece

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from models.sources import cifar10_batch
 
@@ -24,10 +25,9 @@ def cifar10_test(root: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def litert(model: bytes, images: np.ndarray) -> dict[int, np.ndarray]:
     """Every int8 tensor, by number, that the reference kernels compute for a batch of images."""
-    interpreter_module = pytest.importorskip("ai_edge_litert.interpreter")
-    interpreter = interpreter_module.Interpreter(
+    interpreter = Interpreter(
         model_content=model,
-        experimental_op_resolver_type=interpreter_module.OpResolverType.BUILTIN_REF,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
         experimental_preserve_all_tensors=True,
     )
     image = interpreter.get_input_details()[0]

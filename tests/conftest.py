@@ -15,9 +15,14 @@ settings.load_profile("offramp")
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
-    """The data folder: OFFRAMP_DATA, else ``shared/data`` beside the repository; without either the test is skipped."""
+    """The data folder: OFFRAMP_DATA, else ``shared/data`` beside the repository; without either the test is skipped.
+
+    A folder that is named and isn't there is a mistake: then the test fails.
+    """
     named = os.environ.get("OFFRAMP_DATA")
     root = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
-    if not root.is_dir():
-        pytest.skip(f"no data folder {root}: set OFFRAMP_DATA")
-    return root
+    if root.is_dir():
+        return root
+    if named:
+        pytest.fail(f"OFFRAMP_DATA must name a folder, not {named!r}")
+    pytest.skip(f"no data folder {root}: set OFFRAMP_DATA")

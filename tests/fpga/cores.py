@@ -1,6 +1,6 @@
 """Small components with the accelerator's ports, to test boards and builds without it."""
 
-from amaranth import Instance, Module, Signal, signed
+from amaranth import Instance, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -93,4 +93,27 @@ class Counters(wiring.Component):
             m.d.comb += [counter.enable.eq(self.enables[number])]
         counters = [getattr(m.submodules, f"counter_{number}") for number in range(6)]
         m.d.sync += self.o.eq(sum((counter.o for counter in counters[1:]), counters[0].o)[:8])
+        return m
+
+
+class Groups(wiring.Component):
+    """Flip-flops in groups: some with an enable, some with a reset."""
+
+    ENABLED, RESET = (3, 4), (63, 64)
+
+    enable: In(2)
+    reset: In(2)
+    i: In(64)
+    o: Out(4)
+
+    def elaborate(self, platform):
+        m = Module()
+        for number, size in enumerate(self.ENABLED + self.RESET):
+            group = Signal(size, name=f"group{number}", reset_less=True)
+            if number < 2:
+                with m.If(self.enable[number]):
+                    m.d.sync += group.eq(self.i)
+            else:
+                m.d.sync += group.eq(Mux(self.reset[number - 2], 0, self.i))
+            m.d.comb += self.o[number].eq(group.xor())
         return m

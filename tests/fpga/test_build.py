@@ -8,7 +8,7 @@ from fpga.boards import board
 from fpga.build import BuildError, build, build_core, repeated, run_tool, synthesis_command
 from hw.config import preset
 from hw.verilog import convert
-from tests.fpga.cores import Counters, ManyProducts, RunningSum, UnknownCell
+from tests.fpga.cores import Counters, Groups, ManyProducts, RunningSum, UnknownCell
 
 pytestmark = pytest.mark.xdist_group("build")
 OPTIONS = {"clock_mhz": 50.0, "baud": 1_000_000, "seed": 1}
@@ -114,6 +114,19 @@ def test_what_there_are_many_of_is_synthesized_once(tmp_path):
     # No hierarchy is left, and every counter has its own flip-flops.
     assert all(count.keys() & {"many", "few"} == set() for count in counts)
     assert counts[0]["TRELLIS_FF"] == counts[1]["TRELLIS_FF"] == 6 * 8 + 8
+
+
+def test_small_groups_of_flip_flops_have_no_clock_enable_and_reset_of_their_own(tmp_path):
+    (tmp_path / "groups.v").write_text(convert(Groups(), "groups"))
+    run_tool("synthesis", synthesis_command("groups.v", "groups"), tmp_path, tmp_path / "log")
+    module = json.loads((tmp_path / "groups.json").read_text())["modules"]["groups"]
+    cells = [cell for cell in module["cells"].values() if cell["type"] == "TRELLIS_FF"]
+    # By the signal that enables or resets them; others are tied to a constant.
+    enabled, reset = (Counter(str(cell["connections"].get(port, [])) for cell in cells) for port in ("CE", "LSR"))
+    total, tied = sum(Groups.ENABLED + Groups.RESET), (str([]), str(["0"]), str(["1"]))
+    assert len(cells) == total
+    assert [count for signal, count in enabled.items() if signal not in tied] == [4]
+    assert [count for signal, count in reset.items() if signal not in tied] == [64]
 
 
 def test_the_recorded_build_of_small_fits_and_is_fast_enough():

@@ -1,9 +1,9 @@
 """The float twin of an integer network that is still learning: it rounds as the integers do, with gradients as if not.
 
 It rounds once where they round twice, so a code may differ by one where the first rounding makes a tie; behind several
-adds such differences grow to a few codes. Rounding passes gradients straight through (Bengio et al. 2013, arXiv 1308.3432); the scheme of scales is that of Jacob
-et al. 2018 (arXiv 1712.05877): weights symmetric with one scale per output channel, activations with a scale and a zero
-point per tensor from moving averages of their range.
+adds such differences grow to a few codes. Rounding passes gradients straight through (Bengio et al. 2013, arXiv
+1308.3432); the scheme of scales is that of Jacob et al. 2018 (arXiv 1712.05877): weights symmetric with one scale per
+output channel, activations with a scale and a zero point per tensor from moving averages of their range.
 """
 
 import math

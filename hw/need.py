@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from math import ceil
 
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.geometry import column_dumps, row_schedule
 from hw.isa import Column, Row, Source
-from hw.partition import Partition, commands_of
+from hw.partition import Partition, commands_of, inputs_of
 from hw.schedule import Block, blocks_of
 from hw.steps import Kernel, Step
 from hw.words import bits_of
 
-__all__ = ["Need", "need", "refusal"]
+__all__ = ["Need", "least_passes", "need", "refusal"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class Need:
         Output positions that a column completes.
     blank : int
         Rows of the walk beyond the map.
+    words : int
+        Words of a position, scanned or made.
     """
 
     accumulators: int = 0
@@ -42,6 +45,7 @@ class Need:
     uses: int = 0
     completed: int = 0
     blank: int = 0
+    words: int = 0
 
     def fits(self, config: AcceleratorConfig) -> bool:
         """Whether a config has it."""
@@ -62,6 +66,7 @@ def _largest(layout: type, name: str) -> int:
     return (1 << bits_of(layout.as_shape()[name].shape)) - 1  # type: ignore[attr-defined]
 
 
+_MOST_WORDS = _largest(Source, "words")
 _RULES = (
     _Rule(
         lambda need: need.accumulators,
@@ -93,7 +98,19 @@ _RULES = (
         lambda config: _largest(Source, "blank_rows"),
         "a kernel reaches {value} rows beyond the map, {more} more than the {limit} that a description can count",
     ),
+    _Rule(
+        lambda need: need.words,
+        lambda config: _MOST_WORDS,
+        "a position has {value} words, {more} more than the {limit} that a description can count",
+    ),
 )
+
+
+def least_passes(step: Step) -> int:
+    """Passes that a step needs so that a description can count the words of a position."""
+    if step.kernel.own or step.select is not None:
+        return 1
+    return ceil(step.source.shape[2] / (WORD_CHANNELS * _MOST_WORDS))
 
 
 def refusal(name: str, needs: Sequence[Need], config: AcceleratorConfig) -> str:
@@ -110,13 +127,16 @@ def need(step: Step, partition: Partition, config: AcceleratorConfig) -> Need:
     """What a step needs under a partition: the most of any of its parts."""
     parts = [part for command in commands_of(step, partition, config) for part in command]
     slots = max(part.words[1] - part.words[0] for part in parts) * WORD_CHANNELS // config.pes
-    needs = []
+    needs, passes = [], inputs_of(step, partition)
     # Of parts with equal walks and channels, one is enough.
     walks = {}
     for part in parts:
         kernel, walked = step.kernel.walk(part.rows, partition.upright)
         blocks = blocks_of(kernel, walked, partition.merged)
-        needs.append(_of_tables(kernel, walked, blocks, slots, partition))
+        made = part.words[1] - part.words[0]
+        scanned = [made] if kernel.own else [-(-(end - start) // WORD_CHANNELS) for start, end in passes]
+        deepest = len(kernel.weight) if kernel.own else max(end - start for start, end in passes)
+        needs += [_of_tables(kernel, walked, blocks, slots, deepest, partition), Need(words=max(made, *scanned))]
         walks[part.channels(len(kernel.weight)), kernel.columns, blocks] = kernel
     for ((first, last), _, blocks), kernel in walks.items():
         counts = _by_pe(kernel.weight[first:last] != 0, kernel.own, config)
@@ -127,12 +147,11 @@ def need(step: Step, partition: Partition, config: AcceleratorConfig) -> Need:
 
 
 def _of_tables(
-    kernel: Kernel, walked: tuple[int, int], blocks: tuple[Block, ...], slots: int, partition: Partition
+    kernel: Kernel, walked: tuple[int, int], blocks: tuple[Block, ...], slots: int, depth: int, partition: Partition
 ) -> Need:
-    """What the tables of a walk need that makes the output rows ``walked``, whatever the weights."""
+    """What the tables of a walk of ``depth`` channels need that makes the output rows ``walked``, for any weights."""
     # Behind the rows lies the position that a pass takes out.
     several = partition.passes > 1
-    depth = len(kernel.weight) if kernel.own else kernel.weight.shape[3]
     reach = max((len(kernel.classes) - 1) * len(blocks), len(blocks) - 1) * depth
     if kernel.total:
         return Need(accumulators=slots * (1 + several), reach=reach, uses=1, completed=1)

@@ -10,7 +10,7 @@ import numpy as np
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.estimate import Estimate, estimate
 from hw.memory_plan import Request, ShortageError, excess, plan
-from hw.need import Need, need, refusal
+from hw.need import Need, least_passes, need, refusal
 from hw.network import INPUT, Network
 from hw.partition import Part, Partition, Rows, is_everywhere, join, parts_of, read_rows, shares
 from hw.rules import require
@@ -94,7 +94,7 @@ class Planner:
         ]
 
     def _partitions(self, step: Step) -> list[Partition]:
-        """All partitions of a step that fit accumulators and list pointers, with as few commands as possible."""
+        """All partitions of a step that PEs and tables can hold, with as few commands as possible."""
         config = self._config
         height, _, channels = step.result.output.shape
         words = config.padded_channels(channels) // WORD_CHANNELS
@@ -108,9 +108,10 @@ class Planner:
             for merged in (True, False)
             for upright in ((False,) if step.kernel.total else (False, True))
         ]
+        passes = least_passes(step)
         for (bands, groups), (merged, upright) in product(pairs, ways):
             for commands in range(1, 2 if step.raw else words // groups + 1):
-                partition = Partition(bands, groups, commands, merged, upright=upright)
+                partition = Partition(bands, groups, commands, merged, passes, upright)
                 needed = need(step, partition, config)
                 if needed.fits(config):
                     found.append(partition)
@@ -132,7 +133,10 @@ class Planner:
         def size(smaller: Partition) -> int:
             return max(rows for rows, _ in estimate(step, smaller, _DENSITY, config).rows())
 
-        for deeper, least, most in ((True, 2, deep), (False, partition.commands + 1, 1 if step.raw else words)):
+        for deeper, least, most in (
+            (True, partition.passes + 1, deep),
+            (False, partition.commands + 1, 1 if step.raw else words),
+        ):
             for share in _SHARES:
                 for count in range(least, most + 1):
                     smaller = replace(partition, passes=count) if deeper else replace(partition, commands=count)

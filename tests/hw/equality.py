@@ -25,6 +25,8 @@ def assert_equals_golden(program: Program, codes: np.ndarray) -> np.ndarray:
         made: dict[str, list[np.ndarray]] = {}
         for ran in outcome.layers:
             command = program.commands[ran.index]
+            if command.partial:  # its only position goes nowhere
+                continue
             zero_point = network.layer(command.tensor).output.zero_point
             wanted = map_words(expected.tensors[command.tensor][number].astype(np.int64) - zero_point)
             np.testing.assert_array_equal(ran.values, wanted[ran.numbers], err_msg=command.name)

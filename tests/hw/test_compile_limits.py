@@ -61,20 +61,29 @@ def test_kernels_of_too_many_rows_are_refused_by_layer():
     )
 
 
-def test_maps_of_too_many_channels_are_refused_by_layer():
-    """255 words a position, and as many as 4096 inputs of a linear layer in several positions."""
-    for shape in ((1, 1, 2040), (2, 2, 1024)):
-        maker = NetworkMaker(np.random.default_rng(0), shape)
-        maker.head(INPUT, 2)
-        network = maker.network("net")
-        assert_equals_golden(compile_network(network, ROOMY.replace(list_words=8192)), random_codes(network, 2, 0))
-    maker = NetworkMaker(np.random.default_rng(0), (1, 1, 2048))
+def head(shape: tuple[int, int, int]) -> Network:
+    """A linear layer alone."""
+    maker = NetworkMaker(np.random.default_rng(0), shape)
     maker.head(INPUT, 2)
+    return maker.network("net")
+
+
+@pytest.mark.parametrize(
+    ("shape", "passes"), [((1, 1, 2040), 1), ((2, 2, 1024), 1), ((1, 1, 2048), 2), ((1, 1, 4088), 3)]
+)
+def test_linear_layers_of_many_inputs(shape, passes):
+    """In so many passes as 255 words a position need."""
+    network = head(shape)
+    program = compile_network(network, ROOMY.replace(list_words=8192))
+    assert len(program.commands) == passes
+    assert_equals_golden(program, random_codes(network, 2, 0))
+
+
+def test_layers_of_too_many_inputs_are_refused():
     refused(
-        maker.network("net"),
+        head((3, 3, 1024)),
         ROOMY.replace(list_words=8192),
-        r"layer0: Layer\.source\.words must be in 0\.\.255, not 256: "
-        r"the layer is too large for the instruction format",
+        r"layer0: lists are numbered up to 6144, 2049 more than the 4095 that a table entry can hold",
     )
 
 

@@ -1,12 +1,13 @@
 """What a partition needs is what the tables and lists hold that are made of it, and more than they can is refused."""
 
 from dataclasses import replace
+from math import ceil
 
 import numpy as np
 import pytest
 
 from hw.config import AcceleratorConfig
-from hw.need import Need, need, refusal
+from hw.need import Need, least_passes, need, refusal
 from hw.network import INPUT
 from hw.partition import Partition, commands_of
 from hw.schedule import blocks_of, kernel_lists, schedule
@@ -14,7 +15,7 @@ from hw.steps import Step, steps_of
 from tests.random_networks import NetworkMaker
 
 CONFIG = AcceleratorConfig(cores=4, list_words=8192, accumulators=1024)
-MOST = Need(accumulators=1024, longest=31, reach=4095, uses=15, completed=15, blank=15)
+MOST = Need(accumulators=1024, longest=31, reach=4095, uses=15, completed=15, blank=15, words=255)
 
 
 def first_step(maker: NetworkMaker) -> Step:
@@ -76,7 +77,7 @@ def test_tables_and_lists_hold_what_was_said(name, partition):
     assert needed.reach < max(lists)
 
 
-@pytest.mark.parametrize("name", ["accumulators", "longest", "reach", "uses", "completed", "blank"])
+@pytest.mark.parametrize("name", ["accumulators", "longest", "reach", "uses", "completed", "blank", "words"])
 def test_the_most_fits_and_one_more_does_not(name):
     assert MOST.fits(CONFIG)
     assert not replace(MOST, **{name: getattr(MOST, name) + 1}).fits(CONFIG)
@@ -91,6 +92,7 @@ REFUSALS = [
         {"completed": 17},
         "an input column completes 17 output positions, 2 more than the 15 that a table entry can count",
     ),
+    ({"words": 256}, "a position has 256 words, 1 more than the 255 that a description can count"),
     ({"blank": 16}, "a kernel reaches 16 rows beyond the map, 1 more than the 15 that a description can count"),
 ]
 
@@ -104,3 +106,13 @@ def test_a_refusal_is_of_what_comes_nearest():
     """Of partitions that have enough accumulators, what else is wrong; of those that break the same rule, the least."""
     needs = [Need(accumulators=2000), Need(longest=50), Need(longest=40, blank=99), Need(longest=60)]
     assert refusal("a", needs, CONFIG).startswith("a: a weight list has 40 entries")
+
+
+@pytest.mark.parametrize(("depth", "passes"), [(8, 1), (2040, 1), (2041, 2), (4080, 2), (4096, 3)])
+def test_a_position_of_many_words_is_scanned_in_passes(depth, passes):
+    maker = NetworkMaker(np.random.default_rng(0), (1, 1, depth))
+    maker.head(INPUT, 2)
+    step = steps_of(maker.network("net"))[0]
+    assert least_passes(step) == passes
+    assert need(step, Partition(1, 1, passes=passes), CONFIG).words == ceil(ceil(depth / 8) / passes)
+    assert passes == 1 or not need(step, Partition(1, 1, passes=passes - 1), CONFIG).fits(CONFIG)

@@ -26,7 +26,7 @@ class AddressGenerator(wiring.Component):
         The first address, the distances from a position to the next and from a row's first position to the next row's,
         and the positions of a row; stable from ``start`` until the last ``advance``.
     start : In(1)
-        Begin at the first address. There is no ``advance`` in the cycle after it.
+        Begin at the first address.
     advance : In(1), last : In(1)
         Go on: to the word behind this one or, if this is the last of its position, to the first of the next.
     address : Out(bits), column : Out(8), last_column : Out(1)

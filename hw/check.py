@@ -13,14 +13,7 @@ from hw.check_select import Selections
 from hw.chunks import ListChunk, decode_chunks
 from hw.config import LIST_WORD_BITS, WORD_CHANNELS, AcceleratorConfig
 from hw.decode import CoreLayer, Instruction, decode_header, decode_images, decode_windows
-from hw.isa import (
-    MAX_CLASSES,
-    NUMBERS,
-    Chunk,
-    Entry,
-    Opcode,
-    Row,
-)
+from hw.isa import MAX_CLASSES, NUMBERS, Chunk, Entry, Opcode, Row
 from hw.known import Memories, walked
 from hw.list_memory import ListMemory
 from hw.numerics import Rounding, clamp, requantize

@@ -5,18 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.isa import (
-    Column,
-    Decision,
-    Header,
-    Layer,
-    Opcode,
-    Operation,
-    Row,
-    Selection,
-    SelectKind,
-    Window,
-)
+from hw.isa import Column, Decision, Header, Layer, Opcode, Operation, Row, Selection, SelectKind, Window
 from hw.words import decode, words_of
 
 __all__ = [

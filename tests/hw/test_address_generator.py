@@ -29,7 +29,6 @@ def bench(rng, bits, gaps):
             ctx.set(dut.start, 1)
             await ctx.tick()
             ctx.set(dut.start, 0)
-            await ctx.tick()
             wanted = list(expected(first, pitches, columns, words, 3, bits))
             for number, (address, column, last_column) in enumerate(wanted if complete else wanted[: len(wanted) // 2]):
                 while True:

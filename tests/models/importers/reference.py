@@ -10,10 +10,11 @@ from models.sources import cifar10_batch
 
 
 def data_file(root: Path, *parts: str) -> Path:
-    """A file of the data folder; skips the test where it is absent."""
+    """A file of a part of the data folder; skips the test where the part is absent, and fails it without the file."""
+    if not (root / parts[0]).is_dir():
+        pytest.skip(f"needs {root / parts[0]}")
     path = root.joinpath(*parts)
-    if not path.is_file():
-        pytest.skip(f"needs {path}")
+    assert path.is_file(), f"{root / parts[0]} is there, but not {path}"
     return path
 
 

@@ -16,17 +16,7 @@ from fpga.driver import (
 from hw.compile import compile_network
 from hw.config import preset
 from hw.isa import Opcode
-from hw.protocol import (
-    CommandHeader,
-    ErrorCode,
-    HostCommand,
-    LayerRecord,
-    Memory,
-    Place,
-    Reply,
-    ReplyHeader,
-    Result,
-)
+from hw.protocol import CommandHeader, ErrorCode, HostCommand, LayerRecord, Memory, Place, Reply, ReplyHeader, Result
 from hw.words import decode, encode
 from tests.random_networks import random_codes, random_network
 

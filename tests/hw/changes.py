@@ -8,14 +8,7 @@ from typing import Any
 import numpy as np
 
 from hw.decode import Instruction, decode_header, decode_windows
-from hw.isa import (
-    Column,
-    Header,
-    Layer,
-    Opcode,
-    Row,
-    Window,
-)
+from hw.isa import Column, Header, Layer, Opcode, Row, Window
 from hw.program import Program
 from hw.words import encode
 

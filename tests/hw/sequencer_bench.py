@@ -8,15 +8,7 @@ from amaranth.lib import memory, wiring
 from hw.config import AcceleratorConfig
 from hw.exits import DEFAULT
 from hw.fetcher import Fetcher
-from hw.isa import (
-    NEVER,
-    Decision,
-    Header,
-    Layer,
-    Opcode,
-    Operation,
-    Window,
-)
+from hw.isa import NEVER, Decision, Header, Layer, Opcode, Operation, Window
 from hw.network import Exit
 from hw.protocol import ErrorCode, Reply, RunOptions
 from hw.sequencer import Sequencer

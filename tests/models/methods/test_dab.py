@@ -10,16 +10,7 @@ from hw.config import preset
 from models import golden
 from models.exits import calibrate, with_thresholds
 from models.graph import lower
-from models.methods.dab import (
-    OFF_THE_SHELF,
-    Branch,
-    add_branch,
-    efficacy,
-    exit_costs,
-    features,
-    graft,
-    margin_for,
-)
+from models.methods.dab import OFF_THE_SHELF, Branch, add_branch, efficacy, exit_costs, features, graft, margin_for
 from models.quantize import encode, quantize, to_network
 from models.surrogate import Surrogate
 from models.train import Schedule

@@ -14,6 +14,7 @@ from itertools import product
 from math import prod
 
 import numpy as np
+import numpy.typing as npt
 
 from hw.balance import balance
 from hw.config import WORD_CHANNELS, AcceleratorConfig
@@ -24,51 +25,41 @@ from hw.isa import MAX_CLASSES
 from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D
 from hw.memory_plan import ShortageError, plan_with_next
 from hw.network import INPUT, Conv2D, GlobalAveragePool, Layer, Linear, Network
-from hw.numerics import IDENTITY, Rounding, accumulator_range, average_scale, clamp
+from hw.numerics import IDENTITY, Rounding, accumulator_range, average_scale
 from hw.partition import Part, Partition, divide, inputs_of, parts_of
 from hw.planner import Choice, Planner
 from hw.program import Command, Program
 from hw.schedule import Block, Lists, Schedule, blocks_of, kernel_lists, schedule
 from hw.steps import Step, steps_of
+from hw.stored import code_ranges, stored_zero_points
 from hw.streaming import all_resident, streamed
 
 __all__ = ["compile_balanced", "compile_network"]
 
 
-def _ranges(network: Network) -> dict[str, tuple[int, int]]:
-    """Lowest and highest activation ``q - zero_point`` of every tensor."""
-    zero = network.input.zero_point
-    ranges = {INPUT: (-128 - zero, 127 - zero)}
-    for layer in network.layers:
-        low, high = (code - layer.output.zero_point for code in layer.clamp)
-        if isinstance(layer, AveragePool2D | GlobalAveragePool | MaxPool2D):
-            # A pool's codes lie between its input's.
-            low, high = (clamp(value, low, high) for value in ranges[layer.inputs[0]])
-        ranges[layer.name] = low, high
-    return ranges
-
-
-def _arithmetic(step: Step, padded: int) -> Arithmetic:
-    """Channel parameters, dummy channels included: these stay at the real zero."""
+def _arithmetic(step: Step, padded: int, stored: Mapping[str, int]) -> Arithmetic:
+    """Channel parameters, dummy channels included: these stay at what is stored as 0."""
     layer, source = step.layer, step.source
+    offset, rounding = layer.output.zero_point, Rounding.SINGLE
+    values: tuple[npt.ArrayLike, ...]
     if isinstance(layer, GlobalAveragePool | AveragePool2D):
         count = prod(source.shape[:2] if isinstance(layer, GlobalAveragePool) else layer.window)
-        scale = average_scale(count)
         # The mean is taken over codes, not over activations; the bias turns a sum of activations into one of codes.
-        bias, multiplier, shift = (
-            np.full(padded, value, dtype=np.int64)
-            for value in (count * source.zero_point, scale.multiplier, scale.shift)
-        )
-        return Arithmetic(bias, multiplier, shift, Rounding.SINGLE, 0)
-    if isinstance(layer, MaxPool2D):
-        bias, multiplier, shift = (np.full(padded, value, dtype=np.int64) for value in (0, *IDENTITY))
-        return Arithmetic(bias, multiplier, shift, Rounding.SINGLE, layer.output.zero_point)
-    assert isinstance(layer, Conv2D | DepthwiseConv2D | Linear)
-    extra = padded - layer.output.shape[2]
+        values, offset = (count * source.zero_point, *average_scale(count)), 0
+    elif isinstance(layer, MaxPool2D):
+        values, offset = (0, *IDENTITY), stored[step.reads]
+    else:
+        assert isinstance(layer, Conv2D | DepthwiseConv2D | Linear)
+        values, rounding = (layer.bias, layer.multiplier, layer.shift), layer.rounding
+    channels = layer.output.shape[2]
+    dummies = (stored[layer.name] - offset, *IDENTITY)
     bias, multiplier, shift = (
-        np.pad(array.astype(np.int64), (0, extra)) for array in (layer.bias, layer.multiplier, layer.shift)
+        np.concatenate([np.broadcast_to(np.asarray(value), channels), np.full(padded - channels, dummy)]).astype(
+            np.int64
+        )
+        for value, dummy in zip(values, dummies, strict=True)
     )
-    return Arithmetic(bias, multiplier, shift, layer.rounding, layer.output.zero_point)
+    return Arithmetic(bias, multiplier, shift, rounding, offset)
 
 
 def _prove(step: Step, bias: np.ndarray, span: tuple[int, int], config: AcceleratorConfig) -> None:
@@ -79,7 +70,8 @@ def _prove(step: Step, bias: np.ndarray, span: tuple[int, int], config: Accelera
         if span[0] < 0:
             raise ValueError(
                 f"{step.layer.name}: a max pool's input must have no code below its zero point "
-                f"{step.source.zero_point}, {step.reads} can hold {span[0] + step.source.zero_point}"
+                f"{step.source.zero_point} where other layers read it, too; {step.reads} can hold "
+                f"{span[0] + step.source.zero_point}"
             )
         return
     times = prod(step.source.shape[:2]) if kernel.total else 1
@@ -168,12 +160,14 @@ def _build(
         plan_of_lists = streamed(lists, planner.command_cycles(choice), room, config)
     else:
         plan_of_lists = all_resident(lists, config)
+    stored = stored_zero_points(network)
     emitter = Emitter(network, config, placements, planner.windows(choice), plan_of_lists)
     for number, each in enumerate(work):
         channels = each.step.result.output.shape[2]
         if number == 0 or work[number - 1].step is not each.step:
             emitter.select(each.step)
-        emitter.layer(each.step, each.parts, each.schedules, _arithmetic(each.step, config.padded_channels(channels)))
+        arithmetic = _arithmetic(each.step, config.padded_channels(channels), stored)
+        emitter.layer(each.step, each.parts, each.schedules, arithmetic)
         if number + 1 == len(work) or work[number + 1].step is not each.step:
             if free < len(steps) and each.step is steps[free - 1]:
                 emitter.image_is_free()
@@ -199,11 +193,18 @@ def compile_network(
     if network.classes > MAX_CLASSES or network.classes < 2:
         raise ValueError(f"{network.name}: classes must be from 2 to {MAX_CLASSES}, not {network.classes}")
     steps = steps_of(network)
-    ranges = _ranges(network)
+    ranges, stored = code_ranges(network), stored_zero_points(network)
     for step in steps:
-        channels = step.result.output.shape[2]
-        bias = _arithmetic(step, config.padded_channels(channels)).bias[:channels]
-        _prove(step, bias, ranges[step.reads], config)
+        result = step.result
+        channels = result.output.shape[2]
+        bias = _arithmetic(step, config.padded_channels(channels), stored).bias[:channels]
+        low, high = (code - stored[step.reads] for code in ranges[step.reads])
+        _prove(step, bias, (low, high), config)
+        if step.add and channels % WORD_CHANNELS and stored[result.name] != result.output.zero_point:
+            raise ValueError(
+                f"{result.name}: a sum that only max pools read must have a multiple of {WORD_CHANNELS} channels, not "
+                f"{channels}, or no code below its zero point {result.output.zero_point}, not {ranges[result.name][0]}"
+            )
     planner = Planner(network, steps, config, densities)
     list_words = config.list_words
     while True:

@@ -17,6 +17,7 @@ from hw.numerics import Rounding, add_scales
 from hw.partition import Part, Rows, is_everywhere, shares
 from hw.schedule import Schedule
 from hw.steps import Step
+from hw.stored import stored_zero_points
 from hw.streaming import ListPlan
 from hw.words import decode, words_of
 
@@ -44,7 +45,7 @@ def _nothing() -> dict[str, Any]:
 class Arithmetic:
     """What the lane needs to know of a layer, per output channel.
 
-    Dummy channels are included; they stay at the real zero.
+    Dummy channels are included; they stay at what is stored as 0.
     """
 
     bias: np.ndarray
@@ -90,6 +91,7 @@ class Emitter:
         self._windows = windows
         self._lists = lists
         self._tensors = network.tensors()
+        self._stored = stored_zero_points(network)
         self._cores = [_Core() for _ in range(config.cores)]
         self._operations: list[dict[str, Any]] = []
         self._layers = 0
@@ -257,7 +259,7 @@ class Emitter:
                     "first": first,
                     **self._positions(name, part, work.upright),
                     "words": part.words[1] - part.words[0],
-                    "zero_point": _code(step.result.output.zero_point),
+                    "zero_point": _code(self._stored[name]),
                     "everywhere": int(everywhere),
                 },
             }
@@ -321,6 +323,6 @@ class Emitter:
             "image_words": -(-count // 4),
             "image_bytes": count,
             "image_channels": image.shape[2],
-            "image_zero_point": _code(image.zero_point),
+            "image_zero_point": _code(self._stored[INPUT]),
             "limit": min(self._limit, _LONGEST),
         }

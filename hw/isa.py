@@ -94,7 +94,7 @@ class Target(data.Struct):
     column_pitch: 12  # words of the map from one position to the next
     columns: 8  # positions made in a row of the walk
     words: 8  # words made at each position
-    zero_point: 8  # code of the real zero, two's complement
+    zero_point: 8  # code that is stored as 0, two's complement
     everywhere: 1  # words go to all cores; else only to this core and the ones before and after it
 
 

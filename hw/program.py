@@ -19,6 +19,7 @@ from hw.partition import Part, parts_of
 from hw.program_select import check_selection, check_use
 from hw.protocol import Memory
 from hw.rules import integer, require
+from hw.stored import stored_zero_points
 
 __all__ = ["MAGIC", "VERSION", "Command", "Program", "image_sizes", "load", "writes_of"]
 
@@ -125,7 +126,8 @@ class Program:
         layers = [instruction for instruction in instructions if instruction.op is Opcode.LAYER]
         if len(layers) != len(self.commands):
             raise ValueError(f"program image holds {len(layers)} layers, its description {len(self.commands)}")
-        self._check_image()
+        stored = stored_zero_points(self.network)
+        self._check_image(stored[INPUT])
         tensors = self.network.tensors()
         order = list(dict.fromkeys(command.layer for command in self.commands))
         wanted = [layer.name for layer in self.network.layers if not isinstance(layer, Add)]
@@ -140,15 +142,15 @@ class Program:
             if command.layer not in seen or selection is not None:
                 check_selection(f"command {number}", layer, tensors[source], selection, windows[source], self.config)
             seen.add(command.layer)
-            self._check_command(f"command {number}", command, instruction, windows)
+            self._check_command(f"command {number}", command, instruction, windows, stored)
             windows[command.tensor] = tuple(core.fields["window"] for core in instruction.cores)
         self._check_decisions(instructions)
 
-    def _check_image(self) -> None:
+    def _check_image(self, zero_point: int) -> None:
         """The program takes the network's images."""
         header, image = decode_header(self.images), self.network.input
         found = (header["image_bytes"], header["image_channels"], header["image_zero_point"])
-        wanted = (math.prod(image.shape), image.shape[2], image.zero_point & 0xFF)
+        wanted = (math.prod(image.shape), image.shape[2], zero_point & 0xFF)
         if found != wanted:
             raise ValueError(
                 f"program image takes images of (codes, channels, zero point) {found}, the network {wanted}"
@@ -160,6 +162,7 @@ class Program:
         command: Command,
         instruction: Instruction,
         windows: dict[str, tuple[dict[str, int], ...]],
+        stored: dict[str, int],
     ) -> None:
         """A command says of its instruction what is true of the network."""
         layer, result = self.network.layer(command.layer), self.network.layer(command.tensor).output
@@ -195,7 +198,7 @@ class Program:
                 outputs, made, columns = channels, NUMBERS - words, 1
             found = [lane["outputs"], lane["channels"], lane["raw"], target["zero_point"]]
             found += [target[name] for name in ("first", "row_pitch", "column_pitch", "columns", "words")]
-            zero_point = target["zero_point"] if raw else result.zero_point & 0xFF
+            zero_point = target["zero_point"] if raw else stored[command.tensor] & 0xFF
             wanted = [outputs, channels, int(raw), zero_point, made, *pitches, columns, words]
             if found != wanted:
                 raise ValueError(

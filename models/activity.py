@@ -4,6 +4,7 @@ import numpy as np
 
 from hw.multiplied import multiplied
 from hw.network import Add, Linear, Network
+from hw.stored import stored_zero_points
 from models import golden
 
 __all__ = ["activity"]
@@ -28,12 +29,12 @@ def activity(network: Network, codes: np.ndarray) -> dict[str, np.ndarray]:
     if len(codes) == 0:
         raise ValueError("activity needs at least 1 image, not 0")
     logits = {layer.name for layer in network.layers if isinstance(layer, Linear) and layer.raw}
-    tensors = network.tensors()
+    zero_points = stored_zero_points(network)
     found = {}
     for name, values in golden.run(network, codes).tensors.items():
         if name not in logits:
             readers = [layer for layer in network.layers if name in layer.inputs and not isinstance(layer, Add)]
-            activations = values.astype(np.int16) - tensors[name].zero_point
+            activations = values.astype(np.int16) - zero_points[name]
             used = [multiplied(layer, activations) for layer in readers] or [activations != 0]
             found[name] = np.mean([where.mean(axis=(0, 1, 2)) for where in used], axis=0)
     return found

@@ -55,7 +55,13 @@ class Entry:
         Under PGD-20 on the final head with L-infinity ``eps``, on the first ``attacked`` test images.
     eps : float
     attacked : int
+    accuracy_worst : float
+        Share of the first ``challenged`` test images that withstand every attack of
+        :func:`models.attacks.robustness` with ``eps``, exits and gradients past what isn't multiplied included.
+    challenged : int
     weights, nonzero_weights : int
+    activation_density : float
+        Share of activations that are multiplied, of all maps together.
     multiply_accumulates : int
         Of the network without early exits if nothing were zero.
     products_share : float
@@ -63,6 +69,8 @@ class Entry:
     products_share_full : float
         The same if no image left early.
     mean_cycles : float
+    share_of_limit : float
+        Products by multipliers and cycles.
     exit_share : float
         Of images that leave early.
     """
@@ -85,12 +93,16 @@ class Entry:
     accuracy_pgd20: float
     eps: float
     attacked: int
+    accuracy_worst: float
+    challenged: int
     weights: int
     nonzero_weights: int
+    activation_density: float
     multiply_accumulates: int
     products_share: float
     products_share_full: float
     mean_cycles: float
+    share_of_limit: float
     exit_share: float
 
     def __post_init__(self) -> None:

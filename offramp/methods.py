@@ -11,13 +11,25 @@ from models.zoo import entries
 from offramp.figures import STYLE, svg
 from offramp.record import read_json
 
-__all__ = ["FOLDER", "accelerator", "balance", "claims", "collect", "markdown", "networks", "orthogonality", "plot"]
+__all__ = [
+    "FOLDER",
+    "accelerator",
+    "balance",
+    "claims",
+    "collect",
+    "markdown",
+    "networks",
+    "networks_markdown",
+    "orthogonality",
+    "plot",
+]
 
 #: Results of the methods' replications, one file each.
 FOLDER = Path(__file__).parents[1] / "baselines" / "methods"
 
 _NETWORKS = [
-    "network", "method", "data", "float", "int8", "PGD-20", "weights", "products", "without exits", "cycles", "exits",
+    "network", "method", "data", "float", "int8", "PGD-20", "all attacks", "weights", "active", "products",
+    "without exits", "cycles", "of limit", "exits",
 ]  # fmt: skip
 _CLAIMS = ["method", "network", "claim", "here", "figures"]
 _ACCELERATOR = ["method", "network", "products", "of dense", "cycles", "of limit"]
@@ -57,10 +69,13 @@ def _network_rows(found: list[dict[str, Any]]) -> list[list[str]]:
             _percent(entry["accuracy_float"]),
             _percent(entry["accuracy_int8"]),
             _percent(entry["accuracy_pgd20"]),
+            _percent(entry["accuracy_worst"]),
             f"{entry['nonzero_weights']:,} of {entry['weights']:,}",
+            _percent(entry["activation_density"]),
             _percent(entry["products_share"]),
             _percent(entry["products_share_full"]),
             f"{entry['mean_cycles']:,.0f}",
+            _percent(entry["share_of_limit"]),
             _percent(entry["exit_share"]),
         ]
         for entry in found
@@ -144,8 +159,10 @@ def _table(head: list[str], rows: list[list[str]]) -> Table:
 
 
 def networks(found: list[dict[str, Any]]) -> Table:
-    """The zoo's networks for a terminal."""
-    return _table(_NETWORKS, _network_rows(found))
+    """The zoo's networks for a terminal, without what is too long for one: the methods' names."""
+    method = _NETWORKS.index("method")
+    head, *rows = [[*row[:method], *row[method + 1 :]] for row in (_NETWORKS, *_network_rows(found))]
+    return _table(head, rows)
 
 
 def claims(found: dict[str, dict[str, Any]]) -> Table:
@@ -172,17 +189,23 @@ def _lines(head: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
+def networks_markdown(found: list[dict[str, Any]]) -> str:
+    """The zoo's networks as a table in Markdown."""
+    return "\n".join(_lines(_NETWORKS, _network_rows(found))) + "\n"
+
+
 def markdown(found: dict[str, Any]) -> str:
     """All tables as Markdown."""
     runs = [f"* {result['method']}: `{result['command']}`, {result['date']}" for result in found["methods"].values()]
     parts = [
         "# Networks",
         "",
-        "Accuracies of the whole test set unless the index says otherwise; PGD-20 at 8/255 on the first images.",
+        "Accuracies of the whole test set unless the index says otherwise; PGD-20 at 8/255 on the first images;",
+        "*all attacks* at 8/255 one after the other (`models.attacks.robustness`) on fewer. *Active* activations are",
+        "those that are multiplied.",
         "Products have two nonzero factors and are a share of the dense multiply-accumulates without early exits.",
         "",
-        *_lines(_NETWORKS, _network_rows(found["networks"])),
-        "",
+        networks_markdown(found["networks"]),
         "# Claims of the methods",
         "",
         *_lines(_CLAIMS, _claim_rows(found["methods"])),

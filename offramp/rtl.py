@@ -19,6 +19,7 @@ from hw.exits import DEFAULT, Conditions
 from hw.isa import Opcode
 from hw.link import link
 from hw.program import Program
+from hw.stored import stored_zero_points
 from models.golden import Result, run
 from offramp.measure import decision_counts
 from offramp.rtl_job import JOB, Batch, Job, Work, load_outcomes
@@ -151,9 +152,8 @@ def expected_outputs(
         makes none.
     """
     described = program.commands[layer.index]
-    tensor = program.network.tensors()[described.tensor]
     codes = golden.tensors[described.tensor][image].astype(np.int64)
-    values = codes.reshape(-1, codes.shape[-1]) - tensor.zero_point
+    values = codes.reshape(-1, codes.shape[-1]) - stored_zero_points(program.network)[described.tensor]
     if not described.partial and any(head.logits == described.tensor for head in program.network.exits):
         return [(slice(None), values.reshape(-1))]
     channels = values.shape[1]

@@ -1,5 +1,6 @@
 """Figures of a network for the zoo: everything measured, nothing taken on trust."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from hw.compile import compile_balanced
 from hw.config import AcceleratorConfig, preset
 from hw.network import Conv2D, DepthwiseConv2D, Linear, Network
 from models import golden, zoo
-from models.attacks import pgd
-from models.checkpoint import load_compressed
+from models.activity import activity as measure_activity
+from models.attacks import Strength, pgd, robustness
+from models.checkpoint import Compressed, load_compressed
 from models.data import Dataset
 from models.exits import with_thresholds
 from models.quantize import NEVER, encode
@@ -18,13 +20,23 @@ from models.sources import Progress
 from models.surrogate import Surrogate
 from sim import simulate
 
-__all__ = ["add", "figures", "multiply_accumulates"]
+__all__ = ["Sample", "add", "figures", "measure", "multiply_accumulates"]
 
 _EPS = 8 / 255
 _STEPS = 20
-_FIRST = 200  # test images of the quick check
+_FIRST = 200  # test images of the quick check, and of the activations' density
+_STRENGTH = Strength(steps=_STEPS, queries=300, samples=(50,) * 6)
 #: Words of the largest list memory that a config can have, for networks that are compared but not built.
 _WIDEST_LISTS = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """How many of the first test images are run clean, under PGD-20 at 8/255, and under all attacks in turn."""
+
+    images: int = 10_000
+    attacked: int = 500
+    challenged: int = 100
 
 
 def multiply_accumulates(network: Network) -> int:
@@ -38,32 +50,41 @@ def multiply_accumulates(network: Network) -> int:
     return total
 
 
+def _activation_density(network: Network, codes: np.ndarray) -> float:
+    """Share of activations that are multiplied, of all maps together."""
+    tensors = network.tensors()
+    shares = measure_activity(network, codes)
+    sizes = [int(np.prod(tensors[name].shape)) for name in shares]
+    return float(np.average([share.mean() for share in shares.values()], weights=sizes))
+
+
 def figures(
     network: Network,
     activity: dict[str, np.ndarray],
     source: Dataset,
     config: AcceleratorConfig,
     *,
-    images: int,
-    attacked: int,
+    sample: Sample,
     seed: int,
+    parent: Network | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """What an integer network does on the first test images: fields of :class:`models.zoo.Entry`.
 
     Parameters
     ----------
-    images, attacked : int
-        How many test images, clean and under PGD-20 at 8/255.
+    sample : Sample
     seed : int
-        Of the attack's random start.
+        Of the attacks.
+    parent : Network, optional
+        Attacks on it are tried on the network, too.
 
     Raises
     ------
     ValueError
         When the network doesn't fit the accelerator.
     """
-    test, some = source.test.take(images), source.test.take(attacked)
+    test, some = source.test.take(sample.images), source.test.take(sample.attacked)
     codes = encode(test.images, network)
     runs = [simulate(compile_balanced(network, config, activity), codes, progress=progress)]
     if len(network.exits) > 1:
@@ -76,6 +97,10 @@ def figures(
         Surrogate(network), some.images, some.labels, eps=_EPS, steps=_STEPS, seed=seed, progress=progress,
         text="PGD-20",
     )  # fmt: skip
+    withstood = robustness(
+        network, source.test.take(sample.challenged), eps=_EPS, parent=parent, strength=_STRENGTH, seed=seed,
+        progress=progress,
+    )  # fmt: skip
     weights = [array for name, array in network.arrays() if name.endswith("/weight")]
     return {
         "images": len(test),
@@ -85,12 +110,16 @@ def figures(
         "accuracy_pgd20": golden.run(network, encode(changed, network), keep=False).accuracy(some.labels),
         "eps": _EPS,
         "attacked": len(some),
+        "accuracy_worst": withstood["worst"],
+        "challenged": min(sample.challenged, len(source.test)),
         "weights": sum(array.size for array in weights),
         "nonzero_weights": sum(int(np.count_nonzero(array)) for array in weights),
+        "activation_density": _activation_density(network, codes[:_FIRST]),
         "multiply_accumulates": dense,
         "products_share": shares[0],
         "products_share_full": shares[-1],
         "mean_cycles": float(runs[0].cycles.mean()),
+        "share_of_limit": runs[0].share_of_limit,
         "exit_share": float((runs[0].exit_index < len(network.exits) - 1).mean()),
     }
 
@@ -102,8 +131,7 @@ def add(
     *,
     method: str = "",
     folder: Path = zoo.FOLDER,
-    images: int = 10_000,
-    attacked: int = 500,
+    sample: Sample | None = None,
     progress: Progress | None = None,
 ) -> list[zoo.Entry]:
     """Measure a recipe's network and the unpruned one beside it, and put both into the zoo, the latter as NAME-dense.
@@ -116,6 +144,8 @@ def add(
         What ``offramp train RECIPE`` wrote beside it.
     method : str
         What the table calls it; what the recipe is about if nothing.
+    sample : Sample, optional
+        The test images; as many as :class:`Sample` says if nothing.
 
     Raises
     ------
@@ -135,23 +165,71 @@ def add(
         "config": recipe["config"],
         "file": f"{recipe['name']}.off",
     }
-    config = preset(recipe["config"])
-    options: dict[str, Any] = {
-        "images": images, "attacked": attacked, "seed": result["seed"], "progress": progress,
-    }  # fmt: skip
-    pruned = figures(compressed.network, compressed.activity, source, config, **options)
-    while True:
-        try:
-            dense = figures(compressed.dense, compressed.dense_activity, source, config, **options)
-            break
-        except ValueError:
-            if config.list_words >= _WIDEST_LISTS:
-                raise
-            config = config.replace(list_words=2 * config.list_words)
     described = [
         {"name": recipe["name"], "method": method or recipe["about"], "part": "network"}
-        | {"accuracy_float": result["metrics"]["pruned_final"], **common, **pruned},
+        | {"accuracy_float": result["metrics"]["pruned_final"], **common},
         {"name": f"{recipe['name']}-dense", "method": "dense int8", "part": "dense"}
-        | {"accuracy_float": result["metrics"]["float_final"], **common, **dense},
+        | {"accuracy_float": result["metrics"]["float_final"], **common},
     ]
-    return zoo.put(compressed, described, folder)
+    return _put(compressed, described, source, folder, sample or Sample(), progress)
+
+
+def measure(
+    name: str,
+    source: Dataset,
+    *,
+    folder: Path = zoo.FOLDER,
+    sample: Sample | None = None,
+    progress: Progress | None = None,
+) -> list[zoo.Entry]:
+    """Measure a network of the zoo anew, and the other one of its file: the accelerator may have changed.
+
+    Parameters
+    ----------
+    sample : Sample, optional
+        As of :func:`add`.
+
+    Raises
+    ------
+    ValueError
+        When there is no such network, its file is altered, or it doesn't fit its accelerator any more.
+    """
+    found = zoo.entry(name, folder)
+    kept = ("name", "method", "part", "accuracy_float", "dataset", "recipe", "recipe_digest", "seed", "config", "file")
+    described = [
+        {key: value for key, value in asdict(entry).items() if key in kept}
+        for entry in sorted(zoo.entries(folder), key=lambda entry: entry.part, reverse=True)
+        if entry.file == found.file
+    ]
+    return _put(zoo.load(found, folder), described, source, folder, sample or Sample(), progress)
+
+
+def _put(
+    compressed: Compressed,
+    described: list[dict[str, Any]],
+    source: Dataset,
+    folder: Path,
+    sample: Sample,
+    progress: Progress | None,
+) -> list[zoo.Entry]:
+    """Put the networks of a file into the zoo, with their figures."""
+    made = []
+    for entry in described:
+        pruned = entry["part"] == "network"
+        network = compressed.network if pruned else compressed.dense
+        activity = compressed.activity if pruned else compressed.dense_activity
+        config = preset(entry["config"])
+        while True:
+            try:
+                measured = figures(
+                    network, activity, source, config, sample=sample, seed=entry["seed"],
+                    parent=compressed.dense if pruned else None, progress=progress,
+                )  # fmt: skip
+                break
+            except ValueError:
+                # What is only compared, not built, may have wider list memories.
+                if pruned or config.list_words >= _WIDEST_LISTS:
+                    raise
+                config = config.replace(list_words=2 * config.list_words)
+        made.append(entry | measured)
+    return zoo.put(compressed, made, folder)

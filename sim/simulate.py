@@ -13,6 +13,7 @@ from hw.multiplied import multiplied
 from hw.network import INPUT
 from hw.numerics import top2
 from hw.program import Program
+from hw.stored import stored_zero_points
 from models.golden import Result, run
 from sim.kernel import CAUSES
 from sim.loading import PROMPT, WeightSource
@@ -142,7 +143,7 @@ def simulate(
     """
     plan, deadline = Plan(program, source), conditions.deadline
     config, network = program.config, program.network
-    zero_points = {name: tensor.zero_point for name, tensor in network.tensors().items()}
+    zero_points = stored_zero_points(network)
     shape = (len(codes), len(plan.steps))
     times, stalls, waited, ends = (np.zeros(shape, np.int64) for _ in range(4))
     spent = np.zeros((*shape, len(CAUSES)), np.int64)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from hw.config import WORD_CHANNELS
 from hw.network import (
     INPUT,
     Add,
@@ -195,7 +196,7 @@ class NetworkMaker:
         stride: tuple[int, int],
         pads: tuple[int, int, int, int] = (0, 0, 0, 0),
     ) -> str:
-        """Append a max pool; returns its name. The accelerator runs it where :meth:`lowest_is_zero`."""
+        """Append a max pool; returns its name. The accelerator runs it where :meth:`may_be_compared`."""
         tensor = self._tensors[source]
         rows, columns = (
             (tensor.shape[axis] + sum(pads[2 * axis : 2 * axis + 2]) - window[axis]) // stride[axis] + 1
@@ -218,10 +219,15 @@ class NetworkMaker:
         """Of a tensor."""
         return self._tensors[name].shape
 
-    def lowest_is_zero(self, name: str) -> bool:
-        """Whether the lowest code of a tensor is its zero point, as its layer's clamp says."""
-        low = next((layer.clamp[0] for layer in self._layers if layer.name == name), -128)
-        return low == self._tensors[name].zero_point
+    def may_be_compared(self, name: str) -> bool:
+        """Whether a max pool may read a tensor: its lowest code is its zero point, or nothing else reads it and it is
+        no sum with dummy channels.
+        """
+        layer = next((layer for layer in self._layers if layer.name == name), None)
+        if (-128 if layer is None else layer.clamp[0]) == self._tensors[name].zero_point:
+            return True
+        summed = isinstance(layer, Add) and self._tensors[name].shape[2] % WORD_CHANNELS
+        return not summed and not any(name in reader.inputs for reader in self._layers)
 
     def random_max_pool(self, source: str) -> str:
         """Append a max pool of random window, stride and pads to a map of at least 2 positions; returns its name."""
@@ -287,7 +293,7 @@ def random_network(seed: int, *, size: int = 8) -> Network:
         maker.head(here, classes, threshold=int(rng.integers(0, 200_000)))
     if rng.random() < 0.25 and np.prod(maker._tensors[here].shape[:2]) > 2:
         here = maker.random_pool(here)
-    if rng.random() < 0.5 and np.prod(maker._tensors[here].shape[:2]) > 1 and maker.lowest_is_zero(here):
+    if rng.random() < 0.5 and np.prod(maker._tensors[here].shape[:2]) > 1 and maker.may_be_compared(here):
         here = maker.random_max_pool(here)
     if rng.random() < 0.7:
         here = maker.random_conv(here, density=density)

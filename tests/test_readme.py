@@ -3,13 +3,15 @@
 import json
 import re
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
-from models.zoo import entry
+from models.zoo import entries, entry
 from offramp.cli import app
+from offramp.methods import networks_markdown
 from offramp.tables import bench_markdown
 
 ROOT = Path(__file__).parents[1]
@@ -68,13 +70,7 @@ def test_figures_of_the_bench_are_the_recorded_ones():
 
 
 def test_figures_of_the_zoo_are_the_index():
-    part = TEXT[TEXT.index("<!-- figures: zoo -->") : TEXT.index("<!-- end of figures: zoo -->")]
-    rows = [line for line in part.splitlines() if line.startswith("| ") and "int8" not in line]
-    assert rows
-    for row in rows:
-        found = entry(row.split("|")[1].strip())
-        assert row == (
-            f"| {found.name} | {found.accuracy_int8:.2%} | {found.accuracy_pgd20:.2%} | {found.nonzero_weights:,} | "
-            f"{found.products_share:.2%} | {found.mean_cycles:,.0f} | {found.exit_share:.2%} |"
-        ).replace("%", " %")
+    begin, end = "<!-- figures: zoo -->", "<!-- end of figures: zoo -->"
+    every = networks_markdown([asdict(found) for found in entries()])
+    assert TEXT[TEXT.index(begin) + len(begin) : TEXT.index(end)].strip() == every.strip()
     assert f"{entry('resnet8-sparse').products_share_full:.2%}".replace("%", " %") in TEXT

@@ -22,25 +22,35 @@ def zoo(
             help="Measure what train RECIPE left in this folder, and add it and the dense network.", show_default="none"
         ),
     ] = None,
+    measure: Annotated[
+        str | None,
+        typer.Option(help="Measure this network anew, and the other one of its file.", show_default="none"),
+    ] = None,
     method: Annotated[str, typer.Option(help="With --add: name in the table.", show_default="the recipe's")] = "",
-    images: Annotated[int, typer.Option(min=1, help="With --add: test images.")] = 10_000,
-    attacked: Annotated[int, typer.Option(min=1, help="With --add: test images under PGD-20.")] = 500,
+    images: Annotated[int, typer.Option(min=1, help="To measure: test images.")] = 10_000,
+    attacked: Annotated[int, typer.Option(min=1, help="To measure: test images under PGD-20.")] = 500,
+    challenged: Annotated[int, typer.Option(min=1, help="To measure: test images under all attacks.")] = 100,
     data_dir: options.DataFolder = None,
     seed: options.Seed = 0,
     json: options.Json = None,
 ) -> None:
     """List the networks of the zoo with their figures; each is usable as zoo:NAME where a program is asked for."""
-    from models.zoo import entries
+    from models.zoo import entries, entry
     from offramp import methods, stages
-    from offramp.zoo import add as measured
+    from offramp import zoo as measured
 
+    if add is not None and measure is not None:
+        raise ValueError(f"--add {add} and --measure {measure} can't be given together")
+    sample = measured.Sample(images=images, attacked=attacked, challenged=challenged)
     if add is not None:
         with Terminal().stage("measure") as step:
             result = read_json(add / stages.RESULT)
             source = stages.dataset(str(result.get("data")), data_dir, step)
-            measured(
-                add / stages.COMPRESSED, result, source, method=method, images=images, attacked=attacked, progress=step
-            )
+            measured.add(add / stages.COMPRESSED, result, source, method=method, sample=sample, progress=step)
+    if measure is not None:
+        known = entry(measure)
+        with Terminal().stage("measure") as step:
+            measured.measure(measure, stages.dataset(known.dataset, data_dir, step), sample=sample, progress=step)
     found = [asdict(entry) for entry in entries()]
     results().print(methods.networks(found))
     finish("zoo", seed, json, {"networks": found})

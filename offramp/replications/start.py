@@ -9,7 +9,7 @@ from torch import nn
 
 from hw.compile import compile_balanced
 from hw.config import AcceleratorConfig
-from hw.layers import Conv2D, DepthwiseConv2D, Linear, select_of
+from hw.layers import Conv2D, DepthwiseConv2D, Linear
 from hw.network import Network
 from models import golden
 from models.activity import activity
@@ -31,9 +31,6 @@ __all__ = [
     "official",
     "on_accelerator",
 ]
-
-#: Bits of magnitudes that a scan decides, where winners need a selector that the config doesn't have.
-SELECTOR = 4
 
 _CALIBRATION = 256  # images that a program is balanced for
 
@@ -126,17 +123,19 @@ def dense_products(network: Network) -> int:
 
 
 def on_accelerator(network: Network, config: AcceleratorConfig, split: Split) -> dict[str, float]:
-    """What the accelerator does on images, by the simulator; a network that selects winners gets a selector of
-    :data:`SELECTOR` bits if the config has none.
+    """What the accelerator does on images, by the simulator.
 
     Returns
     -------
     dict
         ``products`` and ``cycles`` (means), ``products_share`` of the dense multiply-accumulates, ``share_of_limit``,
-        ``cycles_spread`` (largest less smallest over the mean), ``selector`` (bits).
+        ``cycles_spread`` (largest less smallest over the mean).
+
+    Raises
+    ------
+    ValueError
+        When the network doesn't fit the config, or selects activations and the config has no selector.
     """
-    if config.selector == 0 and any(select_of(layer) is not None for layer in network.layers):
-        config = config.replace(selector=SELECTOR)
     codes = encode(split.images, network)
     program = compile_balanced(network, config, activity(network, codes[:_CALIBRATION]))
     found = simulate(program, codes)
@@ -147,7 +146,6 @@ def on_accelerator(network: Network, config: AcceleratorConfig, split: Split) ->
         "products_share": products / dense_products(network),
         "share_of_limit": found.share_of_limit,
         "cycles_spread": float(np.ptp(found.cycles) / cycles),
-        "selector": config.selector,
     }
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from hw.program import Program
+from hw.stored import stored_zero_points
 from models import golden
 from tests.hw.machine import Machine, map_words
 
@@ -16,7 +17,7 @@ def assert_equals_golden(program: Program, codes: np.ndarray) -> np.ndarray:
     ----------
     codes : int8 array (images, height, width, channels)
     """
-    network = program.network
+    network, stored = program.network, stored_zero_points(program.network)
     expected = golden.run(network, codes)
     machine = Machine(program.images, program.config)
     for number, image in enumerate(codes):
@@ -27,8 +28,7 @@ def assert_equals_golden(program: Program, codes: np.ndarray) -> np.ndarray:
             command = program.commands[ran.index]
             if command.partial:  # its only position goes nowhere
                 continue
-            zero_point = network.layer(command.tensor).output.zero_point
-            wanted = map_words(expected.tensors[command.tensor][number].astype(np.int64) - zero_point)
+            wanted = map_words(expected.tensors[command.tensor][number].astype(np.int64) - stored[command.tensor])
             np.testing.assert_array_equal(ran.values, wanted[ran.numbers], err_msg=command.name)
             made.setdefault(command.tensor, []).append(ran.numbers)
         for tensor, numbers in made.items():

@@ -190,10 +190,12 @@ def test_an_add_of_the_image_to_itself_is_refused():
     )
 
 
-def pooled(zero_point: int, low: int, between: str = "") -> Network:
+def pooled(zero_point: int, low: int, between: str = "", *, early: bool = False) -> Network:
     """A max pool of a convolution with this zero point and lowest code, perhaps with another pool between."""
     maker = NetworkMaker(np.random.default_rng(2), (9, 8, 3))
     here = maker.conv(INPUT, 10, (3, 3), pads=(1, 1, 1, 1))
+    if early:
+        maker.head(here, 3, threshold=5)
     if between == "average":
         here = maker.average_pool(here, (2, 2), (1, 1))
     elif between == "largest":
@@ -203,7 +205,7 @@ def pooled(zero_point: int, low: int, between: str = "") -> Network:
     network = maker.network("net")
     layers = [
         layer
-        if layer is network.layers[-1]
+        if layer.kind == "linear"
         else replace(
             layer,
             output=replace(layer.output, scale=0.1, zero_point=zero_point),
@@ -226,11 +228,56 @@ def test_max_pools_of_what_has_no_code_below_its_zero_point(zero_point, low, bet
     assert maxima == [int(layer.kind == "max_pool2d") for layer in network.layers]
 
 
-@pytest.mark.parametrize(("between", "where"), [("", "layer0"), ("average", "layer1"), ("largest", None)])
-def test_max_pools_of_codes_below_the_zero_point_are_refused(between, where):
-    pool, source = ("layer1", "layer0") if where != "layer1" else ("layer2", "layer1")
-    message = f"{pool}: a max pool's input must have no code below its zero point -20, {source} can hold -21"
-    refused(pooled(-20, -21, between), ROOMY, message)
+@pytest.mark.parametrize("cores", [1, 4])
+@pytest.mark.parametrize("between", ["", "average", "largest"])
+@pytest.mark.parametrize(("zero_point", "low"), [(-20, -21), (0, -128), (127, -128)])
+def test_max_pools_of_codes_below_the_zero_point(zero_point, low, between, cores):
+    """What only max pools read is stored against its lowest code; ten channels leave six dummies in the last word."""
+    network = pooled(zero_point, low, between)
+    program = compile_network(network, ROOMY.replace(cores=cores))
+    assert_equals_golden(program, random_codes(network, 3, 0))
+    stored = [layer.cores[0].fields["target"]["zero_point"] for layer in program.instructions()[:-2]]
+    lowest, zero = low & 0xFF, zero_point & 0xFF
+    first = {"": [lowest, lowest], "average": [zero, lowest, lowest], "largest": [lowest] * 3}[between]
+    assert stored == [*first, zero]
+
+
+def test_max_pools_of_images_below_their_zero_point():
+    maker = NetworkMaker(np.random.default_rng(2), (9, 8, 3))
+    maker.head(maker.max_pool(INPUT, (3, 3), (2, 2), (0, 1, 1, 0)), 3)
+    network = maker.network("net")
+    pool, head = network.layers
+    pool = replace(pool, output=replace(pool.output, zero_point=7), clamp=(-128, 127))
+    network = replace(network, input=replace(network.input, zero_point=7), layers=(pool, head))
+    program = compile_network(network, ROOMY)
+    assert decode_header(program.images)["image_zero_point"] == 0x80
+    assert_equals_golden(program, random_codes(network, 3, 0))
+
+
+def test_max_pools_of_codes_below_the_zero_point_beside_other_readers_are_refused():
+    message = (
+        "layer2: a max pool's input must have no code below its zero point -20 where other layers read it, too; "
+        "layer0 can hold -21"
+    )
+    refused(pooled(-20, -21, early=True), ROOMY, message)
+
+
+def test_sums_with_dummy_channels_that_only_max_pools_read_are_refused():
+    maker = NetworkMaker(np.random.default_rng(2), (9, 8, 3))
+    total = maker.block(maker.conv(INPUT, 10, (3, 3), pads=(1, 1, 1, 1)), density=1.0)
+    maker.head(maker.max_pool(total, maker.shape(total)[:2], (1, 1)), 3)
+    network = maker.network("net")
+    layers = [
+        replace(layer, output=replace(layer.output, scale=0.1, zero_point=-20), clamp=(-128, 127))
+        if layer.name == total or layer.kind == "max_pool2d"
+        else layer
+        for layer in network.layers
+    ]
+    message = (
+        f"{total}: a sum that only max pools read must have a multiple of 8 channels, not 10, or no code below its "
+        "zero point -20, not -128"
+    )
+    refused(replace(network, layers=tuple(layers)), ROOMY, message)
 
 
 def test_weighted_heads_deliver_their_logits_whatever_the_scale():

@@ -107,7 +107,7 @@ def test_the_zoo_lists_every_network(tmp_path):
         assert network["name"] in text
         assert {
             *("name", "method", "dataset", "accuracy_float", "accuracy_int8", "accuracy_pgd20", "nonzero_weights"),
-            *("products_share", "mean_cycles", "exit_share"),
+            *("products_share", "mean_cycles", "exit_share", "accuracy_worst", "activation_density", "share_of_limit"),
         } <= network.keys()
 
 
@@ -125,6 +125,8 @@ def test_other_reports_and_networks_are_refused(monkeypatch, capsys):
     assert "not 'nothing'" in refused(monkeypatch, capsys, "demo", "--model", "zoo:nothing")
     assert "none.toml: cannot be read" in refused(monkeypatch, capsys, "train", "none.toml")
     assert "result.json: cannot be read" in refused(monkeypatch, capsys, "zoo", "--add", "nowhere")
+    assert "not 'nothing'" in refused(monkeypatch, capsys, "zoo", "--measure", "nothing")
+    assert "can't be given together" in refused(monkeypatch, capsys, "zoo", "--add", "a", "--measure", "b")
 
 
 def test_evaluate_simulate_and_the_files_agree(small, tmp_path):

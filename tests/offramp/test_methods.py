@@ -31,7 +31,7 @@ def found(tmp_path):
 
 def test_table_and_markdown_say_what_holds_and_what_fails(found):
     text = methods.markdown(found)
-    lines = [line for line in text.splitlines() if line.startswith("| gap | half-width")]
+    lines = [line for line in text.splitlines() if line.startswith("| gap | half-width ResNet-8, ")]
     assert lines == [
         "| gap | half-width ResNet-8, fashion-mnist | transfer is harder | holds | gap 0.61, magnitude 0.5 |",
         "| gap | half-width ResNet-8, fashion-mnist | white-box stays low | fails | pgd 0.32 |",

@@ -10,6 +10,16 @@ from models.quantize import encode
 from offramp import stages
 from offramp import zoo as measuring
 
+FEW = measuring.Sample(images=50, attacked=20, challenged=10)
+
+
+def multiplied_share(network, codes):
+    """Of all activations but logits, those that aren't zero; the network leaves out no others."""
+    tensors, logits = network.tensors(), {found.logits for found in network.exits}
+    maps = {name: found for name, found in golden.run(network, codes).tensors.items() if name not in logits}
+    nonzero = sum(np.count_nonzero(found != tensors[name].zero_point) for name, found in maps.items())
+    return nonzero / sum(found.size for found in maps.values())
+
 
 @pytest.fixture
 def result(small):
@@ -24,14 +34,19 @@ def result(small):
 
 def test_figures_are_measured(small, result, tmp_path):
     path = small.folder / stages.COMPRESSED
-    made = measuring.add(path, result, small.source, method="mine", folder=tmp_path, images=50, attacked=20)
+    made = measuring.add(path, result, small.source, method="mine", folder=tmp_path, sample=FEW)
     assert [entry.name for entry in made] == ["small", "small-dense"]
     entry, dense = made
     network, few = load_compressed(path).network, small.source.test.take(50)
     found = golden.run(network, encode(few.images, network), keep=False)
     assert entry.accuracy_int8 == found.accuracy(few.labels)
     assert entry.exit_share == pytest.approx(found.exit_share()[0])
-    assert (entry.method, entry.config, entry.images, entry.attacked) == ("mine", "tiny", 50, 20)
+    assert (entry.method, entry.config) == ("mine", "tiny")
+    assert (entry.images, entry.attacked, entry.challenged) == (50, 20, 10)
+    ten = small.source.test.take(10)
+    assert (
+        0 <= entry.accuracy_worst <= golden.run(network, encode(ten.images, network), keep=False).accuracy(ten.labels)
+    )
     assert entry.accuracy_pgd20 <= entry.accuracy_int8
     assert entry.accuracy_float == small.network.metrics["pruned_final"]
     assert entry.nonzero_weights == sum(
@@ -41,7 +56,22 @@ def test_figures_are_measured(small, result, tmp_path):
     assert dense.exit_share == 0
     assert dense.accuracy_float == small.network.metrics["float_final"]
     assert entry.mean_cycles < dense.mean_cycles
+    products = entry.products_share * entry.multiply_accumulates
+    assert entry.share_of_limit == pytest.approx(products / (4 * entry.mean_cycles))
+    assert entry.activation_density == pytest.approx(multiplied_share(network, encode(few.images, network)))
     assert dense.multiply_accumulates == entry.multiply_accumulates == measuring.multiply_accumulates(network)
+
+
+def test_measuring_anew_finds_the_same(small, result, tmp_path):
+    made = measuring.add(
+        small.folder / stages.COMPRESSED, result, small.source, method="mine", folder=tmp_path, sample=FEW
+    )
+    assert measuring.measure("small-dense", small.source, folder=tmp_path, sample=FEW) == made
+    assert zoo.entries(tmp_path) == made
+    (tmp_path / "small.off").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"small.off: altered"):
+        measuring.measure("small", small.source, folder=tmp_path, sample=FEW)
+    assert zoo.entries(tmp_path) == made
 
 
 def test_results_of_something_else_are_refused(small, result, tmp_path):
@@ -53,7 +83,11 @@ def test_results_of_something_else_are_refused(small, result, tmp_path):
 
 def test_names_of_the_zoo_are_programs(small, result, tmp_path, monkeypatch):
     made = measuring.add(
-        small.folder / stages.COMPRESSED, result, small.source, folder=tmp_path / "zoo", images=20, attacked=1
+        small.folder / stages.COMPRESSED,
+        result,
+        small.source,
+        folder=tmp_path / "zoo",
+        sample=measuring.Sample(images=20, attacked=1, challenged=1),
     )
     monkeypatch.setattr(zoo, "entry", lambda name: next(e for e in made if e.name == name.removeprefix("zoo:")))
     original = zoo.load

@@ -24,12 +24,13 @@ __all__ = [
     "plot",
 ]
 
+_BASELINES = Path(__file__).parents[1] / "baselines"
 #: Results of the methods' replications, one file each.
-FOLDER = Path(__file__).parents[1] / "baselines" / "methods"
+FOLDER = _BASELINES / "methods"
 
 _NETWORKS = [
     "network", "method", "data", "float", "int8", "PGD-20", "all attacks", "weights", "active", "products",
-    "without exits", "cycles", "of limit", "exits",
+    "without exits", "exits", "config", "cycles", "of limit", "latency", "claims",
 ]  # fmt: skip
 _CLAIMS = ["method", "network", "claim", "here", "figures"]
 _ACCELERATOR = ["method", "network", "products", "of dense", "cycles", "of limit"]
@@ -60,7 +61,23 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
+def _clocks() -> dict[str, float]:
+    """Clock in MHz of each config that was placed and routed."""
+    records = [read_json(path) for path in sorted(_BASELINES.glob("build-*.json"))]
+    return {record["config"]: record["build"]["fmax_mhz"] for record in records}
+
+
+def _claims(name: str) -> str:
+    """How many claims of a method hold here, if it was tried."""
+    path = FOLDER / f"{name.replace('-', '_')}.json"
+    if not path.exists():
+        return "-"
+    checks = read_json(path)["checks"]
+    return f"{sum(check['holds'] for check in checks)} of {len(checks)}"
+
+
 def _network_rows(found: list[dict[str, Any]]) -> list[list[str]]:
+    clocks = _clocks()
     return [
         [
             entry["name"],
@@ -74,9 +91,12 @@ def _network_rows(found: list[dict[str, Any]]) -> list[list[str]]:
             _percent(entry["activation_density"]),
             _percent(entry["products_share"]),
             _percent(entry["products_share_full"]),
+            _percent(entry["exit_share"]) if entry["exit_share"] else "-",
+            entry["config"],
             f"{entry['mean_cycles']:,.0f}",
             _percent(entry["share_of_limit"]),
-            _percent(entry["exit_share"]),
+            f"{entry['mean_cycles'] / clocks[entry['config']]:,.0f} µs" if entry["config"] in clocks else "-",
+            _claims(entry["name"]),
         ]
         for entry in found
     ]
@@ -202,7 +222,8 @@ def markdown(found: dict[str, Any]) -> str:
         "",
         "Accuracies of the whole test set unless the index says otherwise; PGD-20 at 8/255 on the first images;",
         "*all attacks* at 8/255 one after the other (`models.attacks.robustness`) on fewer. *Active* activations are",
-        "those that are multiplied.",
+        "those that are multiplied. *Latency* is at the routed clock (`baselines/build-*.json`), where there is one.",
+        "*Claims* of a method that hold here are counted; they follow below.",
         "Products have two nonzero factors and are a share of the dense multiply-accumulates without early exits.",
         "",
         networks_markdown(found["networks"]),

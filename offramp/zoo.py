@@ -130,6 +130,7 @@ def add(
     source: Dataset,
     *,
     method: str = "",
+    config: str | None = None,
     folder: Path = zoo.FOLDER,
     sample: Sample | None = None,
     progress: Progress | None = None,
@@ -144,14 +145,16 @@ def add(
         What ``offramp train RECIPE`` wrote beside it.
     method : str
         What the table calls it; what the recipe is about if nothing.
+    config : str, optional
+        Accelerator whose cycles count; the recipe's if nothing.
     sample : Sample, optional
         The test images; as many as :class:`Sample` says if nothing.
 
     Raises
     ------
     ValueError
-        When the result isn't a recipe's, or the network doesn't fit the recipe's accelerator, the unpruned one not even
-        with the widest list memories.
+        When the result isn't a recipe's, or the network doesn't fit the accelerator, the unpruned one not even with the
+        widest list memories.
     """
     for key in ("recipe", "recipe_digest", "metrics", "seed"):
         if key not in result:
@@ -162,7 +165,7 @@ def add(
         "recipe": recipe["name"],
         "recipe_digest": result["recipe_digest"],
         "seed": result["seed"],
-        "config": recipe["config"],
+        "config": config or recipe["config"],
         "file": f"{recipe['name']}.off",
     }
     described = [
@@ -178,6 +181,7 @@ def measure(
     name: str,
     source: Dataset,
     *,
+    config: str | None = None,
     folder: Path = zoo.FOLDER,
     sample: Sample | None = None,
     progress: Progress | None = None,
@@ -186,18 +190,20 @@ def measure(
 
     Parameters
     ----------
+    config : str, optional
+        Accelerator whose cycles count; the one they were counted on if nothing.
     sample : Sample, optional
         As of :func:`add`.
 
     Raises
     ------
     ValueError
-        When there is no such network, its file is altered, or it doesn't fit its accelerator any more.
+        When there is no such network, its file is altered, or it doesn't fit the accelerator.
     """
     found = zoo.entry(name, folder)
     kept = ("name", "method", "part", "accuracy_float", "dataset", "recipe", "recipe_digest", "seed", "config", "file")
     described = [
-        {key: value for key, value in asdict(entry).items() if key in kept}
+        {key: value for key, value in asdict(entry).items() if key in kept} | ({"config": config} if config else {})
         for entry in sorted(zoo.entries(folder), key=lambda entry: entry.part, reverse=True)
         if entry.file == found.file
     ]

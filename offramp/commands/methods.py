@@ -27,6 +27,9 @@ def zoo(
         typer.Option(help="Measure this network anew, and the other one of its file.", show_default="none"),
     ] = None,
     method: Annotated[str, typer.Option(help="With --add: name in the table.", show_default="the recipe's")] = "",
+    config: Annotated[
+        str | None, typer.Option(help="To measure: accelerator whose cycles count.", show_default="the recipe's")
+    ] = None,
     images: Annotated[int, typer.Option(min=1, help="To measure: test images.")] = 10_000,
     attacked: Annotated[int, typer.Option(min=1, help="To measure: test images under PGD-20.")] = 500,
     challenged: Annotated[int, typer.Option(min=1, help="To measure: test images under all attacks.")] = 100,
@@ -46,11 +49,13 @@ def zoo(
         with Terminal().stage("measure") as step:
             result = read_json(add / stages.RESULT)
             source = stages.dataset(str(result.get("data")), data_dir, step)
-            measured.add(add / stages.COMPRESSED, result, source, method=method, sample=sample, progress=step)
+            path = add / stages.COMPRESSED
+            measured.add(path, result, source, method=method, config=config, sample=sample, progress=step)
     if measure is not None:
         known = entry(measure)
         with Terminal().stage("measure") as step:
-            measured.measure(measure, stages.dataset(known.dataset, data_dir, step), sample=sample, progress=step)
+            source = stages.dataset(known.dataset, data_dir, step)
+            measured.measure(measure, source, config=config, sample=sample, progress=step)
     found = [asdict(entry) for entry in entries()]
     results().print(methods.networks(found))
     finish("zoo", seed, json, {"networks": found})

@@ -18,8 +18,8 @@ from models.pieces import Piece
 from models.resnet8 import ResNet8Architecture
 from models.standard import AdversarialExamples
 from models.train import accuracy, fit, predict
-from offramp.replications.start import Setting, check, final_accuracy
-from offramp.replications.toy import EPS, integers, robustness, under_attack
+from offramp.replications.start import Setting, check, final_accuracy, integers
+from offramp.replications.toy import EPS, robustness, under_attack
 
 __all__ = ["checks", "train"]
 

@@ -22,8 +22,7 @@ from models.quantize import encode
 from models.schedule import Schedule
 from models.surrogate import Surrogate
 from models.train import fit, predict
-from offramp.replications.start import Setting, check
-from offramp.replications.toy import integers
+from offramp.replications.start import Setting, check, integers
 
 __all__ = ["ADAPTIVE", "EPS", "Heads", "checks", "success", "train"]
 

@@ -16,8 +16,8 @@ from models.pieces import Piece
 from models.prune import apply, masks
 from models.standard import AdversarialExamples, FixedMask
 from models.train import fit
-from offramp.replications.start import Setting, check, final_accuracy
-from offramp.replications.toy import EPS, integers, robustness, under_attack
+from offramp.replications.start import Setting, check, final_accuracy, integers
+from offramp.replications.toy import EPS, robustness, under_attack
 
 __all__ = ["checks", "train"]
 

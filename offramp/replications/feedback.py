@@ -14,8 +14,8 @@ from models.methods.boundary import Decision, Probe, probe
 from models.methods.feedback import Feedback
 from models.nets import to_torch
 from models.train import accuracy, fit, predict
-from offramp.replications.start import Setting, check
-from offramp.replications.toy import EPS, integers, robustness, under_attack
+from offramp.replications.start import Setting, check, integers
+from offramp.replications.toy import EPS, robustness, under_attack
 
 __all__ = ["checks", "train"]
 

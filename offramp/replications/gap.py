@@ -14,8 +14,8 @@ from models.methods.transfer import Transfer, transfer
 from models.prune import density
 from models.standard import FixedMask
 from models.train import fit
-from offramp.replications.start import Setting, check
-from offramp.replications.toy import EPS, answers, integers, robustness, under_attack
+from offramp.replications.start import Setting, check, integers
+from offramp.replications.toy import EPS, answers, robustness, under_attack
 
 __all__ = ["checks", "train"]
 

@@ -48,6 +48,8 @@ class Setting:
         Of one stage of fine-tuning; stages take it with epochs of their own.
     epochs : int
         Of a stage of fine-tuning.
+    quantize_epochs : int
+        Of quantization-aware training.
     seed : int
     progress : function or None
     """
@@ -56,6 +58,7 @@ class Setting:
     dataset: Dataset
     tuning: Schedule
     epochs: int
+    quantize_epochs: int = 1
     seed: int = 0
     progress: Progress | None = None
 
@@ -102,12 +105,19 @@ def final_accuracy(model: nn.Module, split: Split) -> float:
     return accuracy(predict(model, split.images)[-1], split.labels)
 
 
-def integers(setting: Setting, model: nn.Module, name: str) -> Network:
-    """The integer network of a float one, after one epoch of quantization-aware training at a tenth of the rate."""
-    schedule = setting.schedule(1, lr=setting.tuning.lr / 10, channels_last=False)
+def integers(setting: Setting, model: nn.Module, name: str, levels: str | None = None, **options: Any) -> Network:
+    """The integer network of a float one, after quantization-aware training at a tenth of the rate.
+
+    Parameters
+    ----------
+    options
+        For :func:`models.quantize.quantize`: its ``pieces`` keep a robust network robust meanwhile.
+    """
+    schedule = setting.schedule(setting.quantize_epochs, lr=setting.tuning.lr / 10, channels_last=False)
     twin = quantize(
-        model, setting.dataset.train, schedule, seed=setting.seed, progress=setting.progress, text=f"quantize {name}"
-    )
+        model, setting.dataset.train, schedule, seed=setting.seed, levels=levels, progress=setting.progress,
+        text=f"quantize {name}", **options,
+    )  # fmt: skip
     return to_network(twin, name)
 
 

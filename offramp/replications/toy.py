@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -13,7 +12,7 @@ from models import golden
 from models.architectures import AnyArchitecture, initial
 from models.attacks import apgd, integer_score, pgd, square
 from models.data import Split, load
-from models.quantize import encode, quantize, to_network
+from models.quantize import encode
 from models.resnet8 import ResNet8Architecture
 from models.schedule import Schedule
 from models.sources import Progress
@@ -21,7 +20,7 @@ from models.surrogate import Surrogate
 from models.train import accuracy, predict
 from offramp.replications.start import Setting
 
-__all__ = ["EPS", "answers", "half_width", "integers", "robustness", "under_attack"]
+__all__ = ["EPS", "answers", "half_width", "robustness", "under_attack"]
 
 #: Largest change of a pixel by data set: what the literature attacks images of this kind with.
 EPS = {"digits": 0.15, "fashion-mnist": 0.1, "cifar10": 8 / 255}
@@ -62,6 +61,7 @@ def half_width(
         dataset=some,
         tuning=tuning,
         epochs=epochs,
+        quantize_epochs=2,
         seed=seed,
         progress=progress,
     )
@@ -109,19 +109,3 @@ def robustness(network: Network, split: Split, eps: float, *, seed: int = 0) -> 
         found[name] = float(right[name].mean())
     together = np.logical_and.reduce([kept[: len(few)] for kept in right.values()])
     return found | {"worst": float(together.mean())}
-
-
-def integers(setting: Setting, model: nn.Module, name: str, levels: str | None = None, **options: Any) -> Network:
-    """The integer network of a float one, after two epochs of quantization-aware training at a tenth of the rate.
-
-    Parameters
-    ----------
-    options
-        For :func:`models.quantize.quantize`: its ``pieces`` keep a robust network robust meanwhile.
-    """
-    schedule = setting.schedule(2, lr=setting.tuning.lr / 10, flip=setting.tuning.flip)
-    twin = quantize(
-        model, setting.dataset.train, schedule, seed=setting.seed, levels=levels, progress=setting.progress,
-        text=f"quantize {name}", **options,
-    )  # fmt: skip
-    return to_network(twin, name)

@@ -68,10 +68,15 @@ def test_measuring_anew_finds_the_same(small, result, tmp_path):
     )
     assert measuring.measure("small-dense", small.source, folder=tmp_path, sample=FEW) == made
     assert zoo.entries(tmp_path) == made
+    elsewhere = measuring.measure("small", small.source, folder=tmp_path, sample=FEW, config="single")
+    assert [(entry.config, entry.accuracy_int8) for entry in elsewhere] == [
+        ("single", entry.accuracy_int8) for entry in made
+    ]
+    assert all(new.mean_cycles < old.mean_cycles for new, old in zip(elsewhere, made, strict=True))
     (tmp_path / "small.off").write_bytes(b"")
     with pytest.raises(ValueError, match=r"small.off: altered"):
         measuring.measure("small", small.source, folder=tmp_path, sample=FEW)
-    assert zoo.entries(tmp_path) == made
+    assert zoo.entries(tmp_path) == elsewhere
 
 
 def test_results_of_something_else_are_refused(small, result, tmp_path):

@@ -10,7 +10,8 @@ import pytest
 from models import golden
 from models.quantize import encode
 from models.train import fit
-from offramp.replications.toy import answers, half_width, integers, robustness, under_attack
+from offramp.replications.start import integers
+from offramp.replications.toy import answers, half_width, robustness, under_attack
 
 
 @pytest.fixture(scope="module")

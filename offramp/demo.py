@@ -49,7 +49,7 @@ class Settings:
     attacked : int
         Most test images that are attacked; clean ones are always all.
     model : str or None
-        Network of the zoo with one early exit, instead of training one on ``data``.
+        Network of the zoo with at most one early exit, instead of training one on ``data``.
     """
 
     data: str
@@ -150,8 +150,10 @@ def _networks(job: _Job) -> tuple[Dataset, Compressed, Recipe]:
         with job.stage(1, "zoo") as step:
             found = zoo.entry(settings.model)
             network = zoo.load(found)
-            if found.part != "network" or len(network.network.exits) != 2:
-                raise ValueError(f"the demo is of a pruned network with one early exit, not of {settings.model}")
+            if found.part != "network" or len(network.network.exits) > 2:
+                raise ValueError(
+                    f"the demo is of a pruned network with one early exit or none, not of {settings.model}"
+                )
             source = stages.dataset(found.dataset, settings.root, step)
         return source, network, recipe.load(recipe.FOLDER / f"{found.recipe}.toml")
     with job.stage(1, "train") as step:
@@ -188,6 +190,8 @@ def _simulated(
     images: dict[str, np.ndarray] = {}
     with job.stage(5, "simulate") as step:
         for name, kind in ATTACKS.items():
+            if name == "slowdown" and len(program.network.exits) == 1:
+                continue
             count = len(source.test) if name == "clean" else settings.attacked
             images[name], found[name] = stages.measured(program, source, kind, count=count, progress=step, **options)
         whole = len(source.test)
@@ -199,7 +203,9 @@ def _verified(
     job: _Job, program: Program, inputs: dict[str, Measurement], images: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     """Stage 6."""
-    early, late = ((images[name], inputs[name].exit_index) for name in ("clean", "slowdown"))
+    # Images that don't leave early are found under attack, if need be.
+    late_kind = "slowdown" if "slowdown" in images else "pgd"
+    early, late = ((images[name], inputs[name].exit_index) for name in ("clean", late_kind))
     last = len(program.network.exits) - 1
     chosen = stages.verification_images(early, late, last=last, count=job.settings.images)
     with job.stage(6, "verify the RTL") as step:

@@ -55,9 +55,10 @@ def _cards(result: dict[str, Any]) -> str:
     clean, unpruned = result["inputs"]["clean"], result["inputs"]["unpruned"]
     verify = result["verify"]
     equal = verify["values_equal"] and verify["cycles_equal"]
+    early = f"{100 * sum(clean['exit_share'][:-1]):.1f} %"
     cards = [
         (f"{100 * clean['accuracy']:.2f} %", f"accuracy on {clean['images']:,} test images", ""),
-        (f"{100 * sum(clean['exit_share'][:-1]):.1f} %", "of them leave early", ""),
+        *([(early, "of them leave early", "")] if result["curve"] else []),
         (f"{unpruned['cycles']['mean'] / clean['cycles']['mean']:.2f} x", "fewer cycles than unpruned, no exit", ""),
         (f"{clean['images_per_second']:,.0f}", f"images/s at {result['clock_mhz']:.1f} MHz", ""),
         (
@@ -73,6 +74,22 @@ def _cards(result: dict[str, Any]) -> str:
 def _build(built: dict[str, Any]) -> str:
     path = f"<details><summary>slowest path</summary><pre>{html.escape(built['critical_path'])}</pre></details>"
     return _table([], [list(row) for row in build_rows(built)], numbers_from=2) + path
+
+
+def _training(recipe: dict[str, Any]) -> str:
+    stages = (*recipe["train"], *recipe["compress"], recipe["quantize"])
+    if any(piece["kind"] == "adversarial-loss" for stage in stages for piece in stage["pieces"]):
+        return "This network was trained on adversarial examples."
+    return "This network was not trained to be robust."
+
+
+def _exits(result: dict[str, Any]) -> str:
+    return _section(
+        "Accuracy against the exit threshold",
+        exit_curve(result["curve"], result["metrics"]["threshold"]),
+        "Validation data, integer network. The threshold is the smallest that costs at most "
+        f"{100 * result['recipe']['exit_loss']:g} points.",
+    )
 
 
 def render(result: dict[str, Any]) -> str:
@@ -98,12 +115,7 @@ def render(result: dict[str, Any]) -> str:
             "queue is full), cores (for a slower core), drain (for its results to be taken), barrier (for the end "
             "of the layer).",
         ),
-        _section(
-            "Accuracy against the exit threshold",
-            exit_curve(result["curve"], result["metrics"]["threshold"]),
-            "Validation data, integer network. The threshold is the smallest that costs at most "
-            f"{100 * result['recipe']['exit_loss']:g} points.",
-        ),
+        *([_exits(result)] if result["curve"] else []),
         _section(
             "Robustness, honestly",
             _table(
@@ -114,7 +126,7 @@ def render(result: dict[str, Any]) -> str:
                     ["right under every attack tried, exit-aware ones included", f"{100 * robust['adaptive']:.2f} %"],
                 ],
             ),
-            f"{robust['images']:,} images, eps {robust['eps']:.3g}. This network was not trained to be robust.",
+            f"{robust['images']:,} images, eps {robust['eps']:.3g}. {_training(result['recipe'])}",
         ),
         _section("Bitstream", _build(result["build"])),
         _section("All figures", _table([], [list(row) for row in facts(result)], numbers_from=2)),

@@ -90,18 +90,19 @@ def facts(result: dict[str, Any]) -> list[tuple[str, str]]:
     metrics, verify, built, robust = (result[name] for name in ("metrics", "verify", "build", "robustness"))
     inputs = result["inputs"]
     gain = inputs["unpruned"]["cycles"]["mean"] / inputs["clean"]["cycles"]["mean"]
+    exits = "threshold" in metrics
+    branch, with_exits, leaving = "", "", []
+    if exits:
+        branch = f" (branch {_percent(metrics['float_branch'])})"
+        with_exits = f" without exits, {_percent(metrics['int8_exits'])} with"
+        share = _percent(result["golden"]["exit_share"][0])
+        leaving = [("exit threshold", f"{metrics['threshold']:,.0f} ({share} of the test set leave)")]
     rows = [
-        ("accuracy, float", f"{_percent(metrics['float_final'])} (branch {_percent(metrics['float_branch'])})"),
-        (
-            "accuracy, pruned int8",
-            f"{_percent(metrics['int8_final'])} without exits, {_percent(metrics['int8_exits'])} with",
-        ),
+        ("accuracy, float", _percent(metrics["float_final"]) + branch),
+        ("accuracy, pruned int8", _percent(metrics["int8_final"]) + with_exits),
         ("weights left", f"{result['network']['nonzero_weights']:,} of {result['network']['weights']:,}"),
-        (
-            "exit threshold",
-            f"{metrics['threshold']:,.0f} ({_percent(result['golden']['exit_share'][0])} of the test set leave)",
-        ),
-        ("pruning and exits bring", f"{gain:.2f} x fewer cycles on average"),
+        *leaving,
+        ("pruning and exits bring" if exits else "pruning brings", f"{gain:.2f} x fewer cycles on average"),
         (
             f"accuracy attacked, eps {robust['eps']:.3g}",
             f"{_percent(robust['easy'])} by PGD-20, {_percent(robust['adaptive'])} by the best of all attacks",

@@ -2,13 +2,15 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hw import program
 from hw.config import preset
-from models import golden
+from models import golden, zoo
+from models.checkpoint import load_compressed
 from offramp import cli, stages
 
 pytestmark = pytest.mark.xdist_group("demo")
@@ -89,3 +91,38 @@ def test_report_is_written(result, folder):
     text = (folder / "report.html").read_text()
     assert "Offramp on digits" in text
     assert f"{result['inputs']['clean']['cycles']['mean']:,.0f}" in text
+
+
+def without_early_exit(compressed):
+    """The same network, as a recipe without exits would have left it."""
+    network, needed = compressed.network, {compressed.network.exits[-1].logits}
+    for layer in reversed(network.layers):
+        if layer.name in needed:
+            needed.update(layer.inputs)
+    layers = tuple(layer for layer in network.layers if layer.name in needed)
+    metrics = {"float_final": 0.9, "pruned_final": 0.9, "int8_final": 0.9, "int8_exits": 0.9, "exit_share": 0.0}
+    whole = replace(network, layers=layers, exits=network.exits[-1:])
+    activity = {name: shares for name, shares in compressed.activity.items() if name in whole.tensors()}
+    return replace(compressed, network=whole, activity=activity, metrics=metrics, curve={})
+
+
+def test_a_network_of_the_zoo_without_exits(result, folder, tmp_path, monkeypatch, capsys):
+    found = without_early_exit(load_compressed(folder / stages.COMPRESSED))
+    monkeypatch.setattr(
+        zoo, "entry", lambda name: replace(zoo.entries()[0], dataset="digits", recipe="digits", part="network")
+    )
+    monkeypatch.setattr(zoo, "load", lambda entry: found)
+    path = tmp_path / "result.json"
+    arguments = ("demo", "--model", "zoo:plain", "--config", "tiny", "--images", "4", "--attacked", "20")
+    monkeypatch.setattr(sys, "argv", ["offramp", *arguments, "--out", str(tmp_path), "--json", str(path)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    made = json.loads(path.read_text())
+    assert made["verify"]["values_equal"]
+    assert made["verify"]["cycles_equal"]
+    assert set(made["inputs"]) == set(result["inputs"]) - {"slowdown"}
+    shown, report = capsys.readouterr().out, (tmp_path / "report.html").read_text()
+    for text in ("exit threshold", "with exits"):
+        assert text not in shown + report
+    assert "pruning brings" in shown

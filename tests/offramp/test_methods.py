@@ -97,3 +97,18 @@ def test_incomplete_results_are_refused(tmp_path):
 
 def test_committed_results_are_complete():
     methods.collect()
+
+
+def test_latency_and_claims_of_networks(found, tmp_path, monkeypatch):
+    """At the clock of the config, else at that of the one that stands for it; claims of the replication of that name."""
+    monkeypatch.setattr(methods, "_BASELINES", tmp_path)
+    monkeypatch.setattr(methods, "FOLDER", tmp_path)
+    for name, clock in (("small", 80.0), ("base-85f", 64.0)):
+        (tmp_path / f"build-{name}.json").write_text(json.dumps({"build": {"fmax_mhz": clock}}))
+    entry = found["networks"][0] | {"mean_cycles": 6400.0}
+    configs = {"small": "80 µs", "base": "~ 100 µs", "base-85f": "100 µs", "tiny": "-"}
+    lines = methods.networks_markdown(
+        [entry | {"name": name, "config": config} for config in configs for name in ("gap", "other")]
+    ).splitlines()[2:]
+    ends = [line.rsplit(" | ", 2)[1:] for line in lines]
+    assert ends == [[latency, claims] for latency in configs.values() for claims in ("1 of 2 |", "- |")]

@@ -100,7 +100,7 @@ def test_committed_results_are_complete():
 
 
 def test_latency_and_claims_of_networks(found, tmp_path, monkeypatch):
-    """At the clock of the config, else at that of the one that stands for it; claims of the replication of that name."""
+    """At the clock of the config, else of the one that stands for it; claims of the replication of that name."""
     monkeypatch.setattr(methods, "_BASELINES", tmp_path)
     monkeypatch.setattr(methods, "FOLDER", tmp_path)
     for name, clock in (("small", 80.0), ("base-85f", 64.0)):

@@ -37,6 +37,7 @@ from torch import nn
 
 from models.data import Split
 from models.schedule import Schedule
+from models.sources import Progress
 
 __all__ = ["Outputs", "Piece", "Run"]
 
@@ -71,6 +72,8 @@ class Run:
         Steps done, over all epochs.
     metrics : list of dict
         Of every epoch done: ``loss`` (mean over its steps), and what pieces recorded.
+    progress : function or None
+        Called with steps done, steps in all, and what is going on.
     """
 
     model: nn.Module
@@ -87,6 +90,7 @@ class Run:
     done: int = 0
     metrics: list[dict[str, float]] = field(default_factory=list)
     recorded: dict[str, float] = field(default_factory=dict)
+    progress: Progress | None = None
 
     @property
     def total(self) -> int:
@@ -101,6 +105,11 @@ class Run:
     def record(self, name: str, value: float) -> None:
         """Put a figure into the metrics of the epoch in progress; ``loss`` is taken."""
         self.recorded[name] = float(value)
+
+    def say(self, what: str) -> None:
+        """Tell whoever watches what takes so long."""
+        if self.progress:
+            self.progress(self.done, self.total, f"{self.text}: epoch {self.epoch + 1}/{self.schedule.epochs}, {what}")
 
 
 class Piece:

@@ -81,20 +81,20 @@ def fit(
     run = Run(
         model=model, split=split, schedule=schedule, seed=seed, text=text, device=device, steps=steps,
         optimizer=optimizer, policy=schedule.make_policy(optimizer, steps * schedule.epochs),
-        generator=torch.Generator().manual_seed(seed),
+        generator=torch.Generator().manual_seed(seed), progress=progress,
     )  # fmt: skip
     every = list(pieces)
     if not any(piece.criterion for piece in every):
         every.insert(0, CrossEntropy())
     with _threads(schedule.threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        _fit(run, every, checkpoint, progress)
+        _fit(run, every, checkpoint)
     model.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     model.eval()
     return run.metrics
 
 
-def _fit(run: Run, pieces: list[Piece], checkpoint: Path | None, progress: Progress | None) -> None:
+def _fit(run: Run, pieces: list[Piece], checkpoint: Path | None) -> None:
     for piece in pieces:
         piece.begin(run)
     first = 0
@@ -105,7 +105,7 @@ def _fit(run: Run, pieces: list[Piece], checkpoint: Path | None, progress: Progr
         for piece in pieces:
             piece.before_epoch(run)
         run.model.train()
-        run.record("loss", _epoch(run, pieces, progress))
+        run.record("loss", _epoch(run, pieces))
         with torch.no_grad():
             for piece in pieces:
                 piece.after_epoch(run)
@@ -117,7 +117,7 @@ def _fit(run: Run, pieces: list[Piece], checkpoint: Path | None, progress: Progr
             piece.end(run)
 
 
-def _epoch(run: Run, pieces: list[Piece], progress: Progress | None) -> float:
+def _epoch(run: Run, pieces: list[Piece]) -> float:
     """Train for one epoch; returns the mean loss."""
     answers = torch.from_numpy(run.split.labels)
     losses = []
@@ -148,9 +148,7 @@ def _epoch(run: Run, pieces: list[Piece], progress: Progress | None) -> float:
             for piece in pieces:
                 piece.after_step(run)
         run.done += 1
-        if progress:
-            text = f"{run.text}: epoch {run.epoch + 1}/{run.schedule.epochs}, loss {losses[-1]:.3f}"
-            progress(run.done, run.total, text)
+        run.say(f"loss {losses[-1]:.3f}")
     return float(np.mean(losses))
 
 

@@ -9,7 +9,7 @@ of the learning rate on both; 3 to 5 rounds.
 The method makes boundaries more even and farther away; it doesn't give the robustness of adversarial training.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,7 @@ def generate(
     beyond: float,
     settings: Probe,
     generator: torch.Generator,
+    say: Callable[[str], None] = lambda what: None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Examples just behind the boundary: ``x + (d + beyond) u`` with the label of x, where the distance d is below the
     target.
@@ -77,6 +78,8 @@ def generate(
         In pixel units, root mean square.
     settings : Probe
     generator : torch.Generator
+    say : function
+        Told which class it is at.
 
     Returns
     -------
@@ -91,6 +94,7 @@ def generate(
         for _ in range(_TRIES):
             if missing <= 0:
                 break
+            say(f"{missing} examples of class {label}")
             drawn = members[torch.randint(len(members), (missing,), generator=generator)]
             for kind, part in zip(DIRECTIONS, drawn.tensor_split(len(DIRECTIONS)), strict=True):
                 x, y = images[part], labels[part]
@@ -186,6 +190,7 @@ class Feedback(Piece):
         images, labels = to_torch(run.split.images), torch.from_numpy(run.split.labels)
         classes = int(labels.max()) + 1
         device = run.device
+        run.say(f"distances of {self.probed} images")
         run.model.to("cpu")  # distances are measured on the CPU, whose generator makes runs repeatable
         some = torch.randperm(len(labels), generator=self._generator)[: self.probed]
         decision = probe(run.model, images[some], labels[some], classes=classes, settings=self.settings, seed=run.seed)
@@ -197,6 +202,6 @@ class Feedback(Piece):
         counts = [int(count) for count in np.floor(wanted * len(labels))]
         self._images, self._labels = generate(
             run.model, images, labels, counts,
-            target=self.target, beyond=self.beyond, settings=self.settings, generator=self._generator,
+            target=self.target, beyond=self.beyond, settings=self.settings, generator=self._generator, say=run.say,
         )  # fmt: skip
         run.model.to(device)

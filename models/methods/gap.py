@@ -274,6 +274,7 @@ class GreedyPruning(FixedMask):
 
     def begin(self, run: Run) -> None:
         share = kept_share(run.model, self.compression)
+        run.say("gradients of attacks")
         found = scores(run.model, run.split, self.rule, attack=self.attack, seed=run.seed)
         self.masks = select(found, self.rule, share, seed=run.seed)
         prune.apply(run.model, self.masks)

@@ -60,7 +60,15 @@ def test_rounds(digits):
     few = digits.train.take(300)
     feedback = Feedback(target=0.3, round_epochs=2, probed=200, settings=QUICK)
     schedule = Schedule(epochs=4, lr=0.01, batch=100)
-    metrics = fit(initial(ARCHITECTURE, 0), few, schedule, seed=0, pieces=[feedback, Watch()])
+    shown: list[tuple[int, int, str]] = []
+    metrics = fit(
+        initial(ARCHITECTURE, 0), few, schedule, seed=0, pieces=[feedback, Watch()],
+        progress=lambda *report: shown.append(report),
+    )  # fmt: skip
+    assert (0, 12, "train: epoch 1/4, distances of 200 images") in shown
+    assert all(
+        any(f"epoch {epoch}/4" in text and "examples of class" in text for _, _, text in shown) for epoch in (1, 3)
+    )
     assert ["distance" in epoch for epoch in metrics] == [True, False, True, False]
     assert all(0 < epoch["generated"] <= 300 for epoch in metrics)
     for epoch, recorded in enumerate(metrics):

@@ -37,7 +37,10 @@ _MANY = 4
 #: Flip-flops that a clock enable and a synchronous reset must at least serve to be one. The eight flip-flops of a tile
 #: share two resets, the two of a slice everything: with hundreds of small groups nextpnr finds no place for the last
 #: flip-flops of a device that is three quarters full.
-_CLOCK_ENABLED, _RESET = 4, 64
+_CLOCK_ENABLED, _RESET = 8, 40
+#: Picoseconds of logic between flip-flops that synthesis may take, wires aside: with more than it needs it makes
+#: everything as fast as it can, and a PE a tenth larger.
+_LOGIC_DELAY = 5000
 #: Flip-flops of the ECP5, as Yosys' own ``synth_ecp5`` (0.70, stage ``map_ffs``) names them to ``dfflegalize``.
 _FLIP_FLOPS = ("$_DFF_?_ 01", "$_DFF_?P?_ r", "$_SDFF_?P?_ r", "$_DFFE_??_ 01", "$_DFFE_?P??_ r", "$_SDFFE_?P??_ r")
 
@@ -244,6 +247,7 @@ def synthesis_command(verilog: str, top: str, once: Sequence[str] = ()) -> list[
         The netlist has no hierarchy all the same.
     """
     script = (
+        f"scratchpad -set abc9.D {_LOGIC_DELAY}",
         f"read_verilog {verilog}",
         *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in once),
         f"synth_ecp5 -top {top} -run begin:map_ffs",

@@ -99,7 +99,7 @@ class Counters(wiring.Component):
 class Groups(wiring.Component):
     """Flip-flops in groups: some with an enable, some with a reset."""
 
-    ENABLED, RESET = (3, 4), (63, 64)
+    ENABLED, RESET = (7, 8), (39, 40)
 
     enable: In(2)
     reset: In(2)

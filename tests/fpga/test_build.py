@@ -125,8 +125,8 @@ def test_small_groups_of_flip_flops_have_no_clock_enable_and_reset_of_their_own(
     enabled, reset = (Counter(str(cell["connections"].get(port, [])) for cell in cells) for port in ("CE", "LSR"))
     total, tied = sum(Groups.ENABLED + Groups.RESET), (str([]), str(["0"]), str(["1"]))
     assert len(cells) == total
-    assert [count for signal, count in enabled.items() if signal not in tied] == [4]
-    assert [count for signal, count in reset.items() if signal not in tied] == [64]
+    assert [count for signal, count in enabled.items() if signal not in tied] == [8]
+    assert [count for signal, count in reset.items() if signal not in tied] == [40]
 
 
 def test_the_recorded_build_of_small_fits_and_is_fast_enough():

@@ -48,6 +48,7 @@ CONTRACTS = {
     "hw.select",
     "hw.sparse",
     "hw.steps",
+    "hw.stored",
     "hw.streaming",
     "hw.words",
 }

@@ -28,9 +28,6 @@ _BASELINES = Path(__file__).parents[1] / "baselines"
 #: Results of the methods' replications, one file each.
 FOLDER = _BASELINES / "methods"
 
-#: Configs that no device holds, and the one of as many multipliers that one does.
-_STANDS_FOR = {"base": "base-85f"}
-
 _NETWORKS = [
     "network", "method", "data", "float", "int8", "PGD-20", "all attacks", "weights", "active", "products",
     "without exits", "exits", "config", "cycles", "of limit", "latency", "claims",
@@ -65,12 +62,9 @@ def _percent(share: float) -> str:
 
 
 def _latency(cycles: float, config: str) -> str:
-    """At the clock of the config, or of the one that stands for it, placed and routed; if there is one."""
-    for name, about in ((config, ""), (_STANDS_FOR.get(config, config), "~ ")):
-        path = _BASELINES / f"build-{name}.json"
-        if path.exists():
-            return f"{about}{cycles / read_json(path)['build']['fmax_mhz']:,.0f} µs"
-    return "-"
+    """At the clock of the placed and routed config, if it was built."""
+    path = _BASELINES / f"build-{config}.json"
+    return f"{cycles / read_json(path)['build']['fmax_mhz']:,.0f} µs" if path.exists() else "-"
 
 
 def _claims(name: str) -> str:
@@ -227,9 +221,8 @@ def markdown(found: dict[str, Any]) -> str:
         "",
         "Accuracies of the whole test set unless the index says otherwise; PGD-20 at 8/255 on the first images;",
         "*all attacks* at 8/255 one after the other (`models.attacks.robustness`) on fewer. *Active* activations are",
-        "those that are multiplied. *Latency* is at the routed clock (`baselines/build-*.json`), where there is one; ~",
-        "is at that of `base-85f`, which has as many multipliers.",
-        "*Claims* of a method that hold here are counted; they follow below.",
+        "those that are multiplied. *Latency* is at the clock of the routed config (`baselines/build-*.json`), if it",
+        "was built. *Claims* of a method that hold here are counted; they follow below.",
         "Products have two nonzero factors and are a share of the dense multiply-accumulates without early exits.",
         "",
         networks_markdown(found["networks"]),

@@ -76,13 +76,6 @@ def _build(built: dict[str, Any]) -> str:
     return _table([], [list(row) for row in build_rows(built)], numbers_from=2) + path
 
 
-def _training(recipe: dict[str, Any]) -> str:
-    stages = (*recipe["train"], *recipe["compress"], recipe["quantize"])
-    if any(piece["kind"] == "adversarial-loss" for stage in stages for piece in stage["pieces"]):
-        return "This network was trained on adversarial examples."
-    return "This network was not trained to be robust."
-
-
 def _exits(result: dict[str, Any]) -> str:
     return _section(
         "Accuracy against the exit threshold",
@@ -126,7 +119,7 @@ def render(result: dict[str, Any]) -> str:
                     ["right under every attack tried, exit-aware ones included", f"{100 * robust['adaptive']:.2f} %"],
                 ],
             ),
-            f"{robust['images']:,} images, eps {robust['eps']:.3g}. {_training(result['recipe'])}",
+            f"{robust['images']:,} images, eps {robust['eps']:.3g}. The network: {result['recipe']['about']}.",
         ),
         _section("Bitstream", _build(result["build"])),
         _section("All figures", _table([], [list(row) for row in facts(result)], numbers_from=2)),

@@ -64,6 +64,7 @@ def test_report_holds_the_figures(result):
         assert found["description"] in text
         assert f"{found['cycles']['worst']:,}" in text
         assert tables.NAMES[name] in text
+    assert f"The network: {result['recipe']['about']}." in text
     assert "a<b & c" in text  # escaped in the file, itself on the page
     assert result["versions"]["amaranth"] in text
     assert "80.0 MHz" in text

@@ -147,7 +147,13 @@ def _work(steps: list[Step], partitions: list[Partition], config: AcceleratorCon
 
 
 def _build(
-    network: Network, steps: list[Step], planner: Planner, choice: Choice, stream: bool, config: AcceleratorConfig
+    network: Network,
+    steps: list[Step],
+    stored: Mapping[str, int],
+    planner: Planner,
+    choice: Choice,
+    stream: bool,
+    config: AcceleratorConfig,
 ) -> Program:
     """The program of a choice of partitions, with lists read during the run if some may be."""
     placements, free = plan_with_next(planner.requests(choice), INPUT, len(steps), config)
@@ -160,8 +166,7 @@ def _build(
         plan_of_lists = streamed(lists, planner.command_cycles(choice), room, config)
     else:
         plan_of_lists = all_resident(lists, config)
-    stored = stored_zero_points(network)
-    emitter = Emitter(network, config, placements, planner.windows(choice), plan_of_lists)
+    emitter = Emitter(network, config, stored, placements, planner.windows(choice), plan_of_lists)
     for number, each in enumerate(work):
         channels = each.step.result.output.shape[2]
         if number == 0 or work[number - 1].step is not each.step:
@@ -210,7 +215,7 @@ def compile_network(
     while True:
         choice, fits = planner.choose(list_words)
         try:
-            return _build(network, steps, planner, choice, False, config)
+            return _build(network, steps, stored, planner, choice, False, config)
         except ShortageError as shortage:
             if not fits:
                 if config.loader:
@@ -218,7 +223,7 @@ def compile_network(
                 raise
             # The estimate was too low: again with memories that much smaller.
             list_words -= shortage.words
-    return _build(network, steps, planner, planner.choose_streamed(), True, config)
+    return _build(network, steps, stored, planner, planner.choose_streamed(), True, config)
 
 
 def compile_balanced(network: Network, config: AcceleratorConfig, activity: Mapping[str, np.ndarray]) -> Program:

@@ -1,5 +1,6 @@
 """Turns what the compiler decides into instructions, descriptions, tables and channel parameters."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,6 @@ from hw.numerics import Rounding, add_scales
 from hw.partition import Part, Rows, is_everywhere, shares
 from hw.schedule import Schedule
 from hw.steps import Step
-from hw.stored import stored_zero_points
 from hw.streaming import ListPlan
 from hw.words import decode, words_of
 
@@ -69,6 +69,8 @@ class Emitter:
 
     Parameters
     ----------
+    stored : mapping of str to int
+        The code that each tensor is stored against.
     placements : dict of str to Placement
         Where every stored tensor lies.
     windows : dict of str to list of rows
@@ -81,6 +83,7 @@ class Emitter:
         self,
         network: Network,
         config: AcceleratorConfig,
+        stored: Mapping[str, int],
         placements: dict[str, Placement],
         windows: dict[str, list[Rows]],
         lists: ListPlan,
@@ -91,7 +94,7 @@ class Emitter:
         self._windows = windows
         self._lists = lists
         self._tensors = network.tensors()
-        self._stored = stored_zero_points(network)
+        self._stored = stored
         self._cores = [_Core() for _ in range(config.cores)]
         self._operations: list[dict[str, Any]] = []
         self._layers = 0

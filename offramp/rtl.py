@@ -5,7 +5,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -140,9 +140,14 @@ def _run(
 
 
 def expected_outputs(
-    program: Program, layer: Instruction, golden: Result, image: int
+    program: Program, layer: Instruction, golden: Result, image: int, stored: Mapping[str, int]
 ) -> list[tuple[np.ndarray | slice, np.ndarray]]:
     """What a LAYER instruction must leave, as :class:`fpga.driver.RunOutcome` holds it.
+
+    Parameters
+    ----------
+    stored : mapping of str to int
+        The network's :func:`hw.stored.stored_zero_points`.
 
     Returns
     -------
@@ -153,7 +158,7 @@ def expected_outputs(
     """
     described = program.commands[layer.index]
     codes = golden.tensors[described.tensor][image].astype(np.int64)
-    values = codes.reshape(-1, codes.shape[-1]) - stored_zero_points(program.network)[described.tensor]
+    values = codes.reshape(-1, codes.shape[-1]) - stored[described.tensor]
     if not described.partial and any(head.logits == described.tensor for head in program.network.exits):
         return [(slice(None), values.reshape(-1))]
     channels = values.shape[1]
@@ -185,6 +190,7 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
     differing: set[int] = set()
     layers = 0
     instructions = {i.index: i for i in program.instructions() if i.op is Opcode.LAYER}
+    stored = stored_zero_points(program.network)
 
     def check(kind: list[str], image: int, what: str, rtl: Any, expected: Any) -> None:
         if not np.array_equal(rtl, expected):
@@ -212,8 +218,8 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
                 check(cycles, image, f"{counter} of {name}", record[counter], found[image, index])
             if not outcome.outputs:
                 continue
-            parts, wanted = outcome.outputs[number], expected_outputs(program, instructions[index], golden, image)
-            for core, (part, (rows, words)) in enumerate(zip(parts, wanted, strict=True)):
+            wanted = expected_outputs(program, instructions[index], golden, image, stored)
+            for core, (part, (rows, words)) in enumerate(zip(outcome.outputs[number], wanted, strict=True)):
                 check(values, image, f"{name} in core {core}", part[rows], words)
     return {
         "values_equal": not values,

@@ -52,11 +52,9 @@ def _arithmetic(step: Step, padded: int, stored: Mapping[str, int]) -> Arithmeti
         assert isinstance(layer, Conv2D | DepthwiseConv2D | Linear)
         values, rounding = (layer.bias, layer.multiplier, layer.shift), layer.rounding
     channels = layer.output.shape[2]
-    dummies = (stored[layer.name] - offset, *IDENTITY)
+    spare, dummies = padded - channels, (stored[layer.name] - offset, *IDENTITY)
     bias, multiplier, shift = (
-        np.concatenate([np.broadcast_to(np.asarray(value), channels), np.full(padded - channels, dummy)]).astype(
-            np.int64
-        )
+        np.pad(np.broadcast_to(np.asarray(value), channels), (0, spare), constant_values=dummy).astype(np.int64)
         for value, dummy in zip(values, dummies, strict=True)
     )
     return Arithmetic(bias, multiplier, shift, rounding, offset)

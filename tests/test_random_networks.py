@@ -6,8 +6,10 @@ import pytest
 from hw.layers import select_of
 from hw.network import AveragePool2D, Conv2D, DepthwiseConv2D, Layer, Linear, MaxPool2D
 from hw.select import KINDS
+from hw.stored import stored_zero_points
 from models import golden
 from tests.random_networks import random_codes, random_network, with_selects
+from tests.rtl.test_layers import SIZES, programs
 
 _SEEDS = 400
 
@@ -56,6 +58,17 @@ def test_max_pools_of_all_sorts_occur(layers):
     assert any(pool.pads[0] < pool.pads[1] for pool in pools)
     assert any(not any(pool.pads) and pool.output.shape[:2] == (1, 1) for pool in pools)
     assert any(pool.output.zero_point > -128 for pool in pools)
+
+
+def test_the_rtl_runs_max_pools_of_codes_below_the_zero_point():
+    networks = [program.network for size in SIZES for program, _ in programs(*size)]
+    lowest = [
+        stored_zero_points(network)[layer.inputs[0]] - network.tensors()[layer.inputs[0]].zero_point
+        for network in networks
+        for layer in network.layers
+        if isinstance(layer, MaxPool2D)
+    ]
+    assert min(lowest) < 0
 
 
 def test_selections_of_all_sorts_occur():

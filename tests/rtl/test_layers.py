@@ -13,6 +13,8 @@ from tests.random_networks import random_codes, random_network, with_selects
 
 #: Images per network: all zero, sparse and dense ones among them.
 _IMAGES = 2
+#: Cores and lanes.
+SIZES = [(1, 1), (2, 2), (4, 1), (8, 2)]
 
 
 def fitting(config: AcceleratorConfig, first_seed: int, count: int) -> list[tuple[Program, np.ndarray]]:
@@ -32,6 +34,11 @@ def fitting(config: AcceleratorConfig, first_seed: int, count: int) -> list[tupl
     return work
 
 
+def programs(cores: int, lanes: int) -> list[tuple[Program, np.ndarray]]:
+    """Random programs for a size, with images."""
+    return fitting(preset("tiny").replace(cores=cores, lanes=lanes), 100 * cores, 12)
+
+
 def check(work: list[tuple[Program, np.ndarray]], **options) -> None:
     """Run everything in one simulation and compare."""
     for (program, codes), outcomes in zip(work, run_work(work, **options), strict=True):
@@ -41,10 +48,9 @@ def check(work: list[tuple[Program, np.ndarray]], **options) -> None:
         assert result["layers"] >= 2 * _IMAGES - 2
 
 
-@pytest.mark.parametrize(("cores", "lanes"), [(1, 1), (2, 2), (4, 1), (8, 2)])
+@pytest.mark.parametrize(("cores", "lanes"), SIZES)
 def test_random_networks_agree(simulator, waves, cores, lanes):
-    config = preset("tiny").replace(cores=cores, lanes=lanes)
-    check(fitting(config, 100 * cores, 12), simulator=simulator, waves=waves)
+    check(programs(cores, lanes), simulator=simulator, waves=waves)
 
 
 def test_random_networks_agree_with_stalls_on_the_host_streams(simulator, waves):

@@ -1,12 +1,13 @@
-"""A small network with every kind of layer, for the tests of contracts."""
+"""Small networks for the tests of contracts: one with every kind of layer, one with max pools."""
 
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from hw.network import Add, Conv2D, Exit, GlobalAveragePool, Linear, Network, Tensor
+from hw.network import INPUT, Add, Conv2D, Exit, GlobalAveragePool, Linear, Network, Tensor
 from hw.numerics import Rounding
+from tests.random_networks import NetworkMaker
 
 
 def weighted(channels: int, *kernel: int, seed: int = 0) -> dict[str, Any]:
@@ -97,3 +98,33 @@ def runnable(changes: dict[str, dict[str, Any]] | None = None) -> Network:
     stem, branch, early, *rest = mixed.layers
     inner = replace(branch, name="inner", output=tensor(3, 4, 4, zero_point=-20), **weighted(4, 1, 1, 4, seed=5))
     return replace(mixed, layers=(stem, early, inner, replace(branch, inputs=("inner",)), *rest))
+
+
+def with_zero_point(network: Network, zero_point: int, clamps: dict[str, tuple[int, int]] | None = None) -> Network:
+    """The network with this zero point of all maps but the image, and these clamps, or none."""
+    layers = [
+        layer
+        if layer.kind == "linear"
+        else replace(
+            layer,
+            output=replace(layer.output, zero_point=zero_point),
+            clamp=(clamps or {}).get(layer.name, (-128, 127)),
+        )
+        for layer in network.layers
+    ]
+    return replace(network, layers=tuple(layers))
+
+
+def pooled(zero_point: int, low: int, between: str = "", *, early: bool = False) -> Network:
+    """Two max pools of a convolution with this zero point and lowest code, perhaps with another pool between."""
+    maker = NetworkMaker(np.random.default_rng(2), (9, 8, 3))
+    here = maker.conv(INPUT, 10, (3, 3), pads=(1, 1, 1, 1))
+    if early:
+        maker.head(here, 3, threshold=5)
+    if between == "average":
+        here = maker.average_pool(here, (2, 2), (1, 1))
+    elif between == "largest":
+        here = maker.max_pool(here, (2, 2), (1, 1))
+    here = maker.max_pool(here, (3, 3), (2, 2), (0, 1, 1, 0))
+    maker.head(maker.max_pool(here, maker.shape(here)[:2], (1, 1)), 3)
+    return with_zero_point(maker.network("net"), zero_point, {"layer0": (low, 127)})

@@ -10,7 +10,7 @@ from hw.network import INPUT, Network
 from models import golden
 from tests.hw.equality import assert_equals_golden
 from tests.hw.networks import network as mixed_network
-from tests.hw.networks import runnable, tensor, weighted
+from tests.hw.networks import pooled, runnable, tensor, weighted, with_zero_point
 from tests.hw.partitions import only
 from tests.random_networks import NetworkMaker, random_codes, random_network
 
@@ -190,32 +190,6 @@ def test_an_add_of_the_image_to_itself_is_refused():
     )
 
 
-def pooled(zero_point: int, low: int, between: str = "", *, early: bool = False) -> Network:
-    """A max pool of a convolution with this zero point and lowest code, perhaps with another pool between."""
-    maker = NetworkMaker(np.random.default_rng(2), (9, 8, 3))
-    here = maker.conv(INPUT, 10, (3, 3), pads=(1, 1, 1, 1))
-    if early:
-        maker.head(here, 3, threshold=5)
-    if between == "average":
-        here = maker.average_pool(here, (2, 2), (1, 1))
-    elif between == "largest":
-        here = maker.max_pool(here, (2, 2), (1, 1))
-    here = maker.max_pool(here, (3, 3), (2, 2), (0, 1, 1, 0))
-    maker.head(maker.max_pool(here, maker.shape(here)[:2], (1, 1)), 3)
-    network = maker.network("net")
-    layers = [
-        layer
-        if layer.kind == "linear"
-        else replace(
-            layer,
-            output=replace(layer.output, scale=0.1, zero_point=zero_point),
-            clamp=(low if number == 0 else -128, 127),
-        )
-        for number, layer in enumerate(network.layers)
-    ]
-    return replace(network, layers=tuple(layers))
-
-
 @pytest.mark.parametrize("cores", [1, 4])
 @pytest.mark.parametrize("between", ["", "average", "largest"])
 @pytest.mark.parametrize(("zero_point", "low"), [(-128, -128), (-20, -20)])
@@ -266,18 +240,11 @@ def test_sums_with_dummy_channels_that_only_max_pools_read_are_refused():
     maker = NetworkMaker(np.random.default_rng(2), (9, 8, 3))
     total = maker.block(maker.conv(INPUT, 10, (3, 3), pads=(1, 1, 1, 1)), density=1.0)
     maker.head(maker.max_pool(total, maker.shape(total)[:2], (1, 1)), 3)
-    network = maker.network("net")
-    layers = [
-        replace(layer, output=replace(layer.output, scale=0.1, zero_point=-20), clamp=(-128, 127))
-        if layer.name == total or layer.kind == "max_pool2d"
-        else layer
-        for layer in network.layers
-    ]
     message = (
         f"{total}: a sum that only max pools read must have a multiple of 8 channels, not 10, or no code below its "
         "zero point -20, not -128"
     )
-    refused(replace(network, layers=tuple(layers)), ROOMY, message)
+    refused(with_zero_point(maker.network("net"), -20), ROOMY, message)
 
 
 def test_weighted_heads_deliver_their_logits_whatever_the_scale():

@@ -30,5 +30,5 @@ def stored_zero_points(network: Network) -> dict[str, int]:
     for name, tensor in network.tensors().items():
         readers = [layer for layer in network.layers if name in layer.inputs]
         compared = bool(readers) and all(isinstance(layer, MaxPool2D) for layer in readers)
-        found[name] = min(tensor.zero_point, ranges[name][0]) if compared else tensor.zero_point
+        found[name] = ranges[name][0] if compared else tensor.zero_point
     return found

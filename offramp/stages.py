@@ -31,6 +31,7 @@ __all__ = [
     "TRAINED",
     "UNPRUNED",
     "bitstream",
+    "compile_unpruned",
     "compiled",
     "compressed",
     "dataset",
@@ -115,8 +116,7 @@ def compiled(
 
     ``activity`` is the share of nonzero activations by tensor and channel.
     """
-    compile_balanced(network, config, activity or {}).save(path)
-    return load(path, config)
+    return _reread(compile_balanced(network, config, activity or {}), path)
 
 
 def program(path: Path) -> Program:
@@ -137,9 +137,7 @@ def program(path: Path) -> Program:
     return compiled(network, chosen, place, activity)
 
 
-def unpruned(
-    network: Network, config: AcceleratorConfig, path: Path, activity: dict[str, np.ndarray] | None = None
-) -> Program:
+def compile_unpruned(network: Network, config: AcceleratorConfig, activity: dict[str, np.ndarray]) -> Program:
     """The dense network compiled for comparison.
 
     Its weights may need larger list memories than the config has; it then gets the next larger that suffice. Only the
@@ -152,11 +150,24 @@ def unpruned(
     """
     while True:
         try:
-            return compiled(network, config, path, activity)
+            return compile_balanced(network, config, activity)
         except ValueError:
             if config.list_words >= _WIDEST_LISTS:
                 raise
             config = config.replace(list_words=2 * config.list_words)
+
+
+def unpruned(
+    network: Network, config: AcceleratorConfig, path: Path, activity: dict[str, np.ndarray] | None = None
+) -> Program:
+    """:func:`compile_unpruned`, written and read again as by :func:`compiled`."""
+    return _reread(compile_unpruned(network, config, activity or {}), path)
+
+
+def _reread(program: Program, path: Path) -> Program:
+    """Write the program file and read it again."""
+    program.save(path)
+    return load(path, program.config)
 
 
 def measured(

@@ -18,16 +18,15 @@ from models.exits import with_thresholds
 from models.quantize import NEVER, encode
 from models.sources import Progress
 from models.surrogate import Surrogate
+from offramp.stages import compile_unpruned
 from sim import simulate
 
-__all__ = ["Sample", "add", "figures", "measure", "multiply_accumulates"]
+__all__ = ["DEFAULT", "Sample", "add", "figures", "measure", "multiply_accumulates"]
 
 _EPS = 8 / 255
 _STEPS = 20
 _FIRST = 200  # test images of the quick check, and of the activations' density
 _STRENGTH = Strength(steps=_STEPS, queries=300, samples=(50,) * 6)
-#: Words of the largest list memory that a config can have, for networks that are compared but not built.
-_WIDEST_LISTS = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +36,10 @@ class Sample:
     images: int = 10_000
     attacked: int = 500
     challenged: int = 100
+
+
+#: What the committed figures are of.
+DEFAULT = Sample()
 
 
 def multiply_accumulates(network: Network) -> int:
@@ -73,7 +76,6 @@ def figures(
 
     Parameters
     ----------
-    sample : Sample
     seed : int
         Of the attacks.
     parent : Network, optional
@@ -84,7 +86,7 @@ def figures(
     ValueError
         When the network doesn't fit the accelerator.
     """
-    test, some = source.test.take(sample.images), source.test.take(sample.attacked)
+    test, some, few = (source.test.take(count) for count in (sample.images, sample.attacked, sample.challenged))
     codes = encode(test.images, network)
     runs = [simulate(compile_balanced(network, config, activity), codes, progress=progress)]
     if len(network.exits) > 1:
@@ -97,10 +99,7 @@ def figures(
         Surrogate(network), some.images, some.labels, eps=_EPS, steps=_STEPS, seed=seed, progress=progress,
         text="PGD-20",
     )  # fmt: skip
-    withstood = robustness(
-        network, source.test.take(sample.challenged), eps=_EPS, parent=parent, strength=_STRENGTH, seed=seed,
-        progress=progress,
-    )  # fmt: skip
+    withstood = robustness(network, few, eps=_EPS, parent=parent, strength=_STRENGTH, seed=seed, progress=progress)
     weights = [array for name, array in network.arrays() if name.endswith("/weight")]
     return {
         "images": len(test),
@@ -111,7 +110,7 @@ def figures(
         "eps": _EPS,
         "attacked": len(some),
         "accuracy_worst": withstood["worst"],
-        "challenged": min(sample.challenged, len(source.test)),
+        "challenged": len(few),
         "weights": sum(array.size for array in weights),
         "nonzero_weights": sum(int(np.count_nonzero(array)) for array in weights),
         "activation_density": _activation_density(network, codes[:_FIRST]),
@@ -132,7 +131,7 @@ def add(
     method: str = "",
     config: str | None = None,
     folder: Path = zoo.FOLDER,
-    sample: Sample | None = None,
+    sample: Sample = DEFAULT,
     progress: Progress | None = None,
 ) -> list[zoo.Entry]:
     """Measure a recipe's network and the unpruned one beside it, and put both into the zoo, the latter as NAME-dense.
@@ -147,8 +146,8 @@ def add(
         What the table calls it; what the recipe is about if nothing.
     config : str, optional
         Accelerator whose cycles count; the recipe's if nothing.
-    sample : Sample, optional
-        The test images; as many as :class:`Sample` says if nothing.
+    sample : Sample
+        How many of the test images.
 
     Raises
     ------
@@ -174,7 +173,7 @@ def add(
         {"name": f"{recipe['name']}-dense", "method": "dense int8", "part": "dense"}
         | {"accuracy_float": result["metrics"]["float_final"], **common},
     ]
-    return _put(compressed, described, source, folder, sample or Sample(), progress)
+    return _put(compressed, described, source, folder, sample, progress)
 
 
 def measure(
@@ -183,7 +182,7 @@ def measure(
     *,
     config: str | None = None,
     folder: Path = zoo.FOLDER,
-    sample: Sample | None = None,
+    sample: Sample = DEFAULT,
     progress: Progress | None = None,
 ) -> list[zoo.Entry]:
     """Measure a network of the zoo anew, and the other one of its file: the accelerator may have changed.
@@ -192,8 +191,8 @@ def measure(
     ----------
     config : str, optional
         Accelerator whose cycles count; the one they were counted on if nothing.
-    sample : Sample, optional
-        As of :func:`add`.
+    sample : Sample
+        How many of the test images.
 
     Raises
     ------
@@ -207,7 +206,7 @@ def measure(
         for entry in sorted(zoo.entries(folder), key=lambda entry: entry.part, reverse=True)
         if entry.file == found.file
     ]
-    return _put(zoo.load(found, folder), described, source, folder, sample or Sample(), progress)
+    return _put(zoo.load(found, folder), described, source, folder, sample, progress)
 
 
 def _put(
@@ -221,21 +220,14 @@ def _put(
     """Put the networks of a file into the zoo, with their figures."""
     made = []
     for entry in described:
-        pruned = entry["part"] == "network"
-        network = compressed.network if pruned else compressed.dense
-        activity = compressed.activity if pruned else compressed.dense_activity
         config = preset(entry["config"])
-        while True:
-            try:
-                measured = figures(
-                    network, activity, source, config, sample=sample, seed=entry["seed"],
-                    parent=compressed.dense if pruned else None, progress=progress,
-                )  # fmt: skip
-                break
-            except ValueError:
-                # What is only compared, not built, may have wider list memories.
-                if pruned or config.list_words >= _WIDEST_LISTS:
-                    raise
-                config = config.replace(list_words=2 * config.list_words)
+        if entry["part"] == "network":
+            network, activity, parent = compressed.network, compressed.activity, compressed.dense
+        else:
+            network, activity, parent = compressed.dense, compressed.dense_activity, None
+            config = compile_unpruned(network, config, activity).config
+        measured = figures(
+            network, activity, source, config, sample=sample, seed=entry["seed"], parent=parent, progress=progress
+        )
         made.append(entry | measured)
     return zoo.put(compressed, made, folder)

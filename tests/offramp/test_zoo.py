@@ -79,6 +79,25 @@ def test_measuring_anew_finds_the_same(small, result, tmp_path):
     assert zoo.entries(tmp_path) == elsewhere
 
 
+def test_only_the_dense_network_may_have_wider_list_memories(small, result, tmp_path, monkeypatch):
+    sizes = []
+
+    def figures(network, activity, source, config, **options):
+        sizes.append(config.list_words)
+        return original(network, activity, source, config, **options)
+
+    original = measuring.figures
+    monkeypatch.setattr(measuring, "figures", figures)
+    path, options = small.folder / stages.COMPRESSED, {"folder": tmp_path, "sample": FEW}
+    monkeypatch.setattr(measuring, "preset", lambda name: preset(name).replace(list_words=1024))
+    assert measuring.add(path, result, small.source, **options) == zoo.entries(tmp_path)
+    pruned, dense = sizes
+    assert pruned == 1024 < dense
+    monkeypatch.setattr(measuring, "preset", lambda name: preset(name).replace(list_words=512))
+    with pytest.raises(ValueError, match="list"):
+        measuring.add(path, result, small.source, **options)
+
+
 def test_results_of_something_else_are_refused(small, result, tmp_path):
     del result["recipe_digest"]
     with pytest.raises(ValueError, match="the result beside it must hold 'recipe_digest': a recipe's"):

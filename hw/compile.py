@@ -154,7 +154,7 @@ def _build(
     config: AcceleratorConfig,
 ) -> Program:
     """The program of a choice of partitions, with lists read during the run if some may be."""
-    placements, free = plan_with_next(planner.requests(choice), INPUT, len(steps), config)
+    found, free = plan_with_next(planner.requests(choice), INPUT, len(steps), config)
     work = _work(steps, planner.partitions(choice), config)
     commands = tuple(each.command() for each in work)
     lists = [{part.core: done for part, done in zip(each.parts, each.schedules, strict=True)} for each in work]
@@ -164,7 +164,7 @@ def _build(
         plan_of_lists = streamed(lists, planner.command_cycles(choice), room, config)
     else:
         plan_of_lists = all_resident(lists, config)
-    emitter = Emitter(network, config, stored, placements, planner.windows(choice), plan_of_lists)
+    emitter = Emitter(network, config, stored, planner.places(found), planner.windows(choice), plan_of_lists)
     for number, each in enumerate(work):
         channels = each.step.result.output.shape[2]
         if number == 0 or work[number - 1].step is not each.step:

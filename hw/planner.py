@@ -9,7 +9,7 @@ import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.estimate import Estimate, estimate
-from hw.memory_plan import Request, ShortageError, excess, plan
+from hw.memory_plan import Placement, Request, ShortageError, excess, plan
 from hw.need import Need, least_passes, need, refusal
 from hw.network import INPUT, Network
 from hw.partition import Part, Partition, Rows, is_everywhere, join, parts_of, read_rows, shares
@@ -65,9 +65,15 @@ class Planner:
             for step in self._steps
         ]
         self._rows = [[cost.rows() for _, cost in options] for options in self._options]
-        self._readers = {
-            name: tuple(n for n, step in enumerate(self._steps) if name in (step.reads, step.residual))
+        readers = {
+            name: [n for n, step in enumerate(self._steps) if name in (step.reads, step.residual)]
             for name in self._tensors
+        }
+        #: Names of the tensors that lie in one place, one after the other.
+        self._together = _together(self._steps, readers)
+        self._readers = {
+            name: tuple(sorted({n for other in names for n in readers[other]}))
+            for name, names in self._together.items()
         }
         #: Tensors of which winners are chosen: every core keeps the rows that it scans.
         self._scanned = {step.reads for step in steps if step.select is not None and step.select.kind != "mask"}
@@ -77,15 +83,17 @@ class Planner:
         self._words = lru_cache(maxsize=None)(self._words_of)
         self._cycles = lru_cache(maxsize=None)(self._cycles_of)
         made = {INPUT: -1} | {step.result.name: n for n, step in enumerate(self._steps) if not step.raw}
+        apart = [(self._together[s.residual][0], self._together[s.reads][0]) for s in self._steps if s.residual]
         self._stored = {
-            name: (first, frozenset(step.reads for step in self._steps if step.residual == name))
+            name: (first, frozenset(reads for residual, reads in apart if residual == name))
             for name, first in made.items()
+            if self._together[name][0] == name
         }
         self._single = [((n, option),) for n, options in enumerate(self._options) for option in range(len(options))]
         neighbours = {
             pair
             for name, first in made.items()
-            for pair in combinations(sorted({first, *self._readers[name]} - {-1}), 2)
+            for pair in combinations(sorted({first, *readers[name]} - {-1}), 2)
         }
         self._pairs = [
             ((a, first), (b, second))
@@ -155,9 +163,13 @@ class Planner:
         return read_rows(self._steps[step], tensor, self._options[step][option][0], self._config.cores)
 
     def _window_of(self, tensor: str, options: tuple[int, ...]) -> list[Rows]:
-        """Rows of a tensor that each core keeps, given the options of its readers."""
-        found = [self._reads(tensor, n, option) for n, option in zip(self._readers[tensor], options, strict=True)]
-        if tensor in self._scanned:
+        """Rows of a tensor that each core keeps, given the options of those that read what lies in its place."""
+        found = [
+            self._reads(name, n, option)
+            for name in self._together[tensor]
+            for n, option in zip(self._readers[tensor], options, strict=True)
+        ]
+        if self._scanned.intersection(self._together[tensor]):
             scanned = shares(self._tensors[tensor].shape[0], self._config.cores)
             found.append([share if share[0] < share[1] else None for share in scanned])
         return [join(rows[core] for rows in found) for core in range(self._config.cores)]
@@ -193,11 +205,15 @@ class Planner:
         return rows * width * (self._config.padded_channels(channels) // WORD_CHANNELS)
 
     def requests(self, choice: Choice) -> list[Request]:
-        """What every stored tensor needs of the activation memory."""
+        """What every place needs of the activation memory; it has the name of the first tensor there."""
         return self._requests(tuple(self._words(name, self._of_readers(name, choice)) for name in self._stored))
 
+    def places(self, found: Mapping[str, Placement]) -> dict[str, Placement]:
+        """The place of every stored tensor, given those found for :meth:`requests`."""
+        return {name: found[first] for name, (first, *_) in self._together.items() if first in found}
+
     def _of_readers(self, tensor: str, choice: Choice) -> tuple[int, ...]:
-        """The options of the steps that read a tensor."""
+        """The options of the steps that read what lies in a tensor's place."""
         return tuple(choice[n] for n in self._readers[tensor])
 
     def _requests(self, words: tuple[int, ...]) -> list[Request]:
@@ -277,7 +293,22 @@ class Planner:
             if not excess(choice):
                 return choice, True
             choice = self._descend(choice, partial(_priced, cycles, excess, price))
+        if excess(choice):
+            # Maps that lie in one place take less of it only when all their readers are cut in bands: no single change
+            # leads there, but single changes lead away from there, to groups and wider lists where these save most.
+            narrow = [[(part.bands, not part.merged) for part, _ in options] for options in self._options]
+            bands = tuple(max(range(len(keys)), key=keys.__getitem__) for keys in narrow)
+            cost = partial(_priced, cycles, excess, _PRICES[-1])
+            choice = self._descend(self._fall(bands, cost), cost)
         return choice, not excess(choice)
+
+    def _fall(self, choice: Choice, cost: Callable[[Choice], float]) -> Choice:
+        """Change one step at a time, the one that lowers the cost most, as long as one does."""
+        while True:
+            best = min((_changed(choice, changes) for changes in self._single), key=cost)
+            if cost(best) >= cost(choice):
+                return choice
+            choice = best
 
     def _descend(self, choice: Choice, cost: Callable[[Choice], float]) -> Choice:
         """Change one step or two that share a tensor, as long as that lowers the cost."""
@@ -287,18 +318,39 @@ class Planner:
             while improved:
                 improved = False
                 for changes in moves:
-                    other = list(choice)
-                    for step, option in changes:
-                        other[step] = option
-                    found = cost(tuple(other))
+                    other = _changed(choice, changes)
+                    found = cost(other)
                     if found < least:
-                        choice, least, improved = tuple(other), found, True
+                        choice, least, improved = other, found, True
         return choice
+
+
+def _changed(choice: Choice, changes: tuple[tuple[int, int], ...]) -> Choice:
+    """A choice with other options of some steps."""
+    other = list(choice)
+    for step, option in changes:
+        other[step] = option
+    return tuple(other)
 
 
 def _priced(cycles: Callable[[Choice], float], excess: Callable[[Choice], int], price: float, choice: Choice) -> float:
     """Cycles of a choice, with a price on every missing word."""
     return cycles(choice) + price * excess(choice)
+
+
+def _together(steps: Sequence[Step], readers: Mapping[str, list[int]]) -> dict[str, tuple[str, ...]]:
+    """For every tensor, those in its place: a sum is written over the residual operand that nothing reads after it.
+
+    Each core reads its words of the operand in the order in which it makes the same words of the sum, and before it
+    makes them. The image has its place for itself: the next one may already arrive there.
+    """
+    found = {name: (name,) for name in readers}
+    for number, step in enumerate(steps):
+        operand = step.residual
+        if operand is not None and operand != INPUT and readers[operand][-1] == number:
+            names = (*found[operand], step.result.name)
+            found.update(dict.fromkeys(names, names))
+    return found
 
 
 def _makers(step: Step, partition: Partition) -> list[Part]:

@@ -51,6 +51,59 @@ def test_maps_are_cut_in_bands_where_banks_are_short():
     assert found.cycles(choice) >= planner(network).cycles(free)
 
 
+def test_sums_lie_where_their_operands_did_in_turn():
+    maker = NetworkMaker(np.random.default_rng(0), (12, 12, 3))
+    stem = maker.conv(INPUT, 8, (3, 3), pads=(1, 1, 1, 1))
+    first = maker.block(stem, density=0.5)
+    second = maker.block(first, density=0.5)
+    maker.head(maker.pool(maker.conv(second, 16, (3, 3), (2, 2), pads=(1, 0, 1, 0))), 3)
+    found = planner(maker.network("net"))
+    choice, _ = found.choose(8192)
+    requests = {request.name: request for request in found.requests(choice)}
+    assert {stem, first, second} & set(requests) == {stem}
+    assert (requests[stem].first, requests[stem].last) == (0, 5)
+    assert requests[stem].apart == {step.reads for step in found._steps if step.residual}
+    places = found.places(plan(list(requests.values()), CONFIG))
+    assert places[stem] == places[first] == places[second]
+    windows = found.windows(choice)
+    assert windows[stem] == windows[first] == windows[second]
+
+
+def test_an_operand_that_is_read_again_keeps_its_place():
+    maker = NetworkMaker(np.random.default_rng(0), (12, 12, 3))
+    stem = maker.conv(INPUT, 8, (3, 3), pads=(1, 1, 1, 1))
+    total = maker.block(stem, density=0.5)
+    maker.head(total, 3, threshold=1)
+    maker.head(maker.pool(stem), 3)
+    names = {request.name for request in planner(maker.network("net")).requests((0,) * 6)}
+    assert {stem, total} <= names
+
+
+def test_an_image_keeps_its_place():
+    """The next one may arrive there while the sum is still read."""
+    maker = NetworkMaker(np.random.default_rng(0), (12, 12, 8))
+    total = maker.block(INPUT, density=0.5)
+    maker.head(maker.pool(total), 3)
+    names = {request.name for request in planner(maker.network("net")).requests((0,) * 4)}
+    assert {INPUT, total} <= names
+
+
+def test_maps_in_one_place_are_cut_in_bands_together():
+    """No change of one step makes a place smaller whose maps have five readers, and groups save lists at once."""
+    maker = NetworkMaker(np.random.default_rng(0), (16, 16, 3))
+    here = maker.block(maker.conv(INPUT, 16, (3, 3), pads=(1, 1, 1, 1)), density=1.0)
+    here = maker.block(maker.conv(here, 32, (3, 3), (2, 2), pads=(1, 0, 1, 0)), density=1.0)
+    maker.head(maker.pool(maker.conv(here, 64, (3, 3), (2, 2), pads=(1, 0, 1, 0))), 3)
+    short = CONFIG.replace(activation_words=256, list_words=4096)
+    found = planner(maker.network("net"), short)
+    choice, fits = found.choose(short.list_words)
+    assert fits
+    assert plan(found.requests(choice), short)
+    bands = [partition.bands for partition in found.partitions(choice)]
+    assert bands[0] == bands[1] == bands[2] == 4
+    assert bands[5] == 1
+
+
 def test_channels_are_cut_in_groups_where_lists_are_short():
     network = residual(channels=32)
     found = planner(network)

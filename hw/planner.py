@@ -91,9 +91,7 @@ class Planner:
         }
         self._single = [((n, option),) for n, options in enumerate(self._options) for option in range(len(options))]
         neighbours = {
-            pair
-            for name, first in made.items()
-            for pair in combinations(sorted({first, *readers[name]} - {-1}), 2)
+            pair for name, first in made.items() for pair in combinations(sorted({first, *readers[name]} - {-1}), 2)
         }
         self._pairs = [
             ((a, first), (b, second))

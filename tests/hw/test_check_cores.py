@@ -1,7 +1,5 @@
 """Programs of several cores that the hardware must never be given, and one it may be."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

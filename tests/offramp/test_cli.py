@@ -206,11 +206,20 @@ def test_verify_ends_with_1_when_anything_differs(small, tmp_path, monkeypatch, 
         (("info", "missing.off"), r"missing\.off: No such file or directory"),
         (("evaluate", "missing.off"), r"missing\.off: cannot be read: No such file or directory"),
         (("train", "--data", "mnist"), r"data must be one of digits, fashion-mnist, cifar10, not 'mnist'"),
-        (("compile", "--config", "huge"), r"config must be one of tiny, single, small, small-85f, base, base-85f, not 'huge'"),
-        (("generate", "--config", "huge"), r"config must be one of tiny, single, small, small-85f, base, base-85f, not 'huge'"),
+        (
+            ("compile", "--config", "huge"),
+            r"config must be one of tiny, single, small, small-85f, base, base-85f, not 'huge'",
+        ),
+        (
+            ("generate", "--config", "huge"),
+            r"config must be one of tiny, single, small, small-85f, base, base-85f, not 'huge'",
+        ),
         (("build", "--board", "ulx4"), r"board must be one of ulx3s-25f, ulx3s-85f, not 'ulx4'"),
         (("build", "--clock", "51"), r"ulx3s-25f: the clock must be .* not 51 MHz"),
-        (("demo", "--config", "huge"), r"config must be one of tiny, single, small, small-85f, base, base-85f, not 'huge'"),
+        (
+            ("demo", "--config", "huge"),
+            r"config must be one of tiny, single, small, small-85f, base, base-85f, not 'huge'",
+        ),
     ],
 )
 def test_mistakes_end_in_one_sentence(monkeypatch, capsys, tmp_path, arguments, message):

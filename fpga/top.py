@@ -6,9 +6,9 @@
                     └─ break ─► resets queue, accelerator and transmitter
 """
 
-from amaranth import ClockDomain, ClockSignal, Const, Instance, Module, ResetInserter, ResetSignal, Signal
+from amaranth import ClockDomain, ClockSignal, Const, Instance, Module, ResetInserter, Signal
 from amaranth.lib import wiring
-from amaranth.lib.cdc import ResetSynchronizer
+from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect
 
@@ -41,20 +41,24 @@ class SerialShell(wiring.Component):
         Serial data to the host.
     overflow : Out(1)
         A word came while the queue in front of the core was full, and was lost; high until the next reset or break.
+    reset : In(1)
+        Resets everything. The clock domain needs no reset.
     """
 
     def __init__(self, core: wiring.Component, cycles: int) -> None:
         self._core = core
         self._cycles = cycles
-        super().__init__({"receive": In(1, init=1), "transmit": Out(1, init=1), "overflow": Out(1)})
+        line = {"receive": In(1, init=1), "transmit": Out(1, init=1)}
+        super().__init__(line | {"overflow": Out(1), "reset": In(1)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.receiver = receiver = ByteReceiver(self._cycles)
-        m.submodules.assembler = assembler = WordAssembler()
-        # Registered: the reset reaches thousands of flip-flops and must not begin behind the receiver's logic.
-        restart = Signal()
-        m.d.sync += restart.eq(receiver.broken)
+        receiver, assembler = ByteReceiver(self._cycles), WordAssembler()
+        m.submodules.receiver = ResetInserter(self.reset)(receiver)
+        m.submodules.assembler = ResetInserter(self.reset)(assembler)
+        # Registered: one flip-flop resets thousands, with no logic in between.
+        restart = Signal(init=1)
+        m.d.sync += restart.eq(receiver.broken | self.reset)
         reset = ResetInserter(restart)
         core = self._core
         m.submodules.core = reset(core)
@@ -111,8 +115,8 @@ class BoardTop(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.domains.sync = ClockDomain()
-        locked, loop = Signal(), Signal()
+        m.domains.sync = ClockDomain(reset_less=True)
+        locked, loop, reset = Signal(), Signal(), Signal()
         m.submodules.pll = Instance(
             "EHXPLLL",
             # Filter settings as Project Trellis' ecppll writes them for every frequency.
@@ -144,13 +148,14 @@ class BoardTop(wiring.Component):
             **{f"i_{name}": Const(0, 1) for name in ("RST", "STDBY", "PLLWAKESYNC", "ENCLKOP", "PHASEDIR")},
             **{f"i_{name}": Const(0, 1) for name in ("PHASESEL0", "PHASESEL1", "PHASESTEP", "PHASELOADREG")},
         )
-        m.submodules.reset = ResetSynchronizer(self.reset | ~locked)
+        m.submodules.reset = FFSynchronizer(self.reset | ~locked, reset, init=1)
         m.submodules.shell = shell = self._shell
         m.d.comb += [
+            shell.reset.eq(reset),
             shell.receive.eq(self.receive),
             self.transmit.eq(shell.transmit),
             self.overflow.eq(shell.overflow),
-            self.ready.eq(~ResetSignal()),
+            self.ready.eq(~reset),
         ]
         return m
 

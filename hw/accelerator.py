@@ -66,7 +66,10 @@ class Accelerator(wiring.Component):
         for number, core in enumerate(cores):
             m.submodules[f"core_{number}"] = core
         exchange = Exchange(config)
-        m.submodules.exchange = ResetInserter(sequencer.core_reset)(exchange)
+        # As late as that of the cores.
+        reset = Signal(init=1)
+        m.d.sync += reset.eq(sequencer.core_reset)
+        m.submodules.exchange = ResetInserter(reset)(exchange)
 
         connect(m, flipped(self.i), host.i)
         connect(m, host.o, flipped(self.o))
@@ -126,7 +129,7 @@ class Accelerator(wiring.Component):
                 core.read_address.eq(host.read_address),
             ]
         if config.selector:
-            self._selector(m, sequencer, cores)
+            self._selector(m, reset, sequencer, cores)
         # Registered: host reads come from all cores, and have time.
         read_pair = Signal(PAIR)
         m.d.comb += host.read_pair.eq(read_pair)
@@ -136,10 +139,10 @@ class Accelerator(wiring.Component):
                     m.d.sync += read_pair.eq(core.read_pair)
         return m
 
-    def _selector(self, m, sequencer, cores):
+    def _selector(self, m, reset, sequencer, cores):
         """Selections run as layers do, in the selector and in all cores."""
         selector = Selector(self._config)
-        m.submodules.selector = ResetInserter(sequencer.core_reset)(selector)
+        m.submodules.selector = ResetInserter(reset)(selector)
         m.d.comb += [
             selector.start.eq(sequencer.select),
             selector.selection.eq(cores[0].selection),

@@ -87,7 +87,8 @@ class Core(wiring.Component):
 
     A row is written two cycles after it came; the dispatcher is held in the cycle before that.
 
-    Only :attr:`reset` resets a core.
+    Only :attr:`reset` resets a core, one cycle later: each core has its own register, for the thousands of flip-flops
+    that a reset reaches.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -232,7 +233,11 @@ class Core(wiring.Component):
         connect(m, lanes.o, packer.i)
         connect(m, packer.o, flipped(self.o))
         connect(m, flipped(self.i), activations.write)
-        return ResetInserter(self.reset)(m)
+        reset = Signal(init=1)
+        outer = Module()
+        outer.submodules.inner = ResetInserter(reset)(m)
+        outer.d.sync += reset.eq(self.reset)
+        return outer
 
     def _rows(self, m, dispatcher):
         """The row that the loader has sent last, and whether to write it now."""

@@ -95,7 +95,7 @@ class Exchange(wiring.Component):
             m.d.sync += turn.eq(Mux(self.start, 1, turn + 1))
 
         # A word waits for the bus, or for its three readers.
-        hold = [Signal(WordWrite, name=f"hold_{core}") for core in range(cores)]
+        hold = [Signal(WordWrite, name=f"hold_{core}", reset_less=True) for core in range(cores)]
         waits = [Signal(name=f"waits_{core}") for core in range(cores)]
         readers = [Signal(len(_READERS), name=f"readers_{core}") for core in range(cores)]
         for core, source in enumerate(self.i):
@@ -111,8 +111,8 @@ class Exchange(wiring.Component):
                 ]
 
         # The bus. Neighbours leave it the last cycle of their round.
-        bus, bus_valid, bus_of_image = Signal(WordWrite), Signal(), Signal()
-        image, image_waits, image_goes = Signal(WordWrite), Signal(), Signal()
+        bus, bus_valid, bus_of_image = Signal(WordWrite, reset_less=True), Signal(), Signal()
+        image, image_waits, image_goes = Signal(WordWrite, reset_less=True), Signal(), Signal()
         taken = _select(waits, turn)
         room = ~taken & (~self.layer | self.everywhere | (turn[:2] == len(_READERS) - 1)) if neighbours else ~taken
         m.d.comb += [
@@ -134,15 +134,17 @@ class Exchange(wiring.Component):
         choice = Signal(range(_ROUND))
         m.d.comb += choice.eq(Mux(bus_valid, len(_READERS), turn[:2]))
         for core, target in enumerate(self.o):
+            word = Signal(WordWrite, name=f"word_{core}", reset_less=True)
+            m.d.comb += target.payload.eq(word)
             if not neighbours:
-                m.d.sync += [target.valid.eq(bus_valid), target.payload.eq(bus)]
+                m.d.sync += [target.valid.eq(bus_valid), word.eq(bus)]
                 continue
             makers = [core - reader for reader in _READERS]
             valids = [readers[maker][slot] if 0 <= maker < cores else 0 for slot, maker in enumerate(makers)]
             words = [hold[maker] if 0 <= maker < cores else bus for maker in makers]
             m.d.sync += [
                 target.valid.eq(_select([*valids, bus_valid], choice)),
-                target.payload.eq(_select([*words, bus], choice)),
+                word.eq(_select([*words, bus], choice)),
             ]
         return m
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from amaranth import ClockSignal, Instance, ResetSignal, Signal, Value
+from amaranth import ClockSignal, Const, Instance, Signal, Value
 from amaranth.back import verilog
 from amaranth.lib import wiring
 
@@ -47,13 +47,13 @@ class _InstanceOf(wiring.Component):
 
     def elaborate(self, platform):
         ports = {f"{'i' if flow is wiring.In else 'o'}_{port.name}": port for flow, port in ports_of(self)}
-        return Instance(self._name, i_clk=ClockSignal(), i_rst=ResetSignal(), **ports)
+        return Instance(self._name, i_clk=ClockSignal(), i_rst=Const(0), **ports)
 
 
 def shared(platform: object, make: Callable[[], wiring.Component], name: str) -> wiring.Component:
     """A component to be used as a submodule; where a design is converted, an instance of the module of this name.
 
-    Components of one name must be the same but for what their ports say, and be reset by a port: an instance is beyond
-    the reach of :class:`amaranth.ResetInserter`.
+    Components of one name must be the same but for what their ports say. An instance is reset by a port and nothing
+    else: it is beyond the reach of :class:`amaranth.ResetInserter` and of its domain's reset.
     """
     return platform.instance(make, name) if isinstance(platform, Modules) else make()

@@ -1,5 +1,7 @@
 """Runs a program on all cores: image in, layer after layer, exit decisions, result out."""
 
+from itertools import pairwise
+
 from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import enum, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -198,8 +200,9 @@ class Sequencer(wiring.Component):
         # What cores count is summed on the way, a cycle behind for each level of the sum; products and stalls end long
         # before the values that are made of them.
         made, held_up = pipelined_sum(m, "products", self.products), pipelined_sum(m, "stalls", self.stalled)
-        barrier, in_layer, prefetched = Signal(), Signal(), Signal()
+        barrier, in_layer, prefetched, clearing = Signal(), Signal(), Signal(), Signal()
         m.d.sync += [barrier.eq(in_layer & prefetched & self.done.all()), arrived.eq(in_layer & fetcher.done)]
+        m.d.sync += clearing.eq(self.clearing.any())
 
         def begin_fetch(where, words, purpose):
             m.d.comb += [fetcher.first.eq(where), fetcher.count.eq(words), fetcher.start.eq(1)]
@@ -241,12 +244,14 @@ class Sequencer(wiring.Component):
         ]
 
         with m.FSM(init="reset"):
-            with m.State("reset"):
-                m.next = "clear"
+            # Cores clear their accumulators two cycles after they have been told to, and that is known a cycle later.
+            for state, after in pairwise(("reset", "reset cores", "clearing cores", "clear")):
+                with m.State(state):
+                    m.next = after
 
             with m.State("clear"):
                 # Clean cores know no window any more.
-                with m.If(~self.clearing.any()):
+                with m.If(~clearing):
                     m.next = "window"
 
             with m.State("window"):

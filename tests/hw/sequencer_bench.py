@@ -114,7 +114,7 @@ class Cores:
         ctx.set(sequencer.room, 1)
         left, clearing = [0] * cores, [CLEARING] * cores
         fetching, counted = 0, [0, 0, 0]
-        fetched_from, taken = None, False
+        fetched_from, taken, told = None, False, False
         while True:
             products = [rng.randrange(CONFIG.pes + 1) if n > QUIET else 0 for n in left]
             stalled = [rng.randrange(2) if n > QUIET else 0 for n in left]
@@ -142,10 +142,12 @@ class Cores:
                 # The barrier sees in the cycle after, and ends the layer in the next, that all cores are done.
                 self.counters.append([counted[0] + 2, *counted[1:]])
             fetching = max(0, fetching - 1)
-            clearing = [CLEARING - rng.randrange(5) if reset else max(0, n - 1) for n in clearing]
+            # Cores hear of their reset a cycle late.
+            clearing = [CLEARING - rng.randrange(5) if told else max(0, n - 1) for n in clearing]
             self.resets += reset
-            if reset:
+            if told:
                 left, fetching, self.window = [0] * cores, 0, None
+            told = reset
             if fetch:
                 assert [any(clearing), window and any(left), fetching] == [False, False, 0]
                 fetching = WINDOW_CYCLES if window else FETCH_CYCLES

@@ -71,6 +71,10 @@ class Entry:
     mean_cycles : float
     share_of_limit : float
         Products by multipliers and cycles.
+    routed : str
+        Accelerator with a routed bitstream, whose clock is known.
+    routed_cycles : float
+        Mean cycles there.
     exit_share : float
         Of images that leave early.
     """
@@ -103,6 +107,8 @@ class Entry:
     products_share_full: float
     mean_cycles: float
     share_of_limit: float
+    routed: str
+    routed_cycles: float
     exit_share: float
 
     def __post_init__(self) -> None:

@@ -23,6 +23,8 @@ from sim import simulate
 
 __all__ = ["DEFAULT", "Sample", "add", "figures", "measure", "multiply_accumulates"]
 
+#: The accelerator whose routed bitstream has memories for every network of the zoo (``baselines/build-NAME.json``).
+_ROUTED = "small-85f"
 _EPS = 8 / 255
 _STEPS = 20
 _FIRST = 200  # test images of the quick check, and of the activations' density
@@ -84,7 +86,7 @@ def figures(
     Raises
     ------
     ValueError
-        When the network doesn't fit the accelerator.
+        When the network doesn't fit the accelerator, or the routed one.
     """
     test, some, few = (source.test.take(count) for count in (sample.images, sample.attacked, sample.challenged))
     codes = encode(test.images, network)
@@ -92,6 +94,7 @@ def figures(
     if len(network.exits) > 1:
         whole = with_thresholds(network, *[NEVER] * (len(network.exits) - 1))
         runs.append(simulate(compile_balanced(whole, config, activity), codes, progress=progress))
+    routed = simulate(compile_balanced(network, preset(_ROUTED), activity), codes, progress=progress)
     dense = multiply_accumulates(network)
     shares = [float(run.products.sum(axis=1).mean()) / dense for run in runs]
     right = runs[0].classes == test.labels
@@ -119,6 +122,8 @@ def figures(
         "products_share_full": shares[-1],
         "mean_cycles": float(runs[0].cycles.mean()),
         "share_of_limit": runs[0].share_of_limit,
+        "routed": _ROUTED,
+        "routed_cycles": float(routed.cycles.mean()),
         "exit_share": float((runs[0].exit_index < len(network.exits) - 1).mean()),
     }
 

@@ -99,15 +99,21 @@ def test_committed_results_are_complete():
     methods.collect()
 
 
+def test_every_network_has_a_latency():
+    lines = methods.networks_markdown(methods.collect()["networks"]).splitlines()[2:]
+    assert lines
+    assert all(line.rsplit(" | ", 2)[1].endswith(" µs") for line in lines)
+
+
 def test_latency_and_claims_of_networks(found, tmp_path, monkeypatch):
-    """At the clock of the config, if it was built; claims of the replication of that name."""
+    """At the clock of the routed config, if it was built; claims of the replication of that name."""
     monkeypatch.setattr(methods, "_BASELINES", tmp_path)
     monkeypatch.setattr(methods, "FOLDER", tmp_path)
     (tmp_path / "build-small.json").write_text(json.dumps({"build": {"fmax_mhz": 80.0}}))
-    entry = found["networks"][0] | {"mean_cycles": 6400.0}
+    entry = found["networks"][0] | {"routed_cycles": 6400.0}
     configs = {"small": "80 µs", "base": "-"}
     lines = methods.networks_markdown(
-        [entry | {"name": name, "config": config} for config in configs for name in ("gap", "other")]
+        [entry | {"name": name, "routed": config} for config in configs for name in ("gap", "other")]
     ).splitlines()[2:]
     ends = [line.rsplit(" | ", 2)[1:] for line in lines]
     assert ends == [[latency, claims] for latency in configs.values() for claims in ("1 of 2 |", "- |")]

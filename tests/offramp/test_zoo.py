@@ -3,12 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hw.compile import compile_balanced
 from hw.config import preset
 from models import golden, zoo
 from models.checkpoint import load_compressed
 from models.quantize import encode
 from offramp import stages
 from offramp import zoo as measuring
+from sim import simulate
 
 FEW = measuring.Sample(images=50, attacked=20, challenged=10)
 
@@ -58,6 +60,10 @@ def test_figures_are_measured(small, result, tmp_path):
     assert entry.mean_cycles < dense.mean_cycles
     products = entry.products_share * entry.multiply_accumulates
     assert entry.share_of_limit == pytest.approx(products / (4 * entry.mean_cycles))
+    routed = simulate(
+        compile_balanced(network, preset("small-85f"), load_compressed(path).activity), encode(few.images, network)
+    )
+    assert (entry.routed, entry.routed_cycles) == ("small-85f", routed.cycles.mean())
     assert entry.activation_density == pytest.approx(multiplied_share(network, encode(few.images, network)))
     assert dense.multiply_accumulates == entry.multiply_accumulates == measuring.multiply_accumulates(network)
 

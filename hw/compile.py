@@ -178,6 +178,29 @@ def _build(
     return Program(network=network, config=config, commands=commands, images=emitter.images())
 
 
+def _fitted(
+    network: Network,
+    steps: list[Step],
+    stored: Mapping[str, int],
+    planner: Planner,
+    stream: bool,
+    config: AcceleratorConfig,
+) -> Program:
+    """The program of the best choice of partitions that fits the memories."""
+    if stream:
+        return _build(network, steps, stored, planner, planner.choose_streamed(), stream, config)
+    list_words = config.list_words
+    while True:
+        choice, fits = planner.choose(list_words)
+        try:
+            return _build(network, steps, stored, planner, choice, stream, config)
+        except ShortageError as shortage:
+            if not fits:
+                raise
+            # The estimate was too low: again with memories that much smaller.
+            list_words -= shortage.words
+
+
 def compile_network(
     network: Network, config: AcceleratorConfig, densities: Mapping[str, float | None] | None = None
 ) -> Program:
@@ -208,20 +231,14 @@ def compile_network(
                 f"{result.name}: a sum that only max pools read must have a multiple of {WORD_CHANNELS} channels, not "
                 f"{channels}, or no code below its zero point {result.output.zero_point}, not {ranges[result.name][0]}"
             )
-    planner = Planner(network, steps, config, densities)
-    list_words = config.list_words
-    while True:
-        choice, fits = planner.choose(list_words)
+    planners = [Planner(network, steps, config, densities, in_place=in_place) for in_place in (False, True)]
+    # What costs fewest cycles comes first: sums with places of their own, and no list read twice.
+    for stream, planner in product((False, True) if config.loader else (False,), planners):
         try:
-            return _build(network, steps, stored, planner, choice, False, config)
-        except ShortageError as shortage:
-            if not fits:
-                if config.loader:
-                    break
-                raise
-            # The estimate was too low: again with memories that much smaller.
-            list_words -= shortage.words
-    return _build(network, steps, stored, planner, planner.choose_streamed(), True, config)
+            return _fitted(network, steps, stored, planner, stream, config)
+        except ShortageError as error:
+            shortage = error
+    raise shortage
 
 
 def compile_balanced(network: Network, config: AcceleratorConfig, activity: Mapping[str, np.ndarray]) -> Program:

@@ -38,6 +38,9 @@ class Planner:
     ----------
     densities : dict of str to (float or None)
         Expected share of nonzero activations by tensor, 0..1; where it is missing or None, 0.5 (images: 1).
+    in_place : bool
+        Whether a sum is written over the residual operand that nothing reads after it. That saves memory, and may cost
+        cycles: of maps in one place, each core keeps the same rows.
 
     Raises
     ------
@@ -51,6 +54,8 @@ class Planner:
         steps: Sequence[Step],
         config: AcceleratorConfig,
         densities: Mapping[str, float | None] | None = None,
+        *,
+        in_place: bool = False,
     ):
         self._steps = list(steps)
         self._config = config
@@ -70,7 +75,7 @@ class Planner:
             for name in self._tensors
         }
         #: Names of the tensors that lie in one place, one after the other.
-        self._together = _together(self._steps, readers)
+        self._together = _together(self._steps if in_place else [], readers)
         self._readers = {
             name: tuple(sorted({n for other in names for n in readers[other]}))
             for name, names in self._together.items()

@@ -304,6 +304,17 @@ def random_network(seed: int, *, size: int = 8) -> Network:
     return _with_thresholds(maker.network(f"random{seed}"), rng)
 
 
+def two_blocks(size: int, channels: int) -> Network:
+    """Two residual blocks between convolutions, on square maps."""
+    maker = NetworkMaker(np.random.default_rng(0), (size, size, 3))
+    here = maker.conv(INPUT, channels, (3, 3), pads=(1, 1, 1, 1), density=0.5)
+    for _ in range(2):
+        here = maker.block(here, density=0.3)
+    here = maker.conv(here, 2 * channels, (3, 3), (2, 2), pads=(1, 0, 1, 0), density=0.3)
+    maker.head(maker.pool(here), 3)
+    return maker.network("blocks")
+
+
 def _with_thresholds(network: Network, rng: np.random.Generator) -> Network:
     """In half of the networks some layers skip small activations, in a few all."""
     share = float(rng.choice([0.0, 0.0, 0.5, 1.0]))

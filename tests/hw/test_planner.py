@@ -17,6 +17,10 @@ def planner(network: Network, config: AcceleratorConfig = CONFIG, **densities: f
     return Planner(network, steps_of(network), config, densities)
 
 
+def in_place(network: Network, config: AcceleratorConfig = CONFIG) -> Planner:
+    return Planner(network, steps_of(network), config, in_place=True)
+
+
 def residual(channels: int = 16, size: int = 12) -> Network:
     """A block between two convolutions, the second of stride 2."""
     maker = NetworkMaker(np.random.default_rng(0), (size, size, 3))
@@ -57,7 +61,7 @@ def test_sums_lie_where_their_operands_did_in_turn():
     first = maker.block(stem, density=0.5)
     second = maker.block(first, density=0.5)
     maker.head(maker.pool(maker.conv(second, 16, (3, 3), (2, 2), pads=(1, 0, 1, 0))), 3)
-    found = planner(maker.network("net"))
+    found = in_place(maker.network("net"))
     choice, _ = found.choose(8192)
     requests = {request.name: request for request in found.requests(choice)}
     assert {stem, first, second} & set(requests) == {stem}
@@ -75,7 +79,7 @@ def test_an_operand_that_is_read_again_keeps_its_place():
     total = maker.block(stem, density=0.5)
     maker.head(total, 3, threshold=1)
     maker.head(maker.pool(stem), 3)
-    names = {request.name for request in planner(maker.network("net")).requests((0,) * 6)}
+    names = {request.name for request in in_place(maker.network("net")).requests((0,) * 6)}
     assert {stem, total} <= names
 
 
@@ -84,7 +88,7 @@ def test_an_image_keeps_its_place():
     maker = NetworkMaker(np.random.default_rng(0), (12, 12, 8))
     total = maker.block(INPUT, density=0.5)
     maker.head(maker.pool(total), 3)
-    names = {request.name for request in planner(maker.network("net")).requests((0,) * 4)}
+    names = {request.name for request in in_place(maker.network("net")).requests((0,) * 4)}
     assert {INPUT, total} <= names
 
 
@@ -95,7 +99,7 @@ def test_maps_in_one_place_are_cut_in_bands_together():
     here = maker.block(maker.conv(here, 32, (3, 3), (2, 2), pads=(1, 0, 1, 0)), density=1.0)
     maker.head(maker.pool(maker.conv(here, 64, (3, 3), (2, 2), pads=(1, 0, 1, 0))), 3)
     short = CONFIG.replace(activation_words=256, list_words=4096)
-    found = planner(maker.network("net"), short)
+    found = in_place(maker.network("net"), short)
     choice, fits = found.choose(short.list_words)
     assert fits
     assert plan(found.requests(choice), short)

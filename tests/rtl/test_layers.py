@@ -9,7 +9,7 @@ from hw.program import Program
 from models.golden import run
 from offramp.rtl import compare, run_work
 from sim import simulate
-from tests.random_networks import random_codes, random_network, with_selects
+from tests.random_networks import random_codes, random_network, two_blocks, with_selects
 
 #: Images per network: all zero, sparse and dense ones among them.
 _IMAGES = 2
@@ -51,6 +51,14 @@ def check(work: list[tuple[Program, np.ndarray]], **options) -> None:
 @pytest.mark.parametrize(("cores", "lanes"), SIZES)
 def test_random_networks_agree(simulator, waves, cores, lanes):
     check(programs(cores, lanes), simulator=simulator, waves=waves)
+
+
+@pytest.mark.parametrize(("cores", "lanes", "size"), [(1, 1, 16), (4, 1, 22)])
+def test_sums_in_the_places_of_their_operands_agree(simulator, waves, cores, lanes, size):
+    """The memories don't hold three of its maps."""
+    network = two_blocks(size, 16)
+    program = compile_network(network, preset("tiny").replace(cores=cores, lanes=lanes))
+    check([(program, random_codes(network, _IMAGES, 0))], simulator=simulator, waves=waves)
 
 
 def test_random_networks_agree_with_stalls_on_the_host_streams(simulator, waves):

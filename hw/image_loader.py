@@ -19,7 +19,7 @@ class ImageLoader(wiring.Component):
     Members
     -------
     bytes : In(18), channels : In(12), zero_point : In(8)
-        Of an image, as in :class:`hw.isa.Header`; stable from ``run`` until ``loaded``.
+        Of an image, as in :class:`hw.isa.Header`; stable from the cycle before ``run`` until ``loaded``.
     run : In(1), flags : In(RunFlags)
         A run was accepted; only while ``free``.
     word : In(stream of 32 bits)

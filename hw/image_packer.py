@@ -16,7 +16,8 @@ class ImagePacker(wiring.Component):
     Members
     -------
     channels : In(12), zero_point : In(signed 8)
-        Codes of a position, at least 1, and the code of the real zero; stable from ``start`` until the last code.
+        Codes of a position, at least 1, and the code of the real zero; stable from the cycle before ``start`` until the
+        last code.
     start : In(1)
         Begin an image: the next word is number 0.
     spaced : In(1)
@@ -43,12 +44,13 @@ class ImagePacker(wiring.Component):
         channel = Signal(12)
         last, completes = Signal(), Signal()
         wait = Signal(range(Exchange.IMAGE_DISTANCE))
+        final, next_channel, next_place = Signal.like(channel), Signal.like(channel), Signal.like(place)
         m.d.comb += [
-            last.eq(channel == self.channels - 1),
-            completes.eq(last | (place == WORD_CHANNELS - 1)),
+            next_channel.eq(Mux(last, 0, channel + 1)),
+            next_place.eq(Mux(last, 0, place + 1)),
             self.i.ready.eq(~(completes & self.spaced & (wait != 0))),
         ]
-        m.d.sync += self.o.valid.eq(0)
+        m.d.sync += [self.o.valid.eq(0), final.eq(self.channels - 1)]
         with m.If(wait != 0):
             m.d.sync += wait.eq(wait - 1)
         with m.If(self.o.valid):
@@ -58,8 +60,10 @@ class ImagePacker(wiring.Component):
                 m.d.sync += wait.eq(Exchange.IMAGE_DISTANCE - 1)
             m.d.sync += [
                 self.o.valid.eq(completes),
-                channel.eq(Mux(last, 0, channel + 1)),
-                place.eq(Mux(last, 0, place + 1)),
+                channel.eq(next_channel),
+                place.eq(next_place),
+                last.eq(next_channel == final),
+                completes.eq((next_channel == final) | (next_place == WORD_CHANNELS - 1)),
             ]
             for number in range(WORD_CHANNELS):
                 # The first code of a word clears the places behind it.
@@ -69,4 +73,5 @@ class ImagePacker(wiring.Component):
                     m.d.sync += self.o.payload.values[number].eq(0)
         with m.If(self.start):
             m.d.sync += [self.o.valid.eq(0), self.o.payload.index.eq(0), channel.eq(0), place.eq(0)]
+            m.d.sync += [last.eq(final == 0), completes.eq(final == 0)]
         return m

@@ -39,6 +39,7 @@ class Run:
         for name, value in (("bytes", len(self.codes)), ("channels", self.channels)):
             ctx.set(getattr(dut, name), value)
         ctx.set(dut.zero_point, self.zero_point & 0xFF)
+        await ctx.tick()
         ctx.set(dut.flags, self.flags)
         ctx.set(dut.run, 1)
         await ctx.tick()

@@ -1,6 +1,6 @@
 """Takes the next run from the host, also while another one is at work: its options, then its image."""
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -80,9 +80,10 @@ class ImageLoader(wiring.Component):
         m.submodules.packer = packer = ImagePacker()
         missing = Signal(range(words_of(RunOptions) + 1))  # words of the options
         left = Signal(18)  # codes of the image
+        words = Signal(16)  # of the image that are still to come
         byte = Signal(2)
-        word = Signal(32)
-        have_word, fed = Signal(), Signal()
+        word, next_word = Signal(32), Signal(32)
+        have_word, have_next, fed, taken = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             packer.channels.eq(self.channels),
             packer.zero_point.eq(self.zero_point),
@@ -98,7 +99,9 @@ class ImageLoader(wiring.Component):
                 m.d.comb += [self.free.eq(1), packer.start.eq(self.run)]
                 m.d.sync += [
                     left.eq(self.bytes),
+                    words.eq((self.bytes + 3) >> 2),
                     have_word.eq(0),
+                    have_next.eq(0),
                     missing.eq(words_of(RunOptions)),
                     self.spoiled.eq(0),
                 ]
@@ -121,18 +124,26 @@ class ImageLoader(wiring.Component):
                     m.next = "image"
 
             with m.State("image"):
-                # A code a cycle; the next word is taken with the last code of the one before.
+                # A code a cycle. The next word waits beside the one at hand, so that the host learns from flip-flops
+                # alone whether it may come.
                 m.d.comb += [
                     packer.i.valid.eq(have_word & self.room),
-                    self.word.ready.eq((left != 0) & (~have_word | (fed & (byte == 3) & (left != 1)))),
+                    self.word.ready.eq(~have_next & (words != 0)),
+                    taken.eq(self.word.valid & self.word.ready),
                 ]
+                m.d.sync += words.eq(words - taken)
                 m.d.sync += self.spoiled.eq(self.spoiled | self.spoil)
                 with m.If(fed):
                     m.d.sync += [word.eq(word >> 8), byte.eq(byte + 1), left.eq(left - 1)]
-                    with m.If((byte == 3) | (left == 1)):
-                        m.d.sync += have_word.eq(0)
-                with m.If(self.word.valid & self.word.ready):
-                    m.d.sync += [word.eq(self.word.payload), have_word.eq(1), byte.eq(0)]
+                with m.If(~have_word | (fed & ((byte == 3) | (left == 1)))):
+                    m.d.sync += [
+                        word.eq(Mux(have_next, next_word, self.word.payload)),
+                        have_word.eq(have_next | taken),
+                        have_next.eq(0),
+                        byte.eq(0),
+                    ]
+                with m.Elif(taken):
+                    m.d.sync += [next_word.eq(self.word.payload), have_next.eq(1)]
                 with m.If((left == 0) & ~have_word):
                     m.next = "loaded"
 

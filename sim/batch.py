@@ -120,8 +120,8 @@ def _times(cycles, free, ends, spans, codes, channels, options, header, select):
         if n > 0 and free[n - 1] > 0:
             allowed = min(allowed, begun + free[n - 1] + 1)
         allowed = max(passed + 1 + options, allowed)
-        # The first word is here a cycle later, its first code goes on in the next.
-        word = allowed + 1
+        # The first word is here a cycle later, its first code goes on in the next, when the second word comes to wait.
+        word = allowed + min(2, (codes + 3) // 4)
         cycle = allowed + 2
         former = -IMAGE_DISTANCE
         layer = 0
@@ -143,8 +143,9 @@ def _times(cycles, free, ends, spans, codes, channels, options, header, select):
                         moved = True
             if completes:
                 former = cycle
-            if code % 4 == 3 and code != codes - 1:
-                word = cycle
+            if code % 4 == 3 and code + 5 < codes:
+                # The next word is at hand; the one after it comes to wait.
+                word = cycle + 1
             cycle += 1
         loads[n] = cycle - 1 - allowed
         there = cycle - 1 + LOADED_CYCLES

@@ -233,11 +233,9 @@ class Core(wiring.Component):
         connect(m, lanes.o, packer.i)
         connect(m, packer.o, flipped(self.o))
         connect(m, flipped(self.i), activations.write)
-        reset = Signal(init=1)
-        outer = Module()
-        outer.submodules.inner = ResetInserter(reset)(m)
-        outer.d.sync += reset.eq(self.reset)
-        return outer
+        reset = Signal(init=1, reset_less=True)
+        m.d.sync += reset.eq(self.reset)
+        return ResetInserter(reset)(m)
 
     def _rows(self, m, dispatcher):
         """The row that the loader has sent last, and whether to write it now."""

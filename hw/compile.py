@@ -10,6 +10,7 @@ Stored channel ``c`` belongs to PE ``c % pes`` of its core.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from math import prod
 
@@ -231,11 +232,12 @@ def compile_network(
                 f"{result.name}: a sum that only max pools read must have a multiple of {WORD_CHANNELS} channels, not "
                 f"{channels}, or no code below its zero point {result.output.zero_point}, not {ranges[result.name][0]}"
             )
-    planners = [Planner(network, steps, config, densities, in_place=in_place) for in_place in (False, True)]
-    # What costs fewest cycles comes first: sums with places of their own, and no list read twice.
-    for stream, planner in product((False, True) if config.loader else (False,), planners):
+    planner = cache(lambda in_place: Planner(network, steps, config, densities, in_place=in_place))
+    # What costs fewest cycles comes first: all lists at hand, and sums with places of their own.
+    ways = [(False, False), (True, False), (True, True)] if config.loader else [(False, False), (False, True)]
+    for stream, in_place in ways:
         try:
-            return _fitted(network, steps, stored, planner, stream, config)
+            return _fitted(network, steps, stored, planner(in_place), stream, config)
         except ShortageError as error:
             shortage = error
     raise shortage

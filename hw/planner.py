@@ -59,6 +59,7 @@ class Planner:
     ):
         self._steps = list(steps)
         self._config = config
+        self._in_place = in_place
         self._tensors = network.tensors()
         for name, density in (densities or {}).items():
             require(name in self._tensors, f"densities: {network.name} has no tensor {name!r}")
@@ -296,7 +297,7 @@ class Planner:
             if not excess(choice):
                 return choice, True
             choice = self._descend(choice, partial(_priced, cycles, excess, price))
-        if excess(choice):
+        if self._in_place and excess(choice):
             # Maps that lie in one place take less of it only when all their readers are cut in bands: no single change
             # leads there, but single changes lead away from there, to groups and wider lists where these save most.
             narrow = [[(part.bands, not part.merged) for part, _ in options] for options in self._options]
@@ -347,7 +348,7 @@ def _together(steps: Sequence[Step], readers: Mapping[str, list[int]]) -> dict[s
     Each core reads its words of the operand in the order in which it makes the same words of the sum, and before it
     makes them. The image has its place for itself: the next one may already arrive there.
     """
-    found = {name: (name,) for name in readers}
+    found: dict[str, tuple[str, ...]] = {name: (name,) for name in readers}
     for number, step in enumerate(steps):
         operand = step.residual
         if operand is not None and operand != INPUT and readers[operand][-1] == number:

@@ -21,6 +21,7 @@ class Bench(wiring.Component):
     transmit: Out(1)
     overflow: Out(1)
     pause: In(1)
+    reset: In(1)
 
     def elaborate(self, platform):
         m = Module()
@@ -28,6 +29,7 @@ class Bench(wiring.Component):
         m.submodules.shell = shell = SerialShell(core, CYCLES)
         m.d.comb += [
             shell.receive.eq(self.receive),
+            shell.reset.eq(self.reset),
             core.pause.eq(self.pause),
             self.transmit.eq(shell.transmit),
             self.overflow.eq(shell.overflow),
@@ -53,6 +55,12 @@ class Host:
         await ctx.tick().repeat(20 * CYCLES)
         ctx.set(self.dut.receive, 1)
         await ctx.tick().repeat(4 * CYCLES)
+
+    async def press_reset(self, ctx):
+        ctx.set(self.dut.reset, 1)
+        await ctx.tick()
+        ctx.set(self.dut.reset, 0)
+        await ctx.tick().repeat(2)
 
     async def listen(self, ctx):
         while True:
@@ -119,7 +127,8 @@ def test_words_through_the_shell_with_random_stalls(seed):
     assert simulate(dut, scenario).received == expected(values)
 
 
-def test_overflow_is_shown_and_a_break_restarts_everything():
+@pytest.mark.parametrize("restart", [Host.interrupt, Host.press_reset])
+def test_overflow_is_shown_and_a_break_or_a_reset_restarts_everything(restart):
     dut = Bench()
 
     async def scenario(ctx, host):
@@ -128,8 +137,8 @@ def test_overflow_is_shown_and_a_break_restarts_everything():
         assert not ctx.get(dut.overflow)
         await host.send(ctx, words(QUEUE_WORDS))
         assert ctx.get(dut.overflow)
-        await host.send(ctx, b"\x01")  # part of a word, forgotten by the break
-        await host.interrupt(ctx)
+        await host.send(ctx, b"\x01")  # part of a word, forgotten then
+        await restart(host, ctx)
         assert not ctx.get(dut.overflow)
         ctx.set(dut.pause, 0)
         await host.send(ctx, words(0x0003_0005))

@@ -41,14 +41,14 @@ def test_maps_of_too_many_rows_or_columns_are_refused_by_layer(size, field):
     assert_equals_golden(compile_network(network, big), random_codes(network, 1, 0))
 
 
-@pytest.mark.parametrize(("cores", "size", "words"), [(1, 8, 128), (4, 16, 256), (4, 22, 512)])
+@pytest.mark.parametrize(("cores", "size", "words"), [(1, 8, 128), (4, 16, 256)])
 def test_sums_take_the_places_of_their_operands_where_maps_are_too_large_for_more(cores, size, words):
     network = two_blocks(size, 16)
     sums = [layer.name for layer in network.layers if layer.kind == "add"]
     places = {}
     for bank in (words, 2048):
         program = compile_network(network, ROOMY.replace(cores=cores, activation_words=bank))
-        assert_equals_golden(program, random_codes(network, 2, 0))
+        assert_equals_golden(program, random_codes(network, 1, 0))
         changes = Changes(program)
         windows = {command.tensor: changes.layers[n].cores for n, command in enumerate(program.commands)}
         places[bank] = [[core.fields["window"] for core in windows[name]] for name in ("layer0", *sums)]

@@ -34,12 +34,11 @@ bench: setup
 	@$(BIN)/offramp bench --config base --json baselines/bench-base.json --plot baselines/density.svg --verilator 2 --peers $(ARGS)
 	@$(BIN)/python tools/figures baselines/bench-base.json
 
-# Builds single and small for ECP5-25F and small-85f for ECP5-85F, and counts the cells of single units; an hour.
+# Builds the configs single and small for ECP5-25F, and counts the cells of single units; a quarter of an hour.
 baselines: setup
 	@$(BIN)/python tools/cells baselines/cells.json
 	@OFFRAMP_CACHE=build $(BIN)/offramp build --config single --seed 0 --out build --json baselines/build-single.json $(ARGS)
 	@OFFRAMP_CACHE=build $(BIN)/offramp build --config small --clock 80 --seed 1 --out build --json baselines/build-small.json $(ARGS)
-	@OFFRAMP_CACHE=build $(BIN)/offramp build --config small-85f --board ulx3s-85f --clock 60 --seed 1 --out build --json baselines/build-small-85f.json $(ARGS)
 
 # Writes requirements.lock anew from what .venv holds.
 lock:

@@ -74,8 +74,7 @@ class BuildReport:
         Wall-clock time of the build, when it was done.
     digest : str
         SHA-256 of everything the build depends on.
-    bitstream, log : str
-        Files.
+    bitstream, log : Path
     cached : bool
         The build was found, not done.
     """
@@ -95,8 +94,8 @@ class BuildReport:
     tools: dict[str, str]
     seconds: float
     digest: str
-    bitstream: str
-    log: str
+    bitstream: Path
+    log: Path
     cached: bool = field(default=False)
 
     @property
@@ -105,7 +104,7 @@ class BuildReport:
         return self.fmax_mhz >= self.clock_mhz
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON can hold it."""
+        """Everything, for a result file."""
         return asdict(self) | {"timing_met": self.timing_met}
 
 
@@ -203,12 +202,12 @@ def build_core(
             tools=tools,
             seconds=round(time.monotonic() - start, 1),
             digest=digest,
-            bitstream=str(folder / "board.bit"),
-            log=str(folder / "build.log"),
+            bitstream=folder / "board.bit",
+            log=folder / "build.log",
         )
         # The report comes last and carries the bitstream's checksum: without it the folder does not count.
         record = asdict(report) | {"bitstream_sha256": _checksum(work / "board.bit")}
-        write_atomically(work / "build.json", json.dumps(record, indent=1).encode())
+        write_atomically(work / "build.json", json.dumps(record, indent=1, default=str).encode())
         shutil.rmtree(folder, ignore_errors=True)
         work.chmod(0o755)
         os.replace(work, folder)
@@ -313,7 +312,7 @@ def _found(folder: Path) -> BuildReport | None:
         for name in ("logic", "flip_flops", "block_rams", "multipliers"):
             record[name] = Usage(**record[name])
         # The folder may have been moved since.
-        places = {"bitstream": str(folder / "board.bit"), "log": str(folder / "build.log")}
+        places = {"bitstream": folder / "board.bit", "log": folder / "build.log"}
         return BuildReport(**record | places | {"cached": True})
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -53,12 +53,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, Path):
-        return str(value)
+        here = Path.cwd()
+        return str(value.relative_to(here) if value.is_relative_to(here) else value)
     raise TypeError(f"{type(value).__name__} can't be written as JSON")
 
 
 def write_json(path: Path, result: dict[str, Any]) -> None:
-    """Write a result whole or not at all."""
+    """Write a result whole or not at all.
+
+    Files inside the working folder are named relative to it, so that a result says the same on every machine.
+    """
     write_atomically(path, (json.dumps(result, indent=1, default=_plain) + "\n").encode())
 
 

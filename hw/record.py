@@ -20,12 +20,14 @@ class Record(data.Struct):
     payload: 32 * _RECORD_WORDS
 
 
-def say(record, reply, layout, whole=None, **fields):
-    """Assignments that make a record of a layout: of a ``whole`` one, if that is given, with these fields instead."""
+def say(stream, reply, layout, whole=None, **fields):
+    """Assignments that offer a record of a layout: of a ``whole`` one, if that is given, with these fields instead."""
+    record = stream.payload
     view = data.View(layout, record.payload[: bits_of(layout)])
     return [
         record.reply.eq(reply),
         record.length.eq(words_of(layout)),
         *([] if whole is None else [view.eq(whole)]),
         *(view[name].eq(value) for name, value in fields.items()),
+        stream.valid.eq(1),
     ]

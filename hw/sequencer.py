@@ -104,7 +104,7 @@ class Sequencer(wiring.Component):
     #: back, Header and Window.
     SWITCH_CYCLES = 4 + Fetcher.cycles(words_of(Header)) + Fetcher.cycles(words_of(Window))
     #: Cycles of the shortest layer that does not wait until the next instruction and its description are fetched.
-    PREFETCH_CYCLES = Fetcher.cycles(1) + 1 + Fetcher.cycles(words_of(Layer)) + 2
+    PREFETCH_CYCLES = FETCH_CYCLES + DESCRIPTION_CYCLES + 2
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
@@ -215,11 +215,11 @@ class Sequencer(wiring.Component):
             """Whether the cores have a description of an instruction."""
             return Value.cast(operation.op).matches(*(op.value for op in ops))
 
-        def take(operation):
-            """Let the cores take the description over that they have fetched."""
-            of_layer = operation.op == Opcode.LAYER
-            m.d.sync += [self.take.eq(of_layer), self.take_selection.eq(~of_layer)]
-            m.next = "take"
+        def tell_cores(operation, of_layer, of_selection, state):
+            """Set what the cores hear of a layer or of a selection, and go to a state."""
+            is_layer = operation.op == Opcode.LAYER
+            m.d.sync += [of_layer.eq(is_layer), of_selection.eq(~is_layer)]
+            m.next = state
 
         def give_up(code):
             """No further run's image is begun until the cores are clean."""
@@ -231,9 +231,8 @@ class Sequencer(wiring.Component):
             m.d.sync += [address.eq(address + 1), operation.eq(following), waited.eq(0)]
             m.next = "decode"
             with m.If(described(following)):
-                take(following)
+                tell_cores(following, self.take, self.take_selection, "take")
 
-        record = self.record.payload
         m.d.comb += [
             rule.constant.eq(flags.constant),
             rule.stop.eq(operation.op == Opcode.STOP),
@@ -317,14 +316,12 @@ class Sequencer(wiring.Component):
             with m.State("description"):
                 m.d.comb += running.eq(1)
                 with m.If(self.fetched):
-                    take(operation)
+                    tell_cores(operation, self.take, self.take_selection, "take")
 
             with m.State("take"):
                 m.d.comb += running.eq(1)
                 with m.If(self.written >= operation.chunks):
-                    of_layer = operation.op == Opcode.LAYER
-                    m.d.sync += [self.start.eq(of_layer), self.select.eq(~of_layer)]
-                    m.next = "start"
+                    tell_cores(operation, self.start, self.select, "start")
                 with m.Else():
                     m.d.sync += waited.eq(waited + 1)
                     with m.If(late):
@@ -374,8 +371,7 @@ class Sequencer(wiring.Component):
 
             with m.State("report"):
                 counters = {"cycles": layer_cycles, "products": products, "stalls": stalls, "waited": waited}
-                m.d.comb += say(record, Reply.LAYER, LayerRecord, index=operation.index, tag=tag, **counters)
-                m.d.comb += self.record.valid.eq(1)
+                m.d.comb += say(self.record, Reply.LAYER, LayerRecord, index=operation.index, tag=tag, **counters)
                 with m.If(self.record.ready):
                     with m.If(flags.step):
                         m.next = "paused"
@@ -389,14 +385,13 @@ class Sequencer(wiring.Component):
 
             with m.State("result"):
                 m.d.sync += self.active.eq(0)
-                m.d.comb += say(record, Reply.RESULT, Result, rule.result, cycles=cycles, tag=tag)
-                m.d.comb += self.record.valid.eq(1)
+                m.d.comb += say(self.record, Reply.RESULT, Result, rule.result, cycles=cycles, tag=tag)
                 with m.If(self.record.ready):
                     m.next = "idle"
 
             with m.State("fail"):
-                m.d.comb += say(record, Reply.ERROR, RunError, address=address, tag=tag)
-                m.d.comb += [record.code.eq(error), self.record.valid.eq(1), loader.spoil.eq(1)]
+                m.d.comb += say(self.record, Reply.ERROR, RunError, address=address, tag=tag)
+                m.d.comb += [self.record.payload.code.eq(error), loader.spoil.eq(1)]
                 m.d.sync += self.core_reset.eq(1)
                 with m.If(self.record.ready):
                     m.next = "reset"

@@ -31,7 +31,6 @@ __all__ = [
     "TRAINED",
     "UNPRUNED",
     "bitstream",
-    "compile_unpruned",
     "compiled",
     "compressed",
     "dataset",
@@ -137,8 +136,10 @@ def program(path: Path) -> Program:
     return compiled(network, chosen, place, activity)
 
 
-def compile_unpruned(network: Network, config: AcceleratorConfig, activity: dict[str, np.ndarray]) -> Program:
-    """The dense network compiled for comparison.
+def unpruned(
+    network: Network, config: AcceleratorConfig, path: Path, activity: dict[str, np.ndarray] | None = None
+) -> Program:
+    """The dense network compiled for comparison, written and read again as by :func:`compiled`.
 
     Its weights may need larger list memories than the config has; it then gets the next larger that suffice. Only the
     simulator runs it; ``program.config`` tells which config that is.
@@ -150,18 +151,13 @@ def compile_unpruned(network: Network, config: AcceleratorConfig, activity: dict
     """
     while True:
         try:
-            return compile_balanced(network, config, activity)
+            found = compile_balanced(network, config, activity or {})
         except ValueError:
             if config.list_words >= _WIDEST_LISTS:
                 raise
             config = config.replace(list_words=2 * config.list_words)
-
-
-def unpruned(
-    network: Network, config: AcceleratorConfig, path: Path, activity: dict[str, np.ndarray] | None = None
-) -> Program:
-    """:func:`compile_unpruned`, written and read again as by :func:`compiled`."""
-    return _reread(compile_unpruned(network, config, activity or {}), path)
+        else:
+            return _reread(found, path)
 
 
 def _reread(program: Program, path: Path) -> Program:

@@ -18,7 +18,6 @@ from models.exits import with_thresholds
 from models.quantize import NEVER, encode
 from models.sources import Progress
 from models.surrogate import Surrogate
-from offramp.stages import compile_unpruned
 from sim import simulate
 
 __all__ = ["DEFAULT", "Sample", "add", "figures", "measure", "multiply_accumulates"]
@@ -157,8 +156,7 @@ def add(
     Raises
     ------
     ValueError
-        When the result isn't a recipe's, or the network doesn't fit the accelerator, the unpruned one not even with the
-        widest list memories.
+        When the result isn't a recipe's, or one of the networks doesn't fit the accelerator.
     """
     for key in ("recipe", "recipe_digest", "metrics", "seed"):
         if key not in result:
@@ -230,7 +228,6 @@ def _put(
             network, activity, parent = compressed.network, compressed.activity, compressed.dense
         else:
             network, activity, parent = compressed.dense, compressed.dense_activity, None
-            config = compile_unpruned(network, config, activity).config
         measured = figures(
             network, activity, source, config, sample=sample, seed=entry["seed"], parent=parent, progress=progress
         )

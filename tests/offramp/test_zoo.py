@@ -85,23 +85,13 @@ def test_measuring_anew_finds_the_same(small, result, tmp_path):
     assert zoo.entries(tmp_path) == elsewhere
 
 
-def test_only_the_dense_network_may_have_wider_list_memories(small, result, tmp_path, monkeypatch):
-    sizes = []
-
-    def figures(network, activity, source, config, **options):
-        sizes.append(config.list_words)
-        return original(network, activity, source, config, **options)
-
-    original = measuring.figures
-    monkeypatch.setattr(measuring, "figures", figures)
-    path, options = small.folder / stages.COMPRESSED, {"folder": tmp_path, "sample": FEW}
+def test_both_networks_must_fit_the_config_that_is_named(small, result, tmp_path, monkeypatch):
+    narrow = preset("tiny").replace(list_words=1024)
+    assert compile_balanced(small.network.network, narrow, small.network.activity).config == narrow
     monkeypatch.setattr(measuring, "preset", lambda name: preset(name).replace(list_words=1024))
-    assert measuring.add(path, result, small.source, **options) == zoo.entries(tmp_path)
-    pruned, dense = sizes
-    assert pruned == 1024 < dense
-    monkeypatch.setattr(measuring, "preset", lambda name: preset(name).replace(list_words=512))
-    with pytest.raises(ValueError, match="list"):
-        measuring.add(path, result, small.source, **options)
+    with pytest.raises(ValueError, match="list memory holds 1024 words a PE; this network needs"):
+        measuring.add(small.folder / stages.COMPRESSED, result, small.source, folder=tmp_path, sample=FEW)
+    assert not list(tmp_path.iterdir())
 
 
 def test_results_of_something_else_are_refused(small, result, tmp_path):

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,6 +60,12 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+
+    def take(self, *, train: int, validation: int, test: int) -> "Dataset":
+        """The first images of each split, so many, or all when there are fewer."""
+        return replace(
+            self, train=self.train.take(train), validation=self.validation.take(validation), test=self.test.take(test)
+        )
 
 
 def _stratified(labels: np.ndarray, fraction: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

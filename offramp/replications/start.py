@@ -85,19 +85,13 @@ def official(
     ConnectionError
         When the data set is missing and can't be fetched.
     """
-    dataset = load("cifar10", root, seed, progress)
+    dataset = load("cifar10", root, seed, progress).take(train=images, validation=2000, test=test)
     model = ResNet8(ResNet8Architecture(shape=dataset.shape, classes=len(dataset.classes)))
     model.load_state_dict(official_state(data_folder(root) / WEIGHTS))
     tuning = Schedule(
         epochs=1, lr=0.01, batch=128, optimizer="sgd", policy="cosine", flip=True, shift=2, channels_last=True
     )
-    some = replace(
-        dataset,
-        train=dataset.train.take(images),
-        validation=dataset.validation.take(2000),
-        test=dataset.test.take(test),
-    )
-    return Setting(model=model.eval(), dataset=some, tuning=tuning, epochs=epochs, seed=seed, progress=progress)
+    return Setting(model=model.eval(), dataset=dataset, tuning=tuning, epochs=epochs, seed=seed, progress=progress)
 
 
 def final_accuracy(model: nn.Module, split: Split) -> float:

@@ -1,7 +1,6 @@
 """A network small enough to be trained in a minute, and how robust one is: for methods that train from scratch."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ from torch import nn
 
 from hw.network import Network
 from models import golden
-from models.architectures import AnyArchitecture, initial
+from models.architectures import initial
 from models.attacks import apgd, integer_score, pgd, square
 from models.data import Split, load
 from models.quantize import encode
@@ -18,7 +17,7 @@ from models.schedule import Schedule
 from models.sources import Progress
 from models.surrogate import Surrogate
 from models.train import accuracy, predict
-from offramp.replications.start import Setting
+from offramp.replications.start import Setting, integer_accuracy
 
 __all__ = ["EPS", "answers", "half_width", "robustness", "under_attack"]
 
@@ -48,27 +47,17 @@ def half_width(
     ConnectionError
         When the data set is missing and can't be fetched.
     """
-    dataset = load(data, root, seed, progress)
-    some = replace(
-        dataset,
-        train=dataset.train.take(images),
-        validation=dataset.validation.take(1000),
-        test=dataset.test.take(test),
-    )
-    tuning = Schedule(epochs=epochs, lr=0.01, batch=64, flip=data != "digits")
+    dataset = load(data, root, seed, progress).take(train=images, validation=1000, test=test)
+    architecture = ResNet8Architecture(shape=dataset.shape, classes=len(dataset.classes), widths=(8, 16, 32))
     return Setting(
-        model=initial(_architecture(some.shape, len(some.classes)), seed),
-        dataset=some,
-        tuning=tuning,
+        model=initial(architecture, seed),
+        dataset=dataset,
+        tuning=Schedule(epochs=epochs, lr=0.01, batch=64, flip=data != "digits"),
         epochs=epochs,
         quantize_epochs=2,
         seed=seed,
         progress=progress,
     )
-
-
-def _architecture(shape: tuple[int, int, int], classes: int) -> AnyArchitecture:
-    return ResNet8Architecture(shape=shape, classes=classes, widths=(8, 16, 32))
 
 
 def answers(network: nn.Module | Network) -> Callable[[np.ndarray], np.ndarray]:
@@ -95,17 +84,16 @@ def robustness(network: Network, split: Split, eps: float, *, seed: int = 0) -> 
     image by image, of the images that all were tried on.
     """
     classes, twin = answers(network), Surrogate(network)
-    some = split.take(_ATTACKED)
-    found = {"clean": float((classes(split.images) == split.labels).mean())}
-    right = {}
+    some, few = split.take(_ATTACKED), split.take(_QUERIED)
     tried = {
         "pgd20": pgd(twin, some.images, some.labels, eps=eps, steps=20, restarts=2, seed=seed),
         "apgd": apgd(twin, some.images, some.labels, eps=eps, steps=50, seed=seed),
+        "square": square(integer_score(network), few.images, few.labels, eps=eps, queries=300, seed=seed),
     }
-    few = split.take(_QUERIED)
-    tried["square"] = square(integer_score(network), few.images, few.labels, eps=eps, queries=300, seed=seed)
-    for name, images in tried.items():
-        right[name] = classes(images) == split.labels[: len(images)]
-        found[name] = float(right[name].mean())
+    right = {name: classes(images) == split.labels[: len(images)] for name, images in tried.items()}
     together = np.logical_and.reduce([kept[: len(few)] for kept in right.values()])
-    return found | {"worst": float(together.mean())}
+    return {
+        "clean": integer_accuracy(network, split),
+        **{name: float(kept.mean()) for name, kept in right.items()},
+        "worst": float(together.mean()),
+    }

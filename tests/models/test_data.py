@@ -30,6 +30,18 @@ def test_split_follows_the_seed(digits):
     assert rows(digits.test) != rows(other.test)
 
 
+def test_a_few_images_are_the_first_of_each_split(digits):
+    few = digits.take(train=20, validation=10, test=9999)
+    assert (few.name, few.classes, few.shape) == (digits.name, digits.classes, digits.shape)
+    for split, whole, count in (
+        (few.train, digits.train, 20),
+        (few.validation, digits.validation, 10),
+        (few.test, digits.test, 359),
+    ):
+        np.testing.assert_array_equal(split.images, whole.images[:count])
+        np.testing.assert_array_equal(split.labels, whole.labels[:count])
+
+
 def test_unknown_name():
     with pytest.raises(ValueError, match="data must be one of digits, fashion-mnist, cifar10, not 'mnist'"):
         load("mnist")

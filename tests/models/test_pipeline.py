@@ -91,13 +91,7 @@ def test_a_broken_checkpoint_is_named(trained, digits):
 
 def test_larger_images(data_root):
     """A glimpse of training on a few images: everything fits together."""
-    dataset = load("fashion-mnist", data_root)
-    few = replace(
-        dataset,
-        train=dataset.train.take(640),
-        validation=dataset.validation.take(200),
-        test=dataset.test.take(200),
-    )
+    few = load("fashion-mnist", data_root).take(train=640, validation=200, test=200)
     short = Schedule(epochs=1, lr=0.005, shift=1, flip=True)
     chosen = builtin("fashion-mnist")
     chosen = replace(
@@ -110,7 +104,7 @@ def test_larger_images(data_root):
     found = compress(chosen, train(chosen, few, 1), few, 1)
     assert found.seed == 1
     assert found.metrics["int8_final"] > 0.15
-    assert found.network.layers[0].output.shape[0] == dataset.shape[0] // 2
+    assert found.network.layers[0].output.shape[0] == few.shape[0] // 2
     assert torch.isfinite(torch.tensor(list(found.metrics.values()))).all()
 
 

@@ -27,13 +27,14 @@ from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D
 from hw.memory_plan import ShortageError, plan_with_next
 from hw.network import INPUT, Conv2D, GlobalAveragePool, Layer, Linear, Network
 from hw.numerics import IDENTITY, Rounding, accumulator_range, average_scale
-from hw.partition import Part, Partition, divide, inputs_of, parts_of
+from hw.partition import Part, Partition, bands_of, divide, inputs_of, parts_of
 from hw.planner import Choice, Planner
 from hw.program import Command, Program
 from hw.schedule import Block, Lists, Schedule, blocks_of, kernel_lists, schedule
 from hw.steps import Step, steps_of
 from hw.stored import code_ranges, stored_zero_points
 from hw.streaming import all_resident, streamed
+from hw.tiles import tilings
 
 __all__ = ["compile_balanced", "compile_network"]
 
@@ -48,7 +49,7 @@ def _arithmetic(step: Step, padded: int, stored: Mapping[str, int]) -> Arithmeti
         # The mean is taken over codes, not over activations; the bias turns a sum of activations into one of codes.
         values, offset = (count * source.zero_point, *average_scale(count)), 0
     elif isinstance(layer, MaxPool2D):
-        values, offset = (0, *IDENTITY), stored[step.reads]
+        values, offset = (0, *IDENTITY), stored[layer.inputs[0]]
     else:
         assert isinstance(layer, Conv2D | DepthwiseConv2D | Linear)
         values, rounding = (layer.bias, layer.multiplier, layer.shift), layer.rounding
@@ -84,11 +85,11 @@ def _prove(step: Step, bias: np.ndarray, span: tuple[int, int], config: Accelera
         )
 
 
-def _macs_per_channel(layer: Layer) -> int:
-    """Multiply-accumulates of the dense layer per output channel, padded taps included; 0 for a pool."""
+def _macs_per_row(layer: Layer) -> int:
+    """Multiply-accumulates of the dense layer per output channel and row, padded taps included; 0 for a pool."""
     if not isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
         return 0
-    return prod(layer.output.shape[:2]) * prod(layer.weight.shape[1:])
+    return layer.output.shape[1] * prod(layer.weight.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,11 @@ class _Work:
         step, partition = self.step, self.partition
         channels, depth = step.result.output.shape[2], step.source.shape[2]
         first, last = self.parts[0].channels(channels)[0], self.parts[-1].channels(channels)[1]
-        name = step.result.name if partition.commands == 1 else f"{step.result.name}[{first}:{last}]"
+        rows = bands_of(step, partition.bands)
+        made = sum(end - start for start, end in rows)
+        name = step.result.name if step.strip is None else f"{step.result.name}@{step.strip.number}"
+        if partition.commands > 1:
+            name += f"[{first}:{last}]"
         if partition.passes > 1:
             name += f"<{self.inputs[0]}:{self.inputs[1]}>"
         return Command(
@@ -114,9 +119,9 @@ class _Work:
             kind=step.layer.kind + ("+add" if step.add else ""),
             layer=step.layer.name,
             tensor=step.result.name,
+            rows=tuple(rows),
             channels=(first, last),
-            macs=_macs_per_channel(step.layer) * (last - first) * (self.inputs[1] - self.inputs[0]) // depth,
-            bands=partition.bands,
+            macs=_macs_per_row(step.layer) * made * (last - first) * (self.inputs[1] - self.inputs[0]) // depth,
             groups=partition.groups,
             partial=self.schedules[0].partial,
             upright=partition.upright,
@@ -126,20 +131,21 @@ class _Work:
 def _work(steps: list[Step], partitions: list[Partition], config: AcceleratorConfig) -> list[_Work]:
     """The commands of all steps, in order."""
     found = []
+    #: Strips of a layer share their lists where they are equal.
+    known: dict[tuple[str, tuple[int, int], tuple[int, int], tuple[Block, ...], Axis], Lists] = {}
     for step, partition in zip(steps, partitions, strict=True):
-        height, _, channels = step.result.output.shape
+        channels = step.result.output.shape[2]
         divided = divide(0, config.padded_channels(channels) // WORD_CHANNELS, partition.commands)
         for words, inputs in product(divided, inputs_of(step, partition)):
-            parts = parts_of(height, words, partition.bands, partition.groups)
-            lists: dict[tuple[tuple[int, int], tuple[Block, ...], Axis], Lists] = {}
+            parts = parts_of(bands_of(step, partition.bands), words, partition.groups)
             schedules = []
             for part in parts:
                 kernel, walked = step.kernel.walk(part.rows, partition.upright)
                 some, blocks = part.channels(channels), blocks_of(kernel, walked, partition.merged)
-                key = some, blocks, kernel.columns
-                if key not in lists:
-                    lists[key] = kernel_lists(kernel, *some, blocks, config, inputs)
-                done = schedule(step, part.rows, some, blocks, lists[key], config, inputs, upright=partition.upright)
+                key = step.layer.name, inputs, some, blocks, kernel.columns
+                if key not in known:
+                    known[key] = kernel_lists(kernel, *some, blocks, config, inputs)
+                done = schedule(step, part.rows, some, blocks, known[key], config, inputs, upright=partition.upright)
                 schedules.append(done)
             found.append(_Work(step, partition, parts, schedules, inputs))
     return found
@@ -165,7 +171,8 @@ def _build(
         plan_of_lists = streamed(lists, planner.command_cycles(choice), room, config)
     else:
         plan_of_lists = all_resident(lists, config)
-    emitter = Emitter(network, config, stored, planner.places(found), planner.windows(choice), plan_of_lists)
+    places, windows = planner.places(found), planner.windows(choice)
+    emitter = Emitter(network, config, planner.maps, stored, places, windows, plan_of_lists)
     for number, each in enumerate(work):
         channels = each.step.result.output.shape[2]
         if number == 0 or work[number - 1].step is not each.step:
@@ -240,6 +247,13 @@ def compile_network(
             return _fitted(network, steps, stored, planner(in_place), stream, config)
         except ShortageError as error:
             shortage = error
+    for tiled in tilings(network, steps, config):
+        strips = Planner(network, tiled, config, densities)
+        for stream in (False, True) if config.loader else (False,):
+            try:
+                return _fitted(network, tiled, stored, strips, stream, config)
+            except ShortageError as error:
+                shortage = error
     raise shortage
 
 

@@ -13,7 +13,7 @@ from hw.image_layout import fits, layer_image, program_image, stack
 from hw.isa import NEVER, NUMBERS, Opcode, SelectUse
 from hw.isa import Layer as LayerWords
 from hw.memory_plan import Placement
-from hw.network import INPUT, Network
+from hw.network import INPUT, Network, Tensor
 from hw.numerics import Rounding, add_scales
 from hw.partition import Part, Rows, is_everywhere, shares
 from hw.schedule import Schedule
@@ -61,7 +61,18 @@ class _Core:
     def __init__(self) -> None:
         self.channels: list[np.ndarray] = []
         self.channel_count = 0
+        self.channel_base: dict[tuple[str, tuple[int, int]], int] = {}
         self.layers: list[dict[str, Any]] = []
+
+    def base_of(self, layer: str, words: tuple[int, int], arithmetic: Arithmetic) -> int:
+        """First word of the parameters of some channels of a layer: all that make these use the same."""
+        if (layer, words) not in self.channel_base:
+            self.channel_base[layer, words] = self.channel_count // WORD_CHANNELS
+            some = slice(words[0] * WORD_CHANNELS, words[1] * WORD_CHANNELS)
+            values = (arithmetic.bias, arithmetic.multiplier, arithmetic.shift)
+            self.channels.append(np.stack([array[some] for array in values]))
+            self.channel_count += some.stop - some.start
+        return self.channel_base[layer, words]
 
 
 class Emitter:
@@ -69,12 +80,14 @@ class Emitter:
 
     Parameters
     ----------
+    maps : mapping of str to Tensor
+        The tensor that each map is of, or of whose rows it holds some.
     stored : mapping of str to int
         The code that each tensor is stored against.
     placements : dict of str to Placement
-        Where every stored tensor lies.
+        Where every map lies.
     windows : dict of str to list of rows
-        Which rows of every tensor each core keeps.
+        Which rows of every map each core keeps.
     lists : ListPlan
         Where the lists of every command lie.
     """
@@ -83,6 +96,7 @@ class Emitter:
         self,
         network: Network,
         config: AcceleratorConfig,
+        maps: Mapping[str, Tensor],
         stored: Mapping[str, int],
         placements: dict[str, Placement],
         windows: dict[str, list[Rows]],
@@ -93,7 +107,7 @@ class Emitter:
         self._places = placements
         self._windows = windows
         self._lists = lists
-        self._tensors = network.tensors()
+        self._maps = maps
         self._stored = stored
         self._cores = [_Core() for _ in range(config.cores)]
         self._operations: list[dict[str, Any]] = []
@@ -103,17 +117,17 @@ class Emitter:
 
     def _pitch(self, name: str) -> int:
         """Words from one position of a tensor to the next."""
-        return self._config.padded_channels(self._tensors[name].shape[2]) // WORD_CHANNELS
+        return self._config.padded_channels(self._maps[name].shape[2]) // WORD_CHANNELS
 
     def _pitches(self, name: str, upright: bool) -> tuple[int, int]:
         """Words of a tensor from one row of a walk to the next, and from one position to the next."""
         pitch = self._pitch(name)
-        row = self._tensors[name].shape[1] * pitch
+        row = self._maps[name].shape[1] * pitch
         return (pitch, row) if upright else (row, pitch)
 
     def _number(self, name: str, row: int) -> int:
         """Number of a row's first word in its map."""
-        return row * self._tensors[name].shape[1] * self._pitch(name)
+        return row * self._maps[name].shape[1] * self._pitch(name)
 
     def _window(self, name: str, core: int) -> dict[str, int]:
         place, rows = self._places.get(name, Placement(0, 0)), self._windows[name][core]
@@ -156,7 +170,7 @@ class Emitter:
         name, add = step.residual, step.add
         if add is None or name is None:
             return _nothing()["residual"]
-        scales = add_scales(step.layer.output.scale, self._tensors[name].scale, add.output.scale)
+        scales = add_scales(step.layer.output.scale, self._maps[name].scale, add.output.scale)
         return {
             "enable": 1,
             "bank": self._places[name].bank,
@@ -176,7 +190,7 @@ class Emitter:
     def _positions(self, name: str, part: Part, upright: bool) -> dict[str, int]:
         """In which order a core makes the positions of its part."""
         row_pitch, column_pitch = self._pitches(name, upright)
-        columns = part.rows[1] - part.rows[0] if upright else self._tensors[name].shape[1]
+        columns = part.rows[1] - part.rows[0] if upright else self._maps[name].shape[1]
         return {"row_pitch": row_pitch, "column_pitch": column_pitch, "columns": columns}
 
     def select(self, step: Step) -> None:
@@ -189,7 +203,7 @@ class Emitter:
         """
         if step.select is None:
             return
-        name, height = step.reads, self._tensors[step.reads].shape[0]
+        name, height = step.reads, self._maps[step.reads].shape[0]
         rows = shares(height, self._config.cores)
         starts = [self._address(name, core, rows[core][0]) for core in range(self._config.cores)]
         windows = [self._window(name, core) for core in range(self._config.cores)]
@@ -218,7 +232,7 @@ class Emitter:
         arithmetic : Arithmetic
             Of all of the layer's channels.
         """
-        name, config = step.result.name, self._config
+        name, config = step.writes, self._config
         everywhere = config.cores < 4
         if not step.raw:
             everywhere = is_everywhere(parts, self._windows[name], config.cores)
@@ -248,7 +262,7 @@ class Emitter:
                 "residual": self._residual(step, part) if residual else _nothing()["residual"],
                 "lane": {
                     "outputs": outputs,
-                    "channel_base": core.channel_count // WORD_CHANNELS,
+                    "channel_base": core.base_of(layer.name, part.words, arithmetic),
                     "channels": channels,
                     "raw": int(raw),
                     "classes": self._network.classes if raw else 0,
@@ -262,17 +276,12 @@ class Emitter:
                     "first": first,
                     **self._positions(name, part, work.upright),
                     "words": part.words[1] - part.words[0],
-                    "zero_point": _code(self._stored[name]),
+                    "zero_point": _code(self._stored[step.result.name]),
                     "everywhere": int(everywhere),
                 },
             }
             if partial:
                 described[part.core]["target"]["columns"] = 1
-            else:
-                first = part.words[0] * WORD_CHANNELS
-                values = (arithmetic.bias, arithmetic.multiplier, arithmetic.shift)
-                core.channels.append(np.stack([array[first : first + channels] for array in values]))
-                core.channel_count += channels
             longest = max(longest, work.serial_cycles(outputs))
         for core, description in zip(self._cores, described, strict=True):
             core.layers.append(description)

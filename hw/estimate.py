@@ -1,6 +1,7 @@
 """What a step costs under a partition: cycles from the weights and an expected density, and words of list memory."""
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,8 @@ class Estimate:
         Words of their entries, if those of edge columns are found in those of the columns between.
     distinct : tuple of tuple of int
         Of each command, one of every set of cores with equal lists.
+    lists : tuple of tuple
+        Of each command and working core, what its lists depend on besides the layer.
     channels : int array (cores,)
         Output channels as stored, those of every command.
     """
@@ -57,6 +60,7 @@ class Estimate:
     pointers: np.ndarray
     entries: np.ndarray
     distinct: tuple[tuple[int, ...], ...]
+    lists: tuple[tuple[Hashable, ...], ...]
     channels: np.ndarray
 
     def cycles(self, slow: bool) -> tuple[float, ...]:
@@ -85,9 +89,10 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
     pointers = np.zeros((len(commands), config.cores), dtype=np.int64)
     channels = np.zeros(config.cores, dtype=np.int64)
     entries = np.zeros((len(commands), config.cores, config.pes), dtype=np.int64)
-    distinct = []
+    distinct, lists = [], []
     for number, (command, start, end) in enumerate(commands):
         alike: dict[tuple[tuple[int, int], tuple[Block, ...], Axis], int] = {}
+        used: list[Hashable] = []
         complete = end == step.source.shape[2]
         for part in command:
             kernel, walked = step.kernel.walk(part.rows, partition.upright)
@@ -107,12 +112,15 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
             work[number, part.core] = _cycles(
                 kernel, most * by_pe, lines, _slots(depth, density), (made, made_channels), config
             )
-            alike.setdefault(((first, last), blocks, kernel.columns), part.core)
+            key = (first, last), blocks, kernel.columns
+            alike.setdefault(key, part.core)
+            used.append((part.core, key))
             pointers[number, part.core] = len(kernel.classes) * len(blocks) * depth
             channels[part.core] += complete * made_channels
             entries[number, part.core] = (by_pe * _stored_uses(kernel, blocks)).sum(axis=(1, 2))
         distinct.append(tuple(alike.values()))
-    return Estimate(work, pointers, entries, tuple(distinct), channels)
+        lists.append(tuple(used))
+    return Estimate(work, pointers, entries, tuple(distinct), tuple(lists), channels)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ __all__ = [
     "Part",
     "Partition",
     "Rows",
+    "bands_of",
     "commands_of",
     "divide",
     "inputs_of",
@@ -78,22 +79,25 @@ def divide(first: int, last: int, parts: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def parts_of(rows: int, words: tuple[int, int], bands: int, groups: int) -> list[Part]:
-    """What each core with work makes of ``rows`` output rows and the channel words ``words``, by number of the core."""
+def bands_of(step: Step, bands: int) -> list[tuple[int, int]]:
+    """The output rows that each band of a step makes."""
+    return divide(0, step.result.output.shape[0], bands) if step.strip is None else list(step.strip.rows)
+
+
+def parts_of(bands: Sequence[tuple[int, int]], words: tuple[int, int], groups: int) -> list[Part]:
+    """What each core with work makes of bands of output rows and of channel words, by number of the core."""
     return [
         Part(band * groups + group, band_rows, group_words)
-        for band, band_rows in enumerate(divide(0, rows, bands))
+        for band, band_rows in enumerate(bands)
         for group, group_words in enumerate(divide(*words, groups))
     ]
 
 
 def commands_of(step: Step, partition: Partition, config: AcceleratorConfig) -> list[list[Part]]:
     """The parts of each command of a step, whatever its passes."""
-    height, _, channels = step.result.output.shape
-    words = config.padded_channels(channels) // WORD_CHANNELS
-    return [
-        parts_of(height, chunk, partition.bands, partition.groups) for chunk in divide(0, words, partition.commands)
-    ]
+    words = config.padded_channels(step.result.output.shape[2]) // WORD_CHANNELS
+    rows = bands_of(step, partition.bands)
+    return [parts_of(rows, chunk, partition.groups) for chunk in divide(0, words, partition.commands)]
 
 
 def shares(rows: int, cores: int) -> list[tuple[int, int]]:
@@ -114,13 +118,13 @@ def join(rows: Iterable[Rows]) -> Rows:
     return (min(first for first, _ in ranges), max(last for _, last in ranges)) if ranges else None
 
 
-def read_rows(step: Step, tensor: str, partition: Partition, cores: int) -> list[Rows]:
-    """Rows of a tensor that each core reads in the commands of a step."""
+def read_rows(step: Step, name: str, partition: Partition, cores: int) -> list[Rows]:
+    """Rows of a map that each core reads in the commands of a step."""
     found: list[Rows] = [None] * cores
     # Every command of a step makes the same rows in the same cores.
-    for part in parts_of(step.result.output.shape[0], (0, partition.groups), partition.bands, partition.groups):
-        multiplied = step.kernel.reads(*part.rows) if step.reads == tensor else None
-        found[part.core] = join([multiplied, part.rows if step.residual == tensor else None])
+    for part in parts_of(bands_of(step, partition.bands), (0, partition.groups), partition.groups):
+        multiplied = step.kernel.reads(*part.rows) if step.reads == name else None
+        found[part.core] = join([multiplied, part.rows if step.residual == name else None])
     return found
 
 

@@ -1,7 +1,7 @@
 """Chooses the partition of every step: fewest expected cycles with which the memories suffice."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import combinations, product
 
@@ -12,9 +12,9 @@ from hw.estimate import Estimate, estimate
 from hw.memory_plan import Placement, Request, ShortageError, excess, plan
 from hw.need import Need, least_passes, need, refusal
 from hw.network import INPUT, Network
-from hw.partition import Part, Partition, Rows, is_everywhere, join, parts_of, read_rows, shares
+from hw.partition import Part, Partition, Rows, bands_of, is_everywhere, join, parts_of, read_rows, shares
 from hw.rules import require
-from hw.steps import Step
+from hw.steps import Step, makers_of, maps_of, readers_of
 
 __all__ = ["Choice", "Planner"]
 
@@ -29,6 +29,29 @@ _SHARES = (1, 3)
 
 #: A choice: for each step, the number of one of its options.
 Choice = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What a layer takes of memories under an option.
+
+    Attributes
+    ----------
+    lists : int array (cores, PEs)
+        Words of list memory.
+    channels : int array (cores,)
+        Output channels.
+    """
+
+    lists: np.ndarray
+    channels: np.ndarray
+
+    @classmethod
+    def of(cls, costs: Sequence[Estimate]) -> "_Held":
+        """``costs`` are those of the layer's steps; equal lists are held once."""
+        different = {cost.lists: cost for cost in costs}.values()
+        lists = sum(cost.pointers.sum(axis=0)[:, None] + cost.entries.sum(axis=0) for cost in different)
+        return cls(np.asarray(lists), costs[0].channels)
 
 
 class Planner:
@@ -60,21 +83,28 @@ class Planner:
         self._steps = list(steps)
         self._config = config
         self._in_place = in_place
-        self._tensors = network.tensors()
+        tensors = network.tensors()
         for name, density in (densities or {}).items():
-            require(name in self._tensors, f"densities: {network.name} has no tensor {name!r}")
+            require(name in tensors, f"densities: {network.name} has no tensor {name!r}")
             require(density is None or 0 <= density <= 1, f"densities: {name} must be from 0 to 1, not {density}")
         known = {name: value for name, value in (densities or {}).items() if value is not None}
-        known = dict.fromkeys(self._tensors, _DENSITY) | {INPUT: _IMAGE_DENSITY} | known
-        self._options: list[list[tuple[Partition, Estimate]]] = [
-            [(partition, estimate(step, partition, known[step.reads], config)) for partition in self._partitions(step)]
-            for step in self._steps
-        ]
+        known = dict.fromkeys(tensors, _DENSITY) | {INPUT: _IMAGE_DENSITY} | known
+        self.maps = {name: tensors[tensor] for name, tensor in maps_of(network, steps).items()}
+        # All steps of a layer, strip by strip, take the same option.
+        layers = dict.fromkeys(step.layer.name for step in steps)
+        self._groups = [[n for n, step in enumerate(steps) if step.layer.name == layer] for layer in layers]
+        self._options: list[list[tuple[Partition, Estimate]]] = [[] for _ in steps]
+        for group in self._groups:
+            partitions = self._partitions([steps[n] for n in group])
+            for n in group:
+                density = known[steps[n].layer.inputs[0]]
+                self._options[n] = [(each, estimate(steps[n], each, density, config)) for each in partitions]
         self._rows = [[cost.rows() for _, cost in options] for options in self._options]
-        readers = {
-            name: [n for n, step in enumerate(self._steps) if name in (step.reads, step.residual)]
-            for name in self._tensors
-        }
+        self._held = [
+            [_Held.of(costs) for costs in zip(*([cost for _, cost in self._options[n]] for n in group), strict=True)]
+            for group in self._groups
+        ]
+        readers = readers_of(steps)
         #: Names of the tensors that lie in one place, one after the other.
         self._together = _together(self._steps if in_place else [], readers)
         self._readers = {
@@ -88,31 +118,38 @@ class Planner:
         self._short = lru_cache(maxsize=None)(self._short_of)
         self._words = lru_cache(maxsize=None)(self._words_of)
         self._cycles = lru_cache(maxsize=None)(self._cycles_of)
-        made = {INPUT: -1} | {step.result.name: n for n, step in enumerate(self._steps) if not step.raw}
+        made = makers_of(steps)
         apart = [(self._together[s.residual][0], self._together[s.reads][0]) for s in self._steps if s.residual]
         self._stored = {
             name: (first, frozenset(reads for residual, reads in apart if residual == name))
             for name, first in made.items()
             if self._together[name][0] == name
         }
-        self._single = [((n, option),) for n, options in enumerate(self._options) for option in range(len(options))]
+        changes = [
+            [tuple((n, option) for n in group) for option in range(len(self._options[group[0]]))]
+            for group in self._groups
+        ]
+        self._single = [change for group in changes for change in group]
+        group_of = {n: number for number, group in enumerate(self._groups) for n in group} | {-1: -1}
         neighbours = {
-            pair for name, first in made.items() for pair in combinations(sorted({first, *readers[name]} - {-1}), 2)
+            pair
+            for name, first in made.items()
+            for pair in combinations(sorted({group_of[n] for n in (first, *readers[name])} - {-1}), 2)
         }
         self._pairs = [
-            ((a, first), (b, second))
-            for a, b in sorted(neighbours)
-            for first, second in product(range(len(self._options[a])), range(len(self._options[b])))
+            first + second for a, b in sorted(neighbours) for first, second in product(changes[a], changes[b])
         ]
 
-    def _partitions(self, step: Step) -> list[Partition]:
-        """All partitions of a step that PEs and tables can hold, with as few commands as possible."""
-        config = self._config
+    def _partitions(self, steps: Sequence[Step]) -> list[Partition]:
+        """All partitions of a layer's steps that PEs and tables can hold, with as few commands as possible."""
+        config, step = self._config, steps[0]
         height, _, channels = step.result.output.shape
         words = config.padded_channels(channels) // WORD_CHANNELS
         cores = 1 if step.raw else config.cores
         powers = [1 << n for n in range(cores.bit_length())]
         pairs = [(b, g) for b in powers for g in powers if b * g <= cores and b <= height and g <= words]
+        if step.strip is not None:
+            pairs = [(b, g) for b, g in pairs if b == len(step.strip.rows)]
         found: list[Partition] = []
         least: list[Need] = []
         ways = [
@@ -124,26 +161,26 @@ class Planner:
         for (bands, groups), (merged, upright) in product(pairs, ways):
             for commands in range(1, 2 if step.raw else words // groups + 1):
                 partition = Partition(bands, groups, commands, merged, passes, upright)
-                needed = need(step, partition, config)
-                if needed.fits(config):
+                unfit = [each for step in steps if not (each := need(step, partition, config)).fits(config)]
+                if not unfit:
                     found.append(partition)
                     break
             else:
-                least.append(needed)
+                least += unfit
         if config.loader:
-            found += [smaller for partition in found for smaller in self._smaller(step, partition)]
+            found += [smaller for partition in found for smaller in self._smaller(steps, partition)]
         if found:
             return found
         raise ValueError(refusal(step.layer.name, least, config))
 
-    def _smaller(self, step: Step, partition: Partition) -> list[Partition]:
+    def _smaller(self, steps: Sequence[Step], partition: Partition) -> list[Partition]:
         """The same partition in more commands and passes, so that the lists of each are some part of the memory."""
-        config, found = self._config, []
+        config, step, found = self._config, steps[0], []
         words = config.padded_channels(step.result.output.shape[2]) // WORD_CHANNELS // partition.groups
         deep = 1 if step.kernel.own or step.select else -(-step.source.shape[2] // WORD_CHANNELS)
 
         def size(smaller: Partition) -> int:
-            return max(rows for rows, _ in estimate(step, smaller, _DENSITY, config).rows())
+            return max(rows for step in steps for rows, _ in estimate(step, smaller, _DENSITY, config).rows())
 
         for deeper, least, most in (
             (True, partition.passes + 1, deep),
@@ -152,7 +189,7 @@ class Planner:
             for share in _SHARES:
                 for count in range(least, most + 1):
                     smaller = replace(partition, passes=count) if deeper else replace(partition, commands=count)
-                    if not need(step, smaller, config).fits(config):
+                    if not all(need(step, smaller, config).fits(config) for step in steps):
                         break
                     if size(smaller) * share <= config.list_words:
                         found.append(smaller)
@@ -174,7 +211,7 @@ class Planner:
             for n, option in zip(self._readers[tensor], options, strict=True)
         ]
         if self._scanned.intersection(self._together[tensor]):
-            scanned = shares(self._tensors[tensor].shape[0], self._config.cores)
+            scanned = shares(self.maps[tensor].shape[0], self._config.cores)
             found.append([share if share[0] < share[1] else None for share in scanned])
         return [join(rows[core] for rows in found) for core in range(self._config.cores)]
 
@@ -186,7 +223,7 @@ class Planner:
         step, (partition, cost) = self._steps[number], self._options[number][option]
         if step.raw:
             return cost.cycles(self._config.lanes == 2)
-        windows = self._window(step.result.name, readers)
+        windows = self._window(step.writes, readers)
         slow = self._config.slow_exchange and is_everywhere(_makers(step, partition), windows, self._config.cores)
         return cost.cycles(step.residual is not None or slow)
 
@@ -199,12 +236,12 @@ class Planner:
         return [
             cycles
             for n, (step, option) in enumerate(zip(self._steps, choice, strict=True))
-            for cycles in self._cycles(n, option, self._of_readers(step.result.name, choice))
+            for cycles in self._cycles(n, option, self._of_readers(step.writes, choice))
         ]
 
     def _words_of(self, tensor: str, options: tuple[int, ...]) -> int:
         """Words of the largest window of a tensor that any core keeps."""
-        _, width, channels = self._tensors[tensor].shape
+        _, width, channels = self.maps[tensor].shape
         rows = max((last - first for first, last in filter(None, self._window(tensor, options))), default=0)
         return rows * width * (self._config.padded_channels(channels) // WORD_CHANNELS)
 
@@ -239,17 +276,17 @@ class Planner:
 
     def _excess(self, choice: Choice, list_words: int) -> int:
         """Words by which the memories are too small; of lists and channels, summed over the cores."""
-        costs = [options[number][1] for options, number in zip(self._options, choice, strict=True)]
-        pointers = np.sum([cost.pointers.sum(axis=0) for cost in costs], axis=0)
-        lists = pointers + np.sum([cost.entries.sum(axis=0) for cost in costs], axis=0).max(axis=1)
+        lists = np.sum([held.lists for held in self._held_by(choice)], axis=0).max(axis=1)
         return int((lists - list_words).clip(0).sum()) + self._other_excess(choice)
 
     def _other_excess(self, choice: Choice) -> int:
         """Words by which channel and activation memories are too small."""
-        costs = [options[number][1] for options, number in zip(self._options, choice, strict=True)]
-        channels = np.sum([cost.channels for cost in costs], axis=0)
+        channels = np.sum([held.channels for held in self._held_by(choice)], axis=0)
         words = tuple(self._words(name, self._of_readers(name, choice)) for name in self._stored)
         return int((channels - self._config.channel_words).clip(0).sum()) + self._short(words)
+
+    def _held_by(self, choice: Choice) -> list["_Held"]:
+        return [held[choice[group[0]]] for held, group in zip(self._held, self._groups, strict=True)]
 
     def _rows_of(self, choice: Choice) -> list[tuple[int, int]]:
         """List words and rows of every command; :meth:`hw.estimate.Estimate.rows`."""
@@ -352,11 +389,11 @@ def _together(steps: Sequence[Step], readers: Mapping[str, list[int]]) -> dict[s
     for number, step in enumerate(steps):
         operand = step.residual
         if operand is not None and operand != INPUT and readers[operand][-1] == number:
-            names = (*found[operand], step.result.name)
+            names = (*found[operand], step.writes)
             found.update(dict.fromkeys(names, names))
     return found
 
 
 def _makers(step: Step, partition: Partition) -> list[Part]:
     """Who makes which rows, whatever the words."""
-    return parts_of(step.result.output.shape[0], (0, partition.groups), partition.bands, partition.groups)
+    return parts_of(bands_of(step, partition.bands), (0, partition.groups), partition.groups)

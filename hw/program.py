@@ -13,18 +13,18 @@ from hw.check import check_images
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.decode import Instruction, decode_header, decode_images, decode_windows
 from hw.isa import NUMBERS, Opcode
-from hw.layers import Layer, Tensor, threshold_of
+from hw.layers import Layer, threshold_of
 from hw.network import INPUT, Add, Linear, Network
 from hw.partition import Part, parts_of
 from hw.program_select import check_selection, check_use
 from hw.protocol import Memory
-from hw.rules import integer, require
+from hw.rules import integer, integers, require
 from hw.stored import stored_zero_points
 
 __all__ = ["MAGIC", "VERSION", "Command", "Program", "image_sizes", "load", "writes_of"]
 
 MAGIC = b"OFFRPROG"
-VERSION = 6
+VERSION = 7
 
 #: Memories that a core has once, and the images whose words alternate in them; of lists it has one per PE.
 _CORE_MEMORIES = {
@@ -46,13 +46,15 @@ class Command:
         Kind of the network layer, ``+add`` where a residual add is fused.
     layer, tensor : str
         The network layer that multiplies, and the tensor that results.
+    rows : tuple of tuple of 2 int
+        Of each band, first row of the tensor that it writes, and the one after the last.
     channels : tuple of 2 int
         First channel of the tensor that it writes, and the one after the last.
     macs : int
         Multiply-accumulates of the dense layer, without padding.
-    bands, groups : int
-        Of the partition over the cores: core ``band * groups + group`` makes the output rows of its band in the channel
-        words of its group (:func:`hw.partition.parts_of`).
+    groups : int
+        Core ``band * groups + group`` makes the output rows of its band in the channel words of its group
+        (:func:`hw.partition.parts_of`).
     partial : bool
         It multiplies some input channels only, and leaves the accumulators to the next command.
     upright : bool
@@ -63,9 +65,9 @@ class Command:
     kind: str
     layer: str
     tensor: str
+    rows: tuple[tuple[int, int], ...]
     channels: tuple[int, int]
     macs: int
-    bands: int
     groups: int
     partial: bool = False
     upright: bool = False
@@ -74,22 +76,28 @@ class Command:
         for name in ("name", "kind", "layer", "tensor"):
             require(isinstance(getattr(self, name), str), f"{name} must be a string, not {getattr(self, name)!r}")
         require(
-            len(self.channels) == 2 and all(integer(n) for n in self.channels),
-            f"{self.name}: channels must be two integers, not {self.channels}",
+            bool(self.rows) and all(integers(band, 2) for band in self.rows),
+            f"{self.name}: rows must be two integers of each band, not {self.rows}",
         )
+        require(integers(self.channels, 2), f"{self.name}: channels must be two integers, not {self.channels}")
         require(integer(self.macs) and self.macs >= 0, f"{self.name}: macs must be an integer, not {self.macs!r}")
         for name in ("partial", "upright"):
             flag = getattr(self, name)
             require(isinstance(flag, bool), f"{self.name}: {name} must be true or false, not {flag!r}")
         require(
-            all(integer(n) and n > 0 for n in (self.bands, self.groups)),
-            f"{self.name}: bands and groups must be positive integers, not {self.bands!r} and {self.groups!r}",
+            integer(self.groups) and self.groups > 0,
+            f"{self.name}: groups must be a positive integer, not {self.groups!r}",
         )
 
-    def parts(self, output: Tensor) -> list[Part]:
+    @property
+    def bands(self) -> int:
+        """Of output rows, over which it is split."""
+        return len(self.rows)
+
+    def parts(self) -> list[Part]:
         """What each core with work makes of its tensor."""
         first, last = (-(-channel // WORD_CHANNELS) for channel in self.channels)
-        return parts_of(output.shape[0], (first, last), self.bands, self.groups)
+        return parts_of(self.rows, (first, last), self.groups)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +174,13 @@ class Program:
     ) -> None:
         """A command says of its instruction what is true of the network."""
         layer, result = self.network.layer(command.layer), self.network.layer(command.tensor).output
+        edges = [row for band in command.rows for row in band]
+        empty = any(start == end for start, end in command.rows)
+        if sorted(edges) != edges or empty or not 0 <= edges[0] <= edges[-1] <= result.shape[0]:
+            raise ValueError(
+                f"{where}: rows of bands must be in order within {command.tensor}'s 0..{result.shape[0]}, "
+                f"not {command.rows}"
+            )
         first, last = command.channels
         if not 0 <= first < last <= result.shape[2] or first % WORD_CHANNELS:
             raise ValueError(
@@ -179,7 +194,7 @@ class Program:
                 f"{where}: {command.bands} bands of {command.groups} groups must be at most the "
                 f"{self.config.cores} cores"
             )
-        parts = command.parts(result)
+        parts = command.parts()
         working = [number for number, core in enumerate(instruction.cores) if core.fields["enable"]]
         if working != [part.core for part in parts]:
             raise ValueError(f"{where}: cores {working} work, of {command.bands} bands of {command.groups} groups")
@@ -303,7 +318,8 @@ def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
 
 
 def _command(values: dict[str, Any]) -> Command:
-    return Command(**{**values, "channels": tuple(values["channels"])})
+    rows, channels = tuple(tuple(band) for band in values["rows"]), tuple(values["channels"])
+    return Command(**{**values, "rows": rows, "channels": channels})
 
 
 def load(path: str | Path, config: AcceleratorConfig | None = None) -> Program:

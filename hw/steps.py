@@ -1,5 +1,6 @@
 """What a network does, step by step: each multiplying layer as a convolution, with the add fused behind it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -9,7 +10,7 @@ from hw.geometry import Axis, ColumnClass, column_classes
 from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D, select_of, threshold_of
 from hw.network import INPUT, Add, Conv2D, GlobalAveragePool, Layer, Linear, Network, Select, Tensor
 
-__all__ = ["Kernel", "Step", "steps_of"]
+__all__ = ["Kernel", "Step", "Strip", "makers_of", "maps_of", "readers_of", "steps_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +118,29 @@ def _kernel(layer: Layer, shape: tuple[int, int, int]) -> Kernel:
     )
 
 
+@dataclass(frozen=True)
+class Strip:
+    """Some rows of a layer's output; :mod:`hw.tiles`.
+
+    Attributes
+    ----------
+    number : int
+        Of the strips that are made one after the other.
+    rows : tuple of tuple of 2 int
+        First row that each band makes, and the one after the last.
+    between : frozenset of str
+        Tensors of which only a strip is kept: a map of its own.
+    """
+
+    number: int
+    rows: tuple[tuple[int, int], ...]
+    between: frozenset[str]
+
+    def name(self, tensor: str) -> str:
+        """Name of the map that holds what there is of a tensor."""
+        return f"{tensor}@{self.number}" if tensor in self.between else tensor
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """A multiplying layer with the residual add fused behind it.
@@ -128,12 +152,15 @@ class Step:
     kernel : Kernel
     source : Tensor
         What the layer reads.
+    strip : Strip or None
+        The rows that are made, where these aren't all.
     """
 
     layer: Layer
     add: Add | None
     kernel: Kernel
     source: Tensor
+    strip: Strip | None = None
 
     @property
     def result(self) -> Layer:
@@ -142,15 +169,23 @@ class Step:
 
     @property
     def reads(self) -> str:
-        """Name of the tensor that is multiplied."""
-        return self.layer.inputs[0]
+        """Name of the map that is multiplied."""
+        return self._map(self.layer.inputs[0])
+
+    @property
+    def writes(self) -> str:
+        """Name of the map that is written."""
+        return self._map(self.result.name)
 
     @property
     def residual(self) -> str | None:
-        """The operand of the add that isn't the layer's own output."""
+        """Name of the map that is added, if any: the operand of the add that isn't the layer's own output."""
         if self.add is None:
             return None
-        return next(name for name in self.add.inputs if name != self.layer.name)
+        return self._map(next(name for name in self.add.inputs if name != self.layer.name))
+
+    def _map(self, tensor: str) -> str:
+        return tensor if self.strip is None else self.strip.name(tensor)
 
     @property
     def threshold(self) -> int:
@@ -196,8 +231,26 @@ def steps_of(network: Network) -> list[Step]:
                 f"{layer.name}: an add must directly follow a convolution that only it reads, "
                 f"not {before.name if before else INPUT}"
             )
-        steps[-1] = Step(layer=last.layer, add=layer, kernel=last.kernel, source=last.source)
+        steps[-1] = replace(last, add=layer)
     for step in steps:
         if step.residual == step.reads:
             raise ValueError(f"{step.reads}: the input of a convolution can't be the residual added to its own output")
     return steps
+
+
+def maps_of(network: Network, steps: Sequence[Step]) -> dict[str, str]:
+    """The tensor that each map is of, or of whose rows it holds some, by the map's name."""
+    return {name: name for name in network.tensors()} | {step.writes: step.result.name for step in steps}
+
+
+def makers_of(steps: Sequence[Step]) -> dict[str, int]:
+    """Number of the first step that writes each map, which isn't logits; of the image, -1."""
+    return {step.writes: n for n, step in reversed([*enumerate(steps)]) if not step.raw} | {INPUT: -1}
+
+
+def readers_of(steps: Sequence[Step]) -> dict[str, list[int]]:
+    """Numbers of the steps that read each map, in order."""
+    return {
+        name: [number for number, step in enumerate(steps) if name in (step.reads, step.residual)]
+        for name in (INPUT, *(step.writes for step in steps))
+    }

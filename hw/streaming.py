@@ -83,9 +83,20 @@ class _Block:
 def _stores(
     commands: Sequence[CommandLists], config: AcceleratorConfig
 ) -> tuple[list[ListStore], list[dict[int, int]]]:
-    """The lists of some commands in a store for each core, and where those of each begin."""
+    """The lists of some commands in a store for each core, and where those of each begin.
+
+    Commands that share their lists have them once.
+    """
     stores = [ListStore(config) for _ in range(config.cores)]
-    first = [{core: work.add_lists(stores[core]) for core, work in command.items()} for command in commands]
+    known: dict[tuple[int, int], int] = {}
+    first: list[dict[int, int]] = []
+    for command in commands:
+        first.append({})
+        for core, work in command.items():
+            key = core, id(work.lists)
+            if key not in known:
+                known[key] = work.add_lists(stores[core])
+            first[-1][core] = known[key]
     return stores, first
 
 

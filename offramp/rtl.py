@@ -164,13 +164,15 @@ def expected_outputs(
     channels = values.shape[1]
     pitch = program.config.padded_channels(channels) // WORD_CHANNELS
     words = np.pad(values, ((0, 0), (0, pitch * WORD_CHANNELS - channels))).reshape(-1, WORD_CHANNELS)
+    row_words = pitch * codes.shape[1]
     first, last = described.channels
     outputs: list[tuple[np.ndarray | slice, np.ndarray]] = []
     for core in layer.cores:
         window = core.fields["window"]
         index = np.arange(window["low"], window["low"] + window["count"])
-        made = index % pitch
-        rows = (first <= made * WORD_CHANNELS) & (made * WORD_CHANNELS < last) & (not described.partial)
+        channel = index % pitch * WORD_CHANNELS
+        made = np.any([(top <= index // row_words) & (index // row_words < end) for top, end in described.rows], axis=0)
+        rows = made & (first <= channel) & (channel < last) & (not described.partial)
         outputs.append((rows, words[index[rows]]))
     return outputs
 

@@ -1,0 +1,145 @@
+"""Cuts networks whose maps exceed the activation memories: some layers in a row make their maps strip by strip.
+
+::
+
+    image ──► conv ──► conv ──► conv ──► map        all three make the rows of the first strip, then of the second, ...
+              strip    strip             whole
+
+Each core has a band of the map that is made last, and makes it in strips; of the maps between, it makes the rows that
+its strip needs. These are maps of their own, which nothing needs when the strip is done; rows at the edges of a strip
+are made again for the next one. What the first of the layers read stays whole, and so does what the last ones make.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.estimate import COMMAND_CYCLES
+from hw.memory_plan import Request, ShortageError, excess, plan
+from hw.network import Network
+from hw.partition import Partition, Rows, bands_of, divide, join, read_rows
+from hw.steps import Step, Strip, makers_of, maps_of, readers_of
+
+__all__ = ["cut", "tilings"]
+
+#: Numbers of strips that are tried.
+_STRIPS = tuple(1 << n for n in range(1, 8))
+#: Runs of layers that are cut in a network.
+_MOST_CUTS = 4
+#: Ways that are offered: if none of them will do, something else is missing.
+_OFFERED = 4
+
+
+def cut(steps: Sequence[Step], first: int, last: int, bands: int, strips: int) -> list[Step] | None:
+    """The steps with those from ``first`` to ``last`` (not included) done strip by strip, in so many bands.
+
+    Returns
+    -------
+    list of Step or None
+        None where it is impossible: a step needs all of its input at a time, makes too few rows, is in strips already,
+        a map between is read by other steps too, there is none, or two cores would make the same row.
+    """
+    segment, readers = steps[first:last], readers_of(steps)
+    if any(step.select or step.raw or step.strip for step in segment):
+        return None
+    between = {step.writes for step in segment if any(first <= n < last for n in readers[step.writes])}
+    heights = [step.result.output.shape[0] for step in segment if step.writes not in between]
+    if not between or any(readers[name][-1] >= last for name in between) or min(heights) < bands * strips:
+        return None
+    found: list[Step] = []
+    for number in range(strips):
+        needed: dict[str, list[Rows]] = {}
+        strip: list[Step] = []
+        for step in reversed(segment):
+            made = needed.get(step.writes)
+            if made is None:
+                whole = divide(0, step.result.output.shape[0], bands)
+                made = [divide(*band, strips)[number] for band in whole]
+            rows = tuple(band for band in made if band is not None)
+            if any(before[1] > after[0] for before, after in pairwise(rows)):
+                return None
+            for name, read in ((step.reads, [step.kernel.reads(*band) for band in rows]), (step.residual, rows)):
+                if name is not None:
+                    others = needed.get(name, [None] * bands)
+                    needed[name] = [join(pair) for pair in zip(others, read, strict=True)]
+            strip.append(replace(step, strip=Strip(number, rows, frozenset(between))))
+        found += reversed(strip)
+    return [*steps[:first], *found, *steps[last:]]
+
+
+def tilings(network: Network, steps: Sequence[Step], config: AcceleratorConfig) -> Iterator[list[Step]]:
+    """Ways to cut the steps so that activation memories suffice where all else is cut in bands, the cheapest first.
+
+    There is none if they suffice as it is.
+    """
+    best, short = list(steps), _shortage(network, steps, config)
+    for _ in range(_MOST_CUTS):
+        if not short:
+            return
+        offered, least = 0, short
+        for found in sorted(_cuts(best, config), key=lambda found: _cost(found, config)):
+            missing = _shortage(network, found, config)
+            if not missing:
+                offered += 1
+                yield found
+            elif missing < least:
+                closest, least = found, missing
+            if offered == _OFFERED:
+                return
+        if offered or least == short:
+            return
+        best, short = closest, least
+
+
+def _cuts(steps: Sequence[Step], config: AcceleratorConfig) -> list[list[Step]]:
+    """The steps with each of their runs cut in every way."""
+    runs = [(first, last) for first in range(len(steps)) for last in range(first + 2, len(steps) + 1)]
+    bands = [1 << n for n in range(config.cores.bit_length())]
+    cuts = (cut(steps, *run, count, strips) for run in runs for count in bands for strips in _STRIPS)
+    return [found for found in cuts if found is not None]
+
+
+def _cost(steps: Sequence[Step], config: AcceleratorConfig) -> float:
+    """Cycles of all products in the slowest core, were nothing zero but weights, and of the commands themselves."""
+    cycles = 0.0
+    for step in steps:
+        bands = _bands(step, config)
+        rows = max(last - first for first, last in bands_of(step, bands))
+        products = rows * step.result.output.shape[1] * int(step.kernel.nonzero.sum())
+        cycles += COMMAND_CYCLES + products / config.pes / max(1, config.cores // bands)
+    return cycles
+
+
+def _bands(step: Step, config: AcceleratorConfig) -> int:
+    """The most bands of a step."""
+    if step.strip is not None:
+        return len(step.strip.rows)
+    return 1 if step.raw else min(config.cores, 1 << step.result.output.shape[0].bit_length() - 1)
+
+
+def _shortage(network: Network, steps: Sequence[Step], config: AcceleratorConfig) -> int:
+    """Words by which activation memories are too small with the most bands of every step."""
+    tensors, maps, readers = network.tensors(), maps_of(network, steps), readers_of(steps)
+    requests = []
+    for name, first in makers_of(steps).items():
+        reads = [read_rows(steps[n], name, Partition(_bands(steps[n], config), 1), config.cores) for n in readers[name]]
+        windows = [join(rows[core] for rows in reads) for core in range(config.cores)]
+        rows = max((last - first for first, last in filter(None, windows)), default=0)
+        _, width, channels = tensors[maps[name]].shape
+        requests.append(
+            Request(
+                name=name,
+                words=rows * width * (config.padded_channels(channels) // WORD_CHANNELS),
+                first=first,
+                last=max(readers[name], default=first),
+                apart=frozenset(step.reads for step in steps if step.residual == name),
+            )
+        )
+    missing = excess(requests, config.activation_words)
+    if not missing:
+        try:
+            plan(requests, config)
+        except ShortageError as error:
+            missing = error.words
+    return missing

@@ -245,7 +245,11 @@ def maps_of(network: Network, steps: Sequence[Step]) -> dict[str, str]:
 
 def makers_of(steps: Sequence[Step]) -> dict[str, int]:
     """Number of the first step that writes each map, which isn't logits; of the image, -1."""
-    return {step.writes: n for n, step in reversed([*enumerate(steps)]) if not step.raw} | {INPUT: -1}
+    found = {INPUT: -1}
+    for number, step in enumerate(steps):
+        if not step.raw:
+            found.setdefault(step.writes, number)
+    return found
 
 
 def readers_of(steps: Sequence[Step]) -> dict[str, list[int]]:

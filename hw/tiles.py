@@ -6,13 +6,13 @@
               strip    strip             whole
 
 Each core has a band of the map that is made last, and makes it in strips; of the maps between, it makes the rows that
-its strip needs. These are maps of their own, which nothing needs when the strip is done; rows at the edges of a strip
-are made again for the next one. What the first of the layers read stays whole, and so does what the last ones make.
+its strip needs, or its share of those that its neighbours need, too. These are maps of their own, which nothing needs
+when the strip is done; rows at the edges of a strip are made again for the next one. What the first of the layers read
+stays whole, and so does what the last ones make.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.estimate import COMMAND_CYCLES
@@ -37,8 +37,8 @@ def cut(steps: Sequence[Step], first: int, last: int, bands: int, strips: int) -
     Returns
     -------
     list of Step or None
-        None where it is impossible: a step needs all of its input at a time, makes too few rows, is in strips already,
-        a map between is read by other steps too, there is none, or two cores would make the same row.
+        None where it is impossible: a step needs all of its input at a time, makes too few rows or is in strips
+        already, a map between is read by other steps too, or there is none.
     """
     segment, readers = steps[first:last], readers_of(steps)
     if any(step.select or step.raw or step.strip for step in segment):
@@ -56,16 +56,32 @@ def cut(steps: Sequence[Step], first: int, last: int, bands: int, strips: int) -
             if made is None:
                 whole = divide(0, step.result.output.shape[0], bands)
                 made = [divide(*band, strips)[number] for band in whole]
-            rows = tuple(band for band in made if band is not None)
-            if any(before[1] > after[0] for before, after in pairwise(rows)):
+            rows = _apart([band for band in made if band is not None])
+            if rows is None:
                 return None
             for name, read in ((step.reads, [step.kernel.reads(*band) for band in rows]), (step.residual, rows)):
                 if name is not None:
                     others = needed.get(name, [None] * bands)
                     needed[name] = [join(pair) for pair in zip(others, read, strict=True)]
-            strip.append(replace(step, strip=Strip(number, rows, frozenset(between))))
+            strip.append(replace(step, strip=Strip(number, tuple(rows), frozenset(between))))
         found += reversed(strip)
     return [*steps[:first], *found, *steps[last:]]
+
+
+def _apart(bands: Sequence[tuple[int, int]]) -> list[tuple[int, int]] | None:
+    """The same rows, each in one band: overlapping bands share theirs evenly; None if there are too few."""
+    found: list[tuple[int, int]] = []
+    together = [bands[0]]
+    for band in [*bands[1:], None]:
+        if band is not None and band[0] < together[-1][1]:
+            together.append(band)
+            continue
+        first, last = together[0][0], together[-1][1]
+        if last - first < len(together):
+            return None
+        found += divide(first, last, len(together))
+        together = [band] if band is not None else []
+    return found
 
 
 def tilings(network: Network, steps: Sequence[Step], config: AcceleratorConfig) -> Iterator[list[Step]]:

@@ -315,6 +315,27 @@ def two_blocks(size: int, channels: int) -> Network:
     return maker.network("blocks")
 
 
+def wide_network(seed: int, *, least: int = 12, most: int = 26) -> Network:
+    """A random network with maps between image and result that are much larger than both."""
+    rng = np.random.default_rng(seed)
+    height, width = (int(size) for size in rng.integers(least, most + 1, 2))
+    maker = NetworkMaker(rng, (height, width, int(rng.integers(1, 9))))
+    here = INPUT
+    for _ in range(int(rng.integers(1, 3))):
+        kernel = int(rng.choice([1, 3, 3, 5]))
+        channels = int(rng.integers(9, 29))
+        here = maker.conv(here, channels, (kernel, kernel), pads=(kernel // 2,) * 4, density=0.2)
+    if rng.random() < 0.5:
+        here = maker.block(here, density=0.2)
+    if rng.random() < 0.4:
+        here = maker.depthwise(here, (3, 3), pads=(1, 1, 1, 1), density=0.6)
+    if rng.random() < 0.3 and maker.may_be_compared(here):
+        here = maker.max_pool(here, (2, 2), (1, 2))
+    here = maker.conv(here, int(rng.integers(1, 17)), (3, 3), (2, 2), pads=(0, 1, 1, 0), density=0.3)
+    maker.head(maker.pool(here), 3)
+    return _with_thresholds(maker.network(f"wide{seed}"), rng)
+
+
 def _with_thresholds(network: Network, rng: np.random.Generator) -> Network:
     """In half of the networks some layers skip small activations, in a few all."""
     share = float(rng.choice([0.0, 0.0, 0.5, 1.0]))

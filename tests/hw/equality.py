@@ -2,12 +2,22 @@
 
 import numpy as np
 
+from hw.isa import Opcode
 from hw.program import Program
 from hw.stored import stored_zero_points
 from models import golden
 from tests.hw.machine import Machine, map_words
 
-__all__ = ["assert_equals_golden"]
+__all__ = ["assert_equals_golden", "strips_of"]
+
+
+def strips_of(program: Program) -> set[str]:
+    """The tensors of which a program keeps strips only: the windows of their commands differ."""
+    layers = [instruction for instruction in program.instructions() if instruction.op is Opcode.LAYER]
+    windows: dict[str, list[list[dict[str, int]]]] = {}
+    for command, layer in zip(program.commands, layers, strict=True):
+        windows.setdefault(command.tensor, []).append([core.fields["window"] for core in layer.cores])
+    return {tensor for tensor, found in windows.items() if any(each != found[0] for each in found)}
 
 
 def assert_equals_golden(program: Program, codes: np.ndarray) -> np.ndarray:
@@ -18,6 +28,7 @@ def assert_equals_golden(program: Program, codes: np.ndarray) -> np.ndarray:
     codes : int8 array (images, height, width, channels)
     """
     network, stored = program.network, stored_zero_points(program.network)
+    between = strips_of(program)
     expected = golden.run(network, codes)
     machine = Machine(program.images, program.config)
     for number, image in enumerate(codes):
@@ -32,8 +43,11 @@ def assert_equals_golden(program: Program, codes: np.ndarray) -> np.ndarray:
             np.testing.assert_array_equal(ran.values, wanted[ran.numbers], err_msg=command.name)
             made.setdefault(command.tensor, []).append(ran.numbers)
         for tensor, numbers in made.items():
-            words = map_words(expected.tensors[tensor][number])
-            np.testing.assert_array_equal(np.sort(np.concatenate(numbers)), np.arange(len(words)), err_msg=tensor)
+            words, found = map_words(expected.tensors[tensor][number]), np.sort(np.concatenate(numbers))
+            if tensor in between:  # rows at the edges of strips are made twice, those that nobody needs never
+                assert set(found.tolist()) <= set(range(len(words))), tensor
+            else:
+                np.testing.assert_array_equal(found, np.arange(len(words)), err_msg=tensor)
         assert (outcome.exit, outcome.label) == (expected.exit_index[number], expected.classes[number])
         assert outcome.margin == expected.margins[number, outcome.exit]
     return expected.exit_index

@@ -1,5 +1,7 @@
 """What the compiler may choose from, for tests of what it would choose rarely."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from hw.partition import Partition
@@ -14,10 +16,10 @@ def only(monkeypatch: pytest.MonkeyPatch, **wanted: bool) -> None:
 
     ``merged`` is whether lists are, ``upright`` whether cores walk column by column.
     """
-    of_step = Planner._partitions
+    of_layer = Planner._partitions
 
-    def partitions(planner: Planner, step: Step) -> list[Partition]:
-        found = of_step(planner, step)
+    def partitions(planner: Planner, steps: Sequence[Step]) -> list[Partition]:
+        found = of_layer(planner, steps)
         return [p for p in found if all(getattr(p, name) is value for name, value in wanted.items())] or found
 
     monkeypatch.setattr(Planner, "_partitions", partitions)

@@ -23,9 +23,10 @@ def test_parts_of_a_range_cover_it_and_are_balanced(first, size, parts):
 
 @given(st.integers(1, 20), st.integers(1, 20), st.sampled_from([(1, 1), (2, 2), (8, 1), (1, 4), (4, 2)]))
 def test_every_word_is_made_once(rows, words, partition):
+    bands, groups = partition
     made = [
         (row, word)
-        for part in parts_of(rows, (3, 3 + words), *partition)
+        for part in parts_of(divide(0, rows, bands), (3, 3 + words), groups)
         for row in range(*part.rows)
         for word in range(*part.words)
     ]
@@ -33,7 +34,7 @@ def test_every_word_is_made_once(rows, words, partition):
 
 
 def test_a_core_is_of_a_band_and_a_group():
-    assert parts_of(5, (2, 5), 2, 2) == [
+    assert parts_of([(0, 2), (2, 5)], (2, 5), 2) == [
         Part(0, (0, 2), (2, 3)),
         Part(1, (0, 2), (3, 5)),
         Part(2, (2, 5), (2, 3)),
@@ -79,7 +80,7 @@ def test_what_a_core_reads():
     ],
 )
 def test_words_go_everywhere_where_another_than_a_neighbour_keeps_them(windows, everywhere):
-    bands = parts_of(8, (0, 1), 4, 1)
+    bands = parts_of(divide(0, 8, 4), (0, 1), 1)
     assert is_everywhere(bands, windows, 4) is everywhere
     assert is_everywhere(bands[:2], windows[:2], 2) is True
 

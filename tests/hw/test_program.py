@@ -205,13 +205,24 @@ SUM = next(n for n, c in enumerate(PROGRAM.commands) if c.tensor == "sum")
         (("commands", 0, "channels"), [0], r"stem: channels must be two integers, not \(0,\)"),
         (("commands", 0, "channels"), ["a", "b"], r"stem: channels must be two integers, not \('a', 'b'\)"),
         (("commands", 0, "channels"), [2, 4], r"command 0: channels must be within stem's 0\.\.4 .*, not 2\.\.4"),
-        (("commands", 0, "bands"), 2, r"command 0: 2 bands of 1 groups must be at most the 1 cores"),
-        (("commands", 0, "bands"), 0, r"stem: bands and groups must be positive integers, not 0 and 1"),
-        (("commands", 0, "groups"), "two", r"stem: bands and groups must be positive integers, not 1 and 'two'"),
+        (("commands", 0, "rows"), [[0, 2], [2, 3]], r"command 0: 2 bands of 1 groups must be at most the 1 cores"),
+        (("commands", 0, "rows"), [], r"stem: rows must be two integers of each band, not \(\)"),
+        (("commands", 0, "rows"), [[0, "x"]], r"stem: rows must be two integers of each band, not \(\(0, 'x'\),\)"),
+        (
+            ("commands", 0, "rows"),
+            [[0, 2], [1, 3]],
+            r"command 0: rows of bands must be in order within stem's 0\.\.3, .*",
+        ),
+        (("commands", 0, "rows"), [[1, 1]], r"command 0: rows of bands must .* 0\.\.3, not \(\(1, 1\),\)"),
+        (("commands", 0, "rows"), [[0, 4]], r"command 0: rows of bands must .* 0\.\.3, not \(\(0, 4\),\)"),
+        (("commands", 0, "rows"), [[-1, 3]], r"command 0: rows of bands must .* 0\.\.3, not \(\(-1, 3\),\)"),
+        (("commands", 0, "rows"), [[0, 2]], r"command 0: core 0's outputs, .* must be \[.*\], not \[.*\]"),
+        (("commands", 0, "groups"), "two", r"stem: groups must be a positive integer, not 'two'"),
+        (("commands", 0, "groups"), 0, r"stem: groups must be a positive integer, not 0"),
         (("commands", 0, "name"), 3, r"name must be a string, not 3"),
         (("commands", 0, "macs"), "many", r"stem: macs must be an integer, not 'many'"),
         (("commands", 1, "layer"), "stem", r"commands must be of the layers stem, early, .*, not stem, inner, .*"),
-        (("commands", SUM, "tensor"), "head", rf"command {SUM}: channels must be within head's 0..3 .*, not 0..4"),
+        (("commands", SUM, "tensor"), "head", rf"command {SUM}: rows of bands must .* head's 0..1, not .*"),
         (("commands", SUM, "tensor"), "inner", rf"command {SUM}: branch does not make inner"),
         (
             ("commands", SUM, "tensor"),
@@ -247,9 +258,10 @@ def with_layer(program: Program, core: int, number: int, **parts: dict[str, int]
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (("bands",), 1, r"command 0: cores \[0, 1\] work, of 1 bands of 1 groups"),
-        (("channels",), [0, 3], None),
-        (("bands", "groups"), (1, 2), r"command 0: core 0's outputs, .* must be \[.*\], not \[.*\]"),
+        (("rows",), ((0, 3),), r"command 0: cores \[0, 1\] work, of 1 bands of 1 groups"),
+        (("rows",), ((0, 2), (2, 3)), r"command 0: core 0's outputs, .* must be \[.*\], not \[.*\]"),
+        (("channels",), (0, 3), None),
+        (("rows", "groups"), (((0, 3),), 2), r"command 0: core 0's outputs, .* must be \[.*\], not \[.*\]"),
     ],
 )
 def test_another_partition_than_the_instructions_is_refused(place, value, message):
@@ -258,7 +270,7 @@ def test_another_partition_than_the_instructions_is_refused(place, value, messag
     changed = replace(command, **dict(zip(place, value if len(place) > 1 else (value,), strict=True)))
     if message is None:
         # Three channels take the word that four take.
-        assert replace(SPLIT, commands=(changed, *SPLIT.commands[1:])).commands[0].channels == [0, 3]
+        assert replace(SPLIT, commands=(changed, *SPLIT.commands[1:])).commands[0].channels == (0, 3)
         return
     with pytest.raises(ValueError, match=f"^{message}$"):
         replace(SPLIT, commands=(changed, *SPLIT.commands[1:]))

@@ -9,7 +9,8 @@ from hw.program import Program
 from models.golden import run
 from offramp.rtl import compare, run_work
 from sim import simulate
-from tests.random_networks import random_codes, random_network, two_blocks, with_selects
+from tests.hw.equality import strips_of
+from tests.random_networks import random_codes, random_network, two_blocks, wide_network, with_selects
 
 #: Images per network: all zero, sparse and dense ones among them.
 _IMAGES = 2
@@ -59,6 +60,18 @@ def test_sums_in_the_places_of_their_operands_agree(simulator, waves, cores, lan
     network = two_blocks(size, 16)
     program = compile_network(network, preset("tiny").replace(cores=cores, lanes=lanes))
     check([(program, random_codes(network, _IMAGES, 0))], simulator=simulator, waves=waves)
+
+
+@pytest.mark.parametrize(
+    ("cores", "lanes", "seeds"), [(1, 1, (105, 113)), (2, 2, (207, 223)), (4, 1, (406, 415)), (8, 2, (829,))]
+)
+def test_networks_in_strips_agree(simulator, waves, cores, lanes, seeds):
+    """The memories don't hold the maps between the first layers."""
+    config = preset("tiny").replace(cores=cores, lanes=lanes)
+    networks = [wide_network(seed) for seed in seeds]
+    work = [(compile_network(network, config), random_codes(network, _IMAGES, 0)) for network in networks]
+    assert all(strips_of(program) for program, _ in work)
+    check(work, simulator=simulator, waves=waves)
 
 
 def test_random_networks_agree_with_stalls_on_the_host_streams(simulator, waves):

@@ -162,4 +162,14 @@ class BoardTop(wiring.Component):
 
 def board_verilog(core: wiring.Component, board: Board, *, clock_mhz: float, baud: int) -> str:
     """Verilog of :class:`BoardTop`, module ``board``."""
-    return convert(BoardTop(core, board, clock_mhz=clock_mhz, baud=baud), "board")
+    return convert(BoardTop(core, board, clock_mhz=clock_mhz, baud=baud), "board", _clock_network)
+
+
+def _clock_network(m: Module, signal: Signal) -> Signal:
+    """Put a signal on one of the 16 clock networks of an ECP5, which reach every reset and clock enable.
+
+    nextpnr (0.11) counts the way to the network, but no time for the network itself.
+    """
+    reached = Signal.like(signal, name=f"{signal.name}_everywhere")
+    m.submodules[f"{signal.name}_network"] = Instance("DCCA", i_CLKI=signal, i_CE=Const(1, 1), o_CLKO=reached)
+    return reached

@@ -21,7 +21,7 @@ from hw.exit_unit import ExitUnit
 from hw.host_port import HostPort
 from hw.isa import Burst
 from hw.loader import Loader
-from hw.modules import shared
+from hw.modules import everywhere, shared
 from hw.protocol import Memory
 from hw.selector import Selector
 from hw.sequencer import Sequencer
@@ -69,6 +69,7 @@ class Accelerator(wiring.Component):
         # As late as that of the cores.
         reset = Signal(init=1)
         m.d.sync += reset.eq(sequencer.core_reset)
+        reset, take = (everywhere(platform, m, signal) for signal in (reset, sequencer.take))
         m.submodules.exchange = ResetInserter(reset)(exchange)
 
         connect(m, flipped(self.i), host.i)
@@ -119,7 +120,7 @@ class Accelerator(wiring.Component):
                 core.fetch.eq(sequencer.fetch),
                 core.fetch_address.eq(sequencer.fetch_address),
                 core.fetch_window.eq(sequencer.fetch_window),
-                core.take.eq(sequencer.take),
+                core.take.eq(take),
                 core.start.eq(sequencer.start),
                 sequencer.clearing[number].eq(core.clearing),
                 sequencer.done[number].eq(core.done),

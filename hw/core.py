@@ -13,6 +13,7 @@ from hw.fetcher import Fetcher
 from hw.isa import Layer, Selection, Window
 from hw.lanes import Lanes
 from hw.loader import list_row
+from hw.modules import everywhere
 from hw.packer import Packer
 from hw.pe import ProcessingElement
 from hw.protocol import Memory
@@ -235,7 +236,7 @@ class Core(wiring.Component):
         connect(m, flipped(self.i), activations.write)
         reset = Signal(init=1, reset_less=True)
         m.d.sync += reset.eq(self.reset)
-        return ResetInserter(reset)(m)
+        return ResetInserter(everywhere(platform, m, reset))(m)
 
     def _rows(self, m, dispatcher):
         """The row that the loader has sent last, and whether to write it now."""

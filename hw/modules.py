@@ -1,12 +1,12 @@
-"""Components that appear several times become one module of the Verilog, instead of a copy for each."""
+"""What a design becomes Verilog for: modules used several times are one module there, and a device has networks."""
 
 from collections.abc import Callable
 
-from amaranth import ClockSignal, Const, Instance, Signal, Value
+from amaranth import ClockSignal, Const, Instance, Module, Signal, Value
 from amaranth.back import verilog
 from amaranth.lib import wiring
 
-__all__ = ["Modules", "ports_of", "shared"]
+__all__ = ["Modules", "Network", "everywhere", "ports_of", "shared"]
 
 
 def ports_of(component: wiring.Component) -> list[tuple[wiring.Flow, Signal]]:
@@ -15,8 +15,18 @@ def ports_of(component: wiring.Component) -> list[tuple[wiring.Flow, Signal]]:
     return [(flow, port) for flow, port in ports if isinstance(port, Signal)]
 
 
+#: What puts a signal on a network of a device.
+Network = Callable[[Module, Signal], Signal]
+
+
 class Modules:
     """Collects modules while a design is converted, in the place of Amaranth's platform.
+
+    Parameters
+    ----------
+    network : callable, optional
+        Puts a signal on one of the device's networks, given the module to which it adds what that takes; returns the
+        signal that arrives, in the same cycle.
 
     Attributes
     ----------
@@ -24,7 +34,8 @@ class Modules:
         Verilog by the name of the module.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, network: Network | None = None) -> None:
+        self.network = network
         self.texts: dict[str, str] = {}
         self._signatures: dict[str, wiring.Signature] = {}
 
@@ -57,3 +68,9 @@ def shared(platform: object, make: Callable[[], wiring.Component], name: str) ->
     else: it is beyond the reach of :class:`amaranth.ResetInserter` and of its domain's reset.
     """
     return platform.instance(make, name) if isinstance(platform, Modules) else make()
+
+
+def everywhere(platform: object, m: Module, signal: Signal) -> Signal:
+    """The signal of a flip-flop for thousands of others: over a network of the device, where it has such networks."""
+    network = platform.network if isinstance(platform, Modules) else None
+    return signal if network is None else network(m, signal)

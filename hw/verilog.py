@@ -4,7 +4,7 @@ from amaranth.back import verilog
 from amaranth.lib import wiring
 
 from hw.config import AcceleratorConfig
-from hw.modules import Modules, ports_of
+from hw.modules import Modules, Network, ports_of
 
 __all__ = ["TOP", "convert", "generate"]
 
@@ -12,12 +12,12 @@ __all__ = ["TOP", "convert", "generate"]
 TOP = "offramp"
 
 
-def convert(component: wiring.Component, name: str) -> str:
+def convert(component: wiring.Component, name: str, network: Network | None = None) -> str:
     """Verilog of any component; ports that are constant (``ready`` of always-ready streams) are left out.
 
-    The component must not have been elaborated before.
+    The component must not have been elaborated before. ``network`` is as for :class:`hw.modules.Modules`.
     """
-    modules = Modules()
+    modules = Modules(network)
     ports = [port for _, port in ports_of(component)]
     text = verilog.convert(component, name=name, platform=modules, ports=ports, emit_src=False)
     return "\n".join([text, *modules.texts.values()])

@@ -1,4 +1,5 @@
 import random
+import re
 import struct
 
 import pytest
@@ -9,6 +10,8 @@ from amaranth.sim import Simulator
 
 from fpga.boards import board
 from fpga.top import QUEUE_WORDS, BoardTop, SerialShell, board_verilog
+from hw.accelerator import Accelerator
+from hw.config import PRESETS
 from tests.fpga.cores import RunningSum
 
 CYCLES = 8
@@ -159,3 +162,17 @@ def test_top_level_ports_are_the_boards_pins():
 def test_top_level_refuses_a_clock_the_pll_cannot_make():
     with pytest.raises(ValueError, match="not 51 MHz"):
         BoardTop(RunningSum(), board("ulx3s-25f"), clock_mhz=51.0, baud=1_000_000)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_reaches_all_flip_flops_of_a_core_goes_over_clock_networks(name):
+    """The device has 16, and the clock takes one."""
+    config = PRESETS[name]
+    text = board_verilog(Accelerator(config.replace(loader=0)), board("ulx3s-85f"), clock_mhz=50.0, baud=1_000_000)
+    networks = dict.fromkeys(re.findall(r"^module (\w+)", text, re.MULTILINE), 0)
+    for module in re.split(r"^module ", text, flags=re.MULTILINE)[1:]:
+        networks[module.split("(")[0].strip()] = len(re.findall(r"^  DCCA ", module, re.MULTILINE))
+    # The reset of each core, that of what is between them, and the taking of descriptions.
+    assert networks.pop("core") == 1
+    assert sum(networks.values()) == 2
+    assert 1 + config.cores + 2 <= 16

@@ -2,12 +2,12 @@
 
 import re
 
-from amaranth import Module, ResetInserter, Signal
+from amaranth import Instance, Module, ResetInserter, Signal
 from amaranth.back import verilog
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.modules import shared
+from hw.modules import everywhere, shared
 from hw.verilog import convert
 from tests.hw.simulate import Bench, simulate
 
@@ -106,3 +106,40 @@ def test_a_module_is_written_once_and_connected_by_the_names_of_its_ports():
 def test_amaranths_own_conversion_still_copies():
     text = verilog.convert(Pair(), name="top", emit_src=False)
     assert len(re.findall(r"^module ", text, flags=re.MULTILINE)) == 3
+
+
+class Reaching(wiring.Component):
+    """A flip-flop for others."""
+
+    i: In(1)
+    o: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        register = Signal()
+        m.d.sync += [register.eq(self.i), self.o.eq(everywhere(platform, m, register))]
+        return m
+
+
+def test_a_network_of_the_device_is_used_where_there_is_one():
+    def network(m, signal):
+        reached = Signal.like(signal)
+        m.submodules += Instance("NETWORK", i_from=signal, o_to=reached)
+        return reached
+
+    assert "NETWORK" not in convert(Reaching(), "top")
+    assert len(re.findall(r"^  NETWORK ", convert(Reaching(), "top", network), re.MULTILINE)) == 1
+
+
+def test_without_a_device_the_signal_itself_arrives(tmp_path):
+    def build(rng):
+        dut = Reaching()
+
+        async def drive(ctx):
+            ctx.set(dut.i, 1)
+            await ctx.tick().repeat(2)
+            assert ctx.get(dut.o) == 1
+
+        return Bench(dut=dut, testbenches=[drive])
+
+    simulate(build, seed=1, folder=tmp_path)

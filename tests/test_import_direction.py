@@ -50,6 +50,7 @@ CONTRACTS = {
     "hw.steps",
     "hw.stored",
     "hw.streaming",
+    "hw.tiles",
     "hw.words",
 }
 #: What contracts may take from the hardware language: layouts, which are plain data, and their widths.

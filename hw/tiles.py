@@ -17,7 +17,7 @@ from dataclasses import replace
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.estimate import COMMAND_CYCLES
 from hw.memory_plan import Request, ShortageError, excess, plan
-from hw.network import Network
+from hw.network import INPUT, Network
 from hw.partition import Partition, Rows, bands_of, divide, join, read_rows
 from hw.steps import Step, Strip, makers_of, maps_of, readers_of
 
@@ -90,6 +90,9 @@ def tilings(network: Network, steps: Sequence[Step], config: AcceleratorConfig) 
     There is none if they suffice as it is.
     """
     best, short = list(steps), _shortage(network, steps, config)
+    image = next(request for request in _requests(network, steps, config) if request.name == INPUT)
+    if image.words > config.activation_words:
+        return  # It stays whole.
     for _ in range(_MOST_CUTS):
         if not short:
             return
@@ -134,8 +137,8 @@ def _bands(step: Step, config: AcceleratorConfig) -> int:
     return 1 if step.raw else min(config.cores, 1 << step.result.output.shape[0].bit_length() - 1)
 
 
-def _shortage(network: Network, steps: Sequence[Step], config: AcceleratorConfig) -> int:
-    """Words by which activation memories are too small with the most bands of every step."""
+def _requests(network: Network, steps: Sequence[Step], config: AcceleratorConfig) -> list[Request]:
+    """What every map needs with the most bands of every step."""
     tensors, maps, readers = network.tensors(), maps_of(network, steps), readers_of(steps)
     requests = []
     for name, first in makers_of(steps).items():
@@ -152,6 +155,12 @@ def _shortage(network: Network, steps: Sequence[Step], config: AcceleratorConfig
                 apart=frozenset(step.reads for step in steps if step.residual == name),
             )
         )
+    return requests
+
+
+def _shortage(network: Network, steps: Sequence[Step], config: AcceleratorConfig) -> int:
+    """Words by which activation memories are too small with the most bands of every step."""
+    requests = _requests(network, steps, config)
     missing = excess(requests, config.activation_words)
     if not missing:
         try:

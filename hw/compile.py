@@ -241,19 +241,19 @@ def compile_network(
             )
     planner = cache(lambda in_place: Planner(network, steps, config, densities, in_place=in_place))
     # What costs fewest cycles comes first: all lists at hand, and sums with places of their own.
+    shortage: ValueError
     ways = [(False, False), (True, False), (True, True)] if config.loader else [(False, False), (False, True)]
     for stream, in_place in ways:
         try:
             return _fitted(network, steps, stored, planner(in_place), stream, config)
         except ShortageError as error:
             shortage = error
-    for tiled in tilings(network, steps, config):
-        strips = Planner(network, tiled, config, densities)
-        for stream in (False, True) if config.loader else (False,):
-            try:
-                return _fitted(network, tiled, stored, strips, stream, config)
-            except ShortageError as error:
-                shortage = error
+    streams = (False, True) if config.loader else (False,)
+    for tiled, stream in ((tiled, stream) for tiled in tilings(network, steps, config) for stream in streams):
+        try:
+            return _fitted(network, tiled, stored, Planner(network, tiled, config, densities), stream, config)
+        except ValueError as error:  # Strips may also break what the whole layers keep to: bands, descriptions.
+            shortage = error
     raise shortage
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from amaranth.lib import wiring
 
+from fpga import floorplan
 from fpga.boards import Board
 from fpga.report import Usage, critical_path, last_error, overfull, utilization
 from fpga.top import board_verilog
@@ -168,7 +169,8 @@ def build_core(
     }
     steps = _steps(board, seed, repeated(files["board.v"]))
     tools = {name: version(name) for name in _TOOLS}
-    digest = hashlib.sha256(json.dumps([files, steps, tools], sort_keys=True).encode()).hexdigest()
+    between = Path(floorplan.__file__).read_text()
+    digest = hashlib.sha256(json.dumps([files, steps, tools, between], sort_keys=True).encode()).hexdigest()
     folder = out_dir / digest[:16]
     report = _found(folder)
     if report is not None:
@@ -183,6 +185,8 @@ def build_core(
         for stage, command in steps:
             progress(stage)
             run_tool(stage, command, work, out_dir / f"{folder.name}.failed.log")
+            if stage == "synthesis":
+                floorplan.fix_block_rams(work / "board.json", board.device)
         result = json.loads((work / "report.json").read_text())
         used = utilization(result)
         path, fmax = critical_path(result)

@@ -169,8 +169,8 @@ def build_core(
     }
     steps = _steps(board, seed, repeated(files["board.v"]))
     tools = {name: version(name) for name in _TOOLS}
-    between = Path(floorplan.__file__).read_text()
-    digest = hashlib.sha256(json.dumps([files, steps, tools, between], sort_keys=True).encode()).hexdigest()
+    fixed = [Path(floorplan.__file__).read_text()] if board.device in floorplan.SITES else []
+    digest = hashlib.sha256(json.dumps([files, steps, tools, *fixed], sort_keys=True).encode()).hexdigest()
     folder = out_dir / digest[:16]
     report = _found(folder)
     if report is not None:

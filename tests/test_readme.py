@@ -59,7 +59,7 @@ def test_figures_of_the_demo_are_there():
 
 
 def test_the_clock_of_small_is_the_recorded_one():
-    for name in ("small", "small-85f"):
+    for name in ("small", "small-85f", "base-85f"):
         recorded = json.loads((ROOT / "baselines" / f"build-{name}.json").read_text())
         assert f"{recorded['build']['fmax_mhz']:.1f} MHz placed and routed (`baselines/build-{name}.json`" in TEXT
 

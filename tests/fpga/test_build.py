@@ -129,11 +129,12 @@ def test_small_groups_of_flip_flops_have_no_clock_enable_and_reset_of_their_own(
     assert [count for signal, count in reset.items() if signal not in tied] == [40]
 
 
-def test_the_recorded_build_of_small_fits_and_is_fast_enough():
-    record = json.loads((Path(__file__).parents[2] / "baselines" / "build-small.json").read_text())
+@pytest.mark.parametrize(("config", "device", "clock"), [("small", "25k", 80), ("base-85f", "85k", 60)])
+def test_the_recorded_builds_fit_and_are_fast_enough(config, device, clock):
+    record = json.loads((Path(__file__).parents[2] / "baselines" / f"build-{config}.json").read_text())
     built = record["build"]
-    assert (record["config"], built["device"], built["speed"]) == ("small", "25k", 6)
+    assert (record["config"], built["device"], built["speed"]) == (config, device, 6)
     for kind in ("logic", "flip_flops", "block_rams", "multipliers"):
         assert built[kind]["used"] <= built[kind]["available"]
     assert built["timing_met"]
-    assert built["fmax_mhz"] >= built["clock_mhz"] >= 80
+    assert built["fmax_mhz"] >= built["clock_mhz"] >= clock

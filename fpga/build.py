@@ -185,8 +185,8 @@ def build_core(
         for stage, command in steps:
             progress(stage)
             run_tool(stage, command, work, out_dir / f"{folder.name}.failed.log")
-            if stage == "synthesis":
-                floorplan.fix_block_rams(work / "board.json", board.device)
+            if stage == "synthesis" and board.device in floorplan.SITES:
+                progress(f"floorplan: {floorplan.fix_block_rams(work / 'board.json', board.device)}")
         result = json.loads((work / "report.json").read_text())
         used = utilization(result)
         path, fmax = critical_path(result)

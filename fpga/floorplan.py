@@ -55,10 +55,17 @@ def sites_of(device: str, cores: int) -> list[list[str]]:
     return found
 
 
-def fix_block_rams(netlist: Path, device: str) -> int:
-    """Fix the block RAMs of all cores in a netlist as Yosys writes it; returns how many.
+def fix_block_rams(netlist: Path, device: str) -> str:
+    """Fix the block RAMs of all cores in a netlist as Yosys writes it; returns what was done, for a person.
 
-    None are where the device's sites aren't known, or a core needs more than its share of them.
+    Nothing is where a core needs more than its share of the sites.
+
+    Parameters
+    ----------
+    netlist : Path
+        JSON, written anew.
+    device : str
+        One of :data:`SITES`.
     """
     design = json.loads(netlist.read_text())
     (top,) = (module for module in design["modules"].values() if module.get("attributes", {}).get("top"))
@@ -68,16 +75,17 @@ def fix_block_rams(netlist: Path, device: str) -> int:
         found = re.search(r"\bcore_(\d+)\.", name)
         if found:
             cores.setdefault(int(found[1]), []).append(name)
-    if device not in SITES or not cores:
-        return 0
+    if not cores:
+        return "no core has block RAMs"
     shares = sites_of(device, len(cores))
-    if any(len(names) > len(shares[core]) for core, names in cores.items()):
-        return 0
+    for core, names in cores.items():
+        if len(names) > len(shares[core]):
+            return f"none, core {core} has {len(names)} block RAMs for {len(shares[core])} sites"
     for core, names in cores.items():
         for name, site in zip(_in_order(names), shares[core], strict=False):
             top["cells"][name].setdefault("attributes", {})["BEL"] = site
     write_atomically(netlist, json.dumps(design).encode())
-    return sum(map(len, cores.values()))
+    return f"{sum(map(len, cores.values()))} block RAMs of {len(cores)} cores"
 
 
 def _in_order(names: Iterable[str]) -> Sequence[str]:

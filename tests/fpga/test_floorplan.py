@@ -44,7 +44,7 @@ def test_the_rams_of_a_pe_get_sites_beside_one_another(tmp_path):
     names = {f"shell.core.core_{k}.pe_{n}.lists": 2 for k in range(8) for n in range(8)}
     names |= {f"shell.core.core_{k}.layers": 8 for k in range(8)} | {"shell.core.program": 1}
     path = netlist(tmp_path / "board.json", names)
-    assert fix_block_rams(path, "85k") == 8 * 24
+    assert fix_block_rams(path, "85k") == "192 block RAMs of 8 cores"
     found = placed(path)
     assert len(found) == len(set(found.values())) == 8 * 24
     for k, share in enumerate(sites_of("85k", 8)):
@@ -58,15 +58,17 @@ def test_the_rams_of_a_pe_get_sites_beside_one_another(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("device", "names"),
+    ("names", "said"),
     [
-        ("25k", {"shell.core.core_0.layers": 3}),
-        ("85k", {"shell.core.program": 3}),
-        ("85k", {f"shell.core.core_{k}.layers": 105 - k for k in range(2)}),
+        ({"shell.core.program": 3}, "no core has block RAMs"),
+        (
+            {f"shell.core.core_{k}.layers": 104 + k for k in range(2)},
+            "none, core 1 has 105 block RAMs for 104 sites",
+        ),
     ],
 )
-def test_netlists_that_are_left_as_they_are(tmp_path, device, names):
+def test_netlists_that_are_left_as_they_are(tmp_path, names, said):
     path = netlist(tmp_path / "board.json", names)
     before = path.read_bytes()
-    assert fix_block_rams(path, device) == 0
+    assert fix_block_rams(path, "85k") == said
     assert path.read_bytes() == before

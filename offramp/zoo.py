@@ -20,7 +20,7 @@ from models.sources import Progress
 from models.surrogate import Surrogate
 from sim import simulate
 
-__all__ = ["DEFAULT", "Sample", "add", "figures", "measure", "multiply_accumulates"]
+__all__ = ["DEFAULT", "Sample", "add", "figures", "measure", "multiply_accumulates", "timing"]
 
 #: The accelerator whose routed bitstream has memories for every network of the zoo (``baselines/build-NAME.json``).
 _ROUTED = "small-85f"
@@ -64,16 +64,14 @@ def _activation_density(network: Network, codes: np.ndarray) -> float:
 
 def figures(
     network: Network,
-    activity: dict[str, np.ndarray],
     source: Dataset,
-    config: AcceleratorConfig,
     *,
     sample: Sample,
     seed: int,
     parent: Network | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """What an integer network does on the first test images: fields of :class:`models.zoo.Entry`.
+    """What an integer network does on the first test images, on any accelerator: fields of :class:`models.zoo.Entry`.
 
     Parameters
     ----------
@@ -81,22 +79,12 @@ def figures(
         Of the attacks.
     parent : Network, optional
         Attacks on it are tried on the network, too.
-
-    Raises
-    ------
-    ValueError
-        When the network doesn't fit the accelerator, or the routed one.
     """
     test, some, few = (source.test.take(count) for count in (sample.images, sample.attacked, sample.challenged))
     codes = encode(test.images, network)
-    runs = [simulate(compile_balanced(network, config, activity), codes, progress=progress)]
-    if len(network.exits) > 1:
-        whole = with_thresholds(network, *[NEVER] * (len(network.exits) - 1))
-        runs.append(simulate(compile_balanced(whole, config, activity), codes, progress=progress))
-    routed = simulate(compile_balanced(network, preset(_ROUTED), activity), codes, progress=progress)
-    dense = multiply_accumulates(network)
-    shares = [float(run.products.sum(axis=1).mean()) / dense for run in runs]
-    right = runs[0].classes == test.labels
+    report = None if progress is None else lambda done, total: progress(done, total, "golden")
+    found = golden.run(network, codes, keep=False, progress=report)
+    right = found.classes == test.labels
     changed = pgd(
         Surrogate(network), some.images, some.labels, eps=_EPS, steps=_STEPS, seed=seed, progress=progress,
         text="PGD-20",
@@ -116,14 +104,42 @@ def figures(
         "weights": sum(array.size for array in weights),
         "nonzero_weights": sum(int(np.count_nonzero(array)) for array in weights),
         "activation_density": _activation_density(network, codes[:_FIRST]),
-        "multiply_accumulates": dense,
+        "multiply_accumulates": multiply_accumulates(network),
+        "exit_share": float((found.exit_index < len(network.exits) - 1).mean()),
+    }
+
+
+def timing(
+    network: Network,
+    activity: dict[str, np.ndarray],
+    source: Dataset,
+    config: AcceleratorConfig,
+    *,
+    images: int,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """What an accelerator does with an integer network on the first test images: the other fields.
+
+    Raises
+    ------
+    ValueError
+        When the network doesn't fit the accelerator, or the routed one.
+    """
+    codes = encode(source.test.take(images).images, network)
+    runs = [simulate(compile_balanced(network, config, activity), codes, progress=progress)]
+    if len(network.exits) > 1:
+        whole = with_thresholds(network, *[NEVER] * (len(network.exits) - 1))
+        runs.append(simulate(compile_balanced(whole, config, activity), codes, progress=progress))
+    routed = simulate(compile_balanced(network, preset(_ROUTED), activity), codes, progress=progress)
+    dense = multiply_accumulates(network)
+    shares = [float(run.products.sum(axis=1).mean()) / dense for run in runs]
+    return {
         "products_share": shares[0],
         "products_share_full": shares[-1],
         "mean_cycles": float(runs[0].cycles.mean()),
         "share_of_limit": runs[0].share_of_limit,
         "routed": _ROUTED,
         "routed_cycles": float(routed.cycles.mean()),
-        "exit_share": float((runs[0].exit_index < len(network.exits) - 1).mean()),
     }
 
 
@@ -185,7 +201,7 @@ def measure(
     *,
     config: str | None = None,
     folder: Path = zoo.FOLDER,
-    sample: Sample = DEFAULT,
+    sample: Sample | None = DEFAULT,
     progress: Progress | None = None,
 ) -> list[zoo.Entry]:
     """Measure a network of the zoo anew, and the other one of its file: the accelerator may have changed.
@@ -194,8 +210,8 @@ def measure(
     ----------
     config : str, optional
         Accelerator whose cycles count; the one they were counted on if nothing.
-    sample : Sample
-        How many of the test images.
+    sample : Sample, optional
+        How many of the test images. If nothing, :func:`timing` is measured, on as many as before, and the rest stays.
 
     Raises
     ------
@@ -203,9 +219,8 @@ def measure(
         When there is no such network, its file is altered, or it doesn't fit the accelerator.
     """
     found = zoo.entry(name, folder)
-    kept = ("name", "method", "part", "accuracy_float", "dataset", "recipe", "recipe_digest", "seed", "config", "file")
     described = [
-        {key: value for key, value in asdict(entry).items() if key in kept} | ({"config": config} if config else {})
+        {key: value for key, value in asdict(entry).items() if key != "sha256"} | ({"config": config} if config else {})
         for entry in sorted(zoo.entries(folder), key=lambda entry: entry.part, reverse=True)
         if entry.file == found.file
     ]
@@ -217,10 +232,10 @@ def _put(
     described: list[dict[str, Any]],
     source: Dataset,
     folder: Path,
-    sample: Sample,
+    sample: Sample | None,
     progress: Progress | None,
 ) -> list[zoo.Entry]:
-    """Put the networks of a file into the zoo, with their figures."""
+    """Put the networks of a file into the zoo, with their figures: all, or if there is no sample, the timing anew."""
     made = []
     for entry in described:
         config = preset(entry["config"])
@@ -228,8 +243,9 @@ def _put(
             network, activity, parent = compressed.network, compressed.activity, compressed.dense
         else:
             network, activity, parent = compressed.dense, compressed.dense_activity, None
-        measured = figures(
-            network, activity, source, config, sample=sample, seed=entry["seed"], parent=parent, progress=progress
-        )
+        images = sample.images if sample else entry["images"]
+        measured = timing(network, activity, source, config, images=images, progress=progress)
+        if sample:
+            measured |= figures(network, source, sample=sample, seed=entry["seed"], parent=parent, progress=progress)
         made.append(entry | measured)
     return zoo.put(compressed, made, folder)

@@ -1,3 +1,4 @@
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from offramp import zoo as measuring
 from sim import simulate
 
 FEW = measuring.Sample(images=50, attacked=20, challenged=10)
+LEAST = measuring.Sample(images=20, attacked=1, challenged=1)
 
 
 def multiplied_share(network, codes):
@@ -85,6 +87,23 @@ def test_measuring_anew_finds_the_same(small, result, tmp_path):
     assert zoo.entries(tmp_path) == elsewhere
 
 
+def test_timing_anew_keeps_the_rest(small, result, tmp_path, monkeypatch):
+    path = small.folder / stages.COMPRESSED
+    made = measuring.add(path, result, small.source, method="mine", folder=tmp_path, sample=LEAST)
+    older = [replace(entry, accuracy_worst=0.5, mean_cycles=1.0, routed="base") for entry in made]
+    fields = [{key: value for key, value in asdict(entry).items() if key != "sha256"} for entry in older]
+    assert zoo.put(small.network, fields, tmp_path) == older
+    monkeypatch.setattr(measuring, "figures", lambda *_, **__: pytest.fail("measured"))
+    anew = measuring.measure("small", small.source, folder=tmp_path, sample=None)
+    assert anew == zoo.entries(tmp_path) == [replace(entry, accuracy_worst=0.5) for entry in made]
+    elsewhere = measuring.measure("small-dense", small.source, folder=tmp_path, sample=None, config="single")
+    assert [entry.config for entry in elsewhere] == ["single", "single"]
+    cycles = [entry.mean_cycles for entry in elsewhere]
+    assert all(new < old.mean_cycles for new, old in zip(cycles, made, strict=True))
+    timed = [replace(entry, config="tiny", mean_cycles=1.0, share_of_limit=1.0) for entry in elsewhere]
+    assert timed == [replace(entry, mean_cycles=1.0, share_of_limit=1.0) for entry in anew]
+
+
 def test_both_networks_must_fit_the_config_that_is_named(small, result, tmp_path, monkeypatch):
     narrow = preset("tiny").replace(list_words=1024)
     assert compile_balanced(small.network.network, narrow, small.network.activity).config == narrow
@@ -107,7 +126,7 @@ def test_names_of_the_zoo_are_programs(small, result, tmp_path, monkeypatch):
         result,
         small.source,
         folder=tmp_path / "zoo",
-        sample=measuring.Sample(images=20, attacked=1, challenged=1),
+        sample=LEAST,
     )
     monkeypatch.setattr(zoo, "entry", lambda name: next(e for e in made if e.name == name.removeprefix("zoo:")))
     original = zoo.load

@@ -24,8 +24,14 @@ def zoo(
     ] = None,
     measure: Annotated[
         str | None,
-        typer.Option(help="Measure this network anew, and the other one of its file.", show_default="none"),
+        typer.Option(help="Measure this network (or all) anew, and the other one of its file.", show_default="none"),
     ] = None,
+    timing: Annotated[
+        bool,
+        typer.Option(
+            "--timing", help="With --measure: only what depends on the accelerator, on as many images as before."
+        ),
+    ] = False,
     method: Annotated[str, typer.Option(help="With --add: name in the table.", show_default="the recipe's")] = "",
     config: Annotated[
         str | None, typer.Option(help="To measure: accelerator whose cycles count.", show_default="the recipe's")
@@ -44,6 +50,8 @@ def zoo(
 
     if add is not None and measure is not None:
         raise ValueError(f"--add {add} and --measure {measure} can't be given together")
+    if timing and measure is None:
+        raise ValueError("--timing must be given with --measure")
     sample = measured.Sample(images=images, attacked=attacked, challenged=challenged)
     if add is not None:
         with Terminal().stage("measure") as step:
@@ -52,10 +60,12 @@ def zoo(
             path = add / stages.COMPRESSED
             measured.add(path, result, source, method=method, config=config, sample=sample, progress=step)
     if measure is not None:
-        known = entry(measure)
-        with Terminal().stage("measure") as step:
-            source = stages.dataset(known.dataset, data_dir, step)
-            measured.measure(measure, source, config=config, sample=sample, progress=step)
+        files = {known.file: known for known in (entries() if measure == "all" else [entry(measure)])}
+        for known in files.values():
+            with Terminal().stage(f"measure {known.name}") as step:
+                source = stages.dataset(known.dataset, data_dir, step)
+                chosen = None if timing else sample
+                measured.measure(known.name, source, config=config, sample=chosen, progress=step)
     found = [asdict(entry) for entry in entries()]
     results().print(methods.networks(found))
     finish("zoo", seed, json, {"networks": found})

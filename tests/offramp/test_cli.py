@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from hw.config import preset
 from hw.exits import Conditions
 from hw.verilog import generate
-from offramp import cli, rtl, stages
+from models.zoo import entries, entry
+from offramp import cli, rtl, stages, zoo
 from offramp.cli import app
 from sim import worst_case
 from tests.offramp.recipe import RECIPE
@@ -25,7 +26,10 @@ COMMANDS = {
     "generate": {"--config", "--output", "--seed", "--json"},
     "build": {"--config", "--board", "--clock", "--seed", "--out", "--json"},
     "info": {"--seed", "--json"},
-    "zoo": {"--add", "--method", "--images", "--attacked", "--data-dir", "--seed", "--json"},
+    "zoo": {
+        *("--add", "--method", "--measure", "--timing", "--config"),
+        *("--images", "--attacked", "--challenged", "--data-dir", "--seed", "--json"),
+    },
     "report": {"--out", "--seed", "--json"},
     "disasm": {"--seed", "--json"},
     "bench": {"--config", "--workload", "--images", "--seed", "--json", "--plot", "--verilator"},
@@ -112,6 +116,18 @@ def test_the_zoo_lists_every_network(tmp_path):
         } <= network.keys()
 
 
+def test_every_file_of_the_zoo_is_measured_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(stages, "dataset", lambda name, *_: name)
+    monkeypatch.setattr(zoo, "measure", lambda *found, **options: asked.append((*found, options["sample"])))
+    assert run("zoo", "--measure", "digits", "--images", 30, "--attacked", 20, "--challenged", 10)[1] == 0
+    assert asked == [("digits", "digits", zoo.Sample(images=30, attacked=20, challenged=10))]
+    asked.clear()
+    assert run("zoo", "--measure", "all", "--timing")[1] == 0
+    assert sorted(entry(name).file for name, _, _ in asked) == sorted({found.file for found in entries()})
+    assert {(source, sample) for _, source, sample in asked} == {(found.dataset, None) for found in entries()}
+
+
 def test_the_report_of_the_methods(tmp_path):
     _, code = run("report", "methods", "--out", tmp_path, "--json", tmp_path / "m.json")
     assert code == 0
@@ -128,6 +144,7 @@ def test_other_reports_and_networks_are_refused(monkeypatch, capsys):
     assert "result.json: cannot be read" in refused(monkeypatch, capsys, "zoo", "--add", "nowhere")
     assert "not 'nothing'" in refused(monkeypatch, capsys, "zoo", "--measure", "nothing")
     assert "can't be given together" in refused(monkeypatch, capsys, "zoo", "--add", "a", "--measure", "b")
+    assert refused(monkeypatch, capsys, "zoo", "--timing") == "--timing must be given with --measure"
 
 
 def test_evaluate_simulate_and_the_files_agree(small, tmp_path):

@@ -58,7 +58,7 @@ def test_figures_of_the_demo_are_there():
     assert "values equal, cycles equal" in figures
 
 
-def test_the_clock_of_small_is_the_recorded_one():
+def test_clocks_are_the_recorded_ones():
     for name in ("small", "small-85f", "base-85f"):
         recorded = json.loads((ROOT / "baselines" / f"build-{name}.json").read_text())
         assert f"{recorded['build']['fmax_mhz']:.1f} MHz placed and routed (`baselines/build-{name}.json`" in TEXT

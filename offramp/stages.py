@@ -12,6 +12,7 @@ from fpga.build import BuildReport, build
 from hw.compile import compile_balanced
 from hw.config import AcceleratorConfig, preset
 from hw.exits import DEFAULT, Conditions
+from hw.memory_plan import ShortageError
 from hw.network import Network
 from hw.program import Program, load
 from models import data, golden, pipeline, recipe, zoo
@@ -147,12 +148,12 @@ def unpruned(
     Raises
     ------
     ValueError
-        When the network does not fit even so.
+        When the network does not fit even so, or can't be compiled for another reason.
     """
     while True:
         try:
             found = compile_balanced(network, config, activity or {})
-        except ValueError:
+        except ShortageError:
             if config.list_words >= _WIDEST_LISTS:
                 raise
             config = config.replace(list_words=2 * config.list_words)

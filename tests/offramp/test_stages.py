@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from hw import program
 from hw.config import preset
+from hw.memory_plan import ShortageError
 from models import golden
 from models.checkpoint import load, load_compressed
 from models.quantize import encode
@@ -73,6 +74,19 @@ def test_unpruned_network_that_cannot_fit_is_refused(small, tmp_path):
     narrow = preset("tiny").replace(activation_words=32)
     with pytest.raises(ValueError, match="activation"):
         stages.unpruned(small.network.dense, narrow, tmp_path / "x.off")
+
+
+def test_only_a_shortage_of_memory_widens_the_lists(small, tmp_path, monkeypatch):
+    asked = []
+
+    def refuse(network, config, activity):
+        asked.append(config.list_words)
+        raise ShortageError("short", 1) if config.list_words < 1024 else ValueError("something else")
+
+    monkeypatch.setattr(stages, "compile_balanced", refuse)
+    with pytest.raises(ValueError, match=r"^something else$"):
+        stages.unpruned(small.network.dense, preset("tiny").replace(list_words=256), tmp_path / "x.off")
+    assert asked == [256, 512, 1024]
 
 
 def test_evaluated_is_the_golden_model_on_the_whole_test_set(small):

@@ -47,7 +47,8 @@ class Accelerator(wiring.Component):
         A reader of external memory, only with a loader: :class:`hw.loader.Loader`.
 
     Back-pressure: all streams may stall at any time; nothing is lost and no counter changes. Reset: forgets the
-    program; the first command waits until the accumulators are clear.
+    program; the first command waits until the accumulators are clear. The reset of exchange and selector, and ``take``
+    of the cores, go through :func:`hw.modules.everywhere`: over clock networks, on boards that have such.
     """
 
     def __init__(self, config: AcceleratorConfig):

@@ -89,7 +89,8 @@ class Core(wiring.Component):
     A row is written two cycles after it came; the dispatcher is held in the cycle before that.
 
     Only :attr:`reset` resets a core, one cycle later: each core has its own register, for the thousands of flip-flops
-    that a reset reaches.
+    that a reset reaches. From there it goes, and :attr:`take` comes, through :func:`hw.modules.everywhere`: over clock
+    networks, on boards that have such.
     """
 
     def __init__(self, config: AcceleratorConfig):

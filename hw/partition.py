@@ -25,6 +25,7 @@ __all__ = [
     "parts_of",
     "read_rows",
     "shares",
+    "window_words",
 ]
 
 #: First row and the one after the last; None where there are none.
@@ -126,6 +127,12 @@ def read_rows(step: Step, name: str, partition: Partition, cores: int) -> list[R
         multiplied = step.kernel.reads(*part.rows) if step.reads == name else None
         found[part.core] = join([multiplied, part.rows if step.residual == name else None])
     return found
+
+
+def window_words(windows: Iterable[Rows], shape: tuple[int, int, int], config: AcceleratorConfig) -> int:
+    """Words of the largest window of a map."""
+    rows = max((last - first for first, last in filter(None, windows)), default=0)
+    return rows * shape[1] * (config.padded_channels(shape[2]) // WORD_CHANNELS)
 
 
 def is_everywhere(parts: Sequence[Part], windows: Sequence[Rows], cores: int) -> bool:

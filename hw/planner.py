@@ -12,7 +12,7 @@ from hw.estimate import Estimate, estimate
 from hw.memory_plan import Placement, Request, ShortageError, excess, plan
 from hw.need import Need, least_passes, need, refusal
 from hw.network import INPUT, Network
-from hw.partition import Part, Partition, Rows, bands_of, is_everywhere, join, parts_of, read_rows, shares
+from hw.partition import Part, Partition, Rows, bands_of, is_everywhere, join, parts_of, read_rows, shares, window_words
 from hw.rules import require
 from hw.steps import Step, makers_of, maps_of, readers_of
 
@@ -241,9 +241,7 @@ class Planner:
 
     def _words_of(self, tensor: str, options: tuple[int, ...]) -> int:
         """Words of the largest window of a tensor that any core keeps."""
-        _, width, channels = self.maps[tensor].shape
-        rows = max((last - first for first, last in filter(None, self._window(tensor, options))), default=0)
-        return rows * width * (self._config.padded_channels(channels) // WORD_CHANNELS)
+        return window_words(self._window(tensor, options), self.maps[tensor].shape, self._config)
 
     def requests(self, choice: Choice) -> list[Request]:
         """What every place needs of the activation memory; it has the name of the first tensor there."""

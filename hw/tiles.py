@@ -14,11 +14,11 @@ stays whole, and so does what the last ones make.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.config import AcceleratorConfig
 from hw.estimate import COMMAND_CYCLES
 from hw.memory_plan import Request, ShortageError, excess, plan
 from hw.network import INPUT, Network
-from hw.partition import Partition, Rows, bands_of, divide, join, read_rows
+from hw.partition import Partition, Rows, bands_of, divide, join, read_rows, window_words
 from hw.steps import Step, Strip, makers_of, maps_of, readers_of
 
 __all__ = ["cut", "tilings"]
@@ -144,12 +144,10 @@ def _requests(network: Network, steps: Sequence[Step], config: AcceleratorConfig
     for name, first in makers_of(steps).items():
         reads = [read_rows(steps[n], name, Partition(_bands(steps[n], config), 1), config.cores) for n in readers[name]]
         windows = [join(rows[core] for rows in reads) for core in range(config.cores)]
-        rows = max((last - first for first, last in filter(None, windows)), default=0)
-        _, width, channels = tensors[maps[name]].shape
         requests.append(
             Request(
                 name=name,
-                words=rows * width * (config.padded_channels(channels) // WORD_CHANNELS),
+                words=window_words(windows, tensors[maps[name]].shape, config),
                 first=first,
                 last=max(readers[name], default=first),
                 apart=frozenset(step.reads for step in steps if step.residual == name),

@@ -8,7 +8,7 @@ from hw.config import AcceleratorConfig
 from hw.decode import decode_windows
 from hw.isa import Opcode
 from hw.network import INPUT
-from hw.partition import Part, Partition, divide, is_everywhere, join, parts_of, read_rows
+from hw.partition import Part, Partition, divide, is_everywhere, join, parts_of, read_rows, window_words
 from hw.steps import steps_of
 from tests.random_networks import NetworkMaker, random_network
 
@@ -47,6 +47,12 @@ def test_a_core_is_of_a_band_and_a_group():
 def test_rows_are_joined_from_the_first_to_the_last():
     assert join([(3, 5), None, (1, 2)]) == (1, 5)
     assert join([None, None]) is None
+
+
+def test_words_of_the_largest_window():
+    config = AcceleratorConfig(cores=4)
+    assert window_words([(0, 3), None, (2, 7), (6, 8)], (8, 6, 9), config) == 5 * 6 * 2
+    assert window_words([None] * 4, (8, 6, 9), config) == 0
 
 
 def test_what_a_core_reads():

@@ -12,32 +12,23 @@ event is the maximum of what it waits for:
 
 A core is finished a constant after its lanes' last step, the layer when its last core is.
 
-Loops over PEs run over ``WIDTH``, so that they are unrolled, and choose without jumps that nobody could predict.
-PEs beyond the core's own have no entries, take dumps at once, and delay nothing.
+What there is of each PE is held in vectors (:mod:`sim.vector`), in 32 bits: :class:`sim.plan.Plan` takes no program of
+2**31 cycles. PEs beyond the core's own have no entries, are never later than its last one, and so delay nothing.
 """
 
 import numpy as np
 from numba import njit, prange
 
-__all__ = ["CAUSES", "WIDTH", "layer_cycles"]
+from sim.vector import WIDTH, gather, largest, last, load, paired, rising, scatter, splat, store, total
+
+__all__ = ["CAUSES", "layer_cycles"]
 
 #: Where the PE-cycles of a layer go, as :func:`layer_cycles` returns them; they add up to cycles * multipliers.
 CAUSES = ("products", "dispatch", "imbalance", "cores", "drain", "barrier", "load")
 _PRODUCTS, _DISPATCH, _IMBALANCE, _CORES, _DRAIN, _BARRIER, _LOAD = range(7)
 
-#: Most PEs of a core; also channels of a word of activations.
-WIDTH = 8
-#: Offsets in a core's state, each the first of WIDTH integers, one per PE.
-_FREE = 0  # when the walker can take its next job
-_MARK = 8  # the dispatcher's stalls when the last job was pushed
-_PLACE = 16  # where the queue's history notes the next job
-_HELD = 24  # cycles without a job while the dispatcher waited for another PE
-_DRAINED = 32  # cycles in dumps
-_ENTRY = 40  # when the dump's last entry was issued
-_ENTRIES = 48  # of the job being pushed
-_POP = 56  # when it is taken from the queue
-_LOADED = 64  # cycles without a job while the dispatcher was held
-_STATE = 72
+#: PEs of a core, and more where it has fewer; also channels of a word of activations.
+_PES = np.arange(WIDTH, dtype=np.int32)
 #: Places in a core's record of writes.
 _NEXT, _ROW, _CHUNK = range(3)  # when the dispatcher is held next, for which row of which chunk
 #: Later than anything.
@@ -81,68 +72,66 @@ def _of_image(held, image):
     return held[image]
 
 
-@njit(cache=True)
-def _held(slot, state, writes, first, starts, offsets):
+@njit(cache=True, forceinline=True)
+def _held(slot, free, loaded, writes, first, starts, offsets):
     """The slot, or the cycle behind it if the dispatcher is held in it. Writes are cycles apart."""
+    if first is None or slot < writes[_NEXT]:
+        return slot, free, loaded
     while writes[_NEXT] < slot:
         writes[_ROW] += 1
         _seek(writes, first, starts, offsets)
     if writes[_NEXT] > slot:
-        return slot
-    for pe in range(WIDTH):
-        # One of the cycles that it has had nothing to do: at once, so that no other cause is given for it.
-        idle = state[_FREE + pe] <= slot
-        state[_FREE + pe] += idle
-        state[_LOADED + pe] += idle
+        return slot, free, loaded
+    # One of the cycles that a PE has had nothing to do: at once, so that no other cause is given for it.
+    idle = (slot + 1 > free) & 1
     writes[_ROW] += 1
     _seek(writes, first, starts, offsets)
-    return slot + 1
+    return slot + 1, free + idle, loaded + idle
 
 
-@njit(cache=True, inline="always")
-def _enter(push, stalls, state, queue, depth, writes, first, starts, offsets):
-    """Pushes a job into the queues of the PEs that have entries of it; returns its slot and the stalls so far."""
-    room = np.int64(0)
-    for pe in range(WIDTH):
-        former = queue[np.uintp(state[_PLACE + pe] ^ depth)]
-        room = max(room, (former + 1) & (-state[_ENTRIES + pe] >> 63))
-    after = max(push + 1, room)
+@njit(cache=True, forceinline=True)
+def _enter(push, stalls, free, loaded, entered, entries, queue, writes, first, starts, offsets):
+    """Pushes a job into the queues of the PEs that have entries of it.
+
+    Returns its slot, the stalls so far, when it is taken from the queues, and what it changes.
+    """
+    place, mark, starved = entered
+    joins = entries > 0
+    former = gather(queue, place)
+    after = max(push, largest(former & joins)) + 1
     stalls += after - push - 1
-    if first is not None and after >= writes[_NEXT]:
-        after = _held(after, state, writes, first, starts, offsets)
-    for pe in range(WIDTH):
-        joins = -state[_ENTRIES + pe] >> 63  # all ones or zeros: a choice without a jump
-        free = state[_FREE + pe]
-        mark = state[_MARK + pe]
-        early = free - after - 1
-        wait = -(early & (early >> 63))
-        state[_POP + pe] = free + wait
-        state[_FREE + pe] = free + state[_ENTRIES + pe] + (wait & joins)
-        state[_HELD + pe] += min(wait, stalls - mark) & joins
-        state[_MARK + pe] = mark + ((stalls - mark) & joins)
-    for pe in range(WIDTH):
-        place = state[_PLACE + pe]
-        queue[np.uintp(place)] = state[_POP + pe]  # of a PE without entries too: its next job's takes the same place
-        state[_PLACE + pe] = 2 * depth * pe + ((place + (state[_ENTRIES + pe] > 0)) & (2 * depth - 1))
-    return after, stalls
+    after, free, loaded = _held(after, free, loaded, writes, first, starts, offsets)
+    wait = max(after + 1 - free, 0)
+    pop = free + wait
+    scatter(queue, place, former + ((pop - former) & joins))
+    place = (place + (joins & WIDTH)) & (len(queue) - 1)
+    since = (stalls - mark) & joins
+    starved = starved + min(wait, since)
+    return after, stalls, pop, free + entries + (wait & joins), loaded, (place, mark + since, starved)
 
 
 @njit(cache=True)
-def _core(
-    starts, found, rows, columns, walk, counts, totals, pes, queues, slow, latency, held, row_starts, offsets, spent
-):
+def _core(starts, found, rows, columns, walk, counts, pes, queues, slow, latency, held, row_starts, offsets, spent):
     """Cycles and dispatcher stalls of one core on one layer and image; see :func:`layer_cycles`."""
     first, row_pitch, column_pitch, channels, list_step, slots = walk
     job_depth, output_depth, first_push, lead, output_latency, lanes = queues
-    state = np.zeros(_STATE, np.int64)
-    queue = np.full(WIDTH * 2 * job_depth, -1, np.int64)  # when the last jobs of each PE were taken from its queue
-    for pe in range(WIDTH):
-        state[_PLACE + pe] = 2 * job_depth * pe
-    made = np.int64(0)
-    taken = np.full(output_depth * WIDTH, -1, np.int64)  # when the lanes took the last values
+    free = splat(0)  # when the walkers can take their next jobs
+    loaded = splat(0)  # cycles without a job while the dispatcher was held
+    drained = splat(0)  # cycles in dumps
+    products = splat(0)
+    # Of the jobs pushed: where the queues' histories note the next one, the dispatcher's stalls when the last one was
+    # pushed, and cycles without one while the dispatcher waited for another PE.
+    entered = (load(_PES, 0), splat(0), splat(0))
+    queue = np.full(job_depth * WIDTH, -1, np.int32)  # when the last jobs of each PE were taken from its queue
+    taken = np.full(output_depth * WIDTH, -1, np.int32)  # when the lanes took the last values
     value = np.int64(0)  # place in the output queues
+    odd = int(slow)
+    steps = np.empty(WIDTH, np.int32)
+    for pe in range(WIDTH):
+        steps[pe] = min(pe, pes - 1) // lanes << odd
+    later = load(steps, 0)  # cycles at least from the first PE's value to each one's
+    lane = splat(0)  # when the lanes took the last value
     push = np.int64(first_push - 1)
-    lane = np.int64(0)
     stalls = np.int64(0)
     writes = np.array([_NEVER, row_starts[0], 0])
     if held is not None:
@@ -150,63 +139,52 @@ def _core(
         if writes[_NEXT] < first_push:
             push -= lead
             for _ in range(lead):
-                push = _held(push + 1, state, writes, held, row_starts, offsets)
+                push, free, loaded = _held(push + 1, free, loaded, writes, held, row_starts, offsets)
     for y in range(rows.shape[0]):
-        push += 1  # the row's table entry
-        if held is not None and push >= writes[_NEXT]:
-            push = _held(push, state, writes, held, row_starts, offsets)
+        # The row's table entry.
+        push, free, loaded = _held(push + 1, free, loaded, writes, held, row_starts, offsets)
         for x in range(columns.shape[0]):
             base = first + y * row_pitch + x * column_pitch
             lists = rows[y, 0] + columns[x, 0] - base
             if rows[y, 3]:
                 for n in range(starts[base // WIDTH], starts[(base + channels) // WIDTH]):
                     if found[n] < 0:
-                        push += 1
-                        if held is not None and push >= writes[_NEXT]:
-                            push = _held(push, state, writes, held, row_starts, offsets)
+                        push, free, loaded = _held(push + 1, free, loaded, writes, held, row_starts, offsets)
                         continue
                     number = lists + found[n]
                     for _ in range(rows[y, 1]):
-                        for pe in range(WIDTH):
-                            state[_ENTRIES + pe] = counts[np.uintp(number * WIDTH + pe)]
-                        push, stalls = _enter(push, stalls, state, queue, job_depth, writes, held, row_starts, offsets)
-                        made += totals[np.uintp(number)]
+                        entries = load(counts, number * WIDTH)
+                        products = products + entries
+                        push, stalls, _, free, loaded, entered = _enter(
+                            push, stalls, free, loaded, entered, entries, queue, writes, held, row_starts, offsets
+                        )
                         number += list_step
             else:
-                push += 1  # a blank row's word
-                if held is not None and push >= writes[_NEXT]:
-                    push = _held(push, state, writes, held, row_starts, offsets)
+                # A blank row's word.
+                push, free, loaded = _held(push + 1, free, loaded, writes, held, row_starts, offsets)
             for _ in range(columns[x, 1] if rows[y, 2] else 0):
-                for pe in range(WIDTH):
-                    state[_ENTRIES + pe] = 1
-                push, stalls = _enter(push, stalls, state, queue, job_depth, writes, held, row_starts, offsets)
-                for pe in range(WIDTH):
-                    state[_ENTRY + pe] = state[_POP + pe]
+                push, stalls, pop, _, loaded, entered = _enter(
+                    push, stalls, free, loaded, entered, splat(1), queue, writes, held, row_starts, offsets
+                )
+                free = pop
                 for _ in range(slots):
-                    for pe in range(WIDTH):
-                        state[_ENTRY + pe] = max(state[_ENTRY + pe], taken[np.uintp(value + pe)]) + 1
-                    step = 0
-                    while step < pes:
-                        other = step + lanes - 1
-                        ready = max(state[np.uintp(_ENTRY + step)], state[np.uintp(_ENTRY + other)]) + output_latency
-                        lane = max(lane + 1, ready) | slow
-                        taken[np.uintp(value + step)] = lane
-                        taken[np.uintp(value + other)] = lane
-                        step += lanes
+                    free = max(free, load(taken, value)) + 1
+                    ready = rising(((free + output_latency) | odd) - later)
+                    lane = max(ready, lane + (1 + odd)) + later
+                    if lanes == 2:
+                        lane = paired(lane)
+                    store(taken, value, lane)
+                    lane = last(lane)
                     value = (value + WIDTH) & (output_depth * WIDTH - 1)
-                for pe in range(WIDTH):
-                    state[_FREE + pe] = state[_ENTRY + pe]
-                    state[_DRAINED + pe] += state[_ENTRY + pe] - state[_POP + pe]
-    cycles = lane + latency
-    spent[_PRODUCTS] += made
-    spent[_DISPATCH] -= made
-    for pe in range(pes):
-        free, drained, loaded = state[_FREE + pe], state[_DRAINED + pe], state[_LOADED + pe]
-        spent[_IMBALANCE] += state[_HELD + pe]
-        spent[_DRAIN] += drained
-        spent[_LOAD] += loaded
-        spent[_DISPATCH] += free - state[_HELD + pe] - drained - loaded
-        spent[_BARRIER] += cycles - free
+                drained = drained + free - pop
+    cycles = largest(lane) + latency
+    own = pes > load(_PES, 0)
+    spent[_PRODUCTS] += total(products & own)
+    spent[_DISPATCH] += total((free - products - entered[2] - drained - loaded) & own)
+    spent[_IMBALANCE] += total(entered[2] & own)
+    spent[_DRAIN] += total(drained & own)
+    spent[_BARRIER] += total((cycles - free) & own)
+    spent[_LOAD] += total(loaded & own)
     return cycles, stalls
 
 
@@ -219,7 +197,6 @@ def layer_cycles(
     columns,
     walk,
     counts,
-    totals,
     pes,
     queues,
     slow,
@@ -247,8 +224,6 @@ def layer_cycles(
         position.
     counts : int16 array (cores, lists * WIDTH)
         Entries of each list, list after list.
-    totals : int64 array (cores, lists)
-        Entries of each list in all PEs.
     pes : int
         PEs of a core.
     queues : int64 array (6,)
@@ -279,8 +254,8 @@ def layer_cycles(
     for image in prange(images):
         if not wanted[image]:
             continue
-        starts = np.empty(activations // WIDTH + 1, np.int64)
-        found = np.empty(activations + 1, np.int64)
+        starts = np.empty(activations // WIDTH + 1, np.int32)
+        found = np.empty(activations + 1, np.int32)
         _scan(active[image], starts, found)
         work = np.int64(0)
         for part in range(parts.shape[0]):
@@ -292,7 +267,6 @@ def layer_cycles(
                 columns[column:column_end],
                 walk[part],
                 counts[core],
-                totals[core],
                 pes,
                 queues,
                 slow,

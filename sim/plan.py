@@ -6,13 +6,13 @@ import numpy as np
 
 from hw.chunks import decode_chunks
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.decode import Instruction, decode_windows
+from hw.decode import Instruction, decode_header, decode_windows
 from hw.estimate import selection_cycles
 from hw.isa import Opcode, SelectKind
 from hw.list_memory import ListMemory
 from hw.network import INPUT
 from hw.program import Program
-from sim.kernel import WIDTH, layer_cycles
+from sim.kernel import layer_cycles
 from sim.loading import PROMPT, Loading, Rows, WeightSource
 from sim.timing import (
     DECISION_CYCLES,
@@ -29,8 +29,12 @@ from sim.timing import (
     SELECT_CYCLES,
     flush_cycles,
 )
+from sim.vector import WIDTH
 
 __all__ = ["Plan", "Step"]
+
+#: Most cycles of a run that the kernel can count.
+_LONGEST = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,6 @@ class Step:
     columns: np.ndarray
     walk: np.ndarray
     counts: np.ndarray
-    totals: np.ndarray
     slow: bool
     latency: int
     chunks: int
@@ -78,15 +81,13 @@ def _step(
                 fields["slots"],
             ]
         )
-    counts = _counts(program.config, instruction, lists)
     return Step(
         source=source,
         parts=np.array(parts, dtype=np.int64),
         rows=np.array(rows, dtype=np.int64),
         columns=np.array(columns, dtype=np.int64),
         walk=np.array(walks, dtype=np.int64),
-        counts=counts,
-        totals=counts.reshape(program.config.cores, -1, WIDTH).sum(axis=2),
+        counts=_counts(program.config, instruction, lists),
         slow=slow,
         chunks=instruction.chunks,
         latency=latency + 1 + flush_cycles(program.config, everywhere),
@@ -147,9 +148,20 @@ class Plan:
         Cycles of the selection, where the instruction is a SELECT.
     rows : Rows
         What is written to the list memories during a run.
+
+    Raises
+    ------
+    ValueError
+        When runs may take so long that the kernel can't count their cycles.
     """
 
     def __init__(self, program: Program, source: WeightSource = PROMPT):
+        limit = decode_header(program.images)["limit"]
+        if limit > _LONGEST:
+            raise ValueError(
+                f"{program.network.name} may take {limit} cycles before a run counts as hung; the simulator counts to "
+                f"{_LONGEST}"
+            )
         config, self.instructions = program.config, program.instructions()
         layers = [i for i in self.instructions if i.op is Opcode.LAYER]
         self.steps = _steps(program, layers)
@@ -200,7 +212,6 @@ class Plan:
             step.columns,
             step.walk,
             step.counts,
-            step.totals,
             self._pes,
             self._queues,
             step.slow,

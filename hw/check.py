@@ -27,7 +27,7 @@ _LISTS = 1 << bits_of(Row.as_shape()["list"].shape)
 _WEIGHT_BITS = bits_of(Entry.as_shape()["weight"].shape)
 #: Words of external memory that a chunk's address can say.
 _EXTERNAL = 1 << bits_of(Chunk.as_shape()["address"].shape)
-#: Words of each PE of a core, and which of them are certain, as :meth:`hw.list_memory.ListMemory.at` says it.
+#: Words of each PE of a core, and which of them are certain, as :class:`hw.list_memory.ListMemory` says it.
 _Lists = tuple[np.ndarray, np.ndarray]
 
 
@@ -56,7 +56,7 @@ def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig, numbe
         if instruction.op is Opcode.SELECT:
             selections.select(instruction, following, memories)
         elif instruction.op is Opcode.LAYER:
-            known = lists.at(instruction.chunks, place)
+            known = lists.at(instruction.chunks), lists.lacking(place)
             _check_layer(instruction, place, images, known, memories, selections, filled, config)
             place += 1
             if place == free:

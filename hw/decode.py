@@ -87,7 +87,7 @@ class _Words:
 
     def __init__(self, name: str, words: np.ndarray):
         self._name = name
-        self._words = words
+        self._words: list[int] = words.tolist()
 
     def take(self, layout: Any, address: int) -> dict[str, Any]:
         count = words_of(layout)
@@ -95,7 +95,7 @@ class _Words:
             raise ValueError(
                 f"{self._name} image ends at {len(self._words)}, inside the {layout.__name__} at {address}"
             )
-        return decode(layout, self._words[address : address + count].tolist())
+        return decode(layout, self._words[address : address + count])
 
     def layer(self, address: int) -> CoreLayer:
         """The description at an address, with its tables."""
@@ -117,7 +117,7 @@ class _Words:
         first, count = fields["table"], fields["pitch"]
         if first + count > len(self._words):
             raise ValueError(f"{self._name} image ends at {len(self._words)}, inside the {count} masks at {first}")
-        return CoreSelection(fields=fields, masks=tuple(self._words[first : first + count].tolist()))
+        return CoreSelection(fields=fields, masks=tuple(self._words[first : first + count]))
 
 
 def _layers(images: dict[str, np.ndarray]) -> list[_Words]:

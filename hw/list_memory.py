@@ -29,18 +29,14 @@ class ListMemory:
         self._known[:, : lists.shape[1]] = True
         self._written = 0
 
-    def at(self, chunks: int, finished: int) -> tuple[np.ndarray, np.ndarray]:
-        """When a LAYER starts for which so many chunks must have been written, behind so many LAYERs.
+    def at(self, chunks: int) -> np.ndarray:
+        """The words when a LAYER starts for which so many chunks must have been written; hold until the next call.
 
         Calls must be in program order.
 
         Returns
         -------
-        words : int64 array (cores, PEs, list words)
-        lacking : int64 array (cores, list words + 1)
-            Of the words before each address, how many nobody has written or somebody may write while the LAYER runs.
-
-        Both hold until the next call.
+        int64 array (cores, PEs, list words)
         """
         for chunk in self._chunks[self._written : chunks]:
             for segment in chunk.segments:
@@ -50,11 +46,20 @@ class ListMemory:
                     self._words[pes, segment.address : end] = segment.words.T
                     self._known[core, segment.address : end] = True
         self._written = max(self._written, chunks)
+        return self._words.reshape(self._config.cores, self._config.pes, -1)
+
+    def lacking(self, finished: int) -> np.ndarray:
+        """What is uncertain of them, behind so many LAYERs.
+
+        Returns
+        -------
+        int64 array (cores, list words + 1)
+            Of the words before each address, how many nobody has written or somebody may write while the LAYER runs.
+        """
         known = self._known.copy()
         for chunk in self._chunks[self._written :]:
             if chunk.after > finished:
                 break
             for segment in chunk.segments:
                 known[list(segment.cores), segment.address : segment.address + len(segment.words)] = False
-        shape = (self._config.cores, self._config.pes, -1)
-        return self._words.reshape(shape), np.pad(np.cumsum(~known, axis=1), ((0, 0), (1, 0)))
+        return np.pad(np.cumsum(~known, axis=1), ((0, 0), (1, 0)))

@@ -15,6 +15,7 @@ def bits_of(layout: Any) -> int:
     return Shape.cast(layout).width
 
 
+@cache
 def words_of(layout: Any) -> int:
     """32-bit words that a layout occupies."""
     return -(-bits_of(layout) // 32)
@@ -76,4 +77,7 @@ def decode(layout: Any, words: list[int]) -> dict[str, Any]:
     """Unpack 32-bit words into a dictionary of unsigned integers, nested as the layout is."""
     if len(words) != words_of(layout):
         raise ValueError(f"{getattr(layout, '__name__', 'word')} is {words_of(layout)} words long, not {len(words)}")
-    return _unpack(layout, sum(int(word) << 32 * i for i, word in enumerate(words)))
+    joined = 0
+    for word in reversed(words):
+        joined = joined << 32 | int(word)
+    return _unpack(layout, joined)

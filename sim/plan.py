@@ -99,9 +99,9 @@ def _steps(program: Program, layers: list[Instruction]) -> list[Step]:
     windows: dict[str, tuple[dict[str, int], ...]] = {INPUT: decode_windows(program.images)}
     memory = ListMemory(program.images["lists"], decode_chunks(program.images, program.config), program.config)
     steps = []
-    for number, (command, instruction) in enumerate(zip(program.commands, layers, strict=True)):
+    for command, instruction in zip(program.commands, layers, strict=True):
         source = program.network.layer(command.layer).inputs[0]
-        lists, _ = memory.at(instruction.chunks, number)
+        lists = memory.at(instruction.chunks)
         steps.append(_step(program, instruction, source, windows[source], lists))
         windows[command.tensor] = tuple(core.fields["window"] for core in instruction.cores)
     return steps

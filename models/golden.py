@@ -217,7 +217,7 @@ def _weighted(network: Network, layer: Conv2D | DepthwiseConv2D | Linear) -> Cal
     weight = F.pad(weight, (0, 0, 0, 0, 0, extra))
 
     def step(source: torch.Tensor) -> torch.Tensor:
-        values = (source.to(weight.dtype) - zero_point).permute(0, 3, 1, 2)
+        values = source.to(weight.dtype).sub_(zero_point).permute(0, 3, 1, 2)
         if layer.threshold > 1 or layer.select is not None:
             used = multiplied(layer, source.numpy().astype(np.int16) - zero_point)
             values = values * torch.from_numpy(used).permute(0, 3, 1, 2)

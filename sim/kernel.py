@@ -141,18 +141,20 @@ def _core(starts, found, rows, columns, walk, counts, pes, queues, slow, latency
             for _ in range(lead):
                 push, free, loaded = _held(push + 1, free, loaded, writes, held, row_starts, offsets)
     for y in range(rows.shape[0]):
+        start, each, final, filled = rows[y]
         # The row's table entry.
         push, free, loaded = _held(push + 1, free, loaded, writes, held, row_starts, offsets)
         for x in range(columns.shape[0]):
             base = first + y * row_pitch + x * column_pitch
-            lists = rows[y, 0] + columns[x, 0] - base
-            if rows[y, 3]:
+            lists = start + columns[x, 0] - base
+            if filled:
                 for n in range(starts[base // WIDTH], starts[(base + channels) // WIDTH]):
-                    if found[n] < 0:
+                    active = found[np.uintp(n)]
+                    if active < 0:
                         push, free, loaded = _held(push + 1, free, loaded, writes, held, row_starts, offsets)
                         continue
-                    number = lists + found[n]
-                    for _ in range(rows[y, 1]):
+                    number = lists + active
+                    for _ in range(each):
                         entries = load(counts, number * WIDTH)
                         products = products + entries
                         push, stalls, _, free, loaded, entered = _enter(
@@ -162,7 +164,7 @@ def _core(starts, found, rows, columns, walk, counts, pes, queues, slow, latency
             else:
                 # A blank row's word.
                 push, free, loaded = _held(push + 1, free, loaded, writes, held, row_starts, offsets)
-            for _ in range(columns[x, 1] if rows[y, 2] else 0):
+            for _ in range(columns[x, 1] if final else 0):
                 push, stalls, pop, _, loaded, entered = _enter(
                     push, stalls, free, loaded, entered, splat(1), queue, writes, held, row_starts, offsets
                 )

@@ -241,7 +241,7 @@ def compile_network(
             )
     planner = cache(lambda in_place: Planner(network, steps, config, densities, in_place=in_place))
     # What costs fewest cycles comes first: all lists at hand, and sums with places of their own.
-    shortage: ValueError
+    shortage: ShortageError
     ways = [(False, False), (True, False), (True, True)] if config.loader else [(False, False), (False, True)]
     for stream, in_place in ways:
         try:
@@ -252,8 +252,10 @@ def compile_network(
     for tiled, stream in ((tiled, stream) for tiled in tilings(network, steps, config) for stream in streams):
         try:
             return _fitted(network, tiled, stored, Planner(network, tiled, config, densities), stream, config)
-        except ValueError as error:  # Strips may also break what the whole layers keep to: bands, descriptions.
+        except ShortageError as error:
             shortage = error
+        except ValueError:  # Strips may also break what the whole layers keep to: bands, descriptions.
+            continue
     raise shortage
 
 

@@ -1,7 +1,6 @@
 """Gives the block RAMs of each core sites beside one another, which nextpnr's placer does not.
 
-nextpnr 0.11 scatters a core's block RAMs over the whole device, and the logic follows them: of eight cores, wires are a
-third longer than with the sites chosen here, too long for its router.
+nextpnr 0.11 scatters a core's block RAMs over the whole device, and the logic follows them: long wires.
 """
 
 import json

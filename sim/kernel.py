@@ -27,7 +27,7 @@ __all__ = ["CAUSES", "layer_cycles"]
 CAUSES = ("products", "dispatch", "imbalance", "cores", "drain", "barrier", "load")
 _PRODUCTS, _DISPATCH, _IMBALANCE, _CORES, _DRAIN, _BARRIER, _LOAD = range(7)
 
-#: PEs of a core, and more where it has fewer; also channels of a word of activations.
+#: Number of each PE; where a core has fewer, the others are beyond it. A word of activations has as many channels.
 _PES = np.arange(WIDTH, dtype=np.int32)
 #: Places in a core's record of writes.
 _NEXT, _ROW, _CHUNK = range(3)  # when the dispatcher is held next, for which row of which chunk

@@ -4,14 +4,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hw import compile as compiler
 from hw.compile import compile_network
-from hw.config import AcceleratorConfig
+from hw.config import AcceleratorConfig, preset
 from hw.decode import decode_windows
+from hw.memory_plan import ShortageError
 from hw.network import INPUT, Network
 from tests.hw.changes import Changes
 from tests.hw.equality import assert_equals_golden
 from tests.hw.test_compile import ROOMY, conv_network, refused
-from tests.random_networks import NetworkMaker, random_codes, two_blocks
+from tests.random_networks import NetworkMaker, random_codes, two_blocks, wide_network
 
 
 def test_too_many_classes_are_refused():
@@ -194,3 +196,18 @@ def test_a_map_larger_than_a_bank_lies_in_several_cores():
     assert [window["count"] for window in decode_windows(program.images)] == [24, 32, 32, 24]
     assert [(c.bands, c.groups) for c in program.commands[:2]] == [(4, 1), (4, 1)]
     assert_equals_golden(program, random_codes(network, 2, 0))
+
+
+def test_what_memories_lack_is_said_though_strips_break_another_rule(monkeypatch):
+    asked = []
+
+    def fitted(network, steps, *rest):
+        asked.append(any(step.strip for step in steps))
+        raise ValueError("something else") if asked[-1] else ShortageError("short", 1)
+
+    monkeypatch.setattr(compiler, "_fitted", fitted)
+    monkeypatch.setattr(compiler, "Planner", lambda *arguments, **options: None)
+    with pytest.raises(ShortageError, match=r"^short$"):
+        compile_network(wide_network(105), preset("tiny"))
+    assert asked[:2] == [False, False]
+    assert True in asked

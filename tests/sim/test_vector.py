@@ -2,9 +2,14 @@ import numpy as np
 import pytest
 from numba import njit
 
+from hw.config import WORD_CHANNELS
 from sim.vector import WIDTH, gather, largest, last, load, paired, rising, scatter, splat, store, total
 
 A, B = np.random.default_rng(0).integers(-100, 100, (2, WIDTH), dtype=np.int32)
+
+
+def test_a_vector_has_an_element_for_each_channel_of_a_word_and_so_for_each_pe():
+    assert WIDTH == WORD_CHANNELS
 
 
 @njit

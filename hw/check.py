@@ -163,6 +163,10 @@ def _check_layer(
     reach = {core.fields["target"]["everywhere"] for core in instruction.cores}
     everywhere = reach == {1}
     require(
+        len({part.fields["source"]["depthwise"] for part in parts.values()}) == 1,
+        f"{where}: depthwise must be the same in all cores that take part",
+    )
+    require(
         everywhere or (reach == {0} and config.cores >= 4),
         f"{where}: everywhere must be the same in all cores, and 1 with fewer than 4, not {sorted(reach)}",
     )
@@ -228,7 +232,7 @@ def _check_core(
     require(last <= size, f"{where}: channel parameters reach to {last}, beyond the {size} words of their images")
     _check_rate(where, part, config)
     used = memories.read(where, k, source)
-    fed = _fed(where, part, np.flatnonzero(used), lists, filled, config)
+    fed = _fed(where, part, _lists_of(used, source, config), lists, filled, config)
     if lane["raw"]:
         require(
             2 <= lane["classes"] <= min(MAX_CLASSES, channels),
@@ -301,10 +305,17 @@ def _signed(value: Any, bits: int = 8) -> Any:
     return (value ^ (1 << (bits - 1))) - (1 << (bits - 1))
 
 
+def _lists_of(used: np.ndarray, source: dict[str, int], config: AcceleratorConfig) -> list[np.ndarray]:
+    """For each PE the lists that it may be given activations for, counted from those of a row and a column."""
+    if source["depthwise"]:
+        return [np.flatnonzero(used[pe :: config.pes]) for pe in range(config.pes)]
+    return [np.flatnonzero(used)] * config.pes
+
+
 def _fed(
-    where: str, part: CoreLayer, used: np.ndarray, lists: _Lists, dirty: np.ndarray, config: AcceleratorConfig
+    where: str, part: CoreLayer, used: list[np.ndarray], lists: _Lists, dirty: np.ndarray, config: AcceleratorConfig
 ) -> np.ndarray:
-    """Output channels that products of the input channels ``used`` reach.
+    """Output channels that products reach, given the lists of :func:`_lists_of`.
 
     Every list looked up must exist, and every accumulator that may hold something must be taken out in the end.
     """
@@ -322,7 +333,7 @@ def _fed(
                 require(first < _LISTS, f"{where}: list {first} is beyond the {_LISTS} that a row can begin with")
                 key = (first, column["list"])
                 if key not in reached:
-                    numbers = source["first_list"] + sum(key) + used
+                    numbers = [source["first_list"] + sum(key) + each for each in used]
                     reached[key] = _reached(where, numbers, lists, bool(source["maximum"]), config)
                 pes, offsets = reached[key]
                 start = row["accumulator"] - k * source["accumulator_step"] + column["accumulator"]
@@ -336,15 +347,15 @@ def _fed(
 
 
 def _reached(
-    where: str, numbers: np.ndarray, lists: _Lists, maximum: bool, config: AcceleratorConfig
+    where: str, numbers: list[np.ndarray], lists: _Lists, maximum: bool, config: AcceleratorConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """PE and accumulator offset of everything that some lists feed; for a ``maximum``, by weights of 1."""
+    """PE and accumulator offset of everything that some lists of each PE feed; for a ``maximum``, by weights of 1."""
     memory, lacking = lists
-    size = memory.shape[1]
-    inside = numbers.clip(0, size - 1)
-    wrong = numbers[(numbers >= size) | (lacking[inside + 1] > lacking[inside])]
+    size, named = memory.shape[1], np.unique(np.concatenate(numbers))
+    inside = named.clip(0, size - 1)
+    wrong = named[(named >= size) | (lacking[inside + 1] > lacking[inside])]
     require(not len(wrong), f"{where}: list {wrong[:1]} is not among the {size - lacking[-1]} words of lists then")
-    entries = [_entries(where, words, lacking, numbers, config) for words in memory]
+    entries = [_entries(where, words, lacking, some, config) for words, some in zip(memory, numbers, strict=True)]
     weights = np.concatenate(entries) & ((1 << _WEIGHT_BITS) - 1)
     require(not maximum or bool((weights == 1).all()), f"{where}: weights of a maximum must be 1")
     found = [np.unique(words >> _WEIGHT_BITS) for words in entries]

@@ -198,7 +198,7 @@ class Core(wiring.Component):
                 dispatcher.hit[number].eq(pe.hit),
                 dispatcher.space[number].eq(pe.space),
                 pe.push.eq(dispatcher.push[number]),
-                pe.job.eq(dispatcher.job),
+                pe.job.eq(dispatcher.job[number]),
                 pe.slots.eq(layer.source.slots),
                 pe.maximum.eq(layer.source.maximum),
             ]

@@ -8,11 +8,14 @@
 An activation whose magnitude is below the layer's threshold counts as zero: "nonzero" means all others. With a
 selector there are two thresholds, and which one is an activation's, :class:`hw.favour.Favour` says.
 
+In a depthwise layer a channel has products in one PE only, and as many neighbours as there are PEs are handed out
+together: a *group*, which is nonzero if any of them is, and has one list. Each PE gets its own channel's activation.
+
 A *slot* is a cycle in which the scanner is not held up. A row takes one slot for its table entry, a word one slot for
-each (nonzero channel, kernel row) or one if there is none, a finished output position one slot. Everything behind the
-queue stands still while a PE that a job is for has no space, so a layer's timing follows from its slots and its queues:
-the walk runs ahead, and the scanner never waits for it. The stages before the push stop and start a cycle late; what
-they hand over in the first such cycle waits in front of the push, and is there when they aren't.
+each (nonzero channel or group, kernel row) or one if there is none, a finished output position one slot. Everything
+behind the queue stands still while a PE that a job is for has no space, so a layer's timing follows from its slots and
+its queues: the walk runs ahead, and the scanner never waits for it. The stages before the push stop and start a cycle
+late; what they hand over in the first such cycle waits in front of the push, and is there when they aren't.
 """
 
 from amaranth import Cat, Module, Mux, Signal, signed
@@ -22,7 +25,7 @@ from amaranth.lib.wiring import In, Out
 from hw.activations import WORD_BITS
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.isa import Column, Row, Source
-from hw.pe import broadcast_layout
+from hw.pe import job_layout
 from hw.walk import Item, Walk
 
 __all__ = ["Dispatcher", "lowest_bit", "reaches"]
@@ -44,7 +47,9 @@ class _Scan(enum.Enum, shape=2):
 
 
 class _Nonzeros(data.Struct):
-    """The nonzero channels of a word: nothing about them has to be computed in the cycle that decides."""
+    """The nonzero channels of a word, or its nonzero groups, each by its lowest channel: nothing about them has to be
+    computed in the cycle that decides.
+    """
 
     channel: range(WORD_CHANNELS)  # the lowest one
     rest: WORD_CHANNELS  # one bit for each of the others
@@ -64,6 +69,11 @@ def _split(m, mask, name: str):
         parts.empty.eq(mask == 0),
     ]
     return parts
+
+
+def _groups(mask, pes: int):
+    """Of a word's nonzero mask: the lowest bit of every group of ``pes`` channels with a nonzero one."""
+    return Cat(mask[n : n + pes].any() if n % pes == 0 else 0 for n in range(WORD_CHANNELS))
 
 
 def lowest_bit(word):
@@ -115,7 +125,8 @@ class Dispatcher(wiring.Component):
         :class:`hw.pe.ProcessingElement`.
     hit, space, push : In, In, Out, one bit per PE
         Which PEs have entries in the list in the push stage, which have space, and who gets the job.
-    job : Out(broadcast_layout)
+    job : Out(array of job_layout), one per PE
+        They differ in their activations, and that in depthwise layers only.
     hold : In(1)
         Push nothing in this cycle: in the next one, ``advance`` is low, and the list memories are written.
     stalled : Out(1)
@@ -154,7 +165,7 @@ class Dispatcher(wiring.Component):
                 "hit": In(config.pes),
                 "space": In(config.pes),
                 "push": Out(config.pes),
-                "job": Out(broadcast_layout(config)),
+                "job": Out(data.ArrayLayout(job_layout(config), config.pes)),
                 "hold": In(1),
                 "stalled": Out(1),
             }
@@ -168,15 +179,19 @@ class Dispatcher(wiring.Component):
 
         # Walk. Behind it the RAMs' output, its register, and the queue of words with their nonzeros.
         entry = data.StructLayout(
-            {"item": Item, "mask": WORD_CHANNELS, "word": _WORD, "table": 32},
+            {"item": Item, "mask": WORD_CHANNELS, "scan": WORD_CHANNELS, "word": _WORD, "table": 32},
         )
         m.submodules.walk = walk = Walk()
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=entry.size, depth=_AHEAD + 1)
         arriving, waiting = Signal(entry), data.View(entry, queue.r_data)
-        item, mask, word, table, valid = waiting.item, waiting.mask, waiting.word, waiting.table, queue.r_rdy
+        item, word, table, valid = waiting.item, waiting.word, waiting.table, queue.r_rdy
         item_ram, valid_ram, valid_read = Signal(Item), Signal(), Signal()
         places, room, returned = Signal(range(_AHEAD + 1), init=_AHEAD), Signal(), Signal()
         take, frozen = Signal(), Signal()
+        # The source is stable cycles before the first word comes.
+        depthwise = Signal()
+        m.d.sync += depthwise.eq(source.depthwise)
+        groups = _groups(arriving.mask, config.pes)
         m.d.comb += [
             walk.source.eq(source),
             walk.start.eq(self.start),
@@ -190,6 +205,7 @@ class Dispatcher(wiring.Component):
                     for value, complement in zip(arriving.word, self._complements(m), strict=True)
                 )
             ),
+            arriving.scan.eq(Mux(depthwise, groups, arriving.mask)),
             queue.w_data.eq(arriving),
             queue.w_en.eq(valid_read),
             queue.r_en.eq(take),
@@ -211,14 +227,14 @@ class Dispatcher(wiring.Component):
         # Scan.
         state = Signal(_Scan)
         nonzeros = Signal(_Nonzeros)
-        values, number = Signal(_WORD), Signal(8)
+        values, mask, number = Signal(_WORD), Signal(WORD_CHANNELS), Signal(8)
         dumping = Signal()  # output positions are final after this word
         row, column = Signal(Row), Signal(Column)
         left = Signal(4)  # kernel rows still to serve for this channel, this one included
         list_k, accumulator_k = Signal(12), Signal(accumulator)
         dumps, dump_base = Signal(4), Signal(accumulator)
         # Both are split on the way into the same register: one path is as long as the other.
-        first_nonzeros, following_nonzeros = _split(m, mask, "first"), _split(m, nonzeros.rest, "rest")
+        first_nonzeros, following_nonzeros = _split(m, waiting.scan, "first"), _split(m, nonzeros.rest, "rest")
         job, dump, word_done = Signal(), Signal(), Signal()
         m.d.comb += [
             job.eq((state == _Scan.WORD) & ~nonzeros.empty),
@@ -250,7 +266,12 @@ class Dispatcher(wiring.Component):
                 m.d.sync += [state.eq(_Scan.DUMP), dumps.eq(column.dumps)]
         with m.If(take):
             m.d.sync += state.eq(Mux(valid, Mux(item.row, _Scan.ROW, _Scan.WORD), _Scan.EMPTY))
-            m.d.sync += [nonzeros.eq(first_nonzeros), values.eq(word), number.eq(item.word)]
+            m.d.sync += [
+                nonzeros.eq(first_nonzeros),
+                values.eq(word),
+                mask.eq(waiting.mask),
+                number.eq(item.word),
+            ]
             with m.If(item.row):
                 fields = data.View(Row, table[: Row.as_shape().size])
                 m.d.sync += [
@@ -265,14 +286,14 @@ class Dispatcher(wiring.Component):
         with m.If(self.start):
             m.d.sync += dump_base.eq(source.first_dump)
 
-        # Two cycles of addresses; the chosen channel's value goes along.
+        # Two cycles of addresses; what each PE is told goes along.
+        told = data.StructLayout(
+            {"dump": 1, "wanted": config.pes, "values": data.ArrayLayout(signed(9), config.pes)},
+        )
         chosen = data.StructLayout(
             {
-                "job": 1,
-                "dump": 1,
-                "channel": range(WORD_CHANNELS),
-                "word": 8,
-                "value": signed(9),
+                "told": told,
+                "index": 11,
                 "list": 12,
                 "column_list": 13,
                 "accumulator": accumulator,
@@ -280,43 +301,44 @@ class Dispatcher(wiring.Component):
             }
         )
         a = Signal(chosen)
-        summed = data.StructLayout({"job": 1, "dump": 1, "value": signed(9), "accumulator": accumulator})
-        b, ram, read, waiting, out = (Signal(summed, name=name) for name in ("b", "ram", "read", "waiting", "out"))
+        summed = data.StructLayout({"told": told, "accumulator": accumulator})
+        b, ram, read, held, out = (Signal(summed, name=name) for name in ("b", "ram", "read", "held", "out"))
+        index, within = Cat(nonzeros.channel, number), config.pes.bit_length() - 1
+        value, group = values[nonzeros.channel], nonzeros.channel[within:] << within
         with m.If(self.advance):
+            for pe in range(config.pes):
+                m.d.sync += [
+                    a.told.wanted[pe].eq(dump | (job & (~depthwise | mask.bit_select(group | pe, 1)))),
+                    a.told.values[pe].eq(Mux(depthwise, values[group | pe], value)),
+                ]
             m.d.sync += [
-                a.job.eq(job),
-                a.dump.eq(dump),
-                a.channel.eq(nonzeros.channel),
-                a.word.eq(number),
-                a.value.eq(values[nonzeros.channel]),
+                a.told.dump.eq(dump),
+                a.index.eq(Mux(depthwise, index[within:], index)),
                 a.list.eq(list_k),
                 a.column_list.eq(column.list + source.first_list),
                 a.accumulator.eq(Mux(dump, dump_base, accumulator_k)),
                 a.column_accumulator.eq(Mux(dump, 0, column.accumulator)),
-                b.job.eq(a.job),
-                b.dump.eq(a.dump),
-                b.value.eq(a.value),
+                b.told.eq(a.told),
                 b.accumulator.eq(a.accumulator + a.column_accumulator),
-                self.lookup.eq(a.list + a.column_list + Cat(a.channel, a.word)),
+                self.lookup.eq(a.list + a.column_list + a.index),
                 ram.eq(b),
                 read.eq(ram),
-                waiting.eq(read),
+                held.eq(read),
             ]
         with m.If(self.pushed):
-            m.d.sync += out.eq(Mux(self.advance, read, waiting))
+            m.d.sync += out.eq(Mux(self.advance, read, held))
 
         # Push: all targets together, or nobody.
         targets = Signal(config.pes)
         m.d.comb += [
-            targets.eq(Mux(out.dump, ~0, Mux(out.job, self.hit, 0))),
+            targets.eq(out.told.wanted & (self.hit | out.told.dump.replicate(config.pes))),
             frozen.eq((targets & ~self.space).any()),
             self.stalled.eq(frozen),
             self.pushed.eq(~frozen & ~self.hold),
             self.push.eq(Mux(self.pushed, targets, 0)),
-            self.job.dump.eq(out.dump),
-            self.job.value.eq(out.value),
-            self.job.accumulator.eq(out.accumulator),
         ]
+        for job, value in zip(self.job, out.told.values, strict=True):
+            m.d.comb += [job.dump.eq(out.told.dump), job.value.eq(value), job.accumulator.eq(out.accumulator)]
         m.d.sync += self.advance.eq(self.pushed)
         return m
 

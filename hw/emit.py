@@ -162,6 +162,7 @@ class Emitter:
             "threshold": step.threshold,
             "maximum": int(step.kernel.maximum),
             "partial": int(work.partial),
+            "depthwise": int(work.depthwise),
             "select": SelectUse.ALL if step.select is None else USES[step.select.kind],
             "first_mask": 0 if step.select is None or step.select.kind == "elements" else first,
         }

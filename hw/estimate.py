@@ -89,7 +89,7 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
     pointers = np.zeros((len(commands), config.cores), dtype=np.int64)
     channels = np.zeros(config.cores, dtype=np.int64)
     entries = np.zeros((len(commands), config.cores, config.pes), dtype=np.int64)
-    distinct, lists = [], []
+    distinct, depends = [], []
     for number, (command, start, end) in enumerate(commands):
         alike: dict[tuple[tuple[int, int], tuple[Block, ...], Axis], int] = {}
         used: list[Hashable] = []
@@ -98,29 +98,30 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
             kernel, walked = step.kernel.walk(part.rows, partition.upright)
             first, last = part.channels(len(kernel.weight))
             blocks = blocks_of(kernel, walked, partition.merged)
-            depth = last - first if kernel.own else end - start
+            made_channels = (part.words[1] - part.words[0]) * WORD_CHANNELS
+            depth, group = (last - first, config.pes) if kernel.own else (end - start, 1)
+            lists = made_channels // config.pes if kernel.own else depth
             nonzero = kernel.nonzero[first:last]
             if partition.passes > 1:
                 nonzero = np.count_nonzero(kernel.weight[first:last, ..., start:end], axis=3)
             padded = np.pad(nonzero, ((0, -len(nonzero) % config.pes), (0, 0), (0, 0)))
             by_pe = padded.reshape(-1, config.pes, *nonzero.shape[1:]).sum(axis=0)
             made = 1 if kernel.total or not complete else kernel.columns.outputs
-            made_channels = (part.words[1] - part.words[0]) * WORD_CHANNELS
             lines = _lines(kernel, walked, partition.merged, complete)
             # The busiest of several bands is expected to have more nonzero activations than they have on average.
             most = min(1.0, density * (1 + _SPREAD * _MAXIMUM[partition.bands]))
             work[number, part.core] = _cycles(
-                kernel, most * by_pe, lines, _slots(depth, density), (made, made_channels), config
+                kernel, most * by_pe, lines, _slots(depth, density, group), (made, made_channels), config
             )
             key = (first, last), blocks, kernel.columns
             alike.setdefault(key, part.core)
             used.append((part.core, key))
-            pointers[number, part.core] = len(kernel.classes) * len(blocks) * depth
+            pointers[number, part.core] = len(kernel.classes) * len(blocks) * lists
             channels[part.core] += complete * made_channels
             entries[number, part.core] = (by_pe * _stored_uses(kernel, blocks)).sum(axis=(1, 2))
         distinct.append(tuple(alike.values()))
-        lists.append(tuple(used))
-    return Estimate(work, pointers, entries, tuple(distinct), tuple(lists), channels)
+        depends.append(tuple(used))
+    return Estimate(work, pointers, entries, tuple(distinct), tuple(depends), channels)
 
 
 @dataclass(frozen=True)
@@ -143,10 +144,14 @@ def _lines(kernel: Kernel, rows: tuple[int, int], merged: bool, complete: bool) 
     return [_Line(tuple(tap for tap, _ in taps), 1 if merged and taps else len(taps), final) for taps, final in walked]
 
 
-def _slots(depth: int, density: float) -> tuple[float, float]:
-    """Expected slots of a position for activations that aren't zero, and for words of nothing else."""
-    full, rest = divmod(depth, WORD_CHANNELS)
-    return depth * density, full * (1 - density) ** WORD_CHANNELS + bool(rest) * (1 - density) ** rest
+def _slots(depth: int, density: float, group: int) -> tuple[float, float]:
+    """Expected slots of a position for groups of so many channels that aren't all zero, and for words of zeros."""
+
+    def empty(size: int) -> float:
+        full, rest = divmod(depth, size)
+        return full * (1 - density) ** size + bool(rest) * (1 - density) ** rest
+
+    return -(-depth // group) - empty(group), empty(WORD_CHANNELS)
 
 
 def _cycles(

@@ -122,6 +122,7 @@ class Source(data.Struct):
     threshold: 8  # at least 1: activations of a smaller magnitude count as zero
     maximum: 1  # accumulators keep the largest product instead of the sum
     partial: 1  # some stay filled for the next LAYER; what is taken out here goes nowhere
+    depthwise: 1  # channel c feeds PE c % pes only: lists, and activations handed out, are of one channel for each PE
     select: SelectUse
     first_mask: 6  # CHANNELS: number of the first word's mask
 

@@ -135,7 +135,7 @@ def need(step: Step, partition: Partition, config: AcceleratorConfig) -> Need:
         blocks = blocks_of(kernel, walked, partition.merged)
         made = part.words[1] - part.words[0]
         scanned = [made] if kernel.own else [-(-(end - start) // WORD_CHANNELS) for start, end in passes]
-        deepest = len(kernel.weight) if kernel.own else max(end - start for start, end in passes)
+        deepest = slots if kernel.own else max(end - start for start, end in passes)
         needs += [_of_tables(kernel, walked, blocks, slots, deepest, partition), Need(words=max(made, *scanned))]
         walks[part.channels(len(kernel.weight)), kernel.columns, blocks] = kernel
     for ((first, last), _, blocks), kernel in walks.items():
@@ -149,7 +149,10 @@ def need(step: Step, partition: Partition, config: AcceleratorConfig) -> Need:
 def _of_tables(
     kernel: Kernel, walked: tuple[int, int], blocks: tuple[Block, ...], slots: int, depth: int, partition: Partition
 ) -> Need:
-    """What the tables of a walk of ``depth`` channels need that makes the output rows ``walked``, for any weights."""
+    """What the tables of a walk need that makes the output rows ``walked``, for any weights.
+
+    ``depth`` are the lists of a class of columns and a block.
+    """
     # Behind the rows lies the position that a pass takes out.
     several = partition.passes > 1
     reach = max((len(kernel.classes) - 1) * len(blocks), len(blocks) - 1) * depth

@@ -2,7 +2,7 @@
 
 ::
 
-    broadcast ──► pointer lookup ──► job queue ──► walker ──► list memory ──► accumulators ──► output queue ──► lane
+    dispatcher ─► pointer lookup ──► job queue ──► walker ──► list memory ──► accumulators ──► output queue ──► lane
                   (list memory)                    1 entry a cycle            1 product a cycle
 """
 
@@ -14,11 +14,11 @@ from hw.accumulator import AccumulatorUnit
 from hw.config import LIST_WORD_BITS, AcceleratorConfig
 from hw.isa import Entry, pointer_layout
 
-__all__ = ["ProcessingElement", "broadcast_layout", "load_layout"]
+__all__ = ["ProcessingElement", "job_layout", "load_layout"]
 
 
-def broadcast_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """What the dispatcher tells all PEs: an activation for a list, or (``dump``) a finished output position."""
+def job_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """What the dispatcher tells a PE: an activation for a list, or (``dump``) a finished output position."""
     return data.StructLayout({"dump": 1, "value": signed(9), "accumulator": config.accumulator_address_bits})
 
 
@@ -44,7 +44,7 @@ class ProcessingElement(wiring.Component):
         The list in the push stage has entries in this PE.
     space : Out(1)
         The job queue takes a job.
-    push : In(1), job : In(broadcast_layout)
+    push : In(1), job : In(job_layout)
         Queue a job, for the list that ``hit`` is about; only with ``space``, and only a dump without ``hit``.
     slots : In
         Accumulators of one output position: the length of a dump.
@@ -78,7 +78,7 @@ class ProcessingElement(wiring.Component):
                 "hit": Out(1),
                 "space": Out(1, init=1),
                 "push": In(1),
-                "job": In(broadcast_layout(config)),
+                "job": In(job_layout(config)),
                 "slots": In(address_bits + 1),
                 "maximum": In(1),
                 "o": Out(stream.Signature(signed(config.accumulator_bits))),
@@ -119,11 +119,11 @@ class ProcessingElement(wiring.Component):
         with m.If(self.pushed):
             m.d.sync += [pointer.eq(following.pointer), self.hit.eq(following.hit)]
 
-        job = Signal(data.StructLayout({"broadcast": broadcast_layout(config), "pointer": pointer_layout(config)}))
+        job = Signal(data.StructLayout({"told": job_layout(config), "pointer": pointer_layout(config)}))
         head = Signal.like(job)
         m.submodules.jobs = jobs = fifo.SyncFIFO(width=len(job.as_value()), depth=config.job_queue)
         m.d.comb += [
-            job.broadcast.eq(self.job),
+            job.told.eq(self.job),
             job.pointer.eq(pointer),
             jobs.w_data.eq(job),
             jobs.w_en.eq(self.push),
@@ -160,11 +160,11 @@ class ProcessingElement(wiring.Component):
         with m.If(jobs.r_en & jobs.r_rdy):
             m.d.sync += [
                 active.eq(1),
-                dump.eq(head.broadcast.dump),
-                value.eq(head.broadcast.value),
-                base.eq(head.broadcast.accumulator),
+                dump.eq(head.told.dump),
+                value.eq(head.told.value),
+                base.eq(head.told.accumulator),
                 entry.eq(head.pointer.start),
-                remaining.eq(Mux(head.broadcast.dump, self.slots, head.pointer.count)),
+                remaining.eq(Mux(head.told.dump, self.slots, head.pointer.count)),
             ]
 
         # Cycle 1: list RAM output. Cycle 2: registered entry, address sum. Cycle 3: the accumulators' input.

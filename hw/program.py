@@ -24,7 +24,7 @@ from hw.stored import stored_zero_points
 __all__ = ["MAGIC", "VERSION", "Command", "Program", "image_sizes", "load", "writes_of"]
 
 MAGIC = b"OFFRPROG"
-VERSION = 7
+VERSION = 8
 
 #: Memories that a core has once, and the images whose words alternate in them; of lists it has one per PE.
 _CORE_MEMORIES = {

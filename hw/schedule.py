@@ -13,7 +13,8 @@ from hw.steps import Kernel, Step
 
 __all__ = ["Block", "Lists", "RowWork", "Schedule", "blocks_of", "kernel_lists", "schedule"]
 
-#: Lists of a layer: for each column class, block and input channel (flattened in this order) an array per PE.
+#: Lists of a layer: for each column class, block and input channel (flattened in this order) an array per PE. Where an
+#: output channel reads only the input channel of its number: for each group of as many channels as there are PEs.
 Lists = list[list[np.ndarray]]
 #: Kernel rows whose entries stand in one list, by rising kernel row: (kernel row, output rows from the block's first).
 Block = tuple[tuple[int, int], ...]
@@ -65,11 +66,13 @@ class Schedule:
     lists : list of lists of int arrays (n, 2)
         Weight and accumulator offset; see ``Lists``.
     blocks, channels : int
-        Blocks and input channels that the lists are indexed by.
+        Blocks and input channels, or groups of channels, that the lists are indexed by.
     first_dump : int
         First accumulator that is taken out.
     partial : bool
         Whether the next LAYER goes on with the accumulators: only one position is taken out, behind those in use.
+    depthwise : bool
+        Whether lists are of groups of channels.
     """
 
     name: str
@@ -88,6 +91,7 @@ class Schedule:
     channels: int
     first_dump: int = 0
     partial: bool = False
+    depthwise: bool = False
 
     def add_lists(self, store: ListStore) -> int:
         """Add the layer's lists to a store; returns the number of the first."""
@@ -176,7 +180,6 @@ def kernel_lists(
     channels, pes = last - first, config.pes
     slots = config.padded_channels(channels) // pes
     width = kernel.columns.outputs * slots
-    nothing = np.zeros((0, 2), dtype=np.int64)
     by_pe = np.pad(weight, ((0, slots * pes - channels), *[(0, 0)] * 3)).reshape(slots, pes, *weight.shape[1:])
     lists = []
     for column_class in kernel.classes:
@@ -185,15 +188,13 @@ def kernel_lists(
             starts = [down * width + right * slots for _, down in block for _, right in column_class.taps]
             offsets = (np.array(starts, dtype=np.int64)[:, None] + np.arange(slots)) % config.accumulators
             rows, columns = np.array(taps, dtype=np.int64).reshape(-1, 2).T
-            for channel in range(channels) if kernel.own else range(*(depth or (0, weight.shape[3]))):
-                if kernel.own:
-                    slot, owner = divmod(channel, pes)
-                    parts = [nothing] * pes
-                    parts[owner] = _pairs(by_pe[slot, owner][rows, columns, 0], offsets[:, slot])
-                else:
-                    values = by_pe[..., channel]  # (slots, PEs, kernel rows, kernel columns)
-                    parts = [_pairs(values[:, pe][:, rows, columns].T, offsets) for pe in range(pes)]
-                lists.append(parts)
+            if kernel.own:
+                values = by_pe[..., rows, columns, 0]  # (slots, PEs, taps)
+                lists += [[_pairs(each, offsets[:, slot]) for each in values[slot]] for slot in range(slots)]
+                continue
+            for channel in range(*(depth or (0, weight.shape[3]))):
+                values = by_pe[..., channel]  # (slots, PEs, kernel rows, kernel columns)
+                lists.append([_pairs(values[:, pe][:, rows, columns].T, offsets) for pe in range(pes)])
     return lists
 
 
@@ -245,7 +246,8 @@ def schedule(
         "slots": slots,
         "lists": lists,
         "blocks": len(blocks),
-        "channels": last - first,
+        "channels": slots if kernel.own else last - first,
+        "depthwise": kernel.own,
     }
     if kernel.total:
         return Schedule(

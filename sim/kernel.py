@@ -36,21 +36,25 @@ _NEVER = np.int64(1) << 60
 
 
 @njit(cache=True)
-def _scan(active, starts, found):
-    """Lists the activations that are multiplied, and -1 for every word without one.
+def _scan(used, group, starts, found):
+    """Lists the activations that are multiplied, or the first of every ``group`` with one, and -1 for every word
+    without any.
 
     Word n of the map is ``found[starts[n] : starts[n + 1]]``.
     """
     end = 0
-    for word in range(len(active) // WIDTH):
+    for word in range(len(starts) - 1):
         starts[word] = begin = end
-        for n in range(word * WIDTH, (word + 1) * WIDTH):
+        for n in range(word * WIDTH, (word + 1) * WIDTH, group):
             found[end] = n
-            end += active[n]
+            some = used[n]
+            for other in range(n + 1, n + group):
+                some |= used[other]
+            end += some
         if end == begin:
             found[end] = -1
             end += 1
-    starts[len(active) // WIDTH] = end
+    starts[-1] = end
 
 
 @njit(cache=True)
@@ -111,9 +115,11 @@ def _enter(push, stalls, free, loaded, entered, entries, queue, writes, first, s
 
 
 @njit(cache=True)
-def _core(starts, found, rows, columns, walk, counts, pes, queues, slow, latency, held, row_starts, offsets, spent):
+def _core(
+    used, starts, found, rows, columns, walk, counts, pes, queues, slow, latency, held, row_starts, offsets, spent
+):
     """Cycles and dispatcher stalls of one core on one layer and image; see :func:`layer_cycles`."""
-    first, row_pitch, column_pitch, channels, list_step, slots = walk
+    first, row_pitch, column_pitch, channels, list_step, slots, group = walk
     job_depth, output_depth, first_push, lead, output_latency, lanes = queues
     free = splat(0)  # when the walkers can take their next jobs
     loaded = splat(0)  # cycles without a job while the dispatcher was held
@@ -146,16 +152,18 @@ def _core(starts, found, rows, columns, walk, counts, pes, queues, slow, latency
         push, free, loaded = _held(push + 1, free, loaded, writes, held, row_starts, offsets)
         for x in range(columns.shape[0]):
             base = first + y * row_pitch + x * column_pitch
-            lists = start + columns[x, 0] - base
+            lists = start + columns[x, 0]
             if filled:
                 for n in range(starts[base // WIDTH], starts[(base + channels) // WIDTH]):
-                    active = found[np.uintp(n)]
-                    if active < 0:
+                    place = found[np.uintp(n)]
+                    if place < 0:
                         push, free, loaded = _held(push + 1, free, loaded, writes, held, row_starts, offsets)
                         continue
-                    number = lists + active
+                    number = lists + (place - base) // group
                     for _ in range(each):
                         entries = load(counts, number * WIDTH)
+                        if group > 1:
+                            entries = entries & (0 - load(used, place))
                         products = products + entries
                         push, stalls, _, free, loaded, entered = _enter(
                             push, stalls, free, loaded, entered, entries, queue, writes, held, row_starts, offsets
@@ -221,9 +229,9 @@ def layer_cycles(
         First list, lists per activation, whether it completes an output row, whether it isn't blank.
     columns : int64 array (columns of all cores, 2)
         List offset, output positions that it completes.
-    walk : int64 array (working cores, 6)
+    walk : int64 array (working cores, 7)
         First activation, row pitch, column pitch, channels scanned, list step, accumulators of an output
-        position.
+        position, channels that are handed out together (of a layer the same in all cores).
     counts : int16 array (cores, lists * WIDTH)
         Entries of each list, list after list.
     pes : int
@@ -258,11 +266,14 @@ def layer_cycles(
             continue
         starts = np.empty(activations // WIDTH + 1, np.int32)
         found = np.empty(activations + 1, np.int32)
-        _scan(active[image], starts, found)
+        used = np.zeros(activations + WIDTH, np.int8)  # with neighbours for the last group
+        used[:activations] = active[image]
+        _scan(used, walk[0, 6], starts, found)
         work = np.int64(0)
         for part in range(parts.shape[0]):
             core, row, row_end, column, column_end = parts[part]
             own, waited = _core(
+                used,
                 starts,
                 found,
                 rows[row:row_end],

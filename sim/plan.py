@@ -79,6 +79,7 @@ def _step(
                 *(WORD_CHANNELS * n for n in (first, fields["row_pitch"], fields["column_pitch"], fields["words"])),
                 fields["list_step"],
                 fields["slots"],
+                program.config.pes if fields["depthwise"] else 1,
             ]
         )
     return Step(
@@ -117,7 +118,8 @@ def _counts(config: AcceleratorConfig, instruction: Instruction, lists: np.ndarr
         reach = max(row["list"] + (row["count"] - 1) * source["list_step"] for row in core.rows if row["count"])
         reach += max(column["list"] for column in core.columns)
         firsts[number] = source["first_list"]
-        lasts[number] = source["first_list"] + reach + source["words"] * WORD_CHANNELS
+        group = config.pes if source["depthwise"] else 1
+        lasts[number] = source["first_list"] + reach + source["words"] * WORD_CHANNELS // group
     counts = np.zeros((config.cores, int((lasts - firsts).max()), WIDTH), dtype=np.int16)
     for number, (first, last) in enumerate(zip(firsts.tolist(), lasts.tolist(), strict=True)):
         pointers = lists[number, :, first:last]  # dummy channels of the last word may be beyond the memory

@@ -4,6 +4,8 @@ It knows nothing of networks and refuses to touch anything that a program has no
 accumulators outside the live rows, words beyond an image, words that another core still reads.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
@@ -153,10 +155,13 @@ class Core:
                 values = np.concatenate(position) if words else np.zeros(0, dtype=np.int64)
                 chosen = [bit for word in range(words) for bit in self._selected(source, base + word, word)]
                 for channel in np.flatnonzero((abs(values) >= source["threshold"]) & np.array(chosen, dtype=bool)):
+                    place, pe = divmod(int(channel), self._config.pes)
+                    number, pes = (place, [pe]) if source["depthwise"] else (channel, range(self._config.pes))
+                    number += source["first_list"] + row["list"] + column["list"]
                     for k in range(row["count"]):
-                        number = source["first_list"] + row["list"] + k * source["list_step"] + column["list"] + channel
                         start = row["accumulator"] - k * step + column["accumulator"]
-                        products += self._job(int(number), int(values[channel]), start, bool(source["maximum"]))
+                        job = int(number + k * source["list_step"]), int(values[channel]), start
+                        products += self._job(*job, pes, bool(source["maximum"]))
                 for _ in range(column["dumps"] if row["final"] else 0):
                     places = (leaving + np.arange(slots)) % self._config.accumulators
                     stream += self._accumulators[:, places].T.reshape(-1).tolist()
@@ -165,10 +170,10 @@ class Core:
         assert source["partial"] or not self._accumulators.any(), "an accumulator that no dump took"
         return stream, products
 
-    def _job(self, number: int, value: int, base: int, maximum: bool) -> int:
-        """One activation for one list; returns the products made."""
+    def _job(self, number: int, value: int, base: int, pes: Iterable[int], maximum: bool) -> int:
+        """One activation for one list of some PEs; returns the products made."""
         products = 0
-        for pe in range(self._config.pes):
+        for pe in pes:
             pointer = int(self._lists[pe, number])
             assert pointer != NOTHING, "a list that nobody wrote"
             start, count = pointer % self._config.list_words, pointer // self._config.list_words

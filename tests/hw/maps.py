@@ -25,6 +25,7 @@ class View:
         The whole bank: activations, -255..255, by word and channel.
     accumulators : int
         Of a PE: their addresses wrap around.
+    pes : int
     """
 
     source: dict[str, int]
@@ -32,6 +33,7 @@ class View:
     columns: list[dict[str, int]]
     bank: list[tuple[int, ...]]
     accumulators: int
+    pes: int
 
     def words(self):
         """(row, column, word of the position, address) of every word, in order.
@@ -51,9 +53,16 @@ class View:
         """Activations of a word: none in a row below the map."""
         return self.bank[address] if address is not None else (0,) * WORD_CHANNELS
 
-    def nonzeros(self, address: int | None) -> list[tuple[int, int]]:
-        """Channel and activation of everything in a word that isn't below the threshold."""
-        return [(n, value) for n, value in enumerate(self.value(address)) if abs(value) >= self.source["threshold"]]
+    def handed_out(self, address: int | None) -> list[tuple[int, tuple[int | None, ...]]]:
+        """What is handed out of a word: number of its list, counted from the word's first; activation for each PE.
+
+        That is everything not below the threshold; of a depthwise layer group by group, and None for the others.
+        """
+        values = [value if abs(value) >= self.source["threshold"] else None for value in self.value(address)]
+        groups = [tuple(values[n : n + self.pes]) for n in range(0, WORD_CHANNELS, self.pes)]
+        if not self.source["depthwise"]:
+            groups = [(value,) * self.pes for value in values]
+        return [(n, group) for n, group in enumerate(groups) if any(value is not None for value in group)]
 
     def ends(self, y: int, word: int) -> bool:
         """Whether this is the last word of its position."""
@@ -61,8 +70,9 @@ class View:
         return y >= source["rows"] - source["blank_rows"] or word == source["words"] - 1
 
     def slots(self):
-        """What each slot holds: None, ("job", activation, list, accumulator) or ("dump", accumulator)."""
+        """What each slot holds: None, ("job", activation for each PE, list, accumulator) or ("dump", accumulator)."""
         source = self.source
+        lists = WORD_CHANNELS // (self.pes if source["depthwise"] else 1)
         leaving = 0
         for y, x, word, address in self.words():
             row = self.rows[y]
@@ -70,14 +80,14 @@ class View:
                 yield None
                 continue
             column = self.columns[x]
-            if not self.nonzeros(address):
+            if not self.handed_out(address):
                 yield None
-            for channel, value in self.nonzeros(address):
+            for place, values in self.handed_out(address):
                 for kernel_row in range(row["count"]):
                     number = row["list"] + kernel_row * source["list_step"] + column["list"]
-                    number += word * WORD_CHANNELS + channel
+                    number += word * lists + place
                     start = row["accumulator"] - kernel_row * source["accumulator_step"] + column["accumulator"]
-                    yield "job", value, number, start % self.accumulators
+                    yield "job", values, number, start % self.accumulators
             if row["final"] and self.ends(y, word):
                 for _ in range(column["dumps"]):
                     yield "dump", leaving
@@ -89,7 +99,7 @@ def pack(word: tuple[int, ...]) -> int:
     return sum((value & 0x1FF) << 9 * channel for channel, value in enumerate(word))
 
 
-def random_view(rng: Random, *, lists: int, accumulators: int) -> View:
+def random_view(rng: Random, *, lists: int, accumulators: int, pes: int, depthwise: bool = False) -> View:
     """A small map of 1 to 5 words a position, seen whole or in part, with any strides, and rows below it.
 
     Numbers of lists stay in range; sums of accumulator addresses don't.
@@ -125,6 +135,7 @@ def random_view(rng: Random, *, lists: int, accumulators: int) -> View:
             "slots": rng.randint(1, accumulators - 1),
             "threshold": rng.choice((1, 1, 2, rng.randint(1, 255))),
             "maximum": base % 2,  # nothing that the dispatcher looks at
+            "depthwise": int(depthwise),
         },
         rows=[
             {
@@ -146,6 +157,7 @@ def random_view(rng: Random, *, lists: int, accumulators: int) -> View:
         ],
         bank=bank,
         accumulators=accumulators,
+        pes=pes,
     )
 
 

@@ -363,3 +363,20 @@ def test_flipped_bits_are_harmless_or_refused_in_one_sentence(flips):
 def test_words_of_instructions_are_as_the_checks_assume():
     assert BRANCH.address + words_of(Operation) + words_of(Decision) == LAYERS[INNER].address
     assert LAYERS[STEM].address + words_of(Operation) == LAYERS[EARLY].address
+
+
+@pytest.mark.parametrize("pe", range(4))
+def test_of_a_group_only_channels_that_may_be_nonzero_count(pe):
+    """The pool's last group has 2 channels: the other PEs are never given anything for its list."""
+    maker = NetworkMaker(np.random.default_rng(0), (2, 2, 3))
+    maker.head(maker.pool(maker.conv(INPUT, 10, (1, 1), density=1.0)), 3)
+    good = Changes(compile_network(maker.network("net"), TINY))
+    source = good.layers[1].cores[0].fields["source"]
+    assert source["depthwise"]
+    beyond = TINY.list_words - 1 | 1 << TINY.start_bits
+    images = good.image("lists", put((pe, source["first_list"] + 2), beyond))
+    if pe >= 2:
+        check_images(images, TINY)
+        return
+    with pytest.raises(ValueError, match=rf"list \[{source['first_list'] + 2}\] points beyond"):
+        check_images(images, TINY)

@@ -80,6 +80,10 @@ REFUSALS = {
         GOOD.layer(STEM, "target", (3,), everywhere=0),
         at(STEM, None) + r"everywhere must be the same in all cores, and 1 with fewer than 4, not \[0, 1\]",
     ),
+    "depthwise for some": (
+        GOOD.layer(INNER, "source", (3,), depthwise=1),
+        at(INNER, None) + "depthwise must be the same in all cores that take part",
+    ),
     "words out of reach": (
         GOOD.layer(STEM, "target", ALL, everywhere=0),
         at(STEM, None) + r"core \d keeps word \d+, which core \d can't send it",

@@ -80,19 +80,23 @@ def tables(view):
 
 
 def expected(view, hits):
-    """(slot, targets, dump, value, list, accumulator) of every push."""
+    """(slot, list, what each PE is told: dump, value, accumulator; or None) of every push."""
     for slot, what in enumerate(view.slots()):
         if what is None:
             continue
         if what[0] == "dump":
-            yield slot, ALL, 1, None, None, what[1]
-        elif hits[what[2]]:
-            yield slot, hits[what[2]], 0, what[1], what[2], what[3]
+            yield slot, None, ((1, None, what[1]),) * CONFIG.pes
+            continue
+        _, values, number, accumulator = what
+        told = [None if value is None else (0, value, accumulator) for value in values]
+        told = [told[pe] if hits[number] >> pe & 1 else None for pe in range(CONFIG.pes)]
+        if any(told):
+            yield slot, number, tuple(told)
 
 
-def bench(rng, space, *, hits, starts=2):
+def bench(rng, space, *, hits, starts=2, depthwise=False):
     """Runs the same view several times. ``space`` gives the PEs that have space, cycle by cycle."""
-    view = random_view(rng, lists=LISTS, accumulators=CONFIG.accumulators)
+    view = random_view(rng, lists=LISTS, accumulators=CONFIG.accumulators, pes=CONFIG.pes, depthwise=depthwise)
     dut = Surroundings(tables(view), [pack(word) for word in view.bank], hits)
     dispatcher = dut.dispatcher
     wanted = list(expected(view, hits))
@@ -107,16 +111,18 @@ def bench(rng, space, *, hits, starts=2):
                 free = next(space)
                 ctx.set(dispatcher.start, cycle == 0)
                 ctx.set(dut.space, free)
-                _, _, push, job, number, stalled = await ctx.tick().sample(
-                    dut.push, dispatcher.job, dut.number, dispatcher.stalled
+                _, _, push, number, stalled, *jobs = await ctx.tick().sample(
+                    dut.push, dut.number, dispatcher.stalled, *dispatcher.job
                 )
                 assert not push & ~free
                 assert not (push and stalled)
                 stalls += stalled
                 idle = 0 if push or stalled else idle + 1
                 if push:
-                    value, number = (None, None) if job.dump else (job.value, number)
-                    found.append((cycle - stalls, push, job.dump, value, number, job.accumulator))
+                    jobs = [(each.dump, None if each.dump else each.value, each.accumulator) for each in jobs]
+                    dump = any(each[0] for each in jobs)
+                    told = tuple(each if push >> pe & 1 else None for pe, each in enumerate(jobs))
+                    found.append((cycle - stalls, None if dump else number, told))
                 cycle += 1
             runs.append((found, stalls))
 
@@ -148,16 +154,17 @@ def crowded(rng, share):
 
 
 @pytest.mark.parametrize("seed", range(1, 5))
-def test_without_stalls_every_push_comes_with_its_slot(tmp_path, seed):
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_without_stalls_every_push_comes_with_its_slot(tmp_path, seed, depthwise):
     def build(rng):
-        result, runs, view = bench(rng, roomy(), hits=every_list(rng))
+        result, runs, view = bench(rng, roomy(), hits=every_list(rng), depthwise=depthwise)
 
         def check():
             result.check()
             assert [stalls for _, stalls in runs] == [0, 0]
             slots = 0
             for y, x, word, address in view.words():
-                nonzeros = len(view.nonzeros(address))
+                nonzeros = len(view.handed_out(address))
                 slots += 1 if x < 0 else max(1, nonzeros * view.rows[y]["count"])
                 if x >= 0 and view.rows[y]["final"] and view.ends(y, word):
                     slots += view.columns[x]["dumps"]
@@ -170,8 +177,12 @@ def test_without_stalls_every_push_comes_with_its_slot(tmp_path, seed):
 
 @pytest.mark.parametrize("seed", range(1, 5))
 @pytest.mark.parametrize("share", [0.5, 0.9])
-def test_a_full_queue_holds_everybody_and_loses_nothing(tmp_path, seed, share):
-    simulate(lambda rng: bench(rng, crowded(rng, share), hits=some_lists(rng))[0], seed=seed, folder=tmp_path)
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_a_full_queue_holds_everybody_and_loses_nothing(tmp_path, seed, share, depthwise):
+    def build(rng):
+        return bench(rng, crowded(rng, share), hits=some_lists(rng), depthwise=depthwise)[0]
+
+    simulate(build, seed=seed, folder=tmp_path)
 
 
 class Reaches(wiring.Component):

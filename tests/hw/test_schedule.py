@@ -133,17 +133,18 @@ def test_a_part_of_a_pool_has_lists_for_its_channels_only():
     maker = NetworkMaker(np.random.default_rng(0), (2, 3, 20))
     maker.pool(INPUT)
     work = work_of(only_step(maker), (0, 1), (8, 20))
-    assert (work.words, work.top, work.channels, work.blank_rows) == ((1, 3), 0, 12, 0)
+    assert (work.words, work.top, work.channels, work.blank_rows) == ((1, 3), 0, 4, 0)
     assert work.width == work.slots == 4
+    assert work.depthwise
     assert work.rows == (RowWork(0, 0, 1, False), RowWork(0, 0, 1, True))
     assert work.columns == ((0, 0, 0), (0, 0, 0), (0, 0, 1))
     found = {
-        (channel, pe): entries.tolist()
-        for channel, parts in enumerate(work.lists)
+        (group, pe): entries.tolist()
+        for group, parts in enumerate(work.lists)
         for pe, entries in enumerate(parts)
         if len(entries)
     }
-    assert found == {(n, n % 4): [[1, n // 4]] for n in range(12)}
+    assert found == {(n // 4, n % 4): [[1, n // 4]] for n in range(12)}
 
 
 def test_a_band_walks_its_rows_and_leaves_out_kernel_rows_of_others():

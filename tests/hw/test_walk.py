@@ -64,7 +64,7 @@ def bench(rng, go, views):
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_items_and_addresses_with_random_stalls(tmp_path, seed):
     def build(rng):
-        views = [random_view(rng, lists=256, accumulators=64) for _ in range(6)]
+        views = [random_view(rng, lists=256, accumulators=64, pes=8) for _ in range(6)]
         dut, drive, _ = bench(rng, seldom(rng, 0.6), views)
         return Bench(dut=dut, testbenches=[drive])
 
@@ -73,7 +73,7 @@ def test_items_and_addresses_with_random_stalls(tmp_path, seed):
 
 def test_one_item_per_cycle(tmp_path):
     def build(rng):
-        views = [random_view(rng, lists=256, accumulators=64) for _ in range(4)]
+        views = [random_view(rng, lists=256, accumulators=64, pes=8) for _ in range(4)]
         dut, drive, records = bench(rng, always(), views)
 
         def check():

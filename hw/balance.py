@@ -7,8 +7,8 @@ together are renumbered alike; channels are then exchanged between PEs as long a
 them, each of which waits for its own busiest PE. The image and the logits keep their order, and so do maps of which a
 layer selects the largest activations or channels: of equal ones the order decides.
 
-Where a pool or a depthwise convolution reads a map, cores may share it by words of eight channels, and hand out one
-activation after the other: words then get equal numbers of nonzero activations.
+Where a pool or a depthwise convolution reads a map, cores may share it by words of eight channels: words then get equal
+numbers of nonzero activations.
 """
 
 from collections.abc import Mapping

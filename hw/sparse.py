@@ -1,6 +1,7 @@
 """The sparse weight format: per PE and list, the nonzero weights and where their products go.
 
-A *list* belongs to one input channel, one kernel row and one class of input columns. In the list memory of each PE it
+A *list* belongs to one input channel, one kernel row and one class of input columns; in a depthwise layer, where a
+channel has products in one PE only, to as many neighbouring channels as there are PEs. In the list memory of each PE it
 is a pointer (start, count) and ``count`` consecutive entries (weight, accumulator offset); the pointers of all lists
 come first, so a list's number is its pointer's address. A PE whose list is empty holds a pointer with count 0.
 """

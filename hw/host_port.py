@@ -141,9 +141,9 @@ class HostPort(wiring.Component):
             m.d.sync += [answer.eq(kind), problem.eq(code)]
             m.next = "reply"
 
-        def refuse(code, what):
-            """Take what is left of the payload, then send an error."""
-            m.d.sync += [problem.eq(code), detail.eq(what)]
+        def refuse(code):
+            """Take what is left of the payload, then send an error; its detail is there, whatever is decided."""
+            m.d.sync += problem.eq(code)
             m.next = "refuse"
 
         with m.FSM():
@@ -158,10 +158,10 @@ class HostPort(wiring.Component):
                 m.next = "judge"
 
             with m.State("judge"):
-                m.d.sync += left.eq(header.length)
+                m.d.sync += [left.eq(header.length), detail.eq(header)]
                 found = self._problem(m, header, loading, accepted, last, known, writable, readable)
                 with m.If(found != ErrorCode.NONE):
-                    refuse(found, header)
+                    refuse(found)
                 with m.Else():
                     with m.Switch(header.command):
                         with m.Case(HostCommand.INFO):
@@ -222,8 +222,9 @@ class HostPort(wiring.Component):
 
             with m.State("range"):
                 # A write that would leave the memory is refused before its first word.
+                m.d.sync += detail.eq(place)
                 with m.If(nowhere | (address + left > limit)):
-                    refuse(ErrorCode.BAD_ADDRESS, place)
+                    refuse(ErrorCode.BAD_ADDRESS)
                 with m.Else():
                     m.next = "write"
 
@@ -241,12 +242,13 @@ class HostPort(wiring.Component):
 
             with m.State("commit"):
                 m.d.comb += self.i.ready.eq(1)
+                m.d.sync += detail.eq(Mux(intact, config.word_digest, crc.crc))
                 with m.If(transfer):
                     m.d.sync += [left.eq(0), loading.eq(0)]
                     with m.If(~intact):
-                        refuse(ErrorCode.BAD_CHECKSUM, crc.crc)
+                        refuse(ErrorCode.BAD_CHECKSUM)
                     with m.Elif(self.i.payload != config.word_digest):
-                        refuse(ErrorCode.WRONG_CONFIG, Const(config.word_digest, 32))
+                        refuse(ErrorCode.WRONG_CONFIG)
                     with m.Else():
                         m.d.comb += self.prepare.eq(1)
                         m.d.sync += [accepted.eq(1), last.eq(header.argument)]
@@ -260,9 +262,9 @@ class HostPort(wiring.Component):
                     m.next = "read range"
 
             with m.State("read range"):
-                m.d.sync += count.eq(detail)
+                m.d.sync += [count.eq(detail), detail.eq(place)]
                 with m.If(nowhere | (detail > limit - address)):
-                    refuse(ErrorCode.BAD_ADDRESS, place)
+                    refuse(ErrorCode.BAD_ADDRESS)
                 with m.Else():
                     m.next = "data"
 

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 #: Version of the host protocol and of the instruction formats, as INFO reports it.
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 #: A run's draw: the low 8 bits of a 16-bit Galois shift register (to the right, taps ``AUDIT_TAPS``) so many steps
 #: after its seed. They are enough that of 256 consecutive seeds from a multiple of 256 each draw comes once.
 AUDIT_STEPS = 24

@@ -80,7 +80,7 @@ class ImageLoader(wiring.Component):
         m.submodules.packer = packer = ImagePacker()
         missing = Signal(range(words_of(RunOptions) + 1))  # words of the options
         left = Signal(18)  # codes of the image
-        words = Signal(16)  # of the image that are still to come
+        words, more = Signal(16), Signal()  # of the image that are still to come; there are some
         byte = Signal(2)
         word, next_word = Signal(32), Signal(32)
         have_word, have_next, fed, taken = Signal(), Signal(), Signal(), Signal()
@@ -100,6 +100,7 @@ class ImageLoader(wiring.Component):
                 m.d.sync += [
                     left.eq(self.bytes),
                     words.eq((self.bytes + 3) >> 2),
+                    more.eq(self.bytes != 0),
                     have_word.eq(0),
                     have_next.eq(0),
                     missing.eq(words_of(RunOptions)),
@@ -128,10 +129,10 @@ class ImageLoader(wiring.Component):
                 # alone whether it may come.
                 m.d.comb += [
                     packer.i.valid.eq(have_word & self.room),
-                    self.word.ready.eq(~have_next & (words != 0)),
+                    self.word.ready.eq(~have_next & more),
                     taken.eq(self.word.valid & self.word.ready),
                 ]
-                m.d.sync += words.eq(words - taken)
+                m.d.sync += [words.eq(words - taken), more.eq(more & ~(taken & (words == 1)))]
                 m.d.sync += self.spoiled.eq(self.spoiled | self.spoil)
                 with m.If(fed):
                     m.d.sync += [word.eq(word >> 8), byte.eq(byte + 1), left.eq(left - 1)]

@@ -19,7 +19,7 @@ late; what they hand over in the first such cycle waits in front of the push, an
 """
 
 from amaranth import Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, enum, fifo, wiring
+from amaranth.lib import data, enum, fifo, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.activations import WORD_BITS
@@ -35,6 +35,8 @@ _WORD = data.ArrayLayout(signed(9), WORD_CHANNELS)
 
 #: Items that the walk may be ahead of the scanner. One needs six cycles to be taken and make room for the next.
 _AHEAD = 8
+#: Words kept behind the scanner: it takes one a cycle at most, and a job needs its word for six.
+_KEPT = 8
 
 
 class _Scan(enum.Enum, shape=2):
@@ -227,7 +229,7 @@ class Dispatcher(wiring.Component):
         # Scan.
         state = Signal(_Scan)
         nonzeros = Signal(_Nonzeros)
-        values, mask, number = Signal(_WORD), Signal(WORD_CHANNELS), Signal(8)
+        number, place = Signal(8), Signal(range(_KEPT))
         dumping = Signal()  # output positions are final after this word
         row, column = Signal(Row), Signal(Column)
         left = Signal(4)  # kernel rows still to serve for this channel, this one included
@@ -268,9 +270,8 @@ class Dispatcher(wiring.Component):
             m.d.sync += state.eq(Mux(valid, Mux(item.row, _Scan.ROW, _Scan.WORD), _Scan.EMPTY))
             m.d.sync += [
                 nonzeros.eq(first_nonzeros),
-                values.eq(word),
-                mask.eq(waiting.mask),
                 number.eq(item.word),
+                place.eq(place + 1),
             ]
             with m.If(item.row):
                 fields = data.View(Row, table[: Row.as_shape().size])
@@ -286,13 +287,22 @@ class Dispatcher(wiring.Component):
         with m.If(self.start):
             m.d.sync += dump_base.eq(source.first_dump)
 
-        # Two cycles of addresses; what each PE is told goes along.
-        told = data.StructLayout(
-            {"dump": 1, "wanted": config.pes, "values": data.ArrayLayout(signed(9), config.pes)},
-        )
+        # The words wait until their jobs are pushed.
+        kept = data.StructLayout({"mask": WORD_CHANNELS, "word": _WORD})
+        m.submodules.words = words = memory.Memory(shape=kept, depth=_KEPT, init=[], attrs={"ram_style": "distributed"})
+        keep, recall = words.write_port(), words.read_port(domain="comb")
+        m.d.comb += [
+            keep.en.eq(take),
+            keep.addr.eq(place + 1),
+            keep.data.mask.eq(waiting.mask),
+            keep.data.word.eq(word),
+        ]
+
+        # Two cycles of addresses; where the word is, and the channel or group, goes along.
+        what = {"job": 1, "dump": 1, "place": range(_KEPT), "channel": range(WORD_CHANNELS)}
         chosen = data.StructLayout(
-            {
-                "told": told,
+            what
+            | {
                 "index": 11,
                 "list": 12,
                 "column_list": 13,
@@ -301,44 +311,53 @@ class Dispatcher(wiring.Component):
             }
         )
         a = Signal(chosen)
-        summed = data.StructLayout({"told": told, "accumulator": accumulator})
-        b, ram, read, held, out = (Signal(summed, name=name) for name in ("b", "ram", "read", "held", "out"))
+        summed = data.StructLayout(what | {"accumulator": accumulator})
+        b, ram, read, held, coming = (Signal(summed, name=name) for name in ("b", "ram", "read", "held", "coming"))
         index, within = Cat(nonzeros.channel, number), config.pes.bit_length() - 1
-        value, group = values[nonzeros.channel], nonzeros.channel[within:] << within
         with m.If(self.advance):
-            for pe in range(config.pes):
-                m.d.sync += [
-                    a.told.wanted[pe].eq(dump | (job & (~depthwise | mask.bit_select(group | pe, 1)))),
-                    a.told.values[pe].eq(Mux(depthwise, values[group | pe], value)),
-                ]
             m.d.sync += [
-                a.told.dump.eq(dump),
+                a.job.eq(job),
+                a.dump.eq(dump),
+                a.place.eq(place),
+                a.channel.eq(nonzeros.channel),
                 a.index.eq(Mux(depthwise, index[within:], index)),
                 a.list.eq(list_k),
                 a.column_list.eq(column.list + source.first_list),
                 a.accumulator.eq(Mux(dump, dump_base, accumulator_k)),
                 a.column_accumulator.eq(Mux(dump, 0, column.accumulator)),
-                b.told.eq(a.told),
+                *(getattr(b, name).eq(getattr(a, name)) for name in what),
                 b.accumulator.eq(a.accumulator + a.column_accumulator),
                 self.lookup.eq(a.list + a.column_list + a.index),
                 ram.eq(b),
                 read.eq(ram),
                 held.eq(read),
             ]
+
+        # What each PE is told.
+        told = data.StructLayout({"wanted": 1, "job": job_layout(config)})
+        out = Signal(data.ArrayLayout(told, config.pes))
+        group = coming.channel[within:] << within
+        m.d.comb += [coming.eq(Mux(self.advance, read, held)), recall.addr.eq(coming.place)]
         with m.If(self.pushed):
-            m.d.sync += out.eq(Mux(self.advance, read, held))
+            for pe in range(config.pes):
+                mask, values = recall.data.mask, recall.data.word
+                m.d.sync += [
+                    out[pe].wanted.eq(coming.dump | (coming.job & (~depthwise | mask.bit_select(group | pe, 1)))),
+                    out[pe].job.dump.eq(coming.dump),
+                    out[pe].job.value.eq(Mux(depthwise, values[group | pe], values[coming.channel])),
+                    out[pe].job.accumulator.eq(coming.accumulator),
+                ]
 
         # Push: all targets together, or nobody.
         targets = Signal(config.pes)
         m.d.comb += [
-            targets.eq(out.told.wanted & (self.hit | out.told.dump.replicate(config.pes))),
+            targets.eq(Cat(each.wanted & (hit | each.job.dump) for each, hit in zip(out, self.hit, strict=True))),
             frozen.eq((targets & ~self.space).any()),
             self.stalled.eq(frozen),
             self.pushed.eq(~frozen & ~self.hold),
             self.push.eq(Mux(self.pushed, targets, 0)),
+            *(mine.eq(each.job) for mine, each in zip(self.job, out, strict=True)),
         ]
-        for job, value in zip(self.job, out.told.values, strict=True):
-            m.d.comb += [job.dump.eq(out.told.dump), job.value.eq(value), job.accumulator.eq(out.accumulator)]
         m.d.sync += self.advance.eq(self.pushed)
         return m
 

@@ -222,23 +222,30 @@ class Selector(wiring.Component):
     def _rank(self, m, read, block, step, last_block, end):
         """Compares the sums of a block with all, one after the other; then sends the block's mask."""
         selection, order = self.selection, self.order
-        # Cycle by cycle: the block's own sums are read, then all; each arrives two cycles later.
+        # Cycle by cycle: the block's own sums are read, then all; each arrives two cycles later. Which is next is
+        # known a cycle before.
         own = Signal(data.ArrayLayout(_SUM_BITS, WORD_CHANNELS))
         ranks = Signal(data.ArrayLayout(10, WORD_CHANNELS))
         other, place = Signal(_SUM_BITS), Signal(10)
-        m.d.comb += read.addr.eq(Mux(step < WORD_CHANNELS, Cat(step[:3], block), step - WORD_CHANNELS))
-        m.d.sync += [step.eq(step + 1), other.eq(read.data)]
-        arriving = step - 2
-        m.d.comb += place.eq(arriving - WORD_CHANNELS)
+        compares, before = Signal(), Signal(WORD_CHANNELS)
+        m.d.comb += [
+            read.addr.eq(Mux(step < WORD_CHANNELS, Cat(step[:3], block), step - WORD_CHANNELS)),
+            place.eq(step - (WORD_CHANNELS + 1)),
+        ]
+        m.d.sync += [
+            step.eq(step + 1),
+            other.eq(read.data),
+            compares.eq(step >= WORD_CHANNELS + 1),
+            before.eq(Cat(place < Cat(Const(channel, 3), block) for channel in range(WORD_CHANNELS))),
+        ]
         with m.If(step < 2):
             m.d.sync += ranks.eq(0)
-        with m.Elif(arriving < WORD_CHANNELS):
+        with m.Elif(~compares):
             m.d.sync += own.eq(Cat(Value.cast(own)[_SUM_BITS:], other))
         with m.Else():
             for channel in range(WORD_CHANNELS):
                 # An equal sum beats if it is that of a channel before.
-                before = place < Cat(Const(channel, 3), block)
-                with m.If(other + before > own[channel]):
+                with m.If(Cat(before[channel], other) > Cat(Const(0, 1), own[channel])):
                     m.d.sync += ranks[channel].eq(ranks[channel] + 1)
         with m.If(step == end):
             mask = Cat(rank < selection.count for rank in ranks)

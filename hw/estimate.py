@@ -19,8 +19,8 @@ __all__ = ["COMMAND_CYCLES", "Estimate", "estimate", "selection_cycles"]
 COMMAND_CYCLES = 90
 #: How little PEs and lanes delay one another with nothing between them; fits the simulator's cycles of ResNet-8.
 _SHARPNESS = 3
-#: Standard deviation of a band's activations, relative to their mean; fits the simulator's cycles of ResNet-8.
-_SPREAD = 0.18
+#: Standard deviation of a band's zeros, relative to their mean; fits the simulator's cycles of MLPerf Tiny's networks.
+_SPREAD = 0.12
 #: Expected maximum of so many independent standard normal variables.
 _MAXIMUM = {1: 0.0, 2: 0.564, 4: 1.029, 8: 1.424}
 
@@ -108,8 +108,8 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
             by_pe = padded.reshape(-1, config.pes, *nonzero.shape[1:]).sum(axis=0)
             made = 1 if kernel.total or not complete else kernel.columns.outputs
             lines = _lines(kernel, walked, partition.merged, complete)
-            # The busiest of several bands is expected to have more nonzero activations than they have on average.
-            most = min(1.0, density * (1 + _SPREAD * _MAXIMUM[partition.bands]))
+            # The busiest of several bands is expected to have fewer zeros than they have on average.
+            most = 1 - (1 - density) * (1 - _SPREAD * _MAXIMUM[partition.bands])
             work[number, part.core] = _cycles(
                 kernel, most * by_pe, lines, _slots(depth, density, group), (made, made_channels), config
             )

@@ -169,7 +169,7 @@ def build_core(
     }
     steps = _steps(board, seed, repeated(files["board.v"]))
     tools = {name: version(name) for name in _TOOLS}
-    fixed = [Path(floorplan.__file__).read_text()] if board.device in floorplan.SITES else []
+    fixed = [Path(floorplan.__file__).read_text()] if board.device in floorplan.DEVICES else []
     digest = hashlib.sha256(json.dumps([files, steps, tools, *fixed], sort_keys=True).encode()).hexdigest()
     folder = out_dir / digest[:16]
     report = _found(folder)
@@ -185,8 +185,8 @@ def build_core(
         for stage, command in steps:
             progress(stage)
             run_tool(stage, command, work, out_dir / f"{folder.name}.failed.log")
-            if stage == "synthesis" and board.device in floorplan.SITES:
-                progress(f"floorplan: {floorplan.fix_block_rams(work / 'board.json', board.device)}")
+            if stage == "synthesis" and board.device in floorplan.DEVICES:
+                progress(f"floorplan: {floorplan.fix_sites(work / 'board.json', floorplan.DEVICES[board.device])}")
         result = json.loads((work / "report.json").read_text())
         used = utilization(result)
         path, fmax = critical_path(result)

@@ -1,61 +1,110 @@
-"""Gives the block RAMs of each core sites beside one another, which nextpnr's placer does not.
+"""Gives the block RAMs and multipliers of each core sites beside one another, which nextpnr's placer does not.
 
-nextpnr 0.11 scatters a core's block RAMs over the whole device, and the logic follows them: long wires.
+nextpnr 0.11 scatters a core's block RAMs over the whole device, and the logic follows them: long wires. It leaves a few
+multipliers far from all that they are connected with.
 """
 
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from hw.container import write_atomically
 
-__all__ = ["SITES", "fix_block_rams", "sites_of"]
+__all__ = ["DEVICES", "Device", "fix_sites", "shares_of"]
 
-#: Columns and rows of block RAM sites, by device; the four sites of a block have their numbers in turn.
-SITES = {
-    "85k": (
-        (
-            *(4, 6, 8, 10, 13, 15, 17, 19, 22, 24, 26, 28, 31, 33, 35, 37, 40, 42, 44, 46, 49, 51, 53, 55, 58, 60),
-            *(62, 64, 69, 71, 73, 75, 78, 80, 82, 84, 87, 89, 91, 93, 96, 98, 100, 102, 105, 107, 109, 111, 114, 116),
-            *(118, 120),
-        ),
-        (22, 46, 70, 82),
-    ),
-}
+_BLOCK_RAM, _MULTIPLIER = "DP16KD", "MULT18X18D"
+#: What a person calls them.
+_KINDS = {_BLOCK_RAM: "block RAMs", _MULTIPLIER: "multipliers"}
 #: From so many cores on, half of them have the upper rows, half the lower ones.
 _STACKED = 8
 
 
-def sites_of(device: str, cores: int) -> list[list[str]]:
-    """Sites of each core, nearest neighbours in turn: cores beside one another lie beside one another.
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """Where a device has what.
+
+    Attributes
+    ----------
+    rams : tuple of int
+        Columns of block RAM sites; the four sites of a block have their numbers in turn.
+    ram_rows : tuple of int
+    multipliers : tuple of int
+        Columns of multiplier sites; the four sites of a block are called :attr:`NUMBERS` in turn.
+    multiplier_rows : tuple of 2 tuple of int
+        The rows of the upper cores and those of the lower ones, the nearest to their block RAMs first.
+    """
+
+    NUMBERS = (0, 1, 4, 5)
+
+    rams: tuple[int, ...]
+    ram_rows: tuple[int, ...]
+    multipliers: tuple[int, ...]
+    multiplier_rows: tuple[tuple[int, ...], tuple[int, ...]]
+
+
+DEVICES = {
+    "85k": Device(
+        rams=(
+            *(4, 6, 8, 10, 13, 15, 17, 19, 22, 24, 26, 28, 31, 33, 35, 37, 40, 42, 44, 46, 49, 51, 53, 55, 58, 60),
+            *(62, 64, 69, 71, 73, 75, 78, 80, 82, 84, 87, 89, 91, 93, 96, 98, 100, 102, 105, 107, 109, 111, 114, 116),
+            *(118, 120),
+        ),
+        ram_rows=(22, 46, 70, 82),
+        multipliers=(
+            *(4, 5, 8, 9, 13, 14, 17, 18, 22, 23, 26, 27, 31, 32, 35, 36, 40, 41, 44, 45, 49, 50, 53, 54, 58, 59),
+            *(62, 63, 69, 70, 73, 74, 78, 79, 82, 83, 87, 88, 91, 92, 96, 97, 100, 101, 105, 106, 109, 110, 114, 115),
+            *(118, 119),
+        ),
+        multiplier_rows=((34, 10), (58,)),
+    ),
+}
+
+
+def shares_of(device: Device, cores: int) -> list[dict[str, list[str]]]:
+    """Sites of each core by type of cell: cores beside one another lie beside one another.
 
     Parameters
     ----------
-    device : str
-        One of :data:`SITES`.
+    device : Device
     cores : int
         A power of two up to 8.
+
+    Returns
+    -------
+    list of dict
+        Of block RAMs nearest neighbours in turn; of multipliers the nearest rows first.
     """
-    columns, rows = SITES[device]
     stacks = 2 if cores >= _STACKED else 1
+    beside, height = cores // stacks, len(device.ram_rows) // stacks
     found = []
     for core in range(cores):
-        stack, place = divmod(core, cores // stacks)
+        stack, place = divmod(core, beside)
         # Back again in the second stack.
-        place = cores // stacks - 1 - place if stack else place
-        width, height = len(columns) * stacks // cores, len(rows) // stacks
-        region: list[str] = []
-        for number, row in enumerate(rows[stack * height : (stack + 1) * height]):
-            line = [f"X{columns[i]}/Y{row}/EBR{i % 4}" for i in range(place * width, (place + 1) * width)]
-            region += reversed(line) if number % 2 else line
-        found.append(region)
+        place = beside - 1 - place if stack else place
+        rams: list[str] = []
+        for number, row in enumerate(device.ram_rows[stack * height : (stack + 1) * height]):
+            line = [f"X{column}/Y{row}/EBR{i % 4}" for i, column in _part(device.rams, place, beside)]
+            rams += reversed(line) if number % 2 else line
+        multipliers = [
+            f"X{column}/Y{row}/MULT18_{Device.NUMBERS[i % 4]}"
+            for row in (device.multiplier_rows[stack] if stacks == 2 else chain(*device.multiplier_rows))
+            for i, column in _part(device.multipliers, place, beside)
+        ]
+        found.append({_BLOCK_RAM: rams, _MULTIPLIER: multipliers})
     return found
 
 
-def fix_block_rams(netlist: Path, device: str) -> str:
-    """Fix the block RAMs of all cores in a netlist as Yosys writes it; returns what was done, for a person.
+def _part(columns: Sequence[int], place: int, places: int) -> list[tuple[int, int]]:
+    """The columns of one of several places beside one another, with their numbers."""
+    width = len(columns) // places
+    return list(enumerate(columns))[place * width : (place + 1) * width]
+
+
+def fix_sites(netlist: Path, device: Device) -> str:
+    """Fix block RAMs and multipliers of all cores in a netlist as Yosys writes it; returns what was done, for a person.
 
     Nothing is where a core needs more than its share of the sites.
 
@@ -63,28 +112,29 @@ def fix_block_rams(netlist: Path, device: str) -> str:
     ----------
     netlist : Path
         JSON, written anew.
-    device : str
-        One of :data:`SITES`.
+    device : Device
     """
     design = json.loads(netlist.read_text())
     (top,) = (module for module in design["modules"].values() if module.get("attributes", {}).get("top"))
-    rams = [name for name, cell in top["cells"].items() if cell["type"] == "DP16KD"]
-    cores: dict[int, list[str]] = {}
-    for name in rams:
+    cores: dict[int, dict[str, list[str]]] = {}
+    for name, cell in top["cells"].items():
         found = re.search(r"\bcore_(\d+)\.", name)
-        if found:
-            cores.setdefault(int(found[1]), []).append(name)
+        if found and cell["type"] in _KINDS:
+            cores.setdefault(int(found[1]), {kind: [] for kind in _KINDS})[cell["type"]].append(name)
     if not cores:
-        return "no core has block RAMs"
-    shares = sites_of(device, len(cores))
-    for core, names in cores.items():
-        if len(names) > len(shares[core]):
-            return f"none, core {core} has {len(names)} block RAMs for {len(shares[core])} sites"
-    for core, names in cores.items():
-        for name, site in zip(_in_order(names), shares[core], strict=False):
+        return "no core has block RAMs or multipliers"
+    shares = shares_of(device, len(cores))
+    for core, share in enumerate(shares):
+        for kind, sites in share.items():
+            if len(cores[core][kind]) > len(sites):
+                return f"none, core {core} has {len(cores[core][kind])} {_KINDS[kind]} for {len(sites)} sites"
+    for core, share in enumerate(shares):
+        rams = dict(zip(_in_order(cores[core][_BLOCK_RAM]), share[_BLOCK_RAM], strict=False))
+        for name, site in chain(rams.items(), _beside(rams, cores[core][_MULTIPLIER], share[_MULTIPLIER])):
             top["cells"][name].setdefault("attributes", {})["BEL"] = site
     write_atomically(netlist, json.dumps(design).encode())
-    return f"{sum(map(len, cores.values()))} block RAMs of {len(cores)} cores"
+    counts = (f"{sum(len(core[kind]) for core in cores.values())} {called}" for kind, called in _KINDS.items())
+    return f"{' and '.join(counts)} of {len(cores)} cores"
 
 
 def _in_order(names: Iterable[str]) -> Sequence[str]:
@@ -92,11 +142,34 @@ def _in_order(names: Iterable[str]) -> Sequence[str]:
     of_pe: dict[int, list[str]] = {}
     others = []
     for name in sorted(names):
-        found = re.search(r"\bpe_(\d+)\.", name)
-        if found:
-            of_pe.setdefault(int(found[1]), []).append(name)
-        else:
+        number = _pe(name)
+        if number is None:
             others.append(name)
+        else:
+            of_pe.setdefault(number, []).append(name)
     pes = [of_pe[number] for number in sorted(of_pe)]
     half = len(pes) // 2
     return [*chain(*pes[:half]), *others, *chain(*pes[half:])]
+
+
+def _beside(rams: dict[str, str], names: Sequence[str], sites: Sequence[str]) -> list[tuple[str, str]]:
+    """Multipliers of a core with their sites, in the order of the columns in which their owners have block RAMs."""
+    columns: dict[int | None, list[int]] = {}
+    for name, site in rams.items():
+        columns.setdefault(_pe(name), []).append(_column(site))
+
+    def place(name: str) -> tuple[float, str]:
+        own = columns.get(_pe(name), [0])
+        return sum(own) / len(own), name
+
+    return list(zip(sorted(names, key=place), sorted(sites[: len(names)], key=_column), strict=True))
+
+
+def _pe(name: str) -> int | None:
+    """Number of the PE that a cell is of; None for what all PEs use."""
+    found = re.search(r"\bpe_(\d+)\.", name)
+    return int(found[1]) if found else None
+
+
+def _column(site: str) -> int:
+    return int(site[1 : site.index("/")])

@@ -21,7 +21,7 @@ from hw.exit_unit import ExitUnit
 from hw.host_port import HostPort
 from hw.isa import Burst
 from hw.loader import Loader
-from hw.modules import everywhere, shared
+from hw.modules import everywhere, memory_attributes, shared
 from hw.protocol import Memory
 from hw.selector import Selector
 from hw.sequencer import Sequencer
@@ -30,8 +30,6 @@ __all__ = ["CORE", "Accelerator"]
 
 #: Name of the cores' module in Verilog.
 CORE = "core"
-#: Words up to which a memory is built of logic cells: block RAMs are what small devices have few of.
-_SMALL_MEMORY = 128
 
 
 class Accelerator(wiring.Component):
@@ -162,8 +160,7 @@ class Accelerator(wiring.Component):
     def _program_memory(self, m, host, sequencer):
         """Writing and the sequencer share an address."""
         words = self._config.program_words
-        style = {"ram_style": "distributed"} if words <= _SMALL_MEMORY else {}
-        m.submodules.program = program = memory.Memory(shape=32, depth=words, init=[], attrs={"no_rw_check": 1} | style)
+        m.submodules.program = program = memory.Memory(shape=32, depth=words, init=[], attrs=memory_attributes(words))
         write, instructions = program.write_port(), program.read_port()
         address = Signal(12)
         m.d.comb += [

@@ -13,7 +13,7 @@ from hw.fetcher import Fetcher
 from hw.isa import Layer, Selection, Window
 from hw.lanes import Lanes
 from hw.loader import list_row
-from hw.modules import everywhere
+from hw.modules import everywhere, memory_attributes
 from hw.packer import Packer
 from hw.pe import ProcessingElement
 from hw.protocol import Memory
@@ -352,9 +352,8 @@ class Core(wiring.Component):
         for number in range(config.lanes):
             reads = {}
             for kind, (shape, word, mine, channel) in kinds.items():
-                ram = memory.Memory(
-                    shape=shape, depth=config.channel_words // config.lanes, init=[], attrs={"no_rw_check": 1}
-                )
+                depth = config.channel_words // config.lanes
+                ram = memory.Memory(shape=shape, depth=depth, init=[], attrs=memory_attributes(depth))
                 m.submodules[f"{kind}_{number}"] = ram
                 write, reads[kind] = ram.write_port(), ram.read_port()
                 m.d.comb += [

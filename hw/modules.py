@@ -6,7 +6,10 @@ from amaranth import ClockSignal, Const, Instance, Module, Signal, Value
 from amaranth.back import verilog
 from amaranth.lib import wiring
 
-__all__ = ["Modules", "Network", "everywhere", "ports_of", "shared"]
+__all__ = ["Modules", "Network", "everywhere", "memory_attributes", "ports_of", "shared"]
+
+#: Words up to which a memory is built of logic cells: block RAMs are what devices have few of.
+_SMALL_MEMORY = 128
 
 
 def ports_of(component: wiring.Component) -> list[tuple[wiring.Flow, Signal]]:
@@ -74,3 +77,8 @@ def everywhere(platform: object, m: Module, signal: Signal) -> Signal:
     """The signal of a flip-flop for thousands of others: over a network of the device, where it has such networks."""
     network = platform.network if isinstance(platform, Modules) else None
     return signal if network is None else network(m, signal)
+
+
+def memory_attributes(words: int) -> dict[str, int | str]:
+    """Attributes of a memory of so many words of which none is read in the cycle that writes it."""
+    return {"no_rw_check": 1} | ({"ram_style": "distributed"} if words <= _SMALL_MEMORY else {})

@@ -1,13 +1,16 @@
 """Shared components: the same behaviour as copies, one module in Verilog."""
 
+import json
 import re
 
+import pytest
 from amaranth import Instance, Module, ResetInserter, Signal
 from amaranth.back import verilog
-from amaranth.lib import stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.modules import everywhere, shared
+from fpga.build import run_tool, synthesis_command
+from hw.modules import everywhere, memory_attributes, shared
 from hw.verilog import convert
 from tests.hw.simulate import Bench, simulate
 
@@ -143,3 +146,34 @@ def test_without_a_device_the_signal_itself_arrives(tmp_path):
         return Bench(dut=dut, testbenches=[drive])
 
     simulate(build, seed=1, folder=tmp_path)
+
+
+class Memory(wiring.Component):
+    """A memory, read in the cycle after its address."""
+
+    address: In(8)
+    data: Out(8)
+    written: In(8)
+
+    def __init__(self, words: int):
+        self._words = words
+        super().__init__()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.ram = ram = memory.Memory(
+            shape=8, depth=self._words, init=[], attrs=memory_attributes(self._words)
+        )
+        write, read = ram.write_port(), ram.read_port()
+        m.d.comb += [write.en.eq(1), write.data.eq(self.written), write.addr.eq(self.address)]
+        m.d.comb += [read.addr.eq(self.address), self.data.eq(read.data)]
+        return m
+
+
+@pytest.mark.parametrize(("words", "cells"), [(128, "TRELLIS_DPR16X4"), (256, "DP16KD")])
+def test_small_memories_take_no_block_ram(tmp_path, words, cells):
+    (tmp_path / "memory.v").write_text(convert(Memory(words), "memory"))
+    run_tool("synthesis", synthesis_command("memory.v", "memory"), tmp_path, tmp_path / "log")
+    module = json.loads((tmp_path / "memory.json").read_text())["modules"]["memory"]
+    kinds = {cell["type"] for cell in module["cells"].values()}
+    assert kinds & {"TRELLIS_DPR16X4", "DP16KD"} == {cells}

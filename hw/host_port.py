@@ -170,10 +170,7 @@ class HostPort(wiring.Component):
                             m.next = "quiet"
                             with m.If(known):
                                 m.next = "run"
-                        with m.Case(HostCommand.RESUME):
-                            m.d.comb += self.resume.eq(1)
-                            m.next = "command"
-                        with m.Case(HostCommand.BEGIN, HostCommand.READ):
+                        with m.Case(HostCommand.BEGIN, HostCommand.READ, HostCommand.RESUME):
                             m.next = "quiet"
                         with m.Default():
                             m.next = "address"
@@ -190,6 +187,9 @@ class HostPort(wiring.Component):
                             m.d.comb += self.switch.eq(1)
                             m.d.sync += [present.eq(self.flags.program), selected.eq(1)]
                             m.next = "switch"
+                        with m.Case(HostCommand.RESUME):
+                            m.d.comb += self.resume.eq(1)
+                            m.next = "command"
                         with m.Default():
                             m.next = "address"
 

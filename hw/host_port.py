@@ -96,7 +96,8 @@ class HostPort(wiring.Component):
         count = Signal(16)
         answer, problem = Signal(Reply, init=Reply.READY), Signal(ErrorCode)
         detail = Signal(32)
-        transfer = Signal()
+        # A state that always takes words, or those of the payload, doesn't ask ``ready``: that comes from far away.
+        transfer, payload = Signal(), Signal()
         intact = Signal()  # the checksum is the one that COMMIT names
         m.submodules.crc = crc = CRC32_ISO_HDLC(data_width=32).create()
         m.submodules.replies = replies = ReplyPort()
@@ -108,6 +109,7 @@ class HostPort(wiring.Component):
             said.code.eq(problem),
             known.eq(selected & (self.flags.program == present)),
             transfer.eq(self.i.valid & self.i.ready),
+            payload.eq(self.i.valid & (left != 0)),
             crc.data.eq(self.i.payload),
             self.flags.eq(header.argument),
             self.word.payload.eq(self.i.payload),
@@ -208,9 +210,9 @@ class HostPort(wiring.Component):
 
             with m.State("address"):
                 # First payload word of WRITE, COMMIT and READ; a checksum, for COMMIT.
-                m.d.comb += [self.i.ready.eq(1), crc.valid.eq(transfer & (header.command == HostCommand.WRITE))]
+                m.d.comb += [self.i.ready.eq(1), crc.valid.eq(self.i.valid & (header.command == HostCommand.WRITE))]
                 m.d.sync += place.eq(self.i.payload)
-                with m.If(transfer):
+                with m.If(self.i.valid):
                     m.d.sync += left.eq(left - 1)
                     with m.Switch(header.command):
                         with m.Case(HostCommand.WRITE):
@@ -229,8 +231,8 @@ class HostPort(wiring.Component):
                     m.next = "write"
 
             with m.State("write"):
-                m.d.comb += [self.i.ready.eq(left != 0), loads.eq(transfer), crc.valid.eq(transfer)]
-                with m.If(transfer):
+                m.d.comb += [self.i.ready.eq(left != 0), loads.eq(payload), crc.valid.eq(payload)]
+                with m.If(payload):
                     m.d.sync += [left.eq(left - 1), address.eq(address + 1)]
                 with m.If(left == 0):
                     m.next = "command"
@@ -243,7 +245,7 @@ class HostPort(wiring.Component):
             with m.State("commit"):
                 m.d.comb += self.i.ready.eq(1)
                 m.d.sync += detail.eq(Mux(intact, config.word_digest, crc.crc))
-                with m.If(transfer):
+                with m.If(self.i.valid):
                     m.d.sync += [left.eq(0), loading.eq(0)]
                     with m.If(~intact):
                         refuse(ErrorCode.BAD_CHECKSUM)
@@ -257,7 +259,7 @@ class HostPort(wiring.Component):
             with m.State("read"):
                 m.d.comb += self.i.ready.eq(1)
                 m.d.sync += detail.eq(self.i.payload)
-                with m.If(transfer):
+                with m.If(self.i.valid):
                     m.d.sync += left.eq(0)
                     m.next = "read range"
 
@@ -313,7 +315,7 @@ class HostPort(wiring.Component):
 
             with m.State("refuse"):
                 m.d.comb += self.i.ready.eq(left != 0)
-                with m.If(transfer):
+                with m.If(payload):
                     m.d.sync += left.eq(left - 1)
                 with m.If(left == 0):
                     reply(Reply.ERROR, problem)

@@ -40,7 +40,7 @@ baselines: setup
 	@OFFRAMP_CACHE=build $(BIN)/offramp build --config single --seed 0 --out build --json baselines/build-single.json $(ARGS)
 	@OFFRAMP_CACHE=build $(BIN)/offramp build --config small --clock 80 --seed 1 --out build --json baselines/build-small.json $(ARGS)
 
-# Builds the configs base-85f and small-85f for ECP5-85F; nearly two hours. An error ends it where small-85f misses 60 MHz.
+# Builds the configs base-85f and small-85f for ECP5-85F; an hour.
 baselines-85f: setup
 	@OFFRAMP_CACHE=build $(BIN)/offramp build --config base-85f --board ulx3s-85f --clock 60 --seed 1 --out build --json baselines/build-base-85f.json $(ARGS)
 	@OFFRAMP_CACHE=build $(BIN)/offramp build --config small-85f --board ulx3s-85f --clock 60 --seed 1 --out build --json baselines/build-small-85f.json $(ARGS)

@@ -106,7 +106,8 @@ def _part(columns: Sequence[int], place: int, places: int) -> list[tuple[int, in
 def fix_sites(netlist: Path, device: Device) -> str:
     """Fix block RAMs and multipliers of all cores in a netlist as Yosys writes it; returns what was done, for a person.
 
-    Nothing is where a core needs more than its share of the sites.
+    Nothing is where a core needs more than its share of the block RAMs, which multipliers follow; only block RAMs are
+    where one needs more than its share of the multipliers.
 
     Parameters
     ----------
@@ -124,17 +125,31 @@ def fix_sites(netlist: Path, device: Device) -> str:
     if not cores:
         return "no core has block RAMs or multipliers"
     shares = shares_of(device, len(cores))
+    shortages = {kind: _shortage(cores, shares, kind) for kind in _KINDS}
+    if shortages[_BLOCK_RAM]:
+        return f"none, {shortages[_BLOCK_RAM]}"
     for core, share in enumerate(shares):
-        for kind, sites in share.items():
-            if len(cores[core][kind]) > len(sites):
-                return f"none, core {core} has {len(cores[core][kind])} {_KINDS[kind]} for {len(sites)} sites"
-    for core, share in enumerate(shares):
-        rams = dict(zip(_in_order(cores[core][_BLOCK_RAM]), share[_BLOCK_RAM], strict=False))
-        for name, site in chain(rams.items(), _beside(rams, cores[core][_MULTIPLIER], share[_MULTIPLIER])):
+        sites = dict(zip(_in_order(cores[core][_BLOCK_RAM]), share[_BLOCK_RAM], strict=False))
+        if not shortages[_MULTIPLIER]:
+            sites |= _beside(sites, cores[core][_MULTIPLIER], share[_MULTIPLIER])
+        for name, site in sites.items():
             top["cells"][name].setdefault("attributes", {})["BEL"] = site
     write_atomically(netlist, json.dumps(design).encode())
-    counts = (f"{sum(len(core[kind]) for core in cores.values())} {called}" for kind, called in _KINDS.items())
-    return f"{' and '.join(counts)} of {len(cores)} cores"
+    counts = [
+        f"no {called}, {shortages[kind]}"
+        if shortages[kind]
+        else f"{sum(len(of[kind]) for of in cores.values())} {called}"
+        for kind, called in _KINDS.items()
+    ]
+    return f"of {len(cores)} cores {' and '.join(counts)}"
+
+
+def _shortage(cores: dict[int, dict[str, list[str]]], shares: Sequence[dict[str, list[str]]], kind: str) -> str:
+    """Which core has more cells of a kind than sites; nothing if none has."""
+    for core, share in enumerate(shares):
+        if len(cores[core][kind]) > len(share[kind]):
+            return f"core {core} has {len(cores[core][kind])} {_KINDS[kind]} for {len(share[kind])} sites"
+    return ""
 
 
 def _in_order(names: Iterable[str]) -> Sequence[str]:
@@ -152,17 +167,17 @@ def _in_order(names: Iterable[str]) -> Sequence[str]:
     return [*chain(*pes[:half]), *others, *chain(*pes[half:])]
 
 
-def _beside(rams: dict[str, str], names: Sequence[str], sites: Sequence[str]) -> list[tuple[str, str]]:
+def _beside(rams: dict[str, str], names: Sequence[str], sites: Sequence[str]) -> dict[str, str]:
     """Multipliers of a core with their sites, in the order of the columns in which their owners have block RAMs."""
     columns: dict[int | None, list[int]] = {}
     for name, site in rams.items():
         columns.setdefault(_pe(name), []).append(_column(site))
 
     def place(name: str) -> tuple[float, str]:
-        own = columns.get(_pe(name), [0])
+        own = columns.get(_pe(name), [0])  # what has no block RAM stands first
         return sum(own) / len(own), name
 
-    return list(zip(sorted(names, key=place), sorted(sites[: len(names)], key=_column), strict=True))
+    return dict(zip(sorted(names, key=place), sorted(sites[: len(names)], key=_column), strict=True))
 
 
 def _pe(name: str) -> int | None:

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.isa import MAX_MASKS, Selection, SelectUse, Source
+from hw.modules import memory_attributes
 from hw.scanner import Order, OrderKind
 
 __all__ = ["Favour"]
@@ -66,9 +67,8 @@ class Favour(wiring.Component):
                 upto.eq(Cat(order.index >= channel for channel in range(WORD_CHANNELS))),
             ]
 
-        m.submodules.masks = masks = memory.Memory(
-            shape=WORD_CHANNELS, depth=MAX_MASKS, init=[], attrs={"no_rw_check": 1, "ram_style": "distributed"}
-        )
+        attributes = memory_attributes(MAX_MASKS)
+        m.submodules.masks = masks = memory.Memory(shape=WORD_CHANNELS, depth=MAX_MASKS, init=[], attrs=attributes)
         write, read = masks.write_port(), masks.read_port()
         below, equal = Signal(), Signal()
         m.d.comb += [

@@ -70,7 +70,7 @@ def test_cores_lie_in_a_ring_and_their_block_rams_in_a_line():
 
 def test_the_block_rams_of_a_pe_get_sites_beside_one_another(tmp_path):
     path = netlist(tmp_path / "board.json", of_cores(8, 8))
-    assert fix_sites(path, DEVICE) == "192 block RAMs and 104 multipliers of 8 cores"
+    assert fix_sites(path, DEVICE) == "of 8 cores 192 block RAMs and 104 multipliers"
     found = placed(path, "DP16KD")
     assert len(found) == len(set(found.values())) == 8 * 24
     for k, shares in enumerate(shares_of(DEVICE, 8)):
@@ -111,10 +111,6 @@ def test_multipliers_stand_in_the_order_of_their_block_rams(tmp_path, cores, oth
             {f"shell.core.core_{k}.layers": ("DP16KD", 104 + k) for k in range(2)},
             "none, core 1 has 105 block RAMs for 104 sites",
         ),
-        (
-            {f"shell.core.core_{k}.lane": ("MULT18X18D", 14) for k in range(8)},
-            "none, core 4 has 14 multipliers for 13 sites",
-        ),
     ],
 )
 def test_netlists_that_are_left_as_they_are(tmp_path, names, said):
@@ -122,3 +118,11 @@ def test_netlists_that_are_left_as_they_are(tmp_path, names, said):
     before = path.read_bytes()
     assert fix_sites(path, DEVICE) == said
     assert path.read_bytes() == before
+
+
+def test_block_rams_are_fixed_where_multipliers_cannot_be(tmp_path):
+    names = of_cores(8, 8) | {f"shell.core.core_{k}.lane": ("MULT18X18D", 6) for k in range(8)}
+    path = netlist(tmp_path / "board.json", names)
+    said = "of 8 cores 192 block RAMs and no multipliers, core 4 has 14 multipliers for 13 sites"
+    assert fix_sites(path, DEVICE) == said
+    assert (len(placed(path, "DP16KD")), len(placed(path, "MULT18X18D"))) == (192, 0)

@@ -152,3 +152,11 @@ def test_cycles_are_near_those_of_the_simulator(partition, density, merged, upri
     step = steps_of(network)[0]
     found = simulate(program, codes).layer_cycles[:, 0].mean()
     assert sum(estimate(step, chosen, share, config).cycles(False)) == pytest.approx(found, rel=0.2)
+
+
+def test_a_busy_band_is_denser_the_denser_the_map():
+    """However dense a map is, its busiest band isn't expected to be full unless all of it is."""
+    step = conv(16, 16, 16)
+    eight = AcceleratorConfig(cores=8, list_words=8192, accumulators=1024)
+    cycles = [estimate(step, Partition(8, 1), density, eight).cycles(False)[0] for density in (0.7, 0.8, 0.9, 1.0)]
+    assert cycles == sorted(set(cycles))

@@ -51,6 +51,13 @@ def test_equal_seeds_measure_the_same():
     assert rows[0] == rows[1]
 
 
+def test_an_ecp5_85f_holds_the_shapes_of_ds_cnn():
+    row = measure_workload("ds-cnn", preset("base-85f"), images=64, seed=0)
+    check(row)
+    text = (BASELINE.parents[1] / "README.md").read_text()
+    assert f"DS-CNN run on it, at {100 * row['share_of_limit']:.1f} % of the limit" in text
+
+
 def test_cycles_fall_with_both_densities():
     points = curve(CONFIG, workload="ds-cnn", weights=(1.0, 0.2), active=(0.8, 0.3), images=2, seed=0)
     cycles = {(point["weights"], point["activations"]): point["cycles"] for point in points}

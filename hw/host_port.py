@@ -118,9 +118,11 @@ class HostPort(wiring.Component):
             self.read_address.eq(address),
             self.logit_address.eq(address),
         ]
-        # Registered: this word goes to every memory there is.
+        # Registered: this word goes to every memory there is, and orders of the sequencer decide what is fetched.
         loads = Signal()
         m.d.sync += [
+            self.prepare.eq(0),
+            self.switch.eq(0),
             self.load.valid.eq(loads),
             self.load.payload.core.eq(place.core),
             self.load.payload.memory.eq(header.argument),
@@ -186,8 +188,7 @@ class HostPort(wiring.Component):
                             m.d.sync += [loading.eq(1), accepted.eq(0), selected.eq(0)]
                             m.next = "command"
                         with m.Case(HostCommand.RUN):
-                            m.d.comb += self.switch.eq(1)
-                            m.d.sync += [present.eq(self.flags.program), selected.eq(1)]
+                            m.d.sync += [self.switch.eq(1), present.eq(self.flags.program), selected.eq(1)]
                             m.next = "switch"
                         with m.Case(HostCommand.RESUME):
                             m.d.comb += self.resume.eq(1)
@@ -196,7 +197,7 @@ class HostPort(wiring.Component):
                             m.next = "address"
 
             with m.State("switch"):
-                # Not idle from now on until it knows the program.
+                # The sequencer hears of it now, and isn't idle from the next cycle on until it knows the program.
                 m.next = "switched"
 
             with m.State("switched"):
@@ -252,8 +253,7 @@ class HostPort(wiring.Component):
                     with m.Elif(self.i.payload != config.word_digest):
                         refuse(ErrorCode.WRONG_CONFIG)
                     with m.Else():
-                        m.d.comb += self.prepare.eq(1)
-                        m.d.sync += [accepted.eq(1), last.eq(header.argument)]
+                        m.d.sync += [self.prepare.eq(1), accepted.eq(1), last.eq(header.argument)]
                         reply(Reply.READY)
 
             with m.State("read"):

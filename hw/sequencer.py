@@ -36,7 +36,7 @@ class Sequencer(wiring.Component):
     prepare : In(1)
         Programs were accepted: clean the cores; only while idle.
     switch : In(1), program : In(5)
-        Runs are of this program from now on: read its header; only while idle.
+        Runs are of this program from now on: read its header; only while idle, and ``program`` is there a cycle before.
     run_words : Out(16)
         Payload words of a RUN of this program.
     run : In(1), flags : In(RunFlags)
@@ -102,7 +102,7 @@ class Sequencer(wiring.Component):
     BETWEEN_RUNS = 2
     #: Cycles that a RUN waits longer if it is of another program than the one before: two ways to the host port and
     #: back, Header and Window.
-    SWITCH_CYCLES = 4 + Fetcher.cycles(words_of(Header)) + Fetcher.cycles(words_of(Window))
+    SWITCH_CYCLES = 5 + Fetcher.cycles(words_of(Header)) + Fetcher.cycles(words_of(Window))
     #: Cycles of the shortest layer that does not wait until the next instruction and its description are fetched.
     PREFETCH_CYCLES = FETCH_CYCLES + DESCRIPTION_CYCLES + 2
 
@@ -170,6 +170,10 @@ class Sequencer(wiring.Component):
         error = Signal(ErrorCode)
         running, late = self.running, Signal()
         arrived = Signal()  # the instruction behind a layer
+        header_address = Signal(12)
+        # A sum, for a multiplier may be far away.
+        size = words_of(Header)
+        m.d.sync += header_address.eq(sum(self.program << bit for bit in range(size.bit_length()) if size >> bit & 1))
         m.d.comb += [
             self.program_address.eq(fetcher.address),
             fetcher.data.eq(self.program_data),
@@ -268,7 +272,7 @@ class Sequencer(wiring.Component):
                     m.d.sync += self.core_reset.eq(1)
                     m.next = "reset"
                 with m.Elif(self.switch):
-                    begin_fetch(self.program * words_of(Header), words_of(Header), _Then.HEADER)
+                    begin_fetch(header_address, words_of(Header), _Then.HEADER)
                 with m.Elif(loader.loaded & ~self.loading):
                     m.d.comb += loader.take.eq(1)
                     m.d.sync += [

@@ -53,7 +53,7 @@ PREFETCH_CYCLES = 26
 #: From the transfer of a RUN's header to the run being handed over, where no other one waits; and what is added where
 #: the program is not the one of the run before.
 HEADER_CYCLES = 3
-SWITCH_CYCLES = 17
+SWITCH_CYCLES = 18
 #: Cycles between two words of an image while a run is at work.
 IMAGE_DISTANCE = 4
 #: From an image's last code to the cycle before the run's first.

@@ -177,13 +177,20 @@ PRESETS = {
 
 
 def preset(name: str) -> AcceleratorConfig:
-    """The named preset.
+    """The named preset, or one with other sizes: ``base-85f,lanes=2,loader=4``.
 
     Raises
     ------
     ValueError
-        When there is no preset of that name.
+        When there is no preset of that name, or a size is unknown, no number, named twice or impossible.
     """
-    if name not in PRESETS:
-        raise ValueError(f"config must be one of {', '.join(PRESETS)}, not {name!r}")
-    return PRESETS[name]
+    base, *sizes = name.split(",")
+    if base not in PRESETS:
+        raise ValueError(f"config must be one of {', '.join(PRESETS)}, not {base!r}")
+    changed: dict[str, int] = {}
+    for size in sizes:
+        key, _, value = size.partition("=")
+        if key not in asdict(PRESETS[base]) or key in changed or not (value.isascii() and value.isdigit()):
+            raise ValueError(f"config {name}: behind the preset comes SIZE=NUMBER, each size once, not {size!r}")
+        changed[key] = int(value)
+    return PRESETS[base].replace(**changed)

@@ -38,7 +38,9 @@ Out = Annotated[Path, typer.Option(help="Folder for the files it writes.")]
 Json = Annotated[
     Path | None, typer.Option("--json", help="Write the result to this file as well.", show_default="no file")
 ]
-ConfigName = Annotated[str, typer.Option("--config", help=f"Accelerator config: {', '.join(PRESETS)}.")]
+ConfigName = Annotated[
+    str, typer.Option("--config", help=f"Accelerator config: {', '.join(PRESETS)}; sizes may follow: base,lanes=1.")
+]
 ProgramFile = Annotated[Path, typer.Argument(help="Program file, or zoo:NAME, or zoo:NAME@CONFIG.")]
 ProgramFiles = Annotated[
     list[Path] | None,

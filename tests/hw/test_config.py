@@ -45,7 +45,7 @@ RANGES = {
 def test_presets(name, cores, pes, lanes):
     config = preset(name)
     assert (config.cores, config.pes, config.lanes, config.multipliers) == (cores, pes, lanes, cores * pes)
-    assert config is PRESETS[name]
+    assert config == PRESETS[name]
 
 
 @pytest.mark.parametrize("selector", [-1, 3, 5, 8])
@@ -59,6 +59,25 @@ def test_unknown_preset_is_refused():
         ValueError, match=r"^config must be one of tiny, single, small, small-85f, base, base-85f, not 'huge'$"
     ):
         preset("huge")
+
+
+def test_sizes_of_a_preset_can_be_changed_by_name():
+    assert preset("base-85f,lanes=2,loader=4") == PRESETS["base-85f"].replace(lanes=2, loader=4)
+
+
+@pytest.mark.parametrize(
+    "size", ["", "lanes", "lanes=", "lanes=-1", "lanes=two", "lanes=²", "wings=2", "=2", " lanes=2"]
+)
+def test_what_is_no_size_and_number_is_refused(size):
+    with pytest.raises(ValueError, match=rf"^config small,{size}: .* comes SIZE=NUMBER, each size once, not '{size}'$"):
+        preset(f"small,{size}")
+
+
+def test_a_size_named_twice_or_impossible_is_refused():
+    with pytest.raises(ValueError, match=r"^config small,lanes=2,lanes=1: .* each size once, not 'lanes=1'$"):
+        preset("small,lanes=2,lanes=1")
+    with pytest.raises(ValueError, match=r"^lanes must be a power of two from 1 to 2, not 3$"):
+        preset("small,lanes=3")
 
 
 @pytest.mark.parametrize(("name", "limits"), RANGES.items())

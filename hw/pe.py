@@ -119,13 +119,12 @@ class ProcessingElement(wiring.Component):
         with m.If(self.pushed):
             m.d.sync += [pointer.eq(following.pointer), self.hit.eq(following.hit)]
 
-        job = Signal(data.StructLayout({"told": job_layout(config), "pointer": pointer_layout(config), "single": 1}))
+        job = Signal(data.StructLayout({"told": job_layout(config), "pointer": pointer_layout(config)}))
         head = Signal.like(job)
         m.submodules.jobs = jobs = fifo.SyncFIFO(width=len(job.as_value()), depth=config.job_queue)
         m.d.comb += [
             job.told.eq(self.job),
             job.pointer.eq(pointer),
-            job.single.eq(pointer.count == 1),
             jobs.w_data.eq(job),
             jobs.w_en.eq(self.push),
             head.eq(jobs.r_data),
@@ -143,19 +142,17 @@ class ProcessingElement(wiring.Component):
         base = Signal(config.accumulator_address_bits)
         entry = Signal(config.start_bits)
         remaining = Signal(range(config.accumulators + 1), init=config.accumulators)
-        # Registered: the end of a job decides on the next one, in the same cycle.
-        last, one_slot = Signal(), Signal()
-        issue, emit, room = Signal(), Signal(), Signal()
-        m.d.sync += one_slot.eq(self.slots == 1)
+        issue, emit, last, room = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             emit.eq(dump & ~clear),
             issue.eq(active & (~emit | room)),
+            last.eq(remaining == 1),
             self.clearing.eq(clear),
             entry_port.addr.eq(entry),
             jobs.r_en.eq(~active | (issue & last)),
         ]
         with m.If(issue):
-            m.d.sync += [remaining.eq(remaining - 1), last.eq(remaining == 2), entry.eq(entry + 1)]
+            m.d.sync += [remaining.eq(remaining - 1), entry.eq(entry + 1)]
             with m.If(dump):
                 m.d.sync += base.eq(base + 1)
             with m.If(last):
@@ -168,7 +165,6 @@ class ProcessingElement(wiring.Component):
                 base.eq(head.told.accumulator),
                 entry.eq(head.pointer.start),
                 remaining.eq(Mux(head.told.dump, self.slots, head.pointer.count)),
-                last.eq(Mux(head.told.dump, one_slot, head.single)),
             ]
 
         # Cycle 1: list RAM output. Cycle 2: registered entry, address sum. Cycle 3: the accumulators' input.

@@ -47,12 +47,12 @@ class Packer(wiring.Component):
         m = Module()
         target, lanes = self.target, self._lanes
         steps = WORD_CHANNELS // lanes
-        step, word = Signal(range(steps)), Signal(8)
+        step, word, words_end = Signal(range(steps)), Signal(8), Signal(8)
         values = Signal(9 * WORD_CHANNELS, reset_less=True)
         last = Signal()
         m.submodules.addresses = addresses = AddressGenerator(len(self.o.payload.index))
         m.d.comb += [
-            last.eq(word == target.words - 1),
+            last.eq(word == words_end),
             addresses.first.eq(target.first),
             addresses.column_pitch.eq(target.column_pitch),
             addresses.row_pitch.eq(target.row_pitch),
@@ -63,7 +63,7 @@ class Packer(wiring.Component):
             self.o.payload.index.eq(addresses.address),
             self.o.payload.values.eq(values),
         ]
-        m.d.sync += self.o.valid.eq(self.i.valid & (step == steps - 1))
+        m.d.sync += [words_end.eq(target.words - 1), self.o.valid.eq(self.i.valid & (step == steps - 1))]
         with m.If(self.i.valid):
             m.d.sync += [step.eq(step + 1), values.eq(Cat(values[9 * lanes :], self.i.payload.as_value()))]
         with m.If(self.o.valid):

@@ -181,10 +181,10 @@ class HostPort(wiring.Component):
 
             with m.State("quiet"):
                 # Nothing may run, or it pauses.
+                m.d.comb += crc.start.eq(header.command == HostCommand.BEGIN)
                 with m.If(self.idle | self.paused):
                     with m.Switch(header.command):
                         with m.Case(HostCommand.BEGIN):
-                            m.d.comb += crc.start.eq(1)
                             m.d.sync += [loading.eq(1), accepted.eq(0), selected.eq(0)]
                             m.next = "command"
                         with m.Case(HostCommand.RUN):

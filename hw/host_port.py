@@ -118,7 +118,7 @@ class HostPort(wiring.Component):
             self.read_address.eq(address),
             self.logit_address.eq(address),
         ]
-        # Registered: this word goes to every memory there is, and orders of the sequencer decide what is fetched.
+        # Registered: this word goes to every memory there is, and what the sequencer fetches depends on its orders.
         loads = Signal()
         m.d.sync += [
             self.prepare.eq(0),

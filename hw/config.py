@@ -191,6 +191,9 @@ def preset(name: str) -> AcceleratorConfig:
     for size in sizes:
         key, _, value = size.partition("=")
         if key not in asdict(PRESETS[base]) or key in changed or not (value.isascii() and value.isdigit()):
-            raise ValueError(f"config {name}: behind the preset comes SIZE=NUMBER, each size once, not {size!r}")
+            raise ValueError(
+                f"config {name}: behind the preset comes SIZE=NUMBER, each of the sizes "
+                f"{', '.join(asdict(PRESETS[base]))} once at most, not {size!r}"
+            )
         changed[key] = int(value)
     return PRESETS[base].replace(**changed)

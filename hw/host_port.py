@@ -180,7 +180,7 @@ class HostPort(wiring.Component):
                             m.next = "address"
 
             with m.State("quiet"):
-                # Nothing may run, or it pauses.
+                # Nothing may run, or it pauses. The checksum doesn't ask for that: it comes from far away.
                 m.d.comb += crc.start.eq(header.command == HostCommand.BEGIN)
                 with m.If(self.idle | self.paused):
                     with m.Switch(header.command):

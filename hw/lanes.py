@@ -98,9 +98,7 @@ class Lanes(wiring.Component):
                     for lane, source in zip(lanes, group, strict=True):
                         others = [other.valid for other in group if other is not source]
                         m.d.comb += [lane.accumulator.eq(source.payload), source.ready.eq(Cat(free, *others).all())]
-        m.d.comb += [
-            self.channel_address.eq((fields.channel_base << 3 >> lane_bits) + step),
-        ]
+        m.d.comb += self.channel_address.eq((fields.channel_base << 3 >> lane_bits) + step)
         m.d.sync += [phase.eq(~phase), last_step.eq((fields.channels >> lane_bits) - 1)]
         with m.If(taken):
             m.d.sync += [turn.eq(turn + 1), step.eq(Mux(step == last_step, 0, step + 1))]

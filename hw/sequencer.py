@@ -14,7 +14,7 @@ from hw.image_loader import ImageLoader
 from hw.isa import Decision, Header, Layer, Opcode, Operation, Window
 from hw.protocol import ErrorCode, LayerRecord, Reply, Result, RunError, RunFlags, RunOptions
 from hw.record import Record, say
-from hw.sums import pipelined_sum
+from hw.sums import pipelined_sum, times
 from hw.words import words_of
 
 __all__ = ["Sequencer"]
@@ -171,9 +171,7 @@ class Sequencer(wiring.Component):
         running, late = self.running, Signal()
         arrived = Signal()  # the instruction behind a layer
         header_address = Signal(12)
-        # A sum, for a multiplier may be far away.
-        size = words_of(Header)
-        m.d.sync += header_address.eq(sum(self.program << bit for bit in range(size.bit_length()) if size >> bit & 1))
+        m.d.sync += header_address.eq(times(self.program, words_of(Header)))
         m.d.comb += [
             self.program_address.eq(fetcher.address),
             fetcher.data.eq(self.program_data),

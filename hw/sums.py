@@ -1,8 +1,8 @@
-"""Sums with registers on the way."""
+"""Sums: with registers on the way, and of shifts."""
 
 from amaranth import Signal
 
-__all__ = ["pipelined_sum"]
+__all__ = ["pipelined_sum", "times"]
 
 
 def pipelined_sum(m, name, values):
@@ -17,3 +17,8 @@ def pipelined_sum(m, name, values):
             sums.append(total)
         terms, level = sums, level + 1
     return terms[0]
+
+
+def times(value, factor: int):
+    """A value times a positive constant, without a multiplier: on an FPGA that may be far away."""
+    return sum(value << bit for bit in range(factor.bit_length()) if factor >> bit & 1)

@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: baselines baselines-85f bench demo test lint setup figures lock clean
+.PHONY: baselines baselines-85f bench bench-85f demo test lint setup figures lock clean
 
 demo: setup
 	@$(BIN)/offramp demo $(ARGS)
@@ -33,6 +33,10 @@ figures: demo
 bench: setup
 	@$(BIN)/offramp bench --config base --json baselines/bench-base.json --plot baselines/density.svg --verilator 2 --peers $(ARGS)
 	@$(BIN)/python tools/figures baselines/bench-base.json
+
+# Measures ResNet-8 within the memories of an ECP5-85F: lists are read during the run.
+bench-85f: setup
+	@$(BIN)/offramp bench --config base-85f,lanes=2,job_queue=32,loader=4,channel_words=256 --images 16 --json baselines/bench-85f.json --workload resnet8-dense --workload resnet8-w20 --workload resnet8-w10 $(ARGS)
 
 # Builds the configs single and small for ECP5-25F, and counts the cells of single units; a quarter of an hour.
 baselines: setup

@@ -58,6 +58,20 @@ def test_an_ecp5_85f_holds_the_shapes_of_ds_cnn():
     assert f"DS-CNN run on it, at {100 * row['share_of_limit']:.1f} % of the limit" in text
 
 
+def test_resnet8_within_the_memories_of_an_ecp5_85f_is_as_recorded():
+    """The last of the workloads, of which the first images are simulated anew."""
+    recorded = json.loads((BASELINE.parent / "bench-85f.json").read_text())
+    dense, w20, w10 = recorded["rows"]
+    text = " ".join((BASELINE.parents[1] / "README.md").read_text().split())
+    for row, name in ((dense, " dense"), (w20, " as `resnet8-w20`"), (w10, " as `resnet8-w10`")):
+        of_limit = " of the limit" if row is dense else ""
+        assert f"{100 * row['share_of_limit']:.1f} %{of_limit}{name}" in text
+    workload = make(w10["workload"], w10["images"], recorded["seed"])
+    program = compile_balanced(workload.network, preset(recorded["config"]), workload.activity)
+    first = w10["first_cycles"]
+    assert simulate(program, workload.codes[: len(first)]).cycles.tolist() == first
+
+
 def test_cycles_fall_with_both_densities():
     points = curve(CONFIG, workload="ds-cnn", weights=(1.0, 0.2), active=(0.8, 0.3), images=2, seed=0)
     cycles = {(point["weights"], point["activations"]): point["cycles"] for point in points}

@@ -3,7 +3,7 @@
 Convolutions run in floating point, where they are exact: all products are integers, and no sum of them, in whatever
 order, reaches the first integer that the format cannot hold (2**24 for float32, 2**53 for float64). Which of the two a
 layer needs is proved from its weights. Everything after the accumulator is int64 arithmetic as :mod:`hw.numerics`
-defines it.
+defines it. What a process has told PyTorch (autocast, precision, modes) is of no influence (:mod:`models.exact`).
 """
 
 from collections.abc import Callable, Sequence
@@ -29,6 +29,7 @@ from hw.network import (
 )
 from hw.numerics import ADD_LEFT_SHIFT, Rounding, accumulator_range, add_scales, clamp, top2
 from models.elementwise import add_codes, requantize_sums
+from models.exact import exact
 
 __all__ = ["Result", "decide", "run"]
 
@@ -114,11 +115,19 @@ def run(
     Raises
     ------
     ValueError
-        When the images have another shape or type, or a layer could overflow int32.
+        When the images have another shape or type, a layer could overflow int32, or a PyTorch transform that can't be
+        left is at work.
     """
-    images = _images(network, codes)
     if batch < 1:
         raise ValueError(f"batch must be at least 1, not {batch}")
+    with exact():
+        return _run(network, _images(network, codes), batch, keep, progress)
+
+
+def _run(
+    network: Network, images: torch.Tensor, batch: int, keep: bool, progress: Callable[[int, int], None] | None
+) -> Result:
+    """:func:`run` on checked images."""
     count = images.shape[0]
     heads = [head.logits for head in network.exits]
     names = list(network.tensors()) if keep else heads
@@ -126,15 +135,14 @@ def run(
     shapes = {name: (count, *tensor.shape) for name, tensor in network.tensors().items()}
     kept = {name: np.empty(shapes[name], dtype=np.int64 if name in raw else np.int8) for name in names}
     steps = [(layer, _step(network, layer)) for layer in network.layers]
-    with torch.no_grad(), torch.backends.nnpack.flags(enabled=False):  # NNPACK transforms its operands: not exact
-        for start in range(0, count, batch):
-            maps = {INPUT: images[start : start + batch]}
-            for layer, step in steps:
-                maps[layer.name] = step(*(maps[source] for source in layer.inputs))
-            for name, array in kept.items():
-                array[start : start + batch] = maps[name].numpy()
-            if progress is not None:
-                progress(min(start + batch, count), count)
+    for start in range(0, count, batch):
+        maps = {INPUT: images[start : start + batch]}
+        for layer, step in steps:
+            maps[layer.name] = step(*(maps[source] for source in layer.inputs))
+        for name, array in kept.items():
+            array[start : start + batch] = maps[name].numpy()
+        if progress is not None:
+            progress(min(start + batch, count), count)
     logits = [kept[name].reshape(count, network.classes) for name in heads]
     margins, exit_index, classes = decide(logits, [head.threshold for head in network.exits])
     return Result(tensors=kept if keep else {}, logits=logits, margins=margins, exit_index=exit_index, classes=classes)
@@ -168,7 +176,13 @@ def _images(network: Network, codes: np.ndarray | torch.Tensor) -> torch.Tensor:
             f"not {dtype} of shape {tuple(codes.shape)}"
         )
     if isinstance(codes, torch.Tensor):
-        return codes.detach().cpu()
+        form = f"{type(codes).__name__} on {codes.device} of layout {codes.layout}"
+        try:
+            codes = codes.detach().cpu().numpy()
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"{network.name}: images must be a dense tensor that holds its values, not a {form}"
+            ) from error
     # torch shares neither read-only memory nor negative strides
     return torch.from_numpy(codes if codes.flags.writeable and min(codes.strides) >= 0 else codes.copy())
 

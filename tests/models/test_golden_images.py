@@ -115,6 +115,18 @@ def test_other_images_are_refused(codes, expected):
     assert str(caught.value) == f"net: images must be int8 of shape (N, 6, 4, 2), {expected}"
 
 
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        (torch.zeros((2, 6, 4, 2), dtype=torch.int8, device="meta"), "a Tensor on meta of layout torch.strided"),
+        (torch.zeros((2, 6, 4, 2), dtype=torch.int8).to_sparse(), "a Tensor on cpu of layout torch.sparse_coo"),
+    ],
+)
+def test_tensors_without_values_are_refused(codes, expected):
+    with pytest.raises(ValueError, match=f"^net: images must be a dense tensor that holds its values, not {expected}$"):
+        golden.run(mixed_network(), codes)
+
+
 def test_other_arguments_are_refused():
     with pytest.raises(ValueError, match=r"^images must be a numpy array or a torch tensor, not list$"):
         golden.run(mixed_network(), [[1]])

@@ -2,7 +2,7 @@ import pytest
 
 from hw.config import AcceleratorConfig
 from hw.lane import Lane
-from hw.numerics import Rounding, add, add_scales, clamp, quantize_scale, requantize
+from hw.numerics import AddScales, Rounding, Scale, add, add_scales, clamp, quantize_scale, requantize
 from tests.hw.simulate import Bench, simulate
 
 CONFIG = AcceleratorConfig()
@@ -103,3 +103,37 @@ def bench(rng, *, residual):
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_values_and_latency(tmp_path, seed, residual):
     simulate(lambda rng: bench(rng, residual=residual), seed=seed, folder=tmp_path)
+
+
+def test_the_largest_operands_have_room(tmp_path):
+    """Both as far from zero as they can be, and scaled by almost one: the sum has its full width."""
+    most = Scale((1 << 31) - 1, 0)
+
+    def build(rng):
+        lane = Lane(CONFIG)
+        parameters = Parameters(rng)
+        parameters.scales = AddScales(most, most, quantize_scale(2.0**-24))
+        parameters.clamp = parameters.sum_clamp = (-128, 127)
+        parameters.own_zero, parameters.sum_offset = -128, 0
+        parameters.offset, parameters.rounding = 0, Rounding.SINGLE
+        step = {"accumulator": 1 << 20, "bias": 0, "scale": quantize_scale(0.5), "operand": 255}
+        assert parameters.plain(step) - parameters.own_zero == 255
+
+        async def drive(ctx):
+            parameters.set(ctx, lane, residual=True)
+            ctx.set(lane.accumulator, step["accumulator"])
+            ctx.set(lane.multiplier, step["scale"].multiplier)
+            ctx.set(lane.shift, step["scale"].shift)
+            ctx.set(lane.operand, step["operand"])
+            for cycle in range(Lane.RESIDUAL_LATENCY):
+                ctx.set(lane.sums.operand, cycle == Lane.LATENCY)
+                ctx.set(lane.sums.scale, cycle == Lane.SUM - 1)
+                ctx.set(lane.sums.offset, cycle == Lane.SUM_SCALED)
+                ctx.set(lane.sums.clamp, cycle == Lane.SUM_SCALED + 1)
+                ctx.set(lane.sums.zero, cycle == Lane.SUM_SCALED + 2)
+                await ctx.tick()
+            assert ctx.get(lane.o) == parameters.summed(step) - parameters.zero_point == 32 - parameters.zero_point
+
+        return Bench(dut=lane, testbenches=[drive])
+
+    simulate(build, seed=1, folder=tmp_path)

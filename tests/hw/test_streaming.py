@@ -14,6 +14,8 @@ from hw.isa import Chunk, Opcode, Operation
 from hw.list_memory import ListMemory
 from hw.memory_plan import ShortageError
 from hw.program import Program, load
+from hw.schedule import Schedule
+from hw.streaming import CommandLists, streamed
 from hw.words import encode, words_of
 from models import golden
 from tests.hw.changes import Changes
@@ -81,6 +83,42 @@ def test_a_layer_alone_may_be_too_large():
     network = streaming(0).network
     with pytest.raises(ShortageError, match=r"^list memory holds 128 words a PE; this network needs \d+"):
         compile_network(network, CONFIG.replace(loader=0))
+
+
+def command(entries: int, weight: int) -> CommandLists:
+    """A layer of core 0 alone with one list, of so many entries in each PE."""
+    part = np.stack([np.full(entries, weight), np.arange(entries)], axis=1)
+    shape = {"top": 0, "upright": False, "words": (0, 1), "steps": (1, 1), "block_step": 0, "slots": 1, "width": 1}
+    lists = [[part] * CONFIG.pes]
+    work = Schedule(name="layer", **shape, rows=(), blank_rows=0, columns=(), lists=lists, blocks=1, channels=1)
+    return {0: work}
+
+
+@pytest.mark.parametrize(("entries", "fits"), [(62, True), (63, True), (64, False)])
+def test_a_layer_alone_may_fill_the_memory_to_the_last_word(entries, fits):
+    """A pointer and its entries in 64 words, once for each of two layers."""
+    config = CONFIG.replace(list_words=64)
+    commands = [command(entries, weight) for weight in (1, 2)]
+    if not fits:
+        with pytest.raises(ShortageError, match=r"^layer: list memory holds 64 words a PE; this layer alone needs 65"):
+            streamed(commands, [100.0, 100.0], 64, config)
+        return
+    plan = streamed(commands, [100.0, 100.0], 64, config)
+    # The second is read when the first has ended; where they overlap by less than all, what is free comes before.
+    assert (plan.waits[0], plan.chunks[0][1], plan.chunks[-1][1]) == (1, 0, 1)
+    assert plan.lists.shape == (CONFIG.cores * CONFIG.pes, 0)
+    assert [first[0] for first in plan.first] == ([0, 0] if entries == 63 else [0, 1])
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_lists_that_stay_may_leave_just_enough(resident):
+    """31 words and 33: both stay; 32 of the first and two layers of 32 that share the others."""
+    config = CONFIG.replace(list_words=64)
+    sizes = (31, 33) if resident else (32, 32, 32)
+    commands = [command(size - 1, weight + 1) for weight, size in enumerate(sizes)]
+    plan = streamed(commands, [10.0] * len(sizes), 64, config)
+    assert plan.lists.shape[1] == (64 if resident else 32)
+    assert (len(plan.chunks) == 0) == resident
 
 
 def test_the_file_keeps_external_memory(tmp_path):

@@ -197,6 +197,16 @@ def test_one_convolution_by_hand():
     assert (result.classes.tolist(), result.margins.tolist()) == ([0], [[0]])
 
 
+def test_an_exit_is_taken_from_its_threshold_on():
+    """Margins of one below, at and one above it; of equal logits the first; without a threshold, always."""
+    early = np.array([[3, 9, 5], [9, 4, 1], [0, -6, 0], [1, 2, 8]], dtype=np.int64)
+    late = np.array([[7, 7, 0], [0, 1, 2], [5, 4, 5], [1, 1, 1]], dtype=np.int64)
+    margins, taken, classes = golden.decide([early, late], [5, None])
+    assert margins.tolist() == [[4, 0], [5, 1], [0, 0], [6, 0]]
+    assert taken.tolist() == [1, 0, 1, 0]
+    assert classes.tolist() == [0, 0, 0, 2]
+
+
 @settings(max_examples=40)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 99))
 def test_average_pool_is_half_away_from_zero(height, width, seed):

@@ -61,6 +61,19 @@ def test_layers(network):
     assert [head.threshold for head in network.exits] == [NEVER, None]
 
 
+def test_a_bias_is_the_nearest_on_the_scale_of_the_products(digits):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 6 * 6, 10))
+    twin = quantize(model, digits.train.take(64), ONE, seed=0)
+    network = to_network(twin, "x")
+    for step, node in zip(twin.graph.steps, twin.nodes, strict=True):
+        source = network.tensors()[step.inputs[0]].scale
+        exact = node.bias.detach().double().numpy() / (node.weight_scale(source).double().numpy() * source)
+        distance = network.layer(step.name).bias - exact
+        assert np.abs(distance).max() <= 0.5
+        assert distance.min() < 0 < distance.max()
+
+
 def test_without_exits(digits, trained):
     network = to_network(quantize(trained.model(), digits.train, ONE, seed=0, exits=False), "plain")
     assert [head.logits for head in network.exits] == ["head.linear"]

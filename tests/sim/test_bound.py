@@ -1,15 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hw.chunks import ChunkRows, ListChunk
 from hw.compile import compile_network
 from hw.config import preset
 from hw.decode import decode_header
 from hw.exits import Conditions
 from hw.layers import threshold_of
 from models import golden
-from sim import layer_bounds, simulate, worst_case
+from sim import WeightSource, layer_bounds, simulate, worst_case
 from sim.plan import Plan
 from tests.random_networks import random_codes, random_network, with_selects
 from tests.sim.test_simulate import CONFIG, MACHINES, several
@@ -106,3 +109,20 @@ def test_without_a_deadline_the_decisions_are_the_golden_models():
     np.testing.assert_array_equal(found.exit_index, expected.exit_index)
     np.testing.assert_array_equal(found.classes, expected.classes)
     assert not found.decisions.forced.any()
+
+
+def test_a_row_of_lists_makes_a_slow_layer_two_cycles_longer(monkeypatch):
+    """Its lanes take values in every second cycle: one that comes a cycle later is taken two later."""
+    network = random_network(22, size=6)
+    network = replace(network, layers=(replace(network.layers[0], threshold=1), *network.layers[1:]))
+    cores, pes, lanes = MACHINES[22 % len(MACHINES)]
+    program = compile_network(network, CONFIG.replace(cores=cores, pes=pes, lanes=lanes, job_queue=2, loader=1))
+    codes = dense_codes(network, 1, 22)
+    alone = layer_bounds(program)
+    row = ChunkRows(cores=tuple(range(cores)), address=4095, words=np.zeros((1, pes), dtype=np.uint32), beat=1)
+    chunk = ListChunk(address=0, beats=1 + program.config.row_beats, after=0, segments=(row,))
+    monkeypatch.setattr("sim.plan.decode_chunks", lambda images, config: [chunk])
+    assert Plan(program).steps[0].slow
+    bound = layer_bounds(program)[0]
+    times = [simulate(program, codes, source=WeightSource(latency=n)).layer_cycles[0, 0] for n in range(1, 121)]
+    assert (min(times), max(times)) == (alone[0], bound) == (bound - 2, bound)

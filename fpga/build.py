@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sysconfig
 import tempfile
 import time
@@ -27,6 +26,7 @@ from fpga.report import Usage, critical_path, last_error, overfull, utilization
 from fpga.top import board_verilog
 from hw.config import AcceleratorConfig
 from hw.container import write_atomically
+from hw.processes import run
 
 __all__ = ["BuildError", "BuildReport", "build", "build_core", "repeated", "run_tool", "synthesis_command"]
 
@@ -290,7 +290,7 @@ def run_tool(stage: str, command: list[str], work: Path, failed: Path) -> None:
     with log.open("a") as file:
         file.write(f"$ {' '.join(command)}\n")
         file.flush()
-        code = subprocess.run([tool, *command[1:]], cwd=work, stdout=file, stderr=file, check=False).returncode
+        code = run([tool, *command[1:]], cwd=work, stdout=file, stderr=file).returncode
         # What a tool wrote itself is whole even when it was stopped in the middle and printed nothing.
         own = work / _TOOL_LOG
         if own.exists():

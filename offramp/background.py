@@ -1,16 +1,14 @@
 """A command of our own that runs beside another one and ends with it."""
 
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["Background", "background"]
+from hw.processes import started
 
-_PATIENCE = 10  # seconds to clean up after an interrupt
+__all__ = ["Background", "background"]
 
 
 class Background:
@@ -18,21 +16,17 @@ class Background:
 
     Parameters
     ----------
-    arguments : list of str
-        Command and options.
+    name : str
+        Of the command.
+    process : subprocess.Popen
     log : Path
         Where its output goes.
     """
 
-    def __init__(self, arguments: list[str], log: Path) -> None:
-        self._name = arguments[0]
+    def __init__(self, name: str, process: subprocess.Popen, log: Path) -> None:
+        self._name = name
+        self._process = process
         self._log = log
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w") as file:
-            # A session of its own, so that its tools can be ended together with it.
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "offramp", *arguments], stdout=file, stderr=file, start_new_session=True
-            )
 
     def last_line(self) -> str:
         """What it said last."""
@@ -55,23 +49,11 @@ class Background:
             raise ValueError(f"{self._name} in the background failed: {self.last_line()}")
         return True
 
-    def stop(self) -> None:
-        """End it and what it started, if it still runs."""
-        for number in (signal.SIGINT, signal.SIGKILL):
-            if self._process.poll() is not None:
-                return
-            os.killpg(self._process.pid, number)
-            try:
-                self._process.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
-                continue
-
 
 @contextmanager
 def background(arguments: list[str], log: Path) -> Iterator[Background]:
     """Run a command beside what the block does; leaving the block ends it."""
-    process = Background(arguments, log)
-    try:
-        yield process
-    finally:
-        process.stop()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "offramp", *arguments]
+    with log.open("w") as file, started(command, stdout=file, stderr=file) as process:
+        yield Background(arguments[0], process, log)

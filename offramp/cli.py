@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from offramp.commands import bench, demo, files, hardware, methods, network, runs
 from offramp.errors import sentence
+from offramp.stopping import Stopped, stoppable
 
 __all__ = ["app", "main"]
 
@@ -37,9 +38,13 @@ app.command()(methods.report)
 
 
 def main() -> None:
-    """Run a command; a user's mistake ends in one sentence and exit code 2."""
+    """Run a command; a user's mistake ends in one sentence and exit code 2, signal N in one and 128 + N."""
     try:
-        app()
+        with stoppable():
+            app()
+    except Stopped as stop:
+        print(f"offramp: {stop}", file=sys.stderr)
+        sys.exit(stop.code)
     except Exception as error:
         text = sentence(error)
         if text is None:

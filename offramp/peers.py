@@ -5,15 +5,16 @@ simulated cycles a second each gives.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 from hw.layers import Conv2D, DepthwiseConv2D, Linear
 from hw.network import Network
+from hw.processes import run
 
 __all__ = ["PEERS", "Peer", "measure", "shapes"]
 
@@ -84,7 +85,7 @@ def shapes(network: Network) -> list[dict[str, Any]]:
 
 
 def _run(command: list[str], what: str, **options: Any) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    done = run(command, stdout=PIPE, stderr=PIPE, text=True, **options)
     if done.returncode:
         last = " / ".join((done.stderr or done.stdout).strip().splitlines()[-_LAST_LINES:])
         raise RuntimeError(f"{what} failed with exit code {done.returncode}: {last}")
@@ -127,7 +128,7 @@ def measure(peer: Peer, network: Network, root: Path) -> dict[str, Any]:
         _run(
             [str(python), str(_DRIVERS / f"{peer.name}_driver.py"), str(answer)],
             peer.name,
-            input=json.dumps(shapes(network)),
+            given=json.dumps(shapes(network)),
             cwd=folder,
         )
         found = json.loads(answer.read_text())

@@ -2,14 +2,15 @@
 
 import json
 import platform
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, TimeoutExpired
 from typing import Any
 
 import numpy as np
 
 from hw.container import write_atomically
+from hw.processes import run
 
 __all__ = ["git_revision", "provenance", "read_json", "write_json"]
 
@@ -30,10 +31,8 @@ def git_revision() -> str | None:
     """Revision of the working tree this runs from, with ``-dirty`` when it was changed; None where there is no git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        result = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
+        result = run(command, cwd=Path(__file__).parent, stdout=PIPE, stderr=DEVNULL, text=True, timeout=10)
+    except TimeoutExpired:
         return None
     return result.stdout.strip() or None
 

@@ -24,6 +24,7 @@ from models.golden import Result, run
 from offramp.measure import decision_counts
 from offramp.rtl_job import JOB, Batch, Job, Work, load_outcomes
 from offramp.simulators import build, cache_root, run_test
+from offramp.stopping import Stopped
 from sim import PROMPT, Simulation, WeightSource, has_known_time, simulate, time_batch
 
 __all__ = ["compare", "compare_batch", "expected_outputs", "run_together", "run_work", "verify"]
@@ -122,17 +123,21 @@ def _run(
     runs.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=runs))
     job.save(folder)
-    with _watched(folder / "progress", total, progress):
-        run_test(
-            directory,
-            simulator,
-            "offramp.rtl_bench",
-            "verify_images",
-            folder,
-            variables={JOB: str(folder)},
-            waves=waves,
-            seed=job.seed,
-        )
+    try:
+        with _watched(folder / "progress", total, progress):
+            run_test(
+                directory,
+                simulator,
+                "offramp.rtl_bench",
+                "verify_images",
+                folder,
+                variables={JOB: str(folder)},
+                waves=waves,
+                seed=job.seed,
+            )
+    except Stopped:
+        shutil.rmtree(folder)
+        raise
     outcomes = load_outcomes(folder)
     if not waves:
         shutil.rmtree(folder)

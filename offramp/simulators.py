@@ -6,16 +6,19 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import STDOUT
+from typing import TextIO
 from xml.etree import ElementTree
 
-from cocotb_tools.runner import VerilatorControlFile, get_runner
+from cocotb_tools.runner import Runner, VerilatorControlFile, get_runner
 from filelock import FileLock
 
 from hw.accelerator import CORE
 from hw.config import AcceleratorConfig
+from hw.processes import run
 from hw.verilog import TOP, generate
 
 __all__ = ["SIMULATORS", "build", "cache_root", "run_test"]
@@ -81,6 +84,20 @@ def _environment(simulator: str) -> Iterator[None]:
         os.environ.update(before)
 
 
+def _runner(simulator: str) -> Runner:
+    """cocotb's runner of a simulator; what it starts ends with this process."""
+    found = get_runner(simulator)
+
+    class Runner(type(found)):  # type: ignore[misc]
+        def _execute_cmds(self, cmds: Sequence[list[str]], cwd: Path, stdout: TextIO) -> None:
+            for command in cmds:
+                code = run(command, cwd=cwd, env=self.env, stdout=stdout, stderr=STDOUT).returncode
+                if code:
+                    raise RuntimeError(f"{Path(command[0]).name} failed with code {code}; log: {stdout.name}")
+
+    return Runner()
+
+
 def build(config: AcceleratorConfig, simulator: str = "verilator", *, waves: bool = False) -> Path:
     """Build directory of the accelerator for a simulator; built once for each design, simulator and option.
 
@@ -107,7 +124,7 @@ def build(config: AcceleratorConfig, simulator: str = "verilator", *, waves: boo
                 control = directory / "ports.vlt"
                 control.write_text(_CONTROL)
                 sources.insert(0, VerilatorControlFile(control))
-            get_runner(simulator).build(
+            _runner(simulator).build(
                 sources=sources,
                 hdl_toplevel=TOP,
                 build_dir=directory,
@@ -155,7 +172,7 @@ def run_test(
     log = work / f"{testcase}.log"
     with _environment(simulator):
         try:
-            results = get_runner(simulator).test(
+            results = _runner(simulator).test(
                 hdl_toplevel=TOP,
                 hdl_toplevel_lang="verilog",
                 test_module=module,

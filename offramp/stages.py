@@ -24,6 +24,7 @@ from offramp.console import Step
 from offramp.inputs import ATTACKS, Attack, attacked, default_eps
 from offramp.measure import Measurement, measure
 from offramp.simulators import cache_root
+from offramp.stopping import kept
 
 __all__ = [
     "COMPRESSED",
@@ -85,9 +86,10 @@ def made(
     recipe.check(chosen, root)
     source = dataset(chosen.data, root, progress)
     log = pipeline.Log(folder=out / _PROGRESS)
-    checkpoint = pipeline.train(chosen, source, seed, progress, root=root, log=log)
-    save(out / TRAINED, checkpoint)
-    network = pipeline.compress(chosen, checkpoint, source, seed, progress, log=log)
+    with kept(f"the epochs done are kept in {out / _PROGRESS}, the same command goes on after them"):
+        checkpoint = pipeline.train(chosen, source, seed, progress, root=root, log=log)
+        save(out / TRAINED, checkpoint)
+        network = pipeline.compress(chosen, checkpoint, source, seed, progress, log=log)
     save_compressed(out / COMPRESSED, network)
     return network, {
         "recipe": asdict(chosen),

@@ -40,6 +40,7 @@ CONTRACTS = {
     "hw.numerics",
     "hw.partition",
     "hw.planner",
+    "hw.processes",
     "hw.program",
     "hw.program_select",
     "hw.protocol",
@@ -193,3 +194,16 @@ def test_nothing_is_unpickled(module):
             assert ast.unparse(node.func) not in ("torch.load", "torch.save"), f"line {node.lineno}"
             for keyword in node.keywords:
                 assert keyword.arg != "allow_pickle" or ast.unparse(keyword.value) == "False", f"line {node.lineno}"
+
+
+#: What starts processes; only one module may, so that they all end with their parent.
+STARTERS = {
+    *(f"subprocess.{name}" for name in ("run", "Popen", "call", "check_call", "check_output", "getoutput")),
+    *("os.system", "os.popen", "os.fork", "multiprocessing", "concurrent.futures.ProcessPoolExecutor"),
+}
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES.keys() - {"hw.processes"}))
+def test_processes_are_started_in_one_way(module):
+    called = {ast.unparse(node.func) for node in ast.walk(ast.parse(SOURCES[module])) if isinstance(node, ast.Call)}
+    assert (called | set(imports(SOURCES[module]))) & STARTERS == set()

@@ -12,6 +12,7 @@ from AVERAGE_POOL_2D, with results that differ by one (seen with LiteRT 2.3.0).
 A TFLite file carries no checksum: damage within the weights can't be noticed.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,11 @@ from hw.network import (
     Tensor,
 )
 from hw.numerics import Rounding, Scale, clamp, quantize_scale, requantize
-from models.importers.tflite_file import Operator, parse
+from models.importers.tflite_file import Graph, Operator, TensorEntry, parse
 
 __all__ = ["read"]
+
+_BIAS = 0.02  # steps of the output by which a bias's step may be off
 
 
 def read(path: Path | str) -> Network:
@@ -50,7 +53,7 @@ def read(path: Path | str) -> Network:
     path = Path(path)
     graph = parse(path)
     try:
-        return _Reader(path.stem, graph.tensors, graph.operators).network(graph.inputs, graph.outputs)
+        return _Reader(path.stem, graph).network()
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -58,15 +61,17 @@ def read(path: Path | str) -> Network:
 class _Reader:
     """Turns operators into layers, in order, and keeps the names of the tensors they write."""
 
-    def __init__(self, name: str, tensors: list[Any], operators: list[Operator]) -> None:
+    def __init__(self, name: str, graph: Graph) -> None:
         self.name = name
-        self.tensors = tensors
-        self.operators = operators
+        self.graph = graph
+        self.tensors = graph.tensors
+        self.operators = graph.operators
         self.names: dict[int, str] = {}
         self.maps: dict[int, Tensor] = {}
         self.layers: list[Layer] = []
 
-    def network(self, inputs: list[int], outputs: list[int]) -> Network:
+    def network(self) -> Network:
+        inputs, outputs = self.graph.inputs, self.graph.outputs
         if len(inputs) != 1 or len(outputs) != 1:
             raise ValueError(f"a network must have one input and one output, not {len(inputs)} and {len(outputs)}")
         head = self._head(outputs[0])
@@ -103,38 +108,62 @@ class _Reader:
 
     def _refuse_unsupported(self, head: Operator | None) -> None:
         """One error that names everything unsupported."""
+        reasons = list(self.graph.objections)
         found: dict[str, list[str]] = {}
+        written = list(self.graph.inputs)
         for operator in self.operators:
-            if head is not None and operator.name == "SOFTMAX" and operator.position == head.position + 1:
-                continue  # the order of the logits is that of their softmax
-            reason = self._objection(operator)
-            if reason is not None:
+            objections = [*operator.objections, *self._objections(operator, head)]
+            for number in (n for n in (*operator.inputs, *operator.outputs) if n >= 0):
+                tensor = self.tensors[number]
+                objections += [f"tensor {number} ({tensor.name}) {reason}" for reason in tensor.objections]
+            for number in operator.outputs:
+                if number in written or self.tensors[number].data is not None:
+                    objections.append(f"{operator.name} that writes tensor {number}, which holds something already")
+            written += operator.outputs
+            for reason in dict.fromkeys(objections):
                 found.setdefault(reason, []).append(str(operator.position))
-        if found:
-            listed = "; ".join(f"{reason} (operator {', '.join(where)})" for reason, where in found.items())
-            raise ValueError(f"unsupported: {listed}")
+        reasons += [f"{reason} (operator {', '.join(where)})" for reason, where in found.items()]
+        if reasons:
+            raise ValueError(f"unsupported: {'; '.join(reasons)}")
 
-    def _objection(self, operator: Operator) -> str | None:
-        """Why an operator isn't supported, or None."""
+    def _objections(self, operator: Operator, head: Operator | None) -> Iterator[str]:
+        """Why an operator isn't supported."""
         name, options = operator.name, operator.options
-        if name == "RESHAPE":
-            before, after = (self.tensors[i].shape for i in (operator.inputs[0], operator.outputs[0]))
-            flat = len(after) == 2 and after[0] == 1 and int(np.prod(before)) == after[1]
-            return None if flat else f"RESHAPE to {list(after)}"
         if name == "SOFTMAX":
-            return "SOFTMAX that isn't the last operator"
-        if name not in _KINDS:
-            return name
+            if head is None or operator.position != head.position + 1:
+                yield "SOFTMAX that isn't the last operator"
+            elif not 0 < options["beta"] < np.inf:  # otherwise the order of the logits isn't that of their softmax
+                yield f"SOFTMAX with beta {options['beta']}"
+            return
+        if name not in (*_KINDS, "RESHAPE"):
+            yield name
+            return
         before, after = (self.tensors[i].shape for i in (operator.inputs[0], operator.outputs[0]))
-        if name == "AVERAGE_POOL_2D" and any(_padding(operator, before[1:3], options["window"])):
-            return "AVERAGE_POOL_2D with padding"
-        if name == "DEPTHWISE_CONV_2D" and before[3:] not in ((1,), after[3:]):
-            return f"DEPTHWISE_CONV_2D from {list(before)} to {list(after)}"
-        if "dilation" in options and options["dilation"] != (1, 1):
-            return f"{name} with dilation {options['dilation']}"
+        if name == "RESHAPE":
+            if len(after) != 2 or after[0] != 1 or np.prod(before) != after[1]:
+                yield f"RESHAPE to {list(after)}"
+            elif (asked := self._shape(operator)) not in ([], list(after), [-1, after[1]], [1, -1]):
+                yield f"RESHAPE to {asked or 'a computed shape'} of a tensor of shape {list(after)}"
+            return
         if options["activation"] not in ("NONE", "RELU", "RELU6", "RELU_N1_TO_1"):
-            return f"{name} with activation {options['activation']}"
-        return None
+            yield f"{name} with activation {options['activation']}"
+        if options.get("padding", "VALID") not in ("SAME", "VALID"):
+            yield f"{name} with padding {options['padding']}"
+        elif name == "AVERAGE_POOL_2D" and any(_padding(operator, before[1:3], options["window"])):
+            yield "AVERAGE_POOL_2D with padding"
+        if name == "DEPTHWISE_CONV_2D" and before[3:] not in ((1,), after[3:]):
+            yield f"DEPTHWISE_CONV_2D from {list(before)} to {list(after)}"
+        if options.get("dilation", (1, 1)) != (1, 1):
+            yield f"{name} with dilation {options['dilation']}"
+        if options.get("keep_dimensions") and before[:-1] != after[:-1]:
+            yield f"FULLY_CONNECTED that keeps dimensions, from {list(before)} to {list(after)}"
+
+    def _shape(self, operator: Operator) -> list[int] | None:
+        """What a RESHAPE asks for: nothing, sizes of which one may be -1, or None when it is only known later."""
+        if len(operator.inputs) < 2:
+            return operator.options["shape"]
+        data = self.tensors[operator.inputs[1]].data
+        return None if data is None else [int(size) for size in data.reshape(-1)]
 
     def _name(self, tensor: int) -> str:
         if tensor not in self.names:
@@ -176,13 +205,32 @@ class _Reader:
         channels, count = weight.shape[axis], len(weight.scales)
         if weight.zero_points.any() or count not in (1, channels) or (weight.axis != axis and count > 1):
             raise ValueError(f"{operator}: weights must be symmetric with one scale, or one per output channel")
+        if len(weight.zero_points) != count:
+            found = f"{len(weight.zero_points)} and {count}"
+            raise ValueError(f"{operator}: weights must have as many zero points as scales, not {found}")
         numbers = operator.inputs[2:3]
         if not numbers or numbers[0] < 0:
             return weight.data, weight.scales, np.zeros(channels, dtype=np.int32)
         bias = self.tensors[numbers[0]]
         if bias.dtype != "INT32" or bias.data is None:
             raise ValueError(f"{operator}: the bias must be an INT32 constant, not {bias.dtype}")
+        self._check_bias(operator, weight.scales, bias)
         return weight.data, weight.scales, bias.data
+
+    def _check_bias(self, operator: Operator, scales: np.ndarray, bias: TensorEntry) -> None:
+        """Refuse a bias that says another scale than its accumulator's, as far off as LiteRT refuses."""
+        if bias.zero_points.any():
+            raise ValueError(f"{operator}: the bias must be symmetric, not of zero point {bias.zero_points.max()}")
+        if bias.scales.size not in (0, 1, scales.size):
+            raise ValueError(
+                f"{operator}: the bias must have {scales.size} scales as the weights, not {bias.scales.size}"
+            )
+        source, output = (self._map(number) for number in (operator.inputs[0], operator.outputs[0]))
+        off = np.abs(source.scale * scales.astype(np.float64) - bias.scales) if bias.scales.size else np.zeros(1)
+        if off.max() > _BIAS * output.scale:
+            raise ValueError(
+                f"{operator}: the bias must have the scale of input times weights, not {off.max():.3g} off"
+            )
 
     def convolution(self, operator: Operator, _head: bool) -> Layer:
         """A CONV_2D or DEPTHWISE_CONV_2D, its SAME padding made explicit: the odd row or column goes below or right.

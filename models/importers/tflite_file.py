@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from models.importers import tflite_schema as schema
+
 __all__ = ["Graph", "Operator", "TensorEntry", "parse"]
 
 _DTYPES: dict[str, np.dtype[Any]] = {"INT8": np.dtype("<i1"), "INT32": np.dtype("<i4")}
-
-#: Tensors that an operator can't do without, where that is more than one.
-_INPUTS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "ADD": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +28,8 @@ class TensorEntry:
         Quantization: empty, one value, or one per index along ``axis``.
     data : array or None
         Contents of an INT8 or INT32 constant.
+    objections : tuple of str
+        What it says that isn't followed.
     """
 
     name: str
@@ -38,17 +39,22 @@ class TensorEntry:
     zero_points: np.ndarray
     axis: int
     data: np.ndarray | None
+    objections: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """One operator: its name in the schema, its position in the file, tensor numbers (-1: left out), options."""
+    """One operator: its name in the schema, its position in the file, tensor numbers (-1: left out), options.
+
+    Objections are to what it says that isn't followed.
+    """
 
     name: str
     position: int
     inputs: list[int]
     outputs: list[int]
     options: dict[str, Any]
+    objections: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"{self.name} (operator {self.position})"
@@ -56,12 +62,16 @@ class Operator:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """Tensors and operators of the file's only graph, with the numbers of its input and output tensors."""
+    """Tensors and operators of the file's only graph, with the numbers of its input and output tensors.
+
+    Objections are to what the file says as a whole that isn't followed.
+    """
 
     tensors: list[TensorEntry]
     operators: list[Operator]
     inputs: list[int]
     outputs: list[int]
+    objections: tuple[str, ...]
 
 
 def parse(path: Path) -> Graph:
@@ -87,7 +97,7 @@ def parse(path: Path) -> Graph:
     try:
         model = tflite.Model.GetRootAs(data, 0)
         graphs = model.SubgraphsLength()
-        graph = _graph(tflite, model) if graphs == 1 else None
+        graph = _graph(tflite, model, data) if graphs == 1 else None
     except Exception as error:  # whatever a FlatBuffer's offsets into nowhere make the reader raise
         raise ValueError(f"{path}: truncated or damaged TFLite file: {error or type(error).__name__}") from error
     if graph is None:
@@ -95,10 +105,15 @@ def parse(path: Path) -> Graph:
     return graph
 
 
-def _graph(tflite: Any, model: Any) -> Graph:
+def _graph(tflite: Any, model: Any, data: bytes) -> Graph:
     graph = model.Subgraphs(0)
+    objections = [*schema.newer_fields("Model", model), *schema.newer_fields("SubGraph", graph)]
+    if model.Version() != 3:
+        objections.append(f"schema version {model.Version()}, not 3")
     # The whole file is walked, also what no network needs, so that a missing end is noticed.
-    buffers = [_bytes(model.Buffers(i)) for i in range(model.BuffersLength())]
+    buffers = [_bytes(model.Buffers(i), data) for i in range(model.BuffersLength())]
+    for i in range(model.BuffersLength()):
+        objections += schema.newer_fields("Buffer", model.Buffers(i))
     for i in range(model.MetadataLength()):
         model.Metadata(i).Name().decode()
     tensors = [_tensor(tflite, graph.Tensors(i), buffers) for i in range(graph.TensorsLength())]
@@ -106,43 +121,50 @@ def _graph(tflite: Any, model: Any) -> Graph:
     result = Graph(
         tensors=tensors,
         operators=operators,
-        inputs=_numbers(graph.InputsAsNumpy()),
-        outputs=_numbers(graph.OutputsAsNumpy()),
+        inputs=schema.numbers(graph.InputsAsNumpy()),
+        outputs=schema.numbers(graph.OutputsAsNumpy()),
+        objections=tuple(objections),
     )
-    used = [result.inputs, result.outputs, *(o.inputs for o in operators), *(o.outputs for o in operators)]
-    for number in (number for numbers in used for number in numbers):
-        if not -1 <= number < len(tensors):
-            raise ValueError(f"tensor numbers must be below {len(tensors)}, not {number}")
-    for operator in operators:
-        needed = operator.inputs[: _INPUTS.get(operator.name, 1)]
-        if len(needed) < _INPUTS.get(operator.name, 1) or min(needed) < 0:
-            raise ValueError(f"{operator} must read {_INPUTS.get(operator.name, 1)} tensors, not {operator.inputs}")
-        if not operator.outputs or min(operator.outputs) < 0:
-            raise ValueError(f"{operator} must write a tensor, not {operator.outputs}")
-    if min([*result.inputs, *result.outputs], default=0) < 0:
-        raise ValueError("input and output must be tensors, not left out")
+    _check_numbers(result)
     return result
 
 
-def _bytes(buffer: Any) -> bytes:
-    if buffer.Offset() > 1:
-        raise ValueError("buffers must lie inside the FlatBuffer, not behind it")
-    return b"" if buffer.DataIsNone() else buffer.DataAsNumpy().tobytes()
+def _check_numbers(graph: Graph) -> None:
+    """Refuse operators that read or write what isn't there."""
+    operators = graph.operators
+    used = [graph.inputs, graph.outputs, *(o.inputs for o in operators), *(o.outputs for o in operators)]
+    for number in (number for numbers in used for number in numbers):
+        if not -1 <= number < len(graph.tensors):
+            raise ValueError(f"tensor numbers must be below {len(graph.tensors)}, not {number}")
+    for operator in operators:
+        if operator.name not in schema.COUNTS:
+            continue
+        least, most = schema.COUNTS[operator.name]
+        if not least <= len(operator.inputs) <= most or min(operator.inputs[:least]) < 0:
+            count = f"{least}" if least == most else f"{least} or {most}"
+            raise ValueError(f"{operator} must read {count} tensors, not {operator.inputs}")
+        if len(operator.outputs) != 1 or min(operator.outputs) < 0:
+            raise ValueError(f"{operator} must write a tensor, not {operator.outputs}")
+    if min([*graph.inputs, *graph.outputs], default=0) < 0:
+        raise ValueError("input and output must be tensors, not left out")
 
 
-def _numbers(array: Any) -> list[int]:
-    return [] if isinstance(array, int) else [int(value) for value in array]
-
-
-def _names(table: type) -> dict[int, str]:
-    """Names of an enum's values."""
-    return {value: name for name, value in vars(table).items() if isinstance(value, int)}
+def _bytes(buffer: Any, data: bytes) -> bytes:
+    """Contents of a buffer: within the FlatBuffer or, of large models, at an offset of the file behind it."""
+    start, size = buffer.Offset(), buffer.Size()
+    if start <= 1:  # 0 and 1 say that there is no offset
+        return b"" if buffer.DataIsNone() else buffer.DataAsNumpy().tobytes()
+    if buffer.DataLength():
+        raise ValueError("a buffer must have contents or an offset, not both")
+    if start + size > len(data):
+        raise ValueError(f"a buffer must end within the file's {len(data)} bytes, not at {start + size}")
+    return data[start : start + size]
 
 
 def _tensor(tflite: Any, tensor: Any, buffers: list[bytes]) -> TensorEntry:
     name = (tensor.Name() or b"").decode()
-    dtype = _names(tflite.TensorType)[tensor.Type()]
-    shape = tuple(_numbers(tensor.ShapeAsNumpy()))
+    dtype = schema.value_name(tflite.TensorType, tensor.Type())
+    shape = tuple(schema.numbers(tensor.ShapeAsNumpy()))
     quantization = tensor.Quantization()
     scales, zero_points, axis = np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64), 0
     if quantization is not None and quantization.ScaleLength():
@@ -151,55 +173,35 @@ def _tensor(tflite: Any, tensor: Any, buffers: list[bytes]) -> TensorEntry:
         axis = quantization.QuantizedDimension()
     if not (np.isfinite(scales) & (scales > 0)).all():
         raise ValueError(f"scales of tensor {name} must be positive and finite")
-    contents = buffers[tensor.Buffer()]
+    objections = tuple(schema.tensor_objections(tflite, tensor))
+    contents = buffers[tensor.Buffer()] if tensor.Buffer() else b""  # the first buffer stands for none
     data = None
-    if contents and dtype in _DTYPES:
+    if contents and dtype in _DTYPES and not objections:
         expected = int(np.prod(shape, dtype=np.int64)) * _DTYPES[dtype].itemsize
         if len(contents) != expected:
             raise ValueError(f"tensor {name} must be {expected} bytes, not {len(contents)}")
         data = np.frombuffer(contents, dtype=_DTYPES[dtype]).reshape(shape)
     return TensorEntry(
-        name=name, dtype=dtype, shape=shape, scales=scales, zero_points=zero_points, axis=axis, data=data
+        name=name,
+        dtype=dtype,
+        shape=shape,
+        scales=scales,
+        zero_points=zero_points,
+        axis=axis,
+        data=data,
+        objections=objections,
     )
 
 
 def _operator(tflite: Any, model: Any, operator: Any, position: int) -> Operator:
     code = model.OperatorCodes(operator.OpcodeIndex())
-    # Codes above 127 stand in the second field; older files have only the first.
-    name = _names(tflite.BuiltinOperator)[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-    if name == "CUSTOM":
-        name = f"CUSTOM {(code.CustomCode() or b'').decode()}"
+    name = schema.operator_name(tflite, code)
+    options, objections = schema.options(tflite, name, operator)
     return Operator(
         name=name,
         position=position,
-        inputs=_numbers(operator.InputsAsNumpy()),
-        outputs=_numbers(operator.OutputsAsNumpy()),
-        options=_options(tflite, name, operator.BuiltinOptions()),
+        inputs=schema.numbers(operator.InputsAsNumpy()),
+        outputs=schema.numbers(operator.OutputsAsNumpy()),
+        options=options,
+        objections=(*schema.operator_objections(tflite, name, operator, code), *objections),
     )
-
-
-def _options(tflite: Any, name: str, table: Any) -> dict[str, Any]:
-    """Options of the operators that matter here, enums by name."""
-    kinds = {
-        "CONV_2D": tflite.Conv2DOptions,
-        "DEPTHWISE_CONV_2D": tflite.DepthwiseConv2DOptions,
-        "FULLY_CONNECTED": tflite.FullyConnectedOptions,
-        "ADD": tflite.AddOptions,
-        "AVERAGE_POOL_2D": tflite.Pool2DOptions,
-        "MAX_POOL_2D": tflite.Pool2DOptions,
-    }
-    if name not in kinds:
-        return {}
-    activations, paddings = _names(tflite.ActivationFunctionType), _names(tflite.Padding)
-    if table is None:
-        raise ValueError(f"{name} must have options")
-    options = kinds[name]()
-    options.Init(table.Bytes, table.Pos)
-    values: dict[str, Any] = {"activation": activations[options.FusedActivationFunction()]}
-    if name not in ("FULLY_CONNECTED", "ADD"):
-        values |= {"padding": paddings[options.Padding()], "stride": (options.StrideH(), options.StrideW())}
-    if name in ("CONV_2D", "DEPTHWISE_CONV_2D"):
-        values["dilation"] = (options.DilationHFactor(), options.DilationWFactor())
-    if name in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
-        values["window"] = (options.FilterHeight(), options.FilterWidth())
-    return values

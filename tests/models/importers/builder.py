@@ -6,17 +6,24 @@ from typing import Any
 
 import flatbuffers
 import numpy as np
-import tflite
+from ai_edge_litert import schema_py_generated as tflite  # newer than the schema that the importer knows
 
 TYPES = {"int8": tflite.TensorType.INT8, "int32": tflite.TensorType.INT32, "uint8": tflite.TensorType.UINT8}
 
 
 @dataclass
 class Builder:
-    """Tensors and operators of one graph; tensors are named by the numbers that :meth:`tensor` returns."""
+    """Tensors and operators of one graph; tensors are named by the numbers that :meth:`tensor` returns.
+
+    ``more`` of a tensor, its quantization, its buffer, an operator, and by name an operator code, of the graph or the
+    model are further fields of the schema: values, or functions of the FlatBuffer's builder that return an offset.
+    """
 
     tensors: list[dict[str, Any]] = field(default_factory=list)
     operators: list[dict[str, Any]] = field(default_factory=list)
+    codes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    graph: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
 
     def tensor(
         self,
@@ -80,9 +87,12 @@ class Builder:
             _table(
                 b,
                 "OperatorCode",
-                DeprecatedBuiltinCode=min(getattr(tflite.BuiltinOperator, name), 127),
-                BuiltinCode=getattr(tflite.BuiltinOperator, name),
-                Version=1,
+                **{
+                    "DeprecatedBuiltinCode": min(getattr(tflite.BuiltinOperator, name), 127),
+                    "BuiltinCode": getattr(tflite.BuiltinOperator, name),
+                    "Version": 1,
+                    **self.codes.get(name, {}),
+                },
             )
             for name in names
         ]
@@ -90,7 +100,10 @@ class Builder:
         tensors = []
         for number, tensor in enumerate(self.tensors):
             index = 0
-            if tensor["data"] is not None:
+            if tensor.get("buffer"):
+                buffers.append(_table(b, "Buffer", **tensor["buffer"]))
+                index = len(buffers) - 1
+            elif tensor["data"] is not None:
                 data = b.CreateNumpyVector(np.frombuffer(tensor["data"].tobytes(), dtype=np.uint8))
                 buffers.append(_table(b, "Buffer", Data=data))
                 index = len(buffers) - 1
@@ -102,9 +115,11 @@ class Builder:
                     Scale=b.CreateNumpyVector(tensor["scales"]),
                     ZeroPoint=b.CreateNumpyVector(np.ascontiguousarray(tensor["points"])),
                     QuantizedDimension=tensor["axis"],
+                    **tensor.get("quantization", {}),
                 )
             name = b.CreateString(f"tensor{number}")
-            tensors.append(_table(b, "Tensor", Type=TYPES[tensor["dtype"]], Buffer=index, Name=name, **values))
+            values |= {"Type": TYPES[tensor["dtype"]], "Buffer": index, "Name": name}
+            tensors.append(_table(b, "Tensor", **values | tensor.get("more", {})))
         operators = []
         for operator in self.operators:
             values = {
@@ -114,20 +129,22 @@ class Builder:
             if operator["options"]:
                 values["BuiltinOptions"] = _table(b, operator["options"], **operator["values"])
                 values["BuiltinOptionsType"] = getattr(tflite.BuiltinOptions, operator["options"])
-            operators.append(_table(b, "Operator", OpcodeIndex=names.index(operator["name"]), **values))
+            values["OpcodeIndex"] = names.index(operator["name"])
+            operators.append(_table(b, "Operator", **values | operator.get("more", {})))
         graph = {
             "Tensors": _vector(b, tensors),
             "Inputs": b.CreateNumpyVector(np.asarray(inputs, dtype=np.int32)),
             "Outputs": b.CreateNumpyVector(np.asarray(outputs, dtype=np.int32)),
             "Operators": _vector(b, operators),
         }
-        graphs = [_table(b, "SubGraph", **graph) for _ in range(subgraphs)]
+        graphs = [_table(b, "SubGraph", **graph, **self.graph) for _ in range(subgraphs)]
         parts = {"OperatorCodes": _vector(b, codes), "Subgraphs": _vector(b, graphs), "Buffers": _vector(b, buffers)}
-        b.Finish(_table(b, "Model", Version=3, **parts), file_identifier=b"TFL3")
+        b.Finish(_table(b, "Model", **{"Version": 3, **parts, **self.model}), file_identifier=b"TFL3")
         return bytes(b.Output())
 
 
-def _table(b: flatbuffers.Builder, kind: str, **values: int) -> int:
+def _table(b: flatbuffers.Builder, kind: str, **given: Any) -> int:
+    values = {name: value(b) if callable(value) else value for name, value in given.items()}
     getattr(tflite, f"{kind}Start")(b)
     for name, value in values.items():
         getattr(tflite, f"{kind}Add{name}")(b, value)

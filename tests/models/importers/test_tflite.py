@@ -189,7 +189,8 @@ def test_all_that_is_unsupported_stands_in_one_error(tmp_path):
     expected = (
         r"unsupported: LOGISTIC \(operator 0, 5\); CONV_2D with dilation \(2, 1\) \(operator 1\); "
         r"ADD with activation TANH \(operator 2\); SOFTMAX that isn't the last operator \(operator 3\); "
-        r"RESHAPE to \[1, 4, 4, 2\] \(operator 4\)$"
+        r"RESHAPE to \[1, 4, 4, 2\] \(operator 4\); "
+        r"LOGISTIC that writes tensor 0, which holds something already \(operator 5\)$"
     )
     with pytest.raises(ValueError, match=expected):
         read_bytes(tmp_path, b.finish([maps[0]], [maps[5]]))

@@ -91,10 +91,21 @@ def test_damage_is_refused_or_harmless_but_never_anything_else(tmp_path_factory,
             "scales of tensor tensor0 must be positive",
         ),
         (lambda b: b.operators[0].update(inputs=[99, 3, 4]), "tensor numbers must be below 6, not 99"),
-        (lambda b: b.operators[0].update(inputs=[]), r"CONV_2D \(operator 0\) must read 2 tensors, not \[\]"),
-        (lambda b: b.operators[0].update(inputs=[0, -1]), r"CONV_2D \(operator 0\) must read 2 tensors, not \[0, -1\]"),
+        (lambda b: b.operators[0].update(inputs=[]), r"CONV_2D \(operator 0\) must read 2 or 3 tensors, not \[\]"),
+        (
+            lambda b: b.operators[0].update(inputs=[0, -1]),
+            r"CONV_2D \(operator 0\) must read 2 or 3 tensors, not \[0, ",
+        ),
+        (
+            lambda b: b.operators[0].update(inputs=[0, 3, 4, 4]),
+            r"CONV_2D .* must read 2 or 3 tensors, not \[0, 3, 4, 4\]",
+        ),
+        (
+            lambda b: b.operators[1].update(outputs=[2, 2]),
+            r"FULLY_CONNECTED \(operator 1\) must write a tensor, not \[2",
+        ),
         (lambda b: b.operators[1].update(outputs=[]), r"FULLY_CONNECTED \(operator 1\) must write a tensor, not \[\]"),
-        (lambda b: b.operators[0].update(options=None), "CONV_2D must have options"),
+        (lambda b: b.operators[0].update(options=None), "CONV_2D must have Conv2DOptions, not NONE"),
     ],
 )
 def test_contradictions(tmp_path, change, expected):

@@ -31,7 +31,7 @@ from hw.numerics import ADD_LEFT_SHIFT, Rounding, accumulator_range, add_scales,
 from models.elementwise import add_codes, requantize_sums
 from models.exact import exact
 
-__all__ = ["Result", "decide", "run"]
+__all__ = ["Result", "checked_images", "decide", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,10 @@ def run(
     if batch < 1:
         raise ValueError(f"batch must be at least 1, not {batch}")
     with exact():
-        return _run(network, _images(network, codes), batch, keep, progress)
+        images = checked_images(network, codes)
+        # torch shares neither read-only memory nor negative strides
+        shared = images if images.flags.writeable and min(images.strides) >= 0 else images.copy()
+        return _run(network, torch.from_numpy(shared), batch, keep, progress)
 
 
 def _run(
@@ -148,24 +151,14 @@ def _run(
     return Result(tensors=kept if keep else {}, logits=logits, margins=margins, exit_index=exit_index, classes=classes)
 
 
-def decide(logits: Sequence[np.ndarray], thresholds: Sequence[int | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Margins (N, exits), exit taken (N,) and class (N,) from the logits (N, classes) of every exit.
+def checked_images(network: Network, codes: np.ndarray | torch.Tensor) -> np.ndarray:
+    """The images as an int8 array, as they lie in memory.
 
-    Parameters
-    ----------
-    thresholds : sequence of int or None
-        One per exit; None is always taken.
+    Raises
+    ------
+    ValueError
+        When they aren't what the network takes.
     """
-    found = [top2(values) for values in logits]
-    classes = np.stack([best for best, _ in found], axis=1)
-    margins = np.stack([margin for _, margin in found], axis=1)
-    taken = np.stack([margins[:, i] >= (0 if t is None else t) for i, t in enumerate(thresholds)], axis=1)
-    exit_index = taken.argmax(axis=1)
-    return margins, exit_index, classes[np.arange(len(classes)), exit_index]
-
-
-def _images(network: Network, codes: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """The images as a tensor, refused unless they are what the network takes."""
     if not isinstance(codes, np.ndarray | torch.Tensor):
         raise ValueError(f"images must be a numpy array or a torch tensor, not {type(codes).__name__}")
     dtype = str(codes.dtype).removeprefix("torch.")
@@ -183,8 +176,23 @@ def _images(network: Network, codes: np.ndarray | torch.Tensor) -> torch.Tensor:
             raise ValueError(
                 f"{network.name}: images must be a dense tensor that holds its values, not a {form}"
             ) from error
-    # torch shares neither read-only memory nor negative strides
-    return torch.from_numpy(codes if codes.flags.writeable and min(codes.strides) >= 0 else codes.copy())
+    return codes
+
+
+def decide(logits: Sequence[np.ndarray], thresholds: Sequence[int | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Margins (N, exits), exit taken (N,) and class (N,) from the logits (N, classes) of every exit.
+
+    Parameters
+    ----------
+    thresholds : sequence of int or None
+        One per exit; None is always taken.
+    """
+    found = [top2(values) for values in logits]
+    classes = np.stack([best for best, _ in found], axis=1)
+    margins = np.stack([margin for _, margin in found], axis=1)
+    taken = np.stack([margins[:, i] >= (0 if t is None else t) for i, t in enumerate(thresholds)], axis=1)
+    exit_index = taken.argmax(axis=1)
+    return margins, exit_index, classes[np.arange(len(classes)), exit_index]
 
 
 def _step(network: Network, layer: Layer) -> Callable[..., torch.Tensor]:

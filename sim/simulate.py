@@ -10,11 +10,11 @@ from hw.exits import DEFAULT, Conditions, Decisions
 from hw.isa import Opcode
 from hw.layers import Layer, select_of, threshold_of
 from hw.multiplied import multiplied
-from hw.network import INPUT
+from hw.network import INPUT, Network
 from hw.numerics import top2
 from hw.program import Program
 from hw.stored import stored_zero_points
-from models.golden import Result, run
+from models.golden import Result, checked_images, run
 from sim.kernel import CAUSES
 from sim.loading import PROMPT, WeightSource
 from sim.plan import Plan
@@ -110,6 +110,20 @@ def _values(golden: Result, part: slice) -> Result:
     )
 
 
+def _check_values(network: Network, golden: Result, codes: np.ndarray) -> None:
+    """Refuse results of another network's form, of other images, or without their tensors."""
+    expected = {name: (len(codes), *tensor.shape) for name, tensor in network.tensors().items()}
+    found = {name: tensor.shape for name, tensor in golden.tensors.items()}
+    if found != expected:
+        name = next(name for name in (*expected, *found) if found.get(name) != expected.get(name))
+        raise ValueError(
+            f"{network.name}: golden must hold all tensors of these {len(codes)} images: {name} must be "
+            f"{expected.get(name, 'left out')}, not {found.get(name, 'left out')}"
+        )
+    if not np.array_equal(golden.tensors[INPUT], codes):
+        raise ValueError(f"{network.name}: golden must be of the images that are simulated, not of others")
+
+
 def simulate(
     program: Program,
     codes: np.ndarray,
@@ -139,8 +153,13 @@ def simulate(
     Raises
     ------
     ValueError
-        When the images aren't those of the program's network.
+        When the images aren't those of the program's network, or the results aren't of this network and these images.
     """
+    codes = checked_images(program.network, codes)
+    if golden is not None:
+        _check_values(program.network, golden, codes)
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, not {batch}")
     plan, deadline = Plan(program, source), conditions.deadline
     config, network = program.config, program.network
     zero_points = stored_zero_points(network)
@@ -152,7 +171,7 @@ def simulate(
     for first in range(0, len(codes), batch):
         part = slice(first, first + batch)
         values = _values(golden, part) if golden is not None else run(network, codes[part])
-        tensors = {INPUT: np.asarray(codes[part]), **values.tensors}
+        tensors = values.tensors
         number, now, made = 0, clock[part], decisions.part(part)
         loading = plan.loading(len(now))
         steps = zip(plan.instructions, plan.fetch, plan.control, plan.selecting, strict=True)

@@ -221,8 +221,35 @@ def test_shares_and_losses():
 )
 def test_other_images_are_refused(shape, dtype):
     program = compile_network(network(), CONFIG)
-    with pytest.raises(ValueError, match=r"^net: images must be int8 of shape \(N, 6, 6, 3\), not .*$"):
-        simulate(program, np.zeros(shape, dtype=dtype))
+    known = golden.run(program.network, np.zeros((2, 6, 6, 3), np.int8))
+    for options in ({}, {"golden": known}):
+        for count in (0, shape[0]):
+            with pytest.raises(ValueError, match=r"^net: images must be int8 of shape \(N, 6, 6, 3\), not .*$"):
+                simulate(program, np.zeros((count, *shape[1:]), dtype=dtype), **options)
+
+
+def test_results_of_others_are_refused():
+    net, codes = several()
+    program, known = compile_network(net, CONFIG), golden.run(net, codes)
+    with pytest.raises(ValueError, match=r"^net: golden must be of the images that are simulated, not of others$"):
+        simulate(program, codes[::-1], golden=known)
+    expected = (
+        r"^net: golden must hold all tensors of these 3 images: input must be \(3, 6, 6, 3\), not \(8, 6, 6, 3\)$"
+    )
+    with pytest.raises(ValueError, match=expected):
+        simulate(program, codes[:3], golden=known)
+    with pytest.raises(ValueError, match=r"input must be \(8, 6, 6, 3\), not left out$"):
+        simulate(program, codes, golden=golden.run(net, codes, keep=False))
+    more = replace(known, tensors=known.tensors | {"other": codes})
+    with pytest.raises(ValueError, match=r"other must be left out, not \(8, 6, 6, 3\)$"):
+        simulate(program, codes, golden=more)
+
+
+@pytest.mark.parametrize("batch", [0, -3])
+def test_batches_without_images_are_refused(batch):
+    net, codes = several()
+    with pytest.raises(ValueError, match=f"^batch must be at least 1, not {batch}$"):
+        simulate(compile_network(net, CONFIG), codes, golden=golden.run(net, codes), batch=batch)
 
 
 def test_programs_whose_cycles_cannot_be_counted_are_refused():

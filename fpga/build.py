@@ -25,7 +25,7 @@ from fpga.boards import Board
 from fpga.report import Usage, critical_path, last_error, overfull, utilization
 from fpga.top import board_verilog
 from hw.config import AcceleratorConfig
-from hw.container import write_atomically
+from hw.output import write_file
 from hw.processes import run
 
 __all__ = ["BuildError", "BuildReport", "build", "build_core", "repeated", "run_tool", "synthesis_command"]
@@ -211,7 +211,7 @@ def build_core(
         )
         # The report comes last and carries the bitstream's checksum: without it the folder does not count.
         record = asdict(report) | {"bitstream_sha256": _checksum(work / "board.bit")}
-        write_atomically(work / "build.json", json.dumps(record, indent=1, default=str).encode())
+        write_file(work / "build.json", json.dumps(record, indent=1, default=str).encode())
         shutil.rmtree(folder, ignore_errors=True)
         work.chmod(0o755)
         os.replace(work, folder)

@@ -12,7 +12,7 @@ from amaranth.lib import wiring
 
 from fpga.build import run_tool, synthesis_command
 from hw.config import AcceleratorConfig
-from hw.container import write_atomically
+from hw.output import write_file
 from hw.verilog import convert
 
 __all__ = ["UNITS", "unit", "unit_cells"]
@@ -79,7 +79,7 @@ def unit_cells(name: str, component: wiring.Component, cache: Path) -> dict[str,
         (work / f"{name}.v").write_text(verilog)
         run_tool("synthesis", command, work, cache / f"{name}.failed.log")
         counts = _count(json.loads((work / f"{name}.json").read_text())["modules"][name])
-    write_atomically(found, json.dumps(counts).encode())
+    write_file(found, json.dumps(counts).encode())
     return counts
 
 

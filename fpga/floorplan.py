@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from hw.container import write_atomically
+from hw.output import write_file
 
 __all__ = ["DEVICES", "Device", "fix_sites", "shares_of"]
 
@@ -134,7 +134,7 @@ def fix_sites(netlist: Path, device: Device) -> str:
             sites |= _beside(sites, cores[core][_MULTIPLIER], share[_MULTIPLIER])
         for name, site in sites.items():
             top["cells"][name].setdefault("attributes", {})["BEL"] = site
-    write_atomically(netlist, json.dumps(design).encode())
+    write_file(netlist, json.dumps(design).encode())
     counts = [
         f"no {called}, {shortages[kind]}"
         if shortages[kind]

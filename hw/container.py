@@ -13,9 +13,7 @@ No pickle, nothing executable. Files are written beside their place and moved th
 
 import hashlib
 import json
-import os
 import struct
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +21,12 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-__all__ = ["read", "write", "write_atomically"]
+from hw.output import write_file
+
+__all__ = ["read", "write"]
 
 _HEADER = struct.Struct("<8sIQ")
 _DIGEST = 32
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def write(path: Path, magic: bytes, version: int, manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -65,7 +49,7 @@ def write(path: Path, magic: bytes, version: int, manifest: dict[str, Any], arra
     body = safetensors.numpy.save({"manifest": text, **{k: np.asarray(v, order="C") for k, v in arrays.items()}})
     header = _HEADER.pack(magic, version, len(body))
     digest = hashlib.sha256(header + body).digest()
-    write_atomically(path, header + digest + body)
+    write_file(path, header + digest + body)
 
 
 def read(path: Path, magic: bytes, version: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

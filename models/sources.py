@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hw.container import write_atomically
+from hw.output import write_file
 
 __all__ = [
     "CIFAR10_FILES",
@@ -115,7 +115,7 @@ def cifar10_files(root: Path, progress: Progress | None = None) -> dict[str, byt
                 member = members.extractfile(f"cifar-10-batches-py/{name}")
                 if member is None:
                     raise ValueError(f"{_CIFAR10_URL}: the archive must hold the file {name}")
-                write_atomically(folder / name, member.read())
+                write_file(folder / name, member.read())
     return {name: _checked(folder / name, md5) for name, md5 in CIFAR10_FILES.items()}
 
 
@@ -132,7 +132,7 @@ def fashion_mnist_files(root: Path, progress: Progress | None = None) -> dict[st
     folder = root / "FashionMNIST" / "raw"
     for name, md5 in FASHION_MNIST_FILES.items():
         if not (folder / name).is_file():
-            write_atomically(folder / name, _fetch(_FASHION_MNIST_URL + name, md5, progress))
+            write_file(folder / name, _fetch(_FASHION_MNIST_URL + name, md5, progress))
     return {name: _checked(folder / name, md5) for name, md5 in FASHION_MNIST_FILES.items()}
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from hw import container
 from hw.network import Network
+from hw.output import write_file
 from models import checkpoint
 from models.checkpoint import Compressed
 
@@ -205,5 +205,5 @@ def put(compressed: Compressed, described: list[dict[str, Any]], folder: Path = 
     gone = {found.name for found in made}
     kept = [found for found in others if found.name not in gone and found.file != made[0].file]
     table = {"networks": [asdict(found) for found in sorted([*kept, *made], key=lambda found: found.name)]}
-    container.write_atomically(folder / _INDEX, (json.dumps(table, indent=1) + "\n").encode())
+    write_file(folder / _INDEX, (json.dumps(table, indent=1) + "\n").encode())
     return made

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 
 import typer
 
@@ -38,7 +39,11 @@ app.command()(methods.report)
 
 
 def main() -> None:
-    """Run a command; a user's mistake ends in one sentence and exit code 2, signal N in one and 128 + N."""
+    """Run a command.
+
+    Exit codes: 0 done; 1 done, and something differs or timing is not met; 2 a user's mistake, in one sentence; 3 our
+    mistake, with a traceback; 128 + N stopped by signal N.
+    """
     try:
         with stoppable():
             app()
@@ -48,6 +53,7 @@ def main() -> None:
     except Exception as error:
         text = sentence(error)
         if text is None:
-            raise
+            traceback.print_exc()
+            sys.exit(3)
         print(f"offramp: {text}", file=sys.stderr)
         sys.exit(2)

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-__all__ = ["Step", "Terminal", "results"]
+__all__ = ["Step", "Terminal", "diverted", "results"]
 
 #: Called with what is done, what there is to do in all (0 when unknown) and a text.
 Step = Callable[[int, int, str], None]
@@ -17,10 +18,24 @@ _PATIENCE = 30.0  # seconds between equal lines
 _WIDTH = 150  # of tables in files and pipes, where nothing says how wide a line may be
 
 
+#: Whether tables go to standard error, because a file goes to standard output.
+_diverted = ContextVar("diverted", default=False)
+
+
+@contextmanager
+def diverted() -> Iterator[None]:
+    """Tables go to standard error while a command runs that writes a file to standard output."""
+    token = _diverted.set(True)
+    try:
+        yield
+    finally:
+        _diverted.reset(token)
+
+
 def results() -> Console:
     """Standard output, for tables."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDTH)
+    console = Console(highlight=False, stderr=_diverted.get())
+    return console if console.is_terminal else Console(highlight=False, stderr=_diverted.get(), width=_WIDTH)
 
 
 class Terminal:

@@ -7,6 +7,8 @@ import typer
 
 from hw.config import PRESETS
 from hw.exits import DEFAULT, Conditions
+from hw.output import STANDARD_OUTPUT, check_file, check_folder
+from offramp.console import diverted
 
 __all__ = [
     "Audit",
@@ -26,7 +28,27 @@ __all__ = [
     "Seed",
     "conditions",
     "decision_rows",
+    "output_file",
 ]
+
+
+def output_file(context: typer.Context, path: Path | None) -> Path | None:
+    """Refuse a file that can't be written, before the work; with ``-`` standard output is the file's alone."""
+    if path is None:
+        return None
+    if path == STANDARD_OUTPUT:
+        if path in context.params.values():
+            raise ValueError("only one option may be -: standard output holds one file")
+        context.with_resource(diverted())
+    check_file(path)
+    return path
+
+
+def output_folder(path: Path) -> Path:
+    """Refuse a folder that can't be written into, before the work."""
+    check_folder(path)
+    return path
+
 
 Data = Annotated[str, typer.Option(help="Data set: digits, fashion-mnist or cifar10.")]
 DataFolder = Annotated[
@@ -34,9 +56,15 @@ DataFolder = Annotated[
     typer.Option("--data-dir", envvar="OFFRAMP_DATA", help="Data folder.", show_default="data in the current folder"),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn at random.")]
-Out = Annotated[Path, typer.Option(help="Folder for the files it writes.")]
+Out = Annotated[Path, typer.Option(help="Folder for the files it writes.", callback=output_folder)]
 Json = Annotated[
-    Path | None, typer.Option("--json", help="Write the result to this file as well.", show_default="no file")
+    Path | None,
+    typer.Option(
+        "--json",
+        help="Write the result to this file as well; -: to standard output, tables go to standard error.",
+        show_default="no file",
+        callback=output_file,
+    ),
 ]
 ConfigName = Annotated[
     str, typer.Option("--config", help=f"Accelerator config: {', '.join(PRESETS)}; sizes may follow: base,lanes=1.")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.container import write_atomically
+from hw.output import write_file
 from hw.processes import run
 
 __all__ = ["git_revision", "provenance", "read_json", "write_json"]
@@ -62,7 +62,7 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
 
     Files inside the working folder are named relative to it, so that a result says the same on every machine.
     """
-    write_atomically(path, (json.dumps(result, indent=1, default=_plain) + "\n").encode())
+    write_file(path, (json.dumps(result, indent=1, default=_plain) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:

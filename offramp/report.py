@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hw.container import write_atomically
+from hw.output import write_file
 from offramp.figures import cycle_distribution, exit_curve, layer_cycles
 from offramp.tables import HEAD, NAMES, build_rows, facts, layer_rows, measurement_rows
 
@@ -138,4 +138,4 @@ def render(result: dict[str, Any]) -> str:
 
 def write(path: Path, result: dict[str, Any]) -> None:
     """Write the report, whole or not at all."""
-    write_atomically(path, render(result).encode())
+    write_file(path, render(result).encode())

@@ -1,6 +1,5 @@
 """The stages between a data set and a bitstream, each from files to files, as the commands and the demo call them."""
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from hw.config import AcceleratorConfig, preset
 from hw.exits import DEFAULT, Conditions
 from hw.memory_plan import ShortageError
 from hw.network import Network
+from hw.output import write_file
 from hw.program import Program, load
 from models import data, golden, pipeline, recipe, zoo
 from models.checkpoint import Checkpoint, Compressed, save, save_compressed
@@ -263,6 +263,5 @@ def bitstream(
     """Build the config's bitstream, or find it among earlier builds, and put it into ``out/<board>.bit``."""
     options = {"progress": progress} if progress else {}
     report = build(config, board(board_name), cache_root() / "fpga", clock_mhz=clock_mhz, seed=seed, **options)
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(report.bitstream, out / f"{board_name}.bit")
+    write_file(out / f"{board_name}.bit", report.bitstream.read_bytes())
     return report

@@ -38,6 +38,7 @@ CONTRACTS = {
     "hw.need",
     "hw.network",
     "hw.numerics",
+    "hw.output",
     "hw.partition",
     "hw.planner",
     "hw.processes",

@@ -24,7 +24,10 @@ def bench(
     json: options.Json = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Also sweep the densities of weights and activations, and plot into this SVG file."),
+        typer.Option(
+            help="Also sweep the densities of weights and activations, and plot into this SVG file.",
+            callback=options.output_file,
+        ),
     ] = None,
     verilator: Annotated[
         int, typer.Option(min=0, help="Also run so many images of the first workload on the RTL, and compare.")
@@ -34,7 +37,7 @@ def bench(
     ] = False,
 ) -> None:
     """Measure cycles against the limit of nonzero products, on the layer shapes of MLPerf Tiny."""
-    from hw.container import write_atomically
+    from hw.output import write_file
     from offramp import figures, tables
     from offramp.bench import against_peers, against_rtl, curve, measure_workload
     from offramp.workloads import WORKLOADS
@@ -49,7 +52,7 @@ def bench(
         with terminal.stage("sweep densities") as step:
             densities = {"weights": (1.0, 0.5, 0.2, 0.1, 0.05), "active": (0.8, 0.5, 0.3)}
             points = curve(chosen, workload="resnet8-w20", **densities, images=8, seed=seed, progress=step)
-        write_atomically(plot, figures.density_curve(points).encode())
+        write_file(plot, figures.density_curve(points).encode())
     hardware: dict[str, Any] | None = None
     if verilator:
         with terminal.stage("verify the RTL") as step:

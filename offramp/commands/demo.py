@@ -28,7 +28,15 @@ def demo(
     attacked: Annotated[int, typer.Option(min=1, help="Most test images to attack; clean, all are simulated.")] = 1000,
     seed: options.Seed = 0,
     out: options.Out = OUT,
-    json: Annotated[Path | None, typer.Option("--json", help="Result file.", show_default="OUT/demo.json")] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            "--json",
+            help="Result file; - is standard output.",
+            show_default="OUT/demo.json",
+            callback=options.output_file,
+        ),
+    ] = None,
 ) -> None:
     """The main job: train, compress, compile, check four ways, build the bitstream; table, JSON file and report."""
     from offramp.demo import Settings, run

@@ -1,6 +1,5 @@
 """Commands that say what a file holds."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from offramp import options
 from offramp.commands.common import PROGRAM, finish, show
+from offramp.console import results
 
 __all__ = ["disasm", "info"]
 
@@ -32,6 +32,6 @@ def disasm(program: options.ProgramFile = PROGRAM, seed: options.Seed = 0, json:
     from offramp import stages
 
     loaded = stages.program(program)
-    text = disassemble(loaded.images)
-    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+    text = disassemble(loaded.images).rstrip("\n")
+    results().out(text, highlight=False)
     finish("disasm", seed, json, {"program": program, "lines": text.splitlines()})

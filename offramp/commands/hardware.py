@@ -16,18 +16,20 @@ __all__ = ["build", "generate"]
 def generate(
     *,
     config: options.ConfigName = "single",
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("out/offramp.v"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write; - is standard output.", callback=options.output_file)
+    ] = Path("out/offramp.v"),
     seed: options.Seed = 0,
     json: options.Json = None,
 ) -> None:
     """Write the Verilog of a config, top module `offramp`, for any flow."""
-    from hw.container import write_atomically
+    from hw.output import write_file
     from hw.verilog import generate as verilog
 
     chosen = preset(config)
     with Terminal().stage("generate"):
         text = verilog(chosen)
-    write_atomically(output, text.encode())
+    write_file(output, text.encode())
     show(
         [
             ("config", config),

@@ -74,19 +74,19 @@ def zoo(
 def report(
     *,
     what: Annotated[str, typer.Argument(help="methods: the seven methods and the reference networks.")] = "methods",
-    out: Annotated[Path, typer.Option(help="Folder for methods.md and methods.svg.")] = OUT,
+    out: options.Out = OUT,
     seed: options.Seed = 0,
     json: options.Json = None,
 ) -> None:
     """Make a table and plots of the committed results anew; writes OUT/methods.md and OUT/methods.svg."""
-    from hw.container import write_atomically
+    from hw.output import write_file
     from offramp import methods
 
     if what != "methods":
         raise ValueError(f"a report must be of methods, not of {what!r}")
     found = methods.collect()
-    write_atomically(out / "methods.md", methods.markdown(found).encode())
-    write_atomically(out / "methods.svg", methods.plot(found).encode())
+    write_file(out / "methods.md", methods.markdown(found).encode())
+    write_file(out / "methods.svg", methods.plot(found).encode())
     tables = (methods.claims, methods.accelerator, methods.orthogonality, methods.balance)
     shown = [part for table in tables for part in ("", table(found["methods"]))]
     results().print(methods.networks(found["networks"]), *shown)

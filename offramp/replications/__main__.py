@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from hw.config import preset
+from hw.output import STANDARD_OUTPUT, check_file
 from models.data import NAMES
 from offramp.record import provenance, write_json
 from offramp.replications.start import Setting, official, on_accelerator
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a replication; returns the exit status."""
     parser = argparse.ArgumentParser(prog="offramp.replications", description="check a method's claims")
     parser.add_argument("name", choices=sorted(REPLICATIONS))
-    parser.add_argument("--out", type=Path, required=True, help="file to write")
+    parser.add_argument("--out", type=Path, required=True, help="file to write; - is standard output")
     parser.add_argument("--data", choices=NAMES, help="data set, of methods that train from scratch")
     parser.add_argument("--images", type=int, default=10_000, help="training images")
     parser.add_argument("--test", type=int, default=10_000, help="test images")
@@ -50,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         if done == total or done % 20 == 0:
             print(f"\r{text} ({done}/{total})\033[K", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
+    check_file(chosen.out)
     start, network, data = REPLICATIONS[chosen.name]
     if chosen.data is not None:
         if start is not half_width:
@@ -81,7 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
         },
     )
     for check in claims:
-        print(f"{'holds' if check['holds'] else 'FAILS'}: {check['claim']}: {check['figures']}")
+        line = f"{'holds' if check['holds'] else 'FAILS'}: {check['claim']}: {check['figures']}"
+        print(line, file=sys.stderr if chosen.out == STANDARD_OUTPUT else sys.stdout)
     return 0
 
 

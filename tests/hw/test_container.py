@@ -207,5 +207,3 @@ def test_interrupted_write_leaves_the_old_file_and_nothing_else(written, monkeyp
 def test_write_replaces_whole(written):
     container.write(written, MAGIC, VERSION, {"new": 1}, {})
     assert container.read(written, MAGIC, VERSION) == ({"new": 1}, {})
-    container.write_atomically(written, b"")
-    assert written.read_bytes() == b""

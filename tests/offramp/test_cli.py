@@ -290,11 +290,13 @@ def test_mistakes_about_programs_and_attacks(small, monkeypatch, capsys, tmp_pat
     assert refused(monkeypatch, capsys, "verify", program, "--images", 9999).startswith("images must be at most")
 
 
-def test_failures_of_the_program_keep_their_traceback(small, monkeypatch):
+def test_failures_of_the_program_keep_their_traceback(small, monkeypatch, capsys):
     monkeypatch.setattr(stages, "evaluated", lambda *_: {}["gone"])
     monkeypatch.setattr(sys, "argv", ["offramp", "evaluate", str(small.folder / stages.PROGRAM)])
-    with pytest.raises(KeyError, match="gone"):
+    with pytest.raises(SystemExit) as end:
         cli.main()
+    assert end.value.code == 3
+    assert capsys.readouterr().err.endswith("KeyError: 'gone'\n")
 
 
 def test_unknown_options_are_refused(capsys, monkeypatch):
@@ -310,3 +312,50 @@ def test_eps_is_a_share_of_the_pixel_range(small):
     assert code == 2
     assert "--eps" in text
     assert "less than or equal to 1" in text
+
+
+def test_json_on_standard_output_is_all_that_stands_there():
+    result = CliRunner().invoke(app, ["info", "zoo/digits.off", "--json", "-"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["kind"] == "compressed"
+    assert "compressed network" in result.stderr
+    result = CliRunner().invoke(app, ["info", "zoo/digits.off"], catch_exceptions=False)
+    assert "compressed network" in result.stdout
+
+
+def test_a_file_on_standard_output_is_all_that_stands_there():
+    result = CliRunner().invoke(app, ["generate", "--config", "tiny", "-o", "-"], catch_exceptions=False)
+    assert result.stdout == generate(preset("tiny"))
+    assert preset("tiny").digest()[:16] in result.stderr
+
+
+def test_standard_output_holds_one_file(monkeypatch, capsys):
+    text = refused(monkeypatch, capsys, "generate", "--json", "-", "-o", "-")
+    assert text == "only one option may be -: standard output holds one file"
+
+
+#: Options that name a place to write to, with what else the command needs.
+OUTPUTS = [
+    *((name, "--json") for name in COMMANDS),
+    *((name, "--out") for name in ("train", "compress", "compile", "build", "demo", "report")),
+    ("generate", "--output"),
+    ("bench", "--plot"),
+]
+
+
+def test_every_output_is_tested():
+    written = {"--json", "--out", "--output", "--plot"}
+    assert {(name, option) for name in COMMANDS for option in COMMANDS[name] & written} == set(OUTPUTS)
+
+
+@pytest.mark.parametrize(("name", "option"), OUTPUTS)
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, capsys, name, option):
+    (tmp_path / "file").write_text("kept")
+    place = tmp_path / "file" / "result"
+    monkeypatch.chdir(tmp_path)
+    # The work would fail in another way: it needs files that aren't there, or is none of these names.
+    for module in ("stages.program", "stages.dataset", "stages.bitstream", "methods.collect", "inspect.describe"):
+        monkeypatch.setattr(f"offramp.{module}", lambda *_, **__: {}["work"])
+    assert refused(monkeypatch, capsys, name, option, place) == f"{place}: Not a directory"
+    assert (tmp_path / "file").read_text() == "kept"
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]

@@ -45,8 +45,10 @@ class Accelerator(wiring.Component):
         A reader of external memory, only with a loader: :class:`hw.loader.Loader`.
 
     Back-pressure: all streams may stall at any time; nothing is lost and no counter changes. Reset: forgets the
-    program; the first command waits until the accumulators are clear. The reset of exchange and selector, and ``take``
-    of the cores, go through :func:`hw.modules.everywhere`: over clock networks, on boards that have such.
+    program; the first command waits until the accumulators are clear. It is the way out for a host that has lost step,
+    and for the next one where a host is gone amid a command; nothing else stops the machine for good. The reset of
+    exchange and selector, and ``take`` of the cores, go through :func:`hw.modules.everywhere`: over clock networks, on
+    boards that have such.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -87,6 +89,7 @@ class Accelerator(wiring.Component):
             sequencer.switch.eq(host.switch),
             sequencer.program.eq(host.flags.program),
             host.run_words.eq(sequencer.run_words),
+            host.servable.eq(sequencer.servable),
             sequencer.run.eq(host.run),
             sequencer.flags.eq(host.flags),
             sequencer.resume.eq(host.resume),

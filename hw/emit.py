@@ -10,23 +10,24 @@ from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.emit_select import USES, describe
 from hw.estimate import selection_cycles
 from hw.image_layout import fits, layer_image, program_image, stack
-from hw.isa import NEVER, NUMBERS, Opcode, SelectUse
+from hw.isa import NEVER, NUMBERS, Header, Opcode, SelectUse
 from hw.isa import Layer as LayerWords
 from hw.memory_plan import Placement
 from hw.network import INPUT, Network, Tensor
 from hw.numerics import Rounding, add_scales
 from hw.partition import Part, Rows, is_everywhere, shares
+from hw.rules import require
 from hw.schedule import Schedule
 from hw.steps import Step
 from hw.streaming import ListPlan
-from hw.words import decode, words_of
+from hw.words import bits_of, decode, words_of
 
 __all__ = ["Arithmetic", "Emitter"]
 
 #: Cycles granted to each layer beyond its serial work before a run counts as hung.
 _LAYER_SLACK = 1000
-#: The longest limit of a run.
-_LONGEST = (1 << 32) - 1
+#: The longest limit of a run that a Header can say.
+_LONGEST = (1 << bits_of(Header.as_shape()["limit"].shape)) - 1
 #: Cycles granted to external memory for each beat, and for each chunk.
 _BEAT_CYCLES, _CHUNK_CYCLES = 64, 10_000
 
@@ -328,6 +329,10 @@ class Emitter:
 
     def _header(self) -> dict[str, int]:
         """Fields of the header that don't depend on the layout."""
+        require(
+            self._limit <= _LONGEST,
+            f"{self._network.name}: a run must take at most {_LONGEST} cycles, not up to {self._limit}",
+        )
         image = self._network.input
         count = int(np.prod(image.shape))
         return {
@@ -337,5 +342,5 @@ class Emitter:
             "image_bytes": count,
             "image_channels": image.shape[2],
             "image_zero_point": _code(self._stored[INPUT]),
-            "limit": min(self._limit, _LONGEST),
+            "limit": self._limit,
         }

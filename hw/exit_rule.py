@@ -26,13 +26,14 @@ class ExitRule(wiring.Component):
     label : In(8), margin : In(32)
         What the head found.
     expired : In(1)
-        The deadline has passed.
+        The deadline has passed; it forces no run in constant time.
     judge : In(1)
         In the cycle after ``compare``.
     ends : Out(1)
         With ``judge``: the run ends here.
     result : Out(Result)
-        What is to be reported, without cycles and tag; complete from the cycle after the one in which the run ends.
+        What is to be reported, without cycles, overrun and tag; complete from the cycle after the one in which the run
+        ends.
 
     Reset: no run.
     """
@@ -64,7 +65,7 @@ class ExitRule(wiring.Component):
             ]
         m.d.comb += [
             leaves.eq(self.stop | (wants & ~self.constant & ~self.drawn)),
-            self.ends.eq(leaves | self.expired),
+            self.ends.eq(leaves | (self.expired & ~self.constant)),
         ]
         with m.If(self.judge):
             # What is reported: the exit passed, until another one ends the run; in constant time to the end.

@@ -28,7 +28,7 @@ class Conditions:
     Parameters
     ----------
     deadline : int
-        Cycles, 0 for none.
+        Cycles, 0 for none. In constant time, those that every run takes.
     audit : int
         Runs of 256 that are audited.
     seed : int
@@ -53,7 +53,17 @@ class Conditions:
                 raise ValueError(f"{name} must be in 0..{limit}, not {getattr(self, name)}")
 
     def options(self, number: int = 0) -> dict[str, int]:
-        """Fields of :class:`hw.protocol.RunOptions` of a run, the first one being 0."""
+        """Fields of :class:`hw.protocol.RunOptions` of a run, the first one being 0.
+
+        Raises
+        ------
+        ValueError
+            When time is to be constant and there is no deadline.
+        """
+        if self.constant and not self.deadline:
+            raise ValueError(
+                "deadline must be the cycles of every run in constant time, such as sim.constant_time sets, not 0"
+            )
         return {"deadline": self.deadline, "audit": self.audit, "seed": (self.seed + number) % (1 << 16)}
 
 
@@ -76,16 +86,16 @@ class Decisions:
         Those that have not left yet.
     exit, label, margin, early_exit, early_label : int64 arrays (N,)
         As in :class:`hw.protocol.Result`.
-    out_of_range, forced, passed, differs : bool arrays (N,)
-        As in :class:`hw.protocol.Result`.
+    out_of_range, forced, passed, differs, overrun : bool arrays (N,)
+        As in :class:`hw.protocol.Result`; ``overrun`` is up to who knows the cycles.
     """
 
     def __init__(self, count: int, conditions: Conditions):
         self.running = np.ones(count, dtype=bool)
         numbers = (np.zeros(count, dtype=np.int64) for _ in range(5))
         self.exit, self.label, self.margin, self.early_exit, self.early_label = numbers
-        flags = (np.zeros(count, dtype=bool) for _ in range(4))
-        self.out_of_range, self.forced, self.passed, self.differs = flags
+        flags = (np.zeros(count, dtype=bool) for _ in range(5))
+        self.out_of_range, self.forced, self.passed, self.differs, self.overrun = flags
         seeds = (conditions.seed + np.arange(count)) % (1 << 16)
         self._constant = np.full(count, conditions.constant)
         self._goes_on = self._constant | (draws(seeds) < conditions.audit)
@@ -113,11 +123,11 @@ class Decisions:
         labels, margins : int64 arrays (N,)
             What its head finds.
         expired : bool array (N,)
-            More cycles than the deadline have passed.
+            More cycles than the deadline have passed; this forces no run in constant time.
         """
         assert head.threshold is not None
         wants = self.running & ~self.passed & (margins >= head.threshold)
-        ends = self.running & (expired | (wants & ~self._goes_on))
+        ends = self.running & ((expired & ~self._constant) | (wants & ~self._goes_on))
         self.forced[ends & ~(wants & ~self._goes_on)] = True
         passes = wants & ~ends
         self._end(number, head, labels, margins, ends)

@@ -40,7 +40,7 @@ class HostPort(wiring.Component):
         Replies.
     load : Out(stream of LoadWord), always ready
         Program words for the memories, while no run is going on.
-    prepare, switch, run_words, run, flags, word, resume, idle, free, stepping, paused, record
+    prepare, switch, run_words, servable, run, flags, word, resume, idle, free, stepping, paused, record
         The sequencer.
     read_core, read_bank, read_address : Out; read_pair : In(PAIR)
         Pairs of activations, by their number in the bank, three cycles.
@@ -49,6 +49,10 @@ class HostPort(wiring.Component):
 
     Throughput: a command word per cycle, a read word per five cycles. Back-pressure: on both streams, nothing is lost.
     Reset: forgets the program.
+
+    What it waits for: words of a payload, and the host that takes replies, without end (a host that is gone leaves the
+    reset to the next one); a sequencer that is idle or pauses, and its place for one more run, which come because every
+    run ends. An image's words are taken, for a RUN has as many as the sequencer wants.
     """
 
     #: Cycles from the one in which a RUN's header is taken to ``run``, of the program selected, where no run waits.
@@ -64,6 +68,7 @@ class HostPort(wiring.Component):
                 "prepare": Out(1),
                 "switch": Out(1),
                 "run_words": In(16),
+                "servable": In(1),
                 "run": Out(1),
                 "flags": Out(RunFlags),
                 "word": Out(stream.Signature(32)),
@@ -373,6 +378,7 @@ class HostPort(wiring.Component):
                 when(~loading, ErrorCode.NOT_LOADING)
             with m.Case(HostCommand.RUN):
                 when(known & (length != self.run_words), ErrorCode.BAD_LENGTH)
+                when(known & ~self.servable, ErrorCode.BAD_HEADER)
                 when(~accepted | (self.flags.program > last), ErrorCode.NO_PROGRAM)
             with m.Case(HostCommand.READ):
                 when(length != 2, ErrorCode.BAD_LENGTH)

@@ -189,7 +189,11 @@ class Layer(data.Struct):
 
 
 class Header(data.Struct):
-    """What the program memory begins with: the Header of each program, program after program."""
+    """What the program memory begins with: the Header of each program, program after program.
+
+    RUN is refused (BAD_HEADER) unless the words of an image are as many as its codes take, at least one, and have room
+    in a payload behind the options, and a position has a channel. That positions are whole is left to :mod:`hw.check`.
+    """
 
     entry: 12  # address of the first instruction
     image_window: 12  # layer memory address of the Window of an image, the same in every core
@@ -198,7 +202,8 @@ class Header(data.Struct):
     image_bytes: 18  # codes of an image
     image_channels: 12  # codes of a position
     image_zero_point: 8
-    limit: 32  # cycles after which a run is given up
+    limit: 31  # cycles after which a run is given up; less than the counter can count, so it always comes
+    reserved: 1
     chunk_table: 12  # address of the first Chunk
     chunks: 8  # entries of that table
 

@@ -1,5 +1,8 @@
 """The host stream: commands in, replies out, and the memories that they name. Bits are laid out only here.
 
+The accelerator waits for the rest of a command's payload, and for its replies to be taken, as long as that takes. A
+host that can't go on resets it (over a serial line by a break). All else ends by itself: a run by its program's limit.
+
 Words are 32 bits; a longer layout occupies consecutive words, least significant first (:mod:`hw.words`). What a
 program's words mean is said in :mod:`hw.isa`.
 """
@@ -28,7 +31,7 @@ __all__ = [
 ]
 
 #: Version of the host protocol and of the instruction formats, as INFO reports it.
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 #: A run's draw: the low 8 bits of a 16-bit Galois shift register (to the right, taps ``AUDIT_TAPS``) so many steps
 #: after its seed. They are enough that of 256 consecutive seeds from a multiple of 256 each draw comes once.
 AUDIT_STEPS = 24
@@ -58,7 +61,8 @@ class RunFlags(data.Struct):
 
     report: 1  # send LAYER after every layer
     step: 1  # after every layer, wait for RESUME
-    constant: 1  # constant time: keep the decision of the first exit that would be taken, and go on to the end
+    constant: 1  # constant time: keep the decision of the first exit that would be taken, go on to the end, hold the
+    # result until the deadline
     program: 5  # number of the program
 
 
@@ -66,11 +70,16 @@ class RunOptions(data.Struct):
     """First payload words of RUN.
 
     A run is audited if its draw (:data:`AUDIT_STEPS`) is below ``audit``: it goes on past the first exit that it would
-    take, and ends at the next one that the deadline forces or at the last. A run in constant time goes on, too, but
-    reports the exit passed. The deadline ends any run.
+    take, and ends at the next one that the deadline forces or at the last. A run in constant time goes on to the last,
+    too, but reports the exit passed.
+
+    In constant time the deadline forces nobody out: it is the cycles that every run takes. If no run can take more
+    (:func:`sim.worst_case`), neither the result nor its time tells how long the layers took. Layer records and pauses
+    do, and so does a RUN sent before the result of the one at work: its image is taken when a layer of that has ended.
     """
 
     deadline: 32  # at a BRANCH that begins when more cycles of the run have passed, leave whatever the margin; 0: never
+    # In constant time: the result comes when so many cycles have passed, or all layers have run, if that is later.
     seed: 16  # decides whether this one is audited; of 256 consecutive ones from a multiple of 256, ``audit`` are
     tag: 16  # whatever the host likes; what is said of this run carries it
     audit: 9  # runs of 256 that are audited
@@ -130,8 +139,10 @@ class ErrorCode(enum.Enum, shape=8):
     NOT_STEPPING = 9  #: RESUME outside a stepped run; detail = header
     RUNNING = 10  #: in a stepped run only READ and RESUME are served; detail = header
     BAD_INSTRUCTION = 11  #: the program holds no instruction here; the run is given up; detail = RunError
-    TIMEOUT = 12  #: the program's cycle limit has passed; the run is given up; detail = RunError
+    TIMEOUT = 12  #: the program's cycle limit has passed, in the run or in waiting for lists that the one before had
+    #: asked for; the run is given up; detail = RunError
     ABANDONED = 13  #: the run before was given up when the image of this one was on its way; detail = RunError
+    BAD_HEADER = 14  #: RUN of a program whose Header asks for an image that no RUN can bring; detail = header
 
 
 class RunError(data.Struct):
@@ -166,12 +177,13 @@ class Result(data.Struct):
     early_label: 8  # class and number of the exit that the run went on past; 0 if none
     early_exit: 8
     margin: 32  # between the two largest logits
-    cycles: 32  # of the whole run, without host traffic
+    cycles: 32  # of the whole run, without host traffic; in constant time, what it was held for included
     out_of_range: 1  # the margin is not within those of the exit's Decision
     forced: 1  # the run ended where it did only because the deadline had passed
     passed: 1  # it went on past an exit, audited or in constant time
     differs: 1  # and the head where it ended found another class than that exit
-    reserved: 12
+    overrun: 1  # in constant time: it took more cycles than the deadline
+    reserved: 11
     tag: 16  # of the run's RunOptions
 
 

@@ -37,8 +37,8 @@ class Sequencer(wiring.Component):
         Programs were accepted: clean the cores; only while idle.
     switch : In(1), program : In(5)
         Runs are of this program from now on: read its header; only while idle, and ``program`` is there a cycle before.
-    run_words : Out(16)
-        Payload words of a RUN of this program.
+    run_words : Out(16), servable : Out(1)
+        Payload words of a RUN of this program; whether its :class:`hw.isa.Header` allows one at all.
     run : In(1), flags : In(RunFlags)
         Begin a run when the one at work has ended; only while ``free``.
     word : In(stream of 32 bits)
@@ -77,12 +77,17 @@ class Sequencer(wiring.Component):
     no cycle from it; a run that is given up may take the one behind it along.
 
     The cycles of a run are those from its first instruction to the result in which no record waits for the host and no
-    resume is awaited, so neither the host nor reporting changes them. A layer's are those from ``start``, it excluded,
+    resume is awaited, so neither the host nor reporting changes them. In constant time the result waits until they are
+    the deadline's. A layer's are those from ``start``, it excluded,
     to the cycle after the one in which all cores are done, and those that it waited for its lists before; products and
     stalls are sums over the cores.
 
     While a layer runs, the instruction behind it is fetched, and if that is a LAYER its description, too. The layer's
     end waits for that; no layer of a valid program is as short as :attr:`PREFETCH_CYCLES`.
+
+    Every wait ends. Fetches, and cores that clear, take so many cycles. A layer, its lists, and lists of a run before
+    that are still on their way are given up after the program's limit (TIMEOUT), which the counter of cycles passes. A
+    result is held no longer than to the deadline. Records, ``resume`` and the words of an image are for the host.
 
     Reset: idle once the cores are clear; ``switch`` is needed again.
     """
@@ -114,6 +119,7 @@ class Sequencer(wiring.Component):
                 "switch": In(1),
                 "program": In(RunFlags.as_shape()["program"].shape),
                 "run_words": Out(16),
+                "servable": Out(1),
                 "run": In(1),
                 "flags": In(RunFlags),
                 "word": In(stream.Signature(32)),
@@ -166,9 +172,11 @@ class Sequencer(wiring.Component):
         operation = Signal(Operation)  # the present one
         following = Signal(Operation)  # the one fetched last
         cycles = Signal(32)
+        due, reached, over = Signal(), Signal(), Signal()  # cycles are at least deadline - 1, deadline, deadline + 1
         layer_cycles, products, stalls, waited = Signal(32), Signal(32), Signal(32), Signal(32)
         error = Signal(ErrorCode)
         running, late = self.running, Signal()
+        overdue = Signal()  # lists that the run before had asked for didn't come
         arrived = Signal()  # the instruction behind a layer
         header_address = Signal(12)
         m.d.sync += header_address.eq(times(self.program, words_of(Header)))
@@ -190,13 +198,14 @@ class Sequencer(wiring.Component):
         ]
         connect(m, flipped(self.word), loader.word)
         connect(m, loader.image, flipped(self.image))
-        m.d.sync += [self.run_words.eq(header.image_words + words_of(RunOptions)), late.eq(cycles > header.limit)]
+        m.d.sync += late.eq(cycles > header.limit)
+        self._judge(m, header)
         with m.If(self.finished == header.image_free):
             m.d.sync += image_free.eq(1)
         with m.If(self.active):
             m.d.comb += loader.allowed.eq(image_free)
         with m.If(running):
-            m.d.sync += cycles.eq(cycles + 1)
+            m.d.sync += [cycles.eq(cycles + 1), due.eq(cycles + 2 >= deadline), reached.eq(due), over.eq(reached)]
         # Registered, all: every core hears them. Each is high in the cycle after the one that sets it.
         m.d.sync += [p.eq(0) for p in (self.take, self.start, self.take_selection, self.select, self.core_reset)]
         # What cores count is summed on the way, a cycle behind for each level of the sum; products and stalls end long
@@ -271,23 +280,32 @@ class Sequencer(wiring.Component):
                     m.next = "reset"
                 with m.Elif(self.switch):
                     begin_fetch(header_address, words_of(Header), _Then.HEADER)
-                with m.Elif(loader.loaded & ~self.loading):
+                with m.Elif(loader.loaded & self.loading & ~overdue):
+                    m.next = "lists"
+                with m.Elif(loader.loaded):
                     m.d.comb += loader.take.eq(1)
                     m.d.sync += [
                         flags.eq(loader.run_flags),
                         deadline.eq(loader.options.deadline),
                         tag.eq(loader.options.tag),
                         rule.drawn.eq(loader.drawn),
-                        cycles.eq(0),
                         waited.eq(0),
+                        overdue.eq(0),
                         self.finished.eq(0),
                         self.active.eq(1),
                         address.eq(header.entry),
                     ]
                     begin_fetch(header.entry, 1, _Then.DECODE)
-                    with m.If(loader.spoiled):
+                    with m.If(loader.spoiled | overdue):
                         m.d.sync += address.eq(0)
-                        give_up(ErrorCode.ABANDONED)
+                        give_up(Mux(loader.spoiled, ErrorCode.ABANDONED, ErrorCode.TIMEOUT))
+
+            with m.State("lists"):
+                # The next run begins when nothing is on its way any more, or is given up after its limit.
+                m.d.sync += [cycles.eq(cycles + 1), overdue.eq(late)]
+                with m.If(~self.loading | late):
+                    m.d.sync += cycles.eq(0)
+                    m.next = "idle"
 
             with m.State("fetch"):
                 m.d.comb += running.eq(then != _Then.HEADER)
@@ -310,7 +328,7 @@ class Sequencer(wiring.Component):
                         m.d.comb += self.fetch.eq(1)
                         m.next = "description"
                     with m.Case(Opcode.BRANCH, Opcode.STOP):
-                        m.d.sync += rule.expired.eq((deadline != 0) & (cycles > deadline))
+                        m.d.sync += rule.expired.eq((deadline != 0) & over)
                         begin_fetch(address + 1, words_of(Decision), _Then.DECISION)
                     with m.Default():
                         give_up(Mux(late, ErrorCode.TIMEOUT, ErrorCode.BAD_INSTRUCTION))
@@ -339,9 +357,17 @@ class Sequencer(wiring.Component):
                 m.d.comb += next_address.eq(address + words_of(Operation) + words_of(Decision))
                 with m.If(rule.ends):
                     m.next = "result"
+                    with m.If(flags.constant & ~due):
+                        m.next = "hold"
                 with m.Else():
                     m.d.sync += address.eq(next_address)
                     begin_fetch(next_address, 1, _Then.DECODE)
+
+            with m.State("hold"):
+                # The result's cycles are the deadline's.
+                m.d.comb += running.eq(1)
+                with m.If(due):
+                    m.next = "result"
 
             with m.State("start"):
                 m.d.comb += [running.eq(1), fetcher.first.eq(address + 1), fetcher.count.eq(1), fetcher.start.eq(1)]
@@ -387,14 +413,27 @@ class Sequencer(wiring.Component):
 
             with m.State("result"):
                 m.d.sync += self.active.eq(0)
-                m.d.comb += say(self.record, Reply.RESULT, Result, rule.result, cycles=cycles, tag=tag)
+                fields = {"cycles": cycles, "tag": tag, "overrun": flags.constant & over}
+                m.d.comb += say(self.record, Reply.RESULT, Result, rule.result, **fields)
                 with m.If(self.record.ready):
+                    m.d.sync += cycles.eq(0)
                     m.next = "idle"
 
             with m.State("fail"):
                 m.d.comb += say(self.record, Reply.ERROR, RunError, address=address, tag=tag)
                 m.d.comb += [self.record.payload.code.eq(error), loader.spoil.eq(1)]
-                m.d.sync += self.core_reset.eq(1)
+                m.d.sync += [self.core_reset.eq(1), cycles.eq(0)]
                 with m.If(self.record.ready):
                     m.next = "reset"
         return m
+
+    def _judge(self, m, header):
+        """Whether a RUN can bring what the header asks for; known before the window of images is."""
+        needed, payload, whole = Signal(17), Signal(17), Signal()
+        m.d.comb += self.run_words.eq(payload[:16])
+        m.d.sync += [
+            needed.eq((header.image_bytes + 3) >> 2),
+            payload.eq(header.image_words + words_of(RunOptions)),
+            whole.eq(needed == header.image_words),
+            self.servable.eq(whole & ~payload[16] & (header.image_bytes != 0) & (header.image_channels != 0)),
+        ]

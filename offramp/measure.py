@@ -67,9 +67,11 @@ class Measurement:
 
 def decision_counts(decisions: Decisions) -> dict[str, int]:
     """How many runs ended by force of the deadline (``forced``), went on past an exit, audited or in constant time
-    (``passed``), found another class there (``differs``), ended with a margin out of its range (``out_of_range``).
+    (``passed``), found another class there (``differs``), ended with a margin out of its range (``out_of_range``), took
+    more cycles than the deadline in constant time (``overrun``).
     """
-    return {name: int(getattr(decisions, name).sum()) for name in ("forced", "passed", "differs", "out_of_range")}
+    names = ("forced", "passed", "differs", "out_of_range", "overrun")
+    return {name: int(getattr(decisions, name).sum()) for name in names}
 
 
 def layer_statistics(found: Simulation) -> list[dict[str, Any]]:

@@ -83,12 +83,19 @@ ProgramData = Annotated[
 Board = Annotated[str, typer.Option(help="Board to build for.")]
 Clock = Annotated[float, typer.Option(help="Clock of the bitstream, MHz; the board's PLL must be able to make it.")]
 Deadline = Annotated[
-    int, typer.Option(min=0, help="Cycles after which a run leaves at the next exit, whatever its margin; 0: none.")
+    int,
+    typer.Option(
+        min=0,
+        help="Cycles after which a run leaves at the next exit, whatever its margin; 0: none. In constant time: "
+        "cycles that every run takes; 0: those of the worst case.",
+    ),
 ]
 Audit = Annotated[
     float, typer.Option(min=0, max=1, help="Share of the runs that go on past their first exit, in steps of 1/256.")
 ]
-ConstantTime = Annotated[bool, typer.Option("--constant-time", help="All runs go on to the last exit.")]
+ConstantTime = Annotated[
+    bool, typer.Option("--constant-time", help="All runs go on to the last exit and take equally long.")
+]
 Count = Annotated[int, typer.Option(min=1, help="Test images.", show_default=True)]
 
 
@@ -106,5 +113,6 @@ def decision_rows(counts: dict[str, int]) -> list[tuple[str, str]]:
         "passed": "went on past an exit",
         "differs": "of another class there",
         "out_of_range": "margin out of range",
+        "overrun": "later than the deadline, in constant time",
     }
     return [(names[name], f"{count:,}") for name, count in counts.items()]

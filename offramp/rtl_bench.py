@@ -28,7 +28,7 @@ from hw.program import Program
 from hw.protocol import Reply
 from hw.words import decode
 from offramp.rtl_job import JOB, Batch, Job, save_outcomes
-from sim import WeightSource
+from sim import WeightSource, constant_time
 
 __all__ = ["ExternalMemory", "HostLink", "start", "verify_images"]
 
@@ -222,7 +222,8 @@ async def verify_images(dut) -> None:
             await link.perform(load_program(program))
         if memory is not None and (number == 0 or job.together):
             memory.hold(program)
-        options: dict[str, Any] = {"report": True, "step": job.step, "conditions": job.conditions, "number": number}
+        conditions = constant_time(program, job.conditions, job.source)
+        options: dict[str, Any] = {"report": True, "step": job.step, "conditions": conditions, "number": number}
         place = slot if job.together else 0
         outcomes[slot].append(await link.perform(run_image(program, images[number], slot=place, **options)))
         (folder / "progress").write_text(str(done + 1))
@@ -240,7 +241,8 @@ async def _batch(link: HostLink, job: Job, slot: int) -> Batch:
     await link.perform(run_image(program, images[0], slot=slot))
     link.sent.clear()
     link.results.clear()
-    runs = await link.perform(run_batch([(slot, codes) for codes in images], conditions=job.conditions))
+    conditions = constant_time(program, job.conditions, job.source)
+    runs = await link.perform(run_batch([(slot, codes) for codes in images], conditions=conditions))
     for run in runs:
         if isinstance(run, DeviceError):
             raise run

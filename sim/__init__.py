@@ -1,7 +1,7 @@
 """The cycle-level simulator: exact cycles of a program on real activations, without stepping cycles."""
 
 from sim.batch import Batch, has_known_time, time_batch
-from sim.bound import layer_bounds, worst_case
+from sim.bound import constant_time, layer_bounds, worst_case
 from sim.loading import PROMPT, WeightSource
 from sim.simulate import Simulation, simulate
 
@@ -10,6 +10,7 @@ __all__ = [
     "Batch",
     "Simulation",
     "WeightSource",
+    "constant_time",
     "has_known_time",
     "layer_bounds",
     "simulate",

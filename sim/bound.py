@@ -12,14 +12,17 @@ comes later by more than one cycle for each row that may come in a layer, rounde
 And a layer waits no longer for its lists if those before it end sooner than they may.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
+from hw.exits import Conditions
 from hw.isa import Opcode
 from hw.program import Program
 from sim.loading import PROMPT, WeightSource
 from sim.plan import Plan
 
-__all__ = ["layer_bounds", "worst_case"]
+__all__ = ["constant_time", "layer_bounds", "worst_case"]
 
 
 def layer_bounds(program: Program, *, source: WeightSource = PROMPT) -> list[int]:
@@ -45,8 +48,8 @@ def worst_case(program: Program, *, deadline: int = 0, source: WeightSource = PR
     Parameters
     ----------
     deadline : int
-        As of :class:`hw.protocol.RunOptions`. With one, a run that goes on at a branch has taken no more cycles
-        by then.
+        As of :class:`hw.protocol.RunOptions`, not in constant time. With one, a run that goes on at a branch has taken
+        no more cycles by then.
     source : WeightSource
         Where lists come from that don't fit.
     """
@@ -67,3 +70,16 @@ def worst_case(program: Program, *, deadline: int = 0, source: WeightSource = PR
             worst = max(worst, now + control)
             now = (min(now, deadline) if deadline else now) + control
     return worst
+
+
+def constant_time(program: Program, conditions: Conditions, source: WeightSource = PROMPT) -> Conditions:
+    """The conditions, in constant time with the cycles that every run takes: if none are said, those of the worst case.
+
+    Parameters
+    ----------
+    source : WeightSource
+        As of :func:`worst_case`.
+    """
+    if not conditions.constant or conditions.deadline:
+        return conditions
+    return replace(conditions, deadline=worst_case(program, source=source))

@@ -6,7 +6,7 @@ import numpy as np
 
 from hw.chunks import decode_chunks
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.decode import Instruction, decode_header, decode_windows
+from hw.decode import Instruction, decode_windows
 from hw.estimate import selection_cycles
 from hw.isa import Opcode, SelectKind
 from hw.list_memory import ListMemory
@@ -32,9 +32,6 @@ from sim.timing import (
 from sim.vector import WIDTH
 
 __all__ = ["Plan", "Step"]
-
-#: Most cycles of a run that the kernel can count.
-_LONGEST = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -150,20 +147,9 @@ class Plan:
         Cycles of the selection, where the instruction is a SELECT.
     rows : Rows
         What is written to the list memories during a run.
-
-    Raises
-    ------
-    ValueError
-        When runs may take so long that the kernel can't count their cycles.
     """
 
     def __init__(self, program: Program, source: WeightSource = PROMPT):
-        limit = decode_header(program.images)["limit"]
-        if limit > _LONGEST:
-            raise ValueError(
-                f"{program.network.name} may take {limit} cycles before a run counts as hung; the simulator counts to "
-                f"{_LONGEST}"
-            )
         config, self.instructions = program.config, program.instructions()
         layers = [i for i in self.instructions if i.op is Opcode.LAYER]
         self.steps = _steps(program, layers)

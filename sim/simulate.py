@@ -15,6 +15,7 @@ from hw.numerics import top2
 from hw.program import Program
 from hw.stored import stored_zero_points
 from models.golden import Result, checked_images, run
+from sim.bound import constant_time
 from sim.kernel import CAUSES
 from sim.loading import PROMPT, WeightSource
 from sim.plan import Plan
@@ -142,7 +143,7 @@ def simulate(
     golden : Result, optional
         The golden model's results on these images, all tensors kept, if they are known already.
     conditions : Conditions
-        Of the runs, one per image.
+        Of the runs, one per image. Constant time without a deadline means the worst case's.
     source : WeightSource
         Where lists come from that don't fit.
     batch : int
@@ -160,6 +161,7 @@ def simulate(
         _check_values(program.network, golden, codes)
     if batch < 1:
         raise ValueError(f"batch must be at least 1, not {batch}")
+    conditions = constant_time(program, conditions, source)
     plan, deadline = Plan(program, source), conditions.deadline
     config, network = program.config, program.network
     zero_points = stored_zero_points(network)
@@ -204,6 +206,9 @@ def simulate(
                 made.branch(instruction.index, head, labels, margins, expired)
             else:
                 made.stop(instruction.index, head, labels, margins)
+        if conditions.constant:
+            made.overrun[:] = now > deadline
+            np.maximum(now, deadline, out=now)
         if progress is not None:
             progress(min(first + batch, len(codes)), len(codes), "simulate")
     return Simulation(

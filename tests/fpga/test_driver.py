@@ -15,10 +15,25 @@ from fpga.driver import (
 )
 from hw.compile import compile_network
 from hw.config import preset
+from hw.exits import Conditions
 from hw.isa import Opcode
-from hw.protocol import CommandHeader, ErrorCode, HostCommand, LayerRecord, Memory, Place, Reply, ReplyHeader, Result
-from hw.words import decode, encode
+from hw.protocol import (
+    CommandHeader,
+    ErrorCode,
+    HostCommand,
+    LayerRecord,
+    Memory,
+    Place,
+    Reply,
+    ReplyHeader,
+    Result,
+    RunFlags,
+    RunOptions,
+)
+from hw.words import decode, encode, words_of
 from tests.random_networks import random_codes, random_network
+
+FLAGS = {"early_label": 2, "early_exit": 1, "out_of_range": 1, "forced": 1, "passed": 1, "differs": 0, "overrun": 1}
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +63,44 @@ def outcome(operation, answers: list[Answer]):
 def test_images_travel_four_codes_a_word_and_the_last_word_is_filled():
     codes = np.array([1, -1, -128, 127, 5], dtype=np.int8).reshape(1, 5, 1)
     assert image_words(codes).tolist() == [0x7F80FF01, 0x00000005]
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_an_image_takes_as_many_words_as_its_codes_fill(count):
+    codes = np.arange(1, count + 1, dtype=np.int8)
+    words = image_words(codes)
+    assert words.dtype == np.uint32
+    assert words.tolist() == [
+        sum(int(code) << 8 * place for place, code in enumerate(codes[first : first + 4]))
+        for first in range(0, count, 4)
+    ]
+
+
+@pytest.mark.parametrize(("number", "tag"), [(0, 0), (300, 300), (65_535, 65_535), (65_536, 0), (66_100, 564)])
+def test_a_run_is_tagged_by_its_number(program, number, tag):
+    (codes,) = random_codes(program.network, 1, 0)
+    options = run_words(codes, Conditions(seed=65_530), number)[: words_of(RunOptions)]
+    assert decode(RunOptions, options)["tag"] == tag
+    assert decode(RunOptions, options)["seed"] == (65_530 + number) % 65_536
+    result = encode(Result, label=3, exit=1, margin=500, cycles=77, tag=tag, **FLAGS)
+    found, asked = outcome(run_image(program, codes, number=number), [answer(Reply.RESULT, result)])
+    assert found.label == 3
+    assert asked[0].words[1:] == run_words(codes, number=number)
+    other = encode(Result, label=3, exit=1, margin=500, cycles=77, tag=tag ^ 0x100, **FLAGS)
+    with pytest.raises(ValueError, match=f"^the accelerator must report of run {number}, not of one tagged"):
+        outcome(run_image(program, codes, number=number), [answer(Reply.RESULT, other)])
+
+
+def test_constant_time_needs_the_cycles_that_every_run_takes(program):
+    (codes,) = random_codes(program.network, 1, 0)
+    with pytest.raises(
+        ValueError, match=r"^deadline must be the cycles of every run in constant time, such as .*, not 0$"
+    ):
+        next(run_image(program, codes, conditions=Conditions(constant=True)))
+    exchange = next(run_image(program, codes, conditions=Conditions(constant=True, deadline=900)))
+    header = decode(CommandHeader, exchange.words[:1])
+    assert decode(RunFlags, [header["argument"]])["constant"] == 1
+    assert decode(RunOptions, exchange.words[1:][: words_of(RunOptions)])["deadline"] == 900
 
 
 def test_commands_carry_their_length():
@@ -97,9 +150,6 @@ def test_reading_asks_for_first_word_and_count():
     assert asked == [Exchange(command(HostCommand.READ, [4, 2], Memory.LOGITS.value), 1)]
     _, asked = outcome(read_memory(Memory.ACTIVATIONS_1.value, 6, 1, 3), [answer(Reply.DATA, [7])])
     assert asked == [Exchange(command(HostCommand.READ, [3 << 24 | 6, 1], Memory.ACTIVATIONS_1.value), 1)]
-
-
-FLAGS = {"early_label": 2, "early_exit": 1, "out_of_range": 1, "forced": 1, "passed": 1, "differs": 0}
 
 
 def test_a_run_collects_its_layer_records(program):

@@ -103,7 +103,7 @@ class Machine:
         audited, constant : bool
             Go on past the first exit; report that one all the same.
         expired : int, optional
-            The first exit at which the deadline has passed.
+            The first exit at which the deadline has passed; it forces no run in constant time.
         """
         header, layers = self._header, []
         assert codes.size == header["image_bytes"] <= 4 * header["image_words"]
@@ -142,7 +142,7 @@ class Machine:
             late = expired is not None and instruction.index >= expired
             if takes and not (audited or constant):
                 break
-            if late:
+            if late and not constant:
                 here = replace(here, forced=True)
                 break
             if takes:

@@ -22,7 +22,7 @@ CLEARING = 20
 WINDOW_CYCLES, FETCH_CYCLES = Fetcher.cycles(words_of(Window)), Fetcher.cycles(words_of(Layer))
 #: Cycles before a layer's end in which nothing happens in a core any more.
 QUIET = 6
-NO_LIMIT = (1 << 32) - 1
+NO_LIMIT = (1 << 31) - 1
 #: Cycles to fetch a LAYER that is not behind another one, and its description.
 FETCHED = Sequencer.FETCH_CYCLES + Sequencer.DESCRIPTION_CYCLES
 
@@ -107,6 +107,8 @@ class Cores:
         self.window = None  # address of the window fetched since the last reset
         #: Class and margin that layers find, in order.
         self.heads = []
+        #: Cycles of the layers that follow in every core, in order; drawn when there is none.
+        self.spans = []
         self.never_done = self.nothing_to_do = False
 
     async def act(self, ctx):
@@ -168,6 +170,8 @@ class Cores:
                 left = [rng.choice((0, rng.randint(QUIET, 60))) for _ in range(cores)]
                 left[rng.randrange(cores)] = rng.randint(Sequencer.PREFETCH_CYCLES, 60)
                 counted = [0, 0, 0]
+                if self.spans:
+                    left = [self.spans.pop(0)] * cores
                 if self.nothing_to_do:
                     left = [0] * cores
             if valid:
@@ -216,13 +220,20 @@ async def prepare(ctx, sequencer, program):
     await switch(ctx, sequencer, program, 0)
 
 
-async def switch(ctx, sequencer, program, number):
+async def select(ctx, sequencer, number):
+    """The program of that number, without a look at what it asks for."""
     await idle(ctx, sequencer)
     ctx.set(sequencer.program, number)
+    await ctx.tick()
     ctx.set(sequencer.switch, 1)
     await ctx.tick()
     ctx.set(sequencer.switch, 0)
     await idle(ctx, sequencer)
+
+
+async def switch(ctx, sequencer, program, number):
+    await select(ctx, sequencer, number)
+    assert ctx.get(sequencer.servable)
     assert ctx.get(sequencer.run_words) == words_of(RunOptions) + -(-program.image_bytes // 4)
 
 

@@ -253,3 +253,14 @@ def test_weighted_heads_deliver_their_logits_whatever_the_scale():
     changed = runnable({"early": {"multiplier": fields["multiplier"] // 2}})
     codes = random_codes(changed, 2, 3)
     assert_equals_golden(compile_network(changed, ROOMY), codes)
+
+
+def test_a_program_whose_runs_could_outlast_the_counter_of_cycles_is_refused(monkeypatch):
+    network = random_network(11)
+    limit = decode_header(compile_network(network, preset("tiny")).images)["limit"]
+    monkeypatch.setattr("hw.emit._LONGEST", limit)
+    compile_network(network, preset("tiny"))
+    monkeypatch.setattr("hw.emit._LONGEST", limit - 1)
+    message = f"^{network.name}: a run must take at most {limit - 1} cycles, not up to {limit}$"
+    with pytest.raises(ValueError, match=message):
+        compile_network(network, preset("tiny"))

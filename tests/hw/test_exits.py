@@ -100,6 +100,7 @@ def test_decisions_equal_those_of_the_accelerator_in_plain_python(constant, audi
             "forced": ran.forced,
             "passed": ran.early is not None,
             "differs": ran.differs,
+            "overrun": 0,
         }
     if expired is None and not audited and not constant:
         np.testing.assert_array_equal(decisions.exit, found.exit_index)

@@ -18,6 +18,7 @@ from hw.protocol import (
     Place,
     Reply,
     ReplyHeader,
+    RunFlags,
     memory_depths,
 )
 from hw.words import encode
@@ -27,6 +28,8 @@ CONFIG = AcceleratorConfig(
     cores=4, pes=2, activation_words=64, program_words=128, layer_words=128, channel_words=16, list_words=64
 )
 IMAGE_WORDS = 5
+#: Number of a program whose Header asks for what no RUN can bring.
+UNSERVABLE = 1
 DEPTHS = memory_depths(CONFIG)
 #: Pairs of activations in a bank.
 PAIRS = CONFIG.activation_words * WORD_CHANNELS // 2
@@ -113,6 +116,7 @@ class Sequencer:
                     await ctx.tick()
             if switch:
                 ctx.set(port.run_words, IMAGE_WORDS + program)
+                ctx.set(port.servable, program != UNSERVABLE)
             if run:
                 ctx.set(port.free, 0)
                 ctx.set(port.stepping, flags.step)
@@ -191,8 +195,8 @@ def bench(rng, exchanges, *, loads=(), events=(), images=(), stalls=True):
     return Bench(dut=dut, testbenches=[host, answers], background=[memories, sequencer.act], check=check)
 
 
-def good_load(rng):
-    """Exchanges that load something into every memory, and the writes expected."""
+def good_load(rng, last=0):
+    """Exchanges that load something into every memory, up to the program of that number, and the writes expected."""
     exchanges, loads, payloads = [(command(HostCommand.BEGIN), [])], [], []
     for memory, depth in DEPTHS.items():
         count, core = rng.randint(1, 12), rng.randrange(cores_of(memory))
@@ -202,7 +206,7 @@ def good_load(rng):
         exchanges.append((command(HostCommand.WRITE, memory, payloads[-1]), []))
         loads += [(core, memory, first + n, word) for n, word in enumerate(words)]
     commit = [checksum(*payloads), CONFIG.word_digest]
-    return [*exchanges, (command(HostCommand.COMMIT, 0, commit), reply(Reply.READY))], loads
+    return [*exchanges, (command(HostCommand.COMMIT, last, commit), reply(Reply.READY))], loads
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -282,6 +286,7 @@ def malformed_commands():
     yield begin
     yield each(command(HostCommand.WRITE, 0), ErrorCode.BAD_LENGTH)
     yield each(command(HostCommand.COMMIT, 0, [0]), ErrorCode.BAD_LENGTH)
+    yield each(command(HostCommand.COMMIT, 0, [0, 0, 0]), ErrorCode.BAD_LENGTH)
     yield each(command(HostCommand.WRITE, Memory.LOGITS, [0, 1]), ErrorCode.BAD_MEMORY)
     yield each(command(HostCommand.WRITE, Memory.LISTS.value + CONFIG.pes, [0, 1]), ErrorCode.BAD_MEMORY)
     for memory, depth in DEPTHS.items():
@@ -339,6 +344,33 @@ def test_what_is_refused_with_a_program_and_in_a_stepped_run(tmp_path):
         ]
         events = ["prepare", ("switch", 0), "run", "resume", "run"]
         return bench(rng, exchanges, loads=loads, events=events, images=[image, image])
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
+@pytest.mark.parametrize("stalls", [True, False])
+def test_runs_are_of_programs_that_were_accepted_and_can_be_served(tmp_path, stalls):
+    """The payload of what is refused is skipped; programs beside it run."""
+
+    def build(rng):
+        loading, loads = good_load(rng, last=2)
+
+        def of(program, more=0):
+            image = [rng.getrandbits(32) for _ in range(IMAGE_WORDS + program + more)]
+            flags = encode(RunFlags, report=0, step=0, constant=0, program=program)[0]
+            return image, command(HostCommand.RUN, flags, image)
+
+        runs = [of(0), of(2), of(0), of(0)]
+        bad = [of(UNSERVABLE), of(UNSERVABLE, more=3), of(UNSERVABLE, more=-IMAGE_WORDS - UNSERVABLE)]
+        # What is refused at once would be answered before the result; a READ waits for that.
+        behind = command(HostCommand.READ, Memory.LOGITS, [0, 0]), reply(Reply.DATA)
+        good = [(words + behind[0], RESULT + behind[1]) for _, words in runs]
+        refusals = [(words, refused(words, ErrorCode.BAD_HEADER)) for _, words in bad]
+        unknown = [(words, refused(words, ErrorCode.NO_PROGRAM)) for _, words in (of(3), of(31))]
+        exchanges = [*loading, good[0], *refusals, good[1], *unknown, good[2], refusals[0], unknown[0], good[3]]
+        switches = [("switch", number) for number in (0, UNSERVABLE, 2, 0, UNSERVABLE, 0)]
+        events = ["prepare", switches[0], "run", *switches[1:3], "run", switches[3], "run", *switches[4:], "run"]
+        return bench(rng, exchanges, loads=loads, events=events, images=[image for image, _ in runs], stalls=stalls)
 
     simulate(build, seed=1, folder=tmp_path)
 

@@ -4,7 +4,7 @@ from amaranth.lib import data
 
 from hw import isa
 from hw.config import LIST_WORD_BITS, PRESETS, WORD_CHANNELS, preset
-from hw.protocol import Place, memory_depths
+from hw.protocol import Place, Result, memory_depths
 from hw.words import bits_of, words_of
 
 
@@ -46,3 +46,8 @@ def test_addresses_reach_every_word_of_the_largest_memories():
     assert 1 << bits(isa.Operation)["target"] == 1 << bits(isa.Header)["entry"] == largest.program_words
     assert 1 << bits(isa.Operation)["target"] == largest.layer_words
     assert 1 << bits(Place)["address"] >= max(memory_depths(largest).values())
+
+
+def test_the_limit_of_a_run_is_less_than_the_counter_of_cycles_can_count():
+    limit, counter = isa.Header.as_shape()["limit"], Result.as_shape()["cycles"]
+    assert bits_of(limit.shape) < bits_of(counter.shape)

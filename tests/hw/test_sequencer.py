@@ -6,23 +6,25 @@ from amaranth import ResetInserter, Signal
 
 from hw.exits import Conditions, Decisions
 from hw.fetcher import Fetcher
-from hw.isa import Layer, Opcode
-from hw.protocol import ErrorCode, LayerRecord, Reply, Result
+from hw.isa import Header, Layer, Opcode
+from hw.protocol import ErrorCode, LayerRecord, Reply, Result, RunOptions
 from hw.sequencer import Sequencer
 from hw.words import decode, encode, words_of
 from tests.hw.sequencer_bench import (
     CONFIG,
     FETCHED,
     NO_FLAGS,
-    NO_LIMIT,
     REPORT,
     STEP,
     Cores,
     Records,
     Surroundings,
+    idle,
     prepare,
     random_program,
     run,
+    select,
+    send_run,
     unpack,
 )
 from tests.hw.simulate import Bench, simulate
@@ -66,12 +68,7 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
                     )
                     for number, (record, counted) in enumerate(zip(reports, core.counters, strict=False)):
                         assert unpack(record[3], 5) == [number | tag << 16, *counted, 0]
-                    cycles = (
-                        sum(counted[0] for counted in core.counters)
-                        + layers * Sequencer.LAYER_CYCLES
-                        + (FETCHED if exits else 2 * FETCHED)
-                        + (1 if exits else 2) * Sequencer.DECISION_CYCLES
-                    )
+                    cycles = spent(core, layers)
                     assert result[:3] == (Reply.RESULT, ErrorCode.NONE, words_of(Result))
                     expected = encode(
                         Result,
@@ -81,13 +78,20 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
                         cycles=cycles,
                         tag=tag,
                         out_of_range=not head.low <= margin <= head.high,
-                        **dict.fromkeys(("early_label", "early_exit", "forced", "passed", "differs"), 0),
+                        **dict.fromkeys(("early_label", "early_exit", "forced", "passed", "differs", "overrun"), 0),
                     )
                     assert unpack(result[3], words_of(Result)) == expected
 
         return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act])
 
     simulate(build, seed=cores, folder=tmp_path)
+
+
+def spent(core, layers):
+    """Cycles of the run that the cores have just made: of its one or three layers, and the sequencer's own."""
+    parts = 1 if layers == 1 else 2
+    control = layers * Sequencer.LAYER_CYCLES + parts * (FETCHED + Sequencer.DECISION_CYCLES)
+    return sum(counted[0] for counted in core.counters) + control
 
 
 def test_a_deadline_forces_the_first_exit_after_it(tmp_path):
@@ -99,13 +103,18 @@ def test_a_deadline_forces_the_first_exit_after_it(tmp_path):
         async def drive(ctx):
             await prepare(ctx, dut.sequencer, program)
             threshold = program.exits[0].threshold
-            for deadline in (0, 1, 40, 60, 80, 100, NO_LIMIT, *(rng.randint(50, 90) for _ in range(20))):
+            span = 50
+            near = FETCHED + Sequencer.LAYER_CYCLES + span + 2
+            for deadline in (0, 1, 40, *range(near - 4, near + 4), near + 40, (1 << 32) - 1):
                 for margin in (threshold - 1, threshold):
                     ctx.set(dut.sequencer.margin, margin)
                     records.found.clear()
                     core.counters.clear()
+                    core.spans = [span]
                     await run(ctx, rng, dut.sequencer, program, NO_FLAGS, Conditions(deadline=deadline))
+                    core.spans.clear()
                     at_branch = FETCHED + Sequencer.LAYER_CYCLES + core.counters[0][0]
+                    assert at_branch == near
                     wants, expired = margin >= threshold, 0 < deadline < at_branch
                     (record,) = records.found
                     found = decode(Result, unpack(record[3], words_of(Result)))
@@ -130,7 +139,7 @@ def test_runs_go_on_past_an_exit_when_audited_or_in_constant_time(tmp_path):
             early, last = program.exits
             for _ in range(120):
                 constant = rng.random() < 0.4
-                deadline = rng.choice((0, 0, rng.randint(50, 90)))
+                deadline = rng.randint(50, 400) if constant else rng.choice((0, 0, rng.randint(50, 90)))
                 audit, seed = rng.choice((0, 128, 256)), rng.randrange(1 << 16)
                 conditions = Conditions(deadline=deadline, audit=audit, seed=seed, constant=constant)
                 margins = [early.threshold - rng.randrange(2), rng.choice((last.low, last.high + 1)) % (1 << 32)]
@@ -148,7 +157,10 @@ def test_runs_go_on_past_an_exit_when_audited_or_in_constant_time(tmp_path):
                 wanted.stop(1, last, labels[1], margins[1])
                 (record,) = records.found
                 found = decode(Result, unpack(record[3], words_of(Result)))
+                cycles = spent(core, len(core.layers))
+                wanted.overrun[0] = constant and cycles > deadline
                 assert {name: found[name] for name in wanted.result(0)} == wanted.result(0)
+                assert found["cycles"] == (max(cycles, deadline) if constant else cycles)
                 seen[found["passed"], found["exit"], found["differs"]] += 1
 
         async def finish(ctx):
@@ -157,6 +169,147 @@ def test_runs_go_on_past_an_exit_when_audited_or_in_constant_time(tmp_path):
             assert {(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1)} == seen.keys()
 
         return Bench(dut=dut, testbenches=[finish], background=[core.act, records.act])
+
+    simulate(build, seed=1, folder=tmp_path, max_cycles=60_000)
+
+
+def test_in_constant_time_results_come_at_the_deadline(tmp_path):
+    """Whatever the layers take, and the host with its records; a run that takes longer says so."""
+
+    def build(rng):
+        program = random_program(rng)
+        dut = Surroundings(program.words, 2)
+        sequencer = dut.sequencer
+        core, records = Cores(rng, sequencer, 2), Records(rng, sequencer, 1.0)
+        came = []
+
+        async def drive(ctx):
+            await prepare(ctx, sequencer, program)
+            ctx.set(sequencer.margin, program.exits[0].threshold)
+            at_most = 3 * (40 + 2 + Sequencer.LAYER_CYCLES) + 2 * (FETCHED + Sequencer.DECISION_CYCLES)
+            for flags in (NO_FLAGS, REPORT):
+                for deadline in (1, *range(at_most - 3, at_most + 4), at_most + 50):
+                    for spans in ([40, 40, 40], [30, 39, 31]):
+                        core.spans = list(spans)
+                        for found in (core.counters, core.layers, records.found, came):
+                            found.clear()
+                        flagged = flags | {"constant": 1}
+                        await run(ctx, rng, sequencer, program, flagged, Conditions(constant=True, deadline=deadline))
+                        cycles = spent(core, 3)
+                        assert cycles == at_most - 3 * 40 + sum(spans)
+                        found = decode(Result, unpack(records.found[-1][3], words_of(Result)))
+                        assert (found["cycles"], found["overrun"]) == (max(cycles, deadline), int(cycles > deadline))
+                        assert (found["exit"], found["forced"]) == (0, 0)
+                        reported = len(records.found) - 1
+                        assert reported == 3 * flags["report"]
+                        # In cycles of the clock, each report and the result take one more.
+                        assert came == [max(cycles, deadline) + reported]
+
+        async def clock(ctx):
+            """Cycles from a run's first to the one in which its result is taken."""
+            count = 0
+            while True:
+                _, _, now, valid, record = await ctx.tick().sample(
+                    sequencer.active, sequencer.record.valid, sequencer.record.payload
+                )
+                if valid and Reply(record.reply) is Reply.RESULT:
+                    came.append(count)
+                count = count + 1 if now else 0
+
+        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act, clock])
+
+    simulate(build, seed=1, folder=tmp_path, max_cycles=60_000)
+
+
+#: Fields of a Header, and whether a RUN can bring its image.
+HEADERS = (
+    ({"image_bytes": 12, "image_words": 3}, True),
+    ({"image_bytes": 9, "image_words": 3}, True),
+    ({"image_bytes": 1, "image_words": 1}, True),
+    ({"image_bytes": 13, "image_words": 3}, False),
+    ({"image_bytes": 8, "image_words": 3}, False),
+    ({"image_bytes": 0, "image_words": 0}, False),
+    ({"image_bytes": 0, "image_words": 1}, False),
+    ({"image_bytes": 12, "image_words": 3, "image_channels": 0}, False),
+    ({"image_bytes": 12, "image_words": 3, "image_channels": 2048}, True),
+    # A payload of 65,535 words holds the options and 65,532 words of an image.
+    ({"image_bytes": 262_128, "image_words": 65_532}, True),
+    ({"image_bytes": 262_129, "image_words": 65_533}, False),
+    ({"image_bytes": 262_140, "image_words": 65_535}, False),
+    ({"image_bytes": 262_143, "image_words": 0}, False),
+)
+
+
+@pytest.mark.parametrize(("fields", "servable"), HEADERS)
+def test_a_header_is_servable_if_a_run_can_bring_its_image(tmp_path, fields, servable):
+    """Known when the sequencer is idle again; the next program is judged by its own Header."""
+
+    def build(rng):
+        first, second = random_program(rng), random_program(rng, number=1)
+        header = encode(Header, **(decode(Header, first.words[: words_of(Header)]) | fields))
+        dut = Surroundings(header + second.words[words_of(Header) :], 2)
+        core = Cores(rng, dut.sequencer, 2)
+
+        async def drive(ctx):
+            sequencer = dut.sequencer
+            for number in (0, 1, 0):
+                await select(ctx, sequencer, number)
+                assert ctx.get(sequencer.servable) == (servable if number == 0 else 1)
+                if number == 0 and servable:
+                    assert ctx.get(sequencer.run_words) == fields["image_words"] + words_of(RunOptions)
+
+        return Bench(dut=dut, testbenches=[drive], background=[core.act])
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
+def test_a_run_waits_for_lists_of_the_one_before_but_no_longer_than_its_limit(tmp_path):
+    def build(rng):
+        limit = 400
+        program = random_program(rng, limit=limit)
+        dut = Surroundings(program.words, 2)
+        sequencer = dut.sequencer
+        core, records = Cores(rng, sequencer, 2), Records(rng, sequencer, 0.5)
+        waits = []
+
+        async def drive(ctx):
+            await prepare(ctx, sequencer, program)
+            ctx.set(sequencer.margin, program.exits[0].threshold)
+            for late in (1, 2, 7, limit - 3, None, None, 5, None, 1):
+                for found in (core.counters, core.layers, records.found, waits):
+                    found.clear()
+                ctx.set(sequencer.loading, 1)
+                tag = rng.randrange(1 << 16)
+                await send_run(ctx, rng, sequencer, program, NO_FLAGS, tag=tag)
+                while not waits:
+                    await ctx.tick()
+                if late is not None:
+                    await ctx.tick().repeat(late)
+                    assert not records.found
+                    assert not core.layers
+                    ctx.set(sequencer.loading, 0)
+                await idle(ctx, sequencer)
+                await ctx.tick()
+                ((reply, code, _, payload),) = records.found
+                if late is None:
+                    assert (reply, code, payload) == (Reply.ERROR, ErrorCode.TIMEOUT, tag << 16)
+                    assert core.layers == []
+                    # The image's last codes and the record take some, too.
+                    assert limit < sum(waits) < limit + program.image_bytes + 20
+                else:
+                    assert reply is Reply.RESULT
+                    assert decode(Result, unpack(payload, words_of(Result)))["cycles"] == spent(core, 1)
+
+        async def watch(ctx):
+            """Cycles in which a run could begin but for the lists, and the one in which one does."""
+            while True:
+                _, _, waiting, active = await ctx.tick().sample(
+                    ~sequencer.free & ~sequencer.word.ready & ~sequencer.active, sequencer.active
+                )
+                if waiting or active:
+                    waits.append(int(waiting))
+
+        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act, watch])
 
     simulate(build, seed=1, folder=tmp_path, max_cycles=60_000)
 

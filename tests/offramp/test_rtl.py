@@ -17,6 +17,7 @@ from sim import simulate
 from tests.random_networks import random_codes, random_network
 
 _SEED = 6
+FLAGS = ("early_label", "early_exit", "out_of_range", "forced", "passed", "differs", "overrun")
 
 
 def ideal_output(program, golden, image, index):
@@ -64,7 +65,7 @@ def case():
                 exit=leave,
                 margin=int(golden.margins[image, leave]),
                 cycles=int(timing.cycles[image]),
-                flags=dict.fromkeys(("early_label", "early_exit", "out_of_range", "forced", "passed", "differs"), 0),
+                flags=dict.fromkeys(FLAGS, 0),
                 layers=layers,
                 outputs=outputs,
             )
@@ -90,7 +91,7 @@ def test_a_different_result_is_found(case, field):
     assert result["cycles_equal"] == (field != "cycles")
 
 
-@pytest.mark.parametrize("flag", ["early_label", "early_exit", "out_of_range", "forced", "passed", "differs"])
+@pytest.mark.parametrize("flag", FLAGS)
 def test_a_different_flag_is_found(case, flag):
     program, golden, timing, outcomes = case
     wrong = replace(outcomes[0], flags=outcomes[0].flags | {flag: 1})

@@ -90,22 +90,27 @@ def test_audits_constant_time_and_ranges_agree(simulator, waves):
     program = compile_network(Network.from_dict(description, dict(network.arrays())), preset("tiny").replace(cores=2))
     free = simulate(program, codes)
     deadline = int(np.median(free.cycles))
+    usual = int(np.median(simulate(program, codes, conditions=Conditions(audit=256)).cycles))
     golden, seen = run(program.network, codes), set()
     for conditions in (
         Conditions(),
         Conditions(audit=128, seed=77),
         Conditions(audit=256, deadline=deadline),
         Conditions(constant=True),
-        Conditions(constant=True, audit=100, deadline=deadline),
+        Conditions(constant=True, audit=100, deadline=usual),
     ):
         timing = simulate(program, codes, conditions=conditions)
         work = [(program, codes)]
         (outcomes,) = run_work(work, simulator=simulator, waves=waves, step=False, conditions=conditions)
         assert compare(program, outcomes, golden, timing)["mismatches"] == []
-        assert timing.cycles.max() <= worst_case(program, deadline=conditions.deadline)
+        if conditions.constant:
+            assert timing.cycles.min() == (conditions.deadline or worst_case(program))
+            assert (timing.cycles.max() == timing.cycles.min()) == (not conditions.deadline)
+        else:
+            assert timing.cycles.max() <= worst_case(program, deadline=conditions.deadline)
         found = [timing.decisions.result(image) for image in range(len(codes))]
         seen |= {(name, value) for result in found for name, value in result.items()}
-    for flag in ("out_of_range", "forced", "passed", "differs"):
+    for flag in ("out_of_range", "forced", "passed", "differs", "overrun"):
         assert {(flag, 0), (flag, 1)} <= seen
     assert {("exit", n) for n in range(3)} | {("early_exit", 1)} <= seen
 

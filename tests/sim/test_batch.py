@@ -6,11 +6,12 @@ import pytest
 from hw.compile import compile_network
 from hw.config import preset
 from hw.decode import decode_header
+from hw.exits import Conditions
 from hw.isa import NEVER, Header
 from hw.network import INPUT
 from hw.program import Program
 from hw.words import encode, words_of
-from sim import simulate, time_batch
+from sim import simulate, time_batch, worst_case
 from sim.timing import BETWEEN_RUNS, SWITCH_CYCLES
 from tests.random_networks import NetworkMaker
 
@@ -46,6 +47,13 @@ def test_a_long_run_hides_the_load_of_the_next_image():
     assert batch.waits[1:].tolist() == [0] * 5
     assert np.diff(batch.results).tolist() == (timing.cycles[1:] + BETWEEN_RUNS).tolist()
     assert batch.cycles_per_image == batch.results[-1] / 6
+
+
+def test_in_constant_time_results_are_equally_far_apart():
+    made = program()
+    timing = simulate(made, codes_for(made, 5), conditions=Conditions(constant=True))
+    batch = time_batch(made, timing)
+    assert np.diff(batch.results).tolist() == [worst_case(made) + BETWEEN_RUNS] * 4
 
 
 def test_without_a_free_place_every_load_is_waited_for():

@@ -12,7 +12,7 @@ from hw.decode import decode_header
 from hw.exits import Conditions
 from hw.layers import threshold_of
 from models import golden
-from sim import WeightSource, layer_bounds, simulate, worst_case
+from sim import WeightSource, constant_time, layer_bounds, simulate, worst_case
 from sim.plan import Plan
 from tests.random_networks import random_codes, random_network, with_selects
 from tests.sim.test_simulate import CONFIG, MACHINES, several
@@ -126,3 +126,34 @@ def test_a_row_of_lists_makes_a_slow_layer_two_cycles_longer(monkeypatch):
     bound = layer_bounds(program)[0]
     times = [simulate(program, codes, source=WeightSource(latency=n)).layer_cycles[0, 0] for n in range(1, 121)]
     assert (min(times), max(times)) == (alone[0], bound) == (bound - 2, bound)
+
+
+def test_in_constant_time_every_run_takes_the_worst_case():
+    """Or what is asked for; layers still take what they take, and a run that takes longer says so."""
+    network, codes = several()
+    program = compile_network(network, CONFIG)
+    free = simulate(program, codes)
+    assert len(np.unique(free.cycles)) > 2
+    natural = simulate(program, codes, conditions=Conditions(audit=256)).cycles
+    steady = simulate(program, codes, conditions=Conditions(constant=True))
+    np.testing.assert_array_equal(steady.cycles, worst_case(program))
+    np.testing.assert_array_equal(steady.exit_index, free.exit_index)
+    np.testing.assert_array_equal(steady.classes, free.classes)
+    assert (steady.layer_cycles > 0).all()
+    assert not steady.decisions.overrun.any()
+    assert not steady.decisions.forced.any()
+    for deadline in (1, int(np.sort(natural)[len(natural) // 2]), 2 * worst_case(program)):
+        found = simulate(program, codes, conditions=Conditions(constant=True, deadline=deadline), batch=5)
+        np.testing.assert_array_equal(found.cycles, np.maximum(natural, deadline))
+        np.testing.assert_array_equal(found.decisions.overrun, natural > deadline)
+        np.testing.assert_array_equal(found.layer_cycles, steady.layer_cycles)
+        assert not found.decisions.forced.any()
+
+
+def test_only_constant_time_without_a_deadline_is_given_one():
+    network, _ = several()
+    program = compile_network(network, CONFIG)
+    for conditions in (Conditions(), Conditions(deadline=7), Conditions(constant=True, deadline=7)):
+        assert constant_time(program, conditions) == conditions
+    filled = constant_time(program, Conditions(constant=True, audit=3, seed=9))
+    assert filled == Conditions(constant=True, audit=3, seed=9, deadline=worst_case(program))

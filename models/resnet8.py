@@ -5,7 +5,6 @@ channels (He et al. 2016, arXiv 1512.03385), a 1x1 projection without batch norm
 TensorFlow's SAME: a convolution of stride 2 over an even map pads nothing before and one position behind.
 """
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hw.arrays import read_npz
 from models.nets import Description, Head
 
 __all__ = ["WEIGHTS", "ResNet8", "ResNet8Architecture", "official_state", "same_pads"]
@@ -22,6 +22,19 @@ WEIGHTS = Path("mlperf_tiny") / "pretrainedResnet_float.npz"
 
 _KERAS_EPS = 1e-3  # of batch norms in the official network; here PyTorch's
 _PIXEL = 255  # the official network takes pixels 0..255
+
+#: Official names of convolutions with their batch norms, by ours.
+_OFFICIAL = {
+    "stem": ("c", "b"),
+    **{f"block{n}.first": (f"s{n}.c1", f"s{n}.b1") for n in (1, 2, 3)},
+    **{f"block{n}.second": (f"s{n}.c2", f"s{n}.b2") for n in (1, 2, 3)},
+}
+#: Official names of what is taken as it is, by ours.
+_UNCHANGED = {
+    **{f"block{n}.shortcut.{kind}": f"s{n}.sc.{kind}" for n in (2, 3) for kind in ("weight", "bias")},
+    **{f"head.linear.{kind}": f"fc.{kind}" for kind in ("weight", "bias")},
+}
+_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,37 +183,45 @@ def official_state(path: Path) -> dict[str, torch.Tensor]:
     Raises
     ------
     ValueError
-        When the file can't be read or an array is missing or has another shape.
+        When the file can't be read, is damaged, or an array is missing, of another type or shape, or not finite.
     """
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: must be an npz file of arrays: {error}") from error
-    state: dict[str, torch.Tensor] = {}
     model = ResNet8(ResNet8Architecture(shape=(32, 32, 3), classes=10))
-    try:
-        _put(state, arrays, "stem", "c", "b")
-        for number in (1, 2, 3):
-            _put(state, arrays, f"block{number}.first", f"s{number}.c1", f"s{number}.b1")
-            _put(state, arrays, f"block{number}.second", f"s{number}.c2", f"s{number}.b2")
-            if number > 1:
-                for kind in ("weight", "bias"):
-                    state[f"block{number}.shortcut.{kind}"] = arrays[f"s{number}.sc.{kind}"]
-        for kind in ("weight", "bias"):
-            state[f"head.linear.{kind}"] = arrays[f"fc.{kind}"]
-    except KeyError as error:
-        raise ValueError(f"{path}: must hold {error}") from error
+    arrays = {name: torch.from_numpy(array) for name, array in _official(path, model).items()}
+    state: dict[str, torch.Tensor] = {}
+    for name, (conv, norm) in _OFFICIAL.items():
+        _put(state, arrays, name, conv, norm)
+    for name, source in _UNCHANGED.items():
+        state[name] = arrays[source]
     spread = (state["stem.norm.running_var"] + model.stem.norm.eps).sqrt()
     state["stem.conv.weight"] *= (_PIXEL / spread)[:, None, None, None]
     state["stem.norm.running_mean"] /= spread
     state["stem.norm.running_var"] = torch.full_like(spread, 1.0 - model.stem.norm.eps)
-    for name, value in model.state_dict().items():
-        if name not in state or state[name].shape != value.shape:
-            raise ValueError(f"{path}: {name} must have the shape {tuple(value.shape)}")
     return state
+
+
+def _official(path: Path, model: ResNet8) -> dict[str, np.ndarray]:
+    """The arrays of the official file, each of the type and the shape that the model asks for."""
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    expected = {source: shapes[name] for name, source in _UNCHANGED.items()}
+    for name, (conv, norm) in _OFFICIAL.items():
+        expected[f"{conv}.weight"], expected[f"{conv}.bias"] = (
+            shapes[f"{name}.conv.weight"],
+            shapes[f"{name}.norm.bias"],
+        )
+        for kind in _NORM:
+            expected[f"{norm}.{kind}"] = shapes[f"{name}.norm.{kind}"]
+    arrays = read_npz(path)
+    for name, shape in expected.items():
+        if name not in arrays:
+            raise ValueError(f"{path}: must hold {name!r}")
+        dtype, found = np.int64 if name.endswith("num_batches_tracked") else np.float32, arrays[name]
+        if found.dtype != dtype or found.shape != shape:
+            raise ValueError(
+                f"{path}: {name} must be {np.dtype(dtype)} of shape {shape}, not {found.dtype} of shape {found.shape}"
+            )
+        if not np.isfinite(found).all():
+            raise ValueError(f"{path}: {name} must be finite, not NaN or infinite")
+    return {name: arrays[name] for name in expected}
 
 
 def _put(state: dict[str, torch.Tensor], arrays: dict[str, torch.Tensor], name: str, conv: str, norm: str) -> None:

@@ -11,6 +11,7 @@ import os
 import tarfile
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,7 +152,7 @@ def idx(data: bytes, name: str = "idx file") -> np.ndarray:
     """
     try:
         body = gzip.decompress(data)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{name}: must be a gzip file: {error}") from error
     if len(body) < 4 or body[:3] != b"\x00\x00\x08" or len(body) < 4 + 4 * body[3]:
         raise ValueError(f"{name}: must begin with the idx header of unsigned bytes, not {body[:4].hex()}")

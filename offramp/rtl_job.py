@@ -8,6 +8,7 @@ import numpy as np
 
 from fpga.driver import RunOutcome
 from hw import program
+from hw.arrays import read_npy, read_npz
 from hw.exits import DEFAULT, Conditions
 from hw.program import Program
 from sim import PROMPT, WeightSource
@@ -80,7 +81,7 @@ class Job:
         """Read a job from a folder."""
         options = json.loads((folder / "job.json").read_text())
         work = [
-            (program.load(folder / f"{number}.program"), np.load(folder / f"{number}.npy", allow_pickle=False))
+            (program.load(folder / f"{number}.program"), read_npy(folder / f"{number}.npy"))
             for number in range(options.pop("programs"))
         ]
         conditions, source = Conditions(**options.pop("conditions")), WeightSource(**options.pop("source"))
@@ -109,20 +110,19 @@ def load_outcomes(folder: Path) -> tuple[list[list[RunOutcome]], list[Batch]]:
         Batch(outcomes=[RunOutcome(**outcome) for outcome in batch["outcomes"]], results=batch["results"])
         for batch in found["batches"]
     ]
-    with np.load(folder / "outputs.npz", allow_pickle=False) as arrays:
-        runs = [
-            [
-                RunOutcome(
-                    **{
-                        **record,
-                        "outputs": [
-                            [arrays[f"{p}/{n}/{k}/{c}"] for c in range(count)]
-                            for k, count in enumerate(record["outputs"])
-                        ],
-                    }
-                )
-                for n, record in enumerate(runs)
-            ]
-            for p, runs in enumerate(found["runs"])
+    arrays = read_npz(folder / "outputs.npz")
+    runs = [
+        [
+            RunOutcome(
+                **{
+                    **record,
+                    "outputs": [
+                        [arrays[f"{p}/{n}/{k}/{c}"] for c in range(count)] for k, count in enumerate(record["outputs"])
+                    ],
+                }
+            )
+            for n, record in enumerate(runs)
         ]
+        for p, runs in enumerate(found["runs"])
+    ]
     return runs, batches

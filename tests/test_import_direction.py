@@ -13,6 +13,7 @@ PACKAGES = ("hw", "sim", "models", "fpga", "offramp")
 
 #: The part of hw that imports neither RTL nor torch; every package may import it. Every other module of hw is RTL.
 CONTRACTS = {
+    "hw.arrays",
     "hw.balance",
     "hw.check",
     "hw.check_select",

@@ -142,7 +142,51 @@ def test_broken_weight_files(tmp_path):
     with pytest.raises(ValueError, match=r"weights.npz: must be an npz file of arrays"):
         official_state(path)
     np.savez(path, **{"c.weight": np.zeros((16, 3, 3, 3), np.float32)})
-    with pytest.raises(ValueError, match=r"weights.npz: must hold 'b.weight'"):
+    with pytest.raises(ValueError, match=r"weights.npz: must hold '.*'"):
+        official_state(path)
+
+
+def official_arrays() -> dict[str, np.ndarray]:
+    """Ones in the form of the official file."""
+    shapes: dict[str, tuple[int, ...]] = {"fc.weight": (10, 64), "fc.bias": (10,)}
+    widths, convolutions = (16, 16, 32, 64), [("c", "b", 3, 16)]
+    for n in (1, 2, 3):
+        convolutions += [
+            (f"s{n}.c1", f"s{n}.b1", *widths[n - 1 : n + 1]),
+            (f"s{n}.c2", f"s{n}.b2", widths[n], widths[n]),
+        ]
+    for n in (2, 3):
+        shapes |= {f"s{n}.sc.weight": (widths[n], widths[n - 1], 1, 1), f"s{n}.sc.bias": (widths[n],)}
+    for conv, norm, inputs, outputs in convolutions:
+        shapes |= {f"{conv}.weight": (outputs, inputs, 3, 3), f"{conv}.bias": (outputs,)}
+        shapes |= {f"{norm}.{kind}": (outputs,) for kind in ("weight", "bias", "running_mean", "running_var")}
+    counts = {f"{norm}.num_batches_tracked": np.array(3) for _, norm, _, _ in convolutions}
+    return {name: np.ones(shape, np.float32) for name, shape in shapes.items()} | counts
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "expected"),
+    [
+        ("s1.b2.weight", None, "must hold 's1.b2.weight'"),
+        (
+            "s2.c1.bias",
+            np.zeros(31, np.float32),
+            r"s2.c1.bias must be float32 of shape \(32,\), not float32 of shape \(31",
+        ),
+        (
+            "fc.weight",
+            np.zeros((10, 64)),
+            r"fc.weight must be float32 of shape \(10, 64\), not float64 of shape \(10, 64",
+        ),
+        ("b.running_var", np.full(16, np.nan, np.float32), "b.running_var must be finite, not NaN or infinite"),
+    ],
+)
+def test_weight_files_with_other_arrays(tmp_path, name, array, expected):
+    arrays, path = official_arrays(), tmp_path / "weights.npz"
+    np.savez(path, **arrays)
+    official_state(path)
+    np.savez(path, **{key: value for key, value in (arrays | {name: array}).items() if value is not None})
+    with pytest.raises(ValueError, match=rf"weights\.npz: {expected}"):
         official_state(path)
 
 

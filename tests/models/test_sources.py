@@ -55,6 +55,7 @@ def test_idx():
     [
         (b"not gzip", "labels.gz: must be a gzip file"),
         (idx_file(np.zeros(100, np.uint8))[:-12], "labels.gz: must be a gzip file"),
+        (gzip.compress(b"")[:10] + b"\xff" * 20, "labels.gz: must be a gzip file"),
         (
             gzip.compress(b"\x00\x00\x0d\x01"),
             "labels.gz: must begin with the idx header of unsigned bytes, not 00000d01",
@@ -63,7 +64,7 @@ def test_idx():
         (gzip.compress(b"\x00\x00\x08\x01\x00\x00\x00\x05abc"), r"must hold \(5,\) bytes as its header says, not 3"),
     ],
     # The time of compression is in the data: as names of tests they would differ between workers.
-    ids=["not gzip", "truncated", "other type", "short header", "short data"],
+    ids=["not gzip", "truncated", "damaged", "other type", "short header", "short data"],
 )
 def test_idx_wrong(data, message):
     with pytest.raises(ValueError, match=message):

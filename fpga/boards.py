@@ -2,7 +2,12 @@
 
 from dataclasses import dataclass
 
-__all__ = ["BOARDS", "Board", "Pin", "Pll", "board"]
+__all__ = ["BOARDS", "CLOCKS_MHZ", "Board", "Pin", "Pll", "board"]
+
+#: Frequencies of the oscillator inside a PLL, and the most it is divided by.
+_OSCILLATOR_MHZ, _MOST_DIVIDER = (400, 800), 128
+#: Lowest and highest clock that a PLL can make.
+CLOCKS_MHZ = (_OSCILLATOR_MHZ[0] / _MOST_DIVIDER, float(_OSCILLATOR_MHZ[1]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +102,15 @@ class Board:
         ValueError
             When no dividers do; the message names the nearest frequency that can be made.
         """
+        lowest, highest = CLOCKS_MHZ
+        if not lowest <= frequency_mhz <= highest:
+            raise ValueError(f"{self.name}: the clock must be {lowest:g} to {highest:g} MHz, not {frequency_mhz:g} MHz")
         best: tuple[float, float, Pll] | None = None
         for reference in range(1, int(self.clock_mhz // 10) + 1):
             for loop in range(1, 81):
                 oscillator = self.clock_mhz / reference * loop
                 output = round(oscillator / frequency_mhz)
-                if not (1 <= output <= 128 and 400 <= oscillator <= 800):
+                if not (1 <= output <= _MOST_DIVIDER and _OSCILLATOR_MHZ[0] <= oscillator <= _OSCILLATOR_MHZ[1]):
                     continue
                 # Of equally good ones, the oscillator nearest to the middle of its range.
                 distance, middle = round(abs(oscillator / output - frequency_mhz), 9), abs(oscillator - 600)

@@ -7,10 +7,10 @@ import numpy as np
 from hw.network import Exit
 from hw.protocol import AUDIT_STEPS, AUDIT_TAPS
 
-__all__ = ["DEFAULT", "Conditions", "Decisions", "draws"]
+__all__ = ["DEFAULT", "LIMITS", "Conditions", "Decisions", "draws"]
 
 #: Most that each field of Conditions may be.
-_LIMITS = {"deadline": (1 << 32) - 1, "audit": 256, "seed": (1 << 16) - 1}
+LIMITS = {"deadline": (1 << 32) - 1, "audit": 256, "seed": (1 << 16) - 1}
 
 
 def draws(seeds: np.ndarray | int) -> np.ndarray:
@@ -48,7 +48,7 @@ class Conditions:
     constant: bool = False
 
     def __post_init__(self) -> None:
-        for name, limit in _LIMITS.items():
+        for name, limit in LIMITS.items():
             if not 0 <= getattr(self, name) <= limit:
                 raise ValueError(f"{name} must be in 0..{limit}, not {getattr(self, name)}")
 

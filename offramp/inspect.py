@@ -10,6 +10,7 @@ from hw.layers import select_of
 from hw.network import Network
 from hw.program import MAGIC, Program, load
 from models import checkpoint, zoo
+from offramp import stages
 from sim import worst_case
 
 __all__ = ["describe", "network_dict", "program_dict", "program_rows"]
@@ -97,6 +98,9 @@ def describe(path: Path) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     ValueError
         When it can't be read or is no file of Offramp's.
     """
+    if str(path).startswith(zoo.PREFIX) and "@" in str(path):
+        compiled = stages.program(path)
+        return [("kind", "program"), *program_rows(compiled)], {"kind": "program", **program_dict(compiled)}
     if str(path).startswith(zoo.PREFIX):
         entry = zoo.entry(str(path))
         network, _ = zoo.part(entry, zoo.load(entry))

@@ -1,16 +1,19 @@
 """What options of the command line mean, and how they are named: the same everywhere."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from fpga.boards import CLOCKS_MHZ
 from hw.config import PRESETS
-from hw.exits import DEFAULT, Conditions
+from hw.exits import DEFAULT, LIMITS, Conditions
 from hw.output import STANDARD_OUTPUT, check_file, check_folder
 from offramp.console import diverted
 
 __all__ = [
+    "MOST_IMAGES",
+    "MOST_SEED",
     "Audit",
     "Board",
     "Clock",
@@ -29,7 +32,22 @@ __all__ = [
     "conditions",
     "decision_rows",
     "output_file",
+    "ranged",
 ]
+
+#: Of a seed and of images: what every generator and placer takes, and more than any test set has.
+MOST_SEED, MOST_IMAGES = (1 << 31) - 1, 1_000_000
+
+
+def ranged(lowest: float, highest: float, text: str, **options: Any) -> Any:
+    """An option that takes a number in a range; one out of it is refused in a sentence with option and value."""
+
+    def check(option: typer.CallbackParam, value: float | None) -> float | None:
+        if value is not None and not lowest <= value <= highest:
+            raise ValueError(f"{option.opts[0]} must be in {lowest}..{highest}, not {value}")
+        return value
+
+    return typer.Option(help=text, metavar=f"{lowest}..{highest}", callback=check, **options)
 
 
 def output_file(context: typer.Context, path: Path | None) -> Path | None:
@@ -55,7 +73,7 @@ DataFolder = Annotated[
     Path | None,
     typer.Option("--data-dir", envvar="OFFRAMP_DATA", help="Data folder.", show_default="data in the current folder"),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn at random.")]
+Seed = Annotated[int, ranged(0, MOST_SEED, "Of everything that is drawn at random.")]
 Out = Annotated[Path, typer.Option(help="Folder for the files it writes.", callback=output_folder)]
 Json = Annotated[
     Path | None,
@@ -81,22 +99,21 @@ ProgramData = Annotated[
     str | None, typer.Option("--data", help="Data set.", show_default="the one the network was trained on")
 ]
 Board = Annotated[str, typer.Option(help="Board to build for.")]
-Clock = Annotated[float, typer.Option(help="Clock of the bitstream, MHz; the board's PLL must be able to make it.")]
+Clock = Annotated[float, ranged(*CLOCKS_MHZ, "Clock of the bitstream, MHz; the board's PLL must be able to make it.")]
 Deadline = Annotated[
     int,
-    typer.Option(
-        min=0,
-        help="Cycles after which a run leaves at the next exit, whatever its margin; 0: none. In constant time: "
-        "cycles that every run takes; 0: those of the worst case.",
+    ranged(
+        0,
+        LIMITS["deadline"],
+        "Cycles after which a run leaves at the next exit, whatever its margin; 0: none. In constant time: cycles that "
+        "every run takes; 0: those of the worst case.",
     ),
 ]
-Audit = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of the runs that go on past their first exit, in steps of 1/256.")
-]
+Audit = Annotated[float, ranged(0, 1, "Share of the runs that go on past their first exit, in steps of 1/256.")]
 ConstantTime = Annotated[
     bool, typer.Option("--constant-time", help="All runs go on to the last exit and take equally long.")
 ]
-Count = Annotated[int, typer.Option(min=1, help="Test images.", show_default=True)]
+Count = Annotated[int, ranged(1, MOST_IMAGES, "Test images.")]
 
 
 def conditions(deadline: int, audit: float, constant: bool, seed: int) -> Conditions:

@@ -30,7 +30,10 @@ def bench(
         ),
     ] = None,
     verilator: Annotated[
-        int, typer.Option(min=0, help="Also run so many images of the first workload on the RTL, and compare.")
+        int,
+        options.ranged(
+            0, options.MOST_IMAGES, "Also run so many images of the first workload on the RTL, and compare."
+        ),
     ] = 0,
     peers: Annotated[
         bool, typer.Option("--peers", help="Also time SCALE-Sim and ZigZag on the shapes; pip installs them apart.")

@@ -24,8 +24,11 @@ def demo(
     model: Annotated[
         str | None, typer.Option(help="zoo:NAME instead of training and compressing.", show_default="none")
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Images that the RTL runs.")] = 16,
-    attacked: Annotated[int, typer.Option(min=1, help="Most test images to attack; clean, all are simulated.")] = 1000,
+    images: Annotated[int, options.ranged(1, options.MOST_IMAGES, "Images that the RTL runs.")] = 16,
+    attacked: Annotated[
+        int,
+        options.ranged(1, options.MOST_IMAGES, "Most test images to attack; clean, all are simulated."),
+    ] = 1000,
     seed: options.Seed = 0,
     out: options.Out = OUT,
     json: Annotated[

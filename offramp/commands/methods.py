@@ -36,9 +36,11 @@ def zoo(
     config: Annotated[
         str | None, typer.Option(help="To measure: accelerator whose cycles count.", show_default="the recipe's")
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="To measure: test images.")] = 10_000,
-    attacked: Annotated[int, typer.Option(min=1, help="To measure: test images under PGD-20.")] = 500,
-    challenged: Annotated[int, typer.Option(min=1, help="To measure: test images under all attacks.")] = 100,
+    images: Annotated[int, options.ranged(1, options.MOST_IMAGES, "To measure: test images.")] = 10_000,
+    attacked: Annotated[int, options.ranged(1, options.MOST_IMAGES, "To measure: test images under PGD-20.")] = 500,
+    challenged: Annotated[
+        int, options.ranged(1, options.MOST_IMAGES, "To measure: test images under all attacks.")
+    ] = 100,
     data_dir: options.DataFolder = None,
     seed: options.Seed = 0,
     json: options.Json = None,

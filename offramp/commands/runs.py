@@ -41,7 +41,8 @@ def simulate(
     program: options.ProgramFile = PROGRAM,
     attack: Annotated[str, typer.Option(help="clean, fgsm, pgd, adaptive or slowdown.")] = "clean",
     eps: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Largest change of a pixel.", show_default="by data set")
+        float | None,
+        options.ranged(0, 1, "Largest change of a pixel.", show_default="by data set"),
     ] = None,
     images: options.Count = 1000,
     deadline: options.Deadline = 0,

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 from hw.config import preset
 from hw.output import STANDARD_OUTPUT, check_file
 from models.data import NAMES
+from offramp.options import MOST_IMAGES, MOST_SEED
 from offramp.record import provenance, write_json
 from offramp.replications.start import Setting, official, on_accelerator
 from offramp.replications.toy import half_width
@@ -31,6 +33,19 @@ REPLICATIONS: dict[str, tuple[Callable[..., Setting], str, str]] = {
 }
 
 _MEASURED = 200  # test images that are simulated
+_MOST_EPOCHS = 10_000
+
+
+def _number(lowest: int, highest: int) -> Callable[[str], int]:
+    """A whole number of the command line, in a range."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if not lowest <= value <= highest:
+            raise ArgumentTypeError(f"{text} is not in the range {lowest}..{highest}")
+        return value
+
+    return number
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,10 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", choices=sorted(REPLICATIONS))
     parser.add_argument("--out", type=Path, required=True, help="file to write; - is standard output")
     parser.add_argument("--data", choices=NAMES, help="data set, of methods that train from scratch")
-    parser.add_argument("--images", type=int, default=10_000, help="training images")
-    parser.add_argument("--test", type=int, default=10_000, help="test images")
-    parser.add_argument("--epochs", type=int, default=6, help="of a stage of fine-tuning")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--images", type=_number(1, MOST_IMAGES), default=10_000, help="training images")
+    parser.add_argument("--test", type=_number(1, MOST_IMAGES), default=10_000, help="test images")
+    parser.add_argument("--epochs", type=_number(1, _MOST_EPOCHS), default=6, help="of a stage of fine-tuning")
+    parser.add_argument("--seed", type=_number(0, MOST_SEED), default=0)
     parser.add_argument("--config", default="base", help="preset of the accelerator")
     parser.add_argument("--root", type=Path, default=None, help="data folder")
     chosen = parser.parse_args(arguments)

@@ -33,3 +33,9 @@ def test_constraints_name_every_pin_once():
 def test_unknown_board():
     with pytest.raises(ValueError, match=r"board must be one of ulx3s-25f, ulx3s-85f, not 'ulx4'"):
         board("ulx4")
+
+
+@pytest.mark.parametrize("clock", [-5.0, 0.0, 3.0, 801.0, float("nan"), float("inf")])
+def test_a_clock_that_no_pll_makes_is_refused(clock):
+    with pytest.raises(ValueError, match=f"^ulx3s-25f: the clock must be 3.125 to 800 MHz, not {clock:g} MHz$"):
+        board("ulx3s-25f").pll(clock)

@@ -1,7 +1,9 @@
 import json
+import math
 import re
 import sys
 from pathlib import Path
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -307,11 +309,42 @@ def test_unknown_options_are_refused(capsys, monkeypatch):
     assert "--nonsense" in capsys.readouterr().err
 
 
-def test_eps_is_a_share_of_the_pixel_range(small):
-    text, code = run("simulate", small.folder / stages.PROGRAM, "--eps", 2)
-    assert code == 2
-    assert "--eps" in text
-    assert "less than or equal to 1" in text
+def numbers():
+    """Command, name, type and description of every option that takes a number."""
+    for command in app.registered_commands:
+        for name, hint in get_type_hints(command.callback, include_extras=True).items():
+            kind, info = get_args(hint) if get_origin(hint) is Annotated else (hint, None)
+            for number in {int, float} & {kind, *get_args(kind)}:
+                yield command.name or command.callback.__name__, f"--{name.replace('_', '-')}", number, info
+
+
+def test_numbers_are_found():
+    found = {option for _, option, _, _ in numbers()}
+    assert found >= {"--seed", "--images", "--clock", "--eps", "--deadline", "--verilator", "--attacked"}
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "kind", "info"), [pytest.param(*found, id="".join(found[:2])) for found in numbers()]
+)
+def test_numbers_out_of_range_are_refused_before_the_work(monkeypatch, capsys, name, option, kind, info):
+    lowest, highest = map(kind, info.metavar.split(".."))
+    for value in [lowest - 1, highest + 1, *((-math.inf, math.inf, math.nan) if kind is float else (10**30,))]:
+        text = refused(monkeypatch, capsys, name, f"{option}={value}")
+        assert text == f"{option} must be in {info.metavar}, not {value}"
+    assert run(name, f"{option}=x")[1] == 2
+
+
+def test_configs_of_the_zoo_are_named(monkeypatch, capsys):
+    for command in ("info", "evaluate", "disasm"):
+        text = refused(monkeypatch, capsys, command, "zoo:digits@nope")
+        assert text.startswith("config must be one of tiny, single, small,")
+        assert text.endswith("not 'nope'")
+
+
+def test_info_of_a_network_of_the_zoo_compiled_for_a_config(tmp_path):
+    assert run("info", "zoo:digits@tiny", "--json", tmp_path / "info.json")[1] == 0
+    found = json.loads((tmp_path / "info.json").read_text())
+    assert (found["kind"], found["config_digest"]) == ("program", preset("tiny").digest())
 
 
 def test_json_on_standard_output_is_all_that_stands_there():

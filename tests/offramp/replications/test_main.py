@@ -35,3 +35,20 @@ def test_official_weights_are_for_one_data_set(tmp_path, capsys):
     assert (
         "jpnet begins with official weights, which are for cifar10: --data must not be given" in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--images", "0"), ("--test", "-1"), ("--epochs", "0"), ("--seed", "-1"), ("--seed", "9" * 20)],
+)
+def test_numbers_out_of_range_are_refused(tmp_path, capsys, option, value):
+    with pytest.raises(SystemExit) as end:
+        command.main(["gap", "--out", str(tmp_path / "x.json"), f"{option}={value}"])
+    assert end.value.code == 2
+    assert f"argument {option}: {value} is not in the range" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        command.main(["gap", "--out", str(tmp_path / "file" / "x.json")])

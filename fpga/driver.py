@@ -3,7 +3,8 @@
 Each operation is a generator. It yields an :class:`Exchange` (words to send, replies to wait for) and is sent the list
 of replies; its return value is the outcome. The RTL bench, a serial link and anything else drive the same generators.
 A transport sends words in their order, and takes replies while it does: the accelerator holds commands back until it
-can say what it has to say.
+can say what it has to say. It need not wait for ever: where for :func:`patience` no word has gone either way, the
+accelerator hangs or has lost step, and only a reset helps.
 """
 
 from collections.abc import Generator, Sequence
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hw.config import WORD_CHANNELS
-from hw.decode import Instruction
+from hw.decode import Instruction, decode_header
 from hw.exits import DEFAULT, Conditions
 from hw.isa import Opcode
 from hw.link import Bundle, link
@@ -46,6 +47,7 @@ __all__ = [
     "load_bundle",
     "load_program",
     "load_words",
+    "patience",
     "place",
     "read_memory",
     "reply_length",
@@ -59,6 +61,8 @@ __all__ = [
 TAGS = 1 << 16
 #: Runs that can be under way: one is at work, one waits.
 _UNDER_WAY = 2
+#: Most cycles of anything but a run: clearing accumulators, fetching a header, spacing out the words of an image.
+_OVERHEAD = 10_000
 #: Errors that end a run; with others a command is refused.
 _ENDS = (ErrorCode.BAD_INSTRUCTION, ErrorCode.TIMEOUT, ErrorCode.ABANDONED)
 
@@ -175,6 +179,15 @@ def load_bundle(bundle: Bundle) -> Operation:
     words = load_words(bundle.writes(), bundle.config.word_digest, programs=len(bundle.programs))
     (answer,) = yield Exchange(words, 1)
     _expect(answer, Reply.READY)
+
+
+def patience(bundle: Bundle, conditions: Conditions = DEFAULT) -> int:
+    """Cycles in which the accelerator takes or sends a word, if there is one to take and it is asked for an answer.
+
+    A run may first wait as long as its limit for the lists of the one before.
+    """
+    limits = (decode_header(bundle.images, number)["limit"] for number in range(len(bundle.programs)))
+    return 2 * max(limits) + conditions.deadline + _OVERHEAD
 
 
 def image_words(codes: np.ndarray) -> np.ndarray:

@@ -8,7 +8,8 @@ from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, RisingEdge
+from cocotb.task import Task
+from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
 from cocotb.utils import get_sim_time
 
 from fpga.driver import (
@@ -17,7 +18,7 @@ from fpga.driver import (
     Operation,
     RunOutcome,
     load_bundle,
-    load_program,
+    patience,
     reply_length,
     run_batch,
     run_image,
@@ -27,7 +28,7 @@ from hw.link import link as linked
 from hw.program import Program
 from hw.protocol import Reply
 from hw.words import decode
-from offramp.rtl_job import JOB, Batch, Job, save_outcomes
+from offramp.rtl_job import JOB, Batch, Job, Work, save_outcomes
 from sim import WeightSource, constant_time
 
 __all__ = ["ExternalMemory", "HostLink", "start", "verify_images"]
@@ -45,12 +46,19 @@ class HostLink:
     stall : float
         Probability that a side of a stream pauses in a cycle, 0 to below 1.
     seed : int
+
+    Attributes
+    ----------
+    patience : int
+        Cycles that may pass before a word goes either way, where one is waited for.
     """
 
     def __init__(self, dut, *, stall: float = 0.0, seed: int = 0):
         self._dut = dut
         self._stall = stall
         self._random = random.Random(seed)
+        self._moved = 0  # words that have gone either way
+        self.patience = 1 << 31
         #: Clock cycles in which the first words of sendings went, and of results came.
         self.sent: list[int] = []
         self.results: list[int] = []
@@ -82,6 +90,7 @@ class HostLink:
             dut.i__payload.value = word
             dut.i__valid.value = 1
             await self._edge_with(dut.i__ready)
+            self._moved += 1
             dut.i__valid.value = 0
             if number == 0:
                 self.sent.append(_cycle())
@@ -90,6 +99,7 @@ class HostLink:
         await self._pause()
         self._dut.o__ready.value = 1
         await self._edge_with(self._dut.o__valid)
+        self._moved += 1
         word = int(self._dut.o__payload.value)
         self._dut.o__ready.value = 0
         return word
@@ -106,17 +116,34 @@ class HostLink:
         return answer
 
     async def perform(self, operation: Operation):
-        """Carry out a protocol operation; returns its outcome when all its words are sent."""
+        """Carry out a protocol operation; returns its outcome when all its words are sent.
+
+        Raises
+        ------
+        TimeoutError
+            When the accelerator neither takes nor sends a word for longer than :attr:`patience`.
+        """
         sending = cocotb.start_soon(self.send([]))
         try:
             exchange = next(operation)
             while True:
                 sending = cocotb.start_soon(self._send_after(sending, exchange.words))
-                answers = [await self.receive() for _ in range(exchange.replies)]
+                answers = [await self._in_time(self.receive()) for _ in range(exchange.replies)]
                 exchange = operation.send(answers)
         except StopIteration as finished:
-            await sending
+            await self._in_time(sending)
             return finished.value
+
+    async def _in_time(self, work):
+        """What a coroutine or task returns, as long as words move."""
+        task = work if isinstance(work, Task) else cocotb.start_soon(work)
+        while not task.done():
+            moved = self._moved
+            await First(task, Timer(self.patience * _PERIOD, "ns"))
+            if not task.done() and self._moved == moved:
+                task.cancel()
+                raise TimeoutError(f"the accelerator must take or send a word within {self.patience} cycles")
+        return task.result()
 
     async def _send_after(self, former, words: list[int]) -> None:
         await former
@@ -214,12 +241,12 @@ async def verify_images(dut) -> None:
     outcomes: list[list[RunOutcome]] = [[] for _ in job.work]
     order = [(slot, number) for slot, (_, images) in enumerate(job.work) for number in range(len(images))]
     if job.together:
-        await link.perform(load_bundle(linked([program for program, _ in job.work])))
+        await _load(link, job, job.work)
         order.sort(key=lambda pair: pair[1])
     for done, (slot, number) in enumerate(order):
         program, images = job.work[slot]
         if not job.together and number == 0:
-            await link.perform(load_program(program))
+            await _load(link, job, job.work[slot : slot + 1])
         if memory is not None and (number == 0 or job.together):
             memory.hold(program)
         conditions = constant_time(program, job.conditions, job.source)
@@ -233,6 +260,14 @@ async def verify_images(dut) -> None:
             memory.hold(program)
         batches.append(await _batch(link, job, slot))
     save_outcomes(folder, outcomes, batches)
+
+
+async def _load(link: HostLink, job: Job, work: Work) -> None:
+    """Load programs together, and know how long they may take."""
+    bundle = linked([program for program, _ in work])
+    conditions = [constant_time(program, job.conditions, job.source) for program, _ in work]
+    link.patience = max(patience(bundle, each) for each in conditions)
+    await link.perform(load_bundle(bundle))
 
 
 async def _batch(link: HostLink, job: Job, slot: int) -> Batch:

@@ -8,6 +8,7 @@ from fpga.driver import (
     command,
     image_words,
     load_program,
+    patience,
     read_memory,
     reply_length,
     run_image,
@@ -15,8 +16,10 @@ from fpga.driver import (
 )
 from hw.compile import compile_network
 from hw.config import preset
+from hw.decode import decode_header
 from hw.exits import Conditions
 from hw.isa import Opcode
+from hw.link import link
 from hw.protocol import (
     CommandHeader,
     ErrorCode,
@@ -89,6 +92,15 @@ def test_a_run_is_tagged_by_its_number(program, number, tag):
     other = encode(Result, label=3, exit=1, margin=500, cycles=77, tag=tag ^ 0x100, **FLAGS)
     with pytest.raises(ValueError, match=f"^the accelerator must report of run {number}, not of one tagged"):
         outcome(run_image(program, codes, number=number), [answer(Reply.RESULT, other)])
+
+
+def test_patience_lasts_for_the_longest_run_and_for_what_it_may_wait_for(program):
+    other = compile_network(random_network(11), program.config)
+    longest = max(decode_header(each.images)["limit"] for each in (program, other))
+    for programs in ([program, other], [other, program]):
+        found = patience(link(programs))
+        assert found > 2 * longest
+        assert patience(link(programs), Conditions(deadline=70_000)) == found + 70_000
 
 
 def test_constant_time_needs_the_cycles_that_every_run_takes(program):

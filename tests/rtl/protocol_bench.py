@@ -7,7 +7,9 @@ from pathlib import Path
 
 import cocotb
 import numpy as np
+import pytest
 from cocotb.triggers import ClockCycles
+from cocotb.utils import get_sim_time
 
 from fpga import driver
 from fpga.driver import DeviceError, Exchange, command, load_program, place, read_memory, run_image, run_words
@@ -207,6 +209,48 @@ async def broken_programs(dut) -> None:
         # Nonsense that ends by itself may also just give a wrong answer.
         assert found is code or (found is None and code is ErrorCode.TIMEOUT)
         await runs_right(link, program, codes, expected)
+
+
+@cocotb.test(timeout_time=TIMEOUT_MS, timeout_unit="ms")
+async def headers_that_no_run_can_serve(dut) -> None:
+    """Images without room in a RUN, or in the words that a Header says: refused, payload and all; others then run."""
+    program, codes, expected = given()
+    link = await start(dut, stall=0.2, seed=cocotb.RANDOM_SEED)
+    words = program.images["program"]
+    header = decode(Header, words[: words_of(Header)].tolist())
+    size = header["image_bytes"]
+    image = command(HostCommand.RUN, run_words(codes[0]))
+    for fields in (
+        {"image_bytes": size + 4},
+        {"image_bytes": (1 << 18) - 1},
+        {"image_words": header["image_words"] + 1},
+        {"image_bytes": (1 << 18) - 4, "image_words": (1 << 16) - 1},
+        {"image_bytes": 0, "image_words": 0},
+        {"image_channels": 0},
+    ):
+        changed = np.concatenate([encode(Header, **{**header, **fields}), words[words_of(Header) :]]).astype(np.uint32)
+        await link.perform(_once(Exchange(load_words(program, {(Memory.PROGRAM.value, 0): changed}), 1)))
+        for payload in (image[1:], [0] * (len(image) + 4), image[1:3]):
+            await refused(link, command(HostCommand.RUN, payload), ErrorCode.BAD_HEADER)
+        await runs_right(link, program, codes[:1], expected[:1])
+
+
+@cocotb.test(timeout_time=TIMEOUT_MS, timeout_unit="ms")
+async def an_accelerator_that_says_nothing(dut) -> None:
+    """A host that waits for what doesn't come is told so, not too early, and can go on."""
+    program, codes, expected = given()
+    link = await start(dut)
+    await link.perform(load_program(program))
+    silent = expected[0][3] + 100
+    link.patience = silent
+    await runs_right(link, program, codes, expected)
+    for lost in (Exchange([], 1), Exchange(command(HostCommand.RUN, run_words(codes[0]))[:-1], 1)):
+        before = get_sim_time("ns")
+        with pytest.raises(TimeoutError, match=f"^the accelerator must take or send a word within {silent} cycles$"):
+            await link.perform(_once(lost))
+        assert get_sim_time("ns") - before >= 10 * silent
+    await link.reset()
+    await runs_right(link, program, codes, expected)
 
 
 @cocotb.test(timeout_time=TIMEOUT_MS, timeout_unit="ms")

@@ -16,7 +16,14 @@ _SEED = 11
 
 
 CASES = {
-    "protocol_bench": ("malformed_commands", "while_stepping", "broken_programs", "reset_at_any_time"),
+    "protocol_bench": (
+        "malformed_commands",
+        "while_stepping",
+        "broken_programs",
+        "headers_that_no_run_can_serve",
+        "an_accelerator_that_says_nothing",
+        "reset_at_any_time",
+    ),
     "overlap_bench": (
         "next_images_under_stalls",
         "malformed_while_running",

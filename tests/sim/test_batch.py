@@ -1,5 +1,7 @@
 """Images back to back: what the simulator says of them, by itself. The RTL is asked in tests.rtl.test_batch."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,9 +13,10 @@ from hw.isa import NEVER, Header
 from hw.network import INPUT
 from hw.program import Program
 from hw.words import encode, words_of
-from sim import simulate, time_batch, worst_case
+from models import golden
+from sim import has_known_time, simulate, time_batch, worst_case
 from sim.timing import BETWEEN_RUNS, SWITCH_CYCLES
-from tests.random_networks import NetworkMaker
+from tests.random_networks import NetworkMaker, random_codes, random_network
 
 
 def program(side: int = 6, channels: int = 5, cores: int = 2) -> Program:
@@ -87,3 +90,23 @@ def test_a_batch_needs_an_image():
     timing = simulate(made, codes_for(made, 1)[:0])
     with pytest.raises(ValueError, match=r"^a batch needs at least 1 image, not 0$"):
         time_batch(made, timing)
+
+
+def test_a_batch_that_reads_lists_has_a_known_time_if_every_run_goes_to_the_end():
+    """In constant time, too, whatever exit it reports; where one ends early, its lists may still be on their way."""
+    network = random_network(514)
+    codes = random_codes(network, 4, 514)
+    margins = np.sort(golden.run(network, codes).margins[:, 0])
+    branch = replace(network.exits[0], threshold=int(margins[2]))
+    network = replace(network, exits=(branch, *network.exits[1:]))
+    made = compile_network(network, preset("tiny").replace(list_words=128, loader=1))
+    assert decode_header(made.images)["chunks"]
+    free, steady = simulate(made, codes), simulate(made, codes, conditions=Conditions(constant=True))
+    early = int((free.exit_index[:-1] == 0).sum())
+    assert early
+    assert not has_known_time(made, free)
+    with pytest.raises(ValueError, match=f"has a known time only if no run leaves early, not if {early} do$"):
+        time_batch(made, free)
+    np.testing.assert_array_equal(steady.exit_index, free.exit_index)
+    assert has_known_time(made, steady)
+    assert np.diff(time_batch(made, steady).results).tolist() == [worst_case(made) + BETWEEN_RUNS] * 3

@@ -78,11 +78,29 @@ class Surrogate(nn.Module):
                 self.register_buffer(_key(layer, "scale"), torch.from_numpy(scale.astype(np.float32))[:, None, None])
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self._run(x, None)
+
+    def products(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Nonzero products of every image (N,), all layers with weights together, and the logits.
+
+        The gradient is as if an activation counted the more, the farther it is from zero, before its clamp: what is
+        rectified away can be lifted above zero.
+        """
+        made: list[torch.Tensor] = []
+        logits = self._run(x, made)
+        return torch.stack(made).sum(dim=0), logits
+
+    def _run(self, x: torch.Tensor, products: list[torch.Tensor] | None) -> tuple[torch.Tensor, ...]:
+        """The logits; the products of every layer, (N,), go into the list, where there is one."""
         source = self.network.input
-        steps = round_through(x * (1.0 / source.scale))
-        maps = {INPUT: steps.clamp(-128 - source.zero_point, 127 - source.zero_point)}
+        # Steps before the clamp, and what is left of them behind it.
+        free = {INPUT: round_through(x * (1.0 / source.scale))}
+        maps = {INPUT: free[INPUT].clamp(-128 - source.zero_point, 127 - source.zero_point)}
         for layer in self.network.layers:
+            if products is not None and isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
+                products.append(self._count(layer, free[layer.inputs[0]], maps[layer.inputs[0]]))
             result = self._compute(layer, [maps[name] for name in layer.inputs])
+            free[layer.name] = result
             if not (isinstance(layer, Linear) and layer.raw):
                 low, high = layer.clamp
                 zero = layer.output.zero_point
@@ -90,6 +108,15 @@ class Surrogate(nn.Module):
             maps[layer.name] = result
         heads = [head.logits for head in self.network.exits]
         return tuple(maps[name].flatten(1) * self.tensors[name].scale for name in heads)
+
+    def _count(self, layer: Conv2D | DepthwiseConv2D | Linear, free: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Nonzero products of a layer, (N,): its nonzero weights at the activations that it multiplies."""
+        low, high = x.detach().amin(), x.detach().amax()
+        unit = free.detach().abs().mean().clamp_min(1.0)
+        soft = torch.sigmoid(free / unit) * (high > 0) + torch.sigmoid(-free / unit) * (low < 0)
+        active = soft + (self._used(layer, x).to(x.dtype) - soft).detach()
+        weight = (self.get_buffer(_key(layer, "weight")) != 0).to(x.dtype)
+        return self._convolve(layer, active, weight, None).sum(dim=(1, 2, 3))
 
     def _compute(self, layer: Layer, operands: list[torch.Tensor]) -> torch.Tensor:
         """A layer's result in steps of its output, relative to the zero point, before rounding."""
@@ -109,17 +136,29 @@ class Surrogate(nn.Module):
         x = operands[0]
         if layer.threshold > 1 or layer.select is not None:
             x = self._multiplied(layer, x)
+        return self._convolve(layer, x, weight, bias) * scale
+
+    @staticmethod
+    def _convolve(
+        layer: Conv2D | DepthwiseConv2D | Linear, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        """A layer's sums with these weights."""
         stride, groups = (1, 1), len(weight) if isinstance(layer, DepthwiseConv2D) else 1
         if not isinstance(layer, Linear):
             top, bottom, left, right = layer.pads
             x = F.pad(x, (left, right, top, bottom))
             stride = layer.stride
-        return F.conv2d(x, weight, bias, stride, groups=groups) * scale
+        return F.conv2d(x, weight, bias, stride, groups=groups)
+
+    @staticmethod
+    def _used(layer: Conv2D | DepthwiseConv2D | Linear, x: torch.Tensor) -> torch.Tensor:
+        """Where a layer multiplies its input: bool tensor of the input's shape."""
+        steps = x.detach().round().to(torch.int16).permute(0, 2, 3, 1).cpu().numpy()
+        return torch.from_numpy(multiplied(layer, steps)).permute(0, 3, 1, 2).to(x.device)
 
     def _multiplied(self, layer: Conv2D | DepthwiseConv2D | Linear, x: torch.Tensor) -> torch.Tensor:
         """What a layer multiplies of its input, with the chosen gradient."""
-        steps = x.detach().round().to(torch.int16).permute(0, 2, 3, 1).cpu().numpy()
-        used = torch.from_numpy(multiplied(layer, steps)).permute(0, 3, 1, 2).to(x.device)
+        used = self._used(layer, x)
         if self.gradient == "winners":
             return x * used
         if self.gradient == "through":

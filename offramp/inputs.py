@@ -44,7 +44,9 @@ ATTACKS = {
         Attack(
             name="adaptive", description="PGD-40 with 2 restarts on all heads: aware of exits", steps=40, restarts=2
         ),
-        Attack(name="slowdown", description="slowdown, 30 steps: pushes images past the exit", steps=30),
+        Attack(
+            name="slowdown", description="slowdown, 30 steps: past the exit; without exits, more products", steps=30
+        ),
     )
 }
 
@@ -95,7 +97,7 @@ def attacked(
     Raises
     ------
     ValueError
-        When eps is impossible, or a slowdown is asked of a network without early exit.
+        When eps is impossible.
     """
     if kind.name == "clean":
         return split.images

@@ -13,6 +13,7 @@ from models.attacks.ball import Ball, attacked, balls, check
 from models.attacks.objectives import Objective, final_loss, margin_loss, slowness
 from models.nets import to_torch
 from models.sources import Progress
+from models.surrogate import Surrogate
 
 __all__ = ["Slope", "fgsm", "max_average", "pgd", "slope", "slowdown"]
 
@@ -158,23 +159,49 @@ def slowdown(
     progress: Progress | None = None,
     text: str = "slowdown",
 ) -> np.ndarray:
-    """Make the branches undecided, so that images pass them; right or wrong answers don't matter to this attacker.
+    """Make an image take as long as possible; right or wrong answers don't matter to this attacker.
 
-    :func:`pgd` with the objective :func:`models.attacks.objectives.slowness`; its parameters, results and errors.
+    With early exits the branches become undecided, so that images pass them
+    (:func:`models.attacks.objectives.slowness`). Without any, more activations become nonzero, for which the
+    accelerator makes more products: a sponge (Shumailov et al. 2021, arXiv 2006.03463). :func:`pgd` with such an
+    objective; its parameters, results and errors.
 
     Raises
     ------
     ValueError
-        Also when the model has no early exit.
+        Also when the model has no early exit, and its products aren't known because it is no :class:`Surrogate`.
     """
     with torch.no_grad():
-        if len(images) and len(model(to_torch(images[:1].astype(np.float32)))) < 2:
-            raise ValueError("a slowdown attack needs a model with an early exit")
+        exits = len(model(to_torch(images[:1].astype(np.float32)))) if len(images) else 2
+    objective: Objective = slowness
+    if exits < 2:
+        if not isinstance(model, Surrogate):
+            raise ValueError(
+                "a slowdown attack needs a model with an early exit, or the Surrogate of an integer network, "
+                "whose products it counts"
+            )
+        model, objective = _Busy(model), _busyness
     labels = np.zeros(len(images), dtype=np.int64)
     return pgd(
         model, images, labels, eps=eps, steps=steps, restarts=restarts, seed=seed,
-        objective=slowness, progress=progress, text=text,
+        objective=objective, progress=progress, text=text,
     )  # fmt: skip
+
+
+class _Busy(nn.Module):
+    """An integer network's twin whose first output is the number of its products."""
+
+    def __init__(self, twin: Surrogate) -> None:
+        super().__init__()
+        self.twin = twin
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        products, logits = self.twin.products(x)
+        return products[:, None], *logits
+
+
+def _busyness(outputs: Sequence[torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+    return outputs[0][:, 0]
 
 
 def max_average(

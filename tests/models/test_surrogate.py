@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from hw.compile import compile_network
+from hw.config import preset
 from hw.network import Conv2D, Layer, Select
 from models import golden
 from models.nets import to_torch
@@ -11,6 +13,8 @@ from models.quantize import encode
 from models.sparsify import with_thresholds
 from models.surrogate import Surrogate
 from models.train import predict
+from sim import simulate
+from tests.random_networks import random_codes, random_network
 
 
 def test_it_decides_as_the_integers_do(digits, compressed):
@@ -96,3 +100,23 @@ def test_a_layer_without_float_form_is_named(compressed):
     odd = Odd(name="strange", inputs=("input",), output=network.input)
     with pytest.raises(ValueError, match="strange: odd has no float form"):
         Surrogate(replace(network, layers=(odd, *network.layers)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_products_are_the_simulators(seed):
+    """Where twin and integers make the same activations: the images are codes, and few roundings differ."""
+    made = random_network(seed, size=6)
+    early = (replace(head, threshold=(1 << 32) - 1) for head in made.exits[:-1])
+    pixels = replace(made.input, scale=1 / 255, zero_point=-128)
+    network = replace(made, input=pixels, exits=(*early, made.exits[-1]))
+    codes = random_codes(network, 6, seed)
+    program = compile_network(network, preset("tiny"))
+    weighted = [hasattr(network.layer(command.layer), "weight") for command in program.commands]
+    expected = simulate(program, codes).products[:, weighted].sum(axis=1)
+    images = to_torch((codes.astype(np.float32) + 128) / 255)
+    with torch.no_grad():
+        found, logits = Surrogate(network).products(images)
+        plain = Surrogate(network)(images)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0.03)
+    for one, other in zip(logits, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)

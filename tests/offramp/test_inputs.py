@@ -4,6 +4,7 @@ import pytest
 from models import golden
 from models.quantize import encode
 from offramp.inputs import ATTACKS, EPS, attack, attacked, default_eps
+from sim import simulate
 
 EPSILON = 0.1
 
@@ -52,6 +53,14 @@ def test_unknown_names_are_refused():
     assert default_eps("digits") == EPS["digits"]
 
 
-def test_slowdown_needs_an_exit(small):
-    with pytest.raises(ValueError, match="early exit"):
-        attacked(attack("slowdown"), small.dense.network, small.source.test.take(2), eps=EPSILON, seed=0)
+def test_the_slowdown_takes_cycles_without_an_exit(small):
+    split, options = small.source.test.take(60), {"eps": EPSILON, "seed": 0}
+    clean, slow = (
+        simulate(
+            small.dense, encode(attacked(attack(name), small.dense.network, split, **options), small.dense.network)
+        )
+        for name in ("clean", "slowdown")
+    )
+    assert len(small.dense.network.exits) == 1
+    assert slow.products.sum() > clean.products.sum()
+    assert slow.cycles.sum() > clean.cycles.sum()

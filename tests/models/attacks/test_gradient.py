@@ -1,12 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from hw.compile import compile_network
+from hw.config import preset
 from models import golden
 from models.attacks import branch_loss, fgsm, final_loss, joint_loss, max_average, pgd, slowdown
 from models.attacks.gradient import slope
 from models.attacks.objectives import margin_loss
 from models.quantize import encode
+from models.surrogate import Surrogate
+from sim import simulate
 from tests.models.attacks.plain import Noisy, Plain
 
 
@@ -57,6 +63,21 @@ def test_knowing_the_exits_reaches_the_branch(compressed, target, some):
         return (logits.argmax(axis=1) == some.labels).mean()
 
     assert branch(joint_loss) < branch(final_loss) - 0.05
+
+
+def test_slowdown_makes_products_where_there_is_no_exit(compressed, some):
+    network = compressed.network
+    layers = [layer for layer in network.layers if not layer.name.startswith("branch")]
+    whole = replace(network, layers=tuple(layers), exits=network.exits[-1:])
+    program = compile_network(whole, preset("tiny"))
+    sums = []
+    for eps in (0.0, 0.05, 0.1):
+        images = slowdown(Surrogate(whole), some.images, eps=eps, steps=10)
+        assert np.abs(images - some.images).max() <= eps + 1e-6
+        found = simulate(program, encode(images, whole))
+        sums.append((found.products.sum(), found.cycles.sum()))
+    assert sums[0][0] < sums[1][0] < sums[2][0]
+    assert sums[0][1] < sums[1][1] < sums[2][1]
 
 
 def test_slowdown_keeps_images_from_leaving(compressed, target, some):
@@ -162,5 +183,5 @@ def test_wrong_requests(target, some):
         pgd(target, some.images, some.labels, eps=0.1, step=-0.1)
     with pytest.raises(ValueError, match=r"images must be a floating-point array .* with one label each"):
         fgsm(target, some.images, some.labels[:3], eps=0.1)
-    with pytest.raises(ValueError, match="a slowdown attack needs a model with an early exit"):
+    with pytest.raises(ValueError, match="a slowdown attack needs a model with an early exit, or the Surrogate of"):
         slowdown(Plain(), some.images, eps=0.1)

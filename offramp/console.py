@@ -15,7 +15,7 @@ Step = Callable[[int, int, str], None]
 
 _INTERVAL = 5.0  # seconds between lines where bars can't be drawn
 _PATIENCE = 30.0  # seconds between equal lines
-_WIDTH = 150  # of tables in files and pipes, where nothing says how wide a line may be
+_WIDTH = 10_000  # of lines in files and pipes, where nothing says how wide they may be
 
 
 #: Whether tables go to standard error, because a file goes to standard output.

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot as plt
-from rich.table import Table
 
 from models.zoo import entries
+from offramp.columns import Columns
 from offramp.figures import STYLE, svg
 from offramp.record import read_json
 
@@ -166,42 +166,31 @@ def _balance_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
     ]
 
 
-def _table(head: list[str], rows: list[list[str]]) -> Table:
-    name, *others = head
-    table = Table()
-    table.add_column(name, no_wrap=True)  # names are to be copied
-    for column in others:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def networks(found: list[dict[str, Any]]) -> Table:
+def networks(found: list[dict[str, Any]]) -> Columns:
     """The zoo's networks for a terminal, without what is too long for one: the methods' names."""
     method = _NETWORKS.index("method")
     head, *rows = [[*row[:method], *row[method + 1 :]] for row in (_NETWORKS, *_network_rows(found))]
-    return _table(head, rows)
+    return Columns(head, rows)
 
 
-def claims(found: dict[str, dict[str, Any]]) -> Table:
+def claims(found: dict[str, dict[str, Any]]) -> Columns:
     """The methods' claims for a terminal."""
-    return _table(_CLAIMS, _claim_rows(found))
+    return Columns(_CLAIMS, _claim_rows(found))
 
 
-def accelerator(found: dict[str, dict[str, Any]]) -> Table:
+def accelerator(found: dict[str, dict[str, Any]]) -> Columns:
     """What the accelerator does with the methods' integer networks, for a terminal."""
-    return _table(_ACCELERATOR, _accelerator_rows(found))
+    return Columns(_ACCELERATOR, _accelerator_rows(found))
 
 
-def orthogonality(found: dict[str, dict[str, Any]]) -> Table:
+def orthogonality(found: dict[str, dict[str, Any]]) -> Columns:
     """The same exit rule on a dense network, pruned, quantized and both, for a terminal."""
-    return _table(_ORTHOGONALITY, _orthogonality_rows(found))
+    return Columns(_ORTHOGONALITY, _orthogonality_rows(found))
 
 
-def balance(found: dict[str, dict[str, Any]]) -> Table:
+def balance(found: dict[str, dict[str, Any]]) -> Columns:
     """Balanced and unbalanced pruning at equal densities, for a terminal."""
-    return _table(_BALANCE, _balance_rows(found))
+    return Columns(_BALANCE, _balance_rows(found))
 
 
 def _lines(head: list[str], rows: list[list[str]]) -> list[str]:

@@ -6,6 +6,8 @@ from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
 
+from offramp.columns import Columns
+
 __all__ = [
     "HEAD",
     "NAMES",
@@ -35,6 +37,10 @@ NAMES = {
     "adaptive": "PGD-40, exit-aware",
     "slowdown": "slowdown",
 }
+
+
+#: Widest that the value of a row is shown.
+_SENTENCE = 120
 
 
 def _percent(share: float) -> str:
@@ -70,19 +76,9 @@ def measurement_rows(inputs: dict[str, dict[str, Any]]) -> list[list[str]]:
     return rows
 
 
-def _aligned(head: list[str], rows: list[list[str]]) -> Table:
-    """A table whose first column is text and whose others are numbers."""
-    table = Table(box=None, pad_edge=False)
-    for place, name in enumerate(head):
-        table.add_column(name, justify="right" if place else "left")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def measurements(inputs: dict[str, dict[str, Any]]) -> Table:
+def measurements(inputs: dict[str, dict[str, Any]]) -> Columns:
     """:func:`measurement_rows` as a table."""
-    return _aligned(HEAD, measurement_rows(inputs))
+    return Columns(HEAD, measurement_rows(inputs))
 
 
 def facts(result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -156,9 +152,9 @@ def layer_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     ]
 
 
-def layers(rows: list[dict[str, Any]]) -> Table:
+def layers(rows: list[dict[str, Any]]) -> Columns:
     """:func:`layer_rows` as a table."""
-    return _aligned(*layer_rows(rows))
+    return Columns(*layer_rows(rows))
 
 
 def workload_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -179,9 +175,9 @@ def workload_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]
     return head, lines
 
 
-def workloads(rows: list[dict[str, Any]]) -> Table:
+def workloads(rows: list[dict[str, Any]]) -> Columns:
     """:func:`workload_rows` as a table."""
-    return _aligned(*workload_rows(rows))
+    return Columns(*workload_rows(rows))
 
 
 def peer_rows(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -203,9 +199,9 @@ def peer_rows(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> tuple
     return head, lines
 
 
-def peers(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> Table:
+def peers(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> Columns:
     """:func:`peer_rows` as a table."""
-    return _aligned(*peer_rows(rows, others))
+    return Columns(*peer_rows(rows, others))
 
 
 def _lines(rows: list[list[str]], align: list[str]) -> list[str]:
@@ -270,6 +266,8 @@ def markdown(result: dict[str, Any]) -> str:
 def key_values(rows: list[tuple[str, str]]) -> Table:
     """Two columns without a head."""
     table = Table.grid(padding=(0, 2))
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold", max_width=_SENTENCE)
     for name, value in rows:
         table.add_row(name, value)
     return table

@@ -4,6 +4,7 @@ import pytest
 from rich.console import Console
 
 from offramp import console
+from offramp.columns import Columns
 from offramp.console import Terminal, results
 
 
@@ -56,6 +57,9 @@ def test_on_a_terminal_a_bar_is_drawn():
     assert "✓ [work]" in shown
 
 
-def test_tables_in_a_pipe_are_not_cut(capsys):
-    results().print("x" * 140)
-    assert capsys.readouterr().out == "x" * 140 + "\n"
+def test_tables_in_a_pipe_are_not_cut(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    results().print("x" * 1400)
+    assert capsys.readouterr().out == "x" * 1400 + "\n"
+    results().print(Columns([f"column{number}" for number in range(40)], [["1,234,567.8"] * 40]))
+    assert [len(line.split()) for line in capsys.readouterr().out.splitlines()] == [40, 40]

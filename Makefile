@@ -1,6 +1,7 @@
 # make demo   the main job, on data that needs no download        make demo ARGS="--data fashion-mnist"
 # make test   lint and all tests
 # make lint   style and types only
+# make mutants  puts small faults into the code and sees that tests notice; half an hour
 # make bench  cycles against the physical limit, config base; minutes
 # make setup  the environment only (.venv from requirements.lock)
 
@@ -9,7 +10,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: baselines baselines-85f bench bench-85f demo test lint setup figures lock clean
+.PHONY: baselines baselines-85f bench bench-85f demo test lint mutants setup figures lock clean
 
 demo: setup
 	@$(BIN)/offramp demo $(ARGS)
@@ -24,6 +25,10 @@ lint: setup
 
 setup:
 	@tools/setup
+
+# Judges every fault of tests/mutants.toml; with ARGS=--new only those that the result doesn't hold yet.
+mutants: setup
+	@$(BIN)/python tools/mutants baselines/mutants.json --workers $(WORKERS) $(ARGS)
 
 # Runs the demo and puts its figures into the README.
 figures: demo

@@ -99,7 +99,7 @@ WINDOW = {"bank": 0, "base": 1, "low": 2, "count": 3}
         (isa.Row, ROW | {"accumulator": -1}, "Row.accumulator must be in 0..1023, not -1"),
         (isa.Row, ROW | {"final": 2}, "Row.final must be in 0..1, not 2"),
         (isa.Layer, LAYER | {"window": WINDOW | {"bank": 2}}, "Layer.window.bank must be in 0..1, not 2"),
-        (isa.Header, HEADER | {"limit": 1 << 32}, "Header.limit must be in 0..4294967295, not 4294967296"),
+        (isa.Header, HEADER | {"limit": 1 << 31}, "Header.limit must be in 0..2147483647, not 2147483648"),
     ],
 )
 def test_values_that_do_not_fit_are_refused_by_their_path(layout, values, message):

@@ -1,0 +1,79 @@
+"""The list of mutants is whole, and the committed result is of this list and good enough."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from tests import mutation
+from tests.mutation import Mutant, Tree, judge, objections, problems, read, summary
+
+PACKAGES = {"hw", "sim", "models", "fpga", "offramp"}
+GOOD = Mutant(
+    file="hw/words.py",
+    old="return -(-bits_of(layout) // 32)",
+    new="return bits_of(layout) // 32",
+    tests=("tests/hw/test_words.py::test_other_numbers_of_words_are_refused",),
+)
+
+
+def result_of(mutant: Mutant, status: str = "killed") -> dict:
+    found = {"file": mutant.file, "old": mutant.old, "new": mutant.new, "tests": list(mutant.tests), "status": status}
+    return found | {name: why for name in ("equivalent", "survives") if (why := getattr(mutant, name))}
+
+
+def test_every_mutant_of_the_list_can_be_applied():
+    mutants = read()
+    assert problems(mutants) == []
+    assert len(mutants) >= 100
+    assert {mutant.file.partition("/")[0] for mutant in mutants} == PACKAGES
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"file": "hw/none.py"}, "there is no such file"),
+        ({"old": "nowhere in it"}, "must stand in the file once, not 0 times"),
+        ({"old": "layout"}, r"must stand in the file once, not \d+ times"),
+        ({"new": GOOD.old}, "it changes nothing"),
+        ({"tests": ()}, "it names no test"),
+        ({"tests": ("tests/hw/none.py",)}, "there is no tests/hw/none.py"),
+        ({"tests": ("tests/hw/test_words.py::test_none",)}, "there is no test test_none in tests/hw/test_words.py"),
+        ({"equivalent": "a", "survives": "b"}, "it is equivalent or it survives, not both"),
+    ],
+)
+def test_what_is_wrong_with_a_list_is_said_of_all_of_it(change, message):
+    wrong = replace(GOOD, **change)
+    found = problems([GOOD, wrong, GOOD])
+    assert len(found) == 2
+    assert found[0].startswith(f"{wrong.file}: ")
+    assert re.search(message, found[0])
+    assert found[1] == "hw/words.py: a mutant stands in the list twice"
+
+
+def test_a_mutant_is_killed_or_survives_and_the_tree_is_as_before(tmp_path):
+    tree = Tree(tmp_path)
+    source = (mutation.ROOT / GOOD.file).read_text(encoding="utf-8")
+    assert judge(tree, GOOD, 300)["status"] == "killed"
+    harmless = replace(GOOD, new="return -(-bits_of(layout) // 32) * 1")
+    assert judge(tree, harmless, 300)["status"] == "survived"
+    assert judge(tree, harmless, 0.01)["timeout"]
+    assert (tree.folder / GOOD.file).read_text(encoding="utf-8") == source
+    with pytest.raises(RuntimeError, match=r"its tests could not run \(14\)"):
+        judge(tree, replace(GOOD, tests=("tests/hw/test_words.py::test_none",)), 300)
+
+
+def test_results_that_are_not_good_enough_say_why():
+    mutants = [replace(GOOD, new=str(n)) for n in range(40)]
+    results = [result_of(mutant) for mutant in mutants]
+    assert objections(results) == []
+    results[0] = result_of(mutants[0], "survived")
+    assert objections(results) == [f"{mutants[0].name}: survived, and the list doesn't say why"]
+    results[0] = result_of(replace(mutants[0], survives="because"), "survived")
+    results[1] = result_of(replace(mutants[1], equivalent="because"), "equivalent")
+    assert objections(results) == []
+    assert summary(results) == {"killed": 38, "survived": 1, "equivalent": 1, "share": 38 / 39}
+    results[1]["status"] = "killed"
+    assert objections(results) == [f"{mutants[1].name}: is called equivalent, but killed"]
+    many = [result_of(replace(m, survives="because"), "survived") for m in mutants[:3]] + results[3:]
+    assert objections(many) == ["92.5% of the mutants that aren't equivalent were killed, not 95%"]

@@ -79,6 +79,8 @@ def _check_arrays(images: dict[str, np.ndarray], config: AcceleratorConfig) -> N
             f"{name} image must be uint32 of shape {(*leading, 'words')}, not {image.dtype} {image.shape}",
         )
         require(image.shape[-1] <= depth, f"{name} image has {image.shape[-1]} words, the memory {depth}")
+    lengths = [images[name].shape[-1] for name in ("bias", "multiplier", "shift")]
+    require(len(set(lengths)) == 1, f"bias, multiplier and shift images must be equally long, not {lengths} words")
     width = max(1, config.loader)
     words = len(images["weights"])
     require(not words % width, f"weights image must be whole beats of {width} words, not {words} words")
@@ -227,7 +229,7 @@ def _check_core(
         channels and not channels % WORD_CHANNELS and not outputs % channels,
         f"{where}: channels must be a multiple of {WORD_CHANNELS} that divides the outputs, not {channels}",
     )
-    size = min(images[name].shape[1] for name in ("bias", "multiplier", "shift"))
+    size = images["bias"].shape[1]
     last = lane["channel_base"] * WORD_CHANNELS + channels
     require(last <= size, f"{where}: channel parameters reach to {last}, beyond the {size} words of their images")
     _check_rate(where, part, config)

@@ -13,6 +13,8 @@ No pickle, nothing executable. Files are written beside their place and moved th
 
 import hashlib
 import json
+import os
+import stat
 import struct
 from pathlib import Path
 from typing import Any
@@ -60,27 +62,46 @@ def read(path: Path, magic: bytes, version: int) -> tuple[dict[str, Any], dict[s
     ValueError
         When the file can't be read, is of another kind or version, truncated or altered.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-    start = _HEADER.size + _DIGEST
-    if len(data) < start:
-        raise ValueError(f"{path}: truncated: {len(data)} bytes are less than the header's {start}")
-    found, number, length = _HEADER.unpack_from(data)
-    if found != magic:
-        raise ValueError(f"{path}: must begin with {magic!r}, not {found!r}: not this kind of file")
-    if number != version:
-        raise ValueError(f"{path}: must be of version {version}, not {number}")
-    if len(data) - start != length:
-        raise ValueError(f"{path}: truncated or extended: the body must be {length} bytes, not {len(data) - start}")
-    if hashlib.sha256(data[: _HEADER.size] + data[start:]).digest() != data[_HEADER.size : start]:
+    header, digest, body = _parts(Path(path), magic, version)
+    if hashlib.sha256(header + body).digest() != digest:
         raise ValueError(f"{path}: altered: the checksum does not match the contents")
     try:
-        arrays = safetensors.numpy.load(data[start:])
-        manifest = json.loads(arrays.pop("manifest").tobytes())
-    except (SafetensorError, KeyError, RecursionError, ValueError) as error:
+        arrays = safetensors.numpy.load(body)
+        manifest = json.loads(arrays.pop("manifest").tobytes(), object_pairs_hook=_once)
+    except (SafetensorError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: the body is not a manifest with arrays: {error}") from error
     if not isinstance(manifest, dict):
         raise ValueError(f"{path}: the manifest must be a table, not {type(manifest).__name__}")
     return manifest, arrays
+
+
+def _parts(path: Path, magic: bytes, version: int) -> tuple[bytes, bytes, bytes]:
+    """Header, digest and body; the body is read only when the header is right and says how long it is."""
+    start = _HEADER.size + _DIGEST
+    try:
+        with path.open("rb") as file:
+            head, kind = file.read(start), os.fstat(file.fileno())
+            if len(head) < start:
+                raise ValueError(f"{path}: truncated: {len(head)} bytes are less than the header's {start}")
+            found, number, length = _HEADER.unpack_from(head)
+            if found != magic:
+                raise ValueError(f"{path}: must begin with {magic!r}, not {found!r}: not this kind of file")
+            if number != version:
+                raise ValueError(f"{path}: must be of version {version}, not {number}")
+            there = kind.st_size - start if stat.S_ISREG(kind.st_mode) else length
+            body = file.read() if there == length else b""
+            if len(body) != length:
+                there = len(body) or there
+                raise ValueError(f"{path}: truncated or extended: the body must be {length} bytes, not {there}")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    return head[: _HEADER.size], head[_HEADER.size :], body
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A table of a manifest, each of whose keys stands once."""
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} stands twice in one table")
+    return table

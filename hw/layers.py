@@ -76,7 +76,7 @@ class Tensor:
             f"{name}: shape must be three positive integers (height, width, channels), not {self.shape!r}",
         )
         require(
-            bool(np.isfinite(self.scale)) and self.scale > 0,
+            isinstance(self.scale, float) and 0 < self.scale < np.inf,
             f"{name}: scale must be positive and finite, not {self.scale!r}",
         )
         require(
@@ -260,6 +260,7 @@ class Linear(_Weighted):
 
     def check(self, sources: tuple[Tensor, ...]) -> None:
         super().check(sources)
+        require(isinstance(self.raw, bool), f"{self.name}: raw must be true or false, not {self.raw!r}")
         require(
             self.weight.shape[1:] == sources[0].shape,
             f"{self.name}: weight must cover {self.inputs[0]} {sources[0].shape}, not {self.weight.shape[1:]}",

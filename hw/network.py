@@ -22,7 +22,7 @@ from hw.layers import (
     Tensor,
 )
 from hw.numerics import Rounding
-from hw.rules import integer, require
+from hw.rules import integer, require, shown, text
 from hw.select import Select
 
 __all__ = [
@@ -99,6 +99,7 @@ class Network:
     classes: int
 
     def __post_init__(self) -> None:
+        require(text(self.name), f"a network's name must be a text that can be printed, not {shown(self.name)}")
         require(
             integer(self.classes) and self.classes >= 2,
             f"{self.name}: classes must be an integer of at least 2, not {self.classes!r}",
@@ -106,6 +107,7 @@ class Network:
         self.input.check(INPUT)
         tensors = {INPUT: self.input}
         for layer in self.layers:
+            require(text(layer.name), f"a layer's name must be a text that can be printed, not {shown(layer.name)}")
             require(layer.name not in tensors, f"{layer.name}: names must be unique")
             for source in layer.inputs:
                 require(source in tensors, f"{layer.name}: reads {source!r}, which no earlier layer writes")
@@ -184,15 +186,18 @@ class Network:
             When a key is missing or unknown, or a value impossible.
         """
         try:
-            return cls(
+            found = cls(
                 name=manifest["name"],
                 classes=manifest["classes"],
                 input=_tensor_from_dict(manifest["input"]),
                 exits=tuple(Exit(**head) for head in manifest["exits"]),
                 layers=tuple(layer_from_dict(layer, arrays) for layer in manifest["layers"]),
             )
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"network description is incomplete or has unknown keys: {error}") from error
+        unknown = sorted(arrays.keys() - {name for name, _ in found.arrays()})
+        require(not unknown, f"{found.name}: arrays must be of its layers' fields, not {shown(unknown)}")
+        return found
 
 
 def _is_raw(layer: Layer | None) -> bool:
@@ -231,17 +236,21 @@ def layer_from_dict(manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> 
         When its kind isn't supported; the message names the layer and the kinds that are.
     """
     values = dict(manifest)
-    kind = values.pop("kind")
-    if kind not in _KINDS:
-        raise ValueError(f"{values.get('name')}: layer kind must be one of {', '.join(_KINDS)}, not {kind!r}")
+    kind, name = values.pop("kind"), values["name"]
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ValueError(f"{name}: layer kind must be one of {', '.join(_KINDS)}, not {shown(kind)}")
     values["output"] = _tensor_from_dict(values["output"])
     for entry in fields(_KINDS[kind]):
         if entry.name in ("inputs", "clamp", "stride", "pads", "window"):
             values[entry.name] = tuple(values[entry.name])
         elif entry.name == "rounding":
+            if values[entry.name] not in list(Rounding):
+                raise ValueError(
+                    f"{name}: rounding must be one of {', '.join(Rounding)}, not {shown(values[entry.name])}"
+                )
             values[entry.name] = Rounding(values[entry.name])
         elif entry.name == "select" and values.get("select") is not None:
             values["select"] = Select(**{**values["select"], "channels": tuple(values["select"]["channels"])})
-        elif f"{values['name']}/{entry.name}" in arrays:
-            values[entry.name] = arrays[f"{values['name']}/{entry.name}"]
+        elif f"{name}/{entry.name}" in arrays:
+            values[entry.name] = arrays[f"{name}/{entry.name}"]
     return _KINDS[kind](**values)

@@ -2,7 +2,10 @@
 
 from typing import Any
 
-__all__ = ["integer", "integers", "require"]
+__all__ = ["integer", "integers", "require", "shown", "text"]
+
+#: Most characters of a value in a message.
+_LONGEST = 80
 
 
 def require(condition: Any, message: str) -> None:
@@ -19,3 +22,17 @@ def integer(value: Any) -> bool:
 def integers(value: Any, count: int) -> bool:
     """Whether a value is a tuple of so many integers."""
     return isinstance(value, tuple) and len(value) == count and all(integer(n) for n in value)
+
+
+def text(value: Any) -> bool:
+    """Whether a value is a text, not empty and of characters that can be printed."""
+    return isinstance(value, str) and bool(value) and value.isprintable()
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: whatever a file holds, a few characters."""
+    try:
+        found = repr(value)
+    except ValueError:  # Python shows no integer of more than some thousand digits.
+        found = "a number of too many digits"
+    return found if len(found) <= _LONGEST else f"{found[:_LONGEST]}..."

@@ -5,11 +5,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from hw.rules import shown
 from models.methods.enresnet import EnResNet, EnResNetArchitecture
 from models.nets import Architecture, ResidualNet
 from models.resnet8 import ResNet8, ResNet8Architecture
 
-__all__ = ["KINDS", "AnyArchitecture", "describe", "from_dict", "initial", "network"]
+__all__ = ["KINDS", "AnyArchitecture", "describe", "from_dict", "initial", "network", "state_of"]
+
+#: Most parameters of a network: far beyond what the accelerator runs, and within every computer's memory.
+_MOST_PARAMETERS = 1 << 24
 
 AnyArchitecture = Architecture | ResNet8Architecture | EnResNetArchitecture
 
@@ -36,12 +40,23 @@ def from_dict(manifest: dict[str, Any]) -> AnyArchitecture:
     ValueError
         When its kind is unknown, a key is missing or unknown, or a value impossible.
     """
+    if not isinstance(manifest, dict):
+        raise ValueError(f"architecture must be a table, not {shown(manifest)}")
     values = dict(manifest)
     kind = values.pop("kind", None)
-    if kind not in KINDS:
-        raise ValueError(f"architecture's kind must be one of {', '.join(KINDS)}, not {kind!r}")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"architecture's kind must be one of {', '.join(KINDS)}, not {shown(kind)}")
     found: AnyArchitecture = KINDS[kind][0].from_dict(values)
+    parameters = sum(value.numel() for value in state_of(found).values())
+    if parameters > _MOST_PARAMETERS:
+        raise ValueError(f"architecture must have at most {_MOST_PARAMETERS:,} parameters, not {parameters:,}")
     return found
+
+
+def state_of(architecture: AnyArchitecture) -> dict[str, torch.Tensor]:
+    """Names, shapes and types of a network's state, as tensors without memory."""
+    with torch.device("meta"):
+        return network(architecture).state_dict()
 
 
 def network(architecture: AnyArchitecture) -> nn.Module:

@@ -1,5 +1,7 @@
 """Files of trained and of compressed networks: no pickle, checksummed, with all that is needed to go on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,17 @@ from torch import nn
 
 from hw import container
 from hw.network import Network
+from hw.rules import require, shown
 from models import architectures
 from models.architectures import AnyArchitecture
+from models.data import NAMES, SHAPES
+from models.typed import checked
 
-__all__ = ["Checkpoint", "Compressed", "load", "load_compressed", "save", "save_compressed"]
+__all__ = ["Checkpoint", "Compressed", "load", "load_compressed", "save", "save_compressed", "stage_of"]
 
 _MAGIC = b"OFFRCKPT"
 _VERSION = 3
+_NETWORKS = ("network", "dense")
 _ACTIVITIES = ("activity", "dense_activity")
 
 
@@ -58,14 +64,31 @@ class Checkpoint:
         ValueError
             When the state isn't that of the architecture.
         """
+        self.check()
         model = architectures.network(self.architecture)
-        expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-        for name in sorted(expected.keys() | self.state.keys()):
-            found = self.state[name].shape if name in self.state else None
-            if found != expected.get(name):
-                raise ValueError(f"checkpoint's {name} must have the shape {expected.get(name)}, not {found}")
         model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self.state.items()})
         return model.eval()
+
+    def check(self) -> None:
+        """Refuse a state that isn't one of the architecture's.
+
+        Raises
+        ------
+        ValueError
+            Naming the first array that is missing, unknown, of another shape or type, or holds what can't be.
+        """
+        expected = architectures.state_of(self.architecture)
+        for name in sorted(expected.keys() | self.state.keys()):
+            shape = tuple(expected[name].shape) if name in expected else None
+            found = self.state[name].shape if name in self.state else None
+            if found != shape:
+                raise ValueError(f"checkpoint's {name} must have the shape {shape}, not {found}")
+            values, wanted = self.state[name], str(expected[name].dtype).removeprefix("torch.")
+            if values.dtype != wanted:
+                raise ValueError(f"checkpoint's {name} must be {wanted}, not {values.dtype}")
+            least = 0.0 if name.endswith("running_var") else -np.inf
+            if not (np.isfinite(values) & (values >= least)).all():
+                raise ValueError(f"checkpoint's {name} must be finite numbers{', 0 or more' if least == 0 else ''}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,16 +140,16 @@ def load(path: Path) -> Checkpoint:
     Raises
     ------
     ValueError
-        When it can't be read, is damaged, of another kind or stage, or incomplete.
+        When it can't be read, is damaged, of another kind or stage, incomplete, or says what can't be.
     """
     manifest, arrays = _read(path, "trained")
-    return Checkpoint(
-        data=_take(path, manifest, "data"),
-        seed=_take(path, manifest, "seed"),
-        architecture=architectures.from_dict(_take(path, manifest, "architecture")),
-        state=arrays,
-        metrics=_take(path, manifest, "metrics"),
-    )
+    with _named(path):
+        found = Checkpoint(
+            **_common(manifest), architecture=architectures.from_dict(_take(manifest, "architecture")), state=arrays
+        )
+        _check_shape(found.data, found.architecture.shape, found.architecture.classes)
+        found.check()
+    return found
 
 
 def save_compressed(path: Path, compressed: Compressed) -> None:
@@ -155,21 +178,69 @@ def load_compressed(path: Path) -> Compressed:
         When it can't be read, is damaged, of another kind or stage, or incomplete.
     """
     manifest, arrays = _read(path, "compressed")
-    networks = {}
-    for key in ("network", "dense"):
-        networks[key] = Network.from_dict(_take(path, manifest, key), _part(arrays, key))
-    activities = {key: _part(arrays, key) for key in _ACTIVITIES}
-    for key, network in zip(_ACTIVITIES, networks.values(), strict=True):
-        _check_activity(path, key, activities[key], network)
-    return Compressed(
-        data=_take(path, manifest, "data"),
-        seed=_take(path, manifest, "seed"),
-        metrics=_take(path, manifest, "metrics"),
-        curve=_take(path, manifest, "curve"),
-        network=networks["network"],
-        dense=networks["dense"],
-        activity=activities["activity"],
-        dense_activity=activities["dense_activity"],
+    with _named(path):
+        unknown = sorted(name for name in arrays if name.partition(":")[0] not in (*_NETWORKS, *_ACTIVITIES))
+        require(not unknown, f"arrays must be of {', '.join((*_NETWORKS, *_ACTIVITIES))}, not {shown(unknown)}")
+        networks = {key: Network.from_dict(_take(manifest, key), _part(arrays, key)) for key in _NETWORKS}
+        activities = {key: _part(arrays, key) for key in _ACTIVITIES}
+        for key, network in zip(_ACTIVITIES, networks.values(), strict=True):
+            _check_activity(key, activities[key], network)
+        curve = checked(_take(manifest, "curve"), dict[str, tuple[float, ...]], "curve")
+        require(
+            len({len(values) for values in curve.values()}) <= 1,
+            f"curve must be lists of equal lengths, not of {[len(values) for values in curve.values()]}",
+        )
+        common = _common(manifest)
+        for network in networks.values():
+            _check_shape(common["data"], network.input.shape, network.classes)
+        return Compressed(
+            **common,
+            network=networks["network"],
+            dense=networks["dense"],
+            curve={key: list(values) for key, values in curve.items()},
+            activity=activities["activity"],
+            dense_activity=activities["dense_activity"],
+        )
+
+
+def stage_of(path: Path) -> str:
+    """What a network's file is of: ``trained`` or ``compressed``.
+
+    Raises
+    ------
+    ValueError
+        When it can't be read, is damaged, or of neither.
+    """
+    stage = container.read(path, _MAGIC, _VERSION)[0].get("stage")
+    if stage not in ("trained", "compressed"):
+        raise ValueError(f"{path}: stage must be trained or compressed, not {shown(stage)}")
+    return str(stage)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What is wrong is wrong in this file."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _common(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What the files of all stages say."""
+    data, seed = checked(_take(manifest, "data"), str, "data"), checked(_take(manifest, "seed"), int, "seed")
+    require(data in NAMES, f"data must be one of {', '.join(NAMES)}, not {data!r}")
+    require(seed >= 0, f"seed must not be negative, not {seed}")
+    return {
+        "data": data, "seed": seed, "metrics": checked(_take(manifest, "metrics"), dict[str, float], "metrics"),
+    }  # fmt: skip
+
+
+def _check_shape(data: str, shape: tuple[int, int, int], classes: int) -> None:
+    """A network takes the images of its data set, and tells its classes apart."""
+    require(
+        (shape, classes) == SHAPES[data],
+        f"images and classes must be those of {data}, {SHAPES[data]}, not {(shape, classes)}",
     )
 
 
@@ -177,25 +248,25 @@ def _part(arrays: dict[str, np.ndarray], key: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(f"{key}:"): array for name, array in arrays.items() if name.startswith(f"{key}:")}
 
 
-def _check_activity(path: Path, key: str, found: dict[str, np.ndarray], network: Network) -> None:
+def _check_activity(key: str, found: dict[str, np.ndarray], network: Network) -> None:
     """Shares of tensors of the network, one for each channel."""
     tensors = network.tensors()
     for name, shares in found.items():
         if name not in tensors:
-            raise ValueError(f"{path}: {key} must be of the network's tensors, not of {name!r}")
+            raise ValueError(f"{key} must be of the network's tensors, not of {name!r}")
         wanted = (tensors[name].shape[2],)
         if shares.dtype != np.float64 or shares.shape != wanted or not ((shares >= 0) & (shares <= 1)).all():
-            raise ValueError(f"{path}: {key} of {name} must be {wanted} float64 in 0..1")
+            raise ValueError(f"{key} of {name} must be {wanted} float64 in 0..1")
 
 
 def _read(path: Path, stage: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     manifest, arrays = container.read(path, _MAGIC, _VERSION)
     if manifest.get("stage") != stage:
-        raise ValueError(f"{path}: must be a {stage} network, not {manifest.get('stage')!r}")
+        raise ValueError(f"{path}: must be a {stage} network, not {shown(manifest.get('stage'))}")
     return manifest, arrays
 
 
-def _take(path: Path, manifest: dict[str, Any], key: str) -> Any:
+def _take(manifest: dict[str, Any], key: str) -> Any:
     if key not in manifest:
-        raise ValueError(f"{path}: the manifest must hold {key!r}")
+        raise ValueError(f"the manifest must hold {key!r}")
     return manifest[key]

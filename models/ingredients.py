@@ -1,7 +1,7 @@
 """What a recipe's file may ask for by name: pieces of training, and changes of the integer network.
 
-A method adds its own by an entry in :data:`PIECES` or :data:`INTEGER`: a function whose first parameter is the
-:class:`Context` (or the network), and whose keyword parameters, with their type hints, are the settings of the file.
+A method adds its own by an entry in :data:`PIECES`, a function whose first parameter is the :class:`Context`, or in
+:data:`INTEGER`, a class. Keyword parameters, with their type hints, are the settings of the file.
 Making a piece is cheap and reads no images; what takes time belongs into its ``begin``. So a recipe is checked whole,
 pieces included, before anything starts.
 """
@@ -285,9 +285,24 @@ PIECES: dict[str, Callable[..., Piece]] = {
 }
 
 
-def _thresholds(network: Network, context: IntegerContext, *, densities: dict[str, float]) -> Network:
-    return sparsify.with_thresholds(network, sparsify.thresholds_for(network, context.codes, densities))
+@dataclass(frozen=True, kw_only=True)
+class _Thresholds:
+    """Element thresholds with which some layers multiply at most these shares of their inputs."""
+
+    densities: dict[str, float]
+
+    def check(self, weighted: set[str]) -> None:
+        """Refuse what doesn't fit a network whose layers with weights have these names."""
+        for name, density in self.densities.items():
+            if name not in weighted:
+                raise ValueError(f"threshold of {name!r}: there is no layer with weights of that name")
+            if not 0.0 <= density <= 1.0:
+                raise ValueError(f"density of {name} must be in 0..1, not {density}")
+
+    def change(self, network: Network, context: IntegerContext) -> Network:
+        """The network with the thresholds."""
+        return sparsify.with_thresholds(network, sparsify.thresholds_for(network, context.codes, self.densities))
 
 
 #: Changes of the integer network by ``kind``; made before exits are calibrated.
-INTEGER: dict[str, Callable[..., Network]] = {"thresholds": _thresholds}
+INTEGER = {"thresholds": _Thresholds}

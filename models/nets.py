@@ -1,12 +1,21 @@
 """The demo network: residual, with one early-exit branch, small enough for one core; and a depthwise-separable one."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import torch
 from torch import nn
 
-__all__ = ["Architecture", "Description", "Head", "ResidualNet", "SeparableNet", "to_torch"]
+from hw.isa import MAX_CLASSES
+from hw.rules import integer, shown
+from models.typed import call
+
+__all__ = ["MOST_CHANNELS", "Architecture", "Description", "Head", "ResidualNet", "SeparableNet", "to_torch"]
+
+#: Most channels of a map, in whole words, and most rows and columns of one that an instruction can name.
+MOST_CHANNELS = 4088
+_MOST_SIDE = 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +27,37 @@ class Description:
     shape : tuple of 3 int
         Height, width, channels of an image.
     classes : int
+
+    Raises
+    ------
+    ValueError
+        When a size is impossible; the message names the size, the rule and the value.
     """
 
     shape: tuple[int, int, int]
     classes: int
+
+    def __post_init__(self) -> None:
+        least = self.least_side
+        sides, channels = self.shape[:2], self.shape[2:]
+        if not (_within(sides, 2, least, _MOST_SIDE) and _within(channels, 1, 1, MOST_CHANNELS)):
+            raise ValueError(
+                f"shape must be (height, width, channels) of {least} to {_MOST_SIDE} rows and columns and at most "
+                f"{MOST_CHANNELS} channels, not {shown(self.shape)}"
+            )
+        self._check("classes", 1, least=2, most=MAX_CLASSES)
+
+    @property
+    def least_side(self) -> int:
+        """Fewest rows and columns of an image."""
+        return 4
+
+    def _check(self, name: str, count: int, *, least: int = 1, most: int = MOST_CHANNELS) -> None:
+        """Refuse a field that isn't so many whole numbers from the least to the most."""
+        value = getattr(self, name)
+        if not _within(value if isinstance(value, tuple) else (value,), count, least, most):
+            what = f"{count} whole number{'s' * (count != 1)}" if isinstance(value, tuple) else "a whole number"
+            raise ValueError(f"{name} must be {what} from {least} to {most}, not {shown(value)}")
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -36,13 +72,12 @@ class Description:
         ValueError
             When a key is missing or unknown, or a value impossible.
         """
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in manifest.items()
-        }
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError(f"architecture is incomplete or has unknown keys: {error}") from error
+        return call(cls, manifest, "architecture")
+
+
+def _within(values: Sequence[int], count: int, least: int, most: int) -> bool:
+    """Whether values are so many whole numbers from the least to the most."""
+    return len(values) == count and all(integer(value) and least <= value <= most for value in values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,19 +107,14 @@ class Architecture(Description):
     stem_stride: int = 1
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 3 or min(self.shape) < 1 or min(self.shape[:2]) < 4 * self.stem_stride:
-            raise ValueError(
-                f"shape must be (height, width, channels) of at least {4 * self.stem_stride} rows and columns, "
-                f"not {self.shape}"
-            )
-        if self.classes < 2:
-            raise ValueError(f"classes must be at least 2, not {self.classes}")
-        if len(self.widths) != 2 or min(self.widths) < 1:
-            raise ValueError(f"widths must be two positive integers, not {self.widths}")
-        if self.branch_width < 0:
-            raise ValueError(f"branch_width must not be negative, not {self.branch_width}")
-        if self.stem_stride not in (1, 2):
-            raise ValueError(f"stem_stride must be 1 or 2, not {self.stem_stride}")
+        self._check("stem_stride", 1, most=2)
+        super().__post_init__()
+        self._check("widths", 2)
+        self._check("branch_width", 1, least=0)
+
+    @property
+    def least_side(self) -> int:
+        return 4 * self.stem_stride
 
 
 def to_torch(images: Any) -> torch.Tensor:

@@ -62,14 +62,16 @@ def densities(model: nn.Module, target: float, least: Mapping[str, float] | None
     Raises
     ------
     ValueError
-        When the target is outside its range or the lowest densities alone exceed it.
+        When the target or a lowest density is outside its range, or the lowest densities alone exceed the target.
     """
     if not 0.0 < target <= 1.0:
         raise ValueError(f"density must be above 0 and at most 1, not {target}")
     weights = prunable(model)
-    for name in least or {}:
+    for name, share in (least or {}).items():
         if name not in weights:
             raise ValueError(f"lowest density of {name!r}: there is no weight of that name")
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"lowest density of {name} must be in 0..1, not {share}")
     sizes = {name: weight.numel() for name, weight in weights.items()}
     kept = {name: max(1, round((least or {}).get(name, 0.0) * size)) for name, size in sizes.items()}
     budget = max(len(sizes), math.floor(target * sum(sizes.values())))

@@ -43,6 +43,7 @@ from typing import Any
 from torch import nn
 
 from hw.config import preset
+from hw.rules import shown
 from models import architectures, checkpoint
 from models.architectures import AnyArchitecture
 from models.data import NAMES, SHAPES
@@ -53,7 +54,7 @@ from models.levels import LEVELS
 from models.resnet8 import WEIGHTS, ResNet8Architecture, official_state
 from models.schedule import Schedule
 from models.sources import data_folder
-from models.typed import call, said
+from models.typed import call, checked, said, settled
 
 __all__ = [
     "FOLDER",
@@ -70,6 +71,9 @@ __all__ = [
 
 #: Where the recipes of this project lie.
 FOLDER = Path(__file__).parents[1] / "recipes"
+
+#: Most bytes of a recipe.
+_LARGEST = 1 << 20
 
 #: Beginnings of names of parameters that a start may lack: early exits that are added to a trained network.
 _ADDED = ("exits.",)
@@ -205,14 +209,17 @@ def load(path: Path) -> Recipe:
         When it can't be read, isn't TOML, or has a key or a value that is unknown or impossible; the message names it.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(data) > _LARGEST:
+        raise ValueError(f"{path}: must be at most {_LARGEST:,} bytes")
+    try:
+        table = tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: must be a text in UTF-8: {error}") from error
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: must be TOML: {error}") from error
     try:
         return _parse(table, path.parent)
@@ -237,13 +244,13 @@ def _parse(table: dict[str, Any], folder: Path) -> Recipe:
     known = [entry.name for entry in fields(Recipe)]
     for key in table:
         if key not in known:
-            raise ValueError(f"{key!r} is unknown: keys are {', '.join(known)}")
+            raise ValueError(f"{shown(key)} is unknown: keys are {', '.join(known)}")
     for key in ("name", "data", "architecture", "quantize"):
         if key not in table:
             raise ValueError(f"{key} must be given")
     for key in ("architecture", "start", "quantize", "dense"):
         if key in table and not isinstance(table[key], dict):
-            raise ValueError(f"{key} must be a table, not {table[key]!r}")
+            raise ValueError(f"{key} must be a table, not {shown(table[key])}")
     quantize = _stage(table["quantize"], "quantize", "quantize")
     dense = Stage(name="quantize unpruned", schedule=quantize.schedule)
     plain: dict[str, Any] = {
@@ -267,6 +274,8 @@ def _parse(table: dict[str, Any], folder: Path) -> Recipe:
         "dense": _stage(table["dense"], "dense", "quantize unpruned") if "dense" in table else dense,
         "integer": tuple(_list(table, "integer")),
     }
+    for entry in made["integer"]:
+        call(*_entry(INTEGER, entry, "integer"))
 
     def with_the_rest(
         *,
@@ -289,7 +298,7 @@ def _parse(table: dict[str, Any], folder: Path) -> Recipe:
 def _list(table: dict[str, Any], key: str) -> list[dict[str, Any]]:
     found = table.get(key, [])
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-        raise ValueError(f"{key} must be a list of tables, not {found!r}")
+        raise ValueError(f"{key} must be a list of tables, not {shown(found)}")
     return found
 
 
@@ -297,9 +306,9 @@ def _stage(table: dict[str, Any], key: str, name: str) -> Stage:
     values = dict(table)
     pieces = _list(values, "pieces")
     values.pop("pieces", None)
-    name = values.pop("name", name)
-    if not isinstance(name, str):
-        raise ValueError(f"{key}: name must be a text, not {name!r}")
+    name = checked(values.pop("name", name), str, f"{key}: name")
+    for entry in pieces:
+        settled(*_entry(PIECES, entry, _piece(name)), given=1)
     return Stage(name=name, schedule=call(Schedule, values, f"{key} {name!r}"), pieces=tuple(pieces))
 
 
@@ -311,15 +320,20 @@ def make_pieces(stage: Stage, context: Context) -> list[Any]:
     ValueError
         When a kind is unknown, or a setting unknown or impossible.
     """
-    return [call(*_entry(PIECES, entry, f"stage {stage.name!r}, piece"), context) for entry in stage.pieces]
+    return [call(*_entry(PIECES, entry, _piece(stage.name)), context) for entry in stage.pieces]
+
+
+def _piece(stage: str) -> str:
+    """What to call a piece of a stage."""
+    return f"stage {stage!r}, piece"
 
 
 def _entry(table: Mapping[str, Any], entry: Mapping[str, Any], what: str) -> tuple[Any, dict[str, Any], str]:
     """The maker of an entry's kind, its settings, and what to call it."""
     settings = dict(entry)
     kind = settings.pop("kind", None)
-    if kind not in table:
-        raise ValueError(f"{what}: kind must be one of {', '.join(table)}, not {kind!r}")
+    if not isinstance(kind, str) or kind not in table:
+        raise ValueError(f"{what}: kind must be one of {', '.join(table)}, not {shown(kind)}")
     return table[kind], settings, f"{what} {kind!r}"
 
 
@@ -332,8 +346,7 @@ def change_integers(recipe: Recipe, network: Any, context: Any) -> Any:
         When a setting doesn't fit the network.
     """
     for entry in recipe.integer:
-        maker, settings, what = _entry(INTEGER, entry, "integer")
-        network = call(maker, settings, what, network, context)
+        network = call(*_entry(INTEGER, entry, "integer")).change(network, context)
     return network
 
 
@@ -391,4 +404,8 @@ def check(recipe: Recipe, root: Path | None = None) -> None:
     for stage in (recipe.quantize, recipe.dense):
         make_pieces(stage, Context(model=twin, dataset=None, dense=model, stage=stage.name))
     for entry in recipe.integer:
-        _entry(INTEGER, entry, "integer")
+        maker, settings, what = _entry(INTEGER, entry, "integer")
+        try:
+            call(maker, settings, what).check(twin.weighted())
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from error

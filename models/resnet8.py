@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from hw.arrays import read_npz
+from hw.rules import shown
 from models.nets import Description, Head
 
 __all__ = ["WEIGHTS", "ResNet8", "ResNet8Architecture", "official_state", "same_pads"]
@@ -65,19 +66,11 @@ class ResNet8Architecture(Description):
     exit_widths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 3 or min(self.shape) < 1 or min(self.shape[:2]) < 4:
-            raise ValueError(f"shape must be (height, width, channels), 4 rows and columns or more, not {self.shape}")
-        if self.classes < 2:
-            raise ValueError(f"classes must be at least 2, not {self.classes}")
-        if len(self.widths) != 3 or min(self.widths) < 1:
-            raise ValueError(f"widths must be three positive integers, not {self.widths}")
+        super().__post_init__()
+        self._check("widths", 3)
         if self.exits not in ((), (1,), (2,), (1, 2)):
-            raise ValueError(f"exits must be among 1 and 2, ascending, not {self.exits}")
-        if len(self.exit_widths) != len(self.exits) or min(self.exit_widths, default=0) < 0:
-            raise ValueError(
-                f"exit_widths must be one number of at least 0 for each of {len(self.exits)} exits, "
-                f"not {self.exit_widths}"
-            )
+            raise ValueError(f"exits must be among 1 and 2, ascending, not {shown(self.exits)}")
+        self._check("exit_widths", len(self.exits), least=0)
 
 
 def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 
 from hw import container
+from hw.rules import require
 from models.pieces import Piece, Run
+from models.typed import checked
 
 __all__ = ["join", "load", "save", "take_apart"]
 
@@ -117,7 +119,17 @@ def load(path: Path, run: Run, pieces: Sequence[Piece]) -> int:
             f"{path}: must be of the same settings, seed, data and network as this run, not of another one: "
             "delete it to begin anew"
         )
-    state = join(manifest["state"], arrays)
+    try:
+        return _put(join(manifest["state"], arrays), run, pieces)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: must hold a state of this run: {reason}: delete it to begin anew") from error
+
+
+def _put(state: dict[str, Any], run: Run, pieces: Sequence[Piece]) -> int:
+    """Put a run and its pieces into a state; returns epochs done."""
+    epochs = checked(state["epochs"], int, "epochs")
+    require(0 <= epochs <= run.schedule.epochs, f"epochs must be in 0..{run.schedule.epochs}, not {epochs}")
     run.model.load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])
     lambdas = {"lr_lambdas": [None]} if isinstance(run.policy, torch.optim.lr_scheduler.LambdaLR) else {}
@@ -129,5 +141,5 @@ def load(path: Path, run: Run, pieces: Sequence[Piece]) -> int:
     if state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"], run.device)
     run.metrics = state["metrics"]
-    run.done = state["epochs"] * run.steps
-    return int(state["epochs"])
+    run.done = epochs * run.steps
+    return epochs

@@ -1,14 +1,22 @@
 """Settings that people write, checked against the functions and dataclasses that take them."""
 
 import inspect
+import math
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["call", "checked", "said", "settings_of"]
+from hw.rules import shown
+
+__all__ = ["call", "checked", "said", "settings_of", "settled"]
 
 _T = TypeVar("_T")
+
+#: Whole numbers lie within plus and minus this one.
+_LARGEST = (1 << 63) - 1
+#: Most characters of a fraction.
+_LONGEST = 40
 
 
 def settings_of(taker: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -39,21 +47,29 @@ def call(taker: Callable[..., _T], settings: Mapping[str, Any], what: str, *give
     ValueError
         When a setting is unknown, missing, of another kind, or refused by the taker.
     """
-    known = settings_of(taker)
-    for name in list(known)[: len(given)]:
-        del known[name]
-    for name in settings:
-        if name not in known:
-            raise ValueError(f"{what}: {name!r} is unknown: settings are {', '.join(known) or 'none'}")
-    for name, parameter in known.items():
-        if parameter.default is inspect.Parameter.empty and name not in settings:
-            raise ValueError(f"{what}: {name} must be given")
-    hints = get_type_hints(taker.__init__ if inspect.isclass(taker) else taker)
-    values = {name: checked(value, hints[name], f"{what}: {name}") for name, value in settings.items()}
+    values = settled(taker, settings, what, len(given))
     try:
         return taker(*given, **values)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
+
+
+def settled(taker: Callable[..., Any], settings: Mapping[str, Any], what: str, given: int = 0) -> dict[str, Any]:
+    """Settings as a function or class takes them beside so many given arguments, without calling it.
+
+    Parameters and errors are those of :func:`call`.
+    """
+    known = settings_of(taker)
+    for name in list(known)[:given]:
+        del known[name]
+    for name in settings:
+        if name not in known:
+            raise ValueError(f"{what}: {shown(name)} is unknown: settings are {', '.join(known) or 'none'}")
+    for name, parameter in known.items():
+        if parameter.default is inspect.Parameter.empty and name not in settings:
+            raise ValueError(f"{what}: {name} must be given")
+    hints = get_type_hints(taker.__init__ if inspect.isclass(taker) else taker)
+    return {name: checked(value, hints[name], f"{what}: {name}") for name, value in settings.items()}
 
 
 def checked(value: Any, hint: Any, what: str) -> Any:
@@ -73,28 +89,49 @@ def checked(value: Any, hint: Any, what: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple) or (parts[-1] is not Ellipsis and len(value) != len(parts)):
             wanted = "numbers or names" if parts[-1] is Ellipsis else f"{len(parts)} values"
-            raise ValueError(f"{what} must be a list of {wanted}, not {value!r}")
+            raise ValueError(f"{what} must be a list of {wanted}, not {shown(value)}")
         kinds = [parts[0]] * len(value) if parts[-1] is Ellipsis else list(parts)
         return tuple(checked(part, kind, what) for part, kind in zip(value, kinds, strict=True))
     if origin in (dict, Mapping):
         if not isinstance(value, dict):
-            raise ValueError(f"{what} must be a table of names and values, not {value!r}")
-        return {key: checked(part, parts[1], f"{what}.{key}") for key, part in value.items()}
+            raise ValueError(f"{what} must be a table of names and values, not {shown(value)}")
+        return {
+            checked(key, parts[0], f"{what}: a name"): checked(part, parts[1], f"{what}.{key}")
+            for key, part in value.items()
+        }
     return _plain(value, hint, what)
 
 
 def _plain(value: Any, hint: Any, what: str) -> Any:
-    if hint is float and isinstance(value, str):
-        above, slash, below = value.partition("/")
-        if not (slash and above.strip().isdigit() and below.strip().isdigit() and int(below)):
-            raise ValueError(f'{what} must be a number or a fraction such as "8/255", not {value!r}')
-        return int(above) / int(below)
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) if isinstance(value, int) else value
-    if hint in (int, bool, str) and type(value) is hint:
-        return value
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    raise ValueError(f"{what} must be {names.get(hint, str(hint))}, not {value!r}")
+    if hint is float:
+        return _number(value, what)
+    names = {int: "a whole number", bool: "true or false", str: "a text"}
+    if type(value) is not hint or hint not in names:
+        raise ValueError(f"{what} must be {names.get(hint, str(hint))}, not {shown(value)}")
+    if hint is int and not -_LARGEST <= value <= _LARGEST:
+        raise ValueError(f"{what} must be a whole number of at most 63 bits, not {shown(value)}")
+    if hint is str and not all(letter.isprintable() or letter in "\n\t" for letter in value):
+        raise ValueError(f"{what} must be a text of characters that can be printed, not {shown(value)}")
+    return value
+
+
+def _number(value: Any, what: str) -> float:
+    """A finite number, also as a fraction."""
+    above, below = value, 1
+    if isinstance(value, str):
+        parts = [part.strip() for part in value.partition("/")]
+        if len(value) > _LONGEST or not (parts[1] and parts[0].isdecimal() and parts[2].isdecimal() and int(parts[2])):
+            raise ValueError(f'{what} must be a number or a fraction such as "8/255", not {shown(value)}')
+        above, below = int(parts[0]), int(parts[2])
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{what} must be a number, not {shown(value)}")
+    try:
+        number = above / below
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{what} must be a finite number, not {shown(value)}")
+    return number
 
 
 def said(value: Any) -> Any:

@@ -6,7 +6,8 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from hw.network import Network
 from hw.output import write_file
 from models import checkpoint
 from models.checkpoint import Compressed
+from models.data import NAMES
+from models.typed import call
 
 __all__ = ["FOLDER", "PREFIX", "Entry", "entries", "entry", "load", "part", "put"]
 
@@ -113,10 +116,17 @@ class Entry:
 
     def __post_init__(self) -> None:
         for text in (self.name, self.file):
-            if not text or not all(letter.isalnum() or letter in "-_." for letter in text):
+            if not text.strip(".") or not all(letter.isalnum() or letter in "-_." for letter in text):
                 raise ValueError(f"name and file must be of letters, digits, '-', '_' and '.', not {text!r}")
-        if self.part not in _PARTS:
-            raise ValueError(f"{self.name}: part must be one of {', '.join(_PARTS)}, not {self.part!r}")
+        for name, known in (("part", _PARTS), ("dataset", NAMES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{self.name}: {name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        for entry in fields(self):
+            value, share = getattr(self, entry.name), entry.name.startswith("accuracy") or "share" in entry.name
+            if isinstance(value, int | float) and not 0 <= value <= (1 if share else math.inf):
+                raise ValueError(
+                    f"{self.name}: {entry.name} must be {'in 0..1' if share else '0 or more'}, not {value}"
+                )
 
 
 def entries(folder: Path = FOLDER) -> list[Entry]:
@@ -130,10 +140,11 @@ def entries(folder: Path = FOLDER) -> list[Entry]:
     path = folder / _INDEX
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-        return sorted((Entry(**found) for found in table["networks"]), key=lambda found: found.name)
+        found = [call(Entry, each, f"network {number}") for number, each in enumerate(table["networks"])]
+        return sorted(found, key=lambda each: each.name)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: must be the index of a zoo: {error}") from error
 
 

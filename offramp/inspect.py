@@ -123,7 +123,4 @@ def describe(path: Path) -> tuple[list[tuple[str, str]], dict[str, Any]]:
 
 
 def _checkpoint(path: Path) -> checkpoint.Checkpoint | checkpoint.Compressed:
-    try:
-        return checkpoint.load(path)
-    except ValueError:
-        return checkpoint.load_compressed(path)
+    return checkpoint.load(path) if checkpoint.stage_of(path) == "trained" else checkpoint.load_compressed(path)

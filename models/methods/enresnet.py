@@ -16,16 +16,21 @@ Weights of few levels are :class:`models.methods.binary_relax.BinaryRelax`, the 
 decay 5e-4, batches of 128, crop and flip.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from models.ensemble import Ensemble
-from models.nets import Description
+from models.nets import MOST_CHANNELS, Description
 from models.resnet8 import ResNet8, ResNet8Architecture
 
 __all__ = ["BlockNoise", "EnResNet", "EnResNetArchitecture"]
+
+
+#: The published ensembles have up to 5.
+_MOST_MEMBERS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +45,7 @@ class EnResNetArchitecture(Description):
     widths : tuple of 3 int
         Channels of each member's blocks; the stem has as many as the first.
     members : int
-        At least 1.
+        1 to 64, as many as an instruction can name the channels of together.
     noise : float
         Deviation of the noise behind each block, as a share of the block's own; not negative.
 
@@ -56,10 +61,9 @@ class EnResNetArchitecture(Description):
 
     def __post_init__(self) -> None:
         self.member()
-        if self.members < 1:
-            raise ValueError(f"members must be at least 1, not {self.members}")
-        if not self.noise >= 0:
-            raise ValueError(f"noise must not be negative, not {self.noise}")
+        self._check("members", 1, most=min(_MOST_MEMBERS, MOST_CHANNELS // max(self.widths)))
+        if not 0 <= self.noise < math.inf:
+            raise ValueError(f"noise must be finite and not negative, not {self.noise}")
 
     def member(self) -> ResNet8Architecture:
         """Of one member."""

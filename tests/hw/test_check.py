@@ -218,6 +218,10 @@ REFUSALS: dict[str, tuple[dict[str, np.ndarray], str]] = {
     ),
     "short bias": (
         GOOD.image("bias", lambda image: image[:, :-1]),
+        rf"bias, multiplier and shift images must be equally long, not \[{CHANNELS - 1}, {CHANNELS}, {CHANNELS}\] .*",
+    ),
+    "short channel parameters": (
+        GOOD.images | {name: GOOD.images[name][:, :-1] for name in ("bias", "multiplier", "shift")},
         rf"layer 6 at \d+, core 0: channel parameters reach to {CHANNELS}, beyond the {CHANNELS - 1} words of .*",
     ),
     "fast lanes with a residual": (

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import struct
+import threading
 
 import numpy as np
 import pytest
@@ -207,3 +208,32 @@ def test_interrupted_write_leaves_the_old_file_and_nothing_else(written, monkeyp
 def test_write_replaces_whole(written):
     container.write(written, MAGIC, VERSION, {"new": 1}, {})
     assert container.read(written, MAGIC, VERSION) == ({"new": 1}, {})
+
+
+def test_a_key_that_stands_twice_is_refused(path):
+    body = safetensors.numpy.save({"manifest": np.frombuffer(b'{"a": {"b": 1, "b": 2}}', dtype=np.uint8)})
+    path.parent.mkdir()
+    path.write_bytes(sealed(body))
+    with pytest.raises(ValueError, match=r"file.bin: the body is not a manifest with arrays: 'b' stands twice"):
+        container.read(path, MAGIC, VERSION)
+
+
+def test_what_a_header_claims_is_not_read(path):
+    """A file without contents, of a size that no memory holds."""
+    path.parent.mkdir()
+    with path.open("wb") as file:
+        file.write(struct.pack("<8sIQ", MAGIC, VERSION, 1 << 60) + bytes(32))
+        file.truncate(1 << 40)
+    with pytest.raises(ValueError, match=r"truncated or extended: the body must be 1152921504606846976 bytes, not \d+"):
+        container.read(path, MAGIC, VERSION)
+    with pytest.raises(ValueError, match="not this kind of file"):
+        container.read(path, b"OFFROTHR", VERSION)
+
+
+def test_pipes_are_read(written, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(written.read_bytes()))
+    writer.start()
+    assert container.read(pipe, MAGIC, VERSION)[0] == MANIFEST
+    writer.join()

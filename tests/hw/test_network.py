@@ -157,6 +157,7 @@ LAYER_REFUSALS = {
     "name of the image": ({"sum": {"name": INPUT}}, "^input: names must be unique$"),
     "later layer": ({"branch": {"inputs": ("mean",)}}, "^branch: reads 'mean', which no earlier layer writes$"),
     "itself": ({"branch": {"inputs": ("branch",)}}, "^branch: reads 'branch', which no earlier layer writes$"),
+    "raw text": ({"head": {"raw": "yes"}}, "^head: raw must be true or false, not 'yes'$"),
     "raw logits": ({"hidden": {"inputs": ("early",)}}, "^hidden: reads the raw logits 'early'$"),
 }
 
@@ -247,14 +248,14 @@ DESCRIPTION_REFUSALS = {
     "layer number": (("layers", 0), 7, INCOMPLETE),
     "layers number": (("layers",), 7, INCOMPLETE),
     "shape number": (("input", "shape"), 7, INCOMPLETE),
-    "scale text": (("input", "scale"), "large", INCOMPLETE),
+    "scale text": (("input", "scale"), "large", "^input: scale must be positive and finite, not 'large'$"),
     "kind": (
         ("layers", 0, "kind"),
         "max_pool3d",
         "^stem: layer kind must be one of conv2d, depthwise_conv2d, linear, add, average_pool2d, max_pool2d, "
         "global_average_pool, not 'max_pool3d'$",
     ),
-    "rounding": (("layers", 0, "rounding"), "bankers", "'bankers' is not a valid Rounding$"),
+    "rounding": (("layers", 0, "rounding"), "bankers", "^stem: rounding must be one of double, single, not 'bankers'$"),
     "stride": (("layers", 0, "stride"), [1], r"^stem: strides must be two positive integers, not \(1,\)$"),
 }
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hw import container
-from models import golden
-from models.checkpoint import load, load_compressed, save, save_compressed
+from models import architectures, golden, zoo
+from models.checkpoint import Checkpoint, load, load_compressed, save, save_compressed, stage_of
 from models.quantize import encode
 from models.train import predict
 
@@ -105,3 +105,93 @@ def test_activity_must_be_the_networks(tmp_path, compressed, name, shares, messa
     save_compressed(path, replace(compressed, activity={name: shares}))
     with pytest.raises(ValueError, match=message):
         load_compressed(path)
+
+
+def small() -> Checkpoint:
+    """An untrained network."""
+    described = {"kind": "residual", "shape": [8, 8, 1], "classes": 10, "widths": [2, 4], "branch_width": 2}
+    return Checkpoint.of(
+        architectures.initial(architectures.from_dict(described), 0), data="digits", seed=1, metrics={}
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("data", "mnist", "data must be one of digits, fashion-mnist, cifar10, not 'mnist'"),
+        ("data", ["digits"], r"data must be a text, not \['digits'\]"),
+        ("seed", -1, "seed must not be negative, not -1"),
+        ("seed", "1", "seed must be a whole number, not '1'"),
+        ("seed", 1 << 70, "seed must be a whole number of at most 63 bits"),
+        ("metrics", [0.5], r"metrics must be a table of names and values, not \[0.5\]"),
+        ("metrics", {"float_final": "high"}, "metrics.float_final must be a number"),
+        ("metrics", {"float_final": float("nan")}, "metrics.float_final must be a finite number, not nan"),
+        ("architecture", 3, "architecture must be a table, not 3"),
+        (
+            "data",
+            "cifar10",
+            r"images and classes must be those of cifar10, \(\(32, 32, 3\), 10\), not \(\(8, 8, 1\), 10\)",
+        ),
+        ("stage", ["trained"], r"must be a trained network, not \['trained'\]"),
+    ],
+)
+def test_impossible_manifests(tmp_path, key, value, message):
+    path = tmp_path / "a.ckpt"
+    save(path, small())
+    manifest, arrays = container.read(path, MAGIC, VERSION)
+    container.write(path, MAGIC, VERSION, manifest | {key: value}, arrays)
+    with pytest.raises(ValueError, match=f"^{path}: {message}"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("stem.conv.weight", lambda value: value.astype(np.float64), "must be float32, not float64"),
+        ("stem.conv.weight", lambda value: value * np.float32(np.nan), "must be finite numbers$"),
+        ("stem.norm.running_var", lambda value: -value, "must be finite numbers, 0 or more"),
+        ("stem.norm.num_batches_tracked", lambda value: value.astype(np.int32), "must be int64, not int32"),
+    ],
+)
+def test_impossible_states(tmp_path, name, change, message):
+    path, whole = tmp_path / "a.ckpt", small()
+    save(path, replace(whole, state=whole.state | {name: change(whole.state[name])}))
+    with pytest.raises(ValueError, match=f"^{path}: checkpoint's {name} {message}"):
+        load(path)
+
+
+def of_the_zoo() -> tuple[dict, dict[str, np.ndarray]]:
+    return container.read(zoo.FOLDER / "digits.off", MAGIC, VERSION)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("curve", {"thresholds": [1], "accuracy": []}, r"curve must be lists of equal lengths, not of \[0, 1\]"),
+        ("curve", {"thresholds": ["x"]}, "curve.thresholds must be a number"),
+        ("network", [], "network description is incomplete or has unknown keys"),
+        ("dense", {"layers": 3}, "network description is incomplete or has unknown keys"),
+    ],
+)
+def test_impossible_compressed_networks(tmp_path, key, value, message):
+    path, (manifest, arrays) = tmp_path / "a.ckpt", of_the_zoo()
+    container.write(path, MAGIC, VERSION, manifest | {key: value}, arrays)
+    with pytest.raises(ValueError, match=f"^{path}: {message}"):
+        load_compressed(path)
+
+
+@pytest.mark.parametrize("name", ["network:extra/weight", "other:weight", "weight"])
+def test_arrays_of_nothing(tmp_path, name):
+    path, (manifest, arrays) = tmp_path / "a.ckpt", of_the_zoo()
+    container.write(path, MAGIC, VERSION, manifest, arrays | {name: np.zeros(3)})
+    with pytest.raises(ValueError, match=f"^{path}: .*arrays must be of .*, not "):
+        load_compressed(path)
+
+
+def test_stages(tmp_path):
+    save(tmp_path / "trained", small())
+    assert stage_of(tmp_path / "trained") == "trained"
+    assert stage_of(zoo.FOLDER / "digits.off") == "compressed"
+    container.write(tmp_path / "neither", MAGIC, VERSION, {"stage": "half"}, {})
+    with pytest.raises(ValueError, match="neither: stage must be trained or compressed, not 'half'"):
+        stage_of(tmp_path / "neither")

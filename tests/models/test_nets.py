@@ -44,12 +44,12 @@ def test_architecture_survives_json():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"shape": (3, 8, 1)}, r"shape must be .* at least 4 rows and columns, not \(3, 8, 1\)"),
+        ({"shape": (3, 8, 1)}, r"shape must be .* of 4 to 255 rows and columns .*, not \(3, 8, 1\)"),
         ({"shape": (8, 8)}, "shape must be"),
-        ({"classes": 1}, "classes must be at least 2, not 1"),
-        ({"widths": (4, 0)}, r"widths must be two positive integers, not \(4, 0\)"),
-        ({"branch_width": -1}, "branch_width must not be negative, not -1"),
-        ({"stem_stride": 3, "shape": (32, 32, 1)}, "stem_stride must be 1 or 2, not 3"),
+        ({"classes": 1}, "classes must be a whole number from 2 to 64, not 1"),
+        ({"widths": (4, 0)}, r"widths must be 2 whole numbers from 1 to 4088, not \(4, 0\)"),
+        ({"branch_width": -1}, "branch_width must be a whole number from 0 to 4088, not -1"),
+        ({"stem_stride": 3, "shape": (32, 32, 1)}, "stem_stride must be a whole number from 1 to 2, not 3"),
     ],
 )
 def test_architecture_wrong(change, message):
@@ -57,9 +57,15 @@ def test_architecture_wrong(change, message):
         Architecture(**{**SMALL, **change})
 
 
-@pytest.mark.parametrize("change", [{"depth": 3}, {"widths": None}])
-def test_architecture_from_wrong_keys(change):
-    with pytest.raises(ValueError, match="architecture is incomplete or has unknown keys"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depth": 3}, "architecture: 'depth' is unknown: settings are shape, classes, widths"),
+        ({"widths": None}, "architecture: widths must be a list of 2 values, not None"),
+    ],
+)
+def test_architecture_from_wrong_keys(change, message):
+    with pytest.raises(ValueError, match=message):
         Architecture.from_dict({**SMALL, **change})
 
 

@@ -96,7 +96,7 @@ def test_shapes_are_the_data_sets(data_root):
         ('data = "digits"', 'data = "digits"\ntrain_images = -1', "train_images must not be negative, not -1"),
         ('data = "digits"', 'data = "digits"\ntrain_images = "all"', "train_images must be a whole number, not 'all'"),
         ('kind = "residual"', 'kind = "vgg"', "architecture's kind must be one of residual, resnet8, .*not 'vgg'"),
-        ("branch_width = 0", "branches = 0", "architecture is incomplete or has unknown keys"),
+        ("branch_width = 0", "branches = 0", "architecture: 'branches' is unknown: settings are shape"),
         ("[[train]]", "[train]", "train must be a list of tables"),
         ("[quantize]", "[quantise]", "'quantise' is unknown"),
         ("[[train]]\nepochs = 1\nlr = 0.1", "", r"without a start must have a \[\[train\]\] stage"),
@@ -118,6 +118,20 @@ def test_shapes_are_the_data_sets(data_root):
         ("[[train]]", '[start]\ncheckpoint = "none.off"\n[[train]]', "none.off: cannot be read"),
         ("[quantize]", "[dense]\n[quantize]", "dense 'quantize unpruned': epochs must be given"),
         ("[architecture]", "quantize = 3\n[architecture]", "must be TOML"),
+        ("widths = [4, 8]", "widths = [1000000000, 8]", "widths must be 2 whole numbers from 1 to 4088"),
+        ("widths = [4, 8]", "widths = [4, 1979-05-27]", "widths must be a whole number, not datetime.date"),
+        ("widths = [4, 8]", "widths = [4, nan]", "widths must be a whole number, not nan"),
+        ("density = 0.5}", "density = 0.5, least = {'stem.conv.weight' = inf}}", "least.* must be a finite number"),
+        ("density = 0.5}", "density = 0.5, least = {'stem.conv.weight' = 2}}", "lowest density of stem.* not 2"),
+        ("density = 0.5}", "density = 1979-05-27}", "density must be a number, not datetime.date"),
+        ('"magnitude-pruning"', '["zeros"]', r"piece: kind must be one of .*, not \['zeros'\]"),
+        ('{"late.first.conv" = 0.5}', '{"late" = 0.5}', "'thresholds': threshold of 'late': there is no layer"),
+        ('{"late.first.conv" = 0.5}', '{"late.first.conv" = 2}', "density of late.first.conv must be in 0..1, not 2"),
+        ("lr = 0.1", "lr = 0x" + "f" * 6000, "lr must be a finite number, not a number of too many digits"),
+        ("lr = 0.1", "lr = " + "9" * 6000, "must be TOML"),
+        ("lr = 0.1", "lr = " + "[" * 5000, "must be TOML"),
+        ('name = "small"', '"\\u0000" = 1\nname = "small"', r"'\\x00' is unknown"),
+        ("[[train]]", '[start]\ncheckpoint = "a\\u0000"\n[[train]]', "checkpoint must be a text of characters"),
     ],
 )
 def test_wrong(tmp_path, old, new, message):
@@ -132,6 +146,14 @@ def test_unreadable_files(tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match=r"binary.toml: must be a text in UTF-8"):
         load(tmp_path / "binary.toml")
+
+
+def test_huge_files(tmp_path):
+    path = tmp_path / "huge.toml"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ValueError, match=r"huge.toml: must be at most 1,048,576 bytes"):
+        load(path)
 
 
 def test_a_start_from_a_checkpoint_adds_exits_only(tmp_path):

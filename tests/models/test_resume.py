@@ -143,6 +143,21 @@ def test_a_damaged_file_is_refused(digits, tmp_path):
         fit(network(), few, schedule, seed=0, checkpoint=path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("epochs", 7), ("epochs", "1"), ("model", None), ("generator", {"$array": "none"}), ("optimizer", {"$pairs": []})],
+)
+def test_an_impossible_state_is_refused(digits, tmp_path, key, value):
+    few, path = digits.train.take(64), tmp_path / "progress.off"
+    schedule = Schedule(epochs=1, lr=0.01)
+    fit(network(), few, schedule, seed=0, checkpoint=path)
+    manifest, arrays = container.read(path, b"OFFRPROG", 1)
+    manifest["state"]["$pairs"] = [[name, value if name == key else kept] for name, kept in manifest["state"]["$pairs"]]
+    container.write(path, b"OFFRPROG", 1, manifest, arrays)
+    with pytest.raises(ValueError, match=r"progress.off: must hold a state of this run: .*: delete it to begin anew"):
+        fit(network(), few, schedule, seed=0, checkpoint=path)
+
+
 def test_a_state_of_other_things_is_refused():
     with pytest.raises(TypeError, match="a run's state must be of numbers, strings and tensors, not set"):
         resume.take_apart({"a": [{1, 2}]})

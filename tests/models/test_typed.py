@@ -1,3 +1,4 @@
+import datetime
 from dataclasses import dataclass
 
 import pytest
@@ -63,6 +64,16 @@ def test_given_arguments_are_no_settings():
         ({"rate": 1, "pair": [1]}, r"stage: pair must be a list of 2 values, not \[1\]"),
         ({"rate": 1, "shares": [1]}, r"stage: shares must be a table of names and values, not \[1\]"),
         ({"rate": 1, "shares": {"x": "y"}}, "stage: shares.x must be a number or a fraction"),
+        ({"rate": float("nan")}, "stage: rate must be a finite number, not nan"),
+        ({"rate": float("inf")}, "stage: rate must be a finite number, not inf"),
+        ({"rate": 1 << 20_000}, "stage: rate must be a finite number, not a number of too many digits"),
+        ({"rate": f"{'9' * 39}/1" * 3}, "stage: rate must be a number or a fraction"),
+        ({"rate": datetime.date(2026, 1, 1)}, r"stage: rate must be a number, not datetime.date\(2026, 1, 1\)"),
+        ({"rate": 1, "count": 1 << 63}, "stage: count must be a whole number of at most 63 bits, not 92"),
+        ({"rate": 1, "name": "a\0"}, r"stage: name must be a text of characters that can be printed, not 'a\\x00'"),
+        ({"rate": 1, "name": "\ud800"}, "stage: name must be a text of characters that can be printed"),
+        ({"rate": 1, "name": ["x"] * 1000}, r"stage: name must be a text, not \['x', .{,80}\.\.\.$"),
+        ({"rate": 1, "shares": {3: 1}}, "stage: shares: a name must be a text, not 3"),
     ],
 )
 def test_wrong(settings, message):

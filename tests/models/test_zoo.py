@@ -14,7 +14,7 @@ ENTRIES = zoo.entries()
 
 def described(name="small", part="network", **changes):
     """An entry's fields, of plausible kinds."""
-    kinds = {str: "text", int: 1, float: 0.5}
+    kinds = {str: "digits", int: 1, float: 0.5}
     values = {found.name: kinds[found.type] for found in fields(zoo.Entry) if found.name != "sha256"}
     return {**values, "name": name, "file": "small.off", "part": part, **changes}
 
@@ -56,7 +56,10 @@ def test_an_altered_file_is_refused(compressed, tmp_path):
     [
         ("{", "must be the index of a zoo"),
         ("[]", "must be the index of a zoo"),
-        ('{"networks": [{"name": "a"}]}', "must be the index of a zoo"),
+        ('{"networks": [{"name": "a"}]}', "must be the index of a zoo: network 0: method must be given"),
+        ('{"networks": ["a"]}', "must be the index of a zoo"),
+        ('{"networks": 3}', "must be the index of a zoo"),
+        ("[" * 100_000, "must be the index of a zoo"),
     ],
 )
 def test_a_broken_index(tmp_path, text, message):

@@ -66,10 +66,10 @@ def test_descriptions_come_back():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"members": 0}, "members must be at least 1, not 0"),
-        ({"noise": -0.1}, r"noise must not be negative, not -0\.1"),
-        ({"widths": (1, 2)}, "widths must be three positive integers"),
-        ({"exits": ()}, "architecture is incomplete or has unknown keys"),
+        ({"members": 0}, "members must be a whole number from 1 to 63, not 0"),
+        ({"noise": -0.1}, r"noise must be finite and not negative, not -0\.1"),
+        ({"widths": (1, 2)}, "widths must be a list of 3 values"),
+        ({"exits": ()}, "architecture: 'exits' is unknown: settings are shape"),
     ],
 )
 def test_impossible(change, message):

@@ -1,0 +1,31 @@
+import pytest
+
+from hw.rules import integer, integers, require, shown, text
+
+
+def test_integers_are_no_truth_values():
+    assert integer(3)
+    assert not integer(True)
+    assert not integer(3.0)
+    assert integers((1, 2), 2)
+    assert not integers([1, 2], 2)
+    assert not integers((1, True), 2)
+
+
+def test_a_rule_that_holds_says_nothing():
+    require(True, "nothing")
+    with pytest.raises(ValueError, match=r"^it must hold$"):
+        require(False, "it must hold")
+
+
+@pytest.mark.parametrize(
+    ("value", "right"), [("conv 1", True), ("", False), ("a\n", False), ("\ud800", False), (3, False)]
+)
+def test_texts_can_be_printed(value, right):
+    assert text(value) is right
+
+
+def test_values_are_shown_in_a_few_characters():
+    assert shown((1, "a")) == "(1, 'a')"
+    assert shown("x" * 1000) == f"'{'x' * 79}..."
+    assert shown(1 << 20_000) == "a number of too many digits"

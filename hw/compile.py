@@ -15,18 +15,17 @@ from itertools import product
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 
+from hw.arithmetic import arithmetic_of, multiply_accumulates
 from hw.balance import balance
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.emit import Arithmetic, Emitter
+from hw.emit import Emitter
 from hw.geometry import Axis
 from hw.image_layout import instruction_words
 from hw.isa import MAX_CLASSES
-from hw.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D
 from hw.memory_plan import ShortageError, plan_with_next
-from hw.network import INPUT, Conv2D, GlobalAveragePool, Layer, Linear, Network
-from hw.numerics import IDENTITY, Rounding, accumulator_range, average_scale
+from hw.network import INPUT, Network
+from hw.numerics import accumulator_range
 from hw.partition import Part, Partition, bands_of, divide, inputs_of, parts_of
 from hw.planner import Choice, Planner
 from hw.program import Command, Program
@@ -37,29 +36,6 @@ from hw.streaming import all_resident, streamed
 from hw.tiles import tilings
 
 __all__ = ["compile_balanced", "compile_network"]
-
-
-def _arithmetic(step: Step, padded: int, stored: Mapping[str, int]) -> Arithmetic:
-    """Channel parameters, dummy channels included: these stay at what is stored as 0."""
-    layer, source = step.layer, step.source
-    offset, rounding = layer.output.zero_point, Rounding.SINGLE
-    values: tuple[npt.ArrayLike, ...]
-    if isinstance(layer, GlobalAveragePool | AveragePool2D):
-        count = prod(source.shape[:2] if isinstance(layer, GlobalAveragePool) else layer.window)
-        # The mean is taken over codes, not over activations; the bias turns a sum of activations into one of codes.
-        values, offset = (count * source.zero_point, *average_scale(count)), 0
-    elif isinstance(layer, MaxPool2D):
-        values, offset = (0, *IDENTITY), stored[layer.inputs[0]]
-    else:
-        assert isinstance(layer, Conv2D | DepthwiseConv2D | Linear)
-        values, rounding = (layer.bias, layer.multiplier, layer.shift), layer.rounding
-    channels = layer.output.shape[2]
-    spare, dummies = padded - channels, (stored[layer.name] - offset, *IDENTITY)
-    bias, multiplier, shift = (
-        np.pad(np.broadcast_to(np.asarray(value), channels), (0, spare), constant_values=dummy).astype(np.int64)
-        for value, dummy in zip(values, dummies, strict=True)
-    )
-    return Arithmetic(bias, multiplier, shift, rounding, offset)
 
 
 def _prove(step: Step, bias: np.ndarray, span: tuple[int, int], config: AcceleratorConfig) -> None:
@@ -83,13 +59,6 @@ def _prove(step: Step, bias: np.ndarray, span: tuple[int, int], config: Accelera
             f"{step.layer.name}: accumulators can reach {low} and {high}, beyond the {config.accumulator_bits} bits "
             f"of this config ({-limit}..{limit - 1})"
         )
-
-
-def _macs_per_row(layer: Layer) -> int:
-    """Multiply-accumulates of the dense layer per output channel and row, padded taps included; 0 for a pool."""
-    if not isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
-        return 0
-    return layer.output.shape[1] * prod(layer.weight.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -121,7 +90,7 @@ class _Work:
             tensor=step.result.name,
             rows=tuple(rows),
             channels=(first, last),
-            macs=_macs_per_row(step.layer) * made * (last - first) * (self.inputs[1] - self.inputs[0]) // depth,
+            macs=multiply_accumulates(step.layer, made, last - first, (self.inputs[1] - self.inputs[0], depth)),
             groups=partition.groups,
             partial=self.schedules[0].partial,
             upright=partition.upright,
@@ -177,7 +146,7 @@ def _build(
         channels = each.step.result.output.shape[2]
         if number == 0 or work[number - 1].step is not each.step:
             emitter.select(each.step)
-        arithmetic = _arithmetic(each.step, config.padded_channels(channels), stored)
+        arithmetic = arithmetic_of(each.step.layer, each.step.source, config.padded_channels(channels), stored)
         emitter.layer(each.step, each.parts, each.schedules, arithmetic)
         if number + 1 == len(work) or work[number + 1].step is not each.step:
             if free < len(steps) and each.step is steps[free - 1]:
@@ -231,7 +200,7 @@ def compile_network(
     for step in steps:
         result = step.result
         channels = result.output.shape[2]
-        bias = _arithmetic(step, config.padded_channels(channels), stored).bias[:channels]
+        bias = arithmetic_of(step.layer, step.source, channels, stored).bias
         low, high = (code - stored[step.reads] for code in ranges[step.reads])
         _prove(step, bias, (low, high), config)
         if step.add and channels % WORD_CHANNELS and stored[result.name] != result.output.zero_point:

@@ -1,11 +1,11 @@
 """Turns what the compiler decides into instructions, descriptions, tables and channel parameters."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from hw.arithmetic import Arithmetic, code, sum_fields
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.emit_select import USES, describe
 from hw.estimate import selection_cycles
@@ -14,7 +14,7 @@ from hw.isa import NEVER, NUMBERS, Header, Opcode, SelectUse
 from hw.isa import Layer as LayerWords
 from hw.memory_plan import Placement
 from hw.network import INPUT, Network, Tensor
-from hw.numerics import Rounding, add_scales
+from hw.numerics import Rounding
 from hw.partition import Part, Rows, is_everywhere, shares
 from hw.rules import require
 from hw.schedule import Schedule
@@ -22,7 +22,7 @@ from hw.steps import Step
 from hw.streaming import ListPlan
 from hw.words import bits_of, decode, words_of
 
-__all__ = ["Arithmetic", "Emitter"]
+__all__ = ["Emitter"]
 
 #: Cycles granted to each layer beyond its serial work before a run counts as hung.
 _LAYER_SLACK = 1000
@@ -32,28 +32,9 @@ _LONGEST = (1 << bits_of(Header.as_shape()["limit"].shape)) - 1
 _BEAT_CYCLES, _CHUNK_CYCLES = 64, 10_000
 
 
-def _code(value: int) -> int:
-    """Two's complement of an int8."""
-    return value & 0xFF
-
-
 def _nothing() -> dict[str, Any]:
     """All fields of a description, 0."""
     return decode(LayerWords, [0] * words_of(LayerWords))
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """What the lane needs to know of a layer, per output channel.
-
-    Dummy channels are included; they stay at what is stored as 0.
-    """
-
-    bias: np.ndarray
-    multiplier: np.ndarray
-    shift: np.ndarray
-    rounding: Rounding
-    offset: int
 
 
 class _Core:
@@ -172,21 +153,11 @@ class Emitter:
         name, add = step.residual, step.add
         if add is None or name is None:
             return _nothing()["residual"]
-        scales = add_scales(step.layer.output.scale, self._maps[name].scale, add.output.scale)
         return {
             "enable": 1,
             "bank": self._places[name].bank,
             "base": self._address(name, part.core, part.rows[0]) + part.words[0],
-            "zero_point": _code(step.layer.output.zero_point),
-            "first_multiplier": scales.first.multiplier,
-            "first_shift": scales.first.shift,
-            "second_multiplier": scales.second.multiplier,
-            "second_shift": scales.second.shift,
-            "output_multiplier": scales.output.multiplier,
-            "output_shift": scales.output.shift,
-            "offset": _code(add.output.zero_point),
-            "clamp_low": _code(add.clamp[0]),
-            "clamp_high": _code(add.clamp[1]),
+            **sum_fields(step.layer.output, self._maps[name], add),
         }
 
     def _positions(self, name: str, part: Part, upright: bool) -> dict[str, int]:
@@ -270,15 +241,15 @@ class Emitter:
                     "classes": self._network.classes if raw else 0,
                     "slow": int(slow),
                     "double": int(arithmetic.rounding is Rounding.DOUBLE),
-                    "offset": _code(arithmetic.offset),
-                    "clamp_low": _code(layer.clamp[0]),
-                    "clamp_high": _code(layer.clamp[1]),
+                    "offset": code(arithmetic.offset),
+                    "clamp_low": code(layer.clamp[0]),
+                    "clamp_high": code(layer.clamp[1]),
                 },
                 "target": {
                     "first": first,
                     **self._positions(name, part, work.upright),
                     "words": part.words[1] - part.words[0],
-                    "zero_point": _code(self._stored[step.result.name]),
+                    "zero_point": code(self._stored[step.result.name]),
                     "everywhere": int(everywhere),
                 },
             }
@@ -341,6 +312,6 @@ class Emitter:
             "image_words": -(-count // 4),
             "image_bytes": count,
             "image_channels": image.shape[2],
-            "image_zero_point": _code(self._stored[INPUT]),
+            "image_zero_point": code(self._stored[INPUT]),
             "limit": self._limit,
         }

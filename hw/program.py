@@ -10,15 +10,15 @@ import numpy as np
 
 from hw import container
 from hw.check import check_images
+from hw.check_network import check_network
+from hw.command import Command
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.decode import Instruction, decode_header, decode_images, decode_windows
 from hw.isa import NUMBERS, Opcode
 from hw.layers import Layer, threshold_of
 from hw.network import INPUT, Add, Linear, Network
-from hw.partition import Part, parts_of
 from hw.program_select import check_selection, check_use
 from hw.protocol import Memory
-from hw.rules import integer, integers, require
 from hw.stored import stored_zero_points
 
 __all__ = ["MAGIC", "VERSION", "Command", "Program", "image_sizes", "load", "writes_of"]
@@ -32,72 +32,6 @@ _CORE_MEMORIES = {
     Memory.BIAS: ("bias",),
     Memory.SCALE: ("multiplier", "shift"),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """One LAYER instruction, for people and tests.
-
-    Attributes
-    ----------
-    name : str
-        The tensor it writes, with the channel range where a layer takes several commands.
-    kind : str
-        Kind of the network layer, ``+add`` where a residual add is fused.
-    layer, tensor : str
-        The network layer that multiplies, and the tensor that results.
-    rows : tuple of tuple of 2 int
-        Of each band, first row of the tensor that it writes, and the one after the last.
-    channels : tuple of 2 int
-        First channel of the tensor that it writes, and the one after the last.
-    macs : int
-        Multiply-accumulates of the dense layer, without padding.
-    groups : int
-        Core ``band * groups + group`` makes the output rows of its band in the channel words of its group
-        (:func:`hw.partition.parts_of`).
-    partial : bool
-        It multiplies some input channels only, and leaves the accumulators to the next command.
-    upright : bool
-        A core walks its band column by column.
-    """
-
-    name: str
-    kind: str
-    layer: str
-    tensor: str
-    rows: tuple[tuple[int, int], ...]
-    channels: tuple[int, int]
-    macs: int
-    groups: int
-    partial: bool = False
-    upright: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("name", "kind", "layer", "tensor"):
-            require(isinstance(getattr(self, name), str), f"{name} must be a string, not {getattr(self, name)!r}")
-        require(
-            bool(self.rows) and all(integers(band, 2) for band in self.rows),
-            f"{self.name}: rows must be two integers of each band, not {self.rows}",
-        )
-        require(integers(self.channels, 2), f"{self.name}: channels must be two integers, not {self.channels}")
-        require(integer(self.macs) and self.macs >= 0, f"{self.name}: macs must be an integer, not {self.macs!r}")
-        for name in ("partial", "upright"):
-            flag = getattr(self, name)
-            require(isinstance(flag, bool), f"{self.name}: {name} must be true or false, not {flag!r}")
-        require(
-            integer(self.groups) and self.groups > 0,
-            f"{self.name}: groups must be a positive integer, not {self.groups!r}",
-        )
-
-    @property
-    def bands(self) -> int:
-        """Of output rows, over which it is split."""
-        return len(self.rows)
-
-    def parts(self) -> list[Part]:
-        """What each core with work makes of its tensor."""
-        first, last = (-(-channel // WORD_CHANNELS) for channel in self.channels)
-        return parts_of(self.rows, (first, last), self.groups)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +54,7 @@ class Program:
     Raises
     ------
     ValueError
-        When the images don't belong together or don't fit the config.
+        When the images don't belong together, don't fit the config, or compute something else than the network.
     """
 
     network: Network
@@ -153,6 +87,7 @@ class Program:
             self._check_command(f"command {number}", command, instruction, windows, stored)
             windows[command.tensor] = tuple(core.fields["window"] for core in instruction.cores)
         self._check_decisions(instructions)
+        check_network(self.network, self.config, self.commands, instructions, self.images)
 
     def _check_image(self, zero_point: int) -> None:
         """The program takes the network's images."""
@@ -280,15 +215,21 @@ class Program:
 
     def save(self, path: str | Path) -> None:
         """Write the program file, whole or not at all."""
-        manifest = {
+        container.write(Path(path), MAGIC, VERSION, self.manifest(), self.arrays())
+
+    def manifest(self) -> dict[str, Any]:
+        """What its file says beside the arrays."""
+        return {
             "config": asdict(self.config),
             "config_digest": self.config.digest(),
             "network": self.network.to_dict(),
             "commands": [asdict(command) for command in self.commands],
         }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays of its file, by name."""
         arrays = {f"network/{name}": array for name, array in self.network.arrays()}
-        arrays |= {f"images/{name}": array for name, array in self.images.items()}
-        container.write(Path(path), MAGIC, VERSION, manifest, arrays)
+        return arrays | {f"images/{name}": array for name, array in self.images.items()}
 
     def size_words(self) -> dict[str, tuple[int, int]]:
         """Words used and available of every memory that a program fills, in the core and PE that needs most."""
@@ -324,6 +265,10 @@ def _command(values: dict[str, Any]) -> Command:
 
 def load(path: str | Path, config: AcceleratorConfig | None = None) -> Program:
     """Read a program file and check all of it.
+
+    Its images run without harm (:func:`hw.check.check_images`) and compute the network that it carries
+    (:func:`hw.check_network.check_network`). What is trusted is what only time depends on: the expected limit of a run,
+    the order of equal work, and that words which nothing reads mean nothing.
 
     Parameters
     ----------

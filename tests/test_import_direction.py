@@ -14,11 +14,15 @@ PACKAGES = ("hw", "sim", "models", "fpga", "offramp")
 
 #: The part of hw that imports neither RTL nor torch; every package may import it. Every other module of hw is RTL.
 CONTRACTS = {
+    "hw.arithmetic",
     "hw.arrays",
     "hw.balance",
     "hw.check",
+    "hw.check_network",
+    "hw.check_products",
     "hw.check_select",
     "hw.chunks",
+    "hw.command",
     "hw.compile",
     "hw.config",
     "hw.container",

@@ -185,7 +185,7 @@ def load_compressed(path: Path) -> Compressed:
         activities = {key: _part(arrays, key) for key in _ACTIVITIES}
         for key, network in zip(_ACTIVITIES, networks.values(), strict=True):
             _check_activity(key, activities[key], network)
-        curve = checked(_take(manifest, "curve"), dict[str, tuple[float, ...]], "curve")
+        curve = _measured(manifest, "curve", dict[str, tuple[float, ...]])
         require(
             len({len(values) for values in curve.values()}) <= 1,
             f"curve must be lists of equal lengths, not of {[len(values) for values in curve.values()]}",
@@ -197,7 +197,7 @@ def load_compressed(path: Path) -> Compressed:
             **common,
             network=networks["network"],
             dense=networks["dense"],
-            curve={key: list(values) for key, values in curve.items()},
+            curve=curve,
             activity=activities["activity"],
             dense_activity=activities["dense_activity"],
         )
@@ -232,8 +232,18 @@ def _common(manifest: dict[str, Any]) -> dict[str, Any]:
     require(data in NAMES, f"data must be one of {', '.join(NAMES)}, not {data!r}")
     require(seed >= 0, f"seed must not be negative, not {seed}")
     return {
-        "data": data, "seed": seed, "metrics": checked(_take(manifest, "metrics"), dict[str, float], "metrics"),
+        "data": data, "seed": seed, "metrics": _measured(manifest, "metrics", dict[str, float]),
     }  # fmt: skip
+
+
+def _measured(manifest: dict[str, Any], key: str, hint: Any) -> Any:
+    """Numbers as they stand in a table; fractions are for people."""
+    found = _take(manifest, key)
+    checked(found, hint, key)
+    for values in found.values():
+        each = values if isinstance(values, list) else [values]
+        require(not any(isinstance(value, str) for value in each), f"{key} must be numbers, not {shown(values)}")
+    return found
 
 
 def _check_shape(data: str, shape: tuple[int, int, int], classes: int) -> None:

@@ -124,6 +124,7 @@ def small() -> Checkpoint:
         ("seed", "1", "seed must be a whole number, not '1'"),
         ("seed", 1 << 70, "seed must be a whole number of at most 63 bits"),
         ("metrics", [0.5], r"metrics must be a table of names and values, not \[0.5\]"),
+        ("metrics", {"float_final": "1/2"}, "metrics must be numbers, not '1/2'"),
         ("metrics", {"float_final": "high"}, "metrics.float_final must be a number"),
         ("metrics", {"float_final": float("nan")}, "metrics.float_final must be a finite number, not nan"),
         ("architecture", 3, "architecture must be a table, not 3"),

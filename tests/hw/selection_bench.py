@@ -82,7 +82,7 @@ def shares(rng, activations: np.ndarray, select: Select, cores: int) -> list[Sha
 
 
 class Machine(Elaboratable):
-    """The units, wired as in the accelerator.
+    """The units, wired as in the accelerator; maps are loaded into it one after the other.
 
     Attributes
     ----------
@@ -90,14 +90,26 @@ class Machine(Elaboratable):
         Of the words that are asked about.
     """
 
-    def __init__(self, config: AcceleratorConfig, words: np.ndarray, shares: list[Share]):
+    def __init__(self, config: AcceleratorConfig):
+        cores = range(config.cores)
+        self._rams = [memory.Memory(shape=WORD_BITS, depth=1 << 12, init=[]) for _ in cores]
+        self._tables = [memory.Memory(shape=32, depth=1 << 10, init=[]) for _ in cores]
         self.selector = Selector(config)
         self.favours = [Favour(config) for _ in range(config.cores)]
         self._scanners = [Scanner(config) for _ in range(config.cores)]
-        self._words, self._shares = words, shares
+        self._words, self._shares = np.zeros((0, WORD_CHANNELS), dtype=int), list[Share]()
         self.addresses = [Signal(12, name=f"address_{core}") for core in range(config.cores)]
         self.word, self.source = Signal(8), Signal(Source)
         self.selections = [Signal(Selection, name=f"selection_{core}") for core in range(config.cores)]
+
+    def load(self, ctx, words: np.ndarray, shares: list[Share]) -> None:
+        """Put a map and the layer memories into their places."""
+        self._words, self._shares = words, shares
+        for ram, table, share in zip(self._rams, self._tables, shares, strict=True):
+            for place, value in enumerate(self._memory(share)):
+                ctx.set(ram.data[place], value)
+            for place, value in enumerate(share.table):
+                ctx.set(table.data[place], value)
 
     def _memory(self, share: Share) -> list[int]:
         """What lies around the window is large: counted, it would win."""
@@ -109,10 +121,9 @@ class Machine(Elaboratable):
         m = Module()
         m.submodules.selector = self.selector
         m.d.comb += self.selector.selection.eq(self.selections[0])
-        for core, (scanner, favour, share) in enumerate(zip(self._scanners, self.favours, self._shares, strict=True)):
+        for core, (scanner, favour) in enumerate(zip(self._scanners, self.favours, strict=True)):
+            ram, table = self._rams[core], self._tables[core]
             m.submodules[f"scanner_{core}"], m.submodules[f"favour_{core}"] = scanner, favour
-            ram = memory.Memory(shape=WORD_BITS, depth=1 << 12, init=self._memory(share))
-            table = memory.Memory(shape=32, depth=1 << 10, init=share.table)
             m.submodules[f"ram_{core}"], m.submodules[f"table_{core}"] = ram, table
             words, masks = ram.read_port(), table.read_port()
             m.d.comb += [

@@ -52,6 +52,13 @@ def test_scales(twin):
             assert -128 < zero < 127  # signed maps
 
 
+def test_the_largest_weight_of_a_channel_is_the_largest_code(twin):
+    for node in twin.nodes:
+        if node.weight is not None and not node.logits:
+            codes = node.weight.detach() / node.weight_scale(1.0)[:, None, None, None]
+            torch.testing.assert_close(codes.abs().amax(dim=(1, 2, 3)), torch.full((len(codes),), 127.0))
+
+
 def test_ranges_follow_batches_only_while_observing(twin):
     before = twin.quantization()
     bright = torch.ones(4, 1, 8, 8)

@@ -73,7 +73,7 @@ class View:
         """What each slot holds: None, ("job", activation for each PE, list, accumulator) or ("dump", accumulator)."""
         source = self.source
         lists = WORD_CHANNELS // (self.pes if source["depthwise"] else 1)
-        leaving = 0
+        leaving = source["first_dump"]
         for y, x, word, address in self.words():
             row = self.rows[y]
             if x < 0:
@@ -84,7 +84,7 @@ class View:
                 yield None
             for place, values in self.handed_out(address):
                 for kernel_row in range(row["count"]):
-                    number = row["list"] + kernel_row * source["list_step"] + column["list"]
+                    number = source["first_list"] + row["list"] + kernel_row * source["list_step"] + column["list"]
                     number += word * lists + place
                     start = row["accumulator"] - kernel_row * source["accumulator_step"] + column["accumulator"]
                     yield "job", values, number, start % self.accumulators
@@ -130,6 +130,8 @@ def random_view(rng: Random, *, lists: int, accumulators: int, pes: int, depthwi
             "columns": columns,
             "row_table": rng.randrange(50),
             "column_table": rng.randrange(60, 100),
+            "first_list": rng.randrange(lists // 4),
+            "first_dump": rng.randrange(accumulators),
             "list_step": rng.randrange(words * WORD_CHANNELS, words * WORD_CHANNELS + 9),
             "accumulator_step": rng.randrange(accumulators),
             "slots": rng.randint(1, accumulators - 1),

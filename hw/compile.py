@@ -20,12 +20,15 @@ from hw.arithmetic import arithmetic_of, multiply_accumulates
 from hw.balance import balance
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.emit import Emitter
+from hw.emit_select import check_selectable
 from hw.geometry import Axis
 from hw.image_layout import instruction_words
 from hw.isa import MAX_CLASSES
-from hw.memory_plan import ShortageError, plan_with_next
+from hw.least import activations_lack, check_memories, lists_lack
+from hw.memory_plan import MisfitError, ShortageError, plan_with_next
 from hw.network import INPUT, Network
 from hw.numerics import accumulator_range
+from hw.options import Options
 from hw.partition import Part, Partition, bands_of, divide, inputs_of, parts_of
 from hw.planner import Choice, Planner
 from hw.program import Command, Program
@@ -191,13 +194,15 @@ def compile_network(
     Raises
     ------
     ValueError
-        When a layer can't run on it; the message names the layer or the memory, and by how much it is too small.
+        When a layer can't run on it; the message names the layer or the memory, and by how much it is too small
+        (:class:`hw.memory_plan.MisfitError`).
     """
     if network.classes > MAX_CLASSES or network.classes < 2:
         raise ValueError(f"{network.name}: classes must be from 2 to {MAX_CLASSES}, not {network.classes}")
     steps = steps_of(network)
     ranges, stored = code_ranges(network), stored_zero_points(network)
     for step in steps:
+        check_selectable(step, config)
         result = step.result
         channels = result.output.shape[2]
         bias = arithmetic_of(step.layer, step.source, channels, stored).bias
@@ -208,11 +213,29 @@ def compile_network(
                 f"{result.name}: a sum that only max pools read must have a multiple of {WORD_CHANNELS} channels, not "
                 f"{channels}, or no code below its zero point {result.output.zero_point}, not {ranges[result.name][0]}"
             )
-    planner = cache(lambda in_place: Planner(network, steps, config, densities, in_place=in_place))
-    # What costs fewest cycles comes first: all lists at hand, and sums with places of their own.
+    options = Options(network, config, densities)
+    check_memories(network, steps, options, config)
+    return _compiled(network, steps, stored, options, config)
+
+
+def _compiled(
+    network: Network, steps: list[Step], stored: Mapping[str, int], options: Options, config: AcceleratorConfig
+) -> Program:
+    """The program of the first attempt that fits; what costs fewest cycles comes first.
+
+    Whole maps are tried before strips, all lists at hand before lists read during the run, and sums with places of
+    their own before sums written over their operands.
+    """
+    lists = lists_lack(steps, options, config)
+    planner = cache(lambda in_place: Planner(network, steps, options, config, in_place=in_place))
     shortage: ShortageError
     ways = [(False, False), (True, False), (True, True)] if config.loader else [(False, False), (False, True)]
     for stream, in_place in ways:
+        lacks = [activations_lack(network, steps, config, in_place=in_place), None if stream else lists]
+        certain = [lack for lack in lacks if lack is not None]
+        if certain:
+            shortage = ShortageError("; ".join(map(str, certain)), max(lack.words for lack in certain))
+            continue
         try:
             return _fitted(network, steps, stored, planner(in_place), stream, config)
         except ShortageError as error:
@@ -220,10 +243,10 @@ def compile_network(
     streams = (False, True) if config.loader else (False,)
     for tiled, stream in ((tiled, stream) for tiled in tilings(network, steps, config) for stream in streams):
         try:
-            return _fitted(network, tiled, stored, Planner(network, tiled, config, densities), stream, config)
+            return _fitted(network, tiled, stored, Planner(network, tiled, options, config), stream, config)
         except ShortageError as error:
             shortage = error
-        except ValueError:  # Strips may also break what the whole layers keep to: bands, descriptions.
+        except MisfitError:  # Strips may also break what the whole layers keep to: bands, descriptions.
             continue
     raise shortage
 

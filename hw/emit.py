@@ -167,13 +167,7 @@ class Emitter:
         return {"row_pitch": row_pitch, "column_pitch": column_pitch, "columns": columns}
 
     def select(self, step: Step) -> None:
-        """Append a SELECT instruction for the layer that comes next, if it multiplies a selection only.
-
-        Raises
-        ------
-        ValueError
-            When this config can't; the message names the layer.
-        """
+        """Append a SELECT instruction for the layer that comes next, if it multiplies a selection only."""
         if step.select is None:
             return
         name, height = step.reads, self._maps[step.reads].shape[0]

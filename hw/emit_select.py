@@ -7,11 +7,12 @@ import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.isa import MAX_MASKS, Selection, SelectKind, SelectUse
+from hw.memory_plan import MisfitError
 from hw.select import Select
 from hw.steps import Step
 from hw.words import bits_of
 
-__all__ = ["USES", "describe", "masks_of"]
+__all__ = ["USES", "check_selectable", "describe", "masks_of"]
 
 #: What a layer relies on, by the kind of its selection.
 USES = {"mask": SelectUse.CHANNELS, "elements": SelectUse.ELEMENTS, "channels": SelectUse.CHANNELS}
@@ -24,6 +25,24 @@ def masks_of(select: Select, words: int) -> tuple[int, ...]:
     kept = np.zeros((words, WORD_CHANNELS), dtype=np.int64)
     kept.reshape(-1)[list(select.channels)] = 1
     return tuple(int(mask) for mask in kept @ (1 << np.arange(WORD_CHANNELS)))
+
+
+def check_selectable(step: Step, config: AcceleratorConfig) -> None:
+    """Refuse a step with a selection that this config can't make.
+
+    Raises
+    ------
+    MisfitError
+        The message names the layer.
+    """
+    select, layer, channels = step.select, step.layer.name, step.source.shape[2]
+    if select is None:
+        return
+    if not config.selector:
+        raise MisfitError(f"{layer}: a selection of {step.reads} needs a selector; this config has none")
+    most = MAX_MASKS * WORD_CHANNELS
+    if select.kind != "elements" and config.padded_channels(channels) > most:
+        raise MisfitError(f"{layer}: {step.reads} must have at most {most} channels to select of, not {channels}")
 
 
 def describe(
@@ -43,21 +62,11 @@ def describe(
         Where these begin in the core's memory.
     windows : sequence of dict
         What each core keeps of the map (fields of :class:`hw.isa.Window`).
-
-    Raises
-    ------
-    ValueError
-        When this config can't select that; the message names the layer.
     """
     select, layer = step.select, step.layer.name
     assert select is not None
     _, width, channels = step.source.shape
     pitch = config.padded_channels(channels) // WORD_CHANNELS
-    if not config.selector:
-        raise ValueError(f"{layer}: a selection of {step.reads} needs a selector; this config has none")
-    if select.kind != "elements" and pitch > MAX_MASKS:
-        most = MAX_MASKS * WORD_CHANNELS
-        raise ValueError(f"{layer}: {step.reads} must have at most {most} channels to select of, not {channels}")
     unit = 1 if select.kind == "elements" else pitch
     common = {"kind": _KINDS[select.kind], "pitch": unit, "count": select.count, "table": 0}
     if select.kind == "mask":

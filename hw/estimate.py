@@ -10,7 +10,7 @@ from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.geometry import Axis, row_schedule
 from hw.isa import SelectKind
 from hw.partition import Partition, commands_of, inputs_of
-from hw.schedule import Block, blocks_of
+from hw.schedule import Block, blocks_of, list_count
 from hw.steps import Kernel, Step
 
 __all__ = ["COMMAND_CYCLES", "Estimate", "estimate", "selection_cycles"]
@@ -100,7 +100,6 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
             blocks = blocks_of(kernel, walked, partition.merged)
             made_channels = (part.words[1] - part.words[0]) * WORD_CHANNELS
             depth, group = (last - first, config.pes) if kernel.own else (end - start, 1)
-            lists = made_channels // config.pes if kernel.own else depth
             nonzero = kernel.nonzero[first:last]
             if partition.passes > 1:
                 nonzero = np.count_nonzero(kernel.weight[first:last, ..., start:end], axis=3)
@@ -116,7 +115,7 @@ def estimate(step: Step, partition: Partition, density: float, config: Accelerat
             key = (first, last), blocks, kernel.columns
             alike.setdefault(key, part.core)
             used.append((part.core, key))
-            pointers[number, part.core] = len(kernel.classes) * len(blocks) * lists
+            pointers[number, part.core] = list_count(kernel, blocks, made_channels, (start, end), config)
             channels[part.core] += complete * made_channels
             entries[number, part.core] = (by_pe * _stored_uses(kernel, blocks)).sum(axis=(1, 2))
         distinct.append(tuple(alike.values()))
@@ -140,7 +139,8 @@ def _lines(kernel: Kernel, rows: tuple[int, int], merged: bool, complete: bool) 
         return [_Line((0,), 1, y == count - 1) for y in range(count)]
     walked, blank = row_schedule(kernel.rows.band(*rows)[1])
     if not complete:
-        walked = [(taps, y == len(walked) - blank - 1) for y, (taps, _) in enumerate(walked[: len(walked) - blank])]
+        filled = walked[: len(walked) - blank]
+        walked = tuple((taps, y == len(filled) - 1) for y, (taps, _) in enumerate(filled))
     return [_Line(tuple(tap for tap, _ in taps), 1 if merged and taps else len(taps), final) for taps, final in walked]
 
 

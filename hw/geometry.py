@@ -4,9 +4,14 @@ Along each axis, input index ``i`` meets kernel index ``k`` at output index ``(i
 integer inside the map. A *tap* is such a pair (kernel index, output index).
 """
 
+from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 
 __all__ = ["Axis", "ColumnClass", "column_classes", "column_dumps", "row_schedule"]
+
+#: Axes whose tables are kept: the compiler asks for those of a walk once for every way to do a layer.
+_KEPT = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +33,15 @@ class Axis:
     def taps(self, index: int) -> tuple[tuple[int, int], ...]:
         """Taps of an input index, by rising kernel index (and so falling output index)."""
         reach = index + self.pad
-        return tuple(
-            (k, (reach - k) // self.stride)
-            for k in range(self.kernel)
-            if (reach - k) % self.stride == 0 and 0 <= (reach - k) // self.stride < self.outputs
-        )
+        # From the kernel index that meets the last output, or the first of its phase, to the one that meets output 0.
+        lowest = max(reach - (self.outputs - 1) * self.stride, reach % self.stride)
+        highest = min(reach, self.kernel - 1)
+        return tuple((k, (reach - k) // self.stride) for k in range(lowest, highest + 1, self.stride))
 
     @property
     def used(self) -> int:
         """Input positions up to the last one that any output reads."""
-        return max(i for i in range(self.size) if self.taps(i)) + 1
+        return next(i for i in reversed(range(self.size)) if self.taps(i)) + 1
 
     @property
     def live(self) -> int:
@@ -72,7 +76,8 @@ class ColumnClass:
     taps: tuple[tuple[int, int], ...]
 
 
-def column_classes(axis: Axis) -> tuple[list[ColumnClass], list[tuple[int, int]]]:
+@lru_cache(maxsize=_KEPT)
+def column_classes(axis: Axis) -> tuple[tuple[ColumnClass, ...], tuple[tuple[int, int], ...]]:
     """Classes of columns, and for each used column its class and its first output column.
 
     Columns at the edges of a map have classes of their own, so no product is ever made for a position outside it.
@@ -86,7 +91,7 @@ def column_classes(axis: Axis) -> tuple[list[ColumnClass], list[tuple[int, int]]
         first = (reach - last_kernel) // axis.stride
         key = ColumnClass(tuple((kernel, output - first) for output, kernel in taps))
         columns.append((classes.setdefault(key, len(classes)), first))
-    return list(classes), columns
+    return tuple(classes), tuple(columns)
 
 
 def _final(axis: Axis, output: int) -> int:
@@ -94,7 +99,8 @@ def _final(axis: Axis, output: int) -> int:
     return output * axis.stride - axis.pad + axis.kernel - 1
 
 
-def row_schedule(axis: Axis) -> tuple[list[tuple[tuple[tuple[int, int], ...], bool]], int]:
+@lru_cache(maxsize=_KEPT)
+def row_schedule(axis: Axis) -> tuple[tuple[tuple[tuple[tuple[int, int], ...], bool], ...], int]:
     """For each row of a walk its taps and whether it completes an output row; and how many of the last rows are blank.
 
     A blank row lies below the map: it has no taps and is there to complete an output row. So every row completes one
@@ -102,11 +108,13 @@ def row_schedule(axis: Axis) -> tuple[list[tuple[tuple[tuple[int, int], ...], bo
     """
     count = _final(axis, axis.outputs - 1) + 1
     final = {_final(axis, output) for output in range(axis.outputs)}
-    rows = [(axis.taps(index) if index < axis.size else (), index in final) for index in range(count)]
+    rows = tuple((axis.taps(index) if index < axis.size else (), index in final) for index in range(count))
     return rows, max(0, count - axis.size)
 
 
-def column_dumps(axis: Axis) -> list[int]:
+@lru_cache(maxsize=_KEPT)
+def column_dumps(axis: Axis) -> tuple[int, ...]:
     """For each used column the outputs that are final after it, in a row that completes its output row."""
-    final = [min(_final(axis, output), axis.used - 1) for output in range(axis.outputs)]
-    return [final.count(index) for index in range(axis.used)]
+    used = axis.used
+    final = Counter(min(_final(axis, output), used - 1) for output in range(axis.outputs))
+    return tuple(final[index] for index in range(used))

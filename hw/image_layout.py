@@ -8,9 +8,10 @@ import numpy as np
 from hw.config import AcceleratorConfig
 from hw.isa import Chunk, Column, Decision, Header, Operation, Row, Selection, Window
 from hw.isa import Layer as LayerWords
+from hw.memory_plan import MisfitError
 from hw.words import encode, words_of
 
-__all__ = ["fits", "instruction_words", "layer_image", "program_image", "stack"]
+__all__ = ["description_words", "fits", "instruction_words", "layer_image", "most_described", "program_image", "stack"]
 
 
 def fits(memory: str, used: int, size: int) -> None:
@@ -18,11 +19,11 @@ def fits(memory: str, used: int, size: int) -> None:
 
     Raises
     ------
-    ValueError
+    MisfitError
         The message says by how much it is too small.
     """
     if used > size:
-        raise ValueError(f"{memory} memory holds {size} words; this network needs {used}, {used - size} too many")
+        raise MisfitError(f"{memory} memory holds {size} words; this network needs {used}, {used - size} too many")
 
 
 def _encode(name: str, layout: Any, fields: Mapping[str, Any]) -> list[int]:
@@ -30,12 +31,23 @@ def _encode(name: str, layout: Any, fields: Mapping[str, Any]) -> list[int]:
     try:
         return encode(layout, **fields)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}: the layer is too large for the instruction format") from error
+        raise MisfitError(f"{name}: {error}: the layer is too large for the instruction format") from error
 
 
 def instruction_words(layers: int, exits: int) -> int:
     """Words of header and instructions; ``layers`` counts selections as well."""
     return words_of(Header) + layers * words_of(Operation) + exits * (words_of(Operation) + words_of(Decision))
+
+
+def description_words(layers: int) -> int:
+    """Words of the image's window and of descriptions; ``layers`` counts selections as well."""
+    return words_of(Window) + layers * words_of(LayerWords)
+
+
+def most_described(exits: int, config: AcceleratorConfig) -> int:
+    """The most layers and selections whose instructions and descriptions the memories hold."""
+    instructions = (config.program_words - instruction_words(0, exits)) // words_of(Operation)
+    return min(instructions, (config.layer_words - description_words(0)) // words_of(LayerWords))
 
 
 def layer_image(
@@ -53,7 +65,7 @@ def layer_image(
         Each with a ``name``, and the fields of a :class:`hw.isa.Layer`, ``rows`` and ``columns``, or the fields of a
         ``selection`` and its ``masks``.
     """
-    start = words_of(Window) + len(layers) * words_of(LayerWords)
+    start = description_words(len(layers))
     table: list[int] = []
     placed: dict[tuple[int, ...], int] = {}
 
@@ -106,7 +118,7 @@ def program_image(
     for operation in operations:
         fields = {field: operation.get(field, 0) for field in ("op", "index", "chunks")}
         if "slot" in operation:
-            fields["target"] = words_of(Window) + operation["slot"] * words_of(LayerWords)
+            fields["target"] = description_words(operation["slot"])
         body += _encode(operation["name"], Operation, {"target": 0} | fields)
         if "decision" in operation:
             body += encode(Decision, **operation["decision"])

@@ -6,7 +6,7 @@ from math import inf
 
 from hw.config import BANKS, AcceleratorConfig
 
-__all__ = ["Placement", "Request", "ShortageError", "excess", "plan", "plan_with_next"]
+__all__ = ["MisfitError", "Placement", "Request", "ShortageError", "excess", "plan", "plan_with_next", "shortage"]
 
 #: Placements tried before the search gives up.
 _TRIES = 20_000
@@ -14,8 +14,12 @@ _TRIES = 20_000
 _MOST_LIVE = 10
 
 
-class ShortageError(ValueError):
-    """A network doesn't fit a memory.
+class MisfitError(ValueError):
+    """A network doesn't fit an accelerator: in a certain way, or in no way at all."""
+
+
+class ShortageError(MisfitError):
+    """A network doesn't fit list or activation memories.
 
     Parameters
     ----------
@@ -118,7 +122,7 @@ def plan(requests: list[Request], config: AcceleratorConfig) -> dict[str, Placem
         return False
 
     if not place(0):
-        raise _shortage(requests, config)
+        raise shortage(requests, config)
     return placed
 
 
@@ -181,8 +185,8 @@ def _least(live: list[Request], capacity: int) -> int:
     return least
 
 
-def _shortage(requests: list[Request], config: AcceleratorConfig) -> ShortageError:
-    """Where memory is short, and by how much."""
+def shortage(requests: list[Request], config: AcceleratorConfig) -> ShortageError:
+    """Where memory is short for tensors that have no places, and by how much."""
     capacity = config.activation_words
     largest = max(requests, key=lambda r: r.words)
     missing = largest.words - capacity

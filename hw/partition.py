@@ -22,6 +22,7 @@ __all__ = [
     "inputs_of",
     "is_everywhere",
     "join",
+    "most_bands",
     "parts_of",
     "read_rows",
     "shares",
@@ -117,6 +118,13 @@ def join(rows: Iterable[Rows]) -> Rows:
     """From the first row of any range to the last of any."""
     ranges = [r for r in rows if r is not None]
     return (min(first for first, _ in ranges), max(last for _, last in ranges)) if ranges else None
+
+
+def most_bands(step: Step, cores: int) -> int:
+    """The most bands in which so many cores can make a step."""
+    if step.strip is not None:
+        return len(step.strip.rows)
+    return 1 if step.raw else min(cores, 1 << step.result.output.shape[0].bit_length() - 1)
 
 
 def read_rows(step: Step, name: str, partition: Partition, cores: int) -> list[Rows]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from hw.geometry import Axis, column_classes, column_dumps, row_schedule
 from hw.sparse import ListStore
 from hw.steps import Kernel, Step
 
-__all__ = ["Block", "Lists", "RowWork", "Schedule", "blocks_of", "kernel_lists", "schedule"]
+__all__ = ["Block", "Lists", "RowWork", "Schedule", "blocks_of", "kernel_lists", "list_count", "schedule"]
 
+#: Walks whose blocks are kept.
+_KEPT = 4096
 #: Lists of a layer: for each column class, block and input channel (flattened in this order) an array per PE. Where an
 #: output channel reads only the input channel of its number: for each group of as many channels as there are PEs.
 Lists = list[list[np.ndarray]]
@@ -149,7 +152,12 @@ def blocks_of(kernel: Kernel, rows: tuple[int, int], merged: bool) -> tuple[Bloc
         return (((0, 0),),)
     if not merged:
         return tuple(((row, 0),) for row in range(kernel.rows.kernel))
-    _, axis = kernel.rows.band(*rows)
+    return _merged_blocks(kernel.rows.band(*rows)[1])
+
+
+@lru_cache(maxsize=_KEPT)
+def _merged_blocks(axis: Axis) -> tuple[Block, ...]:
+    """The kernel rows that meet each row of a walk together."""
     return tuple(dict.fromkeys(_block(taps, axis)[0] for taps, _ in row_schedule(axis)[0] if taps))
 
 
@@ -162,6 +170,14 @@ def _block(taps: tuple[tuple[int, int], ...], axis: Axis) -> tuple[Block, int]:
     kernel, output = taps[0]
     lowest = output - (axis.kernel - 1 - kernel) // axis.stride
     return tuple((kernel, output - lowest) for kernel, output in taps), lowest
+
+
+def list_count(
+    kernel: Kernel, blocks: tuple[Block, ...], channels: int, inputs: tuple[int, int], config: AcceleratorConfig
+) -> int:
+    """How many lists :func:`kernel_lists` makes for so many output channels, as stored, and a pass over ``inputs``."""
+    each = channels // config.pes if kernel.own else inputs[1] - inputs[0]
+    return len(kernel.classes) * len(blocks) * each
 
 
 def kernel_lists(

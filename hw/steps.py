@@ -47,9 +47,14 @@ class Kernel:
         return np.count_nonzero(self.weight, axis=3)
 
     @cached_property
-    def classes(self) -> list[ColumnClass]:
+    def products(self) -> int:
+        """Nonzero weights in all."""
+        return int(self.nonzero.sum())
+
+    @cached_property
+    def classes(self) -> tuple[ColumnClass, ...]:
         """Classes of the columns of a walk; each has lists of its own."""
-        return [ColumnClass(((0, 0),))] if self.total else column_classes(self.columns)[0]
+        return (ColumnClass(((0, 0),)),) if self.total else column_classes(self.columns)[0]
 
     @cached_property
     def _turned(self) -> dict[Axis, "Kernel"]:

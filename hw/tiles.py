@@ -16,9 +16,10 @@ from dataclasses import replace
 
 from hw.config import AcceleratorConfig
 from hw.estimate import COMMAND_CYCLES
+from hw.image_layout import most_described
 from hw.memory_plan import Request, ShortageError, excess, plan
 from hw.network import INPUT, Network
-from hw.partition import Partition, Rows, bands_of, divide, join, read_rows, window_words
+from hw.partition import Partition, Rows, bands_of, divide, join, most_bands, read_rows, window_words
 from hw.steps import Step, Strip, makers_of, maps_of, readers_of
 
 __all__ = ["cut", "tilings"]
@@ -87,17 +88,18 @@ def _apart(bands: Sequence[tuple[int, int]]) -> list[tuple[int, int]] | None:
 def tilings(network: Network, steps: Sequence[Step], config: AcceleratorConfig) -> Iterator[list[Step]]:
     """Ways to cut the steps so that activation memories suffice where all else is cut in bands, the cheapest first.
 
-    There is none if they suffice as it is.
+    There is none if they suffice as it is; of more steps than layer and program memories can describe, none is offered.
     """
     best, short = list(steps), _shortage(network, steps, config)
     image = next(request for request in _requests(network, steps, config) if request.name == INPUT)
     if image.words > config.activation_words:
         return  # It stays whole.
+    most = most_described(len(network.exits), config) - sum(step.select is not None for step in steps)
     for _ in range(_MOST_CUTS):
         if not short:
             return
         offered, least = 0, short
-        for found in sorted(_cuts(best, config), key=lambda found: _cost(found, config)):
+        for found in sorted(_cuts(best, most, config), key=lambda found: _cost(found, config)):
             missing = _shortage(network, found, config)
             if not missing:
                 offered += 1
@@ -111,11 +113,17 @@ def tilings(network: Network, steps: Sequence[Step], config: AcceleratorConfig) 
         best, short = closest, least
 
 
-def _cuts(steps: Sequence[Step], config: AcceleratorConfig) -> list[list[Step]]:
-    """The steps with each of their runs cut in every way."""
+def _cuts(steps: Sequence[Step], most: int, config: AcceleratorConfig) -> list[list[Step]]:
+    """The steps with each of their runs cut in every way that leaves no more than ``most``."""
     runs = [(first, last) for first in range(len(steps)) for last in range(first + 2, len(steps) + 1)]
     bands = [1 << n for n in range(config.cores.bit_length())]
-    cuts = (cut(steps, *run, count, strips) for run in runs for count in bands for strips in _STRIPS)
+    cuts = (
+        cut(steps, first, last, count, strips)
+        for first, last in runs
+        for count in bands
+        for strips in _STRIPS
+        if len(steps) + (last - first) * (strips - 1) <= most
+    )
     return [found for found in cuts if found is not None]
 
 
@@ -123,27 +131,20 @@ def _cost(steps: Sequence[Step], config: AcceleratorConfig) -> float:
     """Cycles of all products in the slowest core, were nothing zero but weights, and of the commands themselves."""
     cycles = 0.0
     for step in steps:
-        bands = _bands(step, config)
+        bands = most_bands(step, config.cores)
         rows = max(last - first for first, last in bands_of(step, bands))
-        products = rows * step.result.output.shape[1] * int(step.kernel.nonzero.sum())
+        products = rows * step.result.output.shape[1] * step.kernel.products
         cycles += COMMAND_CYCLES + products / config.pes / max(1, config.cores // bands)
     return cycles
-
-
-def _bands(step: Step, config: AcceleratorConfig) -> int:
-    """The most bands of a step."""
-    if step.strip is not None:
-        return len(step.strip.rows)
-    return 1 if step.raw else min(config.cores, 1 << step.result.output.shape[0].bit_length() - 1)
 
 
 def _requests(network: Network, steps: Sequence[Step], config: AcceleratorConfig) -> list[Request]:
     """What every map needs with the most bands of every step."""
     tensors, maps, readers = network.tensors(), maps_of(network, steps), readers_of(steps)
-    requests = []
+    requests, cores = [], config.cores
     for name, first in makers_of(steps).items():
-        reads = [read_rows(steps[n], name, Partition(_bands(steps[n], config), 1), config.cores) for n in readers[name]]
-        windows = [join(rows[core] for rows in reads) for core in range(config.cores)]
+        reads = [read_rows(steps[n], name, Partition(most_bands(steps[n], cores), 1), cores) for n in readers[name]]
+        windows = [join(rows[core] for rows in reads) for core in range(cores)]
         requests.append(
             Request(
                 name=name,

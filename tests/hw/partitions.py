@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from hw.options import Options
 from hw.partition import Partition
-from hw.planner import Planner
 from hw.steps import Step
 
 __all__ = ["only"]
@@ -16,10 +16,10 @@ def only(monkeypatch: pytest.MonkeyPatch, **wanted: bool) -> None:
 
     ``merged`` is whether lists are, ``upright`` whether cores walk column by column.
     """
-    of_layer = Planner._partitions
+    of_layer = Options._partitions
 
-    def partitions(planner: Planner, steps: Sequence[Step]) -> list[Partition]:
-        found = of_layer(planner, steps)
+    def partitions(options: Options, steps: Sequence[Step]) -> list[Partition]:
+        found = of_layer(options, steps)
         return [p for p in found if all(getattr(p, name) is value for name, value in wanted.items())] or found
 
-    monkeypatch.setattr(Planner, "_partitions", partitions)
+    monkeypatch.setattr(Options, "_partitions", partitions)

@@ -8,12 +8,12 @@ from hw import compile as compiler
 from hw.compile import compile_network
 from hw.config import AcceleratorConfig, preset
 from hw.decode import decode_windows
-from hw.memory_plan import ShortageError
+from hw.memory_plan import MisfitError, ShortageError
 from hw.network import INPUT, Network
 from tests.hw.changes import Changes
 from tests.hw.equality import assert_equals_golden
 from tests.hw.test_compile import ROOMY, conv_network, refused
-from tests.random_networks import NetworkMaker, random_codes, two_blocks, wide_network
+from tests.random_networks import NetworkMaker, random_codes, two_blocks, wide_network, with_selects
 
 
 def test_too_many_classes_are_refused():
@@ -106,20 +106,84 @@ def test_layers_of_too_many_inputs_are_refused():
     )
 
 
-def short(size: int, needed: int) -> str:
-    return f"{size} words; this network needs {needed}, {needed - size} too many"
+def short(size: int, needed: int, how: str = "at least ") -> str:
+    return f"{size} words; this network needs {how}{needed}, {needed - size} too many"
 
 
-@pytest.mark.parametrize(("memory", "field", "size"), [("layer", "layer_words", 512), ("program", "program_words", 32)])
-def test_too_long_programs_are_refused(memory, field, size):
+def chain(layers: int) -> Network:
+    """So many 1x1 convolutions and a head."""
     maker = NetworkMaker(np.random.default_rng(0), (2, 2, 2))
     here = INPUT
-    for _ in range(40):
+    for _ in range(layers):
         here = maker.conv(here, 3, (1, 1))
     maker.head(here, 3)
-    network = maker.network("net")
+    return maker.network("net")
+
+
+#: Of 40 layers and a head: header, instructions and decision; window and descriptions.
+INSTRUCTIONS, DESCRIPTIONS = 5 + 41 + 4, 2 + 41 * 16
+
+
+@pytest.mark.parametrize(
+    ("memory", "field", "size", "least"),
+    [("layer", "layer_words", 512, DESCRIPTIONS), ("program", "program_words", 32, INSTRUCTIONS)],
+)
+def test_too_long_programs_are_refused(memory, field, size, least):
+    network = chain(40)
     used = compile_network(network, ROOMY).images["program" if memory == "program" else "layers"].shape[-1]
-    refused(network, ROOMY.replace(**{field: size}), f"{memory} memory holds {short(size, used)}")
+    assert size < least <= used
+    refused(network, ROOMY.replace(**{field: size}), f"{memory} memory holds {short(size, least)}")
+
+
+def test_all_that_is_short_whatever_the_partition_is_said_at_once():
+    small = ROOMY.replace(program_words=32, layer_words=512, channel_words=256)
+    refused(
+        chain(40),
+        small,
+        f"program memory holds {short(32, INSTRUCTIONS)}; layer memory holds {short(512, DESCRIPTIONS)}; "
+        f"channel memory holds {short(256, 41 * 8)}",
+    )
+
+
+def nothing_searched(monkeypatch) -> None:
+    """Let no search begin."""
+
+    def searched(*arguments, **options):
+        raise AssertionError("a search began")
+
+    monkeypatch.setattr(compiler, "Planner", searched)
+
+
+def test_what_cannot_fit_in_any_partition_is_refused_before_a_search(monkeypatch):
+    nothing_searched(monkeypatch)
+    refused(chain(40), ROOMY.replace(program_words=32), f"program memory holds {short(32, INSTRUCTIONS)}")
+    refused(
+        conv_network(16, (8, 8)),
+        ROOMY.replace(activation_words=64),
+        r"activation memory has banks of 64 words; layer0 alone needs 128, 64 too many",
+    )
+    # Each of 100 channels has lists for the left, the middle and the right columns, whatever the kernel rows.
+    refused(
+        conv_network(8, (4, 4), depth=100, density=0.1),
+        ROOMY.replace(list_words=256),
+        r"list memory holds 256 words a PE; this network needs at least \d+ for the pointers alone, \d+ too many",
+    )
+
+
+def test_layers_that_fit_in_no_partition_are_refused_together(monkeypatch):
+    nothing_searched(monkeypatch)
+    maker = NetworkMaker(np.random.default_rng(0), (12, 12, 2))
+    here = maker.conv(INPUT, 16, (3, 3), pads=(1, 1, 1, 1))
+    here = maker.conv(here, 16, (3, 3), pads=(1, 1, 1, 1))
+    maker.head(maker.pool(here), 3)
+    rule = "accumulator memory holds 64 a PE; 72 are needed, 8 too many"
+    refused(maker.network("net"), ROOMY.replace(accumulators=64), f"layer0: {rule}; layer1: {rule}")
+
+
+def test_selections_without_a_selector_are_refused_before_a_search(monkeypatch):
+    nothing_searched(monkeypatch)
+    network = with_selects(chain(1), np.random.default_rng(0), share=1.1)
+    refused(network, ROOMY.replace(selector=0), r"layer0: a selection of input needs a selector; this config has none")
 
 
 def test_too_many_channels_are_refused():
@@ -131,15 +195,15 @@ def test_too_many_channels_are_refused():
 def test_too_many_weights_are_refused():
     network = conv_network(16, (4, 4), depth=4, density=1.0)
     most = compile_network(network, ROOMY).images["lists"].shape[1]
-    with pytest.raises(ValueError, match=r"^list memory holds 128 words a PE; ") as caught:
-        compile_network(network, ROOMY.replace(list_words=128))
+    with pytest.raises(ValueError, match=r"^list memory holds 512 words a PE; ") as caught:
+        compile_network(network, ROOMY.replace(list_words=512))
     pattern = r"this network needs (\d+) \((\d+) pointers, (\d+) weights\), (\d+) too many$"
     found = re.search(pattern, str(caught.value))
     assert found
     needed, pointers, weights, missing = map(int, found.groups())
-    assert pointers + weights == needed == 128 + missing
+    assert pointers + weights == needed == 512 + missing
     # What it needs at least: fewer than where nothing is short, and so many are enough.
-    assert 128 < needed <= most
+    assert 512 < needed <= most
     enough = 1 << (needed - 1).bit_length()
     assert compile_network(network, ROOMY.replace(list_words=enough)).images["lists"].shape[1] <= enough
     refused(network, ROOMY.replace(list_words=enough // 2), rf"list memory holds {enough // 2} words a PE; .* too many")
@@ -147,7 +211,7 @@ def test_too_many_weights_are_refused():
 
 def test_lists_beyond_the_numbers_of_a_table_are_a_matter_of_memory():
     network = conv_network(2, (2, 2), depth=1200, density=0.001)
-    refused(network, ROOMY, r"list memory holds 4096 words a PE; this network needs \d+ .* too many")
+    refused(network, ROOMY, r"list memory holds 4096 words a PE; this network needs at least \d+ .* too many")
 
 
 def test_lists_longer_than_a_pointer_counts_are_refused():
@@ -198,16 +262,29 @@ def test_a_map_larger_than_a_bank_lies_in_several_cores():
     assert_equals_golden(program, random_codes(network, 2, 0))
 
 
-def test_what_memories_lack_is_said_though_strips_break_another_rule(monkeypatch):
-    asked = []
+def tiled(monkeypatch, error: ValueError) -> list[bool]:
+    """Let whole maps be short, and raise an error for those in strips; returns which were asked for, in turn."""
+    asked: list[bool] = []
 
     def fitted(network, steps, *rest):
         asked.append(any(step.strip for step in steps))
-        raise ValueError("something else") if asked[-1] else ShortageError("short", 1)
+        raise error if asked[-1] else ShortageError("short", 1)
 
+    monkeypatch.setattr(compiler, "activations_lack", lambda *arguments, **options: None)
     monkeypatch.setattr(compiler, "_fitted", fitted)
     monkeypatch.setattr(compiler, "Planner", lambda *arguments, **options: None)
+    return asked
+
+
+def test_what_memories_lack_is_said_though_strips_break_another_rule(monkeypatch):
+    asked = tiled(monkeypatch, MisfitError("something else"))
     with pytest.raises(ShortageError, match=r"^short$"):
         compile_network(wide_network(105), preset("tiny"))
     assert asked[:2] == [False, False]
     assert True in asked
+
+
+def test_an_error_of_strips_that_is_no_misfit_is_no_shortage(monkeypatch):
+    tiled(monkeypatch, ValueError("a bug"))
+    with pytest.raises(ValueError, match=r"^a bug$"):
+        compile_network(wide_network(105), preset("tiny"))

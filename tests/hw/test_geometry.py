@@ -146,10 +146,10 @@ def test_by_hand():
     rows, blank = row_schedule(axis)
     assert [final for _, final in rows] == [False, True, False, True, False, True]
     assert (rows[-1], blank) == (((), True), 1)
-    assert column_dumps(axis) == [0, 1, 0, 1, 1]
+    assert column_dumps(axis) == (0, 1, 0, 1, 1)
     classes, columns = column_classes(axis)
     assert [c.taps for c in classes] == [((1, 0),), ((2, 0), (0, 1))]
-    assert columns == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2)]
+    assert columns == ((0, 0), (1, 0), (0, 1), (1, 1), (0, 2))
 
 
 def test_inputs_behind_the_last_output_are_left_out():
@@ -157,4 +157,4 @@ def test_inputs_behind_the_last_output_are_left_out():
     assert axis.used == 5
     rows, blank = row_schedule(axis)
     assert (len(rows), blank, len(column_classes(axis)[1])) == (5, 0, 5)
-    assert column_dumps(axis) == [1, 0, 1, 0, 1]
+    assert column_dumps(axis) == (1, 0, 1, 0, 1)

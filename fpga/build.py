@@ -24,6 +24,7 @@ from fpga import floorplan
 from fpga.boards import Board
 from fpga.report import Usage, critical_path, last_error, overfull, utilization
 from fpga.top import board_verilog
+from fpga.uart import BAUD
 from hw.config import AcceleratorConfig
 from hw.output import write_file
 from hw.processes import run
@@ -115,7 +116,7 @@ def build(
     out_dir: Path,
     *,
     clock_mhz: float = 50.0,
-    baud: int = 1_000_000,
+    baud: int = BAUD,
     seed: int = 1,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> BuildReport:

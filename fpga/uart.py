@@ -9,7 +9,26 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["ByteReceiver", "ByteTransmitter", "WordAssembler", "WordSplitter", "bit_cycles"]
+__all__ = [
+    "BAUD",
+    "ByteReceiver",
+    "ByteTransmitter",
+    "WordAssembler",
+    "WordSplitter",
+    "bit_cycles",
+    "words_per_second",
+]
+
+#: Bits per second of a board's serial link, unless told otherwise.
+BAUD = 1_000_000
+#: Bits of a byte on the line: start, data, stop.
+_FRAME_BITS = 10
+_WORD_BYTES = 4
+
+
+def words_per_second(baud: int) -> float:
+    """Words that a line of so many bits per second carries in one direction, frames back to back."""
+    return baud / (_FRAME_BITS * _WORD_BYTES)
 
 
 def bit_cycles(clock_mhz: float, baud: int) -> int:
@@ -111,12 +130,12 @@ class ByteTransmitter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         timer = Signal(range(self._cycles))
-        bits = Signal(range(11))  # bits of the frame still to send; 0 when idle
-        frame = Signal(10, init=1)
+        bits = Signal(range(_FRAME_BITS + 1))  # bits of the frame still to send; 0 when idle
+        frame = Signal(_FRAME_BITS, init=1)
         m.d.sync += self.line.eq(frame[0])
         m.d.comb += self.i.ready.eq(bits == 0)
         with m.If(self.i.ready & self.i.valid):
-            m.d.sync += [frame.eq(Cat(0, self.i.payload, 1)), bits.eq(10), timer.eq(self._cycles - 1)]
+            m.d.sync += [frame.eq(Cat(0, self.i.payload, 1)), bits.eq(_FRAME_BITS), timer.eq(self._cycles - 1)]
         with m.Elif((bits != 0) & (timer == 0)):
             m.d.sync += [frame.eq(Cat(frame[1:], 1)), bits.eq(bits - 1), timer.eq(self._cycles - 1)]
         with m.Elif(bits != 0):

@@ -17,6 +17,7 @@ from models.checkpoint import Checkpoint, Compressed
 from models.data import Dataset, Split
 from models.exits import calibrate_each, curve, with_thresholds
 from models.ingredients import Context, IntegerContext
+from models.methods.detector import with_ranges
 from models.quantize import encode, quantize, to_network
 from models.recipe import Recipe, Stage, change_integers, make_pieces, starting_network
 from models.sources import Progress
@@ -195,6 +196,8 @@ def compress(
     name = f"{dataset.name}-dense"
     reference = _integers(chosen, chosen.dense, dense, dense, dataset, seed, progress, log, name, False)
     network, found, points = _calibrated(network, dataset.validation, chosen.exit_loss)
+    if chosen.flagged:
+        network = with_ranges(network, encode(dataset.validation.images, network), chosen.flagged)
     return Compressed(
         data=dataset.name,
         seed=seed,

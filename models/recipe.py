@@ -8,6 +8,7 @@ A recipe is a TOML file::
     config = "base"                     # accelerator whose cycles count
     train_images = 10000                # learn from the first so many only; all without it
     exit_loss = 0.005                   # validation accuracy that early exits may cost
+    flagged = 0.05                      # of clean validation images: share whose margin is out of range; 0 without it
     levels = "ternary"                  # what the convolutions' weights end on (models.levels), by a binary-relax piece
 
     [architecture]
@@ -135,6 +136,9 @@ class Recipe:
         0 for all.
     exit_loss : float
         Accuracy that early exits may cost on validation data, in 0..1.
+    flagged : float
+        Share of clean validation images that leave an exit with a margin out of its range
+        (:func:`models.methods.detector.with_ranges`), in 0..1. With 0 exits have no ranges, and no image is flagged.
     levels : str or None
         One of :data:`models.levels.LEVELS`; None for int8.
 
@@ -157,6 +161,7 @@ class Recipe:
     integer: tuple[dict[str, Any], ...] = ()
     train_images: int = 0
     exit_loss: float = 0.005
+    flagged: float = 0.0
     levels: str | None = None
 
     def __post_init__(self) -> None:
@@ -166,6 +171,8 @@ class Recipe:
             raise ValueError(f"name must be of letters, digits, '-', '_' and '.', not {self.name!r}")
         if not 0.0 <= self.exit_loss <= 1.0:
             raise ValueError(f"exit_loss must be in 0..1, not {self.exit_loss}")
+        if not 0.0 <= self.flagged <= 1.0:
+            raise ValueError(f"flagged must be in 0..1, not {self.flagged}")
         if self.train_images < 0:
             raise ValueError(f"train_images must not be negative, not {self.train_images}")
         if self.levels is not None:
@@ -255,7 +262,7 @@ def _parse(table: dict[str, Any], folder: Path) -> Recipe:
     dense = Stage(name="quantize unpruned", schedule=quantize.schedule)
     plain: dict[str, Any] = {
         key: table[key]
-        for key in ("name", "data", "about", "config", "train_images", "exit_loss", "levels")
+        for key in ("name", "data", "about", "config", "train_images", "exit_loss", "flagged", "levels")
         if key in table
     }
     start = None
@@ -285,11 +292,12 @@ def _parse(table: dict[str, Any], folder: Path) -> Recipe:
         config: str = "single",
         train_images: int = 0,
         exit_loss: float = 0.005,
+        flagged: float = 0.0,
         levels: str | None = None,
     ) -> Recipe:
         return Recipe(
             name=name, data=data, about=about, config=config, train_images=train_images, exit_loss=exit_loss,
-            levels=levels, **made,
+            flagged=flagged, levels=levels, **made,
         )  # fmt: skip
 
     return call(with_the_rest, plain, "recipe")

@@ -48,20 +48,22 @@ class Entry:
     part : str
         ``network``, or ``dense``: the unpruned one of the file, without early exits.
     images : int
-        Test images of ``accuracy_int8``, ``products_share``, ``mean_cycles`` and ``exit_share``.
+        Test images of ``accuracy_int8``, ``products_share``, cycles, ``exit_share`` and ``flagged``.
     accuracy_float, accuracy_int8 : float
         Of the float network that was quantized (final head, whole test set); of the integers, exits taken.
     accuracy_first : float
         Of the integers on the first ``first`` test images, for quick checks.
     first : int
-    accuracy_pgd20 : float
-        Under PGD-20 on the final head with L-infinity ``eps``, on the first ``attacked`` test images.
-    eps : float
     attacked : int
+        The first test images, of which the next three are.
+    accuracy_clean : float
+        Not attacked.
+    accuracy_pgd20 : float
+        Under PGD-20 on the final head with L-infinity ``eps``.
     accuracy_worst : float
-        Share of the first ``challenged`` test images that withstand every attack of
-        :func:`models.attacks.robustness` with ``eps``, exits and gradients past what isn't multiplied included.
-    challenged : int
+        Share that withstands every attack of :func:`models.attacks.robustness` with ``eps``, that PGD-20, exits and
+        gradients past what isn't multiplied included.
+    eps : float
     weights, nonzero_weights : int
     activation_density : float
         Share of activations that are multiplied, of all maps together.
@@ -78,8 +80,16 @@ class Entry:
         Accelerator with a routed bitstream, whose clock is known.
     routed_cycles : float
         Mean cycles there.
+    routed_worst : int or None
+        Most that one of the images takes there; None where it wasn't measured yet, as of the next two.
+    routed_bound : int or None
+        Most that any image can take there (:func:`sim.worst_case`).
+    routed_back_to_back : float or None
+        Cycles per image there where the next one is loaded meanwhile (:func:`sim.time_batch`).
     exit_share : float
         Of images that leave early.
+    flagged : float
+        Of images that leave with a margin out of its exit's range, as the accelerator flags them.
     """
 
     name: str
@@ -97,11 +107,11 @@ class Entry:
     accuracy_int8: float
     accuracy_first: float
     first: int
-    accuracy_pgd20: float
-    eps: float
     attacked: int
+    accuracy_clean: float
+    accuracy_pgd20: float
     accuracy_worst: float
-    challenged: int
+    eps: float
     weights: int
     nonzero_weights: int
     activation_density: float
@@ -112,7 +122,11 @@ class Entry:
     share_of_limit: float
     routed: str
     routed_cycles: float
+    routed_worst: int | None
+    routed_bound: int | None
+    routed_back_to_back: float | None
     exit_share: float
+    flagged: float
 
     def __post_init__(self) -> None:
         for text in (self.name, self.file):

@@ -6,6 +6,9 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
+from fpga.throughput import throughput
+from fpga.uart import BAUD
+from models.data import SHAPES
 from models.zoo import entries
 from offramp.columns import Columns
 from offramp.figures import STYLE, svg
@@ -29,11 +32,11 @@ _BASELINES = Path(__file__).parents[1] / "baselines"
 FOLDER = _BASELINES / "methods"
 
 _NETWORKS = [
-    "network", "method", "data", "float", "int8", "PGD-20", "all attacks", "weights", "active", "products",
-    "without exits", "exits", "config", "cycles", "of limit", "latency", "claims",
+    "network", "method", "data", "float", "int8", "attacked", "clean", "PGD-20", "all attacks", "weights", "active",
+    "products", "without exits", "exits", "config", "mean cycles", "of limit", "latency", "images/s", "claims",
 ]  # fmt: skip
 _CLAIMS = ["method", "network", "claim", "here", "figures"]
-_ACCELERATOR = ["method", "network", "products", "of dense", "cycles", "of limit"]
+_ACCELERATOR = ["method", "data", "network", "products", "of dense", "cycles", "of limit"]
 _ORTHOGONALITY = ["network", "exits", "with exits", "without", "change"]
 _BALANCE = ["weights", "float", "int8", "nonzero", "cycles", "products", "of limit"]
 _KEPT = ("method", "network", "dataset", "figures", "checks", "accelerator", "command", "seed", "date")
@@ -61,19 +64,29 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def _latency(cycles: float, config: str) -> str:
-    """At the clock of the placed and routed config, if it was built."""
-    path = _BASELINES / f"build-{config}.json"
-    return f"{cycles / read_json(path)['build']['fmax_mhz']:,.0f} µs" if path.exists() else "-"
+def _delivered(entry: dict[str, Any]) -> list[str]:
+    """Latency (mean, worst found, bound) and images a second of the routed config, by its bitstream's PLL and link."""
+    path = _BASELINES / f"build-{entry['routed']}.json"
+    if not path.exists():
+        return ["-", "-"]
+    built = read_json(path)["build"]
+    clock = built["clock_mhz"]
+    cycles = (entry[f"routed_{which}"] for which in ("cycles", "worst", "bound"))
+    latency = " / ".join("-" if count is None else f"{count / clock:,.0f}" for count in cycles)
+    shape, _ = SHAPES[entry["dataset"]]
+    board = throughput(
+        shape, entry["routed_cycles"], back_to_back=entry["routed_back_to_back"], clock_mhz=clock, baud=BAUD
+    )
+    return [f"{latency} µs", f"{board.images_per_second:,.0f} ({board.bottleneck})"]
 
 
 def _claims(name: str) -> str:
-    """How many claims of a method hold here, if it was tried."""
+    """How many claims of a method hold here, and on which data they were checked, if it was tried."""
     path = FOLDER / f"{name.replace('-', '_')}.json"
     if not path.exists():
         return "-"
-    checks = read_json(path)["checks"]
-    return f"{sum(check['holds'] for check in checks)} of {len(checks)}"
+    result = read_json(path)
+    return f"{sum(check['holds'] for check in result['checks'])} of {len(result['checks'])} on {result['dataset']}"
 
 
 def _network_rows(found: list[dict[str, Any]]) -> list[list[str]]:
@@ -84,6 +97,8 @@ def _network_rows(found: list[dict[str, Any]]) -> list[list[str]]:
             entry["dataset"],
             _percent(entry["accuracy_float"]),
             _percent(entry["accuracy_int8"]),
+            f"{entry['attacked']:,}",
+            _percent(entry["accuracy_clean"]),
             _percent(entry["accuracy_pgd20"]),
             _percent(entry["accuracy_worst"]),
             f"{entry['nonzero_weights']:,} of {entry['weights']:,}",
@@ -94,7 +109,7 @@ def _network_rows(found: list[dict[str, Any]]) -> list[list[str]]:
             entry["config"],
             f"{entry['mean_cycles']:,.0f}",
             _percent(entry["share_of_limit"]),
-            _latency(entry["routed_cycles"], entry["routed"]),
+            *_delivered(entry),
             _claims(entry["name"]),
         ]
         for entry in found
@@ -123,6 +138,7 @@ def _accelerator_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
     return [
         [
             result["method"],
+            result["dataset"],
             name,
             f"{figures['products']:,.0f}",
             _percent(figures["products_share"]),
@@ -202,23 +218,33 @@ def networks_markdown(found: list[dict[str, Any]]) -> str:
     return "\n".join(_lines(_NETWORKS, _network_rows(found))) + "\n"
 
 
+def _where(found: dict[str, Any], name: str) -> str:
+    """A replication, and the data it was on."""
+    result = found["methods"].get(name)
+    return f"`{name}`, {result['dataset']}" if result else f"`{name}`, not tried"
+
+
 def markdown(found: dict[str, Any]) -> str:
     """All tables as Markdown."""
     runs = [f"* {result['method']}: `{result['command']}`, {result['date']}" for result in found["methods"].values()]
     parts = [
         "# Networks",
         "",
-        "Accuracies of the whole test set unless the index says otherwise; PGD-20 at 8/255 on the first images;",
-        "*all attacks* at 8/255 one after the other (`models.attacks.robustness`) on fewer. *Active* activations are",
-        "those that are multiplied. *Latency* is that of `small-85f`, which has 16 multipliers and memories for all",
-        "networks, at the clock it was routed at (`baselines/build-small-85f.json`). *Claims* of a method that hold",
-        "here are counted; they follow below.",
+        "Accuracies of the whole test set unless the index says otherwise, but for those of the first images that were",
+        "*attacked* at 8/255: *clean*, under PGD-20, and under *all attacks* in turn (`models.attacks.robustness`).",
+        "*Active* activations are multiplied. *Latency* (mean, worst found, bound) and *images/s* are those of the",
+        "bitstream of `small-85f`, which has 16 multipliers and memories for all networks: at its PLL's clock and",
+        "over its serial link (`baselines/build-small-85f.json`); in brackets which of the two is the limit. *Claims*",
+        "of a method that hold here are counted, with the data they were checked on; they follow below.",
         "Products have two nonzero factors and are a share of the dense multiply-accumulates without early exits.",
         "",
         networks_markdown(found["networks"]),
         "# Claims of the methods",
         "",
         *_lines(_CLAIMS, _claim_rows(found["methods"])),
+        "",
+        "Where figures of robustness don't say how many images were `attacked`, PGD and APGD were tried on up to 500,",
+        "and Square, and so `worst`, on the first 200 of these: they don't compare to the point.",
         "",
         "# The methods' networks on the accelerator",
         "",
@@ -228,13 +254,13 @@ def markdown(found: dict[str, Any]) -> str:
         "",
         "# One exit rule on a network as it is, pruned, quantized and both",
         "",
-        "A branch is added to each, and taken where its largest softmax is 0.9 or more (`dab`).",
+        f"A branch is added to each, and taken where its largest softmax is 0.9 or more ({_where(found, 'dab')}).",
         "",
         *_lines(_ORTHOGONALITY, _orthogonality_rows(found["methods"])),
         "",
         "# As many weights of every output channel, or of every layer only",
         "",
-        "Both networks have the same density in every layer (`balance`).",
+        f"Both networks have the same density in every layer ({_where(found, 'balance')}).",
         "",
         *_lines(_BALANCE, _balance_rows(found["methods"])),
         "",
@@ -256,9 +282,10 @@ def plot(found: dict[str, Any]) -> str:
             left.annotate(entry["name"], place, xytext=(4, 4), textcoords="offset points", fontsize=8)
         left.set_xlabel("products, % of the dense network's")
         left.set_ylabel("accuracy int8, %")
-        names = list(found["methods"])
-        held = [sum(check["holds"] for check in found["methods"][name]["checks"]) for name in names]
-        every = [len(found["methods"][name]["checks"]) for name in names]
+        results = found["methods"].values()
+        names = [f"{name}, {result['dataset']}" for name, result in found["methods"].items()]
+        held = [sum(check["holds"] for check in result["checks"]) for result in results]
+        every = [len(result["checks"]) for result in results]
         right.barh(names, every, color="#e6e8eb", label="tried")
         right.barh(names, held, color="#0072b2", label="hold here")
         right.set_xlabel("claims")

@@ -28,7 +28,7 @@ from hw.network import Network
 from hw.numerics import top2
 from models import golden
 
-__all__ = ["auroc", "confusion", "decisions", "disagreement", "flag_threshold", "flags", "with_ranges"]
+__all__ = ["auroc", "confusion", "decided", "decisions", "disagreement", "flag_threshold", "flags", "with_ranges"]
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -132,11 +132,23 @@ def with_ranges(network: Network, codes: np.ndarray, rate: float = 0.05) -> Netw
 
 
 def decisions(network: Network, codes: np.ndarray, conditions: Conditions = DEFAULT) -> Decisions:
-    """What the accelerator reports of each image: the rule of :mod:`hw.exits` on the golden model's logits.
+    """What the accelerator reports of each image: :func:`decided` of what the golden model says.
 
     Parameters
     ----------
     codes : int8 array, (N, height, width, channels)
+    conditions : Conditions
+    """
+    return decided(network, golden.run(network, codes, keep=False), conditions)
+
+
+def decided(network: Network, result: golden.Result, conditions: Conditions = DEFAULT) -> Decisions:
+    """What the accelerator reports of each image: the rule of :mod:`hw.exits` on the golden model's logits.
+
+    Parameters
+    ----------
+    result : golden.Result
+        Of N images.
     conditions : Conditions
         Audits and constant time; without a deadline, which needs cycles.
 
@@ -147,9 +159,8 @@ def decisions(network: Network, codes: np.ndarray, conditions: Conditions = DEFA
     """
     if conditions.deadline:
         raise ValueError(f"decisions with a deadline need cycles: deadline must be 0, not {conditions.deadline}")
-    result = golden.run(network, codes, keep=False)
-    made = Decisions(len(codes), conditions)
-    never = np.zeros(len(codes), dtype=bool)
+    made = Decisions(len(result.classes), conditions)
+    never = np.zeros(len(result.classes), dtype=bool)
     for number, head in enumerate(network.exits):
         classes, margins = top2(result.logits[number])
         if head.threshold is None:

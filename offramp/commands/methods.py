@@ -37,9 +37,8 @@ def zoo(
         str | None, typer.Option(help="To measure: accelerator whose cycles count.", show_default="the recipe's")
     ] = None,
     images: Annotated[int, options.ranged(1, options.MOST_IMAGES, "To measure: test images.")] = 10_000,
-    attacked: Annotated[int, options.ranged(1, options.MOST_IMAGES, "To measure: test images under PGD-20.")] = 500,
-    challenged: Annotated[
-        int, options.ranged(1, options.MOST_IMAGES, "To measure: test images under all attacks.")
+    attacked: Annotated[
+        int, options.ranged(1, options.MOST_IMAGES, "To measure: test images that are attacked.")
     ] = 100,
     data_dir: options.DataFolder = None,
     seed: options.Seed = 0,
@@ -54,7 +53,7 @@ def zoo(
         raise ValueError(f"--add {add} and --measure {measure} can't be given together")
     if timing and measure is None:
         raise ValueError("--timing must be given with --measure")
-    sample = measured.Sample(images=images, attacked=attacked, challenged=challenged)
+    sample = measured.Sample(images=images, attacked=attacked)
     if add is not None:
         with Terminal().stage("measure") as step:
             result = read_json(add / stages.RESULT)

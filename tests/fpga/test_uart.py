@@ -6,7 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect
 from amaranth.sim import Simulator
 
-from fpga.uart import ByteReceiver, ByteTransmitter, WordAssembler, WordSplitter, bit_cycles
+from fpga.uart import ByteReceiver, ByteTransmitter, WordAssembler, WordSplitter, bit_cycles, words_per_second
 
 CYCLES = 8
 
@@ -136,3 +136,25 @@ def test_words_survive_the_line_with_random_pauses():
         assert found == sent
 
     run(dut, sender, receiver)
+
+
+def test_words_per_second_are_the_lines():
+    """Words without pauses, but for a cycle of the transmitter's own after each byte."""
+    dut, count, ends = Loop(), 6, []
+
+    async def sender(ctx):
+        ctx.set(dut.splitter.i.valid, 1)
+        await ctx.tick().repeat(count * 4 * 11 * CYCLES)
+
+    async def receiver(ctx):
+        for now in range(count * 4 * 11 * CYCLES):
+            if ctx.get(dut.o.valid):
+                ends.append(now)
+            await ctx.tick()
+
+    run(dut, sender, receiver)
+    assert len(ends) >= count
+    word = (ends[count - 1] - ends[0]) / (count - 1)
+    baud = 1_000_000
+    cycles = CYCLES * baud / words_per_second(baud)
+    assert cycles <= word <= cycles + 4

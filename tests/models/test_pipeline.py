@@ -9,6 +9,7 @@ from hw.config import preset
 from models import golden
 from models.architectures import initial
 from models.data import NAMES, Split, load
+from models.methods.detector import decided
 from models.pipeline import Log, compress, train
 from models.quantize import encode, quantize, to_network
 from models.recipe import Stage, builtin
@@ -42,6 +43,7 @@ def test_three_tenths_of_the_weights_cost_at_most_two_points(digits, trained, co
 
 def test_metrics_are_the_networks(digits, compressed):
     result = golden.run(compressed.network, encode(digits.test.images, compressed.network), keep=False)
+    assert not decided(compressed.network, result).out_of_range.any()  # its recipe asks for no ranges
     metrics = compressed.metrics
     assert metrics["int8_exits"] == result.accuracy(digits.test.labels)
     assert metrics["exit_share"] == result.exit_share()[0]
@@ -187,12 +189,14 @@ def test_no_exit_and_two(digits, exits, widths, names):
         compress=(),
         integer=({"kind": "thresholds", "densities": {"block1.first.conv": 0.3}},),
         train_images=300,
+        flagged=0.2,
     )
     found = compress(chosen, train(chosen, digits), digits)
     assert len(found.network.exits) == len(exits) + 1
     assert found.network.layer("block1.first.conv").threshold > 1
     assert names == {name for name in found.metrics if name.startswith("int8_branch") or name == "threshold"}
     validation = golden.run(found.network, encode(digits.validation.images, found.network), keep=False)
+    assert 0.1 < decided(found.network, validation).out_of_range.mean() <= 0.2
     if exits:
         assert validation.accuracy(digits.validation.labels) >= found.metrics["validation_final"] - chosen.exit_loss
         assert found.metrics["exit_share"] == validation_share(found, digits)

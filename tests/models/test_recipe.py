@@ -93,6 +93,7 @@ def test_shapes_are_the_data_sets(data_root):
         ('data = "digits"', 'data = "digits"\nlr = 1', "'lr' is unknown: keys are name, data"),
         ('data = "digits"', 'data = "digits"\nconfig = "huge"', "huge"),
         ('data = "digits"', 'data = "digits"\nexit_loss = 2', "exit_loss must be in 0..1, not 2"),
+        ('data = "digits"', 'data = "digits"\nflagged = 1.5', "flagged must be in 0..1, not 1.5"),
         ('data = "digits"', 'data = "digits"\ntrain_images = -1', "train_images must not be negative, not -1"),
         ('data = "digits"', 'data = "digits"\ntrain_images = "all"', "train_images must be a whole number, not 'all'"),
         ('kind = "residual"', 'kind = "vgg"', "architecture's kind must be one of residual, resnet8, .*not 'vgg'"),

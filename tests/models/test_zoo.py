@@ -4,17 +4,20 @@ from dataclasses import asdict, fields
 import pytest
 
 from models import golden, zoo
+from models.attacks import pgd
 from models.data import load as load_data
+from models.methods.detector import decisions, with_ranges
 from models.quantize import encode
 from models.recipe import FOLDER as RECIPES
 from models.recipe import load as load_recipe
+from models.surrogate import Surrogate
 
 ENTRIES = zoo.entries()
 
 
 def described(name="small", part="network", **changes):
     """An entry's fields, of plausible kinds."""
-    kinds = {str: "digits", int: 1, float: 0.5}
+    kinds = {str: "digits", int: 1, float: 0.5, int | None: 1, float | None: 0.5}
     values = {found.name: kinds[found.type] for found in fields(zoo.Entry) if found.name != "sha256"}
     return {**values, "name": name, "file": "small.off", "part": part, **changes}
 
@@ -111,6 +114,30 @@ def test_every_network_is_what_the_index_says(entry):
     assert network.name.startswith(entry.dataset)
     assert load_recipe(RECIPES / f"{entry.recipe}.toml").digest() == entry.recipe_digest
     assert entry.products_share <= entry.products_share_full <= 1
+    assert entry.accuracy_worst <= min(entry.accuracy_pgd20, entry.accuracy_clean)
+    if entry.routed_worst is not None:
+        assert entry.routed_cycles < entry.routed_worst <= entry.routed_bound
+        assert entry.routed_cycles <= entry.routed_back_to_back
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_networks_flag_what_their_recipe_says(entry, data_root):
+    """A network whose recipe gives its exits ranges has those of its validation data, and flags clean test images about
+    as often as said, attacked ones more than twice as often; another one has none, and flags nothing.
+    """
+    network, _ = zoo.part(entry, zoo.load(entry))
+    rate = load_recipe(RECIPES / f"{entry.recipe}.toml").flagged
+    if not rate or entry.part == "dense":
+        assert all((head.low, head.high) == (0, (1 << 32) - 1) for head in network.exits)
+        assert entry.flagged == 0
+        return
+    dataset = load_data(entry.dataset, data_root)
+    assert with_ranges(network, encode(dataset.validation.images, network), rate).to_dict() == network.to_dict()
+    assert entry.flagged == pytest.approx(rate, rel=0.5)
+    few = dataset.test.take(200)
+    assert decisions(network, encode(few.images, network)).out_of_range.mean() == pytest.approx(rate, rel=0.5)
+    changed = pgd(Surrogate(network), few.images, few.labels, eps=entry.eps, steps=20, seed=entry.seed)
+    assert decisions(network, encode(changed, network)).out_of_range.mean() > 2 * rate
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)

@@ -30,7 +30,7 @@ COMMANDS = {
     "info": {"--seed", "--json"},
     "zoo": {
         *("--add", "--method", "--measure", "--timing", "--config"),
-        *("--images", "--attacked", "--challenged", "--data-dir", "--seed", "--json"),
+        *("--images", "--attacked", "--data-dir", "--seed", "--json"),
     },
     "report": {"--out", "--seed", "--json"},
     "disasm": {"--seed", "--json"},
@@ -122,8 +122,8 @@ def test_every_file_of_the_zoo_is_measured_once(monkeypatch):
     asked = []
     monkeypatch.setattr(stages, "dataset", lambda name, *_: name)
     monkeypatch.setattr(zoo, "measure", lambda *found, **options: asked.append((*found, options["sample"])))
-    assert run("zoo", "--measure", "digits", "--images", 30, "--attacked", 20, "--challenged", 10)[1] == 0
-    assert asked == [("digits", "digits", zoo.Sample(images=30, attacked=20, challenged=10))]
+    assert run("zoo", "--measure", "digits", "--images", 30, "--attacked", 20)[1] == 0
+    assert asked == [("digits", "digits", zoo.Sample(images=30, attacked=20))]
     asked.clear()
     assert run("zoo", "--measure", "all", "--timing")[1] == 0
     assert sorted(entry(name).file for name, _, _ in asked) == sorted({found.file for found in entries()})

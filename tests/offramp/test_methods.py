@@ -60,7 +60,7 @@ def test_tables_of_exits_and_balance(tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps(result))
     found = methods.collect(tmp_path)
     text = methods.markdown(found)
-    assert "| gap | gap | 56,789 | 25.00 % | 1,234 | 71.80 % |" in text
+    assert "| gap | fashion-mnist | gap | 56,789 | 25.00 % | 1,234 | 71.80 % |" in text
     assert "| dense | 50.00 % | 90.00 % | 91.50 % | -1.50 |" in text
     assert "| balanced | 86.00 % | 86.00 % | 15,000 | 1,234 | 56,789 | 71.80 % |" in text
     for table in (methods.accelerator, methods.orthogonality, methods.balance):
@@ -99,21 +99,43 @@ def test_committed_results_are_complete():
     methods.collect()
 
 
-def test_every_network_has_a_latency():
+def test_every_network_has_a_latency_and_a_throughput():
     lines = methods.networks_markdown(methods.collect()["networks"]).splitlines()[2:]
     assert lines
-    assert all(line.rsplit(" | ", 2)[1].endswith(" µs") for line in lines)
+    for line in lines:
+        latency, throughput, _ = line.rsplit(" | ", 3)[1:]
+        mean, worst, bound = latency.removesuffix(" µs").replace(",", "").split(" / ")
+        assert int(mean) > 0
+        assert (worst, bound) == ("-", "-") or int(mean) < int(worst) <= int(bound)
+        assert throughput.endswith((" (link)", " (core)"))
+
+
+def test_claims_name_the_data_they_were_checked_on():
+    """Whatever the data of the network in whose row they stand."""
+    found = methods.collect()
+    for line in methods.networks_markdown(found["networks"]).splitlines()[2:]:
+        name, *_, claims = line.strip("| ").split(" | ")
+        result = found["methods"].get(name.replace("-", "_"))
+        assert claims.endswith(f" on {result['dataset']}") if result else claims == "-"
+        if result:
+            assert f"--data {result['dataset']}" in result["command"] or "--data" not in result["command"]
 
 
 def test_latency_and_claims_of_networks(found, tmp_path, monkeypatch):
-    """At the clock of the routed config, if it was built; claims of the replication of that name."""
+    """At the clock of the built config's PLL and over its link, if built; claims of the replication of that name.
+
+    An image of 28 x 28 codes and what belongs to it are 200 words of 40 bits: the link takes 8,000 µs for it.
+    """
     monkeypatch.setattr(methods, "_BASELINES", tmp_path)
     monkeypatch.setattr(methods, "FOLDER", tmp_path)
-    (tmp_path / "build-small.json").write_text(json.dumps({"build": {"fmax_mhz": 80.0}}))
-    entry = found["networks"][0] | {"routed_cycles": 6400.0}
-    configs = {"small": "80 µs", "base": "-"}
+    (tmp_path / "build-small.json").write_text(json.dumps({"build": {"fmax_mhz": 90.0, "clock_mhz": 80.0}}))
+    cycles = {"routed_cycles": 6400.0, "routed_worst": 8000, "routed_bound": 160_000, "routed_back_to_back": 6480.0}
+    entry = found["networks"][0] | {"dataset": "fashion-mnist", **cycles}
+    configs = {"small": ["80 / 100 / 2,000 µs", "125 (link)"], "base": ["-", "-"]}
     lines = methods.networks_markdown(
         [entry | {"name": name, "routed": config} for config in configs for name in ("gap", "other")]
     ).splitlines()[2:]
-    ends = [line.rsplit(" | ", 2)[1:] for line in lines]
-    assert ends == [[latency, claims] for latency in configs.values() for claims in ("1 of 2 |", "- |")]
+    ends = [line.rsplit(" | ", 3)[1:] for line in lines]
+    assert ends == [
+        [*delivered, claims] for delivered in configs.values() for claims in ("1 of 2 on fashion-mnist |", "- |")
+    ]

@@ -7,14 +7,17 @@ import pytest
 from hw.compile import compile_balanced
 from hw.config import preset
 from models import golden, zoo
-from models.checkpoint import load_compressed
+from models.attacks import pgd
+from models.checkpoint import load_compressed, save_compressed
+from models.methods.detector import decisions, with_ranges
 from models.quantize import encode
+from models.surrogate import Surrogate
 from offramp import stages
 from offramp import zoo as measuring
-from sim import simulate
+from sim import simulate, time_batch, worst_case
 
-FEW = measuring.Sample(images=50, attacked=20, challenged=10)
-LEAST = measuring.Sample(images=20, attacked=1, challenged=1)
+FEW = measuring.Sample(images=50, attacked=20)
+LEAST = measuring.Sample(images=20, attacked=1)
 
 
 def multiplied_share(network, codes):
@@ -46,12 +49,15 @@ def test_figures_are_measured(small, result, tmp_path):
     assert entry.accuracy_int8 == found.accuracy(few.labels)
     assert entry.exit_share == pytest.approx(found.exit_share()[0])
     assert (entry.method, entry.config) == ("mine", "tiny")
-    assert (entry.images, entry.attacked, entry.challenged) == (50, 20, 10)
-    ten = small.source.test.take(10)
-    assert (
-        0 <= entry.accuracy_worst <= golden.run(network, encode(ten.images, network), keep=False).accuracy(ten.labels)
+    assert (entry.images, entry.attacked) == (50, 20)
+    twenty = small.source.test.take(20)
+    assert entry.accuracy_clean == golden.run(network, encode(twenty.images, network), keep=False).accuracy(
+        twenty.labels
     )
-    assert entry.accuracy_pgd20 <= entry.accuracy_int8
+    changed = pgd(Surrogate(network), twenty.images, twenty.labels, eps=8 / 255, steps=20, seed=0)
+    attacked = golden.run(network, encode(changed, network), keep=False)
+    assert entry.accuracy_pgd20 == attacked.accuracy(twenty.labels)
+    assert 0 <= entry.accuracy_worst <= min(entry.accuracy_pgd20, entry.accuracy_clean)
     assert entry.accuracy_float == small.network.metrics["pruned_final"]
     assert entry.nonzero_weights == sum(
         int(np.count_nonzero(array)) for name, array in network.arrays() if name.endswith("/weight")
@@ -62,12 +68,24 @@ def test_figures_are_measured(small, result, tmp_path):
     assert entry.mean_cycles < dense.mean_cycles
     products = entry.products_share * entry.multiply_accumulates
     assert entry.share_of_limit == pytest.approx(products / (4 * entry.mean_cycles))
-    routed = simulate(
-        compile_balanced(network, preset("small-85f"), load_compressed(path).activity), encode(few.images, network)
-    )
+    there = compile_balanced(network, preset("small-85f"), load_compressed(path).activity)
+    routed = simulate(there, encode(few.images, network))
     assert (entry.routed, entry.routed_cycles) == ("small-85f", routed.cycles.mean())
+    assert (entry.routed_worst, entry.routed_bound) == (routed.cycles.max(), worst_case(there))
+    assert entry.routed_back_to_back == time_batch(there, routed).cycles_per_image
+    assert entry.routed_cycles < entry.routed_worst < entry.routed_bound
     assert entry.activation_density == pytest.approx(multiplied_share(network, encode(few.images, network)))
     assert dense.multiply_accumulates == entry.multiply_accumulates == measuring.multiply_accumulates(network)
+
+
+def test_what_the_detector_flags_is_measured(small, result, tmp_path):
+    compressed = load_compressed(small.folder / stages.COMPRESSED)
+    codes = encode(small.source.test.take(50).images, compressed.network)
+    narrow = with_ranges(compressed.network, codes, 0.2)
+    save_compressed(tmp_path / "ranges.off", replace(compressed, network=narrow))
+    entry, dense = measuring.add(tmp_path / "ranges.off", result, small.source, folder=tmp_path / "zoo", sample=FEW)
+    assert entry.flagged == decisions(narrow, codes).out_of_range.mean() > 0.1
+    assert dense.flagged == 0
 
 
 def test_measuring_anew_finds_the_same(small, result, tmp_path):

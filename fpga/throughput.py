@@ -1,0 +1,90 @@
+"""Images a second of a board: those of its core at its PLL's clock, or of its serial link if that is slower."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fpga.driver import command, run_words
+from fpga.uart import words_per_second
+from hw.protocol import HostCommand, ReplyHeader, Result
+from hw.words import words_of
+
+__all__ = ["Throughput", "throughput"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Throughput:
+    """What a host gets of a bitstream.
+
+    Parameters
+    ----------
+    clock_mhz : float
+        Clock that the bitstream's PLL makes.
+    baud : int
+        Bits per second of the serial link.
+    core_images_per_second : float
+        Of the core at that clock, if the link were no limit.
+    link_images_per_second : float
+        Of the link: to the board go RUN's header, its options and the image, from it the result, at the same time.
+    one_by_one_images_per_second : float
+        If the host sends an image only when it has the result of the one before.
+    """
+
+    clock_mhz: float
+    baud: int
+    core_images_per_second: float
+    link_images_per_second: float
+    one_by_one_images_per_second: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Of the slower of the two: the most that images sent back to back can reach."""
+        return min(self.core_images_per_second, self.link_images_per_second)
+
+    @property
+    def bottleneck(self) -> str:
+        """``core`` or ``link``, whichever is slower."""
+        return "core" if self.core_images_per_second < self.link_images_per_second else "link"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for a result file."""
+        return asdict(self) | {"images_per_second": self.images_per_second, "bottleneck": self.bottleneck}
+
+
+def throughput(
+    shape: tuple[int, int, int], cycles: float, *, back_to_back: float | None = None, clock_mhz: float, baud: int
+) -> Throughput:
+    """What a host gets of a network on a board.
+
+    Parameters
+    ----------
+    shape : tuple of 3 int
+        Height, width, channels of an image.
+    cycles : float
+        Of an image on the core, mean.
+    back_to_back : float, optional
+        Cycles per image where the next one is loaded meanwhile (:func:`sim.time_batch`); ``cycles`` if nothing.
+    clock_mhz : float
+        Clock that the bitstream's PLL makes.
+    baud : int
+        Bits per second of the serial link.
+
+    Raises
+    ------
+    ValueError
+        When the clock is no positive number.
+    """
+    if not (clock_mhz > 0 and math.isfinite(clock_mhz)):
+        raise ValueError(f"the clock must be a positive number of MHz, not {clock_mhz}")
+    sent = len(command(HostCommand.RUN, run_words(np.zeros(shape, np.int8))))
+    received = words_of(ReplyHeader) + words_of(Result)
+    rate, hertz = words_per_second(baud), clock_mhz * 1e6
+    return Throughput(
+        clock_mhz=clock_mhz,
+        baud=baud,
+        core_images_per_second=hertz / (back_to_back or cycles),
+        link_images_per_second=rate / max(sent, received),
+        one_by_one_images_per_second=1 / ((sent + received) / rate + cycles / hertz),
+    )

@@ -35,7 +35,7 @@ def measure_workload(
     -------
     dict
         ``products``, ``cycles``, ``share_of_limit``, ``loss`` (cycles by cause), ``layers`` (the same for each layer),
-        ``partition`` of each layer, ``first_cycles`` of the first images, ``images_per_second`` of the simulator with
+        ``partition`` of each layer, ``first_cycles`` of the first images, ``simulator_images_per_second`` with
         the golden model.
 
     Raises
@@ -69,7 +69,7 @@ def measure_workload(
         "partition": [[command.name, command.bands, command.groups] for command in program.commands],
         "memory": {name: list(words) for name, words in program.size_words().items()},
         "first_cycles": found.cycles[:_FIRST].tolist(),
-        "images_per_second": images / seconds,
+        "simulator_images_per_second": images / seconds,
         "simulated_cycles_per_second": float(found.cycles.sum()) / seconds,
     }
 
@@ -99,7 +99,7 @@ def against_rtl(
         "cycles_equal": found["cycles_equal"],
         "layers": found["layers"],
         "rtl_images_per_second": images / hardware,
-        "images_per_second": len(many) / simulated,
+        "simulator_images_per_second": len(many) / simulated,
         "ratio": len(many) / simulated / (images / hardware),
     }
 

@@ -9,7 +9,7 @@ from hw.exits import DEFAULT, Conditions, Decisions
 from hw.program import Program
 from models.quantize import encode
 from models.sources import Progress
-from sim import Simulation, has_known_time, simulate, time_batch
+from sim import Simulation, constant_time, has_known_time, simulate, time_batch, worst_case
 
 __all__ = ["Measurement", "cycle_statistics", "decision_counts", "layer_statistics", "measure"]
 
@@ -25,6 +25,8 @@ class Measurement:
         Cycles and decisions.
     exits : int
         Exits of the network.
+    bound : int
+        Most cycles that any image can take (:func:`sim.worst_case`).
     back_to_back : float or None
         Cycles per image where a host sends them without a pause, each on its way while the one before is computed;
         None where the simulator can't know.
@@ -33,6 +35,7 @@ class Measurement:
     labels: np.ndarray
     simulation: Simulation
     exits: int
+    bound: int
     back_to_back: float | None = None
 
     @property
@@ -57,7 +60,7 @@ class Measurement:
             "images": len(self.labels),
             "accuracy": float(self.right.mean()),
             "exit_share": (np.bincount(self.exit_index, minlength=self.exits) / len(self.exit_index)).tolist(),
-            "cycles": cycle_statistics(self.cycles),
+            "cycles": cycle_statistics(self.cycles) | {"bound": self.bound},
             "distribution": {"cycles": values.tolist(), "images": counts.tolist()},
             "back_to_back": self.back_to_back,
             "decisions": decision_counts(self.simulation.decisions),
@@ -134,4 +137,17 @@ def measure(
     report = None if progress is None else lambda done, total, _: progress(done, total, text)
     found = simulate(program, codes, conditions=conditions, progress=report)
     batch = time_batch(program, found).cycles_per_image if has_known_time(program, found) else None
-    return Measurement(labels=labels, simulation=found, exits=len(program.network.exits), back_to_back=batch)
+    return Measurement(
+        labels=labels,
+        simulation=found,
+        exits=len(program.network.exits),
+        bound=_bound(program, conditions),
+        back_to_back=batch,
+    )
+
+
+def _bound(program: Program, conditions: Conditions) -> int:
+    """Most cycles of a run under these conditions; in constant time none takes fewer than it is to take."""
+    if conditions.constant:
+        return int(max(worst_case(program), constant_time(program, conditions).deadline))
+    return int(worst_case(program, deadline=conditions.deadline))

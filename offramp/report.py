@@ -7,7 +7,7 @@ from typing import Any
 
 from hw.output import write_file
 from offramp.figures import cycle_distribution, exit_curve, layer_cycles
-from offramp.tables import HEAD, NAMES, build_rows, facts, layer_rows, measurement_rows
+from offramp.tables import NAMES, build_rows, facts, layer_rows, measurement_rows, throughput_note
 
 __all__ = ["render", "write"]
 
@@ -53,14 +53,19 @@ def _section(title: str, body: str, note: str = "") -> str:
 
 def _cards(result: dict[str, Any]) -> str:
     clean, unpruned = result["inputs"]["clean"], result["inputs"]["unpruned"]
-    verify = result["verify"]
+    verify, board = result["verify"], clean["board"]
     equal = verify["values_equal"] and verify["cycles_equal"]
     early = f"{100 * sum(clean['exit_share'][:-1]):.1f} %"
     cards = [
         (f"{100 * clean['accuracy']:.2f} %", f"accuracy on {clean['images']:,} test images", ""),
         *([(early, "of them leave early", "")] if result["curve"] else []),
         (f"{unpruned['cycles']['mean'] / clean['cycles']['mean']:.2f} x", "fewer cycles than unpruned, no exit", ""),
-        (f"{clean['images_per_second']:,.0f}", f"images/s at {result['clock_mhz']:.1f} MHz", ""),
+        (
+            f"{board['images_per_second']:,.0f}",
+            f"images/s on the board, limited by the {board['bottleneck']}: {board['clock_mhz']:g} MHz, "
+            f"{board['baud']:,} baud",
+            "",
+        ),
         (
             "equal" if equal else "DIFFERENT",
             f"RTL, golden, simulator: {verify['images']} images, {verify['layers']} layers",
@@ -97,8 +102,9 @@ def render(result: dict[str, Any]) -> str:
         _cards(result),
         _section(
             "Cycles of an inference",
-            cycle_distribution(inputs) + _table(HEAD, measurement_rows(inputs)),
-            f"Cycle-level simulator. Attacks change each pixel by at most {robust['eps']:.3g}. {descriptions}.",
+            cycle_distribution(inputs) + _table(*measurement_rows(inputs)),
+            f"Cycle-level simulator. Attacks change each pixel by at most {robust['eps']:.3g}. {descriptions}. "
+            f"{throughput_note(result)}",
         ),
         _section(
             "Where the cycles of a layer go",

@@ -6,12 +6,14 @@ from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
 
+from fpga.uart import BAUD
 from offramp.columns import Columns
 
 __all__ = [
-    "HEAD",
     "NAMES",
     "bench_markdown",
+    "board_note",
+    "board_rows",
     "build_rows",
     "facts",
     "key_values",
@@ -23,6 +25,7 @@ __all__ = [
     "peer_rows",
     "peers",
     "summary",
+    "throughput_note",
     "usage",
     "workload_rows",
     "workloads",
@@ -41,6 +44,8 @@ NAMES = {
 
 #: Widest that the value of a row is shown.
 _SENTENCE = 120
+#: Of the core alone, at the highest clock that routing allows.
+_ALONE = "core_images_per_second_at_fmax"
 
 
 def _percent(share: float) -> str:
@@ -52,12 +57,15 @@ def usage(use: dict[str, int]) -> str:
     return f"{use['used']:,} of {use['available']:,} ({100 * use['used'] / use['available']:.0f} %)"
 
 
-#: Columns of :func:`measurement_rows`.
-HEAD = ["input", "images", "accuracy", "early exits", "mean cycles", "p50", "p99", "worst", "images/s"]
+def measurement_rows(inputs: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Accuracy, exits, cycles and throughput by kind of input: head and rows, as text.
 
-
-def measurement_rows(inputs: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """Accuracy, exits, cycles and throughput by kind of input, as text."""
+    ``images/s`` are those of a board (:class:`fpga.throughput.Throughput`) with what limits them, ``core alone`` those
+    that the core would reach at the highest routed clock; either stands there if it is known of any input.
+    """
+    board, alone = (any(found.get(key) for found in inputs.values()) for key in ("board", _ALONE))
+    head = ["input", "images", "accuracy", "early exits", "mean cycles", "p50", "p99", "worst found", "bound"]
+    head += ["images/s"] * board + ["core alone"] * alone
     rows = []
     for name in sorted(inputs, key=list(NAMES).index):
         found = inputs[name]
@@ -69,23 +77,38 @@ def measurement_rows(inputs: dict[str, dict[str, Any]]) -> list[list[str]]:
                 _percent(found["accuracy"]),
                 _percent(early) if len(found["exit_share"]) > 1 else "-",
                 f"{cycles['mean']:,.0f}",
-                *(f"{cycles[which]:,}" for which in ("p50", "p99", "worst")),
-                f"{found['images_per_second']:,.0f}" if "images_per_second" in found else "-",
+                *(f"{cycles[which]:,}" for which in ("p50", "p99", "worst", "bound")),
+                *([_on_board(found["board"])] if board else []),
+                *([f"{found[_ALONE]:,.0f}" if found[_ALONE] else "-"] if alone else []),
             ]
         )
-    return rows
+    return head, rows
+
+
+def _on_board(found: dict[str, Any] | None) -> str:
+    """Images a second of a board, and what limits them."""
+    return f"{found['images_per_second']:,.0f} ({found['bottleneck']})" if found else "-"
+
+
+def board_note(found: dict[str, Any]) -> str:
+    """Of what board images a second are (:meth:`fpga.throughput.Throughput.to_dict`), as a sentence."""
+    return (
+        f"images/s: back to back, on a board whose PLL makes {found['clock_mhz']:g} MHz and whose serial link has "
+        f"{found['baud']:,} baud; in brackets which of the two is the limit."
+    )
 
 
 def measurements(inputs: dict[str, dict[str, Any]]) -> Columns:
     """:func:`measurement_rows` as a table."""
-    return Columns(HEAD, measurement_rows(inputs))
+    return Columns(*measurement_rows(inputs))
 
 
 def facts(result: dict[str, Any]) -> list[tuple[str, str]]:
     """The demo's other figures, by name."""
     metrics, verify, built, robust = (result[name] for name in ("metrics", "verify", "build", "robustness"))
     inputs = result["inputs"]
-    gain = inputs["unpruned"]["cycles"]["mean"] / inputs["clean"]["cycles"]["mean"]
+    clean, images = inputs["clean"], f"{inputs['clean']['images']:,} test images"
+    gain = inputs["unpruned"]["cycles"]["mean"] / clean["cycles"]["mean"]
     exits = "threshold" in metrics
     branch, with_exits, leaving = "", "", []
     if exits:
@@ -94,14 +117,15 @@ def facts(result: dict[str, Any]) -> list[tuple[str, str]]:
         share = _percent(result["golden"]["exit_share"][0])
         leaving = [("exit threshold", f"{metrics['threshold']:,.0f} ({share} of the test set leave)")]
     rows = [
-        ("accuracy, float", _percent(metrics["float_final"]) + branch),
-        ("accuracy, pruned int8", _percent(metrics["int8_final"]) + with_exits),
+        (f"accuracy, float, {images}", _percent(metrics["float_final"]) + branch),
+        (f"accuracy, pruned int8, {images}", _percent(metrics["int8_final"]) + with_exits),
         ("weights left", f"{result['network']['nonzero_weights']:,} of {result['network']['weights']:,}"),
         *leaving,
         ("pruning and exits bring" if exits else "pruning brings", f"{gain:.2f} x fewer cycles on average"),
         (
-            f"accuracy attacked, eps {robust['eps']:.3g}",
-            f"{_percent(robust['easy'])} by PGD-20, {_percent(robust['adaptive'])} by the best of all attacks",
+            f"accuracy attacked, eps {robust['eps']:.3g}, {robust['images']:,} test images",
+            f"{_percent(robust['clean'])} clean, {_percent(robust['easy'])} under PGD-20, "
+            f"{_percent(robust['adaptive'])} right under every attack",
         ),
         (
             "RTL = golden = simulator",
@@ -110,6 +134,8 @@ def facts(result: dict[str, Any]) -> list[tuple[str, str]]:
             f"({verify['images']} images, {verify['layers']} layers)",
         ),
         *build_rows(built),
+        *board_rows(clean),
+        ("core alone at the highest clock", f"{clean[_ALONE]:,.0f} images/s"),
         ("time of everything", f"{result['seconds']['total']:.0f} s"),
     ]
     return rows
@@ -122,11 +148,30 @@ def build_rows(built: dict[str, Any]) -> list[tuple[str, str]]:
         ("bitstream for", device),
         ("highest clock", f"{built['fmax_mhz']:.1f} MHz, placed and routed (seed {built['seed']})"),
         ("clock of its PLL", f"{built['clock_mhz']:g} MHz{'' if built['timing_met'] else ': TIMING NOT MET'}"),
+        ("serial link", f"{BAUD:,} baud"),
         ("logic cells", usage(built["logic"])),
         ("flip-flops", usage(built["flip_flops"])),
         ("block RAMs", usage(built["block_rams"])),
         ("multipliers", usage(built["multipliers"])),
         ("time of the build", f"{built['seconds']:.0f} s{', found in the cache' if built['cached'] else ''}"),
+    ]
+
+
+def board_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a board delivers of a measurement, by name."""
+    board, cycles = found["board"], found["cycles"]
+    mean, worst, bound = (cycles[which] / board["clock_mhz"] for which in ("mean", "worst", "bound"))
+    limits = [f"{board[f'{part}_images_per_second']:,.0f} by the {part}" for part in ("core", "link")]
+    return [
+        (
+            "images/s on the board",
+            f"{board['images_per_second']:,.0f} back to back, limited by the {board['bottleneck']} "
+            f"({', '.join(limits)}); {board['one_by_one_images_per_second']:,.0f} one by one",
+        ),
+        (
+            f"latency at {board['clock_mhz']:g} MHz",
+            f"{mean:,.0f} µs mean, {worst:,.0f} µs worst found, {bound:,.0f} µs at most, without the link",
+        ),
     ]
 
 
@@ -160,7 +205,7 @@ def layers(rows: list[dict[str, Any]]) -> Columns:
 def workload_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """What ``offramp bench`` found, one workload a line: head and rows, as text."""
     causes = list(rows[0]["loss"])
-    head = ["workload", "cycles", "limit", "of limit", *(f"lost: {cause}" for cause in causes), "simulated images/s"]
+    head = ["workload", "cycles", "limit", "of limit", *(f"lost: {cause}" for cause in causes), "simulator's images/s"]
     lines = [
         [
             row["workload"],
@@ -168,7 +213,7 @@ def workload_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]
             f"{row['limit']:,.0f}",
             f"{100 * row['share_of_limit']:.1f} %",
             *(f"{row['loss'][cause]:,.0f}" for cause in causes),
-            f"{row['images_per_second']:,.0f}",
+            f"{row['simulator_images_per_second']:,.0f}",
         ]
         for row in rows
     ]
@@ -248,18 +293,28 @@ def bench_markdown(result: dict[str, Any]) -> str:
 
 def markdown(result: dict[str, Any]) -> str:
     """The demo's table as the README shows it."""
-    inputs = [HEAD, *measurement_rows(result["inputs"])]
+    head, inputs = measurement_rows(result["inputs"])
     others = [["figure", "value"], *(list(row) for row in facts(result))]
     where = f"`{result['data']}`, config `{result['config']['name']}`, seed {result['seed']}"
     return "\n".join(
         [
-            f"A run of `make demo` ({where}; images/s at the routed design's {result['clock_mhz']:.1f} MHz):",
+            f"A run of `make demo` ({where}):",
             "",
-            *_lines(inputs, ["---", *["--:"] * (len(HEAD) - 1)]),
+            *_lines([head, *inputs], ["---", *["--:"] * (len(head) - 1)]),
+            "",
+            throughput_note(result),
             "",
             *_lines(others, ["---", "---"]),
             "",
         ]
+    )
+
+
+def throughput_note(result: dict[str, Any]) -> str:
+    """What the throughput in a demo's table is."""
+    return (
+        f"{board_note(result['inputs']['clean']['board'])} Core alone: images/s of the core alone at the highest "
+        f"routed clock, {result['build']['fmax_mhz']:.1f} MHz."
     )
 
 
@@ -276,6 +331,5 @@ def key_values(rows: list[tuple[str, str]]) -> Table:
 def summary(result: dict[str, Any]) -> Panel:
     """The demo's table."""
     title = f"Offramp on {result['data']}, config {result['config']['name']}, seed {result['seed']}"
-    note = f"images/s at the routed design's {result['clock_mhz']:.1f} MHz"
-    parts = Group(key_values(facts(result)), "", measurements(result["inputs"]), "", note)
+    parts = Group(key_values(facts(result)), "", measurements(result["inputs"]), "", throughput_note(result))
     return Panel(parts, title=title, expand=False)

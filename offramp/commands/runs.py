@@ -45,6 +45,7 @@ def simulate(
         options.ranged(0, 1, "Largest change of a pixel.", show_default="by data set"),
     ] = None,
     images: options.Count = 1000,
+    clock: options.Clock = 50.0,
     deadline: options.Deadline = 0,
     audit: options.Audit = 0.0,
     constant: options.ConstantTime = False,
@@ -54,6 +55,8 @@ def simulate(
     json: options.Json = None,
 ) -> None:
     """Simulate a program on test images, clean or attacked: cycles of every layer and where they go."""
+    from fpga.throughput import throughput
+    from fpga.uart import BAUD
     from offramp import inputs, stages, tables
 
     loaded, conditions = stages.program(program), options.conditions(deadline, audit, constant, seed)
@@ -69,10 +72,18 @@ def simulate(
             "progress": step,
         }
         _, found = stages.measured(loaded, source, kind, **settings)
-    result = found.to_dict()
-    results().print(tables.measurements({attack: result}), "", tables.layers(result["layers"]), "")
+    result: dict[str, Any] = found.to_dict() | {"board": None}
+    if not loaded.config.loader:  # no board has a memory to read lists from
+        cycles = float(found.cycles.mean())
+        board = throughput(
+            loaded.network.input.shape, cycles, back_to_back=found.back_to_back, clock_mhz=clock, baud=BAUD
+        )
+        result["board"] = board.to_dict()
+    note = [tables.board_note(result["board"]), ""] if result["board"] else []
+    results().print(tables.measurements({attack: result}), "", *note, tables.layers(result["layers"]), "")
     together = "unknown" if found.back_to_back is None else f"{found.back_to_back:,.1f}"
-    show([("cycles per image, back to back", together), *options.decision_rows(result["decisions"])])
+    delivered = tables.board_rows(result) if result["board"] else []
+    show([("cycles per image, back to back", together), *delivered, *options.decision_rows(result["decisions"])])
     asked = {"program": program, "attack": attack, "eps": reach, "conditions": asdict(conditions)}
     finish("simulate", seed, json, {**asked, **result})
 

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 
+from fpga.throughput import throughput
 from offramp import stages
 from offramp.inputs import ATTACKS
 from offramp.record import provenance
@@ -23,6 +24,8 @@ BUILD = {
     "seconds": 100.0,
     "cached": False,
 }
+#: Of a program whose config isn't the one that was built.
+NOT_BUILT = {"board": None, "core_images_per_second_at_fmax": None}
 VERIFY = {"values_equal": True, "cycles_equal": True, "layers": 20, "images": 2, "mismatches": []}
 
 
@@ -35,7 +38,10 @@ def result_of(small, recipe):
     _, found = stages.measured(small.dense, small.source, ATTACKS["clean"], eps=0.1, count=20, seed=0)
     inputs["unpruned"] = found.to_dict()
     for name, values in inputs.items():
-        values |= {"description": f"{name} images", "images_per_second": 80e6 / values["cycles"]["mean"]}
+        values.update({"description": f"{name} images"} | NOT_BUILT)
+        if name != "unpruned":
+            board = throughput((8, 8, 1), values["cycles"]["mean"], clock_mhz=50.0, baud=1_000_000)
+            values.update({"board": board.to_dict(), "core_images_per_second_at_fmax": 80e6 / values["cycles"]["mean"]})
     return {
         **provenance("demo", 0),
         "data": "digits",
@@ -49,6 +55,5 @@ def result_of(small, recipe):
         "robustness": {"eps": 0.1, "images": 20, "clean": 0.9, "easy": 0.5, "adaptive": 0.1},
         "verify": dict(VERIFY),
         "build": dict(BUILD),
-        "clock_mhz": 80.0,
         "seconds": {"train": 1.0, "total": 2.0},
     }

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
+from hw.exits import Conditions
 from models import golden
 from models.quantize import encode
 from offramp.measure import cycle_statistics, measure
+from sim import worst_case
 
 
 def test_statistics_are_values_that_occurred():
@@ -25,7 +27,8 @@ def test_measurement_agrees_with_golden_and_adds_up(small):
     assert sum(distribution["images"]) == summary["images"] == 60
     weighted = np.dot(distribution["cycles"], distribution["images"]) / 60
     assert weighted == pytest.approx(summary["cycles"]["mean"])
-    assert summary["cycles"]["worst"] == max(distribution["cycles"])
+    assert summary["cycles"]["worst"] == max(distribution["cycles"]) <= summary["cycles"]["bound"]
+    assert summary["cycles"]["bound"] == worst_case(small.program)
     assert seen[-1] == (60, 60, "t")
     early = int((result.exit_index == 0).sum())
     assert {row["images"] for row in summary["layers"]} <= {60, 60 - early, 0}
@@ -33,6 +36,18 @@ def test_measurement_agrees_with_golden_and_adds_up(small):
         # Every cycle of a layer is either spent on products or lost to a named cause.
         assert row["limit"] + sum(row["loss"].values()) == pytest.approx(row["cycles"])
         assert row["limit"] == pytest.approx(row["products"] / small.program.config.multipliers)
+
+
+@pytest.mark.parametrize("deadline", [0, 1, 1 << 20])
+def test_the_bound_is_of_the_conditions(small, deadline):
+    """In constant time all runs take as long as the bound, unless the deadline is too short for that."""
+    split, whole = small.source.test.take(20), worst_case(small.program)
+    timely = measure(small.program, split.images, split.labels, conditions=Conditions(deadline=deadline))
+    assert timely.bound == worst_case(small.program, deadline=deadline) >= timely.cycles.max()
+    steady = measure(small.program, split.images, split.labels, conditions=Conditions(deadline=deadline, constant=True))
+    assert steady.bound == max(whole, deadline) >= steady.cycles.max()
+    if deadline != 1:
+        assert set(steady.cycles.tolist()) == {steady.bound}
 
 
 @pytest.mark.parametrize(("images", "labels"), [(0, 0), (3, 2)])

@@ -33,14 +33,9 @@ def _check_strides(name: str, stride: Any) -> None:
     require(integers(stride, 2) and min(stride) >= 1, f"{name}: strides must be two positive integers, not {stride}")
 
 
-def _check_pads(name: str, pads: Any, kernel: tuple[int, int], what: str) -> None:
-    """Refuse pads of a layer that are no pads: every window must hold a position of the map."""
-    require(integers(pads, 4), f"{name}: pads must be four integers, not {pads}")
-    top, bottom, left, right = pads
-    require(
-        min(pads) >= 0 and max(top, bottom) < kernel[0] and max(left, right) < kernel[1],
-        f"{name}: pads must be at least 0 and less than the {what} {kernel[0]}x{kernel[1]}, not {pads}",
-    )
+def _check_pads(name: str, pads: Any) -> None:
+    """Refuse pads of a layer that are no pads."""
+    require(integers(pads, 4) and min(pads) >= 0, f"{name}: pads must be four integers of at least 0, not {pads}")
 
 
 def _check_window(name: str, window: Any) -> None:
@@ -202,7 +197,7 @@ class _Convolution(_Weighted):
         height, width, _ = sources[0].shape
         _, kernel_height, kernel_width, _ = self.weight.shape
         _check_strides(self.name, self.stride)
-        _check_pads(self.name, self.pads, (kernel_height, kernel_width), "kernel")
+        _check_pads(self.name, self.pads)
         top, bottom, left, right = self.pads
         shape = (
             (height + top + bottom - kernel_height) // self.stride[0] + 1,
@@ -385,7 +380,12 @@ class MaxPool2D(_Pool):
         height, width, channels = sources[0].shape
         _check_window(self.name, self.window)
         _check_strides(self.name, self.stride)
-        _check_pads(self.name, self.pads, self.window, "window")
+        _check_pads(self.name, self.pads)
+        require(
+            max(self.pads[:2]) < self.window[0] and max(self.pads[2:]) < self.window[1],
+            f"{self.name}: pads must be less than the window {self.window[0]}x{self.window[1]}, so that every window "
+            f"holds a position of the map, not {self.pads}",
+        )
         rows, columns = height + sum(self.pads[:2]) - self.window[0], width + sum(self.pads[2:]) - self.window[1]
         require(
             min(rows, columns) >= 0,

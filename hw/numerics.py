@@ -20,6 +20,7 @@ import numpy as np
 __all__ = [
     "ADD_LEFT_SHIFT",
     "IDENTITY",
+    "MAX_AVERAGE",
     "Rounding",
     "Scale",
     "accumulator_range",
@@ -57,6 +58,9 @@ class Scale(NamedTuple):
 #: magnitudes below ``2**30``.
 IDENTITY = Scale((1 << 31) - 1, 0)
 
+#: Positions that an average is exact of, at most.
+MAX_AVERAGE = 2048
+
 
 def quantize_scale(scale: float) -> Scale:
     """The fixed-point form of a real scale (TFLite ``QuantizeMultiplier``).
@@ -89,10 +93,12 @@ def average_scale(count: int) -> Scale:
     Raises
     ------
     ValueError
-        When ``count`` is outside 2..2048, the range in which this is exact.
+        When ``count`` is outside 1..:data:`MAX_AVERAGE`, the range in which this is exact.
     """
-    if not 2 <= count <= 2048:
-        raise ValueError(f"average pool must cover 2 to 2048 positions, not {count}")
+    if not 1 <= count <= MAX_AVERAGE:
+        raise ValueError(f"average pool must cover 1 to {MAX_AVERAGE} positions, not {count}")
+    if count == 1:
+        return IDENTITY
     shift = (count - 1).bit_length() - 1
     return Scale((1 << 31 + shift) // count + 1, shift)
 

@@ -85,6 +85,18 @@ def _pool(channels: int, height: int, width: int) -> np.ndarray:
     return np.ones((channels, height, width, 1), dtype=np.int64)
 
 
+def _within(weight: np.ndarray, pads: tuple[int, int, int, int]) -> tuple[np.ndarray, tuple[int, int]]:
+    """A convolution's weights, and the pads above and left, so that every window holds a position of the map.
+
+    Where pads are as large as the kernel, windows would lie beyond the map: the kernel gets zeros on its other side, as
+    many as it takes to reach it.
+    """
+    more = []
+    for size, (before, after) in zip(weight.shape[1:3], (pads[:2], pads[2:]), strict=True):
+        more.append((max(0, after - size + 1), max(0, before - size + 1)))
+    return np.pad(weight, ((0, 0), *more, (0, 0))), (pads[0] + more[0][0], pads[2] + more[1][0])
+
+
 def _kernel(layer: Layer, shape: tuple[int, int, int]) -> Kernel:
     """The convolution that a layer is, on an input of this shape."""
     height, width, channels = shape
@@ -100,7 +112,10 @@ def _kernel(layer: Layer, shape: tuple[int, int, int]) -> Kernel:
         return Kernel(weight=layer.weight, rows=axes[0], columns=axes[1])
     assert isinstance(layer, Conv2D | DepthwiseConv2D | AveragePool2D | MaxPool2D)
     pads = (0, 0) if isinstance(layer, AveragePool2D) else (layer.pads[0], layer.pads[2])
-    weight = layer.weight if isinstance(layer, Conv2D | DepthwiseConv2D) else _pool(channels, *layer.window)
+    if isinstance(layer, Conv2D | DepthwiseConv2D):
+        weight, pads = _within(layer.weight, layer.pads)
+    else:
+        weight = _pool(channels, *layer.window)
     # A 1-wide kernel at stride s reads every s-th position only: it becomes stride 1 on a view without the others.
     # Any other kernel narrower than its stride gets zeros beside its weights.
     both = list(zip(weight.shape[1:3], layer.stride, strict=True))

@@ -10,11 +10,10 @@ import math
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from hw.network import INPUT
-from models.graph import Graph, Step
+from models.frontends.steps import Graph, Step, compute
 from models.winners import keep
 
 __all__ = ["INPUT_SCALE", "INPUT_ZERO_POINT", "FakeQuantNet", "round_through"]
@@ -188,15 +187,8 @@ class FakeQuantNet(nn.Module):
 
     @staticmethod
     def _compute(node: _Node, operands: list[torch.Tensor], source_scale: float) -> torch.Tensor:
-        if node.step.kind == "add":
-            return operands[0] + operands[1]
-        if node.step.kind == "pool":
-            assert node.step.window is not None
-            return F.avg_pool2d(operands[0], node.step.window, node.step.stride)
-        if node.step.kind == "max_pool":
-            assert node.step.window is not None
-            return F.max_pool2d(operands[0], node.step.window, node.step.stride, node.step.pads[::2])
-        assert node.weight is not None
+        if node.weight is None:
+            return compute(node.step, operands)
         assert node.bias is not None
         if node.step.select is not None:
             operands = [keep(operands[0], node.step.select, source_scale)]
@@ -206,16 +198,7 @@ class FakeQuantNet(nn.Module):
         scale = node.weight_scale(source_scale)
         weight = round_through(node.weight / scale[:, None, None, None]) * scale[:, None, None, None]
         step = scale * source_scale
-        top, bottom, left, right = node.step.pads
-        even = (top, left) == (bottom, right)
-        return F.conv2d(
-            operands[0] if even else F.pad(operands[0], (left, right, top, bottom)),
-            weight,
-            round_through(node.bias / step) * step,
-            node.step.stride,
-            (top, left) if even else 0,
-            groups=len(weight) if node.step.kind == "depthwise" else 1,
-        )
+        return compute(node.step, operands, weight, round_through(node.bias / step) * step)
 
 
 def _fake(values: torch.Tensor, scale: float, zero_point: int) -> torch.Tensor:

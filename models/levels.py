@@ -104,19 +104,19 @@ def units(model: nn.Module, graph: Graph, kind: str) -> dict[str, torch.Tensor]:
     Returns
     -------
     dict of str to tensor (output channels,)
-        By step; 0 where a channel has no weight.
+        By step whose weights are a convolution's of the network; 0 where a channel has no weight.
 
     Raises
     ------
     ValueError
         When weights aren't whole multiples of one value in each output channel; the message names the step.
     """
-    found = {}
+    found, there = {}, convolutions(model)
     for step in graph.steps:
-        if step.kind not in ("conv", "depthwise"):
+        if step.name not in there:
             continue
         assert step.weight is not None
-        small, _ = codes(model.get_submodule(step.name).weight, kind)  # type: ignore[arg-type]
+        small, _ = codes(there[step.name].weight, kind)
         peaks = small.abs().amax(dim=(1, 2, 3))
         unit = step.weight.abs().amax(dim=(1, 2, 3)) / peaks.clamp_min(1)
         deviation = (step.weight.abs() - small.abs() * unit[:, None, None, None]).abs().amax(dim=(1, 2, 3))

@@ -7,7 +7,7 @@ network, its fake-quantized twin and the integers agree wherever their activatio
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,9 +38,23 @@ def keep(x: torch.Tensor, select: Select, step: float | None = None) -> torch.Te
     step : float or None
         Real value of one step, when ``x`` holds whole steps: channels are compared by exact sums then.
     """
-    with torch.no_grad():
-        mask = _elements(x, select.count) if select.kind == "elements" else _channels(x, select, step)
-    return x * mask
+    return x * _mask(x.detach(), select.kind, select.count, select.channels, step)
+
+
+@torch.library.custom_op("offramp::winners", mutates_args=())
+def _mask(x: torch.Tensor, kind: str, count: int, channels: Sequence[int], step: float | None = None) -> torch.Tensor:
+    """1 where a place wins, else 0, in a shape that broadcasts to that of ``x``.
+
+    An operator of PyTorch's own kind: an exported graph holds it as one node, which :func:`models.graph.lower` reads.
+    """
+    if kind == "elements":
+        return _elements(x, count)
+    return _channels(x, Select(kind=kind, count=count, channels=tuple(channels)), step)
+
+
+@_mask.register_fake
+def _(x: torch.Tensor, kind: str, count: int, channels: Sequence[int], step: float | None = None) -> torch.Tensor:
+    return torch.empty_like(x) if kind == "elements" else x.new_empty((*x.shape[:2], 1, 1))
 
 
 def _elements(x: torch.Tensor, count: int) -> torch.Tensor:

@@ -6,7 +6,7 @@ import pytest
 from hw.compile import compile_network
 from hw.config import AcceleratorConfig, preset
 from hw.decode import decode_header
-from hw.network import INPUT, Network
+from hw.network import INPUT, GlobalAveragePool, Network
 from models import golden
 from tests.hw.equality import assert_equals_golden
 from tests.hw.networks import network as mixed_network
@@ -163,6 +163,34 @@ def test_strides_beyond_the_kernel(kernel, stride):
     maker.head("layer0", 3)
     network = maker.network("net")
     assert_equals_golden(compile_network(network, ROOMY), random_codes(network, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pads"),
+    [((1, 1), (1, 1), (1, 1, 1, 1)), ((3, 3), (1, 1), (3, 4, 0, 5)), ((2, 1), (3, 2), (3, 2, 4, 1))],
+)
+@pytest.mark.parametrize("own", [False, True])
+def test_pads_beyond_the_kernel(kernel, stride, pads, own):
+    """Outputs that read nothing but padding are their bias."""
+    maker = NetworkMaker(np.random.default_rng(0), (5, 4, 3))
+    last = (maker.depthwise if own else lambda *given, **more: maker.conv(given[0], 3, *given[1:], **more))(
+        INPUT, kernel, stride, pads=pads
+    )
+    maker.head(last, 3)
+    network = maker.network("net")
+    assert_equals_golden(compile_network(network, ROOMY), random_codes(network, 2, 0))
+
+
+@pytest.mark.parametrize("clamp", [(-128, 127), (-3, 100)])
+def test_a_global_pool_of_one_position_is_the_identity_but_for_its_clamp(clamp):
+    maker = NetworkMaker(np.random.default_rng(0), (1, 1, 11))
+    maker.input = maker._tensors[INPUT] = tensor(1, 1, 11, zero_point=-3)
+    pool = maker._append(GlobalAveragePool(name="pool", inputs=(INPUT,), output=maker.input, clamp=clamp))
+    maker.head(pool, 3)
+    network = maker.network("net")
+    codes = np.arange(-128, 136).clip(-128, 127).astype(np.int8).reshape(24, 1, 1, 11)
+    np.testing.assert_array_equal(golden.run(network, codes).tensors["pool"], codes.clip(*clamp))
+    assert_equals_golden(compile_network(network, ROOMY), codes)
 
 
 @pytest.mark.parametrize("inputs", [("stem", "stem"), ("branch", "branch")])

@@ -117,12 +117,15 @@ LAYER_REFUSALS = {
     "input channels": ({"branch": weighted(4, 1, 1, 3)}, "^branch: weight has 3 input channels, stem 4$"),
     "stride zero": ({"branch": {"stride": (1, 0)}}, r"^branch: strides must be two positive integers, not \(1, 0\)$"),
     "stride one": ({"branch": {"stride": (1,)}}, r"^branch: strides must be two positive integers, not \(1,\)$"),
-    "pads of three": ({"stem": {"pads": (0, 0, 0)}}, r"^stem: pads must be four integers, not \(0, 0, 0\)$"),
+    "pads of three": (
+        {"stem": {"pads": (0, 0, 0)}},
+        r"^stem: pads must be four integers of at least 0, not \(0, 0, 0\)$",
+    ),
     "pads negative": (
         {"stem": {"pads": (0, -1, 0, 0)}},
-        r"^stem: pads must be at least 0 and less than the kernel 3x3, not",
+        r"^stem: pads must be four integers of at least 0, not \(0, -1, 0, 0\)$",
     ),
-    "pads large": ({"stem": {"pads": (0, 0, 3, 0)}}, r"^stem: pads must be .* 3x3, not \(0, 0, 3, 0\)$"),
+    "pads large": ({"stem": {"pads": (0, 0, 3, 0)}}, r"^stem: output must be "),
     "map": ({"stem": {"stride": (1, 1)}}, r"^stem: output must be \(5, 4, 4\), not \(3, 4, 4\)$"),
     "kernel above map": (
         {"branch": weighted(4, 5, 1, 4)},

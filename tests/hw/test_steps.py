@@ -109,3 +109,25 @@ def test_a_linear_layer_has_a_kernel_as_large_as_its_map():
     assert (axis(step.kernel, "rows"), axis(step.kernel, "columns")) == ((3, 3, 1, 0, 1), (2, 2, 1, 0, 1))
     assert (step.kernel.own, step.kernel.rows.kernel) == (False, 3)
     np.testing.assert_array_equal(step.kernel.weight, step.layer.weight)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "pads", "grown", "pad"),
+    [
+        ((1, 1), (1, 1, 0, 0), (3, 1), (2, 0)),  # the rows above and below are of zeros alone
+        ((2, 3), (2, 0, 1, 4), (3, 5), (2, 3)),
+        ((3, 3), (2, 2, 2, 2), (3, 3), (2, 2)),
+    ],
+)
+def test_pads_beyond_the_kernel_make_it_larger(kernel, pads, grown, pad):
+    """Every window then holds a position of the map, and weights of zero take no time."""
+    maker = NetworkMaker(np.random.default_rng(0), (6, 7, 3))
+    maker.conv(INPUT, 5, kernel, (1, 1), pads=pads)
+    step = first(maker)
+    weight, rows, columns = step.kernel.weight, step.kernel.rows, step.kernel.columns
+    assert (weight.shape[1:3], (rows.pad, columns.pad)) == (grown, pad)
+    assert (rows.outputs, columns.outputs) == step.layer.output.shape[:2]
+    top, left = pad[0] - pads[0], pad[1] - pads[2]
+    inner = weight[:, top : top + kernel[0], left : left + kernel[1]]
+    np.testing.assert_array_equal(inner, step.layer.weight)
+    assert np.count_nonzero(weight) == np.count_nonzero(inner)

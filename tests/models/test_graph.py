@@ -1,35 +1,21 @@
-import operator
+import copy
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
+from hw.compile import compile_network
+from hw.config import preset
 from models.architectures import initial
+from models.fakequant import FakeQuantNet
 from models.graph import lower
 from models.nets import Architecture, SeparableNet
-
-
-def evaluate(graph, images):
-    """A graph in float, step by step."""
-    values = {"input": images}
-    for step in graph.steps:
-        operands = [values[name] for name in step.inputs]
-        if step.kind == "add":
-            result = operands[0] + operands[1]
-        elif step.kind == "pool":
-            result = F.avg_pool2d(operands[0], step.window, step.stride)
-        elif step.kind == "max_pool":
-            result = F.max_pool2d(operands[0], step.window, step.stride, step.pads[::2])
-        else:
-            groups = len(step.weight) if step.kind == "depthwise" else 1
-            top, bottom, left, right = step.pads
-            padded = F.pad(operands[0], (left, right, top, bottom))
-            result = F.conv2d(padded, step.weight, step.bias, step.stride, groups=groups)
-        assert result.shape[1:] == (step.shape[2], *step.shape[:2])
-        values[step.name] = result.relu() if step.relu else result
-    return [values[name].flatten(1) for name in graph.exits]
+from models.quantize import to_network
+from tests.hw.equality import assert_equals_golden
+from tests.models.frontends.nets import Body, Call, checked, evaluate
 
 
 def shaken(model):
@@ -141,7 +127,7 @@ def test_other_spellings():
     graph = lower(model, (5, 4, 2))
     assert [(step.kind, step.relu) for step in graph.steps] == [
         ("conv", True),
-        ("add", True),
+        ("depthwise", True),
         ("linear", True),
         ("linear", False),
     ]
@@ -150,103 +136,199 @@ def test_other_spellings():
         torch.testing.assert_close(evaluate(graph, images)[0], model(images), rtol=1e-4, atol=1e-4)
 
 
-class Body(nn.Module):
-    """A function of a map between a convolution and a head."""
+class Named(nn.Module):
+    """Some modules, and a function of them and the image."""
 
-    def __init__(self, between):
+    def __init__(self, forward, **modules):
         super().__init__()
-        self.conv = nn.Conv2d(1, 4, 3, padding=1)
-        self.between = between
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.flatten = nn.Flatten()
-        self.linear = nn.Linear(4, 3)
+        for name, module in modules.items():
+            self.add_module(name, module)
+        self.way = forward
 
     def forward(self, x):
-        return self.linear(self.flatten(self.pool(self.between(self.conv(x)))))
+        return self.way(self, x)
 
 
-class Call(nn.Module):
-    """A function as a module that is traced through."""
+def add_in_place(net, x):
+    a = net.first(x)
+    skip = a
+    a += net.side(x)
+    return net.out(torch.flatten(net.next(a) + skip, 1))
 
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
 
-    def forward(self, x):
-        return self.function(x)
+def add_method(net, x):
+    a = net.first(x)
+    skip = a
+    a.add_(net.side(x))
+    return net.out(torch.flatten(net.next(a) + skip, 1))
+
+
+def add_and_drop_the_result(net, x):
+    a, b = net.first(x), net.side(x)
+    b.add_(a)
+    return net.out(b.flatten(1))
+
+
+def add_to_a_view(net, x):
+    a = net.first(x)
+    a.view(len(x), -1).add_(net.side(x).view(len(x), -1))
+    return net.out(a.reshape(len(x), -1))
+
+
+def add_into_another(net, x):
+    a = net.first(x)
+    torch.add(a, net.side(x), out=a)
+    return net.out(a.flatten(start_dim=1))
+
+
+def rectified_in_place(net, x):
+    a = net.first(x)
+    F.relu(a, inplace=True)
+    return net.out(a.flatten(1))
 
 
 @pytest.mark.parametrize(
-    ("between", "message"),
+    "forward", [add_in_place, add_method, add_and_drop_the_result, add_into_another, rectified_in_place]
+)
+def test_what_is_written_in_place_is_followed(forward):
+    torch.manual_seed(2)
+    net = Named(
+        forward, first=nn.Conv2d(1, 8, 3, padding=1), side=nn.Conv2d(1, 8, 1), next=nn.Conv2d(8, 8, 3, padding=1),
+        out=nn.Linear(512, 3),
+    )  # fmt: skip
+    checked(net, (8, 8, 1))
+
+
+def test_what_is_written_through_a_view_is_followed_or_refused():
+    net = Named(add_to_a_view, first=nn.Conv2d(1, 8, 3, padding=1), side=nn.Conv2d(1, 8, 1), out=nn.Linear(512, 3))
+    with pytest.raises(ValueError, match="an addition must read a map"):
+        lower(net, (8, 8, 1))
+
+    def some_channels(x):
+        x[:, :2] += 1
+        return x
+
+    with pytest.raises(ValueError, match=r"between: operators must be among .*, not slice"):
+        lower(Body(Call(some_channels)), (6, 6, 1))
+
+
+def convolution(inputs, outputs, kernel=3, padding=1):
+    return nn.Conv2d(inputs, outputs, kernel, padding=padding)
+
+
+def two_additions(net, x):
+    y = net.a(x)
+    return net.o((net.c(net.b(y)) + y + y).flatten(1))
+
+
+def final_first(net, x):
+    y = net.a(x).flatten(1)
+    last = net.o(y)
+    return net.p(y), last
+
+
+def dead(net, x):
+    net.b(x)
+    return net.o(net.a(x).flatten(1))
+
+
+def twice(net, x):
+    y = net.a(x)
+    return net.o((y + y).flatten(1))
+
+
+def beside(net, x):
+    y = net.a(x)
+    return net.o((net.b(y) + y).flatten(1))
+
+
+def pooled_twice(net, x):
+    return net.o(net.pool(net.relu(net.b(net.pool(net.relu(net.a(x)))))).flatten(1))
+
+
+FIRST, SECOND, LAST = convolution(1, 2), convolution(2, 2), nn.Linear(128, 3)
+ODD = {
+    "a module called input": Named(lambda n, x: n.o(n.input(x).flatten(1)), input=FIRST, o=LAST),
+    "final logits first": Named(final_first, a=FIRST, o=LAST, p=nn.Linear(128, 3)),
+    "a layer nobody reads": Named(dead, a=FIRST, b=convolution(1, 2), o=LAST),
+    "x + x": Named(twice, a=FIRST, o=LAST),
+    "twice the image": Named(lambda n, x: n.o((x + x).flatten(1)), o=nn.Linear(64, 3)),
+    "x + conv(x)": Named(beside, a=FIRST, b=SECOND, o=LAST),
+    "two additions": Named(two_additions, a=FIRST, b=SECOND, c=convolution(2, 2), o=LAST),
+    "global pool of a 1x1 map": nn.Sequential(
+        convolution(1, 2, 8, 0), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3)
+    ),
+    "pools of one position": nn.Sequential(FIRST, nn.MaxPool2d(1), nn.AvgPool2d(1), nn.Flatten(), LAST),
+    "pool and ReLU used twice": Named(
+        pooled_twice, a=FIRST, b=convolution(2, 4), pool=nn.MaxPool2d(2), relu=nn.ReLU(), o=nn.Linear(16, 3)
+    ),
+    "dropout behind flatten": nn.Sequential(FIRST, nn.Flatten(), nn.Dropout(), LAST),
+    "view": Named(lambda n, x: n.o(n.a(x).view(x.shape[0], -1)), a=FIRST, o=LAST),
+    "reshape": Named(lambda n, x: n.o(n.a(x).reshape(-1, 128)), a=FIRST, o=LAST),
+    "mean": Named(lambda n, x: n.o(n.a(x).mean((2, 3))), a=FIRST, o=nn.Linear(2, 3)),
+    "mean of a view": Named(lambda n, x: n.o(n.a(x).flatten(2).mean(-1)), a=FIRST, o=nn.Linear(2, 3)),
+    "padding 1 of a 1x1 kernel": nn.Sequential(convolution(1, 2, 1, 1), nn.Flatten(), nn.Linear(200, 3)),
+    "padding 3 of a 3x3 kernel": nn.Sequential(convolution(1, 2, 3, 3), nn.Flatten(), nn.Linear(288, 3)),
+    "padding 3 at stride 2": nn.Sequential(nn.Conv2d(1, 2, 2, 2, padding=3), nn.Flatten(), nn.Linear(98, 3)),
+    "same padding": nn.Sequential(nn.Conv2d(1, 2, (1, 3), padding="same"), nn.Flatten(), LAST),
+    "uneven same padding": nn.Sequential(nn.Conv2d(1, 2, (2, 4), padding="same"), nn.Flatten(), LAST),
+    "batch norms in a row": nn.Sequential(FIRST, nn.BatchNorm2d(2), nn.BatchNorm2d(2), nn.Flatten(), LAST),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_legal_runs(name):
+    """Not only in float: the accelerator takes it, too."""
+    graph = checked(ODD[name], (8, 8, 1))
+    twin = FakeQuantNet(graph)
+    with torch.no_grad():
+        twin.train()(torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(1)))
+    codes = np.random.default_rng(0).integers(-128, 128, (2, 8, 8, 1)).astype(np.int8)
+    assert_equals_golden(compile_network(to_network(twin.eval(), "odd"), preset("base")), codes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_types_become_float32(dtype):
+    torch.manual_seed(1)
+    single = Body(nn.Sequential(nn.BatchNorm2d(4), nn.ReLU()))
+    graph = lower(copy.deepcopy(single).to(dtype), (6, 6, 1))
+    for step, expected in zip(graph.steps, lower(single, (6, 6, 1)).steps, strict=True):
+        if step.weight is not None:
+            assert step.weight.dtype == step.bias.dtype == torch.float32
+            torch.testing.assert_close(step.weight, expected.weight, rtol=0.01, atol=0.01)
+
+
+def parametrized(how):
+    torch.manual_seed(1)
+    net = nn.Sequential(convolution(1, 8), nn.ReLU(), nn.Flatten(), nn.Linear(512, 3))
+    how(net[0])
+    return net.eval()
+
+
+@pytest.mark.parametrize(
+    "how",
     [
-        (nn.LPPool2d(2, 2), "between: modules must be among Conv2d, .* not LPPool2d"),
-        (nn.Sequential(nn.ReLU(), nn.Sigmoid()), "between.1: modules must be among .* not Sigmoid"),
-        (
-            nn.Conv2d(4, 4, 1, groups=2),
-            r"between: Conv2d must have .* not \(1, 1\) and 2 groups of 4 to 4 channels",
-        ),
-        (nn.Conv2d(4, 8, 1, groups=4), r"between: Conv2d must have .* not \(1, 1\) and 4 groups of 4 to 8 channels"),
-        (nn.Conv2d(4, 4, 3, dilation=2), r"between: Conv2d must have .* not \(2, 2\) and 1 groups of 4 to 4"),
-        (nn.AvgPool2d(2, padding=1), "between: AvgPool2d must have no padding, no ceil_mode and no divisor_override"),
-        (nn.AvgPool2d(4, ceil_mode=True), "between: AvgPool2d must have no padding, no ceil_mode"),
-        (nn.AvgPool2d(2, divisor_override=3), "between: AvgPool2d must have no padding, no ceil_mode"),
-        (nn.AvgPool2d((2, 7)), r"between: AvgPool2d's window must be of 2 to 6x6 positions, not \(2, 7\)"),
-        (nn.AvgPool2d(1), r"between: AvgPool2d's window must be of 2 to 6x6 positions, not \(1, 1\)"),
-        (nn.Conv2d(4, 4, 3, padding="same"), "between: Conv2d must be padded by numbers with zeros, not same"),
-        (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), "with zeros, not .*circular"),
-        (nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4)), r"between.1: BatchNorm2d must be the only reader of one of conv"),
-        (nn.Sequential(nn.BatchNorm2d(4), nn.BatchNorm2d(4)), r"between.1: BatchNorm2d must follow a Conv2d"),
-        (nn.BatchNorm2d(4, track_running_stats=False), "between: BatchNorm2d must keep running statistics"),
-        (nn.Sequential(nn.ReLU(), nn.ReLU()), r"between.1: ReLU must be the only reader"),
-        (
-            Call(lambda x: torch.relu(x) + x),
-            "relu: ReLU must be the only reader of one of conv, depthwise, linear, add without ReLU",
-        ),
-        (Call(torch.sigmoid), "sigmoid: functions must be among add, relu and flatten"),
-        (Call(lambda x: x + 1), "add: an addition must be of two maps"),
-        (Call(lambda x: operator.mul(x, x)), "mul: functions must be among"),
-        (Call(lambda x: x + torch.relu(x) if x.sum() > 0 else x), "Body: the forward pass can't be traced"),
-        (nn.MaxPool2d(2, dilation=2), "between: MaxPool2d must have dilation 1, no ceil_mode and no return_indices"),
-        (nn.MaxPool2d(4, ceil_mode=True), "between: MaxPool2d must have dilation 1, no ceil_mode"),
-        (nn.MaxPool2d(2, return_indices=True), "between: MaxPool2d must have dilation 1, no ceil_mode"),
-        (
-            nn.MaxPool2d(3, padding=(1, 2)),
-            r"between: MaxPool2d's padding must be at most half its window \(3, 3\), not \(1, 2\)",
-        ),
-        (nn.MaxPool2d((2, 7)), r"between: MaxPool2d's window must be of 2 to 6x6 positions, not \(2, 7\)"),
-        (nn.MaxPool2d(1), r"between: MaxPool2d's window must be of 2 to 6x6 positions, not \(1, 1\)"),
-        (nn.AdaptiveAvgPool2d(2), "between: AdaptiveAvgPool2d must give one position, not 2"),
-        (nn.Flatten(2), "between: Flatten must cover all but the first dimension"),
-        (nn.Flatten(), "between: Flatten must be followed by Linear"),
-        (nn.Linear(4, 4), "between: Linear must read a flattened map or another Linear of 4 values"),
+        lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+        weight_norm,
+        spectral_norm,
+        parametrizations.weight_norm,
+        parametrizations.spectral_norm,
+        parametrizations.orthogonal,
     ],
 )
-def test_unsupported_is_refused_by_name(between, message):
-    with pytest.raises(ValueError, match=message):
-        lower(Body(between), (6, 6, 1))
-
-
-def test_maps_of_different_shapes():
-    conv = nn.Conv2d(4, 6, 1)
-
-    class Uneven(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = conv
-
-        def forward(self, x):
-            return self.conv(x) + x
-
-    with pytest.raises(
-        ValueError, match=r"between.add: operands must have equal shapes, not \(6, 6, 6\) and \(6, 6, 4\)"
-    ):
-        lower(Body(Uneven()), (6, 6, 1))
-
-
-def test_a_module_called_twice():
-    shared = nn.Conv2d(4, 4, 1)
-    with pytest.raises(ValueError, match=r"between.0: a module must be called once, not several times"):
-        lower(Body(nn.Sequential(shared, shared)), (6, 6, 1))
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_weights_that_are_computed_are_those_of_now(how):
+    """Right behind a change of what they are computed from, before any call."""
+    net = parametrized(how)
+    with torch.no_grad():
+        net(torch.rand(2, 1, 8, 8))
+        state = {name: value + 0.1 if value.is_floating_point() else value for name, value in net.state_dict().items()}
+    net.load_state_dict(state)
+    graph = checked(net, (8, 8, 1))
+    with torch.no_grad():
+        net(torch.rand(2, 1, 8, 8))
+        assert torch.equal(graph.steps[0].weight, net[0].weight)
 
 
 def test_exits_are_linear():
@@ -254,15 +336,6 @@ def test_exits_are_linear():
         lower(nn.Sequential(nn.Conv2d(1, 4, 3)), (6, 6, 1))
     with pytest.raises(ValueError, match="1: an exit must be a Linear without ReLU"):
         lower(nn.Sequential(nn.Flatten(), nn.Linear(36, 3), nn.ReLU()), (6, 6, 1))
-
-
-def test_two_inputs():
-    class Two(nn.Module):
-        def forward(self, x, y):
-            return x + y
-
-    with pytest.raises(ValueError, match="y: a network must take one input, not several"):
-        lower(Two(), (6, 6, 1))
 
 
 @pytest.mark.parametrize("place", ["conv.weight", "conv.bias", "linear.weight", "between.running_var"])

@@ -1,0 +1,230 @@
+"""A PyTorch module as the functional graph of operators that :mod:`torch.export` makes of it, computed on samples.
+
+In a functional graph nothing is written in place, and no map has two names: what aliases and in-place operators do is
+followed exactly. Weights that a hook or a parametrization computes when the module is called are computed in the
+graph, too, from the parameters as they are now.
+"""
+
+import logging
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+__all__ = ["Exported", "arguments", "export"]
+
+_SAMPLES = 3  # images; no size that a network is likely to have of itself, so that no reshape mixes images unseen
+_SEED = 20  # of the samples
+
+_ATEN = torch.ops.aten
+#: What gives its first argument on in evaluation mode, where shape and type stay.
+_PASSING = {
+    _ATEN.clone.default, _ATEN.alias.default, _ATEN.detach.default, _ATEN.contiguous.default, _ATEN.expand.default,
+    _ATEN._to_copy.default, _ATEN.to.dtype, _ATEN.to.dtype_layout, _ATEN.to.device, _ATEN.to.other,
+    _ATEN.dropout.default, _ATEN.feature_dropout.default, _ATEN.alpha_dropout.default,
+}  # fmt: skip
+
+
+def arguments(node: fx.Node) -> dict[str, Any]:
+    """Arguments of an operator by name, defaults included."""
+    assert isinstance(node.target, torch._ops.OpOverload)
+    expected = node.target._schema.arguments
+    given = dict(zip((argument.name for argument in expected), node.args, strict=False)) | node.kwargs
+    return {argument.name: given.get(argument.name, argument.default_value) for argument in expected}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A module's operators in execution order, with what they compute.
+
+    Attributes
+    ----------
+    shape : tuple of 3 int
+        Height, width, channels of an image.
+    modules : dict of str to Module
+        Of the network, by name; ``""`` is the network itself.
+    nodes : tuple of Node
+        Operators whose results depend on the image, as far as the logits depend on them.
+    image : Node
+    logits : tuple of Node
+        As the network returns them.
+    values : dict of Node to tensor
+        What each node, constants included, is for the sample images (N, channels, height, width).
+    answers : tuple of tensor
+        What the module itself returns for them.
+    """
+
+    shape: tuple[int, int, int]
+    modules: Mapping[str, nn.Module]
+    nodes: tuple[fx.Node, ...]
+    image: fx.Node
+    logits: tuple[fx.Node, ...]
+    values: Mapping[fx.Node, Any]
+    answers: tuple[torch.Tensor, ...]
+
+    def module(self, node: fx.Node) -> tuple[str, nn.Module]:
+        """The innermost module that a node is computed in: its name and itself."""
+        stack = node.meta.get("nn_module_stack") or {}
+        names = [name.split("@")[0] for name, _ in stack.values()]
+        name = next((name for name in reversed(names) if name in self.modules), "")
+        return name, self.modules[name]
+
+
+def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
+    """A network in evaluation mode; it is left as it was.
+
+    Parameters
+    ----------
+    shape : tuple of 3 int
+        Height, width, channels of an image.
+
+    Raises
+    ------
+    ValueError
+        When the network can't compute images of this shape, returns anything but logits, changes its buffers, or
+        branches on what it computes; the message names the module where there is one.
+    """
+    height, width, channels = shape
+    first = next((value for value in model.parameters() if value.is_floating_point()), torch.empty(0))
+    images = torch.rand(_SAMPLES, channels, height, width, generator=torch.Generator().manual_seed(_SEED))
+    images = images.to(first.device, first.dtype)
+    with _undisturbed(model, first.device.type):
+        answers = _answers(model, shape, images)
+        try:
+            program = torch.export.export(model, (images,))
+            # Without in-place operators the graph is functional as it is, and making it so takes twice the time again.
+            if any(_writes(node) for node in program.graph.nodes):
+                program = program.run_decompositions({})
+        except Exception as error:
+            raise ValueError(f"{_place(model, error)}: the forward pass can't be exported: {_first(error)}") from error
+        written = (*program.graph_signature.buffers_to_mutate.values(), *program.graph_signature.user_inputs_to_mutate)
+        if written:
+            raise ValueError(
+                f"{type(model).__name__}: a network must not change {', '.join(written)} when it is called"
+            )
+        values = _Recorder(program.graph_module).record(_inputs(program, images))
+    return _pruned(model, shape, program, values, answers)
+
+
+@contextmanager
+def _undisturbed(model: nn.Module, device: str) -> Iterator[None]:
+    """Evaluation mode, exact types and no gradients inside; afterwards everything is as before."""
+    modes = [(module, module.training) for module in model.modules()]
+    noise = logging.getLogger("torch.fx.experimental.symbolic_shapes")  # dumps graphs beside its exceptions
+    quiet = noise.disabled
+    try:
+        noise.disabled = True
+        for module, _ in modes:
+            module.training = False
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.autocast(device, enabled=False),
+            torch.random.fork_rng(devices=[]),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")  # export's, of what it does itself and of hooks that set weights
+            yield
+    finally:
+        noise.disabled = quiet
+        for module, training in modes:
+            module.training = training
+
+
+def _writes(node: fx.Node) -> bool:
+    """Whether an operator changes one of its operands."""
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+def _answers(model: nn.Module, shape: tuple[int, int, int], images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What the module returns; its buffers stay as they are, whatever it does to them."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        found = torch.func.functional_call(model, buffers, (images.clone(),))
+    except Exception as error:
+        raise ValueError(f"{_place(model, error)}: can't compute images of shape {shape}: {_first(error)}") from error
+    answers = (found,) if isinstance(found, torch.Tensor) else found
+    if not isinstance(answers, tuple | list) or not all(isinstance(answer, torch.Tensor) for answer in answers):
+        raise ValueError(
+            f"{type(model).__name__}: a network must return logits or a tuple of them, not {type(found).__name__}"
+        )
+    return tuple(answers)
+
+
+def _place(model: nn.Module, error: Exception) -> str:
+    """Name of the innermost module whose code raised an exception, or the network's type."""
+    names = {id(module): name for name, module in model.named_modules()}
+    frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inner = [names[id(owner)] for owner in frames if id(owner) in names]
+    return (inner[-1] if inner else "") or type(model).__name__
+
+
+def _first(error: Exception) -> str:
+    """The first line of what an exception says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _inputs(program: torch.export.ExportedProgram, images: torch.Tensor) -> list[Any]:
+    """What the graph takes: parameters, buffers and constants as the module holds them, and the images."""
+    signature = program.graph_signature
+    held: dict[str, Any] = {}
+    for named in (signature.inputs_to_parameters, signature.inputs_to_buffers):
+        held |= {
+            name: program.constants[key] if key in program.constants else program.state_dict[key]
+            for name, key in named.items()
+        }
+    held |= {name: program.constants[key] for name, key in signature.inputs_to_lifted_tensor_constants.items()}
+    places = [node.name for node in program.graph.nodes if node.op == "placeholder"]
+    return [held.get(name, images) for name in places]
+
+
+class _Recorder(fx.Interpreter):
+    """Computes a graph and keeps what every node gives."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module, garbage_collect_values=False)
+
+    def record(self, inputs: list[Any]) -> dict[fx.Node, Any]:
+        """Every node's result."""
+        self.run(*inputs)
+        return dict(self.env)
+
+
+def _pruned(
+    model: nn.Module,
+    shape: tuple[int, int, int],
+    program: torch.export.ExportedProgram,
+    values: dict[fx.Node, Any],
+    answers: tuple[torch.Tensor, ...],
+) -> Exported:
+    """Only what the logits depend on, without operators that give on what they take."""
+    graph, (name,) = program.graph, program.graph_signature.user_inputs
+    for node in list(graph.nodes):
+        if node.target == _ATEN._assert_tensor_metadata.default:
+            graph.erase_node(node)
+        elif node.target in _PASSING:
+            before, after = values[node.args[0]], values[node]
+            if (before.shape, before.dtype) == (after.shape, after.dtype) and not arguments(node).get("train", False):
+                node.replace_all_uses_with(node.args[0])
+                graph.erase_node(node)
+    graph.eliminate_dead_code()
+    image = next(node for node in graph.nodes if node.name == name)
+    varying = {image}
+    for node in graph.nodes:
+        if node.op == "call_function" and varying.intersection(node.all_input_nodes):
+            varying.add(node)
+    output = next(iter(reversed(graph.nodes)))
+    return Exported(
+        shape=shape,
+        modules=dict(model.named_modules(remove_duplicate=False)),
+        nodes=tuple(node for node in graph.nodes if node in varying and node is not image),
+        image=image,
+        logits=tuple(output.args[0]),
+        values=values,
+        answers=answers,
+    )

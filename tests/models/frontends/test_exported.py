@@ -1,0 +1,76 @@
+import pytest
+import torch
+from torch import nn
+
+from models.frontends.exported import export
+from models.graph import lower
+from tests.models.frontends.nets import Body, Call, checked
+
+
+def test_the_module_and_the_process_are_left_as_they_were():
+    net = Body(nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout()))
+    net.train()
+    net.between[2].eval()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    modes = [module.training for module in net.modules()]
+    torch.manual_seed(3)
+    drawn = torch.rand(3)
+    torch.manual_seed(3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        lower(net, (6, 6, 1))
+    assert torch.equal(torch.rand(3), drawn)
+    assert [module.training for module in net.modules()] == modes
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_process_in_inference_mode():
+    with torch.inference_mode():
+        graph = lower(Body(nn.ReLU()), (6, 6, 1))
+    assert [step.kind for step in graph.steps] == ["conv", "pool", "linear"]
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (
+            Body(Call(lambda x: x if x.sum() > 0 else x + x)),
+            "^between: the forward pass can't be exported: .*data-depend",
+        ),
+        (Body(nn.MaxPool2d(2, return_indices=True)), "^pool: can't compute images of shape .6, 6, 1.: 'tuple' object"),
+        (Body(nn.Conv2d(3, 4, 1)), "^between: can't compute images of shape .6, 6, 1.: Given groups=1, weight"),
+        (Body(nn.MaxPool2d(3, padding=2)), "^between: can't compute images .* pad should be at most half"),
+        (Call(lambda x: {"logits": x}), "^Call: a network must return logits or a tuple of them, not dict$"),
+        (Call(lambda x: (x, 3)), "^Call: a network must return logits or a tuple of them, not tuple$"),
+        (
+            nn.Bilinear(2, 2, 2),
+            "^Bilinear: can't compute images .*: .*missing 1 required positional argument: 'input2'",
+        ),
+    ],
+)
+def test_what_no_graph_can_be_made_of(net, message):
+    with pytest.raises(ValueError, match=message):
+        lower(net, (6, 6, 1))
+
+
+def test_buffers_that_a_call_changes():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return x
+
+    net = Body(Counts())
+    with pytest.raises(ValueError, match=r"^Body: a network must not change between.calls when it is called$"):
+        lower(net, (6, 6, 1))
+    assert net.between.calls == 0
+
+
+def test_passing_operators_and_dead_ones_are_gone():
+    net = Body(Call(lambda x: (x.clone().detach().contiguous().float().sigmoid(), x)[1]))
+    found = export(net, (6, 6, 1))
+    assert [node.name for node in found.nodes] == ["conv2d", "adaptive_avg_pool2d", "flatten", "linear"]
+    checked(Body(Call(lambda x: torch.relu(x.clone()))), (6, 6, 1))

@@ -1,0 +1,63 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from models.architectures import initial
+from models.frontends.exported import export
+from models.frontends.guard import compare
+from models.frontends.operators import lowered
+from models.graph import lower
+from models.resnet8 import ResNet8Architecture
+from models.winners import Winners, attach
+from tests.models.frontends.nets import Body
+
+
+def network():
+    torch.manual_seed(0)
+    return Body(nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, stride=2), nn.ReLU()))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("conv", lambda step: replace(step, weight=step.weight * 1.01)),
+        ("between.2", lambda step: replace(step, bias=step.bias + 0.01)),
+        ("between.2", lambda step: replace(step, relu=False)),
+        ("pool", lambda step: replace(step, kind="max_pool")),
+        ("linear", lambda step: replace(step, weight=step.weight.flip(1))),
+    ],
+)
+def test_a_step_that_computes_something_else_is_named(name, change):
+    net = network()
+    graph, found = lower(net, (6, 6, 1)), lowered(export(net, (6, 6, 1)))
+    compare(graph, found)
+    steps = tuple(change(step) if step.name == name else step for step in graph.steps)
+    with pytest.raises(ValueError, match=f"^{name}: the lowered network must compute what the module does"):
+        compare(replace(graph, steps=steps), found)
+
+
+def test_other_answers_are_named():
+    net = network()
+    exported = export(net, (6, 6, 1))
+    graph, found = lower(net, (6, 6, 1)), lowered(replace(exported, answers=(exported.answers[0] + 0.01,)))
+    with pytest.raises(ValueError, match=r"^linear: the lowered network must compute .* but differs by 0.01"):
+        compare(graph, found)
+
+
+@pytest.mark.parametrize("kind", ["elements", "channels"])
+def test_activations_that_nearly_win_do_not_disturb(kind):
+    """Deep networks, many winners: float noise would flip some of them."""
+    net = initial(ResNet8Architecture(shape=(32, 32, 3), classes=10), 0)
+    attach(net, {name: Winners(kind, 0.3) for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d)})
+    graph = lower(net, (32, 32, 3))
+    assert sum(step.select is not None for step in graph.steps) == (9 if kind == "elements" else 8)
+
+
+def test_numbers_beyond_a_float16():
+    net = network()
+    with torch.no_grad():
+        net.conv.weight.fill_(60000.0)
+    with pytest.raises(ValueError, match=r"the lowered network must compute what the module does"):
+        lower(net.half(), (6, 6, 1))

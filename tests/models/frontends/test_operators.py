@@ -1,0 +1,113 @@
+import operator
+
+import pytest
+import torch
+from torch import nn
+
+from models.graph import lower
+from tests.models.frontends.nets import Body, Call, InPlace, checked
+
+
+@pytest.mark.parametrize(
+    ("between", "message"),
+    [
+        (nn.LPPool2d(2, 2), "^between: operators must be among adaptive_avg_pool2d, add, .*, not pow of LPPool2d$"),
+        (nn.Sequential(nn.ReLU(), nn.Sigmoid()), r"^between.1: operators must be among .* not sigmoid of Sigmoid$"),
+        (nn.Conv2d(4, 4, 1, groups=2), r"^between: Conv2d must have .* not \(1, 1\) and 2 groups of 4 to 4 channels"),
+        (
+            nn.Sequential(nn.Conv2d(4, 8, 1, groups=4), nn.Conv2d(8, 4, 1)),
+            r"^between.0: Conv2d must have .* not \(1, 1\) and 4 groups of 4 to 8 channels$",
+        ),
+        (nn.Conv2d(4, 4, 3, dilation=2), r"^between: Conv2d must have .* not \(2, 2\) and 1 groups of 4 to 4"),
+        (nn.AvgPool2d(2, padding=1), "^between: AvgPool2d must have no padding, no ceil_mode and no divisor_override"),
+        (nn.AvgPool2d(4, ceil_mode=True), "^between: AvgPool2d must have no padding, no ceil_mode"),
+        (nn.AvgPool2d(2, divisor_override=3), "^between: AvgPool2d must have no padding, no ceil_mode"),
+        (nn.AvgPool2d((2, 7)), r"^between: can't compute images of shape \(6, 6, 1\): Given input size"),
+        (nn.AvgPool2d(1, stride=2), r"^between: a pool's window must be of 2 positions or more at stride \(2, 2\)"),
+        (
+            nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"),
+            r"^between: padding must add .*, not .* of circular 0$",
+        ),
+        (nn.Sequential(nn.ConstantPad2d(1, 0.5), nn.Conv2d(4, 4, 3)), "^between.0: padding must add .*constant 0.5$"),
+        (nn.Sequential(nn.ZeroPad2d(-1), nn.Conv2d(4, 4, 3)), "^between.0: padding must add rows and columns"),
+        (nn.ZeroPad2d(1), "^between: padding must add rows and columns of zeros before a Conv2d"),
+        (
+            nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4)),
+            r"^between.1: BatchNorm2d must be the only reader of one of conv",
+        ),
+        (nn.BatchNorm2d(4, track_running_stats=False), "^between: BatchNorm2d must keep running statistics"),
+        (nn.Sequential(nn.ReLU(), nn.ReLU()), r"^between.1: ReLU must be the only reader"),
+        (
+            Call(lambda x: torch.relu(x) + x),
+            "^between: ReLU must be the only reader of one of conv, depthwise, linear, add without ReLU",
+        ),
+        (Call(torch.sigmoid), "^between: operators must be among .* not sigmoid"),
+        (Call(lambda x: x + 1), "^between.add: an addition must be of two maps"),
+        (Call(lambda x: torch.add(x, x, alpha=2)), "^between.add: an addition must be of two maps"),
+        (Call(lambda x: operator.mul(x, x)), "^between: a product must be of a map and its own winners"),
+        (Call(lambda x: torch.dropout(x, 0.5, True)), "^between: operators must be among"),
+        (Call(lambda x: x + torch.rand_like(x)), "^between: operators must be among .* not rand_like"),
+        (nn.MaxPool2d(2, dilation=2), "^between: MaxPool2d must have dilation 1 and no ceil_mode$"),
+        (nn.MaxPool2d(4, ceil_mode=True), "^between: MaxPool2d must have dilation 1 and no ceil_mode$"),
+        (nn.AdaptiveAvgPool2d(2), r"^between: AdaptiveAvgPool2d must give one position, not \(2, 2\)"),
+        (
+            Call(lambda x: x.flatten(0, 1)[None].expand(3, 12, 6, 6)[:, :4]),
+            "^between: a view must be of each image's map",
+        ),
+        (Call(lambda x: x.mean(3, keepdim=True)), "^between: mean must be over all positions of each channel"),
+        (Call(lambda x: x.view(len(x), 4, 36, 1)), "^pool: AdaptiveAvgPool2d must read a map"),
+        (nn.Linear(6, 6), "^between: Linear must read a flattened map or another Linear of 6 values"),
+    ],
+)
+@pytest.mark.parametrize("functionalized", [False, True])
+def test_unsupported_is_refused_by_name(between, message, functionalized):
+    """Also in the form that a graph with in-place operators gets."""
+    net = Body(between)
+    if functionalized:
+        net = InPlace(net)
+    with pytest.raises(ValueError, match=message):
+        lower(net, (6, 6, 1))
+
+
+def test_all_reasons_are_given_and_none_that_follows():
+    net = Body(nn.Sequential(nn.Sigmoid(), nn.AdaptiveAvgPool2d(2), nn.Conv2d(4, 4, 1)))
+    net.conv = nn.Conv2d(1, 4, 3, padding=2, dilation=2)
+    net.linear = nn.Sequential(nn.Linear(4, 4), nn.Softplus(), nn.Linear(4, 3))
+    with pytest.raises(ValueError, match=r"^conv: Conv2d must have dilation 1 [^;]*$"):
+        lower(net, (6, 6, 1))
+
+    class Fork(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other = Body(nn.Sigmoid()), Body(nn.AdaptiveAvgPool2d(2))
+
+        def forward(self, x):
+            return self.one(x), self.other(x)
+
+    with pytest.raises(ValueError, match=r"^one.between: [^;]* of Sigmoid; other.between: AdaptiveAvgPool2d [^;]*$"):
+        lower(Fork(), (6, 6, 1))
+
+
+def test_a_module_with_weights_called_twice():
+    shared = nn.Conv2d(4, 4, 1)
+    with pytest.raises(ValueError, match=r"between.1: a module with weights must be called once, not several times"):
+        lower(Body(nn.Sequential(shared, shared)), (6, 6, 1))
+    with pytest.raises(ValueError, match=r"between.inner: a module with weights must be called once"):
+        lower(Body(Call(lambda x: shared(shared(x)), inner=shared)), (6, 6, 1))
+
+
+def test_functions_have_the_names_of_their_modules():
+    weight = nn.Parameter(torch.ones(4, 4, 1, 1))
+
+    def twice(x):
+        y = nn.functional.conv2d(x, weight)
+        return nn.functional.max_pool2d(nn.functional.conv2d(y, weight).relu() + x, 2)
+
+    names = [step.name for step in checked(Body(Call(twice, weight=weight)), (6, 6, 1)).steps]
+    assert names == ["conv", "between.conv2d", "between.conv2d_1", "between.add", "between.max_pool", "pool", "linear"]
+
+
+def test_weights_that_depend_on_the_image():
+    net = Body(Call(lambda x: nn.functional.conv2d(x, x.mean((0, 2, 3)).expand(4, 4)[:, :, None, None])))
+    with pytest.raises(ValueError, match=r"between: weights must not depend on the image"):
+        lower(net, (6, 6, 1))

@@ -1,10 +1,9 @@
 """From a PyTorch module to the handful of steps the accelerator knows: batch norms folded, ReLUs fused."""
 
-import torch
 from torch import nn
 
 from models.frontends.arrange import arranged
-from models.frontends.exported import export
+from models.frontends.exported import export, undisturbed
 from models.frontends.guard import compare
 from models.frontends.operators import lowered
 from models.frontends.steps import Graph, Step
@@ -40,11 +39,10 @@ def lower(model: nn.Module, shape: tuple[int, int, int]) -> Graph:
         When the network can't run on the accelerator, or holds a weight that is no number; the message names the
         modules, and gives all reasons that don't follow from others.
     """
-    exported = export(model, shape)
-    found = lowered(exported)
-    if found.problems:
-        raise ValueError("; ".join(found.problems))
-    with torch.no_grad():
+    with undisturbed(model):
+        found = lowered(export(model, shape))
+        if found.problems:
+            raise ValueError("; ".join(found.problems))
         graph = arranged(shape, tuple(found.steps.values()), found.exits)
         compare(graph, found)
     return graph

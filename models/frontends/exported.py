@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-__all__ = ["Exported", "arguments", "export"]
+__all__ = ["Exported", "arguments", "export", "undisturbed"]
 
 _SAMPLES = 3  # images; no size that a network is likely to have of itself, so that no reshape mixes images unseen
 _SEED = 20  # of the samples
@@ -76,7 +76,7 @@ class Exported:
 
 
 def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
-    """A network in evaluation mode; it is left as it was.
+    """A network's operators; it must be in evaluation mode (:func:`undisturbed`), and keeps its buffers.
 
     Parameters
     ----------
@@ -93,27 +93,25 @@ def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
     first = next((value for value in model.parameters() if value.is_floating_point()), torch.empty(0))
     images = torch.rand(_SAMPLES, channels, height, width, generator=torch.Generator().manual_seed(_SEED))
     images = images.to(first.device, first.dtype)
-    with _undisturbed(model, first.device.type):
-        answers = _answers(model, shape, images)
-        try:
-            program = torch.export.export(model, (images,))
-            # Without in-place operators the graph is functional as it is, and making it so takes twice the time again.
-            if any(_writes(node) for node in program.graph.nodes):
-                program = program.run_decompositions({})
-        except Exception as error:
-            raise ValueError(f"{_place(model, error)}: the forward pass can't be exported: {_first(error)}") from error
-        written = (*program.graph_signature.buffers_to_mutate.values(), *program.graph_signature.user_inputs_to_mutate)
-        if written:
-            raise ValueError(
-                f"{type(model).__name__}: a network must not change {', '.join(written)} when it is called"
-            )
-        values = _Recorder(program.graph_module).record(_inputs(program, images))
+    answers = _answers(model, shape, images)
+    try:
+        program = torch.export.export(model, (images,))
+        # Without in-place operators the graph is functional as it is, and making it so takes twice the time again.
+        if any(_writes(node) for node in program.graph.nodes):
+            program = program.run_decompositions({})
+    except Exception as error:
+        raise ValueError(f"{_place(model, error)}: the forward pass can't be exported: {_first(error)}") from error
+    written = (*program.graph_signature.buffers_to_mutate.values(), *program.graph_signature.user_inputs_to_mutate)
+    if written:
+        raise ValueError(f"{type(model).__name__}: a network must not change {', '.join(written)} when it is called")
+    values = _Recorder(program.graph_module).record(_inputs(program, images))
     return _pruned(model, shape, program, values, answers)
 
 
 @contextmanager
-def _undisturbed(model: nn.Module, device: str) -> Iterator[None]:
+def undisturbed(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, exact types and no gradients inside; afterwards everything is as before."""
+    device = next((value.device.type for value in model.parameters()), "cpu")
     modes = [(module, module.training) for module in model.modules()]
     noise = logging.getLogger("torch.fx.experimental.symbolic_shapes")  # dumps graphs beside its exceptions
     quiet = noise.disabled

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.frontends.exported import export
+from models.frontends.exported import export, undisturbed
 from models.graph import lower
 from tests.models.frontends.nets import Body, Call, checked
 
@@ -25,8 +25,9 @@ def test_the_module_and_the_process_are_left_as_they_were():
 
 
 def test_a_process_in_inference_mode():
+    net = Body(nn.ReLU())
     with torch.inference_mode():
-        graph = lower(Body(nn.ReLU()), (6, 6, 1))
+        graph = lower(net, (6, 6, 1))
     assert [step.kind for step in graph.steps] == ["conv", "pool", "linear"]
 
 
@@ -71,6 +72,7 @@ def test_buffers_that_a_call_changes():
 
 def test_passing_operators_and_dead_ones_are_gone():
     net = Body(Call(lambda x: (x.clone().detach().contiguous().float().sigmoid(), x)[1]))
-    found = export(net, (6, 6, 1))
+    with undisturbed(net):
+        found = export(net, (6, 6, 1))
     assert [node.name for node in found.nodes] == ["conv2d", "adaptive_avg_pool2d", "flatten", "linear"]
     checked(Body(Call(lambda x: torch.relu(x.clone()))), (6, 6, 1))

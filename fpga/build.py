@@ -143,7 +143,7 @@ def build(
     ValueError
         When the clock or the baud rate can't be made, or the config reads lists from external memory: no board has any.
     """
-    from hw.accelerator import Accelerator
+    from hw.rtl.accelerator import Accelerator
 
     if config.loader:
         raise ValueError(f"{board.name}: no memory to read lists from: loader must be 0, not {config.loader}")

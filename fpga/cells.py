@@ -13,7 +13,7 @@ from amaranth.lib import wiring
 from fpga.build import run_tool, synthesis_command
 from hw.config import AcceleratorConfig
 from hw.output import write_file
-from hw.verilog import convert
+from hw.rtl.verilog import convert
 
 __all__ = ["UNITS", "unit", "unit_cells"]
 
@@ -35,9 +35,9 @@ _TAKES = {
 
 def unit(name: str, config: AcceleratorConfig) -> wiring.Component:
     """One of :data:`UNITS`, of the sizes of a config."""
-    from hw.dispatcher import Dispatcher
-    from hw.lane import Lane
-    from hw.pe import ProcessingElement
+    from hw.rtl.core.dispatcher import Dispatcher
+    from hw.rtl.core.lane import Lane
+    from hw.rtl.core.pe import ProcessingElement
 
     return {"dispatcher": Dispatcher, "lane": Lane, "pe": ProcessingElement}[name](config)
 

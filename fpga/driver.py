@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hw.config import WORD_CHANNELS
-from hw.decode import Instruction, decode_header
-from hw.exits import DEFAULT, Conditions
-from hw.isa import Opcode
-from hw.link import Bundle, link
-from hw.program import Program
-from hw.protocol import (
+from hw.network.exits import DEFAULT, Conditions
+from hw.program.bits import decode, encode
+from hw.program.decode import Instruction, decode_header
+from hw.program.isa import Opcode
+from hw.program.link import Bundle, link
+from hw.program.program import Program
+from hw.program.protocol import (
     CommandHeader,
     ErrorCode,
     HostCommand,
@@ -33,7 +34,6 @@ from hw.protocol import (
     RunFlags,
     RunOptions,
 )
-from hw.words import decode, encode
 
 __all__ = [
     "TAGS",
@@ -74,7 +74,7 @@ class DeviceError(Exception):
     ----------
     code : ErrorCode
     detail : int
-        What :class:`hw.protocol.ErrorCode` says it is.
+        What :class:`hw.program.protocol.ErrorCode` says it is.
     """
 
     def __init__(self, code: ErrorCode, detail: int):
@@ -147,7 +147,7 @@ def load_words(
     Parameters
     ----------
     writes : list of (memory, core, words)
-        As of :meth:`hw.link.Bundle.writes`.
+        As of :meth:`hw.program.link.Bundle.writes`.
     digest : int
         Of the config it is for (:attr:`hw.config.AcceleratorConfig.word_digest`).
     checksum : int, optional
@@ -210,9 +210,9 @@ class RunOutcome:
     ----------
     label, exit, margin, cycles : int
     flags : dict of str to int
-        The other fields of :class:`hw.protocol.Result`.
+        The other fields of :class:`hw.program.protocol.Result`.
     layers : list of dict
-        Records of the layers run (:class:`hw.protocol.LayerRecord`), if they were asked for.
+        Records of the layers run (:class:`hw.program.protocol.LayerRecord`), if they were asked for.
     outputs : list of lists of arrays
         In a stepped run, what each of these layers has left: the logits of a head, int32 (classes,), or for each core
         the words in its window of the map, int16 (words, 8) of activations ``q - zero_point``.
@@ -246,7 +246,7 @@ def _read_output(layer: Instruction) -> Operation:
 
 
 def run_words(codes: np.ndarray, conditions: Conditions = DEFAULT, number: int = 0) -> list[int]:
-    """Payload of RUN for the run of that number: its options (:class:`hw.protocol.RunOptions`) and the image.
+    """Payload of RUN for the run of that number: its options (:class:`hw.program.protocol.RunOptions`) and the image.
 
     Its tag is the number, modulo :data:`TAGS`.
     """
@@ -272,7 +272,9 @@ def _tagged(fields: dict[str, int], *numbers: int) -> int:
 
 
 def _outcome(answer: Answer, *numbers: int) -> tuple[int, dict[str, Any] | DeviceError]:
-    """Which of these runs has ended, and how: the fields of :class:`hw.protocol.Result`, or why it was given up."""
+    """Which of these runs has ended, and how: the fields of :class:`hw.program.protocol.Result`, or why it was given
+    up.
+    """
     if answer.reply is Reply.ERROR and answer.code in _ENDS:
         error = decode(RunError, answer.payload)
         return _tagged(error, *numbers), DeviceError(answer.code, error["address"])

@@ -8,8 +8,8 @@ import numpy as np
 
 from fpga.driver import command, run_words
 from fpga.uart import words_per_second
-from hw.protocol import HostCommand, ReplyHeader, Result
-from hw.words import words_of
+from hw.program.bits import words_of
+from hw.program.protocol import HostCommand, ReplyHeader, Result
 
 __all__ = ["Throughput", "throughput"]
 

@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from fpga.boards import Board
 from fpga.uart import ByteReceiver, ByteTransmitter, WordAssembler, WordSplitter, bit_cycles
-from hw.verilog import convert
+from hw.rtl.verilog import convert
 
 __all__ = ["QUEUE_WORDS", "BoardTop", "SerialShell", "board_verilog"]
 
@@ -29,7 +29,7 @@ class SerialShell(wiring.Component):
     ----------
     core : wiring.Component
         Ports ``i: In(stream.Signature(32))`` and ``o: Out(stream.Signature(32))``. Modules that it shares
-        (:mod:`hw.modules`) it resets itself.
+        (:mod:`hw.rtl.modules`) it resets itself.
     cycles : int
         Clock cycles per serial bit.
 

@@ -49,7 +49,7 @@ class AcceleratorConfig:
     output_queue : int
         Finished accumulators that wait behind a PE.
     loader : int
-        32-bit words in a beat of the port through which list memories are refilled during a run (:mod:`hw.loader`):
+        32-bit words in a beat of the port through which list memories are refilled during a run (:mod:`hw.rtl.loader`):
         1, 2 or 4; 0: there is none, and all lists of a program must fit.
     selector : int
         Bits of magnitudes that a scan for the largest activations decides: 1, 2 or 4; 0 without hardware for

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["integer", "integers", "require", "shown", "text"]
+__all__ = ["MisfitError", "ShortageError", "integer", "integers", "require", "shown", "text"]
 
 #: Most characters of a value in a message.
 _LONGEST = 80
@@ -36,3 +36,23 @@ def shown(value: Any) -> str:
     except ValueError:  # Python shows no integer of more than some thousand digits.
         found = "a number of too many digits"
     return found if len(found) <= _LONGEST else f"{found[:_LONGEST]}..."
+
+
+class MisfitError(ValueError):
+    """A network doesn't fit an accelerator: in a certain way, or in no way at all."""
+
+
+class ShortageError(MisfitError):
+    """A network doesn't fit list or activation memories.
+
+    Parameters
+    ----------
+    message : str
+        Names the memory, and by how much it is too small.
+    words : int
+        How many words are missing.
+    """
+
+    def __init__(self, message: str, words: int):
+        super().__init__(message)
+        self.words = words

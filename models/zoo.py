@@ -1,7 +1,7 @@
 """The zoo: trained integer networks, small files with their figures and checksums in one index.
 
 ``zoo/index.json`` lists the networks; each lies, pruned or unpruned, in the compressed network's file
-(:mod:`models.checkpoint`) of the recipe that made it. A file is believed only when its SHA-256 is the index's.
+(:mod:`models.recipes.checkpoint`) of the recipe that made it. A file is believed only when its SHA-256 is the index's.
 """
 
 import hashlib
@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from hw.network import Network
+from hw.network.network import Network
 from hw.output import write_file
-from models import checkpoint
-from models.checkpoint import Compressed
-from models.data import NAMES
-from models.typed import call
+from hw.typed import call
+from models.datasets.splits import NAMES
+from models.recipes import checkpoint
+from models.recipes.checkpoint import Compressed
 
 __all__ = ["FOLDER", "PREFIX", "Entry", "entries", "entry", "load", "part", "put"]
 
@@ -39,7 +39,7 @@ class Entry:
     ----------
     name, method, dataset : str
     recipe, recipe_digest : str
-        Recipe that made it, in ``recipes/``, and what :meth:`models.recipe.Recipe.digest` was.
+        Recipe that made it, in ``recipes/``, and what :meth:`models.recipes.recipe.Recipe.digest` was.
     seed : int
     config : str
         Accelerator that the cycles are of.
@@ -196,7 +196,9 @@ def load(found: Entry, folder: Path = FOLDER) -> Compressed:
 
 
 def part(found: Entry, compressed: Compressed) -> tuple[Network, dict[str, np.ndarray]]:
-    """The network that an entry is about, named after its data set, and its activity (:mod:`models.activity`)."""
+    """The network that an entry is about, named after its data set, and its activity
+    (:mod:`models.integer.activity`).
+    """
     network, activity = compressed.network, compressed.activity
     if found.part == "dense":
         network, activity = compressed.dense, compressed.dense_activity

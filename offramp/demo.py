@@ -13,18 +13,20 @@ import numpy as np
 from fpga.throughput import throughput
 from fpga.uart import BAUD
 from hw.config import AcceleratorConfig, preset
-from hw.program import Program
-from models import recipe, zoo
-from models.checkpoint import Compressed
-from models.data import Dataset
-from models.quantize import encode
-from models.recipe import Recipe
-from offramp import rtl, stages
+from hw.program.program import Program
+from models import zoo
+from models.compression.quantize import encode
+from models.datasets.splits import Dataset
+from models.recipes import recipe
+from models.recipes.checkpoint import Compressed
+from models.recipes.recipe import Recipe
+from offramp import stages
 from offramp.background import Background, background
 from offramp.console import Step, Terminal
-from offramp.inputs import ATTACKS, default_eps
-from offramp.measure import Measurement
+from offramp.measure.inputs import ATTACKS, default_eps
+from offramp.measure.measure import Measurement
 from offramp.record import provenance
+from offramp.rtl import run as rtl
 
 __all__ = ["Settings", "run"]
 
@@ -88,7 +90,7 @@ def run(settings: Settings, terminal: Terminal) -> dict[str, Any]:
     Returns
     -------
     dict
-        What ``--json`` writes; :mod:`offramp.tables` and :mod:`offramp.report` read it.
+        What ``--json`` writes; :mod:`offramp.report.tables` and :mod:`offramp.report.html` read it.
 
     Raises
     ------

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from hw.layers import select_of
-from hw.network import Network
-from hw.program import MAGIC, Program, load
-from models import checkpoint, zoo
+from hw.network.layers import select_of
+from hw.network.network import Network
+from hw.program.program import MAGIC, Program, load
+from models import zoo
+from models.recipes import checkpoint
 from offramp import stages
 from sim import worst_case
 

@@ -7,7 +7,7 @@ import typer
 
 from fpga.boards import CLOCKS_MHZ
 from hw.config import PRESETS
-from hw.exits import DEFAULT, LIMITS, Conditions
+from hw.network.exits import DEFAULT, LIMITS, Conditions
 from hw.output import STANDARD_OUTPUT, check_file, check_folder
 from offramp.console import diverted
 
@@ -124,7 +124,7 @@ def conditions(deadline: int, audit: float, constant: bool, seed: int) -> Condit
 
 
 def decision_rows(counts: dict[str, int]) -> list[tuple[str, str]]:
-    """Rows of a table for :func:`offramp.measure.decision_counts`."""
+    """Rows of a table for :func:`offramp.measure.measure.decision_counts`."""
     names = {
         "forced": "ended by the deadline",
         "passed": "went on past an exit",

@@ -8,22 +8,25 @@ import numpy as np
 
 from fpga.boards import board
 from fpga.build import BuildReport, build
-from hw.compile import compile_balanced
+from hw.compiler.compile import compile_balanced
 from hw.config import AcceleratorConfig, preset
-from hw.exits import DEFAULT, Conditions
-from hw.memory_plan import ShortageError
-from hw.network import Network
+from hw.network.exits import DEFAULT, Conditions
+from hw.network.network import Network
 from hw.output import write_file
-from hw.program import Program, load
-from models import data, golden, pipeline, recipe, zoo
-from models.checkpoint import Checkpoint, Compressed, save, save_compressed
-from models.data import Dataset
-from models.quantize import encode
-from models.sources import Progress
+from hw.program.program import Program, load
+from hw.rules import ShortageError
+from models import zoo
+from models.compression.quantize import encode
+from models.datasets import splits as data
+from models.datasets.sources import Progress
+from models.datasets.splits import Dataset
+from models.integer import golden
+from models.recipes import pipeline, recipe
+from models.recipes.checkpoint import Checkpoint, Compressed, save, save_compressed
 from offramp.console import Step
-from offramp.inputs import ATTACKS, Attack, attacked, default_eps
-from offramp.measure import Measurement, measure
-from offramp.simulators import cache_root
+from offramp.measure.inputs import ATTACKS, Attack, attacked, default_eps
+from offramp.measure.measure import Measurement, measure
+from offramp.rtl.simulators import cache_root
 from offramp.stopping import kept
 
 __all__ = [

@@ -6,18 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from hw.compile import compile_balanced
+from hw.compiler.compile import compile_balanced
 from hw.config import AcceleratorConfig, preset
-from hw.network import Conv2D, DepthwiseConv2D, Linear, Network
-from models import golden, zoo
-from models.activity import activity as measure_activity
+from hw.network.network import Conv2D, DepthwiseConv2D, Linear, Network
+from models import zoo
 from models.attacks import Strength, robustness
-from models.checkpoint import Compressed, load_compressed
-from models.data import Dataset
-from models.exits import with_thresholds
+from models.compression.quantize import NEVER, encode
+from models.datasets.sources import Progress
+from models.datasets.splits import Dataset
+from models.integer import golden
+from models.integer.activity import activity as measure_activity
+from models.integer.exit_calibration import with_thresholds
 from models.methods import detector
-from models.quantize import NEVER, encode
-from models.sources import Progress
+from models.recipes.checkpoint import Compressed, load_compressed
 from sim import simulate, time_batch, worst_case
 
 __all__ = ["DEFAULT", "Sample", "add", "figures", "measure", "multiply_accumulates", "timing"]

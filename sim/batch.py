@@ -2,9 +2,9 @@
 
 The host offers a word a cycle and takes every reply at once. All runs are of one program, without layer records.
 Cycles are followed as the hardware's units define them: the host port takes RUN's header, judges it and hands the run
-over when no other one waits; its options follow, and the image when its place is free (:class:`hw.isa.Header`), a code
-a cycle. While a run is at work the image's words come some cycles apart, and none in layers whose words may fill the
-exchange.
+over when no other one waits; its options follow, and the image when its place is free (:class:`hw.program.isa.Header`),
+a code a cycle. While a run is at work the image's words come some cycles apart, and none in layers whose words may fill
+the exchange.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ import numpy as np
 from numba import njit
 
 from hw.config import WORD_CHANNELS
-from hw.decode import decode_header
-from hw.isa import Opcode
-from hw.program import Program
-from hw.protocol import RunOptions
-from hw.words import words_of
+from hw.program.bits import words_of
+from hw.program.decode import decode_header
+from hw.program.isa import Opcode
+from hw.program.program import Program
+from hw.program.protocol import RunOptions
 from sim.simulate import Simulation
 from sim.timing import BETWEEN_RUNS, HEADER_CYCLES, IMAGE_DISTANCE, LOADED_CYCLES, SWITCH_CYCLES, takes_images
 

@@ -16,9 +16,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from hw.exits import Conditions
-from hw.isa import Opcode
-from hw.program import Program
+from hw.network.exits import Conditions
+from hw.program.isa import Opcode
+from hw.program.program import Program
 from sim.loading import PROMPT, WeightSource
 from sim.plan import Plan
 
@@ -48,8 +48,8 @@ def worst_case(program: Program, *, deadline: int = 0, source: WeightSource = PR
     Parameters
     ----------
     deadline : int
-        As of :class:`hw.protocol.RunOptions`, not in constant time. With one, a run that goes on at a branch has taken
-        no more cycles by then.
+        As of :class:`hw.program.protocol.RunOptions`, not in constant time. With one, a run that goes on at a branch
+        has taken no more cycles by then.
     source : WeightSource
         Where lists come from that don't fit.
     """

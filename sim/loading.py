@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hw.chunks import ListChunk
 from hw.config import AcceleratorConfig
+from hw.program.chunks import ListChunk
 from sim.timing import REQUEST_CYCLES, WRITE_CYCLES
 
 __all__ = ["PROMPT", "Loading", "Rows", "WeightSource"]

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hw.chunks import decode_chunks
+from hw.compiler.estimate import selection_cycles
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.decode import Instruction, decode_windows
-from hw.estimate import selection_cycles
-from hw.isa import Opcode, SelectKind
-from hw.list_memory import ListMemory
-from hw.network import INPUT
-from hw.program import Program
+from hw.network.network import INPUT
+from hw.program.chunks import decode_chunks
+from hw.program.decode import Instruction, decode_windows
+from hw.program.isa import Opcode, SelectKind
+from hw.program.list_memory import ListMemory
+from hw.program.program import Program
 from sim.kernel import layer_cycles
 from sim.loading import PROMPT, Loading, Rows, WeightSource
 from sim.timing import (

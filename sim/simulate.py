@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from hw.config import AcceleratorConfig
-from hw.exits import DEFAULT, Conditions, Decisions
-from hw.isa import Opcode
-from hw.layers import Layer, select_of, threshold_of
-from hw.multiplied import multiplied
-from hw.network import INPUT, Network
+from hw.network.active import multiplied
+from hw.network.exits import DEFAULT, Conditions, Decisions
+from hw.network.layers import Layer, select_of, threshold_of
+from hw.network.network import INPUT, Network
+from hw.network.zero_codes import stored_zero_points
 from hw.numerics import top2
-from hw.program import Program
-from hw.stored import stored_zero_points
-from models.golden import Result, checked_images, run
+from hw.program.isa import Opcode
+from hw.program.program import Program
+from models.integer.golden import Result, checked_images, run
 from sim.bound import constant_time
 from sim.kernel import CAUSES
 from sim.loading import PROMPT, WeightSource

@@ -26,7 +26,7 @@ LIST = ROOT / "tests" / "mutants.toml"
 #: Share of the mutants that aren't equivalent which must be killed.
 LEAST = 0.95
 #: Compiled by Numba, whose cache doesn't see all changes: their mutants get an empty one.
-_COMPILED = ("sim/kernel.py", "sim/vector.py", "models/elementwise.py")
+_COMPILED = ("sim/kernel.py", "sim/vector.py", "models/integer/elementwise.py")
 #: Imported once, before processes for tests are forked: what takes longer than many tests.
 _LIBRARIES = [
     "torch",

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from hw.config import WORD_CHANNELS
-from hw.network import (
+from hw.network.network import (
     INPUT,
     Add,
     AveragePool2D,

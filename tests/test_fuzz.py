@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from hw import container
-from hw.compile import compile_network
+from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig, preset
-from hw.program import MAGIC, VERSION, load
-from models import checkpoint, recipe, zoo
-from models.architectures import from_dict, initial
+from hw.program.program import MAGIC, VERSION, load
+from models import zoo
+from models.networks.architectures import from_dict, initial
+from models.recipes import checkpoint, recipe
 from offramp import inspect as files
 from offramp.errors import sentence
 from sim import simulate

@@ -10,10 +10,10 @@ from tests.mutation import Mutant, Tree, judge, objections, problems, read, summ
 
 PACKAGES = {"hw", "sim", "models", "fpga", "offramp"}
 GOOD = Mutant(
-    file="hw/words.py",
+    file="hw/program/bits.py",
     old="return -(-bits_of(layout) // 32)",
     new="return bits_of(layout) // 32",
-    tests=("tests/hw/test_words.py::test_other_numbers_of_words_are_refused",),
+    tests=("tests/hw/program/test_bits.py::test_other_numbers_of_words_are_refused",),
 )
 
 
@@ -38,7 +38,10 @@ def test_every_mutant_of_the_list_can_be_applied():
         ({"new": GOOD.old}, "it changes nothing"),
         ({"tests": ()}, "it names no test"),
         ({"tests": ("tests/hw/none.py",)}, "there is no tests/hw/none.py"),
-        ({"tests": ("tests/hw/test_words.py::test_none",)}, "there is no test test_none in tests/hw/test_words.py"),
+        (
+            {"tests": ("tests/hw/program/test_bits.py::test_none",)},
+            "there is no test test_none in tests/hw/program/test_bits.py",
+        ),
         ({"equivalent": "a", "survives": "b"}, "it is equivalent or it survives, not both"),
     ],
 )
@@ -48,7 +51,7 @@ def test_what_is_wrong_with_a_list_is_said_of_all_of_it(change, message):
     assert len(found) == 2
     assert found[0].startswith(f"{wrong.file}: ")
     assert re.search(message, found[0])
-    assert found[1] == "hw/words.py: a mutant stands in the list twice"
+    assert found[1] == "hw/program/bits.py: a mutant stands in the list twice"
 
 
 def test_a_mutant_is_killed_or_survives_and_the_tree_is_as_before(tmp_path):
@@ -60,7 +63,7 @@ def test_a_mutant_is_killed_or_survives_and_the_tree_is_as_before(tmp_path):
     assert judge(tree, harmless, 0.01)["timeout"]
     assert (tree.folder / GOOD.file).read_text(encoding="utf-8") == source
     with pytest.raises(RuntimeError, match=r"its tests could not run \(14\)"):
-        judge(tree, replace(GOOD, tests=("tests/hw/test_words.py::test_none",)), 300)
+        judge(tree, replace(GOOD, tests=("tests/hw/program/test_bits.py::test_none",)), 300)
 
 
 def test_results_that_are_not_good_enough_say_why():

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from hw.layers import select_of
-from hw.network import AveragePool2D, Conv2D, DepthwiseConv2D, Layer, Linear, MaxPool2D
-from hw.select import KINDS
-from hw.stored import stored_zero_points
-from models import golden
+from hw.network.layers import select_of
+from hw.network.network import AveragePool2D, Conv2D, DepthwiseConv2D, Layer, Linear, MaxPool2D
+from hw.network.selection import KINDS
+from hw.network.zero_codes import stored_zero_points
+from models.integer import golden
 from tests.random_networks import random_codes, random_network, with_selects
 from tests.rtl.test_layers import SIZES, programs
 

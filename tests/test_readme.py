@@ -11,8 +11,8 @@ from typer.main import get_command
 
 from models.zoo import entries, entry
 from offramp.cli import app
-from offramp.methods import networks_markdown
-from offramp.tables import bench_markdown
+from offramp.report.methods import networks_markdown
+from offramp.report.tables import bench_markdown
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()

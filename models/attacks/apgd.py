@@ -10,7 +10,7 @@ from torch import nn
 from models.attacks.ball import Ball, attacked, check
 from models.attacks.gradient import slope
 from models.attacks.objectives import Objective, final_loss
-from models.sources import Progress
+from models.datasets.sources import Progress
 
 __all__ = ["apgd", "checkpoints"]
 

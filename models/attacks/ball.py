@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.nets import to_torch
-from models.sources import Progress
+from models.datasets.sources import Progress
+from models.networks.demo import to_torch
 
 __all__ = ["Ball", "attacked", "balls", "check"]
 

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from models.attacks.ball import Ball, attacked, balls, check
 from models.attacks.objectives import Objective, final_loss, margin_loss, slowness
-from models.nets import to_torch
-from models.sources import Progress
-from models.surrogate import Surrogate
+from models.datasets.sources import Progress
+from models.integer.surrogate import Surrogate
+from models.networks.demo import to_torch
 
 __all__ = ["Slope", "fgsm", "max_average", "pgd", "slope", "slowdown"]
 

@@ -1,7 +1,7 @@
 """What attacks maximise: of the logits of every exit and the labels, one number an image.
 
 They are functions of a model's differentiable outputs; those that attack a detector of disagreeing heads are in
-:mod:`models.attacks.detector`.
+:mod:`models.attacks.detector_attacks`.
 """
 
 from collections.abc import Callable, Sequence

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hw.network import Network
-from models import golden
-from models.quantize import encode
+from hw.network.network import Network
+from models.compression.quantize import encode
+from models.integer import golden
 
 __all__ = ["Score", "integer_score", "margins"]
 
@@ -33,7 +33,8 @@ def margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def integer_score(network: Network, *, head: int | None = None) -> Score:
-    """The margin of a wrong answer on the accelerator's integers (:mod:`models.golden`), in steps of the logits.
+    """The margin of a wrong answer on the accelerator's integers (:mod:`models.integer.golden`), in steps of the
+    logits.
 
     Parameters
     ----------

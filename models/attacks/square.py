@@ -6,7 +6,7 @@ import numpy as np
 
 from models.attacks.ball import check
 from models.attacks.score import Score
-from models.sources import Progress
+from models.datasets.sources import Progress
 
 __all__ = ["share_of_pixels", "square"]
 

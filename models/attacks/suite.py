@@ -6,18 +6,18 @@ from functools import partial
 
 import numpy as np
 
-from hw.network import Network
-from models import golden
+from hw.network.network import Network
 from models.attacks.apgd import apgd
 from models.attacks.evolution import evolution
 from models.attacks.gradient import pgd
 from models.attacks.objectives import dlr_loss, joint_loss, margin_loss
 from models.attacks.score import integer_score
 from models.attacks.square import square
-from models.data import Split
-from models.quantize import encode
-from models.sources import Progress
-from models.surrogate import Surrogate
+from models.compression.quantize import encode
+from models.datasets.sources import Progress
+from models.datasets.splits import Split
+from models.integer import golden
+from models.integer.surrogate import Surrogate
 
 __all__ = ["Strength", "robustness"]
 
@@ -67,7 +67,8 @@ def robustness(
     """Accuracies of the integers' answers (exits included), clean and under every attack.
 
     White-box attacks run on the float twin, through each gradient there is past activations that aren't multiplied
-    (:data:`models.surrogate.GRADIENTS`); gradient-free ones ask the integers; ``transfer`` comes from ``parent``.
+    (:data:`models.integer.surrogate.GRADIENTS`); gradient-free ones ask the integers; ``transfer`` comes from
+    ``parent``.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""What comes in from PyTorch: a module becomes a functional graph of operators, and that the accelerator's steps."""
+"""Everything that comes in from outside: PyTorch modules, other people's integer networks."""

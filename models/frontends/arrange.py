@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from hw.isa import MAX_CLASSES
+from hw.program.isa import MAX_CLASSES
 from models.frontends.steps import Graph, Step
 
 __all__ = ["arranged"]

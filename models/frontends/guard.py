@@ -2,10 +2,10 @@
 
 import torch
 
-from hw.network import INPUT
+from hw.network.network import INPUT
 from models.frontends.lowering import Lowering
 from models.frontends.steps import Graph, Step, compute
-from models.winners import keep
+from models.networks.winners import keep
 
 __all__ = ["compare"]
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from hw.network import INPUT
-from hw.select import Select
+from hw.network.network import INPUT
+from hw.network.selection import Select
 from models.frontends.exported import Exported
 from models.frontends.steps import Step
 

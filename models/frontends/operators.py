@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from hw.network import INPUT
-from hw.select import Select
+from hw.network.network import INPUT
+from hw.network.selection import Select
 from models.frontends.exported import Exported, arguments
 from models.frontends.lowering import NO_PADS, Lowering, Map, Pads, UnknownError, pair
 from models.frontends.pools import average_pool, global_pool, max_pool, mean

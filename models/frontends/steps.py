@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
-from hw.select import Select
+from hw.network.selection import Select
 
 __all__ = ["Graph", "Step", "compute"]
 

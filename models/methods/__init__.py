@@ -1,1 +1,1 @@
-"""Published methods of compression and robustness, each a few functions and pieces (:mod:`models.pieces`)."""
+"""Published methods of compression and robustness, each a few functions and pieces (:mod:`models.training.pieces`)."""

@@ -2,17 +2,17 @@
 
 Yin et al. 2018 (arXiv 1801.06313), as BR-EnResNet uses it (Li, Wang, Xin 2020, arXiv 2008.13305, published code). The
 optimizer moves float weights V; every pass sees ``(eta Q(V) + V) / (1 + eta)``, where Q projects onto the levels
-(:mod:`models.levels`), eta begins at 1 and grows by 1.05 after every epoch of the first phase, which is 120 of
-200 epochs. After that passes see Q(V) itself. Gradients are those at the weights that the pass saw.
+(:mod:`models.compression.levels`), eta begins at 1 and grows by 1.05 after every epoch of the first phase, which is 120
+of 200 epochs. After that passes see Q(V) itself. Gradients are those at the weights that the pass saw.
 """
 
 from typing import Any
 
 import torch
 
-from models.levels import codes, convolutions, project
-from models.pieces import Run
-from models.standard import Projection
+from models.compression.levels import codes, convolutions, project
+from models.training.pieces import Run
+from models.training.standard import Projection
 
 __all__ = ["BinaryRelax", "relaxed"]
 
@@ -24,7 +24,7 @@ def relaxed(weight: torch.Tensor, kind: str, eta: float) -> torch.Tensor:
     ----------
     weight : tensor of float, any shape
     kind : str
-        One of :data:`models.levels.LEVELS`.
+        One of :data:`models.compression.levels.LEVELS`.
     eta : float
         Not negative.
     """

@@ -15,8 +15,8 @@ DynExit (exit losses' weights that change during training).
 * Off the shelf: an integer network stays as it is, only the branch is trained, on the codes that the network computes
   (:func:`add_branch`): Adam, 1e-3, 25 epochs, a tenth at 15 (SDN's setting for frozen networks): :data:`OFF_THE_SHELF`.
 * Exit rule: the margin of the integer logits against a threshold, the smallest that costs at most half a point on
-  validation data (:func:`models.exits.calibrate`). For K classes a margin of ``ln((K - 1) T / (1 - T))`` real units
-  suffices for a softmax of T (:func:`margin_for`).
+  validation data (:func:`models.integer.exit_calibration.calibrate`). For K classes a margin of ``ln((K - 1) T / (1 -
+  T))`` real units suffices for a softmax of T (:func:`margin_for`).
 * Detector: :mod:`models.methods.detector`, with the design hole of every such detector.
 """
 
@@ -28,16 +28,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from hw.layers import Conv2D, DepthwiseConv2D, Layer, Linear
-from hw.network import INPUT, Exit, Network
-from models import golden
-from models.data import Split
-from models.fakequant import INPUT_SCALE, INPUT_ZERO_POINT
-from models.graph import Graph
-from models.quantize import NEVER, encode, quantize, to_network
-from models.schedule import Schedule
-from models.sources import Progress
-from models.train import fit
+from hw.network.layers import Conv2D, DepthwiseConv2D, Layer, Linear
+from hw.network.network import INPUT, Exit, Network
+from models.compression.fakequant import INPUT_SCALE, INPUT_ZERO_POINT
+from models.compression.quantize import NEVER, encode, quantize, to_network
+from models.datasets.sources import Progress
+from models.datasets.splits import Split
+from models.frontends.graph import Graph
+from models.integer import golden
+from models.training.schedule import Schedule
+from models.training.train import fit
 
 __all__ = [
     "OFF_THE_SHELF",
@@ -243,7 +243,8 @@ def add_branch(
     Returns
     -------
     Network
-        With the branch, whose exit isn't taken yet: :func:`models.exits.calibrate` finds the threshold.
+        With the branch, whose exit isn't taken yet: :func:`models.integer.exit_calibration.calibrate` finds the
+        threshold.
 
     Raises
     ------

@@ -5,7 +5,7 @@ trainable variables, structured sparsity, better than static pruning of feature 
 quantization. The rest is a reconstruction along the same authors' IPnet, one level coarser:
 
 * Of a convolution's input, per image, the ``ceil(r * C)`` channels with the largest score ``mean |a|`` stay
-  (:class:`models.winners.Winners`, kind ``channels``), between the convolutions of a residual block
+  (:class:`models.networks.winners.Winners`, kind ``channels``), between the convolutions of a residual block
   (:func:`inner_layers`); nothing is rescaled, because the rule is the same in training and inference; the mask is a
   constant for autograd.
 * Training starts from the trained network, with r annealed from 1 to its target over the first half
@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.nets import to_torch
-from models.pieces import Piece, Run
-from models.standard import Ramp
-from models.winners import Winners, attach, attached
+from models.networks.demo import to_torch
+from models.networks.winners import Winners, attach, attached
+from models.training.pieces import Piece, Run
+from models.training.standard import Ramp
 
 __all__ = [
     "ANNEAL",
@@ -50,7 +50,7 @@ def inner_layers(model: nn.Module) -> dict[str, str]:
     """Second convolutions of residual blocks, in order, with the batch norm behind each one's first convolution.
 
     A block is a module with children ``first`` and ``second``, each with a convolution ``conv`` and a ``norm``, as in
-    :mod:`models.nets` and :mod:`models.resnet8`.
+    :mod:`models.networks.demo` and :mod:`models.networks.resnet8`.
     """
     modules = dict(model.named_modules())
     return {

@@ -15,18 +15,18 @@ sees it: whoever makes the *branch* confidently wrong is early and unnoticed. Th
 An image that passes the branch by itself, its margin too small, is answered by the final head; its branch was unsure,
 so that a disagreement tells little: it isn't flagged.
 
-Attacks on the detector: :mod:`models.attacks.detector`. Unless those succeed unflagged clearly less often than attacks
-succeed without it, it is a consistency monitor and no detector.
+Attacks on the detector: :mod:`models.attacks.detector_attacks`. Unless those succeed unflagged clearly less often than
+attacks succeed without it, it is a consistency monitor and no detector.
 """
 
 from dataclasses import replace
 
 import numpy as np
 
-from hw.exits import DEFAULT, Conditions, Decisions
-from hw.network import Network
+from hw.network.exits import DEFAULT, Conditions, Decisions
+from hw.network.network import Network
 from hw.numerics import top2
-from models import golden
+from models.integer import golden
 
 __all__ = ["auroc", "confusion", "decided", "decisions", "disagreement", "flag_threshold", "flags", "with_ranges"]
 
@@ -143,7 +143,7 @@ def decisions(network: Network, codes: np.ndarray, conditions: Conditions = DEFA
 
 
 def decided(network: Network, result: golden.Result, conditions: Conditions = DEFAULT) -> Decisions:
-    """What the accelerator reports of each image: the rule of :mod:`hw.exits` on the golden model's logits.
+    """What the accelerator reports of each image: the rule of :mod:`hw.network.exits` on the golden model's logits.
 
     Parameters
     ----------

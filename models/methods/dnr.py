@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.levels import convolutions
+from models.compression.levels import convolutions
 from models.methods.rewire import MODES, Layer, random_mask, rewired
-from models.pieces import Outputs, Piece, Run
-from models.standard import parameters_of
+from models.training.pieces import Outputs, Piece, Run
+from models.training.standard import parameters_of
 
 __all__ = ["DynamicL2", "Rewiring", "layers_of"]
 

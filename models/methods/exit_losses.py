@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
-from models.fakequant import FakeQuantNet
-from models.graph import Graph, lower
+from models.compression.fakequant import FakeQuantNet
+from models.frontends.graph import Graph, lower
 from models.methods.dab import exit_costs
-from models.pieces import Outputs, Piece, Run
+from models.training.pieces import Outputs, Piece, Run
 
 __all__ = ["DynamicExitLoss", "RampedExitLoss"]
 

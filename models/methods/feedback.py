@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from models.methods.boundary import DIRECTIONS, Decision, Probe, class_means, directions, distances, probe
-from models.nets import to_torch
-from models.pieces import Piece, Run
+from models.networks.demo import to_torch
+from models.training.pieces import Piece, Run
 
 __all__ = ["Feedback", "generate", "proportions"]
 

@@ -24,11 +24,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models import prune
-from models.data import Split
-from models.nets import to_torch
-from models.pieces import Run
-from models.standard import AdversarialExamples, FixedMask
+from models.compression import prune
+from models.datasets.splits import Split
+from models.networks.demo import to_torch
+from models.training.pieces import Run
+from models.training.standard import AdversarialExamples, FixedMask
 
 __all__ = ["CRITERIA", "Attack", "GreedyPruning", "kept_share", "prunable", "scores", "select"]
 

@@ -7,9 +7,9 @@ not be read and isn't here.
 1. Weights: magnitude masks, tightened over several rounds of fine-tuning (:class:`IterativePruning`); first layers
    keep more; learning rate 0.1 to 0.01 of the original.
 2. Activations: each hidden layer multiplies the ``ceil(r * N)`` elements of its input with the largest magnitude, per
-   image (:class:`models.winners.WinnerRates`, kind ``elements``), introduced at once, the mask a constant for autograd.
-   The winner rates r come from a sensitivity sweep on validation data (:func:`winner_rates`): the smallest with less
-   than 2 points of loss before fine-tuning. Adadelta at 0.1 to 0.01 of the original learning rate.
+   image (:class:`models.networks.winners.WinnerRates`, kind ``elements``), introduced at once, the mask a constant for
+   autograd. The winner rates r come from a sensitivity sweep on validation data (:func:`winner_rates`): the smallest
+   with less than 2 points of loss before fine-tuning. Adadelta at 0.1 to 0.01 of the original learning rate.
 3. Inference may predict the threshold from a tenth of the activations (:func:`predicted_accuracy`); the accelerator
    finds it exactly.
 
@@ -25,17 +25,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from hw.layers import Conv2D, DepthwiseConv2D, Layer, Linear
-from hw.multiplied import multiplied
-from hw.network import Network
-from models import golden
-from models.data import Split
-from models.pieces import Run
-from models.sources import Progress
-from models.sparsity import GradualPruning, activation_modules
-from models.standard import Ramp
-from models.train import accuracy, predict
-from models.winners import WinnerRates, Winners, attach, attached
+from hw.network.active import multiplied
+from hw.network.layers import Conv2D, DepthwiseConv2D, Layer, Linear
+from hw.network.network import Network
+from models.compression.sparsity import GradualPruning, activation_modules
+from models.compression.winner_rates import WinnerRates
+from models.datasets.sources import Progress
+from models.datasets.splits import Split
+from models.integer import golden
+from models.networks.winners import Winners, attach, attached
+from models.training.pieces import Run
+from models.training.standard import Ramp
+from models.training.train import accuracy, predict
 
 __all__ = [
     "RATES",
@@ -60,7 +61,7 @@ class IterativePruning(GradualPruning):
     ----------
     shares : dict of str to float
         Density of each weight tensor in the end, above 0, at most 1, by parameter name
-        (:func:`models.prune.densities`).
+        (:func:`models.compression.prune.densities`).
     rounds : int
         The epochs are divided among them. After round i of n a tensor's density is ``share ** (i / n)``: every round
         removes the same fraction of what is left (a reconstruction: the paper says "several rounds").
@@ -171,7 +172,7 @@ class SweptWinners(WinnerRates):
     drop : float
         See :func:`winner_rates`.
     anneal : Ramp or None
-        See :class:`models.winners.WinnerRates`.
+        See :class:`models.networks.winners.WinnerRates`.
 
     Raises
     ------

@@ -41,9 +41,9 @@ def bench(
 ) -> None:
     """Measure cycles against the limit of nonzero products, on the layer shapes of MLPerf Tiny."""
     from hw.output import write_file
-    from offramp import figures, tables
-    from offramp.bench import against_peers, against_rtl, curve, measure_workload
-    from offramp.workloads import WORKLOADS
+    from offramp.measure.bench import against_peers, against_rtl, curve, measure_workload
+    from offramp.measure.workloads import WORKLOADS
+    from offramp.report import figures, tables
 
     chosen, names = preset(config), workload or list(WORKLOADS)
     terminal = Terminal()

@@ -21,7 +21,7 @@ def finish(command: str, seed: int, json: Path | None, result: dict[str, Any]) -
 
 def show(rows: list[tuple[str, str]]) -> None:
     """Print rows of a name and a value."""
-    from offramp.tables import key_values
+    from offramp.report.tables import key_values
 
     results().print(key_values(rows))
 

@@ -43,8 +43,8 @@ def demo(
 ) -> None:
     """The main job: train, compress, compile, check four ways, build the bitstream; table, JSON file and report."""
     from offramp.demo import Settings, run
-    from offramp.report import write
-    from offramp.tables import summary
+    from offramp.report.html import write
+    from offramp.report.tables import summary
 
     preset(config)
     terminal = Terminal()

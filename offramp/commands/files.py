@@ -28,7 +28,7 @@ def info(
 
 def disasm(program: options.ProgramFile = PROGRAM, seed: options.Seed = 0, json: options.Json = None) -> None:
     """Print a program's instructions."""
-    from hw.decode import disassemble
+    from hw.program.decode import disassemble
     from offramp import stages
 
     loaded = stages.program(program)

@@ -24,7 +24,7 @@ def generate(
 ) -> None:
     """Write the Verilog of a config, top module `offramp`, for any flow."""
     from hw.output import write_file
-    from hw.verilog import generate as verilog
+    from hw.rtl.verilog import generate as verilog
 
     chosen = preset(config)
     with Terminal().stage("generate"):
@@ -51,7 +51,8 @@ def build(
     json: options.Json = None,
 ) -> None:
     """Synthesize, place and route a config with its serial link, and write OUT/BOARD.bit. The seed is the placer's."""
-    from offramp import stages, tables
+    from offramp import stages
+    from offramp.report import tables
 
     terminal = Terminal()
     with terminal.stage("build") as step:

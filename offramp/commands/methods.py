@@ -46,8 +46,9 @@ def zoo(
 ) -> None:
     """List the networks of the zoo with their figures; each is usable as zoo:NAME where a program is asked for."""
     from models.zoo import entries, entry
-    from offramp import methods, stages
+    from offramp import stages
     from offramp import zoo as measured
+    from offramp.report import methods
 
     if add is not None and measure is not None:
         raise ValueError(f"--add {add} and --measure {measure} can't be given together")
@@ -81,7 +82,7 @@ def report(
 ) -> None:
     """Make a table and plots of the committed results anew; writes OUT/methods.md and OUT/methods.svg."""
     from hw.output import write_file
-    from offramp import methods
+    from offramp.report import methods
 
     if what != "methods":
         raise ValueError(f"a report must be of methods, not of {what!r}")

@@ -54,7 +54,7 @@ def compress(
     json: options.Json = None,
 ) -> None:
     """Prune, quantize to int8 and calibrate the exit; writes OUT/compressed.off."""
-    from models.checkpoint import load
+    from models.recipes.checkpoint import load
     from offramp import stages
 
     checkpoint = load(trained)
@@ -75,7 +75,7 @@ def compile_(
     json: options.Json = None,
 ) -> None:
     """Compile a network to a program for an accelerator config; writes OUT/program.off."""
-    from models.checkpoint import load_compressed
+    from models.recipes.checkpoint import load_compressed
     from offramp import inspect, stages
 
     chosen = preset(config)

@@ -57,7 +57,9 @@ def simulate(
     """Simulate a program on test images, clean or attacked: cycles of every layer and where they go."""
     from fpga.throughput import throughput
     from fpga.uart import BAUD
-    from offramp import inputs, stages, tables
+    from offramp import stages
+    from offramp.measure import inputs
+    from offramp.report import tables
 
     loaded, conditions = stages.program(program), options.conditions(deadline, audit, constant, seed)
     name = data or loaded.network.name
@@ -103,7 +105,8 @@ def verify(
     json: options.Json = None,
 ) -> None:
     """Run test images on the RTL: all values, exits and cycles must equal the golden model's and the simulator's."""
-    from offramp import rtl, stages
+    from offramp import stages
+    from offramp.rtl import run as rtl
 
     files, conditions = programs or [PROGRAM], options.conditions(deadline, audit, constant, seed)
     terminal, work = Terminal(), []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hw.config import preset
 from hw.output import STANDARD_OUTPUT, check_file
-from models.data import NAMES
+from models.datasets.splits import NAMES
 from offramp.options import MOST_IMAGES, MOST_SEED
 from offramp.record import provenance, write_json
 from offramp.replications.start import Setting, official, on_accelerator

@@ -3,10 +3,10 @@
 import copy
 from typing import Any
 
-from hw.network import Network
-from models import prune
-from models.sparsity import GradualPruning
-from models.train import fit
+from hw.network.network import Network
+from models.compression import prune
+from models.compression.sparsity import GradualPruning
+from models.training.train import fit
 from offramp.replications.start import Setting, check, final_accuracy, integer_accuracy, integers
 
 __all__ = ["checks", "train"]

@@ -6,18 +6,18 @@ from typing import Any, cast
 
 from torch import nn
 
-from hw.network import Network
-from models.architectures import initial
+from hw.network.network import Network
 from models.attacks import pgd
-from models.data import Split
-from models.levels import channel_sparsity, convolutions
+from models.compression.levels import channel_sparsity, convolutions
+from models.datasets.splits import Split
 from models.methods.binary_relax import BinaryRelax
-from models.methods.enresnet import EnResNet, EnResNetArchitecture
 from models.methods.robust import AdversarialLoss
-from models.pieces import Piece
-from models.resnet8 import ResNet8Architecture
-from models.standard import AdversarialExamples
-from models.train import accuracy, fit, predict
+from models.networks.architectures import initial
+from models.networks.enresnet import EnResNet, EnResNetArchitecture
+from models.networks.resnet8 import ResNet8Architecture
+from models.training.pieces import Piece
+from models.training.standard import AdversarialExamples
+from models.training.train import accuracy, fit, predict
 from offramp.replications.start import Setting, check, final_accuracy, integers
 from offramp.replications.toy import EPS, robustness, under_attack
 

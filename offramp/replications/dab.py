@@ -8,20 +8,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from hw.exits import DEFAULT, Conditions
-from hw.network import Network
-from models import golden, prune
+from hw.network.exits import DEFAULT, Conditions
+from hw.network.network import Network
 from models.attacks import branch_loss, joint_loss, max_average, pgd, slowdown, square
-from models.attacks.detector import consistent, orthogonal
+from models.attacks.detector_attacks import consistent, orthogonal
 from models.attacks.score import margins
-from models.data import Split
-from models.exits import calibrate, with_thresholds
+from models.compression import prune
+from models.compression.quantize import encode
+from models.datasets.splits import Split
+from models.integer import golden
+from models.integer.exit_calibration import calibrate, with_thresholds
+from models.integer.surrogate import Surrogate
 from models.methods import dab, detector
 from models.methods.jpnet import IterativePruning
-from models.quantize import encode
-from models.schedule import Schedule
-from models.surrogate import Surrogate
-from models.train import fit, predict
+from models.training.schedule import Schedule
+from models.training.train import fit, predict
 from offramp.replications.start import Setting, check, integers
 
 __all__ = ["ADAPTIVE", "EPS", "Heads", "checks", "success", "train"]

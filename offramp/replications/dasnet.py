@@ -5,12 +5,13 @@ from typing import Any
 
 from torch import nn
 
-from hw.network import Network
-from models import prune
+from hw.network.network import Network
+from models.compression import prune
+from models.compression.winner_rates import WinnerRates
 from models.methods import dasnet
 from models.methods.jpnet import IterativePruning
-from models.train import fit
-from models.winners import WinnerRates, attach
+from models.networks.winners import attach
+from models.training.train import fit
 from offramp.replications.start import Setting, check, final_accuracy, integer_accuracy, integers
 
 __all__ = ["RATES", "checks", "train"]

@@ -7,15 +7,15 @@ from typing import Any
 
 from torch import nn
 
-from hw.network import Network
-from models.data import Split
-from models.graph import lower
+from hw.network.network import Network
+from models.compression.prune import apply, masks
+from models.datasets.splits import Split
+from models.frontends.graph import lower
 from models.methods.dnr import DynamicL2, Rewiring, layers_of
 from models.methods.robust import AdversarialLoss
-from models.pieces import Piece
-from models.prune import apply, masks
-from models.standard import AdversarialExamples, FixedMask
-from models.train import fit
+from models.training.pieces import Piece
+from models.training.standard import AdversarialExamples, FixedMask
+from models.training.train import fit
 from offramp.replications.start import Setting, check, final_accuracy, integers
 from offramp.replications.toy import EPS, robustness, under_attack
 

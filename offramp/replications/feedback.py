@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from hw.network import Network
+from hw.network.network import Network
 from models.attacks import fgsm
-from models.data import Split
+from models.datasets.splits import Split
 from models.methods.boundary import Decision, Probe, probe
 from models.methods.feedback import Feedback
-from models.nets import to_torch
-from models.train import accuracy, fit, predict
+from models.networks.demo import to_torch
+from models.training.train import accuracy, fit, predict
 from offramp.replications.start import Setting, check, integers
 from offramp.replications.toy import EPS, robustness, under_attack
 

@@ -6,14 +6,14 @@ from typing import Any, cast
 
 from torch import nn
 
-from hw.network import Network
-from models.architectures import AnyArchitecture, initial
+from hw.network.network import Network
 from models.attacks import pgd
+from models.compression.prune import density
 from models.methods.gap import Attack, GreedyPruning, kept_share, scores, select
 from models.methods.transfer import Transfer, transfer
-from models.prune import density
-from models.standard import FixedMask
-from models.train import fit
+from models.networks.architectures import AnyArchitecture, initial
+from models.training.standard import FixedMask
+from models.training.train import fit
 from offramp.replications.start import Setting, check, integers
 from offramp.replications.toy import EPS, answers, robustness, under_attack
 

@@ -7,22 +7,18 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from hw.layers import Conv2D, DepthwiseConv2D, Linear
-from hw.network import Network
-from hw.select import Select
-from models import prune, sparsify
+from hw.network.layers import Conv2D, DepthwiseConv2D, Linear
+from hw.network.network import Network
+from hw.network.selection import Select
+from models.compression import element_thresholds as sparsify
+from models.compression import prune
+from models.compression.quantize import encode
+from models.compression.winner_rates import WinnerRates
 from models.methods import jpnet
-from models.quantize import encode
-from models.standard import FixedMask
-from models.train import fit
-from models.winners import WinnerRates, Winners, attach
-from offramp.replications.start import (
-    Setting,
-    check,
-    final_accuracy,
-    integer_accuracy,
-    integers,
-)
+from models.networks.winners import Winners, attach
+from models.training.standard import FixedMask
+from models.training.train import fit
+from offramp.replications.start import Setting, check, final_accuracy, integer_accuracy, integers
 
 __all__ = ["checks", "stage_rates", "train", "with_counts"]
 

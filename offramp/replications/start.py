@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from hw.compile import compile_balanced
+from hw.compiler.compile import compile_balanced
 from hw.config import AcceleratorConfig
-from hw.layers import Conv2D, DepthwiseConv2D, Linear
-from hw.network import Network
-from models import golden
-from models.activity import activity
-from models.data import Dataset, Split, load
-from models.quantize import encode, quantize, to_network
-from models.resnet8 import WEIGHTS, ResNet8, ResNet8Architecture, official_state
-from models.schedule import Schedule
-from models.sources import Progress, data_folder
-from models.train import accuracy, predict
+from hw.network.layers import Conv2D, DepthwiseConv2D, Linear
+from hw.network.network import Network
+from models.compression.quantize import encode, quantize, to_network
+from models.datasets.sources import Progress, data_folder
+from models.datasets.splits import Dataset, Split, load
+from models.integer import golden
+from models.integer.activity import activity
+from models.networks.resnet8 import WEIGHTS, ResNet8, ResNet8Architecture, official_state
+from models.training.schedule import Schedule
+from models.training.train import accuracy, predict
 from sim import simulate
 
 __all__ = [
@@ -105,7 +105,7 @@ def integers(setting: Setting, model: nn.Module, name: str, levels: str | None =
     Parameters
     ----------
     options
-        For :func:`models.quantize.quantize`: its ``pieces`` keep a robust network robust meanwhile.
+        For :func:`models.compression.quantize.quantize`: its ``pieces`` keep a robust network robust meanwhile.
     """
     schedule = setting.schedule(setting.quantize_epochs, lr=setting.tuning.lr / 10, channels_last=False)
     twin = quantize(

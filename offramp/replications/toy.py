@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from hw.network import Network
-from models import golden
-from models.architectures import initial
+from hw.network.network import Network
 from models.attacks import apgd, integer_score, pgd, square
-from models.data import Split, load
-from models.quantize import encode
-from models.resnet8 import ResNet8Architecture
-from models.schedule import Schedule
-from models.sources import Progress
-from models.surrogate import Surrogate
-from models.train import accuracy, predict
+from models.compression.quantize import encode
+from models.datasets.sources import Progress
+from models.datasets.splits import Split, load
+from models.integer import golden
+from models.integer.surrogate import Surrogate
+from models.networks.architectures import initial
+from models.networks.resnet8 import ResNet8Architecture
+from models.training.schedule import Schedule
+from models.training.train import accuracy, predict
 from offramp.replications.start import Setting
 
 __all__ = ["EPS", "answers", "half_width", "robustness", "under_attack"]

@@ -4,7 +4,7 @@ from amaranth import Instance, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.modules import shared
+from hw.rtl.modules import shared
 
 
 class RunningSum(wiring.Component):

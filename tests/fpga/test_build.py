@@ -7,7 +7,7 @@ import pytest
 from fpga.boards import board
 from fpga.build import BuildError, build, build_core, repeated, run_tool, synthesis_command
 from hw.config import preset
-from hw.verilog import convert
+from hw.rtl.verilog import convert
 from tests.fpga.cores import Counters, Groups, ManyProducts, RunningSum, UnknownCell
 
 pytestmark = pytest.mark.xdist_group("build")

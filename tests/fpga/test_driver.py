@@ -14,13 +14,14 @@ from fpga.driver import (
     run_image,
     run_words,
 )
-from hw.compile import compile_network
+from hw.compiler.compile import compile_network
 from hw.config import preset
-from hw.decode import decode_header
-from hw.exits import Conditions
-from hw.isa import Opcode
-from hw.link import link
-from hw.protocol import (
+from hw.network.exits import Conditions
+from hw.program.bits import decode, encode, words_of
+from hw.program.decode import decode_header
+from hw.program.isa import Opcode
+from hw.program.link import link
+from hw.program.protocol import (
     CommandHeader,
     ErrorCode,
     HostCommand,
@@ -33,7 +34,6 @@ from hw.protocol import (
     RunFlags,
     RunOptions,
 )
-from hw.words import decode, encode, words_of
 from tests.random_networks import random_codes, random_network
 
 FLAGS = {"early_label": 2, "early_exit": 1, "out_of_range": 1, "forced": 1, "passed": 1, "differs": 0, "overrun": 1}

@@ -3,11 +3,11 @@ import pytest
 
 from fpga.driver import run_image
 from fpga.throughput import throughput
-from hw.compile import compile_network
+from hw.compiler.compile import compile_network
 from hw.config import preset
-from hw.exits import DEFAULT
-from hw.protocol import ReplyHeader, Result
-from hw.words import decode, encode
+from hw.network.exits import DEFAULT
+from hw.program.bits import decode, encode
+from hw.program.protocol import ReplyHeader, Result
 from tests.random_networks import random_codes, random_network
 
 BAUD = 1_000_000

@@ -10,8 +10,8 @@ from amaranth.sim import Simulator
 
 from fpga.boards import board
 from fpga.top import QUEUE_WORDS, BoardTop, SerialShell, board_verilog
-from hw.accelerator import Accelerator
 from hw.config import PRESETS
+from hw.rtl.accelerator import Accelerator
 from tests.fpga.cores import RunningSum
 
 CYCLES = 8

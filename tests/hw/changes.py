@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from hw.decode import Instruction, decode_header, decode_windows
-from hw.isa import Column, Header, Layer, Opcode, Row, Window
-from hw.program import Program
-from hw.words import encode
+from hw.program.bits import encode
+from hw.program.decode import Instruction, decode_header, decode_windows
+from hw.program.isa import Column, Header, Layer, Opcode, Row, Window
+from hw.program.program import Program
 
 __all__ = ["Changes", "put"]
 

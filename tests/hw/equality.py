@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from hw.isa import Opcode
-from hw.program import Program
-from hw.stored import stored_zero_points
-from models import golden
+from hw.network.zero_codes import stored_zero_points
+from hw.program.isa import Opcode
+from hw.program.program import Program
+from models.integer import golden
 from tests.hw.machine import Machine, map_words
 
 __all__ = ["assert_equals_golden", "strips_of"]

@@ -1,7 +1,7 @@
 """An accelerator in plain Python: executes program images word by word, as the hardware's documentation says.
 
-It shares no code with the compiler but the bit layouts (:mod:`hw.isa`), the decoder and the rounding rule, knows
-nothing of networks, and refuses to touch anything that a program has no business with: memory nobody wrote,
+It shares no code with the compiler but the bit layouts (:mod:`hw.program.isa`), the decoder and the rounding rule,
+knows nothing of networks, and refuses to touch anything that a program has no business with: memory nobody wrote,
 accumulators outside the live rows, words beyond an image, words that another core still reads.
 """
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.decode import Instruction, decode_header, decode_images, decode_windows
-from hw.isa import Chunk, Opcode, Segment, SelectKind
 from hw.numerics import top2
-from hw.words import decode, words_of
+from hw.program.bits import decode, words_of
+from hw.program.decode import Instruction, decode_header, decode_images, decode_windows
+from hw.program.isa import Chunk, Opcode, Segment, SelectKind
 from tests.hw.machine_core import Core, signed
 
 #: Program words of a LAYER, and of a BRANCH or STOP.
@@ -52,7 +52,7 @@ class Ran:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run: what every layer did, and the result (fields as :class:`hw.protocol.Result`)."""
+    """A run: what every layer did, and the result (fields as :class:`hw.program.protocol.Result`)."""
 
     layers: list[Ran]
     exit: int

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
-from hw.decode import CoreLayer
-from hw.isa import SelectUse
 from hw.numerics import AddScales, Rounding, Scale, add, clamp, requantize
+from hw.program.decode import CoreLayer
+from hw.program.isa import SelectUse
 
 __all__ = ["Core", "places", "signed"]
 
@@ -66,7 +66,7 @@ class Core:
         self._read = {}
 
     def open(self, window: dict[str, int]) -> None:
-        """Keep the words of this window (fields of :class:`hw.isa.Window`) from now on."""
+        """Keep the words of this window (fields of :class:`hw.program.isa.Window`) from now on."""
         self._window = window
 
     def take(self, maker: int | None, number: int, word: np.ndarray) -> None:

@@ -18,9 +18,9 @@ class View:
     Attributes
     ----------
     source : dict
-        Fields of :class:`hw.isa.Source`.
+        Fields of :class:`hw.program.isa.Source`.
     rows, columns : list of dict
-        Fields of :class:`hw.isa.Row` and :class:`hw.isa.Column`.
+        Fields of :class:`hw.program.isa.Row` and :class:`hw.program.isa.Column`.
     bank : list of tuple of 8 int
         The whole bank: activations, -255..255, by word and channel.
     accumulators : int

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.network import INPUT, Add, Conv2D, Exit, GlobalAveragePool, Linear, Network, Tensor
+from hw.network.network import INPUT, Add, Conv2D, Exit, GlobalAveragePool, Linear, Network, Tensor
 from hw.numerics import Rounding
 from tests.random_networks import NetworkMaker
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from hw.options import Options
-from hw.partition import Partition
-from hw.steps import Step
+from hw.compiler.options import Options
+from hw.compiler.partition import Partition
+from hw.compiler.steps import Step
 
 __all__ = ["only"]
 

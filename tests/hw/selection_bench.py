@@ -7,13 +7,13 @@ from amaranth import Module, Signal
 from amaranth.hdl import Elaboratable
 from amaranth.lib import memory
 
-from hw.activations import WORD_BITS
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.favour import Favour
-from hw.isa import Selection, SelectKind, Source
-from hw.scanner import Scanner
-from hw.select import Select
-from hw.selector import Selector
+from hw.network.selection import Select
+from hw.program.isa import Selection, SelectKind, Source
+from hw.rtl.control.selector import Selector
+from hw.rtl.core.activations import WORD_BITS
+from hw.rtl.core.favour import Favour
+from hw.rtl.core.scanner import Scanner
 
 KINDS = {"mask": SelectKind.MASK, "elements": SelectKind.ELEMENTS, "channels": SelectKind.CHANNELS}
 
@@ -29,7 +29,7 @@ class Share:
     base : int
         Where its window begins.
     selection : dict
-        Fields of :class:`hw.isa.Selection`.
+        Fields of :class:`hw.program.isa.Selection`.
     table : list of int
         Its layer memory.
     """

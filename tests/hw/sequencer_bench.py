@@ -6,13 +6,13 @@ from amaranth import Module
 from amaranth.lib import memory, wiring
 
 from hw.config import AcceleratorConfig
-from hw.exits import DEFAULT
-from hw.fetcher import Fetcher
-from hw.isa import NEVER, Decision, Header, Layer, Opcode, Operation, Window
-from hw.network import Exit
-from hw.protocol import ErrorCode, Reply, RunOptions
-from hw.sequencer import Sequencer
-from hw.words import encode, words_of
+from hw.network.exits import DEFAULT
+from hw.network.network import Exit
+from hw.program.bits import encode, words_of
+from hw.program.isa import NEVER, Decision, Header, Layer, Opcode, Operation, Window
+from hw.program.protocol import ErrorCode, Reply, RunOptions
+from hw.rtl.control.sequencer import Sequencer
+from hw.rtl.fetcher import Fetcher
 from tests.hw.simulate import seldom, send
 
 CONFIG = AcceleratorConfig(pes=2, program_words=256)

@@ -2,19 +2,19 @@
 
 import pytest
 
+from hw.compiler.estimate import selection_cycles
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.core import Core
-from hw.dispatcher import Dispatcher
-from hw.estimate import selection_cycles
-from hw.exchange import Exchange
-from hw.host_port import HostPort
-from hw.image_loader import ImageLoader
-from hw.isa import SelectKind
-from hw.lane import Lane
-from hw.loader import Loader
-from hw.pe import ProcessingElement
-from hw.selector import Selector
-from hw.sequencer import Sequencer
+from hw.program.isa import SelectKind
+from hw.rtl.control.image_loader import ImageLoader
+from hw.rtl.control.selector import Selector
+from hw.rtl.control.sequencer import Sequencer
+from hw.rtl.core.core import Core
+from hw.rtl.core.dispatcher import Dispatcher
+from hw.rtl.core.lane import Lane
+from hw.rtl.core.pe import ProcessingElement
+from hw.rtl.exchange import Exchange
+from hw.rtl.host.host_port import HostPort
+from hw.rtl.loader import Loader
 from sim import timing
 
 CONSTANTS = {

@@ -2,10 +2,10 @@
 
 import pytest
 
-from models.checkpoint import Checkpoint, Compressed
-from models.data import Dataset, load
-from models.pipeline import compress, train
-from models.recipe import builtin
+from models.datasets.splits import Dataset, load
+from models.recipes.checkpoint import Checkpoint, Compressed
+from models.recipes.pipeline import compress, train
+from models.recipes.recipe import builtin
 
 
 @pytest.fixture(scope="session")

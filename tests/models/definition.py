@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hw.network import Conv2D, DepthwiseConv2D, Exit, Linear, Network, Tensor
+from hw.network.network import Conv2D, DepthwiseConv2D, Exit, Linear, Network, Tensor
 from hw.numerics import Rounding, requantize
 
 

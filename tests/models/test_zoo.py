@@ -3,14 +3,15 @@ from dataclasses import asdict, fields
 
 import pytest
 
-from models import golden, zoo
+from models import zoo
 from models.attacks import pgd
-from models.data import load as load_data
+from models.compression.quantize import encode
+from models.datasets.splits import load as load_data
+from models.integer import golden
+from models.integer.surrogate import Surrogate
 from models.methods.detector import decisions, with_ranges
-from models.quantize import encode
-from models.recipe import FOLDER as RECIPES
-from models.recipe import load as load_recipe
-from models.surrogate import Surrogate
+from models.recipes.recipe import FOLDER as RECIPES
+from models.recipes.recipe import load as load_recipe
 
 ENTRIES = zoo.entries()
 

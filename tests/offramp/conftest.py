@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from hw.config import preset
-from hw.program import Program
-from models import recipe
-from models.checkpoint import Compressed
-from models.data import Dataset
-from models.train import Schedule
+from hw.program.program import Program
+from models.datasets.splits import Dataset
+from models.recipes import recipe
+from models.recipes.checkpoint import Compressed
+from models.training.train import Schedule
 from offramp import stages
 
 #: Settings that take seconds and still learn something.

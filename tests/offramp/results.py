@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from fpga.throughput import throughput
 from offramp import stages
-from offramp.inputs import ATTACKS
+from offramp.measure.inputs import ATTACKS
 from offramp.record import provenance
 
 BUILD = {

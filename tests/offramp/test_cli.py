@@ -10,11 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from hw.config import preset
-from hw.exits import Conditions
-from hw.verilog import generate
+from hw.network.exits import Conditions
+from hw.rtl.verilog import generate
 from models.zoo import entries, entry
-from offramp import cli, rtl, stages, zoo
+from offramp import cli, stages, zoo
 from offramp.cli import app
+from offramp.rtl import run as rtl
 from sim import worst_case
 from tests.offramp.recipe import RECIPE
 

@@ -4,8 +4,8 @@ import pytest
 from rich.console import Console
 
 from offramp import console
-from offramp.columns import Columns
 from offramp.console import Terminal, results
+from offramp.report.columns import Columns
 
 
 def plain():

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hw import program
 from hw.config import preset
-from models import golden, zoo
-from models.checkpoint import load_compressed
+from hw.program import program
+from models import zoo
+from models.integer import golden
+from models.recipes.checkpoint import load_compressed
 from offramp import cli, stages
 
 pytestmark = pytest.mark.xdist_group("demo")

@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from hw.compile import compile_network
+from hw.compiler.compile import compile_network
 from hw.config import preset
-from hw.network import Select
+from hw.network.network import Select
 from offramp.inspect import describe
-from offramp.measure import layer_statistics
-from offramp.tables import layer_rows
+from offramp.measure.measure import layer_statistics
+from offramp.report.tables import layer_rows
 from sim import simulate
 from tests.hw.networks import runnable
 from tests.random_networks import random_codes

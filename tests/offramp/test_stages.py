@@ -3,14 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hw import program
 from hw.config import preset
-from hw.memory_plan import ShortageError
-from models import golden
-from models.checkpoint import load, load_compressed
-from models.quantize import encode
+from hw.program import program
+from hw.rules import ShortageError
+from models.compression.quantize import encode
+from models.integer import golden
+from models.recipes.checkpoint import load, load_compressed
 from offramp import stages
-from offramp.inputs import attack
+from offramp.measure.inputs import attack
 from tests.offramp.recipe import RECIPE
 
 LAST = 1

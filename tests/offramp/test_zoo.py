@@ -4,14 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hw.compile import compile_balanced
+from hw.compiler.compile import compile_balanced
 from hw.config import preset
-from models import golden, zoo
+from models import zoo
 from models.attacks import pgd
-from models.checkpoint import load_compressed, save_compressed
+from models.compression.quantize import encode
+from models.integer import golden
+from models.integer.surrogate import Surrogate
 from models.methods.detector import decisions, with_ranges
-from models.quantize import encode
-from models.surrogate import Surrogate
+from models.recipes.checkpoint import load_compressed, save_compressed
 from offramp import stages
 from offramp import zoo as measuring
 from sim import simulate, time_batch, worst_case

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from offramp.simulators import SIMULATORS
+from offramp.rtl.simulators import SIMULATORS
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import cocotb
 from cocotb.triggers import ClockCycles
 
 from fpga.driver import DeviceError, Exchange, command, load_program, place, run_batch, run_words
-from hw.isa import Header
-from hw.protocol import ErrorCode, HostCommand, Memory, Reply, Result, RunError, RunFlags
-from hw.words import decode, encode, words_of
-from offramp.rtl_bench import start
+from hw.program.bits import decode, encode, words_of
+from hw.program.isa import Header
+from hw.program.protocol import ErrorCode, HostCommand, Memory, Reply, Result, RunError, RunFlags
+from offramp.rtl.bench_side import start
 from tests.rtl.protocol_bench import TIMEOUT_MS, encode_header, given, load_words, runs_right
 
 _STALL = 0.4

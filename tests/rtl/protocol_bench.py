@@ -14,12 +14,12 @@ from cocotb.utils import get_sim_time
 from fpga import driver
 from fpga.driver import DeviceError, Exchange, command, load_program, place, read_memory, run_image, run_words
 from hw.config import WORD_CHANNELS
-from hw.isa import Header, Layer, Operation
-from hw.program import Program
-from hw.protocol import ErrorCode, HostCommand, Memory, Reply
-from hw.words import decode, encode, words_of
-from offramp.rtl_bench import HostLink, start
-from offramp.rtl_job import JOB, Job
+from hw.program.bits import decode, encode, words_of
+from hw.program.isa import Header, Layer, Operation
+from hw.program.program import Program
+from hw.program.protocol import ErrorCode, HostCommand, Memory, Reply
+from offramp.rtl.bench_side import HostLink, start
+from offramp.rtl.job import JOB, Job
 
 #: Simulated time after which a test counts as hung.
 TIMEOUT_MS = 20

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from hw.compile import compile_network
+from hw.compiler.compile import compile_network
 from hw.config import preset
-from hw.layers import select_of
-from offramp.rtl import verify
+from hw.network.layers import select_of
+from offramp.rtl.run import verify
 from tests.random_networks import random_codes, random_network, with_selects
 
 

@@ -5,13 +5,13 @@ import shutil
 import numpy as np
 import pytest
 
-from hw.compile import compile_network
+from hw.compiler.compile import compile_network
 from hw.config import preset
-from hw.exits import Conditions
-from hw.network import INPUT, Network
-from hw.program import Program, load
-from models.golden import run
-from offramp.rtl import compare, run_work, verify
+from hw.network.exits import Conditions
+from hw.network.network import INPUT, Network
+from hw.program.program import Program, load
+from models.integer.golden import run
+from offramp.rtl.run import compare, run_work, verify
 from sim import simulate, worst_case
 from sim.plan import Plan
 from tests.random_networks import NetworkMaker, random_codes

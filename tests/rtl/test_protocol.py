@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from hw.compile import compile_network
+from hw.compiler.compile import compile_network
 from hw.config import preset
-from models.golden import run
-from offramp.rtl_job import JOB, Job
-from offramp.simulators import build, run_test
+from models.integer.golden import run
+from offramp.rtl.job import JOB, Job
+from offramp.rtl.simulators import build, run_test
 from sim import simulate
 from tests.random_networks import random_codes, random_network
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from hw.compile import compile_network
+from hw.compiler.compile import compile_network
 from hw.config import preset
-from hw.network import INPUT, Network
-from hw.program import Program
-from models.golden import run
-from models.sparsify import with_thresholds
-from offramp.rtl import compare, run_work
+from hw.network.network import INPUT, Network
+from hw.program.program import Program
+from models.compression.element_thresholds import with_thresholds
+from models.integer.golden import run
+from offramp.rtl.run import compare, run_work
 from sim import simulate
 from tests.random_networks import NetworkMaker
 

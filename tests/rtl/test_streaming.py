@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hw.compile import compile_network
+from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig, preset
-from hw.program import Program
-from models.golden import run
-from offramp.rtl import compare, run_work
+from hw.program.program import Program
+from models.integer.golden import run
+from offramp.rtl.run import compare, run_work
 from sim import WeightSource, simulate, worst_case
 from tests.random_networks import random_codes, random_network, with_selects
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hw.compile import compile_network
+from hw.compiler.compile import compile_network
 from hw.config import preset
-from hw.decode import decode_header
-from hw.exits import Conditions
-from hw.isa import NEVER, Header
-from hw.network import INPUT
-from hw.program import Program
-from hw.words import encode, words_of
-from models import golden
+from hw.network.exits import Conditions
+from hw.network.network import INPUT
+from hw.program.bits import encode, words_of
+from hw.program.decode import decode_header
+from hw.program.isa import NEVER, Header
+from hw.program.program import Program
+from models.integer import golden
 from sim import has_known_time, simulate, time_batch, worst_case
 from sim.timing import BETWEEN_RUNS, SWITCH_CYCLES
 from tests.random_networks import NetworkMaker, random_codes, random_network

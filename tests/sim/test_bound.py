@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.chunks import ChunkRows, ListChunk
-from hw.compile import compile_network
+from hw.compiler.compile import compile_network
 from hw.config import preset
-from hw.decode import decode_header
-from hw.exits import Conditions
-from hw.layers import threshold_of
-from models import golden
+from hw.network.exits import Conditions
+from hw.network.layers import threshold_of
+from hw.program.chunks import ChunkRows, ListChunk
+from hw.program.decode import decode_header
+from models.integer import golden
 from sim import WeightSource, constant_time, layer_bounds, simulate, worst_case
 from sim.plan import Plan
 from tests.random_networks import random_codes, random_network, with_selects

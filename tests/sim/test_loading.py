@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hw.chunks import ChunkRows, ListChunk
 from hw.config import AcceleratorConfig
+from hw.program.chunks import ChunkRows, ListChunk
 from sim.loading import Loading, Rows, WeightSource
 from sim.timing import REQUEST_CYCLES, WRITE_CYCLES
 

@@ -4,12 +4,12 @@ from functools import cache
 import numpy as np
 import pytest
 
-from hw.compile import compile_network
+from hw.compiler.compile import compile_network
 from hw.config import preset
-from hw.decode import decode_header
-from hw.exits import Decisions
-from hw.network import INPUT, Network, Select
-from models import golden
+from hw.network.exits import Decisions
+from hw.network.network import INPUT, Network, Select
+from hw.program.decode import decode_header
+from models.integer import golden
 from sim import timing
 from sim.simulate import Simulation, simulate
 from tests.hw.machine import Machine

@@ -2,9 +2,9 @@
 
 import pytest
 
-from models.checkpoint import Compressed
-from models.data import Dataset, Split
-from models.surrogate import Surrogate
+from models.datasets.splits import Dataset, Split
+from models.integer.surrogate import Surrogate
+from models.recipes.checkpoint import Compressed
 
 
 @pytest.fixture(scope="package")

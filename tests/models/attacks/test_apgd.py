@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from models import golden
 from models.attacks import apgd, dlr_loss, final_loss, margin_loss, pgd
 from models.attacks.apgd import checkpoints
-from models.quantize import encode
+from models.compression.quantize import encode
+from models.integer import golden
 from tests.models.attacks.plain import Plain
 
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from hw.compile import compile_network
+from hw.compiler.compile import compile_network
 from hw.config import preset
-from models import golden
 from models.attacks import branch_loss, fgsm, final_loss, joint_loss, max_average, pgd, slowdown
 from models.attacks.gradient import slope
 from models.attacks.objectives import margin_loss
-from models.quantize import encode
-from models.surrogate import Surrogate
+from models.compression.quantize import encode
+from models.integer import golden
+from models.integer.surrogate import Surrogate
 from sim import simulate
 from tests.models.attacks.plain import Noisy, Plain
 

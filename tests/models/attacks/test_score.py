@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from models import golden
 from models.attacks import integer_score
 from models.attacks.score import margins
-from models.quantize import encode
+from models.compression.quantize import encode
+from models.integer import golden
 
 
 def test_a_positive_margin_is_a_wrong_answer():

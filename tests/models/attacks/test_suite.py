@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from hw.select import Select
-from models import golden
+from hw.network.selection import Select
 from models.attacks.suite import Strength, robustness
-from models.quantize import encode
-from models.winners import Winners
+from models.compression.quantize import encode
+from models.integer import golden
+from models.networks.winners import Winners
 from offramp.replications.jpnet import with_counts
 
 WEAK = Strength(steps=5, queries=20, samples=(10, 10))

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from models.frontends.exported import export, undisturbed
-from models.graph import lower
+from models.frontends.graph import lower
 from tests.models.frontends.nets import Body, Call, checked
 
 

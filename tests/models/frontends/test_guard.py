@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from models.architectures import initial
 from models.frontends.exported import export, undisturbed
+from models.frontends.graph import lower
 from models.frontends.guard import compare
 from models.frontends.operators import lowered
-from models.graph import lower
-from models.resnet8 import ResNet8Architecture
-from models.winners import Winners, attach
+from models.networks.architectures import initial
+from models.networks.resnet8 import ResNet8Architecture
+from models.networks.winners import Winners, attach
 from tests.models.frontends.nets import Body
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.graph import lower
+from models.frontends.graph import lower
 from tests.models.frontends.nets import Body, Call, InPlace, checked
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from models.sources import cifar10_batch
+from models.datasets.sources import cifar10_batch
 
 
 def data_file(root: Path, *parts: str) -> Path:

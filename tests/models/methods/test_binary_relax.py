@@ -3,13 +3,13 @@ import pytest
 import torch
 from torch import nn
 
-from models.architectures import initial
-from models.levels import codes, convolutions, project
+from models.compression.levels import codes, convolutions, project
 from models.methods.binary_relax import BinaryRelax, relaxed
-from models.nets import Architecture
-from models.pieces import Piece
-from models.standard import FixedMask
-from models.train import Schedule, accuracy, fit, predict
+from models.networks.architectures import initial
+from models.networks.demo import Architecture
+from models.training.pieces import Piece
+from models.training.standard import FixedMask
+from models.training.train import Schedule, accuracy, fit, predict
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2)
 

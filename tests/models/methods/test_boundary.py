@@ -3,16 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.methods.boundary import (
-    DIRECTIONS,
-    Decision,
-    Probe,
-    class_means,
-    directions,
-    distances,
-    probe,
-)
-from models.nets import to_torch
+from models.methods.boundary import DIRECTIONS, Decision, Probe, class_means, directions, distances, probe
+from models.networks.demo import to_torch
 
 
 class Threshold(nn.Module):

@@ -2,24 +2,24 @@
 
 import numpy as np
 
-from hw.compile import compile_network
+from hw.compiler.compile import compile_network
 from hw.config import preset
-from hw.network import Conv2D
-from models import golden
-from models.architectures import initial
+from hw.network.network import Conv2D
 from models.attacks import pgd
-from models.levels import codes
+from models.compression.levels import codes
+from models.compression.quantize import encode, quantize, to_network
+from models.integer import golden
+from models.integer.surrogate import Surrogate
 from models.methods.binary_relax import BinaryRelax
 from models.methods.boundary import Probe
 from models.methods.dnr import DynamicL2, Rewiring
 from models.methods.feedback import Feedback
 from models.methods.gap import Attack, GreedyPruning
 from models.methods.robust import AdversarialLoss
-from models.quantize import encode, quantize, to_network
-from models.resnet8 import ResNet8Architecture
-from models.standard import AdversarialExamples
-from models.surrogate import Surrogate
-from models.train import Schedule, accuracy, fit, predict
+from models.networks.architectures import initial
+from models.networks.resnet8 import ResNet8Architecture
+from models.training.standard import AdversarialExamples
+from models.training.train import Schedule, accuracy, fit, predict
 from sim import simulate
 
 ARCHITECTURE = ResNet8Architecture(shape=(8, 8, 1), classes=10, widths=(8, 12, 16), exits=(1,), exit_widths=(4,))

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 import torch
 
-from hw.compile import compile_network
+from hw.compiler.compile import compile_network
 from hw.config import preset
-from models import golden
-from models.exits import calibrate, with_thresholds
-from models.graph import lower
+from models.compression.quantize import encode, quantize, to_network
+from models.frontends.graph import lower
+from models.integer import golden
+from models.integer.exit_calibration import calibrate, with_thresholds
+from models.integer.surrogate import Surrogate
 from models.methods.dab import OFF_THE_SHELF, Branch, add_branch, efficacy, exit_costs, features, graft, margin_for
-from models.quantize import encode, quantize, to_network
-from models.surrogate import Surrogate
-from models.train import Schedule
+from models.training.train import Schedule
 from sim import simulate
 
 QUICK = Schedule(epochs=30, lr=0.01, batch=128, weight_decay=0.0, policy="steps", milestones=(0.6,))

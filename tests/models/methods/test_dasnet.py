@@ -3,7 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from hw.select import Select
+from hw.network.selection import Select
+from models.compression.quantize import quantize, to_network
+from models.compression.winner_rates import WinnerRates
 from models.methods.dasnet import (
     ANNEAL,
     Equalised,
@@ -14,9 +16,8 @@ from models.methods.dasnet import (
     static_channels,
     winner_masks,
 )
-from models.quantize import quantize, to_network
-from models.train import Schedule, accuracy, fit, predict
-from models.winners import WinnerRates, Winners, attach, attached
+from models.networks.winners import Winners, attach, attached
+from models.training.train import Schedule, accuracy, fit, predict
 
 INNER = ["early.second.conv", "late.second.conv"]
 

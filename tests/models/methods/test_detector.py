@@ -3,22 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hw.compile import compile_network
+from hw.compiler.compile import compile_network
 from hw.config import preset
-from hw.exits import Conditions, draws
-from models import golden
+from hw.network.exits import Conditions, draws
 from models.attacks import branch_loss, pgd
-from models.methods.detector import (
-    auroc,
-    confusion,
-    decisions,
-    disagreement,
-    flag_threshold,
-    flags,
-    with_ranges,
-)
-from models.quantize import encode
-from models.surrogate import Surrogate
+from models.compression.quantize import encode
+from models.integer import golden
+from models.integer.surrogate import Surrogate
+from models.methods.detector import auroc, confusion, decisions, disagreement, flag_threshold, flags, with_ranges
 from sim import simulate
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.architectures import initial
 from models.methods.dnr import DynamicL2, Rewiring, layers_of
 from models.methods.rewire import MODES
-from models.nets import Architecture
-from models.pieces import Piece
-from models.train import Schedule, accuracy, fit, predict
+from models.networks.architectures import initial
+from models.networks.demo import Architecture
+from models.training.pieces import Piece
+from models.training.train import Schedule, accuracy, fit, predict
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(8, 16), branch_width=4)
 SGD = Schedule(epochs=4, lr=0.1, optimizer="sgd", policy="cosine")

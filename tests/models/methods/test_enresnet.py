@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from hw.network import Conv2D
-from models import golden
-from models.architectures import describe, from_dict, initial
-from models.ensemble import Ensemble, members_of
+from hw.network.network import Conv2D
+from models.compression.quantize import encode, quantize, to_network
+from models.integer import golden
 from models.methods.binary_relax import BinaryRelax
-from models.methods.enresnet import BlockNoise, EnResNet, EnResNetArchitecture
-from models.quantize import encode, quantize, to_network
-from models.train import Schedule, accuracy, fit, predict
+from models.networks.architectures import describe, from_dict, initial
+from models.networks.enresnet import BlockNoise, EnResNet, EnResNetArchitecture
+from models.networks.ensemble import Ensemble, members_of
+from models.training.train import Schedule, accuracy, fit, predict
 
 ARCHITECTURE = EnResNetArchitecture(shape=(8, 8, 1), classes=10, widths=(4, 6, 8))
 

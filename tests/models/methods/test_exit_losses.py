@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.architectures import initial
-from models.graph import lower
+from models.compression.quantize import quantize
+from models.frontends.graph import lower
 from models.methods.dab import exit_costs
 from models.methods.exit_losses import DynamicExitLoss, RampedExitLoss
-from models.nets import Architecture
-from models.pieces import Piece
-from models.quantize import quantize
-from models.train import Schedule, accuracy, fit, predict
+from models.networks.architectures import initial
+from models.networks.demo import Architecture
+from models.training.pieces import Piece
+from models.training.train import Schedule, accuracy, fit, predict
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2)
 

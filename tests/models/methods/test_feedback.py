@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.architectures import initial
 from models.methods.boundary import Decision, Probe
 from models.methods.feedback import Feedback, generate, proportions
-from models.nets import Architecture, to_torch
-from models.pieces import Piece
-from models.train import Schedule, fit
+from models.networks.architectures import initial
+from models.networks.demo import Architecture, to_torch
+from models.training.pieces import Piece
+from models.training.train import Schedule, fit
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2)
 QUICK = Probe(draws=1, steps=5)

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.methods.gap import CRITERIA, Attack, GreedyPruning, kept_share, prunable, scores, select
-from models.nets import to_torch
-from models.train import Schedule, accuracy, fit, predict
+from models.networks.demo import to_torch
+from models.training.train import Schedule, accuracy, fit, predict
 
 FAST = Attack(eps=0.1, step=0.05, steps=2)
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from models import golden, prune
-from models.architectures import initial
+from models.compression import prune
+from models.compression.quantize import encode
+from models.integer import golden
 from models.methods.jpnet import (
     IterativePruning,
     PredictedWinners,
@@ -17,11 +18,11 @@ from models.methods.jpnet import (
     relu_density,
     winner_rates,
 )
-from models.nets import Architecture
-from models.pieces import Piece
-from models.quantize import encode
-from models.train import Schedule, accuracy, fit, predict
-from models.winners import Winners, attach, attached
+from models.networks.architectures import initial
+from models.networks.demo import Architecture
+from models.networks.winners import Winners, attach, attached
+from models.training.pieces import Piece
+from models.training.train import Schedule, accuracy, fit, predict
 from tests.hw.networks import network as mixed_network
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2)
@@ -186,7 +187,7 @@ def test_the_expected_share_weighs_layers_by_their_work():
 
 def test_the_expected_share_is_near_what_is_multiplied(compressed, digits):
     """Zeros are neither independent nor uniform, but nearly."""
-    from hw.compile import compile_network
+    from hw.compiler.compile import compile_network
     from hw.config import preset
     from sim import simulate
 

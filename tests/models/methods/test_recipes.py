@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from hw.network import Conv2D
-from models import pipeline
-from models.recipe import FOLDER, check, load
+from hw.network.network import Conv2D
+from models.recipes import pipeline
+from models.recipes.recipe import FOLDER, check, load
 
 TERNARY = """
 name = "quick"

@@ -2,13 +2,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.architectures import initial
 from models.attacks import pgd
 from models.methods.robust import AdversarialLoss
-from models.nets import Architecture
-from models.pieces import Piece
-from models.standard import AdversarialExamples
-from models.train import Schedule, accuracy, fit, predict
+from models.networks.architectures import initial
+from models.networks.demo import Architecture
+from models.training.pieces import Piece
+from models.training.standard import AdversarialExamples
+from models.training.train import Schedule, accuracy, fit, predict
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2)
 

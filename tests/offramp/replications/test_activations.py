@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from hw.config import preset
-from hw.select import Select
-from models.architectures import initial
-from models.data import Split
-from models.quantize import quantize, to_network
-from models.resnet8 import ResNet8Architecture
-from models.schedule import Schedule
-from models.train import fit
+from hw.network.selection import Select
+from models.compression.quantize import quantize, to_network
+from models.datasets.splits import Split
+from models.networks.architectures import initial
+from models.networks.resnet8 import ResNet8Architecture
+from models.training.schedule import Schedule
+from models.training.train import fit
 from offramp.replications import balance, dab, dasnet, jpnet
 from offramp.replications.start import dense_products, integer_accuracy, on_accelerator
 from offramp.replications.toy import half_width

@@ -7,9 +7,9 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from models import golden
-from models.quantize import encode
-from models.train import fit
+from models.compression.quantize import encode
+from models.integer import golden
+from models.training.train import fit
 from offramp.replications.start import integers
 from offramp.replications.toy import answers, half_width, robustness, under_attack
 

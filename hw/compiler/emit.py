@@ -1,0 +1,313 @@
+"""Turns what the compiler decides into instructions, descriptions, tables and channel parameters."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hw.compiler.emit_select import describe
+from hw.compiler.estimate import selection_cycles
+from hw.compiler.memory_plan import Placement
+from hw.compiler.partition import Rows, is_everywhere
+from hw.compiler.schedule import Schedule
+from hw.compiler.steps import Step
+from hw.compiler.streaming import ListPlan
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.network.network import INPUT, Network, Tensor
+from hw.numerics import Rounding
+from hw.program.arithmetic import Arithmetic, code, sum_fields
+from hw.program.bits import bits_of, decode, words_of
+from hw.program.image_layout import fits, layer_image, program_image, stack
+from hw.program.isa import NEVER, NUMBERS, Header, Opcode, SelectUse
+from hw.program.isa import Layer as LayerWords
+from hw.program.parts import Part, shares
+from hw.program.selection import USES
+from hw.rules import require
+
+__all__ = ["Emitter"]
+
+#: Cycles granted to each layer beyond its serial work before a run counts as hung.
+_LAYER_SLACK = 1000
+#: The longest limit of a run that a Header can say.
+_LONGEST = (1 << bits_of(Header.as_shape()["limit"].shape)) - 1
+#: Cycles granted to external memory for each beat, and for each chunk.
+_BEAT_CYCLES, _CHUNK_CYCLES = 64, 10_000
+
+
+def _nothing() -> dict[str, Any]:
+    """All fields of a description, 0."""
+    return decode(LayerWords, [0] * words_of(LayerWords))
+
+
+class _Core:
+    """What a core's memories are filled with."""
+
+    def __init__(self) -> None:
+        self.channels: list[np.ndarray] = []
+        self.channel_count = 0
+        self.channel_base: dict[tuple[str, tuple[int, int]], int] = {}
+        self.layers: list[dict[str, Any]] = []
+
+    def base_of(self, layer: str, words: tuple[int, int], arithmetic: Arithmetic) -> int:
+        """First word of the parameters of some channels of a layer: all that make these use the same."""
+        if (layer, words) not in self.channel_base:
+            self.channel_base[layer, words] = self.channel_count // WORD_CHANNELS
+            some = slice(words[0] * WORD_CHANNELS, words[1] * WORD_CHANNELS)
+            values = (arithmetic.bias, arithmetic.multiplier, arithmetic.shift)
+            self.channels.append(np.stack([array[some] for array in values]))
+            self.channel_count += some.stop - some.start
+        return self.channel_base[layer, words]
+
+
+class Emitter:
+    """Collects what the compiler decides and turns it into memory images.
+
+    Parameters
+    ----------
+    maps : mapping of str to Tensor
+        The tensor that each map is of, or of whose rows it holds some.
+    stored : mapping of str to int
+        The code that each tensor is stored against.
+    placements : dict of str to Placement
+        Where every map lies.
+    windows : dict of str to list of rows
+        Which rows of every map each core keeps.
+    lists : ListPlan
+        Where the lists of every command lie.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        config: AcceleratorConfig,
+        maps: Mapping[str, Tensor],
+        stored: Mapping[str, int],
+        placements: dict[str, Placement],
+        windows: dict[str, list[Rows]],
+        lists: ListPlan,
+    ):
+        self._network = network
+        self._config = config
+        self._places = placements
+        self._windows = windows
+        self._lists = lists
+        self._maps = maps
+        self._stored = stored
+        self._cores = [_Core() for _ in range(config.cores)]
+        self._operations: list[dict[str, Any]] = []
+        self._layers = 0
+        self._limit = sum(_BEAT_CYCLES * len(words) + _CHUNK_CYCLES for words, _ in lists.chunks)
+        self._image_free = NEVER
+
+    def _pitch(self, name: str) -> int:
+        """Words from one position of a tensor to the next."""
+        return self._config.padded_channels(self._maps[name].shape[2]) // WORD_CHANNELS
+
+    def _pitches(self, name: str, upright: bool) -> tuple[int, int]:
+        """Words of a tensor from one row of a walk to the next, and from one position to the next."""
+        pitch = self._pitch(name)
+        row = self._maps[name].shape[1] * pitch
+        return (pitch, row) if upright else (row, pitch)
+
+    def _number(self, name: str, row: int) -> int:
+        """Number of a row's first word in its map."""
+        return row * self._maps[name].shape[1] * self._pitch(name)
+
+    def _window(self, name: str, core: int) -> dict[str, int]:
+        place, rows = self._places.get(name, Placement(0, 0)), self._windows[name][core]
+        first, last = rows or (0, 0)
+        low = self._number(name, first)
+        return {"bank": place.bank, "base": place.base, "low": low, "count": self._number(name, last) - low}
+
+    def _address(self, name: str, core: int, row: int) -> int:
+        """Where a row of a tensor lies in a core that keeps it."""
+        window = self._window(name, core)
+        return window["base"] + self._number(name, row) - window["low"]
+
+    def _source(self, step: Step, core: int, work: Schedule, first_list: int) -> dict[str, int]:
+        name = step.reads
+        down, right = work.steps
+        first, last = work.words
+        row_pitch, column_pitch = self._pitches(name, work.upright)
+        return {
+            "bank": self._places[name].bank,
+            "base": self._address(name, core, work.top) + first,
+            "row_pitch": down * row_pitch,
+            "column_pitch": right * column_pitch,
+            "words": last - first,
+            "rows": len(work.rows),
+            "blank_rows": work.blank_rows,
+            "columns": len(work.columns),
+            "list_step": work.block_step * work.channels,
+            "accumulator_step": work.width % self._config.accumulators,
+            "slots": work.slots,
+            "first_list": first_list,
+            "first_dump": work.first_dump,
+            "threshold": step.threshold,
+            "maximum": int(step.kernel.maximum),
+            "partial": int(work.partial),
+            "depthwise": int(work.depthwise),
+            "select": SelectUse.ALL if step.select is None else USES[step.select.kind],
+            "first_mask": 0 if step.select is None or step.select.kind == "elements" else first,
+        }
+
+    def _residual(self, step: Step, part: Part) -> dict[str, int]:
+        name, add = step.residual, step.add
+        if add is None or name is None:
+            return _nothing()["residual"]
+        return {
+            "enable": 1,
+            "bank": self._places[name].bank,
+            "base": self._address(name, part.core, part.rows[0]) + part.words[0],
+            **sum_fields(step.layer.output, self._maps[name], add),
+        }
+
+    def _positions(self, name: str, part: Part, upright: bool) -> dict[str, int]:
+        """In which order a core makes the positions of its part."""
+        row_pitch, column_pitch = self._pitches(name, upright)
+        columns = part.rows[1] - part.rows[0] if upright else self._maps[name].shape[1]
+        return {"row_pitch": row_pitch, "column_pitch": column_pitch, "columns": columns}
+
+    def select(self, step: Step) -> None:
+        """Append a SELECT instruction for the layer that comes next, if it multiplies a selection only."""
+        if step.select is None:
+            return
+        name, height = step.reads, self._maps[step.reads].shape[0]
+        rows = shares(height, self._config.cores)
+        starts = [self._address(name, core, rows[core][0]) for core in range(self._config.cores)]
+        windows = [self._window(name, core) for core in range(self._config.cores)]
+        described = describe(step, rows, starts, windows, self._config)
+        for core, description in zip(self._cores, described, strict=True):
+            core.layers.append(description)
+        self._operation(Opcode.SELECT, step.result.name, self._layers, slot=self._slots())
+        fields = described[0]["selection"]
+        self._limit += selection_cycles(fields["kind"], fields["length"], fields["pitch"], self._config) + _LAYER_SLACK
+
+    def _operation(self, op: Opcode, name: str, index: int, **fields: Any) -> None:
+        """Append an instruction; :func:`hw.program.image_layout.program_image`."""
+        self._operations.append({"op": op, "name": name, "index": index, **fields})
+
+    def _slots(self) -> int:
+        """Number of the description appended last."""
+        return len(self._cores[0].layers) - 1
+
+    def layer(self, step: Step, parts: list[Part], schedules: list[Schedule], arithmetic: Arithmetic) -> None:
+        """Append a LAYER instruction.
+
+        Parameters
+        ----------
+        parts, schedules : lists of equal length
+            What each core with work makes, and how.
+        arithmetic : Arithmetic
+            Of all of the layer's channels.
+        """
+        name, config = step.writes, self._config
+        everywhere = config.cores < 4
+        if not step.raw:
+            everywhere = is_everywhere(parts, self._windows[name], config.cores)
+        partial = schedules[0].partial
+        residual, raw = step.residual is not None and not partial, step.raw and not partial
+        slow = residual or (everywhere and config.slow_exchange) or (raw and config.lanes == 2)
+        described = [
+            _nothing() | {"name": name, "rows": [], "columns": [], "window": self._window(name, core)}
+            for core in range(config.cores)
+        ]
+        for description in described:
+            description["target"]["everywhere"] = int(everywhere)
+        longest, number = 0, self._layers
+        for part, work in zip(parts, schedules, strict=True):
+            core, layer = self._cores[part.core], step.layer
+            channels = (part.words[1] - part.words[0]) * WORD_CHANNELS
+            outputs = (part.rows[1] - part.rows[0]) * step.result.output.shape[1] * channels
+            first = self._number(name, part.rows[0]) + part.words[0]
+            if partial:
+                # The one position that is taken out belongs to no map.
+                outputs, first = channels, NUMBERS - channels // WORD_CHANNELS
+            described[part.core] |= {
+                "enable": 1,
+                "rows": work.row_fields(config.accumulators),
+                "columns": work.column_fields(config.accumulators),
+                "source": self._source(step, part.core, work, self._lists.first[number][part.core]),
+                "residual": self._residual(step, part) if residual else _nothing()["residual"],
+                "lane": {
+                    "outputs": outputs,
+                    "channel_base": core.base_of(layer.name, part.words, arithmetic),
+                    "channels": channels,
+                    "raw": int(raw),
+                    "classes": self._network.classes if raw else 0,
+                    "slow": int(slow),
+                    "double": int(arithmetic.rounding is Rounding.DOUBLE),
+                    "offset": code(arithmetic.offset),
+                    "clamp_low": code(layer.clamp[0]),
+                    "clamp_high": code(layer.clamp[1]),
+                },
+                "target": {
+                    "first": first,
+                    **self._positions(name, part, work.upright),
+                    "words": part.words[1] - part.words[0],
+                    "zero_point": code(self._stored[step.result.name]),
+                    "everywhere": int(everywhere),
+                },
+            }
+            if partial:
+                described[part.core]["target"]["columns"] = 1
+            longest = max(longest, work.serial_cycles(outputs))
+        for core, description in zip(self._cores, described, strict=True):
+            core.layers.append(description)
+        self._operation(Opcode.LAYER, name, number, slot=self._slots(), chunks=self._lists.waits[number])
+        self._layers += 1
+        self._limit += longest + _LAYER_SLACK
+
+    def image_is_free(self) -> None:
+        """Behind the layers so far the next image may be written."""
+        self._image_free = min(NEVER, self._layers)
+
+    def exits(self, name: str) -> None:
+        """Append the decision behind a layer, if it is a head."""
+        for number, head in enumerate(self._network.exits):
+            if head.logits == name:
+                op = Opcode.STOP if head.threshold is None else Opcode.BRANCH
+                decision = {"threshold": head.threshold or 0, "low": head.low, "high": head.high}
+                self._operation(op, name, number, decision=decision)
+
+    def images(self) -> dict[str, np.ndarray]:
+        """The memory images.
+
+        Raises
+        ------
+        ValueError
+            When a memory is too small; the message says which, and by how much.
+        """
+        network, config = self._network, self._config
+        fits("channel", max(core.channel_count for core in self._cores), config.channel_words)
+        nothing = np.zeros((3, 0), dtype=np.int64)
+        channels = [np.concatenate([nothing, *core.channels], axis=1) for core in self._cores]
+        layers = [
+            layer_image(network.name, self._window(INPUT, number), core.layers, config)
+            for number, core in enumerate(self._cores)
+        ]
+        program = program_image(network.name, self._header(), self._operations, self._lists.chunks, config)
+        images = {"program": np.array(program, dtype=np.uint32), "layers": stack(layers)}
+        for n, name in enumerate(("bias", "multiplier", "shift")):
+            images[name] = stack([(values[n] & 0xFFFF_FFFF).tolist() for values in channels])
+        weights = [words for words, _ in self._lists.chunks]
+        images["weights"] = np.concatenate([np.zeros(0, dtype=np.uint32), *weights])
+        return images | {"lists": self._lists.lists}
+
+    def _header(self) -> dict[str, int]:
+        """Fields of the header that don't depend on the layout."""
+        require(
+            self._limit <= _LONGEST,
+            f"{self._network.name}: a run must take at most {_LONGEST} cycles, not up to {self._limit}",
+        )
+        image = self._network.input
+        count = int(np.prod(image.shape))
+        return {
+            "image_window": 0,
+            "image_free": self._image_free,
+            "image_words": -(-count // 4),
+            "image_bytes": count,
+            "image_channels": image.shape[2],
+            "image_zero_point": code(self._stored[INPUT]),
+            "limit": self._limit,
+        }

@@ -1,0 +1,1 @@
+"""The integer network: what importers and the quantizer make, what golden model, simulator and compiler read."""

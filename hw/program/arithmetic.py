@@ -1,0 +1,103 @@
+"""What the lanes of a core need to know of a layer, as its command's fields and channel parameters say it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.network.layers import (
+    Add,
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    GlobalAveragePool,
+    Layer,
+    Linear,
+    MaxPool2D,
+    Tensor,
+)
+from hw.numerics import IDENTITY, Rounding, add_scales, average_scale
+
+__all__ = ["Arithmetic", "arithmetic_of", "code", "multiply_accumulates", "sum_fields"]
+
+
+def code(value: int) -> int:
+    """Two's complement of an int8."""
+    return value & 0xFF
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What the lane needs to know of a layer, per output channel.
+
+    Dummy channels are included; they stay at what is stored as 0.
+    """
+
+    bias: np.ndarray
+    multiplier: np.ndarray
+    shift: np.ndarray
+    rounding: Rounding
+    offset: int
+
+
+def arithmetic_of(layer: Layer, source: Tensor, padded: int, stored: Mapping[str, int]) -> Arithmetic:
+    """Channel parameters of a multiplying layer.
+
+    Parameters
+    ----------
+    source : Tensor
+        What it reads.
+    padded : int
+        Channels with the dummy ones.
+    stored : mapping of str to int
+        The code that each tensor is stored against.
+    """
+    offset, rounding = layer.output.zero_point, Rounding.SINGLE
+    values: tuple[npt.ArrayLike, ...]
+    if isinstance(layer, GlobalAveragePool | AveragePool2D):
+        count = prod(source.shape[:2] if isinstance(layer, GlobalAveragePool) else layer.window)
+        # The mean is taken over codes, not over activations; the bias turns a sum of activations into one of codes.
+        values, offset = (count * source.zero_point, *average_scale(count)), 0
+    elif isinstance(layer, MaxPool2D):
+        values, offset = (0, *IDENTITY), stored[layer.inputs[0]]
+    else:
+        assert isinstance(layer, Conv2D | DepthwiseConv2D | Linear)
+        values, rounding = (layer.bias, layer.multiplier, layer.shift), layer.rounding
+    channels = layer.output.shape[2]
+    spare, dummies = padded - channels, (stored[layer.name] - offset, *IDENTITY)
+    bias, multiplier, shift = (
+        np.pad(np.broadcast_to(np.asarray(value), channels), (0, spare), constant_values=dummy).astype(np.int64)
+        for value, dummy in zip(values, dummies, strict=True)
+    )
+    return Arithmetic(bias, multiplier, shift, rounding, offset)
+
+
+def sum_fields(first: Tensor, second: Tensor, add: Add) -> dict[str, int]:
+    """The fields of a :class:`hw.program.isa.Residual` that say how a layer's own output, the first, is added to the
+    second.
+    """
+    scales = add_scales(first.scale, second.scale, add.output.scale)
+    return {
+        "zero_point": code(first.zero_point),
+        "first_multiplier": scales.first.multiplier,
+        "first_shift": scales.first.shift,
+        "second_multiplier": scales.second.multiplier,
+        "second_shift": scales.second.shift,
+        "output_multiplier": scales.output.multiplier,
+        "output_shift": scales.output.shift,
+        "offset": code(add.output.zero_point),
+        "clamp_low": code(add.clamp[0]),
+        "clamp_high": code(add.clamp[1]),
+    }
+
+
+def multiply_accumulates(layer: Layer, rows: int, channels: int, share: tuple[int, int]) -> int:
+    """Of the dense layer, padded taps included, for some output rows and channels; 0 for a pool.
+
+    ``share`` is how many of its input channels are multiplied, and how many there are.
+    """
+    if not isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
+        return 0
+    return layer.output.shape[1] * prod(layer.weight.shape[1:]) * rows * channels * share[0] // share[1]

@@ -1,0 +1,290 @@
+"""A program computes the network that it carries: its images are read back and compared with the layers.
+
+Bound to the network is all that values depend on: which map a core reads and what it keeps of it, which products it
+makes and where they add up, bias, scale, offset, clamp and residual operand, where the result goes. What only time
+depends on (the order of equal work, slow lanes, when lists and the next image come, the limit of a run) is not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.network.layers import Add, Layer, Linear, select_of
+from hw.network.network import INPUT, Network
+from hw.network.zero_codes import stored_zero_points
+from hw.numerics import Rounding
+from hw.program.arithmetic import Arithmetic, arithmetic_of, code, multiply_accumulates, sum_fields
+from hw.program.check_products import Stencil, Work, check_products, stencil_of
+from hw.program.chunks import decode_chunks
+from hw.program.command import Command
+from hw.program.decode import CoreLayer, Instruction, decode_windows
+from hw.program.isa import Opcode
+from hw.program.list_memory import ListMemory
+from hw.program.parts import Part
+from hw.rules import require
+
+__all__ = ["check_network"]
+
+_Windows = tuple[dict[str, int], ...]
+
+
+def check_network(
+    network: Network,
+    config: AcceleratorConfig,
+    commands: Sequence[Command],
+    instructions: Sequence[Instruction],
+    images: dict[str, np.ndarray],
+) -> None:
+    """Refuse a program that computes anything else than the network, whatever the image.
+
+    Its images are those of a runnable program (:func:`hw.program.check.check_images`), and its commands say of their
+    instructions what is true.
+
+    Raises
+    ------
+    ValueError
+        Naming the command, the rule and the value.
+    """
+    check = _Check(network, config, images)
+    layers = [instruction for instruction in instructions if instruction.op is Opcode.LAYER]
+    selecting = {instruction.index for instruction in instructions if instruction.op is Opcode.SELECT}
+    selected = None
+    for number, (command, instruction) in enumerate(zip(commands, layers, strict=True)):
+        where, layer = f"command {number}", network.layer(command.layer)
+        if number in selecting:
+            selected = command.layer
+        require(
+            select_of(layer) is None or selected == command.layer,
+            f"{where}: what {command.layer} selects must not be what {selected} has selected",
+        )
+        last = next(n for n in range(number, len(layers)) if not commands[n].partial)
+        require(
+            _shape(commands[last]) == _shape(command),
+            f"{where}: what is partial must be of the same part of the same layer as command {last}",
+        )
+        check.command(where, command, instruction, layers[last])
+
+
+def _shape(command: Command) -> tuple[object, ...]:
+    """What the commands of one layer that add up have in common."""
+    return command.layer, command.tensor, command.rows, command.channels, command.groups, command.upright
+
+
+class _Maps:
+    """Which rows and words of each map there are, and through which windows the cores keep them."""
+
+    def __init__(self, network: Network, windows: _Windows, config: AcceleratorConfig):
+        self._shapes = {
+            name: (*tensor.shape[:2], config.padded_channels(tensor.shape[2]) // WORD_CHANNELS)
+            for name, tensor in network.tensors().items()
+        }
+        self._made = {name: np.zeros((shape[0], shape[2]), dtype=bool) for name, shape in self._shapes.items()}
+        self._made[INPUT][:] = True
+        self._windows = {INPUT: windows}
+        #: Cores in which another map has been written over a map.
+        self._lost: set[tuple[str, int]] = set()
+        #: Maps whose words are written over by those of another one, each by the one of its number.
+        self._replaced: set[tuple[str, str]] = set()
+
+    def number(self, name: str, row: int, word: int) -> int:
+        """Number of a word of a row's first position."""
+        _, width, pitch = self._shapes[name]
+        return row * width * pitch + word
+
+    def shape(self, name: str) -> tuple[int, int, int]:
+        """Rows, columns and words of a position."""
+        return self._shapes[name]
+
+    def window(self, name: str, core: int) -> dict[str, int]:
+        """What a core keeps of a map."""
+        require(name in self._windows, f"{name} must be written before it is read")
+        return self._windows[name][core]
+
+    def read(self, where: str, name: str, core: int, rows: np.ndarray, words: tuple[int, int]) -> None:
+        """Refuse to read what isn't there."""
+        require(
+            (name, core) not in self._lost and self._made[name][rows, slice(*words)].all(),
+            f"{where}: rows {int(rows.min())} to {int(rows.max())} of {name} must be there when they are read",
+        )
+
+    def open(self, name: str, windows: _Windows) -> None:
+        """Keep a map through these windows from now on."""
+        self._replaced = {pair for pair in self._replaced if name not in pair}
+        for other, kept in self._windows.items():
+            for core, (one, two) in enumerate(zip(kept, windows, strict=True)):
+                ends = one["base"] + one["count"], two["base"] + two["count"]
+                apart = one["bank"] != two["bank"] or ends[0] <= two["base"] or ends[1] <= one["base"]
+                if other == name or apart or not two["count"]:
+                    continue
+                if one == two and self._shapes[other] == self._shapes[name]:
+                    self._replaced.add((other, name))
+                else:
+                    self._lost.add((other, core))
+        here = {(name, core) for core in range(len(windows))}
+        if self._windows.get(name) != windows or here & self._lost:
+            self._made[name][:] = False
+            self._lost -= here
+        self._windows[name] = windows
+
+    def make(self, name: str, rows: tuple[tuple[int, int], ...], words: tuple[int, int]) -> None:
+        """These words of these rows have been written."""
+        replaced = [other for other, by in self._replaced if by == name]
+        for first, last in rows:
+            for other in replaced:
+                self._made[other][first:last, slice(*words)] = False
+            self._made[name][first:last, slice(*words)] = True
+
+
+@dataclass(frozen=True)
+class _Of:
+    """What a command is of."""
+
+    command: Command
+    layer: Layer
+    stencil: Stencil
+    arithmetic: Arithmetic
+    inputs: tuple[int, int]  # words of a position of the input that are multiplied
+    last: Instruction  # that takes the outputs out
+
+
+class _Check:
+    """Follows the commands of a program."""
+
+    def __init__(self, network: Network, config: AcceleratorConfig, images: dict[str, np.ndarray]):
+        self._network, self._config, self._images = network, config, images
+        self._tensors, self._stored = network.tensors(), stored_zero_points(network)
+        self._memory = ListMemory(images["lists"], decode_chunks(images, config), config)
+        self._maps = _Maps(network, decode_windows(images), config)
+        self._multiplied = 0
+
+    def command(self, where: str, command: Command, instruction: Instruction, last: Instruction) -> None:
+        """Check the next command."""
+        layer, result = self._network.layer(command.layer), self._network.layer(command.tensor)
+        source = self._tensors[layer.inputs[0]]
+        padded = self._config.padded_channels(layer.output.shape[2])
+        parts, stencil = command.parts(), stencil_of(layer, source.shape)
+        first = instruction.cores[parts[0].core].fields["source"]
+        words = self._maps.shape(layer.inputs[0])[2]
+        inputs = (self._multiplied, self._multiplied + first["words"])
+        if stencil.own:
+            inputs = (0, words)
+        require(
+            inputs[1] <= words and (command.partial or inputs[1] == words),
+            f"{where}: commands must multiply each of {words} words of {layer.inputs[0]} once, not up to {inputs[1]}",
+        )
+        self._multiplied = inputs[1] if command.partial else 0
+        of = _Of(command, layer, stencil, arithmetic_of(layer, source, padded, self._stored), inputs, last)
+        lists = self._memory.at(instruction.chunks)
+        for part in parts:
+            self._core(f"{where}: core {part.core}", of, part, instruction.cores[part.core], lists[part.core])
+        self._describe(where, of, result)
+        self._maps.open(command.tensor, tuple(core.fields["window"] for core in instruction.cores))
+        if not command.partial:
+            self._maps.make(command.tensor, command.rows, (parts[0].words[0], parts[-1].words[1]))
+
+    def _describe(self, where: str, of: _Of, result: Layer) -> None:
+        """Refuse what the command says of itself to people, if it isn't so."""
+        command, depth = of.command, self._tensors[of.layer.inputs[0]].shape[2]
+        first, last = (min(word * WORD_CHANNELS, depth) for word in of.inputs)
+        rows, (low, high) = sum(end - start for start, end in command.rows), command.channels
+        wanted = (
+            of.layer.kind + ("+add" if isinstance(result, Add) else ""),
+            multiply_accumulates(of.layer, rows, high - low, (last - first, depth)),
+        )
+        found = command.kind, command.macs
+        require(found == wanted, f"{where}: kind and macs must be {wanted}, not {found}")
+
+    def _core(self, where: str, of: _Of, part: Part, core: CoreLayer, lists: np.ndarray) -> None:
+        """Check a core's share of a command."""
+        self._lane(where, of, part, core)
+        self._residual(where, of, part, core)
+        name, source = of.layer.inputs[0], core.fields["source"]
+        height, width, pitch = self._maps.shape(name)
+        window = self._maps.window(name, part.core)
+        rows, columns = np.arange(len(core.rows) - source["blank_rows"]), np.arange(len(core.columns))
+        numbers = (
+            source["base"]
+            - window["base"]
+            + window["low"]
+            + (rows[:, None] * source["row_pitch"] + columns * source["column_pitch"])
+        )
+        words = part.words if of.stencil.own else of.inputs
+        found = sorted({int(word) for word in (numbers % pitch).flat}), source["words"]
+        require(
+            found == ([words[0]], words[1] - words[0]) and numbers.max() < height * width * pitch,
+            f"{where}: it must walk {words[1] - words[0]} words from word {words[0]} of positions of {name} on, not "
+            f"{found[1]} from {found[0]}",
+        )
+        walked = np.divmod(numbers // pitch, width)
+        self._maps.read(where, name, part.core, np.unique(walked[0]), words)
+        final, depth = of.last.cores[part.core].fields["source"], self._config.accumulators
+        if source["partial"]:
+            outputs = (part.rows[1] - part.rows[0]) * self._maps.shape(of.command.tensor)[1] * source["slots"]
+            left = (source["first_dump"] - final["first_dump"]) % depth
+            require(
+                outputs <= left <= depth - source["slots"] and final["slots"] == source["slots"],
+                f"{where}: what is partial must take out none of its {outputs} accumulators",
+            )
+        flags = bool(source["depthwise"]), bool(source["maximum"])
+        wanted = of.stencil.own, of.stencil.maximum
+        require(flags == wanted, f"{where}: depthwise and maximum must be {wanted}, not {flags}")
+        channels, limit = (part.words[0] * WORD_CHANNELS, part.words[1] * WORD_CHANNELS), self._tensors[name].shape[2]
+        work = Work(
+            stencil=of.stencil,
+            shape=(height, width),
+            walked=walked,
+            rows=part.rows,
+            columns=self._network.layer(of.command.tensor).output.shape[1],
+            channels=channels,
+            inputs=(words[0] * WORD_CHANNELS, min(words[1] * WORD_CHANNELS, limit)),
+            upright=of.command.upright,
+            first=final["first_dump"],
+        )
+        check_products(where, work, core, lists, self._config)
+
+    def _lane(self, where: str, of: _Of, part: Part, core: CoreLayer) -> None:
+        """What becomes of accumulators."""
+        layer, lane = of.layer, core.fields["lane"]
+        raw = isinstance(layer, Linear) and layer.raw and not of.command.partial
+        wanted = {
+            "classes": self._network.classes if raw else 0,
+            "double": int(of.arithmetic.rounding is Rounding.DOUBLE),
+            "offset": code(of.arithmetic.offset),
+            "clamp_low": code(layer.clamp[0]),
+            "clamp_high": code(layer.clamp[1]),
+        }
+        found = {name: lane[name] for name in wanted}
+        require(found == wanted, f"{where}: lanes must have {wanted}, not {found}")
+        first, (low, high) = lane["channel_base"] * WORD_CHANNELS, (word * WORD_CHANNELS for word in part.words)
+        for name in ("bias", "multiplier", "shift"):
+            there = self._images[name][part.core, first : first + high - low]
+            values = (getattr(of.arithmetic, name)[low:high] & 0xFFFF_FFFF).astype(np.uint32)
+            require(np.array_equal(there, values), f"{where}: {name} of its channels must be those of {layer.name}")
+
+    def _residual(self, where: str, of: _Of, part: Part, core: CoreLayer) -> None:
+        """What is added."""
+        residual, result = core.fields["residual"], self._network.layer(of.command.tensor)
+        add = result if isinstance(result, Add) and not of.command.partial else None
+        require(
+            bool(residual["enable"]) == (add is not None), f"{where}: it must add an operand for an add, and only then"
+        )
+        if add is None:
+            return
+        name = next(name for name in add.inputs if name != of.layer.name)
+        window = self._maps.window(name, part.core)
+        first, (_, width, pitch) = self._maps.number(name, part.rows[0], part.words[0]), self._maps.shape(name)
+        last = first + (part.rows[1] - part.rows[0]) * width * pitch - pitch + part.words[1] - part.words[0]
+        require(
+            window["low"] <= first and last <= window["low"] + window["count"],
+            f"{where}: words {first} to {last} of {name} must be among those that it keeps",
+        )
+        wanted = {
+            "bank": window["bank"],
+            "base": window["base"] + first - window["low"],
+            **sum_fields(of.layer.output, self._tensors[name], add),
+        }
+        found = {field: residual[field] for field in wanted}
+        require(found == wanted, f"{where}: its residual operand must be {wanted}, not {found}")
+        self._maps.read(where, name, part.core, np.arange(*part.rows), part.words)

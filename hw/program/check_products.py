@@ -1,0 +1,250 @@
+"""A core's walk makes the products of its layer, and every product goes where it belongs.
+
+Of each input position that is walked: to which outputs does the layer's kernel send products, in which accumulators do
+these outputs stand then, and do the lists that the tables name hold exactly the kernel's weights for exactly these
+accumulators? Positions for which all answers are the same are looked at once.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hw.config import AcceleratorConfig
+from hw.network.layers import AveragePool2D, Conv2D, DepthwiseConv2D, GlobalAveragePool, Layer, Linear, MaxPool2D
+from hw.program.decode import CoreLayer
+from hw.rules import require
+
+__all__ = ["Stencil", "Work", "check_products", "stencil_of"]
+
+#: Weights that are compared at a time.
+_AT_ONCE = 1 << 22
+_BYTE = 0xFF
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stencil:
+    """A multiplying layer as a convolution of its whole input.
+
+    Attributes
+    ----------
+    weight : int8 array, (taps, output channels, input channels that an output channel sees)
+        By kernel position, row by row; of a pool one tap for all positions.
+    size, stride, pads : tuple of 2 int
+        Vertical, horizontal; pads above and left.
+    own : bool
+        Whether an output channel reads only the input channel of its number.
+    maximum : bool
+        Whether the largest product is kept instead of the sum.
+    """
+
+    weight: np.ndarray = field(repr=False)
+    size: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    pads: tuple[int, int] = (0, 0)
+    own: bool = False
+    maximum: bool = False
+
+
+def stencil_of(layer: Layer, shape: tuple[int, int, int]) -> Stencil:
+    """The convolution that a layer is, on an input of this shape."""
+    if isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
+        outputs, *size, depth = layer.weight.shape
+        weight = layer.weight.transpose(1, 2, 0, 3).reshape(-1, outputs, depth)
+        if isinstance(layer, Linear):
+            return Stencil(weight=weight, size=(size[0], size[1]))
+        pads, own = (layer.pads[0], layer.pads[2]), isinstance(layer, DepthwiseConv2D)
+        return Stencil(weight=weight, size=(size[0], size[1]), stride=layer.stride, pads=pads, own=own)
+    weight = np.ones((1, shape[2], 1), dtype=np.int8)
+    if isinstance(layer, GlobalAveragePool):
+        return Stencil(weight=weight, size=shape[:2], own=True)
+    if isinstance(layer, MaxPool2D):
+        pads = (layer.pads[0], layer.pads[2])
+        return Stencil(weight=weight, size=layer.window, stride=layer.stride, pads=pads, own=True, maximum=True)
+    assert isinstance(layer, AveragePool2D)
+    return Stencil(weight=weight, size=layer.window, stride=layer.stride, own=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a core shall do of a layer in a LAYER.
+
+    Attributes
+    ----------
+    stencil : Stencil
+    shape : tuple of 2 int
+        Rows and columns of the layer's input.
+    walked : tuple of 2 int arrays (rows, columns)
+        Row and column of the input at every place of the walk that reads one.
+    rows : tuple of 2 int
+        First output row, and the one after the last.
+    columns : int
+        Of the output.
+    channels, inputs : tuple of 2 int
+        First output channel and the one after the last, dummy ones included; the same of the input.
+    upright : bool
+        Whether outputs are made column by column.
+    first : int
+        The accumulator of the first output, in whichever LAYER it is taken out.
+    """
+
+    stencil: Stencil
+    shape: tuple[int, int]
+    walked: tuple[np.ndarray, np.ndarray]
+    rows: tuple[int, int]
+    columns: int
+    channels: tuple[int, int]
+    inputs: tuple[int, int]
+    upright: bool
+    first: int
+
+
+def check_products(where: str, work: Work, core: CoreLayer, lists: np.ndarray, config: AcceleratorConfig) -> None:
+    """Refuse a core's LAYER that makes other products, or sends one elsewhere.
+
+    Parameters
+    ----------
+    lists : int64 array (PEs, words)
+        What its list memories hold.
+
+    Raises
+    ------
+    ValueError
+        Naming the layer and the rule.
+    """
+    weights = _weights(work, core.fields["source"]["slots"], config.pes)
+    situations = np.unique(_situations(where, work, core, config), axis=0)
+    outputs = situations.shape[1] - 2
+    each = max(1, _AT_ONCE // (weights[0].size * max(1, outputs)))
+    for start in range(0, len(situations), each):
+        _check_lists(where, situations[start : start + each], weights, core.fields["source"], lists, config)
+
+
+def _reach(places: np.ndarray, work: Work, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """First output along an axis that input rows or columns have products for, and how many these are."""
+    first, last = work.rows if axis == 0 else (0, work.columns)
+    size, stride, pad = (both[axis] for both in (work.stencil.size, work.stencil.stride, work.stencil.pads))
+    lowest = np.maximum(first, -(-(places + pad - size + 1) // stride))
+    highest = np.minimum(last - 1, (places + pad) // stride)
+    return lowest, np.maximum(0, highest - lowest + 1)
+
+
+def _situations(where: str, work: Work, core: CoreLayer, config: AcceleratorConfig) -> np.ndarray:
+    """What there is to say of every place of the walk: int array (places, 2 + outputs).
+
+    Number of its first list, lists of an activation, and of each output that it may have products for the tap times the
+    accumulators of a PE, plus the accumulator counted from that of the place; -1 where it has none.
+    """
+    stencil, source, depth = work.stencil, core.fields["source"], config.accumulators
+    reach = [_reach(places, work, axis) for axis, places in enumerate(work.walked)]
+    needed = [int((_reach(np.arange(size), work, axis)[1] > 0).sum()) for axis, size in enumerate(work.shape)]
+    numbers = (work.walked[0] * work.shape[1] + work.walked[1])[(reach[0][1] > 0) & (reach[1][1] > 0)]
+    require(
+        len(np.unique(numbers)) == len(numbers) == needed[0] * needed[1],
+        f"{where}: it must walk each of the {needed[0]}x{needed[1]} positions that its outputs need once, not "
+        f"{len(numbers)}",
+    )
+    most = [int(count.max()) for _, count in reach]
+    require(
+        most[0] * most[1] * source["slots"] <= depth,
+        f"{where}: {most[0]}x{most[1]} outputs of {source['slots']} accumulators must fit the {depth} of a PE",
+    )
+    taps, offsets, inside = [], [], []
+    for axis, ((lowest, count), places) in enumerate(zip(reach, work.walked, strict=True)):
+        each = np.arange(most[axis])
+        outputs = lowest[..., None] + each
+        taps.append(places[..., None] + stencil.pads[axis] - outputs * stencil.stride[axis])
+        offsets.append(outputs - (work.rows[0] if axis == 0 else 0))
+        inside.append(each < count[..., None])
+    rows = work.rows[1] - work.rows[0]
+    down, right = (1, rows) if work.upright else (work.columns, 1)
+    ordinal = offsets[0][..., :, None] * down + offsets[1][..., None, :] * right
+    valid = inside[0][..., :, None] & inside[1][..., None, :]
+    starts = np.array([row["accumulator"] for row in core.rows[: len(valid)]])[:, None]
+    starts = starts + np.array([column["accumulator"] for column in core.columns])
+    ahead = ordinal - _taken_out(core, valid.shape[:2])[..., None, None]
+    require(
+        ((ahead >= 0) & ((ahead + 1) * source["slots"] <= depth))[valid].all(),
+        f"{where}: outputs must have accumulators of their own from their first product to their last",
+    )
+    place = (work.first + ordinal * source["slots"] - starts[..., None, None]) % depth
+    tap = taps[0][..., :, None] * stencil.size[1] + taps[1][..., None, :] if len(stencil.weight) > 1 else 0
+    lists = np.array([row["list"] for row in core.rows[: len(valid)]])[:, None]
+    lists = lists + np.array([column["list"] for column in core.columns])
+    counts = np.broadcast_to(np.array([row["count"] for row in core.rows[: len(valid)]])[:, None], lists.shape)
+    codes = np.where(valid, tap * depth + place, -1).reshape(lists.size, -1)
+    return np.concatenate([lists.reshape(-1, 1), counts.reshape(-1, 1), codes], axis=1)
+
+
+def _taken_out(core: CoreLayer, shape: tuple[int, ...]) -> np.ndarray:
+    """Outputs that are taken out before each place of a walk of so many rows and columns: int array (rows, columns)."""
+    if core.fields["source"]["partial"]:
+        return np.zeros(shape, dtype=np.int64)
+    dumps = np.array([column["dumps"] for column in core.columns])
+    after = np.cumsum(np.outer([row["final"] for row in core.rows[: shape[0]]], dumps))
+    return np.concatenate([[0], after[:-1]]).reshape(shape)
+
+
+def _weights(work: Work, slots: int, pes: int) -> np.ndarray:
+    """The weights as lists hold them: int8 array (taps + 1, slots, PEs, lists of a place), the last tap all 0."""
+    first, last = work.channels
+    weight = work.stencil.weight[:, first:last]
+    if not work.stencil.own:
+        weight = weight[:, :, work.inputs[0] : work.inputs[1]]
+    missing = last - first - weight.shape[1]
+    padded = np.pad(weight, ((0, 1), (0, missing), (0, 0))).reshape(len(weight) + 1, slots, pes, -1)
+    # Where an output channel reads its own input only, a list is of a slot's.
+    return padded * np.eye(slots, dtype=np.int8)[:, None, :] if work.stencil.own else padded
+
+
+def _check_lists(
+    where: str,
+    situations: np.ndarray,
+    weights: np.ndarray,
+    source: dict[str, int],
+    lists: np.ndarray,
+    config: AcceleratorConfig,
+) -> None:
+    """Compare what the lists of some situations hold with the weights."""
+    firsts, counts, codes = situations[:, 0], situations[:, 1], situations[:, 2:]
+    depth, slots = config.accumulators, weights.shape[1]
+    wanted = weights[np.where(codes < 0, -1, codes // depth)]
+    asked = np.broadcast_to(
+        (np.arange(max(1, counts.max())) < counts[:, None])[..., None],
+        (len(counts), max(1, counts.max()), weights.shape[3]),
+    )
+    situation, step, number = np.nonzero(asked)
+    names = source["first_list"] + firsts[situation] + step * source["list_step"] + number
+    pe, name, words = _entries(where, names, lists, config)
+    # Of every accumulator, counted from that of the place: the output and its slot.
+    owners = np.full((len(codes), depth), -1)
+    some, output = np.nonzero(codes >= 0)
+    places = (codes[some, output] % depth)[:, None] + np.arange(slots)
+    owners[some[:, None], places % depth] = output[:, None] * slots + np.arange(slots)
+    place = owners[situation[name], ((words >> 8) - step[name] * source["accumulator_step"]) % depth]
+    require((place >= 0).all(), f"{where}: a product goes to an accumulator of no output that it belongs to")
+    found = np.zeros((len(codes), codes.shape[1] * slots, *weights.shape[2:]), dtype=np.int8)
+    found[situation[name], place, pe, number[name]] = (words & _BYTE).astype(np.uint8).view(np.int8)
+    require(
+        np.count_nonzero(found) == len(words) and np.array_equal(found.reshape(wanted.shape), wanted),
+        f"{where}: its lists must hold the weights of the network, each once",
+    )
+
+
+def _entries(
+    where: str, names: np.ndarray, lists: np.ndarray, config: AcceleratorConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """PE, place in ``names`` and word of every entry of the lists of these numbers."""
+    size = lists.shape[1]
+    last = int(names.max(initial=0))
+    require(last < size, f"{where}: list {last} is beyond the {size} words of lists")
+    pointers = lists[:, names]
+    starts, counts = pointers & ((1 << config.start_bits) - 1), (pointers >> config.start_bits).reshape(-1)
+    firsts = (starts + size * np.arange(len(lists))[:, None]).reshape(-1)
+    require(
+        not counts.any() or int((starts.reshape(-1) + counts)[counts > 0].max()) <= size,
+        f"{where}: lists must lie within the {size} words of lists",
+    )
+    before = np.cumsum(counts) - counts
+    words = lists.reshape(-1)[np.repeat(firsts - before, counts) + np.arange(counts.sum())]
+    pe, name = np.divmod(np.repeat(np.arange(len(counts)), counts), max(1, len(names)))
+    return pe, name, words

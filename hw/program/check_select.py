@@ -1,0 +1,73 @@
+"""Refuses SELECTs that could leave the memories, and layers that rely on what nothing has selected."""
+
+from hw.config import AcceleratorConfig
+from hw.program.decode import Instruction
+from hw.program.isa import MAX_MASKS, SelectKind, SelectUse
+from hw.program.memory_state import Memories
+from hw.rules import require
+
+__all__ = ["Selections"]
+
+#: What all cores must agree on.
+_COMMON = ("kind", "pitch", "length", "count")
+
+
+class Selections:
+    """What the instructions so far have selected. The methods raise ValueError, naming the instruction."""
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        self._elements = False
+        self._masks = 0
+
+    def select(self, instruction: Instruction, following: Instruction, memories: Memories) -> None:
+        """Check and replay a SELECT."""
+        where = f"SELECT at {instruction.address}"
+        require(self._config.selector, f"{where}: this config has no selector")
+        require(
+            following.cores and following.index == instruction.index,
+            f"{where}: layer {instruction.index} must directly follow",
+        )
+        fields = [core.fields for core in instruction.selections]
+        common = fields[0]
+        for name in _COMMON:
+            values = [core[name] for core in fields]
+            require(len(set(values)) == 1, f"{where}: {name} must be the same in all cores, not {values}")
+        kinds = [kind.value for kind in SelectKind]
+        require(common["kind"] in kinds, f"{where}: kind must be in {kinds}, not {common['kind']}")
+        kind, pitch = SelectKind(common["kind"]), common["pitch"]
+        if kind is SelectKind.ELEMENTS:
+            require(pitch == 1, f"{where}: the words of elements must be scanned one by one, not at pitch {pitch}")
+            self._elements = True
+        else:
+            require(
+                1 <= pitch <= MAX_MASKS,
+                f"{where}: a position must have 1 to {MAX_MASKS} words to select channels of, not {pitch}",
+            )
+            self._masks = pitch
+        if kind is SelectKind.MASK:
+            for number, selection in enumerate(instruction.selections):
+                wrong = [mask for mask in selection.masks if mask > 0xFF]
+                require(not wrong, f"{where}, core {number}: a mask must have 8 bits, not be {wrong[:1]}")
+            return
+        require(common["count"], f"{where}: at least 1 must win, not 0")
+        require(common["length"], f"{where}: the longest share must have a word, not 0")
+        for number, core in enumerate(fields):
+            require(
+                core["words"] <= common["length"],
+                f"{where}, core {number}: {core['words']} words must be at most the {common['length']} of the longest "
+                f"share",
+            )
+            memories.scan(f"{where}, core {number}", number, core, pitch)
+
+    def use(self, where: str, source: dict[str, int]) -> None:
+        """Check that what a layer (fields of :class:`hw.program.isa.Source`) relies on has been selected."""
+        uses = [use.value for use in SelectUse]
+        require(source["select"] in uses, f"{where}: select must be in {uses}, not {source['select']}")
+        use = SelectUse(source["select"])
+        require(use is not SelectUse.ELEMENTS or self._elements, f"{where}: no elements have been selected for it")
+        last = source["first_mask"] + source["words"]
+        require(
+            use is not SelectUse.CHANNELS or last <= self._masks,
+            f"{where}: its {last} masks must be at most the {self._masks} that have been selected",
+        )

@@ -1,0 +1,173 @@
+"""What is known of the activation memories of all cores while a program is replayed without an image."""
+
+import numpy as np
+
+from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
+from hw.program.isa import NUMBERS
+from hw.rules import require
+
+__all__ = ["Memories", "walked"]
+
+#: Marks of a place in :attr:`Memories._kept`; from 0 on, the operand of the core's own word with that ordinal.
+_FREE, _READ = -1, -2
+#: Mark of a place in :attr:`Memories._owner` that holds no word; else the number of the window it was written through.
+_NOTHING = -1
+
+
+def walked(first: int, target: dict[str, int], positions: int, words: int) -> np.ndarray:
+    """Words of some positions in the order of a walk: int array (positions, words).
+
+    ``target`` are fields of :class:`hw.program.isa.Target`, with at least one column.
+    """
+    row, column = np.divmod(np.arange(positions), target["columns"])
+    starts = first + row * target["row_pitch"] + column * target["column_pitch"]
+    places: np.ndarray = starts[:, None] + np.arange(words)
+    return places
+
+
+class Memories:
+    """Which words are written, through which window, and which of their channels may be nonzero.
+
+    A layer reads first (:meth:`read`, :meth:`operand`), then all its windows are opened (:meth:`open`), then its words
+    go out (:meth:`deliver`). The methods raise ValueError, naming the instruction, when a program leaves the memories,
+    reads what it has not written or writes over what is still read.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        shape = (config.cores, BANKS, config.activation_words)
+        self._owner = np.full(shape, _NOTHING, dtype=np.int64)
+        self._active = np.zeros((*shape, WORD_CHANNELS), dtype=bool)
+        self._kept = np.full(shape, _FREE, dtype=np.int64)
+        self._given = np.zeros(shape, dtype=bool)
+        self._windows: list[dict[str, int]] = []
+        self._numbers: dict[tuple[int, ...], int] = {}
+
+    def read(self, where: str, core: int, source: dict[str, int]) -> np.ndarray:
+        """Walk a map (fields of :class:`hw.program.isa.Source`).
+
+        Returns
+        -------
+        bool array (8 * words of a position,)
+            Whether a channel may be nonzero at any position.
+        """
+        y, x = np.arange(source["rows"] - source["blank_rows"])[:, None, None], np.arange(source["columns"])[:, None]
+        first = source["base"] + y * source["row_pitch"] + x * source["column_pitch"]
+        places = first + np.arange(source["words"])
+        active = self._take(where, core, source["bank"], places)
+        self._kept[core, source["bank"], places] = _READ
+        channels: np.ndarray = active.any(axis=(0, 1)).reshape(-1)
+        return channels
+
+    def scan(self, where: str, core: int, selection: dict[str, int], starts: int) -> None:
+        """Scan a share of a map (fields of :class:`hw.program.isa.Selection`), from its first ``starts`` words on in
+        turn.
+        """
+        first = selection["base"] + np.arange(starts)[:, None]
+        self._take(where, core, selection["bank"], first + np.arange(selection["words"]) * selection["pitch"])
+
+    def operand(
+        self, where: str, core: int, residual: dict[str, int], target: dict[str, int], positions: int, words: int
+    ) -> np.ndarray:
+        """Fetch the second operands (:class:`hw.program.isa.Residual`) of a core's words
+        (:class:`hw.program.isa.Target`).
+
+        Returns
+        -------
+        bool array (words, 8)
+            Whether a channel may be nonzero at any position.
+        """
+        places = walked(residual["base"], target, positions, words)
+        active = self._take(where, core, residual["bank"], places)
+        kept = self._kept[core, residual["bank"]]
+        unique, ordinals, counts = np.unique(places, return_index=True, return_counts=True)
+        # The sum of an operand that is read once may take its place: it's written after the operand has been read.
+        kept[unique] = np.where((kept[unique] == _FREE) & (counts == 1), ordinals, _READ)
+        maybe: np.ndarray = active.any(axis=0).reshape(words, WORD_CHANNELS)
+        return maybe
+
+    def open(self, where: str, windows: list[dict[str, int]]) -> None:
+        """Keep words through these windows (fields of :class:`hw.program.isa.Window`), one a core, from now on.
+
+        Words that were written there through another window are of another map, and forgotten.
+        """
+        self._windows = windows
+        size = self._owner.shape[2]
+        for core, window in enumerate(windows):
+            end, last = window["base"] + window["count"], window["low"] + window["count"]
+            require(end <= size, f"{where}: core {core}'s window reaches to {end}, beyond the {size} words of a bank")
+            require(last <= NUMBERS, f"{where}: core {core}'s window reaches to word {last}, beyond {NUMBERS}")
+            inside = self._owner[core, window["bank"], window["base"] : end]
+            inside[inside != self._number(window)] = _NOTHING
+
+    def keeps(self, numbers: np.ndarray) -> list[int]:
+        """The cores in whose windows some of these words of a map lie."""
+        return [
+            core
+            for core, window in enumerate(self._windows)
+            if ((numbers >= window["low"]) & (numbers < window["low"] + window["count"])).any()
+        ]
+
+    def deliver(self, where: str, maker: int, everywhere: bool, numbers: np.ndarray, active: np.ndarray) -> None:
+        """Send the words that a core makes to the windows of the cores it reaches.
+
+        Parameters
+        ----------
+        maker : int
+            The core.
+        everywhere : bool
+            Whether it reaches all cores; else only itself and the ones before and after it.
+        numbers : int array (words,)
+            In the order in which they are made.
+        active : bool array (words, 8)
+            Whether a channel may be nonzero.
+        """
+        for core, window in enumerate(self._windows):
+            ordinals = np.flatnonzero((numbers >= window["low"]) & (numbers < window["low"] + window["count"]))
+            if not len(ordinals):
+                continue
+            require(
+                everywhere or abs(core - maker) <= 1,
+                f"{where}: core {core} keeps word {numbers[ordinals[0]]}, which core {maker} can't send it",
+            )
+            places = window["base"] + numbers[ordinals] - window["low"]
+            given = self._given[core, window["bank"], places]
+            require(
+                not given.any(),
+                f"{where}: word {numbers[ordinals][given][:1]} must not be written where core {core} gets the next "
+                "image",
+            )
+            kept = self._kept[core, window["bank"], places]
+            wrong = (kept != _FREE) & ((core != maker) | (kept != ordinals))
+            require(
+                not wrong.any(),
+                f"{where}: word {numbers[ordinals][wrong][:1]} must not be written over what core {core} reads",
+            )
+            self._owner[core, window["bank"], places] = self._number(window)
+            self._active[core, window["bank"], places] = active[ordinals]
+
+    def give(self, windows: list[dict[str, int]]) -> None:
+        """From now on the next image may arrive in these windows, one a core: nothing else has any business there."""
+        for core, window in enumerate(windows):
+            self._given[core, window["bank"], window["base"] : window["base"] + window["count"]] = True
+
+    def end(self) -> None:
+        """The layer is done: nothing is read any more."""
+        self._kept[:] = _FREE
+
+    def _number(self, window: dict[str, int]) -> int:
+        return self._numbers.setdefault(tuple(window.values()), len(self._numbers))
+
+    def _take(self, where: str, core: int, bank: int, places: np.ndarray) -> np.ndarray:
+        """Whether the channels of the words at some places may be nonzero: bool (*places, 8)."""
+        last, size = places.max(initial=0), self._owner.shape[2]
+        require(last < size, f"{where}: word {last} is beyond the {size} words of a bank")
+        require(
+            not self._given[core, bank, places].any(),
+            f"{where}: core {core} must not read where it gets the next image",
+        )
+        require(
+            (self._owner[core, bank, places] != _NOTHING).all(),
+            f"{where}: it reads words that nothing before it writes",
+        )
+        active: np.ndarray = self._active[core, bank, places]
+        return active

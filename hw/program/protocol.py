@@ -1,0 +1,192 @@
+"""The host stream: commands in, replies out, and the memories that they name. Bits are laid out only here.
+
+The accelerator waits for the rest of a command's payload, and for its replies to be taken, as long as that takes. A
+host that can't go on resets it (over a serial line by a break). All else ends by itself: a run by its program's limit.
+
+Words are 32 bits; a longer layout occupies consecutive words, least significant first (:mod:`hw.program.bits`). What a
+program's words mean is said in :mod:`hw.program.isa`.
+"""
+
+from amaranth.lib import data, enum
+
+from hw.config import AcceleratorConfig
+
+__all__ = [
+    "PROTOCOL_VERSION",
+    "CommandHeader",
+    "ErrorCode",
+    "HostCommand",
+    "LayerRecord",
+    "Memory",
+    "Place",
+    "Reply",
+    "ReplyHeader",
+    "Result",
+    "RunError",
+    "RunFlags",
+    "RunOptions",
+    "memory_depths",
+]
+
+#: Version of the host protocol and of the instruction formats, as INFO reports it.
+PROTOCOL_VERSION = 8
+
+
+class HostCommand(enum.Enum, shape=8):
+    """What a host may ask; every command is a header word and as many payload words as the header says."""
+
+    INFO = 1  #: reply INFO
+    BEGIN = 2  #: forget the program, start a new checksum
+    WRITE = 3  #: argument = memory; payload = Place, words
+    COMMIT = 4  #: argument = number of the last program; payload = CRC-32 of all payload words of all WRITEs since
+    #: BEGIN, config digest; reply READY
+    RUN = 5  #: argument = RunFlags; payload = RunOptions, the image; reply RESULT
+    READ = 6  #: argument = memory; payload = Place, word count; reply DATA
+    RESUME = 7  #: go on after a layer, in a stepped run
+
+
+class RunFlags(data.Struct):
+    """Argument of RUN.
+
+    A RUN of the program that runs already is taken while that runs, and begins when that has ended; its image is
+    written as soon as the place is free (:class:`Header`). One run can wait so; the stream holds the next one back.
+    During a stepped run none is taken.
+    """
+
+    report: 1  # send LAYER after every layer
+    step: 1  # after every layer, wait for RESUME
+    constant: 1  # constant time: keep the decision of the first exit that would be taken, go on to the end, hold the
+    # result until the deadline
+    program: 5  # number of the program
+
+
+class RunOptions(data.Struct):
+    """First payload words of RUN.
+
+    A run is audited if its draw (:data:`hw.network.exits.AUDIT_STEPS`) is below ``audit``: it goes on past the first
+    exit that it would take, and ends at the next one that the deadline forces or at the last. A run in constant time
+    goes on to the last, too, but reports the exit passed.
+
+    In constant time the deadline forces nobody out: it is the cycles that every run takes. If no run can take more
+    (:func:`sim.worst_case`), neither the result nor its time tells how long the layers took. Layer records and pauses
+    do, and so does a RUN sent before the result of the one at work: its image is taken when a layer of that has ended.
+    """
+
+    deadline: 32  # at a BRANCH that begins when more cycles of the run have passed, leave whatever the margin; 0: never
+    # In constant time: the result comes when so many cycles have passed, or all layers have run, if that is later.
+    seed: 16  # decides whether this one is audited; of 256 consecutive ones from a multiple of 256, ``audit`` are
+    tag: 16  # whatever the host likes; what is said of this run carries it
+    audit: 9  # runs of 256 that are audited
+    reserved: 23
+
+
+class CommandHeader(data.Struct):
+    command: HostCommand
+    argument: 8
+    length: 16  # payload words
+
+
+class Memory(enum.Enum, shape=8):
+    """Memories a host can name. Lists are LISTS + number of the PE in its core."""
+
+    PROGRAM = 0
+    BIAS = 1
+    SCALE = 2  #: two words a channel, the multiplier and the shift; with the second, both are written
+    ACTIVATIONS_0 = 4  #: read only; two activations ``q - zero_point`` a word, sign-extended to 16 bits
+    ACTIVATIONS_1 = 5
+    LOGITS = 6  #: read only; those of the last head
+    LAYERS = 7  #: layer memory of a core: of each program the Window of an image, descriptions and tables
+    LISTS = 16
+
+
+class Place(data.Struct):
+    """First payload word of WRITE and READ."""
+
+    address: 16
+    reserved: 8
+    core: 8  # 0 for memories that exist once
+
+
+class Reply(enum.Enum, shape=8):
+    """What the accelerator says; every reply is a header word and as many payload words as the header says."""
+
+    INFO = 1  #: payload = protocol version, config digest
+    READY = 2
+    LAYER = 3  #: payload = LayerRecord
+    RESULT = 4  #: payload = Result
+    DATA = 5  #: payload = the words read
+    ERROR = 6  #: code = ErrorCode; payload = detail
+
+
+class ErrorCode(enum.Enum, shape=8):
+    """Why a command was refused; nothing has changed then, unless said otherwise."""
+
+    NONE = 0
+    BAD_COMMAND = 1  #: unknown command; detail = header
+    BAD_LENGTH = 2  #: wrong number of payload words; detail = header
+    BAD_MEMORY = 3  #: no such memory, or not writable; detail = header
+    BAD_ADDRESS = 4  #: beyond the end of the memory, or no such core; detail = Place, in the checksum if of a WRITE
+    NOT_LOADING = 5  #: WRITE or COMMIT without BEGIN; detail = header
+    BAD_CHECKSUM = 6  #: COMMIT with another checksum; the program is not accepted; detail = checksum found
+    WRONG_CONFIG = 7  #: COMMIT for another config; the program is not accepted; detail = digest of this one
+    NO_PROGRAM = 8  #: RUN of a program that was not accepted; detail = header
+    NOT_STEPPING = 9  #: RESUME outside a stepped run; detail = header
+    RUNNING = 10  #: in a stepped run only READ and RESUME are served; detail = header
+    BAD_INSTRUCTION = 11  #: the program holds no instruction here; the run is given up; detail = RunError
+    TIMEOUT = 12  #: the program's cycle limit has passed, in the run or in waiting for lists that the one before had
+    #: asked for; the run is given up; detail = RunError
+    ABANDONED = 13  #: the run before was given up when the image of this one was on its way; detail = RunError
+    BAD_HEADER = 14  #: RUN of a program whose Header asks for an image that no RUN can bring; detail = header
+
+
+class RunError(data.Struct):
+    """Where a run was given up."""
+
+    address: 16  # in the program memory; 0 if the run hadn't begun
+    tag: 16  # of its RunOptions
+
+
+class ReplyHeader(data.Struct):
+    reply: Reply
+    code: ErrorCode
+    length: 16
+
+
+class LayerRecord(data.Struct):
+    """Counters of one layer."""
+
+    index: 16  # number of the layer
+    tag: 16  # of the run's RunOptions
+    cycles: 32
+    products: 32  # products of nonzero weights and nonzero activations
+    stalls: 32  # cycles the dispatchers waited for a full PE queue, over all cores
+    waited: 32  # those of the cycles that the layer waited for its lists
+
+
+class Result(data.Struct):
+    """Outcome of a run."""
+
+    label: 8  # class
+    exit: 8  # number of the exit taken
+    early_label: 8  # class and number of the exit that the run went on past; 0 if none
+    early_exit: 8
+    margin: 32  # between the two largest logits
+    cycles: 32  # of the whole run, without host traffic; in constant time, what it was held for included
+    out_of_range: 1  # the margin is not within those of the exit's Decision
+    forced: 1  # the run ended where it did only because the deadline had passed
+    passed: 1  # it went on past an exit, audited or in constant time
+    differs: 1  # and the head where it ended found another class than that exit
+    overrun: 1  # in constant time: it took more cycles than the deadline
+    reserved: 11
+    tag: 16  # of the run's RunOptions
+
+
+def memory_depths(config: AcceleratorConfig) -> dict[int, int]:
+    """Words of every memory that a host can write, by number; all but PROGRAM exist in every core."""
+    lists = {Memory.LISTS.value + pe: config.list_words for pe in range(config.pes)}
+    return {
+        Memory.PROGRAM.value: config.program_words,
+        Memory.BIAS.value: config.channel_words,
+        Memory.SCALE.value: 2 * config.channel_words,
+        Memory.LAYERS.value: config.layer_words,
+    } | lists

@@ -1,0 +1,84 @@
+"""A program selects what its network says."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.network.layers import Layer, Tensor, select_of
+from hw.network.selection import Select
+from hw.program.decode import Instruction
+from hw.program.isa import SelectKind, SelectUse
+from hw.program.parts import shares
+
+__all__ = ["USES", "check_selection", "check_use", "masks_of"]
+
+#: What a layer relies on, by the kind of its selection.
+USES = {"mask": SelectUse.CHANNELS, "elements": SelectUse.ELEMENTS, "channels": SelectUse.CHANNELS}
+
+
+def masks_of(select: Select, words: int) -> tuple[int, ...]:
+    """The masks of the channels that a selection names, one for each word of a position."""
+    kept = np.zeros((words, WORD_CHANNELS), dtype=np.int64)
+    kept.reshape(-1)[list(select.channels)] = 1
+    return tuple(int(mask) for mask in kept @ (1 << np.arange(WORD_CHANNELS)))
+
+
+def check_selection(
+    where: str,
+    layer: Layer,
+    source: Tensor,
+    instruction: Instruction | None,
+    windows: Sequence[dict[str, int]],
+    config: AcceleratorConfig,
+) -> None:
+    """Refuse the SELECT before a layer's first command, or that there is one or none.
+
+    Parameters
+    ----------
+    source : Tensor
+        What the layer reads.
+    instruction : Instruction or None
+        The SELECT, if there is one.
+    windows : sequence of dict
+        What each core keeps of it.
+    """
+    select = select_of(layer)
+    if (select is None) != (instruction is None):
+        raise ValueError(f"{where}: a SELECT must stand before {layer.name} if that selects, and only then")
+    if select is None or instruction is None:
+        return
+    height, width, channels = source.shape
+    pitch = config.padded_channels(channels) // WORD_CHANNELS
+    unit = 1 if select.kind == "elements" else pitch
+    common = {"kind": SelectKind[select.kind.upper()].value, "pitch": unit, "count": select.count}
+    rows = shares(height, config.cores)
+    for number, (core, window) in enumerate(zip(instruction.selections, windows, strict=True)):
+        wanted = dict(common)
+        if select.kind == "mask":
+            expected = masks_of(select, pitch)
+            if core.masks != expected:
+                raise ValueError(f"{where}: core {number}'s masks must be {expected}, not {core.masks}")
+        else:
+            first, last = (row * width * pitch for row in rows[number])
+            wanted |= {"words": (last - first) // unit, "shift": (window["base"] - window["low"]) % (1 << 17)}
+            if last > first:
+                wanted |= {"bank": window["bank"], "base": window["base"] + first - window["low"]}
+                if first < window["low"] or last > window["low"] + window["count"]:
+                    raise ValueError(f"{where}: core {number} scans words {first} to {last}, which it doesn't keep")
+        found = {name: core.fields[name] for name in wanted}
+        if found != wanted:
+            raise ValueError(f"{where}: core {number} must select by {wanted}, not {found}")
+
+
+def check_use(where: str, layer: Layer, source: dict[str, int], first: int) -> None:
+    """Refuse a walk (fields of :class:`hw.program.isa.Source`) that relies on another selection than the layer's.
+
+    It begins at word ``first`` of a position.
+    """
+    select = select_of(layer)
+    use = SelectUse.ALL if select is None else USES[select.kind]
+    wanted = (use.value, first if use is SelectUse.CHANNELS else 0)
+    found = (source["select"], source["first_mask"])
+    if found != wanted:
+        raise ValueError(f"{where}: selection and first mask must be {wanted}, not {found}")

@@ -1,0 +1,1 @@
+"""One core, from activations to requantized words."""

@@ -1,0 +1,95 @@
+"""Activation memory of a core: two banks of words, and the windows of the map and the image that are being written."""
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
+from hw.program.isa import Window
+from hw.rtl.exchange import WordWrite
+
+__all__ = ["WORD_BITS", "ActivationMemory"]
+
+#: Bits of a stored word: channel ``c`` lies at ``9 * c``.
+WORD_BITS = 9 * WORD_CHANNELS
+
+
+class ActivationMemory(wiring.Component):
+    """Two banks of activations, each read at one place and written at one place a cycle.
+
+    Members
+    -------
+    write : In(stream of WordWrite), always ready
+        Words of the map that is being made, from any core, and of the next image.
+    of_image : In(1)
+        The word is one of the image.
+    window, image_window : In(Window)
+        Which words of the map and of the image are kept, and where; stable from the first word's ``write`` until
+        :attr:`LATENCY` cycles after the last one's.
+    bank : In(1), address : In(12), word : Out(72)
+        Synchronous read of a word.
+    other_address : In(12), other : Out(72)
+        A read of the other bank, two cycles, every cycle.
+
+    Reset: memories keep their contents.
+    """
+
+    #: Cycles from ``write`` to the first ``address`` that reads the word.
+    LATENCY = 3
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__(
+            {
+                "write": In(stream.Signature(WordWrite, always_ready=True)),
+                "of_image": In(1),
+                "window": In(Window),
+                "image_window": In(Window),
+                "bank": In(1),
+                "address": In(12),
+                "word": Out(WORD_BITS),
+                "other_address": In(12),
+                "other": Out(WORD_BITS),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        # Cycle 1: place in the window. Cycle 2: address. Then the memory writes.
+        of_image, window, former = Signal(), Signal(Window), Signal(Window)
+        m.d.comb += [
+            window.eq(Mux(self.of_image, self.image_window.as_value(), self.window.as_value())),
+            former.eq(Mux(of_image, self.image_window.as_value(), self.window.as_value())),
+        ]
+        bank = Signal()
+        offset, place = Signal(17), Signal(12)  # one bit more than an index: words before the window are far behind it
+        arrived, inside = Signal(), Signal()
+        value, value_inside = Signal(WORD_BITS), Signal(WORD_BITS)
+        m.d.sync += [
+            arrived.eq(self.write.valid),
+            of_image.eq(self.of_image),
+            offset.eq(self.write.payload.index - window.low),
+            value.eq(self.write.payload.values),
+            inside.eq(arrived & (offset < former.count)),
+            place.eq(former.base + offset),
+            bank.eq(former.bank),
+            value_inside.eq(value),
+        ]
+
+        words = []
+        for number in range(BANKS):
+            ram = memory.Memory(shape=WORD_BITS, depth=self._config.activation_words, init=[], attrs={"no_rw_check": 1})
+            m.submodules[f"bank_{number}"] = ram
+            write, read = ram.write_port(), ram.read_port()
+            mine = self.bank == number
+            m.d.comb += [
+                write.addr.eq(place),
+                write.data.eq(value_inside),
+                write.en.eq(inside & (bank == number)),
+                read.addr.eq(Mux(mine, self.address, self.other_address)),
+                read.en.eq(1),
+            ]
+            words.append(read.data)
+        m.d.comb += self.word.eq(Mux(self.bank, words[1], words[0]))
+        m.d.sync += self.other.eq(Mux(self.bank, words[0], words[1]))
+        return m

@@ -1,0 +1,380 @@
+"""A core: dispatcher, PEs, lanes, packer and their memories, wired together. It runs its part of a layer at a time."""
+
+from amaranth import Module, Mux, ResetInserter, Signal, signed
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.config import AcceleratorConfig
+from hw.program.bits import words_of
+from hw.program.isa import Layer, Selection, Window
+from hw.program.protocol import Memory
+from hw.rtl.core.activations import ActivationMemory
+from hw.rtl.core.dispatcher import Dispatcher
+from hw.rtl.core.favour import Favour
+from hw.rtl.core.lanes import Lanes
+from hw.rtl.core.packer import Packer
+from hw.rtl.core.pe import ProcessingElement
+from hw.rtl.core.scanner import PLACE, TALLY_BITS, Order, Scanner
+from hw.rtl.exchange import Exchange, WordWrite
+from hw.rtl.fetcher import Fetcher
+from hw.rtl.loader import list_row
+from hw.rtl.modules import everywhere, memory_attributes
+
+__all__ = ["PAIR", "Core", "LoadWord"]
+
+#: Two neighbouring activations, as a host reads them.
+PAIR = data.ArrayLayout(signed(9), 2)
+
+
+class LoadWord(data.Struct):
+    """A word for one of the memories that a program fills."""
+
+    core: 8
+    memory: 8
+    address: 16
+    data: 32
+
+
+class Core(wiring.Component):
+    """One core.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    number : In(8)
+        Its number: of the program words, it takes those for this core. Constant.
+    reset : In(1)
+        Stop everything and clear the accumulators; memories keep their contents.
+    fetch : In(1), fetch_address : In(12), fetch_window : In(1)
+        Read the description at this address of the layer memory, or (``fetch_window``) the window of images; not
+        before ``fetched``. A description may be fetched while a layer runs.
+    fetched : Out(1)
+        For one cycle, as many cycles later as :class:`hw.rtl.fetcher.Fetcher` says, the same in every core.
+    take : In(1)
+        The description that was fetched holds from the next cycle on; while no layer runs.
+    start : In(1)
+        Run the layer that was taken.
+    take_selection : In(1)
+        Of a config with selector: the description that was fetched is of a selection.
+    order, called, tally, place, selection
+        Of one, too: to and from the selector, see :class:`hw.rtl.core.scanner.Scanner`; ``selection`` is the
+        description taken.
+    done : Out(1)
+        Low from the cycle after ``start`` until this core has made its part of the layer and all words of it are in
+        the memories. High throughout in a core that takes no part.
+    everywhere, raw : Out(1), classes : Out(8)
+        Of the layer: :class:`hw.program.isa.Target`, :class:`hw.program.isa.Lane`.
+    o : Out(stream of WordWrite), i : In(stream of WordWrite), always ready
+        Words made here, to the exchange; words made anywhere, and those of images, from it. Those outside the window
+        are dropped: the layer's behind ``take``, and that of images once it is fetched.
+    of_image : In(1)
+        The word on ``i`` is one of an image.
+    load : In(stream of LoadWord), always ready
+        Program words of all cores.
+    row : In(stream of list_row), always ready
+        List words that the loader has read, for some of the cores, at least two cycles apart; only with a loader.
+    logit : Out(stream of signed accumulators), always ready
+        Logits of raw layers.
+    read_bank : In(1), read_address : In(14), read_pair : Out(PAIR)
+        Host reads of pairs of activations, two cycles after bank and address, while no layer runs.
+    clearing : Out(1)
+        The accumulators aren't clean yet.
+    products : Out
+        Products made in the cycle before.
+    stalled : Out(1)
+        The dispatcher waited for a PE in the cycle before.
+
+    A row is written two cycles after it came; the dispatcher is held in the cycle before that.
+
+    Only :attr:`reset` resets a core, one cycle later: each core has its own register, for the thousands of flip-flops
+    that a reset reaches. From there it goes, and :attr:`take` comes, through :func:`hw.rtl.modules.everywhere`: over
+    clock networks, on boards that have such.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        row = {"row": In(stream.Signature(list_row(config), always_ready=True))} if config.loader else {}
+        selecting = {
+            "take_selection": In(1),
+            "order": In(Order),
+            "called": In(1),
+            "tally": Out(TALLY_BITS),
+            "place": Out(PLACE),
+            "selection": Out(Selection),
+        }
+        super().__init__(
+            row
+            | (selecting if config.selector else {})
+            | {
+                "number": In(8),
+                "reset": In(1),
+                "fetch": In(1),
+                "fetch_address": In(12),
+                "fetch_window": In(1),
+                "fetched": Out(1),
+                "take": In(1),
+                "start": In(1),
+                "done": Out(1),
+                "everywhere": Out(1),
+                "raw": Out(1),
+                "classes": Out(8),
+                "o": Out(stream.Signature(WordWrite, always_ready=True)),
+                "i": In(stream.Signature(WordWrite, always_ready=True)),
+                "of_image": In(1),
+                "load": In(stream.Signature(LoadWord, always_ready=True)),
+                "logit": Out(stream.Signature(signed(config.accumulator_bits), always_ready=True)),
+                "read_bank": In(1),
+                "read_address": In(14),
+                "read_pair": Out(PAIR),
+                "clearing": Out(1),
+                "products": Out(range(config.pes + 1)),
+                "stalled": Out(1),
+            }
+        )
+
+    @staticmethod
+    def flush(config: AcceleratorConfig, everywhere: bool) -> int:
+        """Cycles from the lanes' ``done`` to the end of the layer; their last word has reached every memory then.
+
+        :attr:`done` comes one cycle before: the sequencer takes that cycle to see it of all cores.
+        """
+        return Packer.LATENCY + Exchange.longest(config, everywhere) + ActivationMemory.LATENCY
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        # Registered: program words come from far away and go to every memory here.
+        load = Signal(LoadWord)
+        loads = Signal()
+        m.d.sync += [load.eq(self.load.payload), loads.eq(self.load.valid & (self.load.payload.core == self.number))]
+
+        m.submodules.activations = activations = ActivationMemory(config)
+        m.submodules.dispatcher = dispatcher = Dispatcher(config)
+        m.submodules.lanes = lanes = Lanes(config)
+        m.submodules.packer = packer = Packer(config)
+        scanner = Scanner(config) if config.selector else None
+        layer, image_window = self._layer_memory(m, load, loads, dispatcher, scanner)
+
+        start = Signal()
+        m.d.comb += start.eq(self.start & layer.enable)
+        self._finish(m, start, lanes.done)
+
+        # Dispatcher: reads words and tables. The host reads where the dispatcher does, while that is idle.
+        bank, pair = Signal(), self.read_address[:2]
+        next_bank = Mux(self.done, self.read_bank, layer.source.bank)
+        word_address = Mux(self.done, self.read_address[2:], dispatcher.word_address)
+        if scanner is not None:
+            self._connect_scanner(m, scanner, layer, dispatcher, activations)
+            next_bank = Mux(scanner.begins | scanner.reads, self.selection.bank, next_bank)
+            word_address = Mux(scanner.reads, scanner.address, word_address)
+        m.d.sync += bank.eq(next_bank)
+        m.d.comb += [
+            dispatcher.source.eq(layer.source),
+            dispatcher.start.eq(start),
+            activations.bank.eq(bank),
+            activations.address.eq(word_address),
+            dispatcher.word_data.eq(activations.word),
+        ]
+        m.d.sync += [
+            self.read_pair.eq(activations.word.word_select(pair, PAIR.size)),
+            self.stalled.eq(dispatcher.stalled),
+        ]
+
+        # PEs.
+        row, writes = self._rows(m, dispatcher)
+        clearing, products = [], []
+        for number in range(config.pes):
+            pe = ProcessingElement(config)
+            m.submodules[f"pe_{number}"] = pe
+            m.d.comb += [
+                pe.load.valid.eq(writes | (loads & (load.memory == Memory.LISTS.value + number))),
+                pe.load.payload.address.eq(Mux(writes, row.address, load.address)),
+                pe.load.payload.data.eq(Mux(writes, row.words[number], load.data)),
+                pe.lookup.eq(dispatcher.lookup),
+                pe.advance.eq(dispatcher.advance),
+                pe.pushed.eq(dispatcher.pushed),
+                dispatcher.hit[number].eq(pe.hit),
+                dispatcher.space[number].eq(pe.space),
+                pe.push.eq(dispatcher.push[number]),
+                pe.job.eq(dispatcher.job[number]),
+                pe.slots.eq(layer.source.slots),
+                pe.maximum.eq(layer.source.maximum),
+            ]
+            connect(m, pe.o, lanes.i[number])
+            clearing.append(pe.clearing)
+            products.append(pe.product)
+        m.d.comb += self.clearing.eq(clearing[0])
+        m.d.sync += self.products.eq(_count(products))
+
+        # Lanes: channel memories, residual operand.
+        m.d.comb += [
+            lanes.fields.eq(layer.lane),
+            lanes.residual.eq(layer.residual),
+            lanes.target.eq(layer.target),
+            lanes.start.eq(start),
+            activations.other_address.eq(lanes.residual_address),
+            lanes.operand.eq(activations.other),
+            self.raw.eq(layer.lane.raw),
+            self.classes.eq(layer.lane.classes),
+        ]
+        # Registered: the exit unit compares whole accumulators, and has the time of the flush.
+        m.d.sync += [self.logit.valid.eq(lanes.logit.valid), self.logit.payload.eq(lanes.logit.payload)]
+        self._channel_memories(m, load, loads, lanes)
+
+        # Words out, words in.
+        m.d.comb += [
+            packer.target.eq(layer.target),
+            packer.start.eq(start),
+            activations.of_image.eq(self.of_image),
+            activations.window.eq(layer.window),
+            activations.image_window.eq(image_window),
+            self.everywhere.eq(layer.target.everywhere),
+        ]
+        connect(m, lanes.o, packer.i)
+        connect(m, packer.o, flipped(self.o))
+        connect(m, flipped(self.i), activations.write)
+        reset = Signal(init=1, reset_less=True)
+        m.d.sync += reset.eq(self.reset)
+        return ResetInserter(everywhere(platform, m, reset))(m)
+
+    def _rows(self, m, dispatcher):
+        """The row that the loader has sent last, and whether to write it now."""
+        row, arrived, writes = Signal(list_row(self._config)), Signal(), Signal()
+        if self._config.loader:
+            m.d.sync += [
+                arrived.eq(self.row.valid & self.row.payload.cores.bit_select(self.number, 1)),
+                writes.eq(arrived),
+            ]
+            m.d.comb += dispatcher.hold.eq(arrived)
+            with m.If(self.row.valid):
+                m.d.sync += row.eq(self.row.payload)
+        return row, writes
+
+    def _connect_scanner(self, m, scanner, layer, dispatcher, activations):
+        """The core's part of selections, and what its dispatcher has to know of them."""
+        m.submodules.scanner = scanner
+        m.submodules.favour = favour = Favour(self._config)
+        m.d.comb += [
+            scanner.order.eq(self.order),
+            scanner.called.eq(self.called),
+            scanner.selection.eq(self.selection),
+            scanner.word.eq(activations.word),
+            self.tally.eq(scanner.tally),
+            self.place.eq(scanner.place),
+            favour.order.eq(self.order),
+            favour.selection.eq(self.selection),
+            favour.mask.eq(scanner.mask),
+            favour.mask_number.eq(scanner.mask_number),
+            favour.mask_write.eq(scanner.mask_write),
+            favour.source.eq(layer.source),
+            favour.address.eq(dispatcher.word_address),
+            favour.word.eq(dispatcher.word_number),
+            dispatcher.favoured.eq(favour.favoured),
+            dispatcher.complement.eq(favour.complement),
+            dispatcher.other_complement.eq(favour.other_complement),
+        ]
+
+    def _layer_memory(self, m, load, loads, dispatcher, scanner):
+        """Memory of descriptions and tables; the description in force and the window of images."""
+        m.submodules.layers = layers = memory.Memory(
+            shape=32, depth=self._config.layer_words, init=[], attrs={"no_rw_check": 1}
+        )
+        m.submodules.fetcher = fetcher = Fetcher(words_of(Layer))
+        # Writing and fetching share an address, the tables have their own port: a true dual-port block RAM.
+        write, descriptions, tables = layers.write_port(), layers.read_port(), layers.read_port()
+        address = Signal(12)
+        of_image = Signal()
+        layer, image_window = Signal(Layer), Signal(Window)
+        m.d.comb += [
+            write.en.eq(loads & (load.memory == Memory.LAYERS.value)),
+            address.eq(Mux(write.en, load.address, fetcher.address)),
+            write.addr.eq(address),
+            write.data.eq(load.data),
+            descriptions.addr.eq(address),
+            descriptions.en.eq(1),
+            fetcher.data.eq(descriptions.data),
+            fetcher.start.eq(self.fetch),
+            fetcher.first.eq(self.fetch_address),
+            fetcher.count.eq(Mux(self.fetch_window, words_of(Window), words_of(Layer))),
+            self.fetched.eq(fetcher.done),
+            tables.addr.eq(dispatcher.table_address),
+            tables.en.eq(1),
+            dispatcher.table_data.eq(tables.data),
+        ]
+        if scanner is not None:
+            m.d.comb += scanner.table_data.eq(tables.data)
+            with m.If(scanner.fills):
+                m.d.comb += tables.addr.eq(scanner.table_address)
+            with m.If(self.take_selection):
+                m.d.sync += self.selection.eq(fetcher.top(Selection))
+        with m.If(self.fetch):
+            m.d.sync += of_image.eq(self.fetch_window)
+        # The fetcher's words are the next description while this one is at work.
+        with m.If(self.take):
+            m.d.sync += layer.eq(fetcher.top(Layer))
+        with m.If(fetcher.done & of_image):
+            m.d.sync += image_window.eq(fetcher.top(Window))
+        return layer, image_window
+
+    def _finish(self, m, start, lanes_done):
+        """``done``: a cycle less than :meth:`flush` behind the lanes."""
+        near, far = (self.flush(self._config, everywhere) - 2 for everywhere in (False, True))
+        left = Signal(range(far + 1))
+        last, busy = Signal(), Signal()
+        m.d.comb += [self.done.eq(~busy), last.eq(left == 1)]
+        with m.If(left != 0):
+            m.d.sync += left.eq(left - 1)
+        with m.If(lanes_done):
+            m.d.sync += left.eq(Mux(self.everywhere, far, near))
+        with m.If(start):
+            m.d.sync += busy.eq(1)
+        with m.Elif(last):
+            m.d.sync += busy.eq(0)
+
+    def _channel_memories(self, m, load, loads, lanes):
+        """Bias and scale of each channel: a memory each for each lane, for every ``lanes``-th channel."""
+        config = self._config
+        lane_bits = config.lanes.bit_length() - 1
+        scale = data.StructLayout({"multiplier": lanes.multiplier[0].shape(), "shift": lanes.shift[0].shape()})
+        # A scale's first word waits for its second.
+        multiplier = Signal(lanes.multiplier[0].shape())
+        is_scale, second = load.memory == Memory.SCALE.value, load.address[0]
+        with m.If(loads & is_scale & ~second):
+            m.d.sync += multiplier.eq(load.data)
+        scaling = Signal(scale)
+        m.d.comb += [scaling.multiplier.eq(multiplier), scaling.shift.eq(load.data)]
+        kinds = {
+            "bias": (signed(32), load.data, load.memory == Memory.BIAS.value, load.address),
+            "scale": (scale, scaling, is_scale & second, load.address[1:]),
+        }
+        for number in range(config.lanes):
+            reads = {}
+            for kind, (shape, word, mine, channel) in kinds.items():
+                depth = config.channel_words // config.lanes
+                ram = memory.Memory(shape=shape, depth=depth, init=[], attrs=memory_attributes(depth))
+                m.submodules[f"{kind}_{number}"] = ram
+                write, reads[kind] = ram.write_port(), ram.read_port()
+                m.d.comb += [
+                    write.addr.eq(channel[lane_bits:]),
+                    write.data.eq(word),
+                    write.en.eq(loads & mine & (channel[:lane_bits] == number)),
+                    reads[kind].addr.eq(lanes.channel_address),
+                    reads[kind].en.eq(1),
+                ]
+            m.d.comb += [
+                lanes.bias[number].eq(reads["bias"].data),
+                lanes.multiplier[number].eq(reads["scale"].data.multiplier),
+                lanes.shift[number].eq(reads["scale"].data.shift),
+            ]
+
+
+def _count(bits):
+    """Number of set bits, as a balanced tree."""
+    terms = list(bits)
+    while len(terms) > 1:
+        pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
+        terms = pairs + ([terms[-1]] if len(terms) % 2 else [])
+    return terms[0]

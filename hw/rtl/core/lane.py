@@ -1,0 +1,172 @@
+"""Turns one accumulator after the other into activations: bias, scale, residual add, clamp.
+
+::
+
+    cycle  0 taken   3 biased   10 scaled   11 offset   12 clamped   13 activation ─► out
+                          ▲                                          │ residual layers:
+                          │                                          ▼
+                     24 sum ◄─ 22 both operands scaled ◄─ 13 second, 14 first operand
+                     then 31, 32, 33, 34 as above ─► out
+
+A residual layer uses the same multipliers twice: accumulators are then taken in every second cycle only, so the two
+uses fall into different cycles. :mod:`hw.rtl.core.lanes` says which is which.
+"""
+
+from itertools import pairwise
+
+from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import AcceleratorConfig
+from hw.numerics import ADD_LEFT_SHIFT
+from hw.program.isa import Lane as LaneFields
+from hw.program.isa import Residual
+from hw.rtl.core.requantizer import Requantizer, ScaleFields
+
+__all__ = ["Lane", "Sums"]
+
+#: Bits of what is scaled: biased accumulators and sums; residual operands.
+_WIDTH, _OPERAND_WIDTH = 32, 9
+#: Bits of a scaled value that matter: what lies beyond them is clamped, whatever the offset.
+_SCALED_BITS = 10
+#: Cycles that residual operands wait, so that sums come to the multipliers in the cycles between accumulators.
+_WAIT = 2
+
+
+class Sums(data.Struct):
+    """Which stages hold something of a residual sum in this cycle; the others hold a layer's own value, or nothing."""
+
+    operand: 1  # the stored operand is to be scaled; else the layer's own
+    scale: 1  # a sum goes to the multiplier, in place of a biased accumulator
+    offset: 1
+    clamp: 1
+    zero: 1  # the activation is of the zero point it is stored against; else of the residual's
+
+
+class Lane(wiring.Component):
+    """The datapath of one lane.
+
+    Members
+    -------
+    fields : In(LaneFields), residual : In(Residual), zero_point : In(signed 8)
+        The layer, and the zero point its output is stored against.
+    sums : In(Sums)
+    accumulator : In(signed)
+        Cycle 0.
+    bias, multiplier, shift : In
+        Of its channel, in cycle 1.
+    operand : In(signed 9)
+        The residual operand, in cycle 13.
+    logit : Out(signed)
+        The biased accumulator, in cycle :attr:`RAW_LATENCY`.
+    o : Out(signed 9)
+        The activation, in cycle :attr:`LATENCY`, or :attr:`RESIDUAL_LATENCY` with the residual added.
+
+    Throughput: one per cycle, one per two cycles in residual layers. Takes no back-pressure. Reset: none needed.
+    """
+
+    _BIASED = 3
+    #: Cycles from an accumulator to its logit.
+    RAW_LATENCY = _BIASED
+    #: Cycles from an accumulator to its scaled value, and then to its activation.
+    SCALED = _BIASED + Requantizer.latency(_WIDTH)
+    LATENCY = SCALED + 3
+    #: Cycles from an accumulator to its sum with the residual, to that scaled, and then to its activation.
+    SUM = LATENCY + 4 + _WAIT + Requantizer.latency(_OPERAND_WIDTH)
+    SUM_SCALED = SUM + Requantizer.latency(_WIDTH)
+    RESIDUAL_LATENCY = SUM_SCALED + 3
+
+    def __init__(self, config: AcceleratorConfig):
+        accumulator = signed(config.accumulator_bits)
+        super().__init__(
+            {
+                "fields": In(LaneFields),
+                "residual": In(Residual),
+                "zero_point": In(signed(8)),
+                "sums": In(Sums),
+                "accumulator": In(accumulator),
+                "bias": In(signed(32)),
+                "multiplier": In(31),
+                "shift": In(5),
+                "operand": In(signed(9)),
+                "logit": Out(accumulator),
+                "o": Out(signed(9)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        fields, residual, sums = self.fields, self.residual, self.sums
+
+        # Cycles 1 and 2: channel memories and their registers. Cycle 3: bias; or a residual sum.
+        accumulator_1, accumulator_2, bias, multiplier, shift = (
+            Signal.like(port, name=name, reset_less=True)
+            for name, port in {
+                "accumulator_1": self.accumulator,
+                "accumulator_2": self.accumulator,
+                "bias": self.bias,
+                "multiplier": self.multiplier,
+                "shift": self.shift,
+            }.items()
+        )
+        m.d.sync += [
+            accumulator_1.eq(self.accumulator),
+            accumulator_2.eq(accumulator_1),
+            bias.eq(self.bias),
+            multiplier.eq(self.multiplier),
+            shift.eq(self.shift),
+        ]
+        m.submodules.scale = scale = Requantizer(width=_WIDTH, bits=_SCALED_BITS)
+        value, scale_fields = Signal(signed(_WIDTH), reset_less=True), Signal(ScaleFields, reset_less=True)
+        total = Signal(signed(_OPERAND_WIDTH + ADD_LEFT_SHIFT + 1), reset_less=True)
+        with m.If(sums.scale):
+            m.d.sync += [
+                value.eq(total),
+                scale_fields.multiplier.eq(residual.output_multiplier),
+                scale_fields.shift.eq(residual.output_shift),
+                scale_fields.double.eq(1),
+            ]
+        with m.Else():
+            m.d.sync += [
+                value.eq(accumulator_2 + bias),
+                scale_fields.multiplier.eq(multiplier),
+                scale_fields.shift.eq(shift),
+                scale_fields.double.eq(fields.double),
+            ]
+        m.d.comb += [scale.value.eq(value), scale.scale.eq(scale_fields), self.logit.eq(value)]
+
+        # Cycles 11 to 13 (32 to 34 for a sum): offset, clamp, activation.
+        offset_sum, code = Signal(signed(_SCALED_BITS + 1), reset_less=True), Signal(signed(8), reset_less=True)
+        low, high, zero = Signal(signed(8)), Signal(signed(8)), Signal(signed(8))
+        offset = Mux(sums.offset, residual.offset.as_signed(), fields.offset.as_signed())
+        m.d.sync += offset_sum.eq(_sum_up(scale.o, offset, scale.up))
+        with m.If(sums.clamp):
+            m.d.comb += [low.eq(residual.clamp_low), high.eq(residual.clamp_high)]
+        with m.Else():
+            m.d.comb += [low.eq(fields.clamp_low), high.eq(fields.clamp_high)]
+        m.d.sync += code.eq(Mux(offset_sum < low, low, Mux(offset_sum > high, high, offset_sum)))
+        m.d.comb += zero.eq(Mux(sums.zero, self.zero_point, residual.zero_point.as_signed()))
+        m.d.sync += self.o.eq(code - zero)
+
+        # Residual operands share a small multiplier: the stored one at cycle 13, the layer's own at cycle 14.
+        m.submodules.operands = operands = Requantizer(width=_OPERAND_WIDTH, lift=ADD_LEFT_SHIFT)
+        own = Signal(signed(_OPERAND_WIDTH), reset_less=True)
+        waiting = [Signal.like(own, name=f"waiting_{cycle}", reset_less=True) for cycle in range(_WAIT)]
+        stored = [sums.operand, *(Signal(name=f"stored_{cycle}", reset_less=True) for cycle in range(_WAIT))]
+        m.d.sync += [own.eq(self.o), waiting[0].eq(Mux(sums.operand, self.operand, own))]
+        m.d.sync += [after.eq(before) for chain in (waiting, stored) for before, after in pairwise(chain)]
+        m.d.sync += [
+            operands.value.eq(waiting[-1]),
+            operands.scale.multiplier.eq(Mux(stored[-1], residual.second_multiplier, residual.first_multiplier)),
+            operands.scale.shift.eq(Mux(stored[-1], residual.second_shift, residual.first_shift)),
+        ]
+        m.d.comb += operands.scale.double.eq(1)
+        scaled = Signal(signed(_OPERAND_WIDTH + ADD_LEFT_SHIFT), reset_less=True)
+        m.d.sync += [scaled.eq(operands.o + operands.up), total.eq(_sum_up(scaled, operands.o, operands.up))]
+        return m
+
+
+def _sum_up(a, b, up):
+    """``a + b + up`` with the last as the carry into the sum."""
+    return (Cat(up, a).as_signed() + Cat(up, b).as_signed()) >> 1

@@ -1,0 +1,190 @@
+"""The lanes of a core in lockstep: takes accumulators from the PEs in channel order and finishes them.
+
+A *step* takes one accumulator for every lane, from as many PEs side by side. Slow layers take steps in every second
+cycle only, counted from ``start``: so that a residual layer can use its multipliers twice, that logits leave one by
+one, that every core gets its turn in the exchange.
+"""
+
+from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.program.isa import Lane as LaneFields
+from hw.program.isa import Residual, Target
+from hw.rtl.core.activations import WORD_BITS
+from hw.rtl.core.address_generator import AddressGenerator
+from hw.rtl.core.lane import Lane
+
+__all__ = ["Lanes"]
+
+
+class Lanes(wiring.Component):
+    """Lanes with their common control.
+
+    Members
+    -------
+    fields : In(LaneFields), residual : In(Residual), target : In(Target)
+        The layer, and how its output and the residual operand lie; stable from ``start`` until ``done``. Layers with a
+        residual have to be slow, with two lanes raw ones too.
+    start : In(1)
+    i : In(stream of signed accumulators), one per PE
+        Channel ``c`` comes from PE ``c % pes``.
+    channel_address : Out(12), bias, multiplier, shift : In, one per lane
+        Synchronous read of the channel memories: one row for each step, ``channel // lanes``.
+    residual_address : Out(12), operand : In(72)
+        Read pipeline of two cycles over the words of the residual operand.
+    o : Out(stream of one signed 9 per lane), always ready
+        Activations of consecutive channels.
+    logit : Out(stream of signed accumulators), always ready
+        Biased accumulators of a raw layer, instead, one channel after the other.
+    done : Out(1)
+        For one cycle, when the layer's last value has left.
+
+    Latency: :attr:`LATENCY`, :attr:`RESIDUAL_LATENCY` or :attr:`RAW_LATENCY` cycles from a step to its result; the
+    second lane's logit comes a cycle later. Throughput: one step per cycle, one per two cycles in slow layers. Reset:
+    idle.
+    """
+
+    #: Cycles from a step to its activations.
+    LATENCY = Lane.LATENCY
+    #: Cycles from a step to its activations with the residual added.
+    RESIDUAL_LATENCY = Lane.RESIDUAL_LATENCY
+    #: Cycles from a step to the first lane's logit.
+    RAW_LATENCY = Lane.RAW_LATENCY
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        lanes = config.lanes
+        accumulator = signed(config.accumulator_bits)
+        super().__init__(
+            {
+                "fields": In(LaneFields),
+                "residual": In(Residual),
+                "target": In(Target),
+                "start": In(1),
+                "i": In(stream.Signature(accumulator)).array(config.pes),
+                "channel_address": Out(12),
+                "bias": In(signed(32)).array(lanes),
+                "multiplier": In(31).array(lanes),
+                "shift": In(5).array(lanes),
+                "residual_address": Out(12),
+                "operand": In(WORD_BITS),
+                "o": Out(stream.Signature(data.ArrayLayout(signed(9), lanes), always_ready=True)),
+                "logit": Out(stream.Signature(accumulator, always_ready=True)),
+                "done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config, fields, residual, target = self._config, self.fields, self.residual, self.target
+        lanes = [Lane(config) for _ in range(config.lanes)]
+        # Lanes are a power of two: steps are numbered like channels, without these low bits.
+        lane_bits = (config.lanes - 1).bit_length()
+
+        # Cycle 0: take the next channels' accumulators, all or none.
+        step, last_step = Signal(12), Signal(12)
+        turns = config.pes // config.lanes
+        turn = Signal(range(turns))
+        phase = Signal()
+        free, taken, offered = Signal(), Signal(), Signal()
+        m.d.comb += [free.eq(~fields.slow | ~phase), taken.eq(offered & free)]
+        with m.Switch(turn):
+            for number in range(turns):
+                group = [self.i[number * config.lanes + place] for place in range(config.lanes)]
+                with m.Case(number):
+                    m.d.comb += offered.eq(Cat(source.valid for source in group).all())
+                    for lane, source in zip(lanes, group, strict=True):
+                        others = [other.valid for other in group if other is not source]
+                        m.d.comb += [lane.accumulator.eq(source.payload), source.ready.eq(Cat(free, *others).all())]
+        m.d.comb += self.channel_address.eq((fields.channel_base << 3 >> lane_bits) + step)
+        m.d.sync += [phase.eq(~phase), last_step.eq((fields.channels >> lane_bits) - 1)]
+        with m.If(taken):
+            m.d.sync += [turn.eq(turn + 1), step.eq(Mux(step == last_step, 0, step + 1))]
+
+        #: valid[n]: a step was taken n cycles ago; beyond the plain latency, only of residual layers.
+        valid = [taken]
+        for cycle in range(1, self.RESIDUAL_LATENCY + 1):
+            valid.append(Signal(name=f"valid_{cycle}"))
+            before = valid[cycle - 1]
+            m.d.sync += valid[cycle].eq(before & residual.enable if cycle == self.LATENCY + 1 else before)
+
+        # The residual operand's word is asked for two cycles before its channels go to the multiplier.
+        steps = WORD_CHANNELS >> lane_bits
+        residual_step = Signal(12)
+        place = [Signal(range(steps), name=f"place_{cycle}") for cycle in range(3)]
+        m.d.comb += place[0].eq(residual_step[: len(place[0])])
+        m.d.sync += [place[1].eq(place[0]), place[2].eq(place[1])]
+        asks, last = valid[self.LATENCY - 2], Signal()
+        m.submodules.addresses = addresses = AddressGenerator(len(self.residual_address))
+        m.d.comb += [
+            last.eq(residual_step == last_step),
+            addresses.first.eq(residual.base),
+            addresses.column_pitch.eq(target.column_pitch),
+            addresses.row_pitch.eq(target.row_pitch),
+            addresses.columns.eq(target.columns),
+            addresses.start.eq(self.start),
+            addresses.advance.eq(asks & (last | (place[0] == steps - 1))),
+            addresses.last.eq(last),
+            self.residual_address.eq(addresses.address),
+        ]
+        with m.If(self.start):
+            m.d.sync += residual_step.eq(0)
+        with m.Elif(asks):
+            m.d.sync += residual_step.eq(Mux(last, 0, residual_step + 1))
+        word = data.View(data.ArrayLayout(data.ArrayLayout(signed(9), config.lanes), steps), self.operand)
+        operand = Signal(data.ArrayLayout(signed(9), config.lanes))
+        with m.Switch(place[2]):
+            for number in range(steps):
+                with m.Case(number):
+                    m.d.comb += operand.eq(word[number])
+
+        for number, lane in enumerate(lanes):
+            m.submodules[f"lane_{number}"] = lane
+            m.d.comb += [
+                lane.fields.eq(fields),
+                lane.residual.eq(residual),
+                lane.zero_point.eq(target.zero_point),
+                lane.bias.eq(self.bias[number]),
+                lane.multiplier.eq(self.multiplier[number]),
+                lane.shift.eq(self.shift[number]),
+                lane.operand.eq(operand[number]),
+                lane.sums.operand.eq(valid[self.LATENCY]),
+                lane.sums.scale.eq(valid[Lane.SUM - 1]),
+                lane.sums.offset.eq(valid[Lane.SUM_SCALED]),
+                lane.sums.clamp.eq(valid[Lane.SUM_SCALED + 1]),
+                lane.sums.zero.eq(~residual.enable | valid[Lane.SUM_SCALED + 2]),
+                self.o.payload[number].eq(lane.o),
+            ]
+
+        # Out. The first lane's logit leaves at once, the others' wait behind it.
+        queue = [(valid[self.RAW_LATENCY] & fields.raw, lane.logit) for lane in lanes]
+        for number in range(1, config.lanes):
+            for cycle in range(number):
+                later_valid, later = (
+                    Signal(name=f"raw_{number}_{cycle}"),
+                    Signal.like(self.logit.payload, reset_less=True),
+                )
+                m.d.sync += [later_valid.eq(queue[number][0]), later.eq(queue[number][1])]
+                queue[number] = (later_valid, later)
+        for logit_valid, logit in queue:
+            with m.If(logit_valid):
+                m.d.comb += [self.logit.valid.eq(1), self.logit.payload.eq(logit)]
+        left = Signal(20)  # steps
+        finished = Signal()
+        m.d.comb += [
+            self.o.valid.eq((valid[self.LATENCY] & ~residual.enable & ~fields.raw) | valid[self.RESIDUAL_LATENCY]),
+            finished.eq(self.o.valid | queue[-1][0]),
+        ]
+        m.d.sync += self.done.eq(finished & (left == 1))
+        with m.If(finished):
+            m.d.sync += left.eq(left - 1)
+        with m.If(self.start):
+            m.d.sync += [
+                left.eq(fields.outputs >> lane_bits),
+                step.eq(0),
+                turn.eq(0),
+                phase.eq(0),
+            ]
+        return m

@@ -1,0 +1,228 @@
+"""A processing element: walks lists of nonzero weights for the activations it is given.
+
+::
+
+    dispatcher ─► pointer lookup ──► job queue ──► walker ──► list memory ──► accumulators ──► output queue ──► lane
+                  (list memory)                    1 entry a cycle            1 product a cycle
+"""
+
+from amaranth import Module, Mux, Signal, signed
+from amaranth.lib import data, fifo, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import LIST_WORD_BITS, AcceleratorConfig
+from hw.program.isa import Entry, pointer_layout
+from hw.rtl.core.accumulator import AccumulatorUnit
+
+__all__ = ["ProcessingElement", "job_layout", "load_layout"]
+
+
+def job_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """What the dispatcher tells a PE: an activation for a list, or (``dump``) a finished output position."""
+    return data.StructLayout({"dump": 1, "value": signed(9), "accumulator": config.accumulator_address_bits})
+
+
+def load_layout(address_bits: int, data_bits: int) -> data.StructLayout:
+    """A write to a memory."""
+    return data.StructLayout({"address": address_bits, "data": data_bits})
+
+
+class ProcessingElement(wiring.Component):
+    """One PE with its list memory, accumulators and queues.
+
+    Members
+    -------
+    load : In(stream of load_layout), always ready
+        Writes to the list memory; while a layer runs, only in cycles without ``advance``, and never to a list that the
+        layer uses.
+    lookup : In(list number), advance : In(1), pushed : In(1)
+        Pipeline of pointer lookups: where ``advance`` is high, ``lookup`` enters and the pipeline's first two stages
+        move on. Its last one, the push stage, takes the next list where ``pushed`` is high. ``advance`` is high where
+        ``pushed`` was in the cycle before: it reaches far, and so has that cycle to do so. The list that the second
+        stage gives away while the push stage stands still waits between them.
+    hit : Out(1)
+        The list in the push stage has entries in this PE.
+    space : Out(1)
+        The job queue takes a job.
+    push : In(1), job : In(job_layout)
+        Queue a job, for the list that ``hit`` is about; only with ``space``, and only a dump without ``hit``.
+    slots : In
+        Accumulators of one output position: the length of a dump.
+    maximum : In(1)
+        Accumulators keep the largest product; constant while there are jobs.
+    o : Out(stream of signed accumulators)
+        Finished accumulators, in address order row by row.
+    product : Out(1)
+        A product enters the accumulators in this cycle.
+    clearing : Out(1)
+        After a reset, while all accumulators are being set to 0.
+
+    A job of n entries occupies the walker for n cycles, without a gap to the next one; a dump occupies it for ``slots``
+    cycles and waits for space in the output queue. Jobs are done in order.
+
+    Latency: :attr:`LATENCY` cycles from the walker's issue of a dump to ``o``. Reset: drops all jobs, clears.
+    """
+
+    #: Cycles from the issue of an entry to its place in the output queue.
+    LATENCY = 3 + AccumulatorUnit.LATENCY + 1
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        address_bits = config.accumulator_address_bits
+        super().__init__(
+            {
+                "load": In(stream.Signature(load_layout(config.start_bits, LIST_WORD_BITS), always_ready=True)),
+                "lookup": In(config.start_bits),
+                "advance": In(1),
+                "pushed": In(1),
+                "hit": Out(1),
+                "space": Out(1, init=1),
+                "push": In(1),
+                "job": In(job_layout(config)),
+                "slots": In(address_bits + 1),
+                "maximum": In(1),
+                "o": Out(stream.Signature(signed(config.accumulator_bits))),
+                "product": Out(1),
+                "clearing": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        m.submodules.lists = lists = memory.Memory(
+            shape=LIST_WORD_BITS, depth=config.list_words, init=[], attrs={"no_rw_check": 1}
+        )
+        # One address for writing and pointer lookup, one for the walker: a true dual-port block RAM.
+        write, pointer_port, entry_port = lists.write_port(), lists.read_port(), lists.read_port()
+        address = Signal(config.start_bits)
+        m.d.comb += [
+            address.eq(Mux(self.load.valid, self.load.payload.address, self.lookup)),
+            write.addr.eq(address),
+            write.data.eq(self.load.payload.data),
+            write.en.eq(self.load.valid),
+            pointer_port.addr.eq(address),
+            pointer_port.en.eq(self.advance),
+            entry_port.en.eq(1),
+        ]
+        # A register behind the RAM, and one for what the dispatcher has to know in time.
+        fetched, pointer = Signal(pointer_layout(config)), Signal(pointer_layout(config))
+        found = Signal(data.StructLayout({"pointer": pointer_layout(config), "hit": 1}))
+        waiting, following = Signal.like(found), Signal.like(found)
+        m.d.comb += [
+            found.pointer.eq(fetched),
+            found.hit.eq(fetched.count != 0),
+            following.eq(Mux(self.advance, found, waiting)),
+        ]
+        with m.If(self.advance):
+            m.d.sync += [fetched.eq(pointer_port.data), waiting.eq(found)]
+        with m.If(self.pushed):
+            m.d.sync += [pointer.eq(following.pointer), self.hit.eq(following.hit)]
+
+        job = Signal(data.StructLayout({"told": job_layout(config), "pointer": pointer_layout(config)}))
+        head = Signal.like(job)
+        m.submodules.jobs = jobs = fifo.SyncFIFO(width=len(job.as_value()), depth=config.job_queue)
+        m.d.comb += [
+            job.told.eq(self.job),
+            job.pointer.eq(pointer),
+            jobs.w_data.eq(job),
+            jobs.w_en.eq(self.push),
+            head.eq(jobs.r_data),
+        ]
+
+        # All PEs' space decides whether the dispatcher moves on, in the same cycle: a register of its own.
+        with m.If(jobs.r_en & jobs.r_rdy):
+            m.d.sync += self.space.eq(1)
+        with m.Else():
+            m.d.sync += self.space.eq(jobs.level != Mux(self.push, config.job_queue - 1, config.job_queue))
+
+        # The walker. It wakes up from reset dumping all accumulators without passing them on.
+        active, dump, clear = Signal(init=1), Signal(init=1), Signal(init=1)
+        value = Signal(signed(9))
+        base = Signal(config.accumulator_address_bits)
+        entry = Signal(config.start_bits)
+        remaining = Signal(range(config.accumulators + 1), init=config.accumulators)
+        issue, emit, last, room = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            emit.eq(dump & ~clear),
+            issue.eq(active & (~emit | room)),
+            last.eq(remaining == 1),
+            self.clearing.eq(clear),
+            entry_port.addr.eq(entry),
+            jobs.r_en.eq(~active | (issue & last)),
+        ]
+        with m.If(issue):
+            m.d.sync += [remaining.eq(remaining - 1), entry.eq(entry + 1)]
+            with m.If(dump):
+                m.d.sync += base.eq(base + 1)
+            with m.If(last):
+                m.d.sync += [active.eq(0), clear.eq(0)]
+        with m.If(jobs.r_en & jobs.r_rdy):
+            m.d.sync += [
+                active.eq(1),
+                dump.eq(head.told.dump),
+                value.eq(head.told.value),
+                base.eq(head.told.accumulator),
+                entry.eq(head.pointer.start),
+                remaining.eq(Mux(head.told.dump, self.slots, head.pointer.count)),
+            ]
+
+        # Cycle 1: list RAM output. Cycle 2: registered entry, address sum. Cycle 3: the accumulators' input.
+        m.submodules.accumulators = accumulators = AccumulatorUnit(config)
+        travelling = data.StructLayout(
+            {"valid": 1, "dump": 1, "emit": 1, "value": signed(9), "base": config.accumulator_address_bits}
+        )
+        ram, registered = Signal(travelling), Signal(travelling)
+        weight = Signal(Entry, reset_less=True)
+        step = accumulators.i.payload
+        m.d.sync += [
+            ram.valid.eq(issue),
+            ram.dump.eq(dump),
+            ram.emit.eq(emit),
+            ram.value.eq(value),
+            ram.base.eq(base),
+            registered.eq(ram),
+            weight.eq(entry_port.data),
+        ]
+        entered = Signal()
+        latched = Signal.like(step)
+        m.d.sync += [
+            entered.eq(registered.valid),
+            latched.dump.eq(registered.dump),
+            latched.emit.eq(registered.emit),
+            latched.value.eq(registered.value),
+            latched.weight.eq(weight.weight.as_signed()),
+            latched.address.eq(registered.base + Mux(registered.dump, 0, weight.offset)),
+        ]
+        m.d.comb += [
+            accumulators.i.valid.eq(entered),
+            accumulators.i.payload.eq(latched),
+            accumulators.maximum.eq(self.maximum),
+            self.product.eq(entered & ~latched.dump),
+        ]
+
+        # The output queue. Counters have a bit more than its addresses: a whole round apart, there is no room.
+        m.submodules.outputs = outputs = memory.Memory(
+            shape=signed(config.accumulator_bits),
+            depth=config.output_queue,
+            init=[],
+            attrs={"ram_style": "distributed"},
+        )
+        put, get = outputs.write_port(), outputs.read_port(domain="comb")
+        round_ = 2 * config.output_queue
+        issued, arrived, left = Signal(range(round_)), Signal(range(round_)), Signal(range(round_))
+        m.d.comb += [
+            room.eq(issued ^ left != config.output_queue),
+            put.addr.eq(arrived),
+            put.data.eq(accumulators.o.payload),
+            put.en.eq(accumulators.o.valid),
+            get.addr.eq(left),
+            self.o.payload.eq(get.data),
+            self.o.valid.eq(arrived != left),
+        ]
+        m.d.sync += [
+            issued.eq(issued + (issue & emit)),
+            arrived.eq(arrived + accumulators.o.valid),
+            left.eq(left + (self.o.valid & self.o.ready)),
+        ]
+        return m

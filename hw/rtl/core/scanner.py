@@ -1,0 +1,225 @@
+"""A core's part in a selection: scans its share of a map for the selector, and keeps the masks of channels.
+
+::
+
+    Order ──► address counter ──► word ──► magnitudes ──► digits ──► counts ──► accumulators ──► tally
+              (memory, 2 cycles)  (one stage each)                        └───► the tie wanted ──► place
+"""
+
+from itertools import pairwise
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import data, enum, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.program.isa import Selection
+from hw.rtl.core.activations import WORD_BITS
+
+__all__ = ["PLACE", "TALLY_BITS", "Order", "OrderKind", "Scanner"]
+
+#: Bits of an accumulator: magnitudes of a channel over all positions of a bank.
+TALLY_BITS = 20
+#: Where an activation lies: number of its word in the map, and channel in the word.
+PLACE = data.StructLayout({"word": 16, "channel": range(WORD_CHANNELS)})
+_VALUES = data.ArrayLayout(9, WORD_CHANNELS)
+_MAGNITUDES = data.ArrayLayout(8, WORD_CHANNELS)
+
+
+class OrderKind(enum.Enum, shape=3):
+    """What the cores shall do, all at the same time."""
+
+    NONE = 0
+    COUNT = 1  #: count the magnitudes that begin with the prefix, by their next digit ``index``
+    SUM = 2  #: add the magnitudes of channel word ``value`` up
+    FIND = 3  #: find activation ``value``, from 1, of those whose magnitude is the prefix, in the core called for
+    LIMIT = 4  #: the last tie that wins is in word ``value`` of the map, channel ``index``; the prefix is its magnitude
+    MASK = 5  #: take the low 8 bits of ``value`` for the mask of the channel word in its high ones
+    FILL = 6  #: take the masks of the layer memory
+
+
+class Order(data.Struct):
+    """From the selector to all cores."""
+
+    kind: OrderKind
+    index: 4  # of the accumulator to tell, too
+    value: 16
+    prefix: 8
+
+
+class Scanner(wiring.Component):
+    """Scans and counts.
+
+    Members
+    -------
+    order : In(Order), called : In(1)
+        ``called``: of a FIND, it's this core.
+    selection : In(Selection)
+        Stable as long as there are orders.
+    begins, reads : Out(1), address : Out(12)
+        In this cycle a scan begins; from the next on it reads words at these addresses.
+    word : In(72)
+        What was read, a cycle later.
+    tally : Out
+        The accumulator ``order.index``, two cycles later.
+    place : Out(PLACE)
+        What a FIND has found; 0 in cores that weren't called.
+    fills : Out(1), table_address : Out(12), table_data : In(32)
+        Reads masks at a synchronous port of the layer memory.
+    mask : Out(8), mask_number : Out(6), mask_write : Out(1)
+        A mask to be kept.
+
+    Throughput: a word each cycle; no back-pressure. Reset: idle.
+    """
+
+    #: Cycles from the order of a scan of no word to the first in which ``tally`` and ``place`` are complete, if the
+    #: index is there by then; each word of the scan is one more.
+    LATENCY = 8
+    #: Further cycles to find a channel in a word.
+    FIND_LATENCY = WORD_CHANNELS - 1
+    #: Cycles from FILL of no mask to the last write of a mask.
+    FILL_LATENCY = 4
+
+    def __init__(self, config: AcceleratorConfig):
+        self._digit = config.selector
+        super().__init__(
+            {
+                "order": In(Order),
+                "called": In(1),
+                "selection": In(Selection),
+                "begins": Out(1),
+                "reads": Out(1),
+                "address": Out(12),
+                "word": In(WORD_BITS),
+                "tally": Out(TALLY_BITS),
+                "place": Out(PLACE),
+                "fills": Out(1),
+                "table_address": Out(12),
+                "table_data": In(32),
+                "mask": Out(8),
+                "mask_number": Out(6),
+                "mask_write": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        digit, bins = self._digit, 1 << self._digit
+        order, called, selection = Signal(Order), Signal(), self.selection
+        m.d.sync += [order.eq(self.order), called.eq(self.called)]
+
+        # Address counter.
+        left = Signal(13)
+        kind, finding = Signal(OrderKind), Signal()
+        level = Signal(range(8 // digit + 1))  # digits decided
+        first = Signal(16)  # number of the share's first word in the map
+        m.d.sync += first.eq(selection.base - selection.shift)
+        m.d.comb += [
+            self.begins.eq(
+                (order.kind == OrderKind.COUNT) | (order.kind == OrderKind.SUM) | (order.kind == OrderKind.FIND)
+            ),
+            self.reads.eq(left != 0),
+        ]
+        with m.If(self.begins):
+            m.d.sync += [
+                kind.eq(order.kind),
+                left.eq(selection.words),
+                self.address.eq(selection.base + Mux(order.kind == OrderKind.SUM, order.value, 0)),
+                level.eq(Mux(order.kind == OrderKind.FIND, 8 // digit, order.index)),
+            ]
+        with m.Elif(self.reads):
+            m.d.sync += [left.eq(left - 1), self.address.eq(self.address + selection.pitch)]
+
+        # Word, magnitudes, digits.
+        valid = [Signal(name=f"valid_{stage}") for stage in range(6)]
+        m.d.comb += valid[0].eq(self.reads)
+        m.d.sync += [later.eq(before) for before, later in pairwise(valid)]
+        values, magnitudes = Signal(_VALUES), Signal(_MAGNITUDES)
+        wanted, shown = Signal(8), Signal(8)  # bits of the prefix in their place, and which they are
+        with m.Switch(level):
+            for decided in range(8 // digit + 1):
+                with m.Case(decided):
+                    rest = 8 - decided * digit
+                    m.d.sync += [wanted.eq(order.prefix << rest), shown.eq((0xFF << rest) & 0xFF)]
+        inside, digits = Signal(WORD_CHANNELS), Signal(data.ArrayLayout(digit, WORD_CHANNELS))
+        carried = Signal(_MAGNITUDES)
+        m.d.sync += [values.eq(self.word), carried.eq(magnitudes)]
+        for channel in range(WORD_CHANNELS):
+            value, magnitude = values[channel], magnitudes[channel]
+            m.d.sync += [
+                magnitude.eq(Mux(value[8], -value[:8], value[:8])),
+                inside[channel].eq(((magnitude ^ wanted) & shown) == 0),
+            ]
+            with m.Switch(level):
+                for decided in range(8 // digit):
+                    with m.Case(decided):
+                        rest = 8 - (decided + 1) * digit
+                        m.d.sync += digits[channel].eq(magnitude[rest : rest + digit])
+
+        # Counts, accumulators.
+        summing = Signal()
+        m.d.comb += summing.eq(kind == OrderKind.SUM)
+        accumulators = Signal(data.ArrayLayout(TALLY_BITS, max(bins, WORD_CHANNELS)))
+        for number in range(max(bins, WORD_CHANNELS)):
+            of_digit = _count([inside[c] & (digits[c] == number) for c in range(WORD_CHANNELS)]) if number < bins else 0
+            added = Signal(8, name=f"added_{number}")
+            magnitude = carried[number] if number < WORD_CHANNELS else 0
+            m.d.sync += added.eq(Mux(summing, magnitude, of_digit))
+            with m.If(self.begins):
+                m.d.sync += accumulators[number].eq(0)
+            with m.Elif(valid[5]):
+                m.d.sync += accumulators[number].eq(accumulators[number] + added)
+        m.d.sync += self.tally.eq(accumulators[order.index])
+
+        # Find: the word in which the count of ties reaches the one wanted, then the channel.
+        ties, tied = Signal(WORD_CHANNELS), Signal(range(WORD_CHANNELS + 1))
+        rank, number = Signal(16), Signal(16)  # ties still to pass, number of the word
+        bits, bits_left = Signal(WORD_CHANNELS), Signal(range(WORD_CHANNELS + 1))
+        looking, channel = Signal(), Signal(range(WORD_CHANNELS))
+        m.d.sync += [ties.eq(inside), tied.eq(_count(list(inside)))]
+        with m.If(self.begins):
+            m.d.sync += [
+                finding.eq((order.kind == OrderKind.FIND) & called),
+                looking.eq(0),
+                rank.eq(order.value),
+                number.eq(first),
+            ]
+        with m.Elif(finding & valid[5]):
+            with m.If(rank <= tied):
+                m.d.sync += [finding.eq(0), looking.eq(1), bits.eq(ties), bits_left.eq(rank), channel.eq(0)]
+            with m.Else():
+                m.d.sync += [rank.eq(rank - tied), number.eq(number + 1)]
+        with m.If(looking):
+            with m.If(bits[0] & (bits_left == 1)):
+                m.d.sync += looking.eq(0)
+            with m.Else():
+                m.d.sync += [bits.eq(bits >> 1), bits_left.eq(bits_left - bits[0]), channel.eq(channel + 1)]
+        m.d.comb += [self.place.word.eq(Mux(called, number, 0)), self.place.channel.eq(Mux(called, channel, 0))]
+
+        self._masks(m, order)
+        return m
+
+    def _masks(self, m, order):
+        """Masks that the selector sends, or that the layer memory holds."""
+        left, number = Signal(8), Signal(6)
+        arrives, arriving = Signal(), Signal(6)
+        m.d.comb += self.fills.eq(left != 0)
+        m.d.sync += [
+            arrives.eq(self.fills),
+            arriving.eq(number),
+            self.mask_write.eq(arrives | (order.kind == OrderKind.MASK)),
+            self.mask.eq(Mux(arrives, self.table_data, order.value)),
+            self.mask_number.eq(Mux(arrives, arriving, order.value[8:])),
+        ]
+        with m.If(order.kind == OrderKind.FILL):
+            m.d.sync += [left.eq(self.selection.pitch), number.eq(0), self.table_address.eq(self.selection.table)]
+        with m.Elif(self.fills):
+            m.d.sync += [left.eq(left - 1), number.eq(number + 1), self.table_address.eq(self.table_address + 1)]
+
+
+def _count(bits):
+    """Number of set bits."""
+    terms = list(bits)
+    while len(terms) > 1:
+        terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=True)]
+    return terms[0]

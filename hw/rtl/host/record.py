@@ -1,0 +1,33 @@
+"""What the sequencer tells the host, by way of the host port."""
+
+from amaranth.lib import data
+
+from hw.program.bits import bits_of, words_of
+from hw.program.protocol import ErrorCode, LayerRecord, Reply, Result
+
+__all__ = ["Record", "say"]
+
+#: Payload words of the longest record.
+_RECORD_WORDS = max(words_of(LayerRecord), words_of(Result))
+
+
+class Record(data.Struct):
+    """Something to tell the host."""
+
+    reply: Reply
+    code: ErrorCode
+    length: 4
+    payload: 32 * _RECORD_WORDS
+
+
+def say(stream, reply, layout, whole=None, **fields):
+    """Assignments that offer a record of a layout: of a ``whole`` one, if that is given, with these fields instead."""
+    record = stream.payload
+    view = data.View(layout, record.payload[: bits_of(layout)])
+    return [
+        record.reply.eq(reply),
+        record.length.eq(words_of(layout)),
+        *([] if whole is None else [view.eq(whole)]),
+        *(view[name].eq(value) for name, value in fields.items()),
+        stream.valid.eq(1),
+    ]

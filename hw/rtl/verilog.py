@@ -1,0 +1,30 @@
+"""Verilog of a component, for simulators and synthesis of any vendor."""
+
+from amaranth.back import verilog
+from amaranth.lib import wiring
+
+from hw.config import AcceleratorConfig
+from hw.rtl.modules import Modules, Network, ports_of
+
+__all__ = ["TOP", "convert", "generate"]
+
+#: Name of the top module.
+TOP = "offramp"
+
+
+def convert(component: wiring.Component, name: str, network: Network | None = None) -> str:
+    """Verilog of any component; ports that are constant (``ready`` of always-ready streams) are left out.
+
+    The component must not have been elaborated before. ``network`` is as for :class:`hw.rtl.modules.Modules`.
+    """
+    modules = Modules(network)
+    ports = [port for _, port in ports_of(component)]
+    text = verilog.convert(component, name=name, platform=modules, ports=ports, emit_src=False)
+    return "\n".join([text, *modules.texts.values()])
+
+
+def generate(config: AcceleratorConfig) -> str:
+    """Verilog of the accelerator, top module :data:`TOP`."""
+    from hw.rtl.accelerator import Accelerator
+
+    return convert(Accelerator(config), TOP)

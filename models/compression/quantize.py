@@ -1,0 +1,229 @@
+"""Quantization-aware training and the integer network that comes out of it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hw.network.network import (
+    INPUT,
+    Add,
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    Exit,
+    GlobalAveragePool,
+    Layer,
+    Linear,
+    MaxPool2D,
+    Network,
+    Tensor,
+)
+from hw.numerics import Rounding, Scale, quantize_scale
+from models.compression.fakequant import INPUT_SCALE, INPUT_ZERO_POINT, FakeQuantNet
+from models.compression.levels import units
+from models.datasets.sources import Progress
+from models.datasets.splits import Split
+from models.frontends.graph import Step, lower
+from models.frontends.merge import merged
+from models.networks.demo import to_torch
+from models.networks.ensemble import members_of
+from models.training.pieces import Piece, Run
+from models.training.standard import FixedMask
+from models.training.train import Schedule, fit
+
+__all__ = ["NEVER", "encode", "quantize", "to_network"]
+
+#: Threshold that no margin reaches: the exit isn't taken.
+NEVER = (1 << 32) - 1
+
+_CALIBRATION = 512  # images that set the first ranges
+
+
+def encode(images: Any, network: Network) -> np.ndarray:
+    """Images as the network takes them.
+
+    Parameters
+    ----------
+    images : array of float, (N, height, width, channels)
+        In 0..1.
+
+    Returns
+    -------
+    array of int8, (N, height, width, channels)
+        ``round(pixel * (1 / scale)) + zero_point``, ties to even, limited to int8.
+
+    Raises
+    ------
+    ValueError
+        When the shape isn't the network's, or a value isn't a number or is outside 0..1.
+    """
+    pixels = np.asarray(images)
+    if pixels.ndim != 4 or pixels.shape[1:] != network.input.shape or not np.issubdtype(pixels.dtype, np.floating):
+        raise ValueError(
+            f"images must be a floating-point array (N, {', '.join(map(str, network.input.shape))}), "
+            f"not {pixels.dtype} {pixels.shape}"
+        )
+    if not ((pixels >= 0) & (pixels <= 1)).all():
+        raise ValueError(f"pixels must be numbers from 0 to 1, not {pixels.min()} to {pixels.max()}")
+    codes = np.rint(pixels.astype(np.float64) * (1.0 / network.input.scale)) + network.input.zero_point
+    return codes.clip(-128, 127).astype(np.int8)
+
+
+class _FrozenRanges(Piece):
+    """Ranges follow the batches for the first two thirds of the epochs."""
+
+    def __init__(self, twin: FakeQuantNet) -> None:
+        self.twin = twin
+
+    def before_epoch(self, run: Run) -> None:
+        self.twin.observing = run.epoch < run.schedule.epochs - run.schedule.epochs // 3
+
+
+def quantize(
+    model: nn.Module,
+    split: Split,
+    schedule: Schedule,
+    *,
+    seed: int,
+    exits: bool = True,
+    levels: str | None = None,
+    pieces: Callable[[FakeQuantNet], Sequence[Piece]] | None = None,
+    checkpoint: Path | None = None,
+    history: list[dict[str, float]] | None = None,
+    progress: Progress | None = None,
+    text: str = "quantize",
+) -> FakeQuantNet:
+    """Train a network on as int8: batch norms folded, zero weights kept, ranges fixed for the last third.
+
+    Parameters
+    ----------
+    model : Module
+        Float network as :func:`models.frontends.graph.lower` takes it, or an ensemble of such
+        (:mod:`models.networks.ensemble`).
+    split : Split
+        Images that set the ranges and train.
+    schedule : Schedule
+    seed : int
+    exits : bool
+        False drops the early exits and what only they need.
+    levels : str or None
+        Kind of levels of the convolutions' weights (:mod:`models.compression.levels`), which stay exactly what they
+        are.
+    pieces : function or None
+        Of the twin, further pieces of its training (:mod:`models.training.pieces`).
+    checkpoint : Path or None
+        File of the run in progress, see :func:`models.training.train.fit`.
+    history : list or None
+        Gets the metrics of every epoch.
+    progress : function or None
+        Called with steps done, steps in all and a text.
+
+    Returns
+    -------
+    FakeQuantNet
+        In evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        When the network has an unsupported module, a weight that is no number, or weights of other levels.
+    FloatingPointError
+        When training diverges.
+    """
+    model.eval()
+    height, width, channels = split.images.shape[1:]
+    members = members_of(model)
+    graphs = [lower(member, (height, width, channels)) for member in members]
+    found = [units(*pair, levels) if levels else {} for pair in zip(members, graphs, strict=True)]
+    together = {name: torch.cat([values[name] for values in found]) for name in found[0]}
+    graph = merged(graphs)
+    twin = FakeQuantNet(graph if exits else graph.final_only(), together)
+    with torch.no_grad():
+        twin.train()(to_torch(split.images[:_CALIBRATION]))
+    every = [_FrozenRanges(twin), FixedMask(twin.masks()), *(pieces(twin) if pieces else ())]
+    metrics = fit(twin, split, schedule, seed=seed, pieces=every, checkpoint=checkpoint, progress=progress, text=text)
+    if history is not None:
+        history.extend(metrics)
+    return twin
+
+
+def to_network(twin: FakeQuantNet, name: str, thresholds: Sequence[int] = ()) -> Network:
+    """The integer network of a twin, in TensorFlow Lite's arithmetic (:mod:`hw.numerics`).
+
+    Parameters
+    ----------
+    name : str
+    thresholds : sequence of int
+        Of the early exits; by default none is ever taken (:data:`NEVER`).
+
+    Raises
+    ------
+    ValueError
+        When a weight is no number; the message names the layer.
+    """
+    for step, node in zip(twin.graph.steps, twin.nodes, strict=True):
+        for values in node.parameters():
+            if not torch.isfinite(values).all():
+                raise ValueError(f"{step.name}: weights must be finite, not NaN or infinite")
+    quantization = twin.quantization()
+    shapes = {INPUT: twin.graph.shape} | {step.name: step.shape for step in twin.graph.steps}
+    tensors = {
+        key: Tensor(shape=shapes[key], scale=scale, zero_point=zero) for key, (scale, zero) in quantization.items()
+    }
+    heads = twin.graph.exits
+    early = tuple(thresholds) or (NEVER,) * (len(heads) - 1)
+    if len(early) != len(heads) - 1:
+        raise ValueError(f"thresholds must be one for each of {len(heads) - 1} early exits, not {len(early)}")
+    return Network(
+        name=name,
+        input=Tensor(shape=twin.graph.shape, scale=INPUT_SCALE, zero_point=INPUT_ZERO_POINT),
+        layers=tuple(_layer(twin, number, tensors) for number in range(len(twin.graph.steps))),
+        exits=tuple(Exit(logits=head, threshold=value) for head, value in zip(heads, (*early, None), strict=True)),
+        classes=shapes[heads[-1]][2],
+    )
+
+
+def _layer(twin: FakeQuantNet, number: int, tensors: dict[str, Tensor]) -> Layer:
+    step = twin.graph.steps[number]
+    output = tensors[step.name]
+    common: dict[str, Any] = {"name": step.name, "inputs": step.inputs, "output": output}
+    if step.relu:
+        common["clamp"] = (output.zero_point, 127)
+    if step.kind == "add":
+        return Add(**common)
+    if step.kind == "pool":
+        if step.window == tensors[step.inputs[0]].shape[:2]:
+            return GlobalAveragePool(**common)
+        assert step.window is not None
+        return AveragePool2D(**common, window=step.window, stride=step.stride)
+    if step.kind == "max_pool":
+        assert step.window is not None
+        return MaxPool2D(**common, window=step.window, stride=step.stride, pads=step.pads)
+    raw = step.name in twin.graph.exits
+    common |= {"select": step.select, "threshold": twin.nodes[number].threshold}
+    common |= _weights(step, twin.nodes[number], tensors[step.inputs[0]].scale, None if raw else output.scale)
+    if step.kind == "linear":
+        return Linear(**common, rounding=Rounding.SINGLE, raw=raw)
+    kind = DepthwiseConv2D if step.kind == "depthwise" else Conv2D
+    return kind(**common, rounding=Rounding.DOUBLE, stride=step.stride, pads=step.pads)
+
+
+def _weights(step: Step, node: Any, source_scale: float, output_scale: float | None) -> dict[str, np.ndarray]:
+    """Integer weights, biases and requantization of one layer; raw layers (``output_scale`` None) scale by zero."""
+    scale = node.weight_scale(source_scale)
+    codes = (node.weight.detach() / scale[:, None, None, None]).round().permute(0, 2, 3, 1)
+    scales = scale.double().numpy() * source_scale
+    bias = np.rint(node.bias.detach().double().numpy() / scales)
+    requantization = [Scale(0, 0)] * len(scales)
+    if output_scale is not None:
+        requantization = [quantize_scale(float(value) / output_scale) for value in scales]
+    return {
+        "weight": np.ascontiguousarray(codes.numpy().astype(np.int8)),
+        "bias": bias.astype(np.int32),
+        "multiplier": np.array([scale.multiplier for scale in requantization], dtype=np.int32),
+        "shift": np.array([scale.shift for scale in requantization], dtype=np.int32),
+    }

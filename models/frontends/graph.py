@@ -1,0 +1,48 @@
+"""From a PyTorch module to the handful of steps the accelerator knows: batch norms folded, ReLUs fused."""
+
+from torch import nn
+
+from models.frontends.arrange import arranged
+from models.frontends.exported import export, undisturbed
+from models.frontends.guard import compare
+from models.frontends.operators import lowered
+from models.frontends.steps import Graph, Step
+
+__all__ = ["Graph", "Step", "lower"]
+
+
+def lower(model: nn.Module, shape: tuple[int, int, int]) -> Graph:
+    """The steps of a network in evaluation mode.
+
+    The network may be of any module of ordinary style, in forms of modules and of functions, in float32, float16,
+    bfloat16 or float64; what counts are the operators it computes (:mod:`models.frontends.operators`). Supported are
+    convolution (one group, or depthwise: as many groups as input and output channels; no dilation, padding with zeros,
+    also by a padding before it), batch norm behind it, ReLU behind any of convolution, linear layer and addition,
+    addition of two maps, average pool without padding and mean over all positions, max pool, views that flatten, and
+    linear layers, which end the network as the logits of an exit. Inputs of convolutions and linear layers may be
+    winners alone (:mod:`models.networks.winners`). Weights are copied, as float32; those that a hook or a
+    parametrization computes are computed now.
+
+    What comes out has been compared with the module, in float on a few random images.
+
+    Parameters
+    ----------
+    model : Module
+        Takes one image tensor, returns the logits of one exit or a tuple of those of several, the final ones last.
+        Neither its modes nor its buffers change.
+    shape : tuple of 3 int
+        Height, width, channels of an image.
+
+    Raises
+    ------
+    ValueError
+        When the network can't run on the accelerator, or holds a weight that is no number; the message names the
+        modules, and gives all reasons that don't follow from others.
+    """
+    with undisturbed(model):
+        found = lowered(export(model, shape))
+        if found.problems:
+            raise ValueError("; ".join(found.problems))
+        graph = arranged(shape, tuple(found.steps.values()), found.exits)
+        compare(graph, found)
+    return graph

@@ -1,0 +1,1 @@
+"""Recipes and checkpoints: how a network is made, and what was made."""

@@ -1,0 +1,420 @@
+"""Recipes: files that say how a network is made, from a data set to integers.
+
+A recipe is a TOML file::
+
+    name = "resnet8-sparse"             # of the network that comes out
+    data = "cifar10"                    # digits, fashion-mnist or cifar10
+    about = "one sentence"
+    config = "base"                     # accelerator whose cycles count
+    train_images = 10000                # learn from the first so many only; all without it
+    exit_loss = 0.005                   # validation accuracy that early exits may cost
+    flagged = 0.05                      # of clean validation images: share whose margin is out of range; 0 without it
+    levels = "ternary"                  # what weights end on (models.compression.levels), by a binary-relax piece
+
+    [architecture]
+    kind = "resnet8"                    # models.networks.architectures; the other keys are that architecture's
+    widths = [16, 32, 64]
+
+    [start]                             # without it: random weights, drawn by the seed
+    weights = "official"                # MLPerf Tiny's float weights, from the data folder
+    checkpoint = "trained.off"          # or a trained network's file, relative to the recipe
+
+    [[train]]                           # stages of the dense float network, none if it comes trained
+    [[compress]]                        # stages of a copy of it
+    [quantize]                          # the copy's training as int8
+    [dense]                             # the dense network's, for comparison; as [quantize] without pieces if not given
+    name = "prune"
+    epochs = 20                         # and the other settings of models.training.schedule.Schedule
+    pieces = [{kind = "gradual-pruning", densities = {"stem.conv.weight" = 0.5}}]   # models.recipes.ingredients.PIECES
+
+    [[integer]]                         # changes of the integer network, models.recipes.ingredients.INTEGER
+    kind = "thresholds"
+
+Everything is checked before anything starts.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from hw.config import preset
+from hw.rules import shown
+from hw.typed import call, checked, said, settled
+from models.compression.fakequant import FakeQuantNet
+from models.compression.levels import LEVELS
+from models.datasets.sources import data_folder
+from models.datasets.splits import NAMES, SHAPES
+from models.frontends.merge import lowered
+from models.networks import architectures
+from models.networks.architectures import AnyArchitecture
+from models.networks.resnet8 import WEIGHTS, ResNet8Architecture, official_state
+from models.recipes import checkpoint
+from models.recipes.ingredients import INTEGER, PIECES, Context
+from models.training.schedule import Schedule
+
+__all__ = [
+    "FOLDER",
+    "Recipe",
+    "Stage",
+    "Start",
+    "builtin",
+    "change_integers",
+    "check",
+    "load",
+    "make_pieces",
+    "starting_network",
+]
+
+#: Where the recipes of this project lie.
+FOLDER = Path(__file__).parents[2] / "recipes"
+
+#: Most bytes of a recipe.
+_LARGEST = 1 << 20
+
+#: Beginnings of names of parameters that a start may lack: early exits that are added to a trained network.
+_ADDED = ("exits.",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One training run.
+
+    Parameters
+    ----------
+    name : str
+    schedule : Schedule
+    pieces : tuple of dict
+        Each with its ``kind`` and settings, see :data:`models.recipes.ingredients.PIECES`.
+    """
+
+    name: str
+    schedule: Schedule
+    pieces: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a network begins with instead of random weights; one of the two.
+
+    Parameters
+    ----------
+    weights : str
+        ``official``: MLPerf Tiny's float ResNet-8.
+    checkpoint : str
+        File of a trained network.
+    """
+
+    weights: str = ""
+    checkpoint: str = ""
+
+    def __post_init__(self) -> None:
+        if self.weights not in ("", "official"):
+            raise ValueError(f"weights must be official, not {self.weights!r}")
+        if bool(self.weights) == bool(self.checkpoint):
+            raise ValueError("either weights or checkpoint must be given, not both or neither")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is made; the module's text explains the file.
+
+    Parameters
+    ----------
+    name, data, about, config : str
+    architecture : dict
+        Its kind and settings; shape and classes are the data set's.
+    start : Start or None
+    train, compress : tuple of Stage
+    quantize, dense : Stage
+    integer : tuple of dict
+    train_images : int
+        0 for all.
+    exit_loss : float
+        Accuracy that early exits may cost on validation data, in 0..1.
+    flagged : float
+        Share of clean validation images that leave an exit with a margin out of its range
+        (:func:`models.methods.detector.with_ranges`), in 0..1. With 0 exits have no ranges, and no image is flagged.
+    levels : str or None
+        One of :data:`models.compression.levels.LEVELS`; None for int8.
+
+    Raises
+    ------
+    ValueError
+        When a value is impossible.
+    """
+
+    name: str
+    data: str
+    about: str = ""
+    config: str = "single"
+    architecture: dict[str, Any]
+    start: Start | None = None
+    train: tuple[Stage, ...] = ()
+    compress: tuple[Stage, ...] = ()
+    quantize: Stage
+    dense: Stage
+    integer: tuple[dict[str, Any], ...] = ()
+    train_images: int = 0
+    exit_loss: float = 0.005
+    flagged: float = 0.0
+    levels: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.data not in NAMES:
+            raise ValueError(f"data must be one of {', '.join(NAMES)}, not {self.data!r}")
+        if not self.name or not all(letter.isalnum() or letter in "-_." for letter in self.name):
+            raise ValueError(f"name must be of letters, digits, '-', '_' and '.', not {self.name!r}")
+        if not 0.0 <= self.exit_loss <= 1.0:
+            raise ValueError(f"exit_loss must be in 0..1, not {self.exit_loss}")
+        if not 0.0 <= self.flagged <= 1.0:
+            raise ValueError(f"flagged must be in 0..1, not {self.flagged}")
+        if self.train_images < 0:
+            raise ValueError(f"train_images must not be negative, not {self.train_images}")
+        if self.levels is not None:
+            self._check_levels(self.levels)
+        if self.start is None and not self.train:
+            raise ValueError("a recipe without a start must have a [[train]] stage")
+        names = [stage.name for stage in (*self.train, *self.compress, self.quantize, self.dense)]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"names of stages must differ, not both be {name!r}")
+        preset(self.config)
+        _ = self.network_architecture
+
+    def _check_levels(self, levels: str) -> None:
+        if levels not in LEVELS:
+            raise ValueError(f"levels must be one of {', '.join(LEVELS)}, not {levels!r}")
+        last = (*self.train, *self.compress)[-1:]
+        pieces = [piece for stage in last for piece in stage.pieces if piece.get("kind") == "binary-relax"]
+        if [piece.get("levels", "ternary") for piece in pieces] != [levels]:
+            raise ValueError(
+                f"levels {levels} need a binary-relax piece of that kind in the last stage before quantize"
+            )
+
+    @property
+    def network_architecture(self) -> AnyArchitecture:
+        """The architecture, for the data set's images."""
+        shape, classes = SHAPES[self.data]
+        return architectures.from_dict({**self.architecture, "shape": shape, "classes": classes})
+
+    def digest(self) -> str:
+        """SHA-256 of everything it says; what is as it is by default doesn't count, so new settings change nothing."""
+        return hashlib.sha256(json.dumps(said(self), sort_keys=True).encode()).hexdigest()
+
+
+def load(path: Path) -> Recipe:
+    """A recipe's file.
+
+    Raises
+    ------
+    ValueError
+        When it can't be read, isn't TOML, or has a key or a value that is unknown or impossible; the message names it.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(data) > _LARGEST:
+        raise ValueError(f"{path}: must be at most {_LARGEST:,} bytes")
+    try:
+        table = tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: must be a text in UTF-8: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: must be TOML: {error}") from error
+    try:
+        return _parse(table, path.parent)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def builtin(data: str) -> Recipe:
+    """The recipe of the demo for a data set.
+
+    Raises
+    ------
+    ValueError
+        When there is none.
+    """
+    if data not in NAMES:
+        raise ValueError(f"data must be one of {', '.join(NAMES)}, not {data!r}")
+    return load(FOLDER / f"{data}.toml")
+
+
+def _parse(table: dict[str, Any], folder: Path) -> Recipe:
+    known = [entry.name for entry in fields(Recipe)]
+    for key in table:
+        if key not in known:
+            raise ValueError(f"{shown(key)} is unknown: keys are {', '.join(known)}")
+    for key in ("name", "data", "architecture", "quantize"):
+        if key not in table:
+            raise ValueError(f"{key} must be given")
+    for key in ("architecture", "start", "quantize", "dense"):
+        if key in table and not isinstance(table[key], dict):
+            raise ValueError(f"{key} must be a table, not {shown(table[key])}")
+    quantize = _stage(table["quantize"], "quantize", "quantize")
+    dense = Stage(name="quantize unpruned", schedule=quantize.schedule)
+    plain: dict[str, Any] = {
+        key: table[key]
+        for key in ("name", "data", "about", "config", "train_images", "exit_loss", "flagged", "levels")
+        if key in table
+    }
+    start = None
+    if "start" in table:
+        start = call(Start, table["start"], "start")
+        if start.checkpoint:
+            start = Start(checkpoint=str(folder / start.checkpoint))
+    made: dict[str, Any] = {
+        "architecture": table["architecture"],
+        "start": start,
+        "train": tuple(_stage(entry, "train", f"train {n + 1}") for n, entry in enumerate(_list(table, "train"))),
+        "compress": tuple(
+            _stage(entry, "compress", f"compress {n + 1}") for n, entry in enumerate(_list(table, "compress"))
+        ),
+        "quantize": quantize,
+        "dense": _stage(table["dense"], "dense", "quantize unpruned") if "dense" in table else dense,
+        "integer": tuple(_list(table, "integer")),
+    }
+    for entry in made["integer"]:
+        call(*_entry(INTEGER, entry, "integer"))
+
+    def with_the_rest(
+        *,
+        name: str,
+        data: str,
+        about: str = "",
+        config: str = "single",
+        train_images: int = 0,
+        exit_loss: float = 0.005,
+        flagged: float = 0.0,
+        levels: str | None = None,
+    ) -> Recipe:
+        return Recipe(
+            name=name, data=data, about=about, config=config, train_images=train_images, exit_loss=exit_loss,
+            flagged=flagged, levels=levels, **made,
+        )  # fmt: skip
+
+    return call(with_the_rest, plain, "recipe")
+
+
+def _list(table: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    found = table.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise ValueError(f"{key} must be a list of tables, not {shown(found)}")
+    return found
+
+
+def _stage(table: dict[str, Any], key: str, name: str) -> Stage:
+    values = dict(table)
+    pieces = _list(values, "pieces")
+    values.pop("pieces", None)
+    name = checked(values.pop("name", name), str, f"{key}: name")
+    for entry in pieces:
+        settled(*_entry(PIECES, entry, _piece(name)), given=1)
+    return Stage(name=name, schedule=call(Schedule, values, f"{key} {name!r}"), pieces=tuple(pieces))
+
+
+def make_pieces(stage: Stage, context: Context) -> list[Any]:
+    """The pieces of a stage.
+
+    Raises
+    ------
+    ValueError
+        When a kind is unknown, or a setting unknown or impossible.
+    """
+    return [call(*_entry(PIECES, entry, _piece(stage.name)), context) for entry in stage.pieces]
+
+
+def _piece(stage: str) -> str:
+    """What to call a piece of a stage."""
+    return f"stage {stage!r}, piece"
+
+
+def _entry(table: Mapping[str, Any], entry: Mapping[str, Any], what: str) -> tuple[Any, dict[str, Any], str]:
+    """The maker of an entry's kind, its settings, and what to call it."""
+    settings = dict(entry)
+    kind = settings.pop("kind", None)
+    if not isinstance(kind, str) or kind not in table:
+        raise ValueError(f"{what}: kind must be one of {', '.join(table)}, not {shown(kind)}")
+    return table[kind], settings, f"{what} {kind!r}"
+
+
+def change_integers(recipe: Recipe, network: Any, context: Any) -> Any:
+    """The integer network after the recipe's ``[[integer]]`` changes.
+
+    Raises
+    ------
+    ValueError
+        When a setting doesn't fit the network.
+    """
+    for entry in recipe.integer:
+        network = call(*_entry(INTEGER, entry, "integer")).change(network, context)
+    return network
+
+
+def starting_network(recipe: Recipe, seed: int, root: Path | None = None) -> nn.Module:
+    """The float network before any training.
+
+    Parameters
+    ----------
+    seed : int
+        Of random weights.
+    root : Path or None
+        Data folder, for official weights.
+
+    Raises
+    ------
+    ValueError
+        When the start's file can't be read or isn't of the architecture.
+    """
+    architecture = recipe.network_architecture
+    model = architectures.initial(architecture, seed)
+    if recipe.start is None:
+        return model
+    if recipe.start.weights:
+        if not isinstance(architecture, ResNet8Architecture):
+            raise ValueError(f"official weights are of kind resnet8, not {recipe.architecture['kind']}")
+        state = official_state(data_folder(root) / WEIGHTS)
+        source = str(WEIGHTS)
+    else:
+        source = recipe.start.checkpoint
+        state = checkpoint.load(Path(source)).model().state_dict()
+    own = model.state_dict()
+    for name in sorted(own.keys() | state.keys()):
+        missing = name not in state and name.startswith(_ADDED)
+        if not missing and (name not in own or name not in state or own[name].shape != state[name].shape):
+            found = tuple(state[name].shape) if name in state else "nothing"
+            wanted = tuple(own[name].shape) if name in own else "nothing"
+            raise ValueError(f"{source}: {name} must be {wanted} for this architecture, not {found}")
+    model.load_state_dict(own | state)
+    return model
+
+
+def check(recipe: Recipe, root: Path | None = None) -> None:
+    """Make everything that a recipe asks for once, on a network of its architecture, without training.
+
+    Raises
+    ------
+    ValueError
+        When the start's file can't be read, or a stage, a piece or a change is unknown or impossible.
+    """
+    model = starting_network(recipe, 0, root)
+    shape = SHAPES[recipe.data][0]
+    for stage in (*recipe.train, *recipe.compress):
+        make_pieces(stage, Context(model=model, dataset=None, dense=model, stage=stage.name))
+    twin = FakeQuantNet(lowered(model.eval(), shape))
+    for stage in (recipe.quantize, recipe.dense):
+        make_pieces(stage, Context(model=twin, dataset=None, dense=model, stage=stage.name))
+    for entry in recipe.integer:
+        maker, settings, what = _entry(INTEGER, entry, "integer")
+        try:
+            call(maker, settings, what).check(twin.weighted())
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from error

@@ -1,0 +1,294 @@
+"""The seven methods and the networks of the zoo: table and plots of committed results."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from matplotlib import pyplot as plt
+
+from fpga.throughput import throughput
+from fpga.uart import BAUD
+from models.datasets.splits import SHAPES
+from models.zoo import entries
+from offramp.record import read_json
+from offramp.report.columns import Columns
+from offramp.report.figures import STYLE, svg
+
+__all__ = [
+    "FOLDER",
+    "accelerator",
+    "balance",
+    "claims",
+    "collect",
+    "markdown",
+    "networks",
+    "networks_markdown",
+    "orthogonality",
+    "plot",
+]
+
+_BASELINES = Path(__file__).parents[2] / "baselines"
+#: Results of the methods' replications, one file each.
+FOLDER = _BASELINES / "methods"
+
+_NETWORKS = [
+    "network", "method", "data", "float", "int8", "attacked", "clean", "PGD-20", "all attacks", "weights", "active",
+    "products", "without exits", "exits", "config", "mean cycles", "of limit", "latency", "images/s", "claims",
+]  # fmt: skip
+_CLAIMS = ["method", "network", "claim", "here", "figures"]
+_ACCELERATOR = ["method", "data", "network", "products", "of dense", "cycles", "of limit"]
+_ORTHOGONALITY = ["network", "exits", "with exits", "without", "change"]
+_BALANCE = ["weights", "float", "int8", "nonzero", "cycles", "products", "of limit"]
+_KEPT = ("method", "network", "dataset", "figures", "checks", "accelerator", "command", "seed", "date")
+
+
+def collect(folder: Path = FOLDER) -> dict[str, Any]:
+    """``networks``: the zoo's entries; ``methods``: the replications' results, by method.
+
+    Raises
+    ------
+    ValueError
+        When a result can't be read or lacks what the table shows.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        result = read_json(path)
+        for key in _KEPT:
+            if key not in result:
+                raise ValueError(f"{path}: must hold {key!r}")
+        found[path.stem] = {key: result[key] for key in _KEPT}
+    return {"networks": [asdict(entry) for entry in entries()], "methods": found}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _delivered(entry: dict[str, Any]) -> list[str]:
+    """Latency (mean, worst found, bound) and images a second of the routed config, by its bitstream's PLL and link."""
+    path = _BASELINES / f"build-{entry['routed']}.json"
+    if not path.exists():
+        return ["-", "-"]
+    built = read_json(path)["build"]
+    clock = built["clock_mhz"]
+    cycles = (entry[f"routed_{which}"] for which in ("cycles", "worst", "bound"))
+    latency = " / ".join("-" if count is None else f"{count / clock:,.0f}" for count in cycles)
+    shape, _ = SHAPES[entry["dataset"]]
+    board = throughput(
+        shape, entry["routed_cycles"], back_to_back=entry["routed_back_to_back"], clock_mhz=clock, baud=BAUD
+    )
+    return [f"{latency} µs", f"{board.images_per_second:,.0f} ({board.bottleneck})"]
+
+
+def _claims(name: str) -> str:
+    """How many claims of a method hold here, and on which data they were checked, if it was tried."""
+    path = FOLDER / f"{name.replace('-', '_')}.json"
+    if not path.exists():
+        return "-"
+    result = read_json(path)
+    return f"{sum(check['holds'] for check in result['checks'])} of {len(result['checks'])} on {result['dataset']}"
+
+
+def _network_rows(found: list[dict[str, Any]]) -> list[list[str]]:
+    return [
+        [
+            entry["name"],
+            entry["method"],
+            entry["dataset"],
+            _percent(entry["accuracy_float"]),
+            _percent(entry["accuracy_int8"]),
+            f"{entry['attacked']:,}",
+            _percent(entry["accuracy_clean"]),
+            _percent(entry["accuracy_pgd20"]),
+            _percent(entry["accuracy_worst"]),
+            f"{entry['nonzero_weights']:,} of {entry['weights']:,}",
+            _percent(entry["activation_density"]),
+            _percent(entry["products_share"]),
+            _percent(entry["products_share_full"]),
+            _percent(entry["exit_share"]) if entry["exit_share"] else "-",
+            entry["config"],
+            f"{entry['mean_cycles']:,.0f}",
+            _percent(entry["share_of_limit"]),
+            *_delivered(entry),
+            _claims(entry["name"]),
+        ]
+        for entry in found
+    ]
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _claim_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    return [
+        [
+            result["method"],
+            f"{result['network']}, {result['dataset']}",
+            check["claim"],
+            "holds" if check["holds"] else "fails",
+            ", ".join(f"{name} {_figure(value)}" for name, value in check["figures"].items()),
+        ]
+        for result in found.values()
+        for check in result["checks"]
+    ]
+
+
+def _accelerator_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    return [
+        [
+            result["method"],
+            result["dataset"],
+            name,
+            f"{figures['products']:,.0f}",
+            _percent(figures["products_share"]),
+            f"{figures['cycles']:,.0f}",
+            _percent(figures["share_of_limit"]),
+        ]
+        for result in found.values()
+        for name, figures in result["accelerator"].items()
+    ]
+
+
+def _orthogonality_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """Of the branch that was added to the same network dense, pruned, quantized and both."""
+    if "dab" not in found:
+        return []
+    return [
+        [
+            name,
+            *(_percent(row[key]) for key in ("exit_share", "accuracy", "accuracy_without_exit")),
+            f"{100 * (row['accuracy'] - row['accuracy_without_exit']):+.2f}",
+        ]
+        for name, row in found["dab"]["figures"]["orthogonality"].items()
+    ]
+
+
+def _balance_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    if "balance" not in found:
+        return []
+    figures, measured = found["balance"]["figures"], found["balance"]["accelerator"]
+    return [
+        [
+            name,
+            _percent(figures[name]["accuracy"]),
+            _percent(figures[name]["accuracy_int8"]),
+            f"{figures[name]['weights']:,}",
+            f"{measured[name]['cycles']:,.0f}",
+            f"{measured[name]['products']:,.0f}",
+            _percent(measured[name]["share_of_limit"]),
+        ]
+        for name in ("unbalanced", "balanced")
+    ]
+
+
+def networks(found: list[dict[str, Any]]) -> Columns:
+    """The zoo's networks for a terminal, without what is too long for one: the methods' names."""
+    method = _NETWORKS.index("method")
+    head, *rows = [[*row[:method], *row[method + 1 :]] for row in (_NETWORKS, *_network_rows(found))]
+    return Columns(head, rows)
+
+
+def claims(found: dict[str, dict[str, Any]]) -> Columns:
+    """The methods' claims for a terminal."""
+    return Columns(_CLAIMS, _claim_rows(found))
+
+
+def accelerator(found: dict[str, dict[str, Any]]) -> Columns:
+    """What the accelerator does with the methods' integer networks, for a terminal."""
+    return Columns(_ACCELERATOR, _accelerator_rows(found))
+
+
+def orthogonality(found: dict[str, dict[str, Any]]) -> Columns:
+    """The same exit rule on a dense network, pruned, quantized and both, for a terminal."""
+    return Columns(_ORTHOGONALITY, _orthogonality_rows(found))
+
+
+def balance(found: dict[str, dict[str, Any]]) -> Columns:
+    """Balanced and unbalanced pruning at equal densities, for a terminal."""
+    return Columns(_BALANCE, _balance_rows(found))
+
+
+def _lines(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def networks_markdown(found: list[dict[str, Any]]) -> str:
+    """The zoo's networks as a table in Markdown."""
+    return "\n".join(_lines(_NETWORKS, _network_rows(found))) + "\n"
+
+
+def _where(found: dict[str, Any], name: str) -> str:
+    """A replication, and the data it was on."""
+    result = found["methods"].get(name)
+    return f"`{name}`, {result['dataset']}" if result else f"`{name}`, not tried"
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """All tables as Markdown."""
+    runs = [f"* {result['method']}: `{result['command']}`, {result['date']}" for result in found["methods"].values()]
+    parts = [
+        "# Networks",
+        "",
+        "Accuracies of the whole test set unless the index says otherwise, but for those of the first images that were",
+        "*attacked* at 8/255: *clean*, under PGD-20, and under *all attacks* in turn (`models.attacks.robustness`).",
+        "*Active* activations are multiplied. *Latency* (mean, worst found, bound) and *images/s* are those of the",
+        "bitstream of `small-85f`, which has 16 multipliers and memories for all networks: at its PLL's clock and",
+        "over its serial link (`baselines/build-small-85f.json`); in brackets which of the two is the limit. *Claims*",
+        "of a method that hold here are counted, with the data they were checked on; they follow below.",
+        "Products have two nonzero factors and are a share of the dense multiply-accumulates without early exits.",
+        "",
+        networks_markdown(found["networks"]),
+        "# Claims of the methods",
+        "",
+        *_lines(_CLAIMS, _claim_rows(found["methods"])),
+        "",
+        "Where figures of robustness don't say how many images were `attacked`, PGD and APGD were tried on up to 500,",
+        "and Square, and so `worst`, on the first 200 of these: they don't compare to the point.",
+        "",
+        "# The methods' networks on the accelerator",
+        "",
+        "Means over 200 test images, by the simulator.",
+        "",
+        *_lines(_ACCELERATOR, _accelerator_rows(found["methods"])),
+        "",
+        "# One exit rule on a network as it is, pruned, quantized and both",
+        "",
+        f"A branch is added to each, and taken where its largest softmax is 0.9 or more ({_where(found, 'dab')}).",
+        "",
+        *_lines(_ORTHOGONALITY, _orthogonality_rows(found["methods"])),
+        "",
+        "# As many weights of every output channel, or of every layer only",
+        "",
+        f"Both networks have the same density in every layer ({_where(found, 'balance')}).",
+        "",
+        *_lines(_BALANCE, _balance_rows(found["methods"])),
+        "",
+        "# Where it comes from",
+        "",
+        *runs,
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def plot(found: dict[str, Any]) -> str:
+    """Accuracy over products of the zoo's networks, and how many claims of each method hold, as SVG text."""
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
+        for entry in found["networks"]:
+            place = (100 * entry["products_share"], 100 * entry["accuracy_int8"])
+            left.plot(*place, "o", color="#0072b2")
+            left.annotate(entry["name"], place, xytext=(4, 4), textcoords="offset points", fontsize=8)
+        left.set_xlabel("products, % of the dense network's")
+        left.set_ylabel("accuracy int8, %")
+        results = found["methods"].values()
+        names = [f"{name}, {result['dataset']}" for name, result in found["methods"].items()]
+        held = [sum(check["holds"] for check in result["checks"]) for result in results]
+        every = [len(result["checks"]) for result in results]
+        right.barh(names, every, color="#e6e8eb", label="tried")
+        right.barh(names, held, color="#0072b2", label="hold here")
+        right.set_xlabel("claims")
+        if names:
+            right.legend()
+        return svg(figure)

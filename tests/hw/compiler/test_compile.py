@@ -1,0 +1,294 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hw.compiler.compile import compile_network
+from hw.config import AcceleratorConfig, preset
+from hw.network.network import INPUT, GlobalAveragePool, Network
+from hw.program.decode import decode_header
+from models.integer import golden
+from tests.hw.equality import assert_equals_golden
+from tests.hw.networks import network as mixed_network
+from tests.hw.networks import pooled, runnable, tensor, weighted, with_zero_point
+from tests.hw.partitions import only
+from tests.random_networks import NetworkMaker, random_codes, random_network
+
+TINY = preset("tiny")
+ROOMY = TINY.replace(
+    list_words=4096,
+    accumulators=1024,
+    activation_words=2048,
+    channel_words=512,
+    layer_words=2048,
+    accumulator_bits=30,
+)
+
+
+def conv_network(channels: int, size: tuple[int, int], kernel: int = 3, depth: int = 2, **values) -> Network:
+    """One convolution with a head, on a map of that size."""
+    maker = NetworkMaker(np.random.default_rng(0), (*size, depth))
+    pads = (kernel // 2,) * 4
+    maker.conv(INPUT, channels, (kernel, kernel), pads=values.pop("pads", pads), **values)
+    maker.head("layer0", 3)
+    return maker.network("net")
+
+
+def refused(network: Network, config: AcceleratorConfig, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        compile_network(network, config)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_networks_equal_the_golden_model(seed):
+    network = random_network(seed, size=6)
+    program = compile_network(network, ROOMY.replace(pes=(2, 4, 8)[seed % 3]))
+    assert_equals_golden(program, random_codes(network, 2, seed))
+
+
+def test_every_kind_of_layer():
+    network = runnable()
+    program = compile_network(network, ROOMY)
+    assert [(c.name, c.kind, c.layer) for c in program.commands] == [
+        ("stem", "conv2d", "stem"),
+        ("early", "linear", "early"),
+        ("inner", "conv2d", "inner"),
+        ("sum", "conv2d+add", "branch"),
+        ("mean", "global_average_pool", "mean"),
+        ("hidden", "linear", "hidden"),
+        ("head", "linear", "head"),
+    ]
+    assert [c.macs for c in program.commands] == [12 * 18 * 4, 48 * 3, 12 * 4 * 4, 12 * 4 * 4, 0, 20, 15]
+    assert_equals_golden(program, random_codes(network, 6, 0))
+
+
+def several_exits() -> tuple[Network, np.ndarray]:
+    """Three exits, thresholds so that images leave at each of them."""
+    maker = NetworkMaker(np.random.default_rng(3), (6, 6, 2))
+    here = maker.conv(INPUT, 6, (3, 3), pads=(1, 1, 1, 1))
+    maker.head(here, 4, 0)
+    here = maker.block(here, density=0.6)
+    maker.head(here, 4, 0)
+    maker.head(maker.pool(here), 4)
+    network = maker.network("net")
+    codes = np.random.default_rng(3).integers(-128, 128, (9, 6, 6, 2)).astype(np.int8)
+    margins = golden.run(network, codes).margins
+    first = int(np.sort(margins[:, 0])[6])
+    second = int(np.sort(margins[margins[:, 0] < first, 1])[3])
+    exits = [replace(e, threshold=t) for e, t in zip(network.exits, (first, second, None), strict=True)]
+    return replace(network, exits=tuple(exits)), codes
+
+
+def test_images_leave_at_every_exit():
+    network, codes = several_exits()
+    taken = assert_equals_golden(compile_network(network, ROOMY), codes)
+    assert sorted(taken.tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("pes", [4, 8])
+@pytest.mark.parametrize("channels", [33, 70])
+def test_layers_of_many_channels_are_split_into_commands(channels, pes, monkeypatch):
+    """3 live rows of 5 positions: the accumulators hold 32 channels of them, but not 40."""
+    only(monkeypatch, upright=False)
+    config = ROOMY.replace(pes=pes, accumulators=512 // pes)
+    maker = NetworkMaker(np.random.default_rng(4), (4, 5, 2))
+    here = maker.conv(INPUT, channels, (3, 3), pads=(1, 1, 1, 1), density=0.3)
+    here = maker.conv(here, 5, (1, 1), density=0.3)
+    maker.head(maker.pool(here), 3)
+    network = maker.network("net")
+    program = compile_network(network, config)
+    parts = [command for command in program.commands if command.tensor == "layer0"]
+    assert len(parts) == -(-channels // 32)
+    assert max(c.channels[1] - c.channels[0] for c in parts) <= 32
+    assert [c.channels[0] for c in parts] == [0, *(c.channels[1] for c in parts[:-1])]
+    assert all(c.channels[0] % 8 == 0 for c in parts)
+    assert parts[-1].channels[1] == channels
+    assert [c.name for c in parts] == [f"layer0[{c.channels[0]}:{c.channels[1]}]" for c in parts]
+    assert sum(c.macs for c in parts) == 4 * 5 * 9 * 2 * channels
+    assert_equals_golden(program, random_codes(network, 3, 1))
+
+
+def test_a_wide_residual_block_is_split():
+    maker = NetworkMaker(np.random.default_rng(5), (6, 5, 3))
+    here = maker.conv(INPUT, 40, (1, 1), density=0.5)
+    here = maker.block(here, density=0.05)
+    maker.head(maker.pool(here), 3)
+    network = maker.network("net")
+    program = compile_network(network, ROOMY.replace(pes=4, accumulators=128))
+    assert sum(command.kind == "conv2d+add" for command in program.commands) == 2
+    assert_equals_golden(program, random_codes(network, 3, 2))
+
+
+def test_equal_networks_give_equal_files(tmp_path):
+    for name in ("a", "b"):
+        compile_network(runnable(), ROOMY).save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_program_may_take_the_time_it_needs():
+    program = compile_network(conv_network(4, (5, 5)), TINY)
+    assert 1000 < decode_header(program.images)["limit"] < 10_000
+
+
+def test_accumulators_that_could_overflow_are_refused():
+    # Activations of -100 + 20 to 90 + 20 meet 4 weights of 127.
+    products, least = 4 * 127 * 110, 4 * 127 * 80
+    narrow = ROOMY.replace(accumulator_bits=20)
+    branch = {
+        "weight": np.full((4, 1, 1, 4), 127, dtype=np.int8),
+        "bias": np.full(4, (1 << 19) - 1 - products, dtype=np.int32),
+    }
+    # The others stay out of the way.
+    quiet = {"early": {"weight": np.zeros((3, 3, 4, 4), dtype=np.int8)}}
+    assert compile_network(runnable(quiet | {"branch": branch}), narrow).config == narrow
+    branch["bias"] = branch["bias"] + 1
+    refused(
+        runnable(quiet | {"branch": branch}),
+        narrow,
+        rf"branch: accumulators can reach -{least} and 524288, beyond the 20 bits of this config \(-524288\.\.524287\)",
+    )
+    branch["weight"] = -branch["weight"]
+    branch["bias"] = np.full(4, products - (1 << 19) - 1, dtype=np.int32)
+    refused(
+        runnable(quiet | {"branch": branch}),
+        narrow,
+        rf"branch: accumulators can reach -524289 and {least}, beyond the 20 bits of this config \(-524288\.\.524287\)",
+    )
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [((2, 3), (3, 3)), ((1, 2), (4, 5)), ((3, 1), (1, 4))])
+def test_strides_beyond_the_kernel(kernel, stride):
+    maker = NetworkMaker(np.random.default_rng(0), (9, 9, 2))
+    maker.conv(INPUT, 3, kernel, stride)
+    maker.head("layer0", 3)
+    network = maker.network("net")
+    assert_equals_golden(compile_network(network, ROOMY), random_codes(network, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pads"),
+    [((1, 1), (1, 1), (1, 1, 1, 1)), ((3, 3), (1, 1), (3, 4, 0, 5)), ((2, 1), (3, 2), (3, 2, 4, 1))],
+)
+@pytest.mark.parametrize("own", [False, True])
+def test_pads_beyond_the_kernel(kernel, stride, pads, own):
+    """Outputs that read nothing but padding are their bias."""
+    maker = NetworkMaker(np.random.default_rng(0), (5, 4, 3))
+    last = (maker.depthwise if own else lambda *given, **more: maker.conv(given[0], 3, *given[1:], **more))(
+        INPUT, kernel, stride, pads=pads
+    )
+    maker.head(last, 3)
+    network = maker.network("net")
+    assert_equals_golden(compile_network(network, ROOMY), random_codes(network, 2, 0))
+
+
+@pytest.mark.parametrize("clamp", [(-128, 127), (-3, 100)])
+def test_a_global_pool_of_one_position_is_the_identity_but_for_its_clamp(clamp):
+    maker = NetworkMaker(np.random.default_rng(0), (1, 1, 11))
+    maker.input = maker._tensors[INPUT] = tensor(1, 1, 11, zero_point=-3)
+    pool = maker._append(GlobalAveragePool(name="pool", inputs=(INPUT,), output=maker.input, clamp=clamp))
+    maker.head(pool, 3)
+    network = maker.network("net")
+    codes = np.arange(-128, 136).clip(-128, 127).astype(np.int8).reshape(24, 1, 1, 11)
+    np.testing.assert_array_equal(golden.run(network, codes).tensors["pool"], codes.clip(*clamp))
+    assert_equals_golden(compile_network(network, ROOMY), codes)
+
+
+@pytest.mark.parametrize("inputs", [("stem", "stem"), ("branch", "branch")])
+def test_an_add_that_reads_something_else_is_refused(inputs):
+    network = runnable({"sum": {"inputs": inputs}})
+    refused(network, ROOMY, r"sum: an add must directly follow a convolution that only it reads, not branch")
+
+
+def test_an_add_behind_another_layer_is_refused():
+    network = mixed_network()
+    assert [layer.name for layer in network.layers[:4]] == ["stem", "branch", "early", "sum"]
+    refused(network, ROOMY, r"sum: an add must directly follow a convolution that only it reads, not early")
+
+
+def test_an_add_of_the_image_to_itself_is_refused():
+    maker = NetworkMaker(np.random.default_rng(0), (4, 4, 2))
+    maker.conv(INPUT, 2, (1, 1))
+    maker._append(replace(mixed_network().layer("sum"), name="sum", inputs=("layer0", INPUT), output=tensor(4, 4, 2)))
+    maker.head("sum", 3)
+    network = replace(maker.network("net"), input=tensor(4, 4, 2))
+    refused(
+        network,
+        ROOMY,
+        r"input: the input of a convolution can't be the residual added to its own output",
+    )
+
+
+@pytest.mark.parametrize("cores", [1, 4])
+@pytest.mark.parametrize("between", ["", "average", "largest"])
+@pytest.mark.parametrize(("zero_point", "low"), [(-128, -128), (-20, -20)])
+def test_max_pools_of_what_has_no_code_below_its_zero_point(zero_point, low, between, cores):
+    """Also where another pool lies between: its codes are no lower."""
+    network = pooled(zero_point, low, between)
+    program = compile_network(network, ROOMY.replace(cores=cores))
+    assert_equals_golden(program, random_codes(network, 3, 0))
+    maxima = [core.fields["source"]["maximum"] for layer in program.instructions()[:-1] for core in layer.cores[:1]]
+    assert maxima == [int(layer.kind == "max_pool2d") for layer in network.layers]
+
+
+@pytest.mark.parametrize("cores", [1, 4])
+@pytest.mark.parametrize("between", ["", "average", "largest"])
+@pytest.mark.parametrize(("zero_point", "low"), [(-20, -21), (0, -128), (127, -128)])
+def test_max_pools_of_codes_below_the_zero_point(zero_point, low, between, cores):
+    """What only max pools read is stored against its lowest code; ten channels leave six dummies in the last word."""
+    network = pooled(zero_point, low, between)
+    program = compile_network(network, ROOMY.replace(cores=cores))
+    assert_equals_golden(program, random_codes(network, 3, 0))
+    stored = [layer.cores[0].fields["target"]["zero_point"] for layer in program.instructions()[:-2]]
+    lowest, zero = low & 0xFF, zero_point & 0xFF
+    first = {"": [lowest, lowest], "average": [zero, lowest, lowest], "largest": [lowest] * 3}[between]
+    assert stored == [*first, zero]
+
+
+def test_max_pools_of_images_below_their_zero_point():
+    maker = NetworkMaker(np.random.default_rng(2), (9, 8, 3))
+    maker.head(maker.max_pool(INPUT, (3, 3), (2, 2), (0, 1, 1, 0)), 3)
+    network = maker.network("net")
+    pool, head = network.layers
+    pool = replace(pool, output=replace(pool.output, zero_point=7), clamp=(-128, 127))
+    network = replace(network, input=replace(network.input, zero_point=7), layers=(pool, head))
+    program = compile_network(network, ROOMY)
+    assert decode_header(program.images)["image_zero_point"] == 0x80
+    assert_equals_golden(program, random_codes(network, 3, 0))
+
+
+def test_max_pools_of_codes_below_the_zero_point_beside_other_readers_are_refused():
+    message = (
+        "layer2: a max pool's input must have no code below its zero point -20 where other layers read it, too; "
+        "layer0 can hold -21"
+    )
+    refused(pooled(-20, -21, early=True), ROOMY, message)
+
+
+def test_sums_with_dummy_channels_that_only_max_pools_read_are_refused():
+    maker = NetworkMaker(np.random.default_rng(2), (9, 8, 3))
+    total = maker.block(maker.conv(INPUT, 10, (3, 3), pads=(1, 1, 1, 1)), density=1.0)
+    maker.head(maker.max_pool(total, maker.shape(total)[:2], (1, 1)), 3)
+    message = (
+        f"{total}: a sum that only max pools read must have a multiple of 8 channels, not 10, or no code below its "
+        "zero point -20, not -128"
+    )
+    refused(with_zero_point(maker.network("net"), -20), ROOMY, message)
+
+
+def test_weighted_heads_deliver_their_logits_whatever_the_scale():
+    """The requantization of a raw layer is of no influence."""
+    fields = weighted(3, 3, 4, 4, seed=2)
+    changed = runnable({"early": {"multiplier": fields["multiplier"] // 2}})
+    codes = random_codes(changed, 2, 3)
+    assert_equals_golden(compile_network(changed, ROOMY), codes)
+
+
+def test_a_program_whose_runs_could_outlast_the_counter_of_cycles_is_refused(monkeypatch):
+    network = random_network(11)
+    limit = decode_header(compile_network(network, preset("tiny")).images)["limit"]
+    monkeypatch.setattr("hw.compiler.emit._LONGEST", limit)
+    compile_network(network, preset("tiny"))
+    monkeypatch.setattr("hw.compiler.emit._LONGEST", limit - 1)
+    message = f"^{network.name}: a run must take at most {limit - 1} cycles, not up to {limit}$"
+    with pytest.raises(ValueError, match=message):
+        compile_network(network, preset("tiny"))

@@ -1,0 +1,157 @@
+import json
+
+import pytest
+
+from hw.network.network import AveragePool2D, DepthwiseConv2D, Exit, Linear, MaxPool2D, Network
+from hw.numerics import Rounding
+from tests.hw.networks import tensor, weighted
+
+
+def layers() -> dict[str, dict]:
+    """Arguments of a depthwise convolution and a pool with a window, to be changed by tests."""
+    return {
+        "deep": {
+            "kind": DepthwiseConv2D,
+            "inputs": ("input",),
+            "output": tensor(5, 6, 3, scale=0.5, zero_point=4),
+            "stride": (2, 1),
+            "pads": (5, 4, 1, 2),
+            "rounding": Rounding.DOUBLE,
+            **weighted(3, 10, 4, 1),
+        },
+        "mean": {
+            "kind": AveragePool2D,
+            "inputs": ("deep",),
+            "output": tensor(2, 5, 3, scale=0.5, zero_point=4),
+            "window": (3, 2),
+            "stride": (2, 1),
+        },
+    }
+
+
+def network(changes: dict[str, dict] | None = None) -> Network:
+    """The two layers and a head, with changes."""
+    arguments = layers()
+    for name, change in (changes or {}).items():
+        arguments[name] |= change
+    built = tuple(fields.pop("kind")(name=name, **fields) for name, fields in arguments.items())
+    head = Linear(
+        name="head",
+        inputs=("mean",),
+        output=tensor(1, 1, 2, zero_point=0),
+        raw=True,
+        rounding=Rounding.SINGLE,
+        **weighted(2, 2, 5, 3),
+    )
+    image = tensor(9, 6, 3, scale=1 / 255)
+    return Network(name="net", input=image, layers=(*built, head), exits=(Exit(logits="head"),), classes=2)
+
+
+def test_depthwise_and_pool_survive_json():
+    net = network()
+    again = Network.from_dict(json.loads(json.dumps(net.to_dict())), dict(net.arrays()))
+    assert [type(layer) for layer in again.layers] == [DepthwiseConv2D, AveragePool2D, Linear]
+    assert again.to_dict() == net.to_dict()
+    deep, mean, _ = again.layers
+    assert (deep.stride, deep.pads, deep.weight.shape) == ((2, 1), (5, 4, 1, 2), (3, 10, 4, 1))
+    assert (mean.window, mean.stride) == ((3, 2), (2, 1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"deep": weighted(3, 10, 4, 3)},
+            "^deep: weight must have 3 channels, as input, of one input channel each, not 3 of 3$",
+        ),
+        (
+            {"deep": {"output": tensor(5, 6, 6), **weighted(6, 10, 4, 1)}},
+            "^deep: weight must have 3 channels, as input, of one input channel each, not 6 of 1$",
+        ),
+        ({"deep": weighted(4, 10, 4, 1)}, "^deep: weight has 4 output channels, the output 3$"),
+        ({"deep": {"stride": (2, 0)}}, r"^deep: strides must be two positive integers, not \(2, 0\)$"),
+        ({"deep": {"pads": (10, 4, 1, 2)}}, r"^deep: output must be \(7, 6, 3\), not \(5, 6, 3\)$"),
+        ({"deep": {"pads": (5, 4, 1, 1)}}, r"^deep: output must be \(5, 5, 3\), not \(5, 6, 3\)$"),
+        ({"mean": {"window": (3,)}}, r"^mean: window must be two positive integers, 2 positions or more, not \(3,\)$"),
+        ({"mean": {"window": (0, 2)}}, r"^mean: window must be .* not \(0, 2\)$"),
+        ({"mean": {"window": (1, 1)}}, r"^mean: window must be .* 2 positions or more, not \(1, 1\)$"),
+        ({"mean": {"window": (6, 2)}}, "^mean: window 6x2 must be smaller than deep 5x6$"),
+        ({"mean": {"window": (2, 7)}}, "^mean: window 2x7 must be smaller than deep 5x6$"),
+        ({"mean": {"window": (5, 6)}}, "^mean: window 5x6 must be smaller than deep 5x6$"),
+        ({"mean": {"stride": (1.0, 1)}}, r"^mean: strides must be two positive integers, not \(1\.0, 1\)$"),
+        ({"mean": {"stride": (0, 1)}}, r"^mean: strides must be two positive integers, not \(0, 1\)$"),
+        ({"mean": {"stride": (2, 2)}}, r"^mean: output must be \(2, 3, 3\), not \(2, 5, 3\)$"),
+        (
+            {"mean": {"output": tensor(2, 5, 3, scale=0.4, zero_point=4)}},
+            "^mean: a pool must keep scale and zero point$",
+        ),
+        (
+            {"mean": {"output": tensor(2, 5, 3, scale=0.5, zero_point=5)}},
+            "^mean: a pool must keep scale and zero point$",
+        ),
+    ],
+)
+def test_impossible_layers_are_refused(changes, expected):
+    with pytest.raises(ValueError, match=expected):
+        network(changes)
+
+
+@pytest.mark.parametrize("key", ["window", "stride"])
+def test_a_pool_without_its_window_is_incomplete(key):
+    manifest = network().to_dict()
+    del manifest["layers"][1][key]
+    with pytest.raises(ValueError, match=f"^network description is incomplete or has unknown keys: '{key}'$"):
+        Network.from_dict(manifest, dict(network().arrays()))
+
+
+def largest(**changes) -> Network:
+    """A max pool of the image with changes, and a head."""
+    fields = {
+        "inputs": ("input",),
+        "output": tensor(5, 2, 3, scale=0.5),
+        "window": (3, 4),
+        "stride": (2, 3),
+        "pads": (2, 0, 0, 1),
+    }
+    pool = MaxPool2D(name="largest", **(fields | changes))
+    head = Linear(
+        name="head",
+        inputs=("largest",),
+        output=tensor(1, 1, 2, zero_point=0),
+        raw=True,
+        rounding=Rounding.SINGLE,
+        **weighted(2, *pool.output.shape),
+    )
+    image = tensor(9, 6, 3, scale=0.5)
+    return Network(name="net", input=image, layers=(pool, head), exits=(Exit(logits="head"),), classes=2)
+
+
+def test_a_max_pool_survives_json():
+    net = largest()
+    again = Network.from_dict(json.loads(json.dumps(net.to_dict())), dict(net.arrays()))
+    assert again.layers[0] == net.layers[0]
+    manifest = net.to_dict()
+    del manifest["layers"][0]["pads"]
+    with pytest.raises(ValueError, match=r"^network description is incomplete or has unknown keys: 'pads'$"):
+        Network.from_dict(manifest, dict(net.arrays()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"window": (1, 1)}, r"^largest: window must be .* 2 positions or more, not \(1, 1\)$"),
+        ({"window": (12, 4)}, "^largest: window 12x4 must fit into input 9x6 with its pads .2, 0, 0, 1.$"),
+        ({"window": (3, 8)}, "^largest: window 3x8 must fit into input 9x6 with its pads .2, 0, 0, 1.$"),
+        ({"stride": (0, 1)}, r"^largest: strides must be two positive integers, not \(0, 1\)$"),
+        ({"pads": (1, 2)}, r"^largest: pads must be four integers of at least 0, not \(1, 2\)$"),
+        ({"pads": (-1, 0, 0, 0)}, r"^largest: pads must be four integers of at least 0, not \(-1, 0, 0, 0\)$"),
+        ({"pads": (3, 0, 0, 0)}, r"^largest: pads must be less than the window 3x4, .*, not \(3, 0, 0, 0\)$"),
+        ({"pads": (0, 0, 0, 4)}, r"^largest: pads must be less than the window 3x4, .*, not \(0, 0, 0, 4\)$"),
+        ({"pads": (0, 0, 0, 1)}, r"^largest: output must be \(4, 2, 3\), not \(5, 2, 3\)$"),
+        ({"output": tensor(5, 2, 3, scale=0.4)}, "^largest: a pool must keep scale and zero point$"),
+        ({"output": tensor(5, 2, 3, scale=0.5, zero_point=-127)}, "^largest: a pool must keep scale and zero point$"),
+    ],
+)
+def test_impossible_max_pools_are_refused(changes, expected):
+    with pytest.raises(ValueError, match=expected):
+        largest(**changes)

@@ -1,0 +1,463 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from amaranth import ResetInserter, Signal
+
+from hw.network.exits import Conditions, Decisions
+from hw.program.bits import decode, encode, words_of
+from hw.program.isa import Header, Layer, Opcode
+from hw.program.protocol import ErrorCode, LayerRecord, Reply, Result, RunOptions
+from hw.rtl.control.sequencer import Sequencer
+from hw.rtl.fetcher import Fetcher
+from tests.hw.rtl.control.test_image_packer import words_of_image
+from tests.hw.sequencer_bench import (
+    CONFIG,
+    FETCHED,
+    NO_FLAGS,
+    REPORT,
+    STEP,
+    Cores,
+    Records,
+    Surroundings,
+    idle,
+    prepare,
+    random_program,
+    run,
+    select,
+    send_run,
+    unpack,
+)
+from tests.hw.simulate import Bench, simulate
+
+
+@pytest.mark.parametrize("cores", [1, 2, 8])
+@pytest.mark.parametrize("share", [1.0, 0.2])
+def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores, share):
+    """Margins around the threshold; neither reports, pauses nor a slow host change the count of cycles."""
+
+    def build(rng):
+        program = random_program(rng)
+        dut = Surroundings(program.words, cores)
+        sequencer = dut.sequencer
+        core, records = Cores(rng, sequencer, cores), Records(rng, sequencer, share)
+
+        async def drive(ctx):
+            await prepare(ctx, sequencer, program)
+            threshold = program.exits[0].threshold
+            margins = (threshold - 1, threshold, 0, (1 << 32) - 1)
+            for flags in (NO_FLAGS, REPORT, STEP):
+                for margin in margins:
+                    label = rng.randrange(256)
+                    ctx.set(sequencer.margin, margin)
+                    ctx.set(sequencer.label, label)
+                    for record in (records.found, core.layers, core.counters, core.codes):
+                        record.clear()
+                    tag = rng.randrange(1 << 16)
+                    codes = await run(ctx, rng, sequencer, program, flags, tag=tag)
+                    assert core.window == program.image_window
+                    exits = margin >= threshold
+                    head = program.exits[0 if exits else 1]
+                    layers = 1 if exits else 3
+                    words = words_of_image(codes, program.image_channels, program.zero_point)
+                    assert core.codes == [[values for _, values in words]]
+                    assert core.layers == program.layers[:layers]
+                    *reports, result = records.found
+                    assert [record[:3] for record in reports] == (
+                        [(Reply.LAYER, ErrorCode.NONE, words_of(LayerRecord))] * layers if flags["report"] else []
+                    )
+                    for number, (record, counted) in enumerate(zip(reports, core.counters, strict=False)):
+                        assert unpack(record[3], 5) == [number | tag << 16, *counted, 0]
+                    cycles = spent(core, layers)
+                    assert result[:3] == (Reply.RESULT, ErrorCode.NONE, words_of(Result))
+                    expected = encode(
+                        Result,
+                        label=label,
+                        exit=0 if exits else 1,
+                        margin=margin,
+                        cycles=cycles,
+                        tag=tag,
+                        out_of_range=not head.low <= margin <= head.high,
+                        **dict.fromkeys(("early_label", "early_exit", "forced", "passed", "differs", "overrun"), 0),
+                    )
+                    assert unpack(result[3], words_of(Result)) == expected
+
+        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act])
+
+    simulate(build, seed=cores, folder=tmp_path)
+
+
+def spent(core, layers):
+    """Cycles of the run that the cores have just made: of its one or three layers, and the sequencer's own."""
+    parts = 1 if layers == 1 else 2
+    control = layers * Sequencer.LAYER_CYCLES + parts * (FETCHED + Sequencer.DECISION_CYCLES)
+    return sum(counted[0] for counted in core.counters) + control
+
+
+def test_a_deadline_forces_the_first_exit_after_it(tmp_path):
+    def build(rng):
+        program = random_program(rng)
+        dut = Surroundings(program.words, 2)
+        core, records = Cores(rng, dut.sequencer, 2), Records(rng, dut.sequencer, 0.5)
+
+        async def drive(ctx):
+            await prepare(ctx, dut.sequencer, program)
+            threshold = program.exits[0].threshold
+            span = 50
+            near = FETCHED + Sequencer.LAYER_CYCLES + span + 2
+            for deadline in (0, 1, 40, *range(near - 4, near + 4), near + 40, (1 << 32) - 1):
+                for margin in (threshold - 1, threshold):
+                    ctx.set(dut.sequencer.margin, margin)
+                    records.found.clear()
+                    core.counters.clear()
+                    core.spans = [span]
+                    await run(ctx, rng, dut.sequencer, program, NO_FLAGS, Conditions(deadline=deadline))
+                    core.spans.clear()
+                    at_branch = FETCHED + Sequencer.LAYER_CYCLES + core.counters[0][0]
+                    assert at_branch == near
+                    wants, expired = margin >= threshold, 0 < deadline < at_branch
+                    (record,) = records.found
+                    found = decode(Result, unpack(record[3], words_of(Result)))
+                    assert (found["exit"], found["forced"]) == (int(not (wants or expired)), expired and not wants)
+
+        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act])
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
+def test_runs_go_on_past_an_exit_when_audited_or_in_constant_time(tmp_path):
+    """Against the rule as :mod:`hw.network.exits` has it, with margins and classes of each head drawn anew."""
+
+    def build(rng):
+        program = random_program(rng)
+        dut = Surroundings(program.words, 2)
+        core, records = Cores(rng, dut.sequencer, 2), Records(rng, dut.sequencer, 0.8)
+        seen = Counter()
+
+        async def drive(ctx):
+            await prepare(ctx, dut.sequencer, program)
+            early, last = program.exits
+            for _ in range(120):
+                constant = rng.random() < 0.4
+                deadline = rng.randint(50, 400) if constant else rng.choice((0, 0, rng.randint(50, 90)))
+                audit, seed = rng.choice((0, 128, 256)), rng.randrange(1 << 16)
+                conditions = Conditions(deadline=deadline, audit=audit, seed=seed, constant=constant)
+                margins = [early.threshold - rng.randrange(2), rng.choice((last.low, last.high + 1)) % (1 << 32)]
+                labels = [rng.randrange(2), rng.randrange(2)]
+                heads = list(zip(labels, margins, strict=True))
+                core.heads = [heads[0], (99, 0), heads[1]]
+                for record in (records.found, core.layers, core.counters):
+                    record.clear()
+                await run(ctx, rng, dut.sequencer, program, NO_FLAGS | {"constant": int(constant)}, conditions)
+                expired = 0 < deadline < FETCHED + Sequencer.LAYER_CYCLES + core.counters[0][0]
+                wanted = Decisions(1, conditions)
+                labels, margins = ([np.array([value]) for value in values] for values in (labels, margins))
+                wanted.branch(0, early, labels[0], margins[0], np.array([expired]))
+                assert len(core.layers) == 1 + 2 * wanted.running[0]
+                wanted.stop(1, last, labels[1], margins[1])
+                (record,) = records.found
+                found = decode(Result, unpack(record[3], words_of(Result)))
+                cycles = spent(core, len(core.layers))
+                wanted.overrun[0] = constant and cycles > deadline
+                assert {name: found[name] for name in wanted.result(0)} == wanted.result(0)
+                assert found["cycles"] == (max(cycles, deadline) if constant else cycles)
+                seen[found["passed"], found["exit"], found["differs"]] += 1
+
+        async def finish(ctx):
+            await drive(ctx)
+            # Left early; not at all; audited and in constant time, heads of one mind or not.
+            assert {(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1)} == seen.keys()
+
+        return Bench(dut=dut, testbenches=[finish], background=[core.act, records.act])
+
+    simulate(build, seed=1, folder=tmp_path, max_cycles=60_000)
+
+
+def test_in_constant_time_results_come_at_the_deadline(tmp_path):
+    """Whatever the layers take, and the host with its records; a run that takes longer says so."""
+
+    def build(rng):
+        program = random_program(rng)
+        dut = Surroundings(program.words, 2)
+        sequencer = dut.sequencer
+        core, records = Cores(rng, sequencer, 2), Records(rng, sequencer, 1.0)
+        came = []
+
+        async def drive(ctx):
+            await prepare(ctx, sequencer, program)
+            ctx.set(sequencer.margin, program.exits[0].threshold)
+            at_most = 3 * (40 + 2 + Sequencer.LAYER_CYCLES) + 2 * (FETCHED + Sequencer.DECISION_CYCLES)
+            for flags in (NO_FLAGS, REPORT):
+                for deadline in (1, *range(at_most - 3, at_most + 4), at_most + 50):
+                    for spans in ([40, 40, 40], [30, 39, 31]):
+                        core.spans = list(spans)
+                        for found in (core.counters, core.layers, records.found, came):
+                            found.clear()
+                        flagged = flags | {"constant": 1}
+                        await run(ctx, rng, sequencer, program, flagged, Conditions(constant=True, deadline=deadline))
+                        cycles = spent(core, 3)
+                        assert cycles == at_most - 3 * 40 + sum(spans)
+                        found = decode(Result, unpack(records.found[-1][3], words_of(Result)))
+                        assert (found["cycles"], found["overrun"]) == (max(cycles, deadline), int(cycles > deadline))
+                        assert (found["exit"], found["forced"]) == (0, 0)
+                        reported = len(records.found) - 1
+                        assert reported == 3 * flags["report"]
+                        # In cycles of the clock, each report and the result take one more.
+                        assert came == [max(cycles, deadline) + reported]
+
+        async def clock(ctx):
+            """Cycles from a run's first to the one in which its result is taken."""
+            count = 0
+            while True:
+                _, _, now, valid, record = await ctx.tick().sample(
+                    sequencer.active, sequencer.record.valid, sequencer.record.payload
+                )
+                if valid and Reply(record.reply) is Reply.RESULT:
+                    came.append(count)
+                count = count + 1 if now else 0
+
+        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act, clock])
+
+    simulate(build, seed=1, folder=tmp_path, max_cycles=60_000)
+
+
+#: Fields of a Header, and whether a RUN can bring its image.
+HEADERS = (
+    ({"image_bytes": 12, "image_words": 3}, True),
+    ({"image_bytes": 9, "image_words": 3}, True),
+    ({"image_bytes": 1, "image_words": 1}, True),
+    ({"image_bytes": 13, "image_words": 3}, False),
+    ({"image_bytes": 8, "image_words": 3}, False),
+    ({"image_bytes": 0, "image_words": 0}, False),
+    ({"image_bytes": 0, "image_words": 1}, False),
+    ({"image_bytes": 12, "image_words": 3, "image_channels": 0}, False),
+    ({"image_bytes": 12, "image_words": 3, "image_channels": 2048}, True),
+    # A payload of 65,535 words holds the options and 65,532 words of an image.
+    ({"image_bytes": 262_128, "image_words": 65_532}, True),
+    ({"image_bytes": 262_129, "image_words": 65_533}, False),
+    ({"image_bytes": 262_140, "image_words": 65_535}, False),
+    ({"image_bytes": 262_143, "image_words": 0}, False),
+)
+
+
+@pytest.mark.parametrize(("fields", "servable"), HEADERS)
+def test_a_header_is_servable_if_a_run_can_bring_its_image(tmp_path, fields, servable):
+    """Known when the sequencer is idle again; the next program is judged by its own Header."""
+
+    def build(rng):
+        first, second = random_program(rng), random_program(rng, number=1)
+        header = encode(Header, **(decode(Header, first.words[: words_of(Header)]) | fields))
+        dut = Surroundings(header + second.words[words_of(Header) :], 2)
+        core = Cores(rng, dut.sequencer, 2)
+
+        async def drive(ctx):
+            sequencer = dut.sequencer
+            for number in (0, 1, 0):
+                await select(ctx, sequencer, number)
+                assert ctx.get(sequencer.servable) == (servable if number == 0 else 1)
+                if number == 0 and servable:
+                    assert ctx.get(sequencer.run_words) == fields["image_words"] + words_of(RunOptions)
+
+        return Bench(dut=dut, testbenches=[drive], background=[core.act])
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
+def test_a_run_waits_for_lists_of_the_one_before_but_no_longer_than_its_limit(tmp_path):
+    def build(rng):
+        limit = 400
+        program = random_program(rng, limit=limit)
+        dut = Surroundings(program.words, 2)
+        sequencer = dut.sequencer
+        core, records = Cores(rng, sequencer, 2), Records(rng, sequencer, 0.5)
+        waits = []
+
+        async def drive(ctx):
+            await prepare(ctx, sequencer, program)
+            ctx.set(sequencer.margin, program.exits[0].threshold)
+            for late in (1, 2, 7, limit - 3, None, None, 5, None, 1):
+                for found in (core.counters, core.layers, records.found, waits):
+                    found.clear()
+                ctx.set(sequencer.loading, 1)
+                tag = rng.randrange(1 << 16)
+                await send_run(ctx, rng, sequencer, program, NO_FLAGS, tag=tag)
+                while not waits:
+                    await ctx.tick()
+                if late is not None:
+                    await ctx.tick().repeat(late)
+                    assert not records.found
+                    assert not core.layers
+                    ctx.set(sequencer.loading, 0)
+                await idle(ctx, sequencer)
+                await ctx.tick()
+                ((reply, code, _, payload),) = records.found
+                if late is None:
+                    assert (reply, code, payload) == (Reply.ERROR, ErrorCode.TIMEOUT, tag << 16)
+                    assert core.layers == []
+                    # The image's last codes and the record take some, too.
+                    assert limit < sum(waits) < limit + program.image_bytes + 20
+                else:
+                    assert reply is Reply.RESULT
+                    assert decode(Result, unpack(payload, words_of(Result)))["cycles"] == spent(core, 1)
+
+        async def watch(ctx):
+            """Cycles in which a run could begin but for the lists, and the one in which one does."""
+            while True:
+                _, _, waiting, active = await ctx.tick().sample(
+                    ~sequencer.free & ~sequencer.word.ready & ~sequencer.active, sequencer.active
+                )
+                if waiting or active:
+                    waits.append(int(waiting))
+
+        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act, watch])
+
+    simulate(build, seed=1, folder=tmp_path, max_cycles=60_000)
+
+
+def test_the_end_of_a_layer_waits_for_the_next_description(tmp_path):
+    """In layers that no core takes part in: the shortest there can be, though no compiler makes them."""
+
+    def build(rng):
+        program = random_program(rng)
+        dut = Surroundings(program.words, 2)
+        core, records = Cores(rng, dut.sequencer, 2), Records(rng, dut.sequencer, 1.0)
+        core.nothing_to_do = True
+
+        async def drive(ctx):
+            await prepare(ctx, dut.sequencer, program)
+            await run(ctx, rng, dut.sequencer, program, REPORT)
+            assert core.layers == program.layers
+            found = [unpack(record[3], 2)[1] for record in records.found[:-1]]
+            # Behind the first and the last layer there is no description to be fetched.
+            short = Sequencer.PREFETCH_CYCLES - Fetcher.cycles(words_of(Layer))
+            assert found == [short, Sequencer.PREFETCH_CYCLES, short]
+
+        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act])
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
+@pytest.mark.parametrize("place", ["first", "second", "third"])
+def test_a_selection_runs_as_a_layer_that_is_not_reported(tmp_path, place):
+    """Its cycles are the run's."""
+
+    def build(rng):
+        names = ("first", "second", "third")
+        program = random_program(rng, ops=[Opcode.SELECT if place == name else Opcode.LAYER for name in names])
+        dut = Surroundings(program.words, 2, selector=2)
+        sequencer = dut.sequencer
+        core, records = Cores(rng, sequencer, 2), Records(rng, sequencer, 0.3)
+
+        async def drive(ctx):
+            await prepare(ctx, sequencer, program)
+            for flags in (NO_FLAGS, REPORT, STEP):
+                for record in (records.found, core.layers, core.counters):
+                    record.clear()
+                core.selects = 0
+                await run(ctx, rng, sequencer, program, flags)
+                assert core.layers == program.layers
+                assert core.selects == 1
+                *reports, result = records.found
+                numbers = [number for number, name in enumerate(names) if name != place]
+                assert [unpack(record[3], 1)[0] for record in reports] == (numbers if flags["report"] else [])
+                spent = sum(counted[0] for counted in core.counters)
+                control = 3 * Sequencer.LAYER_CYCLES + 2 * FETCHED + 2 * Sequencer.DECISION_CYCLES
+                assert decode(Result, unpack(result[3], words_of(Result)))["cycles"] == spent + control
+
+        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act])
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
+@pytest.mark.parametrize("op", [0, 4, 15])
+@pytest.mark.parametrize("place", ["first", "second", "third"])
+def test_a_bad_instruction_ends_the_run_and_resets_the_core(tmp_path, op, place):
+    def build(rng):
+        ops = [op if place == which else Opcode.LAYER for which in ("first", "second", "third")]
+        program = random_program(rng, ops=ops)
+        dut = Surroundings(program.words, 2)
+        sequencer = dut.sequencer
+        core, records = Cores(rng, sequencer, 2), Records(rng, sequencer, 0.3)
+
+        async def drive(ctx):
+            await prepare(ctx, sequencer, program)
+            for _ in range(2):
+                before = core.resets
+                tag = rng.randrange(1 << 16)
+                await run(ctx, rng, sequencer, program, NO_FLAGS, tag=tag)
+                detail = program.addresses[place] | tag << 16
+                assert records.found.pop() == (Reply.ERROR, ErrorCode.BAD_INSTRUCTION, 1, detail)
+                assert records.found == []
+                assert core.resets > before
+            # An exit before the bad instruction still works.
+            if place != "first":
+                ctx.set(sequencer.margin, program.exits[0].threshold)
+                await run(ctx, rng, sequencer, program, NO_FLAGS)
+                assert records.found.pop()[0] is Reply.RESULT
+
+        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act])
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
+def test_a_layer_that_never_ends_is_given_up_and_the_next_run_is_right(tmp_path):
+    def build(rng):
+        limit = 300
+        program = random_program(rng, limit=limit)
+        dut = Surroundings(program.words, 2)
+        sequencer = dut.sequencer
+        core, records = Cores(rng, sequencer, 2), Records(rng, sequencer, 0.3)
+        waited = []
+
+        async def drive(ctx):
+            await prepare(ctx, sequencer, program)
+            core.never_done = True
+            await run(ctx, rng, sequencer, program, NO_FLAGS)
+            assert records.found == [(Reply.ERROR, ErrorCode.TIMEOUT, 1, program.addresses["first"])]
+            # The cycle that exceeds the limit is seen two cycles later; the reset comes a cycle after that.
+            assert len(waited) == limit + 4 - FETCHED - Sequencer.LAYER_CYCLES
+            records.found.clear()
+            core.never_done = False
+            await run(ctx, rng, sequencer, program, NO_FLAGS)
+            assert [record[0] for record in records.found] == [Reply.RESULT]
+
+        async def layer_cycles(ctx):
+            """Cycles of the layer that is given up."""
+            started = False
+            while True:
+                _, _, start, reset = await ctx.tick().sample(sequencer.start, sequencer.core_reset)
+                if not core.never_done:
+                    continue
+                if reset:
+                    started = False
+                elif started:
+                    waited.append(1)
+                started = started or start
+
+        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act, layer_cycles])
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
+def test_a_reset_of_the_sequencer_resets_the_cores(tmp_path):
+    """Cores are modules of their own, which a reset inserted around the accelerator does not reach."""
+
+    def build(rng):
+        reset = Signal()
+        sequencer = Sequencer(CONFIG)
+
+        async def drive(ctx):
+            ctx.set(sequencer.clearing, 1)
+            for _ in range(3):
+                assert ctx.get(sequencer.core_reset)
+                for _ in range(10):
+                    await ctx.tick()
+                    assert not ctx.get(sequencer.core_reset)
+                    assert not ctx.get(sequencer.idle)
+                ctx.set(reset, 1)
+                await ctx.tick()
+                ctx.set(reset, 0)
+
+        return Bench(dut=ResetInserter(reset)(sequencer), testbenches=[drive])
+
+    simulate(build, seed=1, folder=tmp_path)

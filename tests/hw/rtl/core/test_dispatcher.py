@@ -1,0 +1,246 @@
+import pytest
+from amaranth import Module, Mux, Signal, signed
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import AcceleratorConfig
+from hw.program.bits import encode
+from hw.program.isa import Column, Row
+from hw.rtl.core.activations import WORD_BITS
+from hw.rtl.core.dispatcher import Dispatcher, reaches
+from tests.hw.maps import pack, random_view
+from tests.hw.simulate import Bench, simulate
+
+CONFIG = AcceleratorConfig(pes=4, list_words=1024, accumulators=64)
+ALL = (1 << CONFIG.pes) - 1
+LISTS = 512
+PROGRAM = 128
+
+
+class Surroundings(wiring.Component):
+    """A dispatcher with the memories it reads: tables, activations, and which PEs each list hits.
+
+    ``number`` is the list of the push stage.
+    """
+
+    space: In(CONFIG.pes)
+    push: Out(CONFIG.pes)
+    number: Out(CONFIG.start_bits)
+
+    def __init__(self, tables, words, hits):
+        self.dispatcher = Dispatcher(CONFIG)
+        self._tables, self._words, self._hits = tables, words, hits
+        super().__init__()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.dispatcher = dispatcher = self.dispatcher
+
+        def port(name, shape, contents, address, enable):
+            m.submodules[name] = ram = memory.Memory(shape=shape, depth=len(contents), init=contents)
+            read = ram.read_port()
+            m.d.comb += [read.addr.eq(address), read.en.eq(enable)]
+            return read.data
+
+        def behind(register, data):
+            with m.If(dispatcher.advance):
+                m.d.sync += register.eq(data)
+            return register
+
+        def at_push(register, data):
+            """Behind two stages; the first value that finds the push stage standing still waits."""
+            waiting = behind(Signal.like(register), data)
+            with m.If(dispatcher.pushed):
+                m.d.sync += register.eq(Mux(dispatcher.advance, data, waiting))
+            return register
+
+        table = port("tables", 32, self._tables, dispatcher.table_address, 1)
+        word = port("words", WORD_BITS, self._words, dispatcher.word_address, 1)
+        hit = port("hits", CONFIG.pes, self._hits, dispatcher.lookup, dispatcher.advance)
+        m.d.comb += [
+            dispatcher.table_data.eq(table),
+            dispatcher.word_data.eq(word),
+            dispatcher.hit.eq(at_push(Signal(CONFIG.pes), behind(Signal(CONFIG.pes), hit))),
+            dispatcher.space.eq(self.space),
+            self.push.eq(dispatcher.push),
+        ]
+        number = dispatcher.lookup
+        for _ in range(2):
+            number = behind(Signal.like(self.number), number)
+        m.d.comb += self.number.eq(at_push(Signal.like(self.number), number))
+        return m
+
+
+def tables(view):
+    words = [0] * PROGRAM
+    for table, layout, entries in (("row_table", Row, view.rows), ("column_table", Column, view.columns)):
+        for offset, entry in enumerate(entries):
+            (words[view.source[table] + offset],) = encode(layout, **entry)
+    return words
+
+
+def expected(view, hits):
+    """(slot, list, what each PE is told: dump, value, accumulator; or None) of every push."""
+    for slot, what in enumerate(view.slots()):
+        if what is None:
+            continue
+        if what[0] == "dump":
+            yield slot, None, ((1, None, what[1]),) * CONFIG.pes
+            continue
+        _, values, number, accumulator = what
+        told = [None if value is None else (0, value, accumulator) for value in values]
+        told = [told[pe] if hits[number] >> pe & 1 else None for pe in range(CONFIG.pes)]
+        if any(told):
+            yield slot, number, tuple(told)
+
+
+def bench(rng, space, *, hits, starts=2, depthwise=False):
+    """Runs the same view several times. ``space`` gives the PEs that have space, cycle by cycle."""
+    view = random_view(rng, lists=LISTS, accumulators=CONFIG.accumulators, pes=CONFIG.pes, depthwise=depthwise)
+    dut = Surroundings(tables(view), [pack(word) for word in view.bank], hits)
+    dispatcher = dut.dispatcher
+    wanted = list(expected(view, hits))
+    slots = list(view.slots())
+    runs = []
+
+    async def drive(ctx):
+        ctx.set(dispatcher.source, view.source)
+        for _ in range(starts):
+            found, cycle, stalls, idle = [], 0, 0, 0
+            while idle < len(slots) + 20:
+                free = next(space)
+                ctx.set(dispatcher.start, cycle == 0)
+                ctx.set(dut.space, free)
+                _, _, push, number, stalled, *jobs = await ctx.tick().sample(
+                    dut.push, dut.number, dispatcher.stalled, *dispatcher.job
+                )
+                assert not push & ~free
+                assert not (push and stalled)
+                stalls += stalled
+                idle = 0 if push or stalled else idle + 1
+                if push:
+                    jobs = [(each.dump, None if each.dump else each.value, each.accumulator) for each in jobs]
+                    dump = any(each[0] for each in jobs)
+                    told = tuple(each if push >> pe & 1 else None for pe, each in enumerate(jobs))
+                    found.append((cycle - stalls, None if dump else number, told))
+                cycle += 1
+            runs.append((found, stalls))
+
+    def check():
+        first = Dispatcher.FIRST_SLOT + Dispatcher.LATENCY
+        for found, _ in runs:
+            # Every stalled cycle shifts all that follows by one, and nothing else does.
+            assert [(cycle - first, *push) for cycle, *push in found] == wanted
+
+    return Bench(dut=dut, testbenches=[drive], check=check), runs, view
+
+
+def every_list(rng):
+    return [rng.randint(1, ALL) for _ in range(CONFIG.list_words)]
+
+
+def some_lists(rng):
+    return [rng.choice((0, rng.randint(0, ALL))) for _ in range(CONFIG.list_words)]
+
+
+def roomy():
+    while True:
+        yield ALL
+
+
+def crowded(rng, share):
+    while True:
+        yield sum(1 << pe for pe in range(CONFIG.pes) if rng.random() < share)
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_without_stalls_every_push_comes_with_its_slot(tmp_path, seed, depthwise):
+    def build(rng):
+        result, runs, view = bench(rng, roomy(), hits=every_list(rng), depthwise=depthwise)
+
+        def check():
+            result.check()
+            assert [stalls for _, stalls in runs] == [0, 0]
+            slots = 0
+            for y, x, word, address in view.words():
+                nonzeros = len(view.handed_out(address))
+                slots += 1 if x < 0 else max(1, nonzeros * view.rows[y]["count"])
+                if x >= 0 and view.rows[y]["final"] and view.ends(y, word):
+                    slots += view.columns[x]["dumps"]
+            assert slots == len(list(view.slots()))
+
+        return Bench(dut=result.dut, testbenches=result.testbenches, check=check)
+
+    simulate(build, seed=seed, folder=tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_a_full_queue_holds_everybody_and_loses_nothing(tmp_path, seed, share, depthwise):
+    def build(rng):
+        return bench(rng, crowded(rng, share), hits=some_lists(rng), depthwise=depthwise)[0]
+
+    simulate(build, seed=seed, folder=tmp_path)
+
+
+class Reaches(wiring.Component):
+    value: In(signed(9))
+    threshold: In(8)
+    found: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.sync += self.found.eq(reaches(self.value, (-self.threshold)[:8]))
+        return m
+
+
+def test_magnitudes_of_at_least_the_threshold_reach_it(tmp_path):
+    def build(rng):
+        dut = Reaches()
+        usual = (1, 2, 63, 64, 65, 127, 128, 129, 254, 255)
+        cases = {(value, threshold) for value in range(-255, 256) for threshold in usual}
+        cases |= {(sign * n, n + more) for n in range(256) for sign in (-1, 1) for more in (0, 1) if 0 < n + more < 256}
+
+        async def drive(ctx):
+            for value, threshold in sorted(cases):
+                ctx.set(dut.value, value)
+                ctx.set(dut.threshold, threshold)
+                await ctx.tick()
+                assert ctx.get(dut.found) == (abs(value) >= threshold), (value, threshold)
+
+        return Bench(dut=dut, testbenches=[drive])
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
+def test_a_pe_that_is_not_hit_may_be_full(tmp_path):
+    """Lists of PE 0 only; PE 1 never has space, and only a dump is for it too."""
+
+    def build(rng):
+        result, _, view = bench(rng, iter(lambda: 0b1101, 0), hits=[1] * CONFIG.list_words, starts=1)
+        dumps = [slot for slot, what in enumerate(view.slots()) if what and what[0] == "dump"]
+
+        async def until_first_dump(ctx):
+            dispatcher = result.dut.dispatcher
+            ctx.set(dispatcher.source, view.source)
+            ctx.set(result.dut.space, 0b1101)
+            ctx.set(dispatcher.start, 1)
+            await ctx.tick()
+            ctx.set(dispatcher.start, 0)
+            first = Dispatcher.FIRST_SLOT + Dispatcher.LATENCY
+            for _ in range(first + dumps[0] - 1):
+                assert not ctx.get(dispatcher.stalled)
+                await ctx.tick()
+            for _ in range(20):
+                assert ctx.get(dispatcher.stalled)
+                assert ctx.get(dispatcher.push) == 0
+                await ctx.tick()
+            ctx.set(result.dut.space, 0b1111)
+            assert ctx.get(dispatcher.push) == ALL
+
+        assert dumps
+        return Bench(dut=result.dut, testbenches=[until_first_dump])
+
+    simulate(build, seed=4, folder=tmp_path)

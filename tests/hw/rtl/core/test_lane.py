@@ -1,0 +1,139 @@
+import pytest
+
+from hw.config import AcceleratorConfig
+from hw.numerics import AddScales, Rounding, Scale, add, add_scales, clamp, quantize_scale, requantize
+from hw.rtl.core.lane import Lane
+from tests.hw.simulate import Bench, simulate
+
+CONFIG = AcceleratorConfig()
+
+
+def random_code(rng):
+    return rng.randint(-128, 127)
+
+
+def random_steps(rng, count):
+    """Accumulators with what belongs to their channels, and residual operands."""
+    return [
+        {
+            "accumulator": rng.randrange(-limit, limit),
+            "bias": rng.randrange(-20_000, 20_000),
+            "scale": quantize_scale(2.0 ** rng.uniform(-14, -6)),
+            "operand": rng.randint(-255, 255),
+        }
+        for limit in rng.choices([1 << 8, 1 << 15, 1 << 21, 1 << 26], k=count)
+    ]
+
+
+class Parameters:
+    """Random fields of a layer, and what they make of an accumulator."""
+
+    def __init__(self, rng):
+        self.rounding = rng.choice(list(Rounding))
+        self.offset, self.zero_point, self.own_zero, self.sum_offset = (random_code(rng) for _ in range(4))
+        self.clamp, self.sum_clamp = ((rng.randint(-128, 0), rng.randint(0, 127)) for _ in range(2))
+        self.scales = add_scales(rng.uniform(0.01, 1.0), rng.uniform(0.01, 1.0), rng.uniform(0.1, 2.0))
+
+    def set(self, ctx, lane, *, residual):
+        fields, low_high = lane.fields, zip(("clamp_low", "clamp_high"), self.clamp, strict=True)
+        ctx.set(fields.double, self.rounding is Rounding.DOUBLE)
+        ctx.set(fields.offset, self.offset & 0xFF)
+        for name, value in low_high:
+            ctx.set(getattr(fields, name), value & 0xFF)
+        ctx.set(lane.zero_point, self.zero_point)
+        values = {"enable": residual, "zero_point": self.own_zero, "offset": self.sum_offset}
+        values |= dict(zip(("clamp_low", "clamp_high"), self.sum_clamp, strict=True))
+        values = {name: value & 0xFF for name, value in values.items()}
+        for name, scale in zip(("first", "second", "output"), self.scales, strict=True):
+            values |= {f"{name}_multiplier": scale.multiplier, f"{name}_shift": scale.shift}
+        ctx.set(lane.residual, values)
+
+    def plain(self, step):
+        biased = step["accumulator"] + step["bias"]
+        return clamp(requantize(biased, *step["scale"], self.rounding) + self.offset, *self.clamp)
+
+    def summed(self, step):
+        total = add(self.plain(step) - self.own_zero, step["operand"], self.scales)
+        return clamp(total + self.sum_offset, *self.sum_clamp)
+
+
+def bench(rng, *, residual):
+    """Steps as close as they may be; each value is on its input in its own cycle only."""
+    lane = Lane(CONFIG)
+    parameters = Parameters(rng)
+    distance = 2 if residual else 1
+    latency = Lane.RESIDUAL_LATENCY if residual else Lane.LATENCY
+    steps = random_steps(rng, 120)
+
+    def stage(cycle, number):
+        """The step that is ``number`` cycles old, or None."""
+        index, rest = divmod(cycle - number, distance)
+        return steps[index] if not rest and 0 <= index < len(steps) else None
+
+    async def drive(ctx):
+        parameters.set(ctx, lane, residual=residual)
+        found, logits = [], []
+        for cycle in range(distance * len(steps) + latency):
+            now, before, adding = stage(cycle, 0), stage(cycle, 1), stage(cycle, Lane.LATENCY)
+            ctx.set(lane.accumulator, now["accumulator"] if now else rng.randrange(1 << 20))
+            ctx.set(lane.bias, before["bias"] if before else rng.randrange(1 << 20))
+            multiplier, shift = before["scale"] if before else (rng.getrandbits(31), rng.getrandbits(5))
+            ctx.set(lane.multiplier, multiplier)
+            ctx.set(lane.shift, shift)
+            ctx.set(lane.operand, adding["operand"] if adding else rng.randint(-255, 255))
+            if residual:
+                ctx.set(lane.sums.operand, adding is not None)
+                ctx.set(lane.sums.scale, stage(cycle, Lane.SUM - 1) is not None)
+                ctx.set(lane.sums.offset, stage(cycle, Lane.SUM_SCALED) is not None)
+                ctx.set(lane.sums.clamp, stage(cycle, Lane.SUM_SCALED + 1) is not None)
+            ctx.set(lane.sums.zero, not residual or stage(cycle, Lane.SUM_SCALED + 2) is not None)
+            if stage(cycle, Lane.RAW_LATENCY):
+                logits.append(ctx.get(lane.logit))
+            if stage(cycle, latency):
+                found.append(ctx.get(lane.o))
+            await ctx.tick()
+        assert logits == [step["accumulator"] + step["bias"] for step in steps]
+        finish = parameters.summed if residual else parameters.plain
+        assert found == [finish(step) - parameters.zero_point for step in steps]
+
+    return Bench(dut=lane, testbenches=[drive])
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_values_and_latency(tmp_path, seed, residual):
+    simulate(lambda rng: bench(rng, residual=residual), seed=seed, folder=tmp_path)
+
+
+def test_the_largest_operands_have_room(tmp_path):
+    """Both as far from zero as they can be, and scaled by almost one: the sum has its full width."""
+    most = Scale((1 << 31) - 1, 0)
+
+    def build(rng):
+        lane = Lane(CONFIG)
+        parameters = Parameters(rng)
+        parameters.scales = AddScales(most, most, quantize_scale(2.0**-24))
+        parameters.clamp = parameters.sum_clamp = (-128, 127)
+        parameters.own_zero, parameters.sum_offset = -128, 0
+        parameters.offset, parameters.rounding = 0, Rounding.SINGLE
+        step = {"accumulator": 1 << 20, "bias": 0, "scale": quantize_scale(0.5), "operand": 255}
+        assert parameters.plain(step) - parameters.own_zero == 255
+
+        async def drive(ctx):
+            parameters.set(ctx, lane, residual=True)
+            ctx.set(lane.accumulator, step["accumulator"])
+            ctx.set(lane.multiplier, step["scale"].multiplier)
+            ctx.set(lane.shift, step["scale"].shift)
+            ctx.set(lane.operand, step["operand"])
+            for cycle in range(Lane.RESIDUAL_LATENCY):
+                ctx.set(lane.sums.operand, cycle == Lane.LATENCY)
+                ctx.set(lane.sums.scale, cycle == Lane.SUM - 1)
+                ctx.set(lane.sums.offset, cycle == Lane.SUM_SCALED)
+                ctx.set(lane.sums.clamp, cycle == Lane.SUM_SCALED + 1)
+                ctx.set(lane.sums.zero, cycle == Lane.SUM_SCALED + 2)
+                await ctx.tick()
+            assert ctx.get(lane.o) == parameters.summed(step) - parameters.zero_point == 32 - parameters.zero_point
+
+        return Bench(dut=lane, testbenches=[drive])
+
+    simulate(build, seed=1, folder=tmp_path)

@@ -1,0 +1,61 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hw.config import PRESETS
+from hw.rtl.accelerator import CORE
+from hw.rtl.core.lanes import Lanes
+from hw.rtl.verilog import TOP, convert, generate
+
+ROOT = Path(__file__).parents[3]
+
+
+def modules(text):
+    return re.findall(r"^module \\?(\S+?)\s*\(", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_converts(name):
+    config = PRESETS[name]
+    text = generate(config)
+    found = modules(text)
+    assert found.count(TOP) == 1
+    header = re.search(rf"^module {TOP}\((.*?)\);", text, flags=re.MULTILINE | re.DOTALL)[1]
+    ports = {port.strip() for port in header.split(",")}
+    assert ports == {"clk", "rst", "i__payload", "i__valid", "i__ready", "o__payload", "o__valid", "o__ready"}
+    # All cores are instances of one module, in which every PE is a module of its own.
+    assert found.count(CORE) == 1
+    assert len(re.findall(rf"^  {CORE} \\?core_\d+ \(", text, flags=re.MULTILINE)) == config.cores
+    elements = {name for name in found if re.search(r"\.pe_\d+$", name)}
+    assert len(elements) == config.pes
+
+
+def test_a_unit_converts_alone_without_its_constant_ports():
+    text = convert(Lanes(PRESETS["tiny"]), "lanes")
+    header = re.search(r"^module lanes\((.*?)\);", text, flags=re.MULTILINE | re.DOTALL)[1]
+    ports = {port.strip() for port in header.split(",")}
+    assert {"o__valid", "o__payload", "i__0__ready", "i__3__valid"} <= ports
+    assert "o__ready" not in ports
+
+
+def test_output_does_not_depend_on_the_hash_seed():
+    program = (
+        "from hw.config import preset; from hw.rtl.verilog import generate; print(generate(preset('tiny')), end='')"
+    )
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+        )
+        for seed in ("0", "1")
+    ]
+    texts = [run.communicate()[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert f"module {TOP}(".encode() in texts[0]
+    assert texts[0] == texts[1]

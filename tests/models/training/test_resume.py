@@ -1,0 +1,163 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hw import container
+from models.training import resume
+from models.training.pieces import Piece
+from models.training.schedule import Schedule
+from models.training.standard import AdversarialExamples, Annealed, Projection, Ramp, Validation
+from models.training.train import fit
+
+EPOCHS = 4
+
+
+class Noisy(nn.Module):
+    """Batch norm, dropout and a convolution: statistics and torch's generator matter."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.body = nn.Sequential(nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(4 * 36, 10))
+        self.strength = 0.0
+
+    def forward(self, x):
+        x = self.norm(self.conv(x))
+        if self.training:
+            x = x + self.strength * torch.randn(x.shape)
+        return (self.body(x),)
+
+
+def network():
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        return Noisy()
+
+
+class KilledError(Exception):
+    """Stands for a signal in the middle of a run."""
+
+
+class Counter(Piece):
+    """Keeps a sum of what it saw; stops the run in the middle of an epoch when asked to."""
+
+    def __init__(self, killed_in=None):
+        self.killed_in, self.seen, self.ended = killed_in, torch.zeros(10), False
+
+    def batch(self, run, images, labels):
+        if run.epoch == self.killed_in and run.done % run.steps == 2:
+            raise KilledError
+        self.seen += torch.bincount(labels, minlength=10)
+        return images, labels
+
+    def after_epoch(self, run):
+        run.record("seen", float(self.seen.sum()))
+
+    def state_dict(self):
+        return {"seen": self.seen, "shape": (10,), "name": "counter", "none": None, "by number": {3: [True, 0.1]}}
+
+    def load_state_dict(self, state):
+        assert state["shape"] == (10,)
+        assert (state["name"], state["none"], state["by number"]) == ("counter", None, {3: [True, 0.1]})
+        self.seen = state["seen"]
+
+    def end(self, run):
+        self.ended = True
+
+
+def trained(few, path, schedule, killed_in=None):
+    """One run: the network's state, its metrics, what the counter saw."""
+    model, counter = network(), Counter(killed_in)
+
+    def put(value):
+        model.strength = value
+
+    pieces = [
+        Annealed(Ramp(first=0.1, last=0.5, geometric=True), put),
+        Projection({"conv.weight": lambda weight: weight.sign() * weight.abs().mean()}),
+        AdversarialExamples(eps=0.1, steps=2, share=0.5),
+        counter,
+        Validation(few),
+    ]
+    metrics = fit(model, few, schedule, seed=7, pieces=pieces, checkpoint=path)
+    assert counter.ended
+    return {name: value.numpy().copy() for name, value in model.state_dict().items()}, metrics, counter.seen.numpy()
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule(epochs=EPOCHS, lr=0.01, batch=32, shift=1),
+        Schedule(epochs=EPOCHS, lr=0.05, batch=32, optimizer="sgd", policy="steps", flip=True, channels_last=True),
+        Schedule(epochs=EPOCHS, lr=0.5, batch=32, optimizer="adadelta", policy="constant"),
+    ],
+    ids=lambda schedule: f"{schedule.optimizer} {schedule.policy}",
+)
+def test_a_killed_run_ends_as_if_it_had_never_stopped(digits, tmp_path, schedule):
+    few = digits.train.take(200)
+    whole = trained(few, None, schedule)
+    path = tmp_path / "progress.off"
+    for epoch in (1, 3):
+        with pytest.raises(KilledError):
+            trained(few, path, schedule, killed_in=epoch)
+    torch.rand(5)  # torch's own generator has no influence
+    resumed = trained(few, path, schedule)
+    for name, value in whole[0].items():
+        np.testing.assert_array_equal(resumed[0][name], value, err_msg=name)
+    assert resumed[1] == whole[1]
+    assert len(whole[1]) == EPOCHS
+    np.testing.assert_array_equal(resumed[2], whole[2])
+    again = trained(few, path, schedule)  # nothing left to do
+    np.testing.assert_array_equal(again[0]["conv.weight"], whole[0]["conv.weight"])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_run_is_refused(digits, tmp_path):
+    few, path = digits.train.take(64), tmp_path / "progress.off"
+    schedule = Schedule(epochs=1, lr=0.01)
+    fit(network(), few, schedule, seed=0, checkpoint=path)
+    for other, seed, pieces in [
+        (Schedule(epochs=2, lr=0.01), 0, []),
+        (schedule, 1, []),
+        (schedule, 0, [Validation(few)]),
+    ]:
+        with pytest.raises(ValueError, match="must be of the same settings, seed, data and network as this run"):
+            fit(network(), few, other, seed=seed, pieces=pieces, checkpoint=path)
+    with pytest.raises(ValueError, match="must be of the same settings"):
+        fit(network(), digits.train.take(65), schedule, seed=0, checkpoint=path)
+
+
+def test_a_damaged_file_is_refused(digits, tmp_path):
+    few, path = digits.train.take(64), tmp_path / "progress.off"
+    schedule = Schedule(epochs=1, lr=0.01)
+    fit(network(), few, schedule, seed=0, checkpoint=path)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="altered: the checksum does not match"):
+        fit(network(), few, schedule, seed=0, checkpoint=path)
+    container.write(path, b"OFFRCKPT", 1, {}, {})
+    with pytest.raises(ValueError, match="not this kind of file"):
+        fit(network(), few, schedule, seed=0, checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("epochs", 7), ("epochs", "1"), ("model", None), ("generator", {"$array": "none"}), ("optimizer", {"$pairs": []})],
+)
+def test_an_impossible_state_is_refused(digits, tmp_path, key, value):
+    few, path = digits.train.take(64), tmp_path / "progress.off"
+    schedule = Schedule(epochs=1, lr=0.01)
+    fit(network(), few, schedule, seed=0, checkpoint=path)
+    manifest, arrays = container.read(path, b"OFFRPROG", 1)
+    manifest["state"]["$pairs"] = [[name, value if name == key else kept] for name, kept in manifest["state"]["$pairs"]]
+    container.write(path, b"OFFRPROG", 1, manifest, arrays)
+    with pytest.raises(ValueError, match=r"progress.off: must hold a state of this run: .*: delete it to begin anew"):
+        fit(network(), few, schedule, seed=0, checkpoint=path)
+
+
+def test_a_state_of_other_things_is_refused():
+    with pytest.raises(TypeError, match="a run's state must be of numbers, strings and tensors, not set"):
+        resume.take_apart({"a": [{1, 2}]})

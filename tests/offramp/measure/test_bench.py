@@ -1,0 +1,116 @@
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from typer.testing import CliRunner
+
+from hw.compiler.compile import compile_balanced
+from hw.config import preset
+from offramp.cli import app
+from offramp.measure.bench import curve, measure_workload
+from offramp.measure.workloads import make
+from sim import simulate
+
+CONFIG = preset("base")
+BASELINE = Path(__file__).parents[3] / "baselines" / "bench-base.json"
+
+
+def check(row: dict) -> None:
+    """A row adds up: limit, losses and cycles, of the whole and of every layer."""
+    multipliers = CONFIG.multipliers
+    assert row["limit"] == pytest.approx(row["products"] / multipliers)
+    assert row["share_of_limit"] == pytest.approx(row["limit"] / row["cycles"])
+    assert row["limit"] + sum(row["loss"].values()) == pytest.approx(row["cycles"])
+    assert all(lost >= 0 for lost in row["loss"].values())
+    assert sum(layer["cycles"] for layer in row["layers"]) + row["loss"]["control"] == pytest.approx(row["cycles"])
+    for layer in row["layers"]:
+        assert layer["limit"] + sum(layer["loss"].values()) == pytest.approx(layer["cycles"])
+    assert len(row["partition"]) == len(row["layers"])
+    assert row["simulator_images_per_second"] > 0
+
+
+def test_the_command_measures_a_workload_and_writes_it(tmp_path):
+    file = tmp_path / "b.json"
+    command = ["bench", "--workload", "ds-cnn", "--images", "3", "--json", str(file)]
+    outcome = CliRunner().invoke(app, command)
+    assert outcome.exit_code == 0, outcome.output
+    found = json.loads(file.read_text())
+    assert (found["config"], found["multipliers"]) == ("base", 64)
+    (row,) = found["rows"]
+    assert (row["workload"], row["images"]) == ("ds-cnn", 3)
+    check(row)
+    assert {"dispatch", "imbalance", "cores", "drain", "barrier", "load", "control"} == set(row["loss"])
+
+
+def test_equal_seeds_measure_the_same():
+    rows = [measure_workload("resnet8-w10", CONFIG, images=2, seed=5) for _ in range(2)]
+    check(rows[0])
+    for row in rows:
+        del row["simulator_images_per_second"], row["simulated_cycles_per_second"]
+    assert rows[0] == rows[1]
+
+
+def test_an_ecp5_85f_holds_the_shapes_of_ds_cnn():
+    row = measure_workload("ds-cnn", preset("base-85f"), images=64, seed=0)
+    check(row)
+    text = (BASELINE.parents[1] / "README.md").read_text()
+    assert f"DS-CNN run on it, at {100 * row['share_of_limit']:.1f} % of the limit" in text
+
+
+def test_resnet8_within_the_memories_of_an_ecp5_85f_is_as_recorded():
+    """The last of the workloads, of which the first images are simulated anew."""
+    recorded = json.loads((BASELINE.parent / "bench-85f.json").read_text())
+    dense, w20, w10 = recorded["rows"]
+    text = " ".join((BASELINE.parents[1] / "README.md").read_text().split())
+    for row, name in ((dense, " dense"), (w20, " as `resnet8-w20`"), (w10, " as `resnet8-w10`")):
+        of_limit = " of the limit" if row is dense else ""
+        assert f"{100 * row['share_of_limit']:.1f} %{of_limit}{name}" in text
+    workload = make(w10["workload"], w10["images"], recorded["seed"])
+    program = compile_balanced(workload.network, preset(recorded["config"]), workload.activity)
+    first = w10["first_cycles"]
+    assert simulate(program, workload.codes[: len(first)]).cycles.tolist() == first
+
+
+def test_cycles_fall_with_both_densities():
+    points = curve(CONFIG, workload="ds-cnn", weights=(1.0, 0.2), active=(0.8, 0.3), images=2, seed=0)
+    cycles = {(point["weights"], point["activations"]): point["cycles"] for point in points}
+    assert cycles[1.0, 0.8] > cycles[1.0, 0.3] > cycles[0.2, 0.3]
+    assert cycles[1.0, 0.8] > cycles[0.2, 0.8] > cycles[0.2, 0.3]
+    assert all(point["cycles"] > point["limit"] > 0 for point in points)
+
+
+def test_the_curve_is_drawn():
+    from offramp.report.figures import density_curve
+
+    points = [
+        {"weights": w, "activations": a, "cycles": 100.0 * w * a + 10, "limit": 100.0 * w * a}
+        for w in (1.0, 0.1)
+        for a in (0.8, 0.3)
+    ]
+    assert ElementTree.fromstring(density_curve(points)).tag.endswith("svg")
+
+
+@pytest.mark.parametrize("name", ["resnet8-w10", "ds-cnn"])
+def test_the_recorded_cycles_are_found_again(name):
+    recorded = json.loads(BASELINE.read_text())
+    assert recorded["config"] == "base"
+    (row,) = (row for row in recorded["rows"] if row["workload"] == name)
+    workload = make(name, row["images"], recorded["seed"])
+    program = compile_balanced(workload.network, CONFIG, workload.activity)
+    first = row["first_cycles"]
+    assert simulate(program, workload.codes[: len(first)]).cycles.tolist() == first
+
+
+def test_the_record_meets_what_it_must():
+    rows = {row["workload"]: row for row in json.loads(BASELINE.read_text())["rows"]}
+    least = {"resnet8-dense": 0.75, "resnet8-w20": 0.70, "ds-cnn": 0.50, "mobilenet-025": 0.50}
+    for name, share in least.items():
+        assert rows[name]["share_of_limit"] >= share
+        check(rows[name])
+
+
+def test_unknown_workloads_end_in_a_sentence():
+    outcome = CliRunner().invoke(app, ["bench", "--workload", "resnet9"])
+    assert outcome.exit_code != 0
+    assert "workload must be one of" in str(outcome.exception)

@@ -1,0 +1,141 @@
+import json
+
+import pytest
+from rich.console import Console
+
+from offramp.report import methods
+
+RESULT = {
+    "method": "gap",
+    "network": "half-width ResNet-8",
+    "dataset": "fashion-mnist",
+    "checks": [
+        {"claim": "transfer is harder", "holds": True, "figures": {"gap": 0.61, "magnitude": 0.5}},
+        {"claim": "white-box stays low", "holds": False, "figures": {"pgd": 0.32}},
+    ],
+    "figures": {},
+    "accelerator": {
+        "gap": {"cycles": 1234.4, "products": 56789.0, "products_share": 0.25, "share_of_limit": 0.718},
+    },
+    "command": "python -m offramp.replications gap --seed 0",
+    "seed": 0,
+    "date": "2026-11-20",
+}
+
+
+@pytest.fixture
+def found(tmp_path):
+    (tmp_path / "gap.json").write_text(json.dumps(RESULT))
+    return methods.collect(tmp_path)
+
+
+def test_table_and_markdown_say_what_holds_and_what_fails(found):
+    text = methods.markdown(found)
+    lines = [line for line in text.splitlines() if line.startswith("| gap | half-width ResNet-8, ")]
+    assert lines == [
+        "| gap | half-width ResNet-8, fashion-mnist | transfer is harder | holds | gap 0.61, magnitude 0.5 |",
+        "| gap | half-width ResNet-8, fashion-mnist | white-box stays low | fails | pgd 0.32 |",
+    ]
+    assert RESULT["command"] in text
+    console = Console(width=200, record=True)
+    console.print(methods.claims(found["methods"]))
+    shown = console.export_text()
+    assert "white-box stays low" in shown
+    assert "fails" in shown
+    for entry in found["networks"]:
+        assert f"| {entry['name']} |" in text
+
+
+def test_tables_of_exits_and_balance(tmp_path):
+    """From the results of two replications; a table without its replication is empty."""
+    rows = {"dense": {"exit_share": 0.5, "accuracy": 0.90, "accuracy_without_exit": 0.915}}
+    dab = RESULT | {"method": "dab", "figures": {"orthogonality": rows}}
+    pruned = {
+        name: {"accuracy": 0.86, "accuracy_int8": 0.85 + 0.01 * number, "weights": 15000}
+        for number, name in enumerate(("unbalanced", "balanced"))
+    }
+    measured = dict.fromkeys(pruned, RESULT["accelerator"]["gap"])
+    even = RESULT | {"method": "balance", "figures": pruned, "accelerator": measured}
+    for name, result in (("gap", RESULT), ("dab", dab), ("balance", even)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
+    found = methods.collect(tmp_path)
+    text = methods.markdown(found)
+    assert "| gap | fashion-mnist | gap | 56,789 | 25.00 % | 1,234 | 71.80 % |" in text
+    assert "| dense | 50.00 % | 90.00 % | 91.50 % | -1.50 |" in text
+    assert "| balanced | 86.00 % | 86.00 % | 15,000 | 1,234 | 56,789 | 71.80 % |" in text
+    for table in (methods.accelerator, methods.orthogonality, methods.balance):
+        assert len(Console(width=200).render_lines(table(found["methods"]))) > 1
+        assert len(Console(width=200).render_lines(table({}))) == 1
+
+
+def test_the_plot_is_svg_and_repeatable(found):
+    assert methods.plot(found) == methods.plot(found)
+    assert methods.plot(found).startswith("<svg")
+    assert "gap" in methods.plot(found)
+
+
+def test_nothing_yet(tmp_path):
+    found = methods.collect(tmp_path)
+    assert found["methods"] == {}
+    assert methods.plot(found).startswith("<svg")
+
+
+def test_incomplete_results_are_refused(tmp_path):
+    (tmp_path / "gap.json").write_text(json.dumps({"method": "gap"}))
+    with pytest.raises(ValueError, match=r"gap.json: must hold 'network'"):
+        methods.collect(tmp_path)
+    (tmp_path / "gap.json").write_text(json.dumps({k: v for k, v in RESULT.items() if k != "figures"}))
+    with pytest.raises(ValueError, match=r"gap.json: must hold 'figures'"):
+        methods.collect(tmp_path)
+    (tmp_path / "gap.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"gap.json: must be a table, not list"):
+        methods.collect(tmp_path)
+    (tmp_path / "gap.json").write_text("{")
+    with pytest.raises(ValueError, match=r"gap.json: must be JSON"):
+        methods.collect(tmp_path)
+
+
+def test_committed_results_are_complete():
+    methods.collect()
+
+
+def test_every_network_has_a_latency_and_a_throughput():
+    lines = methods.networks_markdown(methods.collect()["networks"]).splitlines()[2:]
+    assert lines
+    for line in lines:
+        latency, throughput, _ = line.rsplit(" | ", 3)[1:]
+        mean, worst, bound = latency.removesuffix(" µs").replace(",", "").split(" / ")
+        assert int(mean) > 0
+        assert (worst, bound) == ("-", "-") or int(mean) < int(worst) <= int(bound)
+        assert throughput.endswith((" (link)", " (core)"))
+
+
+def test_claims_name_the_data_they_were_checked_on():
+    """Whatever the data of the network in whose row they stand."""
+    found = methods.collect()
+    for line in methods.networks_markdown(found["networks"]).splitlines()[2:]:
+        name, *_, claims = line.strip("| ").split(" | ")
+        result = found["methods"].get(name.replace("-", "_"))
+        assert claims.endswith(f" on {result['dataset']}") if result else claims == "-"
+        if result:
+            assert f"--data {result['dataset']}" in result["command"] or "--data" not in result["command"]
+
+
+def test_latency_and_claims_of_networks(found, tmp_path, monkeypatch):
+    """At the clock of the built config's PLL and over its link, if built; claims of the replication of that name.
+
+    An image of 28 x 28 codes and what belongs to it are 200 words of 40 bits: the link takes 8,000 µs for it.
+    """
+    monkeypatch.setattr(methods, "_BASELINES", tmp_path)
+    monkeypatch.setattr(methods, "FOLDER", tmp_path)
+    (tmp_path / "build-small.json").write_text(json.dumps({"build": {"fmax_mhz": 90.0, "clock_mhz": 80.0}}))
+    cycles = {"routed_cycles": 6400.0, "routed_worst": 8000, "routed_bound": 160_000, "routed_back_to_back": 6480.0}
+    entry = found["networks"][0] | {"dataset": "fashion-mnist", **cycles}
+    configs = {"small": ["80 / 100 / 2,000 µs", "125 (link)"], "base": ["-", "-"]}
+    lines = methods.networks_markdown(
+        [entry | {"name": name, "routed": config} for config in configs for name in ("gap", "other")]
+    ).splitlines()[2:]
+    ends = [line.rsplit(" | ", 3)[1:] for line in lines]
+    assert ends == [
+        [*delivered, claims] for delivered in configs.values() for claims in ("1 of 2 on fashion-mnist |", "- |")
+    ]

@@ -1,0 +1,69 @@
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from offramp.record import read_json
+from offramp.report import methods, tables
+from tests.offramp.conftest import QUICK
+from tests.offramp.results import result_of
+
+WIDTHS = [60, 80, 100, 200]
+
+
+def shown(table, width):
+    text = io.StringIO()
+    Console(file=text, width=width).print(table)
+    assert max(map(len, text.getvalue().splitlines())) <= width
+    return text.getvalue()
+
+
+def figures(cells):
+    """What is a number, in the texts of a table."""
+    return {word for cell in cells for word in re.findall(r"\S*\d\S*", cell)}
+
+
+def check(table, rows, width):
+    text = shown(table, width)
+    assert "…" not in text
+    assert figures(cell for row in rows for cell in row) <= set(text.split())
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_tables_of_the_bench_show_every_figure(width):
+    rows = read_json(methods.FOLDER.parent / "bench-base.json")["rows"]
+    check(tables.workloads(rows), tables.workload_rows(rows)[1], width)
+    for row in rows:
+        check(tables.layers(row["layers"]), tables.layer_rows(row["layers"])[1], width)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_tables_of_zoo_and_methods_show_every_figure(width):
+    found = methods.collect()
+    rows = [[*row[:1], *row[2:]] for row in methods._network_rows(found["networks"])]
+    check(methods.networks(found["networks"]), rows, width)
+    check(methods.accelerator(found["methods"]), methods._accelerator_rows(found["methods"]), width)
+    check(methods.balance(found["methods"]), methods._balance_rows(found["methods"]), width)
+    check(methods.claims(found["methods"]), [row[4:] for row in methods._claim_rows(found["methods"])], width)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_rows_of_names_and_values_show_every_figure(width):
+    memories = ", ".join(f"list{number} {number}12,345/67,890" for number in range(9))
+    rows = [("memory words", memories), ("long", "1" * 90)]
+    text = shown(tables.key_values(rows), width)
+    assert "…" not in text
+    assert figures([memories]) <= set(text.split())
+    assert text.count("1") == 90 + memories.count("1")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_demos_table_shows_every_figure(small, width):
+    result = result_of(small, QUICK)
+    _, rows = tables.measurement_rows(result["inputs"])
+    check(tables.measurements(result["inputs"]), rows, width)
+    text = shown(tables.summary(result), width)
+    assert "…" not in text
+    cells = [cell for row in rows for cell in row]
+    assert figures(cells) <= set(text.replace("│", " ").split())

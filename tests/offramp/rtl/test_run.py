@@ -1,0 +1,162 @@
+"""The comparison that verification rests on: equal reports pass, and every single difference is found."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fpga.driver import RunOutcome
+from hw.compiler.compile import compile_network
+from hw.config import preset
+from hw.network.exits import Conditions
+from hw.program.isa import Opcode
+from models.integer.golden import run
+from offramp.rtl.job import Batch, Job, load_outcomes, save_outcomes
+from offramp.rtl.run import compare, verify
+from sim import simulate
+from tests.random_networks import random_codes, random_network
+
+_SEED = 6
+FLAGS = ("early_label", "early_exit", "out_of_range", "forced", "passed", "differs", "overrun")
+
+
+def ideal_output(program, golden, image, index):
+    """What is in the memories after a layer: nonsense where it made nothing."""
+    command = program.commands[index]
+    tensor = program.network.tensors()[command.tensor]
+    values = golden.tensors[command.tensor][image].astype(np.int64)
+    values = values.reshape(-1, values.shape[-1]) - tensor.zero_point
+    if any(head.logits == command.tensor for head in program.network.exits):
+        return [values[0]]
+    stored = np.pad(values, ((0, 0), (0, -values.shape[1] % 8)), constant_values=0)
+    made = np.arange(stored.shape[1]) // 8 * 8
+    stored[:, (made < command.channels[0]) | (made >= command.channels[1])] = 999
+    words = stored.reshape(-1, 8)
+    (layer,) = (i for i in program.instructions() if i.op is Opcode.LAYER and i.index == index)
+    windows = [core.fields["window"] for core in layer.cores]
+    return [words[window["low"] :][: window["count"]] for window in windows]
+
+
+@pytest.fixture(scope="module")
+def case():
+    """A program, its images, golden results, timing, and the reports that an ideal accelerator would send."""
+    program = compile_network(random_network(_SEED), preset("tiny").replace(cores=2))
+    codes = random_codes(program.network, 3, _SEED)
+    golden = run(program.network, codes)
+    timing = simulate(program, codes, golden=golden)
+    outcomes = []
+    for image in range(len(codes)):
+        layers, outputs = [], []
+        for index in np.flatnonzero(timing.layer_cycles[image]):
+            outputs.append(ideal_output(program, golden, image, index))
+            layers.append(
+                {
+                    "index": int(index),
+                    "cycles": int(timing.layer_cycles[image, index]),
+                    "products": int(timing.products[image, index]),
+                    "stalls": int(timing.stalls[image, index]),
+                    "waited": int(timing.waited[image, index]),
+                }
+            )
+        leave = int(golden.exit_index[image])
+        outcomes.append(
+            RunOutcome(
+                label=int(golden.classes[image]),
+                exit=leave,
+                margin=int(golden.margins[image, leave]),
+                cycles=int(timing.cycles[image]),
+                flags=dict.fromkeys(FLAGS, 0),
+                layers=layers,
+                outputs=outputs,
+            )
+        )
+    return program, golden, timing, outcomes
+
+
+def test_equal_reports_pass(case):
+    program, golden, timing, outcomes = case
+    result = compare(program, outcomes, golden, timing)
+    assert (result["values_equal"], result["cycles_equal"], result["mismatches"]) == (True, True, [])
+    assert result["images"] == 3
+    assert result["layers"] == sum(len(outcome.layers) for outcome in outcomes)
+
+
+@pytest.mark.parametrize("field", ["label", "exit", "margin", "cycles"])
+def test_a_different_result_is_found(case, field):
+    program, golden, timing, outcomes = case
+    wrong = replace(outcomes[1], **{field: getattr(outcomes[1], field) + 1})
+    result = compare(program, [outcomes[0], wrong, outcomes[2]], golden, timing)
+    assert result["differing"] == [1]
+    assert result["values_equal"] == (field == "cycles")
+    assert result["cycles_equal"] == (field != "cycles")
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_a_different_flag_is_found(case, flag):
+    program, golden, timing, outcomes = case
+    wrong = replace(outcomes[0], flags=outcomes[0].flags | {flag: 1})
+    result = compare(program, [wrong, *outcomes[1:]], golden, timing)
+    assert (result["values_equal"], result["cycles_equal"], result["differing"]) == (False, True, [0])
+    assert f"image 0: {flag}: RTL 1, expected 0" in result["mismatches"][0]
+
+
+@pytest.mark.parametrize("counter", ["cycles", "products", "stalls", "waited"])
+def test_a_different_counter_of_one_layer_is_found(case, counter):
+    program, golden, timing, outcomes = case
+    layers = [dict(record) for record in outcomes[2].layers]
+    layers[-1][counter] += 1
+    result = compare(program, [*outcomes[:2], replace(outcomes[2], layers=layers)], golden, timing)
+    assert (result["values_equal"], result["cycles_equal"], result["differing"]) == (True, False, [2])
+    assert counter in result["mismatches"][0]
+
+
+def test_a_different_activation_is_found_in_every_layer_and_core(case):
+    program, golden, timing, outcomes = case
+    found = set()
+    for number, parts in enumerate(outcomes[0].outputs):
+        for core, part in enumerate(parts):
+            if part.size == 0:
+                continue
+            outputs = [[array.copy() for array in arrays] for arrays in outcomes[0].outputs]
+            outputs[number][core][..., -1] += 1
+            result = compare(program, [replace(outcomes[0], outputs=outputs), *outcomes[1:]], golden, timing)
+            assert (result["values_equal"], result["cycles_equal"]) == (False, True)
+            name = program.commands[outcomes[0].layers[number]["index"]].name
+            assert f"{name} in core {core}" in result["mismatches"][0]
+            found.add(core)
+    assert found == {0, 1}
+
+
+def test_a_layer_that_did_not_run_is_found(case):
+    program, golden, timing, outcomes = case
+    short = replace(outcomes[0], layers=outcomes[0].layers[:-1], outputs=outcomes[0].outputs[:-1])
+    result = compare(program, [short, *outcomes[1:]], golden, timing)
+    assert not result["values_equal"]
+    assert "layers run" in result["mismatches"][0]
+
+
+def test_jobs_and_outcomes_survive_their_files(case, tmp_path):
+    program, golden, _, outcomes = case
+    codes = golden.tensors["input"]
+    conditions = Conditions(deadline=5, audit=256, seed=9, constant=True)
+    Job(work=[(program, codes), (program, codes[:1])], step=False, stall=0.25, seed=3, conditions=conditions).save(
+        tmp_path
+    )
+    job = Job.load(tmp_path)
+    assert (job.step, job.stall, job.seed, len(job.work)) == (False, 0.25, 3, 2)
+    assert job.conditions == conditions
+    np.testing.assert_array_equal(job.work[1][1], codes[:1])
+    batch = Batch(outcomes=[replace(outcome, outputs=[]) for outcome in outcomes], results=[5, 9, 20])
+    save_outcomes(tmp_path, [outcomes, outcomes[:1]], [batch])
+    (first, second), batches = load_outcomes(tmp_path)
+    assert batches == [batch]
+    assert [o.layers for o in first] == [o.layers for o in outcomes]
+    for found, saved in zip(second[0].outputs, outcomes[0].outputs, strict=True):
+        for part, wanted in zip(found, saved, strict=True):
+            np.testing.assert_array_equal(part, wanted)
+
+
+def test_no_image_is_refused(case):
+    program, golden, _, _ = case
+    with pytest.raises(ValueError, match=r"^verify needs at least 1 image of each program, not 0$"):
+        verify([(program, golden.tensors["input"][:0])])

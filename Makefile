@@ -30,11 +30,11 @@ setup:
 mutants: setup
 	@$(BIN)/python tools/mutants baselines/mutants.json --workers $(WORKERS) $(ARGS)
 
-# Runs the demo and puts its figures into the README.
+# Runs the demo and puts its figures into docs/results.md.
 figures: demo
 	@$(BIN)/python tools/figures out/demo.json
 
-# Measures the config base against the limit of nonzero products, and puts the figures into the README.
+# Measures the config base against the limit of nonzero products, and puts the figures into docs/results.md.
 bench: setup
 	@$(BIN)/offramp bench --config base --json baselines/bench-base.json --plot baselines/density.svg --verilator 2 --peers $(ARGS)
 	@$(BIN)/python tools/figures baselines/bench-base.json

@@ -1,4 +1,4 @@
-"""What the README tells people to type exists."""
+"""What README and docs tell people to type exists, and their figures are the committed ones."""
 
 import json
 import re
@@ -11,11 +11,15 @@ from typer.main import get_command
 
 from models.zoo import entries, entry
 from offramp.cli import app
+from offramp.report.headline import headline_markdown
+from offramp.report.layouts import program_page
 from offramp.report.methods import networks_markdown
 from offramp.report.tables import bench_markdown
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
+PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+TEXT = "\n".join([README, (ROOT / "CONTRIBUTING.md").read_text(), *PAGES.values()])
 LINES = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
 COMMANDS = [line.split("#")[0].split() for line in LINES if line.startswith("offramp ")]
 COMMANDS += [
@@ -52,26 +56,45 @@ def test_files_and_folders_exist():
         assert (ROOT / name).is_file()
 
 
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 120
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{name}" for name in PAGES)])
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def figures(page: str, name: str) -> str:
+    begin, end = f"<!-- figures: {name} -->", f"<!-- end of figures: {name} -->"
+    return page[page.index(begin) + len(begin) : page.index(end)].strip()
+
+
 def test_figures_of_the_demo_are_there():
-    figures = TEXT[TEXT.index("<!-- figures: demo -->") : TEXT.index("<!-- end of figures: demo -->")]
-    assert "| clean |" in figures
-    assert "values equal, cycles equal" in figures
+    found = figures(PAGES["results.md"], "demo")
+    assert "| clean |" in found
+    assert "values equal, cycles equal" in found
 
 
 def test_clocks_are_the_recorded_ones():
     for name in ("small", "small-85f", "base-85f"):
         recorded = json.loads((ROOT / "baselines" / f"build-{name}.json").read_text())
-        assert f"{recorded['build']['fmax_mhz']:.1f} MHz placed and routed (`baselines/build-{name}.json`" in TEXT
+        clock = f"{recorded['build']['fmax_mhz']:.1f} MHz placed and routed (`baselines/build-{name}.json`"
+        assert clock in PAGES["accelerator.md"]
+
+
+def test_generated_parts_are_those_of_now():
+    assert figures(README, "headline") == headline_markdown()
+    assert PAGES["program.md"] == program_page()
 
 
 def test_figures_of_the_bench_are_the_recorded_ones():
     recorded = json.loads((ROOT / "baselines" / "bench-base.json").read_text())
-    begin, end = "<!-- figures: bench -->", "<!-- end of figures: bench -->"
-    assert TEXT[TEXT.index(begin) + len(begin) : TEXT.index(end)].strip() == bench_markdown(recorded).strip()
+    assert figures(PAGES["results.md"], "bench") == bench_markdown(recorded).strip()
 
 
 def test_figures_of_the_zoo_are_the_index():
-    begin, end = "<!-- figures: zoo -->", "<!-- end of figures: zoo -->"
     every = networks_markdown([asdict(found) for found in entries()])
-    assert TEXT[TEXT.index(begin) + len(begin) : TEXT.index(end)].strip() == every.strip()
-    assert f"{entry('resnet8-sparse').products_share_full:.2%}".replace("%", " %") in TEXT
+    assert figures(PAGES["results.md"], "zoo") == every.strip()
+    assert f"{entry('resnet8-sparse').products_share_full:.2%}".replace("%", " %") in PAGES["results.md"]

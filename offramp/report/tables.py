@@ -256,7 +256,7 @@ def _lines(rows: list[list[str]], align: list[str]) -> list[str]:
 
 
 def _peer_lines(result: dict[str, Any]) -> list[str]:
-    """The peers' part of the README, if they were measured."""
+    """The peers' part of docs/results.md, if they were measured."""
     if not result["peers"]:
         return []
     head, lines = peer_rows(result["rows"], result["peers"])
@@ -270,7 +270,7 @@ def _peer_lines(result: dict[str, Any]) -> list[str]:
 
 
 def bench_markdown(result: dict[str, Any]) -> str:
-    """What ``offramp bench`` found, as the README shows it: workloads, and the layers of the last of ResNet-8."""
+    """What ``offramp bench`` found, as docs/results.md shows it: workloads, and the layers of the last of ResNet-8."""
     head, lines = workload_rows(result["rows"])
     row = [row for row in result["rows"] if row["workload"].startswith("resnet8")][-1]
     layer_head, layers = layer_rows(row["layers"])
@@ -292,7 +292,7 @@ def bench_markdown(result: dict[str, Any]) -> str:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The demo's table as the README shows it."""
+    """The demo's table as docs/results.md shows it."""
     head, inputs = measurement_rows(result["inputs"])
     others = [["figure", "value"], *(list(row) for row in facts(result))]
     where = f"`{result['data']}`, config `{result['config']['name']}`, seed {result['seed']}"

@@ -54,7 +54,8 @@ def test_equal_seeds_measure_the_same():
 def test_an_ecp5_85f_holds_the_shapes_of_ds_cnn():
     row = measure_workload("ds-cnn", preset("base-85f"), images=64, seed=0)
     check(row)
-    text = (BASELINE.parents[1] / "README.md").read_text()
+    text = (BASELINE.parents[1] / "docs" / "boards.md").read_text()
+    text = " ".join(text.split())
     assert f"DS-CNN run on it, at {100 * row['share_of_limit']:.1f} % of the limit" in text
 
 
@@ -62,7 +63,7 @@ def test_resnet8_within_the_memories_of_an_ecp5_85f_is_as_recorded():
     """The last of the workloads, of which the first images are simulated anew."""
     recorded = json.loads((BASELINE.parent / "bench-85f.json").read_text())
     dense, w20, w10 = recorded["rows"]
-    text = " ".join((BASELINE.parents[1] / "README.md").read_text().split())
+    text = " ".join((BASELINE.parents[1] / "docs" / "boards.md").read_text().split())
     for row, name in ((dense, " dense"), (w20, " as `resnet8-w20`"), (w10, " as `resnet8-w10`")):
         of_limit = " of the limit" if row is dense else ""
         assert f"{100 * row['share_of_limit']:.1f} %{of_limit}{name}" in text

@@ -1,0 +1,54 @@
+"""The README's figures: the few that matter most, each with the command that made it."""
+
+from pathlib import Path
+from typing import Any
+
+from models.zoo import entry
+from offramp.record import read_json
+from offramp.report.tables import usage
+
+__all__ = ["headline_markdown"]
+
+_BASELINES = Path(__file__).parents[2] / "baselines"
+#: Recorded builds in the table, by their config.
+_BUILDS = ("single", "small", "small-85f", "base-85f")
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def _bench(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    shares = ", ".join(f"{row['workload']} {_percent(row['share_of_limit'])}" for row in found["rows"])
+    rtl, dense = found["rtl"], found["rows"][0]
+    equal = "equal" if rtl["values_equal"] and rtl["cycles_equal"] else "different"
+    command = f"`offramp bench --config {found['config']}`"
+    return [
+        (f"of limit, config `{found['config']}`, {found['multipliers']} multipliers, simulated", shares, command),
+        (
+            f"values and cycles of RTL and simulator, {rtl['images']} images of `{rtl['workload']}`",
+            f"{equal} in all {rtl['layers']} layers",
+            f"{command[:-1]} --verilator 2`",
+        ),
+        (f"simulator, `{dense['workload']}`", f"{dense['simulator_images_per_second']:.0f} images/s", command),
+    ]
+
+
+def _build(config: str) -> tuple[str, str, str]:
+    built = read_json(_BASELINES / f"build-{config}.json")["build"]
+    value = f"{built['fmax_mhz']:.1f} MHz highest clock, {usage(built['logic'])} logic cells"
+    command = "make baselines-85f" if config.endswith("85f") else "make baselines"
+    return f"config `{config}` placed and routed for {built['board']}", value, f"`{command}`"
+
+
+def headline_markdown() -> str:
+    """The table, in Markdown, from committed results."""
+    sparse = entry("resnet8-sparse")
+    network = (
+        f"`zoo:{sparse.name}`, all {sparse.images:,} test images of {sparse.dataset}, int8, exits on",
+        f"{_percent(sparse.accuracy_int8, 2)} right; products: {_percent(sparse.products_share, 2)} of the "
+        f"multiply-accumulates; {sparse.mean_cycles:,.0f} cycles on `{sparse.config}`",
+        "`offramp zoo`",
+    )
+    rows = [network, *_bench(read_json(_BASELINES / "bench-base.json")), *(_build(config) for config in _BUILDS)]
+    return "\n".join(["| figure | value | command |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])

@@ -8,8 +8,8 @@ from hw.network.network import INPUT, Conv2D, Network
 from hw.numerics import Rounding, quantize_scale, requantize
 from models.frontends import tflite, tflite_file
 from models.integer import golden
-from tests.models.importers.builder import Builder
-from tests.models.importers.reference import cifar10_test, data_file, litert
+from tests.models.frontends.litert_reference import cifar10_test, data_file, litert
+from tests.models.frontends.tflite_builder import Builder
 
 SAME, VALID = 0, 1
 NONE, RELU, RELU_N1_TO_1, RELU6, TANH = 0, 1, 2, 3, 4

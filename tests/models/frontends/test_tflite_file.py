@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.frontends import tflite, tflite_file
-from tests.models.importers.builder import Builder
-from tests.models.importers.reference import data_file
+from tests.models.frontends.litert_reference import data_file
+from tests.models.frontends.tflite_builder import Builder
 
 
 def small_file(subgraphs: int = 1) -> bytes:

@@ -6,9 +6,9 @@ import pytest
 from hw.network.network import AveragePool2D, Conv2D, DepthwiseConv2D, GlobalAveragePool, MaxPool2D, Network
 from models.frontends import tflite, tflite_file
 from models.integer import golden
+from tests.models.frontends.litert_reference import cifar10_test, data_file, litert
 from tests.models.frontends.test_tflite import NONE, RELU, RELU6, SAME, VALID, head_codes, random_weight, read_bytes
-from tests.models.importers.builder import Builder
-from tests.models.importers.reference import cifar10_test, data_file, litert
+from tests.models.frontends.tflite_builder import Builder
 
 
 def assert_official_equals_litert(path, codes: np.ndarray) -> Network:

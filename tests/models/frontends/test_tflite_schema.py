@@ -10,9 +10,9 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from hw.network.network import Network
 from models.frontends import tflite_file, tflite_schema
 from models.integer import golden
+from tests.models.frontends.litert_reference import litert
 from tests.models.frontends.test_tflite import RELU, SAME, TANH, VALID, head_codes, read_bytes
-from tests.models.importers.builder import Builder
-from tests.models.importers.reference import litert
+from tests.models.frontends.tflite_builder import Builder
 
 
 def file_with(kind: str, **values) -> Builder:

@@ -3,7 +3,7 @@
 import inspect
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -28,7 +28,7 @@ def settings_of(taker: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     }
 
 
-def call(taker: Callable[..., _T], settings: Mapping[str, Any], what: str, *given: Any) -> _T:
+def call(taker: Callable[..., _T], settings: Mapping[str, Any], what: str, *given: Any, **made: Any) -> _T:
     """Call a function or class with settings from a file.
 
     Parameters
@@ -41,26 +41,30 @@ def call(taker: Callable[..., _T], settings: Mapping[str, Any], what: str, *give
         What the settings are, for messages.
     given : objects
         First positional arguments, which no setting may name.
+    made : objects
+        Arguments by name, which no setting may name either.
 
     Raises
     ------
     ValueError
         When a setting is unknown, missing, of another kind, or refused by the taker.
     """
-    values = settled(taker, settings, what, len(given))
+    values = settled(taker, settings, what, len(given), made)
     try:
-        return taker(*given, **values)
+        return taker(*given, **values, **made)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
 
 
-def settled(taker: Callable[..., Any], settings: Mapping[str, Any], what: str, given: int = 0) -> dict[str, Any]:
-    """Settings as a function or class takes them beside so many given arguments, without calling it.
+def settled(
+    taker: Callable[..., Any], settings: Mapping[str, Any], what: str, given: int = 0, made: Collection[str] = ()
+) -> dict[str, Any]:
+    """Settings as a function or class takes them beside so many given arguments and those made, without calling it.
 
     Parameters and errors are those of :func:`call`.
     """
     known = settings_of(taker)
-    for name in list(known)[:given]:
+    for name in (*list(known)[:given], *made):
         del known[name]
     for name in settings:
         if name not in known:

@@ -261,11 +261,6 @@ def _parse(table: dict[str, Any], folder: Path) -> Recipe:
             raise ValueError(f"{key} must be a table, not {shown(table[key])}")
     quantize = _stage(table["quantize"], "quantize", "quantize")
     dense = Stage(name="quantize unpruned", schedule=quantize.schedule)
-    plain: dict[str, Any] = {
-        key: table[key]
-        for key in ("name", "data", "about", "config", "train_images", "exit_loss", "flagged", "levels")
-        if key in table
-    }
     start = None
     if "start" in table:
         start = call(Start, table["start"], "start")
@@ -285,23 +280,7 @@ def _parse(table: dict[str, Any], folder: Path) -> Recipe:
     for entry in made["integer"]:
         call(*_entry(INTEGER, entry, "integer"))
 
-    def with_the_rest(
-        *,
-        name: str,
-        data: str,
-        about: str = "",
-        config: str = "single",
-        train_images: int = 0,
-        exit_loss: float = 0.005,
-        flagged: float = 0.0,
-        levels: str | None = None,
-    ) -> Recipe:
-        return Recipe(
-            name=name, data=data, about=about, config=config, train_images=train_images, exit_loss=exit_loss,
-            flagged=flagged, levels=levels, **made,
-        )  # fmt: skip
-
-    return call(with_the_rest, plain, "recipe")
+    return call(Recipe, {key: value for key, value in table.items() if key not in made}, "recipe", **made)
 
 
 def _list(table: dict[str, Any], key: str) -> list[dict[str, Any]]:

@@ -47,6 +47,12 @@ def test_given_arguments_are_no_settings():
         call(maker, {"weight": 1, "context": "there"}, "piece", "here")
 
 
+def test_made_arguments_are_no_settings():
+    assert call(Settings, {"count": 3}, "stage", rate=2) == Settings(rate=2, count=3)
+    with pytest.raises(ValueError, match="stage: 'rate' is unknown: settings are count, name"):
+        call(Settings, {"rate": 1}, "stage", rate=2)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -197,7 +197,7 @@ def compile_network(
     ------
     ValueError
         When a layer can't run on it; the message names the layer or the memory, and by how much it is too small
-        (:class:`hw.compiler.memory_plan.MisfitError`).
+        (:class:`hw.rules.MisfitError`).
     """
     if network.classes > MAX_CLASSES or network.classes < 2:
         raise ValueError(f"{network.name}: classes must be from 2 to {MAX_CLASSES}, not {network.classes}")

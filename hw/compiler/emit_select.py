@@ -41,8 +41,8 @@ def describe(
     windows: Sequence[dict[str, int]],
     config: AcceleratorConfig,
 ) -> list[dict[str, Any]]:
-    """Descriptions, one a core: the layer's name, ``selection`` (fields of :class:`hw.program.isa.Selection`) and
-    ``masks``.
+    """Descriptions, one a core: the layer's name, ``selection`` (fields of :class:`hw.program.isa_select.Selection`)
+    and ``masks``.
 
     Parameters
     ----------

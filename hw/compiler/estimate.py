@@ -26,7 +26,7 @@ _MAXIMUM = {1: 0.0, 2: 0.564, 4: 1.029, 8: 1.424}
 
 
 def selection_cycles(kind: SelectKind, length: int, pitch: int, config: AcceleratorConfig) -> int:
-    """Cycles of a SELECT (fields of :class:`hw.program.isa.Selection`) from its start to its end, whatever the
+    """Cycles of a SELECT (fields of :class:`hw.program.isa_select.Selection`) from its start to its end, whatever the
     activations.
     """
     if kind is SelectKind.MASK:

@@ -29,7 +29,7 @@ class Command:
         Multiply-accumulates of the dense layer, without padding.
     groups : int
         Core ``band * groups + group`` makes the output rows of its band in the channel words of its group
-        (:func:`hw.compiler.partition.parts_of`).
+        (:func:`hw.program.parts.parts_of`).
     partial : bool
         It multiplies some input channels only, and leaves the accumulators to the next command.
     upright : bool

@@ -43,7 +43,7 @@ class CoreSelection:
     Attributes
     ----------
     fields : dict
-        The fields of :class:`hw.program.isa.Selection`.
+        The fields of :class:`hw.program.isa_select.Selection`.
     masks : tuple of int
         Of a MASK: what its table holds, a word for each 8 channels.
     """

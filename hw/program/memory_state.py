@@ -59,8 +59,8 @@ class Memories:
         return channels
 
     def scan(self, where: str, core: int, selection: dict[str, int], starts: int) -> None:
-        """Scan a share of a map (fields of :class:`hw.program.isa.Selection`), from its first ``starts`` words on in
-        turn.
+        """Scan a share of a map (fields of :class:`hw.program.isa_select.Selection`), from its first ``starts`` words
+        on in turn.
         """
         first = selection["base"] + np.arange(starts)[:, None]
         self._take(where, core, selection["bank"], first + np.arange(selection["words"]) * selection["pitch"])

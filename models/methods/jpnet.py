@@ -7,9 +7,10 @@ not be read and isn't here.
 1. Weights: magnitude masks, tightened over several rounds of fine-tuning (:class:`IterativePruning`); first layers
    keep more; learning rate 0.1 to 0.01 of the original.
 2. Activations: each hidden layer multiplies the ``ceil(r * N)`` elements of its input with the largest magnitude, per
-   image (:class:`models.networks.winners.WinnerRates`, kind ``elements``), introduced at once, the mask a constant for
-   autograd. The winner rates r come from a sensitivity sweep on validation data (:func:`winner_rates`): the smallest
-   with less than 2 points of loss before fine-tuning. Adadelta at 0.1 to 0.01 of the original learning rate.
+   image (:class:`models.compression.winner_rates.WinnerRates`, kind ``elements``), introduced at once, the mask a
+   constant for autograd. The winner rates r come from a sensitivity sweep on validation data (:func:`winner_rates`):
+   the smallest with less than 2 points of loss before fine-tuning. Adadelta at 0.1 to 0.01 of the original learning
+   rate.
 3. Inference may predict the threshold from a tenth of the activations (:func:`predicted_accuracy`); the accelerator
    finds it exactly.
 
@@ -172,7 +173,7 @@ class SweptWinners(WinnerRates):
     drop : float
         See :func:`winner_rates`.
     anneal : Ramp or None
-        See :class:`models.networks.winners.WinnerRates`.
+        See :class:`models.compression.winner_rates.WinnerRates`.
 
     Raises
     ------

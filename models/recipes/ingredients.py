@@ -14,8 +14,7 @@ import numpy as np
 from torch import nn
 
 from hw.network.network import Network
-from models.compression import element_thresholds as sparsify
-from models.compression import prune
+from models.compression import element_thresholds, prune
 from models.compression.fakequant import FakeQuantNet
 from models.compression.products import ProductPruning
 from models.compression.sparsity import ActivationPenalty, GradualPruning
@@ -303,7 +302,9 @@ class _Thresholds:
 
     def change(self, network: Network, context: IntegerContext) -> Network:
         """The network with the thresholds."""
-        return sparsify.with_thresholds(network, sparsify.thresholds_for(network, context.codes, self.densities))
+        return element_thresholds.with_thresholds(
+            network, element_thresholds.thresholds_for(network, context.codes, self.densities)
+        )
 
 
 #: Changes of the integer network by ``kind``; made before exits are calibrated.

@@ -10,8 +10,7 @@ from torch import nn
 from hw.network.layers import Conv2D, DepthwiseConv2D, Linear
 from hw.network.network import Network
 from hw.network.selection import Select
-from models.compression import element_thresholds as sparsify
-from models.compression import prune
+from models.compression import element_thresholds, prune
 from models.compression.quantize import encode
 from models.compression.winner_rates import WinnerRates
 from models.methods import jpnet
@@ -96,7 +95,9 @@ def train(setting: Setting, *, rounds: int = 3) -> tuple[dict[str, Any], dict[st
     names = [layer for layer in layers if layer in {found.name for found in before.layers}]
     dynamic = with_counts(before, _SAME, names)
     calibration = encode(data.validation.images[:500], before)
-    static = sparsify.with_thresholds(before, sparsify.thresholds_for(before, calibration, dict.fromkeys(names, _SAME)))
+    static = element_thresholds.with_thresholds(
+        before, element_thresholds.thresholds_for(before, calibration, dict.fromkeys(names, _SAME))
+    )
     figures["dynamic_accuracy"] = integer_accuracy(dynamic, test)
     figures["static_accuracy"] = integer_accuracy(static, test)
     return figures, {"jpnet": network, "pruned": before}

@@ -29,7 +29,7 @@ class Share:
     base : int
         Where its window begins.
     selection : dict
-        Fields of :class:`hw.program.isa.Selection`.
+        Fields of :class:`hw.program.isa_select.Selection`.
     table : list of int
         Its layer memory.
     """

@@ -151,6 +151,8 @@ def _answers(model: nn.Module, shape: tuple[int, int, int], images: torch.Tensor
         raise ValueError(
             f"{type(model).__name__}: a network must return logits or a tuple of them, not {type(found).__name__}"
         )
+    if not answers:
+        raise ValueError(f"{type(model).__name__}: a network must return the logits of at least 1 exit, not of 0")
     return tuple(answers)
 
 

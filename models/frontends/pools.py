@@ -21,8 +21,7 @@ def mean(found: Lowering, node: fx.Node) -> Map:
     source, given = found.map(node), arguments(node)
     values, (height, width, channels) = found.exported.values[given["self"]], found.shape(source.name)
     over = {axis % values.ndim for axis in given["dim"] or range(values.ndim)}
-    left = [size for axis, size in enumerate(values.shape) if axis not in over]
-    if not source.plain or left != [len(values), channels]:
+    if not source.plain or over != set(range(2, values.ndim)) or values.shape[1] != channels:
         raise ValueError(f"{found.place(node)}: mean must be over all positions of each channel")
     return _pool(found, node, source, (height, width))
 

@@ -43,6 +43,7 @@ def test_a_process_in_inference_mode():
         (Body(nn.MaxPool2d(3, padding=2)), "^between: can't compute images .* pad should be at most half"),
         (Call(lambda x: {"logits": x}), "^Call: a network must return logits or a tuple of them, not dict$"),
         (Call(lambda x: (x, 3)), "^Call: a network must return logits or a tuple of them, not tuple$"),
+        (Call(lambda x: ()), "^Call: a network must return the logits of at least 1 exit, not of 0$"),
         (
             nn.Bilinear(2, 2, 2),
             "^Bilinear: can't compute images .*: .*missing 1 required positional argument: 'input2'",

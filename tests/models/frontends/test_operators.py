@@ -55,6 +55,10 @@ from tests.models.frontends.nets import Body, Call, InPlace, checked
             "^between: a view must be of each image's map",
         ),
         (Call(lambda x: x.mean(3, keepdim=True)), "^between: mean must be over all positions of each channel"),
+        (
+            Call(lambda x: nn.functional.max_pool2d(x, 3).flatten(2).mean(1)[:, :, None, None]),
+            "^between: mean must be over all positions of each channel",
+        ),
         (Call(lambda x: x.view(len(x), 4, 36, 1)), "^pool: AdaptiveAvgPool2d must read a map"),
         (nn.Linear(6, 6), "^between: Linear must read a flattened map or another Linear of 6 values"),
     ],

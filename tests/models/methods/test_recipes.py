@@ -73,7 +73,7 @@ def test_a_pruned_ternary_ensemble_by_recipe(tmp_path, digits):
         ('{kind = "binary-relax"}', '{kind = "binary-relax", eta = 0}', "eta must be positive, not 0"),
         ('{kind = "binary-relax"}', '{kind = "binary-relax"}, {kind = "rewiring", density = 2.0}', "density must be"),
         ('{kind = "binary-relax"}', '{kind = "binary-relax"}, {kind = "dynamic-l2", rho = 0}', "rho must be positive"),
-        ("members = 2", "members = 0", "members must be at least 1, not 0"),
+        ("members = 2", "members = 0", "members must be a whole number from 1 to 64, not 0"),
     ],
 )
 def test_what_is_impossible_is_refused_before_anything_starts(tmp_path, old, new, message):

@@ -49,7 +49,7 @@ def test_a_simulation_ends_with_the_program_that_runs_it(tmp_path, number):
         "from pathlib import Path\nfrom offramp.rtl.simulators import run_test\n"
         f"run_test(Path({str(tmp_path)!r}), 'verilator', 'offramp.rtl.bench_side', 'none', Path({str(tmp_path)!r}))"
     )
-    with subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2]) as parent:
+    with subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[3]) as parent:
         assert tree.runs()
         parent.send_signal(number)
         assert parent.wait(60) == -number

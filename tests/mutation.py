@@ -124,12 +124,12 @@ def copy_tree(target: Path) -> None:
 
 
 def _run_tests(folder: Path, caches: Path, log: Path, tests: tuple[str, ...]) -> None:
-    """Run tests of a copy of the tree in this process, which has nothing of ours in it yet but this module."""
+    """Run tests of a copy of the tree in this process, in which nothing of the tree itself may stay imported."""
     os.setsid()
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+    for name in [name for name in sys.modules if (ROOT / name.partition(".")[0]).is_dir()]:
         del sys.modules[name]
     sys.path[:] = [str(folder), *(place for place in sys.path if Path(place).resolve() != ROOT)]
     os.chdir(folder)

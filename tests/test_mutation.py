@@ -1,6 +1,8 @@
 """The list of mutants is whole, and the committed result is of this list and good enough."""
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -64,6 +66,13 @@ def test_a_mutant_is_killed_or_survives_and_the_tree_is_as_before(tmp_path):
     assert (tree.folder / GOOD.file).read_text(encoding="utf-8") == source
     with pytest.raises(RuntimeError, match=r"its tests could not run \(14\)"):
         judge(tree, replace(GOOD, tests=("tests/hw/program/test_bits.py::test_none",)), 300)
+
+
+def test_the_command_runs_tests_of_the_changed_tree_and_not_of_its_own(tmp_path):
+    """The command has imported packages of the tree before its tests run."""
+    command = [sys.executable, "tools/mutants", str(tmp_path / "none.json"), "--workers", "1", "--only", GOOD.file]
+    found = subprocess.run(command, cwd=mutation.ROOT, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout.splitlines()[-1:]) == (0, ["1 killed, 0 survived, 0 equivalent"])
 
 
 def test_results_that_are_not_good_enough_say_why():

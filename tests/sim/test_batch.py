@@ -68,6 +68,18 @@ def test_without_a_free_place_every_load_is_waited_for():
     assert (np.diff(late.results) == np.diff(time_batch(made, timing).results) + late.waits[1:]).all()
 
 
+def test_a_load_longer_than_a_run_begins_as_soon_as_its_place_is_free():
+    """Earlier by as much as the run goes on after the last layer that reads the image; no load's words are apart."""
+    maker = NetworkMaker(np.random.default_rng(3), (12, 12, 8))
+    maker.head(maker.conv(INPUT, 8, (1, 1), stride=(4, 4), density=0.1), 4, None)
+    made = compile_network(maker.network("batch"), preset("tiny"))
+    timing = simulate(made, codes_for(made, 4))
+    free = timing.layer_ends[:, decode_header(made.images)["image_free"] - 1]
+    early, late = time_batch(made, timing), time_batch(without_overlap(made), timing)
+    assert (timing.cycles < early.loads).all()
+    assert (late.waits - early.waits)[1:].tolist() == (timing.cycles - free)[:-1].tolist()
+
+
 def test_loads_take_a_code_a_cycle_and_words_are_spaced_while_a_run_is_at_work():
     for channels, spaced in ((5, 5), (8, 8), (1, 4), (3, 4)):
         made = program(channels=channels)

@@ -153,6 +153,42 @@ def test_chunks_come_whole_and_in_order(tmp_path, pes, width, stalls):
     simulate(build, seed=pes + width + stalls, folder=tmp_path)
 
 
+def test_beats_that_nobody_asked_for_are_dropped(tmp_path):
+    """What an external memory sends too much leaves no trace: the chunk behind it comes whole, and nothing is due."""
+    config = AcceleratorConfig(pes=8, list_words=256, loader=1)
+
+    def build(rng):
+        words = np.array([[1] * 8, [2] * 8], dtype=np.uint32)
+        beats = pack_chunk([ChunkRows(cores=(0,), address=3, words=words)], config).tolist()
+        dut = Surroundings([0] * TABLE + encode(Chunk, address=0, beats=len(beats), after=0), config)
+        loader = dut.loader
+        rows = Rows(loader)
+
+        async def drive(ctx):
+            ctx.set(loader.weights.payload, beats[0])
+            ctx.set(loader.weights.valid, 1)
+            await ctx.tick().repeat(3)
+            ctx.set(loader.weights.valid, 0)
+            assert not ctx.get(loader.busy)
+            for signal, value in ((loader.first, TABLE), (loader.count, 1), (loader.active, 1), (loader.running, 1)):
+                ctx.set(signal, value)
+            ctx.set(loader.request.ready, 1)
+            await ctx.tick().until(loader.request.valid)
+            ctx.set(loader.weights.valid, 1)
+            for beat in beats:
+                ctx.set(loader.weights.payload, beat)
+                await ctx.tick()
+            ctx.set(loader.weights.valid, 0)
+            await ctx.tick().repeat(Loader.WRITE)
+            assert [(address, values) for _, address, values in rows.found] == [(3, (1,) * 8), (4, (2,) * 8)]
+            assert ctx.get(loader.written) == 1
+            assert not ctx.get(loader.busy)
+
+        return Bench(dut=dut, testbenches=[drive], background=[rows.act])
+
+    simulate(build, seed=0, folder=tmp_path)
+
+
 def test_requests_and_beats_take_the_stated_cycles(tmp_path):
     """From the first cycle on, with a memory that answers at once."""
     config = AcceleratorConfig(pes=8, list_words=256, loader=1)

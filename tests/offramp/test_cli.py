@@ -388,7 +388,13 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, mon
     place = tmp_path / "file" / "result"
     monkeypatch.chdir(tmp_path)
     # The work would fail in another way: it needs files that aren't there, or is none of these names.
-    for module in ("stages.program", "stages.dataset", "stages.bitstream", "report.methods.collect", "inspect.describe"):
+    for module in (
+        "stages.program",
+        "stages.dataset",
+        "stages.bitstream",
+        "report.methods.collect",
+        "inspect.describe",
+    ):
         monkeypatch.setattr(f"offramp.{module}", lambda *_, **__: {}["work"])
     assert refused(monkeypatch, capsys, name, option, place) == f"{place}: Not a directory"
     assert (tmp_path / "file").read_text() == "kept"

@@ -1,0 +1,48 @@
+"""Offramp: sparse, int8, early-exiting networks on an open accelerator. Functions for scripts: :mod:`offramp.api`."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+__all__ = ["__version__", "build", "compile", "load", "quantize", "simulate", "verify"]
+
+_HOME = Path(__file__).resolve().parents[1]
+_ROOMS = ("hw", "sim", "models", "fpga")
+
+
+def _check_rooms() -> None:
+    """Refuse packages of others that have the names of ours and come first.
+
+    Raises
+    ------
+    ImportError
+        The message names the folders.
+    """
+    for name in _ROOMS:
+        found = find_spec(name)
+        places = [] if found is None else [Path(place).resolve() for place in found.submodule_search_locations or ()]
+        if _HOME / name not in places[:1]:
+            place = places[0] if places else "no folder" if found is None else found.origin
+            raise ImportError(
+                f"offramp needs its own package {name!r} in {_HOME}, but Python finds {place} first: rename that, or "
+                f"start Python in another folder"
+            )
+
+
+_check_rooms()
+
+
+def __getattr__(name: str) -> Any:
+    """Functions of :mod:`offramp.api`, which imports PyTorch; only when they are used."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("offramp")
+    if name in __all__:
+        return getattr(import_module("offramp.api"), name)
+    raise AttributeError(f"module 'offramp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

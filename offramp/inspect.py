@@ -8,13 +8,13 @@ import numpy as np
 
 from hw.network.layers import select_of
 from hw.network.network import Network
-from hw.program.program import MAGIC, Program, load
+from hw.program.program import MAGIC, Program
 from models import zoo
 from models.recipes import checkpoint
 from offramp import stages
 from sim import worst_case
 
-__all__ = ["describe", "network_dict", "program_dict", "program_rows"]
+__all__ = ["describe", "kind_of", "network_dict", "program_dict", "program_rows"]
 
 
 def network_dict(network: Network) -> dict[str, Any]:
@@ -91,6 +91,21 @@ def program_rows(program: Program) -> list[tuple[str, str]]:
     ]
 
 
+def kind_of(path: Path) -> str:
+    """What a file is, by its first bytes: ``program``, ``trained``, ``compressed``; of the zoo, ``network of the zoo``.
+
+    Raises
+    ------
+    ValueError
+        When it can't be read or is no file of Offramp's.
+    """
+    if str(path).startswith(zoo.PREFIX):
+        return "program" if "@" in str(path) else "network of the zoo"
+    with path.open("rb") as file:
+        magic = file.read(len(MAGIC))
+    return "program" if magic == MAGIC else checkpoint.stage_of(path)
+
+
 def describe(path: Path) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     """Lines and JSON form of what a file holds.
 
@@ -99,21 +114,17 @@ def describe(path: Path) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     ValueError
         When it can't be read or is no file of Offramp's.
     """
-    if str(path).startswith(zoo.PREFIX) and "@" in str(path):
-        compiled = stages.program(path)
-        return [("kind", "program"), *program_rows(compiled)], {"kind": "program", **program_dict(compiled)}
-    if str(path).startswith(zoo.PREFIX):
+    kind = kind_of(path)
+    if kind == "program":
+        program = stages.program(path)
+        return [("kind", kind), *program_rows(program)], {"kind": kind, **program_dict(program)}
+    if kind == "network of the zoo":
         entry = zoo.entry(str(path))
         network, _ = zoo.part(entry, zoo.load(entry))
         lines = [(name.replace("_", " "), str(value)) for name, value in asdict(entry).items()]
-        found_network = {"kind": "network of the zoo", **asdict(entry), "network": network_dict(network)}
-        return [("kind", "network of the zoo"), *_network_rows(network), *lines], found_network
-    with path.open("rb") as file:
-        magic = file.read(len(MAGIC))
-    if magic == MAGIC:
-        program = load(path)
-        return [("kind", "program"), *program_rows(program)], {"kind": "program", **program_dict(program)}
-    found = _checkpoint(path)
+        found_network = {"kind": kind, **asdict(entry), "network": network_dict(network)}
+        return [("kind", kind), *_network_rows(network), *lines], found_network
+    found = checkpoint.load(path) if kind == "trained" else checkpoint.load_compressed(path)
     metrics = [(name.replace("_", " "), f"{value:,.4g}") for name, value in found.metrics.items()]
     common = {"data": found.data, "seed": found.seed, "metrics": found.metrics}
     head = [("data", found.data), ("seed", str(found.seed))]
@@ -121,7 +132,3 @@ def describe(path: Path) -> tuple[list[tuple[str, str]], dict[str, Any]]:
         rows = [("kind", "compressed network"), *head, *_network_rows(found.network), *metrics]
         return rows, {"kind": "compressed", **common, "network": network_dict(found.network)}
     return [("kind", "trained network"), *head, *metrics], {"kind": "trained", **common}
-
-
-def _checkpoint(path: Path) -> checkpoint.Checkpoint | checkpoint.Compressed:
-    return checkpoint.load(path) if checkpoint.stage_of(path) == "trained" else checkpoint.load_compressed(path)

@@ -35,12 +35,13 @@ from models.training.pieces import Piece, Run
 from models.training.standard import FixedMask
 from models.training.train import Schedule, fit
 
-__all__ = ["NEVER", "encode", "quantize", "to_network"]
+__all__ = ["NEVER", "calibrated", "encode", "quantize", "to_network"]
 
 #: Threshold that no margin reaches: the exit isn't taken.
 NEVER = (1 << 32) - 1
 
 _CALIBRATION = 512  # images that set the first ranges
+_BATCH = 64  # images of a step of the ranges' averages
 
 
 def encode(images: Any, network: Network) -> np.ndarray:
@@ -61,16 +62,21 @@ def encode(images: Any, network: Network) -> np.ndarray:
     ValueError
         When the shape isn't the network's, or a value isn't a number or is outside 0..1.
     """
-    pixels = np.asarray(images)
-    if pixels.ndim != 4 or pixels.shape[1:] != network.input.shape or not np.issubdtype(pixels.dtype, np.floating):
-        raise ValueError(
-            f"images must be a floating-point array (N, {', '.join(map(str, network.input.shape))}), "
-            f"not {pixels.dtype} {pixels.shape}"
-        )
-    if not ((pixels >= 0) & (pixels <= 1)).all():
-        raise ValueError(f"pixels must be numbers from 0 to 1, not {pixels.min()} to {pixels.max()}")
+    pixels = _pixels(images, network.input.shape)
     codes = np.rint(pixels.astype(np.float64) * (1.0 / network.input.scale)) + network.input.zero_point
     return codes.clip(-128, 127).astype(np.int8)
+
+
+def _pixels(images: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Images of a shape, or of any, after they were checked."""
+    pixels = np.asarray(images)
+    expected = "height, width, channels" if shape is None else ", ".join(map(str, shape))
+    right = pixels.ndim == 4 and (shape is None or pixels.shape[1:] == shape)
+    if not right or not np.issubdtype(pixels.dtype, np.floating):
+        raise ValueError(f"images must be a floating-point array (N, {expected}), not {pixels.dtype} {pixels.shape}")
+    if not ((pixels >= 0) & (pixels <= 1)).all():
+        raise ValueError(f"pixels must be numbers from 0 to 1, not {pixels.min()} to {pixels.max()}")
+    return pixels
 
 
 class _FrozenRanges(Piece):
@@ -149,6 +155,41 @@ def quantize(
     if history is not None:
         history.extend(metrics)
     return twin
+
+
+def calibrated(model: nn.Module, images: np.ndarray, *, exits: bool = True) -> FakeQuantNet:
+    """The int8 twin of a network as it is: nothing is trained, images alone set the ranges of activations.
+
+    Parameters
+    ----------
+    model : Module
+        Float network as :func:`models.frontends.graph.lower` takes it.
+    images : array of float, (N, height, width, channels)
+        In 0..1, at least one; some hundred of all classes serve.
+    exits : bool
+        False drops the early exits and what only they need.
+
+    Returns
+    -------
+    FakeQuantNet
+        In evaluation mode; ranges are moving averages over batches of 64 images.
+
+    Raises
+    ------
+    ValueError
+        When the network can't run on the accelerator, there is no image, or images aren't as above.
+    FloatingPointError
+        When activations become infinite or no numbers.
+    """
+    images = _pixels(images)
+    if len(images) == 0:
+        raise ValueError("images must be at least 1, not 0")
+    graph = lower(model, images.shape[1:])
+    twin = FakeQuantNet(graph if exits else graph.final_only()).train()
+    with torch.no_grad():
+        for start in range(0, len(images), _BATCH):
+            twin(to_torch(images[start : start + _BATCH].astype(np.float32)))
+    return twin.eval()
 
 
 def to_network(twin: FakeQuantNet, name: str, thresholds: Sequence[int] = ()) -> Network:

@@ -1,0 +1,161 @@
+"""What a script or a notebook needs: from a network to its cycles and its bitstream. ``docs/python.md`` shows it.
+
+Images are floating-point arrays (N, height, width, channels) in 0..1, or the int8 codes that a network takes.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from fpga.boards import board as board_of
+from fpga.build import BuildReport
+from fpga.build import build as build_bitstream
+from hw.compiler.compile import compile_balanced
+from hw.config import AcceleratorConfig, preset
+from hw.network.network import Network
+from hw.program.program import Program
+from models import zoo
+from models.compression.quantize import calibrated, encode, to_network
+from models.integer import golden
+from models.integer.activity import activity
+from models.integer.exit_calibration import calibrate_each
+from models.recipes.checkpoint import load_compressed
+from offramp.inspect import kind_of
+from offramp.rtl import run as rtl
+from offramp.rtl.simulators import cache_root
+from offramp.stages import program as load_program
+from sim import Simulation
+from sim import simulate as time_images
+
+__all__ = ["build", "compile", "load", "quantize", "simulate", "verify"]
+
+
+def load(path: str | Path) -> Network | Program:
+    """A network or a program.
+
+    Parameters
+    ----------
+    path : str or Path
+        A compressed network's or a program's file, ``zoo:NAME`` (the integer network) or ``zoo:NAME@CONFIG`` (its
+        program).
+
+    Raises
+    ------
+    ValueError
+        When it can't be read or is neither.
+    """
+    kind = kind_of(Path(path))
+    if kind == "program":
+        return load_program(Path(path))
+    if kind == "network of the zoo":
+        found = zoo.entry(str(path))
+        return zoo.part(found, zoo.load(found))[0]
+    if kind == "compressed":
+        return load_compressed(Path(path)).network
+    raise ValueError(f"{path} is a trained network in float: compress it first (offramp compress)")
+
+
+def quantize(
+    module: nn.Module,
+    images: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    name: str = "network",
+    exit_loss: float = 0.005,
+) -> Network:
+    """The integer network of a PyTorch module, by calibration alone.
+
+    Parameters
+    ----------
+    module : Module
+        As :func:`models.frontends.graph.lower` takes it; it isn't changed.
+    images : array of float, (N, height, width, channels)
+        In 0..1; they set the ranges of activations.
+    labels : array of int, (N,), optional
+        Of the images. With them, thresholds of early exits are chosen; without, no early exit is taken.
+    exit_loss : float
+        Accuracy on these images that early exits may cost, 0..1.
+
+    Raises
+    ------
+    ValueError
+        When the network can't run on the accelerator, or images or labels aren't as above.
+    """
+    twin = calibrated(module, images)
+    network = to_network(twin, name)
+    if labels is None or len(network.exits) == 1:
+        return network
+    logits = golden.run(network, encode(images, network), keep=False).logits
+    return to_network(twin, name, calibrate_each(logits, np.asarray(labels), exit_loss))
+
+
+def compile(network: Network, config: str | AcceleratorConfig = "single", images: np.ndarray | None = None) -> Program:
+    """The program of an integer network.
+
+    Parameters
+    ----------
+    config : str or AcceleratorConfig
+        A preset, also with other sizes (``base-85f,lanes=2``), or a config.
+    images : array, optional
+        With them, channels are dealt to the PEs by how often they are active.
+
+    Raises
+    ------
+    ValueError
+        When the network doesn't fit the config; the message names the layer or memory.
+    """
+    shares = {} if images is None else activity(network, _codes(network, images))
+    return compile_balanced(network, _config(config), shares)
+
+
+def simulate(program: Program, images: np.ndarray) -> Simulation:
+    """Exact cycles of a program on images, layer by layer, and the exits that they take.
+
+    Raises
+    ------
+    ValueError
+        When the images aren't what the network takes.
+    """
+    return time_images(program, _codes(program.network, images))
+
+
+def verify(program: Program, images: np.ndarray, *, simulator: str = "verilator", seed: int = 0) -> dict[str, Any]:
+    """Run images on the RTL and compare values and cycles with golden model and simulator.
+
+    Returns
+    -------
+    dict
+        ``values_equal``, ``cycles_equal`` and more, as :func:`offramp.rtl.run.verify` says.
+
+    Raises
+    ------
+    ValueError
+        When there is no image, or ``simulator`` (verilator, icarus) isn't there.
+    """
+    return rtl.verify([(program, _codes(program.network, images))], simulator=simulator, seed=seed)
+
+
+def build(
+    config: str | AcceleratorConfig = "single", board: str = "ulx3s-25f", *, clock_mhz: float = 50.0, seed: int = 0
+) -> BuildReport:
+    """The bitstream of a config, from the cache if it was built before.
+
+    Raises
+    ------
+    ValueError
+        When config or board are unknown, or the PLL can't make the clock.
+    BuildError
+        When the device is too small or a tool fails.
+    """
+    return build_bitstream(_config(config), board_of(board), cache_root() / "fpga", clock_mhz=clock_mhz, seed=seed)
+
+
+def _config(config: str | AcceleratorConfig) -> AcceleratorConfig:
+    return preset(config) if isinstance(config, str) else config
+
+
+def _codes(network: Network, images: np.ndarray) -> np.ndarray:
+    images = np.asarray(images)
+    return images if images.dtype == np.int8 else encode(images, network)

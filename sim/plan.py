@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hw.compiler.estimate import selection_cycles
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.network.network import INPUT
 from hw.program.chunks import decode_chunks
@@ -12,6 +11,7 @@ from hw.program.decode import Instruction, decode_windows
 from hw.program.isa import Opcode, SelectKind
 from hw.program.list_memory import ListMemory
 from hw.program.program import Program
+from hw.program.selection import selection_cycles
 from sim.kernel import layer_cycles
 from sim.loading import PROMPT, Loading, Rows, WeightSource
 from sim.timing import (

@@ -76,7 +76,7 @@ def test_every_name_is_defined_where_it_is_said_to_be():
         ("hw.words", False),
         ("hw.config.Nothing", False),
         ("hw.config.AcceleratorConfig.nothing", False),
-        ("hw.compiler.partition.parts_of", False),  # imported there
+        ("hw.compiler.steps.partition.parts_of", False),  # imported there
     ],
 )
 def test_the_rule_itself(name, expected):

@@ -1,201 +1,81 @@
-"""Chooses the partition of every step: fewest expected cycles with which the memories suffice."""
+"""Fourth pass: an option for every step, with the fewest expected cycles with which the memories suffice."""
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from itertools import combinations
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from hw.compiler.estimate import Estimate
-from hw.compiler.memory_plan import Placement, Request, excess, plan
-from hw.compiler.options import Options
-from hw.compiler.partition import Partition, Rows, bands_of, is_everywhere, join, read_rows, window_words
-from hw.compiler.places import Places
-from hw.compiler.search import Choice, Costs, Held, Search
-from hw.compiler.steps import Step, makers_of, maps_of, readers_of
-from hw.config import AcceleratorConfig
-from hw.network.network import Network
-from hw.program.parts import Part, parts_of, shares
-from hw.rules import ShortageError
+from hw.compiler.expand import Expanded
+from hw.compiler.memory.memory_plan import Request
+from hw.compiler.search.options import Option
+from hw.compiler.search.search import Choice
+from hw.compiler.steps.partition import Rows
 
-__all__ = ["Choice", "Planner"]
-
-#: Cycles that a missing word counts for, one search after the other.
-_PRICES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
+__all__ = ["Chosen", "choose"]
 
 
-class Planner:
-    """Knows the possible partitions of all steps of a network and what they cost together.
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """A choice of options.
+
+    Attributes
+    ----------
+    expanded : Expanded
+        What there was to choose from.
+    in_place : bool
+        Whether sums are written over the residual operands that nothing reads after them.
+    streamed : bool
+        Whether lists are read during the run, where they don't all fit.
+    list_words : int
+        Words that were planned with in each list memory.
+    choice : tuple of int
+        Of each step: the number of its option.
+    fits : bool
+        Whether the memories suffice by the estimate.
+    cycles : tuple of float
+        Expected, of each command.
+    windows : mapping of str to list of rows
+        Which rows of every map each core keeps.
+    requests : tuple of Request
+        What every place in activation memory needs.
+    together : mapping of str to tuple of str
+        For every map, those in its place; the place has the name of the first.
+    """
+
+    expanded: Expanded
+    in_place: bool
+    streamed: bool
+    list_words: int
+    choice: Choice
+    fits: bool
+    cycles: tuple[float, ...]
+    windows: Mapping[str, list[Rows]]
+    requests: tuple[Request, ...]
+    together: Mapping[str, tuple[str, ...]]
+
+    @property
+    def options(self) -> list[Option]:
+        """The chosen one of every step."""
+        return [options[number] for options, number in zip(self.expanded.options, self.choice, strict=True)]
+
+
+def choose(expanded: Expanded, *, in_place: bool, streamed: bool, list_words: int) -> Chosen:
+    """Choose; what is returned may still exceed the memories.
 
     Parameters
     ----------
-    options : Options
-        Of the network's layers.
-    in_place : bool
-        Whether a sum is written over the residual operand that nothing reads after it. That saves memory, and may cost
-        cycles: of maps in one place, each core keeps the same rows.
-
-    Raises
-    ------
-    ValueError
-        When a layer doesn't fit accumulators and list pointers in any partition.
+    in_place, streamed, list_words
+        As in :class:`Chosen`.
     """
-
-    def __init__(
-        self,
-        network: Network,
-        steps: Sequence[Step],
-        options: Options,
-        config: AcceleratorConfig,
-        *,
-        in_place: bool = False,
-    ):
-        self._steps = list(steps)
-        self._config = config
-        self._in_place = in_place
-        tensors = network.tensors()
-        self.maps = {name: tensors[tensor] for name, tensor in maps_of(network, steps).items()}
-        # All steps of a layer, strip by strip, take the same option.
-        layers = dict.fromkeys(step.layer.name for step in steps)
-        groups = [[n for n, step in enumerate(steps) if step.layer.name == layer] for layer in layers]
-        self._options: list[list[tuple[Partition, Estimate]]] = [[] for _ in steps]
-        for group in groups:
-            partitions = options.of([steps[n] for n in group])
-            for n in group:
-                self._options[n] = [(each, options.cost(steps[n], each)) for each in partitions]
-        self._places = Places(self._steps, in_place=in_place)
-        self._readers = self._places.readers
-        #: Tensors of which winners are chosen: every core keeps the rows that it scans.
-        self._scanned = {step.reads for step in steps if step.select is not None and step.select.kind != "mask"}
-        self._window = lru_cache(maxsize=None)(self._window_of)
-        self._reads = lru_cache(maxsize=None)(self._reads_of)
-        self._short = lru_cache(maxsize=None)(self._short_of)
-        self._words = lru_cache(maxsize=None)(self._words_of)
-        self._cycles = lru_cache(maxsize=None)(self._cycles_of)
-        group_of = {n: number for number, group in enumerate(groups) for n in group} | {-1: -1}
-        readers = readers_of(steps)
-        neighbours = {
-            pair
-            for name, first in makers_of(steps).items()
-            for pair in combinations(sorted({group_of[n] for n in (first, *readers[name])} - {-1}), 2)
-        }
-        self._costs = self._costs_of(groups, sorted(neighbours))
-
-    def _costs_of(self, groups: list[list[int]], neighbours: list[tuple[int, int]]) -> Costs:
-        """What choices are compared by."""
-        costs = [[cost for _, cost in options] for options in self._options]
-        names = self._places.names
-        return Costs(
-            groups=groups,
-            neighbours=neighbours,
-            held=[[Held.of(each) for each in zip(*(costs[n] for n in group), strict=True)] for group in groups],
-            rows=[[cost.rows() for cost in each] for each in costs],
-            cycles=self._cycles,
-            readers=[self._readers[step.writes] for step in self._steps],
-            words=lambda place, options: self._words(names[place], options),
-            places=[self._readers[name] for name in names],
-            short=self._short,
-        )
-
-    def partitions(self, choice: Choice) -> list[Partition]:
-        """The partition of every step."""
-        return [options[number][0] for options, number in zip(self._options, choice, strict=True)]
-
-    def _reads_of(self, tensor: str, step: int, option: int) -> list[Rows]:
-        return read_rows(self._steps[step], tensor, self._options[step][option][0], self._config.cores)
-
-    def _window_of(self, tensor: str, options: tuple[int, ...]) -> list[Rows]:
-        """Rows of a tensor that each core keeps, given the options of those that read what lies in its place."""
-        found = [
-            self._reads(name, n, option)
-            for name in self._places.together[tensor]
-            for n, option in zip(self._readers[tensor], options, strict=True)
-        ]
-        if self._scanned.intersection(self._places.together[tensor]):
-            scanned = shares(self.maps[tensor].shape[0], self._config.cores)
-            found.append([share if share[0] < share[1] else None for share in scanned])
-        return [join(rows[core] for rows in found) for core in range(self._config.cores)]
-
-    def windows(self, choice: Choice) -> dict[str, list[Rows]]:
-        """Rows of every tensor that each core keeps."""
-        return {name: self._window(name, self._of_readers(name, choice)) for name in self._readers}
-
-    def _cycles_of(self, number: int, option: int, readers: tuple[int, ...]) -> tuple[float, ...]:
-        step, (partition, cost) = self._steps[number], self._options[number][option]
-        if step.raw:
-            return cost.cycles(self._config.lanes == 2)
-        windows = self._window(step.writes, readers)
-        slow = self._config.slow_exchange and is_everywhere(_makers(step, partition), windows, self._config.cores)
-        return cost.cycles(step.residual is not None or slow)
-
-    def command_cycles(self, choice: Choice) -> list[float]:
-        """Expected cycles of every command."""
-        return [
-            cycles
-            for n, (step, option) in enumerate(zip(self._steps, choice, strict=True))
-            for cycles in self._cycles(n, option, self._of_readers(step.writes, choice))
-        ]
-
-    def _words_of(self, tensor: str, options: tuple[int, ...]) -> int:
-        """Words of the largest window of a tensor that any core keeps."""
-        return window_words(self._window(tensor, options), self.maps[tensor].shape, self._config)
-
-    def requests(self, choice: Choice) -> list[Request]:
-        """What every place needs of the activation memory; it has the name of the first tensor there."""
-        return self._places.requests([self._words(name, self._of_readers(name, choice)) for name in self._places.names])
-
-    def places(self, found: Mapping[str, Placement]) -> dict[str, Placement]:
-        """The place of every stored tensor, given those found for :meth:`requests`."""
-        return {name: found[first] for name, (first, *_) in self._places.together.items() if first in found}
-
-    def _of_readers(self, tensor: str, choice: Choice) -> tuple[int, ...]:
-        """The options of the steps that read what lies in a tensor's place."""
-        return tuple(choice[n] for n in self._readers[tensor])
-
-    def _short_of(self, words: tuple[int, ...]) -> int:
-        """Words by which activation memory is too small for tensors of these sizes, summed over tensors and steps."""
-        requests, capacity = self._places.requests(words), self._config.activation_words
-        missing = excess(requests, capacity)
-        if not missing:
-            try:
-                plan(requests, self._config)
-            except ShortageError:
-                missing = capacity // 16  # Each by itself fits: smaller tensors are easier to arrange.
-        return missing
-
-    def choose(self, list_words: int) -> tuple[Choice, bool]:
-        """The cheapest choice found whose estimate fits the memories, and whether it does fit.
-
-        Descends from the cheapest option of each step, with a price on every missing word that rises until none is.
-
-        Parameters
-        ----------
-        list_words : int
-            Words that may be planned with in each list memory.
-        """
-        return self._search(list_words, streamed=False)
-
-    def choose_streamed(self) -> Choice:
-        """The cheapest choice found if lists are read while the layers before are at work."""
-        return self._search(self._config.list_words, streamed=True)[0]
-
-    def _search(self, list_words: int, *, streamed: bool) -> tuple[Choice, bool]:
-        """The cheapest choice found that has no excess, and whether it has none."""
-        search = Search(self._costs, tuple(0 for _ in self._steps), list_words, streamed, self._config)
-        search.descend(0)
-        for price in _PRICES:
-            if not search.excess():
-                return search.choice, True
-            search.descend(price)
-        if self._in_place and search.excess():
-            # Maps that lie in one place take less of it only when all their readers are cut in bands: no single change
-            # leads there, but single changes lead away from there, to groups and wider lists where these save most.
-            narrow = [[(part.bands, not part.merged) for part, _ in options] for options in self._options]
-            bands = tuple(max(range(len(keys)), key=keys.__getitem__) for keys in narrow)
-            search = Search(self._costs, bands, list_words, streamed, self._config)
-            search.fall(_PRICES[-1])
-            search.descend(_PRICES[-1])
-        return search.choice, not search.excess()
-
-
-def _makers(step: Step, partition: Partition) -> list[Part]:
-    """Who makes which rows, whatever the words."""
-    return parts_of(bands_of(step, partition.bands), (0, partition.groups), partition.groups)
+    planner = expanded.planner(in_place=in_place)
+    choice, fits = planner.cheapest(list_words, streamed=streamed)
+    return Chosen(
+        expanded=expanded,
+        in_place=in_place,
+        streamed=streamed,
+        list_words=list_words,
+        choice=choice,
+        fits=fits,
+        cycles=tuple(planner.command_cycles(choice)),
+        windows=planner.windows(choice),
+        requests=tuple(planner.requests(choice)),
+        together=planner.together,
+    )

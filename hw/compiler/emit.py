@@ -1,30 +1,29 @@
-"""Turns what the compiler decides into instructions, descriptions, tables and channel parameters."""
+"""Last pass: instructions, descriptions, tables and channel parameters, as the memory images of a program."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from hw.compiler.emit_select import describe
-from hw.compiler.estimate import selection_cycles
-from hw.compiler.memory_plan import Placement
-from hw.compiler.partition import Rows, is_everywhere
-from hw.compiler.schedule import Schedule
-from hw.compiler.steps import Step
-from hw.compiler.streaming import ListPlan
-from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.network.network import INPUT, Network, Tensor
+from hw.compiler.memory.core_schedule import Schedule
+from hw.compiler.memory.memory_plan import Placement
+from hw.compiler.schedule import Scheduled, Work
+from hw.compiler.steps.partition import is_everywhere
+from hw.compiler.steps.step import Step, maps_of
+from hw.config import WORD_CHANNELS
+from hw.network.network import INPUT
 from hw.numerics import Rounding
-from hw.program.arithmetic import Arithmetic, code, sum_fields
+from hw.program.arithmetic import Arithmetic, arithmetic_of, code, sum_fields
 from hw.program.bits import bits_of, decode, words_of
 from hw.program.image_layout import fits, layer_image, program_image, stack
 from hw.program.isa import NEVER, NUMBERS, Header, Opcode, SelectUse
 from hw.program.isa import Layer as LayerWords
 from hw.program.parts import Part, shares
-from hw.program.selection import USES
+from hw.program.program import Program
+from hw.program.selection import USES, selection_cycles
 from hw.rules import require
 
-__all__ = ["Emitter"]
+__all__ = ["emit"]
 
 #: Cycles granted to each layer beyond its serial work before a run counts as hung.
 _LAYER_SLACK = 1000
@@ -59,44 +58,48 @@ class _Core:
         return self.channel_base[layer, words]
 
 
-class Emitter:
-    """Collects what the compiler decides and turns it into memory images.
+def emit(scheduled: Scheduled) -> Program:
+    """The program.
 
-    Parameters
-    ----------
-    maps : mapping of str to Tensor
-        The tensor that each map is of, or of whose rows it holds some.
-    stored : mapping of str to int
-        The code that each tensor is stored against.
-    placements : dict of str to Placement
-        Where every map lies.
-    windows : dict of str to list of rows
-        Which rows of every map each core keeps.
-    lists : ListPlan
-        Where the lists of every command lie.
+    Raises
+    ------
+    MisfitError
+        When a memory is too small, or a layer too large for the instruction format; the message says by how much.
     """
+    placed, work = scheduled.placed, scheduled.work
+    proven = placed.chosen.expanded.proven
+    network, config, steps = proven.network, proven.config, proven.steps
+    # The image's place is free for the next one behind this step.
+    last_reader = steps[placed.image_free - 1] if placed.image_free < len(steps) else None
+    emitter = _Emitter(scheduled)
+    for number, each in enumerate(work):
+        step = each.expansion.step
+        if number == 0 or work[number - 1].expansion.step is not step:
+            emitter.select(step)
+        emitter.layer(each)
+        if number + 1 == len(work) or work[number + 1].expansion.step is not step:
+            if step is last_reader:
+                emitter.image_is_free()
+            emitter.exits(step.layer.name)
+    commands = tuple(each.command() for each in work)
+    return Program(network=network, config=config, commands=commands, images=emitter.images())
 
-    def __init__(
-        self,
-        network: Network,
-        config: AcceleratorConfig,
-        maps: Mapping[str, Tensor],
-        stored: Mapping[str, int],
-        placements: dict[str, Placement],
-        windows: dict[str, list[Rows]],
-        lists: ListPlan,
-    ):
-        self._network = network
-        self._config = config
-        self._places = placements
-        self._windows = windows
-        self._lists = lists
-        self._maps = maps
-        self._stored = stored
-        self._cores = [_Core() for _ in range(config.cores)]
+
+class _Emitter:
+    """Collects what the passes decided and turns it into memory images."""
+
+    def __init__(self, scheduled: Scheduled):
+        chosen = scheduled.placed.chosen
+        proven = chosen.expanded.proven
+        tensors = proven.network.tensors()
+        self._network, self._config, self._stored = proven.network, proven.config, proven.stored
+        self._maps = {name: tensors[tensor] for name, tensor in maps_of(proven.network, proven.steps).items()}
+        self._places, self._windows = scheduled.placed.places, chosen.windows
+        self._lists = scheduled.lists
+        self._cores = [_Core() for _ in range(proven.config.cores)]
         self._operations: list[dict[str, Any]] = []
         self._layers = 0
-        self._limit = sum(_BEAT_CYCLES * len(words) + _CHUNK_CYCLES for words, _ in lists.chunks)
+        self._limit = sum(_BEAT_CYCLES * len(words) + _CHUNK_CYCLES for words, _ in self._lists.chunks)
         self._image_free = NEVER
 
     def _pitch(self, name: str) -> int:
@@ -191,17 +194,13 @@ class Emitter:
         """Number of the description appended last."""
         return len(self._cores[0].layers) - 1
 
-    def layer(self, step: Step, parts: list[Part], schedules: list[Schedule], arithmetic: Arithmetic) -> None:
-        """Append a LAYER instruction.
-
-        Parameters
-        ----------
-        parts, schedules : lists of equal length
-            What each core with work makes, and how.
-        arithmetic : Arithmetic
-            Of all of the layer's channels.
-        """
-        name, config = step.writes, self._config
+    def layer(self, work: Work) -> None:
+        """Append a LAYER instruction."""
+        step, config = work.expansion.step, self._config
+        name, parts, schedules = step.writes, [share.part for share in work.shares], work.schedules
+        arithmetic = arithmetic_of(
+            step.layer, step.source, config.padded_channels(step.result.output.shape[2]), self._stored
+        )
         everywhere = config.cores < 4
         if not step.raw:
             everywhere = is_everywhere(parts, self._windows[name], config.cores)
@@ -215,7 +214,7 @@ class Emitter:
         for description in described:
             description["target"]["everywhere"] = int(everywhere)
         longest, number = 0, self._layers
-        for part, work in zip(parts, schedules, strict=True):
+        for part, done in zip(parts, schedules, strict=True):
             core, layer = self._cores[part.core], step.layer
             channels = (part.words[1] - part.words[0]) * WORD_CHANNELS
             outputs = (part.rows[1] - part.rows[0]) * step.result.output.shape[1] * channels
@@ -225,9 +224,9 @@ class Emitter:
                 outputs, first = channels, NUMBERS - channels // WORD_CHANNELS
             described[part.core] |= {
                 "enable": 1,
-                "rows": work.row_fields(config.accumulators),
-                "columns": work.column_fields(config.accumulators),
-                "source": self._source(step, part.core, work, self._lists.first[number][part.core]),
+                "rows": done.row_fields(config.accumulators),
+                "columns": done.column_fields(config.accumulators),
+                "source": self._source(step, part.core, done, self._lists.first[number][part.core]),
                 "residual": self._residual(step, part) if residual else _nothing()["residual"],
                 "lane": {
                     "outputs": outputs,
@@ -243,7 +242,7 @@ class Emitter:
                 },
                 "target": {
                     "first": first,
-                    **self._positions(name, part, work.upright),
+                    **self._positions(name, part, done.upright),
                     "words": part.words[1] - part.words[0],
                     "zero_point": code(self._stored[step.result.name]),
                     "everywhere": int(everywhere),
@@ -251,7 +250,7 @@ class Emitter:
             }
             if partial:
                 described[part.core]["target"]["columns"] = 1
-            longest = max(longest, work.serial_cycles(outputs))
+            longest = max(longest, done.serial_cycles(outputs))
         for core, description in zip(self._cores, described, strict=True):
             core.layers.append(description)
         self._operation(Opcode.LAYER, name, number, slot=self._slots(), chunks=self._lists.waits[number])

@@ -3,35 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hw.compiler.steps import Step
+from hw.compiler.steps.step import Step
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.bits import bits_of
-from hw.program.isa import MAX_MASKS, Selection, SelectKind
+from hw.program.isa import Selection, SelectKind
 from hw.program.selection import masks_of
-from hw.rules import MisfitError
 
-__all__ = ["check_selectable", "describe"]
+__all__ = ["describe"]
 
 _KINDS = {"mask": SelectKind.MASK, "elements": SelectKind.ELEMENTS, "channels": SelectKind.CHANNELS}
 _SHIFTS = 1 << bits_of(Selection.as_shape()["shift"].shape)
-
-
-def check_selectable(step: Step, config: AcceleratorConfig) -> None:
-    """Refuse a step with a selection that this config can't make.
-
-    Raises
-    ------
-    MisfitError
-        The message names the layer.
-    """
-    select, layer, channels = step.select, step.layer.name, step.source.shape[2]
-    if select is None:
-        return
-    if not config.selector:
-        raise MisfitError(f"{layer}: a selection of {step.reads} needs a selector; this config has none")
-    most = MAX_MASKS * WORD_CHANNELS
-    if select.kind != "elements" and config.padded_channels(channels) > most:
-        raise MisfitError(f"{layer}: {step.reads} must have at most {most} channels to select of, not {channels}")
 
 
 def describe(

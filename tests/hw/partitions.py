@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from hw.compiler.options import Options
-from hw.compiler.partition import Partition
-from hw.compiler.steps import Step
+from hw.compiler.search.options import Options
+from hw.compiler.steps.partition import Partition
+from hw.compiler.steps.step import Step
 
 __all__ = ["only"]
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from hw.compiler.estimate import selection_cycles
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.isa import SelectKind
+from hw.program.selection import selection_cycles
 from hw.rtl.control.image_loader import ImageLoader
 from hw.rtl.control.selector import Selector
 from hw.rtl.control.sequencer import Sequencer

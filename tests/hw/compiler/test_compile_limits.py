@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hw.compiler import compile as compiler
+from hw.compiler import attempts
 from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig, preset
 from hw.network.network import INPUT, Network
@@ -151,7 +151,7 @@ def nothing_searched(monkeypatch) -> None:
     def searched(*arguments, **options):
         raise AssertionError("a search began")
 
-    monkeypatch.setattr(compiler, "Planner", searched)
+    monkeypatch.setattr(attempts, "choose", searched)
 
 
 def test_what_cannot_fit_in_any_partition_is_refused_before_a_search(monkeypatch):
@@ -266,13 +266,12 @@ def tiled(monkeypatch, error: ValueError) -> list[bool]:
     """Let whole maps be short, and raise an error for those in strips; returns which were asked for, in turn."""
     asked: list[bool] = []
 
-    def fitted(network, steps, *rest):
-        asked.append(any(step.strip for step in steps))
-        raise error if asked[-1] else ShortageError("short", 1)
+    def placed(chosen):
+        asked.append(any(step.strip for step in chosen.expanded.proven.steps))
+        raise error if asked[-1] else ShortageError("short", chosen.list_words)
 
-    monkeypatch.setattr(compiler, "activations_lack", lambda *arguments, **options: None)
-    monkeypatch.setattr(compiler, "_fitted", fitted)
-    monkeypatch.setattr(compiler, "Planner", lambda *arguments, **options: None)
+    monkeypatch.setattr(attempts, "activations_lack", lambda *arguments, **options: None)
+    monkeypatch.setattr(attempts, "place", placed)
     return asked
 
 
@@ -280,7 +279,7 @@ def test_what_memories_lack_is_said_though_strips_break_another_rule(monkeypatch
     asked = tiled(monkeypatch, MisfitError("something else"))
     with pytest.raises(ShortageError, match=r"^short$"):
         compile_network(wide_network(105), preset("tiny"))
-    assert asked[:2] == [False, False]
+    assert asked[0] is False
     assert True in asked
 
 

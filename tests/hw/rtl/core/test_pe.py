@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from amaranth import Module, ResetInserter, Signal
 
-from hw.compiler.sparse import ListStore
+from hw.compiler.memory.sparse import ListStore
 from hw.config import AcceleratorConfig
 from hw.rtl.core.pe import ProcessingElement
 from tests.hw.simulate import Bench, always, receive, seldom, send, simulate

@@ -1,0 +1,130 @@
+"""What is tried in turn to compile a network, and why each attempt failed; what costs fewest cycles comes first."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from hw.compiler.choose import Chosen, choose
+from hw.compiler.emit import emit
+from hw.compiler.expand import Expanded, expand
+from hw.compiler.place import Placed, place
+from hw.compiler.prove import Proven
+from hw.compiler.schedule import Scheduled, schedule
+from hw.compiler.search.least import activations_lack, lists_lack
+from hw.compiler.search.options import Options
+from hw.compiler.search.tiles import tilings
+from hw.program.program import Program
+from hw.rules import MisfitError, ShortageError
+
+__all__ = ["Attempt", "Way", "attempts"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to compile.
+
+    Attributes
+    ----------
+    proven : Proven
+        The steps, whole or in strips.
+    in_place : bool
+        Whether sums are written over the residual operands that nothing reads after them.
+    streamed : bool
+        Whether lists are read during the run, where they don't all fit.
+    """
+
+    proven: Proven
+    in_place: bool = False
+    streamed: bool = False
+
+    @property
+    def strips(self) -> int:
+        """In how many strips its layers are cut; 1 if all are whole."""
+        return max(1 if step.strip is None else step.strip.number + 1 for step in self.proven.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A way that was tried, and how far it came.
+
+    Attributes
+    ----------
+    way : Way
+    chosen : Chosen or None
+        None where it was refused before anything was chosen.
+    placed : Placed or None
+    scheduled : Scheduled or None
+    program : Program or None
+    refusal : MisfitError or None
+        Why there is no program.
+    """
+
+    way: Way
+    chosen: Chosen | None = None
+    placed: Placed | None = None
+    scheduled: Scheduled | None = None
+    program: Program | None = None
+    refusal: MisfitError | None = None
+
+
+def attempts(whole: Expanded, known: Options) -> Iterator[Attempt]:
+    """Every attempt, up to the first that makes a program.
+
+    Whole maps are tried before strips, all lists at hand before lists read during the run, and sums with places of
+    their own before sums written over their operands. Of whole maps, only what memories lack is a reason to go on.
+    """
+    proven = whole.proven
+    config = proven.config
+    lists = lists_lack(proven.steps, known, config)
+    ways = [(False, False), (True, False), (True, True)] if config.loader else [(False, False), (False, True)]
+    for streamed, in_place in ways:
+        way = Way(proven, in_place, streamed)
+        lacks = [
+            activations_lack(proven.network, proven.steps, config, in_place=in_place),
+            None if streamed else lists,
+        ]
+        certain = [lack for lack in lacks if lack is not None]
+        if certain:
+            reason = ShortageError("; ".join(map(str, certain)), max(lack.words for lack in certain))
+            yield Attempt(way=way, refusal=reason)
+            continue
+        for attempt in _with_less(way, whole):
+            yield attempt
+        if not isinstance(attempt.refusal, ShortageError):
+            return
+    for tiled in tilings(proven.network, proven.steps, config):
+        cut = replace(proven, steps=tuple(tiled))
+        try:
+            strips = expand(cut, known)
+        except MisfitError as refusal:  # Strips may also break what the whole layers keep to: bands, tables.
+            yield Attempt(way=Way(cut), refusal=refusal)
+            continue
+        for streamed in (False, True) if config.loader else (False,):
+            for attempt in _with_less(Way(cut, streamed=streamed), strips):
+                yield attempt
+            if attempt.program is not None:
+                return
+
+
+def _with_less(way: Way, expanded: Expanded) -> Iterator[Attempt]:
+    """Attempts in a way, with fewer list words each time that the estimate was too low."""
+    list_words = way.proven.config.list_words
+    while True:
+        attempt = _attempt(way, expanded, list_words)
+        yield attempt
+        refusal, chosen = attempt.refusal, attempt.chosen
+        if way.streamed or chosen is None or not chosen.fits or not isinstance(refusal, ShortageError):
+            return
+        list_words -= refusal.words
+
+
+def _attempt(way: Way, expanded: Expanded, list_words: int) -> Attempt:
+    """The passes behind the expansion, as far as they come."""
+    chosen = choose(expanded, in_place=way.in_place, streamed=way.streamed, list_words=list_words)
+    placed = scheduled = program = refusal = None
+    try:
+        placed = place(chosen)
+        scheduled = schedule(placed)
+        program = emit(scheduled)
+    except MisfitError as error:
+        refusal = error
+    return Attempt(way=way, chosen=chosen, placed=placed, scheduled=scheduled, program=program, refusal=refusal)

@@ -1,0 +1,1 @@
+"""What the memories of the cores hold: maps and lists."""

@@ -1,0 +1,217 @@
+"""The order of work of one core in one layer: which lists an input position uses, and when output rows are final."""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from hw.compiler.memory.kernel_lists import Lists
+from hw.compiler.memory.sparse import ListStore
+from hw.compiler.steps.blocks import Block, block_of
+from hw.compiler.steps.expansion import Share
+from hw.compiler.steps.geometry import Axis, column_classes, column_dumps, row_schedule
+from hw.compiler.steps.step import Step
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+
+__all__ = ["RowWork", "Schedule", "core_schedule"]
+
+
+@dataclass(frozen=True)
+class RowWork:
+    """An input row: block of its first list, its output row (it may be negative), lists per activation, whether the row
+    completes an output row.
+    """
+
+    block: int
+    output: int
+    count: int
+    final: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Tables and lists of one core for one LAYER instruction, before they have addresses.
+
+    Rows and columns are those of the walk; an upright one's rows are columns of the map.
+
+    Attributes
+    ----------
+    name : str
+        Layer.
+    top : int
+        First row of the map that is walked.
+    upright : bool
+        Whether the walk goes column by column.
+    words : tuple of 2 int
+        First word of a position that is scanned, and the one after the last.
+    steps : tuple of 2 int
+        From one row of input positions to the next, and from one position to the next.
+    block_step : int
+        Blocks from one list of an activation to its next.
+    slots : int
+        Accumulators of one output position in one PE.
+    width : int
+        Accumulators of one output row in one PE.
+    rows : tuple of RowWork
+        Output rows count from the core's first.
+    blank_rows : int
+        So many of the rows, the last ones, lie below the map.
+    columns : tuple of 3 int
+        For each input column its class, its first output column, which may be negative, and the output columns that
+        are final after it.
+    lists : list of lists of int arrays (n, 2)
+        Weight and accumulator offset; see :mod:`hw.compiler.memory.kernel_lists`.
+    blocks, channels : int
+        Blocks and input channels, or groups of channels, that the lists are indexed by.
+    first_dump : int
+        First accumulator that is taken out.
+    partial : bool
+        Whether the next LAYER goes on with the accumulators: only one position is taken out, behind those in use.
+    depthwise : bool
+        Whether lists are of groups of channels.
+    """
+
+    name: str
+    top: int
+    upright: bool
+    words: tuple[int, int]
+    steps: tuple[int, int]
+    block_step: int
+    slots: int
+    width: int
+    rows: tuple[RowWork, ...]
+    blank_rows: int
+    columns: tuple[tuple[int, int, int], ...]
+    lists: Lists = field(repr=False)
+    blocks: int
+    channels: int
+    first_dump: int = 0
+    partial: bool = False
+    depthwise: bool = False
+
+    def add_lists(self, store: ListStore) -> int:
+        """Add the layer's lists to a store; returns the number of the first."""
+        first = len(store)
+        for parts in self.lists:
+            store.append(parts, self.name)
+        return first
+
+    def row_fields(self, accumulators: int) -> list[dict[str, int]]:
+        """Values of the row table (:class:`hw.program.isa.Row`), for a memory of so many accumulators; addresses
+        wrap.
+        """
+        return [
+            {
+                "list": row.block * self.channels,
+                "accumulator": row.output * self.width % accumulators,
+                "count": row.count,
+                "final": int(row.final),
+            }
+            for row in self.rows
+        ]
+
+    def column_fields(self, accumulators: int) -> list[dict[str, int]]:
+        """Values of the column table (:class:`hw.program.isa.Column`), for a memory of so many accumulators.
+
+        Accumulator addresses wrap around, so a start before the first one is a start near the last one.
+        """
+        lists = self.blocks * self.channels
+        return [
+            {"list": number * lists, "accumulator": output * self.slots % accumulators, "dumps": dumps}
+            for number, output, dumps in self.columns
+        ]
+
+    def serial_cycles(self, outputs: int) -> int:
+        """Cycles if every activation were nonzero and no two units ever worked at the same time.
+
+        ``outputs`` accumulators are finished, each in the two cycles of the slowest lane. No input takes longer, for
+        units only ever wait for one another: the bound that a run is given up at.
+        """
+        longest = np.array([max(len(part) for part in parts) for parts in self.lists])
+        entries = longest.reshape(-1, self.blocks, self.channels).sum(axis=2)
+        places = Counter(number for number, _, _ in self.columns)
+        words = self.words[1] - self.words[0]
+        dumps = sum(dumps for _, _, dumps in self.columns)
+        cycles = 0
+        for row in self.rows:
+            blocks = [row.block + n * self.block_step for n in range(row.count)]
+            for number, count in places.items():
+                cycles += count * (words + row.count * self.channels + int(entries[number][blocks].sum()))
+            cycles += 1 + row.final * dumps * (1 + self.slots)
+        return cycles + 2 * outputs
+
+
+def core_schedule(
+    step: Step, share: Share, inputs: tuple[int, int], upright: bool, lists: Lists, config: AcceleratorConfig
+) -> Schedule:
+    """The work of a core that makes its share of a command.
+
+    Parameters
+    ----------
+    inputs : tuple of 2 int
+        Of a pass: its first input channel, a multiple of 8, and the one after its last.
+    upright : bool
+        Whether the walk goes column by column.
+    lists : Lists
+        :func:`hw.compiler.memory.kernel_lists.kernel_lists` of the share and the pass.
+    """
+    kernel, blocks, (height, width, depth) = share.kernel, share.blocks, step.source.shape
+    slots = share.words * WORD_CHANNELS // config.pes
+    first, last = share.channels if kernel.own else inputs
+    common: dict[str, Any] = {
+        "name": step.layer.name,
+        "top": share.top,
+        "upright": upright,
+        "words": (first // WORD_CHANNELS, -(-last // WORD_CHANNELS)),
+        "steps": kernel.steps,
+        "slots": slots,
+        "lists": lists,
+        "blocks": len(blocks),
+        "channels": slots if kernel.own else last - first,
+        "depthwise": kernel.own,
+    }
+    if kernel.total:
+        return Schedule(
+            block_step=1,
+            width=slots,
+            rows=tuple(RowWork(0, 0, 1, y == height - 1) for y in range(height)),
+            blank_rows=0,
+            columns=tuple((0, 0, int(x == width - 1)) for x in range(width)),
+            **common,
+        )
+    _, axis = kernel.rows.band(*share.rows)
+    walk, blank_rows = row_schedule(axis)
+    places = zip(column_classes(kernel.columns)[1], column_dumps(kernel.columns), strict=True)
+    whole = Schedule(
+        block_step=kernel.rows.stride,
+        width=kernel.columns.outputs * slots,
+        rows=tuple(_row_work(taps, final, blocks, axis) for taps, final in walk),
+        blank_rows=blank_rows,
+        columns=tuple((number, output, dumps) for (number, output), dumps in places),
+        **common,
+    )
+    return whole if kernel.own or last == depth else _partial(whole, share.rows[1] - share.rows[0])
+
+
+def _partial(whole: Schedule, outputs: int) -> Schedule:
+    """The same products, but nothing is taken out but a position behind all ``outputs`` rows, in the end."""
+    filled = whole.rows[: len(whole.rows) - whole.blank_rows]
+    right = len(whole.columns) - 1
+    return replace(
+        whole,
+        rows=tuple(replace(row, final=y == len(filled) - 1) for y, row in enumerate(filled)),
+        blank_rows=0,
+        columns=tuple((number, output, int(x == right)) for x, (number, output, _) in enumerate(whole.columns)),
+        first_dump=outputs * whole.width,
+        partial=True,
+    )
+
+
+def _row_work(taps: tuple[tuple[int, int], ...], final: bool, blocks: tuple[Block, ...], axis: Axis) -> RowWork:
+    if not taps:
+        return RowWork(0, 0, 0, final)
+    block, lowest = block_of(taps, axis)
+    if block in blocks:
+        return RowWork(blocks.index(block), lowest, 1, final)
+    return RowWork(blocks.index(((taps[0][0], 0),)), taps[0][1], len(taps), final)

@@ -1,0 +1,98 @@
+"""Second pass: no accumulator overflows whatever the input, every code has its place, every selection can be made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from hw.compiler.lower import Lowered
+from hw.compiler.steps.step import Step
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.network.network import Network
+from hw.network.zero_codes import code_ranges, stored_zero_points
+from hw.numerics import accumulator_range
+from hw.program.arithmetic import arithmetic_of
+from hw.program.isa import MAX_MASKS
+from hw.rules import MisfitError
+
+__all__ = ["Proven", "prove"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proven:
+    """Steps whose numbers a config can hold.
+
+    Attributes
+    ----------
+    network : Network
+    config : AcceleratorConfig
+    steps : tuple of Step
+    stored : mapping of str to int
+        The code that each tensor is stored against.
+    """
+
+    network: Network
+    config: AcceleratorConfig
+    steps: tuple[Step, ...]
+    stored: Mapping[str, int]
+
+
+def prove(lowered: Lowered, config: AcceleratorConfig) -> Proven:
+    """Prove every step.
+
+    Raises
+    ------
+    MisfitError
+        When a layer can't run on this config whatever the partition; the message names it and the rule.
+    """
+    network, steps = lowered.network, lowered.steps
+    ranges, stored = code_ranges(network), stored_zero_points(network)
+    for step in steps:
+        _check_selection(step, config)
+        result = step.result
+        channels = result.output.shape[2]
+        bias = arithmetic_of(step.layer, step.source, channels, stored).bias
+        low, high = (code - stored[step.reads] for code in ranges[step.reads])
+        _check_accumulators(step, bias, (low, high), config)
+        if step.add and channels % WORD_CHANNELS and stored[result.name] != result.output.zero_point:
+            raise MisfitError(
+                f"{result.name}: a sum that only max pools read must have a multiple of {WORD_CHANNELS} channels, not "
+                f"{channels}, or no code below its zero point {result.output.zero_point}, not {ranges[result.name][0]}"
+            )
+    return Proven(network=network, config=config, steps=steps, stored=stored)
+
+
+def _check_selection(step: Step, config: AcceleratorConfig) -> None:
+    """Refuse a selection that this config can't make."""
+    select, layer, channels = step.select, step.layer.name, step.source.shape[2]
+    if select is None:
+        return
+    if not config.selector:
+        raise MisfitError(f"{layer}: a selection of {step.reads} needs a selector; this config has none")
+    most = MAX_MASKS * WORD_CHANNELS
+    if select.kind != "elements" and config.padded_channels(channels) > most:
+        raise MisfitError(f"{layer}: {step.reads} must have at most {most} channels to select of, not {channels}")
+
+
+def _check_accumulators(step: Step, bias: np.ndarray, span: tuple[int, int], config: AcceleratorConfig) -> None:
+    """No accumulator leaves its range, whatever the input of codes within ``span`` of its zero point."""
+    kernel = step.kernel
+    if kernel.maximum:
+        # Accumulators begin at 0, and hold 8 bits then.
+        if span[0] < 0:
+            raise MisfitError(
+                f"{step.layer.name}: a max pool's input must have no code below its zero point "
+                f"{step.source.zero_point} where other layers read it, too; {step.reads} can hold "
+                f"{span[0] + step.source.zero_point}"
+            )
+        return
+    times = prod(step.source.shape[:2]) if kernel.total else 1
+    weights = np.repeat(kernel.weight.reshape(len(kernel.weight), -1), times, axis=1)
+    low, high = accumulator_range(weights, bias, *span)
+    limit = 1 << config.accumulator_bits - 1
+    if low < -limit or high >= limit:
+        raise MisfitError(
+            f"{step.layer.name}: accumulators can reach {low} and {high}, beyond the {config.accumulator_bits} bits "
+            f"of this config ({-limit}..{limit - 1})"
+        )

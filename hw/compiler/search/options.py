@@ -1,0 +1,166 @@
+"""The ways in which a network's layers can be done: partitions that PEs and tables can hold, and what each costs.
+
+Each way is expanded once, however many attempts to compile the network ask for it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+from hw.compiler.search.estimate import Estimate, estimate
+from hw.compiler.search.requirements import Need, least_passes, need, refusal
+from hw.compiler.steps.expansion import Expansion, expand_step
+from hw.compiler.steps.partition import Partition
+from hw.compiler.steps.step import Step
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.network.network import INPUT, Network
+from hw.rules import MisfitError, require
+
+__all__ = ["Option", "Options"]
+
+#: Expected share of nonzero activations where nothing was measured: of maps, and of images.
+_DENSITY, _IMAGE_DENSITY = 0.5, 1.0
+#: Into how many times a command's lists the list memory may be divided where lists are read during the run.
+_SHARES = (1, 3)
+
+
+@dataclass(frozen=True)
+class Option:
+    """A way in which a step can be done, and what it costs."""
+
+    expansion: Expansion
+    cost: Estimate
+
+    @property
+    def partition(self) -> Partition:
+        """How the step is split."""
+        return self.expansion.partition
+
+
+#: What a step is known by: its layer, and the rows of a strip.
+_Key = tuple[str, tuple[tuple[int, int], ...] | None]
+
+
+class Options:
+    """Partitions of a network's steps, whole or in strips, and their costs.
+
+    Parameters
+    ----------
+    densities : mapping of str to (float or None), optional
+        Expected share of nonzero activations by tensor, 0..1; where it is missing or None, 0.5 (images: 1).
+
+    Raises
+    ------
+    ValueError
+        When a density is impossible.
+    """
+
+    def __init__(
+        self, network: Network, config: AcceleratorConfig, densities: Mapping[str, float | None] | None = None
+    ):
+        self._config = config
+        tensors = network.tensors()
+        for name, density in (densities or {}).items():
+            require(name in tensors, f"densities: {network.name} has no tensor {name!r}")
+            require(density is None or 0 <= density <= 1, f"densities: {name} must be from 0 to 1, not {density}")
+        known = {name: value for name, value in (densities or {}).items() if value is not None}
+        self._densities = dict.fromkeys(tensors, _DENSITY) | {INPUT: _IMAGE_DENSITY} | known
+        self._found: dict[tuple[_Key, ...], list[Partition]] = {}
+        self._expansions: dict[tuple[_Key, Partition], Expansion] = {}
+        self._needs: dict[tuple[_Key, Partition], Need] = {}
+        self._costs: dict[tuple[_Key, Partition], Estimate] = {}
+
+    def of(self, steps: Sequence[Step]) -> list[Partition]:
+        """All partitions of a layer's steps that PEs and tables can hold, with as few commands as possible.
+
+        Raises
+        ------
+        MisfitError
+            When there is none; the message names the layer and the rule.
+        """
+        key = tuple(_key(step) for step in steps)
+        if key not in self._found:
+            self._found[key] = self._partitions(steps)
+        return self._found[key]
+
+    def expansion(self, step: Step, partition: Partition) -> Expansion:
+        """What every core makes of a step."""
+        key = _key(step), partition
+        if key not in self._expansions:
+            self._expansions[key] = expand_step(step, partition, self._config)
+        return self._expansions[key]
+
+    def cost(self, step: Step, partition: Partition) -> Estimate:
+        """What a step costs."""
+        key = _key(step), partition
+        if key not in self._costs:
+            density = self._densities[step.layer.inputs[0]]
+            self._costs[key] = estimate(self.expansion(step, partition), density, self._config)
+        return self._costs[key]
+
+    def _need(self, step: Step, partition: Partition) -> Need:
+        key = _key(step), partition
+        if key not in self._needs:
+            self._needs[key] = need(self.expansion(step, partition), self._config)
+        return self._needs[key]
+
+    def _partitions(self, steps: Sequence[Step]) -> list[Partition]:
+        config, step = self._config, steps[0]
+        height, _, channels = step.result.output.shape
+        words = config.padded_channels(channels) // WORD_CHANNELS
+        cores = 1 if step.raw else config.cores
+        powers = [1 << n for n in range(cores.bit_length())]
+        pairs = [(b, g) for b in powers for g in powers if b * g <= cores and b <= height and g <= words]
+        if step.strip is not None:
+            pairs = [(b, g) for b, g in pairs if b == len(step.strip.rows)]
+        found: list[Partition] = []
+        least: list[Need] = []
+        ways = [
+            (merged, upright)
+            for merged in (True, False)
+            for upright in ((False,) if step.kernel.total else (False, True))
+        ]
+        passes = least_passes(step)
+        for (bands, groups), (merged, upright) in product(pairs, ways):
+            for commands in range(1, 2 if step.raw else words // groups + 1):
+                partition = Partition(bands, groups, commands, merged, passes, upright)
+                unfit = [each for step in steps if not (each := self._need(step, partition)).fits(config)]
+                if not unfit:
+                    found.append(partition)
+                    break
+            else:
+                least += unfit
+        if config.loader:
+            found += [smaller for partition in found for smaller in self._smaller(steps, partition)]
+        if found:
+            return found
+        raise MisfitError(refusal(step.layer.name, least, config))
+
+    def _smaller(self, steps: Sequence[Step], partition: Partition) -> list[Partition]:
+        """The same partition in more commands and passes, so that the lists of each are some part of the memory."""
+        config, step, found = self._config, steps[0], []
+        words = config.padded_channels(step.result.output.shape[2]) // WORD_CHANNELS // partition.groups
+        deep = 1 if step.kernel.own or step.select else -(-step.source.shape[2] // WORD_CHANNELS)
+        if self._list_words(steps, partition) * max(_SHARES) <= config.list_words:
+            return []
+        for deeper, least, most in (
+            (True, partition.passes + 1, deep),
+            (False, partition.commands + 1, 1 if step.raw else words),
+        ):
+            for share in _SHARES:
+                for count in range(least, most + 1):
+                    smaller = replace(partition, passes=count) if deeper else replace(partition, commands=count)
+                    if not all(self._need(step, smaller).fits(config) for step in steps):
+                        break
+                    if self._list_words(steps, smaller) * share <= config.list_words:
+                        found.append(smaller)
+                        break
+        return list(dict.fromkeys(found))
+
+    def _list_words(self, steps: Sequence[Step], partition: Partition) -> int:
+        """Words of the largest command's lists."""
+        return max(rows for step in steps for rows, _ in self.cost(step, partition).rows())
+
+
+def _key(step: Step) -> _Key:
+    return step.layer.name, None if step.strip is None else step.strip.rows

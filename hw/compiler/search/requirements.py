@@ -1,0 +1,174 @@
+"""What a partition of a step needs of PEs and of table entries, and which rule it breaks where that is too much."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from math import ceil
+
+import numpy as np
+
+from hw.compiler.steps.expansion import Expansion, Share
+from hw.compiler.steps.geometry import column_dumps, row_schedule
+from hw.compiler.steps.partition import Partition
+from hw.compiler.steps.step import Step
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.program.bits import bits_of
+from hw.program.isa import Column, Row, Source
+
+__all__ = ["Need", "least_passes", "need", "refusal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What a partition of a step needs.
+
+    Attributes
+    ----------
+    accumulators : int
+        Of a PE, for all rows that are live at the same time.
+    longest : int
+        Entries of a PE's longest list.
+    reach : int
+        Largest number of a list, counted from a row's or a column's first.
+    uses : int
+        Lists for each activation of a row.
+    completed : int
+        Output positions that a column completes.
+    blank : int
+        Rows of the walk beyond the map.
+    words : int
+        Words of a position, scanned or made.
+    """
+
+    accumulators: int = 0
+    longest: int = 0
+    reach: int = 0
+    uses: int = 0
+    completed: int = 0
+    blank: int = 0
+    words: int = 0
+
+    def fits(self, config: AcceleratorConfig) -> bool:
+        """Whether a config has it."""
+        return all(rule.of(self) <= rule.limit(config) for rule in _RULES)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """A figure of a :class:`Need`, the most that is possible, and what to say of more."""
+
+    of: Callable[[Need], int]
+    limit: Callable[[AcceleratorConfig], int]
+    message: str
+
+
+def _largest(layout: type, name: str) -> int:
+    """The largest number in a field of one of :mod:`hw.program.isa`'s layouts."""
+    return (1 << bits_of(layout.as_shape()[name].shape)) - 1  # type: ignore[attr-defined]
+
+
+_MOST_WORDS = _largest(Source, "words")
+_RULES = (
+    _Rule(
+        lambda need: need.accumulators,
+        lambda config: config.accumulators,
+        "accumulator memory holds {limit} a PE; {value} are needed, {more} too many",
+    ),
+    _Rule(
+        lambda need: need.longest,
+        lambda config: config.max_list,
+        "a weight list has {value} entries, {more} more than the {limit} that a pointer of this config can count",
+    ),
+    _Rule(
+        lambda need: need.reach,
+        lambda config: _largest(Row, "list"),
+        "lists are numbered up to {value}, {more} more than the {limit} that a table entry can hold",
+    ),
+    _Rule(
+        lambda need: need.uses,
+        lambda config: _largest(Row, "count"),
+        "an activation meets {value} kernel rows, {more} more than the {limit} that a table entry can count",
+    ),
+    _Rule(
+        lambda need: need.completed,
+        lambda config: _largest(Column, "dumps"),
+        "an input column completes {value} output positions, {more} more than the {limit} that a table entry can count",
+    ),
+    _Rule(
+        lambda need: need.blank,
+        lambda config: _largest(Source, "blank_rows"),
+        "a kernel reaches {value} rows beyond the map, {more} more than the {limit} that a description can count",
+    ),
+    _Rule(
+        lambda need: need.words,
+        lambda config: _MOST_WORDS,
+        "a position has {value} words, {more} more than the {limit} that a description can count",
+    ),
+)
+
+
+def least_passes(step: Step) -> int:
+    """Passes that a step needs so that a description can count the words of a position."""
+    if step.kernel.own or step.select is not None:
+        return 1
+    return ceil(step.source.shape[2] / (WORD_CHANNELS * _MOST_WORDS))
+
+
+def refusal(name: str, needs: Sequence[Need], config: AcceleratorConfig) -> str:
+    """Why none of these is possible: the first rule that all break that break none before, and the smallest figure."""
+    for rule in _RULES:
+        value, limit = min(map(rule.of, needs)), rule.limit(config)
+        if value > limit:
+            return f"{name}: " + rule.message.format(value=value, limit=limit, more=value - limit)
+        needs = [need for need in needs if rule.of(need) <= limit]
+    raise AssertionError(f"{name}: a partition breaks no rule")
+
+
+def need(expansion: Expansion, config: AcceleratorConfig) -> Need:
+    """What a step needs under a partition: the most of any of its parts."""
+    shares = [share for command in expansion.commands for share in command]
+    slots = max(share.words for share in shares) * WORD_CHANNELS // config.pes
+    needs, passes = [], expansion.passes
+    for share in shares:
+        own = share.kernel.own
+        scanned = [share.words] if own else [-(-(end - start) // WORD_CHANNELS) for start, end in passes]
+        deepest = slots if own else max(end - start for start, end in passes)
+        needs += [_of_tables(share, slots, deepest, expansion.partition), Need(words=max(share.words, *scanned))]
+    # Of parts with equal lists, one is enough.
+    for share in {share.same_lists: share for share in shares}.values():
+        kernel, (first, last) = share.kernel, share.channels
+        counts = _by_pe(kernel.weight[first:last] != 0, kernel.own, config)
+        by_row = np.stack([counts[:, :, [column for column, _ in each.taps]].sum(axis=2) for each in kernel.classes])
+        longest = max(int(by_row[:, :, [row for row, _ in block]].sum(axis=2).max()) for block in share.blocks)
+        needs.append(Need(longest=longest))
+    return Need(**{field.name: max(getattr(each, field.name) for each in needs) for field in fields(Need)})
+
+
+def _of_tables(share: Share, slots: int, depth: int, partition: Partition) -> Need:
+    """What the tables of a walk need, for any weights.
+
+    ``depth`` are the lists of a class of columns and a block.
+    """
+    kernel, blocks = share.kernel, share.blocks
+    # Behind the rows lies the position that a pass takes out.
+    several = partition.passes > 1
+    reach = max((len(kernel.classes) - 1) * len(blocks), len(blocks) - 1) * depth
+    if kernel.total:
+        return Need(accumulators=slots * (1 + several), reach=reach, uses=1, completed=1)
+    count = share.rows[1] - share.rows[0]
+    live = count if several else min(kernel.rows.live, count)
+    rows, blank = row_schedule(kernel.rows.band(*share.rows)[1])
+    return Need(
+        accumulators=(live * kernel.columns.outputs + several) * slots,
+        reach=reach,
+        uses=max(1 if partition.merged else len(taps) for taps, _ in rows),
+        completed=max(column_dumps(kernel.columns)),
+        blank=blank,
+    )
+
+
+def _by_pe(used: np.ndarray, own: bool, config: AcceleratorConfig) -> np.ndarray:
+    """Entries by PE, kernel row and column, and input channel (one, where each has its own list)."""
+    if own:
+        return used.astype(np.int64)
+    padded = np.pad(used, ((0, -len(used) % config.pes), *[(0, 0)] * 3))
+    return padded.reshape(-1, config.pes, *used.shape[1:]).sum(axis=0)

@@ -1,0 +1,145 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hw.compiler.memory.memory_plan import Placement, Request, excess, plan
+from hw.config import preset
+from hw.rules import ShortageError
+
+#: Banks of 256 words.
+SMALL = preset("tiny").replace(activation_words=256)
+
+
+def request(name: str, words: int, first: int, last: int, *apart: str) -> Request:
+    return Request(name=name, words=words, first=first, last=last, apart=frozenset(apart))
+
+
+@st.composite
+def networks(draw) -> list[Request]:
+    """Tensors in the order in which they are written, some of them to be kept apart from an earlier one."""
+    requests: list[Request] = []
+    for number in range(draw(st.integers(1, 8))):
+        live = [r.name for r in requests if r.last >= number]
+        apart = draw(st.lists(st.sampled_from(live), max_size=1)) if live else []
+        requests.append(
+            request(
+                f"t{number}",
+                draw(st.integers(1, 200)),
+                number,
+                number + draw(st.integers(0, 3)),
+                *apart,
+            )
+        )
+    return requests
+
+
+def outcome(requests: list[Request]) -> dict[str, Placement] | str:
+    """The plan, or why there is none."""
+    try:
+        return plan(requests, SMALL)
+    except ValueError as error:
+        return str(error)
+
+
+@given(networks())
+def test_live_tensors_never_overlap_and_residuals_lie_apart(requests):
+    places = outcome(requests)
+    if isinstance(places, str):
+        assert places.startswith("activation memory ")
+        return
+    assert excess(requests, 256) == 0
+    assert list(places) == [r.name for r in requests]
+    for r in requests:
+        place = places[r.name]
+        assert 0 <= place.base <= 256 - r.words
+        for other in requests:
+            there = places[other.name]
+            if other is r or not r.meets(other) or there.bank != place.bank:
+                continue
+            assert other.name not in r.apart
+            assert place.base + r.words <= there.base or there.base + other.words <= place.base
+
+
+@given(networks())
+def test_the_plan_depends_on_nothing_else(requests):
+    assert outcome(requests) == outcome(requests)
+
+
+def test_memory_is_used_again_in_time():
+    chain = [request(f"t{n}", 250, n, n + 1) for n in range(6)]
+    places = plan(chain, SMALL)
+    assert [places[f"t{n}"].bank for n in range(6)] in ([0, 1] * 3, [1, 0] * 3)
+    assert all(place.base == 0 for place in places.values())
+
+
+def test_a_gap_between_living_tensors_is_used():
+    requests = [
+        request("a", 100, 0, 0),
+        request("b", 100, 0, 9),
+        request("c", 200, 0, 9),
+        request("d", 100, 1, 9),
+    ]
+    places = plan(requests, SMALL)
+    assert places["a"] == places["d"] == Placement(0, 0)
+
+
+def test_the_search_goes_back_where_the_first_choice_leads_nowhere():
+    requests = [request("a", 100, 0, 2), request("b", 100, 1, 2), request("c", 200, 2, 2)]
+    places = plan(requests, SMALL)
+    assert places["a"].bank == places["b"].bank != places["c"].bank
+
+
+def test_a_residual_lies_in_the_other_bank():
+    places = plan([request("a", 10, 0, 2), request("b", 10, 1, 2, "a")], SMALL)
+    assert places["a"].bank != places["b"].bank
+
+
+@pytest.mark.parametrize(
+    ("requests", "message"),
+    [
+        (
+            [request("image", 10, 0, 1), request("big", 300, 1, 2)],
+            "activation memory has banks of 256 words; big alone needs 300, 44 too many",
+        ),
+        (
+            [request("a", 200, 0, 2), request("b", 200, 1, 2), request("c", 120, 2, 2)],
+            "activation memory holds 512 words; a, b, c are needed together and take 520, 8 too many",
+        ),
+        (
+            [request("a", 200, 0, 2), request("b", 150, 1, 2), request("c", 150, 2, 2)],
+            "activation memory has 2 banks of 256 words; no arrangement of this network's tensors "
+            "fits them (the largest, a, needs 200)",
+        ),
+        (
+            [request("a", 1, 0, 2), request("b", 1, 0, 2, "a"), request("c", 1, 0, 2, "a", "b")],
+            "activation memory has 2 banks of 256 words; no arrangement of this network's tensors "
+            "fits them (the largest, a, needs 1)",
+        ),
+    ],
+    ids=["one tensor", "several tensors", "fragments", "three apart"],
+)
+def test_what_does_not_fit_is_named_with_what_is_missing(requests, message):
+    with pytest.raises(ShortageError, match=f"^{re.escape(message)}$") as caught:
+        plan(requests, SMALL)
+    assert caught.value.words == int(re.search(r", (\d+) too many|$", message).group(1) or 1)
+
+
+@pytest.mark.parametrize(
+    ("requests", "words"),
+    [
+        ([request("a", 256, 0, 1), request("b", 256, 1, 2), request("c", 256, 2, 2)], 0),
+        ([request("a", 300, 0, 2)], 44),
+        # Counted at both moments.
+        ([request("a", 300, 0, 2), request("b", 10, 1, 2)], 44 + 44),
+        ([request("a", 200, 0, 1), request("b", 200, 1, 1), request("c", 150, 1, 1)], 350 - 256),
+        # a and b take a bank each: the third has to lie beside one of them.
+        ([request("a", 100, 0, 1), request("b", 120, 1, 1, "a"), request("c", 200, 1, 1)], 100 + 200 - 256),
+        ([request("a", 100, 0, 1), request("b", 120, 1, 1), request("c", 200, 1, 1)], 0),
+        ([request(f"t{n}", 50, 0, 0) for n in range(12)], 600 - 512),
+    ],
+    ids=["in time", "alone", "alone, for long", "no order", "apart", "together", "many"],
+)
+def test_missing_words_are_those_of_the_best_order_at_each_moment(requests, words):
+    assert excess(requests, 256) == words

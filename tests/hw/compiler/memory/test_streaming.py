@@ -1,0 +1,268 @@
+"""Programs whose lists are read during the run, and what is refused of them."""
+
+import re
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from hw.compiler.compile import compile_network
+from hw.compiler.memory.core_schedule import Schedule
+from hw.compiler.memory.streaming import CommandLists, streamed
+from hw.config import AcceleratorConfig
+from hw.program.bits import encode, words_of
+from hw.program.check import check_images
+from hw.program.chunks import ChunkRows, ListChunk, decode_chunks, pack_chunk
+from hw.program.isa import Chunk, Opcode, Operation
+from hw.program.list_memory import ListMemory
+from hw.program.program import Program, load
+from hw.rules import ShortageError
+from models.integer import golden
+from tests.hw.changes import Changes
+from tests.hw.machine import Machine
+from tests.random_networks import random_codes, random_network
+
+CONFIG = AcceleratorConfig(cores=2, pes=4, list_words=128, accumulators=256, loader=1)
+
+
+def streaming(seed: int, config: AcceleratorConfig = CONFIG) -> Program:
+    """The first random program from a seed on that reads lists during the run."""
+    while True:
+        try:
+            program = compile_network(random_network(seed), config)
+        except ShortageError:
+            pass
+        else:
+            if len(program.images["weights"]):
+                return program
+        seed += 1
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4])
+@pytest.mark.parametrize("words", [64, 128])
+def test_lists_are_there_when_they_are_needed_however_soon_the_others_come(cores, words):
+    """Against golden, on a machine that writes every chunk as soon as it may."""
+    for seed in range(3):
+        program = streaming(40 * seed, CONFIG.replace(cores=cores, list_words=words))
+        codes = random_codes(program.network, 2, seed)
+        expected = golden.run(program.network, codes)
+        for image, code in enumerate(codes):
+            found = Machine(program.images, program.config).run(code)
+            assert (found.exit, found.label) == (expected.exit_index[image], expected.classes[image])
+            assert found.margin == expected.margins[image, found.exit]
+
+
+def test_what_fits_stays():
+    network = random_network(2)
+    one, other = (compile_network(network, CONFIG.replace(list_words=2048, loader=loader)) for loader in (0, 1))
+    for name, image in one.images.items():
+        np.testing.assert_array_equal(image, other.images[name])
+    assert not len(one.images["weights"])
+
+
+def test_equal_lists_are_read_once():
+    """Bands of rows have the same lists, kernel row by kernel row: a segment writes them to both cores."""
+    programs = [streaming(seed) for seed in (0, 30, 60, 90, 120)]
+    found = {s.cores for p in programs for chunk in decode_chunks(p.images, CONFIG) for s in chunk.segments}
+    assert found == {(0,), (1,), (0, 1)}
+
+
+def test_a_layer_alone_may_be_too_large():
+    messages = []
+    for seed in range(12):
+        with suppress(ShortageError):
+            compile_network(random_network(seed), CONFIG.replace(list_words=64))
+            continue
+        with pytest.raises(ShortageError) as refused:
+            compile_network(random_network(seed), CONFIG.replace(list_words=64))
+        messages.append(str(refused.value))
+    pattern = r"layer\d+: list memory holds 64 words a PE; this layer alone needs (\d+), (\d+) too many"
+    found = [re.fullmatch(pattern, message) for message in messages]
+    assert found
+    assert all(match and int(match[1]) - 64 == int(match[2]) for match in found)
+    network = streaming(0).network
+    with pytest.raises(ShortageError, match=r"^list memory holds 128 words a PE; this network needs \d+"):
+        compile_network(network, CONFIG.replace(loader=0))
+
+
+def command(entries: int, weight: int) -> CommandLists:
+    """A layer of core 0 alone with one list, of so many entries in each PE."""
+    part = np.stack([np.full(entries, weight), np.arange(entries)], axis=1)
+    shape = {"top": 0, "upright": False, "words": (0, 1), "steps": (1, 1), "block_step": 0, "slots": 1, "width": 1}
+    lists = [[part] * CONFIG.pes]
+    work = Schedule(name="layer", **shape, rows=(), blank_rows=0, columns=(), lists=lists, blocks=1, channels=1)
+    return {0: work}
+
+
+@pytest.mark.parametrize(("entries", "fits"), [(62, True), (63, True), (64, False)])
+def test_a_layer_alone_may_fill_the_memory_to_the_last_word(entries, fits):
+    """A pointer and its entries in 64 words, once for each of two layers."""
+    config = CONFIG.replace(list_words=64)
+    commands = [command(entries, weight) for weight in (1, 2)]
+    if not fits:
+        with pytest.raises(ShortageError, match=r"^layer: list memory holds 64 words a PE; this layer alone needs 65"):
+            streamed(commands, [100.0, 100.0], 64, config)
+        return
+    plan = streamed(commands, [100.0, 100.0], 64, config)
+    # The second is read when the first has ended; where they overlap by less than all, what is free comes before.
+    assert (plan.waits[0], plan.chunks[0][1], plan.chunks[-1][1]) == (1, 0, 1)
+    assert plan.lists.shape == (CONFIG.cores * CONFIG.pes, 0)
+    assert [first[0] for first in plan.first] == ([0, 0] if entries == 63 else [0, 1])
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_lists_that_stay_may_leave_just_enough(resident):
+    """31 words and 33: both stay; 32 of the first and two layers of 32 that share the others."""
+    config = CONFIG.replace(list_words=64)
+    sizes = (31, 33) if resident else (32, 32, 32)
+    commands = [command(size - 1, weight + 1) for weight, size in enumerate(sizes)]
+    plan = streamed(commands, [10.0] * len(sizes), 64, config)
+    assert plan.lists.shape[1] == (64 if resident else 32)
+    assert (len(plan.chunks) == 0) == resident
+
+
+def test_the_file_keeps_external_memory(tmp_path):
+    program = streaming(0)
+    program.save(tmp_path / "p.off")
+    found = load(tmp_path / "p.off", CONFIG)
+    np.testing.assert_array_equal(found.images["weights"], program.images["weights"])
+
+
+GOOD = streaming(0)
+CHANGES = Changes(GOOD)
+CHUNKS = decode_chunks(GOOD.images, CONFIG)
+TABLE = len(GOOD.images["program"]) - len(CHUNKS) * words_of(Chunk)
+RESIDENT = GOOD.images["lists"].shape[1]
+
+
+def entry(number: int, **fields: int) -> dict[str, np.ndarray]:
+    """Another entry of the chunk table."""
+    chunk = CHUNKS[number]
+    values = {"address": chunk.address, "beats": chunk.beats, "after": chunk.after} | fields
+    return CHANGES.program(TABLE + number * words_of(Chunk), encode(Chunk, **values))
+
+
+def waits(number: int, chunks: int) -> dict[str, np.ndarray]:
+    """A LAYER that waits for another number of chunks."""
+    layer = CHANGES.layers[number]
+    fields = {"op": Opcode.LAYER, "index": layer.index, "target": layer.target, "chunks": chunks}
+    return CHANGES.program(layer.address, encode(Operation, **fields))
+
+
+def moved(number: int, address: int) -> dict[str, np.ndarray]:
+    """A chunk that is written elsewhere."""
+    segments = [
+        ChunkRows(cores=s.cores, address=address + s.address - CHUNKS[number].segments[0].address, words=s.words)
+        for s in CHUNKS[number].segments
+    ]
+    beats, first = pack_chunk(segments, CONFIG), CHUNKS[number].address
+    assert len(beats) == CHUNKS[number].beats
+    weights = GOOD.images["weights"].copy()
+    weights[first : first + len(beats)] = beats
+    return GOOD.images | {"weights": weights}
+
+
+#: The first layer with a chunk, and the first chunk that overwrites another layer's lists.
+FIRST = next(n for n, layer in enumerate(CHANGES.layers) if layer.chunks)
+LATER = next(n for n, chunk in enumerate(CHUNKS) if chunk.after)
+LAST = len(CHANGES.layers) - 1
+
+REFUSALS = {
+    "sooner than its memory is free": (entry(LATER, after=0), r"chunks must be read in an order .*|layer \d+ at .*"),
+    "later than it is needed": (
+        entry(len(CHUNKS) - 1, after=LAST + 1),
+        rf"layer {LAST} at \d+: it waits for a chunk that is read after {LAST + 1} layers, it is number {LAST}",
+    ),
+    "order": (entry(0, after=200), r"chunks must be read in an order in which LAYERs end, not after \[200, .*\]"),
+    "over what stays": (
+        moved(0, 0),
+        rf"chunk 0 must not be written over the {RESIDENT} words of the lists image",
+    ),
+    "not waited for": (waits(FIRST, 0), rf"layer {FIRST} at \d+, core 0: list \[\d*\] (is not among|points beyond) .*"),
+    "more than there are": (
+        waits(LAST, len(CHUNKS) + 1),
+        rf"layer {LAST} at \d+: it must wait for \d+ to {len(CHUNKS)} chunks, not {len(CHUNKS) + 1}",
+    ),
+    "fewer than the layer before": (
+        waits(LAST, 0),
+        rf"layer {LAST} at \d+: it must wait for \d+ to {len(CHUNKS)} chunks, not 0",
+    ),
+    "beyond external memory": (entry(0, address=1 << 30), r"chunk 0 must be at least one beat within .*"),
+    "external memory of another kind": (
+        GOOD.images | {"weights": GOOD.images["weights"].astype(np.int32)},
+        r"weights image must be uint32 of shape .*",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_programs_that_would_do_harm_are_refused(name):
+    images, message = REFUSALS[name]
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        check_images(images, CONFIG)
+
+
+def test_chunks_need_a_loader():
+    message = f"chunks need a config with a loader; this program has {len(CHUNKS)}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_images(GOOD.images, CONFIG.replace(loader=0))
+
+
+def test_what_a_list_memory_holds():
+    """Two chunks over the same words: while the second may come, they are uncertain."""
+    lists = np.full((8, 10), 7, dtype=np.uint32)
+    rows = np.arange(8, dtype=np.uint32).reshape(2, 4)
+    first = ChunkRows(cores=(1,), address=20, words=rows)
+    second = ChunkRows(cores=(0, 1), address=21, words=rows + 100)
+    chunks = [ListChunk(address=n, beats=1, after=2 * n, segments=(s,)) for n, s in enumerate((first, second))]
+    memory = ListMemory(lists, chunks, CONFIG)
+
+    def certain(lacking: np.ndarray) -> list[list[int]]:
+        return [np.flatnonzero(np.diff(each) == 0).tolist() for each in lacking]
+
+    stays = list(range(10))
+    memory.at(0)
+    assert certain(memory.lacking(0)) == [stays, stays]
+    words = memory.at(1)
+    assert certain(memory.lacking(1)) == [stays, [*stays, 20, 21]]
+    np.testing.assert_array_equal(words[1, :, 20:22], rows.T)
+    assert certain(memory.lacking(2)) == [stays, [*stays, 20]]
+    words = memory.at(2)
+    assert certain(memory.lacking(3)) == [[*stays, 21, 22], [*stays, 20, 21, 22]]
+    np.testing.assert_array_equal(words[1, :, 20:23], np.stack([rows[0], *(rows + 100)]).T)
+
+
+def test_lists_too_large_at_a_time_come_in_passes():
+    """On a machine that writes every chunk as soon as it may."""
+    found = 0
+    config = CONFIG.replace(cores=1, list_words=64, layer_words=1024)
+    for seed in (14, 18, 24, 25):
+        program = compile_network(random_network(seed), config)
+        partial = [command.partial for command in program.commands]
+        found += sum(partial)
+        codes = random_codes(program.network, 2, seed)
+        expected = golden.run(program.network, codes)
+        for image, code in enumerate(codes):
+            ran = Machine(program.images, config).run(code)
+            assert (ran.exit, ran.label) == (expected.exit_index[image], expected.classes[image])
+            assert ran.margin == expected.margins[image, ran.exit]
+    assert found > 3
+
+
+def test_what_a_partial_layer_leaves_must_be_taken_out():
+    config = CONFIG.replace(cores=1, list_words=64, layer_words=1024)
+    program = compile_network(random_network(18), config)
+    changes = Changes(program)
+    number = next(n for n, command in enumerate(program.commands) if command.partial)
+    core = next(k for k, part in enumerate(changes.layers[number].cores) if part.fields["enable"])
+    whole = changes.layer(number, "source", (core,), partial=0)
+    with pytest.raises(
+        ValueError, match=rf"^layer {number} at \d+, core {core}: \d+ accumulators are filled but never"
+    ):
+        check_images(whole, config)
+    kept = changes.layer(number, "target", (core,), first=changes.layers[number].cores[core].fields["window"]["low"])
+    message = (
+        rf"^layer {number} at \d+, core {core}: words of a partial layer must not be kept, not even by core \[.*\]$"
+    )
+    with pytest.raises(ValueError, match=message):
+        check_images(kept, config)

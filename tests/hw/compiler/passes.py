@@ -1,0 +1,23 @@
+"""The passes up to a planner, for tests of what stands behind them."""
+
+from hw.compiler.expand import Expanded, expand
+from hw.compiler.lower import lower
+from hw.compiler.prove import prove
+from hw.compiler.search.options import Options
+from hw.compiler.search.planner import Planner
+from hw.config import AcceleratorConfig
+from hw.network.network import Network
+
+__all__ = ["expanded", "planner"]
+
+
+def expanded(network: Network, config: AcceleratorConfig, **densities: float | None) -> Expanded:
+    """All options of all steps."""
+    return expand(prove(lower(network), config), Options(network, config, densities))
+
+
+def planner(
+    network: Network, config: AcceleratorConfig, *, in_place: bool = False, **densities: float | None
+) -> Planner:
+    """What the options cost together."""
+    return expanded(network, config, **densities).planner(in_place=in_place)

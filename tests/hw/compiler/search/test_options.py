@@ -1,0 +1,51 @@
+from functools import partial
+
+import numpy as np
+import pytest
+
+from hw.compiler.compile import compile_network
+from hw.compiler.lower import lower
+from hw.compiler.search import options as module
+from hw.compiler.search.options import Options
+from hw.config import AcceleratorConfig
+from hw.network.network import INPUT
+from hw.rules import MisfitError
+from tests.hw.compiler.test_compile import ROOMY
+from tests.random_networks import NetworkMaker, two_blocks
+
+
+def test_a_step_is_expanded_once_for_all_attempts(monkeypatch):
+    """Here: lists at hand and read during the run, sums in places of their own and over their operands."""
+    calls: dict[str, list] = {"expand_step": [], "need": [], "estimate": []}
+
+    def counted(name, do, *arguments):
+        first = arguments[0]
+        step, partition = arguments[:2] if name == "expand_step" else (first.step, first.partition)
+        calls[name].append((step.layer.name, step.strip, partition))
+        return do(*arguments)
+
+    for name in calls:
+        monkeypatch.setattr(module, name, partial(counted, name, getattr(module, name)))
+    config = AcceleratorConfig(cores=2, list_words=128, activation_words=256, loader=1, program_words=1024)
+    with pytest.raises(MisfitError):
+        compile_network(two_blocks(12, 24), config)
+    for made in calls.values():
+        assert made
+        assert len(made) == len(set(made))
+
+
+def test_partitions_and_costs_are_those_found_before():
+    network = two_blocks(8, 16)
+    steps, options = lower(network).steps, Options(network, ROOMY)
+    for step in steps:
+        found = options.of([step])
+        assert options.of([step]) is found
+        assert all(options.cost(step, each) is options.cost(step, each) for each in found)
+
+
+def test_layers_without_an_option_are_refused():
+    maker = NetworkMaker(np.random.default_rng(0), (12, 12, 2))
+    maker.head(maker.conv(INPUT, 16, (3, 3), pads=(1, 1, 1, 1)), 3)
+    network = maker.network("net")
+    with pytest.raises(MisfitError, match=r"^layer0: accumulator memory holds 64 a PE; 72 are needed, 8 too many$"):
+        Options(network, ROOMY.replace(accumulators=64)).of(lower(network).steps[:1])

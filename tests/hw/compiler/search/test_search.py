@@ -1,0 +1,74 @@
+"""What a search finds anew only in part is what all of it is."""
+
+from itertools import product
+
+import pytest
+
+from hw.compiler.search.search import Costs, Search, streamed_cycles
+from hw.config import AcceleratorConfig
+from tests.hw.compiler.passes import planner
+from tests.random_networks import random_network, two_blocks
+
+#: With memories that are short of nearly everything.
+CONFIG = AcceleratorConfig(
+    cores=4, list_words=256, activation_words=128, channel_words=64, accumulators=1024, accumulator_bits=32, loader=1
+)
+
+
+def costs_of(network) -> Costs:
+    return planner(network, CONFIG)._costs
+
+
+def fresh(costs: Costs, choice, streamed: bool) -> Search:
+    return Search(costs, choice, CONFIG.list_words, streamed, CONFIG)
+
+
+@pytest.mark.parametrize("price", [0, 0.1, 100.0])
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("seed", [0, 3, 5])
+def test_costs_after_many_changes_are_those_of_the_choice(seed, streamed, price):
+    costs = costs_of(random_network(seed))
+    search = fresh(costs, (0,) * len(costs.readers), streamed)
+    first = search.cost(price)
+    search.descend(price)
+    again = fresh(costs, search.choice, streamed)
+    assert search.cost(price) == again.cost(price) <= first
+    assert search.excess() == again.excess()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_no_change_of_a_layer_or_two_neighbours_is_cheaper_in_the_end(seed, streamed):
+    costs = costs_of(random_network(seed))
+    search = fresh(costs, (0,) * len(costs.readers), streamed)
+    search.descend(1.0)
+    least = search.cost(1.0)
+    for groups in [(n,) for n in range(len(costs.groups))] + costs.neighbours:
+        for options in product(*(range(len(costs.held[group])) for group in groups)):
+            choice = list(search.choice)
+            for group, option in zip(groups, options, strict=True):
+                for step in costs.groups[group]:
+                    choice[step] = option
+            assert fresh(costs, tuple(choice), streamed).cost(1.0) >= least
+
+
+def test_a_fall_ends_where_no_single_change_is_cheaper():
+    costs = costs_of(two_blocks(8, 16))
+    search = fresh(costs, (0,) * len(costs.readers), False)
+    first = search.cost(1000.0)
+    search.fall(1000.0)
+    least = search.cost(1000.0)
+    assert least == fresh(costs, search.choice, False).cost(1000.0) <= first
+    for group, held in enumerate(costs.held):
+        for option in range(len(held)):
+            choice = [option if n in costs.groups[group] else each for n, each in enumerate(search.choice)]
+            assert fresh(costs, tuple(choice), False).cost(1000.0) >= least
+
+
+def test_streamed_cycles_by_hand():
+    config = CONFIG.replace(list_words=64)
+    beats = config.row_beats
+    # All fit at once: what is read first delays the first command only.
+    assert streamed_cycles([(10, 10), (10, 10)], [1000.0, 1000.0], config) == 10 * beats + 2000
+    # The second waits for the first to end, then for its own lists.
+    assert streamed_cycles([(40, 40), (40, 40)], [1000.0, 1000.0], config) == 80 * beats + 2000

@@ -1,0 +1,28 @@
+"""What is refused whatever the partition; overflows by hand are in test_compile.py."""
+
+import numpy as np
+import pytest
+
+from hw.compiler.lower import lower
+from hw.compiler.prove import prove
+from hw.network.network import INPUT
+from hw.rules import MisfitError
+from tests.hw.compiler.test_compile import ROOMY, conv_network
+from tests.random_networks import NetworkMaker, with_selects
+
+
+def test_what_is_proven_is_what_was_lowered():
+    lowered = lower(conv_network(4, (5, 5)))
+    proven = prove(lowered, ROOMY)
+    assert (proven.network, proven.config) == (lowered.network, ROOMY)
+    assert proven.steps is lowered.steps
+    assert proven.stored[INPUT] == lowered.network.input.zero_point
+
+
+def test_selections_of_too_many_channels_are_refused():
+    maker = NetworkMaker(np.random.default_rng(0), (1, 1, 2056))
+    maker.head(maker.conv(INPUT, 3, (1, 1)), 3)
+    network = with_selects(maker.network("net"), np.random.default_rng(1), share=1.1)
+    assert network.layers[0].select.kind != "elements"
+    with pytest.raises(MisfitError, match=r"^layer0: input must have at most \d+ channels to select of, not 2056$"):
+        prove(lower(network), ROOMY.replace(selector=1))

@@ -3,7 +3,12 @@
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from offramp.api import build, compile, load, quantize, simulate, verify
+
+    __version__: str
 
 __all__ = ["__version__", "build", "compile", "load", "quantize", "simulate", "verify"]
 

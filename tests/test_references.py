@@ -29,6 +29,8 @@ def defined(body: list[ast.stmt], *, package: bool) -> dict[str, ast.stmt]:
             found |= {name.id: node for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
         elif isinstance(node, ast.ImportFrom) and package:
             found |= {alias.asname or alias.name: node for alias in node.names}
+        elif isinstance(node, ast.If):
+            found |= defined(node.body, package=package)
     return found
 
 

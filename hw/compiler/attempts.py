@@ -11,6 +11,7 @@ from hw.compiler.prove import Proven
 from hw.compiler.schedule import Scheduled, schedule
 from hw.compiler.search.least import activations_lack, lists_lack
 from hw.compiler.search.options import Options
+from hw.compiler.search.propagate import channels_lack
 from hw.compiler.search.tiles import tilings
 from hw.program.program import Program
 from hw.rules import MisfitError, ShortageError
@@ -83,6 +84,11 @@ def attempts(whole: Expanded, known: Options) -> Iterator[Attempt]:
             None if streamed else lists,
         ]
         certain = [lack for lack in lacks if lack is not None]
+        together = (
+            None if certain else channels_lack(proven.network, proven.steps, whole.options, config, in_place=in_place)
+        )
+        if together is not None:
+            certain.append(together)
         if certain:
             reason = ShortageError("; ".join(map(str, certain)), max(lack.words for lack in certain))
             yield Attempt(way=way, refusal=reason)

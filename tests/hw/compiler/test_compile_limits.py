@@ -271,6 +271,7 @@ def tiled(monkeypatch, error: ValueError) -> list[bool]:
         raise error if asked[-1] else ShortageError("short", chosen.list_words)
 
     monkeypatch.setattr(attempts, "activations_lack", lambda *arguments, **options: None)
+    monkeypatch.setattr(attempts, "channels_lack", lambda *arguments, **options: None)
     monkeypatch.setattr(attempts, "place", placed)
     return asked
 

@@ -16,8 +16,7 @@ import numpy as np
 from hw.config import WORD_CHANNELS
 from hw.network.exits import DEFAULT, Conditions
 from hw.program.bits import decode, encode
-from hw.program.decode import Instruction, decode_header
-from hw.program.isa import Opcode
+from hw.program.instructions import Instruction
 from hw.program.link import Bundle, link
 from hw.program.program import Program
 from hw.program.protocol import (
@@ -186,8 +185,7 @@ def patience(bundle: Bundle, conditions: Conditions = DEFAULT) -> int:
 
     A run may first wait as long as its limit for the lists of the one before.
     """
-    limits = (decode_header(bundle.images, number)["limit"] for number in range(len(bundle.programs)))
-    return 2 * max(limits) + conditions.deadline + _OVERHEAD
+    return 2 * max(decoded.header.limit for decoded in bundle.decoded) + conditions.deadline + _OVERHEAD
 
 
 def image_words(codes: np.ndarray) -> np.ndarray:
@@ -229,18 +227,18 @@ class RunOutcome:
 
 def _read_output(layer: Instruction) -> Operation:
     """What a layer has left: logits, or each core's window."""
-    lane = layer.cores[0].fields["lane"]
-    if lane["raw"]:
-        words = yield from read_memory(Memory.LOGITS.value, 0, lane["classes"])
+    lane = layer.cores[0].lane
+    if lane.raw:
+        words = yield from read_memory(Memory.LOGITS.value, 0, lane.classes)
         return [words.view(np.int32)]
     pairs = WORD_CHANNELS // 2
     windows = []
     for number, core in enumerate(layer.cores):
-        window = core.fields["window"]
-        memory, first = Memory.ACTIVATIONS_0.value + window["bank"], pairs * window["base"]
+        window = core.window
+        memory, first = Memory.ACTIVATIONS_0.value + window.bank, pairs * window.base
         words = np.zeros(0, np.uint32)
-        if window["count"]:
-            words = yield from read_memory(memory, first, pairs * window["count"], number)
+        if window.count:
+            words = yield from read_memory(memory, first, pairs * window.count, number)
         windows.append(words.view(np.int16).reshape(-1, WORD_CHANNELS))
     return windows
 
@@ -319,7 +317,6 @@ def run_image(
     DeviceError
         When the run is refused or given up.
     """
-    instructions = {i.index: i for i in program.instructions() if i.op is Opcode.LAYER}
     layers, outputs = [], []
     (answer,) = yield Exchange(_run_command(codes, slot, conditions, number, report=report, step=step), 1)
     while answer.reply is Reply.LAYER:
@@ -327,7 +324,7 @@ def run_image(
         _tagged(record, number)
         layers.append(record)
         if step:
-            outputs.append((yield from _read_output(instructions[record["index"]])))
+            outputs.append((yield from _read_output(program.decoded.layers[record["index"]])))
             (answer,) = yield Exchange(command(HostCommand.RESUME), 1)
         else:
             (answer,) = yield Exchange([], 1)

@@ -14,8 +14,6 @@ from numba import njit
 
 from hw.config import WORD_CHANNELS
 from hw.program.bits import words_of
-from hw.program.decode import decode_header
-from hw.program.isa import Opcode
 from hw.program.program import Program
 from hw.program.protocol import RunOptions
 from sim.simulate import Simulation
@@ -56,7 +54,7 @@ def _early(timing: Simulation) -> int:
 
 def has_known_time(program: Program, timing: Simulation) -> bool:
     """Whether :func:`time_batch` can tell: not if a run may have to wait for lists that the one before asked for."""
-    return not (decode_header(program.images)["chunks"] and _early(timing))
+    return not (program.decoded.header.chunks and _early(timing))
 
 
 def time_batch(program: Program, timing: Simulation, *, selected: bool = False) -> Batch:
@@ -76,25 +74,24 @@ def time_batch(program: Program, timing: Simulation, *, selected: bool = False) 
     """
     if not len(timing.cycles):
         raise ValueError("a batch needs at least 1 image, not 0")
-    header = decode_header(program.images)
+    header = program.decoded.header
     if not has_known_time(program, timing):
         raise ValueError(
             f"{program.network.name} reads lists during its runs: a batch of it has a known time only if no run leaves "
             f"early, not if {_early(timing)} do"
         )
-    layers = [instruction for instruction in program.instructions() if instruction.op is Opcode.LAYER]
-    everywhere = [bool(layer.cores[0].fields["target"]["everywhere"]) for layer in layers]
+    everywhere = [bool(layer.cores[0].target.everywhere) for layer in program.decoded.layers]
     closed = np.array([not takes_images(program.config, flag) for flag in everywhere])
     free = np.zeros(len(timing.cycles), np.int64)
-    if header["image_free"] <= len(layers):
-        free = timing.layer_ends[:, header["image_free"] - 1]
+    if header.image_free <= len(everywhere):
+        free = timing.layer_ends[:, header.image_free - 1]
     results, loads, waits = _times(
         timing.cycles,
         free,
         np.ascontiguousarray(timing.layer_ends[:, closed]),
         np.ascontiguousarray((timing.layer_cycles - timing.waited)[:, closed]),
-        header["image_bytes"],
-        header["image_channels"],
+        header.image_bytes,
+        header.image_channels,
         words_of(RunOptions),
         HEADER_CYCLES,
         SWITCH_CYCLES * (not selected),

@@ -5,6 +5,7 @@ before enough LAYERs have ended; the source's beats come at a constant rate, so 
 number of cycles after its first beat.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +66,7 @@ class Rows:
     offsets: np.ndarray
 
     @classmethod
-    def of(cls, chunks: list[ListChunk], source: WeightSource, config: AcceleratorConfig) -> "Rows":
+    def of(cls, chunks: Sequence[ListChunk], source: WeightSource, config: AcceleratorConfig) -> "Rows":
         """Those of a program's chunks."""
         starts = np.zeros((config.cores, len(chunks) + 1), dtype=np.int64)
         offsets: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
@@ -90,7 +91,7 @@ class Loading:
     images : int
     """
 
-    def __init__(self, chunks: list[ListChunk], source: WeightSource, images: int):
+    def __init__(self, chunks: Sequence[ListChunk], source: WeightSource, images: int):
         self._source = source
         self._beats = [chunk.beats for chunk in chunks]
         self._after = [chunk.after for chunk in chunks]

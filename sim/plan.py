@@ -6,8 +6,7 @@ import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.network.network import INPUT
-from hw.program.chunks import decode_chunks
-from hw.program.decode import Instruction, decode_windows
+from hw.program.instructions import Instruction, WindowFields
 from hw.program.isa import Opcode, SelectKind
 from hw.program.list_memory import ListMemory
 from hw.program.program import Program
@@ -50,33 +49,31 @@ class Step:
 
 
 def _step(
-    program: Program, instruction: Instruction, source: str, windows: tuple[dict[str, int], ...], lists: np.ndarray
+    program: Program, instruction: Instruction, source: str, windows: tuple[WindowFields, ...], lists: np.ndarray
 ) -> Step:
     """``windows`` are those that the cores keep of the source, ``lists`` what the list memories hold."""
     parts, walks = [], []
     rows: list[list[int]] = []
     columns: list[list[int]] = []
-    everywhere = bool(instruction.cores[0].fields["target"]["everywhere"])
-    for number, core in enumerate(instruction.cores):
-        if not core.fields["enable"]:
-            continue
-        lane, fields = core.fields["lane"], core.fields["source"]
-        slow = bool(lane["slow"])
-        latency = RESIDUAL_LATENCY if core.fields["residual"]["enable"] else LANE_LATENCY
-        if lane["raw"]:
+    everywhere = bool(instruction.cores[0].target.everywhere)
+    for number, core in instruction.parts.items():
+        lane, walk = core.lane, core.source
+        slow = bool(lane.slow)
+        latency = RESIDUAL_LATENCY if core.residual.enable else LANE_LATENCY
+        if lane.raw:
             # Logits leave one by one.
             latency = RAW_LATENCY + program.config.lanes - 1
         parts.append([number, len(rows), len(rows) + len(core.rows), len(columns), len(columns) + len(core.columns)])
-        filled = len(core.rows) - fields["blank_rows"]
-        rows += [[row["list"], row["count"], row["final"], y < filled] for y, row in enumerate(core.rows)]
-        columns += [[column["list"], column["dumps"]] for column in core.columns]
-        first = fields["base"] - windows[number]["base"] + windows[number]["low"]
+        filled = len(core.rows) - walk.blank_rows
+        rows += [[row.list, row.count, row.final, y < filled] for y, row in enumerate(core.rows)]
+        columns += [[column.list, column.dumps] for column in core.columns]
+        first = walk.base - windows[number].base + windows[number].low
         walks.append(
             [
-                *(WORD_CHANNELS * n for n in (first, fields["row_pitch"], fields["column_pitch"], fields["words"])),
-                fields["list_step"],
-                fields["slots"],
-                program.config.pes if fields["depthwise"] else 1,
+                *(WORD_CHANNELS * n for n in (first, walk.row_pitch, walk.column_pitch, walk.words)),
+                walk.list_step,
+                walk.slots,
+                program.config.pes if walk.depthwise else 1,
             ]
         )
     return Step(
@@ -92,31 +89,29 @@ def _step(
     )
 
 
-def _steps(program: Program, layers: list[Instruction]) -> list[Step]:
+def _steps(program: Program) -> list[Step]:
     """All steps; follows which part of every map each core keeps."""
-    windows: dict[str, tuple[dict[str, int], ...]] = {INPUT: decode_windows(program.images)}
-    memory = ListMemory(program.images["lists"], decode_chunks(program.images, program.config), program.config)
+    windows = {INPUT: program.decoded.windows}
+    memory = ListMemory(program.images["lists"], program.decoded.chunks, program.config)
     steps = []
-    for command, instruction in zip(program.commands, layers, strict=True):
+    for command, instruction in zip(program.commands, program.decoded.layers, strict=True):
         source = program.network.layer(command.layer).inputs[0]
         lists = memory.at(instruction.chunks)
         steps.append(_step(program, instruction, source, windows[source], lists))
-        windows[command.tensor] = tuple(core.fields["window"] for core in instruction.cores)
+        windows[command.tensor] = tuple(core.window for core in instruction.cores)
     return steps
 
 
 def _counts(config: AcceleratorConfig, instruction: Instruction, lists: np.ndarray) -> np.ndarray:
     """Entries of every list of a LAYER, as the kernel takes them: (cores, lists * WIDTH)."""
     firsts, lasts = np.zeros(config.cores, dtype=np.int64), np.zeros(config.cores, dtype=np.int64)
-    for number, core in enumerate(instruction.cores):
-        if not core.fields["enable"]:
-            continue
-        source = core.fields["source"]
-        reach = max(row["list"] + (row["count"] - 1) * source["list_step"] for row in core.rows if row["count"])
-        reach += max(column["list"] for column in core.columns)
-        firsts[number] = source["first_list"]
-        group = config.pes if source["depthwise"] else 1
-        lasts[number] = source["first_list"] + reach + source["words"] * WORD_CHANNELS // group
+    for number, core in instruction.parts.items():
+        source = core.source
+        reach = max(row.list + (row.count - 1) * source.list_step for row in core.rows if row.count)
+        reach += max(column.list for column in core.columns)
+        firsts[number] = source.first_list
+        group = config.pes if source.depthwise else 1
+        lasts[number] = source.first_list + reach + source.words * WORD_CHANNELS // group
     counts = np.zeros((config.cores, int((lasts - firsts).max()), WIDTH), dtype=np.int16)
     for number, (first, last) in enumerate(zip(firsts.tolist(), lasts.tolist(), strict=True)):
         pointers = lists[number, :, first:last]  # dummy channels of the last word may be beyond the memory
@@ -128,8 +123,8 @@ def _selecting(instruction: Instruction, config: AcceleratorConfig) -> int:
     """Cycles of a SELECT besides those of control; 0 for others."""
     if not instruction.selections:
         return 0
-    fields = instruction.selections[0].fields
-    own = selection_cycles(SelectKind(fields["kind"]), fields["length"], fields["pitch"], config)
+    common = instruction.selections[0]
+    own = selection_cycles(SelectKind(common.kind), common.length, common.pitch, config)
     return max(own + SELECT_CYCLES, PREFETCH_CYCLES)
 
 
@@ -138,7 +133,7 @@ class Plan:
 
     Attributes
     ----------
-    instructions : list of Instruction
+    instructions : tuple of Instruction
     steps : list of Step
         One per LAYER.
     fetch, control : list of int
@@ -150,9 +145,8 @@ class Plan:
     """
 
     def __init__(self, program: Program, source: WeightSource = PROMPT):
-        config, self.instructions = program.config, program.instructions()
-        layers = [i for i in self.instructions if i.op is Opcode.LAYER]
-        self.steps = _steps(program, layers)
+        config, self.instructions = program.config, program.decoded.instructions
+        self.steps = _steps(program)
         self.fetch, self.control = [], []
         self.selecting = []
         fetched = False  # while the instruction before was at work
@@ -166,7 +160,7 @@ class Plan:
         self._config = config
         self._pes = config.pes
         self._source = source
-        self._chunks = decode_chunks(program.images, config)
+        self._chunks = program.decoded.chunks
         self.rows = Rows.of(self._chunks, source, config)
         sizes = [config.job_queue, config.output_queue, FIRST_PUSH, LEAD, OUTPUT_LATENCY, config.lanes]
         self._queues = np.array(sizes, dtype=np.int64)

@@ -13,8 +13,9 @@ from hw.config import LIST_WORD_BITS, WORD_CHANNELS, AcceleratorConfig
 from hw.numerics import Rounding, clamp, requantize
 from hw.program.bits import bits_of
 from hw.program.check_select import Selections
-from hw.program.chunks import ListChunk, decode_chunks
-from hw.program.decode import CoreLayer, Instruction, decode_header, decode_images, decode_windows
+from hw.program.chunks import ListChunk
+from hw.program.decode import Decoded, decode_images
+from hw.program.instructions import CoreLayer, Instruction, SourceFields, TargetFields
 from hw.program.isa import MAX_CLASSES, NUMBERS, Chunk, Entry, Opcode, Row
 from hw.program.list_memory import ListMemory
 from hw.program.memory_state import Memories, walked
@@ -31,8 +32,8 @@ _EXTERNAL = 1 << bits_of(Chunk.as_shape()["address"].shape)
 _Lists = tuple[np.ndarray, np.ndarray]
 
 
-def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig, number: int = 0) -> None:
-    """Refuse images that aren't those of a runnable program, of that number.
+def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig, number: int = 0) -> Decoded:
+    """What images say, if they are those of a runnable program, of that number.
 
     Raises
     ------
@@ -40,27 +41,26 @@ def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig, numbe
         Naming the image or instruction, the rule and the value.
     """
     _check_arrays(images, config)
-    instructions = decode_images(images, number)
-    _check_flow(instructions)
-    layers = [instruction for instruction in instructions if instruction.op is Opcode.LAYER]
-    chunks = decode_chunks(images, config)
-    _check_chunks(chunks, layers, images["lists"].shape[1], config)
+    decoded = decode_images(images, config, number)
+    _check_flow(decoded.instructions)
+    _check_chunks(decoded.chunks, decoded.layers, images["lists"].shape[1])
     memories = Memories(config)
-    windows, free = _check_image(images, number, memories)
-    lists = ListMemory(images["lists"], chunks, config)
+    _check_image(decoded, memories)
+    lists = ListMemory(images["lists"], decoded.chunks, config)
     filled = np.zeros((config.cores, config.pes, config.accumulators), dtype=bool)
-    if free == 0:
-        memories.give(windows)
+    if decoded.header.image_free == 0:
+        memories.give(decoded.windows)
     selections, place = Selections(config), 0
-    for instruction, following in pairwise(instructions):
+    for instruction, following in pairwise(decoded.instructions):
         if instruction.op is Opcode.SELECT:
             selections.select(instruction, following, memories)
         elif instruction.op is Opcode.LAYER:
             known = lists.at(instruction.chunks), lists.lacking(place)
             _check_layer(instruction, place, images, known, memories, selections, filled, config)
             place += 1
-            if place == free:
-                memories.give(windows)
+            if place == decoded.header.image_free:
+                memories.give(decoded.windows)
+    return decoded
 
 
 def _check_arrays(images: dict[str, np.ndarray], config: AcceleratorConfig) -> None:
@@ -88,7 +88,7 @@ def _check_arrays(images: dict[str, np.ndarray], config: AcceleratorConfig) -> N
         require(not (images[name] >> bits).any(), f"{name} image must hold {bits}-bit words")
 
 
-def _check_chunks(chunks: list[ListChunk], layers: list[Instruction], resident: int, config: AcceleratorConfig) -> None:
+def _check_chunks(chunks: tuple[ListChunk, ...], layers: tuple[Instruction, ...], resident: int) -> None:
     """Chunks come in their order, when a run can get them, and leave alone what the host has loaded."""
     afters = [chunk.after for chunk in chunks]
     require(afters == sorted(afters), f"chunks must be read in an order in which LAYERs end, not after {afters}")
@@ -109,7 +109,7 @@ def _check_chunks(chunks: list[ListChunk], layers: list[Instruction], resident: 
         )
 
 
-def _check_flow(instructions: list[Instruction]) -> None:
+def _check_flow(instructions: tuple[Instruction, ...]) -> None:
     """Every decision stands directly behind a head, and what is partial before another LAYER."""
     head = partial = False
     for instruction in instructions:
@@ -117,29 +117,28 @@ def _check_flow(instructions: list[Instruction]) -> None:
             instruction.op is Opcode.LAYER or not partial,
             f"{instruction.op.name} at {instruction.address}: a partial layer must come before another",
         )
-        partial = any(core.fields["enable"] and core.fields["source"]["partial"] for core in instruction.cores)
+        partial = any(core.enable and core.source.partial for core in instruction.cores)
         require(
             instruction.op in (Opcode.LAYER, Opcode.SELECT) or head,
             f"{instruction.op.name} at {instruction.address}: a decision must directly follow a head",
         )
-        head = any(core.fields["enable"] and core.fields["lane"]["raw"] for core in instruction.cores)
+        head = any(core.enable and core.lane.raw for core in instruction.cores)
 
 
-def _check_image(images: dict[str, np.ndarray], number: int, memories: Memories) -> tuple[list[dict[str, int]], int]:
-    """An image's words go through the program's windows; returns these, and the layer that begins with them free."""
-    header, windows = decode_header(images, number), list(decode_windows(images, number))
-    count, channels = header["image_bytes"], header["image_channels"]
+def _check_image(decoded: Decoded, memories: Memories) -> None:
+    """An image's words go through the program's windows."""
+    header = decoded.header
+    count, channels = header.image_bytes, header.image_channels
     require(
-        header["image_words"] == -(-count // 4) and count and channels and not count % channels,
-        f"header: {header['image_words']} words must hold {count} codes of an image of {channels} channels",
+        header.image_words == -(-count // 4) and count and channels and not count % channels,
+        f"header: {header.image_words} words must hold {count} codes of an image of {channels} channels",
     )
     positions, words = count // channels, -(-channels // WORD_CHANNELS)
     size = positions * words
     require(size <= NUMBERS, f"header: an image must have at most {NUMBERS} words, not {size}")
     active = (np.arange(words * WORD_CHANNELS) < channels).reshape(words, WORD_CHANNELS)
-    memories.open("header", windows)
+    memories.open("header", decoded.windows)
     memories.deliver("header", 0, True, np.arange(size), np.tile(active, (positions, 1)))
-    return windows, header["image_free"]
 
 
 def _check_layer(
@@ -158,14 +157,14 @@ def _check_layer(
     """
     where = f"layer {instruction.index} at {instruction.address}"
     require(instruction.index == number, f"{where}: layers must be numbered in order, this one {number}")
-    parts = {k: core for k, core in enumerate(instruction.cores) if core.fields["enable"]}
-    heads = [k for k, core in parts.items() if core.fields["lane"]["raw"]]
+    parts = instruction.parts
+    heads = [k for k, core in parts.items() if core.lane.raw]
     require(parts, f"{where}: at least one core must take part")
     require(not heads or [*parts] == [0], f"{where}: a head must be core 0's alone, not that of cores {[*parts]}")
-    reach = {core.fields["target"]["everywhere"] for core in instruction.cores}
+    reach = {core.target.everywhere for core in instruction.cores}
     everywhere = reach == {1}
     require(
-        len({part.fields["source"]["depthwise"] for part in parts.values()}) == 1,
+        len({part.source.depthwise for part in parts.values()}) == 1,
         f"{where}: depthwise must be the same in all cores that take part",
     )
     require(
@@ -174,14 +173,14 @@ def _check_layer(
     )
     active = {}
     for k, part in parts.items():
-        selections.use(f"{where}, core {k}", part.fields["source"])
+        selections.use(f"{where}, core {k}", part.source)
         known = lists[0][k], lists[1][k]
         active[k] = _check_core(f"{where}, core {k}", k, part, images, known, memories, filled[k], config)
-    memories.open(where, [core.fields["window"] for core in instruction.cores])
+    memories.open(where, [core.window for core in instruction.cores])
     made = np.zeros(NUMBERS, dtype=bool)
     for k, part in parts.items() if not heads else ():
         numbers = _numbers(f"{where}, core {k}", part)
-        if part.fields["source"]["partial"]:
+        if part.source.partial:
             kept = memories.keeps(numbers)
             require(not kept, f"{where}, core {k}: words of a partial layer must not be kept, not even by core {kept}")
             continue
@@ -189,7 +188,7 @@ def _check_layer(
         require(not len(twice), f"{where}, core {k}: word {twice[:1]} must be made by one core only")
         made[numbers] = True
         memories.deliver(where, k, everywhere, numbers, np.tile(active[k], (len(numbers) // len(active[k]), 1)))
-    partial = any(part.fields["source"]["partial"] for part in parts.values())
+    partial = any(part.source.partial for part in parts.values())
     left = np.flatnonzero(filled.any(axis=(1, 2)))
     require(partial or not len(left), f"{where}: what a partial layer has left in cores {left} must be taken out here")
     memories.end()
@@ -206,21 +205,19 @@ def _check_core(
     config: AcceleratorConfig,
 ) -> np.ndarray:
     """Check what one core does in a layer; returns which channels may be nonzero, by word of its positions."""
-    source, lane, residual = (part.fields[name] for name in ("source", "lane", "residual"))
+    source, lane, residual = part.source, part.lane, part.residual
+    require(part.rows and part.columns and source.words, f"{where}: it must have rows, columns and words of a position")
+    require(source.threshold, f"{where}: the threshold must be at least 1, not 0")
+    slots, outputs, channels = source.slots, lane.outputs, lane.channels
     require(
-        part.rows and part.columns and source["words"], f"{where}: it must have rows, columns and words of a position"
-    )
-    require(source["threshold"], f"{where}: the threshold must be at least 1, not 0")
-    slots, outputs, channels = source["slots"], lane["outputs"], lane["channels"]
-    require(
-        source["blank_rows"] < len(part.rows),
-        f"{where}: blank rows must be fewer than all {len(part.rows)}, not {source['blank_rows']}",
+        source.blank_rows < len(part.rows),
+        f"{where}: blank rows must be fewer than all {len(part.rows)}, not {source.blank_rows}",
     )
     require(
         slots * config.pes == channels and slots <= config.accumulators,
         f"{where}: {slots} accumulators a position on {config.pes} PEs must make the {channels} channels",
     )
-    dumps = sum(row["final"] for row in part.rows) * sum(column["dumps"] for column in part.columns)
+    dumps = sum(row.final for row in part.rows) * sum(column.dumps for column in part.columns)
     require(
         outputs and dumps * channels == outputs,
         f"{where}: {dumps} positions of {channels} channels don't make {outputs} outputs",
@@ -230,23 +227,21 @@ def _check_core(
         f"{where}: channels must be a multiple of {WORD_CHANNELS} that divides the outputs, not {channels}",
     )
     size = images["bias"].shape[1]
-    last = lane["channel_base"] * WORD_CHANNELS + channels
+    last = lane.channel_base * WORD_CHANNELS + channels
     require(last <= size, f"{where}: channel parameters reach to {last}, beyond the {size} words of their images")
     _check_rate(where, part, config)
     used = memories.read(where, k, source)
     fed = _fed(where, part, _lists_of(used, source, config), lists, filled, config)
-    if lane["raw"]:
+    if lane.raw:
         require(
-            2 <= lane["classes"] <= min(MAX_CLASSES, channels),
-            f"{where}: a head must have 2 to {min(MAX_CLASSES, channels)} classes, not {lane['classes']}",
+            2 <= lane.classes <= min(MAX_CLASSES, channels),
+            f"{where}: a head must have 2 to {min(MAX_CLASSES, channels)} classes, not {lane.classes}",
         )
-        require(
-            outputs == channels and not residual["enable"], f"{where}: a head must be one position without residual"
-        )
+        require(outputs == channels and not residual.enable, f"{where}: a head must be one position without residual")
     active = (fed | (_unfed(part, k, images) != 0)).reshape(-1, WORD_CHANNELS)
-    if residual["enable"]:
-        require(residual["bank"] != source["bank"], f"{where}: input and residual must lie in different banks")
-        target = part.fields["target"]
+    if residual.enable:
+        require(residual.bank != source.bank, f"{where}: input and residual must lie in different banks")
+        target = part.target
         _check_columns(where, target, outputs // channels)
         active |= memories.operand(where, k, residual, target, outputs // channels, len(active))
     return active
@@ -254,32 +249,32 @@ def _check_core(
 
 def _check_rate(where: str, part: CoreLayer, config: AcceleratorConfig) -> None:
     """The lanes are slow where something behind them can't follow."""
-    lane = part.fields["lane"]
+    lane = part.lane
     reasons = {
-        "a residual operand": part.fields["residual"]["enable"],
-        "logits of two lanes": lane["raw"] and config.lanes == 2,
-        "words for all cores": not lane["raw"] and part.fields["target"]["everywhere"] and config.slow_exchange,
+        "a residual operand": part.residual.enable,
+        "logits of two lanes": lane.raw and config.lanes == 2,
+        "words for all cores": not lane.raw and part.target.everywhere and config.slow_exchange,
     }
     for reason, holds in reasons.items():
-        require(lane["slow"] or not holds, f"{where}: lanes must be slow with {reason}")
+        require(lane.slow or not holds, f"{where}: lanes must be slow with {reason}")
 
 
 def _numbers(where: str, part: CoreLayer) -> np.ndarray:
     """Numbers of the words a core makes, in order."""
-    lane, target = part.fields["lane"], part.fields["target"]
-    words, positions = lane["channels"] // WORD_CHANNELS, lane["outputs"] // lane["channels"]
-    require(target["words"] == words, f"{where}: it must make {words} words a position, not {target['words']}")
+    lane, target = part.lane, part.target
+    words, positions = lane.channels // WORD_CHANNELS, lane.outputs // lane.channels
+    require(target.words == words, f"{where}: it must make {words} words a position, not {target.words}")
     _check_columns(where, target, positions)
-    numbers = walked(target["first"], target, positions, words).reshape(-1)
+    numbers = walked(target.first, target, positions, words).reshape(-1)
     last, different = int(numbers.max()), len(np.unique(numbers))
     require(last < NUMBERS, f"{where}: word {last} is beyond the {NUMBERS} of a map")
     require(different == len(numbers), f"{where}: {len(numbers)} words must not overlap, only {different} differ")
     return numbers
 
 
-def _check_columns(where: str, target: dict[str, int], positions: int) -> None:
+def _check_columns(where: str, target: TargetFields, positions: int) -> None:
     """Positions are made in whole rows of the walk."""
-    columns = target["columns"]
+    columns = target.columns
     require(
         columns and not positions % columns,
         f"{where}: it must make {positions} positions in whole rows, not in rows of {columns}",
@@ -288,18 +283,18 @@ def _check_columns(where: str, target: dict[str, int], positions: int) -> None:
 
 def _unfed(part: CoreLayer, k: int, images: dict[str, np.ndarray]) -> np.ndarray:
     """Activations that channels without any product (and without residual operand) get."""
-    lane, residual, target = (part.fields[name] for name in ("lane", "residual", "target"))
-    first = lane["channel_base"] * WORD_CHANNELS
-    channels = slice(first, first + lane["channels"])
+    lane, residual, target = part.lane, part.residual, part.target
+    first = lane.channel_base * WORD_CHANNELS
+    channels = slice(first, first + lane.channels)
     bias, multiplier, shift = (images[name][k, channels].astype(np.int64) for name in ("bias", "multiplier", "shift"))
-    rounding = Rounding.DOUBLE if lane["double"] else Rounding.SINGLE
-    codes = requantize(_signed(bias, 32), multiplier, shift, rounding) + _signed(lane["offset"])
-    codes = clamp(codes, _signed(lane["clamp_low"]), _signed(lane["clamp_high"]))
-    if not residual["enable"]:
-        return codes - _signed(target["zero_point"])
+    rounding = Rounding.DOUBLE if lane.double else Rounding.SINGLE
+    codes = requantize(_signed(bias, 32), multiplier, shift, rounding) + _signed(lane.offset)
+    codes = clamp(codes, _signed(lane.clamp_low), _signed(lane.clamp_high))
+    if not residual.enable:
+        return codes - _signed(target.zero_point)
     # A sum of two zeros is zero; of anything else nothing is claimed.
-    total = clamp(_signed(residual["offset"]), _signed(residual["clamp_low"]), _signed(residual["clamp_high"]))
-    return (codes != _signed(residual["zero_point"])) | (total != _signed(target["zero_point"]))
+    total = clamp(_signed(residual.offset), _signed(residual.clamp_low), _signed(residual.clamp_high))
+    return (codes != _signed(residual.zero_point)) | (total != _signed(target.zero_point))
 
 
 def _signed(value: Any, bits: int = 8) -> Any:
@@ -307,9 +302,9 @@ def _signed(value: Any, bits: int = 8) -> Any:
     return (value ^ (1 << (bits - 1))) - (1 << (bits - 1))
 
 
-def _lists_of(used: np.ndarray, source: dict[str, int], config: AcceleratorConfig) -> list[np.ndarray]:
+def _lists_of(used: np.ndarray, source: SourceFields, config: AcceleratorConfig) -> list[np.ndarray]:
     """For each PE the lists that it may be given activations for, counted from those of a row and a column."""
-    if source["depthwise"]:
+    if source.depthwise:
         return [np.flatnonzero(used[pe :: config.pes]) for pe in range(config.pes)]
     return [np.flatnonzero(used)] * config.pes
 
@@ -321,30 +316,30 @@ def _fed(
 
     Every list looked up must exist, and every accumulator that may hold something must be taken out in the end.
     """
-    source, slots = part.fields["source"], part.fields["source"]["slots"]
+    source, slots = part.source, part.source.slots
     depth = config.accumulators
-    filled = len(part.rows) - source["blank_rows"]
+    filled = len(part.rows) - source.blank_rows
     fed = np.zeros((slots, config.pes), dtype=bool)
     reached: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
-    leaving = (source["first_dump"] + np.arange(slots)) % depth
+    leaving = (source.first_dump + np.arange(slots)) % depth
     for y, row in enumerate(part.rows):
-        require(row["count"] or y >= filled, f"{where}: row {y} must have at least one list for its activations, not 0")
+        require(row.count or y >= filled, f"{where}: row {y} must have at least one list for its activations, not 0")
         for column in part.columns:
-            for k in range(row["count"] if y < filled else 0):
-                first = row["list"] + k * source["list_step"]
+            for k in range(row.count if y < filled else 0):
+                first = row.list + k * source.list_step
                 require(first < _LISTS, f"{where}: list {first} is beyond the {_LISTS} that a row can begin with")
-                key = (first, column["list"])
+                key = (first, column.list)
                 if key not in reached:
-                    numbers = [source["first_list"] + sum(key) + each for each in used]
-                    reached[key] = _reached(where, numbers, lists, bool(source["maximum"]), config)
+                    numbers = [source.first_list + sum(key) + each for each in used]
+                    reached[key] = _reached(where, numbers, lists, bool(source.maximum), config)
                 pes, offsets = reached[key]
-                start = row["accumulator"] - k * source["accumulator_step"] + column["accumulator"]
+                start = row.accumulator - k * source.accumulator_step + column.accumulator
                 dirty[pes, (start + offsets) % depth] = True
-            for _ in range(column["dumps"] if row["final"] else 0):
+            for _ in range(column.dumps if row.final else 0):
                 fed |= dirty[:, leaving].T
                 dirty[:, leaving] = False
                 leaving = (leaving + slots) % depth
-    require(source["partial"] or not dirty.any(), f"{where}: {dirty.sum()} accumulators are filled but never taken out")
+    require(source.partial or not dirty.any(), f"{where}: {dirty.sum()} accumulators are filled but never taken out")
     return fed.reshape(-1)
 
 

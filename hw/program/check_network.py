@@ -17,24 +17,23 @@ from hw.network.zero_codes import stored_zero_points
 from hw.numerics import Rounding
 from hw.program.arithmetic import Arithmetic, arithmetic_of, code, multiply_accumulates, sum_fields
 from hw.program.check_products import Stencil, Work, check_products, stencil_of
-from hw.program.chunks import decode_chunks
 from hw.program.command import Command
-from hw.program.decode import CoreLayer, Instruction, decode_windows
-from hw.program.isa import Opcode
+from hw.program.decode import Decoded
+from hw.program.instructions import CoreLayer, Instruction, WindowFields
 from hw.program.list_memory import ListMemory
 from hw.program.parts import Part
 from hw.rules import require
 
 __all__ = ["check_network"]
 
-_Windows = tuple[dict[str, int], ...]
+_Windows = tuple[WindowFields, ...]
 
 
 def check_network(
     network: Network,
     config: AcceleratorConfig,
     commands: Sequence[Command],
-    instructions: Sequence[Instruction],
+    decoded: Decoded,
     images: dict[str, np.ndarray],
 ) -> None:
     """Refuse a program that computes anything else than the network, whatever the image.
@@ -47,9 +46,8 @@ def check_network(
     ValueError
         Naming the command, the rule and the value.
     """
-    check = _Check(network, config, images)
-    layers = [instruction for instruction in instructions if instruction.op is Opcode.LAYER]
-    selecting = {instruction.index for instruction in instructions if instruction.op is Opcode.SELECT}
+    check, layers = _Check(network, config, images, decoded), decoded.layers
+    selecting = {instruction.index for instruction in decoded.instructions if instruction.selections}
     selected = None
     for number, (command, instruction) in enumerate(zip(commands, layers, strict=True)):
         where, layer = f"command {number}", network.layer(command.layer)
@@ -97,7 +95,7 @@ class _Maps:
         """Rows, columns and words of a position."""
         return self._shapes[name]
 
-    def window(self, name: str, core: int) -> dict[str, int]:
+    def window(self, name: str, core: int) -> WindowFields:
         """What a core keeps of a map."""
         require(name in self._windows, f"{name} must be written before it is read")
         return self._windows[name][core]
@@ -114,9 +112,9 @@ class _Maps:
         self._replaced = {pair for pair in self._replaced if name not in pair}
         for other, kept in self._windows.items():
             for core, (one, two) in enumerate(zip(kept, windows, strict=True)):
-                ends = one["base"] + one["count"], two["base"] + two["count"]
-                apart = one["bank"] != two["bank"] or ends[0] <= two["base"] or ends[1] <= one["base"]
-                if other == name or apart or not two["count"]:
+                ends = one.base + one.count, two.base + two.count
+                apart = one.bank != two.bank or ends[0] <= two.base or ends[1] <= one.base
+                if other == name or apart or not two.count:
                     continue
                 if one == two and self._shapes[other] == self._shapes[name]:
                     self._replaced.add((other, name))
@@ -152,11 +150,11 @@ class _Of:
 class _Check:
     """Follows the commands of a program."""
 
-    def __init__(self, network: Network, config: AcceleratorConfig, images: dict[str, np.ndarray]):
+    def __init__(self, network: Network, config: AcceleratorConfig, images: dict[str, np.ndarray], decoded: Decoded):
         self._network, self._config, self._images = network, config, images
         self._tensors, self._stored = network.tensors(), stored_zero_points(network)
-        self._memory = ListMemory(images["lists"], decode_chunks(images, config), config)
-        self._maps = _Maps(network, decode_windows(images), config)
+        self._memory = ListMemory(images["lists"], decoded.chunks, config)
+        self._maps = _Maps(network, decoded.windows, config)
         self._multiplied = 0
 
     def command(self, where: str, command: Command, instruction: Instruction, last: Instruction) -> None:
@@ -165,9 +163,9 @@ class _Check:
         source = self._tensors[layer.inputs[0]]
         padded = self._config.padded_channels(layer.output.shape[2])
         parts, stencil = command.parts(), stencil_of(layer, source.shape)
-        first = instruction.cores[parts[0].core].fields["source"]
+        first = instruction.cores[parts[0].core].source
         words = self._maps.shape(layer.inputs[0])[2]
-        inputs = (self._multiplied, self._multiplied + first["words"])
+        inputs = (self._multiplied, self._multiplied + first.words)
         if stencil.own:
             inputs = (0, words)
         require(
@@ -180,7 +178,7 @@ class _Check:
         for part in parts:
             self._core(f"{where}: core {part.core}", of, part, instruction.cores[part.core], lists[part.core])
         self._describe(where, of, result)
-        self._maps.open(command.tensor, tuple(core.fields["window"] for core in instruction.cores))
+        self._maps.open(command.tensor, tuple(core.window for core in instruction.cores))
         if not command.partial:
             self._maps.make(command.tensor, command.rows, (parts[0].words[0], parts[-1].words[1]))
 
@@ -200,18 +198,15 @@ class _Check:
         """Check a core's share of a command."""
         self._lane(where, of, part, core)
         self._residual(where, of, part, core)
-        name, source = of.layer.inputs[0], core.fields["source"]
+        name, source = of.layer.inputs[0], core.source
         height, width, pitch = self._maps.shape(name)
         window = self._maps.window(name, part.core)
-        rows, columns = np.arange(len(core.rows) - source["blank_rows"]), np.arange(len(core.columns))
+        rows, columns = np.arange(len(core.rows) - source.blank_rows), np.arange(len(core.columns))
         numbers = (
-            source["base"]
-            - window["base"]
-            + window["low"]
-            + (rows[:, None] * source["row_pitch"] + columns * source["column_pitch"])
+            source.base - window.base + window.low + (rows[:, None] * source.row_pitch + columns * source.column_pitch)
         )
         words = part.words if of.stencil.own else of.inputs
-        found = sorted({int(word) for word in (numbers % pitch).flat}), source["words"]
+        found = sorted({int(word) for word in (numbers % pitch).flat}), source.words
         require(
             found == ([words[0]], words[1] - words[0]) and numbers.max() < height * width * pitch,
             f"{where}: it must walk {words[1] - words[0]} words from word {words[0]} of positions of {name} on, not "
@@ -219,15 +214,15 @@ class _Check:
         )
         walked = np.divmod(numbers // pitch, width)
         self._maps.read(where, name, part.core, np.unique(walked[0]), words)
-        final, depth = of.last.cores[part.core].fields["source"], self._config.accumulators
-        if source["partial"]:
-            outputs = (part.rows[1] - part.rows[0]) * self._maps.shape(of.command.tensor)[1] * source["slots"]
-            left = (source["first_dump"] - final["first_dump"]) % depth
+        final, depth = of.last.cores[part.core].source, self._config.accumulators
+        if source.partial:
+            outputs = (part.rows[1] - part.rows[0]) * self._maps.shape(of.command.tensor)[1] * source.slots
+            left = (source.first_dump - final.first_dump) % depth
             require(
-                outputs <= left <= depth - source["slots"] and final["slots"] == source["slots"],
+                outputs <= left <= depth - source.slots and final.slots == source.slots,
                 f"{where}: what is partial must take out none of its {outputs} accumulators",
             )
-        flags = bool(source["depthwise"]), bool(source["maximum"])
+        flags = bool(source.depthwise), bool(source.maximum)
         wanted = of.stencil.own, of.stencil.maximum
         require(flags == wanted, f"{where}: depthwise and maximum must be {wanted}, not {flags}")
         channels, limit = (part.words[0] * WORD_CHANNELS, part.words[1] * WORD_CHANNELS), self._tensors[name].shape[2]
@@ -240,13 +235,13 @@ class _Check:
             channels=channels,
             inputs=(words[0] * WORD_CHANNELS, min(words[1] * WORD_CHANNELS, limit)),
             upright=of.command.upright,
-            first=final["first_dump"],
+            first=final.first_dump,
         )
         check_products(where, work, core, lists, self._config)
 
     def _lane(self, where: str, of: _Of, part: Part, core: CoreLayer) -> None:
         """What becomes of accumulators."""
-        layer, lane = of.layer, core.fields["lane"]
+        layer, lane = of.layer, core.lane
         raw = isinstance(layer, Linear) and layer.raw and not of.command.partial
         wanted = {
             "classes": self._network.classes if raw else 0,
@@ -255,9 +250,9 @@ class _Check:
             "clamp_low": code(layer.clamp[0]),
             "clamp_high": code(layer.clamp[1]),
         }
-        found = {name: lane[name] for name in wanted}
+        found = {name: getattr(lane, name) for name in wanted}
         require(found == wanted, f"{where}: lanes must have {wanted}, not {found}")
-        first, (low, high) = lane["channel_base"] * WORD_CHANNELS, (word * WORD_CHANNELS for word in part.words)
+        first, (low, high) = lane.channel_base * WORD_CHANNELS, (word * WORD_CHANNELS for word in part.words)
         for name in ("bias", "multiplier", "shift"):
             there = self._images[name][part.core, first : first + high - low]
             values = (getattr(of.arithmetic, name)[low:high] & 0xFFFF_FFFF).astype(np.uint32)
@@ -265,10 +260,10 @@ class _Check:
 
     def _residual(self, where: str, of: _Of, part: Part, core: CoreLayer) -> None:
         """What is added."""
-        residual, result = core.fields["residual"], self._network.layer(of.command.tensor)
+        residual, result = core.residual, self._network.layer(of.command.tensor)
         add = result if isinstance(result, Add) and not of.command.partial else None
         require(
-            bool(residual["enable"]) == (add is not None), f"{where}: it must add an operand for an add, and only then"
+            bool(residual.enable) == (add is not None), f"{where}: it must add an operand for an add, and only then"
         )
         if add is None:
             return
@@ -277,14 +272,14 @@ class _Check:
         first, (_, width, pitch) = self._maps.number(name, part.rows[0], part.words[0]), self._maps.shape(name)
         last = first + (part.rows[1] - part.rows[0]) * width * pitch - pitch + part.words[1] - part.words[0]
         require(
-            window["low"] <= first and last <= window["low"] + window["count"],
+            window.low <= first and last <= window.end,
             f"{where}: words {first} to {last} of {name} must be among those that it keeps",
         )
         wanted = {
-            "bank": window["bank"],
-            "base": window["base"] + first - window["low"],
+            "bank": window.bank,
+            "base": window.base + first - window.low,
             **sum_fields(of.layer.output, self._tensors[name], add),
         }
-        found = {field: residual[field] for field in wanted}
+        found = {field: getattr(residual, field) for field in wanted}
         require(found == wanted, f"{where}: its residual operand must be {wanted}, not {found}")
         self._maps.read(where, name, part.core, np.arange(*part.rows), part.words)

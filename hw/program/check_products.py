@@ -11,7 +11,7 @@ import numpy as np
 
 from hw.config import AcceleratorConfig
 from hw.network.layers import AveragePool2D, Conv2D, DepthwiseConv2D, GlobalAveragePool, Layer, Linear, MaxPool2D
-from hw.program.decode import CoreLayer
+from hw.program.instructions import CoreLayer, SourceFields
 from hw.rules import require
 
 __all__ = ["Stencil", "Work", "check_products", "stencil_of"]
@@ -111,12 +111,12 @@ def check_products(where: str, work: Work, core: CoreLayer, lists: np.ndarray, c
     ValueError
         Naming the layer and the rule.
     """
-    weights = _weights(work, core.fields["source"]["slots"], config.pes)
+    weights = _weights(work, core.source.slots, config.pes)
     situations = np.unique(_situations(where, work, core, config), axis=0)
     outputs = situations.shape[1] - 2
     each = max(1, _AT_ONCE // (weights[0].size * max(1, outputs)))
     for start in range(0, len(situations), each):
-        _check_lists(where, situations[start : start + each], weights, core.fields["source"], lists, config)
+        _check_lists(where, situations[start : start + each], weights, core.source, lists, config)
 
 
 def _reach(places: np.ndarray, work: Work, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +134,7 @@ def _situations(where: str, work: Work, core: CoreLayer, config: AcceleratorConf
     Number of its first list, lists of an activation, and of each output that it may have products for the tap times the
     accumulators of a PE, plus the accumulator counted from that of the place; -1 where it has none.
     """
-    stencil, source, depth = work.stencil, core.fields["source"], config.accumulators
+    stencil, source, depth = work.stencil, core.source, config.accumulators
     reach = [_reach(places, work, axis) for axis, places in enumerate(work.walked)]
     needed = [int((_reach(np.arange(size), work, axis)[1] > 0).sum()) for axis, size in enumerate(work.shape)]
     numbers = (work.walked[0] * work.shape[1] + work.walked[1])[(reach[0][1] > 0) & (reach[1][1] > 0)]
@@ -145,8 +145,8 @@ def _situations(where: str, work: Work, core: CoreLayer, config: AcceleratorConf
     )
     most = [int(count.max()) for _, count in reach]
     require(
-        most[0] * most[1] * source["slots"] <= depth,
-        f"{where}: {most[0]}x{most[1]} outputs of {source['slots']} accumulators must fit the {depth} of a PE",
+        most[0] * most[1] * source.slots <= depth,
+        f"{where}: {most[0]}x{most[1]} outputs of {source.slots} accumulators must fit the {depth} of a PE",
     )
     taps, offsets, inside = [], [], []
     for axis, ((lowest, count), places) in enumerate(zip(reach, work.walked, strict=True)):
@@ -159,28 +159,28 @@ def _situations(where: str, work: Work, core: CoreLayer, config: AcceleratorConf
     down, right = (1, rows) if work.upright else (work.columns, 1)
     ordinal = offsets[0][..., :, None] * down + offsets[1][..., None, :] * right
     valid = inside[0][..., :, None] & inside[1][..., None, :]
-    starts = np.array([row["accumulator"] for row in core.rows[: len(valid)]])[:, None]
-    starts = starts + np.array([column["accumulator"] for column in core.columns])
+    starts = np.array([row.accumulator for row in core.rows[: len(valid)]])[:, None]
+    starts = starts + np.array([column.accumulator for column in core.columns])
     ahead = ordinal - _taken_out(core, valid.shape[:2])[..., None, None]
     require(
-        ((ahead >= 0) & ((ahead + 1) * source["slots"] <= depth))[valid].all(),
+        ((ahead >= 0) & ((ahead + 1) * source.slots <= depth))[valid].all(),
         f"{where}: outputs must have accumulators of their own from their first product to their last",
     )
-    place = (work.first + ordinal * source["slots"] - starts[..., None, None]) % depth
+    place = (work.first + ordinal * source.slots - starts[..., None, None]) % depth
     tap = taps[0][..., :, None] * stencil.size[1] + taps[1][..., None, :] if len(stencil.weight) > 1 else 0
-    lists = np.array([row["list"] for row in core.rows[: len(valid)]])[:, None]
-    lists = lists + np.array([column["list"] for column in core.columns])
-    counts = np.broadcast_to(np.array([row["count"] for row in core.rows[: len(valid)]])[:, None], lists.shape)
+    lists = np.array([row.list for row in core.rows[: len(valid)]])[:, None]
+    lists = lists + np.array([column.list for column in core.columns])
+    counts = np.broadcast_to(np.array([row.count for row in core.rows[: len(valid)]])[:, None], lists.shape)
     codes = np.where(valid, tap * depth + place, -1).reshape(lists.size, -1)
     return np.concatenate([lists.reshape(-1, 1), counts.reshape(-1, 1), codes], axis=1)
 
 
 def _taken_out(core: CoreLayer, shape: tuple[int, ...]) -> np.ndarray:
     """Outputs that are taken out before each place of a walk of so many rows and columns: int array (rows, columns)."""
-    if core.fields["source"]["partial"]:
+    if core.source.partial:
         return np.zeros(shape, dtype=np.int64)
-    dumps = np.array([column["dumps"] for column in core.columns])
-    after = np.cumsum(np.outer([row["final"] for row in core.rows[: shape[0]]], dumps))
+    dumps = np.array([column.dumps for column in core.columns])
+    after = np.cumsum(np.outer([row.final for row in core.rows[: shape[0]]], dumps))
     return np.concatenate([[0], after[:-1]]).reshape(shape)
 
 
@@ -200,7 +200,7 @@ def _check_lists(
     where: str,
     situations: np.ndarray,
     weights: np.ndarray,
-    source: dict[str, int],
+    source: SourceFields,
     lists: np.ndarray,
     config: AcceleratorConfig,
 ) -> None:
@@ -213,14 +213,14 @@ def _check_lists(
         (len(counts), max(1, counts.max()), weights.shape[3]),
     )
     situation, step, number = np.nonzero(asked)
-    names = source["first_list"] + firsts[situation] + step * source["list_step"] + number
+    names = source.first_list + firsts[situation] + step * source.list_step + number
     pe, name, words = _entries(where, names, lists, config)
     # Of every accumulator, counted from that of the place: the output and its slot.
     owners = np.full((len(codes), depth), -1)
     some, output = np.nonzero(codes >= 0)
     places = (codes[some, output] % depth)[:, None] + np.arange(slots)
     owners[some[:, None], places % depth] = output[:, None] * slots + np.arange(slots)
-    place = owners[situation[name], ((words >> 8) - step[name] * source["accumulator_step"]) % depth]
+    place = owners[situation[name], ((words >> 8) - step[name] * source.accumulator_step) % depth]
     require((place >= 0).all(), f"{where}: a product goes to an accumulator of no output that it belongs to")
     found = np.zeros((len(codes), codes.shape[1] * slots, *weights.shape[2:]), dtype=np.int8)
     found[situation[name], place, pe, number[name]] = (words & _BYTE).astype(np.uint8).view(np.int8)

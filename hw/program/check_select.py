@@ -1,7 +1,7 @@
 """Refuses SELECTs that could leave the memories, and layers that rely on what nothing has selected."""
 
 from hw.config import AcceleratorConfig
-from hw.program.decode import Instruction
+from hw.program.instructions import Instruction, SourceFields
 from hw.program.isa import MAX_MASKS, SelectKind, SelectUse
 from hw.program.memory_state import Memories
 from hw.rules import require
@@ -28,14 +28,13 @@ class Selections:
             following.cores and following.index == instruction.index,
             f"{where}: layer {instruction.index} must directly follow",
         )
-        fields = [core.fields for core in instruction.selections]
-        common = fields[0]
+        common = instruction.selections[0]
         for name in _COMMON:
-            values = [core[name] for core in fields]
+            values = [getattr(core, name) for core in instruction.selections]
             require(len(set(values)) == 1, f"{where}: {name} must be the same in all cores, not {values}")
         kinds = [kind.value for kind in SelectKind]
-        require(common["kind"] in kinds, f"{where}: kind must be in {kinds}, not {common['kind']}")
-        kind, pitch = SelectKind(common["kind"]), common["pitch"]
+        require(common.kind in kinds, f"{where}: kind must be in {kinds}, not {common.kind}")
+        kind, pitch = SelectKind(common.kind), common.pitch
         if kind is SelectKind.ELEMENTS:
             require(pitch == 1, f"{where}: the words of elements must be scanned one by one, not at pitch {pitch}")
             self._elements = True
@@ -50,23 +49,22 @@ class Selections:
                 wrong = [mask for mask in selection.masks if mask > 0xFF]
                 require(not wrong, f"{where}, core {number}: a mask must have 8 bits, not be {wrong[:1]}")
             return
-        require(common["count"], f"{where}: at least 1 must win, not 0")
-        require(common["length"], f"{where}: the longest share must have a word, not 0")
-        for number, core in enumerate(fields):
+        require(common.count, f"{where}: at least 1 must win, not 0")
+        require(common.length, f"{where}: the longest share must have a word, not 0")
+        for number, core in enumerate(instruction.selections):
             require(
-                core["words"] <= common["length"],
-                f"{where}, core {number}: {core['words']} words must be at most the {common['length']} of the longest "
-                f"share",
+                core.words <= common.length,
+                f"{where}, core {number}: {core.words} words must be at most the {common.length} of the longest share",
             )
             memories.scan(f"{where}, core {number}", number, core, pitch)
 
-    def use(self, where: str, source: dict[str, int]) -> None:
-        """Check that what a layer (fields of :class:`hw.program.isa.Source`) relies on has been selected."""
+    def use(self, where: str, source: SourceFields) -> None:
+        """Check that what a layer relies on has been selected."""
         uses = [use.value for use in SelectUse]
-        require(source["select"] in uses, f"{where}: select must be in {uses}, not {source['select']}")
-        use = SelectUse(source["select"])
+        require(source.select in uses, f"{where}: select must be in {uses}, not {source.select}")
+        use = SelectUse(source.select)
         require(use is not SelectUse.ELEMENTS or self._elements, f"{where}: no elements have been selected for it")
-        last = source["first_mask"] + source["words"]
+        last = source.first_mask + source.words
         require(
             use is not SelectUse.CHANNELS or last <= self._masks,
             f"{where}: its {last} masks must be at most the {self._masks} that have been selected",

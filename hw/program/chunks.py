@@ -11,7 +11,8 @@ import numpy as np
 
 from hw.config import LIST_WORD_BITS, AcceleratorConfig
 from hw.program.bits import decode, encode, words_of
-from hw.program.isa import SEGMENT_ROWS, Chunk, Header, Segment
+from hw.program.instructions import HeaderFields
+from hw.program.isa import SEGMENT_ROWS, Chunk, Segment
 
 __all__ = ["ChunkRows", "ListChunk", "decode_chunks", "pack_chunk", "pack_rows", "rows_of", "unpack_rows"]
 
@@ -112,7 +113,9 @@ def pack_chunk(segments: list[ChunkRows], config: AcceleratorConfig) -> np.ndarr
     return np.concatenate(beats)
 
 
-def decode_chunks(images: dict[str, np.ndarray], config: AcceleratorConfig) -> list[ListChunk]:
+def decode_chunks(
+    images: dict[str, np.ndarray], header: HeaderFields, config: AcceleratorConfig
+) -> tuple[ListChunk, ...]:
     """The chunks of a program, in order.
 
     Raises
@@ -121,12 +124,11 @@ def decode_chunks(images: dict[str, np.ndarray], config: AcceleratorConfig) -> l
         When the table or a chunk isn't well-formed; the message names the chunk.
     """
     program, weights = images["program"], images["weights"].reshape(-1, max(1, config.loader))
-    header = decode(Header, program[: words_of(Header)].tolist())
-    if header["chunks"] and not config.loader:
-        raise ValueError(f"chunks need a config with a loader; this program has {header['chunks']}")
-    first, size, found = header["chunk_table"], words_of(Chunk), []
-    for number in range(header["chunks"]):
-        start = first + number * size
+    if header.chunks and not config.loader:
+        raise ValueError(f"chunks need a config with a loader; this program has {header.chunks}")
+    size, found = words_of(Chunk), []
+    for number in range(header.chunks):
+        start = header.chunk_table + number * size
         if start + size > len(program):
             raise ValueError(f"program image ends at {len(program)}, inside the Chunk at {start}")
         entry = decode(Chunk, program[start : start + size].tolist())
@@ -141,7 +143,7 @@ def decode_chunks(images: dict[str, np.ndarray], config: AcceleratorConfig) -> l
         except ValueError as error:
             raise ValueError(f"chunk {number}: {error}") from error
         found.append(ListChunk(**entry, segments=segments))
-    return found
+    return tuple(found)
 
 
 def _segments(beats: np.ndarray, config: AcceleratorConfig) -> tuple[ChunkRows, ...]:

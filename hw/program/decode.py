@@ -1,85 +1,58 @@
-"""Reads memory images back: what the simulator executes, the disassembler prints and :mod:`hw.program.check` judges."""
+"""Reads memory images back, once: what the simulator executes, the host follows, the disassembler prints and
+:mod:`hw.program.check` judges.
+"""
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 
+from hw.config import AcceleratorConfig
 from hw.program.bits import decode, words_of
-from hw.program.isa import Column, Decision, Header, Layer, Opcode, Operation, Row, Selection, SelectKind, Window
+from hw.program.chunks import ListChunk, decode_chunks
+from hw.program.instructions import (
+    ColumnFields,
+    CoreLayer,
+    CoreSelection,
+    DecisionFields,
+    Fields,
+    HeaderFields,
+    Instruction,
+    RowFields,
+    WindowFields,
+)
+from hw.program.isa import Layer, Opcode, Operation, Selection, SelectKind
 
-__all__ = [
-    "CoreLayer",
-    "CoreSelection",
-    "Instruction",
-    "decode_header",
-    "decode_images",
-    "decode_windows",
-    "disassemble",
-]
+__all__ = ["Decoded", "decode_images", "disassemble"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class CoreLayer:
-    """What one core does in a LAYER.
-
-    Attributes
-    ----------
-    fields : dict
-        The fields of :class:`hw.program.isa.Layer`.
-    rows, columns : list of dict
-        Its tables; empty where the core takes no part.
-    """
-
-    fields: dict[str, Any]
-    rows: tuple[dict[str, int], ...] = ()
-    columns: tuple[dict[str, int], ...] = ()
+_F = TypeVar("_F", bound=Fields)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoreSelection:
-    """What one core does in a SELECT.
+class Decoded:
+    """What the memory images of a program say.
 
     Attributes
     ----------
-    fields : dict
-        The fields of :class:`hw.program.isa_select.Selection`.
-    masks : tuple of int
-        Of a MASK: what its table holds, a word for each 8 channels.
+    header : HeaderFields
+    windows : tuple of WindowFields
+        What each core keeps of an image.
+    instructions : tuple of Instruction
+        In the order of their addresses, the STOP last.
+    chunks : tuple of ListChunk
     """
 
-    fields: dict[str, int]
-    masks: tuple[int, ...] = ()
+    header: HeaderFields
+    windows: tuple[WindowFields, ...]
+    instructions: tuple[Instruction, ...]
+    chunks: tuple[ListChunk, ...]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Instruction:
-    """One instruction of a program image.
-
-    Attributes
-    ----------
-    address : int
-    op : Opcode
-    index, target : int
-        As in :class:`hw.program.isa.Operation`.
-    chunks : int
-        Of a LAYER: chunks of lists that it waits for.
-    decision : dict
-        Of BRANCH and STOP: the fields of :class:`hw.program.isa.Decision`.
-    cores : tuple of CoreLayer
-        Of a LAYER: what every core does.
-    selections : tuple of CoreSelection
-        The same of a SELECT.
-    """
-
-    address: int
-    op: Opcode
-    index: int
-    target: int
-    chunks: int = 0
-    decision: dict[str, int] = field(default_factory=dict)
-    cores: tuple[CoreLayer, ...] = ()
-    selections: tuple[CoreSelection, ...] = ()
+    @cached_property
+    def layers(self) -> tuple[Instruction, ...]:
+        """The LAYERs; one's place is its number in layer records."""
+        return tuple(instruction for instruction in self.instructions if instruction.op is Opcode.LAYER)
 
 
 class _Words:
@@ -89,115 +62,116 @@ class _Words:
         self._name = name
         self._words: list[int] = words.tolist()
 
-    def take(self, layout: Any, address: int) -> dict[str, Any]:
+    def words(self, layout: Any, address: int) -> list[int]:
+        """Those of a layout."""
         count = words_of(layout)
         if address + count > len(self._words):
             raise ValueError(
                 f"{self._name} image ends at {len(self._words)}, inside the {layout.__name__} at {address}"
             )
-        return decode(layout, self._words[address : address + count])
+        return self._words[address : address + count]
+
+    def take(self, kind: type[_F], address: int, **more: Any) -> _F:
+        """The fields of a layout."""
+        return kind.unpack(self.words(kind.layout, address), **more)
 
     def layer(self, address: int) -> CoreLayer:
         """The description at an address, with its tables."""
-        fields = self.take(Layer, address)
-        if not fields["enable"]:
-            return CoreLayer(fields=fields)
-        source = fields["source"]
-        return CoreLayer(
-            fields=fields,
-            rows=tuple(self.take(Row, source["row_table"] + y) for y in range(source["rows"])),
-            columns=tuple(self.take(Column, source["column_table"] + x) for x in range(source["columns"])),
-        )
+        core = self.take(CoreLayer, address)
+        if not core.enable:
+            return core
+        source = core.source
+        rows = tuple(self.take(RowFields, source.row_table + y) for y in range(source.rows))
+        columns = tuple(self.take(ColumnFields, source.column_table + x) for x in range(source.columns))
+        return replace(core, rows=rows, columns=columns)
 
     def selection(self, address: int) -> CoreSelection:
         """The same of a selection, in the last words of a description's space."""
-        fields = self.take(Selection, address + words_of(Layer) - words_of(Selection))
-        if fields["kind"] != SelectKind.MASK.value:
-            return CoreSelection(fields=fields)
-        first, count = fields["table"], fields["pitch"]
+        core = self.take(CoreSelection, address + words_of(Layer) - words_of(Selection))
+        if core.kind != SelectKind.MASK.value:
+            return core
+        first, count = core.table, core.pitch
         if first + count > len(self._words):
             raise ValueError(f"{self._name} image ends at {len(self._words)}, inside the {count} masks at {first}")
-        return CoreSelection(fields=fields, masks=tuple(self._words[first : first + count]))
+        return replace(core, masks=tuple(self._words[first : first + count]))
 
 
-def _layers(images: dict[str, np.ndarray]) -> list[_Words]:
-    return [_Words(f"core {core}'s layers", words) for core, words in enumerate(images["layers"])]
+def decode_images(images: dict[str, np.ndarray], config: AcceleratorConfig, number: int = 0) -> Decoded:
+    """Read the program of that number.
 
-
-def decode_header(images: dict[str, np.ndarray], number: int = 0) -> dict[str, Any]:
-    """The fields of the :class:`hw.program.isa.Header` of the program of that number."""
-    return _Words("program", images["program"]).take(Header, number * words_of(Header))
-
-
-def decode_windows(images: dict[str, np.ndarray], number: int = 0) -> tuple[dict[str, int], ...]:
-    """What each core keeps of an image of that program: the fields of :class:`hw.program.isa.Window`.
+    Parameters
+    ----------
+    images : dict of str to uint32 array
+        As of :class:`hw.program.program.Program`, and of the config's shapes.
 
     Raises
     ------
     ValueError
-        When a layer memory is too short to say it.
+        When an image ends inside something, before a STOP, or holds something that is no instruction or no chunk.
     """
-    address = decode_header(images, number)["image_window"]
-    return tuple(words.take(Window, address) for words in _layers(images))
+    program = _Words("program", images["program"])
+    layers = [_Words(f"core {core}'s layers", words) for core, words in enumerate(images["layers"])]
+    header = program.take(HeaderFields, number * words_of(HeaderFields.layout))
+    return Decoded(
+        header=header,
+        windows=tuple(words.take(WindowFields, header.image_window) for words in layers),
+        instructions=tuple(_instructions(program, layers, header.entry)),
+        chunks=tuple(decode_chunks(images, header, config)),
+    )
 
 
-def decode_images(images: dict[str, np.ndarray], number: int = 0) -> list[Instruction]:
-    """All instructions of the program of that number, in order, the STOP last.
-
-    Raises
-    ------
-    ValueError
-        When the image ends before a STOP, or holds something that is no instruction.
-    """
-    words, layers = _Words("program", images["program"]), _layers(images)
-    found: list[Instruction] = []
-    address = decode_header(images, number)["entry"]
-    while not found or found[-1].op is not Opcode.STOP:
-        operation = words.take(Operation, address)
+def _instructions(program: _Words, layers: list[_Words], address: int) -> Iterator[Instruction]:
+    """All instructions from an address on up to a STOP."""
+    op = None
+    while op is not Opcode.STOP:
+        operation = decode(Operation, program.words(Operation, address))
         try:
             op = Opcode(operation["op"])
         except ValueError:
             raise ValueError(f"program image holds no instruction at {address}, but {operation['op']}") from None
-        values = {"address": address, "op": op, "index": operation["index"], "target": operation["target"]}
+        target, found = operation["target"], {"address": address, "op": op, "index": operation["index"]}
         address += words_of(Operation)
         if op is Opcode.LAYER:
-            cores = tuple(memory.layer(operation["target"]) for memory in layers)
-            found.append(Instruction(**values, chunks=operation["chunks"], cores=cores))
+            cores = tuple(memory.layer(target) for memory in layers)
+            yield Instruction(**found, target=target, chunks=operation["chunks"], cores=cores)
         elif op is Opcode.SELECT:
-            selections = tuple(memory.selection(operation["target"]) for memory in layers)
-            found.append(Instruction(**values, selections=selections))
+            selections = tuple(memory.selection(target) for memory in layers)
+            yield Instruction(**found, target=target, selections=selections)
         else:
-            found.append(Instruction(**values, decision=words.take(Decision, address)))
-            address += words_of(Decision)
-    return found
+            yield Instruction(**found, target=target, decision=program.take(DecisionFields, address))
+            address += words_of(DecisionFields.layout)
 
 
-def _text(fields: dict[str, int]) -> str:
-    return " ".join(f"{name}={value}" for name, value in fields.items())
+def _text(fields: Fields, *, without: str = "") -> str:
+    return " ".join(f"{name}={value}" for name, value in fields.values().items() if name != without)
 
 
-def disassemble(images: dict[str, np.ndarray]) -> str:
-    """The program image as text, one instruction a line, below it what each core does."""
-    lines = [f"{0:4d}  HEADER  {decode_header(images)}"]
-    lines += [f"        core {core}  image     {_text(w)}" for core, w in enumerate(decode_windows(images))]
-    for instruction in decode_images(images):
+def _shown(core: CoreLayer) -> dict[str, Fields]:
+    """The parts of a description that mean something."""
+    if not core.enable:
+        return {"window": core.window}
+    residual: dict[str, Fields] = {"residual": core.residual} if core.residual.enable else {}
+    return {"source": core.source, "lane": core.lane} | residual | {"target": core.target, "window": core.window}
+
+
+def disassemble(program: Decoded) -> str:
+    """A program as text, one instruction a line, below it what each core does."""
+    lines = [f"{0:4d}  HEADER  {_text(program.header)}"]
+    lines += [f"        core {core}  image     {_text(window)}" for core, window in enumerate(program.windows)]
+    for instruction in program.instructions:
         head = f"{instruction.address:4d}  {instruction.op.name:<6s}  {instruction.index}"
-        if instruction.decision:
-            head += "  margin {low}..{high}".format(**instruction.decision)
+        if instruction.decision is not None:
+            head += f"  margin {instruction.decision.low}..{instruction.decision.high}"
+            if instruction.op is Opcode.BRANCH:
+                head += f", leave at {instruction.decision.threshold}"
         if instruction.chunks:
             head += f"  behind {instruction.chunks} chunks"
-        if instruction.op is Opcode.BRANCH:
-            head += f", leave at {instruction.decision['threshold']}"
         lines.append(head)
-        for core, selection in enumerate(instruction.selections):
-            kind = SelectKind(selection.fields["kind"]).name.lower()
-            fields = {name: value for name, value in selection.fields.items() if name != "kind"}
+        for number, selection in enumerate(instruction.selections):
+            kind = SelectKind(selection.kind).name.lower()
             masks = " ".join(f"{mask:02x}" for mask in selection.masks)
-            lines.append(f"        core {core}  {kind:<8s}  {_text(fields)}{'  masks ' + masks if masks else ''}")
-        for core, layer in enumerate(instruction.cores):
-            lines += [
-                f"        core {core}  {part:<8s}  {_text(fields)}"
-                for part, fields in layer.fields.items()
-                if part == "window" or (part != "enable" and layer.fields["enable"] and fields.get("enable", 1))
-            ]
+            text = _text(selection, without="kind") + (f"  masks {masks}" if masks else "")
+            lines.append(f"        core {number}  {kind:<8s}  {text}")
+        for number, core in enumerate(instruction.cores):
+            lines += [f"        core {number}  {part:<8s}  {_text(fields)}" for part, fields in _shown(core).items()]
     return "\n".join(lines) + "\n"

@@ -5,15 +5,16 @@ for they run one after the other. A linked program does what it does alone, in a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.bits import bits_of, decode, encode, words_of
 from hw.program.check import check_images
-from hw.program.decode import decode_header, decode_images
-from hw.program.isa import Header, Layer, Operation, Selection, SelectKind
+from hw.program.decode import Decoded
+from hw.program.instructions import CoreLayer
+from hw.program.isa import Header, Layer, Operation, Selection
 from hw.program.program import Program, image_sizes, writes_of
 from hw.program.protocol import RunFlags
 
@@ -22,6 +23,8 @@ __all__ = ["MOST_PROGRAMS", "Bundle", "link"]
 #: Programs that a RUN can name.
 MOST_PROGRAMS = 1 << bits_of(RunFlags.as_shape()["program"].shape)
 _HEADER = words_of(Header)
+#: Where the description of a SELECT begins in the space of a LAYER's.
+_SELECTION = words_of(Layer) - words_of(Selection)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +37,13 @@ class Bundle:
         A RUN names one by its place.
     images : dict of str to uint32 array
         As :class:`hw.program.program.Program` has them; the Headers of all programs come first in ``program``.
+    decoded : tuple of Decoded
+        What the images say of each.
     """
 
     programs: tuple[Program, ...]
     images: dict[str, np.ndarray]
+    decoded: tuple[Decoded, ...]
 
     @property
     def config(self) -> AcceleratorConfig:
@@ -67,7 +73,7 @@ def link(programs: Sequence[Program]) -> Bundle:
                 f"{program.network.name} was compiled for config {program.config.digest()[:8]}, "
                 f"{programs[0].network.name} for {config.digest()[:8]}: programs loaded together must have one config"
             )
-        if len(programs) > 1 and decode_header(program.images)["chunks"]:
+        if len(programs) > 1 and program.decoded.header.chunks:
             raise ValueError(
                 f"{program.network.name} reads lists during its runs: such a program must be loaded alone, not with "
                 f"{len(programs) - 1} more"
@@ -92,9 +98,8 @@ def link(programs: Sequence[Program]) -> Bundle:
         bases = {name: base + size[name] - (_HEADER if name == "program" else 0) for name, base in bases.items()}
     images = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
     images["program"] = np.concatenate([*headers, images["program"]])
-    for number in range(len(programs)):
-        check_images(images, config, number)
-    return Bundle(programs=tuple(programs), images=images)
+    decoded = tuple(check_images(images, config, number) for number in range(len(programs)))
+    return Bundle(programs=tuple(programs), images=images, decoded=decoded)
 
 
 def _sizes(program: Program) -> dict[str, int]:
@@ -111,41 +116,37 @@ def _filled(words: int) -> int:
 def _moved(program: Program, bases: dict[str, int]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """A program's Header and its images without that, as they are ``bases`` words further on."""
     images = {name: image.copy() for name, image in program.images.items()}
-    header = decode_header(images)
-    header["entry"] += bases["program"]
-    header["image_window"] += bases["layers"]
-    for instruction in decode_images(program.images):
+    header = program.decoded.header
+    header = replace(header, entry=header.entry + bases["program"], image_window=header.image_window + bases["layers"])
+    for instruction in program.decoded.instructions:
         if not (instruction.cores or instruction.selections):
             continue
         _change(images["program"], Operation, instruction.address, target=bases["layers"])
-        for core, layers in enumerate(images["layers"]):
-            if instruction.selections:
-                _move_selection(layers, instruction.target, bases)
-            elif instruction.cores[core].fields["enable"]:
-                _move_layer(layers, instruction.target, bases)
+        for number, core in instruction.parts.items():
+            _put(images["layers"][number], instruction.target, _moved_layer(core, bases).pack())
+        for number, selection in enumerate(instruction.selections):
+            if selection.masks:
+                moved = replace(selection, table=selection.table + bases["layers"])
+                _put(images["layers"][number], instruction.target + _SELECTION, moved.pack())
     images["lists"] = np.stack([_moved_pointers(words, bases["lists"], program.config) for words in images["lists"]])
     for name in ("bias", "multiplier", "shift"):
         words = images[name].shape[1]
         images[name] = np.pad(images[name], ((0, 0), (0, _filled(words) - words)))
     images["program"] = images["program"][_HEADER:]
-    return np.array(encode(Header, **header), dtype=np.uint32), images
+    return np.array(header.pack(), dtype=np.uint32), images
 
 
-def _move_layer(layers: np.ndarray, address: int, bases: dict[str, int]) -> None:
-    fields = decode(Layer, layers[address : address + words_of(Layer)].tolist())
-    fields["source"]["row_table"] += bases["layers"]
-    fields["source"]["column_table"] += bases["layers"]
-    fields["source"]["first_list"] += bases["lists"]
-    fields["lane"]["channel_base"] += bases["bias"] // WORD_CHANNELS
-    _put(layers, address, encode(Layer, **fields))
-
-
-def _move_selection(layers: np.ndarray, address: int, bases: dict[str, int]) -> None:
-    first = address + words_of(Layer) - words_of(Selection)
-    fields = decode(Selection, layers[first : first + words_of(Selection)].tolist())
-    if fields["kind"] == SelectKind.MASK.value:
-        fields["table"] += bases["layers"]
-    _put(layers, first, encode(Selection, **fields))
+def _moved_layer(core: CoreLayer, bases: dict[str, int]) -> CoreLayer:
+    """A core's description, as what it names is further on."""
+    source, lane = core.source, core.lane
+    source = replace(
+        source,
+        row_table=source.row_table + bases["layers"],
+        column_table=source.column_table + bases["layers"],
+        first_list=source.first_list + bases["lists"],
+    )
+    lane = replace(lane, channel_base=lane.channel_base + bases["bias"] // WORD_CHANNELS)
+    return replace(core, source=source, lane=lane)
 
 
 def _moved_pointers(words: np.ndarray, base: int, config: AcceleratorConfig) -> np.ndarray:

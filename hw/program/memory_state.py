@@ -1,8 +1,11 @@
 """What is known of the activation memories of all cores while a program is replayed without an image."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
+from hw.program.instructions import ResidualFields, SelectionFields, SourceFields, TargetFields, WindowFields
 from hw.program.isa import NUMBERS
 from hw.rules import require
 
@@ -14,13 +17,10 @@ _FREE, _READ = -1, -2
 _NOTHING = -1
 
 
-def walked(first: int, target: dict[str, int], positions: int, words: int) -> np.ndarray:
-    """Words of some positions in the order of a walk: int array (positions, words).
-
-    ``target`` are fields of :class:`hw.program.isa.Target`, with at least one column.
-    """
-    row, column = np.divmod(np.arange(positions), target["columns"])
-    starts = first + row * target["row_pitch"] + column * target["column_pitch"]
+def walked(first: int, target: TargetFields, positions: int, words: int) -> np.ndarray:
+    """Words of some positions in the order of a walk: int array (positions, words); at least one column."""
+    row, column = np.divmod(np.arange(positions), target.columns)
+    starts = first + row * target.row_pitch + column * target.column_pitch
     places: np.ndarray = starts[:, None] + np.arange(words)
     return places
 
@@ -39,64 +39,61 @@ class Memories:
         self._active = np.zeros((*shape, WORD_CHANNELS), dtype=bool)
         self._kept = np.full(shape, _FREE, dtype=np.int64)
         self._given = np.zeros(shape, dtype=bool)
-        self._windows: list[dict[str, int]] = []
-        self._numbers: dict[tuple[int, ...], int] = {}
+        self._windows: Sequence[WindowFields] = ()
+        self._numbers: dict[WindowFields, int] = {}
 
-    def read(self, where: str, core: int, source: dict[str, int]) -> np.ndarray:
-        """Walk a map (fields of :class:`hw.program.isa.Source`).
+    def read(self, where: str, core: int, source: SourceFields) -> np.ndarray:
+        """Walk a map.
 
         Returns
         -------
         bool array (8 * words of a position,)
             Whether a channel may be nonzero at any position.
         """
-        y, x = np.arange(source["rows"] - source["blank_rows"])[:, None, None], np.arange(source["columns"])[:, None]
-        first = source["base"] + y * source["row_pitch"] + x * source["column_pitch"]
-        places = first + np.arange(source["words"])
-        active = self._take(where, core, source["bank"], places)
-        self._kept[core, source["bank"], places] = _READ
+        y, x = np.arange(source.rows - source.blank_rows)[:, None, None], np.arange(source.columns)[:, None]
+        first = source.base + y * source.row_pitch + x * source.column_pitch
+        places = first + np.arange(source.words)
+        active = self._take(where, core, source.bank, places)
+        self._kept[core, source.bank, places] = _READ
         channels: np.ndarray = active.any(axis=(0, 1)).reshape(-1)
         return channels
 
-    def scan(self, where: str, core: int, selection: dict[str, int], starts: int) -> None:
-        """Scan a share of a map (fields of :class:`hw.program.isa_select.Selection`), from its first ``starts`` words
-        on in turn.
-        """
-        first = selection["base"] + np.arange(starts)[:, None]
-        self._take(where, core, selection["bank"], first + np.arange(selection["words"]) * selection["pitch"])
+    def scan(self, where: str, core: int, selection: SelectionFields, starts: int) -> None:
+        """Scan a share of a map, from its first ``starts`` words on in turn."""
+        first = selection.base + np.arange(starts)[:, None]
+        self._take(where, core, selection.bank, first + np.arange(selection.words) * selection.pitch)
 
     def operand(
-        self, where: str, core: int, residual: dict[str, int], target: dict[str, int], positions: int, words: int
+        self, where: str, core: int, residual: ResidualFields, target: TargetFields, positions: int, words: int
     ) -> np.ndarray:
-        """Fetch the second operands (:class:`hw.program.isa.Residual`) of a core's words
-        (:class:`hw.program.isa.Target`).
+        """Fetch the second operands of a core's words.
 
         Returns
         -------
         bool array (words, 8)
             Whether a channel may be nonzero at any position.
         """
-        places = walked(residual["base"], target, positions, words)
-        active = self._take(where, core, residual["bank"], places)
-        kept = self._kept[core, residual["bank"]]
+        places = walked(residual.base, target, positions, words)
+        active = self._take(where, core, residual.bank, places)
+        kept = self._kept[core, residual.bank]
         unique, ordinals, counts = np.unique(places, return_index=True, return_counts=True)
         # The sum of an operand that is read once may take its place: it's written after the operand has been read.
         kept[unique] = np.where((kept[unique] == _FREE) & (counts == 1), ordinals, _READ)
         maybe: np.ndarray = active.any(axis=0).reshape(words, WORD_CHANNELS)
         return maybe
 
-    def open(self, where: str, windows: list[dict[str, int]]) -> None:
-        """Keep words through these windows (fields of :class:`hw.program.isa.Window`), one a core, from now on.
+    def open(self, where: str, windows: Sequence[WindowFields]) -> None:
+        """Keep words through these windows, one a core, from now on.
 
         Words that were written there through another window are of another map, and forgotten.
         """
         self._windows = windows
         size = self._owner.shape[2]
         for core, window in enumerate(windows):
-            end, last = window["base"] + window["count"], window["low"] + window["count"]
+            end, last = window.base + window.count, window.end
             require(end <= size, f"{where}: core {core}'s window reaches to {end}, beyond the {size} words of a bank")
             require(last <= NUMBERS, f"{where}: core {core}'s window reaches to word {last}, beyond {NUMBERS}")
-            inside = self._owner[core, window["bank"], window["base"] : end]
+            inside = self._owner[core, window.bank, window.base : end]
             inside[inside != self._number(window)] = _NOTHING
 
     def keeps(self, numbers: np.ndarray) -> list[int]:
@@ -104,7 +101,7 @@ class Memories:
         return [
             core
             for core, window in enumerate(self._windows)
-            if ((numbers >= window["low"]) & (numbers < window["low"] + window["count"])).any()
+            if ((numbers >= window.low) & (numbers < window.end)).any()
         ]
 
     def deliver(self, where: str, maker: int, everywhere: bool, numbers: np.ndarray, active: np.ndarray) -> None:
@@ -122,40 +119,40 @@ class Memories:
             Whether a channel may be nonzero.
         """
         for core, window in enumerate(self._windows):
-            ordinals = np.flatnonzero((numbers >= window["low"]) & (numbers < window["low"] + window["count"]))
+            ordinals = np.flatnonzero((numbers >= window.low) & (numbers < window.end))
             if not len(ordinals):
                 continue
             require(
                 everywhere or abs(core - maker) <= 1,
                 f"{where}: core {core} keeps word {numbers[ordinals[0]]}, which core {maker} can't send it",
             )
-            places = window["base"] + numbers[ordinals] - window["low"]
-            given = self._given[core, window["bank"], places]
+            places = window.base + numbers[ordinals] - window.low
+            given = self._given[core, window.bank, places]
             require(
                 not given.any(),
                 f"{where}: word {numbers[ordinals][given][:1]} must not be written where core {core} gets the next "
                 "image",
             )
-            kept = self._kept[core, window["bank"], places]
+            kept = self._kept[core, window.bank, places]
             wrong = (kept != _FREE) & ((core != maker) | (kept != ordinals))
             require(
                 not wrong.any(),
                 f"{where}: word {numbers[ordinals][wrong][:1]} must not be written over what core {core} reads",
             )
-            self._owner[core, window["bank"], places] = self._number(window)
-            self._active[core, window["bank"], places] = active[ordinals]
+            self._owner[core, window.bank, places] = self._number(window)
+            self._active[core, window.bank, places] = active[ordinals]
 
-    def give(self, windows: list[dict[str, int]]) -> None:
+    def give(self, windows: Sequence[WindowFields]) -> None:
         """From now on the next image may arrive in these windows, one a core: nothing else has any business there."""
         for core, window in enumerate(windows):
-            self._given[core, window["bank"], window["base"] : window["base"] + window["count"]] = True
+            self._given[core, window.bank, window.base : window.base + window.count] = True
 
     def end(self) -> None:
         """The layer is done: nothing is read any more."""
         self._kept[:] = _FREE
 
-    def _number(self, window: dict[str, int]) -> int:
-        return self._numbers.setdefault(tuple(window.values()), len(self._numbers))
+    def _number(self, window: WindowFields) -> int:
+        return self._numbers.setdefault(window, len(self._numbers))
 
     def _take(self, where: str, core: int, bank: int, places: np.ndarray) -> np.ndarray:
         """Whether the channels of the words at some places may be nonzero: bool (*places, 8)."""

@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from hw.network.zero_codes import stored_zero_points
 from hw.program.check import check_images
 from hw.program.check_network import check_network
 from hw.program.command import Command
-from hw.program.decode import Instruction, decode_header, decode_images, decode_windows
+from hw.program.decode import Decoded
+from hw.program.instructions import Instruction, SourceFields, WindowFields
 from hw.program.isa import NUMBERS, Opcode
 from hw.program.protocol import Memory
 from hw.program.selection import check_selection, check_use
@@ -50,6 +51,8 @@ class Program:
         ``program`` (words,); ``layers``, ``bias``, ``multiplier``, ``shift`` (cores, words); ``lists``
         (cores * PEs, words), row ``core * PEs + PE``; ``weights`` (words,), what external memory must hold from its
         address 0 on, empty if all lists fit. All cores' images are as long as the longest.
+    decoded : Decoded
+        What the images say.
 
     Raises
     ------
@@ -61,11 +64,12 @@ class Program:
     config: AcceleratorConfig
     commands: tuple[Command, ...]
     images: dict[str, np.ndarray]
+    decoded: Decoded = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_images(self.images, self.config)
-        instructions = self.instructions()
-        layers = [instruction for instruction in instructions if instruction.op is Opcode.LAYER]
+        decoded = check_images(self.images, self.config)
+        object.__setattr__(self, "decoded", decoded)
+        layers = decoded.layers
         if len(layers) != len(self.commands):
             raise ValueError(f"program image holds {len(layers)} layers, its description {len(self.commands)}")
         stored = stored_zero_points(self.network)
@@ -75,8 +79,8 @@ class Program:
         wanted = [layer.name for layer in self.network.layers if not isinstance(layer, Add)]
         if order != wanted:
             raise ValueError(f"commands must be of the layers {', '.join(wanted)}, not {', '.join(order)}")
-        windows = {INPUT: decode_windows(self.images)}
-        selections = {instruction.index: instruction for instruction in instructions if instruction.selections}
+        windows = {INPUT: decoded.windows}
+        selections = {instruction.index: instruction for instruction in decoded.instructions if instruction.selections}
         seen: set[str] = set()
         for number, (command, instruction) in enumerate(zip(self.commands, layers, strict=True)):
             layer, selection = self.network.layer(command.layer), selections.get(instruction.index)
@@ -85,14 +89,14 @@ class Program:
                 check_selection(f"command {number}", layer, tensors[source], selection, windows[source], self.config)
             seen.add(command.layer)
             self._check_command(f"command {number}", command, instruction, windows, stored)
-            windows[command.tensor] = tuple(core.fields["window"] for core in instruction.cores)
-        self._check_decisions(instructions)
-        check_network(self.network, self.config, self.commands, instructions, self.images)
+            windows[command.tensor] = tuple(core.window for core in instruction.cores)
+        self._check_decisions(decoded.instructions)
+        check_network(self.network, self.config, self.commands, decoded, self.images)
 
     def _check_image(self, zero_point: int) -> None:
         """The program takes the network's images."""
-        header, image = decode_header(self.images), self.network.input
-        found = (header["image_bytes"], header["image_channels"], header["image_zero_point"])
+        header, image = self.decoded.header, self.network.input
+        found = (header.image_bytes, header.image_channels, header.image_zero_point)
         wanted = (math.prod(image.shape), image.shape[2], zero_point & 0xFF)
         if found != wanted:
             raise ValueError(
@@ -104,7 +108,7 @@ class Program:
         where: str,
         command: Command,
         instruction: Instruction,
-        windows: dict[str, tuple[dict[str, int], ...]],
+        windows: dict[str, tuple[WindowFields, ...]],
         stored: dict[str, int],
     ) -> None:
         """A command says of its instruction what is true of the network."""
@@ -130,14 +134,14 @@ class Program:
                 f"{self.config.cores} cores"
             )
         parts = command.parts()
-        working = [number for number, core in enumerate(instruction.cores) if core.fields["enable"]]
+        working = [*instruction.parts]
         if working != [part.core for part in parts]:
             raise ValueError(f"{where}: cores {working} work, of {command.bands} bands of {command.groups} groups")
         depth = self.config.padded_channels(result.shape[2]) // WORD_CHANNELS
         raw = isinstance(layer, Linear) and layer.raw and not command.partial
         for part in parts:
-            fields = instruction.cores[part.core].fields
-            lane, target = fields["lane"], fields["target"]
+            core = instruction.cores[part.core]
+            lane, target = core.lane, core.target
             words, rows = part.words[1] - part.words[0], part.rows[1] - part.rows[0]
             channels = words * WORD_CHANNELS
             outputs, made = rows * result.shape[1] * channels, part.rows[0] * result.shape[1] * depth + part.words[0]
@@ -146,39 +150,37 @@ class Program:
                 pitches, columns = (depth, result.shape[1] * depth), rows
             if command.partial:
                 outputs, made, columns = channels, NUMBERS - words, 1
-            found = [lane["outputs"], lane["channels"], lane["raw"], target["zero_point"]]
-            found += [target[name] for name in ("first", "row_pitch", "column_pitch", "columns", "words")]
-            zero_point = target["zero_point"] if raw else stored[command.tensor] & 0xFF
+            found = [lane.outputs, lane.channels, lane.raw, target.zero_point]
+            found += [target.first, target.row_pitch, target.column_pitch, target.columns, target.words]
+            zero_point = target.zero_point if raw else stored[command.tensor] & 0xFF
             wanted = [outputs, channels, int(raw), zero_point, made, *pitches, columns, words]
             if found != wanted:
                 raise ValueError(
                     f"{where}: core {part.core}'s outputs, channels, raw, zero point, first word, pitches, columns and "
                     f"words must be {wanted}, not {found}"
                 )
-            if fields["source"]["partial"] != command.partial:
-                raise ValueError(f"{where}: partial must be {command.partial}, not {fields['source']['partial']}")
+            if core.source.partial != command.partial:
+                raise ValueError(f"{where}: partial must be {command.partial}, not {core.source.partial}")
             window = windows[layer.inputs[0]][part.core]
-            self._check_source(f"{where}: core {part.core}", layer, fields["source"], window)
+            self._check_source(f"{where}: core {part.core}", layer, core.source, window)
             pitch = self.config.padded_channels(self.network.tensors()[layer.inputs[0]].shape[2]) // WORD_CHANNELS
-            first_word = (fields["source"]["base"] - window["base"] + window["low"]) % pitch
-            check_use(f"{where}: core {part.core}", layer, fields["source"], first_word)
+            first_word = (core.source.base - window.base + window.low) % pitch
+            check_use(f"{where}: core {part.core}", layer, core.source, first_word)
 
-    def _check_source(self, where: str, layer: Layer, source: dict[str, int], window: dict[str, int]) -> None:
+    def _check_source(self, where: str, layer: Layer, source: SourceFields, window: WindowFields) -> None:
         """A core reads what it keeps of the layer's input, and nothing else, with the layer's threshold."""
-        if source["threshold"] != threshold_of(layer):
-            raise ValueError(f"{where}: threshold must be {threshold_of(layer)}, not {source['threshold']}")
-        first = source["base"] - window["base"]
-        reach = (source["rows"] - source["blank_rows"] - 1) * source["row_pitch"] + (source["columns"] - 1) * source[
-            "column_pitch"
-        ]
-        last = first + reach + source["words"]
-        if source["bank"] != window["bank"] or first < 0 or last > window["count"]:
+        if source.threshold != threshold_of(layer):
+            raise ValueError(f"{where}: threshold must be {threshold_of(layer)}, not {source.threshold}")
+        first = source.base - window.base
+        reach = (source.rows - source.blank_rows - 1) * source.row_pitch + (source.columns - 1) * source.column_pitch
+        last = first + reach + source.words
+        if source.bank != window.bank or first < 0 or last > window.count:
             raise ValueError(
-                f"{where} reads words {first} to {last} of bank {source['bank']}, beyond the {window['count']} of "
-                f"bank {window['bank']} that it keeps of {layer.inputs[0]}"
+                f"{where} reads words {first} to {last} of bank {source.bank}, beyond the {window.count} of "
+                f"bank {window.bank} that it keeps of {layer.inputs[0]}"
             )
 
-    def _check_decisions(self, instructions: list[Instruction]) -> None:
+    def _check_decisions(self, instructions: tuple[Instruction, ...]) -> None:
         """Every exit of the network is decided behind its head, as it says; the last one stops."""
         found: list[tuple[int, str, int | None, int, int]] = []
         commands = iter(self.commands)
@@ -190,16 +192,13 @@ class Program:
                 head = next(commands).layer
                 continue
             decision = instruction.decision
-            threshold = decision["threshold"] if instruction.op is Opcode.BRANCH else None
-            found.append((instruction.index, head, threshold, decision["low"], decision["high"]))
+            assert decision is not None
+            threshold = decision.threshold if instruction.op is Opcode.BRANCH else None
+            found.append((instruction.index, head, threshold, decision.low, decision.high))
         exits = enumerate(self.network.exits)
         wanted = [(number, leave.logits, leave.threshold, leave.low, leave.high) for number, leave in exits]
         if found != wanted:
             raise ValueError(f"program image decides {found}, the network {wanted}")
-
-    def instructions(self) -> list[Instruction]:
-        """The instructions of the program image, in the order of their addresses."""
-        return decode_images(self.images)
 
     def writes(self) -> list[tuple[int, int, np.ndarray]]:
         """Memory number, core and words of everything a host loads, in the order the checksum takes."""

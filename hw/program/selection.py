@@ -7,7 +7,7 @@ import numpy as np
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.network.layers import Layer, Tensor, select_of
 from hw.network.selection import Select
-from hw.program.decode import Instruction
+from hw.program.instructions import Instruction, SourceFields, WindowFields
 from hw.program.isa import SelectKind, SelectUse
 from hw.program.parts import shares
 
@@ -42,7 +42,7 @@ def check_selection(
     layer: Layer,
     source: Tensor,
     instruction: Instruction | None,
-    windows: Sequence[dict[str, int]],
+    windows: Sequence[WindowFields],
     config: AcceleratorConfig,
 ) -> None:
     """Refuse the SELECT before a layer's first command, or that there is one or none.
@@ -53,7 +53,7 @@ def check_selection(
         What the layer reads.
     instruction : Instruction or None
         The SELECT, if there is one.
-    windows : sequence of dict
+    windows : sequence of WindowFields
         What each core keeps of it.
     """
     select = select_of(layer)
@@ -74,24 +74,21 @@ def check_selection(
                 raise ValueError(f"{where}: core {number}'s masks must be {expected}, not {core.masks}")
         else:
             first, last = (row * width * pitch for row in rows[number])
-            wanted |= {"words": (last - first) // unit, "shift": (window["base"] - window["low"]) % (1 << 17)}
+            wanted |= {"words": (last - first) // unit, "shift": (window.base - window.low) % (1 << 17)}
             if last > first:
-                wanted |= {"bank": window["bank"], "base": window["base"] + first - window["low"]}
-                if first < window["low"] or last > window["low"] + window["count"]:
+                wanted |= {"bank": window.bank, "base": window.base + first - window.low}
+                if first < window.low or last > window.low + window.count:
                     raise ValueError(f"{where}: core {number} scans words {first} to {last}, which it doesn't keep")
-        found = {name: core.fields[name] for name in wanted}
+        found = {name: getattr(core, name) for name in wanted}
         if found != wanted:
             raise ValueError(f"{where}: core {number} must select by {wanted}, not {found}")
 
 
-def check_use(where: str, layer: Layer, source: dict[str, int], first: int) -> None:
-    """Refuse a walk (fields of :class:`hw.program.isa.Source`) that relies on another selection than the layer's.
-
-    It begins at word ``first`` of a position.
-    """
+def check_use(where: str, layer: Layer, source: SourceFields, first: int) -> None:
+    """Refuse a walk, from word ``first`` of a position on, that relies on another selection than the layer's."""
     select = select_of(layer)
     use = SelectUse.ALL if select is None else USES[select.kind]
     wanted = (use.value, first if use is SelectUse.CHANNELS else 0)
-    found = (source["select"], source["first_mask"])
+    found = (source.select, source.first_mask)
     if found != wanted:
         raise ValueError(f"{where}: selection and first mask must be {wanted}, not {found}")

@@ -32,6 +32,6 @@ def disasm(program: options.ProgramFile = PROGRAM, seed: options.Seed = 0, json:
     from offramp import stages
 
     loaded = stages.program(program)
-    text = disassemble(loaded.images).rstrip("\n")
+    text = disassemble(loaded.decoded).rstrip("\n")
     results().out(text, highlight=False)
     finish("disasm", seed, json, {"program": program, "lines": text.splitlines()})

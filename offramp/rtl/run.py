@@ -16,8 +16,7 @@ from fpga.driver import RunOutcome
 from hw.config import WORD_CHANNELS
 from hw.network.exits import DEFAULT, Conditions
 from hw.network.zero_codes import stored_zero_points
-from hw.program.decode import Instruction
-from hw.program.isa import Opcode
+from hw.program.instructions import Instruction
 from hw.program.link import link
 from hw.program.program import Program
 from models.integer.golden import Result, run
@@ -173,8 +172,8 @@ def expected_outputs(
     first, last = described.channels
     outputs: list[tuple[np.ndarray | slice, np.ndarray]] = []
     for core in layer.cores:
-        window = core.fields["window"]
-        index = np.arange(window["low"], window["low"] + window["count"])
+        window = core.window
+        index = np.arange(window.low, window.end)
         channel = index % pitch * WORD_CHANNELS
         made = np.any([(top <= index // row_words) & (index // row_words < end) for top, end in described.rows], axis=0)
         rows = made & (first <= channel) & (channel < last) & (not described.partial)
@@ -196,7 +195,6 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
     cycles: list[str] = []
     differing: set[int] = set()
     layers = 0
-    instructions = {i.index: i for i in program.instructions() if i.op is Opcode.LAYER}
     stored = stored_zero_points(program.network)
 
     def check(kind: list[str], image: int, what: str, rtl: Any, expected: Any) -> None:
@@ -225,7 +223,7 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
                 check(cycles, image, f"{counter} of {name}", record[counter], found[image, index])
             if not outcome.outputs:
                 continue
-            wanted = expected_outputs(program, instructions[index], golden, image, stored)
+            wanted = expected_outputs(program, program.decoded.layers[index], golden, image, stored)
             for core, (part, (rows, words)) in enumerate(zip(outcome.outputs[number], wanted, strict=True)):
                 check(values, image, f"{name} in core {core}", part[rows], words)
     return {

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -18,8 +20,8 @@ from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.exits import Conditions
 from hw.program.bits import decode, encode, words_of
-from hw.program.decode import decode_header
-from hw.program.isa import Opcode
+from hw.program.decode import disassemble
+from hw.program.instructions import CoreLayer, Fields, HeaderFields
 from hw.program.link import link
 from hw.program.protocol import (
     CommandHeader,
@@ -34,6 +36,7 @@ from hw.program.protocol import (
     RunFlags,
     RunOptions,
 )
+from sim import simulate
 from tests.random_networks import random_codes, random_network
 
 FLAGS = {"early_label": 2, "early_exit": 1, "out_of_range": 1, "forced": 1, "passed": 1, "differs": 0, "overrun": 1}
@@ -96,7 +99,7 @@ def test_a_run_is_tagged_by_its_number(program, number, tag):
 
 def test_patience_lasts_for_the_longest_run_and_for_what_it_may_wait_for(program):
     other = compile_network(random_network(11), program.config)
-    longest = max(decode_header(each.images)["limit"] for each in (program, other))
+    longest = max(each.decoded.header.limit for each in (program, other))
     for programs in ([program, other], [other, program]):
         found = patience(link(programs))
         assert found > 2 * longest
@@ -182,7 +185,7 @@ def test_a_run_collects_its_layer_records(program):
 def test_a_stepped_run_reads_every_cores_window(program):
     """The device is played: what it answers to the READs is what the outcome holds, core by core."""
     (codes,) = random_codes(program.network, 1, 0)
-    layers = [i for i in program.instructions() if i.op is Opcode.LAYER]
+    layers = program.decoded.layers
     result = encode(Result, label=0, exit=0, margin=0, cycles=9, tag=0, **FLAGS)
     operation = run_image(program, codes, step=True)
     exchange = next(operation)
@@ -201,18 +204,50 @@ def test_a_stepped_run_reads_every_cores_window(program):
     outputs = finished.value.value.outputs
     for layer, parts in zip(layers, outputs, strict=True):
         mine = [entry[1:] for entry in read if entry[0] == layer.index]
-        if layer.cores[0].fields["lane"]["raw"]:
+        if layer.cores[0].lane.raw:
             ((memory, where, words),) = mine
             assert (memory, where["address"]) == (Memory.LOGITS.value, 0)
             assert parts[0].tolist() == np.array(words, dtype=np.uint32).view(np.int32).tolist()
             continue
-        windows = [core.fields["window"] for core in layer.cores]
+        windows = [core.window for core in layer.cores]
         assert len(parts) == len(windows) == 2
         for core, (part, window) in enumerate(zip(parts, windows, strict=True)):
-            assert part.shape == (window["count"], 8)
-            if window["count"]:
+            assert part.shape == (window.count, 8)
+            if window.count:
                 ((memory, where, words),) = [entry for entry in mine if entry[1]["core"] == core]
-                assert memory == Memory.ACTIVATIONS_0.value + window["bank"]
-                assert where["address"] == 4 * window["base"]
+                assert memory == Memory.ACTIVATIONS_0.value + window.bank
+                assert where["address"] == 4 * window.base
                 assert part.reshape(-1).tolist() == np.array(words, dtype=np.uint32).view(np.int16).tolist()
     assert any(len(parts) == 2 for parts in outputs)
+
+
+def test_running_images_decodes_no_program(program, monkeypatch):
+    """A program is decoded when it's made; loading decodes what is loaded once, runs decode nothing of it."""
+    decoded = []
+    unpack = Fields.unpack.__func__
+    monkeypatch.setattr(
+        Fields, "unpack", classmethod(lambda kind, *words, **more: decoded.append(kind) or unpack(kind, *words, **more))
+    )
+    again = replace(program, network=program.network)
+    descriptions = sum(len(instruction.cores) for instruction in program.decoded.instructions)
+    assert (decoded.count(HeaderFields), decoded.count(CoreLayer)) == (1, descriptions)
+    assert again.decoded == program.decoded
+    decoded.clear()
+    bundle = link([program])
+    assert decoded.count(HeaderFields) == 1
+    decoded.clear()
+    assert patience(bundle) > 0
+    result = encode(Result, label=0, exit=0, margin=0, cycles=9, tag=0, **FLAGS)
+    record = encode(LayerRecord, index=0, tag=0, cycles=1, products=0, stalls=0, waited=0)
+    for codes in random_codes(program.network, 3, 0):
+        operation = run_image(program, codes, step=True)
+        next(operation)
+        exchange = operation.send([answer(Reply.LAYER, record)])
+        while exchange.words[0] & 0xFF == HostCommand.READ.value:
+            exchange = operation.send([answer(Reply.DATA, [0] * exchange.words[2])])
+        with pytest.raises(StopIteration) as finished:
+            operation.send([answer(Reply.RESULT, result)])
+        assert len(finished.value.value.outputs[0]) == len(program.decoded.layers[0].cores)
+    simulate(program, random_codes(program.network, 3, 0))
+    assert disassemble(program.decoded)
+    assert decoded == []

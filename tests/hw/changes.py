@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from hw.program.bits import encode
-from hw.program.decode import Instruction, decode_header, decode_windows
-from hw.program.isa import Column, Header, Layer, Opcode, Row, Window
+from hw.program.instructions import Instruction
+from hw.program.isa import Opcode
 from hw.program.program import Program
 
 __all__ = ["Changes", "put"]
@@ -37,8 +37,8 @@ class Changes:
 
     def __init__(self, program: Program):
         self.images = program.images
-        self.instructions = program.instructions()
-        self.layers = [i for i in self.instructions if i.op is Opcode.LAYER]
+        self.header_fields, self.windows = program.decoded.header, program.decoded.windows
+        self.instructions, self.layers = program.decoded.instructions, program.decoded.layers
 
     @cached_property
     def branch(self) -> Instruction:
@@ -62,11 +62,11 @@ class Changes:
 
     def header(self, **fields: int) -> Images:
         """Fields of the header."""
-        return self.program(0, encode(Header, **(decode_header(self.images) | fields)))
+        return self.program(0, replace(self.header_fields, **fields).pack())
 
     def image_window(self, core: int = 0, **fields: int) -> Images:
         """Fields of a core's window of the image."""
-        return self.memory(core, 0, encode(Window, **(decode_windows(self.images)[core] | fields)))
+        return self.memory(core, 0, replace(self.windows[core], **fields).pack())
 
     def layer(
         self, number: int, part: str, cores: tuple[int, ...] = (0,), images: Images | None = None, **fields: int
@@ -85,9 +85,9 @@ class Changes:
     ) -> Images:
         """Fields of several parts of a layer's description, by part; see :meth:`layer`."""
         for core in cores:
-            description = self.layers[number].cores[core].fields
-            changed = description | {part: description[part] | fields for part, fields in parts.items()}
-            images = self.memory(core, self.layers[number].target, encode(Layer, **changed), images)
+            description = self.layers[number].cores[core]
+            changed = {part: replace(getattr(description, part), **fields) for part, fields in parts.items()}
+            images = self.memory(core, self.layers[number].target, replace(description, **changed).pack(), images)
         assert images is not None
         return images
 
@@ -95,21 +95,21 @@ class Changes:
         """Whether cores take part in a layer."""
         images: Images | None = None
         for core in cores:
-            changed = self.layers[number].cores[core].fields | {"enable": enable}
-            images = self.memory(core, self.layers[number].target, encode(Layer, **changed), images)
+            changed = replace(self.layers[number].cores[core], enable=enable)
+            images = self.memory(core, self.layers[number].target, changed.pack(), images)
         assert images is not None
         return images
 
     def row(self, number: int, y: int, images: Images | None = None, **fields: int) -> Images:
         """Fields of a row of core 0; ``images`` as in :meth:`layer`."""
         part = self.layers[number].cores[0]
-        return self.memory(0, part.fields["source"]["row_table"] + y, encode(Row, **(part.rows[y] | fields)), images)
+        return self.memory(0, part.source.row_table + y, replace(part.rows[y], **fields).pack(), images)
 
     def column(self, number: int, x: int, images: Images | None = None, **fields: int) -> Images:
         """Fields of a column of core 0; ``images`` as in :meth:`layer`."""
         part = self.layers[number].cores[0]
-        address = part.fields["source"]["column_table"] + x
-        return self.memory(0, address, encode(Column, **(part.columns[x] | fields)), images)
+        address = part.source.column_table + x
+        return self.memory(0, address, replace(part.columns[x], **fields).pack(), images)
 
     def at(self, number: int, core: int | None = 0) -> str:
         """How a message about a layer begins, as a regular expression; without core where all are meant."""

@@ -3,7 +3,6 @@
 import numpy as np
 
 from hw.network.zero_codes import stored_zero_points
-from hw.program.isa import Opcode
 from hw.program.program import Program
 from models.integer import golden
 from tests.hw.machine import Machine, map_words
@@ -13,10 +12,10 @@ __all__ = ["assert_equals_golden", "strips_of"]
 
 def strips_of(program: Program) -> set[str]:
     """The tensors of which a program keeps strips only: the windows of their commands differ."""
-    layers = [instruction for instruction in program.instructions() if instruction.op is Opcode.LAYER]
+    layers = program.decoded.layers
     windows: dict[str, list[list[dict[str, int]]]] = {}
     for command, layer in zip(program.commands, layers, strict=True):
-        windows.setdefault(command.tensor, []).append([core.fields["window"] for core in layer.cores])
+        windows.setdefault(command.tensor, []).append([core.window for core in layer.cores])
     return {tensor for tensor, found in windows.items() if any(each != found[0] for each in found)}
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.numerics import top2
 from hw.program.bits import decode, words_of
-from hw.program.decode import Instruction, decode_header, decode_images, decode_windows
+from hw.program.decode import decode_images
+from hw.program.instructions import HeaderFields, Instruction
 from hw.program.isa import Chunk, Opcode, Segment, SelectKind
 from tests.hw.machine_core import Core, signed
 
@@ -64,11 +65,11 @@ class Outcome:
     differs: bool = False
 
 
-def _chunks(images: dict[str, np.ndarray], header: dict[str, int], width: int) -> list[tuple[int, list[int]]]:
+def _chunks(images: dict[str, np.ndarray], header: HeaderFields, width: int) -> list[tuple[int, list[int]]]:
     """Of each chunk the layers that must have ended before, and its words."""
     found = []
-    for number in range(header["chunks"]):
-        first = header["chunk_table"] + number * words_of(Chunk)
+    for number in range(header.chunks):
+        first = header.chunk_table + number * words_of(Chunk)
         entry = decode(Chunk, images["program"][first : first + words_of(Chunk)].tolist())
         found.append((entry["after"], images["weights"][width * entry["address"] :][: width * entry["beats"]].tolist()))
     return found
@@ -86,9 +87,9 @@ class Machine:
 
     def __init__(self, images: dict[str, np.ndarray], config: AcceleratorConfig, *, compiled: bool = True):
         self._config, self._compiled = config, compiled
-        self._header = decode_header(images)
-        self._image_windows = decode_windows(images)
-        self._program = {instruction.address: instruction for instruction in decode_images(images)}
+        decoded = decode_images(images, config)
+        self._header, self._image_windows = decoded.header, decoded.windows
+        self._program = {instruction.address: instruction for instruction in decoded.instructions}
         self._cores = [Core(images, config, number, compiled=compiled) for number in range(config.cores)]
         self._chunks = _chunks(images, self._header, config.loader)
         self._written = 0
@@ -106,16 +107,16 @@ class Machine:
             The first exit at which the deadline has passed; it forces no run in constant time.
         """
         header, layers = self._header, []
-        assert codes.size == header["image_bytes"] <= 4 * header["image_words"]
-        image = codes.reshape(-1, 1, header["image_channels"]).astype(np.int64)
+        assert codes.size == header.image_bytes <= 4 * header.image_words
+        image = codes.reshape(-1, 1, header.image_channels).astype(np.int64)
         for core, window in zip(self._cores, self._image_windows, strict=True):
             core.begin()
             core.open(window)
-            for number, word in enumerate(map_words(image - signed(header["image_zero_point"]))):
+            for number, word in enumerate(map_words(image - signed(header.image_zero_point))):
                 core.take(None, number, word)
         label = margin = early = None
         self._written = 0
-        address = header["entry"]
+        address = header.entry
         while True:
             instruction = self._program[address]
             if instruction.op is Opcode.SELECT:
@@ -127,18 +128,18 @@ class Machine:
                 assert self._written >= instruction.chunks, "a chunk that comes too late"
                 ran = self._layer(instruction)
                 layers.append(ran)
-                lane = instruction.cores[0].fields["lane"]
-                if instruction.cores[0].fields["enable"] and lane["raw"]:
-                    label, margin = (int(n) for n in top2(ran.values.reshape(-1)[: lane["classes"]]))
+                lane = instruction.cores[0].lane
+                if instruction.cores[0].enable and lane.raw:
+                    label, margin = (int(n) for n in top2(ran.values.reshape(-1)[: lane.classes]))
                 address += LAYER_WORDS
                 continue
             assert margin is not None, "a decision needs logits"
             asked = instruction.decision
-            unusual = not asked["low"] <= margin <= asked["high"]
+            unusual = not asked.low <= margin <= asked.high
             here = Outcome(layers, instruction.index, label, margin, unusual, False)
             if instruction.op is Opcode.STOP:
                 break
-            takes = early is None and margin >= asked["threshold"]
+            takes = early is None and margin >= asked.threshold
             late = expired is not None and instruction.index >= expired
             if takes and not (audited or constant):
                 break
@@ -174,25 +175,25 @@ class Machine:
 
     def _select(self, instruction: Instruction) -> None:
         """Winners of all shares together, by sorting them."""
-        common = instruction.selections[0].fields
-        kind, count, pitch = SelectKind(common["kind"]), common["count"], common["pitch"]
+        common = instruction.selections[0]
+        kind, count, pitch = SelectKind(common.kind), common.count, common.pitch
         shares = list(zip(self._cores, instruction.selections, strict=True))
-        assert all({n: s.fields[n] for n in ("kind", "count", "pitch")}.items() <= common.items() for _, s in shares)
+        assert all((s.kind, s.count, s.pitch) == (common.kind, count, pitch) for _, s in shares)
         if kind is SelectKind.MASK:
             for core, selection in shares:
                 core.masks = [[mask >> channel & 1 for channel in range(WORD_CHANNELS)] for mask in selection.masks]
         elif kind is SelectKind.ELEMENTS:
-            scanned = [entry for core, selection in shares for entry in core.scan(selection.fields)]
+            scanned = [entry for core, selection in shares for entry in core.scan(selection)]
             places = [place for place, _ in scanned]
             assert not self._compiled or places == sorted(set(places)), "not every word once, in order"
             winners = {place for place, _ in sorted(scanned, key=lambda entry: (-entry[1], entry[0]))[:count]}
             for core, selection in shares:
-                shift = signed(selection.fields["shift"], 17)
+                shift = signed(selection.shift, 17)
                 core.elements = {(number + shift, channel) for number, channel in winners}
         else:
             scores = np.zeros(pitch * WORD_CHANNELS, dtype=np.int64)
             for core, selection in shares:
-                for (number, channel), magnitude in core.scan(selection.fields):
+                for (number, channel), magnitude in core.scan(selection):
                     scores[number % pitch * WORD_CHANNELS + channel] += magnitude
             order = sorted(range(len(scores)), key=lambda channel: (-scores[channel], channel))[:count]
             kept = np.isin(np.arange(len(scores)), order).astype(int).reshape(-1, WORD_CHANNELS)
@@ -201,20 +202,20 @@ class Machine:
 
     def _layer(self, instruction: Instruction) -> Ran:
         """All cores read, then all write: nothing may depend on which of them is faster."""
-        parts = {k: part for k, part in enumerate(instruction.cores) if part.fields["enable"]}
+        parts = instruction.parts
         for core in self._cores:
             core.begin()
         results = {k: self._cores[k].layer(part) for k, part in parts.items()}
         for core, part in zip(self._cores, instruction.cores, strict=True):
-            core.open(part.fields["window"])
-        raw = any(part.fields["lane"]["raw"] for part in parts.values())
+            core.open(part.window)
+        raw = any(part.lane.raw for part in parts.values())
         assert not raw or [*parts] == [0]
         for k, (numbers, _, values, _) in results.items() if not raw else ():
-            everywhere = parts[k].fields["target"]["everywhere"]
+            everywhere = parts[k].target.everywhere
             assert everywhere or len(self._cores) >= 4
             self._send(k, bool(everywhere), numbers, values.reshape(-1, WORD_CHANNELS))
         numbers = np.concatenate([numbers for numbers, _, _, _ in results.values()])
-        partial = any(part.fields["source"]["partial"] for part in parts.values())
+        partial = any(part.source.partial for part in parts.values())
         assert partial or len(set(numbers.tolist())) == len(numbers), "a word that two cores make"
         return Ran(
             index=instruction.index,

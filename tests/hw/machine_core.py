@@ -10,7 +10,7 @@ import numpy as np
 
 from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
 from hw.numerics import AddScales, Rounding, Scale, add, clamp, requantize
-from hw.program.decode import CoreLayer
+from hw.program.instructions import CoreLayer, ResidualFields, SelectionFields, SourceFields, TargetFields, WindowFields
 from hw.program.isa import SelectUse
 
 __all__ = ["Core", "places", "signed"]
@@ -24,10 +24,10 @@ def signed(value: int, bits: int = 8) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
-def places(first: int, target: dict[str, int], positions: int, words: int) -> np.ndarray:
+def places(first: int, target: TargetFields, positions: int, words: int) -> np.ndarray:
     """Numbers of the words at some positions in the order of a walk: int array (positions, words)."""
-    row, column = np.divmod(np.arange(positions), target["columns"])
-    return (first + row * target["row_pitch"] + column * target["column_pitch"])[:, None] + np.arange(words)
+    row, column = np.divmod(np.arange(positions), target.columns)
+    return (first + row * target.row_pitch + column * target.column_pitch)[:, None] + np.arange(words)
 
 
 class Core:
@@ -52,7 +52,7 @@ class Core:
         self._accumulators = np.zeros((config.pes, config.accumulators), dtype=np.int64)
         #: (bank, word) of everything read in this layer, with the numbers of the words it was the operand of.
         self._read: dict[tuple[int, int], set[int | None]] = {}
-        self._window: dict[str, int] = {}
+        self._window: WindowFields | None = None
         #: What the last selections have chosen: address and channel of activations, masks of channels.
         self.elements: set[tuple[int, int]] = set()
         self.masks: list[list[int]] = []
@@ -65,8 +65,8 @@ class Core:
         """Nothing has been read in this layer."""
         self._read = {}
 
-    def open(self, window: dict[str, int]) -> None:
-        """Keep the words of this window (fields of :class:`hw.program.isa.Window`) from now on."""
+    def open(self, window: WindowFields) -> None:
+        """Keep the words of this window from now on."""
         self._window = window
 
     def take(self, maker: int | None, number: int, word: np.ndarray) -> None:
@@ -78,40 +78,40 @@ class Core:
             This core's own word (its number), or another core's or the image's.
         """
         window = self._window
-        offset = number - window["low"]
-        if not 0 <= offset < window["count"]:
+        offset = number - window.low
+        if not 0 <= offset < window.count:
             return
-        address = window["base"] + offset
+        address = window.base + offset
         assert address < self._config.activation_words, "a word beyond the bank"
-        readers = self._read.get((window["bank"], address), set())
+        readers = self._read.get((window.bank, address), set())
         assert readers <= {maker} - {None}, "a word over one that is still read"
-        self._activations[window["bank"], address] = word
+        self._activations[window.bank, address] = word
 
     def layer(self, part: CoreLayer) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """Numbers, accumulators and values of the words made, and the products."""
-        lane, residual, target = (part.fields[name] for name in ("lane", "residual", "target"))
+        lane, residual, target = part.lane, part.residual, part.target
         stream, products = self._multiply(part)
-        assert len(stream) == lane["outputs"]
-        assert lane["channels"] % WORD_CHANNELS == 0
-        accumulators = np.array(stream, dtype=np.int64).reshape(-1, lane["channels"])
-        first = lane["channel_base"] * WORD_CHANNELS
-        channels = slice(first, first + lane["channels"])
+        assert len(stream) == lane.outputs
+        assert lane.channels % WORD_CHANNELS == 0
+        accumulators = np.array(stream, dtype=np.int64).reshape(-1, lane.channels)
+        first = lane.channel_base * WORD_CHANNELS
+        channels = slice(first, first + lane.channels)
         biased = accumulators + self._bias[channels]
         self._check_width(biased)
-        if lane["raw"]:
-            assert lane["slow"] or self._config.lanes == 1
+        if lane.raw:
+            assert lane.slow or self._config.lanes == 1
             return np.arange(biased.size // WORD_CHANNELS), accumulators, biased, products
-        assert lane["slow"] or not target["everywhere"] or self._config.cores * self._config.lanes <= WORD_CHANNELS
-        assert target["words"] * WORD_CHANNELS == lane["channels"]
-        numbers = places(target["first"], target, len(biased), target["words"]).reshape(-1)
-        rounding = Rounding.DOUBLE if lane["double"] else Rounding.SINGLE
+        assert lane.slow or not target.everywhere or self._config.cores * self._config.lanes <= WORD_CHANNELS
+        assert target.words * WORD_CHANNELS == lane.channels
+        numbers = places(target.first, target, len(biased), target.words).reshape(-1)
+        rounding = Rounding.DOUBLE if lane.double else Rounding.SINGLE
         scaled = requantize(biased, self._multiplier[channels], self._shift[channels], rounding)
-        codes = clamp(scaled + signed(lane["offset"]), signed(lane["clamp_low"]), signed(lane["clamp_high"]))
-        if residual["enable"]:
-            assert lane["slow"]
-            assert residual["bank"] != part.fields["source"]["bank"]
-            codes = self._add(codes - signed(residual["zero_point"]), residual, target, numbers)
-        return numbers, accumulators, codes - signed(target["zero_point"]), products
+        codes = clamp(scaled + signed(lane.offset), signed(lane.clamp_low), signed(lane.clamp_high))
+        if residual.enable:
+            assert lane.slow
+            assert residual.bank != part.source.bank
+            codes = self._add(codes - signed(residual.zero_point), residual, target, numbers)
+        return numbers, accumulators, codes - signed(target.zero_point), products
 
     def _fetch(self, bank: int, address: int, reader: int | None) -> np.ndarray:
         """A word of the activation memory."""
@@ -120,54 +120,54 @@ class Core:
         self._read.setdefault((bank, address), set()).add(reader)
         return word
 
-    def scan(self, selection: dict[str, int]) -> list[tuple[tuple[int, int], int]]:
+    def scan(self, selection: SelectionFields) -> list[tuple[tuple[int, int], int]]:
         """Place (number of the word, channel) and magnitude of everything in the core's share of a selection."""
         found = []
-        for start in range(selection["pitch"]):
-            for n in range(selection["words"]):
-                address = selection["base"] + start + n * selection["pitch"]
-                number = address - signed(selection["shift"], 17)
-                word = self._fetch(selection["bank"], address, None)
+        for start in range(selection.pitch):
+            for n in range(selection.words):
+                address = selection.base + start + n * selection.pitch
+                number = address - signed(selection.shift, 17)
+                word = self._fetch(selection.bank, address, None)
                 found += [((number, channel), abs(int(value))) for channel, value in enumerate(word)]
         return found
 
-    def _selected(self, source: dict[str, int], address: int, word: int) -> list[bool]:
+    def _selected(self, source: SourceFields, address: int, word: int) -> list[bool]:
         """Which channels of a word the layer's selection has chosen."""
-        if source["select"] == SelectUse.ELEMENTS.value:
+        if source.select == SelectUse.ELEMENTS.value:
             return [(address, channel) in self.elements for channel in range(WORD_CHANNELS)]
-        if source["select"] == SelectUse.CHANNELS.value:
-            return [bool(bit) for bit in self.masks[source["first_mask"] + word]]
+        if source.select == SelectUse.CHANNELS.value:
+            return [bool(bit) for bit in self.masks[source.first_mask + word]]
         return [True] * WORD_CHANNELS
 
     def _multiply(self, part: CoreLayer) -> tuple[list[int], int]:
         """The accumulators in the order in which they leave the PEs, and the number of products."""
-        source = part.fields["source"]
-        step, slots, filled = source["accumulator_step"], source["slots"], len(part.rows) - source["blank_rows"]
-        assert source["threshold"] >= 1
+        source = part.source
+        step, slots, filled = source.accumulator_step, source.slots, len(part.rows) - source.blank_rows
+        assert source.threshold >= 1
         stream: list[int] = []
         products = 0
-        leaving = source["first_dump"]
+        leaving = source.first_dump
         for y, row in enumerate(part.rows):
             for x, column in enumerate(part.columns):
-                base = source["base"] + y * source["row_pitch"] + x * source["column_pitch"]
-                words = source["words"] if y < filled else 0
-                position = [self._fetch(source["bank"], base + word, None) for word in range(words)]
+                base = source.base + y * source.row_pitch + x * source.column_pitch
+                words = source.words if y < filled else 0
+                position = [self._fetch(source.bank, base + word, None) for word in range(words)]
                 values = np.concatenate(position) if words else np.zeros(0, dtype=np.int64)
                 chosen = [bit for word in range(words) for bit in self._selected(source, base + word, word)]
-                for channel in np.flatnonzero((abs(values) >= source["threshold"]) & np.array(chosen, dtype=bool)):
+                for channel in np.flatnonzero((abs(values) >= source.threshold) & np.array(chosen, dtype=bool)):
                     place, pe = divmod(int(channel), self._config.pes)
-                    number, pes = (place, [pe]) if source["depthwise"] else (channel, range(self._config.pes))
-                    number += source["first_list"] + row["list"] + column["list"]
-                    for k in range(row["count"]):
-                        start = row["accumulator"] - k * step + column["accumulator"]
-                        job = int(number + k * source["list_step"]), int(values[channel]), start
-                        products += self._job(*job, pes, bool(source["maximum"]))
-                for _ in range(column["dumps"] if row["final"] else 0):
+                    number, pes = (place, [pe]) if source.depthwise else (channel, range(self._config.pes))
+                    number += source.first_list + row.list + column.list
+                    for k in range(row.count):
+                        start = row.accumulator - k * step + column.accumulator
+                        job = int(number + k * source.list_step), int(values[channel]), start
+                        products += self._job(*job, pes, bool(source.maximum))
+                for _ in range(column.dumps if row.final else 0):
                     places = (leaving + np.arange(slots)) % self._config.accumulators
                     stream += self._accumulators[:, places].T.reshape(-1).tolist()
                     self._accumulators[:, places] = 0
                     leaving += slots
-        assert source["partial"] or not self._accumulators.any(), "an accumulator that no dump took"
+        assert source.partial or not self._accumulators.any(), "an accumulator that no dump took"
         return stream, products
 
     def _job(self, number: int, value: int, base: int, pes: Iterable[int], maximum: bool) -> int:
@@ -195,20 +195,20 @@ class Core:
             products += count
         return products
 
-    def _add(
-        self, own: np.ndarray, residual: dict[str, int], target: dict[str, int], numbers: np.ndarray
-    ) -> np.ndarray:
+    def _add(self, own: np.ndarray, residual: ResidualFields, target: TargetFields, numbers: np.ndarray) -> np.ndarray:
         """The sum with the second operand; ``numbers`` are those of the words the sums go to."""
         positions, channels = own.shape
         words = channels // WORD_CHANNELS
-        read = places(residual["base"], target, positions, words).reshape(-1)
+        read = places(residual.base, target, positions, words).reshape(-1)
         other = [
-            self._fetch(residual["bank"], int(place), int(number)) for place, number in zip(read, numbers, strict=True)
+            self._fetch(residual.bank, int(place), int(number)) for place, number in zip(read, numbers, strict=True)
         ]
         names = ("first", "second", "output")
-        scales = AddScales(*(Scale(residual[f"{n}_multiplier"], residual[f"{n}_shift"]) for n in names))
-        total = add(own, np.array(other).reshape(own.shape), scales) + signed(residual["offset"])
-        return clamp(total, signed(residual["clamp_low"]), signed(residual["clamp_high"]))
+        scales = AddScales(
+            *(Scale(getattr(residual, f"{n}_multiplier"), getattr(residual, f"{n}_shift")) for n in names)
+        )
+        total = add(own, np.array(other).reshape(own.shape), scales) + signed(residual.offset)
+        return clamp(total, signed(residual.clamp_low), signed(residual.clamp_high))
 
     def _check_width(self, values: np.ndarray) -> None:
         limit = 1 << (self._config.accumulator_bits - 1)

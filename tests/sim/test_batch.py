@@ -9,8 +9,7 @@ from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.exits import Conditions
 from hw.network.network import INPUT
-from hw.program.bits import encode, words_of
-from hw.program.decode import decode_header
+from hw.program.bits import words_of
 from hw.program.isa import NEVER, Header
 from hw.program.program import Program
 from models.integer import golden
@@ -35,7 +34,7 @@ def codes_for(made: Program, count: int) -> np.ndarray:
 
 def without_overlap(made: Program) -> Program:
     """The same, but the next image must wait for the end."""
-    header = encode(Header, **(decode_header(made.images) | {"image_free": NEVER}))
+    header = replace(made.decoded.header, image_free=NEVER).pack()
     words = np.concatenate([header, made.images["program"][words_of(Header) :]]).astype(np.uint32)
     return Program(
         network=made.network, config=made.config, commands=made.commands, images=made.images | {"program": words}
@@ -44,7 +43,7 @@ def without_overlap(made: Program) -> Program:
 
 def test_a_long_run_hides_the_load_of_the_next_image():
     made = program()
-    assert decode_header(made.images)["image_free"] == 1
+    assert made.decoded.header.image_free == 1
     timing = simulate(made, codes_for(made, 6))
     batch = time_batch(made, timing)
     assert batch.waits[1:].tolist() == [0] * 5
@@ -112,7 +111,7 @@ def test_a_batch_that_reads_lists_has_a_known_time_if_every_run_goes_to_the_end(
     branch = replace(network.exits[0], threshold=int(margins[2]))
     network = replace(network, exits=(branch, *network.exits[1:]))
     made = compile_network(network, preset("tiny").replace(list_words=128, loader=1))
-    assert decode_header(made.images)["chunks"]
+    assert made.decoded.header.chunks
     free, steady = simulate(made, codes), simulate(made, codes, conditions=Conditions(constant=True))
     early = int((free.exit_index[:-1] == 0).sum())
     assert early

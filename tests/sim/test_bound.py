@@ -10,7 +10,6 @@ from hw.config import preset
 from hw.network.exits import Conditions
 from hw.network.layers import threshold_of
 from hw.program.chunks import ChunkRows, ListChunk
-from hw.program.decode import decode_header
 from models.integer import golden
 from sim import WeightSource, constant_time, layer_bounds, simulate, worst_case
 from sim.plan import Plan
@@ -37,7 +36,7 @@ def test_no_image_takes_longer_than_the_bound(seed):
     assert (found.layer_cycles <= bounds).all()
     # The first layer of an image without a zero takes all of it, unless its threshold makes zeros.
     assert (found.layer_cycles[6:, 0] == bounds[0]).all() or threshold_of(network.layers[0]) > 100
-    assert found.cycles.max() <= worst_case(program) <= decode_header(program.images)["limit"]
+    assert found.cycles.max() <= worst_case(program) <= program.decoded.header.limit
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -48,7 +47,7 @@ def test_no_image_takes_longer_than_the_bound_with_selections(seed):
     codes = np.concatenate([random_codes(network, 6, seed), dense_codes(network, 6, seed)])
     found = simulate(program, codes)
     assert (found.layer_cycles <= layer_bounds(program)).all()
-    assert found.cycles.max() <= worst_case(program) <= decode_header(program.images)["limit"]
+    assert found.cycles.max() <= worst_case(program) <= program.decoded.header.limit
 
 
 @settings(max_examples=60, deadline=None)
@@ -121,7 +120,7 @@ def test_a_row_of_lists_makes_a_slow_layer_two_cycles_longer(monkeypatch):
     alone = layer_bounds(program)
     row = ChunkRows(cores=tuple(range(cores)), address=4095, words=np.zeros((1, pes), dtype=np.uint32), beat=1)
     chunk = ListChunk(address=0, beats=1 + program.config.row_beats, after=0, segments=(row,))
-    monkeypatch.setattr("sim.plan.decode_chunks", lambda images, config: [chunk])
+    monkeypatch.setitem(vars(program), "decoded", replace(program.decoded, chunks=(chunk,)))
     assert Plan(program).steps[0].slow
     bound = layer_bounds(program)[0]
     times = [simulate(program, codes, source=WeightSource(latency=n)).layer_cycles[0, 0] for n in range(1, 121)]

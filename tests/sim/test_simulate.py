@@ -8,7 +8,6 @@ from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.exits import Decisions
 from hw.network.network import INPUT, Network, Select
-from hw.program.decode import decode_header
 from models.integer import golden
 from sim import timing
 from sim.simulate import Simulation, simulate
@@ -75,7 +74,7 @@ def test_every_pe_cycle_has_a_cause_and_every_product_is_made(seed):
     assert all((part >= 0).all() for part in found.spent.values())
     np.testing.assert_array_equal(sum(found.spent.values()), found.layer_cycles * config.multipliers)
     np.testing.assert_array_equal(found.spent["products"], found.products)
-    assert (found.cycles <= decode_header(program.images)["limit"]).all()
+    assert (found.cycles <= program.decoded.header.limit).all()
     assert (found.cycles > found.layer_cycles.sum(axis=1)).all()
     assert (found.limit <= found.layer_cycles).all()
     machine = Machine(program.images, config)

@@ -6,7 +6,6 @@ import pytest
 from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig, preset
 from hw.network.network import INPUT, GlobalAveragePool, Network
-from hw.program.decode import decode_header
 from models.integer import golden
 from tests.hw.equality import assert_equals_golden
 from tests.hw.networks import network as mixed_network
@@ -127,7 +126,7 @@ def test_equal_networks_give_equal_files(tmp_path):
 
 def test_a_program_may_take_the_time_it_needs():
     program = compile_network(conv_network(4, (5, 5)), TINY)
-    assert 1000 < decode_header(program.images)["limit"] < 10_000
+    assert 1000 < program.decoded.header.limit < 10_000
 
 
 def test_accumulators_that_could_overflow_are_refused():
@@ -226,7 +225,7 @@ def test_max_pools_of_what_has_no_code_below_its_zero_point(zero_point, low, bet
     network = pooled(zero_point, low, between)
     program = compile_network(network, ROOMY.replace(cores=cores))
     assert_equals_golden(program, random_codes(network, 3, 0))
-    maxima = [core.fields["source"]["maximum"] for layer in program.instructions()[:-1] for core in layer.cores[:1]]
+    maxima = [core.source.maximum for layer in program.decoded.instructions[:-1] for core in layer.cores[:1]]
     assert maxima == [int(layer.kind == "max_pool2d") for layer in network.layers]
 
 
@@ -238,7 +237,7 @@ def test_max_pools_of_codes_below_the_zero_point(zero_point, low, between, cores
     network = pooled(zero_point, low, between)
     program = compile_network(network, ROOMY.replace(cores=cores))
     assert_equals_golden(program, random_codes(network, 3, 0))
-    stored = [layer.cores[0].fields["target"]["zero_point"] for layer in program.instructions()[:-2]]
+    stored = [layer.cores[0].target.zero_point for layer in program.decoded.instructions[:-2]]
     lowest, zero = low & 0xFF, zero_point & 0xFF
     first = {"": [lowest, lowest], "average": [zero, lowest, lowest], "largest": [lowest] * 3}[between]
     assert stored == [*first, zero]
@@ -252,7 +251,7 @@ def test_max_pools_of_images_below_their_zero_point():
     pool = replace(pool, output=replace(pool.output, zero_point=7), clamp=(-128, 127))
     network = replace(network, input=replace(network.input, zero_point=7), layers=(pool, head))
     program = compile_network(network, ROOMY)
-    assert decode_header(program.images)["image_zero_point"] == 0x80
+    assert program.decoded.header.image_zero_point == 0x80
     assert_equals_golden(program, random_codes(network, 3, 0))
 
 
@@ -285,7 +284,7 @@ def test_weighted_heads_deliver_their_logits_whatever_the_scale():
 
 def test_a_program_whose_runs_could_outlast_the_counter_of_cycles_is_refused(monkeypatch):
     network = random_network(11)
-    limit = decode_header(compile_network(network, preset("tiny")).images)["limit"]
+    limit = compile_network(network, preset("tiny")).decoded.header.limit
     monkeypatch.setattr("hw.compiler.emit._LONGEST", limit)
     compile_network(network, preset("tiny"))
     monkeypatch.setattr("hw.compiler.emit._LONGEST", limit - 1)

@@ -23,15 +23,15 @@ def roomy(cores, pes, lanes):
 
 def cores_at_work(program):
     return [
-        sum(core.fields["enable"] for core in instruction.cores)
-        for instruction in program.instructions()
+        sum(core.enable for core in instruction.cores)
+        for instruction in program.decoded.instructions
         if instruction.op is Opcode.LAYER
     ]
 
 
 def lists_of_an_activation(program):
     """The most that any has."""
-    return max(row["count"] for i in program.instructions() for core in i.cores for row in core.rows)
+    return max(row.count for i in program.decoded.instructions for core in i.cores for row in core.rows)
 
 
 @pytest.mark.parametrize("number", range(2 * len(CONFIGS)))

@@ -8,7 +8,6 @@ from hw.compiler import attempts
 from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig, preset
 from hw.network.network import INPUT, Network
-from hw.program.decode import decode_windows
 from hw.rules import MisfitError, ShortageError
 from tests.hw.changes import Changes
 from tests.hw.compiler.test_compile import ROOMY, conv_network, refused
@@ -53,7 +52,7 @@ def test_sums_take_the_places_of_their_operands_where_maps_are_too_large_for_mor
         assert_equals_golden(program, random_codes(network, 1, 0))
         changes = Changes(program)
         windows = {command.tensor: changes.layers[n].cores for n, command in enumerate(program.commands)}
-        places[bank] = [[core.fields["window"] for core in windows[name]] for name in ("layer0", *sums)]
+        places[bank] = [[core.window for core in windows[name]] for name in ("layer0", *sums)]
     first, *others = places[words]
     assert others == [first, first]
     assert places[2048][1] not in (places[2048][0], places[2048][2])
@@ -257,7 +256,7 @@ def test_a_map_larger_than_a_bank_lies_in_several_cores():
     refused(network, small, r"activation memory has banks of 32 words; input alone needs 64, 32 too many")
     program = compile_network(network, small.replace(cores=4))
     # Two rows of eight words, and one above and below that the kernel reaches.
-    assert [window["count"] for window in decode_windows(program.images)] == [24, 32, 32, 24]
+    assert [window.count for window in program.decoded.windows] == [24, 32, 32, 24]
     assert [(c.bands, c.groups) for c in program.commands[:2]] == [(4, 1), (4, 1)]
     assert_equals_golden(program, random_codes(network, 2, 0))
 

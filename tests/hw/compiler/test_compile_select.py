@@ -42,7 +42,7 @@ def test_balanced_selections_equal_the_golden_model(seed):
 
 
 def selects(program: Program) -> list[tuple[str, int]]:
-    return [(i.op.name, i.index) for i in program.instructions() if i.op in (Opcode.SELECT, Opcode.LAYER)]
+    return [(i.op.name, i.index) for i in program.decoded.instructions if i.op in (Opcode.SELECT, Opcode.LAYER)]
 
 
 def test_a_selection_stands_before_the_first_command_of_its_layer():

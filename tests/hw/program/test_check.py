@@ -12,7 +12,6 @@ from hw.config import preset
 from hw.network.network import INPUT
 from hw.program.bits import encode, words_of
 from hw.program.check import check_images
-from hw.program.decode import decode_header
 from hw.program.isa import Decision, Opcode, Operation
 from hw.program.program import Program
 from tests.hw.changes import Changes, put
@@ -245,7 +244,7 @@ REFUSALS: dict[str, tuple[dict[str, np.ndarray], str]] = {
         at(INNER) + "a head must be one position without residual",
     ),
     "residual in the bank of the input": (
-        GOOD.layer(SUM, "residual", bank=LAYERS[SUM].cores[0].fields["source"]["bank"]),
+        GOOD.layer(SUM, "residual", bank=LAYERS[SUM].cores[0].source.bank),
         at(SUM) + "input and residual must lie in different banks",
     ),
     "target of other words": (
@@ -300,15 +299,15 @@ def test_lists_beyond_what_a_row_can_begin_with_are_refused():
     with pytest.MonkeyPatch.context() as patch:
         only(patch, merged=False, upright=False)
         changes = Changes(compile_network(runnable(), config))
-    y = next(y for y, row in enumerate(changes.layers[STEM].cores[0].rows) if row["count"] == 2)
+    y = next(y for y, row in enumerate(changes.layers[STEM].cores[0].rows) if row.count == 2)
     images = changes.row(STEM, y, list=4095)
     images["lists"] = np.pad(images["lists"], ((0, 0), (0, 8192 - images["lists"].shape[1])))
-    step = changes.layers[STEM].cores[0].fields["source"]["list_step"]
+    step = changes.layers[STEM].cores[0].source.list_step
     message = rf"^layer 0 at \d+, core 0: list {4095 + step} is beyond the 4096 that a row can begin with$"
     with pytest.raises(ValueError, match=message):
         check_images(images, config)
     # In a row with a list for each of its activations, nothing is beyond; and none of these lists feeds anything.
-    y = next(y for y, row in enumerate(changes.layers[STEM].cores[0].rows) if row["count"] == 1)
+    y = next(y for y, row in enumerate(changes.layers[STEM].cores[0].rows) if row.count == 1)
     check_images(changes.row(STEM, y, list=4095) | {"lists": images["lists"]}, config)
 
 
@@ -351,14 +350,14 @@ def test_flipped_bits_are_harmless_or_refused_in_one_sentence(flips):
         flat = images[name].reshape(-1)
         flat[place % flat.size] ^= np.uint32(1 << bit)
     try:
-        check_images(images, TINY)
+        decoded = check_images(images, TINY)
     except ValueError as error:
         message = str(error)
     else:
         # Whatever it computes: the machine finds nothing to object to, twice.
         machine = Machine(images, TINY, compiled=False)
         for fill in (-7, 100):
-            machine.run(np.full(decode_header(images)["image_bytes"], fill, dtype=np.int8))
+            machine.run(np.full(decoded.header.image_bytes, fill, dtype=np.int8))
         message = "harmless"
     assert message
     assert "\n" not in message
@@ -375,12 +374,12 @@ def test_of_a_group_only_channels_that_may_be_nonzero_count(pe):
     maker = NetworkMaker(np.random.default_rng(1), (2, 2, 3))
     maker.head(maker.pool(maker.conv(INPUT, 10, (1, 1), density=1.0)), 3)
     good = Changes(compile_network(maker.network("net"), TINY))
-    source = good.layers[1].cores[0].fields["source"]
-    assert source["depthwise"]
+    source = good.layers[1].cores[0].source
+    assert source.depthwise
     beyond = TINY.list_words - 1 | 1 << TINY.start_bits
-    images = good.image("lists", put((pe, source["first_list"] + 2), beyond))
+    images = good.image("lists", put((pe, source.first_list + 2), beyond))
     if pe >= 2:
         check_images(images, TINY)
         return
-    with pytest.raises(ValueError, match=rf"list \[{source['first_list'] + 2}\] points beyond"):
+    with pytest.raises(ValueError, match=rf"list \[{source.first_list + 2}\] points beyond"):
         check_images(images, TINY)

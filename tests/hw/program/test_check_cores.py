@@ -10,10 +10,7 @@ from hypothesis import strategies as st
 from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig
 from hw.network.network import INPUT
-from hw.program.bits import encode
 from hw.program.check import check_images
-from hw.program.decode import decode_header
-from hw.program.isa import Layer
 from models.integer import golden
 from tests.hw.changes import Changes
 from tests.hw.machine import Machine
@@ -41,12 +38,11 @@ at = GOOD.at
 
 
 def enabled(number):
-    return [k for k, core in enumerate(LAYERS[number].cores) if core.fields["enable"]]
+    return [k for k, core in enumerate(LAYERS[number].cores) if core.enable]
 
 
 #: The stem, whose words go to all cores, and the head on core 0.
 STEM, HEAD = 0, 1
-FIELDS = [[core.fields for core in layer.cores] for layer in LAYERS]
 #: The convolution behind: cores 2 and on read, of the stem, what their own band needs.
 INNER = 2
 
@@ -54,15 +50,15 @@ INNER = 2
 def test_the_program_uses_what_the_tests_are_about():
     assert len(enabled(STEM)) >= 4
     assert len(enabled(INNER)) >= 4
-    assert FIELDS[STEM][0]["target"]["everywhere"] == 1
+    assert LAYERS[STEM].cores[0].target.everywhere == 1
     assert enabled(HEAD) == [0]
-    reach = {fields[0]["target"]["everywhere"] for number, fields in enumerate(FIELDS) if len(enabled(number)) > 1}
+    reach = {layer.cores[0].target.everywhere for number, layer in enumerate(LAYERS) if len(enabled(number)) > 1}
     assert reach == {0, 1}
     check_images(GOOD.images, CONFIG)
 
 
 def head_of_core_1():
-    description = encode(Layer, **FIELDS[HEAD][0])
+    description = LAYERS[HEAD].cores[0].pack()
     return GOOD.memory(1, LAYERS[HEAD].target, description, GOOD.enable(HEAD, 0, (0,)))
 
 
@@ -89,7 +85,7 @@ REFUSALS = {
         at(STEM, None) + r"core \d keeps word \d+, which core \d can't send it",
     ),
     "a word of two cores": (
-        GOOD.layer(STEM, "target", (3,), first=FIELDS[STEM][2]["target"]["first"]),
+        GOOD.layer(STEM, "target", (3,), first=LAYERS[STEM].cores[2].target.first),
         at(STEM, 3) + r"word \[\d+\] must be made by one core only",
     ),
     "fast lanes, words for all cores": (
@@ -105,7 +101,7 @@ REFUSALS = {
         at(STEM, 3) + "it reads words that nothing before it writes",
     ),
     "window of a map too small": (
-        GOOD.layer(STEM, "window", (3,), count=FIELDS[STEM][3]["window"]["count"] - 1),
+        GOOD.layer(STEM, "window", (3,), count=LAYERS[STEM].cores[3].window.count - 1),
         at(INNER, 3) + "it reads words that nothing before it writes",
     ),
     "window beyond the bank": (
@@ -129,7 +125,7 @@ REFUSALS = {
         at(INNER, 3) + r"word \d+ is beyond the 2048 words of a bank",
     ),
     "a map over its input": (
-        GOOD.layer(INNER, "window", (3,), **{n: FIELDS[STEM][3]["window"][n] for n in ("bank", "base")}),
+        GOOD.layer(INNER, "window", (3,), **{n: getattr(LAYERS[STEM].cores[3].window, n) for n in ("bank", "base")}),
         at(INNER, None) + r"word \[\d+\] must not be written over what core 3 reads",
     ),
     "tables beyond the image": (
@@ -159,10 +155,10 @@ def test_a_sum_may_take_the_place_of_its_operand():
     moved = changes.layer(mean, "window", base=100)
     good = replace(good, images=changes.layer(hidden, "source", images=moved, base=100))
     changes = Changes(good)
-    stem = changes.layers[0].cores[0].fields["window"]
+    stem = changes.layers[0].cores[0].window
     images = changes.layer(total, "window", **stem)
     images = changes.layer(mean, "source", images=images, bank=stem["bank"], base=stem["base"])
-    assert changes.layers[total].cores[0].fields["window"] != stem
+    assert changes.layers[total].cores[0].window != stem
     check_images(images, config)
     for codes in random_codes(good.network, 4, 0):
         found, wanted = (Machine(made, config).run(codes) for made in (images, good.images))
@@ -189,12 +185,12 @@ def test_flipped_bits_are_harmless_or_refused_in_one_sentence(flips):
         flat = images[name].reshape(-1)
         flat[place % flat.size] ^= np.uint32(1 << bit)
     try:
-        check_images(images, CONFIG)
+        decoded = check_images(images, CONFIG)
     except ValueError as error:
         message = str(error)
     else:
         machine = Machine(images, CONFIG, compiled=False)
-        machine.run(np.full(decode_header(images)["image_bytes"], -7, dtype=np.int8))
+        machine.run(np.full(decoded.header.image_bytes, -7, dtype=np.int8))
         message = "harmless"
     assert message
     assert "\n" not in message

@@ -93,7 +93,7 @@ def test_other_channel_parameters(program, good, name):
     ],
 )
 def test_a_field_with_another_bit(program, good, number, part, field, message):
-    value = good.layers[number].cores[0].fields[part][field]
+    value = getattr(getattr(good.layers[number].cores[0], part), field)
     refused(program, good.layer(number, part, **{field: value ^ 1}), message)
 
 
@@ -116,7 +116,7 @@ def test_a_map_in_the_place_of_another():
     """A layer's map lies where its input does, through an equal window, and then that is read again."""
     program = compile_network(runnable(), TINY)
     changes = Changes(program)
-    stem = changes.layers[STEM].cores[0].fields["window"]
+    stem = changes.layers[STEM].cores[0].window
     inner = next(n for n, command in enumerate(program.commands) if command.tensor == "inner")
     images = changes.layer(inner, "window", **stem)
     refused(program, images, ANY)
@@ -125,7 +125,7 @@ def test_a_map_in_the_place_of_another():
 def test_a_max_pool_that_adds_up():
     program = compile_network(pooled(-128, -128), TINY)
     changes = Changes(program)
-    number = next(n for n, layer in enumerate(changes.layers) if layer.cores[0].fields["source"]["maximum"])
+    number = next(n for n, layer in enumerate(changes.layers) if layer.cores[0].source.maximum)
     refused(program, changes.layer(number, "source", maximum=0), "depthwise and maximum must be")
 
 

@@ -39,8 +39,8 @@ def selection(instruction, cores: tuple[int, ...] = (0, 1), **fields: int) -> Im
     """The images with fields of a selection changed."""
     images = GOOD.images
     for core in cores:
-        changed = instruction.selections[core].fields | fields
-        images = GOOD.memory(core, instruction.target + OFFSET, encode(Selection, **changed), images)
+        changed = replace(instruction.selections[core], **fields)
+        images = GOOD.memory(core, instruction.target + OFFSET, changed.pack(), images)
     return images
 
 
@@ -95,7 +95,7 @@ REFUSALS: dict[str, tuple[Callable[[], Images], str]] = {
         rf"core 1's layers image ends at {GOOD.images['layers'].shape[1]}, inside the 1 masks at 4095",
     ),
     "wide masks": (
-        lambda: GOOD.memory(1, MASK.selections[1].fields["table"], [0x100]),
+        lambda: GOOD.memory(1, MASK.selections[1].table, [0x100]),
         rf"{AT['m']}, core 1: a mask must have 8 bits, not be \[256\]",
     ),
     "another layer's": (
@@ -151,7 +151,7 @@ def test_changed_selections_are_refused_or_harmless(data):
     layout = Selection.as_shape()
     fields = {}
     for name in data.draw(st.lists(st.sampled_from(sorted(dict(layout))), min_size=1, max_size=2, unique=True)):
-        values = [selection.fields[name] for selection in instruction.selections]
+        values = [getattr(selection, name) for selection in instruction.selections]
         most = min(12, (1 << bits_of(layout[name].shape)) - 1)
         fields[name] = data.draw(st.one_of(st.sampled_from(values), st.integers(0, most)))
     images = selection(instruction, data.draw(st.sampled_from(((0,), (1,), (0, 1)))), **fields)
@@ -167,7 +167,7 @@ OTHERS: dict[str, tuple[Callable[[], Images], str]] = {
     "share": (lambda: selection(ELEMENTS, (1,), words=11), r"command 0: core 1 must select by .*"),
     "shift": (lambda: selection(ELEMENTS, (1,), shift=0), r"command 0: core 1 must select by .*"),
     "mask": (
-        lambda: GOOD.memory(1, MASK.selections[1].fields["table"], [0xB]),
+        lambda: GOOD.memory(1, MASK.selections[1].table, [0xB]),
         r"command 2: core 1's masks must be \(10,\), not \(11,\)",
     ),
     "all": (
@@ -195,11 +195,11 @@ def test_a_network_that_selects_where_the_program_does_not_is_refused(name):
 
 
 def test_the_disassembler_shows_selections():
-    text = disassemble(PROGRAM.images)
+    text = disassemble(PROGRAM.decoded)
     assert text.count("  SELECT  ") == 4
     first = next(line for line in text.splitlines() if "core 1  elements" in line)
     assert first.split("elements")[1].split() == [
-        f"{name}={value}" for name, value in ELEMENTS.selections[1].fields.items() if name != "kind"
+        f"{name}={value}" for name, value in ELEMENTS.selections[1].values().items() if name != "kind"
     ]
     assert "core 0  channels" in text
     masks = [line for line in text.splitlines() if " mask " in line]

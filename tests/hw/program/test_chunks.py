@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from hw.config import AcceleratorConfig
 from hw.program.bits import encode, words_of
 from hw.program.chunks import ChunkRows, decode_chunks, pack_chunk, pack_rows, unpack_rows
+from hw.program.instructions import HeaderFields
 from hw.program.isa import Chunk, Header, Segment
 
 CONFIG = AcceleratorConfig(cores=4, pes=8, list_words=512, loader=1)
@@ -32,15 +34,18 @@ def test_a_row_by_hand():
     assert beats.tolist() == [0x0003_FFFF, 1 << 4, 0, 0, 0x8000]
 
 
-def images(read: list[tuple[np.ndarray, int]], **changes: int) -> dict[str, np.ndarray]:
-    """A program memory with nothing but a header and a chunk table, and the chunks."""
+NOTHING = HeaderFields.unpack([0] * words_of(Header))
+
+
+def images(read: list[tuple[np.ndarray, int]], **changes: int) -> tuple[dict[str, np.ndarray], HeaderFields]:
+    """A program memory with nothing but a header and a chunk table, the chunks, and the header."""
     first, table, address = words_of(Header), [], 0
     for beats, after in read:
         table += encode(Chunk, address=address, beats=len(beats), after=after)
         address += len(beats)
-    fields = dict.fromkeys(dict(Header.as_shape()), 0) | {"chunk_table": first, "chunks": len(read)} | changes
-    program = np.array(encode(Header, **fields) + table, dtype=np.uint32)
-    return {"program": program, "weights": np.concatenate([beats for beats, _ in read])}
+    header = replace(NOTHING, **({"chunk_table": first, "chunks": len(read)} | changes))
+    program = np.array(header.pack() + table, dtype=np.uint32)
+    return {"program": program, "weights": np.concatenate([beats for beats, _ in read])}, header
 
 
 def test_chunks_survive():
@@ -49,7 +54,7 @@ def test_chunks_survive():
         ChunkRows(cores=(1,), address=0, words=words(2, seed=1)),
     ]
     first, second = pack_chunk(segments, CONFIG), pack_chunk(segments[1:], CONFIG)
-    found = decode_chunks(images([(first, 0), (second, 3)]), CONFIG)
+    found = decode_chunks(*images([(first, 0), (second, 3)]), CONFIG)
     assert [(chunk.address, chunk.beats, chunk.after) for chunk in found] == [
         (0, len(first), 0),
         (len(first), len(second), 3),
@@ -89,16 +94,16 @@ def changed(**fields: int) -> np.ndarray:
 )
 def test_malformed_chunks_are_refused(chunk, message):
     with pytest.raises(ValueError, match=f"^chunk 1: {re.escape(message)}$"):
-        decode_chunks(images([(GOOD, 0), (chunk, 0)]), CONFIG)
+        decode_chunks(*images([(GOOD, 0), (chunk, 0)]), CONFIG)
 
 
 def test_a_chunk_lies_within_external_memory():
-    found = images([(GOOD, 0)])
+    found, header = images([(GOOD, 0)])
     message = "^chunk 0 must be at least one beat within the 10 of the weights image, not 0 to 11$"
     with pytest.raises(ValueError, match=message):
-        decode_chunks(found | {"weights": found["weights"][:10]}, CONFIG)
+        decode_chunks(found | {"weights": found["weights"][:10]}, header, CONFIG)
 
 
 def test_the_table_lies_within_the_program():
     with pytest.raises(ValueError, match=r"^program image ends at 7, inside the Chunk at 7$"):
-        decode_chunks(images([(GOOD, 0)], chunks=2), CONFIG)
+        decode_chunks(*images([(GOOD, 0)], chunks=2), CONFIG)

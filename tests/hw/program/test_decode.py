@@ -4,7 +4,8 @@ import pytest
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.program.bits import words_of
-from hw.program.decode import decode_header, decode_images, decode_windows, disassemble
+from hw.program.decode import decode_images, disassemble
+from hw.program.instructions import DecisionFields, WindowFields
 from hw.program.isa import Header, Layer, Opcode
 from tests.hw.networks import runnable
 from tests.hw.partitions import only
@@ -26,64 +27,64 @@ def changed(**words: int) -> dict[str, np.ndarray]:
 
 
 def test_instructions_are_those_of_the_network():
-    instructions = PROGRAM.instructions()
+    instructions = PROGRAM.decoded.instructions
     names = [(i.op.name, i.index) for i in instructions]
     layers = [("LAYER", number) for number in range(7)]
     assert names == [*layers[:2], ("BRANCH", 0), *layers[2:], ("STOP", 1)]
     branch = instructions[2]
-    assert branch.decision == {"threshold": 1000, "low": 0, "high": (1 << 32) - 1}
+    assert branch.decision == DecisionFields(threshold=1000, low=0, high=(1 << 32) - 1)
     assert [len(i.cores) for i in instructions] == [1, 1, 0, *[1] * 5, 0]
     stem = instructions[0].cores[0]
-    assert stem.fields["lane"]["raw"] == 0
-    assert stem.fields["source"]["rows"] == len(stem.rows) == 7
-    assert stem.fields["source"]["columns"] == len(stem.columns) == 4
+    assert stem.lane.raw == 0
+    assert stem.source.rows == len(stem.rows) == 7
+    assert stem.source.columns == len(stem.columns) == 4
     # Three output rows; the kernel reaches below the map, and over its left and right edge.
-    assert [row["final"] for row in stem.rows] == [0, 0, 1, 0, 1, 0, 1]
-    assert (stem.fields["source"]["blank_rows"], stem.fields["source"]["slots"]) == (1, 2)
-    assert [column["dumps"] for column in stem.columns] == [0, 1, 1, 2]
+    assert [row.final for row in stem.rows] == [0, 0, 1, 0, 1, 0, 1]
+    assert (stem.source.blank_rows, stem.source.slots) == (1, 2)
+    assert [column.dumps for column in stem.columns] == [0, 1, 1, 2]
 
 
 def test_every_core_has_a_description_of_its_own():
-    layers = [i for i in SPLIT.instructions() if i.op is Opcode.LAYER]
+    layers = SPLIT.decoded.layers
     assert all(len(layer.cores) == 2 for layer in layers)
     stem, early = layers[0], layers[1]
-    assert [sum(row["final"] for row in core.rows) for core in stem.cores] == [1, 2]
-    assert [core.fields["target"]["first"] for core in stem.cores] == [0, 4]
-    assert [core.fields["enable"] for core in early.cores] == [1, 0]
+    assert [sum(row.final for row in core.rows) for core in stem.cores] == [1, 2]
+    assert [core.target.first for core in stem.cores] == [0, 4]
+    assert [core.enable for core in early.cores] == [1, 0]
     assert (early.cores[1].rows, early.cores[1].columns) == ((), ())
 
 
 def test_windows_of_the_image_are_those_of_the_rows_read():
     # Kernels of 3 rows at stride 2 above 6 rows of 4 words: outputs 0, and 1 and 2.
-    assert decode_windows(SPLIT.images) == (
-        {"bank": 0, "base": 0, "low": 0, "count": 12},
-        {"bank": 0, "base": 0, "low": 8, "count": 16},
+    assert SPLIT.decoded.windows == (
+        WindowFields(bank=0, base=0, low=0, count=12),
+        WindowFields(bank=0, base=0, low=8, count=16),
     )
 
 
 def test_the_header_says_what_an_image_is():
-    header = decode_header(PROGRAM.images)
-    assert (header["entry"], header["image_words"], header["image_bytes"]) == (words_of(Header), 12, 48)
-    assert (header["image_channels"], header["image_zero_point"]) == (2, 128)
+    header = PROGRAM.decoded.header
+    assert (header.entry, header.image_words, header.image_bytes) == (words_of(Header), 12, 48)
+    assert (header.image_channels, header.image_zero_point) == (2, 128)
 
 
 def test_every_instruction_is_printed():
-    text = disassemble(PROGRAM.images)
+    text = disassemble(PROGRAM.decoded)
     lines = text.splitlines()
-    assert lines[0].startswith("   0  HEADER  {")
+    assert lines[0].startswith("   0  HEADER  entry=5 image_window=0 ")
     heads = [line.split()[:3] for line in lines[1:] if not line.startswith("     ")]
-    assert heads == [[str(i.address), i.op.name, str(i.index)] for i in PROGRAM.instructions()]
+    assert heads == [[str(i.address), i.op.name, str(i.index)] for i in PROGRAM.decoded.instructions]
     assert text.count("  source ") == text.count("  lane ") == text.count("  target ") == text.count("  window ") == 7
     assert text.count("  residual ") == text.count("core 0  image ") == 1
-    branch = next(i for i in PROGRAM.instructions() if i.op is Opcode.BRANCH)
+    branch = next(i for i in PROGRAM.decoded.instructions if i.op is Opcode.BRANCH)
     assert f"{branch.address:4d}  BRANCH  0  margin 0..4294967295, leave at 1000\n" in text
-    assert f"{PROGRAM.instructions()[-1].address:4d}  STOP    1  margin 0..4294967295\n" in text
+    assert f"{PROGRAM.decoded.instructions[-1].address:4d}  STOP    1  margin 0..4294967295\n" in text
 
 
 def test_cores_that_rest_are_printed_with_their_windows_only():
-    text = disassemble(SPLIT.images)
-    layers = [i for i in SPLIT.instructions() if i.op is Opcode.LAYER]
-    working = [sum(layer.cores[core].fields["enable"] for layer in layers) for core in range(2)]
+    text = disassemble(SPLIT.decoded)
+    layers = SPLIT.decoded.layers
+    working = [sum(layer.cores[core].enable for layer in layers) for core in range(2)]
     for core in range(2):
         assert text.count(f"core {core}  source ") == working[core]
         assert text.count(f"core {core}  window ") == 7
@@ -93,9 +94,9 @@ def test_cores_that_rest_are_printed_with_their_windows_only():
 
 def test_an_address_that_holds_no_instruction_is_refused():
     with pytest.raises(ValueError, match=r"^program image holds no instruction at 5, but 0$"):
-        decode_images(changed(at5=0))
+        decode_images(changed(at5=0), PROGRAM.config)
     with pytest.raises(ValueError, match=r"^program image holds no instruction at 5, but 15$"):
-        decode_images(changed(at5=15))
+        decode_images(changed(at5=15), PROGRAM.config)
 
 
 @pytest.mark.parametrize(
@@ -105,45 +106,47 @@ def test_an_address_that_holds_no_instruction_is_refused():
 def test_an_image_that_ends_inside_something_is_refused(words, inside):
     short = PROGRAM.images | {"program": PROGRAM.images["program"][:words]}
     with pytest.raises(ValueError, match=rf"^program image ends at {words}, inside the {inside}$"):
-        decode_images(short)
+        decode_images(short, PROGRAM.config)
 
 
-SOURCE = PROGRAM.instructions()[0].cores[0].fields["source"]
+SOURCE = PROGRAM.decoded.instructions[0].cores[0].source
 
 
 @pytest.mark.parametrize(
     ("words", "inside"),
     [
         (2, "Layer at 2"),
-        (SOURCE["row_table"], f"Row at {SOURCE['row_table']}"),
-        (SOURCE["column_table"], f"Column at {SOURCE['column_table']}"),
+        (SOURCE.row_table, f"Row at {SOURCE.row_table}"),
+        (SOURCE.column_table, f"Column at {SOURCE.column_table}"),
     ],
 )
 def test_layers_that_end_inside_something_are_refused(words, inside):
     short = PROGRAM.images | {"layers": PROGRAM.images["layers"][:, :words]}
     message = rf"^core 0's layers image ends at {words}, inside the {inside}$"
     with pytest.raises(ValueError, match=message):
-        decode_images(short)
+        decode_images(short, PROGRAM.config)
 
 
 def test_layers_without_the_image_window_are_refused():
     with pytest.raises(ValueError, match=r"^core 1's layers image ends at 1, inside the Window at 0$"):
-        decode_windows(SPLIT.images | {"layers": [SPLIT.images["layers"][0], SPLIT.images["layers"][1][:1]]})
+        decode_images(
+            SPLIT.images | {"layers": [SPLIT.images["layers"][0], SPLIT.images["layers"][1][:1]]}, SPLIT.config
+        )
 
 
 def test_an_entry_beyond_the_image_is_refused():
     length = len(PROGRAM.images["program"])
     header = int(PROGRAM.images["program"][0])
     with pytest.raises(ValueError, match=rf"^program image ends at {length}, inside the Operation at 4095$"):
-        decode_images(changed(at0=header | 0xFFF))
+        decode_images(changed(at0=header | 0xFFF), PROGRAM.config)
 
 
 def test_a_program_without_an_end_is_refused():
-    length, stop = len(PROGRAM.images["program"]), PROGRAM.instructions()[-1]
+    length, stop = len(PROGRAM.images["program"]), PROGRAM.decoded.instructions[-1]
     with pytest.raises(ValueError, match=rf"^program image ends at {length}, inside the Operation at {length}$"):
-        decode_images(changed(**{f"at{stop.address}": Opcode.BRANCH.value}))
+        decode_images(changed(**{f"at{stop.address}": Opcode.BRANCH.value}), PROGRAM.config)
 
 
 def test_descriptions_lie_behind_each_other():
-    first, second = PROGRAM.instructions()[:2]
+    first, second = PROGRAM.decoded.instructions[:2]
     assert words_of(Layer) == second.target - first.target

@@ -1,5 +1,7 @@
 """Programs loaded together do what they do alone; what doesn't fit is refused by the name of the memory."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,6 @@ from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.layers import select_of
 from hw.program.bits import words_of
-from hw.program.decode import decode_header, decode_images
 from hw.program.isa import Header
 from hw.program.link import MOST_PROGRAMS, Bundle, link
 from tests.hw.machine import Machine
@@ -33,23 +34,23 @@ def test_each_program_keeps_its_meaning(programs):
     """Every instruction, but for where things lie; and every list it uses."""
     bundle = link(programs)
     for number, program in enumerate(programs):
-        own, moved = program.instructions(), decode_images(bundle.images, number)
+        own, moved = program.decoded.instructions, bundle.decoded[number].instructions
         assert [i.op for i in own] == [i.op for i in moved]
         assert [i.decision for i in own] == [i.decision for i in moved]
-        alone, together = decode_header(program.images), decode_header(bundle.images, number)
+        alone, together = program.decoded.header, bundle.decoded[number].header
         for name in ("image_words", "image_bytes", "image_channels", "image_zero_point", "image_free", "limit"):
-            assert alone[name] == together[name]
+            assert getattr(alone, name) == getattr(together, name)
         for one, other in zip(own, moved, strict=True):
             for core, (before, after) in enumerate(zip(one.cores, other.cores, strict=True)):
                 assert (before.rows, before.columns) == (after.rows, after.columns)
                 for part in ("residual", "target", "window"):
-                    assert before.fields[part] == after.fields[part]
-                if not before.fields["enable"]:
+                    assert getattr(before, part) == getattr(after, part)
+                if not before.enable:
                     continue
-                first, base = before.fields["source"]["first_list"], after.fields["source"]["first_list"]
+                first, base = before.source.first_list, after.source.first_list
                 rows = slice(core * CONFIG.pes, (core + 1) * CONFIG.pes)
                 old, new = program.images["lists"][rows].astype(int), bundle.images["lists"][rows].astype(int)
-                offsets = {row["list"] + column["list"] for row in before.rows for column in before.columns}
+                offsets = {row.list + column.list for row in before.rows for column in before.columns}
                 for offset in sorted(offsets):
                     for pe in range(CONFIG.pes):
                         entries = [
@@ -101,20 +102,20 @@ def test_programs_that_select_run_as_they_do_alone(selecting):
 def test_masks_move_along_and_other_selections_stay(selecting):
     bundle, moved = link(selecting), 0
     for number, program in enumerate(selecting):
-        pairs = zip(program.instructions(), decode_images(bundle.images, number), strict=True)
+        pairs = zip(program.decoded.instructions, bundle.decoded[number].instructions, strict=True)
         for before, after in pairs:
             for one, other in zip(before.selections, after.selections, strict=True):
                 assert one.masks == other.masks
-                table = other.fields["table"] - one.fields["table"]
+                table = other.table - one.table
                 assert bool(table) == bool(one.masks)
-                assert {**one.fields, "table": 0} == {**other.fields, "table": 0}
+                assert replace(one, table=0) == replace(other, table=0)
                 moved += bool(one.masks)
     assert moved
 
 
 def test_headers_come_first(programs):
     bundle = link([*programs, programs[0]])
-    assert decode_header(bundle.images)["entry"] == 3 * words_of(Header)
+    assert bundle.decoded[0].header.entry == 3 * words_of(Header)
     assert len(bundle.writes()) == len(programs[0].writes())
 
 

@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from hw import container
 from hw.compiler.compile import compile_network
 from hw.config import preset
-from hw.program.bits import encode, words_of
-from hw.program.decode import decode_header, decode_windows
-from hw.program.isa import NEVER, Header, Layer, Opcode
+from hw.program.bits import words_of
+from hw.program.isa import NEVER, Header, Layer
 from hw.program.program import MAGIC, VERSION, Program, load
 from hw.program.protocol import Memory, memory_depths
 from tests.hw.networks import runnable
@@ -247,11 +246,11 @@ def test_a_program_of_other_layers_is_refused():
 
 def with_layer(program: Program, core: int, number: int, **parts: dict[str, int]) -> dict[str, np.ndarray]:
     """The images with fields of a core's description changed."""
-    instruction = [i for i in program.instructions() if i.op is Opcode.LAYER][number]
-    fields = instruction.cores[core].fields
-    fields = {name: value | parts.get(name, {}) if isinstance(value, dict) else value for name, value in fields.items()}
+    instruction = program.decoded.layers[number]
+    description = instruction.cores[core]
+    changed = replace(description, **{part: replace(getattr(description, part), **parts[part]) for part in parts})
     layers = program.images["layers"].copy()
-    layers[core, instruction.target : instruction.target + words_of(Layer)] = encode(Layer, **fields)
+    layers[core, instruction.target : instruction.target + words_of(Layer)] = changed.pack()
     return program.images | {"layers": layers}
 
 
@@ -283,11 +282,11 @@ def test_a_core_with_another_threshold_is_refused():
 def test_a_core_that_reads_another_tensor_is_refused():
     """The image is still where it was: the checks of the images allow to read it."""
     number = next(n for n, command in enumerate(SPLIT.commands) if command.tensor == "inner")
-    image, stem = decode_windows(SPLIT.images)[0], SPLIT.instructions()[0].cores[0].fields["window"]
-    assert image["bank"] == stem["bank"] == 0
-    images = with_layer(SPLIT, 0, number, source={"base": image["base"]})
-    header = decode_header(images) | {"image_free": NEVER}  # and nothing may be written there before the end
-    images["program"] = np.concatenate([encode(Header, **header), images["program"][words_of(Header) :]])
+    image, stem = SPLIT.decoded.windows[0], SPLIT.decoded.instructions[0].cores[0].window
+    assert image.bank == stem.bank == 0
+    images = with_layer(SPLIT, 0, number, source={"base": image.base})
+    header = replace(SPLIT.decoded.header, image_free=NEVER)  # and nothing may be written there before the end
+    images["program"] = np.concatenate([header.pack(), images["program"][words_of(Header) :]])
     images["program"] = images["program"].astype(np.uint32)
     message = (
         rf"command {number}: core 0 reads words -16 to -12 of bank 0, beyond the 12 of bank 0 that it keeps of stem"

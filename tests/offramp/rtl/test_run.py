@@ -9,7 +9,6 @@ from fpga.driver import RunOutcome
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.exits import Conditions
-from hw.program.isa import Opcode
 from models.integer.golden import run
 from offramp.rtl.job import Batch, Job, load_outcomes, save_outcomes
 from offramp.rtl.run import compare, verify
@@ -32,9 +31,9 @@ def ideal_output(program, golden, image, index):
     made = np.arange(stored.shape[1]) // 8 * 8
     stored[:, (made < command.channels[0]) | (made >= command.channels[1])] = 999
     words = stored.reshape(-1, 8)
-    (layer,) = (i for i in program.instructions() if i.op is Opcode.LAYER and i.index == index)
-    windows = [core.fields["window"] for core in layer.cores]
-    return [words[window["low"] :][: window["count"]] for window in windows]
+    layer = program.decoded.layers[index]
+    windows = [core.window for core in layer.cores]
+    return [words[window.low :][: window.count] for window in windows]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from hw.compiler.memory.streaming import CommandLists, streamed
 from hw.config import AcceleratorConfig
 from hw.program.bits import encode, words_of
 from hw.program.check import check_images
-from hw.program.chunks import ChunkRows, ListChunk, decode_chunks, pack_chunk
+from hw.program.chunks import ChunkRows, ListChunk, pack_chunk
 from hw.program.isa import Chunk, Opcode, Operation
 from hw.program.list_memory import ListMemory
 from hw.program.program import Program, load
@@ -63,7 +63,7 @@ def test_what_fits_stays():
 def test_equal_lists_are_read_once():
     """Bands of rows have the same lists, kernel row by kernel row: a segment writes them to both cores."""
     programs = [streaming(seed) for seed in (0, 30, 60, 90, 120)]
-    found = {s.cores for p in programs for chunk in decode_chunks(p.images, CONFIG) for s in chunk.segments}
+    found = {s.cores for p in programs for chunk in p.decoded.chunks for s in chunk.segments}
     assert found == {(0,), (1,), (0, 1)}
 
 
@@ -130,7 +130,7 @@ def test_the_file_keeps_external_memory(tmp_path):
 
 GOOD = streaming(0)
 CHANGES = Changes(GOOD)
-CHUNKS = decode_chunks(GOOD.images, CONFIG)
+CHUNKS = GOOD.decoded.chunks
 TABLE = len(GOOD.images["program"]) - len(CHUNKS) * words_of(Chunk)
 RESIDENT = GOOD.images["lists"].shape[1]
 
@@ -254,13 +254,13 @@ def test_what_a_partial_layer_leaves_must_be_taken_out():
     program = compile_network(random_network(18), config)
     changes = Changes(program)
     number = next(n for n, command in enumerate(program.commands) if command.partial)
-    core = next(k for k, part in enumerate(changes.layers[number].cores) if part.fields["enable"])
+    core = next(k for k, part in enumerate(changes.layers[number].cores) if part.enable)
     whole = changes.layer(number, "source", (core,), partial=0)
     with pytest.raises(
         ValueError, match=rf"^layer {number} at \d+, core {core}: \d+ accumulators are filled but never"
     ):
         check_images(whole, config)
-    kept = changes.layer(number, "target", (core,), first=changes.layers[number].cores[core].fields["window"]["low"])
+    kept = changes.layer(number, "target", (core,), first=changes.layers[number].cores[core].window.low)
     message = (
         rf"^layer {number} at \d+, core {core}: words of a partial layer must not be kept, not even by core \[.*\]$"
     )

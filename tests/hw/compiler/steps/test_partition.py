@@ -8,8 +8,6 @@ from hw.compiler.lower import lower
 from hw.compiler.steps.partition import Partition, is_everywhere, join, read_rows, window_words
 from hw.config import AcceleratorConfig
 from hw.network.network import INPUT
-from hw.program.decode import decode_windows
-from hw.program.isa import Opcode
 from hw.program.parts import Part, divide, parts_of
 from tests.random_networks import NetworkMaker, random_network
 
@@ -99,36 +97,36 @@ def test_windows_of_programs_hold_what_is_read_and_no_row_more(seed, cores):
     network = random_network(seed, size=9)
     sizes = {"list_words": 8192, "accumulators": 1024, "layer_words": 4096, "accumulator_bits": 32}
     program = compile_network(network, AcceleratorConfig(cores=cores, **sizes))
-    layers = [i for i in program.instructions() if i.op is Opcode.LAYER]
-    windows = {INPUT: decode_windows(program.images)}
+    layers = program.decoded.layers
+    windows = {INPUT: program.decoded.windows}
     touched: dict[tuple[str, int], set[int]] = {}
     for command, layer in zip(program.commands, layers, strict=True):
-        windows[command.tensor] = tuple(core.fields["window"] for core in layer.cores)
+        windows[command.tensor] = tuple(core.window for core in layer.cores)
         inputs = network.layer(command.layer).inputs
         operands = network.layer(command.tensor).inputs
         for k, core in enumerate(layer.cores):
-            if not core.fields["enable"]:
+            if not core.enable:
                 continue
-            source, residual, lane, target = (core.fields[name] for name in ("source", "residual", "lane", "target"))
-            filled = source["rows"] - source["blank_rows"]
-            y, x = np.arange(filled)[:, None, None], np.arange(source["columns"])[:, None]
-            places = source["base"] + y * source["row_pitch"] + x * source["column_pitch"] + np.arange(source["words"])
+            source, residual, lane, target = core.source, core.residual, core.lane, core.target
+            filled = source.rows - source.blank_rows
+            y, x = np.arange(filled)[:, None, None], np.arange(source.columns)[:, None]
+            places = source.base + y * source.row_pitch + x * source.column_pitch + np.arange(source.words)
             touched.setdefault((inputs[0], k), set()).update(places.reshape(-1).tolist())
-            if residual["enable"]:
+            if residual.enable:
                 other = next(name for name in operands if name != command.layer)
-                y, x = np.divmod(np.arange(lane["outputs"] // lane["channels"])[:, None], target["columns"])
-                positions = y * target["row_pitch"] + x * target["column_pitch"]
-                places = residual["base"] + positions + np.arange(lane["channels"] // 8)
+                y, x = np.divmod(np.arange(lane.outputs // lane.channels)[:, None], target.columns)
+                positions = y * target.row_pitch + x * target.column_pitch
+                places = residual.base + positions + np.arange(lane.channels // 8)
                 touched.setdefault((other, k), set()).update(places.reshape(-1).tolist())
     for name, cores_of in windows.items():
         _, width, channels = network.tensors()[name].shape
         row = width * -(-channels // 8)
-        assert len({(window["bank"], window["base"]) for window in cores_of}) == 1
+        assert len({(window.bank, window.base) for window in cores_of}) == 1
         for k, window in enumerate(cores_of):
             places = touched.get((name, k), set())
             if not places:
-                assert window["count"] == 0
+                assert window.count == 0
                 continue
-            assert window["low"] % row == window["count"] % row == 0
-            rows = {(place - window["base"]) // row for place in places}
-            assert (min(rows), max(rows)) == (0, window["count"] // row - 1)
+            assert window.low % row == window.count % row == 0
+            rows = {(place - window.base) // row for place in places}
+            assert (min(rows), max(rows)) == (0, window.count // row - 1)

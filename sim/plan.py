@@ -8,7 +8,7 @@ from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.network.network import INPUT
 from hw.program.instructions import Instruction, WindowFields
 from hw.program.isa import Opcode, SelectKind
-from hw.program.list_memory import ListMemory
+from hw.program.list_memory import ListMemory, unpack_pointers
 from hw.program.program import Program
 from hw.program.selection import selection_cycles
 from sim.kernel import layer_cycles
@@ -115,7 +115,7 @@ def _counts(config: AcceleratorConfig, instruction: Instruction, lists: np.ndarr
     counts = np.zeros((config.cores, int((lasts - firsts).max()), WIDTH), dtype=np.int16)
     for number, (first, last) in enumerate(zip(firsts.tolist(), lasts.tolist(), strict=True)):
         pointers = lists[number, :, first:last]  # dummy channels of the last word may be beyond the memory
-        counts[number, : pointers.shape[1], : config.pes] = (pointers >> config.start_bits).T
+        counts[number, : pointers.shape[1], : config.pes] = unpack_pointers(pointers, config)[1].T
     return counts.reshape(config.cores, -1)
 
 

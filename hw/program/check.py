@@ -16,8 +16,8 @@ from hw.program.check_select import Selections
 from hw.program.chunks import ListChunk
 from hw.program.decode import Decoded, decode_images
 from hw.program.instructions import CoreLayer, Instruction, SourceFields, TargetFields
-from hw.program.isa import MAX_CLASSES, NUMBERS, Chunk, Entry, Opcode, Row
-from hw.program.list_memory import ListMemory
+from hw.program.isa import MAX_CLASSES, NUMBERS, Chunk, Opcode, Row
+from hw.program.list_memory import ListMemory, unpack_entries, unpack_pointers
 from hw.program.memory_state import Memories, walked
 from hw.rules import require
 
@@ -25,7 +25,6 @@ __all__ = ["check_images"]
 
 #: Lists that a kernel row can begin with.
 _LISTS = 1 << bits_of(Row.as_shape()["list"].shape)
-_WEIGHT_BITS = bits_of(Entry.as_shape()["weight"].shape)
 #: Words of external memory that a chunk's address can say.
 _EXTERNAL = 1 << bits_of(Chunk.as_shape()["address"].shape)
 #: Words of each PE of a core, and which of them are certain, as :class:`hw.program.list_memory.ListMemory` says it.
@@ -353,9 +352,9 @@ def _reached(
     wrong = named[(named >= size) | (lacking[inside + 1] > lacking[inside])]
     require(not len(wrong), f"{where}: list {wrong[:1]} is not among the {size - lacking[-1]} words of lists then")
     entries = [_entries(where, words, lacking, some, config) for words, some in zip(memory, numbers, strict=True)]
-    weights = np.concatenate(entries) & ((1 << _WEIGHT_BITS) - 1)
+    weights, _ = unpack_entries(np.concatenate(entries))
     require(not maximum or bool((weights == 1).all()), f"{where}: weights of a maximum must be 1")
-    found = [np.unique(words >> _WEIGHT_BITS) for words in entries]
+    found = [np.unique(unpack_entries(words)[1]) for words in entries]
     return np.repeat(np.arange(config.pes), [len(offsets) for offsets in found]), np.concatenate(found)
 
 
@@ -363,7 +362,7 @@ def _entries(
     where: str, words: np.ndarray, lacking: np.ndarray, numbers: np.ndarray, config: AcceleratorConfig
 ) -> np.ndarray:
     """All entries of some lists of a PE."""
-    starts, counts = words[numbers] & ((1 << config.start_bits) - 1), words[numbers] >> config.start_bits
+    starts, counts = unpack_pointers(words[numbers], config)
     size = len(words)
     ends = np.minimum(starts + counts, size)
     wrong = numbers[(counts > 0) & ((starts + counts > size) | (lacking[ends] > lacking[starts]))]

@@ -12,13 +12,13 @@ import numpy as np
 from hw.config import AcceleratorConfig
 from hw.network.layers import AveragePool2D, Conv2D, DepthwiseConv2D, GlobalAveragePool, Layer, Linear, MaxPool2D
 from hw.program.instructions import CoreLayer, SourceFields
+from hw.program.list_memory import unpack_entries, unpack_pointers
 from hw.rules import require
 
 __all__ = ["Stencil", "Work", "check_products", "stencil_of"]
 
 #: Weights that are compared at a time.
 _AT_ONCE = 1 << 22
-_BYTE = 0xFF
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,15 +215,16 @@ def _check_lists(
     situation, step, number = np.nonzero(asked)
     names = source.first_list + firsts[situation] + step * source.list_step + number
     pe, name, words = _entries(where, names, lists, config)
+    values, offsets = unpack_entries(words)
     # Of every accumulator, counted from that of the place: the output and its slot.
     owners = np.full((len(codes), depth), -1)
     some, output = np.nonzero(codes >= 0)
     places = (codes[some, output] % depth)[:, None] + np.arange(slots)
     owners[some[:, None], places % depth] = output[:, None] * slots + np.arange(slots)
-    place = owners[situation[name], ((words >> 8) - step[name] * source.accumulator_step) % depth]
+    place = owners[situation[name], (offsets - step[name] * source.accumulator_step) % depth]
     require((place >= 0).all(), f"{where}: a product goes to an accumulator of no output that it belongs to")
     found = np.zeros((len(codes), codes.shape[1] * slots, *weights.shape[2:]), dtype=np.int8)
-    found[situation[name], place, pe, number[name]] = (words & _BYTE).astype(np.uint8).view(np.int8)
+    found[situation[name], place, pe, number[name]] = values
     require(
         np.count_nonzero(found) == len(words) and np.array_equal(found.reshape(wanted.shape), wanted),
         f"{where}: its lists must hold the weights of the network, each once",
@@ -238,10 +239,10 @@ def _entries(
     last = int(names.max(initial=0))
     require(last < size, f"{where}: list {last} is beyond the {size} words of lists")
     pointers = lists[:, names]
-    starts, counts = pointers & ((1 << config.start_bits) - 1), (pointers >> config.start_bits).reshape(-1)
-    firsts = (starts + size * np.arange(len(lists))[:, None]).reshape(-1)
+    starts, counts = (values.reshape(-1) for values in unpack_pointers(pointers, config))
+    firsts = starts + np.repeat(size * np.arange(len(lists)), len(names))
     require(
-        not counts.any() or int((starts.reshape(-1) + counts)[counts > 0].max()) <= size,
+        not counts.any() or int((starts + counts)[counts > 0].max()) <= size,
         f"{where}: lists must lie within the {size} words of lists",
     )
     before = np.cumsum(counts) - counts

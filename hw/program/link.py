@@ -15,6 +15,7 @@ from hw.program.check import check_images
 from hw.program.decode import Decoded
 from hw.program.instructions import CoreLayer
 from hw.program.isa import Header, Layer, Operation, Selection
+from hw.program.list_memory import moved_pointers, unpack_pointers
 from hw.program.program import Program, image_sizes, writes_of
 from hw.program.protocol import RunFlags
 
@@ -128,7 +129,7 @@ def _moved(program: Program, bases: dict[str, int]) -> tuple[np.ndarray, dict[st
             if selection.masks:
                 moved = replace(selection, table=selection.table + bases["layers"])
                 _put(images["layers"][number], instruction.target + _SELECTION, moved.pack())
-    images["lists"] = np.stack([_moved_pointers(words, bases["lists"], program.config) for words in images["lists"]])
+    images["lists"] = np.stack([_moved_lists(words, bases["lists"], program.config) for words in images["lists"]])
     for name in ("bias", "multiplier", "shift"):
         words = images[name].shape[1]
         images[name] = np.pad(images[name], ((0, 0), (0, _filled(words) - words)))
@@ -149,16 +150,15 @@ def _moved_layer(core: CoreLayer, bases: dict[str, int]) -> CoreLayer:
     return replace(core, source=source, lane=lane)
 
 
-def _moved_pointers(words: np.ndarray, base: int, config: AcceleratorConfig) -> np.ndarray:
+def _moved_lists(words: np.ndarray, base: int, config: AcceleratorConfig) -> np.ndarray:
     """A PE's list memory whose pointers, which come before all entries, lead ``base`` further on."""
-    starts, counts = words & ((1 << config.start_bits) - 1), words >> config.start_bits
+    starts, counts = unpack_pointers(words, config)
     pointers, number = len(words), 0
     while number < pointers:
         if counts[number]:
             pointers = min(pointers, int(starts[number]))
         number += 1
-    used = (np.arange(len(words)) < pointers) & (counts > 0)
-    return np.where(used, words + np.uint32(base), words).astype(np.uint32)
+    return np.concatenate([moved_pointers(words[:pointers], base, config), words[pointers:]])
 
 
 def _change(words: np.ndarray, layout: type, address: int, **by: int) -> None:

@@ -1,13 +1,61 @@
-"""What the list memories of all PEs hold when a LAYER starts, and which of it is certain."""
+"""The words of list memories, pointers and entries; what all hold when a LAYER starts, and which of it is certain.
+
+A pointer (:func:`hw.program.isa.pointer_layout`) says where a list begins and how many entries it has; an entry
+(:class:`hw.program.isa.Entry`) is a weight and an accumulator offset.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from hw.config import AcceleratorConfig
+from hw.program.bits import bits_of
 from hw.program.chunks import ListChunk
+from hw.program.isa import Entry
 
-__all__ = ["ListMemory"]
+__all__ = ["ListMemory", "moved_pointers", "pack_entries", "pack_pointers", "unpack_entries", "unpack_pointers"]
+
+_WEIGHT_BITS = bits_of(Entry.as_shape()["weight"].shape)
+_SIGN = 1 << (_WEIGHT_BITS - 1)
+
+
+def pack_pointers(starts: np.ndarray, counts: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
+    """Words of pointers: uint32 array.
+
+    Parameters
+    ----------
+    starts, counts : int arrays of one shape
+        First entry's address, and number of entries; both must fit their fields.
+    """
+    return (starts | counts << config.start_bits).astype(np.uint32)
+
+
+def unpack_pointers(words: np.ndarray, config: AcceleratorConfig) -> tuple[np.ndarray, np.ndarray]:
+    """First addresses and numbers of entries, as the words are: the inverse of :func:`pack_pointers`."""
+    return words & ((1 << config.start_bits) - 1), words >> config.start_bits
+
+
+def moved_pointers(words: np.ndarray, base: int, config: AcceleratorConfig) -> np.ndarray:
+    """The pointers when all lists lie ``base`` words further on; those of empty lists stay: uint32 array."""
+    starts, counts = unpack_pointers(words, config)
+    return pack_pointers(starts + np.where(counts > 0, base, 0).astype(words.dtype), counts, config)
+
+
+def pack_entries(weights: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Words of entries: uint32 array.
+
+    Parameters
+    ----------
+    weights, offsets : int arrays of one shape
+        Weight (-128..127) and accumulator offset.
+    """
+    return (weights & (2 * _SIGN - 1) | offsets << _WEIGHT_BITS).astype(np.uint32)
+
+
+def unpack_entries(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and accumulator offsets of entries, int64 arrays: the inverse of :func:`pack_entries`."""
+    signed = words.astype(np.int64)
+    return ((signed & (2 * _SIGN - 1)) ^ _SIGN) - _SIGN, signed >> _WEIGHT_BITS
 
 
 class ListMemory:

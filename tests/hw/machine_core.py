@@ -12,6 +12,7 @@ from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
 from hw.numerics import AddScales, Rounding, Scale, add, clamp, requantize
 from hw.program.instructions import CoreLayer, ResidualFields, SelectionFields, SourceFields, TargetFields, WindowFields
 from hw.program.isa import SelectUse
+from hw.program.list_memory import unpack_entries, unpack_pointers
 
 __all__ = ["Core", "places", "signed"]
 
@@ -176,12 +177,12 @@ class Core:
         for pe in pes:
             pointer = int(self._lists[pe, number])
             assert pointer != NOTHING, "a list that nobody wrote"
-            start, count = pointer % self._config.list_words, pointer // self._config.list_words
+            start, count = unpack_pointers(pointer, self._config)
             words = self._lists[pe, start : start + count]
             assert len(words) == count, "a list beyond the memory"
             assert (words != NOTHING).all(), "a list beyond what was written"
-            places = (base + (words >> 8)) % self._config.accumulators
-            weights = ((words & 0xFF) ^ 0x80) - 0x80
+            weights, offsets = unpack_entries(words)
+            places = (base + offsets) % self._config.accumulators
             if self._compiled:
                 assert weights.all(), "a stored weight of zero"
                 assert len(set(places.tolist())) == count

@@ -7,17 +7,15 @@ come first, so a list's number is its pointer's address. A PE whose list is empt
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from hw.config import AcceleratorConfig
+from hw.program.list_memory import pack_entries, pack_pointers
 from hw.rules import ShortageError
 
-__all__ = ["ListImage", "ListStore", "pack_all", "unpack"]
+__all__ = ["ListStore", "pack_all"]
 
-#: Bits of the weight in an entry; the offset lies above it (hw.program.isa.Entry).
-_WEIGHT_BITS = 8
 #: One character a word: words have 18 bits, characters 20 and more.
 _CODEC = ("utf-32-le", "surrogatepass")
 
@@ -66,7 +64,7 @@ class ListStore:
     def _pack_pe(self, pe: int) -> np.ndarray:
         """Pointers and entries of one PE."""
         count = len(self._lists)
-        pointers = np.zeros(count, dtype=np.uint32)
+        starts, counts = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
         entries, known = "", {}
         for number in sorted(range(count), key=lambda number: -len(self._lists[number][pe])):
             part = self._lists[number][pe]
@@ -78,14 +76,14 @@ class ListStore:
                     place = len(entries)
                     entries += part
                 known[part] = place
-            pointers[number] = (count + known[part]) | len(part) << self._config.start_bits
+            starts[number], counts[number] = count + known[part], len(part)
+        pointers = pack_pointers(starts, counts, self._config)
         return np.concatenate([pointers, np.frombuffer(entries.encode(*_CODEC), dtype="<u4").astype(np.uint32)])
 
 
 def _text(part: np.ndarray) -> str:
     """The words of some entries as a text of as many characters: what is found fastest in another."""
-    words: np.ndarray = (part[:, 0] & ((1 << _WEIGHT_BITS) - 1)) | part[:, 1] << _WEIGHT_BITS
-    return words.astype("<u4").tobytes().decode(*_CODEC)
+    return pack_entries(part[:, 0], part[:, 1]).astype("<u4").tobytes().decode(*_CODEC)
 
 
 def pack_all(stores: Sequence[ListStore], config: AcceleratorConfig) -> np.ndarray:
@@ -106,48 +104,3 @@ def pack_all(stores: Sequence[ListStore], config: AcceleratorConfig) -> np.ndarr
             used - config.list_words,
         )
     return np.stack([np.pad(words, (0, used - len(words))) for words, _ in packed])
-
-
-@dataclass(frozen=True)
-class ListImage:
-    """What the list memories of a core say, unpacked.
-
-    Attributes
-    ----------
-    counts : int32 array (lists, PEs)
-    entries : list (PE) of list (list) of int arrays (n, 2)
-        Weight, accumulator offset.
-    """
-
-    counts: np.ndarray
-    entries: list[list[np.ndarray]]
-
-
-def unpack(image: np.ndarray, lists: int, config: AcceleratorConfig) -> ListImage:
-    """The inverse of :meth:`ListStore.pack`.
-
-    Parameters
-    ----------
-    image : uint32 array (PEs, words)
-        The list memories of a core.
-    lists : int
-        Pointers in it.
-
-    Raises
-    ------
-    ValueError
-        When a pointer leads outside the image.
-    """
-    if not 0 <= lists <= image.shape[1]:
-        raise ValueError(f"list memory image has {image.shape[1]} words, fewer than its {lists} pointers")
-    pointers = image[:, :lists].astype(np.int64)
-    starts = pointers & ((1 << config.start_bits) - 1)
-    counts = pointers >> config.start_bits
-    if ((counts > 0) & ((starts < lists) | (starts + counts > image.shape[1]))).any():
-        raise ValueError("list memory image holds a pointer to outside its entries")
-    entries = []
-    for pe in range(image.shape[0]):
-        words = image[pe].astype(np.int64)
-        pairs = np.stack([((words & 0xFF) ^ 0x80) - 0x80, words >> _WEIGHT_BITS], axis=1)
-        entries.append([pairs[s : s + n] for s, n in zip(starts[pe], counts[pe], strict=True)])
-    return ListImage(counts.T.astype(np.int32), entries)

@@ -13,6 +13,7 @@ from hw.network.network import INPUT
 from hw.program.bits import encode, words_of
 from hw.program.check import check_images
 from hw.program.isa import Decision, Opcode, Operation
+from hw.program.list_memory import pack_pointers
 from hw.program.program import Program
 from tests.hw.changes import Changes, put
 from tests.hw.machine import Machine
@@ -276,7 +277,7 @@ REFUSALS: dict[str, tuple[dict[str, np.ndarray], str]] = {
         at(STEM) + rf"list \[\d+\] is not among the {LISTS} words of lists then",
     ),
     "list beyond": (
-        GOOD.image("lists", put((1, 0), (LISTS - 1) | 2 << TINY.start_bits)),
+        GOOD.image("lists", put((1, 0), pack_pointers(LISTS - 1, 2, TINY))),
         at(STEM) + rf"list \[0\] points beyond the {LISTS} words of lists then",
     ),
     "description beyond the image": (
@@ -376,7 +377,7 @@ def test_of_a_group_only_channels_that_may_be_nonzero_count(pe):
     good = Changes(compile_network(maker.network("net"), TINY))
     source = good.layers[1].cores[0].source
     assert source.depthwise
-    beyond = TINY.list_words - 1 | 1 << TINY.start_bits
+    beyond = pack_pointers(TINY.list_words - 1, 1, TINY)
     images = good.image("lists", put((pe, source.first_list + 2), beyond))
     if pe >= 2:
         check_images(images, TINY)

@@ -9,6 +9,7 @@ from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig, preset
 from hw.program.bits import bits_of
 from hw.program.isa import Entry
+from hw.program.list_memory import unpack_pointers
 from hw.program.program import Program
 from tests.hw.changes import Changes, put
 from tests.hw.machine import Machine
@@ -40,8 +41,8 @@ def good(program) -> Changes:
 def pointed(program: Program, pe: int = 0) -> int:
     """Where the first entry of the first list of a PE stands that has one."""
     words = program.images["lists"][pe].astype(np.int64)
-    first = int(np.flatnonzero(words >> program.config.start_bits)[0])
-    return int(words[first] & ((1 << program.config.start_bits) - 1))
+    starts, counts = unpack_pointers(words, program.config)
+    return int(starts[np.flatnonzero(counts)[0]])
 
 
 def refused(program: Program, images: dict[str, np.ndarray], message: str) -> None:

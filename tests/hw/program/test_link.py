@@ -11,6 +11,7 @@ from hw.network.layers import select_of
 from hw.program.bits import words_of
 from hw.program.isa import Header
 from hw.program.link import MOST_PROGRAMS, Bundle, link
+from hw.program.list_memory import unpack_pointers
 from tests.hw.machine import Machine
 from tests.random_networks import random_codes, random_network, with_selects
 
@@ -56,7 +57,7 @@ def test_each_program_keeps_its_meaning(programs):
                         entries = [
                             words[pe][start : start + count].tolist()
                             for words, pointer in ((old, old[pe][first + offset]), (new, new[pe][base + offset]))
-                            for start, count in [(pointer & (1 << CONFIG.start_bits) - 1, pointer >> CONFIG.start_bits)]
+                            for start, count in [unpack_pointers(pointer, CONFIG)]
                         ]
                         assert entries[0] == entries[1]
 

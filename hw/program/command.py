@@ -55,7 +55,10 @@ class Command:
             f"{self.name}: rows must be two integers of each band, not {self.rows}",
         )
         require(integers(self.channels, 2), f"{self.name}: channels must be two integers, not {self.channels}")
-        require(integer(self.macs) and self.macs >= 0, f"{self.name}: macs must be an integer, not {self.macs!r}")
+        require(
+            integer(self.macs) and self.macs >= 0,
+            f"{self.name}: macs must be an integer of at least 0, not {self.macs!r}",
+        )
         for name in ("partial", "upright"):
             flag = getattr(self, name)
             require(isinstance(flag, bool), f"{self.name}: {name} must be true or false, not {flag!r}")

@@ -5,6 +5,7 @@ A pointer (:func:`hw.program.isa.pointer_layout`) says where a list begins and h
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,19 +20,19 @@ _WEIGHT_BITS = bits_of(Entry.as_shape()["weight"].shape)
 _SIGN = 1 << (_WEIGHT_BITS - 1)
 
 
-def pack_pointers(starts: np.ndarray, counts: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
+def pack_pointers(starts: Any, counts: Any, config: AcceleratorConfig) -> np.ndarray:
     """Words of pointers: uint32 array.
 
     Parameters
     ----------
-    starts, counts : int arrays of one shape
+    starts, counts : int, or int arrays of one shape
         First entry's address, and number of entries; both must fit their fields.
     """
-    return (starts | counts << config.start_bits).astype(np.uint32)
+    return np.asarray(starts | counts << config.start_bits).astype(np.uint32)
 
 
-def unpack_pointers(words: np.ndarray, config: AcceleratorConfig) -> tuple[np.ndarray, np.ndarray]:
-    """First addresses and numbers of entries, as the words are: the inverse of :func:`pack_pointers`."""
+def unpack_pointers(words: Any, config: AcceleratorConfig) -> tuple[Any, Any]:
+    """First addresses and numbers of entries, of the words' type: the inverse of :func:`pack_pointers`."""
     return words & ((1 << config.start_bits) - 1), words >> config.start_bits
 
 

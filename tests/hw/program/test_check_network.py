@@ -109,7 +109,7 @@ def test_a_sum_that_is_not_added(program, good):
 )
 def test_another_table(program, good, table, place, field):
     entries = getattr(good.layers[STEM].cores[0], f"{table}s")
-    value = entries[place][field]
+    value = getattr(entries[place], field)
     refused(program, getattr(good, table)(STEM, place, **{field: value ^ 1}), ANY)
 
 
@@ -119,7 +119,7 @@ def test_a_map_in_the_place_of_another():
     changes = Changes(program)
     stem = changes.layers[STEM].cores[0].window
     inner = next(n for n, command in enumerate(program.commands) if command.tensor == "inner")
-    images = changes.layer(inner, "window", **stem)
+    images = changes.layer(inner, "window", **stem.values())
     refused(program, images, ANY)
 
 

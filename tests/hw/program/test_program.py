@@ -219,7 +219,7 @@ SUM = next(n for n, c in enumerate(PROGRAM.commands) if c.tensor == "sum")
         (("commands", 0, "groups"), "two", r"stem: groups must be a positive integer, not 'two'"),
         (("commands", 0, "groups"), 0, r"stem: groups must be a positive integer, not 0"),
         (("commands", 0, "name"), 3, r"name must be a string, not 3"),
-        (("commands", 0, "macs"), "many", r"stem: macs must be an integer, not 'many'"),
+        (("commands", 0, "macs"), "many", r"stem: macs must be an integer of at least 0, not 'many'"),
         (("commands", 1, "layer"), "stem", r"commands must be of the layers stem, early, .*, not stem, inner, .*"),
         (("commands", SUM, "tensor"), "head", rf"command {SUM}: rows of bands must .* head's 0..1, not .*"),
         (("commands", SUM, "tensor"), "inner", rf"command {SUM}: branch does not make inner"),

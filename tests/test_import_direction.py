@@ -62,7 +62,7 @@ TOP = ("hw.rtl.accelerator", "hw.rtl.verilog")
 FRONT_DOOR = "offramp"
 PACKAGES = ("hw", "sim", "models", "fpga", FRONT_DOOR)
 #: What contracts may take from the hardware language: layouts, which are plain data, and their widths.
-LAYOUTS = {"amaranth.Shape", "amaranth.lib.data", "amaranth.lib.enum"}
+LAYOUTS = {"amaranth.Shape", "amaranth.signed", "amaranth.lib.data", "amaranth.lib.enum"}
 NEVER = {"pickle", "marshal", "shelve", "dill", "joblib"}
 
 

@@ -13,7 +13,7 @@ from hw.compiler.steps.step import Step, maps_of
 from hw.config import WORD_CHANNELS
 from hw.network.network import INPUT
 from hw.numerics import Rounding
-from hw.program.arithmetic import Arithmetic, arithmetic_of, code, sum_fields
+from hw.program.arithmetic import Arithmetic, arithmetic_of, sum_fields
 from hw.program.bits import bits_of, decode, words_of
 from hw.program.image_layout import fits, layer_image, program_image, stack
 from hw.program.isa import NEVER, NUMBERS, Header, Opcode, SelectUse
@@ -236,15 +236,15 @@ class _Emitter:
                     "classes": self._network.classes if raw else 0,
                     "slow": int(slow),
                     "double": int(arithmetic.rounding is Rounding.DOUBLE),
-                    "offset": code(arithmetic.offset),
-                    "clamp_low": code(layer.clamp[0]),
-                    "clamp_high": code(layer.clamp[1]),
+                    "offset": arithmetic.offset,
+                    "clamp_low": layer.clamp[0],
+                    "clamp_high": layer.clamp[1],
                 },
                 "target": {
                     "first": first,
                     **self._positions(name, part, done.upright),
                     "words": part.words[1] - part.words[0],
-                    "zero_point": code(self._stored[step.result.name]),
+                    "zero_point": self._stored[step.result.name],
                     "everywhere": int(everywhere),
                 },
             }
@@ -307,6 +307,6 @@ class _Emitter:
             "image_words": -(-count // 4),
             "image_bytes": count,
             "image_channels": image.shape[2],
-            "image_zero_point": code(self._stored[INPUT]),
+            "image_zero_point": self._stored[INPUT],
             "limit": self._limit,
         }

@@ -5,14 +5,12 @@ from typing import Any
 
 from hw.compiler.steps.step import Step
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.program.bits import bits_of
-from hw.program.isa import Selection, SelectKind
+from hw.program.isa import SelectKind
 from hw.program.selection import masks_of
 
 __all__ = ["describe"]
 
 _KINDS = {"mask": SelectKind.MASK, "elements": SelectKind.ELEMENTS, "channels": SelectKind.CHANNELS}
-_SHIFTS = 1 << bits_of(Selection.as_shape()["shift"].shape)
 
 
 def describe(
@@ -53,7 +51,7 @@ def describe(
                 "base": start if count else 0,
                 "words": count,
                 "length": max(words),
-                "shift": (window["base"] - window["low"]) % _SHIFTS,
+                "shift": window["base"] - window["low"],
             },
             "masks": (),
         }

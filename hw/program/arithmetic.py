@@ -20,12 +20,7 @@ from hw.network.layers import (
 )
 from hw.numerics import IDENTITY, Rounding, add_scales, average_scale
 
-__all__ = ["Arithmetic", "arithmetic_of", "code", "multiply_accumulates", "sum_fields"]
-
-
-def code(value: int) -> int:
-    """Two's complement of an int8."""
-    return value & 0xFF
+__all__ = ["Arithmetic", "arithmetic_of", "multiply_accumulates", "sum_fields"]
 
 
 @dataclass(frozen=True)
@@ -80,16 +75,16 @@ def sum_fields(first: Tensor, second: Tensor, add: Add) -> dict[str, int]:
     """
     scales = add_scales(first.scale, second.scale, add.output.scale)
     return {
-        "zero_point": code(first.zero_point),
+        "zero_point": first.zero_point,
         "first_multiplier": scales.first.multiplier,
         "first_shift": scales.first.shift,
         "second_multiplier": scales.second.multiplier,
         "second_shift": scales.second.shift,
         "output_multiplier": scales.output.multiplier,
         "output_shift": scales.output.shift,
-        "offset": code(add.output.zero_point),
-        "clamp_low": code(add.clamp[0]),
-        "clamp_high": code(add.clamp[1]),
+        "offset": add.output.zero_point,
+        "clamp_low": add.clamp[0],
+        "clamp_high": add.clamp[1],
     }
 
 

@@ -31,15 +31,17 @@ def _pack(layout: Any, values: dict[str, Any], path: str) -> int:
         if isinstance(value, dict):
             value = _pack(field.shape, value, f"{path}.{name}")
         value = getattr(value, "value", value)
-        width = Shape.cast(field.shape).width
-        if not 0 <= value < 1 << width:
-            raise ValueError(f"{path}.{name} must be in 0..{(1 << width) - 1}, not {value}")
-        word |= int(value) << field.offset
+        shape = Shape.cast(field.shape)
+        low = -(1 << shape.width - 1) if shape.signed else 0
+        high = low + (1 << shape.width) - 1
+        if not low <= value <= high:
+            raise ValueError(f"{path}.{name} must be in {low}..{high}, not {value}")
+        word |= (int(value) & (1 << shape.width) - 1) << field.offset
     return word
 
 
 def encode(layout: Any, **values: Any) -> list[int]:
-    """Pack values into 32-bit words; nested layouts take dictionaries, two's complement is the caller's.
+    """Pack values into 32-bit words; nested layouts take dictionaries.
 
     Raises
     ------
@@ -53,28 +55,29 @@ def encode(layout: Any, **values: Any) -> list[int]:
 
 
 @cache
-def _fields(layout: Any) -> tuple[tuple[str, int, int, Any], ...]:
-    """Name, offset, largest value and, of nested layouts, shape of each field; Amaranth takes its time to say so."""
-    return tuple(
-        (
-            name,
-            field.offset,
-            (1 << Shape.cast(field.shape).width) - 1,
-            field.shape if isinstance(field.shape, type) and issubclass(field.shape, data.View) else None,
-        )
-        for name, field in data.Layout.cast(layout)
-    )
+def _fields(layout: Any) -> tuple[tuple[str, int, int, int, Any], ...]:
+    """Name, offset, mask, sign bit (0 if unsigned) and, of nested layouts, shape of each field.
+
+    Kept, because Amaranth takes its time to say so.
+    """
+    found = []
+    for name, field in data.Layout.cast(layout):
+        shape = Shape.cast(field.shape)
+        nested = field.shape if isinstance(field.shape, type) and issubclass(field.shape, data.View) else None
+        sign = 1 << shape.width - 1 if shape.signed else 0
+        found.append((name, field.offset, (1 << shape.width) - 1, sign, nested))
+    return tuple(found)
 
 
 def _unpack(layout: Any, word: int) -> dict[str, Any]:
     return {
-        name: (word >> offset) & largest if nested is None else _unpack(nested, (word >> offset) & largest)
-        for name, offset, largest, nested in _fields(layout)
+        name: ((word >> offset & mask) ^ sign) - sign if nested is None else _unpack(nested, word >> offset & mask)
+        for name, offset, mask, sign, nested in _fields(layout)
     }
 
 
 def decode(layout: Any, words: list[int]) -> dict[str, Any]:
-    """Unpack 32-bit words into a dictionary of unsigned integers, nested as the layout is."""
+    """Unpack 32-bit words into a dictionary of integers, nested as the layout is."""
     if len(words) != words_of(layout):
         raise ValueError(f"{getattr(layout, '__name__', 'word')} is {words_of(layout)} words long, not {len(words)}")
     joined = 0

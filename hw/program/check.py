@@ -5,7 +5,6 @@ of their channels may be nonzero, which accumulators may hold something.
 """
 
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -285,20 +284,16 @@ def _unfed(part: CoreLayer, k: int, images: dict[str, np.ndarray]) -> np.ndarray
     lane, residual, target = part.lane, part.residual, part.target
     first = lane.channel_base * WORD_CHANNELS
     channels = slice(first, first + lane.channels)
-    bias, multiplier, shift = (images[name][k, channels].astype(np.int64) for name in ("bias", "multiplier", "shift"))
+    multiplier, shift = (images[name][k, channels].astype(np.int64) for name in ("multiplier", "shift"))
+    bias = images["bias"][k, channels].view(np.int32).astype(np.int64)
     rounding = Rounding.DOUBLE if lane.double else Rounding.SINGLE
-    codes = requantize(_signed(bias, 32), multiplier, shift, rounding) + _signed(lane.offset)
-    codes = clamp(codes, _signed(lane.clamp_low), _signed(lane.clamp_high))
+    codes = requantize(bias, multiplier, shift, rounding) + lane.offset
+    codes = clamp(codes, lane.clamp_low, lane.clamp_high)
     if not residual.enable:
-        return codes - _signed(target.zero_point)
+        return codes - target.zero_point
     # A sum of two zeros is zero; of anything else nothing is claimed.
-    total = clamp(_signed(residual.offset), _signed(residual.clamp_low), _signed(residual.clamp_high))
-    return (codes != _signed(residual.zero_point)) | (total != _signed(target.zero_point))
-
-
-def _signed(value: Any, bits: int = 8) -> Any:
-    """Two's complement, as an integer."""
-    return (value ^ (1 << (bits - 1))) - (1 << (bits - 1))
+    total = clamp(residual.offset, residual.clamp_low, residual.clamp_high)
+    return (codes != residual.zero_point) | (total != target.zero_point)
 
 
 def _lists_of(used: np.ndarray, source: SourceFields, config: AcceleratorConfig) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ from hw.network.layers import Add, Layer, Linear, select_of
 from hw.network.network import INPUT, Network
 from hw.network.zero_codes import stored_zero_points
 from hw.numerics import Rounding
-from hw.program.arithmetic import Arithmetic, arithmetic_of, code, multiply_accumulates, sum_fields
+from hw.program.arithmetic import Arithmetic, arithmetic_of, multiply_accumulates, sum_fields
 from hw.program.check_products import Stencil, Work, check_products, stencil_of
 from hw.program.command import Command
 from hw.program.decode import Decoded
@@ -246,9 +246,9 @@ class _Check:
         wanted = {
             "classes": self._network.classes if raw else 0,
             "double": int(of.arithmetic.rounding is Rounding.DOUBLE),
-            "offset": code(of.arithmetic.offset),
-            "clamp_low": code(layer.clamp[0]),
-            "clamp_high": code(layer.clamp[1]),
+            "offset": of.arithmetic.offset,
+            "clamp_low": layer.clamp[0],
+            "clamp_high": layer.clamp[1],
         }
         found = {name: getattr(lane, name) for name in wanted}
         require(found == wanted, f"{where}: lanes must have {wanted}, not {found}")

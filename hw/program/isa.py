@@ -5,6 +5,7 @@ hardware; compiler, simulator and driver pack and unpack them with :mod:`hw.prog
 are 32 bits; a longer layout occupies consecutive words, least significant first.
 """
 
+from amaranth import signed
 from amaranth.lib import data, enum
 
 from hw.config import AcceleratorConfig
@@ -94,7 +95,7 @@ class Target(data.Struct):
     column_pitch: 12  # words of the map from one position to the next
     columns: 8  # positions made in a row of the walk
     words: 8  # words made at each position
-    zero_point: 8  # code that is stored as 0, two's complement
+    zero_point: signed(8)  # code that is stored as 0, two's complement
     everywhere: 1  # words go to all cores; else only to this core and the ones before and after it
 
 
@@ -154,9 +155,9 @@ class Lane(data.Struct):
     classes: 8  # raw: how many of them are logits
     slow: 1  # take accumulators in every second cycle only; always so with a residual
     double: 1  # double rounding
-    offset: 8  # added after scaling, two's complement
-    clamp_low: 8
-    clamp_high: 8
+    offset: signed(8)  # added after scaling, two's complement
+    clamp_low: signed(8)
+    clamp_high: signed(8)
 
 
 class Residual(data.Struct):
@@ -165,16 +166,16 @@ class Residual(data.Struct):
     enable: 1
     bank: 1
     base: 12  # word of the first position's first channel; the others lie as those of the Target
-    zero_point: 8  # of the convolution's own output
+    zero_point: signed(8)  # of the convolution's own output
     first_multiplier: 31
     first_shift: 5
     second_multiplier: 31
     second_shift: 5
     output_multiplier: 31
     output_shift: 5
-    offset: 8  # zero point of the sum
-    clamp_low: 8
-    clamp_high: 8
+    offset: signed(8)  # zero point of the sum
+    clamp_low: signed(8)
+    clamp_high: signed(8)
 
 
 class Layer(data.Struct):
@@ -202,7 +203,7 @@ class Header(data.Struct):
     image_words: 16  # 32-bit words of an image, four codes each
     image_bytes: 18  # codes of an image
     image_channels: 12  # codes of a position
-    image_zero_point: 8
+    image_zero_point: signed(8)
     limit: 31  # cycles after which a run is given up; less than the counter can count, so it always comes
     reserved: 1
     chunk_table: 12  # address of the first Chunk
@@ -240,7 +241,7 @@ class Segment(data.Struct):
 class Entry(data.Struct):
     """A nonzero weight in a list."""
 
-    weight: 8  # two's complement
+    weight: signed(8)  # two's complement
     offset: 10  # added to the job's accumulator
 
 

@@ -1,5 +1,6 @@
 """The part of :mod:`hw.program.isa` that selections need."""
 
+from amaranth import signed
 from amaranth.lib import data, enum
 
 __all__ = ["MAX_MASKS", "SelectKind", "SelectUse", "Selection"]
@@ -37,5 +38,5 @@ class Selection(data.Struct):
     pitch: 8  # from one of them to the next: 1, or the words of a position; MASK: words of a position
     length: 13  # words of the longest share
     count: 20  # winners
-    shift: 17  # from a word's number in the map to its address in the bank, two's complement
+    shift: signed(17)  # from a word's number in the map to its address in the bank, two's complement
     table: 12  # MASK: layer memory address of the masks, one of 8 channels in each word

@@ -97,7 +97,7 @@ class Program:
         """The program takes the network's images."""
         header, image = self.decoded.header, self.network.input
         found = (header.image_bytes, header.image_channels, header.image_zero_point)
-        wanted = (math.prod(image.shape), image.shape[2], zero_point & 0xFF)
+        wanted = (math.prod(image.shape), image.shape[2], zero_point)
         if found != wanted:
             raise ValueError(
                 f"program image takes images of (codes, channels, zero point) {found}, the network {wanted}"
@@ -152,7 +152,7 @@ class Program:
                 outputs, made, columns = channels, NUMBERS - words, 1
             found = [lane.outputs, lane.channels, lane.raw, target.zero_point]
             found += [target.first, target.row_pitch, target.column_pitch, target.columns, target.words]
-            zero_point = target.zero_point if raw else stored[command.tensor] & 0xFF
+            zero_point = target.zero_point if raw else stored[command.tensor]
             wanted = [outputs, channels, int(raw), zero_point, made, *pitches, columns, words]
             if found != wanted:
                 raise ValueError(

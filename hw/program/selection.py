@@ -74,7 +74,7 @@ def check_selection(
                 raise ValueError(f"{where}: core {number}'s masks must be {expected}, not {core.masks}")
         else:
             first, last = (row * width * pitch for row in rows[number])
-            wanted |= {"words": (last - first) // unit, "shift": (window.base - window.low) % (1 << 17)}
+            wanted |= {"words": (last - first) // unit, "shift": window.base - window.low}
             if last > first:
                 wanted |= {"bank": window.bank, "base": window.base + first - window.low}
                 if first < window.low or last > window.low + window.count:

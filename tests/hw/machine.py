@@ -15,7 +15,7 @@ from hw.program.bits import decode, words_of
 from hw.program.decode import decode_images
 from hw.program.instructions import HeaderFields, Instruction
 from hw.program.isa import Chunk, Opcode, Segment, SelectKind
-from tests.hw.machine_core import Core, signed
+from tests.hw.machine_core import Core
 
 #: Program words of a LAYER, and of a BRANCH or STOP.
 LAYER_WORDS, DECISION_WORDS = 1, 4
@@ -112,7 +112,7 @@ class Machine:
         for core, window in zip(self._cores, self._image_windows, strict=True):
             core.begin()
             core.open(window)
-            for number, word in enumerate(map_words(image - signed(header.image_zero_point))):
+            for number, word in enumerate(map_words(image - header.image_zero_point)):
                 core.take(None, number, word)
         label = margin = early = None
         self._written = 0
@@ -188,8 +188,7 @@ class Machine:
             assert not self._compiled or places == sorted(set(places)), "not every word once, in order"
             winners = {place for place, _ in sorted(scanned, key=lambda entry: (-entry[1], entry[0]))[:count]}
             for core, selection in shares:
-                shift = signed(selection.shift, 17)
-                core.elements = {(number + shift, channel) for number, channel in winners}
+                core.elements = {(number + selection.shift, channel) for number, channel in winners}
         else:
             scores = np.zeros(pitch * WORD_CHANNELS, dtype=np.int64)
             for core, selection in shares:

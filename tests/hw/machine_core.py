@@ -14,15 +14,10 @@ from hw.program.instructions import CoreLayer, ResidualFields, SelectionFields, 
 from hw.program.isa import SelectUse
 from hw.program.list_memory import unpack_entries, unpack_pointers
 
-__all__ = ["Core", "places", "signed"]
+__all__ = ["Core", "places"]
 
 #: Stands in memories for "never written".
 NOTHING = 1 << 20
-
-
-def signed(value: int, bits: int = 8) -> int:
-    """Two's complement."""
-    return value - (1 << bits) if value >> (bits - 1) else value
 
 
 def places(first: int, target: TargetFields, positions: int, words: int) -> np.ndarray:
@@ -107,12 +102,12 @@ class Core:
         numbers = places(target.first, target, len(biased), target.words).reshape(-1)
         rounding = Rounding.DOUBLE if lane.double else Rounding.SINGLE
         scaled = requantize(biased, self._multiplier[channels], self._shift[channels], rounding)
-        codes = clamp(scaled + signed(lane.offset), signed(lane.clamp_low), signed(lane.clamp_high))
+        codes = clamp(scaled + lane.offset, lane.clamp_low, lane.clamp_high)
         if residual.enable:
             assert lane.slow
             assert residual.bank != part.source.bank
-            codes = self._add(codes - signed(residual.zero_point), residual, target, numbers)
-        return numbers, accumulators, codes - signed(target.zero_point), products
+            codes = self._add(codes - residual.zero_point, residual, target, numbers)
+        return numbers, accumulators, codes - target.zero_point, products
 
     def _fetch(self, bank: int, address: int, reader: int | None) -> np.ndarray:
         """A word of the activation memory."""
@@ -127,7 +122,7 @@ class Core:
         for start in range(selection.pitch):
             for n in range(selection.words):
                 address = selection.base + start + n * selection.pitch
-                number = address - signed(selection.shift, 17)
+                number = address - selection.shift
                 word = self._fetch(selection.bank, address, None)
                 found += [((number, channel), abs(int(value))) for channel, value in enumerate(word)]
         return found
@@ -208,8 +203,8 @@ class Core:
         scales = AddScales(
             *(Scale(getattr(residual, f"{n}_multiplier"), getattr(residual, f"{n}_shift")) for n in names)
         )
-        total = add(own, np.array(other).reshape(own.shape), scales) + signed(residual.offset)
-        return clamp(total, signed(residual.clamp_low), signed(residual.clamp_high))
+        total = add(own, np.array(other).reshape(own.shape), scales) + residual.offset
+        return clamp(total, residual.clamp_low, residual.clamp_high)
 
     def _check_width(self, values: np.ndarray) -> None:
         limit = 1 << (self._config.accumulator_bits - 1)

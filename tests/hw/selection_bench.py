@@ -75,7 +75,7 @@ def shares(rng, activations: np.ndarray, select: Select, cores: int) -> list[Sha
             "pitch": 1 if select.kind == "elements" else pitch,
             "length": length,
             "count": select.count,
-            "shift": (one.base - one.window[0]) & 0x1FFFF,
+            "shift": one.base - one.window[0],
             "table": table,
         }
     return found

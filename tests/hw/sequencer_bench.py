@@ -81,7 +81,7 @@ def random_program(rng, *, limit=NO_LIMIT, ops=(Opcode.LAYER, Opcode.LAYER, Opco
         words[address : address + len(values)] = values
 
     header = {"entry": entry, "image_words": -(-image_bytes // 4), "image_bytes": image_bytes, "limit": limit}
-    header |= {"image_channels": channels, "image_zero_point": zero_point & 0xFF}
+    header |= {"image_channels": channels, "image_zero_point": zero_point}
     header |= {"image_window": rng.randrange(1 << 12), "image_free": image_free, "chunk_table": 0, "chunks": 0}
     place(number * words_of(Header), encode(Header, **header))
     for index, (address, layer) in enumerate(zip((entry, second, second + 1), layers, strict=True)):

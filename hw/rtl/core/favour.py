@@ -63,7 +63,7 @@ class Favour(wiring.Component):
         with m.If(order.kind == OrderKind.LIMIT):
             m.d.sync += [
                 magnitude.eq(order.prefix),
-                limit.eq(order.value + self.selection.shift.as_signed()),
+                limit.eq(order.value + self.selection.shift),
                 upto.eq(Cat(order.index >= channel for channel in range(WORD_CHANNELS))),
             ]
 

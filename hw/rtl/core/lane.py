@@ -139,14 +139,14 @@ class Lane(wiring.Component):
         # Cycles 11 to 13 (32 to 34 for a sum): offset, clamp, activation.
         offset_sum, code = Signal(signed(_SCALED_BITS + 1), reset_less=True), Signal(signed(8), reset_less=True)
         low, high, zero = Signal(signed(8)), Signal(signed(8)), Signal(signed(8))
-        offset = Mux(sums.offset, residual.offset.as_signed(), fields.offset.as_signed())
+        offset = Mux(sums.offset, residual.offset, fields.offset)
         m.d.sync += offset_sum.eq(_sum_up(scale.o, offset, scale.up))
         with m.If(sums.clamp):
             m.d.comb += [low.eq(residual.clamp_low), high.eq(residual.clamp_high)]
         with m.Else():
             m.d.comb += [low.eq(fields.clamp_low), high.eq(fields.clamp_high)]
         m.d.sync += code.eq(Mux(offset_sum < low, low, Mux(offset_sum > high, high, offset_sum)))
-        m.d.comb += zero.eq(Mux(sums.zero, self.zero_point, residual.zero_point.as_signed()))
+        m.d.comb += zero.eq(Mux(sums.zero, self.zero_point, residual.zero_point))
         m.d.sync += self.o.eq(code - zero)
 
         # Residual operands share a small multiplier: the stored one at cycle 13, the layer's own at cycle 14.

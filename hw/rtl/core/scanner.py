@@ -113,7 +113,7 @@ class Scanner(wiring.Component):
         kind, finding = Signal(OrderKind), Signal()
         level = Signal(range(8 // digit + 1))  # digits decided
         first = Signal(16)  # number of the share's first word in the map
-        m.d.sync += first.eq(selection.base - selection.shift)
+        m.d.sync += first.eq(selection.base - selection.shift.as_unsigned())
         m.d.comb += [
             self.begins.eq(
                 (order.kind == OrderKind.COUNT) | (order.kind == OrderKind.SUM) | (order.kind == OrderKind.FIND)

@@ -5,15 +5,11 @@ import pytest
 
 from hw.network.layers import Add, AveragePool2D, Conv2D, DepthwiseConv2D, GlobalAveragePool, MaxPool2D
 from hw.numerics import IDENTITY, Rounding, add_scales, average_scale, requantize
-from hw.program.arithmetic import arithmetic_of, code, multiply_accumulates, sum_fields
+from hw.program.arithmetic import arithmetic_of, multiply_accumulates, sum_fields
 from tests.hw.networks import network, tensor, weighted
 
 NETWORK = network()
 STEM = NETWORK.layer("stem")
-
-
-def test_codes_are_twos_complement():
-    assert [code(value) for value in (-128, -1, 0, 127)] == [128, 255, 0, 127]
 
 
 def test_a_weighted_layer_keeps_its_own_parameters():
@@ -69,7 +65,7 @@ def test_fields_of_a_sum():
     first, second = tensor(3, 4, 4, scale=0.25, zero_point=-9), tensor(3, 4, 4, scale=0.5)
     scales = add_scales(0.25, 0.5, 0.4)
     assert sum_fields(first, second, add) == {
-        "zero_point": code(-9),
+        "zero_point": -9,
         "first_multiplier": scales.first.multiplier,
         "first_shift": scales.first.shift,
         "second_multiplier": scales.second.multiplier,
@@ -77,7 +73,7 @@ def test_fields_of_a_sum():
         "output_multiplier": scales.output.multiplier,
         "output_shift": scales.output.shift,
         "offset": 5,
-        "clamp_low": code(-3),
+        "clamp_low": -3,
         "clamp_high": 90,
     }
 

@@ -36,7 +36,9 @@ def values_of(layout) -> st.SearchStrategy:
         elif isinstance(field.shape, type) and issubclass(field.shape, enum.Enum):
             fields[name] = st.sampled_from(list(field.shape))
         else:
-            fields[name] = st.integers(0, (1 << Shape.cast(field.shape).width) - 1)
+            shape = Shape.cast(field.shape)
+            low = -(1 << shape.width - 1) if shape.signed else 0
+            fields[name] = st.integers(low, low + (1 << shape.width) - 1)
     return st.fixed_dictionaries(fields)
 
 
@@ -98,6 +100,8 @@ WINDOW = {"bank": 0, "base": 1, "low": 2, "count": 3}
         (isa.Row, ROW | {"count": 16}, "Row.count must be in 0..15, not 16"),
         (isa.Row, ROW | {"accumulator": -1}, "Row.accumulator must be in 0..1023, not -1"),
         (isa.Row, ROW | {"final": 2}, "Row.final must be in 0..1, not 2"),
+        (isa.Entry, {"weight": 128, "offset": 0}, "Entry.weight must be in -128..127, not 128"),
+        (isa.Entry, {"weight": -129, "offset": 0}, "Entry.weight must be in -128..127, not -129"),
         (isa.Layer, LAYER | {"window": WINDOW | {"bank": 2}}, "Layer.window.bank must be in 0..1, not 2"),
         (isa.Header, HEADER | {"limit": 1 << 31}, "Header.limit must be in 0..2147483647, not 2147483648"),
     ],

@@ -65,7 +65,7 @@ def test_windows_of_the_image_are_those_of_the_rows_read():
 def test_the_header_says_what_an_image_is():
     header = PROGRAM.decoded.header
     assert (header.entry, header.image_words, header.image_bytes) == (words_of(Header), 12, 48)
-    assert (header.image_channels, header.image_zero_point) == (2, 128)
+    assert (header.image_channels, header.image_zero_point) == (2, -128)
 
 
 def test_every_instruction_is_printed():

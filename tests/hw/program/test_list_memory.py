@@ -37,7 +37,7 @@ def test_entries_are_those_of_the_layout(weight, offset):
     assert words.dtype == np.uint32
     assert words.tolist() == [
         *encode(Entry, weight=1, offset=2),
-        *encode(Entry, weight=weight & 0xFF, offset=offset),
+        *encode(Entry, weight=weight, offset=offset),
     ]
     assert [each.tolist() for each in unpack_entries(words)] == [[1, weight], [2, offset]]
 

@@ -56,7 +56,7 @@ def test_lists_are_those_that_were_added(lists):
 def test_words_are_those_of_the_layouts():
     image = stored([part((-3, 7), (5, 1023)), NOTHING, part((-128, 0)), NOTHING])
     assert decode(pointer_layout(TINY), [int(image[0, 0])]) == {"start": 1, "count": 2}
-    assert image[0, 1:].tolist() == encode(Entry, weight=-3 & 0xFF, offset=7) + encode(Entry, weight=5, offset=1023)
+    assert image[0, 1:].tolist() == encode(Entry, weight=-3, offset=7) + encode(Entry, weight=5, offset=1023)
     assert image[1].tolist() == [0, 0, 0]
     assert image[2].tolist() == [1 | 1 << TINY.start_bits, 0x80, 0]
 

@@ -37,13 +37,12 @@ class Parameters:
     def set(self, ctx, lane, *, residual):
         fields, low_high = lane.fields, zip(("clamp_low", "clamp_high"), self.clamp, strict=True)
         ctx.set(fields.double, self.rounding is Rounding.DOUBLE)
-        ctx.set(fields.offset, self.offset & 0xFF)
+        ctx.set(fields.offset, self.offset)
         for name, value in low_high:
-            ctx.set(getattr(fields, name), value & 0xFF)
+            ctx.set(getattr(fields, name), value)
         ctx.set(lane.zero_point, self.zero_point)
         values = {"enable": residual, "zero_point": self.own_zero, "offset": self.sum_offset}
         values |= dict(zip(("clamp_low", "clamp_high"), self.sum_clamp, strict=True))
-        values = {name: value & 0xFF for name, value in values.items()}
         for name, scale in zip(("first", "second", "output"), self.scales, strict=True):
             values |= {f"{name}_multiplier": scale.multiplier, f"{name}_shift": scale.shift}
         ctx.set(lane.residual, values)

@@ -22,11 +22,6 @@ def sizes(pes, lanes):
 LIMIT = 1 << (sizes(8, 1).accumulator_bits - 1)
 
 
-def byte(code):
-    """Two's complement of a code."""
-    return code & 0xFF
-
-
 @dataclass(frozen=True)
 class Layer:
     """A layer's last part: parameters of its channels, fields of the instruction, zero point of what it writes."""
@@ -56,17 +51,16 @@ class Layer:
             "classes": 0,
             "slow": self.slow,
             "double": self.double,
-            "offset": byte(self.offset),
-            "clamp_low": byte(self.clamp[0]),
-            "clamp_high": byte(self.clamp[1]),
+            "offset": self.offset,
+            "clamp_low": self.clamp[0],
+            "clamp_high": self.clamp[1],
         }
 
     @property
     def residual_fields(self):
         if self.residual is None:
             return {"enable": 0}
-        places = ("offset", "clamp_low", "clamp_high", "zero_point")
-        fields = {name: byte(value) if name in places else value for name, value in self.residual.items()}
+        fields = dict(self.residual)
         for name, scale in zip(("first", "second", "output"), self.add_scales, strict=True):
             fields |= {f"{name}_multiplier": scale.multiplier, f"{name}_shift": scale.shift}
         return fields
@@ -129,7 +123,7 @@ def random_layer(rng, kind, slow):
             "row_pitch": rng.randrange(9),
             "column_pitch": words + rng.randrange(5),
             "columns": rng.randint(1, positions),
-            "zero_point": byte(zero_point),
+            "zero_point": zero_point,
         },
         zero_point=zero_point,
         residual=residual,

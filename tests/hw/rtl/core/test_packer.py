@@ -14,7 +14,7 @@ def random_target(rng):
         "column_pitch": words + rng.choice((0, 1, rng.randrange(2, 4000))),
         "columns": rng.choice((1, 2, rng.randint(3, 255))),
         "words": words,
-        "zero_point": rng.randrange(256),
+        "zero_point": rng.randint(-128, 127),
         "everywhere": rng.randrange(2),
     }
 

@@ -73,7 +73,7 @@ def test_a_load_longer_than_a_run_begins_as_soon_as_its_place_is_free():
     maker.head(maker.conv(INPUT, 8, (1, 1), stride=(4, 4), density=0.1), 4, None)
     made = compile_network(maker.network("batch"), preset("tiny"))
     timing = simulate(made, codes_for(made, 4))
-    free = timing.layer_ends[:, decode_header(made.images)["image_free"] - 1]
+    free = timing.layer_ends[:, made.decoded.header.image_free - 1]
     early, late = time_batch(made, timing), time_batch(without_overlap(made), timing)
     assert (timing.cycles < early.loads).all()
     assert (late.waits - early.waits)[1:].tolist() == (timing.cycles - free)[:-1].tolist()

@@ -156,8 +156,8 @@ def test_a_sum_may_take_the_place_of_its_operand():
     good = replace(good, images=changes.layer(hidden, "source", images=moved, base=100))
     changes = Changes(good)
     stem = changes.layers[0].cores[0].window
-    images = changes.layer(total, "window", **stem)
-    images = changes.layer(mean, "source", images=images, bank=stem["bank"], base=stem["base"])
+    images = changes.layer(total, "window", **stem.values())
+    images = changes.layer(mean, "source", images=images, bank=stem.bank, base=stem.base)
     assert changes.layers[total].cores[0].window != stem
     check_images(images, config)
     for codes in random_codes(good.network, 4, 0):

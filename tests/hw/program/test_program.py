@@ -231,7 +231,7 @@ SUM = next(n for n, c in enumerate(PROGRAM.commands) if c.tensor == "sum")
         (("commands", SUM, "layer"), "stem", r"commands must be of the layers .*, not .*"),
         (("commands",), [], r"program image holds 7 layers, its description 0"),
         (("network", "exits", 0, "threshold"), 999, r"program image decides .*1000.*, the network .*999.*"),
-        (("network", "input", "zero_point"), 5, r"program image takes .*\(48, 2, 128\), the network \(48, 2, 5\)"),
+        (("network", "input", "zero_point"), 5, r"program image takes .*\(48, 2, -128\), the network \(48, 2, 5\)"),
         (("network", "input", "shape"), [8, 3, 2], r"stem: output must be \(4, 3, 4\), not \(3, 4, 4\)"),
     ],
 )

@@ -1,46 +1,13 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hw.compiler.compile import compile_network
 from hw.compiler.lower import lower
 from hw.compiler.steps.partition import Partition, is_everywhere, join, read_rows, window_words
 from hw.config import AcceleratorConfig
 from hw.network.network import INPUT
-from hw.program.parts import Part, divide, parts_of
+from hw.program.parts import divide, parts_of
 from tests.random_networks import NetworkMaker, random_network
-
-
-@given(st.integers(0, 50), st.integers(0, 200), st.integers(1, 8))
-def test_parts_of_a_range_cover_it_and_are_balanced(first, size, parts):
-    ranges = divide(first, first + size, parts)
-    assert [index for start, stop in ranges for index in range(start, stop)] == list(range(first, first + size))
-    sizes = [stop - start for start, stop in ranges]
-    assert max(sizes) - min(sizes) <= 1
-
-
-@given(st.integers(1, 20), st.integers(1, 20), st.sampled_from([(1, 1), (2, 2), (8, 1), (1, 4), (4, 2)]))
-def test_every_word_is_made_once(rows, words, partition):
-    bands, groups = partition
-    made = [
-        (row, word)
-        for part in parts_of(divide(0, rows, bands), (3, 3 + words), groups)
-        for row in range(*part.rows)
-        for word in range(*part.words)
-    ]
-    assert sorted(made) == [(row, word) for row in range(rows) for word in range(3, 3 + words)]
-
-
-def test_a_core_is_of_a_band_and_a_group():
-    assert parts_of([(0, 2), (2, 5)], (2, 5), 2) == [
-        Part(0, (0, 2), (2, 3)),
-        Part(1, (0, 2), (3, 5)),
-        Part(2, (2, 5), (2, 3)),
-        Part(3, (2, 5), (3, 5)),
-    ]
-    # The last word of 35 channels has three of them.
-    assert [Part(0, (0, 1), words).channels(35) for words in ((0, 2), (4, 5))] == [(0, 16), (32, 35)]
 
 
 def test_rows_are_joined_from_the_first_to_the_last():

@@ -1,5 +1,7 @@
 """Verilog of a component, for simulators and synthesis of any vendor."""
 
+from functools import lru_cache
+
 from amaranth.back import verilog
 from amaranth.lib import wiring
 
@@ -23,8 +25,9 @@ def convert(component: wiring.Component, name: str, network: Network | None = No
     return "\n".join([text, *modules.texts.values()])
 
 
+@lru_cache(maxsize=8)
 def generate(config: AcceleratorConfig) -> str:
-    """Verilog of the accelerator, top module :data:`TOP`."""
+    """Verilog of the accelerator, top module :data:`TOP`; converted once a process, which takes 5 to 20 seconds."""
     from hw.rtl.accelerator import Accelerator
 
     return convert(Accelerator(config), TOP)

@@ -164,15 +164,19 @@ def test_top_level_refuses_a_clock_the_pll_cannot_make():
         BoardTop(RunningSum(), board("ulx3s-25f"), clock_mhz=51.0, baud=1_000_000)
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_what_reaches_all_flip_flops_of_a_core_goes_over_clock_networks(name):
-    """The device has 16, and the clock takes one."""
-    config = PRESETS[name]
-    text = board_verilog(Accelerator(config.replace(loader=0)), board("ulx3s-85f"), clock_mhz=50.0, baud=1_000_000)
+@pytest.mark.parametrize("config", [PRESETS["tiny"], PRESETS["tiny"].replace(cores=4, lanes=2)], ids=["one", "four"])
+def test_what_reaches_all_flip_flops_of_a_core_goes_over_clock_networks(config):
+    text = board_verilog(Accelerator(config), board("ulx3s-85f"), clock_mhz=50.0, baud=1_000_000)
     networks = dict.fromkeys(re.findall(r"^module (\w+)", text, re.MULTILINE), 0)
     for module in re.split(r"^module ", text, flags=re.MULTILINE)[1:]:
         networks[module.split("(")[0].strip()] = len(re.findall(r"^  DCCA ", module, re.MULTILINE))
     # The reset of each core, that of what is between them, and the taking of descriptions.
     assert networks.pop("core") == 1
     assert sum(networks.values()) == 2
-    assert 1 + config.cores + 2 <= 16
+    assert len(re.findall(r"^  core \S+ \(", text, flags=re.MULTILINE)) == config.cores
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_clock_networks_are_enough(name):
+    """The device has 16; the clock takes one, each core one, and what is between them two."""
+    assert 1 + PRESETS[name].cores + 2 <= 16

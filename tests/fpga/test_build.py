@@ -10,7 +10,6 @@ from hw.config import preset
 from hw.rtl.verilog import convert
 from tests.fpga.cores import Counters, Groups, ManyProducts, RunningSum, UnknownCell
 
-pytestmark = pytest.mark.xdist_group("build")
 OPTIONS = {"clock_mhz": 50.0, "baud": 1_000_000, "seed": 1}
 
 
@@ -51,18 +50,23 @@ def test_lists_in_external_memory_are_refused_for_a_board(tmp_path):
         build(preset("tiny").replace(loader=2), board("ulx3s-85f"), tmp_path, progress=lambda _: pytest.fail("begun"))
 
 
-def test_equal_build_is_found_and_a_damaged_one_is_not(built):
+def test_equal_build_is_found_and_a_damaged_one_is_not(built, monkeypatch):
     out, report, _ = built
     again = build_core(RunningSum(), board("ulx3s-25f"), out, **OPTIONS)
     assert again.cached
     assert again.to_dict() | {"cached": False} == report.to_dict()
-    bitstream = report.bitstream
-    whole = bitstream.read_bytes()
-    bitstream.write_bytes(whole[:-1])
-    rebuilt = build_core(RunningSum(), board("ulx3s-25f"), out, **OPTIONS)
-    assert not rebuilt.cached
-    assert rebuilt.fmax_mhz == report.fmax_mhz
-    assert bitstream.read_bytes() == whole
+    begun = []
+    monkeypatch.setattr("fpga.build.run_tool", lambda stage, *_: begun.append(stage) or {}["built anew"])
+    whole = report.bitstream.read_bytes()
+    report.bitstream.write_bytes(whole[:-1])
+    with pytest.raises(KeyError, match="built anew"):
+        build_core(RunningSum(), board("ulx3s-25f"), out, **OPTIONS)
+    assert begun == ["synthesis"]
+    report.bitstream.write_bytes(whole)
+    with pytest.raises(KeyError, match="built anew"):
+        build_core(RunningSum(), board("ulx3s-25f"), out, **OPTIONS | {"seed": 2})
+    assert build_core(RunningSum(), board("ulx3s-25f"), out, **OPTIONS).cached
+    assert [path.name for path in out.iterdir()] == [report.digest[:16]]
 
 
 def test_design_that_does_not_fit_names_the_resource(tmp_path):

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from fpga import cells
 from fpga.build import BuildError
 from fpga.cells import UNITS, unit, unit_cells
 from hw.config import preset
@@ -14,7 +13,13 @@ ROOT = Path(__file__).parents[2]
 TOLERANCE = 0.1
 
 
-@pytest.mark.parametrize("name", UNITS)
+#: The others take a minute together.
+QUICK = "dispatcher"
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == QUICK else pytest.param(name, marks=pytest.mark.slow) for name in UNITS]
+)
 def test_units_take_what_the_baseline_says(name):
     baseline = json.loads((ROOT / "baselines" / "cells.json").read_text())
     expected = baseline["cells"][name]
@@ -42,6 +47,9 @@ def test_what_cannot_be_synthesized(tmp_path):
 
 
 def test_cells_of_unknown_size(tmp_path, monkeypatch):
-    monkeypatch.delitem(cells._TAKES, "CCU2C")
-    with pytest.raises(ValueError, match=r"cells must be of the kinds LUT4, .*, not CCU2C"):
+    netlist = {"modules": {"sum": {"cells": {"one": {"type": "LUT4"}, "two": {"type": "CCU2D"}}}}}
+    monkeypatch.setattr(
+        "fpga.cells.run_tool", lambda stage, command, work, log: (work / "sum.json").write_text(json.dumps(netlist))
+    )
+    with pytest.raises(ValueError, match=r"cells must be of the kinds LUT4, .*, not CCU2D"):
         unit_cells("sum", RunningSum(), tmp_path)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from hw.compiler.expand import Expanded
 from hw.compiler.memory.memory_plan import Request
@@ -50,6 +51,14 @@ class Chosen:
     windows: Mapping[str, list[Rows]]
     requests: tuple[Request, ...]
     together: Mapping[str, tuple[str, ...]]
+
+    @cached_property
+    def compared(self) -> tuple[float, list[tuple[int, float] | None]]:
+        """Expected cycles of a run to the end; and of each layer the number of the runner-up, the cheapest other option
+        with which memories lack no more words, and the cycles of a run with it, if there is one.
+        """
+        planner = self.expanded.planner(in_place=self.in_place)
+        return planner.compared(self.choice, self.list_words, streamed=self.streamed)
 
     @property
     def options(self) -> list[Option]:

@@ -16,7 +16,7 @@ from hw.compiler.attempts import Attempt, attempts
 from hw.compiler.balance import balance
 from hw.compiler.expand import Expanded, expand
 from hw.compiler.lower import Lowered, lower
-from hw.compiler.prove import prove
+from hw.compiler.prove import Proven, prove
 from hw.compiler.search.least import check_memories
 from hw.compiler.search.options import Options
 from hw.config import AcceleratorConfig
@@ -24,7 +24,7 @@ from hw.network.network import Network
 from hw.program.program import Program
 from hw.rules import MisfitError, ShortageError
 
-__all__ = ["Compilation", "balanced", "compilation", "compile_balanced", "compile_network"]
+__all__ = ["Compilation", "balanced_compilation", "compilation", "compile_balanced", "compile_network"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,8 @@ class Compilation:
     config : AcceleratorConfig
     lowered : Lowered or None
         None where the network can't be lowered.
+    proven : Proven or None
+        None where its numbers don't fit the config.
     expanded : Expanded or None
         The options of every step that were considered; None where it was refused before.
     attempts : tuple of Attempt
@@ -48,9 +50,15 @@ class Compilation:
     network: Network
     config: AcceleratorConfig
     lowered: Lowered | None = None
+    proven: Proven | None = None
     expanded: Expanded | None = None
     attempts: tuple[Attempt, ...] = ()
     refusal: MisfitError | None = None
+
+    @property
+    def told(self) -> Attempt | None:
+        """The attempt to tell of: that which made the program, or the last that came to a choice, if any did."""
+        return next((attempt for attempt in reversed(self.attempts) if attempt.chosen is not None), None)
 
     def program(self) -> Program:
         """The program.
@@ -82,7 +90,7 @@ def compilation(
     ValueError
         When a density is impossible. A network that doesn't fit is no error here: see ``Compilation.refusal``.
     """
-    lowered = expanded = None
+    lowered = proven = expanded = None
     found: tuple[Attempt, ...] = ()
     refusal: MisfitError | None = None
     try:
@@ -98,7 +106,13 @@ def compilation(
         found = tuple(attempts(expanded, known))
         refusal = _reason(found)
     return Compilation(
-        network=network, config=config, lowered=lowered, expanded=expanded, attempts=found, refusal=refusal
+        network=network,
+        config=config,
+        lowered=lowered,
+        proven=proven,
+        expanded=expanded,
+        attempts=found,
+        refusal=refusal,
     )
 
 
@@ -132,17 +146,18 @@ def compile_network(
     return compilation(network, config, densities).program()
 
 
-def balanced(
+def balanced_compilation(
     network: Network, config: AcceleratorConfig, activity: Mapping[str, np.ndarray]
-) -> tuple[Network, dict[str, float]]:
-    """The network with its channels renumbered so that all PEs get equal work, and the density of every tensor.
+) -> Compilation:
+    """Compile with the channels renumbered so that all PEs get equal work, and keep all that came of it.
 
     Parameters
     ----------
     activity : mapping of str to float array (channels,)
         Share of activations that are multiplied, 0..1, by tensor and channel; what is known of it, if anything.
     """
-    return balance(network, config, activity), {name: float(shares.mean()) for name, shares in activity.items()}
+    densities = {name: float(shares.mean()) for name, shares in activity.items()}
+    return compilation(balance(network, config, activity), config, densities)
 
 
 def compile_balanced(network: Network, config: AcceleratorConfig, activity: Mapping[str, np.ndarray]) -> Program:
@@ -153,12 +168,11 @@ def compile_balanced(network: Network, config: AcceleratorConfig, activity: Mapp
     Parameters
     ----------
     activity : mapping of str to float array (channels,)
-        Share of activations that are multiplied, 0..1, by tensor and channel; what is known of it, if anything.
+        As of :func:`balanced_compilation`.
 
     Raises
     ------
     ValueError
         As :func:`compile_network`.
     """
-    renumbered, densities = balanced(network, config, activity)
-    return compile_network(renumbered, config, densities)
+    return balanced_compilation(network, config, activity).program()

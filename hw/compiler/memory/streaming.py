@@ -42,12 +42,15 @@ class ListPlan:
         Of each command: chunks that must have been written before it starts.
     chunks : list of (uint32 array (words,), int)
         Words of the beats of each chunk, and the commands that must have ended before it is read.
+    read : list of int
+        Of each command: words of its lists in each list memory, if they are read during the run; else 0.
     """
 
     lists: np.ndarray
     first: list[dict[int, int]]
     waits: list[int]
     chunks: list[tuple[np.ndarray, int]]
+    read: list[int]
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,9 @@ def all_resident(commands: Sequence[CommandLists], config: AcceleratorConfig) ->
         When they don't fit.
     """
     stores, first = _stores(commands, config)
-    return ListPlan(lists=pack_all(stores, config), first=first, waits=[0] * len(commands), chunks=[])
+    return ListPlan(
+        lists=pack_all(stores, config), first=first, waits=[0] * len(commands), chunks=[], read=[0] * len(commands)
+    )
 
 
 def _block(command: CommandLists, config: AcceleratorConfig) -> _Block:
@@ -267,7 +272,8 @@ def streamed(
         assert arranged is not None
         waits, first, chunks = _emit(commands, blocks, first_lists, arranged, config)
         if len(chunks) <= most:
-            return ListPlan(lists=lists, first=first, waits=waits, chunks=chunks)
+            read = [0 if number in resident else block.size for number, block in enumerate(blocks)]
+            return ListPlan(lists=lists, first=first, waits=waits, chunks=chunks, read=read)
     missing = words_of(Chunk) * (len(chunks) - most)
     raise ShortageError(
         f"program memory holds {config.program_words} words; {len(chunks)} chunks of lists need {missing} more",

@@ -12,7 +12,7 @@ from hw.network.network import Network
 from hw.program.image_layout import description_words, instruction_words
 from hw.rules import MisfitError, ShortageError
 
-__all__ = ["activations_lack", "check_memories", "lists_lack"]
+__all__ = ["activations_lack", "check_memories", "least_channels", "least_pointers", "lists_lack"]
 
 
 def check_memories(network: Network, steps: Sequence[Step], config: AcceleratorConfig) -> None:
@@ -37,14 +37,17 @@ def check_memories(network: Network, steps: Sequence[Step], config: AcceleratorC
         raise MisfitError("; ".join(found))
 
 
+def least_channels(step: Step, config: AcceleratorConfig) -> int:
+    """Channels of a step in core 0, which has a part in every layer."""
+    words = config.padded_channels(step.result.output.shape[2]) // WORD_CHANNELS
+    groups = 1 if step.raw else min(config.cores, 1 << words.bit_length() - 1)
+    return words // groups * WORD_CHANNELS
+
+
 def _channel_words(steps: Sequence[Step], config: AcceleratorConfig) -> int:
-    """Channels of some core: those of core 0, which has a part in every layer, or an even share of all."""
-    own = total = 0
-    for step in steps:
-        words = config.padded_channels(step.result.output.shape[2]) // WORD_CHANNELS
-        groups = 1 if step.raw else min(config.cores, 1 << words.bit_length() - 1)
-        own += words // groups * WORD_CHANNELS
-        total += words * WORD_CHANNELS
+    """Channels of some core: those of core 0, or an even share of all."""
+    own = sum(least_channels(step, config) for step in steps)
+    total = sum(config.padded_channels(step.result.output.shape[2]) for step in steps)
     return max(own, -(-total // config.cores))
 
 
@@ -53,7 +56,8 @@ def lists_lack(steps: Sequence[Step], options: Options, config: AcceleratorConfi
 
     Core 0 has a part in every command, and in each of its PEs a pointer for every list.
     """
-    needed = sum(min(_pointers(options.expansion(step, each), config) for each in options.of([step])) for step in steps)
+    ways = [[options.expansion(step, partition) for partition in options.of([step])] for step in steps]
+    needed = sum(min(least_pointers(expansion, config) for expansion in each) for each in ways)
     missing = needed - config.list_words
     if missing <= 0:
         return None
@@ -64,8 +68,8 @@ def lists_lack(steps: Sequence[Step], options: Options, config: AcceleratorConfi
     )
 
 
-def _pointers(expansion: Expansion, config: AcceleratorConfig) -> int:
-    """Lists of core 0."""
+def least_pointers(expansion: Expansion, config: AcceleratorConfig) -> int:
+    """Lists of core 0, which has a part in every command."""
     return sum(first.list_count(inputs, config) for (first, *_), inputs in expansion.layers())
 
 

@@ -149,6 +149,13 @@ class Planner:
                 missing = capacity // 16  # Each by itself fits: smaller tensors are easier to arrange.
         return missing
 
+    def compared(
+        self, choice: Choice, list_words: int, *, streamed: bool
+    ) -> tuple[float, list[tuple[int, float] | None]]:
+        """Expected cycles of a choice, and :meth:`hw.compiler.search.search.Search.runners_up`."""
+        search = Search(self._costs, choice, list_words, streamed, self._config)
+        return search.cost(0), search.runners_up()
+
     def cheapest(self, list_words: int, *, streamed: bool = False) -> tuple[Choice, bool]:
         """The cheapest choice found whose estimate fits the memories, and whether it does fit.
 

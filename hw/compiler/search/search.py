@@ -256,6 +256,25 @@ class Search:
                 return
             self._try(*best, price, inf, keep=True)
 
+    def runners_up(self) -> list[tuple[int, float] | None]:
+        """Of each layer: the cheapest other option with which memories lack no more words while all other layers keep
+        theirs, and the cycles of the whole choice with it; None if there is none.
+        """
+        lacking = self.excess()
+        found: list[tuple[int, float] | None] = []
+        for move in self._singles:
+            best = None
+            for (option,) in self._options(move):
+                if option == self._choice[move.members[0][0]]:
+                    continue
+                cycles = self._try(move, (option,), 0, inf, keep=False)
+                if best is None or cycles < best[1]:
+                    # With a price on missing words, these are what the cost is higher by.
+                    cost = self._try(move, (option,), 1, inf, keep=False)
+                    best = (option, cycles) if cost <= cycles + lacking else best
+            found.append(best)
+        return found
+
     def _options(self, move: _Move) -> list[tuple[int, ...]]:
         return list(product(*(range(len(self._costs.held[group])) for group in move.groups)))
 

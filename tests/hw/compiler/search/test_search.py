@@ -65,6 +65,24 @@ def test_a_fall_ends_where_no_single_change_is_cheaper():
             assert fresh(costs, tuple(choice), False).cost(1000.0) >= least
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_runner_up_is_the_cheapest_other_option_with_which_memories_lack_no_more(seed, streamed):
+    costs = costs_of(random_network(seed))
+    search = fresh(costs, (0,) * len(costs.readers), streamed)
+    search.descend(1.0)
+    chosen = search.choice
+    for group, found in enumerate(search.runners_up()):
+        others = {}
+        for option in range(len(costs.held[group])):
+            choice = tuple(option if n in costs.groups[group] else each for n, each in enumerate(chosen))
+            other = fresh(costs, choice, streamed)
+            if choice != chosen and other.excess() <= search.excess():
+                others[option] = other.cost(0)
+        assert found == (min(others.items(), key=lambda each: each[1]) if others else None)
+    assert search.choice == chosen
+
+
 def test_streamed_cycles_by_hand():
     config = CONFIG.replace(list_words=64)
     beats = config.row_beats

@@ -43,6 +43,7 @@ __all__ = [
     "made",
     "measured",
     "program",
+    "reread",
     "trained",
     "unpruned",
     "verification_codes",
@@ -121,7 +122,7 @@ def compiled(
 
     ``activity`` is the share of nonzero activations by tensor and channel.
     """
-    return _reread(compile_balanced(network, config, activity or {}), path)
+    return reread(compile_balanced(network, config, activity or {}), path)
 
 
 def program(path: Path) -> Program:
@@ -163,10 +164,10 @@ def unpruned(
                 raise
             config = config.replace(list_words=2 * config.list_words)
         else:
-            return _reread(found, path)
+            return reread(found, path)
 
 
-def _reread(program: Program, path: Path) -> Program:
+def reread(program: Program, path: Path) -> Program:
     """Write the program file and read it again."""
     program.save(path)
     return load(path, program.config)

@@ -1,14 +1,14 @@
 """Commands that make a network and its program: train, compress, compile."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hw.config import preset
 from offramp import options
 from offramp.commands.common import OUT, finish, metric_rows, show
-from offramp.console import Terminal
+from offramp.console import Terminal, results
 from offramp.record import provenance, write_json
 
 __all__ = ["compile_", "compress", "train"]
@@ -70,17 +70,30 @@ def compile_(
     *,
     compressed: Annotated[Path, typer.Argument(help="Compressed network.")] = Path("out/compressed.off"),
     config: options.ConfigName = "single",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what was tried and chosen, why, and how full every memory is.")
+    ] = False,
     seed: options.Seed = 0,
     out: options.Out = OUT,
     json: options.Json = None,
 ) -> None:
     """Compile a network to a program for an accelerator config; writes OUT/program.off."""
+    from hw.compiler.compile import balanced_compilation
+    from hw.compiler.explain import explanation
     from models.recipes.checkpoint import load_compressed
     from offramp import inspect, stages
+    from offramp.report.explanation import explained
 
     chosen = preset(config)
     loaded = load_compressed(compressed)
+    result: dict[str, Any] = {"config": config}
     with Terminal().stage("compile"):
-        program = stages.compiled(loaded.network, chosen, out / stages.PROGRAM, loaded.activity)
+        found = balanced_compilation(loaded.network, chosen, loaded.activity)
+    if explain:
+        result["explanation"] = explanation(found)
+        results().print(explained(result["explanation"]))
+        if found.refusal is not None:
+            finish("compile", seed, json, result)
+    program = stages.reread(found.program(), out / stages.PROGRAM)
     show([*inspect.program_rows(program), ("file", str(out / stages.PROGRAM))])
-    finish("compile", seed, json, {"config": config, **inspect.program_dict(program), "file": out / stages.PROGRAM})
+    finish("compile", seed, json, {**result, **inspect.program_dict(program), "file": out / stages.PROGRAM})

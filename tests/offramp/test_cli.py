@@ -22,7 +22,7 @@ from tests.offramp.recipe import RECIPE
 COMMANDS = {
     "train": {"--data", "--data-dir", "--seed", "--out", "--json"},
     "compress": {"--data-dir", "--seed", "--out", "--json"},
-    "compile": {"--config", "--seed", "--out", "--json"},
+    "compile": {"--config", "--explain", "--seed", "--out", "--json"},
     "evaluate": {"--data", "--data-dir", "--seed", "--json"},
     "simulate": {"--data", "--data-dir", "--attack", "--eps", "--images", "--seed", "--json"},
     "verify": {"--data", "--data-dir", "--images", "--simulator", "--waves", "--seed", "--json"},
@@ -94,6 +94,45 @@ def test_the_stages_from_training_to_a_program(tmp_path, quick_recipe):
     assert len(compressed["curve"]["thresholds"]) > 1
     assert compiled["config_digest"] == preset("tiny").digest()
     assert 0 < compiled["memories"]["lists"]["used"] <= compiled["memories"]["lists"]["available"]
+
+
+def test_a_compilation_is_explained(small, tmp_path):
+    file = tmp_path / "c.json"
+    arguments = (small.folder / stages.COMPRESSED, "--config", "tiny", "--out", tmp_path, "--json", file)
+    text, code = run("compile", *arguments, "--explain")
+    assert code == 0
+    found = json.loads(file.read_text())
+    said = found["explanation"]
+    assert (said["refusal"], said["attempts"][-1]["refusal"]) == (None, None)
+    lists = next(use for use in said["memories"] if use["memory"] == "lists")
+    assert lists["used"] == found["memories"]["lists"]["used"]
+    assert all(
+        name in text for name in ("bands x groups", "runner-up", "used words", "taken", said["layers"][0]["layer"])
+    )
+    assert (tmp_path / stages.PROGRAM).read_bytes() == (small.folder / stages.PROGRAM).read_bytes()
+    text, code = run("compile", *arguments)
+    assert "runner-up" not in text
+    assert "explanation" not in json.loads(file.read_text())
+
+
+def test_a_refusal_is_explained(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("offramp.commands.network.preset", lambda name: preset(name).replace(list_words=64))
+    file = tmp_path / "c.json"
+    arguments = ("compile", small.folder / stages.COMPRESSED, "--config", "tiny", "--out", tmp_path, "--json", file)
+    monkeypatch.setattr(sys, "argv", ["offramp", *map(str, arguments), "--explain"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    said = json.loads(file.read_text())["explanation"]
+    assert f"offramp: {said['refusal']}\n" in err
+    assert said["refusal"].startswith("list memory holds 64 words a PE; ")
+    assert all(name in out for name in ("refused", "outcome", "used words", "at least"))
+    assert not (tmp_path / stages.PROGRAM).exists()
+    # Without being asked for it, nothing is explained or written.
+    file.unlink()
+    assert refused(monkeypatch, capsys, *arguments) == said["refusal"]
+    assert not file.exists()
 
 
 def test_a_recipe_file_from_training_to_its_result(tmp_path):

@@ -21,6 +21,7 @@ from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
 from hw.program.bits import encode, words_of
 from hw.program.image_layout import description_words, instruction_words
 from hw.program.isa import Chunk, Column, Row
+from hw.program.list_memory import unpack_pointers
 from hw.program.selection import masks_of
 
 __all__ = ["MemoryUse", "memory_use"]
@@ -165,9 +166,8 @@ def _lists(scheduled: Scheduled) -> list[MemoryUse]:
             continue
         before, own = int(taken.sum()), slice(*pointers[number])
         taken[own] = True
-        for pointer in image[own].tolist():
-            start = pointer & ((1 << config.start_bits) - 1)
-            taken[start : start + (pointer >> config.start_bits)] = True
+        for start, count in zip(*unpack_pointers(image[own].astype(np.int64), config), strict=True):
+            taken[start : start + count] = True
         kept[number] = int(taken.sum()) - before
     found = MemoryUse(memory="lists", certainty="exact", words=config.list_words, layers=_summed(steps, kept))
     return [found, *([_read(read, "exact", config.list_words - found.used)] if read else [])]

@@ -224,7 +224,7 @@ class Sequencer(wiring.Component):
             m.d.comb += loader.allowed.eq(run.image_free)
 
     def _clock(self, m, run):
-        """The run's cycles, and their comparison with the deadline: one, from which the other two follow by registers."""
+        """The run's cycles, and a pipeline that compares them with the deadline, a cycle for each of its results."""
         cycles = run.cycles
         with m.If(self.running):
             m.d.sync += [

@@ -11,7 +11,7 @@ import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.bits import bits_of, decode, encode, words_of
-from hw.program.check import check_images
+from hw.program.check.images import check_images
 from hw.program.decode import Decoded
 from hw.program.instructions import CoreLayer
 from hw.program.isa import Header, Layer, Operation, Selection

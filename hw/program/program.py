@@ -1,6 +1,5 @@
 """The program file: an integer network compiled for one config, with the memory images the hardware runs."""
 
-import math
 import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,18 +8,14 @@ from typing import Any
 import numpy as np
 
 from hw import container
-from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.network.layers import Layer, threshold_of
-from hw.network.network import INPUT, Add, Linear, Network
-from hw.network.zero_codes import stored_zero_points
-from hw.program.check import check_images
-from hw.program.check_network import check_network
+from hw.config import AcceleratorConfig
+from hw.network.network import Network
+from hw.program.check.commands import check_commands
+from hw.program.check.images import check_images
+from hw.program.check.network import check_network
 from hw.program.command import Command
 from hw.program.decode import Decoded
-from hw.program.instructions import Instruction, SourceFields, WindowFields
-from hw.program.isa import NUMBERS, Opcode
 from hw.program.protocol import Memory
-from hw.program.selection import check_selection, check_use
 
 __all__ = ["MAGIC", "VERSION", "Command", "Program", "image_sizes", "load", "writes_of"]
 
@@ -69,136 +64,8 @@ class Program:
     def __post_init__(self) -> None:
         decoded = check_images(self.images, self.config)
         object.__setattr__(self, "decoded", decoded)
-        layers = decoded.layers
-        if len(layers) != len(self.commands):
-            raise ValueError(f"program image holds {len(layers)} layers, its description {len(self.commands)}")
-        stored = stored_zero_points(self.network)
-        self._check_image(stored[INPUT])
-        tensors = self.network.tensors()
-        order = list(dict.fromkeys(command.layer for command in self.commands))
-        wanted = [layer.name for layer in self.network.layers if not isinstance(layer, Add)]
-        if order != wanted:
-            raise ValueError(f"commands must be of the layers {', '.join(wanted)}, not {', '.join(order)}")
-        windows = {INPUT: decoded.windows}
-        selections = {instruction.index: instruction for instruction in decoded.instructions if instruction.selections}
-        seen: set[str] = set()
-        for number, (command, instruction) in enumerate(zip(self.commands, layers, strict=True)):
-            layer, selection = self.network.layer(command.layer), selections.get(instruction.index)
-            source = layer.inputs[0]
-            if command.layer not in seen or selection is not None:
-                check_selection(f"command {number}", layer, tensors[source], selection, windows[source], self.config)
-            seen.add(command.layer)
-            self._check_command(f"command {number}", command, instruction, windows, stored)
-            windows[command.tensor] = tuple(core.window for core in instruction.cores)
-        self._check_decisions(decoded.instructions)
+        check_commands(self.network, self.config, self.commands, decoded)
         check_network(self.network, self.config, self.commands, decoded, self.images)
-
-    def _check_image(self, zero_point: int) -> None:
-        """The program takes the network's images."""
-        header, image = self.decoded.header, self.network.input
-        found = (header.image_bytes, header.image_channels, header.image_zero_point)
-        wanted = (math.prod(image.shape), image.shape[2], zero_point)
-        if found != wanted:
-            raise ValueError(
-                f"program image takes images of (codes, channels, zero point) {found}, the network {wanted}"
-            )
-
-    def _check_command(
-        self,
-        where: str,
-        command: Command,
-        instruction: Instruction,
-        windows: dict[str, tuple[WindowFields, ...]],
-        stored: dict[str, int],
-    ) -> None:
-        """A command says of its instruction what is true of the network."""
-        layer, result = self.network.layer(command.layer), self.network.layer(command.tensor).output
-        edges = [row for band in command.rows for row in band]
-        empty = any(start == end for start, end in command.rows)
-        if sorted(edges) != edges or empty or not 0 <= edges[0] <= edges[-1] <= result.shape[0]:
-            raise ValueError(
-                f"{where}: rows of bands must be in order within {command.tensor}'s 0..{result.shape[0]}, "
-                f"not {command.rows}"
-            )
-        first, last = command.channels
-        if not 0 <= first < last <= result.shape[2] or first % WORD_CHANNELS:
-            raise ValueError(
-                f"{where}: channels must be within {command.tensor}'s 0..{result.shape[2]} and begin at a multiple of "
-                f"{WORD_CHANNELS}, not {first}..{last}"
-            )
-        if command.layer != command.tensor and command.layer not in self.network.layer(command.tensor).inputs:
-            raise ValueError(f"{where}: {command.layer} does not make {command.tensor}")
-        if command.bands * command.groups > self.config.cores:
-            raise ValueError(
-                f"{where}: {command.bands} bands of {command.groups} groups must be at most the "
-                f"{self.config.cores} cores"
-            )
-        parts = command.parts()
-        working = [*instruction.parts]
-        if working != [part.core for part in parts]:
-            raise ValueError(f"{where}: cores {working} work, of {command.bands} bands of {command.groups} groups")
-        depth = self.config.padded_channels(result.shape[2]) // WORD_CHANNELS
-        raw = isinstance(layer, Linear) and layer.raw and not command.partial
-        for part in parts:
-            core = instruction.cores[part.core]
-            lane, target = core.lane, core.target
-            words, rows = part.words[1] - part.words[0], part.rows[1] - part.rows[0]
-            channels = words * WORD_CHANNELS
-            outputs, made = rows * result.shape[1] * channels, part.rows[0] * result.shape[1] * depth + part.words[0]
-            pitches, columns = (result.shape[1] * depth, depth), result.shape[1]
-            if command.upright:
-                pitches, columns = (depth, result.shape[1] * depth), rows
-            if command.partial:
-                outputs, made, columns = channels, NUMBERS - words, 1
-            found = [lane.outputs, lane.channels, lane.raw, target.zero_point]
-            found += [target.first, target.row_pitch, target.column_pitch, target.columns, target.words]
-            zero_point = target.zero_point if raw else stored[command.tensor]
-            wanted = [outputs, channels, int(raw), zero_point, made, *pitches, columns, words]
-            if found != wanted:
-                raise ValueError(
-                    f"{where}: core {part.core}'s outputs, channels, raw, zero point, first word, pitches, columns and "
-                    f"words must be {wanted}, not {found}"
-                )
-            if core.source.partial != command.partial:
-                raise ValueError(f"{where}: partial must be {command.partial}, not {core.source.partial}")
-            window = windows[layer.inputs[0]][part.core]
-            self._check_source(f"{where}: core {part.core}", layer, core.source, window)
-            pitch = self.config.padded_channels(self.network.tensors()[layer.inputs[0]].shape[2]) // WORD_CHANNELS
-            first_word = (core.source.base - window.base + window.low) % pitch
-            check_use(f"{where}: core {part.core}", layer, core.source, first_word)
-
-    def _check_source(self, where: str, layer: Layer, source: SourceFields, window: WindowFields) -> None:
-        """A core reads what it keeps of the layer's input, and nothing else, with the layer's threshold."""
-        if source.threshold != threshold_of(layer):
-            raise ValueError(f"{where}: threshold must be {threshold_of(layer)}, not {source.threshold}")
-        first = source.base - window.base
-        reach = (source.rows - source.blank_rows - 1) * source.row_pitch + (source.columns - 1) * source.column_pitch
-        last = first + reach + source.words
-        if source.bank != window.bank or first < 0 or last > window.count:
-            raise ValueError(
-                f"{where} reads words {first} to {last} of bank {source.bank}, beyond the {window.count} of "
-                f"bank {window.bank} that it keeps of {layer.inputs[0]}"
-            )
-
-    def _check_decisions(self, instructions: tuple[Instruction, ...]) -> None:
-        """Every exit of the network is decided behind its head, as it says; the last one stops."""
-        found: list[tuple[int, str, int | None, int, int]] = []
-        commands = iter(self.commands)
-        head = ""
-        for instruction in instructions:
-            if instruction.op is Opcode.SELECT:
-                continue
-            if instruction.op is Opcode.LAYER:
-                head = next(commands).layer
-                continue
-            decision = instruction.decision
-            assert decision is not None
-            threshold = decision.threshold if instruction.op is Opcode.BRANCH else None
-            found.append((instruction.index, head, threshold, decision.low, decision.high))
-        exits = enumerate(self.network.exits)
-        wanted = [(number, leave.logits, leave.threshold, leave.low, leave.high) for number, leave in exits]
-        if found != wanted:
-            raise ValueError(f"program image decides {found}, the network {wanted}")
 
     def writes(self) -> list[tuple[int, int, np.ndarray]]:
         """Memory number, core and words of everything a host loads, in the order the checksum takes."""
@@ -267,8 +134,8 @@ def _command(values: dict[str, Any]) -> Command:
 def load(path: str | Path, config: AcceleratorConfig | None = None) -> Program:
     """Read a program file and check all of it.
 
-    Its images run without harm (:func:`hw.program.check.check_images`) and compute the network that it carries
-    (:func:`hw.program.check_network.check_network`). What is trusted is what only time depends on: the expected limit
+    Its images run without harm (:func:`hw.program.check.images.check_images`) and compute the network that it carries
+    (:func:`hw.program.check.network.check_network`). What is trusted is what only time depends on: the expected limit
     of a run, the order of equal work, and that words which nothing reads mean nothing.
 
     Parameters

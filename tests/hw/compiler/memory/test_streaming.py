@@ -11,7 +11,7 @@ from hw.compiler.memory.core_schedule import Schedule
 from hw.compiler.memory.streaming import CommandLists, streamed
 from hw.config import AcceleratorConfig
 from hw.program.bits import encode, words_of
-from hw.program.check import check_images
+from hw.program.check.images import check_images
 from hw.program.chunks import ChunkRows, ListChunk, pack_chunk
 from hw.program.isa import Chunk, Opcode, Operation
 from hw.program.list_memory import ListMemory

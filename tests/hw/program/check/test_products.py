@@ -10,7 +10,7 @@ from hw.config import preset
 from hw.network.layers import AveragePool2D, DepthwiseConv2D, GlobalAveragePool, Linear, MaxPool2D
 from hw.network.network import INPUT
 from hw.numerics import Rounding
-from hw.program.check_products import Work, check_products, stencil_of
+from hw.program.check.products import Work, check_products, stencil_of
 from hw.program.instructions import CoreLayer
 from hw.program.list_memory import pack_pointers, unpack_pointers
 from tests.hw.networks import network, tensor, weighted

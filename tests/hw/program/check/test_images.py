@@ -11,7 +11,7 @@ from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.network import INPUT
 from hw.program.bits import encode, words_of
-from hw.program.check import check_images
+from hw.program.check.images import check_images
 from hw.program.isa import Decision, Opcode, Operation
 from hw.program.list_memory import pack_pointers
 from hw.program.program import Program

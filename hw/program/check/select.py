@@ -1,12 +1,17 @@
-"""Refuses SELECTs that could leave the memories, and layers that rely on what nothing has selected."""
+"""Refuses SELECTs that leave the memories or differ from the network's, and layers that rely on none made before."""
 
-from hw.config import AcceleratorConfig
-from hw.program.instructions import Instruction, SourceFields
+from collections.abc import Sequence
+
+from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.network.layers import Layer, Tensor, select_of
+from hw.program.check.memory_state import Memories
+from hw.program.instructions import Instruction, SourceFields, WindowFields
 from hw.program.isa import MAX_MASKS, SelectKind, SelectUse
-from hw.program.memory_state import Memories
+from hw.program.parts import shares
+from hw.program.selection import USES, masks_of
 from hw.rules import require
 
-__all__ = ["Selections"]
+__all__ = ["Selections", "check_selection", "check_use"]
 
 #: What all cores must agree on.
 _COMMON = ("kind", "pitch", "length", "count")
@@ -69,3 +74,60 @@ class Selections:
             use is not SelectUse.CHANNELS or last <= self._masks,
             f"{where}: its {last} masks must be at most the {self._masks} that have been selected",
         )
+
+
+def check_selection(
+    where: str,
+    layer: Layer,
+    source: Tensor,
+    instruction: Instruction | None,
+    windows: Sequence[WindowFields],
+    config: AcceleratorConfig,
+) -> None:
+    """Refuse the SELECT before a layer's first command, or that there is one or none.
+
+    Parameters
+    ----------
+    source : Tensor
+        What the layer reads.
+    instruction : Instruction or None
+        The SELECT, if there is one.
+    windows : sequence of WindowFields
+        What each core keeps of it.
+    """
+    select = select_of(layer)
+    if (select is None) != (instruction is None):
+        raise ValueError(f"{where}: a SELECT must stand before {layer.name} if that selects, and only then")
+    if select is None or instruction is None:
+        return
+    height, width, channels = source.shape
+    pitch = config.padded_channels(channels) // WORD_CHANNELS
+    unit = 1 if select.kind == "elements" else pitch
+    common = {"kind": SelectKind[select.kind.upper()].value, "pitch": unit, "count": select.count}
+    rows = shares(height, config.cores)
+    for number, (core, window) in enumerate(zip(instruction.selections, windows, strict=True)):
+        wanted = dict(common)
+        if select.kind == "mask":
+            expected = masks_of(select, pitch)
+            if core.masks != expected:
+                raise ValueError(f"{where}: core {number}'s masks must be {expected}, not {core.masks}")
+        else:
+            first, last = (row * width * pitch for row in rows[number])
+            wanted |= {"words": (last - first) // unit, "shift": window.base - window.low}
+            if last > first:
+                wanted |= {"bank": window.bank, "base": window.base + first - window.low}
+                if first < window.low or last > window.low + window.count:
+                    raise ValueError(f"{where}: core {number} scans words {first} to {last}, which it doesn't keep")
+        found = {name: getattr(core, name) for name in wanted}
+        if found != wanted:
+            raise ValueError(f"{where}: core {number} must select by {wanted}, not {found}")
+
+
+def check_use(where: str, layer: Layer, source: SourceFields, first: int) -> None:
+    """Refuse a walk, from word ``first`` of a position on, that relies on another selection than the layer's."""
+    select = select_of(layer)
+    use = SelectUse.ALL if select is None else USES[select.kind]
+    wanted = (use.value, first if use is SelectUse.CHANNELS else 0)
+    found = (source.select, source.first_mask)
+    if found != wanted:
+        raise ValueError(f"{where}: selection and first mask must be {wanted}, not {found}")

@@ -12,7 +12,7 @@ from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.network import Select
 from hw.program.bits import bits_of, encode, words_of
-from hw.program.check import check_images
+from hw.program.check.images import check_images
 from hw.program.decode import disassemble
 from hw.program.isa import Layer, Opcode, Operation, Selection
 from tests.hw.changes import Changes, Images

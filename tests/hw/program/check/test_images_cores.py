@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig
 from hw.network.network import INPUT
-from hw.program.check import check_images
+from hw.program.check.images import check_images
 from models.integer import golden
 from tests.hw.changes import Changes
 from tests.hw.machine import Machine

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.program.memory_state import Memories, walked
+from hw.program.check.memory_state import Memories, walked
 
 CONFIG = AcceleratorConfig(cores=4, activation_words=64)
 ALL = np.ones((1, WORD_CHANNELS), dtype=bool)

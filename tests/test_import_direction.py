@@ -13,12 +13,16 @@ ROOT = Path(__file__).parents[1]
 _CONTRACTS = (
     "hw", "hw.network", "hw.program", "hw.compiler", "hw.compiler.steps", "hw.compiler.memory", "hw.compiler.search",
 )  # fmt: skip
+#: Rooms of contracts that only files of TOP import.
+_CHECKS = ("hw.program.check",)
 #: What each room may import of ours besides itself. A room not named here is a mistake.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # The contracts: no RTL, no torch.
     "hw": (),
     "hw.network": ("hw",),
     "hw.program": ("hw", "hw.network"),
+    # What a program may do; a Program is checked by it when it is made.
+    "hw.program.check": ("hw", "hw.network", "hw.program"),
     # The passes stand above what they use: steps, memories, search.
     "hw.compiler.steps": ("hw", "hw.network", "hw.program"),
     "hw.compiler.memory": ("hw", "hw.network", "hw.program", "hw.compiler.steps"),
@@ -56,8 +60,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "sim": (*_CONTRACTS, "models.integer"),
     "fpga": ("hw", "hw.network", "hw.program", "hw.rtl", "hw.rtl.core"),
 }  # fmt: skip
-#: Files of hw.rtl that put the blocks together: they may import every room of it.
-TOP = ("hw.rtl.accelerator", "hw.rtl.verilog")
+#: Files that put a folder and the rooms below it together: they may import all of these, in which no other file imports
+#: them.
+TOP = {
+    "hw.rtl.accelerator": "hw.rtl",
+    "hw.rtl.verilog": "hw.rtl",
+    "hw.program.program": "hw.program",
+    "hw.program.link": "hw.program",
+}
 #: The front door imports everything, and nobody imports it.
 FRONT_DOOR = "offramp"
 PACKAGES = ("hw", "sim", "models", "fpga", FRONT_DOOR)
@@ -100,6 +110,10 @@ def room(module: str) -> str:
     return ".".join(FILES[module].relative_to(ROOT).parent.parts)
 
 
+def within(name: str, folder: str) -> bool:
+    return name == folder or name.startswith(f"{folder}.")
+
+
 def objection(module: str, imported: str) -> str | None:
     """Why a module may not import something, or None."""
     if imported.startswith("."):
@@ -112,7 +126,7 @@ def objection(module: str, imported: str) -> str | None:
     if package == "hw" and target == "torch":
         return "hw is free of torch"
     layouts = any(imported == name or imported.startswith(f"{name}.") for name in LAYOUTS)
-    if here in _CONTRACTS and target == "amaranth" and not layouts:
+    if here in (*_CONTRACTS, *_CHECKS) and target == "amaranth" and not layouts:
         return "contracts use layouts only"
     if target not in PACKAGES or package == FRONT_DOOR:
         return None
@@ -120,11 +134,11 @@ def objection(module: str, imported: str) -> str | None:
         return "nobody imports offramp"
     found = owner(imported)
     there = room(found)
-    if there == here and (found not in TOP or module in TOP):
-        return None
-    if module in TOP and there.startswith("hw.rtl"):
-        return None
-    allowed = there in MAY_IMPORT[here] and (found not in TOP or here == "fpga")
+    if module in TOP:
+        allowed = within(there, TOP[module]) or there in MAY_IMPORT[here]
+    else:
+        below = found in TOP and within(here, TOP[found])
+        allowed = (there == here or there in MAY_IMPORT[here]) and not below
     return None if allowed else f"{here} may not import {found}"
 
 
@@ -159,6 +173,15 @@ def test_imports_go_in_one_direction():
         ("hw.compiler.compile", "from hw.rtl.core.core import Core", "hw.compiler may not import hw.rtl.core.core"),
         ("hw.compiler.compile", "from hw.rtl.core import core", "hw.compiler may not import hw.rtl.core.core"),
         ("hw.program.program", "from hw.compiler import compile", "hw.program may not import hw.compiler.compile"),
+        ("hw.program.program", "from hw.program.check.images import check_images", None),
+        ("hw.program.link", "from hw.program.program import Program", None),
+        ("hw.program.decode", "import hw.program.check.core", "hw.program may not import hw.program.check.core"),
+        ("hw.program.decode", "from hw.program.link import link", "hw.program may not import hw.program.link"),
+        ("hw.program.check.core", "import hw.program.program", "hw.program.check may not import hw.program.program"),
+        ("hw.program.check.core", "from hw.program.decode import Decoded", None),
+        ("hw.program.check.core", "from amaranth import Module", "contracts use layouts only"),
+        ("hw.compiler.compile", "import hw.program.check.core", "hw.compiler may not import hw.program.check.core"),
+        ("hw.compiler.compile", "from hw.program.program import Program", None),
         ("hw.network.network", "from hw.program.isa import Layer", "hw.network may not import hw.program.isa"),
         ("hw.config", "from hw.network.network import Network", "hw may not import hw.network.network"),
         ("hw.rtl.core.core", "import hw.compiler.steps.step", "hw.rtl.core may not import hw.compiler.steps.step"),
@@ -197,7 +220,7 @@ def test_the_rules_themselves(module, source, reason):
 
 
 def test_contracts_load_neither_rtl_nor_torch():
-    contracts = {module for module in SOURCES if top(module) == "hw" and room(module) in _CONTRACTS}
+    contracts = {module for module in SOURCES if top(module) == "hw" and room(module) in (*_CONTRACTS, *_CHECKS)}
     program = (
         f"import sys, importlib\n[importlib.import_module(name) for name in {sorted(contracts)}]\n"
         "print(*(name for name in sys.modules if name.split('.')[0] in ('torch', 'hw', 'models', 'sim')))"

@@ -16,7 +16,7 @@ _HEAD = """# Programs: instruction set, host protocol, file
 
 This page is generated from `hw/program/isa.py` and `hw/program/protocol.py` (`tools/figures`); a test compares them.
 Words are 32 bits unless said otherwise; a layout that is longer takes consecutive words, least significant first. Bit 0
-is the lowest bit of the first word. What a program may do is checked when it is read (`hw/program/check.py`).
+is the lowest bit of the first word. What a program may do is checked when it is read (`hw/program/check/`).
 """
 
 

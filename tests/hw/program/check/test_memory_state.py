@@ -1,26 +1,35 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.program.bits import words_of
 from hw.program.check.memory_state import Memories, walked
+from hw.program.instructions import ResidualFields, SourceFields, TargetFields, WindowFields
 
 CONFIG = AcceleratorConfig(cores=4, activation_words=64)
+#: All fields 0.
+NO_SOURCE, NO_TARGET, NO_RESIDUAL = (
+    kind.unpack([0] * words_of(kind.layout)) for kind in (SourceFields, TargetFields, ResidualFields)
+)
 ALL = np.ones((1, WORD_CHANNELS), dtype=bool)
 
 
 def window(bank=0, base=0, low=0, count=0):
-    return {"bank": bank, "base": base, "low": low, "count": count}
+    return WindowFields(bank=bank, base=base, low=low, count=count)
 
 
 def source(base=0, *, bank=0, rows=1, blank_rows=0, columns=1, words=1, row_pitch=0, column_pitch=0):
     sizes = {"rows": rows, "blank_rows": blank_rows, "columns": columns, "words": words}
-    return {"bank": bank, "base": base, "row_pitch": row_pitch, "column_pitch": column_pitch, **sizes}
+    places = {"bank": bank, "base": base, "row_pitch": row_pitch, "column_pitch": column_pitch}
+    return replace(NO_SOURCE, **sizes, **places)
 
 
 def operands(known, core, base, positions, words, *, pitch=1):
     """Of the first bank, position after position."""
-    target = {"row_pitch": pitch, "column_pitch": 1, "columns": 1}
-    return known.operand("layer", core, {"bank": 0, "base": base}, target, positions, words)
+    target = replace(NO_TARGET, row_pitch=pitch, column_pitch=1, columns=1)
+    return known.operand("layer", core, replace(NO_RESIDUAL, base=base), target, positions, words)
 
 
 def memories(*windows, words=16):
@@ -52,7 +61,7 @@ def test_rows_below_the_map_are_not_read():
     below = source(4, rows=7, row_pitch=4, words=2, blank_rows=5)
     assert known.read("layer", 0, below).tolist() == [True] * 16
     with refused("layer: it reads words that nothing before it writes"):
-        known.read("layer", 0, below | {"blank_rows": 4})
+        known.read("layer", 0, replace(below, blank_rows=4))
 
 
 def test_channels_that_may_be_nonzero_are_those_of_any_position():
@@ -129,8 +138,8 @@ def test_a_sum_may_take_the_place_of_its_own_operand():
 def test_sums_take_the_places_of_their_operands_in_any_order_of_the_walk():
     known = memories(window(count=8))
     # Two columns of three positions, each column from top to bottom: words 0, 2, 4, then 1, 3, 5.
-    upright = {"row_pitch": 1, "column_pitch": 2, "columns": 3}
-    first = {"bank": 0, "base": 0}
+    upright = replace(NO_TARGET, row_pitch=1, column_pitch=2, columns=3)
+    first = NO_RESIDUAL
     known.operand("layer", 0, first, upright, 6, 1)
     known.open("layer", [window(count=6)] + [window()] * 3)
     known.deliver("layer", 0, True, walked(0, upright, 6, 1).reshape(-1), np.repeat(ALL, 6, axis=0))

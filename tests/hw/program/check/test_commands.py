@@ -1,0 +1,67 @@
+"""Commands that say of their instructions what isn't so, and descriptions that aren't a layer's."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hw.compiler.compile import compile_network
+from hw.config import preset
+from hw.program.bits import words_of
+from hw.program.isa import NEVER, Header, Layer
+from hw.program.program import Program
+from tests.hw.networks import runnable
+
+#: In two cores.
+SPLIT = compile_network(runnable(), preset("tiny").replace(accumulator_bits=32, cores=2, pes=8))
+
+
+def with_layer(program: Program, core: int, number: int, **parts: dict[str, int]) -> dict[str, np.ndarray]:
+    """The images with fields of a core's description changed."""
+    instruction = program.decoded.layers[number]
+    description = instruction.cores[core]
+    changed = replace(description, **{part: replace(getattr(description, part), **parts[part]) for part in parts})
+    layers = program.images["layers"].copy()
+    layers[core, instruction.target : instruction.target + words_of(Layer)] = changed.pack()
+    return program.images | {"layers": layers}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("rows",), ((0, 3),), r"command 0: cores \[0, 1\] work, of 1 bands of 1 groups"),
+        (("rows",), ((0, 2), (2, 3)), r"command 0: core 0's outputs, .* must be \[.*\], not \[.*\]"),
+        # Three channels take the word that four take.
+        (("channels",), (0, 3), r"command 0: kind and macs must be \('conv2d', \d+\), not \('conv2d', \d+\)"),
+        (("kind",), "linear", r"command 0: kind and macs must be \('conv2d', \d+\), not \('linear', \d+\)"),
+        (("rows", "groups"), (((0, 3),), 2), r"command 0: core 0's outputs, .* must be \[.*\], not \[.*\]"),
+    ],
+)
+def test_another_partition_than_the_instructions_is_refused(place, value, message):
+    command = SPLIT.commands[0]
+    assert (command.bands, command.groups) == (2, 1)
+    changed = replace(command, **dict(zip(place, value if len(place) > 1 else (value,), strict=True)))
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        replace(SPLIT, commands=(changed, *SPLIT.commands[1:]))
+
+
+def test_a_core_with_another_threshold_is_refused():
+    images = with_layer(SPLIT, 1, 0, source={"threshold": 3})
+    with pytest.raises(ValueError, match=r"^command 0: core 1: threshold must be 1, not 3$"):
+        replace(SPLIT, images=images)
+
+
+def test_a_core_that_reads_another_tensor_is_refused():
+    """The image is still where it was: the checks of the images allow to read it."""
+    number = next(n for n, command in enumerate(SPLIT.commands) if command.tensor == "inner")
+    image, stem = SPLIT.decoded.windows[0], SPLIT.decoded.instructions[0].cores[0].window
+    assert image.bank == stem.bank == 0
+    images = with_layer(SPLIT, 0, number, source={"base": image.base})
+    header = replace(SPLIT.decoded.header, image_free=NEVER)  # and nothing may be written there before the end
+    images["program"] = np.concatenate([header.pack(), images["program"][words_of(Header) :]])
+    images["program"] = images["program"].astype(np.uint32)
+    message = (
+        rf"command {number}: core 0 reads words -16 to -12 of bank 0, beyond the 12 of bank 0 that it keeps of stem"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        replace(SPLIT, images=images)

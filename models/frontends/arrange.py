@@ -1,4 +1,4 @@
-"""Steps in an order and a form that the accelerator runs, or all reasons why there is none."""
+"""Steps in an order and a form that the accelerator runs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,7 +8,7 @@ import torch
 from hw.program.isa import MAX_CLASSES
 from models.frontends.steps import Graph, Step
 
-__all__ = ["arranged"]
+__all__ = ["arranged", "exit_problems"]
 
 
 def arranged(shape: tuple[int, int, int], steps: Sequence[Step], exits: Sequence[str]) -> Graph:
@@ -26,16 +26,8 @@ def arranged(shape: tuple[int, int, int], steps: Sequence[Step], exits: Sequence
     steps : sequence of Step
         Each behind those it reads.
     exits : sequence of str
-        Steps whose outputs are the logits, at least one.
-
-    Raises
-    ------
-    ValueError
-        When the exits contradict what an exit may be; the message names all reasons.
+        Steps whose outputs are the logits, at least one; nothing is wrong with them (:func:`exit_problems`).
     """
-    problems = _of_exits(steps, exits)
-    if problems:
-        raise ValueError("; ".join(problems))
     shapes = {step.name: step.shape for step in steps}
     doubled = [_scaled(step, step.name, 2.0) if _double(step) else step for step in steps]
     ordered = _ordered(doubled, exits)
@@ -44,8 +36,8 @@ def arranged(shape: tuple[int, int, int], steps: Sequence[Step], exits: Sequence
     return Graph(shape=shape, steps=tuple(ordered), exits=tuple(exits))
 
 
-def _of_exits(steps: Sequence[Step], exits: Sequence[str]) -> list[str]:
-    """What is wrong with the exits."""
+def exit_problems(steps: Sequence[Step], exits: Sequence[str]) -> list[str]:
+    """All that is wrong with the exits."""
     found = {step.name: step for step in steps}
     problems = [
         f"{name}: an exit must have logits of its own, not those of another exit"

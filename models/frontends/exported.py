@@ -5,21 +5,27 @@ followed exactly. Weights that a hook or a parametrization computes when the mod
 graph, too, from the parameters as they are now.
 """
 
+import io
 import logging
+import re
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.export.graph_signature import OutputKind
 
-__all__ = ["Exported", "arguments", "export", "undisturbed"]
+__all__ = ["Exported", "arguments", "export", "line_of", "undisturbed"]
 
 _SAMPLES = 3  # images; no size that a network is likely to have of itself, so that no reshape mixes images unseen
 _SEED = 20  # of the samples
+
+_TORCH = Path(torch.__file__).parent
 
 _ATEN = torch.ops.aten
 #: What gives its first argument on in evaluation mode, where shape and type stay.
@@ -38,6 +44,11 @@ def arguments(node: fx.Node) -> dict[str, Any]:
     return {argument.name: given.get(argument.name, argument.default_value) for argument in expected}
 
 
+def line_of(node: fx.Node) -> str:
+    """The innermost line outside PyTorch that a node comes from, as ``net.py:12``; empty where none is known."""
+    return _own(re.findall(r'File "(.*)", line (\d+)', node.meta.get("stack_trace") or ""))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exported:
     """A module's operators in execution order, with what they compute.
@@ -49,7 +60,7 @@ class Exported:
     modules : dict of str to Module
         Of the network, by name; ``""`` is the network itself.
     nodes : tuple of Node
-        Operators whose results depend on the image, as far as the logits depend on them.
+        Operators whose results depend on the image or on chance, as far as the logits depend on them.
     image : Node
     logits : tuple of Node
         As the network returns them.
@@ -76,7 +87,7 @@ class Exported:
 
 
 def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
-    """A network's operators; it must be in evaluation mode (:func:`undisturbed`), and keeps its buffers.
+    """A network's operators; it must be in evaluation mode (:func:`undisturbed`), and keeps what it holds.
 
     Parameters
     ----------
@@ -86,7 +97,7 @@ def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
     Raises
     ------
     ValueError
-        When the network can't compute images of this shape, returns anything but logits, changes its buffers, or
+        When the network can't compute images of this shape, returns anything but logits, changes what it holds, or
         branches on what it computes; the message names the module where there is one.
     """
     height, width, channels = shape
@@ -95,13 +106,15 @@ def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
     images = images.to(first.device, first.dtype)
     answers = _answers(model, shape, images)
     try:
-        program = torch.export.export(model, (images,))
+        # Where it fails, it prints the graph so far on standard error.
+        with redirect_stderr(io.StringIO()):
+            program = torch.export.export(model, (images,))
         # Without in-place operators the graph is functional as it is, and making it so takes twice the time again.
         if any(_writes(node) for node in program.graph.nodes):
             program = program.run_decompositions({})
-    except Exception as error:
+    except Exception as error:  # PyTorch's have no common type, and the network's own code runs in here.
         raise ValueError(f"{_place(model, error)}: the forward pass can't be exported: {_first(error)}") from error
-    written = (*program.graph_signature.buffers_to_mutate.values(), *program.graph_signature.user_inputs_to_mutate)
+    written = _written(program)
     if written:
         raise ValueError(f"{type(model).__name__}: a network must not change {', '.join(written)} when it is called")
     values = _Recorder(program.graph_module).record(_inputs(program, images))
@@ -139,29 +152,74 @@ def _writes(node: fx.Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
-def _answers(model: nn.Module, shape: tuple[int, int, int], images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """What the module returns; its buffers stay as they are, whatever it does to them."""
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+@contextmanager
+def _kept(model: nn.Module) -> Iterator[None]:
+    """Afterwards parameters and buffers are what they were, whatever is written or put in their place inside."""
+    held = [
+        (module, name, value, value.clone())
+        for module in model.modules()
+        for name, value in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+    ]
     try:
-        found = torch.func.functional_call(model, buffers, (images.clone(),))
-    except Exception as error:
+        yield
+    finally:
+        for module, name, value, before in held:
+            setattr(module, name, value)
+            if not torch.equal(value, before):
+                value.copy_(before)
+
+
+def _written(program: torch.export.ExportedProgram) -> list[str]:
+    """What a call changes, and where: parameters, buffers, the image."""
+    nodes = {node.name: node for node in program.graph.nodes}
+    found = []
+    for each in program.graph_signature.output_specs:
+        if each.kind != OutputKind.USER_OUTPUT:
+            line = line_of(nodes[each.arg.name])
+            what = "the image" if each.kind == OutputKind.USER_INPUT_MUTATION else str(each.target)
+            found.append(f"{what} ({line})" if line else what)
+    return found
+
+
+def _answers(model: nn.Module, shape: tuple[int, int, int], images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What the module returns; its parameters and buffers stay as they are, whatever it does to them."""
+    try:
+        with _kept(model):
+            found = model(images.clone())
+    except Exception as error:  # The network's own code may raise anything.
         raise ValueError(f"{_place(model, error)}: can't compute images of shape {shape}: {_first(error)}") from error
     answers = (found,) if isinstance(found, torch.Tensor) else found
     if not isinstance(answers, tuple | list) or not all(isinstance(answer, torch.Tensor) for answer in answers):
-        raise ValueError(
-            f"{type(model).__name__}: a network must return logits or a tuple of them, not {type(found).__name__}"
-        )
+        raise ValueError(f"{type(model).__name__}: a network must return logits or a tuple of them, not {_kind(found)}")
     if not answers:
         raise ValueError(f"{type(model).__name__}: a network must return the logits of at least 1 exit, not of 0")
     return tuple(answers)
 
 
+def _kind(value: Any) -> str:
+    """The type of what a network returns, and the types in a tuple or list."""
+    inner = [type(each).__name__ for each in value] if isinstance(value, tuple | list) else []
+    return type(value).__name__ + (f" of {', '.join(inner)}" if inner else "")
+
+
 def _place(model: nn.Module, error: Exception) -> str:
-    """Name of the innermost module whose code raised an exception, or the network's type."""
+    """Name of the innermost module whose code raised an exception, or the network's type; and the line of that code."""
     names = {id(module): name for name, module in model.named_modules()}
-    frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    inner = [names[id(owner)] for owner in frames if id(owner) in names]
-    return (inner[-1] if inner else "") or type(model).__name__
+    frames = list(traceback.walk_tb(error.__traceback__))
+    owners = [frame.f_locals.get("self") for frame, _ in frames]
+    inner = [names[id(owner)] for owner in owners if id(owner) in names]
+    own = _own((frame.f_code.co_filename, number) for frame, number in frames)
+    return ((inner[-1] if inner else "") or type(model).__name__) + (f" ({own})" if own else "")
+
+
+def _own(lines: Iterable[tuple[str, int | str]]) -> str:
+    """The last of lines that is neither PyTorch's nor this file's, as ``net.py:12``; empty without one."""
+    own = [
+        f"{Path(file).name}:{number}"
+        for file, number in lines
+        if not Path(file).is_relative_to(_TORCH) and file != __file__ and not file.startswith("<")
+    ]
+    return own[-1] if own else ""
 
 
 def _first(error: Exception) -> str:
@@ -170,7 +228,7 @@ def _first(error: Exception) -> str:
 
 
 def _inputs(program: torch.export.ExportedProgram, images: torch.Tensor) -> list[Any]:
-    """What the graph takes: parameters, buffers and constants as the module holds them, and the images."""
+    """What the graph takes: parameters, buffers, constants and objects as the module holds them, and the images."""
     signature = program.graph_signature
     held: dict[str, Any] = {}
     for named in (signature.inputs_to_parameters, signature.inputs_to_buffers):
@@ -178,9 +236,15 @@ def _inputs(program: torch.export.ExportedProgram, images: torch.Tensor) -> list
             name: program.constants[key] if key in program.constants else program.state_dict[key]
             for name, key in named.items()
         }
-    held |= {name: program.constants[key] for name, key in signature.inputs_to_lifted_tensor_constants.items()}
+    for named in (signature.inputs_to_lifted_tensor_constants, signature.inputs_to_lifted_custom_objs):
+        held |= {name: program.constants[key] for name, key in named.items()}
     places = [node.name for node in program.graph.nodes if node.op == "placeholder"]
     return [held.get(name, images) for name in places]
+
+
+def _is_random(node: fx.Node) -> bool:
+    """Whether an operator draws random numbers."""
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
 class _Recorder(fx.Interpreter):
@@ -216,7 +280,7 @@ def _pruned(
     image = next(node for node in graph.nodes if node.name == name)
     varying = {image}
     for node in graph.nodes:
-        if node.op == "call_function" and varying.intersection(node.all_input_nodes):
+        if node.op == "call_function" and (varying.intersection(node.all_input_nodes) or _is_random(node)):
             varying.add(node)
     output = next(iter(reversed(graph.nodes)))
     return Exported(

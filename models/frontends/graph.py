@@ -2,7 +2,8 @@
 
 from torch import nn
 
-from models.frontends.arrange import arranged
+from hw.rules import integers, require
+from models.frontends.arrange import arranged, exit_problems
 from models.frontends.exported import export, undisturbed
 from models.frontends.guard import compare
 from models.frontends.operators import lowered
@@ -37,12 +38,19 @@ def lower(model: nn.Module, shape: tuple[int, int, int]) -> Graph:
     ------
     ValueError
         When the network can't run on the accelerator, or holds a weight that is no number; the message names the
-        modules, and gives all reasons that don't follow from others.
+        modules and the lines of the network's code, and gives all reasons that don't follow from others: what reads
+        the result of a refused operator is looked at, too.
     """
+    require(
+        integers(shape, 3) and min(shape) >= 1,
+        f"shape must be a tuple of 3 positive integers (height, width, channels of an image), not {shape!r}",
+    )
     with undisturbed(model):
         found = lowered(export(model, shape))
-        if found.problems:
-            raise ValueError("; ".join(found.problems))
-        graph = arranged(shape, tuple(found.steps.values()), found.exits)
+        steps = tuple(found.steps.values())
+        problems = [*found.problems, *exit_problems(steps, found.exits)]
+        if problems:
+            raise ValueError("; ".join(problems))
+        graph = arranged(shape, steps, found.exits)
         compare(graph, found)
     return graph

@@ -8,13 +8,16 @@ from torch import fx, nn
 
 from hw.network.network import INPUT
 from hw.network.selection import Select
-from models.frontends.exported import Exported
+from models.frontends.exported import Exported, line_of
 from models.frontends.steps import Step
 
 __all__ = ["NO_PADS", "Lowering", "Map", "Pads", "UnknownError", "pair"]
 
 Pads = tuple[int, int, int, int]
 NO_PADS: Pads = (0, 0, 0, 0)
+
+#: What stands for a refused operator's result, so that what reads it is looked at, too: no kind of the accelerator's.
+_REFUSED = "refused"
 
 #: Modules of PyTorch's that are one operator each: a step has their name.
 _NAMED = (nn.Conv2d, nn.Linear, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d)
@@ -51,7 +54,7 @@ class Map:
 
 
 class UnknownError(Exception):
-    """An operand whose operator was refused; that has been said."""
+    """What an operator is can't be said, because one before it was refused; that has been said."""
 
 
 def pair(sizes: list[int]) -> tuple[int, int]:
@@ -67,7 +70,7 @@ class Lowering:
     ----------
     exported : Exported
     maps : dict of Node to (Map or None)
-        What each node is that depends on the image; None where its operator was refused.
+        What each node is that depends on the image; None where its operator was refused, and it is no map.
     steps : dict of str to Step
         By name, in the order in which the module computes them.
     nodes : dict of str to Node
@@ -78,6 +81,8 @@ class Lowering:
         Why the network can't run, if it can't.
     called : set of Module
         Those with weights whose operator has been met.
+    unsupported : set of Module
+        Those in which an operator was met that the accelerator hasn't.
     """
 
     exported: Exported
@@ -87,6 +92,7 @@ class Lowering:
     exits: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     called: set[nn.Module] = field(default_factory=set)
+    unsupported: set[nn.Module] = field(default_factory=set)
 
     def place(self, node: fx.Node) -> str:
         """What an error calls a node: its module, or what the graph calls it in the network's own forward pass."""
@@ -107,6 +113,26 @@ class Lowering:
     def layout(self, node: fx.Node) -> tuple[int, ...]:
         """A node's shape without the images."""
         return tuple(self.exported.values[node].shape[1:])
+
+    def refuse(self, node: fx.Node, reason: str) -> None:
+        """Note why an operator can't run, and the line it comes from."""
+        line = line_of(node)
+        problem = f"{reason} ({line})" if line else reason
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def unknown(self, node: fx.Node) -> Map | None:
+        """What stands for the result of an operator that was refused, or read one: only its shape is known."""
+        value, images = self.exported.values[node], self.exported.values[self.exported.image]
+        if not isinstance(value, torch.Tensor) or value.ndim not in (2, 4) or len(value) != len(images):
+            return None
+        channels, height, width = (*self.layout(node), 1, 1)[:3]
+        return self.put(node, Step(kind=_REFUSED, name=f"?{node.name}", inputs=(), shape=(height, width, channels)))
+
+    def is_unknown(self, node: fx.Node) -> bool:
+        """Whether a node that depends on the image was refused, or computes of one that was."""
+        found = self.maps[node]
+        return found is None or (found.name != INPUT and self.steps[found.name].kind == _REFUSED)
 
     def put(self, node: fx.Node, step: Step) -> Map:
         """Let a node be the output of a step, new or instead of the one of this name."""
@@ -147,6 +173,8 @@ class Lowering:
         """The step that an operator reads, refused unless the operator can become part of it."""
         source = self.map(node)
         step = self.steps.get(source.name)
+        if step is not None and step.kind == _REFUSED:
+            raise UnknownError
         if step is None or step.kind not in kinds or step.relu or not (source.sole and source.plain):
             raise ValueError(
                 f"{self.place(node)}: {what} must be the only reader of one of {', '.join(kinds)} without ReLU"
@@ -164,6 +192,8 @@ class Lowering:
         if value is None:
             return torch.zeros(size)
         if value in self.maps:
+            if self.is_unknown(value):
+                raise UnknownError
             raise ValueError(f"{self.place(node)}: {what} must not depend on the image")
         found: torch.Tensor = self.exported.values[value].detach().to(torch.float32, copy=True)
         if not torch.isfinite(found).all():

@@ -22,13 +22,13 @@ def lowered(exported: Exported) -> Lowering:
     """The steps of a network's operators, and all reasons why it can't run."""
     found = Lowering(exported=exported, maps={exported.image: Map(INPUT)})
     for node in exported.nodes:
-        found.maps[node] = None
         try:
             found.maps[node] = _rule(found, node)(found, node)
         except UnknownError:
-            continue
+            found.maps[node] = found.unknown(node)
         except ValueError as error:
-            found.problems.append(str(error))
+            found.refuse(node, str(error))
+            found.maps[node] = found.unknown(node)
     for node in exported.logits:
         _exit(found, node)
     return found
@@ -36,14 +36,26 @@ def lowered(exported: Exported) -> Lowering:
 
 def _rule(found: Lowering, node: fx.Node) -> Callable[[Lowering, fx.Node], Map]:
     """What makes a step of an operator."""
+    _, module = found.exported.module(node)
+    is_known = type(module).__module__.startswith("torch.nn.")
+    if is_known and module in found.unsupported:
+        raise UnknownError  # One of its operators has been refused: that speaks for all of them.
     if node.target in _OPERATORS:
         return _OPERATORS[node.target]
-    if any(found.maps.get(operand, Map(INPUT)) is None for operand in node.all_input_nodes):
-        raise UnknownError
-    _, module = found.exported.module(node)
-    inside = f" of {type(module).__name__}" if type(module).__module__.startswith("torch.nn.") else ""
-    supported = ", ".join(sorted({_called(target) for target in _OPERATORS} - _INNER))
-    raise ValueError(f"{found.place(node)}: operators must be among {supported}, not {_called(node.target)}{inside}")
+    value, operands = found.exported.values[node], set(node.all_input_nodes) & set(found.maps)
+    if not isinstance(value, torch.Tensor) and any(map(found.is_unknown, operands)):
+        raise UnknownError  # PyTorch's own, of sizes that depend on what was refused.
+    names = {_called(target) for target in _OPERATORS} - _INNER
+    operator = _called(node.target)
+    if operator in names:  # In a form that isn't supported.
+        operator = str(node.target).removeprefix("aten.")
+    if is_known:
+        operator += f" of {type(module).__name__}"
+    first, place = not found.unsupported, found.place(node)
+    found.unsupported.add(module)
+    if first:
+        raise ValueError(f"{place}: operators must be among {', '.join(sorted(names))}, not {operator}")
+    raise ValueError(f"{place}: {operator} is not among these operators either")
 
 
 def _called(target: Any) -> str:
@@ -174,7 +186,7 @@ def _product(found: Lowering, node: fx.Node) -> Map:
     """A map times where its winners are."""
     operands = [operand for operand in node.args if isinstance(operand, fx.Node) and operand in found.maps]
     maps = [found.maps[operand] for operand in operands]
-    if None in maps:
+    if any(operand.target == _WINNERS and found.is_unknown(operand) for operand in operands):
         raise UnknownError
     masks = [each for each in maps if each is not None and each.mask is not None]
     plain = [each for each in maps if each is not None and each.plain]
@@ -207,16 +219,16 @@ def _pad(found: Lowering, node: fx.Node) -> Map:
 def _exit(found: Lowering, node: fx.Node) -> None:
     """Note what the network returns."""
     source = found.maps.get(node)
-    if source is None and node in found.maps:
+    if node in found.maps and found.is_unknown(node):
         return
     step = None if source is None or not source.plain else found.steps.get(source.name)
     if step is None or step.kind != "linear" or step.relu:
-        found.problems.append(f"{source.name if source else node}: an exit must be a Linear without ReLU")
+        found.refuse(node, f"{source.name if source else node}: an exit must be a Linear without ReLU")
         return
     found.exits.append(step.name)
 
 
-_ATEN = torch.ops.aten
+_ATEN, _WINNERS = torch.ops.aten, torch.ops.offramp.winners.default
 #: What no user writes.
 _INNER = {"_unsafe_view", "constant_pad_nd", "getitem", "mul", "winners"}
 _CONVOLUTIONS = (_ATEN.conv2d.default, _ATEN.conv2d.padding)
@@ -235,7 +247,7 @@ _OPERATORS: dict[Any, Callable[[Lowering, fx.Node], Map]] = {
     _ATEN.mean.dim: mean,
     _ATEN.avg_pool2d.default: average_pool,
     _ATEN.max_pool2d.default: max_pool,
-    torch.ops.offramp.winners.default: _winners,
+    _WINNERS: _winners,
     _ATEN.mul.Tensor: _product,
     **dict.fromkeys(
         (

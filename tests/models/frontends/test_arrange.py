@@ -1,7 +1,9 @@
+import re
+
 import pytest
 import torch
 
-from models.frontends.arrange import arranged
+from models.frontends.arrange import arranged, exit_problems
 from models.frontends.steps import Step
 
 
@@ -74,5 +76,4 @@ def test_exits_come_as_early_as_they_can_and_what_is_dead_not_at_all():
     ],
 )
 def test_exits_that_cannot_be(steps, exits, message):
-    with pytest.raises(ValueError, match=message):
-        arranged((5, 5, 4), steps, exits)
+    assert re.search(message, "; ".join(exit_problems(steps, exits)))

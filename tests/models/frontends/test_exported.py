@@ -36,13 +36,26 @@ def test_a_process_in_inference_mode():
     [
         (
             Body(Call(lambda x: x if x.sum() > 0 else x + x)),
-            "^between: the forward pass can't be exported: .*data-depend",
+            r"^between \(test_exported.py:\d+\): the forward pass can't be exported: .*data-depend",
         ),
-        (Body(nn.MaxPool2d(2, return_indices=True)), "^pool: can't compute images of shape .6, 6, 1.: 'tuple' object"),
-        (Body(nn.Conv2d(3, 4, 1)), "^between: can't compute images of shape .6, 6, 1.: Given groups=1, weight"),
-        (Body(nn.MaxPool2d(3, padding=2)), "^between: can't compute images .* pad should be at most half"),
+        (
+            Body(nn.MaxPool2d(2, return_indices=True)),
+            r"^pool \(nets.py:\d+\): can't compute images of shape .6, 6, 1.: 'tuple' object",
+        ),
+        (
+            Body(nn.Conv2d(3, 4, 1)),
+            r"^between \(nets.py:\d+\): can't compute images of shape .6, 6, 1.: Given groups=1, weight",
+        ),
+        (
+            Body(nn.AvgPool2d((2, 7))),
+            r"^between \(nets.py:\d+\): can't compute images of shape \(6, 6, 1\): Given input size",
+        ),
+        (
+            Body(nn.MaxPool2d(3, padding=2)),
+            r"^between \(nets.py:\d+\): can't compute images .* pad should be at most half",
+        ),
         (Call(lambda x: {"logits": x}), "^Call: a network must return logits or a tuple of them, not dict$"),
-        (Call(lambda x: (x, 3)), "^Call: a network must return logits or a tuple of them, not tuple$"),
+        (Call(lambda x: (x, 3)), "^Call: a network must return logits or a tuple of them, not tuple of Tensor, int$"),
         (Call(lambda x: ()), "^Call: a network must return the logits of at least 1 exit, not of 0$"),
         (
             nn.Bilinear(2, 2, 2),
@@ -55,20 +68,52 @@ def test_what_no_graph_can_be_made_of(net, message):
         lower(net, (6, 6, 1))
 
 
-def test_buffers_that_a_call_changes():
-    class Counts(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.register_buffer("calls", torch.zeros(()))
+def test_a_branch_on_what_is_computed_prints_nothing(capfd):
+    with pytest.raises(ValueError, match="data-dependent"):
+        lower(Body(Call(lambda x: x if x.sum() > 0 else x + x)), (6, 6, 1))
+    assert capfd.readouterr() == ("", "")
 
-        def forward(self, x):
-            self.calls += 1
-            return x
 
-    net = Body(Counts())
-    with pytest.raises(ValueError, match=r"^Body: a network must not change between.calls when it is called$"):
+class Counts(nn.Module):
+    """Has numbers that a call may change."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.change = change
+
+    def forward(self, x):
+        self.change(self, x)
+        return x
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda net, x: net.calls.add_(1), "between.calls"),
+        (lambda net, x: net.weight.add_(1), "between.weight"),
+    ],
+)
+def test_what_a_call_changes(change, what):
+    net = Body(Counts(change))
+    message = rf"^Body: a network must not change {what} \(test_exported.py:\d+\) when it is called$"
+    with pytest.raises(ValueError, match=message):
         lower(net, (6, 6, 1))
-    assert net.between.calls == 0
+    assert net.between.calls == net.between.weight == 0
+
+
+def test_an_image_that_a_call_changes():
+    net = nn.Sequential(Call(lambda x: x.mul_(2)), Body(nn.ReLU()))
+    message = r"^Sequential: a network must not change the image \(\w+.py:\d+\) when it is called$"
+    with pytest.raises(ValueError, match=message):
+        lower(net, (6, 6, 1))
+
+
+@pytest.mark.parametrize("shape", [(6.0, 6.0, 1.0), (6, 6), (6, 6, 0), (6, -6, 1), (True, 6, 1), "6x6", None])
+def test_shapes_that_no_image_has(shape):
+    with pytest.raises(ValueError, match=r"^shape must be a tuple of 3 positive integers .*, not "):
+        lower(Body(nn.ReLU()), shape)
 
 
 def test_passing_operators_and_dead_ones_are_gone():

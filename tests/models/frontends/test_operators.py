@@ -1,4 +1,5 @@
 import operator
+import re
 
 import pytest
 import torch
@@ -6,6 +7,13 @@ from torch import nn
 
 from models.frontends.graph import lower
 from tests.models.frontends.nets import Body, Call, InPlace, checked
+
+
+def refusal(net):
+    """Why a network is refused, without the lines of its code; how many lines there were."""
+    with pytest.raises(ValueError, match="must") as caught:
+        lower(net, (6, 6, 1))
+    return re.subn(r" \(\w+\.py:\d+\)", "", str(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -22,7 +30,6 @@ from tests.models.frontends.nets import Body, Call, InPlace, checked
         (nn.AvgPool2d(2, padding=1), "^between: AvgPool2d must have no padding, no ceil_mode and no divisor_override"),
         (nn.AvgPool2d(4, ceil_mode=True), "^between: AvgPool2d must have no padding, no ceil_mode"),
         (nn.AvgPool2d(2, divisor_override=3), "^between: AvgPool2d must have no padding, no ceil_mode"),
-        (nn.AvgPool2d((2, 7)), r"^between: can't compute images of shape \(6, 6, 1\): Given input size"),
         (nn.AvgPool2d(1, stride=2), r"^between: a pool's window must be of 2 positions or more at stride \(2, 2\)"),
         (
             nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"),
@@ -69,16 +76,22 @@ def test_unsupported_is_refused_by_name(between, message, functionalized):
     net = Body(between)
     if functionalized:
         net = InPlace(net)
-    with pytest.raises(ValueError, match=message):
-        lower(net, (6, 6, 1))
+    reasons, lines = refusal(net)
+    assert re.search(message, reasons)
+    assert lines == reasons.count(";") + 1
 
 
 def test_all_reasons_are_given_and_none_that_follows():
     net = Body(nn.Sequential(nn.Sigmoid(), nn.AdaptiveAvgPool2d(2), nn.Conv2d(4, 4, 1)))
     net.conv = nn.Conv2d(1, 4, 3, padding=2, dilation=2)
     net.linear = nn.Sequential(nn.Linear(4, 4), nn.Softplus(), nn.Linear(4, 3))
-    with pytest.raises(ValueError, match=r"^conv: Conv2d must have dilation 1 [^;]*$"):
-        lower(net, (6, 6, 1))
+    reasons, _ = refusal(net)
+    assert re.search(
+        r"^conv: Conv2d must have dilation 1 [^;]*; between.0: operators must be among [^;]*, not sigmoid of Sigmoid; "
+        r"between.1: AdaptiveAvgPool2d must give one position, not \(2, 2\); "
+        r"linear.1: softplus of Softplus is not among these operators either$",
+        reasons,
+    )
 
     class Fork(nn.Module):
         def __init__(self):
@@ -88,8 +101,55 @@ def test_all_reasons_are_given_and_none_that_follows():
         def forward(self, x):
             return self.one(x), self.other(x)
 
-    with pytest.raises(ValueError, match=r"^one.between: [^;]* of Sigmoid; other.between: AdaptiveAvgPool2d [^;]*$"):
-        lower(Fork(), (6, 6, 1))
+    reasons, _ = refusal(Fork())
+    assert re.search(r"^one.between: [^;]* of Sigmoid; other.between: AdaptiveAvgPool2d [^;]*$", reasons)
+
+
+def test_what_reads_a_refused_map_is_looked_at_and_what_is_computed_of_it_alone_not():
+    """Behind a GELU: a batch norm may be fused to it or not, a second convolution is seen to be dilated."""
+    body = nn.Sequential(
+        nn.GELU(), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=2, dilation=2), nn.BatchNorm2d(4),
+        nn.Conv2d(4, 4, 1), nn.ReLU(), nn.ReLU(),
+    )  # fmt: skip
+    reasons, _ = refusal(Body(body))
+    assert re.search(
+        r"^between.0: [^;]*, not gelu of GELU; between.3: Conv2d must have dilation 1 [^;]*; "
+        r"between.7: ReLU must be the only reader [^;]*$",
+        reasons,
+    )
+
+
+def test_operators_of_a_users_own_are_each_listed_with_their_lines():
+    def gated(x):
+        gate = torch.sigmoid(x.mean((2, 3), keepdim=True))
+        return torch.tanh(x) * gate
+
+    reasons, lines = refusal(Body(Call(gated)))
+    assert re.search(
+        r"^between: operators must be [^;]*, not sigmoid; between: tanh is not among these operators either; "
+        r"between: a product must be of a map and its own winners$",
+        reasons,
+    )
+    assert lines == 3
+    with pytest.raises(ValueError, match=r"not mean.default \(nets.py:\d+\)$"):
+        lower(Body(Call(lambda x: x + x.mean())), (6, 6, 1))
+
+
+def test_exits_are_looked_at_beside_refused_operators():
+    net = Body(nn.Sigmoid())
+    net.linear = nn.Linear(4, 65)
+    reasons, _ = refusal(net)
+    assert re.search(r"^between: [^;]* not sigmoid of Sigmoid; linear: classes must be from 2 to 64, not 65$", reasons)
+
+
+def test_chance_is_refused_by_its_operator():
+    chance = torch.Generator().manual_seed(0)
+    for between in (
+        lambda x: x + torch.rand(x.shape, generator=chance),
+        lambda x: nn.functional.conv2d(x, torch.rand(4, 4, 1, 1)),
+    ):
+        reasons, _ = refusal(Body(Call(between)))
+        assert re.search(r"^between: operators must be among [^;]*, not rand$", reasons)
 
 
 def test_a_module_with_weights_called_twice():
@@ -112,6 +172,7 @@ def test_functions_have_the_names_of_their_modules():
 
 
 def test_weights_that_depend_on_the_image():
-    net = Body(Call(lambda x: nn.functional.conv2d(x, x.mean((0, 2, 3)).expand(4, 4)[:, :, None, None])))
+    net = Body(Call(lambda x: nn.functional.conv2d(x, nn.functional.adaptive_avg_pool2d(x, 1))))
+    net.linear = nn.Linear(3, 3)
     with pytest.raises(ValueError, match=r"between: weights must not depend on the image"):
         lower(net, (6, 6, 1))

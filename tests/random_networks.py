@@ -304,6 +304,26 @@ def random_network(seed: int, *, size: int = 8) -> Network:
     return _with_thresholds(maker.network(f"random{seed}"), rng)
 
 
+def odd_network(seed: int) -> Network:
+    """Layers that are legal and rare: pads as large as the kernel and larger, pools of a map of one position."""
+    rng = np.random.default_rng(seed)
+    maker = NetworkMaker(rng, tuple(int(n) for n in rng.integers(1, (6, 6, 10))))
+    here = INPUT
+    for number in range(2):
+        kernel = tuple(int(n) for n in rng.integers(1, 4, 2))
+        pads = tuple(int(n) for size in kernel for n in size - 1 + rng.integers(0, 4, 2))
+        stride = tuple(int(rng.integers(1, (3 if size == 1 else size) + 1)) for size in kernel)
+        if number and rng.random() < 0.5:
+            here = maker.depthwise(here, kernel, stride, pads)
+        else:
+            here = maker.conv(here, int(rng.integers(1, 17)), kernel, stride, pads)
+    here = maker.pool(maker.pool(here))
+    if rng.random() < 0.5:
+        here = maker.pool(maker.conv(here, int(rng.integers(1, 17)), (1, 1)))
+    maker.head(here, int(rng.integers(2, 12)))
+    return maker.network(f"odd{seed}")
+
+
 def two_blocks(size: int, channels: int) -> Network:
     """Two residual blocks between convolutions, on square maps."""
     maker = NetworkMaker(np.random.default_rng(0), (size, size, 3))

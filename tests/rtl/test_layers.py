@@ -1,16 +1,19 @@
 """Constrained-random networks: RTL, golden model and simulator agree on every value and every cycle."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig, preset
+from hw.network.network import Network
 from hw.program.program import Program
 from models.integer.golden import run
 from offramp.rtl.run import compare, run_work
 from sim import simulate
 from tests.hw.equality import strips_of
-from tests.random_networks import random_codes, random_network, two_blocks, wide_network, with_selects
+from tests.random_networks import odd_network, random_codes, random_network, two_blocks, wide_network, with_selects
 
 #: Images per network: all zero, sparse and dense ones among them.
 _IMAGES = 2
@@ -18,12 +21,14 @@ _IMAGES = 2
 SIZES = [(1, 1), (2, 2), (4, 1), (8, 2)]
 
 
-def fitting(config: AcceleratorConfig, first_seed: int, count: int) -> list[tuple[Program, np.ndarray]]:
+def fitting(
+    config: AcceleratorConfig, first_seed: int, count: int, made: Callable[[int], Network] = random_network
+) -> list[tuple[Program, np.ndarray]]:
     """Random programs that fit a config, with images."""
     work = []
     seed = first_seed
     while len(work) < count:
-        network = with_selects(random_network(seed), np.random.default_rng(seed), 0.5 * (seed % 2))
+        network = with_selects(made(seed), np.random.default_rng(seed), 0.5 * (seed % 2))
         try:
             program = compile_network(network, config)
         except ValueError as error:
@@ -36,8 +41,9 @@ def fitting(config: AcceleratorConfig, first_seed: int, count: int) -> list[tupl
 
 
 def programs(cores: int, lanes: int) -> list[tuple[Program, np.ndarray]]:
-    """Random programs for a size, with images."""
-    return fitting(preset("tiny").replace(cores=cores, lanes=lanes), 100 * cores, 12)
+    """Random programs for a size, with images; some of them odd."""
+    config = preset("tiny").replace(cores=cores, lanes=lanes)
+    return fitting(config, 100 * cores, 12) + fitting(config, 10 * cores, 6, odd_network)
 
 
 def check(work: list[tuple[Program, np.ndarray]], **options) -> None:

@@ -11,8 +11,9 @@ from hw.network.network import INPUT, Network, Select
 from models.integer import golden
 from sim import timing
 from sim.simulate import Simulation, simulate
+from tests.hw.equality import assert_equals_golden
 from tests.hw.machine import Machine
-from tests.random_networks import NetworkMaker, random_codes, random_network
+from tests.random_networks import NetworkMaker, odd_network, random_codes, random_network
 
 CONFIG = preset("tiny").replace(
     list_words=4096,
@@ -61,9 +62,12 @@ def assert_equal(found: Simulation, expected: Simulation) -> None:
             np.testing.assert_array_equal(one, other, err_msg=entry.name)
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_every_pe_cycle_has_a_cause_and_every_product_is_made(seed):
-    net = random_network(seed, size=6)
+@pytest.mark.parametrize(
+    ("seed", "net"),
+    [*((seed, random_network(seed, size=6)) for seed in range(12)), *((seed, odd_network(seed)) for seed in range(6))],
+    ids=lambda each: each.name if isinstance(each, Network) else str(each),
+)
+def test_every_pe_cycle_has_a_cause_and_every_product_is_made(seed, net):
     cores, pes, lanes = MACHINES[seed % len(MACHINES)]
     config = CONFIG.replace(
         cores=cores, pes=pes, lanes=lanes, job_queue=(2, 8)[seed % 2], output_queue=(2, 16)[seed % 2]
@@ -85,6 +89,7 @@ def test_every_pe_cycle_has_a_cause_and_every_product_is_made(seed):
             made[ran.index] = ran.products
         np.testing.assert_array_equal(found.products[number], made)
         assert (found.exit_index[number], found.classes[number]) == (outcome.exit, outcome.label)
+    assert_equals_golden(program, codes)
 
 
 def test_cycles_fall_with_weights():

@@ -25,11 +25,11 @@ from amaranth.lib.wiring import In, Out
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.isa import Column, Row, Source
 from hw.rtl.core.activations import WORD_BITS
+from hw.rtl.core.nonzeros import Nonzeros, groups, reaches, split
 from hw.rtl.core.pe import job_layout
 from hw.rtl.core.walk import Item, Walk
 
-__all__ = ["Dispatcher", "lowest_bit", "reaches"]
-
+__all__ = ["Dispatcher"]
 
 _WORD = data.ArrayLayout(signed(9), WORD_CHANNELS)
 
@@ -48,62 +48,27 @@ class _Scan(enum.Enum, shape=2):
     DUMP = 3  #: announces finished output positions
 
 
-class _Nonzeros(data.Struct):
-    """The nonzero channels of a word, or its nonzero groups, each by its lowest channel: nothing about them has to be
-    computed in the cycle that decides.
-    """
+class _ScanState:
+    """The scanner's registers, and what it does in this slot."""
 
-    channel: range(WORD_CHANNELS)  # the lowest one
-    rest: WORD_CHANNELS  # one bit for each of the others
-    single: 1  # there are no others
-    empty: 1  # there is none
+    def __init__(self, config):
+        accumulator = config.accumulator_address_bits
+        self.state = Signal(_Scan)
+        self.nonzeros = Signal(Nonzeros)
+        self.number, self.take = Signal(8), Signal()  # of the word; the next item is taken
+        self.place = Signal(range(_KEPT))  # where the word is kept
+        self.dumping = Signal()  # output positions are final after this word
+        self.row, self.column = Signal(Row), Signal(Column)
+        self.left = Signal(4)  # kernel rows still to serve for this channel, this one included
+        self.list_k, self.accumulator_k = Signal(12), Signal(accumulator)
+        self.dump_base = Signal(accumulator)
+        # The slot is a job's; a dump's, of so many output positions.
+        self.job, self.dump, self.dumps = Signal(), Signal(), Signal(4)
+        self.word_done = Signal()
 
-
-def _split(m, mask, name: str):
-    """The parts of a word's nonzero mask."""
-    parts = Signal(_Nonzeros, name=f"{name}_parts")
-    # Bits above the lowest, without a carry chain.
-    rest = Cat(mask[channel] & mask[:channel].any() for channel in range(WORD_CHANNELS))
-    m.d.comb += [
-        parts.channel.eq(lowest_bit(mask)),
-        parts.rest.eq(rest),
-        parts.single.eq(rest == 0),
-        parts.empty.eq(mask == 0),
-    ]
-    return parts
-
-
-def _groups(mask, pes: int):
-    """Of a word's nonzero mask: the lowest bit of every group of ``pes`` channels with a nonzero one."""
-    return Cat(mask[n : n + pes].any() if n % pes == 0 else 0 for n in range(WORD_CHANNELS))
-
-
-def lowest_bit(word):
-    """Index of the lowest set bit, as a tree of halves: log2 levels of logic."""
-    halves = [(word[i], ()) for i in range(len(word))]
-    while len(halves) > 1:
-        level = []
-        for low, high in zip(halves[::2], halves[1::2], strict=True):
-            index = [Mux(low[0], a, b) for a, b in zip(low[1], high[1], strict=True)]
-            level.append((low[0] | high[0], (*index, ~low[0])))
-        halves = level
-    return Cat(*halves[0][1])
-
-
-def reaches(value, complement):
-    """Whether the magnitude of a value is at least a threshold: the carry of one addition.
-
-    Parameters
-    ----------
-    value : 9 bits
-        Two's complement of -255..255.
-    complement : 8 bits
-        256 less the threshold, which is 1..255.
-    """
-    negative = value[8]
-    # |value| + complement >= 256, where |value| is the one's complement and a carry from the bit below.
-    magnitude = Cat(negative, value[:8] ^ negative.replicate(8))
-    return (magnitude + Cat(negative, complement))[9]
+    def begin_kernel_rows(self, row):
+        """Assignments that begin with the first of a row's kernel rows."""
+        return [self.left.eq(row.count), self.list_k.eq(row.list), self.accumulator_k.eq(row.accumulator)]
 
 
 class Dispatcher(wiring.Component):
@@ -134,6 +99,9 @@ class Dispatcher(wiring.Component):
     stalled : Out(1)
         A job waits for space.
 
+    Parts, as in the picture: the walk with the queue behind it; the scan, and the item that it takes next; the words
+    kept for their jobs; the address sums beside the pointer lookups; what each PE is told; the push.
+
     Throughput: one slot per cycle. Back-pressure: by ``space`` and ``hold``. Reset: idle.
     """
 
@@ -146,6 +114,7 @@ class Dispatcher(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
+        self._group_bits = config.pes.bit_length() - 1  #: of a channel's number, below that of its group
         favour = {
             "word_number": Out(8),
             "favoured": In(WORD_CHANNELS),
@@ -175,27 +144,37 @@ class Dispatcher(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config = self._config
-        source = self.source
-        accumulator = config.accumulator_address_bits
+        # The source is stable cycles before the first word comes.
+        depthwise = Signal()
+        m.d.sync += depthwise.eq(self.source.depthwise)
+        scan = _ScanState(self._config)
+        waiting, valid = self._look_ahead(m, scan.take, depthwise)
+        first_nonzeros = self._scan(m, scan, waiting)
+        self._take_item(m, scan, waiting, valid, first_nonzeros)
+        recall = self._keep_words(m, scan, waiting)
+        coming = self._sum_addresses(m, scan, depthwise)
+        out = self._tell(m, coming, recall, depthwise)
+        self._push(m, out)
+        return m
 
-        # Walk. Behind it the RAMs' output, its register, and the queue of words with their nonzeros.
+    def _look_ahead(self, m, take, depthwise):
+        """The walk runs ahead: two cycles of memories, two of the queue, with a credit for each of its places.
+
+        Returns
+        -------
+        tuple
+            The item at the queue's head with its word, table entry and masks, and whether there is one.
+        """
         entry = data.StructLayout(
             {"item": Item, "mask": WORD_CHANNELS, "scan": WORD_CHANNELS, "word": _WORD, "table": 32},
         )
         m.submodules.walk = walk = Walk()
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=entry.size, depth=_AHEAD + 1)
         arriving, waiting = Signal(entry), data.View(entry, queue.r_data)
-        item, word, table, valid = waiting.item, waiting.word, waiting.table, queue.r_rdy
         item_ram, valid_ram, valid_read = Signal(Item), Signal(), Signal()
         places, room, returned = Signal(range(_AHEAD + 1), init=_AHEAD), Signal(), Signal()
-        take, frozen = Signal(), Signal()
-        # The source is stable cycles before the first word comes.
-        depthwise = Signal()
-        m.d.sync += depthwise.eq(source.depthwise)
-        groups = _groups(arriving.mask, config.pes)
         m.d.comb += [
-            walk.source.eq(source),
+            walk.source.eq(self.source),
             walk.start.eq(self.start),
             room.eq(places != 0),
             walk.o.ready.eq(room),
@@ -207,7 +186,7 @@ class Dispatcher(wiring.Component):
                     for value, complement in zip(arriving.word, self._complements(m), strict=True)
                 )
             ),
-            arriving.scan.eq(Mux(depthwise, groups, arriving.mask)),
+            arriving.scan.eq(Mux(depthwise, groups(arriving.mask, self._config.pes), arriving.mask)),
             queue.w_data.eq(arriving),
             queue.w_en.eq(valid_read),
             queue.r_en.eq(take),
@@ -219,86 +198,104 @@ class Dispatcher(wiring.Component):
             arriving.item.eq(item_ram),
             arriving.word.eq(self.word_data),
             arriving.table.eq(self.table_data),
-            returned.eq(take & valid),
+            returned.eq(take & queue.r_rdy),
             places.eq(places - (walk.o.valid & room) + returned),
         ]
-
-        if config.selector:
+        if self._config.selector:
             m.d.comb += self.word_number.eq(walk.o.payload.word)
+        return waiting, queue.r_rdy
 
-        # Scan.
-        state = Signal(_Scan)
-        nonzeros = Signal(_Nonzeros)
-        number, place = Signal(8), Signal(range(_KEPT))
-        dumping = Signal()  # output positions are final after this word
-        row, column = Signal(Row), Signal(Column)
-        left = Signal(4)  # kernel rows still to serve for this channel, this one included
-        list_k, accumulator_k = Signal(12), Signal(accumulator)
-        dumps, dump_base = Signal(4), Signal(accumulator)
+    def _complements(self, m):
+        """256 less the threshold of each channel of the word that arrives."""
+        if self._config.selector:
+            return [Mux(favoured, self.complement, self.other_complement) for favoured in self.favoured]
+        complement = Signal(8)
+        # The source is stable cycles before the first word comes.
+        m.d.sync += complement.eq(-self.source.threshold)
+        return [complement] * WORD_CHANNELS
+
+    def _scan(self, m, scan, waiting):
+        """One slot a cycle: a channel's next kernel row, the next channel, or the next output position to drain.
+
+        Returns
+        -------
+        Nonzeros
+            Of the word at the queue's head.
+        """
+        source, nonzeros = self.source, scan.nonzeros
         # Both are split on the way into the same register: one path is as long as the other.
-        first_nonzeros, following_nonzeros = _split(m, waiting.scan, "first"), _split(m, nonzeros.rest, "rest")
-        job, dump, word_done = Signal(), Signal(), Signal()
+        first_nonzeros, following_nonzeros = split(m, waiting.scan, "first"), split(m, nonzeros.rest, "rest")
+        state, word_done, left = scan.state, scan.word_done, scan.left
+        dumped = scan.dump & (scan.dumps == 1)
         m.d.comb += [
-            job.eq((state == _Scan.WORD) & ~nonzeros.empty),
-            dump.eq(state == _Scan.DUMP),
+            scan.job.eq((state == _Scan.WORD) & ~nonzeros.empty),
+            scan.dump.eq(state == _Scan.DUMP),
             word_done.eq((state == _Scan.WORD) & (nonzeros.empty | ((left == 1) & nonzeros.single))),
-            take.eq(
-                self.advance
-                & ((state == _Scan.EMPTY) | (state == _Scan.ROW) | (word_done & ~dumping) | (dump & (dumps == 1)))
+            scan.take.eq(
+                self.advance & ((state == _Scan.EMPTY) | (state == _Scan.ROW) | (word_done & ~scan.dumping) | dumped)
             ),
         ]
-
-        def restart_kernel_rows():
-            return [left.eq(row.count), list_k.eq(row.list), accumulator_k.eq(row.accumulator)]
-
         with m.If(self.advance):
-            with m.If(job):
+            with m.If(scan.job):
                 with m.If(left == 1):
-                    m.d.sync += [nonzeros.eq(following_nonzeros), *restart_kernel_rows()]
+                    m.d.sync += [nonzeros.eq(following_nonzeros), *scan.begin_kernel_rows(scan.row)]
                 with m.Else():
                     # The next kernel row down feeds the output row above; addresses wrap around.
                     m.d.sync += [
                         left.eq(left - 1),
-                        list_k.eq(list_k + source.list_step),
-                        accumulator_k.eq(accumulator_k - source.accumulator_step),
+                        scan.list_k.eq(scan.list_k + source.list_step),
+                        scan.accumulator_k.eq(scan.accumulator_k - source.accumulator_step),
                     ]
-            with m.If(dump):
-                m.d.sync += [dumps.eq(dumps - 1), dump_base.eq(dump_base + source.slots)]
-            with m.If(word_done & dumping):
-                m.d.sync += [state.eq(_Scan.DUMP), dumps.eq(column.dumps)]
-        with m.If(take):
-            m.d.sync += state.eq(Mux(valid, Mux(item.row, _Scan.ROW, _Scan.WORD), _Scan.EMPTY))
+            with m.If(scan.dump):
+                m.d.sync += [scan.dumps.eq(scan.dumps - 1), scan.dump_base.eq(scan.dump_base + source.slots)]
+            with m.If(word_done & scan.dumping):
+                m.d.sync += [state.eq(_Scan.DUMP), scan.dumps.eq(scan.column.dumps)]
+        return first_nonzeros
+
+    def _take_item(self, m, scan, waiting, valid, first_nonzeros):
+        """The next item, in the slot in which the one before ends: a row's table entry, or a word with its column's."""
+        item, table = waiting.item, waiting.table
+        with m.If(scan.take):
+            m.d.sync += scan.state.eq(Mux(valid, Mux(item.row, _Scan.ROW, _Scan.WORD), _Scan.EMPTY))
             m.d.sync += [
-                nonzeros.eq(first_nonzeros),
-                number.eq(item.word),
-                place.eq(place + 1),
+                scan.nonzeros.eq(first_nonzeros),
+                scan.number.eq(item.word),
+                scan.place.eq(scan.place + 1),
             ]
             with m.If(item.row):
                 fields = data.View(Row, table[: Row.as_shape().size])
-                m.d.sync += [
-                    row.eq(fields),
-                    left.eq(fields.count),
-                    list_k.eq(fields.list),
-                    accumulator_k.eq(fields.accumulator),
-                ]
+                m.d.sync += [scan.row.eq(fields), *scan.begin_kernel_rows(fields)]
             with m.Else():
                 entry = data.View(Column, table[: Column.as_shape().size])
-                m.d.sync += [column.eq(entry), dumping.eq(item.column_end & row.final & (entry.dumps != 0))]
+                m.d.sync += [
+                    scan.column.eq(entry),
+                    scan.dumping.eq(item.column_end & scan.row.final & (entry.dumps != 0)),
+                ]
         with m.If(self.start):
-            m.d.sync += dump_base.eq(source.first_dump)
+            m.d.sync += scan.dump_base.eq(self.source.first_dump)
 
-        # The words wait until their jobs are pushed.
+    def _keep_words(self, m, scan, waiting):
+        """The words wait until their jobs are pushed; returns the port that reads them."""
         kept = data.StructLayout({"mask": WORD_CHANNELS, "word": _WORD})
         m.submodules.words = words = memory.Memory(shape=kept, depth=_KEPT, init=[], attrs={"ram_style": "distributed"})
         keep, recall = words.write_port(), words.read_port(domain="comb")
         m.d.comb += [
-            keep.en.eq(take),
-            keep.addr.eq(place + 1),
+            keep.en.eq(scan.take),
+            keep.addr.eq(scan.place + 1),
             keep.data.mask.eq(waiting.mask),
-            keep.data.word.eq(word),
+            keep.data.word.eq(waiting.word),
         ]
+        return recall
 
-        # Two cycles of addresses; where the word is, and the channel or group, goes along.
+    def _sum_addresses(self, m, scan, depthwise):
+        """Two cycles of address sums, two of the pointer lookup; a skid register for the cycle in which all stop late.
+
+        Returns
+        -------
+        View
+            Job or dump that reaches the PEs' words in this cycle; where its word is and its channel or group go along.
+        """
+        source, accumulator = self.source, self._config.accumulator_address_bits
         what = {"job": 1, "dump": 1, "place": range(_KEPT), "channel": range(WORD_CHANNELS)}
         chosen = data.StructLayout(
             what
@@ -313,18 +310,18 @@ class Dispatcher(wiring.Component):
         a = Signal(chosen)
         summed = data.StructLayout(what | {"accumulator": accumulator})
         b, ram, read, held, coming = (Signal(summed, name=name) for name in ("b", "ram", "read", "held", "coming"))
-        index, within = Cat(nonzeros.channel, number), config.pes.bit_length() - 1
+        index = Cat(scan.nonzeros.channel, scan.number)
         with m.If(self.advance):
             m.d.sync += [
-                a.job.eq(job),
-                a.dump.eq(dump),
-                a.place.eq(place),
-                a.channel.eq(nonzeros.channel),
-                a.index.eq(Mux(depthwise, index[within:], index)),
-                a.list.eq(list_k),
-                a.column_list.eq(column.list + source.first_list),
-                a.accumulator.eq(Mux(dump, dump_base, accumulator_k)),
-                a.column_accumulator.eq(Mux(dump, 0, column.accumulator)),
+                a.job.eq(scan.job),
+                a.dump.eq(scan.dump),
+                a.place.eq(scan.place),
+                a.channel.eq(scan.nonzeros.channel),
+                a.index.eq(Mux(depthwise, index[self._group_bits :], index)),
+                a.list.eq(scan.list_k),
+                a.column_list.eq(scan.column.list + source.first_list),
+                a.accumulator.eq(Mux(scan.dump, scan.dump_base, scan.accumulator_k)),
+                a.column_accumulator.eq(Mux(scan.dump, 0, scan.column.accumulator)),
                 *(getattr(b, name).eq(getattr(a, name)) for name in what),
                 b.accumulator.eq(a.accumulator + a.column_accumulator),
                 self.lookup.eq(a.list + a.column_list + a.index),
@@ -332,12 +329,16 @@ class Dispatcher(wiring.Component):
                 read.eq(ram),
                 held.eq(read),
             ]
+        m.d.comb += coming.eq(Mux(self.advance, read, held))
+        return coming
 
-        # What each PE is told.
+    def _tell(self, m, coming, recall, depthwise):
+        """The push stage's register: for each PE a job with its activation, and whether it is wanted."""
+        config = self._config
         told = data.StructLayout({"wanted": 1, "job": job_layout(config)})
         out = Signal(data.ArrayLayout(told, config.pes))
-        group = coming.channel[within:] << within
-        m.d.comb += [coming.eq(Mux(self.advance, read, held)), recall.addr.eq(coming.place)]
+        group = coming.channel[self._group_bits :] << self._group_bits
+        m.d.comb += recall.addr.eq(coming.place)
         with m.If(self.pushed):
             for pe in range(config.pes):
                 mask, values = recall.data.mask, recall.data.word
@@ -347,9 +348,12 @@ class Dispatcher(wiring.Component):
                     out[pe].job.value.eq(Mux(depthwise, values[group | pe], values[coming.channel])),
                     out[pe].job.accumulator.eq(coming.accumulator),
                 ]
+        return out
 
-        # Push: all targets together, or nobody.
-        targets = Signal(config.pes)
+    def _push(self, m, out):
+        """All targets together, or nobody: one PE without space holds up the pipeline, which hears it a cycle later."""
+        targets = Signal(self._config.pes)
+        frozen = Signal()
         m.d.comb += [
             targets.eq(Cat(each.wanted & (hit | each.job.dump) for each, hit in zip(out, self.hit, strict=True))),
             frozen.eq((targets & ~self.space).any()),
@@ -359,13 +363,3 @@ class Dispatcher(wiring.Component):
             *(mine.eq(each.job) for mine, each in zip(self.job, out, strict=True)),
         ]
         m.d.sync += self.advance.eq(self.pushed)
-        return m
-
-    def _complements(self, m):
-        """256 less the threshold of each channel of the word that arrives."""
-        if self._config.selector:
-            return [Mux(favoured, self.complement, self.other_complement) for favoured in self.favoured]
-        complement = Signal(8)
-        # The source is stable cycles before the first word comes.
-        m.d.sync += complement.eq(-self.source.threshold)
-        return [complement] * WORD_CHANNELS

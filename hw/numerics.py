@@ -28,7 +28,6 @@ __all__ = [
     "add_scales",
     "average_scale",
     "clamp",
-    "margin",
     "quantize_scale",
     "requantize",
     "top2",
@@ -184,8 +183,3 @@ def top2(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     best = wide.argmax(axis=-1)
     ordered = np.sort(wide, axis=-1)
     return best, ordered[..., -1] - ordered[..., -2]
-
-
-def margin(logits: np.ndarray) -> np.ndarray:
-    """Difference of the two largest logits along the last axis: an exit is taken when ``margin >= threshold``."""
-    return top2(logits)[1]

@@ -49,7 +49,7 @@ def curve(branch: np.ndarray, final: np.ndarray, labels: np.ndarray) -> Curve:
     """Accuracy and exit share at every threshold that makes a difference.
 
     An image leaves at the branch when the margin of its two largest logits is at least the threshold
-    (:func:`hw.numerics.margin`).
+    (:func:`hw.numerics.top2`).
 
     Parameters
     ----------

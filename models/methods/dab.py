@@ -16,11 +16,10 @@ DynExit (exit losses' weights that change during training).
   (:func:`add_branch`): Adam, 1e-3, 25 epochs, a tenth at 15 (SDN's setting for frozen networks): :data:`OFF_THE_SHELF`.
 * Exit rule: the margin of the integer logits against a threshold, the smallest that costs at most half a point on
   validation data (:func:`models.integer.exit_calibration.calibrate`). For K classes a margin of ``ln((K - 1) T / (1 -
-  T))`` real units suffices for a softmax of T (:func:`margin_for`).
+  T))`` real units suffices for a softmax of T.
 * Detector: :mod:`models.methods.detector`, with the design hole of every such detector.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -47,7 +46,6 @@ __all__ = [
     "exit_costs",
     "features",
     "graft",
-    "margin_for",
 ]
 
 #: SDN's setting for a branch on a frozen network.
@@ -97,19 +95,6 @@ class Branch(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
         return (self.linear(self.flatten(self.pool(self.relu(self.norm(self.conv(x)))))),)
-
-
-def margin_for(softmax: float, classes: int) -> float:
-    """Logit margin, in real units, that suffices for a largest softmax of so much: ``ln((K - 1) T / (1 - T))``.
-
-    Raises
-    ------
-    ValueError
-        When the softmax isn't between 1/K and 1, both excluded.
-    """
-    if not 1 / classes < softmax < 1:
-        raise ValueError(f"a largest softmax of {classes} classes must be above 1/{classes} and below 1, not {softmax}")
-    return math.log((classes - 1) * softmax / (1 - softmax))
 
 
 def exit_costs(network: Network | Graph) -> tuple[float, ...]:

@@ -1,8 +1,8 @@
 """DAB's detector: two heads that disagree, or a margin out of its range, are a sign of an attack.
 
-Scores, from the logits of branch and final head: label disagreement (D1) and the L1 distance of the softmaxes (D2, the
-"confusion" of Shallow-Deep Networks with one internal classifier). An image is flagged whose score is above what 5 % of
-clean validation images reach.
+The score, from the logits of branch and final head, is the L1 distance of the softmaxes (D2, the "confusion" of
+Shallow-Deep Networks with one internal classifier). An image is flagged whose score is above what 5 % of clean
+validation images reach.
 
 **What it doesn't cover.** An image that leaves at the branch never reaches the final head, so no detector of two heads
 sees it: whoever makes the *branch* confidently wrong is early and unnoticed. The accelerator's flags are therefore
@@ -28,23 +28,12 @@ from hw.network.network import Network
 from hw.numerics import top2
 from models.integer import golden
 
-__all__ = ["auroc", "confusion", "decided", "decisions", "disagreement", "flag_threshold", "flags", "with_ranges"]
+__all__ = ["auroc", "confusion", "decided", "decisions", "flag_threshold", "flags", "with_ranges"]
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
-
-
-def disagreement(branch: np.ndarray, final: np.ndarray) -> np.ndarray:
-    """D1: 1 where the heads' classes differ, else 0; float64 (N,).
-
-    Parameters
-    ----------
-    branch, final : array, (N, classes)
-        Logits.
-    """
-    return (branch.argmax(axis=1) != final.argmax(axis=1)).astype(np.float64)
 
 
 def confusion(branch: np.ndarray, final: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The demo network: residual, with one early-exit branch, small enough for one core; and a depthwise-separable one."""
+"""The demo network: residual, with one early-exit branch, small enough for one core."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ from hw.program.isa import MAX_CLASSES
 from hw.rules import integer, shown
 from hw.typed import call
 
-__all__ = ["MOST_CHANNELS", "Architecture", "Description", "Head", "ResidualNet", "SeparableNet", "to_torch"]
+__all__ = ["MOST_CHANNELS", "Architecture", "Description", "Head", "ResidualNet", "to_torch"]
 
 #: Most channels of a map, in whole words, and most rows and columns of one that an instruction can name.
 MOST_CHANNELS = 4088
@@ -125,19 +125,9 @@ def to_torch(images: Any) -> torch.Tensor:
 class _Convolution(nn.Module):
     """Convolution, batch norm, and ReLU where asked for."""
 
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int | tuple[int, int],
-        stride: int,
-        relu: bool,
-        groups: int = 1,
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, relu: bool) -> None:
         super().__init__()
-        sizes = (kernel, kernel) if isinstance(kernel, int) else kernel
-        padding = (sizes[0] // 2, sizes[1] // 2)
-        self.conv = nn.Conv2d(inputs, outputs, sizes, stride, padding=padding, groups=groups, bias=False)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
         self.activation = nn.ReLU() if relu else nn.Identity()
 
@@ -198,61 +188,3 @@ class ResidualNet(nn.Module):
         x = self.early(self.stem(x))
         exit_logits = self.branch_head(self.branch(x))
         return exit_logits, self.head(self.late(x))
-
-
-class _Separable(nn.Module):
-    """Depthwise 3x3 and pointwise convolution (Howard et al. 2017, arXiv 1704.04861)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.depthwise = _Convolution(channels, channels, 3, 1, relu=True, groups=channels)
-        self.pointwise = _Convolution(channels, channels, 1, 1, relu=True)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.pointwise(self.depthwise(x))
-
-
-class SeparableNet(nn.Module):
-    """DS-CNN for keyword spotting (Zhang et al. 2017, arXiv 1711.07128): stem, separable blocks, head.
-
-    The forward pass takes maps (N, channels, height, width) in 0..1, say 49x10 spectra, and returns a tuple of one
-    tensor of logits (N, classes).
-
-    Parameters
-    ----------
-    shape : tuple of 3 int
-        Height, width, channels.
-    classes : int
-    width : int
-        Channels of all maps, at least 2.
-    blocks : int
-    kernel : tuple of 2 int
-        Of the stem, whose stride is 2; 10x4 in the original.
-
-    Raises
-    ------
-    ValueError
-        When a size is impossible; the message names the size, the rule and the value.
-    """
-
-    def __init__(
-        self,
-        shape: tuple[int, int, int],
-        classes: int,
-        *,
-        width: int = 16,
-        blocks: int = 2,
-        kernel: tuple[int, int] = (10, 4),
-    ) -> None:
-        super().__init__()
-        if len(shape) != 3 or min(shape) < 1 or max(shape[:2]) < 3:
-            raise ValueError(f"shape must be (height, width, channels) with at least 3 rows or columns, not {shape}")
-        for name, value, least in (("classes", classes, 2), ("width", width, 2), ("blocks", blocks, 1)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
-        self.stem = _Convolution(shape[2], width, kernel, 2, relu=True)
-        self.blocks = nn.Sequential(*(_Separable(width) for _ in range(blocks)))
-        self.head = Head(width, classes)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
-        return (self.head(self.blocks(self.stem(x))),)

@@ -15,7 +15,6 @@ from models.training.pieces import Outputs, Piece, Run
 
 __all__ = [
     "AdversarialExamples",
-    "Annealed",
     "CrossEntropy",
     "Distillation",
     "FixedMask",
@@ -164,24 +163,6 @@ class Ramp:
         if self.geometric:
             return self.first * (self.last / self.first) ** part
         return self.first + (self.last - self.first) * part
-
-
-class Annealed(Piece):
-    """A value that is set anew before every epoch.
-
-    Parameters
-    ----------
-    ramp : Ramp
-        Over the epochs: the first epoch is at 0, the last at 1.
-    put : function
-        Called with the value.
-    """
-
-    def __init__(self, ramp: Ramp, put: Callable[[float], None]) -> None:
-        self.ramp, self.put = ramp, put
-
-    def before_epoch(self, run: Run) -> None:
-        self.put(self.ramp.at(run.epoch_share))
 
 
 class AdversarialExamples(Piece):

@@ -17,7 +17,6 @@ from hw.numerics import (
     add_scales,
     average_scale,
     clamp,
-    margin,
     quantize_scale,
     requantize,
     top2,
@@ -276,7 +275,6 @@ def test_top2_is_the_first_of_the_largest(rows):
         first, second = sorted(row, reverse=True)[:2]
         assert index == row.index(first)
         assert value == first - second
-    assert margin(np.array(rows, dtype=np.int32)).tolist() == difference.tolist()
 
 
 def test_top2_breaks_ties_by_the_first_index_at_full_range():

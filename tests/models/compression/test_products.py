@@ -11,9 +11,10 @@ from models.compression.sparsity import GradualPruning
 from models.frontends.graph import lower
 from models.integer import golden
 from models.networks.architectures import initial
-from models.networks.demo import Architecture, SeparableNet
+from models.networks.demo import Architecture
 from models.training.pieces import Piece
 from models.training.train import Schedule, accuracy, fit, predict
+from tests.models.separable import SeparableNet
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(8, 16), branch_width=4)
 

@@ -22,8 +22,9 @@ from hw.numerics import Rounding
 from models.compression.quantize import NEVER, encode, quantize, to_network
 from models.integer import golden
 from models.integer.surrogate import Surrogate
-from models.networks.demo import SeparableNet, to_torch
+from models.networks.demo import to_torch
 from models.training.train import Schedule, accuracy, fit, predict
+from tests.models.separable import SeparableNet
 
 ONE = Schedule(epochs=1, lr=0.001)
 

@@ -13,9 +13,10 @@ from models.compression.fakequant import FakeQuantNet
 from models.compression.quantize import to_network
 from models.frontends.graph import lower
 from models.networks.architectures import initial
-from models.networks.demo import Architecture, SeparableNet
+from models.networks.demo import Architecture
 from tests.hw.equality import assert_equals_golden
 from tests.models.frontends.nets import Body, Call, checked, evaluate
+from tests.models.separable import SeparableNet
 
 
 def shaken(model):

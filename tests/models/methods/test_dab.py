@@ -1,4 +1,3 @@
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +11,7 @@ from models.frontends.graph import lower
 from models.integer import golden
 from models.integer.exit_calibration import calibrate, with_thresholds
 from models.integer.surrogate import Surrogate
-from models.methods.dab import OFF_THE_SHELF, Branch, add_branch, efficacy, exit_costs, features, graft, margin_for
+from models.methods.dab import OFF_THE_SHELF, Branch, add_branch, efficacy, exit_costs, features, graft
 from models.training.train import Schedule
 from sim import simulate
 
@@ -43,19 +42,6 @@ def test_costs_are_shares_of_the_multiply_accumulates(compressed, trained):
     expected = (before / (before + macs["late"]), 1.0)
     assert exit_costs(compressed.network) == pytest.approx(expected)
     assert exit_costs(lower(trained.model(), (8, 8, 1))) == pytest.approx(expected)
-
-
-def test_a_margin_that_suffices_for_a_softmax():
-    assert margin_for(0.9, 10) == pytest.approx(math.log(81))
-    rng = np.random.default_rng(0)
-    logits = torch.from_numpy(rng.normal(size=(2000, 10)) * 5)
-    ordered = logits.sort(dim=1, descending=True).values
-    sure = ordered[:, 0] - ordered[:, 1] >= margin_for(0.9, 10)
-    assert sure.any()
-    assert (logits.softmax(dim=1).amax(dim=1)[sure] >= 0.9).all()
-    for wrong in (0.1, 1.0):
-        with pytest.raises(ValueError, match="a largest softmax of 10 classes must be above 1/10 and below 1"):
-            margin_for(wrong, 10)
 
 
 def test_features_are_the_networks_own_codes(shelf, digits):

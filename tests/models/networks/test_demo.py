@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.networks.demo import Architecture, ResidualNet, SeparableNet, to_torch
+from models.networks.demo import Architecture, ResidualNet, to_torch
 
 SMALL = {"shape": (8, 8, 1), "classes": 10, "widths": (4, 6), "branch_width": 3}
 
@@ -67,27 +67,3 @@ def test_architecture_wrong(change, message):
 def test_architecture_from_wrong_keys(change, message):
     with pytest.raises(ValueError, match=message):
         Architecture.from_dict({**SMALL, **change})
-
-
-def test_separable_network():
-    net = SeparableNet((49, 10, 1), 12).eval()
-    (logits,) = net(torch.zeros(3, 1, 49, 10))
-    assert logits.shape == (3, 12)
-    depthwise = net.blocks[1].depthwise.conv
-    assert (depthwise.groups, depthwise.weight.shape) == (16, (16, 1, 3, 3))
-    assert net.stem.conv.weight.shape == (16, 1, 10, 4)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"shape": (2, 2, 1)}, r"shape must be .* with at least 3 rows or columns, not \(2, 2, 1\)"),
-        ({"shape": (49, 10)}, "shape must be"),
-        ({"classes": 1}, "classes must be at least 2, not 1"),
-        ({"width": 1}, "width must be at least 2, not 1"),
-        ({"blocks": 0}, "blocks must be at least 1, not 0"),
-    ],
-)
-def test_separable_wrong(change, message):
-    with pytest.raises(ValueError, match=message):
-        SeparableNet(**{"shape": (49, 10, 1), "classes": 12, **change})

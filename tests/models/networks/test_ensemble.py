@@ -16,10 +16,11 @@ from models.frontends.graph import lower
 from models.frontends.merge import merged
 from models.integer import golden
 from models.networks.architectures import initial
-from models.networks.demo import Architecture, SeparableNet, to_torch
+from models.networks.demo import Architecture, to_torch
 from models.networks.ensemble import Ensemble, members_of
 from models.training.train import Schedule, accuracy, fit, predict
 from sim.simulate import simulate
+from tests.models.separable import SeparableNet
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2)
 ONE = Schedule(epochs=1, lr=0.001)

@@ -7,8 +7,9 @@ from hw import container
 from models.training import resume
 from models.training.pieces import Piece
 from models.training.schedule import Schedule
-from models.training.standard import AdversarialExamples, Annealed, Projection, Ramp, Validation
+from models.training.standard import AdversarialExamples, Projection, Ramp, Validation
 from models.training.train import fit
+from tests.models.training.annealed import Annealed
 
 EPOCHS = 4
 

@@ -11,7 +11,6 @@ from models.networks.demo import Architecture, to_torch
 from models.training.pieces import Piece
 from models.training.standard import (
     AdversarialExamples,
-    Annealed,
     CrossEntropy,
     Distillation,
     FixedMask,
@@ -20,6 +19,7 @@ from models.training.standard import (
     Validation,
 )
 from models.training.train import Schedule, accuracy, fit, predict
+from tests.models.training.annealed import Annealed
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2)
 SHORT = Schedule(epochs=2, lr=0.01)

@@ -27,6 +27,17 @@ def load_layout(address_bits: int, data_bits: int) -> data.StructLayout:
     return data.StructLayout({"address": address_bits, "data": data_bits})
 
 
+class _Walker:
+    """What the walker issues in this cycle: an entry, or a dump of the accumulator at ``base``."""
+
+    def __init__(self, config):
+        self.issue, self.dump = Signal(), Signal(init=1)
+        # The job's last; a dump that passes the value on; the output queue has room for it.
+        self.last, self.emit, self.room = Signal(), Signal(), Signal()
+        self.value = Signal(signed(9))
+        self.base = Signal(config.accumulator_address_bits)
+
+
 class ProcessingElement(wiring.Component):
     """One PE with its list memory, accumulators and queues.
 
@@ -60,6 +71,8 @@ class ProcessingElement(wiring.Component):
     A job of n entries occupies the walker for n cycles, without a gap to the next one; a dump occupies it for ``slots``
     cycles and waits for space in the output queue. Jobs are done in order.
 
+    Parts, as in the picture: pointer lookup, job queue, walker, the way to the accumulators, output queue.
+
     Latency: :attr:`LATENCY` cycles from the walker's issue of a dump to ``o``. Reset: drops all jobs, clears.
     """
 
@@ -89,6 +102,22 @@ class ProcessingElement(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        walker = _Walker(self._config)
+        pointer, entry_port = self._look_up(m)
+        jobs, head = self._queue_jobs(m, pointer)
+        self._walk(m, walker, jobs, head, entry_port)
+        accumulators = self._accumulate(m, walker, entry_port)
+        self._queue_outputs(m, walker, accumulators)
+        return m
+
+    def _look_up(self, m):
+        """Pointer lookup: list memory, its register, the push stage with a skid register in front of it.
+
+        Returns
+        -------
+        tuple
+            The pointer in the push stage, and the walker's port of the list memory.
+        """
         config = self._config
         m.submodules.lists = lists = memory.Memory(
             shape=LIST_WORD_BITS, depth=config.list_words, init=[], attrs={"no_rw_check": 1}
@@ -118,7 +147,11 @@ class ProcessingElement(wiring.Component):
             m.d.sync += [fetched.eq(pointer_port.data), waiting.eq(found)]
         with m.If(self.pushed):
             m.d.sync += [pointer.eq(following.pointer), self.hit.eq(following.hit)]
+        return pointer, entry_port
 
+    def _queue_jobs(self, m, pointer):
+        """Job queue between dispatcher and walker; returns it and the job at its head."""
+        config = self._config
         job = Signal(data.StructLayout({"told": job_layout(config), "pointer": pointer_layout(config)}))
         head = Signal.like(job)
         m.submodules.jobs = jobs = fifo.SyncFIFO(width=len(job.as_value()), depth=config.job_queue)
@@ -129,23 +162,26 @@ class ProcessingElement(wiring.Component):
             jobs.w_en.eq(self.push),
             head.eq(jobs.r_data),
         ]
-
         # All PEs' space decides whether the dispatcher moves on, in the same cycle: a register of its own.
         with m.If(jobs.r_en & jobs.r_rdy):
             m.d.sync += self.space.eq(1)
         with m.Else():
             m.d.sync += self.space.eq(jobs.level != Mux(self.push, config.job_queue - 1, config.job_queue))
+        return jobs, head
 
-        # The walker. It wakes up from reset dumping all accumulators without passing them on.
-        active, dump, clear = Signal(init=1), Signal(init=1), Signal(init=1)
-        value = Signal(signed(9))
-        base = Signal(config.accumulator_address_bits)
+    def _walk(self, m, walker, jobs, head, entry_port):
+        """The walker: an entry or an accumulator a cycle, to the last of a job, then the next one without a gap.
+
+        It wakes up from reset dumping all accumulators without passing them on.
+        """
+        config = self._config
+        active, clear = Signal(init=1), Signal(init=1)
         entry = Signal(config.start_bits)
         remaining = Signal(range(config.accumulators + 1), init=config.accumulators)
-        issue, emit, last, room = Signal(), Signal(), Signal(), Signal()
+        issue, dump, last = walker.issue, walker.dump, walker.last
         m.d.comb += [
-            emit.eq(dump & ~clear),
-            issue.eq(active & (~emit | room)),
+            walker.emit.eq(dump & ~clear),
+            issue.eq(active & (~walker.emit | walker.room)),
             last.eq(remaining == 1),
             self.clearing.eq(clear),
             entry_port.addr.eq(entry),
@@ -154,20 +190,22 @@ class ProcessingElement(wiring.Component):
         with m.If(issue):
             m.d.sync += [remaining.eq(remaining - 1), entry.eq(entry + 1)]
             with m.If(dump):
-                m.d.sync += base.eq(base + 1)
+                m.d.sync += walker.base.eq(walker.base + 1)
             with m.If(last):
                 m.d.sync += [active.eq(0), clear.eq(0)]
         with m.If(jobs.r_en & jobs.r_rdy):
             m.d.sync += [
                 active.eq(1),
                 dump.eq(head.told.dump),
-                value.eq(head.told.value),
-                base.eq(head.told.accumulator),
+                walker.value.eq(head.told.value),
+                walker.base.eq(head.told.accumulator),
                 entry.eq(head.pointer.start),
                 remaining.eq(Mux(head.told.dump, self.slots, head.pointer.count)),
             ]
 
-        # Cycle 1: list RAM output. Cycle 2: registered entry, address sum. Cycle 3: the accumulators' input.
+    def _accumulate(self, m, walker, entry_port):
+        """Three cycles to the accumulators: list RAM output; registered entry, address sum; the accumulators' input."""
+        config = self._config
         m.submodules.accumulators = accumulators = AccumulatorUnit(config)
         travelling = data.StructLayout(
             {"valid": 1, "dump": 1, "emit": 1, "value": signed(9), "base": config.accumulator_address_bits}
@@ -176,11 +214,11 @@ class ProcessingElement(wiring.Component):
         weight = Signal(Entry, reset_less=True)
         step = accumulators.i.payload
         m.d.sync += [
-            ram.valid.eq(issue),
-            ram.dump.eq(dump),
-            ram.emit.eq(emit),
-            ram.value.eq(value),
-            ram.base.eq(base),
+            ram.valid.eq(walker.issue),
+            ram.dump.eq(walker.dump),
+            ram.emit.eq(walker.emit),
+            ram.value.eq(walker.value),
+            ram.base.eq(walker.base),
             registered.eq(ram),
             weight.eq(entry_port.data),
         ]
@@ -200,8 +238,12 @@ class ProcessingElement(wiring.Component):
             accumulators.maximum.eq(self.maximum),
             self.product.eq(entered & ~latched.dump),
         ]
+        return accumulators
 
-        # The output queue. Counters have a bit more than its addresses: a whole round apart, there is no room.
+    def _queue_outputs(self, m, walker, accumulators):
+        """Output queue with credits: a dump is issued when its value has a place, so nothing behind it has to wait."""
+        config = self._config
+        # Counters have a bit more than its addresses: a whole round apart, there is no room.
         m.submodules.outputs = outputs = memory.Memory(
             shape=signed(config.accumulator_bits),
             depth=config.output_queue,
@@ -212,7 +254,7 @@ class ProcessingElement(wiring.Component):
         round_ = 2 * config.output_queue
         issued, arrived, left = Signal(range(round_)), Signal(range(round_)), Signal(range(round_))
         m.d.comb += [
-            room.eq(issued ^ left != config.output_queue),
+            walker.room.eq(issued ^ left != config.output_queue),
             put.addr.eq(arrived),
             put.data.eq(accumulators.o.payload),
             put.en.eq(accumulators.o.valid),
@@ -221,8 +263,7 @@ class ProcessingElement(wiring.Component):
             self.o.valid.eq(arrived != left),
         ]
         m.d.sync += [
-            issued.eq(issued + (issue & emit)),
+            issued.eq(issued + (walker.issue & walker.emit)),
             arrived.eq(arrived + accumulators.o.valid),
             left.eq(left + (self.o.valid & self.o.ready)),
         ]
-        return m

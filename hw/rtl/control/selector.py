@@ -36,6 +36,19 @@ class _Scan(enum.Enum, shape=2):
     NOTHING = 3
 
 
+class _State:
+    """Registers that the selector's parts share."""
+
+    def __init__(self, config):
+        self.step, self.waiting = Signal(10), Signal(14)  # within a state; cycles to the end of the scan
+        self.scan = Signal(_Scan)
+        self.remaining, self.found = Signal(20), Signal()  # winners still to find; the last one's bin or core is behind
+        self.prefix, self.last_block = Signal(8), Signal()  # the last winner's magnitude; ``block`` is the last
+        self.level = Signal(range(8 // config.selector + 1))  # digits of the prefix
+        self.block = Signal(range(MAX_MASKS))
+        self.end = Signal(10)  # of the comparisons of a block
+
+
 class Selector(wiring.Component):
     """Conducts a selection in all cores.
 
@@ -49,6 +62,10 @@ class Selector(wiring.Component):
         To the cores' scanners.
     tally, place : In, of each core
         From them.
+
+    Parts, in the order of :meth:`elaborate`: what holds in every state; the memory of sums. Then the states: a
+    selection begins; scans are ordered and awaited; of elements a digit is chosen, at last a tie, whose place is sent;
+    of channels the sums are stored, then ranked.
 
     Latency: :meth:`cycles`, whatever the activations. Reset: idle.
     """
@@ -85,143 +102,179 @@ class Selector(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config = self._config
-        selection, order = self.selection, self.order
-        digit, bins, cores = config.selector, 1 << config.selector, config.cores
-        behind = self.tally_cycles(config)
-        step, waiting = Signal(10), Signal(14)
-        scan = Signal(_Scan)
-        remaining, found = Signal(20), Signal()
-        prefix, level = Signal(8), Signal(range(8 // digit + 1))
-        block = Signal(range(MAX_MASKS))
-        last_block, end = Signal(), Signal(10)  # end: of the comparisons of a block
-        total = pipelined_sum(m, "tally", self.tally)
-        m.d.comb += order.prefix.eq(prefix)
-        m.d.sync += [order.kind.eq(OrderKind.NONE), last_block.eq(block == selection.pitch - 1)]
-        m.d.sync += end.eq((selection.pitch << 3) + WORD_CHANNELS + 2)
+        state = _State(self._config)
+        total = self._prepare(m, state)
+        write, read = self._sum_memory(m)
+        with m.FSM(init="idle"):
+            self._begin(m, state)
+            self._scan(m, state)
+            self._choose_digit(m, state, total)
+            self._choose_tie(m, state)
+            self._send_limit(m, state)
+            self._store_sums(m, state, total, write)
+            with m.State("rank"):
+                self._rank(m, state, read)
+        return m
 
+    def _prepare(self, m, state):
+        """What holds in every state: no order but those that a state gives; returns the sum of the tallies."""
+        selection, order = self.selection, self.order
+        total = pipelined_sum(m, "tally", self.tally)
+        m.d.comb += order.prefix.eq(state.prefix)
+        m.d.sync += [order.kind.eq(OrderKind.NONE), state.last_block.eq(state.block == selection.pitch - 1)]
+        m.d.sync += state.end.eq((selection.pitch << 3) + WORD_CHANNELS + 2)
+        return total
+
+    def _sum_memory(self, m):
+        """Ports of the memory of the channels' sums; a read takes a cycle."""
         sums = memory.Memory(shape=_SUM_BITS, depth=_SUMS, init=[], attrs={"no_rw_check": 1})
         m.submodules.sums = sums
         write, read = sums.write_port(), sums.read_port()
         m.d.comb += read.en.eq(1)
+        return write, read
 
-        def order_scan(kind, then, latency, index=None, value=None):
-            """Give an order that takes as many cycles as the longest share has words, and ``latency`` more."""
-            m.d.sync += [order.kind.eq(kind), waiting.eq(selection.length + latency), scan.eq(then), step.eq(0)]
-            if index is not None:
-                m.d.sync += order.index.eq(index)
-            if value is not None:
-                m.d.sync += order.value.eq(value)
-            m.next = "scan"
+    def _begin(self, m, state):
+        """Idle; a selection starts with its first digit, its first block of channels, or the layer memory's masks."""
+        selection, order = self.selection, self.order
+        with m.State("idle"):
+            m.d.comb += self.done.eq(1)
+            m.d.sync += [
+                state.remaining.eq(selection.count),
+                state.prefix.eq(0),
+                state.level.eq(0),
+                state.block.eq(0),
+                state.found.eq(0),
+            ]
+            m.d.sync += [self.called.eq(0), state.step.eq(0)]
+            with m.If(self.start):
+                with m.Switch(selection.kind):
+                    with m.Case(SelectKind.ELEMENTS):
+                        m.next = "digit"
+                    with m.Case(SelectKind.CHANNELS):
+                        m.next = "sum"
+                    with m.Case(SelectKind.MASK):
+                        m.d.sync += [order.kind.eq(OrderKind.FILL), state.scan.eq(_Scan.NOTHING)]
+                        m.d.sync += state.waiting.eq(selection.pitch + Scanner.FILL_LATENCY)
+                        m.next = "scan"
 
-        def take(amount):
-            """Look for the bin or core in which the last winner lies, one after the other; true in the one that is."""
-            here = Signal()
-            m.d.comb += here.eq(~found & (amount >= remaining))
-            with m.If(here):
-                m.d.sync += found.eq(1)
-            with m.Elif(~found):
-                m.d.sync += remaining.eq(remaining - amount)
-            return here
+    def _scan(self, m, state):
+        """Orders a scan of a digit or of a block's sums, and waits as long as one takes."""
+        with m.State("digit"):
+            self._order_scan(m, state, OrderKind.COUNT, _Scan.DIGITS, Scanner.LATENCY - 4, index=state.level)
 
-        with m.FSM(init="idle"):
-            with m.State("idle"):
-                m.d.comb += self.done.eq(1)
-                m.d.sync += [remaining.eq(selection.count), prefix.eq(0), level.eq(0), block.eq(0), found.eq(0)]
-                m.d.sync += [self.called.eq(0), step.eq(0)]
-                with m.If(self.start):
-                    with m.Switch(selection.kind):
-                        with m.Case(SelectKind.ELEMENTS):
-                            m.next = "digit"
-                        with m.Case(SelectKind.CHANNELS):
-                            m.next = "sum"
-                        with m.Case(SelectKind.MASK):
-                            m.d.sync += [order.kind.eq(OrderKind.FILL), scan.eq(_Scan.NOTHING)]
-                            m.d.sync += waiting.eq(selection.pitch + Scanner.FILL_LATENCY)
-                            m.next = "scan"
+        with m.State("sum"):
+            self._order_scan(m, state, OrderKind.SUM, _Scan.SUMS, Scanner.LATENCY - 4, value=state.block)
 
-            with m.State("digit"):
-                order_scan(OrderKind.COUNT, _Scan.DIGITS, Scanner.LATENCY - 4, index=level)
+        with m.State("scan"):
+            m.d.sync += state.waiting.eq(state.waiting - 1)
+            with m.If(state.waiting == 0):
+                m.d.sync += state.step.eq(0)
+                with m.Switch(state.scan):
+                    with m.Case(_Scan.DIGITS):
+                        m.next = "digits"
+                    with m.Case(_Scan.SUMS):
+                        m.next = "sums"
+                    with m.Case(_Scan.PLACE):
+                        m.next = "place"
+                    with m.Case(_Scan.NOTHING):
+                        m.next = "idle"
 
-            with m.State("sum"):
-                order_scan(OrderKind.SUM, _Scan.SUMS, Scanner.LATENCY - 4, value=block)
+    def _order_scan(self, m, state, kind, then, latency, index=None, value=None):
+        """Give an order that takes as many cycles as the longest share has words, and ``latency`` more."""
+        order = self.order
+        m.d.sync += [
+            order.kind.eq(kind),
+            state.waiting.eq(self.selection.length + latency),
+            state.scan.eq(then),
+            state.step.eq(0),
+        ]
+        if index is not None:
+            m.d.sync += order.index.eq(index)
+        if value is not None:
+            m.d.sync += order.value.eq(value)
+        m.next = "scan"
 
-            with m.State("scan"):
-                m.d.sync += waiting.eq(waiting - 1)
-                with m.If(waiting == 0):
-                    m.d.sync += step.eq(0)
-                    with m.Switch(scan):
-                        with m.Case(_Scan.DIGITS):
-                            m.next = "digits"
-                        with m.Case(_Scan.SUMS):
-                            m.next = "sums"
-                        with m.Case(_Scan.PLACE):
-                            m.next = "place"
-                        with m.Case(_Scan.NOTHING):
-                            m.next = "idle"
+    def _choose_digit(self, m, state, total):
+        """One count after the other comes, the largest digit's first; the last winner's digit joins the prefix."""
+        digit, bins, behind = self._config.selector, 1 << self._config.selector, self.tally_cycles(self._config)
+        step, level = state.step, state.level
+        with m.State("digits"):
+            m.d.sync += [self.order.index.eq(bins - 1 - step), step.eq(step + 1)]
+            with m.If(step > behind):
+                with m.If(self._take(m, state, total)):
+                    m.d.sync += state.prefix.eq(Cat((bins + behind - step)[:digit], state.prefix)[:8])
+            with m.If(step == bins + behind):
+                m.d.sync += [level.eq(level + 1), step.eq(0), state.found.eq(0)]
+                m.next = "digit"
+                with m.If(level == 8 // digit - 1):
+                    m.next = "ties"
 
-            with m.State("digits"):
-                # One count after the other comes, the largest digit's first.
-                m.d.sync += [order.index.eq(bins - 1 - step), step.eq(step + 1)]
-                with m.If(step > behind):
-                    with m.If(take(total)):
-                        m.d.sync += prefix.eq(Cat((bins + behind - step)[:digit], prefix)[:8])
-                with m.If(step == bins + behind):
-                    m.d.sync += [level.eq(level + 1), step.eq(0), found.eq(0)]
-                    m.next = "digit"
-                    with m.If(level == 8 // digit - 1):
-                        m.next = "ties"
-
-            with m.State("ties"):
-                # How many ties each core has; which one's is the last to win.
-                m.d.sync += [order.index.eq(prefix[:digit]), step.eq(step + 1)]
-                mine = Signal(TALLY_BITS)
+    def _choose_tie(self, m, state):
+        """Tie-break: how many ties each core has; the core with the last one to win is called to find it."""
+        digit, cores, behind = self._config.selector, self._config.cores, self.tally_cycles(self._config)
+        step = state.step
+        with m.State("ties"):
+            m.d.sync += [self.order.index.eq(state.prefix[:digit]), step.eq(step + 1)]
+            mine = Signal(TALLY_BITS)
+            for core in range(cores):
+                with m.If(step == behind + 1 + core):
+                    m.d.sync += mine.eq(self.tally[core])
+            with m.If(step > behind + 1):
+                here = self._take(m, state, mine)
                 for core in range(cores):
-                    with m.If(step == behind + 1 + core):
-                        m.d.sync += mine.eq(self.tally[core])
-                with m.If(step > behind + 1):
-                    here = take(mine)
-                    for core in range(cores):
-                        with m.If(step == behind + 2 + core):
-                            m.d.sync += self.called[core].eq(here)
-                with m.If(step == behind + cores + 2):
-                    latency = Scanner.LATENCY + Scanner.FIND_LATENCY - 2
-                    order_scan(OrderKind.FIND, _Scan.PLACE, latency, value=remaining)
+                    with m.If(step == behind + 2 + core):
+                        m.d.sync += self.called[core].eq(here)
+            with m.If(step == behind + cores + 2):
+                latency = Scanner.LATENCY + Scanner.FIND_LATENCY - 2
+                self._order_scan(m, state, OrderKind.FIND, _Scan.PLACE, latency, value=state.remaining)
 
-            with m.State("place"):
-                word, channel = Signal(16), Signal(range(WORD_CHANNELS))
-                m.d.sync += [
-                    word.eq(reduce(or_, [place.word for place in self.place])),
-                    channel.eq(reduce(or_, [place.channel for place in self.place])),
-                    step.eq(step + 1),
-                    order.value.eq(word),
-                    order.index.eq(channel),
-                ]
-                with m.If(step == 1):
-                    m.d.sync += order.kind.eq(OrderKind.LIMIT)
-                    m.next = "idle"
+    def _take(self, m, state, amount):
+        """Look for the bin or core in which the last winner lies, one after the other; true in the one that is."""
+        here = Signal()
+        m.d.comb += here.eq(~state.found & (amount >= state.remaining))
+        with m.If(here):
+            m.d.sync += state.found.eq(1)
+        with m.Elif(~state.found):
+            m.d.sync += state.remaining.eq(state.remaining - amount)
+        return here
 
-            with m.State("sums"):
-                m.d.sync += [order.index.eq(step), step.eq(step + 1)]
-                m.d.comb += [
-                    write.addr.eq(Cat((step - behind - 1)[:3], block)),
-                    write.data.eq(total),
-                    write.en.eq(step > behind),
-                ]
-                with m.If(step == WORD_CHANNELS + behind):
-                    m.d.sync += [block.eq(block + 1), step.eq(0)]
-                    m.next = "sum"
-                    with m.If(last_block):
-                        m.d.sync += block.eq(0)
-                        m.next = "rank"
+    def _send_limit(self, m, state):
+        """The place of the last tie that wins goes to all cores, in two cycles."""
+        order, step = self.order, state.step
+        with m.State("place"):
+            word, channel = Signal(16), Signal(range(WORD_CHANNELS))
+            m.d.sync += [
+                word.eq(reduce(or_, [place.word for place in self.place])),
+                channel.eq(reduce(or_, [place.channel for place in self.place])),
+                step.eq(step + 1),
+                order.value.eq(word),
+                order.index.eq(channel),
+            ]
+            with m.If(step == 1):
+                m.d.sync += order.kind.eq(OrderKind.LIMIT)
+                m.next = "idle"
 
-            with m.State("rank"):
-                self._rank(m, read, block, step, last_block, end)
-        return m
+    def _store_sums(self, m, state, total, write):
+        """The sums of a block's eight channels come one after the other; behind the last block they are ranked."""
+        step, block, behind = state.step, state.block, self.tally_cycles(self._config)
+        with m.State("sums"):
+            m.d.sync += [self.order.index.eq(step), step.eq(step + 1)]
+            m.d.comb += [
+                write.addr.eq(Cat((step - behind - 1)[:3], block)),
+                write.data.eq(total),
+                write.en.eq(step > behind),
+            ]
+            with m.If(step == WORD_CHANNELS + behind):
+                m.d.sync += [block.eq(block + 1), step.eq(0)]
+                m.next = "sum"
+                with m.If(state.last_block):
+                    m.d.sync += block.eq(0)
+                    m.next = "rank"
 
-    def _rank(self, m, read, block, step, last_block, end):
+    def _rank(self, m, state, read):
         """Compares the sums of a block with all, one after the other; then sends the block's mask."""
         selection, order = self.selection, self.order
+        block, step = state.block, state.step
         # Cycle by cycle: the block's own sums are read, then all; each arrives two cycles later. Which is next is
         # known a cycle before.
         own = Signal(data.ArrayLayout(_SUM_BITS, WORD_CHANNELS))
@@ -247,9 +300,9 @@ class Selector(wiring.Component):
                 # An equal sum beats if it is that of a channel before.
                 with m.If(Cat(before[channel], other) > Cat(Const(0, 1), own[channel])):
                     m.d.sync += ranks[channel].eq(ranks[channel] + 1)
-        with m.If(step == end):
+        with m.If(step == state.end):
             mask = Cat(rank < selection.count for rank in ranks)
             m.d.sync += [order.kind.eq(OrderKind.MASK), order.value.eq(Cat(mask, block)), block.eq(block + 1)]
             m.d.sync += step.eq(0)
-            with m.If(last_block):
+            with m.If(state.last_block):
                 m.next = "idle"

@@ -19,6 +19,16 @@ from hw.rtl.core.lane import Lane
 __all__ = ["Lanes"]
 
 
+class _Steps:
+    """Steps on their way in."""
+
+    def __init__(self, config):
+        self.step, self.free, self.taken = Signal(12), Signal(), Signal()  # number; one may be, one is taken now
+        self.last_step = Signal(12)  # of an output position
+        self.turn = Signal(range(config.pes // config.lanes))  # of the PEs side by side
+        self.phase = Signal()  # slow layers take a step when it is 0
+
+
 class Lanes(wiring.Component):
     """Lanes with their common control.
 
@@ -41,6 +51,9 @@ class Lanes(wiring.Component):
     done : Out(1)
         For one cycle, when the layer's last value has left.
 
+    Parts, in the order of the pipeline: a step is taken; ``valid`` travels with it; the residual operand is read; the
+    lanes; activations and logits leave; steps are counted to ``done``.
+
     Latency: :attr:`LATENCY`, :attr:`RESIDUAL_LATENCY` or :attr:`RAW_LATENCY` cycles from a step to its result; the
     second lane's logit comes a cycle later. Throughput: one step per cycle, one per two cycles in slow layers. Reset:
     idle.
@@ -56,6 +69,8 @@ class Lanes(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         lanes = config.lanes
+        #: Lanes are a power of two: steps are numbered like channels, without these low bits.
+        self._lane_bits = (lanes - 1).bit_length()
         accumulator = signed(config.accumulator_bits)
         super().__init__(
             {
@@ -78,54 +93,67 @@ class Lanes(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config, fields, residual, target = self._config, self.fields, self.residual, self.target
-        lanes = [Lane(config) for _ in range(config.lanes)]
-        # Lanes are a power of two: steps are numbered like channels, without these low bits.
-        lane_bits = (config.lanes - 1).bit_length()
+        lanes = [Lane(self._config) for _ in range(self._config.lanes)]
+        steps = _Steps(self._config)
+        self._take_step(m, lanes, steps)
+        valid = self._valid(m, steps)
+        operand = self._read_residual(m, steps, valid)
+        self._connect_lanes(m, lanes, valid, operand)
+        finished = self._put_out(m, lanes, valid)
+        self._count(m, steps, finished)
+        return m
 
-        # Cycle 0: take the next channels' accumulators, all or none.
-        step, last_step = Signal(12), Signal(12)
-        turns = config.pes // config.lanes
-        turn = Signal(range(turns))
-        phase = Signal()
-        free, taken, offered = Signal(), Signal(), Signal()
-        m.d.comb += [free.eq(~fields.slow | ~phase), taken.eq(offered & free)]
-        with m.Switch(turn):
-            for number in range(turns):
+    def _take_step(self, m, lanes, steps):
+        """Cycle 0: the next channels' accumulators, all or none, of PEs whose turn comes round."""
+        config, fields = self._config, self.fields
+        offered = Signal()
+        m.d.comb += [steps.free.eq(~fields.slow | ~steps.phase), steps.taken.eq(offered & steps.free)]
+        with m.Switch(steps.turn):
+            for number in range(config.pes // config.lanes):
                 group = [self.i[number * config.lanes + place] for place in range(config.lanes)]
                 with m.Case(number):
                     m.d.comb += offered.eq(Cat(source.valid for source in group).all())
                     for lane, source in zip(lanes, group, strict=True):
                         others = [other.valid for other in group if other is not source]
-                        m.d.comb += [lane.accumulator.eq(source.payload), source.ready.eq(Cat(free, *others).all())]
-        m.d.comb += self.channel_address.eq((fields.channel_base << 3 >> lane_bits) + step)
-        m.d.sync += [phase.eq(~phase), last_step.eq((fields.channels >> lane_bits) - 1)]
-        with m.If(taken):
-            m.d.sync += [turn.eq(turn + 1), step.eq(Mux(step == last_step, 0, step + 1))]
+                        m.d.comb += [
+                            lane.accumulator.eq(source.payload),
+                            source.ready.eq(Cat(steps.free, *others).all()),
+                        ]
+        m.d.comb += self.channel_address.eq((fields.channel_base << 3 >> self._lane_bits) + steps.step)
+        m.d.sync += [steps.phase.eq(~steps.phase), steps.last_step.eq((fields.channels >> self._lane_bits) - 1)]
+        with m.If(steps.taken):
+            m.d.sync += [
+                steps.turn.eq(steps.turn + 1),
+                steps.step.eq(Mux(steps.step == steps.last_step, 0, steps.step + 1)),
+            ]
 
-        #: valid[n]: a step was taken n cycles ago; beyond the plain latency, only of residual layers.
-        valid = [taken]
+    def _valid(self, m, steps):
+        """``valid[n]``: a step was taken n cycles ago; beyond the plain latency, only of residual layers."""
+        valid = [steps.taken]
         for cycle in range(1, self.RESIDUAL_LATENCY + 1):
             valid.append(Signal(name=f"valid_{cycle}"))
             before = valid[cycle - 1]
-            m.d.sync += valid[cycle].eq(before & residual.enable if cycle == self.LATENCY + 1 else before)
+            m.d.sync += valid[cycle].eq(before & self.residual.enable if cycle == self.LATENCY + 1 else before)
+        return valid
 
-        # The residual operand's word is asked for two cycles before its channels go to the multiplier.
-        steps = WORD_CHANNELS >> lane_bits
+    def _read_residual(self, m, steps, valid):
+        """The residual operand: its word is asked for two cycles before its channels go to the multiplier."""
+        lanes, target = self._config.lanes, self.target
+        per_word = WORD_CHANNELS // lanes
         residual_step = Signal(12)
-        place = [Signal(range(steps), name=f"place_{cycle}") for cycle in range(3)]
+        place = [Signal(range(per_word), name=f"place_{cycle}") for cycle in range(3)]
         m.d.comb += place[0].eq(residual_step[: len(place[0])])
         m.d.sync += [place[1].eq(place[0]), place[2].eq(place[1])]
         asks, last = valid[self.LATENCY - 2], Signal()
         m.submodules.addresses = addresses = AddressGenerator(len(self.residual_address))
         m.d.comb += [
-            last.eq(residual_step == last_step),
-            addresses.first.eq(residual.base),
+            last.eq(residual_step == steps.last_step),
+            addresses.first.eq(self.residual.base),
             addresses.column_pitch.eq(target.column_pitch),
             addresses.row_pitch.eq(target.row_pitch),
             addresses.columns.eq(target.columns),
             addresses.start.eq(self.start),
-            addresses.advance.eq(asks & (last | (place[0] == steps - 1))),
+            addresses.advance.eq(asks & (last | (place[0] == per_word - 1))),
             addresses.last.eq(last),
             self.residual_address.eq(addresses.address),
         ]
@@ -133,19 +161,23 @@ class Lanes(wiring.Component):
             m.d.sync += residual_step.eq(0)
         with m.Elif(asks):
             m.d.sync += residual_step.eq(Mux(last, 0, residual_step + 1))
-        word = data.View(data.ArrayLayout(data.ArrayLayout(signed(9), config.lanes), steps), self.operand)
-        operand = Signal(data.ArrayLayout(signed(9), config.lanes))
+        word = data.View(data.ArrayLayout(data.ArrayLayout(signed(9), lanes), per_word), self.operand)
+        operand = Signal(data.ArrayLayout(signed(9), lanes))
         with m.Switch(place[2]):
-            for number in range(steps):
+            for number in range(per_word):
                 with m.Case(number):
                     m.d.comb += operand.eq(word[number])
+        return operand
 
+    def _connect_lanes(self, m, lanes, valid, operand):
+        """Each lane has its channel's parameters and operand, and controls that travel with the step."""
+        residual = self.residual
         for number, lane in enumerate(lanes):
             m.submodules[f"lane_{number}"] = lane
             m.d.comb += [
-                lane.fields.eq(fields),
+                lane.fields.eq(self.fields),
                 lane.residual.eq(residual),
-                lane.zero_point.eq(target.zero_point),
+                lane.zero_point.eq(self.target.zero_point),
                 lane.bias.eq(self.bias[number]),
                 lane.multiplier.eq(self.multiplier[number]),
                 lane.shift.eq(self.shift[number]),
@@ -158,7 +190,15 @@ class Lanes(wiring.Component):
                 self.o.payload[number].eq(lane.o),
             ]
 
-        # Out. The first lane's logit leaves at once, the others' wait behind it.
+    def _put_out(self, m, lanes, valid):
+        """Activations of all lanes in one cycle, or logits, one a cycle: the first leaves at once, the others wait.
+
+        Returns
+        -------
+        Signal
+            A step's last value leaves in this cycle.
+        """
+        config, fields = self._config, self.fields
         queue = [(valid[self.RAW_LATENCY] & fields.raw, lane.logit) for lane in lanes]
         for number in range(1, config.lanes):
             for cycle in range(number):
@@ -171,20 +211,21 @@ class Lanes(wiring.Component):
         for logit_valid, logit in queue:
             with m.If(logit_valid):
                 m.d.comb += [self.logit.valid.eq(1), self.logit.payload.eq(logit)]
-        left = Signal(20)  # steps
         finished = Signal()
-        m.d.comb += [
-            self.o.valid.eq((valid[self.LATENCY] & ~residual.enable & ~fields.raw) | valid[self.RESIDUAL_LATENCY]),
-            finished.eq(self.o.valid | queue[-1][0]),
-        ]
+        activations = (valid[self.LATENCY] & ~self.residual.enable & ~fields.raw) | valid[self.RESIDUAL_LATENCY]
+        m.d.comb += [self.o.valid.eq(activations), finished.eq(self.o.valid | queue[-1][0])]
+        return finished
+
+    def _count(self, m, steps, finished):
+        """Steps that are left, to the last one's end; a layer begins with the first PE's turn."""
+        left = Signal(20)  # steps
         m.d.sync += self.done.eq(finished & (left == 1))
         with m.If(finished):
             m.d.sync += left.eq(left - 1)
         with m.If(self.start):
             m.d.sync += [
-                left.eq(fields.outputs >> lane_bits),
-                step.eq(0),
-                turn.eq(0),
-                phase.eq(0),
+                left.eq(self.fields.outputs >> self._lane_bits),
+                steps.step.eq(0),
+                steps.turn.eq(0),
+                steps.phase.eq(0),
             ]
-        return m

@@ -30,15 +30,15 @@ FETCHED = Sequencer.FETCH_CYCLES + Sequencer.DESCRIPTION_CYCLES
 class Surroundings(wiring.Component):
     """A sequencer and the program memory."""
 
-    def __init__(self, program, cores, selector=0):
+    def __init__(self, cores, selector=0):
         self.sequencer = Sequencer(CONFIG.replace(cores=cores, selector=selector))
-        self._program = program
+        self.program = memory.MemoryData(shape=32, depth=CONFIG.program_words, init=[])
         super().__init__({})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.sequencer = sequencer = self.sequencer
-        m.submodules.program = program = memory.Memory(shape=32, depth=CONFIG.program_words, init=self._program)
+        m.submodules.program = program = memory.Memory(self.program)
         read = program.read_port()
         m.d.comb += [
             read.addr.eq(sequencer.program_address),

@@ -1,9 +1,9 @@
 import pytest
 from amaranth import Module
-from amaranth.lib import fifo, stream, wiring
+from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from tests.hw.simulate import Bench, always, receive, seldom, send, simulate
+from tests.hw.simulate import Bench, always, receive, reused, seldom, send, simulate
 
 
 class Queue(wiring.Component):
@@ -64,3 +64,60 @@ def test_a_bench_that_waits_for_ever_is_stopped(tmp_path):
 
     with pytest.raises(TimeoutError, match="still wait after 300 cycles"):
         simulate(lambda rng: bench(rng, ready=never), seed=2, folder=tmp_path, max_cycles=300)
+
+
+class Table(wiring.Component):
+    address: In(2)
+    data: Out(8)
+
+    def __init__(self):
+        self.rows = memory.MemoryData(shape=8, depth=4, init=[1, 2, 3, 4])
+        super().__init__()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.rows = rows = memory.Memory(self.rows)
+        read = rows.read_port()
+        m.d.comb += [read.addr.eq(self.address), read.en.eq(1), self.data.eq(read.data)]
+        return m
+
+
+@pytest.mark.parametrize("held", [[9, 8], [7]])
+def test_memories_hold_what_they_are_told_and_their_initial_values(tmp_path, held):
+    def build(rng):
+        dut = reused(Table)
+
+        async def drive(ctx):
+            for address, value in enumerate(held + [1, 2, 3, 4][len(held) :]):
+                ctx.set(dut.address, address)
+                await ctx.tick()
+                assert ctx.get(dut.data) == value
+
+        return Bench(dut=dut, testbenches=[drive], memories={dut.rows: held})
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
+def test_benches_of_one_unit_begin_at_reset(tmp_path):
+    """Whatever the one before has left in it, and left undone."""
+    units = []
+
+    def build(rng):
+        dut = reused(Queue)
+        units.append(dut)
+
+        async def drive(ctx):
+            assert not ctx.get(dut.o.valid)
+            await send(ctx, dut.i, [1, 2, 3], always())
+            await ctx.tick()
+            assert ctx.get(dut.o.payload) == 1
+
+        async def wait(ctx):
+            await receive(ctx, dut.o, 1, seldom(rng, 0.0))
+
+        return Bench(dut=dut, testbenches=[drive], background=[wait])
+
+    for seed in (1, 2):
+        simulate(build, seed=seed, folder=tmp_path)
+    assert units[0] is units[1]
+    assert reused(Queue) is units[0]

@@ -3,7 +3,7 @@ import pytest
 from hw.config import PRESETS, WORD_CHANNELS, AcceleratorConfig
 from hw.rtl.exchange import Exchange
 from sim.timing import takes_images
-from tests.hw.simulate import Bench, simulate
+from tests.hw.simulate import Bench, reused, simulate
 
 ROUND = 4
 
@@ -43,7 +43,7 @@ def deliveries(made, everywhere, cores):
 
 def bench(rng, config, *, gaps, layers):
     """Several layers: every core makes words, as often as it may or more seldom. Cycles count from ``start``."""
-    dut = Exchange(config)
+    dut = reused(Exchange, config)
     cores = config.cores
     latest = []
 
@@ -117,7 +117,7 @@ def test_the_longest_way_is_as_long_as_stated(tmp_path, cores, everywhere):
 @pytest.mark.parametrize("cores", [1, 2, 8])
 def test_an_image_goes_to_all_cores_a_word_a_cycle(tmp_path, cores):
     def build(rng):
-        dut = Exchange(AcceleratorConfig(cores=cores))
+        dut = reused(Exchange, AcceleratorConfig(cores=cores))
         words = [random_word(rng) if rng.random() < 0.8 else None for _ in range(100)]
 
         async def drive(ctx):
@@ -149,7 +149,7 @@ def test_an_image_goes_through_a_layer_and_changes_nothing_for_it(tmp_path, core
     config = AcceleratorConfig(cores=cores, lanes=2)
 
     def build(rng):
-        dut = Exchange(config)
+        dut = reused(Exchange, config)
         distance = WORD_CHANNELS // config.lanes
 
         async def drive(ctx):
@@ -198,7 +198,7 @@ def test_where_images_find_room(cores, tmp_path):
     config = AcceleratorConfig(cores=cores)
 
     def build(rng):
-        dut = Exchange(config)
+        dut = reused(Exchange, config)
 
         async def drive(ctx):
             for everywhere in (False, True):

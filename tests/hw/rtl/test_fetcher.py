@@ -5,7 +5,7 @@ from amaranth.lib import memory, wiring
 from hw.program.bits import bits_of, decode, words_of
 from hw.program.isa import Decision, Operation, Target
 from hw.rtl.fetcher import Fetcher
-from tests.hw.simulate import Bench, simulate
+from tests.hw.simulate import Bench, reused, simulate
 
 WORDS = 7
 DEPTH = 64
@@ -14,15 +14,15 @@ DEPTH = 64
 class Surroundings(wiring.Component):
     """A fetcher and the memory it reads."""
 
-    def __init__(self, contents):
+    def __init__(self):
         self.fetcher = Fetcher(WORDS)
-        self._contents = contents
+        self.ram = memory.MemoryData(shape=32, depth=DEPTH, init=[])
         super().__init__({})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.fetcher = fetcher = self.fetcher
-        m.submodules.ram = ram = memory.Memory(shape=32, depth=DEPTH, init=self._contents)
+        m.submodules.ram = ram = memory.Memory(self.ram)
         read = ram.read_port()
         m.d.comb += [read.addr.eq(fetcher.address), read.en.eq(1), fetcher.data.eq(read.data)]
         return m
@@ -32,7 +32,7 @@ class Surroundings(wiring.Component):
 def test_words_are_in_view_when_done_and_stay(tmp_path, seed):
     def build(rng):
         contents = [rng.getrandbits(32) for _ in range(DEPTH)]
-        dut = Surroundings(contents)
+        dut = reused(Surroundings)
         fetcher = dut.fetcher
 
         async def drive(ctx):
@@ -56,7 +56,7 @@ def test_words_are_in_view_when_done_and_stay(tmp_path, seed):
                     assert not ctx.get(fetcher.done)
                 assert ctx.get(fetcher.words) >> 32 * (WORDS - count) == wanted
 
-        return Bench(dut=dut, testbenches=[drive])
+        return Bench(dut=dut, testbenches=[drive], memories={dut.ram: contents})
 
     simulate(build, seed=seed, folder=tmp_path)
 
@@ -65,7 +65,7 @@ def test_words_are_in_view_when_done_and_stay(tmp_path, seed):
 def test_top_is_the_layout_fetched_last(tmp_path, layout):
     def build(rng):
         contents = [rng.getrandbits(32) for _ in range(DEPTH)]
-        dut = Surroundings(contents)
+        dut = reused(Surroundings)
         fetcher, count = dut.fetcher, words_of(layout)
 
         async def drive(ctx):
@@ -83,6 +83,6 @@ def test_top_is_the_layout_fetched_last(tmp_path, layout):
                 assert words == wanted
                 assert decode(layout, words) == decode(layout, wanted)
 
-        return Bench(dut=dut, testbenches=[drive])
+        return Bench(dut=dut, testbenches=[drive], memories={dut.ram: contents})
 
     simulate(build, seed=1, folder=tmp_path)

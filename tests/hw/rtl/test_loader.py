@@ -12,7 +12,7 @@ from hw.program.bits import encode
 from hw.program.chunks import ChunkRows, pack_chunk
 from hw.program.isa import Chunk
 from hw.rtl.loader import Loader
-from tests.hw.simulate import Bench, always, seldom, simulate
+from tests.hw.simulate import Bench, always, reused, seldom, simulate
 
 TABLE = 5
 
@@ -20,15 +20,15 @@ TABLE = 5
 class Surroundings(wiring.Component):
     """A loader and the program memory."""
 
-    def __init__(self, words, config):
+    def __init__(self, config):
         self.loader = Loader(config)
-        self._words = words
+        self.program = memory.MemoryData(shape=32, depth=64, init=[])
         super().__init__({})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.loader = self.loader
-        m.submodules.program = program = memory.Memory(shape=32, depth=64, init=self._words)
+        m.submodules.program = program = memory.Memory(self.program)
         read = program.read_port()
         m.d.comb += [
             read.addr.eq(self.loader.table_address),
@@ -110,7 +110,7 @@ def test_chunks_come_whole_and_in_order(tmp_path, pes, width, stalls):
             expected.append((len(words), len(joined), after))
             table += encode(Chunk, address=len(words), beats=len(joined), after=after)
             words += joined
-        dut = Surroundings(table, config)
+        dut = reused(Surroundings, config)
         loader = dut.loader
         go, asks, counts = (seldom(rng, 0.4) if stalls else always() for _ in range(3))
         external, rows = External(loader, words, go, asks), Rows(loader)
@@ -148,7 +148,7 @@ def test_chunks_come_whole_and_in_order(tmp_path, pes, width, stalls):
                 assert not whole or len(external.bursts) == len(chunks)
                 assert all(b[2] >= e[2] for b, e in zip(external.bursts, expected, strict=False))
 
-        return Bench(dut=dut, testbenches=[drive], background=[external.act, rows.act])
+        return Bench(dut=dut, testbenches=[drive], background=[external.act, rows.act], memories={dut.program: table})
 
     simulate(build, seed=pes + width + stalls, folder=tmp_path)
 
@@ -197,7 +197,7 @@ def test_requests_and_beats_take_the_stated_cycles(tmp_path):
         words = np.array([[1] * 8, [2] * 8], dtype=np.uint32)
         beats = pack_chunk([ChunkRows(cores=(0,), address=3, words=words)], config).tolist()
         table = [0] * TABLE + encode(Chunk, address=0, beats=len(beats), after=0) * 2
-        dut = Surroundings(table, config)
+        dut = reused(Surroundings, config)
         loader = dut.loader
         seen = {"request": [], "row": [], "written": []}
 
@@ -226,6 +226,7 @@ def test_requests_and_beats_take_the_stated_cycles(tmp_path):
             assert seen["row"] == [end + 1 for end in ends]
             assert seen["written"] == [ends[1] + 1, ends[3] + 1]
 
-        return Bench(dut=dut, testbenches=[drive], background=[External(loader, beats, always(), always()).act, watch])
+        external = External(loader, beats, always(), always())
+        return Bench(dut=dut, testbenches=[drive], background=[external.act, watch], memories={dut.program: table})
 
     simulate(build, seed=0, folder=tmp_path)

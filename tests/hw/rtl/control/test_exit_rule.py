@@ -8,7 +8,7 @@ import pytest
 from hw.network.exits import Conditions, Decisions
 from hw.network.network import Exit
 from hw.rtl.control.exit_rule import ExitRule
-from tests.hw.simulate import Bench, simulate
+from tests.hw.simulate import Bench, reused, simulate
 
 WORD = (1 << 32) - 1
 FLAGS = ("out_of_range", "forced", "passed", "differs")
@@ -26,7 +26,7 @@ def random_head(rng: Random, last: bool) -> tuple[Exit, int, int, bool]:
 @pytest.mark.parametrize("seed", range(4))
 def test_runs_end_where_the_rule_says_and_report_what_it_says(tmp_path, seed):
     def build(rng: Random) -> Bench:
-        dut = ExitRule()
+        dut = reused(ExitRule)
         seen = {name: set() for name in FLAGS}
 
         def shake(ctx):

@@ -5,7 +5,7 @@ from hw.config import AcceleratorConfig
 from hw.numerics import top2
 from hw.program.isa import MAX_CLASSES
 from hw.rtl.control.exit_unit import ExitUnit
-from tests.hw.simulate import Bench, simulate
+from tests.hw.simulate import Bench, reused, simulate
 
 CONFIG = AcceleratorConfig(pes=2)
 WIDEST = CONFIG.replace(accumulator_bits=32)
@@ -31,7 +31,7 @@ def random_logits(rng, config, classes):
 
 def bench(rng, config, heads):
     """(logits, values that follow them) head after head, with other layers between."""
-    dut = ExitUnit(config)
+    dut = reused(ExitUnit, config)
     low, high = extremes(config)
 
     async def start(ctx, raw, classes):

@@ -10,7 +10,7 @@ from hw.program.protocol import RunOptions
 from hw.rtl.control.image_loader import ImageLoader
 from hw.rtl.exchange import Exchange
 from tests.hw.rtl.control.test_image_packer import words_of_image
-from tests.hw.simulate import Bench, always, seldom, send, simulate
+from tests.hw.simulate import Bench, always, reused, seldom, send, simulate
 
 
 class Run:
@@ -78,7 +78,7 @@ def test_runs_are_taken_one_after_the_other(tmp_path, seed, share):
     """Under stalls of the host's stream, with the place free sooner or later, with a run at work or none."""
 
     def build(rng: Random) -> Bench:
-        dut = ImageLoader()
+        dut = reused(ImageLoader)
         runs = [Run(rng) for _ in range(8)]
         watcher = Watcher(dut)
 
@@ -127,7 +127,7 @@ def test_runs_are_taken_one_after_the_other(tmp_path, seed, share):
 @pytest.mark.parametrize("when", ["options", "waiting", "image", "loaded", "never"])
 def test_a_run_is_spoiled_only_if_words_of_its_image_can_be_lost(tmp_path, when):
     def build(rng: Random) -> Bench:
-        dut = ImageLoader()
+        dut = reused(ImageLoader)
         first, second = Run(rng), Run(rng)
         watcher = Watcher(dut)
 
@@ -173,7 +173,7 @@ def test_loaded_follows_the_last_code(tmp_path, seed):
     """With nobody waiting: a code a cycle, and so many cycles from the last one on."""
 
     def build(rng: Random) -> Bench:
-        dut = ImageLoader()
+        dut = reused(ImageLoader)
         run = Run(rng)
         cycles = []
 

@@ -4,7 +4,7 @@ import pytest
 
 from hw.config import WORD_CHANNELS
 from hw.rtl.control.image_packer import ImagePacker
-from tests.hw.simulate import Bench, simulate
+from tests.hw.simulate import Bench, reused, simulate
 
 
 def words_of_image(codes, channels, zero_point):
@@ -21,7 +21,7 @@ def words_of_image(codes, channels, zero_point):
 @pytest.mark.parametrize("share", [1.0, 0.4])
 def test_images_become_words_filled_with_zeros(tmp_path, seed, share):
     def build(rng: Random) -> Bench:
-        dut = ImagePacker()
+        dut = reused(ImagePacker)
         found, wanted = [], []
 
         async def drive(ctx):

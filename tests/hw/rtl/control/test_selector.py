@@ -11,7 +11,7 @@ from hw.network.selection import Select, winners
 from hw.program.isa import SelectUse
 from hw.rtl.control.selector import Selector
 from tests.hw.selection_bench import KINDS, Machine, shares, stored
-from tests.hw.simulate import Bench, simulate
+from tests.hw.simulate import Bench, reused, simulate
 
 USES = {"elements": SelectUse.ELEMENTS, "channels": SelectUse.CHANNELS, "mask": SelectUse.CHANNELS}
 
@@ -37,7 +37,7 @@ def check(tmp_path, config, make, count):
     """
 
     def build(rng):
-        dut = Machine(config)
+        dut = reused(Machine, config)
 
         async def drive(ctx):
             for _ in range(count):
@@ -88,7 +88,7 @@ def check_counts(tmp_path, config, maps, counts):
     """Elements of some maps, with each count in turn."""
 
     def build(rng):
-        dut = Machine(config)
+        dut = reused(Machine, config)
 
         async def drive(ctx):
             for activations in maps:
@@ -129,7 +129,7 @@ def test_sums_and_counts_of_full_banks(tmp_path):
     config = AcceleratorConfig(activation_words=4096, selector=4)
     for select in (Select(kind="channels", count=7), Select(kind="elements", count=activations.size - 1)):
         dealt = shares(Random(0), activations, select, 1)
-        dut = Machine(config)
+        dut = reused(Machine, config)
 
         async def drive(ctx, dut=dut, select=select, dealt=dealt):
             dut.load(ctx, stored(activations), dealt)

@@ -28,7 +28,7 @@ from tests.hw.sequencer_bench import (
     send_run,
     unpack,
 )
-from tests.hw.simulate import Bench, simulate
+from tests.hw.simulate import Bench, reused, simulate
 
 
 @pytest.mark.parametrize("cores", [1, 2, 8])
@@ -38,7 +38,7 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
 
     def build(rng):
         program = random_program(rng)
-        dut = Surroundings(program.words, cores)
+        dut = reused(Surroundings, cores)
         sequencer = dut.sequencer
         core, records = Cores(rng, sequencer, cores), Records(rng, sequencer, share)
 
@@ -82,7 +82,9 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
                     )
                     assert unpack(result[3], words_of(Result)) == expected
 
-        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act])
+        return Bench(
+            dut=dut, testbenches=[drive], background=[core.act, records.act], memories={dut.program: program.words}
+        )
 
     simulate(build, seed=cores, folder=tmp_path)
 
@@ -97,7 +99,7 @@ def spent(core, layers):
 def test_a_deadline_forces_the_first_exit_after_it(tmp_path):
     def build(rng):
         program = random_program(rng)
-        dut = Surroundings(program.words, 2)
+        dut = reused(Surroundings, 2)
         core, records = Cores(rng, dut.sequencer, 2), Records(rng, dut.sequencer, 0.5)
 
         async def drive(ctx):
@@ -120,7 +122,9 @@ def test_a_deadline_forces_the_first_exit_after_it(tmp_path):
                     found = decode(Result, unpack(record[3], words_of(Result)))
                     assert (found["exit"], found["forced"]) == (int(not (wants or expired)), expired and not wants)
 
-        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act])
+        return Bench(
+            dut=dut, testbenches=[drive], background=[core.act, records.act], memories={dut.program: program.words}
+        )
 
     simulate(build, seed=1, folder=tmp_path)
 
@@ -130,14 +134,14 @@ def test_runs_go_on_past_an_exit_when_audited_or_in_constant_time(tmp_path):
 
     def build(rng):
         program = random_program(rng)
-        dut = Surroundings(program.words, 2)
+        dut = reused(Surroundings, 2)
         core, records = Cores(rng, dut.sequencer, 2), Records(rng, dut.sequencer, 0.8)
         seen = Counter()
 
         async def drive(ctx):
             await prepare(ctx, dut.sequencer, program)
             early, last = program.exits
-            for _ in range(120):
+            for _ in range(50):
                 constant = rng.random() < 0.4
                 deadline = rng.randint(50, 400) if constant else rng.choice((0, 0, rng.randint(50, 90)))
                 audit, seed = rng.choice((0, 128, 256)), rng.randrange(1 << 16)
@@ -168,7 +172,9 @@ def test_runs_go_on_past_an_exit_when_audited_or_in_constant_time(tmp_path):
             # Left early; not at all; audited and in constant time, heads of one mind or not.
             assert {(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1)} == seen.keys()
 
-        return Bench(dut=dut, testbenches=[finish], background=[core.act, records.act])
+        return Bench(
+            dut=dut, testbenches=[finish], background=[core.act, records.act], memories={dut.program: program.words}
+        )
 
     simulate(build, seed=1, folder=tmp_path, max_cycles=60_000)
 
@@ -178,7 +184,7 @@ def test_in_constant_time_results_come_at_the_deadline(tmp_path):
 
     def build(rng):
         program = random_program(rng)
-        dut = Surroundings(program.words, 2)
+        dut = reused(Surroundings, 2)
         sequencer = dut.sequencer
         core, records = Cores(rng, sequencer, 2), Records(rng, sequencer, 1.0)
         came = []
@@ -216,7 +222,12 @@ def test_in_constant_time_results_come_at_the_deadline(tmp_path):
                     came.append(count)
                 count = count + 1 if now else 0
 
-        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act, clock])
+        return Bench(
+            dut=dut,
+            testbenches=[drive],
+            background=[core.act, records.act, clock],
+            memories={dut.program: program.words},
+        )
 
     simulate(build, seed=1, folder=tmp_path, max_cycles=60_000)
 
@@ -247,7 +258,8 @@ def test_a_header_is_servable_if_a_run_can_bring_its_image(tmp_path, fields, ser
     def build(rng):
         first, second = random_program(rng), random_program(rng, number=1)
         header = encode(Header, **(decode(Header, first.words[: words_of(Header)]) | fields))
-        dut = Surroundings(header + second.words[words_of(Header) :], 2)
+        dut = reused(Surroundings, 2)
+        words = header + second.words[words_of(Header) :]
         core = Cores(rng, dut.sequencer, 2)
 
         async def drive(ctx):
@@ -258,7 +270,7 @@ def test_a_header_is_servable_if_a_run_can_bring_its_image(tmp_path, fields, ser
                 if number == 0 and servable:
                     assert ctx.get(sequencer.run_words) == fields["image_words"] + words_of(RunOptions)
 
-        return Bench(dut=dut, testbenches=[drive], background=[core.act])
+        return Bench(dut=dut, testbenches=[drive], background=[core.act], memories={dut.program: words})
 
     simulate(build, seed=1, folder=tmp_path)
 
@@ -267,7 +279,7 @@ def test_a_run_waits_for_lists_of_the_one_before_but_no_longer_than_its_limit(tm
     def build(rng):
         limit = 400
         program = random_program(rng, limit=limit)
-        dut = Surroundings(program.words, 2)
+        dut = reused(Surroundings, 2)
         sequencer = dut.sequencer
         core, records = Cores(rng, sequencer, 2), Records(rng, sequencer, 0.5)
         waits = []
@@ -309,7 +321,12 @@ def test_a_run_waits_for_lists_of_the_one_before_but_no_longer_than_its_limit(tm
                 if waiting or active:
                     waits.append(int(waiting))
 
-        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act, watch])
+        return Bench(
+            dut=dut,
+            testbenches=[drive],
+            background=[core.act, records.act, watch],
+            memories={dut.program: program.words},
+        )
 
     simulate(build, seed=1, folder=tmp_path, max_cycles=60_000)
 
@@ -319,7 +336,7 @@ def test_the_end_of_a_layer_waits_for_the_next_description(tmp_path):
 
     def build(rng):
         program = random_program(rng)
-        dut = Surroundings(program.words, 2)
+        dut = reused(Surroundings, 2)
         core, records = Cores(rng, dut.sequencer, 2), Records(rng, dut.sequencer, 1.0)
         core.nothing_to_do = True
 
@@ -332,7 +349,9 @@ def test_the_end_of_a_layer_waits_for_the_next_description(tmp_path):
             short = Sequencer.PREFETCH_CYCLES - Fetcher.cycles(words_of(Layer))
             assert found == [short, Sequencer.PREFETCH_CYCLES, short]
 
-        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act])
+        return Bench(
+            dut=dut, testbenches=[drive], background=[core.act, records.act], memories={dut.program: program.words}
+        )
 
     simulate(build, seed=1, folder=tmp_path)
 
@@ -344,7 +363,7 @@ def test_a_selection_runs_as_a_layer_that_is_not_reported(tmp_path, place):
     def build(rng):
         names = ("first", "second", "third")
         program = random_program(rng, ops=[Opcode.SELECT if place == name else Opcode.LAYER for name in names])
-        dut = Surroundings(program.words, 2, selector=2)
+        dut = reused(Surroundings, 2, selector=2)
         sequencer = dut.sequencer
         core, records = Cores(rng, sequencer, 2), Records(rng, sequencer, 0.3)
 
@@ -364,7 +383,9 @@ def test_a_selection_runs_as_a_layer_that_is_not_reported(tmp_path, place):
                 control = 3 * Sequencer.LAYER_CYCLES + 2 * FETCHED + 2 * Sequencer.DECISION_CYCLES
                 assert decode(Result, unpack(result[3], words_of(Result)))["cycles"] == spent + control
 
-        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act])
+        return Bench(
+            dut=dut, testbenches=[drive], background=[core.act, records.act], memories={dut.program: program.words}
+        )
 
     simulate(build, seed=1, folder=tmp_path)
 
@@ -375,7 +396,7 @@ def test_a_bad_instruction_ends_the_run_and_resets_the_core(tmp_path, op, place)
     def build(rng):
         ops = [op if place == which else Opcode.LAYER for which in ("first", "second", "third")]
         program = random_program(rng, ops=ops)
-        dut = Surroundings(program.words, 2)
+        dut = reused(Surroundings, 2)
         sequencer = dut.sequencer
         core, records = Cores(rng, sequencer, 2), Records(rng, sequencer, 0.3)
 
@@ -395,7 +416,9 @@ def test_a_bad_instruction_ends_the_run_and_resets_the_core(tmp_path, op, place)
                 await run(ctx, rng, sequencer, program, NO_FLAGS)
                 assert records.found.pop()[0] is Reply.RESULT
 
-        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act])
+        return Bench(
+            dut=dut, testbenches=[drive], background=[core.act, records.act], memories={dut.program: program.words}
+        )
 
     simulate(build, seed=1, folder=tmp_path)
 
@@ -404,7 +427,7 @@ def test_a_layer_that_never_ends_is_given_up_and_the_next_run_is_right(tmp_path)
     def build(rng):
         limit = 300
         program = random_program(rng, limit=limit)
-        dut = Surroundings(program.words, 2)
+        dut = reused(Surroundings, 2)
         sequencer = dut.sequencer
         core, records = Cores(rng, sequencer, 2), Records(rng, sequencer, 0.3)
         waited = []
@@ -434,7 +457,12 @@ def test_a_layer_that_never_ends_is_given_up_and_the_next_run_is_right(tmp_path)
                     waited.append(1)
                 started = started or start
 
-        return Bench(dut=dut, testbenches=[drive], background=[core.act, records.act, layer_cycles])
+        return Bench(
+            dut=dut,
+            testbenches=[drive],
+            background=[core.act, records.act, layer_cycles],
+            memories={dut.program: program.words},
+        )
 
     simulate(build, seed=1, folder=tmp_path)
 

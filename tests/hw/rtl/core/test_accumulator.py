@@ -3,7 +3,7 @@ from amaranth.lib import memory
 
 from hw.config import AcceleratorConfig
 from hw.rtl.core.accumulator import AccumulatorUnit
-from tests.hw.simulate import Bench, simulate
+from tests.hw.simulate import Bench, reused, simulate
 
 CONFIG = AcceleratorConfig(pes=2, accumulators=64, accumulator_bits=28)
 BUSY = 0.85
@@ -33,8 +33,13 @@ def dump(address, emit=1):
     return {"dump": 1, "emit": emit, "address": address, "value": 0, "weight": 0}
 
 
-def bench(rng, accesses, config=CONFIG, maximum=False):
-    dut = AccumulatorUnit(config)
+def unit(config, colliding_read):
+    """One for each way of the memories, which :func:`colliding_read` makes."""
+    return AccumulatorUnit(config)
+
+
+def bench(rng, accesses, config=CONFIG, maximum=False, colliding_read="old"):
+    dut = reused(unit, config, colliding_read)
     emitted = []
     addresses = sorted({access["address"] for access in accesses if access})
 
@@ -85,21 +90,24 @@ def colliding_read(request, monkeypatch):
 
         monkeypatch.setattr(memory.Memory, "write_port", write_port)
         monkeypatch.setattr(memory.Memory, "read_port", read_port)
+    return request.param
 
 
-@pytest.mark.usefixtures("colliding_read")
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(("addresses", "dumps"), [(1, 0.3), (2, 0.3), (4, 0.1), (6, 0.5)])
-def test_accesses_see_all_before_them(tmp_path, seed, addresses, dumps):
-    simulate(lambda rng: bench(rng, list(random_accesses(rng, addresses, dumps))), seed=seed, folder=tmp_path)
-
-
-@pytest.mark.usefixtures("colliding_read")
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize(("addresses", "dumps"), [(1, 0.3), (2, 0.3), (4, 0.1), (6, 0.5)])
-def test_maxima_see_all_before_them(tmp_path, seed, addresses, dumps):
+def test_accesses_see_all_before_them(tmp_path, colliding_read, seed, addresses, dumps):
     def build(rng):
-        return bench(rng, list(random_accesses(rng, addresses, dumps, maximum=True)), maximum=True)
+        return bench(rng, list(random_accesses(rng, addresses, dumps)), colliding_read=colliding_read)
+
+    simulate(build, seed=seed, folder=tmp_path)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("addresses", "dumps"), [(1, 0.3), (2, 0.3), (4, 0.1), (6, 0.5)])
+def test_maxima_see_all_before_them(tmp_path, colliding_read, seed, addresses, dumps):
+    def build(rng):
+        accesses = list(random_accesses(rng, addresses, dumps, maximum=True))
+        return bench(rng, accesses, maximum=True, colliding_read=colliding_read)
 
     simulate(build, seed=seed, folder=tmp_path)
 
@@ -120,9 +128,8 @@ def test_every_pair_of_values_has_its_maximum(tmp_path):
     simulate(build, seed=1, folder=tmp_path)
 
 
-@pytest.mark.usefixtures("colliding_read")
 @pytest.mark.parametrize("maximum", [False, True])
-def test_every_pair_at_every_distance(tmp_path, maximum):
+def test_every_pair_at_every_distance(tmp_path, colliding_read, maximum):
     """Product or dump, then product or dump of the same address 1 to 6 cycles later, with others or nothing between."""
 
     def build(rng):
@@ -135,7 +142,7 @@ def test_every_pair_at_every_distance(tmp_path, maximum):
                         kinds = {"product": product(5, rng.randrange(1, 256), weight), "dump": dump(5)}
                         accesses += [product(5, 77, 1), *[None] * 6, kinds[first], *[between] * (distance - 1)]
                         accesses += [kinds[second], *[None] * 6, dump(5), dump(9)]
-        return bench(rng, accesses, maximum=maximum)
+        return bench(rng, accesses, maximum=maximum, colliding_read=colliding_read)
 
     simulate(build, seed=1, folder=tmp_path)
 

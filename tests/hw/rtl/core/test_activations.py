@@ -3,7 +3,7 @@ import pytest
 from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
 from hw.rtl.core.activations import ActivationMemory
 from tests.hw.maps import pack
-from tests.hw.simulate import Bench, simulate
+from tests.hw.simulate import Bench, reused, simulate
 
 CONFIG = AcceleratorConfig(pes=2, activation_words=64)
 WORDS = CONFIG.activation_words
@@ -44,7 +44,7 @@ def test_reads_and_writes_of_both_banks(tmp_path, seed, bank):
     """Both banks are read every cycle; writes hit one of them."""
 
     def build(rng):
-        dut = ActivationMemory(CONFIG)
+        dut = reused(ActivationMemory, CONFIG)
         contents = [[random_values(rng) for _ in range(WORDS)] for _ in range(BANKS)]
 
         async def drive(ctx):
@@ -84,7 +84,7 @@ def test_reads_and_writes_of_both_banks(tmp_path, seed, bank):
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_only_words_of_the_window_are_kept(tmp_path, seed):
     def build(rng):
-        dut = ActivationMemory(CONFIG)
+        dut = reused(ActivationMemory, CONFIG)
 
         async def drive(ctx):
             blank = [[random_values(rng) for _ in range(WORDS)] for _ in range(BANKS)]
@@ -136,7 +136,7 @@ def test_words_of_a_map_and_of_an_image_may_follow_each_other(tmp_path):
     """A word a cycle, each through the window of its kind."""
 
     def build(rng):
-        dut = ActivationMemory(CONFIG)
+        dut = reused(ActivationMemory, CONFIG)
 
         async def drive(ctx):
             await fill(ctx, dut, [[random_values(rng) for _ in range(WORDS)] for _ in range(BANKS)])

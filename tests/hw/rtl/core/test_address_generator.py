@@ -1,7 +1,7 @@
 import pytest
 
 from hw.rtl.core.address_generator import AddressGenerator
-from tests.hw.simulate import Bench, always, seldom, simulate
+from tests.hw.simulate import Bench, always, reused, seldom, simulate
 
 
 def expected(first, pitches, columns, words, rows, bits):
@@ -15,7 +15,7 @@ def expected(first, pitches, columns, words, rows, bits):
 
 def bench(rng, bits, gaps):
     """Several maps, one after the other; also one that is left unfinished, for ``start`` sets everything."""
-    dut = AddressGenerator(bits)
+    dut = reused(AddressGenerator, bits)
 
     async def drive(ctx):
         for complete in (True, False, True, True):

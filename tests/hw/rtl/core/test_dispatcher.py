@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from amaranth import Module, Mux, Signal
 from amaranth.lib import memory, wiring
@@ -8,8 +10,8 @@ from hw.program.bits import encode
 from hw.program.isa import Column, Row
 from hw.rtl.core.activations import WORD_BITS
 from hw.rtl.core.dispatcher import Dispatcher
-from tests.hw.maps import pack, random_view
-from tests.hw.simulate import Bench, simulate
+from tests.hw.maps import WORDS, pack, random_view
+from tests.hw.simulate import Bench, reused, simulate
 
 CONFIG = AcceleratorConfig(pes=4, list_words=1024, accumulators=64)
 ALL = (1 << CONFIG.pes) - 1
@@ -27,17 +29,19 @@ class Surroundings(wiring.Component):
     push: Out(CONFIG.pes)
     number: Out(CONFIG.start_bits)
 
-    def __init__(self, tables, words, hits):
+    def __init__(self):
         self.dispatcher = Dispatcher(CONFIG)
-        self._tables, self._words, self._hits = tables, words, hits
+        self.tables = memory.MemoryData(shape=32, depth=PROGRAM, init=[])
+        self.words = memory.MemoryData(shape=WORD_BITS, depth=WORDS, init=[])
+        self.hits = memory.MemoryData(shape=CONFIG.pes, depth=CONFIG.list_words, init=[])
         super().__init__()
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.dispatcher = dispatcher = self.dispatcher
 
-        def port(name, shape, contents, address, enable):
-            m.submodules[name] = ram = memory.Memory(shape=shape, depth=len(contents), init=contents)
+        def port(name, contents, address, enable):
+            m.submodules[name] = ram = memory.Memory(contents)
             read = ram.read_port()
             m.d.comb += [read.addr.eq(address), read.en.eq(enable)]
             return read.data
@@ -54,9 +58,9 @@ class Surroundings(wiring.Component):
                 m.d.sync += register.eq(Mux(dispatcher.advance, data, waiting))
             return register
 
-        table = port("tables", 32, self._tables, dispatcher.table_address, 1)
-        word = port("words", WORD_BITS, self._words, dispatcher.word_address, 1)
-        hit = port("hits", CONFIG.pes, self._hits, dispatcher.lookup, dispatcher.advance)
+        table = port("tables", self.tables, dispatcher.table_address, 1)
+        word = port("words", self.words, dispatcher.word_address, 1)
+        hit = port("hits", self.hits, dispatcher.lookup, dispatcher.advance)
         m.d.comb += [
             dispatcher.table_data.eq(table),
             dispatcher.word_data.eq(word),
@@ -97,7 +101,8 @@ def expected(view, hits):
 def bench(rng, space, *, hits, starts=2, depthwise=False):
     """Runs the same view several times. ``space`` gives the PEs that have space, cycle by cycle."""
     view = random_view(rng, lists=LISTS, accumulators=CONFIG.accumulators, pes=CONFIG.pes, depthwise=depthwise)
-    dut = Surroundings(tables(view), [pack(word) for word in view.bank], hits)
+    dut = reused(Surroundings)
+    memories = {dut.tables: tables(view), dut.words: [pack(word) for word in view.bank], dut.hits: hits}
     dispatcher = dut.dispatcher
     wanted = list(expected(view, hits))
     slots = list(view.slots())
@@ -132,7 +137,7 @@ def bench(rng, space, *, hits, starts=2, depthwise=False):
             # Every stalled cycle shifts all that follows by one, and nothing else does.
             assert [(cycle - first, *push) for cycle, *push in found] == wanted
 
-    return Bench(dut=dut, testbenches=[drive], check=check), runs, view
+    return Bench(dut=dut, testbenches=[drive], check=check, memories=memories), runs, view
 
 
 def every_list(rng):
@@ -170,7 +175,7 @@ def test_without_stalls_every_push_comes_with_its_slot(tmp_path, seed, depthwise
                     slots += view.columns[x]["dumps"]
             assert slots == len(list(view.slots()))
 
-        return Bench(dut=result.dut, testbenches=result.testbenches, check=check)
+        return replace(result, check=check)
 
     simulate(build, seed=seed, folder=tmp_path)
 
@@ -211,6 +216,6 @@ def test_a_pe_that_is_not_hit_may_be_full(tmp_path):
             assert ctx.get(dispatcher.push) == ALL
 
         assert dumps
-        return Bench(dut=result.dut, testbenches=[until_first_dump])
+        return replace(result, testbenches=[until_first_dump], check=lambda: None)
 
     simulate(build, seed=4, folder=tmp_path)

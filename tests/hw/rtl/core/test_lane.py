@@ -3,7 +3,7 @@ import pytest
 from hw.config import AcceleratorConfig
 from hw.numerics import AddScales, Rounding, Scale, add, add_scales, clamp, quantize_scale, requantize
 from hw.rtl.core.lane import Lane
-from tests.hw.simulate import Bench, simulate
+from tests.hw.simulate import Bench, reused, simulate
 
 CONFIG = AcceleratorConfig()
 
@@ -58,7 +58,7 @@ class Parameters:
 
 def bench(rng, *, residual):
     """Steps as close as they may be; each value is on its input in its own cycle only."""
-    lane = Lane(CONFIG)
+    lane = reused(Lane, CONFIG)
     parameters = Parameters(rng)
     distance = 2 if residual else 1
     latency = Lane.RESIDUAL_LATENCY if residual else Lane.LATENCY
@@ -109,7 +109,7 @@ def test_the_largest_operands_have_room(tmp_path):
     most = Scale((1 << 31) - 1, 0)
 
     def build(rng):
-        lane = Lane(CONFIG)
+        lane = reused(Lane, CONFIG)
         parameters = Parameters(rng)
         parameters.scales = AddScales(most, most, quantize_scale(2.0**-24))
         parameters.clamp = parameters.sum_clamp = (-128, 127)

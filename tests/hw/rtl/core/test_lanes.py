@@ -10,7 +10,7 @@ from hw.numerics import Rounding, Scale, add, add_scales, clamp, quantize_scale,
 from hw.rtl.core.activations import WORD_BITS
 from hw.rtl.core.lanes import Lanes
 from tests.hw.maps import pack
-from tests.hw.simulate import Bench, always, seldom, simulate
+from tests.hw.simulate import Bench, always, reused, seldom, simulate
 
 WORDS, CHANNELS = 128, 64
 
@@ -134,49 +134,56 @@ def random_layer(rng, kind, slow):
 class Surroundings(wiring.Component):
     """Lanes with the memories they read."""
 
-    def __init__(self, config, layer, operands):
+    def __init__(self, config):
         self.lanes = Lanes(config)
-        self._config, self._layer, self._operands = config, layer, operands
+        rows = CHANNELS // config.lanes
+        self.biases, self.multipliers, self.shifts = (
+            [memory.MemoryData(shape=shape, depth=rows, init=[]) for _ in range(config.lanes)]
+            for shape in (signed(32), 31, 5)
+        )
+        self.operands = memory.MemoryData(shape=WORD_BITS, depth=WORDS, init=[])
         super().__init__({"i": In(stream.Signature(signed(config.accumulator_bits))).array(config.pes)})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.lanes = lanes = self.lanes
-        layer, count = self._layer, self._config.lanes
 
-        def port(name, shape, contents, address):
-            m.submodules[name] = ram = memory.Memory(shape=shape, depth=len(contents), init=contents)
+        def port(name, contents, address):
+            m.submodules[name] = ram = memory.Memory(contents)
             read = ram.read_port()
             m.d.comb += [read.addr.eq(address), read.en.eq(1)]
             return read.data
 
-        def channels(values, lane):
-            before = [1] * layer.channel_base
-            everything = before + list(values) + [1] * (CHANNELS - layer.channel_base - layer.channels)
-            return everything[lane::count]
-
-        multipliers, shifts = zip(*layer.scales, strict=True)
-        address = lanes.channel_address
-        for lane in range(count):
-            m.d.comb += [
-                lanes.bias[lane].eq(port(f"bias_{lane}", signed(32), channels(layer.biases, lane), address)),
-                lanes.multiplier[lane].eq(port(f"multiplier_{lane}", 31, channels(multipliers, lane), address)),
-                lanes.shift[lane].eq(port(f"shift_{lane}", 5, channels(shifts, lane), address)),
-            ]
-        words = [pack(word) for word in self._operands]
+        for name, targets, contents in (
+            ("bias", lanes.bias, self.biases),
+            ("multiplier", lanes.multiplier, self.multipliers),
+            ("shift", lanes.shift, self.shifts),
+        ):
+            for lane, ram in enumerate(contents):
+                m.d.comb += targets[lane].eq(port(f"{name}_{lane}", ram, lanes.channel_address))
         operand = Signal(WORD_BITS)
-        m.d.sync += operand.eq(port("operands", WORD_BITS, words, lanes.residual_address))
+        m.d.sync += operand.eq(port("operands", self.operands, lanes.residual_address))
         m.d.comb += lanes.operand.eq(operand)
         for outside, inside in zip(self.i, lanes.i, strict=True):
             connect(m, flipped(outside), inside)
         return m
+
+    def contents(self, layer, operands):
+        """What the memories hold for a layer: every lane has its part of the channels."""
+        before, after = layer.channel_base, CHANNELS - layer.channel_base - layer.channels
+        multipliers, shifts = zip(*layer.scales, strict=True)
+        found = {self.operands: [pack(word) for word in operands]}
+        for rams, values in ((self.biases, layer.biases), (self.multipliers, multipliers), (self.shifts, shifts)):
+            everything = [1] * before + list(values) + [1] * after
+            found |= {ram: everything[lane :: len(rams)] for lane, ram in enumerate(rams)}
+        return found
 
 
 def bench(rng, config, kind, latency, *, slow, gaps):
     """The layer twice, with or without gaps before the PEs' accumulators."""
     layer = random_layer(rng, kind, slow)
     operands = [tuple(rng.randrange(-255, 256) for _ in range(WORD_CHANNELS)) for _ in range(WORDS)]
-    dut = Surroundings(config, layer, operands)
+    dut = reused(Surroundings, config)
     lanes, width = dut.lanes, config.lanes
     count = layer.channels * layer.positions
     distance = 2 if slow else 1
@@ -241,7 +248,7 @@ def bench(rng, config, kind, latency, *, slow, gaps):
             if not gaps:
                 assert steps == list(range(0, distance * count // width, distance))
 
-    return Bench(dut=dut, testbenches=[drive])
+    return Bench(dut=dut, testbenches=[drive], memories=dut.contents(layer, operands))
 
 
 KINDS = [

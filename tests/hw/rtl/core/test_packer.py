@@ -3,7 +3,7 @@ import pytest
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.isa import NUMBERS
 from hw.rtl.core.packer import Packer
-from tests.hw.simulate import Bench, always, seldom, simulate
+from tests.hw.simulate import Bench, always, reused, seldom, simulate
 
 
 def random_target(rng):
@@ -33,7 +33,7 @@ def expected(target, steps):
 
 def bench(rng, lanes, gaps):
     """Several maps, one after the other; also one that is left unfinished, for ``start`` sets everything."""
-    dut = Packer(AcceleratorConfig(lanes=lanes))
+    dut = reused(Packer, AcceleratorConfig(lanes=lanes))
     maps = []
     for complete in (True, False, True, True):
         target = random_target(rng)

@@ -2,12 +2,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from amaranth import Module, ResetInserter, Signal
+from amaranth import Module, ResetInserter
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
 
 from hw.compiler.memory.sparse import ListStore
 from hw.config import AcceleratorConfig
 from hw.rtl.core.pe import ProcessingElement
-from tests.hw.simulate import Bench, always, receive, seldom, send, simulate
+from tests.hw.simulate import Bench, always, receive, reused, seldom, send, simulate
 
 CONFIG = AcceleratorConfig(pes=2, list_words=256, accumulators=64, accumulator_bits=28, job_queue=4, output_queue=4)
 #: A dump keeps its pace if the queue covers the way of an accumulator from issue to transfer.
@@ -128,7 +130,7 @@ class Watch:
 @pytest.mark.parametrize(("pushing", "taking"), [(1.0, 0.2), (0.4, 0.9), (0.7, 0.5)])
 def test_random_jobs_and_dumps_with_random_stalls(tmp_path, seed, pushing, taking):
     def build(rng):
-        dut, lists = ProcessingElement(CONFIG), random_lists(rng)
+        dut, lists = reused(ProcessingElement, CONFIG), random_lists(rng)
         tasks = list(random_tasks(rng, 120))
         outputs, products = model(lists, tasks)
         watch = Watch(dut)
@@ -156,7 +158,7 @@ def test_a_job_takes_as_many_cycles_as_its_list_has_entries(tmp_path, seed):
     """Without stalls the walker never pauses: from the first issue on, every cycle is known."""
 
     def build(rng):
-        dut, lists = ProcessingElement(WIDE), random_lists(rng, shortest=1)
+        dut, lists = reused(ProcessingElement, WIDE), random_lists(rng, shortest=1)
         tasks = list(random_tasks(rng, 60))
         outputs, _ = model(lists, tasks)
         watch = Watch(dut)
@@ -190,7 +192,7 @@ def test_a_job_takes_as_many_cycles_as_its_list_has_entries(tmp_path, seed):
 
 def test_a_full_output_queue_stops_a_dump_and_a_full_job_queue_says_so(tmp_path):
     def build(rng):
-        dut, lists = ProcessingElement(CONFIG), random_lists(rng, shortest=1)
+        dut, lists = reused(ProcessingElement, CONFIG), random_lists(rng, shortest=1)
         filling = [Job(number, number + 1, number) for number in range(LISTS)]
         # One dump stands in the walker, the rest of the jobs in the queue.
         waiting = [Dump(0), *(Job(0, 1, 0) for _ in range(CONFIG.job_queue))]
@@ -237,13 +239,26 @@ def test_a_full_output_queue_stops_a_dump_and_a_full_job_queue_says_so(tmp_path)
     simulate(build, seed=1, folder=tmp_path)
 
 
+class Resettable(wiring.Component):
+    """A PE and its reset."""
+
+    reset: In(1)
+
+    def __init__(self):
+        self.pe = ProcessingElement(CONFIG)
+        super().__init__()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.pe = ResetInserter(self.reset)(self.pe)
+        return m
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_reset_drops_jobs_and_clears_accumulators(tmp_path, seed):
     def build(rng):
-        pe, reset = ProcessingElement(CONFIG), Signal()
-        module = Module()
-        module.submodules.pe = ResetInserter(reset)(pe)
-        lists = random_lists(rng)
+        dut, lists = reused(Resettable), random_lists(rng)
+        pe, reset = dut.pe, dut.reset
         dropped, tasks = list(random_tasks(rng, 60)), list(random_tasks(rng, 40))
         outputs, _ = model(lists, tasks)
         until, cycles = rng.randrange(10, 70), []
@@ -294,14 +309,14 @@ def test_reset_drops_jobs_and_clears_accumulators(tmp_path, seed):
         def check():
             assert len(cycles) == CONFIG.accumulators
 
-        return Bench(dut=module, testbenches=[everything, results], background=[clearing], check=check)
+        return Bench(dut=dut, testbenches=[everything, results], background=[clearing], check=check)
 
     simulate(build, seed=seed, folder=tmp_path)
 
 
 def test_lookups_stand_still_without_advance(tmp_path):
     def build(rng):
-        dut = ProcessingElement(CONFIG)
+        dut = reused(ProcessingElement, CONFIG)
         lists = [[(1, 0)] if number % 3 == 0 else [] for number in range(LISTS)]
 
         async def lookups(ctx):

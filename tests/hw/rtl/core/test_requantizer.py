@@ -2,7 +2,7 @@ import pytest
 
 from hw.numerics import ADD_LEFT_SHIFT, Rounding, requantize
 from hw.rtl.core.requantizer import Requantizer
-from tests.hw.simulate import Bench, simulate
+from tests.hw.simulate import Bench, reused, simulate
 
 ROUNDINGS = (Rounding.DOUBLE, Rounding.SINGLE)
 LEAST, MOST = 1 << 30, (1 << 31) - 1
@@ -10,7 +10,7 @@ LEAST, MOST = 1 << 30, (1 << 31) - 1
 
 def pipeline(rng, width, lift, cases, bits=None):
     """One case enters per cycle; every result is due ``latency`` cycles later."""
-    dut = Requantizer(width=width, lift=lift, bits=bits)
+    dut = reused(Requantizer, width=width, lift=lift, bits=bits)
     latency = Requantizer.latency(width)
     bits = bits or width + lift
     least, most = -1 << (bits - 1), (1 << (bits - 1)) - 1

@@ -2,7 +2,7 @@ import pytest
 
 from hw.rtl.core.walk import Walk
 from tests.hw.maps import random_view
-from tests.hw.simulate import Bench, always, seldom, simulate
+from tests.hw.simulate import Bench, always, reused, seldom, simulate
 
 #: Cycles from ``start`` to the first item.
 FIRST_ITEM = 1
@@ -27,7 +27,7 @@ def expected(view):
 
 def bench(rng, go, views):
     """Walks one map after the other."""
-    dut = Walk()
+    dut = reused(Walk)
     records = []
 
     async def drive(ctx):

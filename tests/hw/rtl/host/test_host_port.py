@@ -22,7 +22,7 @@ from hw.program.protocol import (
     memory_depths,
 )
 from hw.rtl.host.host_port import HostPort
-from tests.hw.simulate import Bench, always, receive, seldom, send, simulate
+from tests.hw.simulate import Bench, always, receive, reused, seldom, send, simulate
 
 CONFIG = AcceleratorConfig(
     cores=4, pes=2, activation_words=64, program_words=128, layer_words=128, channel_words=16, list_words=64
@@ -163,7 +163,7 @@ RESULT = reply(Reply.RESULT, payload=[7, 0xFFFF_FFFF, 123_456, 2])
 
 def bench(rng, exchanges, *, loads=(), events=(), images=(), stalls=True):
     """Sends all commands and compares all replies; ``exchanges`` are pairs of words."""
-    dut = Surroundings()
+    dut = reused(Surroundings)
     port = dut.port
     sequencer = Sequencer(rng, port)
     commands = [word for words, _ in exchanges for word in words]
@@ -379,7 +379,7 @@ def test_throughput_of_writing_and_reading(tmp_path):
     """A command word per cycle, a read word per five."""
 
     def build(rng):
-        dut = Surroundings()
+        dut = reused(Surroundings)
         port = dut.port
         words, count = 60, 20
         loads, answers = [], []

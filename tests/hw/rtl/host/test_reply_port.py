@@ -10,7 +10,7 @@ from hw.program.bits import decode, encode
 from hw.program.protocol import ErrorCode, Reply, ReplyHeader
 from hw.rtl.host.record import Record
 from hw.rtl.host.reply_port import ReplyPort
-from tests.hw.simulate import Bench, always, receive, seldom, send, simulate
+from tests.hw.simulate import Bench, always, receive, reused, seldom, send, simulate
 
 #: Payload words of the longest record.
 LONGEST = Record.as_shape()["payload"].width // 32
@@ -42,7 +42,7 @@ def split(words: list[int]) -> list[list[int]]:
 @pytest.mark.parametrize("seed", range(3))
 def test_every_reply_comes_whole_and_in_its_sources_order(tmp_path, seed, share):
     def build(rng: Random) -> Bench:
-        dut = ReplyPort()
+        dut = reused(ReplyPort)
         answers = [random_record(rng, Reply.READY) for _ in range(rng.randint(5, 12))]
         records = [random_record(rng, Reply.LAYER) for _ in range(rng.randint(5, 12))]
         found = []
@@ -71,7 +71,7 @@ def test_every_reply_comes_whole_and_in_its_sources_order(tmp_path, seed, share)
 @pytest.mark.parametrize("share", [1.0, 0.4])
 def test_words_are_sent_as_they_are_before_any_record(tmp_path, share):
     def build(rng: Random) -> Bench:
-        dut = ReplyPort()
+        dut = reused(ReplyPort)
         words = [rng.randrange(1 << 32) for _ in range(20)]
         fields, expected = random_record(rng, Reply.RESULT)
 
@@ -91,7 +91,7 @@ def test_words_are_sent_as_they_are_before_any_record(tmp_path, share):
 
 def test_a_waiting_answer_goes_before_a_waiting_record_and_costs_a_cycle(tmp_path):
     def build(rng: Random) -> Bench:
-        dut = ReplyPort()
+        dut = reused(ReplyPort)
         first, wanted_first = random_record(rng, Reply.INFO)
         second, wanted_second = random_record(rng, Reply.RESULT)
 
@@ -131,7 +131,7 @@ def test_a_reset_forgets_what_is_not_sent(tmp_path, sent):
     """After any number of words; the next record comes whole."""
 
     def build(rng: Random) -> Bench:
-        dut = _Resettable()
+        dut = reused(_Resettable)
         port = dut.port
         words = list(range(1, LONGEST + 1))
         payload = sum(word << 32 * number for number, word in enumerate(words))

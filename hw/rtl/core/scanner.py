@@ -7,6 +7,7 @@
 """
 
 from itertools import pairwise
+from typing import NamedTuple
 
 from amaranth import Module, Mux, Signal
 from amaranth.lib import data, enum, wiring
@@ -47,6 +48,14 @@ class Order(data.Struct):
     prefix: 8
 
 
+class _Digits(NamedTuple):
+    """Of each channel of a word."""
+
+    inside: Signal  #: whether its magnitude begins with the prefix
+    digits: data.View  #: the digit behind that
+    magnitudes: data.View
+
+
 class Scanner(wiring.Component):
     """Scans and counts.
 
@@ -68,6 +77,9 @@ class Scanner(wiring.Component):
         Reads masks at a synchronous port of the layer memory.
     mask : Out(8), mask_number : Out(6), mask_write : Out(1)
         A mask to be kept.
+
+    Parts, as in the picture: the address counter; ``valid`` travels with a word; word, magnitudes, digits; the
+    accumulators; the tie wanted; masks to be kept.
 
     Throughput: a word each cycle; no back-pressure. Reset: idle.
     """
@@ -104,15 +116,28 @@ class Scanner(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        digit, bins = self._digit, 1 << self._digit
         order, called, selection = Signal(Order), Signal(), self.selection
         m.d.sync += [order.eq(self.order), called.eq(self.called)]
+        kind, level, first = self._count_addresses(m, order, selection)
+        valid = self._valid(m)
+        found = self._digits(m, order, level)
+        self._accumulate(m, order, kind, found, valid[5])
+        self._find(m, order, called, first, found.inside, valid[5])
+        self._masks(m, order)
+        return m
 
-        # Address counter.
+    def _count_addresses(self, m, order, selection):
+        """A word of the share a cycle.
+
+        Returns
+        -------
+        tuple
+            Kind of the scan, digits that its prefix has, and the number of the share's first word in the map.
+        """
+        digit = self._digit
         left = Signal(13)
-        kind, finding = Signal(OrderKind), Signal()
-        level = Signal(range(8 // digit + 1))  # digits decided
-        first = Signal(16)  # number of the share's first word in the map
+        kind, level = Signal(OrderKind), Signal(range(8 // digit + 1))
+        first = Signal(16)
         m.d.sync += first.eq(selection.base - selection.shift.as_unsigned())
         m.d.comb += [
             self.begins.eq(
@@ -129,20 +154,27 @@ class Scanner(wiring.Component):
             ]
         with m.Elif(self.reads):
             m.d.sync += [left.eq(left - 1), self.address.eq(self.address + selection.pitch)]
+        return kind, level, first
 
-        # Word, magnitudes, digits.
+    def _valid(self, m):
+        """``valid[n]``: a word was read n cycles ago."""
         valid = [Signal(name=f"valid_{stage}") for stage in range(6)]
         m.d.comb += valid[0].eq(self.reads)
         m.d.sync += [later.eq(before) for before, later in pairwise(valid)]
+        return valid
+
+    def _digits(self, m, order, level):
+        """Three stages: the word, its magnitudes, their next digits."""
+        digit = self._digit
         values, magnitudes = Signal(_VALUES), Signal(_MAGNITUDES)
-        wanted, shown = Signal(8), Signal(8)  # bits of the prefix in their place, and which they are
+        # Magnitudes that begin with the prefix; its bits in their place, and which they are.
+        inside, wanted, shown = Signal(WORD_CHANNELS), Signal(8), Signal(8)
         with m.Switch(level):
             for decided in range(8 // digit + 1):
                 with m.Case(decided):
                     rest = 8 - decided * digit
                     m.d.sync += [wanted.eq(order.prefix << rest), shown.eq((0xFF << rest) & 0xFF)]
-        inside, digits = Signal(WORD_CHANNELS), Signal(data.ArrayLayout(digit, WORD_CHANNELS))
-        carried = Signal(_MAGNITUDES)
+        digits, carried = Signal(data.ArrayLayout(digit, WORD_CHANNELS)), Signal(_MAGNITUDES)
         m.d.sync += [values.eq(self.word), carried.eq(magnitudes)]
         for channel in range(WORD_CHANNELS):
             value, magnitude = values[channel], magnitudes[channel]
@@ -155,8 +187,12 @@ class Scanner(wiring.Component):
                     with m.Case(decided):
                         rest = 8 - (decided + 1) * digit
                         m.d.sync += digits[channel].eq(magnitude[rest : rest + digit])
+        return _Digits(inside, digits, carried)
 
-        # Counts, accumulators.
+    def _accumulate(self, m, order, kind, found, valid):
+        """Counts of each digit, or the magnitudes, are added up in a cycle; the accumulator asked for is the tally."""
+        bins = 1 << self._digit
+        inside, digits, carried = found
         summing = Signal()
         m.d.comb += summing.eq(kind == OrderKind.SUM)
         accumulators = Signal(data.ArrayLayout(TALLY_BITS, max(bins, WORD_CHANNELS)))
@@ -167,13 +203,15 @@ class Scanner(wiring.Component):
             m.d.sync += added.eq(Mux(summing, magnitude, of_digit))
             with m.If(self.begins):
                 m.d.sync += accumulators[number].eq(0)
-            with m.Elif(valid[5]):
+            with m.Elif(valid):
                 m.d.sync += accumulators[number].eq(accumulators[number] + added)
         m.d.sync += self.tally.eq(accumulators[order.index])
 
-        # Find: the word in which the count of ties reaches the one wanted, then the channel.
+    def _find(self, m, order, called, first, inside, valid):
+        """Find: the word in which the count of ties reaches the one wanted, then the channel, one a cycle."""
         ties, tied = Signal(WORD_CHANNELS), Signal(range(WORD_CHANNELS + 1))
-        rank, number = Signal(16), Signal(16)  # ties still to pass, number of the word
+        # Ties still to pass, number of the word, whether the word is still to be found.
+        rank, number, finding = Signal(16), Signal(16), Signal()
         bits, bits_left = Signal(WORD_CHANNELS), Signal(range(WORD_CHANNELS + 1))
         looking, channel = Signal(), Signal(range(WORD_CHANNELS))
         m.d.sync += [ties.eq(inside), tied.eq(_count(list(inside)))]
@@ -184,7 +222,7 @@ class Scanner(wiring.Component):
                 rank.eq(order.value),
                 number.eq(first),
             ]
-        with m.Elif(finding & valid[5]):
+        with m.Elif(finding & valid):
             with m.If(rank <= tied):
                 m.d.sync += [finding.eq(0), looking.eq(1), bits.eq(ties), bits_left.eq(rank), channel.eq(0)]
             with m.Else():
@@ -195,9 +233,6 @@ class Scanner(wiring.Component):
             with m.Else():
                 m.d.sync += [bits.eq(bits >> 1), bits_left.eq(bits_left - bits[0]), channel.eq(channel + 1)]
         m.d.comb += [self.place.word.eq(Mux(called, number, 0)), self.place.channel.eq(Mux(called, channel, 0))]
-
-        self._masks(m, order)
-        return m
 
     def _masks(self, m, order):
         """Masks that the selector sends, or that the layer memory holds."""

@@ -124,7 +124,7 @@ def conditions(deadline: int, audit: float, constant: bool, seed: int) -> Condit
 
 
 def decision_rows(counts: dict[str, int]) -> list[tuple[str, str]]:
-    """Rows of a table for :func:`offramp.measure.measure.decision_counts`."""
+    """Rows of a table for :meth:`hw.network.exits.Decisions.counts`."""
     names = {
         "forced": "ended by the deadline",
         "passed": "went on past an exit",

@@ -115,6 +115,15 @@ class Decisions:
         names = [name for name in vars(self) if name != "running" and not name.startswith("_")]
         return {name: int(getattr(self, name)[number]) for name in names}
 
+    def counts(self) -> dict[str, int]:
+        """How many runs ended by force of the deadline (``forced``), went on past an exit, audited or in constant time
+        (``passed``), found another class there (``differs``), ended with a margin out of its range (``out_of_range``),
+        took more cycles than the deadline in constant time (``overrun``).
+        """
+        flags = (self.forced, self.passed, self.differs, self.out_of_range, self.overrun)
+        names = ("forced", "passed", "differs", "out_of_range", "overrun")
+        return {name: int(flag.sum()) for name, flag in zip(names, flags, strict=True)}
+
     def branch(self, number: int, head: Exit, labels: np.ndarray, margins: np.ndarray, expired: np.ndarray) -> None:
         """A BRANCH.
 

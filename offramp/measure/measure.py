@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from hw.network.exits import DEFAULT, Conditions, Decisions
+from hw.network.exits import DEFAULT, Conditions
 from hw.program.program import Program
 from models.compression.quantize import encode
 from models.datasets.sources import Progress
 from sim import Simulation, constant_time, has_known_time, simulate, time_batch, worst_case
 
-__all__ = ["Measurement", "cycle_statistics", "decision_counts", "layer_statistics", "measure"]
+__all__ = ["Measurement", "cycle_statistics", "layer_statistics", "measure"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,18 +63,9 @@ class Measurement:
             "cycles": cycle_statistics(self.cycles) | {"bound": self.bound},
             "distribution": {"cycles": values.tolist(), "images": counts.tolist()},
             "back_to_back": self.back_to_back,
-            "decisions": decision_counts(self.simulation.decisions),
+            "decisions": self.simulation.decisions.counts(),
             "layers": layer_statistics(self.simulation),
         }
-
-
-def decision_counts(decisions: Decisions) -> dict[str, int]:
-    """How many runs ended by force of the deadline (``forced``), went on past an exit, audited or in constant time
-    (``passed``), found another class there (``differs``), ended with a margin out of its range (``out_of_range``), took
-    more cycles than the deadline in constant time (``overrun``).
-    """
-    names = ("forced", "passed", "differs", "out_of_range", "overrun")
-    return {name: int(getattr(decisions, name).sum()) for name in names}
 
 
 def layer_statistics(found: Simulation) -> list[dict[str, Any]]:

@@ -20,7 +20,6 @@ from hw.program.instructions import Instruction
 from hw.program.link import link
 from hw.program.program import Program
 from models.integer.golden import Result, run
-from offramp.measure.measure import decision_counts
 from offramp.rtl.job import JOB, Batch, Job, Work, load_outcomes
 from offramp.rtl.simulators import build, cache_root, run_test
 from offramp.stopping import Stopped
@@ -295,7 +294,7 @@ def verify(
     -------
     dict
         As :func:`compare`, over all programs; images that differ are counted on from program to program.
-        ``decisions`` (:func:`offramp.measure.measure.decision_counts`).
+        ``decisions`` (:meth:`hw.network.exits.Decisions.counts`).
         ``back_to_back``: cycles per image of each program, images on their way while others are computed. The first
         image that differs is run again with a waveform, which the result names (``waveform``).
 
@@ -330,7 +329,7 @@ def verify(
             result[name] += found[name]
         named = f"{program.network.name}: " if len(work) > 1 else ""
         result["mismatches"] += [f"{named}{text}" for text in found["mismatches"] + batch["mismatches"]]
-        for name, count in decision_counts(timing.decisions).items():
+        for name, count in timing.decisions.counts().items():
             result["decisions"][name] += count
         result["back_to_back"].append(batch["cycles_per_image"])
     if waves:

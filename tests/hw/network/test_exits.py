@@ -102,6 +102,10 @@ def test_decisions_equal_those_of_the_accelerator_in_plain_python(constant, audi
             "differs": ran.differs,
             "overrun": 0,
         }
+    counts = decisions.counts()
+    assert list(counts) == ["forced", "passed", "differs", "out_of_range", "overrun"]
+    runs = [decisions.result(number) for number in range(len(codes))]
+    assert counts == {name: sum(run[name] for run in runs) for name in counts}
     if expired is None and not audited and not constant:
         np.testing.assert_array_equal(decisions.exit, found.exit_index)
         np.testing.assert_array_equal(decisions.label, found.classes)

@@ -27,6 +27,12 @@ from hw.output import write_file
 
 __all__ = ["read", "write"]
 
+#: What files of each magic hold.
+_KINDS = {
+    b"OFFRPROG": "a program",
+    b"OFFRCKPT": "a trained or compressed network",
+    b"OFFRPART": "a part of a training",
+}
 _HEADER = struct.Struct("<8sIQ")
 _DIGEST = 32
 
@@ -37,6 +43,7 @@ def write(path: Path, magic: bytes, version: int, manifest: dict[str, Any], arra
     Parameters
     ----------
     magic : 8 bytes
+        One of those of a kind of file.
     arrays : dict of str to array
         No array may be called "manifest".
 
@@ -85,7 +92,7 @@ def _parts(path: Path, magic: bytes, version: int) -> tuple[bytes, bytes, bytes]
                 raise ValueError(f"{path}: truncated: {len(head)} bytes are less than the header's {start}")
             found, number, length = _HEADER.unpack_from(head)
             if found != magic:
-                raise ValueError(f"{path}: must begin with {magic!r}, not {found!r}: not this kind of file")
+                raise ValueError(f"{path}: must be {_KINDS[magic]}, not {_KINDS.get(found, 'a file of another kind')}")
             if number != version:
                 raise ValueError(f"{path}: must be of version {version}, not {number}")
             there = kind.st_size - start if stat.S_ISREG(kind.st_mode) else length

@@ -39,15 +39,23 @@ __all__ = [
 MOST_SEED, MOST_IMAGES = (1 << 31) - 1, 1_000_000
 
 
-def ranged(lowest: float, highest: float, text: str, **options: Any) -> Any:
-    """An option that takes a number in a range; one out of it is refused in a sentence with option and value."""
+def ranged(lowest: float, highest: float, text: str, kind: type[int] | type[float] = int, **options: Any) -> Any:
+    """An option that takes a number in a range; anything else is refused in a sentence with option and value."""
+    where = f"{lowest}..{highest}"
 
-    def check(option: typer.CallbackParam, value: float | None) -> float | None:
-        if value is not None and not lowest <= value <= highest:
-            raise ValueError(f"{option.opts[0]} must be in {lowest}..{highest}, not {value}")
-        return value
+    def checked(option: typer.CallbackParam, value: Any) -> float | None:
+        if value is None:
+            return None
+        try:
+            number = kind(value)
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            raise ValueError(f"{option.opts[0]} must be {what} in {where}, not {value!r}") from None
+        if not lowest <= number <= highest:
+            raise ValueError(f"{option.opts[0]} must be in {where}, not {number}")
+        return number
 
-    return typer.Option(help=text, metavar=f"{lowest}..{highest}", callback=check, **options)
+    return typer.Option(help=text, metavar=where, parser=str, callback=checked, **options)
 
 
 def output_file(context: typer.Context, path: Path | None) -> Path | None:
@@ -99,7 +107,9 @@ ProgramData = Annotated[
     str | None, typer.Option("--data", help="Data set.", show_default="the one the network was trained on")
 ]
 Board = Annotated[str, typer.Option(help="Board to build for.")]
-Clock = Annotated[float, ranged(*CLOCKS_MHZ, "Clock of the bitstream, MHz; the board's PLL must be able to make it.")]
+Clock = Annotated[
+    float, ranged(*CLOCKS_MHZ, "Clock of the bitstream, MHz; the board's PLL must be able to make it.", float)
+]
 Deadline = Annotated[
     int,
     ranged(
@@ -109,7 +119,7 @@ Deadline = Annotated[
         "every run takes; 0: those of the worst case.",
     ),
 ]
-Audit = Annotated[float, ranged(0, 1, "Share of the runs that go on past their first exit, in steps of 1/256.")]
+Audit = Annotated[float, ranged(0, 1, "Share of the runs that go on past their first exit, in steps of 1/256.", float)]
 ConstantTime = Annotated[
     bool, typer.Option("--constant-time", help="All runs go on to the last exit and take equally long.")
 ]

@@ -21,7 +21,7 @@ from models.training.pieces import Piece, Run
 
 __all__ = ["join", "load", "save", "take_apart"]
 
-_MAGIC = b"OFFRPROG"
+_MAGIC = b"OFFRPART"
 _VERSION = 1
 
 #: Keys that stand for what JSON has no word for.

@@ -22,8 +22,8 @@ def info(
     from offramp import inspect
 
     rows, result = inspect.describe(file)
-    show(rows)
     finish("info", seed, json, {"file": file, **result})
+    show(rows)
 
 
 def disasm(program: options.ProgramFile = PROGRAM, seed: options.Seed = 0, json: options.Json = None) -> None:
@@ -33,5 +33,5 @@ def disasm(program: options.ProgramFile = PROGRAM, seed: options.Seed = 0, json:
 
     loaded = stages.program(program)
     text = disassemble(loaded.decoded).rstrip("\n")
-    results().out(text, highlight=False)
     finish("disasm", seed, json, {"program": program, "lines": text.splitlines()})
+    results().out(text, highlight=False)

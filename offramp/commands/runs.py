@@ -42,7 +42,7 @@ def simulate(
     attack: Annotated[str, typer.Option(help="clean, fgsm, pgd, adaptive or slowdown.")] = "clean",
     eps: Annotated[
         float | None,
-        options.ranged(0, 1, "Largest change of a pixel.", show_default="by data set"),
+        options.ranged(0, 1, "Largest change of a pixel.", float, show_default="by data set"),
     ] = None,
     images: options.Count = 1000,
     clock: options.Clock = 50.0,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hw import container
 
-MAGIC, VERSION = b"OFFRTEST", 3
+MAGIC, VERSION = b"OFFRCKPT", 3
 MANIFEST = {"name": "π", "numbers": [1, 2.5, None, True], "nested": {"a": {"b": []}}}
 ARRAYS = {
     "weights/a": np.arange(-12, 12, dtype=np.int8).reshape(2, 3, 4),
@@ -108,13 +108,13 @@ def test_any_flipped_bit_is_refused(written, data):
     content[position // 8] ^= 1 << position % 8
     damaged = written.with_name("damaged.bin")
     damaged.write_bytes(content)
-    with pytest.raises(ValueError, match=r"damaged\.bin: (must begin|must be of version|truncated|altered)"):
+    with pytest.raises(ValueError, match=r"damaged\.bin: (must be a trained|must be of version|truncated|altered)"):
         container.read(damaged, MAGIC, VERSION)
 
 
 def test_other_magic_and_version_are_refused(written):
-    with pytest.raises(ValueError, match=r"must begin with b'OFFROTHR', not b'OFFRTEST': not this kind of file$"):
-        container.read(written, b"OFFROTHR", VERSION)
+    with pytest.raises(ValueError, match=r"must be a program, not a trained or compressed network$"):
+        container.read(written, b"OFFRPROG", VERSION)
     with pytest.raises(ValueError, match=r"must be of version 4, not 3$"):
         container.read(written, MAGIC, 4)
 
@@ -226,8 +226,8 @@ def test_what_a_header_claims_is_not_read(path):
         file.truncate(1 << 40)
     with pytest.raises(ValueError, match=r"truncated or extended: the body must be 1152921504606846976 bytes, not \d+"):
         container.read(path, MAGIC, VERSION)
-    with pytest.raises(ValueError, match="not this kind of file"):
-        container.read(path, b"OFFROTHR", VERSION)
+    with pytest.raises(ValueError, match="must be a program, not a trained or compressed network"):
+        container.read(path, b"OFFRPROG", VERSION)
 
 
 def test_pipes_are_read(written, tmp_path):

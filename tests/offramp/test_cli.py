@@ -327,8 +327,9 @@ def test_mistakes_about_programs_and_attacks(small, monkeypatch, capsys, tmp_pat
     damaged.write_bytes(program.read_bytes()[:-9])
     assert "truncated" in refused(monkeypatch, capsys, "evaluate", damaged)
     damaged.write_bytes(b"nothing of ours at all, but long enough to hold a whole header of a file")
-    assert "not this kind of file" in refused(monkeypatch, capsys, "info", damaged)
-    assert refused(monkeypatch, capsys, "compress", program).startswith(f"{program}: must begin with")
+    kind = "must be a trained or compressed network, not a"
+    assert refused(monkeypatch, capsys, "info", damaged) == f"{damaged}: {kind} file of another kind"
+    assert refused(monkeypatch, capsys, "compress", program) == f"{program}: {kind} program"
     assert refused(monkeypatch, capsys, "verify", program, "--images", 9999).startswith("images must be at most")
 
 
@@ -339,6 +340,16 @@ def test_failures_of_the_program_keep_their_traceback(small, monkeypatch, capsys
         cli.main()
     assert end.value.code == 3
     assert capsys.readouterr().err.endswith("KeyError: 'gone'\n")
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_shown(monkeypatch, capsys):
+    """A full device shows itself only when it is written to."""
+    for command in ("info", "disasm"):
+        monkeypatch.setattr(sys, "argv", ["offramp", command, "zoo:digits@tiny", "--json", "/dev/full"])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == 2
+        assert capsys.readouterr() == ("", "offramp: /dev/full: No space left on device\n")
 
 
 def test_unknown_options_are_refused(capsys, monkeypatch):
@@ -371,7 +382,11 @@ def test_numbers_out_of_range_are_refused_before_the_work(monkeypatch, capsys, n
     for value in [lowest - 1, highest + 1, *((-math.inf, math.inf, math.nan) if kind is float else (10**30,))]:
         text = refused(monkeypatch, capsys, name, f"{option}={value}")
         assert text == f"{option} must be in {info.metavar}, not {value}"
-    assert run(name, f"{option}=x")[1] == 2
+    for value in ("x", "", "1e3" if kind is int else "1e", "0x10"):
+        what = "a whole number" if kind is int else "a number"
+        assert refused(monkeypatch, capsys, name, f"{option}={value}") == (
+            f"{option} must be {what} in {info.metavar}, not {value!r}"
+        )
 
 
 def test_configs_of_the_zoo_are_named(monkeypatch, capsys):

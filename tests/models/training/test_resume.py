@@ -140,7 +140,7 @@ def test_a_damaged_file_is_refused(digits, tmp_path):
     with pytest.raises(ValueError, match="altered: the checksum does not match"):
         fit(network(), few, schedule, seed=0, checkpoint=path)
     container.write(path, b"OFFRCKPT", 1, {}, {})
-    with pytest.raises(ValueError, match="not this kind of file"):
+    with pytest.raises(ValueError, match="must be a part of a training, not a trained or compressed network"):
         fit(network(), few, schedule, seed=0, checkpoint=path)
 
 
@@ -152,9 +152,9 @@ def test_an_impossible_state_is_refused(digits, tmp_path, key, value):
     few, path = digits.train.take(64), tmp_path / "progress.off"
     schedule = Schedule(epochs=1, lr=0.01)
     fit(network(), few, schedule, seed=0, checkpoint=path)
-    manifest, arrays = container.read(path, b"OFFRPROG", 1)
+    manifest, arrays = container.read(path, b"OFFRPART", 1)
     manifest["state"]["$pairs"] = [[name, value if name == key else kept] for name, kept in manifest["state"]["$pairs"]]
-    container.write(path, b"OFFRPROG", 1, manifest, arrays)
+    container.write(path, b"OFFRPART", 1, manifest, arrays)
     with pytest.raises(ValueError, match=r"progress.off: must hold a state of this run: .*: delete it to begin anew"):
         fit(network(), few, schedule, seed=0, checkpoint=path)
 

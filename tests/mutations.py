@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["EXTREMES", "changed_array", "changed_image", "changed_text", "changed_tree", "places"]
+__all__ = ["EXTREMES", "changed_array", "changed_bytes", "changed_image", "changed_text", "changed_tree", "places"]
 
 #: Values that stand where others belong.
 EXTREMES: tuple[Any, ...] = (
@@ -104,6 +104,28 @@ def changed_array(arrays: dict[str, np.ndarray], rng: np.random.Generator) -> tu
         values = {"f": [np.nan, np.inf, -1.0, 1e30, 0.5], "i": [0, 1, -1, 127], "u": [0, 1, 255], "b": [False]}
         array.reshape(-1)[rng.integers(array.size)] = rng.choice(values[array.dtype.kind])
     return others | {name: array}, f"{name} by {kind}"
+
+
+def changed_bytes(data: bytes, rng: np.random.Generator) -> tuple[bytes, str]:
+    """A file's bytes with a few changed, some left out or doubled, or its end cut, and what was done."""
+    place, kind = int(rng.integers(len(data))), int(rng.integers(7))
+    length = int(rng.integers(1, 9))
+    if kind == 0:
+        return data[:place], f"cut at {place}"
+    if kind == 1:
+        return data[:place] + data[place + length :], f"{length} left out at {place}"
+    if kind == 2:
+        return data[:place] + data[place : place + length] + data[place:], f"{length} doubled at {place}"
+    if kind == 3:
+        new = bytes([data[place] ^ 1 << int(rng.integers(8))])
+    elif kind == 4:
+        new = bytes(rng.integers(0, 256, length, dtype=np.uint8))
+    else:  # a whole number of 1, 2, 4 or 8 bytes where such numbers stand
+        size = int(rng.choice([1, 2, 4, 8]))
+        place -= place % size
+        value = int(rng.choice([0, 1, -1, 2, 127, 128, 255, 1 << 15, (1 << 31) - 1, -(1 << 31), (1 << 63) - 1]))
+        new = (value % (1 << 8 * size)).to_bytes(size, "little")
+    return data[:place] + new + data[place + len(new) :], f"{new.hex()} at {place}"
 
 
 def changed_text(text: str, rng: np.random.Generator) -> tuple[str, str]:

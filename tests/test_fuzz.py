@@ -3,25 +3,36 @@
 ``pytest tests/test_fuzz.py -m slow`` tries more of them; ``OFFRAMP_FUZZ_SEED`` sets another seed.
 """
 
+import gzip
+import io
 import os
+import struct
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hw import container
+from hw.arrays import read_npy
 from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig, preset
 from hw.program.program import MAGIC, VERSION, load
 from models import zoo
+from models.datasets.sources import cifar10_batch, idx
+from models.frontends import tflite
+from models.integer import golden
 from models.networks.architectures import from_dict, initial
+from models.networks.resnet8 import official_state
 from models.recipes import checkpoint, recipe
 from offramp import inspect as files
 from offramp.errors import sentence
 from sim import simulate
-from tests.mutations import changed_array, changed_image, changed_text, changed_tree
+from tests.models.frontends.tflite_builder import Builder
+from tests.models.networks.test_resnet8 import official_arrays
+from tests.mutations import changed_array, changed_bytes, changed_image, changed_text, changed_tree
 from tests.random_networks import random_codes, random_network
 
 SEED = int(os.environ.get("OFFRAMP_FUZZ_SEED", "0"))
@@ -184,10 +195,115 @@ def use_recipe(path: Path) -> None:
     recipe.check(found)
 
 
+@cache
+def tflite_files() -> list[bytes]:
+    """TFLite files: convolutions, a sum, a pool of either kind, a view, two linear layers."""
+    rng, found = np.random.default_rng(1), []
+
+    def weight(*shape: int) -> np.ndarray:
+        return rng.integers(-127, 128, shape).astype(np.int8)
+
+    for largest in (False, True):
+        b, bias = Builder(), np.arange(4, dtype=np.int32)
+        image, one, other, total = (
+            b.tensor((1, 6, 6, channels), scale, -5) for channels, scale in ((2, 0.1), (4, 0.2), (4, 0.3), (4, 0.4))
+        )
+        small, flat = b.tensor((1, 3, 3, 4), 0.4, -5), b.tensor((1, 36), 0.4, -5)
+        hidden, logits = b.tensor((1, 5), 0.4, -3), b.tensor((1, 3), 0.5, 2)
+        scales = rng.uniform(0.001, 0.004, 4).astype(np.float32)
+        b.convolution(image, weight(4, 3, 3, 2), bias, scales, one, Padding=0)
+        b.depthwise(one, weight(1, 3, 3, 4), bias, scales, other, Padding=0, DepthMultiplier=1)
+        b.operator("ADD", [one, other], [total], "AddOptions", FusedActivationFunction=1)
+        (b.max_pool if largest else b.average_pool)(total, small, (2, 2), (2, 2), Padding=1)
+        shape = b.tensor((2,), data=np.array([1, 36], dtype=np.int32), dtype="int32")
+        b.operator("RESHAPE", [small, shape], [flat])
+        b.fully_connected(flat, weight(5, 36), np.arange(5, dtype=np.int32), 0.0033, hidden)
+        b.fully_connected(hidden, weight(3, 5), None, 0.0021, logits)
+        found.append(b.finish([image], [logits]))
+    return found
+
+
+def change_tflite(path: Path, rng: np.random.Generator) -> str:
+    """A TFLite file with some bytes changed."""
+    whole = tflite_files()
+    data, text = changed_bytes(whole[rng.integers(len(whole))], rng)
+    path.write_bytes(data)
+    return text
+
+
+def use_tflite(path: Path) -> None:
+    """Read, and executed."""
+    network = tflite.read(path)
+    golden.run(network, random_codes(network, 1, 0))
+
+
+def change_npz(path: Path, rng: np.random.Generator) -> str:
+    """A file of weights with an array changed, or some bytes."""
+    whole = official_arrays()
+    data = io.BytesIO()
+    if rng.random() < 0.5:
+        arrays, text = changed_array(whole, rng)
+        np.savez(data, **arrays)
+        path.write_bytes(data.getvalue())
+    else:
+        np.savez(data, **whole)
+        changed, text = changed_bytes(data.getvalue(), rng)
+        path.write_bytes(changed)
+    return text
+
+
+def use_npz(path: Path) -> None:
+    """What a training does that starts from it."""
+    for name, values in official_state(path).items():
+        assert torch.isfinite(values).all(), name
+
+
+@cache
+def data_files() -> dict[str, bytes]:
+    """A file of images as each data set has it, and an array."""
+    images = np.arange(2 * 3 * 4, dtype=np.uint8)
+    array = io.BytesIO()
+    np.save(array, images.reshape(2, 3, 4))
+    run = b"(" + b"K\x07" * 1000 + b"e"
+    pixels = b"T" + (10_000 * 3072).to_bytes(4, "little") + bytes(10_000 * 3072)
+    return {
+        "idx": struct.pack(">4B3I", 0, 0, 8, 3, 2, 3, 4) + images.tobytes(),
+        "npy": array.getvalue(),
+        "cifar": b"}q\x01U\x06labelsq\x04]q\x05" + run * 10 + b"U\x04dataq\x06" + pixels,
+    }
+
+
+def change_data(path: Path, rng: np.random.Generator) -> str:
+    """A file of one of the kinds; of CIFAR-10's, mostly zeros, the head."""
+    kinds = list(data_files())
+    kind = kinds[int(rng.choice(len(kinds), p=(0.48, 0.48, 0.04)))]
+    whole = data_files()[kind]
+    end = 25_000 if kind == "cifar" else len(whole)
+    changed, text = changed_bytes(whole[:end], rng)
+    path.write_bytes(kind.encode().ljust(8) + changed + whole[end:])
+    return f"{kind}: {text}"
+
+
+def use_data(path: Path) -> None:
+    """Read as what its first letters say."""
+    data = path.read_bytes()
+    kind, body = data[:8].strip().decode(), data[8:]
+    if kind == "idx":
+        idx(gzip.compress(body))
+    elif kind == "cifar":
+        cifar10_batch(body)
+    else:
+        path.write_bytes(body)
+        read_npy(path)
+
+
 KINDS: dict[str, tuple[Maker, Callable[[Path], None]]] = {
     "program": (change_program, use_program),
     "checkpoint": (change_checkpoint, use_checkpoint),
     "recipe": (change_recipe, use_recipe),
+    "tflite": (change_tflite, use_tflite),
+    "npz": (change_npz, use_npz),
+    "data": (change_data, use_data),
 }
 
 

@@ -7,6 +7,7 @@ official address, checked, and put in place whole.
 import gzip
 import hashlib
 import io
+import math
 import os
 import tarfile
 import urllib.error
@@ -158,7 +159,7 @@ def idx(data: bytes, name: str = "idx file") -> np.ndarray:
         raise ValueError(f"{name}: must begin with the idx header of unsigned bytes, not {body[:4].hex()}")
     shape = tuple(int.from_bytes(body[4 + 4 * n : 8 + 4 * n], "big") for n in range(body[3]))
     pixels = np.frombuffer(body, dtype=np.uint8, offset=4 + 4 * body[3])
-    if pixels.size != np.prod(shape, dtype=np.int64):
+    if pixels.size != math.prod(shape):
         raise ValueError(f"{name}: must hold {shape} bytes as its header says, not {pixels.size}")
     return pixels.reshape(shape)
 

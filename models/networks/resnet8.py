@@ -214,6 +214,8 @@ def _official(path: Path, model: ResNet8) -> dict[str, np.ndarray]:
             )
         if not np.isfinite(found).all():
             raise ValueError(f"{path}: {name} must be finite, not NaN or infinite")
+        if name.endswith("running_var") and found.min() < 0:
+            raise ValueError(f"{path}: {name} must not be negative, but holds {found.min()}")
     return {name: arrays[name] for name in expected}
 
 

@@ -181,6 +181,7 @@ def official_arrays() -> dict[str, np.ndarray]:
             r"fc.weight must be float32 of shape \(10, 64\), not float64 of shape \(10, 64",
         ),
         ("b.running_var", np.full(16, np.nan, np.float32), "b.running_var must be finite, not NaN or infinite"),
+        ("b.running_var", np.full(16, -1, np.float32), "b.running_var must not be negative, but holds -1.0"),
     ],
 )
 def test_weight_files_with_other_arrays(tmp_path, name, array, expected):

@@ -73,11 +73,11 @@ def emit(scheduled: Scheduled) -> Program:
     last_reader = steps[placed.image_free - 1] if placed.image_free < len(steps) else None
     emitter = _Emitter(scheduled)
     for number, each in enumerate(work):
-        step = each.expansion.step
-        if number == 0 or work[number - 1].expansion.step is not step:
+        step = each.step
+        if number == 0 or work[number - 1].step is not step:
             emitter.select(step)
         emitter.layer(each)
-        if number + 1 == len(work) or work[number + 1].expansion.step is not step:
+        if number + 1 == len(work) or work[number + 1].step is not step:
             if step is last_reader:
                 emitter.image_is_free()
             emitter.exits(step.layer.name)
@@ -196,7 +196,7 @@ class _Emitter:
 
     def layer(self, work: Work) -> None:
         """Append a LAYER instruction."""
-        step, config = work.expansion.step, self._config
+        step, config = work.step, self._config
         name, parts, schedules = step.writes, [share.part for share in work.shares], work.schedules
         arithmetic = arithmetic_of(
             step.layer, step.source, config.padded_channels(step.result.output.shape[2]), self._stored

@@ -71,9 +71,7 @@ def expand(proven: Proven, known: Options) -> Expanded:
             misfits.append(str(error))
             continue
         for n in group:
-            options[n] = tuple(
-                Option(known.expansion(steps[n], each), known.cost(steps[n], each)) for each in partitions
-            )
+            options[n] = tuple(known.option(steps[n], each) for each in partitions)
     if misfits:
         raise MisfitError("; ".join(misfits))
     return Expanded(proven=proven, groups=groups, options=tuple(options[n] for n in range(len(steps))))

@@ -1,6 +1,6 @@
 """Sixth pass: every command's order of work and lists, core by core, and where all lists lie."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from hw.compiler.memory.core_schedule import Schedule, core_schedule
@@ -8,7 +8,8 @@ from hw.compiler.memory.kernel_lists import Lists, kernel_lists
 from hw.compiler.memory.streaming import ListPlan, all_resident, streamed
 from hw.compiler.place import Placed
 from hw.compiler.steps.expansion import Expansion, Share
-from hw.compiler.steps.partition import bands_of
+from hw.compiler.steps.partition import Partition, bands_of
+from hw.compiler.steps.step import Step
 from hw.config import AcceleratorConfig
 from hw.program.arithmetic import multiply_accumulates
 from hw.program.command import Command
@@ -23,8 +24,10 @@ class Work:
 
     Attributes
     ----------
-    expansion : Expansion
-        The step that it is of.
+    step : Step
+        That it is of.
+    partition : Partition
+        Of the step.
     shares : tuple of Share
     inputs : tuple of 2 int
         The input channels that are multiplied: the first, and the one after the last.
@@ -32,14 +35,15 @@ class Work:
         One for each share.
     """
 
-    expansion: Expansion
+    step: Step
+    partition: Partition
     shares: tuple[Share, ...]
     inputs: tuple[int, int]
     schedules: tuple[Schedule, ...]
 
     def command(self) -> Command:
         """Its description."""
-        step, partition = self.expansion.step, self.expansion.partition
+        step, partition = self.step, self.partition
         depth = step.source.shape[2]
         first, last = self.shares[0].channels[0], self.shares[-1].channels[1]
         rows = bands_of(step, partition.bands)
@@ -92,7 +96,7 @@ def schedule(placed: Placed) -> Scheduled:
     chosen = placed.chosen
     proven = chosen.expanded.proven
     config = proven.config
-    work = _commands([option.expansion for option in chosen.options], config)
+    work = _commands(proven.steps, [option.expansion for option in chosen.options], config)
     lists = [{share.part.core: done for share, done in zip(each.shares, each.schedules, strict=True)} for each in work]
     if not chosen.streamed:
         return Scheduled(placed=placed, work=work, lists=all_resident(lists, config))
@@ -101,19 +105,19 @@ def schedule(placed: Placed) -> Scheduled:
     return Scheduled(placed=placed, work=work, lists=streamed(lists, chosen.cycles, room, config))
 
 
-def _commands(expansions: list[Expansion], config: AcceleratorConfig) -> tuple[Work, ...]:
+def _commands(steps: Sequence[Step], expansions: Sequence[Expansion], config: AcceleratorConfig) -> tuple[Work, ...]:
     """The commands of all steps, in order."""
     found = []
     #: Strips of a layer share their lists where they are equal.
     known: dict[Hashable, Lists] = {}
-    for expansion in expansions:
-        step, upright = expansion.step, expansion.partition.upright
+    for step, expansion in zip(steps, expansions, strict=True):
+        partition = expansion.partition
         for shares, inputs in expansion.layers():
             schedules = []
             for share in shares:
                 key = step.layer.name, inputs, share.same_lists
                 if key not in known:
                     known[key] = kernel_lists(share, inputs, config)
-                schedules.append(core_schedule(step, share, inputs, upright, known[key], config))
-            found.append(Work(expansion, shares, inputs, tuple(schedules)))
+                schedules.append(core_schedule(step, share, inputs, partition.upright, known[key], config))
+            found.append(Work(step, partition, shares, inputs, tuple(schedules)))
     return tuple(found)

@@ -81,7 +81,7 @@ def estimate(expansion: Expansion, density: float, config: AcceleratorConfig) ->
     most = 1 - (1 - density) * (1 - _SPREAD * _MAXIMUM[partition.bands])
     for number, (shares, inputs) in enumerate(layers):
         alike: dict[Hashable, int] = {}
-        complete = inputs[1] == expansion.step.source.shape[2]
+        complete = inputs[1] == expansion.depth
         for share in shares:
             kernel, core, (first, last) = share.kernel, share.part.core, share.channels
             made_channels = share.words * WORD_CHANNELS

@@ -56,7 +56,7 @@ def lists_lack(steps: Sequence[Step], options: Options, config: AcceleratorConfi
 
     Core 0 has a part in every command, and in each of its PEs a pointer for every list.
     """
-    ways = [[options.expansion(step, partition) for partition in options.of([step])] for step in steps]
+    ways = [[options.option(step, partition).expansion for partition in options.of([step])] for step in steps]
     needed = sum(min(least_pointers(expansion, config) for expansion in each) for each in ways)
     missing = needed - config.list_words
     if missing <= 0:

@@ -5,6 +5,7 @@ Each way is expanded once, however many attempts to compile the network ask for 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 
 from hw.compiler.search.estimate import Estimate, estimate
@@ -24,17 +25,37 @@ _DENSITY, _IMAGE_DENSITY = 0.5, 1.0
 _SHARES = (1, 3)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Option:
-    """A way in which a step can be done, and what it costs."""
+    """A way in which a step can be done.
+
+    Attributes
+    ----------
+    expansion : Expansion
+        What every core does.
+    density : float
+        Expected share of nonzero activations in the step's input.
+    config : AcceleratorConfig
+    """
 
     expansion: Expansion
-    cost: Estimate
+    density: float
+    config: AcceleratorConfig
 
     @property
     def partition(self) -> Partition:
         """How the step is split."""
         return self.expansion.partition
+
+    @cached_property
+    def need(self) -> Need:
+        """What PEs and tables must have."""
+        return need(self.expansion, self.config)
+
+    @cached_property
+    def cost(self) -> Estimate:
+        """Expected cycles, and words of list memory."""
+        return estimate(self.expansion, self.density, self.config)
 
 
 #: What a step is known by: its layer, and the rows of a strip.
@@ -66,9 +87,7 @@ class Options:
         known = {name: value for name, value in (densities or {}).items() if value is not None}
         self._densities = dict.fromkeys(tensors, _DENSITY) | {INPUT: _IMAGE_DENSITY} | known
         self._found: dict[tuple[_Key, ...], list[Partition]] = {}
-        self._expansions: dict[tuple[_Key, Partition], Expansion] = {}
-        self._needs: dict[tuple[_Key, Partition], Need] = {}
-        self._costs: dict[tuple[_Key, Partition], Estimate] = {}
+        self._options: dict[tuple[_Key, Partition], Option] = {}
 
     def of(self, steps: Sequence[Step]) -> list[Partition]:
         """All partitions of a layer's steps that PEs and tables can hold, with as few commands as possible.
@@ -83,26 +102,13 @@ class Options:
             self._found[key] = self._partitions(steps)
         return self._found[key]
 
-    def expansion(self, step: Step, partition: Partition) -> Expansion:
-        """What every core makes of a step."""
+    def option(self, step: Step, partition: Partition) -> Option:
+        """A step under a partition."""
         key = _key(step), partition
-        if key not in self._expansions:
-            self._expansions[key] = expand_step(step, partition, self._config)
-        return self._expansions[key]
-
-    def cost(self, step: Step, partition: Partition) -> Estimate:
-        """What a step costs."""
-        key = _key(step), partition
-        if key not in self._costs:
+        if key not in self._options:
             density = self._densities[step.layer.inputs[0]]
-            self._costs[key] = estimate(self.expansion(step, partition), density, self._config)
-        return self._costs[key]
-
-    def _need(self, step: Step, partition: Partition) -> Need:
-        key = _key(step), partition
-        if key not in self._needs:
-            self._needs[key] = need(self.expansion(step, partition), self._config)
-        return self._needs[key]
+            self._options[key] = Option(expand_step(step, partition, self._config), density, self._config)
+        return self._options[key]
 
     def _partitions(self, steps: Sequence[Step]) -> list[Partition]:
         config, step = self._config, steps[0]
@@ -124,7 +130,7 @@ class Options:
         for (bands, groups), (merged, upright) in product(pairs, ways):
             for commands in range(1, 2 if step.raw else words // groups + 1):
                 partition = Partition(bands, groups, commands, merged, passes, upright)
-                unfit = [each for step in steps if not (each := self._need(step, partition)).fits(config)]
+                unfit = [each for step in steps if not (each := self.option(step, partition).need).fits(config)]
                 if not unfit:
                     found.append(partition)
                     break
@@ -150,7 +156,7 @@ class Options:
             for share in _SHARES:
                 for count in range(least, most + 1):
                     smaller = replace(partition, passes=count) if deeper else replace(partition, commands=count)
-                    if not all(self._need(step, smaller).fits(config) for step in steps):
+                    if not all(self.option(step, smaller).need.fits(config) for step in steps):
                         break
                     if self._list_words(steps, smaller) * share <= config.list_words:
                         found.append(smaller)
@@ -159,7 +165,7 @@ class Options:
 
     def _list_words(self, steps: Sequence[Step], partition: Partition) -> int:
         """Words of the largest command's lists."""
-        return max(rows for step in steps for rows, _ in self.cost(step, partition).rows())
+        return max(rows for step in steps for rows, _ in self.option(step, partition).cost.rows())
 
 
 def _key(step: Step) -> _Key:

@@ -59,20 +59,21 @@ class Share:
 
 @dataclass(frozen=True)
 class Expansion:
-    """A step under a partition.
+    """A step under a partition; of strips that make the same rows of a layer, one is as good as the other.
 
     Attributes
     ----------
-    step : Step
     partition : Partition
+    depth : int
+        Input channels.
     commands : tuple of tuple of Share
         What each core with work makes of every command, whatever its passes.
     passes : tuple of tuple of 2 int
         Of each pass the first input channel, a multiple of 8, and the one after the last.
     """
 
-    step: Step
     partition: Partition
+    depth: int
     commands: tuple[tuple[Share, ...], ...]
     passes: tuple[tuple[int, int], ...]
 
@@ -104,4 +105,4 @@ def expand_step(step: Step, partition: Partition, config: AcceleratorConfig) -> 
     )
     deep = divide(0, -(-depth // WORD_CHANNELS), partition.passes)
     passes = tuple((first * WORD_CHANNELS, min(last * WORD_CHANNELS, depth)) for first, last in deep)
-    return Expansion(step, partition, commands, passes)
+    return Expansion(partition, depth, commands, passes)

@@ -20,7 +20,7 @@ def test_an_option_is_expanded_for_its_partition():
     for step, options in zip(found.proven.steps, found.options, strict=True):
         assert options
         assert len({option.partition for option in options}) == len(options)
-        assert all(option.expansion.step is step for option in options)
+        assert {option.expansion.depth for option in options} == {step.source.shape[2]}
         assert all(len(option.cost.work) == len(list(option.expansion.layers())) for option in options)
 
 

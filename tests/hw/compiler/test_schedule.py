@@ -1,15 +1,25 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from hw.compiler.choose import choose
+from hw.compiler.emit import emit
+from hw.compiler.expand import expand
+from hw.compiler.lower import lower
 from hw.compiler.place import place
+from hw.compiler.prove import prove
 from hw.compiler.schedule import Scheduled, schedule
+from hw.compiler.search.options import Options
+from hw.compiler.search.tiles import cut
 from hw.config import AcceleratorConfig
-from hw.network.network import Network
+from hw.network.network import INPUT, Network
 from hw.rules import ShortageError
 from tests.hw.compiler.passes import expanded
 from tests.hw.compiler.test_compile import ROOMY
 from tests.hw.compiler.test_use import STREAMED
-from tests.random_networks import random_network, two_blocks
+from tests.hw.equality import assert_equals_golden
+from tests.random_networks import NetworkMaker, random_codes, random_network, two_blocks
 
 
 def scheduled(network: Network, config: AcceleratorConfig, *, streamed: bool = False) -> Scheduled:
@@ -19,9 +29,10 @@ def scheduled(network: Network, config: AcceleratorConfig, *, streamed: bool = F
 
 def test_every_share_of_every_command_is_scheduled():
     found = scheduled(two_blocks(6, 8), ROOMY.replace(cores=4))
-    expansions = [option.expansion for option in found.placed.chosen.options]
-    layers = [(expansion, *layer) for expansion in expansions for layer in expansion.layers()]
-    assert [(each.expansion, each.shares, each.inputs) for each in found.work] == layers
+    chosen = found.placed.chosen
+    pairs = zip(chosen.expanded.proven.steps, chosen.options, strict=True)
+    layers = [(step, *layer) for step, option in pairs for layer in option.expansion.layers()]
+    assert [(each.step, each.shares, each.inputs) for each in found.work] == layers
     for each in found.work:
         assert [work.blocks for work in each.schedules] == [len(share.blocks) for share in each.shares]
         assert [len(work.lists) for work in each.schedules] == [
@@ -36,6 +47,21 @@ def test_shares_with_the_same_lists_have_them_once():
     for each in several:
         lists = {share.same_lists: id(work.lists) for share, work in zip(each.shares, each.schedules, strict=True)}
         assert {id(work.lists) for work in each.schedules} == set(lists.values())
+
+
+def test_strips_of_one_cut_are_not_those_of_another():
+    """Two cuts make the same rows of the second of three layers; its map is whole in one of them."""
+    maker = NetworkMaker(np.random.default_rng(0), (8, 4, 8))
+    here = maker.conv(maker.conv(maker.conv(INPUT, 8, (1, 1)), 8, (1, 1)), 8, (1, 1))
+    maker.head(maker.pool(here), 3)
+    network = maker.network("net")
+    proven, known = prove(lower(network), ROOMY), Options(network, ROOMY)
+    for last in (3, 2, 3):
+        steps = cut(proven.steps, 0, last, 1, 2)
+        tiled = expand(replace(proven, steps=tuple(steps)), known)
+        found = schedule(place(choose(tiled, in_place=False, streamed=False, list_words=ROOMY.list_words)))
+        assert [id(each.step) for each in found.work] == [id(step) for step in steps]
+        assert_equals_golden(emit(found), random_codes(network, 2, 0))
 
 
 def test_lists_that_are_kept_are_written_before_the_run():

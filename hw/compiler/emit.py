@@ -7,7 +7,7 @@ import numpy as np
 from hw.compiler.emit_select import describe
 from hw.compiler.memory.core_schedule import Schedule
 from hw.compiler.memory.memory_plan import Placement
-from hw.compiler.schedule import Scheduled, Work
+from hw.compiler.schedule import Scheduled, ScheduledCommand
 from hw.compiler.steps.partition import is_everywhere
 from hw.compiler.steps.step import Step, maps_of
 from hw.config import WORD_CHANNELS
@@ -66,23 +66,23 @@ def emit(scheduled: Scheduled) -> Program:
     MisfitError
         When a memory is too small, or a layer too large for the instruction format; the message says by how much.
     """
-    placed, work = scheduled.placed, scheduled.work
+    placed, commands = scheduled.placed, scheduled.commands
     proven = placed.chosen.expanded.proven
     network, config, steps = proven.network, proven.config, proven.steps
     # The image's place is free for the next one behind this step.
     last_reader = steps[placed.image_free - 1] if placed.image_free < len(steps) else None
     emitter = _Emitter(scheduled)
-    for number, each in enumerate(work):
+    for number, each in enumerate(commands):
         step = each.step
-        if number == 0 or work[number - 1].step is not step:
+        if number == 0 or commands[number - 1].step is not step:
             emitter.select(step)
         emitter.layer(each)
-        if number + 1 == len(work) or work[number + 1].step is not step:
+        if number + 1 == len(commands) or commands[number + 1].step is not step:
             if step is last_reader:
                 emitter.image_is_free()
             emitter.exits(step.layer.name)
-    commands = tuple(each.command() for each in work)
-    return Program(network=network, config=config, commands=commands, images=emitter.images())
+    described = tuple(each.command() for each in commands)
+    return Program(network=network, config=config, commands=described, images=emitter.images())
 
 
 class _Emitter:
@@ -194,10 +194,10 @@ class _Emitter:
         """Number of the description appended last."""
         return len(self._cores[0].layers) - 1
 
-    def layer(self, work: Work) -> None:
+    def layer(self, command: ScheduledCommand) -> None:
         """Append a LAYER instruction."""
-        step, config = work.step, self._config
-        name, parts, schedules = step.writes, [share.part for share in work.shares], work.schedules
+        step, config = command.step, self._config
+        name, parts, schedules = step.writes, [share.part for share in command.shares], command.schedules
         arithmetic = arithmetic_of(
             step.layer, step.source, config.padded_channels(step.result.output.shape[2]), self._stored
         )

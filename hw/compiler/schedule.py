@@ -15,11 +15,11 @@ from hw.program.arithmetic import multiply_accumulates
 from hw.program.command import Command
 from hw.program.image_layout import instruction_words
 
-__all__ = ["Scheduled", "Work", "schedule"]
+__all__ = ["Scheduled", "ScheduledCommand", "schedule"]
 
 
 @dataclass(frozen=True)
-class Work:
+class ScheduledCommand:
     """A command: what each core with work makes, and how.
 
     Attributes
@@ -74,14 +74,14 @@ class Scheduled:
     Attributes
     ----------
     placed : Placed
-    work : tuple of Work
-        Every command in order.
+    commands : tuple of ScheduledCommand
+        In order.
     lists : ListPlan
         Where the lists of every command lie.
     """
 
     placed: Placed
-    work: tuple[Work, ...]
+    commands: tuple[ScheduledCommand, ...]
     lists: ListPlan
 
 
@@ -96,16 +96,20 @@ def schedule(placed: Placed) -> Scheduled:
     chosen = placed.chosen
     proven = chosen.expanded.proven
     config = proven.config
-    work = _commands(proven.steps, [option.expansion for option in chosen.options], config)
-    lists = [{share.part.core: done for share, done in zip(each.shares, each.schedules, strict=True)} for each in work]
+    commands = _commands(proven.steps, [option.expansion for option in chosen.options], config)
+    lists = [
+        {share.part.core: done for share, done in zip(each.shares, each.schedules, strict=True)} for each in commands
+    ]
     if not chosen.streamed:
-        return Scheduled(placed=placed, work=work, lists=all_resident(lists, config))
-    described = len(work) + sum(step.select is not None for step in proven.steps)
+        return Scheduled(placed=placed, commands=commands, lists=all_resident(lists, config))
+    described = len(commands) + sum(step.select is not None for step in proven.steps)
     room = config.program_words - instruction_words(described, len(proven.network.exits))
-    return Scheduled(placed=placed, work=work, lists=streamed(lists, chosen.cycles, room, config))
+    return Scheduled(placed=placed, commands=commands, lists=streamed(lists, chosen.cycles, room, config))
 
 
-def _commands(steps: Sequence[Step], expansions: Sequence[Expansion], config: AcceleratorConfig) -> tuple[Work, ...]:
+def _commands(
+    steps: Sequence[Step], expansions: Sequence[Expansion], config: AcceleratorConfig
+) -> tuple[ScheduledCommand, ...]:
     """The commands of all steps, in order."""
     found = []
     #: Strips of a layer share their lists where they are equal.
@@ -119,5 +123,5 @@ def _commands(steps: Sequence[Step], expansions: Sequence[Expansion], config: Ac
                 if key not in known:
                     known[key] = kernel_lists(share, inputs, config)
                 schedules.append(core_schedule(step, share, inputs, partition.upright, known[key], config))
-            found.append(Work(step, partition, shares, inputs, tuple(schedules)))
+            found.append(ScheduledCommand(step, partition, shares, inputs, tuple(schedules)))
     return tuple(found)

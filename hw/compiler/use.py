@@ -156,7 +156,7 @@ def _read(layers: Mapping[str, int], certainty: Certainty, words: int) -> Memory
 def _lists(scheduled: Scheduled) -> list[MemoryUse]:
     """Of the images: those that stay, and those that are read during the run, if any are."""
     config, plan = scheduled.placed.chosen.expanded.proven.config, scheduled.lists
-    steps = [each.step for each in scheduled.work]
+    steps = [each.step for each in scheduled.commands]
     row, pointers = _fullest(scheduled)
     image, taken = plan.lists[row], np.zeros(plan.lists.shape[1], dtype=bool)
     kept, read = [0] * len(steps), dict[str, int]()
@@ -177,7 +177,7 @@ def _fullest(scheduled: Scheduled) -> tuple[int, list[tuple[int, int]]]:
     """The row of the list image that is filled highest, and where its pointers of every command begin and end."""
     config, plan = scheduled.placed.chosen.expanded.proven.config, scheduled.lists
     pointers: list[list[tuple[int, int]]] = [[] for _ in range(config.cores)]
-    for first, size, work in zip(plan.first, plan.read, scheduled.work, strict=True):
+    for first, size, work in zip(plan.first, plan.read, scheduled.commands, strict=True):
         found = dict.fromkeys(range(config.cores), (0, 0))
         for share, done in zip(work.shares, work.schedules, strict=True):
             if not size:
@@ -233,7 +233,7 @@ def _chunk_words(scheduled: Scheduled) -> dict[str, int]:
     """Entries of the chunk table by layer."""
     waits = [0, *scheduled.lists.waits]
     words = [words_of(Chunk) * (after - before) for before, after in pairwise(waits)]
-    return _summed([each.step for each in scheduled.work], words)
+    return _summed([each.step for each in scheduled.commands], words)
 
 
 def _descriptions(
@@ -259,8 +259,8 @@ def _table_words(scheduled: Scheduled) -> dict[str, int]:
 
 def _tables_of(core: int, scheduled: Scheduled, config: AcceleratorConfig) -> dict[str, int]:
     """Words of a core's tables by layer."""
-    steps, words, known = [each.step for each in scheduled.work], [], set[tuple[int, ...]]()
-    for number, work in enumerate(scheduled.work):
+    steps, words, known = [each.step for each in scheduled.commands], [], set[tuple[int, ...]]()
+    for number, work in enumerate(scheduled.commands):
         step, tables = steps[number], []
         if step.select is not None and step.select.kind == "mask" and (number == 0 or steps[number - 1] is not step):
             tables.append(masks_of(step.select, config.padded_channels(step.source.shape[2]) // WORD_CHANNELS))

@@ -32,8 +32,8 @@ def test_every_share_of_every_command_is_scheduled():
     chosen = found.placed.chosen
     pairs = zip(chosen.expanded.proven.steps, chosen.options, strict=True)
     layers = [(step, *layer) for step, option in pairs for layer in option.expansion.layers()]
-    assert [(each.step, each.shares, each.inputs) for each in found.work] == layers
-    for each in found.work:
+    assert [(each.step, each.shares, each.inputs) for each in found.commands] == layers
+    for each in found.commands:
         assert [work.blocks for work in each.schedules] == [len(share.blocks) for share in each.shares]
         assert [len(work.lists) for work in each.schedules] == [
             share.list_count(each.inputs, found.placed.chosen.expanded.proven.config) for share in each.shares
@@ -42,7 +42,7 @@ def test_every_share_of_every_command_is_scheduled():
 
 def test_shares_with_the_same_lists_have_them_once():
     found = scheduled(two_blocks(8, 8), ROOMY.replace(cores=4))
-    several = [each for each in found.work if len({share.same_lists for share in each.shares}) < len(each.shares)]
+    several = [each for each in found.commands if len({share.same_lists for share in each.shares}) < len(each.shares)]
     assert several
     for each in several:
         lists = {share.same_lists: id(work.lists) for share, work in zip(each.shares, each.schedules, strict=True)}
@@ -60,7 +60,7 @@ def test_strips_of_one_cut_are_not_those_of_another():
         steps = cut(proven.steps, 0, last, 1, 2)
         tiled = expand(replace(proven, steps=tuple(steps)), known)
         found = schedule(place(choose(tiled, in_place=False, streamed=False, list_words=ROOMY.list_words)))
-        assert [id(each.step) for each in found.work] == [id(step) for step in steps]
+        assert [id(each.step) for each in found.commands] == [id(step) for step in steps]
         assert_equals_golden(emit(found), random_codes(network, 2, 0))
 
 

@@ -170,6 +170,11 @@ class _Reader:
             raise ValueError(f"tensor {tensor} must be computed by an earlier operator, not be a constant")
         return self.names[tensor]
 
+    def _source(self, operator: Operator) -> Tensor:
+        """The map that an operator reads first."""
+        self._name(operator.inputs[0])
+        return self.maps[operator.inputs[0]]
+
     def _map(self, number: int) -> Tensor:
         """Shape and quantization of an activation tensor."""
         tensor = self.tensors[number]
@@ -243,7 +248,7 @@ class _Reader:
             raise ValueError(f"{operator}: weights must have 4 dimensions, not {weight.ndim}")
         if depthwise:
             weight = np.ascontiguousarray(weight.transpose(3, 1, 2, 0))
-        source = self.maps[operator.inputs[0]]
+        source = self._source(operator)
         kind = DepthwiseConv2D if depthwise and source.shape[2] > 1 else Conv2D
         common = self._layer(operator, kind.kind)
         # PopulateConvolutionQuantizationParams multiplies in double precision.
@@ -259,7 +264,7 @@ class _Reader:
         """A FULLY_CONNECTED; the head delivers raw logits."""
         weight, scales, bias = self._constants(operator)
         common = self._layer(operator, "linear")
-        source, output = self.maps[operator.inputs[0]], common["output"]
+        source, output = self._source(operator), common["output"]
         if weight.ndim != 2 or weight.shape[1] != np.prod(source.shape):
             raise ValueError(f"{operator}: weights must cover the input {source.shape}, not have {weight.shape}")
         if len(scales) != 1:
@@ -285,13 +290,13 @@ class _Reader:
     def pool(self, operator: Operator, _head: bool) -> Layer:
         """An AVERAGE_POOL_2D over the whole map or a window."""
         common, window = self._layer(operator, "average_pool"), operator.options["window"]
-        if window == self.maps[operator.inputs[0]].shape[:2]:
+        if window == self._source(operator).shape[:2]:
             return GlobalAveragePool(**common)
         return AveragePool2D(**common, window=window, stride=operator.options["stride"])
 
     def max_pool(self, operator: Operator, _head: bool) -> Layer:
         """A MAX_POOL_2D, its SAME padding made explicit."""
-        window, size = operator.options["window"], self.maps[operator.inputs[0]].shape[:2]
+        window, size = operator.options["window"], self._source(operator).shape[:2]
         pads = _padding(operator, size, window)
         common = self._layer(operator, MaxPool2D.kind)
         return MaxPool2D(**common, window=window, stride=operator.options["stride"], pads=pads)

@@ -64,6 +64,23 @@ def test_official_resnet8_accuracy(data_root):
     assert golden.run(network, codes, keep=False).accuracy(labels) >= 0.85
 
 
+@pytest.mark.parametrize("kind", ["convolution", "depthwise", "max_pool", "average_pool"])
+def test_an_operator_of_a_constant_is_refused(tmp_path, kind):
+    b, weight = Builder(), np.ones((3, 2, 2, 3), dtype=np.int8)
+    image, constant, output = b.tensor((1, 4, 4, 3), 0.1), b.tensor((1, 4, 4, 3), 0.1), b.tensor((1, 3, 3, 3), 0.1)
+    if kind == "convolution":
+        b.convolution(constant, weight, None, 0.1, output, Padding=VALID)
+    elif kind == "depthwise":
+        b.depthwise(constant, weight[:1], None, (0.1, 0.1, 0.1), output, Padding=VALID, DepthMultiplier=1)
+    else:
+        getattr(b, kind)(constant, output, (2, 2), (1, 1), Padding=VALID)
+    flat, logits = b.tensor((1, 27), 0.1), b.tensor((1, 3), 0.1)
+    b.operator("RESHAPE", [output, b.tensor((2,), data=np.array([1, 27], np.int32), dtype="int32")], [flat])
+    b.fully_connected(flat, np.ones((3, 27), dtype=np.int8), None, 0.1, logits)
+    with pytest.raises(ValueError, match="tensor 1 must be computed by an earlier operator, not be a constant"):
+        read_bytes(tmp_path, b.finish([image], [logits]))
+
+
 def small_network(rng, *, height, width, stride, padding, activation, zero_points=(3, -20, 7), bias=True):
     """Convolution, residual add of two branches, hidden and final FULLY_CONNECTED; odd scales everywhere."""
     b = Builder()

@@ -49,6 +49,7 @@ def test_the_target_is_what_the_integers_do(digits):
     assert 0.06 < products / dense < 0.12
 
 
+@pytest.mark.slow
 def test_better_than_magnitude_with_fewer_products(digits):
     """Where layers differ in what they are worth: few channels at 64 positions, then many at 16. Magnitude
     leaves every convolution the same share of its weights, and no fewer products; two starts together."""

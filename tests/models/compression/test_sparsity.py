@@ -60,6 +60,7 @@ def test_what_is_pruned_stays_pruned(few):
         assert not (after & ~before).any()
 
 
+@pytest.mark.slow
 def test_fewer_activations_matter_with_the_penalty(digits):
     """In the float network, and in the integers after training with the penalty."""
     active = []

@@ -1,6 +1,7 @@
 """Methods in one list of pieces: what each promises still holds, down to the accelerator."""
 
 import numpy as np
+import pytest
 
 from hw.compiler.compile import compile_network
 from hw.config import preset
@@ -40,6 +41,7 @@ def run(network, images):
     return wanted
 
 
+@pytest.mark.slow
 def test_sparse_from_scratch_of_few_levels_robust_and_with_an_exit(digits):
     model, rewiring = initial(ARCHITECTURE, 0), Rewiring(0.3)
     schedule = Schedule(epochs=14, lr=0.01)

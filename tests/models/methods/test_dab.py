@@ -19,10 +19,9 @@ QUICK = Schedule(epochs=30, lr=0.01, batch=128, weight_decay=0.0, policy="steps"
 
 
 @pytest.fixture(scope="module")
-def shelf(digits, trained):
+def shelf(compressed):
     """A quantized network without exits, as it might come from elsewhere."""
-    twin = quantize(trained.model(), digits.train, Schedule(epochs=1, lr=1e-4), seed=0, exits=False)
-    return to_network(twin, "shelf")
+    return replace(compressed.dense, name="shelf")
 
 
 @pytest.fixture(scope="module")

@@ -77,6 +77,7 @@ def test_rounds(digits):
         assert all(images == labels for images, labels in seen)
 
 
+@pytest.mark.slow
 def test_distances_grow(trained, digits):
     feedback = Feedback(target=0.3, round_epochs=2, probed=400, settings=QUICK)
     metrics = fit(trained.model(), digits.train, Schedule(epochs=8, lr=0.002), seed=0, pieces=[feedback])

@@ -35,6 +35,7 @@ def test_it_is_the_weighted_sum(digits):
     assert checked == [True, True]
 
 
+@pytest.mark.slow
 def test_it_makes_networks_robust(digits):
     schedule, found = Schedule(epochs=30, lr=0.01), []
     for pieces in ([], [AdversarialLoss(AdversarialExamples(eps=0.15, steps=2))]):

@@ -20,8 +20,7 @@ def weights(network):
     return [array for name, array in network.arrays() if name.endswith("/weight")]
 
 
-def test_promises(compressed):
-    metrics = compressed.metrics
+def check_promises(metrics):
     assert metrics["float_final"] >= 0.97
     assert metrics["int8_final"] >= metrics["pruned_final"] - 0.01
     assert metrics["density"] <= 0.3
@@ -30,8 +29,16 @@ def test_promises(compressed):
     assert metrics["int8_exits"] >= metrics["int8_final"] - 0.02  # on data that chose nothing
 
 
-def test_three_tenths_of_the_weights_cost_at_most_two_points(digits, trained, compressed):
-    """On the test images and those of validation, of which neither network has learnt anything."""
+def test_promises(compressed):
+    check_promises(compressed.metrics)
+
+
+@pytest.mark.slow
+def test_three_tenths_of_the_weights_cost_at_most_two_points(digits):
+    """By the whole recipe, on the test images and those of validation, of which neither network has learnt anything."""
+    trained = train(builtin("digits"), digits)
+    compressed = compress(builtin("digits"), trained, digits)
+    check_promises(compressed.metrics)
     right = []
     for part in (digits.test, digits.validation):
         dense = predict(trained.model(), part.images)[-1]
@@ -41,27 +48,32 @@ def test_three_tenths_of_the_weights_cost_at_most_two_points(digits, trained, co
     assert found >= dense - 0.02
 
 
-def test_metrics_are_the_networks(digits, compressed):
-    result = golden.run(compressed.network, encode(digits.test.images, compressed.network), keep=False)
-    assert not decided(compressed.network, result).out_of_range.any()  # its recipe asks for no ranges
-    metrics = compressed.metrics
+@pytest.fixture(scope="module")
+def made(digits):
+    """What the pipeline makes in a few seconds."""
+    chosen = tiny_recipe()
+    return compress(chosen, train(chosen, digits), digits)
+
+
+def test_metrics_are_the_networks(digits, made):
+    result = golden.run(made.network, encode(digits.test.images, made.network), keep=False)
+    assert not decided(made.network, result).out_of_range.any()  # its recipe asks for no ranges
+    metrics = made.metrics
     assert metrics["int8_exits"] == result.accuracy(digits.test.labels)
     assert metrics["exit_share"] == result.exit_share()[0]
-    assert metrics["threshold"] == compressed.network.exits[0].threshold
-    kept = sum(int((array != 0).sum()) for array in weights(compressed.network))
-    assert metrics["density"] == kept / sum(array.size for array in weights(compressed.network))
-    validation = golden.run(compressed.network, encode(digits.validation.images, compressed.network), keep=False)
+    assert metrics["threshold"] == made.network.exits[0].threshold
+    kept = sum(int((array != 0).sum()) for array in weights(made.network))
+    assert metrics["density"] == kept / sum(array.size for array in weights(made.network))
+    validation = golden.run(made.network, encode(digits.validation.images, made.network), keep=False)
     assert metrics["validation_exits"] == pytest.approx(validation.accuracy(digits.validation.labels))
     assert metrics["validation_exit_share"] == pytest.approx(validation.exit_share()[0])
-    assert len(compressed.curve["thresholds"]) == len(compressed.curve["accuracy"]) <= 200
+    assert len(made.curve["thresholds"]) == len(made.curve["accuracy"]) <= 200
 
 
-def test_the_dense_network_is_dense(compressed):
-    kept, every = (
-        sum(int(count(array)) for array in weights(compressed.dense)) for count in (np.count_nonzero, np.size)
-    )
+def test_the_dense_network_is_dense(made):
+    kept, every = (sum(int(count(array)) for array in weights(made.dense)) for count in (np.count_nonzero, np.size))
     assert kept > 0.95 * every
-    assert len(compressed.dense.exits) == 1
+    assert len(made.dense.exits) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -161,6 +161,7 @@ def test_adversarial_examples_are_near_and_worse(digits, trained):
     assert before + 0.5 < found[0] < found[1]
 
 
+@pytest.mark.slow
 def test_adversarial_training_makes_robust(digits):
     schedule, accuracies = Schedule(epochs=12, lr=0.01), []
     for pieces in ([], [AdversarialExamples(eps=0.1)]):

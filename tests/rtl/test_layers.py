@@ -17,8 +17,9 @@ from tests.random_networks import odd_network, random_codes, random_network, two
 
 #: Images per network: all zero, sparse and dense ones among them.
 _IMAGES = 2
-#: Cores and lanes.
+#: Cores and lanes; Verilator takes a minute for each, so one is slow.
 SIZES = [(1, 1), (2, 2), (4, 1), (8, 2)]
+_SLOW = (4, 1)
 
 
 def fitting(
@@ -55,12 +56,14 @@ def check(work: list[tuple[Program, np.ndarray]], **options) -> None:
         assert result["layers"] >= 2 * _IMAGES - 2
 
 
-@pytest.mark.parametrize(("cores", "lanes"), SIZES)
+@pytest.mark.parametrize(
+    ("cores", "lanes"), [size if size != _SLOW else pytest.param(*size, marks=pytest.mark.slow) for size in SIZES]
+)
 def test_random_networks_agree(simulator, waves, cores, lanes):
     check(programs(cores, lanes), simulator=simulator, waves=waves)
 
 
-@pytest.mark.parametrize(("cores", "lanes", "size"), [(1, 1, 16), (4, 1, 20)])
+@pytest.mark.parametrize(("cores", "lanes", "size"), [(1, 1, 16), pytest.param(4, 1, 20, marks=pytest.mark.slow)])
 def test_sums_in_the_places_of_their_operands_agree(simulator, waves, cores, lanes, size):
     """The memories don't hold three of its maps."""
     network = two_blocks(size, 16)
@@ -69,7 +72,13 @@ def test_sums_in_the_places_of_their_operands_agree(simulator, waves, cores, lan
 
 
 @pytest.mark.parametrize(
-    ("cores", "lanes", "seeds"), [(1, 1, (105, 113)), (2, 2, (207, 223)), (4, 1, (406, 415)), (8, 2, (829,))]
+    ("cores", "lanes", "seeds"),
+    [
+        (1, 1, (105, 113)),
+        (2, 2, (207, 223)),
+        pytest.param(4, 1, (406, 415), marks=pytest.mark.slow),
+        (8, 2, (829,)),
+    ],
 )
 def test_networks_in_strips_agree(simulator, waves, cores, lanes, seeds):
     """The memories don't hold the maps between the first layers."""

@@ -61,7 +61,7 @@ def check(work: list[tuple[Program, np.ndarray]], source: WeightSource, **option
     [
         (1, 1, WeightSource(latency=1, cycles_per_beat=3), True),
         (2, 4, WeightSource(latency=30), False),
-        (4, 1, WeightSource(), False),
+        pytest.param(4, 1, WeightSource(), False, marks=pytest.mark.slow),
     ],
 )
 def test_random_networks_agree(simulator, waves, cores, loader, source, step):

@@ -17,6 +17,7 @@ from offramp import cli, stages, zoo
 from offramp.cli import app
 from offramp.rtl import run as rtl
 from sim import worst_case
+from tests.offramp.conftest import quick_tools
 from tests.offramp.recipe import RECIPE
 
 COMMANDS = {
@@ -236,33 +237,12 @@ def test_generate_writes_the_configs_verilog(tmp_path):
     assert (tmp_path / "tiny.v").read_text() == generate(preset("tiny"))
 
 
-#: What nextpnr reports of some design.
-USE = {"used": 1, "available": 2}
-ROUTED = {
-    "utilization": {kind: USE for kind in ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D")},
-    "fmax": {"clk": {"achieved": 60.0}},
-    "critical_paths": [{"from": "posedge clk", "to": "posedge clk", "path": []}],
-}
-
-
-@pytest.fixture
-def quick_tools(tmp_path, monkeypatch):
-    """Programs in place of Yosys, nextpnr and ecppack that make the same of every design."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    made = {"yosys": "true", "nextpnr-ecp5": f"echo '{json.dumps(ROUTED)}' > report.json", "ecppack": "touch board.bit"}
-    for name, command in made.items():
-        tool = tools / f"yowasp-{name}"
-        tool.write_text(f"#!/bin/sh\n{command}\n")
-        tool.chmod(0o755)
-    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tools))
-
-
-def test_build_names_files_relative_to_the_working_folder(quick_tools, tmp_path, monkeypatch):
+def test_build_names_files_relative_to_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "build"))
     for found in (False, True):
-        assert run("build", "--config", "tiny", "--out", tmp_path / "out", "--json", "built.json")[1] == 0
+        with quick_tools(tmp_path / f"tools-{found}"):
+            assert run("build", "--config", "tiny", "--out", tmp_path / "out", "--json", "built.json")[1] == 0
         result = json.loads(Path("built.json").read_text())
         built, folder = result["build"], f"build/fpga/{result['build']['digest'][:16]}"
         assert (built["bitstream"], built["log"]) == (f"{folder}/board.bit", f"{folder}/build.log")

@@ -91,18 +91,18 @@ def test_what_the_detector_flags_is_measured(small, result, tmp_path):
 
 def test_measuring_anew_finds_the_same(small, result, tmp_path):
     made = measuring.add(
-        small.folder / stages.COMPRESSED, result, small.source, method="mine", folder=tmp_path, sample=FEW
+        small.folder / stages.COMPRESSED, result, small.source, method="mine", folder=tmp_path, sample=LEAST
     )
-    assert measuring.measure("small-dense", small.source, folder=tmp_path, sample=FEW) == made
+    assert measuring.measure("small-dense", small.source, folder=tmp_path, sample=LEAST) == made
     assert zoo.entries(tmp_path) == made
-    elsewhere = measuring.measure("small", small.source, folder=tmp_path, sample=FEW, config="single")
+    elsewhere = measuring.measure("small", small.source, folder=tmp_path, sample=LEAST, config="single")
     assert [(entry.config, entry.accuracy_int8) for entry in elsewhere] == [
         ("single", entry.accuracy_int8) for entry in made
     ]
     assert all(new.mean_cycles < old.mean_cycles for new, old in zip(elsewhere, made, strict=True))
     (tmp_path / "small.off").write_bytes(b"")
     with pytest.raises(ValueError, match=r"small.off: altered"):
-        measuring.measure("small", small.source, folder=tmp_path, sample=FEW)
+        measuring.measure("small", small.source, folder=tmp_path, sample=LEAST)
     assert zoo.entries(tmp_path) == elsewhere
 
 

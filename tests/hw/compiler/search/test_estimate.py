@@ -137,10 +137,20 @@ def test_list_words_are_nearly_those_of_lists_that_are_equal_by_chance(kind, mer
         assert pointers + max(entries) >= 0.85 * (pointers + cost.entries[0, 0].max())
 
 
-@pytest.mark.parametrize("partition", [(1, 1), (1, 2), (2, 1), (4, 1), (2, 2)])
-@pytest.mark.parametrize("density", [0.15, 1.0])
-@pytest.mark.parametrize("merged", [False, True], ids=["single", "merged"])
-@pytest.mark.parametrize("upright", [False, True], ids=["lying", "upright"])
+#: All of them: every pair of choices is met.
+CHOICES = [
+    (partition, density, merged, upright)
+    for upright in (False, True)
+    for merged in (False, True)
+    for density in (0.15, 1.0)
+    for partition in ((1, 1), (1, 2), (2, 1), (4, 1), (2, 2))
+]
+
+
+@pytest.mark.parametrize(
+    ("partition", "density", "merged", "upright"),
+    [choice if n % 3 == 0 else pytest.param(*choice, marks=pytest.mark.slow) for n, choice in enumerate(CHOICES)],
+)
 def test_cycles_are_near_those_of_the_simulator(partition, density, merged, upright, monkeypatch):
     """Near enough to choose by: the estimate knows neither queues nor where the zeros lie."""
     maker = NetworkMaker(np.random.default_rng(3), (16, 16, 16))

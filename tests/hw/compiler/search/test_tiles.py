@@ -125,10 +125,10 @@ def test_strips_share_lists_and_channel_parameters():
 @pytest.mark.parametrize(
     ("network", "cores", "words", "loader"),
     [
-        (chain(), 1, 1024, 0),
         (chain(), 1, 1024, 1),
         (chain(32), 2, 1024, 0),
-        (chain(32, 64, 0.02), 4, 2048, 0),
+        pytest.param(chain(), 1, 1024, 0, marks=pytest.mark.slow),
+        pytest.param(chain(32, 64, 0.02), 4, 2048, 0, marks=pytest.mark.slow),
     ],
 )
 def test_networks_whose_maps_exceed_the_memories_run_in_strips(network, cores, words, loader):
@@ -138,7 +138,7 @@ def test_networks_whose_maps_exceed_the_memories_run_in_strips(network, cores, w
     assert strips_of(program) == {"layer0", "layer1"}
     assert len(program.images["weights"]) > 0 or not loader
     codes = random_codes(network, 2, 0)
-    assert_equals_golden(program, codes)
+    assert_equals_golden(program, codes[:1])
     cycles = simulate(program, codes, golden=run(network, codes)).cycles
     assert (cycles <= worst_case(program)).all()
 

@@ -7,6 +7,8 @@
 
 # Spinning OpenMP threads slow each other down when anything else runs.
 export OMP_WAIT_POLICY ?= PASSIVE
+# Compiled modules are kept: tests start many processes.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 WORKERS ?= 2
 
@@ -16,7 +18,7 @@ demo: setup
 	@$(BIN)/offramp demo $(ARGS)
 
 test: lint
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .

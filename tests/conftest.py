@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+#: Files that take longest come first: no worker is left alone with them in the end.
+_FIRST = ("tests/rtl/", "tests/offramp/test_demo.py", "tests/fpga/", "tests/hw/compiler/")
+
 settings.register_profile("offramp", derandomize=True, deadline=None)
 settings.load_profile("offramp")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(_FIRST))
 
 
 @pytest.fixture(scope="session")

@@ -110,6 +110,14 @@ class Accelerator(wiring.Component):
             exit_unit.logit_address.eq(host.logit_address),
             host.logit.eq(exit_unit.logit),
         ]
+        self._connect_cores(m, host, sequencer, exchange, cores, take)
+        if config.selector:
+            self._selector(m, reset, sequencer, cores)
+        self._read_pairs(m, host, cores)
+        return m
+
+    def _connect_cores(self, m, host, sequencer, exchange, cores, take):
+        """Every core hears the same, and says for itself when it is done."""
         for number, core in enumerate(cores):
             connect(m, core.o, exchange.i[number])
             connect(m, exchange.o[number], core.i)
@@ -131,16 +139,15 @@ class Accelerator(wiring.Component):
                 core.read_bank.eq(host.read_bank),
                 core.read_address.eq(host.read_address),
             ]
-        if config.selector:
-            self._selector(m, reset, sequencer, cores)
-        # Registered: host reads come from all cores, and have time.
+
+    def _read_pairs(self, m, host, cores):
+        """Host reads come from all cores, and have time: a register behind the choice of the core."""
         read_pair = Signal(PAIR)
         m.d.comb += host.read_pair.eq(read_pair)
         with m.Switch(host.read_core):
             for number, core in enumerate(cores):
                 with m.Case(number):
                     m.d.sync += read_pair.eq(core.read_pair)
-        return m
 
     def _selector(self, m, reset, sequencer, cores):
         """Selections run as layers do, in the selector and in all cores."""

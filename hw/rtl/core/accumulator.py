@@ -72,19 +72,7 @@ class AccumulatorUnit(wiring.Component):
         write = ram.write_port()
         read = ram.read_port()
 
-        def stage(name):
-            """Control that travels with an access."""
-            return (
-                Signal(name=f"valid_{name}"),
-                Signal(name=f"dump_{name}", reset_less=True),
-                Signal(name=f"emit_{name}", reset_less=True),
-                Signal(config.accumulator_address_bits, name=f"address_{name}", reset_less=True),
-            )
-
-        a = (self.i.valid, self.i.payload.dump, self.i.payload.emit, self.i.payload.address)
-        r, x, y, z = stage("r"), stage("x"), stage("y"), stage("z")
-        for before, after in ((a, r), (r, x), (x, y), (y, z)):
-            m.d.sync += [after[n].eq(before[n]) for n in range(4)]
+        r, x, y, z = self._control(m)
 
         # Cycle 0: the RAM reads while the multiplier works.
         m.d.comb += [read.addr.eq(self.i.payload.address), read.en.eq(1)]
@@ -144,3 +132,20 @@ class AccumulatorUnit(wiring.Component):
             self.o.valid.eq(y[0] & y[1] & y[2]),
         ]
         return m
+
+    def _control(self, m):
+        """What travels with an access: in each stage whether there is one, dump, emit and address."""
+
+        def stage(name):
+            return (
+                Signal(name=f"valid_{name}"),
+                Signal(name=f"dump_{name}", reset_less=True),
+                Signal(name=f"emit_{name}", reset_less=True),
+                Signal(self._config.accumulator_address_bits, name=f"address_{name}", reset_less=True),
+            )
+
+        a = (self.i.valid, self.i.payload.dump, self.i.payload.emit, self.i.payload.address)
+        r, x, y, z = stage("r"), stage("x"), stage("y"), stage("z")
+        for before, after in ((a, r), (r, x), (x, y), (y, z)):
+            m.d.sync += [after[n].eq(before[n]) for n in range(4)]
+        return r, x, y, z

@@ -162,52 +162,8 @@ class Core(wiring.Component):
         m.d.comb += start.eq(self.start & layer.enable)
         self._finish(m, start, lanes.done)
 
-        # Dispatcher: reads words and tables. The host reads where the dispatcher does, while that is idle.
-        bank, pair = Signal(), self.read_address[:2]
-        next_bank = Mux(self.done, self.read_bank, layer.source.bank)
-        word_address = Mux(self.done, self.read_address[2:], dispatcher.word_address)
-        if scanner is not None:
-            self._connect_scanner(m, scanner, layer, dispatcher, activations)
-            next_bank = Mux(scanner.begins | scanner.reads, self.selection.bank, next_bank)
-            word_address = Mux(scanner.reads, scanner.address, word_address)
-        m.d.sync += bank.eq(next_bank)
-        m.d.comb += [
-            dispatcher.source.eq(layer.source),
-            dispatcher.start.eq(start),
-            activations.bank.eq(bank),
-            activations.address.eq(word_address),
-            dispatcher.word_data.eq(activations.word),
-        ]
-        m.d.sync += [
-            self.read_pair.eq(activations.word.word_select(pair, PAIR.size)),
-            self.stalled.eq(dispatcher.stalled),
-        ]
-
-        # PEs.
-        row, writes = self._rows(m, dispatcher)
-        clearing, products = [], []
-        for number in range(config.pes):
-            pe = ProcessingElement(config)
-            m.submodules[f"pe_{number}"] = pe
-            m.d.comb += [
-                pe.load.valid.eq(writes | (loads & (load.memory == Memory.LISTS.value + number))),
-                pe.load.payload.address.eq(Mux(writes, row.address, load.address)),
-                pe.load.payload.data.eq(Mux(writes, row.words[number], load.data)),
-                pe.lookup.eq(dispatcher.lookup),
-                pe.advance.eq(dispatcher.advance),
-                pe.pushed.eq(dispatcher.pushed),
-                dispatcher.hit[number].eq(pe.hit),
-                dispatcher.space[number].eq(pe.space),
-                pe.push.eq(dispatcher.push[number]),
-                pe.job.eq(dispatcher.job[number]),
-                pe.slots.eq(layer.source.slots),
-                pe.maximum.eq(layer.source.maximum),
-            ]
-            connect(m, pe.o, lanes.i[number])
-            clearing.append(pe.clearing)
-            products.append(pe.product)
-        m.d.comb += self.clearing.eq(clearing[0])
-        m.d.sync += self.products.eq(_count(products))
+        self._connect_dispatcher(m, start, layer, dispatcher, scanner, activations)
+        self._processing_elements(m, load, loads, layer, dispatcher, lanes)
 
         # Lanes: channel memories, residual operand.
         m.d.comb += [
@@ -239,6 +195,55 @@ class Core(wiring.Component):
         reset = Signal(init=1, reset_less=True)
         m.d.sync += reset.eq(self.reset)
         return ResetInserter(everywhere(platform, m, reset))(m)
+
+    def _connect_dispatcher(self, m, start, layer, dispatcher, scanner, activations):
+        """Its words come from the bank's one read port, which the scanner has in selections, the host while idle."""
+        bank, pair = Signal(), self.read_address[:2]
+        next_bank = Mux(self.done, self.read_bank, layer.source.bank)
+        word_address = Mux(self.done, self.read_address[2:], dispatcher.word_address)
+        if scanner is not None:
+            self._connect_scanner(m, scanner, layer, dispatcher, activations)
+            next_bank = Mux(scanner.begins | scanner.reads, self.selection.bank, next_bank)
+            word_address = Mux(scanner.reads, scanner.address, word_address)
+        m.d.sync += bank.eq(next_bank)
+        m.d.comb += [
+            dispatcher.source.eq(layer.source),
+            dispatcher.start.eq(start),
+            activations.bank.eq(bank),
+            activations.address.eq(word_address),
+            dispatcher.word_data.eq(activations.word),
+        ]
+        m.d.sync += [
+            self.read_pair.eq(activations.word.word_select(pair, PAIR.size)),
+            self.stalled.eq(dispatcher.stalled),
+        ]
+
+    def _processing_elements(self, m, load, loads, layer, dispatcher, lanes):
+        """The PEs between dispatcher and lanes; program words and the loader's rows are written to their lists."""
+        row, writes = self._rows(m, dispatcher)
+        clearing, products = [], []
+        for number in range(self._config.pes):
+            pe = ProcessingElement(self._config)
+            m.submodules[f"pe_{number}"] = pe
+            m.d.comb += [
+                pe.load.valid.eq(writes | (loads & (load.memory == Memory.LISTS.value + number))),
+                pe.load.payload.address.eq(Mux(writes, row.address, load.address)),
+                pe.load.payload.data.eq(Mux(writes, row.words[number], load.data)),
+                pe.lookup.eq(dispatcher.lookup),
+                pe.advance.eq(dispatcher.advance),
+                pe.pushed.eq(dispatcher.pushed),
+                dispatcher.hit[number].eq(pe.hit),
+                dispatcher.space[number].eq(pe.space),
+                pe.push.eq(dispatcher.push[number]),
+                pe.job.eq(dispatcher.job[number]),
+                pe.slots.eq(layer.source.slots),
+                pe.maximum.eq(layer.source.maximum),
+            ]
+            connect(m, pe.o, lanes.i[number])
+            clearing.append(pe.clearing)
+            products.append(pe.product)
+        m.d.comb += self.clearing.eq(clearing[0])
+        m.d.sync += self.products.eq(_count(products))
 
     def _rows(self, m, dispatcher):
         """The row that the loader has sent last, and whether to write it now."""

@@ -32,13 +32,13 @@ def layer_bounds(program: Program, *, source: WeightSource = PROMPT) -> list[int
 
 def _bounds(program: Program, plan: Plan) -> list[int]:
     tensors, bounds = program.network.tensors(), []
-    for number, step in enumerate(plan.steps):
-        height, width, channels = tensors[step.source].shape
+    for number, layer in enumerate(plan.layers):
+        height, width, channels = tensors[layer.source].shape
         nonzero = np.arange(program.config.padded_channels(channels)) < channels
         active = np.tile(nonzero, height * width)[None]
         free = int(plan.times(number, active, np.ones(1, dtype=bool))[0][0])
         held = plan.most_rows(number, free)
-        bounds.append(free + held + (held & int(step.slow)))
+        bounds.append(free + held + (held & int(layer.slow)))
     return bounds
 
 
@@ -64,7 +64,7 @@ def worst_case(program: Program, *, deadline: int = 0, source: WeightSource = PR
         elif instruction.op is Opcode.LAYER:
             number, cycles = next(layers)
             now += control
-            now += loading.wait(plan.steps[number].chunks, np.array([now])).item() + cycles
+            now += loading.wait(plan.layers[number].chunks, np.array([now])).item() + cycles
             loading.ended(number + 1, np.array([now]))
         else:
             worst = max(worst, now + control)

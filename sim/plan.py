@@ -30,11 +30,11 @@ from sim.timing import (
 )
 from sim.vector import WIDTH
 
-__all__ = ["Plan", "Step"]
+__all__ = ["Plan", "TimedLayer"]
 
 
 @dataclass(frozen=True)
-class Step:
+class TimedLayer:
     """A LAYER instruction, as the kernel takes it; see :func:`sim.kernel.layer_cycles`."""
 
     source: str
@@ -48,9 +48,9 @@ class Step:
     chunks: int
 
 
-def _step(
+def _timed(
     program: Program, instruction: Instruction, source: str, windows: tuple[WindowFields, ...], lists: np.ndarray
-) -> Step:
+) -> TimedLayer:
     """``windows`` are those that the cores keep of the source, ``lists`` what the list memories hold."""
     parts, walks = [], []
     rows: list[list[int]] = []
@@ -76,7 +76,7 @@ def _step(
                 program.config.pes if walk.depthwise else 1,
             ]
         )
-    return Step(
+    return TimedLayer(
         source=source,
         parts=np.array(parts, dtype=np.int64),
         rows=np.array(rows, dtype=np.int64),
@@ -89,17 +89,17 @@ def _step(
     )
 
 
-def _steps(program: Program) -> list[Step]:
-    """All steps; follows which part of every map each core keeps."""
+def _layers(program: Program) -> list[TimedLayer]:
+    """All LAYERs; follows which part of every map each core keeps."""
     windows = {INPUT: program.decoded.windows}
     memory = ListMemory(program.images["lists"], program.decoded.chunks, program.config)
-    steps = []
+    layers = []
     for command, instruction in zip(program.commands, program.decoded.layers, strict=True):
         source = program.network.layer(command.layer).inputs[0]
         lists = memory.at(instruction.chunks)
-        steps.append(_step(program, instruction, source, windows[source], lists))
+        layers.append(_timed(program, instruction, source, windows[source], lists))
         windows[command.tensor] = tuple(core.window for core in instruction.cores)
-    return steps
+    return layers
 
 
 def _counts(config: AcceleratorConfig, instruction: Instruction, lists: np.ndarray) -> np.ndarray:
@@ -134,8 +134,7 @@ class Plan:
     Attributes
     ----------
     instructions : tuple of Instruction
-    steps : list of Step
-        One per LAYER.
+    layers : list of TimedLayer
     fetch, control : list of int
         Cycles to fetch each instruction, and its own besides those of the layer or selection.
     selecting : list of int
@@ -146,7 +145,7 @@ class Plan:
 
     def __init__(self, program: Program, source: WeightSource = PROMPT):
         config, self.instructions = program.config, program.decoded.instructions
-        self.steps = _steps(program)
+        self.layers = _layers(program)
         self.fetch, self.control = [], []
         self.selecting = []
         fetched = False  # while the instruction before was at work
@@ -171,7 +170,7 @@ class Plan:
 
     def most_rows(self, number: int, cycles: int) -> int:
         """Most rows that can come to a core while a LAYER runs that takes so many cycles without any."""
-        chunks = range(self.steps[number].chunks, len(self._chunks))
+        chunks = range(self.layers[number].chunks, len(self._chunks))
         asked = [k for k in chunks if self._chunks[k].after <= number]
         rows = int(np.diff(self.rows.starts)[:, asked].sum(axis=1).max())
         # Rows are so many cycles apart, and each makes the layer at most one longer.
@@ -185,19 +184,19 @@ class Plan:
 
         Without ``held``, nothing comes from external memory.
         """
-        step = self.steps[number]
+        layer = self.layers[number]
         cycles, stalls, spent = layer_cycles(
             active,
             wanted,
-            step.parts,
-            step.rows,
-            step.columns,
-            step.walk,
-            step.counts,
+            layer.parts,
+            layer.rows,
+            layer.columns,
+            layer.walk,
+            layer.counts,
             self._pes,
             self._queues,
-            step.slow,
-            step.latency,
+            layer.slow,
+            layer.latency,
             held if held is not None and held.size else None,
             self.rows.starts,
             self.rows.offsets,

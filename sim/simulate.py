@@ -165,7 +165,7 @@ def simulate(
     plan, deadline = Plan(program, source), conditions.deadline
     config, network = program.config, program.network
     zero_points = stored_zero_points(network)
-    shape = (len(codes), len(plan.steps))
+    shape = (len(codes), len(plan.layers))
     times, stalls, waited, ends = (np.zeros(shape, np.int64) for _ in range(4))
     spent = np.zeros((*shape, len(CAUSES)), np.int64)
     clock, selects = np.zeros(len(codes), np.int64), np.zeros(shape, np.int64)
@@ -187,10 +187,10 @@ def simulate(
                 selects[part, number] = here * selecting
                 continue
             if instruction.op is Opcode.LAYER:
-                step = plan.steps[number]
+                timed = plan.layers[number]
                 layer = network.layer(program.commands[number].layer)
-                active = _active(tensors[step.source], zero_points[step.source], layer, config)
-                wait = here * loading.wait(step.chunks, now)
+                active = _active(tensors[timed.source], zero_points[timed.source], layer, config)
+                wait = here * loading.wait(timed.chunks, now)
                 now += wait
                 cycles, stalls[part, number], spent[part, number] = plan.times(number, active, here, loading.held(now))
                 now += cycles

@@ -30,9 +30,9 @@ from models.recipes import checkpoint, recipe
 from offramp import inspect as files
 from offramp.errors import sentence
 from sim import simulate
+from tests.fuzzing import changed_array, changed_bytes, changed_image, changed_text, changed_tree
 from tests.models.frontends.tflite_builder import Builder
 from tests.models.networks.test_resnet8 import official_arrays
-from tests.mutations import changed_array, changed_bytes, changed_image, changed_text, changed_tree
 from tests.random_networks import random_codes, random_network
 
 SEED = int(os.environ.get("OFFRAMP_FUZZ_SEED", "0"))

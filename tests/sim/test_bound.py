@@ -62,8 +62,8 @@ def test_more_nonzeros_never_take_less_time(data):
     program = compile_network(network, CONFIG.replace(**sizes))
     plan, tensors = Plan(program), network.tensors()
     rng = np.random.default_rng(data.draw(st.integers(0, 1 << 20)))
-    for number, step in enumerate(plan.steps):
-        height, width, channels = tensors[step.source].shape
+    for number, layer in enumerate(plan.layers):
+        height, width, channels = tensors[layer.source].shape
         stored = np.arange(program.config.padded_channels(channels)) < channels
         stored = np.tile(stored, height * width)
         draws = rng.random(stored.size)
@@ -121,7 +121,7 @@ def test_a_row_of_lists_makes_a_slow_layer_two_cycles_longer(monkeypatch):
     row = ChunkRows(cores=tuple(range(cores)), address=4095, words=np.zeros((1, pes), dtype=np.uint32), beat=1)
     chunk = ListChunk(address=0, beats=1 + program.config.row_beats, after=0, segments=(row,))
     monkeypatch.setitem(vars(program), "decoded", replace(program.decoded, chunks=(chunk,)))
-    assert Plan(program).steps[0].slow
+    assert Plan(program).layers[0].slow
     bound = layer_bounds(program)[0]
     times = [simulate(program, codes, source=WeightSource(latency=n)).layer_cycles[0, 0] for n in range(1, 121)]
     assert (min(times), max(times)) == (alone[0], bound) == (bound - 2, bound)

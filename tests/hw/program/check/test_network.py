@@ -11,11 +11,11 @@ from hw.program.bits import bits_of
 from hw.program.isa import Entry
 from hw.program.list_memory import unpack_pointers
 from hw.program.program import Program
+from tests.fuzzing import changed_image
 from tests.hw.changes import Changes, put
 from tests.hw.machine import Machine
 from tests.hw.networks import pooled, runnable
 from tests.hw.partitions import only
-from tests.mutations import changed_image
 from tests.random_networks import random_codes, random_network, with_selects
 
 TINY = preset("tiny").replace(accumulator_bits=32)

@@ -87,6 +87,9 @@ class Core(wiring.Component):
     stalled : Out(1)
         The dispatcher waited for a PE in the cycle before.
 
+    Parts, in the order of :meth:`elaborate`: the layer memory; the end of a layer; the dispatcher with its reads; the
+    PEs; the lanes with their channel memories; words out and in.
+
     A row is written two cycles after it came; the dispatcher is held in the cycle before that.
 
     Only :attr:`reset` resets a core, one cycle later: each core has its own register, for the thousands of flip-flops

@@ -3,7 +3,8 @@ import pytest
 
 from hw.compiler.compile import compile_network
 from hw.compiler.lower import lower
-from hw.compiler.steps.partition import Partition, is_everywhere, join, read_rows, window_words
+from hw.compiler.steps.partition import Rows, bands_of, is_everywhere, join, read_rows, window_words
+from hw.compiler.steps.step import Step
 from hw.config import AcceleratorConfig
 from hw.network.network import INPUT
 from hw.program.parts import divide, parts_of
@@ -28,16 +29,19 @@ def test_what_a_core_reads():
     here = maker.conv(total, 8, (1, 1), (2, 2))
     maker.head(maker.pool(here), 3)
     steps = lower(maker.network("net")).steps
-    halves = Partition(2, 1)
-    assert read_rows(steps[0], INPUT, halves, 4) == [(0, 5), (3, 9), None, None]
+
+    def read(step: Step, name: str, bands: int, groups: int = 1) -> list[Rows]:
+        return read_rows(step, name, parts_of(bands_of(step, bands), (0, groups), groups), 4)
+
+    assert read(steps[0], INPUT, 2) == [(0, 5), (3, 9), None, None]
     # The first convolution of the block reads over the edge of its band; the second one adds the band itself.
     assert (steps[1].reads, steps[2].residual) == (stem, stem)
-    assert read_rows(steps[1], stem, Partition(2, 2), 4) == [(0, 5), (0, 5), (3, 9), (3, 9)]
-    assert read_rows(steps[2], stem, halves, 4) == [(0, 4), (4, 9), None, None]
+    assert read(steps[1], stem, 2, 2) == [(0, 5), (0, 5), (3, 9), (3, 9)]
+    assert read(steps[2], stem, 2) == [(0, 4), (4, 9), None, None]
     # Every second row only: what lies behind the last of them is not kept.
-    assert read_rows(steps[3], total, Partition(4, 1), 4) == [(0, 1), (2, 3), (4, 5), (6, 9)]
-    assert read_rows(steps[4], here, Partition(1, 1), 4) == [(0, 5), None, None, None]
-    assert read_rows(steps[4], total, Partition(1, 1), 4) == [None] * 4
+    assert read(steps[3], total, 4) == [(0, 1), (2, 3), (4, 5), (6, 9)]
+    assert read(steps[4], here, 1) == [(0, 5), None, None, None]
+    assert read(steps[4], total, 1) == [None] * 4
 
 
 @pytest.mark.parametrize(

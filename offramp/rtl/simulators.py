@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TextIO
 from xml.etree import ElementTree
 
+from cocotb_tools.config import libs_dir as cocotb_libraries
 from cocotb_tools.runner import Runner, VerilatorControlFile, get_runner
 from filelock import FileLock
 
@@ -177,6 +178,12 @@ def _passed(results: Path, testcase: str) -> bool:
     return len(cases) == 1 and not any(cases[0].find(bad) is not None for bad in ("failure", "error", "skipped"))
 
 
+def _libraries() -> dict[str, str]:
+    """Where a simulation finds cocotb's libraries: the environment that built it may be another one, or gone."""
+    places = [str(cocotb_libraries), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+    return {"LD_LIBRARY_PATH": os.pathsep.join(places)}
+
+
 def run_test(
     directory: Path,
     simulator: str,
@@ -213,7 +220,7 @@ def run_test(
                 build_dir=directory,
                 test_dir=work,
                 results_xml=str(work / f"{testcase}.xml"),
-                extra_env=variables or {},
+                extra_env=_libraries() | (variables or {}),
                 waves=waves,
                 seed=seed,
                 timescale=("1ns", "1ps"),

@@ -84,11 +84,16 @@ def test_a_signal_for_the_keeper_is_for_the_command(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL])
 def test_processes_end_with_their_parent(tmp_path, number):
     tree = Tree(tmp_path)
-    program = f"from hw.processes import run; run(['{tree.script}'])"
+    # Tests that a shell runs in the background ignore some signals, and so would what they start.
+    usual = "import signal; signal.signal(2, signal.default_int_handler); signal.signal(3, signal.SIG_DFL)"
+    program = f"{usual}; from hw.processes import run; run(['{tree.script}'])"
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.DEVNULL) as parent:
-        assert tree.runs()
-        parent.send_signal(number)
-        assert parent.wait(60) == -number
+        try:
+            assert tree.runs()
+            parent.send_signal(number)
+            assert parent.wait(60) == -number
+        finally:
+            parent.kill()
     assert tree.gone()
 
 

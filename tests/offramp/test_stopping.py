@@ -9,6 +9,16 @@ from offramp import cli, stopping
 from offramp.stopping import Stopped, kept, stoppable
 
 
+@pytest.fixture(autouse=True)
+def _signals_as_usual():
+    """Tests that a shell runs in the background ignore some signals, which we then leave ignored."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_block_and_handlers_are_put_back(number):
     before = signal.getsignal(number)

@@ -98,7 +98,7 @@ def test_no_file_and_no_program_are_refused(tmp_path):
     assert refusal(tmp_path / "none") == "cannot be read: No such file or directory"
     assert refusal(tmp_path) == "cannot be read: Is a directory"
     (tmp_path / "text").write_text("a letter, not a program; but longer than the header of a program file is, by far")
-    assert "not this kind of file" in refusal(tmp_path / "text")
+    assert refusal(tmp_path / "text") == "must be a program, not a file of another kind"
 
 
 def test_truncated_files_are_refused(path, tmp_path):

@@ -160,7 +160,7 @@ def test_beats_that_nobody_asked_for_are_dropped(tmp_path):
     def build(rng):
         words = np.array([[1] * 8, [2] * 8], dtype=np.uint32)
         beats = pack_chunk([ChunkRows(cores=(0,), address=3, words=words)], config).tolist()
-        dut = Surroundings([0] * TABLE + encode(Chunk, address=0, beats=len(beats), after=0), config)
+        dut = reused(Surroundings, config)
         loader = dut.loader
         rows = Rows(loader)
 
@@ -184,7 +184,8 @@ def test_beats_that_nobody_asked_for_are_dropped(tmp_path):
             assert ctx.get(loader.written) == 1
             assert not ctx.get(loader.busy)
 
-        return Bench(dut=dut, testbenches=[drive], background=[rows.act])
+        table = [0] * TABLE + encode(Chunk, address=0, beats=len(beats), after=0)
+        return Bench(dut=dut, testbenches=[drive], background=[rows.act], memories={dut.program: table})
 
     simulate(build, seed=0, folder=tmp_path)
 

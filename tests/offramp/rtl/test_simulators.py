@@ -32,6 +32,14 @@ def test_the_cache_lies_where_it_is_told(monkeypatch, tmp_path):
     assert cache_root() == tmp_path / "x" / "offramp"
 
 
+def test_a_simulation_finds_the_libraries_of_this_environment_first(monkeypatch):
+    """A build that is found again may name those of an environment that is gone."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/elsewhere")
+    place, *others = simulators._libraries()["LD_LIBRARY_PATH"].split(os.pathsep)
+    assert (Path(place) / "libcocotbvpi_verilator.so").is_file()
+    assert others == ["/elsewhere"]
+
+
 def test_a_build_is_found_again_and_a_failing_test_names_log_and_seed(tmp_path):
     directory = build(preset("tiny"))
     before = dict(os.environ)

@@ -10,6 +10,7 @@ ERROR: Unable to place cell 'a', no BELs remaining to implement cell type 'DP16K
 
 def test_overfull_lists_only_what_does_not_fit():
     assert overfull(LOG) == {"DP16KD": Usage(64, 56)}
+    assert overfull(LOG.replace("64/   56   114%", "56/   56   100%")) == {}
     assert overfull("Info: nothing here") == {}
 
 

@@ -220,7 +220,7 @@ def judge(tree: Tree, mutant: Mutant, timeout: float) -> dict[str, Any]:
     found = asdict(mutant) | {"status": status, "seconds": round(time.monotonic() - start, 1)}
     if code is None:
         found["timeout"] = True
-    return {name: value for name, value in found.items() if value != ""}
+    return {name: value for name, value in found.items() if value != "" or name == "new"}
 
 
 def run(

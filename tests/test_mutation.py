@@ -63,6 +63,9 @@ def test_a_mutant_is_killed_or_survives_and_the_tree_is_as_before(tmp_path):
     harmless = replace(GOOD, new="return -(-bits_of(layout) // 32) * 1")
     assert judge(tree, harmless, 300)["status"] == "survived"
     assert judge(tree, harmless, 0.01)["timeout"]
+    whole = (GOOD.tests[0].partition("::")[0],)
+    without = judge(tree, replace(GOOD, old=" // 32", new="", tests=whole), 300)
+    assert (without["status"], without["new"], objections([without])) == ("killed", "", [])
     assert (tree.folder / GOOD.file).read_text(encoding="utf-8") == source
     with pytest.raises(RuntimeError, match=r"its tests could not run \(14\)"):
         judge(tree, replace(GOOD, tests=("tests/hw/program/test_bits.py::test_none",)), 300)

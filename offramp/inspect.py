@@ -101,8 +101,11 @@ def kind_of(path: Path) -> str:
     """
     if str(path).startswith(zoo.PREFIX):
         return "program" if "@" in str(path) else "network of the zoo"
-    with path.open("rb") as file:
-        magic = file.read(len(MAGIC))
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(MAGIC))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
     return "program" if magic == MAGIC else checkpoint.stage_of(path)
 
 

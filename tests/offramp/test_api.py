@@ -128,6 +128,8 @@ def test_files_and_the_zoo_are_loaded_by_what_they_are(tmp_path):
     again = offramp.load(tmp_path / "p.off")
     assert isinstance(again, Program)
     assert again.config.digest() == program.config.digest()
+    with pytest.raises(ValueError, match=r"none\.off: cannot be read: No such file or directory$"):
+        offramp.load(tmp_path / "none.off")
     (tmp_path / "x.off").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"x\.off"):
         offramp.load(tmp_path / "x.off")

@@ -276,7 +276,7 @@ def test_verify_ends_with_1_when_anything_differs(small, tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("info", "missing.off"), r"missing\.off: No such file or directory"),
+        (("info", "missing.off"), r"missing\.off: cannot be read: No such file or directory"),
         (("evaluate", "missing.off"), r"missing\.off: cannot be read: No such file or directory"),
         (("train", "--data", "mnist"), r"data must be one of digits, fashion-mnist, cifar10, not 'mnist'"),
         (

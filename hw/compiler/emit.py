@@ -91,9 +91,8 @@ class _Emitter:
     def __init__(self, scheduled: Scheduled):
         chosen = scheduled.placed.chosen
         proven = chosen.expanded.proven
-        tensors = proven.network.tensors()
         self._network, self._config, self._stored = proven.network, proven.config, proven.stored
-        self._maps = {name: tensors[tensor] for name, tensor in maps_of(proven.network, proven.steps).items()}
+        self._maps = maps_of(proven.network, proven.steps)
         self._places, self._windows = scheduled.placed.places, chosen.windows
         self._lists = scheduled.lists
         self._cores = [_Core() for _ in range(proven.config.cores)]

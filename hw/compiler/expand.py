@@ -38,10 +38,8 @@ class Expanded:
         """What the options cost together; every choice is made from the same one."""
         if in_place not in self._planners:
             network, steps = self.proven.network, self.proven.steps
-            tensors = network.tensors()
-            maps = {name: tensors[tensor] for name, tensor in maps_of(network, steps).items()}
             self._planners[in_place] = Planner(
-                maps, steps, self.options, self.groups, self.proven.config, in_place=in_place
+                maps_of(network, steps), steps, self.options, self.groups, self.proven.config, in_place=in_place
             )
         return self._planners[in_place]
 

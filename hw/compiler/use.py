@@ -97,9 +97,8 @@ def memory_use(proven: Proven, expanded: Expanded | None, attempt: Attempt | Non
 
 def _least(proven: Proven, expanded: Expanded | None) -> list[MemoryUse]:
     """What any choice for whole steps uses at least."""
-    config, steps, network = proven.config, proven.steps, proven.network
-    tensors = network.tensors()
-    maps = {name: tensors[tensor] for name, tensor in maps_of(network, steps).items()}
+    config, steps = proven.config, proven.steps
+    maps = maps_of(proven.network, steps)
     ones = [1] * len(steps)
     found = []
     if expanded is not None:

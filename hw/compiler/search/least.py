@@ -83,7 +83,5 @@ def activations_lack(
     in_place : bool
         Whether sums are written over their residual operands.
     """
-    tensors = network.tensors()
-    maps = {name: tensors[tensor] for name, tensor in maps_of(network, steps).items()}
-    requests = Places(steps, in_place=in_place).least(maps, config)
+    requests = Places(steps, in_place=in_place).least(maps_of(network, steps), config)
     return shortage(requests, config) if excess(requests, config.activation_words) else None

@@ -67,8 +67,7 @@ class _Left:
         *,
         in_place: bool,
     ):
-        tensors, places = network.tensors(), Places(steps, in_place=in_place)
-        maps = {name: tensors[tensor] for name, tensor in maps_of(network, steps).items()}
+        maps, places = maps_of(network, steps), Places(steps, in_place=in_place)
         #: Of each step: array (options, cores).
         self._channels = [np.array([option.cost.channels for option in some]) for some in options]
         #: Of each step: array (options, places), the words of a place that the step alone needs.

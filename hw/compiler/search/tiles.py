@@ -142,7 +142,7 @@ def _cost(steps: Sequence[Step], config: AcceleratorConfig) -> float:
 
 def _requests(network: Network, steps: Sequence[Step], config: AcceleratorConfig) -> list[Request]:
     """What every map needs with the most bands of every step."""
-    tensors, maps, readers = network.tensors(), maps_of(network, steps), readers_of(steps)
+    maps, readers = maps_of(network, steps), readers_of(steps)
     requests, cores = [], config.cores
     for name, first in makers_of(steps).items():
         reads = [read_rows(steps[n], name, most_parts(steps[n], cores), cores) for n in readers[name]]
@@ -150,7 +150,7 @@ def _requests(network: Network, steps: Sequence[Step], config: AcceleratorConfig
         requests.append(
             Request(
                 name=name,
-                words=window_words(windows, tensors[maps[name]].shape, config),
+                words=window_words(windows, maps[name].shape, config),
                 first=first,
                 last=max(readers[name], default=first),
                 apart=frozenset(step.reads for step in steps if step.residual == name),

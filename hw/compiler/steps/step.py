@@ -166,9 +166,10 @@ class Step:
         return isinstance(self.layer, Linear) and self.layer.raw
 
 
-def maps_of(network: Network, steps: Sequence[Step]) -> dict[str, str]:
+def maps_of(network: Network, steps: Sequence[Step]) -> dict[str, Tensor]:
     """The tensor that each map is of, or of whose rows it holds some, by the map's name."""
-    return {name: name for name in network.tensors()} | {step.writes: step.result.name for step in steps}
+    tensors = network.tensors()
+    return tensors | {step.writes: tensors[step.result.name] for step in steps}
 
 
 def makers_of(steps: Sequence[Step]) -> dict[str, int]:

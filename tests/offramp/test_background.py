@@ -23,7 +23,7 @@ def test_a_failure_tells_what_the_command_said(tmp_path):
     missing = tmp_path / "missing"
     with (
         background(["info", str(missing)], tmp_path / "log") as process,
-        pytest.raises(ValueError, match=rf"^info in the background failed: offramp: {missing}: No such file"),
+        pytest.raises(ValueError, match=rf"^info in the background failed: offramp: {missing}: cannot be read: No such file"),
     ):
         finish(process)
 

@@ -1,7 +1,8 @@
 """Runs a program on images, cycle by cycle as the RTL would, without stepping through cycles."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,11 +15,13 @@ from hw.network.zero_codes import stored_zero_points
 from hw.numerics import top2
 from hw.program.isa import Opcode
 from hw.program.program import Program
-from models.integer.golden import Result, checked_images, run
 from sim.bound import constant_time
 from sim.kernel import CAUSES
 from sim.loading import PROMPT, WeightSource
 from sim.plan import Plan
+
+if TYPE_CHECKING:
+    from models.integer.golden import Result
 
 __all__ = ["Simulation", "simulate"]
 
@@ -100,9 +103,10 @@ def _active(codes: np.ndarray, zero_point: int, layer: Layer, config: Accelerato
     return np.ascontiguousarray(padded.reshape(len(codes), -1))
 
 
-def _values(golden: Result, part: slice) -> Result:
+def _values(golden: "Result", part: slice) -> "Result":
     """The golden model's results on some of its images."""
-    return Result(
+    return replace(
+        golden,
         tensors={name: tensor[part] for name, tensor in golden.tensors.items()},
         logits=[logits[part] for logits in golden.logits],
         margins=golden.margins[part],
@@ -111,7 +115,7 @@ def _values(golden: Result, part: slice) -> Result:
     )
 
 
-def _check_values(network: Network, golden: Result, codes: np.ndarray) -> None:
+def _check_values(network: Network, golden: "Result", codes: np.ndarray) -> None:
     """Refuse results of another network's form, of other images, or without their tensors."""
     expected = {name: (len(codes), *tensor.shape) for name, tensor in network.tensors().items()}
     found = {name: tensor.shape for name, tensor in golden.tensors.items()}
@@ -129,7 +133,7 @@ def simulate(
     program: Program,
     codes: np.ndarray,
     *,
-    golden: Result | None = None,
+    golden: "Result | None" = None,
     conditions: Conditions = DEFAULT,
     source: WeightSource = PROMPT,
     batch: int = 256,
@@ -156,6 +160,9 @@ def simulate(
     ValueError
         When the images aren't those of the program's network, or the results aren't of this network and these images.
     """
+    # Torch takes seconds to load; whoever needs only the sources and bounds of this package doesn't wait for it.
+    from models.integer.golden import checked_images, run
+
     codes = checked_images(program.network, codes)
     if golden is not None:
         _check_values(program.network, golden, codes)

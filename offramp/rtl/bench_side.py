@@ -23,13 +23,14 @@ from fpga.driver import (
     run_batch,
     run_image,
 )
+from hw.network.exits import Conditions
 from hw.program.bits import decode
 from hw.program.isa import Burst
 from hw.program.link import link as linked
 from hw.program.program import Program
 from hw.program.protocol import Reply
-from offramp.rtl.job import JOB, Batch, Job, Work, save_outcomes
-from sim import WeightSource, constant_time
+from offramp.rtl.job import JOB, Batch, Job, save_outcomes
+from sim import WeightSource
 
 __all__ = ["ExternalMemory", "HostLink", "start", "verify_images"]
 
@@ -241,16 +242,16 @@ async def verify_images(dut) -> None:
     outcomes: list[list[RunOutcome]] = [[] for _ in job.work]
     order = [(slot, number) for slot, (_, images) in enumerate(job.work) for number in range(len(images))]
     if job.together:
-        await _load(link, job, job.work)
+        await _load(link, [program for program, _ in job.work], job.conditions)
         order.sort(key=lambda pair: pair[1])
     for done, (slot, number) in enumerate(order):
         program, images = job.work[slot]
         if not job.together and number == 0:
-            await _load(link, job, job.work[slot : slot + 1])
+            await _load(link, [program], job.conditions[slot : slot + 1])
         if memory is not None and (number == 0 or job.together):
             memory.hold(program)
-        conditions = constant_time(program, job.conditions, job.source)
-        options: dict[str, Any] = {"report": True, "step": job.step, "conditions": conditions, "number": number}
+        options: dict[str, Any] = {"report": True, "step": job.step, "number": number}
+        options["conditions"] = job.conditions[slot]
         place = slot if job.together else 0
         outcomes[slot].append(await link.perform(run_image(program, images[number], slot=place, **options)))
         (folder / "progress").write_text(str(done + 1))
@@ -262,10 +263,9 @@ async def verify_images(dut) -> None:
     save_outcomes(folder, outcomes, batches)
 
 
-async def _load(link: HostLink, job: Job, work: Work) -> None:
+async def _load(link: HostLink, programs: list[Program], conditions: list[Conditions]) -> None:
     """Load programs together, and know how long they may take."""
-    bundle = linked([program for program, _ in work])
-    conditions = [constant_time(program, job.conditions, job.source) for program, _ in work]
+    bundle = linked(programs)
     link.patience = max(patience(bundle, each) for each in conditions)
     await link.perform(load_bundle(bundle))
 
@@ -276,8 +276,7 @@ async def _batch(link: HostLink, job: Job, slot: int) -> Batch:
     await link.perform(run_image(program, images[0], slot=slot))
     link.sent.clear()
     link.results.clear()
-    conditions = constant_time(program, job.conditions, job.source)
-    runs = await link.perform(run_batch([(slot, codes) for codes in images], conditions=conditions))
+    runs = await link.perform(run_batch([(slot, codes) for codes in images], conditions=job.conditions[slot]))
     for run in runs:
         if isinstance(run, DeviceError):
             raise run

@@ -8,7 +8,7 @@ import numpy as np
 
 from fpga.driver import RunOutcome
 from hw.arrays import read_npy, read_npz
-from hw.network.exits import DEFAULT, Conditions
+from hw.network.exits import Conditions
 from hw.program import program
 from hw.program.program import Program
 from sim import PROMPT, WeightSource
@@ -46,6 +46,8 @@ class Job:
     ----------
     work : list of (Program, images)
         Done in order; all programs are for the same config.
+    conditions : list of Conditions
+        Of the runs of each program, from the first number on.
     together : bool
         Load all programs at once; run image after image of all of them in turn, and then those of each back to back.
     step : bool
@@ -53,18 +55,16 @@ class Job:
     stall : float
         Probability of a pause on either stream, per cycle.
     seed : int
-    conditions : Conditions
-        Of the runs, in every program from the first number on.
     source : WeightSource
         External memory; with ``stall`` it pauses, too.
     """
 
     work: Work
+    conditions: list[Conditions]
     together: bool = False
     step: bool = True
     stall: float = 0.0
     seed: int = 0
-    conditions: Conditions = DEFAULT
     source: WeightSource = PROMPT
 
     def save(self, folder: Path) -> None:
@@ -73,7 +73,8 @@ class Job:
             each.save(folder / f"{number}.program")
             np.save(folder / f"{number}.npy", codes, allow_pickle=False)
         options = {name: value for name, value in vars(self).items() if name != "work"}
-        options |= {"programs": len(self.work), "conditions": asdict(self.conditions), "source": asdict(self.source)}
+        options |= {"programs": len(self.work), "conditions": [asdict(each) for each in self.conditions]}
+        options["source"] = asdict(self.source)
         (folder / "job.json").write_text(json.dumps(options))
 
     @classmethod
@@ -84,8 +85,8 @@ class Job:
             (program.load(folder / f"{number}.program"), read_npy(folder / f"{number}.npy"))
             for number in range(options.pop("programs"))
         ]
-        conditions, source = Conditions(**options.pop("conditions")), WeightSource(**options.pop("source"))
-        return cls(work=work, conditions=conditions, source=source, **options)
+        conditions = [Conditions(**each) for each in options.pop("conditions")]
+        return cls(work=work, conditions=conditions, source=WeightSource(**options.pop("source")), **options)
 
 
 def save_outcomes(folder: Path, outcomes: list[list[RunOutcome]], batches: list[Batch]) -> None:

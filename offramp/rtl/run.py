@@ -23,7 +23,7 @@ from models.integer.golden import Result, run
 from offramp.rtl.job import JOB, Batch, Job, Work, load_outcomes
 from offramp.rtl.simulators import build, cache_root, run_test
 from offramp.stopping import Stopped
-from sim import PROMPT, Simulation, WeightSource, has_known_time, simulate, time_batch
+from sim import PROMPT, Simulation, WeightSource, constant_time, has_known_time, simulate, time_batch
 
 __all__ = ["compare", "compare_batch", "expected_outputs", "run_together", "run_work", "verify"]
 
@@ -86,7 +86,8 @@ def run_work(
     RuntimeError
         When the run fails; the message names the log and the seed.
     """
-    job = Job(work=work, step=step, stall=stall, seed=seed, conditions=conditions, source=source)
+    each = _resolved(work, conditions, source)
+    job = Job(work=work, conditions=each, step=step, stall=stall, seed=seed, source=source)
     return _run(job, simulator, waves, progress)[0]
 
 
@@ -105,8 +106,14 @@ def run_together(
 
     Parameters and errors are those of :func:`run_work`.
     """
-    job = Job(work=work, together=True, stall=stall, seed=seed, conditions=conditions, source=source)
+    each = _resolved(work, conditions, source)
+    job = Job(work=work, conditions=each, together=True, stall=stall, seed=seed, source=source)
     return _run(job, simulator, waves, progress)
+
+
+def _resolved(work: Work, conditions: Conditions, source: WeightSource) -> list[Conditions]:
+    """The conditions of each program's runs; constant time with its own deadline."""
+    return [constant_time(program, conditions, source) for program, _ in work]
 
 
 def _run(

@@ -44,8 +44,6 @@ _ARGUMENTS = {
     # Hierarchical: the core is compiled once, not once for each core.
     "verilator": [
         "--hierarchical",
-        "-CFLAGS",
-        "-O2",
         "--no-public-flat-rw",
         "-Wno-fatal",
         "--x-assign",
@@ -56,6 +54,12 @@ _ARGUMENTS = {
     # Amaranth's Verilog starts its combinational blocks by initial values: events in Verilog, none in SystemVerilog.
     "icarus": ["-g2005"],
 }
+
+#: Variables of Verilator's makefiles. What runs once a simulation is compiled as it is, what runs in every cycle well.
+_MAKE = "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2"
+
+#: Objects of Verilator's own library, the same for all designs.
+_LIBRARY = ("verilated.o", "verilated_dpi.o", "verilated_threads.o", "verilated_vpi.o")
 
 #: Names of folders that make can build in.
 _MAKEABLE = re.compile(r"[\w/.+@,=-]+")
@@ -84,7 +88,7 @@ def _environment(simulator: str) -> Iterator[None]:
             )
         os.environ["VERILATOR_ROOT"] = str(root)
         os.environ["PATH"] = f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        os.environ["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
+        os.environ["MAKEFLAGS"] = _MAKE
     # The simulator embeds Python; its worker processes and threads are not ours to configure.
     os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -117,18 +121,45 @@ def _place_for_make(directory: Path) -> Iterator[Path]:
         shutil.copytree(folder, directory, dirs_exist_ok=True)
 
 
-def _runner(simulator: str) -> Runner:
-    """cocotb's runner of a simulator; what it starts ends with this process."""
+def _copy_objects(source: Path, target: Path) -> None:
+    """Copy what is there of Verilator's library and not yet there; make takes it, or, of another Verilator, remakes it.
+
+    A copy appears whole, for others may build at the same time.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for name in _LIBRARY:
+        if (source / name).exists() and not (target / name).exists():
+            with TemporaryDirectory(dir=target) as whole:
+                shutil.copyfile(source / name, Path(whole) / name).replace(target / name)
+
+
+def _runner(simulator: str, library: Path | None = None) -> Runner:
+    """cocotb's runner of a simulator; what it starts ends with this process.
+
+    Parameters
+    ----------
+    library : Path, optional
+        Folder that keeps the objects of Verilator's library from build to build.
+    """
     found = get_runner(simulator)
 
     class Runner(type(found)):  # type: ignore[misc]
         def _execute_cmds(self, cmds: Sequence[list[str]], cwd: Path, stdout: TextIO) -> None:
             for command in cmds:
+                kept = library if Path(command[0]).name == "make" else None
+                if kept is not None:
+                    _copy_objects(kept, cwd)
                 code = run(command, cwd=cwd, env=self.env, stdout=stdout, stderr=STDOUT).returncode
                 if code:
                     raise RuntimeError(f"{Path(command[0]).name} failed with code {code}; log: {stdout.name}")
+                if kept is not None:
+                    _copy_objects(cwd, kept)
 
     return Runner()
+
+
+def _key(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def build(config: AcceleratorConfig, simulator: str = "verilator", *, waves: bool = False) -> Path:
@@ -145,8 +176,9 @@ def build(config: AcceleratorConfig, simulator: str = "verilator", *, waves: boo
         raise ValueError("iverilog must be on the PATH for simulator icarus; install the package iverilog")
     verilog = generate(config)
     versions = [importlib.metadata.version(name) for name in ("cocotb", "verilator")]
-    key = hashlib.sha256("\0".join([verilog, _CONTROL, *_ARGUMENTS[simulator], str(waves), *versions]).encode())
-    directory = cache_root() / f"{simulator}-{key.hexdigest()[:16]}"
+    options = [*_ARGUMENTS[simulator], _MAKE, str(waves), *versions]
+    directory = cache_root() / f"{simulator}-{_key([verilog, _CONTROL, *options])}"
+    library = cache_root() / f"{simulator}-library-{_key(options)}"
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory / "lock"), _environment(simulator):
         if not (directory / "complete").exists():
@@ -158,7 +190,7 @@ def build(config: AcceleratorConfig, simulator: str = "verilator", *, waves: boo
                     control = folder / "ports.vlt"
                     control.write_text(_CONTROL)
                     sources.insert(0, VerilatorControlFile(control))
-                _runner(simulator).build(
+                _runner(simulator, library).build(
                     sources=sources,
                     hdl_toplevel=TOP,
                     build_dir=folder,

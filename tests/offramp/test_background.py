@@ -21,10 +21,8 @@ def test_a_command_runs_beside_and_its_output_is_kept(tmp_path):
 
 def test_a_failure_tells_what_the_command_said(tmp_path):
     missing = tmp_path / "missing"
-    with (
-        background(["info", str(missing)], tmp_path / "log") as process,
-        pytest.raises(ValueError, match=rf"^info in the background failed: offramp: {missing}: cannot be read: No such file"),
-    ):
+    said = f"^info in the background failed: offramp: {missing}: cannot be read: No such file"
+    with background(["info", str(missing)], tmp_path / "log") as process, pytest.raises(ValueError, match=said):
         finish(process)
 
 

@@ -1,4 +1,5 @@
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hw.compiler.compile import compile_balanced
 from hw.config import preset
 from models import zoo
-from models.attacks import pgd
+from models.attacks import pgd, suite
 from models.compression.quantize import encode
 from models.integer import golden
 from models.integer.surrogate import Surrogate
@@ -27,6 +28,12 @@ def multiplied_share(network, codes):
     maps = {name: found for name, found in golden.run(network, codes).tensors.items() if name not in logits}
     nonzero = sum(np.count_nonzero(found != tensors[name].zero_point) for name, found in maps.items())
     return nonzero / sum(found.size for found in maps.values())
+
+
+@pytest.fixture(autouse=True)
+def _few_queries(monkeypatch):
+    """Attacks that only ask for scores ask a few times."""
+    monkeypatch.setattr(suite, "Strength", partial(suite.Strength, queries=20, samples=(4, 4)))
 
 
 @pytest.fixture

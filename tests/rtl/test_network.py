@@ -48,11 +48,11 @@ def through_the_file(program: Program, tmp_path) -> Program:
 )
 def test_a_residual_network_with_both_exits(tmp_path, simulator, waves, name):
     network = exiting_network(3, 8, (8, 16))
-    program, codes = with_both_exits(compile_network(network, preset(name)), random_codes(network, 16, 3))
+    program, codes = with_both_exits(compile_network(network, preset(name)), random_codes(network, 6, 3))
     result = verify([(through_the_file(program, tmp_path), codes)], simulator=simulator, waves=waves)
     assert result["mismatches"] == []
-    assert (result["values_equal"], result["cycles_equal"], result["images"]) == (True, True, 16)
-    assert 0 < result["early"] < 16
+    assert (result["values_equal"], result["cycles_equal"], result["images"]) == (True, True, 6)
+    assert 0 < result["early"] < 6
 
 
 def test_a_deadline_forces_images_out(simulator, waves):

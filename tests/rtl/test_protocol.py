@@ -6,6 +6,7 @@ import pytest
 
 from hw.compiler.compile import compile_network
 from hw.config import preset
+from hw.network.exits import DEFAULT
 from models.integer.golden import run
 from offramp.rtl.job import JOB, Job
 from offramp.rtl.simulators import build, run_test
@@ -42,7 +43,7 @@ def test_protocol(bench, case, tmp_path, simulator, waves):
     cycles = simulate(program, codes, golden=golden).cycles
     rows = zip(golden.classes, golden.exit_index, golden.margins, cycles, strict=True)
     expected = [[int(label), int(leave), int(margins[leave]), int(count)] for label, leave, margins, count in rows]
-    Job(work=[(program, codes)]).save(tmp_path)
+    Job(work=[(program, codes)], conditions=[DEFAULT]).save(tmp_path)
     (tmp_path / "expected.json").write_text(json.dumps(expected))
     run_test(
         build(config, simulator, waves=waves),

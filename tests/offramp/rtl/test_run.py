@@ -137,10 +137,9 @@ def test_a_layer_that_did_not_run_is_found(case):
 def test_jobs_and_outcomes_survive_their_files(case, tmp_path):
     program, golden, _, outcomes = case
     codes = golden.tensors["input"]
-    conditions = Conditions(deadline=5, audit=256, seed=9, constant=True)
-    Job(work=[(program, codes), (program, codes[:1])], step=False, stall=0.25, seed=3, conditions=conditions).save(
-        tmp_path
-    )
+    work = [(program, codes), (program, codes[:1])]
+    conditions = [Conditions(deadline=5, audit=256, seed=9, constant=True), Conditions()]
+    Job(work=work, conditions=conditions, step=False, stall=0.25, seed=3).save(tmp_path)
     job = Job.load(tmp_path)
     assert (job.step, job.stall, job.seed, len(job.work)) == (False, 0.25, 3, 2)
     assert job.conditions == conditions

@@ -4,6 +4,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 
+from hw.rules import shown
+
 __all__ = ["PRESETS", "AcceleratorConfig", "preset"]
 
 #: Bits of one list memory word: the widest word of a true dual-port ECP5 block RAM.
@@ -12,6 +14,7 @@ LIST_WORD_BITS = 18
 WORD_CHANNELS = 8
 #: Activation memory banks of a core; a residual operand never shares a bank with the layer's input.
 BANKS = 2
+_DIGITS = 9  # most of a size that is written as text
 
 
 def _log2(value: int) -> int:
@@ -186,14 +189,15 @@ def preset(name: str) -> AcceleratorConfig:
     """
     base, *sizes = name.split(",")
     if base not in PRESETS:
-        raise ValueError(f"config must be one of {', '.join(PRESETS)}, not {base!r}")
+        raise ValueError(f"config must be one of {', '.join(PRESETS)}, not {shown(base)}")
     changed: dict[str, int] = {}
     for size in sizes:
         key, _, value = size.partition("=")
-        if key not in asdict(PRESETS[base]) or key in changed or not (value.isascii() and value.isdigit()):
+        number = value.isascii() and value.isdigit() and len(value) <= _DIGITS
+        if key not in asdict(PRESETS[base]) or key in changed or not number:
             raise ValueError(
-                f"config {name}: behind the preset comes SIZE=NUMBER, each of the sizes "
-                f"{', '.join(asdict(PRESETS[base]))} once at most, not {size!r}"
+                f"config {base}: behind the preset comes SIZE=NUMBER, each of the sizes "
+                f"{', '.join(asdict(PRESETS[base]))} once at most, not {shown(size)}"
             )
         changed[key] = int(value)
     return PRESETS[base].replace(**changed)

@@ -1,18 +1,21 @@
 """Tells a user's mistake from ours."""
 
+import os
+from opcode import opmap
 from pathlib import Path
+from types import TracebackType
 
 __all__ = ["sentence"]
 
 _HERE = Path(__file__).resolve().parents[1]
-_OURS = tuple(str(_HERE / name) for name in ("hw", "sim", "models", "fpga", "offramp"))
+_OURS = tuple(f"{_HERE / name}{os.sep}" for name in ("hw", "sim", "models", "fpga", "offramp"))
 
 
 def sentence(error: Exception) -> str | None:
     """What to tell the user, or None when the error is a failure of the program itself.
 
     A user's mistakes are what our own code refuses (ValueError, FloatingPointError) and what the operating system does
-    (OSError). The same types raised inside a library are nobody's refusal.
+    (OSError). The same types raised by a library are nobody's refusal, also where its code is C and has no frame.
     """
     if isinstance(error, OSError):
         if error.filename is not None and error.strerror:
@@ -23,6 +26,12 @@ def sentence(error: Exception) -> str | None:
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
-    if place is None or not place.tb_frame.f_code.co_filename.startswith(_OURS):
+    if place is None or not _refuses(place):
         return None
     return " ".join(str(error).split())
+
+
+def _refuses(place: TracebackType) -> bool:
+    """Whether an error began with a ``raise`` of our own code; what C code raises, begins where it is called."""
+    code = place.tb_frame.f_code
+    return code.co_filename.startswith(_OURS) and code.co_code[place.tb_lasti] == opmap["RAISE_VARARGS"]

@@ -39,10 +39,10 @@ _LIBRARIES = [
     "safetensors.numpy",
 ]
 _SERVER = multiprocessing.get_context("forkserver")
-#: Exit codes of tests, pytest's and so much: all passed; some failed, or the tests couldn't be read. Others are of no
-#: tests at all.
+#: Exit codes of tests, pytest's and so much: all passed; some failed, or their files couldn't be read (a file, or one
+#: test of it). Others are of no tests at all.
 _PYTEST = 10
-_PASSED, _FAILED = _PYTEST, (_PYTEST + 1, _PYTEST + 2)
+_PASSED, _FAILED = _PYTEST, (_PYTEST + 1, _PYTEST + 2, _PYTEST + 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,23 +215,36 @@ def judge(tree: Tree, mutant: Mutant, timeout: float) -> dict[str, Any]:
     # A process that a signal has ended crashed: that is noticed, too.
     if code is not None and code >= 0 and code not in (_PASSED, *_FAILED):
         raise RuntimeError(f"{mutant.name}: its tests could not run ({code}):\n{output}")
-    killed = code != _PASSED
-    status = "killed" if killed else "equivalent" if mutant.equivalent else "survived"
-    found = asdict(mutant) | {"status": status, "seconds": round(time.monotonic() - start, 1)}
-    if code is None:
-        found["timeout"] = True
-    return {name: value for name, value in found.items() if value != "" or name == "new"}
+    found = {"status": "killed" if code != _PASSED else "survived", "seconds": round(time.monotonic() - start, 1)}
+    return noted(mutant, found | ({"timeout": True} if code is None else {}))
+
+
+def noted(mutant: Mutant, found: dict[str, Any]) -> dict[str, Any]:
+    """What was found of a mutant, with what the list says of it now."""
+    said = {name: value for name, value in asdict(mutant).items() if value or name == "new"}
+    said["tests"] = list(mutant.tests)
+    measured = {name: found[name] for name in ("status", "seconds", "timeout") if name in found}
+    if measured["status"] != "killed":
+        measured["status"] = "equivalent" if mutant.equivalent else "survived"
+    return said | measured
 
 
 def run(
-    mutants: Sequence[Mutant], *, workers: int, timeout: float, progress: Callable[[int, int, str], None]
-) -> list[dict[str, Any]]:
+    mutants: Sequence[Mutant],
+    *,
+    workers: int,
+    timeout: float,
+    progress: Callable[[int, int, str], None],
+    keep: Callable[[Mutant, dict[str, Any]], None],
+) -> None:
     """Judge mutants, in copies of the tree; first, their tests must pass without any.
 
     Parameters
     ----------
     timeout : float
         Seconds for the tests of a mutant; one that takes longer is killed.
+    keep : callable
+        Called with each mutant and what :func:`judge` found, one at a time.
 
     Raises
     ------
@@ -270,12 +283,14 @@ def run(
             if code != _PASSED:
                 raise RuntimeError(f"{' '.join(tests)}: must pass without a mutant:\n{output}")
 
-        def mutated(mutant: Mutant) -> dict[str, Any]:
-            return with_tree(lambda tree: judge(tree, mutant, timeout), mutant.file)
+        def mutated(mutant: Mutant) -> None:
+            found = with_tree(lambda tree: judge(tree, mutant, timeout), mutant.file)
+            with lock:
+                keep(mutant, found)
 
         try:
             list(pool.map(clean, every))
-            return list(pool.map(mutated, mutants))
+            list(pool.map(mutated, mutants))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for tree in every_tree:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests import mutation
-from tests.mutation import Mutant, Tree, judge, objections, problems, read, summary
+from tests.mutation import Mutant, Tree, judge, noted, objections, problems, read, summary
 
 PACKAGES = {"hw", "sim", "models", "fpga", "offramp"}
 GOOD = Mutant(
@@ -67,8 +67,9 @@ def test_a_mutant_is_killed_or_survives_and_the_tree_is_as_before(tmp_path):
     without = judge(tree, replace(GOOD, old=" // 32", new="", tests=whole), 300)
     assert (without["status"], without["new"], objections([without])) == ("killed", "", [])
     assert (tree.folder / GOOD.file).read_text(encoding="utf-8") == source
-    with pytest.raises(RuntimeError, match=r"its tests could not run \(14\)"):
-        judge(tree, replace(GOOD, tests=("tests/hw/program/test_bits.py::test_none",)), 300)
+    none = replace(GOOD, tests=("tests/hw/program/test_bits.py::test_none",))
+    with pytest.raises(RuntimeError, match=r"must pass without a mutant"):
+        mutation.run([none], workers=1, timeout=300, progress=print, keep=print)
 
 
 def test_the_command_runs_tests_of_the_changed_tree_and_not_of_its_own(tmp_path):
@@ -77,6 +78,14 @@ def test_the_command_runs_tests_of_the_changed_tree_and_not_of_its_own(tmp_path)
     found = subprocess.run(command, cwd=mutation.ROOT, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     assert "1 killed, 0 survived, 0 equivalent" in found.stderr.splitlines()
+
+
+def test_a_reason_that_the_list_gives_later_is_in_the_result():
+    found = result_of(GOOD, "survived") | {"seconds": 1.0}
+    for why, status in (("equivalent", "equivalent"), ("survives", "survived")):
+        later = replace(GOOD, **{why: "because"})
+        assert noted(later, found) == result_of(later, status) | {"seconds": 1.0}
+    assert noted(replace(GOOD, equivalent="because"), result_of(GOOD))["status"] == "killed"
 
 
 def test_results_that_are_not_good_enough_say_why():

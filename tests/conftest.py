@@ -4,9 +4,12 @@ Hypothesis draws the same examples on every run, and takes the time that a busy 
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 #: Files that take longest come first: no worker is left alone with them in the end.
@@ -18,6 +21,18 @@ settings.load_profile("offramp")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(_FIRST))
+
+
+@contextmanager
+def made_once(factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
+    """A folder of this run that all of its workers see, and whether it's for this one to fill; the others wait."""
+    base = factory.getbasetemp()
+    # A worker's lies in the run's.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        first = not folder.exists()
+        folder.mkdir(exist_ok=True)
+        yield folder, first
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from hw.config import preset
-from hw.program.program import Program
+from hw.program.program import Program, load
 from models.datasets.splits import Dataset
 from models.recipes import recipe
-from models.recipes.checkpoint import Compressed
+from models.recipes.checkpoint import Compressed, load_compressed
 from models.training.train import Schedule
 from offramp import stages
+from tests.conftest import made_once
 
 #: Settings that take seconds and still learn something.
 _DIGITS = recipe.builtin("digits")
@@ -47,15 +48,15 @@ def quick_recipe(monkeypatch):
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> Small:
-    folder = tmp_path_factory.mktemp("small")
     source = stages.dataset("digits", None)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "builtin", lambda data: QUICK)
-        checkpoint = stages.trained(source, folder, seed=0)
-        network = stages.compressed(checkpoint, source, folder, seed=0)
-    program = stages.compiled(network.network, preset("tiny"), folder / stages.PROGRAM, network.activity)
-    dense = stages.unpruned(network.dense, preset("tiny"), folder / stages.UNPRUNED)
-    return Small(folder, source, network, program, dense)
+    with made_once(tmp_path_factory, "small") as (folder, first), pytest.MonkeyPatch.context() as patch:
+        if first:
+            patch.setattr(recipe, "builtin", lambda data: QUICK)
+            network = stages.compressed(stages.trained(source, folder, seed=0), source, folder, seed=0)
+            stages.compiled(network.network, preset("tiny"), folder / stages.PROGRAM, network.activity)
+            stages.unpruned(network.dense, preset("tiny"), folder / stages.UNPRUNED)
+    made = load_compressed(folder / stages.COMPRESSED)
+    return Small(folder, source, made, load(folder / stages.PROGRAM), load(folder / stages.UNPRUNED))
 
 
 #: What nextpnr reports of some design.

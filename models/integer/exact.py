@@ -4,6 +4,7 @@ Autocast, modes that intercept functions, and the precision that oneDNN may trad
 the thread. Integer results must depend on none of them.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -37,14 +38,34 @@ def exact() -> Iterator[None]:
         stack.enter_context(torch._C.DisableTorchFunction())
         stack.enter_context(torch.autocast("cpu", enabled=False))
         stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.backends.nnpack.flags(enabled=False))  # it transforms its operands
-        stack.enter_context(_full_precision())
+        stack.enter_context(_FULL_PRECISION)
         _prove()
         yield
 
 
+class _FullPrecision:
+    """While any thread is inside, the process's convolutions neither round nor transform their operands."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before.enter_context(torch.backends.nnpack.flags(enabled=False))  # it transforms
+                self._before.enter_context(_no_rounding())
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._before.close()
+
+
 @contextmanager
-def _full_precision() -> Iterator[None]:
+def _no_rounding() -> Iterator[None]:
     """Forbid oneDNN to round the operands of convolutions."""
     convolutions = torch.backends.mkldnn.conv  # type: ignore[attr-defined]  # a property of the module
     before = convolutions.fp32_precision
@@ -58,6 +79,9 @@ def _full_precision() -> Iterator[None]:
         convolutions.fp32_precision = "none"  # what is inherited is restored as such
         if convolutions.fp32_precision != before:
             convolutions.fp32_precision = before
+
+
+_FULL_PRECISION = _FullPrecision()
 
 
 def _prove() -> None:

@@ -1,5 +1,6 @@
 """Integers must not depend on what a process has told PyTorch: each setting, and that it is as it was afterwards."""
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -214,3 +215,25 @@ def test_a_convolution_that_rounds_is_refused(monkeypatch):
     monkeypatch.setattr(F, "conv2d", lambda *args, **options: original(*args, **options).bfloat16().float())
     with pytest.raises(ValueError, match=r"PyTorch made -4\.653056e\+06 of a sum of -4663185; leave"):
         golden.run(network(), images(1, 8, 8, 16))
+
+
+def test_the_first_thread_that_is_done_changes_nothing_for_others():
+    """Precision is the process's."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with exact.exact():
+            inside.set()
+            assert leave.wait(60)
+
+    with precision(torch.backends.mkldnn.conv, "bf16"), torch.backends.nnpack.flags(enabled=True):
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert inside.wait(60)
+        with exact.exact():
+            leave.set()
+            thread.join()
+            assert torch.backends.mkldnn.conv.fp32_precision == "ieee"
+            assert not torch._C._get_nnpack_enabled()
+        assert torch.backends.mkldnn.conv.fp32_precision == "bf16"
+        assert torch._C._get_nnpack_enabled()

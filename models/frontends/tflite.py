@@ -142,6 +142,9 @@ class _Reader:
         if name == "RESHAPE":
             if len(after) != 2 or after[0] != 1 or np.prod(before) != after[1]:
                 yield f"RESHAPE to {list(after)}"
+            elif self._codes(operator.inputs[0]) != self._codes(operator.outputs[0]):
+                # It gives codes on as they are: they would mean something else.
+                yield "RESHAPE to another scale or zero point"
             elif (asked := self._shape(operator)) not in ([], list(after), [-1, after[1]], [1, -1]):
                 yield f"RESHAPE to {asked or 'a computed shape'} of a tensor of shape {list(after)}"
             return
@@ -157,6 +160,11 @@ class _Reader:
             yield f"{name} with dilation {options['dilation']}"
         if options.get("keep_dimensions") and before[:-1] != after[:-1]:
             yield f"FULLY_CONNECTED that keeps dimensions, from {list(before)} to {list(after)}"
+
+    def _codes(self, number: int) -> tuple[list[float], list[int]]:
+        """What the codes of a tensor mean."""
+        tensor = self.tensors[number]
+        return tensor.scales.tolist(), tensor.zero_points.tolist()
 
     def _shape(self, operator: Operator) -> list[int] | None:
         """What a RESHAPE asks for: nothing, sizes of which one may be -1, or None when it is only known later."""

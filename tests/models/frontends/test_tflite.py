@@ -81,6 +81,16 @@ def test_an_operator_of_a_constant_is_refused(tmp_path, kind):
         read_bytes(tmp_path, b.finish([image], [logits]))
 
 
+@pytest.mark.parametrize(("scale", "zero_point"), [(0.05, -5), (0.1, 20)])
+def test_a_reshape_that_gives_codes_another_meaning_is_refused(tmp_path, scale, zero_point):
+    b = Builder()
+    image, flat, logits = b.tensor((1, 2, 2, 3), 0.1, -5), b.tensor((1, 12), scale, zero_point), b.tensor((1, 3), 0.1)
+    b.operator("RESHAPE", [image, b.tensor((2,), data=np.array([1, 12], np.int32), dtype="int32")], [flat])
+    b.fully_connected(flat, np.ones((3, 12), dtype=np.int8), None, 0.1, logits)
+    with pytest.raises(ValueError, match=r"unsupported: RESHAPE to another scale or zero point \(operator 0\)$"):
+        read_bytes(tmp_path, b.finish([image], [logits]))
+
+
 def small_network(rng, *, height, width, stride, padding, activation, zero_points=(3, -20, 7), bias=True):
     """Convolution, residual add of two branches, hidden and final FULLY_CONNECTED; odd scales everywhere."""
     b = Builder()

@@ -59,6 +59,52 @@ def test_activations_that_nearly_win_do_not_disturb(kind):
     assert sum(step.select is not None for step in graph.steps) == 9
 
 
+class Wide(nn.Module):
+    """A convolution whose first channel is 30,000 times larger than the others."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(4 * 16, 5)
+        with torch.no_grad():
+            self.conv.weight[0] *= 3e4
+
+    def forward(self, images):
+        return self.linear(self.conv(images).flatten(1))
+
+
+def test_a_large_channel_hides_no_other():
+    net = Wide()
+    with undisturbed(net):
+        graph, found = lower(net, (6, 6, 3)), lowered(export(net, (6, 6, 3)))
+        weight = graph.steps[0].weight.clone()
+        weight[2] = 0
+        steps = (replace(graph.steps[0], weight=weight), *graph.steps[1:])
+        with pytest.raises(ValueError, match=r"^conv: the lowered network must compute what the module does"):
+            compare(replace(graph, steps=steps), found)
+
+
+class Batched(nn.Module):
+    """Computes something else of one image than of several."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.linear, self.change = nn.Linear(12, 4), change
+
+    def forward(self, images):
+        logits = self.linear(images.flatten(1))
+        return self.change(logits) if images.shape[0] == 1 else logits
+
+
+def test_networks_that_compute_an_image_alone_differently_are_refused():
+    assert lower(Batched(torch.squeeze), (2, 2, 3)).exits == ("linear",)
+    with pytest.raises(ValueError, match=r"^linear, of an image alone: the lowered network must compute what"):
+        lower(Batched(lambda logits: 1.01 * logits), (2, 2, 3))
+    with pytest.raises(ValueError, match=r"^Batched: must give an image alone logits of 4, not of 2$"):
+        lower(Batched(lambda logits: logits[:, :2]), (2, 2, 3))
+    with pytest.raises(ValueError, match=r"^Batched: must give an image alone logits of 4, not of 4, 4$"):
+        lower(Batched(lambda logits: (logits, logits)), (2, 2, 3))
+
+
 def test_numbers_beyond_a_float16():
     net = network()
     with torch.no_grad():

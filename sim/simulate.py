@@ -129,6 +129,16 @@ def _check_values(network: Network, golden: "Result", codes: np.ndarray) -> None
         raise ValueError(f"{network.name}: golden must be of the images that are simulated, not of others")
 
 
+def _check_limit(program: Program, cycles: np.ndarray) -> None:
+    """Refuse runs that the accelerator gives up (TIMEOUT)."""
+    limit = program.decoded.header.limit
+    if cycles.max() > limit:
+        raise ValueError(
+            f"{program.network.name}: a run must take at most {limit} cycles, then the accelerator gives it up, not "
+            f"{cycles.max()}: its lists come too slowly, or its header isn't the compiler's"
+        )
+
+
 def simulate(
     program: Program,
     codes: np.ndarray,
@@ -158,7 +168,8 @@ def simulate(
     Raises
     ------
     ValueError
-        When the images aren't those of the program's network, or the results aren't of this network and these images.
+        When the images aren't those of the program's network, the results aren't of this network and these images, or
+        a run would take longer than the accelerator waits.
     """
     # Torch takes seconds to load; whoever needs only the sources and bounds of this package doesn't wait for it.
     from models.integer.golden import checked_images, run
@@ -213,6 +224,7 @@ def simulate(
                 made.branch(instruction.index, head, labels, margins, expired)
             else:
                 made.stop(instruction.index, head, labels, margins)
+        _check_limit(program, now)
         if conditions.constant:
             made.overrun[:] = now > deadline
             np.maximum(now, deadline, out=now)

@@ -9,8 +9,9 @@ from hw.config import preset
 from hw.network.exits import Decisions
 from hw.network.network import INPUT, Network, Select
 from models.integer import golden
-from sim import timing
+from sim import WeightSource, timing
 from sim.simulate import Simulation, simulate
+from tests.hw.changes import Changes
 from tests.hw.equality import assert_equals_golden
 from tests.hw.machine import Machine
 from tests.random_networks import NetworkMaker, odd_network, random_codes, random_network
@@ -90,6 +91,22 @@ def test_every_pe_cycle_has_a_cause_and_every_product_is_made(seed, net):
         np.testing.assert_array_equal(found.products[number], made)
         assert (found.exit_index[number], found.classes[number]) == (outcome.exit, outcome.label)
     assert_equals_golden(program, codes)
+
+
+def test_runs_that_the_accelerator_gives_up_are_refused():
+    """Lists that come too slowly, or a header that isn't the compiler's."""
+    net = random_network(53)
+    codes = random_codes(net, 2, 0)
+    program = compile_network(net, preset("tiny").replace(list_words=128, loader=1))
+    assert len(program.images["weights"])
+    limit = program.decoded.header.limit
+    with pytest.raises(ValueError, match=rf"^{net.name}: a run must take at most {limit} cycles, then the accelerator"):
+        simulate(program, codes, source=WeightSource(latency=5000, cycles_per_beat=500))
+    changes = Changes(program)
+    short = replace(program, images=changes.header(limit=10))
+    assert short.decoded.header.limit == 10
+    with pytest.raises(ValueError, match=rf"^{net.name}: a run must take at most 10 cycles"):
+        simulate(short, codes)
 
 
 def test_cycles_fall_with_weights():

@@ -201,7 +201,7 @@ class _Check:
         )
         if add is None:
             return
-        name = next(name for name in add.inputs if name != of.layer.name)
+        name = add.inputs[1] if add.inputs[0] == of.layer.name else add.inputs[0]
         window = self._maps.window(name, part.core)
         first, (_, width, pitch) = self._maps.number(name, part.rows[0], part.words[0]), self._maps.shape(name)
         last = first + (part.rows[1] - part.rows[0]) * width * pitch - pitch + part.words[1] - part.words[0]

@@ -7,6 +7,7 @@ import pytest
 
 from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig, preset
+from hw.network.network import Add
 from hw.program.bits import bits_of
 from hw.program.isa import Entry
 from hw.program.list_memory import unpack_pointers
@@ -101,6 +102,16 @@ def test_a_field_with_another_bit(program, good, number, part, field, message):
 def test_a_sum_that_is_not_added(program, good):
     images = good.layer(SUM, "residual", enable=0)
     refused(program, images, r"command 3: core 0: it must add an operand for an add, and only then")
+
+
+@pytest.mark.parametrize("operand", [0, 1])
+def test_a_sum_of_a_map_and_itself(program, operand):
+    """The network says so, the program adds another map."""
+    (add,) = (layer for layer in program.network.layers if isinstance(layer, Add))
+    twice = replace(add, inputs=(add.inputs[operand],) * 2)
+    layers = tuple(twice if layer is add else layer for layer in program.network.layers)
+    with pytest.raises(ValueError, match=r"^command \d|^branch must be written before it is read$"):
+        replace(program, network=replace(program.network, layers=layers))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def _bench(found: dict[str, Any]) -> list[tuple[str, str, str]]:
         (f"of limit, config `{found['config']}`, {found['multipliers']} multipliers, simulated", shares, command),
         (
             f"values and cycles of RTL and simulator, {rtl['images']} images of `{rtl['workload']}`",
-            f"{equal} in all {rtl['layers']} layers",
+            f"{equal} in all {rtl['layers'] // rtl['images']} layers of each",
             f"{command[:-1]} --verilator 2`",
         ),
         (f"simulator, `{dense['workload']}`", f"{dense['simulator_images_per_second']:.0f} images/s", command),

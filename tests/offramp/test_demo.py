@@ -63,7 +63,7 @@ def test_stages_come_in_order_and_are_visible(result, folder):
     assert "RTL = golden = simulator" in (folder / "stdout").read_text()
 
 
-def test_four_ways_are_equal_on_early_and_late_images(result):
+def test_golden_simulator_and_rtl_are_equal_on_early_and_late_images(result):
     verified = result["verify"]
     assert verified["values_equal"]
     assert verified["cycles_equal"]

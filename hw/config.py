@@ -14,6 +14,8 @@ LIST_WORD_BITS = 18
 WORD_CHANNELS = 8
 #: Activation memory banks of a core; a residual operand never shares a bank with the layer's input.
 BANKS = 2
+#: Cycles in which the words of a core and its neighbours go around.
+EXCHANGE_ROUND = 4
 _DIGITS = 9  # most of a size that is written as text
 
 
@@ -139,6 +141,11 @@ class AcceleratorConfig:
     def padded_channels(self, channels: int) -> int:
         """Channels as stored: whole words, so that channel ``c`` belongs to PE ``c % pes``."""
         return -(-channels // WORD_CHANNELS) * WORD_CHANNELS
+
+    @property
+    def neighbour_exchange(self) -> bool:
+        """Whether words may go to a core's neighbours alone; with fewer cores all go everywhere."""
+        return self.cores >= EXCHANGE_ROUND
 
     @property
     def slow_exchange(self) -> bool:

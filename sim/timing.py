@@ -64,9 +64,9 @@ BETWEEN_RUNS = 2
 
 def takes_images(config: AcceleratorConfig, everywhere: bool) -> bool:
     """Whether words of an image find room in a layer."""
-    return config.cores < 4 or not everywhere
+    return not (config.neighbour_exchange and everywhere)
 
 
 def flush_cycles(config: AcceleratorConfig, everywhere: bool) -> int:
     """Cycles from the lanes' end to the layer's: until every core that needs their last word can read it."""
-    return config.cores + 6 if everywhere or config.cores < 4 else 9
+    return config.cores + 6 if everywhere or not config.neighbour_exchange else 9

@@ -200,9 +200,9 @@ class _Emitter:
         arithmetic = arithmetic_of(
             step.layer, step.source, config.padded_channels(step.result.output.shape[2]), self._stored
         )
-        everywhere = config.cores < 4
+        everywhere = not config.neighbour_exchange
         if not step.raw:
-            everywhere = is_everywhere(parts, self._windows[name], config.cores)
+            everywhere = is_everywhere(parts, self._windows[name], config)
         partial = schedules[0].partial
         residual, raw = step.residual is not None and not partial, step.raw and not partial
         slow = residual or (everywhere and config.slow_exchange) or (raw and config.lanes == 2)

@@ -16,13 +16,12 @@ from amaranth import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.config import EXCHANGE_ROUND, WORD_CHANNELS, AcceleratorConfig
 
 __all__ = ["Exchange", "WordWrite"]
 
-#: Cycles in which neighbours' words go around, where there are cores enough.
-_ROUND = 4
-#: Who reads in each of those cycles, counted from the core that made the word; in the last one nobody does.
+#: Who reads in each cycle of a round of neighbours' words, counted from the core that made the word; in the last one
+#: nobody does.
 _READERS = (0, 1, -1)
 
 
@@ -63,7 +62,7 @@ class Exchange(wiring.Component):
     #: Cycles from ``image`` to ``o`` while no layer runs.
     IMAGE_LATENCY = 3
     #: Cycles between two words of an image while a layer runs.
-    IMAGE_DISTANCE = _ROUND
+    IMAGE_DISTANCE = EXCHANGE_ROUND
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
@@ -84,12 +83,12 @@ class Exchange(wiring.Component):
     @staticmethod
     def longest(config: AcceleratorConfig, everywhere: bool) -> int:
         """Most cycles from ``i`` to ``o``: hold, wait for the turn, bus (if there is one), register before the core."""
-        return config.cores + 2 if everywhere or config.cores < _ROUND else _ROUND + 1
+        return config.cores + 2 if everywhere or not config.neighbour_exchange else EXCHANGE_ROUND + 1
 
     def elaborate(self, platform):
         m = Module()
         cores = self._config.cores
-        neighbours = cores >= _ROUND
+        neighbours = self._config.neighbour_exchange
         turn = Signal(range(max(cores, 2)))
         if cores > 1:
             m.d.sync += turn.eq(Mux(self.start, 1, turn + 1))
@@ -131,7 +130,7 @@ class Exchange(wiring.Component):
         ]
 
         # In front of each core. In the cycle that no reader has, the bus.
-        choice = Signal(range(_ROUND))
+        choice = Signal(range(EXCHANGE_ROUND))
         m.d.comb += choice.eq(Mux(bus_valid, len(_READERS), turn[:2]))
         for core, target in enumerate(self.o):
             word = Signal(WordWrite, name=f"word_{core}", reset_less=True)

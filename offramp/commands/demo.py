@@ -41,7 +41,7 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """The main job: train, compress, compile, compare golden model, simulator and RTL, build the bitstream; table, JSON file and report."""
+    """The main job: train, compress, compile, compare with RTL, build the bitstream; table, JSON file and report."""
     from offramp.demo import Settings, run
     from offramp.report.html import write
     from offramp.report.tables import summary

@@ -110,7 +110,7 @@ class Planner:
         if step.raw:
             return found.cost.cycles(self._config.lanes == 2)
         windows = self._window(step.writes, readers)
-        slow = self._config.slow_exchange and is_everywhere(found.expansion.parts, windows, self._config.cores)
+        slow = self._config.slow_exchange and is_everywhere(found.expansion.parts, windows, self._config)
         return found.cost.cycles(step.residual is not None or slow)
 
     def command_cycles(self, choice: Choice) -> list[float]:

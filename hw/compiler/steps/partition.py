@@ -95,7 +95,7 @@ def window_words(windows: Iterable[Rows], shape: tuple[int, int, int], config: A
     return rows * shape[1] * (config.padded_channels(shape[2]) // WORD_CHANNELS)
 
 
-def is_everywhere(parts: Sequence[Part], windows: Sequence[Rows], cores: int) -> bool:
+def is_everywhere(parts: Sequence[Part], windows: Sequence[Rows], config: AcceleratorConfig) -> bool:
     """Whether words must go to all cores: with few cores always, else if one that isn't next to the maker keeps some.
 
     Parameters
@@ -105,7 +105,7 @@ def is_everywhere(parts: Sequence[Part], windows: Sequence[Rows], cores: int) ->
     windows : sequence of rows
         What each core keeps.
     """
-    if cores < 4:
+    if not config.neighbour_exchange:
         return True
     return any(
         abs(part.core - core) > 1 and rows is not None and part.rows[0] < rows[1] and rows[0] < part.rows[1]

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from hw.config import LIST_WORD_BITS, WORD_CHANNELS, AcceleratorConfig
+from hw.config import EXCHANGE_ROUND, LIST_WORD_BITS, WORD_CHANNELS, AcceleratorConfig
 from hw.program.bits import bits_of
 from hw.program.check.core import Lists, check_core, numbers_of
 from hw.program.check.memory_state import Memories
@@ -162,8 +162,9 @@ def _check_layer(
         f"{where}: depthwise must be the same in all cores that take part",
     )
     require(
-        everywhere or (reach == {0} and config.cores >= 4),
-        f"{where}: everywhere must be the same in all cores, and 1 with fewer than 4, not {sorted(reach)}",
+        everywhere or (reach == {0} and config.neighbour_exchange),
+        f"{where}: everywhere must be the same in all cores, and 1 with fewer than {EXCHANGE_ROUND}, "
+        f"not {sorted(reach)}",
     )
     active = {}
     for k, part in parts.items():

@@ -5,7 +5,7 @@ from hw.compiler.compile import compile_network
 from hw.compiler.lower import lower
 from hw.compiler.steps.partition import Rows, bands_of, is_everywhere, join, read_rows, window_words
 from hw.compiler.steps.step import Step
-from hw.config import AcceleratorConfig
+from hw.config import AcceleratorConfig, preset
 from hw.network.network import INPUT
 from hw.program.parts import divide, parts_of
 from tests.random_networks import NetworkMaker, random_network
@@ -57,8 +57,8 @@ def test_what_a_core_reads():
 )
 def test_words_go_everywhere_where_another_than_a_neighbour_keeps_them(windows, everywhere):
     bands = parts_of(divide(0, 8, 4), (0, 1), 1)
-    assert is_everywhere(bands, windows, 4) is everywhere
-    assert is_everywhere(bands[:2], windows[:2], 2) is True
+    assert is_everywhere(bands, windows, preset("tiny").replace(cores=4)) is everywhere
+    assert is_everywhere(bands[:2], windows[:2], preset("tiny").replace(cores=2)) is True
 
 
 @pytest.mark.parametrize("cores", [1, 2, 4, 8])

@@ -44,7 +44,7 @@ def through_the_file(program: Program, tmp_path) -> Program:
 
 @pytest.mark.parametrize(
     "name",
-    ["tiny,cores=8,lanes=2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("single", "small", "base"))],
+    ["tiny,cores=4", *(pytest.param(name, marks=pytest.mark.slow) for name in ("single", "small", "base"))],
 )
 def test_a_residual_network_with_both_exits(tmp_path, simulator, waves, name):
     network = exiting_network(3, 8, (8, 16))

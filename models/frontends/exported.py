@@ -10,7 +10,7 @@ import logging
 import re
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,8 +68,8 @@ class Exported:
         What each node, constants included, is for the sample images (N, channels, height, width).
     answers : tuple of tensor
         What the module itself returns for them.
-    alone : tuple of tensor
-        What it returns for the first of them alone.
+    alone : function
+        What it returns for the first of them alone, computed anew.
     """
 
     shape: tuple[int, int, int]
@@ -79,7 +79,7 @@ class Exported:
     logits: tuple[fx.Node, ...]
     values: Mapping[fx.Node, Any]
     answers: tuple[torch.Tensor, ...]
-    alone: tuple[torch.Tensor, ...]
+    alone: Callable[[], tuple[torch.Tensor, ...]]
 
     def module(self, node: fx.Node) -> tuple[str, nn.Module]:
         """The innermost module that a node is computed in: its name and itself."""
@@ -107,10 +107,7 @@ def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
     first = next((value for value in model.parameters() if value.is_floating_point()), torch.empty(0))
     images = torch.rand(_SAMPLES, channels, height, width, generator=torch.Generator().manual_seed(_SEED))
     images = images.to(first.device, first.dtype)
-    answers, alone = _answers(model, shape, images), _answers(model, shape, images[:1])
-    sizes, wanted = _sizes(alone, 1), _sizes(answers, len(images))
-    if sizes != wanted:
-        raise ValueError(f"{type(model).__name__}: must give an image alone logits of {wanted}, not of {sizes}")
+    answers = _answers(model, shape, images)
     try:
         # Where it fails, it prints the graph so far on standard error.
         with redirect_stderr(io.StringIO()):
@@ -124,7 +121,7 @@ def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
     if written:
         raise ValueError(f"{type(model).__name__}: a network must not change {', '.join(written)} when it is called")
     values = _Recorder(program.graph_module).record(_inputs(program, images))
-    return _pruned(model, shape, program, values, (answers, alone))
+    return _pruned(model, shape, program, values, answers)
 
 
 @contextmanager
@@ -202,11 +199,6 @@ def _answers(model: nn.Module, shape: tuple[int, int, int], images: torch.Tensor
     return tuple(answers)
 
 
-def _sizes(answers: tuple[torch.Tensor, ...], images: int) -> str:
-    """How many logits of an image each answer holds."""
-    return ", ".join(str(answer.numel() // images) for answer in answers)
-
-
 def _kind(value: Any) -> str:
     """The type of what a network returns, and the types in a tuple or list."""
     inner = [type(each).__name__ for each in value] if isinstance(value, tuple | list) else []
@@ -275,7 +267,7 @@ def _pruned(
     shape: tuple[int, int, int],
     program: torch.export.ExportedProgram,
     values: dict[fx.Node, Any],
-    answers: tuple[tuple[torch.Tensor, ...], ...],
+    answers: tuple[torch.Tensor, ...],
 ) -> Exported:
     """Only what the logits depend on, without operators that give on what they take."""
     graph, (name,) = program.graph, program.graph_signature.user_inputs
@@ -301,6 +293,6 @@ def _pruned(
         image=image,
         logits=tuple(output.args[0]),
         values=values,
-        answers=answers[0],
-        alone=answers[1],
+        answers=answers,
+        alone=lambda: _answers(model, shape, values[image][:1]),
     )

@@ -46,9 +46,13 @@ def compare(graph: Graph, found: Lowering) -> None:
 
 def _compare_alone(graph: Graph, exported: Exported) -> None:
     """An image's logits must be the same alone: the accelerator runs one at a time."""
-    for name, answer, alone in zip(graph.exits, exported.answers, exported.alone, strict=True):
+    answers, alone = exported.answers, exported.alone()
+    wanted, sizes = (", ".join(str(answer.numel()) for answer in of) for of in ([a[:1] for a in answers], alone))
+    if sizes != wanted:
+        raise ValueError(f"{graph.exits[-1]}, of an image alone: must be logits of {wanted}, not of {sizes}")
+    for name, answer, one in zip(graph.exits, answers, alone, strict=True):
         noise = _noise(answer) * answer.float().abs().max()
-        _check(f"{name}, of an image alone", answer[:1].float().flatten(), alone.float().flatten(), noise)
+        _check(f"{name}, of an image alone", answer[:1].float().flatten(), one.float().flatten(), noise)
 
 
 def _noise(values: torch.Tensor) -> float:

@@ -99,9 +99,9 @@ def test_networks_that_compute_an_image_alone_differently_are_refused():
     assert lower(Batched(torch.squeeze), (2, 2, 3)).exits == ("linear",)
     with pytest.raises(ValueError, match=r"^linear, of an image alone: the lowered network must compute what"):
         lower(Batched(lambda logits: 1.01 * logits), (2, 2, 3))
-    with pytest.raises(ValueError, match=r"^Batched: must give an image alone logits of 4, not of 2$"):
+    with pytest.raises(ValueError, match=r"^linear, of an image alone: must be logits of 4, not of 2$"):
         lower(Batched(lambda logits: logits[:, :2]), (2, 2, 3))
-    with pytest.raises(ValueError, match=r"^Batched: must give an image alone logits of 4, not of 4, 4$"):
+    with pytest.raises(ValueError, match=r"^linear, of an image alone: must be logits of 4, not of 4, 4$"):
         lower(Batched(lambda logits: (logits, logits)), (2, 2, 3))
 
 

@@ -39,3 +39,10 @@ def test_unknown_board():
 def test_a_clock_that_no_pll_makes_is_refused(clock):
     with pytest.raises(ValueError, match=f"^ulx3s-25f: the clock must be 3.125 to 800 MHz, not {clock:g} MHz$"):
         board("ulx3s-25f").pll(clock)
+
+
+def test_the_oscillator_runs_near_the_middle_of_its_range_and_never_above():
+    target = board("ulx3s-25f")
+    assert target.pll(50.0).oscillator_mhz(target.clock_mhz) == 600
+    with pytest.raises(ValueError, match=r"ulx3s-25f: the clock must be a frequency its PLL can make"):
+        target.pll(825 / 31)  # 825 MHz divided by 31 would be

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hw.compiler.balance import balance, deal, orders
+from hw.compiler.balance import _dealt, balance, deal, orders
 from hw.config import preset
 from hw.network.network import INPUT, Add, Conv2D, Linear, Select
 from models.integer import golden
@@ -30,6 +30,12 @@ def test_two_heavy_filters_go_to_different_pes():
     order = deal(work[None], 4)
     loads = [work[order][p::4].sum() for p in range(4)]
     assert sorted(loads) == [2, 2, 10, 10]
+
+
+def test_the_least_loaded_pe_comes_before_the_emptiest():
+    work = np.array([8, 8, 7, 6, 5, 4, 2])
+    owner = _dealt(work, 2)
+    assert [work[owner == pe].sum() for pe in range(2)] == [21, 19]
 
 
 def test_every_layer_that_makes_the_channels_is_dealt_evenly():

@@ -34,6 +34,11 @@ def test_a_row_by_hand():
     assert beats.tolist() == [0x0003_FFFF, 1 << 4, 0, 0, 0x8000]
 
 
+@pytest.mark.parametrize(("pes", "loader", "beats"), [(8, 1, 5), (4, 1, 3), (2, 1, 2), (8, 4, 2), (2, 4, 2)])
+def test_a_row_takes_at_least_the_time_of_a_write(pes, loader, beats):
+    assert AcceleratorConfig(pes=pes, loader=loader).row_beats == beats
+
+
 NOTHING = HeaderFields.unpack([0] * words_of(Header))
 
 
@@ -95,6 +100,11 @@ def changed(**fields: int) -> np.ndarray:
 def test_malformed_chunks_are_refused(chunk, message):
     with pytest.raises(ValueError, match=f"^chunk 1: {re.escape(message)}$"):
         decode_chunks(*images([(GOOD, 0), (chunk, 0)]), CONFIG)
+
+
+def test_a_segment_may_end_with_the_list_memory():
+    ((found,),) = (chunk.segments for chunk in decode_chunks(*images([(changed(address=510), 0)]), CONFIG))
+    assert found.address + len(found.words) == 512
 
 
 def test_a_chunk_lies_within_external_memory():

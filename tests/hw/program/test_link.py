@@ -12,6 +12,7 @@ from hw.program.bits import words_of
 from hw.program.isa import Header
 from hw.program.link import MOST_PROGRAMS, Bundle, link
 from hw.program.list_memory import unpack_pointers
+from hw.program.program import image_sizes
 from tests.hw.machine import Machine
 from tests.random_networks import random_codes, random_network, with_selects
 
@@ -138,3 +139,14 @@ def test_numbers_of_programs_that_are_refused(programs, count):
         ValueError, match=rf"^programs must be 1 to {MOST_PROGRAMS} to be loaded together, not {count}$"
     ):
         link(programs[:1] * count)
+
+
+def test_programs_may_fill_a_memory(programs, monkeypatch):
+    needed = {name: sum(program.images[name].shape[-1] for program in programs) for name in programs[0].images}
+    sizes = image_sizes(CONFIG)
+    for name in ("lists", "layers"):
+        monkeypatch.setattr("hw.program.link.image_sizes", lambda config, name=name: sizes | {name: needed[name]})
+        link(programs)
+        monkeypatch.setattr("hw.program.link.image_sizes", lambda config, name=name: sizes | {name: needed[name] - 1})
+        with pytest.raises(ValueError, match=rf"^{name} memory holds {needed[name] - 1} words; .*, 1 too many$"):
+            link(programs)

@@ -199,6 +199,7 @@ SUM = next(n for n, c in enumerate(PROGRAM.commands) if c.tensor == "sum")
             r"command 0: channels must be within stem's 0\.\.4 and begin at a multiple of 8, not 0\.\.5",
         ),
         (("commands", 0, "channels"), [2, 2], r"command 0: channels must be within stem's 0\.\.4 .*, not 2\.\.2"),
+        (("commands", 0, "channels"), [0, 0], r"command 0: channels must be within stem's 0\.\.4 .*, not 0\.\.0"),
         (("commands", 0, "channels"), [0], r"stem: channels must be two integers, not \(0,\)"),
         (("commands", 0, "channels"), ["a", "b"], r"stem: channels must be two integers, not \('a', 'b'\)"),
         (("commands", 0, "channels"), [2, 4], r"command 0: channels must be within stem's 0\.\.4 .*, not 2\.\.4"),

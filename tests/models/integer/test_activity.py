@@ -9,10 +9,11 @@ from tests.hw.networks import network as mixed_network
 from tests.random_networks import random_codes, random_network
 
 
-def test_shares_are_those_of_the_tensors_by_channel():
-    net = random_network(4, size=5)
+@pytest.mark.parametrize("seed", [4, 6, 7])
+def test_shares_are_those_of_the_tensors_by_channel(seed):
+    net = random_network(seed, size=5)
     net = with_thresholds(net, {layer.name: 1 for layer in net.layers if hasattr(layer, "weight")})
-    codes = random_codes(net, 6, 4)
+    codes = random_codes(net, 6, seed)
     found = activity(net, codes)
     tensors = golden.run(net, codes).tensors
     assert set(found) == set(tensors) - {head.logits for head in net.exits}

@@ -218,3 +218,9 @@ def test_wrong_requests(network):
         set_rates(model(), {"stem.conv": 0.5})
     with pytest.raises(ValueError, match="gradient must be one of through, winners, soft, not 'none'"):
         Surrogate(network[1], "none")
+
+
+def test_a_share_that_is_whole_but_for_rounding_is_whole():
+    assert 0.07 * 100 > 7
+    assert Winners("channels", 0.07).select((2, 2, 100)).count == 7
+    assert Winners("channels", 0.071).select((2, 2, 100)).count == 8

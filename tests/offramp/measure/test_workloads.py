@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hw.network.layers import DepthwiseConv2D
+from hw.network.layers import Conv2D, DepthwiseConv2D
 from models.integer import golden
 from offramp.measure.workloads import WORKLOADS, make
 
@@ -65,3 +65,10 @@ def test_unknown_workloads_and_impossible_densities_are_refused():
         make("resnet8-w20", 1, weights=0)
     with pytest.raises(ValueError, match=r"^activation density must be above 0 and at most 1, not 1.5$"):
         make("resnet8-w20", 1, active=1.5)
+
+
+def test_pads_are_those_of_tensorflow():
+    """Of an odd sum the larger part lies below and to the right."""
+    layers = make("resnet8-w20", 1).network.layers
+    strided = [layer for layer in layers if isinstance(layer, Conv2D) and layer.stride == (2, 2)]
+    assert {layer.pads for layer in strided if layer.weight.shape[1] == 3} == {(0, 1, 0, 1)}

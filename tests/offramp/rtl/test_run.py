@@ -1,6 +1,7 @@
 """The comparison that verification rests on: equal reports pass, and every single difference is found."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ from fpga.driver import RunOutcome
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.exits import Conditions
+from hw.network.zero_codes import stored_zero_points
 from models.integer.golden import run
 from offramp.rtl.job import Batch, Job, load_outcomes, save_outcomes
-from offramp.rtl.run import compare, verify
+from offramp.rtl.run import compare, expected_outputs, verify
 from sim import simulate
-from tests.random_networks import random_codes, random_network
+from tests.random_networks import random_codes, random_network, two_blocks
 
 _SEED = 6
 FLAGS = ("early_label", "early_exit", "out_of_range", "forced", "passed", "differs", "overrun")
@@ -158,3 +160,21 @@ def test_no_image_is_refused(case):
     program, golden, _, _ = case
     with pytest.raises(ValueError, match=r"^verify needs at least 1 image of each program, not 0$"):
         verify([(program, golden.tensors["input"][:0])])
+
+
+@pytest.mark.parametrize("channels", [(0, 8), (8, 16)])
+def test_an_instruction_makes_the_channels_of_its_command(channels):
+    """Of a map of two words a position, one of them."""
+    program = compile_network(two_blocks(4, 16), preset("tiny").replace(cores=2))
+    golden, stored = run(program.network, random_codes(program.network, 1, 0)), stored_zero_points(program.network)
+    number, layer = 1, program.decoded.layers[1]
+    assert program.commands[number].channels == (0, 16)
+    commands = list(program.commands)
+    commands[number] = replace(commands[number], channels=channels)
+    described = SimpleNamespace(commands=commands, network=program.network, config=program.config)
+    whole = expected_outputs(program, layer, golden, 0, stored)
+    found = expected_outputs(described, layer, golden, 0, stored)
+    for core, (rows, words), (made, some) in zip(layer.cores, whole, found, strict=True):
+        place = np.arange(core.window.low, core.window.end) % 2 * 8 == channels[0]
+        np.testing.assert_array_equal(made, rows & place)
+        np.testing.assert_array_equal(some, words[place[rows]])

@@ -143,3 +143,8 @@ def test_what_does_not_fit_is_named_with_what_is_missing(requests, message):
 )
 def test_missing_words_are_those_of_the_best_order_at_each_moment(requests, words):
     assert excess(requests, 256) == words
+
+
+def test_a_tensor_may_fill_what_is_free():
+    places = plan([request("a", 256, 0, 1), request("b", 100, 1, 3), request("c", 156, 1, 3)], SMALL)
+    assert (places["b"].bank, places["c"]) == (places["c"].bank, Placement(places["b"].bank, 100))

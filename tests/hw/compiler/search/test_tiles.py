@@ -6,7 +6,7 @@ import pytest
 
 from hw.compiler.compile import compile_network
 from hw.compiler.lower import lower
-from hw.compiler.search.tiles import cut, tilings
+from hw.compiler.search.tiles import _apart, cut, tilings
 from hw.compiler.steps.partition import bands_of
 from hw.compiler.steps.step import Step
 from hw.config import AcceleratorConfig
@@ -159,3 +159,8 @@ def test_a_network_that_does_not_fit_in_strips_either_is_refused():
         ShortageError, match=r"activation memory has banks of 256 words; \S+ alone needs \d+, \d+ too many"
     ):
         compile_network(chain(), CONFIG.replace(activation_words=256))
+
+
+def test_bands_that_overlap_share_their_rows_if_there_is_one_for_each():
+    assert _apart([(0, 2), (0, 2), (4, 7)]) == [(0, 1), (1, 2), (4, 7)]
+    assert _apart([(0, 2), (0, 2), (1, 2)]) is None

@@ -108,6 +108,10 @@ REFUSALS: dict[str, tuple[dict[str, np.ndarray], str]] = {
         GOOD.header(image_words=33000, image_bytes=132000, image_channels=1),
         "header: an image must have at most 65536 words, not 132000",
     ),
+    "an image of a few words too many": (
+        GOOD.header(image_words=16385, image_bytes=65540, image_channels=1),
+        "header: an image must have at most 65536 words, not 65540",
+    ),
     "layer out of order": (
         operation(LAYERS[STEM].address, Opcode.LAYER, 7, LAYERS[STEM].target),
         rf"layer 7 at {LAYERS[STEM].address}: layers must be numbered in order, this one 0",

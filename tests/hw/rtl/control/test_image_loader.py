@@ -26,8 +26,9 @@ class Run:
             "deadline": rng.randrange(1 << 32),
             "seed": rng.randrange(1 << 16),
             "tag": rng.randrange(1 << 16),
-            "audit": rng.choice((0, 256, rng.randrange(257))),
         }
+        drawn = int(draws(self.options["seed"]))
+        self.options["audit"] = rng.choice((0, 256, drawn, drawn + 1, rng.randrange(257)))
         # What fills the last word counts for nothing.
         octets = [code & 0xFF for code in self.codes] + [rng.randrange(256) for _ in range(-len(self.codes) % 4)]
         image = [int.from_bytes(bytes(octets[first : first + 4]), "little") for first in range(0, len(octets), 4)]

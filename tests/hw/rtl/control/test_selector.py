@@ -74,6 +74,13 @@ def test_channels(tmp_path, cores):
     check(tmp_path, AcceleratorConfig(cores=cores, selector=2), make, 6)
 
 
+def test_of_channels_that_tie_the_first_win(tmp_path):
+    def make(rng):
+        return np.full((1, 2, 20), rng.randint(1, 9)), Select(kind="channels", count=rng.randint(1, 19)), 1
+
+    check(tmp_path, AcceleratorConfig(cores=1, selector=2), make, 3)
+
+
 @pytest.mark.parametrize("cores", [1, 4])
 def test_masks(tmp_path, cores):
     def make(rng):

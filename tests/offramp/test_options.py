@@ -1,0 +1,11 @@
+"""Options that several commands share."""
+
+from hw.network.exits import DEFAULT, Conditions
+from offramp.options import conditions
+
+
+def test_audits_are_counted_in_256_runs():
+    assert conditions(0, 1.0, False, 5) == Conditions(audit=256, seed=5)
+    assert conditions(0, 0.5, False, 1 << 16) == Conditions(audit=128, seed=0)
+    assert conditions(0, 0.0, False, 5) == DEFAULT
+    assert conditions(9, 0.0, True, 5) == Conditions(deadline=9, seed=5, constant=True)

@@ -72,6 +72,7 @@ def test_a_mutant_is_killed_or_survives_and_the_tree_is_as_before(tmp_path):
         mutation.run([none], workers=1, timeout=300, progress=print, keep=print)
 
 
+@pytest.mark.slow
 def test_the_command_runs_tests_of_the_changed_tree_and_not_of_its_own(tmp_path):
     """The command has imported packages of the tree before its tests run."""
     command = [sys.executable, "tools/mutants", str(tmp_path / "none.json"), "--workers", "1", "--only", GOOD.file]

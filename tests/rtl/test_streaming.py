@@ -60,7 +60,7 @@ def check(work: list[tuple[Program, np.ndarray]], source: WeightSource, **option
     ("cores", "loader", "source", "step"),
     [
         (1, 1, WeightSource(latency=1, cycles_per_beat=3), True),
-        (2, 4, WeightSource(latency=30), False),
+        pytest.param(2, 4, WeightSource(latency=30), False, marks=pytest.mark.slow),
         pytest.param(4, 1, WeightSource(), False, marks=pytest.mark.slow),
     ],
 )

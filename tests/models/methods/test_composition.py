@@ -69,6 +69,7 @@ def test_sparse_from_scratch_of_few_levels_robust_and_with_an_exit(digits):
     assert robust > accuracy(predict(plain, attacked[1])[-1], digits.test.labels) + 0.1
 
 
+@pytest.mark.slow
 def test_feedback_on_a_pruned_network(digits):
     model = initial(ARCHITECTURE, 0)
     fit(model, digits.train, Schedule(epochs=10, lr=0.01), seed=0)

@@ -126,7 +126,7 @@ def test_strips_share_lists_and_channel_parameters():
     ("network", "cores", "words", "loader"),
     [
         (chain(), 1, 1024, 1),
-        (chain(32), 2, 1024, 0),
+        pytest.param(chain(32), 2, 1024, 0, marks=pytest.mark.slow),
         pytest.param(chain(), 1, 1024, 0, marks=pytest.mark.slow),
         pytest.param(chain(32, 64, 0.02), 4, 2048, 0, marks=pytest.mark.slow),
     ],

@@ -21,7 +21,7 @@ class Throughput:
     Parameters
     ----------
     clock_mhz : float
-        Clock that the bitstream's PLL makes.
+        Clock of the accelerator.
     baud : int
         Bits per second of the serial link.
     core_images_per_second : float
@@ -67,7 +67,7 @@ def throughput(
     back_to_back : float, optional
         Cycles per image where the next one is loaded meanwhile (:func:`sim.time_batch`); ``cycles`` if nothing.
     clock_mhz : float
-        Clock that the bitstream's PLL makes.
+        Clock of the accelerator.
     baud : int
         Bits per second of the serial link.
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fpga.boards import CLOCKS_MHZ
 from offramp import options
 from offramp.commands.common import PROGRAM, finish, show
 from offramp.console import Terminal, results
@@ -45,7 +46,9 @@ def simulate(
         options.ranged(0, 1, "Largest change of a pixel.", float, show_default="by data set"),
     ] = None,
     images: options.Count = 1000,
-    clock: options.Clock = 50.0,
+    clock: Annotated[
+        float, options.ranged(*CLOCKS_MHZ, "Clock that images/s and latencies are for, MHz.", float)
+    ] = 50.0,
     deadline: options.Deadline = 0,
     audit: options.Audit = 0.0,
     constant: options.ConstantTime = False,

@@ -93,7 +93,7 @@ def _on_board(found: dict[str, Any] | None) -> str:
 def board_note(found: dict[str, Any]) -> str:
     """Of what board images a second are (:meth:`fpga.throughput.Throughput.to_dict`), as a sentence."""
     return (
-        f"images/s: back to back, on a board whose PLL makes {found['clock_mhz']:g} MHz and whose serial link has "
+        f"images/s: back to back, on a board with a clock of {found['clock_mhz']:g} MHz and a serial link of "
         f"{found['baud']:,} baud; in brackets which of the two is the limit."
     )
 

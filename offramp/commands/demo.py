@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from hw.config import preset
 from offramp import options
 from offramp.commands.common import OUT
 from offramp.console import Terminal, results
@@ -46,7 +45,6 @@ def demo(
     from offramp.report.html import write
     from offramp.report.tables import summary
 
-    preset(config)
     terminal = Terminal()
     settings = Settings(
         data=data, root=data_dir, config=config, board=board, clock_mhz=clock, seed=seed, out=out,
@@ -58,5 +56,6 @@ def demo(
         write(out / "report.html", result)
     results().print(summary(result))
     terminal.say(f"result {json or out / 'demo.json'}, report {out / 'report.html'}, bitstream {out / board}.bit")
-    if not (result["verify"]["values_equal"] and result["verify"]["cycles_equal"]):
+    verified, built = result["verify"], result["build"]
+    if not (verified["values_equal"] and verified["cycles_equal"] and built["timing_met"]):
         raise typer.Exit(1)

@@ -4,6 +4,7 @@ The demo finds one that quick tools have made of the same design: the real one t
 """
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,10 @@ from models.integer import golden
 from models.recipes.checkpoint import load_compressed
 from offramp import cli, stages
 from offramp.rtl import simulators
-from tests.offramp.conftest import quick_tools
+from tests.fpga.tools import quick_tools
+
+#: A clock in MHz that a PLL can make, and for which the design of the quick tools is too slow.
+TOO_FAST = 75.0
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +34,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """A cache with the simulator as it is, and the bitstream that the demo will look for."""
+    """A cache with the simulator as it is, and the bitstreams that the demo will look for."""
     cache = tmp_path_factory.mktemp("cache")
     simulator = simulators.build(preset("tiny"))
     (cache / simulator.name).symlink_to(simulator)
     with quick_tools(cache / "tools"):
-        build(preset("tiny"), board("ulx3s-25f"), cache / "fpga", clock_mhz=50.0, seed=0)
+        for clock in (50.0, TOO_FAST):
+            build(preset("tiny"), board("ulx3s-25f"), cache / "fpga", clock_mhz=clock, seed=0)
     return cache
 
 
@@ -141,7 +146,7 @@ def without_early_exit(compressed):
     return replace(compressed, network=whole, activity=activity, metrics=metrics, curve={})
 
 
-def test_a_network_of_the_zoo_without_exits(result, folder, tmp_path, monkeypatch, capsys):
+def test_a_network_of_the_zoo_without_exits_on_a_clock_that_is_too_fast(result, folder, tmp_path, monkeypatch, capsys):
     found = without_early_exit(load_compressed(folder / stages.COMPRESSED))
     monkeypatch.setattr(
         zoo, "entry", lambda name: replace(zoo.entries()[0], dataset="digits", recipe="digits", part="network")
@@ -149,15 +154,38 @@ def test_a_network_of_the_zoo_without_exits(result, folder, tmp_path, monkeypatc
     monkeypatch.setattr(zoo, "load", lambda entry: found)
     path = tmp_path / "result.json"
     arguments = ("demo", "--model", "zoo:plain", "--config", "tiny", "--images", "4", "--attacked", "20")
-    monkeypatch.setattr(sys, "argv", ["offramp", *arguments, "--out", str(tmp_path), "--json", str(path)])
+    more = ("--clock", str(TOO_FAST), "--out", str(tmp_path), "--json", str(path))
+    monkeypatch.setattr(sys, "argv", ["offramp", *arguments, *more])
     with pytest.raises(SystemExit) as end:
         cli.main()
-    assert end.value.code == 0
+    assert end.value.code == 1
     made = json.loads(path.read_text())
     assert made["verify"]["values_equal"]
     assert made["verify"]["cycles_equal"]
-    assert set(made["inputs"]) == set(result["inputs"]) - {"slowdown"}
+    assert not made["build"]["timing_met"]
+    assert set(made["inputs"]) == set(result["inputs"])
+    assert made["inputs"]["slowdown"]["cycles"]["mean"] > made["inputs"]["clean"]["cycles"]["mean"]
     shown, report = capsys.readouterr().out, (tmp_path / "report.html").read_text()
     for text in ("exit threshold", "with exits"):
         assert text not in shown + report
     assert "pruning brings" in shown
+    for text in (shown, report):
+        assert "75 MHz: TIMING NOT MET" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--board", "ulx4"), "board must be one of ulx3s-25f, ulx3s-85f, not 'ulx4'"),
+        (("--clock", "51.37"), "ulx3s-25f: the clock must be a frequency its PLL can make, .* not 51.37 MHz"),
+        (("--clock", "3.125"), "baud must be within 2 % of 3.125 MHz / n with n of at least 8, not 1000000"),
+        (("--config", "tiny,loader=2"), "ulx3s-25f: no memory to read lists from: loader must be 0, not 2"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_before_work_starts(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr(sys, "argv", ["offramp", "demo", *arguments, "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert re.fullmatch(f"offramp: {message}\n", capsys.readouterr().err)
+    assert not list(tmp_path.rglob("*.*"))

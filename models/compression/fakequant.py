@@ -51,7 +51,7 @@ class _Node(nn.Module):
             assert self.weight is not None
             self.weight.requires_grad_(False)
         for name in ("low", "high", "seen"):
-            self.register_buffer(name, torch.zeros(()))
+            self.register_buffer(name, torch.zeros((), dtype=torch.float32, device="cpu"))
 
     def weight_scale(self, source_scale: float) -> torch.Tensor:
         """Real value of one weight step, per output channel; of logits the same for all, so that they compare.

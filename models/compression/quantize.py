@@ -29,6 +29,7 @@ from models.datasets.sources import Progress
 from models.datasets.splits import Split
 from models.frontends.graph import Step, lower
 from models.frontends.merge import merged
+from models.integer.exact import exact
 from models.networks.demo import to_torch
 from models.networks.ensemble import members_of
 from models.training.pieces import Piece, Run
@@ -172,7 +173,8 @@ def calibrated(model: nn.Module, images: np.ndarray, *, exits: bool = True) -> F
     Returns
     -------
     FakeQuantNet
-        In evaluation mode; ranges are moving averages over batches of 64 images.
+        In evaluation mode; ranges are moving averages over batches of 64 images. It is the same whatever the process
+        has told PyTorch: autocast, default types, precision of convolutions.
 
     Raises
     ------
@@ -185,8 +187,8 @@ def calibrated(model: nn.Module, images: np.ndarray, *, exits: bool = True) -> F
     if len(images) == 0:
         raise ValueError("images must be at least 1, not 0")
     graph = lower(model, images.shape[1:])
-    twin = FakeQuantNet(graph if exits else graph.final_only()).train()
-    with torch.no_grad():
+    with torch.inference_mode(False), exact():
+        twin = FakeQuantNet(graph if exits else graph.final_only()).train()
         for start in range(0, len(images), _BATCH):
             twin(to_torch(images[start : start + _BATCH].astype(np.float32)))
     return twin.eval()

@@ -80,9 +80,10 @@ def _double(step: Step) -> bool:
 def _scaled(step: Step, name: str, factor: float) -> Step:
     """A depthwise convolution that multiplies the first map that a step reads, with the step's ReLU."""
     channels = step.shape[2]
+    weight = torch.full((channels, 1, 1, 1), factor, dtype=torch.float32, device="cpu")
     return Step(
         kind="depthwise" if channels > 1 else "conv", name=name, inputs=step.inputs[:1], shape=step.shape,
-        relu=step.relu, weight=torch.full((channels, 1, 1, 1), factor), bias=torch.zeros(channels),
+        relu=step.relu, weight=weight, bias=torch.zeros_like(weight[:, 0, 0, 0]),
     )  # fmt: skip
 
 

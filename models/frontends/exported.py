@@ -104,9 +104,11 @@ def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
         branches on what it computes; the message names the module where there is one.
     """
     height, width, channels = shape
-    first = next((value for value in model.parameters() if value.is_floating_point()), torch.empty(0))
-    images = torch.rand(_SAMPLES, channels, height, width, generator=torch.Generator().manual_seed(_SEED))
-    images = images.to(first.device, first.dtype)
+    first = next((value for value in model.parameters() if value.is_floating_point()), None)
+    random = torch.Generator("cpu").manual_seed(_SEED)
+    images = torch.rand(_SAMPLES, channels, height, width, generator=random, dtype=torch.float32, device="cpu")
+    if first is not None:
+        images = images.to(first.device, first.dtype)
     answers = _answers(model, shape, images)
     try:
         # Where it fails, it prints the graph so far on standard error.

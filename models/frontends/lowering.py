@@ -190,7 +190,7 @@ class Lowering:
             When it does, or isn't finite.
         """
         if value is None:
-            return torch.zeros(size)
+            return torch.zeros(size, dtype=torch.float32, device="cpu")
         if value in self.maps:
             if self.is_unknown(value):
                 raise UnknownError

@@ -19,7 +19,7 @@ from hw.network.network import (
     Network,
 )
 from hw.numerics import Rounding
-from models.compression.quantize import NEVER, encode, quantize, to_network
+from models.compression.quantize import NEVER, calibrated, encode, quantize, to_network
 from models.integer import golden
 from models.integer.surrogate import Surrogate
 from models.networks.demo import to_torch
@@ -262,3 +262,32 @@ def test_encode_is_what_the_twin_sees(digits, twin, network):
 def test_encode_wrong(network, images, message):
     with pytest.raises(ValueError, match=message):
         encode(images, network)
+
+
+class Doubled(nn.Module):
+    """Biases that are absent, a sum of a map with itself, a pool: whatever lowering makes tensors of its own for."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 3, bias=False)
+
+    def forward(self, x):
+        x = self.norm(self.stem(x)).relu()
+        return self.head((x + x).mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_calibration_is_the_same_whatever_the_process_has_set(setting, dtype):
+    torch.manual_seed(3)
+    model = Doubled().to(dtype)
+    images = np.random.default_rng(4).random((70, 8, 8, 1))
+    expected = to_network(calibrated(model, images), "net")
+    with setting:
+        found = to_network(calibrated(model, images), "net")
+    assert found.to_dict() == expected.to_dict()
+    arrays = dict(expected.arrays())
+    for name, values in found.arrays():
+        np.testing.assert_array_equal(values, arrays.pop(name), err_msg=name, strict=True)
+    assert not arrays

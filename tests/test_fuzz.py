@@ -8,7 +8,7 @@ import io
 import os
 import struct
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +21,22 @@ from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig, preset
 from hw.program.program import MAGIC, VERSION, load
 from models import zoo
+from models.compression.products import ProductPruning
+from models.datasets import splits
 from models.datasets.sources import cifar10_batch, idx
 from models.frontends import tflite
 from models.integer import golden
+from models.methods.binary_relax import BinaryRelax
+from models.methods.boundary import Probe
+from models.methods.exit_losses import DynamicExitLoss
+from models.methods.feedback import Feedback
 from models.networks.architectures import from_dict, initial
 from models.networks.resnet8 import official_state
 from models.recipes import checkpoint, recipe
+from models.training.pieces import Piece, Run
+from models.training.schedule import Schedule
+from models.training.standard import AdversarialExamples
+from models.training.train import fit
 from offramp import inspect as files
 from offramp.errors import sentence
 from sim import simulate
@@ -38,6 +48,7 @@ from tests.random_networks import random_codes, random_network
 SEED = int(os.environ.get("OFFRAMP_FUZZ_SEED", "0"))
 COUNTS = [100, pytest.param(10_000, marks=pytest.mark.slow)]
 _CHECKPOINT = b"OFFRCKPT", 3
+_PROGRESS = b"OFFRPART", 1
 
 #: Recipes of small networks; what they say, a network that is made to check it takes a few hundredths of a second.
 RECIPES = [
@@ -297,12 +308,84 @@ def use_data(path: Path) -> None:
         read_npy(path)
 
 
+def runs() -> list[Callable[..., None]]:
+    """Training runs of two epochs, each a function of its checkpoint and of more pieces; together with every optimizer
+    and all pieces that keep something in a form that their first epoch makes."""
+    few = splits.load("digits").train.take(48)
+    described = {"kind": "residual", "widths": [2, 4], "branch_width": 2, "shape": [8, 8, 1], "classes": 10}
+    makers: list[tuple[dict, Callable[[], list[Piece]]]] = [
+        ({"policy": "one-cycle"}, lambda: [ProductPruning(0.5, end=1.0, interval=2), BinaryRelax()]),
+        ({"policy": "steps", "optimizer": "sgd"}, lambda: [DynamicExitLoss(target=0.9), AdversarialExamples(eps=0.1)]),
+        (
+            {"policy": "cosine", "optimizer": "adadelta"},
+            lambda: [Feedback(target=10.0, probed=48, settings=Probe(draws=1, steps=2))],
+        ),
+    ]
+
+    def run(settings: dict, pieces: Callable[[], list[Piece]], path: Path, *more: Piece) -> None:
+        model = initial(from_dict(described), 0)
+        fit(
+            model,
+            few,
+            Schedule(epochs=2, lr=0.01, batch=16, **settings),
+            seed=0,
+            pieces=[*pieces(), *more],
+            checkpoint=path,
+        )
+
+    return [partial(run, *maker) for maker in makers]
+
+
+class Ends(Piece):
+    """Ends a run in its second epoch, as a signal would, when it is told to."""
+
+    def __init__(self, ends: bool = False) -> None:
+        self.ends = ends
+
+    def before_epoch(self, run: Run) -> None:
+        if self.ends and run.epoch == 1:
+            raise InterruptedError
+
+
+@cache
+def progress_files(folder: Path) -> list[tuple[dict, dict[str, np.ndarray]]]:
+    """What runs that were stopped in their second epoch leave."""
+    path, found = folder / "progress", []
+    for run in runs():
+        with pytest.raises(InterruptedError):
+            run(path, Ends(True))
+        found.append(container.read(path, *_PROGRESS))
+        path.unlink()
+    return found
+
+
+def change_progress(path: Path, rng: np.random.Generator) -> str:
+    """The file of a run in progress with its arrays or its state changed."""
+    whole = progress_files(path.parent)
+    manifest, arrays = whole[rng.integers(len(whole))]
+    if rng.random() < 0.4:
+        arrays, text = changed_array(arrays, rng)
+        changed = manifest
+    else:
+        changed, text = changed_tree(manifest, rng)
+    container.write(path, *_PROGRESS, changed, arrays)
+    return text
+
+
+def use_progress(path: Path) -> None:
+    """Go on to the end of the run whose file it is."""
+    identities = [manifest["run"] for manifest, _ in progress_files(path.parent)]
+    found = container.read(path, *_PROGRESS)[0].get("run")
+    runs()[identities.index(found) if found in identities else 0](path, Ends())
+
+
 KINDS: dict[str, tuple[Maker, Callable[[Path], None]]] = {
     "program": (change_program, use_program),
     "checkpoint": (change_checkpoint, use_checkpoint),
     "recipe": (change_recipe, use_recipe),
     "tflite": (change_tflite, use_tflite),
     "npz": (change_npz, use_npz),
+    "progress": (change_progress, use_progress),
     "data": (change_data, use_data),
 }
 

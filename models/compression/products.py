@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from hw.rules import require, shown
+from hw.typed import checked
 from models.compression.prune import prunable
 from models.training.pieces import Piece, Run
 
@@ -53,6 +55,8 @@ class ProductPruning(Piece):
         When a value is impossible.
     """
 
+    fixed_form = False  # statistics come with the first batch, masks with the first round
+
     def __init__(
         self,
         share: float,
@@ -76,6 +80,7 @@ class ProductPruning(Piece):
                 raise ValueError(f"reach of {beginning!r} must be above 0 and at most 1, not {part}")
         self._end, self.skip, self.reach = end, skip, dict(reach or {})
         self._weights: dict[str, torch.Tensor] = {}
+        self._inputs: dict[str, int] = {}  # channels that each layer reads
         self._state: dict[str, dict[str, torch.Tensor]] = {"fisher": {}, "active": {}, "positions": {}, "masks": {}}
         self._first: float | None = None
         self._hooks: list[Any] = []
@@ -89,7 +94,9 @@ class ProductPruning(Piece):
         self._weights = {name: weight for name, weight in found.items() if not name.startswith(self.skip)}
         modules = dict(run.model.named_modules())
         for name in self._weights:
-            self._hooks.append(modules[name.removesuffix(".weight")].register_forward_hook(self._watcher(name)))
+            module = modules[name.removesuffix(".weight")]
+            self._inputs[name] = self._weights[name].shape[1] * getattr(module, "groups", 1)
+            self._hooks.append(module.register_forward_hook(self._watcher(name)))
 
     def _watcher(self, name: str) -> Any:
         def watch(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -181,7 +188,14 @@ class ProductPruning(Piece):
         return {"first": self._first, **self._state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._first = state["first"]
+        shapes = {name: weight.shape for name, weight in self._weights.items()}
+        vectors = {name: torch.Size([count]) for name, count in self._inputs.items()}
+        positions = dict.fromkeys(shapes, torch.Size())
+        for kind, wanted in (("fisher", shapes), ("active", vectors), ("positions", positions), ("masks", shapes)):
+            found = {name: value.shape for name, value in state[kind].items() if value.dtype == torch.float32}
+            right = found == wanted or (kind == "masks" and not state[kind])  # the first round of pruning makes them
+            require(right, f"{kind} must be float32 {shown(wanted)}, not {shown(found)}")
+        self._first = checked(state["first"], float | None, "first")
         device = next(iter(self._weights.values())).device
         for kind in self._state:
             self._state[kind] = {

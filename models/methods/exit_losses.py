@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
+from hw.rules import require, shown
+from hw.typed import checked
 from models.compression.fakequant import FakeQuantNet
 from models.frontends.graph import Graph, lower
 from models.methods.dab import exit_costs
@@ -79,6 +81,7 @@ class DynamicExitLoss(Piece):
     """
 
     criterion = True
+    fixed_form = False  # how many exits there are, the first batch tells
 
     def __init__(self, *, target: float, rate: float = 5.0, first: float = 0.5) -> None:
         if not 0.0 <= target <= 1.0:
@@ -98,6 +101,10 @@ class DynamicExitLoss(Piece):
     def loss(self, run: Run, images: torch.Tensor, labels: torch.Tensor, outputs: Outputs) -> torch.Tensor:
         early = outputs[:-1]
         self.weights = self.weights or [self.first] * len(early)
+        require(
+            len(self.weights) == len(early),
+            f"weights of exits must be one for each of {len(early)} early exits, not {len(self.weights)}",
+        )
         right = [int((head.argmax(dim=1) == labels).sum()) for head in early]
         self._right = [a + b for a, b in zip(self._right or [0] * len(early), right, strict=True)]
         self._seen += len(labels)
@@ -117,7 +124,12 @@ class DynamicExitLoss(Piece):
         return {"weights": list(self.weights)}
 
     def load_state_dict(self, state: dict[str, list[float]]) -> None:
-        self.weights = list(state["weights"])
+        weights = checked(state["weights"], tuple[float, ...], "weights of exits")
+        require(
+            all(_LEAST <= weight <= _MOST for weight in weights),
+            f"weights of exits must be in {_LEAST}..{_MOST}, not {shown(weights)}",
+        )
+        self.weights = list(weights)
 
 
 def _graph(run: Run) -> Graph:

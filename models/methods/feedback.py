@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hw.rules import require
 from models.methods.boundary import DIRECTIONS, Decision, Probe, class_means, directions, distances, probe
 from models.networks.demo import to_torch
 from models.training.pieces import Piece, Run
@@ -138,6 +139,8 @@ class Feedback(Piece):
         When a value is impossible.
     """
 
+    fixed_form = False  # how many images are generated, every round tells
+
     def __init__(
         self,
         *,
@@ -159,9 +162,12 @@ class Feedback(Piece):
         self._images = self._labels = torch.zeros(0)
         self._order = torch.zeros(0, dtype=torch.int64)
         self._generator = torch.Generator()
+        self._shape, self._classes = (0, 0, 0), 0
 
     def begin(self, run: Run) -> None:
         self._generator.manual_seed(run.seed + 2)
+        height, width, channels = run.split.images.shape[1:]
+        self._shape, self._classes = (channels, height, width), int(run.split.labels.max()) + 1
 
     def before_epoch(self, run: Run) -> None:
         if run.epoch % self.round_epochs == 0:
@@ -183,8 +189,19 @@ class Feedback(Piece):
         return {"generator": self._generator.get_state(), "images": self._images, "labels": self._labels}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        images, labels = state["images"], state["labels"]
+        require(
+            isinstance(images, torch.Tensor) and (images.dtype, images.shape[1:]) == (torch.float32, self._shape),
+            f"images fed back must be float32 (N, {', '.join(map(str, self._shape))})",
+        )
+        require(
+            isinstance(labels, torch.Tensor)
+            and (labels.dtype, labels.shape) == (torch.int64, images.shape[:1])
+            and bool(((labels >= 0) & (labels < self._classes)).all()),
+            f"labels of images fed back must be int64 ({len(images)},), below {self._classes}",
+        )
         self._generator.set_state(state["generator"])
-        self._images, self._labels = state["images"], state["labels"]
+        self._images, self._labels = images, labels
 
     def _feed_back(self, run: Run) -> None:
         images, labels = to_torch(run.split.images), torch.from_numpy(run.split.labels)

@@ -117,6 +117,9 @@ class Piece:
 
     #: Whether :meth:`loss` is the loss on the labels, instead of plain cross-entropy.
     criterion: ClassVar[bool] = False
+    #: Whether what :meth:`state_dict` returns has the same names, types, lengths and shapes from :meth:`begin` to
+    #: :meth:`end`: it is checked so when a run resumes. Otherwise :meth:`load_state_dict` checks.
+    fixed_form: ClassVar[bool] = True
 
     def begin(self, run: Run) -> None:
         """Before the first epoch, also of a run that resumes; ``load_state_dict`` follows then.
@@ -158,4 +161,10 @@ class Piece:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` returned."""
+        """Take back what :meth:`state_dict` returned.
+
+        Raises
+        ------
+        ValueError
+            When the run can't have been in that state.
+        """

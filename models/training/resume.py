@@ -6,6 +6,7 @@ every generator are as they were, bit for bit.
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from hw import container
-from hw.rules import require
+from hw.rules import require, shown
 from hw.typed import checked
 from models.training.pieces import Piece, Run
 
@@ -88,7 +91,7 @@ def save(path: Path, run: Run, pieces: Sequence[Piece]) -> None:
     tree = {
         "model": dict(run.model.state_dict()),
         "optimizer": run.optimizer.state_dict(),
-        "policy": {name: value for name, value in run.policy.state_dict().items() if name != "lr_lambdas"},
+        "policy": _policy_state(run.policy),
         "pieces": [piece.state_dict() for piece in pieces],
         "generator": run.generator.get_state(),
         "torch": torch.get_rng_state(),
@@ -120,19 +123,108 @@ def load(path: Path, run: Run, pieces: Sequence[Piece]) -> int:
             "delete it to begin anew"
         )
     try:
-        return _put(join(manifest["state"], arrays), run, pieces)
+        state = join(manifest["state"], arrays)
+        _check(state, run, pieces)
+        return _put(state, run, pieces)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: must hold a state of this run: {reason}: delete it to begin anew") from error
 
 
+def _policy_state(policy: torch.optim.lr_scheduler.LRScheduler) -> dict[str, Any]:
+    """What the learning rate's course keeps, but for functions, which the schedule makes anew."""
+    return {name: value for name, value in policy.state_dict().items() if name != "lr_lambdas"}
+
+
+def _check(state: dict[str, Any], run: Run, pieces: Sequence[Piece]) -> None:
+    """Refuse a state that the run can't be in: whatever is in it has its type, its length and its shape.
+
+    Numbers that follow from the schedule are compared: a resumed run must not learn at another rate.
+    """
+    epochs = checked(state["epochs"], int, "epochs")
+    require(1 <= epochs <= run.schedule.epochs, f"epochs must be in 1..{run.schedule.epochs}, not {epochs}")
+    _check_metrics(state["metrics"], epochs)
+    done = epochs * run.steps
+    optimizer, policy = _learning(run, done)
+    for name, wanted in (("model", dict(run.model.state_dict())), ("generator", run.generator.get_state())):
+        _check_form(state[name], wanted, name)
+    _check_form(state["torch"], torch.get_rng_state(), "torch")
+    _check_form(state["policy"], _policy_state(policy) | {"_step_count": done + 1}, "policy", equal=True)
+    wanted = optimizer.state_dict()
+    _check_form(state["optimizer"]["param_groups"], wanted["param_groups"], "optimizer", equal=True)
+    # Parameters that got no gradient so far aren't there.
+    for number, kept in state["optimizer"]["state"].items():
+        _check_form(kept, wanted["state"][number], f"optimizer of parameter {number}")
+        step = float(kept.get("step", 1.0))
+        require(step in range(1, done + 1), f"steps of parameter {number} must be in 1..{done}, not {step:g}")
+    require(len(state["pieces"]) == len(pieces), f"pieces must be {len(pieces)}, not {len(state['pieces'])}")
+    for piece, kept in zip(pieces, state["pieces"], strict=True):
+        if piece.fixed_form:
+            _check_form(kept, piece.state_dict(), type(piece).__name__)
+
+
+def _check_metrics(metrics: Any, epochs: int) -> None:
+    """Refuse metrics that aren't those of so many epochs."""
+    require(
+        isinstance(metrics, list) and len(metrics) == epochs,
+        f"metrics must be those of {epochs} epochs, not {shown(metrics)}",
+    )
+    for number, epoch in enumerate(metrics, 1):
+        right = isinstance(epoch, dict) and all(type(value) is float for value in epoch.values())
+        require(
+            right and "loss" in epoch and all(isinstance(name, str) for name in epoch),
+            f"metrics of epoch {number} must be numbers by name, the loss among them, not {shown(epoch)}",
+        )
+
+
+def _learning(run: Run, done: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Optimizer and learning rate as they are after so many steps, but for what they learnt from gradients."""
+    parameters = [nn.Parameter(torch.zeros_like(value), requires_grad=False) for value in run.model.parameters()]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer = run.schedule.make_optimizer(parameters)
+    policy = run.schedule.make_policy(optimizer, run.total)
+    optimizer.step()
+    policy.last_epoch = done - 1  # the rate is a function of the step alone
+    policy.step()
+    return optimizer, policy
+
+
+def _check_form(found: Any, wanted: Any, what: str, *, equal: bool = False) -> None:
+    """Refuse what hasn't the types, names, lengths and shapes of something else; numbers and texts may be compared."""
+    if isinstance(wanted, torch.Tensor):
+        right = isinstance(found, torch.Tensor) and (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
+        require(right, f"{what} must be {wanted.dtype} {tuple(wanted.shape)}, not {_described(found)}")
+    elif isinstance(wanted, dict):
+        right = isinstance(found, dict) and found.keys() == wanted.keys()
+        require(right, f"{what} must have the names {shown(list(wanted))}, not be {_described(found)}")
+        for key, value in wanted.items():
+            _check_form(found[key], value, f"{what}.{key}", equal=equal)
+    elif isinstance(wanted, list | tuple):
+        right = type(found) is type(wanted) and len(found) == len(wanted)
+        require(right, f"{what} must be a {type(wanted).__name__} of {len(wanted)}, not {_described(found)}")
+        for number, value in enumerate(wanted):
+            _check_form(found[number], value, f"{what}.{number}", equal=equal)
+    else:
+        right = type(found) is type(wanted) and not (equal and _differs(found, wanted))
+        rule = shown(wanted) if equal else type(wanted).__name__
+        require(right, f"{what} must be {rule}, not {_described(found)}")
+
+
+def _differs(found: Any, wanted: Any) -> bool:
+    # The cosine's last bits are each platform's own.
+    return not math.isclose(found, wanted, rel_tol=1e-9) if isinstance(wanted, float) else found != wanted
+
+
+def _described(value: Any) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, torch.Tensor) else shown(value)
+
+
 def _put(state: dict[str, Any], run: Run, pieces: Sequence[Piece]) -> int:
     """Put a run and its pieces into a state; returns epochs done."""
-    epochs = checked(state["epochs"], int, "epochs")
-    require(0 <= epochs <= run.schedule.epochs, f"epochs must be in 0..{run.schedule.epochs}, not {epochs}")
     run.model.load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])
-    lambdas = {"lr_lambdas": [None]} if isinstance(run.policy, torch.optim.lr_scheduler.LambdaLR) else {}
+    lambdas = {"lr_lambdas": [None]} if isinstance(run.policy, LambdaLR) else {}
     run.policy.load_state_dict(state["policy"] | lambdas)
     for piece, kept in zip(pieces, state["pieces"], strict=True):
         piece.load_state_dict(kept)
@@ -141,5 +233,5 @@ def _put(state: dict[str, Any], run: Run, pieces: Sequence[Piece]) -> int:
     if state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"], run.device)
     run.metrics = state["metrics"]
-    run.done = epochs * run.steps
-    return epochs
+    run.done = state["epochs"] * run.steps
+    return int(state["epochs"])

@@ -115,6 +115,20 @@ def test_a_killed_run_ends_as_if_it_had_never_stopped(digits, tmp_path, schedule
     assert list(tmp_path.iterdir()) == [path]
 
 
+def stopped(model, few, schedule, path, *pieces):
+    """A run that ends in its second epoch, and leaves its file."""
+    with pytest.raises(KilledError):
+        fit(model, few, schedule, seed=0, pieces=[*pieces, Stop()], checkpoint=path)
+
+
+class Stop(Piece):
+    """Ends the first run in its second epoch."""
+
+    def before_epoch(self, run):
+        if run.epoch == 1:
+            raise KilledError
+
+
 def test_another_run_is_refused(digits, tmp_path):
     few, path = digits.train.take(64), tmp_path / "progress.off"
     schedule = Schedule(epochs=1, lr=0.01)
@@ -146,17 +160,73 @@ def test_a_damaged_file_is_refused(digits, tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("epochs", 7), ("epochs", "1"), ("model", None), ("generator", {"$array": "none"}), ("optimizer", {"$pairs": []})],
+    [
+        *((key, value) for key in ("metrics", "pieces", "policy", "torch", "model") for value in (7, [], None, "x")),
+        *(("metrics", [value]) for value in (7, {"$pairs": []}, {"$pairs": [["loss", "low"]]}, {"$pairs": [[3, 0.5]]})),
+        *(("epochs", value) for value in (0, 2, 7, "1", True)),
+        ("generator", {"$array": "none"}),
+        ("generator", {"$array": "tensor0"}),
+        ("optimizer", {"$pairs": []}),
+    ],
 )
 def test_an_impossible_state_is_refused(digits, tmp_path, key, value):
     few, path = digits.train.take(64), tmp_path / "progress.off"
-    schedule = Schedule(epochs=1, lr=0.01)
-    fit(network(), few, schedule, seed=0, checkpoint=path)
+    schedule = Schedule(epochs=2, lr=0.01)
+    stopped(network(), few, schedule, path)
     manifest, arrays = container.read(path, b"OFFRPART", 1)
     manifest["state"]["$pairs"] = [[name, value if name == key else kept] for name, kept in manifest["state"]["$pairs"]]
     container.write(path, b"OFFRPART", 1, manifest, arrays)
     with pytest.raises(ValueError, match=r"progress.off: must hold a state of this run: .*: delete it to begin anew"):
-        fit(network(), few, schedule, seed=0, checkpoint=path)
+        fit(network(), few, schedule, seed=0, pieces=[Stop()], checkpoint=path)
+
+
+def changed(node, name, value):
+    """A tree of pairs, lists and tuples with whatever has this name replaced."""
+    if isinstance(node, dict):
+        parts = node.get("$pairs", node.get("$tuple", []))
+        if "$pairs" in node:
+            return {"$pairs": [[key, value if key == name else changed(part, name, value)] for key, part in parts]}
+        return {"$tuple": [changed(part, name, value) for part in parts]} if "$tuple" in node else node
+    return [changed(part, name, value) for part in node] if isinstance(node, list) else node
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd", "adadelta"])
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("lr", "x", r"optimizer\.0\.lr must be .*, not 'x'"),
+        ("lr", 0.9, r"optimizer\.0\.lr must be .*, not 0\.9"),
+        ("initial_lr", None, r"optimizer\.0\.initial_lr must be .*, not None"),
+        ("last_epoch", 0, r"policy\.last_epoch must be 2, not 0"),
+        ("_last_lr", [], r"policy\._last_lr must be a list of 1, not \[\]"),
+        ("params", [0], r"optimizer\.0\.params must be a list of 6, not \[0\]"),
+        ("conv.weight", 1.0, r"model\.conv\.weight must be torch\.float32 \(4, 1, 3, 3\), not 1\.0"),
+        ("seen", 1, r"Counter\.seen must be torch\.float32 \(10,\), not 1"),
+        ("shape", [10], r"Counter\.shape must be a tuple of 1, not \[10\]"),
+    ],
+)
+def test_a_part_of_another_form_is_named(digits, tmp_path, kind, name, value, said):
+    few, path = digits.train.take(64), tmp_path / "progress.off"
+    schedule = Schedule(
+        epochs=2, lr=0.01, optimizer=kind, policy="one-cycle" if kind == "adamw" else "cosine", batch=32
+    )
+    stopped(network(), few, schedule, path, Counter())
+    manifest, arrays = container.read(path, b"OFFRPART", 1)
+    container.write(path, b"OFFRPART", 1, manifest | {"state": changed(manifest["state"], name, value)}, arrays)
+    with pytest.raises(ValueError, match=f"progress.off: must hold a state of this run: {said}: delete it to begin"):
+        fit(network(), few, schedule, seed=0, pieces=[Counter(), Stop()], checkpoint=path)
+
+
+@pytest.mark.parametrize("steps", [np.float32(-1), np.float32(3), np.float32(1.5)])
+def test_an_optimizer_of_other_steps_is_refused(digits, tmp_path, steps):
+    few, path = digits.train.take(64), tmp_path / "progress.off"
+    schedule = Schedule(epochs=2, lr=0.01, batch=32)
+    stopped(network(), few, schedule, path)
+    manifest, arrays = container.read(path, b"OFFRPART", 1)
+    counted = [name for name, array in arrays.items() if array.shape == () and array.dtype == np.float32]
+    container.write(path, b"OFFRPART", 1, manifest, arrays | {counted[0]: np.array(steps)})
+    with pytest.raises(ValueError, match=rf"steps of parameter 0 must be in 1\.\.2, not {steps:g}: delete"):
+        fit(network(), few, schedule, seed=0, pieces=[Stop()], checkpoint=path)
 
 
 def test_a_state_of_other_things_is_refused():

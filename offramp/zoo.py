@@ -8,7 +8,8 @@ import numpy as np
 
 from hw.compiler.compile import compile_balanced
 from hw.config import AcceleratorConfig, preset
-from hw.network.network import Conv2D, DepthwiseConv2D, Linear, Network
+from hw.network.layers import multiply_accumulates
+from hw.network.network import Network
 from models import zoo
 from models.attacks import Strength, robustness
 from models.compression.quantize import NEVER, encode
@@ -21,7 +22,7 @@ from models.methods import detector
 from models.recipes.checkpoint import Compressed, load_compressed
 from sim import simulate, time_batch, worst_case
 
-__all__ = ["DEFAULT", "Sample", "add", "figures", "measure", "multiply_accumulates", "timing"]
+__all__ = ["DEFAULT", "Sample", "add", "figures", "final_products", "measure", "timing"]
 
 #: The accelerator whose routed bitstream has memories for every network of the zoo (``baselines/build-NAME.json``).
 _ROUTED = "small-85f"
@@ -42,14 +43,13 @@ class Sample:
 DEFAULT = Sample()
 
 
-def multiply_accumulates(network: Network) -> int:
+def final_products(network: Network) -> int:
     """Products of the network without early exits if nothing were zero."""
     needed, total = {network.exits[-1].logits}, 0
     for layer in reversed(network.layers):
         if layer.name in needed:
             needed.update(layer.inputs)
-            if isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
-                total += layer.weight.size * int(np.prod(layer.output.shape[:2]))
+            total += multiply_accumulates(layer)
     return total
 
 
@@ -99,7 +99,7 @@ def figures(
         "weights": sum(array.size for array in weights),
         "nonzero_weights": sum(int(np.count_nonzero(array)) for array in weights),
         "activation_density": _activation_density(network, codes[:_FIRST]),
-        "multiply_accumulates": multiply_accumulates(network),
+        "multiply_accumulates": final_products(network),
         "exit_share": float((found.exit_index < len(network.exits) - 1).mean()),
         "flagged": float(detector.flags(detector.decided(network, found)).mean()),
     }
@@ -128,7 +128,7 @@ def timing(
         runs.append(simulate(compile_balanced(whole, config, activity), codes, progress=progress))
     there = compile_balanced(network, preset(_ROUTED), activity)
     routed = simulate(there, codes, progress=progress)
-    dense = multiply_accumulates(network)
+    dense = final_products(network)
     shares = [float(run.products.sum(axis=1).mean()) / dense for run in runs]
     return {
         "products_share": shares[0],

@@ -11,7 +11,7 @@ from hw.compiler.steps.expansion import Expansion, Share
 from hw.compiler.steps.partition import Partition, bands_of
 from hw.compiler.steps.step import Step
 from hw.config import AcceleratorConfig
-from hw.program.arithmetic import multiply_accumulates
+from hw.network.layers import multiply_accumulates
 from hw.program.command import Command
 from hw.program.image_layout import instruction_words
 

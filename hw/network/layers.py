@@ -5,6 +5,7 @@ an output channel sees), as in TensorFlow Lite. Semantics of the integers: :mod:
 """
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "Linear",
     "MaxPool2D",
     "Tensor",
+    "multiply_accumulates",
     "select_of",
     "threshold_of",
 ]
@@ -273,6 +275,25 @@ def threshold_of(layer: Layer) -> int:
 def select_of(layer: Layer) -> Select | None:
     """The selection of its input that a layer multiplies; None where it's all of it."""
     return layer.select if isinstance(layer, _Weighted) else None
+
+
+def multiply_accumulates(
+    layer: Layer, rows: int | None = None, channels: int | None = None, share: tuple[int, int] = (1, 1)
+) -> int:
+    """Of the dense layer, padded taps included; 0 for layers without weights.
+
+    Parameters
+    ----------
+    rows, channels : int or None
+        Of the output; None: all.
+    share : tuple of 2 int
+        How many of the input channels are multiplied, of how many.
+    """
+    if not isinstance(layer, _Weighted):
+        return 0
+    height, width, depth = layer.output.shape
+    made = width * (height if rows is None else rows) * (depth if channels is None else channels)
+    return made * prod(layer.weight.shape[1:]) * share[0] // share[1]
 
 
 @dataclass(frozen=True, kw_only=True)

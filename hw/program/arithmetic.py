@@ -20,7 +20,7 @@ from hw.network.layers import (
 )
 from hw.numerics import IDENTITY, Rounding, add_scales, average_scale
 
-__all__ = ["Arithmetic", "arithmetic_of", "multiply_accumulates", "sum_fields"]
+__all__ = ["Arithmetic", "arithmetic_of", "sum_fields"]
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,3 @@ def sum_fields(first: Tensor, second: Tensor, add: Add) -> dict[str, int]:
         "clamp_low": add.clamp[0],
         "clamp_high": add.clamp[1],
     }
-
-
-def multiply_accumulates(layer: Layer, rows: int, channels: int, share: tuple[int, int]) -> int:
-    """Of the dense layer, padded taps included, for some output rows and channels; 0 for a pool.
-
-    ``share`` is how many of its input channels are multiplied, and how many there are.
-    """
-    if not isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
-        return 0
-    return layer.output.shape[1] * prod(layer.weight.shape[1:]) * rows * channels * share[0] // share[1]

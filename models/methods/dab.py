@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hw.network.layers import Conv2D, DepthwiseConv2D, Layer, Linear
+from hw.network.layers import Layer, Linear, multiply_accumulates
 from hw.network.network import INPUT, Exit, Network
 from models.compression.fakequant import INPUT_SCALE, INPUT_ZERO_POINT
 from models.compression.quantize import NEVER, encode, quantize, to_network
@@ -106,12 +106,7 @@ def exit_costs(network: Network | Graph) -> tuple[float, ...]:
     """
     if isinstance(network, Network):
         heads = [head.logits for head in network.exits]
-        work = {
-            layer.name: int(np.prod(layer.output.shape[:2])) * layer.weight.size
-            if isinstance(layer, Conv2D | DepthwiseConv2D | Linear)
-            else 0
-            for layer in network.layers
-        }
+        work = {layer.name: multiply_accumulates(layer) for layer in network.layers}
     else:
         heads = list(network.exits)
         work = {

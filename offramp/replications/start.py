@@ -9,7 +9,7 @@ from torch import nn
 
 from hw.compiler.compile import compile_balanced
 from hw.config import AcceleratorConfig
-from hw.network.layers import Conv2D, DepthwiseConv2D, Linear
+from hw.network.layers import multiply_accumulates
 from hw.network.network import Network
 from models.compression.quantize import encode, quantize, to_network
 from models.datasets.sources import Progress, data_folder
@@ -122,8 +122,7 @@ def integer_accuracy(network: Network, split: Split) -> float:
 
 def dense_products(network: Network) -> int:
     """Multiply-accumulates of an integer network if nothing were zero."""
-    weighted = [layer for layer in network.layers if isinstance(layer, Conv2D | DepthwiseConv2D | Linear)]
-    return sum(int(np.prod(layer.output.shape[:2])) * layer.weight.size for layer in weighted)
+    return sum(map(multiply_accumulates, network.layers))
 
 
 def on_accelerator(network: Network, config: AcceleratorConfig, split: Split) -> dict[str, float]:

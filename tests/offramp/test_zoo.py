@@ -83,7 +83,7 @@ def test_figures_are_measured(small, result, tmp_path):
     assert entry.routed_back_to_back == time_batch(there, routed).cycles_per_image
     assert entry.routed_cycles < entry.routed_worst < entry.routed_bound
     assert entry.activation_density == pytest.approx(multiplied_share(network, encode(few.images, network)))
-    assert dense.multiply_accumulates == entry.multiply_accumulates == measuring.multiply_accumulates(network)
+    assert dense.multiply_accumulates == entry.multiply_accumulates == measuring.final_products(network)
 
 
 def test_what_the_detector_flags_is_measured(small, result, tmp_path):

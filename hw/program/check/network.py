@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.network.layers import Add, Layer, Linear, select_of
+from hw.network.layers import Add, Layer, Linear, multiply_accumulates, select_of
 from hw.network.network import Network
 from hw.network.zero_codes import stored_zero_points
 from hw.numerics import Rounding
-from hw.program.arithmetic import Arithmetic, arithmetic_of, multiply_accumulates, sum_fields
+from hw.program.arithmetic import Arithmetic, arithmetic_of, sum_fields
 from hw.program.check.maps import Maps
 from hw.program.check.products import Stencil, Work, check_products, stencil_of
 from hw.program.command import Command

@@ -2,8 +2,10 @@ import json
 
 import pytest
 
+from hw.network.layers import multiply_accumulates
 from hw.network.network import AveragePool2D, DepthwiseConv2D, Exit, Linear, MaxPool2D, Network
 from hw.numerics import Rounding
+from tests.hw.networks import network as whole
 from tests.hw.networks import tensor, weighted
 
 
@@ -155,3 +157,20 @@ def test_a_max_pool_survives_json():
 def test_impossible_max_pools_are_refused(changes, expected):
     with pytest.raises(ValueError, match=expected):
         largest(**changes)
+
+
+def test_multiply_accumulates_are_those_of_the_dense_layer():
+    """Padded taps included: 4 columns, 3x3 taps of 2 channels."""
+    stem = whole().layer("stem")
+    assert multiply_accumulates(stem) == stem.weight.size * 3 * 4
+    assert multiply_accumulates(stem, 3, 4, (2, 2)) == 3 * 4 * 4 * 9 * 2
+    assert multiply_accumulates(stem, 1, 2, (1, 2)) == 4 * 2 * 9
+    mean = whole().layer("mean")
+    assert multiply_accumulates(mean) == multiply_accumulates(mean, 1, 4, (4, 4)) == 0
+
+
+def test_a_depthwise_output_has_one_input_channel():
+    values = {"rounding": Rounding.DOUBLE, **weighted(4, 3, 3, 1)}
+    layer = DepthwiseConv2D(name="own", inputs=("stem",), output=tensor(3, 4, 4), pads=(1, 1, 1, 1), **values)
+    assert multiply_accumulates(layer, 3, 4, (4, 4)) == 3 * 4 * 4 * 9
+    assert multiply_accumulates(layer) == layer.weight.size * 3 * 4

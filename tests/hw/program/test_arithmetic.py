@@ -1,12 +1,11 @@
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from hw.network.layers import Add, AveragePool2D, Conv2D, DepthwiseConv2D, GlobalAveragePool, MaxPool2D
+from hw.network.layers import Add, AveragePool2D, GlobalAveragePool, MaxPool2D
 from hw.numerics import IDENTITY, Rounding, add_scales, average_scale, requantize
-from hw.program.arithmetic import arithmetic_of, multiply_accumulates, sum_fields
-from tests.hw.networks import network, tensor, weighted
+from hw.program.arithmetic import arithmetic_of, sum_fields
+from tests.hw.networks import network, tensor
 
 NETWORK = network()
 STEM = NETWORK.layer("stem")
@@ -76,19 +75,3 @@ def test_fields_of_a_sum():
         "clamp_low": -3,
         "clamp_high": 90,
     }
-
-
-def test_multiply_accumulates_are_those_of_the_dense_layer():
-    """Padded taps included: 4 columns, 3x3 taps of 2 channels."""
-    assert isinstance(STEM, Conv2D)
-    assert multiply_accumulates(STEM, 3, 4, (2, 2)) == 3 * 4 * 4 * 9 * 2
-    assert multiply_accumulates(STEM, 1, 2, (1, 2)) == 4 * 2 * 9
-    mean = NETWORK.layer("mean")
-    assert multiply_accumulates(mean, 1, 4, (4, 4)) == 0
-
-
-def test_a_depthwise_output_has_one_input_channel():
-    values = {"rounding": Rounding.DOUBLE, **weighted(4, 3, 3, 1)}
-    layer = DepthwiseConv2D(name="own", inputs=("stem",), output=tensor(3, 4, 4), pads=(1, 1, 1, 1), **values)
-    assert multiply_accumulates(layer, 3, 4, (4, 4)) == 3 * 4 * 4 * 9
-    assert np.shape(layer.weight) == (4, 3, 3, 1)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["SETTINGS", "precision"]
+__all__ = ["SETTINGS", "Spoiler", "precision"]
 
 
 class Spoiler(TorchFunctionMode):

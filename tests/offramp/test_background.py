@@ -24,8 +24,8 @@ def test_a_command_runs_beside_and_its_output_and_result_are_kept(tmp_path):
     with background(["info", NETWORK], log, result) as process:
         found = finish(process).result()
     assert found["command"] == "info"
-    assert found["file"] == NETWORK
-    assert "float final" in log.read_text()
+    assert found["kind"] == "compressed"
+    assert "compressed" in log.read_text()
 
 
 def test_a_failure_tells_what_the_command_said(tmp_path):

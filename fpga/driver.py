@@ -28,10 +28,10 @@ from hw.program.protocol import (
     Place,
     Reply,
     ReplyHeader,
-    Result,
     RunError,
     RunFlags,
     RunOptions,
+    RunResult,
 )
 
 __all__ = [
@@ -208,7 +208,7 @@ class RunOutcome:
     ----------
     label, exit, margin, cycles : int
     flags : dict of str to int
-        The other fields of :class:`hw.program.protocol.Result`.
+        The other fields of :class:`hw.program.protocol.RunResult`.
     layers : list of dict
         Records of the layers run (:class:`hw.program.protocol.LayerRecord`), if they were asked for.
     outputs : list of lists of arrays
@@ -270,13 +270,13 @@ def _tagged(fields: dict[str, int], *numbers: int) -> int:
 
 
 def _outcome(answer: Answer, *numbers: int) -> tuple[int, dict[str, Any] | DeviceError]:
-    """Which of these runs has ended, and how: the fields of :class:`hw.program.protocol.Result`, or why it was given
+    """Which of these runs has ended, and how: the fields of :class:`hw.program.protocol.RunResult`, or why it was given
     up.
     """
     if answer.reply is Reply.ERROR and answer.code in _ENDS:
         error = decode(RunError, answer.payload)
         return _tagged(error, *numbers), DeviceError(answer.code, error["address"])
-    result = decode(Result, _expect(answer, Reply.RESULT).payload)
+    result = decode(RunResult, _expect(answer, Reply.RESULT).payload)
     del result["reserved"]
     return _tagged(result, *numbers), result
 

@@ -9,7 +9,7 @@ import numpy as np
 from fpga.driver import command, run_words
 from fpga.uart import words_per_second
 from hw.program.bits import words_of
-from hw.program.protocol import HostCommand, ReplyHeader, Result
+from hw.program.protocol import HostCommand, ReplyHeader, RunResult
 
 __all__ = ["Throughput", "throughput"]
 
@@ -79,7 +79,7 @@ def throughput(
     if not (clock_mhz > 0 and math.isfinite(clock_mhz)):
         raise ValueError(f"the clock must be a positive number of MHz, not {clock_mhz}")
     sent = len(command(HostCommand.RUN, run_words(np.zeros(shape, np.int8))))
-    received = words_of(ReplyHeader) + words_of(Result)
+    received = words_of(ReplyHeader) + words_of(RunResult)
     rate, hertz = words_per_second(baud), clock_mhz * 1e6
     return Throughput(
         clock_mhz=clock_mhz,

@@ -16,8 +16,7 @@ from hw.numerics import Rounding
 from hw.program.arithmetic import Arithmetic, arithmetic_of, sum_fields
 from hw.program.bits import bits_of, decode, words_of
 from hw.program.image_layout import fits, layer_image, program_image, stack
-from hw.program.isa import NEVER, NUMBERS, Header, Opcode, SelectUse
-from hw.program.isa import Layer as LayerWords
+from hw.program.isa import NEVER, NUMBERS, Header, LayerDescription, Opcode, SelectUse
 from hw.program.parts import Part, shares
 from hw.program.program import Program
 from hw.program.selection import USES, selection_cycles
@@ -35,7 +34,7 @@ _BEAT_CYCLES, _CHUNK_CYCLES = 64, 10_000
 
 def _nothing() -> dict[str, Any]:
     """All fields of a description, 0."""
-    return decode(LayerWords, [0] * words_of(LayerWords))
+    return decode(LayerDescription, [0] * words_of(LayerDescription))
 
 
 class _Core:

@@ -89,9 +89,9 @@ class Decisions:
     running : bool array (N,)
         Those that have not left yet.
     exit, label, margin, early_exit, early_label : int64 arrays (N,)
-        As in :class:`hw.program.protocol.Result`.
+        As in :class:`hw.program.protocol.RunResult`.
     out_of_range, forced, passed, differs, overrun : bool arrays (N,)
-        As in :class:`hw.program.protocol.Result`; ``overrun`` is up to who knows the cycles.
+        As in :class:`hw.program.protocol.RunResult`; ``overrun`` is up to who knows the cycles.
     """
 
     def __init__(self, count: int, conditions: Conditions):
@@ -111,7 +111,7 @@ class Decisions:
         return some
 
     def result(self, number: int) -> dict[str, int]:
-        """The decision of a run: the fields of :class:`hw.program.protocol.Result` but for the cycles."""
+        """The decision of a run: the fields of :class:`hw.program.protocol.RunResult` but for the cycles."""
         names = [name for name in vars(self) if name != "running" and not name.startswith("_")]
         return {name: int(getattr(self, name)[number]) for name in names}
 

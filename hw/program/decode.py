@@ -23,7 +23,7 @@ from hw.program.instructions import (
     RowFields,
     WindowFields,
 )
-from hw.program.isa import Layer, Opcode, Operation, Selection, SelectKind
+from hw.program.isa import LayerDescription, Opcode, Operation, Selection, SelectKind
 
 __all__ = ["Decoded", "decode_images", "disassemble"]
 
@@ -87,7 +87,7 @@ class _Words:
 
     def selection(self, address: int) -> CoreSelection:
         """The same of a selection, in the last words of a description's space."""
-        core = self.take(CoreSelection, address + words_of(Layer) - words_of(Selection))
+        core = self.take(CoreSelection, address + words_of(LayerDescription) - words_of(Selection))
         if core.kind != SelectKind.MASK.value:
             return core
         first, count = core.table, core.pitch

@@ -7,8 +7,7 @@ import numpy as np
 
 from hw.config import AcceleratorConfig
 from hw.program.bits import encode, words_of
-from hw.program.isa import Chunk, Column, Decision, Header, Operation, Row, Selection, Window
-from hw.program.isa import Layer as LayerWords
+from hw.program.isa import Chunk, Column, Decision, Header, LayerDescription, Operation, Row, Selection, Window
 from hw.rules import MisfitError
 
 __all__ = ["description_words", "fits", "instruction_words", "layer_image", "most_described", "program_image", "stack"]
@@ -41,13 +40,13 @@ def instruction_words(layers: int, exits: int) -> int:
 
 def description_words(layers: int) -> int:
     """Words of the image's window and of descriptions; ``layers`` counts selections as well."""
-    return words_of(Window) + layers * words_of(LayerWords)
+    return words_of(Window) + layers * words_of(LayerDescription)
 
 
 def most_described(exits: int, config: AcceleratorConfig) -> int:
     """The most layers and selections whose instructions and descriptions the memories hold."""
     instructions = (config.program_words - instruction_words(0, exits)) // words_of(Operation)
-    return min(instructions, (config.layer_words - description_words(0)) // words_of(LayerWords))
+    return min(instructions, (config.layer_words - description_words(0)) // words_of(LayerDescription))
 
 
 def layer_image(
@@ -62,8 +61,8 @@ def layer_image(
     window : dict
         Fields of :class:`hw.program.isa.Window`.
     layers : sequence of dict
-        Each with a ``name``, and the fields of a :class:`hw.program.isa.Layer`, ``rows`` and ``columns``, or the fields
-        of a ``selection`` and its ``masks``.
+        Each with a ``name``, and the fields of a :class:`hw.program.isa.LayerDescription`, ``rows`` and ``columns``, or
+        the fields of a ``selection`` and its ``masks``.
     """
     start = description_words(len(layers))
     table: list[int] = []
@@ -80,14 +79,16 @@ def layer_image(
     for layer in layers:
         if "selection" in layer:
             selection = layer["selection"] | ({"table": place(tuple(layer["masks"]))} if layer["masks"] else {})
-            body += [0] * (words_of(LayerWords) - words_of(Selection)) + _encode(layer["name"], Selection, selection)
+            body += [0] * (words_of(LayerDescription) - words_of(Selection)) + _encode(
+                layer["name"], Selection, selection
+            )
             continue
-        fields = {part: layer[part] for part in dict(LayerWords.as_shape())}
+        fields = {part: layer[part] for part in dict(LayerDescription.as_shape())}
         if layer["enable"]:
             for part, layout in (("rows", Row), ("columns", Column)):
                 words = tuple(word for entry in layer[part] for word in _encode(layer["name"], layout, entry))
                 fields["source"] = fields["source"] | {f"{part.removesuffix('s')}_table": place(words)}
-        body += _encode(layer["name"], LayerWords, fields)
+        body += _encode(layer["name"], LayerDescription, fields)
     fits("layer", start + len(table), config.layer_words)
     return body + table
 

@@ -19,8 +19,8 @@ __all__ = [
     "Fields",
     "HeaderFields",
     "Instruction",
-    "LaneFields",
-    "LayerFields",
+    "LaneDescriptionFields",
+    "LayerDescriptionFields",
     "ResidualFields",
     "RowFields",
     "SelectionFields",
@@ -175,7 +175,7 @@ class ColumnFields(Fields, layout=isa.Column):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaneFields(Fields, layout=isa.Lane):
+class LaneDescriptionFields(Fields, layout=isa.LaneDescription):
     """How a core's accumulators become activations."""
 
     outputs: int
@@ -210,12 +210,12 @@ class ResidualFields(Fields, layout=isa.Residual):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerFields(Fields, layout=isa.Layer):
+class LayerDescriptionFields(Fields, layout=isa.LayerDescription):
     """The description of a LAYER."""
 
     enable: int
     source: SourceFields
-    lane: LaneFields
+    lane: LaneDescriptionFields
     residual: ResidualFields
     target: TargetFields
     window: WindowFields
@@ -237,7 +237,7 @@ class SelectionFields(Fields, layout=isa.Selection):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoreLayer(LayerFields):
+class CoreLayer(LayerDescriptionFields):
     """What one core does in a LAYER: its description and its tables, which are empty where it takes no part."""
 
     rows: tuple[RowFields, ...] = ()

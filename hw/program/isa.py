@@ -24,7 +24,7 @@ __all__ = [
     "Decision",
     "Entry",
     "Header",
-    "Layer",
+    "LayerDescription",
     "Opcode",
     "Operation",
     "Row",
@@ -145,7 +145,7 @@ class Column(data.Struct):
     dumps: 4  # output positions that it completes in a row that completes an output row
 
 
-class Lane(data.Struct):
+class LaneDescription(data.Struct):
     """How accumulators become activations."""
 
     outputs: 20  # accumulators of the whole layer in this core
@@ -178,12 +178,12 @@ class Residual(data.Struct):
     clamp_high: signed(8)
 
 
-class Layer(data.Struct):
+class LayerDescription(data.Struct):
     """Description of a layer in a core's layer memory."""
 
     enable: 1  # this core takes part; if not, only the window matters
     source: Source
-    lane: Lane
+    lane: LaneDescription
     residual: Residual
     target: Target
     window: Window

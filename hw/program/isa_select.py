@@ -26,7 +26,7 @@ class SelectUse(enum.Enum, shape=2):
 
 
 class Selection(data.Struct):
-    """Description of a SELECT in a core's layer memory, in the last words of the space of a Layer.
+    """Description of a SELECT in a core's layer memory, in the last words of the space of a LayerDescription.
 
     Every word of the map belongs to the share of one core. Kind, pitch, length and count are the same in all cores.
     """

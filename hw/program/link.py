@@ -14,7 +14,7 @@ from hw.program.bits import bits_of, decode, encode, words_of
 from hw.program.check.images import check_images
 from hw.program.decode import Decoded
 from hw.program.instructions import CoreLayer
-from hw.program.isa import Header, Layer, Operation, Selection
+from hw.program.isa import Header, LayerDescription, Operation, Selection
 from hw.program.list_memory import moved_pointers, unpack_pointers
 from hw.program.program import Program, image_sizes, writes_of
 from hw.program.protocol import RunFlags
@@ -25,7 +25,7 @@ __all__ = ["MOST_PROGRAMS", "Bundle", "link"]
 MOST_PROGRAMS = 1 << bits_of(RunFlags.as_shape()["program"].shape)
 _HEADER = words_of(Header)
 #: Where the description of a SELECT begins in the space of a LAYER's.
-_SELECTION = words_of(Layer) - words_of(Selection)
+_SELECTION = words_of(LayerDescription) - words_of(Selection)
 
 
 @dataclass(frozen=True, kw_only=True)

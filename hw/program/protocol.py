@@ -21,10 +21,10 @@ __all__ = [
     "Place",
     "Reply",
     "ReplyHeader",
-    "Result",
     "RunError",
     "RunFlags",
     "RunOptions",
+    "RunResult",
     "memory_depths",
 ]
 
@@ -113,7 +113,7 @@ class Reply(enum.Enum, shape=8):
     INFO = 1  #: payload = protocol version, config digest
     READY = 2
     LAYER = 3  #: payload = LayerRecord
-    RESULT = 4  #: payload = Result
+    RESULT = 4  #: payload = RunResult
     DATA = 5  #: payload = the words read
     ERROR = 6  #: code = ErrorCode; payload = detail
 
@@ -163,7 +163,7 @@ class LayerRecord(data.Struct):
     waited: 32  # those of the cycles that the layer waited for its lists
 
 
-class Result(data.Struct):
+class RunResult(data.Struct):
     """Outcome of a run."""
 
     label: 8  # class

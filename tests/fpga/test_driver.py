@@ -32,9 +32,9 @@ from hw.program.protocol import (
     Place,
     Reply,
     ReplyHeader,
-    Result,
     RunFlags,
     RunOptions,
+    RunResult,
 )
 from sim import simulate
 from tests.random_networks import random_codes, random_network
@@ -88,11 +88,11 @@ def test_a_run_is_tagged_by_its_number(program, number, tag):
     options = run_words(codes, Conditions(seed=65_530), number)[: words_of(RunOptions)]
     assert decode(RunOptions, options)["tag"] == tag
     assert decode(RunOptions, options)["seed"] == (65_530 + number) % 65_536
-    result = encode(Result, label=3, exit=1, margin=500, cycles=77, tag=tag, **FLAGS)
+    result = encode(RunResult, label=3, exit=1, margin=500, cycles=77, tag=tag, **FLAGS)
     found, asked = outcome(run_image(program, codes, number=number), [answer(Reply.RESULT, result)])
     assert found.label == 3
     assert asked[0].words[1:] == run_words(codes, number=number)
-    other = encode(Result, label=3, exit=1, margin=500, cycles=77, tag=tag ^ 0x100, **FLAGS)
+    other = encode(RunResult, label=3, exit=1, margin=500, cycles=77, tag=tag ^ 0x100, **FLAGS)
     with pytest.raises(ValueError, match=f"^the accelerator must report of run {number}, not of one tagged"):
         outcome(run_image(program, codes, number=number), [answer(Reply.RESULT, other)])
 
@@ -170,7 +170,7 @@ def test_reading_asks_for_first_word_and_count():
 def test_a_run_collects_its_layer_records(program):
     (codes,) = random_codes(program.network, 1, 0)
     records = [encode(LayerRecord, index=n, tag=0, cycles=10 + n, products=n, stalls=0, waited=0) for n in range(2)]
-    result = encode(Result, label=3, exit=1, margin=500, cycles=77, tag=0, **FLAGS)
+    result = encode(RunResult, label=3, exit=1, margin=500, cycles=77, tag=0, **FLAGS)
     answers = [answer(Reply.LAYER, record) for record in records] + [answer(Reply.RESULT, result)]
     found, asked = outcome(run_image(program, codes, report=True), answers)
     assert (found.label, found.exit, found.margin, found.cycles, found.flags) == (3, 1, 500, 77, FLAGS)
@@ -186,7 +186,7 @@ def test_a_stepped_run_reads_every_cores_window(program):
     """The device is played: what it answers to the READs is what the outcome holds, core by core."""
     (codes,) = random_codes(program.network, 1, 0)
     layers = program.decoded.layers
-    result = encode(Result, label=0, exit=0, margin=0, cycles=9, tag=0, **FLAGS)
+    result = encode(RunResult, label=0, exit=0, margin=0, cycles=9, tag=0, **FLAGS)
     operation = run_image(program, codes, step=True)
     exchange = next(operation)
     read = []
@@ -237,7 +237,7 @@ def test_running_images_decodes_no_program(program, monkeypatch):
     assert decoded.count(HeaderFields) == 1
     decoded.clear()
     assert patience(bundle) > 0
-    result = encode(Result, label=0, exit=0, margin=0, cycles=9, tag=0, **FLAGS)
+    result = encode(RunResult, label=0, exit=0, margin=0, cycles=9, tag=0, **FLAGS)
     record = encode(LayerRecord, index=0, tag=0, cycles=1, products=0, stalls=0, waited=0)
     for codes in random_codes(program.network, 3, 0):
         operation = run_image(program, codes, step=True)

@@ -7,7 +7,7 @@ from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.exits import DEFAULT
 from hw.program.bits import decode, encode
-from hw.program.protocol import ReplyHeader, Result
+from hw.program.protocol import ReplyHeader, RunResult
 from tests.random_networks import random_codes, random_network
 
 BAUD = 1_000_000
@@ -19,7 +19,7 @@ def test_the_link_carries_what_the_driver_sends():
     network = random_network(6)
     program = compile_network(network, preset("tiny").replace(cores=2))
     exchange = next(run_image(program, random_codes(network, 1, seed=0)[0], conditions=DEFAULT))
-    answer = [*encode(ReplyHeader, reply=4, code=0, length=4), *encode(Result, **decode(Result, [0] * 4))]
+    answer = [*encode(ReplyHeader, reply=4, code=0, length=4), *encode(RunResult, **decode(RunResult, [0] * 4))]
     found = throughput(network.input.shape, 5000.0, clock_mhz=50.0, baud=BAUD)
     sent, received = len(exchange.words), len(answer)
     assert found.link_images_per_second == pytest.approx(1 / (max(sent, received) * WORD))

@@ -53,7 +53,7 @@ class Ran:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run: what every layer did, and the result (fields as :class:`hw.program.protocol.Result`)."""
+    """A run: what every layer did, and the result (fields as :class:`hw.program.protocol.RunResult`)."""
 
     layers: list[Ran]
     exit: int

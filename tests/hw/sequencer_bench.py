@@ -9,7 +9,7 @@ from hw.config import AcceleratorConfig
 from hw.network.exits import DEFAULT
 from hw.network.network import Exit
 from hw.program.bits import encode, words_of
-from hw.program.isa import NEVER, Decision, Header, Layer, Opcode, Operation, Window
+from hw.program.isa import NEVER, Decision, Header, LayerDescription, Opcode, Operation, Window
 from hw.program.protocol import ErrorCode, Reply, RunOptions
 from hw.rtl.control.sequencer import Sequencer
 from hw.rtl.fetcher import Fetcher
@@ -19,7 +19,7 @@ CONFIG = AcceleratorConfig(pes=2, program_words=256)
 #: Cycles for which cores are clearing after their reset; each takes its own time.
 CLEARING = 20
 #: Cycles that cores take to fetch the image's window, and a description.
-WINDOW_CYCLES, FETCH_CYCLES = Fetcher.cycles(words_of(Window)), Fetcher.cycles(words_of(Layer))
+WINDOW_CYCLES, FETCH_CYCLES = Fetcher.cycles(words_of(Window)), Fetcher.cycles(words_of(LayerDescription))
 #: Cycles before a layer's end in which nothing happens in a core any more.
 QUIET = 6
 NO_LIMIT = (1 << 31) - 1

@@ -8,7 +8,7 @@ from cocotb.triggers import ClockCycles
 from fpga.driver import DeviceError, Exchange, command, load_program, place, run_batch, run_words
 from hw.program.bits import decode, encode, words_of
 from hw.program.isa import Header
-from hw.program.protocol import ErrorCode, HostCommand, Memory, Reply, Result, RunError, RunFlags
+from hw.program.protocol import ErrorCode, HostCommand, Memory, Reply, RunError, RunFlags, RunResult
 from offramp.rtl.bench_side import start
 from tests.rtl.protocol_bench import TIMEOUT_MS, encode_header, given, load_words, runs_right
 
@@ -22,7 +22,7 @@ def exchange(words: list[int], replies: int):
 
 
 def outcome(result: dict[str, int]) -> list[int]:
-    """Class, exit, margin and cycles of a Result."""
+    """Class, exit, margin and cycles of a RunResult."""
     return [result[name] for name in ("label", "exit", "margin", "cycles")]
 
 
@@ -87,7 +87,7 @@ async def malformed_while_running(dut) -> None:
 
         answers = await link.perform(exchange(words, len(order) + len(errors)))
         assert [(a.code, a.payload) for a in answers if a.reply is Reply.ERROR] == errors
-        results = [decode(Result, a.payload) for a in answers if a.reply is Reply.RESULT]
+        results = [decode(RunResult, a.payload) for a in answers if a.reply is Reply.RESULT]
         assert [outcome(result) for result in results] == [expected[image] for image in order]
         assert [result["tag"] for result in results] == list(range(len(order)))
         assert answers[-1].code is ErrorCode.BAD_ADDRESS

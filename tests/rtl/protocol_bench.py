@@ -15,7 +15,7 @@ from fpga import driver
 from fpga.driver import DeviceError, Exchange, command, load_program, place, read_memory, run_image, run_words
 from hw.config import WORD_CHANNELS
 from hw.program.bits import decode, encode, words_of
-from hw.program.isa import Header, Layer, Operation
+from hw.program.isa import Header, LayerDescription, Operation
 from hw.program.program import Program
 from hw.program.protocol import ErrorCode, HostCommand, Memory, Reply
 from offramp.rtl.bench_side import HostLink, start
@@ -193,7 +193,9 @@ async def broken_programs(dut) -> None:
     ]
     address = decode(Operation, program.images["program"][entry : entry + 1].tolist())["target"]
     for core in {0, last_core}:
-        first = decode(Layer, program.images["layers"][core, address : address + words_of(Layer)].tolist())
+        first = decode(
+            LayerDescription, program.images["layers"][core, address : address + words_of(LayerDescription)].tolist()
+        )
         for part, field, value in (
             ("lane", "outputs", first["lane"]["outputs"] + program.config.pes),  # accumulators that never come
             ("source", "rows", 0),  # walks 256 rows of nonsense
@@ -202,7 +204,7 @@ async def broken_programs(dut) -> None:
             ("target", "first", 0xFFFF),  # words that nobody keeps
         ):
             layer = {**first, part: {**first[part], field: value}}
-            cases.append((changed("layers", core, address, encode(Layer, **layer)), ErrorCode.TIMEOUT))
+            cases.append((changed("layers", core, address, encode(LayerDescription, **layer)), ErrorCode.TIMEOUT))
     for changes, code in cases:
         await link.perform(_once(Exchange(load_words(program, changes), 1)))
         found = await outcome_of(link, program, codes[0])

@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.program.isa import Decision
-from hw.program.protocol import Result
+from hw.program.protocol import RunResult
 
 __all__ = ["ExitRule"]
 
@@ -32,7 +32,7 @@ class ExitRule(wiring.Component):
         In the cycle after ``compare``.
     ends : Out(1)
         With ``judge``: the run ends here.
-    result : Out(Result)
+    result : Out(RunResult)
         What is to be reported, without cycles, overrun and tag; complete from the cycle after the one in which the run
         ends.
 
@@ -51,7 +51,7 @@ class ExitRule(wiring.Component):
     expired: In(1)
     judge: In(1)
     ends: Out(1)
-    result: Out(Result)
+    result: Out(RunResult)
 
     def elaborate(self, platform):
         m = Module()

@@ -8,8 +8,8 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
 from hw.program.bits import words_of
-from hw.program.isa import Decision, Header, Layer, Opcode, Window
-from hw.program.protocol import ErrorCode, Reply, Result, RunError, RunFlags, RunOptions
+from hw.program.isa import Decision, Header, LayerDescription, Opcode, Window
+from hw.program.protocol import ErrorCode, Reply, RunError, RunFlags, RunOptions, RunResult
 from hw.rtl.control.execution import Execution, RunState
 from hw.rtl.control.exit_rule import ExitRule
 from hw.rtl.control.image_loader import ImageLoader
@@ -92,7 +92,7 @@ class Sequencer(wiring.Component):
     #: Cycles of a run to fetch an instruction; none behind a LAYER or SELECT, which cost and do the same here.
     FETCH_CYCLES = Fetcher.cycles(1)
     #: Cycles to decode a LAYER and to fetch its description; none behind a LAYER.
-    DESCRIPTION_CYCLES = 1 + Fetcher.cycles(words_of(Layer))
+    DESCRIPTION_CYCLES = 1 + Fetcher.cycles(words_of(LayerDescription))
     #: Cycles to take a description over and to start.
     LAYER_CYCLES = 2
     #: Cycles from a selection's start to its end besides those in which the selector isn't done.
@@ -308,7 +308,7 @@ class Sequencer(wiring.Component):
         with m.State("result"):
             m.d.sync += self.active.eq(0)
             fields = {"cycles": run.cycles, "tag": run.tag, "overrun": run.flags.constant & run.over}
-            m.d.comb += say(self.record, Reply.RESULT, Result, rule.result, **fields)
+            m.d.comb += say(self.record, Reply.RESULT, RunResult, rule.result, **fields)
             with m.If(self.record.ready):
                 m.d.sync += run.cycles.eq(0)
                 m.next = "idle"

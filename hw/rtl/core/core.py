@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
 from hw.program.bits import words_of
-from hw.program.isa import Layer, Selection, Window
+from hw.program.isa import LayerDescription, Selection, Window
 from hw.program.protocol import Memory
 from hw.rtl.core.activations import ActivationMemory
 from hw.rtl.core.dispatcher import Dispatcher
@@ -66,7 +66,7 @@ class Core(wiring.Component):
         Low from the cycle after ``start`` until this core has made its part of the layer and all words of it are in
         the memories. High throughout in a core that takes no part.
     everywhere, raw : Out(1), classes : Out(8)
-        Of the layer: :class:`hw.program.isa.Target`, :class:`hw.program.isa.Lane`.
+        Of the layer: :class:`hw.program.isa.Target`, :class:`hw.program.isa.LaneDescription`.
     o : Out(stream of WordWrite), i : In(stream of WordWrite), always ready
         Words made here, to the exchange; words made anywhere, and those of images, from it. Those outside the window
         are dropped: the layer's behind ``take``, and that of images once it is fetched.
@@ -290,12 +290,12 @@ class Core(wiring.Component):
         m.submodules.layers = layers = memory.Memory(
             shape=32, depth=self._config.layer_words, init=[], attrs={"no_rw_check": 1}
         )
-        m.submodules.fetcher = fetcher = Fetcher(words_of(Layer))
+        m.submodules.fetcher = fetcher = Fetcher(words_of(LayerDescription))
         # Writing and fetching share an address, the tables have their own port: a true dual-port block RAM.
         write, descriptions, tables = layers.write_port(), layers.read_port(), layers.read_port()
         address = Signal(12)
         of_image = Signal()
-        layer, image_window = Signal(Layer), Signal(Window)
+        layer, image_window = Signal(LayerDescription), Signal(Window)
         m.d.comb += [
             write.en.eq(loads & (load.memory == Memory.LAYERS.value)),
             address.eq(Mux(write.en, load.address, fetcher.address)),
@@ -306,7 +306,7 @@ class Core(wiring.Component):
             fetcher.data.eq(descriptions.data),
             fetcher.start.eq(self.fetch),
             fetcher.first.eq(self.fetch_address),
-            fetcher.count.eq(Mux(self.fetch_window, words_of(Window), words_of(Layer))),
+            fetcher.count.eq(Mux(self.fetch_window, words_of(Window), words_of(LayerDescription))),
             self.fetched.eq(fetcher.done),
             tables.addr.eq(dispatcher.table_address),
             tables.en.eq(1),
@@ -322,7 +322,7 @@ class Core(wiring.Component):
             m.d.sync += of_image.eq(self.fetch_window)
         # The fetcher's words are the next description while this one is at work.
         with m.If(self.take):
-            m.d.sync += layer.eq(fetcher.top(Layer))
+            m.d.sync += layer.eq(fetcher.top(LayerDescription))
         with m.If(fetcher.done & of_image):
             m.d.sync += image_window.eq(fetcher.top(Window))
         return layer, image_window

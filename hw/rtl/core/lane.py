@@ -20,8 +20,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
 from hw.numerics import ADD_LEFT_SHIFT
-from hw.program.isa import Lane as LaneFields
-from hw.program.isa import Residual
+from hw.program.isa import LaneDescription, Residual
 from hw.rtl.core.requantizer import Requantizer, ScaleFields
 
 __all__ = ["Lane", "Sums"]
@@ -49,7 +48,7 @@ class Lane(wiring.Component):
 
     Members
     -------
-    fields : In(LaneFields), residual : In(Residual), zero_point : In(signed 8)
+    fields : In(LaneDescription), residual : In(Residual), zero_point : In(signed 8)
         The layer, and the zero point its output is stored against.
     sums : In(Sums)
     accumulator : In(signed)
@@ -81,7 +80,7 @@ class Lane(wiring.Component):
         accumulator = signed(config.accumulator_bits)
         super().__init__(
             {
-                "fields": In(LaneFields),
+                "fields": In(LaneDescription),
                 "residual": In(Residual),
                 "zero_point": In(signed(8)),
                 "sums": In(Sums),

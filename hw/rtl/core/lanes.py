@@ -10,8 +10,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.program.isa import Lane as LaneFields
-from hw.program.isa import Residual, Target
+from hw.program.isa import LaneDescription, Residual, Target
 from hw.rtl.core.activations import WORD_BITS
 from hw.rtl.core.address_generator import AddressGenerator
 from hw.rtl.core.lane import Lane
@@ -34,7 +33,7 @@ class Lanes(wiring.Component):
 
     Members
     -------
-    fields : In(LaneFields), residual : In(Residual), target : In(Target)
+    fields : In(LaneDescription), residual : In(Residual), target : In(Target)
         The layer, and how its output and the residual operand lie; stable from ``start`` until ``done``. Layers with a
         residual have to be slow, with two lanes raw ones too.
     start : In(1)
@@ -74,7 +73,7 @@ class Lanes(wiring.Component):
         accumulator = signed(config.accumulator_bits)
         super().__init__(
             {
-                "fields": In(LaneFields),
+                "fields": In(LaneDescription),
                 "residual": In(Residual),
                 "target": In(Target),
                 "start": In(1),

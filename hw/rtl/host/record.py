@@ -3,12 +3,12 @@
 from amaranth.lib import data
 
 from hw.program.bits import bits_of, words_of
-from hw.program.protocol import ErrorCode, LayerRecord, Reply, Result
+from hw.program.protocol import ErrorCode, LayerRecord, Reply, RunResult
 
 __all__ = ["Record", "say"]
 
 #: Payload words of the longest record.
-_RECORD_WORDS = max(words_of(LayerRecord), words_of(Result))
+_RECORD_WORDS = max(words_of(LayerRecord), words_of(RunResult))
 
 
 class Record(data.Struct):

@@ -80,7 +80,8 @@ def test_packing_is_that_of_the_hardware(name, data):
 
 
 def test_every_layout_is_there():
-    assert {"Operation", "Decision", "Layer", "Header", "Row", "Column", "Entry", "Result"} <= LAYOUTS.keys()
+    some = {"Operation", "Decision", "LayerDescription", "Header", "Row", "Column", "Entry", "RunResult"}
+    assert some <= LAYOUTS.keys()
 
 
 def test_reserved_bits_need_no_value():
@@ -90,7 +91,7 @@ def test_reserved_bits_need_no_value():
 
 ROW = {"list": 1, "accumulator": 2, "count": 3, "final": 1}
 HEADER = dict.fromkeys(dict(isa.Header.as_shape()), 0)
-LAYER = decode(isa.Layer, [0] * words_of(isa.Layer))
+LAYER = decode(isa.LayerDescription, [0] * words_of(isa.LayerDescription))
 WINDOW = {"bank": 0, "base": 1, "low": 2, "count": 3}
 
 
@@ -102,7 +103,11 @@ WINDOW = {"bank": 0, "base": 1, "low": 2, "count": 3}
         (isa.Row, ROW | {"final": 2}, "Row.final must be in 0..1, not 2"),
         (isa.Entry, {"weight": 128, "offset": 0}, "Entry.weight must be in -128..127, not 128"),
         (isa.Entry, {"weight": -129, "offset": 0}, "Entry.weight must be in -128..127, not -129"),
-        (isa.Layer, LAYER | {"window": WINDOW | {"bank": 2}}, "Layer.window.bank must be in 0..1, not 2"),
+        (
+            isa.LayerDescription,
+            LAYER | {"window": WINDOW | {"bank": 2}},
+            "LayerDescription.window.bank must be in 0..1, not 2",
+        ),
         (isa.Header, HEADER | {"limit": 1 << 31}, "Header.limit must be in 0..2147483647, not 2147483648"),
     ],
 )
@@ -116,8 +121,8 @@ def test_values_that_do_not_fit_are_refused_by_their_path(layout, values, messag
     [
         (isa.Row, {"list": 1, "accumulator": 2, "count": 3}, "Row"),
         (isa.Row, ROW | {"colour": 1}, "Row"),
-        (isa.Layer, LAYER | {"window": {"bank": 0}}, "Layer.window"),
-        (isa.Layer, LAYER | {"window": WINDOW | {"size": 3}}, "Layer.window"),
+        (isa.LayerDescription, LAYER | {"window": {"bank": 0}}, "LayerDescription.window"),
+        (isa.LayerDescription, LAYER | {"window": WINDOW | {"size": 3}}, "LayerDescription.window"),
     ],
 )
 def test_missing_and_unknown_fields_are_refused_by_their_path(layout, values, path):

@@ -6,7 +6,7 @@ from hw.config import preset
 from hw.program.bits import words_of
 from hw.program.decode import decode_images, disassemble
 from hw.program.instructions import DecisionFields, WindowFields
-from hw.program.isa import Header, Layer, Opcode
+from hw.program.isa import Header, LayerDescription, Opcode
 from tests.hw.networks import runnable
 from tests.hw.partitions import only
 
@@ -115,7 +115,7 @@ SOURCE = PROGRAM.decoded.instructions[0].cores[0].source
 @pytest.mark.parametrize(
     ("words", "inside"),
     [
-        (2, "Layer at 2"),
+        (2, "LayerDescription at 2"),
         (SOURCE.row_table, f"Row at {SOURCE.row_table}"),
         (SOURCE.column_table, f"Column at {SOURCE.column_table}"),
     ],
@@ -149,4 +149,4 @@ def test_a_program_without_an_end_is_refused():
 
 def test_descriptions_lie_behind_each_other():
     first, second = PROGRAM.decoded.instructions[:2]
-    assert words_of(Layer) == second.target - first.target
+    assert words_of(LayerDescription) == second.target - first.target

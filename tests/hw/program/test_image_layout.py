@@ -4,7 +4,7 @@ import pytest
 from hw.config import AcceleratorConfig
 from hw.program.bits import decode, words_of
 from hw.program.image_layout import fits, instruction_words, layer_image, program_image, stack
-from hw.program.isa import Chunk, Column, Decision, Header, Layer, Opcode, Operation, Row, Window
+from hw.program.isa import Chunk, Column, Decision, Header, LayerDescription, Opcode, Operation, Row, Window
 
 CONFIG = AcceleratorConfig(layer_words=256, program_words=64, loader=2)
 WINDOW = {"bank": 1, "base": 3, "low": 0, "count": 9}
@@ -14,7 +14,7 @@ COLUMN = {"list": 1, "accumulator": 2, "dumps": 3}
 
 def layer(name: str, columns: int) -> dict[str, object]:
     """A description of two rows and some columns, all other fields 0."""
-    nothing = decode(Layer, [0] * words_of(Layer))
+    nothing = decode(LayerDescription, [0] * words_of(LayerDescription))
     return nothing | {"name": name, "enable": 1, "rows": [ROW, ROW], "columns": [COLUMN] * columns}
 
 
@@ -23,9 +23,9 @@ def test_descriptions_stand_in_order_and_equal_tables_once():
     assert decode(Window, image[: words_of(Window)]) == WINDOW
     found = []
     for number in range(3):
-        start = words_of(Window) + number * words_of(Layer)
-        found.append(decode(Layer, image[start : start + words_of(Layer)])["source"])
-    first = words_of(Window) + 3 * words_of(Layer)
+        start = words_of(Window) + number * words_of(LayerDescription)
+        found.append(decode(LayerDescription, image[start : start + words_of(LayerDescription)])["source"])
+    first = words_of(Window) + 3 * words_of(LayerDescription)
     rows, three, four = first, first + 2 * words_of(Row), first + 2 * words_of(Row) + 3 * words_of(Column)
     assert [(source["row_table"], source["column_table"]) for source in found] == [(rows, three)] * 2 + [(rows, four)]
     assert len(image) == four + 4 * words_of(Column)
@@ -54,7 +54,7 @@ def test_the_program_is_header_instructions_and_chunks():
     fields = [decode(Operation, [image[entry + n]]) for n in range(3)]
     assert [(f["op"], f["index"], f["target"], f["chunks"]) for f in fields] == [
         (Opcode.LAYER.value, 0, words_of(Window), 1),
-        (Opcode.LAYER.value, 1, words_of(Window) + words_of(Layer), 0),
+        (Opcode.LAYER.value, 1, words_of(Window) + words_of(LayerDescription), 0),
         (Opcode.STOP.value, 0, 0, 0),
     ]
     assert decode(Decision, image[entry + 3 : table]) == decision

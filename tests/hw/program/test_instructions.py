@@ -31,8 +31,8 @@ def test_every_layout_of_a_program_is_there():
     assert KINDS.keys() == {
         f"{name}Fields"
         for name in (
-            "Header", "Decision", "Window", "Target", "Source", "Row", "Column", "Lane", "Residual", "Layer",
-            "Selection",
+            "Header", "Decision", "Window", "Target", "Source", "Row", "Column", "LaneDescription", "Residual",
+            "LayerDescription", "Selection",
         )
     }  # fmt: skip
     assert all(kind.layout is getattr(isa, name.removesuffix("Fields")) for name, kind in KINDS.items())
@@ -63,15 +63,16 @@ def test_a_row_by_hand():
 
 
 def test_nested_layouts_are_typed():
-    nested = {name for name, field in dict(isa.Layer.as_shape()).items() if isinstance(field.shape, type(data.Struct))}
-    core = CoreLayer.unpack([0] * words_of(isa.Layer))
+    shape = isa.LayerDescription.as_shape()
+    nested = {name for name, field in dict(shape).items() if isinstance(field.shape, type(data.Struct))}
+    core = CoreLayer.unpack([0] * words_of(isa.LayerDescription))
     assert {name for name in core.values() if isinstance(getattr(core, name), Fields)} == nested
-    assert Shape.cast(isa.Layer).width == sum(Shape.cast(field.shape).width for _, field in isa.Layer.as_shape())
+    assert Shape.cast(shape).width == sum(Shape.cast(field.shape).width for _, field in shape)
     assert (core.rows, core.columns) == ((), ())
 
 
 def test_parts_are_the_cores_that_work():
-    rests = CoreLayer.unpack([0] * words_of(isa.Layer))
+    rests = CoreLayer.unpack([0] * words_of(isa.LayerDescription))
     works = replace(rests, enable=1)
     found = Instruction(address=5, op=Opcode.LAYER, index=0, target=2, cores=(rests, works, rests, works))
     assert found.parts == {1: works, 3: works}

@@ -5,7 +5,7 @@ from amaranth.lib import data
 from hw.config import LIST_WORD_BITS, PRESETS, WORD_CHANNELS, preset
 from hw.program import isa
 from hw.program.bits import bits_of, words_of
-from hw.program.protocol import Place, Result, memory_depths
+from hw.program.protocol import Place, RunResult, memory_depths
 
 
 @pytest.mark.parametrize("layout", [isa.Operation, isa.Row, isa.Column])
@@ -34,7 +34,7 @@ def test_addresses_reach_every_word_of_the_largest_memories():
 
     sizes = {"activation_words": 4096, "accumulators": 1024, "channel_words": 4096, "layer_words": 4096}
     largest = preset("base").replace(program_words=4096, **sizes)
-    source, lane, window = bits(isa.Source), bits(isa.Lane), bits(isa.Window)
+    source, lane, window = bits(isa.Source), bits(isa.LaneDescription), bits(isa.Window)
     assert 1 << source["row_table"] == 1 << source["column_table"] == largest.layer_words
     assert 1 << source["base"] == 1 << bits(isa.Residual)["base"] == 1 << window["base"] == largest.activation_words
     assert 1 << window["count"] > largest.activation_words
@@ -49,5 +49,5 @@ def test_addresses_reach_every_word_of_the_largest_memories():
 
 
 def test_the_limit_of_a_run_is_less_than_the_counter_of_cycles_can_count():
-    limit, counter = isa.Header.as_shape()["limit"], Result.as_shape()["cycles"]
+    limit, counter = isa.Header.as_shape()["limit"], RunResult.as_shape()["cycles"]
     assert bits_of(limit.shape) < bits_of(counter.shape)

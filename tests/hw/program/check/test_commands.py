@@ -8,7 +8,7 @@ import pytest
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.program.bits import words_of
-from hw.program.isa import NEVER, Header, Layer
+from hw.program.isa import NEVER, Header, LayerDescription
 from hw.program.program import Program
 from tests.hw.networks import runnable
 
@@ -22,7 +22,7 @@ def with_layer(program: Program, core: int, number: int, **parts: dict[str, int]
     description = instruction.cores[core]
     changed = replace(description, **{part: replace(getattr(description, part), **parts[part]) for part in parts})
     layers = program.images["layers"].copy()
-    layers[core, instruction.target : instruction.target + words_of(Layer)] = changed.pack()
+    layers[core, instruction.target : instruction.target + words_of(LayerDescription)] = changed.pack()
     return program.images | {"layers": layers}
 
 

@@ -286,7 +286,7 @@ REFUSALS: dict[str, tuple[dict[str, np.ndarray], str]] = {
     ),
     "description beyond the image": (
         operation(LAYERS[STEM].address, Opcode.LAYER, 0, IMAGES["layers"].shape[1] - 1),
-        r"core 0's layers image ends at \d+, inside the Layer at \d+",
+        r"core 0's layers image ends at \d+, inside the LayerDescription at \d+",
     ),
 }
 

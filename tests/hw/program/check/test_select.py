@@ -14,7 +14,7 @@ from hw.network.network import Select
 from hw.program.bits import bits_of, encode, words_of
 from hw.program.check.images import check_images
 from hw.program.decode import disassemble
-from hw.program.isa import Layer, Opcode, Operation, Selection
+from hw.program.isa import LayerDescription, Opcode, Operation, Selection
 from tests.hw.changes import Changes, Images
 from tests.hw.machine import Machine
 from tests.hw.networks import runnable
@@ -32,7 +32,7 @@ PROGRAM = compile_network(NETWORK, CONFIG)
 GOOD = Changes(PROGRAM)
 ELEMENTS, CHANNELS, MASK, _ = (i for i in GOOD.instructions if i.op is Opcode.SELECT)
 STEM, EARLY = GOOD.layers[:2]
-OFFSET = words_of(Layer) - words_of(Selection)
+OFFSET = words_of(LayerDescription) - words_of(Selection)
 
 
 def selection(instruction, cores: tuple[int, ...] = (0, 1), **fields: int) -> Images:

@@ -6,8 +6,8 @@ from amaranth import ResetInserter, Signal
 
 from hw.network.exits import Conditions, Decisions
 from hw.program.bits import decode, encode, words_of
-from hw.program.isa import Header, Layer, Opcode
-from hw.program.protocol import ErrorCode, LayerRecord, Reply, Result, RunOptions
+from hw.program.isa import Header, LayerDescription, Opcode
+from hw.program.protocol import ErrorCode, LayerRecord, Reply, RunOptions, RunResult
 from hw.rtl.control.sequencer import Sequencer
 from hw.rtl.fetcher import Fetcher
 from tests.hw.rtl.control.test_image_packer import words_of_image
@@ -69,9 +69,9 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
                     for number, (record, counted) in enumerate(zip(reports, core.counters, strict=False)):
                         assert unpack(record[3], 5) == [number | tag << 16, *counted, 0]
                     cycles = spent(core, layers)
-                    assert result[:3] == (Reply.RESULT, ErrorCode.NONE, words_of(Result))
+                    assert result[:3] == (Reply.RESULT, ErrorCode.NONE, words_of(RunResult))
                     expected = encode(
-                        Result,
+                        RunResult,
                         label=label,
                         exit=0 if exits else 1,
                         margin=margin,
@@ -80,7 +80,7 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
                         out_of_range=not head.low <= margin <= head.high,
                         **dict.fromkeys(("early_label", "early_exit", "forced", "passed", "differs", "overrun"), 0),
                     )
-                    assert unpack(result[3], words_of(Result)) == expected
+                    assert unpack(result[3], words_of(RunResult)) == expected
 
         return Bench(
             dut=dut, testbenches=[drive], background=[core.act, records.act], memories={dut.program: program.words}
@@ -119,7 +119,7 @@ def test_a_deadline_forces_the_first_exit_after_it(tmp_path):
                     assert at_branch == near
                     wants, expired = margin >= threshold, 0 < deadline < at_branch
                     (record,) = records.found
-                    found = decode(Result, unpack(record[3], words_of(Result)))
+                    found = decode(RunResult, unpack(record[3], words_of(RunResult)))
                     assert (found["exit"], found["forced"]) == (int(not (wants or expired)), expired and not wants)
 
         return Bench(
@@ -160,7 +160,7 @@ def test_runs_go_on_past_an_exit_when_audited_or_in_constant_time(tmp_path):
                 assert len(core.layers) == 1 + 2 * wanted.running[0]
                 wanted.stop(1, last, labels[1], margins[1])
                 (record,) = records.found
-                found = decode(Result, unpack(record[3], words_of(Result)))
+                found = decode(RunResult, unpack(record[3], words_of(RunResult)))
                 cycles = spent(core, len(core.layers))
                 wanted.overrun[0] = constant and cycles > deadline
                 assert {name: found[name] for name in wanted.result(0)} == wanted.result(0)
@@ -203,7 +203,7 @@ def test_in_constant_time_results_come_at_the_deadline(tmp_path):
                         await run(ctx, rng, sequencer, program, flagged, Conditions(constant=True, deadline=deadline))
                         cycles = spent(core, 3)
                         assert cycles == at_most - 3 * 40 + sum(spans)
-                        found = decode(Result, unpack(records.found[-1][3], words_of(Result)))
+                        found = decode(RunResult, unpack(records.found[-1][3], words_of(RunResult)))
                         assert (found["cycles"], found["overrun"]) == (max(cycles, deadline), int(cycles > deadline))
                         assert (found["exit"], found["forced"]) == (0, 0)
                         reported = len(records.found) - 1
@@ -310,7 +310,7 @@ def test_a_run_waits_for_lists_of_the_one_before_but_no_longer_than_its_limit(tm
                     assert limit < sum(waits) < limit + program.image_bytes + 20
                 else:
                     assert reply is Reply.RESULT
-                    assert decode(Result, unpack(payload, words_of(Result)))["cycles"] == spent(core, 1)
+                    assert decode(RunResult, unpack(payload, words_of(RunResult)))["cycles"] == spent(core, 1)
 
         async def watch(ctx):
             """Cycles in which a run could begin but for the lists, and the one in which one does."""
@@ -346,7 +346,7 @@ def test_the_end_of_a_layer_waits_for_the_next_description(tmp_path):
             assert core.layers == program.layers
             found = [unpack(record[3], 2)[1] for record in records.found[:-1]]
             # Behind the first and the last layer there is no description to be fetched.
-            short = Sequencer.PREFETCH_CYCLES - Fetcher.cycles(words_of(Layer))
+            short = Sequencer.PREFETCH_CYCLES - Fetcher.cycles(words_of(LayerDescription))
             assert found == [short, Sequencer.PREFETCH_CYCLES, short]
 
         return Bench(
@@ -381,7 +381,7 @@ def test_a_selection_runs_as_a_layer_that_is_not_reported(tmp_path, place):
                 assert [unpack(record[3], 1)[0] for record in reports] == (numbers if flags["report"] else [])
                 spent = sum(counted[0] for counted in core.counters)
                 control = 3 * Sequencer.LAYER_CYCLES + 2 * FETCHED + 2 * Sequencer.DECISION_CYCLES
-                assert decode(Result, unpack(result[3], words_of(Result)))["cycles"] == spent + control
+                assert decode(RunResult, unpack(result[3], words_of(RunResult)))["cycles"] == spent + control
 
         return Bench(
             dut=dut, testbenches=[drive], background=[core.act, records.act], memories={dut.program: program.words}

@@ -1,7 +1,8 @@
 """The host's side of the protocol, without any transport: what to send, how to read the answers.
 
-Each operation is a generator. It yields an :class:`Exchange` (words to send, replies to wait for) and is sent the list
-of replies; its return value is the outcome. The RTL bench, a serial link and anything else drive the same generators.
+Each operation is a generator. It yields a :class:`Transaction` (words to send, replies to wait for) and is sent the
+list of replies; its return value is the outcome. The RTL bench, a serial link and anything else drive the same
+generators.
 A transport sends words in their order, and takes replies while it does: the accelerator holds commands back until it
 can say what it has to say. It need not wait for ever: where for :func:`patience` no word has gone either way, the
 accelerator hangs or has lost step, and only a reset helps.
@@ -38,9 +39,9 @@ __all__ = [
     "TAGS",
     "Answer",
     "DeviceError",
-    "Exchange",
-    "Operation",
+    "HostOperation",
     "RunOutcome",
+    "Transaction",
     "command",
     "image_words",
     "load_bundle",
@@ -102,15 +103,15 @@ def reply_length(header: int) -> int:
 
 
 @dataclass(frozen=True)
-class Exchange:
+class Transaction:
     """Words for the accelerator, and the number of replies to wait for; words may still be on their way then."""
 
     words: list[int]
     replies: int
 
 
-#: A protocol operation: yields exchanges, is sent answers, returns its outcome.
-Operation = Generator[Exchange, list[Answer], Any]
+#: A protocol operation: yields transactions, is sent answers, returns its outcome.
+HostOperation = Generator[Transaction, list[Answer], Any]
 
 
 def command(kind: HostCommand, payload: Sequence[int] | np.ndarray = (), argument: int = 0) -> list[int]:
@@ -162,12 +163,12 @@ def load_words(
     return words + command(HostCommand.COMMIT, commit, programs - 1)
 
 
-def load_program(program: Program) -> Operation:
+def load_program(program: Program) -> HostOperation:
     """Load a program alone; see :func:`load_bundle`."""
     yield from load_bundle(link([program]))
 
 
-def load_bundle(bundle: Bundle) -> Operation:
+def load_bundle(bundle: Bundle) -> HostOperation:
     """Load programs into the accelerator; nothing runs before they are complete and checked.
 
     Raises
@@ -176,7 +177,7 @@ def load_bundle(bundle: Bundle) -> Operation:
         When they aren't accepted.
     """
     words = load_words(bundle.writes(), bundle.config.word_digest, programs=len(bundle.programs))
-    (answer,) = yield Exchange(words, 1)
+    (answer,) = yield Transaction(words, 1)
     _expect(answer, Reply.READY)
 
 
@@ -194,9 +195,9 @@ def image_words(codes: np.ndarray) -> np.ndarray:
     return np.pad(flat, (0, -len(flat) % 4)).view("<u4")
 
 
-def read_memory(memory: int, first: int, count: int, core: int = 0) -> Operation:
+def read_memory(memory: int, first: int, count: int, core: int = 0) -> HostOperation:
     """Words of a readable memory."""
-    (answer,) = yield Exchange(command(HostCommand.READ, [place(first, core), count], memory), 1)
+    (answer,) = yield Transaction(command(HostCommand.READ, [place(first, core), count], memory), 1)
     return np.array(_expect(answer, Reply.DATA).payload, dtype=np.uint32)
 
 
@@ -225,7 +226,7 @@ class RunOutcome:
     outputs: list[list[np.ndarray]]
 
 
-def _read_output(layer: Instruction) -> Operation:
+def _read_output(layer: Instruction) -> HostOperation:
     """What a layer has left: logits, or each core's window."""
     lane = layer.cores[0].lane
     if lane.raw:
@@ -296,7 +297,7 @@ def run_image(
     conditions: Conditions = DEFAULT,
     number: int = 0,
     slot: int = 0,
-) -> Operation:
+) -> HostOperation:
     """Run one image.
 
     Parameters
@@ -318,16 +319,16 @@ def run_image(
         When the run is refused or given up.
     """
     layers, outputs = [], []
-    (answer,) = yield Exchange(_run_command(codes, slot, conditions, number, report=report, step=step), 1)
+    (answer,) = yield Transaction(_run_command(codes, slot, conditions, number, report=report, step=step), 1)
     while answer.reply is Reply.LAYER:
         record = decode(LayerRecord, answer.payload)
         _tagged(record, number)
         layers.append(record)
         if step:
             outputs.append((yield from _read_output(program.decoded.layers[record["index"]])))
-            (answer,) = yield Exchange(command(HostCommand.RESUME), 1)
+            (answer,) = yield Transaction(command(HostCommand.RESUME), 1)
         else:
-            (answer,) = yield Exchange([], 1)
+            (answer,) = yield Transaction([], 1)
     _, result = _outcome(answer, number)
     if isinstance(result, DeviceError):
         raise result
@@ -336,7 +337,7 @@ def run_image(
 
 def run_batch(
     runs: Sequence[tuple[int, np.ndarray]], *, report: bool = False, conditions: Conditions = DEFAULT, first: int = 0
-) -> Operation:
+) -> HostOperation:
     """Run images back to back: the next one is on its way while one is computed.
 
     Parameters
@@ -366,10 +367,10 @@ def run_batch(
     ]
     layers: dict[int, list[dict[str, int]]] = {number: [] for number in numbers}
     ended: dict[int, RunOutcome | DeviceError] = {}
-    sending = Exchange(words, 1)
+    sending = Transaction(words, 1)
     while len(ended) < len(runs):
         (answer,) = yield sending
-        sending = Exchange([], 1)
+        sending = Transaction([], 1)
         # Runs end in their order: what is said now is of one of those that can be under way.
         waiting = numbers[len(ended) : len(ended) + _UNDER_WAY]
         if answer.reply is Reply.LAYER:

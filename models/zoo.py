@@ -20,7 +20,7 @@ from models.datasets.splits import NAMES
 from models.recipes import checkpoint
 from models.recipes.checkpoint import Compressed
 
-__all__ = ["FOLDER", "PREFIX", "Entry", "entries", "entry", "load", "part", "put"]
+__all__ = ["FOLDER", "PREFIX", "ZooEntry", "entries", "entry", "load", "part", "put"]
 
 #: The zoo of this project.
 FOLDER = Path(__file__).parents[1] / "zoo"
@@ -32,7 +32,7 @@ _PARTS = ("network", "dense")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class ZooEntry:
     """What the index says of a network. Shares and accuracies are in 0..1 and of the integers unless said.
 
     Parameters
@@ -143,7 +143,7 @@ class Entry:
                 )
 
 
-def entries(folder: Path = FOLDER) -> list[Entry]:
+def entries(folder: Path = FOLDER) -> list[ZooEntry]:
     """All networks of a zoo, by name.
 
     Raises
@@ -154,7 +154,7 @@ def entries(folder: Path = FOLDER) -> list[Entry]:
     path = folder / _INDEX
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-        found = [call(Entry, each, f"network {number}") for number, each in enumerate(table["networks"])]
+        found = [call(ZooEntry, each, f"network {number}") for number, each in enumerate(table["networks"])]
         return sorted(found, key=lambda each: each.name)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
@@ -162,7 +162,7 @@ def entries(folder: Path = FOLDER) -> list[Entry]:
         raise ValueError(f"{path}: must be the index of a zoo: {error}") from error
 
 
-def entry(name: str, folder: Path = FOLDER) -> Entry:
+def entry(name: str, folder: Path = FOLDER) -> ZooEntry:
     """The network of that name, with or without ``zoo:``.
 
     Raises
@@ -177,7 +177,7 @@ def entry(name: str, folder: Path = FOLDER) -> Entry:
     return every[wanted]
 
 
-def load(found: Entry, folder: Path = FOLDER) -> Compressed:
+def load(found: ZooEntry, folder: Path = FOLDER) -> Compressed:
     """The file of a network, after its checksum was compared.
 
     Raises
@@ -195,7 +195,7 @@ def load(found: Entry, folder: Path = FOLDER) -> Compressed:
     return checkpoint.load_compressed(path)
 
 
-def part(found: Entry, compressed: Compressed) -> tuple[Network, dict[str, np.ndarray]]:
+def part(found: ZooEntry, compressed: Compressed) -> tuple[Network, dict[str, np.ndarray]]:
     """The network that an entry is about, named after its data set, and its activity
     (:mod:`models.integer.activity`).
     """
@@ -205,7 +205,7 @@ def part(found: Entry, compressed: Compressed) -> tuple[Network, dict[str, np.nd
     return network, activity
 
 
-def put(compressed: Compressed, described: list[dict[str, Any]], folder: Path = FOLDER) -> list[Entry]:
+def put(compressed: Compressed, described: list[dict[str, Any]], folder: Path = FOLDER) -> list[ZooEntry]:
     """Write a file and the entries of its networks, in place of those of the same names.
 
     Parameters
@@ -219,7 +219,7 @@ def put(compressed: Compressed, described: list[dict[str, Any]], folder: Path = 
         When a field is missing, unknown or impossible, or the index can't be read.
     """
     try:
-        made = [Entry(**fields, sha256="") for fields in described]
+        made = [ZooEntry(**fields, sha256="") for fields in described]
     except TypeError as error:
         raise ValueError(f"an entry of the zoo is incomplete or has unknown fields: {error}") from error
     if len({found.file for found in made}) != 1:
@@ -228,7 +228,7 @@ def put(compressed: Compressed, described: list[dict[str, Any]], folder: Path = 
     path = folder / made[0].file
     checkpoint.save_compressed(path, compressed)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    made = [Entry(**{**asdict(found), "sha256": digest}) for found in made]
+    made = [ZooEntry(**{**asdict(found), "sha256": digest}) for found in made]
     gone = {found.name for found in made}
     kept = [found for found in others if found.name not in gone and found.file != made[0].file]
     table = {"networks": [asdict(found) for found in sorted([*kept, *made], key=lambda found: found.name)]}

@@ -1,17 +1,17 @@
 """What a person sees while something runs: bars on a terminal, lines elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBars
 
-__all__ = ["Step", "Terminal", "diverted", "results"]
+from models.datasets.sources import Progress
 
-#: Called with what is done, what there is to do in all (0 when unknown) and a text.
-Step = Callable[[int, int, str], None]
+__all__ = ["Terminal", "diverted", "results"]
 
 _INTERVAL = 5.0  # seconds between lines where bars can't be drawn
 _PATIENCE = 30.0  # seconds between equal lines
@@ -55,7 +55,7 @@ class Terminal:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Step]:
+    def stage(self, name: str) -> Iterator[Progress]:
         """Show a stage while it runs and how long it took when it is over."""
         start = time.monotonic()
         with self._bar(name) if self.console.is_terminal else self._lines(name) as step:
@@ -63,7 +63,7 @@ class Terminal:
         self.say(f"✓ {name} ({time.monotonic() - start:.1f} s)")
 
     @contextmanager
-    def _bar(self, name: str) -> Iterator[Step]:
+    def _bar(self, name: str) -> Iterator[Progress]:
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -71,7 +71,7 @@ class Terminal:
             TaskProgressColumn(),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=self.console, transient=True) as progress:
+        with ProgressBars(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task(name, total=None)
 
             def step(done: int, total: int, text: str = "") -> None:
@@ -81,7 +81,7 @@ class Terminal:
             yield step
 
     @contextmanager
-    def _lines(self, name: str) -> Iterator[Step]:
+    def _lines(self, name: str) -> Iterator[Progress]:
         shown, last = time.monotonic(), ""
         self.say(f"… {name}")
 

@@ -17,13 +17,14 @@ from hw.config import AcceleratorConfig, preset
 from hw.program.program import Program
 from models import zoo
 from models.compression.quantize import encode
+from models.datasets.sources import Progress
 from models.datasets.splits import Dataset
 from models.recipes import recipe
 from models.recipes.checkpoint import Compressed
 from models.recipes.recipe import Recipe
 from offramp import stages
 from offramp.background import Background, background
-from offramp.console import Step, Terminal
+from offramp.console import Terminal
 from offramp.measure.inputs import ATTACKS, default_eps
 from offramp.measure.measure import Measurement
 from offramp.record import provenance
@@ -78,7 +79,7 @@ class _Job:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def stage(self, number: int, name: str) -> Iterator[Step]:
+    def stage(self, number: int, name: str) -> Iterator[Progress]:
         start = time.monotonic()
         with self.terminal.stage(f"{number}/8 {name}") as step:
             yield step

@@ -15,7 +15,7 @@ __all__ = [
     "MOST_IMAGES",
     "MOST_SEED",
     "Audit",
-    "Board",
+    "BoardName",
     "Clock",
     "ConfigName",
     "ConstantTime",
@@ -106,7 +106,7 @@ ProgramFiles = Annotated[
 ProgramData = Annotated[
     str | None, typer.Option("--data", help="Data set.", show_default="the one the network was trained on")
 ]
-Board = Annotated[str, typer.Option(help="Board to build for.")]
+BoardName = Annotated[str, typer.Option(help="BoardName to build for.")]
 Clock = Annotated[
     float, ranged(*CLOCKS_MHZ, "Clock of the bitstream, MHz; the board's PLL must be able to make it.", float)
 ]

@@ -23,7 +23,6 @@ from models.datasets.splits import Dataset
 from models.integer import golden
 from models.recipes import pipeline, recipe
 from models.recipes.checkpoint import Checkpoint, Compressed, save, save_compressed
-from offramp.console import Step
 from offramp.measure.inputs import ATTACKS, Attack, attacked, default_eps
 from offramp.measure.measure import Measurement, measure
 from offramp.rtl.simulators import cache_root
@@ -182,7 +181,7 @@ def measured(
     count: int,
     seed: int,
     conditions: Conditions = DEFAULT,
-    progress: Step | None = None,
+    progress: Progress | None = None,
 ) -> tuple[np.ndarray, Measurement]:
     """A program on the first ``count`` test images under an attack: the images, and what it makes of them."""
     split = source.test.take(count)
@@ -192,7 +191,7 @@ def measured(
 
 
 def evaluated(
-    program: Program, source: Dataset, progress: Step | None = None, conditions: Conditions = DEFAULT
+    program: Program, source: Dataset, progress: Progress | None = None, conditions: Conditions = DEFAULT
 ) -> dict[str, Any]:
     """Accuracy and exit share of the golden model on the whole test set.
 

@@ -70,7 +70,7 @@ def figures(
     parent: Network | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """What an integer network does on the first test images, on any accelerator: fields of :class:`models.zoo.Entry`.
+    """What an integer network does on the first test images, on any accelerator, as :class:`models.zoo.ZooEntry` says.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def add(
     folder: Path = zoo.FOLDER,
     sample: Sample = DEFAULT,
     progress: Progress | None = None,
-) -> list[zoo.Entry]:
+) -> list[zoo.ZooEntry]:
     """Measure a recipe's network and the unpruned one beside it, and put both into the zoo, the latter as NAME-dense.
 
     Parameters
@@ -203,7 +203,7 @@ def measure(
     folder: Path = zoo.FOLDER,
     sample: Sample | None = DEFAULT,
     progress: Progress | None = None,
-) -> list[zoo.Entry]:
+) -> list[zoo.ZooEntry]:
     """Measure a network of the zoo anew, and the other one of its file: the accelerator may have changed.
 
     Parameters
@@ -234,7 +234,7 @@ def _put(
     folder: Path,
     sample: Sample | None,
     progress: Progress | None,
-) -> list[zoo.Entry]:
+) -> list[zoo.ZooEntry]:
     """Put the networks of a file into the zoo, with their figures: all, or if there is no sample, the timing anew."""
     made = []
     for entry in described:

@@ -1,13 +1,13 @@
 """The cycle-level simulator: exact cycles of a program on real activations, without stepping cycles."""
 
-from sim.batch import Batch, has_known_time, time_batch
+from sim.batch import BatchTiming, has_known_time, time_batch
 from sim.bound import constant_time, layer_bounds, worst_case
 from sim.loading import PROMPT, WeightSource
 from sim.simulate import Simulation, simulate
 
 __all__ = [
     "PROMPT",
-    "Batch",
+    "BatchTiming",
     "Simulation",
     "WeightSource",
     "constant_time",

@@ -19,11 +19,11 @@ from hw.program.protocol import RunOptions
 from sim.simulate import Simulation
 from sim.timing import BETWEEN_RUNS, HEADER_CYCLES, IMAGE_DISTANCE, LOADED_CYCLES, SWITCH_CYCLES, takes_images
 
-__all__ = ["Batch", "has_known_time", "time_batch"]
+__all__ = ["BatchTiming", "has_known_time", "time_batch"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class BatchTiming:
     """N images back to back.
 
     Attributes
@@ -57,7 +57,7 @@ def has_known_time(program: Program, timing: Simulation) -> bool:
     return not (program.decoded.header.chunks and _early(timing))
 
 
-def time_batch(program: Program, timing: Simulation, *, selected: bool = False) -> Batch:
+def time_batch(program: Program, timing: Simulation, *, selected: bool = False) -> BatchTiming:
     """When each image of a batch is done.
 
     Parameters
@@ -96,12 +96,12 @@ def time_batch(program: Program, timing: Simulation, *, selected: bool = False) 
         HEADER_CYCLES,
         SWITCH_CYCLES * (not selected),
     )
-    return Batch(results=results, loads=loads, waits=waits)
+    return BatchTiming(results=results, loads=loads, waits=waits)
 
 
 @njit(cache=True)
 def _times(cycles, free, ends, spans, codes, channels, options, header, select):
-    """Results, loads and waits; see :class:`Batch`.
+    """Results, loads and waits; see :class:`BatchTiming`.
 
     ``free`` are the cycles of each run until the next image's place is free, 0 for its end; ``ends`` and ``spans``
     (images, layers) the ends and the cycles at work of layers in which no image finds room.

@@ -248,7 +248,7 @@ def layer_cycles(
         Of each chunk that may be written: what to add to the offsets of its rows for when they hold dispatchers. None
         if there is none: Numba then compiles the loops without looking for writes.
     row_starts, offsets : int64 arrays
-        Rows of the chunks: :class:`sim.loading.Rows`.
+        Rows of the chunks: :class:`sim.loading.LoadedRows`.
 
     Returns
     -------

@@ -14,7 +14,7 @@ from hw.config import AcceleratorConfig
 from hw.program.chunks import ListChunk
 from sim.timing import REQUEST_CYCLES, WRITE_CYCLES
 
-__all__ = ["PROMPT", "Loading", "Rows", "WeightSource"]
+__all__ = ["PROMPT", "LoadedRows", "Loading", "WeightSource"]
 
 #: Later than anything.
 _NEVER = np.int64(1) << 60
@@ -51,7 +51,7 @@ PROMPT = WeightSource()
 
 
 @dataclass(frozen=True)
-class Rows:
+class LoadedRows:
     """Rows of all chunks, as :func:`sim.kernel.layer_cycles` takes them.
 
     Attributes
@@ -66,7 +66,7 @@ class Rows:
     offsets: np.ndarray
 
     @classmethod
-    def of(cls, chunks: Sequence[ListChunk], source: WeightSource, config: AcceleratorConfig) -> "Rows":
+    def of(cls, chunks: Sequence[ListChunk], source: WeightSource, config: AcceleratorConfig) -> "LoadedRows":
         """Those of a program's chunks."""
         starts = np.zeros((config.cores, len(chunks) + 1), dtype=np.int64)
         offsets: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
@@ -125,7 +125,7 @@ class Loading:
         return wait
 
     def held(self, now: np.ndarray) -> np.ndarray:
-        """What to add to a row's offset (:class:`Rows`) for the time at which it holds dispatchers.
+        """What to add to a row's offset (:class:`LoadedRows`) for the time at which it holds dispatchers.
 
         Counted from the start of a layer, up to which so many cycles have passed: int64 array (images, chunks asked
         for).

@@ -12,7 +12,7 @@ from hw.program.list_memory import ListMemory, unpack_pointers
 from hw.program.program import Program
 from hw.program.selection import selection_cycles
 from sim.kernel import layer_cycles
-from sim.loading import PROMPT, Loading, Rows, WeightSource
+from sim.loading import PROMPT, LoadedRows, Loading, WeightSource
 from sim.timing import (
     DECISION_CYCLES,
     DESCRIPTION_CYCLES,
@@ -139,7 +139,7 @@ class Plan:
         Cycles to fetch each instruction, and its own besides those of the layer or selection.
     selecting : list of int
         Cycles of the selection, where the instruction is a SELECT.
-    rows : Rows
+    rows : LoadedRows
         What is written to the list memories during a run.
     """
 
@@ -160,7 +160,7 @@ class Plan:
         self._pes = config.pes
         self._source = source
         self._chunks = program.decoded.chunks
-        self.rows = Rows.of(self._chunks, source, config)
+        self.rows = LoadedRows.of(self._chunks, source, config)
         sizes = [config.job_queue, config.output_queue, FIRST_PUSH, LEAD, OUTPUT_LATENCY, config.lanes]
         self._queues = np.array(sizes, dtype=np.int64)
 

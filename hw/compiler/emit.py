@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from hw.compiler.emit_select import describe
-from hw.compiler.memory.core_schedule import Schedule
+from hw.compiler.memory.core_schedule import CoreSchedule
 from hw.compiler.memory.memory_plan import Placement
 from hw.compiler.schedule import Scheduled, ScheduledCommand
 from hw.compiler.steps.partition import is_everywhere
@@ -125,7 +125,7 @@ class _Emitter:
         window = self._window(name, core)
         return window["base"] + self._number(name, row) - window["low"]
 
-    def _source(self, step: Step, core: int, work: Schedule, first_list: int) -> dict[str, int]:
+    def _source(self, step: Step, core: int, work: CoreSchedule, first_list: int) -> dict[str, int]:
         name = step.reads
         down, right = work.steps
         first, last = work.words

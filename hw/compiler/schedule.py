@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from hw.compiler.memory.core_schedule import Schedule, core_schedule
+from hw.compiler.memory.core_schedule import CoreSchedule, core_schedule
 from hw.compiler.memory.kernel_lists import Lists, kernel_lists
 from hw.compiler.memory.streaming import ListPlan, all_resident, streamed
 from hw.compiler.place import Placed
@@ -31,7 +31,7 @@ class ScheduledCommand:
     shares : tuple of Share
     inputs : tuple of 2 int
         The input channels that are multiplied: the first, and the one after the last.
-    schedules : tuple of Schedule
+    schedules : tuple of CoreSchedule
         One for each share.
     """
 
@@ -39,7 +39,7 @@ class ScheduledCommand:
     partition: Partition
     shares: tuple[Share, ...]
     inputs: tuple[int, int]
-    schedules: tuple[Schedule, ...]
+    schedules: tuple[CoreSchedule, ...]
 
     def command(self) -> Command:
         """Its description."""

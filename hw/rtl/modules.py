@@ -6,7 +6,7 @@ from amaranth import ClockSignal, Const, Instance, Module, Signal, Value
 from amaranth.back import verilog
 from amaranth.lib import wiring
 
-__all__ = ["Modules", "Network", "everywhere", "memory_attributes", "ports_of", "shared"]
+__all__ = ["GlobalBuffer", "Modules", "everywhere", "memory_attributes", "ports_of", "shared"]
 
 #: Words up to which a memory is built of logic cells: block RAMs are what devices have few of.
 _SMALL_MEMORY = 128
@@ -19,7 +19,7 @@ def ports_of(component: wiring.Component) -> list[tuple[wiring.Flow, Signal]]:
 
 
 #: What puts a signal on a network of a device.
-Network = Callable[[Module, Signal], Signal]
+GlobalBuffer = Callable[[Module, Signal], Signal]
 
 
 class Modules:
@@ -37,7 +37,7 @@ class Modules:
         Verilog by the name of the module.
     """
 
-    def __init__(self, network: Network | None = None) -> None:
+    def __init__(self, network: GlobalBuffer | None = None) -> None:
         self.network = network
         self.texts: dict[str, str] = {}
         self._signatures: dict[str, wiring.Signature] = {}

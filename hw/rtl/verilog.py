@@ -6,7 +6,7 @@ from amaranth.back import verilog
 from amaranth.lib import wiring
 
 from hw.config import AcceleratorConfig
-from hw.rtl.modules import Modules, Network, ports_of
+from hw.rtl.modules import GlobalBuffer, Modules, ports_of
 
 __all__ = ["TOP", "convert", "generate"]
 
@@ -14,7 +14,7 @@ __all__ = ["TOP", "convert", "generate"]
 TOP = "offramp"
 
 
-def convert(component: wiring.Component, name: str, network: Network | None = None) -> str:
+def convert(component: wiring.Component, name: str, network: GlobalBuffer | None = None) -> str:
     """Verilog of any component; ports that are constant (``ready`` of always-ready streams) are left out.
 
     The component must not have been elaborated before. ``network`` is as for :class:`hw.rtl.modules.Modules`.

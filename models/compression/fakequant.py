@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hw.network.network import INPUT
-from models.frontends.steps import Graph, Step, compute
+from models.frontends.graph_steps import Graph, GraphStep, compute
 from models.integer.rounding import round_through
 from models.networks.winners import keep
 
@@ -38,7 +38,7 @@ class _Node(nn.Module):
     seen: torch.Tensor
     unit: torch.Tensor | None
 
-    def __init__(self, step: Step, logits: bool, unit: torch.Tensor | None) -> None:
+    def __init__(self, step: GraphStep, logits: bool, unit: torch.Tensor | None) -> None:
         super().__init__()
         self.step = step
         self.logits = logits

@@ -27,7 +27,7 @@ from models.compression.fakequant import INPUT_SCALE, INPUT_ZERO_POINT, FakeQuan
 from models.compression.levels import units
 from models.datasets.sources import Progress
 from models.datasets.splits import Split
-from models.frontends.graph import Step, lower
+from models.frontends.graph import GraphStep, lower
 from models.frontends.merge import merged
 from models.integer.exact import exact
 from models.networks.demo import to_torch
@@ -255,7 +255,7 @@ def _layer(twin: FakeQuantNet, number: int, tensors: dict[str, Tensor]) -> Layer
     return kind(**common, rounding=Rounding.DOUBLE, stride=step.stride, pads=step.pads)
 
 
-def _weights(step: Step, node: Any, source_scale: float, output_scale: float | None) -> dict[str, np.ndarray]:
+def _weights(step: GraphStep, node: Any, source_scale: float, output_scale: float | None) -> dict[str, np.ndarray]:
     """Integer weights, biases and requantization of one layer; raw layers (``output_scale`` None) scale by zero."""
     scale = node.weight_scale(source_scale)
     codes = (node.weight.detach() / scale[:, None, None, None]).round().permute(0, 2, 3, 1)

@@ -23,6 +23,7 @@ from hw.output import write_file
 __all__ = [
     "CIFAR10_FILES",
     "FASHION_MNIST_FILES",
+    "Progress",
     "cifar10_batch",
     "cifar10_files",
     "data_folder",
@@ -58,7 +59,7 @@ _RUN = 1_000  # list items that pickle appends at once
 _RUNS = _BATCH // _RUN
 _CIFAR_PIXELS = 3 * 32 * 32
 
-#: Called with done, total and a text while a file is fetched; ``total`` is 0 when the server doesn't tell.
+#: Called with what is done, what there is to do in all (0 when unknown) and a text.
 Progress = Callable[[int, int, str], None]
 
 

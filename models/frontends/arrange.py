@@ -6,12 +6,12 @@ from dataclasses import replace
 import torch
 
 from hw.program.isa import MAX_CLASSES
-from models.frontends.steps import Graph, Step
+from models.frontends.graph_steps import Graph, GraphStep
 
 __all__ = ["arranged", "exit_problems"]
 
 
-def arranged(shape: tuple[int, int, int], steps: Sequence[Step], exits: Sequence[str]) -> Graph:
+def arranged(shape: tuple[int, int, int], steps: Sequence[GraphStep], exits: Sequence[str]) -> Graph:
     """The graph of these steps: each exit as early as it can be, what no exit needs left out, every sum possible.
 
     The accelerator adds while it writes a convolution's output, which nothing else may read, and adds another map than
@@ -23,7 +23,7 @@ def arranged(shape: tuple[int, int, int], steps: Sequence[Step], exits: Sequence
     ----------
     shape : tuple of 3 int
         Height, width, channels of an image.
-    steps : sequence of Step
+    steps : sequence of GraphStep
         Each behind those it reads.
     exits : sequence of str
         Steps whose outputs are the logits, at least one; nothing is wrong with them (:func:`exit_problems`).
@@ -36,7 +36,7 @@ def arranged(shape: tuple[int, int, int], steps: Sequence[Step], exits: Sequence
     return Graph(shape=shape, steps=tuple(ordered), exits=tuple(exits))
 
 
-def exit_problems(steps: Sequence[Step], exits: Sequence[str]) -> list[str]:
+def exit_problems(steps: Sequence[GraphStep], exits: Sequence[str]) -> list[str]:
     """All that is wrong with the exits."""
     found = {step.name: step for step in steps}
     problems = [
@@ -61,9 +61,9 @@ def exit_problems(steps: Sequence[Step], exits: Sequence[str]) -> list[str]:
     return problems
 
 
-def _ordered(steps: Sequence[Step], exits: Sequence[str]) -> list[Step]:
+def _ordered(steps: Sequence[GraphStep], exits: Sequence[str]) -> list[GraphStep]:
     """What the first exit needs, then what the second needs beside it, and so on."""
-    found, ordered = {step.name: step for step in steps}, dict[str, Step]()
+    found, ordered = {step.name: step for step in steps}, dict[str, GraphStep]()
     for name in exits:
         needed = {name}
         for step in reversed(steps):
@@ -73,21 +73,21 @@ def _ordered(steps: Sequence[Step], exits: Sequence[str]) -> list[Step]:
     return list(ordered.values())
 
 
-def _double(step: Step) -> bool:
+def _double(step: GraphStep) -> bool:
     return step.kind == "add" and step.inputs[0] == step.inputs[1]
 
 
-def _scaled(step: Step, name: str, factor: float) -> Step:
+def _scaled(step: GraphStep, name: str, factor: float) -> GraphStep:
     """A depthwise convolution that multiplies the first map that a step reads, with the step's ReLU."""
     channels = step.shape[2]
     weight = torch.full((channels, 1, 1, 1), factor, dtype=torch.float32, device="cpu")
-    return Step(
+    return GraphStep(
         kind="depthwise" if channels > 1 else "conv", name=name, inputs=step.inputs[:1], shape=step.shape,
         relu=step.relu, weight=weight, bias=torch.zeros_like(weight[:, 0, 0, 0]),
     )  # fmt: skip
 
 
-def _possible(add: Step, steps: list[Step], shapes: dict[str, tuple[int, int, int]]) -> list[Step]:
+def _possible(add: GraphStep, steps: list[GraphStep], shapes: dict[str, tuple[int, int, int]]) -> list[GraphStep]:
     """The steps with a convolution right before a sum to which it can be fused."""
     readers = [name for step in steps for name in step.inputs]
     fusable = [
@@ -109,6 +109,6 @@ def _possible(add: Step, steps: list[Step], shapes: dict[str, tuple[int, int, in
     return [*rest[:place], before, changed, *rest[place:]]
 
 
-def _unused(name: str, steps: Sequence[Step]) -> str:
+def _unused(name: str, steps: Sequence[GraphStep]) -> str:
     taken = {step.name for step in steps}
     return next(new for new in (name, *(f"{name}_{n}" for n in range(1, len(taken) + 1))) if new not in taken)

@@ -5,11 +5,11 @@ from torch import nn
 from hw.rules import integers, require
 from models.frontends.arrange import arranged, exit_problems
 from models.frontends.exported import export, undisturbed
+from models.frontends.graph_steps import Graph, GraphStep
 from models.frontends.guard import compare
 from models.frontends.operators import lowered
-from models.frontends.steps import Graph, Step
 
-__all__ = ["Graph", "Step", "lower"]
+__all__ = ["Graph", "GraphStep", "lower"]
 
 
 def lower(model: nn.Module, shape: tuple[int, int, int]) -> Graph:

@@ -4,8 +4,8 @@ import torch
 
 from hw.network.network import INPUT
 from models.frontends.exported import Exported
+from models.frontends.graph_steps import Graph, GraphStep, compute
 from models.frontends.lowering import Lowering
-from models.frontends.steps import Graph, Step, compute
 from models.networks.winners import keep
 
 __all__ = ["compare"]
@@ -59,7 +59,7 @@ def _noise(values: torch.Tensor) -> float:
     return _NOISE + _ROUNDINGS * torch.finfo(values.dtype).eps
 
 
-def _computed(step: Step, operands: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def _computed(step: GraphStep, operands: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """A step's result, and the largest sum of magnitudes in it, channel by channel, to be broadcast."""
     if step.select is not None:
         operands = [keep(operands[0], step.select)]

@@ -9,7 +9,7 @@ from torch import fx, nn
 from hw.network.network import INPUT
 from hw.network.selection import Select
 from models.frontends.exported import Exported, line_of
-from models.frontends.steps import Step
+from models.frontends.graph_steps import GraphStep
 
 __all__ = ["NO_PADS", "Lowering", "Map", "Pads", "UnknownError", "pair"]
 
@@ -71,7 +71,7 @@ class Lowering:
     exported : Exported
     maps : dict of Node to (Map or None)
         What each node is that depends on the image; None where its operator was refused, and it is no map.
-    steps : dict of str to Step
+    steps : dict of str to GraphStep
         By name, in the order in which the module computes them.
     nodes : dict of str to Node
         The node whose value is a step's, by the step's name.
@@ -87,7 +87,7 @@ class Lowering:
 
     exported: Exported
     maps: dict[fx.Node, Map | None]
-    steps: dict[str, Step] = field(default_factory=dict)
+    steps: dict[str, GraphStep] = field(default_factory=dict)
     nodes: dict[str, fx.Node] = field(default_factory=dict)
     exits: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -127,14 +127,16 @@ class Lowering:
         if not isinstance(value, torch.Tensor) or value.ndim not in (2, 4) or len(value) != len(images):
             return None
         channels, height, width = (*self.layout(node), 1, 1)[:3]
-        return self.put(node, Step(kind=_REFUSED, name=f"?{node.name}", inputs=(), shape=(height, width, channels)))
+        return self.put(
+            node, GraphStep(kind=_REFUSED, name=f"?{node.name}", inputs=(), shape=(height, width, channels))
+        )
 
     def is_unknown(self, node: fx.Node) -> bool:
         """Whether a node that depends on the image was refused, or computes of one that was."""
         found = self.maps[node]
         return found is None or (found.name != INPUT and self.steps[found.name].kind == _REFUSED)
 
-    def put(self, node: fx.Node, step: Step) -> Map:
+    def put(self, node: fx.Node, step: GraphStep) -> Map:
         """Let a node be the output of a step, new or instead of the one of this name."""
         self.steps[step.name], self.nodes[step.name] = step, node
         return Map(step.name)
@@ -169,7 +171,7 @@ class Lowering:
             )
         return found
 
-    def fusable(self, node: fx.Node, what: str, kinds: tuple[str, ...]) -> Step:
+    def fusable(self, node: fx.Node, what: str, kinds: tuple[str, ...]) -> GraphStep:
         """The step that an operator reads, refused unless the operator can become part of it."""
         source = self.map(node)
         step = self.steps.get(source.name)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hw.network.network import INPUT
-from models.frontends.graph import Graph, Step, lower
+from models.frontends.graph import Graph, GraphStep, lower
 from models.networks.ensemble import members_of
 
 __all__ = ["lowered", "merged"]
@@ -46,7 +46,7 @@ def merged(graphs: Sequence[Graph]) -> Graph:
     return replace(first, steps=steps)
 
 
-def _step(found: Sequence[Step], exits: tuple[str, ...]) -> Step:
+def _step(found: Sequence[GraphStep], exits: tuple[str, ...]) -> GraphStep:
     """One step of all members."""
     first, count = found[0], len(found)
     for step in found[1:]:

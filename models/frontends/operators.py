@@ -11,9 +11,9 @@ from torch import fx
 from hw.network.network import INPUT
 from hw.network.selection import Select
 from models.frontends.exported import Exported, arguments
+from models.frontends.graph_steps import GraphStep
 from models.frontends.lowering import NO_PADS, Lowering, Map, Pads, UnknownError, pair
 from models.frontends.pools import average_pool, global_pool, max_pool, mean
-from models.frontends.steps import Step
 
 __all__ = ["lowered"]
 
@@ -85,7 +85,7 @@ def _conv(found: Lowering, node: fx.Node) -> Map:
     )
     return found.put(
         node,
-        Step(
+        GraphStep(
             kind="depthwise" if depthwise else "conv", name=found.name(node, "conv2d"), inputs=(source.name,),
             shape=shape, weight=weight, bias=bias, stride=stride, pads=_together(source.pads, own),
             select=source.select,
@@ -121,7 +121,7 @@ def _linear(found: Lowering, node: fx.Node) -> Map:
         raise ValueError(f"{name}: channels of a flattened map {(height, width, channels)} can't win; its elements can")
     return found.put(
         node,
-        Step(
+        GraphStep(
             kind="linear", name=name, inputs=(source.name,), shape=(1, 1, len(weight)),
             weight=weight.reshape(len(weight), channels, height, width), bias=bias, select=source.select,
         ),
@@ -170,7 +170,7 @@ def _add(found: Lowering, node: fx.Node) -> Map:
     shapes = [found.shape(name) for name in names]
     if shapes[0] != shapes[1]:
         raise ValueError(f"{place}: operands must have equal shapes, not {shapes[0]} and {shapes[1]}")
-    return found.put(node, Step(kind="add", name=found.name(node, "add"), inputs=names, shape=shapes[0]))
+    return found.put(node, GraphStep(kind="add", name=found.name(node, "add"), inputs=names, shape=shapes[0]))
 
 
 def _winners(found: Lowering, node: fx.Node) -> Map:

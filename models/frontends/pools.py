@@ -4,8 +4,8 @@ from torch import fx
 
 from hw.numerics import MAX_AVERAGE
 from models.frontends.exported import arguments
+from models.frontends.graph_steps import GraphStep
 from models.frontends.lowering import NO_PADS, Lowering, Map, Pads, pair
-from models.frontends.steps import Step
 
 __all__ = ["average_pool", "global_pool", "max_pool", "mean"]
 
@@ -68,7 +68,7 @@ def _pool(
     )
     return found.put(
         node,
-        Step(
+        GraphStep(
             kind=kind, name=found.name(node, kind), inputs=(source.name,), shape=shape,
             stride=(down, right), pads=pads, window=window,
         ),

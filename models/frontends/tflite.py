@@ -33,7 +33,7 @@ from hw.network.network import (
     Tensor,
 )
 from hw.numerics import Rounding, Scale, clamp, quantize_scale, requantize
-from models.frontends.tflite_file import Graph, Operator, TensorEntry, parse
+from models.frontends.tflite_file import Operator, Subgraph, TensorEntry, parse
 
 __all__ = ["read"]
 
@@ -61,7 +61,7 @@ def read(path: Path | str) -> Network:
 class _Reader:
     """Turns operators into layers, in order, and keeps the names of the tensors they write."""
 
-    def __init__(self, name: str, graph: Graph) -> None:
+    def __init__(self, name: str, graph: Subgraph) -> None:
         self.name = name
         self.graph = graph
         self.tensors = graph.tensors

@@ -11,7 +11,7 @@ import numpy as np
 
 from models.frontends import tflite_schema as schema
 
-__all__ = ["Graph", "Operator", "TensorEntry", "parse"]
+__all__ = ["Operator", "Subgraph", "TensorEntry", "parse"]
 
 _DTYPES: dict[str, np.dtype[Any]] = {"INT8": np.dtype("<i1"), "INT32": np.dtype("<i4")}
 
@@ -61,7 +61,7 @@ class Operator:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Graph:
+class Subgraph:
     """Tensors and operators of the file's only graph, with the numbers of its input and output tensors.
 
     Objections are to what the file says as a whole that isn't followed.
@@ -74,7 +74,7 @@ class Graph:
     objections: tuple[str, ...]
 
 
-def parse(path: Path) -> Graph:
+def parse(path: Path) -> Subgraph:
     """The graph of a file.
 
     Raises
@@ -105,7 +105,7 @@ def parse(path: Path) -> Graph:
     return graph
 
 
-def _graph(tflite: Any, model: Any, data: bytes) -> Graph:
+def _graph(tflite: Any, model: Any, data: bytes) -> Subgraph:
     graph = model.Subgraphs(0)
     objections = [*schema.newer_fields("Model", model), *schema.newer_fields("SubGraph", graph)]
     if model.Version() != 3:
@@ -118,7 +118,7 @@ def _graph(tflite: Any, model: Any, data: bytes) -> Graph:
         model.Metadata(i).Name().decode()
     tensors = [_tensor(tflite, graph.Tensors(i), buffers) for i in range(graph.TensorsLength())]
     operators = [_operator(tflite, model, graph.Operators(i), i) for i in range(graph.OperatorsLength())]
-    result = Graph(
+    result = Subgraph(
         tensors=tensors,
         operators=operators,
         inputs=schema.numbers(graph.InputsAsNumpy()),
@@ -129,7 +129,7 @@ def _graph(tflite: Any, model: Any, data: bytes) -> Graph:
     return result
 
 
-def _check_numbers(graph: Graph) -> None:
+def _check_numbers(graph: Subgraph) -> None:
     """Refuse operators that read or write what isn't there."""
     operators = graph.operators
     used = [graph.inputs, graph.outputs, *(o.inputs for o in operators), *(o.outputs for o in operators)]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["DIRECTIONS", "Decision", "Probe", "class_means", "directions", "distances", "probe"]
+__all__ = ["DIRECTIONS", "BoundaryDistances", "Probe", "class_means", "directions", "distances", "probe"]
 
 #: Where to look for the boundary: along the sign of the loss's gradient, at random, towards another class's mean image.
 DIRECTIONS = ("gradient", "random", "class")
@@ -138,7 +138,7 @@ def distances(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
+class BoundaryDistances:
     """How well one model knows its classes: arrays (classes,) of distances in pixel units, root mean square.
 
     Attributes
@@ -183,7 +183,7 @@ def probe(
     classes: int,
     settings: Probe | None = None,
     seed: int = 0,
-) -> Decision:
+) -> BoundaryDistances:
     """Distances of a network's classes.
 
     Parameters
@@ -217,7 +217,7 @@ def probe(
     adversarial = measured("gradient").numpy()
     at_random = torch.stack([measured("random") for _ in range(chosen.draws)]).mean(dim=0).numpy()
     members = [labels.numpy() == label for label in range(classes)]
-    return Decision(
+    return BoundaryDistances(
         adversarial=np.array([adversarial[rows].mean() for rows in members]),
         random=np.array([at_random[rows].mean() for rows in members]),
         least=np.array([np.quantile(adversarial[rows], 0.05) for rows in members]),

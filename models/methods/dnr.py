@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from models.compression.levels import convolutions
-from models.methods.rewire import MODES, Layer, random_mask, rewired
+from models.methods.rewire import MODES, MaskedLayer, random_mask, rewired
 from models.training.pieces import Outputs, Piece, Run
 from models.training.standard import parameters_of
 
@@ -101,7 +101,9 @@ class Rewiring(Piece):
         rate = self.rate * (1 - (run.epoch + 1) / run.schedule.epochs)
         if rate > 0:
             layers = {
-                name: Layer(weight=parameter.detach(), mask=self.masks[name], momentum=_momentum(run, name, parameter))
+                name: MaskedLayer(
+                    weight=parameter.detach(), mask=self.masks[name], momentum=_momentum(run, name, parameter)
+                )
                 for name, parameter in self._held.items()
             }
             self.masks = rewired(layers, rate=rate, target=self._target, mode=self.mode)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from hw.rules import require
-from models.methods.boundary import DIRECTIONS, Decision, Probe, class_means, directions, distances, probe
+from models.methods.boundary import DIRECTIONS, BoundaryDistances, Probe, class_means, directions, distances, probe
 from models.networks.demo import to_torch
 from models.training.pieces import Piece, Run
 
@@ -26,13 +26,13 @@ __all__ = ["Feedback", "generate", "proportions"]
 _TRIES = 4  # candidates for each example asked for, at most
 
 
-def proportions(decision: Decision, target: float, gamma: float = 1.0) -> np.ndarray:
+def proportions(boundary: BoundaryDistances, target: float, gamma: float = 1.0) -> np.ndarray:
     """Share of the examples that each class gets: proportional to ``max(0, target - D)^gamma`` of its adversarial
     distance D; equal ones when every class reaches the target.
 
     Parameters
     ----------
-    decision : Decision
+    boundary : BoundaryDistances
     target : float
         Distance to reach.
     gamma : float
@@ -43,7 +43,7 @@ def proportions(decision: Decision, target: float, gamma: float = 1.0) -> np.nda
     array of float, (classes,)
         In 0..1, together 1.
     """
-    lacking = np.maximum(0.0, target - decision.adversarial)
+    lacking = np.maximum(0.0, target - boundary.adversarial)
     weights = np.where(lacking > 0, lacking**gamma, 0.0)
     return weights / weights.sum() if weights.any() else np.full(len(weights), 1 / len(weights))
 
@@ -210,12 +210,12 @@ class Feedback(Piece):
         run.say(f"distances of {self.probed} images")
         run.model.to("cpu")  # distances are measured on the CPU, whose generator makes runs repeatable
         some = torch.randperm(len(labels), generator=self._generator)[: self.probed]
-        decision = probe(run.model, images[some], labels[some], classes=classes, settings=self.settings, seed=run.seed)
-        run.record("distance", decision.score)
-        run.record("inequality", decision.inequality)
+        boundary = probe(run.model, images[some], labels[some], classes=classes, settings=self.settings, seed=run.seed)
+        run.record("distance", boundary.score)
+        run.record("inequality", boundary.inequality)
         wanted = np.full(classes, 1 / classes)
         if self.gamma is not None:
-            wanted = proportions(decision, self.target, self.gamma)
+            wanted = proportions(boundary, self.target, self.gamma)
         counts = [int(count) for count in np.floor(wanted * len(labels))]
         self._images, self._labels = generate(
             run.model, images, labels, counts,

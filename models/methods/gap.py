@@ -30,13 +30,13 @@ from models.networks.demo import to_torch
 from models.training.pieces import Run
 from models.training.standard import AdversarialExamples, FixedMask
 
-__all__ = ["CRITERIA", "Attack", "GreedyPruning", "kept_share", "prunable", "scores", "select"]
+__all__ = ["CRITERIA", "GreedyPruning", "PGDSettings", "kept_share", "prunable", "scores", "select"]
 
 _BATCH = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attack:
+class PGDSettings:
     """The attack whose gradients count: PGD with a random start on what the network itself answers, in pixel units."""
 
     eps: float = 8 / 255
@@ -97,7 +97,7 @@ def _statistics_kept(model: nn.Module) -> Iterator[None]:
         model.eval()
 
 
-def _gradients(model: nn.Module, split: Split, attack: Attack | None, seed: int) -> Scores:
+def _gradients(model: nn.Module, split: Split, attack: PGDSettings | None, seed: int) -> Scores:
     """Sum over the batches of the mean loss's gradient, on adversarial examples or on the images themselves."""
     generator = torch.Generator().manual_seed(seed)
     examples = None
@@ -126,7 +126,7 @@ def _gradients(model: nn.Module, split: Split, attack: Attack | None, seed: int)
 def _adversarial(
     model: nn.Module,
     split: Split,
-    attack: Attack,
+    attack: PGDSettings,
     seed: int,
     *,
     of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
@@ -137,22 +137,22 @@ def _adversarial(
     }
 
 
-def _random(model: nn.Module, split: Split, attack: Attack, seed: int) -> Scores:
+def _random(model: nn.Module, split: Split, attack: PGDSettings, seed: int) -> Scores:
     generator = torch.Generator().manual_seed(seed)
     return {name: torch.rand(weight.shape, generator=generator) for name, weight in prunable(model).items()}
 
 
-def _magnitude(model: nn.Module, split: Split, attack: Attack, seed: int) -> Scores:
+def _magnitude(model: nn.Module, split: Split, attack: PGDSettings, seed: int) -> Scores:
     return {name: -weight.detach().abs() for name, weight in prunable(model).items()}
 
 
-def _weighted_gradient(model: nn.Module, split: Split, attack: Attack, seed: int) -> Scores:
+def _weighted_gradient(model: nn.Module, split: Split, attack: PGDSettings, seed: int) -> Scores:
     weights = prunable(model)
     found = _gradients(model, split.take(_BATCH), None, seed)
     return {name: -(weights[name].detach() * gradient).abs() for name, gradient in found.items()}
 
 
-Scorer = Callable[[nn.Module, Split, Attack, int], Scores]
+Scorer = Callable[[nn.Module, Split, PGDSettings, int], Scores]
 _SCORERS: dict[str, tuple[Scorer, bool]] = {
     "gap": (partial(_adversarial, of=lambda gradient, weight: gradient), False),
     "gap-weight": (partial(_adversarial, of=lambda gradient, weight: gradient * weight), False),
@@ -181,7 +181,7 @@ def _scorer(criterion: str) -> tuple[Scorer, bool]:
 
 
 def scores(
-    model: nn.Module, split: Split, criterion: str, *, attack: Attack | None = None, seed: int = 0
+    model: nn.Module, split: Split, criterion: str, *, attack: PGDSettings | None = None, seed: int = 0
 ) -> dict[str, torch.Tensor]:
     """How gladly each prunable weight is removed, by parameter name: the larger, the sooner.
 
@@ -193,7 +193,7 @@ def scores(
         Training images.
     criterion : str
         One of :data:`CRITERIA`.
-    attack : Attack or None
+    attack : PGDSettings or None
         By default the published one.
     seed : int
         Of the batches and random starts.
@@ -203,7 +203,7 @@ def scores(
     ValueError
         When there is no such criterion or nothing to prune.
     """
-    return _scorer(criterion)[0](model, split, attack or Attack(), seed)
+    return _scorer(criterion)[0](model, split, attack or PGDSettings(), seed)
 
 
 def select(
@@ -256,7 +256,7 @@ class GreedyPruning(FixedMask):
         One of :data:`CRITERIA`.
     compression : float
         All parameters over those that stay.
-    attack : Attack or None
+    attack : PGDSettings or None
         By default the published one.
 
     Raises
@@ -265,7 +265,7 @@ class GreedyPruning(FixedMask):
         When there is no such criterion or the compression is below 1.
     """
 
-    def __init__(self, criterion: str, compression: float, *, attack: Attack | None = None) -> None:
+    def __init__(self, criterion: str, compression: float, *, attack: PGDSettings | None = None) -> None:
         super().__init__({})
         _scorer(criterion)
         if not compression >= 1.0:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-__all__ = ["MODES", "Layer", "random_mask", "rewired", "shares"]
+__all__ = ["MODES", "MaskedLayer", "random_mask", "rewired", "shares"]
 
 #: ``irregular``: every weight is a place; ``channel``: every input channel is.
 MODES = ("irregular", "channel")
@@ -22,7 +22,7 @@ _REACH = 24  # places that a layer's regrowth may differ from its share to make 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class MaskedLayer:
     """One layer's weights, mask and momentum, tensors (output channels, input channels, ...) of equal shape."""
 
     weight: torch.Tensor
@@ -48,7 +48,7 @@ def _mask(places: torch.Tensor, like: torch.Tensor, mode: str) -> torch.Tensor:
     return places.to(like.dtype).reshape(shape).expand_as(like).clone()
 
 
-def _size(layer: Layer, mode: str) -> int:
+def _size(layer: MaskedLayer, mode: str) -> int:
     """Weights of one place."""
     return 1 if mode == "irregular" else layer.weight.numel() // layer.weight.shape[1]
 
@@ -81,7 +81,7 @@ def random_mask(weight: torch.Tensor, density: float, mode: str, generator: torc
     return _mask(places.to(weight.device), weight, mode)
 
 
-def shares(layers: Sequence[Layer]) -> list[float]:
+def shares(layers: Sequence[MaskedLayer]) -> list[float]:
     """Each layer's share of what regrows: the mean magnitude of the momentum at its active weights, normalised.
 
     Without any momentum all shares are equal.
@@ -91,7 +91,7 @@ def shares(layers: Sequence[Layer]) -> list[float]:
     return [mean / total if total > 0 else 1 / len(means) for mean in means]
 
 
-def _removals(layers: Sequence[Layer], rate: float, mode: str) -> list[int]:
+def _removals(layers: Sequence[MaskedLayer], rate: float, mode: str) -> list[int]:
     """Places that each layer loses, so that one at least stays."""
     active = [int(_places(layer.mask, mode).sum()) for layer in layers]
     if mode == "irregular":
@@ -144,7 +144,7 @@ def _allotted(wanted: Sequence[float], free: Sequence[int], sizes: Sequence[int]
 
 
 def rewired(
-    layers: Mapping[str, Layer], *, rate: float, target: int, mode: str = "irregular"
+    layers: Mapping[str, MaskedLayer], *, rate: float, target: int, mode: str = "irregular"
 ) -> dict[str, torch.Tensor]:
     """The masks after one round of pruning and regrowth.
 
@@ -156,7 +156,7 @@ def rewired(
 
     Parameters
     ----------
-    layers : dict of str to Layer
+    layers : dict of str to MaskedLayer
     rate : float
         In 0..1.
     target : int

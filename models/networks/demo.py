@@ -122,7 +122,7 @@ def to_torch(images: Any) -> torch.Tensor:
     return torch.as_tensor(images).permute(0, 3, 1, 2).contiguous()
 
 
-class _Convolution(nn.Module):
+class _ConvNormActivation(nn.Module):
     """Convolution, batch norm, and ReLU where asked for."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, relu: bool) -> None:
@@ -135,15 +135,15 @@ class _Convolution(nn.Module):
         return self.activation(self.norm(self.conv(x)))
 
 
-class _Block(nn.Module):
+class _BasicBlock(nn.Module):
     """Basic residual block (He et al. 2016, arXiv 1512.03385), projection shortcut where the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         same = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if same else _Convolution(inputs, outputs, 1, stride, relu=False)
-        self.first = _Convolution(inputs, outputs, 3, stride, relu=True)
-        self.second = _Convolution(outputs, outputs, 3, 1, relu=False)
+        self.shortcut = nn.Identity() if same else _ConvNormActivation(inputs, outputs, 1, stride, relu=False)
+        self.first = _ConvNormActivation(inputs, outputs, 3, stride, relu=True)
+        self.second = _ConvNormActivation(outputs, outputs, 3, 1, relu=False)
         self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -177,11 +177,11 @@ class ResidualNet(nn.Module):
         early, late = architecture.widths
         width = architecture.branch_width
         self.architecture = architecture
-        self.stem = _Convolution(architecture.shape[2], early, 3, architecture.stem_stride, relu=True)
-        self.early = _Block(early, early, 1)
-        self.branch = _Convolution(early, width, 3, 2, relu=True) if width else nn.Identity()
+        self.stem = _ConvNormActivation(architecture.shape[2], early, 3, architecture.stem_stride, relu=True)
+        self.early = _BasicBlock(early, early, 1)
+        self.branch = _ConvNormActivation(early, width, 3, 2, relu=True) if width else nn.Identity()
         self.branch_head = Head(width or early, architecture.classes)
-        self.late = _Block(early, late, 2)
+        self.late = _BasicBlock(early, late, 2)
         self.head = Head(late, architecture.classes)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

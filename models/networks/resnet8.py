@@ -79,7 +79,7 @@ def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-class _Convolution(nn.Module):
+class _SameConvNormActivation(nn.Module):
     """Padding as TensorFlow's SAME, 3x3 convolution, batch norm, ReLU where asked for."""
 
     def __init__(self, size: tuple[int, int], inputs: int, outputs: int, stride: int, relu: bool) -> None:
@@ -95,14 +95,14 @@ class _Convolution(nn.Module):
         return self.relu(self.norm(self.conv(self.pad(x))))
 
 
-class _Block(nn.Module):
+class _ResNet8Block(nn.Module):
     def __init__(self, size: tuple[int, int], inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         after = (-(-size[0] // stride), -(-size[1] // stride))
         same = inputs == outputs and stride == 1
         self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride)
-        self.first = _Convolution(size, inputs, outputs, stride, relu=True)
-        self.second = _Convolution(after, outputs, outputs, 1, relu=False)
+        self.first = _SameConvNormActivation(size, inputs, outputs, stride, relu=True)
+        self.second = _SameConvNormActivation(after, outputs, outputs, 1, relu=False)
         self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -116,7 +116,7 @@ class _Exit(nn.Module):
 
     def __init__(self, size: tuple[int, int], inputs: int, width: int, classes: int) -> None:
         super().__init__()
-        self.body = _Convolution(size, inputs, width, 2, relu=True) if width else nn.Identity()
+        self.body = _SameConvNormActivation(size, inputs, width, 2, relu=True) if width else nn.Identity()
         self.head = Head(width or inputs, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -137,11 +137,11 @@ class ResNet8(nn.Module):
         self.architecture = architecture
         size = architecture.shape[:2]
         first, second, third = architecture.widths
-        self.stem = _Convolution(size, architecture.shape[2], first, 1, relu=True)
-        self.block1 = _Block(size, first, first, 1)
+        self.stem = _SameConvNormActivation(size, architecture.shape[2], first, 1, relu=True)
+        self.block1 = _ResNet8Block(size, first, first, 1)
         half = (-(-size[0] // 2), -(-size[1] // 2))
-        self.block2 = _Block(size, first, second, 2)
-        self.block3 = _Block(half, second, third, 2)
+        self.block2 = _ResNet8Block(size, first, second, 2)
+        self.block3 = _ResNet8Block(half, second, third, 2)
         sizes, widths = {1: size, 2: half}, {1: first, 2: second}
         self.exits = nn.ModuleDict(
             {

@@ -27,7 +27,7 @@ from models.methods.dasnet import ANNEAL, Equalised
 from models.methods.dnr import DynamicL2, Rewiring
 from models.methods.exit_losses import DynamicExitLoss, RampedExitLoss
 from models.methods.feedback import Feedback
-from models.methods.gap import Attack, GreedyPruning, kept_share
+from models.methods.gap import GreedyPruning, PGDSettings, kept_share
 from models.methods.jpnet import IterativePruning, SweptWinners
 from models.methods.robust import AdversarialLoss
 from models.networks.winners import KINDS, carriers
@@ -191,7 +191,7 @@ def _greedy(
     steps: int = 10,
 ) -> Piece:
     kept_share(context.model, compression)  # refuses what is impossible now
-    return GreedyPruning(criterion, compression, attack=Attack(eps=eps, step=step, steps=steps))
+    return GreedyPruning(criterion, compression, attack=PGDSettings(eps=eps, step=step, steps=steps))
 
 
 def _rewiring(context: Context, *, density: float, mode: str = "irregular", rate: float = 0.5) -> Piece:

@@ -18,7 +18,7 @@ def demo(
     data: options.Data = "digits",
     data_dir: options.DataFolder = None,
     config: options.ConfigName = "single",
-    board: options.Board = "ulx3s-25f",
+    board: options.BoardName = "ulx3s-25f",
     clock: options.Clock = 50.0,
     model: Annotated[
         str | None, typer.Option(help="zoo:NAME instead of training and compressing.", show_default="none")

@@ -44,7 +44,7 @@ def generate(
 def build(
     *,
     config: options.ConfigName = "single",
-    board: options.Board = "ulx3s-25f",
+    board: options.BoardName = "ulx3s-25f",
     clock: options.Clock = 50.0,
     seed: options.Seed = 0,
     out: options.Out = OUT,

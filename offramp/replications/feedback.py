@@ -10,7 +10,7 @@ from torch import nn
 from hw.network.network import Network
 from models.attacks import fgsm
 from models.datasets.splits import Split
-from models.methods.boundary import Decision, Probe, probe
+from models.methods.boundary import BoundaryDistances, Probe, probe
 from models.methods.feedback import Feedback
 from models.networks.demo import to_torch
 from models.training.train import accuracy, fit, predict
@@ -28,7 +28,7 @@ def train(setting: Setting) -> tuple[dict[str, Any], dict[str, Network]]:
     data, test, eps = setting.dataset, setting.dataset.test, EPS[setting.dataset.name]
     plain = copy.deepcopy(setting.model)
     fit(plain, data.train, setting.schedule(), seed=setting.seed, progress=setting.progress, text="train")
-    before = _decision(plain, test, setting.seed)
+    before = _boundary(plain, test, setting.seed)
     figures: dict[str, Any] = {
         "eps": eps,
         "classes": list(data.classes),
@@ -48,7 +48,7 @@ def train(setting: Setting) -> tuple[dict[str, Any], dict[str, Network]]:
             model, data.train, tuning, seed=setting.seed, pieces=[piece], progress=setting.progress, text=name
         )
         figures[name] = {
-            **_figures(model, _decision(model, test, setting.seed), test, eps, setting.seed),
+            **_figures(model, _boundary(model, test, setting.seed), test, eps, setting.seed),
             "rounds": [{key: epoch[key] for key in _KEYS} for epoch in metrics if "distance" in epoch],
         }
     network = integers(setting, kept["feedback"], "feedback")
@@ -61,12 +61,12 @@ def train(setting: Setting) -> tuple[dict[str, Any], dict[str, Network]]:
 _KEYS = ("distance", "inequality", "generated")
 
 
-def _decision(model: nn.Module, test: Split, seed: int) -> Decision:
+def _boundary(model: nn.Module, test: Split, seed: int) -> BoundaryDistances:
     images, labels = to_torch(test.images), torch.from_numpy(test.labels)
     return probe(model, images, labels, classes=int(labels.max()) + 1, settings=Probe(draws=2), seed=seed)
 
 
-def _figures(model: nn.Module, decision: Decision, test: Split, eps: float, seed: int) -> dict[str, Any]:
+def _figures(model: nn.Module, boundary: BoundaryDistances, test: Split, eps: float, seed: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
 
     def on(images: np.ndarray) -> float:
@@ -78,11 +78,11 @@ def _figures(model: nn.Module, decision: Decision, test: Split, eps: float, seed
         "brightness": on(test.images + 0.2),
         "fgsm": on(fgsm(model, test.images, test.labels, eps=0.05)),
         "pgd40": under_attack(model, test, eps, steps=40, seed=seed),
-        "adversarial": decision.adversarial.tolist(),
-        "random": decision.random.tolist(),
-        "least": decision.least.tolist(),
-        "distance": decision.score,
-        "inequality": decision.inequality,
+        "adversarial": boundary.adversarial.tolist(),
+        "random": boundary.random.tolist(),
+        "least": boundary.least.tolist(),
+        "distance": boundary.score,
+        "inequality": boundary.inequality,
     }
 
 

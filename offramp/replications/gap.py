@@ -9,7 +9,7 @@ from torch import nn
 from hw.network.network import Network
 from models.attacks import pgd
 from models.compression.prune import density
-from models.methods.gap import Attack, GreedyPruning, kept_share, scores, select
+from models.methods.gap import GreedyPruning, PGDSettings, kept_share, scores, select
 from models.methods.transfer import Transfer, transfer
 from models.networks.architectures import AnyArchitecture, initial
 from models.training.standard import FixedMask
@@ -34,7 +34,7 @@ def train(setting: Setting) -> tuple[dict[str, Any], dict[str, Network]]:
         return transfer(answers(network), answers(dense), some.images, attacked, some.labels)
 
     figures: dict[str, Any] = {"eps": eps, "dense": asdict(tried(dense))}
-    attack = Attack(eps=eps, step=eps / 4)
+    attack = PGDSettings(eps=eps, step=eps / 4)
     tuning = setting.schedule(max(1, setting.epochs // 2), lr=setting.tuning.lr / 2)
     kept: dict[str, nn.Module] = {}
     for criterion in _CRITERIA:

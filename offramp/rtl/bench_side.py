@@ -15,7 +15,7 @@ from cocotb.utils import get_sim_time
 from fpga.driver import (
     Answer,
     DeviceError,
-    Operation,
+    HostOperation,
     RunOutcome,
     load_bundle,
     patience,
@@ -29,7 +29,7 @@ from hw.program.isa import Burst
 from hw.program.link import link as linked
 from hw.program.program import Program
 from hw.program.protocol import Reply
-from offramp.rtl.job import JOB, Batch, Job, save_outcomes
+from offramp.rtl.job import JOB, BatchOutcome, Job, save_outcomes
 from sim import WeightSource
 
 __all__ = ["ExternalMemory", "HostLink", "start", "verify_images"]
@@ -116,7 +116,7 @@ class HostLink:
             self.results.append(came)
         return answer
 
-    async def perform(self, operation: Operation):
+    async def perform(self, operation: HostOperation):
         """Carry out a protocol operation; returns its outcome when all its words are sent.
 
         Raises
@@ -126,11 +126,11 @@ class HostLink:
         """
         sending = cocotb.start_soon(self.send([]))
         try:
-            exchange = next(operation)
+            transaction = next(operation)
             while True:
-                sending = cocotb.start_soon(self._send_after(sending, exchange.words))
-                answers = [await self._in_time(self.receive()) for _ in range(exchange.replies)]
-                exchange = operation.send(answers)
+                sending = cocotb.start_soon(self._send_after(sending, transaction.words))
+                answers = [await self._in_time(self.receive()) for _ in range(transaction.replies)]
+                transaction = operation.send(answers)
         except StopIteration as finished:
             await self._in_time(sending)
             return finished.value
@@ -270,7 +270,7 @@ async def _load(link: HostLink, programs: list[Program], conditions: list[Condit
     await link.perform(load_bundle(bundle))
 
 
-async def _batch(link: HostLink, job: Job, slot: int) -> Batch:
+async def _batch(link: HostLink, job: Job, slot: int) -> BatchOutcome:
     """The images of a program back to back, behind another run of it."""
     program, images = job.work[slot]
     await link.perform(run_image(program, images[0], slot=slot))
@@ -280,4 +280,4 @@ async def _batch(link: HostLink, job: Job, slot: int) -> Batch:
     for run in runs:
         if isinstance(run, DeviceError):
             raise run
-    return Batch(outcomes=runs, results=[cycle - link.sent[0] for cycle in link.results])
+    return BatchOutcome(outcomes=runs, results=[cycle - link.sent[0] for cycle in link.results])

@@ -13,7 +13,7 @@ from hw.program import program
 from hw.program.program import Program
 from sim import PROMPT, WeightSource
 
-__all__ = ["JOB", "Batch", "Job", "Work", "load_outcomes", "save_outcomes"]
+__all__ = ["JOB", "BatchOutcome", "Job", "Work", "load_outcomes", "save_outcomes"]
 
 #: Environment variable that names the job folder.
 JOB = "OFFRAMP_RTL_JOB"
@@ -23,7 +23,7 @@ Work = list[tuple[Program, np.ndarray]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class BatchOutcome:
     """What the images of a program did back to back.
 
     Attributes
@@ -89,7 +89,7 @@ class Job:
         return cls(work=work, conditions=conditions, source=WeightSource(**options.pop("source")), **options)
 
 
-def save_outcomes(folder: Path, outcomes: list[list[RunOutcome]], batches: list[Batch]) -> None:
+def save_outcomes(folder: Path, outcomes: list[list[RunOutcome]], batches: list[BatchOutcome]) -> None:
     """Write what the runs reported, program by program, one by one and back to back."""
     arrays: dict[str, np.ndarray] = {}
     records = []
@@ -104,11 +104,11 @@ def save_outcomes(folder: Path, outcomes: list[list[RunOutcome]], batches: list[
     (folder / "outcomes.json").write_text(json.dumps(found))
 
 
-def load_outcomes(folder: Path) -> tuple[list[list[RunOutcome]], list[Batch]]:
+def load_outcomes(folder: Path) -> tuple[list[list[RunOutcome]], list[BatchOutcome]]:
     """Read what the runs reported, program by program, one by one and back to back."""
     found = json.loads((folder / "outcomes.json").read_text())
     batches = [
-        Batch(outcomes=[RunOutcome(**outcome) for outcome in batch["outcomes"]], results=batch["results"])
+        BatchOutcome(outcomes=[RunOutcome(**outcome) for outcome in batch["outcomes"]], results=batch["results"])
         for batch in found["batches"]
     ]
     arrays = read_npz(folder / "outputs.npz")

@@ -5,7 +5,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,14 @@ from hw.network.zero_codes import stored_zero_points
 from hw.program.instructions import Instruction
 from hw.program.link import link
 from hw.program.program import Program
+from models.datasets.sources import Progress
 from models.integer.golden import Result, run
-from offramp.rtl.job import JOB, Batch, Job, Work, load_outcomes
+from offramp.rtl.job import JOB, BatchOutcome, Job, Work, load_outcomes
 from offramp.rtl.simulators import build, cache_root, run_test
 from offramp.stopping import Stopped
 from sim import PROMPT, Simulation, WeightSource, constant_time, has_known_time, simulate, time_batch
 
 __all__ = ["compare", "compare_batch", "expected_outputs", "run_together", "run_work", "verify"]
-
-Progress = Callable[[int, int, str], None]
 
 #: Differences that are described; the rest is counted.
 _DESCRIBED = 20
@@ -101,7 +100,7 @@ def run_together(
     conditions: Conditions = DEFAULT,
     source: WeightSource = PROMPT,
     progress: Progress | None = None,
-) -> tuple[list[list[RunOutcome]], list[Batch]]:
+) -> tuple[list[list[RunOutcome]], list[BatchOutcome]]:
     """What the RTL reports with all programs loaded: of their images in turn, step by step, then back to back.
 
     Parameters and errors are those of :func:`run_work`.
@@ -118,7 +117,7 @@ def _resolved(work: Work, conditions: Conditions, source: WeightSource) -> list[
 
 def _run(
     job: Job, simulator: str, waves: bool, progress: Progress | None
-) -> tuple[list[list[RunOutcome]], list[Batch]]:
+) -> tuple[list[list[RunOutcome]], list[BatchOutcome]]:
     """Have a job done in a simulation."""
     total = sum(len(codes) for _, codes in job.work)
     if progress is not None:
@@ -244,7 +243,7 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
     }
 
 
-def compare_batch(program: Program, batch: Batch, timing: Simulation) -> dict[str, Any]:
+def compare_batch(program: Program, batch: BatchOutcome, timing: Simulation) -> dict[str, Any]:
     """Compare what a program's images did back to back, behind another run of it, with the simulator.
 
     Returns

@@ -6,7 +6,7 @@ import pytest
 from fpga.driver import (
     Answer,
     DeviceError,
-    Exchange,
+    Transaction,
     command,
     image_words,
     load_program,
@@ -57,10 +57,10 @@ def outcome(operation, answers: list[Answer]):
     asked = []
     answers = list(answers)
     try:
-        exchange = next(operation)
+        transaction = next(operation)
         while True:
-            asked.append(exchange)
-            exchange = operation.send([answers.pop(0) for _ in range(exchange.replies)])
+            asked.append(transaction)
+            transaction = operation.send([answers.pop(0) for _ in range(transaction.replies)])
     except StopIteration as finished:
         assert not answers, "answers that nobody waited for"
         return finished.value, asked
@@ -112,10 +112,10 @@ def test_constant_time_needs_the_cycles_that_every_run_takes(program):
         ValueError, match=r"^deadline must be the cycles of every run in constant time, such as .*, not 0$"
     ):
         next(run_image(program, codes, conditions=Conditions(constant=True)))
-    exchange = next(run_image(program, codes, conditions=Conditions(constant=True, deadline=900)))
-    header = decode(CommandHeader, exchange.words[:1])
+    transaction = next(run_image(program, codes, conditions=Conditions(constant=True, deadline=900)))
+    header = decode(CommandHeader, transaction.words[:1])
     assert decode(RunFlags, [header["argument"]])["constant"] == 1
-    assert decode(RunOptions, exchange.words[1:][: words_of(RunOptions)])["deadline"] == 900
+    assert decode(RunOptions, transaction.words[1:][: words_of(RunOptions)])["deadline"] == 900
 
 
 def test_commands_carry_their_length():
@@ -133,8 +133,8 @@ def test_replies_say_how_long_they_are():
 
 def test_loading_writes_every_memory_whole_then_commits(program):
     _, asked = outcome(load_program(program), [answer(Reply.READY, [])])
-    (exchange,) = asked
-    words, seen, payloads = exchange.words, [], []
+    (transaction,) = asked
+    words, seen, payloads = transaction.words, [], []
     while words:
         header, rest = decode(CommandHeader, words[:1]), words[1:]
         payload, words = rest[: header["length"]], rest[header["length"] :]
@@ -162,9 +162,9 @@ def test_an_answer_of_another_kind_is_refused(program):
 def test_reading_asks_for_first_word_and_count():
     words, asked = outcome(read_memory(Memory.LOGITS.value, 4, 2), [answer(Reply.DATA, [9, 0xFFFF_FFFF])])
     assert words.tolist() == [9, 0xFFFF_FFFF]
-    assert asked == [Exchange(command(HostCommand.READ, [4, 2], Memory.LOGITS.value), 1)]
+    assert asked == [Transaction(command(HostCommand.READ, [4, 2], Memory.LOGITS.value), 1)]
     _, asked = outcome(read_memory(Memory.ACTIVATIONS_1.value, 6, 1, 3), [answer(Reply.DATA, [7])])
-    assert asked == [Exchange(command(HostCommand.READ, [3 << 24 | 6, 1], Memory.ACTIVATIONS_1.value), 1)]
+    assert asked == [Transaction(command(HostCommand.READ, [3 << 24 | 6, 1], Memory.ACTIVATIONS_1.value), 1)]
 
 
 def test_a_run_collects_its_layer_records(program):
@@ -179,7 +179,7 @@ def test_a_run_collects_its_layer_records(program):
     assert (
         asked[0].words[0] == encode(CommandHeader, command=HostCommand.RUN, argument=1, length=len(run_words(codes)))[0]
     )
-    assert [exchange.words for exchange in asked[1:]] == [[], []]
+    assert [transaction.words for transaction in asked[1:]] == [[], []]
 
 
 def test_a_stepped_run_reads_every_cores_window(program):
@@ -188,17 +188,17 @@ def test_a_stepped_run_reads_every_cores_window(program):
     layers = program.decoded.layers
     result = encode(RunResult, label=0, exit=0, margin=0, cycles=9, tag=0, **FLAGS)
     operation = run_image(program, codes, step=True)
-    exchange = next(operation)
+    transaction = next(operation)
     read = []
     for layer in layers:
         record = encode(LayerRecord, index=layer.index, tag=0, cycles=1, products=0, stalls=0, waited=0)
-        exchange = operation.send([answer(Reply.LAYER, record)])
-        while exchange.words[0] & 0xFF == HostCommand.READ.value:
-            header, (where, count) = decode(CommandHeader, exchange.words[:1]), exchange.words[1:]
+        transaction = operation.send([answer(Reply.LAYER, record)])
+        while transaction.words[0] & 0xFF == HostCommand.READ.value:
+            header, (where, count) = decode(CommandHeader, transaction.words[:1]), transaction.words[1:]
             words = [(where * 0x10_0001 + n * 0x8000_8001) & 0xFFFF_FFFF for n in range(count)]
             read.append((layer.index, header["argument"], decode(Place, [where]), words))
-            exchange = operation.send([answer(Reply.DATA, words)])
-        assert exchange == Exchange(command(HostCommand.RESUME), 1)
+            transaction = operation.send([answer(Reply.DATA, words)])
+        assert transaction == Transaction(command(HostCommand.RESUME), 1)
     with pytest.raises(StopIteration) as finished:
         operation.send([answer(Reply.RESULT, result)])
     outputs = finished.value.value.outputs
@@ -242,9 +242,9 @@ def test_running_images_decodes_no_program(program, monkeypatch):
     for codes in random_codes(program.network, 3, 0):
         operation = run_image(program, codes, step=True)
         next(operation)
-        exchange = operation.send([answer(Reply.LAYER, record)])
-        while exchange.words[0] & 0xFF == HostCommand.READ.value:
-            exchange = operation.send([answer(Reply.DATA, [0] * exchange.words[2])])
+        transaction = operation.send([answer(Reply.LAYER, record)])
+        while transaction.words[0] & 0xFF == HostCommand.READ.value:
+            transaction = operation.send([answer(Reply.DATA, [0] * transaction.words[2])])
         with pytest.raises(StopIteration) as finished:
             operation.send([answer(Reply.RESULT, result)])
         assert len(finished.value.value.outputs[0]) == len(program.decoded.layers[0].cores)

@@ -18,10 +18,10 @@ def test_the_link_carries_what_the_driver_sends():
     """Words that one run exchanges, counted: of them the link's images a second follow."""
     network = random_network(6)
     program = compile_network(network, preset("tiny").replace(cores=2))
-    exchange = next(run_image(program, random_codes(network, 1, seed=0)[0], conditions=DEFAULT))
+    transaction = next(run_image(program, random_codes(network, 1, seed=0)[0], conditions=DEFAULT))
     answer = [*encode(ReplyHeader, reply=4, code=0, length=4), *encode(RunResult, **decode(RunResult, [0] * 4))]
     found = throughput(network.input.shape, 5000.0, clock_mhz=50.0, baud=BAUD)
-    sent, received = len(exchange.words), len(answer)
+    sent, received = len(transaction.words), len(answer)
     assert found.link_images_per_second == pytest.approx(1 / (max(sent, received) * WORD))
     assert found.one_by_one_images_per_second == pytest.approx(1 / ((sent + received) * WORD + 5000 / 50e6))
 

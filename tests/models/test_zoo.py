@@ -19,7 +19,7 @@ ENTRIES = zoo.entries()
 def described(name="small", part="network", **changes):
     """An entry's fields, of plausible kinds."""
     kinds = {str: "digits", int: 1, float: 0.5, int | None: 1, float | None: 0.5}
-    values = {found.name: kinds[found.type] for found in fields(zoo.Entry) if found.name != "sha256"}
+    values = {found.name: kinds[found.type] for found in fields(zoo.ZooEntry) if found.name != "sha256"}
     return {**values, "name": name, "file": "small.off", "part": part, **changes}
 
 

@@ -5,7 +5,7 @@ import random
 import cocotb
 from cocotb.triggers import ClockCycles
 
-from fpga.driver import DeviceError, Exchange, command, load_program, place, run_batch, run_words
+from fpga.driver import DeviceError, Transaction, command, load_program, place, run_batch, run_words
 from hw.program.bits import decode, encode, words_of
 from hw.program.isa import Header
 from hw.program.protocol import ErrorCode, HostCommand, Memory, Reply, RunError, RunFlags, RunResult
@@ -15,9 +15,9 @@ from tests.rtl.protocol_bench import TIMEOUT_MS, encode_header, given, load_word
 _STALL = 0.4
 
 
-def exchange(words: list[int], replies: int):
+def transaction(words: list[int], replies: int):
     """Send words; the answers, so many."""
-    answers = yield Exchange(words, replies)
+    answers = yield Transaction(words, replies)
     return answers
 
 
@@ -85,7 +85,7 @@ async def malformed_while_running(dut) -> None:
         words += command(HostCommand.READ, [beyond, 1], Memory.ACTIVATIONS_0.value)
         errors.append((ErrorCode.BAD_ADDRESS, [beyond]))
 
-        answers = await link.perform(exchange(words, len(order) + len(errors)))
+        answers = await link.perform(transaction(words, len(order) + len(errors)))
         assert [(a.code, a.payload) for a in answers if a.reply is Reply.ERROR] == errors
         results = [decode(RunResult, a.payload) for a in answers if a.reply is Reply.RESULT]
         assert [outcome(result) for result in results] == [expected[image] for image in order]
@@ -107,10 +107,10 @@ async def abandoned_behind_a_run_that_is_given_up(dut) -> None:
     changed[: words_of(Header)] = encode(Header, **{**header, "limit": limit, "image_free": 0})
     for stall in (0.0, 0.2):
         link = await start(dut, stall=stall, seed=cocotb.RANDOM_SEED)
-        (answer,) = await link.perform(exchange(load_words(program, {(Memory.PROGRAM.value, 0): changed}), 1))
+        (answer,) = await link.perform(transaction(load_words(program, {(Memory.PROGRAM.value, 0): changed}), 1))
         assert answer.reply is Reply.READY
         runs = [word for number in (7, 8, 9) for word in command(HostCommand.RUN, run_words(codes[0], number=number))]
-        answers = await link.perform(exchange(runs, 3))
+        answers = await link.perform(transaction(runs, 3))
         assert [answer.code for answer in answers] == [ErrorCode.TIMEOUT, ErrorCode.ABANDONED, ErrorCode.TIMEOUT]
         errors = [decode(RunError, answer.payload) for answer in answers]
         assert [error["tag"] for error in errors] == [7, 8, 9]

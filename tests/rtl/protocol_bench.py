@@ -12,7 +12,7 @@ from cocotb.triggers import ClockCycles
 from cocotb.utils import get_sim_time
 
 from fpga import driver
-from fpga.driver import DeviceError, Exchange, command, load_program, place, read_memory, run_image, run_words
+from fpga.driver import DeviceError, Transaction, command, load_program, place, read_memory, run_image, run_words
 from hw.config import WORD_CHANNELS
 from hw.program.bits import decode, encode, words_of
 from hw.program.isa import Header, LayerDescription, Operation
@@ -44,7 +44,7 @@ async def refused(link: HostLink, words: list[int], code: ErrorCode, detail: int
     """The words must be answered by this error."""
 
     def operation():
-        (answer,) = yield Exchange(words, 1)
+        (answer,) = yield Transaction(words, 1)
         return answer
 
     answer = await link.perform(operation())
@@ -56,7 +56,7 @@ async def quiet(link: HostLink, words: list[int]) -> None:
     """Send words that have no answer."""
 
     def operation():
-        yield Exchange(words, 0)
+        yield Transaction(words, 0)
 
     await link.perform(operation())
 
@@ -135,17 +135,17 @@ async def while_stepping(dut) -> None:
     link = await start(dut)
     await link.perform(load_program(program))
     operation = run_image(program, codes[0], step=True)
-    exchange = next(operation)
+    transaction = next(operation)
     paused = False
     while True:
-        answers = (await link.perform(_once(exchange))) if exchange.words or exchange.replies else []
+        answers = (await link.perform(_once(transaction))) if transaction.words or transaction.replies else []
         if answers and answers[0].reply is Reply.LAYER and not paused:
             paused = True
             for words in (command(HostCommand.INFO), command(HostCommand.BEGIN), command(HostCommand.RUN, [1, 2])):
                 await refused(link, words, ErrorCode.RUNNING)
             assert len(await link.perform(read_memory(Memory.ACTIVATIONS_0.value, 0, 0))) == 0
         try:
-            exchange = operation.send(answers)
+            transaction = operation.send(answers)
         except StopIteration as finished:
             outcome = finished.value
             break
@@ -154,8 +154,8 @@ async def while_stepping(dut) -> None:
     await refused(link, command(HostCommand.RESUME), ErrorCode.NOT_STEPPING)
 
 
-def _once(exchange: Exchange):
-    answers = yield exchange
+def _once(transaction: Transaction):
+    answers = yield transaction
     return answers
 
 
@@ -206,7 +206,7 @@ async def broken_programs(dut) -> None:
             layer = {**first, part: {**first[part], field: value}}
             cases.append((changed("layers", core, address, encode(LayerDescription, **layer)), ErrorCode.TIMEOUT))
     for changes, code in cases:
-        await link.perform(_once(Exchange(load_words(program, changes), 1)))
+        await link.perform(_once(Transaction(load_words(program, changes), 1)))
         found = await outcome_of(link, program, codes[0])
         # Nonsense that ends by itself may also just give a wrong answer.
         assert found is code or (found is None and code is ErrorCode.TIMEOUT)
@@ -231,7 +231,7 @@ async def headers_that_no_run_can_serve(dut) -> None:
         {"image_channels": 0},
     ):
         changed = np.concatenate([encode(Header, **{**header, **fields}), words[words_of(Header) :]]).astype(np.uint32)
-        await link.perform(_once(Exchange(load_words(program, {(Memory.PROGRAM.value, 0): changed}), 1)))
+        await link.perform(_once(Transaction(load_words(program, {(Memory.PROGRAM.value, 0): changed}), 1)))
         for payload in (image[1:], [0] * (len(image) + 4), image[1:3]):
             await refused(link, command(HostCommand.RUN, payload), ErrorCode.BAD_HEADER)
         await runs_right(link, program, codes[:1], expected[:1])
@@ -246,7 +246,7 @@ async def an_accelerator_that_says_nothing(dut) -> None:
     silent = expected[0][3] + 100
     link.patience = silent
     await runs_right(link, program, codes, expected)
-    for lost in (Exchange([], 1), Exchange(command(HostCommand.RUN, run_words(codes[0]))[:-1], 1)):
+    for lost in (Transaction([], 1), Transaction(command(HostCommand.RUN, run_words(codes[0]))[:-1], 1)):
         before = get_sim_time("ns")
         with pytest.raises(TimeoutError, match=f"^the accelerator must take or send a word within {silent} cycles$"):
             await link.perform(_once(lost))

@@ -5,7 +5,7 @@ import pytest
 
 from hw.config import AcceleratorConfig
 from hw.program.chunks import ChunkRows, ListChunk
-from sim.loading import Loading, Rows, WeightSource
+from sim.loading import LoadedRows, Loading, WeightSource
 from sim.timing import REQUEST_CYCLES, WRITE_CYCLES
 
 CONFIG = AcceleratorConfig(cores=2, pes=4, loader=1)
@@ -36,7 +36,7 @@ def now(*cycles: int) -> np.ndarray:
 
 def test_rows_are_written_some_beats_behind_the_first():
     assert CONFIG.row_beats == 3
-    rows = Rows.of(CHUNKS, SOURCE, CONFIG)
+    rows = LoadedRows.of(CHUNKS, SOURCE, CONFIG)
     # Of each core the rows of chunk after chunk: the last beat of three, the header before them, three cycles a beat.
     assert rows.starts.tolist() == [[0, 2, 3, 4, 4], [4, 6, 7, 7, 8]]
     assert rows.offsets.tolist() == [9, 18, 21, 9, 9, 18, 9, 9]

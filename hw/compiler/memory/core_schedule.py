@@ -14,7 +14,7 @@ from hw.compiler.steps.geometry import Axis, column_classes, column_dumps, row_s
 from hw.compiler.steps.step import Step
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 
-__all__ = ["RowWork", "Schedule", "core_schedule"]
+__all__ = ["CoreSchedule", "RowWork", "core_schedule"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class RowWork:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class CoreSchedule:
     """Tables and lists of one core for one LAYER instruction, before they have addresses.
 
     Rows and columns are those of the walk; an upright one's rows are columns of the map.
@@ -144,7 +144,7 @@ class Schedule:
 
 def core_schedule(
     step: Step, share: Share, inputs: tuple[int, int], upright: bool, lists: Lists, config: AcceleratorConfig
-) -> Schedule:
+) -> CoreSchedule:
     """The work of a core that makes its share of a command.
 
     Parameters
@@ -172,7 +172,7 @@ def core_schedule(
         "depthwise": kernel.own,
     }
     if kernel.total:
-        return Schedule(
+        return CoreSchedule(
             block_step=1,
             width=slots,
             rows=tuple(RowWork(0, 0, 1, y == height - 1) for y in range(height)),
@@ -183,7 +183,7 @@ def core_schedule(
     _, axis = kernel.rows.band(*share.rows)
     walk, blank_rows = row_schedule(axis)
     places = zip(column_classes(kernel.columns)[1], column_dumps(kernel.columns), strict=True)
-    whole = Schedule(
+    whole = CoreSchedule(
         block_step=kernel.rows.stride,
         width=kernel.columns.outputs * slots,
         rows=tuple(_row_work(taps, final, blocks, axis) for taps, final in walk),
@@ -194,7 +194,7 @@ def core_schedule(
     return whole if kernel.own or last == depth else _partial(whole, share.rows[1] - share.rows[0])
 
 
-def _partial(whole: Schedule, outputs: int) -> Schedule:
+def _partial(whole: CoreSchedule, outputs: int) -> CoreSchedule:
     """The same products, but nothing is taken out but a position behind all ``outputs`` rows, in the end."""
     filled = whole.rows[: len(whole.rows) - whole.blank_rows]
     right = len(whole.columns) - 1

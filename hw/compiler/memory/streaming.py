@@ -1,9 +1,9 @@
 """Where every command's lists lie: in the list memories throughout, or read from external memory during each run.
 
 If all lists fit, they are loaded with the program. If not, and there is a loader, some commands' lists stay and the
-others share what is left: each gets a block of addresses, the same in all cores, whose earlier users have ended when it
-is written. Parts of a block that are free earlier are read earlier, as chunks of their own. Which lists stay and where
-blocks lie is chosen by the expected time, with a beat in every cycle.
+others are overlays, which share what is left: each gets a region of addresses, the same in all cores, whose earlier
+users have ended when it is written. Parts of a region that are free earlier are read earlier, as chunks of their own.
+Which lists stay and where overlays lie is chosen by the expected time, with a beat in every cycle.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hw.compiler.memory.core_schedule import Schedule
+from hw.compiler.memory.core_schedule import CoreSchedule
 from hw.compiler.memory.sparse import ListStore, pack_all
 from hw.config import AcceleratorConfig
 from hw.program.bits import words_of
@@ -21,11 +21,11 @@ from hw.rules import ShortageError
 
 __all__ = ["CommandLists", "ListPlan", "all_resident", "streamed"]
 
-#: Most chunks that a block is read in.
+#: Most chunks that an overlay is read in.
 _PIECES = 4
 
 #: Each working core's lists of a command.
-CommandLists = dict[int, Schedule]
+CommandLists = dict[int, CoreSchedule]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class ListPlan:
 
 
 @dataclass(frozen=True)
-class _Block:
+class _Overlay:
     """A command's lists, addressed from 0.
 
     Attributes
@@ -117,7 +117,7 @@ def all_resident(commands: Sequence[CommandLists], config: AcceleratorConfig) ->
     )
 
 
-def _block(command: CommandLists, config: AcceleratorConfig) -> _Block:
+def _overlay(command: CommandLists, config: AcceleratorConfig) -> _Overlay:
     stores, _ = _stores([command], config)
     groups: dict[bytes, tuple[list[int], np.ndarray, int]] = {}
     for core in command:
@@ -125,18 +125,18 @@ def _block(command: CommandLists, config: AcceleratorConfig) -> _Block:
         size = max(len(words) for words in packed)
         words = np.stack([np.pad(words, (0, size - len(words))) for words in packed], axis=1)
         groups.setdefault(words.tobytes(), ([], words, len(stores[core])))[0].append(core)
-    return _Block([(tuple(cores), words, pointers) for cores, words, pointers in groups.values()])
+    return _Overlay([(tuple(cores), words, pointers) for cores, words, pointers in groups.values()])
 
 
 class _Arrangement:
-    """Blocks at addresses, one command after the other, and the time that takes.
+    """Overlays at addresses, one command after the other, and the time that takes.
 
     Parameters
     ----------
     resident : int
-        Words before the first block.
+        Words before the first overlay.
     pieces : int
-        Most chunks of a block.
+        Most chunks of an overlay.
     """
 
     def __init__(self, resident: int, pieces: int, config: AcceleratorConfig):
@@ -148,7 +148,7 @@ class _Arrangement:
         self._ends = [0.0]
         self._loaded = 0.0
         self._last_after = 0
-        #: Of each command with a block: its base, and of each of its addresses when that can be written.
+        #: Of each command with an overlay: its base, and of each of its addresses when that can be written.
         self.places: dict[int, tuple[int, np.ndarray]] = {}
 
     @property
@@ -157,7 +157,7 @@ class _Arrangement:
         return self._ends[-1]
 
     def _pieces_at(self, base: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """When each address of a block can be written; the different times, and how many words can be at each."""
+        """When each address of an overlay can be written; the different times, and how many words can be at each."""
         after = np.maximum(self._after[base : base + size], self._last_after)
         times = np.unique(after)
         if len(times) > self._pieces:
@@ -173,7 +173,7 @@ class _Arrangement:
         return now
 
     def add(self, cycles: float, size: int, beats: int) -> bool:
-        """Append a command, with a block unless its size is 0; returns whether there is room."""
+        """Append a command, with an overlay unless its size is 0; returns whether there is room."""
         start = self._ends[-1]
         if size:
             highest = self._config.list_words - size
@@ -199,7 +199,7 @@ class _Arrangement:
 
 
 def _arrange(
-    blocks: list[_Block],
+    overlays: list[_Overlay],
     cycles: Sequence[float],
     resident: set[int],
     words: int,
@@ -208,32 +208,32 @@ def _arrange(
 ) -> _Arrangement | None:
     """The arrangement with these commands' lists in memory throughout, in so many words; None without room."""
     found = _Arrangement(words, pieces, config)
-    for number, (block, time) in enumerate(zip(blocks, cycles, strict=True)):
-        size = 0 if number in resident else block.size
-        if not found.add(time, size, block.beats(config)):
+    for number, (overlay, time) in enumerate(zip(overlays, cycles, strict=True)):
+        size = 0 if number in resident else overlay.size
+        if not found.add(time, size, overlay.beats(config)):
             return None
     return found
 
 
-def _choose(blocks: list[_Block], cycles: Sequence[float], config: AcceleratorConfig) -> set[int]:
+def _choose(overlays: list[_Overlay], cycles: Sequence[float], config: AcceleratorConfig) -> set[int]:
     """The commands whose lists had best stay, one after the other as long as the expected time falls."""
     resident: set[int] = set()
-    arranged = _arrange(blocks, cycles, resident, 0, _PIECES, config)
+    arranged = _arrange(overlays, cycles, resident, 0, _PIECES, config)
     assert arranged is not None
     least, words = arranged.cycles, 0
     while True:
         best = None
-        for number, block in enumerate(blocks):
-            if number in resident or not block.size or words + block.size > config.list_words:
+        for number, overlay in enumerate(overlays):
+            if number in resident or not overlay.size or words + overlay.size > config.list_words:
                 continue
-            arranged = _arrange(blocks, cycles, resident | {number}, words + block.size, _PIECES, config)
+            arranged = _arrange(overlays, cycles, resident | {number}, words + overlay.size, _PIECES, config)
             if arranged is not None and (best is None or arranged.cycles < best[0]):
                 best = (arranged.cycles, number)
         if best is None or best[0] >= least:
             return resident
         least = best[0]
         resident.add(best[1])
-        words += blocks[best[1]].size
+        words += overlays[best[1]].size
 
 
 def streamed(
@@ -253,26 +253,26 @@ def streamed(
     ShortageError
         When the lists of one command don't fit, or the chunk table doesn't; the message says by how much.
     """
-    blocks = [_block(command, config) for command in commands]
-    largest = max(range(len(blocks)), key=lambda number: blocks[number].size)
-    missing = blocks[largest].size - config.list_words
+    overlays = [_overlay(command, config) for command in commands]
+    largest = max(range(len(overlays)), key=lambda number: overlays[number].size)
+    missing = overlays[largest].size - config.list_words
     if missing > 0:
         name = next(iter(commands[largest].values())).name
         raise ShortageError(
             f"{name}: list memory holds {config.list_words} words a PE; this layer alone needs "
-            f"{blocks[largest].size}, {missing} too many",
+            f"{overlays[largest].size}, {missing} too many",
             missing,
         )
-    resident = _choose(blocks, cycles, config)
+    resident = _choose(overlays, cycles, config)
     stores, first_lists = _stores([c if n in resident else {} for n, c in enumerate(commands)], config)
     lists = pack_all(stores, config)
     most = min(MAX_CHUNKS, program_words // words_of(Chunk))
     for pieces in range(_PIECES, 0, -1):
-        arranged = _arrange(blocks, cycles, resident, lists.shape[1], pieces, config)
+        arranged = _arrange(overlays, cycles, resident, lists.shape[1], pieces, config)
         assert arranged is not None
-        waits, first, chunks = _emit(commands, blocks, first_lists, arranged, config)
+        waits, first, chunks = _emit(commands, overlays, first_lists, arranged, config)
         if len(chunks) <= most:
-            read = [0 if number in resident else block.size for number, block in enumerate(blocks)]
+            read = [0 if number in resident else overlay.size for number, overlay in enumerate(overlays)]
             return ListPlan(lists=lists, first=first, waits=waits, chunks=chunks, read=read)
     missing = words_of(Chunk) * (len(chunks) - most)
     raise ShortageError(
@@ -283,7 +283,7 @@ def streamed(
 
 def _emit(
     commands: Sequence[CommandLists],
-    blocks: list[_Block],
+    overlays: list[_Overlay],
     first_lists: list[dict[int, int]],
     arranged: _Arrangement,
     config: AcceleratorConfig,
@@ -299,7 +299,7 @@ def _emit(
             base, after = place
             first.append(dict.fromkeys(command, base))
             for time in np.unique(after).tolist():
-                rows = [part for segment in blocks[number].at(base, config) for part in _some(segment, after == time)]
+                rows = [part for segment in overlays[number].at(base, config) for part in _some(segment, after == time)]
                 if rows:
                     chunks.append((pack_chunk(rows_of(rows), config), time))
         waits.append(len(chunks))

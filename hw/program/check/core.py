@@ -11,12 +11,12 @@ from hw.program.isa import MAX_CLASSES, NUMBERS, Row
 from hw.program.list_memory import unpack_entries, unpack_pointers
 from hw.rules import require
 
-__all__ = ["Lists", "check_core", "numbers_of"]
+__all__ = ["ListContents", "check_core", "numbers_of"]
 
 #: Lists that a kernel row can begin with.
 _LISTS = 1 << bits_of(Row.as_shape()["list"].shape)
 #: Words of each PE of a core, and which of them are certain, as :class:`hw.program.list_memory.ListMemory` says it.
-Lists = tuple[np.ndarray, np.ndarray]
+ListContents = tuple[np.ndarray, np.ndarray]
 
 
 def check_core(
@@ -24,7 +24,7 @@ def check_core(
     k: int,
     part: CoreLayer,
     images: dict[str, np.ndarray],
-    lists: Lists,
+    lists: ListContents,
     memories: Memories,
     filled: np.ndarray,
     config: AcceleratorConfig,
@@ -131,7 +131,12 @@ def _lists_of(used: np.ndarray, source: SourceFields, config: AcceleratorConfig)
 
 
 def _fed(
-    where: str, part: CoreLayer, used: list[np.ndarray], lists: Lists, dirty: np.ndarray, config: AcceleratorConfig
+    where: str,
+    part: CoreLayer,
+    used: list[np.ndarray],
+    lists: ListContents,
+    dirty: np.ndarray,
+    config: AcceleratorConfig,
 ) -> np.ndarray:
     """Output channels that products reach, given the lists of :func:`_lists_of`.
 
@@ -165,7 +170,7 @@ def _fed(
 
 
 def _reached(
-    where: str, numbers: list[np.ndarray], lists: Lists, maximum: bool, config: AcceleratorConfig
+    where: str, numbers: list[np.ndarray], lists: ListContents, maximum: bool, config: AcceleratorConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """PE and accumulator offset of everything that some lists of each PE feed; for a ``maximum``, by weights of 1."""
     memory, lacking = lists

@@ -10,7 +10,7 @@ import numpy as np
 
 from hw.config import EXCHANGE_ROUND, LIST_WORD_BITS, WORD_CHANNELS, AcceleratorConfig
 from hw.program.bits import bits_of
-from hw.program.check.core import Lists, check_core, numbers_of
+from hw.program.check.core import ListContents, check_core, numbers_of
 from hw.program.check.memory_state import Memories
 from hw.program.check.select import Selections
 from hw.program.chunks import ListChunk
@@ -139,7 +139,7 @@ def _check_layer(
     instruction: Instruction,
     number: int,
     images: dict[str, np.ndarray],
-    lists: Lists,
+    lists: ListContents,
     memories: Memories,
     selections: Selections,
     filled: np.ndarray,

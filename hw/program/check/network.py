@@ -17,7 +17,7 @@ from hw.network.zero_codes import stored_zero_points
 from hw.numerics import Rounding
 from hw.program.arithmetic import Arithmetic, arithmetic_of, sum_fields
 from hw.program.check.maps import Maps
-from hw.program.check.products import Stencil, Work, check_products, stencil_of
+from hw.program.check.products import ExpectedWork, Stencil, check_products, stencil_of
 from hw.program.command import Command
 from hw.program.decode import Decoded
 from hw.program.instructions import CoreLayer, Instruction
@@ -160,7 +160,7 @@ class _Check:
         wanted = of.stencil.own, of.stencil.maximum
         require(flags == wanted, f"{where}: depthwise and maximum must be {wanted}, not {flags}")
         channels, limit = (part.words[0] * WORD_CHANNELS, part.words[1] * WORD_CHANNELS), self._tensors[name].shape[2]
-        work = Work(
+        work = ExpectedWork(
             stencil=of.stencil,
             shape=(height, width),
             walked=walked,

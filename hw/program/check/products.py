@@ -15,7 +15,7 @@ from hw.program.instructions import CoreLayer, SourceFields
 from hw.program.list_memory import unpack_entries, unpack_pointers
 from hw.rules import require
 
-__all__ = ["Stencil", "Work", "check_products", "stencil_of"]
+__all__ = ["ExpectedWork", "Stencil", "check_products", "stencil_of"]
 
 #: Weights that are compared at a time.
 _AT_ONCE = 1 << 22
@@ -65,7 +65,7 @@ def stencil_of(layer: Layer, shape: tuple[int, int, int]) -> Stencil:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class ExpectedWork:
     """What a core shall do of a layer in a LAYER.
 
     Attributes
@@ -98,7 +98,9 @@ class Work:
     first: int
 
 
-def check_products(where: str, work: Work, core: CoreLayer, lists: np.ndarray, config: AcceleratorConfig) -> None:
+def check_products(
+    where: str, work: ExpectedWork, core: CoreLayer, lists: np.ndarray, config: AcceleratorConfig
+) -> None:
     """Refuse a core's LAYER that makes other products, or sends one elsewhere.
 
     Parameters
@@ -119,7 +121,7 @@ def check_products(where: str, work: Work, core: CoreLayer, lists: np.ndarray, c
         _check_lists(where, situations[start : start + each], weights, core.source, lists, config)
 
 
-def _reach(places: np.ndarray, work: Work, axis: int) -> tuple[np.ndarray, np.ndarray]:
+def _reach(places: np.ndarray, work: ExpectedWork, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """First output along an axis that input rows or columns have products for, and how many these are."""
     first, last = work.rows if axis == 0 else (0, work.columns)
     size, stride, pad = (both[axis] for both in (work.stencil.size, work.stencil.stride, work.stencil.pads))
@@ -128,7 +130,7 @@ def _reach(places: np.ndarray, work: Work, axis: int) -> tuple[np.ndarray, np.nd
     return lowest, np.maximum(0, highest - lowest + 1)
 
 
-def _situations(where: str, work: Work, core: CoreLayer, config: AcceleratorConfig) -> np.ndarray:
+def _situations(where: str, work: ExpectedWork, core: CoreLayer, config: AcceleratorConfig) -> np.ndarray:
     """What there is to say of every place of the walk: int array (places, 2 + outputs).
 
     Number of its first list, lists of an activation, and of each output that it may have products for the tap times the
@@ -184,7 +186,7 @@ def _taken_out(core: CoreLayer, shape: tuple[int, ...]) -> np.ndarray:
     return np.concatenate([[0], after[:-1]]).reshape(shape)
 
 
-def _weights(work: Work, slots: int, pes: int) -> np.ndarray:
+def _weights(work: ExpectedWork, slots: int, pes: int) -> np.ndarray:
     """The weights as lists hold them: int8 array (taps + 1, slots, PEs, lists of a place), the last tap all 0."""
     first, last = work.channels
     weight = work.stencil.weight[:, first:last]

@@ -4,20 +4,22 @@ import pytest
 import torch
 
 from models.frontends.arrange import arranged, exit_problems
-from models.frontends.steps import Step
+from models.frontends.graph_steps import GraphStep
 
 
 def conv(name, source="input", channels=4, kind="conv"):
     weight = torch.ones(channels, 1 if kind == "depthwise" else 4, 1, 1)
-    return Step(kind=kind, name=name, inputs=(source,), shape=(5, 5, channels), weight=weight)
+    return GraphStep(kind=kind, name=name, inputs=(source,), shape=(5, 5, channels), weight=weight)
 
 
 def add(name, *sources, relu=False):
-    return Step(kind="add", name=name, inputs=sources, shape=(5, 5, 4), relu=relu)
+    return GraphStep(kind="add", name=name, inputs=sources, shape=(5, 5, 4), relu=relu)
 
 
 def head(name, source, classes=3):
-    return Step(kind="linear", name=name, inputs=(source,), shape=(1, 1, classes), weight=torch.ones(classes, 4, 5, 5))
+    return GraphStep(
+        kind="linear", name=name, inputs=(source,), shape=(1, 1, classes), weight=torch.ones(classes, 4, 5, 5)
+    )
 
 
 def order(*steps, exits=("last",)):

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.methods.boundary import DIRECTIONS, Decision, Probe, class_means, directions, distances, probe
+from models.methods.boundary import DIRECTIONS, BoundaryDistances, Probe, class_means, directions, distances, probe
 from models.networks.demo import to_torch
 
 
@@ -65,12 +65,12 @@ def test_class_means():
 
 
 def test_inequality():
-    decision = Decision(adversarial=np.array([0.1, 0.2, 0.3]), random=np.ones(3), least=np.zeros(3))
-    assert decision.score == pytest.approx(0.2)
-    assert decision.inequality == pytest.approx(1.0)
-    equal = Decision(adversarial=np.full(3, 0.1), random=np.ones(3), least=np.zeros(3))
+    boundary = BoundaryDistances(adversarial=np.array([0.1, 0.2, 0.3]), random=np.ones(3), least=np.zeros(3))
+    assert boundary.score == pytest.approx(0.2)
+    assert boundary.inequality == pytest.approx(1.0)
+    equal = BoundaryDistances(adversarial=np.full(3, 0.1), random=np.ones(3), least=np.zeros(3))
     assert equal.inequality == 0
-    assert Decision(adversarial=np.zeros(3), random=np.ones(3), least=np.zeros(3)).inequality == 0
+    assert BoundaryDistances(adversarial=np.zeros(3), random=np.ones(3), least=np.zeros(3)).inequality == 0
 
 
 def test_probe_by_class(trained, digits):

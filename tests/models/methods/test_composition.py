@@ -15,7 +15,7 @@ from models.methods.binary_relax import BinaryRelax
 from models.methods.boundary import Probe
 from models.methods.dnr import DynamicL2, Rewiring
 from models.methods.feedback import Feedback
-from models.methods.gap import Attack, GreedyPruning
+from models.methods.gap import GreedyPruning, PGDSettings
 from models.methods.robust import AdversarialLoss
 from models.networks.architectures import initial
 from models.networks.resnet8 import ResNet8Architecture
@@ -73,7 +73,7 @@ def test_sparse_from_scratch_of_few_levels_robust_and_with_an_exit(digits):
 def test_feedback_on_a_pruned_network(digits):
     model = initial(ARCHITECTURE, 0)
     fit(model, digits.train, Schedule(epochs=10, lr=0.01), seed=0)
-    pruning = GreedyPruning("gap", 3.0, attack=Attack(eps=EPS, step=EPS / 2, steps=2))
+    pruning = GreedyPruning("gap", 3.0, attack=PGDSettings(eps=EPS, step=EPS / 2, steps=2))
     feedback = Feedback(target=0.2, probed=300, settings=Probe(draws=1, steps=4))
     fit(model, digits.train, Schedule(epochs=4, lr=0.005), seed=0, pieces=[pruning, feedback])
     for name, mask in pruning.masks.items():

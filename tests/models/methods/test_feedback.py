@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.methods.boundary import Decision, Probe
+from models.methods.boundary import BoundaryDistances, Probe
 from models.methods.feedback import Feedback, generate, proportions
 from models.networks.architectures import initial
 from models.networks.demo import Architecture, to_torch
@@ -13,16 +13,16 @@ ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_w
 QUICK = Probe(draws=1, steps=5)
 
 
-def decision(*adversarial):
+def boundary(*adversarial):
     values = np.array(adversarial)
-    return Decision(adversarial=values, random=values, least=values)
+    return BoundaryDistances(adversarial=values, random=values, least=values)
 
 
 def test_near_classes_get_more():
-    assert proportions(decision(0.1, 0.2, 0.5), 0.3).tolist() == pytest.approx([2 / 3, 1 / 3, 0])
-    assert proportions(decision(0.1, 0.2, 0.5), 0.3, gamma=2).tolist() == pytest.approx([0.8, 0.2, 0])
-    assert proportions(decision(0.1, 0.2, 0.5), 0.3, gamma=0).tolist() == pytest.approx([0.5, 0.5, 0])
-    assert proportions(decision(0.4, 0.5), 0.3).tolist() == [0.5, 0.5]
+    assert proportions(boundary(0.1, 0.2, 0.5), 0.3).tolist() == pytest.approx([2 / 3, 1 / 3, 0])
+    assert proportions(boundary(0.1, 0.2, 0.5), 0.3, gamma=2).tolist() == pytest.approx([0.8, 0.2, 0])
+    assert proportions(boundary(0.1, 0.2, 0.5), 0.3, gamma=0).tolist() == pytest.approx([0.5, 0.5, 0])
+    assert proportions(boundary(0.4, 0.5), 0.3).tolist() == [0.5, 0.5]
 
 
 def test_examples_lie_just_behind_the_boundary(trained, digits):

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from models.methods.gap import CRITERIA, Attack, GreedyPruning, kept_share, prunable, scores, select
+from models.methods.gap import CRITERIA, GreedyPruning, PGDSettings, kept_share, prunable, scores, select
 from models.networks.demo import to_torch
 from models.training.train import Schedule, accuracy, fit, predict
 
-FAST = Attack(eps=0.1, step=0.05, steps=2)
+FAST = PGDSettings(eps=0.1, step=0.05, steps=2)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_scoring_leaves_the_network_as_it_was(model, digits):
 
 def test_gap_adds_up_gradients_on_adversarial_examples(model, digits):
     few = digits.train.take(200)
-    found = scores(model, few, "gap", attack=Attack(eps=0.0, step=0.01, steps=1), seed=3)
+    found = scores(model, few, "gap", attack=PGDSettings(eps=0.0, step=0.01, steps=1), seed=3)
     order = torch.randperm(200, generator=torch.Generator().manual_seed(3))
     images, labels = to_torch(few.images), torch.from_numpy(few.labels)
     model.train()

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.methods.rewire import MODES, Layer, random_mask, rewired, shares
+from models.methods.rewire import MODES, MaskedLayer, random_mask, rewired, shares
 
 SHAPES = [(8, 5, 3, 3), (16, 8, 3, 3), (16, 8, 1, 1), (4, 16, 1, 1)]
 
@@ -16,7 +16,7 @@ def layers(seed, density, mode):
     for number, shape in enumerate(SHAPES):
         weight, momentum = torch.randn(2, *shape, generator=generator)
         mask = random_mask(weight, density, mode, generator)
-        found[f"layer {number}"] = Layer(weight=weight * mask, mask=mask, momentum=momentum * 10.0**-number)
+        found[f"layer {number}"] = MaskedLayer(weight=weight * mask, mask=mask, momentum=momentum * 10.0**-number)
     return found
 
 
@@ -50,7 +50,7 @@ def test_the_number_of_weights_is_constant(seed, density, rate, mode):
             if mode == "channel":
                 assert set(mask.flatten(2).sum(2).sum(0).tolist()) <= {0, mask[:, 0].numel()}
         current = {
-            name: Layer(weight=layer.weight * masks[name], mask=masks[name], momentum=layer.momentum)
+            name: MaskedLayer(weight=layer.weight * masks[name], mask=masks[name], momentum=layer.momentum)
             for name, layer in current.items()
         }
 
@@ -64,7 +64,7 @@ def test_a_target_between_channels_is_not_exceeded():
 
 
 def test_the_smallest_go_and_the_largest_momentum_comes():
-    layer = Layer(
+    layer = MaskedLayer(
         weight=torch.tensor([[5.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0]]),
         mask=torch.tensor([[1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]]),
         momentum=torch.tensor([[0.0, 0.1, 0.0, 0.2, -0.9, 0.3, 0.0, 0.0]]),
@@ -82,7 +82,9 @@ def test_channels_go_by_frobenius_norm():
     momentum[0, 2] = 1.2
     mask = torch.zeros(2, 4, 1, 1)
     mask[:, :2] = 1
-    found = rewired({"it": Layer(weight=weight, mask=mask, momentum=momentum)}, rate=0.5, target=4, mode="channel")
+    found = rewired(
+        {"it": MaskedLayer(weight=weight, mask=mask, momentum=momentum)}, rate=0.5, target=4, mode="channel"
+    )
     assert found["it"][0, :, 0, 0].tolist() == [1, 0, 0, 1]
 
 
@@ -110,12 +112,12 @@ def test_full_layers_give_what_they_cannot_take_to_the_others():
 
 
 def test_without_momentum_layers_share_alike():
-    zero = Layer(weight=torch.ones(2, 2), mask=torch.ones(2, 2), momentum=torch.zeros(2, 2))
+    zero = MaskedLayer(weight=torch.ones(2, 2), mask=torch.ones(2, 2), momentum=torch.zeros(2, 2))
     assert shares([zero, zero]) == [0.5, 0.5]
 
 
 def test_impossible():
-    layer = Layer(weight=torch.ones(2, 2), mask=torch.ones(2, 2), momentum=torch.zeros(2, 2))
+    layer = MaskedLayer(weight=torch.ones(2, 2), mask=torch.ones(2, 2), momentum=torch.zeros(2, 2))
     with pytest.raises(ValueError, match=r"rewiring rate must be in 0\.\.1, not 2"):
         rewired({"it": layer}, rate=2.0, target=4)
     with pytest.raises(ValueError, match="mode must be one of irregular, channel, not 'row'"):

@@ -12,7 +12,7 @@ from hw.config import preset
 from hw.network.exits import Conditions
 from hw.network.zero_codes import stored_zero_points
 from models.integer.golden import run
-from offramp.rtl.job import Batch, Job, load_outcomes, save_outcomes
+from offramp.rtl.job import BatchOutcome, Job, load_outcomes, save_outcomes
 from offramp.rtl.run import compare, expected_outputs, verify
 from sim import simulate
 from tests.random_networks import random_codes, random_network, two_blocks
@@ -146,7 +146,7 @@ def test_jobs_and_outcomes_survive_their_files(case, tmp_path):
     assert (job.step, job.stall, job.seed, len(job.work)) == (False, 0.25, 3, 2)
     assert job.conditions == conditions
     np.testing.assert_array_equal(job.work[1][1], codes[:1])
-    batch = Batch(outcomes=[replace(outcome, outputs=[]) for outcome in outcomes], results=[5, 9, 20])
+    batch = BatchOutcome(outcomes=[replace(outcome, outputs=[]) for outcome in outcomes], results=[5, 9, 20])
     save_outcomes(tmp_path, [outcomes, outcomes[:1]], [batch])
     (first, second), batches = load_outcomes(tmp_path)
     assert batches == [batch]

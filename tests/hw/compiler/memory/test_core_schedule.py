@@ -3,7 +3,7 @@ import pytest
 
 from hw.compiler.compile import compile_network
 from hw.compiler.lower import lower
-from hw.compiler.memory.core_schedule import RowWork, Schedule, core_schedule
+from hw.compiler.memory.core_schedule import CoreSchedule, RowWork, core_schedule
 from hw.compiler.memory.kernel_lists import kernel_lists
 from hw.compiler.steps.blocks import blocks_of
 from hw.compiler.steps.expansion import Share
@@ -129,7 +129,7 @@ def only_step(maker: NetworkMaker) -> Step:
 
 def work_of(
     step: Step, rows: tuple[int, int], channels: tuple[int, int], *, merged: bool = False, config=ROOMY
-) -> Schedule:
+) -> CoreSchedule:
     kernel, part = step.kernel, Part(0, rows, (channels[0] // 8, -(-channels[1] // 8)))
     top = 0 if kernel.total else kernel.reads(*rows)[0]
     share = Share(part, channels, top, kernel, rows, blocks_of(kernel, rows, merged))
@@ -194,7 +194,7 @@ def test_merged_lists_hold_the_kernel_rows_that_meet_a_row():
     assert [row["accumulator"] for row in work.row_fields(1024)][:3] == [1024 - 6, 0, 6]
 
 
-def products(work: Schedule, x: int, y: int, config: AcceleratorConfig) -> list[list[tuple[int, int]]]:
+def products(work: CoreSchedule, x: int, y: int, config: AcceleratorConfig) -> list[list[tuple[int, int]]]:
     """Accumulator and weight of every product of an activation, for each channel and PE in turn."""
     row, (number, right, _) = work.rows[y], work.columns[x]
     found = []

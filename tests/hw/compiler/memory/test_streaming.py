@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hw.compiler.compile import compile_network
-from hw.compiler.memory.core_schedule import Schedule
+from hw.compiler.memory.core_schedule import CoreSchedule
 from hw.compiler.memory.streaming import CommandLists, streamed
 from hw.config import AcceleratorConfig
 from hw.program.bits import encode, words_of
@@ -87,7 +87,7 @@ def command(entries: int, weight: int) -> CommandLists:
     part = np.stack([np.full(entries, weight), np.arange(entries)], axis=1)
     shape = {"top": 0, "upright": False, "words": (0, 1), "steps": (1, 1), "block_step": 0, "slots": 1, "width": 1}
     lists = [[part] * CONFIG.pes]
-    work = Schedule(name="layer", **shape, rows=(), blank_rows=0, columns=(), lists=lists, blocks=1, channels=1)
+    work = CoreSchedule(name="layer", **shape, rows=(), blank_rows=0, columns=(), lists=lists, blocks=1, channels=1)
     return {0: work}
 
 

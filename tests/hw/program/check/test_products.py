@@ -10,7 +10,7 @@ from hw.config import preset
 from hw.network.layers import AveragePool2D, DepthwiseConv2D, GlobalAveragePool, Linear, MaxPool2D
 from hw.network.network import INPUT
 from hw.numerics import Rounding
-from hw.program.check.products import Work, check_products, stencil_of
+from hw.program.check.products import ExpectedWork, check_products, stencil_of
 from hw.program.instructions import CoreLayer
 from hw.program.list_memory import pack_pointers, unpack_pointers
 from tests.hw.networks import network, tensor, weighted
@@ -32,7 +32,7 @@ def good():
         program = compile_network(maker.network("net"), TINY)
     core, layer = program.decoded.layers[0].cores[0], program.network.layers[0]
     rows, columns = len(core.rows) - core.source.blank_rows, len(core.columns)
-    work = Work(
+    work = ExpectedWork(
         stencil=stencil_of(layer, program.network.input.shape),
         shape=SIZE,
         walked=(np.repeat(np.arange(rows)[:, None], columns, axis=1), np.repeat([np.arange(columns)], rows, axis=0)),
@@ -46,7 +46,7 @@ def good():
     return work, core, program.images["lists"].astype(np.int64)
 
 
-def refusal(work: Work, core: CoreLayer, lists: np.ndarray) -> str:
+def refusal(work: ExpectedWork, core: CoreLayer, lists: np.ndarray) -> str:
     with pytest.raises(ValueError, match=r"^layer: ") as caught:
         check_products("layer", work, core, lists, TINY)
     return str(caught.value).removeprefix("layer: ")

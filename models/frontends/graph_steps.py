@@ -8,11 +8,11 @@ import torch.nn.functional as F
 
 from hw.network.selection import Select
 
-__all__ = ["Graph", "Step", "compute"]
+__all__ = ["Graph", "GraphStep", "compute"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class GraphStep:
     """One fused layer.
 
     Parameters
@@ -56,7 +56,7 @@ class Graph:
     """Steps in execution order and the names of the linear steps whose outputs are the exits' logits."""
 
     shape: tuple[int, int, int]
-    steps: tuple[Step, ...]
+    steps: tuple[GraphStep, ...]
     exits: tuple[str, ...]
 
     def final_only(self) -> "Graph":
@@ -70,7 +70,10 @@ class Graph:
 
 
 def compute(
-    step: Step, operands: Sequence[torch.Tensor], weight: torch.Tensor | None = None, bias: torch.Tensor | None = None
+    step: GraphStep,
+    operands: Sequence[torch.Tensor],
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """What a step makes of its operands, before its ReLU and without its selection of winners.
 

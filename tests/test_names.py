@@ -1,0 +1,54 @@
+"""A name means one thing: no two classes, and no two files of different jobs, share one."""
+
+import ast
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("hw", "sim", "models", "fpga", "offramp")
+FILES = subprocess.run(
+    ["git", "ls-files", *(f"{package}/*.py" for package in PACKAGES)],
+    cwd=ROOT, capture_output=True, text=True, check=True,
+).stdout.split()  # fmt: skip
+
+#: Types that two files may define under one name, and why.
+SHARED_TYPES = {"_Scan": "stands in the Verilog of committed bitstreams, for dispatcher and selector"}
+
+
+def types_of(source: str) -> set[str]:
+    """The classes that a module defines, wherever, and the types that it gives a name (``Rows = tuple[int, int]``)."""
+    tree = ast.parse(source)
+    found = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name):
+            word = target.id.lstrip("_")
+            found |= {target.id} if word[:1].isupper() and not word.isupper() else set()
+    return found
+
+
+def twice(named: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Names that stand for more than one thing, with the files that they are in."""
+    return {name: files for name, files in named.items() if len(files) > 1}
+
+
+def test_no_two_types_share_a_name():
+    named = defaultdict(list)
+    for file in FILES:
+        for name in types_of((ROOT / file).read_text(encoding="utf-8")):
+            named[name].append(file)
+    assert twice(named).keys() == SHARED_TYPES.keys()
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("class A:\n    class B: pass", {"A", "B"}),
+        ("Rows = tuple[int, int]\n_Pairs = list[Rows]", {"Rows", "_Pairs"}),
+        ("ROWS, _MOST_ROWS = 1, 2\nLEAST = 3\n_KEPT = 4\nrows = 5", set()),
+    ],
+)
+def test_the_rule_itself(source, expected):
+    assert types_of(source) == expected

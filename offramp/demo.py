@@ -27,7 +27,7 @@ from offramp.background import Background, background
 from offramp.console import Terminal
 from offramp.measure.inputs import ATTACKS, default_eps
 from offramp.measure.measure import Measurement
-from offramp.record import provenance
+from offramp.result_file import provenance
 from offramp.rtl import run as rtl
 
 __all__ = ["Settings", "run"]

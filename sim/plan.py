@@ -10,7 +10,7 @@ from hw.program.instructions import Instruction, WindowFields
 from hw.program.isa import Opcode, SelectKind
 from hw.program.list_memory import ListMemory, unpack_pointers
 from hw.program.program import Program
-from hw.program.selection import selection_cycles
+from hw.program.selection_encoding import selection_cycles
 from sim.kernel import layer_cycles
 from sim.loading import PROMPT, LoadedRows, Loading, WeightSource
 from sim.timing import (

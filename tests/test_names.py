@@ -16,6 +16,13 @@ FILES = subprocess.run(
 
 #: Types that two files may define under one name, and why.
 SHARED_TYPES = {"_Scan": "stands in the Verilog of committed bitstreams, for dispatcher and selector"}
+#: Files that may be called as another one, and why.
+SHARED_FILES = {
+    "__init__.py": "Python's",
+    "__main__.py": "Python's",
+    "offramp/commands/": "commands are called as what they start",
+    "offramp/replications/": "a replication is called as its method",
+}
 
 
 def types_of(source: str) -> set[str]:
@@ -40,6 +47,40 @@ def test_no_two_types_share_a_name():
         for name in types_of((ROOT / file).read_text(encoding="utf-8")):
             named[name].append(file)
     assert twice(named).keys() == SHARED_TYPES.keys()
+
+
+def shares(file: str) -> bool:
+    """Whether a file may be called as another one."""
+    return any(file.startswith(place) or file.endswith(f"/{place}") for place in SHARED_FILES)
+
+
+def test_no_two_files_share_a_name():
+    named = defaultdict(list)
+    for file in FILES:
+        if not shares(file):
+            named[Path(file).name].append(file)
+    assert twice(named) == {}
+
+
+def test_a_shared_name_of_a_file_is_used():
+    others = {Path(file).name for file in FILES if not shares(file)}
+    for place in SHARED_FILES:
+        found = [file for file in FILES if file.startswith(place)]
+        assert not found or others & {Path(file).name for file in found}
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("offramp/commands/bench.py", True),
+        ("offramp/replications/__main__.py", True),
+        ("hw/rtl/__init__.py", True),
+        ("hw/rtl/core/core.py", False),
+        ("hw/program/main__.py", False),
+    ],
+)
+def test_the_rule_for_files_itself(file, expected):
+    assert shares(file) == expected
 
 
 @pytest.mark.parametrize(

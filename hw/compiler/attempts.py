@@ -10,7 +10,7 @@ from hw.compiler.place import Placed, place
 from hw.compiler.prove import Proven
 from hw.compiler.schedule import Scheduled, schedule
 from hw.compiler.search.least import activations_lack, lists_lack
-from hw.compiler.search.options import Options
+from hw.compiler.search.partition_options import Options
 from hw.compiler.search.propagate import channels_lack
 from hw.compiler.search.tiles import tilings
 from hw.program.program import Program

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from hw.compiler.expand import Expanded
 from hw.compiler.memory.memory_plan import Request
-from hw.compiler.search.options import Option
+from hw.compiler.search.partition_options import Option
 from hw.compiler.search.search import Choice
 from hw.compiler.steps.partition import Rows
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from hw.compiler.attempts import Attempt, attempts
-from hw.compiler.balance import balance
 from hw.compiler.expand import Expanded, expand
+from hw.compiler.load_balance import balance
 from hw.compiler.lower import Lowered, lower
 from hw.compiler.prove import Proven, prove
 from hw.compiler.search.least import check_memories
-from hw.compiler.search.options import Options
+from hw.compiler.search.partition_options import Options
 from hw.config import AcceleratorConfig
 from hw.network.network import Network
 from hw.program.program import Program
@@ -161,7 +161,7 @@ def balanced_compilation(
 
 
 def compile_balanced(network: Network, config: AcceleratorConfig, activity: Mapping[str, np.ndarray]) -> Program:
-    """Compile with the channels renumbered so that all PEs get equal work (:func:`hw.compiler.balance.balance`).
+    """Compile with the channels renumbered so that all PEs get equal work (:func:`hw.compiler.load_balance.balance`).
 
     The program's network is the renumbered one.
 

@@ -19,7 +19,7 @@ from hw.program.image_layout import fits, layer_image, program_image, stack
 from hw.program.isa import NEVER, NUMBERS, Header, LayerDescription, Opcode, SelectUse
 from hw.program.parts import Part, shares
 from hw.program.program import Program
-from hw.program.selection import USES, selection_cycles
+from hw.program.selection_encoding import USES, selection_cycles
 from hw.rules import require
 
 __all__ = ["emit"]

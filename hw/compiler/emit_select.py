@@ -6,7 +6,7 @@ from typing import Any
 from hw.compiler.steps.step import Step
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.isa import SelectKind
-from hw.program.selection import masks_of
+from hw.program.selection_encoding import masks_of
 
 __all__ = ["describe"]
 

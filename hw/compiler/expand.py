@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hw.compiler.prove import Proven
-from hw.compiler.search.options import Option, Options
+from hw.compiler.search.partition_options import Option, Options
 from hw.compiler.search.planner import Planner
 from hw.compiler.steps.step import maps_of
 from hw.rules import MisfitError

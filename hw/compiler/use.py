@@ -22,7 +22,7 @@ from hw.program.bits import encode, words_of
 from hw.program.image_layout import description_words, instruction_words
 from hw.program.isa import Chunk, Column, Row
 from hw.program.list_memory import unpack_pointers
-from hw.program.selection import masks_of
+from hw.program.selection_encoding import masks_of
 
 __all__ = ["MemoryUse", "memory_use"]
 

@@ -11,8 +11,8 @@ from hw import container
 from hw.config import AcceleratorConfig
 from hw.network.network import Network
 from hw.program.check.commands import check_commands
+from hw.program.check.equivalence import check_equivalence
 from hw.program.check.images import check_images
-from hw.program.check.network import check_network
 from hw.program.command import Command
 from hw.program.decode import Decoded
 from hw.program.protocol import Memory
@@ -65,7 +65,7 @@ class Program:
         decoded = check_images(self.images, self.config)
         object.__setattr__(self, "decoded", decoded)
         check_commands(self.network, self.config, self.commands, decoded)
-        check_network(self.network, self.config, self.commands, decoded, self.images)
+        check_equivalence(self.network, self.config, self.commands, decoded, self.images)
 
     def writes(self) -> list[tuple[int, int, np.ndarray]]:
         """Memory number, core and words of everything a host loads, in the order the checksum takes."""
@@ -135,8 +135,8 @@ def load(path: str | Path, config: AcceleratorConfig | None = None) -> Program:
     """Read a program file and check all of it.
 
     Its images run without harm (:func:`hw.program.check.images.check_images`) and compute the network that it carries
-    (:func:`hw.program.check.network.check_network`). What is trusted is what only time depends on: the expected limit
-    of a run, the order of equal work, and that words which nothing reads mean nothing.
+    (:func:`hw.program.check.equivalence.check_equivalence`). What is trusted is what only time depends on: the expected
+    limit of a run, the order of equal work, and that words which nothing reads mean nothing.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from models.datasets.sources import Progress
-from models.networks.demo import to_torch
+from models.networks.residual_net import to_torch
 
 __all__ = ["Ball", "attacked", "balls", "check"]
 

@@ -13,7 +13,7 @@ from models.attacks.ball import Ball, attacked, balls, check
 from models.attacks.objectives import Objective, final_loss, margin_loss, slowness
 from models.datasets.sources import Progress
 from models.integer.surrogate import Surrogate
-from models.networks.demo import to_torch
+from models.networks.residual_net import to_torch
 
 __all__ = ["Slope", "fgsm", "max_average", "pgd", "slope", "slowdown"]
 

@@ -30,8 +30,8 @@ from models.datasets.splits import Split
 from models.frontends.graph import GraphStep, lower
 from models.frontends.merge import merged
 from models.integer.exact import exact
-from models.networks.demo import to_torch
 from models.networks.ensemble import members_of
+from models.networks.residual_net import to_torch
 from models.training.pieces import Piece, Run
 from models.training.standard import FixedMask
 from models.training.train import Schedule, fit

@@ -35,7 +35,7 @@ from models.datasets.sources import Progress
 from models.datasets.splits import Split
 from models.frontends.graph import Graph
 from models.integer import golden
-from models.training.schedule import Schedule
+from models.training.hyperparameters import Schedule
 from models.training.train import fit
 
 __all__ = [

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.networks.demo import to_torch
+from models.networks.residual_net import to_torch
 from models.networks.winners import Winners, attach, attached
 from models.training.pieces import Piece, Run
 from models.training.standard import Ramp
@@ -50,7 +50,7 @@ def inner_layers(model: nn.Module) -> dict[str, str]:
     """Second convolutions of residual blocks, in order, with the batch norm behind each one's first convolution.
 
     A block is a module with children ``first`` and ``second``, each with a convolution ``conv`` and a ``norm``, as in
-    :mod:`models.networks.demo` and :mod:`models.networks.resnet8`.
+    :mod:`models.networks.residual_net` and :mod:`models.networks.resnet8`.
     """
     modules = dict(model.named_modules())
     return {

@@ -18,7 +18,7 @@ from torch import nn
 
 from hw.rules import require
 from models.methods.boundary import DIRECTIONS, BoundaryDistances, Probe, class_means, directions, distances, probe
-from models.networks.demo import to_torch
+from models.networks.residual_net import to_torch
 from models.training.pieces import Piece, Run
 
 __all__ = ["Feedback", "generate", "proportions"]

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from models.compression import prune
 from models.datasets.splits import Split
-from models.networks.demo import to_torch
+from models.networks.residual_net import to_torch
 from models.training.pieces import Run
 from models.training.standard import AdversarialExamples, FixedMask
 

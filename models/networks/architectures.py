@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from hw.rules import shown
-from models.networks.demo import Architecture, ResidualNet
 from models.networks.enresnet import EnResNet, EnResNetArchitecture
+from models.networks.residual_net import Architecture, ResidualNet
 from models.networks.resnet8 import ResNet8, ResNet8Architecture
 
 __all__ = ["KINDS", "AnyArchitecture", "describe", "from_dict", "initial", "network", "state_of"]
@@ -17,8 +17,8 @@ _MOST_PARAMETERS = 1 << 24
 
 AnyArchitecture = Architecture | ResNet8Architecture | EnResNetArchitecture
 
-#: By kind: what describes a network (a :class:`models.networks.demo.Description`), and the network it describes, whose
-#: ``architecture`` it is.
+#: By kind: what describes a network (a :class:`models.networks.residual_net.Description`), and the network it
+#: describes, whose ``architecture`` it is.
 KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "residual": (Architecture, ResidualNet),
     "resnet8": (ResNet8Architecture, ResNet8),

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from models.networks.demo import MOST_CHANNELS, Description
 from models.networks.ensemble import Ensemble
+from models.networks.residual_net import MOST_CHANNELS, Description
 from models.networks.resnet8 import ResNet8, ResNet8Architecture
 
 __all__ = ["BlockNoise", "EnResNet", "EnResNetArchitecture"]

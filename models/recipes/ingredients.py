@@ -16,7 +16,7 @@ from torch import nn
 from hw.network.network import Network
 from models.compression import element_thresholds, prune
 from models.compression.fakequant import FakeQuantNet
-from models.compression.products import ProductPruning
+from models.compression.product_pruning import ProductPruning
 from models.compression.sparsity import ActivationPenalty, GradualPruning
 from models.compression.thresholds import ElementThresholds
 from models.compression.winner_rates import WinnerRates

@@ -24,7 +24,7 @@ A recipe is a TOML file::
     [quantize]                          # the copy's training as int8
     [dense]                             # the dense network's, for comparison; as [quantize] without pieces if not given
     name = "prune"
-    epochs = 20                         # and the other settings of models.training.schedule.Schedule
+    epochs = 20                         # and the other settings of models.training.hyperparameters.Schedule
     pieces = [{kind = "gradual-pruning", densities = {"stem.conv.weight" = 0.5}}]   # models.recipes.ingredients.PIECES
 
     [[integer]]                         # changes of the integer network, models.recipes.ingredients.INTEGER
@@ -56,7 +56,7 @@ from models.networks.architectures import AnyArchitecture
 from models.networks.resnet8 import WEIGHTS, ResNet8Architecture, official_state
 from models.recipes import checkpoint
 from models.recipes.ingredients import INTEGER, PIECES, Context
-from models.training.schedule import Schedule
+from models.training.hyperparameters import Schedule
 
 __all__ = [
     "FOLDER",

@@ -37,7 +37,7 @@ from torch import nn
 
 from models.datasets.sources import Progress
 from models.datasets.splits import Split
-from models.training.schedule import Schedule
+from models.training.hyperparameters import Schedule
 
 __all__ = ["Outputs", "Piece", "Run"]
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.datasets.splits import Split
-from models.networks.demo import to_torch
+from models.networks.residual_net import to_torch
 from models.training.pieces import Outputs, Piece, Run
 
 __all__ = [

@@ -11,10 +11,10 @@ from torch import nn
 
 from models.datasets.sources import Progress
 from models.datasets.splits import Split
-from models.networks.demo import to_torch
+from models.networks.residual_net import to_torch
 from models.training import resume
+from models.training.hyperparameters import Schedule, augmented
 from models.training.pieces import Piece, Run
-from models.training.schedule import Schedule, augmented
 from models.training.standard import CrossEntropy
 
 __all__ = ["Schedule", "accuracy", "fit", "predict"]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from offramp.console import results
-from offramp.record import provenance, write_json
+from offramp.result_file import provenance, write_json
 
 __all__ = ["OUT", "PROGRAM", "finish", "metric_rows", "show"]
 

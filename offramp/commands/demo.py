@@ -8,7 +8,7 @@ import typer
 from offramp import options
 from offramp.commands.common import OUT
 from offramp.console import Terminal, results
-from offramp.record import write_json
+from offramp.result_file import write_json
 
 __all__ = ["demo"]
 

@@ -9,7 +9,7 @@ import typer
 from offramp import options
 from offramp.commands.common import OUT, finish
 from offramp.console import Terminal, results
-from offramp.record import read_json
+from offramp.result_file import read_json
 
 __all__ = ["report", "zoo"]
 
@@ -47,7 +47,7 @@ def zoo(
     """List the networks of the zoo with their figures; each is usable as zoo:NAME where a program is asked for."""
     from models.zoo import entries, entry
     from offramp import stages
-    from offramp import zoo as measured
+    from offramp import zoo_figures as measured
     from offramp.report import methods
 
     if add is not None and measure is not None:

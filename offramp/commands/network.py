@@ -9,7 +9,7 @@ from hw.config import preset
 from offramp import options
 from offramp.commands.common import OUT, finish, metric_rows, show
 from offramp.console import Terminal, results
-from offramp.record import provenance, write_json
+from offramp.result_file import provenance, write_json
 
 __all__ = ["compile_", "compress", "train"]
 

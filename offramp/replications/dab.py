@@ -21,7 +21,7 @@ from models.integer.exit_calibration import calibrate, with_thresholds
 from models.integer.surrogate import Surrogate
 from models.methods import dab, detector
 from models.methods.jpnet import IterativePruning
-from models.training.schedule import Schedule
+from models.training.hyperparameters import Schedule
 from models.training.train import fit, predict
 from offramp.replications.start import Setting, check, integers
 

@@ -12,7 +12,7 @@ from models.attacks import fgsm
 from models.datasets.splits import Split
 from models.methods.boundary import BoundaryDistances, Probe, probe
 from models.methods.feedback import Feedback
-from models.networks.demo import to_torch
+from models.networks.residual_net import to_torch
 from models.training.train import accuracy, fit, predict
 from offramp.replications.start import Setting, check, integers
 from offramp.replications.toy import EPS, robustness, under_attack

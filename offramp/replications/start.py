@@ -17,7 +17,7 @@ from models.datasets.splits import Dataset, Split, load
 from models.integer import golden
 from models.integer.activity import activity
 from models.networks.resnet8 import WEIGHTS, ResNet8, ResNet8Architecture, official_state
-from models.training.schedule import Schedule
+from models.training.hyperparameters import Schedule
 from models.training.train import accuracy, predict
 from sim import simulate
 

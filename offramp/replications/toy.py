@@ -15,7 +15,7 @@ from models.integer import golden
 from models.integer.surrogate import Surrogate
 from models.networks.architectures import initial
 from models.networks.resnet8 import ResNet8Architecture
-from models.training.schedule import Schedule
+from models.training.hyperparameters import Schedule
 from models.training.train import accuracy, predict
 from offramp.replications.start import Setting
 

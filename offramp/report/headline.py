@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from models.zoo import entry
-from offramp.record import read_json
 from offramp.report.tables import usage
+from offramp.result_file import read_json
 
 __all__ = ["headline_markdown"]
 

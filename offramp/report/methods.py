@@ -10,9 +10,9 @@ from fpga.throughput import throughput
 from fpga.uart import BAUD
 from models.datasets.splits import SHAPES
 from models.zoo import entries
-from offramp.record import read_json
 from offramp.report.columns import Columns
 from offramp.report.figures import STYLE, svg
+from offramp.result_file import read_json
 
 __all__ = [
     "FOLDER",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from hw.compiler.search.options import Options
+from hw.compiler.search.partition_options import Options
 from hw.compiler.steps.partition import Partition
 from hw.compiler.steps.step import Step
 

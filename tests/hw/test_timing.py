@@ -4,7 +4,7 @@ import pytest
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.isa import SelectKind
-from hw.program.selection import selection_cycles
+from hw.program.selection_encoding import selection_cycles
 from hw.rtl.control.image_loader import ImageLoader
 from hw.rtl.control.selector import Selector
 from hw.rtl.control.sequencer import Sequencer

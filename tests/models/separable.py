@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from models.networks.demo import Head
+from models.networks.residual_net import Head
 
 
 class Convolution(nn.Module):

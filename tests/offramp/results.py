@@ -5,7 +5,7 @@ from dataclasses import asdict
 from fpga.throughput import throughput
 from offramp import stages
 from offramp.measure.inputs import ATTACKS
-from offramp.record import provenance
+from offramp.result_file import provenance
 
 BUILD = {
     "board": "ulx3s-25f",

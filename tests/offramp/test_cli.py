@@ -13,7 +13,7 @@ from hw.config import preset
 from hw.network.exits import Conditions
 from hw.rtl.verilog import generate
 from models.zoo import entries, entry
-from offramp import cli, stages, zoo
+from offramp import cli, stages, zoo_figures
 from offramp.cli import app
 from offramp.rtl import run as rtl
 from sim import worst_case
@@ -162,9 +162,9 @@ def test_the_zoo_lists_every_network(tmp_path):
 def test_every_file_of_the_zoo_is_measured_once(monkeypatch):
     asked = []
     monkeypatch.setattr(stages, "dataset", lambda name, *_: name)
-    monkeypatch.setattr(zoo, "measure", lambda *found, **options: asked.append((*found, options["sample"])))
+    monkeypatch.setattr(zoo_figures, "measure", lambda *found, **options: asked.append((*found, options["sample"])))
     assert run("zoo", "--measure", "digits", "--images", 30, "--attacked", 20)[1] == 0
-    assert asked == [("digits", "digits", zoo.Sample(images=30, attacked=20))]
+    assert asked == [("digits", "digits", zoo_figures.Sample(images=30, attacked=20))]
     asked.clear()
     assert run("zoo", "--measure", "all", "--timing")[1] == 0
     assert sorted(entry(name).file for name, _, _ in asked) == sorted({found.file for found in entries()})

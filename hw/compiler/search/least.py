@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hw.compiler.memory.memory_plan import excess, shortage
 from hw.compiler.memory.places import Places
-from hw.compiler.search.options import Options
+from hw.compiler.search.partition_options import Options
 from hw.compiler.steps.expansion import Expansion
 from hw.compiler.steps.step import Step, maps_of
 from hw.config import WORD_CHANNELS, AcceleratorConfig

@@ -6,7 +6,7 @@ from itertools import combinations
 
 from hw.compiler.memory.memory_plan import Request, excess, plan
 from hw.compiler.memory.places import Places
-from hw.compiler.search.options import Option
+from hw.compiler.search.partition_options import Option
 from hw.compiler.search.search import Choice, Costs, Held, Search
 from hw.compiler.steps.partition import Rows, is_everywhere, join, read_rows, window_words
 from hw.compiler.steps.step import Step, makers_of, readers_of

@@ -12,7 +12,7 @@ import numpy as np
 
 from hw.compiler.memory.memory_plan import excess, shortage
 from hw.compiler.memory.places import Places
-from hw.compiler.search.options import Option
+from hw.compiler.search.partition_options import Option
 from hw.compiler.steps.partition import read_rows, window_words
 from hw.compiler.steps.step import Step, maps_of
 from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig

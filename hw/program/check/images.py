@@ -10,7 +10,7 @@ import numpy as np
 
 from hw.config import EXCHANGE_ROUND, LIST_WORD_BITS, WORD_CHANNELS, AcceleratorConfig
 from hw.program.bits import bits_of
-from hw.program.check.core import ListContents, check_core, numbers_of
+from hw.program.check.core_layer import ListContents, check_core, numbers_of
 from hw.program.check.memory_state import Memories
 from hw.program.check.select import Selections
 from hw.program.chunks import ListChunk

@@ -8,7 +8,7 @@ from hw.program.check.memory_state import Memories
 from hw.program.instructions import Instruction, SourceFields, WindowFields
 from hw.program.isa import MAX_MASKS, SelectKind, SelectUse
 from hw.program.parts import shares
-from hw.program.selection import USES, masks_of
+from hw.program.selection_encoding import USES, masks_of
 from hw.rules import require
 
 __all__ = ["Selections", "check_selection", "check_use"]

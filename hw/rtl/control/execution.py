@@ -6,7 +6,7 @@ from amaranth.lib import enum
 from hw.program.bits import words_of
 from hw.program.isa import Decision, Header, Opcode, Operation
 from hw.program.protocol import ErrorCode, LayerRecord, Reply, RunFlags
-from hw.rtl.host.record import say
+from hw.rtl.host.reply_record import offer_record
 from hw.rtl.sums import pipelined_sum
 
 __all__ = ["Execution", "RunState"]
@@ -240,7 +240,9 @@ class Execution:
                 "stalls": run.stalls,
                 "waited": run.waited,
             }
-            m.d.comb += say(ports.record, Reply.LAYER, LayerRecord, index=run.operation.index, tag=run.tag, **counters)
+            m.d.comb += offer_record(
+                ports.record, Reply.LAYER, LayerRecord, index=run.operation.index, tag=run.tag, **counters
+            )
             with m.If(ports.record.ready):
                 with m.If(run.flags.step):
                     m.next = "paused"

@@ -15,7 +15,7 @@ from hw.rtl.control.exit_rule import ExitRule
 from hw.rtl.control.image_loader import ImageLoader
 from hw.rtl.exchange import WordWrite
 from hw.rtl.fetcher import Fetcher
-from hw.rtl.host.record import Record, say
+from hw.rtl.host.reply_record import ReplyRecord, offer_record
 from hw.rtl.sums import times
 
 __all__ = ["Sequencer"]
@@ -42,7 +42,7 @@ class Sequencer(wiring.Component):
         Nothing runs or waits; no run waits; a stepped run awaits ``resume``.
     stepping : Out(1)
         A stepped run is at work or waits.
-    record : Out(stream of Record)
+    record : Out(stream of ReplyRecord)
         Layer records, and as the last of a run a result or an error.
     program_address : Out(12), program_data : In(32)
         Synchronous read of the program memory.
@@ -125,7 +125,7 @@ class Sequencer(wiring.Component):
                 "free": Out(1),
                 "paused": Out(1),
                 "stepping": Out(1),
-                "record": Out(stream.Signature(Record)),
+                "record": Out(stream.Signature(ReplyRecord)),
                 "program_address": Out(12),
                 "program_data": In(32),
                 "core_reset": Out(1, init=1),
@@ -308,13 +308,13 @@ class Sequencer(wiring.Component):
         with m.State("result"):
             m.d.sync += self.active.eq(0)
             fields = {"cycles": run.cycles, "tag": run.tag, "overrun": run.flags.constant & run.over}
-            m.d.comb += say(self.record, Reply.RESULT, RunResult, rule.result, **fields)
+            m.d.comb += offer_record(self.record, Reply.RESULT, RunResult, rule.result, **fields)
             with m.If(self.record.ready):
                 m.d.sync += run.cycles.eq(0)
                 m.next = "idle"
 
         with m.State("fail"):
-            m.d.comb += say(self.record, Reply.ERROR, RunError, address=run.address, tag=run.tag)
+            m.d.comb += offer_record(self.record, Reply.ERROR, RunError, address=run.address, tag=run.tag)
             m.d.comb += [self.record.payload.code.eq(run.error), loader.spoil.eq(1)]
             m.d.sync += [self.core_reset.eq(1), run.cycles.eq(0)]
             with m.If(self.record.ready):

@@ -21,8 +21,8 @@ from hw.program.protocol import (
 )
 from hw.rtl.core.core import PAIR, LoadWord
 from hw.rtl.host.memory_access import CommandState, MemoryAccess
-from hw.rtl.host.record import Record
 from hw.rtl.host.reply_port import ReplyPort
+from hw.rtl.host.reply_record import ReplyRecord
 
 __all__ = ["HostPort"]
 
@@ -79,7 +79,7 @@ class HostPort(wiring.Component):
                 "free": In(1),
                 "stepping": In(1),
                 "paused": In(1),
-                "record": In(stream.Signature(Record)),
+                "record": In(stream.Signature(ReplyRecord)),
                 "read_core": Out(range(max(config.cores, 2))),
                 "read_bank": Out(1),
                 "read_address": Out(14),

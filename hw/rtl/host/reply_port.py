@@ -4,7 +4,7 @@ from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.rtl.host.record import Record
+from hw.rtl.host.reply_record import ReplyRecord
 
 __all__ = ["ReplyPort", "reply_header"]
 
@@ -14,7 +14,7 @@ class ReplyPort(wiring.Component):
 
     Members
     -------
-    answer, record : In(stream of Record)
+    answer, record : In(stream of ReplyRecord)
         Of the host port and of the sequencer. Where both wait, the host port's goes first.
     data : In(stream of 32 bits)
         Words sent as they are, before any record. From the first to the last word of a reply no record may come.
@@ -25,15 +25,15 @@ class ReplyPort(wiring.Component):
     isn't sent yet is forgotten.
     """
 
-    answer: In(stream.Signature(Record))
-    record: In(stream.Signature(Record))
+    answer: In(stream.Signature(ReplyRecord))
+    record: In(stream.Signature(ReplyRecord))
     data: In(stream.Signature(32))
     o: Out(stream.Signature(32))
 
     def elaborate(self, platform):
         m = Module()
-        record = Signal(Record)
-        sent = Signal(range(Record.as_shape()["payload"].width // 32 + 1))
+        record = Signal(ReplyRecord)
+        sent = Signal(range(ReplyRecord.as_shape()["payload"].width // 32 + 1))
         with m.FSM():
             with m.State("take"):
                 m.d.comb += [

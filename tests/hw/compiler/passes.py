@@ -3,7 +3,7 @@
 from hw.compiler.expand import Expanded, expand
 from hw.compiler.lower import lower
 from hw.compiler.prove import prove
-from hw.compiler.search.options import Options
+from hw.compiler.search.partition_options import Options
 from hw.compiler.search.planner import Planner
 from hw.config import AcceleratorConfig
 from hw.network.network import Network

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hw.compiler.balance import balance
 from hw.compiler.compile import compile_network
+from hw.compiler.load_balance import balance
 from hw.config import preset
 from hw.network.layers import select_of
 from hw.network.network import INPUT, Network, Select

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hw.compiler.expand import expand
-from hw.compiler.search.options import Options
+from hw.compiler.search.partition_options import Options
 from hw.compiler.search.tiles import tilings
 from hw.config import preset
 from hw.network.network import INPUT

@@ -10,7 +10,7 @@ from hw.compiler.lower import lower
 from hw.compiler.place import place
 from hw.compiler.prove import prove
 from hw.compiler.schedule import Scheduled, schedule
-from hw.compiler.search.options import Options
+from hw.compiler.search.partition_options import Options
 from hw.compiler.search.tiles import cut
 from hw.config import AcceleratorConfig
 from hw.network.network import INPUT, Network

@@ -6,7 +6,7 @@ from models.compression.fakequant import FakeQuantNet
 from models.frontends.graph import lower
 from models.integer.rounding import round_through
 from models.networks.architectures import initial
-from models.networks.demo import Architecture, to_torch
+from models.networks.residual_net import Architecture, to_torch
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from torch import nn
 from models.compression.levels import LEVELS, channel_sparsity, codes, convolutions, project, units
 from models.frontends.graph import lower
 from models.networks.architectures import initial
-from models.networks.demo import Architecture
+from models.networks.residual_net import Architecture
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2)
 

@@ -22,7 +22,7 @@ from hw.numerics import Rounding
 from models.compression.quantize import NEVER, calibrated, encode, quantize, to_network
 from models.integer import golden
 from models.integer.surrogate import Surrogate
-from models.networks.demo import to_torch
+from models.networks.residual_net import to_torch
 from models.training.train import Schedule, accuracy, fit, predict
 from tests.models.separable import SeparableNet
 from tests.models.settings import Spoiler

@@ -10,7 +10,7 @@ from models.compression.quantize import encode, quantize, to_network
 from models.compression.sparsity import ActivationPenalty, GradualPruning, _Hoyer, activation_modules
 from models.integer import golden
 from models.networks.architectures import initial
-from models.networks.demo import Architecture
+from models.networks.residual_net import Architecture
 from models.training.pieces import Piece
 from models.training.train import Schedule, fit, predict
 

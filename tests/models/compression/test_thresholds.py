@@ -11,8 +11,8 @@ from models.frontends.graph import lower
 from models.integer import golden
 from models.networks.architectures import initial
 from models.recipes.ingredients import PIECES, Context
+from models.training.hyperparameters import Schedule
 from models.training.pieces import Piece
-from models.training.schedule import Schedule
 from models.training.train import fit, predict
 
 LAYERS = {"early.first.conv": 0.3, "late.first.conv": 0.2}

@@ -13,7 +13,7 @@ from models.compression.fakequant import FakeQuantNet
 from models.compression.quantize import to_network
 from models.frontends.graph import lower
 from models.networks.architectures import initial
-from models.networks.demo import Architecture
+from models.networks.residual_net import Architecture
 from tests.hw.equality import assert_equals_golden
 from tests.models.frontends.nets import Body, Call, checked, evaluate
 from tests.models.separable import SeparableNet

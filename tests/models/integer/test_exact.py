@@ -15,7 +15,7 @@ from models.compression.quantize import encode, to_network
 from models.frontends.graph import lower
 from models.integer import exact, golden
 from models.integer.activity import activity
-from models.networks.demo import Architecture, ResidualNet
+from models.networks.residual_net import Architecture, ResidualNet
 from tests.hw.networks import tensor, weighted
 from tests.models.definition import head, images
 from tests.models.settings import precision

@@ -11,7 +11,7 @@ from models.compression.element_thresholds import with_thresholds
 from models.compression.quantize import encode
 from models.integer import golden
 from models.integer.surrogate import Surrogate
-from models.networks.demo import to_torch
+from models.networks.residual_net import to_torch
 from models.training.train import predict
 from sim import simulate
 from tests.random_networks import random_codes, random_network

@@ -6,7 +6,7 @@ from torch import nn
 from models.compression.levels import codes, convolutions, project
 from models.methods.binary_relax import BinaryRelax, relaxed
 from models.networks.architectures import initial
-from models.networks.demo import Architecture
+from models.networks.residual_net import Architecture
 from models.training.pieces import Piece
 from models.training.standard import FixedMask
 from models.training.train import Schedule, accuracy, fit, predict

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from models.methods.boundary import DIRECTIONS, BoundaryDistances, Probe, class_means, directions, distances, probe
-from models.networks.demo import to_torch
+from models.networks.residual_net import to_torch
 
 
 class Threshold(nn.Module):

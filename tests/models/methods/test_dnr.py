@@ -7,7 +7,7 @@ import torch
 from models.methods.dnr import DynamicL2, Rewiring, layers_of
 from models.methods.rewire import MODES
 from models.networks.architectures import initial
-from models.networks.demo import Architecture
+from models.networks.residual_net import Architecture
 from models.training.pieces import Piece
 from models.training.train import Schedule, accuracy, fit, predict
 

@@ -12,7 +12,7 @@ from models.frontends.graph import lower
 from models.methods.dab import exit_costs
 from models.methods.exit_losses import DynamicExitLoss, RampedExitLoss
 from models.networks.architectures import initial
-from models.networks.demo import Architecture
+from models.networks.residual_net import Architecture
 from models.training.pieces import Piece
 from models.training.train import Schedule, accuracy, fit, predict
 

@@ -5,7 +5,7 @@ import torch
 from models.methods.boundary import BoundaryDistances, Probe
 from models.methods.feedback import Feedback, generate, proportions
 from models.networks.architectures import initial
-from models.networks.demo import Architecture, to_torch
+from models.networks.residual_net import Architecture, to_torch
 from models.training.pieces import Piece
 from models.training.train import Schedule, fit
 

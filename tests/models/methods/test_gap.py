@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.methods.gap import CRITERIA, GreedyPruning, PGDSettings, kept_share, prunable, scores, select
-from models.networks.demo import to_torch
+from models.networks.residual_net import to_torch
 from models.training.train import Schedule, accuracy, fit, predict
 
 FAST = PGDSettings(eps=0.1, step=0.05, steps=2)

@@ -19,7 +19,7 @@ from models.methods.jpnet import (
     winner_rates,
 )
 from models.networks.architectures import initial
-from models.networks.demo import Architecture
+from models.networks.residual_net import Architecture
 from models.networks.winners import Winners, attach, attached
 from models.training.pieces import Piece
 from models.training.train import Schedule, accuracy, fit, predict

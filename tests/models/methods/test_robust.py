@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from models.attacks import pgd
 from models.methods.robust import AdversarialLoss
 from models.networks.architectures import initial
-from models.networks.demo import Architecture
+from models.networks.residual_net import Architecture
 from models.training.pieces import Piece
 from models.training.standard import AdversarialExamples
 from models.training.train import Schedule, accuracy, fit, predict

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from models.networks.architectures import KINDS, describe, from_dict, initial, state_of
-from models.networks.demo import Architecture
 from models.networks.enresnet import EnResNetArchitecture
+from models.networks.residual_net import Architecture
 from models.networks.resnet8 import ResNet8Architecture
 
 EXAMPLES = {

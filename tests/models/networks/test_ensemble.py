@@ -16,8 +16,8 @@ from models.frontends.graph import lower
 from models.frontends.merge import merged
 from models.integer import golden
 from models.networks.architectures import initial
-from models.networks.demo import Architecture, to_torch
 from models.networks.ensemble import Ensemble, members_of
+from models.networks.residual_net import Architecture, to_torch
 from models.training.train import Schedule, accuracy, fit, predict
 from sim.simulate import simulate
 from tests.models.separable import SeparableNet

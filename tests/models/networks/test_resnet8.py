@@ -13,7 +13,7 @@ from models.frontends.graph import lower
 from models.integer import golden
 from models.integer.surrogate import Surrogate
 from models.networks.architectures import initial
-from models.networks.demo import to_torch
+from models.networks.residual_net import to_torch
 from models.networks.resnet8 import WEIGHTS, ResNet8, ResNet8Architecture, official_state, same_pads
 from models.training.train import Schedule, accuracy, predict
 

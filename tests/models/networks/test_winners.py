@@ -18,7 +18,7 @@ from models.compression.winner_rates import WinnerRates
 from models.integer import golden
 from models.integer.surrogate import GRADIENTS, Surrogate
 from models.networks.architectures import initial
-from models.networks.demo import Architecture
+from models.networks.residual_net import Architecture
 from models.networks.winners import Winners, attach, attached, keep, set_rates
 from models.training.pieces import Piece
 from models.training.standard import Ramp

@@ -3,7 +3,7 @@ import torch
 
 from models.compression import prune
 from models.networks.architectures import initial
-from models.networks.demo import Architecture
+from models.networks.residual_net import Architecture
 from models.recipes.ingredients import PIECES, Context
 from models.recipes.recipe import check, load
 from models.training.train import Schedule, fit

@@ -5,8 +5,8 @@ from torch import nn
 
 from hw import container
 from models.training import resume
+from models.training.hyperparameters import Schedule
 from models.training.pieces import Piece
-from models.training.schedule import Schedule
 from models.training.standard import AdversarialExamples, Projection, Ramp, Validation
 from models.training.train import fit
 from tests.models.training.annealed import Annealed

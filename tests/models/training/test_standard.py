@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.networks.architectures import initial
-from models.networks.demo import Architecture, to_torch
+from models.networks.residual_net import Architecture, to_torch
 from models.training.pieces import Piece
 from models.training.standard import (
     AdversarialExamples,

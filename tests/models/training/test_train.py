@@ -4,7 +4,7 @@ import torch
 
 from models.datasets.splits import Split
 from models.networks.architectures import initial
-from models.networks.demo import Architecture
+from models.networks.residual_net import Architecture
 from models.training.standard import FixedMask
 from models.training.train import Schedule, accuracy, fit, predict
 

@@ -12,7 +12,7 @@ from models.compression.quantize import quantize, to_network
 from models.datasets.splits import Split
 from models.networks.architectures import initial
 from models.networks.resnet8 import ResNet8Architecture
-from models.training.schedule import Schedule
+from models.training.hyperparameters import Schedule
 from models.training.train import fit
 from offramp.replications import balance, dab, dasnet, jpnet
 from offramp.replications.start import dense_products, integer_accuracy, on_accelerator

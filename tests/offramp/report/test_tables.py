@@ -4,8 +4,8 @@ import re
 import pytest
 from rich.console import Console
 
-from offramp.record import read_json
 from offramp.report import methods, tables
+from offramp.result_file import read_json
 from tests.offramp.conftest import QUICK
 from tests.offramp.results import result_of
 

@@ -6,7 +6,7 @@ import pytest
 from hw.compiler.compile import compile_network
 from hw.compiler.lower import lower
 from hw.compiler.search.least import activations_lack, check_memories, lists_lack
-from hw.compiler.search.options import Options
+from hw.compiler.search.partition_options import Options
 from hw.config import AcceleratorConfig
 from hw.network.network import INPUT, Network
 from hw.rules import MisfitError

@@ -12,7 +12,7 @@ from hw.compiler.lower import lower
 from hw.compiler.memory.memory_plan import excess
 from hw.compiler.prove import prove
 from hw.compiler.search.least import activations_lack
-from hw.compiler.search.options import Options
+from hw.compiler.search.partition_options import Options
 from hw.compiler.search.propagate import channels_lack
 from hw.config import AcceleratorConfig
 from hw.network.network import INPUT, Network

@@ -1,4 +1,4 @@
-"""What a core's walk must do of a layer; whole programs are changed in the tests of check_network."""
+"""What a core's walk must do of a layer; whole programs are changed in the tests of check_equivalence."""
 
 from dataclasses import replace
 

@@ -8,12 +8,12 @@ from amaranth.hdl import Elaboratable
 
 from hw.program.bits import decode, encode
 from hw.program.protocol import ErrorCode, Reply, ReplyHeader
-from hw.rtl.host.record import Record
 from hw.rtl.host.reply_port import ReplyPort
+from hw.rtl.host.reply_record import ReplyRecord
 from tests.hw.simulate import Bench, always, receive, reused, seldom, send, simulate
 
 #: Payload words of the longest record.
-LONGEST = Record.as_shape()["payload"].width // 32
+LONGEST = ReplyRecord.as_shape()["payload"].width // 32
 
 
 def random_record(rng: Random, reply: Reply) -> tuple[dict, list[int]]:

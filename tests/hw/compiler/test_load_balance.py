@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hw.compiler.balance import _dealt, balance, deal, orders
+from hw.compiler.load_balance import _dealt, balance, deal, orders
 from hw.config import preset
 from hw.network.network import INPUT, Add, Conv2D, Linear, Select
 from models.integer import golden

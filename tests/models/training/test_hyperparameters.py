@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.training.schedule import OPTIMIZERS, POLICIES, Schedule, augmented
+from models.training.hyperparameters import OPTIMIZERS, POLICIES, Schedule, augmented
 
 
 def test_shift_moves_whole_images():

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from models.compression.products import ProductPruning
+from models.compression.product_pruning import ProductPruning
 from models.compression.quantize import encode, quantize, to_network
 from models.compression.sparsity import GradualPruning
 from models.frontends.graph import lower
 from models.integer import golden
 from models.networks.architectures import initial
-from models.networks.demo import Architecture
+from models.networks.residual_net import Architecture
 from models.training.pieces import Piece
 from models.training.train import Schedule, accuracy, fit, predict
 from tests.models.separable import SeparableNet

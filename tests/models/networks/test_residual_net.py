@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.networks.demo import Architecture, ResidualNet, to_torch
+from models.networks.residual_net import Architecture, ResidualNet, to_torch
 
 SMALL = {"shape": (8, 8, 1), "classes": 10, "widths": (4, 6), "branch_width": 3}
 

@@ -5,13 +5,13 @@ from amaranth.lib import data
 from hw.program.bits import bits_of, words_of
 from hw.program.protocol import ErrorCode, LayerRecord, Reply, RunResult
 
-__all__ = ["Record", "say"]
+__all__ = ["ReplyRecord", "offer_record"]
 
 #: Payload words of the longest record.
 _RECORD_WORDS = max(words_of(LayerRecord), words_of(RunResult))
 
 
-class Record(data.Struct):
+class ReplyRecord(data.Struct):
     """Something to tell the host."""
 
     reply: Reply
@@ -20,7 +20,7 @@ class Record(data.Struct):
     payload: 32 * _RECORD_WORDS
 
 
-def say(stream, reply, layout, whole=None, **fields):
+def offer_record(stream, reply, layout, whole=None, **fields):
     """Assignments that offer a record of a layout: of a ``whole`` one, if that is given, with these fields instead."""
     record = stream.payload
     view = data.View(layout, record.payload[: bits_of(layout)])

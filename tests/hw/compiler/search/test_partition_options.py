@@ -5,8 +5,8 @@ import pytest
 
 from hw.compiler.compile import compile_network
 from hw.compiler.lower import lower
-from hw.compiler.search import options as module
-from hw.compiler.search.options import Options
+from hw.compiler.search import partition_options as module
+from hw.compiler.search.partition_options import Options
 from hw.config import AcceleratorConfig
 from hw.network.network import INPUT
 from hw.rules import MisfitError

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from offramp import record
-from offramp.record import git_revision, provenance, write_json
+from offramp import result_file
+from offramp.result_file import git_revision, provenance, write_json
 
 
 def test_a_result_says_where_it_came_from():
@@ -18,7 +18,7 @@ def test_a_result_says_where_it_came_from():
 
 
 def test_git_revision_is_the_trees_or_nothing(monkeypatch):
-    command, folder = ["git", "rev-parse", "HEAD"], Path(record.__file__).parent
+    command, folder = ["git", "rev-parse", "HEAD"], Path(result_file.__file__).parent
     inside = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
     if inside.returncode == 0:
         assert git_revision().removesuffix("-dirty") == inside.stdout[:12]

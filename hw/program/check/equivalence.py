@@ -25,10 +25,10 @@ from hw.program.list_memory import ListMemory
 from hw.program.parts import Part
 from hw.rules import require
 
-__all__ = ["check_network"]
+__all__ = ["check_equivalence"]
 
 
-def check_network(
+def check_equivalence(
     network: Network,
     config: AcceleratorConfig,
     commands: Sequence[Command],

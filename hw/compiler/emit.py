@@ -104,11 +104,11 @@ class _Emitter:
         """Words from one position of a tensor to the next."""
         return self._config.padded_channels(self._maps[name].shape[2]) // WORD_CHANNELS
 
-    def _pitches(self, name: str, upright: bool) -> tuple[int, int]:
+    def _pitches(self, name: str, column_major: bool) -> tuple[int, int]:
         """Words of a tensor from one row of a walk to the next, and from one position to the next."""
         pitch = self._pitch(name)
         row = self._maps[name].shape[1] * pitch
-        return (pitch, row) if upright else (row, pitch)
+        return (pitch, row) if column_major else (row, pitch)
 
     def _number(self, name: str, row: int) -> int:
         """Number of a row's first word in its map."""
@@ -129,7 +129,7 @@ class _Emitter:
         name = step.reads
         down, right = work.steps
         first, last = work.words
-        row_pitch, column_pitch = self._pitches(name, work.upright)
+        row_pitch, column_pitch = self._pitches(name, work.column_major)
         return {
             "bank": self._places[name].bank,
             "base": self._address(name, core, work.top) + first,
@@ -145,7 +145,7 @@ class _Emitter:
             "first_list": first_list,
             "first_dump": work.first_dump,
             "threshold": step.threshold,
-            "maximum": int(step.kernel.maximum),
+            "maximum": int(step.kernel.max_pool),
             "partial": int(work.partial),
             "depthwise": int(work.depthwise),
             "select": SelectUse.ALL if step.select is None else USES[step.select.kind],
@@ -163,10 +163,10 @@ class _Emitter:
             **sum_fields(step.layer.output, self._maps[name], add),
         }
 
-    def _positions(self, name: str, part: Part, upright: bool) -> dict[str, int]:
+    def _positions(self, name: str, part: Part, column_major: bool) -> dict[str, int]:
         """In which order a core makes the positions of its part."""
-        row_pitch, column_pitch = self._pitches(name, upright)
-        columns = part.rows[1] - part.rows[0] if upright else self._maps[name].shape[1]
+        row_pitch, column_pitch = self._pitches(name, column_major)
+        columns = part.rows[1] - part.rows[0] if column_major else self._maps[name].shape[1]
         return {"row_pitch": row_pitch, "column_pitch": column_pitch, "columns": columns}
 
     def select(self, step: Step) -> None:
@@ -240,7 +240,7 @@ class _Emitter:
                 },
                 "target": {
                     "first": first,
-                    **self._positions(name, part, done.upright),
+                    **self._positions(name, part, done.column_major),
                     "words": part.words[1] - part.words[0],
                     "zero_point": self._stored[step.result.name],
                     "everywhere": int(everywhere),

@@ -49,7 +49,8 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 
 
 def _partition(partition: Partition) -> dict[str, Any]:
-    return {name: getattr(partition, name) for name in ("bands", "groups", "commands", "passes", "merged", "upright")}
+    figures = {name: getattr(partition, name) for name in ("bands", "groups", "commands", "passes", "merged")}
+    return figures | {"upright": partition.column_major}
 
 
 def _layers(chosen: Chosen) -> list[dict[str, Any]]:

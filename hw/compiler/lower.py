@@ -45,12 +45,17 @@ def _within(weight: np.ndarray, pads: tuple[int, int, int, int]) -> tuple[np.nda
 def _kernel(layer: Layer, shape: tuple[int, int, int]) -> Kernel:
     """The convolution that a layer is, on an input of this shape."""
     height, width, channels = shape
-    maximum = isinstance(layer, MaxPool2D)
+    max_pool = isinstance(layer, MaxPool2D)
     whole = isinstance(layer, MaxPool2D) and (layer.window, layer.pads) == ((height, width), (0, 0, 0, 0))
     if isinstance(layer, GlobalAveragePool) or whole:
         axes = [Axis(size=size, kernel=size, stride=1, pad=0, outputs=1) for size in (height, width)]
         return Kernel(
-            weight=_pool(channels, 1, 1), rows=axes[0], columns=axes[1], own=True, total=True, maximum=maximum
+            weight=_pool(channels, 1, 1),
+            rows=axes[0],
+            columns=axes[1],
+            depthwise=True,
+            global_pool=True,
+            max_pool=max_pool,
         )
     if isinstance(layer, Linear):
         axes = [Axis(size=size, kernel=size, stride=1, pad=0, outputs=1) for size in (height, width)]
@@ -78,8 +83,8 @@ def _kernel(layer: Layer, shape: tuple[int, int, int]) -> Kernel:
         rows=axes[0],
         columns=axes[1],
         steps=(steps[0], steps[1]),
-        own=not isinstance(layer, Conv2D),
-        maximum=maximum,
+        depthwise=not isinstance(layer, Conv2D),
+        max_pool=max_pool,
     )
 
 

@@ -78,7 +78,7 @@ def _check_selection(step: Step, config: AcceleratorConfig) -> None:
 def _check_accumulators(step: Step, bias: np.ndarray, span: tuple[int, int], config: AcceleratorConfig) -> None:
     """No accumulator leaves its range, whatever the input of codes within ``span`` of its zero point."""
     kernel = step.kernel
-    if kernel.maximum:
+    if kernel.max_pool:
         # Accumulators begin at 0, and hold 8 bits then.
         if span[0] < 0:
             raise MisfitError(
@@ -87,7 +87,7 @@ def _check_accumulators(step: Step, bias: np.ndarray, span: tuple[int, int], con
                 f"{span[0] + step.source.zero_point}"
             )
         return
-    times = prod(step.source.shape[:2]) if kernel.total else 1
+    times = prod(step.source.shape[:2]) if kernel.global_pool else 1
     weights = np.repeat(kernel.weight.reshape(len(kernel.weight), -1), times, axis=1)
     low, high = accumulator_range(weights, bias, *span)
     limit = 1 << config.accumulator_bits - 1

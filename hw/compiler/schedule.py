@@ -63,7 +63,7 @@ class ScheduledCommand:
             macs=multiply_accumulates(step.layer, made, last - first, (self.inputs[1] - self.inputs[0], depth)),
             groups=partition.groups,
             partial=self.schedules[0].partial,
-            upright=partition.upright,
+            column_major=partition.column_major,
         )
 
 
@@ -122,6 +122,6 @@ def _commands(
                 key = step.layer.name, inputs, share.same_lists
                 if key not in known:
                     known[key] = kernel_lists(share, inputs, config)
-                schedules.append(core_schedule(step, share, inputs, partition.upright, known[key], config))
+                schedules.append(core_schedule(step, share, inputs, partition.column_major, known[key], config))
             found.append(ScheduledCommand(step, partition, shares, inputs, tuple(schedules)))
     return tuple(found)

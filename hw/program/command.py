@@ -1,6 +1,7 @@
 """What a program file says of each of its LAYER instructions."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 from hw.config import WORD_CHANNELS
 from hw.program.parts import Part, parts_of
@@ -32,7 +33,7 @@ class Command:
         (:func:`hw.program.parts.parts_of`).
     partial : bool
         It multiplies some input channels only, and leaves the accumulators to the next command.
-    upright : bool
+    column_major : bool
         A core walks its band column by column.
     """
 
@@ -45,7 +46,7 @@ class Command:
     macs: int
     groups: int
     partial: bool = False
-    upright: bool = False
+    column_major: bool = False
 
     def __post_init__(self) -> None:
         for name in ("name", "kind", "layer", "tensor"):
@@ -59,13 +60,36 @@ class Command:
             integer(self.macs) and self.macs >= 0,
             f"{self.name}: macs must be an integer of at least 0, not {self.macs!r}",
         )
-        for name in ("partial", "upright"):
+        for name in ("partial", "column_major"):
             flag = getattr(self, name)
             require(isinstance(flag, bool), f"{self.name}: {name} must be true or false, not {flag!r}")
         require(
             integer(self.groups) and self.groups > 0,
             f"{self.name}: groups must be a positive integer, not {self.groups!r}",
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a program file has it, where ``column_major`` is called ``upright``."""
+        fields = asdict(self)
+        fields["upright"] = fields.pop("column_major")
+        return fields
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`.
+
+        Raises
+        ------
+        KeyError, TypeError
+            When a key is missing or unknown.
+        ValueError
+            When a value is impossible.
+        """
+        fields = dict(values)
+        fields["rows"] = tuple(tuple(band) for band in fields["rows"])
+        fields["channels"] = tuple(fields["channels"])
+        column_major = fields.pop("upright")
+        return cls(**fields, column_major=column_major)
 
     @property
     def bands(self) -> int:

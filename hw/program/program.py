@@ -91,7 +91,7 @@ class Program:
             "config": asdict(self.config),
             "config_digest": self.config.digest(),
             "network": self.network.to_dict(),
-            "commands": [asdict(command) for command in self.commands],
+            "commands": [command.to_dict() for command in self.commands],
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -126,11 +126,6 @@ def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _command(values: dict[str, Any]) -> Command:
-    rows, channels = tuple(tuple(band) for band in values["rows"]), tuple(values["channels"])
-    return Command(**{**values, "rows": rows, "channels": channels})
-
-
 def load(path: str | Path, config: AcceleratorConfig | None = None) -> Program:
     """Read a program file and check all of it.
 
@@ -160,7 +155,7 @@ def load(path: str | Path, config: AcceleratorConfig | None = None) -> Program:
         return Program(
             network=Network.from_dict(manifest["network"], _part(arrays, "network/")),
             config=compiled_for,
-            commands=tuple(_command(values) for values in manifest["commands"]),
+            commands=tuple(Command.from_dict(values) for values in manifest["commands"]),
             images=_part(arrays, "images/"),
         )
     except (KeyError, TypeError, AttributeError) as error:

@@ -33,7 +33,7 @@ class RowWork:
 class CoreSchedule:
     """Tables and lists of one core for one LAYER instruction, before they have addresses.
 
-    Rows and columns are those of the walk; an upright one's rows are columns of the map.
+    Rows and columns are those of the walk; the rows of a column-major one are columns of the map.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class CoreSchedule:
         Layer.
     top : int
         First row of the map that is walked.
-    upright : bool
+    column_major : bool
         Whether the walk goes column by column.
     words : tuple of 2 int
         First word of a position that is scanned, and the one after the last.
@@ -74,7 +74,7 @@ class CoreSchedule:
 
     name: str
     top: int
-    upright: bool
+    column_major: bool
     words: tuple[int, int]
     steps: tuple[int, int]
     block_step: int
@@ -143,7 +143,7 @@ class CoreSchedule:
 
 
 def core_schedule(
-    step: Step, share: Share, inputs: tuple[int, int], upright: bool, lists: Lists, config: AcceleratorConfig
+    step: Step, share: Share, inputs: tuple[int, int], column_major: bool, lists: Lists, config: AcceleratorConfig
 ) -> CoreSchedule:
     """The work of a core that makes its share of a command.
 
@@ -151,27 +151,27 @@ def core_schedule(
     ----------
     inputs : tuple of 2 int
         Of a pass: its first input channel, a multiple of 8, and the one after its last.
-    upright : bool
+    column_major : bool
         Whether the walk goes column by column.
     lists : Lists
         :func:`hw.compiler.memory.kernel_lists.kernel_lists` of the share and the pass.
     """
     kernel, blocks, (height, width, depth) = share.kernel, share.blocks, step.source.shape
     slots = share.words * WORD_CHANNELS // config.pes
-    first, last = share.channels if kernel.own else inputs
+    first, last = share.channels if kernel.depthwise else inputs
     common: dict[str, Any] = {
         "name": step.layer.name,
         "top": share.top,
-        "upright": upright,
+        "column_major": column_major,
         "words": (first // WORD_CHANNELS, -(-last // WORD_CHANNELS)),
         "steps": kernel.steps,
         "slots": slots,
         "lists": lists,
         "blocks": len(blocks),
-        "channels": slots if kernel.own else last - first,
-        "depthwise": kernel.own,
+        "channels": slots if kernel.depthwise else last - first,
+        "depthwise": kernel.depthwise,
     }
-    if kernel.total:
+    if kernel.global_pool:
         return CoreSchedule(
             block_step=1,
             width=slots,
@@ -191,7 +191,7 @@ def core_schedule(
         columns=tuple((number, output, dumps) for (number, output), dumps in places),
         **common,
     )
-    return whole if kernel.own or last == depth else _partial(whole, share.rows[1] - share.rows[0])
+    return whole if kernel.depthwise or last == depth else _partial(whole, share.rows[1] - share.rows[0])
 
 
 def _partial(whole: CoreSchedule, outputs: int) -> CoreSchedule:

@@ -30,7 +30,7 @@ def kernel_lists(share: Share, inputs: tuple[int, int], config: AcceleratorConfi
             starts = [down * width + right * slots for _, down in block for _, right in column_class.taps]
             offsets = (np.array(starts, dtype=np.int64)[:, None] + np.arange(slots)) % config.accumulators
             rows, columns = np.array(taps, dtype=np.int64).reshape(-1, 2).T
-            if kernel.own:
+            if kernel.depthwise:
                 values = by_pe[..., rows, columns, 0]  # (slots, PEs, taps)
                 lists += [[_pairs(each, offsets[:, slot]) for each in values[slot]] for slot in range(slots)]
                 continue

@@ -85,9 +85,9 @@ def estimate(expansion: Expansion, density: float, config: AcceleratorConfig) ->
         for share in shares:
             kernel, core, (first, last) = share.kernel, share.part.core, share.channels
             made_channels = share.words * WORD_CHANNELS
-            depth, group = (last - first, config.pes) if kernel.own else (inputs[1] - inputs[0], 1)
+            depth, group = (last - first, config.pes) if kernel.depthwise else (inputs[1] - inputs[0], 1)
             by_pe = _by_pe(share, inputs, partition.passes > 1, config)
-            made = 1 if kernel.total or not complete else kernel.columns.outputs
+            made = 1 if kernel.global_pool or not complete else kernel.columns.outputs
             lines = _lines(kernel, share.rows, partition.merged, complete)
             work[number, core] = _cycles(
                 kernel, most * by_pe, lines, _slots(depth, density, group), (made, made_channels), config
@@ -123,7 +123,7 @@ class _Line:
 
 def _lines(kernel: Kernel, rows: tuple[int, int], merged: bool, complete: bool) -> list[_Line]:
     """The rows of a walk that makes the output rows ``rows``; of one that isn't complete only the last takes out."""
-    if kernel.total:
+    if kernel.global_pool:
         count = kernel.rows.size
         return [_Line((0,), 1, y == count - 1) for y in range(count)]
     walked, blank = row_schedule(kernel.rows.band(*rows)[1])
@@ -166,7 +166,7 @@ def _cycles(
     columns = np.zeros(by_pe.shape[2], dtype=np.int64)
     for index in range(kernel.columns.used):
         for tap, _ in kernel.columns.taps(index):
-            columns[0 if kernel.total else tap] += 1
+            columns[0 if kernel.global_pool else tap] += 1
     by_row = (by_pe * columns).sum(axis=2)
     uses = np.array([[line.taps.count(row) for row in range(by_pe.shape[1])] for line in lines])
     busiest = by_row[int((by_row * uses.sum(axis=0)).sum(axis=1).argmax())]

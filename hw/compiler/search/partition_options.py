@@ -122,14 +122,14 @@ class Options:
         found: list[Partition] = []
         least: list[Need] = []
         ways = [
-            (merged, upright)
+            (merged, column_major)
             for merged in (True, False)
-            for upright in ((False,) if step.kernel.total else (False, True))
+            for column_major in ((False,) if step.kernel.global_pool else (False, True))
         ]
         passes = least_passes(step)
-        for (bands, groups), (merged, upright) in product(pairs, ways):
+        for (bands, groups), (merged, column_major) in product(pairs, ways):
             for commands in range(1, 2 if step.raw else words // groups + 1):
-                partition = Partition(bands, groups, commands, merged, passes, upright)
+                partition = Partition(bands, groups, commands, merged, passes, column_major)
                 unfit = [each for step in steps if not (each := self.option(step, partition).need).fits(config)]
                 if not unfit:
                     found.append(partition)
@@ -146,7 +146,7 @@ class Options:
         """The same partition in more commands and passes, so that the lists of each are some part of the memory."""
         config, step, found = self._config, steps[0], []
         words = config.padded_channels(step.result.output.shape[2]) // WORD_CHANNELS // partition.groups
-        deep = 1 if step.kernel.own or step.select else -(-step.source.shape[2] // WORD_CHANNELS)
+        deep = 1 if step.kernel.depthwise or step.select else -(-step.source.shape[2] // WORD_CHANNELS)
         if self._list_words(steps, partition) * max(_SHARES) <= config.list_words:
             return []
         for deeper, least, most in (

@@ -108,7 +108,7 @@ _RULES = (
 
 def least_passes(step: Step) -> int:
     """Passes that a step needs so that a description can count the words of a position."""
-    if step.kernel.own or step.select is not None:
+    if step.kernel.depthwise or step.select is not None:
         return 1
     return ceil(step.source.shape[2] / (WORD_CHANNELS * _MOST_WORDS))
 
@@ -129,14 +129,14 @@ def need(expansion: Expansion, config: AcceleratorConfig) -> Need:
     slots = max(share.words for share in shares) * WORD_CHANNELS // config.pes
     needs, passes = [], expansion.passes
     for share in shares:
-        own = share.kernel.own
-        scanned = [share.words] if own else [-(-(end - start) // WORD_CHANNELS) for start, end in passes]
-        deepest = slots if own else max(end - start for start, end in passes)
+        depthwise = share.kernel.depthwise
+        scanned = [share.words] if depthwise else [-(-(end - start) // WORD_CHANNELS) for start, end in passes]
+        deepest = slots if depthwise else max(end - start for start, end in passes)
         needs += [_of_tables(share, slots, deepest, expansion.partition), Need(words=max(share.words, *scanned))]
     # Of parts with equal lists, one is enough.
     for share in {share.same_lists: share for share in shares}.values():
         kernel, (first, last) = share.kernel, share.channels
-        counts = _by_pe(kernel.weight[first:last] != 0, kernel.own, config)
+        counts = _by_pe(kernel.weight[first:last] != 0, kernel.depthwise, config)
         by_row = np.stack([counts[:, :, [column for column, _ in each.taps]].sum(axis=2) for each in kernel.classes])
         longest = max(int(by_row[:, :, [row for row, _ in block]].sum(axis=2).max()) for block in share.blocks)
         needs.append(Need(longest=longest))
@@ -152,7 +152,7 @@ def _of_tables(share: Share, slots: int, depth: int, partition: Partition) -> Ne
     # Behind the rows lies the position that a pass takes out.
     several = partition.passes > 1
     reach = max((len(kernel.classes) - 1) * len(blocks), len(blocks) - 1) * depth
-    if kernel.total:
+    if kernel.global_pool:
         return Need(accumulators=slots * (1 + several), reach=reach, uses=1, completed=1)
     count = share.rows[1] - share.rows[0]
     live = count if several else min(kernel.rows.live, count)
@@ -166,9 +166,9 @@ def _of_tables(share: Share, slots: int, depth: int, partition: Partition) -> Ne
     )
 
 
-def _by_pe(used: np.ndarray, own: bool, config: AcceleratorConfig) -> np.ndarray:
+def _by_pe(used: np.ndarray, depthwise: bool, config: AcceleratorConfig) -> np.ndarray:
     """Entries by PE, kernel row and column, and input channel (one, where each has its own list)."""
-    if own:
+    if depthwise:
         return used.astype(np.int64)
     padded = np.pad(used, ((0, -len(used) % config.pes), *[(0, 0)] * 3))
     return padded.reshape(-1, config.pes, *used.shape[1:]).sum(axis=0)

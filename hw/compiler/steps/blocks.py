@@ -15,7 +15,7 @@ Block = tuple[tuple[int, int], ...]
 
 def blocks_of(kernel: Kernel, rows: tuple[int, int], merged: bool) -> tuple[Block, ...]:
     """The blocks that a walk for some output rows uses: kernel row by kernel row, or those that meet a row together."""
-    if kernel.total:
+    if kernel.global_pool:
         return (((0, 0),),)
     if not merged:
         return tuple(((row, 0),) for row in range(kernel.rows.kernel))

@@ -53,7 +53,7 @@ class Share:
 
     def list_count(self, inputs: tuple[int, int], config: AcceleratorConfig) -> int:
         """How many lists a pass over some input channels has."""
-        each = self.words * WORD_CHANNELS // config.pes if self.kernel.own else inputs[1] - inputs[0]
+        each = self.words * WORD_CHANNELS // config.pes if self.kernel.depthwise else inputs[1] - inputs[0]
         return len(self.kernel.classes) * len(self.blocks) * each
 
 
@@ -94,8 +94,8 @@ def expand_step(step: Step, partition: Partition, config: AcceleratorConfig) -> 
     bands = bands_of(step, partition.bands)
     walks = {}
     for rows in bands:
-        kernel, walked = step.kernel.walk(rows, partition.upright)
-        top = 0 if kernel.total else step.kernel.reads(*rows)[0]
+        kernel, walked = step.kernel.walk(rows, partition.column_major)
+        top = 0 if kernel.global_pool else step.kernel.reads(*rows)[0]
         walks[rows] = top, kernel, walked, blocks_of(kernel, walked, partition.merged)
     commands = tuple(
         tuple(

@@ -44,7 +44,7 @@ class Partition:
     passes : int
         Each command is done in so many LAYERs, each for some of the input channels: fewer lists are needed at a time.
         All accumulators of a band are then in use from the first to the last.
-    upright : bool
+    column_major : bool
         Whether a core walks its band column by column instead of row by row: the first outputs of a narrow band are
         final after a few positions then, and the lanes have work from there on.
     """
@@ -54,7 +54,7 @@ class Partition:
     commands: int = 1
     merged: bool = False
     passes: int = 1
-    upright: bool = False
+    column_major: bool = False
 
 
 def bands_of(step: Step, bands: int) -> list[tuple[int, int]]:

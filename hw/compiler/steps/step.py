@@ -25,11 +25,11 @@ class Kernel:
         Of the input positions that are walked.
     steps : tuple of 2 int
         Rows and columns of the map from one walked position to the next.
-    own : bool
-        Whether an output channel reads only the input channel of its number.
-    total : bool
-        Whether all positions add up in one accumulator, with the same weight.
-    maximum : bool
+    depthwise : bool
+        Whether an output channel reads only the input channel of its number, as in pools, too.
+    global_pool : bool
+        Whether all positions go to one accumulator, with the same weight.
+    max_pool : bool
         Whether products don't add up, but the largest is kept.
     """
 
@@ -37,9 +37,9 @@ class Kernel:
     rows: Axis
     columns: Axis
     steps: tuple[int, int] = (1, 1)
-    own: bool = False
-    total: bool = False
-    maximum: bool = False
+    depthwise: bool = False
+    global_pool: bool = False
+    max_pool: bool = False
 
     @cached_property
     def nonzero(self) -> np.ndarray:
@@ -54,19 +54,19 @@ class Kernel:
     @cached_property
     def classes(self) -> tuple[ColumnClass, ...]:
         """Classes of the columns of a walk; each has lists of its own."""
-        return (ColumnClass(((0, 0),)),) if self.total else column_classes(self.columns)[0]
+        return (ColumnClass(((0, 0),)),) if self.global_pool else column_classes(self.columns)[0]
 
     @cached_property
     def _turned(self) -> dict[Axis, "Kernel"]:
         return {}
 
-    def walk(self, rows: tuple[int, int], upright: bool) -> tuple["Kernel", tuple[int, int]]:
+    def walk(self, rows: tuple[int, int], column_major: bool) -> tuple["Kernel", tuple[int, int]]:
         """The kernel and the rows of outputs as a core meets them that makes the output rows ``rows``.
 
-        In an ``upright`` walk, which goes column by column, these are the map's columns, and the kernel is that of the
+        In a column-major walk, which goes column by column, these are the map's columns, and the kernel is that of the
         band alone with rows and columns exchanged.
         """
-        if not upright:
+        if not column_major:
             return self, rows
         _, band = self.rows.band(*rows)
         if band not in self._turned:

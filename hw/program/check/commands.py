@@ -104,7 +104,7 @@ def _check_command(
         channels = words * WORD_CHANNELS
         outputs, made = rows * result.shape[1] * channels, part.rows[0] * result.shape[1] * depth + part.words[0]
         pitches, columns = (result.shape[1] * depth, depth), result.shape[1]
-        if command.upright:
+        if command.column_major:
             pitches, columns = (depth, result.shape[1] * depth), rows
         if command.partial:
             outputs, made, columns = channels, NUMBERS - words, 1

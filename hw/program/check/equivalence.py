@@ -66,7 +66,7 @@ def check_equivalence(
 
 def _shape(command: Command) -> tuple[object, ...]:
     """What the commands of one layer that add up have in common."""
-    return command.layer, command.tensor, command.rows, command.channels, command.groups, command.upright
+    return command.layer, command.tensor, command.rows, command.channels, command.groups, command.column_major
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class _Check:
         first = instruction.cores[parts[0].core].source
         words = self._maps.shape(layer.inputs[0])[2]
         inputs = (self._multiplied, self._multiplied + first.words)
-        if stencil.own:
+        if stencil.depthwise:
             inputs = (0, words)
         require(
             inputs[1] <= words and (command.partial or inputs[1] == words),
@@ -139,7 +139,7 @@ class _Check:
         numbers = (
             source.base - window.base + window.low + (rows[:, None] * source.row_pitch + columns * source.column_pitch)
         )
-        words = part.words if of.stencil.own else of.inputs
+        words = part.words if of.stencil.depthwise else of.inputs
         found = sorted({int(word) for word in (numbers % pitch).flat}), source.words
         require(
             found == ([words[0]], words[1] - words[0]) and numbers.max() < height * width * pitch,
@@ -157,7 +157,7 @@ class _Check:
                 f"{where}: what is partial must take out none of its {outputs} accumulators",
             )
         flags = bool(source.depthwise), bool(source.maximum)
-        wanted = of.stencil.own, of.stencil.maximum
+        wanted = of.stencil.depthwise, of.stencil.max_pool
         require(flags == wanted, f"{where}: depthwise and maximum must be {wanted}, not {flags}")
         channels, limit = (part.words[0] * WORD_CHANNELS, part.words[1] * WORD_CHANNELS), self._tensors[name].shape[2]
         work = ExpectedWork(
@@ -168,7 +168,7 @@ class _Check:
             columns=self._network.layer(of.command.tensor).output.shape[1],
             channels=channels,
             inputs=(words[0] * WORD_CHANNELS, min(words[1] * WORD_CHANNELS, limit)),
-            upright=of.command.upright,
+            column_major=of.command.column_major,
             first=final.first_dump,
         )
         check_products(where, work, core, lists, self._config)

@@ -31,9 +31,9 @@ class Stencil:
         By kernel position, row by row; of a pool one tap for all positions.
     size, stride, pads : tuple of 2 int
         Vertical, horizontal; pads above and left.
-    own : bool
-        Whether an output channel reads only the input channel of its number.
-    maximum : bool
+    depthwise : bool
+        Whether an output channel reads only the input channel of its number, as in pools, too.
+    max_pool : bool
         Whether the largest product is kept instead of the sum.
     """
 
@@ -41,8 +41,8 @@ class Stencil:
     size: tuple[int, int]
     stride: tuple[int, int] = (1, 1)
     pads: tuple[int, int] = (0, 0)
-    own: bool = False
-    maximum: bool = False
+    depthwise: bool = False
+    max_pool: bool = False
 
 
 def stencil_of(layer: Layer, shape: tuple[int, int, int]) -> Stencil:
@@ -52,16 +52,16 @@ def stencil_of(layer: Layer, shape: tuple[int, int, int]) -> Stencil:
         weight = layer.weight.transpose(1, 2, 0, 3).reshape(-1, outputs, depth)
         if isinstance(layer, Linear):
             return Stencil(weight=weight, size=(size[0], size[1]))
-        pads, own = (layer.pads[0], layer.pads[2]), isinstance(layer, DepthwiseConv2D)
-        return Stencil(weight=weight, size=(size[0], size[1]), stride=layer.stride, pads=pads, own=own)
+        pads, depthwise = (layer.pads[0], layer.pads[2]), isinstance(layer, DepthwiseConv2D)
+        return Stencil(weight=weight, size=(size[0], size[1]), stride=layer.stride, pads=pads, depthwise=depthwise)
     weight = np.ones((1, shape[2], 1), dtype=np.int8)
     if isinstance(layer, GlobalAveragePool):
-        return Stencil(weight=weight, size=shape[:2], own=True)
+        return Stencil(weight=weight, size=shape[:2], depthwise=True)
     if isinstance(layer, MaxPool2D):
         pads = (layer.pads[0], layer.pads[2])
-        return Stencil(weight=weight, size=layer.window, stride=layer.stride, pads=pads, own=True, maximum=True)
+        return Stencil(weight=weight, size=layer.window, stride=layer.stride, pads=pads, depthwise=True, max_pool=True)
     assert isinstance(layer, AveragePool2D)
-    return Stencil(weight=weight, size=layer.window, stride=layer.stride, own=True)
+    return Stencil(weight=weight, size=layer.window, stride=layer.stride, depthwise=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class ExpectedWork:
         Of the output.
     channels, inputs : tuple of 2 int
         First output channel and the one after the last, dummy ones included; the same of the input.
-    upright : bool
+    column_major : bool
         Whether outputs are made column by column.
     first : int
         The accumulator of the first output, in whichever LAYER it is taken out.
@@ -94,7 +94,7 @@ class ExpectedWork:
     columns: int
     channels: tuple[int, int]
     inputs: tuple[int, int]
-    upright: bool
+    column_major: bool
     first: int
 
 
@@ -158,7 +158,7 @@ def _situations(where: str, work: ExpectedWork, core: CoreLayer, config: Acceler
         offsets.append(outputs - (work.rows[0] if axis == 0 else 0))
         inside.append(each < count[..., None])
     rows = work.rows[1] - work.rows[0]
-    down, right = (1, rows) if work.upright else (work.columns, 1)
+    down, right = (1, rows) if work.column_major else (work.columns, 1)
     ordinal = offsets[0][..., :, None] * down + offsets[1][..., None, :] * right
     valid = inside[0][..., :, None] & inside[1][..., None, :]
     starts = np.array([row.accumulator for row in core.rows[: len(valid)]])[:, None]
@@ -190,12 +190,12 @@ def _weights(work: ExpectedWork, slots: int, pes: int) -> np.ndarray:
     """The weights as lists hold them: int8 array (taps + 1, slots, PEs, lists of a place), the last tap all 0."""
     first, last = work.channels
     weight = work.stencil.weight[:, first:last]
-    if not work.stencil.own:
+    if not work.stencil.depthwise:
         weight = weight[:, :, work.inputs[0] : work.inputs[1]]
     missing = last - first - weight.shape[1]
     padded = np.pad(weight, ((0, 1), (0, missing), (0, 0))).reshape(len(weight) + 1, slots, pes, -1)
     # Where an output channel reads its own input only, a list is of a slot's.
-    return padded * np.eye(slots, dtype=np.int8)[:, None, :] if work.stencil.own else padded
+    return padded * np.eye(slots, dtype=np.int8)[:, None, :] if work.stencil.depthwise else padded
 
 
 def _check_lists(

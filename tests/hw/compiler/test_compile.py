@@ -88,7 +88,7 @@ def test_images_leave_at_every_exit():
 @pytest.mark.parametrize("channels", [33, 70])
 def test_layers_of_many_channels_are_split_into_commands(channels, pes, monkeypatch):
     """3 live rows of 5 positions: the accumulators hold 32 channels of them, but not 40."""
-    only(monkeypatch, upright=False)
+    only(monkeypatch, column_major=False)
     config = ROOMY.replace(pes=pes, accumulators=512 // pes)
     maker = NetworkMaker(np.random.default_rng(4), (4, 5, 2))
     here = maker.conv(INPUT, channels, (3, 3), pads=(1, 1, 1, 1), density=0.3)

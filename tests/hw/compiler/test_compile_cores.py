@@ -85,7 +85,7 @@ def test_presets_equal_the_golden_model(name):
 @pytest.mark.parametrize(("cores", "pes", "lanes"), [(1, 8, 1), (2, 4, 2), (4, 8, 1), (8, 2, 2)])
 def test_commands_of_a_part_of_the_channels(cores, pes, lanes, monkeypatch):
     """The accumulators don't hold all channels of a row."""
-    only(monkeypatch, upright=False)
+    only(monkeypatch, column_major=False)
     maker = NetworkMaker(np.random.default_rng(2), (5, 9, 2))
     here = maker.conv(INPUT, 72, (3, 3), pads=(1, 1, 1, 1), density=0.2)
     here = maker.depthwise(here, (3, 3), (1, 1), (1, 1, 1, 1), density=0.7)

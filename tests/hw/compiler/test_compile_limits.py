@@ -68,8 +68,8 @@ def tall(kernel: int, pads: tuple[int, int]) -> Network:
 
 def test_kernels_of_too_many_rows_are_refused_by_layer():
     assert compile_network(tall(15, (7, 7)), ROOMY)
-    # 16 lists of a kernel row each are too many, one list of 16 kernel rows is not; and the last column of an upright
-    # walk would complete too many positions.
+    # 16 lists of a kernel row each are too many, one list of 16 kernel rows is not; and the last column of a
+    # column-major walk would complete too many positions.
     network = tall(16, (0, 15))
     assert_equals_golden(compile_network(network, ROOMY), random_codes(network, 2, 0))
     refused(

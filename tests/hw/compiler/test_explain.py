@@ -30,7 +30,7 @@ def test_what_is_said_is_what_was_compiled(network, config):
     assert said["attempts"][-1]["expected_cycles"] == said["expected_cycles"] == chosen.compared[0]
     for layer in said["layers"]:
         own = [command for command in commands if command.layer == layer["layer"]]
-        assert {(c.bands, c.groups, c.upright) for c in own} == {
+        assert {(c.bands, c.groups, c.column_major) for c in own} == {
             (layer["bands"], layer["groups"], layer["upright"]),
         }
         assert len(own) == layer["commands"] * layer["passes"] * layer["strips"]

@@ -55,7 +55,7 @@ def test_a_convolution_is_itself():
     step = first(maker)
     np.testing.assert_array_equal(step.kernel.weight, step.layer.weight)
     assert (axis(step.kernel, "rows"), axis(step.kernel, "columns")) == ((9, 3, 2, 1, 4), (7, 2, 1, 1, 8))
-    assert (step.kernel.steps, step.kernel.own, step.kernel.total) == ((1, 1), False, False)
+    assert (step.kernel.steps, step.kernel.depthwise, step.kernel.global_pool) == ((1, 1), False, False)
     np.testing.assert_array_equal(step.kernel.nonzero, (step.layer.weight != 0).sum(axis=3))
     assert [step.kernel.reads(y, y + 1) for y in range(4)] == [(0, 2), (1, 4), (3, 6), (5, 8)]
 
@@ -77,15 +77,15 @@ def test_layers_of_single_channels():
     maker = NetworkMaker(np.random.default_rng(0), (6, 6, 5))
     maker.depthwise(INPUT, (3, 3), pads=(1, 1, 1, 1))
     deep = first(maker).kernel
-    assert (deep.own, deep.total, deep.weight.shape) == (True, False, (5, 3, 3, 1))
+    assert (deep.depthwise, deep.global_pool, deep.weight.shape) == (True, False, (5, 3, 3, 1))
     maker = NetworkMaker(np.random.default_rng(0), (6, 6, 5))
     maker.average_pool(INPUT, (2, 3), (2, 3))
     pool = first(maker).kernel
-    assert (pool.own, pool.total, pool.weight.tolist()) == (True, False, np.ones((5, 2, 3, 1)).tolist())
+    assert (pool.depthwise, pool.global_pool, pool.weight.tolist()) == (True, False, np.ones((5, 2, 3, 1)).tolist())
     maker = NetworkMaker(np.random.default_rng(0), (6, 4, 5))
     maker.pool(INPUT)
     whole = first(maker).kernel
-    assert (whole.own, whole.total, whole.weight.shape) == (True, True, (5, 1, 1, 1))
+    assert (whole.depthwise, whole.global_pool, whole.weight.shape) == (True, True, (5, 1, 1, 1))
     assert (axis(whole, "rows"), axis(whole, "columns")) == ((6, 6, 1, 0, 1), (4, 4, 1, 0, 1))
     assert whole.reads(0, 1) == (0, 6)
 
@@ -95,12 +95,12 @@ def test_a_max_pool_is_an_average_pool_that_keeps_the_largest(window, pads, tota
     maker = NetworkMaker(np.random.default_rng(0), (6, 4, 5))
     maker.max_pool(INPUT, window, (1, 1), pads)
     largest = first(maker).kernel
-    assert (largest.own, largest.total, largest.maximum) == (True, total, True)
+    assert (largest.depthwise, largest.global_pool, largest.max_pool) == (True, total, True)
     assert largest.weight.tolist() == np.ones((5, *((1, 1) if total else window), 1)).tolist()
     assert (largest.rows.pad, largest.columns.pad) == (pads[0], pads[2])
     maker = NetworkMaker(np.random.default_rng(0), (6, 4, 5))
     maker.average_pool(INPUT, (2, 3), (1, 1))
-    assert not first(maker).kernel.maximum
+    assert not first(maker).kernel.max_pool
 
 
 def test_a_linear_layer_has_a_kernel_as_large_as_its_map():
@@ -108,7 +108,7 @@ def test_a_linear_layer_has_a_kernel_as_large_as_its_map():
     maker.linear(INPUT, 6)
     step = first(maker)
     assert (axis(step.kernel, "rows"), axis(step.kernel, "columns")) == ((3, 3, 1, 0, 1), (2, 2, 1, 0, 1))
-    assert (step.kernel.own, step.kernel.rows.kernel) == (False, 3)
+    assert (step.kernel.depthwise, step.kernel.rows.kernel) == (False, 3)
     np.testing.assert_array_equal(step.kernel.weight, step.layer.weight)
 
 

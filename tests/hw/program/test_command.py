@@ -1,3 +1,4 @@
+import json
 import re
 from dataclasses import replace
 
@@ -24,6 +25,17 @@ def test_parts_are_bands_times_groups_of_words():
     assert replace(GOOD, rows=((1, 4),), groups=1).parts() == [Part(0, (1, 4), (1, 5))]
 
 
+def test_a_file_keeps_the_names_that_it_has():
+    saved = replace(GOOD, column_major=True).to_dict()
+    assert saved["upright"] is True
+    assert "column_major" not in saved
+    assert Command.from_dict(json.loads(json.dumps(saved))) == replace(GOOD, column_major=True)
+    with pytest.raises(TypeError, match="column_major"):
+        Command.from_dict(saved | {"column_major": True})
+    with pytest.raises(KeyError, match="upright"):
+        Command.from_dict({name: value for name, value in saved.items() if name != "upright"})
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -39,7 +51,7 @@ def test_parts_are_bands_times_groups_of_words():
         ("macs", True, "sum: macs must be an integer of at least 0, not True"),
         ("groups", 0, "sum: groups must be a positive integer, not 0"),
         ("partial", 1, "sum: partial must be true or false, not 1"),
-        ("upright", "no", "sum: upright must be true or false, not 'no'"),
+        ("column_major", "no", "sum: column_major must be true or false, not 'no'"),
     ],
 )
 def test_what_no_program_can_say_is_refused(field, value, message):

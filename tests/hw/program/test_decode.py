@@ -12,7 +12,7 @@ from tests.hw.partitions import only
 
 TINY = preset("tiny")
 with pytest.MonkeyPatch.context() as patch:
-    only(patch, upright=False)
+    only(patch, column_major=False)
     PROGRAM = compile_network(runnable(), TINY.replace(accumulator_bits=32))
     #: In two cores, where some layers are the first one's alone.
     SPLIT = compile_network(runnable(), preset("small").replace(accumulator_bits=32))

@@ -49,7 +49,7 @@ def manifest() -> dict[str, Any]:
         "config": asdict(PROGRAM.config),
         "config_digest": PROGRAM.config.digest(),
         "network": PROGRAM.network.to_dict(),
-        "commands": [asdict(command) for command in PROGRAM.commands],
+        "commands": [command.to_dict() for command in PROGRAM.commands],
     }
 
 

@@ -173,7 +173,7 @@ def test_max_pools(digits):
     for float_form in (twin, Surrogate(network)):
         decided = predict(float_form, digits.test.images)[0].argmax(axis=1)
         assert (result.classes == decided).mean() > 0.97
-    assert [step.kernel.maximum for step in lower(network).steps] == [True, False, True, False]
+    assert [step.kernel.max_pool for step in lower(network).steps] == [True, False, True, False]
     assert compile_network(network, preset("tiny").replace(list_words=4096, activation_words=2048)).commands
 
 

@@ -131,7 +131,7 @@ def work_of(
     step: Step, rows: tuple[int, int], channels: tuple[int, int], *, merged: bool = False, config=ROOMY
 ) -> CoreSchedule:
     kernel, part = step.kernel, Part(0, rows, (channels[0] // 8, -(-channels[1] // 8)))
-    top = 0 if kernel.total else kernel.reads(*rows)[0]
+    top = 0 if kernel.global_pool else kernel.reads(*rows)[0]
     share = Share(part, channels, top, kernel, rows, blocks_of(kernel, rows, merged))
     inputs = 0, step.source.shape[2]
     return core_schedule(step, share, inputs, False, kernel_lists(share, inputs, config), config)

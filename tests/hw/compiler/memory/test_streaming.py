@@ -85,7 +85,7 @@ def test_a_layer_alone_may_be_too_large():
 def command(entries: int, weight: int) -> CommandLists:
     """A layer of core 0 alone with one list, of so many entries in each PE."""
     part = np.stack([np.full(entries, weight), np.arange(entries)], axis=1)
-    shape = {"top": 0, "upright": False, "words": (0, 1), "steps": (1, 1), "block_step": 0, "slots": 1, "width": 1}
+    shape = {"top": 0, "column_major": False, "words": (0, 1), "steps": (1, 1), "block_step": 0, "slots": 1, "width": 1}
     lists = [[part] * CONFIG.pes]
     work = CoreSchedule(name="layer", **shape, rows=(), blank_rows=0, columns=(), lists=lists, blocks=1, channels=1)
     return {0: work}

@@ -65,15 +65,15 @@ def test_lanes_of_an_upright_walk_have_work_earlier():
     """A band of two rows: row by row, nothing is final before half of the products are made."""
     step = conv(16, 16, 16)
     config = CONFIG.replace(cores=8)
-    assert cost_of(step, Partition(8, 1, merged=True, upright=True), 0.2, config).cycles(True) < (
+    assert cost_of(step, Partition(8, 1, merged=True, column_major=True), 0.2, config).cycles(True) < (
         cost_of(step, Partition(8, 1, merged=True), 0.2, config).cycles(True)
     )
     # With most products, both take the PEs' time.
-    lying, upright = (
-        cost_of(step, Partition(8, 1, merged=True, upright=upright), 1.0, config).cycles(False)[0]
-        for upright in (False, True)
+    by_rows, by_columns = (
+        cost_of(step, Partition(8, 1, merged=True, column_major=column_major), 1.0, config).cycles(False)[0]
+        for column_major in (False, True)
     )
-    assert upright == pytest.approx(lying, rel=0.05)
+    assert by_columns == pytest.approx(by_rows, rel=0.05)
 
 
 def packed(step: Step, merged: bool, config: AcceleratorConfig) -> tuple[int, list[int]]:
@@ -139,8 +139,8 @@ def test_list_words_are_nearly_those_of_lists_that_are_equal_by_chance(kind, mer
 
 #: All of them: every pair of choices is met.
 CHOICES = [
-    (partition, density, merged, upright)
-    for upright in (False, True)
+    (partition, density, merged, column_major)
+    for column_major in (False, True)
     for merged in (False, True)
     for density in (0.15, 1.0)
     for partition in ((1, 1), (1, 2), (2, 1), (4, 1), (2, 2))
@@ -148,10 +148,10 @@ CHOICES = [
 
 
 @pytest.mark.parametrize(
-    ("partition", "density", "merged", "upright"),
+    ("partition", "density", "merged", "column_major"),
     [choice if n % 3 == 0 else pytest.param(*choice, marks=pytest.mark.slow) for n, choice in enumerate(CHOICES)],
 )
-def test_cycles_are_near_those_of_the_simulator(partition, density, merged, upright, monkeypatch):
+def test_cycles_are_near_those_of_the_simulator(partition, density, merged, column_major, monkeypatch):
     """Near enough to choose by: the estimate knows neither queues nor where the zeros lie."""
     maker = NetworkMaker(np.random.default_rng(3), (16, 16, 16))
     maker.conv(INPUT, 16, (3, 3), pads=(1, 1, 1, 1), density=density)
@@ -162,9 +162,9 @@ def test_cycles_are_near_those_of_the_simulator(partition, density, merged, upri
     codes = np.where(rng.random(codes.shape) < 0.5, codes, network.input.zero_point).astype(np.int8)
     config = CONFIG.replace(cores=partition[0] * partition[1])
     share = float((codes != network.input.zero_point).mean())
-    only(monkeypatch, merged=merged, upright=upright)
+    only(monkeypatch, merged=merged, column_major=column_major)
     program = compile_network(network, config, {INPUT: share})
-    chosen = Partition(program.commands[0].bands, program.commands[0].groups, merged=merged, upright=upright)
+    chosen = Partition(program.commands[0].bands, program.commands[0].groups, merged=merged, column_major=column_major)
     step = lower(network).steps[0]
     found = simulate(program, codes).layer_cycles[:, 0].mean()
     assert sum(cost_of(step, chosen, share, config).cycles(False)) == pytest.approx(found, rel=0.2)

@@ -55,10 +55,10 @@ STEPS = {
     "1x1": conv((5, 4, 9), 17, (1, 1), stride=(2, 2)),
 }
 PARTITIONS = [
-    Partition(bands, groups, merged=merged, upright=upright)
+    Partition(bands, groups, merged=merged, column_major=column_major)
     for bands, groups in ((1, 1), (2, 1))
     for merged in (False, True)
-    for upright in (False, True)
+    for column_major in (False, True)
 ]
 
 
@@ -72,7 +72,7 @@ def test_tables_and_lists_hold_what_was_said(name, partition):
         made = kernel_lists(share, expansion.passes[0], CONFIG)
         longest.append(max(len(entries) for parts in made for entries in parts))
         lists.append(len(made))
-        plan = core_schedule(step, share, expansion.passes[0], partition.upright, made, CONFIG)
+        plan = core_schedule(step, share, expansion.passes[0], partition.column_major, made, CONFIG)
         uses.append(max(row.count for row in plan.rows))
         completed.append(max(dumps for _, _, dumps in plan.columns))
         blank.append(plan.blank_rows)

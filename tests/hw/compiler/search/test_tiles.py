@@ -46,7 +46,7 @@ def strips(steps: list[Step]) -> dict[int, list[Step]]:
 @pytest.mark.parametrize("seed", range(12))
 def test_a_strip_makes_the_rows_that_its_later_steps_read(seed, bands):
     steps = lower(wide_network(seed, least=50, most=60)).steps
-    last = next(n for n, step in enumerate(steps) if step.kernel.total)
+    last = next(n for n, step in enumerate(steps) if step.kernel.global_pool)
     done = cut(steps, 0, last, bands, 2)
     assert done is not None
     for strip in strips(done).values():

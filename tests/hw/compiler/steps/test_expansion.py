@@ -20,12 +20,12 @@ def conv(shape: tuple[int, int, int], channels: int) -> Step:
     return lower(maker.network("net")).steps[0]
 
 
-@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize("column_major", [False, True])
 @pytest.mark.parametrize("merged", [False, True])
 @pytest.mark.parametrize(("bands", "groups", "commands"), [(1, 1, 1), (2, 2, 1), (4, 1, 3), (1, 4, 1), (2, 1, 2)])
-def test_every_output_is_made_once(bands, groups, commands, merged, upright):
+def test_every_output_is_made_once(bands, groups, commands, merged, column_major):
     step = conv((6, 5, 3), 33)
-    expansion = expand_step(step, Partition(bands, groups, commands, merged, upright=upright), CONFIG)
+    expansion = expand_step(step, Partition(bands, groups, commands, merged, column_major=column_major), CONFIG)
     made = np.zeros((6, 40), dtype=np.int64)
     for command in expansion.commands:
         assert [share.part.core for share in command] == list(range(bands * groups))
@@ -33,7 +33,7 @@ def test_every_output_is_made_once(bands, groups, commands, merged, upright):
             made[slice(*share.part.rows), slice(*(8 * word for word in share.part.words))] += 1
             assert share.channels == (8 * share.part.words[0], min(8 * share.part.words[1], 33))
             # The walk's outputs are the part's rows, or the columns of all of them.
-            assert share.rows == ((0, 5) if upright else share.part.rows)
+            assert share.rows == ((0, 5) if column_major else share.part.rows)
             assert share.top == max(0, share.part.rows[0] - 1)
     assert len(expansion.commands) == commands
     assert (made == 1).all()

@@ -30,7 +30,7 @@ STEM, EARLY, INNER, SUM, MEAN, HIDDEN, HEAD = range(7)
 def program() -> Program:
     """A list for each kernel row, so that a row may have several."""
     with pytest.MonkeyPatch.context() as patch:
-        only(patch, merged=False, upright=False)
+        only(patch, merged=False, column_major=False)
         return compile_network(runnable(), TINY)
 
 

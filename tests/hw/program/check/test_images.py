@@ -27,7 +27,7 @@ TINY = preset("tiny").replace(accumulator_bits=32)
 def single_lists() -> Program:
     """A list for each kernel row, so that a row may have several."""
     with pytest.MonkeyPatch.context() as patch:
-        only(patch, merged=False, upright=False)
+        only(patch, merged=False, column_major=False)
         return compile_network(runnable(), TINY)
 
 
@@ -302,7 +302,7 @@ def test_lists_beyond_what_a_row_can_begin_with_are_refused():
     """Where there are so many: the dispatcher would go on with the first ones."""
     config = TINY.replace(list_words=8192, layer_words=2048)
     with pytest.MonkeyPatch.context() as patch:
-        only(patch, merged=False, upright=False)
+        only(patch, merged=False, column_major=False)
         changes = Changes(compile_network(runnable(), config))
     y = next(y for y, row in enumerate(changes.layers[STEM].cores[0].rows) if row.count == 2)
     images = changes.row(STEM, y, list=4095)

@@ -138,13 +138,13 @@ def test_a_sum_may_take_the_place_of_its_own_operand():
 def test_sums_take_the_places_of_their_operands_in_any_order_of_the_walk():
     known = memories(window(count=8))
     # Two columns of three positions, each column from top to bottom: words 0, 2, 4, then 1, 3, 5.
-    upright = replace(NO_TARGET, row_pitch=1, column_pitch=2, columns=3)
+    turned = replace(NO_TARGET, row_pitch=1, column_pitch=2, columns=3)
     first = NO_RESIDUAL
-    known.operand("layer", 0, first, upright, 6, 1)
+    known.operand("layer", 0, first, turned, 6, 1)
     known.open("layer", [window(count=6)] + [window()] * 3)
-    known.deliver("layer", 0, True, walked(0, upright, 6, 1).reshape(-1), np.repeat(ALL, 6, axis=0))
+    known.deliver("layer", 0, True, walked(0, turned, 6, 1).reshape(-1), np.repeat(ALL, 6, axis=0))
     known.end()
-    known.operand("layer", 0, first, upright, 6, 1)
+    known.operand("layer", 0, first, turned, 6, 1)
     with refused(r"layer: word \[1\] must not be written over what core 0 reads"):
         known.deliver("layer", 0, True, np.arange(6), np.repeat(ALL, 6, axis=0))
 

@@ -28,7 +28,7 @@ def good():
     maker = NetworkMaker(np.random.default_rng(0), (*SIZE, 3))
     maker.head(maker.pool(maker.conv(INPUT, 8, (3, 3), pads=(1, 1, 1, 1), density=0.7)), 3)
     with pytest.MonkeyPatch.context() as patch:
-        only(patch, upright=False)
+        only(patch, column_major=False)
         program = compile_network(maker.network("net"), TINY)
     core, layer = program.decoded.layers[0].cores[0], program.network.layers[0]
     rows, columns = len(core.rows) - core.source.blank_rows, len(core.columns)
@@ -40,7 +40,7 @@ def good():
         columns=layer.output.shape[1],
         channels=(0, 8),
         inputs=(0, 3),
-        upright=False,
+        column_major=False,
         first=core.source.first_dump,
     )
     return work, core, program.images["lists"].astype(np.int64)
@@ -123,7 +123,13 @@ SHAPE = (6, 4, 2)
 def test_a_convolution_is_its_taps_row_by_row():
     layer = NETWORK.layer("stem")
     found = stencil_of(layer, SHAPE)
-    assert (found.size, found.stride, found.pads, found.own, found.maximum) == ((3, 3), (2, 1), (0, 1), False, False)
+    assert (found.size, found.stride, found.pads, found.depthwise, found.max_pool) == (
+        (3, 3),
+        (2, 1),
+        (0, 1),
+        False,
+        False,
+    )
     assert found.weight.shape == (9, 4, 2)
     np.testing.assert_array_equal(found.weight[5], layer.weight[:, 1, 2, :])
 
@@ -132,7 +138,7 @@ def test_a_linear_layer_is_a_convolution_of_its_whole_input():
     layer = NETWORK.layer("early")
     assert isinstance(layer, Linear)
     found = stencil_of(layer, (3, 4, 4))
-    assert (found.size, found.stride, found.pads, found.own) == ((3, 4), (1, 1), (0, 0), False)
+    assert (found.size, found.stride, found.pads, found.depthwise) == ((3, 4), (1, 1), (0, 0), False)
     np.testing.assert_array_equal(found.weight[7], layer.weight[:, 1, 3, :])
 
 
@@ -140,7 +146,7 @@ def test_channels_of_their_own():
     values = {"rounding": Rounding.DOUBLE, **weighted(2, 3, 3, 1)}
     own = DepthwiseConv2D(name="own", inputs=("input",), output=tensor(6, 4, 2), pads=(1, 1, 1, 1), **values)
     found = stencil_of(own, SHAPE)
-    assert (found.size, found.pads, found.own, found.maximum) == ((3, 3), (1, 1), True, False)
+    assert (found.size, found.pads, found.depthwise, found.max_pool) == ((3, 3), (1, 1), True, False)
     assert found.weight.shape == (9, 2, 1)
 
 
@@ -169,6 +175,6 @@ def test_channels_of_their_own():
 )
 def test_pools_have_one_weight_of_1_everywhere(layer, size, stride, pads, maximum):
     found = stencil_of(layer, SHAPE)
-    assert (found.size, found.stride, found.pads, found.maximum) == (size, stride, pads, maximum)
-    assert found.own
+    assert (found.size, found.stride, found.pads, found.max_pool) == (size, stride, pads, maximum)
+    assert found.depthwise
     assert found.weight.tolist() == [[[1], [1]]]

@@ -253,9 +253,15 @@ def run_words(codes: np.ndarray, conditions: Conditions = DEFAULT, number: int =
 
 
 def _run_command(
-    codes: np.ndarray, slot: int, conditions: Conditions, number: int, *, report: bool = False, step: bool = False
+    codes: np.ndarray,
+    program_number: int,
+    conditions: Conditions,
+    number: int,
+    *,
+    report: bool = False,
+    step: bool = False,
 ) -> list[int]:
-    fields = {"report": report or step, "step": step, "constant": conditions.constant, "program": slot}
+    fields = {"report": report or step, "step": step, "constant": conditions.constant, "program": program_number}
     return command(HostCommand.RUN, run_words(codes, conditions, number), encode(RunFlags, **fields)[0])
 
 
@@ -296,7 +302,7 @@ def run_image(
     step: bool = False,
     conditions: Conditions = DEFAULT,
     number: int = 0,
-    slot: int = 0,
+    program_number: int = 0,
 ) -> HostOperation:
     """Run one image.
 
@@ -310,7 +316,7 @@ def run_image(
     conditions : Conditions
     number : int
         Of the run under these conditions, from 0; it decides whether the run is audited.
-    slot : int
+    program_number : int
         Number of the program among those loaded.
 
     Raises
@@ -319,7 +325,7 @@ def run_image(
         When the run is refused or given up.
     """
     layers, outputs = [], []
-    (answer,) = yield Transaction(_run_command(codes, slot, conditions, number, report=report, step=step), 1)
+    (answer,) = yield Transaction(_run_command(codes, program_number, conditions, number, report=report, step=step), 1)
     while answer.reply is Reply.LAYER:
         record = decode(LayerRecord, answer.payload)
         _tagged(record, number)
@@ -342,7 +348,7 @@ def run_batch(
 
     Parameters
     ----------
-    runs : list of (slot, int8 array (height, width, channels))
+    runs : list of (program_number, int8 array (height, width, channels))
         Number of the program among those loaded, and image, in their order.
     report : bool
         Ask for layer records.
@@ -362,8 +368,8 @@ def run_batch(
     numbers = range(first, first + len(runs))
     words = [
         word
-        for number, (slot, codes) in zip(numbers, runs, strict=True)
-        for word in _run_command(codes, slot, conditions, number, report=report)
+        for number, (program_number, codes) in zip(numbers, runs, strict=True)
+        for word in _run_command(codes, program_number, conditions, number, report=report)
     ]
     layers: dict[int, list[dict[str, int]]] = {number: [] for number in numbers}
     ended: dict[int, RunOutcome | DeviceError] = {}

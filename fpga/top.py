@@ -29,7 +29,7 @@ class SerialShell(wiring.Component):
     ----------
     core : wiring.Component
         Ports ``i: In(stream.Signature(32))`` and ``o: Out(stream.Signature(32))``. Modules that it shares
-        (:mod:`hw.rtl.modules`) it resets itself.
+        (:mod:`hw.rtl.verilog_platform`) it resets itself.
     cycles : int
         Clock cycles per serial bit.
 

@@ -2,8 +2,8 @@
 
 A layer's time is a chain of sums and maxima over its jobs (:mod:`sim.kernel`): each event is the latest of what it
 waits for, plus a constant, in slow layers rounded up to an odd number. None of these ever falls when one of its terms
-rises, and one more nonzero activation only adds slots and jobs, so that every later event waits for the same or for
-later ones: no input of a layer takes longer than the one without a zero. Its cycles are therefore the layer's worst
+rises, and one more nonzero activation only adds issue slots and jobs, so that every later event waits for the same or
+for later ones: no input of a layer takes longer than the one without a zero. Its cycles are therefore the layer's worst
 case, and their sum, with the sequencer's own cycles and those of selections, which depend on no activation, that of a
 run.
 

@@ -3,7 +3,8 @@
 Time 0 is the cycle in which the layer starts, in all cores together. Every unit serves in order, so the time of each
 event is the maximum of what it waits for:
 
-* a slot of the dispatcher: one cycle after the slot before; a job also after a place is free in every queue it enters;
+* an issue slot of the dispatcher: one cycle after the one before; a job also after a place is free in every queue it
+  enters;
   a slot is a cycle late where a row of lists is written, for which the dispatcher is held;
 * a job at a PE: one cycle after its push, and not before the walker issues the last entry of the job before;
 * an entry of a dump: one cycle after the entry before, and one after the lane has taken the value that frees a place;

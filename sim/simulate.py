@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hw.config import AcceleratorConfig
-from hw.network.active import multiplied
+from hw.network.active import active_mask
 from hw.network.exits import DEFAULT, Conditions, Decisions
 from hw.network.layers import Layer, select_of, threshold_of
 from hw.network.network import INPUT, Network
-from hw.network.zero_codes import stored_zero_points
+from hw.network.zero_points import storage_zero_points
 from hw.numerics import top2
 from hw.program.isa import Opcode
 from hw.program.program import Program
@@ -93,7 +93,7 @@ def _active(codes: np.ndarray, zero_point: int, layer: Layer, config: Accelerato
     """Activations that are multiplied, as stored, (images, activations)."""
     threshold = threshold_of(layer)
     if select_of(layer) is not None:
-        active = multiplied(layer, codes.astype(np.int16) - zero_point)
+        active = active_mask(layer, codes.astype(np.int16) - zero_point)
     elif threshold > 1:
         active = (codes >= zero_point + threshold) | (codes <= zero_point - threshold)
     else:
@@ -182,7 +182,7 @@ def simulate(
     conditions = constant_time(program, conditions, source)
     plan, deadline = Plan(program, source), conditions.deadline
     config, network = program.config, program.network
-    zero_points = stored_zero_points(network)
+    zero_points = storage_zero_points(network)
     shape = (len(codes), len(plan.layers))
     times, stalls, waited, ends = (np.zeros(shape, np.int64) for _ in range(4))
     spent = np.zeros((*shape, len(CAUSES)), np.int64)

@@ -26,7 +26,7 @@ __all__ = [
     "takes_images",
 ]
 
-#: From the start of a layer to the push stage of the first slot.
+#: From the start of a layer to the push stage of the first issue slot.
 FIRST_PUSH = 11
 #: Cycles before it in which the dispatcher, if held, comes later to that.
 LEAD = 7

@@ -6,7 +6,7 @@ import pytest
 from hw.network.layers import select_of
 from hw.network.network import AveragePool2D, Conv2D, DepthwiseConv2D, Layer, Linear, MaxPool2D
 from hw.network.selection import KINDS
-from hw.network.zero_codes import stored_zero_points
+from hw.network.zero_points import storage_zero_points
 from models.integer import golden
 from tests.random_networks import random_codes, random_network, with_selects
 from tests.rtl.test_layers import SIZES, programs
@@ -63,7 +63,7 @@ def test_max_pools_of_all_sorts_occur(layers):
 def test_the_rtl_runs_max_pools_of_codes_below_the_zero_point():
     networks = [program.network for size in SIZES for program, _ in programs(*size)]
     lowest = [
-        stored_zero_points(network)[layer.inputs[0]] - network.tensors()[layer.inputs[0]].zero_point
+        storage_zero_points(network)[layer.inputs[0]] - network.tensors()[layer.inputs[0]].zero_point
         for network in networks
         for layer in network.layers
         if isinstance(layer, MaxPool2D)

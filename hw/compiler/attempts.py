@@ -67,7 +67,7 @@ class Attempt:
     refusal: MisfitError | None = None
 
 
-def attempts(whole: Expanded, known: Options) -> Iterator[Attempt]:
+def attempts(whole: Expanded, options: Options) -> Iterator[Attempt]:
     """Every attempt, up to the first that makes a program.
 
     Whole maps are tried before strips, all lists at hand before lists read during the run, and sums with places of
@@ -75,7 +75,7 @@ def attempts(whole: Expanded, known: Options) -> Iterator[Attempt]:
     """
     proven = whole.proven
     config = proven.config
-    lists = lists_lack(proven.steps, known, config)
+    lists = lists_lack(proven.steps, options, config)
     ways = [(False, False), (True, False), (True, True)] if config.loader else [(False, False), (False, True)]
     for streamed, in_place in ways:
         way = Way(proven, in_place, streamed)
@@ -100,7 +100,7 @@ def attempts(whole: Expanded, known: Options) -> Iterator[Attempt]:
     for tiled in tilings(proven.network, proven.steps, config):
         cut = replace(proven, steps=tuple(tiled))
         try:
-            strips = expand(cut, known)
+            strips = expand(cut, options)
         except MisfitError as refusal:  # Strips may also break what the whole layers keep to: bands, tables.
             yield Attempt(way=Way(cut), refusal=refusal)
             continue

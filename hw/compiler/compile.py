@@ -96,14 +96,14 @@ def compilation(
     try:
         lowered = lower(network)
         proven = prove(lowered, config)
-        known = Options(network, config, densities)
+        options = Options(network, config, densities)
         # Options take longer to find: only for a network that may fit.
         check_memories(network, proven.steps, config)
-        expanded = expand(proven, known)
+        expanded = expand(proven, options)
     except MisfitError as error:
         refusal = error
     else:
-        found = tuple(attempts(expanded, known))
+        found = tuple(attempts(expanded, options))
         refusal = _reason(found)
     return Compilation(
         network=network,

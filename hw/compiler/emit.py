@@ -90,7 +90,7 @@ class _Emitter:
     def __init__(self, scheduled: Scheduled):
         chosen = scheduled.placed.chosen
         proven = chosen.expanded.proven
-        self._network, self._config, self._stored = proven.network, proven.config, proven.stored
+        self._network, self._config, self._zero_points = proven.network, proven.config, proven.zero_points
         self._maps = maps_of(proven.network, proven.steps)
         self._places, self._windows = scheduled.placed.places, chosen.windows
         self._lists = scheduled.lists
@@ -180,7 +180,7 @@ class _Emitter:
         described = describe(step, rows, starts, windows, self._config)
         for core, description in zip(self._cores, described, strict=True):
             core.layers.append(description)
-        self._operation(Opcode.SELECT, step.result.name, self._layers, slot=self._slots())
+        self._operation(Opcode.SELECT, step.result.name, self._layers, description=self._descriptions())
         fields = described[0]["selection"]
         self._limit += selection_cycles(fields["kind"], fields["length"], fields["pitch"], self._config) + _LAYER_SLACK
 
@@ -188,7 +188,7 @@ class _Emitter:
         """Append an instruction; :func:`hw.program.image_layout.program_image`."""
         self._operations.append({"op": op, "name": name, "index": index, **fields})
 
-    def _slots(self) -> int:
+    def _descriptions(self) -> int:
         """Number of the description appended last."""
         return len(self._cores[0].layers) - 1
 
@@ -197,7 +197,7 @@ class _Emitter:
         step, config = command.step, self._config
         name, parts, schedules = step.writes, [share.part for share in command.shares], command.schedules
         arithmetic = arithmetic_of(
-            step.layer, step.source, config.padded_channels(step.result.output.shape[2]), self._stored
+            step.layer, step.source, config.padded_channels(step.result.output.shape[2]), self._zero_points
         )
         everywhere = not config.neighbour_exchange
         if not step.raw:
@@ -242,7 +242,7 @@ class _Emitter:
                     "first": first,
                     **self._positions(name, part, done.column_major),
                     "words": part.words[1] - part.words[0],
-                    "zero_point": self._stored[step.result.name],
+                    "zero_point": self._zero_points[step.result.name],
                     "everywhere": int(everywhere),
                 },
             }
@@ -251,7 +251,7 @@ class _Emitter:
             longest = max(longest, done.serial_cycles(outputs))
         for core, description in zip(self._cores, described, strict=True):
             core.layers.append(description)
-        self._operation(Opcode.LAYER, name, number, slot=self._slots(), chunks=self._lists.waits[number])
+        self._operation(Opcode.LAYER, name, number, description=self._descriptions(), chunks=self._lists.waits[number])
         self._layers += 1
         self._limit += longest + _LAYER_SLACK
 
@@ -305,6 +305,6 @@ class _Emitter:
             "image_words": -(-count // 4),
             "image_bytes": count,
             "image_channels": image.shape[2],
-            "image_zero_point": self._stored[INPUT],
+            "image_zero_point": self._zero_points[INPUT],
             "limit": self._limit,
         }

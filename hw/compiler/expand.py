@@ -44,12 +44,12 @@ class Expanded:
         return self._planners[in_place]
 
 
-def expand(proven: Proven, known: Options) -> Expanded:
+def expand(proven: Proven, all_options: Options) -> Expanded:
     """Expand every step, strips as whole ones.
 
     Parameters
     ----------
-    known : Options
+    all_options : Options
         What is expanded once for all attempts to compile the network.
 
     Raises
@@ -64,12 +64,12 @@ def expand(proven: Proven, known: Options) -> Expanded:
     misfits = []
     for group in groups:
         try:
-            partitions = known.of([steps[n] for n in group])
+            partitions = all_options.of([steps[n] for n in group])
         except MisfitError as error:
             misfits.append(str(error))
             continue
         for n in group:
-            options[n] = tuple(known.option(steps[n], each) for each in partitions)
+            options[n] = tuple(all_options.option(steps[n], each) for each in partitions)
     if misfits:
         raise MisfitError("; ".join(misfits))
     return Expanded(proven=proven, groups=groups, options=tuple(options[n] for n in range(len(steps))))

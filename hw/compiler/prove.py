@@ -10,7 +10,7 @@ from hw.compiler.lower import Lowered
 from hw.compiler.steps.step import Step
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.network.network import Network
-from hw.network.zero_codes import code_ranges, stored_zero_points
+from hw.network.zero_points import code_ranges, storage_zero_points
 from hw.numerics import accumulator_range
 from hw.program.arithmetic import arithmetic_of
 from hw.program.isa import MAX_MASKS
@@ -28,14 +28,14 @@ class Proven:
     network : Network
     config : AcceleratorConfig
     steps : tuple of Step
-    stored : mapping of str to int
-        The code that each tensor is stored against.
+    zero_points : mapping of str to int
+        The storage zero point of each tensor.
     """
 
     network: Network
     config: AcceleratorConfig
     steps: tuple[Step, ...]
-    stored: Mapping[str, int]
+    zero_points: Mapping[str, int]
 
 
 def prove(lowered: Lowered, config: AcceleratorConfig) -> Proven:
@@ -47,20 +47,20 @@ def prove(lowered: Lowered, config: AcceleratorConfig) -> Proven:
         When a layer can't run on this config whatever the partition; the message names it and the rule.
     """
     network, steps = lowered.network, lowered.steps
-    ranges, stored = code_ranges(network), stored_zero_points(network)
+    ranges, zero_points = code_ranges(network), storage_zero_points(network)
     for step in steps:
         _check_selection(step, config)
         result = step.result
         channels = result.output.shape[2]
-        bias = arithmetic_of(step.layer, step.source, channels, stored).bias
-        low, high = (code - stored[step.reads] for code in ranges[step.reads])
+        bias = arithmetic_of(step.layer, step.source, channels, zero_points).bias
+        low, high = (code - zero_points[step.reads] for code in ranges[step.reads])
         _check_accumulators(step, bias, (low, high), config)
-        if step.add and channels % WORD_CHANNELS and stored[result.name] != result.output.zero_point:
+        if step.add and channels % WORD_CHANNELS and zero_points[result.name] != result.output.zero_point:
             raise MisfitError(
                 f"{result.name}: a sum that only max pools read must have a multiple of {WORD_CHANNELS} channels, not "
                 f"{channels}, or no code below its zero point {result.output.zero_point}, not {ranges[result.name][0]}"
             )
-    return Proven(network=network, config=config, steps=steps, stored=stored)
+    return Proven(network=network, config=config, steps=steps, zero_points=zero_points)
 
 
 def _check_selection(step: Step, config: AcceleratorConfig) -> None:

@@ -113,15 +113,15 @@ def _commands(
     """The commands of all steps, in order."""
     found = []
     #: Strips of a layer share their lists where they are equal.
-    known: dict[Hashable, Lists] = {}
+    made: dict[Hashable, Lists] = {}
     for step, expansion in zip(steps, expansions, strict=True):
         partition = expansion.partition
         for shares, inputs in expansion.layers():
             schedules = []
             for share in shares:
                 key = step.layer.name, inputs, share.same_lists
-                if key not in known:
-                    known[key] = kernel_lists(share, inputs, config)
-                schedules.append(core_schedule(step, share, inputs, partition.column_major, known[key], config))
+                if key not in made:
+                    made[key] = kernel_lists(share, inputs, config)
+                schedules.append(core_schedule(step, share, inputs, partition.column_major, made[key], config))
             found.append(ScheduledCommand(step, partition, shares, inputs, tuple(schedules)))
     return tuple(found)

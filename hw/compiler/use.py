@@ -258,7 +258,7 @@ def _table_words(scheduled: Scheduled) -> dict[str, int]:
 
 def _tables_of(core: int, scheduled: Scheduled, config: AcceleratorConfig) -> dict[str, int]:
     """Words of a core's tables by layer."""
-    steps, words, known = [each.step for each in scheduled.commands], [], set[tuple[int, ...]]()
+    steps, words, seen = [each.step for each in scheduled.commands], [], set[tuple[int, ...]]()
     for number, work in enumerate(scheduled.commands):
         step, tables = steps[number], []
         if step.select is not None and step.select.kind == "mask" and (number == 0 or steps[number - 1] is not step):
@@ -268,7 +268,7 @@ def _tables_of(core: int, scheduled: Scheduled, config: AcceleratorConfig) -> di
                 for layout, entries in ((Row, done.row_fields), (Column, done.column_fields)):
                     packed = [encode(layout, **fields) for fields in entries(config.accumulators)]
                     tables.append(tuple(chain.from_iterable(packed)))
-        new = set(tables) - known
-        known |= new
+        new = set(tables) - seen
+        seen |= new
         words.append(sum(map(len, new)))
     return _summed(steps, words)

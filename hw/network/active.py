@@ -5,10 +5,10 @@ import numpy as np
 from hw.network.layers import Layer, select_of, threshold_of
 from hw.network.selection import winners
 
-__all__ = ["multiplied"]
+__all__ = ["active_mask"]
 
 
-def multiplied(layer: Layer, activations: np.ndarray) -> np.ndarray:
+def active_mask(layer: Layer, activations: np.ndarray) -> np.ndarray:
     """Where a layer multiplies its input: bool array of the input's shape.
 
     Parameters

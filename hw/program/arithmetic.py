@@ -37,7 +37,7 @@ class Arithmetic:
     offset: int
 
 
-def arithmetic_of(layer: Layer, source: Tensor, padded: int, stored: Mapping[str, int]) -> Arithmetic:
+def arithmetic_of(layer: Layer, source: Tensor, padded: int, zero_points: Mapping[str, int]) -> Arithmetic:
     """Channel parameters of a multiplying layer.
 
     Parameters
@@ -46,8 +46,8 @@ def arithmetic_of(layer: Layer, source: Tensor, padded: int, stored: Mapping[str
         What it reads.
     padded : int
         Channels with the dummy ones.
-    stored : mapping of str to int
-        The code that each tensor is stored against.
+    zero_points : mapping of str to int
+        The storage zero point of each tensor.
     """
     offset, rounding = layer.output.zero_point, Rounding.SINGLE
     values: tuple[npt.ArrayLike, ...]
@@ -56,12 +56,12 @@ def arithmetic_of(layer: Layer, source: Tensor, padded: int, stored: Mapping[str
         # The mean is taken over codes, not over activations; the bias turns a sum of activations into one of codes.
         values, offset = (count * source.zero_point, *average_scale(count)), 0
     elif isinstance(layer, MaxPool2D):
-        values, offset = (0, *IDENTITY), stored[layer.inputs[0]]
+        values, offset = (0, *IDENTITY), zero_points[layer.inputs[0]]
     else:
         assert isinstance(layer, Conv2D | DepthwiseConv2D | Linear)
         values, rounding = (layer.bias, layer.multiplier, layer.shift), layer.rounding
     channels = layer.output.shape[2]
-    spare, dummies = padded - channels, (stored[layer.name] - offset, *IDENTITY)
+    spare, dummies = padded - channels, (zero_points[layer.name] - offset, *IDENTITY)
     bias, multiplier, shift = (
         np.pad(np.broadcast_to(np.asarray(value), channels), (0, spare), constant_values=dummy).astype(np.int64)
         for value, dummy in zip(values, dummies, strict=True)

@@ -110,7 +110,7 @@ def program_image(
         Fields of :class:`hw.program.isa.Header` but those that say what lies where.
     operations : sequence of dict
         Each with a ``name`` to blame, fields of a :class:`hw.program.isa.Operation`, the number of its description as
-        ``slot`` where it has one, and the fields of its ``decision``.
+        ``description`` where it has one, and the fields of its ``decision``.
     chunks : sequence of (uint32 array, int)
         Words of each chunk, and the layers that end before it.
     """
@@ -118,8 +118,8 @@ def program_image(
     body: list[int] = []
     for operation in operations:
         fields = {field: operation.get(field, 0) for field in ("op", "index", "chunks")}
-        if "slot" in operation:
-            fields["target"] = description_words(operation["slot"])
+        if "description" in operation:
+            fields["target"] = description_words(operation["description"])
         body += _encode(operation["name"], Operation, {"target": 0} | fields)
         if "decision" in operation:
             body += encode(Decision, **operation["decision"])

@@ -74,8 +74,8 @@ class ListMemory:
         self._chunks = chunks
         self._words = np.zeros((config.multipliers, config.list_words), dtype=np.int64)
         self._words[:, : lists.shape[1]] = lists
-        self._known = np.zeros((config.cores, config.list_words), dtype=bool)
-        self._known[:, : lists.shape[1]] = True
+        self._certain = np.zeros((config.cores, config.list_words), dtype=bool)
+        self._certain[:, : lists.shape[1]] = True
         self._written = 0
 
     def at(self, chunks: int) -> np.ndarray:
@@ -93,7 +93,7 @@ class ListMemory:
                 for core in segment.cores:
                     pes = slice(core * self._config.pes, (core + 1) * self._config.pes)
                     self._words[pes, segment.address : end] = segment.words.T
-                    self._known[core, segment.address : end] = True
+                    self._certain[core, segment.address : end] = True
         self._written = max(self._written, chunks)
         return self._words.reshape(self._config.cores, self._config.pes, -1)
 
@@ -105,10 +105,10 @@ class ListMemory:
         int64 array (cores, list words + 1)
             Of the words before each address, how many nobody has written or somebody may write while the LAYER runs.
         """
-        known = self._known.copy()
+        certain = self._certain.copy()
         for chunk in self._chunks[self._written :]:
             if chunk.after > finished:
                 break
             for segment in chunk.segments:
-                known[list(segment.cores), segment.address : segment.address + len(segment.words)] = False
-        return np.pad(np.cumsum(~known, axis=1), ((0, 0), (1, 0)))
+                certain[list(segment.cores), segment.address : segment.address + len(segment.words)] = False
+        return np.pad(np.cumsum(~certain, axis=1), ((0, 0), (1, 0)))

@@ -24,7 +24,7 @@ from hw.rtl.core.core import PAIR, Core
 from hw.rtl.exchange import Exchange
 from hw.rtl.host.host_port import HostPort
 from hw.rtl.loader import Loader
-from hw.rtl.modules import everywhere, memory_attributes, shared
+from hw.rtl.verilog_platform import memory_attributes, promote, shared
 
 __all__ = ["CORE", "Accelerator"]
 
@@ -47,8 +47,8 @@ class Accelerator(wiring.Component):
     Back-pressure: all streams may stall at any time; nothing is lost and no counter changes. Reset: forgets the
     program; the first command waits until the accumulators are clear. It is the way out for a host that has lost step,
     and for the next one where a host is gone amid a command; nothing else stops the machine for good. The reset of
-    exchange and selector, and ``take`` of the cores, go through :func:`hw.rtl.modules.everywhere`: over clock networks,
-    on boards that have such.
+    exchange and selector, and ``take`` of the cores, go through :func:`hw.rtl.verilog_platform.promote`: over clock
+    networks, on boards that have such.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -70,7 +70,7 @@ class Accelerator(wiring.Component):
         # As late as that of the cores.
         reset = Signal(init=1)
         m.d.sync += reset.eq(sequencer.core_reset)
-        reset, take = (everywhere(platform, m, signal) for signal in (reset, sequencer.take))
+        reset, take = (promote(platform, m, signal) for signal in (reset, sequencer.take))
         m.submodules.exchange = ResetInserter(reset)(exchange)
 
         connect(m, flipped(self.i), host.i)

@@ -6,7 +6,7 @@ from amaranth.back import verilog
 from amaranth.lib import wiring
 
 from hw.config import AcceleratorConfig
-from hw.rtl.modules import GlobalBuffer, Modules, ports_of
+from hw.rtl.verilog_platform import GlobalBuffer, VerilogPlatform, ports_of
 
 __all__ = ["TOP", "convert", "generate"]
 
@@ -17,12 +17,13 @@ TOP = "offramp"
 def convert(component: wiring.Component, name: str, network: GlobalBuffer | None = None) -> str:
     """Verilog of any component; ports that are constant (``ready`` of always-ready streams) are left out.
 
-    The component must not have been elaborated before. ``network`` is as for :class:`hw.rtl.modules.Modules`.
+    The component must not have been elaborated before. ``network`` is as for
+    :class:`hw.rtl.verilog_platform.VerilogPlatform`.
     """
-    modules = Modules(network)
+    platform = VerilogPlatform(network)
     ports = [port for _, port in ports_of(component)]
-    text = verilog.convert(component, name=name, platform=modules, ports=ports, emit_src=False)
-    return "\n".join([text, *modules.texts.values()])
+    text = verilog.convert(component, name=name, platform=platform, ports=ports, emit_src=False)
+    return "\n".join([text, *platform.texts.values()])
 
 
 @lru_cache(maxsize=8)

@@ -1,4 +1,4 @@
-"""Element thresholds of an integer network: smaller activations are skipped, which saves their products and slots.
+"""Element thresholds of an integer network: smaller activations are skipped, which saves products and issue slots.
 
 A threshold belongs to the layer that multiplies, so two layers that read the same tensor may differ, and a residual
 add still sees all of it.

@@ -105,7 +105,7 @@ class FakeQuantNet(nn.Module):
         )
 
     def masks(self) -> dict[str, torch.Tensor]:
-        """By parameter name, 1 where a weight isn't zero: for :class:`models.training.standard.FixedMask`."""
+        """By parameter name, 1 where a weight isn't zero: for :class:`models.training.standard_pieces.FixedMask`."""
         return {
             name: (parameter.detach() != 0).to(parameter.dtype)
             for name, parameter in self.named_parameters()

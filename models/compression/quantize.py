@@ -33,7 +33,7 @@ from models.integer.exact import exact
 from models.networks.ensemble import members_of
 from models.networks.residual_net import to_torch
 from models.training.pieces import Piece, Run
-from models.training.standard import FixedMask
+from models.training.standard_pieces import FixedMask
 from models.training.train import Schedule, fit
 
 __all__ = ["NEVER", "calibrated", "encode", "quantize", "to_network"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from models.networks.winners import Winners, attach, set_rates
 from models.training.pieces import Piece, Run
-from models.training.standard import Ramp
+from models.training.standard_pieces import Ramp
 
 __all__ = ["WinnerRates"]
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from hw.network.active import multiplied
+from hw.network.active import active_mask
 from hw.network.network import Add, Linear, Network
-from hw.network.zero_codes import stored_zero_points
+from hw.network.zero_points import storage_zero_points
 from models.integer import golden
 
 __all__ = ["activity"]
@@ -29,12 +29,12 @@ def activity(network: Network, codes: np.ndarray) -> dict[str, np.ndarray]:
     if len(codes) == 0:
         raise ValueError("activity needs at least 1 image, not 0")
     logits = {layer.name for layer in network.layers if isinstance(layer, Linear) and layer.raw}
-    zero_points = stored_zero_points(network)
+    zero_points = storage_zero_points(network)
     found = {}
     for name, values in golden.run(network, codes).tensors.items():
         if name not in logits:
             readers = [layer for layer in network.layers if name in layer.inputs and not isinstance(layer, Add)]
             activations = values.astype(np.int16) - zero_points[name]
-            used = [multiplied(layer, activations) for layer in readers] or [activations != 0]
+            used = [active_mask(layer, activations) for layer in readers] or [activations != 0]
             found[name] = np.mean([where.mean(axis=(0, 1, 2)) for where in used], axis=0)
     return found

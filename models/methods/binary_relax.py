@@ -12,7 +12,7 @@ import torch
 
 from models.compression.levels import codes, convolutions, project
 from models.training.pieces import Run
-from models.training.standard import Projection
+from models.training.standard_pieces import Projection
 
 __all__ = ["BinaryRelax", "relaxed"]
 

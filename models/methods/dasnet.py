@@ -27,7 +27,7 @@ from torch import nn
 from models.networks.residual_net import to_torch
 from models.networks.winners import Winners, attach, attached
 from models.training.pieces import Piece, Run
-from models.training.standard import Ramp
+from models.training.standard_pieces import Ramp
 
 __all__ = [
     "ANNEAL",

@@ -20,7 +20,7 @@ from torch import nn
 from models.compression.levels import convolutions
 from models.methods.rewire import MODES, MaskedLayer, random_mask, rewired
 from models.training.pieces import Outputs, Piece, Run
-from models.training.standard import parameters_of
+from models.training.standard_pieces import parameters_of
 
 __all__ = ["DynamicL2", "Rewiring", "layers_of"]
 

@@ -28,7 +28,7 @@ from models.compression import prune
 from models.datasets.splits import Split
 from models.networks.residual_net import to_torch
 from models.training.pieces import Run
-from models.training.standard import AdversarialExamples, FixedMask
+from models.training.standard_pieces import AdversarialExamples, FixedMask
 
 __all__ = ["CRITERIA", "GreedyPruning", "PGDSettings", "kept_share", "prunable", "scores", "select"]
 

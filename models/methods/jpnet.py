@@ -26,17 +26,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from hw.network.active import multiplied
+from hw.network.active import active_mask
 from hw.network.layers import Conv2D, DepthwiseConv2D, Layer, Linear
 from hw.network.network import Network
-from models.compression.sparsity import GradualPruning, activation_modules
+from models.compression.sparse_training import GradualPruning, activation_modules
 from models.compression.winner_rates import WinnerRates
 from models.datasets.sources import Progress
 from models.datasets.splits import Split
 from models.integer import golden
 from models.networks.winners import Winners, attach, attached
 from models.training.pieces import Run
-from models.training.standard import Ramp
+from models.training.standard_pieces import Ramp
 from models.training.train import accuracy, predict
 
 __all__ = [
@@ -300,7 +300,7 @@ def expected_share(network: Network, codes: np.ndarray) -> float:
     for layer in network.layers:
         if isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
             name = layer.inputs[0]
-            used = multiplied(layer, maps[name].astype(np.int16) - tensors[name].zero_point).mean()
+            used = active_mask(layer, maps[name].astype(np.int16) - tensors[name].zero_point).mean()
             products = _products(layer)
             dense += products
             left += products * float(used) * np.count_nonzero(layer.weight) / layer.weight.size

@@ -5,8 +5,8 @@
 * DNR's hybrid loss: ``beta CE(f(x)) + (1 - beta) CE(f(x_adv))`` with beta 0.5 (Kundu et al. 2021, arXiv 2011.03083),
   with PGD-7, eps 8/255, steps of 0.01, random start.
 
-Without a share of the clean images there is :class:`models.training.standard.AdversarialExamples` by itself (Madry et
-al. 2018).
+Without a share of the clean images there is :class:`models.training.standard_pieces.AdversarialExamples` by itself
+(Madry et al. 2018).
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from models.training.pieces import Outputs, Piece, Run
-from models.training.standard import AdversarialExamples, CrossEntropy
+from models.training.standard_pieces import AdversarialExamples, CrossEntropy
 
 __all__ = ["AdversarialLoss"]
 

@@ -20,8 +20,8 @@ from models.integer.activity import activity
 from models.integer.exit_calibration import calibrate_each, curve, with_thresholds
 from models.methods.detector import with_ranges
 from models.recipes.checkpoint import Checkpoint, Compressed
-from models.recipes.ingredients import Context, IntegerContext
 from models.recipes.recipe import Recipe, Stage, change_integers, make_pieces, starting_network
+from models.recipes.registry import Context, IntegerContext
 from models.training.train import accuracy, fit, predict
 
 __all__ = ["Log", "compress", "train"]

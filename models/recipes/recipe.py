@@ -25,9 +25,9 @@ A recipe is a TOML file::
     [dense]                             # the dense network's, for comparison; as [quantize] without pieces if not given
     name = "prune"
     epochs = 20                         # and the other settings of models.training.hyperparameters.Schedule
-    pieces = [{kind = "gradual-pruning", densities = {"stem.conv.weight" = 0.5}}]   # models.recipes.ingredients.PIECES
+    pieces = [{kind = "gradual-pruning", densities = {"stem.conv.weight" = 0.5}}]   # models.recipes.registry.PIECES
 
-    [[integer]]                         # changes of the integer network, models.recipes.ingredients.INTEGER
+    [[integer]]                         # changes of the integer network, models.recipes.registry.INTEGER
     kind = "thresholds"
 
 Everything is checked before anything starts.
@@ -55,7 +55,7 @@ from models.networks import architectures
 from models.networks.architectures import AnyArchitecture
 from models.networks.resnet8 import WEIGHTS, ResNet8Architecture, official_state
 from models.recipes import checkpoint
-from models.recipes.ingredients import INTEGER, PIECES, Context
+from models.recipes.registry import INTEGER, PIECES, Context
 from models.training.hyperparameters import Schedule
 
 __all__ = [
@@ -90,7 +90,7 @@ class Stage:
     name : str
     schedule : Schedule
     pieces : tuple of dict
-        Each with its ``kind`` and settings, see :data:`models.recipes.ingredients.PIECES`.
+        Each with its ``kind`` and settings, see :data:`models.recipes.registry.PIECES`.
     """
 
     name: str

@@ -21,7 +21,8 @@ What happens, and when::
     end                                leave the network as it is to be used
 
 The loss is the sum of what the pieces give. A piece whose ``criterion`` is true gives the loss on the labels; where
-none is, :class:`models.training.standard.CrossEntropy` of all exits stands in. Penalties leave ``criterion`` false.
+none is, :class:`models.training.standard_pieces.CrossEntropy` of all exits stands in. Penalties leave ``criterion``
+false.
 
 A piece that keeps anything between batches returns it from ``state_dict`` (numbers, strings, tensors, lists, tuples and
 dicts of them), so that a run resumes exactly. A piece that draws at random makes a ``torch.Generator`` of its own in

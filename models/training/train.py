@@ -15,7 +15,7 @@ from models.networks.residual_net import to_torch
 from models.training import resume
 from models.training.hyperparameters import Schedule, augmented
 from models.training.pieces import Piece, Run
-from models.training.standard import CrossEntropy
+from models.training.standard_pieces import CrossEntropy
 
 __all__ = ["Schedule", "accuracy", "fit", "predict"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from hw.network.network import Network
 from models.compression import prune
-from models.compression.sparsity import GradualPruning
+from models.compression.sparse_training import GradualPruning
 from models.training.train import fit
 from offramp.replications.start import Setting, check, final_accuracy, integer_accuracy, integers
 

@@ -16,7 +16,7 @@ from models.networks.architectures import initial
 from models.networks.enresnet import EnResNet, EnResNetArchitecture
 from models.networks.resnet8 import ResNet8Architecture
 from models.training.pieces import Piece
-from models.training.standard import AdversarialExamples
+from models.training.standard_pieces import AdversarialExamples
 from models.training.train import accuracy, fit, predict
 from offramp.replications.start import Setting, check, final_accuracy, integers
 from offramp.replications.toy import EPS, robustness, under_attack

@@ -14,7 +14,7 @@ from models.frontends.graph import lower
 from models.methods.dnr import DynamicL2, Rewiring, layers_of
 from models.methods.robust import AdversarialLoss
 from models.training.pieces import Piece
-from models.training.standard import AdversarialExamples, FixedMask
+from models.training.standard_pieces import AdversarialExamples, FixedMask
 from models.training.train import fit
 from offramp.replications.start import Setting, check, final_accuracy, integers
 from offramp.replications.toy import EPS, robustness, under_attack

@@ -12,7 +12,7 @@ from models.compression.prune import density
 from models.methods.gap import GreedyPruning, PGDSettings, kept_share, scores, select
 from models.methods.transfer import Transfer, transfer
 from models.networks.architectures import AnyArchitecture, initial
-from models.training.standard import FixedMask
+from models.training.standard_pieces import FixedMask
 from models.training.train import fit
 from offramp.replications.start import Setting, check, integers
 from offramp.replications.toy import EPS, answers, robustness, under_attack

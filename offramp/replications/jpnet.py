@@ -15,7 +15,7 @@ from models.compression.quantize import encode
 from models.compression.winner_rates import WinnerRates
 from models.methods import jpnet
 from models.networks.winners import Winners, attach
-from models.training.standard import FixedMask
+from models.training.standard_pieces import FixedMask
 from models.training.train import fit
 from offramp.replications.start import Setting, check, final_accuracy, integer_accuracy, integers
 

@@ -240,26 +240,26 @@ async def verify_images(dut) -> None:
         memory = ExternalMemory(dut, job.source, stall=job.stall, seed=job.seed)
         cocotb.start_soon(memory.serve())
     outcomes: list[list[RunOutcome]] = [[] for _ in job.work]
-    order = [(slot, number) for slot, (_, images) in enumerate(job.work) for number in range(len(images))]
+    order = [(which, number) for which, (_, images) in enumerate(job.work) for number in range(len(images))]
     if job.together:
         await _load(link, [program for program, _ in job.work], job.conditions)
         order.sort(key=lambda pair: pair[1])
-    for done, (slot, number) in enumerate(order):
-        program, images = job.work[slot]
+    for done, (which, number) in enumerate(order):
+        program, images = job.work[which]
         if not job.together and number == 0:
-            await _load(link, [program], job.conditions[slot : slot + 1])
+            await _load(link, [program], job.conditions[which : which + 1])
         if memory is not None and (number == 0 or job.together):
             memory.hold(program)
         options: dict[str, Any] = {"report": True, "step": job.step, "number": number}
-        options["conditions"] = job.conditions[slot]
-        place = slot if job.together else 0
-        outcomes[slot].append(await link.perform(run_image(program, images[number], slot=place, **options)))
+        options["conditions"] = job.conditions[which]
+        place = which if job.together else 0
+        outcomes[which].append(await link.perform(run_image(program, images[number], program_number=place, **options)))
         (folder / "progress").write_text(str(done + 1))
     batches = []
-    for slot, (program, _) in enumerate(job.work if job.together else []):
+    for which, (program, _) in enumerate(job.work if job.together else []):
         if memory is not None:
             memory.hold(program)
-        batches.append(await _batch(link, job, slot))
+        batches.append(await _batch(link, job, which))
     save_outcomes(folder, outcomes, batches)
 
 
@@ -270,13 +270,13 @@ async def _load(link: HostLink, programs: list[Program], conditions: list[Condit
     await link.perform(load_bundle(bundle))
 
 
-async def _batch(link: HostLink, job: Job, slot: int) -> BatchOutcome:
+async def _batch(link: HostLink, job: Job, number: int) -> BatchOutcome:
     """The images of a program back to back, behind another run of it."""
-    program, images = job.work[slot]
-    await link.perform(run_image(program, images[0], slot=slot))
+    program, images = job.work[number]
+    await link.perform(run_image(program, images[0], program_number=number))
     link.sent.clear()
     link.results.clear()
-    runs = await link.perform(run_batch([(slot, codes) for codes in images], conditions=job.conditions[slot]))
+    runs = await link.perform(run_batch([(number, codes) for codes in images], conditions=job.conditions[number]))
     for run in runs:
         if isinstance(run, DeviceError):
             raise run

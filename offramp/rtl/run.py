@@ -15,7 +15,7 @@ import numpy as np
 from fpga.driver import RunOutcome
 from hw.config import WORD_CHANNELS
 from hw.network.exits import DEFAULT, Conditions
-from hw.network.zero_codes import stored_zero_points
+from hw.network.zero_points import storage_zero_points
 from hw.program.instructions import Instruction
 from hw.program.link import link
 from hw.program.program import Program
@@ -149,14 +149,14 @@ def _run(
 
 
 def expected_outputs(
-    program: Program, layer: Instruction, golden: Result, image: int, stored: Mapping[str, int]
+    program: Program, layer: Instruction, golden: Result, image: int, zero_points: Mapping[str, int]
 ) -> list[tuple[np.ndarray | slice, np.ndarray]]:
     """What a LAYER instruction must leave, as :class:`fpga.driver.RunOutcome` holds it.
 
     Parameters
     ----------
-    stored : mapping of str to int
-        The network's :func:`hw.network.zero_codes.stored_zero_points`.
+    zero_points : mapping of str to int
+        The network's :func:`hw.network.zero_points.storage_zero_points`.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def expected_outputs(
     """
     described = program.commands[layer.index]
     codes = golden.tensors[described.tensor][image].astype(np.int64)
-    values = codes.reshape(-1, codes.shape[-1]) - stored[described.tensor]
+    values = codes.reshape(-1, codes.shape[-1]) - zero_points[described.tensor]
     if not described.partial and any(head.logits == described.tensor for head in program.network.exits):
         return [(slice(None), values.reshape(-1))]
     channels = values.shape[1]
@@ -200,7 +200,7 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
     cycles: list[str] = []
     differing: set[int] = set()
     layers = 0
-    stored = stored_zero_points(program.network)
+    zero_points = storage_zero_points(program.network)
 
     def check(kind: list[str], image: int, what: str, rtl: Any, expected: Any) -> None:
         if not np.array_equal(rtl, expected):
@@ -228,7 +228,7 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
                 check(cycles, image, f"{counter} of {name}", record[counter], found[image, index])
             if not outcome.outputs:
                 continue
-            wanted = expected_outputs(program, program.decoded.layers[index], golden, image, stored)
+            wanted = expected_outputs(program, program.decoded.layers[index], golden, image, zero_points)
             for core, (part, (rows, words)) in enumerate(zip(outcome.outputs[number], wanted, strict=True)):
                 check(values, image, f"{name} in core {core}", part[rows], words)
     return {

@@ -4,7 +4,7 @@ from amaranth import Instance, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.rtl.modules import shared
+from hw.rtl.verilog_platform import shared
 
 
 class RunningSum(wiring.Component):

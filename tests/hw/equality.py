@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hw.network.zero_codes import stored_zero_points
+from hw.network.zero_points import storage_zero_points
 from hw.program.program import Program
 from models.integer import golden
 from tests.hw.machine import Machine, map_words
@@ -26,7 +26,7 @@ def assert_equals_golden(program: Program, codes: np.ndarray) -> np.ndarray:
     ----------
     codes : int8 array (images, height, width, channels)
     """
-    network, stored = program.network, stored_zero_points(program.network)
+    network, zero_points = program.network, storage_zero_points(program.network)
     between = strips_of(program)
     expected = golden.run(network, codes)
     machine = Machine(program.images, program.config)
@@ -38,7 +38,7 @@ def assert_equals_golden(program: Program, codes: np.ndarray) -> np.ndarray:
             command = program.commands[ran.index]
             if command.partial:  # its only position goes nowhere
                 continue
-            wanted = map_words(expected.tensors[command.tensor][number].astype(np.int64) - stored[command.tensor])
+            wanted = map_words(expected.tensors[command.tensor][number].astype(np.int64) - zero_points[command.tensor])
             np.testing.assert_array_equal(ran.values, wanted[ran.numbers], err_msg=command.name)
             made.setdefault(command.tensor, []).append(ran.numbers)
         for tensor, numbers in made.items():

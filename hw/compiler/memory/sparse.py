@@ -65,18 +65,18 @@ class ListStore:
         """Pointers and entries of one PE."""
         count = len(self._lists)
         starts, counts = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
-        entries, known = "", {}
+        entries, placed = "", {}
         for number in sorted(range(count), key=lambda number: -len(self._lists[number][pe])):
             part = self._lists[number][pe]
             if not part:
                 break
-            if part not in known:
+            if part not in placed:
                 place = entries.find(part)
                 if place < 0:
                     place = len(entries)
                     entries += part
-                known[part] = place
-            starts[number], counts[number] = count + known[part], len(part)
+                placed[part] = place
+            starts[number], counts[number] = count + placed[part], len(part)
         pointers = pack_pointers(starts, counts, self._config)
         return np.concatenate([pointers, np.frombuffer(entries.encode(*_CODEC), dtype="<u4").astype(np.uint32)])
 

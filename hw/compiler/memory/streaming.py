@@ -91,15 +91,15 @@ def _stores(
     Commands that share their lists have them once.
     """
     stores = [ListStore(config) for _ in range(config.cores)]
-    known: dict[tuple[int, int], int] = {}
+    added: dict[tuple[int, int], int] = {}
     first: list[dict[int, int]] = []
     for command in commands:
         first.append({})
         for core, work in command.items():
             key = core, id(work.lists)
-            if key not in known:
-                known[key] = work.add_lists(stores[core])
-            first[-1][core] = known[key]
+            if key not in added:
+                added[key] = work.add_lists(stores[core])
+            first[-1][core] = added[key]
     return stores, first
 
 

@@ -14,7 +14,7 @@ from hw.config import WORD_CHANNELS, AcceleratorConfig
 
 __all__ = ["COMMAND_CYCLES", "Estimate", "estimate"]
 
-#: Cycles of a command in which nothing is multiplied: fetch of the description, first slot, last word on its way.
+#: Cycles of a command in which nothing is multiplied: fetch of the description, first issue slot, last word on its way.
 COMMAND_CYCLES = 90
 #: How little PEs and lanes delay one another with nothing between them; fits the simulator's cycles of ResNet-8.
 _SHARPNESS = 3
@@ -90,7 +90,7 @@ def estimate(expansion: Expansion, density: float, config: AcceleratorConfig) ->
             made = 1 if kernel.global_pool or not complete else kernel.columns.outputs
             lines = _lines(kernel, share.rows, partition.merged, complete)
             work[number, core] = _cycles(
-                kernel, most * by_pe, lines, _slots(depth, density, group), (made, made_channels), config
+                kernel, most * by_pe, lines, _issue_slots(depth, density, group), (made, made_channels), config
             )
             alike.setdefault(share.same_lists, core)
             pointers[number, core] = share.list_count(inputs, config)
@@ -126,15 +126,15 @@ def _lines(kernel: Kernel, rows: tuple[int, int], merged: bool, complete: bool) 
     if kernel.global_pool:
         count = kernel.rows.size
         return [_Line((0,), 1, y == count - 1) for y in range(count)]
-    walked, blank = row_schedule(kernel.rows.band(*rows)[1])
+    walk, blank = row_schedule(kernel.rows.band(*rows)[1])
     if not complete:
-        filled = walked[: len(walked) - blank]
-        walked = tuple((taps, y == len(filled) - 1) for y, (taps, _) in enumerate(filled))
-    return [_Line(tuple(tap for tap, _ in taps), 1 if merged and taps else len(taps), final) for taps, final in walked]
+        filled = walk[: len(walk) - blank]
+        walk = tuple((taps, y == len(filled) - 1) for y, (taps, _) in enumerate(filled))
+    return [_Line(tuple(tap for tap, _ in taps), 1 if merged and taps else len(taps), final) for taps, final in walk]
 
 
-def _slots(depth: int, density: float, group: int) -> tuple[float, float]:
-    """Expected slots of a position for groups of so many channels that aren't all zero, and for words of zeros."""
+def _issue_slots(depth: int, density: float, group: int) -> tuple[float, float]:
+    """Expected issue slots of a position: groups of so many channels that aren't all zero, and words of zeros."""
 
     def empty(size: int) -> float:
         full, rest = divmod(depth, size)
@@ -158,7 +158,7 @@ def _cycles(
     by_pe : float array (PEs, kernel rows, kernel columns)
         Expected products with all activations of a position.
     slots : tuple of 2 float
-        :func:`_slots` of a position.
+        :func:`_issue_slots` of a position.
     made : tuple of 2 int
         Positions that are final behind a line whose outputs are, and channels of a position.
     """
@@ -171,23 +171,23 @@ def _cycles(
     uses = np.array([[line.taps.count(row) for row in range(by_pe.shape[1])] for line in lines])
     busiest = by_row[int((by_row * uses.sum(axis=0)).sum(axis=1).argmax())]
     active, empty = slots
-    walked = [
+    scans = [
         (1 + kernel.columns.used * (active * line.jobs + empty if line.jobs else 1), made[0] * line.final)
         for line in lines
     ]
     products = (uses * busiest).sum(axis=1).tolist()
-    return _served(walked, products, made[1], 1, config), _served(walked, products, made[1], 2, config)
+    return _served(scans, products, made[1], 1, config), _served(scans, products, made[1], 2, config)
 
 
 def _served(
-    walked: list[tuple[float, int]], products: list[float], channels: int, distance: int, config: AcceleratorConfig
+    scans: list[tuple[float, int]], products: list[float], channels: int, distance: int, config: AcceleratorConfig
 ) -> float:
     """Cycles until the lanes, which take steps so many cycles apart, have finished the last line.
 
-    ``walked`` are the slots of each line without dumps, and the positions of ``channels`` that it completes.
+    ``scans`` are the issue slots of each line without dumps, and the positions of ``channels`` that it completes.
     """
     dispatched = finished = 0.0
-    for (scanned, positions), busy in zip(walked, products, strict=True):
+    for (scanned, positions), busy in zip(scans, products, strict=True):
         outputs, slots = positions * channels, scanned + positions
         # Beyond what waits between PEs and lanes, each delays the other wherever it has more to do.
         sides = busy + outputs / config.pes, distance * outputs / config.lanes

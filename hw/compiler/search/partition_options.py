@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import product
 
 from hw.compiler.search.estimate import Estimate, estimate
-from hw.compiler.search.requirements import Need, least_passes, need, refusal
+from hw.compiler.search.requirements import Requirements, least_passes, refusal, requirements
 from hw.compiler.steps.expansion import Expansion, expand_step
 from hw.compiler.steps.partition import Partition
 from hw.compiler.steps.step import Step
@@ -48,9 +48,9 @@ class Option:
         return self.expansion.partition
 
     @cached_property
-    def need(self) -> Need:
+    def requirements(self) -> Requirements:
         """What PEs and tables must have."""
-        return need(self.expansion, self.config)
+        return requirements(self.expansion, self.config)
 
     @cached_property
     def cost(self) -> Estimate:
@@ -120,7 +120,7 @@ class Options:
         if step.strip is not None:
             pairs = [(b, g) for b, g in pairs if b == len(step.strip.rows)]
         found: list[Partition] = []
-        least: list[Need] = []
+        least: list[Requirements] = []
         ways = [
             (merged, column_major)
             for merged in (True, False)
@@ -130,7 +130,7 @@ class Options:
         for (bands, groups), (merged, column_major) in product(pairs, ways):
             for commands in range(1, 2 if step.raw else words // groups + 1):
                 partition = Partition(bands, groups, commands, merged, passes, column_major)
-                unfit = [each for step in steps if not (each := self.option(step, partition).need).fits(config)]
+                unfit = [each for step in steps if not (each := self.option(step, partition).requirements).fits(config)]
                 if not unfit:
                     found.append(partition)
                     break
@@ -156,7 +156,7 @@ class Options:
             for share in _SHARES:
                 for count in range(least, most + 1):
                     smaller = replace(partition, passes=count) if deeper else replace(partition, commands=count)
-                    if not all(self.option(step, smaller).need.fits(config) for step in steps):
+                    if not all(self.option(step, smaller).requirements.fits(config) for step in steps):
                         break
                     if self._list_words(steps, smaller) * share <= config.list_words:
                         found.append(smaller)

@@ -14,11 +14,11 @@ from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.bits import bits_of
 from hw.program.isa import Column, Row, Source
 
-__all__ = ["Need", "least_passes", "need", "refusal"]
+__all__ = ["Requirements", "least_passes", "refusal", "requirements"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Need:
+class Requirements:
     """What a partition of a step needs.
 
     Attributes
@@ -54,9 +54,9 @@ class Need:
 
 @dataclass(frozen=True)
 class _Rule:
-    """A figure of a :class:`Need`, the most that is possible, and what to say of more."""
+    """A figure of a :class:`Requirements`, the most that is possible, and what to say of more."""
 
-    of: Callable[[Need], int]
+    of: Callable[[Requirements], int]
     limit: Callable[[AcceleratorConfig], int]
     message: str
 
@@ -113,37 +113,42 @@ def least_passes(step: Step) -> int:
     return ceil(step.source.shape[2] / (WORD_CHANNELS * _MOST_WORDS))
 
 
-def refusal(name: str, needs: Sequence[Need], config: AcceleratorConfig) -> str:
+def refusal(name: str, wanted: Sequence[Requirements], config: AcceleratorConfig) -> str:
     """Why none of these is possible: the first rule that all break that break none before, and the smallest figure."""
     for rule in _RULES:
-        value, limit = min(map(rule.of, needs)), rule.limit(config)
+        value, limit = min(map(rule.of, wanted)), rule.limit(config)
         if value > limit:
             return f"{name}: " + rule.message.format(value=value, limit=limit, more=value - limit)
-        needs = [need for need in needs if rule.of(need) <= limit]
+        wanted = [each for each in wanted if rule.of(each) <= limit]
     raise AssertionError(f"{name}: a partition breaks no rule")
 
 
-def need(expansion: Expansion, config: AcceleratorConfig) -> Need:
+def requirements(expansion: Expansion, config: AcceleratorConfig) -> Requirements:
     """What a step needs under a partition: the most of any of its parts."""
     shares = [share for command in expansion.commands for share in command]
     slots = max(share.words for share in shares) * WORD_CHANNELS // config.pes
-    needs, passes = [], expansion.passes
+    wanted, passes = [], expansion.passes
     for share in shares:
         depthwise = share.kernel.depthwise
         scanned = [share.words] if depthwise else [-(-(end - start) // WORD_CHANNELS) for start, end in passes]
         deepest = slots if depthwise else max(end - start for start, end in passes)
-        needs += [_of_tables(share, slots, deepest, expansion.partition), Need(words=max(share.words, *scanned))]
+        wanted += [
+            _of_tables(share, slots, deepest, expansion.partition),
+            Requirements(words=max(share.words, *scanned)),
+        ]
     # Of parts with equal lists, one is enough.
     for share in {share.same_lists: share for share in shares}.values():
         kernel, (first, last) = share.kernel, share.channels
         counts = _by_pe(kernel.weight[first:last] != 0, kernel.depthwise, config)
         by_row = np.stack([counts[:, :, [column for column, _ in each.taps]].sum(axis=2) for each in kernel.classes])
         longest = max(int(by_row[:, :, [row for row, _ in block]].sum(axis=2).max()) for block in share.blocks)
-        needs.append(Need(longest=longest))
-    return Need(**{field.name: max(getattr(each, field.name) for each in needs) for field in fields(Need)})
+        wanted.append(Requirements(longest=longest))
+    return Requirements(
+        **{field.name: max(getattr(each, field.name) for each in wanted) for field in fields(Requirements)}
+    )
 
 
-def _of_tables(share: Share, slots: int, depth: int, partition: Partition) -> Need:
+def _of_tables(share: Share, slots: int, depth: int, partition: Partition) -> Requirements:
     """What the tables of a walk need, for any weights.
 
     ``depth`` are the lists of a class of columns and a block.
@@ -153,11 +158,11 @@ def _of_tables(share: Share, slots: int, depth: int, partition: Partition) -> Ne
     several = partition.passes > 1
     reach = max((len(kernel.classes) - 1) * len(blocks), len(blocks) - 1) * depth
     if kernel.global_pool:
-        return Need(accumulators=slots * (1 + several), reach=reach, uses=1, completed=1)
+        return Requirements(accumulators=slots * (1 + several), reach=reach, uses=1, completed=1)
     count = share.rows[1] - share.rows[0]
     live = count if several else min(kernel.rows.live, count)
     rows, blank = row_schedule(kernel.rows.band(*share.rows)[1])
-    return Need(
+    return Requirements(
         accumulators=(live * kernel.columns.outputs + several) * slots,
         reach=reach,
         uses=max(1 if partition.merged else len(taps) for taps, _ in rows),

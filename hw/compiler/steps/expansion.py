@@ -94,9 +94,9 @@ def expand_step(step: Step, partition: Partition, config: AcceleratorConfig) -> 
     bands = bands_of(step, partition.bands)
     walks = {}
     for rows in bands:
-        kernel, walked = step.kernel.walk(rows, partition.column_major)
+        kernel, walk_rows = step.kernel.walk(rows, partition.column_major)
         top = 0 if kernel.global_pool else step.kernel.reads(*rows)[0]
-        walks[rows] = top, kernel, walked, blocks_of(kernel, walked, partition.merged)
+        walks[rows] = top, kernel, walk_rows, blocks_of(kernel, walk_rows, partition.merged)
     commands = tuple(
         tuple(
             Share(part, part.channels(channels), *walks[part.rows]) for part in parts_of(bands, some, partition.groups)

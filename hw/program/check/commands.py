@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.network.layers import Layer, Tensor, threshold_of
 from hw.network.network import INPUT, Add, Linear, Network
-from hw.network.zero_codes import stored_zero_points
+from hw.network.zero_points import storage_zero_points
 from hw.program.check.select import check_selection, check_use
 from hw.program.command import Command
 from hw.program.decode import Decoded
@@ -32,8 +32,8 @@ def check_commands(network: Network, config: AcceleratorConfig, commands: Sequen
     layers = decoded.layers
     if len(layers) != len(commands):
         raise ValueError(f"program image holds {len(layers)} layers, its description {len(commands)}")
-    stored = stored_zero_points(network)
-    _check_image(decoded.header, network.input, stored[INPUT])
+    zero_points = storage_zero_points(network)
+    _check_image(decoded.header, network.input, zero_points[INPUT])
     tensors = network.tensors()
     order = list(dict.fromkeys(command.layer for command in commands))
     wanted = [layer.name for layer in network.layers if not isinstance(layer, Add)]
@@ -48,7 +48,7 @@ def check_commands(network: Network, config: AcceleratorConfig, commands: Sequen
         if command.layer not in seen or selection is not None:
             check_selection(f"command {number}", layer, tensors[source], selection, windows[source], config)
         seen.add(command.layer)
-        _check_command(f"command {number}", network, config, command, instruction, windows[source], stored)
+        _check_command(f"command {number}", network, config, command, instruction, windows[source], zero_points)
         windows[command.tensor] = tuple(core.window for core in instruction.cores)
     _check_decisions(network, commands, decoded.instructions)
 
@@ -68,7 +68,7 @@ def _check_command(
     command: Command,
     instruction: Instruction,
     windows: tuple[WindowFields, ...],
-    stored: dict[str, int],
+    zero_points: dict[str, int],
 ) -> None:
     """A command says of its instruction what is true of the network; ``windows`` are of the map that it reads."""
     layer, result = network.layer(command.layer), network.layer(command.tensor).output
@@ -110,7 +110,7 @@ def _check_command(
             outputs, made, columns = channels, NUMBERS - words, 1
         found = [lane.outputs, lane.channels, lane.raw, target.zero_point]
         found += [target.first, target.row_pitch, target.column_pitch, target.columns, target.words]
-        zero_point = target.zero_point if raw else stored[command.tensor]
+        zero_point = target.zero_point if raw else zero_points[command.tensor]
         wanted = [outputs, channels, int(raw), zero_point, made, *pitches, columns, words]
         if found != wanted:
             raise ValueError(

@@ -5,7 +5,7 @@ import numpy as np
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.numerics import Rounding, clamp, requantize
 from hw.program.bits import bits_of
-from hw.program.check.memory_state import Memories, walked
+from hw.program.check.memory_state import Memories, walk_order
 from hw.program.instructions import CoreLayer, SourceFields, TargetFields
 from hw.program.isa import MAX_CLASSES, NUMBERS, Row
 from hw.program.list_memory import unpack_entries, unpack_pointers
@@ -90,7 +90,7 @@ def numbers_of(where: str, part: CoreLayer) -> np.ndarray:
     words, positions = lane.channels // WORD_CHANNELS, lane.outputs // lane.channels
     require(target.words == words, f"{where}: it must make {words} words a position, not {target.words}")
     _check_columns(where, target, positions)
-    numbers = walked(target.first, target, positions, words).reshape(-1)
+    numbers = walk_order(target.first, target, positions, words).reshape(-1)
     last, different = int(numbers.max()), len(np.unique(numbers))
     require(last < NUMBERS, f"{where}: word {last} is beyond the {NUMBERS} of a map")
     require(different == len(numbers), f"{where}: {len(numbers)} words must not overlap, only {different} differ")

@@ -13,7 +13,7 @@ import numpy as np
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.network.layers import Add, Layer, Linear, multiply_accumulates, select_of
 from hw.network.network import Network
-from hw.network.zero_codes import stored_zero_points
+from hw.network.zero_points import storage_zero_points
 from hw.numerics import Rounding
 from hw.program.arithmetic import Arithmetic, arithmetic_of, sum_fields
 from hw.program.check.maps import Maps
@@ -86,7 +86,7 @@ class _Check:
 
     def __init__(self, network: Network, config: AcceleratorConfig, images: dict[str, np.ndarray], decoded: Decoded):
         self._network, self._config, self._images = network, config, images
-        self._tensors, self._stored = network.tensors(), stored_zero_points(network)
+        self._tensors, self._zero_points = network.tensors(), storage_zero_points(network)
         self._memory = ListMemory(images["lists"], decoded.chunks, config)
         self._maps = Maps(network, decoded.windows, config)
         self._multiplied = 0
@@ -107,7 +107,7 @@ class _Check:
             f"{where}: commands must multiply each of {words} words of {layer.inputs[0]} once, not up to {inputs[1]}",
         )
         self._multiplied = inputs[1] if command.partial else 0
-        of = _Of(command, layer, stencil, arithmetic_of(layer, source, padded, self._stored), inputs, last)
+        of = _Of(command, layer, stencil, arithmetic_of(layer, source, padded, self._zero_points), inputs, last)
         lists = self._memory.at(instruction.chunks)
         for part in parts:
             self._core(f"{where}: core {part.core}", of, part, instruction.cores[part.core], lists[part.core])
@@ -146,8 +146,8 @@ class _Check:
             f"{where}: it must walk {words[1] - words[0]} words from word {words[0]} of positions of {name} on, not "
             f"{found[1]} from {found[0]}",
         )
-        walked = np.divmod(numbers // pitch, width)
-        self._maps.read(where, name, part.core, np.unique(walked[0]), words)
+        positions = np.divmod(numbers // pitch, width)
+        self._maps.read(where, name, part.core, np.unique(positions[0]), words)
         final, depth = of.last.cores[part.core].source, self._config.accumulators
         if source.partial:
             outputs = (part.rows[1] - part.rows[0]) * self._maps.shape(of.command.tensor)[1] * source.slots
@@ -163,7 +163,7 @@ class _Check:
         work = ExpectedWork(
             stencil=of.stencil,
             shape=(height, width),
-            walked=walked,
+            positions=positions,
             rows=part.rows,
             columns=self._network.layer(of.command.tensor).output.shape[1],
             channels=channels,

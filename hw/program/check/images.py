@@ -49,8 +49,8 @@ def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig, numbe
         if instruction.op is Opcode.SELECT:
             selections.select(instruction, following, memories)
         elif instruction.op is Opcode.LAYER:
-            known = lists.at(instruction.chunks), lists.lacking(place)
-            _check_layer(instruction, place, images, known, memories, selections, filled, config)
+            contents = lists.at(instruction.chunks), lists.lacking(place)
+            _check_layer(instruction, place, images, contents, memories, selections, filled, config)
             place += 1
             if place == decoded.header.image_free:
                 memories.give(decoded.windows)
@@ -169,8 +169,8 @@ def _check_layer(
     active = {}
     for k, part in parts.items():
         selections.use(f"{where}, core {k}", part.source)
-        known = lists[0][k], lists[1][k]
-        active[k] = check_core(f"{where}, core {k}", k, part, images, known, memories, filled[k], config)
+        contents = lists[0][k], lists[1][k]
+        active[k] = check_core(f"{where}, core {k}", k, part, images, contents, memories, filled[k], config)
     memories.open(where, [core.window for core in instruction.cores])
     made = np.zeros(NUMBERS, dtype=bool)
     for k, part in parts.items() if not heads else ():

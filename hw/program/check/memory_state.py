@@ -9,7 +9,7 @@ from hw.program.instructions import ResidualFields, SelectionFields, SourceField
 from hw.program.isa import NUMBERS
 from hw.rules import require
 
-__all__ = ["Memories", "walked"]
+__all__ = ["Memories", "walk_order"]
 
 #: Marks of a place in :attr:`Memories._kept`; from 0 on, the operand of the core's own word with that ordinal.
 _FREE, _READ = -1, -2
@@ -17,7 +17,7 @@ _FREE, _READ = -1, -2
 _NOTHING = -1
 
 
-def walked(first: int, target: TargetFields, positions: int, words: int) -> np.ndarray:
+def walk_order(first: int, target: TargetFields, positions: int, words: int) -> np.ndarray:
     """Words of some positions in the order of a walk: int array (positions, words); at least one column."""
     row, column = np.divmod(np.arange(positions), target.columns)
     starts = first + row * target.row_pitch + column * target.column_pitch
@@ -73,7 +73,7 @@ class Memories:
         bool array (words, 8)
             Whether a channel may be nonzero at any position.
         """
-        places = walked(residual.base, target, positions, words)
+        places = walk_order(residual.base, target, positions, words)
         active = self._take(where, core, residual.bank, places)
         kept = self._kept[core, residual.bank]
         unique, ordinals, counts = np.unique(places, return_index=True, return_counts=True)

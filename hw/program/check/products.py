@@ -73,7 +73,7 @@ class ExpectedWork:
     stencil : Stencil
     shape : tuple of 2 int
         Rows and columns of the layer's input.
-    walked : tuple of 2 int arrays (rows, columns)
+    positions : tuple of 2 int arrays (rows, columns)
         Row and column of the input at every place of the walk that reads one.
     rows : tuple of 2 int
         First output row, and the one after the last.
@@ -89,7 +89,7 @@ class ExpectedWork:
 
     stencil: Stencil
     shape: tuple[int, int]
-    walked: tuple[np.ndarray, np.ndarray]
+    positions: tuple[np.ndarray, np.ndarray]
     rows: tuple[int, int]
     columns: int
     channels: tuple[int, int]
@@ -137,9 +137,9 @@ def _situations(where: str, work: ExpectedWork, core: CoreLayer, config: Acceler
     accumulators of a PE, plus the accumulator counted from that of the place; -1 where it has none.
     """
     stencil, source, depth = work.stencil, core.source, config.accumulators
-    reach = [_reach(places, work, axis) for axis, places in enumerate(work.walked)]
+    reach = [_reach(places, work, axis) for axis, places in enumerate(work.positions)]
     needed = [int((_reach(np.arange(size), work, axis)[1] > 0).sum()) for axis, size in enumerate(work.shape)]
-    numbers = (work.walked[0] * work.shape[1] + work.walked[1])[(reach[0][1] > 0) & (reach[1][1] > 0)]
+    numbers = (work.positions[0] * work.shape[1] + work.positions[1])[(reach[0][1] > 0) & (reach[1][1] > 0)]
     require(
         len(np.unique(numbers)) == len(numbers) == needed[0] * needed[1],
         f"{where}: it must walk each of the {needed[0]}x{needed[1]} positions that its outputs need once, not "
@@ -151,7 +151,7 @@ def _situations(where: str, work: ExpectedWork, core: CoreLayer, config: Acceler
         f"{where}: {most[0]}x{most[1]} outputs of {source.slots} accumulators must fit the {depth} of a PE",
     )
     taps, offsets, inside = [], [], []
-    for axis, ((lowest, count), places) in enumerate(zip(reach, work.walked, strict=True)):
+    for axis, ((lowest, count), places) in enumerate(zip(reach, work.positions, strict=True)):
         each = np.arange(most[axis])
         outputs = lowest[..., None] + each
         taps.append(places[..., None] + stencil.pads[axis] - outputs * stencil.stride[axis])

@@ -6,8 +6,8 @@ from amaranth.lib import enum
 from hw.program.bits import words_of
 from hw.program.isa import Decision, Header, Opcode, Operation
 from hw.program.protocol import ErrorCode, LayerRecord, Reply, RunFlags
+from hw.rtl.adders import pipelined_sum
 from hw.rtl.host.reply_record import offer_record
-from hw.rtl.sums import pipelined_sum
 
 __all__ = ["Execution", "RunState"]
 

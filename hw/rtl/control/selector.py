@@ -17,8 +17,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.isa import MAX_MASKS, Selection, SelectKind
+from hw.rtl.adders import pipelined_sum
 from hw.rtl.core.scanner import PLACE, TALLY_BITS, Order, OrderKind, Scanner
-from hw.rtl.sums import pipelined_sum
 
 __all__ = ["Selector"]
 

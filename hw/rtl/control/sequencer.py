@@ -10,13 +10,13 @@ from hw.config import AcceleratorConfig
 from hw.program.bits import words_of
 from hw.program.isa import Decision, Header, LayerDescription, Opcode, Window
 from hw.program.protocol import ErrorCode, Reply, RunError, RunFlags, RunOptions, RunResult
+from hw.rtl.adders import constant_multiple
 from hw.rtl.control.execution import Execution, RunState
 from hw.rtl.control.exit_rule import ExitRule
 from hw.rtl.control.image_loader import ImageLoader
 from hw.rtl.exchange import WordWrite
 from hw.rtl.fetcher import Fetcher
 from hw.rtl.host.reply_record import ReplyRecord, offer_record
-from hw.rtl.sums import times
 
 __all__ = ["Sequencer"]
 
@@ -185,7 +185,7 @@ class Sequencer(wiring.Component):
     def _connect(self, m, fetcher, loader, run):
         """What the units and the cores' loaders are told in every state."""
         header = run.header
-        m.d.sync += run.header_address.eq(times(self.program, words_of(Header)))
+        m.d.sync += run.header_address.eq(constant_multiple(self.program, words_of(Header)))
         m.d.comb += [
             self.program_address.eq(fetcher.address),
             fetcher.data.eq(self.program_data),

@@ -18,7 +18,7 @@ from hw.rtl.core.scanner import PLACE, TALLY_BITS, Order, Scanner
 from hw.rtl.exchange import Exchange, WordWrite
 from hw.rtl.fetcher import Fetcher
 from hw.rtl.loader import list_row
-from hw.rtl.modules import everywhere, memory_attributes
+from hw.rtl.verilog_platform import memory_attributes, promote
 
 __all__ = ["PAIR", "Core", "LoadWord"]
 
@@ -93,8 +93,8 @@ class Core(wiring.Component):
     A row is written two cycles after it came; the dispatcher is held in the cycle before that.
 
     Only :attr:`reset` resets a core, one cycle later: each core has its own register, for the thousands of flip-flops
-    that a reset reaches. From there it goes, and :attr:`take` comes, through :func:`hw.rtl.modules.everywhere`: over
-    clock networks, on boards that have such.
+    that a reset reaches. From there it goes, and :attr:`take` comes, through :func:`hw.rtl.verilog_platform.promote`:
+    over clock networks, on boards that have such.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -197,7 +197,7 @@ class Core(wiring.Component):
         connect(m, flipped(self.i), activations.write)
         reset = Signal(init=1, reset_less=True)
         m.d.sync += reset.eq(self.reset)
-        return ResetInserter(everywhere(platform, m, reset))(m)
+        return ResetInserter(promote(platform, m, reset))(m)
 
     def _connect_dispatcher(self, m, start, layer, dispatcher, scanner, activations):
         """Its words come from the bank's one read port, which the scanner has in selections, the host while idle."""

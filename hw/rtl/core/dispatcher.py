@@ -11,11 +11,11 @@ selector there are two thresholds, and which one is an activation's, :class:`hw.
 In a depthwise layer a channel has products in one PE only, and as many neighbours as there are PEs are handed out
 together: a *group*, which is nonzero if any of them is, and has one list. Each PE gets its own channel's activation.
 
-A *slot* is a cycle in which the scanner is not held up. A row takes one slot for its table entry, a word one slot for
-each (nonzero channel or group, kernel row) or one if there is none, a finished output position one slot. Everything
-behind the queue stands still while a PE that a job is for has no space, so a layer's timing follows from its slots and
-its queues: the walk runs ahead, and the scanner never waits for it. The stages before the push stop and start a cycle
-late; what they hand over in the first such cycle waits in front of the push, and is there when they aren't.
+An *issue slot* is a cycle in which the scanner is not held up. A row takes one slot for its table entry, a word one
+slot for each (nonzero channel or group, kernel row) or one if there is none, a finished output position one slot.
+Everything behind the queue stands still while a PE that a job is for has no space, so a layer's timing follows from its
+slots and its queues: the walk runs ahead, and the scanner never waits for it. The stages before the push stop and start
+a cycle late; what they hand over in the first such cycle waits in front of the push, and is there when they aren't.
 """
 
 from amaranth import Cat, Module, Mux, Signal, signed
@@ -102,7 +102,7 @@ class Dispatcher(wiring.Component):
     Parts, as in the picture: the walk with the queue behind it; the scan, and the item that it takes next; the words
     kept for their jobs; the address sums beside the pointer lookups; what each PE is told; the push.
 
-    Throughput: one slot per cycle. Back-pressure: by ``space`` and ``hold``. Reset: idle.
+    Throughput: one issue slot per cycle. Back-pressure: by ``space`` and ``hold``. Reset: idle.
     """
 
     #: Cycles from ``start`` to the first slot: the walk, the RAMs' two, the queue's two, the scanner.

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.isa import MAX_MASKS, Selection, SelectUse, Source
 from hw.rtl.core.scanner import Order, OrderKind
-from hw.rtl.modules import memory_attributes
+from hw.rtl.verilog_platform import memory_attributes
 
 __all__ = ["Favour"]
 

@@ -23,7 +23,7 @@ from hw.numerics import ADD_LEFT_SHIFT
 from hw.program.isa import LaneDescription, Residual
 from hw.rtl.core.requantizer import Requantizer, ScaleFields
 
-__all__ = ["Lane", "Sums"]
+__all__ = ["Lane", "ResidualStages"]
 
 #: Bits of what is scaled: biased accumulators and sums; residual operands.
 _WIDTH, _OPERAND_WIDTH = 32, 9
@@ -33,7 +33,7 @@ _SCALED_BITS = 10
 _WAIT = 2
 
 
-class Sums(data.Struct):
+class ResidualStages(data.Struct):
     """Which stages hold something of a residual sum in this cycle; the others hold a layer's own value, or nothing."""
 
     operand: 1  # the stored operand is to be scaled; else the layer's own
@@ -50,7 +50,7 @@ class Lane(wiring.Component):
     -------
     fields : In(LaneDescription), residual : In(Residual), zero_point : In(signed 8)
         The layer, and the zero point its output is stored against.
-    sums : In(Sums)
+    sums : In(ResidualStages)
     accumulator : In(signed)
         Cycle 0.
     bias, multiplier, shift : In
@@ -83,7 +83,7 @@ class Lane(wiring.Component):
                 "fields": In(LaneDescription),
                 "residual": In(Residual),
                 "zero_point": In(signed(8)),
-                "sums": In(Sums),
+                "sums": In(ResidualStages),
                 "accumulator": In(accumulator),
                 "bias": In(signed(32)),
                 "multiplier": In(31),

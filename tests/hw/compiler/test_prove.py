@@ -16,7 +16,7 @@ def test_what_is_proven_is_what_was_lowered():
     proven = prove(lowered, ROOMY)
     assert (proven.network, proven.config) == (lowered.network, ROOMY)
     assert proven.steps is lowered.steps
-    assert proven.stored[INPUT] == lowered.network.input.zero_point
+    assert proven.zero_points[INPUT] == lowered.network.input.zero_point
 
 
 def test_selections_of_too_many_channels_are_refused():

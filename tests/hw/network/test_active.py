@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hw.network.active import multiplied
+from hw.network.active import active_mask
 from hw.network.network import INPUT
 from tests.random_networks import NetworkMaker
 
@@ -14,4 +14,4 @@ def test_a_magnitude_as_large_as_the_threshold_is_multiplied(threshold):
     maker.head(maker.conv(INPUT, 8, (1, 1)), 4)
     layer = replace(maker.network("net").layers[0], threshold=threshold)
     activations = np.array([0, threshold, -threshold, threshold - 1, -255]).reshape(1, 1, 1, 5)
-    assert multiplied(layer, activations).ravel().tolist() == [False, True, True, False, True]
+    assert active_mask(layer, activations).ravel().tolist() == [False, True, True, False, True]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from hw.network.active import multiplied
+from hw.network.active import active_mask
 from hw.network.layers import select_of
 from hw.network.network import Network, Select
 from hw.network.selection import winners
@@ -59,9 +59,9 @@ def test_of_what_is_selected_a_layer_multiplies_what_reaches_its_threshold():
     net = network({"branch": {"threshold": 5, "select": Select(kind="elements", count=3)}})
     activations = np.zeros((1, 3, 4, 4), dtype=np.int16)
     activations[0, 0, 0] = [-200, 4, 7, 3]
-    where = multiplied(net.layer("branch"), activations)
+    where = active_mask(net.layer("branch"), activations)
     assert [tuple(place) for place in np.argwhere(where)] == [(0, 0, 0, 0), (0, 0, 0, 2)]
-    assert multiplied(net.layer("early"), activations).sum() == 4
+    assert active_mask(net.layer("early"), activations).sum() == 4
 
 
 SELECTS = [

@@ -43,8 +43,8 @@ def test_the_program_is_header_instructions_and_chunks():
     header = decode(Header, [0] * words_of(Header)) | {"image_words": 4, "limit": 1000}
     decision = {"threshold": 5, "low": 1, "high": 9}
     operations = [
-        {"op": Opcode.LAYER, "name": "a", "index": 0, "slot": 0, "chunks": 1},
-        {"op": Opcode.LAYER, "name": "b", "index": 1, "slot": 1},
+        {"op": Opcode.LAYER, "name": "a", "index": 0, "description": 0, "chunks": 1},
+        {"op": Opcode.LAYER, "name": "b", "index": 1, "description": 1},
         {"op": Opcode.STOP, "name": "b", "index": 0, "decision": decision},
     ]
     chunks = [(np.zeros(6, dtype=np.uint32), 0), (np.zeros(10, dtype=np.uint32), 1)]

@@ -8,7 +8,7 @@ from models.methods.binary_relax import BinaryRelax, relaxed
 from models.networks.architectures import initial
 from models.networks.residual_net import Architecture
 from models.training.pieces import Piece
-from models.training.standard import FixedMask
+from models.training.standard_pieces import FixedMask
 from models.training.train import Schedule, accuracy, fit, predict
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2)

@@ -19,7 +19,7 @@ from models.methods.gap import GreedyPruning, PGDSettings
 from models.methods.robust import AdversarialLoss
 from models.networks.architectures import initial
 from models.networks.resnet8 import ResNet8Architecture
-from models.training.standard import AdversarialExamples
+from models.training.standard_pieces import AdversarialExamples
 from models.training.train import Schedule, accuracy, fit, predict
 from sim import simulate
 

@@ -21,7 +21,7 @@ from models.networks.architectures import initial
 from models.networks.residual_net import Architecture
 from models.networks.winners import Winners, attach, attached, keep, set_rates
 from models.training.pieces import Piece
-from models.training.standard import Ramp
+from models.training.standard_pieces import Ramp
 from models.training.train import Schedule, fit
 from sim import simulate
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from models.training.pieces import Piece, Run
-from models.training.standard import Ramp
+from models.training.standard_pieces import Ramp
 
 
 class Annealed(Piece):

@@ -7,7 +7,7 @@ from hw import container
 from models.training import resume
 from models.training.hyperparameters import Schedule
 from models.training.pieces import Piece
-from models.training.standard import AdversarialExamples, Projection, Ramp, Validation
+from models.training.standard_pieces import AdversarialExamples, Projection, Ramp, Validation
 from models.training.train import fit
 from tests.models.training.annealed import Annealed
 

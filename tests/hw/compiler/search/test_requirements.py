@@ -9,7 +9,7 @@ import pytest
 from hw.compiler.lower import lower
 from hw.compiler.memory.core_schedule import core_schedule
 from hw.compiler.memory.kernel_lists import kernel_lists
-from hw.compiler.search.requirements import Need, least_passes, need, refusal
+from hw.compiler.search.requirements import Requirements, least_passes, refusal, requirements
 from hw.compiler.steps.expansion import expand_step
 from hw.compiler.steps.partition import Partition
 from hw.compiler.steps.step import Step
@@ -18,7 +18,7 @@ from hw.network.network import INPUT
 from tests.random_networks import NetworkMaker
 
 CONFIG = AcceleratorConfig(cores=4, list_words=8192, accumulators=1024)
-MOST = Need(accumulators=1024, longest=31, reach=4095, uses=15, completed=15, blank=15, words=255)
+MOST = Requirements(accumulators=1024, longest=31, reach=4095, uses=15, completed=15, blank=15, words=255)
 
 
 def first_step(maker: NetworkMaker) -> Step:
@@ -32,8 +32,8 @@ def conv(shape: tuple[int, int, int], channels: int, kernel: tuple[int, int], **
     return first_step(maker)
 
 
-def needed(step: Step, partition: Partition) -> Need:
-    return need(expand_step(step, partition, CONFIG), CONFIG)
+def needed(step: Step, partition: Partition) -> Requirements:
+    return requirements(expand_step(step, partition, CONFIG), CONFIG)
 
 
 def test_accumulators_of_a_3x3_kernel_by_hand():
@@ -111,8 +111,13 @@ def test_a_refusal_names_rule_and_value(change, message):
 
 def test_a_refusal_is_of_what_comes_nearest():
     """Of partitions that have enough accumulators, what else is wrong; of those that break the same rule, the least."""
-    needs = [Need(accumulators=2000), Need(longest=50), Need(longest=40, blank=99), Need(longest=60)]
-    assert refusal("a", needs, CONFIG).startswith("a: a weight list has 40 entries")
+    wanted = [
+        Requirements(accumulators=2000),
+        Requirements(longest=50),
+        Requirements(longest=40, blank=99),
+        Requirements(longest=60),
+    ]
+    assert refusal("a", wanted, CONFIG).startswith("a: a weight list has 40 entries")
 
 
 @pytest.mark.parametrize(("depth", "passes"), [(8, 1), (2040, 1), (2041, 2), (4080, 2), (4096, 3)])

@@ -35,7 +35,7 @@ def good():
     work = ExpectedWork(
         stencil=stencil_of(layer, program.network.input.shape),
         shape=SIZE,
-        walked=(np.repeat(np.arange(rows)[:, None], columns, axis=1), np.repeat([np.arange(columns)], rows, axis=0)),
+        positions=(np.repeat(np.arange(rows)[:, None], columns, axis=1), np.repeat([np.arange(columns)], rows, axis=0)),
         rows=(0, layer.output.shape[0]),
         columns=layer.output.shape[1],
         channels=(0, 8),
@@ -77,12 +77,12 @@ def test_a_weight_that_is_stored_twice(good):
 
 def test_every_position_is_walked_once(good):
     work, core, lists = good
-    rows = work.walked[0].copy()
+    rows = work.positions[0].copy()
     rows[1] = rows[0]
     message = "it must walk each of the 5x4 positions that its outputs need once, not 20"
-    assert refusal(replace(work, walked=(rows, work.walked[1])), core, lists) == message
-    less = work.walked[0][:-1], work.walked[1][:-1]
-    assert refusal(replace(work, walked=less), core, lists) == message.replace("20", "16")
+    assert refusal(replace(work, positions=(rows, work.positions[1])), core, lists) == message
+    less = work.positions[0][:-1], work.positions[1][:-1]
+    assert refusal(replace(work, positions=less), core, lists) == message.replace("20", "16")
 
 
 def test_outputs_lie_where_they_are_taken_out(good):

@@ -17,8 +17,8 @@ from hw.network.network import Network
 from models.compression import element_thresholds, prune
 from models.compression.fakequant import FakeQuantNet
 from models.compression.product_pruning import ProductPruning
-from models.compression.sparsity import ActivationPenalty, GradualPruning
-from models.compression.thresholds import ElementThresholds
+from models.compression.sparse_training import ActivationPenalty, GradualPruning
+from models.compression.threshold_training import ElementThresholds
 from models.compression.winner_rates import WinnerRates
 from models.datasets.splits import Dataset
 from models.methods.binary_relax import BinaryRelax
@@ -32,7 +32,7 @@ from models.methods.jpnet import IterativePruning, SweptWinners
 from models.methods.robust import AdversarialLoss
 from models.networks.winners import KINDS, carriers
 from models.training.pieces import Piece, Run
-from models.training.standard import AdversarialExamples, CrossEntropy, Distillation, FixedMask, Validation
+from models.training.standard_pieces import AdversarialExamples, CrossEntropy, Distillation, FixedMask, Validation
 
 __all__ = ["INTEGER", "PIECES", "Context", "IntegerContext"]
 

@@ -1,7 +1,7 @@
 import pytest
 
 from hw.network.network import INPUT
-from hw.network.zero_codes import code_ranges, stored_zero_points
+from hw.network.zero_points import code_ranges, storage_zero_points
 from tests.hw.networks import pooled, with_zero_point
 
 
@@ -20,7 +20,7 @@ def test_codes_of_a_pool_lie_between_those_of_its_input():
 def test_what_only_max_pools_read_is_stored_against_its_lowest_code(low, stored):
     network = pooled(-20, low, "average")
     conv, average, largest, last, _ = (layer.name for layer in network.layers)
-    found = stored_zero_points(network)
+    found = storage_zero_points(network)
     assert (found[conv], found[average], found[largest], found[last]) == (-20, stored, stored, -20)
     assert found[INPUT] == network.input.zero_point
 
@@ -28,5 +28,5 @@ def test_what_only_max_pools_read_is_stored_against_its_lowest_code(low, stored)
 def test_what_others_read_too_is_stored_against_its_zero_point():
     network = pooled(-20, -128, early=True)
     conv, _, largest, last, _ = (layer.name for layer in network.layers)
-    found = stored_zero_points(network)
+    found = storage_zero_points(network)
     assert (found[conv], found[largest], found[last]) == (-20, -128, -20)

@@ -9,7 +9,7 @@ from torch import nn
 from models.compression import prune
 from models.compression.fakequant import FakeQuantNet
 from models.training.pieces import Outputs, Piece, Run
-from models.training.standard import parameters_of
+from models.training.standard_pieces import parameters_of
 
 __all__ = ["ActivationPenalty", "GradualPruning", "activation_modules"]
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from models.compression import prune
 from models.compression.quantize import encode, quantize, to_network
-from models.compression.sparsity import ActivationPenalty, GradualPruning, _Hoyer, activation_modules
+from models.compression.sparse_training import ActivationPenalty, GradualPruning, _Hoyer, activation_modules
 from models.integer import golden
 from models.networks.architectures import initial
 from models.networks.residual_net import Architecture

@@ -4,8 +4,8 @@ import torch
 from models.compression import prune
 from models.networks.architectures import initial
 from models.networks.residual_net import Architecture
-from models.recipes.ingredients import PIECES, Context
 from models.recipes.recipe import check, load
+from models.recipes.registry import PIECES, Context
 from models.training.train import Schedule, fit
 from tests.models.recipes.test_recipe import LEAST, written
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from models.networks.architectures import initial
 from models.networks.residual_net import Architecture, to_torch
 from models.training.pieces import Piece
-from models.training.standard import (
+from models.training.standard_pieces import (
     AdversarialExamples,
     CrossEntropy,
     Distillation,

@@ -6,7 +6,7 @@ from amaranth import ClockSignal, Const, Instance, Module, Signal, Value
 from amaranth.back import verilog
 from amaranth.lib import wiring
 
-__all__ = ["GlobalBuffer", "Modules", "everywhere", "memory_attributes", "ports_of", "shared"]
+__all__ = ["GlobalBuffer", "VerilogPlatform", "memory_attributes", "ports_of", "promote", "shared"]
 
 #: Words up to which a memory is built of logic cells: block RAMs are what devices have few of.
 _SMALL_MEMORY = 128
@@ -22,7 +22,7 @@ def ports_of(component: wiring.Component) -> list[tuple[wiring.Flow, Signal]]:
 GlobalBuffer = Callable[[Module, Signal], Signal]
 
 
-class Modules:
+class VerilogPlatform:
     """Collects modules while a design is converted, in the place of Amaranth's platform.
 
     Parameters
@@ -70,12 +70,12 @@ def shared(platform: object, make: Callable[[], wiring.Component], name: str) ->
     Components of one name must be the same but for what their ports say. An instance is reset by a port and nothing
     else: it is beyond the reach of :class:`amaranth.ResetInserter` and of its domain's reset.
     """
-    return platform.instance(make, name) if isinstance(platform, Modules) else make()
+    return platform.instance(make, name) if isinstance(platform, VerilogPlatform) else make()
 
 
-def everywhere(platform: object, m: Module, signal: Signal) -> Signal:
+def promote(platform: object, m: Module, signal: Signal) -> Signal:
     """The signal of a flip-flop for thousands of others: over a network of the device, where it has such networks."""
-    network = platform.network if isinstance(platform, Modules) else None
+    network = platform.network if isinstance(platform, VerilogPlatform) else None
     return signal if network is None else network(m, signal)
 
 

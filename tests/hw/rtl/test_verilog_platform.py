@@ -10,8 +10,8 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from fpga.build import run_tool, synthesis_command
-from hw.rtl.modules import everywhere, memory_attributes, shared
 from hw.rtl.verilog import convert
+from hw.rtl.verilog_platform import memory_attributes, promote, shared
 from tests.hw.simulate import Bench, simulate
 
 
@@ -120,7 +120,7 @@ class Reaching(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         register = Signal()
-        m.d.sync += [register.eq(self.i), self.o.eq(everywhere(platform, m, register))]
+        m.d.sync += [register.eq(self.i), self.o.eq(promote(platform, m, register))]
         return m
 
 

@@ -1,8 +1,8 @@
-"""Sums: with registers on the way, and of shifts."""
+"""Adder trees with registers on the way, and products with constants as sums of shifts."""
 
 from amaranth import Signal
 
-__all__ = ["pipelined_sum", "times"]
+__all__ = ["constant_multiple", "pipelined_sum"]
 
 
 def pipelined_sum(m, name, values):
@@ -19,6 +19,6 @@ def pipelined_sum(m, name, values):
     return terms[0]
 
 
-def times(value, factor: int):
+def constant_multiple(value, factor: int):
     """A value times a positive constant, without a multiplier: on an FPGA that may be far away."""
     return sum(value << bit for bit in range(factor.bit_length()) if factor >> bit & 1)

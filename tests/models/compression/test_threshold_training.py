@@ -6,11 +6,11 @@ from hw.network.layers import threshold_of
 from models.compression.element_thresholds import thresholds_for, with_thresholds
 from models.compression.fakequant import FakeQuantNet
 from models.compression.quantize import encode, quantize, to_network
-from models.compression.thresholds import ElementThresholds
+from models.compression.threshold_training import ElementThresholds
 from models.frontends.graph import lower
 from models.integer import golden
 from models.networks.architectures import initial
-from models.recipes.ingredients import PIECES, Context
+from models.recipes.registry import PIECES, Context
 from models.training.hyperparameters import Schedule
 from models.training.pieces import Piece
 from models.training.train import fit, predict

@@ -2,14 +2,14 @@ import pytest
 from amaranth import Module, Signal
 from amaranth.sim import Simulator
 
-from hw.rtl.sums import times
+from hw.rtl.adders import constant_multiple
 
 
 @pytest.mark.parametrize("factor", [1, 2, 5, 12, 255])
 def test_times_is_the_product_with_a_constant(factor):
     value, product = Signal(5), Signal(13)
     m = Module()
-    m.d.comb += product.eq(times(value, factor))
+    m.d.comb += product.eq(constant_multiple(value, factor))
 
     async def bench(ctx):
         for number in range(32):

@@ -4,7 +4,7 @@ from hw.network.layers import AveragePool2D, GlobalAveragePool, MaxPool2D
 from hw.network.network import INPUT, Network
 from hw.numerics import clamp
 
-__all__ = ["code_ranges", "stored_zero_points"]
+__all__ = ["code_ranges", "storage_zero_points"]
 
 
 def code_ranges(network: Network) -> dict[str, tuple[int, int]]:
@@ -19,8 +19,8 @@ def code_ranges(network: Network) -> dict[str, tuple[int, int]]:
     return ranges
 
 
-def stored_zero_points(network: Network) -> dict[str, int]:
-    """The code that each tensor is stored against: memories hold ``a = q - zero_point`` with this one.
+def storage_zero_points(network: Network) -> dict[str, int]:
+    """The storage zero point of each tensor: memories hold ``a = q - zero_point`` with this one.
 
     It is the code of the real zero, but for maps that only max pools read: accumulators that keep the largest product
     begin at 0, so no activation may be negative there, and the lowest code is the 0.

@@ -17,7 +17,7 @@ from models.datasets.sources import Progress
 from models.datasets.splits import Dataset
 from models.integer import golden
 from models.integer.activity import activity as measure_activity
-from models.integer.exit_calibration import with_thresholds
+from models.integer.exit_calibration import with_exit_thresholds
 from models.methods import detector
 from models.recipes.checkpoint import Compressed, load_compressed
 from sim import simulate, time_batch, worst_case
@@ -124,7 +124,7 @@ def timing(
     codes = encode(source.test.take(images).images, network)
     runs = [simulate(compile_balanced(network, config, activity), codes, progress=progress)]
     if len(network.exits) > 1:
-        whole = with_thresholds(network, *[NEVER] * (len(network.exits) - 1))
+        whole = with_exit_thresholds(network, *[NEVER] * (len(network.exits) - 1))
         runs.append(simulate(compile_balanced(whole, config, activity), codes, progress=progress))
     there = compile_balanced(network, preset(_ROUTED), activity)
     routed = simulate(there, codes, progress=progress)

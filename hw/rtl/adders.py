@@ -1,8 +1,8 @@
-"""Adder trees with registers on the way, and products with constants as sums of shifts."""
+"""Adder trees, with and without registers on the way, and products with constants as sums of shifts."""
 
 from amaranth import Signal
 
-__all__ = ["constant_multiple", "pipelined_sum"]
+__all__ = ["constant_multiple", "pipelined_sum", "popcount"]
 
 
 def pipelined_sum(m, name, values):
@@ -16,6 +16,15 @@ def pipelined_sum(m, name, values):
             m.d.sync += total.eq(a + b)
             sums.append(total)
         terms, level = sums, level + 1
+    return terms[0]
+
+
+def popcount(bits):
+    """Number of set bits, as a balanced tree."""
+    terms = list(bits)
+    while len(terms) > 1:
+        pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
+        terms = pairs + ([terms[-1]] if len(terms) % 2 else [])
     return terms[0]
 
 

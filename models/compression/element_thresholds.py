@@ -12,13 +12,13 @@ import numpy as np
 from hw.network.network import Conv2D, DepthwiseConv2D, Layer, Linear, Network
 from models.integer import golden
 
-__all__ = ["thresholds_for", "with_thresholds"]
+__all__ = ["element_thresholds_for", "with_element_thresholds"]
 
 #: Magnitudes that an activation ``q - zero_point`` of int8 codes may have.
 _MAGNITUDES = 256
 
 
-def with_thresholds(network: Network, thresholds: Mapping[str, int]) -> Network:
+def with_element_thresholds(network: Network, thresholds: Mapping[str, int]) -> Network:
     """The same network with other element thresholds.
 
     Parameters
@@ -42,11 +42,11 @@ def with_thresholds(network: Network, thresholds: Mapping[str, int]) -> Network:
     return replace(network, layers=layers)
 
 
-def thresholds_for(network: Network, codes: np.ndarray, densities: Mapping[str, float]) -> dict[str, int]:
+def element_thresholds_for(network: Network, codes: np.ndarray, densities: Mapping[str, float]) -> dict[str, int]:
     """The smallest threshold of each layer with which it multiplies at most a given share of its input.
 
     Layers are taken in execution order, each with the thresholds before it in place: the densities hold for the network
-    that :func:`with_thresholds` makes of the result, exactly on these images.
+    that :func:`with_element_thresholds` makes of the result, exactly on these images.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def thresholds_for(network: Network, codes: np.ndarray, densities: Mapping[str, 
     chosen: dict[str, int] = {}
     for name in (layer.name for layer in network.layers if layer.name in densities):
         source = network.layer(name).inputs[0]
-        values = golden.run(with_thresholds(network, chosen), codes).tensors[source]
+        values = golden.run(with_element_thresholds(network, chosen), codes).tensors[source]
         chosen[name] = _smallest(name, values, network.tensors()[source].zero_point, densities[name])
     return chosen
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from models.compression.element_thresholds import thresholds_for
+from models.compression.element_thresholds import element_thresholds_for
 from models.compression.fakequant import FakeQuantNet
 from models.compression.quantize import encode, to_network
 from models.training.pieces import Piece, Run
@@ -15,8 +15,8 @@ _IMAGES = 256
 
 class ElementThresholds(Piece):
     """Chooses element thresholds for wanted densities as the run begins
-    (:func:`models.compression.element_thresholds.thresholds_for`), and trains with them: what is below has no part in a
-    layer's products and gets no gradient through them.
+    (:func:`models.compression.element_thresholds.element_thresholds_for`), and trains with them: what is below has no
+    part in a layer's products and gets no gradient through them.
 
     A rectified linear unit with a threshold is FATReLU (Kurtz et al. 2020, "Inducing and Exploiting Activation Sparsity
     for Fast Inference on Deep Neural Networks"); here it belongs to the layer that multiplies, so that a residual add
@@ -48,7 +48,7 @@ class ElementThresholds(Piece):
         self._twin = run.model
         network = to_network(self._twin, run.text)
         codes = encode(run.split.images[:_IMAGES], network)
-        self._thresholds = thresholds_for(network, codes, self.densities)
+        self._thresholds = element_thresholds_for(network, codes, self.densities)
         self._twin.set_thresholds(self._thresholds)
 
     def state_dict(self) -> dict[str, Any]:

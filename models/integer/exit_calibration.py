@@ -8,7 +8,7 @@ import numpy as np
 from hw.network.network import Network
 from hw.numerics import top2
 
-__all__ = ["Curve", "calibrate", "calibrate_each", "curve", "with_thresholds"]
+__all__ = ["Curve", "calibrate", "calibrate_each", "curve", "with_exit_thresholds"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ def calibrate_each(heads: Sequence[np.ndarray], labels: np.ndarray, loss: float)
     return tuple(found)
 
 
-def with_thresholds(network: Network, *thresholds: int) -> Network:
+def with_exit_thresholds(network: Network, *thresholds: int) -> Network:
     """The network with the given thresholds, one for each early exit.
 
     Raises

@@ -21,7 +21,7 @@ from models.methods.boundary import DIRECTIONS, BoundaryDistances, Probe, class_
 from models.networks.residual_net import to_torch
 from models.training.pieces import Piece, Run
 
-__all__ = ["Feedback", "generate", "proportions"]
+__all__ = ["Feedback", "generate_examples", "proportions"]
 
 _TRIES = 4  # candidates for each example asked for, at most
 
@@ -48,7 +48,7 @@ def proportions(boundary: BoundaryDistances, target: float, gamma: float = 1.0) 
     return weights / weights.sum() if weights.any() else np.full(len(weights), 1 / len(weights))
 
 
-def generate(
+def generate_examples(
     model: nn.Module,
     images: torch.Tensor,
     labels: torch.Tensor,
@@ -217,7 +217,7 @@ class Feedback(Piece):
         if self.gamma is not None:
             wanted = proportions(boundary, self.target, self.gamma)
         counts = [int(count) for count in np.floor(wanted * len(labels))]
-        self._images, self._labels = generate(
+        self._images, self._labels = generate_examples(
             run.model, images, labels, counts,
             target=self.target, beyond=self.beyond, settings=self.settings, generator=self._generator, say=run.say,
         )  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-__all__ = ["MODES", "MaskedLayer", "random_mask", "rewired", "shares"]
+__all__ = ["MODES", "MaskedLayer", "random_mask", "regrowth_shares", "rewired"]
 
 #: ``irregular``: every weight is a place; ``channel``: every input channel is.
 MODES = ("irregular", "channel")
@@ -81,7 +81,7 @@ def random_mask(weight: torch.Tensor, density: float, mode: str, generator: torc
     return _mask(places.to(weight.device), weight, mode)
 
 
-def shares(layers: Sequence[MaskedLayer]) -> list[float]:
+def regrowth_shares(layers: Sequence[MaskedLayer]) -> list[float]:
     """Each layer's share of what regrows: the mean magnitude of the momentum at its active weights, normalised.
 
     Without any momentum all shares are equal.
@@ -150,9 +150,9 @@ def rewired(
 
     Each layer loses its smallest places, ``ceil(rate * active)`` weights or ``round(rate * active)`` channels by
     Frobenius norm, but keeps one. As many weights as ``target`` then lacks come back, divided over the layers by
-    :func:`shares`, where the momentum is largest: it exists at masked weights too because gradients are dense. At most
-    0.99 of a layer's free weights come back, but channels may all. Of equals the first goes and comes. The published
-    code keeps the number of weights constant on average, by a smoothed correction; this one keeps it exactly.
+    :func:`regrowth_shares`, where the momentum is largest: it exists at masked weights too because gradients are dense.
+    At most 0.99 of a layer's free weights come back, but channels may all. Of equals the first goes and comes. The
+    published code keeps the number of weights constant on average, by a smoothed correction; this one keeps it exactly.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def rewired(
         # The cap keeps layers from filling up; where all of them together couldn't hold the weights, it doesn't apply.
         free = capped if sum(capped) >= budget else free
     room = [count * size for count, size in zip(free, sizes, strict=True)]
-    counts = _allotted(_wanted(shares(every), room, min(budget, sum(room))), free, sizes, budget)
+    counts = _allotted(_wanted(regrowth_shares(every), room, min(budget, sum(room))), free, sizes, budget)
     found = {}
     for (name, layer), on, count in zip(layers.items(), places, counts, strict=True):
         order = torch.where(on, -torch.inf, _norms(layer.momentum, mode)).argsort(descending=True, stable=True)

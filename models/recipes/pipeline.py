@@ -17,7 +17,7 @@ from models.datasets.sources import Progress
 from models.datasets.splits import Dataset, Split
 from models.integer import golden
 from models.integer.activity import activity
-from models.integer.exit_calibration import calibrate_each, curve, with_thresholds
+from models.integer.exit_calibration import calibrate_each, curve, with_exit_thresholds
 from models.methods.detector import with_ranges
 from models.recipes.checkpoint import Checkpoint, Compressed
 from models.recipes.recipe import Recipe, Stage, change_integers, make_pieces, starting_network
@@ -219,7 +219,7 @@ def _calibrated(
     if len(heads) == 1:
         return network, {"validation_final": final}, {}
     thresholds = calibrate_each(heads, labels, loss)
-    network = with_thresholds(network, *thresholds)
+    network = with_exit_thresholds(network, *thresholds)
     result = golden.run(network, encode(validation.images, network), keep=False)
     share = float(result.exit_share()[:-1].sum())
     metrics = {

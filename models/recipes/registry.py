@@ -302,8 +302,8 @@ class _Thresholds:
 
     def change(self, network: Network, context: IntegerContext) -> Network:
         """The network with the thresholds."""
-        return element_thresholds.with_thresholds(
-            network, element_thresholds.thresholds_for(network, context.codes, self.densities)
+        return element_thresholds.with_element_thresholds(
+            network, element_thresholds.element_thresholds_for(network, context.codes, self.densities)
         )
 
 

@@ -41,7 +41,7 @@ def bench(
 ) -> None:
     """Measure cycles against the limit of nonzero products, on the layer shapes of MLPerf Tiny."""
     from hw.output import write_file
-    from offramp.measure.bench import against_peers, against_rtl, curve, measure_workload
+    from offramp.measure.bench import against_peers, against_rtl, density_sweep, measure_workload
     from offramp.measure.workloads import WORKLOADS
     from offramp.report import figures, tables
 
@@ -54,7 +54,7 @@ def bench(
     if plot is not None:
         with terminal.stage("sweep densities") as step:
             densities = {"weights": (1.0, 0.5, 0.2, 0.1, 0.05), "active": (0.8, 0.5, 0.3)}
-            points = curve(chosen, workload="resnet8-w20", **densities, images=8, seed=seed, progress=step)
+            points = density_sweep(chosen, workload="resnet8-w20", **densities, images=8, seed=seed, progress=step)
         write_file(plot, figures.density_curve(points).encode())
     hardware: dict[str, Any] | None = None
     if verilator:

@@ -19,7 +19,7 @@ from offramp.rtl import run as rtl
 from offramp.rtl.simulators import cache_root
 from sim import simulate
 
-__all__ = ["against_peers", "against_rtl", "curve", "measure_workload"]
+__all__ = ["against_peers", "against_rtl", "density_sweep", "measure_workload"]
 
 #: Images simulated before time is taken: caches fill, the kernel is compiled.
 _WARM_UP = 8
@@ -127,7 +127,7 @@ def against_peers(names: Sequence[str], *, seed: int, progress: Progress | None 
     return rows
 
 
-def curve(
+def density_sweep(
     config: AcceleratorConfig,
     *,
     workload: str,

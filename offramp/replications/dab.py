@@ -17,7 +17,7 @@ from models.compression import prune
 from models.compression.quantize import encode
 from models.datasets.splits import Split
 from models.integer import golden
-from models.integer.exit_calibration import calibrate, with_thresholds
+from models.integer.exit_calibration import calibrate, with_exit_thresholds
 from models.integer.surrogate import Surrogate
 from models.methods import dab, detector
 from models.methods.jpnet import IterativePruning
@@ -187,7 +187,7 @@ def train(setting: Setting) -> tuple[dict[str, Any], dict[str, Network]]:
         heads = Heads(branched, data.validation)
         figures["orthogonality"][f"{name} int8"] = _exits(heads.logits(test.images), test.labels)
         known = golden.run(branched, encode(data.validation.images, branched), keep=False).logits
-        network = with_thresholds(branched, calibrate(known[0], known[1], data.validation.labels))
+        network = with_exit_thresholds(branched, calibrate(known[0], known[1], data.validation.labels))
         network = detector.with_ranges(network, encode(data.validation.images, network))
         codes = encode(test.images, network)
         made, result = detector.decisions(network, codes), golden.run(network, codes, keep=False)

@@ -95,8 +95,8 @@ def train(setting: Setting, *, rounds: int = 3) -> tuple[dict[str, Any], dict[st
     names = [layer for layer in layers if layer in {found.name for found in before.layers}]
     dynamic = with_counts(before, _SAME, names)
     calibration = encode(data.validation.images[:500], before)
-    static = element_thresholds.with_thresholds(
-        before, element_thresholds.thresholds_for(before, calibration, dict.fromkeys(names, _SAME))
+    static = element_thresholds.with_element_thresholds(
+        before, element_thresholds.element_thresholds_for(before, calibration, dict.fromkeys(names, _SAME))
     )
     figures["dynamic_accuracy"] = integer_accuracy(dynamic, test)
     figures["static_accuracy"] = integer_accuracy(static, test)

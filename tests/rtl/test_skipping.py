@@ -6,7 +6,7 @@ from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.network import INPUT, Network
 from hw.program.program import Program
-from models.compression.element_thresholds import with_thresholds
+from models.compression.element_thresholds import with_element_thresholds
 from models.integer.golden import run
 from offramp.rtl.run import compare, run_work
 from sim import simulate
@@ -23,7 +23,7 @@ def one_layer(density: float) -> Network:
 
 def thresholded(threshold: int) -> Network:
     """The densest of them, with a threshold."""
-    return with_thresholds(one_layer(1.0), {"layer0": threshold})
+    return with_element_thresholds(one_layer(1.0), {"layer0": threshold})
 
 
 def images(program: Program, density: float) -> np.ndarray:

@@ -8,6 +8,7 @@ from hw.config import AcceleratorConfig
 from hw.program.bits import words_of
 from hw.program.isa import LayerDescription, Selection, Window
 from hw.program.protocol import Memory
+from hw.rtl.adders import popcount
 from hw.rtl.core.activations import ActivationMemory
 from hw.rtl.core.dispatcher import Dispatcher
 from hw.rtl.core.favour import Favour
@@ -246,7 +247,7 @@ class Core(wiring.Component):
             clearing.append(pe.clearing)
             products.append(pe.product)
         m.d.comb += self.clearing.eq(clearing[0])
-        m.d.sync += self.products.eq(_count(products))
+        m.d.sync += self.products.eq(popcount(products))
 
     def _rows(self, m, dispatcher):
         """The row that the loader has sent last, and whether to write it now."""
@@ -377,12 +378,3 @@ class Core(wiring.Component):
                 lanes.multiplier[number].eq(reads["scale"].data.multiplier),
                 lanes.shift[number].eq(reads["scale"].data.shift),
             ]
-
-
-def _count(bits):
-    """Number of set bits, as a balanced tree."""
-    terms = list(bits)
-    while len(terms) > 1:
-        pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
-        terms = pairs + ([terms[-1]] if len(terms) % 2 else [])
-    return terms[0]

@@ -15,6 +15,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.isa import Selection
+from hw.rtl.adders import popcount
 from hw.rtl.core.activations import WORD_BITS
 
 __all__ = ["PLACE", "TALLY_BITS", "Order", "OrderKind", "Scanner"]
@@ -197,7 +198,9 @@ class Scanner(wiring.Component):
         m.d.comb += summing.eq(kind == OrderKind.SUM)
         accumulators = Signal(data.ArrayLayout(TALLY_BITS, max(bins, WORD_CHANNELS)))
         for number in range(max(bins, WORD_CHANNELS)):
-            of_digit = _count([inside[c] & (digits[c] == number) for c in range(WORD_CHANNELS)]) if number < bins else 0
+            of_digit = (
+                popcount([inside[c] & (digits[c] == number) for c in range(WORD_CHANNELS)]) if number < bins else 0
+            )
             added = Signal(8, name=f"added_{number}")
             magnitude = carried[number] if number < WORD_CHANNELS else 0
             m.d.sync += added.eq(Mux(summing, magnitude, of_digit))
@@ -214,7 +217,7 @@ class Scanner(wiring.Component):
         rank, number, finding = Signal(16), Signal(16), Signal()
         bits, bits_left = Signal(WORD_CHANNELS), Signal(range(WORD_CHANNELS + 1))
         looking, channel = Signal(), Signal(range(WORD_CHANNELS))
-        m.d.sync += [ties.eq(inside), tied.eq(_count(list(inside)))]
+        m.d.sync += [ties.eq(inside), tied.eq(popcount(list(inside)))]
         with m.If(self.begins):
             m.d.sync += [
                 finding.eq((order.kind == OrderKind.FIND) & called),
@@ -250,11 +253,3 @@ class Scanner(wiring.Component):
             m.d.sync += [left.eq(self.selection.pitch), number.eq(0), self.table_address.eq(self.selection.table)]
         with m.Elif(self.fills):
             m.d.sync += [left.eq(left - 1), number.eq(number + 1), self.table_address.eq(self.table_address + 1)]
-
-
-def _count(bits):
-    """Number of set bits."""
-    terms = list(bits)
-    while len(terms) > 1:
-        terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=True)]
-    return terms[0]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hw.network.layers import threshold_of
 from hw.network.network import INPUT, Network
-from models.compression.element_thresholds import thresholds_for, with_thresholds
+from models.compression.element_thresholds import element_thresholds_for, with_element_thresholds
 from models.integer import golden
 from tests.hw.networks import network as mixed_network
 from tests.random_networks import random_codes, random_network
@@ -26,12 +26,12 @@ def shares(network: Network, codes: np.ndarray, name: str, threshold: int) -> fl
 
 
 def test_only_the_named_layers_change():
-    net = with_thresholds(mixed_network(), {"branch": 40, "head": 3})
+    net = with_element_thresholds(mixed_network(), {"branch": 40, "head": 3})
     assert {layer.name: threshold_of(layer) for layer in net.layers if threshold_of(layer) > 1} == {
         "branch": 40,
         "head": 3,
     }
-    again = with_thresholds(net, {"branch": 1})
+    again = with_element_thresholds(net, {"branch": 1})
     assert {layer.name for layer in again.layers if threshold_of(layer) > 1} == {"head"}
     assert again.layer("stem") is net.layer("stem")
 
@@ -40,7 +40,7 @@ def test_a_layer_skips_what_others_still_see():
     """The head ``early`` and the add read the same tensor as ``branch``."""
     net, codes = mixed_network({"stem": {"clamp": (-128, 100)}}), images()
     before = golden.run(net, codes)
-    after = golden.run(with_thresholds(net, {"branch": 255}), codes)
+    after = golden.run(with_element_thresholds(net, {"branch": 255}), codes)
     np.testing.assert_array_equal(after.tensors["stem"], before.tensors["stem"])
     np.testing.assert_array_equal(after.logits[0], before.logits[0])
     assert (after.tensors["branch"] != before.tensors["branch"]).any()
@@ -52,7 +52,7 @@ def test_a_layer_skips_what_others_still_see():
 
 
 def test_a_threshold_above_everything_leaves_the_bias():
-    net = with_thresholds(mixed_network(), {"early": 255})
+    net = with_element_thresholds(mixed_network(), {"early": 255})
     codes = np.full((1, *net.input.shape), net.input.zero_point, dtype=np.int8)
     stem = golden.run(net, codes).tensors["stem"]
     assert abs(stem.astype(int) - net.tensors()["stem"].zero_point).max() < 255
@@ -70,13 +70,13 @@ def test_chosen_thresholds_are_the_smallest_with_these_densities(seed, data):
         for name in data.draw(st.lists(st.sampled_from(weighted), unique=True, min_size=1))
     }
     try:
-        chosen = thresholds_for(net, codes, wanted)
+        chosen = element_thresholds_for(net, codes, wanted)
     except ValueError as error:
         if "the share of magnitudes of 255" not in str(error):
             raise
         return
     assert chosen.keys() == wanted.keys()
-    made = with_thresholds(net, chosen)
+    made = with_element_thresholds(net, chosen)
     for name, threshold in chosen.items():
         assert shares(made, codes, name, threshold) <= wanted[name]
         assert threshold == 1 or shares(made, codes, name, threshold - 1) > wanted[name]
@@ -86,10 +86,10 @@ def test_a_density_that_no_threshold_reaches_is_refused():
     net = mixed_network()
     codes = np.full((1, *net.input.shape), 127, dtype=np.int8)
     codes[0, 0] = -128
-    assert thresholds_for(net, codes, {"stem": 5 / 6}) == {"stem": 1}
+    assert element_thresholds_for(net, codes, {"stem": 5 / 6}) == {"stem": 1}
     message = r"^stem: density must be at least 0\.833333, the share of magnitudes of 255, not 0\.8$"
     with pytest.raises(ValueError, match=message):
-        thresholds_for(net, codes, {"stem": 0.8})
+        element_thresholds_for(net, codes, {"stem": 0.8})
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_density_that_no_threshold_reaches_is_refused():
 )
 def test_other_thresholds_are_refused(chosen, expected):
     with pytest.raises(ValueError, match=expected):
-        with_thresholds(mixed_network(), chosen)
+        with_element_thresholds(mixed_network(), chosen)
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ def test_other_thresholds_are_refused(chosen, expected):
 )
 def test_other_densities_are_refused(densities, expected):
     with pytest.raises(ValueError, match=expected):
-        thresholds_for(mixed_network(), images(), densities)
+        element_thresholds_for(mixed_network(), images(), densities)
 
 
 def test_no_image_is_refused():
     with pytest.raises(ValueError, match=r"^thresholds need at least 1 image, not 0$"):
-        thresholds_for(mixed_network(), images(0), {"stem": 0.5})
+        element_thresholds_for(mixed_network(), images(0), {"stem": 0.5})

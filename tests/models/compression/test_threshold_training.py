@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from hw.network.layers import threshold_of
-from models.compression.element_thresholds import thresholds_for, with_thresholds
+from models.compression.element_thresholds import element_thresholds_for, with_element_thresholds
 from models.compression.fakequant import FakeQuantNet
 from models.compression.quantize import encode, quantize, to_network
 from models.compression.threshold_training import ElementThresholds
@@ -46,7 +46,9 @@ def test_twin_and_integers_skip_the_same(digits, trained):
 def test_training_with_thresholds_brings_accuracy_back(digits, trained):
     """Thresholds put on the integers afterwards cost more than those that were learnt with."""
     plain = to_network(quantize(trained.model(), digits.train, Schedule(epochs=2, lr=1e-3), seed=0), "plain")
-    afterwards = with_thresholds(plain, thresholds_for(plain, encode(digits.train.images[:256], plain), LAYERS))
+    afterwards = with_element_thresholds(
+        plain, element_thresholds_for(plain, encode(digits.train.images[:256], plain), LAYERS)
+    )
     network = to_network(learnt(digits, trained.model()), "learnt")
     few = {
         name: golden.run(found, encode(digits.test.images, found), keep=False).logits[-1].argmax(1)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hw.network.network import INPUT, Select
-from models.compression.element_thresholds import with_thresholds
+from models.compression.element_thresholds import with_element_thresholds
 from models.integer import golden
 from models.integer.activity import activity
 from tests.hw.networks import network as mixed_network
@@ -12,7 +12,7 @@ from tests.random_networks import random_codes, random_network
 @pytest.mark.parametrize("seed", [4, 6, 7])
 def test_shares_are_those_of_the_tensors_by_channel(seed):
     net = random_network(seed, size=5)
-    net = with_thresholds(net, {layer.name: 1 for layer in net.layers if hasattr(layer, "weight")})
+    net = with_element_thresholds(net, {layer.name: 1 for layer in net.layers if hasattr(layer, "weight")})
     codes = random_codes(net, 6, seed)
     found = activity(net, codes)
     tensors = golden.run(net, codes).tensors

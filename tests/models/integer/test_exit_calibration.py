@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw.numerics import top2
-from models.integer.exit_calibration import calibrate, curve, with_thresholds
+from models.integer.exit_calibration import calibrate, curve, with_exit_thresholds
 
 
 def logits(rng, count, labels, right):
@@ -72,8 +72,8 @@ def test_wrong_arrays():
 
 
 def test_with_thresholds(compressed):
-    network = with_thresholds(compressed.network, 12)
+    network = with_exit_thresholds(compressed.network, 12)
     assert [head.threshold for head in network.exits] == [12, None]
     assert network.layers == compressed.network.layers
     with pytest.raises(ValueError, match="digits: thresholds must be one for each of 1 early exits, not 2"):
-        with_thresholds(compressed.network, 1, 2)
+        with_exit_thresholds(compressed.network, 1, 2)

@@ -7,7 +7,7 @@ import torch
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.network import Conv2D, Layer, Select
-from models.compression.element_thresholds import with_thresholds
+from models.compression.element_thresholds import with_element_thresholds
 from models.compression.quantize import encode
 from models.integer import golden
 from models.integer.surrogate import Surrogate
@@ -40,7 +40,7 @@ def test_steps_differ_at_ties_only(digits, compressed):
 
 def test_activations_below_a_threshold_are_skipped_and_keep_their_gradient(digits, compressed):
     stem = compressed.network.layers[0].name
-    network = with_thresholds(compressed.network, {stem: 220})
+    network = with_element_thresholds(compressed.network, {stem: 220})
     images = digits.test.images
     expected = golden.run(network, encode(images, network), keep=False).logits[-1].argmax(axis=1)
     assert (predict(Surrogate(network), images)[-1].argmax(axis=1) == expected).mean() > 0.95

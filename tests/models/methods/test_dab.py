@@ -9,7 +9,7 @@ from hw.config import preset
 from models.compression.quantize import encode, quantize, to_network
 from models.frontends.graph import lower
 from models.integer import golden
-from models.integer.exit_calibration import calibrate, with_thresholds
+from models.integer.exit_calibration import calibrate, with_exit_thresholds
 from models.integer.surrogate import Surrogate
 from models.methods.dab import OFF_THE_SHELF, Branch, add_branch, efficacy, exit_costs, features, graft
 from models.training.train import Schedule
@@ -67,7 +67,7 @@ def test_a_branch_leaves_the_network_as_it_was(shelf, branched, digits):
 def test_a_branch_off_the_shelf_answers_many_images_at_no_loss(shelf, branched, digits):
     validation = golden.run(branched, encode(digits.validation.images, branched), keep=False)
     threshold = calibrate(validation.logits[0], validation.logits[1], digits.validation.labels, loss=0.0)
-    network = with_thresholds(branched, threshold)
+    network = with_exit_thresholds(branched, threshold)
     codes = encode(digits.test.images, network)
     found, full = golden.run(network, codes, keep=False), golden.run(shelf, codes, keep=False)
     assert found.exit_share()[0] > 0.3

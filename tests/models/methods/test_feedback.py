@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from models.methods.boundary import BoundaryDistances, Probe
-from models.methods.feedback import Feedback, generate, proportions
+from models.methods.feedback import Feedback, generate_examples, proportions
 from models.networks.architectures import initial
 from models.networks.residual_net import Architecture, to_torch
 from models.training.pieces import Piece
@@ -28,7 +28,7 @@ def test_near_classes_get_more():
 def test_examples_lie_just_behind_the_boundary(trained, digits):
     model, train = trained.model(), digits.train
     counts = [20 + label for label in range(10)]
-    images, labels = generate(
+    images, labels = generate_examples(
         model, to_torch(train.images), torch.from_numpy(train.labels), counts,
         target=0.5, beyond=0.01, settings=QUICK, generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
@@ -42,7 +42,7 @@ def test_examples_lie_just_behind_the_boundary(trained, digits):
 
 
 def test_nothing_is_generated_where_nothing_is_near(trained, digits):
-    images, labels = generate(
+    images, labels = generate_examples(
         trained.model(), to_torch(digits.train.images), torch.from_numpy(digits.train.labels), [5] * 10,
         target=1e-9, beyond=0.01, settings=QUICK, generator=torch.Generator().manual_seed(0),
     )  # fmt: skip

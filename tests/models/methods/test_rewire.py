@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.methods.rewire import MODES, MaskedLayer, random_mask, rewired, shares
+from models.methods.rewire import MODES, MaskedLayer, random_mask, regrowth_shares, rewired
 
 SHAPES = [(8, 5, 3, 3), (16, 8, 3, 3), (16, 8, 1, 1), (4, 16, 1, 1)]
 
@@ -90,7 +90,7 @@ def test_channels_go_by_frobenius_norm():
 
 def test_layers_with_more_momentum_grow():
     current = layers(0, 0.2, "irregular")
-    found = shares(list(current.values()))
+    found = regrowth_shares(list(current.values()))
     assert sum(found) == pytest.approx(1)
     assert found == sorted(found, reverse=True)
     target = nonzero(layer.mask for layer in current.values())
@@ -113,7 +113,7 @@ def test_full_layers_give_what_they_cannot_take_to_the_others():
 
 def test_without_momentum_layers_share_alike():
     zero = MaskedLayer(weight=torch.ones(2, 2), mask=torch.ones(2, 2), momentum=torch.zeros(2, 2))
-    assert shares([zero, zero]) == [0.5, 0.5]
+    assert regrowth_shares([zero, zero]) == [0.5, 0.5]
 
 
 def test_impossible():

@@ -16,7 +16,7 @@ from tests.random_networks import NetworkMaker, two_blocks
 
 def test_a_step_is_expanded_once_for_all_attempts(monkeypatch):
     """Here: lists at hand and read during the run, sums in places of their own and over their operands."""
-    calls: dict[str, list] = {"expand_step": [], "need": [], "estimate": []}
+    calls: dict[str, list] = {"expand_step": [], "requirements": [], "estimate": []}
 
     def counted(name, do, *arguments):
         first = arguments[0]

@@ -10,7 +10,7 @@ from fpga.driver import RunOutcome
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.exits import Conditions
-from hw.network.zero_codes import stored_zero_points
+from hw.network.zero_points import storage_zero_points
 from models.integer.golden import run
 from offramp.rtl.job import BatchOutcome, Job, load_outcomes, save_outcomes
 from offramp.rtl.run import compare, expected_outputs, verify
@@ -166,7 +166,7 @@ def test_no_image_is_refused(case):
 def test_an_instruction_makes_the_channels_of_its_command(channels):
     """Of a map of two words a position, one of them."""
     program = compile_network(two_blocks(4, 16), preset("tiny").replace(cores=2))
-    golden, stored = run(program.network, random_codes(program.network, 1, 0)), stored_zero_points(program.network)
+    golden, stored = run(program.network, random_codes(program.network, 1, 0)), storage_zero_points(program.network)
     number, layer = 1, program.decoded.layers[1]
     assert program.commands[number].channels == (0, 16)
     commands = list(program.commands)

@@ -21,7 +21,7 @@ from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig, preset
 from hw.program.program import MAGIC, VERSION, load
 from models import zoo
-from models.compression.products import ProductPruning
+from models.compression.product_pruning import ProductPruning
 from models.datasets import splits
 from models.datasets.sources import cifar10_batch, idx
 from models.frontends import tflite
@@ -33,9 +33,9 @@ from models.methods.feedback import Feedback
 from models.networks.architectures import from_dict, initial
 from models.networks.resnet8 import official_state
 from models.recipes import checkpoint, recipe
+from models.training.hyperparameters import Schedule
 from models.training.pieces import Piece, Run
-from models.training.schedule import Schedule
-from models.training.standard import AdversarialExamples
+from models.training.standard_pieces import AdversarialExamples
 from models.training.train import fit
 from offramp import inspect as files
 from offramp.errors import sentence

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from offramp.record import read_json
 from tests import mutation
 from tests.mutation import Mutant, Tree, judge, noted, objections, problems, read, summary
 
+RESULT = mutation.ROOT / "baselines" / "mutants.json"
 PACKAGES = {"hw", "sim", "models", "fpga", "offramp"}
 GOOD = Mutant(
     file="hw/program/bits.py",
@@ -29,6 +31,16 @@ def test_every_mutant_of_the_list_can_be_applied():
     assert problems(mutants) == []
     assert len(mutants) >= 100
     assert {mutant.file.partition("/")[0] for mutant in mutants} == PACKAGES
+
+
+def test_the_committed_result_is_of_this_list_and_good_enough():
+    result = read_json(RESULT)
+    fields = ("file", "old", "new", "equivalent", "survives")
+    found = [(*(each.get(name, "") for name in fields), tuple(each["tests"])) for each in result["mutants"]]
+    expected = [(*(getattr(mutant, name) for name in fields), mutant.tests) for mutant in read()]
+    assert found == expected, "tests/mutants.toml was changed: run make mutants, or make mutants ARGS=--new"
+    assert objections(result["mutants"]) == []
+    assert summary(result["mutants"]).items() <= result.items()
 
 
 @pytest.mark.parametrize(

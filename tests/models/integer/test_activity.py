@@ -9,8 +9,9 @@ from tests.hw.networks import network as mixed_network
 from tests.random_networks import random_codes, random_network
 
 
-@pytest.mark.parametrize("seed", [4, 6, 7])
+@pytest.mark.parametrize("seed", [4, 15])
 def test_shares_are_those_of_the_tensors_by_channel(seed):
+    """Seed 15 has a map of both signs that only a sum reads."""
     net = random_network(seed, size=5)
     net = with_element_thresholds(net, {layer.name: 1 for layer in net.layers if hasattr(layer, "weight")})
     codes = random_codes(net, 6, seed)

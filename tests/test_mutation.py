@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from offramp.record import read_json
+from offramp.result_file import read_json
 from tests import mutation
 from tests.mutation import Mutant, Tree, judge, noted, objections, problems, read, summary
 

@@ -29,6 +29,7 @@ __all__ = [
     "ProgramFile",
     "ProgramFiles",
     "Seed",
+    "WavesFile",
     "conditions",
     "decision_rows",
     "output_file",
@@ -70,6 +71,15 @@ def output_file(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
+def waves_file(context: typer.Context, path: Path | None) -> Path | None:
+    """Refuse a waveform that can't be written, or its layout beside it, before the work."""
+    if path is not None:
+        if path.suffix != ".fst":
+            raise ValueError(f"--waves must name a file that ends in .fst, not {str(path)!r}")
+        check_file(path.with_suffix(".gtkw"))
+    return output_file(context, path)
+
+
 def output_folder(path: Path) -> Path:
     """Refuse a folder that can't be written into, before the work."""
     check_folder(path)
@@ -90,6 +100,16 @@ Json = Annotated[
         help="Write the result to this file as well; -: to standard output, tables go to standard error.",
         show_default="no file",
         callback=output_file,
+    ),
+]
+WavesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--waves",
+        metavar="FILE.fst",
+        help="Record the RTL in this file; a layout for GTKWave, FILE.gtkw, goes beside it.",
+        show_default="nothing is recorded",
+        callback=waves_file,
     ),
 ]
 ConfigName = Annotated[

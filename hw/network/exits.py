@@ -1,6 +1,6 @@
 """The rule by which runs leave a network through its exits, for many runs at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,6 +56,10 @@ class Conditions:
             if not 0 <= getattr(self, name) <= limit:
                 raise ValueError(f"{name} must be in 0..{limit}, not {getattr(self, name)}")
 
+    def from_run(self, number: int) -> "Conditions":
+        """The conditions under which the run of this number is the first."""
+        return replace(self, seed=(self.seed + number) % (1 << 16))
+
     def options(self, number: int = 0) -> dict[str, int]:
         """Fields of :class:`hw.program.protocol.RunOptions` of a run, the first one being 0.
 
@@ -68,7 +72,7 @@ class Conditions:
             raise ValueError(
                 "deadline must be the cycles of every run in constant time, such as sim.constant_time sets, not 0"
             )
-        return {"deadline": self.deadline, "audit": self.audit, "seed": (self.seed + number) % (1 << 16)}
+        return {"deadline": self.deadline, "audit": self.audit, "seed": self.from_run(number).seed}
 
 
 #: No deadline, no audits, no constant time.

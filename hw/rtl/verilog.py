@@ -2,13 +2,12 @@
 
 from functools import lru_cache
 
-from amaranth.back import verilog
 from amaranth.lib import wiring
 
 from hw.config import AcceleratorConfig
-from hw.rtl.verilog_platform import GlobalBuffer, VerilogPlatform, ports_of
+from hw.rtl.verilog_platform import GlobalBuffer, VerilogPlatform
 
-__all__ = ["TOP", "convert", "generate"]
+__all__ = ["TOP", "convert", "generate", "states"]
 
 #: Name of the top module.
 TOP = "offramp"
@@ -20,15 +19,28 @@ def convert(component: wiring.Component, name: str, network: GlobalBuffer | None
     The component must not have been elaborated before. ``network`` is as for
     :class:`hw.rtl.verilog_platform.VerilogPlatform`.
     """
-    platform = VerilogPlatform(network)
-    ports = [port for _, port in ports_of(component)]
-    text = verilog.convert(component, name=name, platform=platform, ports=ports, emit_src=False)
+    return _convert(component, name, VerilogPlatform(network))
+
+
+def _convert(component: wiring.Component, name: str, platform: VerilogPlatform) -> str:
+    text = platform.convert(component, name)
     return "\n".join([text, *platform.texts.values()])
 
 
 @lru_cache(maxsize=8)
-def generate(config: AcceleratorConfig) -> str:
-    """Verilog of the accelerator, top module :data:`TOP`; converted once a process, which takes 5 to 20 seconds."""
+def _generated(config: AcceleratorConfig) -> tuple[str, dict[str, dict[str, dict[int, str]]]]:
+    """Verilog of the accelerator and the names of its states; made once a process, which takes 5 to 20 seconds."""
     from hw.rtl.accelerator import Accelerator
 
-    return convert(Accelerator(config), TOP)
+    platform = VerilogPlatform()
+    return _convert(Accelerator(config), TOP, platform), platform.states
+
+
+def generate(config: AcceleratorConfig) -> str:
+    """Verilog of the accelerator, top module :data:`TOP`; converted once a process, which takes 5 to 20 seconds."""
+    return _generated(config)[0]
+
+
+def states(config: AcceleratorConfig) -> dict[str, dict[str, dict[int, str]]]:
+    """Names of the states of state machines, as :attr:`hw.rtl.verilog_platform.VerilogPlatform.states` holds them."""
+    return _generated(config)[1]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from amaranth import ClockSignal, Const, Instance, Module, Signal, Value
 from amaranth.back import verilog
+from amaranth.hdl import Fragment
 from amaranth.lib import wiring
 
 __all__ = ["GlobalBuffer", "VerilogPlatform", "memory_attributes", "ports_of", "promote", "shared"]
@@ -35,21 +36,45 @@ class VerilogPlatform:
     ----------
     texts : dict of str to str
         Verilog by the name of the module.
+    states : dict of str to dict of str to dict of int to str
+        Names of the states of all state machines: by module and signal of the Verilog, those of its values.
     """
 
     def __init__(self, network: GlobalBuffer | None = None) -> None:
         self.network = network
         self.texts: dict[str, str] = {}
+        self.states: dict[str, dict[str, dict[int, str]]] = {}
         self._signatures: dict[str, wiring.Signature] = {}
 
     def instance(self, make: Callable[[], wiring.Component], name: str) -> wiring.Component:
         """An instance of the module of this name, which a component is made for once."""
         if name not in self.texts:
             component = make()
-            ports = [port for _, port in ports_of(component)]
             self._signatures[name] = component.signature
-            self.texts[name] = verilog.convert(component, name=name, platform=self, ports=ports, emit_src=False)
+            self.texts[name] = self.convert(component, name)
         return _InstanceOf(name, self._signatures[name])
+
+    def convert(self, component: wiring.Component, name: str) -> str:
+        """Verilog of a component and what is in it, but for its instances' modules."""
+        ports = [port for _, port in ports_of(component)]
+        text, places = verilog.convert_fragment(Fragment.get(component, self), ports, name, emit_src=False)
+        for signal, (*module, wire) in places.items():
+            if names := _states(signal):
+                self.states.setdefault(".".join(module), {})[wire] = names
+        return text
+
+
+def _states(signal: Signal) -> dict[int, str]:
+    """Names of the states of a state machine; none of any other signal."""
+    names = {}
+    if callable(signal.decoder) and not isinstance(signal.decoder, type):
+        for value in range(1 << len(signal)):
+            try:
+                # Amaranth's decoder of a state machine says "NAME/value", and knows no other values.
+                names[value] = signal.decoder(value).removesuffix(f"/{value}")
+            except KeyError:
+                break
+    return names
 
 
 class _InstanceOf(wiring.Component):

@@ -101,25 +101,40 @@ def verify(
     audit: options.Audit = 0.0,
     constant: options.ConstantTime = False,
     simulator: Annotated[str, typer.Option(envvar="SIM", help="verilator or icarus.")] = "verilator",
-    waves: Annotated[bool, typer.Option(envvar="WAVES", help="Write waveforms.")] = False,
+    waves: options.WavesFile = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(help="Record only while this layer runs (names: simulate).", show_default="everything"),
+    ] = None,
+    image: Annotated[
+        int | None, options.ranged(0, options.MOST_IMAGES - 1, "Run only this one of the images.", show_default="all")
+    ] = None,
     data: options.ProgramData = None,
     data_dir: options.DataFolder = None,
     seed: options.Seed = 0,
     json: options.Json = None,
 ) -> None:
     """Run test images on the RTL: all values, exits and cycles must equal the golden model's and the simulator's."""
+    if image is not None and image >= images:
+        raise ValueError(f"--image must be in 0..{images - 1}, one of the {images} of --images, not {image}")
+    if layer is not None and waves is None:
+        raise ValueError("--layer needs --waves: it says what is recorded")
     from offramp import stages
     from offramp.rtl import run as rtl
+    from offramp.rtl.waves import Waves, layers_named
 
     files, conditions = programs or [PROGRAM], options.conditions(deadline, audit, constant, seed)
+    loaded = [stages.program(file) for file in files]
+    recorded = waves and Waves(path=waves, layers=None if layer is None else layers_named(loaded, layer))
     terminal, work = Terminal(), []
-    for loaded in map(stages.program, files):
+    for program in loaded:
         with terminal.stage("choose images") as step:
-            source = stages.dataset(data or loaded.network.name, data_dir, step)
-            codes = stages.verification_codes(loaded, source, count=images, seed=seed, progress=step)
-        work.append((loaded, codes))
+            source = stages.dataset(data or program.network.name, data_dir, step)
+            codes = stages.verification_codes(program, source, count=images, seed=seed, progress=step)
+        work.append((program, codes if image is None else codes[image : image + 1]))
+    settings: dict[str, Any] = {"seed": seed, "conditions": conditions, "first": image or 0}
     with terminal.stage("verify the RTL") as step:
-        result = rtl.verify(work, simulator=simulator, waves=waves, seed=seed, conditions=conditions, progress=step)
+        result = rtl.verify(work, simulator=simulator, waves=recorded, progress=step, **settings)
     show([(name.replace("_", " "), str(value)) for name, value in result.items()])
     finish("verify", seed, json, {"programs": files, "conditions": asdict(conditions), **result})
     if not (result["values_equal"] and result["cycles_equal"]):

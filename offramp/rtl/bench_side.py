@@ -29,7 +29,7 @@ from hw.program.isa import Burst
 from hw.program.link import link as linked
 from hw.program.program import Program
 from hw.program.protocol import Reply
-from offramp.rtl.job import JOB, BatchOutcome, Job, save_outcomes
+from offramp.rtl.job import JOB, BatchOutcome, Job, LayerTime, save_outcomes
 from sim import WeightSource
 
 __all__ = ["ExternalMemory", "HostLink", "start", "verify_images"]
@@ -63,6 +63,9 @@ class HostLink:
         #: Clock cycles in which the first words of sendings went, and of results came.
         self.sent: list[int] = []
         self.results: list[int] = []
+        self._asked = 0
+        #: Of each layer that a record came of, simulator time of the last sending before, and of the record.
+        self.layers: list[tuple[int, int]] = []
 
     async def reset(self, cycles: int = 2) -> None:
         """Hold reset, streams idle."""
@@ -95,6 +98,7 @@ class HostLink:
             dut.i__valid.value = 0
             if number == 0:
                 self.sent.append(_cycle())
+                self._asked = get_sim_time("step")
 
     async def _word(self) -> int:
         await self._pause()
@@ -108,12 +112,14 @@ class HostLink:
     async def receive(self) -> Answer:
         """The next reply."""
         words = [await self._word()]
-        came = _cycle()
+        came, time = _cycle(), get_sim_time("step")
         for _ in range(reply_length(words[0])):
             words.append(await self._word())
         answer = Answer.from_words(words)
         if answer.reply is Reply.RESULT:
             self.results.append(came)
+        if answer.reply is Reply.LAYER:
+            self.layers.append((self._asked, time))
         return answer
 
     async def perform(self, operation: HostOperation):
@@ -240,6 +246,7 @@ async def verify_images(dut) -> None:
         memory = ExternalMemory(dut, job.source, stall=job.stall, seed=job.seed)
         cocotb.start_soon(memory.serve())
     outcomes: list[list[RunOutcome]] = [[] for _ in job.work]
+    layers: list[LayerTime] = []
     order = [(which, number) for which, (_, images) in enumerate(job.work) for number in range(len(images))]
     if job.together:
         await _load(link, [program for program, _ in job.work], job.conditions)
@@ -253,14 +260,18 @@ async def verify_images(dut) -> None:
         options: dict[str, Any] = {"report": True, "step": job.step, "number": number}
         options["conditions"] = job.conditions[which]
         place = which if job.together else 0
-        outcomes[which].append(await link.perform(run_image(program, images[number], program_number=place, **options)))
+        outcome = await link.perform(run_image(program, images[number], program_number=place, **options))
+        outcomes[which].append(outcome)
+        for record, (first, last) in zip(outcome.layers, link.layers, strict=True):
+            layers.append(LayerTime(which, record["index"], first, last))
+        link.layers.clear()
         (folder / "progress").write_text(str(done + 1))
     batches = []
     for which, (program, _) in enumerate(job.work if job.together else []):
         if memory is not None:
             memory.hold(program)
         batches.append(await _batch(link, job, which))
-    save_outcomes(folder, outcomes, batches)
+    save_outcomes(folder, outcomes, batches, layers)
 
 
 async def _load(link: HostLink, programs: list[Program], conditions: list[Conditions]) -> None:

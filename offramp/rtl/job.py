@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from hw.program import program
 from hw.program.program import Program
 from sim import PROMPT, WeightSource
 
-__all__ = ["JOB", "BatchOutcome", "Job", "Work", "load_outcomes", "save_outcomes"]
+__all__ = ["JOB", "BatchOutcome", "Job", "LayerTime", "Work", "load_layers", "load_outcomes", "save_outcomes"]
 
 #: Environment variable that names the job folder.
 JOB = "OFFRAMP_RTL_JOB"
@@ -36,6 +37,25 @@ class BatchOutcome:
 
     outcomes: list[RunOutcome]
     results: list[int]
+
+
+class LayerTime(NamedTuple):
+    """When a layer of an image ran, in the simulator's unit of time.
+
+    Attributes
+    ----------
+    program : int
+        Number of the program.
+    layer : int
+        Number of the LAYER instruction.
+    first, last : int
+        From the word that let it go on to the first word of its record.
+    """
+
+    program: int
+    layer: int
+    first: int
+    last: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +109,10 @@ class Job:
         return cls(work=work, conditions=conditions, source=WeightSource(**options.pop("source")), **options)
 
 
-def save_outcomes(folder: Path, outcomes: list[list[RunOutcome]], batches: list[BatchOutcome]) -> None:
-    """Write what the runs reported, program by program, one by one and back to back."""
+def save_outcomes(
+    folder: Path, outcomes: list[list[RunOutcome]], batches: list[BatchOutcome], layers: list[LayerTime]
+) -> None:
+    """Write what the runs reported, program by program, one by one and back to back, and when their layers ran."""
     arrays: dict[str, np.ndarray] = {}
     records = []
     for p, runs in enumerate(outcomes):
@@ -100,8 +122,14 @@ def save_outcomes(folder: Path, outcomes: list[list[RunOutcome]], batches: list[
             }
         records.append([{**asdict(outcome), "outputs": [len(parts) for parts in outcome.outputs]} for outcome in runs])
     np.savez(folder / "outputs.npz", allow_pickle=False, **arrays)
-    found = {"runs": records, "batches": [asdict(batch) for batch in batches]}
+    found = {"runs": records, "batches": [asdict(batch) for batch in batches], "layers": layers}
     (folder / "outcomes.json").write_text(json.dumps(found))
+
+
+def load_layers(folder: Path) -> list[LayerTime]:
+    """Read when layers ran, in their order; only those of runs one by one."""
+    found = json.loads((folder / "outcomes.json").read_text())
+    return [LayerTime(*values) for values in found["layers"]]
 
 
 def load_outcomes(folder: Path) -> tuple[list[list[RunOutcome]], list[BatchOutcome]]:

@@ -21,8 +21,9 @@ from hw.program.link import link
 from hw.program.program import Program
 from models.datasets.sources import Progress
 from models.integer.golden import Result, run
-from offramp.rtl.job import JOB, BatchOutcome, Job, Work, load_outcomes
-from offramp.rtl.simulators import build, cache_root, run_test
+from offramp.rtl.job import JOB, BatchOutcome, Job, Work, load_layers, load_outcomes
+from offramp.rtl.simulators import build, run_test
+from offramp.rtl.waves import Waves, keep, runs_folder
 from offramp.stopping import Stopped
 from sim import PROMPT, Simulation, WeightSource, constant_time, has_known_time, simulate, time_batch
 
@@ -55,7 +56,7 @@ def run_work(
     work: Work,
     *,
     simulator: str = "verilator",
-    waves: bool = False,
+    waves: Waves | None = None,
     step: bool = True,
     stall: float = 0.0,
     seed: int = 0,
@@ -69,8 +70,8 @@ def run_work(
     ----------
     work : list of (Program, int8 array (images, height, width, channels))
         All for the same config.
-    waves : bool
-        Record a waveform and keep the run's folder, in the cache directory's ``runs``; a failed run's is kept anyway.
+    waves : Waves, optional
+        What to record. The folder of a run that fails is kept, in the cache directory's ``runs``.
     step : bool
         Also read every layer's output.
     stall : float
@@ -83,7 +84,7 @@ def run_work(
     Raises
     ------
     RuntimeError
-        When the run fails; the message names the log and the seed.
+        When the run fails; the message names the log, the seed and, if one was recorded, the waveform.
     """
     each = _resolved(work, conditions, source)
     job = Job(work=work, conditions=each, step=step, stall=stall, seed=seed, source=source)
@@ -94,7 +95,7 @@ def run_together(
     work: Work,
     *,
     simulator: str = "verilator",
-    waves: bool = False,
+    waves: Waves | None = None,
     stall: float = 0.0,
     seed: int = 0,
     conditions: Conditions = DEFAULT,
@@ -116,16 +117,15 @@ def _resolved(work: Work, conditions: Conditions, source: WeightSource) -> list[
 
 
 def _run(
-    job: Job, simulator: str, waves: bool, progress: Progress | None
+    job: Job, simulator: str, waves: Waves | None, progress: Progress | None
 ) -> tuple[list[list[RunOutcome]], list[BatchOutcome]]:
     """Have a job done in a simulation."""
     total = sum(len(codes) for _, codes in job.work)
+    waves = waves and waves.placed()
     if progress is not None:
         progress(0, total, f"build for {simulator}")
-    directory = build(job.work[0][0].config, simulator, waves=waves)
-    runs = cache_root() / "runs"
-    runs.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=runs))
+    directory = build(job.work[0][0].config, simulator, waves=waves is not None)
+    folder = Path(tempfile.mkdtemp(dir=runs_folder()))
     job.save(folder)
     try:
         with _watched(folder / "progress", total, progress):
@@ -136,16 +136,22 @@ def _run(
                 "verify_images",
                 folder,
                 variables={JOB: str(folder)},
-                waves=waves,
+                waves=waves is not None,
                 seed=job.seed,
             )
     except Stopped:
         shutil.rmtree(folder)
         raise
-    outcomes = load_outcomes(folder)
-    if not waves:
+    except RuntimeError as error:
+        if waves is not None and (path := keep(waves, folder, directory, None)):
+            raise RuntimeError(f"{error}\nwaveform {path}") from error
+        raise
+    try:
+        if waves is not None:
+            keep(waves, folder, directory, load_layers(folder))
+        return load_outcomes(folder)
+    finally:
         shutil.rmtree(folder)
-    return outcomes
 
 
 def expected_outputs(
@@ -186,8 +192,10 @@ def expected_outputs(
     return outputs
 
 
-def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing: Simulation) -> dict[str, Any]:
-    """Compare what the RTL reported with golden model and simulator.
+def compare(
+    program: Program, outcomes: list[RunOutcome], golden: Result, timing: Simulation, *, first: int = 0
+) -> dict[str, Any]:
+    """Compare what the RTL reported with golden model and simulator; ``first`` is what the first image is called.
 
     Returns
     -------
@@ -205,7 +213,7 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
     def check(kind: list[str], image: int, what: str, rtl: Any, expected: Any) -> None:
         if not np.array_equal(rtl, expected):
             differing.add(image)
-            kind.append(f"image {image}: {what}: RTL {_short(rtl)}, expected {_short(expected)}")
+            kind.append(f"image {first + image}: {what}: RTL {_short(rtl)}, expected {_short(expected)}")
 
     for image, outcome in enumerate(outcomes):
         reported = {"label": outcome.label, "exit": outcome.exit, "margin": outcome.margin} | outcome.flags
@@ -243,8 +251,10 @@ def compare(program: Program, outcomes: list[RunOutcome], golden: Result, timing
     }
 
 
-def compare_batch(program: Program, batch: BatchOutcome, timing: Simulation) -> dict[str, Any]:
+def compare_batch(program: Program, batch: BatchOutcome, timing: Simulation, *, first: int = 0) -> dict[str, Any]:
     """Compare what a program's images did back to back, behind another run of it, with the simulator.
+
+    ``first`` is what the first image is called.
 
     Returns
     -------
@@ -261,13 +271,13 @@ def compare_batch(program: Program, batch: BatchOutcome, timing: Simulation) -> 
         reported = {"label": outcome.label, "exit": outcome.exit, "margin": outcome.margin} | outcome.flags
         wanted = timing.decisions.result(image)
         if {name: reported[name] for name in wanted} != wanted:
-            values.append(f"image {image} back to back: RTL {reported}, expected {wanted}")
+            values.append(f"image {first + image} back to back: RTL {reported}, expected {wanted}")
         for what, found, right in (
             ("cycles of the run", outcome.cycles, int(timing.cycles[image])),
             ("cycle of the result", came, expected[image]),
         ):
             if found != right:
-                cycles.append(f"image {image} back to back: {what}: RTL {found}, expected {right}")
+                cycles.append(f"image {first + image} back to back: {what}: RTL {found}, expected {right}")
     return {
         "values_equal": not values,
         "cycles_equal": not cycles,
@@ -287,22 +297,33 @@ def verify(
     work: Work,
     *,
     simulator: str = "verilator",
-    waves: bool = False,
+    waves: Waves | None = None,
     seed: int = 0,
     conditions: Conditions = DEFAULT,
+    first: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Load programs together, run images on RTL, golden model and simulator, and compare.
 
     Images of all programs run in turn, step by step, then those of each program back to back.
 
+    Parameters
+    ----------
+    waves : Waves, optional
+        What to record.
+    conditions : Conditions
+        Of the runs, in every program from the first number on.
+    first : int
+        Number of the first image of each program, where these are some of many.
+
     Returns
     -------
     dict
         As :func:`compare`, over all programs; images that differ are counted on from program to program.
         ``decisions`` (:meth:`hw.network.exits.Decisions.counts`).
-        ``back_to_back``: cycles per image of each program, images on their way while others are computed. The first
-        image that differs is run again with a waveform, which the result names (``waveform``).
+        ``back_to_back``: cycles per image of each program, images on their way while others are computed.
+        ``waveform``: the file of what was recorded. Where nothing should be, the first image that differs is run again
+        with a waveform, in the cache directory.
 
     Raises
     ------
@@ -314,6 +335,7 @@ def verify(
     if not work or any(len(codes) == 0 for _, codes in work):
         raise ValueError("verify needs at least 1 image of each program, not 0")
     link([program for program, _ in work])
+    conditions, waves = conditions.from_run(first), waves and waves.placed()
     expected = []
     for program, codes in work:
         golden = run(program.network, codes)
@@ -326,8 +348,8 @@ def verify(
     result["decisions"] = Counter()
     result["back_to_back"] = []
     for number, ((program, _), (golden, timing)) in enumerate(zip(work, expected, strict=True)):
-        found = compare(program, outcomes[number], golden, timing)
-        batch = compare_batch(program, batches[number], timing)
+        found = compare(program, outcomes[number], golden, timing, first=first)
+        batch = compare_batch(program, batches[number], timing, first=first)
         for name in ("values_equal", "cycles_equal"):
             result[name] = result[name] and found[name] and batch[name]
         result["differing"] += [result["images"] + image for image in found["differing"]]
@@ -338,17 +360,12 @@ def verify(
         for name, count in timing.decisions.counts().items():
             result["decisions"][name] += count
         result["back_to_back"].append(batch["cycles_per_image"])
-    if waves:
-        result["waveform"] = str(_latest_waveform())
-    elif result["differing"]:
-        images = [(program, codes[n : n + 1]) for program, codes in work for n in range(len(codes))]
-        run_work([images[result["differing"][0]]], waves=True, **options)
-        result["waveform"] = str(_latest_waveform())
+    if waves is None and result["differing"]:
+        waves = Waves().placed()
+        images = [(n, (program, codes[n : n + 1])) for program, codes in work for n in range(len(codes))]
+        number, image = images[result["differing"][0]]
+        run_work([image], waves=waves, **{**options, "conditions": conditions.from_run(number)})
+    if waves is not None:
+        result["waveform"] = str(waves.path)
     result["decisions"] = dict(result["decisions"])
     return {**result, "simulator": simulator, "seed": seed, "seconds": time.monotonic() - begun}
-
-
-def _latest_waveform() -> Path:
-    """The waveform that was recorded last."""
-    files = (path for kind in ("*.vcd", "*.fst") for path in (cache_root() / "runs").glob(f"*/{kind}"))
-    return max(files, key=lambda path: path.stat().st_mtime)

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -22,9 +23,10 @@ from filelock import FileLock
 from hw.config import AcceleratorConfig
 from hw.processes import run
 from hw.rtl.accelerator import CORE
-from hw.rtl.verilog import TOP, generate
+from hw.rtl.verilog import TOP, generate, states
+from offramp.rtl.readable import Enumeration, readable
 
-__all__ = ["SIMULATORS", "build", "cache_root", "run_test"]
+__all__ = ["RECORDED", "SIMULATORS", "build", "cache_root", "load_enumerations", "run_test"]
 
 SIMULATORS = ("verilator", "icarus")
 
@@ -36,14 +38,14 @@ public_flat_rw -module "{TOP}" -var "i__*"
 public_flat_rw -module "{TOP}" -var "o__*"
 public_flat_rw -module "{TOP}" -var "request__*"
 public_flat_rw -module "{TOP}" -var "weights__*"
-hier_block -module "{CORE}"
 lint_off
 """
 
+#: Hierarchical: the core is compiled once, not once for each core. Nothing is recorded of what is within.
+_HIERARCHICAL = f'hier_block -module "{CORE}"\n'
+
 _ARGUMENTS = {
-    # Hierarchical: the core is compiled once, not once for each core.
     "verilator": [
-        "--hierarchical",
         "--no-public-flat-rw",
         "-Wno-fatal",
         "--x-assign",
@@ -54,6 +56,25 @@ _ARGUMENTS = {
     # Amaranth's Verilog starts its combinational blocks by initial values: events in Verilog, none in SystemVerilog.
     "icarus": ["-g2005"],
 }
+
+#: What a simulator is told besides where waveforms are recorded, and where they aren't.
+_RECORDING = {"verilator": ["--no-trace-top"], "icarus": ["-s", "recorder"]}
+_SILENT = {"verilator": ["--hierarchical"], "icarus": []}
+
+#: What simulators record, as VCD, in the folder that a test runs in.
+RECORDED = "dump.vcd"
+
+#: How Icarus is told to record; cocotb's way needs SystemVerilog.
+_RECORDER = f"""module recorder;
+initial begin
+  $dumpfile("{RECORDED}");
+  $dumpvars(0, {TOP});
+end
+endmodule
+"""
+
+#: File of a build that holds the enumerations of its signals.
+_ENUMERATIONS = "enumerations.json"
 
 #: Variables of Verilator's makefiles. What runs once a simulation is compiled as it is, what runs in every cycle well.
 _MAKE = "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2"
@@ -92,6 +113,8 @@ def _environment(simulator: str) -> Iterator[None]:
     # The simulator embeds Python; its worker processes and threads are not ours to configure.
     os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
     os.environ["OMP_NUM_THREADS"] = "1"
+    # cocotb's runner would take it for more than the word of this module's callers.
+    os.environ.pop("WAVES", None)
     try:
         yield
     finally:
@@ -145,7 +168,7 @@ def _runner(simulator: str, library: Path | None = None) -> Runner:
 
     class Runner(type(found)):  # type: ignore[misc]
         def _execute_cmds(self, cmds: Sequence[list[str]], cwd: Path, stdout: TextIO) -> None:
-            for command in cmds:
+            for command in (_in_vcd(command) for command in cmds):
                 kept = library if Path(command[0]).name == "make" else None
                 if kept is not None:
                     _copy_objects(kept, cwd)
@@ -158,12 +181,34 @@ def _runner(simulator: str, library: Path | None = None) -> Runner:
     return Runner()
 
 
+def _in_vcd(command: list[str]) -> list[str]:
+    """A command of cocotb's, but Icarus records VCD as Verilator does: FST is made of it, with enumerations."""
+    return ["-vcd" if argument == "-fst" else argument for argument in command]
+
+
 def _key(parts: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
+def _source(config: AcceleratorConfig, simulator: str, waves: bool) -> tuple[str, str, list[str], dict]:
+    """Verilog, Verilator's control file, the simulator's arguments, enumerations of signals."""
+    arguments = _ARGUMENTS[simulator]
+    if waves:
+        text, enumerations = readable(generate(config), states(config), TOP)
+        if simulator == "icarus":
+            text += _RECORDER
+        return text, _CONTROL, [*arguments, *_RECORDING[simulator]], enumerations
+    return generate(config), _CONTROL + _HIERARCHICAL, [*arguments, *_SILENT[simulator]], {}
+
+
 def build(config: AcceleratorConfig, simulator: str = "verilator", *, waves: bool = False) -> Path:
     """Build directory of the accelerator for a simulator; built once for each design, simulator and option.
+
+    Parameters
+    ----------
+    waves : bool
+        For waveforms: every unit of every core stays, under names for people
+        (:class:`offramp.rtl.readable.Readable`); :func:`load_enumerations` has what values of them are called.
 
     Raises
     ------
@@ -174,10 +219,10 @@ def build(config: AcceleratorConfig, simulator: str = "verilator", *, waves: boo
         raise ValueError(f"simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
     if simulator == "icarus" and shutil.which("iverilog") is None:
         raise ValueError("iverilog must be on the PATH for simulator icarus; install the package iverilog")
-    verilog = generate(config)
+    verilog, control, arguments, enumerations = _source(config, simulator, waves)
     versions = [importlib.metadata.version(name) for name in ("cocotb", "verilator")]
-    options = [*_ARGUMENTS[simulator], _MAKE, str(waves), *versions]
-    directory = cache_root() / f"{simulator}-{_key([verilog, _CONTROL, *options])}"
+    options = [*arguments, _MAKE, str(waves), *versions]
+    directory = cache_root() / f"{simulator}-{_key([verilog, control, *options])}"
     library = cache_root() / f"{simulator}-library-{_key(options)}"
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory / "lock"), _environment(simulator):
@@ -187,21 +232,28 @@ def build(config: AcceleratorConfig, simulator: str = "verilator", *, waves: boo
                 source.write_text(verilog)
                 sources: list = [source]
                 if simulator == "verilator":
-                    control = folder / "ports.vlt"
-                    control.write_text(_CONTROL)
-                    sources.insert(0, VerilatorControlFile(control))
+                    ports = folder / "ports.vlt"
+                    ports.write_text(control)
+                    sources.insert(0, VerilatorControlFile(ports))
                 _runner(simulator, library).build(
                     sources=sources,
                     hdl_toplevel=TOP,
                     build_dir=folder,
-                    build_args=_ARGUMENTS[simulator],
+                    build_args=arguments,
                     timescale=("1ns", "1ps"),
-                    waves=waves,
+                    waves=waves and simulator == "verilator",  # Icarus has its own recorder
                     log_file=directory / "build.log",
                     always=True,
                 )
+            (directory / _ENUMERATIONS).write_text(json.dumps(enumerations))
             (directory / "complete").touch()
     return directory
+
+
+def load_enumerations(directory: Path) -> dict[str, dict[str, Enumeration]]:
+    """Enumerations of the signals of a build for waveforms, as :class:`offramp.rtl.readable.Readable` has them."""
+    found = json.loads((directory / _ENUMERATIONS).read_text())
+    return {path: {name: Enumeration(*each) for name, each in scope.items()} for path, scope in found.items()}
 
 
 def _passed(results: Path, testcase: str) -> bool:

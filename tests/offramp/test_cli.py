@@ -16,6 +16,7 @@ from models.zoo import entries, entry
 from offramp import cli, stages, zoo_figures
 from offramp.cli import app
 from offramp.rtl import run as rtl
+from offramp.rtl.waves import Waves
 from sim import worst_case
 from tests.fpga.tools import quick_tools
 from tests.offramp.recipe import RECIPE
@@ -26,7 +27,7 @@ COMMANDS = {
     "compile": {"--config", "--explain", "--seed", "--out", "--json"},
     "evaluate": {"--data", "--data-dir", "--seed", "--json"},
     "simulate": {"--data", "--data-dir", "--attack", "--eps", "--images", "--seed", "--json"},
-    "verify": {"--data", "--data-dir", "--images", "--simulator", "--waves", "--seed", "--json"},
+    "verify": {"--data", "--data-dir", "--images", "--simulator", "--waves", "--layer", "--image", "--seed", "--json"},
     "generate": {"--config", "--output", "--seed", "--json"},
     "build": {"--config", "--board", "--clock", "--seed", "--out", "--json"},
     "info": {"--seed", "--json"},
@@ -267,14 +268,49 @@ def test_verify_ends_with_1_when_anything_differs(small, tmp_path, monkeypatch, 
     json_file = tmp_path / "v.json"
     arguments = ("verify", small.folder / stages.PROGRAM, "--images", 4, "--seed", 5, "--json", json_file)
     monkeypatch.setenv("SIM", "icarus")
-    monkeypatch.setenv("WAVES", "1")
     assert run(*arguments)[1] == (0 if all(equal) else 1)
     progress = asked.pop("progress")
     assert callable(progress)
     assert asked.pop("conditions") == Conditions()
-    assert asked == {"images": 4, "type": np.int8, "simulator": "icarus", "waves": True, "seed": 5}
+    assert asked == {"images": 4, "type": np.int8, "simulator": "icarus", "waves": None, "seed": 5, "first": 0}
     result = json.loads(json_file.read_text())
     assert (result["values_equal"], result["cycles_equal"]) == (values, cycles)
+
+
+def test_verify_records_one_layer_of_one_image(small, tmp_path, monkeypatch):
+    asked = {}
+
+    def verify(work, **options):
+        asked.update(options, work=work)
+        return {"values_equal": True, "cycles_equal": True}
+
+    monkeypatch.setattr(rtl, "verify", verify)
+    program = small.folder / stages.PROGRAM
+    name = stages.program(program).commands[1].name
+    recorded = ("--waves", tmp_path / "run.fst", "--layer", name)
+    assert run("verify", program, "--images", 4, "--image", 2, *recorded)[1] == 0
+    assert asked["waves"] == Waves(path=tmp_path / "run.fst", layers=frozenset({(0, 1)}))
+    ((_, codes),), first = asked["work"], asked["first"]
+    assert (codes.shape[0], first) == (1, 2)
+    assert run("verify", program, "--images", 4)[1] == 0
+    np.testing.assert_array_equal(asked["work"][0][1][2:3], codes)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--waves", "run.vcd"), r"--waves must name a file that ends in \.fst, not 'run\.vcd'"),
+        (("--waves", "missing.off/run.fst"), r"missing\.off/run\.(fst|gtkw): .*"),
+        (("--layer", "conv1"), r"--layer needs --waves: it says what is recorded"),
+        (("--image", 4, "--images", 4), r"--image must be in 0\.\.3, one of the 4 of --images, not 4"),
+        (("--waves", "run.fst", "--layer", "nowhere"), r"--layer must be one of \S.*, not 'nowhere'"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused(small, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Path("missing.off").write_text("a file, no folder")
+    assert re.fullmatch(message, refused(monkeypatch, capsys, "verify", small.folder / stages.PROGRAM, *arguments))
 
 
 @pytest.mark.parametrize(

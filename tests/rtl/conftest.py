@@ -5,6 +5,7 @@ import os
 import pytest
 
 from offramp.rtl.simulators import SIMULATORS
+from offramp.rtl.waves import Waves
 
 
 @pytest.fixture
@@ -16,6 +17,6 @@ def simulator() -> str:
 
 
 @pytest.fixture
-def waves() -> bool:
-    """Whether waveforms are recorded."""
-    return os.environ.get("WAVES") == "1"
+def waves() -> Waves | None:
+    """What is recorded: everything, into the cache directory, with WAVES=1."""
+    return Waves() if os.environ.get("WAVES") == "1" else None

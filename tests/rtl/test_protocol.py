@@ -46,12 +46,12 @@ def test_protocol(bench, case, tmp_path, simulator, waves):
     Job(work=[(program, codes)], conditions=[DEFAULT]).save(tmp_path)
     (tmp_path / "expected.json").write_text(json.dumps(expected))
     run_test(
-        build(config, simulator, waves=waves),
+        build(config, simulator, waves=waves is not None),
         simulator,
         f"tests.rtl.{bench}",
         case,
         tmp_path,
         variables={JOB: str(tmp_path)},
-        waves=waves,
+        waves=waves is not None,
         seed=_SEED,
     )

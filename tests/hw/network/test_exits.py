@@ -34,6 +34,8 @@ def test_seeds_count_up_and_wrap():
     conditions = Conditions(seed=65535, audit=3, deadline=7)
     assert conditions.options(0) == {"deadline": 7, "audit": 3, "seed": 65535}
     assert conditions.options(1)["seed"] == 0
+    assert conditions.from_run(3) == Conditions(seed=2, audit=3, deadline=7)
+    assert conditions.from_run(3).options(1) == conditions.options(4)
     audited = Decisions(256, Conditions(audit=40, seed=512))
     heads = golden_heads(256)
     audited.branch(0, heads[0].exits[0], heads[1], heads[2], np.zeros(256, dtype=bool))

@@ -12,9 +12,11 @@ from hw.config import preset
 from hw.network.exits import Conditions
 from hw.network.zero_points import storage_zero_points
 from models.integer.golden import run
-from offramp.rtl.job import BatchOutcome, Job, load_outcomes, save_outcomes
-from offramp.rtl.run import compare, expected_outputs, verify
-from sim import simulate
+from offramp.rtl import run as rtl
+from offramp.rtl.job import BatchOutcome, Job, LayerTime, load_layers, load_outcomes, save_outcomes
+from offramp.rtl.run import compare, expected_outputs, run_work, verify
+from offramp.rtl.waves import Waves
+from sim import simulate, time_batch
 from tests.random_networks import random_codes, random_network, two_blocks
 
 _SEED = 6
@@ -147,7 +149,9 @@ def test_jobs_and_outcomes_survive_their_files(case, tmp_path):
     assert job.conditions == conditions
     np.testing.assert_array_equal(job.work[1][1], codes[:1])
     batch = BatchOutcome(outcomes=[replace(outcome, outputs=[]) for outcome in outcomes], results=[5, 9, 20])
-    save_outcomes(tmp_path, [outcomes, outcomes[:1]], [batch])
+    times = [LayerTime(0, 0, 100, 200), LayerTime(1, 0, 300, 450)]
+    save_outcomes(tmp_path, [outcomes, outcomes[:1]], [batch], times)
+    assert load_layers(tmp_path) == times
     (first, second), batches = load_outcomes(tmp_path)
     assert batches == [batch]
     assert [o.layers for o in first] == [o.layers for o in outcomes]
@@ -178,3 +182,90 @@ def test_an_instruction_makes_the_channels_of_its_command(channels):
         place = np.arange(core.window.low, core.window.end) % 2 * 8 == channels[0]
         np.testing.assert_array_equal(made, rows & place)
         np.testing.assert_array_equal(some, words[place[rows]])
+
+
+@pytest.fixture
+def simulation(monkeypatch, tmp_path):
+    """In the place of a simulation: records two changes, and then does what it is told."""
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "enumerations.json").write_text("{}")
+    built, done = [], {}
+
+    def build(config, simulator, *, waves):
+        built.append(waves)
+        return tmp_path
+
+    def run_test(directory, simulator, module, testcase, work, *, variables, waves, seed):
+        if waves:
+            (work / "dump.vcd").write_text("$var wire 1 ! clk $end $enddefinitions $end\n#0\n0!\n#5\n1!\n")
+        done["run"](work)
+
+    monkeypatch.setattr(rtl, "build", build)
+    monkeypatch.setattr(rtl, "run_test", run_test)
+    done["built"] = built
+    return done
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_run_that_fails_names_the_waveform_that_was_asked_for(case, simulation, tmp_path, recorded):
+    program, golden, _, _ = case
+
+    def fail(work):
+        raise RuntimeError("verify_images failed")
+
+    simulation["run"] = fail
+    path = tmp_path / "run.fst"
+    waves = Waves(path=path) if recorded else None
+    with pytest.raises(RuntimeError, match=r"^verify_images failed" + (rf"\nwaveform {path}$" if recorded else "$")):
+        run_work([(program, golden.tensors["input"])], waves=waves)
+    assert path.exists() == path.with_suffix(".gtkw").exists() == recorded
+    assert simulation["built"] == [recorded]
+
+
+def outcomes_of(case, simulation, changed):
+    """A simulation that reports the case's outcomes, one of them changed; returns the conditions it was asked for."""
+    program, _, timing, outcomes = case
+    asked = []
+
+    def report(work):
+        job = Job.load(work)
+        asked.append(job.conditions)
+        if not job.together:
+            save_outcomes(work, [outcomes[1:2]], [], [])
+            return
+        results = time_batch(program, timing, selected=True).results.tolist()
+        wrong = [replace(outcomes[1], margin=outcomes[1].margin + 1)] if changed else outcomes[1:2]
+        batch = BatchOutcome(outcomes=[replace(each, outputs=[], layers=[]) for each in outcomes], results=results)
+        save_outcomes(work, [[outcomes[0], *wrong, outcomes[2]]], [batch], [])
+
+    simulation["run"] = report
+    return asked
+
+
+def test_what_was_asked_for_is_recorded_at_once(case, simulation, tmp_path):
+    program, golden, _, _ = case
+    outcomes_of(case, simulation, changed=True)
+    result = verify([(program, golden.tensors["input"])], waves=Waves(path=tmp_path / "run.fst"))
+    assert (result["differing"], result["waveform"]) == ([1], str(tmp_path / "run.fst"))
+    assert simulation["built"] == [True]
+
+
+def test_an_image_that_differs_is_recorded_in_a_run_like_its_own(case, simulation, tmp_path):
+    program, golden, _, _ = case
+    asked = outcomes_of(case, simulation, changed=True)
+    result = verify([(program, golden.tensors["input"])], conditions=Conditions(seed=65535), first=4)
+    assert result["mismatches"][0].startswith("image 5: margin: RTL ")
+    assert simulation["built"] == [False, True]
+    assert [each.seed for (each,) in asked] == [3, 4]
+    waveform = tmp_path / "cache" / "runs" / result["waveform"].split("/")[-2] / "waves.fst"
+    assert result["waveform"] == str(waveform)
+    assert waveform.exists()
+    assert waveform.with_suffix(".gtkw").exists()
+
+
+def test_without_differences_nothing_is_recorded(case, simulation, tmp_path):
+    program, golden, _, _ = case
+    outcomes_of(case, simulation, changed=False)
+    assert "waveform" not in verify([(program, golden.tensors["input"])])
+    assert simulation["built"] == [False]
+    assert list((tmp_path / "cache" / "runs").iterdir()) == []

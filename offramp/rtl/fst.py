@@ -9,15 +9,11 @@ from offramp.rtl.readable import Enumeration
 
 __all__ = ["write_fst"]
 
-#: Times from the first to the last, both recorded.
-Window = tuple[int, int]
-
-
 def write_fst(
     vcd: Path,
     fst: Path,
     enumerations: Mapping[str, Mapping[str, Enumeration]],
-    windows: Sequence[Window] | None = None,
+    windows: Sequence[tuple[int, int]] | None = None,
 ) -> dict[str, str]:
     """Write a VCD file's waveform as FST; signals whose names begin with an underscore are left out.
 
@@ -26,7 +22,8 @@ def write_fst(
     enumerations : mapping
         As :attr:`offramp.rtl.readable.Readable.enumerations`.
     windows : sequence of (first, last), optional
-        What is recorded, in the file's unit of time, in order; everything without it. Times stay what they are.
+        What is recorded, in the file's unit of time, in order, both times with it; by default everything. Times stay
+        what they are.
 
     Returns
     -------
@@ -85,8 +82,8 @@ def _declare(
         elif kind == "$upscope":
             scope.pop()
             lib.fstWriterSetUpscope(context)
-        elif kind == "$var" and not words[3].startswith("_"):
-            _, width, code, name, *bits = words
+        elif kind == "$var" and not (name := words[3].removeprefix("\\")).startswith("_"):  # Icarus keeps Verilog's \
+            _, width, code, _, *bits = words
             path, place, length = ".".join(scope), "".join(bits), int(width)
             if found := enumerations.get(path, {}).get(name):
                 lib.fstWriterEmitEnumTableRef(context, _table(context, tables, found))
@@ -120,7 +117,7 @@ def _table(context: Any, tables: dict[str, int], enumeration: Enumeration) -> in
 
 
 def _record(
-    context: Any, source: BinaryIO, handles: dict[bytes, tuple[int, int]], windows: Sequence[Window] | None
+    context: Any, source: BinaryIO, handles: dict[bytes, tuple[int, int]], windows: Sequence[tuple[int, int]] | None
 ) -> None:
     """Write the changes of a VCD file; those outside the windows count when the next one begins."""
     from pylibfst import lib

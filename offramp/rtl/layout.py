@@ -80,7 +80,7 @@ def layout(fst: Path, signals: Mapping[str, str]) -> str:
     signals : mapping
         As :func:`offramp.rtl.fst.write_fst` returns them.
     """
-    lines = [f'[dumpfile] "{fst}"', f'[savefile] "{fst.with_suffix(".gtkw")}"', "[timestart] 0", "[sst_expanded] 1"]
+    lines = [f'[dumpfile] "{fst}"', f'[savefile] "{fst.with_suffix(".gtkw")}"', "[sst_expanded] 1"]
     for title, closed, shown in groups(signals):
         begin, end = _GROUP[closed]
         lines += [f"@{begin}", f"-{title}"]

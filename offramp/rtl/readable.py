@@ -95,10 +95,11 @@ def readable(verilog: str, states: Mapping[str, Mapping[str, Mapping[int, str]]]
 
     text = _MODULE.sub(body, verilog)
     for name, module in modules.items():
-        for signal, names in states.get(name, {}).items():
+        for wire, names in states.get(name, {}).items():
             width = max(names).bit_length()
             values = {f"{number:0{width}b}": state.replace(" ", "_") for number, state in names.items()}
-            module.enumerations[module.renamed(signal)] = Enumeration(signal, values)
+            signal = module.renamed(wire)
+            module.enumerations[signal] = Enumeration(signal, values)
     return Readable(text, dict(_scopes(top, top, modules)))
 
 

@@ -50,16 +50,16 @@ def test_waveforms_show_the_machine(work, simulator, tmp_path):
     times, values = changes(found, f"{element}.accumulators.write__data")
     assert len(set(values)) > 2
 
-    # Only the layer: as many cycles as it takes, and a few for the words of host and accelerator.
+    # Only the layer: as many cycles as it takes, and a few for what is said before and after.
     cycles = simulate(program, work[0][1]).layer_cycles[0, 1]
     clock, _ = changes(found, "offramp.clk")
-    assert cycles <= (clock[-1] - clock[0]) / 10_000 < cycles + 200
+    assert cycles <= (clock[-1] - clock[0]) / 10_000 < cycles + 50
     assert times[-1] <= clock[-1]
 
     # States have names, and the layout's signals are there.
     _, names_of = found["offramp.sequencer.fsm_state"].enum_type
     seen = {dict(names_of)[f"{value:05b}"] for value in changes(found, "offramp.sequencer.fsm_state")[1]}
-    assert {"fetch", "start", "layer"} <= seen
+    assert {"take", "start", "layer", "report"} <= seen
     lines = path.with_suffix(".gtkw").read_text().splitlines()
     traces = [re.sub(r"\[\d+:\d+\]$", "", line) for line in lines if line.startswith("offramp.")]
     assert set(traces) <= names

@@ -15,9 +15,10 @@ $scope module top $end
 $var wire 1 ! clk $end
 $var wire 4 " count [3:0] $end
 $var wire 1 # _hidden $end
+$var wire 1 # \\_$1 $end
 $scope module unit_0 $end
 $var wire 2 $ state [1:0] $end
-$var wire 4 " order.kind [3:0] $end
+$var wire 4 " \\order.kind [3:0] $end
 $upscope $end
 $upscope $end
 $enddefinitions $end

@@ -69,8 +69,8 @@ def test_made_up_names_are_hidden_and_others_lose_their_dollars():
     }
     assert r".\bank_5 (\_bank$14 )," in text
     assert r".\bank_5 (\_$1 )," in text
-    assert r"\top.unit  \unit_7  (" in text
-    assert r"module \top.unit  (clk, \bank_5 , done);" in text
+    assert r"\top.unit \unit_7 (" in text
+    assert r"module \top.unit (clk, \bank_5 , done);" in text
 
 
 def test_every_instance_has_the_enumerations_of_its_module():
@@ -78,7 +78,7 @@ def test_every_instance_has_the_enumerations_of_its_module():
         _VERILOG, {"top.unit": {"fsm_state$4": {0: "idle", 1: "read word", 2: "stop"}}}, "top"
     ).enumerations
     kind = Enumeration("Kind", {"00": "NONE", "01": "SUM"})
-    state = Enumeration("fsm_state", {"00": "idle", "01": "read_word", "10": "stop"})
+    state = Enumeration("fsm_state_4", {"00": "idle", "01": "read_word", "10": "stop"})
     assert found == {
         "top": {"order": kind, "here_2.kind": kind},
         "top.unit_7": {"fsm_state_4": state},

@@ -125,7 +125,9 @@ def verify(
 
     files, conditions = programs or [PROGRAM], options.conditions(deadline, audit, constant, seed)
     loaded = [stages.program(file) for file in files]
-    recorded = waves and Waves(path=waves, layers=None if layer is None else layers_named(loaded, layer))
+    recorded = None
+    if waves is not None:
+        recorded = Waves(path=waves, layers=None if layer is None else layers_named(loaded, layer))
     terminal, work = Terminal(), []
     for program in loaded:
         with terminal.stage("choose images") as step:

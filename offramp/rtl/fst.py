@@ -9,6 +9,7 @@ from offramp.rtl.readable import Enumeration
 
 __all__ = ["write_fst"]
 
+
 def write_fst(
     vcd: Path,
     fst: Path,

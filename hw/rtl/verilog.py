@@ -42,5 +42,5 @@ def generate(config: AcceleratorConfig) -> str:
 
 
 def states(config: AcceleratorConfig) -> dict[str, dict[str, dict[int, str]]]:
-    """Names of the states of state machines, as :attr:`hw.rtl.verilog_platform.VerilogPlatform.states` holds them."""
+    """Names of the states of state machines, as :class:`hw.rtl.verilog_platform.VerilogPlatform` collects them."""
     return _generated(config)[1]

@@ -29,7 +29,7 @@ def write_fst(
     Returns
     -------
     dict of str to str
-        The signals by their whole names, such as ``offramp.core_0.done``, with their range: ``[7:0]``, or nothing.
+        The signals by their whole names, scopes first with dots between, with their range: ``[7:0]``, or nothing.
 
     Raises
     ------

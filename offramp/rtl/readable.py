@@ -30,7 +30,7 @@ class Readable(NamedTuple):
     text : str
         The same machine; names that begin with an underscore are none for people, and simulators leave them out.
     enumerations : dict of str to dict of str to Enumeration
-        Of each scope, such as ``offramp.core_0.dispatcher``, the signals that have one.
+        Of each scope, from the top module on with dots between, the signals that have one.
     """
 
     text: str

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -33,9 +34,10 @@ def diverted() -> Iterator[None]:
 
 
 def results() -> Console:
-    """Standard output, for tables."""
-    console = Console(highlight=False, stderr=_diverted.get())
-    return console if console.is_terminal else Console(highlight=False, stderr=_diverted.get(), width=_WIDTH)
+    """Standard output, for tables: as wide as the terminal, or as wide as they are. Text is taken as it is."""
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "stderr": _diverted.get()}
+    console = Console(**plain)
+    return console if console.is_terminal else Console(**plain, width=_WIDTH)
 
 
 class Terminal:

@@ -31,7 +31,6 @@ __all__ = [
     "Seed",
     "WavesFile",
     "conditions",
-    "decision_rows",
     "output_file",
     "ranged",
 ]
@@ -151,15 +150,3 @@ def conditions(deadline: int, audit: float, constant: bool, seed: int) -> Condit
     if not (deadline or audit or constant):
         return DEFAULT
     return Conditions(deadline=deadline, audit=round(256 * audit), seed=seed % (1 << 16), constant=constant)
-
-
-def decision_rows(counts: dict[str, int]) -> list[tuple[str, str]]:
-    """Rows of a table for :meth:`hw.network.exits.Decisions.counts`."""
-    names = {
-        "forced": "ended by the deadline",
-        "passed": "went on past an exit",
-        "differs": "of another class there",
-        "out_of_range": "margin out of range",
-        "overrun": "later than the deadline, in constant time",
-    }
-    return [(names[name], f"{count:,}") for name, count in counts.items()]

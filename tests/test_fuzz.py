@@ -39,6 +39,7 @@ from models.training.standard_pieces import AdversarialExamples
 from models.training.train import fit
 from offramp import inspect as files
 from offramp.errors import sentence
+from offramp.report.contents import contents
 from sim import simulate
 from tests.fuzzing import changed_array, changed_bytes, changed_image, changed_text, changed_tree
 from tests.models.frontends.tflite_builder import Builder
@@ -165,8 +166,7 @@ def change_program(path: Path, rng: np.random.Generator) -> str:
 def use_program(path: Path) -> None:
     """What commands do with a program."""
     program = load(path)
-    files.program_rows(program)
-    files.program_dict(program)
+    contents(files.program_dict(program))
     program.writes()
     simulate(program, random_codes(program.network, 1, 0))
 
@@ -185,7 +185,7 @@ def change_checkpoint(path: Path, rng: np.random.Generator) -> str:
 
 def use_checkpoint(path: Path) -> None:
     """What commands do with a network's file."""
-    files.describe(path)
+    contents(files.describe(path))
     if checkpoint.stage_of(path) == "trained":
         checkpoint.load(path).model()
     else:

@@ -43,7 +43,7 @@ def bench(
     from hw.output import write_file
     from offramp.measure.bench import against_peers, against_rtl, density_sweep, measure_workload
     from offramp.measure.workloads import WORKLOADS
-    from offramp.report import figures, tables
+    from offramp.report import bench_tables, figures, tables
 
     chosen, names = preset(config), workload or list(WORKLOADS)
     terminal = Terminal()
@@ -66,11 +66,11 @@ def bench(
             others = against_peers(names, seed=seed, progress=step)
     for row in rows:
         results().print(f"{row['workload']} on {config}", tables.layers(row["layers"]), "")
-    results().print(tables.workloads(rows))
+    results().print(bench_tables.workloads(rows))
     if others:
-        results().print(tables.peers(rows, others))
+        results().print(bench_tables.peers(rows, others))
     if hardware is not None:
-        show([(name.replace("_", " "), str(value)) for name, value in hardware.items()])
+        show(bench_tables.hardware_rows(hardware))
     found = {"rows": rows, "curve": points, "rtl": hardware, "peers": others}
     finish("bench", seed, json, {"config": config, "multipliers": chosen.multipliers, **found})
     if hardware is not None and not (hardware["values_equal"] and hardware["cycles_equal"]):

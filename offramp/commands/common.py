@@ -6,7 +6,7 @@ from typing import Any
 from offramp.console import results
 from offramp.result_file import provenance, write_json
 
-__all__ = ["OUT", "PROGRAM", "finish", "metric_rows", "show"]
+__all__ = ["OUT", "PROGRAM", "finish", "show"]
 
 #: Where commands write, and which program they take, unless told otherwise.
 OUT = Path("out")
@@ -24,10 +24,3 @@ def show(rows: list[tuple[str, str]]) -> None:
     from offramp.report.tables import key_values
 
     results().print(key_values(rows))
-
-
-def metric_rows(metrics: dict[str, float]) -> list[tuple[str, str]]:
-    """Rows of measured figures: shares with four digits, counts without any."""
-    return [
-        (name.replace("_", " "), f"{value:,.4f}" if value <= 1 else f"{value:,.0f}") for name, value in metrics.items()
-    ]

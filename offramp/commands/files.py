@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from offramp import options
-from offramp.commands.common import PROGRAM, finish, show
+from offramp.commands.common import PROGRAM, finish
 from offramp.console import results
 
 __all__ = ["disasm", "info"]
@@ -20,10 +20,11 @@ def info(
 ) -> None:
     """Say what is in a file."""
     from offramp import inspect
+    from offramp.report.contents import contents
 
-    rows, result = inspect.describe(file)
+    result = inspect.describe(file)
     finish("info", seed, json, {"file": file, **result})
-    show(rows)
+    results().print(contents(result))
 
 
 def disasm(program: options.ProgramFile = PROGRAM, seed: options.Seed = 0, json: options.Json = None) -> None:

@@ -82,13 +82,13 @@ def report(
 ) -> None:
     """Make a table and plots of the committed results anew; writes OUT/methods.md and OUT/methods.svg."""
     from hw.output import write_file
-    from offramp.report import methods
+    from offramp.report import figures, methods
 
     if what != "methods":
         raise ValueError(f"a report must be of methods, not of {what!r}")
     found = methods.collect()
     write_file(out / "methods.md", methods.markdown(found).encode())
-    write_file(out / "methods.svg", methods.plot(found).encode())
+    write_file(out / "methods.svg", figures.methods_overview(found).encode())
     tables = (methods.claims, methods.accelerator, methods.orthogonality, methods.balance)
     shown = [part for table in tables for part in ("", table(found["methods"]))]
     results().print(methods.networks(found["networks"]), *shown)

@@ -7,7 +7,7 @@ import typer
 
 from hw.config import preset
 from offramp import options
-from offramp.commands.common import OUT, finish, metric_rows, show
+from offramp.commands.common import OUT, finish, show
 from offramp.console import Terminal, results
 from offramp.result_file import provenance, write_json
 
@@ -30,6 +30,7 @@ def train(
     Without a recipe, train the data set's float network for the demo; writes OUT/trained.off.
     """
     from offramp import stages
+    from offramp.report.tables import metric_rows
 
     terminal = Terminal()
     if recipe is None:
@@ -56,6 +57,7 @@ def compress(
     """Prune, quantize to int8 and calibrate the exit; writes OUT/compressed.off."""
     from models.recipes.checkpoint import load
     from offramp import stages
+    from offramp.report.tables import metric_rows
 
     checkpoint = load(trained)
     with Terminal().stage("compress") as step:
@@ -82,6 +84,7 @@ def compile_(
     from hw.compiler.explain import explanation
     from models.recipes.checkpoint import load_compressed
     from offramp import inspect, stages
+    from offramp.report.contents import contents
     from offramp.report.explanation import explained
 
     chosen = preset(config)
@@ -95,5 +98,7 @@ def compile_(
         if found.refusal is not None:
             finish("compile", seed, json, result)
     program = stages.reread(found.program(), out / stages.PROGRAM)
-    show([*inspect.program_rows(program), ("file", str(out / stages.PROGRAM))])
-    finish("compile", seed, json, {**result, **inspect.program_dict(program), "file": out / stages.PROGRAM})
+    result |= inspect.program_dict(program)
+    results().print(contents(result), "")
+    show([("file", str(out / stages.PROGRAM))])
+    finish("compile", seed, json, {**result, "file": out / stages.PROGRAM})

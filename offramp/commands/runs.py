@@ -26,14 +26,13 @@ def evaluate(
 ) -> None:
     """Run the golden model on the whole test set: accuracy and exits."""
     from offramp import stages
+    from offramp.report import tables
 
     loaded, conditions = stages.program(program), options.conditions(deadline, audit, constant, seed)
     with Terminal().stage("evaluate") as step:
         source = stages.dataset(data or loaded.network.name, data_dir, step)
         result = stages.evaluated(loaded, source, step, conditions)
-    share = ", ".join(f"{100 * value:.2f} %" for value in result["exit_share"])
-    rows = [("images", f"{result['images']:,}"), ("accuracy", f"{100 * result['accuracy']:.2f} %"), ("exits", share)]
-    show([*rows, *options.decision_rows(result.get("decisions", {}))])
+    show(tables.evaluation_rows(result))
     finish("evaluate", seed, json, {"program": program, "conditions": asdict(conditions), **result})
 
 
@@ -88,7 +87,7 @@ def simulate(
     results().print(tables.measurements({attack: result}), "", *note, tables.layers(result["layers"]), "")
     together = "unknown" if found.back_to_back is None else f"{found.back_to_back:,.1f}"
     delivered = tables.board_rows(result) if result["board"] else []
-    show([("cycles per image, back to back", together), *delivered, *options.decision_rows(result["decisions"])])
+    show([("cycles per image, back to back", together), *delivered, *tables.decision_rows(result["decisions"])])
     asked = {"program": program, "attack": attack, "eps": reach, "conditions": asdict(conditions)}
     finish("simulate", seed, json, {**asked, **result})
 
@@ -120,6 +119,7 @@ def verify(
     if layer is not None and waves is None:
         raise ValueError("--layer needs --waves: it says what is recorded")
     from offramp import stages
+    from offramp.report import tables
     from offramp.rtl import run as rtl
     from offramp.rtl.waves import Waves, layers_named
 
@@ -137,7 +137,7 @@ def verify(
     settings: dict[str, Any] = {"seed": seed, "conditions": conditions, "first": image or 0}
     with terminal.stage("verify the RTL") as step:
         result = rtl.verify(work, simulator=simulator, waves=recorded, progress=step, **settings)
-    show([(name.replace("_", " "), str(value)) for name, value in result.items()])
+    results().print(tables.verification(result, [str(file) for file in files]))
     finish("verify", seed, json, {"programs": files, "conditions": asdict(conditions), **result})
     if not (result["values_equal"] and result["cycles_equal"]):
         raise typer.Exit(1)

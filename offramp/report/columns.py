@@ -1,16 +1,18 @@
-"""Tables that fit into any width: columns that find no room stand in a further table below, never cut."""
+"""Tables that fit into any width: columns that find no room stand in a further table below, figures are never cut."""
 
 from collections.abc import Iterator
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["Columns"]
 
 _GAP = 2  # spaces between columns
-#: Narrowest that words, and widest that sentences are shown.
+#: Narrowest that words are shown, and how wide sentences are before the first of them gets all of the room.
 _WORDS, _SENTENCE = 16, 60
 
 
@@ -18,6 +20,7 @@ class Columns:
     """A table of figures; the first column names its rows and is repeated where the others need a further table.
 
     Figures and names of rows are never broken; sentences are, between their words, where there is no room for them.
+    Where a name and a figure find no room side by side, every row is a record: its name, and its figures below.
 
     Parameters
     ----------
@@ -40,9 +43,8 @@ class Columns:
             return natural, natural
         if self._figures[place]:
             return natural, max(longest, *map(cell_len, head.split()))
-        natural = min(natural, _SENTENCE)
         words = max((cell_len(word) for text in (head, *cells) for word in text.split()), default=0)
-        return natural, min(natural, max(words, _WORDS))
+        return natural, max(words, min(natural, _WORDS))
 
     def _tables(self, width: int) -> Iterator[list[int]]:
         """Which columns stand side by side."""
@@ -60,19 +62,28 @@ class Columns:
         """How wide each is: as narrow as it can be, and wider where room is left."""
         widths = [self._narrow[place] for place in places]
         room = width - sum(widths) - _GAP * (len(places) - 1)
-        for number, place in enumerate(places):
-            more = min(self._natural[place] - widths[number], max(room, 0))
-            widths[number] += more
-            room -= more
-        # Where not even two find room, the last is folded.
-        widths[-1] = max(1, widths[-1] + min(room, 0))
+        for most in (_SENTENCE, width):
+            for number, place in enumerate(places):
+                more = max(0, min(self._natural[place], most) - widths[number])
+                widths[number] += min(more, room)
+                room -= min(more, room)
         return widths
+
+    def _records(self) -> Iterator[Text | Padding]:
+        """Row by row: the name, and a line for each of the other columns."""
+        for name, *values in zip(*self._cells, strict=True):
+            yield Text(name)
+            for head, value in zip(self._head[1:], values, strict=True):
+                yield Padding(Text(f"{head}: {value}"), (0, 0, 0, _GAP))
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         widest = sum(self._natural) + _GAP * (len(self._head) - 1)
         return Measurement(min(widest, options.max_width), min(widest, options.max_width))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self._narrow[0] + max((_GAP + narrow for narrow in self._narrow[1:]), default=0) > options.max_width:
+            yield from self._records()
+            return
         for number, places in enumerate(self._tables(options.max_width)):
             if number:
                 yield ""

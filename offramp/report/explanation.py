@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 
 from offramp.report.columns import Columns
 from offramp.report.tables import key_values
+from offramp.report.units import points
 
 __all__ = ["attempt_rows", "choice_rows", "explained", "layer_use_rows", "memory_rows"]
 
@@ -75,12 +76,12 @@ def memory_rows(memories: list[dict[str, Any]]) -> tuple[list[str], list[list[st
             each["memory"],
             f"{each['used']:,}",
             f"{each['words']:,}",
-            f"{100 * each['used'] / each['words']:.1f} %" if each["words"] else "-",
+            points(each["used"] / each["words"] if each["words"] else None, 1),
             _CERTAINTY[each["certainty"]],
         ]
         for each in memories
     ]
-    return ["memory", "used words", "words", "share", "figures"], lines
+    return ["memory", "used words", "words", "share, %", "figures"], lines
 
 
 def layer_use_rows(memories: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

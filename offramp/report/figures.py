@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from offramp.report.tables import NAMES
 
-__all__ = ["STYLE", "cycle_distribution", "density_curve", "exit_curve", "layer_cycles", "svg"]
+__all__ = ["cycle_distribution", "density_curve", "exit_curve", "layer_cycles", "methods_overview", "svg"]
 
 #: Of all plots.
-STYLE: Any = {
+_STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
     "svg.fonttype": "none",
@@ -57,7 +57,7 @@ def _axes(height: float) -> tuple[Figure, Axes]:
 
 def cycle_distribution(inputs: dict[str, dict[str, Any]]) -> str:
     """Share of images that need at most so many cycles, by kind of input."""
-    with plt.rc_context(STYLE):
+    with plt.rc_context(_STYLE):
         figure, axes = _axes(3.4)
         for name, found in inputs.items():
             cycles, images = found["distribution"]["cycles"], found["distribution"]["images"]
@@ -82,7 +82,7 @@ def layer_cycles(layers: list[dict[str, Any]]) -> str:
     """Mean cycles of every layer, split into products at the limit and losses by cause."""
     causes = list(layers[0]["loss"])
     shades = ("#f0b37e", "#d98c5f", "#b8b0d8", "#9aa3ad", "#c9ced4", "#e3c567")
-    with plt.rc_context(STYLE):
+    with plt.rc_context(_STYLE):
         figure, axes = _axes(0.9 + 0.34 * len(layers))
         places = range(len(layers))
         left = [layer["limit"] for layer in layers]
@@ -112,7 +112,7 @@ def layer_cycles(layers: list[dict[str, Any]]) -> str:
 
 def exit_curve(curve: dict[str, list[float]], threshold: float) -> str:
     """Accuracy and exit share on validation data against the exit threshold."""
-    with plt.rc_context(STYLE):
+    with plt.rc_context(_STYLE):
         figure, axes = _axes(3.2)
         accuracy = [100 * value for value in curve["accuracy"]]
         share = [100 * value for value in curve["exit_share"]]
@@ -135,7 +135,7 @@ def exit_curve(curve: dict[str, list[float]], threshold: float) -> str:
 def density_curve(points: list[dict[str, float]]) -> str:
     """Cycles over the density of weights, a line for each density of activations, the limits dashed."""
     colours = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#6b7280")
-    with plt.rc_context(STYLE):
+    with plt.rc_context(_STYLE):
         figure, axes = _axes(3.8)
         for number, active in enumerate(dict.fromkeys(point["activations"] for point in points)):
             line = [point for point in points if point["activations"] == active]
@@ -155,4 +155,26 @@ def density_curve(points: list[dict[str, float]]) -> str:
         axes.set_xlabel("share of weights that are not zero")
         axes.set_ylabel("cycles of an inference")
         axes.legend()
+        return svg(figure)
+
+
+def methods_overview(found: dict[str, Any]) -> str:
+    """Accuracy over products of the zoo's networks, and how many claims of each method hold, as SVG text."""
+    with plt.rc_context(_STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
+        for entry in found["networks"]:
+            place = (100 * entry["products_share"], 100 * entry["accuracy_int8"])
+            left.plot(*place, "o", color="#0072b2")
+            left.annotate(entry["name"], place, xytext=(4, 4), textcoords="offset points", fontsize=8)
+        left.set_xlabel("products, % of the dense network's")
+        left.set_ylabel("accuracy int8, %")
+        results = found["methods"].values()
+        names = [f"{name}, {result['dataset']}" for name, result in found["methods"].items()]
+        held = [sum(check["holds"] for check in result["checks"]) for result in results]
+        every = [len(result["checks"]) for result in results]
+        right.barh(names, every, color="#e6e8eb", label="tried")
+        right.barh(names, held, color="#0072b2", label="hold here")
+        right.set_xlabel("claims")
+        if names:
+            right.legend()
         return svg(figure)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from models.zoo import entry
-from offramp.report.tables import usage
+from offramp.report.units import percent, usage
 from offramp.result_file import read_json
 
 __all__ = ["headline_markdown"]
@@ -14,12 +14,8 @@ _BASELINES = Path(__file__).parents[2] / "baselines"
 _BUILDS = ("single", "small", "small-85f", "base-85f")
 
 
-def _percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f} %"
-
-
 def _bench(found: dict[str, Any]) -> list[tuple[str, str, str]]:
-    shares = ", ".join(f"{row['workload']} {_percent(row['share_of_limit'])}" for row in found["rows"])
+    shares = ", ".join(f"{row['workload']} {percent(row['share_of_limit'], 1)}" for row in found["rows"])
     rtl, dense = found["rtl"], found["rows"][0]
     equal = "equal" if rtl["values_equal"] and rtl["cycles_equal"] else "different"
     command = f"`offramp bench --config {found['config']}`"
@@ -46,7 +42,7 @@ def headline_markdown() -> str:
     sparse = entry("resnet8-sparse")
     network = (
         f"`zoo:{sparse.name}`, all {sparse.images:,} test images of {sparse.dataset}, int8, exits on",
-        f"{_percent(sparse.accuracy_int8, 2)} right; products: {_percent(sparse.products_share, 2)} of the "
+        f"{percent(sparse.accuracy_int8)} right; products: {percent(sparse.products_share)} of the "
         f"multiply-accumulates; {sparse.mean_cycles:,.0f} cycles on `{sparse.config}`",
         "`offramp zoo`",
     )

@@ -4,14 +4,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from matplotlib import pyplot as plt
-
 from fpga.throughput import throughput
 from fpga.uart import BAUD
 from models.datasets.splits import SHAPES
 from models.zoo import entries
 from offramp.report.columns import Columns
-from offramp.report.figures import STYLE, svg
+from offramp.report.units import count, points
 from offramp.result_file import read_json
 
 __all__ = [
@@ -21,10 +19,10 @@ __all__ = [
     "claims",
     "collect",
     "markdown",
+    "network_facts",
     "networks",
     "networks_markdown",
     "orthogonality",
-    "plot",
 ]
 
 _BASELINES = Path(__file__).parents[2] / "baselines"
@@ -32,13 +30,16 @@ _BASELINES = Path(__file__).parents[2] / "baselines"
 FOLDER = _BASELINES / "methods"
 
 _NETWORKS = [
-    "network", "method", "data", "float", "int8", "attacked", "clean", "PGD-20", "all attacks", "weights", "active",
-    "products", "without exits", "exits", "config", "mean cycles", "of limit", "latency", "images/s", "claims",
+    "network", "method", "data", "float, %", "int8, %", "attacked", "clean, %", "PGD-20, %", "all attacks, %",
+    "weights", "active, %", "products, %", "without exits, %", "exits, %", "config", "mean cycles", "of limit, %",
+    "latency, µs: mean / worst / bound", "images/s", "claims",
 ]  # fmt: skip
 _CLAIMS = ["method", "network", "claim", "here", "figures"]
-_ACCELERATOR = ["method", "data", "network", "products", "of dense", "cycles", "of limit"]
-_ORTHOGONALITY = ["network", "exits", "with exits", "without", "change"]
-_BALANCE = ["weights", "float", "int8", "nonzero", "cycles", "products", "of limit"]
+_ACCELERATOR = ["method", "data", "network", "products", "of dense, %", "cycles", "of limit, %"]
+_ORTHOGONALITY = ["network", "exits, %", "with exits, %", "without, %", "change, points"]
+_BALANCE = ["weights", "float, %", "int8, %", "nonzero", "cycles", "products", "of limit, %"]
+#: From here on a claim's figures are counts, whose fractions say nothing.
+_WHOLE = 1000
 _KEPT = ("method", "network", "dataset", "figures", "checks", "accelerator", "command", "seed", "date")
 
 
@@ -60,10 +61,6 @@ def collect(folder: Path = FOLDER) -> dict[str, Any]:
     return {"networks": [asdict(entry) for entry in entries()], "methods": found}
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
-
-
 def _delivered(entry: dict[str, Any]) -> list[str]:
     """Latency (mean, worst found, bound) and images a second of the routed config, by its bitstream's PLL and link."""
     path = _BASELINES / f"build-{entry['routed']}.json"
@@ -72,12 +69,12 @@ def _delivered(entry: dict[str, Any]) -> list[str]:
     built = read_json(path)["build"]
     clock = built["clock_mhz"]
     cycles = (entry[f"routed_{which}"] for which in ("cycles", "worst", "bound"))
-    latency = " / ".join("-" if count is None else f"{count / clock:,.0f}" for count in cycles)
+    latency = " / ".join(count(number and number / clock) for number in cycles)
     shape, _ = SHAPES[entry["dataset"]]
     board = throughput(
         shape, entry["routed_cycles"], back_to_back=entry["routed_back_to_back"], clock_mhz=clock, baud=BAUD
     )
-    return [f"{latency} µs", f"{board.images_per_second:,.0f} ({board.bottleneck})"]
+    return [latency, f"{board.images_per_second:,.0f} ({board.bottleneck})"]
 
 
 def _claims(name: str) -> str:
@@ -95,20 +92,20 @@ def _network_rows(found: list[dict[str, Any]]) -> list[list[str]]:
             entry["name"],
             entry["method"],
             entry["dataset"],
-            _percent(entry["accuracy_float"]),
-            _percent(entry["accuracy_int8"]),
+            points(entry["accuracy_float"]),
+            points(entry["accuracy_int8"]),
             f"{entry['attacked']:,}",
-            _percent(entry["accuracy_clean"]),
-            _percent(entry["accuracy_pgd20"]),
-            _percent(entry["accuracy_worst"]),
+            points(entry["accuracy_clean"]),
+            points(entry["accuracy_pgd20"]),
+            points(entry["accuracy_worst"]),
             f"{entry['nonzero_weights']:,} of {entry['weights']:,}",
-            _percent(entry["activation_density"]),
-            _percent(entry["products_share"]),
-            _percent(entry["products_share_full"]),
-            _percent(entry["exit_share"]) if entry["exit_share"] else "-",
+            points(entry["activation_density"]),
+            points(entry["products_share"]),
+            points(entry["products_share_full"]),
+            points(entry["exit_share"] or None),
             entry["config"],
             f"{entry['mean_cycles']:,.0f}",
-            _percent(entry["share_of_limit"]),
+            points(entry["share_of_limit"]),
             *_delivered(entry),
             _claims(entry["name"]),
         ]
@@ -116,8 +113,17 @@ def _network_rows(found: list[dict[str, Any]]) -> list[list[str]]:
     ]
 
 
-def _figure(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _figures(name: str, value: Any) -> list[str]:
+    """A figure of a claim, or those that it holds, each with its name."""
+    if isinstance(value, dict):
+        return [text for key, inner in value.items() for text in _figures(f"{name} {key}", inner)]
+    if isinstance(value, list):
+        return [f"{name} {' / '.join(map(_figure, value))}"]
+    return [f"{name} {_figure(value)}"]
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < _WHOLE else count(value)
 
 
 def _claim_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
@@ -127,7 +133,7 @@ def _claim_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
             f"{result['network']}, {result['dataset']}",
             check["claim"],
             "holds" if check["holds"] else "fails",
-            ", ".join(f"{name} {_figure(value)}" for name, value in check["figures"].items()),
+            ", ".join(text for name, value in check["figures"].items() for text in _figures(name, value)),
         ]
         for result in found.values()
         for check in result["checks"]
@@ -141,9 +147,9 @@ def _accelerator_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
             result["dataset"],
             name,
             f"{figures['products']:,.0f}",
-            _percent(figures["products_share"]),
+            points(figures["products_share"]),
             f"{figures['cycles']:,.0f}",
-            _percent(figures["share_of_limit"]),
+            points(figures["share_of_limit"]),
         ]
         for result in found.values()
         for name, figures in result["accelerator"].items()
@@ -157,7 +163,7 @@ def _orthogonality_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
     return [
         [
             name,
-            *(_percent(row[key]) for key in ("exit_share", "accuracy", "accuracy_without_exit")),
+            *(points(row[key]) for key in ("exit_share", "accuracy", "accuracy_without_exit")),
             f"{100 * (row['accuracy'] - row['accuracy_without_exit']):+.2f}",
         ]
         for name, row in found["dab"]["figures"]["orthogonality"].items()
@@ -171,12 +177,12 @@ def _balance_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
     return [
         [
             name,
-            _percent(figures[name]["accuracy"]),
-            _percent(figures[name]["accuracy_int8"]),
+            points(figures[name]["accuracy"]),
+            points(figures[name]["accuracy_int8"]),
             f"{figures[name]['weights']:,}",
             f"{measured[name]['cycles']:,.0f}",
             f"{measured[name]['products']:,.0f}",
-            _percent(measured[name]["share_of_limit"]),
+            points(measured[name]["share_of_limit"]),
         ]
         for name in ("unbalanced", "balanced")
     ]
@@ -187,6 +193,21 @@ def networks(found: list[dict[str, Any]]) -> Columns:
     method = _NETWORKS.index("method")
     head, *rows = [[*row[:method], *row[method + 1 :]] for row in (_NETWORKS, *_network_rows(found))]
     return Columns(head, rows)
+
+
+def network_facts(entry: dict[str, Any]) -> list[tuple[str, str]]:
+    """A network of the zoo by name and value, with what its table leaves out."""
+    (row,) = _network_rows([entry])
+    made = f"recipe {entry['recipe']}, seed {entry['seed']}, in {entry['file']}"
+    multiply = f"{count(entry['multiply_accumulates'])} if nothing were zero and no image left early"
+    return [
+        ("zoo", row[0]),
+        *zip(_NETWORKS[1:], row[1:], strict=True),
+        ("made by", made),
+        ("multiply-accumulates", multiply),
+        ("flagged, %", points(entry["flagged"])),
+        ("test images", count(entry["images"])),
+    ]
 
 
 def claims(found: dict[str, dict[str, Any]]) -> Columns:
@@ -270,25 +291,3 @@ def markdown(found: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(parts)
-
-
-def plot(found: dict[str, Any]) -> str:
-    """Accuracy over products of the zoo's networks, and how many claims of each method hold, as SVG text."""
-    with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
-        for entry in found["networks"]:
-            place = (100 * entry["products_share"], 100 * entry["accuracy_int8"])
-            left.plot(*place, "o", color="#0072b2")
-            left.annotate(entry["name"], place, xytext=(4, 4), textcoords="offset points", fontsize=8)
-        left.set_xlabel("products, % of the dense network's")
-        left.set_ylabel("accuracy int8, %")
-        results = found["methods"].values()
-        names = [f"{name}, {result['dataset']}" for name, result in found["methods"].items()]
-        held = [sum(check["holds"] for check in result["checks"]) for result in results]
-        every = [len(result["checks"]) for result in results]
-        right.barh(names, every, color="#e6e8eb", label="tried")
-        right.barh(names, held, color="#0072b2", label="hold here")
-        right.set_xlabel("claims")
-        if names:
-            right.legend()
-        return svg(figure)

@@ -8,27 +8,28 @@ from rich.table import Table
 
 from fpga.uart import BAUD
 from offramp.report.columns import Columns
+from offramp.report.units import count, percent, points, usage
 
 __all__ = [
     "NAMES",
-    "bench_markdown",
     "board_note",
     "board_rows",
     "build_rows",
+    "decision_rows",
+    "equality",
+    "evaluation_rows",
     "facts",
     "key_values",
     "layer_rows",
     "layers",
     "markdown",
+    "markdown_lines",
     "measurement_rows",
     "measurements",
-    "peer_rows",
-    "peers",
+    "metric_rows",
     "summary",
     "throughput_note",
-    "usage",
-    "workload_rows",
-    "workloads",
+    "verification",
 ]
 
 #: Kinds of input, in the order of tables, as people read them.
@@ -42,19 +43,8 @@ NAMES = {
 }
 
 
-#: Widest that the value of a row is shown.
-_SENTENCE = 120
 #: Of the core alone, at the highest clock that routing allows.
 _ALONE = "core_images_per_second_at_fmax"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
-
-
-def usage(use: dict[str, int]) -> str:
-    """Used cells of a kind, of how many, and the share."""
-    return f"{use['used']:,} of {use['available']:,} ({100 * use['used'] / use['available']:.0f} %)"
 
 
 def measurement_rows(inputs: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -64,8 +54,9 @@ def measurement_rows(inputs: dict[str, dict[str, Any]]) -> tuple[list[str], list
     that the core would reach at the highest routed clock; either stands there if it is known of any input.
     """
     board, alone = (any(found.get(key) for found in inputs.values()) for key in ("board", _ALONE))
-    head = ["input", "images", "accuracy", "early exits", "mean cycles", "p50", "p99", "worst found", "bound"]
-    head += ["images/s"] * board + ["core alone"] * alone
+    head = ["input", "images", "accuracy, %", "early exits, %", "mean cycles"]
+    head += [f"cycles, {which}" for which in ("p50", "p99", "worst found", "bound")]
+    head += ["images/s"] * board + ["core alone, images/s"] * alone
     rows = []
     for name in sorted(inputs, key=list(NAMES).index):
         found = inputs[name]
@@ -73,13 +64,12 @@ def measurement_rows(inputs: dict[str, dict[str, Any]]) -> tuple[list[str], list
         rows.append(
             [
                 NAMES[name],
-                f"{found['images']:,}",
-                _percent(found["accuracy"]),
-                _percent(early) if len(found["exit_share"]) > 1 else "-",
-                f"{cycles['mean']:,.0f}",
-                *(f"{cycles[which]:,}" for which in ("p50", "p99", "worst", "bound")),
+                count(found["images"]),
+                points(found["accuracy"]),
+                points(early if len(found["exit_share"]) > 1 else None),
+                *(count(cycles[which]) for which in ("mean", "p50", "p99", "worst", "bound")),
                 *([_on_board(found["board"])] if board else []),
-                *([f"{found[_ALONE]:,.0f}" if found[_ALONE] else "-"] if alone else []),
+                *([count(found[_ALONE])] if alone else []),
             ]
         )
     return head, rows
@@ -112,25 +102,24 @@ def facts(result: dict[str, Any]) -> list[tuple[str, str]]:
     exits = "threshold" in metrics
     branch, with_exits, leaving = "", "", []
     if exits:
-        branch = f" (branch {_percent(metrics['float_branch'])})"
-        with_exits = f" without exits, {_percent(metrics['int8_exits'])} with"
-        share = _percent(result["golden"]["exit_share"][0])
+        branch = f" (branch {percent(metrics['float_branch'])})"
+        with_exits = f" without exits, {percent(metrics['int8_exits'])} with"
+        share = percent(result["golden"]["exit_share"][0])
         leaving = [("exit threshold", f"{metrics['threshold']:,.0f} ({share} of the test set leave)")]
     rows = [
-        (f"accuracy, float, {images}", _percent(metrics["float_final"]) + branch),
-        (f"accuracy, pruned int8, {images}", _percent(metrics["int8_final"]) + with_exits),
+        (f"accuracy, float, {images}", percent(metrics["float_final"]) + branch),
+        (f"accuracy, pruned int8, {images}", percent(metrics["int8_final"]) + with_exits),
         ("weights left", f"{result['network']['nonzero_weights']:,} of {result['network']['weights']:,}"),
         *leaving,
         ("pruning and exits bring" if exits else "pruning brings", f"{gain:.2f} x fewer cycles on average"),
         (
             f"accuracy attacked, eps {robust['eps']:.3g}, {robust['images']:,} test images",
-            f"{_percent(robust['clean'])} clean, {_percent(robust['easy'])} under PGD-20, "
-            f"{_percent(robust['adaptive'])} right under every attack",
+            f"{percent(robust['clean'])} clean, {percent(robust['easy'])} under PGD-20, "
+            f"{percent(robust['adaptive'])} right under every attack",
         ),
         (
             "RTL = golden = simulator",
-            f"values {'equal' if verify['values_equal'] else 'DIFFER'}, "
-            f"cycles {'equal' if verify['cycles_equal'] else 'DIFFER'} "
+            f"values {equality(verify['values_equal'])}, cycles {equality(verify['cycles_equal'])} "
             f"({verify['images']} images, {verify['layers']} layers)",
         ),
         *build_rows(built),
@@ -182,16 +171,15 @@ def layer_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """
     causes = list(rows[0]["loss"])
     selects = ["select"] if any(row.get("select") for row in rows) else []
-    head = ["layer", "images", *selects, "cycles", "products", "limit", "of limit"]
-    head += [f"lost: {cause}" for cause in causes]
+    head = ["layer", "images", *(f"cycles, {name}" for name in selects), "cycles", "products", "limit, cycles"]
+    head += ["of limit, %", *(f"cycles lost: {cause}" for cause in causes)]
     return head, [
         [
             row["name"],
-            f"{row['images']:,}",
-            *(f"{row[name]:,.1f}" for name in selects),
-            *(f"{row[name]:,.1f}" for name in ("cycles", "products", "limit")),
-            "-" if row["share_of_limit"] is None else f"{100 * row['share_of_limit']:.0f} %",
-            *(f"{row['loss'][cause]:,.1f}" for cause in causes),
+            count(row["images"]),
+            *(count(row[name], 1) for name in (*selects, "cycles", "products", "limit")),
+            points(row["share_of_limit"], 0),
+            *(count(row["loss"][cause], 1) for cause in causes),
         ]
         for row in rows
     ]
@@ -202,93 +190,10 @@ def layers(rows: list[dict[str, Any]]) -> Columns:
     return Columns(*layer_rows(rows))
 
 
-def workload_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """What ``offramp bench`` found, one workload a line: head and rows, as text."""
-    causes = list(rows[0]["loss"])
-    head = ["workload", "cycles", "limit", "of limit", *(f"lost: {cause}" for cause in causes), "simulator's images/s"]
-    lines = [
-        [
-            row["workload"],
-            f"{row['cycles']:,.0f}",
-            f"{row['limit']:,.0f}",
-            f"{100 * row['share_of_limit']:.1f} %",
-            *(f"{row['loss'][cause]:,.0f}" for cause in causes),
-            f"{row['simulator_images_per_second']:,.0f}",
-        ]
-        for row in rows
-    ]
-    return head, lines
-
-
-def workloads(rows: list[dict[str, Any]]) -> Columns:
-    """:func:`workload_rows` as a table."""
-    return Columns(*workload_rows(rows))
-
-
-def peer_rows(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of what peers say of the workloads, and how their speed compares."""
-    speed = {row["workload"]: row["simulated_cycles_per_second"] for row in rows}
-    head = ["workload", "peer", "its machine", "its cycles", "seconds", "simulated cycles/s", "Offramp's are"]
-    lines = [
-        [
-            other["workload"],
-            other["packages"][0],
-            other["machine"],
-            f"{other['cycles']:,}",
-            f"{other['seconds']:.1f}",
-            f"{other['cycles_per_second']:,.0f}",
-            f"{speed[other['workload']] / other['cycles_per_second']:,.0f} x",
-        ]
-        for other in others
-    ]
-    return head, lines
-
-
-def peers(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> Columns:
-    """:func:`peer_rows` as a table."""
-    return Columns(*peer_rows(rows, others))
-
-
-def _lines(rows: list[list[str]], align: list[str]) -> list[str]:
+def markdown_lines(rows: list[list[str]], align: list[str]) -> list[str]:
     """A table in Markdown."""
     head, *body = [f"| {' | '.join(row)} |" for row in rows]
     return [head, f"|{'|'.join(align)}|", *body]
-
-
-def _peer_lines(result: dict[str, Any]) -> list[str]:
-    """The peers' part of docs/results.md, if they were measured."""
-    if not result["peers"]:
-        return []
-    head, lines = peer_rows(result["rows"], result["peers"])
-    return [
-        "Other simulators on the same shapes. They model other machines, without weights or values: only their speed "
-        "compares.",
-        "",
-        *_lines([head, *lines], ["---", "---", "---", *["--:"] * (len(head) - 3)]),
-        "",
-    ]
-
-
-def bench_markdown(result: dict[str, Any]) -> str:
-    """What ``offramp bench`` found, as docs/results.md shows it: workloads, and the layers of the last of ResNet-8."""
-    head, lines = workload_rows(result["rows"])
-    row = [row for row in result["rows"] if row["workload"].startswith("resnet8")][-1]
-    layer_head, layers = layer_rows(row["layers"])
-    numbers, layer_numbers = ["--:"] * (len(head) - 1), ["--:"] * (len(layer_head) - 1)
-    return "\n".join(
-        [
-            f"Config `{result['config']}`, {result['multipliers']} multipliers, {row['images']} images, "
-            f"seed {result['seed']}; cycles are means:",
-            "",
-            *_lines([head, *lines], ["---", *numbers]),
-            "",
-            f"`{row['workload']}` by layer:",
-            "",
-            *_lines([layer_head, *layers], ["---", *layer_numbers]),
-            "",
-            *_peer_lines(result),
-        ]
-    )
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -300,11 +205,11 @@ def markdown(result: dict[str, Any]) -> str:
         [
             f"A run of `make demo` ({where}):",
             "",
-            *_lines([head, *inputs], ["---", *["--:"] * (len(head) - 1)]),
+            *markdown_lines([head, *inputs], ["---", *["--:"] * (len(head) - 1)]),
             "",
             throughput_note(result),
             "",
-            *_lines(others, ["---", "---"]),
+            *markdown_lines(others, ["---", "---"]),
             "",
         ]
     )
@@ -318,11 +223,68 @@ def throughput_note(result: dict[str, Any]) -> str:
     )
 
 
+def metric_rows(metrics: dict[str, float]) -> list[tuple[str, str]]:
+    """What was measured of a network (:func:`models.recipes.pipeline.compress`): shares, and thresholds of exits."""
+    return [
+        (name.replace("_", " "), count(value) if name.startswith("threshold") else percent(value))
+        for name, value in metrics.items()
+    ]
+
+
+def decision_rows(counts: dict[str, int]) -> list[tuple[str, str]]:
+    """Rows of a table for :meth:`hw.network.exits.Decisions.counts`."""
+    names = {
+        "forced": "ended by the deadline",
+        "passed": "went on past an exit",
+        "differs": "of another class there",
+        "out_of_range": "margin out of range",
+        "overrun": "later than the deadline, in constant time",
+    }
+    return [(names[name], count(number)) for name, number in counts.items()]
+
+
+def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the golden model says of a test set (:func:`offramp.stages.evaluated`) by name."""
+    return [
+        ("images", count(result["images"])),
+        ("accuracy", percent(result["accuracy"])),
+        ("exits", ", ".join(percent(share) for share in result["exit_share"])),
+        *decision_rows(result.get("decisions", {})),
+    ]
+
+
+def equality(equal: bool) -> str:
+    """The word for it in a table."""
+    return "equal" if equal else "DIFFER"
+
+
+def verification(result: dict[str, Any], programs: list[str]) -> Group:
+    """What :func:`offramp.rtl.run.verify` found of these programs."""
+    rows = [
+        ("values", equality(result["values_equal"])),
+        ("cycles", equality(result["cycles_equal"])),
+        ("images", count(result["images"])),
+        ("of them early", count(result["early"])),
+        ("layers compared", count(result["layers"])),
+        ("cycles in all", count(result["cycles"])),
+        *decision_rows(result["decisions"]),
+        ("simulator", f"{result['simulator']}, seed {result['seed']}"),
+        ("time", f"{count(result['seconds'], 1)} s"),
+    ]
+    if result["differing"]:
+        rows.append(("images that differ", ", ".join(map(str, result["differing"]))))
+    rows += [("difference", text) for text in result["mismatches"]]
+    if "waveform" in result:
+        rows.append(("waveform", result["waveform"]))
+    batches = [[name, count(cycles, 1)] for name, cycles in zip(programs, result["back_to_back"], strict=True)]
+    return Group(key_values(rows), "", Columns(["program", "cycles per image, back to back"], batches))
+
+
 def key_values(rows: list[tuple[str, str]]) -> Table:
     """Two columns without a head."""
     table = Table.grid(padding=(0, 2))
     table.add_column(overflow="fold")
-    table.add_column(overflow="fold", max_width=_SENTENCE)
+    table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(name, value)
     return table

@@ -26,7 +26,21 @@ BUILD = {
 }
 #: Of a program whose config isn't the one that was built.
 NOT_BUILT = {"board": None, "core_images_per_second_at_fmax": None}
-VERIFY = {"values_equal": True, "cycles_equal": True, "layers": 20, "images": 2, "mismatches": []}
+VERIFY = {
+    "values_equal": True,
+    "cycles_equal": True,
+    "layers": 20,
+    "images": 2,
+    "early": 1,
+    "cycles": 7_456,
+    "differing": [],
+    "mismatches": [],
+    "decisions": {"forced": 0, "passed": 0, "differs": 0, "out_of_range": 0, "overrun": 0},
+    "back_to_back": [3_712.5],
+    "simulator": "verilator",
+    "seed": 0,
+    "seconds": 12.25,
+}
 
 
 def result_of(small, recipe):

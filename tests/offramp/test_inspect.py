@@ -1,12 +1,15 @@
+import io
 from dataclasses import replace
 
 import numpy as np
+from rich.console import Console
 
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.network import Select
 from offramp.inspect import describe
 from offramp.measure.measure import layer_statistics
+from offramp.report.contents import contents
 from offramp.report.tables import layer_rows
 from sim import simulate
 from tests.hw.networks import runnable
@@ -25,14 +28,15 @@ CONFIG = preset("tiny").replace(accumulator_bits=32)
 def test_what_layers_select_is_told(tmp_path):
     path = tmp_path / "program.off"
     compile_network(NETWORK, CONFIG).save(path)
-    rows, found = describe(path)
-    assert [text for name, text in rows if name == "selects"] == [
-        "stem: 7 of 48 elements",
-        "early: 2 of 4 channels",
-        "hidden: 2 of 4 channels, always the same",
-    ]
+    found = describe(path)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(contents(found))
+    lines = {line.split()[0]: line for line in console.export_text().splitlines() if line.strip()}
+    for name, text in (("stem", "7 of 48 elements"), ("early", "2 of 4 channels"), ("sum", "-")):
+        assert lines[name].rstrip().endswith(f"  {text}")
+    assert lines["hidden"].rstrip().endswith("  2 of 4 channels, always the same")
     layers = {layer["name"]: layer.get("select") for layer in found["network"]["layers"]}
-    assert layers["hidden"] == {"kind": "mask", "count": 0, "channels": [0, 3]}
+    assert layers["hidden"] == {"kind": "mask", "count": 0, "channels": [0, 3], "selected": 2, "of": 4}
     assert layers["sum"] is None
 
 
@@ -45,11 +49,11 @@ def test_the_table_of_layers_has_a_column_of_selections_where_there_are_some():
     for network, selects in ((NETWORK, True), (plain, False)):
         found = simulate(compile_network(network, CONFIG), codes)
         head, rows = layer_rows(layer_statistics(found))
-        assert ("select" in head) == selects
+        assert ("cycles, select" in head) == selects
         assert all(len(row) == len(head) for row in rows)
         if selects:
             reached = [row for row in rows if row[head.index("images")] != "0"]
-            shown = [row[head.index("select")] != "0.0" for row in reached]
+            shown = [row[head.index("cycles, select")] != "0.0" for row in reached]
             assert shown == [row[0] in ("stem", "early", "hidden") for row in reached]
             assert len(reached) >= 2
             assert np.any(found.select_cycles)

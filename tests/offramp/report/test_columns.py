@@ -51,9 +51,19 @@ def test_tables_below_name_their_rows_again():
     assert text.splitlines().count("") == 2
 
 
-def test_where_not_even_two_columns_find_room_the_last_is_folded():
-    lines = shown(Columns(["name", "figure"], [["a name", "1,234,567"]]), 12).splitlines()
-    assert [line.split()[-1] for line in lines] == ["figu", "re", "1,23", "4,56", "7"]
+def test_where_not_even_two_columns_find_room_rows_are_records():
+    table = Columns(["name", "figure", "b"], [["a name", "1,234,567", "2"], ["other", "1", "3"]])
+    lines = [line.rstrip() for line in shown(table, 16).splitlines()]
+    assert lines == ["a name", "  figure:", "  1,234,567", "  b: 2", "other", "  figure: 1", "  b: 3"]
+    assert shown(table, 17).splitlines()[0].split() == ["name", "figure"]
+
+
+def test_long_words_of_sentences_stay_whole():
+    path = "/a/folder/" + "x" * 80
+    text = shown(Columns(["file", "where", "kind"], [["a", f"it is {path}", "program"]]), 10_000)
+    assert len(text.splitlines()) == 2  # the head, and a row as long as it is
+    narrow = shown(Columns(["file", "where", "kind"], [["a", f"it is {path}", "program"]]), 100)
+    assert path in narrow.split()
 
 
 def test_sentences_are_broken_between_words():

@@ -77,7 +77,7 @@ def test_memories_by_hand():
         "layers": {"a": 1, "b": 1},
     }
     assert memory_rows([lists, program])[1] == [
-        ["lists", "300", "2,048", "14.6 %", "exact"],
+        ["lists", "300", "2,048", "14.6", "exact"],
         ["program", "7", "0", "-", "at least"],
     ]
     head, lines = layer_use_rows([lists, program])

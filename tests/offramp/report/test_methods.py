@@ -3,7 +3,7 @@ import json
 import pytest
 from rich.console import Console
 
-from offramp.report import methods
+from offramp.report import figures, methods
 
 RESULT = {
     "method": "gap",
@@ -60,24 +60,24 @@ def test_tables_of_exits_and_balance(tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps(result))
     found = methods.collect(tmp_path)
     text = methods.markdown(found)
-    assert "| gap | fashion-mnist | gap | 56,789 | 25.00 % | 1,234 | 71.80 % |" in text
-    assert "| dense | 50.00 % | 90.00 % | 91.50 % | -1.50 |" in text
-    assert "| balanced | 86.00 % | 86.00 % | 15,000 | 1,234 | 56,789 | 71.80 % |" in text
+    assert "| gap | fashion-mnist | gap | 56,789 | 25.00 | 1,234 | 71.80 |" in text
+    assert "| dense | 50.00 | 90.00 | 91.50 | -1.50 |" in text
+    assert "| balanced | 86.00 | 86.00 | 15,000 | 1,234 | 56,789 | 71.80 |" in text
     for table in (methods.accelerator, methods.orthogonality, methods.balance):
         assert len(Console(width=200).render_lines(table(found["methods"]))) > 1
         assert len(Console(width=200).render_lines(table({}))) == 1
 
 
 def test_the_plot_is_svg_and_repeatable(found):
-    assert methods.plot(found) == methods.plot(found)
-    assert methods.plot(found).startswith("<svg")
-    assert "gap" in methods.plot(found)
+    assert figures.methods_overview(found) == figures.methods_overview(found)
+    assert figures.methods_overview(found).startswith("<svg")
+    assert "gap" in figures.methods_overview(found)
 
 
 def test_nothing_yet(tmp_path):
     found = methods.collect(tmp_path)
     assert found["methods"] == {}
-    assert methods.plot(found).startswith("<svg")
+    assert figures.methods_overview(found).startswith("<svg")
 
 
 def test_incomplete_results_are_refused(tmp_path):
@@ -104,7 +104,7 @@ def test_every_network_has_a_latency_and_a_throughput():
     assert lines
     for line in lines:
         latency, throughput, _ = line.rsplit(" | ", 3)[1:]
-        mean, worst, bound = latency.removesuffix(" µs").replace(",", "").split(" / ")
+        mean, worst, bound = latency.replace(",", "").split(" / ")
         assert int(mean) > 0
         assert (worst, bound) == ("-", "-") or int(mean) < int(worst) <= int(bound)
         assert throughput.endswith((" (link)", " (core)"))
@@ -131,7 +131,7 @@ def test_latency_and_claims_of_networks(found, tmp_path, monkeypatch):
     (tmp_path / "build-small.json").write_text(json.dumps({"build": {"fmax_mhz": 90.0, "clock_mhz": 80.0}}))
     cycles = {"routed_cycles": 6400.0, "routed_worst": 8000, "routed_bound": 160_000, "routed_back_to_back": 6480.0}
     entry = found["networks"][0] | {"dataset": "fashion-mnist", **cycles}
-    configs = {"small": ["80 / 100 / 2,000 µs", "125 (link)"], "base": ["-", "-"]}
+    configs = {"small": ["80 / 100 / 2,000", "125 (link)"], "base": ["-", "-"]}
     lines = methods.networks_markdown(
         [entry | {"name": name, "routed": config} for config in configs for name in ("gap", "other")]
     ).splitlines()[2:]

@@ -4,7 +4,7 @@ import re
 import pytest
 from rich.console import Console
 
-from offramp.report import methods, tables
+from offramp.report import bench_tables, methods, tables
 from offramp.result_file import read_json
 from tests.offramp.conftest import QUICK
 from tests.offramp.results import result_of
@@ -32,8 +32,10 @@ def check(table, rows, width):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_tables_of_the_bench_show_every_figure(width):
-    rows = read_json(methods.FOLDER.parent / "bench-base.json")["rows"]
-    check(tables.workloads(rows), tables.workload_rows(rows)[1], width)
+    found = read_json(methods.FOLDER.parent / "bench-base.json")
+    rows, others = found["rows"], found["peers"]
+    check(bench_tables.workloads(rows), bench_tables.workload_rows(rows)[1], width)
+    check(bench_tables.peers(rows, others), bench_tables.peer_rows(rows, others)[1], width)
     for row in rows:
         check(tables.layers(row["layers"]), tables.layer_rows(row["layers"])[1], width)
 

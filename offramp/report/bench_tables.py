@@ -1,0 +1,114 @@
+"""What ``offramp bench`` measured, for a terminal and for docs/results.md."""
+
+from typing import Any
+
+from offramp.report.columns import Columns
+from offramp.report.tables import equality, layer_rows, markdown_lines
+from offramp.report.units import count, points
+
+__all__ = ["bench_markdown", "hardware_rows", "peer_rows", "peers", "workload_rows", "workloads"]
+
+
+def workload_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """What ``offramp bench`` found, one workload a line: head and rows, as text."""
+    causes = list(rows[0]["loss"])
+    head = ["workload", "cycles", "limit, cycles", "of limit, %", *(f"cycles lost: {cause}" for cause in causes)]
+    head.append("simulator's images/s")
+    lines = [
+        [
+            row["workload"],
+            count(row["cycles"]),
+            count(row["limit"]),
+            points(row["share_of_limit"], 1),
+            *(count(row["loss"][cause]) for cause in causes),
+            count(row["simulator_images_per_second"]),
+        ]
+        for row in rows
+    ]
+    return head, lines
+
+
+def workloads(rows: list[dict[str, Any]]) -> Columns:
+    """:func:`workload_rows` as a table."""
+    return Columns(*workload_rows(rows))
+
+
+def peer_rows(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Head and lines of what peers say of the workloads, and how their speed compares."""
+    speed = {row["workload"]: row["simulated_cycles_per_second"] for row in rows}
+    head = [
+        "workload",
+        "peer",
+        "its machine",
+        "its cycles",
+        "time, s",
+        "simulated cycles/s",
+        "Offramp's, times as fast",
+    ]
+    lines = [
+        [
+            other["workload"],
+            other["packages"][0],
+            other["machine"],
+            count(other["cycles"]),
+            count(other["seconds"], 1),
+            count(other["cycles_per_second"]),
+            count(speed[other["workload"]] / other["cycles_per_second"]),
+        ]
+        for other in others
+    ]
+    return head, lines
+
+
+def peers(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> Columns:
+    """:func:`peer_rows` as a table."""
+    return Columns(*peer_rows(rows, others))
+
+
+def hardware_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the RTL did (:func:`offramp.measure.bench.against_rtl`) by name."""
+    return [
+        ("workload on the RTL", found["workload"]),
+        ("values", equality(found["values_equal"])),
+        ("cycles", equality(found["cycles_equal"])),
+        ("compared", f"{count(found['images'])} images, {count(found['layers'])} layers"),
+        ("RTL", f"{found['rtl_images_per_second']:,.4f} images/s"),
+        ("simulator", f"{count(found['simulator_images_per_second'], 1)} images/s"),
+        ("the simulator is faster", f"{count(found['ratio'])} times"),
+    ]
+
+
+def _peer_lines(result: dict[str, Any]) -> list[str]:
+    """The peers' part of docs/results.md, if they were measured."""
+    if not result["peers"]:
+        return []
+    head, lines = peer_rows(result["rows"], result["peers"])
+    return [
+        "Other simulators on the same shapes. They model other machines, without weights or values: only their speed "
+        "compares.",
+        "",
+        *markdown_lines([head, *lines], ["---", "---", "---", *["--:"] * (len(head) - 3)]),
+        "",
+    ]
+
+
+def bench_markdown(result: dict[str, Any]) -> str:
+    """What ``offramp bench`` found, as docs/results.md shows it: workloads, and the layers of the last of ResNet-8."""
+    head, lines = workload_rows(result["rows"])
+    row = [row for row in result["rows"] if row["workload"].startswith("resnet8")][-1]
+    layer_head, layers = layer_rows(row["layers"])
+    numbers, layer_numbers = ["--:"] * (len(head) - 1), ["--:"] * (len(layer_head) - 1)
+    return "\n".join(
+        [
+            f"Config `{result['config']}`, {result['multipliers']} multipliers, {row['images']} images, "
+            f"seed {result['seed']}; cycles are means:",
+            "",
+            *markdown_lines([head, *lines], ["---", *numbers]),
+            "",
+            f"`{row['workload']}` by layer:",
+            "",
+            *markdown_lines([layer_head, *layers], ["---", *layer_numbers]),
+            "",
+            *_peer_lines(result),
+        ]
+    )

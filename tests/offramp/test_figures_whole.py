@@ -1,0 +1,147 @@
+"""Every command's tables show every figure of its result whole, on terminals of all widths and in pipes."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.text import Text
+from typer.testing import CliRunner
+
+from models.recipes import checkpoint
+from offramp import demo, stages
+from offramp.cli import app
+from offramp.measure import bench
+from offramp.rtl import run as rtl
+from tests.offramp.conftest import QUICK, quick_tools
+from tests.offramp.results import VERIFY, result_of
+
+WIDTHS = (60, 80, 100, 200)
+BENCH = json.loads((Path(__file__).parents[2] / "baselines" / "bench-base.json").read_text())
+DIFFERENT = VERIFY | {
+    "values_equal": False,
+    "cycles": 1_234_567,
+    "differing": [3, 11],
+    "mismatches": ["image 3: stem.conv in core 0: RTL [1, -2, 3], expected [1, -2, 4]"],
+    "waveform": "/somewhere/waves.fst",
+    "back_to_back": [3_456.5],
+}
+
+#: Parts of results that no table shows: where they are from, what was asked for, what plots and scripts are made of.
+UNSHOWN = {"versions", "seed", "conditions", "config", "recipe", "curve", "distribution", "exit_share"}
+#: The same, of single cases.
+UNSHOWN_OF = {
+    "bench": {"products", "memory", "partition", "first_cycles", "simulated_cycles_per_second"},
+}
+
+
+@pytest.fixture
+def ready(small, tmp_path, monkeypatch):
+    """Arguments of each case; what takes minutes has a quick stand-in that reports as it would."""
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "cache"))
+    rows = {row["workload"]: row for row in BENCH["rows"]}
+    stand_ins = {
+        (stages, "trained"): lambda *_, **__: checkpoint.load(small.folder / stages.TRAINED),
+        (stages, "compressed"): lambda *_, **__: small.network,
+        (rtl, "verify"): lambda *_, **__: dict(DIFFERENT),
+        (demo, "run"): lambda *_: result_of(small, QUICK),
+        (bench, "measure_workload"): lambda name, *_, **__: rows[name],
+        (bench, "against_rtl"): lambda *_, **__: BENCH["rtl"],
+        (bench, "against_peers"): lambda *_, **__: BENCH["peers"],
+    }
+    for (module, name), stand_in in stand_ins.items():
+        monkeypatch.setattr(module, name, stand_in)
+    monkeypatch.setattr("hw.rtl.verilog.generate", lambda config: 1234 * "wire x;\n")
+    trained, compressed, program = (small.folder / name for name in (stages.TRAINED, stages.COMPRESSED, stages.PROGRAM))
+    out = ("--out", tmp_path)
+    with quick_tools(tmp_path / "tools"):
+        yield {
+            "train": ("train", *out),
+            "compress": ("compress", trained, *out),
+            "compile": ("compile", compressed, "--config", "tiny", "--explain", *out),
+            "evaluate": ("evaluate", program, "--deadline", 4000, "--audit", 0.5),
+            "simulate": ("simulate", program, "--images", 50, "--audit", 0.5),
+            "verify": ("verify", program, "--images", 4),
+            "generate": ("generate", "--config", "tiny", "--output", tmp_path / "tiny.v"),
+            "build": ("build", "--config", "tiny", *out),
+            "bench": ("bench", *(f"--workload={name}" for name in rows), "--verilator", 2, "--peers"),
+            "info": ("info", program),
+            "info of a compressed network": ("info", compressed),
+            "info of a trained network": ("info", trained),
+            "info of the zoo": ("info", "zoo:resnet8-sparse"),
+            "disasm": ("disasm", program),
+            "demo": ("demo", *out),
+            "zoo": ("zoo",),
+            "report": ("report", "methods", *out),
+        }
+
+
+CASES = [
+    *("train", "compress", "compile", "evaluate", "simulate", "verify", "generate", "build", "bench", "info", "disasm"),
+    *("info of a compressed network", "info of a trained network", "info of the zoo", "demo", "zoo", "report"),
+]
+
+
+def shown(arguments: tuple, width: int | None) -> str:
+    """What a command prints on a terminal of a width, or into a pipe."""
+    # A pipe is as wide as its lines, whatever the terminal beside it says.
+    environment = {"COLUMNS": str(width or 40), "TERM": "xterm", "TTY_COMPATIBLE": str(int(width is not None))}
+    result = CliRunner().invoke(app, list(map(str, arguments)), env=environment, catch_exceptions=False)
+    assert result.exit_code in (0, 1)
+    return Text.from_ansi(result.stdout).plain
+
+
+def figures(text: str) -> Counter[str]:
+    return Counter(re.findall(r"\d[\d,.]*\d|\d", text))
+
+
+def leaves(found: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Everything that a result holds, with where it stands; numbers of lists are stars."""
+    if isinstance(found, dict):
+        for name, value in found.items():
+            yield from leaves(value, f"{path}/{name}")
+    elif isinstance(found, list):
+        for value in found:
+            yield from leaves(value, f"{path}/*")
+    else:
+        yield path, found
+
+
+def renderings(value: float) -> set[str]:
+    """How a figure may be written: a count, or a share in percent."""
+    counts = {f"{value:,.{digits}f}" for digits in range(5)} | {f"{value:.3g}", f"{value:.4g}", f"{value:g}"}
+    return {text.lstrip("-") for text in counts | {f"{100 * value:.{digits}f}" for digits in range(3)}}
+
+
+def test_every_command_has_a_case():
+    assert {command.name or command.callback.__name__ for command in app.registered_commands} <= set(CASES)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_figure_is_whole_at_every_width(ready, case):
+    piped = shown(ready[case], None)
+    for width in WIDTHS:
+        text = shown(ready[case], width)
+        if case != "disasm":  # a listing is no table
+            assert max(map(len, text.splitlines())) <= width
+        assert "…" not in text
+        assert not figures(piped) - figures(text)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_figure_of_the_result_is_shown(ready, case, tmp_path):
+    text = shown((*ready[case], "--json", tmp_path / "result.json"), None)
+    result = json.loads((tmp_path / "result.json").read_text())
+    there, hidden = figures(text).keys(), UNSHOWN | UNSHOWN_OF.get(case, set())
+    missing = {
+        path: value
+        for path, value in leaves(result)
+        if isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and not hidden & set(path.split("/"))
+        and not renderings(value) & there
+    }
+    assert missing == {}

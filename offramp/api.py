@@ -22,7 +22,7 @@ from models.integer import golden
 from models.integer.activity import activity
 from models.integer.exit_calibration import calibrate_each
 from models.recipes.checkpoint import load_compressed
-from offramp.inspect import kind_of
+from offramp.kinds import kind_of
 from offramp.rtl import run as rtl
 from offramp.rtl.simulators import cache_root
 from offramp.stages import program as load_program

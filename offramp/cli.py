@@ -3,8 +3,13 @@
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import typer
+from typer.core import TyperCommand
+from typer.main import get_command
 
 # Before torch and numba are imported: spinning OpenMP threads slow each other down when anything else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -22,20 +27,53 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.command()(network.train)
-app.command()(network.compress)
-app.command("compile")(network.compile_)
-app.command()(runs.evaluate)
-app.command()(runs.simulate)
-app.command()(runs.verify)
-app.command()(hardware.generate)
-app.command()(hardware.build)
-app.command()(bench.bench)
-app.command()(files.info)
-app.command()(files.disasm)
-app.command()(demo.demo)
-app.command()(methods.zoo)
-app.command()(methods.report)
+_GROUPS: dict[str, dict[str, Callable[..., None]]] = {
+    "All at once": {"demo": demo.demo},
+    "Make a network": {"train": network.train, "compress": network.compress, "zoo": methods.zoo},
+    "Make and run its program": {
+        "compile": network.compile_,
+        "evaluate": runs.evaluate,
+        "simulate": runs.simulate,
+        "verify": runs.verify,
+    },
+    "Make the hardware": {"generate": hardware.generate, "build": hardware.build},
+    "Look closer": {"info": files.info, "disasm": files.disasm, "bench": bench.bench, "report": methods.report},
+    "Tidy up": {"clean": files.clean},
+}
+
+
+class KnownOptions(TyperCommand):
+    """A command that knows which other ones have an option that it hasn't."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse options of other commands.
+
+        Raises
+        ------
+        ValueError
+            Naming the commands that have it.
+        """
+        words = args[: args.index("--")] if "--" in args else args
+        for name in (word.partition("=")[0] for word in words if word.startswith("--")):
+            having = [command for command, options in _options().items() if name in options]
+            if having and ctx.info_name not in having:
+                raise ValueError(f"{name} is no option of {ctx.info_name}, but of {', '.join(having)}")
+        return list(super().parse_args(ctx, args))
+
+
+@cache
+def _options() -> dict[str, set[str]]:
+    """The options of every command."""
+    commands: dict[str, Any] = getattr(get_command(app), "commands")  # noqa: B009
+    return {
+        name: {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        for name, found in commands.items()
+    }
+
+
+for _panel, _commands in _GROUPS.items():
+    for _name, _command in _commands.items():
+        app.command(_name, cls=KnownOptions, rich_help_panel=_panel)(_command)
 
 
 def main() -> None:

@@ -8,13 +8,14 @@ import numpy as np
 
 from hw.network.layers import select_of
 from hw.network.network import Network
-from hw.program.program import MAGIC, Program
+from hw.program.program import Program
 from models import zoo
 from models.recipes import checkpoint
 from offramp import stages
+from offramp.kinds import kind_of
 from sim import worst_case
 
-__all__ = ["describe", "kind_of", "network_dict", "program_dict"]
+__all__ = ["describe", "network_dict", "program_dict"]
 
 
 def network_dict(network: Network) -> dict[str, Any]:
@@ -60,24 +61,6 @@ def program_dict(program: Program) -> dict[str, Any]:
         "worst_case_cycles": worst_case(program),
         "memories": sizes,
     }
-
-
-def kind_of(path: Path) -> str:
-    """What a file is, by its first bytes: ``program``, ``trained``, ``compressed``; of the zoo, ``network of the zoo``.
-
-    Raises
-    ------
-    ValueError
-        When it can't be read or is no file of Offramp's.
-    """
-    if str(path).startswith(zoo.PREFIX):
-        return "program" if "@" in str(path) else "network of the zoo"
-    try:
-        with path.open("rb") as file:
-            magic = file.read(len(MAGIC))
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-    return "program" if magic == MAGIC else checkpoint.stage_of(path)
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -111,8 +111,9 @@ WavesFile = Annotated[
         callback=waves_file,
     ),
 ]
+_SIZES = ", ".join(f"{name} ({config.cores}x{config.pes} PEs)" for name, config in PRESETS.items())
 ConfigName = Annotated[
-    str, typer.Option("--config", help=f"Accelerator config: {', '.join(PRESETS)}; sizes may follow: base,lanes=1.")
+    str, typer.Option("--config", help=f"Accelerator config, cores x PEs: {_SIZES}; sizes may follow: base,lanes=1.")
 ]
 ProgramFile = Annotated[Path, typer.Argument(help="Program file, or zoo:NAME, or zoo:NAME@CONFIG.")]
 ProgramFiles = Annotated[

@@ -12,7 +12,10 @@ import numpy as np
 from hw.output import write_file
 from hw.processes import run
 
-__all__ = ["git_revision", "provenance", "read_json", "write_json"]
+__all__ = ["SCHEMA", "git_revision", "provenance", "read_json", "write_json"]
+
+#: Version of result files: raised when something in them gets another name, place or meaning; what is new is no change.
+SCHEMA = 1
 
 _PACKAGES = (
     "offramp",
@@ -38,8 +41,9 @@ def git_revision() -> str | None:
 
 
 def provenance(command: str, seed: int) -> dict[str, Any]:
-    """Command, seed, versions and revision."""
+    """Command, seed, versions and revision, and the version of what results are made of (``docs/json.md``)."""
     return {
+        "schema": SCHEMA,
         "command": command,
         "seed": seed,
         "git": git_revision(),

@@ -23,6 +23,7 @@ from models.datasets.splits import Dataset
 from models.integer import golden
 from models.recipes import pipeline, recipe
 from models.recipes.checkpoint import Checkpoint, Compressed, save, save_compressed
+from offramp.kinds import expect
 from offramp.measure.inputs import ATTACKS, Attack, attacked, default_eps
 from offramp.measure.measure import Measurement, measure
 from offramp.rtl.simulators import cache_root
@@ -66,9 +67,11 @@ def dataset(name: str, root: Path | None, progress: Progress | None = None) -> D
     return data.load(name, root, progress=progress)
 
 
-def trained(source: Dataset, out: Path, *, seed: int, progress: Progress | None = None) -> Checkpoint:
-    """Train the data set's recipe and write ``trained.off``."""
-    checkpoint = pipeline.train(recipe.builtin(source.name), source, seed, progress)
+def trained(
+    source: Dataset, out: Path, *, seed: int, progress: Progress | None = None, log: pipeline.Log | None = None
+) -> Checkpoint:
+    """Train the data set's recipe and write ``trained.off``; the log gets the metrics of every epoch."""
+    checkpoint = pipeline.train(recipe.builtin(source.name), source, seed, progress, log=log)
     save(out / TRAINED, checkpoint)
     return checkpoint
 
@@ -106,10 +109,16 @@ def made(
 
 
 def compressed(
-    checkpoint: Checkpoint, source: Dataset, out: Path, *, seed: int, progress: Progress | None = None
+    checkpoint: Checkpoint,
+    source: Dataset,
+    out: Path,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+    log: pipeline.Log | None = None,
 ) -> Compressed:
-    """Prune, quantize and calibrate, and write ``compressed.off``."""
-    result = pipeline.compress(recipe.builtin(source.name), checkpoint, source, seed, progress)
+    """Prune, quantize and calibrate, and write ``compressed.off``; the log gets the metrics of every epoch."""
+    result = pipeline.compress(recipe.builtin(source.name), checkpoint, source, seed, progress, log=log)
     save_compressed(out / COMPRESSED, result)
     return result
 
@@ -133,6 +142,7 @@ def program(path: Path) -> Program:
         When there is no such file, network or config, or the network doesn't fit.
     """
     if not str(path).startswith(zoo.PREFIX):
+        expect(path, "program")
         return load(path)
     name, _, config = str(path).partition("@")
     found = zoo.entry(name)
@@ -193,7 +203,7 @@ def measured(
 def evaluated(
     program: Program, source: Dataset, progress: Progress | None = None, conditions: Conditions = DEFAULT
 ) -> dict[str, Any]:
-    """Accuracy and exit share of the golden model on the whole test set.
+    """Accuracy and exit share of the golden model on the whole test set, and each image's label, class and exit.
 
     Under other conditions than the usual ones the simulator is asked as well, for its cycles decide where runs leave;
     then ``decisions`` are counted, too.
@@ -201,7 +211,8 @@ def evaluated(
     if conditions != DEFAULT:
         found = measure(program, source.test.images, source.test.labels, conditions=conditions, progress=progress)
         described = found.to_dict()
-        return {name: described[name] for name in ("images", "accuracy", "exit_share", "decisions")}
+        kept = {name: described[name] for name in ("images", "accuracy", "exit_share", "decisions")}
+        return kept | {"per_image": found.per_image()}
     codes = encode(source.test.images, program.network)
     report = None if progress is None else lambda done, total: progress(done, total, "whole test set")
     result = golden.run(program.network, codes, keep=False, progress=report)
@@ -209,6 +220,11 @@ def evaluated(
         "images": len(codes),
         "accuracy": result.accuracy(source.test.labels),
         "exit_share": result.exit_share().tolist(),
+        "per_image": {
+            "label": source.test.labels.tolist(),
+            "class": result.classes.tolist(),
+            "exit": result.exit_index.tolist(),
+        },
     }
 
 

@@ -25,7 +25,7 @@ from hw.program.instructions import (
 )
 from hw.program.isa import LayerDescription, Opcode, Operation, Selection, SelectKind
 
-__all__ = ["Decoded", "decode_images", "disassemble"]
+__all__ = ["Decoded", "decode_images", "disassemble", "listing"]
 
 _F = TypeVar("_F", bound=Fields)
 
@@ -175,3 +175,24 @@ def disassemble(program: Decoded) -> str:
         for number, core in enumerate(instruction.cores):
             lines += [f"        core {number}  {part:<8s}  {_text(fields)}" for part, fields in _shown(core).items()]
     return "\n".join(lines) + "\n"
+
+
+def listing(program: Decoded) -> dict[str, Any]:
+    """What :func:`disassemble` says, as values: ``header``, ``windows`` by core, ``instructions``."""
+    return {
+        "header": program.header.values(),
+        "windows": [window.values() for window in program.windows],
+        "instructions": [_listed(instruction) for instruction in program.instructions],
+    }
+
+
+def _listed(instruction: Instruction) -> dict[str, Any]:
+    """One instruction, with what each core does; a BRANCH or STOP with its decision."""
+    cores = [{part: fields.values() for part, fields in _shown(core).items()} for core in instruction.cores]
+    selections = [
+        selection.values() | {"kind": SelectKind(selection.kind).name.lower(), "masks": list(selection.masks)}
+        for selection in instruction.selections
+    ]
+    found = {"address": instruction.address, "op": instruction.op.name, "index": instruction.index}
+    decided = {} if instruction.decision is None else {"decision": instruction.decision.values()}
+    return {**found, **decided, "chunks": instruction.chunks, "cores": cores, "selections": selections}

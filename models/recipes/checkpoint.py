@@ -18,9 +18,10 @@ from models.datasets.splits import NAMES, SHAPES
 from models.networks import architectures
 from models.networks.architectures import AnyArchitecture
 
-__all__ = ["Checkpoint", "Compressed", "load", "load_compressed", "save", "save_compressed", "stage_of"]
+__all__ = ["MAGIC", "Checkpoint", "Compressed", "load", "load_compressed", "save", "save_compressed", "stage_of"]
 
-_MAGIC = b"OFFRCKPT"
+#: What files of trained and of compressed networks begin with.
+MAGIC = b"OFFRCKPT"
 _VERSION = 3
 _NETWORKS = ("network", "dense")
 _ACTIVITIES = ("activity", "dense_activity")
@@ -132,7 +133,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "architecture": architectures.describe(checkpoint.architecture),
         "metrics": checkpoint.metrics,
     }
-    container.write(path, _MAGIC, _VERSION, manifest, checkpoint.state)
+    container.write(path, MAGIC, _VERSION, manifest, checkpoint.state)
 
 
 def load(path: Path) -> Checkpoint:
@@ -167,7 +168,7 @@ def save_compressed(path: Path, compressed: Compressed) -> None:
     arrays = {f"{key}:{name}": array for key, network in networks.items() for name, array in network.arrays()}
     for key in _ACTIVITIES:
         arrays |= {f"{key}:{name}": shares for name, shares in getattr(compressed, key).items()}
-    container.write(path, _MAGIC, _VERSION, manifest, arrays)
+    container.write(path, MAGIC, _VERSION, manifest, arrays)
 
 
 def load_compressed(path: Path) -> Compressed:
@@ -212,7 +213,7 @@ def stage_of(path: Path) -> str:
     ValueError
         When it can't be read, is damaged, or of neither.
     """
-    stage = container.read(path, _MAGIC, _VERSION)[0].get("stage")
+    stage = container.read(path, MAGIC, _VERSION)[0].get("stage")
     if stage not in ("trained", "compressed"):
         raise ValueError(f"{path}: stage must be trained or compressed, not {shown(stage)}")
     return str(stage)
@@ -271,7 +272,7 @@ def _check_activity(key: str, found: dict[str, np.ndarray], network: Network) ->
 
 
 def _read(path: Path, stage: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    manifest, arrays = container.read(path, _MAGIC, _VERSION)
+    manifest, arrays = container.read(path, MAGIC, _VERSION)
     if manifest.get("stage") != stage:
         raise ValueError(f"{path}: must be a {stage} network, not {shown(manifest.get('stage'))}")
     return manifest, arrays

@@ -7,7 +7,7 @@ import typer
 
 from hw.config import preset
 from offramp import options
-from offramp.commands.common import finish, show
+from offramp.commands.common import finish, next_step, show
 from offramp.console import Terminal, results
 
 __all__ = ["bench"]
@@ -75,3 +75,7 @@ def bench(
     finish("bench", seed, json, {"config": config, "multipliers": chosen.multipliers, **found})
     if hardware is not None and not (hardware["values_equal"] and hardware["cycles_equal"]):
         raise typer.Exit(1)
+    if hardware is None:
+        next_step(f"offramp bench --config {config} --verilator 2")
+    else:
+        next_step(f"offramp build --config {config}")

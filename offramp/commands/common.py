@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from offramp.console import results
+from hw.config import PRESETS, AcceleratorConfig
+from offramp.console import Terminal, results
 from offramp.result_file import provenance, write_json
 
-__all__ = ["OUT", "PROGRAM", "finish", "show"]
+__all__ = ["OUT", "PROGRAM", "config_option", "finish", "next_step", "show"]
 
 #: Where commands write, and which program they take, unless told otherwise.
 OUT = Path("out")
@@ -17,6 +18,16 @@ def finish(command: str, seed: int, json: Path | None, result: dict[str, Any]) -
     """Write the JSON file, if asked for."""
     if json is not None:
         write_json(json, {**provenance(command, seed), **result})
+
+
+def next_step(*commands: str) -> None:
+    """Name what one does next, on standard error; a command's last line."""
+    Terminal().say(f"next: {', or '.join(commands)}")
+
+
+def config_option(config: AcceleratorConfig) -> str:
+    """The option that names a config, if it is a preset."""
+    return next((f"--config {name}" for name, known in PRESETS.items() if known == config), "--config NAME")
 
 
 def show(rows: list[tuple[str, str]]) -> None:

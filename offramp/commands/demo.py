@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from offramp import options
-from offramp.commands.common import OUT
+from offramp.commands.common import OUT, next_step
 from offramp.console import Terminal, results
 from offramp.result_file import write_json
 
@@ -59,3 +59,4 @@ def demo(
     verified, built = result["verify"], result["build"]
     if not (verified["values_equal"] and verified["cycles_equal"] and built["timing_met"]):
         raise typer.Exit(1)
+    next_step(f"open {out / 'report.html'}", f"openFPGALoader -b ulx3s {out / board}.bit")

@@ -7,7 +7,7 @@ import typer
 
 from hw.config import preset
 from offramp import options
-from offramp.commands.common import OUT, finish, show
+from offramp.commands.common import OUT, finish, next_step, show
 from offramp.console import Terminal
 
 __all__ = ["build", "generate"]
@@ -38,7 +38,9 @@ def generate(
             ("file", str(output)),
         ]
     )
-    finish("generate", seed, json, {"config": config, "digest": chosen.digest(), "file": output})
+    lines = text.count("\n")
+    finish("generate", seed, json, {"config": config, "digest": chosen.digest(), "lines": lines, "file": output})
+    next_step(f"offramp build --config {config}")
 
 
 def build(
@@ -63,5 +65,9 @@ def build(
     show([*tables.build_rows(result), ("file", str(out / f"{board}.bit"))])
     finish("build", seed, json, {"config": config, "build": result, "file": out / f"{board}.bit"})
     if not report.timing_met:
-        terminal.say(f"timing is not met: the design reaches {report.fmax_mhz} MHz, its PLL makes {clock:g} MHz")
+        terminal.say(
+            f"timing is not met: the design reaches {report.fmax_mhz} MHz, its PLL makes {clock:g} MHz; "
+            f"build it with a lower --clock, or another --seed"
+        )
         raise typer.Exit(1)
+    next_step(f"openFPGALoader -b ulx3s {out / board}.bit")

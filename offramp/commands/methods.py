@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from offramp import options
-from offramp.commands.common import OUT, finish
+from offramp.commands.common import OUT, finish, next_step
 from offramp.console import Terminal, results
 from offramp.result_file import read_json
 
@@ -45,7 +45,7 @@ def zoo(
     json: options.Json = None,
 ) -> None:
     """List the networks of the zoo with their figures; each is usable as zoo:NAME where a program is asked for."""
-    from models.zoo import entries, entry
+    from models.zoo import PREFIX, entries, entry
     from offramp import stages
     from offramp import zoo_figures as measured
     from offramp.report import methods
@@ -71,6 +71,7 @@ def zoo(
     found = [asdict(entry) for entry in entries()]
     results().print(methods.networks(found))
     finish("zoo", seed, json, {"networks": found})
+    next_step(f"offramp simulate {PREFIX}{found[0]['name']}")
 
 
 def report(
@@ -93,3 +94,4 @@ def report(
     shown = [part for table in tables for part in ("", table(found["methods"]))]
     results().print(methods.networks(found["networks"]), *shown)
     finish("report", seed, json, found)
+    next_step(f"open {out / 'methods.svg'}")

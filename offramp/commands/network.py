@@ -7,7 +7,7 @@ import typer
 
 from hw.config import preset
 from offramp import options
-from offramp.commands.common import OUT, finish, show
+from offramp.commands.common import OUT, finish, next_step, show
 from offramp.console import Terminal, results
 from offramp.result_file import provenance, write_json
 
@@ -29,21 +29,26 @@ def train(
 
     Without a recipe, train the data set's float network for the demo; writes OUT/trained.off.
     """
+    from models.recipes.pipeline import Log
     from offramp import stages
     from offramp.report.tables import metric_rows
 
-    terminal = Terminal()
+    terminal, log = Terminal(), Log()
     if recipe is None:
         with terminal.stage("train") as step:
-            checkpoint = stages.trained(stages.dataset(data, data_dir, step), out, seed=seed, progress=step)
+            source = stages.dataset(data, data_dir, step)
+            checkpoint = stages.trained(source, out, seed=seed, progress=step, log=log)
         show([*metric_rows(checkpoint.metrics), ("file", str(out / stages.TRAINED))])
-        finish("train", seed, json, {"data": data, "metrics": checkpoint.metrics, "file": out / stages.TRAINED})
+        result = {"data": data, "metrics": checkpoint.metrics, "epochs": log.metrics, "file": out / stages.TRAINED}
+        finish("train", seed, json, result)
+        next_step(f"offramp compress {out / stages.TRAINED}")
         return
     with terminal.stage("train") as step:
         made, result = stages.made(recipe, data_dir, out, seed=seed, progress=step)
     write_json(out / stages.RESULT, {**provenance("train", seed), **result})
     show([*metric_rows(made.metrics), ("file", str(out / stages.COMPRESSED))])
     finish("train", seed, json, result)
+    next_step(f"offramp compile {out / stages.COMPRESSED} --config {result['recipe']['config']}")
 
 
 def compress(
@@ -56,16 +61,21 @@ def compress(
 ) -> None:
     """Prune, quantize to int8 and calibrate the exit; writes OUT/compressed.off."""
     from models.recipes.checkpoint import load
+    from models.recipes.pipeline import Log
     from offramp import stages
+    from offramp.kinds import expect
     from offramp.report.tables import metric_rows
 
+    expect(trained, "trained")
     checkpoint = load(trained)
+    log = Log()
     with Terminal().stage("compress") as step:
         source = stages.dataset(checkpoint.data, data_dir, step)
-        network = stages.compressed(checkpoint, source, out, seed=seed, progress=step)
+        network = stages.compressed(checkpoint, source, out, seed=seed, progress=step, log=log)
     show([*metric_rows(network.metrics), ("file", str(out / stages.COMPRESSED))])
-    result = {"data": network.data, "metrics": network.metrics, "curve": network.curve}
+    result = {"data": network.data, "metrics": network.metrics, "curve": network.curve, "epochs": log.metrics}
     finish("compress", seed, json, result | {"file": out / stages.COMPRESSED})
+    next_step(f"offramp compile {out / stages.COMPRESSED}")
 
 
 def compile_(
@@ -84,10 +94,12 @@ def compile_(
     from hw.compiler.explain import explanation
     from models.recipes.checkpoint import load_compressed
     from offramp import inspect, stages
+    from offramp.kinds import expect
     from offramp.report.contents import contents
     from offramp.report.explanation import explained
 
     chosen = preset(config)
+    expect(compressed, "compressed")
     loaded = load_compressed(compressed)
     result: dict[str, Any] = {"config": config}
     with Terminal().stage("compile"):
@@ -102,3 +114,4 @@ def compile_(
     results().print(contents(result), "")
     show([("file", str(out / stages.PROGRAM))])
     finish("compile", seed, json, {**result, "file": out / stages.PROGRAM})
+    next_step(f"offramp simulate {out / stages.PROGRAM}")

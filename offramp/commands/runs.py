@@ -7,7 +7,7 @@ import typer
 
 from fpga.boards import CLOCKS_MHZ
 from offramp import options
-from offramp.commands.common import PROGRAM, finish, show
+from offramp.commands.common import PROGRAM, config_option, finish, next_step, show
 from offramp.console import Terminal, results
 
 __all__ = ["evaluate", "simulate", "verify"]
@@ -34,6 +34,7 @@ def evaluate(
         result = stages.evaluated(loaded, source, step, conditions)
     show(tables.evaluation_rows(result))
     finish("evaluate", seed, json, {"program": program, "conditions": asdict(conditions), **result})
+    next_step(f"offramp simulate {program}")
 
 
 def simulate(
@@ -76,7 +77,7 @@ def simulate(
             "progress": step,
         }
         _, found = stages.measured(loaded, source, kind, **settings)
-    result: dict[str, Any] = found.to_dict() | {"board": None}
+    result: dict[str, Any] = found.to_dict() | {"per_image": found.per_image(), "board": None}
     if not loaded.config.loader:  # no board has a memory to read lists from
         cycles = float(found.cycles.mean())
         board = throughput(
@@ -90,6 +91,7 @@ def simulate(
     show([("cycles per image, back to back", together), *delivered, *tables.decision_rows(result["decisions"])])
     asked = {"program": program, "attack": attack, "eps": reach, "conditions": asdict(conditions)}
     finish("simulate", seed, json, {**asked, **result})
+    next_step(f"offramp verify {program}")
 
 
 def verify(
@@ -141,3 +143,4 @@ def verify(
     finish("verify", seed, json, {"programs": files, "conditions": asdict(conditions), **result})
     if not (result["values_equal"] and result["cycles_equal"]):
         raise typer.Exit(1)
+    next_step(f"offramp build {config_option(loaded[0].config)}")

@@ -67,6 +67,11 @@ class Measurement:
             "layers": layer_statistics(self.simulation),
         }
 
+    def per_image(self) -> dict[str, list[int]]:
+        """Label, class, exit and cycles of every image."""
+        found = {"label": self.labels, "class": self.simulation.classes, "exit": self.exit_index, "cycles": self.cycles}
+        return {name: values.tolist() for name, values in found.items()}
+
 
 def layer_statistics(found: Simulation) -> list[dict[str, Any]]:
     """Means of every layer over the images that came to it; ``select`` are the cycles of the selection before it."""

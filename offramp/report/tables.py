@@ -8,7 +8,7 @@ from rich.table import Table
 
 from fpga.uart import BAUD
 from offramp.report.columns import Columns
-from offramp.report.units import count, percent, points, usage
+from offramp.report.units import count, percent, points, storage, usage
 
 __all__ = [
     "NAMES",
@@ -27,6 +27,7 @@ __all__ = [
     "measurement_rows",
     "measurements",
     "metric_rows",
+    "removals",
     "summary",
     "throughput_note",
     "verification",
@@ -241,6 +242,14 @@ def decision_rows(counts: dict[str, int]) -> list[tuple[str, str]]:
         "overrun": "later than the deadline, in constant time",
     }
     return [(names[name], count(number)) for name, number in counts.items()]
+
+
+def removals(found: dict[str, Any]) -> Group:
+    """What ``offramp clean`` removed (:func:`offramp.cache.described`), by kind, and what it left."""
+    lines = [[kind, count(kept["entries"]), storage(kept["bytes"])] for kind, kept in found["kinds"].items()]
+    lines.append(["all", count(found["entries"]), storage(found["bytes"])])
+    rows = [("cache", found["place"]), *(("left, being built", path) for path in found["left"])]
+    return Group(key_values(rows), "", Columns(["removed", "entries", "size"], lines))
 
 
 def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:

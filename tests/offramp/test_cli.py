@@ -7,9 +7,10 @@ from typing import Annotated, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from typer.testing import CliRunner
 
-from hw.config import preset
+from hw.config import PRESETS, preset
 from hw.network.exits import Conditions
 from hw.rtl.verilog import generate
 from models.zoo import entries, entry
@@ -38,6 +39,7 @@ COMMANDS = {
     },
     "report": {"--out", "--seed", "--json"},
     "disasm": {"--seed", "--json"},
+    "clean": {"--seed", "--json"},
     "bench": {"--config", "--workload", "--images", "--seed", "--json", "--plot", "--verilator"},
     "demo": {
         "--data",
@@ -95,6 +97,11 @@ def test_the_stages_from_training_to_a_program(tmp_path, quick_recipe):
     assert trained["command"] == "train"
     assert trained["metrics"]["float_final"] == compressed["metrics"]["float_final"] > 0.5
     assert len(compressed["curve"]["thresholds"]) > 1
+    lengths = [stage.schedule.epochs for stage in quick_recipe.train]
+    assert [len(history) for history in trained["epochs"].values()] == lengths
+    assert [len(history) for history in compressed["epochs"].values()] == [
+        stage.schedule.epochs for stage in (*quick_recipe.compress, quick_recipe.quantize, quick_recipe.dense)
+    ]
     assert compiled["config_digest"] == preset("tiny").digest()
     assert 0 < compiled["memories"]["lists"]["used"] <= compiled["memories"]["lists"]["available"]
 
@@ -348,10 +355,62 @@ def test_mistakes_about_programs_and_attacks(small, monkeypatch, capsys, tmp_pat
     damaged.write_bytes(program.read_bytes()[:-9])
     assert "truncated" in refused(monkeypatch, capsys, "evaluate", damaged)
     damaged.write_bytes(b"nothing of ours at all, but long enough to hold a whole header of a file")
-    kind = "must be a trained or compressed network, not a"
+    kind = "must be a program or a trained or compressed network, not a"
     assert refused(monkeypatch, capsys, "info", damaged) == f"{damaged}: {kind} file of another kind"
-    assert refused(monkeypatch, capsys, "compress", program) == f"{program}: {kind} program"
     assert refused(monkeypatch, capsys, "verify", program, "--images", 9999).startswith("images must be at most")
+
+
+def test_files_of_another_kind_are_named_with_what_to_do(small, monkeypatch, capsys):
+    trained, compressed, program = (small.folder / name for name in (stages.TRAINED, stages.COMPRESSED, stages.PROGRAM))
+    for command in ("evaluate", "simulate", "verify", "disasm"):
+        text = f"{compressed} is a compressed network: compile it first (offramp compile {compressed})"
+        assert refused(monkeypatch, capsys, command, compressed) == text
+    compress = f"{trained} is a trained network: compress it first (offramp compress {trained})"
+    assert refused(monkeypatch, capsys, "simulate", trained) == compress
+    assert refused(monkeypatch, capsys, "compile", trained) == compress
+    for command in ("compress", "compile"):
+        text = f"{program} is a program: run it (offramp simulate {program})"
+        assert refused(monkeypatch, capsys, command, program) == text
+    text = refused(monkeypatch, capsys, "compile", "zoo:digits")
+    assert text.startswith("zoo:digits is a network of the zoo, which is compiled where a program is asked for")
+    assert text.endswith("(offramp simulate zoo:digits)")
+
+
+def test_options_of_other_commands_are_named_with_these(monkeypatch, capsys):
+    text = "--board is no option of simulate, but of build, demo"
+    assert refused(monkeypatch, capsys, "simulate", "--board", "ulx3s-85f") == text
+    assert refused(monkeypatch, capsys, "simulate", "--board=ulx3s-85f") == text
+
+
+def test_help_is_in_groups_and_names_the_sizes_of_presets(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    text, _ = run("--help")
+    assert all(group in text for group in cli._GROUPS)
+    text, _ = run("compile", "--help")
+    for name, config in PRESETS.items():
+        assert f"{name} ({config.cores}x{config.pes} PEs)" in " ".join(text.replace("│", " ").split())
+
+
+def test_info_says_what_the_cache_holds_and_clean_empties_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path))
+    kept = {"verilator-1/obj.o": 3000, "zoo/digits.off": 200, "runs/a/job.json": 1, "fpga/1/board.bit": 10}
+    for name, size in {**kept, "mine.txt": 5, "fpga/.2.x/board.v": 7}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(size))
+    json_file = tmp_path / "result.json"
+    assert run("info", "zoo:digits", "--json", json_file)[1] == 0
+    cache = json.loads(json_file.read_text())["cache"]
+    assert (cache["place"], cache["entries"], cache["bytes"]) == (str(tmp_path), 4, 3211)
+    with FileLock(tmp_path / "verilator-1" / "lock"):
+        assert run("clean", "--json", json_file)[1] == 0
+    found = json.loads(json_file.read_text())
+    assert found["left"] == [str(tmp_path / "verilator-1")]
+    assert (found["entries"], found["bytes"]) == (3, 211)
+    text, _ = run("clean", "--json", json_file)
+    assert str(tmp_path) in text
+    assert json.loads(json_file.read_text())["kinds"] == {"builds for verilator": {"entries": 1, "bytes": 3000}}
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"mine.txt", "fpga/.2.x/board.v", "result.json"}
 
 
 def test_failures_of_the_program_keep_their_traceback(small, monkeypatch, capsys):

@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from rich.text import Text
 from typer.testing import CliRunner
 
 from models.recipes import checkpoint
-from offramp import demo, stages
+from models.zoo import Entry
+from offramp import cache, demo, stages
+from offramp.cache import CacheFolder
 from offramp.cli import app
 from offramp.measure import bench
 from offramp.rtl import run as rtl
@@ -20,7 +23,8 @@ from tests.offramp.conftest import QUICK, quick_tools
 from tests.offramp.results import VERIFY, result_of
 
 WIDTHS = (60, 80, 100, 200)
-BENCH = json.loads((Path(__file__).parents[2] / "baselines" / "bench-base.json").read_text())
+ROOT = Path(__file__).parents[2]
+BENCH = json.loads((ROOT / "baselines" / "bench-base.json").read_text())
 DIFFERENT = VERIFY | {
     "values_equal": False,
     "cycles": 1_234_567,
@@ -31,7 +35,19 @@ DIFFERENT = VERIFY | {
 }
 
 #: Parts of results that no table shows: where they are from, what was asked for, what plots and scripts are made of.
-UNSHOWN = {"versions", "seed", "conditions", "config", "recipe", "curve", "distribution", "exit_share"}
+UNSHOWN = {
+    "schema",
+    "per_image",
+    "epochs",
+    "versions",
+    "seed",
+    "conditions",
+    "config",
+    "recipe",
+    "curve",
+    "distribution",
+    "exit_share",
+}
 #: The same, of single cases.
 UNSHOWN_OF = {
     "bench": {"products", "memory", "partition", "first_cycles", "simulated_cycles_per_second"},
@@ -48,6 +64,7 @@ def ready(small, tmp_path, monkeypatch):
         (stages, "compressed"): lambda *_, **__: small.network,
         (rtl, "verify"): lambda *_, **__: dict(DIFFERENT),
         (demo, "run"): lambda *_: result_of(small, QUICK),
+        (cache, "clean"): lambda: ([CacheFolder(path=tmp_path, kind="bitstreams", size=1_234_567_890)], []),
         (bench, "measure_workload"): lambda name, *_, **__: rows[name],
         (bench, "against_rtl"): lambda *_, **__: BENCH["rtl"],
         (bench, "against_peers"): lambda *_, **__: BENCH["peers"],
@@ -73,6 +90,7 @@ def ready(small, tmp_path, monkeypatch):
             "info of a trained network": ("info", trained),
             "info of the zoo": ("info", "zoo:resnet8-sparse"),
             "disasm": ("disasm", program),
+            "clean": ("clean",),
             "demo": ("demo", *out),
             "zoo": ("zoo",),
             "report": ("report", "methods", *out),
@@ -80,7 +98,20 @@ def ready(small, tmp_path, monkeypatch):
 
 
 CASES = [
-    *("train", "compress", "compile", "evaluate", "simulate", "verify", "generate", "build", "bench", "info", "disasm"),
+    *(
+        "train",
+        "compress",
+        "compile",
+        "evaluate",
+        "simulate",
+        "verify",
+        "generate",
+        "build",
+        "bench",
+        "info",
+        "disasm",
+        "clean",
+    ),
     *("info of a compressed network", "info of a trained network", "info of the zoo", "demo", "zoo", "report"),
 ]
 
@@ -113,7 +144,14 @@ def leaves(found: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def renderings(value: float) -> set[str]:
     """How a figure may be written: a count, or a share in percent."""
     counts = {f"{value:,.{digits}f}" for digits in range(5)} | {f"{value:.3g}", f"{value:.4g}", f"{value:g}"}
+    counts.add(f"{value / 1e6:,.1f}")  # bytes, in MB
     return {text.lstrip("-") for text in counts | {f"{100 * value:.{digits}f}" for digits in range(3)}}
+
+
+def documented(command: str) -> set[str]:
+    """The keys that docs/json.md names for a command."""
+    rows = re.findall(r"^\| `(\w+)` \| ([\w, ]+) \|", (ROOT / "docs" / "json.md").read_text(), re.MULTILINE)
+    return {key for key, commands in rows if commands == "all" or command in commands.split(", ")}
 
 
 def test_every_command_has_a_case():
@@ -132,9 +170,22 @@ def test_every_figure_is_whole_at_every_width(ready, case):
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_the_next_step_is_named(ready, case, monkeypatch, tmp_path):
+    """Last, on standard error; a command that found a difference says that instead."""
+    monkeypatch.setattr(rtl, "verify", lambda *_, **__: dict(VERIFY))
+    result = CliRunner().invoke(app, list(map(str, ready[case])), catch_exceptions=False)
+    *_, last = result.stderr.splitlines()
+    assert last.startswith("next: ")
+    for command in re.findall(r"offramp (\w+)", last):
+        assert command in CASES
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_every_figure_of_the_result_is_shown(ready, case, tmp_path):
     text = shown((*ready[case], "--json", tmp_path / "result.json"), None)
     result = json.loads((tmp_path / "result.json").read_text())
+    index = {field.name for field in fields(Entry)} if case == "info of the zoo" else set()
+    assert set(result) <= documented(result["command"]) | index
     there, hidden = figures(text).keys(), UNSHOWN | UNSHOWN_OF.get(case, set())
     missing = {
         path: value

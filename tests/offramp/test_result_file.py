@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from offramp import result_file
-from offramp.result_file import git_revision, provenance, write_json
+from offramp import record
+from offramp.result_file import SCHEMA, git_revision, provenance, write_json
 
 
 def test_a_result_says_where_it_came_from():
     found = provenance("simulate", 7)
     assert found["command"] == "simulate"
-    assert found["seed"] == 7
+    assert (found["seed"], found["schema"]) == (7, SCHEMA)
     assert found["versions"]["offramp"] == "0.1.0"
     assert all(found["versions"].values())
 

@@ -95,6 +95,8 @@ def test_evaluated_is_the_golden_model_on_the_whole_test_set(small):
     assert found["images"] == len(small.source.test)
     assert found["accuracy"] == result.accuracy(small.source.test.labels) == small.network.metrics["int8_exits"]
     assert found["exit_share"] == result.exit_share().tolist()
+    each = {"label": small.source.test.labels, "class": result.classes, "exit": result.exit_index}
+    assert found["per_image"] == {name: values.tolist() for name, values in each.items()}
 
 
 def test_pruning_and_exits_save_cycles(small):

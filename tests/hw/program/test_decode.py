@@ -1,10 +1,12 @@
+import json
+
 import numpy as np
 import pytest
 
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.program.bits import words_of
-from hw.program.decode import decode_images, disassemble
+from hw.program.decode import decode_images, disassemble, listing
 from hw.program.instructions import DecisionFields, WindowFields
 from hw.program.isa import Header, LayerDescription, Opcode
 from tests.hw.networks import runnable
@@ -79,6 +81,21 @@ def test_every_instruction_is_printed():
     branch = next(i for i in PROGRAM.decoded.instructions if i.op is Opcode.BRANCH)
     assert f"{branch.address:4d}  BRANCH  0  margin 0..4294967295, leave at 1000\n" in text
     assert f"{PROGRAM.decoded.instructions[-1].address:4d}  STOP    1  margin 0..4294967295\n" in text
+
+
+@pytest.mark.parametrize("program", [PROGRAM.decoded, SPLIT.decoded])
+def test_the_listing_holds_what_is_printed(program):
+    """Every instruction, and every number behind a name."""
+    text, found = disassemble(program), listing(program)
+    assert json.loads(json.dumps(found)) == found
+    assert [each["address"] for each in found["instructions"]] == [each.address for each in program.instructions]
+    for name, value in found["header"].items():
+        assert f" {name}={value}" in text
+    for instruction in found["instructions"]:
+        assert f"{instruction['address']:4d}  {instruction['op']:<6s}  {instruction['index']}" in text
+        for core in instruction["cores"]:
+            for part, fields in core.items():
+                assert f"{part:<8s}  " + " ".join(f"{name}={value}" for name, value in fields.items()) in text
 
 
 def test_cores_that_rest_are_printed_with_their_windows_only():

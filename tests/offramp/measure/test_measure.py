@@ -23,7 +23,11 @@ def test_measurement_agrees_with_golden_and_adds_up(small):
     assert summary["accuracy"] == result.accuracy(split.labels)
     np.testing.assert_array_equal(found.exit_index, result.exit_index)
     assert summary["exit_share"] == result.exit_share().tolist()
+    each = found.per_image()
+    assert each["class"] == result.classes.tolist()
+    assert (each["label"], each["exit"]) == (split.labels.tolist(), result.exit_index.tolist())
     distribution = summary["distribution"]
+    assert sorted(set(each["cycles"])) == distribution["cycles"]
     assert sum(distribution["images"]) == summary["images"] == 60
     weighted = np.dot(distribution["cycles"], distribution["images"]) / 60
     assert weighted == pytest.approx(summary["cycles"]["mean"])

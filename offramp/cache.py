@@ -1,0 +1,98 @@
+"""What is kept between commands: builds of simulators and bitstreams, programs of the zoo, folders of RTL runs."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from offramp.rtl.simulators import SIMULATORS, cache_root
+
+__all__ = ["CacheFolder", "clean", "described", "folders"]
+
+#: What the folders in the cache are called; nothing else there is ours.
+_OURS = {
+    **{f"{simulator}-*": f"builds for {simulator}" for simulator in SIMULATORS},
+    "fpga/*": "bitstreams",
+    "zoo/*": "programs of the zoo",
+    "runs/*": "kept RTL runs and waveforms",
+    "peers/*": "other simulators",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheFolder:
+    """A file or folder in the cache.
+
+    Parameters
+    ----------
+    path : Path
+    kind : str
+        What it is, in words.
+    size : int
+        Bytes of its files.
+    """
+
+    path: Path
+    kind: str
+    size: int
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.lstat().st_size for file in files if file.is_symlink() or file.is_file())
+
+
+def folders() -> list[CacheFolder]:
+    """All that is kept, in the order of kinds and names."""
+    root = cache_root()
+    return [
+        CacheFolder(path=path, kind=kind, size=_size(path))
+        for pattern, kind in _OURS.items()
+        for path in sorted(root.glob(pattern))
+        if not path.name.startswith(".")  # being built
+    ]
+
+
+def described(found: list[CacheFolder] | None = None) -> dict[str, Any]:
+    """What is kept, or these of it, for a result file: where, how many, how large, and the same by kind."""
+    found = folders() if found is None else found
+    kinds = {
+        kind: {"entries": len(sizes), "bytes": sum(sizes)}
+        for kind in _OURS.values()
+        if (sizes := [each.size for each in found if each.kind == kind])
+    }
+    return {
+        "place": str(cache_root()),
+        "entries": len(found),
+        "bytes": sum(each.size for each in found),
+        "kinds": kinds,
+    }
+
+
+def clean() -> tuple[list[CacheFolder], list[CacheFolder]]:
+    """Remove all that is kept, but for what another command builds at the moment; what else it uses goes, too.
+
+    Returns
+    -------
+    tuple of list of CacheFolder
+        What was removed, and what was left.
+    """
+    removed, left = [], []
+    for found in folders():
+        (removed if _removed(found.path) else left).append(found)
+    return removed, left
+
+
+def _removed(path: Path) -> bool:
+    """Remove a file or folder, unless another process holds its lock."""
+    if not path.is_dir():
+        path.unlink()
+        return True
+    try:
+        with FileLock(path / "lock", timeout=0):
+            shutil.rmtree(path)
+    except Timeout:
+        return False
+    return True

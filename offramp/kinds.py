@@ -1,0 +1,59 @@
+"""What files of ours are, and which command takes them."""
+
+from pathlib import Path
+
+from hw.program.program import MAGIC
+from models import zoo
+from models.recipes import checkpoint
+
+__all__ = ["NEXT", "expect", "kind_of"]
+
+#: What is done with a file of a kind.
+NEXT = {
+    "trained": "offramp compress",
+    "compressed": "offramp compile",
+    "program": "offramp simulate",
+    "network of the zoo": "offramp simulate",
+}
+#: The same in words.
+_SAID = {
+    "trained": "a trained network: compress it first",
+    "compressed": "a compressed network: compile it first",
+    "program": "a program: run it",
+    "network of the zoo": "a network of the zoo, which is compiled where a program is asked for",
+}
+
+
+def kind_of(path: Path) -> str:
+    """What a file is, by its first bytes: ``program``, ``trained``, ``compressed``; of the zoo, ``network of the zoo``.
+
+    Raises
+    ------
+    ValueError
+        When it can't be read or is no file of Offramp's.
+    """
+    if str(path).startswith(zoo.PREFIX):
+        return "program" if "@" in str(path) else "network of the zoo"
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(MAGIC))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    if magic == MAGIC:
+        return "program"
+    if magic == checkpoint.MAGIC:
+        return checkpoint.stage_of(path)
+    raise ValueError(f"{path}: must be a program or a trained or compressed network, not a file of another kind")
+
+
+def expect(path: Path, kind: str) -> None:
+    """Refuse a file of another kind, saying what it is and which command takes it.
+
+    Raises
+    ------
+    ValueError
+        When it is of another kind, or as of :func:`kind_of`.
+    """
+    found = kind_of(path)
+    if found != kind:
+        raise ValueError(f"{path} is {_SAID[found]} ({NEXT[found]} {path})")

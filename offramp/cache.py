@@ -79,7 +79,8 @@ def clean() -> tuple[list[CacheFolder], list[CacheFolder]]:
     tuple of list of CacheFolder
         What was removed, and what was left.
     """
-    removed, left = [], []
+    removed: list[CacheFolder] = []
+    left: list[CacheFolder] = []
     for found in folders():
         (removed if _removed(found.path) else left).append(found)
     return removed, left

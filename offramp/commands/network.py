@@ -39,8 +39,8 @@ def train(
             source = stages.dataset(data, data_dir, step)
             checkpoint = stages.trained(source, out, seed=seed, progress=step, log=log)
         show([*metric_rows(checkpoint.metrics), ("file", str(out / stages.TRAINED))])
-        result = {"data": data, "metrics": checkpoint.metrics, "epochs": log.metrics, "file": out / stages.TRAINED}
-        finish("train", seed, json, result)
+        found = {"data": data, "metrics": checkpoint.metrics, "epochs": log.metrics, "file": out / stages.TRAINED}
+        finish("train", seed, json, found)
         next_step(f"offramp compress {out / stages.TRAINED}")
         return
     with terminal.stage("train") as step:

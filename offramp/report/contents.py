@@ -11,10 +11,13 @@ from offramp.report.units import count, points
 
 __all__ = ["contents"]
 
+#: Kinds of files whose name alone says too little.
+_KINDS = {"trained": "trained network", "compressed": "compressed network"}
+
 
 def contents(found: dict[str, Any]) -> Group:
     """Tables of :func:`offramp.inspect.describe` or :func:`offramp.inspect.program_dict`."""
-    rows = [("kind", found["kind"])] if "kind" in found else []
+    rows = [("kind", _KINDS.get(found["kind"], found["kind"]))] if "kind" in found else []
     rows += [(name, str(found[name])) for name in ("data", "seed") if name in found]
     if found.get("kind") == "network of the zoo":
         rows += methods.network_facts(found)

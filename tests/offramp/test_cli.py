@@ -240,7 +240,10 @@ def test_disasm_lists_every_command(small, tmp_path):
     text, code = run("disasm", small.folder / stages.PROGRAM, "--json", tmp_path / "lines.json")
     assert code == 0
     assert text.count(" LAYER ") == len(small.program.commands)
-    assert json.loads((tmp_path / "lines.json").read_text())["lines"] == text.splitlines()
+    *lines, last = text.splitlines()
+    found = json.loads((tmp_path / "lines.json").read_text())
+    assert (found["lines"], last) == (lines, f"next: offramp simulate {small.folder / stages.PROGRAM}")
+    assert sum(each["op"] == "LAYER" for each in found["instructions"]) == len(small.program.commands)
 
 
 def test_generate_writes_the_configs_verilog(tmp_path):
@@ -377,7 +380,7 @@ def test_files_of_another_kind_are_named_with_what_to_do(small, monkeypatch, cap
 
 
 def test_options_of_other_commands_are_named_with_these(monkeypatch, capsys):
-    text = "--board is no option of simulate, but of build, demo"
+    text = "--board is no option of simulate, but of demo, build"
     assert refused(monkeypatch, capsys, "simulate", "--board", "ulx3s-85f") == text
     assert refused(monkeypatch, capsys, "simulate", "--board=ulx3s-85f") == text
 

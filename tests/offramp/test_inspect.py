@@ -31,7 +31,9 @@ def test_what_layers_select_is_told(tmp_path):
     found = describe(path)
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(contents(found))
-    lines = {line.split()[0]: line for line in console.export_text().splitlines() if line.strip()}
+    lines: dict[str, str] = {}
+    for line in filter(str.strip, console.export_text().splitlines()):
+        lines.setdefault(line.split()[0], line)
     for name, text in (("stem", "7 of 48 elements"), ("early", "2 of 4 channels"), ("sum", "-")):
         assert lines[name].rstrip().endswith(f"  {text}")
     assert lines["hidden"].rstrip().endswith("  2 of 4 channels, always the same")

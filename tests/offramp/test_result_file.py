@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from offramp import record
+from offramp import result_file
 from offramp.result_file import SCHEMA, git_revision, provenance, write_json
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from typer.testing import CliRunner
 
 from models.recipes import checkpoint
-from models.zoo import Entry
+from models.zoo import ZooEntry
 from offramp import cache, demo, stages
 from offramp.cache import CacheFolder
 from offramp.cli import app
@@ -190,7 +190,7 @@ def test_the_next_step_is_named(ready, case, monkeypatch, tmp_path):
 def test_every_figure_of_the_result_is_shown(ready, case, tmp_path):
     text = shown((*ready[case], "--json", tmp_path / "result.json"), None)
     result = json.loads((tmp_path / "result.json").read_text())
-    index = {field.name for field in fields(Entry)} if case == "info of the zoo" else set()
+    index = {field.name for field in fields(ZooEntry)} if case == "info of the zoo" else set()
     assert set(result) <= documented(result["command"]) | index
     there, hidden = figures(text).keys(), re.compile(UNSHOWN_OF.get(case, "^$"))
     missing = {

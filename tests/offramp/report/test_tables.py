@@ -60,12 +60,6 @@ def test_rows_of_names_and_values_show_every_figure(width):
     assert text.count("1") == 90 + memories.count("1")
 
 
-def test_shares_are_in_percent(small):
-    inputs = result_of(small, QUICK)["inputs"]
-    (head, rows), share = tables.measurement_rows(inputs), inputs["clean"]["accuracy"]
-    assert dict(zip(head, rows[list(inputs).index("clean")], strict=True))["accuracy"] == f"{100 * share:.2f} %"
-
-
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_demos_table_shows_every_figure(small, width):
     result = result_of(small, QUICK)

@@ -126,7 +126,7 @@ ProgramFiles = Annotated[
 ProgramData = Annotated[
     str | None, typer.Option("--data", help="Data set.", show_default="the one the network was trained on")
 ]
-BoardName = Annotated[str, typer.Option(help="BoardName to build for.")]
+BoardName = Annotated[str, typer.Option(help="Board to build for.")]
 Clock = Annotated[
     float, ranged(*CLOCKS_MHZ, "Clock of the bitstream, MHz; the board's PLL must be able to make it.", float)
 ]

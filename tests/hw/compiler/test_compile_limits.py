@@ -33,7 +33,7 @@ def test_maps_of_too_many_rows_or_columns_are_refused_by_layer(size, field):
     refused(
         maker.network("net"),
         big,
-        rf"layer0: Layer\.source\.{field} must be in 0\.\.255, not 256: "
+        rf"layer0: LayerDescription\.source\.{field} must be in 0\.\.255, not 256: "
         r"the layer is too large for the instruction format",
     )
     maker = NetworkMaker(np.random.default_rng(0), (*(n - (n > 1) for n in size), 1))

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
@@ -28,7 +27,7 @@ from models.compression import prune
 from models.datasets.splits import Split
 from models.networks.residual_net import to_torch
 from models.training.pieces import Run
-from models.training.standard_pieces import AdversarialExamples, FixedMask
+from models.training.standard_pieces import AdversarialExamples, MadeMask
 
 __all__ = ["CRITERIA", "GreedyPruning", "PGDSettings", "kept_share", "prunable", "scores", "select"]
 
@@ -247,7 +246,7 @@ def _lowest(score: torch.Tensor, share: float, generator: torch.Generator) -> to
     return mask
 
 
-class GreedyPruning(FixedMask):
+class GreedyPruning(MadeMask):
     """The piece: prunes what the run begins with, and holds the masks.
 
     Parameters
@@ -266,7 +265,7 @@ class GreedyPruning(FixedMask):
     """
 
     def __init__(self, criterion: str, compression: float, *, attack: PGDSettings | None = None) -> None:
-        super().__init__({})
+        super().__init__()
         _scorer(criterion)
         if not compression >= 1.0:
             raise ValueError(f"compression must be at least 1, not {compression}")
@@ -279,11 +278,3 @@ class GreedyPruning(FixedMask):
         self.masks = select(found, self.rule, share, seed=run.seed)
         prune.apply(run.model, self.masks)
         super().begin(run)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"masks": self.masks}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        masks = {name: mask.to(self.masks[name].device) for name, mask in state["masks"].items()}
-        self._held = [(weight, masks[name]) for name, (weight, _) in zip(self.masks, self._held, strict=True)]
-        self.masks = masks

@@ -8,7 +8,6 @@ pieces included, before anything starts.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -32,7 +31,14 @@ from models.methods.jpnet import IterativePruning, SweptWinners
 from models.methods.robust import AdversarialLoss
 from models.networks.winners import KINDS, carriers
 from models.training.pieces import Piece, Run
-from models.training.standard_pieces import AdversarialExamples, CrossEntropy, Distillation, FixedMask, Validation
+from models.training.standard_pieces import (
+    AdversarialExamples,
+    CrossEntropy,
+    Distillation,
+    FixedMask,
+    MadeMask,
+    Validation,
+)
 
 __all__ = ["INTEGER", "PIECES", "Context", "IntegerContext"]
 
@@ -68,25 +74,17 @@ class IntegerContext:
     labels: np.ndarray
 
 
-class _OneShot(FixedMask):
+class _OneShot(MadeMask):
     """A mask made of the weights that the stage begins with."""
 
     def __init__(self, density: float, least: dict[str, float]) -> None:
-        super().__init__({})
+        super().__init__()
         self.density, self.least = density, least
 
     def begin(self, run: Run) -> None:
         self.masks = prune.masks(run.model, prune.densities(run.model, self.density, self.least))
         prune.apply(run.model, self.masks)
         super().begin(run)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"masks": self.masks}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        masks = {name: mask.to(self.masks[name].device) for name, mask in state["masks"].items()}
-        self._held = [(weight, masks[name]) for name, (weight, _) in zip(self.masks, self._held, strict=True)]
-        self.masks = masks
 
 
 def _one_shot(context: Context, *, density: float, least: dict[str, float] | None = None) -> Piece:

@@ -18,6 +18,7 @@ __all__ = [
     "CrossEntropy",
     "Distillation",
     "FixedMask",
+    "MadeMask",
     "Projection",
     "Ramp",
     "Validation",
@@ -84,6 +85,21 @@ class FixedMask(Piece):
     def after_step(self, run: Run) -> None:
         for parameter, mask in self._held:
             parameter.mul_(mask)
+
+
+class MadeMask(FixedMask):
+    """A mask that is made of the weights with which the stage begins; a training that goes on takes it back."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"masks": self.masks}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        masks = {name: mask.to(self.masks[name].device) for name, mask in state["masks"].items()}
+        self._held = [(weight, masks[name]) for name, (weight, _) in zip(self.masks, self._held, strict=True)]
+        self.masks = masks
 
 
 class Projection(Piece):

@@ -1,9 +1,7 @@
 import json
-import math
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -20,57 +18,9 @@ from offramp.rtl import run as rtl
 from offramp.rtl.waves import Waves
 from sim import worst_case
 from tests.fpga.tools import quick_tools
+from tests.offramp.command_line import COMMANDS, refused, run
 from tests.offramp.recipe import RECIPE
 from tests.offramp.results import VERIFY
-
-COMMANDS = {
-    "train": {"--data", "--data-dir", "--seed", "--out", "--json"},
-    "compress": {"--data-dir", "--seed", "--out", "--json"},
-    "compile": {"--config", "--explain", "--seed", "--out", "--json"},
-    "evaluate": {"--data", "--data-dir", "--seed", "--json"},
-    "simulate": {"--data", "--data-dir", "--attack", "--eps", "--images", "--seed", "--json"},
-    "verify": {"--data", "--data-dir", "--images", "--simulator", "--waves", "--layer", "--image", "--seed", "--json"},
-    "generate": {"--config", "--output", "--seed", "--json"},
-    "build": {"--config", "--board", "--clock", "--seed", "--out", "--json"},
-    "info": {"--seed", "--json"},
-    "zoo": {
-        *("--add", "--method", "--measure", "--timing", "--config"),
-        *("--images", "--attacked", "--data-dir", "--seed", "--json"),
-    },
-    "report": {"--out", "--seed", "--json"},
-    "disasm": {"--seed", "--json"},
-    "clean": {"--seed", "--json"},
-    "bench": {"--config", "--workload", "--images", "--seed", "--json", "--plot", "--verilator"},
-    "demo": {
-        "--data",
-        "--data-dir",
-        "--config",
-        "--board",
-        "--clock",
-        "--images",
-        "--model",
-        "--seed",
-        "--out",
-        "--json",
-    },
-}
-
-
-def run(*arguments):
-    """Output and exit code of a command; failures of the program are raised."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
-    return result.output, result.exit_code
-
-
-def refused(monkeypatch, capsys, *arguments):
-    """What a user reads on standard error when a command refuses."""
-    monkeypatch.setattr(sys, "argv", ["offramp", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert end.value.code == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("offramp: ")]
-    assert len(lines) == 1
-    return lines[0].removeprefix("offramp: ")
 
 
 def test_every_command_is_tested():
@@ -188,17 +138,6 @@ def test_the_report_of_the_methods(tmp_path):
     assert {"networks", "methods"} <= json.loads((tmp_path / "m.json").read_text()).keys()
 
 
-def test_other_reports_and_networks_are_refused(monkeypatch, capsys):
-    assert refused(monkeypatch, capsys, "report", "demo") == "a report must be of methods, not of 'demo'"
-    assert "not 'nothing'" in refused(monkeypatch, capsys, "evaluate", "zoo:nothing")
-    assert "not 'nothing'" in refused(monkeypatch, capsys, "demo", "--model", "zoo:nothing")
-    assert "none.toml: cannot be read" in refused(monkeypatch, capsys, "train", "none.toml")
-    assert "result.json: cannot be read" in refused(monkeypatch, capsys, "zoo", "--add", "nowhere")
-    assert "not 'nothing'" in refused(monkeypatch, capsys, "zoo", "--measure", "nothing")
-    assert "can't be given together" in refused(monkeypatch, capsys, "zoo", "--add", "a", "--measure", "b")
-    assert refused(monkeypatch, capsys, "zoo", "--timing") == "--timing must be given with --measure"
-
-
 def test_evaluate_simulate_and_the_files_agree(small, tmp_path):
     program, json_file = small.folder / stages.PROGRAM, tmp_path / "result.json"
     text, code = run("evaluate", program, "--json", json_file)
@@ -308,83 +247,6 @@ def test_verify_records_one_layer_of_one_image(small, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--waves", "run.vcd"), r"--waves must name a file that ends in \.fst, not 'run\.vcd'"),
-        (("--waves", "missing.off/run.fst"), r"missing\.off/run\.(fst|gtkw): .*"),
-        (("--layer", "conv1"), r"--layer needs --waves: it says what is recorded"),
-        (("--image", 4, "--images", 4), r"--image must be in 0\.\.3, one of the 4 of --images, not 4"),
-        (("--waves", "run.fst", "--layer", "nowhere"), r"--layer must be one of \S.*, not 'nowhere'"),
-    ],
-)
-def test_what_cannot_be_recorded_is_refused(small, tmp_path, monkeypatch, capsys, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    Path("missing.off").write_text("a file, no folder")
-    assert re.fullmatch(message, refused(monkeypatch, capsys, "verify", small.folder / stages.PROGRAM, *arguments))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("info", "missing.off"), r"missing\.off: cannot be read: No such file or directory"),
-        (("evaluate", "missing.off"), r"missing\.off: cannot be read: No such file or directory"),
-        (("train", "--data", "mnist"), r"data must be one of digits, fashion-mnist, cifar10, not 'mnist'"),
-        (
-            ("compile", "--config", "huge"),
-            r"config must be one of tiny, single, small, small-85f, base, base-85f, not 'huge'",
-        ),
-        (
-            ("generate", "--config", "huge"),
-            r"config must be one of tiny, single, small, small-85f, base, base-85f, not 'huge'",
-        ),
-        (("build", "--board", "ulx4"), r"board must be one of ulx3s-25f, ulx3s-85f, not 'ulx4'"),
-        (("build", "--clock", "51"), r"ulx3s-25f: the clock must be .* not 51 MHz"),
-        (
-            ("demo", "--config", "huge"),
-            r"config must be one of tiny, single, small, small-85f, base, base-85f, not 'huge'",
-        ),
-    ],
-)
-def test_mistakes_end_in_one_sentence(monkeypatch, capsys, tmp_path, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    assert re.fullmatch(message, refused(monkeypatch, capsys, *arguments))
-
-
-def test_mistakes_about_programs_and_attacks(small, monkeypatch, capsys, tmp_path):
-    program = small.folder / stages.PROGRAM
-    assert refused(monkeypatch, capsys, "simulate", program, "--attack", "square").startswith("attack must be one of")
-    damaged = tmp_path / "damaged.off"
-    damaged.write_bytes(program.read_bytes()[:-9])
-    assert "truncated" in refused(monkeypatch, capsys, "evaluate", damaged)
-    damaged.write_bytes(b"nothing of ours at all, but long enough to hold a whole header of a file")
-    kind = "must be a program or a trained or compressed network, not a"
-    assert refused(monkeypatch, capsys, "info", damaged) == f"{damaged}: {kind} file of another kind"
-    assert refused(monkeypatch, capsys, "verify", program, "--images", 9999).startswith("images must be at most")
-
-
-def test_files_of_another_kind_are_named_with_what_to_do(small, monkeypatch, capsys):
-    trained, compressed, program = (small.folder / name for name in (stages.TRAINED, stages.COMPRESSED, stages.PROGRAM))
-    for command in ("evaluate", "simulate", "verify", "disasm"):
-        text = f"{compressed} is a compressed network: compile it first (offramp compile {compressed})"
-        assert refused(monkeypatch, capsys, command, compressed) == text
-    compress = f"{trained} is a trained network: compress it first (offramp compress {trained})"
-    assert refused(monkeypatch, capsys, "simulate", trained) == compress
-    assert refused(monkeypatch, capsys, "compile", trained) == compress
-    for command in ("compress", "compile"):
-        text = f"{program} is a program: run it (offramp simulate {program})"
-        assert refused(monkeypatch, capsys, command, program) == text
-    text = refused(monkeypatch, capsys, "compile", "zoo:digits")
-    assert text.startswith("zoo:digits is a network of the zoo, which is compiled where a program is asked for")
-    assert text.endswith("(offramp simulate zoo:digits)")
-
-
-def test_options_of_other_commands_are_named_with_these(monkeypatch, capsys):
-    text = "--board is no option of simulate, but of demo, build"
-    assert refused(monkeypatch, capsys, "simulate", "--board", "ulx3s-85f") == text
-    assert refused(monkeypatch, capsys, "simulate", "--board=ulx3s-85f") == text
-
-
 def test_help_is_in_groups_and_names_the_sizes_of_presets(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     text, _ = run("--help")
@@ -416,69 +278,6 @@ def test_info_says_what_the_cache_holds_and_clean_empties_it(tmp_path, monkeypat
     assert left == {"mine.txt", "fpga/.2.x/board.v", "result.json"}
 
 
-def test_failures_of_the_program_keep_their_traceback(small, monkeypatch, capsys):
-    monkeypatch.setattr(stages, "evaluated", lambda *_: {}["gone"])
-    monkeypatch.setattr(sys, "argv", ["offramp", "evaluate", str(small.folder / stages.PROGRAM)])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert end.value.code == 3
-    assert capsys.readouterr().err.endswith("KeyError: 'gone'\n")
-
-
-def test_what_cannot_be_written_is_said_before_anything_is_shown(monkeypatch, capsys):
-    """A full device shows itself only when it is written to."""
-    for command in ("info", "disasm"):
-        monkeypatch.setattr(sys, "argv", ["offramp", command, "zoo:digits@tiny", "--json", "/dev/full"])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        assert end.value.code == 2
-        assert capsys.readouterr() == ("", "offramp: /dev/full: No space left on device\n")
-
-
-def test_unknown_options_are_refused(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["offramp", "info", "--nonsense"])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert end.value.code == 2
-    assert "--nonsense" in capsys.readouterr().err
-
-
-def numbers():
-    """Command, name, type and description of every option that takes a number."""
-    for command in app.registered_commands:
-        for name, hint in get_type_hints(command.callback, include_extras=True).items():
-            kind, info = get_args(hint) if get_origin(hint) is Annotated else (hint, None)
-            for number in {int, float} & {kind, *get_args(kind)}:
-                yield command.name or command.callback.__name__, f"--{name.replace('_', '-')}", number, info
-
-
-def test_numbers_are_found():
-    found = {option for _, option, _, _ in numbers()}
-    assert found >= {"--seed", "--images", "--clock", "--eps", "--deadline", "--verilator", "--attacked"}
-
-
-@pytest.mark.parametrize(
-    ("name", "option", "kind", "info"), [pytest.param(*found, id="".join(found[:2])) for found in numbers()]
-)
-def test_numbers_out_of_range_are_refused_before_the_work(monkeypatch, capsys, name, option, kind, info):
-    lowest, highest = map(kind, info.metavar.split(".."))
-    for value in [lowest - 1, highest + 1, *((-math.inf, math.inf, math.nan) if kind is float else (10**30,))]:
-        text = refused(monkeypatch, capsys, name, f"{option}={value}")
-        assert text == f"{option} must be in {info.metavar}, not {value}"
-    for value in ("x", "", "1e3" if kind is int else "1e", "0x10"):
-        what = "a whole number" if kind is int else "a number"
-        assert refused(monkeypatch, capsys, name, f"{option}={value}") == (
-            f"{option} must be {what} in {info.metavar}, not {value!r}"
-        )
-
-
-def test_configs_of_the_zoo_are_named(monkeypatch, capsys):
-    for command in ("info", "evaluate", "disasm"):
-        text = refused(monkeypatch, capsys, command, "zoo:digits@nope")
-        assert text.startswith("config must be one of tiny, single, small,")
-        assert text.endswith("not 'nope'")
-
-
 def test_info_of_a_network_of_the_zoo_compiled_for_a_config(tmp_path):
     assert run("info", "zoo:digits@tiny", "--json", tmp_path / "info.json")[1] == 0
     found = json.loads((tmp_path / "info.json").read_text())
@@ -498,41 +297,3 @@ def test_a_file_on_standard_output_is_all_that_stands_there():
     result = CliRunner().invoke(app, ["generate", "--config", "tiny", "-o", "-"], catch_exceptions=False)
     assert result.stdout == generate(preset("tiny"))
     assert preset("tiny").digest()[:16] in result.stderr
-
-
-def test_standard_output_holds_one_file(monkeypatch, capsys):
-    text = refused(monkeypatch, capsys, "generate", "--json", "-", "-o", "-")
-    assert text == "only one option may be -: standard output holds one file"
-
-
-#: Options that name a place to write to, with what else the command needs.
-OUTPUTS = [
-    *((name, "--json") for name in COMMANDS),
-    *((name, "--out") for name in ("train", "compress", "compile", "build", "demo", "report")),
-    ("generate", "--output"),
-    ("bench", "--plot"),
-]
-
-
-def test_every_output_is_tested():
-    written = {"--json", "--out", "--output", "--plot"}
-    assert {(name, option) for name in COMMANDS for option in COMMANDS[name] & written} == set(OUTPUTS)
-
-
-@pytest.mark.parametrize(("name", "option"), OUTPUTS)
-def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, capsys, name, option):
-    (tmp_path / "file").write_text("kept")
-    place = tmp_path / "file" / "result"
-    monkeypatch.chdir(tmp_path)
-    # The work would fail in another way: it needs files that aren't there, or is none of these names.
-    for module in (
-        "stages.program",
-        "stages.dataset",
-        "stages.bitstream",
-        "report.methods.collect",
-        "inspect.describe",
-    ):
-        monkeypatch.setattr(f"offramp.{module}", lambda *_, **__: {}["work"])
-    assert refused(monkeypatch, capsys, name, option, place) == f"{place}: Not a directory"
-    assert (tmp_path / "file").read_text() == "kept"
-    assert list(tmp_path.iterdir()) == [tmp_path / "file"]

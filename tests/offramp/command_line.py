@@ -1,0 +1,58 @@
+"""Runs commands of the command line for their tests."""
+
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from offramp import cli
+from offramp.cli import app
+
+COMMANDS = {
+    "train": {"--data", "--data-dir", "--seed", "--out", "--json"},
+    "compress": {"--data-dir", "--seed", "--out", "--json"},
+    "compile": {"--config", "--explain", "--seed", "--out", "--json"},
+    "evaluate": {"--data", "--data-dir", "--seed", "--json"},
+    "simulate": {"--data", "--data-dir", "--attack", "--eps", "--images", "--seed", "--json"},
+    "verify": {"--data", "--data-dir", "--images", "--simulator", "--waves", "--layer", "--image", "--seed", "--json"},
+    "generate": {"--config", "--output", "--seed", "--json"},
+    "build": {"--config", "--board", "--clock", "--seed", "--out", "--json"},
+    "info": {"--seed", "--json"},
+    "zoo": {
+        *("--add", "--method", "--measure", "--timing", "--config"),
+        *("--images", "--attacked", "--data-dir", "--seed", "--json"),
+    },
+    "report": {"--out", "--seed", "--json"},
+    "disasm": {"--seed", "--json"},
+    "clean": {"--seed", "--json"},
+    "bench": {"--config", "--workload", "--images", "--seed", "--json", "--plot", "--verilator"},
+    "demo": {
+        "--data",
+        "--data-dir",
+        "--config",
+        "--board",
+        "--clock",
+        "--images",
+        "--model",
+        "--seed",
+        "--out",
+        "--json",
+    },
+}
+
+
+def run(*arguments):
+    """Output and exit code of a command; failures of the program are raised."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    return result.output, result.exit_code
+
+
+def refused(monkeypatch, capsys, *arguments):
+    """What a user reads on standard error when a command refuses."""
+    monkeypatch.setattr(sys, "argv", ["offramp", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("offramp: ")]
+    assert len(lines) == 1
+    return lines[0].removeprefix("offramp: ")

@@ -7,17 +7,19 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from offramp.measure.peers import PEERS
 from offramp.rtl.simulators import SIMULATORS, cache_root
 
 __all__ = ["CacheFolder", "clean", "described", "folders"]
 
-#: What the folders in the cache are called; nothing else there is ours.
+_HEX = "[0-9a-f]"
+#: What the folders in the cache are called, digests and all: nothing else there is ours, wherever OFFRAMP_CACHE points.
 _OURS = {
-    **{f"{simulator}-*": f"builds for {simulator}" for simulator in SIMULATORS},
-    "fpga/*": "bitstreams",
-    "zoo/*": "programs of the zoo",
-    "runs/*": "kept RTL runs and waveforms",
-    "peers/*": "other simulators",
+    **{f"{simulator}-*{_HEX * 16}": f"builds for {simulator}" for simulator in SIMULATORS},
+    f"fpga/{_HEX * 16}": "bitstreams",
+    f"zoo/*-{_HEX * 12}-{_HEX * 12}.off": "programs of the zoo",
+    f"runs/tmp{'[0-9a-z_]' * 8}": "kept RTL runs and waveforms",
+    **{f"peers/{name}": "other simulators" for name in PEERS},
 }
 
 

@@ -258,24 +258,32 @@ def test_help_is_in_groups_and_names_the_sizes_of_presets(monkeypatch):
 
 def test_info_says_what_the_cache_holds_and_clean_empties_it(tmp_path, monkeypatch):
     monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path))
-    kept = {"verilator-1/obj.o": 3000, "zoo/digits.off": 200, "runs/a/job.json": 1, "fpga/1/board.bit": 10}
-    for name, size in {**kept, "mine.txt": 5, "fpga/.2.x/board.v": 7}.items():
+    build, digest = f"verilator-{'1a' * 8}", "0123456789abcdef"
+    kept = {
+        f"{build}/obj.o": 3000,
+        f"zoo/digits-{digest[:12]}-{digest[:12]}.off": 200,
+        "runs/tmp0a_b1c2d/job.json": 1,
+        f"fpga/{digest}/board.bit": 10,
+    }
+    # A folder of a user's own that the cache was put into.
+    other = ("mine.txt", "fpga/.2.x/board.v", "fpga/driver.py", "zoo/digits.off", "runs/mine", "verilator-notes")
+    for name, size in {**kept, **dict.fromkeys(other, 5)}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(bytes(size))
     json_file = tmp_path / "result.json"
     assert run("info", "zoo:digits", "--json", json_file)[1] == 0
     cache = json.loads(json_file.read_text())["cache"]
     assert (cache["place"], cache["entries"], cache["bytes"]) == (str(tmp_path), 4, 3211)
-    with FileLock(tmp_path / "verilator-1" / "lock"):
+    with FileLock(tmp_path / build / "lock"):
         assert run("clean", "--json", json_file)[1] == 0
     found = json.loads(json_file.read_text())
-    assert found["left"] == [str(tmp_path / "verilator-1")]
+    assert found["left"] == [str(tmp_path / build)]
     assert (found["entries"], found["bytes"]) == (3, 211)
     text, _ = run("clean", "--json", json_file)
     assert str(tmp_path) in text
     assert json.loads(json_file.read_text())["kinds"] == {"builds for verilator": {"entries": 1, "bytes": 3000}}
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == {"mine.txt", "fpga/.2.x/board.v", "result.json"}
+    assert left == {*other, "result.json"}
 
 
 def test_info_of_a_network_of_the_zoo_compiled_for_a_config(tmp_path):

@@ -47,7 +47,7 @@ def prove(lowered: Lowered, config: AcceleratorConfig) -> Proven:
         When a layer can't run on this config whatever the partition; the message names it and the rule.
     """
     network, steps = lowered.network, lowered.steps
-    ranges, zero_points = code_ranges(network), storage_zero_points(network)
+    ranges, zero_points = code_ranges(network.layers), storage_zero_points(network)
     for step in steps:
         _check_selection(step, config)
         result = step.result

@@ -9,11 +9,11 @@ def test_codes_of_a_pool_lie_between_those_of_its_input():
     network = pooled(-20, -60, "average")
     *maps, head = (layer.name for layer in network.layers)
     logits = {head: network.layers[-1].clamp}
-    assert code_ranges(network) == {INPUT: (-128, 127)} | dict.fromkeys(maps, (-60, 127)) | logits
+    assert code_ranges(network.layers) == {INPUT: (-128, 127)} | dict.fromkeys(maps, (-60, 127)) | logits
     conv, average, largest, last = maps
     narrow = with_zero_point(network, -20, {largest: (-100, 100)})
     wide = dict.fromkeys((INPUT, conv, average), (-128, 127))
-    assert code_ranges(narrow) == wide | dict.fromkeys((largest, last), (-100, 100)) | logits
+    assert code_ranges(narrow.layers) == wide | dict.fromkeys((largest, last), (-100, 100)) | logits
 
 
 @pytest.mark.parametrize(("low", "stored"), [(-128, -128), (-60, -60), (-20, -20)])

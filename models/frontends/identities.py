@@ -1,0 +1,250 @@
+"""Layers that copy, rescale, concatenate and read out maps of an integer network.
+
+A 1x1 convolution with one weight for each channel gives a map on as it is, or on another scale. With it the accelerator
+does what it has no operator for: a sum that no convolution stands before, a concatenation, an output that no linear
+layer makes.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hw.network.network import INPUT, Add, Conv2D, DepthwiseConv2D, Layer, Linear, MaxPool2D, Tensor
+from hw.network.zero_points import code_ranges
+from hw.numerics import Rounding, Scale, quantize_scale
+
+__all__ = ["MAX_OUTPUTS", "concatenated", "raw_output", "rescaled", "runnable", "with_second_logit"]
+
+#: Most values that a network without a classifier may give: its last layer has the square of this in weights.
+MAX_OUTPUTS = 2048
+
+_LARGEST = 64  # weight, a power of two that int8 holds
+
+
+def rescaled(
+    name: str,
+    source: str,
+    before: Tensor,
+    after: Tensor | None = None,
+    clamp: tuple[int, int] = (-128, 127),
+) -> Conv2D | DepthwiseConv2D:
+    """A convolution that gives the codes of a map on another scale, or as they are.
+
+    Parameters
+    ----------
+    name : str
+    source : str
+        Name of the map.
+    before : Tensor
+        The map.
+    after : Tensor or None
+        What it becomes, of the same shape; None: what it is. Where the scales are equal, every code is exact.
+    clamp : tuple of 2 int
+
+    Raises
+    ------
+    ValueError
+        When a step of the one scale is 64 or more of the other; the message names the layer.
+    """
+    after = before if after is None else after
+    weight, scale = _factor(name, before.scale, after.scale)
+    channels = before.shape[2]
+    kind = DepthwiseConv2D if channels > 1 else Conv2D
+    return kind(
+        name=name,
+        inputs=(source,),
+        output=after,
+        clamp=clamp,
+        rounding=Rounding.SINGLE,
+        weight=np.full((channels, 1, 1, 1), weight, dtype=np.int8),
+        **_constants(channels, scale),
+    )
+
+
+def concatenated(
+    name: str, sources: Sequence[tuple[str, Tensor]], output: Tensor, clamp: tuple[int, int] = (-128, 127)
+) -> list[Layer]:
+    """Layers that put the channels of maps one behind the other; the last one has the name.
+
+    Each map becomes as wide as the result, with zeros beside its own channels; then they are added up, which is exact,
+    as their scales are equal. What is on the result's scale already is given on exactly.
+
+    Parameters
+    ----------
+    name : str
+    sources : sequence of (str, Tensor)
+        Names and maps, of equal heights and widths, in order; a map may come more than once.
+    output : Tensor
+    clamp : tuple of 2 int
+
+    Raises
+    ------
+    ValueError
+        When a step of a map is 64 or more of the result; the message names the layer.
+    """
+    ends = np.cumsum([tensor.shape[2] for _, tensor in sources])
+    starts: dict[str, list[int]] = {source: [] for source, _ in sources}
+    for (source, tensor), end in zip(sources, ends, strict=True):
+        starts[source].append(int(end) - tensor.shape[2])
+    maps, layers = dict(sources), list[Layer]()
+    for number, (source, places) in enumerate(starts.items()):
+        only, first, last = len(starts) == 1, number == 0, number == len(starts) - 1
+        part = _widened(name if only else f"{name}.part{number}", source, maps[source], output, places, clamp)
+        layers.append(part)
+        if not first:
+            inputs = (part.name, layers[-2].name)
+            layers.append(Add(name=name if last else f"{name}.sum{number}", inputs=inputs, output=output, clamp=clamp))
+    return layers
+
+
+def _widened(
+    name: str, source: str, before: Tensor, output: Tensor, places: Sequence[int], clamp: tuple[int, int]
+) -> Conv2D:
+    """A convolution that puts a map's channels at these places of a wider map, and zeros elsewhere."""
+    weight, scale = _factor(name, before.scale, output.scale)
+    weights = np.zeros((output.shape[2], 1, 1, before.shape[2]), dtype=np.int8)
+    for place in places:
+        channels = np.arange(before.shape[2])
+        weights[place + channels, 0, 0, channels] = weight
+    return Conv2D(
+        name=name,
+        inputs=(source,),
+        output=output,
+        clamp=clamp,
+        rounding=Rounding.SINGLE,
+        weight=weights,
+        **_constants(len(weights), scale),
+    )
+
+
+def raw_output(name: str, source: str, tensor: Tensor, *, channels_first: bool) -> Linear:
+    """A head that gives a map's codes as they are, less the zero point: the outputs of a network without classifier.
+
+    Parameters
+    ----------
+    name : str
+    source : str
+        Name of the map.
+    tensor : Tensor
+        The map.
+    channels_first : bool
+        Whether the outputs' order is that of (channels, height, width), and not of (height, width, channels).
+
+    Returns
+    -------
+    Linear
+        Raw. A map of one value gives two logits (:func:`with_second_logit`).
+
+    Raises
+    ------
+    ValueError
+        When the map has more than :data:`MAX_OUTPUTS` values; the message names it.
+    """
+    count = math.prod(tensor.shape)
+    if count > MAX_OUTPUTS:
+        raise ValueError(f"{source}: a network's output must have at most {MAX_OUTPUTS} values, not {count}")
+    numbers = np.arange(count).reshape(tensor.shape)
+    if channels_first:
+        height, width, channels = tensor.shape
+        numbers = np.arange(count).reshape(channels, height, width).transpose(1, 2, 0)
+    weight = np.zeros((count, *tensor.shape), dtype=np.int8)
+    weight[(numbers.reshape(-1), *np.indices(tensor.shape).reshape(3, -1))] = 1
+    head = Linear(
+        name=name,
+        inputs=(source,),
+        output=Tensor(shape=(1, 1, count), scale=tensor.scale, zero_point=0),
+        rounding=Rounding.SINGLE,
+        weight=weight,
+        raw=True,
+        **_constants(count, Scale(0, 0)),
+    )
+    return with_second_logit(head) if count == 1 else head
+
+
+def with_second_logit(head: Linear) -> Linear:
+    """A raw head of one output, with a second that is always 0.
+
+    An exit compares two logits at least. Class 0 then means that the output is 0 or above, class 1 that it is below,
+    as where a sigmoid says yes or no; the margin is the output's magnitude.
+    """
+    weight = np.concatenate([head.weight, np.zeros_like(head.weight)])
+    unused = _constants(2, Scale(0, 0))
+    bias = np.concatenate([head.bias, np.zeros_like(head.bias)])
+    return replace(head, weight=weight, output=replace(head.output, shape=(1, 1, 2)), **unused | {"bias": bias})
+
+
+def runnable(image: Tensor, layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """The same layers in a form that the compiler takes, copies of maps among them; every tensor stays what it is.
+
+    An add stands directly behind a convolution that only it reads, which reads another map than the one that is added.
+    A max pool's input has no code below its zero point where other layers read it, too.
+    """
+    ordered = list(layers)
+    for add in [layer for layer in ordered if isinstance(layer, Add)]:
+        ordered = _possible(add, ordered, image)
+    for name, tensor in ({INPUT: image} | {layer.name: layer.output for layer in ordered}).items():
+        ordered = _own_copy(name, tensor, ordered)
+    return tuple(ordered)
+
+
+def _possible(add: Add, layers: list[Layer], image: Tensor) -> list[Layer]:
+    """The layers with a convolution right before an add to which it can be fused."""
+    tensors = {INPUT: image} | {layer.name: layer.output for layer in layers}
+    read, copies, inputs = [name for layer in layers for name in layer.inputs], list[Layer](), add.inputs
+    fusable = [
+        layer
+        for layer in layers
+        if isinstance(layer, Conv2D | DepthwiseConv2D)
+        and layer.name in inputs
+        and read.count(layer.name) == 1
+        and not set(layer.inputs) & set(inputs)
+    ]
+    if not fusable:
+        for _ in range(2 if inputs[0] == inputs[1] else 1):  # A copy of a copy reads another map than the one added.
+            name = _unused(f"{add.name}.copy", [*layers, *copies])
+            copies.append(rescaled(name, inputs[0], tensors[add.inputs[0]]))
+            inputs = (name, inputs[1])
+    *earlier, before = copies or fusable[-1:]
+    rest = [layer for layer in layers if layer.name not in (before.name, add.name)]
+    place = sum(layer.name != before.name for layer in layers[: layers.index(add)])
+    return [*rest[:place], *earlier, before, replace(add, inputs=inputs), *rest[place:]]
+
+
+def _own_copy(name: str, tensor: Tensor, layers: list[Layer]) -> list[Layer]:
+    """The layers with a copy of a map for its max pools, where the map needs one."""
+    readers = [layer for layer in layers if name in layer.inputs]
+    pools = [layer for layer in readers if isinstance(layer, MaxPool2D)]
+    if not pools or len(pools) == len(readers) or code_ranges(layers)[name][0] >= tensor.zero_point:
+        return layers
+    copy = rescaled(_unused(f"{name}.copy", layers), name, tensor)
+    changed = [replace(layer, inputs=(copy.name,)) if layer in pools else layer for layer in layers]
+    place = layers.index(pools[0])
+    return [*changed[:place], copy, *changed[place:]]
+
+
+def _factor(name: str, before: float, after: float) -> tuple[int, Scale]:
+    """A weight and a scale that together are the quotient of two scales."""
+    quotient, weight = before / after, 1
+    while quotient / weight > 0.5 and weight < _LARGEST:
+        weight *= 2
+    try:
+        return weight, quantize_scale(quotient / weight)
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: a map's scale must be less than {_LARGEST} times that of what it becomes, "
+            f"not {before} and {after}"
+        ) from error
+
+
+def _constants(channels: int, scale: Scale) -> dict[str, Any]:
+    """Biases of zero and one scale for all channels."""
+    values = {"bias": 0, "multiplier": scale.multiplier, "shift": scale.shift}
+    return {name: np.full(channels, value, dtype=np.int32) for name, value in values.items()}
+
+
+def _unused(name: str, layers: Sequence[Layer]) -> str:
+    taken = {INPUT, *(layer.name for layer in layers)}
+    return next(new for new in (name, *(f"{name}_{n}" for n in range(1, len(taken) + 1))) if new not in taken)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.export.graph_signature import OutputKind
+from torch.nn.parameter import is_lazy
 
 __all__ = ["Exported", "arguments", "export", "line_of", "undisturbed"]
 
@@ -103,13 +104,31 @@ def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
         When the network can't compute images of this shape, returns anything but logits, changes what it holds, or
         branches on what it computes; the message names the module where there is one.
     """
+    _check_values(model)
     height, width, channels = shape
     first = next((value for value in model.parameters() if value.is_floating_point()), None)
     random = torch.Generator("cpu").manual_seed(_SEED)
     images = torch.rand(_SAMPLES, channels, height, width, generator=random, dtype=torch.float32, device="cpu")
     if first is not None:
         images = images.to(first.device, first.dtype)
-    answers = _answers(model, shape, images)
+    with _kept(model) as changed:
+        answers = _answers(model, shape, images)
+    with _kept(model):
+        program = _program(model, images, changed)
+        values = _Recorder(program.graph_module).record(_inputs(program, images))
+    return _pruned(model, shape, program, values, answers)
+
+
+def _check_values(model: nn.Module) -> None:
+    """Refuse parameters and buffers that are without values so far."""
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(value) or value.is_meta:
+            raise ValueError(f"{name}: parameters and buffers must have values, not be lazy or on device meta")
+
+
+def _program(model: nn.Module, images: torch.Tensor, changed: list[str]) -> torch.export.ExportedProgram:
+    """The functional graph of a module, which must change nothing that it holds; ``changed`` is what a call did."""
+    refusal = f"{type(model).__name__}: a network must not change {{}} when it is called"
     try:
         # Where it fails, it prints the graph so far on standard error.
         with redirect_stderr(io.StringIO()):
@@ -118,12 +137,13 @@ def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
         if any(_writes(node) for node in program.graph.nodes):
             program = program.run_decompositions({})
     except Exception as error:  # PyTorch's have no common type, and the network's own code runs in here.
+        if changed:
+            raise ValueError(refusal.format(", ".join(changed))) from error
         raise ValueError(f"{_place(model, error)}: the forward pass can't be exported: {_first(error)}") from error
-    written = _written(program)
+    written = _written(program) or changed  # not all that changes is in the graph, but what is has its line
     if written:
-        raise ValueError(f"{type(model).__name__}: a network must not change {', '.join(written)} when it is called")
-    values = _Recorder(program.graph_module).record(_inputs(program, images))
-    return _pruned(model, shape, program, values, answers)
+        raise ValueError(refusal.format(", ".join(written)))
+    return program
 
 
 @contextmanager
@@ -158,20 +178,31 @@ def _writes(node: fx.Node) -> bool:
 
 
 @contextmanager
-def _kept(model: nn.Module) -> Iterator[None]:
-    """Afterwards parameters and buffers are what they were, whatever is written or put in their place inside."""
+def _kept(model: nn.Module) -> Iterator[list[str]]:
+    """Afterwards parameters and buffers are what they were, and the list names those that were written or replaced."""
     held = [
-        (module, name, value, value.clone())
-        for module in model.modules()
+        (prefix, module, name, value, value.clone())
+        for prefix, module in model.named_modules()
         for name, value in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
     ]
+    changed: list[str] = []
     try:
-        yield
+        yield changed
     finally:
-        for module, name, value, before in held:
+        for prefix, module, name, value, before in held:
+            is_same = _are_equal(value, before)
+            if not is_same or getattr(module, name, None) is not value:
+                changed.append(f"{prefix}.{name}" if prefix else name)
             setattr(module, name, value)
-            if not torch.equal(value, before):
+            if value.shape != before.shape:
+                value.data = before
+            elif not is_same:
                 value.copy_(before)
+
+
+def _are_equal(value: torch.Tensor, before: torch.Tensor) -> bool:
+    """Whether all numbers are the same; NaN is NaN."""
+    return value.shape == before.shape and bool(((value == before) | (value.isnan() & before.isnan())).all())
 
 
 def _written(program: torch.export.ExportedProgram) -> list[str]:
@@ -187,10 +218,9 @@ def _written(program: torch.export.ExportedProgram) -> list[str]:
 
 
 def _answers(model: nn.Module, shape: tuple[int, int, int], images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """What the module returns; its parameters and buffers stay as they are, whatever it does to them."""
+    """What the module returns."""
     try:
-        with _kept(model):
-            found = model(images.clone())
+        found = model(images.clone())
     except Exception as error:  # The network's own code may raise anything.
         raise ValueError(f"{_place(model, error)}: can't compute images of shape {shape}: {_first(error)}") from error
     answers = (found,) if isinstance(found, torch.Tensor) else found
@@ -288,6 +318,11 @@ def _pruned(
         if node.op == "call_function" and (varying.intersection(node.all_input_nodes) or _is_random(node)):
             varying.add(node)
     output = next(iter(reversed(graph.nodes)))
+
+    def alone() -> tuple[torch.Tensor, ...]:
+        with _kept(model):
+            return _answers(model, shape, values[image][:1])
+
     return Exported(
         shape=shape,
         modules=dict(model.named_modules(remove_duplicate=False)),
@@ -296,5 +331,5 @@ def _pruned(
         logits=tuple(output.args[0]),
         values=values,
         answers=answers,
-        alone=lambda: _answers(model, shape, values[image][:1]),
+        alone=alone,
     )

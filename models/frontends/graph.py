@@ -45,6 +45,7 @@ def lower(model: nn.Module, shape: tuple[int, int, int]) -> Graph:
         integers(shape, 3) and min(shape) >= 1,
         f"shape must be a tuple of 3 positive integers (height, width, channels of an image), not {shape!r}",
     )
+    require(isinstance(model, nn.Module), f"model must be a torch.nn.Module, not {model!r}")
     with undisturbed(model):
         found = lowered(export(model, shape))
         steps = tuple(found.steps.values())

@@ -14,6 +14,10 @@ __all__ = ["compare"]
 #: largest in the map: how many times what the module's own type can't tell apart.
 _NOISE, _ROUNDINGS = 1e-4, 8
 
+_SAME = "the lowered network must compute what the module does"
+_REPEATABLE = "a network must return what its exported graph computes, whenever and wherever it is called"
+_ALONE = "an image's logits must be the same alone and among others"
+
 
 def compare(graph: Graph, found: Lowering) -> None:
     """Refuse a graph that computes anything else than its module, on the sample images.
@@ -24,9 +28,13 @@ def compare(graph: Graph, found: Lowering) -> None:
     Raises
     ------
     ValueError
-        When they differ by more than float noise; the message names the first step that does.
+        When they differ by more than float noise; the message names the first step that does. When the module itself
+        returns something else than its exported graph, something else of an image alone, or what is no number.
     """
     exported = found.exported
+    for name, answer in zip(graph.exits, exported.answers, strict=True):
+        if not torch.isfinite(answer).all():
+            raise ValueError(f"{name}: logits of images from 0 to 1 must be finite, not NaN or infinite")
     images = exported.values[exported.image]
     rounding = _noise(images) - _NOISE
     values = {INPUT: images.float()}
@@ -34,12 +42,13 @@ def compare(graph: Graph, found: Lowering) -> None:
         result, magnitude = _computed(step, [values[name] for name in step.inputs])
         if step.name in found.nodes:
             expected = exported.values[found.nodes[step.name]].float().reshape(result.shape)
-            _check(step.name, result, expected, _NOISE * magnitude + rounding * magnitude.max())
+            noise = _NOISE * magnitude + rounding * magnitude.max()
+            _check(f"{step.name}: {_SAME}", result, expected, noise, "; please report the module")
             result = expected
         values[step.name] = result
     for name, answer in zip(graph.exits, exported.answers, strict=True):
         expected = answer.float().reshape(values[name].shape)
-        _check(name, values[name], expected, _noise(images) * expected.abs().max())
+        _check(f"{name}: {_REPEATABLE}", values[name], expected, _noise(images) * expected.abs().max())
     if not any(step.select for step in graph.steps):  # whose winners noise could change
         _compare_alone(graph, exported)
 
@@ -49,10 +58,10 @@ def _compare_alone(graph: Graph, exported: Exported) -> None:
     answers, alone = exported.answers, exported.alone()
     wanted, sizes = (", ".join(str(answer.numel()) for answer in of) for of in ([a[:1] for a in answers], alone))
     if sizes != wanted:
-        raise ValueError(f"{graph.exits[-1]}, of an image alone: must be logits of {wanted}, not of {sizes}")
+        raise ValueError(f"{graph.exits[-1]}: {_ALONE}, {wanted} of them, not {sizes}")
     for name, answer, one in zip(graph.exits, answers, alone, strict=True):
         noise = _noise(answer) * answer.float().abs().max()
-        _check(f"{name}, of an image alone", answer[:1].float().flatten(), one.float().flatten(), noise)
+        _check(f"{name}: {_ALONE}", answer[:1].float().flatten(), one.float().flatten(), noise)
 
 
 def _noise(values: torch.Tensor) -> float:
@@ -70,13 +79,12 @@ def _computed(step: GraphStep, operands: list[torch.Tensor]) -> tuple[torch.Tens
     return result.relu() if step.relu else result, magnitude.amax(others, keepdim=True)
 
 
-def _check(name: str, found: torch.Tensor, expected: torch.Tensor, noise: torch.Tensor) -> None:
+def _check(rule: str, found: torch.Tensor, expected: torch.Tensor, noise: torch.Tensor, advice: str = "") -> None:
     difference = (found - expected).abs()
     beyond = difference - noise
     if not (beyond <= 0).all():
         worst = int(beyond.nan_to_num(torch.inf).argmax())
         raise ValueError(
-            f"{name}: the lowered network must compute what the module does, up to "
-            f"{noise.expand_as(difference).flatten()[worst]:.3g}, but differs by {difference.flatten()[worst]:.3g}; "
-            "please report the module"
+            f"{rule}, up to {noise.expand_as(difference).flatten()[worst]:.3g}, "
+            f"but the difference is {difference.flatten()[worst]:.3g}{advice}"
         )

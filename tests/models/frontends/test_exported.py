@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from models.frontends.exported import export, undisturbed
 from models.frontends.graph import lower
@@ -101,6 +102,53 @@ def test_what_a_call_changes(change, what):
     with pytest.raises(ValueError, match=message):
         lower(net, (6, 6, 1))
     assert net.between.calls == net.between.weight == 0
+
+
+def replaced(net, _):
+    net.weight = nn.Parameter(net.weight + 1)
+
+
+def resized(net, _):
+    net.calls.resize_(2)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda net, x: net.weight.data.add_(1), "between.weight"),
+        (replaced, "between.weight"),
+        (resized, "between.calls"),
+        (lambda net, x: functional.batch_norm(x, net.mean, net.var, training=True), "between.mean, between.var"),
+    ],
+)
+def test_what_a_call_changes_unseen_by_the_graph(change, what):
+    counts = Counts(change)
+    counts.register_buffer("mean", torch.zeros(4))
+    counts.register_buffer("var", torch.ones(4))
+    net = Body(counts)
+    held = dict(net.named_parameters()) | dict(net.named_buffers())
+    before = {name: value.clone() for name, value in held.items()}
+    with pytest.raises(ValueError, match=rf"^Body: a network must not change {what} when it is called$"):
+        lower(net, (6, 6, 1))
+    for name, value in (dict(net.named_parameters()) | dict(net.named_buffers())).items():
+        assert value is held[name], name
+        assert torch.equal(value, before[name]), name
+
+
+def test_parameters_without_values():
+    message = "parameters and buffers must have values, not be lazy or on device meta"
+    with pytest.raises(ValueError, match=rf"^0.weight: {message}$"):
+        lower(nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(5)), (6, 6, 1))
+    net = Body(nn.BatchNorm2d(4))
+    net.between.to("meta")
+    with pytest.raises(ValueError, match=rf"^between.weight: {message}$"):
+        lower(net, (6, 6, 1))
+
+
+@pytest.mark.parametrize("model", [nn.ReLU, "net", None, lambda images: images])
+def test_what_is_no_module(model):
+    with pytest.raises(ValueError, match=r"^model must be a torch.nn.Module, not "):
+        lower(model, (6, 6, 1))
 
 
 def test_an_image_that_a_call_changes():

@@ -45,7 +45,7 @@ def test_other_answers_are_named():
     with undisturbed(net):
         exported = export(net, (6, 6, 1))
     graph, found = lower(net, (6, 6, 1)), lowered(replace(exported, answers=(exported.answers[0] + 0.01,)))
-    with pytest.raises(ValueError, match=r"^linear: the lowered network must compute .* but differs by 0.01"):
+    with pytest.raises(ValueError, match=r"^linear: a network must return what .* but the difference is 0.01$"):
         with undisturbed(net):
             compare(graph, found)
 
@@ -97,11 +97,11 @@ class Batched(nn.Module):
 
 def test_networks_that_compute_an_image_alone_differently_are_refused():
     assert lower(Batched(torch.squeeze), (2, 2, 3)).exits == ("linear",)
-    with pytest.raises(ValueError, match=r"^linear, of an image alone: the lowered network must compute what"):
+    with pytest.raises(ValueError, match=r"^linear: an image's logits must be the same .*, but the difference is"):
         lower(Batched(lambda logits: 1.01 * logits), (2, 2, 3))
-    with pytest.raises(ValueError, match=r"^linear, of an image alone: must be logits of 4, not of 2$"):
+    with pytest.raises(ValueError, match=r"^linear: an image's logits must .* among others, 4 of them, not 2$"):
         lower(Batched(lambda logits: logits[:, :2]), (2, 2, 3))
-    with pytest.raises(ValueError, match=r"^linear, of an image alone: must be logits of 4, not of 4, 4$"):
+    with pytest.raises(ValueError, match=r"^linear: an image's logits must .* among others, 4 of them, not 4, 4$"):
         lower(Batched(lambda logits: (logits, logits)), (2, 2, 3))
 
 
@@ -109,5 +109,12 @@ def test_numbers_beyond_a_float16():
     net = network()
     with torch.no_grad():
         net.conv.weight.fill_(60000.0)
-    with pytest.raises(ValueError, match=r"the lowered network must compute what the module does"):
+    with pytest.raises(ValueError, match=r"^linear: logits of images from 0 to 1 must be finite, not NaN or infinite$"):
         lower(net.half(), (6, 6, 1))
+
+
+def test_a_network_that_computes_something_else_when_it_is_exported():
+    net = Batched(lambda logits: logits)
+    net.linear.register_forward_hook(lambda _, __, logits: logits if torch.compiler.is_compiling() else logits + logits)
+    with pytest.raises(ValueError, match=r"^linear: a network must return what its exported graph computes, whenever"):
+        lower(net, (2, 2, 3))

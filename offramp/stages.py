@@ -23,6 +23,7 @@ from models.datasets.splits import Dataset
 from models.integer import golden
 from models.recipes import pipeline, recipe
 from models.recipes.checkpoint import Checkpoint, Compressed, save, save_compressed
+from models.recipes.recipe import Recipe
 from offramp.kinds import expect
 from offramp.measure.inputs import ATTACKS, Attack, attacked, default_eps
 from offramp.measure.measure import Measurement, measure
@@ -78,14 +79,14 @@ def trained(
 
 def made(
     path: Path, root: Path | None, out: Path, *, seed: int, progress: Progress | None = None
-) -> tuple[Compressed, dict[str, Any]]:
-    """Make a recipe's network and write ``trained.off`` and ``compressed.off``.
+) -> tuple[Checkpoint | Compressed, dict[str, Any]]:
+    """Make a recipe's network and write ``trained.off`` and, unless nothing is quantized, ``compressed.off``.
 
     The state after every epoch is kept in the output folder, so that a run that was stopped goes on.
 
     Returns
     -------
-    tuple of Compressed and dict
+    tuple of Compressed and dict, or of Checkpoint and dict
         The network; and the recipe, its digest, the metrics, and those of every epoch by stage.
     """
     chosen = recipe.load(path)
@@ -95,16 +96,22 @@ def made(
     with kept(f"the epochs done are kept in {out / _PROGRESS}, the same command goes on after them"):
         checkpoint = pipeline.train(chosen, source, seed, progress, root=root, log=log)
         save(out / TRAINED, checkpoint)
+        if chosen.quantize is None:
+            return checkpoint, _result(chosen, checkpoint, log, out / TRAINED)
         network = pipeline.compress(chosen, checkpoint, source, seed, progress, log=log)
     save_compressed(out / COMPRESSED, network)
-    return network, {
+    return network, _result(chosen, network, log, out / COMPRESSED) | {"curve": network.curve}
+
+
+def _result(chosen: Recipe, network: Checkpoint | Compressed, log: pipeline.Log, file: Path) -> dict[str, Any]:
+    """What is said of a recipe's network."""
+    return {
         "recipe": asdict(chosen),
         "recipe_digest": chosen.digest(),
         "data": network.data,
         "metrics": network.metrics,
-        "curve": network.curve,
         "epochs": log.metrics,
-        "file": out / COMPRESSED,
+        "file": file,
     }
 
 

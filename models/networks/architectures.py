@@ -9,13 +9,14 @@ from hw.rules import shown
 from models.networks.enresnet import EnResNet, EnResNetArchitecture
 from models.networks.residual_net import Architecture, ResidualNet
 from models.networks.resnet8 import ResNet8, ResNet8Architecture
+from models.networks.whitened import WhitenedArchitecture, WhitenedNet
 
 __all__ = ["KINDS", "AnyArchitecture", "describe", "from_dict", "initial", "network", "state_of"]
 
 #: Most parameters of a network: far beyond what the accelerator runs, and within every computer's memory.
 _MOST_PARAMETERS = 1 << 24
 
-AnyArchitecture = Architecture | ResNet8Architecture | EnResNetArchitecture
+AnyArchitecture = Architecture | ResNet8Architecture | EnResNetArchitecture | WhitenedArchitecture
 
 #: By kind: what describes a network (a :class:`models.networks.residual_net.Description`), and the network it
 #: describes, whose ``architecture`` it is.
@@ -23,6 +24,7 @@ KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "residual": (Architecture, ResidualNet),
     "resnet8": (ResNet8Architecture, ResNet8),
     "enresnet": (EnResNetArchitecture, EnResNet),
+    "whitened": (WhitenedArchitecture, WhitenedNet),
 }
 
 

@@ -49,6 +49,8 @@ class ResNet8Architecture(Description):
     classes : int
     widths : tuple of 3 int
         Channels of the blocks; the stem has as many as the first.
+    strides : tuple of 3 int
+        1 or 2, of the blocks: 2 halves the maps. MLPerf Tiny's first block has 1, the others 2.
     exits : tuple of int
         Blocks, 1 or 2, behind which there is an early exit, ascending.
     exit_widths : tuple of int
@@ -62,12 +64,14 @@ class ResNet8Architecture(Description):
     """
 
     widths: tuple[int, int, int] = (16, 32, 64)
+    strides: tuple[int, int, int] = (1, 2, 2)
     exits: tuple[int, ...] = ()
     exit_widths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check("widths", 3)
+        self._check("strides", 3, most=2)
         if self.exits not in ((), (1,), (2,), (1, 2)):
             raise ValueError(f"exits must be among 1 and 2, ascending, not {shown(self.exits)}")
         self._check("exit_widths", len(self.exits), least=0)
@@ -138,14 +142,16 @@ class ResNet8(nn.Module):
         size = architecture.shape[:2]
         first, second, third = architecture.widths
         self.stem = _SameConvNormActivation(size, architecture.shape[2], first, 1, relu=True)
-        self.block1 = _ResNet8Block(size, first, first, 1)
-        half = (-(-size[0] // 2), -(-size[1] // 2))
-        self.block2 = _ResNet8Block(size, first, second, 2)
-        self.block3 = _ResNet8Block(half, second, third, 2)
-        sizes, widths = {1: size, 2: half}, {1: first, 2: second}
+        sizes = [size]  # before each block, and behind the last
+        for stride in architecture.strides:
+            size = (-(-size[0] // stride), -(-size[1] // stride))
+            sizes.append(size)
+        self.block1 = _ResNet8Block(sizes[0], first, first, architecture.strides[0])
+        self.block2 = _ResNet8Block(sizes[1], first, second, architecture.strides[1])
+        self.block3 = _ResNet8Block(sizes[2], second, third, architecture.strides[2])
         self.exits = nn.ModuleDict(
             {
-                str(block): _Exit(sizes[block], widths[block], width, architecture.classes)
+                str(block): _Exit(sizes[block], architecture.widths[block - 1], width, architecture.classes)
                 for block, width in zip(architecture.exits, architecture.exit_widths, strict=True)
             }
         )

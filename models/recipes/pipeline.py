@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from models.integer.activity import activity
 from models.integer.exit_calibration import calibrate_each, curve, with_exit_thresholds
 from models.methods.detector import with_ranges
 from models.recipes.checkpoint import Checkpoint, Compressed
-from models.recipes.recipe import Recipe, Stage, change_integers, make_pieces, starting_network
+from models.recipes.recipe import Recipe, Stage, change_integers, make_pieces, starting_network, teacher_of
 from models.recipes.registry import Context, IntegerContext
+from models.training.pieces import Piece
 from models.training.train import accuracy, fit, predict
 
 __all__ = ["Log", "compress", "train"]
@@ -46,27 +48,19 @@ class Log:
     folder: Path | None = None
     metrics: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
-    def file(self, recipe: Recipe, stage: Stage, model: nn.Module, dense: nn.Module) -> Path | None:
+    def file(self, recipe: Recipe, stage: Stage, networks: Sequence[nn.Module]) -> Path | None:
         """The file of a stage's state: another one for all that the stage depends on, its settings, its data and the
-        networks it begins with and learns from. A recipe that changes in a later stage goes on from the earlier ones.
+        networks, those it begins with and learns from. A recipe that changes in a later stage goes on from the earlier
+        ones.
         """
         if self.folder is None:
             return None
         settings = [recipe.data, recipe.train_images, recipe.architecture, recipe.levels, said(stage)]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-        for network in (model, dense):
+        for network in networks:
             for name, value in network.state_dict().items():
                 digest.update(name.encode() + value.numpy().tobytes())
         return self.folder / f"{stage.name.replace(' ', '-')}-{digest.hexdigest()[:16]}.off"
-
-
-def _check_data(chosen: Recipe, dataset: Dataset) -> None:
-    if chosen.data != dataset.name:
-        raise ValueError(f"the recipe is for {chosen.data}, the data set is {dataset.name}")
-
-
-def _learnt_from(chosen: Recipe, dataset: Dataset) -> Dataset:
-    return replace(dataset, train=dataset.train.take(chosen.train_images)) if chosen.train_images else dataset
 
 
 def _names(exits: int) -> list[str]:
@@ -81,6 +75,63 @@ def _float_metrics(model: nn.Module, prefix: str, test: Split) -> dict[str, floa
         f"{prefix}_{name}": accuracy(logits, test.labels)
         for name, logits in zip(_names(len(heads)), heads, strict=True)
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What all stages of a recipe share."""
+
+    recipe: Recipe
+    dataset: Dataset
+    seed: int
+    progress: Progress | None
+    log: Log
+    teacher: nn.Module | None
+
+    @classmethod
+    def of(cls, chosen: Recipe, dataset: Dataset, seed: int, progress: Progress | None, log: Log | None) -> "_Work":
+        if chosen.data != dataset.name:
+            raise ValueError(f"the recipe is for {chosen.data}, the data set is {dataset.name}")
+        return cls(
+            recipe=chosen, dataset=dataset, seed=seed, progress=progress, log=log or Log(), teacher=teacher_of(chosen)
+        )
+
+    @property
+    def few(self) -> Dataset:
+        """The data set with the images that the recipe learns from."""
+        count = self.recipe.train_images
+        return replace(self.dataset, train=self.dataset.train.take(count)) if count else self.dataset
+
+    def _file(self, stage: Stage, model: nn.Module, dense: nn.Module) -> Path | None:
+        networks = [model, dense] if self.teacher is None else [model, dense, self.teacher]
+        return self.log.file(self.recipe, stage, networks)
+
+    def _pieces(self, stage: Stage, model: nn.Module, dense: nn.Module) -> list[Piece]:
+        context = Context(
+            model=model, dataset=self.few, dense=dense, stage=stage.name, teacher=self.teacher, folder=self.log.folder
+        )
+        return make_pieces(stage, context)
+
+    def float_stages(self, stages: tuple[Stage, ...], model: nn.Module, dense: nn.Module) -> None:
+        """Train the model in place, stage by stage."""
+        for stage in stages:
+            self.log.metrics[stage.name] = fit(
+                model, self.few.train, stage.schedule, seed=self.seed, pieces=self._pieces(stage, model, dense),
+                progress=self.progress, text=stage.name, checkpoint=self._file(stage, model, dense),
+            )  # fmt: skip
+
+    def integers(
+        self, stage: Stage, model: nn.Module, dense: nn.Module, name: str, exits: bool, levels: str | None = None
+    ) -> Network:
+        """The integer network that training the model on as int8 gives."""
+        history: list[dict[str, float]] = []
+        twin = quantize(
+            model, self.few.train, stage.schedule, seed=self.seed, exits=exits, levels=levels,
+            pieces=lambda twin: self._pieces(stage, twin, dense), checkpoint=self._file(stage, model, dense),
+            history=history, progress=self.progress, text=stage.name,
+        )  # fmt: skip
+        self.log.metrics[stage.name] = history
+        return to_network(twin, name)
 
 
 def train(
@@ -106,54 +157,11 @@ def train(
     FloatingPointError
         When training diverges.
     """
-    _check_data(chosen, dataset)
+    work = _Work.of(chosen, dataset, seed, progress, log)
     model = starting_network(chosen, seed, root)
-    _float_stages(chosen, chosen.train, model, model, dataset, seed, progress, log or Log())
+    work.float_stages(chosen.train, model, model)
     metrics = _float_metrics(model, "float", dataset.test)
     return Checkpoint.of(model.eval(), data=dataset.name, seed=seed, metrics=metrics)
-
-
-def _float_stages(
-    chosen: Recipe,
-    stages: tuple[Stage, ...],
-    model: nn.Module,
-    dense: nn.Module,
-    dataset: Dataset,
-    seed: int,
-    progress: Progress | None,
-    log: Log,
-) -> None:
-    few = _learnt_from(chosen, dataset)
-    for stage in stages:
-        pieces = make_pieces(stage, Context(model=model, dataset=few, dense=dense, stage=stage.name))
-        log.metrics[stage.name] = fit(
-            model, few.train, stage.schedule, seed=seed, pieces=pieces, progress=progress, text=stage.name,
-            checkpoint=log.file(chosen, stage, model, dense),
-        )  # fmt: skip
-
-
-def _integers(
-    chosen: Recipe,
-    stage: Stage,
-    model: nn.Module,
-    dense: nn.Module,
-    dataset: Dataset,
-    seed: int,
-    progress: Progress | None,
-    log: Log,
-    name: str,
-    exits: bool,
-    levels: str | None = None,
-) -> Network:
-    few = _learnt_from(chosen, dataset)
-    history: list[dict[str, float]] = []
-    twin = quantize(
-        model, few.train, stage.schedule, seed=seed, exits=exits, levels=levels,
-        pieces=lambda twin: make_pieces(stage, Context(model=twin, dataset=few, dense=dense, stage=stage.name)),
-        checkpoint=log.file(chosen, stage, model, dense), history=history, progress=progress, text=stage.name,
-    )  # fmt: skip
-    log.metrics[stage.name] = history
-    return to_network(twin, name)
 
 
 def compress(
@@ -178,23 +186,22 @@ def compress(
     Raises
     ------
     ValueError
-        When the data set isn't the recipe's, or a weight is no number; the message names the layer.
+        When the data set isn't the recipe's, the recipe has no ``[quantize]``, or a weight is no number; the message
+        names the layer.
     FloatingPointError
         When training diverges.
     """
-    _check_data(chosen, dataset)
-    log = log or Log()
+    if chosen.quantize is None or chosen.dense is None:
+        raise ValueError(f"the recipe {chosen.name} must have a [quantize] stage to make a compressed network")
+    work = _Work.of(chosen, dataset, seed, progress, log)
     dense = checkpoint.model()
     model = copy.deepcopy(dense)
-    _float_stages(chosen, chosen.compress, model, dense, dataset, seed, progress, log)
+    work.float_stages(chosen.compress, model, dense)
     metrics = _float_metrics(dense, "float", dataset.test) | _float_metrics(model, "pruned", dataset.test)
-    network = _integers(
-        chosen, chosen.quantize, model, dense, dataset, seed, progress, log, dataset.name, True, chosen.levels
-    )
+    network = work.integers(chosen.quantize, model, dense, dataset.name, True, chosen.levels)
     few = dataset.validation.take(_ACTIVITY_IMAGES)
     network = change_integers(chosen, network, IntegerContext(codes=encode(few.images, network), labels=few.labels))
-    name = f"{dataset.name}-dense"
-    reference = _integers(chosen, chosen.dense, dense, dense, dataset, seed, progress, log, name, False)
+    reference = work.integers(chosen.dense, dense, dense, f"{dataset.name}-dense", False)
     network, found, points = _calibrated(network, dataset.validation, chosen.exit_loss)
     if chosen.flagged:
         network = with_ranges(network, encode(dataset.validation.images, network), chosen.flagged)

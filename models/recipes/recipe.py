@@ -9,6 +9,8 @@ A recipe is a TOML file::
     train_images = 10000                # learn from the first so many only; all without it
     exit_loss = 0.005                   # validation accuracy that early exits may cost
     flagged = 0.05                      # of clean validation images: share whose margin is out of range; 0 without it
+    teacher = "teacher.off"             # trained network of which distillation learns, relative to the recipe; without
+                                        # it the dense network that compression began with
     levels = "ternary"                  # what weights end on (models.compression.levels), by a binary-relax piece
 
     [architecture]
@@ -21,7 +23,7 @@ A recipe is a TOML file::
 
     [[train]]                           # stages of the dense float network, none if it comes trained
     [[compress]]                        # stages of a copy of it
-    [quantize]                          # the copy's training as int8
+    [quantize]                          # the copy's training as int8; a recipe of a float network only has none
     [dense]                             # the dense network's, for comparison; as [quantize] without pieces if not given
     name = "prune"
     epochs = 20                         # and the other settings of models.training.hyperparameters.Schedule
@@ -37,7 +39,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,7 @@ __all__ = [
     "load",
     "make_pieces",
     "starting_network",
+    "teacher_of",
 ]
 
 #: Where the recipes of this project lie.
@@ -76,6 +79,9 @@ FOLDER = Path(__file__).parents[2] / "recipes"
 
 #: Most bytes of a recipe.
 _LARGEST = 1 << 20
+
+#: What the dense network's training as int8 is called by default.
+_UNPRUNED = "quantize unpruned"
 
 #: Beginnings of names of parameters that a start may lack: early exits that are added to a trained network.
 _ADDED = ("exits.",)
@@ -131,10 +137,13 @@ class Recipe:
         Its kind and settings; shape and classes are the data set's.
     start : Start or None
     train, compress : tuple of Stage
-    quantize, dense : Stage
+    quantize, dense : Stage or None
+        None where nothing but the float network is made.
     integer : tuple of dict
     train_images : int
         0 for all.
+    teacher : str
+        File of a trained network, of any architecture; empty for none.
     exit_loss : float
         Accuracy that early exits may cost on validation data, in 0..1.
     flagged : float
@@ -157,10 +166,11 @@ class Recipe:
     start: Start | None = None
     train: tuple[Stage, ...] = ()
     compress: tuple[Stage, ...] = ()
-    quantize: Stage
-    dense: Stage
+    quantize: Stage | None = None
+    dense: Stage | None = None
     integer: tuple[dict[str, Any], ...] = ()
     train_images: int = 0
+    teacher: str = ""
     exit_loss: float = 0.005
     flagged: float = 0.0
     levels: str | None = None
@@ -180,7 +190,9 @@ class Recipe:
             self._check_levels(self.levels)
         if self.start is None and not self.train:
             raise ValueError("a recipe without a start must have a [[train]] stage")
-        names = [stage.name for stage in (*self.train, *self.compress, self.quantize, self.dense)]
+        if self.quantize is None and (self.compress or self.integer or self.dense):
+            raise ValueError("quantize must be given where there is [[compress]], [dense] or [[integer]]")
+        names = [stage.name for stage in (*self.train, *self.compress, *self.integer_stages)]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"names of stages must differ, not both be {name!r}")
@@ -198,14 +210,21 @@ class Recipe:
             )
 
     @property
+    def integer_stages(self) -> tuple[Stage, ...]:
+        """Training as int8: of the compressed network and of the dense one."""
+        return tuple(stage for stage in (self.quantize, self.dense) if stage is not None)
+
+    @property
     def network_architecture(self) -> AnyArchitecture:
         """The architecture, for the data set's images."""
         shape, classes = SHAPES[self.data]
         return architectures.from_dict({**self.architecture, "shape": shape, "classes": classes})
 
     def digest(self) -> str:
-        """SHA-256 of everything it says; what is as it is by default doesn't count, so new settings change nothing."""
-        return hashlib.sha256(json.dumps(said(self), sort_keys=True).encode()).hexdigest()
+        """SHA-256 of everything it says; what is as it is by default doesn't count, so new settings change nothing, nor
+        does the folder of the teacher."""
+        says = said(replace(self, teacher=Path(self.teacher).name))
+        return hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()
 
 
 def load(path: Path) -> Recipe:
@@ -253,14 +272,16 @@ def _parse(table: dict[str, Any], folder: Path) -> Recipe:
     for key in table:
         if key not in known:
             raise ValueError(f"{shown(key)} is unknown: keys are {', '.join(known)}")
-    for key in ("name", "data", "architecture", "quantize"):
+    for key in ("name", "data", "architecture"):
         if key not in table:
             raise ValueError(f"{key} must be given")
     for key in ("architecture", "start", "quantize", "dense"):
         if key in table and not isinstance(table[key], dict):
             raise ValueError(f"{key} must be a table, not {shown(table[key])}")
-    quantize = _stage(table["quantize"], "quantize", "quantize")
-    dense = Stage(name="quantize unpruned", schedule=quantize.schedule)
+    quantize = _stage(table["quantize"], "quantize", "quantize") if "quantize" in table else None
+    dense = _stage(table["dense"], "dense", _UNPRUNED) if "dense" in table else None
+    if dense is None and quantize is not None:
+        dense = Stage(name=_UNPRUNED, schedule=quantize.schedule)
     start = None
     if "start" in table:
         start = call(Start, table["start"], "start")
@@ -274,9 +295,11 @@ def _parse(table: dict[str, Any], folder: Path) -> Recipe:
             _stage(entry, "compress", f"compress {n + 1}") for n, entry in enumerate(_list(table, "compress"))
         ),
         "quantize": quantize,
-        "dense": _stage(table["dense"], "dense", "quantize unpruned") if "dense" in table else dense,
+        "dense": dense,
         "integer": tuple(_list(table, "integer")),
     }
+    if "teacher" in table:
+        made["teacher"] = str(folder / checked(table["teacher"], str, "teacher"))
     for entry in made["integer"]:
         call(*_entry(INTEGER, entry, "integer"))
 
@@ -376,6 +399,22 @@ def starting_network(recipe: Recipe, seed: int, root: Path | None = None) -> nn.
     return model
 
 
+def teacher_of(recipe: Recipe) -> nn.Module | None:
+    """The recipe's teacher, if it names one.
+
+    Raises
+    ------
+    ValueError
+        When its file can't be read or isn't of the recipe's data.
+    """
+    if not recipe.teacher:
+        return None
+    found = checkpoint.load(Path(recipe.teacher))
+    if found.data != recipe.data:
+        raise ValueError(f"{recipe.teacher}: a teacher must have learnt from {recipe.data}, not from {found.data}")
+    return found.model()
+
+
 def check(recipe: Recipe, root: Path | None = None) -> None:
     """Make everything that a recipe asks for once, on a network of its architecture, without training.
 
@@ -384,13 +423,15 @@ def check(recipe: Recipe, root: Path | None = None) -> None:
     ValueError
         When the start's file can't be read, or a stage, a piece or a change is unknown or impossible.
     """
-    model = starting_network(recipe, 0, root)
+    model, teacher = starting_network(recipe, 0, root), teacher_of(recipe)
     shape = SHAPES[recipe.data][0]
     for stage in (*recipe.train, *recipe.compress):
-        make_pieces(stage, Context(model=model, dataset=None, dense=model, stage=stage.name))
+        make_pieces(stage, Context(model=model, dataset=None, dense=model, stage=stage.name, teacher=teacher))
+    if recipe.quantize is None:
+        return
     twin = FakeQuantNet(lowered(model.eval(), shape))
-    for stage in (recipe.quantize, recipe.dense):
-        make_pieces(stage, Context(model=twin, dataset=None, dense=model, stage=stage.name))
+    for stage in recipe.integer_stages:
+        make_pieces(stage, Context(model=twin, dataset=None, dense=model, stage=stage.name, teacher=teacher))
     for entry in recipe.integer:
         maker, settings, what = _entry(INTEGER, entry, "integer")
         try:

@@ -8,6 +8,7 @@ pieces included, before anything starts.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from torch import nn
@@ -29,16 +30,12 @@ from models.methods.feedback import Feedback
 from models.methods.gap import GreedyPruning, PGDSettings, kept_share
 from models.methods.jpnet import IterativePruning, SweptWinners
 from models.methods.robust import AdversarialLoss
+from models.networks.whitened import WhitenedNet
 from models.networks.winners import KINDS, carriers
+from models.training.distillation import Distillation
 from models.training.pieces import Piece, Run
-from models.training.standard_pieces import (
-    AdversarialExamples,
-    CrossEntropy,
-    Distillation,
-    FixedMask,
-    MadeMask,
-    Validation,
-)
+from models.training.standard_pieces import AdversarialExamples, CrossEntropy, FixedMask, MadeMask, Validation
+from models.training.whitening import Whitening
 
 __all__ = ["INTEGER", "PIECES", "Context", "IntegerContext"]
 
@@ -54,15 +51,22 @@ class Context:
     dataset : Dataset or None
         None when the recipe is only checked.
     dense : Module
-        The float network that compression began with; teaches and is attacked, and is never trained.
+        The float network that compression began with; is attacked and, without a teacher, teaches, and is never
+        trained.
     stage : str
         Name of the stage.
+    teacher : Module or None
+        The recipe's, which teaches instead.
+    folder : Path or None
+        For what pieces compute once and later runs find again.
     """
 
     model: nn.Module
     dataset: Dataset | None
     dense: nn.Module
     stage: str
+    teacher: nn.Module | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,11 +250,18 @@ def _cross_entropy(context: Context, *, ramp: bool = True) -> Piece:
 
 
 def _distillation(context: Context, *, weight: float = 1.0, temperature: float = 4.0, exits: float = 0.0) -> Piece:
-    return Distillation(context.dense, weight=weight, temperature=temperature, exits=exits)
+    teacher = context.teacher or context.dense
+    return Distillation(teacher, weight=weight, temperature=temperature, exits=exits, folder=context.folder)
 
 
 class _HeldBack(Piece):
     """Stands for validation while a recipe is only checked."""
+
+
+def _whitening(context: Context) -> Piece:
+    if not isinstance(context.model, WhitenedNet):
+        raise ValueError(f"whitening is of a network of kind whitened, not of a {type(context.model).__name__}")
+    return Whitening()
 
 
 def _validation(context: Context) -> Piece:
@@ -279,6 +290,7 @@ PIECES: dict[str, Callable[..., Piece]] = {
     "rewiring": _rewiring,
     "swept-winners": _swept_winners,
     "validation": _validation,
+    "whitening": _whitening,
     "winners": _winners,
     "zeros": _zeros,
 }

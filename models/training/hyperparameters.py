@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-__all__ = ["OPTIMIZERS", "POLICIES", "Schedule", "augmented"]
+__all__ = ["OPTIMIZERS", "POLICIES", "Schedule"]
 
 #: Optimizers by name: AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), SGD with momentum, whose weight decay is an
 #: L2 penalty, and Adadelta (Zeiler 2012, arXiv 1212.5701).
@@ -45,6 +44,9 @@ class Schedule:
         Images are moved by up to this many pixels either way.
     flip : bool
         Images are mirrored left to right at random.
+    views : int
+        Every image has so many fixed views (:class:`models.training.views.View`), drawn by the seed as ``shift`` and
+        ``flip`` say; each epoch shows the next one, and after the last the first again. 0 draws anew in every epoch.
     threads : int
         Processor threads. With one, equal seeds give equal weights whatever the number of cores, and networks as small
         as the demo's train fastest.
@@ -73,6 +75,7 @@ class Schedule:
     weight_decay: float = 1e-4
     shift: int = 0
     flip: bool = False
+    views: int = 0
     threads: int = 1
     channels_last: bool = False
     precision: str = "float32"
@@ -82,7 +85,7 @@ class Schedule:
         for name in ("epochs", "batch", "lr", "threads"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
-        for name in ("exit_weight", "weight_decay", "shift"):
+        for name in ("exit_weight", "weight_decay", "shift", "views"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
         if not 0.0 <= self.momentum < 1.0:
@@ -133,20 +136,3 @@ class Schedule:
         if self.device == "cuda" and not there:
             raise ValueError("device must be cpu or auto where there is no GPU, not 'cuda'")
         return torch.device("cuda" if there and self.device != "cpu" else "cpu")
-
-
-def augmented(images: torch.Tensor, schedule: Schedule, generator: torch.Generator) -> torch.Tensor:
-    """Images (N, channels, height, width) moved and mirrored at random as the schedule says; zeros move in."""
-    count, _, height, width = images.shape
-    if schedule.shift:
-        reach = schedule.shift
-        padded = F.pad(images, (reach, reach, reach, reach))
-        offsets = torch.randint(0, 2 * reach + 1, (2, count), generator=generator)
-        rows = (offsets[0, :, None] + torch.arange(height))[:, None, :, None]
-        columns = (offsets[1, :, None] + torch.arange(width))[:, None, None, :]
-        channels = torch.arange(images.shape[1])[None, :, None, None]
-        images = padded[torch.arange(count)[:, None, None, None], channels, rows, columns]
-    if schedule.flip:
-        mirrored = torch.rand(count, generator=generator) < 0.5
-        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-    return images

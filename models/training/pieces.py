@@ -71,6 +71,8 @@ class Run:
         From 0; the one in progress.
     done : int
         Steps done, over all epochs.
+    chosen : tensor of int64
+        Indices, in the split, of the batch in progress.
     metrics : list of dict
         Of every epoch done: ``loss`` (mean over its steps), and what pieces recorded.
     progress : function or None
@@ -89,6 +91,7 @@ class Run:
     generator: torch.Generator
     epoch: int = 0
     done: int = 0
+    chosen: torch.Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     metrics: list[dict[str, float]] = field(default_factory=list)
     recorded: dict[str, float] = field(default_factory=dict)
     progress: Progress | None = None
@@ -97,6 +100,11 @@ class Run:
     def total(self) -> int:
         """Steps in all."""
         return self.steps * self.schedule.epochs
+
+    @property
+    def view(self) -> int | None:
+        """Which of its fixed views the images show in this epoch; None where each epoch draws anew."""
+        return self.epoch % self.schedule.views if self.schedule.views else None
 
     @property
     def epoch_share(self) -> float:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from hw import container
 from hw.rules import require, shown
-from hw.typed import checked
+from hw.typed import checked, said
 from models.training.pieces import Piece, Run
 
-__all__ = ["join", "load", "save", "take_apart"]
+__all__ = ["MAGIC", "join", "load", "save", "take_apart"]
 
-_MAGIC = b"OFFRPART"
+#: What files of parts of a training begin with.
+MAGIC = b"OFFRPART"
 _VERSION = 1
 
 #: Keys that stand for what JSON has no word for.
@@ -76,7 +76,7 @@ def _identity(run: Run, pieces: Sequence[Piece]) -> str:
     """What must be equal for a run to be the same: settings, seed, data, pieces and the network's shapes."""
     digest = hashlib.sha256(run.split.images.tobytes() + run.split.labels.tobytes())
     described = {
-        "schedule": {name: value for name, value in asdict(run.schedule).items() if name != "device"},
+        "schedule": {name: value for name, value in said(run.schedule).items() if name != "device"},
         "seed": run.seed,
         "text": run.text,
         "pieces": [type(piece).__name__ for piece in pieces],
@@ -100,7 +100,7 @@ def save(path: Path, run: Run, pieces: Sequence[Piece]) -> None:
         "epochs": run.epoch + 1,
     }
     manifest, arrays = take_apart(tree)
-    container.write(path, _MAGIC, _VERSION, {"run": _identity(run, pieces), "state": manifest}, arrays)
+    container.write(path, MAGIC, _VERSION, {"run": _identity(run, pieces), "state": manifest}, arrays)
 
 
 def load(path: Path, run: Run, pieces: Sequence[Piece]) -> int:
@@ -116,7 +116,7 @@ def load(path: Path, run: Run, pieces: Sequence[Piece]) -> int:
     ValueError
         When the file can't be read, is damaged, or is of a run with other settings, data, pieces or network.
     """
-    manifest, arrays = container.read(path, _MAGIC, _VERSION)
+    manifest, arrays = container.read(path, MAGIC, _VERSION)
     if manifest.get("run") != _identity(run, pieces):
         raise ValueError(
             f"{path}: must be of the same settings, seed, data and network as this run, not of another one: "

@@ -16,7 +16,6 @@ from models.training.pieces import Outputs, Piece, Run
 __all__ = [
     "AdversarialExamples",
     "CrossEntropy",
-    "Distillation",
     "FixedMask",
     "MadeMask",
     "Projection",
@@ -241,57 +240,6 @@ class AdversarialExamples(Piece):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._generator.set_state(state["generator"])
-
-
-class Distillation(Piece):
-    """The logits also follow a teacher's (Hinton et al. 2015, arXiv 1503.02531).
-
-    Parameters
-    ----------
-    teacher : Module
-        Trained; returns logits of every exit, of which the final ones teach.
-    weight : float
-        Of this loss beside the others.
-    temperature : float
-        Both logits are divided by it, the loss is multiplied by its square.
-    exits : float
-        Weight of each early exit's loss beside that of the final logits; 0 teaches the final ones only.
-
-    Raises
-    ------
-    ValueError
-        When weight or temperature isn't positive or the exits' weight is negative.
-    """
-
-    def __init__(
-        self, teacher: nn.Module, *, weight: float = 1.0, temperature: float = 4.0, exits: float = 0.0
-    ) -> None:
-        for name, value in (("weight", weight), ("temperature", temperature)):
-            if not value > 0:
-                raise ValueError(f"{name} of distillation must be positive, not {value}")
-        if not exits >= 0:
-            raise ValueError(f"exits of distillation must not be negative, not {exits}")
-        self.teacher, self.weight, self.temperature, self.exits = teacher, weight, temperature, exits
-
-    def begin(self, run: Run) -> None:
-        self.teacher.to(run.device).eval()
-
-    def loss(self, run: Run, images: torch.Tensor, labels: torch.Tensor, outputs: Outputs) -> torch.Tensor:
-        with torch.no_grad():
-            taught = F.log_softmax(self.teacher(images)[-1].float() / self.temperature, dim=1)
-        divergence = self._from(taught, outputs[-1])
-        if self.exits:
-            for early in outputs[:-1]:
-                divergence = divergence + self.exits * self._from(taught, early)
-        return self.weight * self.temperature**2 * divergence
-
-    def _from(self, taught: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        """How far logits are from what is taught."""
-        learnt = F.log_softmax(logits / self.temperature, dim=1)
-        return F.kl_div(learnt, taught, reduction="batchmean", log_target=True)
-
-    def end(self, run: Run) -> None:
-        self.teacher.to("cpu")
 
 
 class Validation(Piece):

@@ -13,9 +13,10 @@ from models.datasets.sources import Progress
 from models.datasets.splits import Split
 from models.networks.residual_net import to_torch
 from models.training import resume
-from models.training.hyperparameters import Schedule, augmented
+from models.training.hyperparameters import Schedule
 from models.training.pieces import Piece, Run
 from models.training.standard_pieces import CrossEntropy
+from models.training.views import View, augmented
 
 __all__ = ["Schedule", "accuracy", "fit", "predict"]
 
@@ -123,8 +124,11 @@ def _epoch(run: Run, pieces: list[Piece]) -> float:
     losses = []
     order = torch.randperm(len(run.split), generator=run.generator)
     layout = torch.channels_last if run.schedule.channels_last else torch.contiguous_format
+    view = None if run.view is None else View.of(run.schedule, len(run.split), seed=run.seed, number=run.view)
     for step, chosen in enumerate(order.split(run.schedule.batch)):
-        images = augmented(to_torch(run.split.images[chosen.numpy()]), run.schedule, run.generator)
+        run.chosen = chosen
+        images = to_torch(run.split.images[chosen.numpy()])
+        images = augmented(images, run.schedule, run.generator) if view is None else view.show(images, chosen)
         images, labels = images.to(run.device, memory_format=layout), answers[chosen].to(run.device)
         for piece in pieces:
             piece.before_forward(run)

@@ -27,8 +27,9 @@ def train(
 ) -> None:
     """Make a recipe's network: OUT/trained.off, OUT/compressed.off, OUT/result.json. Stopped, it goes on next time.
 
-    Without a recipe, train the data set's float network for the demo; writes OUT/trained.off.
+    A recipe without [quantize] makes OUT/trained.off only, and no recipe the data set's float network for the demo.
     """
+    from models.recipes.checkpoint import Compressed
     from models.recipes.pipeline import Log
     from offramp import stages
     from offramp.report.tables import metric_rows
@@ -46,9 +47,10 @@ def train(
     with terminal.stage("train") as step:
         made, result = stages.made(recipe, data_dir, out, seed=seed, progress=step)
     write_json(out / stages.RESULT, {**provenance("train", seed), **result})
-    show([*metric_rows(made.metrics), ("file", str(out / stages.COMPRESSED))])
+    show([*metric_rows(made.metrics), ("file", str(result["file"]))])
     finish("train", seed, json, result)
-    next_step(f"offramp compile {out / stages.COMPRESSED} --config {result['recipe']['config']}")
+    if isinstance(made, Compressed):
+        next_step(f"offramp compile {result['file']} --config {result['recipe']['config']}")
 
 
 def compress(

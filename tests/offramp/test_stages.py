@@ -118,6 +118,15 @@ def test_a_recipes_network(tmp_path):
     assert len(list((out / "progress").iterdir())) == 4
 
 
+def test_a_recipe_of_a_float_network_only(tmp_path):
+    path, out = tmp_path / "small.toml", tmp_path / "out"
+    path.write_text(RECIPE.partition("[[compress]]")[0])
+    network, result = stages.made(path, None, out, seed=3)
+    assert load(out / stages.TRAINED).metrics == network.metrics == result["metrics"]
+    assert result["file"] == out / stages.TRAINED
+    assert not (out / stages.COMPRESSED).exists()
+
+
 def test_a_wrong_recipe_writes_nothing(tmp_path):
     path, out = tmp_path / "small.toml", tmp_path / "out"
     path.write_text(RECIPE.replace("density = 0.5", "density = 0.0"))

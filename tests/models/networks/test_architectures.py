@@ -7,11 +7,13 @@ from models.networks.architectures import KINDS, describe, from_dict, initial, s
 from models.networks.enresnet import EnResNetArchitecture
 from models.networks.residual_net import Architecture
 from models.networks.resnet8 import ResNet8Architecture
+from models.networks.whitened import WhitenedArchitecture
 
 EXAMPLES = {
     "residual": Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8), branch_width=2),
     "resnet8": ResNet8Architecture(shape=(8, 8, 1), classes=10, widths=(4, 8, 8), exits=(1,), exit_widths=(4,)),
     "enresnet": EnResNetArchitecture(shape=(8, 8, 1), classes=10, widths=(4, 8, 8), members=3),
+    "whitened": WhitenedArchitecture(shape=(9, 9, 1), classes=10, widths=(4, 8, 8)),
 }
 
 
@@ -35,7 +37,9 @@ def test_networks_are_what_they_say_and_equal_by_seed(kind):
 
 
 def test_unknown_kind():
-    with pytest.raises(ValueError, match="architecture's kind must be one of residual, resnet8, enresnet, not 'vgg'"):
+    with pytest.raises(
+        ValueError, match="architecture's kind must be one of residual, resnet8, enresnet, whitened, not 'vgg'"
+    ):
         from_dict({"kind": "vgg"})
     with pytest.raises(ValueError, match="architecture: 'depth' is unknown: settings are shape, classes"):
         from_dict({"kind": "resnet8", "shape": [8, 8, 1], "classes": 10, "depth": 3})

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -36,6 +38,19 @@ def test_sizes_are_those_of_mlperf_tiny():
     assert [step.shape for step in graph.steps if step.kind == "add"] == [(32, 32, 16), (16, 16, 32), (8, 8, 64)]
     uneven = {step.name: step.pads for step in graph.steps if step.pads == (0, 1, 0, 1)}
     assert list(uneven) == ["block2.first.conv", "block3.first.conv"]
+
+
+def test_strides_say_where_maps_are_halved():
+    """The official ones are the default; the first block has a shortcut of its own once it halves its map."""
+    early = replace(OFFICIAL, strides=(2, 1, 2), exits=(1, 2), exit_widths=(0, 8))
+    graph = lower(initial(early, 0), early.shape)
+    shapes = {step.name: step.shape for step in graph.steps}
+    assert [step.shape for step in graph.steps if step.kind == "add"] == [(16, 16, 16), (16, 16, 32), (8, 8, 64)]
+    assert shapes["block1.shortcut"] == (16, 16, 16)
+    assert shapes["exits.2.body.conv"] == (8, 8, 8)
+    assert replace(OFFICIAL, strides=(1, 2, 2)) == OFFICIAL
+    with pytest.raises(ValueError, match="strides must be 3 whole numbers from 1 to 2, not"):
+        replace(OFFICIAL, strides=(1, 2, 4))
 
 
 @given(st.integers(4, 70), st.sampled_from([1, 3, 5]), st.integers(1, 3))

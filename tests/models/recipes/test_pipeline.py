@@ -11,6 +11,7 @@ from models.datasets.splits import NAMES, Split, load
 from models.integer import golden
 from models.methods.detector import decided
 from models.networks.architectures import initial
+from models.recipes import checkpoint
 from models.recipes.pipeline import Log, compress, train
 from models.recipes.recipe import Stage, builtin
 from models.training.train import Schedule, predict
@@ -166,6 +167,35 @@ def test_a_stopped_run_goes_on(digits, tmp_path):
         "train": 2, "prune": 2, "quantize": 2, "dense": 1,
     }  # fmt: skip
     assert log.metrics["quantize"][-1]["validation_1"] > 0.5
+
+
+def test_a_recipe_with_a_teacher(digits, trained, tmp_path):
+    """It teaches every stage, and its logits of the fixed views are kept; stages of another teacher are others."""
+    piece, folder = ({"kind": "distillation", "temperature": 2.0},), tmp_path / "progress"
+    checkpoint.save(tmp_path / "large.off", trained)
+    short = tiny_recipe(teacher=str(tmp_path / "large.off"))
+    taught = [
+        replace(stage, schedule=replace(stage.schedule, views=2), pieces=piece)
+        for stage in (*short.train, short.quantize)
+    ]
+    chosen = replace(short, train=(taught[0],), quantize=taught[1])
+    made, log = train(chosen, digits, log=Log(folder=folder)), Log(folder=folder)
+    alone = train(replace(chosen, teacher=""), digits)
+    assert not np.array_equal(made.state["stem.conv.weight"], alone.state["stem.conv.weight"])
+    assert len(list(folder.glob("taught-*-0.off"))) == len(list(folder.glob("taught-*-1.off"))) == 1
+    compress(chosen, made, digits, log=log)
+    assert len(list(folder.glob("taught-*"))) == 2
+    other = trained.state | {"head.linear.bias": trained.state["head.linear.bias"] / 2}
+    checkpoint.save(tmp_path / "large.off", replace(trained, state=other))
+    train(chosen, digits, log=Log(folder=folder))
+    assert len(list(folder.glob("train-*"))) == 2
+
+
+def test_a_float_network_only(digits):
+    chosen = replace(tiny_recipe(), compress=(), quantize=None, dense=None)
+    made = train(chosen, digits)
+    with pytest.raises(ValueError, match=r"the recipe digits must have a \[quantize\] stage to make a"):
+        compress(chosen, made, digits)
 
 
 def test_a_recipe_that_changes_later_goes_on_from_the_earlier_stages(digits, tmp_path):

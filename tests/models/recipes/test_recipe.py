@@ -3,13 +3,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from models.datasets.splits import NAMES, SHAPES
 from models.datasets.splits import load as load_data
 from models.networks import architectures
+from models.networks.architectures import initial
+from models.networks.residual_net import Architecture
 from models.networks.resnet8 import WEIGHTS
 from models.recipes import checkpoint
-from models.recipes.recipe import FOLDER, Start, builtin, check, load, starting_network
+from models.recipes.checkpoint import Checkpoint
+from models.recipes.recipe import FOLDER, Start, builtin, check, load, starting_network, teacher_of
 
 RECIPES = sorted(path.name for path in FOLDER.glob("*.toml"))
 #: The least that a recipe says.
@@ -65,6 +69,35 @@ def test_every_data_set_has_one_for_the_demo(name):
     check(builtin(name))
 
 
+def test_a_recipe_of_a_float_network_only(tmp_path):
+    found = load(written(tmp_path, LEAST.partition("[[compress]]")[0]))
+    assert (found.compress, found.quantize, found.dense, found.integer_stages) == ((), None, None, ())
+    check(found)
+
+
+def test_a_teacher_lies_beside_the_recipe(tmp_path, trained):
+    """Where both lie doesn't change what the recipe says; the teacher must have seen the same data."""
+    text = LEAST.replace('data = "digits"', 'data = "digits"\nteacher = "large.off"')
+    digests = set()
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        checkpoint.save(folder / "large.off", trained)
+        found = load(written(folder, text))
+        assert found.teacher == str(folder / "large.off")
+        check(found)
+        teacher = teacher_of(found)
+        assert teacher is not None
+        torch.testing.assert_close(teacher.state_dict(), trained.model().state_dict(), rtol=0, atol=0)
+        digests.add(found.digest())
+    assert len(digests) == 1
+    assert load(written(tmp_path, LEAST)).digest() not in digests
+    shape, classes = SHAPES["cifar10"]
+    other = initial(Architecture(shape=shape, classes=classes, widths=(2, 2), branch_width=0), 0)
+    checkpoint.save(tmp_path / "one" / "large.off", Checkpoint.of(other, data="cifar10", seed=0, metrics={}))
+    with pytest.raises(ValueError, match=r"large.off: a teacher must have learnt from digits, not from cifar10"):
+        check(load(tmp_path / "one" / "recipe.toml"))
+
+
 def test_unknown_data():
     with pytest.raises(ValueError, match="data must be one of digits, fashion-mnist, cifar10, not 'mnist'"):
         builtin("mnist")
@@ -118,6 +151,15 @@ def test_shapes_are_the_data_sets(data_root):
         ("[[train]]", '[start]\nweights = "my"\n[[train]]', "weights must be official, not 'my'"),
         ("[[train]]", '[start]\nweights = "official"\n[[train]]', "official weights are of kind resnet8, not residual"),
         ("[[train]]", '[start]\ncheckpoint = "none.off"\n[[train]]', "none.off: cannot be read"),
+        ("[quantize]\nepochs = 1\nlr = 0.1", "", r"quantize must be given where there is \[\[compress\]\]"),
+        ('data = "digits"', 'data = "digits"\nteacher = "none.off"', "none.off: cannot be read"),
+        ('data = "digits"', 'data = "digits"\nteacher = 3', "teacher must be a text, not 3"),
+        ("epochs = 2", "views = -1\nepochs = 2", "compress 'compress 1': views must not be negative, not -1"),
+        (
+            '"magnitude-pruning", density = 0.5',
+            '"whitening"',
+            "whitening is of a network of kind whitened",
+        ),
         ("[quantize]", "[dense]\n[quantize]", "dense 'quantize unpruned': epochs must be given"),
         ("[architecture]", "quantize = 3\n[architecture]", "must be TOML"),
         ("widths = [4, 8]", "widths = [1000000000, 8]", "widths must be 2 whole numbers from 1 to 4088"),

@@ -12,7 +12,6 @@ from models.training.pieces import Piece
 from models.training.standard_pieces import (
     AdversarialExamples,
     CrossEntropy,
-    Distillation,
     FixedMask,
     Projection,
     Ramp,
@@ -188,30 +187,6 @@ def test_a_part_of_the_batch_is_replaced(few, trained):
     assert not differs[10:].any()
 
 
-def test_a_student_follows_its_teacher(digits, trained, few):
-    """With the teacher's logits only, without labels, the student answers as the teacher does; its early exit where
-    that is taught as well."""
-
-    class Silent(Piece):
-        criterion = True
-
-        def loss(self, run, images, labels, outputs):
-            return 0 * outputs[-1].sum()
-
-    teacher = trained.model()
-    taught = predict(teacher, digits.test.images)[-1].argmax(1)
-    alike = {}
-    for exits in (0.0, 1.0):
-        model = initial(ARCHITECTURE, 0)
-        fit(
-            model, digits.train, Schedule(epochs=10, lr=0.02), seed=0,
-            pieces=[Silent(), Distillation(teacher, exits=exits)],
-        )  # fmt: skip
-        alike[exits] = [float((head.argmax(1) == taught).mean()) for head in predict(model, digits.test.images)]
-    assert min(alike[0.0][-1], alike[1.0][-1]) > 0.85
-    assert alike[1.0][0] > alike[0.0][0] + 0.15
-
-
 def test_validation_is_the_accuracy(digits, few):
     model = initial(ARCHITECTURE, 0)
     metrics = fit(model, few, SHORT, seed=0, pieces=[Validation(digits.validation, batch=100)])
@@ -228,9 +203,6 @@ def test_validation_is_the_accuracy(digits, few):
         (lambda: AdversarialExamples(eps=0.1, share=-1), "share must be in 0..1, not -1"),
         (lambda: AdversarialExamples(eps=0.1, steps=0), "steps must be at least 1, not 0"),
         (lambda: AdversarialExamples(eps=0.1, step=0.0), "step must be positive, not 0"),
-        (lambda: Distillation(nn.Identity(), weight=0), "weight of distillation must be positive, not 0"),
-        (lambda: Distillation(nn.Identity(), temperature=-1), "temperature of distillation must be positive, not -1"),
-        (lambda: Distillation(nn.Identity(), exits=-1), "exits of distillation must not be negative, not -1"),
     ],
 )
 def test_wrong(make, message):

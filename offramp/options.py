@@ -150,4 +150,8 @@ def conditions(deadline: int, audit: float, constant: bool, seed: int) -> Condit
     """Under what conditions images run; which ones are audited follows from the seed."""
     if not (deadline or audit or constant):
         return DEFAULT
-    return Conditions(deadline=deadline, audit=round(256 * audit), seed=seed % (1 << 16), constant=constant)
+    most = LIMITS["audit"]
+    runs = round(most * audit)
+    if audit and not runs:
+        raise ValueError(f"--audit must be 0 or nearer to 1/{most} than to 0, not {audit}")
+    return Conditions(deadline=deadline, audit=runs, seed=seed % (1 << 16), constant=constant)

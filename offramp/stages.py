@@ -46,6 +46,7 @@ __all__ = [
     "program",
     "reread",
     "trained",
+    "tried_on",
     "unpruned",
     "verification_codes",
     "verification_images",
@@ -66,6 +67,22 @@ _CANDIDATES = 256
 def dataset(name: str, root: Path | None, progress: Progress | None = None) -> Dataset:
     """A data set, split the same way every time."""
     return data.load(name, root, progress=progress)
+
+
+def tried_on(program: Program, name: str | None, root: Path | None, progress: Progress | None = None) -> Dataset:
+    """The data set of that name, or the one the program's network was trained on; what doesn't fit isn't even loaded.
+
+    Raises
+    ------
+    ValueError
+        When its images or classes aren't the network's.
+    """
+    network = program.network
+    name = name or network.name
+    wanted = network.input.shape, network.classes
+    if data.SHAPES.get(name, wanted) != wanted:
+        raise ValueError(f"data must have the network's images and classes, {wanted}, not {name}'s {data.SHAPES[name]}")
+    return dataset(name, root, progress)
 
 
 def trained(

@@ -30,7 +30,7 @@ def evaluate(
 
     loaded, conditions = stages.program(program), options.conditions(deadline, audit, constant, seed)
     with Terminal().stage("evaluate") as step:
-        source = stages.dataset(data or loaded.network.name, data_dir, step)
+        source = stages.tried_on(loaded, data, data_dir, step)
         result = stages.evaluated(loaded, source, step, conditions)
     show(tables.evaluation_rows(result))
     finish("evaluate", seed, json, {"program": program, "conditions": asdict(conditions), **result})
@@ -68,7 +68,7 @@ def simulate(
     name = data or loaded.network.name
     kind, reach = inputs.attack(attack), inputs.default_eps(name) if eps is None else eps
     with Terminal().stage("simulate") as step:
-        source = stages.dataset(name, data_dir, step)
+        source = stages.tried_on(loaded, name, data_dir, step)
         settings: dict[str, Any] = {
             "eps": reach,
             "count": images,
@@ -133,7 +133,7 @@ def verify(
     terminal, work = Terminal(), []
     for program in loaded:
         with terminal.stage("choose images") as step:
-            source = stages.dataset(data or program.network.name, data_dir, step)
+            source = stages.tried_on(program, data, data_dir, step)
             codes = stages.verification_codes(program, source, count=images, seed=seed, progress=step)
         work.append((program, codes if image is None else codes[image : image + 1]))
     settings: dict[str, Any] = {"seed": seed, "conditions": conditions, "first": image or 0}

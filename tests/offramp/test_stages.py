@@ -54,6 +54,19 @@ def test_codes_for_a_network_without_early_exit_are_clean(small):
     np.testing.assert_array_equal(codes, encode(small.source.test.images[:3], small.dense.network))
 
 
+@pytest.mark.parametrize("name", ["cifar10", "fashion-mnist"])
+def test_a_data_set_of_other_images_is_not_even_loaded(small, tmp_path, name):
+    with pytest.raises(ValueError, match=rf"^data must have the network's .*\(\(8, 8, 1\), 10\), not {name}'s "):
+        stages.tried_on(small.program, name, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_program_is_tried_on_what_it_was_trained_on(small):
+    assert stages.tried_on(small.program, None, None).name == "digits"
+    with pytest.raises(ValueError, match=r"^data must be one of digits, .*, not 'digts'$"):
+        stages.tried_on(small.program, "digts", None)
+
+
 def test_what_runs_is_what_the_file_holds(small):
     loaded = program.load(small.folder / stages.PROGRAM, preset("tiny"))
     assert loaded.config == small.program.config

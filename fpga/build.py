@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -158,11 +159,18 @@ def build(
     ValueError
         As :func:`check`.
     """
-    from hw.rtl.accelerator import Accelerator
-
     check(config, board, clock_mhz=clock_mhz, baud=baud)
     progress("Verilog")
-    return build_core(Accelerator(config), board, out_dir, clock_mhz=clock_mhz, baud=baud, seed=seed, progress=progress)
+    made = partial(_verilog, config, board, clock_mhz, baud)
+    return _build(made, board, out_dir, clock_mhz=clock_mhz, seed=seed, progress=progress)
+
+
+@lru_cache(maxsize=8)
+def _verilog(config: AcceleratorConfig, board: Board, clock_mhz: float, baud: int) -> str:
+    """Verilog of the accelerator behind the board's serial link; made once a process, which takes 5 to 20 seconds."""
+    from hw.rtl.accelerator import Accelerator
+
+    return board_verilog(Accelerator(config), board, clock_mhz=clock_mhz, baud=baud)
 
 
 def build_core(
@@ -176,12 +184,23 @@ def build_core(
     progress: Callable[[str], None] = lambda stage: None,
 ) -> BuildReport:
     """As :func:`build`, of any component with one 32-bit stream ``i`` and one ``o``."""
+    made = partial(board_verilog, core, board, clock_mhz=clock_mhz, baud=baud)
+    return _build(made, board, out_dir, clock_mhz=clock_mhz, seed=seed, progress=progress)
+
+
+def _build(
+    made: Callable[[], str],
+    board: Board,
+    out_dir: Path,
+    *,
+    clock_mhz: float,
+    seed: int,
+    progress: Callable[[str], None],
+) -> BuildReport:
+    """Bitstream of the Verilog that a function makes, or the one that was built of it before."""
     if not 0 <= seed < 1 << 31:
         raise ValueError(f"seed must be in 0..{(1 << 31) - 1}, not {seed}")
-    files = {
-        "board.v": board_verilog(core, board, clock_mhz=clock_mhz, baud=baud),
-        "board.lpf": board.constraints(),
-    }
+    files = {"board.v": made(), "board.lpf": board.constraints()}
     steps = _steps(board, seed, repeated(files["board.v"]))
     tools = {name: version(name) for name in _TOOLS}
     fixed = [Path(floorplan.__file__).read_text()] if board.device in floorplan.DEVICES else []

@@ -3,6 +3,7 @@
 Hypothesis draws the same examples on every run, and takes the time that a busy machine needs.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +16,20 @@ from hypothesis import settings
 #: Files that take longest come first: no worker is left alone with them in the end.
 _FIRST = ("tests/rtl/", "tests/offramp/test_demo.py", "tests/fpga/", "tests/hw/compiler/")
 
+#: Tests make millions of short-lived objects beside the hundreds of thousands of PyTorch, which are looked through
+#: again and again by default: it takes a third of the time.
+gc.set_threshold(100_000, 50, 100)
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker has a core of its own; threads of PyTorch, which reads this when it is imported, would take the others'.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 settings.register_profile("offramp", derandomize=True, deadline=None)
 settings.load_profile("offramp")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    gc.freeze()
     items.sort(key=lambda item: not item.nodeid.startswith(_FIRST))
 
 

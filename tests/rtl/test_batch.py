@@ -10,7 +10,7 @@ from offramp.rtl.run import verify
 from tests.random_networks import random_codes, random_network, with_selects
 
 
-@pytest.mark.parametrize(("cores", "lanes"), [(2, 2), pytest.param(4, 1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("cores", "lanes"), [(4, 2), pytest.param(2, 2, marks=pytest.mark.slow)])
 def test_programs_together_do_what_they_do_alone(simulator, waves, cores, lanes):
     """One of them selects, the other doesn't."""
     config = preset("tiny").replace(cores=cores, lanes=lanes)

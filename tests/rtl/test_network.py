@@ -44,7 +44,7 @@ def through_the_file(program: Program, tmp_path) -> Program:
 
 @pytest.mark.parametrize(
     "name",
-    ["tiny,cores=4", *(pytest.param(name, marks=pytest.mark.slow) for name in ("single", "small", "base"))],
+    ["tiny,cores=4,lanes=2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("single", "small", "base"))],
 )
 def test_a_residual_network_with_both_exits(tmp_path, simulator, waves, name):
     network = exiting_network(3, 8, (8, 16))
@@ -88,7 +88,7 @@ def test_audits_constant_time_and_ranges_agree(simulator, waves):
         head |= {"low": int(margins[3, number]), "high": int(margins[12, number])}
         if head["threshold"] is not None:
             head["threshold"] = int(margins[8, number])
-    program = compile_network(Network.from_dict(description, dict(network.arrays())), preset("tiny,cores=2,lanes=2"))
+    program = compile_network(Network.from_dict(description, dict(network.arrays())), preset("tiny,cores=4,lanes=2"))
     free = simulate(program, codes)
     deadline = int(np.median(free.cycles))
     usual = int(np.median(simulate(program, codes, conditions=Conditions(audit=256)).cycles))

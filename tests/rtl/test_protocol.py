@@ -36,7 +36,7 @@ CASES = {
 
 @pytest.mark.parametrize(("bench", "case"), [(bench, case) for bench, cases in CASES.items() for case in cases])
 def test_protocol(bench, case, tmp_path, simulator, waves):
-    config = preset("tiny").replace(cores=2, lanes=2)
+    config = preset("tiny").replace(cores=4, lanes=2)
     program = compile_network(random_network(_SEED), config)
     codes = random_codes(program.network, 3, _SEED)
     golden = run(program.network, codes)

@@ -59,7 +59,8 @@ def check(work: list[tuple[Program, np.ndarray]], source: WeightSource, **option
 @pytest.mark.parametrize(
     ("cores", "loader", "source", "step"),
     [
-        (1, 1, WeightSource(latency=1, cycles_per_beat=3), True),
+        (2, 1, WeightSource(latency=1, cycles_per_beat=3), True),
+        pytest.param(1, 1, WeightSource(latency=1, cycles_per_beat=3), True, marks=pytest.mark.slow),
         pytest.param(2, 4, WeightSource(latency=30), False, marks=pytest.mark.slow),
         pytest.param(4, 1, WeightSource(), False, marks=pytest.mark.slow),
     ],
@@ -72,7 +73,7 @@ def test_random_networks_agree(simulator, waves, cores, loader, source, step):
 
 def test_values_are_right_whatever_external_memory_does(simulator, waves):
     """It pauses at random, and so does the host; only time depends on it."""
-    work = streaming(preset("tiny").replace(list_words=128, loader=1), 500, 6)
+    work = streaming(preset("tiny").replace(cores=2, list_words=128, loader=1), 500, 6)
     for (program, codes), outcomes in zip(work, run_work(work, stall=0.3, seed=5, step=False), strict=True):
         timing = simulate(program, codes)
         found = [(outcome.label, outcome.exit, outcome.margin) for outcome in outcomes]

@@ -84,8 +84,8 @@ class _Node(nn.Module):
 class FakeQuantNet(nn.Module):
     """Runs a graph in float with the integers' roundings.
 
-    Images (N, channels, height, width) in 0..1 go in; the logits (N, classes) of every exit come out. In training mode
-    the ranges follow the batches while ``observing`` is true.
+    Images (N, channels, height, width) go in; the logits (N, classes) of every exit come out. In training mode the
+    ranges follow the batches while ``observing`` is true; that of the images is given.
 
     Parameters
     ----------
@@ -94,11 +94,19 @@ class FakeQuantNet(nn.Module):
     units : dict of str to tensor (output channels,), or None
         Of steps whose weights have few levels, what one level is worth (:func:`models.compression.levels.units`). These
         weights aren't trained; biases and ranges are.
+    image : tuple of float and int
+        Scale and zero point of the images; by default those of pixels in 0..1.
     """
 
-    def __init__(self, graph: Graph, units: Mapping[str, torch.Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        units: Mapping[str, torch.Tensor] | None = None,
+        image: tuple[float, int] = (INPUT_SCALE, INPUT_ZERO_POINT),
+    ) -> None:
         super().__init__()
         self.graph = graph
+        self.image = image
         self.observing = True
         self.nodes = nn.ModuleList(
             _Node(step, step.name in graph.exits, (units or {}).get(step.name)) for step in graph.steps
@@ -140,7 +148,7 @@ class FakeQuantNet(nn.Module):
 
     def quantization(self) -> dict[str, tuple[float, int]]:
         """Scale and zero point of every tensor by name, the image first; of logits the accumulator's."""
-        found = {INPUT: (INPUT_SCALE, INPUT_ZERO_POINT)}
+        found = {INPUT: self.image}
         for node in self._nodes():
             found[node.step.name] = self._quantization(node, [found[name] for name in node.step.inputs])
         return found
@@ -168,8 +176,8 @@ class FakeQuantNet(nn.Module):
         return scale, -128 if node.step.relu else min(max(round(-128 - low / scale), -128), 127)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        values = {INPUT: _fake(x, INPUT_SCALE, INPUT_ZERO_POINT)}
-        scales = {INPUT: (INPUT_SCALE, INPUT_ZERO_POINT)}
+        values = {INPUT: _fake(x, *self.image)}
+        scales = {INPUT: self.image}
         for node in self._nodes():
             step = node.step
             sources = [scales[name] for name in step.inputs]

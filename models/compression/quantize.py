@@ -1,5 +1,6 @@
 """Quantization-aware training and the integer network that comes out of it."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def encode(images: Any, network: Network) -> np.ndarray:
     Parameters
     ----------
     images : array of float, (N, height, width, channels)
-        In 0..1.
+        Where the network takes pixels (scale 1/255, zero point -128), in 0..1; else in the units of its input.
 
     Returns
     -------
@@ -61,23 +62,57 @@ def encode(images: Any, network: Network) -> np.ndarray:
     Raises
     ------
     ValueError
-        When the shape isn't the network's, or a value isn't a number or is outside 0..1.
+        When the shape isn't the network's, or a value isn't a number, is a pixel outside 0..1, or else is further
+        outside the range of the input's codes than that range is wide: it then has other units.
     """
-    pixels = _pixels(images, network.input.shape)
+    pixels = _images(images, network.input.shape)
+    _check_range(pixels, network.input.scale, network.input.zero_point)
     codes = np.rint(pixels.astype(np.float64) * (1.0 / network.input.scale)) + network.input.zero_point
     return codes.clip(-128, 127).astype(np.int8)
 
 
-def _pixels(images: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
+def _images(images: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
     """Images of a shape, or of any, after they were checked."""
     pixels = np.asarray(images)
     expected = "height, width, channels" if shape is None else ", ".join(map(str, shape))
     right = pixels.ndim == 4 and (shape is None or pixels.shape[1:] == shape)
     if not right or not np.issubdtype(pixels.dtype, np.floating):
         raise ValueError(f"images must be a floating-point array (N, {expected}), not {pixels.dtype} {pixels.shape}")
-    if not ((pixels >= 0) & (pixels <= 1)).all():
-        raise ValueError(f"pixels must be numbers from 0 to 1, not {pixels.min()} to {pixels.max()}")
     return pixels
+
+
+def _check_range(images: np.ndarray, scale: float, zero_point: int) -> None:
+    """Refuse values of images that codes of this scale and zero point aren't for."""
+    if images.size == 0:
+        return
+    least, most = float(images.min()), float(images.max())
+    if (scale, zero_point) == (INPUT_SCALE, INPUT_ZERO_POINT):
+        if not (least >= 0 and most <= 1):
+            raise ValueError(f"pixels must be numbers from 0 to 1, not {least} to {most}")
+        return
+    low, high = scale * (-128 - zero_point), scale * (127 - zero_point)
+    if not (2 * low - high <= least and most <= 2 * high - low):
+        raise ValueError(
+            f"values of images must be numbers about in {low:g}..{high:g}, which the network's input has codes for, "
+            f"not {least:g} to {most:g}"
+        )
+
+
+def _quantization_of(images: np.ndarray) -> tuple[float, int]:
+    """Scale and zero point for images: those of pixels where all are in 0..1, else of their range, which holds zero.
+
+    Raises
+    ------
+    ValueError
+        When a value is no finite number.
+    """
+    least, most = min(float(images.min()), 0.0), max(float(images.max()), 0.0)
+    if not (math.isfinite(least) and math.isfinite(most)):
+        raise ValueError(f"values of images must be finite numbers, not {least} to {most}")
+    if least >= 0 and most <= 1:
+        return INPUT_SCALE, INPUT_ZERO_POINT
+    scale = (most - least) / 255
+    return scale, round(-128 - least / scale)
 
 
 class _FrozenRanges(Piece):
@@ -166,7 +201,8 @@ def calibrated(model: nn.Module, images: np.ndarray, *, exits: bool = True) -> F
     model : Module
         Float network as :func:`models.frontends.graph.lower` takes it.
     images : array of float, (N, height, width, channels)
-        In 0..1, at least one; some hundred of all classes serve.
+        At least one; some hundred of all classes serve. Those all in 0..1 are taken for pixels; others set the range of
+        the network's input.
     exits : bool
         False drops the early exits and what only they need.
 
@@ -183,12 +219,13 @@ def calibrated(model: nn.Module, images: np.ndarray, *, exits: bool = True) -> F
     FloatingPointError
         When activations become infinite or no numbers.
     """
-    images = _pixels(images)
-    if len(images) == 0:
+    images = _images(images)
+    if images.size == 0:
         raise ValueError("images must be at least 1, not 0")
+    image = _quantization_of(images)
     graph = lower(model, images.shape[1:])
     with torch.inference_mode(False), exact():
-        twin = FakeQuantNet(graph if exits else graph.final_only()).train()
+        twin = FakeQuantNet(graph if exits else graph.final_only(), image=image).train()
         for start in range(0, len(images), _BATCH):
             twin(to_torch(images[start : start + _BATCH].astype(np.float32)))
     return twin.eval()
@@ -223,7 +260,7 @@ def to_network(twin: FakeQuantNet, name: str, thresholds: Sequence[int] = ()) ->
         raise ValueError(f"thresholds must be one for each of {len(heads) - 1} early exits, not {len(early)}")
     return Network(
         name=name,
-        input=Tensor(shape=twin.graph.shape, scale=INPUT_SCALE, zero_point=INPUT_ZERO_POINT),
+        input=tensors[INPUT],
         layers=tuple(_layer(twin, number, tensors) for number in range(len(twin.graph.steps))),
         exits=tuple(Exit(logits=head, threshold=value) for head, value in zip(heads, (*early, None), strict=True)),
         classes=shapes[heads[-1]][2],

@@ -94,8 +94,8 @@ def test_a_module_becomes_a_network_whose_integers_are_its_own():
         (np.zeros((0, 8, 8, 1)), r"images must be at least 1, not 0"),
         (np.zeros((2, 8, 8)), r"images must be a floating-point array \(N, height, width, channels\), not float64"),
         (np.zeros((2, 8, 8, 1), np.uint8), r"not uint8 \(2, 8, 8, 1\)"),
-        (np.full((2, 8, 8, 1), 2.0), r"pixels must be numbers from 0 to 1, not 2\.0 to 2\.0"),
-        (np.full((2, 8, 8, 1), np.nan), r"pixels must be numbers from 0 to 1, not nan to nan"),
+        (np.full((2, 8, 8, 1), -np.inf), r"values of images must be finite numbers, not -inf to 0\.0"),
+        (np.full((2, 8, 8, 1), np.nan), r"values of images must be finite numbers, not nan to nan"),
     ],
 )
 def test_images_that_cannot_calibrate_are_refused(images, message):

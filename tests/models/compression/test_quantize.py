@@ -279,6 +279,31 @@ class Doubled(nn.Module):
         return self.head((x + x).mean(dim=(2, 3)))
 
 
+def test_images_in_other_units_set_the_range_of_the_input():
+    """Normalised by a mean and a deviation, as users have them."""
+    random = torch.Generator().manual_seed(4)
+    module = Doubled().eval()
+    pixels = torch.rand(64, 1, 6, 6, generator=random)
+    images = ((pixels - 0.45) / 0.2).permute(0, 2, 3, 1).numpy()
+    network = to_network(calibrated(module, images), "net")
+    scale, zero_point = network.input.scale, network.input.zero_point
+    assert scale == (float(images.max()) - float(images.min())) / 255
+    assert zero_point == round(-128 - float(images.min()) / scale) > -128
+    codes = encode(images, network)
+    assert (codes.min(), codes.max()) == (-128, 127)
+    assert np.abs((codes.astype(np.float64) - zero_point) * scale - images).max() <= 0.51 * scale
+    with torch.no_grad():
+        expected = module(to_torch(images)).numpy()
+    logits = golden.run(network, codes).logits[-1] * network.layers[-1].output.scale
+    assert np.abs(logits - expected).max() < 0.03 * np.abs(expected).max()
+    # A little further than calibration saw is limited; what has other units is refused.
+    np.testing.assert_array_equal(encode(1.2 * images, network).max(), 127)
+    with pytest.raises(
+        ValueError, match=r"^values of images must be numbers about in -2\.2\d*\.\.2\.7\d*, "
+    ):
+        encode(255 * images, network)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_calibration_is_the_same_whatever_the_process_has_set(setting, dtype):
     torch.manual_seed(3)

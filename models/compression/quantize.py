@@ -294,10 +294,10 @@ def _layer(twin: FakeQuantNet, number: int, tensors: dict[str, Tensor]) -> Layer
 
 def _weights(step: GraphStep, node: Any, source_scale: float, output_scale: float | None) -> dict[str, np.ndarray]:
     """Integer weights, biases and requantization of one layer; raw layers (``output_scale`` None) scale by zero."""
-    scale = node.weight_scale(source_scale)
-    codes = (node.weight.detach() / scale[:, None, None, None]).round().permute(0, 2, 3, 1)
+    scale, weight = node.weight_scale(source_scale).cpu(), node.weight.detach().cpu()
+    codes = (weight / scale[:, None, None, None]).round().permute(0, 2, 3, 1)
     scales = scale.double().numpy() * source_scale
-    bias = np.rint(node.bias.detach().double().numpy() / scales)
+    bias = np.rint(node.bias.detach().cpu().double().numpy() / scales)
     requantization = [Scale(0, 0)] * len(scales)
     if output_scale is not None:
         requantization = [quantize_scale(float(value) / output_scale) for value in scales]

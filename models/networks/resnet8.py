@@ -51,6 +51,8 @@ class ResNet8Architecture(Description):
         Channels of the blocks; the stem has as many as the first.
     strides : tuple of 3 int
         1 or 2, of the blocks: 2 halves the maps. MLPerf Tiny's first block has 1, the others 2.
+    stem_stride : int
+        1 or 2.
     exits : tuple of int
         Blocks, 1 or 2, behind which there is an early exit, ascending.
     exit_widths : tuple of int
@@ -65,6 +67,7 @@ class ResNet8Architecture(Description):
 
     widths: tuple[int, int, int] = (16, 32, 64)
     strides: tuple[int, int, int] = (1, 2, 2)
+    stem_stride: int = 1
     exits: tuple[int, ...] = ()
     exit_widths: tuple[int, ...] = ()
 
@@ -72,6 +75,7 @@ class ResNet8Architecture(Description):
         super().__post_init__()
         self._check("widths", 3)
         self._check("strides", 3, most=2)
+        self._check("stem_stride", 1, most=2)
         if self.exits not in ((), (1,), (2,), (1, 2)):
             raise ValueError(f"exits must be among 1 and 2, ascending, not {shown(self.exits)}")
         self._check("exit_widths", len(self.exits), least=0)
@@ -141,9 +145,9 @@ class ResNet8(nn.Module):
         self.architecture = architecture
         size = architecture.shape[:2]
         first, second, third = architecture.widths
-        self.stem = _SameConvNormActivation(size, architecture.shape[2], first, 1, relu=True)
-        sizes = [size]  # before each block, and behind the last
-        for stride in architecture.strides:
+        self.stem = _SameConvNormActivation(size, architecture.shape[2], first, architecture.stem_stride, relu=True)
+        sizes = []  # before each block, and behind the last
+        for stride in (architecture.stem_stride, *architecture.strides):
             size = (-(-size[0] // stride), -(-size[1] // stride))
             sizes.append(size)
         self.block1 = _ResNet8Block(sizes[0], first, first, architecture.strides[0])

@@ -1,7 +1,8 @@
 """Files of training runs in progress: everything that the rest of a run depends on, without pickle.
 
 A run that resumes from such a file goes on as if it had never stopped: weights, optimizer, learning rate, pieces and
-every generator are as they were, bit for bit.
+every generator are as they were, bit for bit. A run of a GPU also goes on without one, and the other way round, from
+the same weights but not to the same bits.
 """
 
 import hashlib
@@ -230,7 +231,7 @@ def _put(state: dict[str, Any], run: Run, pieces: Sequence[Piece]) -> int:
         piece.load_state_dict(kept)
     run.generator.set_state(state["generator"])
     torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None:
+    if state["cuda"] is not None and run.device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], run.device)
     run.metrics = state["metrics"]
     run.done = state["epochs"] * run.steps

@@ -48,7 +48,10 @@ def test_strides_say_where_maps_are_halved():
     assert [step.shape for step in graph.steps if step.kind == "add"] == [(16, 16, 16), (16, 16, 32), (8, 8, 64)]
     assert shapes["block1.shortcut"] == (16, 16, 16)
     assert shapes["exits.2.body.conv"] == (8, 8, 8)
-    assert replace(OFFICIAL, strides=(1, 2, 2)) == OFFICIAL
+    small = replace(OFFICIAL, strides=(1, 1, 2), stem_stride=2)
+    graph = lower(initial(small, 0), small.shape)
+    assert [step.shape for step in graph.steps if step.kind == "add"] == [(16, 16, 16), (16, 16, 32), (8, 8, 64)]
+    assert replace(OFFICIAL, strides=(1, 2, 2), stem_stride=1) == OFFICIAL
     with pytest.raises(ValueError, match="strides must be 3 whole numbers from 1 to 2, not"):
         replace(OFFICIAL, strides=(1, 2, 4))
 

@@ -158,6 +158,20 @@ def test_a_damaged_file_is_refused(digits, tmp_path):
         fit(network(), few, schedule, seed=0, checkpoint=path)
 
 
+def test_a_run_of_a_gpu_goes_on_without_one(digits, tmp_path):
+    """Its file holds the state of the GPU's generator as well."""
+    few, path, schedule = digits.train.take(64), tmp_path / "progress.off", Schedule(epochs=1, lr=0.01)
+    model = network()
+    fit(model, few, schedule, seed=0, checkpoint=path)
+    manifest, arrays = container.read(path, b"OFFRPART", 1)
+    pairs = manifest["state"]["$pairs"]
+    manifest["state"]["$pairs"] = [[name, {"$array": "gpu"} if name == "cuda" else kept] for name, kept in pairs]
+    container.write(path, b"OFFRPART", 1, manifest, arrays | {"gpu": np.zeros(16, np.uint8)})
+    resumed = network()
+    fit(resumed, few, schedule, seed=0, checkpoint=path)
+    assert torch.equal(resumed.conv.weight, model.conv.weight)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

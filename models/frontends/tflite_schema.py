@@ -5,10 +5,11 @@ newer schema than the package ``tflite`` knows can't be read, but it shows, beca
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = [
-    "COUNTS",
+    "FORMS",
+    "Form",
     "newer_fields",
     "numbers",
     "operator_name",
@@ -17,40 +18,53 @@ __all__ = [
     "tensor_objections",
     "value_name",
 ]
+#: A FlatBuffer's table without fields: a list of fields that holds its own size and the table's, and the table.
+_NOTHING = bytes([4, 0, 4, 0, 4, 0, 0, 0])
 
-#: How many tensors an operator reads at least and at most.
-COUNTS = {
-    "CONV_2D": (2, 3),
-    "DEPTHWISE_CONV_2D": (2, 3),
-    "FULLY_CONNECTED": (2, 3),
-    "ADD": (2, 2),
-    "AVERAGE_POOL_2D": (1, 1),
-    "MAX_POOL_2D": (1, 1),
-    "RESHAPE": (1, 2),
-    "SOFTMAX": (1, 1),
-}
 
-#: Newest version of each operator that LiteRT's reference kernels (2.3.0) take.
-_VERSIONS = {
-    "CONV_2D": 8,
-    "DEPTHWISE_CONV_2D": 6,
-    "FULLY_CONNECTED": 14,
-    "ADD": 5,
-    "AVERAGE_POOL_2D": 3,
-    "MAX_POOL_2D": 3,
-    "RESHAPE": 1,
-    "SOFTMAX": 3,
-}
+class Form(NamedTuple):
+    """What an operator of the schema looks like.
 
-_OPTIONS = {
-    "CONV_2D": "Conv2DOptions",
-    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
-    "FULLY_CONNECTED": "FullyConnectedOptions",
-    "ADD": "AddOptions",
-    "AVERAGE_POOL_2D": "Pool2DOptions",
-    "MAX_POOL_2D": "Pool2DOptions",
-    "RESHAPE": "ReshapeOptions",
-    "SOFTMAX": "SoftmaxOptions",
+    Parameters
+    ----------
+    least, most : int
+        How many tensors it reads; ``most`` None: any number.
+    version : int
+        The newest that LiteRT's reference kernels (2.3.0) take.
+    options : str or None
+        Name of its table of options; None: it has none.
+    """
+
+    least: int
+    most: int | None
+    version: int
+    options: str | None
+
+
+FORMS = {
+    "ADD": Form(2, 2, 5, "AddOptions"),
+    "AVERAGE_POOL_2D": Form(1, 1, 3, "Pool2DOptions"),
+    "CONCATENATION": Form(1, None, 7, "ConcatenationOptions"),
+    "CONV_2D": Form(2, 3, 8, "Conv2DOptions"),
+    "DEPTHWISE_CONV_2D": Form(2, 3, 6, "DepthwiseConv2DOptions"),
+    "DEQUANTIZE": Form(1, 1, 9, "DequantizeOptions"),
+    "EXPAND_DIMS": Form(2, 2, 1, "ExpandDimsOptions"),
+    "FULLY_CONNECTED": Form(2, 3, 14, "FullyConnectedOptions"),
+    "LOGISTIC": Form(1, 1, 3, None),
+    "MAX_POOL_2D": Form(1, 1, 3, "Pool2DOptions"),
+    "MEAN": Form(2, 2, 3, "ReducerOptions"),
+    "MUL": Form(2, 2, 7, "MulOptions"),
+    "PAD": Form(2, 2, 6, "PadOptions"),
+    "PADV2": Form(3, 3, 6, "PadV2Options"),
+    "QUANTIZE": Form(1, 1, 6, "QuantizeOptions"),
+    "RELU": Form(1, 1, 3, None),
+    "RELU6": Form(1, 1, 3, None),
+    "RELU_0_TO_1": Form(1, 1, 1, None),
+    "RELU_N1_TO_1": Form(1, 1, 1, None),
+    "RESHAPE": Form(1, 2, 1, "ReshapeOptions"),
+    "SOFTMAX": Form(1, 1, 3, "SoftmaxOptions"),
+    "SQUEEZE": Form(1, 1, 1, "SqueezeOptions"),
+    "SUB": Form(2, 2, 5, "SubOptions"),
 }
 
 #: Fields that each table has in schema.fbs as of TensorFlow 2.18.
@@ -62,13 +76,23 @@ _FIELDS = {
     "Tensor": 10,
     "QuantizationParameters": 7,
     "Buffer": 3,
+    "AddOptions": 2,
+    "ConcatenationOptions": 2,
     "Conv2DOptions": 7,
     "DepthwiseConv2DOptions": 7,
+    "DequantizeOptions": 0,
+    "ExpandDimsOptions": 0,
     "FullyConnectedOptions": 5,
-    "AddOptions": 2,
+    "MulOptions": 1,
+    "PadOptions": 0,
+    "PadV2Options": 0,
     "Pool2DOptions": 6,
+    "QuantizeOptions": 0,
+    "ReducerOptions": 1,
     "ReshapeOptions": 1,
     "SoftmaxOptions": 1,
+    "SqueezeOptions": 1,
+    "SubOptions": 2,
 }
 
 
@@ -111,10 +135,10 @@ def operator_name(tflite: Any, code: Any) -> str:
 
 def operator_objections(tflite: Any, name: str, operator: Any, code: Any) -> Iterator[str]:
     """What an operator says that isn't followed, whatever its options."""
-    if name not in COUNTS:
+    if name not in FORMS:
         return
-    if not 1 <= code.Version() <= _VERSIONS[name]:
-        yield f"{name} of version {code.Version()}, not 1..{_VERSIONS[name]}"
+    if not 1 <= code.Version() <= FORMS[name].version:
+        yield f"{name} of version {code.Version()}, not 1..{FORMS[name].version}"
     if operator.BuiltinOptions2Type():
         yield f"{name} with {value_name(tflite.BuiltinOptions2, operator.BuiltinOptions2Type())}"
     if operator.CustomOptionsLength() or operator.LargeCustomOptionsOffset() > 1:
@@ -150,37 +174,54 @@ def tensor_objections(tflite: Any, tensor: Any) -> Iterator[str]:
 def options(tflite: Any, name: str, operator: Any) -> tuple[dict[str, Any], list[str]]:
     """Options of an operator that are followed, enums by name, and objections to others.
 
+    Without a table every option is the schema's default.
+
     Raises
     ------
     ValueError
         When the options are those of another operator.
     """
-    if name not in _OPTIONS:
+    if name not in FORMS:
         return {}, []
-    if name == "RESHAPE" and operator.BuiltinOptions() is None:  # it has its shape from a tensor
-        return {"shape": []}, []
-    kind, found = _OPTIONS[name], value_name(tflite.BuiltinOptions, operator.BuiltinOptionsType())
-    table = operator.BuiltinOptions()
-    if table is None or found != kind:
-        raise ValueError(f"{name} must have {kind}, not {found}")
+    kind, table = FORMS[name].options, operator.BuiltinOptions()
+    if table is not None:
+        found = value_name(tflite.BuiltinOptions, operator.BuiltinOptionsType())
+        if found != (kind or "NONE"):
+            raise ValueError(f"{name} must have {kind or 'no options'}, not {found}")
+    if kind is None:
+        return {}, []
     given = getattr(tflite, kind)()
-    given.Init(table.Bytes, table.Pos)
+    if table is None:
+        given.Init(_NOTHING, 4)
+    else:
+        given.Init(table.Bytes, table.Pos)
+    values, objections = _values(tflite, name, given)
+    return values, [*(f"{name} with {reason}" for reason in newer_fields(kind, given)), *objections]
+
+
+def _values(tflite: Any, name: str, given: Any) -> tuple[dict[str, Any], list[str]]:
+    """Options that a table holds, or stands for, and objections."""
     values: dict[str, Any] = {}
-    objections = [f"{name} with {reason}" for reason in newer_fields(kind, given)]
+    objections = []
     if name == "SOFTMAX":
-        return {"beta": given.Beta()}, objections
-    if name == "RESHAPE":
-        return {"shape": numbers(given.NewShapeAsNumpy())}, objections
-    values["activation"] = value_name(tflite.ActivationFunctionType, given.FusedActivationFunction())
+        values["beta"] = given.Beta()
+    elif name == "RESHAPE":
+        if given.NewShapeLength() > 8:
+            raise ValueError(f"RESHAPE must have at most 8 sizes, not {given.NewShapeLength()}")
+        values["shape"] = numbers(given.NewShapeAsNumpy())
+    elif name == "CONCATENATION":
+        values["axis"] = given.Axis()
+    if hasattr(given, "FusedActivationFunction"):
+        values["activation"] = value_name(tflite.ActivationFunctionType, given.FusedActivationFunction())
+    if hasattr(given, "StrideH"):
+        values |= {"padding": value_name(tflite.Padding, given.Padding()), "stride": (given.StrideH(), given.StrideW())}
+    if hasattr(given, "DilationHFactor"):
+        values["dilation"] = (given.DilationHFactor(), given.DilationWFactor())
+    if hasattr(given, "FilterHeight"):
+        values["window"] = (given.FilterHeight(), given.FilterWidth())
     if name == "FULLY_CONNECTED":
         values["keep_dimensions"] = bool(given.KeepNumDims())
-        if given.WeightsFormat():
-            layout = value_name(tflite.FullyConnectedOptionsWeightsFormat, given.WeightsFormat())
-            objections.append(f"{name} with weights of format {layout}")
-    elif name != "ADD":
-        values |= {"padding": value_name(tflite.Padding, given.Padding()), "stride": (given.StrideH(), given.StrideW())}
-    if name in ("CONV_2D", "DEPTHWISE_CONV_2D"):
-        values["dilation"] = (given.DilationHFactor(), given.DilationWFactor())
-    if name in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
-        values["window"] = (given.FilterHeight(), given.FilterWidth())
+    if name == "FULLY_CONNECTED" and given.WeightsFormat():
+        layout = value_name(tflite.FullyConnectedOptionsWeightsFormat, given.WeightsFormat())
+        objections.append(f"{name} with weights of format {layout}")
     return values, objections

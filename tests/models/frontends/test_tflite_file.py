@@ -105,7 +105,10 @@ def test_damage_is_refused_or_harmless_but_never_anything_else(tmp_path_factory,
             r"FULLY_CONNECTED \(operator 1\) must write a tensor, not \[2",
         ),
         (lambda b: b.operators[1].update(outputs=[]), r"FULLY_CONNECTED \(operator 1\) must write a tensor, not \[\]"),
-        (lambda b: b.operators[0].update(options=None), "CONV_2D must have Conv2DOptions, not NONE"),
+        (
+            lambda b: b.operators[0].update(options="AddOptions", values={}),
+            "CONV_2D must have Conv2DOptions, not AddOptions",
+        ),
     ],
 )
 def test_contradictions(tmp_path, change, expected):

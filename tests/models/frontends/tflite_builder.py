@@ -8,7 +8,9 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as tflite  # newer than the schema that the importer knows
 
-TYPES = {"int8": tflite.TensorType.INT8, "int32": tflite.TensorType.INT32, "uint8": tflite.TensorType.UINT8}
+TYPES = {
+    name: getattr(tflite.TensorType, name.upper()) for name in ("int8", "int32", "int64", "uint8", "int16", "float32")
+}
 
 
 @dataclass
@@ -63,6 +65,11 @@ class Builder:
             inputs.append(self.tensor(bias.shape, data=bias, dtype="int32"))
         values = {"StrideH": 1, "StrideW": 1, "DilationHFactor": 1, "DilationWFactor": 1} | values
         self.operator("DEPTHWISE_CONV_2D", inputs, [output], "DepthwiseConv2DOptions", **values)
+
+    def integers(self, *values: Any) -> int:
+        """A constant of int32 values, as axes, shapes and pads are."""
+        data = np.array(values, dtype=np.int32)
+        return self.tensor(data.shape, data=data, dtype="int32")
 
     def average_pool(self, source: int, output: int, window: tuple[int, int], stride: tuple[int, int], **values: int):
         self._pool("AVERAGE_POOL_2D", source, output, window, stride, **values)

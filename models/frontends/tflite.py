@@ -77,7 +77,7 @@ class Imported:
     outputs : tuple of FileOutput
         One per exit: what its logits are in the file.
     tensors : dict of str to int
-        The number of the file's tensor that a layer's codes equal, for every layer but the heads and those that help.
+        The number of the file's tensor that a layer's codes equal, UINT8 less 128; heads and helpers aren't in it.
     notes : tuple of str
         Sentences: what the classes are, and what of the file isn't in the network.
     """

@@ -91,10 +91,11 @@ class FileInput:
         else:
             if np.isnan(values).any():
                 raise ValueError(f"{self.name}: values must be numbers, not NaN")
-            steps = values.astype(np.float32) / np.float32(self.scale)
+            with np.errstate(over="ignore"):
+                steps = (values.astype(np.float32) / np.float32(self.scale)).clip(-512, 512)
             whole = np.trunc(steps)
             whole += np.copysign(np.abs(steps - whole) >= 0.5, steps)
-            codes = (whole.clip(-512, 512) + self.zero_point).clip(-128, 127).astype(np.int8)
+            codes = (whole + self.zero_point).clip(-128, 127).astype(np.int8)
         return codes.reshape(len(values), *self.image.shape)
 
 

@@ -5,13 +5,13 @@ What they compute is what LiteRT's reference kernels do (2.3.0), to the code: al
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import gcd, prod
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from hw.network.network import INPUT, Conv2D, DepthwiseConv2D, GlobalAveragePool, Tensor
-from hw.numerics import IDENTITY, MAX_AVERAGE, Rounding, Scale, average_scale, clamp, requantize
+from hw.network.network import INPUT, Conv2D, DepthwiseConv2D, Tensor
+from hw.numerics import IDENTITY, Rounding, Scale
 from models.frontends.identities import concatenated
 from models.frontends.tflite_assembly import Assembly, View, bound
 from models.frontends.tflite_file import Operator
@@ -19,17 +19,20 @@ from models.frontends.tflite_layers import activation_clamp, channel_scale, kept
 
 __all__ = ["ELEMENTWISE"]
 
+#: Copies of a map that are added up, at most.
+_COPIES = 8
+
 
 def rescaling(found: Assembly, operator: Operator) -> None:
     """A QUANTIZE, or an activation that stands alone. What the network's input is before it has codes is the image."""
     free = operator.name == "QUANTIZE"
     source = found.source(operator, coded=not free)
-    output = found.output(operator, source.map.shape, coded=not free)
     if source.name == INPUT and found.tensors[operator.inputs[0]].dtype != "INT8":
-        if (output.scale, output.zero_point) != (source.map.scale, source.map.zero_point):
+        if found.quantization(operator.outputs[0]) != (source.map.scale, source.map.zero_point):
             raise ValueError("QUANTIZE of the network's input to other codes than an earlier one; nearest: the same")
         found.same(operator, source)
         return
+    output = found.output(operator, source.map.shape, coded=not free)
     limits = activation_clamp(operator, output, "NONE" if free else operator.name)
     if (output.scale, output.zero_point) == (source.map.scale, source.map.zero_point):
         kept(found, operator, source, output, limits)
@@ -58,55 +61,33 @@ def _times(
 ) -> None:
     """A map's activations times an integer per channel and one real factor, rounded twice.
 
-    A value that int8 doesn't hold is one that it holds times a larger factor. Each channel's form is compared with what
-    the kernel computes for each of its codes.
+    An integer that int8 doesn't hold is a sum of some that it does: of so many copies of the channel.
     """
-    power, exact = channel_scale(factor)
-    low, high = found.codes(source)
-    activations = np.arange(low, high + 1, dtype=np.int64) - source.map.zero_point
-    for rounding in (Rounding.DOUBLE, Rounding.SINGLE):
-        forms = {}
-        for value in np.unique(values).tolist():
-            wanted = requantize(activations * value * power, *exact, Rounding.DOUBLE) + output.zero_point
-            wanted = clamp(wanted, *limits)
-            form = next(
-                (
-                    (weight, scale)
-                    for weight, scale in _forms(value * power, exact, factor * value)
-                    if (
-                        clamp(requantize(activations * weight, *scale, rounding) + output.zero_point, *limits) == wanted
-                    ).all()
-                ),
-                None,
-            )
-            if form is None:
-                break
-            forms[value] = form
-        else:
-            break
-    else:
+    power, scale = channel_scale(factor)
+    whole = values * power
+    copies = max(1, -(-int(np.abs(whole).max()) // 127))
+    if copies > _COPIES:
         raise ValueError(
-            f"{operator.name} by {factor * values.max():.6g}, which no int8 weight rounds alike; nearest: CONV_2D"
+            f"{operator.name} by {factor * np.abs(values).max():.3g} codes a code; nearest: a coarser output"
         )
-    chosen = [forms[value] for value in values.tolist()]
-    weight, scales = np.array([form[0] for form in chosen], dtype=np.int8), [form[1] for form in chosen]
-    found.append(operator, _channels(operator, source, output, limits, weight, scales, rounding))
-
-
-def _forms(value: int, scale: Scale, factor: float) -> list[tuple[int, Scale]]:
-    """Weights and scales whose products are, or are nearly, a value times a scale."""
-    if not value:
-        return [(0, IDENTITY)]
-    forms = [(value, scale)] if -128 <= value <= 127 else []
-    sign = 1 if value > 0 else -1
-    for weight in [n for n in range(127, 0, -1) if gcd(n, value) > 1 or n in (1, 64, 127)]:
-        try:
-            power, fitting = channel_scale(abs(factor) / weight)
-        except ValueError:
-            continue
-        if power == 1:
-            forms.append((sign * weight, fitting))
-    return forms
+    scales = [scale] * len(values)
+    if copies == 1:
+        found.append(operator, _channels(operator, source, output, limits, whole, scales, Rounding.DOUBLE))
+        return
+    bound(len(values) ** 2 * copies, f"{operator.name}: weights of 0 and 1")
+    name = f"{operator.name.lower()}_{operator.position}.copies"
+    *_, layer = concatenated(
+        name,
+        [(source.name, source.map)] * copies,
+        replace(source.map, shape=(*source.map.shape[:2], len(values) * copies)),
+    )
+    view, channels = found.help(layer), np.arange(len(values))
+    weight = np.zeros((len(values), 1, 1, len(values) * copies), dtype=np.int8)
+    for copy in range(copies):
+        part = np.sign(whole) * ((np.abs(whole) + copy) // copies)
+        weight[channels, 0, 0, copy * len(values) + channels] = part
+    single = _channels(operator, view, output, limits, values, scales, Rounding.DOUBLE)
+    found.append(operator, Conv2D(**vars(single) | {"weight": weight}))
 
 
 def _channels(
@@ -126,7 +107,7 @@ def _channels(
         inputs=(source.name,),
         output=output,
         clamp=limits,
-        weight=weight.reshape(-1, 1, 1, 1),
+        weight=weight.astype(np.int8).reshape(-1, 1, 1, 1),
         bias=np.zeros(len(weight), dtype=np.int32),
         multiplier=np.array([scale.multiplier for scale in scales], dtype=np.int32),
         shift=np.array([scale.shift for scale in scales], dtype=np.int32),
@@ -197,7 +178,7 @@ def _negated(found: Assembly, operator: Operator, source: View) -> View:
 
 
 def mean(found: Assembly, operator: Operator) -> None:
-    """A MEAN over rows, columns, channels or several of them: a convolution of ones, or a pool where that rounds alike.
+    """A MEAN over rows, columns, channels or several of them: a convolution of ones, because a pool rounds otherwise.
 
     The kernel divides the multiplier by the number of values (``QuantizedMeanOrSum``).
     """
@@ -220,8 +201,6 @@ def mean(found: Assembly, operator: Operator) -> None:
     name = f"mean_{operator.position}"
     if same and count == 1:
         kept(found, operator, source, output, (-128, 127))
-    elif same and kernel == (height, width) and -1 not in over and _rounds_alike(count, output.zero_point, scale):
-        found.append(operator, GlobalAveragePool(name=name, inputs=(source.name,), output=output))
     else:
         kind = DepthwiseConv2D if shape[2] > 1 else Conv2D
         depth = channels if -1 in over else 1
@@ -246,16 +225,6 @@ def _mean_scale(factor: float, count: int) -> tuple[int, Scale]:
     if doublings > 6:
         raise ValueError(f"MEAN from a scale {factor:.3g} times the output's; nearest: less than 64 times")
     return 1 << max(doublings, 0), Scale(multiplier, max(-doublings, 0))
-
-
-def _rounds_alike(count: int, zero_point: int, scale: Scale) -> bool:
-    """Whether the pool's mean of codes is the mean of activations for every sum of so many codes."""
-    if not 1 < count <= MAX_AVERAGE:
-        return False
-    codes = np.arange(-128 * count, 127 * count + 1, dtype=np.int64)
-    pooled = requantize(codes, *average_scale(count), Rounding.SINGLE)
-    found = requantize(codes - count * zero_point, *scale, Rounding.DOUBLE) + zero_point
-    return bool((clamp(found, -128, 127) == pooled).all())
 
 
 def pad(found: Assembly, operator: Operator) -> None:

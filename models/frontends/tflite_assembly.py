@@ -10,11 +10,10 @@ from hw.rules import shown, text
 from models.frontends.identities import rescaled
 from models.frontends.tflite_file import Operator, Subgraph
 
-__all__ = ["NO_PADS", "Assembly", "UnknownTensorError", "View", "bound"]
+__all__ = ["NO_PADS", "Assembly", "TensorPlace", "UnknownTensorError", "bound"]
 
-Pads = tuple[int, int, int, int]
 
-NO_PADS: Pads = (0, 0, 0, 0)
+NO_PADS = (0, 0, 0, 0)
 
 #: Values of a map, and weights of a layer, at most: shapes are only claims.
 _LARGEST = 1 << 24
@@ -31,7 +30,7 @@ def bound(count: int, what: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class TensorPlace:
     """Where a tensor of the file is: a map of the network, perhaps with zeros around it that no layer has made.
 
     Parameters
@@ -46,7 +45,7 @@ class View:
 
     name: str
     map: Tensor
-    pads: Pads = NO_PADS
+    pads: tuple[int, int, int, int] = NO_PADS
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -76,7 +75,7 @@ class Assembly:
         self.layers: list[Layer] = []
         self.made: dict[str, int] = {}
         self._maps: dict[str, Tensor] = {}
-        self._views: dict[int, View] = {}
+        self._views: dict[int, TensorPlace] = {}
         self._pads: dict[int, str] = {}
         self._unknown: set[int] = set()
 
@@ -88,7 +87,7 @@ class Assembly:
     def begin(self, number: int, image: Tensor) -> None:
         """Say which tensor is the network's input, and what map."""
         self._maps[INPUT] = image
-        self._views[number] = View(name=INPUT, map=image)
+        self._views[number] = TensorPlace(name=INPUT, map=image)
 
     @property
     def image_map(self) -> Tensor:
@@ -138,7 +137,7 @@ class Assembly:
         if self.tensors[number].dtype != "INT8":
             raise ValueError(f"{self.label(number)} must be INT8, not {self.tensors[number].dtype}")
 
-    def padded(self, operator: Operator, index: int = 0, *, coded: bool = True) -> View:
+    def padded(self, operator: Operator, index: int = 0, *, coded: bool = True) -> TensorPlace:
         """Where a tensor is that an operator reads, zeros around it perhaps only in name; ``coded``: which is INT8."""
         number = operator.inputs[index]
         if number in self._unknown:
@@ -149,12 +148,12 @@ class Assembly:
             self._check_coded(number)
         return self._views[number]
 
-    def source(self, operator: Operator, index: int = 0, *, coded: bool = True) -> View:
+    def source(self, operator: Operator, index: int = 0, *, coded: bool = True) -> TensorPlace:
         """Where a tensor is that an operator reads, zeros around it made."""
         self.padded(operator, index, coded=coded)
         return self.whole(operator.inputs[index])
 
-    def whole(self, number: int) -> View:
+    def whole(self, number: int) -> TensorPlace:
         """Where a tensor is, zeros around it made."""
         view = self._views[number]
         if view.pads != NO_PADS:
@@ -162,7 +161,7 @@ class Assembly:
             self._append(replace(copy, pads=view.pads, output=replace(view.map, shape=view.shape)), number)
         return self._views[number]
 
-    def image(self, operator: Operator, *, padded: bool = False) -> View:
+    def image(self, operator: Operator, *, padded: bool = False) -> TensorPlace:
         """The map that an operator reads first by rows, columns and channels."""
         view = self.padded(operator) if padded else self.source(operator)
         number = operator.inputs[0]
@@ -184,24 +183,24 @@ class Assembly:
         """Take the layer that writes what an operator writes."""
         self._append(layer, operator.outputs[0])
 
-    def help(self, layer: Layer) -> View:
+    def help(self, layer: Layer) -> TensorPlace:
         """Take a layer that writes no tensor of the file."""
         layer.check(tuple(self._maps[source] for source in layer.inputs))
         self.layers.append(layer)
         self._maps[layer.name] = layer.output
-        return View(name=layer.name, map=layer.output)
+        return TensorPlace(name=layer.name, map=layer.output)
 
     def _append(self, layer: Layer, number: int) -> None:
         self._views[number] = self.help(layer)
         self.made[layer.name] = number
 
-    def same(self, operator: Operator, view: View) -> None:
+    def same(self, operator: Operator, view: TensorPlace) -> None:
         """Say that an operator writes what is there already."""
         self._views[operator.outputs[0]] = view
         if operator.inputs[0] in self._pads:
             self._pads[operator.outputs[0]] = f"{self._pads[operator.inputs[0]]}.{operator.position}"
 
-    def later(self, operator: Operator, view: View) -> None:
+    def later(self, operator: Operator, view: TensorPlace) -> None:
         """Say that an operator writes a map with zeros around it, made where one reads it that can't do it itself."""
         self._views[operator.outputs[0]] = view
         self._pads[operator.outputs[0]] = f"pad_{operator.position}"
@@ -216,7 +215,7 @@ class Assembly:
         self.append(operator, replace(layer, clamp=(low, high)))
         return True
 
-    def codes(self, view: View) -> tuple[int, int]:
+    def codes(self, view: TensorPlace) -> tuple[int, int]:
         """Lowest and highest code that a map can hold."""
         return next((layer.clamp for layer in self.layers if layer.name == view.name), (-128, 127))
 
@@ -232,7 +231,7 @@ class Assembly:
         """Go on where these tensors couldn't be made, so that other operators can be looked at."""
         for number in (number for number in numbers if number >= 0):
             try:
-                view = View(name=f"?{number}", map=self.map(number))
+                view = TensorPlace(name=f"?{number}", map=self.map(number))
                 view.map.check(view.name)
             except ValueError:
                 self.unknown([number])

@@ -13,7 +13,7 @@ import numpy as np
 from hw.network.network import INPUT, Conv2D, DepthwiseConv2D, Tensor
 from hw.numerics import IDENTITY, Rounding, Scale
 from models.frontends.identities import concatenated
-from models.frontends.tflite_assembly import Assembly, View, bound
+from models.frontends.tflite_assembly import Assembly, TensorPlace, bound
 from models.frontends.tflite_file import Operator
 from models.frontends.tflite_layers import activation_clamp, channel_scale, kept, summed
 
@@ -53,7 +53,7 @@ def multiplication(found: Assembly, operator: Operator) -> None:
 def _times(
     found: Assembly,
     operator: Operator,
-    source: View,
+    source: TensorPlace,
     output: Tensor,
     limits: tuple[int, int],
     factor: float,
@@ -92,7 +92,7 @@ def _times(
 
 def _channels(
     operator: Operator,
-    source: View,
+    source: TensorPlace,
     output: Tensor,
     limits: tuple[int, int],
     weight: np.ndarray,
@@ -168,7 +168,7 @@ def addition(found: Assembly, operator: Operator) -> None:
     summed(found, operator, source, view)
 
 
-def _negated(found: Assembly, operator: Operator, source: View) -> View:
+def _negated(found: Assembly, operator: Operator, source: TensorPlace) -> TensorPlace:
     """A map with all signs changed: code q becomes -1 - q, and the zero point with it."""
     tensor = replace(source.map, zero_point=-1 - source.map.zero_point)
     low, high = found.codes(source)

@@ -17,7 +17,7 @@ from hw.network.network import (
 )
 from hw.numerics import Rounding, Scale, clamp, quantize_scale, requantize
 from models.frontends.identities import rescaled, with_second_logit
-from models.frontends.tflite_assembly import NO_PADS, Assembly, View, bound
+from models.frontends.tflite_assembly import NO_PADS, Assembly, TensorPlace, bound
 from models.frontends.tflite_file import Operator, TensorEntry
 
 __all__ = ["LAYERS", "activation_clamp", "channel_scale", "kept", "summed"]
@@ -145,7 +145,7 @@ def linear(found: Assembly, operator: Operator) -> None:
     found.append(operator, layer)
 
 
-def summed(found: Assembly, operator: Operator, first: View, second: View) -> None:
+def summed(found: Assembly, operator: Operator, first: TensorPlace, second: TensorPlace) -> None:
     """The ADD of two maps."""
     if first.map.shape != second.map.shape:
         raise ValueError(
@@ -208,7 +208,7 @@ def max_pool(found: Assembly, operator: Operator) -> None:
 def kept(
     found: Assembly,
     operator: Operator,
-    source: View,
+    source: TensorPlace,
     output: Tensor,
     limits: tuple[int, int],
     stride: tuple[int, int] = (1, 1),

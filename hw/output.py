@@ -99,6 +99,8 @@ def check_file(path: Path) -> None:
         Naming the file.
     """
     if path == STANDARD_OUTPUT:
+        if sys.stdout is None:  # closed before Python began
+            raise OSError(errno.EBADF, "standard output is closed", str(path))
         return
     with _named(path):
         status = _status(path)

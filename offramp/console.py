@@ -33,11 +33,22 @@ def diverted() -> Iterator[None]:
         _diverted.reset(token)
 
 
+class _Results(Console):
+    """A console whose errors say what can't be written to."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            where = "standard error" if self.stderr else "standard output"
+            raise OSError(error.errno, error.strerror, where) from error
+
+
 def results() -> Console:
     """Standard output, for tables: as wide as the terminal, or as wide as they are. Text is taken as it is."""
     plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "stderr": _diverted.get()}
-    console = Console(**plain)
-    return console if console.is_terminal else Console(**plain, width=_WIDTH)
+    console = _Results(**plain)
+    return console if console.is_terminal else _Results(**plain, width=_WIDTH)
 
 
 class Terminal:

@@ -1,12 +1,13 @@
 import os
 import stat
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from hw import output
-from hw.output import check_file, check_folder, write_file
+from hw.output import STANDARD_OUTPUT, check_file, check_folder, write_file
 
 
 def mode(path):
@@ -99,6 +100,13 @@ def test_standard_output(capfdbinary):
     check_file(output.STANDARD_OUTPUT)
     write_file(output.STANDARD_OUTPUT, b"\x00x")
     assert capfdbinary.readouterr().out == b"\x00x"
+
+
+def test_a_closed_standard_output_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(OSError, match="standard output is closed") as caught:
+        check_file(STANDARD_OUTPUT)
+    assert caught.value.filename == "-"
 
 
 def test_a_check_leaves_everything_as_it_is(tmp_path):

@@ -1,4 +1,6 @@
 import io
+import sys
+from contextlib import suppress
 
 import pytest
 from rich.console import Console
@@ -63,3 +65,13 @@ def test_tables_in_a_pipe_are_not_cut(capsys, monkeypatch):
     assert capsys.readouterr().out == "x" * 1400 + "\n"
     results().print(Columns([f"column{number}" for number in range(40)], [["1,234,567.8"] * 40]))
     assert [len(line.split()) for line in capsys.readouterr().out.splitlines()] == [40, 40]
+
+
+def test_a_full_standard_output_is_named(monkeypatch):
+    with open("/dev/full", "w", encoding="utf-8") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            results().print("x")
+        assert caught.value.filename == "standard output"
+        with suppress(OSError):
+            full.close()

@@ -192,10 +192,16 @@ class Recipe:
             raise ValueError("a recipe without a start must have a [[train]] stage")
         if self.quantize is None and (self.compress or self.integer or self.dense):
             raise ValueError("quantize must be given where there is [[compress]], [dense] or [[integer]]")
-        names = [stage.name for stage in (*self.train, *self.compress, *self.integer_stages)]
+        stages = (*self.train, *self.compress, *self.integer_stages)
+        names = [stage.name for stage in stages]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"names of stages must differ, not both be {name!r}")
+        side = min(SHAPES[self.data][0][:2])
+        for stage in stages:
+            shift = stage.schedule.shift
+            if shift >= side:
+                raise ValueError(f"{stage.name}: shift must be below the {side} pixels of an image's side, not {shift}")
         preset(self.config)
         _ = self.network_architecture
 

@@ -17,6 +17,7 @@ OPTIMIZERS = ("adamw", "sgd", "adadelta")
 POLICIES = ("one-cycle", "cosine", "steps", "constant")
 
 _DROP = 0.1  # factor at a milestone
+_MOST_THREADS = 1024  # that a process surely gets: OpenMP ends the process when it can't have as many as it is told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,8 @@ class Schedule:
         for name in ("exit_weight", "weight_decay", "shift", "views"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+        if self.threads > _MOST_THREADS:
+            raise ValueError(f"threads must be at most {_MOST_THREADS}, not {self.threads}")
         if not 0.0 <= self.momentum < 1.0:
             raise ValueError(f"momentum must be at least 0 and below 1, not {self.momentum}")
         for name, known in (

@@ -138,6 +138,7 @@ def test_shapes_are_the_data_sets(data_root):
         ("epochs = 2", "epochs = 0", "compress 'compress 1': epochs must be positive, not 0"),
         ("epochs = 2", "epoch = 2", "compress 'compress 1': 'epoch' is unknown: settings are epochs, lr"),
         ("epochs = 2", 'name = "train 1"\nepochs = 2', "names of stages must differ, not both be 'train 1'"),
+        ("epochs = 2", "shift = 8\nepochs = 2", "compress 1: shift must be below the 8 pixels of .* side, not 8"),
         ("epochs = 2", "name = 3\nepochs = 2", "compress: name must be a text, not 3"),
         (
             "density = 0.5}",

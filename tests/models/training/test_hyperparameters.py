@@ -60,6 +60,7 @@ def test_a_missing_gpu(monkeypatch):
         ({"lr": float("nan")}, "lr must be positive, not nan"),
         ({"batch": 0}, "batch must be positive"),
         ({"threads": 0}, "threads must be positive"),
+        ({"threads": 1025}, "threads must be at most 1024, not 1025"),
         ({"exit_weight": -1}, "exit_weight must not be negative, not -1"),
         ({"shift": -1}, "shift must not be negative"),
         ({"momentum": 1.0}, "momentum must be at least 0 and below 1, not 1.0"),

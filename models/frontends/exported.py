@@ -5,6 +5,7 @@ followed exactly. Weights that a hook or a parametrization computes when the mod
 graph, too, from the parameters as they are now.
 """
 
+import copy
 import io
 import logging
 import re
@@ -21,7 +22,17 @@ from torch import fx, nn
 from torch.export.graph_signature import OutputKind
 from torch.nn.parameter import is_lazy
 
-__all__ = ["Exported", "arguments", "export", "line_of", "undisturbed"]
+__all__ = [
+    "Exported",
+    "arguments",
+    "export",
+    "exported_program",
+    "functional",
+    "line_of",
+    "program_of",
+    "recorded",
+    "undisturbed",
+]
 
 _SAMPLES = 3  # images; no size that a network is likely to have of itself, so that no reshape mixes images unseen
 _SEED = 20  # of the samples
@@ -70,7 +81,8 @@ class Exported:
     answers : tuple of tensor
         What the module itself returns for them.
     alone : function
-        What it returns for the first of them alone, computed anew.
+        What it returns for the first of them alone, computed anew; of a program, which takes as many images as it
+        was made for, for all of them.
     """
 
     shape: tuple[int, int, int]
@@ -104,19 +116,108 @@ def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
         When the network can't compute images of this shape, returns anything but logits, changes what it holds, or
         branches on what it computes; the message names the module where there is one.
     """
-    _check_values(model)
-    height, width, channels = shape
-    first = next((value for value in model.parameters() if value.is_floating_point()), None)
-    random = torch.Generator("cpu").manual_seed(_SEED)
-    images = torch.rand(_SAMPLES, channels, height, width, generator=random, dtype=torch.float32, device="cpu")
-    if first is not None:
-        images = images.to(first.device, first.dtype)
+    images = _images(model, shape, _SAMPLES)
     with _kept(model) as changed:
         answers = _answers(model, shape, images)
     with _kept(model):
         program = _program(model, images, changed)
-        values = _Recorder(program.graph_module).record(_inputs(program, images))
-    return _pruned(model, shape, program, values, answers)
+        values = recorded(program, images)
+
+    def alone() -> tuple[torch.Tensor, ...]:
+        with _kept(model):
+            return _answers(model, shape, images[:1])
+
+    (image,) = program.graph_signature.user_inputs
+    modules = model.named_modules(remove_duplicate=False)
+    return _pruned(program.graph, image, shape, values, answers, modules, alone)
+
+
+def program_of(model: nn.Module, shape: tuple[int, int, int]) -> torch.export.ExportedProgram:
+    """A module's functional program of one image; the module must be in evaluation mode (:func:`undisturbed`).
+
+    Parameters
+    ----------
+    shape : tuple of 3 int
+        Height, width, channels of an image.
+
+    Raises
+    ------
+    ValueError
+        As :func:`export`.
+    """
+    images = _images(model, shape, 1)
+    with _kept(model) as changed:
+        _answers(model, shape, images)
+    with _kept(model):
+        return _program(model, images, changed)
+
+
+def functional(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """A program without operators that write in place.
+
+    Raises
+    ------
+    ValueError
+        When the program changes what it holds, or its image.
+    """
+    if any(_writes(node) for node in program.graph.nodes):
+        program = program.run_decompositions({})
+    written = _written(program)
+    if written:
+        raise ValueError(f"a network must not change {', '.join(written)} when it is called")
+    return program
+
+
+def exported_program(
+    program: torch.export.ExportedProgram, shape: tuple[int, int, int], images: torch.Tensor
+) -> Exported:
+    """The operators of a functional program, which stays as it is.
+
+    Parameters
+    ----------
+    shape : tuple of 3 int
+        Height, width, channels of an image.
+    images : tensor
+        As many as the program takes.
+
+    Raises
+    ------
+    ValueError
+        When the program can't compute them.
+    """
+    own = copy.deepcopy(program.graph_module)
+    for node, original in zip(own.graph.nodes, program.graph.nodes, strict=True):
+        node.name = original.name  # A copy renames what is called as something of Python's.
+    try:
+        values = _Recorder(own).record(_inputs(program, images))
+    except Exception as error:  # Operators may raise anything.
+        raise ValueError(f"the program can't compute images of shape {tuple(images.shape)}: {_first(error)}") from error
+    output = next(iter(reversed(own.graph.nodes)))
+    answers = tuple(values[node] for node in output.args[0] if isinstance(node, fx.Node))
+    stacks = [node.meta.get("nn_module_stack") or {} for node in own.graph.nodes]
+    names = {name.split("@")[0] for stack in stacks for name, _ in stack.values()}
+    modules = [(name, _Unknown()) for name in sorted(names | {""})]
+    (image,) = program.graph_signature.user_inputs
+    return _pruned(own.graph, image, shape, values, answers, modules, lambda: answers)
+
+
+def recorded(program: torch.export.ExportedProgram, images: torch.Tensor) -> dict[fx.Node, Any]:
+    """What every node of a program is for images."""
+    return _Recorder(program.graph_module).record(_inputs(program, images))
+
+
+class _Unknown(nn.Module):
+    """What stands for a module of a program, of which nothing but the name is left."""
+
+
+def _images(model: nn.Module, shape: tuple[int, int, int], count: int) -> torch.Tensor:
+    """Images of noise, of a module's type and on its device."""
+    _check_values(model)
+    height, width, channels = shape
+    first = next((value for value in model.parameters() if value.is_floating_point()), None)
+    random = torch.Generator("cpu").manual_seed(_SEED)
+    images = torch.rand(count, channels, height, width, generator=random, dtype=torch.float32, device="cpu")
+    return images if first is None else images.to(first.device, first.dtype)
 
 
 def _check_values(model: nn.Module) -> None:
@@ -295,14 +396,15 @@ class _Recorder(fx.Interpreter):
 
 
 def _pruned(
-    model: nn.Module,
+    graph: fx.Graph,
+    name: str,
     shape: tuple[int, int, int],
-    program: torch.export.ExportedProgram,
     values: dict[fx.Node, Any],
     answers: tuple[torch.Tensor, ...],
+    modules: Iterable[tuple[str, nn.Module]],
+    alone: Callable[[], tuple[torch.Tensor, ...]],
 ) -> Exported:
-    """Only what the logits depend on, without operators that give on what they take."""
-    graph, (name,) = program.graph, program.graph_signature.user_inputs
+    """Only what the logits depend on, without operators that give on what they take; the image's node has the name."""
     for node in list(graph.nodes):
         if node.target == _ATEN._assert_tensor_metadata.default:
             graph.erase_node(node)
@@ -318,14 +420,9 @@ def _pruned(
         if node.op == "call_function" and (varying.intersection(node.all_input_nodes) or _is_random(node)):
             varying.add(node)
     output = next(iter(reversed(graph.nodes)))
-
-    def alone() -> tuple[torch.Tensor, ...]:
-        with _kept(model):
-            return _answers(model, shape, values[image][:1])
-
     return Exported(
         shape=shape,
-        modules=dict(model.named_modules(remove_duplicate=False)),
+        modules=dict(modules),
         nodes=tuple(node for node in graph.nodes if node in varying and node is not image),
         image=image,
         logits=tuple(output.args[0]),

@@ -17,8 +17,8 @@ def lower(model: nn.Module, shape: tuple[int, int, int]) -> Graph:
 
     The network may be of any module of ordinary style, in forms of modules and of functions, in float32, float16,
     bfloat16 or float64; what counts are the operators it computes (:mod:`models.frontends.operators`). Supported are
-    convolution (one group, or depthwise: as many groups as input and output channels; no dilation, padding with zeros,
-    also by a padding before it), batch norm behind it, ReLU behind any of convolution, linear layer and addition,
+    convolution of one or two dimensions (padding with zeros, also by a padding before it; what groups and dilation
+    leave out are weights of zero), batch norm behind it, ReLU behind any of convolution, linear layer and addition,
     addition of two maps, average pool without padding and mean over all positions, max pool, views that flatten, and
     linear layers, which end the network as the logits of an exit. Inputs of convolutions and linear layers may be
     winners alone (:mod:`models.networks.winners`). Weights are copied, as float32; those that a hook or a

@@ -20,7 +20,7 @@ NO_PADS: Pads = (0, 0, 0, 0)
 _REFUSED = "refused"
 
 #: Modules of PyTorch's that are one operator each: a step has their name.
-_NAMED = (nn.Conv2d, nn.Linear, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d)
+_NAMED = (nn.Conv2d, nn.Conv1d, nn.Linear, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d)
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,9 @@ class Lowering:
         return self.exported.shape if name == INPUT else self.steps[name].shape
 
     def layout(self, node: fx.Node) -> tuple[int, ...]:
-        """A node's shape without the images."""
-        return tuple(self.exported.values[node].shape[1:])
+        """A node's shape without the images; a map of channels and columns is one of a single row."""
+        shape = tuple(self.exported.values[node].shape[1:])
+        return (shape[0], 1, shape[1]) if len(shape) == 2 else shape
 
     def refuse(self, node: fx.Node, reason: str) -> None:
         """Note why an operator can't run, and the line it comes from."""
@@ -151,7 +152,10 @@ class Lowering:
         UnknownError
             When its operator was refused.
         """
-        operand = node.args[number]
+        return self.operand(node, node.args[number])
+
+    def operand(self, node: fx.Node, operand: Any) -> Map:
+        """The same, of the operand itself."""
         if not isinstance(operand, fx.Node) or operand not in self.maps:
             raise ValueError(f"{self.place(node)}: {node.name} must be of maps that depend on the image, not {operand}")
         found = self.maps[operand]
@@ -164,7 +168,7 @@ class Lowering:
         found, operand = self.map(node, number), node.args[number]
         height, width, channels = self.shape(found.name)
         assert isinstance(operand, fx.Node)
-        if not found.plain or self.layout(operand) != (channels, height, width):
+        if not found.plain or (*self.layout(operand), 1, 1)[:3] != (channels, height, width):
             raise ValueError(
                 f"{self.place(node)}: {what} must read a map (channels, height, width) as it is, "
                 "not a flat one, a padded one, or its winners alone"

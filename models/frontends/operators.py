@@ -1,7 +1,7 @@
 """From operators to steps: a table says which operator becomes what; batch norms are folded, ReLUs fused."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,48 +14,57 @@ from models.frontends.exported import Exported, arguments
 from models.frontends.graph_steps import GraphStep
 from models.frontends.lowering import NO_PADS, Lowering, Map, Pads, UnknownError, pair
 from models.frontends.pools import average_pool, global_pool, max_pool, mean
+from models.networks.winners import OPERATOR
 
-__all__ = ["lowered"]
+__all__ = ["OPERATORS", "Rule", "apply", "lowered"]
+
+#: What an operator is, once it is known what its operands are.
+Rule = Callable[[Any, fx.Node], Map]
 
 
 def lowered(exported: Exported) -> Lowering:
     """The steps of a network's operators, and all reasons why it can't run."""
     found = Lowering(exported=exported, maps={exported.image: Map(INPUT)})
-    for node in exported.nodes:
-        try:
-            found.maps[node] = _rule(found, node)(found, node)
-        except UnknownError:
-            found.maps[node] = found.unknown(node)
-        except ValueError as error:
-            found.refuse(node, str(error))
-            found.maps[node] = found.unknown(node)
+    apply(found, OPERATORS)
     for node in exported.logits:
         _exit(found, node)
     return found
 
 
-def _rule(found: Lowering, node: fx.Node) -> Callable[[Lowering, fx.Node], Map]:
+def apply(found: Lowering, operators: Mapping[Any, Rule]) -> None:
+    """Let every node be what its operator's rule says, and note what can't run."""
+    for node in found.exported.nodes:
+        try:
+            found.maps[node] = _rule(found, node, operators)(found, node)
+        except UnknownError:
+            found.maps[node] = found.unknown(node)
+        except ValueError as error:
+            found.refuse(node, str(error))
+            found.maps[node] = found.unknown(node)
+
+
+def _rule(found: Lowering, node: fx.Node, operators: Mapping[Any, Rule]) -> Rule:
     """What makes a step of an operator."""
     _, module = found.exported.module(node)
     is_known = type(module).__module__.startswith("torch.nn.")
     if is_known and module in found.unsupported:
         raise UnknownError  # One of its operators has been refused: that speaks for all of them.
-    if node.target in _OPERATORS:
-        return _OPERATORS[node.target]
+    if node.target in operators:
+        return operators[node.target]
     value, operands = found.exported.values[node], set(node.all_input_nodes) & set(found.maps)
     if not isinstance(value, torch.Tensor) and any(map(found.is_unknown, operands)):
         raise UnknownError  # PyTorch's own, of sizes that depend on what was refused.
-    names = {_called(target) for target in _OPERATORS} - _INNER
-    operator = _called(node.target)
-    if operator in names:  # In a form that isn't supported.
-        operator = str(node.target).removeprefix("aten.")
+    names = {_called(target) for target in operators} - _INNER
+    called = _called(node.target)
+    if called in names:  # In a form that isn't supported.
+        called = str(node.target).removeprefix("aten.")
     if is_known:
-        operator += f" of {type(module).__name__}"
+        called += f" of {type(module).__name__}"
     first, place = not found.unsupported, found.place(node)
     found.unsupported.add(module)
     if first:
-        raise ValueError(f"{place}: operators must be among {', '.join(sorted(names))}, not {operator}")
-    raise ValueError(f"{place}: {operator} is not among these operators either")
+        raise ValueError(f"{place}: operators must be among {', '.join(sorted(names))}, not {called}")
+    raise ValueError(f"{place}: {called} is not among these operators either")
 
 
 def _called(target: Any) -> str:
@@ -65,18 +74,19 @@ def _called(target: Any) -> str:
 
 
 def _conv(found: Lowering, node: fx.Node) -> Map:
+    """A convolution; what groups don't multiply, and what dilation leaves out, are weights of zero."""
     given, source, place = arguments(node), found.map(node), found.place(node)
     weight, bias = found.weights(node, given["weight"], given["bias"])
+    if weight.ndim == 3:  # Conv1d, of maps of one row
+        padding = given["padding"] if isinstance(given["padding"], str) else [0, *given["padding"]]
+        given |= {"stride": [1, *given["stride"]], "dilation": [1, *given["dilation"]], "padding": padding}
+        weight = weight.unsqueeze(2)
     height, width, channels = found.shape(source.name)
-    depthwise = given["groups"] == channels == len(weight) > 1
-    if not (depthwise or given["groups"] == 1) or set(given["dilation"]) != {1}:
-        raise ValueError(
-            f"{place}: Conv2d must have dilation 1 and one group, or one for each input and output channel, "
-            f"not {pair(given['dilation'])} and {given['groups']} groups of {channels} to {len(weight)} channels"
-        )
     height, width = height + sum(source.pads[:2]), width + sum(source.pads[2:])
     if source.mask or found.layout(given["input"]) != (channels, height, width):
         raise ValueError(f"{place}: Conv2d must read a map (channels, height, width), not a flat one")
+    depthwise = given["groups"] == channels == len(weight) > 1
+    weight = _dilated(weight if depthwise else _dense(weight, given["groups"]), pair(given["dilation"]))
     stride, own = pair(given["stride"]), _padding(given["padding"], weight)
     shape = (
         (height + sum(own[:2]) - weight.shape[2]) // stride[0] + 1,
@@ -91,6 +101,27 @@ def _conv(found: Lowering, node: fx.Node) -> Map:
             select=source.select,
         ),
     )  # fmt: skip
+
+
+def _dense(weight: torch.Tensor, groups: int) -> torch.Tensor:
+    """Weights of all input channels, zero where an output channel is in another group."""
+    if groups == 1:
+        return weight
+    outputs, depth, rows, columns = weight.shape
+    dense = weight.new_zeros(groups, outputs // groups, groups, depth, rows, columns)
+    for group, own in enumerate(weight.reshape(groups, outputs // groups, depth, rows, columns)):
+        dense[group, :, group] = own
+    return dense.reshape(outputs, groups * depth, rows, columns)
+
+
+def _dilated(weight: torch.Tensor, dilation: tuple[int, int]) -> torch.Tensor:
+    """Weights with zeros between them."""
+    if dilation == (1, 1):
+        return weight
+    rows, columns = ((size - 1) * step + 1 for size, step in zip(weight.shape[2:], dilation, strict=True))
+    spread = weight.new_zeros(*weight.shape[:2], rows, columns)
+    spread[:, :, :: dilation[0], :: dilation[1]] = weight
+    return spread
 
 
 def _together(outer: Pads, inner: Pads) -> Pads:
@@ -228,11 +259,12 @@ def _exit(found: Lowering, node: fx.Node) -> None:
     found.exits.append(step.name)
 
 
-_ATEN, _WINNERS = torch.ops.aten, torch.ops.offramp.winners.default
+_ATEN, _WINNERS = torch.ops.aten, OPERATOR
 #: What no user writes.
-_INNER = {"_unsafe_view", "constant_pad_nd", "getitem", "mul", "winners"}
-_CONVOLUTIONS = (_ATEN.conv2d.default, _ATEN.conv2d.padding)
-_OPERATORS: dict[Any, Callable[[Lowering, fx.Node], Map]] = {
+_INNER = {"_unsafe_view", "_log_softmax", "_softmax", "addmm", "constant_pad_nd", "getitem", "mm", "mul", "winners"}
+_CONVOLUTIONS = (_ATEN.conv2d.default, _ATEN.conv2d.padding, _ATEN.conv1d.default, _ATEN.conv1d.padding)
+#: The rule of each operator.
+OPERATORS: dict[Any, Rule] = {
     **dict.fromkeys(_CONVOLUTIONS, _conv),
     _ATEN.linear.default: _linear,
     _ATEN.batch_norm.default: _norm,
@@ -243,10 +275,10 @@ _OPERATORS: dict[Any, Callable[[Lowering, fx.Node], Map]] = {
     _ATEN.add.Tensor: _add,
     _ATEN.pad.default: _pad,
     _ATEN.constant_pad_nd.default: _pad,
-    _ATEN.adaptive_avg_pool2d.default: global_pool,
+    **dict.fromkeys((_ATEN.adaptive_avg_pool2d.default, _ATEN.adaptive_avg_pool1d.default), global_pool),
     _ATEN.mean.dim: mean,
-    _ATEN.avg_pool2d.default: average_pool,
-    _ATEN.max_pool2d.default: max_pool,
+    **dict.fromkeys((_ATEN.avg_pool2d.default, _ATEN.avg_pool1d.default), average_pool),
+    **dict.fromkeys((_ATEN.max_pool2d.default, _ATEN.max_pool1d.default), max_pool),
     _WINNERS: _winners,
     _ATEN.mul.Tensor: _product,
     **dict.fromkeys(

@@ -11,7 +11,7 @@ __all__ = ["average_pool", "global_pool", "max_pool", "mean"]
 
 
 def global_pool(found: Lowering, node: fx.Node) -> Map:
-    source, size = found.whole(node, "AdaptiveAvgPool2d"), pair(arguments(node)["output_size"])
+    source, size = found.whole(node, "AdaptiveAvgPool2d"), _sizes(found, node, arguments(node)["output_size"], 1)
     if size != (1, 1):
         raise ValueError(f"{found.place(node)}: AdaptiveAvgPool2d must give one position, not {size}")
     return _pool(found, node, source, found.shape(source.name)[:2])
@@ -28,19 +28,25 @@ def mean(found: Lowering, node: fx.Node) -> Map:
 
 def average_pool(found: Lowering, node: fx.Node) -> Map:
     source, given = found.whole(node, "AvgPool2d"), arguments(node)
-    if set(given["padding"]) != {0} or given["ceil_mode"] or given["divisor_override"] is not None:
+    if set(given["padding"]) != {0} or given["ceil_mode"] or given.get("divisor_override") is not None:
         raise ValueError(f"{found.place(node)}: AvgPool2d must have no padding, no ceil_mode and no divisor_override")
-    window = pair(given["kernel_size"])
-    return _pool(found, node, source, window, pair(given["stride"] or given["kernel_size"]))
+    window, stride = (_sizes(found, node, sizes or given["kernel_size"], 1) for sizes in (None, given["stride"]))
+    return _pool(found, node, source, window, stride)
 
 
 def max_pool(found: Lowering, node: fx.Node) -> Map:
     source, given = found.whole(node, "MaxPool2d"), arguments(node)
     if set(given["dilation"]) != {1} or given["ceil_mode"]:
         raise ValueError(f"{found.place(node)}: MaxPool2d must have dilation 1 and no ceil_mode")
-    rows, columns = pair(given["padding"])
-    window, stride = pair(given["kernel_size"]), pair(given["stride"] or given["kernel_size"])
+    rows, columns = _sizes(found, node, given["padding"], 0)
+    window, stride = (_sizes(found, node, sizes or given["kernel_size"], 1) for sizes in (None, given["stride"]))
     return _pool(found, node, source, window, stride, (rows, rows, columns, columns), kind="max_pool")
+
+
+def _sizes(found: Lowering, node: fx.Node, sizes: list[int], rows: int) -> tuple[int, int]:
+    """Height and width of sizes; of a pool of one dimension, whose map has one row, the height is ``rows``."""
+    one = found.exported.values[node].ndim == 3
+    return (rows, sizes[-1]) if one else pair(sizes)
 
 
 def _pool(

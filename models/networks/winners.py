@@ -16,7 +16,7 @@ from torch import fx, nn
 
 from hw.network.selection import Select
 
-__all__ = ["KINDS", "Winners", "attach", "attached", "carried", "carriers", "keep", "set_rates"]
+__all__ = ["KINDS", "OPERATOR", "Winners", "attach", "attached", "carried", "carriers", "keep", "set_rates"]
 
 #: What can win by a rate.
 KINDS = ("elements", "channels")
@@ -50,6 +50,10 @@ def _mask(x: torch.Tensor, kind: str, count: int, channels: Sequence[int], step:
     if kind == "elements":
         return _elements(x, count)
     return _channels(x, Select(kind=kind, count=count, channels=tuple(channels)), step)
+
+
+#: What an exported graph calls it.
+OPERATOR = torch.ops.offramp.winners.default
 
 
 @_mask.register_fake

@@ -19,14 +19,12 @@ def refusal(net):
 @pytest.mark.parametrize(
     ("between", "message"),
     [
-        (nn.LPPool2d(2, 2), "^between: operators must be among adaptive_avg_pool2d, add, .*, not pow of LPPool2d$"),
+        (nn.LPPool2d(2, 2), "^between: operators must be among adaptive_avg_pool1d, .* add, .*, not pow of LPPool2d$"),
         (nn.Sequential(nn.ReLU(), nn.Sigmoid()), r"^between.1: operators must be among .* not sigmoid of Sigmoid$"),
-        (nn.Conv2d(4, 4, 1, groups=2), r"^between: Conv2d must have .* not \(1, 1\) and 2 groups of 4 to 4 channels"),
         (
-            nn.Sequential(nn.Conv2d(4, 8, 1, groups=4), nn.Conv2d(8, 4, 1)),
-            r"^between.0: Conv2d must have .* not \(1, 1\) and 4 groups of 4 to 8 channels$",
+            Call(lambda x: nn.functional.conv2d(x.view(len(x), 8, 3, 6), torch.ones(4, 8, 1, 1))),
+            "Conv2d must read a map",
         ),
-        (nn.Conv2d(4, 4, 3, dilation=2), r"^between: Conv2d must have .* not \(2, 2\) and 1 groups of 4 to 4"),
         (nn.AvgPool2d(2, padding=1), "^between: AvgPool2d must have no padding, no ceil_mode and no divisor_override"),
         (nn.AvgPool2d(4, ceil_mode=True), "^between: AvgPool2d must have no padding, no ceil_mode"),
         (nn.AvgPool2d(2, divisor_override=3), "^between: AvgPool2d must have no padding, no ceil_mode"),
@@ -83,11 +81,11 @@ def test_unsupported_is_refused_by_name(between, message, functionalized):
 
 def test_all_reasons_are_given_and_none_that_follows():
     net = Body(nn.Sequential(nn.Sigmoid(), nn.AdaptiveAvgPool2d(2), nn.Conv2d(4, 4, 1)))
-    net.conv = nn.Conv2d(1, 4, 3, padding=2, dilation=2)
+    net.conv = nn.Conv2d(1, 4, 3, padding=1, padding_mode="reflect")
     net.linear = nn.Sequential(nn.Linear(4, 4), nn.Softplus(), nn.Linear(4, 3))
     reasons, _ = refusal(net)
     assert re.search(
-        r"^conv: Conv2d must have dilation 1 [^;]*; between.0: operators must be among [^;]*, not sigmoid of Sigmoid; "
+        r"^conv: padding must add [^;]*; between.0: operators must be among [^;]*, not sigmoid of Sigmoid; "
         r"between.1: AdaptiveAvgPool2d must give one position, not \(2, 2\); "
         r"linear.1: softplus of Softplus is not among these operators either$",
         reasons,
@@ -106,14 +104,14 @@ def test_all_reasons_are_given_and_none_that_follows():
 
 
 def test_what_reads_a_refused_map_is_looked_at_and_what_is_computed_of_it_alone_not():
-    """Behind a GELU: a batch norm may be fused to it or not, a second convolution is seen to be dilated."""
+    """Behind a GELU: a batch norm may be fused to it or not, an average pool is seen to have padding."""
     body = nn.Sequential(
-        nn.GELU(), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=2, dilation=2), nn.BatchNorm2d(4),
-        nn.Conv2d(4, 4, 1), nn.ReLU(), nn.ReLU(),
+        nn.GELU(), nn.BatchNorm2d(4), nn.ReLU(), nn.AvgPool2d(3, 1, padding=1), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4),
+        nn.ReLU(), nn.ReLU(),
     )  # fmt: skip
     reasons, _ = refusal(Body(body))
     assert re.search(
-        r"^between.0: [^;]*, not gelu of GELU; between.3: Conv2d must have dilation 1 [^;]*; "
+        r"^between.0: [^;]*, not gelu of GELU; between.3: AvgPool2d must have no padding[^;]*; "
         r"between.7: ReLU must be the only reader [^;]*$",
         reasons,
     )
@@ -176,3 +174,49 @@ def test_weights_that_depend_on_the_image():
     net.linear = nn.Linear(3, 3)
     with pytest.raises(ValueError, match=r"between: weights must not depend on the image"):
         lower(net, (6, 6, 1))
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        nn.Conv2d(4, 4, 1, groups=2),
+        nn.Sequential(nn.Conv2d(4, 8, 3, groups=4), nn.Conv2d(8, 4, 1)),
+        nn.Conv2d(4, 4, (3, 2), dilation=(1, 3)),
+        nn.Conv2d(4, 4, 3, dilation=2, padding="same", groups=2),
+        nn.Conv2d(4, 4, 3, dilation=2, padding=2, groups=4, stride=2),
+    ],
+)
+def test_groups_and_dilation_are_weights_of_zero(between):
+    net = Body(between).eval()
+    steps = {step.name: step for step in checked(net, (6, 6, 1)).steps}
+    first = between[0] if isinstance(between, nn.Sequential) else between
+    step = steps["between.0" if first is not between else "between"]
+    assert (step.kind == "depthwise") == (first.groups == 4 and first.out_channels == 4)
+    assert step.weight.count_nonzero() == first.weight.numel()
+
+
+@pytest.mark.parametrize(
+    ("pool", "kind"),
+    [
+        (nn.MaxPool1d(3, stride=2, padding=1), "max_pool"),
+        (nn.AvgPool1d(2), "pool"),
+        (nn.AdaptiveAvgPool1d(1), "pool"),
+    ],
+)
+def test_maps_of_one_row_have_one_dimension(pool, kind):
+    """Convolutions and pools of one dimension on images of one row."""
+
+    class Row(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.last = nn.Conv1d(2, 4, 3, stride=2, padding=1), nn.Conv1d(4, 4, 1, padding="same")
+            self.pool, self.linear = pool, nn.LazyLinear(3)
+
+        def forward(self, x):
+            return self.linear(self.pool(self.last(self.conv(x.squeeze(2)).relu())).flatten(1))
+
+    net = Row()
+    net(torch.zeros(1, 2, 1, 12))
+    graph = checked(net, (1, 12, 2))
+    assert [step.kind for step in graph.steps] == ["conv", "conv", kind, "linear"]
+    assert graph.steps[0].shape == (1, 6, 4)

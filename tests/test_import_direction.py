@@ -38,8 +38,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # PyTorch, by stage.
     "models.datasets": _CONTRACTS,
     "models.networks": (*_CONTRACTS, "models.datasets"),
-    "models.frontends": (*_CONTRACTS, "models.networks"),
-    "models.integer": (*_CONTRACTS, "models.datasets", "models.frontends"),
+    "models.integer": (*_CONTRACTS, "models.datasets"),
+    "models.frontends": (*_CONTRACTS, "models.networks", "models.integer"),
     "models.training": (*_CONTRACTS, "models.datasets", "models.networks"),
     "models.compression": (
         *_CONTRACTS, "models.datasets", "models.networks", "models.frontends", "models.integer", "models.training",

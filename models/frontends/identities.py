@@ -16,7 +16,7 @@ from hw.network.network import INPUT, Add, Conv2D, DepthwiseConv2D, Layer, Linea
 from hw.network.zero_points import code_ranges
 from hw.numerics import Rounding, Scale, quantize_scale
 
-__all__ = ["MAX_OUTPUTS", "concatenated", "raw_output", "rescaled", "runnable", "with_second_logit"]
+__all__ = ["MAX_OUTPUTS", "averaged", "concatenated", "raw_output", "rescaled", "runnable", "with_second_logit"]
 
 #: Most values that a network without a classifier may give: its last layer has the square of this in weights.
 MAX_OUTPUTS = 2048
@@ -60,6 +60,37 @@ def rescaled(
         clamp=clamp,
         rounding=Rounding.SINGLE,
         weight=np.full((channels, 1, 1, 1), weight, dtype=np.int8),
+        **_constants(channels, scale),
+    )
+
+
+def averaged(
+    name: str,
+    source: str,
+    before: Tensor,
+    after: Tensor,
+    window: tuple[int, int],
+    stride: tuple[int, int],
+    clamp: tuple[int, int] = (-128, 127),
+) -> Conv2D | DepthwiseConv2D:
+    """A convolution that averages windows of a map on another scale, with one rounding for both.
+
+    Raises
+    ------
+    ValueError
+        When a step of the map is 64 or more of the result, times the window's positions; the message names the layer.
+    """
+    weight, scale = _factor(name, before.scale / math.prod(window), after.scale)
+    channels = before.shape[2]
+    kind = DepthwiseConv2D if channels > 1 else Conv2D
+    return kind(
+        name=name,
+        inputs=(source,),
+        output=after,
+        clamp=clamp,
+        rounding=Rounding.SINGLE,
+        weight=np.full((channels, *window, 1), weight, dtype=np.int8),
+        stride=stride,
         **_constants(channels, scale),
     )
 

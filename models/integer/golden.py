@@ -32,7 +32,7 @@ from hw.numerics import ADD_LEFT_SHIFT, Rounding, accumulator_range, add_scales,
 from models.integer.elementwise import add_codes, requantize_sums
 from models.integer.exact import exact
 
-__all__ = ["Result", "checked_images", "decide", "run"]
+__all__ = ["Result", "checked_images", "compute", "decide", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +194,23 @@ def decide(logits: Sequence[np.ndarray], thresholds: Sequence[int | None]) -> tu
     taken = np.stack([margins[:, i] >= (0 if t is None else t) for i, t in enumerate(thresholds)], axis=1)
     exit_index = taken.argmax(axis=1)
     return margins, exit_index, classes[np.arange(len(classes)), exit_index]
+
+
+def compute(network: Network, layer: Layer, sources: Sequence[np.ndarray]) -> np.ndarray:
+    """What one layer makes of its input maps.
+
+    Parameters
+    ----------
+    sources : sequence of int8 array, (N, height, width, channels)
+        In the order of the layer's inputs.
+
+    Returns
+    -------
+    array
+        int8 codes (N, height, width, channels), of a raw layer int64 (N, 1, 1, classes).
+    """
+    with exact():
+        return _step(network, layer)(*map(torch.from_numpy, sources)).numpy()
 
 
 def _step(network: Network, layer: Layer) -> Callable[..., torch.Tensor]:

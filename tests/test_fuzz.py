@@ -24,7 +24,7 @@ from models import zoo
 from models.compression.product_pruning import ProductPruning
 from models.datasets import splits
 from models.datasets.sources import cifar10_batch, idx
-from models.frontends import tflite
+from models.frontends import onnx_reader, tflite
 from models.integer import golden
 from models.methods.binary_relax import BinaryRelax
 from models.methods.boundary import Probe
@@ -42,6 +42,7 @@ from offramp.errors import sentence
 from offramp.report.contents import contents
 from sim import simulate
 from tests.fuzzing import changed_array, changed_bytes, changed_image, changed_text, changed_tree
+from tests.models.frontends import onnx_models
 from tests.models.frontends.tflite_builder import Builder
 from tests.models.networks.test_resnet8 import official_arrays
 from tests.random_networks import random_codes, random_network
@@ -242,6 +243,21 @@ def change_tflite(path: Path, rng: np.random.Generator) -> str:
     return text
 
 
+def change_onnx(path: Path, rng: np.random.Generator) -> str:
+    """An ONNX file with some bytes changed."""
+    whole = onnx_models.two_files()
+    data, text = changed_bytes(whole[rng.integers(len(whole))], rng)
+    path.write_bytes(data)
+    return text
+
+
+def use_onnx(path: Path) -> None:
+    """Read, and executed."""
+    found = onnx_reader.read(path)
+    height, width, channels = found.program.shape
+    found(torch.rand(2, channels, height, width))
+
+
 def use_tflite(path: Path) -> None:
     """Read, and executed."""
     network = tflite.read(path)
@@ -384,6 +400,7 @@ KINDS: dict[str, tuple[Maker, Callable[[Path], None]]] = {
     "checkpoint": (change_checkpoint, use_checkpoint),
     "recipe": (change_recipe, use_recipe),
     "tflite": (change_tflite, use_tflite),
+    "onnx": (change_onnx, use_onnx),
     "npz": (change_npz, use_npz),
     "progress": (change_progress, use_progress),
     "data": (change_data, use_data),

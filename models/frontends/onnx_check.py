@@ -16,6 +16,7 @@ from torch.func import functional_call
 from models.frontends.onnx_file import OnnxGraph, OnnxInput
 from models.frontends.onnx_module import OnnxModule, OnnxStep
 from models.frontends.onnx_reference import feed, reference
+from models.frontends.onnx_sites import RefusalError
 
 __all__ = ["bounded", "compare"]
 
@@ -79,6 +80,8 @@ def bounded(module: OnnxModule, batch: int) -> int:
     try:
         with torch.no_grad():
             found = functional_call(module, sizes, (images, observe))
+    except RefusalError:
+        raise
     except (ValueError, RuntimeError, IndexError, TypeError, OverflowError) as error:  # PyTorch's, of sizes
         said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ValueError(f"{at[0]}{said}") from error

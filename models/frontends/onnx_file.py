@@ -119,6 +119,7 @@ def open_model(path: Path) -> "ModelProto":
     except DecodeError as error:
         raise ValueError("must be an ONNX file, not damaged or of another kind") from error
     require(model.HasField("graph"), "must be an ONNX file with a graph, not of another kind")
+    require(all(isinstance(name, str) for name in _names(model)), "names must be texts in UTF-8, not other bytes")
     left = _LARGEST
     for tensor in _tensors(model):
         left -= _size(tensor)
@@ -189,6 +190,21 @@ def _structure(data: bytes) -> int:
             for tensor in tensors:
                 whole -= sum(len(field) for n, field in _fields(tensor, left) if n in _CONTENTS)
     return whole
+
+
+def _names(model: "ModelProto") -> Iterator[Any]:
+    """Every name that is read; what isn't UTF-8 is bytes."""
+    graph = model.graph
+    yield from (value.name for value in (*graph.input, *graph.output))
+    yield from (entry.domain for entry in model.opset_import)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield from (attribute.name, attribute.ref_attr_name)
+    for tensor in _tensors(model):
+        yield tensor.name
+        for entry in tensor.external_data:
+            yield from (entry.key, entry.value)
 
 
 def _tensors(model: "ModelProto") -> Iterator["TensorProto"]:

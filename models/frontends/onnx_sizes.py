@@ -76,7 +76,10 @@ class SizesEvaluator:
                 for key, value in node.attributes.items()
             }
             proto = onnx.helper.make_node(node.operator, list(node.inputs), list(node.outputs), **tensors)
-            self._made[node.outputs[0]] = ReferenceEvaluator(proto, opsets={"": self.opset})
+            graph = onnx.GraphProto(node=[proto])
+            graph.input.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(node.inputs) if name)
+            graph.output.add(name=node.outputs[0])
+            self._made[node.outputs[0]] = ReferenceEvaluator(graph, opsets={"": self.opset})
         return self._made[node.outputs[0]]
 
 

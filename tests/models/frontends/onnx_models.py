@@ -4,6 +4,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -137,3 +138,48 @@ def qcdq(folder: Path, net: nn.Module, shape: Sequence[int], monkeypatch: Any) -
         monkeypatch.setattr(manager, "opt", SimpleNamespace(optimize=lambda made, passes: made))
         export_onnx_qcdq(net.eval(), torch.rand(*shape), export_path=str(path), dynamo=False)
     return path
+
+
+@cache
+def two_files() -> list[bytes]:
+    """Files to be changed: floats with sizes that are computed, and codes with operators of both kinds."""
+    rng = np.random.default_rng(1)
+
+    def weight(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    def code(*shape: int) -> np.ndarray:
+        return rng.integers(-127, 128, shape).astype(np.int8)
+
+    whole = [
+        node("Conv", "x w b", "a", pads=[0, 1, 2, 1], strides=[2, 2]),
+        node("BatchNormalization", "a b b b v", "c"),
+        node("Clip", "c low high", "d"), node("MaxPool", "d", "e", kernel_shape=[2, 2], pads=[1] * 4),
+        node("Concat", "e e", "f", axis=1), node("Pad", "f p", "g"), node("Shape", "g", "h"),
+        node("Gather", "h zero", "i"), node("Unsqueeze", "i axes", "j"), node("Concat", "j rest", "k", axis=0),
+        node("Reshape", "g k", "l"), node("MatMul", "l m", "n"), node("Add", "n o", "q"),
+        node("Softmax", "q"),
+    ]  # fmt: skip
+    constants = {
+        "w": weight(4, 2, 3, 3), "b": weight(4), "v": np.ones(4, np.float32), "low": np.float32(0),
+        "high": np.float32(6),
+        "p": np.array([0, 0, 1, 0, 0, 0, 0, 0]), "zero": np.array(0), "axes": np.array([0]), "rest": np.array([-1]),
+        "m": weight(160, 3), "o": weight(3),
+    }  # fmt: skip
+    coded = [
+        node("QuantizeLinear", "x s z", "a"), node("QLinearConv", "a s z w ws wz t z c", "d", group=2),
+        node("com.microsoft.QLinearAdd", "d t z d t z s z", "e"), node("MaxPool", "e", "f", kernel_shape=[2, 2]),
+        node("DequantizeLinear", "f s z", "g"), node("Flatten", "g", "h"),
+        node("DequantizeLinear", "m ms mz", "n", axis=0), node("Gemm", "h n o", "q", transB=1),
+        node("QuantizeLinear", "q t z", "r"), node("Clip", "r low high", "k"),
+        node("DequantizeLinear", "k t z"),
+    ]  # fmt: skip
+    codes = {
+        "s": np.float32(0.05), "z": np.int8(3), "t": np.float32(0.07), "w": code(4, 1, 3, 3),
+        "wz": np.zeros(4, np.int8),
+        "ws": np.full(4, 0.01, np.float32), "c": np.arange(4, dtype=np.int32), "m": code(3, 36),
+        "mz": np.zeros(3, np.int8),
+        "ms": np.full(3, 0.02, np.float32), "o": weight(3), "low": np.int8(-100), "high": np.int8(90),
+    }  # fmt: skip
+    made = [model(whole, ("n", 2, 6, 6), constants), model(coded, (1, 2, 6, 6), codes, opset=21, ir=10)]
+    return [each.SerializeToString() for each in made]

@@ -156,6 +156,13 @@ def test_files_that_are_none(tmp_path):
         parse(path)
 
 
+def test_names_that_are_no_text(tmp_path):
+    data = saved(tmp_path, plain()).read_bytes()
+    (tmp_path / "net.onnx").write_bytes(data.replace(b"/Conv/y", b"/Conv/\xff"))
+    with pytest.raises(ValueError, match="names must be texts in UTF-8, not other bytes"):
+        parse(tmp_path / "net.onnx")
+
+
 def test_a_message_within_a_message_a_thousand_times(tmp_path):
     data = b""
     for _ in range(1000):  # a graph's node's attribute is a graph

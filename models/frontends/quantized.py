@@ -23,7 +23,7 @@ from models.frontends.quantized_operators import Quantization, quantized_steps
 from models.integer import golden
 from models.integer.exact import exact
 
-__all__ = ["Difference", "difference", "read_quantized"]
+__all__ = ["Difference", "compared", "difference", "read_quantized"]
 
 _NEVER = (1 << 32) - 1  # a margin that no exit reaches
 _SEED = 19  # of the images on which layers are compared
@@ -130,6 +130,16 @@ def read_quantized(
 def difference(source: nn.Module | ExportedProgram, network: Network, images: np.ndarray) -> dict[str, Difference]:
     """How far the layers of a network and its program differ, each computing by itself from the same image codes.
 
+    Parameters, layers and errors are those of :func:`compared`.
+    """
+    return {name: _difference(*pair) for name, pair in compared(source, network, images).items()}
+
+
+def compared(
+    source: nn.Module | ExportedProgram, network: Network, images: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """What the layers of a network and its program make of images, each computing by itself from the same image codes.
+
     Parameters
     ----------
     source : Module or ExportedProgram
@@ -140,8 +150,9 @@ def difference(source: nn.Module | ExportedProgram, network: Network, images: np
 
     Returns
     -------
-    dict of str to Difference
-        By the layer's name; layers that only rearrange others' codes are left out.
+    dict of str to (array, array)
+        By the layer's name, of network and program: codes, of a head the logits in steps of one scale. Layers that only
+        rearrange others' codes are left out.
 
     Raises
     ------
@@ -155,7 +166,7 @@ def difference(source: nn.Module | ExportedProgram, network: Network, images: np
         raise ValueError(f"images must be of shape (N, {', '.join(map(str, network.input.shape))}), not {images.shape}")
     expected = found.tensors(_as_taken(images, found.images))
     made = golden.run(network, expected[INPUT]).tensors
-    return {name: _difference(found, name, made[name], expected[name]) for name in expected if name != INPUT}
+    return {name: _pair(found, name, made[name], expected[name]) for name in expected if name != INPUT}
 
 
 def _read(source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | None, name: str) -> _Source:
@@ -225,7 +236,7 @@ def _check(found: _Source) -> None:
         made = golden.compute(network, layer, [known[source] for source in layer.inputs])
         known[layer.name] = made
         if layer.name in expected:
-            by = _difference(found, layer.name, made, expected[layer.name]).largest
+            by = _difference(*_pair(found, layer.name, made, expected[layer.name])).largest
             if by > 1:
                 raise ValueError(
                     f"{layer.name}: a layer must compute what the program does, up to 1 code, but differs by {by}; "
@@ -248,10 +259,15 @@ def _samples(found: _Source) -> torch.Tensor:
     return _as_taken(codes + (128 if like.dtype == torch.uint8 else 0), found.images).to(like.dtype)
 
 
-def _difference(found: _Source, name: str, made: np.ndarray, expected: np.ndarray) -> Difference:
-    """Between what a layer and the program compute."""
+def _pair(found: _Source, name: str, made: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What a layer and the program compute, on one scale."""
     if name in found.outputs:
-        made, expected = _comparable(found.network.layer(name).output, found.outputs[name][1], made, expected)
+        return _comparable(found.network.layer(name).output, found.outputs[name][1], made, expected)
+    return made, expected
+
+
+def _difference(made: np.ndarray, expected: np.ndarray) -> Difference:
+    """Between what a layer and the program compute."""
     off = np.abs(made.astype(np.int64) - expected.astype(np.int64))
     return Difference(largest=int(off.max()), share=float((off > 0).mean()))
 

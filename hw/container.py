@@ -32,6 +32,7 @@ _KINDS = {
     b"OFFRPROG": "a program",
     b"OFFRCKPT": "a trained or compressed network",
     b"OFFRPART": "a part of a training",
+    b"OFFRNETW": "an integer network",
 }
 _HEADER = struct.Struct("<8sIQ")
 _DIGEST = 32

@@ -29,7 +29,12 @@ app = typer.Typer(
 
 _GROUPS: dict[str, dict[str, Callable[..., None]]] = {
     "All at once": {"demo": demo.demo},
-    "Make a network": {"train": network.train, "compress": network.compress, "zoo": methods.zoo},
+    "Make a network": {
+        "train": network.train,
+        "compress": network.compress,
+        "import": network.import_,
+        "zoo": methods.zoo,
+    },
     "Make and run its program": {
         "compile": network.compile_,
         "evaluate": runs.evaluate,

@@ -184,7 +184,7 @@ def _programs(job: _Job, network: Compressed) -> tuple[Program, Program]:
 def _golden(job: _Job, source: Dataset, program: Program) -> dict[str, Any]:
     """Stage 4."""
     with job.stage(4, "golden model") as step:
-        return stages.evaluated(program, source, step)
+        return stages.evaluated(program, source.test.images, source.test.labels, step)
 
 
 def _simulated(
@@ -197,10 +197,12 @@ def _simulated(
     images: dict[str, np.ndarray] = {}
     with job.stage(5, "simulate") as step:
         for name, kind in ATTACKS.items():
-            count = len(source.test) if name == "clean" else settings.attacked
-            images[name], found[name] = stages.measured(program, source, kind, count=count, progress=step, **options)
-        whole = len(source.test)
-        _, found["unpruned"] = stages.measured(dense, source, ATTACKS["clean"], count=whole, progress=step, **options)
+            part = source.test.take(len(source.test) if name == "clean" else settings.attacked)
+            images[name], found[name] = stages.measured(
+                program, part.images, part.labels, kind, progress=step, **options
+            )
+        every, labels = source.test.images, source.test.labels
+        _, found["unpruned"] = stages.measured(dense, every, labels, ATTACKS["clean"], progress=step, **options)
     return found, images
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from hw.network import network_file
 from hw.program.program import MAGIC
 from models import zoo
 from models.recipes import checkpoint
@@ -12,6 +13,7 @@ __all__ = ["NEXT", "expect", "kind_of"]
 NEXT = {
     "trained": "offramp compress",
     "compressed": "offramp compile",
+    "network": "offramp compile",
     "program": "offramp simulate",
     "network of the zoo": "offramp simulate",
 }
@@ -19,13 +21,15 @@ NEXT = {
 _SAID = {
     "trained": "a trained network: compress it first",
     "compressed": "a compressed network: compile it first",
+    "network": "an integer network: compile it first",
     "program": "a program: run it",
     "network of the zoo": "a network of the zoo, which is compiled where a program is asked for",
 }
 
 
 def kind_of(path: Path) -> str:
-    """What a file is, by its first bytes: ``program``, ``trained``, ``compressed``; of the zoo, ``network of the zoo``.
+    """What a file is, by its first bytes: ``program``, ``trained``, ``compressed``, ``network``; of the zoo,
+    ``network of the zoo``.
 
     Raises
     ------
@@ -41,6 +45,8 @@ def kind_of(path: Path) -> str:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
     if magic == MAGIC:
         return "program"
+    if magic == network_file.MAGIC:
+        return "network"
     if magic == checkpoint.MAGIC:
         return checkpoint.stage_of(path)
     raise ValueError(f"{path}: must be a program or a trained or compressed network, not a file of another kind")

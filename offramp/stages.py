@@ -14,12 +14,13 @@ from hw.network.exits import DEFAULT, Conditions
 from hw.network.network import Network
 from hw.output import write_file
 from hw.program.program import Program, load
-from hw.rules import ShortageError
+from hw.rules import ShortageError, require
 from models import zoo
+from models.compression.fakequant import INPUT_SCALE, INPUT_ZERO_POINT
 from models.compression.quantize import encode
 from models.datasets import splits as data
 from models.datasets.sources import Progress
-from models.datasets.splits import Dataset
+from models.datasets.splits import Dataset, Split
 from models.integer import golden
 from models.recipes import pipeline, recipe
 from models.recipes.checkpoint import Checkpoint, Compressed, save, save_compressed
@@ -208,44 +209,64 @@ def reread(program: Program, path: Path) -> Program:
 
 def measured(
     program: Program,
-    source: Dataset,
+    images: np.ndarray,
+    labels: np.ndarray | None,
     kind: Attack,
     *,
     eps: float,
-    count: int,
     seed: int,
     conditions: Conditions = DEFAULT,
     progress: Progress | None = None,
 ) -> tuple[np.ndarray, Measurement]:
-    """A program on the first ``count`` test images under an attack: the images, and what it makes of them."""
-    split = source.test.take(count)
-    images = attacked(kind, program.network, split, eps=eps, seed=seed, progress=progress)
+    """A program on images under an attack: the images, and what it makes of them.
+
+    Images and labels are as of :func:`offramp.measure.measure.measure`.
+
+    Raises
+    ------
+    ValueError
+        When an attack is asked for and images aren't pixels in 0..1, with labels.
+    """
+    if kind.steps:
+        taken = program.network.input.scale, program.network.input.zero_point
+        pixels = images.dtype == np.float32 and taken == (INPUT_SCALE, INPUT_ZERO_POINT)
+        require(
+            labels is not None and pixels,
+            f"attack {kind.name} must have images in 0..1 with labels, and a network that takes such; others: clean",
+        )
+        assert labels is not None
+        split = Split(images=images, labels=labels)
+        images = attacked(kind, program.network, split, eps=eps, seed=seed, progress=progress)
     text = f"{kind.name}, golden and simulator"
-    return images, measure(program, images, split.labels, conditions=conditions, progress=progress, text=text)
+    return images, measure(program, images, labels, conditions=conditions, progress=progress, text=text)
 
 
 def evaluated(
-    program: Program, source: Dataset, progress: Progress | None = None, conditions: Conditions = DEFAULT
+    program: Program,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    progress: Progress | None = None,
+    conditions: Conditions = DEFAULT,
 ) -> dict[str, Any]:
-    """Accuracy and exit share of the golden model on the whole test set, and each image's label, class and exit.
+    """Accuracy and exit share of the golden model on images, and each one's label, class and exit.
 
-    Under other conditions than the usual ones the simulator is asked as well, for its cycles decide where runs leave;
-    then ``decisions`` are counted, too.
+    Images and labels are as of :func:`offramp.measure.measure.measure`. Under other conditions than the usual ones the
+    simulator is asked as well, for its cycles decide where runs leave; then ``decisions`` are counted, too.
     """
     if conditions != DEFAULT:
-        found = measure(program, source.test.images, source.test.labels, conditions=conditions, progress=progress)
+        found = measure(program, images, labels, conditions=conditions, progress=progress)
         described = found.to_dict()
         kept = {name: described[name] for name in ("images", "accuracy", "exit_share", "decisions")}
         return kept | {"per_image": found.per_image()}
-    codes = encode(source.test.images, program.network)
-    report = None if progress is None else lambda done, total: progress(done, total, "whole test set")
+    codes = images if images.dtype == np.int8 else encode(images, program.network)
+    report = None if progress is None else lambda done, total: progress(done, total, "golden model")
     result = golden.run(program.network, codes, keep=False, progress=report)
     return {
         "images": len(codes),
-        "accuracy": result.accuracy(source.test.labels),
+        "accuracy": None if labels is None else result.accuracy(labels),
         "exit_share": result.exit_share().tolist(),
         "per_image": {
-            "label": source.test.labels.tolist(),
+            **({} if labels is None else {"label": labels.tolist()}),
             "class": result.classes.tolist(),
             "exit": result.exit_index.tolist(),
         },

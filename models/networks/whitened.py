@@ -49,7 +49,7 @@ class WhitenedArchitecture(Description):
         return 9
 
 
-class _Group(nn.Module):
+class _ConvGroup(nn.Module):
     """Two convolutions, the first one's map halved; each begins by passing its input's channels on (Dirac)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -84,7 +84,7 @@ class WhitenedNet(nn.Module):
         self.whiten = nn.Conv2d(depth, filters, _PATCH)
         self.activation = nn.GELU()
         inputs = (filters, *architecture.widths)
-        self.groups = nn.Sequential(*(_Group(*pair) for pair in zip(inputs, architecture.widths, strict=False)))
+        self.groups = nn.Sequential(*(_ConvGroup(*pair) for pair in zip(inputs, architecture.widths, strict=False)))
         self.pool = nn.AdaptiveMaxPool2d(1)
         self.flatten = nn.Flatten()
         self.linear = nn.Linear(architecture.widths[-1], architecture.classes, bias=False)

@@ -1,17 +1,21 @@
-"""Commands that make a network and its program: train, compress, compile."""
+"""Commands that make a network and its program: train, compress, import, compile."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hw.config import preset
 from offramp import options
 from offramp.commands.common import OUT, finish, next_step, show
+from offramp.commands.model_options import AnyModel, takes_model
 from offramp.console import Terminal, results
 from offramp.result_file import provenance, write_json
 
-__all__ = ["compile_", "compress", "train"]
+if TYPE_CHECKING:
+    from offramp.intake.model import ModelRequest
+
+__all__ = ["compile_", "compress", "import_", "train"]
 
 
 def train(
@@ -80,9 +84,36 @@ def compress(
     next_step(f"offramp compile {out / stages.COMPRESSED}")
 
 
+@takes_model
+def import_(
+    *,
+    model: AnyModel,
+    file: Annotated[Path, typer.Option("--output", "-o", help="File to write.", callback=options.output_file)] = OUT
+    / "network.off",
+    seed: options.Seed = 0,
+    json: options.Json = None,
+    request: "ModelRequest",
+) -> None:
+    """Read a model of any kind into an integer network, checked against its source, and write that."""
+    from hw.network.network_file import NetworkFile, save
+    from offramp import inspect
+    from offramp.intake.model import read
+    from offramp.report.contents import contents
+
+    with Terminal().stage("import"):
+        found = read(request)
+    save(file, NetworkFile(network=found.network, origin=found.origin, activity=dict(found.activity)))
+    result = {"origin": found.origin, "notes": found.notes, "network": inspect.network_dict(found.network)}
+    results().print(contents(result), "")
+    show([("made of", found.origin), *(("note", note) for note in found.notes), ("file", str(file))])
+    finish("import", seed, json, {"model": model, **result, "file": file})
+    next_step(f"offramp verify {model}", f"offramp compile {file}")
+
+
+@takes_model
 def compile_(
     *,
-    compressed: Annotated[Path, typer.Argument(help="Compressed network.")] = Path("out/compressed.off"),
+    model: AnyModel = Path("out/compressed.off"),
     config: options.ConfigName = "single",
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what was tried and chosen, why, and how full every memory is.")
@@ -90,22 +121,23 @@ def compile_(
     seed: options.Seed = 0,
     out: options.Out = OUT,
     json: options.Json = None,
+    request: "ModelRequest",
 ) -> None:
-    """Compile a network to a program for an accelerator config; writes OUT/program.off."""
+    """Compile a model to a program for an accelerator config; writes OUT/program.off."""
     from hw.compiler.compile import balanced_compilation
     from hw.compiler.explain import explanation
-    from models.recipes.checkpoint import load_compressed
     from offramp import inspect, stages
-    from offramp.kinds import expect
+    from offramp.intake.model import read
     from offramp.report.contents import contents
     from offramp.report.explanation import explained
 
     chosen = preset(config)
-    expect(compressed, "compressed")
-    loaded = load_compressed(compressed)
-    result: dict[str, Any] = {"config": config}
     with Terminal().stage("compile"):
-        found = balanced_compilation(loaded.network, chosen, loaded.activity)
+        source = read(request)
+        if source.program is not None:
+            raise ValueError(f"{model} is a program: run it (offramp simulate {model})")
+        found = balanced_compilation(source.network, chosen, source.activity)
+    result: dict[str, Any] = {"config": config, "origin": source.origin, "notes": source.notes}
     if explain:
         result["explanation"] = explanation(found)
         results().print(explained(result["explanation"]))
@@ -114,6 +146,6 @@ def compile_(
     program = stages.reread(found.program(), out / stages.PROGRAM)
     result |= inspect.program_dict(program)
     results().print(contents(result), "")
-    show([("file", str(out / stages.PROGRAM))])
+    show([*(("note", note) for note in source.notes), ("file", str(out / stages.PROGRAM))])
     finish("compile", seed, json, {**result, "file": out / stages.PROGRAM})
     next_step(f"offramp simulate {out / stages.PROGRAM}")

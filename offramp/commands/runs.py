@@ -1,45 +1,63 @@
-"""Commands that run a program: on the golden model, on the simulator, on the RTL."""
+"""Commands that run a model: on the golden model, on the simulator, on the RTL."""
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fpga.boards import CLOCKS_MHZ
 from offramp import options
+from offramp.commands import model_options
 from offramp.commands.common import PROGRAM, config_option, finish, next_step, show
 from offramp.console import Terminal, results
 
+if TYPE_CHECKING:
+    from offramp.intake.model import Model, ModelRequest
+
 __all__ = ["evaluate", "simulate", "verify"]
 
+#: Random images, where there are no others.
+_RANDOM = 16
+#: Images of a model from outside that the RTL computes.
+_SAMPLE = 2
 
+
+@model_options.takes_model
 def evaluate(
     *,
-    program: options.ProgramFile = PROGRAM,
-    data: options.ProgramData = None,
-    data_dir: options.DataFolder = None,
+    model: model_options.AnyModel = PROGRAM,
+    config: model_options.AnyConfig = None,
+    data: model_options.AnyData = None,
     deadline: options.Deadline = 0,
     audit: options.Audit = 0.0,
     constant: options.ConstantTime = False,
     seed: options.Seed = 0,
     json: options.Json = None,
+    request: "ModelRequest",
 ) -> None:
-    """Run the golden model on the whole test set: accuracy and exits."""
+    """Run the golden model on all test images: accuracy and exits."""
     from offramp import stages
+    from offramp.intake.model import read
+    from offramp.intake.programs import images_of, program_of
     from offramp.report import tables
 
-    loaded, conditions = stages.program(program), options.conditions(deadline, audit, constant, seed)
+    conditions = options.conditions(deadline, audit, constant, seed)
     with Terminal().stage("evaluate") as step:
-        source = stages.tried_on(loaded, data, data_dir, step)
-        result = stages.evaluated(loaded, source, step, conditions)
-    show(tables.evaluation_rows(result))
-    finish("evaluate", seed, json, {"program": program, "conditions": asdict(conditions), **result})
-    next_step(f"offramp simulate {program}")
+        found = read(request)
+        program, name = program_of(found, config)
+        images = images_of(found, request, data, options.MOST_IMAGES if data or found.data else _RANDOM, step)
+        result = stages.evaluated(program, images.codes(found.network), images.labels, step, conditions)
+    show([*tables.source_rows(found, images, name), *tables.evaluation_rows(result)])
+    asked = {"program": model, "config": name, "images_of": images.origin, "conditions": asdict(conditions)}
+    finish("evaluate", seed, json, {**asked, "notes": found.notes, **result})
+    next_step(f"offramp simulate {model}")
 
 
+@model_options.takes_model
 def simulate(
     *,
-    program: options.ProgramFile = PROGRAM,
+    model: model_options.AnyModel = PROGRAM,
+    config: model_options.AnyConfig = None,
     attack: Annotated[str, typer.Option(help="clean, fgsm, pgd, adaptive or slowdown.")] = "clean",
     eps: Annotated[
         float | None,
@@ -52,52 +70,60 @@ def simulate(
     deadline: options.Deadline = 0,
     audit: options.Audit = 0.0,
     constant: options.ConstantTime = False,
-    data: options.ProgramData = None,
-    data_dir: options.DataFolder = None,
+    data: model_options.AnyData = None,
     seed: options.Seed = 0,
     json: options.Json = None,
+    request: "ModelRequest",
 ) -> None:
-    """Simulate a program on test images, clean or attacked: cycles of every layer and where they go."""
+    """Simulate a model on test images, clean or attacked: cycles of every layer and where they go."""
     from fpga.throughput import throughput
     from fpga.uart import BAUD
     from offramp import stages
+    from offramp.intake.model import read
+    from offramp.intake.programs import images_of, program_of
     from offramp.measure import inputs
     from offramp.report import tables
 
-    loaded, conditions = stages.program(program), options.conditions(deadline, audit, constant, seed)
-    name = data or loaded.network.name
-    kind, reach = inputs.attack(attack), inputs.default_eps(name) if eps is None else eps
+    conditions = options.conditions(deadline, audit, constant, seed)
+    kind = inputs.attack(attack)
     with Terminal().stage("simulate") as step:
-        source = stages.tried_on(loaded, name, data_dir, step)
-        settings: dict[str, Any] = {
-            "eps": reach,
-            "count": images,
-            "seed": seed,
-            "conditions": conditions,
-            "progress": step,
-        }
-        _, found = stages.measured(loaded, source, kind, **settings)
-    result: dict[str, Any] = found.to_dict() | {"per_image": found.per_image(), "board": None}
-    if not loaded.config.loader:  # no board has a memory to read lists from
-        cycles = float(found.cycles.mean())
+        found = read(request)
+        program, name = program_of(found, config)
+        samples = images_of(found, request, data, images if data or found.data else min(images, _RANDOM), step)
+        reach = inputs.default_eps(data or found.data or "") if eps is None else eps
+        settings: dict[str, Any] = {"eps": reach, "seed": seed, "conditions": conditions, "progress": step}
+        taken = samples.images if kind.steps else samples.codes(found.network)
+        _, measured = stages.measured(program, taken, samples.labels, kind, **settings)
+    result: dict[str, Any] = measured.to_dict() | {"per_image": measured.per_image(), "board": None}
+    if not program.config.loader:  # no board has a memory to read lists from
+        cycles = float(measured.cycles.mean())
         board = throughput(
-            loaded.network.input.shape, cycles, back_to_back=found.back_to_back, clock_mhz=clock, baud=BAUD
+            program.network.input.shape, cycles, back_to_back=measured.back_to_back, clock_mhz=clock, baud=BAUD
         )
         result["board"] = board.to_dict()
+    show(tables.source_rows(found, samples, name))
     note = [tables.board_note(result["board"]), ""] if result["board"] else []
-    results().print(tables.measurements({attack: result}), "", *note, tables.layers(result["layers"]), "")
-    together = "unknown" if found.back_to_back is None else f"{found.back_to_back:,.1f}"
+    results().print("", tables.measurements({attack: result}), "", *note, tables.layers(result["layers"]), "")
+    together = "unknown" if measured.back_to_back is None else f"{measured.back_to_back:,.1f}"
     delivered = tables.board_rows(result) if result["board"] else []
     show([("cycles per image, back to back", together), *delivered, *tables.decision_rows(result["decisions"])])
-    asked = {"program": program, "attack": attack, "eps": reach, "conditions": asdict(conditions)}
-    finish("simulate", seed, json, {**asked, **result})
-    next_step(f"offramp verify {program}")
+    asked = {"program": model, "config": name, "images_of": samples.origin, "attack": attack, "eps": reach}
+    finish("simulate", seed, json, {**asked, "conditions": asdict(conditions), "notes": found.notes, **result})
+    next_step(f"offramp verify {model}")
 
 
+@model_options.takes_model
 def verify(
     *,
-    programs: options.ProgramFiles = None,
+    models: model_options.AnyModels = None,
+    config: model_options.AnyConfig = None,
     images: options.Count = 16,
+    rtl: Annotated[
+        int | None,
+        options.ranged(
+            1, options.MOST_IMAGES, "Images that the RTL computes.", show_default=f"{_SAMPLE}; all of a network of ours"
+        ),
+    ] = None,
     deadline: options.Deadline = 0,
     audit: options.Audit = 0.0,
     constant: options.ConstantTime = False,
@@ -110,37 +136,93 @@ def verify(
     image: Annotated[
         int | None, options.ranged(0, options.MOST_IMAGES - 1, "Run only this one of the images.", show_default="all")
     ] = None,
-    data: options.ProgramData = None,
-    data_dir: options.DataFolder = None,
+    data: model_options.AnyData = None,
     seed: options.Seed = 0,
     json: options.Json = None,
+    requests: "list[ModelRequest]",
 ) -> None:
-    """Run test images on the RTL: all values, exits and cycles must equal the golden model's and the simulator's."""
+    """Run a model stage by stage, from its source to the RTL: what must be equal is, in all values and cycles.
+
+    Networks of ours, trained on a data set, run on the RTL on images of which half leave early; several are loaded
+    together. Other models run in every way there is: in float, in the runtime of their source, on golden model,
+    simulator and, a sample of the images, RTL.
+    """
     if image is not None and image >= images:
         raise ValueError(f"--image must be in 0..{images - 1}, one of the {images} of --images, not {image}")
     if layer is not None and waves is None:
         raise ValueError("--layer needs --waves: it says what is recorded")
-    from offramp import stages
-    from offramp.report import tables
-    from offramp.rtl import run as rtl
+    from models.datasets.splits import NAMES
+    from offramp.intake.model import read
+    from offramp.intake.programs import program_of
     from offramp.rtl.waves import Waves, layers_named
 
-    files, conditions = programs or [PROGRAM], options.conditions(deadline, audit, constant, seed)
-    loaded = [stages.program(file) for file in files]
+    conditions = options.conditions(deadline, audit, constant, seed)
+    terminal = Terminal()
+    with terminal.stage("compile"):
+        found = [read(request) for request in requests]
+        programs = [program_of(each, config) for each in found]
     recorded = None
     if waves is not None:
-        recorded = Waves(path=waves, layers=None if layer is None else layers_named(loaded, layer))
-    terminal, work = Terminal(), []
-    for program in loaded:
-        with terminal.stage("choose images") as step:
-            source = stages.tried_on(program, data, data_dir, step)
-            codes = stages.verification_codes(program, source, count=images, seed=seed, progress=step)
-        work.append((program, codes if image is None else codes[image : image + 1]))
-    settings: dict[str, Any] = {"seed": seed, "conditions": conditions, "first": image or 0}
-    with terminal.stage("verify the RTL") as step:
-        result = rtl.verify(work, simulator=simulator, waves=recorded, progress=step, **settings)
-    results().print(tables.verification(result, [str(file) for file in files]))
-    finish("verify", seed, json, {"programs": files, "conditions": asdict(conditions), **result})
-    if not (result["values_equal"] and result["cycles_equal"]):
+        recorded = Waves(path=waves, layers=None if layer is None else layers_named([p for p, _ in programs], layer))
+    options_ = {"simulator": simulator, "waves": recorded, "conditions": conditions, "seed": seed}
+    if all(each.data for each in found) and (data is None or data in NAMES):
+        work = [(each, program, request) for each, (program, _), request in zip(found, programs, requests, strict=True)]
+        result = _together(terminal, work, data, rtl or images, image, options_)
+    elif len(found) > 1 or image is not None:
+        raise ValueError("several models, and --image, must be of networks of ours that were trained on a data set")
+    else:
+        result = _by_stages(terminal, found[0], programs[0], requests[0], data, images, rtl or _SAMPLE, options_)
+    asked = {"programs": models or [PROGRAM], "config": [name for _, name in programs]}
+    finish("verify", seed, json, {**asked, "conditions": asdict(conditions), **result})
+    if not (result["values_equal"] and result["cycles_equal"] and result.get("agrees", True)):
         raise typer.Exit(1)
-    next_step(f"offramp build {config_option(loaded[0].config)}")
+    next_step(f"offramp build {config_option(programs[0][0].config)}")
+
+
+def _together(
+    terminal: Terminal,
+    work: "list[tuple[Model, Any, ModelRequest]]",
+    data: str | None,
+    images: int,
+    image: int | None,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Networks of ours on the RTL, loaded together."""
+    from offramp import stages
+    from offramp.report import tables
+    from offramp.rtl import run
+
+    chosen = []
+    for model, program, request in work:
+        with terminal.stage("choose images") as step:
+            source = stages.tried_on(program, data or model.data, request.root, step)
+            codes = stages.verification_codes(program, source, count=images, seed=settings["seed"], progress=step)
+        chosen.append((program, codes if image is None else codes[image : image + 1]))
+    with terminal.stage("verify the RTL") as step:
+        result = run.verify(chosen, first=image or 0, progress=step, **settings)
+    results().print(tables.verification(result, [request.model for _, _, request in work]))
+    return result
+
+
+def _by_stages(
+    terminal: Terminal,
+    model: "Model",
+    compiled: tuple[Any, str],
+    request: "ModelRequest",
+    data: str | None,
+    images: int,
+    rtl: int,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """A model from outside, stage by stage."""
+    from offramp.intake.programs import images_of
+    from offramp.intake.verification import verify_model
+    from offramp.report import tables
+
+    program, name = compiled
+    with terminal.stage("verify") as step:
+        samples = images_of(model, request, data, images, step)
+        result = verify_model(model, program, samples, rtl_images=rtl, progress=step, **settings)
+    show(tables.source_rows(model, samples, name))
+    results().print("", tables.model_stages(result), "", tables.model_figures(result))
+    return {"origin": model.origin, "images_of": samples.origin, "notes": model.notes, **result}

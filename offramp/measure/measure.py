@@ -20,7 +20,7 @@ class Measurement:
 
     Parameters
     ----------
-    labels : int64 array, (N,)
+    labels : int64 array, (N,), or None
     simulation : Simulation
         Cycles and decisions.
     exits : int
@@ -32,7 +32,7 @@ class Measurement:
         None where the simulator can't know.
     """
 
-    labels: np.ndarray
+    labels: np.ndarray | None
     simulation: Simulation
     exits: int
     bound: int
@@ -40,8 +40,10 @@ class Measurement:
 
     @property
     def right(self) -> np.ndarray:
-        """Whether each image's class is right: bool array, (N,)."""
-        return self.simulation.classes == self.labels
+        """Whether each image's class is right: bool array, (N,); there must be labels."""
+        if self.labels is None:
+            raise ValueError("right must be asked of images with labels")
+        return np.asarray(self.simulation.classes == self.labels)
 
     @property
     def exit_index(self) -> np.ndarray:
@@ -57,8 +59,8 @@ class Measurement:
         """Everything but what concerns single images; the distribution of cycles as values and how often each came."""
         values, counts = np.unique(self.cycles, return_counts=True)
         return {
-            "images": len(self.labels),
-            "accuracy": float(self.right.mean()),
+            "images": len(self.cycles),
+            "accuracy": None if self.labels is None else float(self.right.mean()),
             "exit_share": (np.bincount(self.exit_index, minlength=self.exits) / len(self.exit_index)).tolist(),
             "cycles": cycle_statistics(self.cycles) | {"bound": self.bound},
             "distribution": {"cycles": values.tolist(), "images": counts.tolist()},
@@ -68,9 +70,9 @@ class Measurement:
         }
 
     def per_image(self) -> dict[str, list[int]]:
-        """Label, class, exit and cycles of every image."""
+        """Class, exit and cycles of every image; and its label, where there are labels."""
         found = {"label": self.labels, "class": self.simulation.classes, "exit": self.exit_index, "cycles": self.cycles}
-        return {name: values.tolist() for name, values in found.items()}
+        return {name: values.tolist() for name, values in found.items() if values is not None}
 
 
 def layer_statistics(found: Simulation) -> list[dict[str, Any]]:
@@ -104,7 +106,7 @@ def cycle_statistics(cycles: np.ndarray) -> dict[str, float]:
 def measure(
     program: Program,
     images: np.ndarray,
-    labels: np.ndarray,
+    labels: np.ndarray | None,
     *,
     conditions: Conditions = DEFAULT,
     progress: Progress | None = None,
@@ -114,9 +116,10 @@ def measure(
 
     Parameters
     ----------
-    images : array of float, (N, height, width, channels)
-        In 0..1, at least one.
-    labels : int64 array, (N,)
+    images : array, (N, height, width, channels)
+        At least one; floats (:func:`models.compression.quantize.encode`), or int8 codes.
+    labels : int64 array, (N,), or None
+        None where they aren't known.
     conditions : Conditions
         Of the runs.
     progress : function or None
@@ -127,9 +130,10 @@ def measure(
     ValueError
         When there is no image, or the images aren't what the network takes.
     """
-    if len(images) == 0 or len(images) != len(labels):
-        raise ValueError(f"images must be at least one, with one label each, not {len(images)} with {len(labels)}")
-    codes = encode(images, program.network)
+    labelled = len(images) if labels is None else len(labels)
+    if len(images) == 0 or len(images) != labelled:
+        raise ValueError(f"images must be at least one, with one label each, not {len(images)} with {labelled}")
+    codes = images if images.dtype == np.int8 else encode(images, program.network)
     report = None if progress is None else lambda done, total, _: progress(done, total, text)
     found = simulate(program, codes, conditions=conditions, progress=report)
     batch = time_batch(program, found).cycles_per_image if has_known_time(program, found) else None

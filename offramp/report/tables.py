@@ -27,7 +27,10 @@ __all__ = [
     "measurement_rows",
     "measurements",
     "metric_rows",
+    "model_figures",
+    "model_stages",
     "removals",
+    "source_rows",
     "summary",
     "throughput_note",
     "verification",
@@ -260,6 +263,57 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("exits", ", ".join(percent(share) for share in result["exit_share"])),
         *decision_rows(result.get("decisions", {})),
     ]
+
+
+def source_rows(model: Any, samples: Any, config: str) -> list[tuple[str, str]]:
+    """What ran (:class:`offramp.intake.model.Model`), on which images (:class:`offramp.intake.samples.Samples`)."""
+    notes = [("note", note) for note in model.notes]
+    return [("model", model.origin), ("config", config), ("images of", samples.origin), *notes]
+
+
+def model_stages(result: dict[str, Any]) -> Columns:
+    """Every way in which a model was computed (:func:`offramp.intake.verification.verify_model`)."""
+    head = [
+        "stage",
+        "images",
+        "accuracy, %",
+        "equal, %",
+        "largest difference",
+        "of values, %",
+        "first to differ",
+    ]
+    rows = [
+        [
+            each["stage"],
+            count(each["images"]),
+            points(each["accuracy"]),
+            points(each["equal"]),
+            count(each["largest"]),
+            points(each["share"]),
+            each["first"] or "-",
+        ]
+        for each in result["stages"]
+    ]
+    return Columns(head, rows)
+
+
+def model_figures(result: dict[str, Any]) -> Table:
+    """What a model that was verified takes of the accelerator."""
+    cycles, ran, reference = result["cycles"], result["rtl"], result["reference_equal"]
+    values, timing = equality(result["values_equal"]), equality(result["cycles_equal"])
+    worst = f"worst found {count(cycles['worst'])}, bound {count(cycles['bound'])}"
+    rate = f"{result['macs_per_multiplier_cycle']:.2f} a multiplier and cycle"
+    rows = [
+        ("RTL = golden = simulator", f"values {values}, cycles {timing}"),
+        *([] if reference is None else [("source = golden", f"all tensors {equality(reference)}")]),
+        *(("difference", text) for text in ran["mismatches"]),
+        ("cycles per image", f"mean {count(cycles['mean'])}, {worst}"),
+        ("of limit", percent(result["share_of_limit"])),
+        ("dense multiply-accumulates", f"{count(result['macs'])}; {rate}"),
+    ]
+    if "waveform" in ran:
+        rows.append(("waveform", ran["waveform"]))
+    return key_values(rows)
 
 
 def equality(equal: bool) -> str:

@@ -15,6 +15,10 @@ COMMANDS = {
     "evaluate": {"--data", "--data-dir", "--seed", "--json"},
     "simulate": {"--data", "--data-dir", "--attack", "--eps", "--images", "--seed", "--json"},
     "verify": {"--data", "--data-dir", "--images", "--simulator", "--waves", "--layer", "--image", "--seed", "--json"},
+    "import": {
+        *("--output", "--output-tensor", "--weights", "--calibrate", "--shape", "--scale", "--mean", "--deviation"),
+        *("--seed", "--json"),
+    },
     "generate": {"--config", "--output", "--seed", "--json"},
     "build": {"--config", "--board", "--clock", "--seed", "--out", "--json"},
     "info": {"--seed", "--json"},

@@ -45,11 +45,11 @@ VERIFY = {
 
 def result_of(small, recipe):
     """What :func:`offramp.demo.run` would deliver for 20 images."""
-    inputs = {}
+    inputs, part = {}, small.source.test.take(20)
     for name, kind in ATTACKS.items():
-        _, found = stages.measured(small.program, small.source, kind, eps=0.1, count=20, seed=0)
+        _, found = stages.measured(small.program, part.images, part.labels, kind, eps=0.1, seed=0)
         inputs[name] = found.to_dict()
-    _, found = stages.measured(small.dense, small.source, ATTACKS["clean"], eps=0.1, count=20, seed=0)
+    _, found = stages.measured(small.dense, part.images, part.labels, ATTACKS["clean"], eps=0.1, seed=0)
     inputs["unpruned"] = found.to_dict()
     for name, values in inputs.items():
         values.update({"description": f"{name} images"} | NOT_BUILT)
@@ -64,7 +64,7 @@ def result_of(small, recipe):
         "network": {"weights": 100, "nonzero_weights": 25, "layers": []},
         "metrics": small.network.metrics,
         "curve": small.network.curve,
-        "golden": stages.evaluated(small.program, small.source),
+        "golden": stages.evaluated(small.program, small.source.test.images, small.source.test.labels),
         "inputs": inputs,
         "robustness": {"eps": 0.1, "images": 20, "clean": 0.9, "easy": 0.5, "adaptive": 0.1},
         "verify": dict(VERIFY),

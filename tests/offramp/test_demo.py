@@ -99,7 +99,7 @@ def test_bitstream_is_of_this_config_and_fits(tmp_path):
 def test_figures_are_those_of_the_files(result, folder):
     loaded = program.load(folder / stages.PROGRAM, preset("tiny"))
     source = stages.dataset("digits", None)
-    found = stages.evaluated(loaded, source)
+    found = stages.evaluated(loaded, source.test.images, source.test.labels)
     assert found == result["golden"]
     clean = result["inputs"]["clean"]
     assert (clean["accuracy"], clean["exit_share"]) == (found["accuracy"], found["exit_share"])

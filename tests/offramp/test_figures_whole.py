@@ -4,10 +4,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.text import Text
 from typer.testing import CliRunner
@@ -60,8 +62,14 @@ UNSHOWN_OF = {
 }
 
 
+@pytest.fixture(scope="module")
+def finished(small):
+    """What the demo found."""
+    return result_of(small, QUICK)
+
+
 @pytest.fixture
-def ready(small, tmp_path, monkeypatch):
+def ready(small, finished, tmp_path, monkeypatch):
     """Arguments of each case; what takes minutes has a quick stand-in that reports as it would."""
     monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "cache"))
     rows = {row["workload"]: row for row in BENCH["rows"]}
@@ -69,7 +77,8 @@ def ready(small, tmp_path, monkeypatch):
         (stages, "trained"): lambda *_, **__: checkpoint.load(small.folder / stages.TRAINED),
         (stages, "compressed"): lambda *_, **__: small.network,
         (rtl, "verify"): lambda *_, **__: dict(DIFFERENT),
-        (demo, "run"): lambda *_: result_of(small, QUICK),
+        (demo, "run"): lambda *_: deepcopy(finished),
+        (stages, "verification_codes"): lambda *_, count, **__: np.zeros((count, 8, 8, 1), np.int8),
         (cache, "clean"): lambda: ([CacheFolder(path=tmp_path, kind="bitstreams", size=1_234_567_890)], []),
         (bench, "measure_workload"): lambda name, *_, **__: rows[name],
         (bench, "against_rtl"): lambda *_, **__: BENCH["rtl"],
@@ -88,6 +97,7 @@ def ready(small, tmp_path, monkeypatch):
             "evaluate": ("evaluate", program, "--deadline", 4000, "--audit", 0.5),
             "simulate": ("simulate", program, "--images", 50, "--audit", 0.5),
             "verify": ("verify", program, "--images", 4),
+            "import": ("import", compressed, "-o", tmp_path / "net.off"),
             "generate": ("generate", "--config", "tiny", "--output", tmp_path / "tiny.v"),
             "build": ("build", "--config", "tiny", *out),
             "bench": ("bench", *(f"--workload={name}" for name in rows), "--verilator", 2, "--peers"),
@@ -111,6 +121,7 @@ CASES = [
         "evaluate",
         "simulate",
         "verify",
+        "import",
         "generate",
         "build",
         "bench",

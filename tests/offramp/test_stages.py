@@ -103,7 +103,7 @@ def test_only_a_shortage_of_memory_widens_the_lists(small, tmp_path, monkeypatch
 
 
 def test_evaluated_is_the_golden_model_on_the_whole_test_set(small):
-    found = stages.evaluated(small.program, small.source)
+    found = stages.evaluated(small.program, small.source.test.images, small.source.test.labels)
     result = golden.run(small.program.network, encode(small.source.test.images, small.program.network))
     assert found["images"] == len(small.source.test)
     assert found["accuracy"] == result.accuracy(small.source.test.labels) == small.network.metrics["int8_exits"]
@@ -113,8 +113,9 @@ def test_evaluated_is_the_golden_model_on_the_whole_test_set(small):
 
 
 def test_pruning_and_exits_save_cycles(small):
+    part = small.source.test.take(50)
     means = [
-        stages.measured(which, small.source, attack("clean"), eps=0.0, count=50, seed=0)[1].cycles.mean()
+        stages.measured(which, part.images, part.labels, attack("clean"), eps=0.0, seed=0)[1].cycles.mean()
         for which in (small.program, small.dense)
     ]
     assert means[0] < means[1]

@@ -1,0 +1,152 @@
+"""Options of every command that takes a model, and of the images for it."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from offramp.commands.common import PROGRAM
+from offramp.options import DataFolder, ranged
+
+if TYPE_CHECKING:
+    from offramp.intake.model import ModelRequest
+
+__all__ = ["AnyConfig", "AnyData", "AnyModel", "AnyModels", "takes_model"]
+
+_KINDS = ".tflite, .onnx, .pt2, module.py:factory, .off or zoo:NAME"
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    """Numbers between commas."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{option} must be numbers with commas between them, not {text!r}") from None
+
+
+def _shape(text: str | None) -> tuple[int, int, int] | None:
+    """Height, width and channels."""
+    if text is None:
+        return None
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isascii() and part.strip().isdigit() and int(part) for part in parts):
+        raise ValueError(f"--shape must be HEIGHT,WIDTH,CHANNELS, three positive whole numbers, not {text!r}")
+    height, width, channels = map(int, parts)
+    return height, width, channels
+
+
+AnyModel = Annotated[Path, typer.Argument(help=f"Model: {_KINDS}.")]
+AnyModels = Annotated[
+    list[Path] | None,
+    typer.Argument(help=f"Models: {_KINDS}.", show_default="out/program.off"),
+]
+AnyConfig = Annotated[
+    str | None,
+    typer.Option("--config", help="Accelerator config.", show_default="a program's own; else the smallest that fits"),
+]
+AnyData = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Images: a data set, an .npz or .npy (floats, uint8 pixels, int8 codes), or a folder of images by class.",
+        show_default="those the network was trained on; else random ones",
+    ),
+]
+_PANEL: dict[str, Any] = {"rich_help_panel": "Options of models from outside"}
+
+
+def _model_options(
+    *,
+    output_tensor: Annotated[
+        str | None,
+        typer.Option(
+            help="The output of a TFLite file that counts.", show_default="all if they can be exits", **_PANEL
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights of module.py:factory: .safetensors, or a state dictionary.", show_default="as made", **_PANEL
+        ),
+    ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            help="Images that set the ranges of a float model, named as for --data.",
+            show_default="random ones",
+            **_PANEL,
+        ),
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            metavar="H,W,C", help="Of an image of a float model.", show_default="that of the images", **_PANEL
+        ),
+    ] = None,
+    scale: Annotated[
+        float,
+        ranged(1e-6, 1e6, "What images are multiplied by first: 255 makes bytes of pixels in 0..1.", float, **_PANEL),
+    ] = 1.0,
+    mean: Annotated[
+        str,
+        typer.Option(metavar="M[,M...]", help="What is then subtracted: one number, or one a channel.", **_PANEL),
+    ] = "0",
+    deviation: Annotated[str, typer.Option(metavar="D[,D...]", help="What it is then divided by.", **_PANEL)] = "1",
+    data_dir: DataFolder = None,
+) -> None:
+    """The options; :func:`takes_model` gives them to a command."""
+
+
+def takes_model(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of :func:`_model_options`.
+
+    The command line has these in place of the parameter ``request``, which is made of them, of ``model`` and ``seed``;
+    or in place of ``requests``, one for each of ``models``.
+    """
+    hints = get_type_hints(_model_options, include_extras=True)
+    own = inspect.signature(_model_options).parameters
+    theirs = inspect.signature(command).parameters
+    parameters = [each for name, each in theirs.items() if name not in ("request", "requests")]
+    parameters += [each.replace(annotation=hints[name]) for name, each in own.items()]
+
+    @wraps(command)
+    def call(**given: Any) -> None:
+        chosen = {name: given.pop(name) for name in own}
+        if "models" in given:
+            models = given["models"] or [PROGRAM]
+            command(**given, requests=[_request(model, given["seed"], **chosen) for model in models])
+        else:
+            command(**given, request=_request(given["model"], given["seed"], **chosen))
+
+    call.__dict__["__signature__"] = inspect.Signature(parameters)
+    call.__annotations__ = {each.name: each.annotation for each in parameters}
+    return call
+
+
+def _request(
+    model: Path,
+    seed: int,
+    *,
+    shape: str | None,
+    scale: float,
+    mean: str,
+    deviation: str,
+    data_dir: Path | None,
+    **options: Any,
+) -> "ModelRequest":
+    """What a user says of a model, checked.
+
+    Raises
+    ------
+    ValueError
+        When an option is no such number.
+    """
+    sizes, means, deviations = _shape(shape), _numbers(mean, "--mean"), _numbers(deviation, "--deviation")
+    from offramp.intake.model import ModelRequest
+    from offramp.intake.samples import Preprocessing
+
+    preprocessing = Preprocessing(scale=scale, mean=means, deviation=deviations)
+    return ModelRequest(model=str(model), shape=sizes, preprocessing=preprocessing, seed=seed, root=data_dir, **options)

@@ -1,0 +1,267 @@
+"""A model that a user names, of any kind: what it is, and the integer network that becomes of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from hw.network import network_file
+from hw.network.network import Network
+from hw.program.program import Program
+from hw.rules import require
+from models import zoo
+from models.compression.quantize import calibrated, to_network
+from models.datasets.sources import Progress
+from models.datasets.splits import NAMES
+from models.frontends import onnx_reader, tflite
+from models.frontends.quantized import read_quantized
+from models.integer.exact import exact
+from models.networks.residual_net import to_torch
+from models.recipes import checkpoint
+from offramp.intake import samples
+from offramp.intake.reference import Agreement, litert
+from offramp.intake.reference import program as program_agreement
+from offramp.intake.samples import Preprocessing
+from offramp.intake.user_module import load_weights, made
+from offramp.kinds import expect, kind_of
+from offramp.stages import program
+
+__all__ = ["KINDS", "Model", "ModelRequest", "Runtime", "read"]
+
+#: What a model may be, for messages and help.
+KINDS = ".tflite, .onnx, .pt2, module.py:factory, .off or zoo:NAME"
+#: Images that a float module is calibrated on, at most.
+_CALIBRATION = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRequest:
+    """What a user says of a model.
+
+    Parameters
+    ----------
+    model : str
+        A file, ``module.py:factory`` or ``zoo:NAME``.
+    output_tensor : str or None
+        Of a TFLite file: the output that counts.
+    weights : Path or None
+        Of a factory's module: safetensors, or a state dictionary that ``torch.save`` wrote.
+    calibrate : str or None
+        Images that set the ranges of a float model, as :func:`offramp.intake.samples.read` takes them; None: random.
+    shape : tuple of 3 int, or None
+        Height, width, channels of an image of a float module; None: that of the images.
+    preprocessing : Preprocessing
+        Of the images.
+    seed : int
+    root : Path or None
+        Folder of the data sets.
+    """
+
+    model: str
+    output_tensor: str | None = None
+    weights: Path | None = None
+    calibrate: str | None = None
+    shape: tuple[int, int, int] | None = None
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    seed: int = 0
+    root: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """How the source of a model computes by itself.
+
+    Parameters
+    ----------
+    name : str
+    exact : bool
+        Whether every tensor must be equal; else a layer may differ by a code, for it rounds otherwise.
+    compare : function of int8 array (N, height, width, channels) and Progress or None
+        How golden stands to it on images, as codes.
+    """
+
+    name: str
+    exact: bool
+    compare: Callable[[np.ndarray, Progress | None], Agreement]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A network and where it is from.
+
+    Parameters
+    ----------
+    network : Network
+    origin : str
+        What it was made of, in words.
+    activity : dict of str to float array (channels,)
+        Share of nonzero activations by tensor and channel; empty where unknown.
+    program : Program or None
+        Of a program's file: what it holds.
+    config : str or None
+        Config that it was made for, where that is known.
+    data : str or None
+        Data set that it was trained on, where that is known.
+    floats : function or None
+        Of a float model: logits (N, classes) of images (N, height, width, channels).
+    runtime : Runtime or None
+        Of the source, where it has one.
+    notes : tuple of str
+        What a user must know of how it was read.
+    """
+
+    network: Network
+    origin: str
+    activity: Mapping[str, np.ndarray] = field(default_factory=dict)
+    program: Program | None = None
+    config: str | None = None
+    data: str | None = None
+    floats: Callable[[np.ndarray], np.ndarray] | None = None
+    runtime: Runtime | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read(request: ModelRequest) -> Model:
+    """The integer network of a model of any kind.
+
+    Raises
+    ------
+    ValueError
+        When there is no such model, it can't run on the accelerator, or an option is given that isn't for its kind.
+    """
+    name = request.model
+    path, _, factory = name.rpartition(":")
+    if path.endswith(".py"):
+        return _from_module(request, Path(path), factory)
+    require(request.weights is None, f"--weights must go with module.py:factory, not with {name}")
+    if name.endswith(".onnx"):
+        return _from_onnx(request)
+    if name.endswith(".tflite"):
+        _only_codes(request)
+        return _from_tflite(request)
+    require(request.output_tensor is None, f"--output-tensor must go with a TFLite file, not with {name}")
+    return _ours(request)
+
+
+def _from_tflite(request: ModelRequest) -> Model:
+    """A TensorFlow Lite file, which LiteRT's reference kernels run as well."""
+    found, content = tflite.imported(request.model, output=request.output_tensor), Path(request.model).read_bytes()
+
+    def compare(codes: np.ndarray, progress: Progress | None) -> Agreement:
+        return litert(content, found, codes, progress)
+
+    return Model(
+        network=found.network,
+        origin=f"TensorFlow Lite file {request.model}",
+        runtime=Runtime(name="LiteRT, reference kernels", exact=True, compare=compare),
+        notes=found.notes,
+    )
+
+
+def _from_onnx(request: ModelRequest) -> Model:
+    """An ONNX file: in float, calibrated; or quantized."""
+    module, origin, name = onnx_reader.read(request.model, request.shape), f"ONNX file {request.model}", request.model
+    if module.program.quantized:
+        _only_codes(request)
+        found = _from_quantized(module, module.program.shape, origin, Path(name).stem)
+    else:
+        found = _calibrated(request, module, origin, Path(name).stem, module.program.shape)
+    return replace(found, notes=(*module.program.notes, *found.notes))
+
+
+def _from_quantized(
+    source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | None, origin: str, name: str
+) -> Model:
+    """A program with quantize and dequantize operators."""
+    network = read_quantized(source, shape, name=name)
+
+    def compare(codes: np.ndarray, progress: Progress | None) -> Agreement:
+        return program_agreement(source, network, codes, progress)
+
+    return Model(
+        network=network,
+        origin=origin,
+        runtime=Runtime(name="PyTorch, quantized program", exact=False, compare=compare),
+        notes=("the source rounds otherwise than the accelerator: codes may differ by one, which verify counts",),
+    )
+
+
+def _only_codes(request: ModelRequest) -> None:
+    require(request.calibrate is None, f"--calibrate must go with a float model: {request.model} is int8 already")
+
+
+def _ours(request: ModelRequest) -> Model:
+    """A file of ours, or a network of the zoo."""
+    _only_codes(request)
+    name = request.model
+    kind = kind_of(Path(name))
+    if kind == "program":
+        found = program(Path(name))
+        known = found.network.name if found.network.name in NAMES else None
+        return Model(network=found.network, origin=f"program {name}", program=found, data=known)
+    if kind == "network of the zoo":
+        entry = zoo.entry(name)
+        compressed = zoo.load(entry)
+        network, activity = zoo.part(entry, compressed)
+        return Model(network=network, origin=name, activity=activity, config=entry.config, data=compressed.data)
+    if kind == "network":
+        held = network_file.load(Path(name))
+        return Model(network=held.network, origin=held.origin, activity=held.activity)
+    expect(Path(name), "compressed")
+    compressed = checkpoint.load_compressed(Path(name))
+    return Model(
+        network=compressed.network,
+        origin=f"compressed network {name}",
+        activity=compressed.activity,
+        data=compressed.data,
+    )
+
+
+def _from_module(request: ModelRequest, path: Path, factory: str) -> Model:
+    """A float module that a function of the user's makes, calibrated."""
+    module = made(path, factory)
+    if request.weights is not None:
+        load_weights(module, request.weights)
+    return _calibrated(request, module.eval(), f"module {request.model}", factory)
+
+
+def _calibrated(
+    request: ModelRequest, module: nn.Module, origin: str, name: str, shape: tuple[int, int, int] | None = None
+) -> Model:
+    """A float module as integers; ``shape`` is that of its images, where it says so itself."""
+    images, note = _calibration(request, shape or request.shape)
+    network = to_network(calibrated(module, images), name)
+
+    def floats(values: np.ndarray) -> np.ndarray:
+        with torch.inference_mode(), exact():
+            found = module(to_torch(np.ascontiguousarray(values, dtype=np.float32)))
+        return np.asarray((found[-1] if isinstance(found, tuple | list) else found).float().flatten(1))
+
+    return Model(network=network, origin=origin, floats=floats, notes=(note,))
+
+
+def _calibration(request: ModelRequest, shape: tuple[int, int, int] | None) -> tuple[np.ndarray, str]:
+    """Float images that set ranges, and what is to be said of them."""
+    if request.calibrate is None:
+        require(shape, "--shape HEIGHT,WIDTH,CHANNELS must be given for a float module without --calibrate images")
+        assert shape is not None
+        images = np.random.default_rng(request.seed).random((64, *shape), dtype=np.float32)
+        images = request.preprocessing(images)
+        return images, "calibrated on 64 random images: accuracy means nothing (--calibrate takes images)"
+    found = samples.read(
+        request.calibrate,
+        shape,
+        count=_CALIBRATION,
+        seed=request.seed,
+        root=request.root,
+        preprocessing=request.preprocessing,
+    )
+    require(
+        found.images.dtype != np.int8,
+        f"{found.origin}: images that calibrate must be floats or uint8 pixels, not int8 codes",
+    )
+    return found.images, f"calibrated on {len(found)} images of {found.origin}"

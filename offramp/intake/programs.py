@@ -1,0 +1,74 @@
+"""The program of a model: for the config that is asked for, or the smallest preset that it fits."""
+
+from hw.compiler.compile import compile_balanced
+from hw.config import PRESETS, AcceleratorConfig, preset
+from hw.program.program import Program
+from hw.rules import MisfitError, require
+from models.datasets.sources import Progress
+from offramp.intake import samples
+from offramp.intake.model import Model, ModelRequest
+from offramp.intake.samples import Samples
+
+__all__ = ["TRIED", "images_of", "program_of"]
+
+#: Presets that are tried, the smallest first: by multipliers, then by memories.
+TRIED = ("single", "small", "small-85f", "base-85f", "base")
+
+
+def program_of(model: Model, config: str | None) -> tuple[Program, str]:
+    """A model's program, and the name of its config.
+
+    Parameters
+    ----------
+    config : str or None
+        A preset, also with other sizes; None: the one that the model was made for, else the smallest that fits.
+
+    Raises
+    ------
+    ValueError
+        When the model is a program for another config, or the network doesn't fit: the message has the reason of
+        each preset that was tried.
+    """
+    if model.program is not None:
+        name = config or _name(model.program.config)
+        require(
+            config is None or preset(config) == model.program.config,
+            f"{model.origin} is for the config {_name(model.program.config)}, not {config}: compile its network again",
+        )
+        return model.program, name
+    config = config or model.config
+    if config is not None:
+        return compile_balanced(model.network, preset(config), model.activity), config
+    reasons = []
+    for name in TRIED:
+        try:
+            return compile_balanced(model.network, PRESETS[name], model.activity), name
+        except MisfitError as error:
+            reasons.append(f"{name}: {error}")
+    raise MisfitError(f"{model.network.name} fits no preset; {'; '.join(reasons)}")
+
+
+def images_of(
+    model: Model, request: ModelRequest, data: str | None, count: int, progress: Progress | None = None
+) -> Samples:
+    """Images for a model: those that are asked for, else of the data set it was trained on, else random ones.
+
+    Raises
+    ------
+    ValueError
+        As :func:`offramp.intake.samples.read`.
+    """
+    return samples.read(
+        data or model.data,
+        model.network.input.shape,
+        count=count,
+        seed=request.seed,
+        root=request.root,
+        preprocessing=request.preprocessing,
+        progress=progress,
+    )
+
+
+def _name(config: AcceleratorConfig) -> str:
+    """Of a preset, or what tells a config apart from others."""
+    return next((name for name, known in PRESETS.items() if known == config), config.digest()[:12])

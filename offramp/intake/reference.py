@@ -1,0 +1,213 @@
+"""What the source of a network computes in its own runtime, compared with the golden model tensor by tensor."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+from torch.export import ExportedProgram
+
+from hw.network.network import Network
+from hw.rules import require, shown
+from models.datasets.sources import Progress
+from models.frontends.quantized import compared
+from models.frontends.tflite import Imported
+from models.frontends.tflite_edges import FileInput
+from models.integer import golden
+
+__all__ = ["Agreement", "litert", "program"]
+
+#: Images that are computed at a time: tensors of all layers are held.
+_BATCH = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How golden stands to another way of computing the same images.
+
+    Parameters
+    ----------
+    classes : int64 array (N,), or None
+        The other's; None where its output is no choice of a class.
+    same : bool array (N,)
+        Images whose tensors, those that were compared, are all equal.
+    tensors : int
+        Compared of each image.
+    largest : int or float
+        Largest difference of two values: of codes, in codes.
+    share : float
+        Of the values that differ, 0..1.
+    first : str or None
+        The first layer, in execution order, with a difference.
+    """
+
+    classes: np.ndarray | None
+    same: np.ndarray
+    tensors: int
+    largest: float
+    share: float
+    first: str | None
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs."""
+        return bool(self.same.all())
+
+
+class _Tally:
+    """Counts differences, batch by batch."""
+
+    def __init__(self, network: Network) -> None:
+        self.order = [layer.name for layer in network.layers]
+        self.same: list[np.ndarray] = []
+        self.classes: list[np.ndarray] = []
+        self.largest, self.off, self.values, self.tensors = 0, 0, 0, 0
+        self.first: int | None = None
+
+    def add(self, pairs: Iterable[tuple[str, np.ndarray, np.ndarray]], classes: np.ndarray, count: int) -> None:
+        """Two computations of layers for ``count`` images, and the other's classes."""
+        same, tensors = np.ones(count, dtype=bool), 0
+        for name, made, expected in pairs:
+            values = [array.astype(np.int64).reshape(count, -1) for array in (made, expected)]
+            off = np.abs(values[0] - values[1])
+            tensors += 1
+            self.off += int(np.count_nonzero(off))
+            self.values += off.size
+            if off.any():
+                place = self.order.index(name)
+                self.first = place if self.first is None else min(place, self.first)
+                self.largest = max(self.largest, int(off.max()))
+                same &= ~off.any(axis=1)
+        self.tensors = tensors
+        self.same.append(same)
+        self.classes.append(classes)
+
+    def agreement(self) -> Agreement:
+        """Of all that was added."""
+        return Agreement(
+            classes=np.concatenate(self.classes),
+            same=np.concatenate(self.same),
+            tensors=self.tensors,
+            largest=self.largest,
+            share=self.off / max(1, self.values),
+            first=None if self.first is None else self.order[self.first],
+        )
+
+
+def litert(model: bytes, found: Imported, codes: np.ndarray, progress: Progress | None = None) -> Agreement:
+    """Against LiteRT's reference kernels: every tensor that a layer stands for, and the outputs.
+
+    Parameters
+    ----------
+    model : bytes
+        The file.
+    found : Imported
+        What was read from it.
+    codes : int8 array (N, height, width, channels)
+        Images as the network takes them.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        When ``ai-edge-litert`` isn't installed.
+    """
+    run, tally, values = _interpreter(model), _Tally(found.network), _values(found.source, codes)
+    end = found.outputs[-1]
+    for start in range(0, len(codes), _BATCH):
+        part = slice(start, start + _BATCH)
+        made = golden.run(found.network, codes[part])
+        numbers = {*found.tensors.values(), *(output.number for output in found.outputs)}
+        expected = run(values[part], numbers)
+        pairs = [(name, made.tensors[name], expected[number]) for name, number in found.tensors.items()]
+        for output in found.outputs:
+            logits = made.tensors[output.head].reshape(len(values[part]), -1)
+            pairs.append((output.head, output.codes(logits), _signed(expected[output.number])))
+        classes = expected[end.number].reshape(len(values[part]), -1).astype(np.int64).argmax(axis=1)
+        tally.add(pairs, classes, len(values[part]))
+        if progress is not None:
+            progress(min(start + _BATCH, len(codes)), len(codes), "LiteRT, reference kernels")
+    return tally.agreement()
+
+
+def program(
+    source: nn.Module | ExportedProgram, network: Network, codes: np.ndarray, progress: Progress | None = None
+) -> Agreement:
+    """Against a quantized program as PyTorch runs it, in float between its quantize and dequantize operators.
+
+    Parameters
+    ----------
+    source : Module or ExportedProgram
+        What the network was read from.
+    codes : int8 array (N, height, width, channels)
+        Images as the network takes them.
+    """
+    tally, last = _Tally(network), network.exits[-1].logits
+    images = ((codes.astype(np.float64) - network.input.zero_point) * network.input.scale).astype(np.float32)
+    for start in range(0, len(codes), _BATCH):
+        pairs = compared(source, network, images[start : start + _BATCH])
+        count = len(codes[start : start + _BATCH])
+        classes = pairs[last][1].reshape(count, -1).argmax(axis=1)
+        tally.add(((name, *pair) for name, pair in pairs.items()), classes, count)
+        if progress is not None:
+            progress(min(start + _BATCH, len(codes)), len(codes), "PyTorch, quantized program")
+    return tally.agreement()
+
+
+def _values(source: FileInput, codes: np.ndarray) -> np.ndarray:
+    """Values that a file takes and its own first operators make these codes of: (N, *shape).
+
+    Raises
+    ------
+    ValueError
+        When there are codes that it makes of no value.
+    """
+    if source.dtype == "UINT8":
+        every = np.arange(256, dtype=np.uint8)
+        filled = np.resize(every, (-(-256 // max(1, int(np.prod(source.shape)))), *source.shape))
+        reached = dict(zip(source.codes(filled).reshape(-1)[:256].tolist(), every.tolist(), strict=False))
+        lost = sorted(set(np.unique(codes).tolist()) - set(reached))
+        require(not lost, f"{source.name}: the file makes codes {shown(lost)} of no uint8 value")
+        values = np.vectorize(reached.get, otypes=[np.uint8])(codes)
+    elif source.dtype == "FLOAT32":
+        values = ((codes.astype(np.float64) - source.zero_point) * source.scale).astype(np.float32)
+    else:
+        values = codes
+    values = values.reshape(len(codes), *source.shape)
+    require(np.array_equal(source.codes(values), codes), f"{source.name}: these images can't be given to the file")
+    return values
+
+
+def _signed(codes: np.ndarray) -> np.ndarray:
+    """Codes of uint8 less 128."""
+    return (codes.astype(np.int16) - 128).astype(np.int8) if codes.dtype == np.uint8 else codes
+
+
+def _interpreter(model: bytes) -> Callable[[np.ndarray, Iterable[int]], dict[int, np.ndarray]]:
+    """A function that gives tensors of a file, by number, for a batch of images, one run each."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "LiteRT must be installed to compare with it: pip install ai-edge-litert", name="ai_edge_litert"
+        ) from error
+    interpreter: Any = Interpreter(
+        model_content=model,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+        experimental_preserve_all_tensors=True,
+    )
+    interpreter.allocate_tensors()
+    taken = interpreter.get_input_details()[0]
+    batch = taken["shape"][0]
+    require(batch == 1, f"a file for {batch} images at a time can't be compared: export it for 1")
+
+    def run(values: np.ndarray, numbers: Iterable[int]) -> dict[int, np.ndarray]:
+        made: dict[int, list[np.ndarray]] = {number: [] for number in numbers}
+        for image in values:
+            interpreter.set_tensor(taken["index"], image[np.newaxis].reshape(taken["shape"]))
+            interpreter.invoke()
+            for number, found in made.items():
+                found.append(interpreter.get_tensor(number).copy())
+        return {number: np.stack(found).reshape(len(found), -1) for number, found in made.items()}
+
+    return run

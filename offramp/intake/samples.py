@@ -1,0 +1,284 @@
+"""The images that a user brings for a network, as the codes that it takes, with labels where there are any."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hw.network.network import Network
+from hw.rules import require, shown
+from models.compression.quantize import encode
+from models.datasets import splits
+from models.datasets.sources import Progress
+
+__all__ = ["Preprocessing", "Samples", "read"]
+
+#: Names of arrays in an .npz, in the order in which they are looked for.
+_IMAGES = ("images", "image", "x", "X", "x_test", "data", "inputs", "input", "arr_0")
+_LABELS = ("labels", "label", "y", "Y", "y_test", "targets", "target", "arr_1")
+#: Kinds of files that a folder of images by class may hold.
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".npy")
+#: Modes of pictures (Pillow), and as what their bytes are read.
+_MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB"}
+#: Fewest different codes that images with more different values must become, else their units are wrong.
+_CODES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """What becomes of an image's values before they are quantized: ``(value * scale - mean) / deviation``, by channel.
+
+    Parameters
+    ----------
+    scale : float
+        255 where a network takes pixels as bytes are, of images that are in 0..1.
+    mean, deviation : tuple of float
+        One value, or one a channel.
+
+    Raises
+    ------
+    ValueError
+        When a number isn't finite, or a scale or deviation isn't positive.
+    """
+
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    deviation: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        for name, values in (("scale", (self.scale,)), ("mean", self.mean), ("deviation", self.deviation)):
+            right = bool(values) and all(np.isfinite(values)) and (name == "mean" or min(values) > 0)
+            rule = "finite numbers" if name == "mean" else "finite positive numbers"
+            require(right, f"{name} must be {rule}, not {shown(values)}")
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Of images (N, height, width, channels), as float32.
+
+        Raises
+        ------
+        ValueError
+            When there are neither one nor as many values as channels.
+        """
+        channels = images.shape[-1]
+        for name, values in (("mean", self.mean), ("deviation", self.deviation)):
+            require(
+                len(values) in (1, channels), f"{name} must have 1 or {channels} values, as channels, not {len(values)}"
+            )
+        return ((images * self.scale - np.array(self.mean)) / np.array(self.deviation)).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Images and what is known of them.
+
+    Parameters
+    ----------
+    images : array, (N, height, width, channels)
+        Floats, preprocessed; or int8, which are codes.
+    labels : int64 array, (N,), or None
+    origin : str
+        Where they are from, in words.
+    random : bool
+        Whether they are drawn at random, and stand for nothing.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    origin: str
+    random: bool = False
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, count: int) -> "Samples":
+        """The first ``count``, or all when there are fewer."""
+        return replace(self, images=self.images[:count], labels=None if self.labels is None else self.labels[:count])
+
+    def codes(self, network: Network) -> np.ndarray:
+        """As the network takes them: int8, of its shape.
+
+        Raises
+        ------
+        ValueError
+            When shapes differ, values are out of range, or so far within it that they can't be meant so.
+        """
+        if self.images.dtype == np.int8:
+            require(
+                self.images.shape[1:] == network.input.shape,
+                f"{self.origin}: codes must be of shape {network.input.shape}, as {network.name} takes them, "
+                f"not {self.images.shape[1:]}",
+            )
+            return self.images
+        try:
+            found = encode(self.images, network)
+        except ValueError as error:
+            raise ValueError(f"{self.origin}: {error}{_advice(network)}") from error
+        values, codes = (len(np.unique(array[:16])) for array in (self.images, found))
+        if codes < _CODES <= values:
+            raise ValueError(
+                f"{self.origin}: {values} different values become {codes} different codes of the network's input, "
+                f"whose step is {network.input.scale:g}{_advice(network)}"
+            )
+        return found
+
+
+def _advice(network: Network) -> str:
+    source = network.input
+    low, high = source.scale * (-128 - source.zero_point), source.scale * (127 - source.zero_point)
+    return f": it takes {low:g}..{high:g}; --scale, --mean and --deviation change the units of images"
+
+
+def read(
+    data: str | None,
+    shape: tuple[int, int, int] | None,
+    *,
+    count: int,
+    seed: int,
+    root: Path | None = None,
+    preprocessing: Preprocessing | None = None,
+    progress: Progress | None = None,
+) -> Samples:
+    """Images for a network.
+
+    Parameters
+    ----------
+    data : str or None
+        A data set's name (its test images), an ``.npz`` or ``.npy``, or a folder of images by class; None draws
+        random ones.
+    shape : tuple of 3 int, or None
+        Height, width and channels that the network takes; None: those that the images have, which aren't random.
+    count : int
+        Most images that are read.
+    seed : int
+        Of random ones.
+    root : Path or None
+        Folder of the data sets.
+
+    Raises
+    ------
+    ValueError
+        When there is no such data, or it isn't images of this shape.
+    """
+    if data is None:
+        require(shape, "shape must be given for random images")
+        assert shape is not None
+        images = np.random.default_rng(seed).integers(-128, 128, (count, *shape)).astype(np.int8)
+        return Samples(images=images, labels=None, origin=f"{count} random images, seed {seed}", random=True)
+    if data in splits.NAMES:
+        wanted = splits.SHAPES[data][0]
+        require(shape in (None, wanted), f"--data {data} has images of shape {wanted}, and the network takes {shape}")
+        test = splits.load(data, root, progress=progress).test.take(count)
+        found = Samples(images=test.images, labels=test.labels, origin=f"{data}, test")
+    elif Path(data).is_dir():
+        found = _folder(Path(data), count)
+    else:
+        found = _file(Path(data)).take(count)
+    return _fitted(found, shape, preprocessing or Preprocessing())
+
+
+def _fitted(found: Samples, shape: tuple[int, int, int] | None, preprocessing: Preprocessing) -> Samples:
+    """Images with the shape that is wanted and, but for codes, preprocessed; bytes are pixels in 0..1."""
+    images = found.images
+    require(images.ndim > 0 and images.size > 0, f"{found.origin}: images must be at least 1, not 0")
+    if shape is None:
+        require(
+            images.ndim in (3, 4),
+            f"{found.origin}: images must be (N, height, width[, channels]), not {images.shape}; --shape says more",
+        )
+        height, width, channels = (*images.shape[1:], 1)[:3]
+        shape = (height, width, channels)
+    if images.ndim == 3 and images.shape[1:] == shape[:2] and shape[2] == 1:
+        images = images[..., None]
+    elif images.ndim == 4 and images.shape[1:] != shape and images.shape[1:] == (shape[2], *shape[:2]):
+        images = images.transpose(0, 2, 3, 1)
+    elif images.ndim == 2 and images.shape[1] == np.prod(shape):
+        images = images.reshape(-1, *shape)
+    require(
+        images.ndim == 4 and images.shape[1:] == shape,
+        f"{found.origin}: images must be (N, {', '.join(map(str, shape))}) as the network takes them, "
+        f"not {found.images.shape}",
+    )
+    if images.dtype == np.int8:
+        require(
+            preprocessing == Preprocessing(),
+            f"{found.origin}: int8 images are codes already: --scale, --mean and --deviation are for others",
+        )
+        return replace(found, images=np.ascontiguousarray(images))
+    if images.dtype == np.uint8:
+        images = images.astype(np.float32) / np.float32(255)
+    require(
+        np.issubdtype(images.dtype, np.floating),
+        f"{found.origin}: images must be floats, uint8 pixels or int8 codes, not {images.dtype}",
+    )
+    require(bool(np.isfinite(images).all()), f"{found.origin}: images must be finite numbers, not NaN or infinite")
+    return replace(found, images=np.ascontiguousarray(preprocessing(images)))
+
+
+def _file(path: Path) -> Samples:
+    """An ``.npz`` with images and perhaps labels, or an ``.npy`` of images; nothing pickled."""
+    require(
+        path.suffix in (".npz", ".npy"),
+        f"--data must be one of {', '.join(splits.NAMES)}, an .npz or .npy file, or a folder of images by class, "
+        f"not {str(path)!r}",
+    )
+    try:
+        loaded: Any = np.load(path, allow_pickle=False)
+        if path.suffix == ".npy":
+            return Samples(images=loaded, labels=None, origin=str(path))
+        with loaded:
+            names = [next((name for name in known if name in loaded), None) for known in (_IMAGES, _LABELS)]
+            wanted = " or ".join(_IMAGES)
+            require(names[0], f"{path}: must have an array of images, called {wanted}, not {loaded.files}")
+            images: np.ndarray = loaded[names[0]]
+            labels = None if names[1] is None else _labels(loaded[names[1]], images, path)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, EOFError, MemoryError) as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(str(path)) else f"{path}: must be NumPy arrays: {error}") from error
+    except Exception as error:  # zipfile and zlib have their own, without a common type
+        raise ValueError(f"{path}: must be NumPy arrays: {error}") from error
+    return Samples(images=images, labels=labels, origin=str(path))
+
+
+def _labels(labels: np.ndarray, images: np.ndarray, path: Path) -> np.ndarray:
+    """Labels (N,) as integers; one-hot rows are taken for the class they name."""
+    if labels.ndim == 2 and labels.shape[1] > 1 and labels.shape[0] == len(images):
+        labels = labels.argmax(axis=1)
+    labels = labels.reshape(-1) if labels.size == len(images) else labels
+    right = labels.shape == images.shape[:1] and np.issubdtype(labels.dtype, np.integer)
+    require(right, f"{path}: labels must be {len(images)} integers, one an image, not {labels.dtype} {labels.shape}")
+    return labels.astype(np.int64)
+
+
+def _folder(path: Path, count: int) -> Samples:
+    """A folder with a folder of images for each class; classes are numbered in the order of their names.
+
+    Of each class the first ones are taken in turn, so that few images are of all classes.
+    """
+    classes = sorted(each for each in path.iterdir() if each.is_dir())
+    require(classes, f"{path}: must hold a folder of images for each class, and holds no folder")
+    files = [sorted(f for f in each.iterdir() if f.suffix.lower() in _PICTURES) for each in classes]
+    turns = range(max(map(len, files)))
+    chosen = [(names[turn], label) for turn in turns for label, names in enumerate(files) if turn < len(names)][:count]
+    require(chosen, f"{path}: its folders must hold images ({', '.join(_PICTURES)}), and hold none")
+    images = [_picture(file) for file, _ in chosen]
+    shapes = {image.shape for image in images}
+    require(len(shapes) == 1, f"{path}: images must be of one shape, not {sorted(shapes)}")
+    labels = np.array([label for _, label in chosen], dtype=np.int64)
+    return Samples(images=np.stack(images), labels=labels, origin=str(path))
+
+
+def _picture(path: Path) -> np.ndarray:
+    """One image: (height, width) or (height, width, channels), bytes or floats."""
+    try:
+        if path.suffix == ".npy":
+            return np.asarray(np.load(path, allow_pickle=False))
+        from PIL import Image
+
+        with Image.open(path) as image:
+            require(image.mode in _MODES, f"mode must be one of {', '.join(_MODES)}, not {image.mode}")
+            return np.asarray(image.convert(_MODES[image.mode]))
+    except Exception as error:  # Pillow's have no common type
+        raise ValueError(f"{path}: must be an image: {error}") from error

@@ -1,0 +1,87 @@
+"""A PyTorch module that a function in a user's file makes, and weights from a file of its own."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from hw.rules import require, shown
+
+__all__ = ["load_weights", "made"]
+
+#: Differences that a message names.
+_NAMED = 8
+
+
+def made(path: Path, factory: str) -> nn.Module:
+    """What a function in a Python file returns; the file is run, with its folder on the path.
+
+    Raises
+    ------
+    ValueError
+        When there is no such file or function, the user's code fails, or what it returns is no module.
+    """
+    require(path.is_file(), f"{path}: there must be such a Python file")
+    spec = importlib.util.spec_from_file_location(f"offramp_user_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = loaded
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        spec.loader.exec_module(loaded)
+        require(
+            callable(getattr(loaded, factory, None)),
+            f"{path}: must have a function or class {factory!r} that makes the module",
+        )
+        made: Any = getattr(loaded, factory)()
+    except ValueError:
+        raise
+    except Exception as error:  # the user's own code
+        raise ValueError(f"{path}:{factory}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
+    require(isinstance(made, nn.Module), f"{path}:{factory} must return a torch.nn.Module, not {type(made).__name__}")
+    return made
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Put weights from a file into a module: all of them, and no others; ``module.`` of DataParallel is left out.
+
+    Raises
+    ------
+    ValueError
+        When the file can't be read, is damaged, holds anything but tensors, or others than the module.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise ValueError(f"{path}: must be a safetensors file: {error}") from error
+    except Exception as error:  # pickle's and zip's have no common type
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path}: must be weights that torch.load reads with weights_only: {first}") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    right = isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())
+    require(right, f"{path}: must be a dictionary of tensors by name, not {type(state).__name__}")
+    state = {name.removeprefix("module."): value for name, value in state.items()}
+    wanted = module.state_dict()
+    problems = [f"lacks {shown(name)}" for name in wanted if name not in state]
+    problems += [f"has {shown(name)}, which the module hasn't" for name in state if name not in wanted]
+    problems += [
+        f"{name} is {tuple(state[name].shape)} and must be {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    require(not problems, f"{path}: {'; '.join(problems[:_NAMED])}{' ...' if len(problems) > _NAMED else ''}")
+    module.load_state_dict(state)

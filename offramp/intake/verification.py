@@ -1,0 +1,166 @@
+"""A model from its source to the RTL, stage by stage: what each computes of the same images, and where they part."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from hw.network.exits import DEFAULT, Conditions
+from hw.network.layers import multiply_accumulates
+from hw.program.program import Program
+from models.datasets.sources import Progress
+from models.integer import golden
+from offramp.intake.model import Model
+from offramp.intake.reference import Agreement
+from offramp.intake.samples import Samples
+from offramp.measure.measure import cycle_statistics
+from offramp.rtl import run as rtl
+from offramp.rtl.waves import Waves
+from sim import Simulation, simulate, worst_case
+
+__all__ = ["StageResult", "verify_model"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """One way of computing the images, compared with the golden model.
+
+    Parameters
+    ----------
+    stage : str
+    images : int
+    accuracy : float or None
+        Share of right classes, 0..1; None without labels, or where it was on a sample only.
+    equal : float or None
+        Share of images that are equal: in all tensors compared, or, of a float model, in their class.
+    largest : float or None
+        Largest difference of two values, in codes; None where only classes are compared.
+    share : float or None
+        Of values that differ, 0..1.
+    first : str or None
+        First layer that differs.
+    """
+
+    stage: str
+    images: int
+    accuracy: float | None
+    equal: float | None = None
+    largest: float | None = None
+    share: float | None = None
+    first: str | None = None
+
+
+def verify_model(
+    model: Model,
+    program: Program,
+    samples: Samples,
+    *,
+    rtl_images: int,
+    simulator: str = "verilator",
+    waves: Waves | None = None,
+    conditions: Conditions = DEFAULT,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Compute images in every way there is, and compare.
+
+    Parameters
+    ----------
+    rtl_images : int
+        The first of the images that the RTL computes as well.
+
+    Returns
+    -------
+    dict
+        ``stages`` (:class:`StageResult`), ``values_equal`` and ``cycles_equal`` (of RTL, golden model and simulator),
+        ``reference_equal`` (None without a runtime of the source), ``agrees`` (whether all that must be equal is),
+        ``accuracy_float``, ``accuracy_reference``, ``accuracy_golden`` (None without labels), ``cycles``,
+        ``share_of_limit``, ``macs_per_multiplier_cycle`` (dense ones), ``per_image``, ``rtl`` (all that
+        :func:`offramp.rtl.run.verify` says).
+    """
+    codes = samples.codes(model.network)
+    made = golden.run(model.network, codes, keep=False)
+    stages = []
+    if model.floats is not None and not samples.random and samples.images.dtype != np.int8:
+        found = model.floats(samples.images).argmax(axis=1)
+        stages.append(
+            StageResult(
+                stage="float",
+                images=len(codes),
+                accuracy=_accuracy(found, samples.labels),
+                equal=float((found == made.classes).mean()),
+            )
+        )
+    agreement = None
+    if model.runtime is not None:
+        agreement = model.runtime.compare(codes, progress)
+        stages.append(_of_runtime(model.runtime.name, agreement, samples))
+    stages.append(StageResult(stage="golden", images=len(codes), accuracy=_accuracy(made.classes, samples.labels)))
+    timing = simulate(program, codes, conditions=conditions)
+    usual = timing if conditions == DEFAULT else simulate(program, codes)
+    same = (usual.classes == made.classes) & (usual.exit_index == made.exit_index)
+    accuracy = _accuracy(timing.classes, samples.labels)
+    stages.append(StageResult(stage="simulator", images=len(codes), accuracy=accuracy, equal=float(same.mean())))
+    part = codes[:rtl_images]
+    ran = rtl.verify(
+        [(program, part)], simulator=simulator, waves=waves, seed=seed, conditions=conditions, progress=progress
+    )
+    right = 1 - len(ran["differing"]) / len(part)
+    stages.append(StageResult(stage="RTL", images=len(part), accuracy=None, equal=right, first=_first(ran)))
+    allowed = agreement is None or agreement.largest <= (0 if model.runtime and model.runtime.exact else 1)
+    return {
+        "stages": [asdict(stage) for stage in stages],
+        "values_equal": bool(ran["values_equal"] and same.all()),
+        "cycles_equal": ran["cycles_equal"],
+        "reference_equal": None if agreement is None else agreement.equal,
+        "agrees": bool(ran["values_equal"] and ran["cycles_equal"] and same.all() and allowed),
+        **{
+            f"accuracy_{name}": next((each.accuracy for each in stages if each.stage == stage), None)
+            for name, stage in (
+                ("float", "float"),
+                ("reference", model.runtime.name if model.runtime else ""),
+                ("golden", "golden"),
+            )
+        },
+        **_figures(program, timing),
+        "per_image": {
+            "label": None if samples.labels is None else samples.labels.tolist(),
+            "class": timing.classes.tolist(),
+            "exit": timing.exit_index.tolist(),
+            "cycles": timing.cycles.tolist(),
+        },
+        "rtl": ran,
+    }
+
+
+def _accuracy(classes: np.ndarray | None, labels: np.ndarray | None) -> float | None:
+    return None if classes is None or labels is None else float((classes == labels).mean())
+
+
+def _of_runtime(name: str, found: Agreement, samples: Samples) -> StageResult:
+    return StageResult(
+        stage=name,
+        images=len(found.same),
+        accuracy=_accuracy(found.classes, samples.labels),
+        equal=float(found.same.mean()),
+        largest=found.largest,
+        share=found.share,
+        first=found.first,
+    )
+
+
+def _first(ran: dict[str, Any]) -> str | None:
+    """What the RTL's first difference is of."""
+    return None if not ran["mismatches"] else str(ran["mismatches"][0]).split(": RTL")[0]
+
+
+def _figures(program: Program, timing: Simulation) -> dict[str, Any]:
+    """Cycles of a program on images, and how well they use the multipliers."""
+    dense = sum(map(multiply_accumulates, program.network.layers))
+    mean, multipliers = float(timing.cycles.mean()), program.config.multipliers
+    return {
+        "cycles": cycle_statistics(timing.cycles) | {"bound": worst_case(program)},
+        "share_of_limit": float(timing.limit.sum() / timing.cycles.sum()),
+        "macs": dense,
+        "macs_per_multiplier_cycle": dense / (mean * multipliers),
+    }

@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hw.network.network_file import NetworkFile, save
+from models.compression.quantize import encode
+from models.integer import golden
+from offramp import stages
+from offramp.intake.model import ModelRequest, read
+from offramp.intake.samples import Preprocessing
+from tests.offramp.intake.models import MODULE, tflite_file
+from tests.random_networks import random_network
+
+
+@pytest.fixture
+def module(tmp_path):
+    (tmp_path / "net.py").write_text(MODULE)
+    return f"{tmp_path / 'net.py'}:net"
+
+
+def same(first, second) -> bool:
+    pairs = zip(first.arrays(), second.arrays(), strict=True)
+    return first.to_dict() == second.to_dict() and all(np.array_equal(a[1], b[1]) for a, b in pairs)
+
+
+def test_files_of_ours(small, tmp_path):
+    network = random_network(3)
+    save(tmp_path / "net.off", NetworkFile(network=network, origin="a test", activity={}))
+    found = read(ModelRequest(model=str(tmp_path / "net.off")))
+    assert (same(found.network, network), found.origin, found.data) == (True, "a test", None)
+    found = read(ModelRequest(model=str(small.folder / stages.COMPRESSED)))
+    assert same(found.network, small.network.network)
+    assert (found.data, found.activity.keys()) == ("digits", small.network.activity.keys())
+    found = read(ModelRequest(model=str(small.folder / stages.PROGRAM)))
+    assert found.program is not None
+    assert found.data == "digits"
+    found = read(ModelRequest(model="zoo:digits"))
+    assert (found.origin, found.data, found.config) == ("zoo:digits", "digits", "single")
+
+
+def test_a_tflite_file_is_compared_with_its_own_runtime(tmp_path):
+    found = read(ModelRequest(model=str(tflite_file(tmp_path))))
+    assert (found.network.input.shape, found.network.classes) == ((4, 4, 1), 3)
+    assert any("accumulators" in note for note in found.notes)
+    codes = np.random.default_rng(0).integers(-128, 128, (20, 4, 4, 1)).astype(np.int8)
+    agreement = found.runtime.compare(codes, None)
+    assert (found.runtime.exact, agreement.equal, agreement.first, agreement.largest) == (True, True, None, 0)
+    assert agreement.tensors >= 2
+    assert (agreement.classes == golden.run(found.network, codes).classes).mean() > 0.9
+
+
+def test_a_module_of_a_user_is_calibrated(module):
+    found = read(ModelRequest(model=module, calibrate="digits"))
+    assert (found.network.input.shape, found.network.classes) == ((8, 8, 1), 10)
+    assert found.notes == ("calibrated on 359 images of digits, test",)
+    images = stages.dataset("digits", None).test.images[:50]
+    logits = found.floats(images)
+    made = golden.run(found.network, encode(images, found.network)).logits[-1] * found.network.layers[-1].output.scale
+    assert np.abs(made - logits).max() < 0.05 * np.abs(logits).max()
+
+
+def test_without_images_it_says_so_and_needs_a_shape(module):
+    with pytest.raises(ValueError, match="--shape HEIGHT,WIDTH,CHANNELS must be given"):
+        read(ModelRequest(model=module))
+    found = read(ModelRequest(model=module, shape=(9, 7, 1), preprocessing=Preprocessing(mean=(0.5,))))
+    assert found.network.input.shape == (9, 7, 1)
+    assert found.network.input.zero_point == -1  # of values in -0.5..0.5
+    assert "calibrated on 64 random images" in found.notes[0]
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pt", "checkpoint", "parallel"])
+def test_weights_come_from_a_file(module, tmp_path, kind):
+    found = read(ModelRequest(model=module, calibrate="digits"))
+    scope: dict = {}
+    exec(MODULE, scope)
+    torch.manual_seed(99)
+    other = scope["Net"]()
+    state = {name: value + 0.01 for name, value in other.state_dict().items() if value.is_floating_point()}
+    state |= {name: value for name, value in other.state_dict().items() if not value.is_floating_point()}
+    file = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pt")
+    if kind == "safetensors":
+        save_file(state, file)
+    else:
+        prefix = "module." if kind == "parallel" else ""
+        held = {f"{prefix}{name}": value for name, value in state.items()}
+        torch.save({"state_dict": held, "epoch": 3} if kind == "checkpoint" else held, file)
+    loaded = read(ModelRequest(model=module, calibrate="digits", weights=file))
+    assert not same(found.network, loaded.network)
+    other.load_state_dict(state)
+    images = stages.dataset("digits", None).test.images[:5]
+    with torch.no_grad():
+        expected = other.eval()(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(loaded.floats(images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("gone", r"net\.py: must have a function or class 'gone' that makes the module"),
+        ("nothing", r"net\.py:nothing must return a torch\.nn\.Module, not int"),
+        ("broken", r"net\.py:broken: KeyError: 'gone'"),
+    ],
+)
+def test_factories_that_make_no_module_are_refused(module, factory, message):
+    path = module.rpartition(":")[0]
+    with pytest.raises(ValueError, match=message):
+        read(ModelRequest(model=f"{path}:{factory}", shape=(8, 8, 1)))
+    with pytest.raises(ValueError, match="there must be such a Python file"):
+        read(ModelRequest(model="gone.py:net", shape=(8, 8, 1)))
+
+
+def test_weights_that_are_not_the_modules_are_refused(module, tmp_path):
+    file, request = tmp_path / "w.safetensors", ModelRequest(model=module, shape=(8, 8, 1), weights=tmp_path / "w.pt")
+    scope: dict = {}
+    exec(MODULE, scope)
+    state = scope["Net"]().state_dict()
+    del state["stem.bias"]
+    save_file(state | {"head.weight": torch.zeros(3, 6), "other": torch.zeros(1)}, file)
+    reasons = r"lacks 'stem.bias'; has 'other', which the module hasn't; head.weight is \(3, 6\) and must be \(10, 6\)$"
+    with pytest.raises(ValueError, match=reasons):
+        read(ModelRequest(model=module, shape=(8, 8, 1), weights=file))
+    file.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="must be a safetensors file"):
+        read(ModelRequest(model=module, shape=(8, 8, 1), weights=file))
+    with pytest.raises(ValueError, match=r"w\.pt: cannot be read: No such file"):
+        read(request)
+    (tmp_path / "w.pt").write_bytes(b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.")
+    with pytest.raises(ValueError, match=r"must be weights that torch\.load reads with weights_only"):
+        read(request)
+    torch.save([1, 2], tmp_path / "w.pt")
+    with pytest.raises(ValueError, match="must be a dictionary of tensors by name, not list"):
+        read(request)
+
+
+def test_options_of_other_kinds_of_models_are_refused(tmp_path, small):
+    path = str(tflite_file(tmp_path))
+    with pytest.raises(ValueError, match=r"--weights must go with module\.py:factory"):
+        read(ModelRequest(model=path, weights=tmp_path / "w.pt"))
+    with pytest.raises(ValueError, match="--calibrate must go with a float model"):
+        read(ModelRequest(model=path, calibrate="digits"))
+    with pytest.raises(ValueError, match="--output-tensor must go with a TFLite file"):
+        read(ModelRequest(model="zoo:digits", output_tensor="logits"))
+    with pytest.raises(ValueError, match=r"trained\.off is a trained network: compress it first"):
+        read(ModelRequest(model=str(small.folder / stages.TRAINED)))

@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from hw.network.network import Network
+from offramp.intake.samples import Preprocessing, read
+from tests.random_networks import random_network
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return random_network(1)
+
+
+def arrays(folder, **values):
+    np.savez(folder / "data.npz", **values)
+    return str(folder / "data.npz")
+
+
+def test_random_images_are_said_to_be_such_and_follow_from_the_seed(network):
+    shape = network.input.shape
+    first, again, other = (read(None, shape, count=3, seed=seed) for seed in (4, 4, 5))
+    assert first.random
+    assert (first.origin, first.labels) == ("3 random images, seed 4", None)
+    np.testing.assert_array_equal(first.codes(network), again.images)
+    assert (first.images != other.images).any()
+
+
+def test_a_data_set_is_known_by_name():
+    found = read("digits", (8, 8, 1), count=7, seed=0)
+    assert (len(found), found.origin, found.labels.shape) == (7, "digits, test", (7,))
+    with pytest.raises(ValueError, match=r"--data digits has images of shape \(8, 8, 1\), and the network takes \(9,"):
+        read("digits", (9, 8, 1), count=7, seed=0)
+
+
+@pytest.mark.parametrize(("names"), [("X", "y"), ("images", "labels"), ("arr_0", "arr_1")])
+@pytest.mark.parametrize("kind", ["codes", "pixels", "floats", "channels first", "flat", "without channels"])
+def test_arrays_of_usual_names_types_and_layouts(tmp_path, names, kind):
+    codes = np.random.default_rng(0).integers(-128, 128, (5, 4, 6, 1)).astype(np.int8)
+    pixels = (codes.astype(np.int16) + 128).astype(np.uint8)
+    images = {
+        "codes": codes,
+        "pixels": pixels,
+        "floats": pixels / 255,
+        "channels first": pixels.transpose(0, 3, 1, 2),
+        "flat": pixels.reshape(5, -1),
+        "without channels": pixels[..., 0],
+    }[kind]
+    labels = np.array([0, 2, 1, 1, 0])
+    given = labels if kind == "codes" else np.eye(3, dtype=int)[labels] if kind == "flat" else labels[:, None]
+    found = read(arrays(tmp_path, **dict(zip(names, (images, given), strict=True))), (4, 6, 1), count=4, seed=0)
+    assert found.labels.tolist() == [0, 2, 1, 1]
+    expected = codes[:4] if kind == "codes" else pixels[:4] / np.float32(255)
+    np.testing.assert_allclose(found.images, expected, atol=1e-7)
+
+
+def test_images_are_preprocessed_by_channel(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 2, 2, 3)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", pixels)
+    how = Preprocessing(scale=255.0, mean=(100.0, 110.0, 120.0), deviation=(50.0,))
+    found = read(str(tmp_path / "x.npy"), (2, 2, 3), count=9, seed=0, preprocessing=how)
+    np.testing.assert_allclose(found.images, (pixels - np.array([100.0, 110.0, 120.0])) / 50, atol=1e-4)
+    with pytest.raises(ValueError, match="mean must have 1 or 3 values, as channels, not 2"):
+        read(str(tmp_path / "x.npy"), (2, 2, 3), count=9, seed=0, preprocessing=Preprocessing(mean=(1.0, 2.0)))
+
+
+def test_a_folder_of_classes_is_taken_in_turn(tmp_path):
+    for label, name in enumerate(("cat", "dog")):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            pixels = np.full((4, 5, 3), 10 * label + number, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    found = read(str(tmp_path), (4, 5, 3), count=5, seed=0)
+    assert found.labels.tolist() == [0, 1, 0, 1, 0]
+    assert (found.images[:, 0, 0, 0] * 255).round().tolist() == [0, 10, 1, 11, 2]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"other": np.zeros(3)}, r"must have an array of images, called images or .*, not \['other'\]"),
+        ({"x": np.zeros((2, 3, 3, 1))}, r"images must be \(N, 4, 6, 1\) as the network takes them, not \(2, 3, 3, 1\)"),
+        ({"x": np.zeros((0, 4, 6, 1))}, "images must be at least 1, not 0"),
+        ({"x": np.zeros((2, 4, 6, 1), complex)}, "images must be floats, uint8 pixels or int8 codes, not complex128"),
+        ({"x": np.full((2, 4, 6, 1), np.nan)}, "images must be finite numbers"),
+        (
+            {"x": np.zeros((2, 4, 6, 1)), "y": np.zeros(3, int)},
+            r"labels must be 2 integers, one an image, not int64 \(3,",
+        ),
+        ({"x": np.zeros((2, 4, 6, 1)), "y": np.zeros(2)}, "labels must be 2 integers, one an image, not float64"),
+        ({"x": np.array([{}, {}])}, "must be NumPy arrays: Object arrays cannot be loaded"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(tmp_path, values, message):
+    with pytest.raises(ValueError, match=message):
+        read(arrays(tmp_path, **values), (4, 6, 1), count=4, seed=0)
+
+
+def test_damaged_and_missing_data_is_named(tmp_path):
+    path = arrays(tmp_path, x=np.zeros((2, 4, 6, 1)))
+    whole = (tmp_path / "data.npz").read_bytes()
+    for content in (b"", whole[:40], whole[:-30], whole[:60] + b"x" * 40 + whole[100:]):
+        (tmp_path / "data.npz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"data\.npz: must be NumPy arrays"):
+            read(path, (4, 6, 1), count=4, seed=0)
+    with pytest.raises(ValueError, match=r"gone\.npz: cannot be read: No such file"):
+        read(str(tmp_path / "gone.npz"), (4, 6, 1), count=4, seed=0)
+    with pytest.raises(ValueError, match=r"--data must be one of digits, .*, not 'mnist'"):
+        read("mnist", (4, 6, 1), count=4, seed=0)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="must hold a folder of images for each class, and holds no folder"):
+        read(str(tmp_path / "empty"), (4, 6, 1), count=4, seed=0)
+    (tmp_path / "empty" / "class").mkdir()
+    (tmp_path / "empty" / "class" / "a.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"a\.png: must be an image"):
+        read(str(tmp_path / "empty"), (4, 6, 1), count=4, seed=0)
+
+
+def test_units_that_the_network_has_no_codes_for_are_refused(tmp_path):
+    """A network that takes bytes as they are would see two codes of pixels in 0..1."""
+    network = random_network(1)
+    shape = network.input.shape
+    description = network.to_dict()
+    description["input"] |= {"scale": 1.0, "zero_point": -128}
+    bytes_ = Network.from_dict(description, dict(network.arrays()))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, *shape)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", pixels)
+    with pytest.raises(
+        ValueError, match=r"different values become 2 different codes .*--scale, --mean and --deviation"
+    ):
+        read(str(tmp_path / "x.npy"), shape, count=4, seed=0).codes(bytes_)
+    found = read(str(tmp_path / "x.npy"), shape, count=4, seed=0, preprocessing=Preprocessing(scale=255.0))
+    np.testing.assert_array_equal(found.codes(bytes_), pixels.astype(np.int16) - 128)
+    how = Preprocessing(scale=255.0 * 255.0)
+    with pytest.raises(ValueError, match=r"x\.npy: values of images must be numbers about in 0\.\.255.*: it takes 0"):
+        read(str(tmp_path / "x.npy"), shape, count=4, seed=0, preprocessing=how).codes(bytes_)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scale": 0.0}, "scale must be finite positive numbers"),
+        ({"mean": (float("nan"),)}, "mean must be finite numbers"),
+        ({"deviation": (1.0, -2.0)}, "deviation must be finite positive numbers"),
+    ],
+)
+def test_impossible_preprocessing_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Preprocessing(**settings)

@@ -5,8 +5,10 @@
 
 import gzip
 import io
+import json
 import os
 import struct
+import zipfile
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -25,6 +27,8 @@ from models.compression.product_pruning import ProductPruning
 from models.datasets import splits
 from models.datasets.sources import cifar10_batch, idx
 from models.frontends import onnx_reader, tflite
+from models.frontends.program_file import read_program
+from models.frontends.quantized import read_quantized
 from models.integer import golden
 from models.methods.binary_relax import BinaryRelax
 from models.methods.boundary import Probe
@@ -43,6 +47,7 @@ from offramp.report.contents import contents
 from sim import simulate
 from tests.fuzzing import changed_array, changed_bytes, changed_image, changed_text, changed_tree
 from tests.models.frontends import onnx_models
+from tests.models.frontends.quantized_programs import Quantized, two_layers
 from tests.models.frontends.tflite_builder import Builder
 from tests.models.networks.test_resnet8 import official_arrays
 from tests.random_networks import random_codes, random_network
@@ -264,6 +269,39 @@ def use_tflite(path: Path) -> None:
     golden.run(network, random_codes(network, 1, 0))
 
 
+@cache
+def saved_program() -> dict[str, bytes]:
+    """What a quantized program's file holds, by the entries' names."""
+    file = io.BytesIO()
+    torch.export.save(torch.export.export(Quantized(two_layers), (torch.zeros(1, 2, 4, 4),)), file)
+    with zipfile.ZipFile(file) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def change_pt2(path: Path, rng: np.random.Generator) -> str:
+    """A program's file with its graph changed, or what is said of its tensors, or some bytes of any entry."""
+    entries = dict(saved_program())
+    names = sorted(entries)
+    trees = [name for name in names if name.endswith(".json")]
+    if rng.random() < 0.8:
+        name = trees[rng.integers(len(trees))]
+        tree, text = changed_tree(json.loads(entries[name]), rng)
+        entries[name] = json.dumps(tree).encode()
+    else:
+        name = names[rng.integers(len(names))]
+        entries[name], text = changed_bytes(entries[name], rng)
+    with zipfile.ZipFile(path, "w") as archive:
+        for each, data in entries.items():
+            archive.writestr(each, data)
+    return f"{name}: {text}"
+
+
+def use_pt2(path: Path) -> None:
+    """Read, and executed."""
+    network = read_quantized(read_program(path))
+    golden.run(network, random_codes(network, 1, 0))
+
+
 def change_npz(path: Path, rng: np.random.Generator) -> str:
     """A file of weights with an array changed, or some bytes."""
     whole = official_arrays()
@@ -401,6 +439,7 @@ KINDS: dict[str, tuple[Maker, Callable[[Path], None]]] = {
     "recipe": (change_recipe, use_recipe),
     "tflite": (change_tflite, use_tflite),
     "onnx": (change_onnx, use_onnx),
+    "pt2": (change_pt2, use_pt2),
     "npz": (change_npz, use_npz),
     "progress": (change_progress, use_progress),
     "data": (change_data, use_data),

@@ -76,7 +76,7 @@ class Quantized(nn.Module):
         super().__init__()
         self.body, self.dtype = body, dtype
         self.limits = (-128, 127) if dtype == torch.int8 else (0, 255)
-        self.weights = nn.ParameterDict()
+        self.bias = nn.Parameter(torch.arange(4.0))
 
     def q(self, x, scale=0.05, zero_point=0, limits=None):
         """Codes."""
@@ -102,3 +102,9 @@ class Quantized(nn.Module):
 
     def forward(self, x):
         return self.body(self, x)
+
+
+def two_layers(net, x):
+    """A convolution, a ReLU and a linear layer, of images (2, 4, 4)."""
+    x = net.round(F.relu(F.conv2d(net.round(x), net.weight(4, 2, 3, 3), net.bias)))
+    return F.linear(x.flatten(1), net.weight(3, 16))

@@ -90,7 +90,9 @@ def simulate(
         found = read(request)
         program, name = program_of(found, config)
         samples = images_of(found, request, data, images if data or found.data else min(images, _RANDOM), step)
-        reach = inputs.default_eps(data or found.data or "") if eps is None else eps
+        reach = eps
+        if reach is None:
+            reach = inputs.default_eps(data or found.data or "") if kind.steps else 0.0
         settings: dict[str, Any] = {"eps": reach, "seed": seed, "conditions": conditions, "progress": step}
         taken = samples.images if kind.steps else samples.codes(found.network)
         _, measured = stages.measured(program, taken, samples.labels, kind, **settings)

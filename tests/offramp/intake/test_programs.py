@@ -1,0 +1,52 @@
+import pytest
+
+from hw.config import preset
+from hw.rules import MisfitError
+from offramp import stages
+from offramp.intake import programs
+from offramp.intake.model import Model, ModelRequest, read
+from offramp.intake.programs import images_of, program_of
+from tests.random_networks import random_network, wide_network
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Model(network=random_network(3), origin="a test")
+
+
+def test_the_smallest_preset_that_fits_is_taken(model, monkeypatch):
+    program, name = program_of(model, None)
+    assert (program.config, name) == (preset("single"), "single")
+    monkeypatch.setattr(programs, "TRIED", ("tiny", "single"))
+    assert program_of(model, None)[1] == "tiny"
+
+
+def test_a_config_that_is_named_is_taken(model):
+    program, name = program_of(model, "tiny,lanes=2")
+    assert (program.config, name) == (preset("tiny,lanes=2"), "tiny,lanes=2")
+    with pytest.raises(ValueError, match="config must be one of"):
+        program_of(model, "huge")
+
+
+def test_what_fits_nowhere_is_refused_with_the_reason_of_each(monkeypatch):
+    small = {name: preset("tiny").replace(activation_words=32) for name in ("single", "small")}
+    monkeypatch.setattr(programs, "PRESETS", small)
+    monkeypatch.setattr(programs, "TRIED", tuple(small))
+    with pytest.raises(MisfitError, match=r"fits no preset; single: .*activation.*; small: .*activation"):
+        program_of(Model(network=wide_network(100), origin="a test"), None)
+
+
+def test_a_program_is_for_its_own_config(small):
+    found = read(ModelRequest(model=str(small.folder / stages.PROGRAM)))
+    assert program_of(found, None)[1] == program_of(found, "tiny")[1] == "tiny"
+    with pytest.raises(ValueError, match="is for the config tiny, not single: compile its network again"):
+        program_of(found, "single")
+
+
+def test_images_are_those_asked_for_or_of_the_data_set_or_random(small, model):
+    request = ModelRequest(model=str(small.folder / stages.COMPRESSED), seed=4)
+    found = read(request)
+    assert images_of(found, request, None, 9).origin == "digits, test"
+    assert images_of(model, request, None, 9).origin == "9 random images, seed 4"
+    with pytest.raises(ValueError, match="--data must be one of digits"):
+        images_of(found, request, "gone", 9)

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from models.frontends.tflite import imported
+from offramp.intake.model import ModelRequest, read
+from offramp.intake.reference import litert
+from tests.models.frontends.tflite_builder import Builder
+from tests.offramp.intake.models import tflite_file
+
+
+def test_a_wrong_weight_is_found_in_its_layer(tmp_path):
+    """The file that is run isn't the one that was read."""
+    path = tflite_file(tmp_path)
+    found, content = imported(path), path.read_bytes()
+    codes = np.random.default_rng(0).integers(-128, 128, (20, 4, 4, 1)).astype(np.int8)
+    assert litert(content, found, codes).equal
+    weights = found.network.layers[0].weight.tobytes()
+    assert content.count(weights) == 1
+    agreement = litert(content.replace(weights, bytes(reversed(weights))), found, codes)
+    assert not agreement.equal
+    assert agreement.first == found.network.layers[0].name
+    assert agreement.largest > 1
+    assert 0 < agreement.share < 1
+    assert agreement.same.shape == agreement.classes.shape == (20,)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_files_with_other_inputs_get_values_that_become_the_codes(tmp_path, dtype):
+    rng, b = np.random.default_rng(3), Builder()
+    image = (
+        b.tensor((1, 3, 3, 2), 0.02, 128, dtype="uint8") if dtype == "uint8" else b.tensor((1, 3, 3, 2), dtype=dtype)
+    )
+    codes, flat, out = b.tensor((1, 3, 3, 2), 0.02, 0), b.tensor((1, 18), 0.02, 0), b.tensor((1, 3), 0.05, 4)
+    b.operator("QUANTIZE", [image], [codes])
+    b.operator("RESHAPE", [codes, b.integers(1, 18)], [flat])
+    b.fully_connected(flat, rng.integers(-127, 128, (3, 18)).astype(np.int8), None, 0.004, out)
+    path = tmp_path / "net.tflite"
+    path.write_bytes(b.finish([image], [out]))
+    found = read(ModelRequest(model=str(path)))
+    images = rng.integers(-128, 128, (10, 3, 3, 2)).astype(np.int8)
+    assert found.runtime.compare(images, None).equal

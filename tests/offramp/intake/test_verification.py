@@ -1,0 +1,95 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from offramp.intake import verification
+from offramp.intake.model import ModelRequest, Runtime, read
+from offramp.intake.programs import images_of, program_of
+from offramp.intake.verification import verify_model
+from tests.offramp.intake.models import MODULE, tflite_file
+from tests.offramp.results import VERIFY
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """The RTL says that its images are equal; what it is asked."""
+    asked = []
+
+    def verify(work, **options):
+        asked.append((work, options))
+        return VERIFY | {"images": len(work[0][1])}
+
+    monkeypatch.setattr(verification.rtl, "verify", verify)
+    return asked
+
+
+@pytest.fixture
+def tflite(tmp_path):
+    request = ModelRequest(model=str(tflite_file(tmp_path)))
+    return request, read(request)
+
+
+def test_a_tflite_file_stage_by_stage(tflite, ran):
+    request, model = tflite
+    program, _ = program_of(model, "tiny")
+    samples = replace(images_of(model, request, None, 12), labels=np.zeros(12, np.int64))
+    found = verify_model(model, program, samples, rtl_images=3, seed=5)
+    assert [stage["stage"] for stage in found["stages"]] == ["LiteRT, reference kernels", "golden", "simulator", "RTL"]
+    assert [stage["images"] for stage in found["stages"]] == [12, 12, 12, 3]
+    assert [stage["equal"] for stage in found["stages"]] == [1.0, None, 1.0, 1.0]
+    assert (found["values_equal"], found["cycles_equal"], found["reference_equal"], found["agrees"]) == (True,) * 4
+    assert found["accuracy_golden"] == np.mean(np.array(found["per_image"]["class"]) == 0)
+    assert 0 <= found["accuracy_reference"] <= 1
+    assert found["accuracy_float"] is None
+    (((_, codes),), options) = ran[0]
+    np.testing.assert_array_equal(codes, samples.images[:3])
+    assert options["seed"] == 5
+    assert found["macs"] == 4 * 4 * 9 + 3 * 16
+    assert found["macs_per_multiplier_cycle"] == found["macs"] / (found["cycles"]["mean"] * 4)
+    assert 0 < found["share_of_limit"] < 1
+
+
+def test_a_difference_names_its_first_layer(tflite, ran):
+    """A source that computes one code differently in one image."""
+    request, model = tflite
+    program, _ = program_of(model, "tiny")
+    samples = images_of(model, request, None, 4)
+
+    def compare(codes, progress):
+        found = model.runtime.compare(codes, progress)
+        same = found.same.copy()
+        same[2] = False
+        return replace(found, same=same, largest=1, share=0.01, first="conv2d_0")
+
+    for exact, agrees in ((True, False), (False, True)):
+        other = replace(model, runtime=Runtime(name="source", exact=exact, compare=compare))
+        found = verify_model(other, program, samples, rtl_images=1)
+        assert (found["reference_equal"], found["agrees"], found["values_equal"]) == (False, agrees, True)
+        source = found["stages"][0]
+        assert (source["equal"], source["largest"], source["first"]) == (0.75, 1, "conv2d_0")
+
+
+def test_a_float_model_is_compared_by_its_classes(tmp_path, ran):
+    (tmp_path / "net.py").write_text(MODULE)
+    request = ModelRequest(model=f"{tmp_path / 'net.py'}:net", calibrate="digits")
+    model = read(request)
+    program, _ = program_of(model, "tiny")
+    found = verify_model(model, program, images_of(model, request, "digits", 60), rtl_images=1)
+    assert found["stages"][0]["stage"] == "float"
+    assert found["stages"][0]["equal"] > 0.8
+    assert abs(found["accuracy_float"] - found["accuracy_golden"]) < 0.2
+
+
+def test_what_the_rtl_finds_decides(tflite, monkeypatch):
+    request, model = tflite
+    program, _ = program_of(model, "tiny")
+    differs = VERIFY | {
+        "values_equal": False,
+        "differing": [1],
+        "mismatches": ["image 1: conv2d_0 in core 0: RTL [1], expected [2]"],
+    }
+    monkeypatch.setattr(verification.rtl, "verify", lambda *_, **__: differs)
+    found = verify_model(model, program, images_of(model, request, None, 4), rtl_images=2)
+    assert (found["values_equal"], found["cycles_equal"], found["agrees"]) == (False, True, False)
+    assert (found["stages"][-1]["equal"], found["stages"][-1]["first"]) == (0.5, "image 1: conv2d_0 in core 0")

@@ -13,8 +13,17 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-#: Files that take longest come first: no worker is left alone with them in the end.
-_FIRST = ("tests/rtl/", "tests/offramp/test_demo.py", "tests/fpga/", "tests/hw/compiler/")
+#: Files that take longest come first: no worker is left alone with them in the end. Of those that build a simulator,
+#: first one for each: others, which wait for such a build, come when it is there.
+_FIRST = (
+    *(
+        "tests/rtl/test_layers.py",
+        "tests/rtl/test_streaming.py",
+        "tests/rtl/test_waves.py",
+        "tests/offramp/test_demo.py",
+    ),
+    *("tests/rtl/", "tests/fpga/", "tests/hw/compiler/"),
+)
 
 #: Tests make millions of short-lived objects beside the hundreds of thousands of PyTorch, which are looked through
 #: again and again by default: it takes a third of the time.
@@ -30,7 +39,7 @@ settings.load_profile("offramp")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     gc.freeze()
-    items.sort(key=lambda item: not item.nodeid.startswith(_FIRST))
+    items.sort(key=lambda item: next((n for n, name in enumerate(_FIRST) if item.nodeid.startswith(name)), len(_FIRST)))
 
 
 @contextmanager

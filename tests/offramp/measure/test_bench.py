@@ -80,7 +80,8 @@ def test_resnet8_within_the_memories_of_an_ecp5_85f_is_as_recorded():
 
 
 def test_cycles_fall_with_both_densities():
-    points = density_sweep(CONFIG, workload="ds-cnn", weights=(1.0, 0.2), active=(0.8, 0.3), images=1, seed=0)
+    config = preset("small-85f")
+    points = density_sweep(config, workload="ds-cnn", weights=(1.0, 0.2), active=(0.8, 0.3), images=1, seed=0)
     cycles = {(point["weights"], point["activations"]): point["cycles"] for point in points}
     assert cycles[1.0, 0.8] > cycles[1.0, 0.3] > cycles[0.2, 0.3]
     assert cycles[1.0, 0.8] > cycles[0.2, 0.8] > cycles[0.2, 0.3]

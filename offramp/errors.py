@@ -14,14 +14,15 @@ _OURS = tuple(f"{_HERE / name}{os.sep}" for name in ("hw", "sim", "models", "fpg
 def sentence(error: Exception) -> str | None:
     """What to tell the user, or None when the error is a failure of the program itself.
 
-    A user's mistakes are what our own code refuses (ValueError, FloatingPointError) and what the operating system does
-    (OSError). The same types raised by a library are nobody's refusal, also where its code is C and has no frame.
+    A user's mistakes are what our own code refuses (ValueError, FloatingPointError, and ModuleNotFoundError where a
+    package is missing that not everybody needs) and what the operating system does (OSError). The same types raised by
+    a library are nobody's refusal, also where its code is C and has no frame.
     """
     if isinstance(error, OSError):
         if error.filename is not None and error.strerror:
             return f"{error.filename}: {error.strerror}"
         return " ".join(str(error).split())
-    if not isinstance(error, ValueError | FloatingPointError):
+    if not isinstance(error, ValueError | FloatingPointError | ModuleNotFoundError):
         return None
     place = error.__traceback__
     while place is not None and place.tb_next is not None:

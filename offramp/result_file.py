@@ -31,13 +31,19 @@ _PACKAGES = (
 
 
 def git_revision() -> str | None:
-    """Revision of the working tree this runs from, with ``-dirty`` when it was changed; None where there is no git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    """Revision of the working tree this runs from, with ``-dirty`` when it was changed; None where it runs from none.
+
+    An installed package may lie in somebody else's working tree.
+    """
+    home = Path(__file__).resolve().parents[1]
+    settings: dict[str, Any] = {"cwd": home, "stdout": PIPE, "stderr": DEVNULL, "text": True, "timeout": 10}
     try:
-        result = run(command, cwd=Path(__file__).parent, stdout=PIPE, stderr=DEVNULL, text=True, timeout=10)
+        top = run(["git", "rev-parse", "--show-toplevel"], **settings).stdout.strip()
+        if not top or Path(top).resolve() != home:
+            return None
+        return run(["git", "describe", "--always", "--dirty", "--abbrev=12"], **settings).stdout.strip() or None
     except TimeoutExpired:
         return None
-    return result.stdout.strip() or None
 
 
 def provenance(command: str, seed: int) -> dict[str, Any]:

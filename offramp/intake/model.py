@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ class Runtime:
     ----------
     name : str
     exact : bool
-        Whether every tensor must be equal; else a layer may differ by a code, for it rounds otherwise.
+        Whether every tensor must be equal; else it rounds otherwise, and what differs is counted.
     compare : function of int8 array (N, height, width, channels) and Progress or None
         How golden stands to it on images, as codes.
     """
@@ -154,11 +155,16 @@ def _from_tflite(request: ModelRequest) -> Model:
     def compare(codes: np.ndarray, progress: Progress | None) -> Agreement:
         return litert(content, found, codes, progress)
 
+    runtime: Runtime | None = Runtime(name="LiteRT, reference kernels", exact=True, compare=compare)
+    notes = found.notes
+    if find_spec("ai_edge_litert") is None:
+        runtime = None
+        notes += ("LiteRT isn't installed, so nothing is compared with it: pip install ai-edge-litert",)
     return Model(
         network=found.network,
         origin=f"TensorFlow Lite file {request.model}",
-        runtime=Runtime(name="LiteRT, reference kernels", exact=True, compare=compare),
-        notes=found.notes,
+        runtime=runtime,
+        notes=notes,
     )
 
 

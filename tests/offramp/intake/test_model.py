@@ -143,3 +143,10 @@ def test_options_of_other_kinds_of_models_are_refused(tmp_path, small):
         read(ModelRequest(model="zoo:digits", output_tensor="logits"))
     with pytest.raises(ValueError, match=r"trained\.off is a trained network: compress it first"):
         read(ModelRequest(model=str(small.folder / stages.TRAINED)))
+
+
+def test_without_its_runtime_a_tflite_file_is_read_and_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("offramp.intake.model.find_spec", lambda name: None)
+    found = read(ModelRequest(model=str(tflite_file(tmp_path))))
+    assert found.runtime is None
+    assert found.notes[-1] == "LiteRT isn't installed, so nothing is compared with it: pip install ai-edge-litert"

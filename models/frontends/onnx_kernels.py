@@ -1,7 +1,8 @@
 """Operators that the reference implementation in the package ``onnx`` lacks, or has wrong, in NumPy.
 
 It lacks ONNX Runtime's domain (here as in its ContribOperators.md) and DequantizeLinear before opset 19; it takes
-batch norms before opset 14 for training, pads SAME_LOWER as no runtime does, and its pools take minutes.
+batch norms before opset 14 for training, quantizes large values to small codes, pads SAME_LOWER as no runtime does,
+and its pools take minutes.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ def kernels(opset: int) -> list[type]:
         return type(name, (OpRun,), {"op_domain": domain, "_run": _run})
 
     standard: dict[str, Callable[..., Any]] = {
+        "QuantizeLinear": _quantized,
         "GlobalMaxPool": lambda x: x.max(axis=tuple(range(2, x.ndim)), keepdims=True),
         "MaxPool": lambda x, **given: _pool(x, np.max, -np.inf, **given).astype(x.dtype),
         "AveragePool": lambda x, **given: _average_pool(x, **given).astype(x.dtype),
@@ -73,10 +75,27 @@ def _normalized(x: Any, scale: Any, bias: Any, mean: Any, variance: Any, *, epsi
     return ((x - mean.reshape(sizes)) * gain.reshape(sizes) + bias.reshape(sizes)).astype(x.dtype)
 
 
-def _dequantized(x: np.ndarray, scale: Any, zero: Any = None, *, axis: int | None = None, **_unused: Any) -> np.ndarray:
+def _wide(x: np.ndarray, values: Any, axis: int | None) -> Any:
+    """Scales or zero points, to be broadcast over a tensor."""
     sizes = [-1 if n == (1 if axis is None else axis) % x.ndim else 1 for n in range(x.ndim)]
-    wide = [None if n is None else np.asarray(n).reshape(sizes if np.size(n) > 1 else ()) for n in (scale, zero)]
-    return _real(x, wide[0], wide[1]).astype(np.float32)
+    return None if values is None else np.asarray(values).reshape(sizes if np.size(values) > 1 else ())
+
+
+def _quantized(
+    x: np.ndarray,
+    scale: Any,
+    zero: Any = None,
+    *,
+    axis: int | None = None,
+    output_dtype: int | None = 0,
+    **_unused: Any,
+) -> np.ndarray:
+    like = np.zeros(0, np.int8 if output_dtype == 3 else np.uint8)  # INT8 of TensorProto.DataType
+    return _coded(x, _wide(x, scale, axis), _wide(x, zero, axis), like)
+
+
+def _dequantized(x: np.ndarray, scale: Any, zero: Any = None, *, axis: int | None = None, **_unused: Any) -> np.ndarray:
+    return _real(x, _wide(x, scale, axis), _wide(x, zero, axis)).astype(np.float32)
 
 
 def _real(codes: np.ndarray, scale: Any, zero: Any) -> np.ndarray:
@@ -124,7 +143,7 @@ def _gemm(
 
 
 _CONTRIBUTED: dict[str, Callable[..., Any]] = {
-    "QuantizeLinear": lambda x, scale, zero=None, **_unused: _coded(x, scale, zero, x),
+    "QuantizeLinear": _quantized,
     "DequantizeLinear": _dequantized,
     "QLinearAdd": _binary(np.add),
     "QLinearMul": _binary(np.multiply),

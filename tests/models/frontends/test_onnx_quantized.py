@@ -310,3 +310,11 @@ def test_what_is_refused(tmp_path, kind):
     with pytest.raises(ValueError, match=r"net\.onnx: ") as error:
         read(path)
     assert message in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore")  # of what the reference implementation computes of infinities
+def test_values_far_beyond_the_codes(tmp_path):
+    nodes = [node("QuantizeLinear", "x s z", "a"), node("DequantizeLinear", "a s z")]
+    for scale in (1e-30, 1e30):
+        path = saved(tmp_path, model(nodes, MAP, {"s": np.float32(scale), "z": np.int8(3)}))
+        equal_codes(read(path), path)

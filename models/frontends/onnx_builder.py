@@ -9,6 +9,7 @@ from torch import nn
 
 from models.frontends.onnx_file import MICROSOFT, OnnxGraph, OnnxNode
 from models.frontends.onnx_layers import Between, Quantize
+from models.frontends.onnx_layout import Layouts, channels_first
 from models.frontends.onnx_module import OnnxModule, OnnxProgram, OnnxStep
 from models.frontends.onnx_operators import OPERATORS, nearest
 from models.frontends.onnx_quantized import QUANTIZED, clipped, dequantize, quantize
@@ -23,14 +24,15 @@ _ATTRIBUTES = ("axis", "saturate", "block_size", "output_dtype", "precision")
 
 
 def build(graph: OnnxGraph, shape: tuple[int, int, int], notes: tuple[str, ...]) -> OnnxModule:
-    """The module of a graph.
+    """The module of a graph, in which maps have their channels first.
 
     Raises
     ------
     ValueError
         When nodes can't be followed; the message names them all, and the nearest supported form of each.
     """
-    return _Builder(graph).module(shape, notes)
+    turned, layouts = channels_first(graph)
+    return _Builder(turned).module(shape, notes, layouts)
 
 
 class _Builder:
@@ -50,7 +52,7 @@ class _Builder:
         self.readers = Counter([*graph.outputs, *(name for node in graph.nodes for name in node.inputs)])
         self.taken = {graph.input.name, *self.constants, *(name for node in graph.nodes for name in node.outputs)}
 
-    def module(self, shape: tuple[int, int, int], notes: tuple[str, ...]) -> OnnxModule:
+    def module(self, shape: tuple[int, int, int], notes: tuple[str, ...], layouts: Layouts) -> OnnxModule:
         source = self._source()
         for node in self.graph.nodes:
             try:
@@ -63,9 +65,9 @@ class _Builder:
             raise ValueError("; ".join(self.problems))
         read = {name for step in self.steps if step.child is None for name in step.inputs}
         program = OnnxProgram(
-            shape=shape, rank=len(self.graph.input.sizes), source=self.graph.input.name, steps=tuple(self.steps),
+            shape=shape, source=self.graph.input, steps=tuple(self.steps),
             constants={name: self.constants[name] for name in read & self.constants.keys()}, outputs=outputs,
-            codes=source, quantized=bool(self.maps), notes=notes,
+            codes=source, quantized=bool(self.maps), notes=notes, layouts=layouts,
         )  # fmt: skip
         return OnnxModule(program, self.children, self.evaluate)
 
@@ -212,6 +214,8 @@ class _Builder:
         sizes = [name for name in maps if name in self.sizes]
         if not maps or maps[0] in self.sizes or (sizes and node.operator != "Reshape"):
             raise RefusalError(f"{node}: it must read maps that depend on the image, and sizes by Reshape alone")
+        if "map" in node.attributes:  # whose sizes say how the weights' rows are turned
+            maps.append(node.attributes["map"])
         coded = [self.maps[name] for name in maps if name in self.maps]
         if node.operator == "Reshape" and len(maps) > 1 and not sizes:
             raise RefusalError(f"{node}: sizes must be constant or computed from sizes of maps")

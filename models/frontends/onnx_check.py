@@ -5,7 +5,6 @@ flips a code that another depends on.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import nn
 from torch.func import functional_call
 
 from models.frontends.onnx_file import OnnxGraph, OnnxInput
+from models.frontends.onnx_layout import inverse
 from models.frontends.onnx_module import OnnxModule, OnnxStep
 from models.frontends.onnx_reference import feed, reference
 from models.frontends.onnx_sites import RefusalError
@@ -114,7 +114,7 @@ def compare(module: OnnxModule, graph: OnnxGraph) -> None:
         images = _images(module, graph.input, batch, rng)
         try:
             with np.errstate(all="ignore"):
-                given = feed(graph.input, images, _coder(module))
+                given = feed(module.program, images)
                 expected = evaluator.run(None, {graph.input.name: given}, intermediate=True)
         except Exception as error:  # It raises whatever NumPy does, and more.
             said = (str(error).strip().splitlines() or [""])[0][:200]
@@ -133,14 +133,6 @@ def _precision(graph: OnnxGraph) -> float:
     types.add(onnx.TensorProto.DataType.Value(graph.input.dtype))
     steps = {onnx.TensorProto.BFLOAT16: 2.0**-8, onnx.TensorProto.FLOAT16: 2.0**-11}
     return max((steps[kind] for kind in types if kind in steps), default=2.0**-24)
-
-
-def _coder(module: OnnxModule) -> Callable[[np.ndarray], np.ndarray] | None:
-    """What makes codes of the images, where the file takes codes."""
-    of = module.program.codes
-    if of is None:
-        return None
-    return lambda images: (np.rint(images / np.float32(of.scale)) + of.zero_point).clip(of.low, of.high)
 
 
 def _images(module: OnnxModule, source: OnnxInput, batch: int, rng: np.random.Generator) -> np.ndarray:
@@ -167,13 +159,17 @@ class _Comparison:
         wanted = np.asarray(self.expected[step.output])
         if not isinstance(result, torch.Tensor):
             return result
-        found = result.numpy()
+        layouts, name = self.module.program.layouts, step.output
+        if name in layouts.rows:
+            return result  # what reads it is compared
+        order = layouts.orders.get(name, range(result.ndim))
+        found, back = result.numpy().transpose(order), inverse(order)
         if found.size != wanted.size:
             raise _difference(step, f"sizes {list(found.shape)} are not {list(wanted.shape)}")
         wanted = wanted.reshape(found.shape)
         if found.dtype.kind in "iu":
             _check_codes(step, found, wanted)
-            return torch.from_numpy(wanted.astype(found.dtype))
+            return torch.from_numpy(wanted.astype(found.dtype).transpose(back).copy())
         wanted = wanted.astype(np.float32)
         with np.errstate(all="ignore"):
             off = np.abs(found - wanted)
@@ -182,7 +178,7 @@ class _Comparison:
             wrong = ~same & ~(off <= limit)
         if wrong.any():
             raise _difference(step, f"it differs by {off[wrong].max():.3g}, more than {limit:.3g}")
-        return torch.from_numpy(wanted)
+        return torch.from_numpy(wanted.transpose(back).copy())
 
 
 def _check_codes(step: OnnxStep, found: np.ndarray, wanted: np.ndarray) -> None:

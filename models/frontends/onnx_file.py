@@ -61,11 +61,15 @@ class OnnxNode:
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxInput:
-    """The tensor that a graph takes: its sizes, None where the file leaves one open, and its type in ONNX."""
+    """The tensor that a graph takes: its sizes, None where the file leaves one open, and its type in ONNX.
+
+    ``is_channels_last`` says that channels are its last axis, not the one behind that of images.
+    """
 
     name: str
     sizes: tuple[int | None, ...]
     dtype: str
+    is_channels_last: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

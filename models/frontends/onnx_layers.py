@@ -24,6 +24,7 @@ __all__ = [
     "Dequantize",
     "Pool",
     "Quantize",
+    "TurnedLinear",
     "WindowPlace",
     "linear",
     "parameter",
@@ -169,6 +170,29 @@ class CodedLinear(_Coded):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self.weight(), self.biases())
+
+
+class TurnedLinear(nn.Module):
+    """A linear layer whose weights are for a row of values in another order than the row has.
+
+    Parameters
+    ----------
+    layer : Linear or CodedLinear
+    order : sequence of int
+        The file's axes of the map that was flattened, as axes of the map itself.
+    """
+
+    def __init__(self, layer: "nn.Linear | CodedLinear", order: Sequence[int]) -> None:
+        super().__init__()
+        self.layer, self.order = layer, order
+
+    def forward(self, x: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        layer, axes = self.layer, self.order[1:]
+        weight = layer.weight() if isinstance(layer, CodedLinear) else layer.weight
+        bias = layer.biases() if isinstance(layer, CodedLinear) else layer.bias
+        wide = weight.reshape(len(weight), *(image.shape[axis] for axis in axes))
+        turned = wide.permute(0, *(1 + axes.index(axis) for axis in sorted(axes)))
+        return F.linear(x, turned.reshape(len(weight), -1), bias)
 
 
 class BatchNorm(nn.BatchNorm2d):

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.frontends.onnx_file import OnnxNode
+from models.frontends.onnx_file import OnnxInput, OnnxNode
+from models.frontends.onnx_layout import Layouts
 from models.frontends.onnx_sites import Coding
 from models.frontends.onnx_sizes import SizesEvaluator
 
@@ -47,10 +48,8 @@ class OnnxProgram:
     ----------
     shape : tuple of 3 int
         Height, width, channels of an image.
-    rank : int
-        Dimensions of the file's input: 4, 3 of a row (height 1), or 2 of values alone (height and width 1).
-    source : str
-        The file's input.
+    source : OnnxInput
+        Of 4 dimensions, 3 of a row (height 1), or 2 of values alone (height and width 1).
     steps : tuple of OnnxStep
     constants : dict of str to array
         What steps that compute sizes read.
@@ -61,17 +60,19 @@ class OnnxProgram:
         Whether any map is of codes.
     notes : tuple of str
         A sentence for each thing that was left out.
+    layouts : Layouts
+        How maps lie in the file, where it isn't with channels first.
     """
 
     shape: tuple[int, int, int]
-    rank: int
-    source: str
+    source: OnnxInput
     steps: tuple[OnnxStep, ...]
     constants: Mapping[str, np.ndarray]
     outputs: tuple[str, ...]
     codes: Coding | None
     quantized: bool
     notes: tuple[str, ...]
+    layouts: Layouts
 
 
 class OnnxModule(nn.Module):
@@ -100,8 +101,9 @@ class OnnxModule(nn.Module):
         """The logits of the output, or a tuple of those of several; an observer sees every step."""
         program = self.program
         values: dict[str, Any] = dict(program.constants)
-        flat = images if program.rank == 4 else images.squeeze(2) if program.rank == 3 else images.flatten(1)
-        values[program.source] = flat
+        rank = len(program.source.sizes)
+        flat = images if rank == 4 else images.squeeze(2) if rank == 3 else images.flatten(1)
+        values[program.source.name] = flat
         for step in program.steps:
             given: list[Any] = [values[name] if name else None for name in step.inputs]
             if step.child is not None:

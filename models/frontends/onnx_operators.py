@@ -24,6 +24,7 @@ from models.frontends.onnx_layers import (
     ConvOverMap,
     ConvOverRow,
     Pool,
+    TurnedLinear,
     WindowPlace,
     linear,
     parameter,
@@ -33,6 +34,7 @@ from models.frontends.onnx_sites import Codes, Site
 __all__ = ["OPERATORS", "OnnxRule", "nearest", "window"]
 
 _FLOATS = (1, 10, 11, 16)  # FLOAT, FLOAT16, DOUBLE, BFLOAT16 of TensorProto.DataType
+_TURNED = ("columns", "map")  # of models.frontends.onnx_layout
 _WINDOW = ("auto_pad", "kernel_shape", "strides", "dilations", "pads")
 
 
@@ -140,11 +142,15 @@ def _linear(
         bias = bias.floats()
     if isinstance(bias, np.ndarray):
         bias = np.array(np.broadcast_to(bias.reshape(-1), len(values)) * np.float32(beta))
-    if isinstance(weight, Codes):
-        if alpha != 1:
-            raise site.refuse(f"alpha must be 1.0 where weights are codes, not {alpha}")
-        return CodedLinear(weight, bias)
-    return linear(values * np.float32(alpha), bias if isinstance(bias, np.ndarray) else None)
+    if isinstance(weight, Codes) and alpha != 1:
+        raise site.refuse(f"alpha must be 1.0 where weights are codes, not {alpha}")
+    layer: nn.Linear | CodedLinear = (
+        CodedLinear(weight, bias)
+        if isinstance(weight, Codes)
+        else linear(values * np.float32(alpha), bias if isinstance(bias, np.ndarray) else None)
+    )
+    columns = site.sizes("columns")
+    return layer if columns is None else TurnedLinear(layer, columns)
 
 
 def _norm(site: Site) -> nn.Module:
@@ -302,7 +308,13 @@ def _transpose(site: Site) -> nn.Module:
     order = site.sizes("perm")
     if order is None or sorted(order) != list(range(len(order))) or order[0] != 0:
         raise site.refuse(f"perm must be an order of all axes with images first, not {order}")
-    return Apply(lambda x: x.permute(order))
+    return Apply(lambda x: _permuted(x, order))
+
+
+def _permuted(x: torch.Tensor, order: Sequence[int]) -> torch.Tensor:
+    """A map with its axes in another order: a view, where only axes of one position change their places."""
+    moved = [axis for axis in order if x.shape[axis] != 1]
+    return x.reshape([x.shape[axis] for axis in order]) if moved == sorted(moved) else x.permute(*order)
 
 
 def _concat(site: Site) -> nn.Module:
@@ -368,11 +380,11 @@ OPERATORS: dict[str, OnnxRule] = {
     "Div": OnnxRule(build=_arithmetic(torch.div)),
     "Dropout": OnnxRule(build=_dropout, attributes=("ratio", "seed"), keeps=True),
     "Flatten": OnnxRule(build=_flatten, attributes=("axis",), keeps=True),
-    "Gemm": OnnxRule(build=_gemm, attributes=("alpha", "beta", "transA", "transB")),
+    "Gemm": OnnxRule(build=_gemm, attributes=("alpha", "beta", "transA", "transB", *_TURNED)),
     "GlobalAveragePool": OnnxRule(build=_global_average),
     "GlobalMaxPool": OnnxRule(build=_global_largest, keeps=True),
     "Identity": OnnxRule(build=_same, keeps=True),
-    "MatMul": OnnxRule(build=_matmul),
+    "MatMul": OnnxRule(build=_matmul, attributes=_TURNED),
     "MaxPool": OnnxRule(build=_pool(largest=True), attributes=(*_WINDOW, "ceil_mode", "storage_order"), keeps=True),
     "Mul": OnnxRule(build=_arithmetic(torch.mul)),
     "Pad": OnnxRule(build=_pad, attributes=("mode", "pads", "value")),

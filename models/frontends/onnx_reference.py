@@ -1,13 +1,17 @@
 """What others compute for an ONNX file: the reference implementation in the package ``onnx``, and ONNX Runtime."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from models.frontends.onnx_file import OnnxGraph, OnnxInput, open_model
+from models.frontends.onnx_file import OnnxGraph, open_model
 from models.frontends.onnx_kernels import kernels
+from models.frontends.onnx_module import OnnxProgram
+
+#: Of ONNX Runtime's: what quantizes weights that the file has in float.
+_OPTIMIZERS = ["WeightBiasQuantization"]
 
 __all__ = ["feed", "reference", "runtime_outputs"]
 
@@ -34,21 +38,19 @@ def _output(name: str) -> Any:
     return onnx.ValueInfoProto(name=name)
 
 
-def feed(source: OnnxInput, images: np.ndarray, codes: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-    """Images (N, channels, height, width) as a file's input takes them.
-
-    Parameters
-    ----------
-    codes : function or None
-        What the input's codes for floats are, where it takes codes.
-    """
+def feed(program: OnnxProgram, images: np.ndarray) -> np.ndarray:
+    """Images (N, channels, height, width), as a module takes them, as its file takes them."""
     import onnx
 
-    values = images if codes is None else codes(images)
+    source, of, values = program.source, program.codes, images
+    if of is not None:
+        values = (np.rint(values / np.float32(of.scale)) + of.zero_point).clip(of.low, of.high)
     if len(source.sizes) == 3:
         values = values.squeeze(2)
     elif len(source.sizes) == 2:
         values = values.reshape(len(values), -1)
+    if source.is_channels_last:
+        values = np.moveaxis(values, 1, -1)
     return values.astype(onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.DataType.Value(source.dtype)))
 
 
@@ -87,7 +89,7 @@ def runtime_outputs(path: Path | str, inputs: np.ndarray, tensors: Sequence[str]
             del model.graph.output[:]
             model.graph.output.extend(map(_output, tensors))
         try:
-            session = _session(onnxruntime, model.SerializeToString())
+            session = _session(onnxruntime, model.SerializeToString(), bool(tensors))
             taken = session.get_inputs()[0]
             batch = taken.shape[0] if taken.shape and isinstance(taken.shape[0], int) else max(1, len(inputs))
             found: list[list[np.ndarray]] = []
@@ -102,16 +104,22 @@ def runtime_outputs(path: Path | str, inputs: np.ndarray, tensors: Sequence[str]
     return [np.concatenate(parts)[: len(inputs)] for parts in zip(*found, strict=True)]
 
 
-def _session(onnxruntime: Any, model: bytes) -> Any:
-    """A session for a model; without optimizations where these fail, as they do on some of Brevitas' files."""
+def _session(onnxruntime: Any, model: bytes, within: bool) -> Any:
+    """A session for a model that computes what it says.
+
+    Without optimizations where these fail, as on some files of Brevitas', and where tensors within the graph are asked
+    for, whose axes they may turn (seen with 1.32).
+    """
     levels = onnxruntime.GraphOptimizationLevel
-    for level in (levels.ORT_ENABLE_ALL, levels.ORT_DISABLE_ALL):
+    for level in (levels.ORT_DISABLE_ALL,) if within else (levels.ORT_ENABLE_ALL, levels.ORT_DISABLE_ALL):
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.graph_optimization_level = 4, level
         # Otherwise kernels for CPUs without VNNI limit sums of two products of int8 weights to 16 bits.
         options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"], disabled_optimizers=_OPTIMIZERS
+            )
         except Exception as error:  # They have no common type.
             failure = error
     raise failure

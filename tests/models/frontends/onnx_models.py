@@ -18,7 +18,7 @@ from torch import nn
 
 from models.frontends.onnx_module import OnnxModule
 from models.frontends.onnx_reader import read
-from models.frontends.onnx_reference import runtime_outputs
+from models.frontends.onnx_reference import feed, runtime_outputs
 
 OPSET = 17
 MICROSOFT = "com.microsoft"
@@ -74,12 +74,9 @@ def checked(path: Path, shape: tuple[int, int, int] | None = None, tolerance: fl
     """The module of a file, found to compute what ONNX Runtime does on images of its own."""
     found = read(path, shape)
     given = images(found)
-    flat = given.reshape([len(given), *given.shape[1:]] if found.program.rank == 4 else [len(given), -1])
-    if found.program.rank == 3:
-        flat = given.squeeze(2)
     with torch.no_grad():
         results = found(torch.from_numpy(given))
-    expected = runtime_outputs(path, flat)
+    expected = runtime_outputs(path, feed(found.program, given))
     for one, other in zip(results if isinstance(results, tuple) else (results,), expected, strict=True):
         difference = np.abs(one.numpy().reshape(other.shape) - other).max()
         assert difference <= tolerance * max(1.0, np.abs(other).max()), f"{path}: {difference}"

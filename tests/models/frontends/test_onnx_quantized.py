@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.frontends.onnx_reader import read
-from models.frontends.onnx_reference import runtime_outputs
+from models.frontends.onnx_reference import feed, runtime_outputs
 from tests.models.frontends.onnx_models import MICROSOFT, checked, exported, images, model, node, qcdq, quantized, saved
 
 RNG = np.random.default_rng(2)
@@ -49,7 +49,7 @@ def equal_codes(found, path, step=0.0, count=50):
     given = images(found, count)
     with torch.no_grad():
         results = found(torch.from_numpy(given)).numpy()
-    (expected,) = runtime_outputs(path, given.reshape(count, -1) if found.program.rank == 2 else given)
+    (expected,) = runtime_outputs(path, feed(found.program, given))
     off = np.abs(results - expected)
     assert off.max() <= step + 1e-6
     assert (off > 1e-6).mean() <= 1 / 500

@@ -186,10 +186,14 @@ def test_children_have_the_names_of_nodes(tmp_path):
 
 
 def test_an_error_of_lowering_names_the_node(tmp_path):
-    nodes = [node("Conv", "x w", "c", dilations=[2, 2]), node("Flatten", "c", "f"), node("MatMul", "f m")]
-    found = read(saved(tmp_path, model(nodes, MAP, {"w": floats(4, 3, 3, 3), "m": floats(64, 3)})))
+    nodes = [
+        node("Conv", "x w", "c"), node("Conv", "x w v", "e"), node("Div", "c e", "d"), node("Flatten", "d", "f"),
+        node("MatMul", "f m"),
+    ]  # fmt: skip
+    constants = {"w": floats(4, 3, 3, 3), "v": np.full(4, 99, np.float32), "m": floats(144, 3)}
+    found = read(saved(tmp_path, model(nodes, MAP, constants)))
     copy.deepcopy(found)
-    with pytest.raises(ValueError, match="/Conv/c"):
+    with pytest.raises(ValueError, match="/Div/d"):
         lower(found, found.program.shape)
 
 

@@ -21,8 +21,9 @@ from models.integer.activity import activity
 from models.integer.exit_calibration import calibrate_each, curve, with_exit_thresholds
 from models.methods.detector import with_ranges
 from models.recipes.checkpoint import Checkpoint, Compressed
-from models.recipes.recipe import Recipe, Stage, change_integers, make_pieces, starting_network, teacher_of
+from models.recipes.recipe import Recipe, Stage, change_integers, make_pieces
 from models.recipes.registry import Context, IntegerContext
+from models.recipes.start import starting_network, trained_teacher
 from models.training.pieces import Piece
 from models.training.train import accuracy, fit, predict
 
@@ -92,9 +93,8 @@ class _Work:
     def of(cls, chosen: Recipe, dataset: Dataset, seed: int, progress: Progress | None, log: Log | None) -> "_Work":
         if chosen.data != dataset.name:
             raise ValueError(f"the recipe is for {chosen.data}, the data set is {dataset.name}")
-        return cls(
-            recipe=chosen, dataset=dataset, seed=seed, progress=progress, log=log or Log(), teacher=teacher_of(chosen)
-        )
+        teacher = trained_teacher(chosen.teacher, chosen.data)
+        return cls(recipe=chosen, dataset=dataset, seed=seed, progress=progress, log=log or Log(), teacher=teacher)
 
     @property
     def few(self) -> Dataset:
@@ -158,7 +158,7 @@ def train(
         When training diverges.
     """
     work = _Work.of(chosen, dataset, seed, progress, log)
-    model = starting_network(chosen, seed, root)
+    model = starting_network(chosen.start, chosen.network_architecture, seed, root)
     work.float_stages(chosen.train, model, model)
     metrics = _float_metrics(model, "float", dataset.test)
     return Checkpoint.of(model.eval(), data=dataset.name, seed=seed, metrics=metrics)

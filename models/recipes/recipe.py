@@ -43,35 +43,28 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from hw.config import preset
 from hw.rules import shown
 from hw.typed import call, checked, said, settled
 from models.compression.fakequant import FakeQuantNet
 from models.compression.levels import LEVELS
-from models.datasets.sources import data_folder
 from models.datasets.splits import NAMES, SHAPES
 from models.frontends.merge import lowered
 from models.networks import architectures
 from models.networks.architectures import AnyArchitecture
-from models.networks.resnet8 import WEIGHTS, ResNet8Architecture, official_state
-from models.recipes import checkpoint
 from models.recipes.registry import INTEGER, PIECES, Context
+from models.recipes.start import Start, starting_network, trained_teacher
 from models.training.hyperparameters import Schedule
 
 __all__ = [
     "FOLDER",
     "Recipe",
     "Stage",
-    "Start",
     "builtin",
     "change_integers",
     "check",
     "load",
     "make_pieces",
-    "starting_network",
-    "teacher_of",
 ]
 
 #: Where the recipes of this project lie.
@@ -82,9 +75,6 @@ _LARGEST = 1 << 20
 
 #: What the dense network's training as int8 is called by default.
 _UNPRUNED = "quantize unpruned"
-
-#: Beginnings of names of parameters that a start may lack: early exits that are added to a trained network.
-_ADDED = ("exits.",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,28 +92,6 @@ class Stage:
     name: str
     schedule: Schedule
     pieces: tuple[dict[str, Any], ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """What a network begins with instead of random weights; one of the two.
-
-    Parameters
-    ----------
-    weights : str
-        ``official``: MLPerf Tiny's float ResNet-8.
-    checkpoint : str
-        File of a trained network.
-    """
-
-    weights: str = ""
-    checkpoint: str = ""
-
-    def __post_init__(self) -> None:
-        if self.weights not in ("", "official"):
-            raise ValueError(f"weights must be official, not {self.weights!r}")
-        if bool(self.weights) == bool(self.checkpoint):
-            raise ValueError("either weights or checkpoint must be given, not both or neither")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -367,60 +335,6 @@ def change_integers(recipe: Recipe, network: Any, context: Any) -> Any:
     return network
 
 
-def starting_network(recipe: Recipe, seed: int, root: Path | None = None) -> nn.Module:
-    """The float network before any training.
-
-    Parameters
-    ----------
-    seed : int
-        Of random weights.
-    root : Path or None
-        Data folder, for official weights.
-
-    Raises
-    ------
-    ValueError
-        When the start's file can't be read or isn't of the architecture.
-    """
-    architecture = recipe.network_architecture
-    model = architectures.initial(architecture, seed)
-    if recipe.start is None:
-        return model
-    if recipe.start.weights:
-        if not isinstance(architecture, ResNet8Architecture):
-            raise ValueError(f"official weights are of kind resnet8, not {recipe.architecture['kind']}")
-        state = official_state(data_folder(root) / WEIGHTS)
-        source = str(WEIGHTS)
-    else:
-        source = recipe.start.checkpoint
-        state = checkpoint.load(Path(source)).model().state_dict()
-    own = model.state_dict()
-    for name in sorted(own.keys() | state.keys()):
-        missing = name not in state and name.startswith(_ADDED)
-        if not missing and (name not in own or name not in state or own[name].shape != state[name].shape):
-            found = tuple(state[name].shape) if name in state else "nothing"
-            wanted = tuple(own[name].shape) if name in own else "nothing"
-            raise ValueError(f"{source}: {name} must be {wanted} for this architecture, not {found}")
-    model.load_state_dict(own | state)
-    return model
-
-
-def teacher_of(recipe: Recipe) -> nn.Module | None:
-    """The recipe's teacher, if it names one.
-
-    Raises
-    ------
-    ValueError
-        When its file can't be read or isn't of the recipe's data.
-    """
-    if not recipe.teacher:
-        return None
-    found = checkpoint.load(Path(recipe.teacher))
-    if found.data != recipe.data:
-        raise ValueError(f"{recipe.teacher}: a teacher must have learnt from {recipe.data}, not from {found.data}")
-    return found.model()
-
-
 def check(recipe: Recipe, root: Path | None = None) -> None:
     """Make everything that a recipe asks for once, on a network of its architecture, without training.
 
@@ -429,7 +343,8 @@ def check(recipe: Recipe, root: Path | None = None) -> None:
     ValueError
         When the start's file can't be read, or a stage, a piece or a change is unknown or impossible.
     """
-    model, teacher = starting_network(recipe, 0, root), teacher_of(recipe)
+    model = starting_network(recipe.start, recipe.network_architecture, 0, root)
+    teacher = trained_teacher(recipe.teacher, recipe.data)
     shape = SHAPES[recipe.data][0]
     for stage in (*recipe.train, *recipe.compress):
         make_pieces(stage, Context(model=model, dataset=None, dense=model, stage=stage.name, teacher=teacher))

@@ -1,19 +1,9 @@
-import tomllib
-from dataclasses import replace
-
-import numpy as np
 import pytest
-import torch
 
 from models.datasets.splits import NAMES, SHAPES
 from models.datasets.splits import load as load_data
-from models.networks import architectures
-from models.networks.architectures import initial
-from models.networks.residual_net import Architecture
-from models.networks.resnet8 import WEIGHTS
 from models.recipes import checkpoint
-from models.recipes.checkpoint import Checkpoint
-from models.recipes.recipe import FOLDER, Start, builtin, check, load, starting_network, teacher_of
+from models.recipes.recipe import FOLDER, builtin, check, load
 
 RECIPES = sorted(path.name for path in FOLDER.glob("*.toml"))
 #: The least that a recipe says.
@@ -76,7 +66,7 @@ def test_a_recipe_of_a_float_network_only(tmp_path):
 
 
 def test_a_teacher_lies_beside_the_recipe(tmp_path, trained):
-    """Where both lie doesn't change what the recipe says; the teacher must have seen the same data."""
+    """Where both lie doesn't change what the recipe says."""
     text = LEAST.replace('data = "digits"', 'data = "digits"\nteacher = "large.off"')
     digests = set()
     for folder in (tmp_path / "one", tmp_path / "two"):
@@ -85,17 +75,9 @@ def test_a_teacher_lies_beside_the_recipe(tmp_path, trained):
         found = load(written(folder, text))
         assert found.teacher == str(folder / "large.off")
         check(found)
-        teacher = teacher_of(found)
-        assert teacher is not None
-        torch.testing.assert_close(teacher.state_dict(), trained.model().state_dict(), rtol=0, atol=0)
         digests.add(found.digest())
     assert len(digests) == 1
     assert load(written(tmp_path, LEAST)).digest() not in digests
-    shape, classes = SHAPES["cifar10"]
-    other = initial(Architecture(shape=shape, classes=classes, widths=(2, 2), branch_width=0), 0)
-    checkpoint.save(tmp_path / "one" / "large.off", Checkpoint.of(other, data="cifar10", seed=0, metrics={}))
-    with pytest.raises(ValueError, match=r"large.off: a teacher must have learnt from digits, not from cifar10"):
-        check(load(tmp_path / "one" / "recipe.toml"))
 
 
 def test_unknown_data():
@@ -199,33 +181,3 @@ def test_huge_files(tmp_path):
         file.truncate(1 << 40)
     with pytest.raises(ValueError, match=r"huge.toml: must be at most 1,048,576 bytes"):
         load(path)
-
-
-def test_a_start_from_a_checkpoint_adds_exits_only(tmp_path):
-    plain = architectures.initial(architectures.from_dict(
-        {"kind": "resnet8", "shape": [8, 8, 1], "classes": 10, "widths": [4, 8, 8]}
-    ), 5)  # fmt: skip
-    path = tmp_path / "trained.off"
-    checkpoint.save(path, checkpoint.Checkpoint.of(plain, data="digits", seed=5, metrics={}))
-    recipe = load(written(tmp_path, LEAST))
-    architecture = {"kind": "resnet8", "widths": [4, 8, 8], "exits": [1], "exit_widths": [4]}
-    recipe = replace(recipe, architecture=architecture, start=Start(checkpoint=str(path)))
-    model = starting_network(recipe, 0)
-    for name, value in plain.state_dict().items():
-        np.testing.assert_array_equal(model.state_dict()[name].numpy(), value.numpy(), err_msg=name)
-    wider = replace(recipe, architecture={**architecture, "widths": [4, 8, 9]})
-    with pytest.raises(ValueError, match=r"trained.off: block3.first.conv.weight must be \(9, 8, 3, 3\)"):
-        starting_network(wider, 0)
-
-
-def test_official_weights_are_found(data_root):
-    text = LEAST.replace("digits", "cifar10").replace("residual", "resnet8").replace("branch_width = 0", "")
-    text = text.replace("[4, 8]", "[16, 32, 64]")
-    table = tomllib.loads(text)
-    assert table["architecture"]["kind"] == "resnet8"
-    recipe = replace(
-        builtin("cifar10"), architecture=table["architecture"], start=Start(weights="official"), train=(),
-    )  # fmt: skip
-    model = starting_network(recipe, 0, data_root)
-    with np.load(data_root / WEIGHTS) as file:
-        np.testing.assert_array_equal(model.head.linear.weight.detach().numpy(), file["fc.weight"])

@@ -1,8 +1,8 @@
 """How images are moved and mirrored while a network learns: anew in every epoch, or in fixed views that come back.
 
-A teacher's logits of fixed views can be kept (:mod:`models.training.taught`), and the student sees exactly what the
-teacher saw: consistent and patient teaching (Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and
-consistent", arXiv 2106.05237).
+A teacher's logits of fixed views can be kept (:mod:`models.training.distillation`), and the student sees exactly what
+the teacher saw: consistent and patient teaching (Beyer et al. 2022, "Knowledge distillation: A good teacher is patient
+and consistent", arXiv 2106.05237).
 """
 
 from dataclasses import dataclass

@@ -15,8 +15,18 @@ import numpy as np
 from hw.network.network import INPUT, Add, Conv2D, DepthwiseConv2D, Layer, Linear, MaxPool2D, Tensor
 from hw.network.zero_points import code_ranges
 from hw.numerics import Rounding, Scale, quantize_scale
+from models.frontends.requantization import weighted_fields
 
-__all__ = ["MAX_OUTPUTS", "averaged", "concatenated", "raw_output", "rescaled", "runnable", "with_second_logit"]
+__all__ = [
+    "MAX_OUTPUTS",
+    "affine",
+    "averaged",
+    "concatenated",
+    "raw_output",
+    "rescaled",
+    "runnable",
+    "with_second_logit",
+]
 
 #: Most values that a network without a classifier may give: its last layer has the square of this in weights.
 MAX_OUTPUTS = 2048
@@ -93,6 +103,38 @@ def averaged(
         stride=stride,
         **_constants(channels, scale),
     )
+
+
+def affine(
+    name: str,
+    source: str,
+    before: Tensor,
+    after: Tensor,
+    gain: np.ndarray,
+    offset: np.ndarray,
+    clamp: tuple[int, int] = (-128, 127),
+) -> Conv2D | DepthwiseConv2D:
+    """A convolution that multiplies each channel of a map by a gain, adds an offset, and gives another scale.
+
+    Parameters
+    ----------
+    gain, offset : float array, (channels,)
+        Real values. Offsets are rounded to a 64th of a code of the result, or finer.
+
+    Raises
+    ------
+    ValueError
+        When a step of the map is 64 or more of the result, times its gain, or an offset is beyond all codes; the
+        message names the layer.
+    """
+    factors = before.scale * np.abs(gain) / after.scale
+    weight = np.exp2(np.ceil(np.log2(np.clip(_LARGEST * factors, 1, _LARGEST)))).astype(np.int64)
+    units = np.where(gain == 0, after.scale, before.scale * np.abs(gain) / weight)
+    weights = (weight * np.sign(gain)).astype(np.int8).reshape(-1, 1, 1, 1)
+    kind = DepthwiseConv2D if len(weights) > 1 else Conv2D
+    bias = np.rint(offset / units)
+    fields = weighted_fields(name, weights, bias, np.minimum(units, after.scale) / after.scale, Rounding.SINGLE)
+    return kind(name=name, inputs=(source,), output=after, clamp=clamp, **fields)
 
 
 def concatenated(

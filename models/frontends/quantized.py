@@ -19,7 +19,8 @@ from hw.network.network import INPUT, Exit, Network, Tensor
 from models.frontends.exported import exported_program, functional, program_of, recorded, undisturbed
 from models.frontends.identities import runnable
 from models.frontends.quantized_layers import LayerBuilder
-from models.frontends.quantized_operators import Quantization, quantized_steps
+from models.frontends.quantized_lowering import Quantization
+from models.frontends.quantized_operators import quantized_steps
 from models.integer import golden
 from models.integer.exact import exact
 

@@ -25,8 +25,8 @@ from hw.network.network import (
 )
 from hw.numerics import Rounding
 from models.frontends.graph_steps import GraphStep
-from models.frontends.identities import averaged, concatenated, raw_output, rescaled, with_second_logit
-from models.frontends.quantized_operators import ANY, Quantization, QuantizedLowering, QuantizedStep
+from models.frontends.identities import affine, averaged, concatenated, raw_output, rescaled, with_second_logit
+from models.frontends.quantized_lowering import ANY, Quantization, QuantizedLowering, QuantizedStep
 from models.frontends.requantization import int32_biases, weighted_fields
 
 __all__ = ["LayerBuilder"]
@@ -115,7 +115,7 @@ class LayerBuilder:
             if step.name in needed:
                 needed.update(step.inputs)
         for step in self.found.steps.values():
-            if step.name in needed and step.kind in ("conv", "depthwise", "linear", "add"):
+            if step.name in needed and step.kind in ("conv", "depthwise", "linear", "add", "affine"):
                 for name in self._averaged(step).inputs:
                     self._codes(name)
 
@@ -216,6 +216,8 @@ class LayerBuilder:
             inputs = tuple(self._codes(source) for source in step.inputs)
             add = Add(name=name, inputs=inputs, output=self._output(step, request), clamp=request.clamp)
             return self._add(add)
+        if isinstance(step, QuantizedStep) and step.kind == "affine":
+            return self._affine(step, request)
         if step.kind in ("conv", "depthwise", "linear"):
             return self._add(self._weighted(step, request))
         raise ValueError(f"{name}: what only keeps the order of values must be at the end of a network")
@@ -244,6 +246,13 @@ class LayerBuilder:
             return source
         layer = rescaled(step.name, source, self._tensor(source), self._output(step, request), request.clamp)
         return self._add(layer)
+
+    def _affine(self, step: QuantizedStep, request: _Request) -> str:
+        assert step.gain is not None
+        assert step.offset is not None
+        source, output = self._codes(step.inputs[0]), self._output(step, request)
+        gain, offset = (values.double().numpy() for values in (step.gain, step.offset))
+        return self._add(affine(step.name, source, self._tensor(source), output, gain, offset, request.clamp))
 
     def _concat(self, step: GraphStep, request: _Request) -> str:
         parts = []
@@ -310,7 +319,7 @@ class LayerBuilder:
         if codes.min() < -128 or codes.max() > 127:
             raise ValueError(
                 f"{step.name}: weights must be from -128 to 127 about their zero point, "
-                f"not {int(codes.min())} to {int(codes.max())}"
+                f"not {int(codes.min())} to {int(codes.max())}: quantize them symmetrically, as int8"
             )
         units = scales * source.scale / math.prod(step.window or (1, 1))
         bias = np.rint(step.bias.double().numpy() / units)

@@ -6,7 +6,7 @@ a quantize, a clamp and a concatenation are steps of their own.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,73 +18,13 @@ from models.frontends.exported import Exported, arguments
 from models.frontends.graph_steps import GraphStep
 from models.frontends.lowering import Lowering, Map
 from models.frontends.operators import OPERATORS, Rule, apply
+from models.frontends.quantized_affine import AFFINE
+from models.frontends.quantized_lowering import ANY, Quantization, QuantizedLowering, QuantizedStep, plain, put
 from models.networks.winners import OPERATOR
 
-__all__ = ["ANY", "OPERATOR_RULES", "Quantization", "QuantizedLowering", "QuantizedStep", "quantized_steps"]
-
-#: Limits that no value leaves.
-ANY = (-math.inf, math.inf)
+__all__ = ["OPERATOR_RULES", "quantized_steps"]
 
 _OFFSETS = {torch.int8: 0, torch.uint8: 128}  # of codes from int8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantization:
-    """What the codes of a map mean, as int8: those of uint8 are lower by 128.
-
-    Attributes
-    ----------
-    scale : float
-    zero_point : int
-    low, high : int
-        Lowest and highest code.
-    """
-
-    scale: float
-    zero_point: int
-    low: int
-    high: int
-
-    def codes(self, limits: tuple[float, float]) -> tuple[int, int]:
-        """The codes of real limits."""
-        low, high = (
-            self.zero_point + math.copysign(math.inf, limit)
-            if math.isinf(limit)
-            else round(limit / self.scale) + self.zero_point
-            for limit in limits
-        )
-        return int(min(max(low, self.low), self.high)), int(min(max(high, self.low), self.high))
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuantizedStep(GraphStep):
-    """A step without weights that only such programs have.
-
-    Parameters
-    ----------
-    kind : str
-        ``quantize``, and dequantize behind it; ``clip``; ``concat`` of channels; ``monotone``: what keeps the order of
-        values.
-    quantization : Quantization or None
-    limits : tuple of 2 float
-        Of what a clip lets through.
-    """
-
-    quantization: Quantization | None = None
-    limits: tuple[float, float] = ANY
-
-
-@dataclass(kw_only=True)
-class QuantizedLowering(Lowering):
-    """The steps so far, with what only quantized programs have.
-
-    Attributes
-    ----------
-    scales : dict of str to tensor
-        Of each output channel's weights, by the step's name: float64.
-    """
-
-    scales: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def quantized_steps(exported: Exported) -> QuantizedLowering:
@@ -121,20 +61,6 @@ def _linear(step: GraphStep, source: tuple[int, int, int]) -> GraphStep:
     return replace(step, kind="linear", stride=(1, 1))
 
 
-def _put(found: Lowering, node: fx.Node, kind: str, inputs: tuple[str, ...], **values: Any) -> Map:
-    shape = values.pop("shape", None) or found.shape(inputs[0])
-    step = QuantizedStep(kind=kind, name=found.name(node, kind), inputs=inputs, shape=shape, **values)
-    return found.put(node, step)
-
-
-def _plain(found: Lowering, node: fx.Node, operand: Any) -> Map:
-    """An operand that is a map as it is."""
-    source = found.operand(node, operand)
-    if not source.plain:
-        raise ValueError(f"{found.place(node)}: {node.name} must read a map without padding")
-    return source
-
-
 def _quantization(found: Lowering, node: fx.Node) -> Quantization:
     """What a quantize or a dequantize says."""
     given, place = arguments(node), found.place(node)
@@ -160,15 +86,15 @@ def _quantization(found: Lowering, node: fx.Node) -> Quantization:
 
 
 def _quantize(found: Lowering, node: fx.Node) -> Map:
-    source = _plain(found, node, node.args[0])
-    return _put(found, node, "quantize", (source.name,), quantization=_quantization(found, node))
+    source = plain(found, node, node.args[0])
+    return put(found, node, "quantize", (source.name,), quantization=_quantization(found, node))
 
 
 def _dequantize(found: Lowering, node: fx.Node) -> Map:
     """The map that was quantized; an image of integers is quantized already."""
-    source, quantization = _plain(found, node, node.args[0]), _quantization(found, node)
+    source, quantization = plain(found, node, node.args[0]), _quantization(found, node)
     if source.name == INPUT:
-        return _put(found, node, "quantize", (INPUT,), quantization=quantization)
+        return put(found, node, "quantize", (INPUT,), quantization=quantization)
     step = found.steps[source.name]
     if not isinstance(step, QuantizedStep) or step.quantization != quantization:
         raise ValueError(
@@ -181,7 +107,7 @@ def _clip(low: float, high: float) -> Rule:
     """A rule for what limits values to always the same."""
 
     def rule(found: Lowering, node: fx.Node) -> Map:
-        return _put(found, node, "clip", (_plain(found, node, node.args[0]).name,), limits=(low, high))
+        return put(found, node, "clip", (plain(found, node, node.args[0]).name,), limits=(low, high))
 
     return rule
 
@@ -206,7 +132,7 @@ def _clamp(found: Lowering, node: fx.Node) -> Map:
 def _concat(found: Lowering, node: fx.Node) -> Map:
     """Maps of equal heights and widths side by side; where they are flat, their channels come one after the other."""
     given, values = arguments(node), found.exported.values
-    maps = [_plain(found, node, operand) for operand in given["tensors"]]
+    maps = [plain(found, node, operand) for operand in given["tensors"]]
     shapes = [found.shape(source.name) for source in maps]
     layouts = [found.layout(operand) for operand in given["tensors"]]
     flat = [layout == (math.prod(shape),) for layout, shape in zip(layouts, shapes, strict=True)]
@@ -218,40 +144,17 @@ def _concat(found: Lowering, node: fx.Node) -> Map:
             f"not {', '.join(map(str, shapes))} along axis {axis}"
         )
     shape = (*shapes[0][:2], sum(shape[2] for shape in shapes))
-    return _put(found, node, "concat", tuple(source.name for source in maps), shape=shape)
+    return put(found, node, "concat", tuple(source.name for source in maps), shape=shape)
 
 
 def _monotone(found: Lowering, node: fx.Node) -> Map:
     """What keeps the order of an image's values, and so is nothing at the end of a network."""
-    source, given = _plain(found, node, node.args[0]), arguments(node)
+    source, given = plain(found, node, node.args[0]), arguments(node)
     shape, dims = found.shape(source.name), found.exported.values[node].ndim
     if "dim" in given and (given["dim"] % dims != 1 or shape[:2] != (1, 1)):
         raise ValueError(f"{found.place(node)}: {node.name} must be over all values of an image")
     step = QuantizedStep(kind="monotone", name=found.name(node, "order"), inputs=(source.name,), shape=shape)
     return found.put(node, step)
-
-
-def _sum(found: Lowering, node: fx.Node) -> Map:
-    """An addition of two maps, or of biases to what a layer with weights has computed."""
-    given = arguments(node)
-    constant = [name for name in ("self", "other") if given[name] not in found.maps]
-    if not constant or given["alpha"] != 1:
-        return OPERATORS[_ATEN.add.Tensor](found, node)
-    (name,) = {"self", "other"} - set(constant)
-    step = found.steps.get(found.operand(node, given[name]).name)
-    values = given[constant[0]]
-    bias = found.constant(node, "biases", values) if isinstance(values, fx.Node) else torch.tensor([float(values)])
-    sole = [other for other in given[name].users if other is not node] == []
-    if step is None or step.kind not in ("conv", "depthwise", "linear") or not sole:
-        raise ValueError(f"{found.place(node)}: {node.name} must add two maps, or biases right behind their layer")
-    channels, places = step.shape[2], found.exported.values[node].ndim - 2
-    if (bias.numel() > 1 and tuple(bias.shape)[-1 - places :] != (channels, *[1] * places)) or bias.numel() not in (
-        1,
-        channels,
-    ):
-        raise ValueError(f"{found.place(node)}: biases must be one for each channel, not {tuple(bias.shape)}")
-    assert step.bias is not None
-    return found.put(node, replace(step, bias=step.bias + bias.flatten()))
 
 
 def _weighted(rule: Rule, name: str = "weight") -> Rule:
@@ -269,18 +172,6 @@ def _weighted(rule: Rule, name: str = "weight") -> Rule:
     return quantized
 
 
-def _norm(found: QuantizedLowering, node: fx.Node) -> Map:
-    """A batch norm behind a layer whose weights are integers: their scales change."""
-    before = found.steps.get(found.map(node).name)
-    source = OPERATORS[_ATEN.batch_norm.default](found, node)
-    after = found.steps[source.name]
-    assert before is not None
-    largest = [step.weight.flatten(1).abs().amax(1).double() for step in (before, after) if step.weight is not None]
-    gains = torch.where(largest[0] > 0, largest[1] / largest[0], torch.ones_like(largest[0]))
-    found.scales[source.name] = found.scales[source.name] * gains
-    return source
-
-
 def _product(found: QuantizedLowering, node: fx.Node) -> Map:
     """A matrix product with constant weights, (inputs, outputs): a linear layer."""
     given = arguments(node)
@@ -290,7 +181,7 @@ def _product(found: QuantizedLowering, node: fx.Node) -> Map:
         raise ValueError(f"{found.place(node)}: a matrix product must be of a map and constant weights")
     if given.get("beta", 1) != 1 or given.get("alpha", 1) != 1:
         raise ValueError(f"{found.place(node)}: addmm must have alpha and beta of 1")
-    source, weight = _plain(found, node, given[left]), found.constant(node, "weights", given[right]).t()
+    source, weight = plain(found, node, given[left]), found.constant(node, "weights", given[right]).t()
     height, width, channels = found.shape(source.name)
     if found.layout(given[left]) != (height * width * channels,):
         raise ValueError(f"{found.place(node)}: a matrix product must read a flattened map")
@@ -352,7 +243,6 @@ OPERATOR_RULES: dict[Any, Callable[..., Map]] = {
     **dict.fromkeys((_ATEN.clamp_min.default, _ATEN.clamp_max.default), _clamp),
     **dict.fromkeys((_ATEN.softmax.int, _ATEN._softmax.default, _ATEN.log_softmax.int), _monotone),
     **dict.fromkeys((_ATEN._log_softmax.default, _ATEN.sigmoid.default), _monotone),
-    **dict.fromkeys((target for target, rule in OPERATORS.items() if "batch_norm" in str(target)), _norm),
-    _ATEN.add.Tensor: _sum,
+    **AFFINE,
     _ATEN.cat.default: _concat,
 }

@@ -16,6 +16,8 @@ def weighted_fields(
 ) -> dict[str, Any]:
     """Fields of a layer with weights.
 
+    A factor of 1 or more doubles weights and bias, as often as it takes, where int8 holds them.
+
     A channel without weights has the same code everywhere. Converters give it a bias near the limits of int32, for
     which its accumulator would have to be as wide; a scale of one half and twice the result say the same.
 
@@ -33,22 +35,35 @@ def weighted_fields(
     Raises
     ------
     ValueError
-        When a bias is beyond int32, or a factor isn't between 0 and 1; the message names the layer.
+        When a bias is beyond int32, or a factor can't be made one between 0 and 1; the message names the layer.
     """
     bias = int32_biases(name, bias)
-    try:
-        scales = [quantize_scale(float(factor)) for factor in np.broadcast_to(factors, len(weight))]
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-    multiplier, shift = (np.array([getattr(s, field) for s in scales], dtype=np.int64) for field in Scale._fields)
-    arrays = {"bias": bias, "multiplier": multiplier, "shift": shift}
-    dead = ~weight.any(axis=tuple(range(1, weight.ndim)))
-    if bias.shape == dead.shape:
-        constant = 2 * clamp(requantize(bias.astype(np.int64), multiplier, shift, rounding), -255, 255)
-        half = quantize_scale(0.5)
-        changed = {"bias": constant, "multiplier": half.multiplier, "shift": half.shift}
-        arrays = {field: np.where(dead, changed[field], values) for field, values in arrays.items()}
-    return {"weight": weight, "rounding": rounding} | {field: a.astype(np.int32) for field, a in arrays.items()}
+    found = [_scale(name, float(factor)) for factor in np.broadcast_to(factors, len(weight))]
+    multiplier, shift = (np.array([getattr(s, field) for _, s in found], dtype=np.int64) for field in Scale._fields)
+    times = np.array([power for power, _ in found], dtype=np.int64)
+    wide, sums = weight * times.reshape(-1, 1, 1, 1), bias * times
+    if wide.min(initial=0) < -128 or wide.max(initial=0) > 127:
+        raise ValueError(
+            f"{name}: the scale of input times weights must be below that of the output, not {np.max(factors):.3g} "
+            "times it, or weights so small that they can be doubled instead"
+        )
+    sums = int32_biases(name, sums)
+    dead = ~weight.any(axis=(1, 2, 3))
+    constant = 2 * clamp(requantize(sums.astype(np.int64), multiplier, shift, rounding), -255, 255)
+    half = quantize_scale(0.5)
+    changed = {"bias": (constant, sums), "multiplier": (half.multiplier, multiplier), "shift": (half.shift, shift)}
+    arrays = {field: np.where(dead, *pair).astype(np.int32) for field, pair in changed.items()}
+    return {"weight": wide.astype(np.int8), "rounding": rounding} | arrays
+
+
+def _scale(name: str, factor: float) -> tuple[int, Scale]:
+    """A factor as a power of two that weights take in, and a scale."""
+    for doublings in range(8):
+        try:
+            return 1 << doublings, quantize_scale(factor / (1 << doublings))
+        except ValueError:
+            continue  # 1 or more
+    raise ValueError(f"{name}: requantization scale must be above 0 and below 128, not {factor:.3g}")
 
 
 def int32_biases(name: str, bias: np.ndarray) -> np.ndarray:

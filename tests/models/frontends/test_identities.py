@@ -8,6 +8,7 @@ from hw.network.network import INPUT, Add, Conv2D, Exit, Layer, Linear, MaxPool2
 from hw.numerics import Rounding
 from models.frontends.identities import (
     MAX_OUTPUTS,
+    affine,
     concatenated,
     raw_output,
     rescaled,
@@ -72,6 +73,23 @@ def test_another_scale_is_the_nearest_code(quotient):
 def test_too_coarse_a_scale_is_refused():
     with pytest.raises(ValueError, match="other: a map's scale must be less than 64 times that of what it becomes"):
         rescaled("other", INPUT, IMAGE, replace(IMAGE, scale=IMAGE.scale / 64))
+
+
+def test_gains_and_offsets_give_the_nearest_code():
+    image = Tensor(shape=(8, 8, 4), scale=0.3, zero_point=-11)
+    after = Tensor(shape=(8, 8, 4), scale=0.1, zero_point=4)
+    gain, offset = np.array([1.5, -0.001, 0, 20]), np.array([-3, 1.234, -2.5, 100])
+    layer = affine("other", INPUT, image, after, gain, offset, clamp=(-100, 90))
+    every = np.resize(np.arange(-128, 128, dtype=np.int8).repeat(4), (4, 8, 8, 4))
+    head = raw_output("head", "small", replace(after, shape=(1, 1, 4)), channels_first=False)
+    small = Conv2D(
+        name="small", inputs=("other",), output=replace(after, shape=(1, 1, 4)), rounding=Rounding.DOUBLE,
+        **weighted(4, 8, 8, 4),
+    )  # fmt: skip
+    net = replace(network(layer, image=image), layers=(layer, small, head), classes=4)
+    found = golden.run(net, every).tensors["other"].astype(np.int64)
+    exact = ((every.astype(np.int64) + 11) * 0.3 * gain + offset) / 0.1 + 4
+    assert (np.abs(found - exact.clip(-100, 90)) <= 0.5 + 1 / 128).all()
 
 
 def test_concatenation_of_equal_scales_is_exact():

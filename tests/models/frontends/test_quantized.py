@@ -209,6 +209,18 @@ def written(body, dtype=torch.int8, shape=(4, 4, 2), name="network"):
             normalized,
             {"conv2d": "conv2d", "linear": "linear"},
         ),
+        (  # constants right behind a layer with weights become part of it
+            lambda n, x: head(n, n.round((conv(n, n.round(x)) - torch.ones(4, 1, 1)) / torch.tensor(-2.0) * 3 + 0.5)),
+            {"conv2d": "conv2d", "linear": "linear"},
+        ),
+        (  # those behind a map are a layer of their own
+            lambda n, x: head(n, n.round(1 - n.round(x) * torch.tensor([1.5, 0])[:, None, None], 0.03)),
+            {"affine": "depthwise_conv2d", "linear": "linear"},
+        ),
+        (
+            lambda n, x: head(n, n.round(F.batch_norm(n.round(x), torch.ones(2), torch.arange(1.0, 3)).relu(), 0.02)),
+            {"affine": "depthwise_conv2d", "linear": "linear"},
+        ),
         (  # the codes of a head with a scale for each channel
             lambda n, x: n.round(head(n, n.round(x), per_channel=True)).softmax(1),
             {"linear": "linear", "linear.codes": "linear"},
@@ -344,10 +356,15 @@ def test_programs_of_several_images_and_of_any_number():
             "^order: what only keeps the order of values must be at the end of a network",
         ),
         (
-            lambda n, x: head(n, n.round(F.gelu(n.round(x)) * 2)),
-            "^gelu: operators must be among .*quantize_per_tensor.* not gelu.*; mul: mul is not among these",
+            lambda n, x: head(n, n.round(F.gelu(n.round(x)))),
+            "^gelu: operators must be among .*quantize_per_tensor.* not gelu",
         ),
-        (lambda n, x: head(n, n.round(n.round(x) + 1)), "^add: add must add two maps, or biases right behind"),
+        (lambda n, x: head(n, n.round(n.round(x) * x.mean())), "^mean: operators must be among"),
+        (lambda n, x: head(n, n.round(1 / n.round(x))), "^reciprocal: operators must be among"),
+        (lambda n, x: head(n, n.round(n.round(x) / 0)), "^div: div must divide a map by constants other than 0"),
+        (lambda n, x: head(n, n.round(n.round(x) * n.round(x))), "^mul: mul must be of a map and constants"),
+        (lambda n, x: head(n, n.round(n.round(x) + torch.ones(4))), "^add: constants must be one for each"),
+        (lambda n, x: head(n, n.round(n.round(x) * 100)), "^affine: the scale of input times weights must be below"),
         (
             lambda n, x: F.linear(n.round(x).flatten(1), n.weight(3, 32), torch.full((3,), 1e9)),
             r"^linear: biases must be within int32 in steps of the accumulator, not 2e\+12",
@@ -361,7 +378,7 @@ def test_programs_of_several_images_and_of_any_number():
         ),
         (
             lambda n, x: head(n, n.round(conv(n, n.round(x)), 0.0004)),
-            "^conv2d: requantization scale must be above 0 and below 1, not 1.25",
+            "^conv2d: the scale of input times weights must be below that of the output, not 1.25 times it",
         ),
         (
             lambda n, x: head(n, QD.dequantize_per_tensor(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hw.network import network_file
 from hw.network.layers import select_of
 from hw.network.network import Network
 from hw.program.program import Program
@@ -78,6 +79,9 @@ def describe(path: Path) -> dict[str, Any]:
         entry = zoo.entry(str(path))
         network, _ = zoo.part(entry, zoo.load(entry))
         return {"kind": kind, **asdict(entry), "network": network_dict(network)}
+    if kind == "network":
+        held = network_file.load(path)
+        return {"kind": kind, "origin": held.origin, "network": network_dict(held.network)}
     found = checkpoint.load(path) if kind == "trained" else checkpoint.load_compressed(path)
     common = {"kind": kind, "data": found.data, "seed": found.seed, "metrics": found.metrics}
     return common | ({"network": network_dict(found.network)} if isinstance(found, checkpoint.Compressed) else {})

@@ -7,7 +7,12 @@ from hw.program.program import MAGIC
 from models import zoo
 from models.recipes import checkpoint
 
-__all__ = ["NEXT", "expect", "kind_of"]
+__all__ = ["NEXT", "OUTSIDE", "expect", "kind_of"]
+
+#: What a model from outside is called.
+OUTSIDE = "model from outside"
+#: How the files of such end.
+_SUFFIXES = (".tflite", ".onnx", ".pt2")
 
 #: What is done with a file of a kind.
 NEXT = {
@@ -16,6 +21,7 @@ NEXT = {
     "network": "offramp compile",
     "program": "offramp simulate",
     "network of the zoo": "offramp simulate",
+    OUTSIDE: "offramp import",
 }
 #: The same in words.
 _SAID = {
@@ -24,12 +30,13 @@ _SAID = {
     "network": "an integer network: compile it first",
     "program": "a program: run it",
     "network of the zoo": "a network of the zoo, which is compiled where a program is asked for",
+    OUTSIDE: "a model from outside: import it first",
 }
 
 
 def kind_of(path: Path) -> str:
     """What a file is, by its first bytes: ``program``, ``trained``, ``compressed``, ``network``; of the zoo,
-    ``network of the zoo``.
+    ``network of the zoo``; by its name, :data:`OUTSIDE`.
 
     Raises
     ------
@@ -38,6 +45,8 @@ def kind_of(path: Path) -> str:
     """
     if str(path).startswith(zoo.PREFIX):
         return "program" if "@" in str(path) else "network of the zoo"
+    if path.suffix in _SUFFIXES or ".py:" in str(path):
+        return OUTSIDE
     try:
         with path.open("rb") as file:
             magic = file.read(len(MAGIC))

@@ -14,6 +14,7 @@ from offramp.console import diverted
 __all__ = [
     "MOST_IMAGES",
     "MOST_SEED",
+    "SIZES",
     "Audit",
     "BoardName",
     "Clock",
@@ -25,9 +26,7 @@ __all__ = [
     "Deadline",
     "Json",
     "Out",
-    "ProgramData",
     "ProgramFile",
-    "ProgramFiles",
     "Seed",
     "WavesFile",
     "conditions",
@@ -111,21 +110,12 @@ WavesFile = Annotated[
         callback=waves_file,
     ),
 ]
-_SIZES = ", ".join(f"{name} ({config.cores}x{config.pes} PEs)" for name, config in PRESETS.items())
+#: Presets with their sizes, in words.
+SIZES = ", ".join(f"{name} ({config.cores}x{config.pes} PEs)" for name, config in PRESETS.items())
 ConfigName = Annotated[
-    str, typer.Option("--config", help=f"Accelerator config, cores x PEs: {_SIZES}; sizes may follow: base,lanes=1.")
+    str, typer.Option("--config", help=f"Accelerator config, cores x PEs: {SIZES}; sizes may follow: base,lanes=1.")
 ]
 ProgramFile = Annotated[Path, typer.Argument(help="Program file, or zoo:NAME, or zoo:NAME@CONFIG.")]
-ProgramFiles = Annotated[
-    list[Path] | None,
-    typer.Argument(
-        help="Program files (or zoo:NAME, zoo:NAME@CONFIG); several are loaded together.",
-        show_default="out/program.off",
-    ),
-]
-ProgramData = Annotated[
-    str | None, typer.Option("--data", help="Data set.", show_default="the one the network was trained on")
-]
 BoardName = Annotated[str, typer.Option(help="Board to build for.")]
 Clock = Annotated[
     float, ranged(*CLOCKS_MHZ, "Clock of the bitstream, MHz; the board's PLL must be able to make it.", float)

@@ -1,20 +1,29 @@
 """The command that measures the accelerator against its limit."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hw.config import preset
 from offramp import options
 from offramp.commands.common import finish, next_step, show
+from offramp.commands.model_options import KINDS, AnyData, takes_model
 from offramp.console import Terminal, results
+
+if TYPE_CHECKING:
+    from offramp.intake.model import ModelRequest
 
 __all__ = ["bench"]
 
 
+@takes_model
 def bench(
     *,
+    model: Annotated[
+        Path | None, typer.Argument(help=f"A model instead of the workloads: {KINDS}.", show_default="none")
+    ] = None,
+    data: AnyData = None,
     config: options.ConfigName = "base",
     workload: Annotated[
         list[str] | None, typer.Option(help="A workload; may be given again.", show_default="all")
@@ -38,9 +47,11 @@ def bench(
     peers: Annotated[
         bool, typer.Option("--peers", help="Also time SCALE-Sim and ZigZag on the shapes; pip installs them apart.")
     ] = False,
+    request: "ModelRequest",
 ) -> None:
-    """Measure cycles against the limit of nonzero products, on the layer shapes of MLPerf Tiny."""
+    """Measure cycles against the limit of nonzero products, on the layer shapes of MLPerf Tiny or of a model."""
     from hw.output import write_file
+    from offramp.intake.programs import of_model
     from offramp.measure.bench import against_peers, against_rtl, density_sweep, measure_workload
     from offramp.measure.workloads import WORKLOADS
     from offramp.report import bench_tables, figures, tables
@@ -48,6 +59,15 @@ def bench(
     chosen, names = preset(config), workload or list(WORKLOADS)
     terminal = Terminal()
     rows, points = [], []
+    if model is not None:
+        if workload or verilator or peers or plot:
+            raise ValueError(
+                "--workload, --verilator, --peers and --plot must go without a model: they are of workloads"
+            )
+        with terminal.stage(str(model)) as step:
+            own = of_model(request, data, images, step)
+            rows.append(measure_workload(str(model), chosen, images=images, seed=seed, workload=own, progress=step))
+        names = []
     for name in names:
         with terminal.stage(name) as step:
             rows.append(measure_workload(name, chosen, images=images, seed=seed, progress=step))
@@ -75,7 +95,9 @@ def bench(
     finish("bench", seed, json, {"config": config, "multipliers": chosen.multipliers, **found})
     if hardware is not None and not (hardware["values_equal"] and hardware["cycles_equal"]):
         raise typer.Exit(1)
-    if hardware is None:
+    if model is not None:
+        next_step(f"offramp verify {model} --config {config}")
+    elif hardware is None:
         next_step(f"offramp bench --config {config} --verilator 2")
     else:
         next_step(f"offramp build --config {config}")

@@ -1,36 +1,52 @@
 """Commands that say what a file holds."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from offramp import options
 from offramp.commands.common import PROGRAM, finish, next_step
+from offramp.commands.model_options import KINDS, takes_model
 from offramp.console import results
+
+if TYPE_CHECKING:
+    from offramp.intake.model import ModelRequest
 
 __all__ = ["clean", "disasm", "info"]
 
 
+@takes_model
 def info(
     *,
-    file: Annotated[Path, typer.Argument(help="Trained or compressed network, or program, or zoo:NAME.")] = PROGRAM,
+    model: Annotated[Path, typer.Argument(help=f"Model or trained network: {KINDS}.")] = PROGRAM,
     seed: options.Seed = 0,
     json: options.Json = None,
+    request: "ModelRequest",
 ) -> None:
-    """Say what is in a file."""
+    """Say what a model is: layers, sizes, exits, memories."""
     from offramp import cache, inspect
-    from offramp.kinds import NEXT
+    from offramp.kinds import NEXT, OUTSIDE, kind_of
     from offramp.report.contents import contents
     from offramp.report.tables import key_values
     from offramp.report.units import count, storage
 
-    result = inspect.describe(file) | {"cache": cache.described()}
-    finish("info", seed, json, {"file": file, **result})
+    notes: tuple[str, ...] = ()
+    if kind_of(model) == OUTSIDE:
+        from offramp.intake.model import read
+
+        found = read(request)
+        notes = found.notes
+        described = {"origin": found.origin, "notes": notes, "network": inspect.network_dict(found.network)}
+        result: dict[str, Any] = {"kind": OUTSIDE, **described}
+    else:
+        result = inspect.describe(model)
+    result |= {"cache": cache.described()}
+    finish("info", seed, json, {"file": model, **result})
     kept = result["cache"]
     rows = [("cache", f"{kept['place']}: {count(kept['entries'])} entries, {storage(kept['bytes'])}")]
-    results().print(contents(result), "", key_values(rows))
-    next_step(f"{NEXT[result['kind']]} {file}", *["offramp clean"] * (kept["bytes"] > 0))
+    results().print(contents(result), "", key_values([*(("note", note) for note in notes), *rows]))
+    next_step(f"{NEXT[result['kind']]} {model}", *["offramp clean"] * (kept["bytes"] > 0))
 
 
 def disasm(program: options.ProgramFile = PROGRAM, seed: options.Seed = 0, json: options.Json = None) -> None:

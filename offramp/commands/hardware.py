@@ -1,14 +1,18 @@
 """Commands that make hardware of a config: Verilog, a bitstream."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hw.config import preset
 from offramp import options
 from offramp.commands.common import OUT, finish, next_step, show
+from offramp.commands.model_options import KINDS, AnyConfig, takes_model
 from offramp.console import Terminal
+
+if TYPE_CHECKING:
+    from offramp.intake.model import ModelRequest
 
 __all__ = ["build", "generate"]
 
@@ -43,27 +47,45 @@ def generate(
     next_step(f"offramp build --config {config}")
 
 
+@takes_model
 def build(
     *,
-    config: options.ConfigName = "single",
+    model: Annotated[
+        Path | None, typer.Argument(help=f"A model whose program is written, too: {KINDS}.", show_default="none")
+    ] = None,
+    config: AnyConfig = None,
     board: options.BoardName = "ulx3s-25f",
     clock: options.Clock = 50.0,
     seed: options.Seed = 0,
     out: options.Out = OUT,
     json: options.Json = None,
+    request: "ModelRequest",
 ) -> None:
-    """Synthesize, place and route a config with its serial link, and write OUT/BOARD.bit. The seed is the placer's."""
+    """Synthesize, place and route a config with its serial link, and write OUT/BOARD.bit. The seed is the placer's.
+
+    With a model, its program is compiled first, for that config or the smallest preset that it fits, and written to
+    OUT/program.off.
+    """
+    preset(config or "single")
     from offramp import stages
     from offramp.report import tables
 
     terminal = Terminal()
+    if model is not None:
+        from offramp.intake.model import read
+        from offramp.intake.programs import program_of
+
+        with terminal.stage("compile"):
+            program, config = program_of(read(request), config)
+            stages.reread(program, out / stages.PROGRAM)
+    config = config or "single"
     with terminal.stage("build") as step:
         report = stages.bitstream(
             preset(config), board, out, clock_mhz=clock, seed=seed, progress=lambda name: step(0, 0, name)
         )
     result = report.to_dict()
     show([*tables.build_rows(result), ("file", str(out / f"{board}.bit"))])
-    finish("build", seed, json, {"config": config, "build": result, "file": out / f"{board}.bit"})
+    finish("build", seed, json, {"model": model, "config": config, "build": result, "file": out / f"{board}.bit"})
     if not report.timing_met:
         terminal.say(
             f"timing is not met: the design reaches {report.fmax_mhz} MHz, its PLL makes {clock:g} MHz; "

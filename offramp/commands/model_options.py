@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from offramp.commands.common import PROGRAM
-from offramp.options import DataFolder, ranged
+from offramp.options import SIZES, DataFolder, ranged
 
 if TYPE_CHECKING:
     from offramp.intake.model import ModelRequest
 
-__all__ = ["AnyConfig", "AnyData", "AnyModel", "AnyModels", "takes_model"]
+__all__ = ["KINDS", "AnyConfig", "AnyData", "AnyModel", "AnyModels", "takes_model"]
 
-_KINDS = ".tflite, .onnx, .pt2, module.py:factory, .off or zoo:NAME"
+#: What a model may be, in words.
+KINDS = ".tflite, .onnx, .pt2, module.py:factory, .off or zoo:NAME"
 
 
 def _numbers(text: str, option: str) -> tuple[float, ...]:
@@ -38,14 +39,18 @@ def _shape(text: str | None) -> tuple[int, int, int] | None:
     return height, width, channels
 
 
-AnyModel = Annotated[Path, typer.Argument(help=f"Model: {_KINDS}.")]
+AnyModel = Annotated[Path, typer.Argument(help=f"Model: {KINDS}.")]
 AnyModels = Annotated[
     list[Path] | None,
-    typer.Argument(help=f"Models: {_KINDS}.", show_default="out/program.off"),
+    typer.Argument(help=f"Models: {KINDS}.", show_default="out/program.off"),
 ]
 AnyConfig = Annotated[
     str | None,
-    typer.Option("--config", help="Accelerator config.", show_default="a program's own; else the smallest that fits"),
+    typer.Option(
+        "--config",
+        help=f"Accelerator config, cores x PEs: {SIZES}; sizes may follow: base,lanes=1.",
+        show_default="a program's own; else the smallest that fits",
+    ),
 ]
 AnyData = Annotated[
     str | None,

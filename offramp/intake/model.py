@@ -31,10 +31,8 @@ from offramp.intake.user_module import load_weights, made
 from offramp.kinds import expect, kind_of
 from offramp.stages import program
 
-__all__ = ["KINDS", "Model", "ModelRequest", "Runtime", "read"]
+__all__ = ["Model", "ModelRequest", "Runtime", "read"]
 
-#: What a model may be, for messages and help.
-KINDS = ".tflite, .onnx, .pt2, module.py:factory, .off or zoo:NAME"
 #: Images that a float module is calibrated on, at most.
 _CALIBRATION = 512
 

@@ -5,11 +5,13 @@ from hw.config import PRESETS, AcceleratorConfig, preset
 from hw.program.program import Program
 from hw.rules import MisfitError, require
 from models.datasets.sources import Progress
+from models.integer.activity import activity
 from offramp.intake import samples
-from offramp.intake.model import Model, ModelRequest
+from offramp.intake.model import Model, ModelRequest, read
 from offramp.intake.samples import Samples
+from offramp.measure.workloads import Workload
 
-__all__ = ["TRIED", "images_of", "program_of"]
+__all__ = ["TRIED", "images_of", "of_model", "program_of"]
 
 #: Presets that are tried, the smallest first: by multipliers, then by memories.
 TRIED = ("single", "small", "small-85f", "base-85f", "base")
@@ -67,6 +69,13 @@ def images_of(
         preprocessing=request.preprocessing,
         progress=progress,
     )
+
+
+def of_model(request: ModelRequest, data: str | None, images: int, progress: Progress | None = None) -> Workload:
+    """A model with its images, to be measured."""
+    model = read(request)
+    codes = images_of(model, request, data, images, progress).codes(model.network)
+    return Workload(network=model.network, codes=codes, activity=activity(model.network, codes))
 
 
 def _name(config: AcceleratorConfig) -> str:

@@ -14,7 +14,7 @@ from models.datasets.sources import Progress
 from models.integer import golden
 from offramp.measure import peers
 from offramp.measure.measure import layer_statistics
-from offramp.measure.workloads import make
+from offramp.measure.workloads import Workload, make
 from offramp.rtl import run as rtl
 from offramp.rtl.simulators import cache_root
 from sim import simulate
@@ -28,9 +28,20 @@ _FIRST = 4
 
 
 def measure_workload(
-    name: str, config: AcceleratorConfig, *, images: int, seed: int, progress: Progress | None = None
+    name: str,
+    config: AcceleratorConfig,
+    *,
+    images: int,
+    seed: int,
+    workload: Workload | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """One workload on one config: means over the images.
+
+    Parameters
+    ----------
+    workload : Workload or None
+        What is measured under this name; None: the one that is known by it.
 
     Returns
     -------
@@ -44,7 +55,8 @@ def measure_workload(
     ValueError
         When there is no such workload, or it doesn't fit the config.
     """
-    workload = make(name, images, seed)
+    workload = workload or make(name, images, seed)
+    images = len(workload.codes)
     program = compile_balanced(workload.network, config, workload.activity)
     simulate(program, workload.codes[:_WARM_UP])
     begin = time.perf_counter()

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from hw.config import PRESETS, preset
 from hw.network.exits import Conditions
+from hw.program.program import load
 from hw.rtl.verilog import generate
 from models.zoo import entries, entry
 from offramp import cli, stages, zoo_figures
@@ -19,6 +20,7 @@ from offramp.rtl.waves import Waves
 from sim import worst_case
 from tests.fpga.tools import quick_tools
 from tests.offramp.command_line import COMMANDS, refused, run
+from tests.offramp.intake.models import tflite_file
 from tests.offramp.recipe import RECIPE
 from tests.offramp.results import VERIFY
 
@@ -305,3 +307,34 @@ def test_a_file_on_standard_output_is_all_that_stands_there():
     result = CliRunner().invoke(app, ["generate", "--config", "tiny", "-o", "-"], catch_exceptions=False)
     assert result.stdout == generate(preset("tiny"))
     assert preset("tiny").digest()[:16] in result.stderr
+
+
+def test_a_model_from_outside_goes_through_every_command(tmp_path, monkeypatch):
+    """Read each time as it is; and imported once, the file is the same."""
+    model, results = tflite_file(tmp_path), {}
+    monkeypatch.setattr(rtl, "verify", lambda *_, **__: dict(VERIFY))
+    monkeypatch.setattr(stages, "bitstream", lambda config, *_, **__: pytest.fail(config.digest()))
+    monkeypatch.chdir(tmp_path)
+    commands = {
+        "info": (),
+        "evaluate": ("--config", "tiny"),
+        "simulate": ("--config", "tiny", "--images", 9),
+        "verify": ("--config", "tiny", "--images", 9, "--rtl", 1),
+        "bench": ("--config", "tiny", "--images", 9),
+        "compile": ("--config", "tiny"),
+        "import": ("-o", "net.off"),
+    }
+    for name, options in commands.items():
+        assert run(name, model, *options, "--json", f"{name}.json")[1] == 0
+        results[name] = json.loads((tmp_path / f"{name}.json").read_text())
+    assert results["info"]["network"] == results["import"]["network"]
+    assert results["verify"]["reference_equal"]
+    assert results["evaluate"]["images_of"] == "16 random images, seed 0"
+    assert results["evaluate"]["accuracy"] is None
+    assert results["bench"]["rows"][0]["cycles"] == pytest.approx(results["simulate"]["cycles"]["mean"], rel=0.05)
+    with pytest.raises(pytest.fail.Exception, match=preset("single").digest()):
+        run("build", model)
+    assert load("out/program.off").network.name == "small"
+    for name, options, key in (("info", (), "network"), ("simulate", ("--config", "tiny", "--images", 9), "cycles")):
+        assert run(name, "net.off", *options, "--json", "again.json")[1] == 0
+        assert json.loads((tmp_path / "again.json").read_text())[key] == results[name][key]

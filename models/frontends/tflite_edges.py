@@ -10,7 +10,7 @@ from hw.network.network import Tensor
 from hw.numerics import Rounding, requantize
 from models.frontends.tflite_assembly import Assembly
 from models.frontends.tflite_file import Operator, Subgraph
-from models.frontends.tflite_layers import channel_scale
+from models.frontends.tflite_layers import channel_scale, real_rounded
 
 __all__ = [
     "BEHIND",
@@ -148,8 +148,7 @@ class FileOutput:
         """
         steps = logits[:, : prod(self.shape)]
         if self.accumulators is not None:
-            power, scale = channel_scale(self.accumulators.scale / self.scale)
-            steps = requantize(steps * power, *scale, Rounding.SINGLE)
+            steps = real_rounded(steps, self.accumulators.scale / self.scale)
         return (steps + self.zero_point).clip(-128, 127).astype(np.int8).reshape(-1, *self.shape)
 
     def note(self) -> str:

@@ -20,9 +20,11 @@ from models.frontends.identities import rescaled, with_second_logit
 from models.frontends.tflite_assembly import NO_PADS, Assembly, TensorPlace, bound
 from models.frontends.tflite_file import Operator, TensorEntry
 
-__all__ = ["LAYERS", "activation_clamp", "channel_scale", "kept", "summed"]
+__all__ = ["LAYERS", "activation_clamp", "channel_scale", "kept", "real_rounded", "summed"]
 
 _BIAS = 0.02  # steps of the output by which a bias's step may be off
+
+_MOST = 255  # steps between two codes
 
 #: Real bounds of the activation functions that are followed.
 _BOUNDS = {
@@ -103,7 +105,8 @@ def _dense(operator: Operator, weight: np.ndarray, channels: int) -> np.ndarray:
 def linear(found: Assembly, operator: Operator) -> None:
     """A FULLY_CONNECTED: over the whole map, or over the channels of every position, which is a 1x1 convolution.
 
-    A head with one weight scale delivers its raw accumulators.
+    A head with one weight scale delivers its raw accumulators. Others round as the kernel does, which multiplies by the
+    real factor in double precision.
     """
     weight, scales, bias = _constants(found, operator, axis=0, dimensions=2)
     source = found.source(operator)
@@ -133,14 +136,17 @@ def linear(found: Assembly, operator: Operator) -> None:
         )
         found.append(operator, with_second_logit(head) if count == 1 else head)
         return
-    kind = Conv2D if each else Linear
+    kind, factors = Conv2D if each else Linear, np.broadcast_to(product / output.scale, count)
     weight = weight.reshape((count, 1, 1, depth) if each else (count, height, width, channels))
+    fields = _weights(operator, weight, bias, factors, Rounding.SINGLE)
+    low, high = (code - source.map.zero_point for code in found.codes(source))
+    fields["multiplier"] = _as_real(operator, fields, factors, low, high)
     layer = kind(
         name=f"{kind.kind}_{operator.position}",
         inputs=(source.name,),
         output=output,
         clamp=activation_clamp(operator, output),
-        **_weights(operator, weight, bias, product / output.scale, Rounding.SINGLE),
+        **fields,
     )
     found.append(operator, layer)
 
@@ -337,6 +343,48 @@ def channel_scale(factor: float) -> tuple[int, Scale]:
     raise ValueError(f"requantization scale must be above 0 and below 128, not {factor:.3g}")
 
 
+def real_rounded(values: np.ndarray, factors: np.ndarray | float) -> np.ndarray:
+    """Accumulators times real factors, half away from zero, within what becomes the lowest and the highest code."""
+    product = (values * np.asarray(factors, dtype=np.float64)).clip(-_MOST, _MOST)
+    whole = np.trunc(product)
+    whole += np.copysign(np.abs(product - whole) >= 0.5, product)
+    return whole.astype(np.int64)
+
+
+def _as_real(operator: Operator, fields: dict[str, Any], factors: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Multipliers that round every accumulator as its product with the real factor.
+
+    Both are steps that rise, so accumulators beside each step of the one tell. Where the nearest multiplier rounds one
+    otherwise, as at a tie below zero, one beside it may not.
+
+    Parameters
+    ----------
+    low, high : int
+        Range of the activations.
+    """
+    weight = fields["weight"].reshape(len(factors), -1).astype(np.int64)
+    times = np.array([channel_scale(float(factor))[0] for factor in factors])
+    lows, highs = ((weight * low).clip(None, weight * high), (weight * high).clip(weight * low, None))
+    reach = [ends.sum(axis=1) + fields["bias"] for ends in (lows, highs)]
+    chosen = fields["multiplier"].copy()
+    steps = np.arange(-_MOST - 1, _MOST + 1)[:, None] + np.array([0.5])
+    for channel in np.flatnonzero(weight.any(axis=1)):  # others have their codes from _weights
+        factor = float(factors[channel] / times[channel])
+        beside = np.floor(steps / factor) + np.arange(-1, 3)
+        sums = beside.clip(reach[0][channel], reach[1][channel]).astype(np.int64)
+        wanted, shift = real_rounded(sums, factor), int(fields["shift"][channel])
+        for multiplier in (int(chosen[channel]) + more for more in (0, 1, -1)):
+            found = clamp(requantize(sums, multiplier, shift, Rounding.SINGLE), -_MOST, _MOST)
+            if 0 <= multiplier < 1 << 31 and (found == wanted).all():
+                chosen[channel] = multiplier
+                break
+        else:
+            raise ValueError(
+                f"{operator.name} by {factor!r}, which rounds accumulators as no 31 bits do; nearest: another scale"
+            )
+    return chosen
+
+
 def _weights(
     operator: Operator, weight: np.ndarray, bias: np.ndarray, factors: np.ndarray, rounding: Rounding
 ) -> dict[str, Any]:
@@ -358,7 +406,10 @@ def _weights(
             f"{np.max(factors):.3g} times it, or weights and bias so small that they can be doubled instead"
         )
     dead = ~weight.any(axis=(1, 2, 3))
-    constant = 2 * clamp(requantize(sums, multiplier, shift, rounding), -255, 255)
+    if rounding is Rounding.SINGLE:
+        constant = 2 * real_rounded(bias, factors)
+    else:
+        constant = 2 * clamp(requantize(sums, multiplier, shift, rounding), -_MOST, _MOST)
     half = quantize_scale(0.5)
     sums, multiplier, shift = (
         np.where(dead, new, old) for new, old in ((constant, sums), (half.multiplier, multiplier), (half.shift, shift))

@@ -11,7 +11,7 @@ from tests.models.frontends.litert_reference import assert_equals_litert
 from tests.models.frontends.test_tflite import NONE, RELU, RELU6, SAME, TANH, VALID, random_weight, read_bytes
 from tests.models.frontends.tflite_builder import Builder
 
-#: Scales and zero points before and after: equal, finer, coarser, to the other end.
+#: Scales and zero points before and after: equal, finer, coarser, to the other end, with many ties.
 RESCALINGS = [
     ((0.1, 5), (0.1, 5)),
     ((0.1, -128), (0.1, -128)),
@@ -20,6 +20,8 @@ RESCALINGS = [
     ((0.3, 0), (0.01, 1)),
     ((0.05, -3), (0.0237, -128)),
     ((0.05, 127), (0.1, 6)),
+    ((0.5, 3), (1.0, -4)),
+    ((0.25, 0), (2.0, 0)),
 ]
 
 
@@ -39,7 +41,7 @@ BIAS = np.array([0, 300, -1000, 77, 5, -40, 2000, 1], np.int32)
 def with_head(b: Builder, source: int, seed: int = 0, classes: int = 3) -> bytes:
     """The file with a FULLY_CONNECTED behind a tensor."""
     rng = np.random.default_rng(seed)
-    out = b.tensor((1, classes), 0.5, 2)
+    out = b.tensor((1, classes), 5.0, 2)
     count = int(np.prod(b.tensors[source]["shape"]))
     b.fully_connected(
         source, random_weight(rng, classes, count), rng.integers(-900, 900, classes).astype(np.int32), 0.003, out

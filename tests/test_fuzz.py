@@ -3,6 +3,7 @@
 ``pytest tests/test_fuzz.py -m slow`` tries more of them; ``OFFRAMP_FUZZ_SEED`` sets another seed.
 """
 
+import copy
 import gzip
 import io
 import json
@@ -29,6 +30,7 @@ from models.datasets.sources import cifar10_batch, idx
 from models.frontends import onnx_reader, tflite
 from models.frontends.program_file import read_program
 from models.frontends.quantized import read_quantized
+from models.frontends.tflite_schema import FORMS
 from models.integer import golden
 from models.methods.binary_relax import BinaryRelax
 from models.methods.boundary import Probe
@@ -54,6 +56,8 @@ from tests.random_networks import random_codes, random_network
 
 SEED = int(os.environ.get("OFFRAMP_FUZZ_SEED", "0"))
 COUNTS = [100, pytest.param(10_000, marks=pytest.mark.slow)]
+#: Kinds of which the quick tests try more.
+MORE = {"tflite": 300}
 _CHECKPOINT = b"OFFRCKPT", 3
 _PROGRESS = b"OFFRPART", 1
 
@@ -213,8 +217,8 @@ def use_recipe(path: Path) -> None:
 
 
 @cache
-def tflite_files() -> list[bytes]:
-    """TFLite files: convolutions, a sum, a pool of either kind, a view, two linear layers."""
+def tflite_builders() -> list[Builder]:
+    """TFLite files: convolutions, sums, pools of either kind, views, linear layers, and what becomes such layers."""
     rng, found = np.random.default_rng(1), []
 
     def weight(*shape: int) -> np.ndarray:
@@ -236,16 +240,82 @@ def tflite_files() -> list[bytes]:
         b.operator("RESHAPE", [small, shape], [flat])
         b.fully_connected(flat, weight(5, 36), np.arange(5, dtype=np.int32), 0.0033, hidden)
         b.fully_connected(hidden, weight(3, 5), None, 0.0021, logits)
-        found.append(b.finish([image], [logits]))
-    return found
+        b.inputs, b.outputs = [image], [logits]
+        found.append(b)
+    b = Builder()
+    image, codes, padded = b.tensor((1, 24), dtype="float32"), b.tensor((1, 24), 0.1, 3), b.tensor((1, 5, 5, 2), 0.1, 3)
+    b.operator("QUANTIZE", [image], [codes], "QuantizeOptions")
+    shaped, wide, active = (
+        b.tensor((1, 4, 3, 2), 0.1, 3),
+        b.tensor((1, 5, 5, 4), 0.1, 3),
+        b.tensor((1, 5, 5, 4), 0.2, -128),
+    )
+    b.operator("RESHAPE", [codes, b.integers(1, 4, 3, 2)], [shaped])
+    b.operator("PAD", [shaped, b.integers([0, 0], [1, 0], [1, 1], [0, 0])], [padded], "PadOptions")
+    b.operator("CONCATENATION", [padded, padded], [wide], "ConcatenationOptions", Axis=3)
+    b.operator("RELU6", [wide], [active])
+    scaled, less, mean, out = (b.tensor(s, 0.3, 1) for s in ((1, 5, 5, 4), (1, 5, 5, 4), (1, 4), (1, 4)))
+    factor = b.tensor((4,), 0.01, -128, data=np.array([127, 1, -128, 0], np.int8))
+    b.operator("MUL", [active, factor], [scaled], "MulOptions")
+    b.operator("SUB", [factor, scaled], [less], "SubOptions", FusedActivationFunction=1)
+    b.operator("MEAN", [less, b.integers(1, 2)], [mean], "ReducerOptions")
+    b.fully_connected(mean, weight(4, 4), np.arange(4, dtype=np.int32), [0.002, 0.003, 0.004, 0.005], out)
+    last = b.tensor((1, 4), 1 / 256, -128)
+    b.operator("SOFTMAX", [out], [last], "SoftmaxOptions", Beta=1.0)
+    b.inputs, b.outputs = [image], [last, mean]
+    return [*found, b]
+
+
+@cache
+def tflite_files() -> list[bytes]:
+    """The files."""
+    return [b.finish(b.inputs, b.outputs) for b in tflite_builders()]
 
 
 def change_tflite(path: Path, rng: np.random.Generator) -> str:
-    """A TFLite file with some bytes changed."""
-    whole = tflite_files()
-    data, text = changed_bytes(whole[rng.integers(len(whole))], rng)
+    """A TFLite file with some bytes changed, or with an operator or a tensor that says something else."""
+    number = int(rng.integers(len(tflite_files())))
+    if rng.random() < 0.5:
+        data, text = changed_bytes(tflite_files()[number], rng)
+    else:
+        b = copy.deepcopy(tflite_builders()[number])
+        text = changed_graph(b, rng)
+        data = b.finish(b.inputs, b.outputs)
     path.write_bytes(data)
     return text
+
+
+def changed_graph(b: Builder, rng: np.random.Generator) -> str:
+    """Say something else of one operator or tensor."""
+    sizes = (0, 1, 2, 3, 5, -1, 127, 1 << 16, (1 << 31) - 1)
+    tensor, operator = b.tensors[rng.integers(len(b.tensors))], b.operators[rng.integers(len(b.operators))]
+    kind, other = int(rng.integers(7)), int(rng.integers(len(b.tensors)))
+    if kind == 0:
+        shape = list(tensor["shape"])
+        shape[rng.integers(len(shape))] = int(rng.choice(sizes))
+        tensor["shape"] = shape
+        return f"shape {shape}"
+    if kind == 1 and tensor["scales"] is not None:
+        tensor["scales"] = tensor["scales"] * np.float32(rng.choice([0.5, 2, 1e-3, 1e3, 1e30, 1e-30]))
+        return f"scales {tensor['scales'][:3]}"
+    if kind == 2 and tensor["points"] is not None:
+        tensor["points"] = tensor["points"] + int(rng.choice([1, -1, 128, -256, 1 << 40]))
+        return f"zero points {tensor['points'][:3]}"
+    if kind == 3 and tensor["data"] is not None:
+        tensor["data"] = tensor["data"].copy()
+        tensor["data"].reshape(-1)[rng.integers(tensor["data"].size)] = rng.choice([-1, 0, 1, 2, 3, 127, -128])
+        return "a constant"
+    if kind == 4 and operator["values"]:
+        name = sorted(operator["values"])[rng.integers(len(operator["values"]))]
+        operator["values"] = operator["values"] | {name: int(rng.choice([0, 1, 2, 3, 100]))}
+        return f"{name} {operator['values'][name]}"
+    if kind == 5:
+        operator["name"] = str(rng.choice(sorted(FORMS)))
+        operator["options"] = None
+        return f"operator {operator['name']}"
+    place = operator[str(rng.choice(["inputs", "outputs"]))]
+    place[rng.integers(len(place))] = other
+    return f"{operator['name']} of tensor {other}"
 
 
 def change_onnx(path: Path, rng: np.random.Generator) -> str:
@@ -459,7 +529,7 @@ def failed(use: Callable[[Path], None], path: Path) -> Exception | None:
 @pytest.mark.parametrize("count", COUNTS)
 def test_changed_files_are_refused_or_work(tmp_path, kind, count):
     change, use = KINDS[kind]
-    refused = 0
+    count, refused = max(count, MORE.get(kind, 0)), 0
     for number in range(count):
         seed = (SEED, number)
         path = tmp_path / "changed"

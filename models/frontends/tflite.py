@@ -20,7 +20,7 @@ from pathlib import Path
 from hw.network.network import INPUT, Exit, Layer, Linear, Network, Tensor
 from hw.rules import shown
 from models.frontends.identities import raw_output, runnable
-from models.frontends.tflite_assembly import Assembly, UnknownTensorError
+from models.frontends.tflite_assembly import Assembly, TooManyWeightsError, UnknownTensorError, bound
 from models.frontends.tflite_edges import (
     BEHIND,
     End,
@@ -220,6 +220,7 @@ def _begin(found: Assembly, graph: Subgraph, reasons: dict[str, list[str]]) -> N
             raise ValueError(f"{found.label(codes)} must be INT8, or become so by a QUANTIZE, not UINT8")
         image = Tensor(shape=found.shape(shape), scale=scale, zero_point=zero_point)
         image.check(found.label(start))
+        bound(prod(image.shape), found.label(start))
         if prod(image.shape) != prod(graph.tensors[start].shape):
             raise ValueError(f"{found.label(start)} must be a batch of one map, not {list(graph.tensors[start].shape)}")
         found.begin(start, image)
@@ -243,6 +244,8 @@ def _followed(found: Assembly, operator: Operator) -> list[str]:
             _OPERATORS[operator.name](found, operator)
         except UnknownTensorError:
             found.refused(operator.outputs)
+        except TooManyWeightsError:
+            raise
         except ValueError as error:
             reasons.append(str(error))
     if reasons:

@@ -10,17 +10,23 @@ from hw.rules import shown, text
 from models.frontends.identities import rescaled
 from models.frontends.tflite_file import Operator, Subgraph
 
-__all__ = ["NO_PADS", "Assembly", "TensorPlace", "UnknownTensorError", "bound"]
+__all__ = ["NO_PADS", "Assembly", "TensorPlace", "TooManyWeightsError", "UnknownTensorError", "bound"]
 
 
 NO_PADS = (0, 0, 0, 0)
 
-#: Values of a map, and weights of a layer, at most: shapes are only claims.
+#: Values of a map, and weights that are made up for a layer, at most: shapes are only claims.
 _LARGEST = 1 << 24
+#: Weights of all layers, at most: operators may share a constant.
+_WEIGHTS = 1 << 25
 
 
 class UnknownTensorError(Exception):
     """A tensor that an operator writes which was refused already."""
+
+
+class TooManyWeightsError(ValueError):
+    """There is no point in looking at more operators."""
 
 
 def bound(count: int, what: str) -> None:
@@ -78,6 +84,7 @@ class Assembly:
         self._views: dict[int, TensorPlace] = {}
         self._pads: dict[int, str] = {}
         self._unknown: set[int] = set()
+        self._weights = 0
 
     def label(self, number: int) -> str:
         """A tensor as a message names it."""
@@ -143,7 +150,8 @@ class Assembly:
         if number in self._unknown:
             raise UnknownTensorError
         if number not in self._views:
-            raise ValueError(f"{self.label(number)} must be computed by an earlier operator, not be a constant")
+            constant = ", not be a constant" if self.tensors[number].data is not None else ""
+            raise ValueError(f"{self.label(number)} must be computed by an earlier operator{constant}")
         if coded:
             self._check_coded(number)
         return self._views[number]
@@ -186,6 +194,9 @@ class Assembly:
     def help(self, layer: Layer) -> TensorPlace:
         """Take a layer that writes no tensor of the file."""
         layer.check(tuple(self._maps[source] for source in layer.inputs))
+        self._weights += getattr(layer, "weight", np.empty(0)).size
+        if self._weights > _WEIGHTS:
+            raise TooManyWeightsError(f"all layers must have at most {_WEIGHTS} weights, not {self._weights} and more")
         self.layers.append(layer)
         self._maps[layer.name] = layer.output
         return TensorPlace(name=layer.name, map=layer.output)

@@ -21,7 +21,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {"INT8": np.dtype("<i1"), "INT32": np.dtype(
 #: Bytes of a file, at most.
 _LARGEST = 1 << 30
 #: What a graph has of each kind, at most.
-_MOST = {"Tensors": 4096, "Operators": 1024, "Buffers": 8192, "OperatorCodes": 1024, "Metadata": 256}
+_MOST = {"Tensors": 4096, "Operators": 512, "Buffers": 8192, "OperatorCodes": 512, "Metadata": 256}
 #: Dimensions of a tensor, and tensors that an operator reads or writes, at most.
 _DIMENSIONS, _OPERANDS = 8, 256
 
@@ -119,12 +119,12 @@ def _contents(path: Path) -> bytes:
             head = file.read(8)
             if head[4:] != b"TFL3":
                 raise ValueError(f"{path}: must carry the identifier b'TFL3', not {head[4:]!r}: not a TFLite file")
-            data = head + file.read(_LARGEST)
+            size = path.stat().st_size
+            if size > _LARGEST:
+                raise ValueError(f"{path}: must be of at most {_LARGEST} bytes, not {size}")
+            return head + file.read()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(data) > _LARGEST:
-        raise ValueError(f"{path}: must be of at most {_LARGEST} bytes, not more")
-    return data
 
 
 class _Allowance:

@@ -25,6 +25,7 @@ __all__ = ["LAYERS", "activation_clamp", "channel_scale", "kept", "real_rounded"
 _BIAS = 0.02  # steps of the output by which a bias's step may be off
 
 _MOST = 255  # steps between two codes
+_STEPS = np.arange(-_MOST - 1, _MOST + 1) + 0.5  # where one code ends
 
 #: Real bounds of the activation functions that are followed.
 _BOUNDS = {
@@ -362,27 +363,31 @@ def _as_real(operator: Operator, fields: dict[str, Any], factors: np.ndarray, lo
     low, high : int
         Range of the activations.
     """
+    bound(len(factors) << 10, f"{operator.name}: 1024 sums for each of its {len(factors)} outputs")
     weight = fields["weight"].reshape(len(factors), -1).astype(np.int64)
     times = np.array([channel_scale(float(factor))[0] for factor in factors])
     lows, highs = ((weight * low).clip(None, weight * high), (weight * high).clip(weight * low, None))
     reach = [ends.sum(axis=1) + fields["bias"] for ends in (lows, highs)]
-    chosen = fields["multiplier"].copy()
-    steps = np.arange(-_MOST - 1, _MOST + 1)[:, None] + np.array([0.5])
-    for channel in np.flatnonzero(weight.any(axis=1)):  # others have their codes from _weights
-        factor = float(factors[channel] / times[channel])
-        beside = np.floor(steps / factor) + np.arange(-1, 3)
-        sums = beside.clip(reach[0][channel], reach[1][channel]).astype(np.int64)
-        wanted, shift = real_rounded(sums, factor), int(fields["shift"][channel])
-        for multiplier in (int(chosen[channel]) + more for more in (0, 1, -1)):
-            found = clamp(requantize(sums, multiplier, shift, Rounding.SINGLE), -_MOST, _MOST)
-            if 0 <= multiplier < 1 << 31 and (found == wanted).all():
-                chosen[channel] = multiplier
-                break
-        else:
-            raise ValueError(
-                f"{operator.name} by {factor!r}, which rounds accumulators as no 31 bits do; nearest: another scale"
-            )
-    return chosen
+    multiplier = fields["multiplier"].copy()
+    left = np.flatnonzero(weight.any(axis=1))  # others have their codes from _weights
+    for more in (0, 1, -1):
+        wrong = [left[:0]]
+        for some in (left[start : start + 256] for start in range(0, len(left), 256)):
+            factor = (factors / times)[some, None]
+            beside = np.floor(_STEPS / factor)[..., None] + np.arange(-1, 3)
+            sums = beside.reshape(len(some), -1).clip(reach[0][some, None], reach[1][some, None]).astype(np.int64)
+            tried, shift = multiplier[some].astype(np.int64) + more, fields["shift"][some].astype(np.int64)
+            found = requantize(sums, tried[:, None], shift[:, None], Rounding.SINGLE).clip(-_MOST, _MOST)
+            right = (found == real_rounded(sums, factor)).all(axis=1) & (tried >= 0) & (tried < 1 << 31)
+            multiplier[some[right]] = tried[right]
+            wrong.append(some[~right])
+        left = np.concatenate(wrong)
+    if left.size:
+        raise ValueError(
+            f"{operator.name} by {factors[left[0]]:.6g}, which rounds accumulators as no 31 bits do; "
+            "nearest: another scale"
+        )
+    return multiplier
 
 
 def _weights(

@@ -68,7 +68,8 @@ def test_official_resnet8_accuracy(data_root):
 @pytest.mark.parametrize("kind", ["convolution", "depthwise", "max_pool", "average_pool"])
 def test_an_operator_of_a_constant_is_refused(tmp_path, kind):
     b, weight = Builder(), np.ones((3, 2, 2, 3), dtype=np.int8)
-    image, constant, output = b.tensor((1, 4, 4, 3), 0.1), b.tensor((1, 4, 4, 3), 0.1), b.tensor((1, 3, 3, 3), 0.1)
+    image, output = b.tensor((1, 4, 4, 3), 0.1), b.tensor((1, 3, 3, 3), 0.1)
+    constant = b.tensor((1, 4, 4, 3), 0.1, data=np.ones((1, 4, 4, 3), np.int8))
     if kind == "convolution":
         b.convolution(constant, weight, None, 0.1, output, Padding=VALID)
     elif kind == "depthwise":
@@ -79,7 +80,7 @@ def test_an_operator_of_a_constant_is_refused(tmp_path, kind):
     b.operator("RESHAPE", [output, b.tensor((2,), data=np.array([1, 27], np.int32), dtype="int32")], [flat])
     b.fully_connected(flat, np.ones((3, 27), dtype=np.int8), None, 0.1, logits)
     with pytest.raises(
-        ValueError, match=r"tensor 1 \(tensor1\) must be computed by an earlier operator, not be a constant"
+        ValueError, match=r"tensor 2 \(tensor2\) must be computed by an earlier operator, not be a constant"
     ):
         read_bytes(tmp_path, b.finish([image], [logits]))
 

@@ -1,8 +1,11 @@
 import contextlib
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as fb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -127,3 +130,130 @@ def test_left_out_input_is_refused(tmp_path):
     b.fully_connected(image, np.ones((2, 3), np.int8), None, 0.1, out)
     with pytest.raises(ValueError, match="input and output must be tensors, not left out"):
         tflite_file.parse(write(tmp_path, b.finish([-1], [out])))
+
+
+def chain(kind: str, count: int, scales=(0.1, 0.1), **values) -> bytes:
+    """A file of many operators, one behind the other."""
+    b = Builder()
+    last = b.tensor((1, 4, 4, 2), scales[0], 3)
+    for number in range(count):
+        source, last = last, b.tensor((1, 4, 4, 2), scales[number % 2], 3)
+        b.operator(kind, [source] * (2 if kind == "ADD" else 1), [last], **values)
+    return b.finish([0], [last])
+
+
+def cycle(*kinds: str) -> bytes:
+    """A file whose operators read what the next one writes."""
+    b = Builder()
+    image, *maps = (b.tensor((1, 4, 4, 2), 0.1, 3) for _ in range(1 + len(kinds)))
+    for number, kind in enumerate(kinds):
+        before = maps[(number + 1) % len(maps)]
+        b.operator(kind, [image, before] if kind == "ADD" else [before], [maps[number]])
+    return b.finish([image], maps[:1])
+
+
+def claims(*shape: int) -> bytes:
+    """A file whose image is said to be of this shape."""
+    b = Builder()
+    image, out = b.tensor(shape, 0.1), b.tensor((1, 2), 0.1)
+    b.operator("MEAN", [image, b.integers(1, 2)], [out], "ReducerOptions")
+    return b.finish([image], [out])
+
+
+def shares() -> bytes:
+    """A file in which many operators have the same million weights."""
+    b = Builder()
+    last = b.tensor((1, 1, 1, 1024), 0.1)
+    weight = b.tensor((1024, 1, 1, 1024), 0.001, data=np.ones((1024, 1, 1, 1024), np.int8))
+    for _ in range(400):
+        source, last = last, b.tensor((1, 1, 1, 1024), 0.1)
+        b.operator("CONV_2D", [source, weight], [last], "Conv2DOptions", StrideH=1, StrideW=1)
+    return b.finish([0], [last])
+
+
+def widens() -> bytes:
+    """A file without weights whose operators need sixteen million each."""
+    b = Builder()
+    last = b.tensor((1, 1, 1, 4000), 0.1)
+    for number in range(90):
+        source, last = last, b.tensor((1, 1, 1, 4001 + number), 0.1)
+        b.operator("PAD", [source, b.integers([0, 0], [0, 0], [0, 0], [0, 1])], [last], "PadOptions")
+    return b.finish([0], [last])
+
+
+def laid_over(name: bytes, times: int) -> bytes:
+    """A file of tensors whose names are one."""
+    b = Builder()
+    for _ in range(times):
+        b.tensor((1, 4), 0.1)
+    data = bytearray(b.finish([0], [0]))
+    model = fb.Model.GetRootAs(data, 0)
+    graph = model.Subgraphs(0)
+    first = len(data) + (-len(data)) % 4
+    data += bytes(first - len(data)) + len(name).to_bytes(4, "little") + name + b"\0"
+    for number in range(graph.TensorsLength()):
+        table = graph.Tensors(number)._tab
+        place = table.Pos + table.Offset(10)
+        data[place : place + 4] = (first - place).to_bytes(4, "little")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: chain("ADD", 600), "it must have at most 512 operators, not 600"),
+        (lambda: chain("RELU6", 5000), "it must have at most 4096 tensors, not 5001"),
+        (lambda: cycle("RESHAPE"), r"tensor 1 \(tensor1\) must be computed by an earlier operator \(operator 0"),
+        (lambda: cycle("RESHAPE", "RELU"), r"must be computed by an earlier operator \(operator 0"),
+        (
+            lambda: cycle("ADD", "ADD", "ADD"),
+            r"tensor 2 \(tensor2\) must be computed by an earlier operator \(operator 0",
+        ),
+        (lambda: claims(1, -4, 4, 2), r"tensor tensor0 must have sizes of at least 0, not \[1, -4, 4, 2\]"),
+        (lambda: claims(1, 0, 4, 2), r"shape must be three positive integers"),
+        (
+            lambda: claims(1, *[(1 << 31) - 1] * 3),
+            r"tensor 0 \(tensor0\) must be of at most 16777216 values, not 99035",
+        ),
+        (lambda: claims(*[1] * 9), "must have at most 8 dimensions, not 9"),
+        (shares, "all layers must have at most 33554432 weights, not 34603008 and more"),
+        (widens, "all layers must have at most 33554432 weights, not 48036008 and more"),
+        (lambda: laid_over(b"n" * 100_000, 4000), "its vectors must not lie over one another"),
+    ],
+)
+def test_hostile_files_are_refused_at_once_and_in_little_memory(tmp_path, make, expected):
+    path = write(tmp_path, make())
+    tracemalloc.start()
+    began = time.process_time()
+    try:
+        with pytest.raises(ValueError, match=expected) as caught:
+            tflite.read(path)
+        took, peak = time.process_time() - began, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 2000
+    assert peak < 200 << 20
+    assert took < 5  # a second, but for what watching the memory costs
+
+
+def test_files_that_are_none_or_too_large_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"must be a file, not a folder or a device$"):
+        tflite_file.parse(Path("/dev/zero"))
+    with pytest.raises(ValueError, match=r"must be a file, not a folder or a device$"):
+        tflite_file.parse(tmp_path)
+    path = write(tmp_path, small_file())
+    with path.open("r+b") as file:
+        file.truncate((1 << 30) + 1)  # holes
+    with pytest.raises(ValueError, match=rf"must be of at most {1 << 30} bytes, not {(1 << 30) + 1}$"):
+        tflite_file.parse(path)
+
+
+def test_operators_of_too_many_tensors_are_refused(tmp_path):
+    b = Builder()
+    image, out = b.tensor((1, 1, 1, 1), 0.1), b.tensor((1, 1, 1, 300), 0.1)
+    b.operator("CONCATENATION", [image] * 300, [out], "ConcatenationOptions", Axis=3)
+    with pytest.raises(
+        ValueError, match=r"CONCATENATION .operator 0. must read and write at most 256 tensors, not 300$"
+    ):
+        tflite_file.parse(write(tmp_path, b.finish([image], [out])))

@@ -17,6 +17,8 @@ TYPES = {
 class Builder:
     """Tensors and operators of one graph; tensors are named by the numbers that :meth:`tensor` returns.
 
+    ``inputs`` and ``outputs`` are notes of whoever builds, for :meth:`finish`.
+
     ``more`` of a tensor, its quantization, its buffer, an operator, and by name an operator code, of the graph or the
     model are further fields of the schema: values, or functions of the FlatBuffer's builder that return an offset.
     """
@@ -25,6 +27,8 @@ class Builder:
     operators: list[dict[str, Any]] = field(default_factory=list)
     codes: dict[str, dict[str, Any]] = field(default_factory=dict)
     graph: dict[str, Any] = field(default_factory=dict)
+    inputs: list[int] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
     model: dict[str, Any] = field(default_factory=dict)
 
     def tensor(

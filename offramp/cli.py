@@ -33,6 +33,7 @@ _GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "train": network.train,
         "compress": network.compress,
         "import": network.import_,
+        "export": network.export,
         "zoo": methods.zoo,
     },
     "Make and run its program": {

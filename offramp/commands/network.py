@@ -1,5 +1,7 @@
-"""Commands that make a network and its program: train, compress, import, compile."""
+"""Commands that make a network and its program: train, compress, import, export, compile."""
 
+from io import BytesIO
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +17,7 @@ from offramp.result_file import provenance, write_json
 if TYPE_CHECKING:
     from offramp.intake.model import ModelRequest
 
-__all__ = ["compile_", "compress", "import_", "train"]
+__all__ = ["compile_", "compress", "export", "import_", "train"]
 
 
 def train(
@@ -108,6 +110,45 @@ def import_(
     show([("made of", found.origin), *(("note", note) for note in found.notes), ("file", str(file))])
     finish("import", seed, json, {"model": model, **result, "file": file})
     next_step(f"offramp verify {model}", f"offramp compile {file}")
+
+
+@takes_model
+def export(
+    *,
+    model: AnyModel,
+    out: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder for network.json and arrays.npz.", callback=options.output_folder),
+    ] = OUT / "network",
+    seed: options.Seed = 0,
+    json: options.Json = None,
+    request: "ModelRequest",
+) -> None:
+    """Write a model's integers for other people's C and RTL: network.json and arrays.npz.
+
+    docs/integer-network.md defines what they hold and how every operator computes.
+    """
+    import numpy as np
+
+    from hw.network.neutral import description
+    from hw.output import write_file
+    from offramp.intake.model import read
+    from offramp.report.units import count
+
+    with Terminal().stage("export"):
+        found = read(request)
+        described, arrays = description(found.network, found.origin)
+        content = BytesIO()
+        np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+        write_file(out / "arrays.npz", content.getvalue())
+        write_file(out / "network.json", f"{dumps(described, indent=1)}\n".encode())
+    integers = sum(array.size for array in arrays.values())
+    layers = len(found.network.layers)
+    rows = [("made of", found.origin), *(("note", note) for note in found.notes)]
+    show([*rows, ("layers", count(layers)), ("integers", count(integers)), ("folder", str(out))])
+    figures = {"layers": layers, "integers": integers, "folder": out}
+    finish("export", seed, json, {"model": model, "origin": found.origin, "notes": found.notes, **figures})
+    next_step(f"offramp verify {model}")
 
 
 @takes_model

@@ -19,6 +19,7 @@ COMMANDS = {
         *("--output", "--output-tensor", "--weights", "--calibrate", "--shape", "--scale", "--mean", "--deviation"),
         *("--seed", "--json"),
     },
+    "export": {"--output", "--weights", "--calibrate", "--shape", "--seed", "--json"},
     "generate": {"--config", "--output", "--seed", "--json"},
     "build": {"--config", "--board", "--clock", "--seed", "--out", "--json"},
     "info": {"--seed", "--json"},

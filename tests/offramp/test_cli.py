@@ -323,12 +323,14 @@ def test_a_model_from_outside_goes_through_every_command(tmp_path, monkeypatch):
         "bench": ("--config", "tiny", "--images", 9),
         "compile": ("--config", "tiny"),
         "import": ("-o", "net.off"),
+        "export": ("-o", "net"),
     }
     for name, options in commands.items():
         assert run(name, model, *options, "--json", f"{name}.json")[1] == 0
         results[name] = json.loads((tmp_path / f"{name}.json").read_text())
     assert results["info"]["network"] == results["import"]["network"]
     assert results["verify"]["reference_equal"]
+    assert sorted(path.name for path in (tmp_path / "net").iterdir()) == ["arrays.npz", "network.json"]
     assert results["evaluate"]["images_of"] == "16 random images, seed 0"
     assert results["evaluate"]["accuracy"] is None
     assert results["bench"]["rows"][0]["cycles"] == pytest.approx(results["simulate"]["cycles"]["mean"], rel=0.05)

@@ -18,6 +18,7 @@ OUTPUTS = [
     *((name, "--out") for name in ("train", "compress", "compile", "build", "demo", "report")),
     ("generate", "--output"),
     ("import", "--output"),
+    ("export", "--output"),
     ("bench", "--plot"),
 ]
 

@@ -66,7 +66,7 @@ class View:
     def of(cls, schedule: Schedule, count: int, *, seed: int, number: int) -> Self:
         """View ``number`` of so many images, a function of the seed and of the schedule's ``shift`` and ``flip``."""
         sides = torch.rand(count, generator=torch.Generator().manual_seed(seed)) < 0.5
-        generator = torch.Generator().manual_seed((seed << 16) + number + 1)
+        generator = torch.Generator().manual_seed(((seed << 16) + number + 1) % (1 << 63))
         offsets = torch.randint(0, 2 * schedule.shift + 1, (2, count), generator=generator)
         mirrored = sides ^ bool(number % 2) if schedule.flip else torch.zeros(count, dtype=torch.bool)
         return cls(reach=schedule.shift, offsets=offsets, mirrored=mirrored)

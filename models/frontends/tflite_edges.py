@@ -10,7 +10,7 @@ from hw.network.network import Tensor
 from hw.numerics import Rounding, requantize
 from models.frontends.tflite_assembly import Assembly
 from models.frontends.tflite_file import Operator, Subgraph
-from models.frontends.tflite_layers import channel_scale, real_rounded
+from models.frontends.tflite_rounding import channel_scale, real_rounded
 
 __all__ = [
     "BEHIND",

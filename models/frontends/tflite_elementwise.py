@@ -15,7 +15,8 @@ from hw.numerics import IDENTITY, Rounding, Scale
 from models.frontends.identities import concatenated
 from models.frontends.tflite_assembly import Assembly, TensorPlace, bound
 from models.frontends.tflite_file import Operator
-from models.frontends.tflite_layers import activation_clamp, channel_scale, kept, summed
+from models.frontends.tflite_layers import activation_clamp, kept, summed
+from models.frontends.tflite_rounding import channel_scale
 
 __all__ = ["ELEMENTWISE"]
 

@@ -1,7 +1,6 @@
 """Operators of a TensorFlow Lite file that multiply by weights, add, or pool: each becomes a layer."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -15,17 +14,15 @@ from hw.network.network import (
     MaxPool2D,
     Tensor,
 )
-from hw.numerics import Rounding, Scale, clamp, quantize_scale, requantize
+from hw.numerics import Rounding
 from models.frontends.identities import rescaled, with_second_logit
 from models.frontends.tflite_assembly import NO_PADS, Assembly, TensorPlace, bound
 from models.frontends.tflite_file import Operator, TensorEntry
+from models.frontends.tflite_rounding import as_real, weighted_fields
 
-__all__ = ["LAYERS", "activation_clamp", "channel_scale", "kept", "real_rounded", "summed"]
+__all__ = ["LAYERS", "activation_clamp", "kept", "summed"]
 
 _BIAS = 0.02  # steps of the output by which a bias's step may be off
-
-_MOST = 255  # steps between two codes
-_STEPS = np.arange(-_MOST - 1, _MOST + 1) + 0.5  # where one code ends
 
 #: Real bounds of the activation functions that are followed.
 _BOUNDS = {
@@ -56,15 +53,14 @@ def convolution(found: Assembly, operator: Operator) -> None:
     output = found.output(operator)
     own = _padding(operator, source.shape[:2], weight.shape[1:3])
     top, bottom, left, right = (a + b for a, b in zip(source.pads, own, strict=True))
+    # PopulateConvolutionQuantizationParams multiplies in double precision.
+    factors = source.map.scale * scales.astype(np.float64) / output.scale
     layer = kind(
         name=f"{kind.kind}_{operator.position}",
         inputs=(source.name,),
         output=output,
         clamp=activation_clamp(operator, output),
-        # PopulateConvolutionQuantizationParams multiplies in double precision.
-        **_weights(
-            operator, weight, bias, source.map.scale * scales.astype(np.float64) / output.scale, Rounding.DOUBLE
-        ),
+        **weighted_fields(operator.name, weight, bias, factors, Rounding.DOUBLE),
         stride=_stride(operator),
         pads=(top, bottom, left, right),
     )
@@ -139,9 +135,9 @@ def linear(found: Assembly, operator: Operator) -> None:
         return
     kind, factors = Conv2D if each else Linear, np.broadcast_to(product / output.scale, count)
     weight = weight.reshape((count, 1, 1, depth) if each else (count, height, width, channels))
-    fields = _weights(operator, weight, bias, factors, Rounding.SINGLE)
+    fields = weighted_fields(operator.name, weight, bias, factors, Rounding.SINGLE)
     low, high = (code - source.map.zero_point for code in found.codes(source))
-    fields["multiplier"] = _as_real(operator, fields, factors, low, high)
+    fields["multiplier"] = as_real(operator.name, fields, factors, low, high)
     layer = kind(
         name=f"{kind.kind}_{operator.position}",
         inputs=(source.name,),
@@ -330,96 +326,3 @@ def activation_clamp(operator: Operator, output: Tensor, activation: str | None 
         codes.append(output.zero_point + int(np.copysign(steps, real)))
     low, high = max(-128, codes[0]), min(127, codes[1])
     return low, high
-
-
-def channel_scale(factor: float) -> tuple[int, Scale]:
-    """A real factor as a power of two that weights take in, and a scale: TFLite's left shift, and multiplier."""
-    for doublings in range(8):
-        half = factor / (1 << doublings)
-        if half < 1:
-            try:
-                return 1 << doublings, quantize_scale(half)
-            except ValueError:
-                continue  # rounds to 1
-    raise ValueError(f"requantization scale must be above 0 and below 128, not {factor:.3g}")
-
-
-def real_rounded(values: np.ndarray, factors: np.ndarray | float) -> np.ndarray:
-    """Accumulators times real factors, half away from zero, within what becomes the lowest and the highest code."""
-    product = (values * np.asarray(factors, dtype=np.float64)).clip(-_MOST, _MOST)
-    whole = np.trunc(product)
-    whole += np.copysign(np.abs(product - whole) >= 0.5, product)
-    return whole.astype(np.int64)
-
-
-def _as_real(operator: Operator, fields: dict[str, Any], factors: np.ndarray, low: int, high: int) -> np.ndarray:
-    """Multipliers that round every accumulator as its product with the real factor.
-
-    Both are steps that rise, so accumulators beside each step of the one tell. Where the nearest multiplier rounds one
-    otherwise, as at a tie below zero, one beside it may not.
-
-    Parameters
-    ----------
-    low, high : int
-        Range of the activations.
-    """
-    bound(len(factors) << 10, f"{operator.name}: 1024 sums for each of its {len(factors)} outputs")
-    weight = fields["weight"].reshape(len(factors), -1).astype(np.int64)
-    times = np.array([channel_scale(float(factor))[0] for factor in factors])
-    lows, highs = ((weight * low).clip(None, weight * high), (weight * high).clip(weight * low, None))
-    reach = [ends.sum(axis=1) + fields["bias"] for ends in (lows, highs)]
-    multiplier = fields["multiplier"].copy()
-    left = np.flatnonzero(weight.any(axis=1))  # others have their codes from _weights
-    for more in (0, 1, -1):
-        wrong = [left[:0]]
-        for some in (left[start : start + 256] for start in range(0, len(left), 256)):
-            factor = (factors / times)[some, None]
-            beside = np.floor(_STEPS / factor)[..., None] + np.arange(-1, 3)
-            sums = beside.reshape(len(some), -1).clip(reach[0][some, None], reach[1][some, None]).astype(np.int64)
-            tried, shift = multiplier[some].astype(np.int64) + more, fields["shift"][some].astype(np.int64)
-            found = requantize(sums, tried[:, None], shift[:, None], Rounding.SINGLE).clip(-_MOST, _MOST)
-            right = (found == real_rounded(sums, factor)).all(axis=1) & (tried >= 0) & (tried < 1 << 31)
-            multiplier[some[right]] = tried[right]
-            wrong.append(some[~right])
-        left = np.concatenate(wrong)
-    if left.size:
-        raise ValueError(
-            f"{operator.name} by {factors[left[0]]:.6g}, which rounds accumulators as no 31 bits do; "
-            "nearest: another scale"
-        )
-    return multiplier
-
-
-def _weights(
-    operator: Operator, weight: np.ndarray, bias: np.ndarray, factors: np.ndarray, rounding: Rounding
-) -> dict[str, Any]:
-    """Fields of a weighted layer from its real requantization factors: one, or one per output channel.
-
-    A factor of 1 or more doubles weights and bias, as often as it takes, where int8 holds them.
-
-    A channel without weights has the same code everywhere. Converters give it a bias near the limits of int32, for
-    which its accumulator would have to be as wide; a scale of one half and twice the result say the same.
-    """
-    found = [channel_scale(float(factor)) for factor in np.broadcast_to(factors, len(weight))]
-    multiplier, shift = (np.array([getattr(s, name) for _, s in found], dtype=np.int64) for name in Scale._fields)
-    times = np.array([power for power, _ in found], dtype=np.int64)
-    wide, sums = weight * times.reshape(-1, 1, 1, 1), bias * times
-    held = ((wide, 7), (sums, 31))
-    if any(values.min(initial=0) < -(1 << bits) or values.max(initial=0) >= 1 << bits for values, bits in held):
-        raise ValueError(
-            f"{operator.name}: the scale of input times weights must be below that of the output, not "
-            f"{np.max(factors):.3g} times it, or weights and bias so small that they can be doubled instead"
-        )
-    dead = ~weight.any(axis=(1, 2, 3))
-    if rounding is Rounding.SINGLE:
-        constant = 2 * real_rounded(bias, factors)
-    else:
-        constant = 2 * clamp(requantize(sums, multiplier, shift, rounding), -_MOST, _MOST)
-    half = quantize_scale(0.5)
-    sums, multiplier, shift = (
-        np.where(dead, new, old) for new, old in ((constant, sums), (half.multiplier, multiplier), (half.shift, shift))
-    )
-    arrays = {"bias": sums, "multiplier": multiplier, "shift": shift}
-    return {"weight": wide.astype(np.int8), "rounding": rounding} | {
-        name: values.astype(np.int32) for name, values in arrays.items()
-    }

@@ -37,7 +37,7 @@ __all__ = [
 _SAMPLES = 3  # images; no size that a network is likely to have of itself, so that no reshape mixes images unseen
 _SEED = 20  # of the samples
 
-_TORCH = Path(torch.__file__).parent
+_TORCH, _HERE = Path(torch.__file__).parent, Path(__file__).parent
 
 _ATEN = torch.ops.aten
 #: What gives its first argument on in evaluation mode, where shape and type stay.
@@ -349,11 +349,11 @@ def _place(model: nn.Module, error: Exception) -> str:
 
 
 def _own(lines: Iterable[tuple[str, int | str]]) -> str:
-    """The last of lines that is neither PyTorch's nor this file's, as ``net.py:12``; empty without one."""
+    """The last of lines that is neither PyTorch's nor a front end's, as ``net.py:12``; empty without one."""
     own = [
         f"{Path(file).name}:{number}"
         for file, number in lines
-        if not Path(file).is_relative_to(_TORCH) and file != __file__ and not file.startswith("<")
+        if not Path(file).is_relative_to(_TORCH) and Path(file).parent != _HERE and not file.startswith("<")
     ]
     return own[-1] if own else ""
 

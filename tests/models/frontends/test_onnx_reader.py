@@ -193,7 +193,7 @@ def test_an_error_of_lowering_names_the_node(tmp_path):
     constants = {"w": floats(4, 3, 3, 3), "v": np.full(4, 99, np.float32), "m": floats(144, 3)}
     found = read(saved(tmp_path, model(nodes, MAP, constants)))
     copy.deepcopy(found)
-    with pytest.raises(ValueError, match="/Div/d"):
+    with pytest.raises(ValueError, match=r"/Div/d: .*, not div$"):  # without a line of ours
         lower(found, found.program.shape)
 
 

@@ -14,7 +14,7 @@ from typer.main import get_command
 # Before torch and numba are imported: spinning OpenMP threads slow each other down when anything else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from offramp.commands import bench, demo, files, hardware, methods, network, runs
+from offramp.commands import bench, demo, exits, files, hardware, methods, network, runs
 from offramp.errors import sentence
 from offramp.stopping import Stopped, stoppable
 
@@ -34,6 +34,7 @@ _GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "compress": network.compress,
         "import": network.import_,
         "export": network.export,
+        "exit": exits.exit_,
         "zoo": methods.zoo,
     },
     "Make and run its program": {

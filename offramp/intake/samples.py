@@ -12,7 +12,7 @@ from models.compression.quantize import encode
 from models.datasets import splits
 from models.datasets.sources import Progress
 
-__all__ = ["Preprocessing", "Samples", "read"]
+__all__ = ["Preprocessing", "Samples", "parts", "read"]
 
 #: Names of arrays in an .npz, in the order in which they are looked for.
 _IMAGES = ("images", "image", "x", "X", "x_test", "data", "inputs", "input", "arr_0")
@@ -21,6 +21,8 @@ _LABELS = ("labels", "label", "y", "Y", "y_test", "targets", "target", "arr_1")
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".npy")
 #: Modes of pictures (Pillow), and as what their bytes are read.
 _MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB"}
+#: Images of a file that are learnt from: all. Fewest that can be divided.
+_EVERY, _FEWEST = 1 << 40, 50
 #: Fewest different codes that images with more different values must become, else their units are wrong.
 _CODES = 8
 
@@ -175,6 +177,46 @@ def read(
     else:
         found = _file(Path(data)).take(count)
     return _fitted(found, shape, preprocessing or Preprocessing())
+
+
+def parts(
+    data: str,
+    shape: tuple[int, int, int] | None,
+    *,
+    seed: int,
+    root: Path | None = None,
+    preprocessing: Preprocessing | None = None,
+    progress: Progress | None = None,
+) -> tuple[Samples, Samples, Samples]:
+    """Labelled images to learn from, to choose by and to measure on.
+
+    A data set has them; of other data, shuffled by the seed, 70 % are learnt from, 10 % chosen by, 20 % measured on.
+
+    Raises
+    ------
+    ValueError
+        As :func:`read`; and when there are no labels, or too few images.
+    """
+    how = preprocessing or Preprocessing()
+    if data in splits.NAMES:
+        whole = splits.load(data, root, progress=progress)
+        found = [
+            Samples(images=each.images, labels=each.labels, origin=f"{data}, {name}")
+            for name, each in (("train", whole.train), ("validation", whole.validation), ("test", whole.test))
+        ]
+        first, second, third = (_fitted(each, shape, how) for each in found)
+        return first, second, third
+    every = read(data, shape, count=_EVERY, seed=seed, root=root, preprocessing=how, progress=progress)
+    require(every.labels is not None, f"{every.origin}: images to learn from must have labels")
+    assert every.labels is not None
+    require(len(every) >= _FEWEST, f"{every.origin}: images to learn from must be at least {_FEWEST}, not {len(every)}")
+    order = np.random.default_rng(seed).permutation(len(every))
+    cuts = np.split(order, [int(0.7 * len(every)), int(0.8 * len(every))])
+    first, second, third = (
+        replace(every, images=every.images[cut], labels=every.labels[cut], origin=f"{every.origin}, {name}")
+        for cut, name in zip(cuts, ("70 % to learn", "10 % to choose", "20 % to measure"), strict=True)
+    )
+    return first, second, third
 
 
 def _fitted(found: Samples, shape: tuple[int, int, int] | None, preprocessing: Preprocessing) -> Samples:

@@ -18,6 +18,7 @@ __all__ = [
     "decision_rows",
     "equality",
     "evaluation_rows",
+    "extension",
     "facts",
     "key_values",
     "layer_rows",
@@ -263,6 +264,18 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("exits", ", ".join(percent(share) for share in result["exit_share"])),
         *decision_rows(result.get("decisions", {})),
     ]
+
+
+def extension(before: dict[str, Any], after: dict[str, Any]) -> Columns:
+    """A network without and with a new exit (:class:`offramp.intake.extension.Extension`)."""
+    names = {"mean": "mean", "p50": "p50", "p99": "p99", "worst": "worst found", "bound": "bound"}
+    head = ["network", "accuracy, %", "leave at each exit, %", *(f"cycles, {name}" for name in names.values())]
+    rows = []
+    for name, found in (("as it was", before), ("with the exit", after)):
+        shares = ", ".join(map(points, found["exit_share"]))
+        cycles = [count(found["cycles"][which]) for which in names]
+        rows.append([name, points(found["accuracy"]), shares, *cycles])
+    return Columns(head, rows)
 
 
 def source_rows(model: Any, samples: Any, config: str) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ COMMANDS = {
         *("--seed", "--json"),
     },
     "export": {"--output", "--weights", "--calibrate", "--shape", "--seed", "--json"},
+    "exit": {"--after", "--data", "--config", "--grid", "--exit-loss", "--output", "--seed", "--json"},
     "generate": {"--config", "--output", "--seed", "--json"},
     "build": {"--config", "--board", "--clock", "--seed", "--out", "--json"},
     "info": {"--seed", "--json"},

@@ -19,6 +19,7 @@ OUTPUTS = [
     ("generate", "--output"),
     ("import", "--output"),
     ("export", "--output"),
+    ("exit", "--output"),
     ("bench", "--plot"),
 ]
 

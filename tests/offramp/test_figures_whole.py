@@ -99,6 +99,10 @@ def ready(small, finished, tmp_path, monkeypatch):
             "verify": ("verify", program, "--images", 4),
             "import": ("import", compressed, "-o", tmp_path / "net.off"),
             "export": ("export", compressed, "-o", tmp_path / "net"),
+            "exit": (
+                *("exit", "add", compressed, "--after", "stem.conv", "--data", "digits", "--config", "tiny"),
+                *("--output", tmp_path / "more.off"),
+            ),
             "generate": ("generate", "--config", "tiny", "--output", tmp_path / "tiny.v"),
             "build": ("build", "--config", "tiny", *out),
             "bench": ("bench", *(f"--workload={name}" for name in rows), "--verilator", 2, "--peers"),
@@ -124,6 +128,7 @@ CASES = [
         "verify",
         "import",
         "export",
+        "exit",
         "generate",
         "build",
         "bench",

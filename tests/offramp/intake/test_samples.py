@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from hw.network.network import Network
-from offramp.intake.samples import Preprocessing, read
+from models.datasets import splits
+from offramp.intake.samples import Preprocessing, parts, read
 from tests.random_networks import random_network
 
 
@@ -147,3 +148,22 @@ def test_units_that_the_network_has_no_codes_for_are_refused(tmp_path):
 def test_impossible_preprocessing_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Preprocessing(**settings)
+
+
+def test_a_file_is_divided_by_the_seed_and_a_data_set_has_its_split(tmp_path):
+    images = np.arange(100, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
+    path = arrays(tmp_path, x=images, y=np.arange(100))
+    found = parts(path, (2, 2, 1), seed=3)
+    assert [len(each) for each in found] == [70, 10, 20]
+    assert sorted(label for each in found for label in each.labels.tolist()) == list(range(100))
+    for each in found:
+        np.testing.assert_array_equal((each.images[:, 0, 0, 0] * 255).round(), each.labels)
+    assert parts(path, (2, 2, 1), seed=4)[0].labels.tolist() != found[0].labels.tolist()
+    digits = splits.load("digits")
+    expected = (digits.train, digits.validation, digits.test)
+    for each, split in zip(parts("digits", (8, 8, 1), seed=0), expected, strict=True):
+        np.testing.assert_array_equal(each.labels, split.labels)
+    with pytest.raises(ValueError, match="images to learn from must have labels"):
+        parts(arrays(tmp_path, x=images), (2, 2, 1), seed=0)
+    with pytest.raises(ValueError, match="images to learn from must be at least 50, not 9"):
+        parts(arrays(tmp_path, x=images[:9], y=np.arange(9)), (2, 2, 1), seed=0)

@@ -1,0 +1,64 @@
+"""The command that gives a finished network an early exit."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hw.config import preset
+from offramp import options
+from offramp.commands.common import OUT, finish, next_step, show
+from offramp.commands.model_options import KINDS, takes_model
+from offramp.console import Terminal, results
+
+if TYPE_CHECKING:
+    from offramp.intake.model import ModelRequest
+
+__all__ = ["exit_"]
+
+
+@takes_model
+def exit_(
+    *,
+    what: Annotated[str, typer.Argument(metavar="add", help="What to do with exits: add one.")],
+    model: Annotated[Path, typer.Argument(help=f"Model: {KINDS}.")],
+    after: Annotated[str, typer.Option(help="Layer whose map the exit reads (names: offramp info MODEL).")],
+    data: Annotated[str, typer.Option(help="Labelled images: a data set, an .npz, or a folder of images by class.")],
+    config: options.ConfigName = "small-85f",
+    grid: Annotated[
+        int | None,
+        options.ranged(1, 16, "Rows and columns the map is averaged down to.", show_default="the most that suits"),
+    ] = None,
+    exit_loss: Annotated[
+        float, options.ranged(0, 1, "Accuracy on validation images that early exits may cost.", float)
+    ] = 0.005,
+    file: Annotated[Path, typer.Option("--output", "-o", help="File to write.", callback=options.output_file)] = OUT
+    / "network.off",
+    seed: options.Seed = 0,
+    json: options.Json = None,
+    request: "ModelRequest",
+) -> None:
+    """Add an early exit to a finished network: only its branch is trained; everything else stays bit for bit."""
+    from hw.network.network_file import NetworkFile, save
+    from offramp.intake.extension import extended
+    from offramp.intake.model import read
+    from offramp.intake.samples import parts
+    from offramp.report import tables
+
+    if what != "add":
+        raise ValueError(f"an exit can be: add, not {what!r}")
+    chosen, terminal = preset(config), Terminal()
+    with terminal.stage("add the exit") as step:
+        found = read(request)
+        how: dict[str, Any] = {"seed": seed, "root": request.root, "preprocessing": request.preprocessing}
+        samples = parts(data, found.network.input.shape, progress=step, **how)
+        made = extended(found.network, after, samples, chosen, grid=grid, exit_loss=exit_loss, progress=step)
+    save(file, NetworkFile(network=made.network, origin=f"{found.origin}, exit after {after}", activity=made.activity))
+    results().print(tables.extension(made.before, made.after), "")
+    origin = ", ".join(each.origin for each in samples)
+    thresholds = ", ".join(f"{threshold:,}" for threshold in made.thresholds)
+    show([("images of", origin), ("config", config), ("thresholds", thresholds), ("file", str(file))])
+    figures = {"before": made.before, "after": made.after, "thresholds": made.thresholds}
+    asked = {"model": model, "origin": found.origin, "notes": found.notes, "config": config, "images_of": origin}
+    finish("exit", seed, json, {**asked, **figures, "file": file})
+    next_step(f"offramp verify {file} --config {config}")

@@ -108,3 +108,79 @@ def two_layers(net, x):
     """A convolution, a ReLU and a linear layer, of images (2, 4, 4)."""
     x = net.round(F.relu(F.conv2d(net.round(x), net.weight(4, 2, 3, 3), net.bias)))
     return F.linear(x.flatten(1), net.weight(3, 16))
+
+
+class RandomNet(Quantized):
+    """A random network: operators of all kinds, in any order, of maps that are rounded at some places.
+
+    The first call sets the scales of roundings from what it computes.
+
+    Parameters
+    ----------
+    seed : int
+    """
+
+    def __init__(self, seed):
+        super().__init__(None, (torch.int8, torch.uint8)[seed % 2])
+        self.seed, self.scales = seed, []
+        with torch.no_grad():
+            self(torch.from_numpy(images(8, 8, 3, count=8).transpose(0, 3, 1, 2).copy()))
+
+    def forward(self, x):
+        rng, scales = np.random.default_rng(self.seed), iter(list(self.scales))
+        x = self._rounded(x, rng, scales)
+        maps = [x]
+        for _ in range(rng.integers(3, 8)):
+            source = maps[rng.integers(len(maps))]
+            made = self._operator(source, maps, rng)
+            for _ in range(rng.integers(0, 3)):
+                made = self._monotone(made, rng)
+            maps.append(self._rounded(made, rng, scales))
+        x = maps[-1].flatten(1)
+        x = F.linear(x, self.weight(4, x.shape[1], seed=self.seed, per_channel=bool(rng.random() < 0.5)))
+        return self._rounded(x, rng, scales)
+
+    def _rounded(self, x, rng, scales):
+        """Rounded on a scale that holds most of the values, or all."""
+        zero_point = int(rng.choice([0, -128, rng.integers(-100, 100)])) + self.limits[0] + 128
+        scale = next(scales, None)
+        if scale is None:
+            scale = float(x.abs().max()) / int(rng.choice([60, 120, 250])) + 1e-3
+            self.scales.append(scale)
+        else:
+            rng.choice([60, 120, 250])
+        return self.round(x, scale, zero_point)
+
+    def _operator(self, x, maps, rng):
+        channels, rows, columns = x.shape[1:]
+        weight = {"seed": int(rng.integers(1 << 30)), "scale": 0.02, "per_channel": bool(rng.random() < 0.5)}
+        kind = rng.choice(["conv", "depthwise", "groups", "average", "max", "add", "concat", "affine", "pass"])
+        if kind == "add":
+            others = [each for each in maps if each.shape == x.shape]
+            return x + others[rng.integers(len(others))]
+        if kind == "concat":
+            others = [each for each in maps if each.shape[2:] == x.shape[2:]]
+            return torch.cat([x, others[rng.integers(len(others))]], 1)[:, :].contiguous()
+        if kind == "affine":
+            gain = torch.from_numpy(rng.uniform(-1.5, 1.5, (channels, 1, 1)).astype(np.float32))
+            return x * gain + float(rng.uniform(-1, 1))
+        if kind in ("average", "max") and min(rows, columns) > 2:
+            window, stride = int(rng.integers(2, 4)), int(rng.integers(1, 3))
+            return (
+                F.avg_pool2d(x, window, stride) if kind == "average" else F.max_pool2d(x, window, stride, window // 2)
+            )
+        if kind == "pass":
+            return x
+        groups = {"depthwise": channels, "groups": 2 if channels % 2 == 0 else 1}.get(str(kind), 1)
+        outputs, size = channels if kind == "depthwise" else 2 * int(rng.integers(1, 4)), int(rng.choice([1, 3]))
+        bias = torch.from_numpy(rng.uniform(-0.5, 0.5, outputs).astype(np.float32))
+        stride = 2 if rng.random() < 0.3 and min(rows, columns) > 3 else 1
+        kernel = self.weight(outputs, channels // groups, size, size, **weight)
+        return F.conv2d(x, kernel, bias, stride, size // 2, groups=groups)
+
+    @staticmethod
+    def _monotone(x, rng):
+        kind = rng.choice(["relu", "relu6", "clamp", "max"])
+        if kind == "max" and min(x.shape[2:]) > 2:
+            return F.max_pool2d(x, 2, 1)
+        return {"relu6": F.relu6, "clamp": lambda x: x.clamp(-0.7, 1.3)}.get(str(kind), F.relu)(x)

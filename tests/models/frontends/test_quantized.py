@@ -8,12 +8,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from hw.compiler.compile import compile_network
+from hw.compiler.lower import lower
 from hw.config import preset
 from hw.network.network import Network
 from models.frontends import quantized_operators
 from models.frontends.quantized import difference, read_quantized
 from models.integer import golden
-from tests.models.frontends.quantized_programs import QD, Block, Quantized, converted, images, seeded
+from tests.models.frontends.quantized_programs import QD, Block, Quantized, RandomNet, converted, images, seeded
 
 #: On images of its own a layer's codes may differ by more than one where those that it reads differ.
 SHARE = 0.1
@@ -418,3 +419,21 @@ def test_a_layer_that_computes_something_else_is_named(monkeypatch):
     )
     with pytest.raises(ValueError, match=r"^conv2d: a layer must compute what the program does, up to 1 code, but "):
         read_quantized(Quantized(lambda n, x: head(n, n.round(F.relu(conv(n, n.round(x)))))), (4, 4, 2))
+
+
+@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 200), marks=pytest.mark.slow)])
+def test_random_networks(seeds):
+    """Reading compares each layer on the program's own codes; what runs must be able to run."""
+    refused = []
+    for seed in seeds:
+        net = RandomNet(seed).eval()
+        try:
+            network = read_quantized(net, (8, 8, 3))
+        except ValueError as error:
+            refused.append(f"{seed}: {error}")
+            continue
+        lower(network)
+        found = difference(net, network, images(8, 8, 3, count=4))
+        last = [each for name, each in found.items() if not getattr(network.layer(name), "raw", False)]
+        assert all(each.share < 0.5 for each in last), (seed, found)
+    assert len(refused) < max(2, len(seeds) // 10), refused

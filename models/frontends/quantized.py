@@ -147,7 +147,7 @@ def compared(
         What the network has been read from.
     network : Network
     images : array, (N, height, width, channels)
-        As the program takes them: in float, or codes.
+        Of int8: codes as the network takes them; else values as the program takes them.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def compared(
         raise ValueError(f"{network.name}: the network must be what this program has been read into")
     if images.ndim != 4 or images.shape[1:] != network.input.shape or not len(images):
         raise ValueError(f"images must be of shape (N, {', '.join(map(str, network.input.shape))}), not {images.shape}")
-    expected = found.tensors(_as_taken(images, found.images))
+    expected = found.tensors(_of_codes(found, images) if images.dtype == np.int8 else _as_taken(images, found.images))
     made = golden.run(network, expected[INPUT]).tensors
     return {name: _pair(found, name, made[name], expected[name]) for name in expected if name != INPUT}
 
@@ -254,10 +254,18 @@ def _samples(found: _Source) -> torch.Tensor:
     faint = image.zero_point + random.integers(-8, 9, image.shape)
     smooth = np.linspace(-128, 127, int(np.prod(image.shape))).reshape(image.shape)
     codes = np.stack([*noise, faint, smooth]).clip(-128, 127).round()
-    like = _image(found.program)
+    return _of_codes(found, codes)
+
+
+def _of_codes(found: _Source, codes: np.ndarray) -> torch.Tensor:
+    """What a program makes codes of its network's input of."""
+    image, like = found.network.input, _image(found.program)
+    values = codes.astype(np.float64)
     if like.is_floating_point():
-        return _as_taken((codes - image.zero_point) * image.scale, found.images).to(like.dtype)
-    return _as_taken(codes + (128 if like.dtype == torch.uint8 else 0), found.images).to(like.dtype)
+        values = (values - image.zero_point) * image.scale
+    elif like.dtype == torch.uint8:
+        values = values + 128
+    return _as_taken(values, found.images).to(like.dtype)
 
 
 def _pair(found: _Source, name: str, made: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

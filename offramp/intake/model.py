@@ -19,6 +19,7 @@ from models.compression.quantize import calibrated, to_network
 from models.datasets.sources import Progress
 from models.datasets.splits import NAMES
 from models.frontends import onnx_reader, tflite
+from models.frontends.program_file import read_program
 from models.frontends.quantized import read_quantized
 from models.integer.exact import exact
 from models.networks.residual_net import to_torch
@@ -139,6 +140,8 @@ def read(request: ModelRequest) -> Model:
     require(request.weights is None, f"--weights must go with module.py:factory, not with {name}")
     if name.endswith(".onnx"):
         return _from_onnx(request)
+    if name.endswith(".pt2"):
+        return _from_program(request)
     if name.endswith(".tflite"):
         _only_codes(request)
         return _from_tflite(request)
@@ -175,6 +178,19 @@ def _from_onnx(request: ModelRequest) -> Model:
     else:
         found = _calibrated(request, module, origin, Path(name).stem, module.program.shape)
     return replace(found, notes=(*module.program.notes, *found.notes))
+
+
+def _from_program(request: ModelRequest) -> Model:
+    """A file of ``torch.export.save``, quantized."""
+    program = read_program(request.model)
+    targets = {str(node.target).partition(".")[0] for node in program.graph.nodes}
+    require(
+        "quantized_decomposed" in targets,
+        f"{request.model}: a program must be quantized, with quantize and dequantize operators as PT2E writes them; "
+        "a float network must be given as module.py:factory",
+    )
+    _only_codes(request)
+    return _from_quantized(program, None, f"PyTorch program {request.model}", Path(request.model).stem)
 
 
 def _from_quantized(

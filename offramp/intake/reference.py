@@ -143,9 +143,8 @@ def program(
         Images as the network takes them.
     """
     tally, last = _Tally(network), network.exits[-1].logits
-    images = ((codes.astype(np.float64) - network.input.zero_point) * network.input.scale).astype(np.float32)
     for start in range(0, len(codes), _BATCH):
-        pairs = compared(source, network, images[start : start + _BATCH])
+        pairs = compared(source, network, codes[start : start + _BATCH])
         count = len(codes[start : start + _BATCH])
         classes = pairs[last][1].reshape(count, -1).argmax(axis=1)
         tally.add(((name, *pair) for name, pair in pairs.items()), classes, count)

@@ -9,6 +9,7 @@ from models.integer import golden
 from offramp import stages
 from offramp.intake.model import ModelRequest, read
 from offramp.intake.samples import Preprocessing
+from tests.models.frontends.quantized_programs import Quantized, two_layers
 from tests.offramp.intake.models import MODULE, tflite_file
 from tests.random_networks import random_network
 
@@ -48,6 +49,23 @@ def test_a_tflite_file_is_compared_with_its_own_runtime(tmp_path):
     assert (found.runtime.exact, agreement.equal, agreement.first, agreement.largest) == (True, True, None, 0)
     assert agreement.tensors >= 2
     assert (agreement.classes == golden.run(found.network, codes).classes).mean() > 0.9
+
+
+def test_a_quantized_program_is_compared_with_itself(tmp_path):
+    torch.export.save(torch.export.export(Quantized(two_layers), (torch.zeros(1, 2, 4, 4),)), tmp_path / "net.pt2")
+    found = read(ModelRequest(model=str(tmp_path / "net.pt2")))
+    assert (found.network.name, found.network.input.shape, found.network.classes) == ("net", (4, 4, 2), 3)
+    assert found.origin == f"PyTorch program {tmp_path / 'net.pt2'}"
+    codes = np.random.default_rng(0).integers(-128, 128, (20, 4, 4, 2)).astype(np.int8)
+    agreement = found.runtime.compare(codes, None)
+    assert (found.runtime.exact, agreement.tensors) == (False, 2)
+    assert (agreement.classes == golden.run(found.network, codes).classes).mean() > 0.9
+
+
+def test_a_float_program_is_refused(tmp_path):
+    torch.export.save(torch.export.export(torch.nn.Flatten(), (torch.zeros(1, 2, 4, 4),)), tmp_path / "net.pt2")
+    with pytest.raises(ValueError, match=r"net\.pt2: a program must be quantized, with quantize and"):
+        read(ModelRequest(model=str(tmp_path / "net.pt2")))
 
 
 def test_a_module_of_a_user_is_calibrated(module):

@@ -65,6 +65,21 @@ def test_codes_that_are_one_off_in_many_places_are_found(both):
         compare(*both)
 
 
+def test_codes_next_to_the_middle_between_two_may_be_one_off(tmp_path):
+    """Scales of few digits put many values there, and noise decides."""
+    rng = np.random.default_rng(2)
+    nodes = [
+        node("QuantizeLinear", "x s z", "a"), node("QLinearConv", "a s z w v z t z", "b"),
+        node("DequantizeLinear", "b t z"),
+    ]  # fmt: skip
+    constants = {
+        "s": np.float32(0.05), "v": np.float32(0.01), "t": np.float32(0.07), "z": np.int8(0),
+        "w": rng.integers(-99, 99, (9, 3, 3, 3)).astype(np.int8),
+    }  # fmt: skip
+    graph = parse(saved(tmp_path, model(nodes, (4, 3, 16, 16), constants)))
+    compare(build(graph, (16, 16, 3), ()).eval(), graph)
+
+
 def test_the_runtime_must_be_there(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(

@@ -38,8 +38,10 @@ def rescaling(found: Assembly, operator: Operator) -> None:
     if (output.scale, output.zero_point) == (source.map.scale, source.map.zero_point):
         kept(found, operator, source, output, limits)
         return
-    factors, ones = source.map.scale / output.scale, np.ones(source.map.shape[2], dtype=np.int64)
-    _times(found, operator, source, output, limits, factors, ones)
+    factor = source.map.scale / output.scale
+    if not free:  # ReluPrepare divides in single precision, QUANTIZE in double.
+        factor = float(np.float32(source.map.scale) / np.float32(output.scale))
+    _times(found, operator, source, output, limits, factor, np.ones(source.map.shape[2], dtype=np.int64))
 
 
 def multiplication(found: Assembly, operator: Operator) -> None:

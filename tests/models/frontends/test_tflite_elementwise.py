@@ -11,7 +11,8 @@ from tests.models.frontends.litert_reference import assert_equals_litert
 from tests.models.frontends.test_tflite import NONE, RELU, RELU6, SAME, TANH, VALID, random_weight, read_bytes
 from tests.models.frontends.tflite_builder import Builder
 
-#: Scales and zero points before and after: equal, finer, coarser, to the other end, with many ties.
+#: Scales and zero points before and after: equal, finer, coarser, to the other end, with many ties, and a quotient
+#: that is a tie in single precision only.
 RESCALINGS = [
     ((0.1, 5), (0.1, 5)),
     ((0.1, -128), (0.1, -128)),
@@ -22,6 +23,7 @@ RESCALINGS = [
     ((0.05, 127), (0.1, 6)),
     ((0.5, 3), (1.0, -4)),
     ((0.25, 0), (2.0, 0)),
+    ((0.25, 0), (0.1, 0)),
 ]
 
 

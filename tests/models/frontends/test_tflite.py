@@ -144,7 +144,7 @@ def test_generated_networks_equal_the_reference_kernels(tmp_path, activation, pa
 
 
 def test_precision_of_the_product_of_scales(tmp_path):
-    """The kernels multiply input and weight scale in float32 for FULLY_CONNECTED, in float64 for CONV_2D.
+    """The kernels multiply input and weight scale in float64, not in float32.
 
     Zero weights and chosen biases give accumulators that the two factors round to different codes.
     """

@@ -32,6 +32,7 @@ __all__ = [
     "conditions",
     "output_file",
     "ranged",
+    "share",
 ]
 
 #: Of a seed and of images: what every generator and placer takes, and more than any test set has.
@@ -55,6 +56,23 @@ def ranged(lowest: float, highest: float, text: str, kind: type[int] | type[floa
         return number
 
     return typer.Option(help=text, metavar=where, parser=str, callback=checked, **options)
+
+
+def share(text: str, option: str) -> float:
+    """A share above 0 and at most 1, given as a number or in percent.
+
+    Raises
+    ------
+    ValueError
+        When it is none.
+    """
+    try:
+        found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        found = float("nan")
+    if not 0 < found <= 1:
+        raise ValueError(f"{option} must be above 0 and at most 1, or in percent, not {text!r}")
+    return found
 
 
 def output_file(context: typer.Context, path: Path | None) -> Path | None:

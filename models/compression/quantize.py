@@ -37,7 +37,7 @@ from models.training.pieces import Piece, Run
 from models.training.standard_pieces import FixedMask
 from models.training.train import Schedule, fit
 
-__all__ = ["NEVER", "calibrated", "encode", "quantize", "to_network"]
+__all__ = ["NEVER", "calibrated", "encode", "image_quantization", "quantize", "to_network"]
 
 #: Threshold that no margin reaches: the exit isn't taken.
 NEVER = (1 << 32) - 1
@@ -98,7 +98,7 @@ def _check_range(images: np.ndarray, scale: float, zero_point: int) -> None:
         )
 
 
-def _quantization_of(images: np.ndarray) -> tuple[float, int]:
+def image_quantization(images: np.ndarray) -> tuple[float, int]:
     """Scale and zero point for images: those of pixels where all are in 0..1, else of their range, which holds zero.
 
     Raises
@@ -134,6 +134,7 @@ def quantize(
     exits: bool = True,
     levels: str | None = None,
     pieces: Callable[[FakeQuantNet], Sequence[Piece]] | None = None,
+    image: tuple[float, int] = (INPUT_SCALE, INPUT_ZERO_POINT),
     checkpoint: Path | None = None,
     history: list[dict[str, float]] | None = None,
     progress: Progress | None = None,
@@ -157,6 +158,8 @@ def quantize(
         are.
     pieces : function or None
         Of the twin, further pieces of its training (:mod:`models.training.pieces`).
+    image : tuple of float and int
+        Scale and zero point of the images.
     checkpoint : Path or None
         File of the run in progress, see :func:`models.training.train.fit`.
     history : list or None
@@ -183,7 +186,7 @@ def quantize(
     found = [units(*pair, levels) if levels else {} for pair in zip(members, graphs, strict=True)]
     together = {name: torch.cat([values[name] for values in found]) for name in found[0]}
     graph = merged(graphs)
-    twin = FakeQuantNet(graph if exits else graph.final_only(), together)
+    twin = FakeQuantNet(graph if exits else graph.final_only(), together, image)
     with torch.no_grad():
         twin.train()(to_torch(split.images[:_CALIBRATION]))
     every = [_FrozenRanges(twin), FixedMask(twin.masks()), *(pieces(twin) if pieces else ())]
@@ -222,7 +225,7 @@ def calibrated(model: nn.Module, images: np.ndarray, *, exits: bool = True) -> F
     images = _images(images)
     if images.size == 0:
         raise ValueError("images must be at least 1, not 0")
-    image = _quantization_of(images)
+    image = image_quantization(images)
     graph = lower(model, images.shape[1:])
     with torch.inference_mode(False), exact():
         twin = FakeQuantNet(graph if exits else graph.final_only(), image=image).train()

@@ -54,7 +54,7 @@ def exit_(
         samples = parts(data, found.network.input.shape, progress=step, **how)
         made = extended(found.network, after, samples, chosen, grid=grid, exit_loss=exit_loss, progress=step)
     save(file, NetworkFile(network=made.network, origin=f"{found.origin}, exit after {after}", activity=made.activity))
-    results().print(tables.extension(made.before, made.after), "")
+    results().print(tables.extension({"as it was": made.before, "with the exit": made.after}), "")
     origin = ", ".join(each.origin for each in samples)
     thresholds = ", ".join(f"{threshold:,}" for threshold in made.thresholds)
     show([("images of", origin), ("config", config), ("thresholds", thresholds), ("file", str(file))])

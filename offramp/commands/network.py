@@ -59,31 +59,85 @@ def train(
         next_step(f"offramp compile {result['file']} --config {result['recipe']['config']}")
 
 
+@takes_model
 def compress(
     *,
-    trained: Annotated[Path, typer.Argument(help="Trained network.")] = Path("out/trained.off"),
-    data_dir: options.DataFolder = None,
+    model: Annotated[Path, typer.Argument(help="Trained network, or module.py:factory.")] = Path("out/trained.off"),
+    data: Annotated[
+        str | None,
+        typer.Option(help="Of a module: labelled images, as for --calibrate.", show_default="none"),
+    ] = None,
+    keep: Annotated[str, typer.Option(help="Of a module: share of its weights that stay, as 20% or 0.2.")] = "20%",
+    epochs: Annotated[int, options.ranged(1, 10_000, "Of a module: of fine-tuning.")] = 20,
+    config: Annotated[str, typer.Option(help="Of a module: config that cycles are of.")] = "small-85f",
     seed: options.Seed = 0,
     out: options.Out = OUT,
     json: options.Json = None,
+    request: "ModelRequest",
 ) -> None:
-    """Prune, quantize to int8 and calibrate the exit; writes OUT/compressed.off."""
+    """Prune, quantize to int8 and calibrate the exit; writes OUT/compressed.off, of a module OUT/network.off."""
     from models.recipes.checkpoint import load
     from models.recipes.pipeline import Log
     from offramp import stages
-    from offramp.kinds import expect
+    from offramp.kinds import OUTSIDE, expect, kind_of
     from offramp.report.tables import metric_rows
 
-    expect(trained, "trained")
-    checkpoint = load(trained)
+    if kind_of(model) == OUTSIDE:
+        _compress_module(request, data, options.share(keep, "--keep"), epochs, config, seed, out, json)
+        return
+    expect(model, "trained")
+    if data is not None:
+        raise ValueError("--data must go with module.py:factory: a trained network knows its data set")
+    checkpoint = load(model)
     log = Log()
     with Terminal().stage("compress") as step:
-        source = stages.dataset(checkpoint.data, data_dir, step)
+        source = stages.dataset(checkpoint.data, request.root, step)
         network = stages.compressed(checkpoint, source, out, seed=seed, progress=step, log=log)
     show([*metric_rows(network.metrics), ("file", str(out / stages.COMPRESSED))])
     result = {"data": network.data, "metrics": network.metrics, "curve": network.curve, "epochs": log.metrics}
     finish("compress", seed, json, result | {"file": out / stages.COMPRESSED})
     next_step(f"offramp compile {out / stages.COMPRESSED}")
+
+
+def _compress_module(
+    request: "ModelRequest",
+    data: str | None,
+    keep: float,
+    epochs: int,
+    config: str,
+    seed: int,
+    out: Path,
+    json: Path | None,
+) -> None:
+    """Prune and fine-tune a user's float module."""
+    from hw.network.network_file import NetworkFile, save
+    from offramp.intake.compression import sparse
+    from offramp.intake.samples import parts
+    from offramp.intake.user_module import of_request
+    from offramp.report.tables import extension
+    from offramp.report.units import count, percent
+
+    if data is None:
+        raise ValueError("--data must name labelled images that a module is fine-tuned on")
+    chosen, file = preset(config), out / "network.off"
+    with Terminal().stage("compress") as step:
+        module = of_request(request.model, request.weights)
+        samples = parts(
+            data, request.shape, seed=seed, root=request.root, preprocessing=request.preprocessing, progress=step
+        )
+        name = request.model.rpartition(":")[2]
+        made = sparse(module, name, samples, chosen, keep=keep, epochs=epochs, seed=seed, progress=step)
+    origin = f"module {request.model}, {percent(keep, 0)} of its weights, fine-tuned"
+    save(file, NetworkFile(network=made.network, origin=origin, activity=made.activity))
+    results().print(extension({"dense, int8": made.before, "sparse, int8": made.after}), "")
+    weights = f"{count(made.after['weights'])} of {count(made.before['weights'])}"
+    images = ", ".join(each.origin for each in samples)
+    rows = [("accuracy as it came, float", percent(made.accuracy_float)), ("weights that aren't zero", weights)]
+    show([*rows, ("images of", images), ("config", config), ("file", str(file))])
+    figures = {"before": made.before, "after": made.after, "accuracy_float": made.accuracy_float, "epochs": made.epochs}
+    asked = {"model": request.model, "origin": origin, "images_of": images, "config": config, "keep": keep}
+    finish("compress", seed, json, {**asked, **figures, "file": file})
+    next_step(f"offramp verify {file} --config {config}")
 
 
 @takes_model

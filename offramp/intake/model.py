@@ -28,7 +28,7 @@ from offramp.intake import samples
 from offramp.intake.reference import Agreement, litert
 from offramp.intake.reference import program as program_agreement
 from offramp.intake.samples import Preprocessing
-from offramp.intake.user_module import load_weights, made
+from offramp.intake.user_module import of_request
 from offramp.kinds import expect, kind_of
 from offramp.stages import program
 
@@ -134,9 +134,8 @@ def read(request: ModelRequest) -> Model:
         When there is no such model, it can't run on the accelerator, or an option is given that isn't for its kind.
     """
     name = request.model
-    path, _, factory = name.rpartition(":")
-    if path.endswith(".py"):
-        return _from_module(request, Path(path), factory)
+    if name.rpartition(":")[0].endswith(".py"):
+        return _from_module(request)
     require(request.weights is None, f"--weights must go with module.py:factory, not with {name}")
     if name.endswith(".onnx"):
         return _from_onnx(request)
@@ -241,12 +240,10 @@ def _ours(request: ModelRequest) -> Model:
     )
 
 
-def _from_module(request: ModelRequest, path: Path, factory: str) -> Model:
+def _from_module(request: ModelRequest) -> Model:
     """A float module that a function of the user's makes, calibrated."""
-    module = made(path, factory)
-    if request.weights is not None:
-        load_weights(module, request.weights)
-    return _calibrated(request, module.eval(), f"module {request.model}", factory)
+    module = of_request(request.model, request.weights)
+    return _calibrated(request, module, f"module {request.model}", request.model.rpartition(":")[2])
 
 
 def _calibrated(

@@ -12,20 +12,31 @@ from torch import nn
 
 from hw.rules import require, shown
 
-__all__ = ["load_weights", "made"]
+__all__ = ["of_request"]
 
 #: Differences that a message names.
 _NAMED = 8
 
 
-def made(path: Path, factory: str) -> nn.Module:
-    """What a function in a Python file returns; the file is run, with its folder on the path.
+def of_request(model: str, weights: Path | None) -> nn.Module:
+    """The module of ``file.py:factory``, in evaluation mode, with weights from a file if there is one.
 
     Raises
     ------
     ValueError
-        When there is no such file or function, the user's code fails, or what it returns is no module.
+        When there is no such file or function, the user's code fails, what it returns is no module, or the file of
+        weights can't be read, is damaged, or holds anything but the module's tensors.
     """
+    path, _, factory = model.rpartition(":")
+    require(path.endswith(".py"), f"{model}: must be module.py:factory, a function in a Python file")
+    module = _made(Path(path), factory)
+    if weights is not None:
+        _load_weights(module, weights)
+    return module.eval()
+
+
+def _made(path: Path, factory: str) -> nn.Module:
+    """What a function in a Python file returns; the file is run, with its folder on the path."""
     require(path.is_file(), f"{path}: there must be such a Python file")
     spec = importlib.util.spec_from_file_location(f"offramp_user_{path.stem}", path)
     assert spec is not None
@@ -50,14 +61,8 @@ def made(path: Path, factory: str) -> nn.Module:
     return made
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Put weights from a file into a module: all of them, and no others; ``module.`` of DataParallel is left out.
-
-    Raises
-    ------
-    ValueError
-        When the file can't be read, is damaged, holds anything but tensors, or others than the module.
-    """
+def _load_weights(module: nn.Module, path: Path) -> None:
+    """Put weights from a file into a module: all of them, and no others; ``module.`` of DataParallel is left out."""
     try:
         if path.suffix == ".safetensors":
             state: Any = load_file(path)

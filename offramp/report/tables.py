@@ -266,12 +266,12 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def extension(before: dict[str, Any], after: dict[str, Any]) -> Columns:
-    """A network without and with a new exit (:class:`offramp.intake.extension.Extension`)."""
+def extension(networks: dict[str, dict[str, Any]]) -> Columns:
+    """A network before and after a change, by what it is called: accuracy, exits, cycles."""
     names = {"mean": "mean", "p50": "p50", "p99": "p99", "worst": "worst found", "bound": "bound"}
     head = ["network", "accuracy, %", "leave at each exit, %", *(f"cycles, {name}" for name in names.values())]
     rows = []
-    for name, found in (("as it was", before), ("with the exit", after)):
+    for name, found in networks.items():
         shares = ", ".join(map(points, found["exit_share"]))
         cycles = [count(found["cycles"][which]) for which in names]
         rows.append([name, points(found["accuracy"]), shares, *cycles])

@@ -10,7 +10,7 @@ from offramp.cli import app
 
 COMMANDS = {
     "train": {"--data", "--data-dir", "--seed", "--out", "--json"},
-    "compress": {"--data-dir", "--seed", "--out", "--json"},
+    "compress": {"--data", "--keep", "--epochs", "--config", "--data-dir", "--seed", "--out", "--json"},
     "compile": {"--config", "--explain", "--seed", "--out", "--json"},
     "evaluate": {"--data", "--data-dir", "--seed", "--json"},
     "simulate": {"--data", "--data-dir", "--attack", "--eps", "--images", "--seed", "--json"},

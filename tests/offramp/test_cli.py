@@ -15,12 +15,13 @@ from hw.rtl.verilog import generate
 from models.zoo import entries, entry
 from offramp import cli, stages, zoo_figures
 from offramp.cli import app
+from offramp.kinds import kind_of
 from offramp.rtl import run as rtl
 from offramp.rtl.waves import Waves
 from sim import worst_case
 from tests.fpga.tools import quick_tools
 from tests.offramp.command_line import COMMANDS, refused, run
-from tests.offramp.intake.models import tflite_file
+from tests.offramp.intake.models import MODULE, tflite_file
 from tests.offramp.recipe import RECIPE
 from tests.offramp.results import VERIFY
 
@@ -340,3 +341,21 @@ def test_a_model_from_outside_goes_through_every_command(tmp_path, monkeypatch):
     for name, options, key in (("info", (), "network"), ("simulate", ("--config", "tiny", "--images", 9), "cycles")):
         assert run(name, "net.off", *options, "--json", "again.json")[1] == 0
         assert json.loads((tmp_path / "again.json").read_text())[key] == results[name][key]
+
+
+def test_a_module_of_a_user_is_compressed(tmp_path, monkeypatch, capsys):
+    (tmp_path / "net.py").write_text(MODULE)
+    module = f"{tmp_path / 'net.py'}:net"
+    options = ("--data", "digits", "--keep", "30%", "--epochs", 1, "--config", "tiny", "--out", tmp_path)
+    assert run("compress", module, *options, "--json", tmp_path / "c.json")[1] == 0
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert (found["keep"], found["model"]) == (0.3, module)
+    assert found["after"]["weights"] <= 0.31 * found["before"]["weights"]
+    assert kind_of(tmp_path / "network.off") == "network"
+    assert (
+        refused(monkeypatch, capsys, "compress", module)
+        == "--data must name labelled images that a module is fine-tuned on"
+    )
+    for keep in ("0", "120%", "much"):
+        text = f"--keep must be above 0 and at most 1, or in percent, not {keep!r}"
+        assert refused(monkeypatch, capsys, "compress", module, "--data", "digits", "--keep", keep) == text

@@ -19,6 +19,7 @@ from models.zoo import ZooEntry
 from offramp import cache, demo, stages
 from offramp.cache import CacheFolder
 from offramp.cli import app
+from offramp.intake import extension
 from offramp.measure import bench
 from offramp.rtl import run as rtl
 from tests.fpga.tools import quick_tools
@@ -63,13 +64,26 @@ UNSHOWN_OF = {
 
 
 @pytest.fixture(scope="module")
+def extended():
+    """A function that adds an exit the first time, and gives the same again."""
+    made = []
+
+    def once(*arguments, add=extension.extended, **options):
+        if not made:
+            made.append(add(*arguments, **options))
+        return made[0]
+
+    return once
+
+
+@pytest.fixture(scope="module")
 def finished(small):
     """What the demo found."""
     return result_of(small, QUICK)
 
 
 @pytest.fixture
-def ready(small, finished, tmp_path, monkeypatch):
+def ready(small, finished, extended, tmp_path, monkeypatch):
     """Arguments of each case; what takes minutes has a quick stand-in that reports as it would."""
     monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "cache"))
     rows = {row["workload"]: row for row in BENCH["rows"]}
@@ -77,6 +91,7 @@ def ready(small, finished, tmp_path, monkeypatch):
         (stages, "trained"): lambda *_, **__: checkpoint.load(small.folder / stages.TRAINED),
         (stages, "compressed"): lambda *_, **__: small.network,
         (rtl, "verify"): lambda *_, **__: dict(DIFFERENT),
+        (extension, "extended"): extended,
         (demo, "run"): lambda *_: deepcopy(finished),
         (stages, "verification_codes"): lambda *_, count, **__: np.zeros((count, 8, 8, 1), np.int8),
         (cache, "clean"): lambda: ([CacheFolder(path=tmp_path, kind="bitstreams", size=1_234_567_890)], []),

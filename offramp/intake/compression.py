@@ -1,0 +1,146 @@
+"""A user's float module made sparse and int8: pruned by magnitude, fine-tuned, quantized, and compared with itself."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hw.compiler.compile import compile_balanced
+from hw.config import AcceleratorConfig
+from hw.network.network import Network
+from hw.rules import require
+from models.compression import prune
+from models.compression.quantize import calibrated, image_quantization, quantize, to_network
+from models.datasets.sources import Progress
+from models.datasets.splits import Split
+from models.integer import golden
+from models.integer.activity import activity
+from models.training.standard_pieces import FixedMask
+from models.training.train import Schedule, accuracy, fit, predict
+from offramp.intake.samples import Samples
+from offramp.measure.measure import cycle_statistics
+from sim import simulate, worst_case
+
+__all__ = ["Sparse", "sparse"]
+
+#: Images that are simulated, and whose activations count for the PEs' work; images that calibrate.
+_SIMULATED, _CALIBRATION = 1000, 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sparse:
+    """A network that was made sparse, and what that changed.
+
+    Parameters
+    ----------
+    network : Network
+    activity : dict of str to float array (channels,)
+    before, after : dict
+        ``accuracy`` of the integers, ``exit_share``, ``cycles``, ``weights`` that aren't zero: of the dense network,
+        calibrated alone, and of the sparse one, on the same images.
+    accuracy_float : float
+        Of the module as it came, 0..1.
+    epochs : list of dict
+        Metrics of every epoch of fine-tuning.
+    """
+
+    network: Network
+    activity: dict[str, np.ndarray]
+    before: dict[str, Any]
+    after: dict[str, Any]
+    accuracy_float: float
+    epochs: list[dict[str, float]]
+
+
+class _WithExits(nn.Module):
+    """A module that returns the logits of its exits as a tuple."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found = self.module(images)
+        return tuple(found) if isinstance(found, tuple | list) else (found,)
+
+
+def sparse(
+    module: nn.Module,
+    name: str,
+    samples: tuple[Samples, Samples, Samples],
+    config: AcceleratorConfig,
+    *,
+    keep: float,
+    epochs: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> Sparse:
+    """Prune a module's weights by their magnitudes over all layers (LAMP), fine-tune, train on as int8.
+
+    Parameters
+    ----------
+    module : Module
+        In float; it is changed.
+    samples : tuple of 3 Samples
+        With labels: learnt from, chosen by, measured on.
+    keep : float
+        Share of the weights that stay, above 0, at most 1.
+    epochs : int
+        Of fine-tuning; a third as many train on as int8.
+
+    Raises
+    ------
+    ValueError
+        When the module can't run on the accelerator, has nothing to prune, images are codes, or it doesn't fit.
+    FloatingPointError
+        When training diverges.
+    """
+    train, _, test = (_split(each) for each in samples)
+    model, image = _WithExits(module), image_quantization(train.images)
+    as_it_came = accuracy(predict(model.eval(), test.images)[-1], test.labels)
+    dense = to_network(calibrated(model, train.images[:_CALIBRATION]), name)
+    before = _measured(dense, samples, config)
+    chosen = prune.masks(model, prune.densities(model, keep))
+    prune.apply(model, chosen)
+    schedule, mask = Schedule(epochs=epochs, lr=0.01), FixedMask(chosen)
+    metrics = fit(model, train, schedule, seed=seed, pieces=[mask], progress=progress, text="fine-tune")
+    twin = quantize(
+        model, train, Schedule(epochs=max(1, epochs // 3), lr=0.001), seed=seed, image=image, progress=progress
+    )
+    network = to_network(twin, name)
+    shares = activity(network, samples[1].codes(network)[:_SIMULATED])
+    return Sparse(
+        network=network,
+        activity=shares,
+        before=before,
+        after=_measured(network, samples, config),
+        accuracy_float=as_it_came,
+        epochs=metrics,
+    )
+
+
+def _split(found: Samples) -> Split:
+    require(
+        found.images.dtype == np.float32 and found.labels is not None,
+        f"{found.origin}: images to train on must be floats or pixels, with labels, not {found.images.dtype} codes",
+    )
+    assert found.labels is not None
+    return Split(images=found.images, labels=found.labels)
+
+
+def _measured(network: Network, samples: tuple[Samples, Samples, Samples], config: AcceleratorConfig) -> dict[str, Any]:
+    """A network on the images that are measured on."""
+    chosen, test = samples[1].codes(network), samples[2].codes(network)
+    program = compile_balanced(network, config, activity(network, chosen[:_SIMULATED]))
+    found, cycles = golden.run(network, test, keep=False), simulate(program, test[:_SIMULATED]).cycles
+    labels = samples[2].labels
+    assert labels is not None
+    weights = [array for name, array in network.arrays() if name.endswith("/weight")]
+    return {
+        "accuracy": found.accuracy(labels),
+        "exit_share": found.exit_share().tolist(),
+        "cycles": cycle_statistics(cycles) | {"bound": worst_case(program)},
+        "weights": sum(int(np.count_nonzero(array)) for array in weights),
+    }

@@ -9,10 +9,10 @@ import numpy as np
 from hw.compiler.compile import compile_balanced
 from hw.config import AcceleratorConfig, preset
 from hw.network.layers import multiply_accumulates
-from hw.network.network import Network
+from hw.network.network import NEVER, Network
 from models import zoo
 from models.attacks import Strength, robustness
-from models.compression.quantize import NEVER, encode
+from models.compression.quantize import encode
 from models.datasets.sources import Progress
 from models.datasets.splits import Dataset
 from models.integer import golden

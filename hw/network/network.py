@@ -27,6 +27,7 @@ from hw.rules import integer, require, shown, text
 
 __all__ = [
     "INPUT",
+    "NEVER",
     "Add",
     "AveragePool2D",
     "Conv2D",
@@ -43,6 +44,8 @@ __all__ = [
 
 #: Name of the image tensor.
 INPUT = "input"
+#: Threshold that no margin reaches: the exit isn't taken.
+NEVER = (1 << 32) - 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from torch import nn
 
 from hw.network.network import (
     INPUT,
+    NEVER,
     Add,
     AveragePool2D,
     Conv2D,
@@ -37,10 +38,7 @@ from models.training.pieces import Piece, Run
 from models.training.standard_pieces import FixedMask
 from models.training.train import Schedule, fit
 
-__all__ = ["NEVER", "calibrated", "encode", "image_quantization", "quantize", "to_network"]
-
-#: Threshold that no margin reaches: the exit isn't taken.
-NEVER = (1 << 32) - 1
+__all__ = ["calibrated", "encode", "image_quantization", "quantize", "to_network"]
 
 _CALIBRATION = 512  # images that set the first ranges
 _BATCH = 64  # images of a step of the ranges' averages
@@ -241,7 +239,7 @@ def to_network(twin: FakeQuantNet, name: str, thresholds: Sequence[int] = ()) ->
     ----------
     name : str
     thresholds : sequence of int
-        Of the early exits; by default none is ever taken (:data:`NEVER`).
+        Of the early exits; by default none is ever taken (:data:`hw.network.network.NEVER`).
 
     Raises
     ------

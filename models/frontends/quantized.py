@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from hw.network.network import INPUT, Exit, Network, Tensor
+from hw.network.network import INPUT, NEVER, Exit, Network, Tensor
 from models.frontends.exported import exported_program, functional, program_of, recorded, undisturbed
 from models.frontends.identities import runnable
 from models.frontends.quantized_layers import LayerBuilder
@@ -26,7 +26,6 @@ from models.integer.exact import exact
 
 __all__ = ["Difference", "compared", "difference", "read_quantized"]
 
-_NEVER = (1 << 32) - 1  # a margin that no exit reaches
 _SEED = 19  # of the images on which layers are compared
 
 
@@ -188,7 +187,7 @@ def _read(source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | Non
     classes = {layer.output.shape[2] for layer in layers if layer.name in heads}
     if len(classes) > 1:
         raise ValueError(f"outputs must have equal numbers of values, not {sorted(classes)}")
-    exits = tuple(Exit(logits=head, threshold=None if head == heads[-1] else _NEVER) for head in heads)
+    exits = tuple(Exit(logits=head, threshold=None if head == heads[-1] else NEVER) for head in heads)
     network = Network(name=name, input=builder.image, layers=layers, exits=exits, classes=classes.pop())
     return _Source(program=program, images=taken, network=network, nodes=builder.nodes, outputs=builder.outputs)
 

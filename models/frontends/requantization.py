@@ -6,13 +6,30 @@ import numpy as np
 
 from hw.numerics import Rounding, Scale, clamp, quantize_scale, requantize
 
-__all__ = ["int32_biases", "weighted_fields"]
+__all__ = ["channel_scale", "int32_biases", "weighted_fields"]
 
 _INT32 = np.iinfo(np.int32)
 
 
+def channel_scale(factor: float) -> tuple[int, Scale]:
+    """A real factor as a power of two that weights take in, and a scale: TFLite's left shift, and multiplier."""
+    for doublings in range(8):
+        half = factor / (1 << doublings)
+        if half < 1:
+            try:
+                return 1 << doublings, quantize_scale(half)
+            except ValueError:
+                continue  # rounds to 1
+    raise ValueError(f"requantization scale must be above 0 and below 128, not {factor:.3g}")
+
+
 def weighted_fields(
-    name: str, weight: np.ndarray, bias: np.ndarray, factors: np.ndarray, rounding: Rounding
+    name: str,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    factors: np.ndarray,
+    rounding: Rounding,
+    constant: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Fields of a layer with weights.
 
@@ -31,6 +48,8 @@ def weighted_fields(
     factors : float array
         Steps of the output that a step of the accumulator is: one, or one per output channel.
     rounding : Rounding
+    constant : int array or None, (output channels,)
+        Codes of the channels without weights, less the output's zero point; None: as the layer itself rounds.
 
     Raises
     ------
@@ -38,32 +57,26 @@ def weighted_fields(
         When a bias is beyond int32, or a factor can't be made one between 0 and 1; the message names the layer.
     """
     bias = int32_biases(name, bias)
-    found = [_scale(name, float(factor)) for factor in np.broadcast_to(factors, len(weight))]
+    try:
+        found = [channel_scale(float(factor)) for factor in np.broadcast_to(factors, len(weight))]
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
     multiplier, shift = (np.array([getattr(s, field) for _, s in found], dtype=np.int64) for field in Scale._fields)
     times = np.array([power for power, _ in found], dtype=np.int64)
     wide, sums = weight * times.reshape(-1, 1, 1, 1), bias * times
     if wide.min(initial=0) < -128 or wide.max(initial=0) > 127:
         raise ValueError(
             f"{name}: the scale of input times weights must be below that of the output, not {np.max(factors):.3g} "
-            "times it, or weights so small that they can be doubled instead"
+            "times it, or weights and bias so small that they can be doubled instead"
         )
     sums = int32_biases(name, sums)
     dead = ~weight.any(axis=(1, 2, 3))
-    constant = 2 * clamp(requantize(sums.astype(np.int64), multiplier, shift, rounding), -255, 255)
+    if constant is None:
+        constant = clamp(requantize(sums.astype(np.int64), multiplier, shift, rounding), -255, 255)
     half = quantize_scale(0.5)
-    changed = {"bias": (constant, sums), "multiplier": (half.multiplier, multiplier), "shift": (half.shift, shift)}
+    changed = {"bias": (2 * constant, sums), "multiplier": (half.multiplier, multiplier), "shift": (half.shift, shift)}
     arrays = {field: np.where(dead, *pair).astype(np.int32) for field, pair in changed.items()}
     return {"weight": wide.astype(np.int8), "rounding": rounding} | arrays
-
-
-def _scale(name: str, factor: float) -> tuple[int, Scale]:
-    """A factor as a power of two that weights take in, and a scale."""
-    for doublings in range(8):
-        try:
-            return 1 << doublings, quantize_scale(factor / (1 << doublings))
-        except ValueError:
-            continue  # 1 or more
-    raise ValueError(f"{name}: requantization scale must be above 0 and below 128, not {factor:.3g}")
 
 
 def int32_biases(name: str, bias: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from hw.network.network import INPUT, Exit, Layer, Linear, Network, Tensor
+from hw.network.network import INPUT, NEVER, Exit, Layer, Linear, Network, Tensor
 from hw.rules import shown
 from models.frontends.identities import raw_output, runnable
 from models.frontends.tflite_assembly import Assembly, TooManyWeightsError, UnknownTensorError, bound
@@ -61,8 +61,6 @@ _NEAREST = {
 }
 #: Operators that one reason names.
 _SHOWN = 8
-#: A threshold that no margin reaches.
-_NEVER = (1 << 32) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +135,7 @@ def _imported(name: str, graph: Subgraph, output: str | None) -> Imported:
         input=image,
         layers=layers,
         exits=tuple(
-            Exit(logits=end.head, threshold=None if number == last else _NEVER) for number, end in enumerate(outputs)
+            Exit(logits=end.head, threshold=None if number == last else NEVER) for number, end in enumerate(outputs)
         ),
         classes=next(layer.output.shape[2] for layer in layers if layer.name == outputs[-1].head),
     )

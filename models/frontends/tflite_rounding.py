@@ -4,25 +4,15 @@ from typing import Any
 
 import numpy as np
 
-from hw.numerics import Rounding, Scale, clamp, quantize_scale, requantize
+from hw.numerics import Rounding, requantize
+from models.frontends import requantization
+from models.frontends.requantization import channel_scale
 from models.frontends.tflite_assembly import bound
 
 __all__ = ["as_real", "channel_scale", "real_rounded", "weighted_fields"]
 
 _MOST = 255  # steps between two codes
 _STEPS = np.arange(-_MOST - 1, _MOST + 1) + 0.5  # where one code ends
-
-
-def channel_scale(factor: float) -> tuple[int, Scale]:
-    """A real factor as a power of two that weights take in, and a scale: TFLite's left shift, and multiplier."""
-    for doublings in range(8):
-        half = factor / (1 << doublings)
-        if half < 1:
-            try:
-                return 1 << doublings, quantize_scale(half)
-            except ValueError:
-                continue  # rounds to 1
-    raise ValueError(f"requantization scale must be above 0 and below 128, not {factor:.3g}")
 
 
 def real_rounded(values: np.ndarray, factors: np.ndarray | float) -> np.ndarray:
@@ -78,33 +68,6 @@ def as_real(name: str, fields: dict[str, Any], factors: np.ndarray, low: int, hi
 def weighted_fields(
     name: str, weight: np.ndarray, bias: np.ndarray, factors: np.ndarray, rounding: Rounding
 ) -> dict[str, Any]:
-    """Fields of a weighted layer from its real requantization factors: one, or one per output channel.
-
-    A factor of 1 or more doubles weights and bias, as often as it takes, where int8 holds them.
-
-    A channel without weights has the same code everywhere. Converters give it a bias near the limits of int32, for
-    which its accumulator would have to be as wide; a scale of one half and twice the result say the same.
-    """
-    found = [channel_scale(float(factor)) for factor in np.broadcast_to(factors, len(weight))]
-    multiplier, shift = (np.array([getattr(s, part) for _, s in found], dtype=np.int64) for part in Scale._fields)
-    times = np.array([power for power, _ in found], dtype=np.int64)
-    wide, sums = weight * times.reshape(-1, 1, 1, 1), bias * times
-    held = ((wide, 7), (sums, 31))
-    if any(values.min(initial=0) < -(1 << bits) or values.max(initial=0) >= 1 << bits for values, bits in held):
-        raise ValueError(
-            f"{name}: the scale of input times weights must be below that of the output, not "
-            f"{np.max(factors):.3g} times it, or weights and bias so small that they can be doubled instead"
-        )
-    dead = ~weight.any(axis=(1, 2, 3))
-    if rounding is Rounding.SINGLE:
-        constant = 2 * real_rounded(bias, factors)
-    else:
-        constant = 2 * clamp(requantize(sums, multiplier, shift, rounding), -_MOST, _MOST)
-    half = quantize_scale(0.5)
-    sums, multiplier, shift = (
-        np.where(dead, new, old) for new, old in ((constant, sums), (half.multiplier, multiplier), (half.shift, shift))
-    )
-    arrays = {"bias": sums, "multiplier": multiplier, "shift": shift}
-    return {"weight": wide.astype(np.int8), "rounding": rounding} | {
-        field: values.astype(np.int32) for field, values in arrays.items()
-    }
+    """:func:`models.frontends.requantization.weighted_fields`, channels without weights as the kernels round them."""
+    constant = real_rounded(bias, factors) if rounding is Rounding.SINGLE else None
+    return requantization.weighted_fields(name, weight, bias, factors, rounding, constant)

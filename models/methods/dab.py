@@ -28,9 +28,9 @@ import torch
 from torch import nn
 
 from hw.network.layers import Layer, Linear, multiply_accumulates
-from hw.network.network import INPUT, Exit, Network
+from hw.network.network import INPUT, NEVER, Exit, Network
 from models.compression.fakequant import INPUT_SCALE, INPUT_ZERO_POINT
-from models.compression.quantize import NEVER, encode, quantize, to_network
+from models.compression.quantize import encode, quantize, to_network
 from models.datasets.sources import Progress
 from models.datasets.splits import Split
 from models.frontends.graph import Graph

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import offramp
-from hw.network.network import Network
+from hw.network.network import NEVER, Network
 from hw.program.program import Program
-from models.compression.quantize import NEVER, encode
+from models.compression.quantize import encode
 from models.integer import golden
 
 ROOT = Path(__file__).parents[2]

@@ -9,6 +9,7 @@ from hw.compiler.compile import compile_network
 from hw.compiler.lower import lower
 from hw.config import preset
 from hw.network.network import (
+    NEVER,
     Add,
     AveragePool2D,
     Conv2D,
@@ -19,7 +20,7 @@ from hw.network.network import (
     Network,
 )
 from hw.numerics import Rounding
-from models.compression.quantize import NEVER, calibrated, encode, quantize, to_network
+from models.compression.quantize import calibrated, encode, quantize, to_network
 from models.integer import golden
 from models.integer.surrogate import Surrogate
 from models.networks.residual_net import to_torch

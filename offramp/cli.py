@@ -14,7 +14,7 @@ from typer.main import get_command
 # Before torch and numba are imported: spinning OpenMP threads slow each other down when anything else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from offramp.commands import bench, demo, exits, files, hardware, methods, network, runs
+from offramp.commands import bench, compare, demo, exits, files, hardware, methods, network, runs
 from offramp.errors import sentence
 from offramp.stopping import Stopped, stoppable
 
@@ -44,7 +44,13 @@ _GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "verify": runs.verify,
     },
     "Make the hardware": {"generate": hardware.generate, "build": hardware.build},
-    "Look closer": {"info": files.info, "disasm": files.disasm, "bench": bench.bench, "report": methods.report},
+    "Look closer": {
+        "info": files.info,
+        "diff": compare.diff,
+        "disasm": files.disasm,
+        "bench": bench.bench,
+        "report": methods.report,
+    },
     "Tidy up": {"clean": files.clean},
 }
 

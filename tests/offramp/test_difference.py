@@ -1,0 +1,52 @@
+import json
+
+import pytest
+
+from offramp import stages
+from offramp.difference import changes, described
+from tests.offramp.command_line import run
+
+
+def test_equal_things_have_no_differences(small):
+    program = str(small.folder / stages.PROGRAM)
+    first, second = (described(program, None, None, None, 0) for _ in range(2))
+    assert changes(first, second) == []
+    assert changes(first, first | {"versions": {"torch": "1"}, "per_image": [3]}) == []
+
+
+def test_configs_differ_in_their_sizes():
+    found = changes(*(described(name, None, None, None, 0) for name in ("base", "base,lanes=1,loader=2")))
+    assert found == [("lanes", 2, 1), ("loader", 0, 2)]
+
+
+def test_models_are_measured_on_the_same_images():
+    first, second = (described(name, "single", None, None, 0) for name in ("zoo:digits-dense", "zoo:digits"))
+    found = {name: (one, other) for name, one, other in changes(first, second)}
+    before, after = found["cycles mean"]
+    assert before > after
+    assert found["network nonzero_weights"][0] > found["network nonzero_weights"][1]
+    assert any(name.startswith("layers ") and name.endswith(" cycles") for name in found)
+    assert "config" not in found
+
+
+def test_results_are_compared_by_name(tmp_path):
+    one = {"command": "bench", "rows": [{"workload": "a", "cycles": 100.0}, {"workload": "b", "cycles": 7}], "seed": 0}
+    other = {"command": "bench", "rows": [{"workload": "b", "cycles": 7}, {"workload": "a", "cycles": 80.0}], "seed": 1}
+    for name, result in (("1.json", one), ("2.json", other)):
+        (tmp_path / name).write_text(json.dumps(result))
+    output, code = run("diff", tmp_path / "1.json", tmp_path / "2.json", "--json", tmp_path / "d.json")
+    assert code == 0
+    assert "-20.0" in output
+    found = json.loads((tmp_path / "d.json").read_text())["changes"]
+    assert found == [
+        {"what": "rows a cycles", "first": 100.0, "second": 80.0},
+        {"what": "seed", "first": 0, "second": 1},
+    ]
+    assert "nothing is different" in run("diff", tmp_path / "1.json", tmp_path / "1.json")[0]
+
+
+def test_what_is_nothing_of_these_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"gone\.json: cannot be read"):
+        described(str(tmp_path / "gone.json"), None, None, None, 0)
+    with pytest.raises(ValueError, match="each of the sizes"):
+        described("base,size=3", None, None, None, 0)

@@ -38,7 +38,7 @@ from models.training.pieces import Piece, Run
 from models.training.standard_pieces import FixedMask
 from models.training.train import Schedule, fit
 
-__all__ = ["calibrated", "encode", "image_quantization", "quantize", "to_network"]
+__all__ = ["calibrated", "encode", "image_quantization", "images_of", "quantize", "to_network"]
 
 _CALIBRATION = 512  # images that set the first ranges
 _BATCH = 64  # images of a step of the ranges' averages
@@ -63,13 +63,13 @@ def encode(images: Any, network: Network) -> np.ndarray:
         When the shape isn't the network's, or a value isn't a number, is a pixel outside 0..1, or else is further
         outside the range of the input's codes than that range is wide: it then has other units.
     """
-    pixels = _images(images, network.input.shape)
+    pixels = images_of(images, network.input.shape)
     _check_range(pixels, network.input.scale, network.input.zero_point)
     codes = np.rint(pixels.astype(np.float64) * (1.0 / network.input.scale)) + network.input.zero_point
     return codes.clip(-128, 127).astype(np.int8)
 
 
-def _images(images: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
+def images_of(images: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
     """Images of a shape, or of any, after they were checked."""
     pixels = np.asarray(images)
     expected = "height, width, channels" if shape is None else ", ".join(map(str, shape))
@@ -220,7 +220,7 @@ def calibrated(model: nn.Module, images: np.ndarray, *, exits: bool = True) -> F
     FloatingPointError
         When activations become infinite or no numbers.
     """
-    images = _images(images)
+    images = images_of(images)
     if images.size == 0:
         raise ValueError("images must be at least 1, not 0")
     image = image_quantization(images)

@@ -24,6 +24,7 @@ from torch.nn.parameter import is_lazy
 
 __all__ = [
     "Exported",
+    "Place",
     "arguments",
     "export",
     "exported_program",
@@ -38,6 +39,9 @@ _SAMPLES = 3  # images; no size that a network is likely to have of itself, so t
 _SEED = 20  # of the samples
 
 _TORCH, _HERE = Path(torch.__file__).parent, Path(__file__).parent
+
+#: Modules that are one step each, as programs call them.
+_PLACE = "models.frontends.step_module.StepModule"
 
 _ATEN = torch.ops.aten
 #: What gives its first argument on in evaluation mode, where shape and type stay.
@@ -132,20 +136,22 @@ def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
     return _pruned(program.graph, image, shape, values, answers, modules, alone)
 
 
-def program_of(model: nn.Module, shape: tuple[int, int, int]) -> torch.export.ExportedProgram:
-    """A module's functional program of one image; the module must be in evaluation mode (:func:`undisturbed`).
+def program_of(model: nn.Module, shape: tuple[int, int, int], count: int = 1) -> torch.export.ExportedProgram:
+    """A module's functional program; the module must be in evaluation mode (:func:`undisturbed`).
 
     Parameters
     ----------
     shape : tuple of 3 int
         Height, width, channels of an image.
+    count : int
+        Images that it takes.
 
     Raises
     ------
     ValueError
         As :func:`export`.
     """
-    images = _images(model, shape, 1)
+    images = _images(model, shape, count)
     with _kept(model) as changed:
         _answers(model, shape, images)
     with _kept(model):
@@ -196,7 +202,8 @@ def exported_program(
     answers = tuple(values[node] for node in output.args[0] if isinstance(node, fx.Node))
     stacks = [node.meta.get("nn_module_stack") or {} for node in own.graph.nodes]
     names = {name.split("@")[0] for stack in stacks for name, _ in stack.values()}
-    modules = [(name, _Unknown()) for name in sorted(names | {""})]
+    places = {name.split("@")[0] for stack in stacks for name, kind in stack.values() if kind == _PLACE}
+    modules = [(name, Place() if name in places else _Unknown()) for name in sorted(names | {""})]
     (image,) = program.graph_signature.user_inputs
     return _pruned(own.graph, image, shape, values, answers, modules, lambda: answers)
 
@@ -204,6 +211,10 @@ def exported_program(
 def recorded(program: torch.export.ExportedProgram, images: torch.Tensor) -> dict[fx.Node, Any]:
     """What every node of a program is for images."""
     return _Recorder(program.graph_module).record(_inputs(program, images))
+
+
+class Place(nn.Module):
+    """What stands for a module of a program that is one step, which has its name."""
 
 
 class _Unknown(nn.Module):

@@ -1,5 +1,7 @@
 """A lowered graph is compared with the module it came from: what it computes must be the same but for float noise."""
 
+from collections.abc import Callable
+
 import torch
 
 from hw.network.network import INPUT
@@ -19,11 +21,16 @@ _REPEATABLE = "a network must return what its exported graph computes, whenever 
 _ALONE = "an image's logits must be the same alone and among others"
 
 
-def compare(graph: Graph, found: Lowering) -> None:
+def compare(graph: Graph, found: Lowering, compute: Callable[..., torch.Tensor] = compute) -> None:
     """Refuse a graph that computes anything else than its module, on the sample images.
 
     Every step is computed from what the module has there, so that no difference grows on its way and none flips which
-    activations win.
+    activations win. Of what only keeps the order of values (``monotone``) that is taken as it is.
+
+    Parameters
+    ----------
+    compute : function
+        What a step makes of its operands, weight and bias.
 
     Raises
     ------
@@ -39,7 +46,10 @@ def compare(graph: Graph, found: Lowering) -> None:
     rounding = _noise(images) - _NOISE
     values = {INPUT: images.float()}
     for step in graph.steps:
-        result, magnitude = _computed(step, [values[name] for name in step.inputs])
+        if step.kind == "monotone":
+            values[step.name] = exported.values[found.nodes[step.name]].float()
+            continue
+        result, magnitude = _computed(compute, step, [values[name] for name in step.inputs])
         if step.name in found.nodes:
             expected = exported.values[found.nodes[step.name]].float().reshape(result.shape)
             noise = _NOISE * magnitude + rounding * magnitude.max()
@@ -68,7 +78,9 @@ def _noise(values: torch.Tensor) -> float:
     return _NOISE + _ROUNDINGS * torch.finfo(values.dtype).eps
 
 
-def _computed(step: GraphStep, operands: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def _computed(
+    compute: Callable[..., torch.Tensor], step: GraphStep, operands: list[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """A step's result, and the largest sum of magnitudes in it, channel by channel, to be broadcast."""
     if step.select is not None:
         operands = [keep(operands[0], step.select)]

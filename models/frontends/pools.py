@@ -28,16 +28,16 @@ def mean(found: Lowering, node: fx.Node) -> Map:
 
 def average_pool(found: Lowering, node: fx.Node) -> Map:
     source, given = found.whole(node, "AvgPool2d"), arguments(node)
-    if set(given["padding"]) != {0} or given["ceil_mode"] or given.get("divisor_override") is not None:
-        raise ValueError(f"{found.place(node)}: AvgPool2d must have no padding, no ceil_mode and no divisor_override")
+    if set(given["padding"]) != {0} or given.get("divisor_override") is not None:
+        raise ValueError(f"{found.place(node)}: AvgPool2d must have no padding and no divisor_override")
     window, stride = (_sizes(found, node, sizes or given["kernel_size"], 1) for sizes in (None, given["stride"]))
     return _pool(found, node, source, window, stride)
 
 
 def max_pool(found: Lowering, node: fx.Node) -> Map:
     source, given = found.whole(node, "MaxPool2d"), arguments(node)
-    if set(given["dilation"]) != {1} or given["ceil_mode"]:
-        raise ValueError(f"{found.place(node)}: MaxPool2d must have dilation 1 and no ceil_mode")
+    if set(given["dilation"]) != {1}:
+        raise ValueError(f"{found.place(node)}: MaxPool2d must have dilation 1")
     rows, columns = _sizes(found, node, given["padding"], 0)
     window, stride = (_sizes(found, node, sizes or given["kernel_size"], 1) for sizes in (None, given["stride"]))
     return _pool(found, node, source, window, stride, (rows, rows, columns, columns), kind="max_pool")
@@ -72,6 +72,11 @@ def _pool(
         (width + sum(pads[2:]) - window[1]) // right + 1,
         channels,
     )
+    if (value := found.exported.values[node]).shape[1:].numel() != shape[0] * shape[1] * channels:
+        raise ValueError(
+            f"{found.place(node)}: a pool's windows must be whole, as without ceil_mode, "
+            f"and give {shape[0]}x{shape[1]} positions, not {tuple(value.shape[2:])}"
+        )
     return found.put(
         node,
         GraphStep(

@@ -28,7 +28,8 @@ def _affine(found: QuantizedLowering, node: fx.Node, operand: Any, gain: torch.T
     if alone and step is not None and step.kind in ("conv", "depthwise", "linear"):
         assert step.weight is not None
         assert step.bias is not None
-        found.scales[step.name] = found.scales[step.name] * torch.where(gain == 0, 1, gain.abs().double())
+        if step.name in found.scales:
+            found.scales[step.name] = found.scales[step.name] * torch.where(gain == 0, 1, gain.abs().double())
         weight, bias = step.weight * gain[:, None, None, None], step.bias * gain + offset
         return found.put(node, replace(step, weight=weight, bias=bias))
     if alone and isinstance(step, QuantizedStep) and step.kind == "affine":

@@ -22,7 +22,7 @@ from models.frontends.quantized_affine import AFFINE
 from models.frontends.quantized_lowering import ANY, Quantization, QuantizedLowering, QuantizedStep, plain, put
 from models.networks.winners import OPERATOR
 
-__all__ = ["OPERATOR_RULES", "quantized_steps"]
+__all__ = ["OPERATOR_RULES", "as_linear", "product", "quantized_steps"]
 
 _OFFSETS = {torch.int8: 0, torch.uint8: 128}  # of codes from int8
 
@@ -50,11 +50,11 @@ def quantized_steps(exported: Exported) -> QuantizedLowering:
             found.exits.append(source.name)
     if found.problems:
         raise ValueError("; ".join(found.problems))
-    found.steps.update({name: _linear(step, found.shape(step.inputs[0])) for name, step in found.steps.items()})
+    found.steps.update({name: as_linear(step, found.shape(step.inputs[0])) for name, step in found.steps.items()})
     return found
 
 
-def _linear(step: GraphStep, source: tuple[int, int, int]) -> GraphStep:
+def as_linear(step: GraphStep, source: tuple[int, int, int]) -> GraphStep:
     """A convolution whose kernel is its whole map as the linear layer that it is; any other step as it is."""
     if step.kind != "conv" or step.weight is None or any(step.pads) or tuple(step.weight.shape[2:]) != source[:2]:
         return step
@@ -172,11 +172,15 @@ def _weighted(rule: Rule, name: str = "weight") -> Rule:
     return quantized
 
 
-def _product(found: QuantizedLowering, node: fx.Node) -> Map:
-    """A matrix product with constant weights, (inputs, outputs): a linear layer."""
-    given = arguments(node)
+def _factors(node: fx.Node) -> tuple[str, str]:
+    """Names of the two factors of a matrix product."""
     names = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
-    left, right = (names[1], names[2]) if "mat1" in given else (names[0], names[1])
+    return (names[1], names[2]) if names[1] == "mat1" else (names[0], names[1])
+
+
+def product(found: Lowering, node: fx.Node) -> Map:
+    """A matrix product with constant weights, (inputs, outputs): a linear layer."""
+    given, (left, right) = arguments(node), _factors(node)
     if given[left] not in found.maps or given[right] in found.maps or found.exported.values[given[right]].ndim != 2:
         raise ValueError(f"{found.place(node)}: a matrix product must be of a map and constant weights")
     if given.get("beta", 1) != 1 or given.get("alpha", 1) != 1:
@@ -186,15 +190,21 @@ def _product(found: QuantizedLowering, node: fx.Node) -> Map:
     if found.layout(given[left]) != (height * width * channels,):
         raise ValueError(f"{found.place(node)}: a matrix product must read a flattened map")
     bias = found.constant(node, "biases", given["self"] if "mat1" in given else None, len(weight))
-    _, scales = _integers(found, node, given[right])
-    if not (scales == scales[:1]).all():
-        raise ValueError(f"{found.place(node)}: weights must have one scale for each output, or one in all")
     step = GraphStep(
         kind="linear", name=found.name(node, "linear"), inputs=(source.name,), shape=(1, 1, len(weight)),
         weight=weight.reshape(len(weight), channels, height, width), bias=bias.expand(len(weight)),
     )  # fmt: skip
-    found.scales[step.name] = scales[0].clone()
     return found.put(node, step)
+
+
+def _product(found: QuantizedLowering, node: fx.Node) -> Map:
+    """The same, with the scales of its weights."""
+    source = product(found, node)
+    _, scales = _integers(found, node, arguments(node)[_factors(node)[1]])
+    if not (scales == scales[:1]).all():
+        raise ValueError(f"{found.place(node)}: weights must have one scale for each output, or one in all")
+    found.scales[source.name] = scales[0].clone()
+    return source
 
 
 def _integers(found: Lowering, node: fx.Node, value: Any) -> tuple[torch.Tensor, torch.Tensor]:

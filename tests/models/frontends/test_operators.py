@@ -25,9 +25,9 @@ def refusal(net):
             Call(lambda x: nn.functional.conv2d(x.view(len(x), 8, 3, 6), torch.ones(4, 8, 1, 1))),
             "Conv2d must read a map",
         ),
-        (nn.AvgPool2d(2, padding=1), "^between: AvgPool2d must have no padding, no ceil_mode and no divisor_override"),
-        (nn.AvgPool2d(4, ceil_mode=True), "^between: AvgPool2d must have no padding, no ceil_mode"),
-        (nn.AvgPool2d(2, divisor_override=3), "^between: AvgPool2d must have no padding, no ceil_mode"),
+        (nn.AvgPool2d(2, padding=1), "^between: AvgPool2d must have no padding and no divisor_override"),
+        (nn.AvgPool2d(4, ceil_mode=True), "^between: a pool's windows must be whole, as without ceil_mode, and give"),
+        (nn.AvgPool2d(2, divisor_override=3), "^between: AvgPool2d must have no padding and no div"),
         (nn.AvgPool2d(1, stride=2), r"^between: a pool's window must be of 2 positions or more at stride \(2, 2\)"),
         (
             nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"),
@@ -52,8 +52,8 @@ def refusal(net):
         (Call(lambda x: operator.mul(x, x)), "^between: a product must be of a map and its own winners"),
         (Call(lambda x: torch.dropout(x, 0.5, True)), "^between: operators must be among"),
         (Call(lambda x: x + torch.rand_like(x)), "^between: operators must be among .* not rand_like"),
-        (nn.MaxPool2d(2, dilation=2), "^between: MaxPool2d must have dilation 1 and no ceil_mode$"),
-        (nn.MaxPool2d(4, ceil_mode=True), "^between: MaxPool2d must have dilation 1 and no ceil_mode$"),
+        (nn.MaxPool2d(2, dilation=2), "^between: MaxPool2d must have dilation 1$"),
+        (nn.MaxPool2d(4, ceil_mode=True), "^between: a pool's windows must be whole, as without ceil_mode, and give"),
         (nn.AdaptiveAvgPool2d(2), r"^between: AdaptiveAvgPool2d must give one position, not \(2, 2\)"),
         (
             Call(lambda x: x.flatten(0, 1)[None].expand(3, 12, 6, 6)[:, :4]),

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -71,8 +73,12 @@ def test_a_float_program_is_refused(tmp_path):
 def test_a_module_of_a_user_is_calibrated(module):
     found = read(ModelRequest(model=module, calibrate="digits"))
     assert (found.network.input.shape, found.network.classes) == ((8, 8, 1), 10)
-    assert found.notes == ("calibrated on 359 images of digits, test",)
+    assert found.notes[0] == "calibrated on 359 images of digits, test"
+    assert re.fullmatch(r"as int8 the outputs are [34]\d\.\d dB above their noise, .*", found.notes[1])
     images = stages.dataset("digits", None).test.images[:50]
+    agreement = found.runtime.compare(encode(images, found.network), None)
+    assert (found.runtime.exact, agreement.tensors) == (False, 5)
+    assert (agreement.classes == golden.run(found.network, encode(images, found.network)).classes).mean() > 0.9
     logits = found.floats(images)
     made = golden.run(found.network, encode(images, found.network)).logits[-1] * found.network.layers[-1].output.scale
     assert np.abs(made - logits).max() < 0.05 * np.abs(logits).max()

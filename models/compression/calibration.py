@@ -1,0 +1,259 @@
+"""A float network of any style becomes an integer network as it is: images alone set the ranges of activations.
+
+The network's steps (:mod:`models.frontends.float_operators`) get a quantize and a dequantize where the accelerator
+rounds; what comes out is a program as PyTorch's own quantization makes them, which is read as any other
+(:mod:`models.frontends.quantized`). Weights are symmetric with one scale per output channel, but for logits, which have
+one in all so that they compare; activations have a scale and a zero point per map (Jacob et al. 2018, arXiv
+1712.05877). What behind a layer only clamps is part of it. Average pools and clamps by themselves keep their map's
+scale.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.ao.quantization.fx._decomposed  # registers the operators
+from torch import nn
+from torch.export import ExportedProgram
+
+from hw.network.network import INPUT, Network
+from models.compression.quantize import image_quantization, images_of
+from models.frontends.exported import export, program_of, undisturbed
+from models.frontends.float_operators import float_steps
+from models.frontends.graph_steps import Graph, GraphStep
+from models.frontends.quantized import read_quantized
+from models.frontends.step_module import StepModule
+from models.integer.exact import exact
+from models.networks.residual_net import to_torch
+
+__all__ = ["Calibrated", "calibrate"]
+
+_QD = torch.ops.quantized_decomposed
+_WEIGHTED = ("conv", "depthwise", "linear")
+#: What keeps the scale of its map, if that has been rounded.
+_KEEPING = ("pool", "max_pool", "clip")
+_BATCH = 64  # images whose smallest and largest values are one sample of a range
+_COUNT = 8  # images that the program takes at once
+_COMPARED = 32  # images on which the stages are compared
+_TINIEST = 1e-12  # scale of what is always zero
+_LARGEST_BIAS = 1 << 20  # in steps of the accumulator: leaves its 20 bits or more to the products
+_FINEST = 1.001  # steps of an accumulator that a step of the output is at least: its factor stays below 1
+_RATIO = 1 / 60  # of the step of a map to that of what it becomes part of, at least: rescaling ends at 64
+_LEAST_RATIO = 0.0  # decibel of signal to noise, of a map
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """A network and what it was made by.
+
+    Attributes
+    ----------
+    network : Network
+    program : ExportedProgram
+        With quantize and dequantize operators, of several images.
+    ratios : tuple of float
+        Signal to noise of each output against the float network, in decibel, on calibration images.
+    """
+
+    network: Network
+    program: ExportedProgram
+    ratios: tuple[float, ...]
+
+
+def calibrate(model: nn.Module, images: np.ndarray, name: str = "network") -> Calibrated:
+    """The int8 network of a float one; nothing is trained.
+
+    Parameters
+    ----------
+    model : Module
+        Of any style: what counts are the operators that it computes (:mod:`models.frontends.float_operators`). Neither
+        its modes nor its buffers change.
+    images : array of float, (N, height, width, channels)
+        At least one; some hundred of all classes serve. Those all in 0..1 are taken for pixels; others set the range of
+        the network's input.
+    name : str
+        Of the network.
+
+    Returns
+    -------
+    Calibrated
+        It is the same whatever the process has told PyTorch: autocast, default types, precision of convolutions.
+
+    Raises
+    ------
+    ValueError
+        When the network can't run on the accelerator: all reasons, before an image is computed. When there is no image,
+        or activations aren't finite. When a layer is nothing like the float one: it names the first.
+    """
+    images = images_of(images)
+    if images.size == 0:
+        raise ValueError("images must be at least 1, not 0")
+    image = image_quantization(images)
+    height, width, channels = images.shape[1:]
+    shape = (height, width, channels)
+    with undisturbed(model):
+        graph = float_steps(export(model, shape))
+    with torch.inference_mode(False), exact():
+        twin = _Twin(graph, image).eval()
+        for start in range(0, len(images), _BATCH):
+            twin.observe(to_torch(images[start : start + _BATCH].astype(np.float32)))
+        sample = to_torch(images[:_COMPARED].astype(np.float32))
+        expected = twin.values(sample)
+        twin.quantize()
+        ratios = _ratios(twin, expected, twin.values(sample))
+    with undisturbed(twin):
+        program = program_of(twin, shape, _COUNT)
+    network = read_quantized(program, name=name)
+    return Calibrated(network=network, program=program, ratios=ratios)
+
+
+class _Twin(nn.Module):
+    """Computes a graph in float, and when it has been quantized, with the roundings of an integer network.
+
+    Parameters
+    ----------
+    graph : Graph
+    image : tuple of float and int
+        Scale and zero point of the images.
+    """
+
+    def __init__(self, graph: Graph, image: tuple[float, int]) -> None:
+        super().__init__()
+        self.graph, self.image = graph, image
+        self.steps = {step.name: step for step in graph.steps}
+        self.sites = _sites(graph)
+        self.ranges: dict[str, list[tuple[float, float]]] = {name: [] for name in self.sites}
+        self.scales: dict[str, tuple[float, int]] = {}
+        self.places = {step.name: _put(self, step) for step in graph.steps}
+
+    def observe(self, images: torch.Tensor) -> None:
+        """Note the smallest and the largest value of every map that is rounded; a range always holds zero."""
+        for name, value in self.values(images).items():
+            if name in self.sites:
+                low, high = float(value.min()), float(value.max())
+                if not (math.isfinite(low) and math.isfinite(high)):
+                    raise ValueError(f"{name}: activations must be finite, not NaN or infinite")
+                self.ranges[name].append((min(low, 0.0), max(high, 0.0)))
+
+    def quantize(self) -> None:
+        """Set all scales from the means of the ranges, and let weights be integers."""
+        self.scales[INPUT] = self.image
+        finest: dict[str, float] = {}  # of what isn't rounded yet, the smallest step that it may be rounded to
+        for name, step in self.steps.items():
+            sources = [self.scales[source] for source in step.inputs if source in self.scales]
+            if step.kind in _WEIGHTED:
+                scale = _weight_scale(step, sources[0][0], name in self.graph.exits)
+                self.places[name].quantize(scale)
+                least = sources[0][0] * float(scale.max()) * _FINEST
+            else:
+                inner = [finest[source] for source in step.inputs if source in finest]
+                least = max([*inner, *(scale * _RATIO for scale, _ in sources)])
+            if step.kind in _KEEPING and sources:
+                self.scales[name] = sources[0]
+            elif name in self.sites:
+                self.scales[name] = self._scale(name, least)
+            else:
+                finest[name] = least
+
+    def _scale(self, name: str, finest: float) -> tuple[float, int]:
+        low, high = np.mean(self.ranges[name], axis=0)
+        scale = max(float(high - low) / 255, finest, _TINIEST)
+        return scale, min(max(round(-128 - float(low) / scale), -128), 127)
+
+    def values(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What every step computes, rounded where the network rounds; outputs that aren't have names of their own."""
+        values = {INPUT: self._rounded(INPUT, images)}
+        for name, step in self.steps.items():
+            result = self.places[name](*(values[source] for source in step.inputs))
+            values[name] = self._rounded(name, result) if name in self.sites else result
+            if name in self.graph.exits and _is_raw(step):
+                values[_raw(name)] = result
+        return values
+
+    def _rounded(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        if name not in self.scales:
+            return value
+        scale, zero_point = self.scales[name]
+        codes = _QD.quantize_per_tensor(value, scale, zero_point, -128, 127, torch.int8)
+        return _QD.dequantize_per_tensor(codes, scale, zero_point, -128, 127, torch.int8)
+
+    def outputs(self) -> tuple[str, ...]:
+        """What the outputs are called among the values."""
+        return tuple(_raw(name) if _is_raw(self.steps[name]) else name for name in self.graph.exits)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Outputs (N, values) of images (N, channels, height, width)."""
+        values = self.values(images)
+        return tuple(values[name].flatten(1) for name in self.outputs())
+
+
+def _is_raw(step: GraphStep) -> bool:
+    """Whether an output of this step isn't rounded: sums of products, or of all positions, are in order as they are."""
+    return step.kind == "linear" or (step.kind == "pool" and step.shape[:2] == (1, 1))
+
+
+def _raw(name: str) -> str:
+    return f"{name}, not rounded"
+
+
+def _put(root: nn.Module, step: GraphStep) -> StepModule:
+    """A step as a module, where the dots in its name say."""
+    *path, last = step.name.split(".")
+    for name in path:
+        if name not in root._modules:
+            root.add_module(name, nn.Module())
+        root = root._modules[name]  # type: ignore[assignment]
+    module = StepModule(step)
+    if last in root._modules:  # a place that others are in
+        module._modules.update(root._modules[last]._modules)  # type: ignore[union-attr]
+    root.add_module(last, module)
+    return module
+
+
+def _sites(graph: Graph) -> set[str]:
+    """Steps behind which values are rounded: not those whose only reader is a clamp or puts maps together."""
+    readers: dict[str, list[str]] = {step.name: [] for step in graph.steps}
+    for step in graph.steps:
+        for name in step.inputs:
+            if name != INPUT:
+                readers[name].append(step.kind)
+    found = set()
+    for step in graph.steps:
+        read, is_output = readers[step.name], step.name in graph.exits
+        fused = step.kind != "pool" and read in (["clip"], ["concat"])
+        if is_output:
+            if read or not _is_raw(step):
+                found.add(step.name)
+        elif not fused and step.kind != "max_pool":
+            found.add(step.name)
+    return found
+
+
+def _weight_scale(step: GraphStep, source: float, is_output: bool) -> torch.Tensor:
+    """Real value of one step of the weights, per output channel; of an output the same for all.
+
+    Channels whose weights are zero or nothing beside their bias have steps as large as the bias needs.
+    """
+    assert step.weight is not None
+    assert step.bias is not None
+    largest = step.weight.abs().amax(dim=(1, 2, 3)) / 127
+    for_bias = step.bias.abs() / (source * _LARGEST_BIAS)
+    scale = torch.maximum(largest, for_bias).clamp_min(_TINIEST)
+    return scale.max().repeat(len(scale)) if is_output else scale
+
+
+def _ratios(twin: _Twin, expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> tuple[float, ...]:
+    """Signal to noise of the outputs, in decibel; a map that is more noise than signal is refused."""
+    ratios = {}
+    for name in (*twin.sites, *twin.outputs()):
+        signal = float(expected[name].double().square().mean())
+        noise = float((found[name].double() - expected[name].double()).square().mean())
+        ratios[name] = 10 * math.log10(signal / noise) if signal and noise else math.inf
+    for name in found:
+        if ratios.get(name, math.inf) < _LEAST_RATIO:
+            raise ValueError(
+                f"{name}: a layer must be {_LEAST_RATIO:g} dB above its noise as int8, not {ratios[name]:.1f} dB: "
+                "check that the images are what the network was trained on"
+            )
+    return tuple(ratios[name] for name in twin.outputs())

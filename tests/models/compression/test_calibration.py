@@ -1,0 +1,146 @@
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hw.compiler.compile import compile_network
+from hw.config import preset
+from models.compression.calibration import calibrate
+from models.compression.quantize import encode
+from models.integer import golden
+
+
+def images(*shape, count=32, seed=0):
+    """Pixels (N, height, width, channels)."""
+    return np.random.default_rng(seed).random((count, *shape), dtype=np.float32)
+
+
+def settled(build, *shape, seed=0):
+    """A module built from a seed, whose batch norms are those of noise."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = build().train()
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.momentum = 1.0
+                nn.init.uniform_(module.weight, -1.5, 1.5)
+                nn.init.uniform_(module.bias, -0.5, 1)
+        model(torch.from_numpy(images(*shape, seed=2).transpose(0, 3, 1, 2)))
+    return model
+
+
+def made(model, pictures):
+    """What a module makes of images, output by output."""
+    with torch.no_grad():
+        found = model.eval()(torch.from_numpy(pictures.transpose(0, 3, 1, 2)))
+    return [each.flatten(1).double().numpy() for each in (found if isinstance(found, tuple) else (found,))]
+
+
+def signal(model, found, pictures) -> float:
+    """Signal to noise of golden against a module, in decibel, of the worst output."""
+    network = found.network
+    logits = golden.run(network, encode(pictures, network)).logits
+    ratios = []
+    for each, exit_, expected in zip(logits, network.exits, made(model, pictures), strict=True):
+        tensor = network.layer(exit_.logits).output
+        values = each[:, : expected.shape[1]] * tensor.scale
+        noise = (values - values.mean() - expected + expected.mean()).std()
+        ratios.append(20 * np.log10(expected.std() / noise))
+    return min(ratios)
+
+
+def check(model, *shape, least=25.0, config="base"):
+    """The network of a module, near it in float on other images than calibrated it, and compiled."""
+    found = calibrate(model, images(*shape))
+    assert min(found.ratios) > least
+    ratio = signal(model, found, images(*shape, seed=1))
+    assert ratio > least, ratio
+    if config:
+        compile_network(found.network, preset(config))
+    return found.network
+
+
+class Bottleneck(nn.Module):
+    """An inverted residual, as in MobileNetV2."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv2d(inputs, 24, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU6(inplace=True),
+            nn.Conv2d(24, 24, 3, stride, 1, groups=24, bias=False), nn.BatchNorm2d(24), nn.ReLU6(inplace=True),
+            nn.Conv2d(24, outputs, 1, bias=False), nn.BatchNorm2d(outputs),
+        )  # fmt: skip
+        self.same = inputs == outputs and stride == 1
+
+    def forward(self, x):
+        return x + self.conv(x) if self.same else self.conv(x)
+
+
+class Mobile(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU6(inplace=True)),
+            Bottleneck(8, 8, 1), Bottleneck(8, 16, 2), Bottleneck(16, 16, 1),
+        )  # fmt: skip
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(16, 10))
+
+    def forward(self, x):
+        x = F.adaptive_avg_pool2d(self.features(x), (1, 1))
+        return self.classifier(torch.flatten(x, 1))
+
+
+def test_a_mobile_network():
+    network = check(settled(Mobile, 16, 16, 3), 16, 16, 3)
+    assert {layer.kind for layer in network.layers} == {
+        "conv2d", "depthwise_conv2d", "add", "global_average_pool", "linear",
+    }  # fmt: skip
+    assert [layer.name for layer in network.layers[:3]] == ["features.0.0", "features.1.conv.0", "features.1.conv.3"]
+
+
+class Dense(nn.Module):
+    """Batch norms in front of convolutions, maps side by side, a normalization of the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(8), nn.BatchNorm2d(12)])
+        self.convs = nn.ModuleList([nn.Conv2d(8, 4, 3, padding=1), nn.Conv2d(12, 4, 3, padding=1)])
+        self.last, self.head = nn.BatchNorm2d(16), nn.Linear(16, 5)
+        self.register_buffer("mean", torch.tensor([0.4, 0.5, 0.6]).reshape(1, 3, 1, 1))
+
+    def forward(self, x):
+        maps = [self.stem((x - self.mean) / 0.25)]
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            maps.append(conv(F.relu(norm(torch.cat(maps, 1)))))
+        x = F.relu(self.last(torch.cat(maps, 1)))
+        return self.head(F.avg_pool2d(x, 2).mean((2, 3)))
+
+
+def test_maps_side_by_side_and_batch_norms_in_front_of_convolutions():
+    network = check(settled(Dense, 8, 8, 3), 8, 8, 3, config=None)
+    assert network.classes == 5
+
+
+class Shuffled(nn.Module):
+    """Halves of channels, shuffled; every second position, padded with channels; a module that is called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.same = nn.Conv2d(3, 8, 3, padding="same"), nn.Conv2d(4, 4, 3, padding="same", groups=2)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        first, second = x.chunk(2, dim=1)
+        x = torch.cat([first, self.same(F.relu(self.same(second)))], 1)
+        n, c, h, w = x.shape
+        x = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+        x = F.hardtanh(F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4)), -0.5, 0.7)
+        x = x + x
+        return self.head((x + F.max_pool2d(x, 3, 1, 1)).mean((2, 3)))
+
+
+def test_channels_that_move_and_shared_modules():
+    network = check(settled(Shuffled, 8, 8, 3), 8, 8, 3, config=None)
+    assert {"same", "same_1", "chunk", "chunk_1"} <= {layer.name for layer in network.layers}

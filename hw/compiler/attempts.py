@@ -75,7 +75,7 @@ def attempts(whole: Expanded, options: Options) -> Iterator[Attempt]:
     """
     proven = whole.proven
     config = proven.config
-    lists = lists_lack(proven.steps, options, config)
+    lists = _lists_lack(whole)
     ways = [(False, False), (True, False), (True, True)] if config.loader else [(False, False), (False, True)]
     for streamed, in_place in ways:
         way = Way(proven, in_place, streamed)
@@ -104,11 +104,22 @@ def attempts(whole: Expanded, options: Options) -> Iterator[Attempt]:
         except MisfitError as refusal:  # Strips may also break what the whole layers keep to: bands, tables.
             yield Attempt(way=Way(cut), refusal=refusal)
             continue
+        lists = _lists_lack(strips)
         for streamed in (False, True) if config.loader else (False,):
-            for attempt in _with_less(Way(cut, streamed=streamed), strips):
+            way = Way(cut, streamed=streamed)
+            if lists is not None and not streamed:
+                yield Attempt(way=way, refusal=lists)
+                continue
+            for attempt in _with_less(way, strips):
                 yield attempt
             if attempt.program is not None:
                 return
+
+
+def _lists_lack(expanded: Expanded) -> ShortageError | None:
+    """What list memories lack whatever is chosen; strips of a layer share lists, so that one of them counts."""
+    steps, first = expanded.proven.steps, [group[0] for group in expanded.groups]
+    return lists_lack([steps[n] for n in first], [expanded.options[n] for n in first], expanded.proven.config)
 
 
 def _with_less(way: Way, expanded: Expanded) -> Iterator[Attempt]:

@@ -98,7 +98,7 @@ def compilation(
         proven = prove(lowered, config)
         options = Options(network, config, densities)
         # Options take longer to find: only for a network that may fit.
-        check_memories(network, proven.steps, config)
+        check_memories(network, proven.steps, options, config)
         expanded = expand(proven, options)
     except MisfitError as error:
         refusal = error

@@ -1,29 +1,43 @@
 """The lists of a layer: which weights each activation meets in every PE, and where their products go."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 
 from hw.compiler.steps.expansion import Share
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 
-__all__ = ["Lists", "kernel_lists"]
+__all__ = ["Lists", "SameCells", "kernel_lists", "list_cells"]
 
 #: Lists of a layer: for each column class, block and input channel (flattened in this order) an array per PE. Where an
 #: output channel reads only the input channel of its number: for each group of as many channels as there are PEs.
 Lists = list[list[np.ndarray]]
 
 
-def kernel_lists(share: Share, inputs: tuple[int, int], config: AcceleratorConfig) -> Lists:
-    """Lists for the output channels of a core's share of a layer, and the input channels of a pass.
+@dataclass(frozen=True)
+class SameCells:
+    """Lists of a column class and a block, zeros included: all have the same cells, and entries where they aren't zero.
 
-    Output channel ``first + n`` goes to PE ``n % pes``, offset ``n // pes``; offsets wrap around the accumulators.
+    Attributes
+    ----------
+    weights : int array (lists, PEs, cells)
+    offsets : int array (lists or 1, 1, cells)
+        Accumulators, wrapped around; of one list they are all different.
     """
+
+    weights: np.ndarray
+    offsets: np.ndarray
+
+
+def list_cells(share: Share, inputs: tuple[int, int], config: AcceleratorConfig) -> Iterator[SameCells]:
+    """The cells of a share's lists, of one column class and block after the other; see :func:`kernel_lists`."""
     kernel, (first, last), pes = share.kernel, share.channels, config.pes
     weight = kernel.weight[first:last].astype(np.int64)
     slots = share.words * WORD_CHANNELS // pes
     width = kernel.columns.outputs * slots
     padded = np.pad(weight, ((0, slots * pes - len(weight)), *[(0, 0)] * 3))
     by_pe = padded.reshape(slots, pes, *weight.shape[1:])
-    lists = []
     for column_class in kernel.classes:
         for block in share.blocks:
             taps = [(row, column) for row, _ in block for column, _ in column_class.taps]
@@ -31,16 +45,22 @@ def kernel_lists(share: Share, inputs: tuple[int, int], config: AcceleratorConfi
             offsets = (np.array(starts, dtype=np.int64)[:, None] + np.arange(slots)) % config.accumulators
             rows, columns = np.array(taps, dtype=np.int64).reshape(-1, 2).T
             if kernel.depthwise:
-                values = by_pe[..., rows, columns, 0]  # (slots, PEs, taps)
-                lists += [[_pairs(each, offsets[:, slot]) for each in values[slot]] for slot in range(slots)]
+                yield SameCells(by_pe[..., rows, columns, 0], offsets.T[:, None])  # (slots, PEs, taps)
                 continue
-            for channel in range(*inputs):
-                values = by_pe[..., channel]  # (slots, PEs, kernel rows, kernel columns)
-                lists.append([_pairs(values[:, pe][:, rows, columns].T, offsets) for pe in range(pes)])
+            values = by_pe[..., rows, columns, slice(*inputs)]  # (slots, PEs, taps, input channels)
+            yield SameCells(values.transpose(3, 1, 2, 0).reshape(values.shape[3], pes, -1), offsets.reshape(1, 1, -1))
+
+
+def kernel_lists(share: Share, inputs: tuple[int, int], config: AcceleratorConfig) -> Lists:
+    """Lists for the output channels of a core's share of a layer, and the input channels of a pass.
+
+    Output channel ``first + n`` goes to PE ``n % pes``, offset ``n // pes``; offsets wrap around the accumulators.
+    """
+    lists = []
+    for cells in list_cells(share, inputs, config):
+        used, offsets = cells.weights != 0, np.broadcast_to(cells.offsets, cells.weights.shape)
+        # Nonzero weights with their offsets, list by list and PE by PE.
+        entries = np.stack([cells.weights[used], offsets[used]], axis=1)
+        parts = np.split(entries, np.cumsum(used.sum(axis=2).ravel())[:-1])
+        lists += [parts[n : n + config.pes] for n in range(0, len(parts), config.pes)]
     return lists
-
-
-def _pairs(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Nonzero weights with their offsets."""
-    used = values != 0
-    return np.stack([values[used], offsets[used]], axis=1)

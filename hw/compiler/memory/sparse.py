@@ -14,7 +14,7 @@ from hw.config import AcceleratorConfig
 from hw.program.list_memory import pack_entries, pack_pointers
 from hw.rules import ShortageError
 
-__all__ = ["ListStore", "pack_all"]
+__all__ = ["ListStore", "entry_text", "pack_all"]
 
 #: One character a word: words have 18 bits, characters 20 and more.
 _CODEC = ("utf-32-le", "surrogatepass")
@@ -51,7 +51,7 @@ class ListStore:
                 f"{name}: a weight list has {longest} entries, {longest - self._config.max_list} more than "
                 f"the {self._config.max_list} that a pointer of this config can count"
             )
-        self._lists.append([_text(part) for part in entries])
+        self._lists.append([entry_text(part[:, 0], part[:, 1]) for part in entries])
 
     def pack(self) -> list[np.ndarray]:
         """Words of each PE's memory: uint32 arrays, pointers first.
@@ -81,9 +81,14 @@ class ListStore:
         return np.concatenate([pointers, np.frombuffer(entries.encode(*_CODEC), dtype="<u4").astype(np.uint32)])
 
 
-def _text(part: np.ndarray) -> str:
-    """The words of some entries as a text of as many characters: what is found fastest in another."""
-    return pack_entries(part[:, 0], part[:, 1]).astype("<u4").tobytes().decode(*_CODEC)
+def entry_text(weights: np.ndarray, offsets: np.ndarray) -> str:
+    """The words of some entries as a text of as many characters: what is found fastest in another.
+
+    Parameters
+    ----------
+    weights, offsets : int arrays (entries,)
+    """
+    return pack_entries(weights, offsets).astype("<u4").tobytes().decode(*_CODEC)
 
 
 def pack_all(stores: Sequence[ListStore], config: AcceleratorConfig) -> np.ndarray:

@@ -1,10 +1,14 @@
 """What a network needs of the memories at least, however it is split: refuses at once what no search could fit."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+
+import numpy as np
 
 from hw.compiler.memory.memory_plan import excess, shortage
 from hw.compiler.memory.places import Places
-from hw.compiler.search.partition_options import Options
+from hw.compiler.search.partition_options import Option, Options
+from hw.compiler.search.stored import least_entries
+from hw.compiler.search.tiles import tilings
 from hw.compiler.steps.expansion import Expansion
 from hw.compiler.steps.step import Step, maps_of
 from hw.config import WORD_CHANNELS, AcceleratorConfig
@@ -15,13 +19,19 @@ from hw.rules import MisfitError, ShortageError
 __all__ = ["activations_lack", "check_memories", "least_channels", "least_pointers", "lists_lack"]
 
 
-def check_memories(network: Network, steps: Sequence[Step], config: AcceleratorConfig) -> None:
-    """Refuse a network whose instructions, descriptions or channels exceed their memories in any way to split it.
+def check_memories(network: Network, steps: Sequence[Step], options: Options, config: AcceleratorConfig) -> None:
+    """Refuse a network that exceeds memories, PEs or tables in any way to split it.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        Whole ones.
 
     Raises
     ------
     MisfitError
-        The message names all memories at fault, and by how much these are too small.
+        The message names all memories and layers at fault, and by how much memories are too small
+        (a :class:`hw.rules.ShortageError` where only activation memories are).
     """
     described = len(steps) + sum(step.select is not None for step in steps)
     found = [
@@ -33,8 +43,13 @@ def check_memories(network: Network, steps: Sequence[Step], config: AcceleratorC
         )
         if needed > size
     ]
+    found += filter(None, (options.misfit([step]) for step in steps))
+    lacks = [activations_lack(network, steps, config, in_place=in_place) for in_place in (False, True)]
+    short = lacks[-1] if all(lacks) and next(tilings(network, steps, config), None) is None else None
+    if short is not None and not found:
+        raise short
     if found:
-        raise MisfitError("; ".join(found))
+        raise MisfitError("; ".join([*found, *([str(short)] if short else [])]))
 
 
 def least_channels(step: Step, config: AcceleratorConfig) -> int:
@@ -51,21 +66,59 @@ def _channel_words(steps: Sequence[Step], config: AcceleratorConfig) -> int:
     return max(own, -(-total // config.cores))
 
 
-def lists_lack(steps: Sequence[Step], options: Options, config: AcceleratorConfig) -> ShortageError | None:
-    """What list memories lack of the pointers of whole steps' lists, if all are kept; None if nothing.
+def lists_lack(
+    steps: Sequence[Step], options: Sequence[Sequence[Option]], config: AcceleratorConfig
+) -> ShortageError | None:
+    """What list memories lack of the lists of core 0, if all are kept; None if that isn't certain.
 
-    Core 0 has a part in every command, and in each of its PEs a pointer for every list.
+    Core 0 has a part in every command, and in each of its PEs a pointer for every list. Of entries only one layer's
+    count: those of others may be the same.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        One of each layer, whole or a strip.
+    options : sequence of sequence of Option
+        Of each of them.
     """
-    ways = [[options.option(step, partition).expansion for partition in options.of([step])] for step in steps]
-    needed = sum(min(least_pointers(expansion, config) for expansion in each) for each in ways)
-    missing = needed - config.list_words
-    if missing <= 0:
-        return None
-    return ShortageError(
-        f"list memory holds {config.list_words} words a PE; this network needs at least {needed} for the pointers "
-        f"alone, {missing} too many",
-        missing,
-    )
+    fewest = [min(least_pointers(option.expansion, config) for option in each) for each in options]
+    for number in sorted(range(len(steps)), key=lambda n: -steps[n].kernel.products):
+        others = sum(fewest) - fewest[number]
+        least = _least_lists(options[number], config.list_words - others, config)
+        if least is not None:
+            pointers, entries = others + least[0], least[1]
+            missing = pointers + entries - config.list_words
+            return ShortageError(
+                f"list memory holds {config.list_words} words a PE; this network needs at least {pointers + entries} "
+                f"({pointers} pointers, and {entries} weights of {steps[number].layer.name}), {missing} too many",
+                missing,
+            )
+    return None
+
+
+def _least_lists(options: Sequence[Option], room: int, config: AcceleratorConfig) -> tuple[int, int] | None:
+    """Pointers and entries of a layer in core 0 with which they take fewest words; None if they may fit the room."""
+    expected = {option: _expected(option, config) for option in options}
+    known: dict[Hashable, int] = {}
+    found = []
+    for option in sorted(options, key=lambda option: int(expected[option].max())):
+        if expected[option].max() <= room:
+            return None
+        pointers = least_pointers(option.expansion, config)
+        layers = [(share.same_lists, inputs) for (share, *_), inputs in option.expansion.layers()]
+        same = option.partition.column_major, tuple(layers)
+        if same not in known:
+            known[same] = least_entries(option.expansion, int(expected[option].argmax()), config)
+        if pointers + known[same] <= room:
+            return None
+        found.append((pointers, known[same]))
+    return min(found, key=sum)
+
+
+def _expected(option: Option, config: AcceleratorConfig) -> np.ndarray:
+    """Words of list memory that a layer takes in every PE of core 0 by the estimate: int array (PEs,)."""
+    words: np.ndarray = least_pointers(option.expansion, config) + option.cost.entries[:, 0].sum(axis=0)
+    return words
 
 
 def least_pointers(expansion: Expansion, config: AcceleratorConfig) -> int:

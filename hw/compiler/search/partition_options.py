@@ -6,7 +6,7 @@ Each way is expanded once, however many attempts to compile the network ask for 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
+from itertools import chain, islice, product
 
 from hw.compiler.search.estimate import Estimate, estimate
 from hw.compiler.search.requirements import Requirements, least_passes, refusal, requirements
@@ -21,6 +21,8 @@ __all__ = ["Option", "Options"]
 
 #: Expected share of nonzero activations where nothing was measured: of maps, and of images.
 _DENSITY, _IMAGE_DENSITY = 0.5, 1.0
+#: Numbers of groups.
+_POWERS = (1, 2, 4, 8)
 #: Into how many times a command's lists the list memory may be divided where lists are read during the run.
 _SHARES = (1, 3)
 
@@ -110,37 +112,68 @@ class Options:
             self._options[key] = Option(expand_step(step, partition, self._config), density, self._config)
         return self._options[key]
 
+    def misfit(self, steps: Sequence[Step]) -> str | None:
+        """Why PEs and tables can hold a layer's steps in no partition; None if they can in one."""
+        unfit = [self._unfit(steps, finest) for finest in self._finest(steps)]
+        return refusal(steps[0].layer.name, list(chain(*unfit)), self._config) if all(unfit) else None
+
+    def _finest(self, steps: Sequence[Step]) -> list[Partition]:
+        """A partition for every number of bands and way to walk, which needs no more than any other of those.
+
+        It has a command for every channel word.
+        """
+        step, config = steps[0], self._config
+        height, _, channels = step.result.output.shape
+        cores, words = (1, 1) if step.raw else (config.cores, config.padded_channels(channels) // WORD_CHANNELS)
+        bands = [1 << n for n in range(cores.bit_length()) if 1 << n <= height]
+        if step.strip is not None:
+            bands = [count for count in bands if count == len(step.strip.rows)]
+        turned = (False,) if step.kernel.global_pool else (False, True)
+        ways = product(bands, (True, False), turned)
+        return [Partition(count, 1, words, merged, least_passes(step), major) for count, merged, major in ways]
+
     def _partitions(self, steps: Sequence[Step]) -> list[Partition]:
         config, step = self._config, steps[0]
-        height, _, channels = step.result.output.shape
-        words = config.padded_channels(channels) // WORD_CHANNELS
-        cores = 1 if step.raw else config.cores
-        powers = [1 << n for n in range(cores.bit_length())]
-        pairs = [(b, g) for b in powers for g in powers if b * g <= cores and b <= height and g <= words]
-        if step.strip is not None:
-            pairs = [(b, g) for b, g in pairs if b == len(step.strip.rows)]
+        reason = self.misfit(steps)
+        if reason is not None:
+            raise MisfitError(reason)
+        fitting = [finest for finest in self._finest(steps) if self._fits(steps, finest)]
+        words = config.padded_channels(step.result.output.shape[2]) // WORD_CHANNELS
         found: list[Partition] = []
-        least: list[Requirements] = []
-        ways = [
-            (merged, column_major)
-            for merged in (True, False)
-            for column_major in ((False,) if step.kernel.global_pool else (False, True))
-        ]
-        passes = least_passes(step)
-        for (bands, groups), (merged, column_major) in product(pairs, ways):
-            for commands in range(1, 2 if step.raw else words // groups + 1):
-                partition = Partition(bands, groups, commands, merged, passes, column_major)
-                unfit = [each for step in steps if not (each := self.option(step, partition).requirements).fits(config)]
-                if not unfit:
-                    found.append(partition)
-                    break
-            else:
-                least += unfit
+        for bands, groups in product(dict.fromkeys(finest.bands for finest in fitting), _POWERS):
+            if groups > words or bands * groups > (1 if step.raw else config.cores):
+                continue
+            for whole in (replace(finest, commands=1) for finest in fitting if finest.bands == bands):
+                most = 1 if step.raw else words // groups
+                partitions = (
+                    replace(whole, groups=groups, commands=commands)
+                    for commands in range(self._fewest(steps, whole, words, groups), most + 1)
+                )
+                found += islice((each for each in partitions if self._fits(steps, each)), 1)
         if config.loader:
             found += [smaller for partition in found for smaller in self._smaller(steps, partition)]
-        if found:
-            return found
-        raise MisfitError(refusal(step.layer.name, least, config))
+        return found
+
+    def _unfit(self, steps: Sequence[Step], partition: Partition) -> list[Requirements]:
+        """What those of a layer's steps need that PEs and tables can't hold."""
+        needs = [self.option(step, partition).requirements for step in steps]
+        return [need for need in needs if not need.fits(self._config)]
+
+    def _fits(self, steps: Sequence[Step], partition: Partition) -> bool:
+        """Whether PEs and tables can hold all of a layer's steps."""
+        return all(self.option(step, partition).requirements.fits(self._config) for step in steps)
+
+    def _fewest(self, steps: Sequence[Step], whole: Partition, words: int, groups: int) -> int:
+        """A number of commands such that fewer can't be enough, in so many groups.
+
+        A part takes accumulators for each of its channel words, and has no more of the longest list than a pointer
+        can count.
+        """
+        needs = [self.option(step, whole).requirements for step in steps]
+        most = self._config.accumulators // max(need.accumulators // words for need in needs)
+        longest = max(need.longest for need in needs)
+        parts = max(1, -(-words // most), -(-longest // self._config.max_list))
+        return -(-parts // groups)
 
     def _smaller(self, steps: Sequence[Step], partition: Partition) -> list[Partition]:
         """The same partition in more commands and passes, so that the lists of each are some part of the memory."""
@@ -156,7 +189,7 @@ class Options:
             for share in _SHARES:
                 for count in range(least, most + 1):
                     smaller = replace(partition, passes=count) if deeper else replace(partition, commands=count)
-                    if not all(self.option(step, smaller).requirements.fits(config) for step in steps):
+                    if not self._fits(steps, smaller):
                         break
                     if self._list_words(steps, smaller) * share <= config.list_words:
                         found.append(smaller)

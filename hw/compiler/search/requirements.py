@@ -126,26 +126,37 @@ def refusal(name: str, wanted: Sequence[Requirements], config: AcceleratorConfig
 def requirements(expansion: Expansion, config: AcceleratorConfig) -> Requirements:
     """What a step needs under a partition: the most of any of its parts."""
     shares = [share for command in expansion.commands for share in command]
-    slots = max(share.words for share in shares) * WORD_CHANNELS // config.pes
-    wanted, passes = [], expansion.passes
-    for share in shares:
-        depthwise = share.kernel.depthwise
-        scanned = [share.words] if depthwise else [-(-(end - start) // WORD_CHANNELS) for start, end in passes]
-        deepest = slots if depthwise else max(end - start for start, end in passes)
-        wanted += [
-            _of_tables(share, slots, deepest, expansion.partition),
-            Requirements(words=max(share.words, *scanned)),
-        ]
-    # Of parts with equal lists, one is enough.
-    for share in {share.same_lists: share for share in shares}.values():
-        kernel, (first, last) = share.kernel, share.channels
-        counts = _by_pe(kernel.weight[first:last] != 0, kernel.depthwise, config)
-        by_row = np.stack([counts[:, :, [column for column, _ in each.taps]].sum(axis=2) for each in kernel.classes])
-        longest = max(int(by_row[:, :, [row for row, _ in block]].sum(axis=2).max()) for block in share.blocks)
-        wanted.append(Requirements(longest=longest))
+    words = max(share.words for share in shares)
+    slots, passes = words * WORD_CHANNELS // config.pes, expansion.passes
+    depth = max(end - start for start, end in passes)
+    # Every command makes the same rows in the same cores.
+    wanted = [
+        _of_tables(share, slots, slots if share.kernel.depthwise else depth, expansion.partition)
+        for share in expansion.commands[0]
+    ]
+    scanned = words if shares[0].kernel.depthwise else max(-(-(end - start) // WORD_CHANNELS) for start, end in passes)
+    wanted.append(Requirements(words=max(words, scanned), longest=_longest(shares, config)))
     return Requirements(
         **{field.name: max(getattr(each, field.name) for each in wanted) for field in fields(Requirements)}
     )
+
+
+def _longest(shares: Sequence[Share], config: AcceleratorConfig) -> int:
+    """Entries of the longest list."""
+    longest, counted = 0, {}
+    # Of parts with equal lists, one is enough.
+    for share in {share.same_lists: share for share in shares}.values():
+        kernel, (first, last) = share.kernel, share.channels
+        # All bands that are walked column by column have the same turned weights.
+        key = id(kernel.weight), first
+        if key not in counted:
+            counted[key] = _by_pe(kernel.weight[first:last] != 0, kernel.depthwise, config)
+        counts = counted[key]
+        by_row = np.stack([counts[:, :, [column for column, _ in each.taps]].sum(axis=2) for each in kernel.classes])
+        longest = max(
+            longest, *(int(by_row[:, :, [row for row, _ in block]].sum(axis=2).max()) for block in share.blocks)
+        )
+    return longest
 
 
 def _of_tables(share: Share, slots: int, depth: int, partition: Partition) -> Requirements:
@@ -174,6 +185,6 @@ def _of_tables(share: Share, slots: int, depth: int, partition: Partition) -> Re
 def _by_pe(used: np.ndarray, depthwise: bool, config: AcceleratorConfig) -> np.ndarray:
     """Entries by PE, kernel row and column, and input channel (one, where each has its own list)."""
     if depthwise:
-        return used.astype(np.int64)
+        return used.astype(np.int16)
     padded = np.pad(used, ((0, -len(used) % config.pes), *[(0, 0)] * 3))
-    return padded.reshape(-1, config.pes, *used.shape[1:]).sum(axis=0)
+    return padded.reshape(-1, config.pes, *used.shape[1:]).view(np.uint8).sum(axis=0, dtype=np.int16)

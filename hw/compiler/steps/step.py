@@ -60,6 +60,10 @@ class Kernel:
     def _turned(self) -> dict[Axis, "Kernel"]:
         return {}
 
+    @cached_property
+    def _turned_weight(self) -> np.ndarray:
+        return np.ascontiguousarray(self.weight.swapaxes(1, 2))
+
     def walk(self, rows: tuple[int, int], column_major: bool) -> tuple["Kernel", tuple[int, int]]:
         """The kernel and the rows of outputs as a core meets them that makes the output rows ``rows``.
 
@@ -70,8 +74,7 @@ class Kernel:
             return self, rows
         _, band = self.rows.band(*rows)
         if band not in self._turned:
-            weight = np.ascontiguousarray(self.weight.swapaxes(1, 2))
-            steps = (self.steps[1], self.steps[0])
+            steps, weight = (self.steps[1], self.steps[0]), self._turned_weight
             self._turned[band] = replace(self, weight=weight, rows=self.columns, columns=band, steps=steps)
         return self._turned[band], (0, self.columns.outputs)
 

@@ -165,7 +165,8 @@ def test_what_cannot_fit_in_any_partition_is_refused_before_a_search(monkeypatch
     refused(
         conv_network(8, (4, 4), depth=100, density=0.1),
         ROOMY.replace(list_words=256),
-        r"list memory holds 256 words a PE; this network needs at least \d+ for the pointers alone, \d+ too many",
+        r"list memory holds 256 words a PE; this network needs at least \d+ \(\d+ pointers, and \d+ weights of "
+        r"layer0\), \d+ too many",
     )
 
 

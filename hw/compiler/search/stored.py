@@ -1,0 +1,40 @@
+"""How many entries of a layer's lists a PE stores at least, whatever else stands in its list memory."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import pairwise
+
+import numpy as np
+
+from hw.compiler.memory.kernel_lists import list_cells
+from hw.compiler.memory.sparse import entry_text
+from hw.compiler.steps.expansion import Expansion
+from hw.config import AcceleratorConfig
+
+__all__ = ["least_entries"]
+
+
+def least_entries(expansion: Expansion, pe: int, config: AcceleratorConfig) -> int:
+    """Words that the entries of core 0, which has a part in every command, take at least in one of its PEs.
+
+    Entries that stand somewhere already aren't stored again (:mod:`hw.compiler.memory.sparse`): a list may be part of
+    another, or of two that meet. But the entries of a list have different offsets. So of lists whose first entries
+    have the same offset, no one begins inside another: they begin at the same place, and one is the beginning of the
+    other, or have no word in common.
+    """
+    lists: dict[int, set[str]] = defaultdict(set)
+    for (share, *_), inputs in expansion.layers():
+        for cells in list_cells(share, inputs, config):
+            weights = cells.weights[:, pe]
+            offsets = np.broadcast_to(cells.offsets[:, 0], weights.shape)
+            used = weights != 0
+            chosen, text = offsets[used], entry_text(weights[used], offsets[used])
+            for start, end in pairwise([0, *np.cumsum(used.sum(axis=1)).tolist()]):
+                if start < end:
+                    lists[int(chosen[start])].add(text[start:end])
+    return max(map(_apart, lists.values()), default=0)
+
+
+def _apart(texts: Iterable[str]) -> int:
+    """Characters of all texts but those that are the beginning of another."""
+    return sum(len(text) for text, after in pairwise([*sorted(texts), ""]) if not after.startswith(text))

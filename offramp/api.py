@@ -23,9 +23,9 @@ from models.integer.activity import activity
 from models.integer.exit_calibration import calibrate_each
 from models.recipes.checkpoint import load_compressed
 from offramp.kinds import kind_of
+from offramp.program_files import program as load_program
 from offramp.rtl import run as rtl
-from offramp.rtl.simulators import cache_root
-from offramp.stages import program as load_program
+from offramp.rtl.cache_place import cache_root
 from sim import Simulation
 from sim import simulate as time_images
 

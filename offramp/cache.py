@@ -8,7 +8,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from offramp.measure.peers import PEERS
-from offramp.rtl.simulators import SIMULATORS, cache_root
+from offramp.rtl.cache_place import SIMULATORS, cache_root
 
 __all__ = ["CacheFolder", "clean", "described", "folders"]
 

@@ -5,7 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -25,6 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 _GROUPS: dict[str, dict[str, Callable[..., None]]] = {
@@ -82,6 +83,23 @@ def _options() -> dict[str, set[str]]:
         name: {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
         for name, found in commands.items()
     }
+
+
+def _version(wanted: bool) -> None:
+    """Say the version, and nothing else."""
+    if wanted:
+        from offramp import __version__
+
+        print(f"offramp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    *,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")] = False,
+) -> None:
+    """Sparse, int8, early-exiting neural networks on an open two-sided sparse accelerator."""
 
 
 for _panel, _commands in _GROUPS.items():

@@ -27,6 +27,7 @@ from offramp.background import Background, background
 from offramp.console import Terminal
 from offramp.measure.inputs import ATTACKS, default_eps
 from offramp.measure.measure import Measurement
+from offramp.program_files import compiled
 from offramp.result_file import provenance
 from offramp.rtl import run as rtl
 
@@ -176,7 +177,7 @@ def _programs(job: _Job, network: Compressed) -> tuple[Program, Program]:
     settings = job.settings
     config = preset(settings.config)
     with job.stage(3, "compile"):
-        program = stages.compiled(network.network, config, settings.out / stages.PROGRAM, network.activity)
+        program = compiled(network.network, config, settings.out / stages.PROGRAM, network.activity)
         dense = stages.unpruned(network.dense, config, settings.out / stages.UNPRUNED, network.dense_activity)
     return program, dense
 

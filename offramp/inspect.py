@@ -12,9 +12,8 @@ from hw.network.network import Network
 from hw.program.program import Program
 from models import zoo
 from models.recipes import checkpoint
-from offramp import stages
+from offramp import program_files
 from offramp.kinds import kind_of
-from sim import worst_case
 
 __all__ = ["describe", "network_dict", "program_dict"]
 
@@ -50,6 +49,8 @@ def _counted(weights: np.ndarray) -> dict[str, int]:
 
 def program_dict(program: Program) -> dict[str, Any]:
     """A program's network, config and memories."""
+    from sim import worst_case
+
     sizes = {name: {"used": used, "available": size} for name, (used, size) in program.size_words().items()}
     return {
         "config_digest": program.config.digest(),
@@ -74,7 +75,7 @@ def describe(path: Path) -> dict[str, Any]:
     """
     kind = kind_of(path)
     if kind == "program":
-        return {"kind": kind, **program_dict(stages.program(path))}
+        return {"kind": kind, **program_dict(program_files.program(path))}
     if kind == "network of the zoo":
         entry = zoo.entry(str(path))
         network, _ = zoo.part(entry, zoo.load(entry))

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from hw.network import network_file
-from hw.program.program import MAGIC
 from models import zoo
 from models.recipes import checkpoint
 
-__all__ = ["NEXT", "OUTSIDE", "expect", "kind_of"]
+__all__ = ["NEXT", "OUTSIDE", "expect", "is_factory", "kind_of"]
 
 #: What a model from outside is called.
 OUTSIDE = "model from outside"
@@ -34,6 +33,11 @@ _SAID = {
 }
 
 
+def is_factory(path: Path) -> bool:
+    """Whether it names a function that makes a module: ``module.py:factory``."""
+    return ".py:" in str(path)
+
+
 def kind_of(path: Path) -> str:
     """What a file is, by its first bytes: ``program``, ``trained``, ``compressed``, ``network``; of the zoo,
     ``network of the zoo``; by its name, :data:`OUTSIDE`.
@@ -45,13 +49,15 @@ def kind_of(path: Path) -> str:
     """
     if str(path).startswith(zoo.PREFIX):
         return "program" if "@" in str(path) else "network of the zoo"
-    if path.suffix in _SUFFIXES or ".py:" in str(path):
+    if path.suffix in _SUFFIXES or is_factory(path):
         return OUTSIDE
     try:
         with path.open("rb") as file:
-            magic = file.read(len(MAGIC))
+            magic = file.read(len(checkpoint.MAGIC))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    from hw.program.program import MAGIC
+
     if magic == MAGIC:
         return "program"
     if magic == network_file.MAGIC:

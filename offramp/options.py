@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from fpga.boards import CLOCKS_MHZ
-from hw.config import PRESETS
+from hw.config import PRESETS, preset
 from hw.network.exits import DEFAULT, LIMITS, Conditions
 from hw.output import STANDARD_OUTPUT, check_file, check_folder
+from models.datasets.splits import NAMES
 from offramp.console import diverted
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "ProgramFile",
     "Seed",
     "WavesFile",
+    "checked_config",
+    "checked_file",
     "conditions",
     "output_file",
     "ranged",
@@ -102,7 +105,33 @@ def output_folder(path: Path) -> Path:
     return path
 
 
-Data = Annotated[str, typer.Option(help="Data set: digits, fashion-mnist or cifar10.")]
+def checked_file(path: Path) -> Path:
+    """Refuse a file that can't be read, or is none of ours and no model of a kind that is known."""
+    from offramp.kinds import OUTSIDE, is_factory, kind_of
+
+    if kind_of(path) == OUTSIDE and not is_factory(path):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    return path
+
+
+def checked_config(name: str | None) -> str | None:
+    """Refuse a config that there isn't."""
+    if name is not None:
+        preset(name)
+    return name
+
+
+def checked_data(name: str) -> str:
+    """Refuse a data set that there isn't."""
+    if name not in NAMES:
+        raise ValueError(f"data must be one of {', '.join(NAMES)}, not {name!r}")
+    return name
+
+
+Data = Annotated[str, typer.Option(help="Data set: digits, fashion-mnist or cifar10.", callback=checked_data)]
 DataFolder = Annotated[
     Path | None,
     typer.Option("--data-dir", envvar="OFFRAMP_DATA", help="Data folder.", show_default="data in the current folder"),
@@ -131,9 +160,16 @@ WavesFile = Annotated[
 #: Presets with their sizes, in words.
 SIZES = ", ".join(f"{name} ({config.cores}x{config.pes} PEs)" for name, config in PRESETS.items())
 ConfigName = Annotated[
-    str, typer.Option("--config", help=f"Accelerator config, cores x PEs: {SIZES}; sizes may follow: base,lanes=1.")
+    str,
+    typer.Option(
+        "--config",
+        help=f"Accelerator config, cores x PEs: {SIZES}; sizes may follow: base,lanes=1.",
+        callback=checked_config,
+    ),
 ]
-ProgramFile = Annotated[Path, typer.Argument(help="Program file, or zoo:NAME, or zoo:NAME@CONFIG.")]
+ProgramFile = Annotated[
+    Path, typer.Argument(help="Program file, or zoo:NAME, or zoo:NAME@CONFIG.", callback=checked_file)
+]
 BoardName = Annotated[str, typer.Option(help="Board to build for.")]
 Clock = Annotated[
     float, ranged(*CLOCKS_MHZ, "Clock of the bitstream, MHz; the board's PLL must be able to make it.", float)

@@ -9,13 +9,12 @@ import numpy as np
 from fpga.boards import board
 from fpga.build import BuildReport, build
 from hw.compiler.compile import compile_balanced
-from hw.config import AcceleratorConfig, preset
+from hw.config import AcceleratorConfig
 from hw.network.exits import DEFAULT, Conditions
 from hw.network.network import Network
 from hw.output import write_file
-from hw.program.program import Program, load
+from hw.program.program import Program
 from hw.rules import ShortageError, require
-from models import zoo
 from models.compression.fakequant import INPUT_SCALE, INPUT_ZERO_POINT
 from models.compression.quantize import encode
 from models.datasets import splits as data
@@ -25,10 +24,10 @@ from models.integer import golden
 from models.recipes import pipeline, recipe
 from models.recipes.checkpoint import Checkpoint, Compressed, save, save_compressed
 from models.recipes.recipe import Recipe
-from offramp.kinds import expect
 from offramp.measure.inputs import ATTACKS, Attack, attacked, default_eps
 from offramp.measure.measure import Measurement, measure
-from offramp.rtl.simulators import cache_root
+from offramp.program_files import reread
+from offramp.rtl.cache_place import cache_root
 from offramp.stopping import kept
 
 __all__ = [
@@ -38,14 +37,11 @@ __all__ = [
     "TRAINED",
     "UNPRUNED",
     "bitstream",
-    "compiled",
     "compressed",
     "dataset",
     "evaluated",
     "made",
     "measured",
-    "program",
-    "reread",
     "trained",
     "tried_on",
     "unpruned",
@@ -148,39 +144,10 @@ def compressed(
     return result
 
 
-def compiled(
-    network: Network, config: AcceleratorConfig, path: Path, activity: dict[str, np.ndarray] | None = None
-) -> Program:
-    """Balance for the config, compile, write the program file and read it again: what follows runs what is in the file.
-
-    ``activity`` is the share of nonzero activations by tensor and channel.
-    """
-    return reread(compile_balanced(network, config, activity or {}), path)
-
-
-def program(path: Path) -> Program:
-    """A program's file; or ``zoo:NAME``, compiled for the config of its figures or, as ``zoo:NAME@CONFIG``, another.
-
-    Raises
-    ------
-    ValueError
-        When there is no such file, network or config, or the network doesn't fit.
-    """
-    if not str(path).startswith(zoo.PREFIX):
-        expect(path, "program")
-        return load(path)
-    name, _, config = str(path).partition("@")
-    found = zoo.entry(name)
-    network, activity = zoo.part(found, zoo.load(found))
-    chosen = preset(config or found.config)
-    place = cache_root() / "zoo" / f"{found.name}-{found.sha256[:12]}-{chosen.digest()[:12]}.off"
-    return compiled(network, chosen, place, activity)
-
-
 def unpruned(
     network: Network, config: AcceleratorConfig, path: Path, activity: dict[str, np.ndarray] | None = None
 ) -> Program:
-    """The dense network compiled for comparison, written and read again as by :func:`compiled`.
+    """The dense network compiled for comparison, written and read again as by :func:`offramp.program_files.compiled`.
 
     Its weights may need larger list memories than the config has; it then gets the next larger that suffice. Only the
     simulator runs it; ``program.config`` tells which config that is.
@@ -199,12 +166,6 @@ def unpruned(
             config = config.replace(list_words=2 * config.list_words)
         else:
             return reread(found, path)
-
-
-def reread(program: Program, path: Path) -> Program:
-    """Write the program file and read it again."""
-    program.save(path)
-    return load(path, program.config)
 
 
 def measured(

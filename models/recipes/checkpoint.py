@@ -4,19 +4,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from hw import container
 from hw.network.network import Network
 from hw.rules import require, shown
 from hw.typed import checked
 from models.datasets.splits import NAMES, SHAPES
-from models.networks import architectures
-from models.networks.architectures import AnyArchitecture
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from models.networks.architectures import AnyArchitecture
 
 __all__ = ["MAGIC", "Checkpoint", "Compressed", "load", "load_compressed", "save", "save_compressed", "stage_of"]
 
@@ -46,18 +47,18 @@ class Checkpoint:
 
     data: str
     seed: int
-    architecture: AnyArchitecture
+    architecture: "AnyArchitecture"
     state: dict[str, np.ndarray] = field(repr=False)
     metrics: dict[str, float]
 
     @classmethod
-    def of(cls, model: nn.Module, *, data: str, seed: int, metrics: dict[str, float]) -> "Checkpoint":
+    def of(cls, model: "nn.Module", *, data: str, seed: int, metrics: dict[str, float]) -> "Checkpoint":
         """A copy of the present state of a network that names its ``architecture``."""
         state = {name: value.detach().numpy().copy() for name, value in model.state_dict().items()}
         architecture: Any = model.architecture
         return cls(data=data, seed=seed, architecture=architecture, state=state, metrics=metrics)
 
-    def model(self) -> nn.Module:
+    def model(self) -> "nn.Module":
         """The network, in evaluation mode.
 
         Raises
@@ -65,6 +66,10 @@ class Checkpoint:
         ValueError
             When the state isn't that of the architecture.
         """
+        import torch
+
+        from models.networks import architectures
+
         self.check()
         model = architectures.network(self.architecture)
         model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self.state.items()})
@@ -78,6 +83,8 @@ class Checkpoint:
         ValueError
             Naming the first array that is missing, unknown, of another shape or type, or holds what can't be.
         """
+        from models.networks import architectures
+
         expected = architectures.state_of(self.architecture)
         for name in sorted(expected.keys() | self.state.keys()):
             shape = tuple(expected[name].shape) if name in expected else None
@@ -126,6 +133,8 @@ class Compressed:
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write a trained network's file, whole or not at all."""
+    from models.networks import architectures
+
     manifest = {
         "stage": "trained",
         "data": checkpoint.data,
@@ -144,6 +153,8 @@ def load(path: Path) -> Checkpoint:
     ValueError
         When it can't be read, is damaged, of another kind or stage, incomplete, or says what can't be.
     """
+    from models.networks import architectures
+
     manifest, arrays = _read(path, "trained")
     with _named(path):
         found = Checkpoint(

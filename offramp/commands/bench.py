@@ -12,7 +12,7 @@ from offramp.commands.model_options import KINDS, AnyData, takes_model
 from offramp.console import Terminal, results
 
 if TYPE_CHECKING:
-    from offramp.intake.model import ModelRequest
+    from offramp.intake.request import ModelRequest
 
 __all__ = ["bench"]
 

@@ -11,7 +11,7 @@ from offramp.commands.model_options import KINDS, takes_model
 from offramp.console import results
 
 if TYPE_CHECKING:
-    from offramp.intake.model import ModelRequest
+    from offramp.intake.request import ModelRequest
 
 __all__ = ["clean", "disasm", "info"]
 
@@ -19,7 +19,9 @@ __all__ = ["clean", "disasm", "info"]
 @takes_model
 def info(
     *,
-    model: Annotated[Path, typer.Argument(help=f"Model or trained network: {KINDS}.")] = PROGRAM,
+    model: Annotated[
+        Path, typer.Argument(help=f"Model or trained network: {KINDS}.", callback=options.checked_file)
+    ] = PROGRAM,
     seed: options.Seed = 0,
     json: options.Json = None,
     request: "ModelRequest",
@@ -52,9 +54,9 @@ def info(
 def disasm(program: options.ProgramFile = PROGRAM, seed: options.Seed = 0, json: options.Json = None) -> None:
     """Print a program's instructions."""
     from hw.program.decode import disassemble, listing
-    from offramp import stages
+    from offramp.program_files import program as load
 
-    loaded = stages.program(program)
+    loaded = load(program)
     text = disassemble(loaded.decoded).rstrip("\n")
     finish("disasm", seed, json, {"program": program, "lines": text.splitlines(), **listing(loaded.decoded)})
     results().out(text, highlight=False)

@@ -12,7 +12,7 @@ from offramp.commands.model_options import KINDS, AnyConfig, takes_model
 from offramp.console import Terminal
 
 if TYPE_CHECKING:
-    from offramp.intake.model import ModelRequest
+    from offramp.intake.request import ModelRequest
 
 __all__ = ["build", "generate"]
 
@@ -74,10 +74,11 @@ def build(
     if model is not None:
         from offramp.intake.model import read
         from offramp.intake.programs import program_of
+        from offramp.program_files import reread
 
         with terminal.stage("compile"):
             program, config = program_of(read(request), config)
-            stages.reread(program, out / stages.PROGRAM)
+            reread(program, out / stages.PROGRAM)
     config = config or "single"
     with terminal.stage("build") as step:
         report = stages.bitstream(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from offramp.commands.common import PROGRAM
-from offramp.options import SIZES, DataFolder, ranged
+from offramp.options import SIZES, DataFolder, checked_config, checked_file, ranged
 
 if TYPE_CHECKING:
-    from offramp.intake.model import ModelRequest
+    from offramp.intake.request import ModelRequest
 
 __all__ = ["KINDS", "AnyConfig", "AnyData", "AnyModel", "AnyModels", "takes_model"]
 
@@ -39,10 +39,15 @@ def _shape(text: str | None) -> tuple[int, int, int] | None:
     return height, width, channels
 
 
-AnyModel = Annotated[Path, typer.Argument(help=f"Model: {KINDS}.")]
+def _readable(paths: list[Path] | None) -> list[Path] | None:
+    """Refuse models that can't be read."""
+    return paths and [checked_file(path) for path in paths]
+
+
+AnyModel = Annotated[Path, typer.Argument(help=f"Model: {KINDS}.", callback=checked_file)]
 AnyModels = Annotated[
     list[Path] | None,
-    typer.Argument(help=f"Models: {KINDS}.", show_default="out/program.off"),
+    typer.Argument(help=f"Models: {KINDS}.", show_default="out/program.off", callback=_readable),
 ]
 AnyConfig = Annotated[
     str | None,
@@ -50,6 +55,7 @@ AnyConfig = Annotated[
         "--config",
         help=f"Accelerator config, cores x PEs: {SIZES}; sizes may follow: base,lanes=1.",
         show_default="a program's own; else the smallest that fits",
+        callback=checked_config,
     ),
 ]
 AnyData = Annotated[
@@ -150,7 +156,7 @@ def _request(
         When an option is no such number.
     """
     sizes, means, deviations = _shape(shape), _numbers(mean, "--mean"), _numbers(deviation, "--deviation")
-    from offramp.intake.model import ModelRequest
+    from offramp.intake.request import ModelRequest
     from offramp.intake.samples import Preprocessing
 
     preprocessing = Preprocessing(scale=scale, mean=means, deviation=deviations)

@@ -15,7 +15,7 @@ from offramp.console import Terminal, results
 from offramp.result_file import provenance, write_json
 
 if TYPE_CHECKING:
-    from offramp.intake.model import ModelRequest
+    from offramp.intake.request import ModelRequest
 
 __all__ = ["compile_", "compress", "export", "import_", "train"]
 
@@ -62,7 +62,9 @@ def train(
 @takes_model
 def compress(
     *,
-    model: Annotated[Path, typer.Argument(help="Trained network, or module.py:factory.")] = Path("out/trained.off"),
+    model: Annotated[
+        Path, typer.Argument(help="Trained network, or module.py:factory.", callback=options.checked_file)
+    ] = Path("out/trained.off"),
     data: Annotated[
         str | None,
         typer.Option(help="Of a module: labelled images, as for --calibrate.", show_default="none"),
@@ -223,6 +225,7 @@ def compile_(
     from hw.compiler.explain import explanation
     from offramp import inspect, stages
     from offramp.intake.model import read
+    from offramp.program_files import reread
     from offramp.report.contents import contents
     from offramp.report.explanation import explained
 
@@ -238,7 +241,7 @@ def compile_(
         results().print(explained(result["explanation"]))
         if found.refusal is not None:
             finish("compile", seed, json, result)
-    program = stages.reread(found.program(), out / stages.PROGRAM)
+    program = reread(found.program(), out / stages.PROGRAM)
     result |= inspect.program_dict(program)
     results().print(contents(result), "")
     show([*(("note", note) for note in source.notes), ("file", str(out / stages.PROGRAM))])

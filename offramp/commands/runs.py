@@ -12,7 +12,8 @@ from offramp.commands.common import PROGRAM, config_option, finish, next_step, s
 from offramp.console import Terminal, results
 
 if TYPE_CHECKING:
-    from offramp.intake.model import Model, ModelRequest
+    from offramp.intake.model import Model
+    from offramp.intake.request import ModelRequest
 
 __all__ = ["evaluate", "simulate", "verify"]
 
@@ -53,12 +54,19 @@ def evaluate(
     next_step(f"offramp simulate {model}")
 
 
+def _attack(name: str) -> str:
+    """Refuse an attack that there isn't."""
+    from offramp.measure.inputs import attack
+
+    return attack(name).name
+
+
 @model_options.takes_model
 def simulate(
     *,
     model: model_options.AnyModel = PROGRAM,
     config: model_options.AnyConfig = None,
-    attack: Annotated[str, typer.Option(help="clean, fgsm, pgd, adaptive or slowdown.")] = "clean",
+    attack: Annotated[str, typer.Option(help="clean, fgsm, pgd, adaptive or slowdown.", callback=_attack)] = "clean",
     eps: Annotated[
         float | None,
         options.ranged(0, 1, "Largest change of a pixel.", float, show_default="by data set"),
@@ -86,6 +94,8 @@ def simulate(
 
     conditions = options.conditions(deadline, audit, constant, seed)
     kind = inputs.attack(attack)
+    if eps is not None and not kind.steps:
+        raise ValueError(f"--eps needs an attack that changes images: give --attack, not {attack}")
     with Terminal().stage("simulate") as step:
         found = read(request)
         program, name = program_of(found, config)

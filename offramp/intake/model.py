@@ -27,48 +27,15 @@ from models.recipes import checkpoint
 from offramp.intake import samples
 from offramp.intake.reference import Agreement, litert
 from offramp.intake.reference import program as program_agreement
-from offramp.intake.samples import Preprocessing
+from offramp.intake.request import ModelRequest
 from offramp.intake.user_module import of_request
 from offramp.kinds import expect, kind_of
-from offramp.stages import program
+from offramp.program_files import program
 
-__all__ = ["Model", "ModelRequest", "Runtime", "read"]
+__all__ = ["Model", "Runtime", "read"]
 
 #: Images that a float module is calibrated on, at most.
 _CALIBRATION = 512
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelRequest:
-    """What a user says of a model.
-
-    Parameters
-    ----------
-    model : str
-        A file, ``module.py:factory`` or ``zoo:NAME``.
-    output_tensor : str or None
-        Of a TFLite file: the output that counts.
-    weights : Path or None
-        Of a factory's module: safetensors, or a state dictionary that ``torch.save`` wrote.
-    calibrate : str or None
-        Images that set the ranges of a float model, as :func:`offramp.intake.samples.read` takes them; None: random.
-    shape : tuple of 3 int, or None
-        Height, width, channels of an image of a float module; None: that of the images.
-    preprocessing : Preprocessing
-        Of the images.
-    seed : int
-    root : Path or None
-        Folder of the data sets.
-    """
-
-    model: str
-    output_tensor: str | None = None
-    weights: Path | None = None
-    calibrate: str | None = None
-    shape: tuple[int, int, int] | None = None
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    seed: int = 0
-    root: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

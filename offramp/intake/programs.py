@@ -7,7 +7,8 @@ from hw.rules import MisfitError, require
 from models.datasets.sources import Progress
 from models.integer.activity import activity
 from offramp.intake import samples
-from offramp.intake.model import Model, ModelRequest, read
+from offramp.intake.model import Model, read
+from offramp.intake.request import ModelRequest
 from offramp.intake.samples import Samples
 from offramp.measure.workloads import Workload
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from hw.network.network import Network
 from hw.rules import require, shown
-from models.compression.quantize import encode
 from models.datasets import splits
 from models.datasets.sources import Progress
 
@@ -112,6 +111,8 @@ class Samples:
                 f"not {self.images.shape[1:]}",
             )
             return self.images
+        from models.compression.quantize import encode
+
         try:
             found = encode(self.images, network)
         except ValueError as error:

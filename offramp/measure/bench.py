@@ -16,7 +16,7 @@ from offramp.measure import peers
 from offramp.measure.measure import layer_statistics
 from offramp.measure.workloads import Workload, make
 from offramp.rtl import run as rtl
-from offramp.rtl.simulators import cache_root
+from offramp.rtl.cache_place import cache_root
 from sim import simulate
 
 __all__ = ["against_peers", "against_rtl", "density_sweep", "measure_workload"]

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hw.network.network import Network
-from models.attacks import fgsm, final_loss, joint_loss, pgd, slowdown
 from models.datasets.sources import Progress
 from models.datasets.splits import Split
-from models.integer.surrogate import Surrogate
 
 __all__ = ["ATTACKS", "EPS", "Attack", "attack", "attacked", "default_eps"]
 
@@ -101,6 +99,9 @@ def attacked(
     """
     if kind.name == "clean":
         return split.images
+    from models.attacks import fgsm, final_loss, joint_loss, pgd, slowdown
+    from models.integer.surrogate import Surrogate
+
     twin = Surrogate(network)
     if kind.name == "fgsm":
         return fgsm(twin, split.images, split.labels, eps=eps, progress=progress, text=kind.name)

@@ -24,11 +24,10 @@ from hw.config import AcceleratorConfig
 from hw.processes import run
 from hw.rtl.accelerator import CORE
 from hw.rtl.verilog import TOP, generate, states
+from offramp.rtl.cache_place import SIMULATORS, cache_root
 from offramp.rtl.readable import Enumeration, readable
 
-__all__ = ["RECORDED", "SIMULATORS", "build", "cache_root", "load_enumerations", "run_test"]
-
-SIMULATORS = ("verilator", "icarus")
+__all__ = ["RECORDED", "build", "load_enumerations", "run_test"]
 
 #: Only the ports stay visible: with every signal public the C++ of a large config takes minutes to compile.
 _CONTROL = f"""`verilator_config
@@ -84,13 +83,6 @@ _LIBRARY = ("verilated.o", "verilated_dpi.o", "verilated_threads.o", "verilated_
 
 #: Names of folders that make can build in.
 _MAKEABLE = re.compile(r"[\w/.+@,=-]+")
-
-
-def cache_root() -> Path:
-    """Where builds are kept: ``OFFRAMP_CACHE``, or the user's cache directory."""
-    if "OFFRAMP_CACHE" in os.environ:
-        return Path(os.environ["OFFRAMP_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "offramp"
 
 
 @contextmanager

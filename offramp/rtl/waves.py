@@ -7,10 +7,11 @@ from pathlib import Path
 
 from hw.output import write_file
 from hw.program.program import Program
+from offramp.rtl.cache_place import cache_root
 from offramp.rtl.fst import write_fst
 from offramp.rtl.job import LayerTime
 from offramp.rtl.layout import layout
-from offramp.rtl.simulators import RECORDED, cache_root, load_enumerations
+from offramp.rtl.simulators import RECORDED, load_enumerations
 
 __all__ = ["Waves", "keep", "layers_named", "runs_folder"]
 

@@ -12,6 +12,7 @@ from models.recipes import recipe
 from models.recipes.checkpoint import Compressed, load_compressed
 from models.training.train import Schedule
 from offramp import stages
+from offramp.program_files import compiled
 from tests.conftest import made_once
 
 #: Settings that take seconds and still learn something.
@@ -50,7 +51,7 @@ def small(tmp_path_factory) -> Small:
         if first:
             patch.setattr(recipe, "builtin", lambda data: QUICK)
             network = stages.compressed(stages.trained(source, folder, seed=0), source, folder, seed=0)
-            stages.compiled(network.network, preset("tiny"), folder / stages.PROGRAM, network.activity)
+            compiled(network.network, preset("tiny"), folder / stages.PROGRAM, network.activity)
             stages.unpruned(network.dense, preset("tiny"), folder / stages.UNPRUNED)
     made = load_compressed(folder / stages.COMPRESSED)
     return Small(folder, source, made, load(folder / stages.PROGRAM), load(folder / stages.UNPRUNED))

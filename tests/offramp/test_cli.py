@@ -13,7 +13,7 @@ from hw.network.exits import Conditions
 from hw.program.program import load
 from hw.rtl.verilog import generate
 from models.zoo import entries, entry
-from offramp import cli, stages, zoo_figures
+from offramp import cli, program_files, stages, zoo_figures
 from offramp.cli import app
 from offramp.kinds import kind_of
 from offramp.rtl import run as rtl
@@ -239,7 +239,7 @@ def test_verify_records_one_layer_of_one_image(small, tmp_path, monkeypatch):
 
     monkeypatch.setattr(rtl, "verify", verify)
     program = small.folder / stages.PROGRAM
-    name = stages.program(program).commands[1].name
+    name = program_files.program(program).commands[1].name
     recorded = ("--waves", tmp_path / "run.fst", "--layer", name)
     assert run("verify", program, "--images", 4, "--image", 2, *recorded)[1] == 0
     assert asked["waves"] == Waves(path=tmp_path / "run.fst", layers=frozenset({(0, 1)}))

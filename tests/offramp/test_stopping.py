@@ -64,7 +64,7 @@ def test_an_ignored_signal_stays_ignored():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_command_ends_with_a_sentence_and_its_code(monkeypatch, capsys, number):
     monkeypatch.setattr(sys, "argv", ["offramp", "disasm", "zoo:digits"])
-    monkeypatch.setattr("offramp.stages.program", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr("offramp.program_files.program", lambda *_: os.kill(os.getpid(), number))
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 128 + number

@@ -14,7 +14,7 @@ from models.integer import golden
 from models.integer.surrogate import Surrogate
 from models.methods.detector import decisions, with_ranges
 from models.recipes.checkpoint import load_compressed, save_compressed
-from offramp import stages
+from offramp import program_files, stages
 from offramp import zoo_figures as measuring
 from sim import simulate, time_batch, worst_case
 
@@ -158,10 +158,10 @@ def test_names_of_the_zoo_are_programs(small, result, tmp_path, monkeypatch):
     original = zoo.load
     monkeypatch.setattr(zoo, "load", lambda entry: original(entry, tmp_path / "zoo"))
     monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "cache"))
-    found = stages.program(Path("zoo:small"))
+    found = program_files.program(Path("zoo:small"))
     assert found.config == preset("tiny")
     codes = encode(small.source.test.images[:20], found.network)
     assert golden.run(found.network, codes, keep=False).accuracy(small.source.test.labels[:20]) == made[0].accuracy_int8
-    assert stages.program(Path("zoo:small@single")).config == preset("single")
+    assert program_files.program(Path("zoo:small@single")).config == preset("single")
     with pytest.raises(ValueError, match="huge"):
-        stages.program(Path("zoo:small@huge"))
+        program_files.program(Path("zoo:small@huge"))

@@ -9,7 +9,8 @@ from hw.network.network_file import NetworkFile, save
 from models.compression.quantize import encode
 from models.integer import golden
 from offramp import stages
-from offramp.intake.model import ModelRequest, read
+from offramp.intake.model import read
+from offramp.intake.request import ModelRequest
 from offramp.intake.samples import Preprocessing
 from tests.models.frontends.quantized_programs import Quantized, two_layers
 from tests.offramp.intake.models import MODULE, tflite_file

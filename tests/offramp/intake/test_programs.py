@@ -4,8 +4,9 @@ from hw.config import preset
 from hw.rules import MisfitError
 from offramp import stages
 from offramp.intake import programs
-from offramp.intake.model import Model, ModelRequest, read
+from offramp.intake.model import Model, read
 from offramp.intake.programs import images_of, program_of
+from offramp.intake.request import ModelRequest
 from tests.random_networks import random_network, wide_network
 
 

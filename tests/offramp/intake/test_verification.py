@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from offramp.intake import verification
-from offramp.intake.model import ModelRequest, Runtime, read
+from offramp.intake.model import Runtime, read
 from offramp.intake.programs import images_of, program_of
+from offramp.intake.request import ModelRequest
 from offramp.intake.verification import verify_model
 from tests.offramp.intake.models import MODULE, tflite_file
 from tests.offramp.results import VERIFY

@@ -9,7 +9,8 @@ import pytest
 from hw.config import preset
 from hw.rtl.verilog import TOP
 from offramp.rtl import simulators
-from offramp.rtl.simulators import build, cache_root, run_test
+from offramp.rtl.cache_place import cache_root
+from offramp.rtl.simulators import build, run_test
 from tests.tree import Tree
 
 

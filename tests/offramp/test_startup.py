@@ -1,0 +1,75 @@
+"""Nothing is imported before it is needed: what a command loads that computes nothing, and one that is refused."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hw.compiler.compile import compile_network
+from hw.config import preset
+from tests.random_networks import random_network
+
+#: What takes long to import.
+HEAVY = ("torch", "onnx", "numba", "llvmlite", "scipy", "sklearn", "amaranth", "cocotb", "cocotb_tools")
+_RUN = f"""
+import sys
+sys.argv = ["offramp", *sys.argv[1:]]
+from offramp.cli import main
+try:
+    main()
+finally:
+    print("loaded:", *sorted(set(sys.modules) & set({HEAVY!r})))
+"""
+
+
+def loaded(*arguments: object) -> tuple[int, set[str], str]:
+    """A command's exit code, which heavy modules it loaded, and what it said on standard error."""
+    command = [sys.executable, "-c", _RUN, *map(str, arguments)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    (line,) = [line for line in found.stdout.splitlines() if line.startswith("loaded:")]
+    return found.returncode, set(line.split()[1:]), found.stderr
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("startup") / "program.off"
+    compile_network(random_network(1), preset("tiny,list_words=8192,accumulators=1024")).save(path)
+    return path
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["-h"], ["simulate", "-h"]], ids=" ".join)
+def test_what_says_something_of_itself_loads_nothing(arguments):
+    assert loaded(*arguments)[:2] == (0, set())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compile", "--config", "huge"], "config must be one of tiny, single"),
+        (["simulate", "--config", "base,lanes=3"], "lanes must be a power of two"),
+        (["train", "--data", "nothing"], "data must be one of digits"),
+        (["simulate", "zoo:dab", "--attack", "none"], "attack must be one of clean"),
+        (["simulate", "missing.off"], "missing.off: cannot be read: No such file or directory"),
+        (["verify", "missing.tflite"], "missing.tflite: cannot be read: No such file or directory"),
+        (["compress", "missing.off"], "missing.off: cannot be read: No such file or directory"),
+        (["verify", "zoo:dab", "--images", "none"], "--images must be a whole number"),
+        (["simulate", "zoo:dab", "--clean"], "No such option: --clean"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_refused_loads_nothing(arguments, message):
+    code, modules, said = loaded(*arguments)
+    assert (code, modules) == (2, set())
+    assert message in " ".join(said.split())
+
+
+def test_a_program_is_listed_without_what_runs_it(program):
+    """Instructions have Amaranth's layouts."""
+    assert loaded("disasm", program)[:2] == (0, {"amaranth"})
+
+
+def test_only_cycles_of_a_program_need_the_simulator(program):
+    assert loaded("info", "zoo:dab")[:2] == (0, {"amaranth"})
+    code, modules, _ = loaded("info", program)
+    assert (code, modules & {"torch", "sklearn", "cocotb"}) == (0, set())

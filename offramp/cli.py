@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any
@@ -117,6 +118,7 @@ def main() -> None:
         with stoppable():
             app()
     except Stopped as stop:
+        warnings.simplefilter("ignore")  # of hardware that is half described, which Amaranth warns of when it is gone
         print(f"offramp: {stop}", file=sys.stderr)
         sys.exit(stop.code)
     except Exception as error:

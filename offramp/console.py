@@ -1,5 +1,6 @@
 """What a person sees while something runs: bars on a terminal, lines elsewhere."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,15 +8,23 @@ from contextvars import ContextVar
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as ProgressBars
 
 from models.datasets.sources import Progress
+from offramp.stopping import Stopped
 
 __all__ = ["Terminal", "diverted", "results"]
 
 _INTERVAL = 5.0  # seconds between lines where bars can't be drawn
-_PATIENCE = 30.0  # seconds between equal lines
+_PATIENCE = 25.0  # seconds after which a line is a sign of life
 _WIDTH = 10_000  # of lines in files and pipes, where nothing says how wide they may be
 
 
@@ -69,10 +78,17 @@ class Terminal:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Progress]:
-        """Show a stage while it runs and how long it took when it is over."""
+        """Show a stage while it runs and how long it took when it is over.
+
+        Stopped, it says how to go on, unless what it did says so.
+        """
         start = time.monotonic()
         with self._bar(name) if self.console.is_terminal else self._lines(name) as step:
-            yield step
+            try:
+                yield step
+            except Stopped as stop:
+                stop.unless_noted(f"{name} was not finished, the same command begins it anew")
+                raise
         self.say(f"✓ {name} ({time.monotonic() - start:.1f} s)")
 
     @contextmanager
@@ -83,6 +99,8 @@ class Terminal:
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
         )
         with ProgressBars(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task(name, total=None)
@@ -95,17 +113,32 @@ class Terminal:
 
     @contextmanager
     def _lines(self, name: str) -> Iterator[Progress]:
-        shown, last = time.monotonic(), ""
+        start = shown = time.monotonic()
+        said, last, lock, over = "", f"  {name}", threading.Lock(), threading.Event()
         self.say(f"… {name}")
 
         def step(done: int, total: int, text: str = "") -> None:
-            nonlocal shown, last
+            nonlocal shown, said, last
             share = f" ({100 * done // total} %)" if total else ""
-            line = f"  {name}{f': {text}' if text else ''}{share}"
-            quiet = time.monotonic() - shown
-            # The same line again only as a sign of life.
-            if quiet >= (_INTERVAL if line != last else _PATIENCE):
-                shown, last = time.monotonic(), line
-                self.say(line)
+            with lock:
+                last = f"  {name}{f': {text}' if text else ''}{share}"
+                if last != said and time.monotonic() - shown >= _INTERVAL:
+                    shown, said = time.monotonic(), last
+                    self.say(last)
 
-        yield step
+        def live() -> None:
+            """Say the last line again where nothing else is said, and since when the stage runs."""
+            nonlocal shown
+            while not over.wait(_PATIENCE / 5):
+                with lock:
+                    if time.monotonic() - shown >= _PATIENCE:
+                        shown = time.monotonic()
+                        self.say(f"{last}, {shown - start:.0f} s")
+
+        thread = threading.Thread(target=live, daemon=True)
+        thread.start()
+        try:
+            yield step
+        finally:
+            over.set()
+            thread.join()

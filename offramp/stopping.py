@@ -26,8 +26,13 @@ class Stopped(BaseException):
         self.code = 128 + number
         self.number = number
 
+    def unless_noted(self, note: str) -> None:
+        """Say what is kept and how to go on, unless that is said already."""
+        if not getattr(self, "__notes__", None):
+            self.add_note(note)
+
     def __str__(self) -> str:
-        notes = getattr(self, "__notes__", None) or ["files written before are whole and stay"]
+        notes = [*getattr(self, "__notes__", []), "files written before are whole and stay"]
         return f"stopped by {self.number.name}: {'; '.join(notes)}"
 
 

@@ -16,7 +16,7 @@ from hw.numerics import top2
 from hw.program.isa import Opcode
 from hw.program.program import Program
 from sim.bound import constant_time
-from sim.kernel import CAUSES
+from sim.kernel import CAUSES, layer_cycles
 from sim.loading import PROMPT, WeightSource
 from sim.plan import Plan
 
@@ -188,6 +188,8 @@ def simulate(
     spent = np.zeros((*shape, len(CAUSES)), np.int64)
     clock, selects = np.zeros(len(codes), np.int64), np.zeros(shape, np.int64)
     decisions = Decisions(len(codes), conditions)
+    if progress is not None and not layer_cycles.signatures:
+        progress(0, len(codes), "get the simulator ready: the first time it is compiled")
     for first in range(0, len(codes), batch):
         part = slice(first, first + batch)
         values = _values(golden, part) if golden is not None else run(network, codes[part])

@@ -1,6 +1,6 @@
 """What is tried in turn to compile a network, and why each attempt failed; what costs fewest cycles comes first."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from hw.compiler.choose import Chosen, choose
@@ -42,6 +42,13 @@ class Way:
         """In how many strips its layers are cut; 1 if all are whole."""
         return max(1 if step.strip is None else step.strip.number + 1 for step in self.proven.steps)
 
+    @property
+    def described(self) -> str:
+        """In words."""
+        maps = "whole maps" if self.strips == 1 else f"maps in {self.strips} strips"
+        sums = ", sums over their operands" if self.in_place else ""
+        return f"{maps}{sums}{', lists read during the run' if self.streamed else ''}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
@@ -67,11 +74,16 @@ class Attempt:
     refusal: MisfitError | None = None
 
 
-def attempts(whole: Expanded, options: Options) -> Iterator[Attempt]:
+def attempts(whole: Expanded, options: Options, report: Callable[[str], None] = lambda text: None) -> Iterator[Attempt]:
     """Every attempt, up to the first that makes a program.
 
     Whole maps are tried before strips, all lists at hand before lists read during the run, and sums with places of
     their own before sums written over their operands. Of whole maps, only what memories lack is a reason to go on.
+
+    Parameters
+    ----------
+    report : function
+        Called with what is tried.
     """
     proven = whole.proven
     config = proven.config
@@ -93,6 +105,7 @@ def attempts(whole: Expanded, options: Options) -> Iterator[Attempt]:
             reason = ShortageError("; ".join(map(str, certain)), max(lack.words for lack in certain))
             yield Attempt(way=way, refusal=reason)
             continue
+        report(way.described)
         for attempt in _with_less(way, whole):
             yield attempt
         if not isinstance(attempt.refusal, ShortageError):
@@ -110,6 +123,7 @@ def attempts(whole: Expanded, options: Options) -> Iterator[Attempt]:
             if lists is not None and not streamed:
                 yield Attempt(way=way, refusal=lists)
                 continue
+            report(way.described)
             for attempt in _with_less(way, strips):
                 yield attempt
             if attempt.program is not None:

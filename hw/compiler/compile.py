@@ -7,7 +7,7 @@ Every layer becomes one or more LAYER instructions on the same data path. A conv
 over the cores. Stored channel ``c`` belongs to PE ``c % pes`` of its core.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +76,10 @@ class Compilation:
 
 
 def compilation(
-    network: Network, config: AcceleratorConfig, densities: Mapping[str, float | None] | None = None
+    network: Network,
+    config: AcceleratorConfig,
+    densities: Mapping[str, float | None] | None = None,
+    report: Callable[[str], None] = lambda text: None,
 ) -> Compilation:
     """Compile an integer network for a config, and keep all that came of it.
 
@@ -84,6 +87,8 @@ def compilation(
     ----------
     densities : dict of str to (float or None), optional
         Expected share of nonzero activations by tensor, 0..1, that the work is balanced for.
+    report : function
+        Called with what begins.
 
     Raises
     ------
@@ -98,12 +103,14 @@ def compilation(
         proven = prove(lowered, config)
         options = Options(network, config, densities)
         # Options take longer to find: only for a network that may fit.
+        report("bounds of every memory")
         check_memories(network, proven.steps, options, config)
+        report("options of every layer")
         expanded = expand(proven, options)
     except MisfitError as error:
         refusal = error
     else:
-        found = tuple(attempts(expanded, options))
+        found = tuple(attempts(expanded, options, report))
         refusal = _reason(found)
     return Compilation(
         network=network,
@@ -147,7 +154,10 @@ def compile_network(
 
 
 def balanced_compilation(
-    network: Network, config: AcceleratorConfig, activity: Mapping[str, np.ndarray]
+    network: Network,
+    config: AcceleratorConfig,
+    activity: Mapping[str, np.ndarray],
+    report: Callable[[str], None] = lambda text: None,
 ) -> Compilation:
     """Compile with the channels renumbered so that all PEs get equal work, and keep all that came of it.
 
@@ -155,9 +165,11 @@ def balanced_compilation(
     ----------
     activity : mapping of str to float array (channels,)
         Share of activations that are multiplied, 0..1, by tensor and channel; what is known of it, if anything.
+    report : function
+        Called with what begins.
     """
     densities = {name: float(shares.mean()) for name, shares in activity.items()}
-    return compilation(balance(network, config, activity), config, densities)
+    return compilation(balance(network, config, activity), config, densities, report)
 
 
 def compile_balanced(network: Network, config: AcceleratorConfig, activity: Mapping[str, np.ndarray]) -> Program:

@@ -9,9 +9,10 @@ import numpy as np
 from hw.compiler.lower import Lowered
 from hw.compiler.steps.step import Step
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.network.network import Network
+from hw.network.layers import AveragePool2D
+from hw.network.network import GlobalAveragePool, Network
 from hw.network.zero_points import code_ranges, storage_zero_points
-from hw.numerics import accumulator_range
+from hw.numerics import MAX_AVERAGE, accumulator_range
 from hw.program.arithmetic import arithmetic_of
 from hw.program.isa import MAX_MASKS
 from hw.rules import MisfitError
@@ -50,6 +51,7 @@ def prove(lowered: Lowered, config: AcceleratorConfig) -> Proven:
     ranges, zero_points = code_ranges(network.layers), storage_zero_points(network)
     for step in steps:
         _check_selection(step, config)
+        _check_average(step)
         result = step.result
         channels = result.output.shape[2]
         bias = arithmetic_of(step.layer, step.source, channels, zero_points).bias
@@ -73,6 +75,16 @@ def _check_selection(step: Step, config: AcceleratorConfig) -> None:
     most = MAX_MASKS * WORD_CHANNELS
     if select.kind != "elements" and config.padded_channels(channels) > most:
         raise MisfitError(f"{layer}: {step.reads} must have at most {most} channels to select of, not {channels}")
+
+
+def _check_average(step: Step) -> None:
+    """Refuse an average of more positions than its multiplier can be of."""
+    if isinstance(step.layer, AveragePool2D | GlobalAveragePool):
+        window = step.layer.window if isinstance(step.layer, AveragePool2D) else step.source.shape[:2]
+        if prod(window) > MAX_AVERAGE:
+            raise MisfitError(
+                f"{step.layer.name}: an average pool must cover at most {MAX_AVERAGE} positions, not {prod(window)}"
+            )
 
 
 def _check_accumulators(step: Step, bias: np.ndarray, span: tuple[int, int], config: AcceleratorConfig) -> None:

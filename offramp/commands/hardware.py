@@ -28,10 +28,11 @@ def generate(
 ) -> None:
     """Write the Verilog of a config, top module `offramp`, for any flow."""
     from hw.output import write_file
-    from hw.rtl.verilog import generate as verilog
 
     chosen = preset(config)
     with Terminal().stage("generate"):
+        from hw.rtl.verilog import generate as verilog
+
         text = verilog(chosen)
     write_file(output, text.encode())
     show(
@@ -67,20 +68,22 @@ def build(
     OUT/program.off.
     """
     preset(config or "single")
-    from offramp import stages
     from offramp.report import tables
 
     terminal = Terminal()
     if model is not None:
-        from offramp.intake.model import read
-        from offramp.intake.programs import program_of
-        from offramp.program_files import reread
-
         with terminal.stage("compile"):
+            from offramp import stages
+            from offramp.intake.model import read
+            from offramp.intake.programs import program_of
+            from offramp.program_files import reread
+
             program, config = program_of(read(request), config)
             reread(program, out / stages.PROGRAM)
     config = config or "single"
     with terminal.stage("build") as step:
+        from offramp import stages
+
         report = stages.bitstream(
             preset(config), board, out, clock_mhz=clock, seed=seed, progress=lambda name: step(0, 0, name)
         )

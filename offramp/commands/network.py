@@ -36,13 +36,15 @@ def train(
     A recipe without [quantize] makes OUT/trained.off only, and no recipe the data set's float network for the demo.
     """
     from models.recipes.checkpoint import Compressed
-    from models.recipes.pipeline import Log
-    from offramp import stages
     from offramp.report.tables import metric_rows
 
-    terminal, log = Terminal(), Log()
+    terminal = Terminal()
     if recipe is None:
         with terminal.stage("train") as step:
+            from models.recipes.pipeline import Log
+            from offramp import stages
+
+            log = Log()
             source = stages.dataset(data, data_dir, step)
             checkpoint = stages.trained(source, out, seed=seed, progress=step, log=log)
         show([*metric_rows(checkpoint.metrics), ("file", str(out / stages.TRAINED))])
@@ -51,6 +53,8 @@ def train(
         next_step(f"offramp compress {out / stages.TRAINED}")
         return
     with terminal.stage("train") as step:
+        from offramp import stages
+
         made, result = stages.made(recipe, data_dir, out, seed=seed, progress=step)
     write_json(out / stages.RESULT, {**provenance("train", seed), **result})
     show([*metric_rows(made.metrics), ("file", str(result["file"]))])
@@ -79,8 +83,6 @@ def compress(
 ) -> None:
     """Prune, quantize to int8 and calibrate the exit; writes OUT/compressed.off, of a module OUT/network.off."""
     from models.recipes.checkpoint import load
-    from models.recipes.pipeline import Log
-    from offramp import stages
     from offramp.kinds import OUTSIDE, expect, kind_of
     from offramp.report.tables import metric_rows
 
@@ -91,8 +93,11 @@ def compress(
     if data is not None:
         raise ValueError("--data must go with module.py:factory: a trained network knows its data set")
     checkpoint = load(model)
-    log = Log()
     with Terminal().stage("compress") as step:
+        from models.recipes.pipeline import Log
+        from offramp import stages
+
+        log = Log()
         source = stages.dataset(checkpoint.data, request.root, step)
         network = stages.compressed(checkpoint, source, out, seed=seed, progress=step, log=log)
     show([*metric_rows(network.metrics), ("file", str(out / stages.COMPRESSED))])
@@ -221,20 +226,20 @@ def compile_(
     request: "ModelRequest",
 ) -> None:
     """Compile a model to a program for an accelerator config; writes OUT/program.off."""
-    from hw.compiler.compile import balanced_compilation
-    from hw.compiler.explain import explanation
-    from offramp import inspect, stages
-    from offramp.intake.model import read
-    from offramp.program_files import reread
-    from offramp.report.contents import contents
-    from offramp.report.explanation import explained
-
     chosen = preset(config)
-    with Terminal().stage("compile"):
+    with Terminal().stage("compile") as step:
+        from hw.compiler.compile import balanced_compilation
+        from hw.compiler.explain import explanation
+        from offramp import inspect, stages
+        from offramp.intake.model import read
+        from offramp.program_files import reread
+        from offramp.report.contents import contents
+        from offramp.report.explanation import explained
+
         source = read(request)
         if source.program is not None:
             raise ValueError(f"{model} is a program: run it (offramp simulate {model})")
-        found = balanced_compilation(source.network, chosen, source.activity)
+        found = balanced_compilation(source.network, chosen, source.activity, lambda text: step(0, 0, text))
     result: dict[str, Any] = {"config": config, "origin": source.origin, "notes": source.notes}
     if explain:
         result["explanation"] = explanation(found)

@@ -37,13 +37,14 @@ def evaluate(
     request: "ModelRequest",
 ) -> None:
     """Run the golden model on all test images: accuracy and exits."""
-    from offramp import stages
-    from offramp.intake.model import read
-    from offramp.intake.programs import images_of, program_of
-    from offramp.report import tables
 
     conditions = options.conditions(deadline, audit, constant, seed)
     with Terminal().stage("evaluate") as step:
+        from offramp import stages
+        from offramp.intake.model import read
+        from offramp.intake.programs import images_of, program_of
+        from offramp.report import tables
+
         found = read(request)
         program, name = program_of(found, config)
         images = images_of(found, request, data, options.MOST_IMAGES if data or found.data else _RANDOM, step)
@@ -84,19 +85,20 @@ def simulate(
     request: "ModelRequest",
 ) -> None:
     """Simulate a model on test images, clean or attacked: cycles of every layer and where they go."""
-    from fpga.throughput import throughput
-    from fpga.uart import BAUD
-    from offramp import stages
-    from offramp.intake.model import read
-    from offramp.intake.programs import images_of, program_of
     from offramp.measure import inputs
-    from offramp.report import tables
 
     conditions = options.conditions(deadline, audit, constant, seed)
     kind = inputs.attack(attack)
     if eps is not None and not kind.steps:
         raise ValueError(f"--eps needs an attack that changes images: give --attack, not {attack}")
     with Terminal().stage("simulate") as step:
+        from fpga.throughput import throughput
+        from fpga.uart import BAUD
+        from offramp import stages
+        from offramp.intake.model import read
+        from offramp.intake.programs import images_of, program_of
+        from offramp.report import tables
+
         found = read(request)
         program, name = program_of(found, config)
         samples = images_of(found, request, data, images if data or found.data else min(images, _RANDOM), step)
@@ -164,13 +166,14 @@ def verify(
     if layer is not None and waves is None:
         raise ValueError("--layer needs --waves: it says what is recorded")
     from models.datasets.splits import NAMES
-    from offramp.intake.model import read
-    from offramp.intake.programs import program_of
-    from offramp.rtl.waves import Waves, layers_named
 
     conditions = options.conditions(deadline, audit, constant, seed)
     terminal = Terminal()
     with terminal.stage("compile"):
+        from offramp.intake.model import read
+        from offramp.intake.programs import program_of
+        from offramp.rtl.waves import Waves, layers_named
+
         found = [read(request) for request in requests]
         programs = [program_of(each, config) for each in found]
     recorded = None

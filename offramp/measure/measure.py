@@ -134,7 +134,11 @@ def measure(
     if len(images) == 0 or len(images) != labelled:
         raise ValueError(f"images must be at least one, with one label each, not {len(images)} with {labelled}")
     codes = images if images.dtype == np.int8 else encode(images, program.network)
-    report = None if progress is None else lambda done, total, _: progress(done, total, text)
+
+    def report(done: int, total: int, what: str) -> None:
+        if progress is not None:
+            progress(done, total, text if what == "simulate" else f"{text}: {what}")
+
     found = simulate(program, codes, conditions=conditions, progress=report)
     batch = time_batch(program, found).cycles_per_image if has_known_time(program, found) else None
     return Measurement(

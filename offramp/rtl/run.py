@@ -2,11 +2,9 @@
 
 import shutil
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from models.datasets.sources import Progress
 from models.integer.golden import Result, run
 from offramp.rtl.job import JOB, BatchOutcome, Job, Work, load_layers, load_outcomes
 from offramp.rtl.simulators import build, run_test
+from offramp.rtl.watching import watched
 from offramp.rtl.waves import Waves, keep, runs_folder
 from offramp.stopping import Stopped
 from sim import PROMPT, Simulation, WeightSource, constant_time, has_known_time, simulate, time_batch
@@ -31,25 +30,6 @@ __all__ = ["compare", "compare_batch", "expected_outputs", "run_together", "run_
 
 #: Differences that are described; the rest is counted.
 _DESCRIBED = 20
-
-
-@contextmanager
-def _watched(path: Path, total: int, progress: Progress | None) -> Iterator[None]:
-    """Pass on the number that another process keeps writing into a file."""
-    stop = threading.Event()
-
-    def watch() -> None:
-        while progress is not None and not stop.wait(0.5):
-            if path.exists() and (text := path.read_text().strip()):
-                progress(int(text), total, "RTL")
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def run_work(
@@ -116,6 +96,12 @@ def _resolved(work: Work, conditions: Conditions, source: WeightSource) -> list[
     return [constant_time(program, conditions, source) for program, _ in work]
 
 
+def _runs_done(path: Path, total: int) -> tuple[int, int] | None:
+    """How many runs are done by the number that the simulation keeps writing into a file, and how many there are."""
+    text = path.read_text().strip() if path.exists() else ""
+    return (int(text), total) if text else None
+
+
 def _run(
     job: Job, simulator: str, waves: Waves | None, progress: Progress | None
 ) -> tuple[list[list[RunOutcome]], list[BatchOutcome]]:
@@ -123,12 +109,12 @@ def _run(
     total = sum(len(codes) for _, codes in job.work)
     waves = waves and waves.placed()
     if progress is not None:
-        progress(0, total, f"build for {simulator}")
-    directory = build(job.work[0][0].config, simulator, waves=waves is not None)
+        progress(0, 0, f"build for {simulator}")
+    directory = build(job.work[0][0].config, simulator, waves=waves is not None, progress=progress)
     folder = Path(tempfile.mkdtemp(dir=runs_folder()))
     job.save(folder)
     try:
-        with _watched(folder / "progress", total, progress):
+        with watched(lambda: _runs_done(folder / "progress", total), "RTL", progress):
             run_test(
                 directory,
                 simulator,

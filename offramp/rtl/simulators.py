@@ -24,8 +24,10 @@ from hw.config import AcceleratorConfig
 from hw.processes import run
 from hw.rtl.accelerator import CORE
 from hw.rtl.verilog import TOP, generate, states
+from models.datasets.sources import Progress
 from offramp.rtl.cache_place import SIMULATORS, cache_root
 from offramp.rtl.readable import Enumeration, readable
+from offramp.rtl.watching import compiled_files, watched
 
 __all__ = ["RECORDED", "build", "load_enumerations", "run_test"]
 
@@ -148,13 +150,15 @@ def _copy_objects(source: Path, target: Path) -> None:
                 shutil.copyfile(source / name, Path(whole) / name).replace(target / name)
 
 
-def _runner(simulator: str, library: Path | None = None) -> Runner:
+def _runner(simulator: str, library: Path | None = None, progress: Progress | None = None) -> Runner:
     """cocotb's runner of a simulator; what it starts ends with this process.
 
     Parameters
     ----------
     library : Path, optional
         Folder that keeps the objects of Verilator's library from build to build.
+    progress : function, optional
+        Called with files compiled, files in all, and what is going on.
     """
     found = get_runner(simulator)
 
@@ -164,7 +168,8 @@ def _runner(simulator: str, library: Path | None = None) -> Runner:
                 kept = library if Path(command[0]).name == "make" else None
                 if kept is not None:
                     _copy_objects(kept, cwd)
-                code = run(command, cwd=cwd, env=self.env, stdout=stdout, stderr=STDOUT).returncode
+                with watched(lambda: compiled_files(Path(cwd)), f"build for {simulator}", progress if kept else None):
+                    code = run(command, cwd=cwd, env=self.env, stdout=stdout, stderr=STDOUT).returncode
                 if code:
                     raise RuntimeError(f"{Path(command[0]).name} failed with code {code}; log: {stdout.name}")
                 if kept is not None:
@@ -193,7 +198,13 @@ def _source(config: AcceleratorConfig, simulator: str, waves: bool) -> tuple[str
     return generate(config), _CONTROL + _HIERARCHICAL, [*arguments, *_SILENT[simulator]], {}
 
 
-def build(config: AcceleratorConfig, simulator: str = "verilator", *, waves: bool = False) -> Path:
+def build(
+    config: AcceleratorConfig,
+    simulator: str = "verilator",
+    *,
+    waves: bool = False,
+    progress: Progress | None = None,
+) -> Path:
     """Build directory of the accelerator for a simulator; built once for each design, simulator and option.
 
     Parameters
@@ -201,6 +212,8 @@ def build(config: AcceleratorConfig, simulator: str = "verilator", *, waves: boo
     waves : bool
         For waveforms: every unit of every core stays, under names for people
         (:class:`offramp.rtl.readable.Readable`); :func:`load_enumerations` has what values of them are called.
+    progress : function, optional
+        Called with files compiled, files in all, and what is going on.
 
     Raises
     ------
@@ -227,7 +240,7 @@ def build(config: AcceleratorConfig, simulator: str = "verilator", *, waves: boo
                     ports = folder / "ports.vlt"
                     ports.write_text(control)
                     sources.insert(0, VerilatorControlFile(ports))
-                _runner(simulator, library).build(
+                _runner(simulator, library, progress).build(
                     sources=sources,
                     hdl_toplevel=TOP,
                     build_dir=folder,

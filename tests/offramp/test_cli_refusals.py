@@ -56,6 +56,7 @@ def test_what_cannot_be_recorded_is_refused(small, tmp_path, monkeypatch, capsys
     [
         (("info", "missing.off"), r"missing\.off: cannot be read: No such file or directory"),
         (("evaluate", "missing.off"), r"missing\.off: cannot be read: No such file or directory"),
+        (("simulate", "zoo:dab", "--eps", 0.1), r"--eps needs an attack that changes images: give --attack, not clean"),
         (("train", "--data", "mnist"), r"data must be one of digits, fashion-mnist, cifar10, not 'mnist'"),
         (
             ("compile", "--config", "huge"),

@@ -1,5 +1,7 @@
 import io
+import signal
 import sys
+import time
 from contextlib import suppress
 
 import pytest
@@ -8,6 +10,7 @@ from rich.console import Console
 from offramp import console
 from offramp.console import Terminal, results
 from offramp.report.columns import Columns
+from offramp.stopping import Stopped, kept
 
 
 def plain():
@@ -37,9 +40,37 @@ def test_an_equal_line_is_repeated_only_as_a_sign_of_life(monkeypatch):
     terminal, text = plain()
     with terminal.stage("wait") as step:
         for _ in range(61):
-            now[0] += 1.0
+            now[0] += 0.3
             step(0, 0, "synthesis")
-    assert text.getvalue().splitlines().count("  wait: synthesis") == 2
+    assert text.getvalue().splitlines().count("  wait: synthesis") == 1
+
+
+def test_a_stage_that_says_nothing_shows_that_it_lives(monkeypatch):
+    monkeypatch.setattr(console, "_PATIENCE", 0.05)
+    terminal, text = plain()
+    with terminal.stage("wait") as step:
+        time.sleep(0.3)
+        step(0, 0, "synthesis")
+        time.sleep(0.3)
+    lines = text.getvalue().splitlines()
+    assert "  wait, 0 s" in lines
+    assert "  wait: synthesis, 0 s" in lines
+    before = len(lines)
+    time.sleep(0.2)
+    assert len(text.getvalue().splitlines()) == before
+
+
+def test_a_stage_that_is_stopped_says_how_to_go_on():
+    terminal, _ = plain()
+    with pytest.raises(Stopped) as stop, terminal.stage("work"):
+        raise Stopped(signal.SIGINT)
+    assert str(stop.value) == (
+        "stopped by SIGINT: work was not finished, the same command begins it anew; "
+        "files written before are whole and stay"
+    )
+    with pytest.raises(Stopped) as stop, terminal.stage("work"), kept("half is kept"):
+        raise Stopped(signal.SIGINT)
+    assert str(stop.value) == "stopped by SIGINT: half is kept; files written before are whole and stay"
 
 
 def test_a_failed_stage_is_not_called_done():
@@ -56,6 +87,7 @@ def test_on_a_terminal_a_bar_is_drawn():
     shown = text.getvalue()
     assert "[work]: half" in shown
     assert "50%" in shown
+    assert "left" in shown
     assert "✓ [work]" in shown
 
 

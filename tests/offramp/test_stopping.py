@@ -32,7 +32,7 @@ def test_a_signal_ends_the_block_and_handlers_are_put_back(number):
 def test_what_is_kept_is_said():
     with pytest.raises(Stopped) as stop, stoppable(), kept("a"), kept("b"):
         os.kill(os.getpid(), signal.SIGTERM)
-    assert str(stop.value) == "stopped by SIGTERM: b; a"
+    assert str(stop.value) == "stopped by SIGTERM: b; a; files written before are whole and stay"
 
 
 def test_the_same_request_does_not_disturb_the_cleaning_up():

@@ -35,6 +35,12 @@ def test_strips_come_after_whole_maps():
     assert all(re.match("activation memory has banks of 512 words", str(each.refusal)) for each in found.attempts[:2])
 
 
+def test_what_begins_is_reported():
+    told = []
+    compilation(wide_network(105), preset("tiny"), report=told.append)
+    assert told == ["bounds of every memory", "options of every layer", "maps in 4 strips"]
+
+
 def test_lists_are_read_where_they_do_not_fit_and_there_is_a_loader():
     config = AcceleratorConfig(
         cores=2, list_words=256, accumulators=1024, accumulator_bits=32, loader=1, program_words=1024

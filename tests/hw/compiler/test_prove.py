@@ -26,3 +26,22 @@ def test_selections_of_too_many_channels_are_refused():
     assert network.layers[0].select.kind != "elements"
     with pytest.raises(MisfitError, match=r"^layer0: input must have at most \d+ channels to select of, not 2056$"):
         prove(lower(network), ROOMY.replace(selector=1))
+
+
+@pytest.mark.parametrize(("size", "refused"), [((32, 64), False), ((3, 683), True)])
+def test_averages_of_too_many_positions_are_refused(size, refused):
+    maker = NetworkMaker(np.random.default_rng(0), (*size, 1))
+    maker.head(maker.pool(INPUT), 3)
+    lowered = lower(maker.network("net"))
+    if not refused:
+        assert prove(lowered, ROOMY).steps
+        return
+    with pytest.raises(MisfitError, match=r"^layer0: an average pool must cover at most 2048 positions, not 2049$"):
+        prove(lowered, ROOMY)
+
+
+def test_average_pools_with_too_large_a_window_are_refused():
+    maker = NetworkMaker(np.random.default_rng(0), (60, 60, 1))
+    maker.head(maker.average_pool(INPUT, (50, 50), (10, 10)), 3)
+    with pytest.raises(MisfitError, match=r"^layer0: an average pool must cover at most 2048 positions, not 2500$"):
+        prove(lower(maker.network("net")), ROOMY)

@@ -7,8 +7,9 @@ from typing import Any
 
 from hw.config import PRESETS, preset
 from offramp import inspect
-from offramp.intake.model import ModelRequest, read
+from offramp.intake.model import read
 from offramp.intake.programs import images_of, program_of
+from offramp.intake.request import ModelRequest
 from offramp.measure.measure import measure
 from offramp.result_file import read_json
 

@@ -19,13 +19,15 @@ from models.compression.calibration import calibrate
 from models.datasets.sources import Progress
 from models.datasets.splits import NAMES
 from models.frontends import onnx_reader, tflite
+from models.frontends.onnx_module import OnnxModule
+from models.frontends.onnx_reference import feed, runtime_outputs
 from models.frontends.program_file import read_program
 from models.frontends.quantized import read_quantized
 from models.integer.exact import exact
 from models.networks.residual_net import to_torch
 from models.recipes import checkpoint
 from offramp.intake import samples
-from offramp.intake.reference import Agreement, litert
+from offramp.intake.reference import Agreement, litert, named
 from offramp.intake.reference import program as program_agreement
 from offramp.intake.request import ModelRequest
 from offramp.intake.user_module import of_request
@@ -77,6 +79,9 @@ class Model:
         Of a float model: logits (N, classes) of images (N, height, width, channels).
     runtime : Runtime or None
         Of the source, where it has one.
+    classifiers : dict of str to function
+        Others that name classes (N,) of images as codes (N, height, width, channels), by what they are called; None
+        where their output is no choice.
     notes : tuple of str
         What a user must know of how it was read.
     """
@@ -89,6 +94,7 @@ class Model:
     data: str | None = None
     floats: Callable[[np.ndarray], np.ndarray] | None = None
     runtime: Runtime | None = None
+    classifiers: Mapping[str, Callable[[np.ndarray], np.ndarray | None]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -143,7 +149,24 @@ def _from_onnx(request: ModelRequest) -> Model:
         found = _from_quantized(module, module.program.shape, origin, Path(name).stem)
     else:
         found = _calibrated(request, module, origin, Path(name).stem, module.program.shape)
-    return replace(found, notes=(*module.program.notes, *found.notes))
+    notes = (*module.program.notes, *found.notes)
+    if find_spec("onnxruntime") is None:
+        missing = "ONNX Runtime isn't installed, so nothing is compared with it: pip install onnxruntime"
+        return replace(found, notes=(*notes, missing))
+    return replace(
+        found, notes=notes, classifiers={"ONNX Runtime": _onnx_runtime(module, found.network, request.model)}
+    )
+
+
+def _onnx_runtime(module: OnnxModule, network: Network, path: str) -> Callable[[np.ndarray], np.ndarray | None]:
+    """Classes that ONNX Runtime finds, of the values that codes stand for."""
+
+    def classes(codes: np.ndarray) -> np.ndarray | None:
+        values = ((codes.astype(np.float64) - network.input.zero_point) * network.input.scale).astype(np.float32)
+        outputs = runtime_outputs(path, feed(module.program, np.ascontiguousarray(values.transpose(0, 3, 1, 2))))
+        return named(outputs[-1].reshape(len(codes), -1))
+
+    return classes
 
 
 def _from_program(request: ModelRequest) -> Model:

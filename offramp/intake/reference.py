@@ -16,7 +16,7 @@ from models.frontends.tflite import Imported
 from models.frontends.tflite_edges import FileInput
 from models.integer import golden
 
-__all__ = ["Agreement", "litert", "program"]
+__all__ = ["Agreement", "litert", "named", "program"]
 
 #: Images that are computed at a time: tensors of all layers are held.
 _BATCH = 16
@@ -55,18 +55,23 @@ class Agreement:
         return bool(self.same.all())
 
 
+def named(outputs: np.ndarray) -> np.ndarray | None:
+    """Classes (N,) of outputs (N, values): the largest value; None where one value can't choose."""
+    return None if outputs.shape[1] == 1 else np.asarray(outputs.astype(np.float64).argmax(axis=1))
+
+
 class _Tally:
     """Counts differences, batch by batch."""
 
     def __init__(self, network: Network) -> None:
         self.order = [layer.name for layer in network.layers]
         self.same: list[np.ndarray] = []
-        self.classes: list[np.ndarray] = []
+        self.outputs: list[np.ndarray] = []
         self.largest, self.off, self.values, self.tensors = 0, 0, 0, 0
         self.first: int | None = None
 
-    def add(self, pairs: Iterable[tuple[str, np.ndarray, np.ndarray]], classes: np.ndarray, count: int) -> None:
-        """Two computations of layers for ``count`` images, and the other's classes."""
+    def add(self, pairs: Iterable[tuple[str, np.ndarray, np.ndarray]], outputs: np.ndarray, count: int) -> None:
+        """Two computations of layers for ``count`` images, and the other's outputs (count, ...)."""
         same, tensors = np.ones(count, dtype=bool), 0
         for name, made, expected in pairs:
             values = [array.astype(np.int64).reshape(count, -1) for array in (made, expected)]
@@ -81,12 +86,12 @@ class _Tally:
                 same &= ~off.any(axis=1)
         self.tensors = tensors
         self.same.append(same)
-        self.classes.append(classes)
+        self.outputs.append(outputs.reshape(count, -1))
 
     def agreement(self) -> Agreement:
         """Of all that was added."""
         return Agreement(
-            classes=np.concatenate(self.classes),
+            classes=named(np.concatenate(self.outputs)),
             same=np.concatenate(self.same),
             tensors=self.tensors,
             largest=self.largest,
@@ -123,8 +128,7 @@ def litert(model: bytes, found: Imported, codes: np.ndarray, progress: Progress 
         for output in found.outputs:
             logits = made.tensors[output.head].reshape(len(values[part]), -1)
             pairs.append((output.head, output.codes(logits), _signed(expected[output.number])))
-        classes = expected[end.number].reshape(len(values[part]), -1).astype(np.int64).argmax(axis=1)
-        tally.add(pairs, classes, len(values[part]))
+        tally.add(pairs, expected[end.number], len(values[part]))
         if progress is not None:
             progress(min(start + _BATCH, len(codes)), len(codes), "LiteRT, reference kernels")
     return tally.agreement()
@@ -146,8 +150,7 @@ def program(
     for start in range(0, len(codes), _BATCH):
         pairs = compared(source, network, codes[start : start + _BATCH])
         count = len(codes[start : start + _BATCH])
-        classes = pairs[last][1].reshape(count, -1).argmax(axis=1)
-        tally.add(((name, *pair) for name, pair in pairs.items()), classes, count)
+        tally.add(((name, *pair) for name, pair in pairs.items()), pairs[last][1], count)
         if progress is not None:
             progress(min(start + _BATCH, len(codes)), len(codes), "PyTorch, quantized program")
     return tally.agreement()

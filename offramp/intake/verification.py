@@ -32,7 +32,7 @@ class StageResult:
     accuracy : float or None
         Share of right classes, 0..1; None without labels, or where it was on a sample only.
     equal : float or None
-        Share of images that are equal: in all tensors compared, or, of a float model, in their class.
+        Share of images that are equal: in all tensors compared, or, where only classes are known, in these.
     largest : float or None
         Largest difference of two values, in codes; None where only classes are compared.
     share : float or None
@@ -91,6 +91,11 @@ def verify_model(
                 equal=float((found == made.classes).mean()),
             )
         )
+    for name, classify in model.classifiers.items():
+        named = classify(codes)
+        same_class = None if named is None else float((named == made.classes).mean())
+        accuracy = _accuracy(named, samples.labels)
+        stages.append(StageResult(stage=name, images=len(codes), accuracy=accuracy, equal=same_class))
     agreement = None
     if model.runtime is not None:
         agreement = model.runtime.compare(codes, progress)

@@ -1,4 +1,5 @@
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -175,3 +176,22 @@ def test_without_its_runtime_a_tflite_file_is_read_and_that_is_said(tmp_path, mo
     found = read(ModelRequest(model=str(tflite_file(tmp_path))))
     assert found.runtime is None
     assert found.notes[-1] == "LiteRT isn't installed, so nothing is compared with it: pip install ai-edge-litert"
+
+
+def test_an_onnx_file_is_also_run_by_onnx_runtime(tmp_path, monkeypatch):
+    scope: dict = {}
+    exec(MODULE, scope)
+    path, module = tmp_path / "net.onnx", scope["net"]().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, (torch.rand(1, 1, 8, 8),), path, dynamo=False)
+    found = read(ModelRequest(model=str(path), calibrate="digits"))
+    assert list(found.classifiers) == ["ONNX Runtime"]
+    images = stages.dataset("digits", None).test.images[:40]
+    with torch.no_grad():
+        expected = module(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy().argmax(axis=1)
+    np.testing.assert_array_equal(found.classifiers["ONNX Runtime"](encode(images, found.network)), expected)
+    monkeypatch.setattr("offramp.intake.model.find_spec", lambda name: None)
+    without = read(ModelRequest(model=str(path), calibrate="digits"))
+    assert not without.classifiers
+    assert without.notes[-1].startswith("ONNX Runtime isn't installed")

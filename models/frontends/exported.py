@@ -24,7 +24,7 @@ from torch.nn.parameter import is_lazy
 
 __all__ = [
     "Exported",
-    "Place",
+    "ModulePlace",
     "arguments",
     "export",
     "exported_program",
@@ -203,7 +203,7 @@ def exported_program(
     stacks = [node.meta.get("nn_module_stack") or {} for node in own.graph.nodes]
     names = {name.split("@")[0] for stack in stacks for name, _ in stack.values()}
     places = {name.split("@")[0] for stack in stacks for name, kind in stack.values() if kind == _PLACE}
-    modules = [(name, Place() if name in places else _Unknown()) for name in sorted(names | {""})]
+    modules = [(name, ModulePlace() if name in places else _Unknown()) for name in sorted(names | {""})]
     (image,) = program.graph_signature.user_inputs
     return _pruned(own.graph, image, shape, values, answers, modules, lambda: answers)
 
@@ -213,7 +213,7 @@ def recorded(program: torch.export.ExportedProgram, images: torch.Tensor) -> dic
     return _Recorder(program.graph_module).record(_inputs(program, images))
 
 
-class Place(nn.Module):
+class ModulePlace(nn.Module):
     """What stands for a module of a program that is one step, which has its name."""
 
 

@@ -8,7 +8,7 @@ from torch import fx, nn
 
 from hw.network.network import INPUT
 from hw.network.selection import Select
-from models.frontends.exported import Exported, Place, line_of
+from models.frontends.exported import Exported, ModulePlace, line_of
 from models.frontends.graph_steps import GraphStep
 
 __all__ = ["NO_PADS", "Lowering", "Map", "Pads", "UnknownError", "pair"]
@@ -20,7 +20,7 @@ NO_PADS: Pads = (0, 0, 0, 0)
 _REFUSED = "refused"
 
 #: Modules of PyTorch's that are one operator each: a step has their name.
-_NAMED = (nn.Conv2d, nn.Conv1d, nn.Linear, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, Place)
+_NAMED = (nn.Conv2d, nn.Conv1d, nn.Linear, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, ModulePlace)
 
 
 @dataclass(frozen=True)

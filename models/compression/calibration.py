@@ -19,7 +19,15 @@ from torch.export import ExportedProgram
 
 from hw.network.network import INPUT, Network
 from models.compression.quantize import image_quantization, images_of
-from models.frontends.exported import export, program_of, undisturbed
+from models.frontends.exported import (
+    export,
+    exported_program,
+    functional,
+    image_taken,
+    images_taken,
+    program_of,
+    undisturbed,
+)
 from models.frontends.float_operators import float_steps
 from models.frontends.graph_steps import Graph, GraphStep
 from models.frontends.quantized import read_quantized
@@ -34,6 +42,7 @@ _WEIGHTED = ("conv", "depthwise", "linear")
 #: What keeps the scale of its map, if that has been rounded.
 _KEEPING = ("pool", "max_pool", "clip")
 _BATCH = 64  # images whose smallest and largest values are one sample of a range
+_SEED = 20  # of the images on which a program and its steps are compared
 _COUNT = 8  # images that the program takes at once
 _COMPARED = 32  # images on which the stages are compared
 _TINIEST = 1e-12  # scale of what is always zero
@@ -61,12 +70,12 @@ class Calibrated:
     ratios: tuple[float, ...]
 
 
-def calibrate(model: nn.Module, images: np.ndarray, name: str = "network") -> Calibrated:
+def calibrate(model: nn.Module | ExportedProgram, images: np.ndarray, name: str = "network") -> Calibrated:
     """The int8 network of a float one; nothing is trained.
 
     Parameters
     ----------
-    model : Module
+    model : Module or ExportedProgram
         Of any style: what counts are the operators that it computes (:mod:`models.frontends.float_operators`). Neither
         its modes nor its buffers change.
     images : array of float, (N, height, width, channels)
@@ -92,8 +101,7 @@ def calibrate(model: nn.Module, images: np.ndarray, name: str = "network") -> Ca
     image = image_quantization(images)
     height, width, channels = images.shape[1:]
     shape = (height, width, channels)
-    with undisturbed(model):
-        graph = float_steps(export(model, shape))
+    graph = _float_graph(model, shape)
     with torch.inference_mode(False), exact():
         twin = _Twin(graph, image).eval()
         for start in range(0, len(images), _BATCH):
@@ -106,6 +114,21 @@ def calibrate(model: nn.Module, images: np.ndarray, name: str = "network") -> Ca
         program = program_of(twin, shape, _COUNT)
     network = read_quantized(program, name=name)
     return Calibrated(network=network, program=program, ratios=ratios)
+
+
+def _float_graph(model: nn.Module | ExportedProgram, shape: tuple[int, int, int]) -> Graph:
+    """The steps of a module or a program in float."""
+    if isinstance(model, nn.Module):
+        with undisturbed(model):
+            return float_steps(export(model, shape))
+    program = functional(model)
+    taken, image = images_taken(program)
+    if image != shape:
+        raise ValueError(f"images must be of the shape of the program's {image}, not {shape}")
+    random = torch.Generator("cpu").manual_seed(_SEED)
+    samples = torch.rand(taken, generator=random, dtype=torch.float32, device="cpu")
+    with torch.inference_mode(False), exact():
+        return float_steps(exported_program(program, shape, samples.to(image_taken(program).dtype)))
 
 
 class _Twin(nn.Module):

@@ -29,6 +29,9 @@ __all__ = [
     "export",
     "exported_program",
     "functional",
+    "image_taken",
+    "images_taken",
+    "layout_of",
     "line_of",
     "program_of",
     "recorded",
@@ -85,8 +88,8 @@ class Exported:
     answers : tuple of tensor
         What the module itself returns for them.
     alone : function
-        What it returns for the first of them alone, computed anew; of a program, which takes as many images as it
-        was made for, for all of them.
+        What it returns for the first of them alone, computed anew unless it is a program, which takes as many images
+        as it was made for.
     """
 
     shape: tuple[int, int, int]
@@ -205,7 +208,7 @@ def exported_program(
     places = {name.split("@")[0] for stack in stacks for name, kind in stack.values() if kind == _PLACE}
     modules = [(name, ModulePlace() if name in places else _Unknown()) for name in sorted(names | {""})]
     (image,) = program.graph_signature.user_inputs
-    return _pruned(own.graph, image, shape, values, answers, modules, lambda: answers)
+    return _pruned(own.graph, image, shape, values, answers, modules, lambda: tuple(each[:1] for each in answers))
 
 
 def recorded(program: torch.export.ExportedProgram, images: torch.Tensor) -> dict[fx.Node, Any]:
@@ -221,13 +224,71 @@ class _Unknown(nn.Module):
     """What stands for a module of a program, of which nothing but the name is left."""
 
 
-def _images(model: nn.Module, shape: tuple[int, int, int], count: int) -> torch.Tensor:
-    """Images of noise, of a module's type and on its device."""
-    _check_values(model)
+def image_taken(program: torch.export.ExportedProgram) -> torch.Tensor:
+    """What stands for the images of a program.
+
+    Raises
+    ------
+    ValueError
+        When it takes anything but one tensor of 2 to 4 dimensions.
+    """
+    names = program.graph_signature.user_inputs
+    values = [node.meta["val"] for node in program.graph.nodes if node.name in names]
+    if len(values) != 1 or not isinstance(values[0], torch.Tensor) or values[0].ndim not in (2, 3, 4):
+        raise ValueError("a network must take one tensor of 2 to 4 dimensions, the first of which counts images")
+    return values[0]
+
+
+def images_taken(program: torch.export.ExportedProgram) -> tuple[tuple[int, ...], tuple[int, int, int]]:
+    """Shape of the images that a program takes, of any number one; height, width and channels of an image.
+
+    Raises
+    ------
+    ValueError
+        As :func:`image_taken`, and when sizes of an image aren't fixed.
+    """
+    count, *sizes = image_taken(program).shape
+    if not all(isinstance(size, int) for size in sizes):
+        raise ValueError(f"an image's sizes must be fixed, not {tuple(map(str, sizes))}")
+    channels, height, width = (*sizes, 1, 1)[:3] if len(sizes) != 2 else (sizes[0], 1, sizes[1])
+    return (count if isinstance(count, int) else 1, *sizes), (height, width, channels)
+
+
+def layout_of(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """Sizes of an image as a module takes it: channels, height and width; of one row it may be channels and columns, of
+    one position the channels alone.
+
+    Raises
+    ------
+    ValueError
+        When it can't compute any of these.
+    """
     height, width, channels = shape
+    layouts = [(channels, height, width), (channels, width), (channels,)][: 1 + (height == 1) + (height == width == 1)]
+    if len(layouts) == 1:
+        return layouts[0]
+    errors = []
+    for layout in layouts:
+        try:
+            with _kept(model):
+                _answers(model, shape, _noise(model, layout, 2))
+        except ValueError as error:
+            errors.append(error)
+        else:
+            return layout
+    raise errors[0]
+
+
+def _images(model: nn.Module, shape: tuple[int, int, int], count: int) -> torch.Tensor:
+    """Images of noise in a module's layout, of its type and on its device."""
+    _check_values(model)
+    return _noise(model, layout_of(model, shape), count)
+
+
+def _noise(model: nn.Module, layout: tuple[int, ...], count: int) -> torch.Tensor:
     first = next((value for value in model.parameters() if value.is_floating_point()), None)
     random = torch.Generator("cpu").manual_seed(_SEED)
-    images = torch.rand(count, channels, height, width, generator=random, dtype=torch.float32, device="cpu")
+    images = torch.rand(count, *layout, generator=random, dtype=torch.float32, device="cpu")
     return images if first is None else images.to(first.device, first.dtype)
 
 

@@ -44,7 +44,8 @@ def compare(graph: Graph, found: Lowering, compute: Callable[..., torch.Tensor] 
             raise ValueError(f"{name}: logits of images from 0 to 1 must be finite, not NaN or infinite")
     images = exported.values[exported.image]
     rounding = _noise(images) - _NOISE
-    values = {INPUT: images.float()}
+    height, width, channels = exported.shape
+    values = {INPUT: images.float().reshape(-1, channels, height, width)}
     for step in graph.steps:
         if step.kind == "monotone":
             values[step.name] = exported.values[found.nodes[step.name]].float()

@@ -16,7 +16,15 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from hw.network.network import INPUT, NEVER, Exit, Network, Tensor
-from models.frontends.exported import exported_program, functional, program_of, recorded, undisturbed
+from models.frontends.exported import (
+    exported_program,
+    functional,
+    image_taken,
+    images_taken,
+    program_of,
+    recorded,
+    undisturbed,
+)
 from models.frontends.identities import runnable
 from models.frontends.quantized_layers import LayerBuilder
 from models.frontends.quantized_lowering import Quantization
@@ -171,9 +179,7 @@ def compared(
 
 def _read(source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | None, name: str) -> _Source:
     program = _program(source, shape)
-    taken = _taken(program)
-    sizes = (*taken[1:], 1, 1)[:3] if len(taken) != 3 else (taken[1], 1, taken[2])
-    image = (sizes[1], sizes[2], sizes[0])
+    taken, image = images_taken(program)
     if shape is not None and shape != image:
         raise ValueError(f"shape must be that of the program's images {image}, not {shape}")
     with torch.inference_mode(False), exact():
@@ -201,25 +207,8 @@ def _program(source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | 
         return program_of(source, shape)
 
 
-def _image(program: ExportedProgram) -> torch.Tensor:
-    """What stands for the image of a program."""
-    names = program.graph_signature.user_inputs
-    values = [node.meta["val"] for node in program.graph.nodes if node.name in names]
-    if len(values) != 1 or not isinstance(values[0], torch.Tensor) or values[0].ndim not in (2, 3, 4):
-        raise ValueError("a network must take one tensor of 2 to 4 dimensions, the first of which counts images")
-    return values[0]
-
-
-def _taken(program: ExportedProgram) -> tuple[int, ...]:
-    """Shape of what a program takes; of any number of images, one."""
-    count, *sizes = _image(program).shape
-    if not all(isinstance(size, int) for size in sizes):
-        raise ValueError(f"an image's sizes must be fixed, not {tuple(map(str, sizes))}")
-    return (count if isinstance(count, int) else 1, *sizes)
-
-
 def _zeros(program: ExportedProgram, shape: tuple[int, ...]) -> torch.Tensor:
-    return torch.zeros(shape, dtype=_image(program).dtype)
+    return torch.zeros(shape, dtype=image_taken(program).dtype)
 
 
 def _as_taken(images: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:
@@ -258,7 +247,7 @@ def _samples(found: _Source) -> torch.Tensor:
 
 def _of_codes(found: _Source, codes: np.ndarray) -> torch.Tensor:
     """What a program makes codes of its network's input of."""
-    image, like = found.network.input, _image(found.program)
+    image, like = found.network.input, image_taken(found.program)
     values = codes.astype(np.float64)
     if like.is_floating_point():
         values = (values - image.zero_point) * image.scale

@@ -19,6 +19,7 @@ from models.compression.calibration import calibrate
 from models.datasets.sources import Progress
 from models.datasets.splits import NAMES
 from models.frontends import onnx_reader, tflite
+from models.frontends.exported import image_taken, images_taken, layout_of
 from models.frontends.onnx_module import OnnxModule
 from models.frontends.onnx_reference import feed, runtime_outputs
 from models.frontends.program_file import read_program
@@ -170,16 +171,13 @@ def _onnx_runtime(module: OnnxModule, network: Network, path: str) -> Callable[[
 
 
 def _from_program(request: ModelRequest) -> Model:
-    """A file of ``torch.export.save``, quantized."""
-    program = read_program(request.model)
+    """A file of ``torch.export.save``: in float, calibrated; or quantized."""
+    program, origin, name = read_program(request.model), f"PyTorch program {request.model}", Path(request.model).stem
     targets = {str(node.target).partition(".")[0] for node in program.graph.nodes}
-    require(
-        "quantized_decomposed" in targets,
-        f"{request.model}: a program must be quantized, with quantize and dequantize operators as PT2E writes them; "
-        "a float network must be given as module.py:factory",
-    )
+    if "quantized_decomposed" not in targets:
+        return _calibrated(request, program, origin, name, images_taken(program)[1])
     _only_codes(request)
-    return _from_quantized(program, None, f"PyTorch program {request.model}", Path(request.model).stem)
+    return _from_quantized(program, None, origin, name)
 
 
 def _from_quantized(
@@ -242,21 +240,45 @@ def _from_module(request: ModelRequest) -> Model:
 
 
 def _calibrated(
-    request: ModelRequest, module: nn.Module, origin: str, name: str, shape: tuple[int, int, int] | None = None
+    request: ModelRequest,
+    source: nn.Module | ExportedProgram,
+    origin: str,
+    name: str,
+    shape: tuple[int, int, int] | None = None,
 ) -> Model:
-    """A float module as integers; ``shape`` is that of its images, where it says so itself."""
+    """A float module or program as integers; ``shape`` is that of its images, where it says so itself."""
     images, note = _calibration(request, shape or request.shape)
-    found = calibrate(module, images, name)
+    found = calibrate(source, images, name)
     signal = ", ".join(f"{ratio:.1f}" for ratio in found.ratios)
     notes = (note, f"as int8 the outputs are {signal} dB above their noise, on images that calibrated")
 
-    def floats(values: np.ndarray) -> np.ndarray:
-        with torch.inference_mode(), exact():
-            answers = module(to_torch(np.ascontiguousarray(values, dtype=np.float32)))
-        return np.asarray((answers[-1] if isinstance(answers, tuple | list) else answers).float().flatten(1))
-
     runtime = _program_runtime(found.program, found.network)
+    floats = _floats(source, found.network.input.shape)
     return Model(network=found.network, origin=origin, floats=floats, runtime=runtime, notes=notes)
+
+
+def _floats(source: nn.Module | ExportedProgram, shape: tuple[int, int, int]) -> Callable[[np.ndarray], np.ndarray]:
+    """The outputs of a float module or program; images are filled up to as many as a program takes."""
+    module, count = source, None
+    if isinstance(module, ExportedProgram):
+        (fixed, *layout), dtype, module = images_taken(module)[0], image_taken(module).dtype, module.module()
+        count = fixed
+    else:
+        layout = list(layout_of(module, shape))
+        dtype = next((each.dtype for each in module.parameters() if each.is_floating_point()), torch.float32)
+
+    def floats(values: np.ndarray) -> np.ndarray:
+        images = to_torch(np.ascontiguousarray(values, dtype=np.float32)).reshape(-1, *layout).to(dtype)
+        size, found = count or len(images), []
+        with torch.inference_mode(), exact():
+            for start in range(0, len(images), size):
+                part = images[start : start + size]
+                answers = module(torch.cat([part, part[-1:].expand(size - len(part), *layout)]))
+                answer = answers[-1] if isinstance(answers, tuple | list) else answers
+                found.append(answer[: len(part)].float().flatten(1))
+        return np.asarray(torch.cat(found))
+
+    return floats
 
 
 def _calibration(request: ModelRequest, shape: tuple[int, int, int] | None) -> tuple[np.ndarray, str]:

@@ -29,7 +29,7 @@ def of_request(model: str, weights: Path | None) -> nn.Module:
     """
     path, _, factory = model.rpartition(":")
     require(path.endswith(".py"), f"{model}: must be module.py:factory, a function in a Python file")
-    module = _made(Path(path), factory)
+    module = _unwrapped(_made(Path(path), factory), model)
     if weights is not None:
         _load_weights(module, weights)
     return module.eval()
@@ -61,8 +61,20 @@ def _made(path: Path, factory: str) -> nn.Module:
     return made
 
 
+def _unwrapped(module: Any, name: str) -> nn.Module:
+    """A module without what ``torch.compile`` and ``DataParallel`` put around it."""
+    while hasattr(module, "_orig_mod") or isinstance(module, nn.DataParallel):
+        module = module._orig_mod if hasattr(module, "_orig_mod") else module.module
+    require(
+        not isinstance(module, torch.jit.ScriptModule),
+        f"{name} must return the module itself, not one of torch.jit, which torch.export can't follow",
+    )
+    inner: nn.Module = module
+    return inner
+
+
 def _load_weights(module: nn.Module, path: Path) -> None:
-    """Put weights from a file into a module: all of them, and no others; ``module.`` of DataParallel is left out."""
+    """Put weights from a file into a module: all of them, and no others; prefixes of wrappers are left out."""
     try:
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
@@ -79,7 +91,7 @@ def _load_weights(module: nn.Module, path: Path) -> None:
         state = state["state_dict"]
     right = isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())
     require(right, f"{path}: must be a dictionary of tensors by name, not {type(state).__name__}")
-    state = {name.removeprefix("module."): value for name, value in state.items()}
+    state = {name.removeprefix("module.").removeprefix("_orig_mod."): value for name, value in state.items()}
     wanted = module.state_dict()
     problems = [f"lacks {shown(name)}" for name in wanted if name not in state]
     problems += [f"has {shown(name)}, which the module hasn't" for name in state if name not in wanted]

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -144,3 +145,68 @@ class Shuffled(nn.Module):
 def test_channels_that_move_and_shared_modules():
     network = check(settled(Shuffled, 8, 8, 3), 8, 8, 3, config=None)
     assert {"same", "same_1", "chunk", "chunk_1"} <= {layer.name for layer in network.layers}
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "classes"),
+    [
+        (
+            lambda: nn.Sequential(
+                nn.Conv1d(2, 8, 5, stride=2, padding=2), nn.BatchNorm1d(8), nn.ReLU(), nn.Conv1d(8, 8, 3, dilation=2),
+                nn.ReLU(), nn.Flatten(), nn.Linear(8 * 12, 3),
+            ),
+            (1, 32, 2),
+            3,
+        ),
+        (
+            lambda: nn.Sequential(
+                nn.Linear(40, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 40)
+            ),
+            (1, 1, 40),
+            40,
+        ),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 16), nn.ReLU(), nn.Linear(16, 1)),
+         (6, 6, 1), 2),
+        (lambda: nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1)), (6, 6, 1), 36),
+        (lambda: nn.Sequential(nn.Conv2d(1, 4, 6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 3, 1)).double(),
+         (6, 6, 1), 3),
+        (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU6(), nn.Flatten(), nn.Linear(64, 3)).half(), (6, 6, 1), 3),
+    ],
+    ids=["conv1d", "autoencoder", "one output", "map", "double", "half"],
+)  # fmt: skip
+def test_networks_of_other_kinds(build, shape, classes):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = build().eval()
+    found = calibrate(model, images(*shape))
+    assert (found.network.classes, found.network.input.shape) == (classes, shape)
+    assert min(found.ratios) > 25
+
+
+class Refused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.gate, self.head = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 1), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = F.hardswish(self.stem(x))
+        x = x * torch.sigmoid(self.gate(x))
+        return self.head(F.gelu(x).mean((2, 3)))
+
+
+def test_all_that_cannot_run_is_said_before_anything_is_computed():
+    class Counting(Refused):
+        def forward(self, x):
+            assert len(x) <= 3
+            return super().forward(x)
+
+    with pytest.raises(ValueError, match="hardswish isn't among the operators: ReLU and ReLU6 are the nearest") as said:
+        calibrate(Counting(), images(6, 6, 1))
+    reasons = str(said.value).split("; ")
+    assert len(reasons) == 3
+    assert all("test_calibration.py:" in reason for reason in reasons)
+    assert "mul must be of a map and constants" in reasons[1]
+    with pytest.raises(ValueError, match=r"sigmoid must be at the end of a network"):
+        calibrate(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(32, 2)), images(6, 6, 1))
+    with pytest.raises(ValueError, match="images must be at least 1, not 0"):
+        calibrate(nn.Linear(1, 1), images(6, 6, 1, count=0))

@@ -1,5 +1,6 @@
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,10 +67,32 @@ def test_a_quantized_program_is_compared_with_itself(tmp_path):
     assert (agreement.classes == golden.run(found.network, codes).classes).mean() > 0.9
 
 
-def test_a_float_program_is_refused(tmp_path):
-    torch.export.save(torch.export.export(torch.nn.Flatten(), (torch.zeros(1, 2, 4, 4),)), tmp_path / "net.pt2")
-    with pytest.raises(ValueError, match=r"net\.pt2: a program must be quantized, with quantize and"):
-        read(ModelRequest(model=str(tmp_path / "net.pt2")))
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_float_program_is_calibrated_as_its_module(module, tmp_path, count):
+    scope: dict = {}
+    exec(MODULE, scope)
+    program = torch.export.export(scope["net"]().eval(), (torch.zeros(count, 1, 8, 8),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    found = read(ModelRequest(model=str(tmp_path / "net.pt2"), calibrate="digits"))
+    expected = read(ModelRequest(model=module, calibrate="digits"))
+    assert found.notes == expected.notes
+    images = stages.dataset("digits", None).test.images[:7]
+    np.testing.assert_allclose(found.floats(images), expected.floats(images), atol=1e-5)
+    codes = encode(images, found.network)
+    assert np.array_equal(golden.run(found.network, codes).logits[-1], golden.run(expected.network, codes).logits[-1])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_wrappers_of_a_module_are_left_out(module, tmp_path):
+    expected = read(ModelRequest(model=module, calibrate="digits"))
+    wrappers = ("torch.compile(net())", "nn.DataParallel(net())", "torch.jit.script(net())")
+    path = tmp_path / "wrapped.py"
+    path.write_text(MODULE + "".join(f"\n\ndef make{n}():\n    return {each}\n" for n, each in enumerate(wrappers)))
+    for factory in ("make0", "make1"):
+        found = read(ModelRequest(model=f"{path}:{factory}", calibrate="digits"))
+        assert same(replace(found.network, name="net"), expected.network)
+    with pytest.raises(ValueError, match=r"make2 must return the module itself, not one of torch\.jit"):
+        read(ModelRequest(model=f"{path}:make2", calibrate="digits"))
 
 
 def test_a_module_of_a_user_is_calibrated(module):

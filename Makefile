@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: baselines baselines-85f bench bench-85f demo test lint mutants setup figures lock clean
+.PHONY: baselines baselines-85f bench bench-85f demo mlperf test lint mutants setup figures lock clean
 
 demo: setup
 	@$(BIN)/offramp demo $(ARGS)
@@ -40,6 +40,11 @@ figures: demo
 bench: setup
 	@$(BIN)/offramp bench --config base --json baselines/bench-base.json --plot baselines/density.svg --verilator 2 --peers $(ARGS)
 	@$(BIN)/python tools/figures baselines/bench-base.json
+
+# Runs the official networks of MLPerf Tiny in every way, and puts their figures into docs/results.md; an hour.
+mlperf: setup
+	@$(BIN)/python tools/mlperf baselines/mlperf-tiny.json $(ARGS)
+	@$(BIN)/python tools/figures baselines/mlperf-tiny.json
 
 # Measures ResNet-8 within the memories of an ECP5-85F: lists are read during the run.
 bench-85f: setup

@@ -7,7 +7,7 @@ from models.zoo import entry
 from offramp.report.units import percent, usage
 from offramp.result_file import read_json
 
-__all__ = ["headline_markdown"]
+__all__ = ["headline_markdown", "routed_clock"]
 
 _BASELINES = Path(__file__).parents[2] / "baselines"
 #: Recorded builds in the table, by their config.
@@ -28,6 +28,11 @@ def _bench(found: dict[str, Any]) -> list[tuple[str, str, str]]:
         ),
         (f"simulator, `{dense['workload']}`", f"{dense['simulator_images_per_second']:.0f} images/s", command),
     ]
+
+
+def routed_clock(config: str) -> float | None:
+    """Highest clock in MHz of a config that was built, as recorded; None of one that wasn't."""
+    return float(read_json(_BASELINES / f"build-{config}.json")["build"]["fmax_mhz"]) if config in _BUILDS else None
 
 
 def _build(config: str) -> tuple[str, str, str]:

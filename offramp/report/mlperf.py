@@ -1,0 +1,29 @@
+"""The official networks of MLPerf Tiny on the accelerator, for docs/results.md."""
+
+from typing import Any
+
+from offramp.report.headline import routed_clock
+from offramp.report.tables import equality, markdown_lines
+from offramp.report.units import count, points
+
+__all__ = ["mlperf_markdown"]
+
+
+def mlperf_markdown(result: dict[str, Any]) -> str:
+    """What ``tools/mlperf`` found, as two tables: that all agree, and what it takes of each config."""
+    agreement = [["network", "images", "LiteRT's int8 output, % right", "golden's logits, % right", "tensors", "RTL"]]
+    figures = [["network", "config", "cycles", "of limit, %", "dense MACs a multiplier and cycle", "inferences/s"]]
+    for name, found in result["networks"].items():
+        source, images = found["stages"][0], count(found["stages"][0]["images"])
+        right = [points(found[f"accuracy_{which}"]) for which in ("reference", "golden")]
+        tensors = "all equal" if found["reference_equal"] else f"{source['first']} differs"
+        ran = next(iter(found["configs"].values()))["rtl"]
+        equal = f"{ran['images']} images: values {equality(found['values_equal'])}, "
+        agreement.append([name, images, *right, tensors, f"{equal}cycles {equality(found['cycles_equal'])}"])
+        for config, taken in found["configs"].items():
+            clock, cycles = routed_clock(config), taken["cycles"]["mean"]
+            rate = "-" if clock is None else f"{count(clock * 1e6 / cycles)} at {clock:.1f} MHz"
+            share, use = points(taken["share_of_limit"], 1), f"{taken['macs_per_multiplier_cycle']:.2f}"
+            figures.append([name, f"`{config}`", count(cycles), share, use, rate])
+    lines = markdown_lines(agreement, ["---", "--:", "--:", "--:", "---", "---"])
+    return "\n".join([*lines, "", *markdown_lines(figures, ["---", "---", "--:", "--:", "--:", "--:"])])

@@ -86,13 +86,13 @@ def test_a_choice_that_was_refused_is_estimated():
 
 
 def test_where_nothing_was_chosen_it_is_the_least():
-    """Here: pointers alone are too many."""
+    """Here: pointers alone are too many; the refusal counts weights, too."""
     network, config = random_network(13), ROOMY.replace(cores=1, list_words=512)
     found = compilation(network, config)
     assert found.told is None
     uses = uses_of(found)
     assert {use.certainty for use in uses.values()} == {"least"}
-    assert f"needs at least {uses['lists'].used} for the pointers alone" in str(found.refusal)
+    assert f"({uses['lists'].used} pointers, and " in str(found.refusal)
     program = compilation(network, config.replace(list_words=8192)).program()
     for memory, image in IMAGES.items():
         assert 0 < uses[memory].used <= program.size_words()[image][0]

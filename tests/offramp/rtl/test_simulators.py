@@ -92,7 +92,7 @@ class Recorded:
 def recorded(monkeypatch):
     runner = Recorded()
     monkeypatch.setattr(simulators, "generate", lambda config: "")
-    monkeypatch.setattr(simulators, "_runner", lambda simulator, library: runner)
+    monkeypatch.setattr(simulators, "_runner", lambda simulator, library, progress: runner)
     return runner
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from hw.compiler.compile import compile_balanced
 from hw.config import AcceleratorConfig
 from hw.network.network import Network
 from hw.rules import require
@@ -15,18 +14,15 @@ from models.compression import prune
 from models.compression.quantize import calibrated, image_quantization, quantize, to_network
 from models.datasets.sources import Progress
 from models.datasets.splits import Split
-from models.integer import golden
-from models.integer.activity import activity
 from models.training.standard_pieces import FixedMask
 from models.training.train import Schedule, accuracy, fit, predict
+from offramp.intake.figures import figures, shares_of
 from offramp.intake.samples import Samples
-from offramp.measure.measure import cycle_statistics
-from sim import simulate, worst_case
 
 __all__ = ["Sparse", "sparse"]
 
-#: Images that are simulated, and whose activations count for the PEs' work; images that calibrate.
-_SIMULATED, _CALIBRATION = 1000, 512
+#: Images that calibrate.
+_CALIBRATION = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +106,9 @@ def sparse(
         model, train, Schedule(epochs=max(1, epochs // 3), lr=0.001), seed=seed, image=image, progress=progress
     )
     network = to_network(twin, name)
-    shares = activity(network, samples[1].codes(network)[:_SIMULATED])
     return Sparse(
         network=network,
-        activity=shares,
+        activity=shares_of(network, samples[1]),
         before=before,
         after=_measured(network, samples, config),
         accuracy_float=as_it_came,
@@ -131,16 +126,7 @@ def _split(found: Samples) -> Split:
 
 
 def _measured(network: Network, samples: tuple[Samples, Samples, Samples], config: AcceleratorConfig) -> dict[str, Any]:
-    """A network on the images that are measured on."""
-    chosen, test = samples[1].codes(network), samples[2].codes(network)
-    program = compile_balanced(network, config, activity(network, chosen[:_SIMULATED]))
-    found, cycles = golden.run(network, test, keep=False), simulate(program, test[:_SIMULATED]).cycles
-    labels = samples[2].labels
-    assert labels is not None
+    """Figures of a network, and how many of its weights aren't zero."""
     weights = [array for name, array in network.arrays() if name.endswith("/weight")]
-    return {
-        "accuracy": found.accuracy(labels),
-        "exit_share": found.exit_share().tolist(),
-        "cycles": cycle_statistics(cycles) | {"bound": worst_case(program)},
-        "weights": sum(int(np.count_nonzero(array)) for array in weights),
-    }
+    nonzero = sum(int(np.count_nonzero(array)) for array in weights)
+    return {**figures(network, samples[1], samples[2], config), "weights": nonzero}

@@ -1,34 +1,18 @@
 """An early exit for a user's finished network: trained, calibrated, compiled, and compared with what was there."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hw.compiler.compile import compile_balanced
 from hw.config import AcceleratorConfig
 from hw.network.network import Network
 from models.datasets.sources import Progress
-from models.integer import golden
-from models.integer.activity import activity
 from models.integer.branch import with_branch
+from offramp.intake.figures import figures, shares_of
 from offramp.intake.samples import Samples
-from offramp.measure.measure import cycle_statistics
-from sim import simulate, worst_case
 
 __all__ = ["Extension", "extended"]
-
-#: Images that are simulated, and whose activations count for the PEs' work.
-_SIMULATED = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Figures:
-    """A network on the images that are measured on."""
-
-    accuracy: float
-    exit_share: list[float]
-    cycles: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +58,9 @@ def extended(
     ValueError
         As of :func:`models.integer.branch.with_branch`, or when the network doesn't fit the config.
     """
-    codes = [each.codes(network) for each in samples]
-    train, validation, test = ((images, each.labels) for images, each in zip(codes, samples, strict=True))
+    train, validation = ((each.codes(network), each.labels) for each in samples[:2])
     assert train[1] is not None
     assert validation[1] is not None
-    assert test[1] is not None
     if progress is not None:
         progress(0, 3, "train the branch")
     made = with_branch(
@@ -86,23 +68,8 @@ def extended(
     )
     if progress is not None:
         progress(1, 3, "measure")
-    shares = activity(made, codes[1][:_SIMULATED])
-    before, after = (
-        asdict(_measured(each, {name: share for name, share in shares.items() if name in each.tensors()}, test, config))
-        for each in (network, made)
-    )
+    before, after = (figures(each, samples[1], samples[2], config) for each in (network, made))
     thresholds = [int(head.threshold) for head in made.exits if head.threshold is not None]
-    return Extension(network=made, activity=shares, before=before, after=after, thresholds=thresholds)
-
-
-def _measured(
-    network: Network, shares: dict[str, np.ndarray], test: tuple[np.ndarray, Any], config: AcceleratorConfig
-) -> _Figures:
-    program = compile_balanced(network, config, shares)
-    found = golden.run(network, test[0], keep=False)
-    cycles = simulate(program, test[0][:_SIMULATED]).cycles
-    return _Figures(
-        accuracy=found.accuracy(test[1]),
-        exit_share=found.exit_share().tolist(),
-        cycles=cycle_statistics(cycles) | {"bound": worst_case(program)},
+    return Extension(
+        network=made, activity=shares_of(made, samples[1]), before=before, after=after, thresholds=thresholds
     )

@@ -16,7 +16,7 @@ from models.datasets.sources import Progress
 from models.datasets.splits import Split
 from models.training.standard_pieces import FixedMask
 from models.training.train import Schedule, accuracy, fit, predict
-from offramp.intake.figures import figures, shares_of
+from offramp.intake.outcome import outcome, shares_of
 from offramp.intake.samples import Samples
 
 __all__ = ["Sparse", "sparse"]
@@ -129,4 +129,4 @@ def _measured(network: Network, samples: tuple[Samples, Samples, Samples], confi
     """Figures of a network, and how many of its weights aren't zero."""
     weights = [array for name, array in network.arrays() if name.endswith("/weight")]
     nonzero = sum(int(np.count_nonzero(array)) for array in weights)
-    return {**figures(network, samples[1], samples[2], config), "weights": nonzero}
+    return {**outcome(network, samples[1], samples[2], config), "weights": nonzero}

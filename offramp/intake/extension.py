@@ -9,7 +9,7 @@ from hw.config import AcceleratorConfig
 from hw.network.network import Network
 from models.datasets.sources import Progress
 from models.integer.branch import with_branch
-from offramp.intake.figures import figures, shares_of
+from offramp.intake.outcome import outcome, shares_of
 from offramp.intake.samples import Samples
 
 __all__ = ["Extension", "extended"]
@@ -68,7 +68,7 @@ def extended(
     )
     if progress is not None:
         progress(1, 3, "measure")
-    before, after = (figures(each, samples[1], samples[2], config) for each in (network, made))
+    before, after = (outcome(each, samples[1], samples[2], config) for each in (network, made))
     thresholds = [int(head.threshold) for head in made.exits if head.threshold is not None]
     return Extension(
         network=made, activity=shares_of(made, samples[1]), before=before, after=after, thresholds=thresholds

@@ -13,7 +13,7 @@ from offramp.intake.samples import Samples
 from offramp.measure.measure import cycle_statistics
 from sim import simulate, worst_case
 
-__all__ = ["figures", "shares_of"]
+__all__ = ["outcome", "shares_of"]
 
 #: Images that are simulated, and whose activations count for the PEs' work.
 _SIMULATED = 1000
@@ -24,7 +24,7 @@ def shares_of(network: Network, chosen: Samples) -> dict[str, np.ndarray]:
     return activity(network, chosen.codes(network)[:_SIMULATED])
 
 
-def figures(network: Network, chosen: Samples, test: Samples, config: AcceleratorConfig) -> dict[str, Any]:
+def outcome(network: Network, chosen: Samples, test: Samples, config: AcceleratorConfig) -> dict[str, Any]:
     """``accuracy`` and ``exit_share`` on all test images, which have labels; ``cycles`` on the first of them.
 
     ``chosen`` are images by whose activations channels are dealt to the PEs.

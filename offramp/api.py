@@ -70,7 +70,7 @@ def quantize(
     Parameters
     ----------
     module : Module
-        As :func:`models.frontends.graph.lower` takes it; it isn't changed.
+        As :func:`models.frontends.pytorch.graph.lower` takes it; it isn't changed.
     images : array of float, (N, height, width, channels)
         In 0..1; they set the ranges of activations.
     labels : array of int, (N,), optional

@@ -27,9 +27,10 @@ from models import zoo
 from models.compression.product_pruning import ProductPruning
 from models.datasets import splits
 from models.datasets.sources import cifar10_batch, idx
-from models.frontends import onnx_reader, tflite
-from models.frontends.program_file import read_program
-from models.frontends.quantized import read_quantized
+from models.frontends.onnx import reader as onnx_reader
+from models.frontends.quantized.program_file import read_program
+from models.frontends.quantized.reader import read_quantized
+from models.frontends.tflite import reader as tflite_reader
 from models.integer import golden
 from models.methods.binary_relax import BinaryRelax
 from models.methods.boundary import Probe
@@ -47,9 +48,9 @@ from offramp.errors import sentence
 from offramp.report.contents import contents
 from sim import simulate
 from tests.fuzzing import changed_array, changed_bytes, changed_image, changed_text, changed_tree
-from tests.models.frontends import onnx_models
-from tests.models.frontends.quantized_programs import Quantized, two_layers
-from tests.models.frontends.tflite_changes import changed_graph, tflite_builders
+from tests.models.frontends.onnx import onnx_models
+from tests.models.frontends.quantized.quantized_programs import Quantized, two_layers
+from tests.models.frontends.tflite.tflite_changes import changed_graph, tflite_builders
 from tests.models.networks.test_resnet8 import official_arrays
 from tests.random_networks import random_codes, random_network
 
@@ -251,7 +252,7 @@ def use_onnx(path: Path) -> None:
 
 def use_tflite(path: Path) -> None:
     """Read, and executed."""
-    network = tflite.read(path)
+    network = tflite_reader.read(path)
     golden.run(network, random_codes(network, 1, 0))
 
 

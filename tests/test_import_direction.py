@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[1]
 _CONTRACTS = (
     "hw", "hw.network", "hw.program", "hw.compiler", "hw.compiler.steps", "hw.compiler.memory", "hw.compiler.search",
 )  # fmt: skip
+#: What comes in from PyTorch and from calibration; files of others are read at the front door.
+_FRONTENDS = ("models.frontends.pytorch", "models.frontends.quantized")
 #: Rooms of contracts that only files of TOP import.
 _CHECKS = ("hw.program.check",)
 #: What each room may import of ours besides itself. A room not named here is a mistake.
@@ -39,20 +41,26 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "models.datasets": _CONTRACTS,
     "models.networks": (*_CONTRACTS, "models.datasets"),
     "models.integer": (*_CONTRACTS, "models.datasets"),
-    "models.frontends": (*_CONTRACTS, "models.networks", "models.integer"),
+    "models.frontends": _CONTRACTS,
+    "models.frontends.pytorch": (*_CONTRACTS, "models.networks"),
+    "models.frontends.quantized": (
+        *_CONTRACTS, "models.networks", "models.integer", "models.frontends", "models.frontends.pytorch",
+    ),
+    "models.frontends.onnx": (*_CONTRACTS, "models.networks", "models.frontends"),
+    "models.frontends.tflite": (*_CONTRACTS, "models.frontends"),
     "models.training": (*_CONTRACTS, "models.datasets", "models.networks"),
     "models.compression": (
-        *_CONTRACTS, "models.datasets", "models.networks", "models.frontends", "models.integer", "models.training",
+        *_CONTRACTS, "models.datasets", "models.networks", *_FRONTENDS, "models.integer", "models.training",
     ),
     "models.attacks": (
         *_CONTRACTS, "models.datasets", "models.networks", "models.integer", "models.compression",
     ),
     "models.methods": (
-        *_CONTRACTS, "models.datasets", "models.networks", "models.frontends", "models.integer", "models.training",
+        *_CONTRACTS, "models.datasets", "models.networks", *_FRONTENDS, "models.integer", "models.training",
         "models.compression",
     ),
     "models.recipes": (
-        *_CONTRACTS, "models.datasets", "models.networks", "models.frontends", "models.integer", "models.training",
+        *_CONTRACTS, "models.datasets", "models.networks", *_FRONTENDS, "models.integer", "models.training",
         "models.compression", "models.methods",
     ),
     "models": (*_CONTRACTS, "models.datasets", "models.recipes"),

@@ -20,6 +20,7 @@ SHARED_TYPES = {"_Scan": "stands in the Verilog of committed bitstreams, for dis
 SHARED_FILES = {
     "__init__.py": "Python's",
     "__main__.py": "Python's",
+    "models/frontends/": "each room of them takes files apart, and has operators and layers",
     "offramp/commands/": "commands are called as what they start",
     "offramp/replications/": "a replication is called as its method",
 }

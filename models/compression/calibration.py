@@ -1,9 +1,9 @@
 """A float network of any style becomes an integer network as it is: images alone set the ranges of activations.
 
-The network's steps (:mod:`models.frontends.float_operators`) get a quantize and a dequantize where the accelerator
-rounds; what comes out is a program as PyTorch's own quantization makes them, which is read as any other
-(:mod:`models.frontends.quantized`). Weights are symmetric with one scale per output channel, but for logits, which have
-one in all so that they compare; activations have a scale and a zero point per map (Jacob et al. 2018, arXiv
+The network's steps (:mod:`models.frontends.quantized.float_operators`) get a quantize and a dequantize where the
+accelerator rounds; what comes out is a program as PyTorch's own quantization makes them, which is read as any other
+(:mod:`models.frontends.quantized.reader`). Weights are symmetric with one scale per output channel, but for logits,
+which have one in all so that they compare; activations have a scale and a zero point per map (Jacob et al. 2018, arXiv
 1712.05877). What behind a layer only clamps is part of it. Average pools and clamps by themselves keep their map's
 scale.
 """
@@ -19,7 +19,7 @@ from torch.export import ExportedProgram
 
 from hw.network.network import INPUT, Network
 from models.compression.quantize import image_quantization, images_of
-from models.frontends.exported import (
+from models.frontends.pytorch.exported import (
     export,
     exported_program,
     functional,
@@ -28,10 +28,10 @@ from models.frontends.exported import (
     program_of,
     undisturbed,
 )
-from models.frontends.float_operators import float_steps
-from models.frontends.graph_steps import Graph, GraphStep
-from models.frontends.quantized import read_quantized
-from models.frontends.step_module import StepModule
+from models.frontends.pytorch.steps import Graph, GraphStep
+from models.frontends.quantized.float_operators import float_steps
+from models.frontends.quantized.reader import read_quantized
+from models.frontends.quantized.step_module import StepModule
 from models.integer.exact import exact
 from models.networks.residual_net import to_torch
 
@@ -76,8 +76,8 @@ def calibrate(model: nn.Module | ExportedProgram, images: np.ndarray, name: str 
     Parameters
     ----------
     model : Module or ExportedProgram
-        Of any style: what counts are the operators that it computes (:mod:`models.frontends.float_operators`). Neither
-        its modes nor its buffers change.
+        Of any style: what counts are the operators that it computes
+        (:mod:`models.frontends.quantized.float_operators`). Neither its modes nor its buffers change.
     images : array of float, (N, height, width, channels)
         At least one; some hundred of all classes serve. Those all in 0..1 are taken for pixels; others set the range of
         the network's input.

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hw.network.network import INPUT
-from models.frontends.graph_steps import Graph, GraphStep, compute
+from models.frontends.pytorch.steps import Graph, GraphStep, compute
 from models.integer.rounding import round_through
 from models.networks.winners import keep
 

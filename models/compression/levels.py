@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from models.frontends.graph import Graph
+from models.frontends.pytorch.graph import Graph
 
 __all__ = ["LEVELS", "channel_sparsity", "codes", "convolutions", "project", "units"]
 
@@ -97,7 +97,7 @@ def units(model: nn.Module, graph: Graph, kind: str) -> dict[str, torch.Tensor]:
     model : Module
         Whose convolutions all have weights of these levels, as :func:`project` makes them.
     graph : Graph
-        As :func:`models.frontends.graph.lower` makes it of the network.
+        As :func:`models.frontends.pytorch.graph.lower` makes it of the network.
     kind : str
         One of :data:`LEVELS`.
 

@@ -29,8 +29,8 @@ from models.compression.fakequant import INPUT_SCALE, INPUT_ZERO_POINT, FakeQuan
 from models.compression.levels import units
 from models.datasets.sources import Progress
 from models.datasets.splits import Split
-from models.frontends.graph import GraphStep, lower
-from models.frontends.merge import merged
+from models.frontends.pytorch.graph import GraphStep, lower
+from models.frontends.pytorch.merge import merged
 from models.integer.exact import exact
 from models.networks.ensemble import members_of
 from models.networks.residual_net import to_torch
@@ -143,7 +143,7 @@ def quantize(
     Parameters
     ----------
     model : Module
-        Float network as :func:`models.frontends.graph.lower` takes it, or an ensemble of such
+        Float network as :func:`models.frontends.pytorch.graph.lower` takes it, or an ensemble of such
         (:mod:`models.networks.ensemble`).
     split : Split
         Images that set the ranges and train.
@@ -200,7 +200,7 @@ def calibrated(model: nn.Module, images: np.ndarray, *, exits: bool = True) -> F
     Parameters
     ----------
     model : Module
-        Float network as :func:`models.frontends.graph.lower` takes it.
+        Float network as :func:`models.frontends.pytorch.graph.lower` takes it.
     images : array of float, (N, height, width, channels)
         At least one; some hundred of all classes serve. Those all in 0..1 are taken for pixels; others set the range of
         the network's input.

@@ -33,7 +33,7 @@ from models.compression.fakequant import INPUT_SCALE, INPUT_ZERO_POINT
 from models.compression.quantize import encode, quantize, to_network
 from models.datasets.sources import Progress
 from models.datasets.splits import Split
-from models.frontends.graph import Graph
+from models.frontends.pytorch.graph import Graph
 from models.integer import golden
 from models.training.hyperparameters import Schedule
 from models.training.train import fit

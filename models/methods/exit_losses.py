@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from hw.rules import require, shown
 from hw.typed import checked
 from models.compression.fakequant import FakeQuantNet
-from models.frontends.graph import Graph, lower
+from models.frontends.pytorch.graph import Graph, lower
 from models.methods.dab import exit_costs
 from models.training.pieces import Outputs, Piece, Run
 

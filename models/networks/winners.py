@@ -2,8 +2,8 @@
 
 A convolution or linear layer that carries a :class:`Winners` multiplies what it lets through; other readers of the same
 map, a shortcut say, see all of it: the semantics of :class:`hw.network.selection.Select`, which
-:func:`models.frontends.graph.lower` makes of it. Which activations win is exact, of equal ones the first in (row,
-column, channel) order, so that the float network, its fake-quantized twin and the integers agree wherever their
+:func:`models.frontends.pytorch.graph.lower` makes of it. Which activations win is exact, of equal ones the first in
+(row, column, channel) order, so that the float network, its fake-quantized twin and the integers agree wherever their
 activations do.
 """
 
@@ -45,7 +45,7 @@ def _mask(x: torch.Tensor, kind: str, count: int, channels: Sequence[int], step:
     """1 where a place wins, else 0, in a shape that broadcasts to that of ``x``.
 
     An operator of PyTorch's own kind: an exported graph holds it as one node, which
-    :func:`models.frontends.graph.lower` reads.
+    :func:`models.frontends.pytorch.graph.lower` reads.
     """
     if kind == "elements":
         return _elements(x, count)

@@ -49,7 +49,7 @@ from hw.typed import call, checked, said, settled
 from models.compression.fakequant import FakeQuantNet
 from models.compression.levels import LEVELS
 from models.datasets.splits import NAMES, SHAPES
-from models.frontends.merge import lowered
+from models.frontends.pytorch.merge import lowered
 from models.networks import architectures
 from models.networks.architectures import AnyArchitecture
 from models.recipes.registry import INTEGER, PIECES, Context

@@ -18,12 +18,13 @@ from models import zoo
 from models.compression.calibration import calibrate
 from models.datasets.sources import Progress
 from models.datasets.splits import NAMES
-from models.frontends import onnx_reader, tflite
-from models.frontends.exported import image_taken, images_taken, layout_of
-from models.frontends.onnx_module import OnnxModule
-from models.frontends.onnx_reference import feed, runtime_outputs
-from models.frontends.program_file import read_program
-from models.frontends.quantized import read_quantized
+from models.frontends.onnx import reader as onnx_reader
+from models.frontends.onnx.module import OnnxModule
+from models.frontends.onnx.reference import feed, runtime_outputs
+from models.frontends.pytorch.exported import image_taken, images_taken, layout_of
+from models.frontends.quantized.program_file import read_program
+from models.frontends.quantized.reader import read_quantized
+from models.frontends.tflite import reader as tflite_reader
 from models.integer.exact import exact
 from models.networks.residual_net import to_torch
 from models.recipes import checkpoint
@@ -124,7 +125,10 @@ def read(request: ModelRequest) -> Model:
 
 def _from_tflite(request: ModelRequest) -> Model:
     """A TensorFlow Lite file, which LiteRT's reference kernels run as well."""
-    found, content = tflite.imported(request.model, output=request.output_tensor), Path(request.model).read_bytes()
+    found, content = (
+        tflite_reader.imported(request.model, output=request.output_tensor),
+        Path(request.model).read_bytes(),
+    )
 
     def compare(codes: np.ndarray, progress: Progress | None) -> Agreement:
         return litert(content, found, codes, progress)

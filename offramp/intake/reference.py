@@ -11,9 +11,9 @@ from torch.export import ExportedProgram
 from hw.network.network import Network
 from hw.rules import require, shown
 from models.datasets.sources import Progress
-from models.frontends.quantized import compared
-from models.frontends.tflite import Imported
-from models.frontends.tflite_edges import FileInput
+from models.frontends.quantized.reader import compared
+from models.frontends.tflite.edges import FileInput
+from models.frontends.tflite.reader import Imported
 from models.integer import golden
 
 __all__ = ["Agreement", "litert", "named", "program"]

@@ -10,7 +10,7 @@ from torch import nn
 from hw.network.network import Network
 from models.compression.prune import apply, masks
 from models.datasets.splits import Split
-from models.frontends.graph import lower
+from models.frontends.pytorch.graph import lower
 from models.methods.dnr import DynamicL2, Rewiring, layers_of
 from models.methods.robust import AdversarialLoss
 from models.training.pieces import Piece

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from models.compression.fakequant import FakeQuantNet
-from models.frontends.graph import lower
+from models.frontends.pytorch.graph import lower
 from models.integer.rounding import round_through
 from models.networks.architectures import initial
 from models.networks.residual_net import Architecture, to_torch

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from models.compression.levels import LEVELS, channel_sparsity, codes, convolutions, project, units
-from models.frontends.graph import lower
+from models.frontends.pytorch.graph import lower
 from models.networks.architectures import initial
 from models.networks.residual_net import Architecture
 

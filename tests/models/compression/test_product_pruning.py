@@ -8,7 +8,7 @@ from torch import nn
 from models.compression.product_pruning import ProductPruning
 from models.compression.quantize import encode, quantize, to_network
 from models.compression.sparse_training import GradualPruning
-from models.frontends.graph import lower
+from models.frontends.pytorch.graph import lower
 from models.integer import golden
 from models.networks.architectures import initial
 from models.networks.residual_net import Architecture

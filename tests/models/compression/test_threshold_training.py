@@ -7,7 +7,7 @@ from models.compression.element_thresholds import element_thresholds_for, with_e
 from models.compression.fakequant import FakeQuantNet
 from models.compression.quantize import encode, quantize, to_network
 from models.compression.threshold_training import ElementThresholds
-from models.frontends.graph import lower
+from models.frontends.pytorch.graph import lower
 from models.integer import golden
 from models.networks.architectures import initial
 from models.recipes.registry import PIECES, Context

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.frontends.graph import lower
+from models.frontends.pytorch.graph import lower
 
 
 def evaluate(graph, images):

@@ -12,7 +12,7 @@ from hw.network.network import INPUT, Conv2D, Exit, Network
 from hw.numerics import Rounding
 from models.compression.fakequant import FakeQuantNet
 from models.compression.quantize import encode, to_network
-from models.frontends.graph import lower
+from models.frontends.pytorch.graph import lower
 from models.integer import exact, golden
 from models.integer.activity import activity
 from models.networks.residual_net import Architecture, ResidualNet

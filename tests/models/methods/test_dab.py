@@ -7,7 +7,7 @@ import torch
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from models.compression.quantize import encode, quantize, to_network
-from models.frontends.graph import lower
+from models.frontends.pytorch.graph import lower
 from models.integer import golden
 from models.integer.exit_calibration import calibrate, with_exit_thresholds
 from models.integer.surrogate import Surrogate

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from models.compression.quantize import quantize
-from models.frontends.graph import lower
+from models.frontends.pytorch.graph import lower
 from models.methods.dab import exit_costs
 from models.methods.exit_losses import DynamicExitLoss, RampedExitLoss
 from models.networks.architectures import initial

@@ -12,8 +12,8 @@ from hw.network.selection import Select
 from models.compression.fakequant import FakeQuantNet
 from models.compression.levels import LEVELS, codes, convolutions, project
 from models.compression.quantize import encode, quantize, to_network
-from models.frontends.graph import lower
-from models.frontends.merge import merged
+from models.frontends.pytorch.graph import lower
+from models.frontends.pytorch.merge import merged
 from models.integer import golden
 from models.networks.architectures import initial
 from models.networks.ensemble import Ensemble, members_of

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from hw.network.network import Conv2D
 from models.compression.quantize import encode, quantize, to_network
 from models.datasets.splits import Split, load
-from models.frontends.graph import lower
+from models.frontends.pytorch.graph import lower
 from models.integer import golden
 from models.integer.surrogate import Surrogate
 from models.networks.architectures import initial

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.models.frontends.tflite_builder import Builder
+from tests.models.frontends.tflite.tflite_builder import Builder
 
 __all__ = ["MODULE", "tflite_file"]
 

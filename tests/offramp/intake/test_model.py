@@ -14,7 +14,7 @@ from offramp import stages
 from offramp.intake.model import read
 from offramp.intake.request import ModelRequest
 from offramp.intake.samples import Preprocessing
-from tests.models.frontends.quantized_programs import Quantized, two_layers
+from tests.models.frontends.quantized.quantized_programs import Quantized, two_layers
 from tests.offramp.intake.models import MODULE, tflite_file
 from tests.random_networks import random_network
 

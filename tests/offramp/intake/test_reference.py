@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from models.frontends.tflite import imported
+from models.frontends.tflite.reader import imported
 from offramp.intake.model import read
 from offramp.intake.reference import litert
 from offramp.intake.request import ModelRequest
-from tests.models.frontends.tflite_builder import Builder
+from tests.models.frontends.tflite.tflite_builder import Builder
 from tests.offramp.intake.models import tflite_file
 
 

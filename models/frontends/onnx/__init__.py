@@ -1,0 +1,1 @@
+"""ONNX files, in float and in all of ONNX's quantized forms, as modules of PyTorch's."""

@@ -1,0 +1,504 @@
+"""A PyTorch module as the functional graph of operators that :mod:`torch.export` makes of it, computed on samples.
+
+In a functional graph nothing is written in place, and no map has two names: what aliases and in-place operators do is
+followed exactly. Weights that a hook or a parametrization computes when the module is called are computed in the
+graph, too, from the parameters as they are now.
+"""
+
+import copy
+import io
+import logging
+import re
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.export.graph_signature import OutputKind
+from torch.nn.parameter import is_lazy
+
+__all__ = [
+    "Exported",
+    "ModulePlace",
+    "arguments",
+    "export",
+    "exported_program",
+    "functional",
+    "image_taken",
+    "images_taken",
+    "layout_of",
+    "line_of",
+    "program_of",
+    "recorded",
+    "undisturbed",
+]
+
+_SAMPLES = 3  # images; no size that a network is likely to have of itself, so that no reshape mixes images unseen
+_SEED = 20  # of the samples
+
+_TORCH, _HERE = Path(torch.__file__).parent, Path(__file__).parent
+
+#: Modules that are one step each, as programs call them.
+_PLACE = "models.frontends.quantized.step_module.StepModule"
+
+_ATEN = torch.ops.aten
+#: What gives its first argument on in evaluation mode, where shape and type stay.
+_PASSING = {
+    _ATEN.clone.default, _ATEN.alias.default, _ATEN.detach.default, _ATEN.contiguous.default, _ATEN.expand.default,
+    _ATEN._to_copy.default, _ATEN.to.dtype, _ATEN.to.dtype_layout, _ATEN.to.device, _ATEN.to.other,
+    _ATEN.dropout.default, _ATEN.feature_dropout.default, _ATEN.alpha_dropout.default,
+}  # fmt: skip
+
+
+def arguments(node: fx.Node) -> dict[str, Any]:
+    """Arguments of an operator by name, defaults included."""
+    assert isinstance(node.target, torch._ops.OpOverload)
+    expected = node.target._schema.arguments
+    given = dict(zip((argument.name for argument in expected), node.args, strict=False)) | node.kwargs
+    return {argument.name: given.get(argument.name, argument.default_value) for argument in expected}
+
+
+def line_of(node: fx.Node) -> str:
+    """The innermost line outside PyTorch that a node comes from, as ``net.py:12``; empty where none is known."""
+    return _own(re.findall(r'File "(.*)", line (\d+)', node.meta.get("stack_trace") or ""))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A module's operators in execution order, with what they compute.
+
+    Attributes
+    ----------
+    shape : tuple of 3 int
+        Height, width, channels of an image.
+    modules : dict of str to Module
+        Of the network, by name; ``""`` is the network itself.
+    nodes : tuple of Node
+        Operators whose results depend on the image or on chance, as far as the logits depend on them.
+    image : Node
+    logits : tuple of Node
+        As the network returns them.
+    values : dict of Node to tensor
+        What each node, constants included, is for the sample images (N, channels, height, width).
+    answers : tuple of tensor
+        What the module itself returns for them.
+    alone : function
+        What it returns for the first of them alone, computed anew unless it is a program, which takes as many images
+        as it was made for.
+    """
+
+    shape: tuple[int, int, int]
+    modules: Mapping[str, nn.Module]
+    nodes: tuple[fx.Node, ...]
+    image: fx.Node
+    logits: tuple[fx.Node, ...]
+    values: Mapping[fx.Node, Any]
+    answers: tuple[torch.Tensor, ...]
+    alone: Callable[[], tuple[torch.Tensor, ...]]
+
+    def module(self, node: fx.Node) -> tuple[str, nn.Module]:
+        """The innermost module that a node is computed in: its name and itself."""
+        stack = node.meta.get("nn_module_stack") or {}
+        names = [name.split("@")[0] for name, _ in stack.values()]
+        name = next((name for name in reversed(names) if name in self.modules), "")
+        return name, self.modules[name]
+
+
+def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
+    """A network's operators; it must be in evaluation mode (:func:`undisturbed`), and keeps what it holds.
+
+    Parameters
+    ----------
+    shape : tuple of 3 int
+        Height, width, channels of an image.
+
+    Raises
+    ------
+    ValueError
+        When the network can't compute images of this shape, returns anything but logits, changes what it holds, or
+        branches on what it computes; the message names the module where there is one.
+    """
+    images = _images(model, shape, _SAMPLES)
+    with _kept(model) as changed:
+        answers = _answers(model, shape, images)
+    with _kept(model):
+        program = _program(model, images, changed)
+        values = recorded(program, images)
+
+    def alone() -> tuple[torch.Tensor, ...]:
+        with _kept(model):
+            return _answers(model, shape, images[:1])
+
+    (image,) = program.graph_signature.user_inputs
+    modules = model.named_modules(remove_duplicate=False)
+    return _pruned(program.graph, image, shape, values, answers, modules, alone)
+
+
+def program_of(model: nn.Module, shape: tuple[int, int, int], count: int = 1) -> torch.export.ExportedProgram:
+    """A module's functional program; the module must be in evaluation mode (:func:`undisturbed`).
+
+    Parameters
+    ----------
+    shape : tuple of 3 int
+        Height, width, channels of an image.
+    count : int
+        Images that it takes.
+
+    Raises
+    ------
+    ValueError
+        As :func:`export`.
+    """
+    images = _images(model, shape, count)
+    with _kept(model) as changed:
+        _answers(model, shape, images)
+    with _kept(model):
+        return _program(model, images, changed)
+
+
+def functional(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """A program without operators that write in place.
+
+    Raises
+    ------
+    ValueError
+        When the program changes what it holds, or its image.
+    """
+    if any(_writes(node) for node in program.graph.nodes):
+        program = program.run_decompositions({})
+    written = _written(program)
+    if written:
+        raise ValueError(f"a network must not change {', '.join(written)} when it is called")
+    return program
+
+
+def exported_program(
+    program: torch.export.ExportedProgram, shape: tuple[int, int, int], images: torch.Tensor
+) -> Exported:
+    """The operators of a functional program, which stays as it is.
+
+    Parameters
+    ----------
+    shape : tuple of 3 int
+        Height, width, channels of an image.
+    images : tensor
+        As many as the program takes.
+
+    Raises
+    ------
+    ValueError
+        When the program can't compute them.
+    """
+    own = copy.deepcopy(program.graph_module)
+    for node, original in zip(own.graph.nodes, program.graph.nodes, strict=True):
+        node.name = original.name  # A copy renames what is called as something of Python's.
+    try:
+        values = _Recorder(own).record(_inputs(program, images))
+    except Exception as error:  # Operators may raise anything.
+        raise ValueError(f"the program can't compute images of shape {tuple(images.shape)}: {_first(error)}") from error
+    output = next(iter(reversed(own.graph.nodes)))
+    answers = tuple(values[node] for node in output.args[0] if isinstance(node, fx.Node))
+    stacks = [node.meta.get("nn_module_stack") or {} for node in own.graph.nodes]
+    names = {name.split("@")[0] for stack in stacks for name, _ in stack.values()}
+    places = {name.split("@")[0] for stack in stacks for name, kind in stack.values() if kind == _PLACE}
+    modules = [(name, ModulePlace() if name in places else _Unknown()) for name in sorted(names | {""})]
+    (image,) = program.graph_signature.user_inputs
+    return _pruned(own.graph, image, shape, values, answers, modules, lambda: tuple(each[:1] for each in answers))
+
+
+def recorded(program: torch.export.ExportedProgram, images: torch.Tensor) -> dict[fx.Node, Any]:
+    """What every node of a program is for images."""
+    return _Recorder(program.graph_module).record(_inputs(program, images))
+
+
+class ModulePlace(nn.Module):
+    """What stands for a module of a program that is one step, which has its name."""
+
+
+class _Unknown(nn.Module):
+    """What stands for a module of a program, of which nothing but the name is left."""
+
+
+def image_taken(program: torch.export.ExportedProgram) -> torch.Tensor:
+    """What stands for the images of a program.
+
+    Raises
+    ------
+    ValueError
+        When it takes anything but one tensor of 2 to 4 dimensions.
+    """
+    names = program.graph_signature.user_inputs
+    values = [node.meta["val"] for node in program.graph.nodes if node.name in names]
+    if len(values) != 1 or not isinstance(values[0], torch.Tensor) or values[0].ndim not in (2, 3, 4):
+        raise ValueError("a network must take one tensor of 2 to 4 dimensions, the first of which counts images")
+    return values[0]
+
+
+def images_taken(program: torch.export.ExportedProgram) -> tuple[tuple[int, ...], tuple[int, int, int]]:
+    """Shape of the images that a program takes, of any number one; height, width and channels of an image.
+
+    Raises
+    ------
+    ValueError
+        As :func:`image_taken`, and when sizes of an image aren't fixed.
+    """
+    count, *sizes = image_taken(program).shape
+    if not all(isinstance(size, int) for size in sizes):
+        raise ValueError(f"an image's sizes must be fixed, not {tuple(map(str, sizes))}")
+    channels, height, width = (*sizes, 1, 1)[:3] if len(sizes) != 2 else (sizes[0], 1, sizes[1])
+    return (count if isinstance(count, int) else 1, *sizes), (height, width, channels)
+
+
+def layout_of(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """Sizes of an image as a module takes it: channels, height and width; of one row it may be channels and columns, of
+    one position the channels alone.
+
+    Raises
+    ------
+    ValueError
+        When it can't compute any of these.
+    """
+    height, width, channels = shape
+    layouts = [(channels, height, width), (channels, width), (channels,)][: 1 + (height == 1) + (height == width == 1)]
+    if len(layouts) == 1:
+        return layouts[0]
+    errors = []
+    for layout in layouts:
+        try:
+            with _kept(model):
+                _answers(model, shape, _noise(model, layout, 2))
+        except ValueError as error:
+            errors.append(error)
+        else:
+            return layout
+    raise errors[0]
+
+
+def _images(model: nn.Module, shape: tuple[int, int, int], count: int) -> torch.Tensor:
+    """Images of noise in a module's layout, of its type and on its device."""
+    _check_values(model)
+    return _noise(model, layout_of(model, shape), count)
+
+
+def _noise(model: nn.Module, layout: tuple[int, ...], count: int) -> torch.Tensor:
+    first = next((value for value in model.parameters() if value.is_floating_point()), None)
+    random = torch.Generator("cpu").manual_seed(_SEED)
+    images = torch.rand(count, *layout, generator=random, dtype=torch.float32, device="cpu")
+    return images if first is None else images.to(first.device, first.dtype)
+
+
+def _check_values(model: nn.Module) -> None:
+    """Refuse parameters and buffers that are without values so far."""
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(value) or value.is_meta:
+            raise ValueError(f"{name}: parameters and buffers must have values, not be lazy or on device meta")
+
+
+def _program(model: nn.Module, images: torch.Tensor, changed: list[str]) -> torch.export.ExportedProgram:
+    """The functional graph of a module, which must change nothing that it holds; ``changed`` is what a call did."""
+    refusal = f"{type(model).__name__}: a network must not change {{}} when it is called"
+    try:
+        # Where it fails, it prints the graph so far on standard error.
+        with redirect_stderr(io.StringIO()):
+            program = torch.export.export(model, (images,))
+        # Without in-place operators the graph is functional as it is, and making it so takes twice the time again.
+        if any(_writes(node) for node in program.graph.nodes):
+            program = program.run_decompositions({})
+    except Exception as error:  # PyTorch's have no common type, and the network's own code runs in here.
+        if changed:
+            raise ValueError(refusal.format(", ".join(changed))) from error
+        raise ValueError(f"{_place(model, error)}: the forward pass can't be exported: {_first(error)}") from error
+    written = _written(program) or changed  # not all that changes is in the graph, but what is has its line
+    if written:
+        raise ValueError(refusal.format(", ".join(written)))
+    return program
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, exact types and no gradients inside; afterwards everything is as before."""
+    device = next((value.device.type for value in model.parameters()), "cpu")
+    modes = [(module, module.training) for module in model.modules()]
+    noise = logging.getLogger("torch.fx.experimental.symbolic_shapes")  # dumps graphs beside its exceptions
+    quiet = noise.disabled
+    try:
+        noise.disabled = True
+        for module, _ in modes:
+            module.training = False
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.autocast(device, enabled=False),
+            torch.random.fork_rng(devices=[]),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")  # export's, of what it does itself and of hooks that set weights
+            yield
+    finally:
+        noise.disabled = quiet
+        for module, training in modes:
+            module.training = training
+
+
+def _writes(node: fx.Node) -> bool:
+    """Whether an operator changes one of its operands."""
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+@contextmanager
+def _kept(model: nn.Module) -> Iterator[list[str]]:
+    """Afterwards parameters and buffers are what they were, and the list names those that were written or replaced."""
+    held = [
+        (prefix, module, name, value, value.clone())
+        for prefix, module in model.named_modules()
+        for name, value in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+    ]
+    changed: list[str] = []
+    try:
+        yield changed
+    finally:
+        for prefix, module, name, value, before in held:
+            is_same = _are_equal(value, before)
+            if not is_same or getattr(module, name, None) is not value:
+                changed.append(f"{prefix}.{name}" if prefix else name)
+            setattr(module, name, value)
+            if value.shape != before.shape:
+                value.data = before
+            elif not is_same:
+                value.copy_(before)
+
+
+def _are_equal(value: torch.Tensor, before: torch.Tensor) -> bool:
+    """Whether all numbers are the same; NaN is NaN."""
+    return value.shape == before.shape and bool(((value == before) | (value.isnan() & before.isnan())).all())
+
+
+def _written(program: torch.export.ExportedProgram) -> list[str]:
+    """What a call changes, and where: parameters, buffers, the image."""
+    nodes = {node.name: node for node in program.graph.nodes}
+    found = []
+    for each in program.graph_signature.output_specs:
+        if each.kind != OutputKind.USER_OUTPUT:
+            line = line_of(nodes[each.arg.name])
+            what = "the image" if each.kind == OutputKind.USER_INPUT_MUTATION else str(each.target)
+            found.append(f"{what} ({line})" if line else what)
+    return found
+
+
+def _answers(model: nn.Module, shape: tuple[int, int, int], images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What the module returns."""
+    try:
+        found = model(images.clone())
+    except Exception as error:  # The network's own code may raise anything.
+        raise ValueError(f"{_place(model, error)}: can't compute images of shape {shape}: {_first(error)}") from error
+    answers = (found,) if isinstance(found, torch.Tensor) else found
+    if not isinstance(answers, tuple | list) or not all(isinstance(answer, torch.Tensor) for answer in answers):
+        raise ValueError(f"{type(model).__name__}: a network must return logits or a tuple of them, not {_kind(found)}")
+    if not answers:
+        raise ValueError(f"{type(model).__name__}: a network must return the logits of at least 1 exit, not of 0")
+    return tuple(answers)
+
+
+def _kind(value: Any) -> str:
+    """The type of what a network returns, and the types in a tuple or list."""
+    inner = [type(each).__name__ for each in value] if isinstance(value, tuple | list) else []
+    return type(value).__name__ + (f" of {', '.join(inner)}" if inner else "")
+
+
+def _place(model: nn.Module, error: Exception) -> str:
+    """Name of the innermost module whose code raised an exception, or the network's type; and the line of that code."""
+    names = {id(module): name for name, module in model.named_modules()}
+    frames = list(traceback.walk_tb(error.__traceback__))
+    owners = [frame.f_locals.get("self") for frame, _ in frames]
+    inner = [names[id(owner)] for owner in owners if id(owner) in names]
+    own = _own((frame.f_code.co_filename, number) for frame, number in frames)
+    return ((inner[-1] if inner else "") or type(model).__name__) + (f" ({own})" if own else "")
+
+
+def _own(lines: Iterable[tuple[str, int | str]]) -> str:
+    """The last of lines that is neither PyTorch's nor a front end's, as ``net.py:12``; empty without one."""
+    own = [
+        f"{Path(file).name}:{number}"
+        for file, number in lines
+        if not Path(file).is_relative_to(_TORCH) and Path(file).parent != _HERE and not file.startswith("<")
+    ]
+    return own[-1] if own else ""
+
+
+def _first(error: Exception) -> str:
+    """The first line of what an exception says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _inputs(program: torch.export.ExportedProgram, images: torch.Tensor) -> list[Any]:
+    """What the graph takes: parameters, buffers, constants and objects as the module holds them, and the images."""
+    signature = program.graph_signature
+    held: dict[str, Any] = {}
+    for named in (signature.inputs_to_parameters, signature.inputs_to_buffers):
+        held |= {
+            name: program.constants[key] if key in program.constants else program.state_dict[key]
+            for name, key in named.items()
+        }
+    for named in (signature.inputs_to_lifted_tensor_constants, signature.inputs_to_lifted_custom_objs):
+        held |= {name: program.constants[key] for name, key in named.items()}
+    places = [node.name for node in program.graph.nodes if node.op == "placeholder"]
+    return [held.get(name, images) for name in places]
+
+
+def _is_random(node: fx.Node) -> bool:
+    """Whether an operator draws random numbers."""
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+class _Recorder(fx.Interpreter):
+    """Computes a graph and keeps what every node gives."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module, garbage_collect_values=False)
+
+    def record(self, inputs: list[Any]) -> dict[fx.Node, Any]:
+        """Every node's result."""
+        self.run(*inputs)
+        return dict(self.env)
+
+
+def _pruned(
+    graph: fx.Graph,
+    name: str,
+    shape: tuple[int, int, int],
+    values: dict[fx.Node, Any],
+    answers: tuple[torch.Tensor, ...],
+    modules: Iterable[tuple[str, nn.Module]],
+    alone: Callable[[], tuple[torch.Tensor, ...]],
+) -> Exported:
+    """Only what the logits depend on, without operators that give on what they take; the image's node has the name."""
+    for node in list(graph.nodes):
+        if node.target == _ATEN._assert_tensor_metadata.default:
+            graph.erase_node(node)
+        elif node.target in _PASSING:
+            before, after = values[node.args[0]], values[node]
+            if (before.shape, before.dtype) == (after.shape, after.dtype) and not arguments(node).get("train", False):
+                node.replace_all_uses_with(node.args[0])
+                graph.erase_node(node)
+    graph.eliminate_dead_code()
+    image = next(node for node in graph.nodes if node.name == name)
+    varying = {image}
+    for node in graph.nodes:
+        if node.op == "call_function" and (varying.intersection(node.all_input_nodes) or _is_random(node)):
+            varying.add(node)
+    output = next(iter(reversed(graph.nodes)))
+    return Exported(
+        shape=shape,
+        modules=dict(modules),
+        nodes=tuple(node for node in graph.nodes if node in varying and node is not image),
+        image=image,
+        logits=tuple(output.args[0]),
+        values=values,
+        answers=answers,
+        alone=alone,
+    )

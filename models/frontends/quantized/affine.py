@@ -1,0 +1,111 @@
+"""Operators of a quantized program that multiply maps by constants and add constants to them.
+
+Behind a layer with weights, before anything is rounded, they become part of it: weights stay the same integers, or
+change their sign, and their scales change. Of a map that has been quantized they are a step of their own.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import fx
+
+from models.frontends.pytorch.exported import arguments
+from models.frontends.pytorch.lowering import Map
+from models.frontends.pytorch.operators import OPERATORS
+from models.frontends.quantized.lowering import QuantizedLowering, QuantizedStep, plain, put
+
+__all__ = ["AFFINE"]
+
+
+def _affine(found: QuantizedLowering, node: fx.Node, operand: Any, gain: torch.Tensor, offset: torch.Tensor) -> Map:
+    """A map with a gain and an offset for each channel, or one in all."""
+    source = plain(found, node, operand)
+    step, channels = found.steps.get(source.name), found.shape(source.name)[2]
+    gain, offset = gain.expand(channels), offset.expand(channels)
+    alone = len(operand.users) == 1
+    if alone and step is not None and step.kind in ("conv", "depthwise", "linear"):
+        assert step.weight is not None
+        assert step.bias is not None
+        if step.name in found.scales:
+            found.scales[step.name] = found.scales[step.name] * torch.where(gain == 0, 1, gain.abs().double())
+        weight, bias = step.weight * gain[:, None, None, None], step.bias * gain + offset
+        return found.put(node, replace(step, weight=weight, bias=bias))
+    if alone and isinstance(step, QuantizedStep) and step.kind == "affine":
+        assert step.gain is not None
+        assert step.offset is not None
+        return found.put(node, replace(step, gain=step.gain * gain, offset=step.offset * gain + offset))
+    return put(found, node, "affine", (source.name,), gain=gain, offset=offset)
+
+
+def _norm(found: QuantizedLowering, node: fx.Node) -> Map:
+    given, what = arguments(node), "batch norm parameters"
+    if given.get("training", False) or given.get("running_mean") is None:
+        raise ValueError(f"{found.place(node)}: a batch norm must keep running statistics")
+    mean, variance = (found.constant(node, what, given[name]) for name in ("running_mean", "running_var"))
+    gain = torch.rsqrt(variance + given["eps"])
+    if given["weight"] is not None:
+        gain = gain * found.constant(node, what, given["weight"])
+    return _affine(
+        found, node, given["input"], gain, found.constant(node, what, given["bias"], len(gain)) - mean * gain
+    )
+
+
+def _with_constant(make: Callable[[torch.Tensor, bool], tuple[torch.Tensor, torch.Tensor] | None]) -> Any:
+    """A rule of an operator on a map and a constant: gain and offset from the constant, and whether it comes first."""
+
+    def rule(found: QuantizedLowering, node: fx.Node) -> Map:
+        given = arguments(node)
+        first, second = given["self"], given["other"]
+        if first in found.maps and second in found.maps and node.target == _ATEN.add.Tensor:
+            return OPERATORS[node.target](found, node)
+        if (first in found.maps) == (second in found.maps) or given.get("alpha", 1) != 1:
+            raise ValueError(f"{found.place(node)}: {node.name} must be of a map and constants")
+        operand, constant = (first, second) if first in found.maps else (second, first)
+        made = make(_channels(found, node, constant), operand is second)
+        if made is None:
+            raise ValueError(f"{found.place(node)}: {node.name} must divide a map by constants other than 0")
+        return _affine(found, node, operand, *made)
+
+    return rule
+
+
+def _channels(found: QuantizedLowering, node: fx.Node, constant: Any) -> torch.Tensor:
+    """A constant, one for each channel or one in all."""
+    if not isinstance(constant, fx.Node):
+        return torch.tensor([float(constant)])
+    values = found.constant(node, "constants", constant)
+    shape = found.exported.values[node].shape
+    sizes = (*[1] * (len(shape) - values.ndim), *values.shape)
+    if any(size != 1 for axis, size in enumerate(sizes) if axis != 1) or (len(shape) == 2 and not _flat(found, node)):
+        raise ValueError(f"{found.place(node)}: constants must be one for each channel, not {tuple(values.shape)}")
+    return values.flatten()
+
+
+def _flat(found: QuantizedLowering, node: fx.Node) -> bool:
+    """Whether a vector is a map of one position, whose values are its channels."""
+    (operand,) = [each for each in node.all_input_nodes if each in found.maps]
+    return found.shape(found.operand(node, operand).name)[:2] == (1, 1)
+
+
+def _quotient(constant: torch.Tensor, first: bool) -> tuple[torch.Tensor, torch.Tensor] | None:
+    return None if first or not constant.all() else (1 / constant, torch.zeros(1))
+
+
+def _difference(constant: torch.Tensor, first: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    return (-torch.ones(1), constant) if first else (torch.ones(1), -constant)
+
+
+_ATEN = torch.ops.aten
+#: The rule of each of these operators.
+AFFINE: dict[Any, Callable[[QuantizedLowering, fx.Node], Map]] = {
+    **dict.fromkeys((target for target in OPERATORS if "batch_norm" in str(target)), _norm),
+    _ATEN.add.Tensor: _with_constant(lambda constant, _: (torch.ones(1), constant)),
+    _ATEN.sub.Tensor: _with_constant(_difference),
+    **dict.fromkeys(  # these subtract their first operand from their second
+        (_ATEN.rsub.Scalar, _ATEN.rsub.Tensor), _with_constant(lambda constant, first: _difference(constant, not first))
+    ),
+    _ATEN.mul.Tensor: _with_constant(lambda constant, _: (constant, torch.zeros(1))),
+    _ATEN.div.Tensor: _with_constant(_quotient),
+}

@@ -1,0 +1,189 @@
+"""A float network of any style becomes steps in float that :func:`read_quantized` can follow once quantized.
+
+Beside what quantized programs have, there are batch norms and other constants by channel anywhere, what moves and pads
+values, shared modules, and types of floating point: all of it becomes steps with weights, or part of them.
+"""
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import fx
+
+from hw.network.network import INPUT
+from models.frontends.pytorch.exported import Exported, arguments
+from models.frontends.pytorch.guard import compare
+from models.frontends.pytorch.lowering import Lowering, Map
+from models.frontends.pytorch.operators import OPERATORS, Rule, apply
+from models.frontends.pytorch.steps import Graph, GraphStep, compute
+from models.frontends.quantized import moves
+from models.frontends.quantized.lowering import QuantizedLowering, QuantizedStep
+from models.frontends.quantized.operators import OPERATOR_RULES, as_linear, product
+
+__all__ = ["computed", "float_steps"]
+
+
+@dataclass(kw_only=True)
+class FloatLowering(QuantizedLowering):
+    """The steps so far, of a network whose modules may be called several times."""
+
+    def weights(self, node: fx.Node, weight: Any, bias: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights and biases of an operator."""
+        found = self.constant(node, "weights", weight)
+        return found, self.constant(node, "biases", bias, len(found)).to(found.device)
+
+
+def float_steps(exported: Exported) -> Graph:
+    """The steps of a network; what comes out has been compared with it, in float on a few random images.
+
+    Returns
+    -------
+    Graph
+        ``exits`` are the steps that the network returns, without what only keeps the order of values behind them.
+
+    Raises
+    ------
+    ValueError
+        When an operator can't be followed: the message gives all reasons, and the lines of the network's own code.
+    """
+    found = FloatLowering(exported=exported, maps={exported.image: Map(INPUT)})
+    apply(found, _RULES)
+    for node in exported.logits:
+        _exit(found, node)
+    for step in found.steps.values():
+        for name in step.inputs:
+            if name in found.steps and found.steps[name].kind == "monotone" != step.kind:
+                node = found.nodes[name]
+                found.refuse(node, f"{found.place(node)}: {node.name} must be at the end of a network")
+    if found.problems:
+        raise ValueError("; ".join(found.problems))
+    graph = Graph(shape=exported.shape, steps=tuple(map(_affine, found.steps.values())), exits=tuple(found.exits))
+    compare(graph, found, computed)
+    return _without_order(graph)
+
+
+def computed(
+    step: GraphStep,
+    operands: Sequence[torch.Tensor],
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """What a step makes of its operands; parameters are those of :func:`models.frontends.pytorch.steps.compute`."""
+    if step.kind == "concat":
+        return torch.cat(list(operands), 1)
+    if step.kind == "affine":
+        assert weight is not None
+        assert bias is not None
+        return operands[0] * weight[:, 0] + bias[:, None, None]
+    if step.kind == "clip":
+        assert isinstance(step, QuantizedStep)
+        return operands[0].clamp(*step.limits)
+    return compute(step, operands, weight, bias)
+
+
+def _affine(step: GraphStep) -> GraphStep:
+    """A gain and an offset for each channel as a weight and a bias; any other step as it is."""
+    if not isinstance(step, QuantizedStep) or step.kind != "affine":
+        return step
+    assert step.gain is not None
+    return replace(step, weight=step.gain[:, None, None, None], bias=step.offset)
+
+
+def _without_order(graph: Graph) -> Graph:
+    """The graph without what only keeps the order of values at its end."""
+    steps = {step.name: step for step in graph.steps}
+    exits = []
+    for name in graph.exits:
+        step = steps[name]
+        while step.kind == "monotone":
+            step = steps[step.inputs[0]]
+        exits.append(step.name)
+    shapes = {INPUT: graph.shape} | {step.name: step.shape for step in graph.steps}
+    kept = tuple(as_linear(step, shapes[step.inputs[0]]) for step in graph.steps if step.kind != "monotone")
+    return Graph(shape=graph.shape, steps=kept, exits=tuple(exits))
+
+
+def _exit(found: Lowering, node: fx.Node) -> None:
+    """Note what the network returns."""
+    source = found.maps.get(node)
+    if node in found.maps and found.is_unknown(node):
+        return
+    if source is None or source.name == INPUT or not source.plain:
+        found.refuse(node, f"{node.name}: an output must be computed from the image, and without padding")
+        return
+    counts = {len(found.exported.values[each][0].flatten()) for each in found.exported.logits}
+    if len(counts) > 1:
+        found.refuse(node, f"outputs must have equal numbers of values, not {', '.join(map(str, sorted(counts)))}")
+        return
+    found.exits.append(source.name)
+
+
+def _pad(found: Lowering, node: fx.Node) -> Map:
+    """Zeros before a convolution, or that a convolution of its own adds."""
+    given = arguments(node)
+    if given.get("mode", "constant") != "constant" or given["value"]:
+        return OPERATORS[node.target](found, node)  # says so
+    convolved = all(user.target in _CONVOLUTIONS for user in node.users)
+    simple = convolved and len(given["pad"]) <= 4 and min(given["pad"]) >= 0
+    return OPERATORS[node.target](found, node) if simple else moves.move(found, node)
+
+
+def _part(found: Lowering, node: fx.Node) -> Map:
+    """One of the results of an operator that has several."""
+    taken = node.args[0]
+    assert isinstance(taken, fx.Node)
+    return moves.move(found, node) if taken.target in _PARTS else OPERATORS[operator.getitem](found, node)
+
+
+def _cast(found: Lowering, node: fx.Node) -> Map:
+    """A map in another type of floating point, or on another device."""
+    if not found.exported.values[node].is_floating_point():
+        raise ValueError(f"{found.place(node)}: a map must stay of floating point, not become {node.name}")
+    return found.map(node)
+
+
+def _lacking(nearest: str) -> Rule:
+    """A rule of what the accelerator lacks."""
+
+    def rule(found: Lowering, node: fx.Node) -> Map:
+        found.map(node)
+        raise ValueError(f"{found.place(node)}: {node.name} isn't among the operators: {nearest}")
+
+    return rule
+
+
+_ATEN = torch.ops.aten
+_CONVOLUTIONS = (_ATEN.conv2d.default, _ATEN.conv2d.padding, _ATEN.conv1d.default, _ATEN.conv1d.padding)
+#: What gives several parts of a map.
+_PARTS = (
+    _ATEN.chunk.default, _ATEN.split.Tensor, _ATEN.split_with_sizes.default, _ATEN.unbind.int,
+    _ATEN.tensor_split.sections, _ATEN.tensor_split.indices,
+)  # fmt: skip
+#: What moves values of one map.
+_MOVES = (
+    _ATEN.transpose.int, _ATEN.permute.default, _ATEN.slice.Tensor, _ATEN.select.int, _ATEN.channel_shuffle.default,
+    _ATEN.index_select.default, _ATEN.flip.default, _ATEN.roll.default, _ATEN.narrow.default, _ATEN.movedim.intlist,
+    _ATEN.swapaxes.default,
+)  # fmt: skip
+_RELU = "ReLU and ReLU6 are the nearest"
+_NORM = "BatchNorm2d is the nearest"
+_RULES: dict[Any, Rule] = {
+    **{target: rule for target, rule in OPERATOR_RULES.items() if "quantized_decomposed" not in str(target)},
+    **dict.fromkeys((_ATEN.mm.default, _ATEN.matmul.default, _ATEN.addmm.default), product),
+    **{target: OPERATORS[target] for target in (*_CONVOLUTIONS, _ATEN.linear.default)},
+    **dict.fromkeys((_ATEN.clip.default, _ATEN.clip.Tensor), OPERATOR_RULES[_ATEN.clamp.default]),
+    **dict.fromkeys((_ATEN.pad.default, _ATEN.constant_pad_nd.default), _pad),
+    **dict.fromkeys(_PARTS, moves.parts),
+    **dict.fromkeys(_MOVES, moves.move),
+    operator.getitem: _part,
+    **dict.fromkeys((_ATEN.to.dtype, _ATEN.to.dtype_layout, _ATEN.to.device, _ATEN._to_copy.default), _cast),
+    **dict.fromkeys(
+        (_ATEN.hardswish.default, _ATEN.silu.default, _ATEN.gelu.default, _ATEN.elu.default), _lacking(_RELU)
+    ),
+    **dict.fromkeys((_ATEN.leaky_relu.default, _ATEN.prelu.default, _ATEN.tanh.default), _lacking(_RELU)),
+    **dict.fromkeys((_ATEN.mish.default, _ATEN.softplus.default, _ATEN.selu.default), _lacking(_RELU)),
+    _ATEN.hardsigmoid.default: _lacking("Hardtanh is the nearest"),
+    **dict.fromkeys((_ATEN.layer_norm.default, _ATEN.group_norm.default, _ATEN.instance_norm.default), _lacking(_NORM)),
+}

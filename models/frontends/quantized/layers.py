@@ -1,0 +1,362 @@
+"""Steps of a quantized program become layers: every quantize is the rounding of the steps right before it.
+
+From the outputs backwards each quantize asks the step before it for codes on its scale. What rounds commutes with what
+only moves or compares values: a clamp, a max pool, a concatenation hand the request on.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hw.network.network import (
+    INPUT,
+    Add,
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    GlobalAveragePool,
+    Layer,
+    Linear,
+    MaxPool2D,
+    Tensor,
+)
+from hw.numerics import Rounding
+from models.frontends.identities import affine, averaged, concatenated, raw_output, rescaled, with_second_logit
+from models.frontends.pytorch.steps import GraphStep
+from models.frontends.quantized.lowering import ANY, Quantization, QuantizedLowering, QuantizedStep
+from models.frontends.requantization import int32_biases, weighted_fields
+
+__all__ = ["LayerBuilder"]
+
+_EXACT = 1e-4  # of a step, by which a weight may be beside its code: float32 has 24 bits
+_GRID = 1e-4  # of a step, by which a limit may be beside a code where a clamp stands before another layer
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Codes that are asked for: on which scale, and within which limits of real values."""
+
+    quantization: Quantization
+    limits: tuple[float, float] = ANY
+
+    def within(self, limits: tuple[float, float]) -> "_Request":
+        """The same, of what limits have been put on before."""
+        low, high = (min(max(limit, self.limits[0]), self.limits[1]) for limit in limits)
+        return replace(self, limits=(low, high))
+
+    @property
+    def clamp(self) -> tuple[int, int]:
+        return self.quantization.codes(self.limits)
+
+
+class LayerBuilder:
+    """Builds the layers that outputs need.
+
+    Parameters
+    ----------
+    found : QuantizedLowering
+        Nothing is wrong with it.
+
+    Attributes
+    ----------
+    layers : list of Layer
+    image : Tensor or None
+        None until a layer needs the image.
+    nodes : dict of str to str
+        The program's node whose codes are a tensor's, by the tensor's name.
+    outputs : dict of str to (str, Quantization or None)
+        The program's node that a raw layer stands for, by the layer's name, and how it is quantized, if it is.
+    """
+
+    def __init__(self, found: QuantizedLowering):
+        self.found = found
+        self.layers: list[Layer] = []
+        self.image: Tensor | None = None
+        self.nodes: dict[str, str] = {}
+        self.outputs: dict[str, tuple[str, Quantization | None]] = {}
+        self._made: dict[tuple[str, _Request], str] = {}
+        self._readers = Counter(name for step in found.steps.values() for name in step.inputs)
+
+    def head(self, output: str) -> str:
+        """Build the raw layer of an output of the program; its name.
+
+        Where a linear layer with one scale makes it, these are its accumulators. Otherwise they are the codes of the
+        last map; of a mean over all positions that isn't rounded, the sums of its codes.
+        """
+        step, last = self._step(output), None
+        while isinstance(step, QuantizedStep) and step.kind in ("quantize", "monotone"):
+            last = step if step.kind == "quantize" else None
+            step = self._step(step.inputs[0])
+        self._prepare(step.name)
+        scales = self.found.scales.get(step.name)
+        if step.kind == "linear" and scales is not None and bool((scales == scales[0]).all()):
+            head = self._raw_linear(step)
+        elif last is not None:
+            source = self._codes(last.name)
+            head = raw_output(f"{step.name}.codes", source, self._tensor(source), channels_first=True)
+        elif step.kind == "pool" and step.shape[:2] == (1, 1):
+            head = self._raw_sums(step)
+        else:
+            why = "with one scale for all channels, or be quantized" if step.kind == "linear" else "or be quantized"
+            raise ValueError(f"{step.name}: an output must be a linear layer {why}, not a {step.kind} as it is")
+        if head.output.shape[2] == 1:
+            head = with_second_logit(head)
+        made = self._add(head)
+        self.outputs[made] = (self.found.nodes[(last or step).name].name, last.quantization if last else None)
+        return made
+
+    def _prepare(self, output: str) -> None:
+        """Build what an output needs from the image on, so that no request goes far back."""
+        needed = {output}
+        for step in reversed(self.found.steps.values()):
+            if step.name in needed:
+                needed.update(step.inputs)
+        for step in self.found.steps.values():
+            if step.name in needed and step.kind in ("conv", "depthwise", "linear", "add", "affine"):
+                for name in self._averaged(step).inputs:
+                    self._codes(name)
+
+    def _averaged(self, step: GraphStep) -> GraphStep:
+        """A step; a linear layer that reads a mean over all positions as it is: one that reads all positions."""
+        pool = self.found.steps.get(step.inputs[0])
+        if step.kind != "linear" or pool is None or pool.kind != "pool" or pool.shape[:2] != (1, 1):
+            return step
+        assert step.weight is not None
+        assert pool.window is not None
+        return replace(step, inputs=pool.inputs, weight=step.weight.expand(-1, -1, *pool.window), window=pool.window)
+
+    def _step(self, name: str) -> GraphStep:
+        if name == INPUT:
+            raise ValueError("an output must be computed, not be the image")
+        return self.found.steps[name]
+
+    def _tensor(self, name: str) -> Tensor:
+        """A tensor that has been built."""
+        if name == INPUT:
+            assert self.image is not None
+            return self.image
+        return next(layer.output for layer in self.layers if layer.name == name)
+
+    def _output(self, step: GraphStep, request: _Request) -> Tensor:
+        quantization = request.quantization
+        return Tensor(shape=step.shape, scale=quantization.scale, zero_point=quantization.zero_point)
+
+    def _add(self, layer: Layer) -> str:
+        """Append a layer, by another name where its own is taken."""
+        self.layers.append(replace(layer, name=self._free(layer.name)))
+        return self.layers[-1].name
+
+    def _free(self, name: str) -> str:
+        taken = {INPUT, *(layer.name for layer in self.layers)}
+        return next(new for new in (name, *(f"{name}_{n}" for n in range(1, len(taken) + 1))) if new not in taken)
+
+    def _together(self, step: GraphStep, parts: list[str], request: _Request) -> str:
+        """Append what puts maps side by side."""
+        sources = [(part, self._tensor(part)) for part in parts]
+        layers = concatenated(self._free(step.name), sources, self._output(step, request), request.clamp)
+        return [self._add(layer) for layer in layers][-1]
+
+    def _codes(self, name: str) -> str:
+        """The tensor that holds the codes of a step which something reads."""
+        if name == INPUT:
+            raise ValueError("the image must be quantized before anything else reads it")
+        step = self.found.steps[name]
+        quantization = self._own(step)
+        if quantization is None:
+            raise ValueError(
+                f"{name}: what a layer computes must be quantized before the next one reads it, "
+                f"{step.kind} is read as it is"
+            )
+        if step.kind != "quantize":
+            return self._made_of(name, _Request(quantization))
+        made = self._made_of(step.inputs[0], _Request(quantization))
+        for tensor in {made, INPUT} if step.inputs[0] == INPUT else {made}:
+            self.nodes.setdefault(tensor, self.found.nodes[name].name)
+        return made
+
+    def _own(self, step: GraphStep) -> Quantization | None:
+        """The quantization that a step's values have without being rounded again."""
+        if isinstance(step, QuantizedStep) and step.quantization is not None:
+            return step.quantization
+        if step.kind not in ("max_pool", "concat", "clip"):
+            return None
+        owns = {None if name == INPUT else self._own(self.found.steps[name]) for name in step.inputs}
+        own = owns.pop()
+        if owns or own is None:
+            return None
+        if isinstance(step, QuantizedStep) and step.kind == "clip":
+            places = [limit / own.scale for limit in step.limits if math.isfinite(limit)]
+            return own if all(abs(place - round(place)) < _GRID for place in places) else None
+        return own
+
+    def _made_of(self, name: str, request: _Request) -> str:
+        """The tensor that holds what a request asks of a step or of the image."""
+        if (name, request) not in self._made:
+            self._made[name, request] = self._make(name, request)
+        return self._made[name, request]
+
+    def _make(self, name: str, request: _Request) -> str:
+        if name == INPUT:
+            return self._make_image(request)
+        step = self.found.steps[name]
+        if step.kind == "quantize":
+            return self._requantize(step, request)
+        if isinstance(step, QuantizedStep) and step.kind == "clip":
+            return self._made_of(step.inputs[0], request.within(step.limits))
+        if step.kind == "concat":
+            return self._concat(step, request)
+        if step.kind == "max_pool":
+            return self._max_pool(step, request)
+        if step.kind == "pool":
+            return self._pool(step, request)
+        if step.kind == "add":
+            inputs = tuple(self._codes(source) for source in step.inputs)
+            add = Add(name=name, inputs=inputs, output=self._output(step, request), clamp=request.clamp)
+            return self._add(add)
+        if isinstance(step, QuantizedStep) and step.kind == "affine":
+            return self._affine(step, request)
+        if step.kind in ("conv", "depthwise", "linear"):
+            return self._add(self._weighted(step, request))
+        raise ValueError(f"{name}: what only keeps the order of values must be at the end of a network")
+
+    def _make_image(self, request: _Request) -> str:
+        quantization, shape = request.quantization, self.found.exported.shape
+        image = Tensor(shape=shape, scale=quantization.scale, zero_point=quantization.zero_point)
+        if request.limits != ANY:
+            raise ValueError("the image must be quantized before it is clamped")
+        if self.image not in (None, image):
+            raise ValueError(f"the image must be quantized once, not with scales {self.image.scale} and {image.scale}")
+        self.image = image
+        if (quantization.low, quantization.high) == (-128, 127):
+            return INPUT
+        return self._add(rescaled("input.clamp", INPUT, image, clamp=request.clamp))
+
+    def _requantize(self, step: GraphStep, request: _Request) -> str:
+        """Codes as they are, or through a convolution that rescales and clamps them."""
+        assert isinstance(step, QuantizedStep)
+        if step.quantization == request.quantization and self._readers[step.name] == 1 and step.inputs[0] != INPUT:
+            return self._made_of(step.inputs[0], request)  # What reads the codes now is what limits them.
+        source = self._codes(step.name)
+        within = next((layer.clamp for layer in self.layers if layer.name == source), (-128, 127))
+        low, high = request.clamp
+        if step.quantization == request.quantization and low <= within[0] and within[1] <= high:
+            return source
+        layer = rescaled(step.name, source, self._tensor(source), self._output(step, request), request.clamp)
+        return self._add(layer)
+
+    def _affine(self, step: QuantizedStep, request: _Request) -> str:
+        assert step.gain is not None
+        assert step.offset is not None
+        source, output = self._codes(step.inputs[0]), self._output(step, request)
+        gain, offset = (values.double().numpy() for values in (step.gain, step.offset))
+        return self._add(affine(step.name, source, self._tensor(source), output, gain, offset, request.clamp))
+
+    def _concat(self, step: GraphStep, request: _Request) -> str:
+        parts = []
+        for name in step.inputs:
+            part = self.found.steps.get(name)
+            is_code = part is not None and part.kind == "quantize"
+            parts.append(self._codes(name) if is_code else self._made_of(name, request))
+        return self._together(step, parts, request)
+
+    def _max_pool(self, step: GraphStep, request: _Request) -> str:
+        assert step.window is not None
+        own = self._own(step)
+        inner = request if own is None else _Request(own, request.limits if own == request.quantization else ANY)
+        source = self._made_of(step.inputs[0], inner) if own is None else self._codes(step.inputs[0])
+        pool = MaxPool2D(
+            name=step.name, inputs=(source,), output=self._output(step, inner), clamp=inner.clamp,
+            window=step.window, stride=step.stride, pads=step.pads,
+        )  # fmt: skip
+        made = self._add(pool)
+        if inner.quantization == request.quantization:
+            return made
+        layer = rescaled(f"{step.name}.scale", made, pool.output, self._output(step, request), request.clamp)
+        return self._add(layer)
+
+    def _pool(self, step: GraphStep, request: _Request) -> str:
+        """An average; that of maps put together is made of each of them first."""
+        assert step.window is not None
+        inner = self.found.steps.get(step.inputs[0])
+        if inner is not None and inner.kind == "concat" and self._own(inner) is None:
+            return self._pools(step, inner, request)
+        source = self._codes(step.inputs[0])
+        before, after = self._tensor(source), self._output(step, request)
+        common: dict[str, Any] = {"name": step.name, "inputs": (source,), "output": after, "clamp": request.clamp}
+        layer: Layer
+        if (before.scale, before.zero_point) != (after.scale, after.zero_point):
+            layer = averaged(step.name, source, before, after, step.window, step.stride, request.clamp)
+        elif step.window == before.shape[:2]:
+            layer = GlobalAveragePool(**common)
+        else:
+            layer = AveragePool2D(**common, window=step.window, stride=step.stride)
+        return self._add(layer)
+
+    def _pools(self, step: GraphStep, inner: GraphStep, request: _Request) -> str:
+        parts = []
+        for number, name in enumerate(inner.inputs):
+            shape = (*step.shape[:2], self._tensor(self._codes(name)).shape[2])
+            part = replace(step, name=f"{step.name}.of{number}", inputs=(name,), shape=shape)
+            parts.append(self._pool(part, request))
+        return self._together(step, parts, request)
+
+    def _integers(self, step: GraphStep, source: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weights and biases of a step as integers, and the real value of a step of its accumulators."""
+        assert step.weight is not None
+        assert step.bias is not None
+        scales = self.found.scales[step.name].numpy()
+        if not ((scales > 0) & (scales < np.inf)).all():
+            raise ValueError(f"{step.name}: scales of weights must be positive and finite")
+        exact = step.weight.double().numpy() / scales[:, None, None, None]
+        codes = np.rint(exact)
+        if np.abs(exact - codes).max() > _EXACT:
+            raise ValueError(
+                f"{step.name}: weights must be what they are dequantized to, with nothing folded into them"
+            )
+        if codes.min() < -128 or codes.max() > 127:
+            raise ValueError(
+                f"{step.name}: weights must be from -128 to 127 about their zero point, "
+                f"not {int(codes.min())} to {int(codes.max())}: quantize them symmetrically, as int8"
+            )
+        units = scales * source.scale / math.prod(step.window or (1, 1))
+        bias = np.rint(step.bias.double().numpy() / units)
+        weight = np.ascontiguousarray(codes.transpose(0, 2, 3, 1).astype(np.int8))
+        return weight, bias, units
+
+    def _weighted(self, step: GraphStep, request: _Request) -> Layer:
+        step = self._averaged(step)
+        source, output = self._codes(step.inputs[0]), self._output(step, request)
+        weight, bias, units = self._integers(step, self._tensor(source))
+        fields = weighted_fields(step.name, weight, bias, units / output.scale, Rounding.SINGLE)
+        common: dict[str, Any] = {"name": step.name, "inputs": (source,), "output": output, "clamp": request.clamp}
+        common |= fields
+        if step.kind == "linear":
+            return Linear(**common)
+        kind = DepthwiseConv2D if step.kind == "depthwise" else Conv2D
+        return kind(**common, stride=step.stride, pads=step.pads)
+
+    def _raw_linear(self, step: GraphStep) -> Linear:
+        step = self._averaged(step)
+        source = self._codes(step.inputs[0])
+        weight, bias, units = self._integers(step, self._tensor(source))
+        return _raw(step.name, source, weight, int32_biases(step.name, bias), float(units[0]))
+
+    def _raw_sums(self, step: GraphStep) -> Linear:
+        """Sums over all positions of a map, channel by channel, which are in the order of its means."""
+        source = self._codes(step.inputs[0])
+        tensor = self._tensor(source)
+        height, width, channels = tensor.shape
+        weight = np.zeros((channels, height, width, channels), dtype=np.int8)
+        weight[np.arange(channels), :, :, np.arange(channels)] = 1
+        return _raw(step.name, source, weight, np.zeros(channels, dtype=np.int32), tensor.scale / (height * width))
+
+
+def _raw(name: str, source: str, weight: np.ndarray, bias: np.ndarray, scale: float) -> Linear:
+    unused = np.zeros(len(weight), dtype=np.int32)
+    return Linear(
+        name=name, inputs=(source,), output=Tensor(shape=(1, 1, len(weight)), scale=scale, zero_point=0),
+        weight=weight, bias=bias, multiplier=unused, shift=unused, rounding=Rounding.SINGLE, raw=True,
+    )  # fmt: skip

@@ -1,0 +1,93 @@
+"""What the operators of a quantized program share on their way to steps: steps of their own, and their scales."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx
+
+from models.frontends.pytorch.lowering import Lowering, Map
+from models.frontends.pytorch.steps import GraphStep
+
+__all__ = ["ANY", "Quantization", "QuantizedLowering", "QuantizedStep", "plain", "put"]
+
+#: Limits that no value leaves.
+ANY = (-math.inf, math.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """What the codes of a map mean, as int8: those of uint8 are lower by 128.
+
+    Attributes
+    ----------
+    scale : float
+    zero_point : int
+    low, high : int
+        Lowest and highest code.
+    """
+
+    scale: float
+    zero_point: int
+    low: int
+    high: int
+
+    def codes(self, limits: tuple[float, float]) -> tuple[int, int]:
+        """The codes of real limits."""
+        low, high = (
+            self.zero_point + math.copysign(math.inf, limit)
+            if math.isinf(limit)
+            else round(limit / self.scale) + self.zero_point
+            for limit in limits
+        )
+        return int(min(max(low, self.low), self.high)), int(min(max(high, self.low), self.high))
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedStep(GraphStep):
+    """A step without weights that only such programs have.
+
+    Parameters
+    ----------
+    kind : str
+        ``quantize``, and dequantize behind it; ``clip``; ``concat`` of channels; ``affine``: gains and offsets;
+        ``monotone``: what keeps the order of values.
+    quantization : Quantization or None
+    limits : tuple of 2 float
+        Of what a clip lets through.
+    gain, offset : tensor or None
+        Of each channel: float32.
+    """
+
+    quantization: Quantization | None = None
+    limits: tuple[float, float] = ANY
+    gain: torch.Tensor | None = None
+    offset: torch.Tensor | None = None
+
+
+@dataclass(kw_only=True)
+class QuantizedLowering(Lowering):
+    """The steps so far, with what only quantized programs have.
+
+    Attributes
+    ----------
+    scales : dict of str to tensor
+        Of each output channel's weights, by the step's name: float64.
+    """
+
+    scales: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def put(found: Lowering, node: fx.Node, kind: str, inputs: tuple[str, ...], **values: Any) -> Map:
+    shape = values.pop("shape", None) or found.shape(inputs[0])
+    step = QuantizedStep(kind=kind, name=found.name(node, kind), inputs=inputs, shape=shape, **values)
+    return found.put(node, step)
+
+
+def plain(found: Lowering, node: fx.Node, operand: Any) -> Map:
+    """An operand that is a map as it is."""
+    source = found.operand(node, operand)
+    if not source.plain:
+        raise ValueError(f"{found.place(node)}: {node.name} must read a map without padding")
+    return source

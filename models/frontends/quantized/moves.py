@@ -1,0 +1,125 @@
+"""What only picks, moves or pads values becomes a convolution of zeros and ones, which is exact.
+
+Chunks and shuffles of channels, strided slices, padding with channels: whatever an operator is called, what it does is
+read off numbers that are sent through it, and the convolution is compared with them.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import fx
+
+from models.frontends.pytorch.lowering import Lowering, Map
+from models.frontends.pytorch.steps import GraphStep, compute
+
+__all__ = ["move", "parts"]
+
+_LARGEST = 8  # positions that a kernel may reach over, to leave out the first rows or columns
+
+
+def parts(found: Lowering, node: fx.Node) -> Map:
+    """What gives several parts of a map: each is looked at where it is taken."""
+    return found.map(node)
+
+
+def move(found: Lowering, node: fx.Node) -> Map:
+    """The step of an operator, or of what takes one of its results.
+
+    Raises
+    ------
+    ValueError
+        When it doesn't give each channel whole channels, every so many rows and columns of them, and zeros around.
+    """
+    taken = node if isinstance(node.target, torch._ops.OpOverload) else node.args[0]
+    assert isinstance(taken, fx.Node)
+    operand = taken.args[0]
+    source, called = found.operand(taken, operand), f"{found.place(node)}: {taken.name}"
+    if not source.plain:
+        raise ValueError(f"{called} must read a map without padding")
+    assert isinstance(operand, fx.Node)
+    shape, sizes = found.shape(source.name), found.exported.values[operand].shape
+    places = _places(tuple(sizes[1:]), shape)
+    numbers = _numbers(found, node, taken, sizes)
+    step = None if numbers is None or places is None else _step(numbers, places, shape)
+    if step is None:
+        raise ValueError(f"{called} must move whole channels, every so many rows and columns of them, or add zeros")
+    if step.kind == "depthwise" and step.shape == shape and _is_one(step):
+        return source
+    name = found.name(node, taken.target.__name__.split(".")[0])  # type: ignore[union-attr]
+    return found.put(node, replace(step, name=name, inputs=(source.name,)))
+
+
+def _is_one(step: GraphStep) -> bool:
+    """Whether every weight is 1."""
+    assert step.weight is not None
+    return bool((step.weight == 1).all())
+
+
+def _places(layout: tuple[int, ...], shape: tuple[int, int, int]) -> int | None:
+    """How many of a layout's axes are a map's rows and columns; None: they can't be told apart."""
+    if shape[:2] == (1, 1) and layout[-2:] != (1, 1):
+        return 0
+    if len(layout) > 2 and layout[-2:] == shape[:2]:
+        return 2
+    return 1 if len(layout) > 1 and (1, layout[-1]) == shape[:2] else None
+
+
+def _numbers(found: Lowering, node: fx.Node, taken: fx.Node, sizes: torch.Size) -> torch.Tensor | None:
+    """Which value of an image, counted from 1, is where: 0 is a zero; None where images get mixed."""
+    count = sizes[1:].numel()
+    numbers = torch.arange(1, sizes.numel() + 1, device="cpu").reshape(sizes)
+    given: Any = fx.node.map_arg((taken.args[1:], taken.kwargs), found.exported.values.get)
+    result: Any = taken.target(numbers, *given[0], **given[1])  # type: ignore[operator]
+    if node is not taken:
+        result = result[node.args[1]]
+    if result.ndim < 2 or result.shape != found.exported.values[node].shape or len(result) != sizes[0]:
+        return None
+    first = count * torch.arange(sizes[0], device="cpu").reshape(-1, *[1] * (result.ndim - 1))
+    own = torch.where(result == 0, 0, result - first)
+    same = bool((own == own[:1]).all()) and int(own.min()) >= 0 and int(own.max()) <= count
+    return own[0] if same else None
+
+
+def _step(numbers: torch.Tensor, places: int, shape: tuple[int, int, int]) -> GraphStep | None:
+    """The convolution that gives these numbers, if there is one."""
+    height, width, channels = shape
+    rows, columns = (1, 1, *numbers.shape[numbers.ndim - places :])[-2:]
+    wanted = numbers.reshape(-1, rows, columns)
+    used = wanted.flatten(1).amax(1) > 0
+    if not used.any():
+        return None
+    origins = torch.where(used, (wanted.flatten(1).amax(1) - 1) // (height * width), -1)
+    example = wanted[int(used.nonzero()[0])]
+    places_down, places_right = (example.amax(1) - 1) // width % height, (example.amax(0) - 1) % width
+    down = _along(example.amax(1) > 0, places_down, height)
+    right = _along(example.amax(0) > 0, places_right, width)
+    if down is None or right is None:
+        return None
+    own = len(wanted) == channels > 1 and bool((~used | (origins == torch.arange(channels, device="cpu"))).all())
+    weight = torch.zeros(len(wanted), 1 if own else channels, down[2], right[2], dtype=torch.float32, device="cpu")
+    weight[used, 0 if own else origins[used], -1, -1] = 1
+    step = GraphStep(
+        kind="depthwise" if own else "conv", name="", inputs=(), shape=(rows, columns, len(wanted)), weight=weight,
+        bias=torch.zeros(len(wanted), dtype=torch.float32, device="cpu"), stride=(down[0], right[0]),
+        pads=(*down[1], *right[1]),
+    )  # fmt: skip
+    count = height * width * channels
+    given = torch.arange(1, count + 1, dtype=torch.float64, device="cpu").reshape(1, channels, height, width)
+    made = compute(step, [given], weight.double(), None)[0]
+    return step if made.shape == wanted.shape and torch.equal(made, wanted.double()) else None
+
+
+def _along(used: torch.Tensor, origins: torch.Tensor, size: int) -> tuple[int, tuple[int, int], int] | None:
+    """Stride, zeros before and behind, and kernel of what takes positions of an axis."""
+    where = [int(place) for place in used.nonzero()]
+    first, start = where[0], int(origins[where[0]])
+    stride = int(origins[where[1]]) - start if len(where) > 1 else max(1, size)
+    if stride < 1:
+        return None
+    before = first * stride - start
+    kernel = 1 + max(0, -before)
+    behind = (len(used) - 1) * stride + kernel - size - max(0, before)
+    if len(where) == 1 and len(used) > 1:
+        stride, before, behind = 1, first - start, len(used) - size - first + start
+    return (stride, (max(0, before), max(0, behind)), kernel) if kernel <= _LARGEST else None

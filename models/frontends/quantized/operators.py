@@ -1,0 +1,258 @@
+"""A program with quantize and dequantize operators becomes steps in float, and steps that are nothing but roundings.
+
+What stands between a dequantize and the next quantize is lowered as any network is
+(:mod:`models.frontends.pytorch.operators`); a quantize, a clamp and a concatenation are steps of their own.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.ao.quantization.fx._decomposed  # registers the operators
+from torch import fx
+
+from hw.network.network import INPUT
+from models.frontends.pytorch.exported import Exported, arguments
+from models.frontends.pytorch.lowering import Lowering, Map
+from models.frontends.pytorch.operators import OPERATORS, Rule, apply
+from models.frontends.pytorch.steps import GraphStep
+from models.frontends.quantized.affine import AFFINE
+from models.frontends.quantized.lowering import ANY, Quantization, QuantizedLowering, QuantizedStep, plain, put
+from models.networks.winners import OPERATOR
+
+__all__ = ["OPERATOR_RULES", "as_linear", "product", "quantized_steps"]
+
+_OFFSETS = {torch.int8: 0, torch.uint8: 128}  # of codes from int8
+
+
+def quantized_steps(exported: Exported) -> QuantizedLowering:
+    """The steps of a program.
+
+    Returns
+    -------
+    QuantizedLowering
+        ``exits`` are the steps that the program returns, or the image.
+
+    Raises
+    ------
+    ValueError
+        When an operator can't be followed; the message names all that can't.
+    """
+    found = QuantizedLowering(exported=exported, maps={exported.image: Map(INPUT)})
+    apply(found, OPERATOR_RULES)
+    for node in exported.logits:
+        source = found.maps.get(node)
+        if node not in found.maps:
+            found.refuse(node, f"{node.name}: an output must depend on the image")
+        elif source is not None and not found.is_unknown(node):
+            found.exits.append(source.name)
+    if found.problems:
+        raise ValueError("; ".join(found.problems))
+    found.steps.update({name: as_linear(step, found.shape(step.inputs[0])) for name, step in found.steps.items()})
+    return found
+
+
+def as_linear(step: GraphStep, source: tuple[int, int, int]) -> GraphStep:
+    """A convolution whose kernel is its whole map as the linear layer that it is; any other step as it is."""
+    if step.kind != "conv" or step.weight is None or any(step.pads) or tuple(step.weight.shape[2:]) != source[:2]:
+        return step
+    return replace(step, kind="linear", stride=(1, 1))
+
+
+def _quantization(found: Lowering, node: fx.Node) -> Quantization:
+    """What a quantize or a dequantize says."""
+    given, place = arguments(node), found.place(node)
+    scales, zero_points = (given[name] if name in given else given[f"{name}s"] for name in ("scale", "zero_point"))
+    scale, zero_point = (
+        torch.as_tensor(found.exported.values[value] if isinstance(value, fx.Node) else value).double().unique()
+        for value in (scales, zero_points)
+    )
+    if scale.numel() != 1 or zero_point.numel() != 1:
+        raise ValueError(f"{place}: a map must have one scale and one zero point, not some for each channel")
+    low, high = (
+        int(found.exported.values[given[name]] if isinstance(given[name], fx.Node) else given[name])
+        for name in ("quant_min", "quant_max")
+    )
+    offset = _OFFSETS.get(given["dtype"])
+    if offset is None or not -128 <= low - offset <= high - offset <= 127:
+        raise ValueError(f"{place}: maps must be of int8 or uint8, not {given['dtype']} of {low}..{high}")
+    if not 0 < scale.item() < math.inf or not zero_point.item().is_integer():
+        raise ValueError(f"{place}: a scale must be positive and finite, not {scale.item()}")
+    return Quantization(
+        scale=scale.item(), zero_point=int(zero_point.item()) - offset, low=low - offset, high=high - offset
+    )
+
+
+def _quantize(found: Lowering, node: fx.Node) -> Map:
+    source = plain(found, node, node.args[0])
+    return put(found, node, "quantize", (source.name,), quantization=_quantization(found, node))
+
+
+def _dequantize(found: Lowering, node: fx.Node) -> Map:
+    """The map that was quantized; an image of integers is quantized already."""
+    source, quantization = plain(found, node, node.args[0]), _quantization(found, node)
+    if source.name == INPUT:
+        return put(found, node, "quantize", (INPUT,), quantization=quantization)
+    step = found.steps[source.name]
+    if not isinstance(step, QuantizedStep) or step.quantization != quantization:
+        raise ValueError(
+            f"{found.place(node)}: a map must be dequantized as it was quantized, {step.name} isn't by {node.name}"
+        )
+    return source
+
+
+def _clip(low: float, high: float) -> Rule:
+    """A rule for what limits values to always the same."""
+
+    def rule(found: Lowering, node: fx.Node) -> Map:
+        return put(found, node, "clip", (plain(found, node, node.args[0]).name,), limits=(low, high))
+
+    return rule
+
+
+def _clamp(found: Lowering, node: fx.Node) -> Map:
+    """A clamp whose limits are arguments, or tensors of one value."""
+    given = arguments(node)
+    names = ("min_val", "max_val") if "min_val" in given else ("min", "max")
+    limits = []
+    for name, none in zip(names, ANY, strict=True):
+        value = given.get(name)
+        if isinstance(value, fx.Node):
+            value = found.constant(node, "limits", value)
+            if value.numel() != 1:
+                raise ValueError(f"{found.place(node)}: limits of a clamp must be the same for all channels")
+        limits.append(none if value is None else float(value))
+    if limits[0] > limits[1]:
+        raise ValueError(f"{found.place(node)}: limits of a clamp must be ordered, not {limits[0]} and {limits[1]}")
+    return _clip(*limits)(found, node)
+
+
+def _concat(found: Lowering, node: fx.Node) -> Map:
+    """Maps of equal heights and widths side by side; where they are flat, their channels come one after the other."""
+    given, values = arguments(node), found.exported.values
+    maps = [plain(found, node, operand) for operand in given["tensors"]]
+    shapes = [found.shape(source.name) for source in maps]
+    layouts = [found.layout(operand) for operand in given["tensors"]]
+    flat = [layout == (math.prod(shape),) for layout, shape in zip(layouts, shapes, strict=True)]
+    whole = [layout == (shape[2], *shape[:2]) for layout, shape in zip(layouts, shapes, strict=True)]
+    axis = given["dim"] % values[node].ndim
+    if axis != 1 or not (all(flat) or all(whole)) or len({shape[:2] for shape in shapes}) > 1:
+        raise ValueError(
+            f"{found.place(node)}: maps must be put together by their channels, and be of equal heights and widths, "
+            f"not {', '.join(map(str, shapes))} along axis {axis}"
+        )
+    shape = (*shapes[0][:2], sum(shape[2] for shape in shapes))
+    return put(found, node, "concat", tuple(source.name for source in maps), shape=shape)
+
+
+def _monotone(found: Lowering, node: fx.Node) -> Map:
+    """What keeps the order of an image's values, and so is nothing at the end of a network."""
+    source, given = plain(found, node, node.args[0]), arguments(node)
+    shape, dims = found.shape(source.name), found.exported.values[node].ndim
+    if "dim" in given and (given["dim"] % dims != 1 or shape[:2] != (1, 1)):
+        raise ValueError(f"{found.place(node)}: {node.name} must be over all values of an image")
+    step = QuantizedStep(kind="monotone", name=found.name(node, "order"), inputs=(source.name,), shape=shape)
+    return found.put(node, step)
+
+
+def _weighted(rule: Rule, name: str = "weight") -> Rule:
+    """A rule of an operator with weights, which keeps their scales, too."""
+
+    def quantized(found: QuantizedLowering, node: fx.Node) -> Map:
+        source = rule(found, node)
+        _, scales = _integers(found, node, arguments(node)[name])
+        rows = scales.reshape(len(scales), -1)
+        if not (rows == rows[:, :1]).all():
+            raise ValueError(f"{found.place(node)}: weights must have one scale for each output channel, or one in all")
+        found.scales[source.name] = rows[:, 0].clone()
+        return source
+
+    return quantized
+
+
+def _factors(node: fx.Node) -> tuple[str, str]:
+    """Names of the two factors of a matrix product."""
+    names = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
+    return (names[1], names[2]) if names[1] == "mat1" else (names[0], names[1])
+
+
+def product(found: Lowering, node: fx.Node) -> Map:
+    """A matrix product with constant weights, (inputs, outputs): a linear layer."""
+    given, (left, right) = arguments(node), _factors(node)
+    if given[left] not in found.maps or given[right] in found.maps or found.exported.values[given[right]].ndim != 2:
+        raise ValueError(f"{found.place(node)}: a matrix product must be of a map and constant weights")
+    if given.get("beta", 1) != 1 or given.get("alpha", 1) != 1:
+        raise ValueError(f"{found.place(node)}: addmm must have alpha and beta of 1")
+    source, weight = plain(found, node, given[left]), found.constant(node, "weights", given[right]).t()
+    height, width, channels = found.shape(source.name)
+    if found.layout(given[left]) != (height * width * channels,):
+        raise ValueError(f"{found.place(node)}: a matrix product must read a flattened map")
+    bias = found.constant(node, "biases", given["self"] if "mat1" in given else None, len(weight))
+    step = GraphStep(
+        kind="linear", name=found.name(node, "linear"), inputs=(source.name,), shape=(1, 1, len(weight)),
+        weight=weight.reshape(len(weight), channels, height, width), bias=bias.expand(len(weight)),
+    )  # fmt: skip
+    return found.put(node, step)
+
+
+def _product(found: QuantizedLowering, node: fx.Node) -> Map:
+    """The same, with the scales of its weights."""
+    source = product(found, node)
+    _, scales = _integers(found, node, arguments(node)[_factors(node)[1]])
+    if not (scales == scales[:1]).all():
+        raise ValueError(f"{found.place(node)}: weights must have one scale for each output, or one in all")
+    found.scales[source.name] = scales[0].clone()
+    return source
+
+
+def _integers(found: Lowering, node: fx.Node, value: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """The codes, less their zero points, and the scales that a constant is made of: int64 and float64, of its shape."""
+    if isinstance(value, fx.Node) and value.target in _DEQUANTIZE:
+        given, values = arguments(value), found.exported.values
+        codes, scales, zero_points = (
+            torch.as_tensor(values[each] if isinstance(each, fx.Node) else each)
+            for each in (given["input"], given.get("scale", given.get("scales")),
+                         given.get("zero_point", given.get("zero_points", 0)))
+        )  # fmt: skip
+        sizes = [1] * codes.ndim
+        if "axis" in given:
+            sizes[given["axis"]] = -1
+        offsets = torch.zeros(1) if zero_points is None else zero_points
+        scale, zero_point = (each.reshape(sizes) if each.numel() > 1 else each for each in (scales, offsets))
+        return codes.long() - zero_point.long(), scale.double().expand(codes.shape).contiguous()
+    if isinstance(value, fx.Node) and value.target in _LAYOUT:
+        codes, scales = _integers(found, node, value.args[0])
+        return tuple(value.target(each, *value.args[1:], **value.kwargs) for each in (codes, scales))  # type: ignore
+    raise ValueError(f"{found.place(node)}: weights must be dequantized from integers, not {value}")
+
+
+_ATEN, _QD = torch.ops.aten, torch.ops.quantized_decomposed
+_QUANTIZE = [getattr(_QD.quantize_per_tensor, name) for name in ("default", "tensor", "tensor2")]
+_DEQUANTIZE = [getattr(_QD.dequantize_per_tensor, name) for name in ("default", "tensor", "tensor2")]
+_DEQUANTIZE.append(_QD.dequantize_per_channel.default)
+#: What changes the layout of constants alone.
+_LAYOUT = {
+    _ATEN.t.default, _ATEN.transpose.int, _ATEN.permute.default, _ATEN.view.default, _ATEN.reshape.default,
+    _ATEN.unsqueeze.default, _ATEN.squeeze.dim, _ATEN.squeeze.dims, _ATEN.flatten.using_ints, _ATEN.numpy_T.default,
+}  # fmt: skip
+#: What belongs to selections of winners, which no other tool writes.
+_FLOAT = {_ATEN.mul.Tensor, OPERATOR}
+_CONVOLUTIONS = [_ATEN.conv2d.default, _ATEN.conv2d.padding, _ATEN.conv1d.default, _ATEN.conv1d.padding]
+#: The rule of each operator of a quantized program.
+OPERATOR_RULES: dict[Any, Callable[..., Map]] = {
+    **{target: rule for target, rule in OPERATORS.items() if target not in _FLOAT},
+    **{target: _weighted(OPERATORS[target]) for target in (*_CONVOLUTIONS, _ATEN.linear.default)},
+    **dict.fromkeys((_ATEN.mm.default, _ATEN.matmul.default, _ATEN.addmm.default), _product),
+    **dict.fromkeys((*_QUANTIZE, _QD.quantize_per_channel.default), _quantize),
+    **dict.fromkeys(_DEQUANTIZE, _dequantize),
+    _ATEN.relu.default: _clip(0, math.inf),
+    _ATEN.relu6.default: _clip(0, 6),
+    **dict.fromkeys((_ATEN.hardtanh.default, _ATEN.clamp.default, _ATEN.clamp.Tensor), _clamp),
+    **dict.fromkeys((_ATEN.clamp_min.default, _ATEN.clamp_max.default), _clamp),
+    **dict.fromkeys((_ATEN.softmax.int, _ATEN._softmax.default, _ATEN.log_softmax.int), _monotone),
+    **dict.fromkeys((_ATEN._log_softmax.default, _ATEN.sigmoid.default), _monotone),
+    **AFFINE,
+    _ATEN.cat.default: _concat,
+}

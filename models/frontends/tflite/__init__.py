@@ -1,0 +1,1 @@
+"""TensorFlow Lite files that are fully int8, as integer networks."""

@@ -1,0 +1,72 @@
+"""Quantized ONNX files to integer networks: what differs from ONNX Runtime is counted."""
+
+import numpy as np
+import pytest
+import torch
+
+from hw.compiler.compile import compile_network
+from hw.config import preset
+from models.frontends.onnx.reader import read
+from models.frontends.onnx.reference import feed, runtime_outputs
+from models.frontends.quantized.reader import difference, read_quantized
+from models.integer import golden
+from tests.models.frontends.onnx.onnx_models import exported, images, qcdq, quantized
+from tests.models.frontends.onnx.test_quantized import Brevitas, Residual
+
+
+@pytest.fixture(scope="module")
+def floats(tmp_path_factory):
+    torch.manual_seed(0)
+    return exported(tmp_path_factory.mktemp("floats"), Residual(), (1, 3, 8, 8))
+
+
+def counted(path, count=60):
+    """The network of a file; the largest difference of its layers from the file, the share that differs, and whether
+    both name the same classes as ONNX Runtime."""
+    found = read(path)
+    network = read_quantized(found, found.program.shape, name="onnx")
+    given = images(found, count)
+    off = difference(found, network, np.ascontiguousarray(given.transpose(0, 2, 3, 1)))
+    (expected,) = runtime_outputs(path, feed(found.program, given))
+    scale, zero_point = network.input.scale, network.input.zero_point
+    codes = (np.rint(given.transpose(0, 2, 3, 1) / np.float32(scale)) + zero_point).clip(-128, 127).astype(np.int8)
+    logits = golden.run(network, codes).logits[0].reshape(count, -1)
+    chosen = expected[np.arange(count), logits.argmax(1)]
+    return network, off, chosen, expected
+
+
+@pytest.mark.parametrize(
+    ("form", "activations", "weights", "channels"),
+    [
+        ("QDQ", "Int8", "Int8", True), ("QDQ", "UInt8", "Int8", False), ("QOperator", "Int8", "Int8", True),
+        ("QOperator", "UInt8", "Int8", False),
+    ],
+)  # fmt: skip
+def test_files_of_onnx_runtimes_quantizer(floats, form, activations, weights, channels):
+    path = quantized(floats, (1, 3, 8, 8), form, activations=activations, weights=weights, channels=channels)
+    network, off, chosen, expected = counted(path)
+    assert max(each.largest for each in off.values()) <= 1
+    assert max(each.share for each in off.values()) < 0.01
+    # Logits are finer than the file's codes: where these are equal, another class may be the largest.
+    step = np.diff(np.unique(expected)).min()
+    assert (expected.max(1) - chosen).max() <= 1.5 * step
+    names = {layer.name.split(".")[0].removesuffix("_quant") for layer in network.layers}
+    assert {"/first/Conv", "/depthwise/Conv", "/narrow/Conv", "/hidden/Gemm", "/last/Gemm"} <= names
+    if form == "QDQ" and channels:
+        compile_network(network, preset("base"))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("bits", [8, 4])
+def test_files_of_brevitas(tmp_path, monkeypatch, bits):
+    from brevitas.quant import Int8WeightPerTensorFloat
+
+    torch.manual_seed(1)
+    net = Brevitas(Int8WeightPerTensorFloat, bits)
+    for _ in range(3):
+        net(torch.rand(4, 3, 8, 8) * 2 - 1)
+    network, off, chosen, expected = counted(qcdq(tmp_path, net, (1, 3, 8, 8), monkeypatch))
+    *hidden, _ = off.values()
+    assert max(each.largest for each in hidden) <= 1
+    assert (expected.max(1) - chosen).max() <= 0.01 * np.abs(expected).max()
+    assert network.layers[-1].weight.min() >= -(1 << bits - 1)

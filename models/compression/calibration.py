@@ -19,6 +19,7 @@ from torch.export import ExportedProgram
 
 from hw.network.network import INPUT, Network
 from models.compression.quantize import image_quantization, images_of
+from models.frontends.pytorch.calls import undisturbed
 from models.frontends.pytorch.exported import (
     export,
     exported_program,
@@ -26,7 +27,6 @@ from models.frontends.pytorch.exported import (
     image_taken,
     images_taken,
     program_of,
-    undisturbed,
 )
 from models.frontends.pytorch.steps import Graph, GraphStep
 from models.frontends.quantized.float_operators import float_steps

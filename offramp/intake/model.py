@@ -21,7 +21,8 @@ from models.datasets.splits import NAMES
 from models.frontends.onnx import reader as onnx_reader
 from models.frontends.onnx.module import OnnxModule
 from models.frontends.onnx.reference import feed, runtime_outputs
-from models.frontends.pytorch.exported import image_taken, images_taken, layout_of
+from models.frontends.pytorch.calls import layout_of
+from models.frontends.pytorch.exported import image_taken, images_taken
 from models.frontends.quantized.program_file import read_program
 from models.frontends.quantized.reader import read_quantized
 from models.frontends.tflite import reader as tflite_reader

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from models.frontends.onnx.file import OnnxGraph, open_model
+from models.frontends.onnx.file import OnnxGraph
 from models.frontends.onnx.kernels import kernels
 from models.frontends.onnx.module import OnnxProgram
+from models.frontends.onnx.proto import open_model
 
 #: Of ONNX Runtime's: what quantizes weights that the file has in float.
 _OPTIMIZERS = ["WeightBiasQuantization"]

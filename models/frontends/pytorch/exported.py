@@ -7,20 +7,16 @@ graph, too, from the parameters as they are now.
 
 import copy
 import io
-import logging
-import re
-import traceback
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stderr
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.export.graph_signature import OutputKind
-from torch.nn.parameter import is_lazy
+
+from models.frontends.pytorch.calls import answers_of, first_line, images_for, kept, line_of, place_of
 
 __all__ = [
     "Exported",
@@ -31,17 +27,11 @@ __all__ = [
     "functional",
     "image_taken",
     "images_taken",
-    "layout_of",
-    "line_of",
     "program_of",
     "recorded",
-    "undisturbed",
 ]
 
 _SAMPLES = 3  # images; no size that a network is likely to have of itself, so that no reshape mixes images unseen
-_SEED = 20  # of the samples
-
-_TORCH, _HERE = Path(torch.__file__).parent, Path(__file__).parent
 
 #: Modules that are one step each, as programs call them.
 _PLACE = "models.frontends.quantized.step_module.StepModule"
@@ -61,11 +51,6 @@ def arguments(node: fx.Node) -> dict[str, Any]:
     expected = node.target._schema.arguments
     given = dict(zip((argument.name for argument in expected), node.args, strict=False)) | node.kwargs
     return {argument.name: given.get(argument.name, argument.default_value) for argument in expected}
-
-
-def line_of(node: fx.Node) -> str:
-    """The innermost line outside PyTorch that a node comes from, as ``net.py:12``; empty where none is known."""
-    return _own(re.findall(r'File "(.*)", line (\d+)', node.meta.get("stack_trace") or ""))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,16 +108,16 @@ def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
         When the network can't compute images of this shape, returns anything but logits, changes what it holds, or
         branches on what it computes; the message names the module where there is one.
     """
-    images = _images(model, shape, _SAMPLES)
-    with _kept(model) as changed:
-        answers = _answers(model, shape, images)
-    with _kept(model):
+    images = images_for(model, shape, _SAMPLES)
+    with kept(model) as changed:
+        answers = answers_of(model, shape, images)
+    with kept(model):
         program = _program(model, images, changed)
         values = recorded(program, images)
 
     def alone() -> tuple[torch.Tensor, ...]:
-        with _kept(model):
-            return _answers(model, shape, images[:1])
+        with kept(model):
+            return answers_of(model, shape, images[:1])
 
     (image,) = program.graph_signature.user_inputs
     modules = model.named_modules(remove_duplicate=False)
@@ -154,10 +139,10 @@ def program_of(model: nn.Module, shape: tuple[int, int, int], count: int = 1) ->
     ValueError
         As :func:`export`.
     """
-    images = _images(model, shape, count)
-    with _kept(model) as changed:
-        _answers(model, shape, images)
-    with _kept(model):
+    images = images_for(model, shape, count)
+    with kept(model) as changed:
+        answers_of(model, shape, images)
+    with kept(model):
         return _program(model, images, changed)
 
 
@@ -200,7 +185,9 @@ def exported_program(
     try:
         values = _Recorder(own).record(_inputs(program, images))
     except Exception as error:  # Operators may raise anything.
-        raise ValueError(f"the program can't compute images of shape {tuple(images.shape)}: {_first(error)}") from error
+        raise ValueError(
+            f"the program can't compute images of shape {tuple(images.shape)}: {first_line(error)}"
+        ) from error
     output = next(iter(reversed(own.graph.nodes)))
     answers = tuple(values[node] for node in output.args[0] if isinstance(node, fx.Node))
     stacks = [node.meta.get("nn_module_stack") or {} for node in own.graph.nodes]
@@ -254,51 +241,6 @@ def images_taken(program: torch.export.ExportedProgram) -> tuple[tuple[int, ...]
     return (count if isinstance(count, int) else 1, *sizes), (height, width, channels)
 
 
-def layout_of(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, ...]:
-    """Sizes of an image as a module takes it: channels, height and width; of one row it may be channels and columns, of
-    one position the channels alone.
-
-    Raises
-    ------
-    ValueError
-        When it can't compute any of these.
-    """
-    height, width, channels = shape
-    layouts = [(channels, height, width), (channels, width), (channels,)][: 1 + (height == 1) + (height == width == 1)]
-    if len(layouts) == 1:
-        return layouts[0]
-    errors = []
-    for layout in layouts:
-        try:
-            with _kept(model):
-                _answers(model, shape, _noise(model, layout, 2))
-        except ValueError as error:
-            errors.append(error)
-        else:
-            return layout
-    raise errors[0]
-
-
-def _images(model: nn.Module, shape: tuple[int, int, int], count: int) -> torch.Tensor:
-    """Images of noise in a module's layout, of its type and on its device."""
-    _check_values(model)
-    return _noise(model, layout_of(model, shape), count)
-
-
-def _noise(model: nn.Module, layout: tuple[int, ...], count: int) -> torch.Tensor:
-    first = next((value for value in model.parameters() if value.is_floating_point()), None)
-    random = torch.Generator("cpu").manual_seed(_SEED)
-    images = torch.rand(count, *layout, generator=random, dtype=torch.float32, device="cpu")
-    return images if first is None else images.to(first.device, first.dtype)
-
-
-def _check_values(model: nn.Module) -> None:
-    """Refuse parameters and buffers that are without values so far."""
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
-        if is_lazy(value) or value.is_meta:
-            raise ValueError(f"{name}: parameters and buffers must have values, not be lazy or on device meta")
-
-
 def _program(model: nn.Module, images: torch.Tensor, changed: list[str]) -> torch.export.ExportedProgram:
     """The functional graph of a module, which must change nothing that it holds; ``changed`` is what a call did."""
     refusal = f"{type(model).__name__}: a network must not change {{}} when it is called"
@@ -312,70 +254,18 @@ def _program(model: nn.Module, images: torch.Tensor, changed: list[str]) -> torc
     except Exception as error:  # PyTorch's have no common type, and the network's own code runs in here.
         if changed:
             raise ValueError(refusal.format(", ".join(changed))) from error
-        raise ValueError(f"{_place(model, error)}: the forward pass can't be exported: {_first(error)}") from error
+        raise ValueError(
+            f"{place_of(model, error)}: the forward pass can't be exported: {first_line(error)}"
+        ) from error
     written = _written(program) or changed  # not all that changes is in the graph, but what is has its line
     if written:
         raise ValueError(refusal.format(", ".join(written)))
     return program
 
 
-@contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, exact types and no gradients inside; afterwards everything is as before."""
-    device = next((value.device.type for value in model.parameters()), "cpu")
-    modes = [(module, module.training) for module in model.modules()]
-    noise = logging.getLogger("torch.fx.experimental.symbolic_shapes")  # dumps graphs beside its exceptions
-    quiet = noise.disabled
-    try:
-        noise.disabled = True
-        for module, _ in modes:
-            module.training = False
-        with (
-            torch.inference_mode(False),
-            torch.no_grad(),
-            torch.autocast(device, enabled=False),
-            torch.random.fork_rng(devices=[]),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")  # export's, of what it does itself and of hooks that set weights
-            yield
-    finally:
-        noise.disabled = quiet
-        for module, training in modes:
-            module.training = training
-
-
 def _writes(node: fx.Node) -> bool:
     """Whether an operator changes one of its operands."""
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
-
-
-@contextmanager
-def _kept(model: nn.Module) -> Iterator[list[str]]:
-    """Afterwards parameters and buffers are what they were, and the list names those that were written or replaced."""
-    held = [
-        (prefix, module, name, value, value.clone())
-        for prefix, module in model.named_modules()
-        for name, value in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
-    ]
-    changed: list[str] = []
-    try:
-        yield changed
-    finally:
-        for prefix, module, name, value, before in held:
-            is_same = _are_equal(value, before)
-            if not is_same or getattr(module, name, None) is not value:
-                changed.append(f"{prefix}.{name}" if prefix else name)
-            setattr(module, name, value)
-            if value.shape != before.shape:
-                value.data = before
-            elif not is_same:
-                value.copy_(before)
-
-
-def _are_equal(value: torch.Tensor, before: torch.Tensor) -> bool:
-    """Whether all numbers are the same; NaN is NaN."""
-    return value.shape == before.shape and bool(((value == before) | (value.isnan() & before.isnan())).all())
 
 
 def _written(program: torch.export.ExportedProgram) -> list[str]:
@@ -388,51 +278,6 @@ def _written(program: torch.export.ExportedProgram) -> list[str]:
             what = "the image" if each.kind == OutputKind.USER_INPUT_MUTATION else str(each.target)
             found.append(f"{what} ({line})" if line else what)
     return found
-
-
-def _answers(model: nn.Module, shape: tuple[int, int, int], images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """What the module returns."""
-    try:
-        found = model(images.clone())
-    except Exception as error:  # The network's own code may raise anything.
-        raise ValueError(f"{_place(model, error)}: can't compute images of shape {shape}: {_first(error)}") from error
-    answers = (found,) if isinstance(found, torch.Tensor) else found
-    if not isinstance(answers, tuple | list) or not all(isinstance(answer, torch.Tensor) for answer in answers):
-        raise ValueError(f"{type(model).__name__}: a network must return logits or a tuple of them, not {_kind(found)}")
-    if not answers:
-        raise ValueError(f"{type(model).__name__}: a network must return the logits of at least 1 exit, not of 0")
-    return tuple(answers)
-
-
-def _kind(value: Any) -> str:
-    """The type of what a network returns, and the types in a tuple or list."""
-    inner = [type(each).__name__ for each in value] if isinstance(value, tuple | list) else []
-    return type(value).__name__ + (f" of {', '.join(inner)}" if inner else "")
-
-
-def _place(model: nn.Module, error: Exception) -> str:
-    """Name of the innermost module whose code raised an exception, or the network's type; and the line of that code."""
-    names = {id(module): name for name, module in model.named_modules()}
-    frames = list(traceback.walk_tb(error.__traceback__))
-    owners = [frame.f_locals.get("self") for frame, _ in frames]
-    inner = [names[id(owner)] for owner in owners if id(owner) in names]
-    own = _own((frame.f_code.co_filename, number) for frame, number in frames)
-    return ((inner[-1] if inner else "") or type(model).__name__) + (f" ({own})" if own else "")
-
-
-def _own(lines: Iterable[tuple[str, int | str]]) -> str:
-    """The last of lines that is neither PyTorch's nor a front end's, as ``net.py:12``; empty without one."""
-    own = [
-        f"{Path(file).name}:{number}"
-        for file, number in lines
-        if not Path(file).is_relative_to(_TORCH) and Path(file).parent != _HERE and not file.startswith("<")
-    ]
-    return own[-1] if own else ""
-
-
-def _first(error: Exception) -> str:
-    """The first line of what an exception says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _inputs(program: torch.export.ExportedProgram, images: torch.Tensor) -> list[Any]:

@@ -4,7 +4,8 @@ from torch import nn
 
 from hw.rules import integers, require
 from models.frontends.pytorch.arrange import arranged, exit_problems
-from models.frontends.pytorch.exported import export, undisturbed
+from models.frontends.pytorch.calls import undisturbed
+from models.frontends.pytorch.exported import export
 from models.frontends.pytorch.guard import compare
 from models.frontends.pytorch.operators import lowered
 from models.frontends.pytorch.steps import Graph, GraphStep

@@ -8,7 +8,8 @@ from torch import fx, nn
 
 from hw.network.network import INPUT
 from hw.network.selection import Select
-from models.frontends.pytorch.exported import Exported, ModulePlace, line_of
+from models.frontends.pytorch.calls import line_of
+from models.frontends.pytorch.exported import Exported, ModulePlace
 from models.frontends.pytorch.steps import GraphStep
 
 __all__ = ["NO_PADS", "Lowering", "Map", "Pads", "UnknownError", "pair"]

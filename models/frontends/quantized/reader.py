@@ -17,6 +17,7 @@ from torch.export import ExportedProgram
 
 from hw.network.network import INPUT, NEVER, Exit, Network, Tensor
 from models.frontends.identities import runnable
+from models.frontends.pytorch.calls import undisturbed
 from models.frontends.pytorch.exported import (
     exported_program,
     functional,
@@ -24,7 +25,6 @@ from models.frontends.pytorch.exported import (
     images_taken,
     program_of,
     recorded,
-    undisturbed,
 )
 from models.frontends.quantized.layers import LayerBuilder
 from models.frontends.quantized.lowering import Quantization

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models.frontends.onnx import file as onnx_file
+from models.frontends.onnx import proto
 from models.frontends.onnx.file import parse
 from models.frontends.onnx.reader import read
 from tests.models.frontends.onnx.onnx_models import model, node, saved
@@ -181,7 +181,7 @@ def test_what_would_grow_in_memory_is_not_parsed(tmp_path, monkeypatch):
     path.write_bytes(nested(nested(b"\x0a\x00" * (1 << 23), 11)))  # an input with many names
     with pytest.raises(ValueError, match="at most 16777216 bytes besides its weights"):
         parse(path)
-    monkeypatch.setattr(onnx_file, "_LARGEST", 100)
+    monkeypatch.setattr(proto, "_LARGEST", 100)
     with pytest.raises(ValueError, match="files must be at most 100 bytes"):
         parse(path)
 

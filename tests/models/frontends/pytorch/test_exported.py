@@ -3,7 +3,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from models.frontends.pytorch.exported import export, undisturbed
+from models.frontends.pytorch.calls import undisturbed
+from models.frontends.pytorch.exported import export
 from models.frontends.pytorch.graph import lower
 from tests.models.frontends.nets import Body, Call, checked
 

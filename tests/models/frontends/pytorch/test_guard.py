@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.frontends.pytorch.exported import export, undisturbed
+from models.frontends.pytorch.calls import undisturbed
+from models.frontends.pytorch.exported import export
 from models.frontends.pytorch.graph import lower
 from models.frontends.pytorch.guard import compare
 from models.frontends.pytorch.operators import lowered

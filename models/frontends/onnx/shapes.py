@@ -1,0 +1,121 @@
+"""ONNX operators that move, join and pad values of a map, as modules; images stay apart."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hw.rules import shown
+from models.frontends.onnx.layers import Apply
+from models.frontends.onnx.sites import Site
+
+__all__ = ["concat", "flatten", "own_axes", "pad", "reshape", "squeeze", "transpose", "unsqueeze"]
+
+
+def own_axes(axes: Sequence[int], dimensions: int, what: str) -> list[int]:
+    """Axes counted from the first, none of them that of images."""
+    found = [axis + dimensions if axis < 0 else axis for axis in axes]
+    if len(set(found)) != len(found) or not all(0 < axis < dimensions for axis in found):
+        raise ValueError(f"{what} must be over axes from 1 to {dimensions - 1}, each once, not {list(axes)}")
+    return found
+
+
+def reshape(site: Site) -> nn.Module:
+    """To sizes that are constant, or computed from those of maps."""
+    target = site.integers(1, "sizes") if site.is_constant(1) else None
+    zeros = site.attribute("allowzero", 0)
+    return Apply(lambda x, sizes=target: _reshaped(x, [int(n) for n in sizes], site.batch, zeros))
+
+
+def _reshaped(x: torch.Tensor, sizes: list[int], batch: int | None, zeros: int) -> torch.Tensor:
+    """A map in other sizes, with all of an image's values in its own row."""
+    if not sizes or (zeros and 0 in sizes) or sum(size == -1 for size in sizes) > 1 or min(sizes) < -1:
+        raise ValueError(f"sizes must be 1 or more, one of them -1 for the rest, not {sizes}")
+    new = [x.shape[number] if size == 0 else size for number, size in enumerate(sizes)]
+    if new[0] in (batch, -1, len(x)):
+        new[0] = len(x)
+    if new[0] != len(x) or (-1 not in new and math.prod(new[1:]) != math.prod(x.shape[1:])):
+        raise ValueError(f"each image's values must stay in their own row, not be mixed in {sizes}")
+    return x.reshape(new)
+
+
+def flatten(site: Site) -> nn.Module:
+    axis = site.attribute("axis", 1)
+
+    def flat(x: torch.Tensor) -> torch.Tensor:
+        own_axes([axis], x.ndim, "a Flatten")
+        if axis not in (1, 1 - x.ndim):
+            raise ValueError(f"axis must be 1, so that images stay apart, not {axis}")
+        return x.flatten(1)
+
+    return Apply(flat)
+
+
+def squeeze(site: Site) -> nn.Module:
+    axes = site.axes(1)
+
+    def squeezed(x: torch.Tensor) -> torch.Tensor:
+        chosen = (
+            [n for n in range(1, x.ndim) if x.shape[n] == 1] if axes is None else own_axes(axes, x.ndim, "a Squeeze")
+        )
+        if any(x.shape[axis] != 1 for axis in chosen):
+            raise ValueError(f"axes must be of one position, not {axes} of {list(x.shape[1:])} of an image")
+        return x.squeeze(chosen)
+
+    return Apply(squeezed)
+
+
+def unsqueeze(site: Site) -> nn.Module:
+    axes = site.axes(1) or []
+
+    def unsqueezed(x: torch.Tensor) -> torch.Tensor:
+        for axis in sorted(own_axes(axes, x.ndim + len(axes), "an Unsqueeze")):
+            x = x.unsqueeze(axis)
+        return x
+
+    return Apply(unsqueezed)
+
+
+def transpose(site: Site) -> nn.Module:
+    order = site.sizes("perm")
+    if order is None or sorted(order) != list(range(len(order))) or order[0] != 0:
+        raise site.refuse(f"perm must be an order of all axes with images first, not {order}")
+    return Apply(lambda x: _permuted(x, order))
+
+
+def _permuted(x: torch.Tensor, order: Sequence[int]) -> torch.Tensor:
+    """A map with its axes in another order: a view, where only axes of one position change their places."""
+    moved = [axis for axis in order if x.shape[axis] != 1]
+    return x.reshape([x.shape[axis] for axis in order]) if moved == sorted(moved) else x.permute(*order)
+
+
+def concat(site: Site) -> nn.Module:
+    axis = site.attribute("axis", 1)
+    if any(site.is_constant(number) for number in range(len(site.node.inputs))):
+        raise site.refuse("what is put together must be maps, not constants")
+    return Apply(lambda *maps: torch.cat(maps, own_axes([axis], maps[0].ndim, "a Concat")[0]))
+
+
+def pad(site: Site) -> nn.Module:
+    site.fixed(mode="constant")
+    pads = site.sizes("pads") or site.integers(1, "pads")
+    filled = site.attribute("value", 0.0) if "pads" in site.node.attributes else site.floats(2, "the value")
+    axes = site.integers(3, "axes")
+    if not pads or len(pads) % 2 or not all(0 <= size < 1 << 30 for size in pads):
+        raise site.refuse(f"pads must be numbers of 0 or more, before and behind each axis, not {shown(pads)}")
+    half, value = len(pads) // 2, float(0.0 if filled is None else np.asarray(filled).item())
+    pairs = list(zip(pads[:half], pads[half:], strict=True))
+
+    def padded(x: torch.Tensor) -> torch.Tensor:
+        order = list(range(x.ndim)) if axes is None else [axis % x.ndim for axis in axes]
+        found = dict(zip(order, pairs, strict=False))
+        if len(order) != half or len(found) != half or found.get(0, (0, 0)) != (0, 0):
+            raise ValueError(f"pads must be for each axis once, and 0 for that of images, not {list(pads)}")
+        sizes = [n for axis in range(x.ndim - 1, 1, -1) for n in found.get(axis, (0, 0))]
+        channels = found.get(1, (0, 0))
+        return F.pad(x, [*sizes, *channels] if channels != (0, 0) else sizes, value=value)
+
+    return Apply(padded)

@@ -1,0 +1,182 @@
+"""A module is called, and nothing of it changes; what goes wrong in it is told by module and line."""
+
+import logging
+import re
+import traceback
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.parameter import is_lazy
+
+__all__ = [
+    "answers_of",
+    "first_line",
+    "images_for",
+    "kept",
+    "layout_of",
+    "line_of",
+    "place_of",
+    "undisturbed",
+]
+
+_SEED = 20  # of the sample images
+
+_TORCH, _FRONTENDS = Path(torch.__file__).parent, Path(__file__).parents[1]
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, exact types and no gradients inside; afterwards everything is as before."""
+    device = next((value.device.type for value in model.parameters()), "cpu")
+    modes = [(module, module.training) for module in model.modules()]
+    noise = logging.getLogger("torch.fx.experimental.symbolic_shapes")  # dumps graphs beside its exceptions
+    quiet = noise.disabled
+    try:
+        noise.disabled = True
+        for module, _ in modes:
+            module.training = False
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.autocast(device, enabled=False),
+            torch.random.fork_rng(devices=[]),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")  # export's, of what it does itself and of hooks that set weights
+            yield
+    finally:
+        noise.disabled = quiet
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def kept(model: nn.Module) -> Iterator[list[str]]:
+    """Afterwards parameters and buffers are what they were, and the list names those that were written or replaced."""
+    held = [
+        (prefix, module, name, value, value.clone())
+        for prefix, module in model.named_modules()
+        for name, value in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+    ]
+    changed: list[str] = []
+    try:
+        yield changed
+    finally:
+        for prefix, module, name, value, before in held:
+            is_same = _are_equal(value, before)
+            if not is_same or getattr(module, name, None) is not value:
+                changed.append(f"{prefix}.{name}" if prefix else name)
+            setattr(module, name, value)
+            if value.shape != before.shape:
+                value.data = before
+            elif not is_same:
+                value.copy_(before)
+
+
+def _are_equal(value: torch.Tensor, before: torch.Tensor) -> bool:
+    """Whether all numbers are the same; NaN is NaN."""
+    return value.shape == before.shape and bool(((value == before) | (value.isnan() & before.isnan())).all())
+
+
+def layout_of(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """Sizes of an image as a module takes it: channels, height and width; of one row it may be channels and columns, of
+    one position the channels alone.
+
+    Raises
+    ------
+    ValueError
+        When it can't compute any of these.
+    """
+    height, width, channels = shape
+    layouts = [(channels, height, width), (channels, width), (channels,)][: 1 + (height == 1) + (height == width == 1)]
+    if len(layouts) == 1:
+        return layouts[0]
+    errors = []
+    for layout in layouts:
+        try:
+            with kept(model):
+                answers_of(model, shape, _noise(model, layout, 2))
+        except ValueError as error:
+            errors.append(error)
+        else:
+            return layout
+    raise errors[0]
+
+
+def images_for(model: nn.Module, shape: tuple[int, int, int], count: int) -> torch.Tensor:
+    """Images of noise in a module's layout, of its type and on its device."""
+    _check_values(model)
+    return _noise(model, layout_of(model, shape), count)
+
+
+def _noise(model: nn.Module, layout: tuple[int, ...], count: int) -> torch.Tensor:
+    first = next((value for value in model.parameters() if value.is_floating_point()), None)
+    random = torch.Generator("cpu").manual_seed(_SEED)
+    images = torch.rand(count, *layout, generator=random, dtype=torch.float32, device="cpu")
+    return images if first is None else images.to(first.device, first.dtype)
+
+
+def _check_values(model: nn.Module) -> None:
+    """Refuse parameters and buffers that are without values so far."""
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(value) or value.is_meta:
+            raise ValueError(f"{name}: parameters and buffers must have values, not be lazy or on device meta")
+
+
+def answers_of(model: nn.Module, shape: tuple[int, int, int], images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What the module returns."""
+    try:
+        found = model(images.clone())
+    except Exception as error:  # The network's own code may raise anything.
+        raise ValueError(
+            f"{place_of(model, error)}: can't compute images of shape {shape}: {first_line(error)}"
+        ) from error
+    answers = (found,) if isinstance(found, torch.Tensor) else found
+    if not isinstance(answers, tuple | list) or not all(isinstance(answer, torch.Tensor) for answer in answers):
+        raise ValueError(f"{type(model).__name__}: a network must return logits or a tuple of them, not {_kind(found)}")
+    if not answers:
+        raise ValueError(f"{type(model).__name__}: a network must return the logits of at least 1 exit, not of 0")
+    return tuple(answers)
+
+
+def _kind(value: Any) -> str:
+    """The type of what a network returns, and the types in a tuple or list."""
+    inner = [type(each).__name__ for each in value] if isinstance(value, tuple | list) else []
+    return type(value).__name__ + (f" of {', '.join(inner)}" if inner else "")
+
+
+def place_of(model: nn.Module, error: Exception) -> str:
+    """Name of the innermost module whose code raised an exception, or the network's type; and the line of that code."""
+    names = {id(module): name for name, module in model.named_modules()}
+    frames = list(traceback.walk_tb(error.__traceback__))
+    owners = [frame.f_locals.get("self") for frame, _ in frames]
+    inner = [names[id(owner)] for owner in owners if id(owner) in names]
+    own = _own((frame.f_code.co_filename, number) for frame, number in frames)
+    return ((inner[-1] if inner else "") or type(model).__name__) + (f" ({own})" if own else "")
+
+
+def line_of(node: fx.Node) -> str:
+    """The innermost line outside PyTorch that a node comes from, as ``net.py:12``; empty where none is known."""
+    return _own(re.findall(r'File "(.*)", line (\d+)', node.meta.get("stack_trace") or ""))
+
+
+def _own(lines: Iterable[tuple[str, int | str]]) -> str:
+    """The last of lines that is neither PyTorch's nor a front end's, as ``net.py:12``; empty without one."""
+    own = [
+        f"{Path(file).name}:{number}"
+        for file, number in lines
+        if not Path(file).is_relative_to(_TORCH)
+        and not Path(file).is_relative_to(_FRONTENDS)
+        and not file.startswith("<")
+    ]
+    return own[-1] if own else ""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an exception says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

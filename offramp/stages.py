@@ -96,7 +96,8 @@ def made(
 ) -> tuple[Checkpoint | Compressed, dict[str, Any]]:
     """Make a recipe's network and write ``trained.off`` and, unless nothing is quantized, ``compressed.off``.
 
-    The state after every epoch is kept in the output folder, so that a run that was stopped goes on.
+    The state after every epoch, and twice a minute within one, is kept in the output folder, so that a run that was
+    stopped goes on.
 
     Returns
     -------
@@ -107,7 +108,7 @@ def made(
     recipe.check(chosen, root)
     source = dataset(chosen.data, root, progress)
     log = pipeline.Log(folder=out / _PROGRESS)
-    with kept(f"the epochs done are kept in {out / _PROGRESS}, the same command goes on after them"):
+    with kept(f"all but the last half minute is kept in {out / _PROGRESS}, the same command goes on from there"):
         checkpoint = pipeline.train(chosen, source, seed, progress, root=root, log=log)
         save(out / TRAINED, checkpoint)
         if chosen.quantize is None:

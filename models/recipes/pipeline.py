@@ -41,7 +41,7 @@ class Log:
     Parameters
     ----------
     folder : Path or None
-        For the state after every epoch, so that a run that was stopped goes on; None keeps nothing.
+        For the state after every epoch, and within one, so that a run that was stopped goes on; None keeps nothing.
     metrics : dict
         By stage, the metrics of every epoch; filled as stages are done.
     """

@@ -30,9 +30,12 @@ dicts of them), so that a run resumes exactly. A piece that draws at random make
 saves and restores it.
 """
 
+import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -95,6 +98,14 @@ class Run:
     metrics: list[dict[str, float]] = field(default_factory=list)
     recorded: dict[str, float] = field(default_factory=dict)
     progress: Progress | None = None
+
+    @cached_property
+    def data(self) -> "hashlib._Hash":
+        """Digest of images and labels: there may be hundreds of megabytes of them."""
+        digest = hashlib.sha256()
+        for array in (self.split.images, self.split.labels):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest
 
     @property
     def total(self) -> int:

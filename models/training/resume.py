@@ -1,18 +1,21 @@
 """Files of training runs in progress: everything that the rest of a run depends on, without pickle.
 
+One file has the state after the last epoch done. Within an epoch a second one beside it (:func:`within`) has the state
+after a step, which goes on from the first: what pieces do before an epoch they do again from the state they did it in.
+
 A run that resumes from such a file goes on as if it had never stopped: weights, optimizer, learning rate, pieces and
 every generator are as they were, bit for bit. A run of a GPU also goes on without one, and the other way round, from
 the same weights but not to the same bits.
 """
 
-import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -21,61 +24,18 @@ from hw import container
 from hw.rules import require, shown
 from hw.typed import checked, said
 from models.training.pieces import Piece, Run
+from models.training.state_tree import join, take_apart
 
-__all__ = ["MAGIC", "join", "load", "save", "take_apart"]
+__all__ = ["MAGIC", "EpochPart", "load", "load_within", "save", "save_within", "within"]
 
 #: What files of parts of a training begin with.
 MAGIC = b"OFFRPART"
 _VERSION = 1
 
-#: Keys that stand for what JSON has no word for.
-_ARRAY, _TUPLE, _PAIRS = "$array", "$tuple", "$pairs"
-
-
-def take_apart(tree: Any) -> tuple[Any, dict[str, np.ndarray]]:
-    """A tree of dicts, lists, tuples, numbers, strings, tensors and None as JSON can hold it, and its tensors.
-
-    Raises
-    ------
-    TypeError
-        When it holds anything else.
-    """
-    arrays: dict[str, np.ndarray] = {}
-
-    def walk(node: Any) -> Any:
-        if isinstance(node, torch.Tensor):
-            key = f"tensor{len(arrays)}"
-            arrays[key] = node.detach().cpu().numpy().copy()
-            return {_ARRAY: key}
-        if isinstance(node, tuple):
-            return {_TUPLE: [walk(part) for part in node]}
-        if isinstance(node, list):
-            return [walk(part) for part in node]
-        if isinstance(node, dict):
-            return {_PAIRS: [[walk(key), walk(value)] for key, value in node.items()]}
-        if node is None or isinstance(node, bool | int | float | str):
-            return node
-        raise TypeError(f"a run's state must be of numbers, strings and tensors, not {type(node).__name__}")
-
-    return walk(tree), arrays
-
-
-def join(manifest: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """The inverse of :func:`take_apart`."""
-    if isinstance(manifest, list):
-        return [join(part, arrays) for part in manifest]
-    if isinstance(manifest, dict):
-        if _ARRAY in manifest:
-            return torch.from_numpy(arrays[manifest[_ARRAY]].copy())
-        if _TUPLE in manifest:
-            return tuple(join(part, arrays) for part in manifest[_TUPLE])
-        return {join(key, arrays): join(value, arrays) for key, value in manifest[_PAIRS]}
-    return manifest
-
 
 def _identity(run: Run, pieces: Sequence[Piece]) -> str:
     """What must be equal for a run to be the same: settings, seed, data, pieces and the network's shapes."""
-    digest = hashlib.sha256(run.split.images.tobytes() + run.split.labels.tobytes())
+    digest = run.data.copy()
     described = {
         "schedule": {name: value for name, value in said(run.schedule).items() if name != "device"},
         "seed": run.seed,
@@ -87,8 +47,40 @@ def _identity(run: Run, pieces: Sequence[Piece]) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True)
+class EpochPart:
+    """What is done of an epoch in progress.
+
+    Parameters
+    ----------
+    order : tensor of int64, (N,)
+        Of the split's images, by index.
+    losses : list of float
+        Of the steps done.
+    """
+
+    order: torch.Tensor
+    losses: list[float]
+
+
+def within(path: Path) -> Path:
+    """The file that holds the state within an epoch."""
+    return path.with_suffix(f".step{path.suffix}")
+
+
 def save(path: Path, run: Run, pieces: Sequence[Piece]) -> None:
-    """Write the state after an epoch, whole or not at all."""
+    """Write the state after an epoch, whole or not at all; the one within it goes."""
+    _write(path, run, pieces, {"epochs": run.epoch + 1})
+    within(path).unlink(missing_ok=True)
+
+
+def save_within(path: Path, run: Run, pieces: Sequence[Piece], part: EpochPart) -> None:
+    """Write the state after a step beside the file of epochs, whole or not at all."""
+    done = {"epochs": run.epoch, "recorded": run.recorded, "order": part.order, "losses": part.losses}
+    _write(within(path), run, pieces, done)
+
+
+def _write(path: Path, run: Run, pieces: Sequence[Piece], done: dict[str, Any]) -> None:
     tree = {
         "model": dict(run.model.state_dict()),
         "optimizer": run.optimizer.state_dict(),
@@ -98,8 +90,7 @@ def save(path: Path, run: Run, pieces: Sequence[Piece]) -> None:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(run.device) if run.device.type == "cuda" else None,
         "metrics": run.metrics,
-        "epochs": run.epoch + 1,
-    }
+    } | done
     manifest, arrays = take_apart(tree)
     container.write(path, MAGIC, _VERSION, {"run": _identity(run, pieces), "state": manifest}, arrays)
 
@@ -117,6 +108,50 @@ def load(path: Path, run: Run, pieces: Sequence[Piece]) -> int:
     ValueError
         When the file can't be read, is damaged, or is of a run with other settings, data, pieces or network.
     """
+    with _state(path, run, pieces) as state:
+        epochs = checked(state["epochs"], int, "epochs")
+        require(1 <= epochs <= run.schedule.epochs, f"epochs must be in 1..{run.schedule.epochs}, not {epochs}")
+        _check(state, run, pieces, epochs, epochs * run.steps)
+        _put(state, run, pieces)
+        run.done = epochs * run.steps
+    return epochs
+
+
+def load_within(path: Path, run: Run, pieces: Sequence[Piece]) -> EpochPart | None:
+    """Put a run that has begun an epoch into the state after a step of it, if there is one.
+
+    Parameters
+    ----------
+    path : Path
+        File of epochs, as for :func:`load`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`load`.
+    """
+    if not within(path).exists():
+        return None
+    with _state(within(path), run, pieces) as state:
+        if checked(state["epochs"], int, "epochs") != run.epoch:
+            return None  # the epoch was done, and the run stopped before this file was gone
+        order, losses = state["order"], state["losses"]
+        right = isinstance(losses, list) and all(type(loss) is float for loss in losses)
+        require(right and 0 < len(losses) <= run.steps, f"losses must be those of 1..{run.steps} steps")
+        images = torch.arange(len(run.split))
+        _check_form(order, images, "order")
+        require(torch.equal(order.sort().values, images), "order must have every image of the split once")
+        _check_metrics([state["recorded"] | {"loss": 0.0}], 1)
+        done = run.epoch * run.steps + len(losses)
+        _check(state, run, pieces, run.epoch, done)
+        _put(state, run, pieces)
+        run.done, run.recorded = done, state["recorded"]
+    return EpochPart(order=order, losses=losses)
+
+
+@contextmanager
+def _state(path: Path, run: Run, pieces: Sequence[Piece]) -> Iterator[Any]:
+    """The state in a file of this run; what doesn't fit it, in the block, is refused as the file's."""
     manifest, arrays = container.read(path, MAGIC, _VERSION)
     if manifest.get("run") != _identity(run, pieces):
         raise ValueError(
@@ -124,9 +159,7 @@ def load(path: Path, run: Run, pieces: Sequence[Piece]) -> int:
             "delete it to begin anew"
         )
     try:
-        state = join(manifest["state"], arrays)
-        _check(state, run, pieces)
-        return _put(state, run, pieces)
+        yield join(manifest["state"], arrays)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: must hold a state of this run: {reason}: delete it to begin anew") from error
@@ -137,15 +170,12 @@ def _policy_state(policy: torch.optim.lr_scheduler.LRScheduler) -> dict[str, Any
     return {name: value for name, value in policy.state_dict().items() if name != "lr_lambdas"}
 
 
-def _check(state: dict[str, Any], run: Run, pieces: Sequence[Piece]) -> None:
-    """Refuse a state that the run can't be in: whatever is in it has its type, its length and its shape.
+def _check(state: dict[str, Any], run: Run, pieces: Sequence[Piece], epochs: int, done: int) -> None:
+    """Refuse a state that the run can't be in after so many epochs and steps: all has its type, its length, its shape.
 
     Numbers that follow from the schedule are compared: a resumed run must not learn at another rate.
     """
-    epochs = checked(state["epochs"], int, "epochs")
-    require(1 <= epochs <= run.schedule.epochs, f"epochs must be in 1..{run.schedule.epochs}, not {epochs}")
     _check_metrics(state["metrics"], epochs)
-    done = epochs * run.steps
     optimizer, policy = _learning(run, done)
     for name, wanted in (("model", dict(run.model.state_dict())), ("generator", run.generator.get_state())):
         _check_form(state[name], wanted, name)
@@ -221,8 +251,8 @@ def _described(value: Any) -> str:
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, torch.Tensor) else shown(value)
 
 
-def _put(state: dict[str, Any], run: Run, pieces: Sequence[Piece]) -> int:
-    """Put a run and its pieces into a state; returns epochs done."""
+def _put(state: dict[str, Any], run: Run, pieces: Sequence[Piece]) -> None:
+    """Put a run and its pieces into a state."""
     run.model.load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])
     lambdas = {"lr_lambdas": [None]} if isinstance(run.policy, LambdaLR) else {}
@@ -234,5 +264,3 @@ def _put(state: dict[str, Any], run: Run, pieces: Sequence[Piece]) -> int:
     if state["cuda"] is not None and run.device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], run.device)
     run.metrics = state["metrics"]
-    run.done = state["epochs"] * run.steps
-    return int(state["epochs"])

@@ -1,6 +1,7 @@
 """The training loop, repeatable by seed; pieces (:mod:`models.training.pieces`) make a method of it."""
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from models.training.views import View, augmented
 __all__ = ["Schedule", "accuracy", "fit", "predict"]
 
 _EVALUATION_BATCH = 512
+#: Seconds after which a run in progress is kept again, within an epoch.
+_KEPT_EVERY = 30.0
 
 
 @contextmanager
@@ -57,8 +60,8 @@ def fit(
     pieces : sequence of Piece
         In the order in which their hooks are called.
     checkpoint : Path or None
-        File that holds the run's state after the last epoch done. When it is there, the run goes on from it, and ends
-        as if it had never stopped.
+        File that holds the run's state after the last epoch done; within an epoch one beside it is written twice a
+        minute. When they are there, the run goes on from them, and ends as if it had never stopped.
     progress : function or None
         Called with steps done, steps in all and a text.
 
@@ -105,8 +108,9 @@ def _fit(run: Run, pieces: list[Piece], checkpoint: Path | None) -> None:
         run.epoch, run.recorded = epoch, {}
         for piece in pieces:
             piece.before_epoch(run)
+        part = resume.load_within(checkpoint, run, pieces) if checkpoint is not None and epoch == first else None
         run.model.train()
-        run.record("loss", _epoch(run, pieces))
+        run.record("loss", _epoch(run, pieces, part, checkpoint))
         with torch.no_grad():
             for piece in pieces:
                 piece.after_epoch(run)
@@ -118,14 +122,15 @@ def _fit(run: Run, pieces: list[Piece], checkpoint: Path | None) -> None:
             piece.end(run)
 
 
-def _epoch(run: Run, pieces: list[Piece]) -> float:
-    """Train for one epoch; returns the mean loss."""
+def _epoch(run: Run, pieces: list[Piece], part: resume.EpochPart | None, checkpoint: Path | None) -> float:
+    """Train for one epoch, or for what a part leaves of it; returns the mean loss."""
     answers = torch.from_numpy(run.split.labels)
-    losses = []
-    order = torch.randperm(len(run.split), generator=run.generator)
+    part = part or resume.EpochPart(order=torch.randperm(len(run.split), generator=run.generator), losses=[])
+    losses, kept = part.losses, time.monotonic()
     layout = torch.channels_last if run.schedule.channels_last else torch.contiguous_format
     view = None if run.view is None else View.of(run.schedule, len(run.split), seed=run.seed, number=run.view)
-    for step, chosen in enumerate(order.split(run.schedule.batch)):
+    batches = part.order.split(run.schedule.batch)
+    for step, chosen in list(enumerate(batches))[len(losses) :]:
         run.chosen = chosen
         images = to_torch(run.split.images[chosen.numpy()])
         images = augmented(images, run.schedule, run.generator) if view is None else view.show(images, chosen)
@@ -153,6 +158,9 @@ def _epoch(run: Run, pieces: list[Piece]) -> float:
                 piece.after_step(run)
         run.done += 1
         run.say(f"loss {losses[-1]:.3f}")
+        if checkpoint is not None and time.monotonic() - kept >= _KEPT_EVERY:
+            resume.save_within(checkpoint, run, pieces, part)
+            kept = time.monotonic()
     return float(np.mean(losses))
 
 

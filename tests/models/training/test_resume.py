@@ -1,13 +1,16 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from hw import container
-from models.training import resume
+from models.training import train
 from models.training.hyperparameters import Schedule
 from models.training.pieces import Piece
 from models.training.standard_pieces import AdversarialExamples, Projection, Ramp, Validation
+from models.training.state_tree import take_apart
 from models.training.train import fit
 from tests.models.training.annealed import Annealed
 
@@ -68,7 +71,7 @@ class Counter(Piece):
         self.ended = True
 
 
-def trained(few, path, schedule, killed_in=None):
+def trained(few, path, schedule, killed_in=None, progress=None):
     """One run: the network's state, its metrics, what the counter saw."""
     model, counter = network(), Counter(killed_in)
 
@@ -82,7 +85,7 @@ def trained(few, path, schedule, killed_in=None):
         counter,
         Validation(few),
     ]
-    metrics = fit(model, few, schedule, seed=7, pieces=pieces, checkpoint=path)
+    metrics = fit(model, few, schedule, seed=7, pieces=pieces, checkpoint=path, progress=progress)
     assert counter.ended
     return {name: value.numpy().copy() for name, value in model.state_dict().items()}, metrics, counter.seen.numpy()
 
@@ -96,15 +99,20 @@ def trained(few, path, schedule, killed_in=None):
     ],
     ids=lambda schedule: f"{schedule.optimizer} {schedule.policy}",
 )
-def test_a_killed_run_ends_as_if_it_had_never_stopped(digits, tmp_path, schedule):
+@pytest.mark.parametrize("kept_every", [0.0, math.inf])
+def test_a_killed_run_ends_as_if_it_had_never_stopped(digits, tmp_path, monkeypatch, schedule, kept_every):
+    """Also one that was kept within an epoch, which goes on at its step."""
     few = digits.train.take(200)
+    monkeypatch.setattr(train, "_KEPT_EVERY", kept_every)
     whole = trained(few, None, schedule)
     path = tmp_path / "progress.off"
     for epoch in (1, 3):
         with pytest.raises(KilledError):
             trained(few, path, schedule, killed_in=epoch)
     torch.rand(5)  # torch's own generator has no influence
-    resumed = trained(few, path, schedule)
+    said = []
+    resumed = trained(few, path, schedule, progress=lambda done, total, text: said.append(done))
+    assert said[0] == 7 * 3 + 1 + (2 if kept_every == 0 else 0)  # 200 images are 7 batches
     for name, value in whole[0].items():
         np.testing.assert_array_equal(resumed[0][name], value, err_msg=name)
     assert resumed[1] == whole[1]
@@ -245,4 +253,50 @@ def test_an_optimizer_of_other_steps_is_refused(digits, tmp_path, steps):
 
 def test_a_state_of_other_things_is_refused():
     with pytest.raises(TypeError, match="a run's state must be of numbers, strings and tensors, not set"):
-        resume.take_apart({"a": [{1, 2}]})
+        take_apart({"a": [{1, 2}]})
+
+
+@pytest.fixture
+def inside(digits, tmp_path, monkeypatch):
+    """What a run keeps of its second epoch in progress; a function that runs it anew or goes on."""
+    few, path = digits.train.take(128), tmp_path / "progress.off"
+    schedule = Schedule(epochs=2, lr=0.01, batch=32)
+    monkeypatch.setattr(train, "_KEPT_EVERY", 0.0)
+
+    def run(path=path, killed_in=None):
+        return fit(network(), few, schedule, seed=0, pieces=[Counter(killed_in)], checkpoint=path)
+
+    with pytest.raises(KilledError):
+        run(killed_in=1)
+    return path.with_name("progress.step.off"), run
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("losses", [], r"losses must be those of 1\.\.4 steps"),
+        ("losses", [0.5] * 5, r"losses must be those of 1\.\.4 steps"),
+        ("losses", ["low"], r"losses must be those of 1\.\.4 steps"),
+        ("losses", [0.5], r"policy\.last_epoch must be 5, not 6"),
+        ("order", {"$array": "tensor0"}, r"order must be torch\.int64"),
+        ("recorded", {"$pairs": [[3, 0.5]]}, "metrics of epoch 1 must be numbers by name"),
+        ("epochs", "1", "epochs must be a whole number"),
+    ],
+)
+def test_an_impossible_state_within_an_epoch_is_refused(inside, key, value, said):
+    path, run = inside
+    manifest, arrays = container.read(path, b"OFFRPART", 1)
+    manifest["state"]["$pairs"] = [[name, value if name == key else kept] for name, kept in manifest["state"]["$pairs"]]
+    container.write(path, b"OFFRPART", 1, manifest, arrays)
+    with pytest.raises(ValueError, match=rf"progress.step.off: must hold a state of this run: {said}.*: delete it"):
+        run()
+
+
+def test_what_is_left_of_an_epoch_that_was_done_is_ignored(inside, tmp_path):
+    """A run may stop after it has written the one file, and before the other is gone."""
+    path, run = inside
+    other = tmp_path / "other.off"
+    with pytest.raises(KilledError):
+        run(other, killed_in=0)
+    (tmp_path / "other.step.off").rename(path)
+    assert run() == run(tmp_path / "whole.off")

@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: baselines baselines-85f bench bench-85f demo mlperf test lint mutants setup figures lock clean
+.PHONY: baselines baselines-85f bench bench-85f demo mlperf test lint mutants setup startup figures lock clean
 
 demo: setup
 	@$(BIN)/offramp demo $(ARGS)
@@ -45,6 +45,10 @@ bench: setup
 mlperf: setup
 	@$(BIN)/python tools/mlperf baselines/mlperf-tiny.json $(ARGS)
 	@$(BIN)/python tools/figures baselines/mlperf-tiny.json
+
+# CPU time of commands that compute nothing.
+startup: setup
+	@$(BIN)/python tools/startup baselines/startup.json
 
 # Measures ResNet-8 within the memories of an ECP5-85F: lists are read during the run.
 bench-85f: setup

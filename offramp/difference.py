@@ -52,7 +52,7 @@ def described(what: str, config: str | None, data: str | None, root: Path | None
     program, name = program_of(model, config)
     images = images_of(model, request, data, _IMAGES)
     found = measure(program, images.codes(model.network), images.labels).to_dict()
-    sizes = inspect.program_dict(program)
+    sizes = inspect.program_dict(program) | inspect.worst_case_dict(program)
     kept = {key: found[key] for key in ("accuracy", "exit_share", "cycles", "back_to_back", "layers")}
     return {"config": name, **kept, **{key: sizes[key] for key in ("network", "memories", "worst_case_cycles")}}
 

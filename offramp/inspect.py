@@ -15,7 +15,7 @@ from models.recipes import checkpoint
 from offramp import program_files
 from offramp.kinds import kind_of
 
-__all__ = ["describe", "network_dict", "program_dict"]
+__all__ = ["describe", "network_dict", "program_dict", "worst_case_dict"]
 
 
 def network_dict(network: Network) -> dict[str, Any]:
@@ -49,8 +49,6 @@ def _counted(weights: np.ndarray) -> dict[str, int]:
 
 def program_dict(program: Program) -> dict[str, Any]:
     """A program's network, config and memories."""
-    from sim import worst_case
-
     sizes = {name: {"used": used, "available": size} for name, (used, size) in program.size_words().items()}
     return {
         "config_digest": program.config.digest(),
@@ -60,13 +58,25 @@ def program_dict(program: Program) -> dict[str, Any]:
         "commands": [
             {"name": command.name, "bands": command.bands, "groups": command.groups} for command in program.commands
         ],
-        "worst_case_cycles": worst_case(program),
         "memories": sizes,
     }
 
 
-def describe(path: Path) -> dict[str, Any]:
+def worst_case_dict(program: Program) -> dict[str, int]:
+    """The most cycles that any image can take; the simulator, which knows, is long to load."""
+    from sim import worst_case
+
+    return {"worst_case_cycles": worst_case(program)}
+
+
+def describe(path: Path, *, bound: bool = False) -> dict[str, Any]:
     """What a file holds, for a result file; :func:`offramp.report.contents.contents` makes tables of it.
+
+    Parameters
+    ----------
+    path : Path
+    bound : bool
+        Whether to say the most cycles that any image can take, too, if it is a program.
 
     Raises
     ------
@@ -75,7 +85,8 @@ def describe(path: Path) -> dict[str, Any]:
     """
     kind = kind_of(path)
     if kind == "program":
-        return {"kind": kind, **program_dict(program_files.program(path))}
+        program = program_files.program(path)
+        return {"kind": kind, **program_dict(program), **(worst_case_dict(program) if bound else {})}
     if kind == "network of the zoo":
         entry = zoo.entry(str(path))
         network, _ = zoo.part(entry, zoo.load(entry))

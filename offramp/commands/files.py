@@ -22,6 +22,9 @@ def info(
     model: Annotated[
         Path, typer.Argument(help=f"Model or trained network: {KINDS}.", callback=options.checked_file)
     ] = PROGRAM,
+    bound: Annotated[
+        bool, typer.Option("--bound", help="Also the most cycles that any image can take, of a program.")
+    ] = False,
     seed: options.Seed = 0,
     json: options.Json = None,
     request: "ModelRequest",
@@ -42,7 +45,7 @@ def info(
         described = {"origin": found.origin, "notes": notes, "network": inspect.network_dict(found.network)}
         result: dict[str, Any] = {"kind": OUTSIDE, **described}
     else:
-        result = inspect.describe(model)
+        result = inspect.describe(model, bound=bound)
     result |= {"cache": cache.described()}
     finish("info", seed, json, {"file": model, **result})
     kept = result["cache"]

@@ -247,7 +247,7 @@ def compile_(
         if found.refusal is not None:
             finish("compile", seed, json, result)
     program = reread(found.program(), out / stages.PROGRAM)
-    result |= inspect.program_dict(program)
+    result |= inspect.program_dict(program) | inspect.worst_case_dict(program)
     results().print(contents(result), "")
     show([*(("note", note) for note in source.notes), ("file", str(out / stages.PROGRAM))])
     finish("compile", seed, json, {**result, "file": out / stages.PROGRAM})

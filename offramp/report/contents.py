@@ -48,8 +48,11 @@ def _program(found: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("config", f"{found['cores']} x {found['pes']} PEs, digest {found['config_digest'][:16]}"),
         ("commands", count(len(found["commands"]))),
-        ("worst case", f"{count(found['worst_case_cycles'])} cycles, whatever the image"),
-    ]
+    ] + (
+        [("worst case", f"{count(found['worst_case_cycles'])} cycles, whatever the image")]
+        if "worst_case_cycles" in found
+        else []
+    )
 
 
 def _selected(select: dict[str, Any]) -> str:

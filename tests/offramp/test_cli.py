@@ -171,7 +171,7 @@ def test_info_of_every_kind_of_file(small, tmp_path):
 
 
 def test_info_states_the_worst_case_of_a_program(small, tmp_path):
-    text, _ = run("info", small.folder / stages.PROGRAM, "--json", tmp_path / "info.json")
+    text, _ = run("info", small.folder / stages.PROGRAM, "--bound", "--json", tmp_path / "info.json")
     found = json.loads((tmp_path / "info.json").read_text())
     assert found["worst_case_cycles"] == worst_case(small.program)
     assert f"{found['worst_case_cycles']:,} cycles, whatever the image" in text

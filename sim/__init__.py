@@ -2,15 +2,18 @@
 
 from sim.batch import BatchTiming, has_known_time, time_batch
 from sim.bound import constant_time, layer_bounds, worst_case
+from sim.core_times import CoreTimes, core_times
 from sim.loading import PROMPT, WeightSource
 from sim.simulate import Simulation, simulate
 
 __all__ = [
     "PROMPT",
     "BatchTiming",
+    "CoreTimes",
     "Simulation",
     "WeightSource",
     "constant_time",
+    "core_times",
     "has_known_time",
     "layer_bounds",
     "simulate",

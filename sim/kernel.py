@@ -119,7 +119,7 @@ def _enter(push, stalls, free, loaded, entered, entries, queue, writes, first, s
 def _core(
     used, starts, found, rows, columns, walk, counts, pes, queues, slow, latency, held, row_starts, offsets, spent
 ):
-    """Cycles and dispatcher stalls of one core on one layer and image; see :func:`layer_cycles`."""
+    """Cycles, dispatcher stalls and jobs of one core on one layer and image; see :func:`layer_cycles`."""
     first, row_pitch, column_pitch, channels, list_step, slots, group = walk
     job_depth, output_depth, first_push, lead, output_latency, lanes = queues
     free = splat(0)  # when the walkers can take their next jobs
@@ -140,6 +140,7 @@ def _core(
     lane = splat(0)  # when the lanes took the last value
     push = np.int64(first_push - 1)
     stalls = np.int64(0)
+    jobs = np.int64(0)
     writes = np.array([_NEVER, row_starts[0], 0])
     if held is not None:
         _seek(writes, held, row_starts, offsets)
@@ -161,6 +162,7 @@ def _core(
                         push, free, loaded = _held(push + 1, free, loaded, writes, held, row_starts, offsets)
                         continue
                     number = lists + (place - base) // group
+                    jobs += each
                     for _ in range(each):
                         entries = load(counts, number * WIDTH)
                         if group > 1:
@@ -196,7 +198,7 @@ def _core(
     spent[_DRAIN] += total(drained & own)
     spent[_BARRIER] += total((cycles - free) & own)
     spent[_LOAD] += total(loaded & own)
-    return cycles, stalls
+    return cycles, stalls, jobs
 
 
 @njit(cache=True, parallel=True)
@@ -253,14 +255,16 @@ def layer_cycles(
 
     Returns
     -------
-    cycles, stalls : int64 arrays (images,)
-        Of the slowest core; of all cores.
+    cycles, stalls, jobs : int64 arrays (images,)
+        Of the slowest core; of all cores; activations, or groups of them, that the dispatchers of all cores hand out,
+        each as often as there are lists for it.
     spent : int64 array (images, causes)
         PE-cycles by cause, see :data:`CAUSES`.
     """
     images, activations = active.shape
     cycles = np.zeros(images, np.int64)
     stalls = np.zeros(images, np.int64)
+    jobs = np.zeros(images, np.int64)
     spent = np.zeros((images, 7), np.int64)
     for image in prange(images):
         if not wanted[image]:
@@ -273,7 +277,7 @@ def layer_cycles(
         work = np.int64(0)
         for part in range(parts.shape[0]):
             core, row, row_end, column, column_end = parts[part]
-            own, waited = _core(
+            own, waited, handed = _core(
                 used,
                 starts,
                 found,
@@ -292,6 +296,7 @@ def layer_cycles(
             )
             cycles[image] = max(cycles[image], own)
             stalls[image] += waited
+            jobs[image] += handed
             work += own
         spent[image, _CORES] = (cycles[image] * counts.shape[0] - work) * pes
-    return cycles, stalls, spent
+    return cycles, stalls, jobs, spent

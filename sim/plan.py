@@ -179,13 +179,18 @@ class Plan:
 
     def times(
         self, number: int, active: np.ndarray, wanted: np.ndarray, held: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Cycles, stalls and spent PE-cycles of a LAYER; see :func:`sim.kernel.layer_cycles`.
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Cycles, stalls, jobs and spent PE-cycles of a LAYER; see :func:`sim.kernel.layer_cycles`.
 
         Without ``held``, nothing comes from external memory.
         """
-        layer = self.layers[number]
-        cycles, stalls, spent = layer_cycles(
+        return self.times_of(self.layers[number], active, wanted, held)
+
+    def times_of(
+        self, layer: TimedLayer, active: np.ndarray, wanted: np.ndarray, held: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The same of a part of one: some of its cores, some of their rows."""
+        cycles, stalls, jobs, spent = layer_cycles(
             active,
             wanted,
             layer.parts,
@@ -201,4 +206,4 @@ class Plan:
             self.rows.starts,
             self.rows.offsets,
         )
-        return cycles, stalls, spent
+        return cycles, stalls, jobs, spent

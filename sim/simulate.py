@@ -23,7 +23,7 @@ from sim.plan import Plan
 if TYPE_CHECKING:
     from models.integer.golden import Result
 
-__all__ = ["Simulation", "simulate"]
+__all__ = ["Simulation", "active_inputs", "simulate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,8 @@ class Simulation:
         Those of the selection before each layer, which are no part of the layer's.
     layer_cycles, stalls, products : int64 arrays (N, L)
         As the hardware's layer records; 0 where an image left before.
+    jobs : int64 array (N, L)
+        Nonzero activations that the dispatchers of all cores hand out, each as often as there are lists for it.
     waited : int64 array (N, L)
         Those of the layer's cycles that it waited for its lists.
     layer_ends : int64 array (N, L)
@@ -57,6 +59,7 @@ class Simulation:
     layer_cycles: np.ndarray
     stalls: np.ndarray
     products: np.ndarray
+    jobs: np.ndarray
     waited: np.ndarray
     layer_ends: np.ndarray
     spent: dict[str, np.ndarray]
@@ -89,7 +92,7 @@ class Simulation:
         return {cause: value / self.multipliers for cause, value in self.spent.items() if cause != "products"}
 
 
-def _active(codes: np.ndarray, zero_point: int, layer: Layer, config: AcceleratorConfig) -> np.ndarray:
+def active_inputs(codes: np.ndarray, zero_point: int, layer: Layer, config: AcceleratorConfig) -> np.ndarray:
     """Activations that are multiplied, as stored, (images, activations)."""
     threshold = threshold_of(layer)
     if select_of(layer) is not None:
@@ -184,7 +187,7 @@ def simulate(
     config, network = program.config, program.network
     zero_points = storage_zero_points(network)
     shape = (len(codes), len(plan.layers))
-    times, stalls, waited, ends = (np.zeros(shape, np.int64) for _ in range(4))
+    times, stalls, jobs, waited, ends = (np.zeros(shape, np.int64) for _ in range(5))
     spent = np.zeros((*shape, len(CAUSES)), np.int64)
     clock, selects = np.zeros(len(codes), np.int64), np.zeros(shape, np.int64)
     decisions = Decisions(len(codes), conditions)
@@ -209,10 +212,11 @@ def simulate(
             if instruction.op is Opcode.LAYER:
                 timed = plan.layers[number]
                 layer = network.layer(program.commands[number].layer)
-                active = _active(tensors[timed.source], zero_points[timed.source], layer, config)
+                active = active_inputs(tensors[timed.source], zero_points[timed.source], layer, config)
                 wait = here * loading.wait(timed.chunks, now)
                 now += wait
-                cycles, stalls[part, number], spent[part, number] = plan.times(number, active, here, loading.held(now))
+                timing = plan.times(number, active, here, loading.held(now))
+                cycles, stalls[part, number], jobs[part, number], spent[part, number] = timing
                 now += cycles
                 times[part, number], waited[part, number] = cycles + wait, wait
                 spent[part, number, CAUSES.index("load")] += wait * config.multipliers
@@ -238,6 +242,7 @@ def simulate(
         select_cycles=selects,
         layer_cycles=times,
         stalls=stalls,
+        jobs=jobs,
         waited=waited,
         products=spent[..., CAUSES.index("products")],
         layer_ends=ends,

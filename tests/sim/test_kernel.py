@@ -5,7 +5,7 @@ import pytest
 
 from sim.kernel import CAUSES, layer_cycles
 from sim.vector import WIDTH
-from tests.sim.stepping import Core, Layer, Units
+from tests.sim.stepping import Core, Layer, Units, slots_of
 
 
 def random_units(rng: np.random.Generator) -> Units:
@@ -108,7 +108,7 @@ def check(seed: int, *, written: bool, depthwise: bool) -> None:
     layers = [random_layer(rng, units.pes, units.pes if depthwise else 1, size) for _ in cores]
     active = rng.random((4, np.prod(size) * WIDTH)) < np.array([[0.0], [0.2], [0.6], [1.0]])
     held = random_writes(rng, count, 3) if written else None
-    cycles, stalls, spent = kernel(layers, cores, units, active, count, held)
+    cycles, stalls, jobs, spent = kernel(layers, cores, units, active, count, held)
     for image, used in enumerate(active):
         found = []
         for core, layer in zip(cores, layers, strict=True):
@@ -122,6 +122,7 @@ def check(seed: int, *, written: bool, depthwise: bool) -> None:
         expected = {cause: sum(each[2].get(cause, 0) for each in found) for cause in CAUSES}
         expected["cores"] = units.pes * (slowest * count - sum(each[0] for each in found))
         assert (cycles[image], stalls[image]) == (slowest, sum(each[1] for each in found))
+        assert jobs[image] == sum(isinstance(slot, list) for layer in layers for slot in slots_of(layer, used))
         assert dict(zip(CAUSES, spent[image].tolist(), strict=True)) == expected
 
 
@@ -137,7 +138,8 @@ def test_images_that_do_not_come_here_take_no_time():
     units = random_units(rng)
     layer = random_layer(rng, units.pes, 1, (2, 2, 1))
     active = np.ones((3, 4 * WIDTH), dtype=bool)
-    cycles, stalls, spent = kernel([layer], [0], units, active, 1, wanted=np.array([True, False, True]))
+    cycles, stalls, jobs, spent = kernel([layer], [0], units, active, 1, wanted=np.array([True, False, True]))
     expected, waited, _ = Core(layer, units, active[0], set()).run()
     assert (cycles.tolist(), stalls.tolist()) == ([expected, 0, expected], [waited, 0, waited])
     assert not spent[1].any()
+    assert (jobs > 0).tolist() == [True, False, True]

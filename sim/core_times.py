@@ -1,0 +1,96 @@
+"""When each core works on each layer of one image, and when its lanes are done with each row of outputs.
+
+No event of a core depends on a later one: its first rows alone take until the last of these rows is done.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hw.network.exits import DEFAULT, Conditions
+from hw.network.zero_points import storage_zero_points
+from hw.program.program import Program
+from sim.loading import PROMPT, WeightSource
+from sim.plan import Plan, TimedLayer
+from sim.simulate import active_inputs, simulate
+
+__all__ = ["CoreTimes", "core_times"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreTimes:
+    """One core on one layer; times in cycles of the run.
+
+    Attributes
+    ----------
+    layer : str
+    core : int
+    begin, end : int
+        The core works in between; the layer ends with its last core.
+    rows : tuple of int
+        When the lanes have taken the last value of each row of outputs.
+    """
+
+    layer: str
+    core: int
+    begin: int
+    end: int
+    rows: tuple[int, ...]
+
+
+def core_times(
+    program: Program, codes: np.ndarray, *, conditions: Conditions = DEFAULT, source: WeightSource = PROMPT
+) -> list[CoreTimes]:
+    """What every working core does on an image, layer by layer up to the exit that it takes.
+
+    Parameters
+    ----------
+    codes : int8 array (1, height, width, channels)
+    conditions : Conditions
+        Of the run.
+    source : WeightSource
+        Where lists come from that don't fit.
+
+    Raises
+    ------
+    ValueError
+        When it isn't one image, or not as :func:`sim.simulate.simulate` takes it.
+    """
+    from models.integer.golden import run
+
+    if len(codes) != 1:
+        raise ValueError(f"times of cores must be of 1 image, not {len(codes)}")
+    values = run(program.network, codes)
+    timing = simulate(program, codes, golden=values, conditions=conditions, source=source)
+    plan, zero_points = Plan(program, source), storage_zero_points(program.network)
+    loading, found = plan.loading(1), []
+    for number, (layer, command) in enumerate(zip(plan.layers, program.commands, strict=True)):
+        ends = timing.layer_ends[:, number]
+        if not ends[0]:
+            break
+        begin = ends - timing.layer_cycles[:, number] + timing.waited[:, number]
+        tensor, own = values.tensors[layer.source], program.network.layer(command.layer)
+        active = active_inputs(tensor, zero_points[layer.source], own, program.config)
+        held = loading.held(begin)
+        for place in range(len(layer.parts)):
+            times = [int(plan.times_of(part, active, ends > 0, held)[0][0]) for part in _first_rows(layer, place)]
+            last = int(begin[0]) - layer.latency
+            found.append(
+                CoreTimes(
+                    layer=timing.layer_names[number],
+                    core=int(layer.parts[place, 0]),
+                    begin=int(begin[0]),
+                    end=int(begin[0]) + times[-1],
+                    rows=tuple(last + time for time in times),
+                )
+            )
+        loading.ended(number + 1, ends)
+    return found
+
+
+def _first_rows(layer: TimedLayer, place: int) -> list[TimedLayer]:
+    """One core's part of a layer up to each row that completes a row of outputs."""
+    core, first, last, *columns = layer.parts[place].tolist()
+    rows = [row for row in range(first, last) if layer.rows[row, 2]]
+    walk = layer.walk[place : place + 1]
+    return [replace(layer, parts=np.array([[core, first, row + 1, *columns]]), walk=walk) for row in rows]

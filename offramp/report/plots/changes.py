@@ -1,0 +1,55 @@
+"""What two results differ in."""
+
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from offramp.report.plots.chart import COLOURS, Chart, PlotTable, blank
+
+__all__ = ["largest_changes"]
+
+#: In one figure.
+_MOST = 24
+
+
+def largest_changes(changes: list[dict[str, Any]]) -> Chart | None:
+    """The figures that changed most, in percent of the first; None where no figure changed.
+
+    Parameters
+    ----------
+    changes : list of dict
+        ``what``, ``first``, ``second``, as ``offramp diff`` writes them.
+    """
+    rows = [
+        (change["what"], change["first"], change["second"], 100 * (change["second"] / change["first"] - 1))
+        for change in changes
+        if all(_is_number(change[which]) for which in ("first", "second")) and change["first"]
+    ]
+    rows.sort(key=lambda row: -abs(row[-1]))
+    if not rows:
+        return None
+    return Chart(
+        name="changes",
+        title="The largest changes",
+        data=PlotTable(("what", "first", "second", "change, %"), tuple(rows[:_MOST])),
+        draw=_changes,
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _changes(data: PlotTable) -> Figure:
+    figure, (axes,) = blank(0.5 + 0.16 * len(data.rows))
+    places = range(len(data.rows))
+    axes.axvline(0, color="black", linewidth=0.6)
+    axes.hlines(places, 0, data["change, %"], color=COLOURS[0], linewidth=1)
+    axes.plot(data["change, %"], places, "o", color=COLOURS[0])
+    axes.set_yticks(places, data["what"])
+    axes.set_ylim(len(data.rows) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("change, % of the first")
+    axes.xaxis.set_major_formatter("{x:+,.0f}")
+    axes.locator_params(axis="x", nbins=5)
+    return figure

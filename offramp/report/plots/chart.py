@@ -1,0 +1,206 @@
+"""A figure and the table that it is drawn from: what is in the CSV file is what is seen."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
+
+from hw.output import write_file
+
+__all__ = [
+    "COLOURS",
+    "GREY",
+    "STYLE",
+    "WIDTH",
+    "Chart",
+    "PlotTable",
+    "add_microseconds",
+    "blank",
+    "label_points",
+    "legend_below",
+]
+
+#: Inches: a column of a paper.
+WIDTH = 3.35
+#: Of what is compared with, and of limits.
+GREY = "#6b7280"
+STYLE = Path(__file__).with_name("offramp.mplstyle")
+#: Of the style: they are looked up when a line is made, not when it is drawn, where the style is no longer in force.
+COLOURS = tuple(mpl.rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"].by_key()["color"])
+#: Where a point's label may stand, in points from it, the first place that is free is taken.
+_PLACES = [
+    (x * distance, y * distance)
+    for distance in (4, 8, 13, 19, 27)
+    for x, y in ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1.3), (0, -1.3))
+]
+#: Points from a marker's middle to its edge, and those from which on a line leads from a label to its point.
+_MARKER, _NEAR = 2.5, 10
+
+
+@dataclass(frozen=True)
+class PlotTable:
+    """The data of a figure.
+
+    Parameters
+    ----------
+    head : tuple of str
+        Names of the columns, with units.
+    rows : tuple of tuples
+        Text and numbers.
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    def __getitem__(self, name: str) -> list[Any]:
+        """A column."""
+        place = self.head.index(name)
+        return [row[place] for row in self.rows]
+
+    def split(self, name: str) -> dict[Any, "PlotTable"]:
+        """The rows by what stands in a column, in the order in which it comes."""
+        values = self[name]
+        return {
+            value: PlotTable(self.head, tuple(row for row, own in zip(self.rows, values, strict=True) if own == value))
+            for value in dict.fromkeys(values)
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A figure of a report.
+
+    Parameters
+    ----------
+    name : str
+        Of its files, without ending.
+    title : str
+        What it shows, for a heading.
+    data : PlotTable
+        All that is drawn.
+    draw : function
+        Makes the figure of the data.
+    note : str
+        How to read it.
+    """
+
+    name: str
+    title: str
+    data: PlotTable = field(repr=False)
+    draw: Callable[[PlotTable], Figure] = field(repr=False)
+    note: str = ""
+
+    def figure(self) -> Figure:
+        """Drawn anew, in the style of all figures."""
+        with mpl.rc_context(fname=STYLE):
+            return self.draw(self.data)
+
+    def svg(self) -> str:
+        """As text for HTML, where no XML prologue is allowed; a file may begin so, too."""
+        text = self._saved("svg", {"Date": None}).decode()
+        return text[text.index("<svg") :]
+
+    def pdf(self) -> bytes:
+        """As a file; fonts are embedded."""
+        return self._saved("pdf", {"CreationDate": None})
+
+    def csv(self) -> str:
+        """The data, with a line that names the columns."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([self.data.head, *self.data.rows])
+        return text.getvalue()
+
+    def write(self, folder: Path) -> None:
+        """Write ``name.svg``, ``name.pdf`` and ``name.csv``."""
+        for ending, content in (("svg", self.svg().encode()), ("pdf", self.pdf()), ("csv", self.csv().encode())):
+            write_file(folder / f"{self.name}.{ending}", content)
+
+    def _repr_svg_(self) -> str:
+        """What a notebook shows."""
+        return self.svg()
+
+    def _saved(self, form: str, metadata: dict[str, None]) -> bytes:
+        content = io.BytesIO()
+        figure = self.figure()
+        with mpl.rc_context(fname=STYLE):
+            figure.savefig(content, format=form, metadata=metadata)
+        return content.getvalue()
+
+
+def blank(height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of a column's width, ``height`` inches high, and its panels, one below the other."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, list(figure.subplots(panels, 1, squeeze=False)[:, 0])
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int, **options: Any) -> None:
+    """What colours and lines mean, below the panels, over nothing."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns, **options)
+
+
+def add_microseconds(axes: Axes, clock_mhz: float | None) -> None:
+    """Beside cycles, below, their time at a clock, above; nothing without a clock."""
+    if clock_mhz is None:
+        return
+
+    def time_of(cycles: Any) -> Any:
+        return cycles / clock_mhz
+
+    def cycles_of(time: Any) -> Any:
+        return time * clock_mhz
+
+    other = axes.secondary_xaxis("top", functions=(time_of, cycles_of))
+    other.set_xlabel(f"µs at {clock_mhz:g} MHz")
+    other.xaxis.set_major_formatter("{x:,.0f}")
+
+
+def label_points(
+    figure: Figure,
+    axes: Axes,
+    points: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    others: Sequence[tuple[float, float]] = (),
+) -> None:
+    """Write names beside points, inside the panel and over no other name, point or place in ``others``.
+
+    A name without room is left out. Comes last: what is drawn later moves the panel.
+    """
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw_without_rendering()
+    scale = figure.dpi / 72
+    room = axes.get_window_extent(renderer)
+    middles = axes.transData.transform([*points, *others])
+    reach = _MARKER * scale
+    taken = [Bbox.from_extents(x - reach, y - reach, x + reach, y + reach) for x, y in middles]
+    taken += [text.get_window_extent(renderer) for text in axes.texts if text.get_text()]
+    for point, name in zip(points, names, strict=True):
+        for x, y in _PLACES:
+            label = _label(axes, point, name, x, y)
+            label.update_positions(renderer)
+            box = Text.get_window_extent(label, renderer).padded(0.5 * scale)  # without the line to its point
+            inside = room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            label.remove()
+
+
+def _label(axes: Axes, point: tuple[float, float], name: str, x: float, y: float) -> Annotation:
+    sides = {1: ("left", "bottom"), 0: ("center", "center"), -1: ("right", "top")}
+    across, up = sides[(x > 0) - (x < 0)][0], sides[(y > 0) - (y < 0)][1]
+    far = abs(x) + abs(y) > _NEAR
+    line = {"arrowstyle": "-", "linewidth": 0.4, "color": GREY, "shrinkA": 0, "shrinkB": 2} if far else None
+    style: Any = {"textcoords": "offset points", "ha": across, "va": up, "fontsize": 6.5, "arrowprops": line}
+    label = axes.annotate(name, point, (x, y), **style)
+    label.set_in_layout(False)
+    return label

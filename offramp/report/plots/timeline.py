@@ -1,0 +1,77 @@
+"""What cores and lanes do while one image is computed."""
+
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from offramp.report.plots.chart import COLOURS, GREY, WIDTH, Chart, PlotTable, blank
+
+__all__ = ["timeline"]
+
+#: Inches that a layer's name takes across the figure, and those that are no part of the panel.
+_NAME, _BESIDE = 0.12, 0.6
+
+
+def timeline(times: list[dict[str, Any]]) -> Chart:
+    """Which layer every core works on, and when its lanes are done with each row of outputs.
+
+    Parameters
+    ----------
+    times : list of dict
+        ``layer``, ``core``, ``begin``, ``end`` and ``rows`` of each, as of :class:`sim.core_times.CoreTimes`.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for each in times:
+        rows.append((each["layer"], each["core"], "works", each["begin"], each["end"]))
+        starts = [each["begin"], *each["rows"][:-1]]
+        rows += [(each["layer"], each["core"], "row", *pair) for pair in zip(starts, each["rows"], strict=True)]
+    return Chart(
+        name="timeline",
+        title="Cores and lanes during one image",
+        data=PlotTable(("layer", "core", "what", "from, cycle", "to, cycle"), tuple(rows)),
+        draw=_timeline,
+        note="Bars: a core works on a layer; blank: it waits for slower cores and for the next layer. Ticks below: its "
+        "lanes have taken the last value of a row of outputs.",
+    )
+
+
+def _timeline(data: PlotTable) -> Figure:
+    parts = data.split("what")
+    works, done = parts["works"], parts["row"]
+    cycles = max(works["to, cycle"])
+    cores, layers = sorted(set(works["core"])), list(works.split("layer"))
+    figure, (axes,) = blank(1.5 + 0.34 * len(cores))
+    for layer, core, _, begin, end in works.rows:
+        place = cores.index(core)
+        colour = COLOURS[(0, 4)[layers.index(layer) % 2]]
+        axes.barh(place, end - begin, left=begin, height=0.4, color=colour)
+    places = [cores.index(core) + 0.34 for core in done["core"]]
+    axes.plot(done["to, cycle"], places, linestyle="", marker="|", markersize=5, markeredgewidth=0.5, color=COLOURS[5])
+    axes.set_yticks(
+        [place + shift for place in range(len(cores)) for shift in (0, 0.34)],
+        [text for core in cores for text in (f"core {core}", "lanes")],
+        fontsize=6.5,
+    )
+    axes.set_ylim(len(cores) - 0.4, -0.4)
+    axes.set_xlim(0, cycles)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("cycles of the run")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.locator_params(axis="x", nbins=5)
+    _name_layers(axes, works, cycles)
+    return figure
+
+
+def _name_layers(axes: Axes, works: PlotTable, cycles: int) -> None:
+    """Above, the names of the layers: the longest ones first, as far as there is room."""
+    spans = {name: (min(part["from, cycle"]), max(part["to, cycle"])) for name, part in works.split("layer").items()}
+    apart, named = _NAME / (WIDTH - _BESIDE) * cycles, dict[str, float]()
+    for name, (begin, end) in sorted(spans.items(), key=lambda span: span[1][0] - span[1][1]):
+        middle = (begin + end) / 2
+        if all(abs(middle - other) >= apart for other in named.values()):
+            named[name] = middle
+    for begin, _ in spans.values():
+        axes.axvline(begin, color=GREY, linewidth=0.3)
+    above = axes.secondary_xaxis("top")
+    above.set_xticks(list(named.values()), list(named), rotation=90, fontsize=6.5)

@@ -38,7 +38,7 @@ figures: demo
 
 # Measures the config base against the limit of nonzero products, and puts the figures into docs/results.md.
 bench: setup
-	@$(BIN)/offramp bench --config base --json baselines/bench-base.json --plot baselines/density.svg --verilator 2 --peers $(ARGS)
+	@$(BIN)/offramp bench --config base --json baselines/bench-base.json --sweep --verilator 2 --peers $(ARGS)
 	@$(BIN)/python tools/figures baselines/bench-base.json
 
 # Runs the official networks of MLPerf Tiny in every way, and puts their figures into docs/results.md; an hour.

@@ -15,7 +15,7 @@ from typer.main import get_command
 # Before torch and numba are imported: spinning OpenMP threads slow each other down when anything else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from offramp.commands import bench, compare, demo, exits, files, hardware, methods, network, runs
+from offramp.commands import bench, compare, demo, exits, files, hardware, network, report, runs, zoo
 from offramp.errors import sentence
 from offramp.stopping import Stopped, stoppable
 
@@ -37,7 +37,7 @@ _GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "import": network.import_,
         "export": network.export,
         "exit": exits.exit_,
-        "zoo": methods.zoo,
+        "zoo": zoo.zoo,
     },
     "Make and run its program": {
         "compile": network.compile_,
@@ -51,7 +51,7 @@ _GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "diff": compare.diff,
         "disasm": files.disasm,
         "bench": bench.bench,
-        "report": methods.report,
+        "report": report.report,
     },
     "Tidy up": {"clean": files.clean},
 }

@@ -93,7 +93,7 @@ def run(settings: Settings, terminal: Terminal) -> dict[str, Any]:
     Returns
     -------
     dict
-        What ``--json`` writes; :mod:`offramp.report.tables` and :mod:`offramp.report.html` read it.
+        What ``--json`` writes; :mod:`offramp.report.tables` and :mod:`offramp.report.demo_page` read it.
 
     Raises
     ------

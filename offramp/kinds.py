@@ -6,7 +6,7 @@ from hw.network import network_file
 from models import zoo
 from models.recipes import checkpoint
 
-__all__ = ["NEXT", "OUTSIDE", "expect", "is_factory", "kind_of"]
+__all__ = ["NEXT", "OUTSIDE", "expect", "is_factory", "kind_of", "said_of"]
 
 #: What a model from outside is called.
 OUTSIDE = "model from outside"
@@ -78,3 +78,11 @@ def expect(path: Path, kind: str) -> None:
     found = kind_of(path)
     if found != kind:
         raise ValueError(f"{path} is {_SAID[found]} ({NEXT[found]} {path})")
+
+
+def said_of(path: Path) -> str | None:
+    """What a file is and what to do with it, in words; None of one that is no model and no network of ours."""
+    try:
+        return _SAID[kind_of(path)]
+    except ValueError:
+        return None

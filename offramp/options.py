@@ -105,6 +105,11 @@ def output_folder(path: Path) -> Path:
     return path
 
 
+def optional_folder(path: Path | None) -> Path | None:
+    """The same of a folder that needn't be named."""
+    return None if path is None else output_folder(path)
+
+
 def checked_file(path: Path) -> Path:
     """Refuse a file that can't be read, or is none of ours and no model of a kind that is known."""
     from offramp.kinds import OUTSIDE, is_factory, kind_of

@@ -29,6 +29,7 @@ from offramp.measure.measure import Measurement, measure
 from offramp.program_files import reread
 from offramp.rtl.cache_place import cache_root
 from offramp.stopping import kept
+from sim import core_times
 
 __all__ = [
     "COMPRESSED",
@@ -42,6 +43,8 @@ __all__ = [
     "evaluated",
     "made",
     "measured",
+    "reach_curve",
+    "timeline_of",
     "trained",
     "tried_on",
     "unpruned",
@@ -203,6 +206,40 @@ def measured(
     return images, measure(program, images, labels, conditions=conditions, progress=progress, text=text)
 
 
+def reach_curve(
+    program: Program,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    kind: Attack,
+    *,
+    eps: float,
+    points: int,
+    full: Measurement,
+    **options: Any,
+) -> list[dict[str, float]]:
+    """Accuracy and mean cycles against the reach of an attack: at so many smaller eps, evenly apart from 0 on, and at
+    ``eps``, whose measurement is there. Images, labels and options are as of :func:`offramp.stages.measured`.
+    """
+    steps = [(eps * number / points, kind if number else ATTACKS["clean"]) for number in range(points)]
+    found = [(reach, measured(program, images, labels, how, eps=reach, **options)[1]) for reach, how in steps]
+    return [
+        {
+            "eps": reach,
+            "images": len(each.cycles),
+            "accuracy": float(each.right.mean()),
+            "cycles": float(each.cycles.mean()),
+        }
+        for reach, each in [*found, (eps, full)]
+    ]
+
+
+def timeline_of(program: Program, images: np.ndarray, image: int, conditions: Conditions) -> list[dict[str, Any]]:
+    """When each core works on one of the images: the fields of :class:`sim.core_times.CoreTimes`."""
+    one = images[image : image + 1]
+    codes = one if one.dtype == np.int8 else encode(one, program.network)
+    return [asdict(each) for each in core_times(program, codes, conditions=conditions.from_run(image))]
+
+
 def evaluated(
     program: Program,
     images: np.ndarray,
@@ -210,7 +247,7 @@ def evaluated(
     progress: Progress | None = None,
     conditions: Conditions = DEFAULT,
 ) -> dict[str, Any]:
-    """Accuracy and exit share of the golden model on images, and each one's label, class and exit.
+    """Accuracy and exit share of the golden model on images, and each one's label, class, exit and margin there.
 
     Images and labels are as of :func:`offramp.measure.measure.measure`. Under other conditions than the usual ones the
     simulator is asked as well, for its cycles decide where runs leave; then ``decisions`` are counted, too.
@@ -231,6 +268,7 @@ def evaluated(
             **({} if labels is None else {"label": labels.tolist()}),
             "class": result.classes.tolist(),
             "exit": result.exit_index.tolist(),
+            "margin": np.take_along_axis(result.margins, result.exit_index[:, None], axis=1)[:, 0].tolist(),
         },
     }
 

@@ -12,6 +12,7 @@ from typer.main import get_command
 from models.zoo import entries, entry
 from offramp.cli import app
 from offramp.report.bench_tables import bench_markdown
+from offramp.report.documented import documented_charts
 from offramp.report.headline import headline_markdown
 from offramp.report.layouts import program_page
 from offramp.report.methods import networks_markdown
@@ -101,3 +102,16 @@ def test_figures_of_the_zoo_are_the_index():
     every = networks_markdown([asdict(found) for found in entries()])
     assert figures(PAGES["results.md"], "zoo") == every.strip()
     assert f"{entry('resnet8-sparse').products_share_full:.2%}".replace("%", " %") in PAGES["results.md"]
+
+
+def test_plots_are_those_of_the_recorded_results():
+    """All are there and small, and those that are quick to draw are the same; every page's picture is one of them."""
+    charts = {chart.name: chart for chart in documented_charts()}
+    files = {path.stem: path for path in (ROOT / "docs" / "plots").iterdir()}
+    assert files.keys() == charts.keys()
+    assert all(path.suffix == ".svg" and path.stat().st_size < 60_000 for path in files.values())
+    for name in ("density", "pareto-digits"):
+        assert files[name].read_text() == charts[name].svg(), "tools/figures draws them anew"
+    shown = re.findall(r"!\[[^]]*\]\(([^)]*)\)", TEXT)
+    assert shown
+    assert {f"plots/{path.name}" for path in files.values()} >= set(shown)

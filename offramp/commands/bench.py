@@ -31,13 +31,9 @@ def bench(
     images: options.Count = 64,
     seed: options.Seed = 0,
     json: options.Json = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            help="Also sweep the densities of weights and activations, and plot into this SVG file.",
-            callback=options.output_file,
-        ),
-    ] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Also sweep the densities of weights and activations, on one workload.")
+    ] = False,
     verilator: Annotated[
         int,
         options.ranged(
@@ -50,19 +46,18 @@ def bench(
     request: "ModelRequest",
 ) -> None:
     """Measure cycles against the limit of nonzero products, on the layer shapes of MLPerf Tiny or of a model."""
-    from hw.output import write_file
     from offramp.intake.programs import of_model
     from offramp.measure.bench import against_peers, against_rtl, density_sweep, measure_workload
     from offramp.measure.workloads import WORKLOADS
-    from offramp.report import bench_tables, figures, tables
+    from offramp.report import bench_tables, tables
 
     chosen, names = preset(config), workload or list(WORKLOADS)
     terminal = Terminal()
     rows, points = [], []
     if model is not None:
-        if workload or verilator or peers or plot:
+        if workload or verilator or peers or sweep:
             raise ValueError(
-                "--workload, --verilator, --peers and --plot must go without a model: they are of workloads"
+                "--workload, --verilator, --peers and --sweep must go without a model: they are of workloads"
             )
         with terminal.stage(str(model)) as step:
             own = of_model(request, data, images, step)
@@ -71,11 +66,10 @@ def bench(
     for name in names:
         with terminal.stage(name) as step:
             rows.append(measure_workload(name, chosen, images=images, seed=seed, progress=step))
-    if plot is not None:
+    if sweep:
         with terminal.stage("sweep densities") as step:
             densities = {"weights": (1.0, 0.5, 0.2, 0.1, 0.05), "active": (0.8, 0.5, 0.3)}
             points = density_sweep(chosen, workload="resnet8-w20", **densities, images=8, seed=seed, progress=step)
-        write_file(plot, figures.density_curve(points).encode())
     hardware: dict[str, Any] | None = None
     if verilator:
         with terminal.stage("verify the RTL") as step:

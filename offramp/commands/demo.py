@@ -42,6 +42,7 @@ def demo(
 ) -> None:
     """The main job: train, compress, compile, compare with RTL, build the bitstream; table, JSON file and report."""
     from offramp.demo import Settings, run
+    from offramp.report.demo_page import demo_page
     from offramp.report.html import write
     from offramp.report.tables import summary
 
@@ -53,7 +54,7 @@ def demo(
     result = run(settings, terminal)
     with terminal.stage("8/8 table, JSON file, report"):
         write_json(json or out / "demo.json", result)
-        write(out / "report.html", result)
+        write(out / "report.html", demo_page(result))
     results().print(summary(result))
     terminal.say(f"result {json or out / 'demo.json'}, report {out / 'report.html'}, bitstream {out / board}.bit")
     verified, built = result["verify"], result["build"]

@@ -49,7 +49,8 @@ def evaluate(
         program, name = program_of(found, config)
         images = images_of(found, request, data, options.MOST_IMAGES if data or found.data else _RANDOM, step)
         result = stages.evaluated(program, images.codes(found.network), images.labels, step, conditions)
-    show([*tables.source_rows(found, images, name), *tables.evaluation_rows(result)])
+    result["thresholds"] = [head.threshold for head in program.network.exits[:-1]]
+    show([*tables.source_rows(found, images, name), *tables.evaluation_rows(result), *tables.threshold_rows(result)])
     asked = {"program": model, "config": name, "images_of": images.origin, "conditions": asdict(conditions)}
     finish("evaluate", seed, json, {**asked, "notes": found.notes, **result})
     next_step(f"offramp simulate {model}")
@@ -79,6 +80,16 @@ def simulate(
     deadline: options.Deadline = 0,
     audit: options.Audit = 0.0,
     constant: options.ConstantTime = False,
+    curve: Annotated[
+        int,
+        options.ranged(0, 100, "With --attack: also so many smaller eps, evenly apart from 0 on: a security curve."),
+    ] = 0,
+    timeline: Annotated[
+        int | None,
+        options.ranged(
+            0, options.MOST_IMAGES - 1, "Also when each core works on this one of the images.", show_default="none"
+        ),
+    ] = None,
     data: model_options.AnyData = None,
     seed: options.Seed = 0,
     json: options.Json = None,
@@ -91,6 +102,8 @@ def simulate(
     kind = inputs.attack(attack)
     if eps is not None and not kind.steps:
         raise ValueError(f"--eps needs an attack that changes images: give --attack, not {attack}")
+    if curve and not kind.steps:
+        raise ValueError(f"--curve needs an attack that changes images: give --attack, not {attack}")
     with Terminal().stage("simulate") as step:
         from fpga.throughput import throughput
         from fpga.uart import BAUD
@@ -107,8 +120,19 @@ def simulate(
             reach = inputs.default_eps(data or found.data or "") if kind.steps else 0.0
         settings: dict[str, Any] = {"eps": reach, "seed": seed, "conditions": conditions, "progress": step}
         taken = samples.images if kind.steps else samples.codes(found.network)
-        _, measured = stages.measured(program, taken, samples.labels, kind, **settings)
-    result: dict[str, Any] = measured.to_dict() | {"per_image": measured.per_image(), "board": None}
+        if timeline is not None and timeline >= len(taken):
+            raise ValueError(f"--timeline must be in 0..{len(taken) - 1}, one of the images, not {timeline}")
+        changed, measured = stages.measured(program, taken, samples.labels, kind, **settings)
+        more: dict[str, Any] = {}
+        if curve:
+            more["security"] = stages.reach_curve(
+                program, taken, samples.labels, kind, points=curve, full=measured, **settings
+            )
+        if timeline is not None:
+            more["timeline"] = stages.timeline_of(program, changed, timeline, conditions)
+    result: dict[str, Any] = measured.to_dict() | {"per_image": measured.per_image(), "board": None, **more}
+    result["thresholds"] = [head.threshold for head in program.network.exits[:-1]]
+    result |= {"cores": program.config.cores, "multipliers": program.config.multipliers}
     if not program.config.loader:  # no board has a memory to read lists from
         cycles = float(measured.cycles.mean())
         board = throughput(
@@ -120,7 +144,10 @@ def simulate(
     results().print("", tables.measurements({attack: result}), "", *note, tables.layers(result["layers"]), "")
     together = "unknown" if measured.back_to_back is None else f"{measured.back_to_back:,.1f}"
     delivered = tables.board_rows(result) if result["board"] else []
-    show([("cycles per image, back to back", together), *delivered, *tables.decision_rows(result["decisions"])])
+    facts = [("cycles per image, back to back", together), *delivered, *tables.machine_rows(result)]
+    show([*facts, *tables.decision_rows(result["decisions"])])
+    if curve:
+        results().print("", tables.security(result["security"]))
     asked = {"program": model, "config": name, "images_of": samples.origin, "attack": attack, "eps": reach}
     finish("simulate", seed, json, {**asked, "conditions": asdict(conditions), "notes": found.notes, **result})
     next_step(f"offramp verify {model}")

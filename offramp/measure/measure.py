@@ -70,13 +70,18 @@ class Measurement:
         }
 
     def per_image(self) -> dict[str, list[int]]:
-        """Class, exit and cycles of every image; and its label, where there are labels."""
-        found = {"label": self.labels, "class": self.simulation.classes, "exit": self.exit_index, "cycles": self.cycles}
+        """Class, exit, margin there and cycles of every image; and its label, where there are labels."""
+        made = self.simulation.decisions
+        found = {"label": self.labels, "class": made.label, "exit": made.exit, "margin": made.margin}
+        found |= {"cycles": self.cycles}
         return {name: values.tolist() for name, values in found.items() if values is not None}
 
 
 def layer_statistics(found: Simulation) -> list[dict[str, Any]]:
-    """Means of every layer over the images that came to it; ``select`` are the cycles of the selection before it."""
+    """Means of every layer over the images that came to it.
+
+    ``select`` are the cycles of the selection before it, ``jobs`` the activations that were handed out.
+    """
     rows = []
     for number, name in enumerate(found.layer_names):
         came = found.layer_cycles[:, number] > 0
@@ -89,6 +94,7 @@ def layer_statistics(found: Simulation) -> list[dict[str, Any]]:
                 "cycles": cycles / count,
                 "select": int(found.select_cycles[:, number].sum()) / count,
                 "products": int(found.products[:, number].sum()) / count,
+                "jobs": int(found.jobs[:, number].sum()) / count,
                 "limit": limit / count,
                 "share_of_limit": limit / cycles if cycles else None,
                 "loss": {cause: float(lost[:, number].sum()) / count for cause, lost in found.loss.items()},

@@ -26,22 +26,27 @@ class Columns:
     ----------
     head : list of str
     rows : list of list of str
+
+    Attributes
+    ----------
+    figures : list of bool
+        Which columns hold figures alone, and are aligned to the right.
     """
 
     def __init__(self, head: list[str], rows: list[list[str]]) -> None:
-        self._head = head
+        self.head, self.rows = head, rows
         self._cells = [[row[place] for row in rows] for place in range(len(head))]
-        self._figures = [place > 0 and all(map(_is_figure, cells)) for place, cells in enumerate(self._cells)]
+        self.figures = [place > 0 and all(map(_is_figure, cells)) for place, cells in enumerate(self._cells)]
         self._natural, self._narrow = zip(*map(self._widths, range(len(head))), strict=True)
 
     def _widths(self, place: int) -> tuple[int, int]:
         """Widest and narrowest that a column can be."""
-        cells, head = self._cells[place], self._head[place]
+        cells, head = self._cells[place], self.head[place]
         longest = max(map(cell_len, cells), default=0)
         natural = max(longest, cell_len(head))
         if place == 0:
             return natural, natural
-        if self._figures[place]:
+        if self.figures[place]:
             return natural, max(longest, *map(cell_len, head.split()))
         words = max((cell_len(word) for text in (head, *cells) for word in text.split()), default=0)
         return natural, max(words, min(natural, _WORDS))
@@ -49,7 +54,7 @@ class Columns:
     def _tables(self, width: int) -> Iterator[list[int]]:
         """Which columns stand side by side."""
         places, used = [0], self._narrow[0]
-        for place in range(1, len(self._head)):
+        for place in range(1, len(self.head)):
             needed = _GAP + self._narrow[place]
             if len(places) > 1 and used + needed > width:
                 yield places
@@ -73,11 +78,11 @@ class Columns:
         """Row by row: the name, and a line for each of the other columns."""
         for name, *values in zip(*self._cells, strict=True):
             yield Text(name)
-            for head, value in zip(self._head[1:], values, strict=True):
+            for head, value in zip(self.head[1:], values, strict=True):
                 yield Padding(Text(f"{head}: {value}"), (0, 0, 0, _GAP))
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        widest = sum(self._natural) + _GAP * (len(self._head) - 1)
+        widest = sum(self._natural) + _GAP * (len(self.head) - 1)
         return Measurement(min(widest, options.max_width), min(widest, options.max_width))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -89,8 +94,8 @@ class Columns:
                 yield ""
             table = Table(box=None, pad_edge=False)
             for place, width in zip(places, self._fitted(places, options.max_width), strict=True):
-                justify: JustifyMethod = "right" if self._figures[place] else "left"
-                table.add_column(self._head[place], justify=justify, overflow="fold", width=width)
+                justify: JustifyMethod = "right" if self.figures[place] else "left"
+                table.add_column(self.head[place], justify=justify, overflow="fold", width=width)
             for row in zip(*(self._cells[place] for place in places), strict=True):
                 table.add_row(*row)
             yield table

@@ -7,9 +7,10 @@ from models.zoo import entry
 from offramp.report.units import percent, usage
 from offramp.result_file import read_json
 
-__all__ = ["headline_markdown", "routed_clock"]
+__all__ = ["BASELINES", "headline_markdown", "routed_clock"]
 
-_BASELINES = Path(__file__).parents[2] / "baselines"
+#: Folder of committed results.
+BASELINES = Path(__file__).parents[2] / "baselines"
 #: Recorded builds in the table, by their config.
 _BUILDS = ("single", "small", "small-85f", "base-85f")
 
@@ -32,11 +33,11 @@ def _bench(found: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def routed_clock(config: str) -> float | None:
     """Highest clock in MHz of a config that was built, as recorded; None of one that wasn't."""
-    return float(read_json(_BASELINES / f"build-{config}.json")["build"]["fmax_mhz"]) if config in _BUILDS else None
+    return float(read_json(BASELINES / f"build-{config}.json")["build"]["fmax_mhz"]) if config in _BUILDS else None
 
 
 def _build(config: str) -> tuple[str, str, str]:
-    built = read_json(_BASELINES / f"build-{config}.json")["build"]
+    built = read_json(BASELINES / f"build-{config}.json")["build"]
     value = f"{built['fmax_mhz']:.1f} MHz highest clock, {usage(built['logic'])} logic cells"
     command = "make baselines-85f" if config.endswith("85f") else "make baselines"
     return f"config `{config}` placed and routed for {built['board']}", value, f"`{command}`"
@@ -51,5 +52,5 @@ def headline_markdown() -> str:
         f"multiply-accumulates; {sparse.mean_cycles:,.0f} cycles on `{sparse.config}`",
         "`offramp zoo`",
     )
-    rows = [network, *_bench(read_json(_BASELINES / "bench-base.json")), *(_build(config) for config in _BUILDS)]
+    rows = [network, *_bench(read_json(BASELINES / "bench-base.json")), *(_build(config) for config in _BUILDS)]
     return "\n".join(["| figure | value | command |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])

@@ -1,4 +1,4 @@
-"""The seven methods and the networks of the zoo: table and plots of committed results."""
+"""The seven methods and the networks of the zoo: tables of committed results."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -18,11 +18,12 @@ __all__ = [
     "balance",
     "claims",
     "collect",
-    "markdown",
     "network_facts",
     "networks",
     "networks_markdown",
     "orthogonality",
+    "pll_clock",
+    "tried",
 ]
 
 _BASELINES = Path(__file__).parents[2] / "baselines"
@@ -61,12 +62,24 @@ def collect(folder: Path = FOLDER) -> dict[str, Any]:
     return {"networks": [asdict(entry) for entry in entries()], "methods": found}
 
 
+def _bitstream(config: str) -> dict[str, Any] | None:
+    """The recorded build of a config, if there is one."""
+    path = _BASELINES / f"build-{config}.json"
+    return dict(read_json(path)["build"]) if path.exists() else None
+
+
+def pll_clock(found: list[dict[str, Any]]) -> float | None:
+    """MHz that the PLL of the networks' routed config makes; None where they have no built one in common."""
+    configs = {entry["routed"] for entry in found}
+    built = _bitstream(configs.pop()) if len(configs) == 1 else None
+    return None if built is None else float(built["clock_mhz"])
+
+
 def _delivered(entry: dict[str, Any]) -> list[str]:
     """Latency (mean, worst found, bound) and images a second of the routed config, by its bitstream's PLL and link."""
-    path = _BASELINES / f"build-{entry['routed']}.json"
-    if not path.exists():
+    built = _bitstream(entry["routed"])
+    if built is None:
         return ["-", "-"]
-    built = read_json(path)["build"]
     clock = built["clock_mhz"]
     cycles = (entry[f"routed_{which}"] for which in ("cycles", "worst", "bound"))
     latency = " / ".join(count(number and number / clock) for number in cycles)
@@ -239,55 +252,6 @@ def networks_markdown(found: list[dict[str, Any]]) -> str:
     return "\n".join(_lines(_NETWORKS, _network_rows(found))) + "\n"
 
 
-def _where(found: dict[str, Any], name: str) -> str:
+def tried(found: dict[str, dict[str, Any]], name: str) -> str:
     """A replication, and the data it was on."""
-    result = found["methods"].get(name)
-    return f"`{name}`, {result['dataset']}" if result else f"`{name}`, not tried"
-
-
-def markdown(found: dict[str, Any]) -> str:
-    """All tables as Markdown."""
-    runs = [f"* {result['method']}: `{result['command']}`, {result['date']}" for result in found["methods"].values()]
-    parts = [
-        "# Networks",
-        "",
-        "Accuracies of the whole test set unless the index says otherwise, but for those of the first images that were",
-        "*attacked* at 8/255: *clean*, under PGD-20, and under *all attacks* in turn (`models.attacks.robustness`).",
-        "*Active* activations are multiplied. *Latency* (mean, worst found, bound) and *images/s* are those of the",
-        "bitstream of `small-85f`, which has 16 multipliers and memories for all networks: at its PLL's clock and",
-        "over its serial link (`baselines/build-small-85f.json`); in brackets which of the two is the limit. *Claims*",
-        "of a method that hold here are counted, with the data they were checked on; they follow below.",
-        "Products have two nonzero factors and are a share of the dense multiply-accumulates without early exits.",
-        "",
-        networks_markdown(found["networks"]),
-        "# Claims of the methods",
-        "",
-        *_lines(_CLAIMS, _claim_rows(found["methods"])),
-        "",
-        "Where figures of robustness don't say how many images were `attacked`, PGD and APGD were tried on up to 500,",
-        "and Square, and so `worst`, on the first 200 of these: they don't compare to the point.",
-        "",
-        "# The methods' networks on the accelerator",
-        "",
-        "Means over 200 test images, by the simulator.",
-        "",
-        *_lines(_ACCELERATOR, _accelerator_rows(found["methods"])),
-        "",
-        "# One exit rule on a network as it is, pruned, quantized and both",
-        "",
-        f"A branch is added to each, and taken where its largest softmax is 0.9 or more ({_where(found, 'dab')}).",
-        "",
-        *_lines(_ORTHOGONALITY, _orthogonality_rows(found["methods"])),
-        "",
-        "# As many weights of every output channel, or of every layer only",
-        "",
-        f"Both networks have the same density in every layer ({_where(found, 'balance')}).",
-        "",
-        *_lines(_BALANCE, _balance_rows(found["methods"])),
-        "",
-        "# Where it comes from",
-        "",
-        *runs,
-        "",
-    ]
-    return "\n".join(parts)
+    return f"{name}, {found[name]['dataset']}" if name in found else f"{name}, not tried"

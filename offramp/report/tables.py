@@ -24,6 +24,7 @@ __all__ = [
     "key_values",
     "layer_rows",
     "layers",
+    "machine_rows",
     "markdown",
     "markdown_lines",
     "measurement_rows",
@@ -32,8 +33,10 @@ __all__ = [
     "model_figures",
     "model_stages",
     "removals",
+    "security",
     "source_rows",
     "summary",
+    "threshold_rows",
     "throughput_note",
     "verification",
 ]
@@ -255,6 +258,26 @@ def removals(found: dict[str, Any]) -> Group:
     lines.append(["all", count(found["entries"]), storage(found["bytes"])])
     rows = [("cache", found["place"]), *(("left, being built", path) for path in found["left"])]
     return Group(key_values(rows), "", Columns(["removed", "entries", "size"], lines))
+
+
+def threshold_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Margins from which runs leave at the early exits, if there are such."""
+    found = ", ".join(map(count, result["thresholds"]))
+    return [("thresholds of early exits", found)] if found else []
+
+
+def machine_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What ran, in figures."""
+    size = f"{count(result['multipliers'])}, in cores: {count(result['cores'])}"
+    return [("multipliers", size), *threshold_rows(result)]
+
+
+def security(found: list[dict[str, Any]]) -> Columns:
+    """Accuracy and cycles against the reach of an attack (:func:`offramp.stages.reach_curve`)."""
+    rows = [
+        [f"{each['eps']:.4g}", count(each["images"]), points(each["accuracy"]), count(each["cycles"])] for each in found
+    ]
+    return Columns(["eps", "images", "accuracy, %", "mean cycles"], rows)
 
 
 def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:

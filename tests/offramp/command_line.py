@@ -13,7 +13,9 @@ COMMANDS = {
     "compress": {"--data", "--keep", "--epochs", "--config", "--data-dir", "--seed", "--out", "--json"},
     "compile": {"--config", "--explain", "--seed", "--out", "--json"},
     "evaluate": {"--data", "--data-dir", "--seed", "--json"},
-    "simulate": {"--data", "--data-dir", "--attack", "--eps", "--images", "--seed", "--json"},
+    "simulate": {
+        *("--data", "--data-dir", "--attack", "--eps", "--images", "--curve", "--timeline", "--seed", "--json"),
+    },
     "verify": {"--data", "--data-dir", "--images", "--simulator", "--waves", "--layer", "--image", "--seed", "--json"},
     "import": {
         *("--output", "--output-tensor", "--weights", "--calibrate", "--shape", "--scale", "--mean", "--deviation"),
@@ -29,10 +31,10 @@ COMMANDS = {
         *("--add", "--method", "--measure", "--timing", "--config"),
         *("--images", "--attacked", "--data-dir", "--seed", "--json"),
     },
-    "report": {"--out", "--seed", "--json"},
+    "report": {"--output", "--plots", "--seed", "--json"},
     "disasm": {"--seed", "--json"},
     "clean": {"--seed", "--json"},
-    "bench": {"--config", "--workload", "--images", "--seed", "--json", "--plot", "--verilator"},
+    "bench": {"--config", "--workload", "--images", "--seed", "--json", "--sweep", "--verilator"},
     "demo": {
         "--data",
         "--data-dir",

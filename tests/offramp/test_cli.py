@@ -16,6 +16,7 @@ from models.zoo import entries, entry
 from offramp import cli, program_files, stages, zoo_figures
 from offramp.cli import app
 from offramp.kinds import kind_of
+from offramp.report.plots.chart import Chart
 from offramp.rtl import run as rtl
 from offramp.rtl.waves import Waves
 from sim import worst_case
@@ -133,12 +134,26 @@ def test_every_file_of_the_zoo_is_measured_once(monkeypatch):
     assert {(source, sample) for _, source, sample in asked} == {(found.dataset, None) for found in entries()}
 
 
-def test_the_report_of_the_methods(tmp_path):
-    _, code = run("report", "methods", "--out", tmp_path, "--json", tmp_path / "m.json")
+def test_the_report_of_the_methods(tmp_path, monkeypatch):
+    monkeypatch.setattr(Chart, "svg", lambda chart: f"<svg>{chart.name}</svg>")
+    text, code = run("report", "methods", "-o", tmp_path / "r.html", "--json", tmp_path / "m.json")
     assert code == 0
-    assert (tmp_path / "methods.md").read_text().startswith("# Networks")
-    assert (tmp_path / "methods.svg").read_text().startswith("<svg")
-    assert {"networks", "methods"} <= json.loads((tmp_path / "m.json").read_text()).keys()
+    assert "holds" in text
+    found = json.loads((tmp_path / "m.json").read_text())
+    assert {"networks", "methods", "figures"} <= found.keys()
+    for name in found["figures"]:
+        assert f"<svg>{name}</svg>" in (tmp_path / "r.html").read_text()
+    assert run("report", tmp_path / "m.json", "-o", tmp_path / "again.html")[1] == 0
+
+
+def test_the_report_of_a_result_with_its_figures_as_files(tmp_path):
+    run("diff", "tiny", "single", "--json", tmp_path / "d.json")
+    text, code = run("report", tmp_path / "d.json", "-o", tmp_path / "r.html", "--plots", tmp_path / "plots")
+    assert code == 0
+    assert "activation_words" in text
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {f"changes.{end}" for end in ("svg", "pdf", "csv")}
+    assert (tmp_path / "plots" / "changes.svg").read_text() in (tmp_path / "r.html").read_text()
+    assert (tmp_path / "plots" / "changes.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_evaluate_simulate_and_the_files_agree(small, tmp_path):

@@ -15,17 +15,17 @@ from tests.offramp.command_line import COMMANDS, refused
 #: Options that name a place to write to, with what else the command needs.
 OUTPUTS = [
     *((name, "--json") for name in COMMANDS),
-    *((name, "--out") for name in ("train", "compress", "compile", "build", "demo", "report")),
+    *((name, "--out") for name in ("train", "compress", "compile", "build", "demo")),
     ("generate", "--output"),
     ("import", "--output"),
     ("export", "--output"),
     ("exit", "--output"),
-    ("bench", "--plot"),
+    ("report", "--output"),
+    ("report", "--plots"),
 ]
 
 
-def test_other_reports_and_networks_are_refused(monkeypatch, capsys):
-    assert refused(monkeypatch, capsys, "report", "demo") == "a report must be of methods, not of 'demo'"
+def test_other_networks_are_refused(monkeypatch, capsys):
     assert "not 'nothing'" in refused(monkeypatch, capsys, "evaluate", "zoo:nothing")
     assert "not 'nothing'" in refused(monkeypatch, capsys, "demo", "--model", "zoo:nothing")
     assert "none.toml: cannot be read" in refused(monkeypatch, capsys, "train", "none.toml")
@@ -57,6 +57,14 @@ def test_what_cannot_be_recorded_is_refused(small, tmp_path, monkeypatch, capsys
         (("info", "missing.off"), r"missing\.off: cannot be read: No such file or directory"),
         (("evaluate", "missing.off"), r"missing\.off: cannot be read: No such file or directory"),
         (("simulate", "zoo:dab", "--eps", 0.1), r"--eps needs an attack that changes images: give --attack, not clean"),
+        (
+            ("simulate", "zoo:dab", "--curve", 3),
+            r"--curve needs an attack that changes images: give --attack, not clean",
+        ),
+        (
+            ("simulate", "zoo:digits", "--data", "digits", "--images", 4, "--timeline", 4),
+            r"--timeline must be in 0\.\.3, one of the images, not 4",
+        ),
         (("train", "--data", "mnist"), r"data must be one of digits, fashion-mnist, cifar10, not 'mnist'"),
         (
             ("compile", "--config", "huge"),
@@ -178,7 +186,7 @@ def test_standard_output_holds_one_file(monkeypatch, capsys):
 
 
 def test_every_output_is_tested():
-    written = {"--json", "--out", "--output", "--plot"}
+    written = {"--json", "--out", "--output", "--plots"}
     assert {(name, option) for name in COMMANDS for option in COMMANDS[name] & written} == set(OUTPUTS)
 
 

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from offramp.cache import CacheFolder
 from offramp.cli import app
 from offramp.intake import extension
 from offramp.measure import bench
+from offramp.report import html
+from offramp.report.plots.chart import Chart
+from offramp.report.result_page import page_of, read_result
 from offramp.rtl import run as rtl
 from tests.fpga.tools import quick_tools
 from tests.offramp.conftest import QUICK
@@ -42,6 +45,8 @@ DIFFERENT = VERIFY | {
 UNSHOWN = {
     "schema",
     "per_image",
+    "timeline",
+    "jobs",
     "epochs",
     "versions",
     "seed",
@@ -98,6 +103,7 @@ def ready(small, finished, extended, tmp_path, monkeypatch):
         (bench, "measure_workload"): lambda name, *_, **__: rows[name],
         (bench, "against_rtl"): lambda *_, **__: BENCH["rtl"],
         (bench, "against_peers"): lambda *_, **__: BENCH["peers"],
+        (Chart, "svg"): lambda _: "<svg></svg>",
     }
     for (module, name), stand_in in stand_ins.items():
         monkeypatch.setattr(module, name, stand_in)
@@ -111,7 +117,7 @@ def ready(small, finished, extended, tmp_path, monkeypatch):
             "compress": ("compress", trained, *out),
             "compile": ("compile", compressed, "--config", "tiny", "--explain", *out),
             "evaluate": ("evaluate", program, "--deadline", 4000, "--audit", 0.5),
-            "simulate": ("simulate", program, "--images", 50, "--audit", 0.5),
+            "simulate": ("simulate", program, "--images", 50, "--audit", 0.5, "--timeline", 3),
             "verify": ("verify", program, "--images", 4),
             "import": ("import", compressed, "-o", tmp_path / "net.off"),
             "export": ("export", compressed, "-o", tmp_path / "net"),
@@ -131,7 +137,7 @@ def ready(small, finished, extended, tmp_path, monkeypatch):
             "clean": ("clean",),
             "demo": ("demo", *out),
             "zoo": ("zoo",),
-            "report": ("report", "methods", *out),
+            "report": ("report", "methods", "--output", tmp_path / "report.html"),
         }
 
 
@@ -190,6 +196,20 @@ def renderings(value: float) -> set[str]:
     return {text.lstrip("-") for text in counts | {f"{100 * value:.{digits}f}" for digits in range(3)}}
 
 
+def missing(result: dict, text: str, hidden: str) -> dict[str, float]:
+    """The figures of a result that a text doesn't show, but for those whose place looks so."""
+    there = figures(text).keys()
+    return {
+        path: value
+        for path, value in leaves(result)
+        if isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and not UNSHOWN & set(path.split("/"))
+        and not re.search(hidden, path)
+        and not renderings(value) & there
+    }
+
+
 def documented(command: str) -> set[str]:
     """The keys that docs/json.md names for a command."""
     rows = re.findall(r"^\| `(\w+)` \| ([\w, ]+) \|", (ROOT / "docs" / "json.md").read_text(), re.MULTILINE)
@@ -228,14 +248,8 @@ def test_every_figure_of_the_result_is_shown(ready, case, tmp_path):
     result = json.loads((tmp_path / "result.json").read_text())
     index = {field.name for field in fields(ZooEntry)} if case == "info of the zoo" else set()
     assert set(result) <= documented(result["command"]) | index
-    there, hidden = figures(text).keys(), re.compile(UNSHOWN_OF.get(case, "^$"))
-    missing = {
-        path: value
-        for path, value in leaves(result)
-        if isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and not UNSHOWN & set(path.split("/"))
-        and not hidden.search(path)
-        and not renderings(value) & there
-    }
-    assert missing == {}
+    assert missing(result, text, UNSHOWN_OF.get(case, "^$")) == {}
+    # The report of the result shows them as well, in its tables.
+    page = page_of(read_result(tmp_path / "result.json"))
+    tables = replace(page, sections=tuple(replace(section, charts=()) for section in page.sections))
+    assert missing(result, html.render(tables), UNSHOWN_OF.get(case, "^$")) == {}

@@ -26,6 +26,7 @@ def test_measurement_agrees_with_golden_and_adds_up(small):
     each = found.per_image()
     assert each["class"] == result.classes.tolist()
     assert (each["label"], each["exit"]) == (split.labels.tolist(), result.exit_index.tolist())
+    assert each["margin"] == [own[exit] for own, exit in zip(result.margins, result.exit_index, strict=True)]
     distribution = summary["distribution"]
     assert sorted(set(each["cycles"])) == distribution["cycles"]
     assert sum(distribution["images"]) == summary["images"] == 60
@@ -41,6 +42,7 @@ def test_measurement_agrees_with_golden_and_adds_up(small):
         # Every cycle of a layer is either spent on products or lost to a named cause.
         assert row["limit"] + sum(row["loss"].values()) == pytest.approx(row["cycles"])
         assert row["limit"] == pytest.approx(row["products"] / small.program.config.multipliers)
+        assert row["jobs"] <= small.program.config.cores * row["cycles"]
 
 
 @pytest.mark.parametrize("deadline", [0, 1, 1 << 20])

@@ -1,12 +1,15 @@
 import io
-import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pytest
 from rich.console import Console
 
-from offramp.report import figures, tables
 from offramp.report import html as report
+from offramp.report import tables
+from offramp.report.demo_page import demo_page
+from offramp.report.plots.chart import Chart, PlotTable, blank
+from offramp.report.section import Page, Section
 from tests.offramp.conftest import QUICK
 from tests.offramp.results import result_of
 
@@ -37,6 +40,12 @@ def result(small):
     return result_of(small, QUICK)
 
 
+@pytest.fixture(scope="module")
+def rendered(result):
+    """The report; its figures are drawn once."""
+    return report.render(demo_page(result))
+
+
 def parsed(text):
     page = Balanced()
     page.feed(text)
@@ -44,11 +53,11 @@ def parsed(text):
     return page
 
 
-def test_report_is_whole_and_needs_nothing_beside_it(result, tmp_path):
-    path = tmp_path / "folder" / "report.html"
-    report.write(path, result)
-    page = parsed(path.read_text())
-    assert sum(tag == "svg" for tag, _ in page.tags) == 3
+def test_report_is_whole_and_needs_nothing_beside_it(result, rendered, tmp_path, monkeypatch):
+    page = parsed(rendered)
+    charts = [chart for section in demo_page(result).sections for chart in section.charts]
+    assert [chart.name for chart in charts] == ["cycles", "exits-by-input", "layers", "thresholds", "cells"]
+    assert sum(tag == "svg" for tag, _ in page.tags) == len(charts)
     for tag, attributes in page.tags:
         assert tag not in {"script", "link", "img", "iframe"}
         assert not any(
@@ -56,11 +65,15 @@ def test_report_is_whole_and_needs_nothing_beside_it(result, tmp_path):
             for name, value in attributes.items()
             if name in {"src", "href"}
         )
-    assert "@import" not in path.read_text()
+    assert "@import" not in rendered
+    monkeypatch.setattr(report, "render", lambda _: rendered)
+    path = tmp_path / "folder" / "report.html"
+    report.write(path, demo_page(result))
+    assert path.read_text() == rendered
 
 
-def test_report_holds_the_figures(result):
-    text = " ".join(parsed(report.render(result)).text)
+def test_report_holds_the_figures(result, rendered):
+    text = " ".join(parsed(rendered).text)
     for name, found in result["inputs"].items():
         assert found["description"] in text
         assert f"{found['cycles']['worst']:,}" in text
@@ -72,26 +85,39 @@ def test_report_holds_the_figures(result):
     assert "DIFFERENT" not in text
 
 
-def test_report_shows_a_mismatch_and_missed_timing(result):
+def test_report_shows_a_mismatch_and_missed_timing(result, monkeypatch):
+    monkeypatch.setattr(Chart, "svg", lambda _: "<svg></svg>")
     different = result | {
         "verify": result["verify"] | {"cycles_equal": False},
         "build": result["build"] | {"timing_met": False},
         "git": None,
     }
-    text = " ".join(parsed(report.render(different)).text)
+    text = " ".join(parsed(report.render(demo_page(different))).text)
     assert "DIFFERENT" in text
     assert "cycles DIFFER" in text
     assert "TIMING NOT MET" in text
     assert "revision" not in text
 
 
-def test_plots_are_the_same_every_time(result):
-    layers = result["inputs"]["clean"]["layers"]
-    assert figures.layer_cycles(layers) == figures.layer_cycles(layers)
-    assert figures.cycle_distribution(result["inputs"]).startswith("<svg")
-    curve = figures.exit_curve(result["curve"], result["metrics"]["threshold"])
-    assert "exit threshold" in curve
-    assert re.search(r"leave early", curve)
+def test_below_each_figure_its_data_can_be_downloaded(result, rendered):
+    page = parsed(rendered)
+    links = [attributes for tag, attributes in page.tags if tag == "a"]
+    charts = [chart for section in demo_page(result).sections for chart in section.charts]
+    assert [link["download"] for link in links] == [f"{chart.name}.csv" for chart in charts]
+    for link, chart in zip(links, charts, strict=True):
+        kind, _, content = link["href"].partition(",")
+        assert kind == "data:text/csv;charset=utf-8"
+        assert unquote(content) == chart.csv()
+
+
+def test_what_is_shown_is_escaped_and_of_a_known_kind():
+    chart = Chart(name="a&b", title="a<b", data=PlotTable(("x",), ((1,),)), draw=lambda data: blank(1.0)[0], note="c<d")
+    section = Section(title="e<f", charts=(chart,), tables=("g<h", ""), note="i<j", folded={"k<l": "m<n"})
+    page = parsed(report.render(Page(title="o<p", subtitle="q<r", sections=(section,))))
+    text = " ".join(page.text)
+    assert all(f"{first}<" in text for first in "acegikmoq")
+    with pytest.raises(TypeError, match="a report shows tables and text, not int"):
+        report.render(Page(title="", subtitle="", sections=(Section(title="", tables=(1,)),)))
 
 
 def test_the_table_holds_every_input_once(result):

@@ -1,4 +1,4 @@
-"""Commands of the zoo and of the methods' report."""
+"""The command of the zoo."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from offramp import options
-from offramp.commands.common import OUT, finish, next_step
+from offramp.commands.common import finish, next_step
 from offramp.console import Terminal, results
 from offramp.result_file import read_json
 
-__all__ = ["report", "zoo"]
+__all__ = ["zoo"]
 
 
 def zoo(
@@ -72,26 +72,3 @@ def zoo(
     results().print(methods.networks(found))
     finish("zoo", seed, json, {"networks": found})
     next_step(f"offramp simulate {PREFIX}{found[0]['name']}")
-
-
-def report(
-    *,
-    what: Annotated[str, typer.Argument(help="methods: the seven methods and the reference networks.")] = "methods",
-    out: options.Out = OUT,
-    seed: options.Seed = 0,
-    json: options.Json = None,
-) -> None:
-    """Make a table and plots of the committed results anew; writes OUT/methods.md and OUT/methods.svg."""
-    from hw.output import write_file
-    from offramp.report import figures, methods
-
-    if what != "methods":
-        raise ValueError(f"a report must be of methods, not of {what!r}")
-    found = methods.collect()
-    write_file(out / "methods.md", methods.markdown(found).encode())
-    write_file(out / "methods.svg", figures.methods_overview(found).encode())
-    tables = (methods.claims, methods.accelerator, methods.orthogonality, methods.balance)
-    shown = [part for table in tables for part in ("", table(found["methods"]))]
-    results().print(methods.networks(found["networks"]), *shown)
-    finish("report", seed, json, found)
-    next_step(f"open {out / 'methods.svg'}")

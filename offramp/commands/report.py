@@ -1,0 +1,58 @@
+"""The command that makes a report of a result."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from offramp import options
+from offramp.commands.common import OUT, finish, next_step, show
+from offramp.console import results
+
+__all__ = ["report"]
+
+#: In place of a file: the committed results of the methods, and the zoo.
+_METHODS = "methods"
+
+
+def report(
+    *,
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE.json",
+            help="Result of any command (--json FILE). Or the word methods: the committed results of the seven "
+            "published methods, and the networks of the zoo.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="HTML file to write.", callback=options.output_file)
+    ] = OUT / "report.html",
+    plots: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for every figure as SVG and PDF, and its data as CSV.",
+            show_default="none",
+            callback=options.optional_folder,
+        ),
+    ] = None,
+    seed: options.Seed = 0,
+    json: options.Json = None,
+) -> None:
+    """Make a report of a result: tables and figures in one HTML file, and for papers as SVG, PDF and CSV."""
+    from offramp.report import html, methods
+    from offramp.report.result_page import page_of, read_result
+    from offramp.result_file import provenance
+
+    found: dict[str, Any] = methods.collect() if what == _METHODS else {}
+    page = page_of({**provenance("report", seed), **found} if found else read_result(Path(what)))
+    html.write(output, page)
+    charts = [chart for section in page.sections for chart in section.charts]
+    if plots is not None:
+        for chart in charts:
+            chart.write(plots)
+    shown = [part for section in page.sections for table in section.tables for part in (table, "")]
+    results().print(*shown)
+    show([("report", str(output)), ("figures", ", ".join(chart.name for chart in charts) or "none")])
+    finish("report", seed, json, {"file": output, "figures": [chart.name for chart in charts], **found})
+    next_step(f"open {output}")

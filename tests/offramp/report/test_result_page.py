@@ -1,0 +1,66 @@
+import json
+
+import pytest
+
+from offramp.cli import app
+from offramp.report.result_page import _SECTIONS, page_of, read_result
+from offramp.result_file import SCHEMA, provenance
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A function that writes a table as JSON and returns the file."""
+
+    def write(found):
+        path = tmp_path / "result.json"
+        path.write_text(json.dumps(found))
+        return path
+
+    return write
+
+
+def test_every_command_has_a_report():
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert set(_SECTIONS) == commands
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"a": 1}, r"result\.json must be the result of a command \(--json FILE\), not a table without one"),
+        ({"command": "gap"}, r"result\.json must be the result of a command \(--json FILE\), not of 'gap'"),
+        (
+            {"command": "clean", "schema": SCHEMA + 1},
+            rf"result\.json must have schema {SCHEMA}, not {SCHEMA + 1} of another version of Offramp",
+        ),
+        (
+            {"command": "diff", "first": "a"},
+            r"result\.json must be the result of a command \(--json FILE\): of diff it must hold second, changes",
+        ),
+        ([], r"result\.json: must be a table, not list"),
+    ],
+)
+def test_other_tables_are_refused(file, found, message):
+    with pytest.raises(ValueError, match=message):
+        read_result(file(found))
+
+
+def test_other_files_are_refused_by_what_they_are(tmp_path):
+    (tmp_path / "note.txt").write_text("nothing")
+    with pytest.raises(ValueError, match=r"note\.txt: must be JSON"):
+        read_result(tmp_path / "note.txt")
+    with pytest.raises(ValueError, match=r"none\.json: cannot be read"):
+        read_result(tmp_path / "none.json")
+    (tmp_path / "net.onnx").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"net\.onnx must be the result .*, not a model from outside: import it first"):
+        read_result(tmp_path / "net.onnx")
+
+
+def test_a_page_says_where_it_comes_from(file):
+    result = {**provenance("diff", 7), "first": "tiny", "second": "single", "changes": []}
+    page = page_of(read_result(file(result)))
+    assert page.title == "offramp diff"
+    assert page.subtitle.startswith("seed 7, offramp ")
+    first, last = page.sections
+    assert first.tables == ("nothing is different",)
+    assert result["versions"]["torch"] in last.folded["show"]

@@ -41,6 +41,12 @@ bench: setup
 	@$(BIN)/offramp bench --config base --json baselines/bench-base.json --sweep --verilator 2 --peers $(ARGS)
 	@$(BIN)/python tools/figures baselines/bench-base.json
 
+# Simulates two networks of the zoo, and draws the figures of docs/results.md.
+plots: setup
+	@$(BIN)/offramp simulate zoo:resnet8-sparse --images 500 --timeline 2 --json baselines/run-resnet8-sparse.json
+	@$(BIN)/offramp simulate zoo:digits --attack pgd --eps 0.2 --curve 8 --json baselines/attack-digits.json
+	@$(BIN)/python tools/figures
+
 # Runs the official networks of MLPerf Tiny in every way, and puts their figures into docs/results.md; an hour.
 mlperf: setup
 	@$(BIN)/python tools/mlperf baselines/mlperf-tiny.json $(ARGS)

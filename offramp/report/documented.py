@@ -8,12 +8,22 @@ from offramp.report.result_page import page_of, read_result
 
 __all__ = ["documented_charts"]
 
-#: Of all figures of these results, by how their names begin.
-_SHOWN = ("workloads", "density", "layers-resnet8-w10", "pareto", "attacked", "claims")
+#: By result: which of its figures.
+_RECORDED = {
+    "bench-base": ("workloads", "density", "layers-resnet8-w10"),
+    "run-resnet8-sparse": ("cycles", "layers", "roofline", "exits", "margins", "timeline"),
+    "attack-digits": ("security",),
+}
 
 
 def documented_charts() -> list[Chart]:
     """All of them; ``tools/figures`` writes them to docs/plots."""
-    bench = page_of(read_result(BASELINES / "bench-base.json")).sections
-    charts = [chart for section in (*bench, *methods_sections(collect())) for chart in section.charts]
-    return [chart for chart in charts if chart.name.startswith(_SHOWN)]
+    shown = [(page_of(read_result(BASELINES / f"{name}.json")).sections, names) for name, names in _RECORDED.items()]
+    shown.append((methods_sections(collect()), None))
+    return [
+        chart
+        for sections, names in shown
+        for section in sections
+        for chart in section.charts
+        if names is None or chart.name in names
+    ]

@@ -268,7 +268,8 @@ def threshold_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 def machine_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """What ran, in figures."""
-    size = f"{count(result['multipliers'])}, in cores: {count(result['cores'])}"
+    cores = result["cores"]
+    size = f"{count(result['multipliers'])} in {count(cores)} core{'s' * (cores > 1)}"
     return [("multipliers", size), *threshold_rows(result)]
 
 

@@ -32,7 +32,7 @@ def python(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_the_page_shows_every_function_in_scripts_of_at_most_ten_lines():
     for name in offramp.__all__:
         assert f"`offramp.{name}`" in PAGE or f"`{name}`" in PAGE
-    assert len(SCRIPTS) == 4
+    assert len(SCRIPTS) == 5
     assert all(len(script.splitlines()) <= 10 for script in SCRIPTS)
 
 
@@ -44,6 +44,7 @@ def test_the_scripts_of_the_page_run(tmp_path, monkeypatch, capsys):
         exec(compile(script, "docs/python.md", "exec"), names)
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(" ")[0] for line in lines[-2:]] == ["single", "single,pes=4"]
+    assert (tmp_path / "plots" / "layers.csv").read_text().splitlines()[1] in lines
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,8 @@ GREY = "#6b7280"
 STYLE = Path(__file__).with_name("offramp.mplstyle")
 #: Of the style: they are looked up when a line is made, not when it is drawn, where the style is no longer in force.
 COLOURS = tuple(mpl.rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"].by_key()["color"])
+#: Places in SVG: finer than a hundredth of a point nobody sees.
+_FINE = re.compile(r"(\d\.\d\d)\d{4}")
 #: Where a point's label may stand, in points from it, the first place that is free is taken.
 _PLACES = [
     (x * distance, y * distance)
@@ -107,7 +110,7 @@ class Chart:
     def svg(self) -> str:
         """As text for HTML, where no XML prologue is allowed; a file may begin so, too."""
         text = self._saved("svg", {"Date": None}).decode()
-        return text[text.index("<svg") :]
+        return _FINE.sub(r"\1", text[text.index("<svg") :])
 
     def pdf(self) -> bytes:
         """As a file; fonts are embedded."""

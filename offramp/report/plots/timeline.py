@@ -1,5 +1,7 @@
 """What cores and lanes do while one image is computed."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -11,6 +13,8 @@ __all__ = ["timeline"]
 
 #: Inches that a layer's name takes across the figure, and those that are no part of the panel.
 _NAME, _BESIDE = 0.12, 0.6
+#: Points that a bar is high.
+_BAR = 9
 
 
 def timeline(times: list[dict[str, Any]]) -> Chart:
@@ -42,12 +46,18 @@ def _timeline(data: PlotTable) -> Figure:
     cycles = max(works["to, cycle"])
     cores, layers = sorted(set(works["core"])), list(works.split("layer"))
     figure, (axes,) = blank(1.5 + 0.34 * len(cores))
-    for layer, core, _, begin, end in works.rows:
-        place = cores.index(core)
-        colour = COLOURS[(0, 4)[layers.index(layer) % 2]]
-        axes.barh(place, end - begin, left=begin, height=0.4, color=colour)
-    places = [cores.index(core) + 0.34 for core in done["core"]]
-    axes.plot(done["to, cycle"], places, linestyle="", marker="|", markersize=5, markeredgewidth=0.5, color=COLOURS[5])
+    for number, colour in enumerate((COLOURS[0], COLOURS[4])):
+        bars = [
+            ((begin, end), (cores.index(core),) * 2)
+            for layer, core, _, begin, end in works.rows
+            if layers.index(layer) % 2 == number
+        ]
+        axes.plot(*_apart(bars), linewidth=_BAR, solid_capstyle="butt", color=colour)
+    ticks = [
+        ((cycle, cycle), (place - 0.08, place + 0.08))
+        for place, cycle in zip((cores.index(core) + 0.34 for core in done["core"]), done["to, cycle"], strict=True)
+    ]
+    axes.plot(*_apart(ticks), linewidth=0.5, color=COLOURS[5])
     axes.set_yticks(
         [place + shift for place in range(len(cores)) for shift in (0, 0.34)],
         [text for core in cores for text in (f"core {core}", "lanes")],
@@ -61,6 +71,11 @@ def _timeline(data: PlotTable) -> Figure:
     axes.locator_params(axis="x", nbins=5)
     _name_layers(axes, works, cycles)
     return figure
+
+
+def _apart(lines: Sequence[tuple[tuple[float, float], tuple[float, float]]]) -> tuple[list[float], list[float]]:
+    """Lines, each from where to where across and up, as one with gaps: the file stays small."""
+    return [x for pair, _ in lines for x in (*pair, math.nan)], [y for _, pair in lines for y in (*pair, math.nan)]
 
 
 def _name_layers(axes: Axes, works: PlotTable, cycles: int) -> None:

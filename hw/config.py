@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 
 from hw.rules import shown
 
-__all__ = ["PRESETS", "AcceleratorConfig", "preset"]
+__all__ = ["LARGEST", "PRESETS", "AcceleratorConfig", "preset"]
 
 #: Bits of one list memory word: the widest word of a true dual-port ECP5 block RAM.
 LIST_WORD_BITS = 18
@@ -21,6 +21,27 @@ _DIGITS = 9  # most of a size that is written as text
 
 def _log2(value: int) -> int:
     return max(1, (value - 1).bit_length())
+
+
+#: Least and largest of the sizes that must be powers of two.
+_POWERS = {
+    "cores": (1, 8),
+    "pes": (2, WORD_CHANNELS),
+    "lanes": (1, 2),
+    "list_words": (64, 8192),
+    "accumulators": (64, 1024),
+    "activation_words": (32, 4096),
+    "channel_words": (16, 4096),
+    "layer_words": (128, 4096),
+    "program_words": (32, 4096),
+    "job_queue": (2, 64),
+    "output_queue": (2, 64),
+}
+_BITS = (20, 32)  # of accumulators
+#: The largest memories that a config may have: sizes by name.
+LARGEST = {name: high for name, (_, high) in _POWERS.items() if name.endswith(("words", "accumulators"))} | {
+    "accumulator_bits": _BITS[1]
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,27 +106,14 @@ class AcceleratorConfig:
         for name, value in asdict(self).items():
             if not isinstance(value, int) or isinstance(value, bool):
                 raise ValueError(f"{name} must be an integer, not {value!r}")
-        powers = {
-            "cores": (1, 8),
-            "pes": (2, WORD_CHANNELS),
-            "lanes": (1, 2),
-            "list_words": (64, 8192),
-            "accumulators": (64, 1024),
-            "activation_words": (32, 4096),
-            "channel_words": (16, 4096),
-            "layer_words": (128, 4096),
-            "program_words": (32, 4096),
-            "job_queue": (2, 64),
-            "output_queue": (2, 64),
-        }
-        for name, (low, high) in powers.items():
+        for name, (low, high) in _POWERS.items():
             value = getattr(self, name)
             if value & (value - 1) or not low <= value <= high:
                 raise ValueError(f"{name} must be a power of two from {low} to {high}, not {value}")
         if self.selector not in (0, 1, 2, 4):
             raise ValueError(f"selector must be 0, 1, 2 or 4, not {self.selector}")
-        if not 20 <= self.accumulator_bits <= 32:
-            raise ValueError(f"accumulator_bits must be from 20 to 32, not {self.accumulator_bits}")
+        if not _BITS[0] <= self.accumulator_bits <= _BITS[1]:
+            raise ValueError(f"accumulator_bits must be from {_BITS[0]} to {_BITS[1]}, not {self.accumulator_bits}")
         if self.loader not in (0, 1, 2, 4):
             raise ValueError(f"loader must be 0, 1, 2 or 4, not {self.loader}")
 

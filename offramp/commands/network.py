@@ -232,6 +232,7 @@ def compile_(
         from hw.compiler.explain import explanation
         from offramp import inspect, stages
         from offramp.intake.model import read
+        from offramp.intake.programs import advice
         from offramp.program_files import reread
         from offramp.report.contents import contents
         from offramp.report.explanation import explained
@@ -240,12 +241,15 @@ def compile_(
         if source.program is not None:
             raise ValueError(f"{model} is a program: run it (offramp simulate {model})")
         found = balanced_compilation(source.network, chosen, source.activity, lambda text: step(0, 0, text))
+        hint = advice(source, config, lambda text: step(0, 0, text)) if found.refusal is not None else ""
     result: dict[str, Any] = {"config": config, "origin": source.origin, "notes": source.notes}
     if explain:
-        result["explanation"] = explanation(found)
+        result["explanation"] = explanation(found) | ({"advice": hint} if hint else {})
         results().print(explained(result["explanation"]))
         if found.refusal is not None:
             finish("compile", seed, json, result)
+    if found.refusal is not None:
+        raise ValueError(f"{found.refusal}; {hint}")
     program = reread(found.program(), out / stages.PROGRAM)
     result |= inspect.program_dict(program) | inspect.worst_case_dict(program)
     results().print(contents(result), "")

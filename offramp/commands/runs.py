@@ -14,6 +14,7 @@ from offramp.console import Terminal, results
 if TYPE_CHECKING:
     from offramp.intake.model import Model
     from offramp.intake.request import ModelRequest
+    from offramp.intake.samples import Samples
 
 __all__ = ["evaluate", "simulate", "verify"]
 
@@ -46,8 +47,8 @@ def evaluate(
         from offramp.report import tables
 
         found = read(request)
-        program, name = program_of(found, config)
         images = images_of(found, request, data, options.MOST_IMAGES if data or found.data else _RANDOM, step)
+        program, name = program_of(found, config)
         result = stages.evaluated(program, images.codes(found.network), images.labels, step, conditions)
     result["thresholds"] = [head.threshold for head in program.network.exits[:-1]]
     show([*tables.source_rows(found, images, name), *tables.evaluation_rows(result), *tables.threshold_rows(result)])
@@ -113,8 +114,8 @@ def simulate(
         from offramp.report import tables
 
         found = read(request)
-        program, name = program_of(found, config)
         samples = images_of(found, request, data, images if data or found.data else min(images, _RANDOM), step)
+        program, name = program_of(found, config)
         reach = eps
         if reach is None:
             reach = inputs.default_eps(data or found.data or "") if kind.steps else 0.0
@@ -196,24 +197,26 @@ def verify(
 
     conditions = options.conditions(deadline, audit, constant, seed)
     terminal = Terminal()
-    with terminal.stage("compile"):
+    with terminal.stage("compile") as step:
         from offramp.intake.model import read
-        from offramp.intake.programs import program_of
+        from offramp.intake.programs import images_of, program_of
         from offramp.rtl.waves import Waves, layers_named
 
         found = [read(request) for request in requests]
+        ours = all(each.data for each in found) and (data is None or data in NAMES)
+        if not ours and (len(found) > 1 or image is not None):
+            raise ValueError("several models, and --image, must be of networks of ours that were trained on a data set")
+        samples = None if ours else images_of(found[0], requests[0], data, images, step)
         programs = [program_of(each, config) for each in found]
     recorded = None
     if waves is not None:
         recorded = Waves(path=waves, layers=None if layer is None else layers_named([p for p, _ in programs], layer))
     options_ = {"simulator": simulator, "waves": recorded, "conditions": conditions, "seed": seed}
-    if all(each.data for each in found) and (data is None or data in NAMES):
+    if samples is None:
         work = [(each, program, request) for each, (program, _), request in zip(found, programs, requests, strict=True)]
         result = _together(terminal, work, data, rtl or images, image, options_)
-    elif len(found) > 1 or image is not None:
-        raise ValueError("several models, and --image, must be of networks of ours that were trained on a data set")
     else:
-        result = _by_stages(terminal, found[0], programs[0], requests[0], data, images, rtl or _SAMPLE, options_)
+        result = _by_stages(terminal, found[0], programs[0], samples, rtl or _SAMPLE, options_)
     asked = {"programs": models or [PROGRAM], "config": [name for _, name in programs]}
     finish("verify", seed, json, {**asked, "conditions": asdict(conditions), **result})
     if not (result["values_equal"] and result["cycles_equal"] and result.get("agrees", True)):
@@ -250,20 +253,16 @@ def _by_stages(
     terminal: Terminal,
     model: "Model",
     compiled: tuple[Any, str],
-    request: "ModelRequest",
-    data: str | None,
-    images: int,
+    samples: "Samples",
     rtl: int,
     settings: dict[str, Any],
 ) -> dict[str, Any]:
     """A model from outside, stage by stage."""
-    from offramp.intake.programs import images_of
     from offramp.intake.verification import verify_model
     from offramp.report import tables
 
     program, name = compiled
     with terminal.stage("verify") as step:
-        samples = images_of(model, request, data, images, step)
         result = verify_model(model, program, samples, rtl_images=rtl, progress=step, **settings)
     show(tables.source_rows(model, samples, name))
     results().print("", tables.model_stages(result), "", tables.model_figures(result))

@@ -1,6 +1,9 @@
 """The program of a model: for the config that is asked for, or the smallest preset that it fits."""
 
-from hw.compiler.compile import compile_balanced
+from collections.abc import Callable
+
+from hw.compiler.compile import balanced_compilation, compile_balanced
+from hw.compiler.fitting import changes, fitting
 from hw.config import PRESETS, AcceleratorConfig, preset
 from hw.program.program import Program
 from hw.rules import MisfitError, require
@@ -30,7 +33,7 @@ def program_of(model: Model, config: str | None) -> tuple[Program, str]:
     ------
     ValueError
         When the model is a program for another config, or the network doesn't fit: the message has the reason of
-        each preset that was tried.
+        each preset that was tried, and a config that it fits (:func:`advice`).
     """
     if model.program is not None:
         name = config or _name(model.program.config)
@@ -40,15 +43,36 @@ def program_of(model: Model, config: str | None) -> tuple[Program, str]:
         )
         return model.program, name
     config = config or model.config
-    if config is not None:
-        return compile_balanced(model.network, preset(config), model.activity), config
     reasons = []
-    for name in TRIED:
+    for name in TRIED if config is None else (config,):
         try:
-            return compile_balanced(model.network, PRESETS[name], model.activity), name
+            return compile_balanced(model.network, preset(name), model.activity), name
         except MisfitError as error:
             reasons.append(f"{name}: {error}")
-    raise MisfitError(f"{model.network.name} fits no preset; {'; '.join(reasons)}")
+    if config is not None:
+        raise MisfitError(f"{reasons[0]}; {advice(model, config)}")
+    raise MisfitError(f"{model.network.name} fits no preset; {'; '.join(reasons)}; {advice(model, TRIED[-1])}")
+
+
+def advice(model: Model, config: str, report: Callable[[str], None] = lambda text: None) -> str:
+    """The smallest preset that a model fits which doesn't fit a config; without one, the config with what it lacks.
+
+    Parameters
+    ----------
+    config : str
+        A preset, also with other sizes.
+    report : function
+        Called with what begins.
+    """
+    base, lacking = config.partition(",")[0], preset(config)
+    for name in TRIED[TRIED.index(base) + 1 :] if base in TRIED else TRIED:
+        report(f"a larger config: {name}")
+        if balanced_compilation(model.network, preset(name), model.activity).refusal is None:
+            return f"it fits --config {name}"
+    found = fitting(model.network, lacking, model.activity, report)
+    if found is None:
+        return f"nor does it fit {base} with the largest memories that a config may have"
+    return f"it fits --config {','.join([base, *changes(PRESETS[base], found)])}"
 
 
 def images_of(

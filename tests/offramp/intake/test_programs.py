@@ -30,11 +30,21 @@ def test_a_config_that_is_named_is_taken(model):
 
 
 def test_what_fits_nowhere_is_refused_with_the_reason_of_each(monkeypatch):
-    small = {name: preset("tiny").replace(activation_words=32) for name in ("single", "small")}
-    monkeypatch.setattr(programs, "PRESETS", small)
-    monkeypatch.setattr(programs, "TRIED", tuple(small))
-    with pytest.raises(MisfitError, match=r"fits no preset; single: .*activation.*; small: .*activation"):
+    monkeypatch.setattr(programs, "TRIED", ("tiny,activation_words=32", "single,activation_words=32"))
+    message = r"fits no preset; tiny,a.*: .*activation.*; single,a.*: .*activation.*; it fits --config single$"
+    with pytest.raises(MisfitError, match=message):
         program_of(Model(network=wide_network(100), origin="a test"), None)
+
+
+def test_a_refusal_names_a_config_that_it_fits(monkeypatch):
+    found = Model(network=wide_network(100), origin="a test")
+    with pytest.raises(MisfitError, match=r"^tiny,activation_words=32: .*activation.*; it fits --config single$"):
+        program_of(found, "tiny,activation_words=32")
+    monkeypatch.setattr(programs, "TRIED", ("tiny",))
+    with pytest.raises(
+        MisfitError, match=r"^base,activation_words=32: .*; it fits --config base,activation_words=\d+$"
+    ):
+        program_of(found, "base,activation_words=32")
 
 
 def test_a_program_is_for_its_own_config(small):

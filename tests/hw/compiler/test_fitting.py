@@ -1,0 +1,57 @@
+"""A config that a network fits is found by what it lacks of one that it doesn't."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from hw.compiler.compile import balanced_compilation, compile_network
+from hw.compiler.fitting import changes, fitting
+from hw.config import PRESETS, AcceleratorConfig, preset
+from hw.network.network import INPUT
+from tests.hw.equality import assert_equals_golden
+from tests.random_networks import NetworkMaker, random_codes, two_blocks, with_selects
+
+
+def fits(network, config):
+    return balanced_compilation(network, config, {}).refusal is None
+
+
+@pytest.mark.parametrize("size", ["list_words", "activation_words", "channel_words", "layer_words"])
+def test_only_the_memory_that_lacks_words_grows_and_no_more_than_it_must(size):
+    network, roomy = two_blocks(6, 16), AcceleratorConfig()
+    config = roomy
+    while fits(network, config):
+        config = config.replace(**{size: getattr(config, size) // 2})
+    found = fitting(network, config, {})
+    assert changes(config, found) == [f"{size}={2 * getattr(config, size)}"]
+    assert_equals_golden(compile_network(network, found), random_codes(network, 1, 0))
+
+
+def test_several_memories_may_lack_words():
+    network = two_blocks(6, 16)
+    config = preset("tiny,list_words=64,activation_words=32,channel_words=16,layer_words=128,program_words=32")
+    found = fitting(network, config, {})
+    assert fits(network, found)
+    grown = [each.partition("=")[0] for each in changes(config, found)]
+    assert set(grown) >= {"list_words", "activation_words", "channel_words", "layer_words"}
+    for name in grown:
+        assert not fits(network, found.replace(**{name: asdict(found)[name] // 2})), name
+
+
+def test_accumulators_become_wider_where_sums_are_too_large():
+    network, config = two_blocks(4, 32), AcceleratorConfig(list_words=8192, accumulator_bits=20)
+    assert not fits(network, config)
+    assert changes(config, fitting(network, config, {})) == ["accumulator_bits=32"]
+
+
+def test_selections_need_their_hardware():
+    network = with_selects(two_blocks(4, 8), np.random.default_rng(0), share=1.0)
+    assert not fits(network, AcceleratorConfig())
+    assert changes(AcceleratorConfig(), fitting(network, AcceleratorConfig(), {})) == ["selector=4"]
+
+
+def test_nothing_is_found_where_no_size_helps():
+    maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
+    maker.head(INPUT, 65)
+    assert fitting(maker.network("net"), PRESETS["base"], {}) is None

@@ -1,5 +1,6 @@
 # make demo   the main job, on data that needs no download        make demo ARGS="--data fashion-mnist"
-# make test   lint and all tests
+# make test   lint and all tests but the slow ones; minutes
+# make test-slow  what those leave out: every size, whole trainings, a real bitstream; hours
 # make lint   style and types only
 # make mutants  puts small faults into the code and sees that tests notice; half an hour
 # make bench  cycles against the physical limit, config base; minutes
@@ -12,13 +13,16 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: baselines baselines-85f bench bench-85f demo mlperf test lint mutants setup startup figures lock clean
+.PHONY: baselines baselines-85f bench bench-85f demo mlperf test test-slow lint mutants setup startup figures lock clean
 
 demo: setup
 	@$(BIN)/offramp demo $(ARGS)
 
 test: lint
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-slow: lint
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .

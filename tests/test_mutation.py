@@ -69,6 +69,7 @@ def test_what_is_wrong_with_a_list_is_said_of_all_of_it(change, message):
 
 
 def test_a_mutant_is_killed_or_survives_and_the_tree_is_as_before(tmp_path):
+    mutation._SERVER.set_forkserver_preload(["numba", "amaranth.sim", "hypothesis", "pytest"])
     tree = Tree(tmp_path)
     source = (mutation.ROOT / GOOD.file).read_text(encoding="utf-8")
     assert judge(tree, GOOD, 300)["status"] == "killed"

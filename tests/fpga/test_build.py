@@ -115,6 +115,7 @@ def test_equal_builds_at_once_replace_one_that_is_damaged(tmp_path, two_builds):
     assert sorted(path.name for path in out.iterdir()) == [".lock", whole.bitstream.parent.name]
 
 
+@pytest.mark.slow
 def test_design_that_does_not_fit_names_the_resource(tmp_path):
     with pytest.raises(BuildError, match=r"does not fit the device: it takes MULT18X18D 29 of 28; log: (.*)$") as error:
         build_core(ManyProducts(), board("ulx3s-25f"), tmp_path, **OPTIONS)

@@ -14,7 +14,7 @@ TOLERANCE = 0.1
 
 
 #: The others take a minute together.
-QUICK = "dispatcher"
+QUICK = "pe"
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def expected(values):
     return words(*sums)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_words_through_the_shell_with_random_stalls(seed):
     dut = Bench()
     generator = random.Random(seed)
@@ -164,7 +164,11 @@ def test_top_level_refuses_a_clock_the_pll_cannot_make():
         BoardTop(RunningSum(), board("ulx3s-25f"), clock_mhz=51.0, baud=1_000_000)
 
 
-@pytest.mark.parametrize("config", [PRESETS["tiny"], PRESETS["tiny"].replace(cores=4, lanes=2)], ids=["one", "four"])
+@pytest.mark.parametrize(
+    "config",
+    [PRESETS["tiny"], pytest.param(PRESETS["tiny"].replace(cores=4, lanes=2), marks=pytest.mark.slow)],
+    ids=["one", "four"],
+)
 def test_what_reaches_all_flip_flops_of_a_core_goes_over_clock_networks(config):
     text = board_verilog(Accelerator(config), board("ulx3s-85f"), clock_mhz=50.0, baud=1_000_000)
     networks = dict.fromkeys(re.findall(r"^module (\w+)", text, re.MULTILINE), 0)

@@ -14,6 +14,9 @@ from models.recipes.recipe import FOLDER as RECIPES
 from models.recipes.recipe import load as load_recipe
 
 ENTRIES = zoo.entries()
+#: Networks that are run in the quick tests: small ones, and the one of the README.
+QUICK = ("digits", "digits-dense", "resnet8-sparse")
+RUN = [pytest.param(entry, id=entry.name, marks=[] if entry.name in QUICK else pytest.mark.slow) for entry in ENTRIES]
 
 
 def described(name="small", part="network", **changes):
@@ -121,7 +124,7 @@ def test_every_network_is_what_the_index_says(entry):
         assert entry.routed_cycles <= entry.routed_back_to_back
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", RUN)
 def test_networks_flag_what_their_recipe_says(entry, data_root):
     """A network whose recipe gives its exits ranges has those of its validation data, and flags clean test images about
     as often as said, attacked ones more than twice as often; another one has none, and flags nothing.
@@ -141,7 +144,7 @@ def test_networks_flag_what_their_recipe_says(entry, data_root):
     assert decisions(network, encode(changed, network)).out_of_range.mean() > 2 * rate
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", RUN)
 def test_accuracy_of_the_first_images_is_the_recorded_one(entry, data_root):
     network, _ = zoo.part(entry, zoo.load(entry))
     few = load_data(entry.dataset, data_root).test.take(entry.first)

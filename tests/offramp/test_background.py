@@ -47,6 +47,7 @@ def test_a_command_that_ends_with_1_and_no_result_failed(tmp_path, monkeypatch):
             finish(process)
 
 
+@pytest.mark.slow
 def test_a_build_whose_timing_is_not_met_is_done(tmp_path, monkeypatch):
     monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path))
     with quick_tools(tmp_path / "tools"):

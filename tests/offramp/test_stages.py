@@ -148,6 +148,7 @@ def test_the_timeline_of_an_image(small):
         assert max(each["end"] for each in times) == found.simulation.layer_ends[image].max()
 
 
+@pytest.mark.slow
 def test_a_recipes_network(tmp_path):
     path, out = tmp_path / "small.toml", tmp_path / "out"
     path.write_text(RECIPE)

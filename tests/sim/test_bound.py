@@ -50,7 +50,7 @@ def test_no_image_takes_longer_than_the_bound_with_selections(seed):
     assert found.cycles.max() <= worst_case(program) <= program.decoded.header.limit
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_more_nonzeros_never_take_less_time(data):
     """What the bound rests on, for every layer and activations that no image may lead to."""

@@ -34,7 +34,12 @@ def lists_of_an_activation(program):
     return max(row.count for i in program.decoded.instructions for core in i.cores for row in core.rows)
 
 
-@pytest.mark.parametrize("number", range(2 * len(CONFIGS)))
+def some(numbers, quick):
+    """Cases of which some are quick."""
+    return [number if number in quick else pytest.param(number, marks=pytest.mark.slow) for number in numbers]
+
+
+@pytest.mark.parametrize("number", some(range(2 * len(CONFIGS)), range(0, len(CONFIGS))))
 def test_random_networks_equal_the_golden_model(number):
     network = random_network(3000 + number)
     program = compile_network(network, roomy(*CONFIGS[number % len(CONFIGS)]))
@@ -42,7 +47,7 @@ def test_random_networks_equal_the_golden_model(number):
 
 
 @pytest.mark.parametrize("merged", [False, True], ids=["single", "merged"])
-@pytest.mark.parametrize("number", range(4, len(CONFIGS), 3))
+@pytest.mark.parametrize("number", some(range(4, len(CONFIGS), 3), (4, 10, 19)))
 def test_lists_of_one_kernel_row_or_several_equal_the_golden_model(number, merged, monkeypatch):
     network = random_network(5000 + number)
     only(monkeypatch, merged=merged)
@@ -52,7 +57,9 @@ def test_lists_of_one_kernel_row_or_several_equal_the_golden_model(number, merge
 
 
 @pytest.mark.parametrize("merged", [False, True], ids=["single", "merged"])
-@pytest.mark.parametrize(("cores", "pes", "lanes"), [(1, 4, 1), (2, 8, 2), (8, 4, 2)])
+@pytest.mark.parametrize(
+    ("cores", "pes", "lanes"), [(1, 4, 1), pytest.param(2, 8, 2, marks=pytest.mark.slow), (8, 4, 2)]
+)
 def test_lists_of_tall_kernels_equal_the_golden_model(cores, pes, lanes, merged, monkeypatch):
     maker = NetworkMaker(np.random.default_rng(6), (19, 4, 2))
     here = maker.conv(INPUT, 12, (10, 4), (2, 2), pads=(4, 5, 1, 1), density=0.5)
@@ -67,7 +74,7 @@ def test_lists_of_tall_kernels_equal_the_golden_model(cores, pes, lanes, merged,
     assert_equals_golden(program, random_codes(network, 2, 0))
 
 
-@pytest.mark.parametrize("name", ["tiny", "single", "small", "base"])
+@pytest.mark.parametrize("name", some(["tiny", "single", "small", "base"], ["tiny", "small"]))
 def test_presets_equal_the_golden_model(name):
     maker = NetworkMaker(np.random.default_rng(1), (12, 10, 3))
     here = maker.conv(INPUT, 16, (3, 3), pads=(1, 1, 1, 1), density=0.3)
@@ -82,7 +89,10 @@ def test_presets_equal_the_golden_model(name):
     assert_equals_golden(program, random_codes(network, 2, 0))
 
 
-@pytest.mark.parametrize(("cores", "pes", "lanes"), [(1, 8, 1), (2, 4, 2), (4, 8, 1), (8, 2, 2)])
+@pytest.mark.parametrize(
+    ("cores", "pes", "lanes"),
+    [(4, 8, 1), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((1, 8, 1), (2, 4, 2), (8, 2, 2)))],
+)
 def test_commands_of_a_part_of_the_channels(cores, pes, lanes, monkeypatch):
     """The accumulators don't hold all channels of a row."""
     only(monkeypatch, column_major=False)

@@ -42,7 +42,7 @@ def test_maps_of_too_many_rows_or_columns_are_refused_by_layer(size, field):
     assert_equals_golden(compile_network(network, big), random_codes(network, 1, 0))
 
 
-@pytest.mark.parametrize(("cores", "size", "words"), [(1, 8, 128), (4, 16, 256)])
+@pytest.mark.parametrize(("cores", "size", "words"), [(1, 8, 128), pytest.param(4, 16, 256, marks=pytest.mark.slow)])
 def test_sums_take_the_places_of_their_operands_where_maps_are_too_large_for_more(cores, size, words):
     network = two_blocks(size, 16)
     sums = [layer.name for layer in network.layers if layer.kind == "add"]

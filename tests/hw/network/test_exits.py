@@ -59,27 +59,29 @@ def three_exits(seed: int = 4) -> Network:
     margins = np.sort(golden.run(network, images(network)).margins, axis=0)
     description = network.to_dict()
     for number, head in enumerate(description["exits"]):
-        head |= {"low": int(margins[6, number]), "high": int(margins[-6, number])}
+        head |= {"low": int(margins[2, number]), "high": int(margins[-3, number])}
         if head["threshold"] is not None:
             head["threshold"] = int(margins[len(margins) // 2, number])
     return Network.from_dict(description, dict(network.arrays()))
 
 
 def images(network: Network) -> np.ndarray:
-    return np.random.default_rng(9).integers(-128, 128, (24, *network.input.shape)).astype(np.int8)
+    return np.random.default_rng(9).integers(-128, 128, (8, *network.input.shape)).astype(np.int8)
+
+
+@pytest.fixture(scope="module")
+def ready() -> tuple[Network, np.ndarray, golden.Result, Machine]:
+    """The network, images, their values, and a machine with its program."""
+    network, config = three_exits(), preset("tiny").replace(accumulator_bits=32)
+    codes = images(network)
+    return network, codes, golden.run(network, codes), Machine(compile_network(network, config).images, config)
 
 
 @pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("audited", [False, True])
 @pytest.mark.parametrize("expired", [None, 0, 1])
-def test_decisions_equal_those_of_the_accelerator_in_plain_python(constant, audited, expired):
-    network = three_exits()
-    codes = images(network)
-    machine = Machine(
-        compile_network(network, preset("tiny").replace(accumulator_bits=32)).images,
-        preset("tiny").replace(accumulator_bits=32),
-    )
-    found = golden.run(network, codes)
+def test_decisions_equal_those_of_the_accelerator_in_plain_python(ready, constant, audited, expired):
+    network, codes, found, machine = ready
     decisions = Decisions(len(codes), Conditions(audit=256 * audited, constant=constant))
     for number, head in enumerate(network.exits):
         labels, margins = found.logits[number].argmax(axis=1), found.margins[:, number]

@@ -88,9 +88,11 @@ def bench(rng, config, *, gaps, layers):
     return Bench(dut=dut, testbenches=[drive], check=check), latest
 
 
+OTHERS = ((1, False), (2, False), (2, True))
+
+
 @pytest.mark.parametrize("cores", [1, 2, 4, 8])
-@pytest.mark.parametrize("gaps", [False, True])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("seed", "gaps"), [(1, True), *(pytest.param(*c, marks=pytest.mark.slow) for c in OTHERS)])
 def test_every_core_gets_what_it_may_need_once_and_in_time(tmp_path, seed, gaps, cores):
     modes = everywhere_modes(cores)
     layers = [modes[number % len(modes)] for number in range(4)]
@@ -99,7 +101,10 @@ def test_every_core_gets_what_it_may_need_once_and_in_time(tmp_path, seed, gaps,
     )
 
 
-@pytest.mark.parametrize(("cores", "everywhere"), [(1, 1), (2, 1), (4, 1), (8, 1), (4, 0), (8, 0)])
+@pytest.mark.parametrize(
+    ("cores", "everywhere"),
+    [(2, 1), (4, 1), (4, 0), (8, 0), *(pytest.param(n, 1, marks=pytest.mark.slow) for n in (1, 8))],
+)
 def test_the_longest_way_is_as_long_as_stated(tmp_path, cores, everywhere):
     config = AcceleratorConfig(cores=cores)
 
@@ -143,7 +148,7 @@ def test_an_image_goes_to_all_cores_a_word_a_cycle(tmp_path, cores):
     simulate(build, seed=1, folder=tmp_path)
 
 
-@pytest.mark.parametrize(("cores", "everywhere"), [(1, 1), (2, 1), (4, 0), (8, 0)])
+@pytest.mark.parametrize(("cores", "everywhere"), [(1, 1), (2, 1), (4, 0), pytest.param(8, 0, marks=pytest.mark.slow)])
 def test_an_image_goes_through_a_layer_and_changes_nothing_for_it(tmp_path, cores, everywhere):
     """Cores make words as fast as two lanes can, or more seldom; the image comes as fast as it may, or more seldom."""
     config = AcceleratorConfig(cores=cores, lanes=2)

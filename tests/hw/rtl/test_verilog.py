@@ -8,6 +8,7 @@ import pytest
 
 from hw.config import PRESETS
 from hw.rtl.accelerator import CORE
+from hw.rtl.core.dispatcher import Dispatcher
 from hw.rtl.core.lanes import Lanes
 from hw.rtl.verilog import TOP, convert, generate
 
@@ -19,7 +20,7 @@ def modules(text):
 
 
 #: The others take minutes together.
-QUICK = ("tiny", "base")
+QUICK = ("tiny",)
 
 
 @pytest.mark.parametrize(
@@ -48,14 +49,20 @@ def test_a_unit_converts_alone_without_its_constant_ports():
     assert "o__ready" not in ports
 
 
-def test_output_does_not_depend_on_the_hash_seed():
+#: Verilog of the whole, and of a unit.
+MADE = {
+    "whole": lambda: generate(PRESETS["tiny"]),
+    "dispatcher": lambda: convert(Dispatcher(PRESETS["tiny"]), "dispatcher"),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param("whole", marks=pytest.mark.slow), "dispatcher"])
+def test_output_does_not_depend_on_the_hash_seed(name):
     """Another process orders its sets otherwise."""
-    program = (
-        "from hw.config import preset; from hw.rtl.verilog import generate; print(generate(preset('tiny')), end='')"
-    )
+    program = f"from {__name__} import MADE; print(MADE[{name!r}](), end='')"
     seed = "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"
     environment = os.environ | {"PYTHONHASHSEED": seed}
     other = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True
     )
-    assert other.stdout.decode() == generate(PRESETS["tiny"])
+    assert other.stdout.decode() == MADE[name]()

@@ -170,7 +170,9 @@ class Memory(wiring.Component):
         return m
 
 
-@pytest.mark.parametrize(("words", "cells"), [(128, "TRELLIS_DPR16X4"), (256, "DP16KD")])
+@pytest.mark.parametrize(
+    ("words", "cells"), [(128, "TRELLIS_DPR16X4"), pytest.param(256, "DP16KD", marks=pytest.mark.slow)]
+)
 def test_small_memories_take_no_block_ram(tmp_path, words, cells):
     (tmp_path / "memory.v").write_text(convert(Memory(words), "memory"))
     run_tool("synthesis", synthesis_command("memory.v", "memory"), tmp_path, tmp_path / "log")

@@ -49,6 +49,7 @@ def test_images_stay_in_the_ball_and_seeds_repeat(target, some):
         assert attack(target, few.images[:0], few.labels[:0], eps=0.1, **options).shape == (0, 8, 8, 1)
 
 
+@pytest.mark.slow
 def test_attackers_who_know_the_detector_pass_it_more_often(target, some, flag):
     def passing(images):
         fools, unflagged = flag(images, some.labels)

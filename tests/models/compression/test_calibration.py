@@ -91,6 +91,7 @@ class Mobile(nn.Module):
         return self.classifier(torch.flatten(x, 1))
 
 
+@pytest.mark.slow
 def test_a_mobile_network():
     network = check(settled(Mobile, 16, 16, 3), 16, 16, 3)
     assert {layer.kind for layer in network.layers} == {

@@ -124,7 +124,7 @@ def test_separable_network(digits):
     """A small DS-CNN, trained briefly and quantized: integers, twin and surrogate decide alike, as well as float."""
     torch.manual_seed(0)
     model = SeparableNet(digits.shape, 10, width=16, kernel=(4, 3))
-    fit(model, digits.train, Schedule(epochs=12, lr=0.05), seed=0)
+    fit(model, digits.train, Schedule(epochs=7, lr=0.05), seed=0)
     float_accuracy = accuracy(predict(model, digits.test.images)[0], digits.test.labels)
     twin = quantize(model, digits.train, replace(ONE, epochs=3), seed=0)
     network = to_network(twin, "separable")

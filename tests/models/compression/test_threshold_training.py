@@ -43,6 +43,7 @@ def test_twin_and_integers_skip_the_same(digits, trained):
         assert multiplied(network, name, images) < density + 0.05
 
 
+@pytest.mark.slow
 def test_training_with_thresholds_brings_accuracy_back(digits, trained):
     """Thresholds put on the integers afterwards cost more than those that were learnt with."""
     plain = to_network(quantize(trained.model(), digits.train, Schedule(epochs=2, lr=1e-3), seed=0), "plain")
@@ -58,6 +59,7 @@ def test_training_with_thresholds_brings_accuracy_back(digits, trained):
     assert right["learnt"] > right["afterwards"]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_with_its_thresholds(digits, trained, tmp_path):
     class StopError(Exception):
         pass

@@ -63,6 +63,7 @@ def test_every_convolution_ends_on_its_levels(few):
     assert len(model.head.linear.weight.unique()) > 15
 
 
+@pytest.mark.slow
 def test_it_learns_and_pruned_weights_stay_zero(digits):
     model = initial(ARCHITECTURE, 0)
     mask = (torch.arange(model.late.second.conv.weight.numel()) % 2).float().view_as(model.late.second.conv.weight)

@@ -59,6 +59,7 @@ def test_densities_become_uneven(digits):
     assert max(densities) > 2 * min(densities)
 
 
+@pytest.mark.slow
 def test_a_sparse_network_learns(digits):
     model = initial(ARCHITECTURE, 0)
     rewiring = Rewiring(0.2)

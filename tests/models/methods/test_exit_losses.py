@@ -78,6 +78,7 @@ def test_dynamic_weights_survive_a_resume(digits, tmp_path):
         torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_joint_training_teaches_both_heads(digits):
     model = initial(replace(ARCHITECTURE, widths=(8, 16), branch_width=4), 0)
     fit(model, digits.train, Schedule(epochs=12, lr=0.01, shift=1), seed=0, pieces=[RampedExitLoss()])

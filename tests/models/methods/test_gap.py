@@ -101,6 +101,7 @@ def test_equals_are_drawn_at_random():
     assert (masks[0] != masks[1]).any()
 
 
+@pytest.mark.slow
 def test_pruned_and_trained_on(model, digits):
     piece = GreedyPruning("gap", 2.0, attack=FAST)
     fit(model, digits.train, Schedule(epochs=10, lr=0.01), seed=0, pieces=[piece])

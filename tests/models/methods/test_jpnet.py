@@ -156,6 +156,7 @@ def test_density_of_relus():
         relu_density(nn.Linear(2, 2), images)
 
 
+@pytest.mark.slow
 def test_pruning_weights_makes_activations_denser(digits, trained):
     """The paper's side observation: denser than after the same training without pruning."""
     schedule = Schedule(epochs=9, lr=0.003)

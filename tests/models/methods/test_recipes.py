@@ -47,6 +47,7 @@ def test_every_method_has_a_recipe(name):
     assert found.name == name
 
 
+@pytest.mark.slow
 def test_a_pruned_ternary_ensemble_by_recipe(tmp_path, digits):
     chosen = load(written(tmp_path, TERNARY))
     check(chosen)

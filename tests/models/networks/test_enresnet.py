@@ -45,10 +45,10 @@ def test_noise_stays_in_use_only_where_it_is_asked_for():
 
 def test_a_ternary_ensemble_becomes_integers(digits):
     model = initial(ARCHITECTURE, 0)
-    fit(model, digits.train, Schedule(epochs=20, lr=0.01), seed=0, pieces=[BinaryRelax("ternary")])
+    fit(model, digits.train, Schedule(epochs=8, lr=0.01), seed=0, pieces=[BinaryRelax("ternary")])
     wanted = accuracy(predict(model, digits.test.images)[-1], digits.test.labels)
     assert wanted > 0.9
-    twin = quantize(model, digits.train, Schedule(epochs=2, lr=0.001), seed=0, levels="ternary")
+    twin = quantize(model, digits.train, Schedule(epochs=1, lr=0.001), seed=0, levels="ternary")
     network = to_network(twin, "ternary")
     result = golden.run(network, encode(digits.test.images, network), keep=False)
     assert result.accuracy(digits.test.labels) > wanted - 0.02

@@ -26,7 +26,7 @@ from models.training.train import Schedule, fit
 from sim import simulate
 
 ARCHITECTURE = Architecture(shape=(8, 8, 1), classes=10, widths=(4, 6), branch_width=3)
-SHORT = Schedule(epochs=4, lr=0.003)
+SHORT = Schedule(epochs=2, lr=0.003)
 RATES = {"early.second.conv": 0.5, "late.first.conv": 0.3, "late.second.conv": 0.4}
 
 
@@ -139,7 +139,7 @@ def test_rates_are_annealed_and_hold_in_the_end(digits):
 @pytest.fixture(scope="module")
 def network(digits):
     net = model()
-    fit(net, digits.train, Schedule(epochs=15, lr=0.01), seed=0, pieces=[WinnerRates("elements", RATES)])
+    fit(net, digits.train, Schedule(epochs=6, lr=0.01), seed=0, pieces=[WinnerRates("elements", RATES)])
     attach(net, {"early.first.conv": Winners("channels", 0.5), "late.shortcut.conv": Winners("mask", channels=(0, 2))})
     twin = quantize(net, digits.train, SHORT, seed=0)
     return twin, to_network(twin, "winners")

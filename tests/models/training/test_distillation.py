@@ -23,6 +23,7 @@ class Silent(Piece):
         return 0 * outputs[-1].sum()
 
 
+@pytest.mark.slow
 def test_a_student_follows_its_teacher(digits, trained):
     """With the teacher's logits only, without labels, the student answers as the teacher does; its early exit where
     that is taught as well."""

@@ -82,6 +82,7 @@ def test_a_float_program_is_calibrated_as_its_module(module, tmp_path, count):
     assert np.array_equal(golden.run(found.network, codes).logits[-1], golden.run(expected.network, codes).logits[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_wrappers_of_a_module_are_left_out(module, tmp_path):
     expected = read(ModelRequest(model=module, calibrate="digits"))

@@ -43,6 +43,7 @@ def holds(checks, words):
     return found
 
 
+@pytest.mark.slow
 def test_attacks_only_do_harm(setting, model):
     network = integers(setting, model, "digits")
     found = robustness(network, setting.dataset.test.take(50), 0.1)

@@ -109,6 +109,7 @@ def _modules(text):
     return [set(re.findall(declared, body, flags=re.MULTILINE)) for body in bodies]
 
 
+@pytest.mark.slow
 def test_state_machines_and_fields_of_the_accelerator_have_their_names():
     config = preset("tiny,cores=2")
     found = readable(generate(config), states(config), TOP).enumerations

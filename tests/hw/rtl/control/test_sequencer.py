@@ -31,8 +31,13 @@ from tests.hw.sequencer_bench import (
 from tests.hw.simulate import Bench, reused, simulate
 
 
-@pytest.mark.parametrize("cores", [1, 2, 8])
-@pytest.mark.parametrize("share", [1.0, 0.2])
+@pytest.mark.parametrize(
+    ("cores", "share"),
+    [
+        *((1, 1.0), (2, 0.2)),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, 0.2), (2, 1.0), (8, 1.0), (8, 0.2))),
+    ],
+)
 def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores, share):
     """Margins around the threshold; neither reports, pauses nor a slow host change the count of cycles."""
 

@@ -38,8 +38,9 @@ def counted(path, count=60):
 @pytest.mark.parametrize(
     ("form", "activations", "weights", "channels"),
     [
-        ("QDQ", "Int8", "Int8", True), ("QDQ", "UInt8", "Int8", False), ("QOperator", "Int8", "Int8", True),
-        ("QOperator", "UInt8", "Int8", False),
+        ("QDQ", "Int8", "Int8", True), ("QOperator", "UInt8", "Int8", False),
+        pytest.param("QDQ", "UInt8", "Int8", False, marks=pytest.mark.slow),
+        pytest.param("QOperator", "Int8", "Int8", True, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_files_of_onnx_runtimes_quantizer(floats, form, activations, weights, channels):

@@ -240,7 +240,7 @@ def written(body, dtype=torch.int8, shape=(4, 4, 2), name="network"):
         ),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8])
+@pytest.mark.parametrize("dtype", [torch.int8, pytest.param(torch.uint8, marks=pytest.mark.slow)])
 def test_what_is_written_down(body, layers, dtype):
     if dtype == torch.uint8:
         signed, offset = body, 128

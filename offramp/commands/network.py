@@ -141,7 +141,8 @@ def _compress_module(
     images = ", ".join(each.origin for each in samples)
     rows = [("accuracy as it came, float", percent(made.accuracy_float)), ("weights that aren't zero", weights)]
     show([*rows, ("images of", images), ("config", config), ("file", str(file))])
-    figures = {"before": made.before, "after": made.after, "accuracy_float": made.accuracy_float, "epochs": made.epochs}
+    figures = {"before": made.before, "after": made.after, "accuracy_float": made.accuracy_float}
+    figures["epochs"] = {"fine-tune": made.epochs}
     asked = {"model": request.model, "origin": origin, "images_of": images, "config": config, "keep": keep}
     finish("compress", seed, json, {**asked, **figures, "file": file})
     next_step(f"offramp verify {file} --config {config}")

@@ -17,6 +17,7 @@ from offramp import cli, program_files, stages, zoo_figures
 from offramp.cli import app
 from offramp.kinds import kind_of
 from offramp.report.plots.chart import Chart
+from offramp.report.result_page import page_of, read_result
 from offramp.rtl import run as rtl
 from offramp.rtl.waves import Waves
 from sim import worst_case
@@ -344,6 +345,7 @@ def test_a_model_from_outside_goes_through_every_command(tmp_path, monkeypatch):
     for name, options in commands.items():
         assert run(name, model, *options, "--json", f"{name}.json")[1] == 0
         results[name] = json.loads((tmp_path / f"{name}.json").read_text())
+        assert page_of(read_result(tmp_path / f"{name}.json")).title == f"offramp {name}"
     assert results["info"]["network"] == results["import"]["network"]
     assert results["verify"]["reference_equal"]
     assert sorted(path.name for path in (tmp_path / "net").iterdir()) == ["arrays.npz", "network.json"]
@@ -365,6 +367,9 @@ def test_a_module_of_a_user_is_compressed(tmp_path, monkeypatch, capsys):
     assert run("compress", module, *options, "--json", tmp_path / "c.json")[1] == 0
     found = json.loads((tmp_path / "c.json").read_text())
     assert (found["keep"], found["model"]) == (0.3, module)
+    assert len(found["epochs"]["fine-tune"]) == 1
+    (history,) = page_of(read_result(tmp_path / "c.json")).sections[0].charts
+    assert history.data["stage"][0] == "fine-tune"
     assert found["after"]["weights"] <= 0.31 * found["before"]["weights"]
     assert kind_of(tmp_path / "network.off") == "network"
     assert (

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Settings:
         Names.
     clock_mhz : float
         Clock that the bitstream's PLL makes.
+    bitstream : bool
+        Whether one is built; without it there is no clock, and no throughput.
     seed : int
     out : Path
         Folder of everything it writes.
@@ -69,6 +71,7 @@ class Settings:
     images: int = 16
     attacked: int = 1000
     model: str | None = None
+    bitstream: bool = True
 
 
 @dataclass
@@ -100,13 +103,15 @@ def run(settings: Settings, terminal: Terminal) -> dict[str, Any]:
     ValueError
         When an option or a file is impossible; config, board and clock are checked before anything starts.
     """
-    check(preset(settings.config), board_of(settings.board), clock_mhz=settings.clock_mhz)
+    config = preset(settings.config)
+    if settings.bitstream:
+        check(config, board_of(settings.board), clock_mhz=settings.clock_mhz)
     begin = time.monotonic()
     job = _Job(settings, terminal)
     what = settings.model or settings.data
     terminal.say(f"offramp demo: {what}, config {settings.config}, seed {settings.seed}, into {settings.out}")
     files = (settings.out / name for name in ("build.log", "build.json"))
-    with background(_build_command(settings), *files) as building:
+    with background(_build_command(settings), *files) if settings.bitstream else nullcontext() as building:
         source, network, chosen = _networks(job)
         program, dense = _programs(job, network)
         golden_result = _golden(job, source, program)
@@ -219,8 +224,11 @@ def _verified(
         return rtl.verify([(program, encode(chosen, program.network))], seed=job.settings.seed, progress=step)
 
 
-def _built(job: _Job, building: Background) -> dict[str, Any]:
-    """Stage 7: wait for the build that has been running since the start."""
+def _built(job: _Job, building: Background | None) -> dict[str, Any] | None:
+    """Stage 7: wait for the build that has been running since the start, if it has."""
+    if building is None:
+        job.terminal.say("  7/8 synthesize, place and route: left out")
+        return None
     with job.stage(7, "synthesize, place and route") as step:
         while not building.wait(1.0):
             step(0, 0, building.last_line())
@@ -236,9 +244,11 @@ def _sizes(network: Compressed) -> dict[str, Any]:
     }
 
 
-def _delivered(found: Measurement, ran: Program, config: AcceleratorConfig, built: dict[str, Any]) -> dict[str, Any]:
+def _delivered(
+    found: Measurement, ran: Program, config: AcceleratorConfig, built: dict[str, Any] | None
+) -> dict[str, Any]:
     """Images a second on the board, and of its core alone at the highest clock; None if the config wasn't built."""
-    if ran.config != config:
+    if built is None or ran.config != config:
         return {"board": None, "core_images_per_second_at_fmax": None}
     board = throughput(
         ran.network.input.shape, float(found.cycles.mean()), back_to_back=found.back_to_back,

@@ -3,19 +3,21 @@
 import json
 from typing import Any
 
+from offramp.report.demo_tables import facts, throughput_note
 from offramp.report.plots.layer_cycles import layer_cycles
 from offramp.report.plots.spread import cycle_distribution, exit_shares
 from offramp.report.plots.tradeoffs import exit_curve
 from offramp.report.plots.usage import cell_usage
 from offramp.report.section import Card, Page, Section
-from offramp.report.tables import NAMES, build_rows, facts, key_values, layers, measurements, throughput_note
+from offramp.report.tables import NAMES, build_rows, key_values, layers, measurements
 
 __all__ = ["demo_page", "layers_section"]
 
 
 def demo_page(result: dict[str, Any]) -> Page:
     """The report of a demo's result (:func:`offramp.demo.run`)."""
-    inputs, clock = result["inputs"], result["inputs"]["clean"]["board"]["clock_mhz"]
+    inputs, board = result["inputs"], result["inputs"]["clean"]["board"]
+    clock = board["clock_mhz"] if board else None
     revision = f", revision {result['git']}" if result["git"] else ""
     named = {NAMES[name]: inputs[name] for name in NAMES if name in inputs}
     described = "; ".join(f"{name}: {found['description']}" for name, found in named.items())
@@ -34,7 +36,7 @@ def demo_page(result: dict[str, Any]) -> Page:
         layers_section(inputs["clean"]["layers"], clock),
         *([_exits(result)] if result["curve"] else []),
         _robustness(result),
-        _build(result["build"]),
+        *([_build(result["build"])] if result["build"] else []),
         Section(title="All figures", tables=(key_values(facts(result)),)),
         Section(title="Recipe, config, versions, times", folded={"show": json.dumps(origin, indent=1)}),
     )
@@ -59,17 +61,18 @@ def _cards(result: dict[str, Any]) -> list[Card]:
             value=f"{unpruned['cycles']['mean'] / clean['cycles']['mean']:.2f} x",
             text="fewer cycles than unpruned, no exit",
         ),
-        Card(
-            value=f"{board['images_per_second']:,.0f}",
-            text=f"images/s on the board, limited by the {board['bottleneck']}: {board['clock_mhz']:g} MHz, "
-            f"{board['baud']:,} baud",
-        ),
+        *([_throughput(board)] if board else []),
         Card(
             value="equal" if equal else "DIFFERENT",
             text=f"RTL, golden, simulator: {verify['images']} images, {verify['layers']} layers",
             bad=not equal,
         ),
     ]
+
+
+def _throughput(board: dict[str, Any]) -> Card:
+    limit = f"limited by the {board['bottleneck']}: {board['clock_mhz']:g} MHz, {board['baud']:,} baud"
+    return Card(value=f"{board['images_per_second']:,.0f}", text=f"images/s on the board, {limit}")
 
 
 def layers_section(rows: list[dict[str, Any]], clock_mhz: float | None) -> Section:

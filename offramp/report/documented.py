@@ -1,10 +1,13 @@
 """The figures of docs/results.md, from committed results."""
 
+from collections.abc import Iterable
+
 from offramp.report.headline import BASELINES
 from offramp.report.methods import collect
 from offramp.report.methods_page import methods_sections
 from offramp.report.plots.chart import Chart
 from offramp.report.result_page import page_of, read_result
+from offramp.report.section import Section
 
 __all__ = ["documented_charts"]
 
@@ -18,6 +21,7 @@ _RECORDED = {
 
 def documented_charts() -> list[Chart]:
     """All of them; ``tools/figures`` writes them to docs/plots."""
+    shown: list[tuple[Iterable[Section], tuple[str, ...] | None]]
     shown = [(page_of(read_result(BASELINES / f"{name}.json")).sections, names) for name, names in _RECORDED.items()]
     shown.append((methods_sections(collect()), None))
     return [

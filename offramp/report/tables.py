@@ -3,7 +3,6 @@
 from typing import Any
 
 from rich.console import Group
-from rich.panel import Panel
 from rich.table import Table
 
 from fpga.uart import BAUD
@@ -11,6 +10,7 @@ from offramp.report.columns import Columns
 from offramp.report.units import count, percent, points, storage, usage
 
 __all__ = [
+    "CORE_ALONE",
     "NAMES",
     "board_note",
     "board_rows",
@@ -20,12 +20,10 @@ __all__ = [
     "equality",
     "evaluation_rows",
     "extension",
-    "facts",
     "key_values",
     "layer_rows",
     "layers",
     "machine_rows",
-    "markdown",
     "markdown_lines",
     "measurement_rows",
     "measurements",
@@ -35,9 +33,7 @@ __all__ = [
     "removals",
     "security",
     "source_rows",
-    "summary",
     "threshold_rows",
-    "throughput_note",
     "verification",
 ]
 
@@ -53,7 +49,7 @@ NAMES = {
 
 
 #: Of the core alone, at the highest clock that routing allows.
-_ALONE = "core_images_per_second_at_fmax"
+CORE_ALONE = "core_images_per_second_at_fmax"
 
 
 def measurement_rows(inputs: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -62,7 +58,7 @@ def measurement_rows(inputs: dict[str, dict[str, Any]]) -> tuple[list[str], list
     ``images/s`` are those of a board (:class:`fpga.throughput.Throughput`) with what limits them, ``core alone`` those
     that the core would reach at the highest routed clock; either stands there if it is known of any input.
     """
-    board, alone = (any(found.get(key) for found in inputs.values()) for key in ("board", _ALONE))
+    board, alone = (any(found.get(key) for found in inputs.values()) for key in ("board", CORE_ALONE))
     head = ["input", "images", "accuracy, %", "early exits, %", "mean cycles"]
     head += [f"cycles, {which}" for which in ("p50", "p99", "worst found", "bound")]
     head += ["images/s"] * board + ["core alone, images/s"] * alone
@@ -78,7 +74,7 @@ def measurement_rows(inputs: dict[str, dict[str, Any]]) -> tuple[list[str], list
                 points(early if len(found["exit_share"]) > 1 else None),
                 *(count(cycles[which]) for which in ("mean", "p50", "p99", "worst", "bound")),
                 *([_on_board(found["board"])] if board else []),
-                *([count(found[_ALONE])] if alone else []),
+                *([count(found[CORE_ALONE])] if alone else []),
             ]
         )
     return head, rows
@@ -100,43 +96,6 @@ def board_note(found: dict[str, Any]) -> str:
 def measurements(inputs: dict[str, dict[str, Any]]) -> Columns:
     """:func:`measurement_rows` as a table."""
     return Columns(*measurement_rows(inputs))
-
-
-def facts(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """The demo's other figures, by name."""
-    metrics, verify, built, robust = (result[name] for name in ("metrics", "verify", "build", "robustness"))
-    inputs = result["inputs"]
-    clean, images = inputs["clean"], f"{inputs['clean']['images']:,} test images"
-    gain = inputs["unpruned"]["cycles"]["mean"] / clean["cycles"]["mean"]
-    exits = "threshold" in metrics
-    branch, with_exits, leaving = "", "", []
-    if exits:
-        branch = f" (branch {percent(metrics['float_branch'])})"
-        with_exits = f" without exits, {percent(metrics['int8_exits'])} with"
-        share = percent(result["golden"]["exit_share"][0])
-        leaving = [("exit threshold", f"{metrics['threshold']:,.0f} ({share} of the test set leave)")]
-    rows = [
-        (f"accuracy, float, {images}", percent(metrics["float_final"]) + branch),
-        (f"accuracy, pruned int8, {images}", percent(metrics["int8_final"]) + with_exits),
-        ("weights left", f"{result['network']['nonzero_weights']:,} of {result['network']['weights']:,}"),
-        *leaving,
-        ("pruning and exits bring" if exits else "pruning brings", f"{gain:.2f} x fewer cycles on average"),
-        (
-            f"accuracy attacked, eps {robust['eps']:.3g}, {robust['images']:,} test images",
-            f"{percent(robust['clean'])} clean, {percent(robust['easy'])} under PGD-20, "
-            f"{percent(robust['adaptive'])} right under every attack",
-        ),
-        (
-            "RTL = golden = simulator",
-            f"values {equality(verify['values_equal'])}, cycles {equality(verify['cycles_equal'])} "
-            f"({verify['images']} images, {verify['layers']} layers)",
-        ),
-        *build_rows(built),
-        *board_rows(clean),
-        ("core alone at the highest clock", f"{clean[_ALONE]:,.0f} images/s"),
-        ("time of everything", f"{result['seconds']['total']:.0f} s"),
-    ]
-    return rows
 
 
 def build_rows(built: dict[str, Any]) -> list[tuple[str, str]]:
@@ -203,33 +162,6 @@ def markdown_lines(rows: list[list[str]], align: list[str]) -> list[str]:
     """A table in Markdown."""
     head, *body = [f"| {' | '.join(row)} |" for row in rows]
     return [head, f"|{'|'.join(align)}|", *body]
-
-
-def markdown(result: dict[str, Any]) -> str:
-    """The demo's table as docs/results.md shows it."""
-    head, inputs = measurement_rows(result["inputs"])
-    others = [["figure", "value"], *(list(row) for row in facts(result))]
-    where = f"`{result['data']}`, config `{result['config']['name']}`, seed {result['seed']}"
-    return "\n".join(
-        [
-            f"A run of `make demo` ({where}):",
-            "",
-            *markdown_lines([head, *inputs], ["---", *["--:"] * (len(head) - 1)]),
-            "",
-            throughput_note(result),
-            "",
-            *markdown_lines(others, ["---", "---"]),
-            "",
-        ]
-    )
-
-
-def throughput_note(result: dict[str, Any]) -> str:
-    """What the throughput in a demo's table is."""
-    return (
-        f"{board_note(result['inputs']['clean']['board'])} Core alone: images/s of the core alone at the highest "
-        f"routed clock, {result['build']['fmax_mhz']:.1f} MHz."
-    )
 
 
 def metric_rows(metrics: dict[str, float]) -> list[tuple[str, str]]:
@@ -407,10 +339,3 @@ def key_values(rows: list[tuple[str, str]]) -> Table:
     for name, value in rows:
         table.add_row(name, value)
     return table
-
-
-def summary(result: dict[str, Any]) -> Panel:
-    """The demo's table."""
-    title = f"Offramp on {result['data']}, config {result['config']['name']}, seed {result['seed']}"
-    parts = Group(key_values(facts(result)), "", measurements(result["inputs"]), "", throughput_note(result))
-    return Panel(parts, title=title, expand=False)

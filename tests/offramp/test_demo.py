@@ -173,6 +173,31 @@ def test_a_network_of_the_zoo_without_exits_on_a_clock_that_is_too_fast(result, 
         assert "75 MHz: TIMING NOT MET" in text
 
 
+def test_the_bitstream_can_be_left_out(result, folder, tmp_path, monkeypatch, capsys):
+    """Then its clock doesn't matter, and what needs it isn't there; table and report say so."""
+    found = without_early_exit(load_compressed(folder / stages.COMPRESSED))
+    monkeypatch.setattr(
+        zoo, "entry", lambda name: replace(zoo.entries()[0], dataset="digits", recipe="digits", part="network")
+    )
+    monkeypatch.setattr(zoo, "load", lambda entry: found)
+    arguments = ("demo", "--model", "zoo:plain", "--config", "tiny", "--images", "1", "--attacked", "2")
+    more = ("--no-bitstream", "--clock", "51.37", "--out", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["offramp", *arguments, *more])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    made, shown = json.loads((tmp_path / "demo.json").read_text()), capsys.readouterr()
+    assert made["verify"]["values_equal"]
+    assert made["build"] is None
+    assert {found["board"] for found in made["inputs"].values()} == {None}
+    assert made["inputs"].keys() == result["inputs"].keys()
+    assert not list(tmp_path.glob("*.bit"))
+    assert "7/8 synthesize, place and route: left out" in shown.err
+    for text in (" ".join(shown.out.split()), (tmp_path / "report.html").read_text()):
+        assert "left out (--no-bitstream)" in text
+        assert "highest clock" not in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -5,8 +5,8 @@ from urllib.parse import unquote
 import pytest
 from rich.console import Console
 
+from offramp.report import demo_tables, tables
 from offramp.report import html as report
-from offramp.report import tables
 from offramp.report.demo_page import demo_page
 from offramp.report.plots.chart import Chart, PlotTable, blank
 from offramp.report.section import Page, Section
@@ -122,7 +122,7 @@ def test_what_is_shown_is_escaped_and_of_a_known_kind():
 
 def test_the_table_holds_every_input_once(result):
     text = io.StringIO()
-    Console(file=text, width=150).print(tables.summary(result))
+    Console(file=text, width=150).print(demo_tables.summary(result))
     shown = text.getvalue()
     for name in result["inputs"]:
         lines = [line for line in shown.splitlines() if line.strip("│ ").startswith(f"{tables.NAMES[name]} ")]
@@ -133,7 +133,7 @@ def test_the_table_holds_every_input_once(result):
 
 
 def test_readme_table_is_markdown(result):
-    lines = [line for line in tables.markdown(result).splitlines() if line.startswith("|")]
+    lines = [line for line in demo_tables.markdown(result).splitlines() if line.startswith("|")]
     columns = {line.count("|") for line in lines}
     head, rows = tables.measurement_rows(result["inputs"])
     assert columns == {len(head) + 1, 3}

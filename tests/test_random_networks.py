@@ -9,7 +9,7 @@ from hw.network.selection import KINDS
 from hw.network.zero_points import storage_zero_points
 from models.integer import golden
 from tests.random_networks import random_codes, random_network, with_selects
-from tests.rtl.test_layers import SIZES, programs
+from tests.rtl.test_layers import SIZES, programs, quick_programs
 
 _SEEDS = 400
 
@@ -60,8 +60,10 @@ def test_max_pools_of_all_sorts_occur(layers):
     assert any(pool.output.zero_point > -128 for pool in pools)
 
 
-def test_the_rtl_runs_max_pools_of_codes_below_the_zero_point():
-    networks = [program.network for size in SIZES for program, _ in programs(*size)]
+@pytest.mark.parametrize("more", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_rtl_runs_max_pools_of_codes_below_the_zero_point(more):
+    work = [each for size in SIZES for each in programs(*size)] if more else quick_programs()
+    networks = [program.network for program, _ in work]
     lowest = [
         storage_zero_points(network)[layer.inputs[0]] - network.tensors()[layer.inputs[0]].zero_point
         for network in networks

@@ -127,7 +127,7 @@ async def reset_with_two_runs_under_way(dut) -> None:
     generator = random.Random(cocotb.RANDOM_SEED)
     longest = max(result[3] for result in expected)
     link = await start(dut, stall=0.1, seed=cocotb.RANDOM_SEED)
-    for attempt in range(12):
+    for attempt in range(8):
         await link.perform(load_program(program))
         both = [command(HostCommand.RUN, run_words(codes[n % len(codes)])) for n in (attempt, attempt + 1)]
         await link.send(both[0])

@@ -262,7 +262,7 @@ async def reset_at_any_time(dut) -> None:
     generator = random.Random(cocotb.RANDOM_SEED)
     link = await start(dut)
     longest = max(result[3] for result in expected)
-    for attempt in range(25):
+    for attempt in range(15):
         words = load_words(program) + command(HostCommand.RUN, run_words(codes[attempt % len(codes)]), 1)
         before = generator.randrange(len(words)) if attempt % 5 == 0 else len(words)
         task = cocotb.start_soon(link.send(words[:before]))

@@ -8,13 +8,17 @@ from hw.config import preset
 from hw.network.layers import select_of
 from offramp.rtl.run import verify
 from tests.random_networks import random_codes, random_network, with_selects
+from tests.rtl.design import QUICK
 
 
-@pytest.mark.parametrize(("cores", "lanes"), [(4, 2), pytest.param(2, 2, marks=pytest.mark.slow)])
-def test_programs_together_do_what_they_do_alone(simulator, waves, cores, lanes):
+@pytest.mark.parametrize(
+    ("config", "seed"),
+    [(QUICK, 402), *(pytest.param(preset(f"tiny,cores={n},lanes=2"), 6, marks=pytest.mark.slow) for n in (2, 4))],
+    ids=["quick", "2", "4"],
+)
+def test_programs_together_do_what_they_do_alone(simulator, waves, config, seed):
     """One of them selects, the other doesn't."""
-    config = preset("tiny").replace(cores=cores, lanes=lanes)
-    selecting = with_selects(random_network(6), np.random.default_rng(6), 0.8)
+    selecting = with_selects(random_network(seed), np.random.default_rng(seed), 0.8)
     assert any(map(select_of, selecting.layers))
     programs = [compile_network(network, config) for network in (selecting, random_network(11))]
     work = [(program, random_codes(program.network, 4, seed)) for seed, program in enumerate(programs)]

@@ -14,12 +14,12 @@ from offramp.rtl.run import compare, run_work
 from sim import simulate
 from tests.hw.equality import strips_of
 from tests.random_networks import odd_network, random_codes, random_network, two_blocks, wide_network, with_selects
+from tests.rtl.design import QUICK
 
 #: Images per network: all zero, sparse and dense ones among them.
 _IMAGES = 2
-#: Cores and lanes; Verilator takes a minute for each, so all but one are slow.
+#: Cores and lanes of the slow tests.
 SIZES = [(1, 1), (2, 2), (4, 1), (4, 2), (8, 2)]
-_QUICK = (4, 2)
 
 
 def fitting(
@@ -48,6 +48,11 @@ def programs(cores: int, lanes: int) -> list[tuple[Program, np.ndarray]]:
     return fitting(config, 100 * cores, 2 * odd) + fitting(config, 10 * cores, odd, odd_network)
 
 
+def quick_programs() -> list[tuple[Program, np.ndarray]]:
+    """Random programs for the quick design, with images; some of them odd."""
+    return fitting(QUICK, 402, 4) + fitting(QUICK, 40, 2, odd_network)
+
+
 def check(work: list[tuple[Program, np.ndarray]], **options) -> None:
     """Run everything in one simulation and compare."""
     for (program, codes), outcomes in zip(work, run_work(work, **options), strict=True):
@@ -57,42 +62,60 @@ def check(work: list[tuple[Program, np.ndarray]], **options) -> None:
         assert result["layers"] >= 2 * _IMAGES - 2
 
 
-@pytest.mark.parametrize(
-    ("cores", "lanes"), [size if size == _QUICK else pytest.param(*size, marks=pytest.mark.slow) for size in SIZES]
-)
-def test_random_networks_agree(simulator, waves, cores, lanes):
+def test_random_networks_agree(simulator, waves):
+    check(quick_programs(), simulator=simulator, waves=waves)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cores", "lanes"), SIZES)
+def test_more_random_networks_agree(simulator, waves, cores, lanes):
     check(programs(cores, lanes), simulator=simulator, waves=waves)
 
 
-@pytest.mark.parametrize(("cores", "lanes", "size"), [(1, 1, 16), pytest.param(4, 1, 20, marks=pytest.mark.slow)])
-def test_sums_in_the_places_of_their_operands_agree(simulator, waves, cores, lanes, size):
+def sums_agree(config: AcceleratorConfig, size: int, channels: int, **options) -> None:
+    network = two_blocks(size, channels)
+    program = compile_network(network, config)
+    windows = {c.tensor: layer.cores for c, layer in zip(program.commands, program.decoded.layers, strict=True)}
+    first, *sums = [layer.name for layer in network.layers if layer.kind == "add" or layer.name == "layer0"]
+    assert all([c.window for c in windows[name]] == [c.window for c in windows[first]] for name in sums)
+    check([(program, random_codes(network, _IMAGES, 0))], **options)
+
+
+def test_sums_in_the_places_of_their_operands_agree(simulator, waves):
     """The memories don't hold three of its maps."""
-    network = two_blocks(size, 16)
-    program = compile_network(network, preset("tiny").replace(cores=cores, lanes=lanes))
-    check([(program, random_codes(network, _IMAGES, 0))], simulator=simulator, waves=waves)
+    sums_agree(QUICK, 22, 8, simulator=simulator, waves=waves)
 
 
-@pytest.mark.parametrize(
-    ("cores", "lanes", "seeds"),
-    [
-        (4, 2, (406,)),
-        *(
-            pytest.param(cores, lanes, seeds, marks=pytest.mark.slow)
-            for cores, lanes, seeds in ((1, 1, (105, 113)), (2, 2, (207, 223)), (4, 1, (406, 415)), (8, 2, (829,)))
-        ),
-    ],
-)
-def test_networks_in_strips_agree(simulator, waves, cores, lanes, seeds):
-    """The memories don't hold the maps between the first layers."""
-    config = preset("tiny").replace(cores=cores, lanes=lanes)
-    networks = [wide_network(seed) for seed in seeds]
+@pytest.mark.slow
+@pytest.mark.parametrize(("cores", "lanes", "size"), [(1, 1, 16), (4, 1, 20)])
+def test_larger_sums_in_the_places_of_their_operands_agree(simulator, waves, cores, lanes, size):
+    sums_agree(preset("tiny").replace(cores=cores, lanes=lanes), size, 16, simulator=simulator, waves=waves)
+
+
+def strips_agree(config: AcceleratorConfig, networks: list[Network], **options) -> None:
     work = [(compile_network(network, config), random_codes(network, _IMAGES, 0)) for network in networks]
     assert all(strips_of(program) for program, _ in work)
-    check(work, simulator=simulator, waves=waves)
+    check(work, **options)
 
 
-def test_random_networks_agree_with_stalls_on_the_host_streams(simulator, waves):
-    check(fitting(preset("tiny"), 1000, 8), stall=0.3, seed=7, simulator=simulator, waves=waves)
+def test_networks_in_strips_agree(simulator, waves):
+    """The memories don't hold the maps between the first layers."""
+    strips_agree(QUICK, [wide_network(418, most=20)], simulator=simulator, waves=waves)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("cores", "lanes", "seeds"),
+    [(1, 1, (105, 113)), (2, 2, (207, 223)), (4, 1, (406, 415)), (4, 2, (406,)), (8, 2, (829,))],
+)
+def test_larger_networks_in_strips_agree(simulator, waves, cores, lanes, seeds):
+    config = preset("tiny").replace(cores=cores, lanes=lanes)
+    strips_agree(config, [wide_network(seed) for seed in seeds], simulator=simulator, waves=waves)
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.slow)])
+def test_random_networks_agree_with_stalls_on_the_host_streams(simulator, waves, count):
+    check(fitting(preset("tiny"), 1000, count), stall=0.3, seed=7, simulator=simulator, waves=waves)
 
 
 @pytest.mark.slow

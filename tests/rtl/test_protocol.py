@@ -5,15 +5,18 @@ import json
 import pytest
 
 from hw.compiler.compile import compile_network
-from hw.config import preset
 from hw.network.exits import DEFAULT
+from hw.program.program import Program
 from models.integer.golden import run
 from offramp.rtl.job import JOB, Job
 from offramp.rtl.simulators import build, run_test
 from sim import simulate
 from tests.random_networks import random_codes, random_network
+from tests.rtl.design import QUICK
 
 _SEED = 11
+#: A small one: it is loaded again and again.
+_NETWORK = 406
 
 
 CASES = {
@@ -34,11 +37,25 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("bench", "case"), [(bench, case) for bench, cases in CASES.items() for case in cases])
-def test_protocol(bench, case, tmp_path, simulator, waves):
-    config = preset("tiny").replace(cores=4, lanes=2)
-    program = compile_network(random_network(_SEED), config)
-    codes = random_codes(program.network, 3, _SEED)
+@pytest.fixture(scope="module")
+def program() -> Program:
+    return compile_network(random_network(_NETWORK), QUICK)
+
+
+#: Cases beside others of the same kind.
+SLOW = {"headers_that_no_run_can_serve", "an_accelerator_that_says_nothing", "abandoned_behind_a_run_that_is_given_up"}
+
+
+@pytest.mark.parametrize(
+    ("bench", "case"),
+    [
+        pytest.param(bench, case, marks=[pytest.mark.slow] if case in SLOW else [])
+        for bench, cases in CASES.items()
+        for case in cases
+    ],
+)
+def test_protocol(program, bench, case, tmp_path, simulator, waves):
+    codes = random_codes(program.network, 3, _NETWORK)
     golden = run(program.network, codes)
     cycles = simulate(program, codes, golden=golden).cycles
     rows = zip(golden.classes, golden.exit_index, golden.margins, cycles, strict=True)
@@ -46,7 +63,7 @@ def test_protocol(bench, case, tmp_path, simulator, waves):
     Job(work=[(program, codes)], conditions=[DEFAULT]).save(tmp_path)
     (tmp_path / "expected.json").write_text(json.dumps(expected))
     run_test(
-        build(config, simulator, waves=waves is not None),
+        build(QUICK, simulator, waves=waves is not None),
         simulator,
         f"tests.rtl.{bench}",
         case,

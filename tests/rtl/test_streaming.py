@@ -1,6 +1,8 @@
 """Networks whose lists don't fit: RTL, golden model and simulator agree on every value and every cycle."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -12,15 +14,17 @@ from models.integer.golden import run
 from offramp.rtl.run import compare, run_work
 from sim import WeightSource, simulate, worst_case
 from tests.random_networks import random_codes, random_network, with_selects
+from tests.rtl.design import QUICK
 
 _IMAGES = 2
 
 
-def streaming(config: AcceleratorConfig, first_seed: int, count: int) -> list[tuple[Program, np.ndarray]]:
+def streaming(config: AcceleratorConfig, seeds: Iterable[int], most: int) -> list[tuple[Program, np.ndarray]]:
     """Random programs that read lists during the run, with images."""
-    work = []
-    seed = first_seed
-    while len(work) < count:
+    work: list[tuple[Program, np.ndarray]] = []
+    for seed in seeds:
+        if len(work) == most:
+            break
         network = with_selects(random_network(seed), np.random.default_rng(seed), 0.5 * (seed % 2))
         codes = random_codes(network, _IMAGES, seed)
         if len(network.exits) > 1:
@@ -35,7 +39,6 @@ def streaming(config: AcceleratorConfig, first_seed: int, count: int) -> list[tu
         else:
             if len(program.images["weights"]):
                 work.append((program, codes))
-        seed += 1
     return work
 
 
@@ -56,24 +59,41 @@ def check(work: list[tuple[Program, np.ndarray]], source: WeightSource, **option
     assert held > 0
 
 
+def test_random_networks_agree(simulator, waves):
+    """Early exits among them, which leave beats on their way; stepped, the loader waits with the run."""
+    work = streaming(QUICK, (410, 424), 2)
+    check(work, WeightSource(latency=1, cycles_per_beat=3), step=True, simulator=simulator, waves=waves)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cores", "loader", "source", "step"),
     [
         (2, 1, WeightSource(latency=1, cycles_per_beat=3), True),
-        pytest.param(1, 1, WeightSource(latency=1, cycles_per_beat=3), True, marks=pytest.mark.slow),
-        pytest.param(2, 4, WeightSource(latency=30), False, marks=pytest.mark.slow),
-        pytest.param(4, 1, WeightSource(), False, marks=pytest.mark.slow),
+        (1, 1, WeightSource(latency=1, cycles_per_beat=3), True),
+        (2, 4, WeightSource(latency=30), False),
+        (4, 1, WeightSource(), False),
     ],
 )
-def test_random_networks_agree(simulator, waves, cores, loader, source, step):
-    """Early exits among them, which leave beats on their way; stepped, the loader waits with the run."""
+def test_more_random_networks_agree(simulator, waves, cores, loader, source, step):
     config = preset("tiny").replace(cores=cores, list_words=128, loader=loader)
-    check(streaming(config, 50 * cores, 10), source, step=step, simulator=simulator, waves=waves)
+    check(streaming(config, count(50 * cores), 10), source, step=step, simulator=simulator, waves=waves)
 
 
-def test_values_are_right_whatever_external_memory_does(simulator, waves):
+@pytest.mark.parametrize(
+    ("config", "seeds", "most"),
+    [
+        (QUICK, (418, 420), 2),
+        pytest.param(
+            preset("tiny").replace(cores=2, list_words=128, loader=1), range(500, 600), 6, marks=pytest.mark.slow
+        ),
+    ],
+    ids=["quick", "two"],
+)
+def test_values_are_right_whatever_external_memory_does(simulator, waves, config, seeds, most):
     """It pauses at random, and so does the host; only time depends on it."""
-    work = streaming(preset("tiny").replace(cores=2, list_words=128, loader=1), 500, 6)
+    work = streaming(config, seeds, most)
+    assert len(work) == most
     for (program, codes), outcomes in zip(work, run_work(work, stall=0.3, seed=5, step=False), strict=True):
         timing = simulate(program, codes)
         found = [(outcome.label, outcome.exit, outcome.margin) for outcome in outcomes]
@@ -94,4 +114,4 @@ def test_random_networks_agree_for_other_sizes(cores, pes, lanes, words, loader)
     config = preset("tiny").replace(cores=cores, pes=pes, lanes=lanes, list_words=words, loader=loader)
     config = config.replace(accumulators=512)
     source = WeightSource(latency=1 + 7 * cores, cycles_per_beat=1 + pes % 4)
-    check(streaming(config, 1000 * cores + 100 * pes, 30), source)
+    check(streaming(config, count(1000 * cores + 100 * pes), 30), source)

@@ -3,11 +3,13 @@
 import re
 import shutil
 
+import numpy as np
 import pytest
 from pywellen import Waveform
 
 from hw.compiler.compile import compile_network
 from hw.config import preset
+from hw.program.program import Program
 from offramp.rtl.layout import groups
 from offramp.rtl.run import verify
 from offramp.rtl.waves import Waves, layers_named
@@ -18,11 +20,10 @@ from tests.rtl.test_network import exiting_network
 _ICARUS = pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not installed")
 
 
-@pytest.fixture(scope="module")
-def work():
+def work(config: str) -> tuple[Program, np.ndarray]:
     network = exiting_network(6, 4, (4, 6))
-    program = compile_network(network, preset("tiny,cores=2"))
-    return [(program, random_codes(network, 1, 6))]
+    program = compile_network(network, preset(config))
+    return program, random_codes(network, 1, 6)
 
 
 def changes(waveform, name):
@@ -31,11 +32,19 @@ def changes(waveform, name):
     return [time for time, _ in found], [value for _, value in found]
 
 
-@pytest.mark.parametrize("simulator", ["verilator", pytest.param("icarus", marks=[pytest.mark.slow, _ICARUS])])
-def test_waveforms_show_the_machine(work, simulator, tmp_path):
-    ((program, _),) = work
+@pytest.mark.parametrize(
+    ("simulator", "config"),
+    [
+        pytest.param("icarus", "tiny,pes=2", marks=_ICARUS),
+        pytest.param("icarus", "tiny,cores=2", marks=[pytest.mark.slow, _ICARUS]),
+        pytest.param("verilator", "tiny,cores=2", marks=pytest.mark.slow),
+    ],
+)
+def test_waveforms_show_the_machine(simulator, config, tmp_path):
+    program, codes = work(config)
     path, layer = tmp_path / "run.fst", program.commands[1].name
-    result = verify(work, simulator=simulator, waves=Waves(path=path, layers=layers_named([program], layer)))
+    waves = Waves(path=path, layers=layers_named([program], layer))
+    result = verify([(program, codes)], simulator=simulator, waves=waves)
     assert (result["mismatches"], result["waveform"]) == ([], str(path))
     found = Waveform(str(path))
     names = {each.full_name for each in found.all_vars()}
@@ -51,7 +60,7 @@ def test_waveforms_show_the_machine(work, simulator, tmp_path):
     assert len(set(values)) > 2
 
     # Only the layer: as many cycles as it takes, and a few for what is said before and after.
-    cycles = simulate(program, work[0][1]).layer_cycles[0, 1]
+    cycles = simulate(program, codes).layer_cycles[0, 1]
     clock, _ = changes(found, "offramp.clk")
     assert cycles <= (clock[-1] - clock[0]) / 10_000 < cycles + 50
     assert times[-1] <= clock[-1]

@@ -5,7 +5,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offramp.report.plots.chart import Chart, PlotTable, add_microseconds, blank, legend_below
+from offramp.report.plots.chart import COLOURS, Chart, PlotTable, add_microseconds, blank, legend_below
 
 __all__ = ["layer_cycles", "workload_cycles"]
 
@@ -75,10 +75,13 @@ def workload_cycles(rows: list[dict[str, Any]]) -> Chart:
 def _split(data: PlotTable, label: str, clock_mhz: float | None) -> Figure:
     """A bar for every row, split into the limit and the losses."""
     figure, (axes,) = blank(1.3 + 0.15 * len(data.rows))
-    parts = [_LIMIT, *(name for name in data.head if name.startswith(_LOST) and any(data[name]))]
+    parts = [name for name in data.head if name.startswith((_LIMIT, _LOST))]  # a cause has the same colour everywhere
     left = [0.0] * len(data.rows)
-    for name in parts:
-        axes.barh(range(len(left)), data[name], left=left, height=0.7, label=name)
+    for number, name in enumerate(parts):
+        if not any(data[name]):
+            continue
+        colour = COLOURS[number % len(COLOURS)]
+        axes.barh(range(len(left)), data[name], left=left, height=0.7, color=colour, label=name)
         left = [start + more for start, more in zip(left, data[name], strict=True)]
     axes.set_yticks(range(len(left)), data[data.head[0]])
     axes.set_ylim(len(left) - 0.4, -0.6)

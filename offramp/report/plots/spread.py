@@ -56,14 +56,16 @@ def _distribution(data: PlotTable, clock_mhz: float | None) -> Figure:
 
 def exit_shares(inputs: dict[str, list[float]]) -> Chart:
     """Share of images that leave at each exit, by kind of input."""
-    rows = tuple((name, *(100 * share for share in shares)) for name, shares in inputs.items())
     most = max(map(len, inputs.values()))
-    rows = tuple((*row, *[0.0] * (most + 1 - len(row))) for row in rows)
+    rows = []
+    for name, shares in inputs.items():
+        *early, last = (100 * share for share in shares)
+        rows.append((name, *early, *[0.0] * (most - len(shares)), last))
     names = tuple(f"exit {number}, %" for number in range(most - 1))
     return Chart(
         name="exits-by-input",
         title="Where images leave",
-        data=PlotTable(("input", *names, "last exit, %"), rows),
+        data=PlotTable(("input", *names, "last exit, %"), tuple(rows)),
         draw=_shares,
     )
 

@@ -218,6 +218,10 @@ def test_figures_of_figures():
         ("exit 0", 1, 1),
         ("last exit", 1, 0),
     )
+    assert spread.exit_shares({"clean": [0.75, 0.25], "unpruned": [1.0]}).data.rows == (
+        ("clean", 75.0, 25.0),
+        ("unpruned", 0.0, 100.0),
+    )
     margins = spread.margin_histogram(PER_IMAGE, [391, 1200, None]).data
     assert sum(margins["right"]) + sum(margins["wrong"]) == 80
     front = tradeoffs.accuracy_against_cycles(NETWORKS, "cifar10").data

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -30,21 +31,41 @@ def multiplied_share(network, codes):
     return nonzero / sum(found.size for found in maps.values())
 
 
-@pytest.fixture(autouse=True)
-def _few_queries(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def _few_queries():
     """Attacks that only ask for scores ask a few times."""
-    monkeypatch.setattr(suite, "Strength", partial(suite.Strength, queries=20, samples=(4, 4)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suite, "Strength", partial(suite.Strength, queries=20, samples=(4, 4)))
+        yield
 
 
 @pytest.fixture
 def result(small):
     """What ``offramp train RECIPE`` would have written beside the compressed network."""
+    return described(small)
+
+
+def described(small):
     return {
         "recipe": {"name": "small", "about": "a test", "config": "tiny"},
         "recipe_digest": "abc",
         "seed": 0,
         "metrics": small.network.metrics,
     }
+
+
+@pytest.fixture(scope="module")
+def measured(small, tmp_path_factory):
+    """A zoo of the network, measured on the fewest images."""
+    folder, path = tmp_path_factory.mktemp("zoo"), small.folder / stages.COMPRESSED
+    return folder, measuring.add(path, described(small), small.source, method="mine", folder=folder, sample=LEAST)
+
+
+@pytest.fixture
+def made(measured, tmp_path):
+    """Its entries, and a zoo of the test's own."""
+    shutil.copytree(measured[0], tmp_path / "zoo")
+    return measured[1], tmp_path / "zoo"
 
 
 def test_figures_are_measured(small, result, tmp_path):
@@ -96,33 +117,31 @@ def test_what_the_detector_flags_is_measured(small, result, tmp_path):
     assert dense.flagged == 0
 
 
-def test_measuring_anew_finds_the_same(small, result, tmp_path):
-    made = measuring.add(
-        small.folder / stages.COMPRESSED, result, small.source, method="mine", folder=tmp_path, sample=LEAST
-    )
-    assert measuring.measure("small-dense", small.source, folder=tmp_path, sample=LEAST) == made
-    assert zoo.entries(tmp_path) == made
-    elsewhere = measuring.measure("small", small.source, folder=tmp_path, sample=LEAST, config="single")
+@pytest.mark.slow
+def test_measuring_anew_finds_the_same(small, made):
+    made, folder = made
+    assert measuring.measure("small-dense", small.source, folder=folder, sample=LEAST) == made
+    assert zoo.entries(folder) == made
+    elsewhere = measuring.measure("small", small.source, folder=folder, sample=LEAST, config="single")
     assert [(entry.config, entry.accuracy_int8) for entry in elsewhere] == [
         ("single", entry.accuracy_int8) for entry in made
     ]
     assert all(new.mean_cycles < old.mean_cycles for new, old in zip(elsewhere, made, strict=True))
-    (tmp_path / "small.off").write_bytes(b"")
+    (folder / "small.off").write_bytes(b"")
     with pytest.raises(ValueError, match=r"small.off: altered"):
-        measuring.measure("small", small.source, folder=tmp_path, sample=LEAST)
-    assert zoo.entries(tmp_path) == elsewhere
+        measuring.measure("small", small.source, folder=folder, sample=LEAST)
+    assert zoo.entries(folder) == elsewhere
 
 
-def test_timing_anew_keeps_the_rest(small, result, tmp_path, monkeypatch):
-    path = small.folder / stages.COMPRESSED
-    made = measuring.add(path, result, small.source, method="mine", folder=tmp_path, sample=LEAST)
+def test_timing_anew_keeps_the_rest(small, made, monkeypatch):
+    made, folder = made
     older = [replace(entry, accuracy_worst=0.5, mean_cycles=1.0, routed="base") for entry in made]
     fields = [{key: value for key, value in asdict(entry).items() if key != "sha256"} for entry in older]
-    assert zoo.put(small.network, fields, tmp_path) == older
+    assert zoo.put(small.network, fields, folder) == older
     monkeypatch.setattr(measuring, "figures", lambda *_, **__: pytest.fail("measured"))
-    anew = measuring.measure("small", small.source, folder=tmp_path, sample=None)
-    assert anew == zoo.entries(tmp_path) == [replace(entry, accuracy_worst=0.5) for entry in made]
-    elsewhere = measuring.measure("small-dense", small.source, folder=tmp_path, sample=None, config="single")
+    anew = measuring.measure("small", small.source, folder=folder, sample=None)
+    assert anew == zoo.entries(folder) == [replace(entry, accuracy_worst=0.5) for entry in made]
+    elsewhere = measuring.measure("small-dense", small.source, folder=folder, sample=None, config="single")
     assert [entry.config for entry in elsewhere] == ["single", "single"]
     cycles = [entry.mean_cycles for entry in elsewhere]
     assert all(new < old.mean_cycles for new, old in zip(cycles, made, strict=True))
@@ -135,7 +154,7 @@ def test_both_networks_must_fit_the_config_that_is_named(small, result, tmp_path
     assert compile_balanced(small.network.network, narrow, small.network.activity).config == narrow
     monkeypatch.setattr(measuring, "preset", lambda name: preset(name).replace(list_words=1024))
     with pytest.raises(ValueError, match="list memory holds 1024 words a PE; this network needs"):
-        measuring.add(small.folder / stages.COMPRESSED, result, small.source, folder=tmp_path, sample=FEW)
+        measuring.add(small.folder / stages.COMPRESSED, result, small.source, folder=tmp_path, sample=LEAST)
     assert not list(tmp_path.iterdir())
 
 
@@ -146,17 +165,11 @@ def test_results_of_something_else_are_refused(small, result, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_names_of_the_zoo_are_programs(small, result, tmp_path, monkeypatch):
-    made = measuring.add(
-        small.folder / stages.COMPRESSED,
-        result,
-        small.source,
-        folder=tmp_path / "zoo",
-        sample=LEAST,
-    )
+def test_names_of_the_zoo_are_programs(small, made, tmp_path, monkeypatch):
+    made, folder = made
     monkeypatch.setattr(zoo, "entry", lambda name: next(e for e in made if e.name == name.removeprefix("zoo:")))
     original = zoo.load
-    monkeypatch.setattr(zoo, "load", lambda entry: original(entry, tmp_path / "zoo"))
+    monkeypatch.setattr(zoo, "load", lambda entry: original(entry, folder))
     monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "cache"))
     found = program_files.program(Path("zoo:small"))
     assert found.config == preset("tiny")

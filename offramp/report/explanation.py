@@ -22,6 +22,8 @@ def explained(found: dict[str, Any]) -> Group:
         facts.append(("expected", f"{cycles:,.0f} cycles of a run to the end"))
     if found["refusal"] is not None:
         facts.append(("refused", found["refusal"]))
+    if "advice" in found:
+        facts.append(("instead", found["advice"]))
     parts: list[RenderableType] = [key_values(facts)]
     rows = {
         "attempts": attempt_rows(found["attempts"]),

@@ -90,13 +90,14 @@ def test_a_refusal_is_explained(small, tmp_path, monkeypatch, capsys):
     assert end.value.code == 2
     out, err = capsys.readouterr()
     said = json.loads(file.read_text())["explanation"]
-    assert f"offramp: {said['refusal']}\n" in err
+    assert f"offramp: {said['refusal']}; {said['advice']}\n" in err
+    assert said["advice"] == "it fits --config single"
     assert said["refusal"].startswith("list memory holds 64 words a PE; ")
     assert all(name in out for name in ("refused", "outcome", "used words", "at least"))
     assert not (tmp_path / stages.PROGRAM).exists()
     # Without being asked for it, nothing is explained or written.
     file.unlink()
-    assert refused(monkeypatch, capsys, *arguments) == said["refusal"]
+    assert refused(monkeypatch, capsys, *arguments) == f"{said['refusal']}; {said['advice']}"
     assert not file.exists()
 
 

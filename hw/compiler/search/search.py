@@ -124,6 +124,11 @@ class Search:
             [sum(max(0, words - list_words) for words, _ in rows) * config.cores for rows in options]
             for options in costs.rows
         ]
+        #: Of each step, under each of its options: cycles that reading the commands' lists takes, one after the other.
+        self._loads = [
+            [sum(count for _, count in rows) * config.row_beats if streamed else 0 for rows in options]
+            for options in costs.rows
+        ]
         self._start(choice)
         self._total = sum(chain.from_iterable(self._cycles))
 
@@ -134,6 +139,7 @@ class Search:
         held = [held[choice[group[0]]] for held, group in zip(costs.held, costs.groups, strict=True)]
         self._lists = np.sum([each.lists for each in held], axis=0)
         self._channels = np.sum([each.channels for each in held], axis=0)
+        self._load = sum(loads[option] for loads, option in zip(self._loads, choice, strict=True))
 
     def _move(self, *groups: int) -> _Move:
         members = tuple(self._costs.groups[group] for group in groups)
@@ -207,6 +213,13 @@ class Search:
     def _try(self, move: _Move, options: Sequence[int], price: float, most: float, *, keep: bool) -> float:
         """What the choice costs with other options of some layers; it is kept if that is below ``most``."""
         before = [self._choice[steps[0]] for steps in move.members]
+        load = sum([
+            self._loads[step][option] - self._loads[step][last]
+            for steps, option, last in zip(move.members, options, before, strict=True) for step in steps
+        ])  # fmt: skip
+        # Nor is one below the time that reading all lists takes.
+        if self._load + load > most * (1 + _ROUNDING):
+            return inf
         self._set(move, options)
         cost, changed = inf, [self._cycles_at(step) for step in move.steps]
         # No cost is below the sum of its cycles, which differs by what these differ, but for rounding.
@@ -225,6 +238,7 @@ class Search:
             cost = self._cost(cycles, lists, channels, words, price, most)
         if keep and cost < most:
             self._cycles, self._lists, self._channels, self._words = cycles, lists, channels, words
+            self._load += load
             self._total = sum(chain.from_iterable(cycles))
         else:
             self._set(move, before)
@@ -290,13 +304,16 @@ def streamed_cycles(rows: Sequence[tuple[int, int]], cycles: Sequence[float], co
         Of each command.
     """
     capacity, beats = config.list_words, config.row_beats
-    ends, loaded = [0.0], 0.0
+    ends, loaded, last = [0.0], 0.0, 0.0
     oldest = held = 0
-    for (words, count), each in zip(rows, cycles, strict=True):
+    # A search calls this for every choice that it tries: comparisons are faster than max.
+    for number, ((words, count), each) in enumerate(zip(rows, cycles, strict=True)):
         held += words
-        while held > capacity and oldest < len(ends) - 1:
+        while held > capacity and oldest < number:
             held -= rows[oldest][0]
             oldest += 1
-        loaded = max(loaded, ends[oldest]) + count * beats
-        ends.append(max(ends[-1], loaded) + each)
-    return ends[-1]
+        room = ends[oldest]
+        loaded = (room if room > loaded else loaded) + count * beats
+        last = (loaded if loaded > last else last) + each
+        ends.append(last)
+    return last

@@ -1,6 +1,5 @@
 import json
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner
@@ -86,17 +85,6 @@ def test_cycles_fall_with_both_densities():
     assert cycles[1.0, 0.8] > cycles[1.0, 0.3] > cycles[0.2, 0.3]
     assert cycles[1.0, 0.8] > cycles[0.2, 0.8] > cycles[0.2, 0.3]
     assert all(point["cycles"] > point["limit"] > 0 for point in points)
-
-
-def test_the_curve_is_drawn():
-    from offramp.report.figures import density_curve
-
-    points = [
-        {"weights": w, "activations": a, "cycles": 100.0 * w * a + 10, "limit": 100.0 * w * a}
-        for w in (1.0, 0.1)
-        for a in (0.8, 0.3)
-    ]
-    assert ElementTree.fromstring(density_curve(points)).tag.endswith("svg")
 
 
 @pytest.mark.parametrize("name", ["ds-cnn", pytest.param("resnet8-w10", marks=pytest.mark.slow)])

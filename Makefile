@@ -4,6 +4,7 @@
 # make lint   style and types only
 # make mutants  puts small faults into the code and sees that tests notice; half an hour
 # make bench  cycles against the physical limit, config base; minutes
+# make plots  the figures of docs/results.md, from two networks simulated anew
 # make setup  the environment only (.venv from requirements.lock)
 
 # Spinning OpenMP threads slow each other down when anything else runs.
@@ -13,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: baselines baselines-85f bench bench-85f demo mlperf test test-slow lint mutants setup startup figures lock clean
+.PHONY: baselines baselines-85f bench bench-85f demo mlperf plots test test-slow lint mutants setup startup figures lock clean
 
 demo: setup
 	@$(BIN)/offramp demo $(ARGS)

@@ -100,7 +100,7 @@ class Run:
     progress: Progress | None = None
 
     @cached_property
-    def data(self) -> "hashlib._Hash":
+    def data_digest(self) -> "hashlib._Hash":
         """Digest of images and labels: there may be hundreds of megabytes of them."""
         digest = hashlib.sha256()
         for array in (self.split.images, self.split.labels):

@@ -35,7 +35,7 @@ _VERSION = 1
 
 def _identity(run: Run, pieces: Sequence[Piece]) -> str:
     """What must be equal for a run to be the same: settings, seed, data, pieces and the network's shapes."""
-    digest = run.data.copy()
+    digest = run.data_digest.copy()
     described = {
         "schedule": {name: value for name, value in said(run.schedule).items() if name != "device"},
         "seed": run.seed,

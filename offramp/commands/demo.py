@@ -69,5 +69,9 @@ def demo(
     met = built is None or built["timing_met"]
     if not (verified["values_equal"] and verified["cycles_equal"] and met):
         raise typer.Exit(1)
-    further = f"openFPGALoader -b ulx3s {out / board}.bit" if bitstream else "offramp demo, with its bitstream"
+    further = (
+        f"openFPGALoader -b ulx3s {out / board}.bit"
+        if bitstream
+        else f"offramp build --config {config} --board {board}"
+    )
     next_step(f"open {out / 'report.html'}", further)

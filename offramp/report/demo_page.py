@@ -83,7 +83,8 @@ def layers_section(rows: list[dict[str, Any]], clock_mhz: float | None) -> Secti
         tables=(layers(rows),),
         note="Cycles are means over the PEs. The limit is products with two nonzero factors, divided by the "
         "multipliers. Lost: dispatch (a PE waits for its next nonzero activation), imbalance (for a PE whose queue is "
-        "full), cores (for a slower core), drain (for its results to be taken), barrier (for the end of the layer).",
+        "full), cores (for a slower core), drain (for its results to be taken), barrier (for the end of the layer), "
+        "load (for lists that are read during the run).",
     )
 
 

@@ -202,11 +202,11 @@ def read_result(path: Path) -> dict[str, Any]:
         raise ValueError(f"{must}, not {other}")
     result = read_json(path)
     command = result.get("command")
-    if command not in _SECTIONS:
+    if not isinstance(command, str) or command not in _SECTIONS:
         raise ValueError(f"{must}, not " + ("a table without one" if command is None else f"of {command!r}"))
     if result.get("schema", SCHEMA) != SCHEMA:
         raise ValueError(f"{path} must have schema {SCHEMA}, not {result['schema']} of another version of Offramp")
-    missing = [name for name in _SECTIONS[command][1] if name not in result]
+    missing = [name for name in (*_SECTIONS[command][1], "seed", "versions") if name not in result]
     if missing:
         raise ValueError(f"{must}: of {command} it must hold {', '.join(missing)}")
     return result

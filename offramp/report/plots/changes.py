@@ -33,6 +33,7 @@ def largest_changes(changes: list[dict[str, Any]]) -> Chart | None:
         title="The largest changes",
         data=PlotTable(("what", "first", "second", "change, %"), tuple(rows[:_MOST])),
         draw=_changes,
+        note=f"At most {_MOST}; what was 0 in the first has no change in percent, and isn't drawn.",
     )
 
 

@@ -29,13 +29,14 @@ def test_every_command_has_a_report():
     [
         ({"a": 1}, r"result\.json must be the result of a command \(--json FILE\), not a table without one"),
         ({"command": "gap"}, r"result\.json must be the result of a command \(--json FILE\), not of 'gap'"),
+        ({"command": ["gap"]}, r"result\.json must be the result of a command \(--json FILE\), not of \['gap'\]"),
         (
             {"command": "clean", "schema": SCHEMA + 1},
             rf"result\.json must have schema {SCHEMA}, not {SCHEMA + 1} of another version of Offramp",
         ),
         (
             {"command": "diff", "first": "a"},
-            r"result\.json must be the result of a command \(--json FILE\): of diff it must hold second, changes",
+            r"must be the result of a command \(--json FILE\): of diff it must hold second, changes, seed, versions$",
         ),
         ([], r"result\.json: must be a table, not list"),
     ],

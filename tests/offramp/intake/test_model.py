@@ -1,6 +1,5 @@
 import re
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,20 +79,6 @@ def test_a_float_program_is_calibrated_as_its_module(module, tmp_path, count):
     np.testing.assert_allclose(found.floats(images), expected.floats(images), atol=1e-5)
     codes = encode(images, found.network)
     assert np.array_equal(golden.run(found.network, codes).logits[-1], golden.run(expected.network, codes).logits[-1])
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_wrappers_of_a_module_are_left_out(module, tmp_path):
-    expected = read(ModelRequest(model=module, calibrate="digits"))
-    wrappers = ("torch.compile(net())", "nn.DataParallel(net())", "torch.jit.script(net())")
-    path = tmp_path / "wrapped.py"
-    path.write_text(MODULE + "".join(f"\n\ndef make{n}():\n    return {each}\n" for n, each in enumerate(wrappers)))
-    for factory in ("make0", "make1"):
-        found = read(ModelRequest(model=f"{path}:{factory}", calibrate="digits"))
-        assert same(replace(found.network, name="net"), expected.network)
-    with pytest.raises(ValueError, match=r"make2 must return the module itself, not one of torch\.jit"):
-        read(ModelRequest(model=f"{path}:make2", calibrate="digits"))
 
 
 def test_a_module_of_a_user_is_calibrated(module):

@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: baselines baselines-85f bench bench-85f demo mlperf plots test test-slow lint mutants setup startup figures lock clean
+.PHONY: baselines baselines-85f bench bench-85f demo mlperf plots test test-slow lint mutants fuzz setup startup figures lock clean
 
 demo: setup
 	@$(BIN)/offramp demo $(ARGS)
@@ -56,6 +56,10 @@ plots: setup
 mlperf: setup
 	@$(BIN)/python tools/mlperf baselines/mlperf-tiny.json $(ARGS)
 	@$(BIN)/python tools/figures baselines/mlperf-tiny.json
+
+# Tries 10,000 changed files of every kind, and records what came of them; an hour. ARGS="KIND ..." tries only these.
+fuzz: setup
+	@$(BIN)/python tools/fuzz baselines/fuzz.json $(ARGS)
 
 # CPU time of commands that compute nothing.
 startup: setup

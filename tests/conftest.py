@@ -21,6 +21,7 @@ _FIRST = (
         "tests/rtl/test_streaming.py",
         "tests/rtl/test_waves.py",
         "tests/offramp/test_demo.py",
+        "tests/test_wheel.py",
     ),
     *("tests/rtl/", "tests/fpga/", "tests/hw/compiler/"),
 )

@@ -67,12 +67,19 @@ def done(result: subprocess.CompletedProcess) -> str:
     return result.stdout
 
 
-def test_the_zoo_is_there_and_runs(installed, tmp_path):
+def test_the_zoo_is_there_and_is_compiled(installed, tmp_path):
     names = {network["name"] for network in json.loads(done(installed("zoo", "--json", "-")))["networks"]}
     assert {"digits", "resnet8-sparse"} <= names
     done(installed("compile", "zoo:digits", "--config", "tiny", "--out", str(tmp_path)))
-    found = json.loads(done(installed("simulate", str(tmp_path / "program.off"), "--images", "20", "--json", "-")))
-    assert (found["images"], found["git"]) == (20, None)
+    found = json.loads(done(installed("info", str(tmp_path / "program.off"), "--json", "-")))
+    assert (found["kind"], found["git"]) == ("program", None)
+
+
+@pytest.mark.slow
+def test_the_simulator_runs(installed):
+    """It is compiled anew there."""
+    found = json.loads(done(installed("simulate", "zoo:digits@tiny", "--images", "20", "--json", "-")))
+    assert found["images"] == 20
     assert found["cycles"]["mean"] > 0
 
 

@@ -132,6 +132,7 @@ def verify_model(
             "label": None if samples.labels is None else samples.labels.tolist(),
             "class": timing.classes.tolist(),
             "exit": timing.exit_index.tolist(),
+            "margin": timing.decisions.margin.tolist(),
             "cycles": timing.cycles.tolist(),
         },
         "rtl": ran,

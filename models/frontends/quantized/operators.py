@@ -163,8 +163,8 @@ def _weighted(rule: Rule, name: str = "weight") -> Rule:
     def quantized(found: QuantizedLowering, node: fx.Node) -> Map:
         source = rule(found, node)
         _, scales = _integers(found, node, arguments(node)[name])
-        rows = scales.reshape(len(scales), -1)
-        if not (rows == rows[:, :1]).all():
+        rows = scales.reshape(len(scales), -1) if scales.numel() else None
+        if rows is None or not (rows == rows[:, :1]).all():
             raise ValueError(f"{found.place(node)}: weights must have one scale for each output channel, or one in all")
         found.scales[source.name] = rows[:, 0].clone()
         return source

@@ -9,7 +9,7 @@ from offramp.result_file import read_json
 from tests.offramp.conftest import QUICK
 from tests.offramp.results import result_of
 
-WIDTHS = [60, 100, *(pytest.param(width, marks=pytest.mark.slow) for width in (80, 200))]
+WIDTHS = [60, 80, 100, 200]
 
 
 def shown(table, width):

@@ -33,7 +33,8 @@ def train(
 ) -> None:
     """Make a recipe's network: OUT/trained.off, OUT/compressed.off, OUT/result.json. Stopped, it goes on next time.
 
-    A recipe without [quantize] makes OUT/trained.off only, and no recipe the data set's float network for the demo.
+    A recipe without a table quantize makes OUT/trained.off only, and no recipe the data set's float network for the
+    demo.
     """
     from models.recipes.checkpoint import Compressed
     from offramp.report.tables import metric_rows

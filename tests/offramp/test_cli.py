@@ -41,6 +41,10 @@ def test_help_shows_options_and_defaults(name, monkeypatch):
     assert re.search(r"--seed.*\[default: 0\]", text)
 
 
+def test_help_says_what_a_recipe_without_a_stage_makes():
+    assert "A recipe without a table quantize makes" in " ".join(run("train", "--help")[0].split())
+
+
 def test_the_stages_from_training_to_a_program(tmp_path, quick_recipe):
     out = tmp_path / "out"
     files = [tmp_path / f"{number}.json" for number in range(3)]

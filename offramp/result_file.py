@@ -87,7 +87,7 @@ def read_json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: must be JSON: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path}: must be a table, not {type(found).__name__}")

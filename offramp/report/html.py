@@ -76,7 +76,7 @@ def _shown(part: RenderableType) -> str:
 def _figure(chart: Chart) -> str:
     """A figure, and below it its data to be downloaded."""
     data = f"data:text/csv;charset=utf-8,{quote(chart.csv())}"
-    link = f'<a download="{chart.name}.csv" href="{data}">data (CSV)</a>'
+    link = f'<a download="{html.escape(chart.name)}.csv" href="{data}">data (CSV)</a>'
     note = f"{html.escape(chart.note)} " if chart.note else ""
     return f"<figure>{chart.svg()}<figcaption>{html.escape(chart.title)}. {note}{link}</figcaption></figure>"
 

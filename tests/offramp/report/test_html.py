@@ -111,11 +111,12 @@ def test_below_each_figure_its_data_can_be_downloaded(result, rendered):
 
 
 def test_what_is_shown_is_escaped_and_of_a_known_kind():
-    chart = Chart(name="a&b", title="a<b", data=PlotTable(("x",), ((1,),)), draw=lambda data: blank(1.0)[0], note="c<d")
+    chart = Chart(name='">b', title="a<b", data=PlotTable(("x",), ((1,),)), draw=lambda data: blank(1.0)[0], note="c<d")
     section = Section(title="e<f", charts=(chart,), tables=("g<h", ""), note="i<j", folded={"k<l": "m<n"})
     page = parsed(report.render(Page(title="o<p", subtitle="q<r", sections=(section,))))
     text = " ".join(page.text)
     assert all(f"{first}<" in text for first in "acegikmoq")
+    assert [attributes["download"] for tag, attributes in page.tags if tag == "a"] == ['">b.csv']
     with pytest.raises(TypeError, match="a report shows tables and text, not int"):
         report.render(Page(title="", subtitle="", sections=(Section(title="", tables=(1,)),)))
 

@@ -30,6 +30,7 @@ def test_every_command_has_a_report():
         ({"a": 1}, r"result\.json must be the result of a command \(--json FILE\), not a table without one"),
         ({"command": "gap"}, r"result\.json must be the result of a command \(--json FILE\), not of 'gap'"),
         ({"command": ["gap"]}, r"result\.json must be the result of a command \(--json FILE\), not of \['gap'\]"),
+        ({"command": [1]}, r"result\.json must be the result of a command \(--json FILE\), not of \[1\]"),
         (
             {"command": "clean", "schema": SCHEMA + 1},
             rf"result\.json must have schema {SCHEMA}, not {SCHEMA + 1} of another version of Offramp",
@@ -47,9 +48,10 @@ def test_other_tables_are_refused(file, found, message):
 
 
 def test_other_files_are_refused_by_what_they_are(tmp_path):
-    (tmp_path / "note.txt").write_text("nothing")
-    with pytest.raises(ValueError, match=r"note\.txt: must be JSON"):
-        read_result(tmp_path / "note.txt")
+    for text in ("nothing", "[" * 100_000):
+        (tmp_path / "note.txt").write_text(text)
+        with pytest.raises(ValueError, match=r"note\.txt: must be JSON"):
+            read_result(tmp_path / "note.txt")
     with pytest.raises(ValueError, match=r"none\.json: cannot be read"):
         read_result(tmp_path / "none.json")
     (tmp_path / "net.onnx").write_bytes(b"")

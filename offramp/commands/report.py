@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hw.output import write_file
 from offramp import options
 from offramp.commands.common import OUT, finish, next_step, show
 from offramp.console import results
@@ -44,13 +45,21 @@ def report(
     from offramp.report.result_page import page_of, read_result
     from offramp.result_file import provenance
 
+    for place in (output, json):
+        if place is not None and what != _METHODS and place.resolve() == Path(what).resolve():
+            raise ValueError(f"{what} is the result itself: the report must be written to another file")
     found: dict[str, Any] = methods.collect() if what == _METHODS else {}
-    page = page_of({**provenance("report", seed), **found} if found else read_result(Path(what)))
-    html.write(output, page)
+    result = {**provenance("report", seed), **found} if found else read_result(Path(what))
+    try:
+        page = page_of(result)
+        text = html.render(page)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{what} must hold what {result['command']} writes, unchanged: {error}") from error
     charts = [chart for section in page.sections for chart in section.charts]
     if plots is not None:
         for chart in charts:
             chart.write(plots)
+    write_file(output, text.encode())
     shown = [part for section in page.sections for table in section.tables for part in (table, "")]
     results().print(*shown)
     show([("report", str(output)), ("figures", ", ".join(chart.name for chart in charts) or "none")])

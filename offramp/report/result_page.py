@@ -197,6 +197,8 @@ def read_result(path: Path) -> dict[str, Any]:
         When it is anything else; the message says what.
     """
     must = f"{path} must be the result of a command (--json FILE)"
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{must}, not a folder, a pipe or a device")
     other = said_of(path)
     if other is not None:
         raise ValueError(f"{must}, not {other}")

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -160,6 +161,25 @@ def test_the_report_of_a_result_with_its_figures_as_files(tmp_path):
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {f"changes.{end}" for end in ("svg", "pdf", "csv")}
     assert (tmp_path / "plots" / "changes.svg").read_text() in (tmp_path / "r.html").read_text()
     assert (tmp_path / "plots" / "changes.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_result_that_was_changed_is_no_report_and_stays_as_it_is(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "d.json"
+    run("diff", "tiny", "single", "--json", file)
+    before = file.read_text()
+    for option in ("-o", "--json"):
+        said = refused(monkeypatch, capsys, "report", file, option, file)
+        assert said == f"{file} is the result itself: the report must be written to another file"
+    assert file.read_text() == before
+    found = json.loads(before)
+    found["changes"][2]["what"] = 0
+    file.write_text(json.dumps(found))
+    said = refused(monkeypatch, capsys, "report", file, "-o", tmp_path / "r.html", "--plots", tmp_path / "plots")
+    assert said.startswith(f"{file} must hold what diff writes, unchanged: ")
+    os.mkfifo(tmp_path / "pipe")
+    said = refused(monkeypatch, capsys, "report", tmp_path / "pipe", "-o", tmp_path / "r.html")
+    assert said.endswith("must be the result of a command (--json FILE), not a folder, a pipe or a device")
+    assert {path.name for path in tmp_path.iterdir()} == {"d.json", "pipe"}
 
 
 def test_evaluate_simulate_and_the_files_agree(small, tmp_path):

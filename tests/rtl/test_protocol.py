@@ -43,7 +43,7 @@ def program() -> Program:
 
 
 #: Cases beside others of the same kind.
-SLOW = {"headers_that_no_run_can_serve", "an_accelerator_that_says_nothing", "abandoned_behind_a_run_that_is_given_up"}
+SLOW = {"headers_that_no_run_can_serve", "abandoned_behind_a_run_that_is_given_up"}
 
 
 @pytest.mark.parametrize(

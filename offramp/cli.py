@@ -73,7 +73,11 @@ class KnownOptions(TyperCommand):
             having = [command for command, options in _options().items() if name in options]
             if having and ctx.info_name not in having:
                 raise ValueError(f"{name} is no option of {ctx.info_name}, but of {', '.join(having)}")
-        return list(super().parse_args(ctx, args))
+        try:
+            return list(super().parse_args(ctx, args))
+        except BaseException:
+            ctx.close()  # Nobody else ends what options have begun, if the context isn't made.
+            raise
 
 
 @cache

@@ -22,6 +22,7 @@ _FIRST = (
         "tests/rtl/test_waves.py",
         "tests/offramp/test_demo.py",
         "tests/test_wheel.py",
+        "tests/test_fuzz.py",
     ),
     *("tests/rtl/", "tests/fpga/", "tests/hw/compiler/"),
 )

@@ -10,6 +10,7 @@ import pytest
 
 from offramp import cli, stages
 from offramp.cli import app
+from offramp.console import results
 from tests.offramp.command_line import COMMANDS, refused
 
 #: Options that name a place to write to, with what else the command needs.
@@ -183,6 +184,8 @@ def test_configs_of_the_zoo_are_named(monkeypatch, capsys):
 def test_standard_output_holds_one_file(monkeypatch, capsys):
     text = refused(monkeypatch, capsys, "generate", "--json", "-", "-o", "-")
     assert text == "only one option may be -: standard output holds one file"
+    results().print("what comes next in this process")
+    assert capsys.readouterr().out == "what comes next in this process\n"
 
 
 def test_every_output_is_tested():

@@ -2,18 +2,19 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hw.network import network_file
 from hw.network.layers import select_of
 from hw.network.network import Network
-from hw.program.program import Program
 from models import zoo
 from models.recipes import checkpoint
-from offramp import program_files
 from offramp.kinds import kind_of
+
+if TYPE_CHECKING:
+    from hw.program.program import Program
 
 __all__ = ["describe", "network_dict", "program_dict", "worst_case_dict"]
 
@@ -47,7 +48,7 @@ def _counted(weights: np.ndarray) -> dict[str, int]:
     return {"weights": weights.size, "nonzero_weights": int(np.count_nonzero(weights))}
 
 
-def program_dict(program: Program) -> dict[str, Any]:
+def program_dict(program: "Program") -> dict[str, Any]:
     """A program's network, config and memories."""
     sizes = {name: {"used": used, "available": size} for name, (used, size) in program.size_words().items()}
     return {
@@ -62,7 +63,7 @@ def program_dict(program: Program) -> dict[str, Any]:
     }
 
 
-def worst_case_dict(program: Program) -> dict[str, int]:
+def worst_case_dict(program: "Program") -> dict[str, int]:
     """The most cycles that any image can take; the simulator, which knows, is long to load."""
     from sim import worst_case
 
@@ -85,6 +86,8 @@ def describe(path: Path, *, bound: bool = False) -> dict[str, Any]:
     """
     kind = kind_of(path)
     if kind == "program":
+        from offramp import program_files
+
         program = program_files.program(path)
         return {"kind": kind, **program_dict(program), **(worst_case_dict(program) if bound else {})}
     if kind == "network of the zoo":

@@ -10,8 +10,6 @@ import io
 import math
 import os
 import tarfile
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +78,9 @@ def _checked(path: Path, expected: str) -> bytes:
 
 
 def _fetch(url: str, expected: str, progress: Progress | None) -> bytes:
+    # Long to load, and every command reads this file.
+    import urllib.request
+
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
             total = int(response.headers.get("Content-Length") or 0)
@@ -88,7 +89,7 @@ def _fetch(url: str, expected: str, progress: Progress | None) -> bytes:
                 buffer.write(chunk)
                 if progress:
                     progress(buffer.tell(), total, f"download {url.rsplit('/', 1)[-1]}")
-    except (urllib.error.URLError, OSError) as error:
+    except OSError as error:
         reason = getattr(error, "reason", error)
         raise ConnectionError(
             f"{url} cannot be fetched ({reason}): without internet, "

@@ -4,7 +4,6 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from offramp.report import methods
 from offramp.report.columns import Columns
 from offramp.report.tables import key_values, metric_rows
 from offramp.report.units import count, points
@@ -20,7 +19,9 @@ def contents(found: dict[str, Any]) -> Group:
     rows = [("kind", _KINDS.get(found["kind"], found["kind"]))] if "kind" in found else []
     rows += [(name, str(found[name])) for name in ("data", "seed") if name in found]
     if found.get("kind") == "network of the zoo":
-        rows += methods.network_facts(found)
+        from offramp.report.methods import network_facts
+
+        rows += network_facts(found)
     parts: list[RenderableType] = []
     if "network" in found:
         rows += _network(found["network"])

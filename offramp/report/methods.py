@@ -4,8 +4,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fpga.throughput import throughput
-from fpga.uart import BAUD
 from models.datasets.splits import SHAPES
 from models.zoo import entries
 from offramp.report.columns import Columns
@@ -77,6 +75,9 @@ def pll_clock(found: list[dict[str, Any]]) -> float | None:
 
 def _delivered(entry: dict[str, Any]) -> list[str]:
     """Latency (mean, worst found, bound) and images a second of the routed config, by its bitstream's PLL and link."""
+    from fpga.throughput import throughput
+    from fpga.uart import BAUD
+
     built = _bitstream(entry["routed"])
     if built is None:
         return ["-", "-"]

@@ -15,6 +15,8 @@ __all__ = ["ListContents", "check_core", "numbers_of"]
 
 #: Lists that a kernel row can begin with.
 _LISTS = 1 << bits_of(Row.as_shape()["list"].shape)
+#: More than any word of a list says of an accumulator.
+_OFFSETS = 1 << 32
 #: Words of each PE of a core, and which of them are certain, as :class:`hw.program.list_memory.ListMemory` says it.
 ListContents = tuple[np.ndarray, np.ndarray]
 
@@ -146,21 +148,23 @@ def _fed(
     depth = config.accumulators
     filled = len(part.rows) - source.blank_rows
     fed = np.zeros((slots, config.pes), dtype=bool)
-    reached: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+    reached: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     leaving = (source.first_dump + np.arange(slots)) % depth
     for y, row in enumerate(part.rows):
         require(row.count or y >= filled, f"{where}: row {y} must have at least one list for its activations, not 0")
+        steps = np.arange(row.count if y < filled else 0)
+        firsts, back = row.list + steps * source.list_step, steps * source.accumulator_step
+        require(
+            (firsts < _LISTS).all(),
+            f"{where}: list {firsts.max(initial=0)} is beyond the {_LISTS} that a row can begin with",
+        )
         for column in part.columns:
-            for k in range(row.count if y < filled else 0):
-                first = row.list + k * source.list_step
-                require(first < _LISTS, f"{where}: list {first} is beyond the {_LISTS} that a row can begin with")
-                key = (first, column.list)
-                if key not in reached:
-                    numbers = [source.first_list + sum(key) + each for each in used]
-                    reached[key] = _reached(where, numbers, lists, bool(source.maximum), config)
-                pes, offsets = reached[key]
-                start = row.accumulator - k * source.accumulator_step + column.accumulator
-                dirty[pes, (start + offsets) % depth] = True
+            for first, less in zip((firsts + column.list).tolist(), back.tolist(), strict=True):
+                if first not in reached:
+                    numbers = [source.first_list + first + each for each in used]
+                    reached[first] = _reached(where, numbers, lists, bool(source.maximum), config)
+                pes, offsets = reached[first]
+                dirty[pes, (row.accumulator + column.accumulator - less + offsets) % depth] = True
             for _ in range(column.dumps if row.final else 0):
                 fed |= dirty[:, leaving].T
                 dirty[:, leaving] = False
@@ -178,22 +182,23 @@ def _reached(
     inside = named.clip(0, size - 1)
     wrong = named[(named >= size) | (lacking[inside + 1] > lacking[inside])]
     require(not len(wrong), f"{where}: list {wrong[:1]} is not among the {size - lacking[-1]} words of lists then")
-    entries = [_entries(where, words, lacking, some, config) for words, some in zip(memory, numbers, strict=True)]
-    weights, _ = unpack_entries(np.concatenate(entries))
+    pes, entries = _entries(where, memory, lacking, numbers, config)
+    weights, offsets = unpack_entries(entries)
     require(not maximum or bool((weights == 1).all()), f"{where}: weights of a maximum must be 1")
-    found = [np.unique(unpack_entries(words)[1]) for words in entries]
-    return np.repeat(np.arange(config.pes), [len(offsets) for offsets in found]), np.concatenate(found)
+    found = np.unique(pes * _OFFSETS + offsets)
+    return found // _OFFSETS, found % _OFFSETS
 
 
 def _entries(
-    where: str, words: np.ndarray, lacking: np.ndarray, numbers: np.ndarray, config: AcceleratorConfig
-) -> np.ndarray:
-    """All entries of some lists of a PE."""
-    starts, counts = unpack_pointers(words[numbers], config)
-    size = len(words)
+    where: str, memory: np.ndarray, lacking: np.ndarray, numbers: list[np.ndarray], config: AcceleratorConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """PE of all entries of some lists of each PE, and the entries."""
+    pes, named = np.repeat(np.arange(len(numbers)), [len(each) for each in numbers]), np.concatenate(numbers)
+    starts, counts = unpack_pointers(memory[pes, named], config)
+    size = memory.shape[1]
     ends = np.minimum(starts + counts, size)
-    wrong = numbers[(counts > 0) & ((starts + counts > size) | (lacking[ends] > lacking[starts]))]
+    wrong = named[(counts > 0) & ((starts + counts > size) | (lacking[ends] > lacking[starts]))]
     require(not len(wrong), f"{where}: list {wrong[:1]} points beyond the {size - lacking[-1]} words of lists then")
     before = np.cumsum(counts) - counts
-    entries = np.repeat(starts - before, counts) + np.arange(counts.sum())
-    return words[entries]
+    of = np.repeat(pes, counts)
+    return of, memory[of, np.repeat(starts - before, counts) + np.arange(counts.sum())]

@@ -27,6 +27,7 @@ from offramp.background import Background, background
 from offramp.console import Terminal
 from offramp.measure.inputs import ATTACKS, default_eps
 from offramp.measure.measure import Measurement
+from offramp.measure.simulation import measured
 from offramp.program_files import compiled
 from offramp.result_file import provenance
 from offramp.rtl import run as rtl
@@ -204,11 +205,9 @@ def _simulated(
     with job.stage(5, "simulate") as step:
         for name, kind in ATTACKS.items():
             part = source.test.take(len(source.test) if name == "clean" else settings.attacked)
-            images[name], found[name] = stages.measured(
-                program, part.images, part.labels, kind, progress=step, **options
-            )
+            images[name], found[name] = measured(program, part.images, part.labels, kind, progress=step, **options)
         every, labels = source.test.images, source.test.labels
-        _, found["unpruned"] = stages.measured(dense, every, labels, ATTACKS["clean"], progress=step, **options)
+        _, found["unpruned"] = measured(dense, every, labels, ATTACKS["clean"], progress=step, **options)
     return found, images
 
 

@@ -14,22 +14,20 @@ from hw.network.exits import DEFAULT, Conditions
 from hw.network.network import Network
 from hw.output import write_file
 from hw.program.program import Program
-from hw.rules import ShortageError, require
-from models.compression.fakequant import INPUT_SCALE, INPUT_ZERO_POINT
+from hw.rules import ShortageError
 from models.compression.quantize import encode
 from models.datasets import splits as data
 from models.datasets.sources import Progress
-from models.datasets.splits import Dataset, Split
+from models.datasets.splits import Dataset
 from models.integer import golden
 from models.recipes import pipeline, recipe
 from models.recipes.checkpoint import Checkpoint, Compressed, save, save_compressed
 from models.recipes.recipe import Recipe
-from offramp.measure.inputs import ATTACKS, Attack, attacked, default_eps
-from offramp.measure.measure import Measurement, measure
+from offramp.measure.inputs import ATTACKS, attacked, default_eps
+from offramp.measure.measure import measure
 from offramp.program_files import reread
 from offramp.rtl.cache_place import cache_root
 from offramp.stopping import kept
-from sim import core_times
 
 __all__ = [
     "COMPRESSED",
@@ -42,9 +40,6 @@ __all__ = [
     "dataset",
     "evaluated",
     "made",
-    "measured",
-    "reach_curve",
-    "timeline_of",
     "trained",
     "tried_on",
     "unpruned",
@@ -170,74 +165,6 @@ def unpruned(
             config = config.replace(list_words=2 * config.list_words)
         else:
             return reread(found, path)
-
-
-def measured(
-    program: Program,
-    images: np.ndarray,
-    labels: np.ndarray | None,
-    kind: Attack,
-    *,
-    eps: float,
-    seed: int,
-    conditions: Conditions = DEFAULT,
-    progress: Progress | None = None,
-) -> tuple[np.ndarray, Measurement]:
-    """A program on images under an attack: the images, and what it makes of them.
-
-    Images and labels are as of :func:`offramp.measure.measure.measure`.
-
-    Raises
-    ------
-    ValueError
-        When an attack is asked for and images aren't pixels in 0..1, with labels.
-    """
-    if kind.steps:
-        taken = program.network.input.scale, program.network.input.zero_point
-        pixels = images.dtype == np.float32 and taken == (INPUT_SCALE, INPUT_ZERO_POINT)
-        require(
-            labels is not None and pixels,
-            f"attack {kind.name} must have images in 0..1 with labels, and a network that takes such; others: clean",
-        )
-        assert labels is not None
-        split = Split(images=images, labels=labels)
-        images = attacked(kind, program.network, split, eps=eps, seed=seed, progress=progress)
-    text = f"{kind.name}, golden and simulator"
-    return images, measure(program, images, labels, conditions=conditions, progress=progress, text=text)
-
-
-def reach_curve(
-    program: Program,
-    images: np.ndarray,
-    labels: np.ndarray | None,
-    kind: Attack,
-    *,
-    eps: float,
-    points: int,
-    full: Measurement,
-    **options: Any,
-) -> list[dict[str, float]]:
-    """Accuracy and mean cycles against the reach of an attack: at so many smaller eps, evenly apart from 0 on, and at
-    ``eps``, whose measurement is there. Images, labels and options are as of :func:`offramp.stages.measured`.
-    """
-    steps = [(eps * number / points, kind if number else ATTACKS["clean"]) for number in range(points)]
-    found = [(reach, measured(program, images, labels, how, eps=reach, **options)[1]) for reach, how in steps]
-    return [
-        {
-            "eps": reach,
-            "images": len(each.cycles),
-            "accuracy": float(each.right.mean()),
-            "cycles": float(each.cycles.mean()),
-        }
-        for reach, each in [*found, (eps, full)]
-    ]
-
-
-def timeline_of(program: Program, images: np.ndarray, image: int, conditions: Conditions) -> list[dict[str, Any]]:
-    """When each core works on one of the images: the fields of :class:`sim.core_times.CoreTimes`."""
-    one = images[image : image + 1]
-    codes = one if one.dtype == np.int8 else encode(one, program.network)
-    return [asdict(each) for each in core_times(program, codes, conditions=conditions.from_run(image))]
 
 
 def evaluated(

@@ -106,11 +106,9 @@ def simulate(
     if curve and not kind.steps:
         raise ValueError(f"--curve needs an attack that changes images: give --attack, not {attack}")
     with Terminal().stage("simulate") as step:
-        from fpga.throughput import throughput
-        from fpga.uart import BAUD
-        from offramp import stages
         from offramp.intake.model import read
         from offramp.intake.programs import images_of, program_of
+        from offramp.measure.simulation import simulated
         from offramp.report import tables
 
         found = read(request)
@@ -119,36 +117,21 @@ def simulate(
         reach = eps
         if reach is None:
             reach = inputs.default_eps(data or found.data or "") if kind.steps else 0.0
-        settings: dict[str, Any] = {"eps": reach, "seed": seed, "conditions": conditions, "progress": step}
-        taken = samples.images if kind.steps else samples.codes(found.network)
-        if timeline is not None and timeline >= len(taken):
-            raise ValueError(f"--timeline must be in 0..{len(taken) - 1}, one of the images, not {timeline}")
-        changed, measured = stages.measured(program, taken, samples.labels, kind, **settings)
-        more: dict[str, Any] = {}
-        if curve:
-            more["security"] = stages.reach_curve(
-                program, taken, samples.labels, kind, points=curve, full=measured, **settings
-            )
-        if timeline is not None:
-            more["timeline"] = stages.timeline_of(program, changed, timeline, conditions)
-    result: dict[str, Any] = measured.to_dict() | {"per_image": measured.per_image(), "board": None, **more}
-    result["thresholds"] = [head.threshold for head in program.network.exits[:-1]]
-    result |= {"cores": program.config.cores, "multipliers": program.config.multipliers}
-    if not program.config.loader:  # no board has a memory to read lists from
-        cycles = float(measured.cycles.mean())
-        board = throughput(
-            program.network.input.shape, cycles, back_to_back=measured.back_to_back, clock_mhz=clock, baud=BAUD
+        result = simulated(
+            program,
+            samples.images if kind.steps else samples.codes(found.network),
+            samples.labels,
+            kind,
+            eps=reach,
+            clock_mhz=clock,
+            curve=curve,
+            timeline=timeline,
+            conditions=conditions,
+            seed=seed,
+            progress=step,
         )
-        result["board"] = board.to_dict()
     show(tables.source_rows(found, samples, name))
-    note = [tables.board_note(result["board"]), ""] if result["board"] else []
-    results().print("", tables.measurements({attack: result}), "", *note, tables.layers(result["layers"]), "")
-    together = "unknown" if measured.back_to_back is None else f"{measured.back_to_back:,.1f}"
-    delivered = tables.board_rows(result) if result["board"] else []
-    facts = [("cycles per image, back to back", together), *delivered, *tables.machine_rows(result)]
-    show([*facts, *tables.decision_rows(result["decisions"])])
-    if curve:
-        results().print("", tables.security(result["security"]))
+    results().print(*tables.simulation(attack, result))
     asked = {"program": model, "config": name, "images_of": samples.origin, "attack": attack, "eps": reach}
     finish("simulate", seed, json, {**asked, "conditions": asdict(conditions), "notes": found.notes, **result})
     next_step(f"offramp verify {model}")

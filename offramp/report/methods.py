@@ -7,6 +7,7 @@ from typing import Any
 from models.datasets.splits import SHAPES
 from models.zoo import entries
 from offramp.report.columns import Columns
+from offramp.report.headline import BASELINES
 from offramp.report.units import count, points
 from offramp.result_file import read_json
 
@@ -24,9 +25,8 @@ __all__ = [
     "tried",
 ]
 
-_BASELINES = Path(__file__).parents[2] / "baselines"
 #: Results of the methods' replications, one file each.
-FOLDER = _BASELINES / "methods"
+FOLDER = BASELINES / "methods"
 
 _NETWORKS = [
     "network", "method", "data", "float, %", "int8, %", "attacked", "clean, %", "PGD-20, %", "all attacks, %",
@@ -62,7 +62,7 @@ def collect(folder: Path = FOLDER) -> dict[str, Any]:
 
 def _bitstream(config: str) -> dict[str, Any] | None:
     """The recorded build of a config, if there is one."""
-    path = _BASELINES / f"build-{config}.json"
+    path = BASELINES / f"build-{config}.json"
     return dict(read_json(path)["build"]) if path.exists() else None
 
 

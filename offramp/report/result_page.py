@@ -70,7 +70,7 @@ def _simulated(result: dict[str, Any]) -> list[Section]:
     if "label" in result["per_image"]:
         found.append(Section(title="Exits", charts=_exits(result)))
     if "timeline" in result:
-        found.append(Section(title="One image", charts=(timeline(result["timeline"]),)))
+        found.append(Section(title=f"Image {result['timeline_image']}", charts=(timeline(result["timeline"]),)))
     if "security" in result:
         curve, named = result["security"], tables.NAMES[attack]
         shown = (tables.security(curve),)

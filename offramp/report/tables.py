@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from fpga.uart import BAUD
@@ -205,8 +205,19 @@ def machine_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     return [("multipliers", size), *threshold_rows(result)]
 
 
+def simulation(attack: str, result: dict[str, Any]) -> list[RenderableType]:
+    """What :func:`offramp.measure.simulation.simulated` found under an attack."""
+    note = [board_note(result["board"]), ""] if result["board"] else []
+    together = "unknown" if result["back_to_back"] is None else f"{result['back_to_back']:,.1f}"
+    delivered = board_rows(result) if result["board"] else []
+    facts = [("cycles per image, back to back", together), *delivered, *machine_rows(result)]
+    more: list[RenderableType] = ["", security(result["security"])] if "security" in result else []
+    rows = key_values([*facts, *decision_rows(result["decisions"])])
+    return ["", measurements({attack: result}), "", *note, layers(result["layers"]), "", rows, *more]
+
+
 def security(found: list[dict[str, Any]]) -> Columns:
-    """Accuracy and cycles against the reach of an attack (:func:`offramp.stages.reach_curve`)."""
+    """Accuracy and cycles against the reach of an attack (:func:`offramp.measure.simulation.reach_curve`)."""
     rows = [
         [f"{each['eps']:.4g}", count(each["images"]), points(each["accuracy"]), count(each["cycles"])] for each in found
     ]

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from fpga.throughput import throughput
 from offramp import stages
 from offramp.measure.inputs import ATTACKS
+from offramp.measure.simulation import measured
 from offramp.result_file import provenance
 
 BUILD = {
@@ -47,9 +48,9 @@ def result_of(small, recipe):
     """What :func:`offramp.demo.run` would deliver for 20 images."""
     inputs, part = {}, small.source.test.take(20)
     for name, kind in ATTACKS.items():
-        _, found = stages.measured(small.program, part.images, part.labels, kind, eps=0.1, seed=0)
+        _, found = measured(small.program, part.images, part.labels, kind, eps=0.1, seed=0)
         inputs[name] = found.to_dict()
-    _, found = stages.measured(small.dense, part.images, part.labels, ATTACKS["clean"], eps=0.1, seed=0)
+    _, found = measured(small.dense, part.images, part.labels, ATTACKS["clean"], eps=0.1, seed=0)
     inputs["unpruned"] = found.to_dict()
     for name, values in inputs.items():
         values.update({"description": f"{name} images"} | NOT_BUILT)

@@ -46,6 +46,7 @@ UNSHOWN = {
     "schema",
     "per_image",
     "timeline",
+    "timeline_image",
     "jobs",
     "epochs",
     "versions",

@@ -4,14 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hw.config import preset
-from hw.network.exits import DEFAULT, Conditions
 from hw.program import program
 from hw.rules import ShortageError
 from models.compression.quantize import encode
 from models.integer import golden
 from models.recipes.checkpoint import load, load_compressed
 from offramp import stages
-from offramp.measure.inputs import attack
 from tests.offramp.recipe import RECIPE
 
 LAST = 1
@@ -112,40 +110,6 @@ def test_evaluated_is_the_golden_model_on_the_whole_test_set(small):
     margins = np.array([own[exit] for own, exit in zip(result.margins, result.exit_index, strict=True)])
     each = {"label": small.source.test.labels, "class": result.classes, "exit": result.exit_index, "margin": margins}
     assert found["per_image"] == {name: values.tolist() for name, values in each.items()}
-
-
-def test_pruning_and_exits_save_cycles(small):
-    part = small.source.test.take(50)
-    means = [
-        stages.measured(which, part.images, part.labels, attack("clean"), eps=0.0, seed=0)[1].cycles.mean()
-        for which in (small.program, small.dense)
-    ]
-    assert means[0] < means[1]
-
-
-def test_an_attack_of_growing_reach(small):
-    """From the clean images on, with what is known already at the end."""
-    part, kind = small.source.test.take(30), attack("fgsm")
-    options = {"seed": 0, "conditions": DEFAULT}
-    _, full = stages.measured(small.program, part.images, part.labels, kind, eps=0.1, **options)
-    found = stages.reach_curve(small.program, part.images, part.labels, kind, eps=0.1, points=2, full=full, **options)
-    assert [(each["eps"], each["images"]) for each in found] == [(0.0, 30), (0.05, 30), (0.1, 30)]
-    _, clean = stages.measured(small.program, part.images, part.labels, attack("clean"), eps=0.0, **options)
-    for each, measured in ((found[0], clean), (found[-1], full)):
-        assert each["accuracy"] == measured.right.mean()
-        assert each["cycles"] == measured.cycles.mean()
-    assert found[0]["accuracy"] > found[-1]["accuracy"]
-
-
-def test_the_timeline_of_an_image(small):
-    part = small.source.test.take(6)
-    conditions = Conditions(audit=128)
-    _, found = stages.measured(
-        small.program, part.images, part.labels, attack("clean"), eps=0.0, seed=0, conditions=conditions
-    )
-    for image in range(6):
-        times = stages.timeline_of(small.program, part.images, image, conditions)
-        assert max(each["end"] for each in times) == found.simulation.layer_ends[image].max()
 
 
 @pytest.mark.slow

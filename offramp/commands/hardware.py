@@ -72,13 +72,13 @@ def build(
 
     terminal = Terminal()
     if model is not None:
-        with terminal.stage("compile"):
+        with terminal.stage("compile") as step:
             from offramp import stages
             from offramp.intake.model import read
             from offramp.intake.programs import program_of
             from offramp.program_files import reread
 
-            program, config = program_of(read(request), config)
+            program, config = program_of(read(request), config, step)
             reread(program, out / stages.PROGRAM)
     config = config or "single"
     with terminal.stage("build") as step:

@@ -48,7 +48,7 @@ def evaluate(
 
         found = read(request)
         images = images_of(found, request, data, options.MOST_IMAGES if data or found.data else _RANDOM, step)
-        program, name = program_of(found, config)
+        program, name = program_of(found, config, step)
         result = stages.evaluated(program, images.codes(found.network), images.labels, step, conditions)
     result["thresholds"] = [head.threshold for head in program.network.exits[:-1]]
     show([*tables.source_rows(found, images, name), *tables.evaluation_rows(result), *tables.threshold_rows(result)])
@@ -113,7 +113,7 @@ def simulate(
 
         found = read(request)
         samples = images_of(found, request, data, images if data or found.data else min(images, _RANDOM), step)
-        program, name = program_of(found, config)
+        program, name = program_of(found, config, step)
         reach = eps
         if reach is None:
             reach = inputs.default_eps(data or found.data or "") if kind.steps else 0.0
@@ -190,7 +190,7 @@ def verify(
         if not ours and (len(found) > 1 or image is not None):
             raise ValueError("several models, and --image, must be of networks of ours that were trained on a data set")
         samples = None if ours else images_of(found[0], requests[0], data, images, step)
-        programs = [program_of(each, config) for each in found]
+        programs = [program_of(each, config, step) for each in found]
     recorded = None
     if waves is not None:
         recorded = Waves(path=waves, layers=None if layer is None else layers_named([p for p, _ in programs], layer))

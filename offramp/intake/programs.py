@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from hw.compiler.compile import balanced_compilation, compile_balanced
+from hw.compiler.compile import balanced_compilation
 from hw.compiler.fitting import changes, fitting
 from hw.config import PRESETS, AcceleratorConfig, preset
 from hw.program.program import Program
@@ -21,13 +21,15 @@ __all__ = ["TRIED", "images_of", "of_model", "program_of"]
 TRIED = ("single", "small", "small-85f", "base-85f", "base")
 
 
-def program_of(model: Model, config: str | None) -> tuple[Program, str]:
+def program_of(model: Model, config: str | None, progress: Progress | None = None) -> tuple[Program, str]:
     """A model's program, and the name of its config.
 
     Parameters
     ----------
     config : str or None
         A preset, also with other sizes; None: the one that the model was made for, else the smallest that fits.
+    progress : Progress, optional
+        Told what is tried.
 
     Raises
     ------
@@ -42,16 +44,21 @@ def program_of(model: Model, config: str | None) -> tuple[Program, str]:
             f"{model.origin} is for the config {_name(model.program.config)}, not {config}: compile its network again",
         )
         return model.program, name
+
+    def report(text: str) -> None:
+        if progress is not None:
+            progress(0, 0, text)
+
     config = config or model.config
     reasons = []
     for name in TRIED if config is None else (config,):
         try:
-            return compile_balanced(model.network, preset(name), model.activity), name
+            return balanced_compilation(model.network, preset(name), model.activity, report).program(), name
         except MisfitError as error:
             reasons.append(f"{name}: {error}")
     if config is not None:
-        raise MisfitError(f"{reasons[0]}; {advice(model, config)}")
-    raise MisfitError(f"{model.network.name} fits no preset; {'; '.join(reasons)}; {advice(model, TRIED[-1])}")
+        raise MisfitError(f"{reasons[0]}; {advice(model, config, report)}")
+    raise MisfitError(f"{model.network.name} fits no preset; {'; '.join(reasons)}; {advice(model, TRIED[-1], report)}")
 
 
 def advice(model: Model, config: str, report: Callable[[str], None] = lambda text: None) -> str:

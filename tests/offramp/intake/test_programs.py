@@ -47,6 +47,13 @@ def test_a_refusal_names_a_config_that_it_fits(monkeypatch):
         program_of(found, "base,activation_words=32")
 
 
+def test_what_is_tried_is_said():
+    said = []
+    program_of(Model(network=wide_network(100), origin="a test"), "single", lambda *step: said.append(step))
+    assert said
+    assert all(done == total == 0 and text for done, total, text in said)
+
+
 def test_a_program_is_for_its_own_config(small):
     found = read(ModelRequest(model=str(small.folder / stages.PROGRAM)))
     assert program_of(found, None)[1] == program_of(found, "tiny")[1] == "tiny"

@@ -72,7 +72,11 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
 
     Files inside the working folder are named relative to it, so that a result says the same on every machine.
     """
-    write_file(path, (json.dumps(result, indent=1, default=_plain) + "\n").encode())
+    write_file(path, (json.dumps(result, indent=1, default=_plain, allow_nan=False) + "\n").encode())
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"numbers must be finite, not {constant}")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -84,7 +88,7 @@ def read_json(path: Path) -> dict[str, Any]:
         When it can't be read or is no table.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

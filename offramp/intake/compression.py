@@ -95,7 +95,10 @@ def sparse(
     """
     train, _, test = (_split(each) for each in samples)
     model, image = _WithExits(module), image_quantization(train.images)
-    as_it_came = accuracy(predict(model.eval(), test.images)[-1], test.labels)
+    logits = predict(model.eval(), test.images)[-1]
+    for each in samples:
+        each.check_labels(logits.shape[-1])
+    as_it_came = accuracy(logits, test.labels)
     dense = to_network(calibrated(model, train.images[:_CALIBRATION]), name)
     before = _measured(dense, samples, config)
     chosen = prune.masks(model, prune.densities(model, keep))

@@ -58,6 +58,8 @@ def extended(
     ValueError
         As of :func:`models.integer.branch.with_branch`, or when the network doesn't fit the config.
     """
+    for each in samples:
+        each.check_labels(network.classes)
     train, validation = ((each.codes(network), each.labels) for each in samples[:2])
     assert train[1] is not None
     assert validation[1] is not None

@@ -90,9 +90,9 @@ def images_of(
     Raises
     ------
     ValueError
-        As :func:`offramp.intake.samples.read`.
+        As :func:`offramp.intake.samples.read`, or when labels are of classes that the network doesn't have.
     """
-    return samples.read(
+    found = samples.read(
         data or model.data,
         model.network.input.shape,
         count=count,
@@ -101,6 +101,8 @@ def images_of(
         preprocessing=request.preprocessing,
         progress=progress,
     )
+    found.check_labels(model.network.classes)
+    return found
 
 
 def of_model(request: ModelRequest, data: str | None, images: int, progress: Progress | None = None) -> Workload:

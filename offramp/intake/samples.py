@@ -96,6 +96,22 @@ class Samples:
         """The first ``count``, or all when there are fewer."""
         return replace(self, images=self.images[:count], labels=None if self.labels is None else self.labels[:count])
 
+    def check_labels(self, classes: int) -> None:
+        """Refuse labels of other classes than a network of so many has.
+
+        Raises
+        ------
+        ValueError
+            When there are such.
+        """
+        if self.labels is not None and len(self.labels):
+            least, most = int(self.labels.min()), int(self.labels.max())
+            require(
+                least >= 0 and most < classes,
+                f"{self.origin}: labels must be in 0..{classes - 1}, as the network has {classes} classes, "
+                f"not {least}..{most}",
+            )
+
     def codes(self, network: Network) -> np.ndarray:
         """As the network takes them: int8, of its shape.
 
@@ -265,6 +281,7 @@ def _file(path: Path) -> Samples:
         f"--data must be one of {', '.join(splits.NAMES)}, an .npz or .npy file, or a folder of images by class, "
         f"not {str(path)!r}",
     )
+    require(path.is_file() or not path.exists(), f"{path}: must be a regular file")
     try:
         loaded: Any = np.load(path, allow_pickle=False)
         if path.suffix == ".npy":
@@ -278,8 +295,8 @@ def _file(path: Path) -> Samples:
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, KeyError, EOFError, MemoryError) as error:
-        text = str(error)
-        raise ValueError(text if text.startswith(str(path)) else f"{path}: must be NumPy arrays: {error}") from error
+        text = "not of Python objects, or something else" if "pickle" in str(error) else str(error)
+        raise ValueError(text if text.startswith(str(path)) else f"{path}: must be NumPy arrays: {text}") from error
     except Exception as error:  # zipfile and zlib have their own, without a common type
         raise ValueError(f"{path}: must be NumPy arrays: {error}") from error
     return Samples(images=images, labels=labels, origin=str(path))

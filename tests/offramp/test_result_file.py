@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from offramp import result_file
-from offramp.result_file import SCHEMA, git_revision, provenance, write_json
+from offramp.result_file import SCHEMA, git_revision, provenance, read_json, write_json
 
 
 def test_a_result_says_where_it_came_from():
@@ -54,6 +54,16 @@ def test_committed_results_name_no_place_on_the_machine_that_made_them():
     assert files
     for file in files:
         assert [text for text in texts(json.loads(file.read_text())) if re.match(r"/\w", text)] == [], file
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_of_results_are_finite(tmp_path, number):
+    path = tmp_path / "result.json"
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": float(number)})
+    path.write_text(f'{{"a": {number}}}')
+    with pytest.raises(ValueError, match=rf"result\.json: must be JSON: numbers must be finite, not {number}$"):
+        read_json(path)
 
 
 def test_a_result_that_cannot_be_written_leaves_the_old_file(tmp_path):

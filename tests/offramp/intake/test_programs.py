@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from hw.config import preset
@@ -45,6 +46,13 @@ def test_a_refusal_names_a_config_that_it_fits(monkeypatch):
         MisfitError, match=r"^base,activation_words=32: .*; it fits --config base,activation_words=\d+$"
     ):
         program_of(found, "base,activation_words=32")
+
+
+def test_labels_of_classes_that_the_network_lacks_are_refused(small, tmp_path):
+    request = ModelRequest(model=str(small.folder / stages.COMPRESSED))
+    np.savez(tmp_path / "x.npz", images=np.zeros((2, 8, 8, 1), np.float32), labels=[0, 10])
+    with pytest.raises(ValueError, match=r"labels must be in 0\.\.9, as the network has 10 classes, not 0\.\.10$"):
+        images_of(read(request), request, str(tmp_path / "x.npz"), 9)
 
 
 def test_what_is_tried_is_said():

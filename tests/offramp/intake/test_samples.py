@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -89,12 +91,19 @@ def test_a_folder_of_classes_is_taken_in_turn(tmp_path):
             r"labels must be 2 integers, one an image, not int64 \(3,",
         ),
         ({"x": np.zeros((2, 4, 6, 1)), "y": np.zeros(2)}, "labels must be 2 integers, one an image, not float64"),
-        ({"x": np.array([{}, {}])}, "must be NumPy arrays: Object arrays cannot be loaded"),
+        ({"x": np.array([{}, {}])}, "must be NumPy arrays: not of Python objects, or something else"),
     ],
 )
 def test_arrays_that_are_no_images_are_refused(tmp_path, values, message):
     with pytest.raises(ValueError, match=message):
         read(arrays(tmp_path, **values), (4, 6, 1), count=4, seed=0)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [0, -1, 1, 2]])
+def test_labels_of_other_classes_are_refused(tmp_path, labels):
+    found = read(arrays(tmp_path, x=np.zeros((4, 4, 6, 1)), y=np.array(labels)), (4, 6, 1), count=4, seed=0)
+    with pytest.raises(ValueError, match=r"labels must be in 0\.\.2, as the network has 3 classes, not -?\d\.\.\d$"):
+        found.check_labels(3)
 
 
 def test_damaged_and_missing_data_is_named(tmp_path):
@@ -104,6 +113,9 @@ def test_damaged_and_missing_data_is_named(tmp_path):
         (tmp_path / "data.npz").write_bytes(content)
         with pytest.raises(ValueError, match=r"data\.npz: must be NumPy arrays"):
             read(path, (4, 6, 1), count=4, seed=0)
+    os.mkfifo(tmp_path / "pipe.npy")
+    with pytest.raises(ValueError, match=r"pipe\.npy: must be a regular file"):
+        read(str(tmp_path / "pipe.npy"), (4, 6, 1), count=4, seed=0)
     with pytest.raises(ValueError, match=r"gone\.npz: cannot be read: No such file"):
         read(str(tmp_path / "gone.npz"), (4, 6, 1), count=4, seed=0)
     with pytest.raises(ValueError, match=r"--data must be one of digits, .*, not 'mnist'"):

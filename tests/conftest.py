@@ -18,9 +18,9 @@ from hypothesis import settings
 _FIRST = (
     *(
         "tests/rtl/test_layers.py",
+        "tests/offramp/test_demo.py",
         "tests/rtl/test_streaming.py",
         "tests/rtl/test_waves.py",
-        "tests/offramp/test_demo.py",
         "tests/test_wheel.py",
         "tests/test_fuzz.py",
     ),

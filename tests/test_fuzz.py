@@ -347,6 +347,7 @@ def use_data(path: Path) -> None:
         read_npy(path)
 
 
+@cache
 def runs() -> list[Callable[..., None]]:
     """Training runs of two epochs, each a function of its checkpoint and of more pieces; together with every optimizer
     and all pieces that keep something in a form that their first epoch makes."""

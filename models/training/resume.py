@@ -225,21 +225,25 @@ def _check_form(found: Any, wanted: Any, what: str, *, equal: bool = False) -> N
     """Refuse what hasn't the types, names, lengths and shapes of something else; numbers and texts may be compared."""
     if isinstance(wanted, torch.Tensor):
         right = isinstance(found, torch.Tensor) and (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
-        require(right, f"{what} must be {wanted.dtype} {tuple(wanted.shape)}, not {_described(found)}")
+        if not right:
+            raise ValueError(f"{what} must be {wanted.dtype} {tuple(wanted.shape)}, not {_described(found)}")
     elif isinstance(wanted, dict):
         right = isinstance(found, dict) and found.keys() == wanted.keys()
-        require(right, f"{what} must have the names {shown(list(wanted))}, not be {_described(found)}")
+        if not right:
+            raise ValueError(f"{what} must have the names {shown(list(wanted))}, not be {_described(found)}")
         for key, value in wanted.items():
             _check_form(found[key], value, f"{what}.{key}", equal=equal)
     elif isinstance(wanted, list | tuple):
         right = type(found) is type(wanted) and len(found) == len(wanted)
-        require(right, f"{what} must be a {type(wanted).__name__} of {len(wanted)}, not {_described(found)}")
+        if not right:
+            raise ValueError(f"{what} must be a {type(wanted).__name__} of {len(wanted)}, not {_described(found)}")
         for number, value in enumerate(wanted):
             _check_form(found[number], value, f"{what}.{number}", equal=equal)
     else:
         right = type(found) is type(wanted) and not (equal and _differs(found, wanted))
-        rule = shown(wanted) if equal else type(wanted).__name__
-        require(right, f"{what} must be {rule}, not {_described(found)}")
+        if not right:
+            rule = shown(wanted) if equal else type(wanted).__name__
+            raise ValueError(f"{what} must be {rule}, not {_described(found)}")
 
 
 def _differs(found: Any, wanted: Any) -> bool:

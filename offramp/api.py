@@ -17,10 +17,11 @@ from hw.config import AcceleratorConfig, preset
 from hw.network.network import Network
 from hw.program.program import Program
 from models import zoo
-from models.compression.quantize import calibrated, encode, to_network
+from models.compression.calibration import calibrate
+from models.compression.quantize import encode
 from models.integer import golden
 from models.integer.activity import activity
-from models.integer.exit_calibration import calibrate_each
+from models.integer.exit_calibration import calibrate_each, with_exit_thresholds
 from models.recipes.checkpoint import load_compressed
 from offramp.kinds import kind_of
 from offramp.program_files import program as load_program
@@ -70,7 +71,7 @@ def quantize(
     Parameters
     ----------
     module : Module
-        As :func:`models.frontends.pytorch.graph.lower` takes it; it isn't changed.
+        Of any style (:func:`models.compression.calibration.calibrate`); it isn't changed.
     images : array of float, (N, height, width, channels)
         In 0..1; they set the ranges of activations.
     labels : array of int, (N,), optional
@@ -83,12 +84,11 @@ def quantize(
     ValueError
         When the network can't run on the accelerator, or images or labels aren't as above.
     """
-    twin = calibrated(module, images)
-    network = to_network(twin, name)
+    network = calibrate(module, images, name).network
     if labels is None or len(network.exits) == 1:
         return network
     logits = golden.run(network, encode(images, network), keep=False).logits
-    return to_network(twin, name, calibrate_each(logits, np.asarray(labels), exit_loss))
+    return with_exit_thresholds(network, *calibrate_each(logits, np.asarray(labels), exit_loss))
 
 
 def compile(network: Network, config: str | AcceleratorConfig = "single", images: np.ndarray | None = None) -> Program:

@@ -31,17 +31,15 @@ from models.datasets.sources import Progress
 from models.datasets.splits import Split
 from models.frontends.pytorch.graph import GraphStep, lower
 from models.frontends.pytorch.merge import merged
-from models.integer.exact import exact
 from models.networks.ensemble import members_of
 from models.networks.residual_net import to_torch
 from models.training.pieces import Piece, Run
 from models.training.standard_pieces import FixedMask
 from models.training.train import Schedule, fit
 
-__all__ = ["calibrated", "encode", "image_quantization", "images_of", "quantize", "to_network"]
+__all__ = ["encode", "image_quantization", "images_of", "quantize", "to_network"]
 
 _CALIBRATION = 512  # images that set the first ranges
-_BATCH = 64  # images of a step of the ranges' averages
 
 
 def encode(images: Any, network: Network) -> np.ndarray:
@@ -192,44 +190,6 @@ def quantize(
     if history is not None:
         history.extend(metrics)
     return twin
-
-
-def calibrated(model: nn.Module, images: np.ndarray, *, exits: bool = True) -> FakeQuantNet:
-    """The int8 twin of a network as it is: nothing is trained, images alone set the ranges of activations.
-
-    Parameters
-    ----------
-    model : Module
-        Float network as :func:`models.frontends.pytorch.graph.lower` takes it.
-    images : array of float, (N, height, width, channels)
-        At least one; some hundred of all classes serve. Those all in 0..1 are taken for pixels; others set the range of
-        the network's input.
-    exits : bool
-        False drops the early exits and what only they need.
-
-    Returns
-    -------
-    FakeQuantNet
-        In evaluation mode; ranges are moving averages over batches of 64 images. It is the same whatever the process
-        has told PyTorch: autocast, default types, precision of convolutions.
-
-    Raises
-    ------
-    ValueError
-        When the network can't run on the accelerator, there is no image, or images aren't as above.
-    FloatingPointError
-        When activations become infinite or no numbers.
-    """
-    images = images_of(images)
-    if images.size == 0:
-        raise ValueError("images must be at least 1, not 0")
-    image = image_quantization(images)
-    graph = lower(model, images.shape[1:])
-    with torch.inference_mode(False), exact():
-        twin = FakeQuantNet(graph if exits else graph.final_only(), image=image).train()
-        for start in range(0, len(images), _BATCH):
-            twin(to_torch(images[start : start + _BATCH].astype(np.float32)))
-    return twin.eval()
 
 
 def to_network(twin: FakeQuantNet, name: str, thresholds: Sequence[int] = ()) -> Network:

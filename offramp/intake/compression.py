@@ -11,7 +11,8 @@ from hw.config import AcceleratorConfig
 from hw.network.network import Network
 from hw.rules import require
 from models.compression import prune
-from models.compression.quantize import calibrated, image_quantization, quantize, to_network
+from models.compression.calibration import calibrate
+from models.compression.quantize import image_quantization, quantize, to_network
 from models.datasets.sources import Progress
 from models.datasets.splits import Split
 from models.training.standard_pieces import FixedMask
@@ -99,7 +100,7 @@ def sparse(
     for each in samples:
         each.check_labels(logits.shape[-1])
     as_it_came = accuracy(logits, test.labels)
-    dense = to_network(calibrated(model, train.images[:_CALIBRATION]), name)
+    dense = calibrate(model, train.images[:_CALIBRATION], name).network
     before = _measured(dense, samples, config)
     chosen = prune.masks(model, prune.densities(model, keep))
     prune.apply(model, chosen)

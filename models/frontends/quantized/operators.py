@@ -66,7 +66,9 @@ def _quantization(found: Lowering, node: fx.Node) -> Quantization:
     given, place = arguments(node), found.place(node)
     scales, zero_points = (given[name] if name in given else given[f"{name}s"] for name in ("scale", "zero_point"))
     scale, zero_point = (
-        torch.as_tensor(found.exported.values[value] if isinstance(value, fx.Node) else value).double().unique()
+        torch.as_tensor(
+            found.exported.values[value] if isinstance(value, fx.Node) else value, dtype=torch.float64
+        ).unique()
         for value in (scales, zero_points)
     )
     if scale.numel() != 1 or zero_point.numel() != 1:

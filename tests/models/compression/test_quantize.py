@@ -20,13 +20,12 @@ from hw.network.network import (
     Network,
 )
 from hw.numerics import Rounding
-from models.compression.quantize import calibrated, encode, quantize, to_network
+from models.compression.quantize import encode, quantize, to_network
 from models.integer import golden
 from models.integer.surrogate import Surrogate
 from models.networks.residual_net import to_torch
 from models.training.train import Schedule, accuracy, fit, predict
 from tests.models.separable import SeparableNet
-from tests.models.settings import Spoiler
 
 ONE = Schedule(epochs=1, lr=0.001)
 
@@ -264,59 +263,3 @@ def test_encode_is_what_the_twin_sees(digits, twin, network):
 def test_encode_wrong(network, images, message):
     with pytest.raises(ValueError, match=message):
         encode(images, network)
-
-
-class Doubled(nn.Module):
-    """Biases that are absent, a sum of a map with itself, a pool: whatever lowering makes tensors of its own for."""
-
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Conv2d(1, 4, 3, bias=False)
-        self.norm = nn.BatchNorm2d(4)
-        self.head = nn.Linear(4, 3, bias=False)
-
-    def forward(self, x):
-        x = self.norm(self.stem(x)).relu()
-        return self.head((x + x).mean(dim=(2, 3)))
-
-
-def test_images_in_other_units_set_the_range_of_the_input():
-    """Normalised by a mean and a deviation, as users have them."""
-    random = torch.Generator().manual_seed(4)
-    module = Doubled().eval()
-    pixels = torch.rand(64, 1, 6, 6, generator=random)
-    images = ((pixels - 0.45) / 0.2).permute(0, 2, 3, 1).numpy()
-    network = to_network(calibrated(module, images), "net")
-    scale, zero_point = network.input.scale, network.input.zero_point
-    assert scale == (float(images.max()) - float(images.min())) / 255
-    assert zero_point == round(-128 - float(images.min()) / scale) > -128
-    codes = encode(images, network)
-    assert (codes.min(), codes.max()) == (-128, 127)
-    assert np.abs((codes.astype(np.float64) - zero_point) * scale - images).max() <= 0.51 * scale
-    with torch.no_grad():
-        expected = module(to_torch(images)).numpy()
-    logits = golden.run(network, codes).logits[-1] * network.layers[-1].output.scale
-    assert np.abs(logits - expected).max() < 0.03 * np.abs(expected).max()
-    # A little further than calibration saw is limited; what has other units is refused.
-    np.testing.assert_array_equal(encode(1.2 * images, network).max(), 127)
-    with pytest.raises(ValueError, match=r"^values of images must be numbers about in -2\.2\d*\.\.2\.7\d*, "):
-        encode(255 * images, network)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_calibration_is_the_same_whatever_the_process_has_set(setting, dtype):
-    torch.manual_seed(3)
-    model = Doubled().to(dtype)
-    images = np.random.default_rng(4).random((70, 8, 8, 1))
-    expected = to_network(calibrated(model, images), "net")
-    if isinstance(setting, Spoiler):  # what the module itself computes is another thing then, and that is noticed
-        with setting, pytest.raises(ValueError, match="stem"):
-            calibrated(model, images)
-        return
-    with setting:
-        found = to_network(calibrated(model, images), "net")
-    assert found.to_dict() == expected.to_dict()
-    arrays = dict(expected.arrays())
-    for name, values in found.arrays():
-        np.testing.assert_array_equal(values, arrays.pop(name), err_msg=name, strict=True)
-    assert not arrays

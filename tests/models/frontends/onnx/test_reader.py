@@ -10,7 +10,8 @@ from onnx import TensorProto
 from torch import nn
 from torch.nn import functional as F
 
-from models.compression.quantize import calibrated, encode, to_network
+from models.compression.calibration import calibrate
+from models.compression.quantize import encode
 from models.frontends.onnx.reader import read
 from models.frontends.pytorch.graph import lower
 from models.integer import golden
@@ -58,7 +59,7 @@ def test_an_exported_module_becomes_an_integer_network(tmp_path, ordinary, free)
     graph = lower(found, found.program.shape)
     assert {"/conv1/Conv", "/conv2/Conv", "/fc/Gemm"} <= {step.name for step in graph.steps}
     pixels = np.random.default_rng(1).random((40, 8, 8, 3)).astype(np.float32)
-    network = to_network(calibrated(found, pixels), "exported")
+    network = calibrate(found, pixels).network
     run = golden.run(network, encode(pixels, network))
     with torch.no_grad():
         wanted = found(torch.from_numpy(pixels.transpose(0, 3, 1, 2))).argmax(1).numpy()
@@ -77,7 +78,7 @@ def test_the_same_integer_network_as_the_module_itself(tmp_path, ordinary):
     found = read(exported(tmp_path, net, (1, 3, 8, 8)))
     pixels = np.random.default_rng(1).random((40, 8, 8, 3)).astype(np.float32)
     codes = [golden.run(made, encode(pixels, made)).logits[0] for made in (
-        to_network(calibrated(found, pixels), "a"), to_network(calibrated(net, pixels), "b"),
+        calibrate(found, pixels).network, calibrate(net, pixels).network,
     )]  # fmt: skip
     assert np.abs(codes[0].astype(int) - codes[1]).max() <= 0.02 * np.abs(codes[1]).max()
 

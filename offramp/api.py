@@ -19,6 +19,7 @@ from hw.program.program import Program
 from models import zoo
 from models.compression.calibration import calibrate
 from models.compression.quantize import encode
+from models.compression.ranges import Ranges
 from models.integer import golden
 from models.integer.activity import activity
 from models.integer.exit_calibration import calibrate_each, with_exit_thresholds
@@ -64,6 +65,7 @@ def quantize(
     labels: np.ndarray | None = None,
     *,
     name: str = "network",
+    ranges: Ranges = "minmax",
     exit_loss: float = 0.005,
 ) -> Network:
     """The integer network of a PyTorch module, by calibration alone.
@@ -76,6 +78,8 @@ def quantize(
         In 0..1; they set the ranges of activations.
     labels : array of int, (N,), optional
         Of the images. With them, thresholds of early exits are chosen; without, no early exit is taken.
+    ranges : str
+        How far the codes of a map reach: ``minmax``, ``percentile`` or ``mse`` (:mod:`models.compression.ranges`).
     exit_loss : float
         Accuracy on these images that early exits may cost, 0..1.
 
@@ -84,7 +88,7 @@ def quantize(
     ValueError
         When the network can't run on the accelerator, or images or labels aren't as above.
     """
-    network = calibrate(module, images, name).network
+    network = calibrate(module, images, name, ranges=ranges).network
     if labels is None or len(network.exits) == 1:
         return network
     logits = golden.run(network, encode(images, network), keep=False).logits

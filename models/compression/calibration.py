@@ -9,6 +9,7 @@ scale.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch.export import ExportedProgram
 
 from hw.network.network import INPUT, Network
 from models.compression.quantize import image_quantization, images_of
+from models.compression.ranges import RANGES, RangeObserver, Ranges, asymmetric
 from models.frontends.pytorch.calls import undisturbed
 from models.frontends.pytorch.exported import (
     export,
@@ -41,7 +43,7 @@ _QD = torch.ops.quantized_decomposed
 _WEIGHTED = ("conv", "depthwise", "linear")
 #: What keeps the scale of its map, if that has been rounded.
 _KEEPING = ("pool", "max_pool", "clip")
-_BATCH = 64  # images whose smallest and largest values are one sample of a range
+_BATCH = 64  # images that are computed at once, whose smallest and largest values are one sample of a range
 _SEED = 20  # of the images on which a program and its steps are compared
 _COUNT = 8  # images that the program takes at once
 _COMPARED = 32  # images on which the stages are compared
@@ -70,7 +72,9 @@ class Calibrated:
     ratios: tuple[float, ...]
 
 
-def calibrate(model: nn.Module | ExportedProgram, images: np.ndarray, name: str = "network") -> Calibrated:
+def calibrate(
+    model: nn.Module | ExportedProgram, images: np.ndarray, name: str = "network", *, ranges: Ranges = "minmax"
+) -> Calibrated:
     """The int8 network of a float one; nothing is trained.
 
     Parameters
@@ -83,6 +87,8 @@ def calibrate(model: nn.Module | ExportedProgram, images: np.ndarray, name: str 
         the network's input.
     name : str
         Of the network.
+    ranges : str
+        How the range of a map is chosen (:mod:`models.compression.ranges`): ``minmax``, ``percentile`` or ``mse``.
 
     Returns
     -------
@@ -98,22 +104,32 @@ def calibrate(model: nn.Module | ExportedProgram, images: np.ndarray, name: str 
     images = images_of(images)
     if images.size == 0:
         raise ValueError("images must be at least 1, not 0")
+    if ranges not in RANGES:
+        raise ValueError(f"ranges must be one of {', '.join(RANGES)}, not {ranges!r}")
     image = image_quantization(images)
     height, width, channels = images.shape[1:]
     shape = (height, width, channels)
     graph = _float_graph(model, shape)
     with torch.inference_mode(False), exact():
         twin = _Twin(graph, image).eval()
-        for start in range(0, len(images), _BATCH):
-            twin.observe(to_torch(images[start : start + _BATCH].astype(np.float32)))
-        sample = to_torch(images[:_COMPARED].astype(np.float32))
+        for batch in _batches(images, _BATCH):
+            twin.observe(batch)
+        for batch in _batches(images, _BATCH) if ranges != "minmax" else ():
+            twin.count(batch)
+        sample = next(_batches(images, _COMPARED))
         expected = twin.values(sample)
-        twin.quantize()
+        twin.quantize(ranges)
         ratios = _ratios(twin, expected, twin.values(sample))
     with undisturbed(twin):
         program = program_of(twin, shape, _COUNT)
     network = read_quantized(program, name=name)
     return Calibrated(network=network, program=program, ratios=ratios)
+
+
+def _batches(images: np.ndarray, count: int) -> Iterator[torch.Tensor]:
+    """Images as PyTorch takes them, so many at once."""
+    for start in range(0, len(images), count):
+        yield to_torch(images[start : start + count].astype(np.float32))
 
 
 def _float_graph(model: nn.Module | ExportedProgram, shape: tuple[int, int, int]) -> Graph:
@@ -146,21 +162,24 @@ class _Twin(nn.Module):
         self.graph, self.image = graph, image
         self.steps = {step.name: step for step in graph.steps}
         self.sites = _sites(graph)
-        self.ranges: dict[str, list[tuple[float, float]]] = {name: [] for name in self.sites}
+        self.observers = {name: RangeObserver(name) for name in self.sites}
         self.scales: dict[str, tuple[float, int]] = {}
         self.places = {step.name: _put(self, step) for step in graph.steps}
 
     def observe(self, images: torch.Tensor) -> None:
-        """Note the smallest and the largest value of every map that is rounded; a range always holds zero."""
-        for name, value in self.values(images).items():
-            if name in self.sites:
-                low, high = float(value.min()), float(value.max())
-                if not (math.isfinite(low) and math.isfinite(high)):
-                    raise ValueError(f"{name}: activations must be finite, not NaN or infinite")
-                self.ranges[name].append((min(low, 0.0), max(high, 0.0)))
+        """Note how far the values of every map reach that is rounded."""
+        values = self.values(images)
+        for name, observer in self.observers.items():
+            observer.observe(values[name])
 
-    def quantize(self) -> None:
-        """Set all scales from the means of the ranges, and let weights be integers."""
+    def count(self, images: torch.Tensor) -> None:
+        """Count the values of these maps; all images must have been observed."""
+        values = self.values(images)
+        for name, observer in self.observers.items():
+            observer.count(values[name])
+
+    def quantize(self, ranges: Ranges) -> None:
+        """Set all scales from the ranges, and let weights be integers."""
         self.scales[INPUT] = self.image
         finest: dict[str, float] = {}  # of what isn't rounded yet, the smallest step that it may be rounded to
         for name, step in self.steps.items():
@@ -175,14 +194,9 @@ class _Twin(nn.Module):
             if step.kind in _KEEPING and sources:
                 self.scales[name] = sources[0]
             elif name in self.sites:
-                self.scales[name] = self._scale(name, least)
+                self.scales[name] = asymmetric(*self.observers[name].limits(ranges), least)
             else:
                 finest[name] = least
-
-    def _scale(self, name: str, finest: float) -> tuple[float, int]:
-        low, high = np.mean(self.ranges[name], axis=0)
-        scale = max(float(high - low) / 255, finest, _TINIEST)
-        return scale, min(max(round(-128 - float(low) / scale), -128), 127)
 
     def values(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """What every step computes, rounded where the network rounds; outputs that aren't have names of their own."""

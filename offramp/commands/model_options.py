@@ -91,6 +91,14 @@ def _model_options(
             **_PANEL,
         ),
     ] = None,
+    ranges: Annotated[
+        str,
+        typer.Option(
+            metavar="minmax|percentile|mse",
+            help="Ranges of a float model: all values, all but the outermost, or those of least squared error.",
+            **_PANEL,
+        ),
+    ] = "minmax",
     shape: Annotated[
         str | None,
         typer.Option(

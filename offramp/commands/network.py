@@ -134,7 +134,9 @@ def _compress_module(
             data, request.shape, seed=seed, root=request.root, preprocessing=request.preprocessing, progress=step
         )
         name = request.model.rpartition(":")[2]
-        made = sparse(module, name, samples, chosen, keep=keep, epochs=epochs, seed=seed, progress=step)
+        made = sparse(
+            module, name, samples, chosen, keep=keep, epochs=epochs, seed=seed, ranges=request.ranges, progress=step
+        )
     origin = f"module {request.model}, {percent(keep, 0)} of its weights, fine-tuned"
     save(file, NetworkFile(network=made.network, origin=origin, activity=made.activity))
     results().print(extension({"dense, int8": made.before, "sparse, int8": made.after}), "")

@@ -13,6 +13,7 @@ from hw.rules import require
 from models.compression import prune
 from models.compression.calibration import calibrate
 from models.compression.quantize import image_quantization, quantize, to_network
+from models.compression.ranges import Ranges
 from models.datasets.sources import Progress
 from models.datasets.splits import Split
 from models.training.standard_pieces import FixedMask
@@ -72,6 +73,7 @@ def sparse(
     keep: float,
     epochs: int,
     seed: int,
+    ranges: Ranges = "minmax",
     progress: Progress | None = None,
 ) -> Sparse:
     """Prune a module's weights by their magnitudes over all layers (LAMP), fine-tune, train on as int8.
@@ -86,6 +88,8 @@ def sparse(
         Share of the weights that stay, above 0, at most 1.
     epochs : int
         Of fine-tuning; a third as many train on as int8.
+    ranges : str
+        How ranges of the dense network are chosen (:mod:`models.compression.ranges`); the sparse one learns with its.
 
     Raises
     ------
@@ -100,7 +104,7 @@ def sparse(
     for each in samples:
         each.check_labels(logits.shape[-1])
     as_it_came = accuracy(logits, test.labels)
-    dense = calibrate(model, train.images[:_CALIBRATION], name).network
+    dense = calibrate(model, train.images[:_CALIBRATION], name, ranges=ranges).network
     before = _measured(dense, samples, config)
     chosen = prune.masks(model, prune.densities(model, keep))
     prune.apply(model, chosen)

@@ -208,7 +208,8 @@ def _program_runtime(source: nn.Module | ExportedProgram, network: Network) -> R
 
 
 def _only_codes(request: ModelRequest) -> None:
-    require(request.calibrate is None, f"--calibrate must go with a float model: {request.model} is int8 already")
+    for option, given in (("--calibrate", request.calibrate is not None), ("--ranges", request.ranges != "minmax")):
+        require(not given, f"{option} must go with a float model: {request.model} is int8 already")
 
 
 def _ours(request: ModelRequest) -> Model:
@@ -253,7 +254,7 @@ def _calibrated(
 ) -> Model:
     """A float module or program as integers; ``shape`` is that of its images, where it says so itself."""
     images, note = _calibration(request, shape or request.shape)
-    found = calibrate(source, images, name)
+    found = calibrate(source, images, name, ranges=request.ranges)
     signal = ", ".join(f"{ratio:.1f}" for ratio in found.ratios)
     notes = (note, f"as int8 the outputs are {signal} dB above their noise, on images that calibrated")
 

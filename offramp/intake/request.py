@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from offramp.intake.samples import Preprocessing
+
+if TYPE_CHECKING:
+    from models.compression.ranges import Ranges
 
 __all__ = ["ModelRequest"]
 
@@ -22,6 +26,8 @@ class ModelRequest:
         Of a factory's module: safetensors, or a state dictionary that ``torch.save`` wrote.
     calibrate : str or None
         Images that set the ranges of a float model, as :func:`offramp.intake.samples.read` takes them; None: random.
+    ranges : str
+        How the ranges of a float model are chosen: one of :data:`models.compression.ranges.RANGES`.
     shape : tuple of 3 int, or None
         Height, width, channels of an image of a float module; None: that of the images.
     preprocessing : Preprocessing
@@ -35,6 +41,7 @@ class ModelRequest:
     output_tensor: str | None = None
     weights: Path | None = None
     calibrate: str | None = None
+    ranges: "Ranges" = "minmax"
     shape: tuple[int, int, int] | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     seed: int = 0

@@ -8,6 +8,7 @@ from hw.compiler.compile import compile_network
 from hw.config import preset
 from models.compression.calibration import calibrate
 from models.compression.quantize import encode
+from models.compression.ranges import RANGES
 from models.integer import golden
 from models.networks.residual_net import to_torch
 from tests.models.settings import Spoiler
@@ -269,3 +270,46 @@ def test_calibration_is_the_same_whatever_the_process_has_set(setting, dtype):
     for name, values in found.arrays():
         np.testing.assert_array_equal(values, arrays.pop(name), err_msg=name, strict=True)
     assert not arrays
+
+
+class Digits(nn.Module):
+    """Random features of digits with the best linear head for them, and one of no use that rarely is very active."""
+
+    def __init__(self, split):
+        super().__init__()
+        torch.manual_seed(6)
+        self.stem, self.head = nn.Conv2d(1, 12, 3, padding=1), nn.Linear(12 * 64, 10)
+        with torch.no_grad():
+            self.stem.weight[0], self.stem.bias[0] = 20.0, -165.0
+            features, classes = self.features(to_torch(split.images)), F.one_hot(torch.from_numpy(split.labels), 10)
+            features[:, :64] = 0
+            ridge = features.T @ features + torch.eye(features.shape[1])
+            self.head.weight[:] = torch.linalg.solve(ridge, features.T @ (classes - 0.1)).T
+            self.head.bias.zero_()
+
+    def features(self, x):
+        return F.relu(self.stem(x)).flatten(1)
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+def test_each_choice_of_ranges_is_best_at_what_it_is_for(digits):
+    model, images, errors, noise = Digits(digits.train).eval(), digits.train.images[:512], {}, {}
+    (expected,), (right,) = (made(model, pictures) for pictures in (images, digits.test.images))
+    right = (right.argmax(1) == digits.test.labels).mean()
+    with torch.no_grad():
+        features = model.features(to_torch(images)).unflatten(1, (12, 8, 8)).permute(0, 2, 3, 1).numpy()
+    for ranges in RANGES:
+        network = calibrate(model, images, ranges=ranges).network
+        run, stem = golden.run(network, encode(images, network)), network.layer("stem").output
+        values = (run.tensors["stem"].astype(np.float64) - stem.zero_point) * stem.scale
+        errors[ranges] = np.square(values - features).mean()
+        noise[ranges] = np.square(run.logits[-1] * network.layer("head").output.scale - expected).mean()
+        classes = golden.run(network, encode(digits.test.images, network)).classes
+        assert abs((classes == digits.test.labels).mean() - right) <= 0.01
+    assert right > 0.93
+    assert errors["mse"] < min(errors["minmax"], errors["percentile"])
+    assert noise["percentile"] < min(noise["minmax"], noise["mse"])  # what is rare is of no use here
+    with pytest.raises(ValueError, match="ranges must be one of minmax, percentile, mse, not 'entropy'"):
+        calibrate(model, images, ranges="entropy")

@@ -95,6 +95,14 @@ def test_a_module_of_a_user_is_calibrated(module):
     assert np.abs(made - logits).max() < 0.05 * np.abs(logits).max()
 
 
+def test_ranges_are_chosen_as_asked(module):
+    found = [read(ModelRequest(model=module, calibrate="digits", ranges=ranges)) for ranges in ("minmax", "percentile")]
+    scales = [[layer.output.scale for layer in each.network.layers] for each in found]
+    assert scales[1][0] < scales[0][0]
+    with pytest.raises(ValueError, match="ranges must be one of minmax, percentile, mse, not 'kl'"):
+        read(ModelRequest(model=module, calibrate="digits", ranges="kl"))
+
+
 def test_without_images_it_says_so_and_needs_a_shape(module):
     with pytest.raises(ValueError, match="--shape HEIGHT,WIDTH,CHANNELS must be given"):
         read(ModelRequest(model=module))
@@ -174,6 +182,8 @@ def test_options_of_other_kinds_of_models_are_refused(tmp_path, small):
         read(ModelRequest(model=path, weights=tmp_path / "w.pt"))
     with pytest.raises(ValueError, match="--calibrate must go with a float model"):
         read(ModelRequest(model=path, calibrate="digits"))
+    with pytest.raises(ValueError, match="--ranges must go with a float model"):
+        read(ModelRequest(model=path, ranges="mse"))
     with pytest.raises(ValueError, match="--output-tensor must go with a TFLite file"):
         read(ModelRequest(model="zoo:digits", output_tensor="logits"))
     with pytest.raises(ValueError, match=r"trained\.off is a trained network: compress it first"):

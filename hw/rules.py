@@ -1,11 +1,26 @@
 """What checks of values share."""
 
+import keyword
+import re
 from typing import Any
 
-__all__ = ["MisfitError", "ShortageError", "integer", "integers", "require", "shown", "text"]
+__all__ = ["MisfitError", "ShortageError", "check_identifier", "integer", "integers", "require", "shown", "text"]
 
 #: Most characters of a value in a message.
 _LONGEST = 80
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+#: Reserved words of Verilog (IEEE 1364-2005, annex B).
+_VERILOG = """
+always and assign automatic begin buf bufif0 bufif1 case casex casez cell cmos config deassign default defparam design
+disable edge else end endcase endconfig endfunction endgenerate endmodule endprimitive endspecify endtable endtask event
+for force forever fork function generate genvar highz0 highz1 if ifnone incdir include initial inout input instance
+integer join large liblist library localparam macromodule medium module nand negedge nmos nor noshowcancelled not notif0
+notif1 or output parameter pmos posedge primitive pull0 pull1 pulldown pullup pulsestyle_ondetect pulsestyle_onevent
+rcmos real realtime reg release repeat rnmos rpmos rtran rtranif0 rtranif1 scalared showcancelled signed small specify
+specparam strong0 strong1 supply0 supply1 table task time tran tranif0 tranif1 tri tri0 tri1 triand trior trireg
+unsigned use uwire vectored wait wand weak0 weak1 while wire wor xnor xor
+"""
+_RESERVED = frozenset(keyword.kwlist) | frozenset(_VERILOG.split())
 
 
 def require(condition: Any, message: str) -> None:
@@ -27,6 +42,21 @@ def integers(value: Any, count: int) -> bool:
 def text(value: Any) -> bool:
     """Whether a value is a text, not empty and of characters that can be printed."""
     return isinstance(value, str) and bool(value) and value.isprintable()
+
+
+def check_identifier(name: str) -> None:
+    """Refuse a name that Verilog, Python or a file system can't have.
+
+    Raises
+    ------
+    ValueError
+        When it is none.
+    """
+    require(
+        _IDENTIFIER.fullmatch(name) and name not in _RESERVED,
+        "name must be letters, digits and _, at most 64, no digit first and no reserved word of Verilog or Python, "
+        f"not {shown(name)}",
+    )
 
 
 def shown(value: Any) -> str:

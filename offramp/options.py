@@ -9,6 +9,7 @@ from fpga.boards import CLOCKS_MHZ
 from hw.config import PRESETS, preset
 from hw.network.exits import DEFAULT, LIMITS, Conditions
 from hw.output import STANDARD_OUTPUT, check_file, check_folder
+from hw.rules import check_identifier
 from models.datasets.splits import NAMES
 from offramp.console import diverted
 
@@ -97,6 +98,12 @@ def waves_file(context: typer.Context, path: Path | None) -> Path | None:
             raise ValueError(f"--waves must name a file that ends in .fst, not {str(path)!r}")
         check_file(path.with_suffix(".gtkw"))
     return output_file(context, path)
+
+
+def identifier(name: str) -> str:
+    """Refuse what Verilog can't call a module."""
+    check_identifier(name)
+    return name
 
 
 def output_folder(path: Path) -> Path:

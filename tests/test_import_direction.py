@@ -86,8 +86,15 @@ INSIDE: dict[str, tuple[str, ...]] = {
     "offramp.report.plots": (),
     "offramp.report": ("offramp.report.plots",),
     "offramp.replications": (),
+    "offramp.ip_core": ("offramp.report",),
     "offramp.intake": ("offramp.rtl", "offramp.measure"),
-    "offramp.commands": ("offramp.rtl", "offramp.measure", "offramp.report", "offramp.intake"),
+    "offramp.commands": (
+        "offramp.rtl",
+        "offramp.measure",
+        "offramp.report",
+        "offramp.intake",
+        "offramp.ip_core",
+    ),
 }
 PACKAGES = ("hw", "sim", "models", "fpga", FRONT_DOOR)
 #: What contracts may take from the hardware language: layouts, which are plain data, and their widths.

@@ -1,16 +1,22 @@
 """Verilog of a component, for simulators and synthesis of any vendor."""
 
+import re
 from functools import lru_cache
 
 from amaranth.lib import wiring
 
 from hw.config import AcceleratorConfig
+from hw.rtl.axi_stream import AxiStream
 from hw.rtl.verilog_platform import GlobalBuffer, VerilogPlatform
+from hw.rules import check_identifier
 
-__all__ = ["TOP", "convert", "generate", "states"]
+__all__ = ["TOP", "convert", "generate", "generate_axi", "states"]
 
 #: Name of the top module.
 TOP = "offramp"
+
+#: In Verilog as Yosys writes it: the name of a module that begins, and of one of which an instance begins.
+_MODULE = re.compile(r"^(module |  )(\\\S+ |\w+)(?=\(| +(?:\\\S+ |\w+) +\($)", flags=re.MULTILINE)
 
 
 def convert(component: wiring.Component, name: str, network: GlobalBuffer | None = None) -> str:
@@ -39,6 +45,34 @@ def _generated(config: AcceleratorConfig) -> tuple[str, dict[str, dict[str, dict
 def generate(config: AcceleratorConfig) -> str:
     """Verilog of the accelerator, top module :data:`TOP`; converted once a process, which takes 5 to 20 seconds."""
     return _generated(config)[0]
+
+
+def generate_axi(config: AcceleratorConfig, name: str) -> str:
+    """Verilog of the accelerator behind AXI4-Stream ports (:class:`hw.rtl.axi_stream.AxiStream`), for others' designs.
+
+    Parameters
+    ----------
+    name : str
+        Of the top module; those of all other modules begin with it and ``_``, and are plain identifiers.
+
+    Raises
+    ------
+    ValueError
+        When the name is no identifier of Verilog.
+    """
+    from hw.rtl.accelerator import Accelerator
+
+    check_identifier(name)
+    return _prefixed(convert(AxiStream(Accelerator(config), 32 * config.loader), TOP), name)
+
+
+def _prefixed(text: str, name: str) -> str:
+    """Verilog with another name of the top module, which those of all others begin with, whatever they contain."""
+    found = [match[2] for match in _MODULE.finditer(text) if match[1] == "module "]
+    plain = {each: re.sub(r"\W", "_", each.strip().removeprefix("\\").removeprefix(f"{TOP}.")) for each in found}
+    names = {each: name if each == TOP else f"{name}_{short}" for each, short in plain.items()}
+    assert len(set(names.values())) == len(found)
+    return _MODULE.sub(lambda match: match[1] + names.get(match[2], match[2]), text)
 
 
 def states(config: AcceleratorConfig) -> dict[str, dict[str, dict[int, str]]]:

@@ -20,32 +20,39 @@ __all__ = ["build", "generate"]
 def generate(
     *,
     config: options.ConfigName = "single",
+    name: Annotated[
+        str,
+        typer.Option(
+            help="Name of the top module and the files, with which all other modules' names begin.",
+            callback=options.identifier,
+        ),
+    ] = "offramp",
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="File to write; - is standard output.", callback=options.output_file)
-    ] = Path("out/offramp.v"),
+        Path, typer.Option("--output", "-o", help="Folder for the files.", callback=options.output_folder)
+    ] = OUT / "core",
     seed: options.Seed = 0,
     json: options.Json = None,
 ) -> None:
-    """Write the Verilog of a config, top module `offramp`, for any flow."""
+    """Write a config as a core for any flow: Verilog with AXI4-Stream ports, protocol map, constraints, test bench."""
     from hw.output import write_file
 
     chosen = preset(config)
     with Terminal().stage("generate"):
-        from hw.rtl.verilog import generate as verilog
+        from offramp.ip_core.files import core_files
 
-        text = verilog(chosen)
-    write_file(output, text.encode())
+        made = core_files(chosen, name)
+        for file, text in made.items():
+            write_file(output / file, text.encode())
+    lines = made[f"{name}.v"].count("\n")
     show(
         [
-            ("config", config),
-            ("digest", chosen.digest()[:16]),
-            ("lines", f"{text.count(chr(10)):,}"),
-            ("file", str(output)),
+            *(("config", config), ("digest", chosen.digest()[:16]), ("top module", name)),
+            *(("lines of Verilog", f"{lines:,}"), ("folder", str(output)), ("files", ", ".join(made))),
         ]
     )
-    lines = text.count("\n")
-    finish("generate", seed, json, {"config": config, "digest": chosen.digest(), "lines": lines, "file": output})
-    next_step(f"offramp build --config {config}")
+    figures = {"name": name, "lines": lines, "folder": output, "files": list(made)}
+    finish("generate", seed, json, {"config": config, "digest": chosen.digest(), **figures})
+    next_step(f"offramp compile --config {config}", f"offramp build --config {config}")
 
 
 @takes_model

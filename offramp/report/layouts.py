@@ -10,7 +10,7 @@ from amaranth.lib import data, enum
 
 from hw.program import isa, isa_select, program, protocol
 
-__all__ = ["program_page"]
+__all__ = ["described", "program_page", "tables_of"]
 
 _HEAD = """# Programs: instruction set, host protocol, file
 
@@ -47,36 +47,42 @@ def _plain(text: str) -> str:
     return text.replace("``", "`")
 
 
-def _layout(cls: Any) -> Iterator[str]:
-    """A Struct's fields, with the bits that each takes."""
-    said = _comments(cls)
-    yield from (f"### {cls.__name__}", "", _said(cls), "", "| bits | field | meaning |", "|---|---|---|")
-    for name, field in cls.as_shape():
-        first, width = field.offset, field.width
-        kind = getattr(field.shape, "__name__", "")
-        bits = f"{first + width - 1}:{first}" if width > 1 else str(first)
-        meaning = _plain(said[name]) or (f"see {kind}" if kind else "")
-        yield f"| {bits} | `{name}` | {meaning} |"
-    yield ""
-
-
-def _enumeration(cls: Any) -> Iterator[str]:
-    """An enumeration's members and their values."""
-    said = _comments(cls)
-    yield from (f"### {cls.__name__}", "", _said(cls), "", "| value | name | meaning |", "|--:|---|---|")
-    for member in cls:
-        yield f"| {member.value} | `{member.name}` | {_plain(said[member.name])} |"
-    yield ""
-
-
-def _of(module: ModuleType) -> Iterator[str]:
-    """Every layout that a module defines, in its order."""
+def described(module: ModuleType) -> list[dict[str, Any]]:
+    """Every layout that a module defines, in its order: what it is, and its fields by bits or its members by value."""
     own = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
+    found: list[dict[str, Any]] = []
     for cls in own:
         if isinstance(cls, type) and issubclass(cls, enum.Enum):
-            yield from _enumeration(cls)
+            said = _comments(cls)
+            members = [{"value": each.value, "name": each.name, "meaning": _plain(said[each.name])} for each in cls]  # type: ignore[attr-defined]
+            found.append({"name": cls.__name__, "said": _said(cls), "members": members})
         elif isinstance(cls, type(data.Struct)):
-            yield from _layout(cls)
+            found.append({"name": cls.__name__, "said": _said(cls), "fields": list(_fields(cls))})
+    return found
+
+
+def _fields(cls: Any) -> Iterator[dict[str, Any]]:
+    said = _comments(cls)
+    for name, field in cls.as_shape():
+        kind = getattr(field.shape, "__name__", "")
+        meaning = _plain(said[name]) or (f"see {kind}" if kind else "")
+        yield {"low": field.offset, "bits": field.width, "name": name, "meaning": meaning}
+
+
+def tables_of(module: ModuleType) -> Iterator[str]:
+    """The same as Markdown, a heading and a table each."""
+    for each in described(module):
+        yield from (f"### {each['name']}", "", each["said"], "")
+        if "members" in each:
+            yield from ("| value | name | meaning |", "|--:|---|---|")
+            yield from (f"| {own['value']} | `{own['name']}` | {own['meaning']} |" for own in each["members"])
+        else:
+            yield from ("| bits | field | meaning |", "|---|---|---|")
+            for own in each["fields"]:
+                low, bits = own["low"], own["bits"]
+                place = f"{low + bits - 1}:{low}" if bits > 1 else str(low)
+                yield f"| {place} | `{own['name']}` | {own['meaning']} |"
+        yield ""
 
 
 def program_page() -> str:
@@ -91,11 +97,11 @@ def program_page() -> str:
     parts = [
         _HEAD,
         "## Instructions, descriptions, lists\n",
-        *_of(isa),
+        *tables_of(isa),
         "## Selections\n",
-        *_of(isa_select),
+        *tables_of(isa_select),
         "## The host stream\n",
-        *_of(protocol),
+        *tables_of(protocol),
         *file,
     ]
     return "\n".join(parts).rstrip("\n") + "\n"

@@ -1,6 +1,6 @@
 import pytest
 
-from hw.rules import integer, integers, require, shown, text
+from hw.rules import check_identifier, integer, integers, require, shown, text
 
 
 def test_integers_are_no_truth_values():
@@ -29,3 +29,14 @@ def test_values_are_shown_in_a_few_characters():
     assert shown((1, "a")) == "(1, 'a')"
     assert shown("x" * 1000) == f"'{'x' * 79}..."
     assert shown(1 << 20_000) == "a number of too many digits"
+
+
+@pytest.mark.parametrize("name", ["a", "_9", "Core_2", "x" * 64])
+def test_identifiers(name):
+    check_identifier(name)
+
+
+@pytest.mark.parametrize("name", ["", "9a", "a-b", "a b", "ä", "x" * 65, "module", "wire", "import", "a\n", "../a"])
+def test_what_is_no_identifier_is_refused(name):
+    with pytest.raises(ValueError, match=r"^name must be letters, digits and _, at most 64, .*, not "):
+        check_identifier(name)

@@ -24,7 +24,7 @@ COMMANDS = {
     "export": {"--output", "--weights", "--calibrate", "--shape", "--seed", "--json"},
     "exit": {"--after", "--data", "--config", "--grid", "--exit-loss", "--output", "--seed", "--json"},
     "diff": {"--config", "--data", "--data-dir", "--seed", "--json"},
-    "generate": {"--config", "--output", "--seed", "--json"},
+    "generate": {"--config", "--name", "--output", "--seed", "--json"},
     "build": {"--config", "--board", "--clock", "--seed", "--out", "--json"},
     "info": {"--seed", "--json"},
     "zoo": {

@@ -182,7 +182,7 @@ def test_configs_of_the_zoo_are_named(monkeypatch, capsys):
 
 
 def test_standard_output_holds_one_file(monkeypatch, capsys):
-    text = refused(monkeypatch, capsys, "generate", "--json", "-", "-o", "-")
+    text = refused(monkeypatch, capsys, "report", "methods", "--json", "-", "-o", "-")
     assert text == "only one option may be -: standard output holds one file"
     results().print("what comes next in this process")
     assert capsys.readouterr().out == "what comes next in this process\n"

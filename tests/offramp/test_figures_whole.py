@@ -108,7 +108,7 @@ def ready(small, finished, extended, tmp_path, monkeypatch):
     }
     for (module, name), stand_in in stand_ins.items():
         monkeypatch.setattr(module, name, stand_in)
-    monkeypatch.setattr("hw.rtl.verilog.generate", lambda config: 1234 * "wire x;\n")
+    monkeypatch.setattr("offramp.ip_core.files.generate_axi", lambda config, name: 1234 * "wire x;\n")
     trained, compressed, program = (small.folder / name for name in (stages.TRAINED, stages.COMPRESSED, stages.PROGRAM))
     monkeypatch.chdir(tmp_path)  # a path of many digits may be folded in the middle of one
     out = ("--out", "out")
@@ -126,7 +126,7 @@ def ready(small, finished, extended, tmp_path, monkeypatch):
                 *("exit", "add", compressed, "--after", "stem.conv", "--data", "digits", "--config", "tiny"),
                 *("--output", tmp_path / "more.off"),
             ),
-            "generate": ("generate", "--config", "tiny", "--output", tmp_path / "tiny.v"),
+            "generate": ("generate", "--config", "tiny", "--output", "core"),
             "build": ("build", "--config", "tiny", *out),
             "bench": ("bench", *(f"--workload={name}" for name in rows), "--verilator", 2, "--peers"),
             "info": ("info", program),

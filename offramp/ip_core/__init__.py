@@ -1,0 +1,1 @@
+"""The accelerator as an IP core for designs of others."""

@@ -1,11 +1,14 @@
 """Commands that run a model: on the golden model, on the simulator, on the RTL."""
 
 from dataclasses import asdict
+from json import dumps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fpga.boards import CLOCKS_MHZ
+from hw.output import write_file
 from offramp import options
 from offramp.commands import model_options
 from offramp.commands.common import PROGRAM, config_option, finish, next_step, show
@@ -91,6 +94,15 @@ def simulate(
             0, options.MOST_IMAGES - 1, "Also when each core works on this one of the images.", show_default="none"
         ),
     ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write when layers, cores and lanes work on the image of --timeline, else the first, as Perfetto "
+            "(ui.perfetto.dev) takes it.",
+            show_default="none",
+            callback=options.output_file,
+        ),
+    ] = None,
     data: model_options.AnyData = None,
     seed: options.Seed = 0,
     json: options.Json = None,
@@ -110,6 +122,7 @@ def simulate(
         from offramp.intake.programs import images_of, program_of
         from offramp.measure.simulation import simulated
         from offramp.report import tables
+        from offramp.report.trace import trace_events
 
         found = read(request)
         samples = images_of(found, request, data, images if data or found.data else min(images, _RANDOM), step)
@@ -125,13 +138,16 @@ def simulate(
             eps=reach,
             clock_mhz=clock,
             curve=curve,
-            timeline=timeline,
+            timeline=0 if trace is not None and timeline is None else timeline,
             conditions=conditions,
             seed=seed,
             progress=step,
         )
     show(tables.source_rows(found, samples, name))
     results().print(*tables.simulation(attack, result))
+    if trace is not None:
+        write_file(trace, dumps(trace_events(result["timeline"], clock)).encode())
+        show([("trace", str(trace))])
     asked = {"program": model, "config": name, "images_of": samples.origin, "attack": attack, "eps": reach}
     finish("simulate", seed, json, {**asked, "conditions": asdict(conditions), "notes": found.notes, **result})
     next_step(f"offramp verify {model}")

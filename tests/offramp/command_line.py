@@ -14,7 +14,8 @@ COMMANDS = {
     "compile": {"--config", "--explain", "--seed", "--out", "--json"},
     "evaluate": {"--data", "--data-dir", "--seed", "--json"},
     "simulate": {
-        *("--data", "--data-dir", "--attack", "--eps", "--images", "--curve", "--timeline", "--seed", "--json"),
+        *("--data", "--data-dir", "--attack", "--eps", "--images", "--curve", "--timeline"),
+        *("--trace", "--seed", "--json"),
     },
     "verify": {"--data", "--data-dir", "--images", "--simulator", "--waves", "--layer", "--image", "--seed", "--json"},
     "import": {

@@ -18,6 +18,7 @@ from offramp.cli import app
 from offramp.kinds import kind_of
 from offramp.report.plots.chart import Chart
 from offramp.report.result_page import page_of, read_result
+from offramp.report.trace import trace_events
 from offramp.rtl import run as rtl
 from offramp.rtl.waves import Waves
 from sim import worst_case
@@ -406,3 +407,14 @@ def test_a_module_of_a_user_is_compressed(tmp_path, monkeypatch, capsys):
     for keep in ("0", "120%", "much"):
         text = f"--keep must be above 0 and at most 1, or in percent, not {keep!r}"
         assert refused(monkeypatch, capsys, "compress", module, "--data", "digits", "--keep", keep) == text
+
+
+def test_a_trace_is_of_the_image_of_the_timeline(small, tmp_path):
+    program = small.folder / stages.PROGRAM
+    command = ("simulate", program, "--images", 4, "--json", tmp_path / "r.json", "--trace", tmp_path / "t.json")
+    for chosen, options in ((0, ()), (2, ("--timeline", 2))):
+        _, code = run(*command, *options)
+        assert code == 0
+        result, trace = (json.loads((tmp_path / name).read_text()) for name in ("r.json", "t.json"))
+        assert result["timeline_image"] == chosen
+        assert trace == trace_events(result["timeline"], 50.0)

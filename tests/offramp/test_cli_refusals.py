@@ -17,6 +17,7 @@ from tests.offramp.command_line import COMMANDS, refused
 OUTPUTS = [
     *((name, "--json") for name in COMMANDS),
     *((name, "--out") for name in ("train", "compress", "compile", "build", "demo")),
+    ("simulate", "--trace"),
     ("generate", "--output"),
     ("import", "--output"),
     ("export", "--output"),
@@ -189,7 +190,7 @@ def test_standard_output_holds_one_file(monkeypatch, capsys):
 
 
 def test_every_output_is_tested():
-    written = {"--json", "--out", "--output", "--plots"}
+    written = {"--json", "--out", "--output", "--plots", "--trace"}
     assert {(name, option) for name in COMMANDS for option in COMMANDS[name] & written} == set(OUTPUTS)
 
 

@@ -8,7 +8,7 @@ can say what it has to say. It need not wait for ever: where for :func:`patience
 accelerator hangs or has lost step, and only a reset helps.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from hw.config import WORD_CHANNELS
 from hw.network.exits import DEFAULT, Conditions
-from hw.program.bits import decode, encode
+from hw.program.bits import decode, encode, words_of
 from hw.program.instructions import Instruction
 from hw.program.link import Bundle, link
 from hw.program.program import Program
@@ -40,9 +40,11 @@ __all__ = [
     "Answer",
     "DeviceError",
     "HostOperation",
+    "ReplyError",
     "RunOutcome",
     "Transaction",
     "command",
+    "identity",
     "image_words",
     "load_bundle",
     "load_program",
@@ -63,6 +65,14 @@ TAGS = 1 << 16
 _UNDER_WAY = 2
 #: Most cycles of anything but a run: clearing accumulators, fetching a header, spacing out the words of an image.
 _OVERHEAD = 10_000
+#: Payload words of replies; those of DATA are as many as were asked for.
+_PAYLOADS = {
+    Reply.INFO: 2,
+    Reply.READY: 0,
+    Reply.LAYER: words_of(LayerRecord),
+    Reply.RESULT: words_of(RunResult),
+    Reply.ERROR: 1,
+}
 #: Errors that end a run; with others a command is refused.
 _ENDS = (ErrorCode.BAD_INSTRUCTION, ErrorCode.TIMEOUT, ErrorCode.ABANDONED)
 
@@ -83,6 +93,10 @@ class DeviceError(Exception):
         super().__init__(f"the accelerator answered {code.name} (detail {detail:#x})")
 
 
+class ReplyError(ValueError):
+    """The accelerator said what it never says: something was lost or changed on the way."""
+
+
 class Answer(NamedTuple):
     """A reply: its kind, its code and its payload words."""
 
@@ -98,8 +112,26 @@ class Answer(NamedTuple):
 
 
 def reply_length(header: int) -> int:
-    """Payload words that follow a reply's header word."""
-    return int(decode(ReplyHeader, [header])["length"])
+    """Payload words that follow a reply's header word.
+
+    Raises
+    ------
+    ReplyError
+        When no reply begins so.
+    """
+    fields = decode(ReplyHeader, [header])
+    try:
+        reply, code = Reply(fields["reply"]), ErrorCode(fields["code"])
+    except ValueError:
+        reply, code = None, None
+    length = int(fields["length"])
+    if (
+        reply is None
+        or (reply is Reply.ERROR) != (code is not ErrorCode.NONE)
+        or length != _PAYLOADS.get(reply, length)
+    ):
+        raise ReplyError(f"a reply must begin with its kind, code and length, not with {header:#010x}")
+    return length
 
 
 @dataclass(frozen=True)
@@ -130,8 +162,15 @@ def _expect(answer: Answer, *kinds: Reply) -> Answer:
     if answer.reply is Reply.ERROR:
         raise DeviceError(answer.code, answer.payload[0])
     if answer.reply not in kinds:
-        raise ValueError(f"the accelerator must answer {' or '.join(k.name for k in kinds)}, not {answer.reply.name}")
+        raise ReplyError(f"the accelerator must answer {' or '.join(k.name for k in kinds)}, not {answer.reply.name}")
     return answer
+
+
+def identity() -> HostOperation:
+    """Protocol version of the accelerator, digest of its config (:attr:`hw.config.AcceleratorConfig.word_digest`)."""
+    (answer,) = yield Transaction(command(HostCommand.INFO), 1)
+    version, digest = _expect(answer, Reply.INFO).payload
+    return version, digest
 
 
 def place(address: int, core: int = 0) -> int:
@@ -270,7 +309,7 @@ def _tagged(fields: dict[str, int], *numbers: int) -> int:
     tag = fields.pop("tag")
     found = [number for number in numbers if number % TAGS == tag]
     if not found:
-        raise ValueError(
+        raise ReplyError(
             f"the accelerator must report of run {' or '.join(map(str, numbers))}, not of one tagged {tag}"
         )
     return found[0]
@@ -342,7 +381,13 @@ def run_image(
 
 
 def run_batch(
-    runs: Sequence[tuple[int, np.ndarray]], *, report: bool = False, conditions: Conditions = DEFAULT, first: int = 0
+    runs: Sequence[tuple[int, np.ndarray]],
+    *,
+    report: bool = False,
+    conditions: Conditions = DEFAULT,
+    first: int = 0,
+    ahead: int | None = None,
+    ended: Callable[[int, RunOutcome | DeviceError], None] = lambda number, outcome: None,
 ) -> HostOperation:
     """Run images back to back: the next one is on its way while one is computed.
 
@@ -354,6 +399,11 @@ def run_batch(
         Ask for layer records.
     first : int
         Number of the first run under these conditions; each further one's is higher by 1.
+    ahead : int, optional
+        Words of a run that are sent while the one before is at work: as many as can wait where the transport can't
+        be held back. By default everything is sent at once.
+    ended : callable
+        Told each run's number and outcome as soon as it has ended.
 
     Returns
     -------
@@ -366,23 +416,43 @@ def run_batch(
         When a run is refused.
     """
     numbers = range(first, first + len(runs))
-    words = [
-        word
-        for number, (program_number, codes) in zip(numbers, runs, strict=True)
-        for word in _run_command(codes, program_number, conditions, number, report=report)
-    ]
+    words = _portions(
+        (
+            _run_command(codes, program_number, conditions, number, report=report)
+            for number, (program_number, codes) in zip(numbers, runs, strict=True)
+        ),
+        ahead,
+    )
     layers: dict[int, list[dict[str, int]]] = {number: [] for number in numbers}
-    ended: dict[int, RunOutcome | DeviceError] = {}
-    sending = Transaction(words, 1)
-    while len(ended) < len(runs):
+    outcomes: list[RunOutcome | DeviceError] = []
+    sending = Transaction(next(words), 1)
+    while len(outcomes) < len(runs):
         (answer,) = yield sending
         sending = Transaction([], 1)
         # Runs end in their order: what is said now is of one of those that can be under way.
-        waiting = numbers[len(ended) : len(ended) + _UNDER_WAY]
+        waiting = numbers[len(outcomes) : len(outcomes) + _UNDER_WAY]
         if answer.reply is Reply.LAYER:
             record = decode(LayerRecord, answer.payload)
             layers[_tagged(record, *waiting)].append(record)
             continue
         number, result = _outcome(answer, *waiting)
-        ended[number] = result if isinstance(result, DeviceError) else _run_outcome(result, layers[number], [])
-    return [ended[number] for number in numbers]
+        if number != waiting[0]:
+            raise ReplyError(f"the accelerator must end run {waiting[0]} first, not run {number}")
+        outcome = result if isinstance(result, DeviceError) else _run_outcome(result, layers.pop(number), [])
+        outcomes.append(outcome)
+        ended(number, outcome)
+        sending = Transaction(next(words, []), 1)
+    return outcomes
+
+
+def _portions(commands: Iterable[list[int]], ahead: int | None) -> Iterator[list[int]]:
+    """What is sent at first, and then whenever a run has ended: the rest of the next one, the beginning of another."""
+    if ahead is None:
+        yield [word for words in commands for word in words]
+        return
+    following = iter(commands)
+    rest = next(following, [])  # nothing is at work yet: the first one goes whole
+    for words in following:
+        yield rest + words[:ahead]
+        rest = words[ahead:]
+    yield rest

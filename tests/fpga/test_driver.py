@@ -6,13 +6,16 @@ import pytest
 from fpga.driver import (
     Answer,
     DeviceError,
+    ReplyError,
     Transaction,
     command,
+    identity,
     image_words,
     load_program,
     patience,
     read_memory,
     reply_length,
+    run_batch,
     run_image,
     run_words,
 )
@@ -129,6 +132,54 @@ def test_commands_carry_their_length():
 def test_replies_say_how_long_they_are():
     (header,) = encode(ReplyHeader, reply=Reply.DATA, code=ErrorCode.NONE, length=9)
     assert reply_length(header) == 9
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reply": 0, "code": ErrorCode.NONE, "length": 1},
+        {"reply": 77, "code": ErrorCode.NONE, "length": 1},
+        {"reply": Reply.ERROR, "code": 200, "length": 1},
+        {"reply": Reply.ERROR, "code": ErrorCode.NONE, "length": 1},
+        {"reply": Reply.RESULT, "code": ErrorCode.TIMEOUT, "length": words_of(RunResult)},
+        {"reply": Reply.RESULT, "code": ErrorCode.NONE, "length": 40_000},
+        {"reply": Reply.READY, "code": ErrorCode.NONE, "length": 1},
+    ],
+)
+def test_a_header_that_no_reply_has_is_refused(fields):
+    (header,) = encode(ReplyHeader, **fields)
+    with pytest.raises(ReplyError, match=f"^a reply must begin with .*, not with {header:#010x}$"):
+        reply_length(header)
+
+
+def test_an_accelerator_says_what_it_is():
+    found, asked = outcome(identity(), [answer(Reply.INFO, [8, 0xABC])])
+    assert found == (8, 0xABC)
+    assert asked == [Transaction(command(HostCommand.INFO), 1)]
+
+
+@pytest.mark.parametrize("ahead", [None, 1, 5, 1000])
+def test_a_run_is_sent_whole_when_the_one_before_has_ended(program, ahead):
+    codes = random_codes(program.network, 4, 0)
+    told = []
+
+    def ended(number, outcome):
+        told.append((number, outcome.label))
+
+    def result(number):
+        return answer(Reply.RESULT, encode(RunResult, label=number, exit=0, margin=1, cycles=2, tag=number, **FLAGS))
+
+    operation = run_batch([(0, image) for image in codes], first=7, ahead=ahead, ended=ended)
+    found, asked = outcome(operation, [result(number) for number in range(7, 11)])
+    whole = [command(HostCommand.RUN, run_words(image, number=7 + n)) for n, image in enumerate(codes)]
+    length = len(whole[0])
+    sent = np.cumsum([len(transaction.words) for transaction in asked]).tolist()
+    started = 4 * length if ahead is None else length + min(ahead, length)
+    assert sent == [min(4 * length, started + n * length) for n in range(4)]
+    assert [word for transaction in asked for word in transaction.words] == [word for words in whole for word in words]
+    assert [each.label for each in found] == [label for _, label in told] == [7, 8, 9, 10]
+    with pytest.raises(ReplyError, match=r"^the accelerator must end run 0 first, not run 1$"):
+        outcome(run_batch([(0, image) for image in codes]), [result(1)])
 
 
 def test_loading_writes_every_memory_whole_then_commits(program):

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
-__all__ = ["BOARDS", "CLOCKS_MHZ", "Board", "Pin", "Pll", "board"]
+__all__ = ["BAUD", "BOARDS", "CLOCKS_MHZ", "Board", "Pin", "Pll", "board"]
 
+#: Bits per second of a board's serial link, unless told otherwise.
+BAUD = 1_000_000
 #: Frequencies of the oscillator inside a PLL, and the most it is divided by.
 _OSCILLATOR_MHZ, _MOST_DIVIDER = (400, 800), 128
 #: Lowest and highest clock that a PLL can make.
@@ -66,6 +68,8 @@ class Board:
         Oscillator, reset button (pressed is high), serial data to and from the FPGA.
     ready, overflow : Pin
         Lamps: out of reset; words from the host were lost.
+    loader_name : str
+        What openFPGALoader calls the board.
     flash_options : tuple of str
         Options of ecppack that suit the board's configuration memory.
     """
@@ -81,6 +85,7 @@ class Board:
     transmit: Pin
     ready: Pin
     overflow: Pin
+    loader_name: str
     flash_options: tuple[str, ...] = ()
 
     def pins(self) -> dict[str, Pin]:
@@ -150,6 +155,7 @@ def _ulx3s(name: str, device: str) -> Board:
         transmit=Pin(site="L4", attributes="PULLMODE=UP IO_TYPE=LVCMOS33 DRIVE=4"),
         ready=Pin(site="B2", attributes=_OUTPUT),
         overflow=Pin(site="C2", attributes=_OUTPUT),
+        loader_name="ulx3s",
         flash_options=("--compress",),
     )
 

@@ -16,7 +16,7 @@ from fpga.boards import Board
 from fpga.uart import ByteReceiver, ByteTransmitter, WordAssembler, WordSplitter, bit_cycles
 from hw.rtl.verilog import convert
 
-__all__ = ["QUEUE_WORDS", "BoardTop", "SerialShell", "board_verilog"]
+__all__ = ["QUEUE_WORDS", "BoardTop", "SerialShell", "board_verilog", "serial_verilog"]
 
 #: Words from the host that wait in front of the accelerator: one row of ECP5 distributed memory, no block RAM.
 QUEUE_WORDS = 16
@@ -163,6 +163,11 @@ class BoardTop(wiring.Component):
 def board_verilog(core: wiring.Component, board: Board, *, clock_mhz: float, baud: int) -> str:
     """Verilog of :class:`BoardTop`, module ``board``."""
     return convert(BoardTop(core, board, clock_mhz=clock_mhz, baud=baud), "board", _clock_network)
+
+
+def serial_verilog(core: wiring.Component, name: str, cycles: int) -> str:
+    """Verilog of :class:`SerialShell` without a board around it, for simulators; the module gets that name."""
+    return convert(SerialShell(core, cycles), name)
 
 
 def _clock_network(m: Module, signal: Signal) -> Signal:

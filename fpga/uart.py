@@ -10,7 +10,6 @@ from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
 __all__ = [
-    "BAUD",
     "ByteReceiver",
     "ByteTransmitter",
     "WordAssembler",
@@ -19,8 +18,6 @@ __all__ = [
     "words_per_second",
 ]
 
-#: Bits per second of a board's serial link, unless told otherwise.
-BAUD = 1_000_000
 #: Bits of a byte on the line: start, data, stop.
 _FRAME_BITS = 10
 _WORD_BYTES = 4

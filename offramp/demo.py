@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from fpga.boards import BAUD
 from fpga.boards import board as board_of
 from fpga.build import check
 from fpga.throughput import throughput
-from fpga.uart import BAUD
 from hw.config import AcceleratorConfig, preset
 from hw.program.program import Program
 from models import zoo

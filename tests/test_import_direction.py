@@ -67,6 +67,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # The simulator reads programs, and takes its values from the golden model.
     "sim": (*_CONTRACTS, "models.integer"),
     "fpga": ("hw", "hw.network", "hw.program", "hw.rtl", "hw.rtl.core"),
+    # What runs on the host of a board.
+    "fpga.host": ("hw", "hw.network", "hw.program", "fpga"),
 }  # fmt: skip
 #: Files that put a folder and the rooms below it together: they may import all of these, in which no other file imports
 #: them.

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from fpga.boards import BAUD
 from fpga.throughput import throughput
-from fpga.uart import BAUD
 from hw.network.exits import DEFAULT, Conditions
 from hw.program.program import Program
 from hw.rules import require

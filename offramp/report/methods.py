@@ -75,8 +75,8 @@ def pll_clock(found: list[dict[str, Any]]) -> float | None:
 
 def _delivered(entry: dict[str, Any]) -> list[str]:
     """Latency (mean, worst found, bound) and images a second of the routed config, by its bitstream's PLL and link."""
+    from fpga.boards import BAUD
     from fpga.throughput import throughput
-    from fpga.uart import BAUD
 
     built = _bitstream(entry["routed"])
     if built is None:

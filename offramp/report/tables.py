@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from fpga.uart import BAUD
+from fpga.boards import BAUD
 from offramp.report.columns import Columns
 from offramp.report.units import count, percent, points, storage, usage
 

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fpga.boards import board
+from fpga.boards import BAUD, board
 from fpga.build import build
-from fpga.uart import BAUD
 from hw.config import preset
 from hw.program import program
 from models import zoo

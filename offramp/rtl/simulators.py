@@ -20,9 +20,10 @@ from cocotb_tools.config import libs_dir as cocotb_libraries
 from cocotb_tools.runner import Runner, VerilatorControlFile, get_runner
 from filelock import FileLock
 
+from fpga.top import serial_verilog
 from hw.config import AcceleratorConfig
 from hw.processes import run
-from hw.rtl.accelerator import CORE
+from hw.rtl.accelerator import CORE, Accelerator
 from hw.rtl.verilog import TOP, generate, states
 from models.datasets.sources import Progress
 from offramp.rtl.cache_place import SIMULATORS, cache_root
@@ -39,6 +40,15 @@ public_flat_rw -module "{TOP}" -var "i__*"
 public_flat_rw -module "{TOP}" -var "o__*"
 public_flat_rw -module "{TOP}" -var "request__*"
 public_flat_rw -module "{TOP}" -var "weights__*"
+lint_off
+"""
+
+#: The ports of the accelerator behind a serial line.
+_SERIAL_CONTROL = f"""`verilator_config
+public_flat_rw -module "{TOP}" -var "clk"
+public_flat_rw -module "{TOP}" -var "rst"
+public_flat_rw -module "{TOP}" -var "receive"
+public_flat_rw -module "{TOP}" -var "transmit"
 lint_off
 """
 
@@ -187,9 +197,14 @@ def _key(parts: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _source(config: AcceleratorConfig, simulator: str, waves: bool) -> tuple[str, str, list[str], dict]:
+def _source(
+    config: AcceleratorConfig, simulator: str, waves: bool, serial: int | None
+) -> tuple[str, str, list[str], dict]:
     """Verilog, Verilator's control file, the simulator's arguments, enumerations of signals."""
     arguments = _ARGUMENTS[simulator]
+    if serial is not None:
+        text = serial_verilog(Accelerator(config), TOP, serial)
+        return text, _SERIAL_CONTROL + _HIERARCHICAL, [*arguments, *_SILENT[simulator]], {}
     if waves:
         text, enumerations = readable(generate(config), states(config), TOP)
         if simulator == "icarus":
@@ -203,6 +218,7 @@ def build(
     simulator: str = "verilator",
     *,
     waves: bool = False,
+    serial: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Build directory of the accelerator for a simulator; built once for each design, simulator and option.
@@ -212,6 +228,9 @@ def build(
     waves : bool
         For waveforms: every unit of every core stays, under names for people
         (:class:`offramp.rtl.readable.Readable`); :func:`load_enumerations` has what values of them are called.
+    serial : int, optional
+        Clock cycles of a bit: the accelerator behind a board's serial line (:class:`fpga.top.SerialShell`), without
+        waveforms.
     progress : function, optional
         Called with files compiled, files in all, and what is going on.
 
@@ -224,7 +243,7 @@ def build(
         raise ValueError(f"simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
     if simulator == "icarus" and shutil.which("iverilog") is None:
         raise ValueError("iverilog must be on the PATH for simulator icarus; install the package iverilog")
-    verilog, control, arguments, enumerations = _source(config, simulator, waves)
+    verilog, control, arguments, enumerations = _source(config, simulator, waves, serial)
     versions = [importlib.metadata.version(name) for name in ("cocotb", "verilator")]
     options = [*arguments, _MAKE, str(waves), *versions]
     directory = cache_root() / f"{simulator}-{_key([verilog, control, *options])}"

@@ -15,7 +15,7 @@ from typer.main import get_command
 # Before torch and numba are imported: spinning OpenMP threads slow each other down when anything else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from offramp.commands import bench, compare, demo, exits, files, hardware, network, report, runs, zoo
+from offramp.commands import bench, board, compare, demo, exits, files, hardware, network, report, runs, zoo
 from offramp.errors import sentence
 from offramp.stopping import Stopped, stoppable
 
@@ -55,6 +55,12 @@ _GROUPS: dict[str, dict[str, Callable[..., None]]] = {
     },
     "Tidy up": {"clean": files.clean},
 }
+_BOARD: dict[str, Callable[..., None]] = {
+    "flash": board.flash,
+    "selftest": board.selftest,
+    "run": board.run,
+    "bench": board.bench,
+}
 
 
 class KnownOptions(TyperCommand):
@@ -71,8 +77,8 @@ class KnownOptions(TyperCommand):
         words = args[: args.index("--")] if "--" in args else args
         for name in (word.partition("=")[0] for word in words if word.startswith("--")):
             having = [command for command, options in _options().items() if name in options]
-            if having and ctx.info_name not in having:
-                raise ValueError(f"{name} is no option of {ctx.info_name}, but of {', '.join(having)}")
+            if having and (called := _called(ctx)) not in having:
+                raise ValueError(f"{name} is no option of {called}, but of {', '.join(having)}")
         try:
             return list(super().parse_args(ctx, args))
         except BaseException:
@@ -80,10 +86,18 @@ class KnownOptions(TyperCommand):
             raise
 
 
+def _called(ctx: Any) -> str:
+    """The name of the command that is called, with its group's."""
+    grouped = ctx.parent is not None and ctx.parent.parent is not None
+    return f"{ctx.parent.info_name} {ctx.info_name}" if grouped else str(ctx.info_name)
+
+
 @cache
 def _options() -> dict[str, set[str]]:
     """The options of every command."""
-    commands: dict[str, Any] = getattr(get_command(app), "commands")  # noqa: B009
+    commands: dict[str, Any] = dict(getattr(get_command(app), "commands"))  # noqa: B009
+    for group in [name for name, found in commands.items() if hasattr(found, "commands")]:
+        commands |= {f"{group} {name}": found for name, found in commands.pop(group).commands.items()}
     return {
         name: {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
         for name, found in commands.items()
@@ -110,6 +124,11 @@ def _program(
 for _panel, _commands in _GROUPS.items():
     for _name, _command in _commands.items():
         app.command(_name, cls=KnownOptions, rich_help_panel=_panel)(_command)
+
+_boards = typer.Typer(help="Use a board: load its bitstream, test it, run programs on it.", no_args_is_help=True)
+for _name, _command in _BOARD.items():
+    _boards.command(_name, cls=KnownOptions)(_command)
+app.add_typer(_boards, name="board", rich_help_panel="Make the hardware")
 
 
 def main() -> None:

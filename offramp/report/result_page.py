@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from offramp.kinds import said_of
-from offramp.report import bench_tables, tables
+from offramp.report import bench_tables, board_tables, tables
 from offramp.report.contents import contents
 from offramp.report.demo_page import demo_page, layers_section
 from offramp.report.explanation import explained
@@ -161,6 +161,10 @@ def _listed(result: dict[str, Any]) -> list[Section]:
     return [Section(title=str(result["program"]), folded={"instructions": "\n".join(result["lines"])})]
 
 
+def _on_board(result: dict[str, Any]) -> list[Section]:
+    return [Section(title="On the board", tables=(tables.key_values(board_tables.check_rows(result)),))]
+
+
 #: By command: what makes the sections of its result's report, and what the result must hold.
 _SECTIONS: dict[str, tuple[Callable[[dict[str, Any]], list[Section]], tuple[str, ...]]] = {
     "train": (_trained, ("data", "metrics", "epochs")),
@@ -178,6 +182,13 @@ _SECTIONS: dict[str, tuple[Callable[[dict[str, Any]], list[Section]], tuple[str,
     "verify": (_verified, ("programs", "values_equal", "cycles_equal")),
     "generate": (_told("config", "digest", "name", "lines", "folder", "files"), ("digest",)),
     "build": (_built, ("build",)),
+    "board flash": (_told("board", "file"), ("file",)),
+    "board selftest": (_on_board, ("values_equal", "cycles_equal", "per_image")),
+    "board run": (_on_board, ("values_equal", "cycles_equal", "per_image")),
+    "board bench": (
+        lambda result: [Section(title="On the board", tables=(board_tables.bench(result),))],
+        ("back_to_back", "one_by_one", "expected"),
+    ),
     "info": (_described, ("kind",)),
     "diff": (_compared, ("first", "second", "changes")),
     "disasm": (_listed, ("program", "lines")),

@@ -1,6 +1,7 @@
 """Runs commands of the command line for their tests."""
 
 import sys
+from collections.abc import Callable
 
 import pytest
 from typer.testing import CliRunner
@@ -33,6 +34,13 @@ COMMANDS = {
         *("--images", "--attacked", "--data-dir", "--seed", "--json"),
     },
     "report": {"--output", "--plots", "--seed", "--json"},
+    "board flash": {"--board", "--seed", "--json"},
+    "board selftest": {"--port", "--simulated", "--images", "--noise", "--clock", "--baud", "--seed", "--json"},
+    "board run": {
+        *("--port", "--simulated", "--config", "--data", "--images", "--cycles", "--clock", "--baud", "--seed"),
+        "--json",
+    },
+    "board bench": {"--port", "--simulated", "--config", "--data", "--images", "--clock", "--baud", "--seed", "--json"},
     "disasm": {"--seed", "--json"},
     "clean": {"--seed", "--json"},
     "bench": {"--config", "--workload", "--images", "--seed", "--json", "--sweep", "--verilator"},
@@ -51,15 +59,26 @@ COMMANDS = {
 }
 
 
-def run(*arguments):
+def registered() -> dict[str, Callable[..., None]]:
+    """Every command's function, by its name, with its group's."""
+    groups = {"": app, **{f"{group.name} ": group.typer_instance for group in app.registered_groups}}
+    return {
+        f"{before}{command.name}": command.callback
+        for before, group in groups.items()
+        for command in group.registered_commands
+    }
+
+
+def run(name, *arguments):
     """Output and exit code of a command; failures of the program are raised."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    words = [*str(name).split(), *map(str, arguments)]
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
     return result.output, result.exit_code
 
 
-def refused(monkeypatch, capsys, *arguments):
+def refused(monkeypatch, capsys, name, *arguments):
     """What a user reads on standard error when a command refuses."""
-    monkeypatch.setattr(sys, "argv", ["offramp", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["offramp", *name.split(), *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 2

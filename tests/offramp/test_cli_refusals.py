@@ -9,9 +9,8 @@ from typing import Annotated, get_args, get_origin, get_type_hints
 import pytest
 
 from offramp import cli, stages
-from offramp.cli import app
 from offramp.console import results
-from tests.offramp.command_line import COMMANDS, refused
+from tests.offramp.command_line import COMMANDS, refused, registered
 
 #: Options that name a place to write to, with what else the command needs.
 OUTPUTS = [
@@ -114,7 +113,7 @@ def test_files_of_another_kind_are_named_with_what_to_do(small, monkeypatch, cap
 
 
 def test_options_of_other_commands_are_named_with_these(monkeypatch, capsys):
-    text = "--board is no option of simulate, but of demo, build"
+    text = "--board is no option of simulate, but of demo, build, board flash"
     assert refused(monkeypatch, capsys, "simulate", "--board", "ulx3s-85f") == text
     assert refused(monkeypatch, capsys, "simulate", "--board=ulx3s-85f") == text
 
@@ -148,11 +147,11 @@ def test_unknown_options_are_refused(capsys, monkeypatch):
 
 def numbers():
     """Command, name, type and description of every option that takes a number."""
-    for command in app.registered_commands:
-        for name, hint in get_type_hints(command.callback, include_extras=True).items():
+    for command, function in registered().items():
+        for name, hint in get_type_hints(function, include_extras=True).items():
             kind, info = get_args(hint) if get_origin(hint) is Annotated else (hint, None)
             for number in {int, float} & {kind, *get_args(kind)}:
-                yield command.name or command.callback.__name__, f"--{name.replace('_', '-')}", number, info
+                yield command, f"--{name.replace('_', '-')}", number, info
 
 
 def test_numbers_are_found():

@@ -1,0 +1,228 @@
+"""Commands for boards: load a bitstream, run programs, measure, test."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fpga.boards import BAUD, CLOCKS_MHZ
+from offramp import options
+from offramp.commands.common import PROGRAM, finish, next_step, show
+from offramp.commands.model_options import AnyConfig, AnyData, AnyModel, takes_model
+from offramp.console import Terminal, results
+
+if TYPE_CHECKING:
+    from hw.config import AcceleratorConfig
+    from hw.program.program import Program
+    from models.datasets.sources import Progress
+    from offramp.intake.model import Model
+    from offramp.intake.request import ModelRequest
+    from offramp.intake.samples import Samples
+    from offramp.measure.on_board import AttachedBoard
+
+__all__ = ["bench", "flash", "run", "selftest"]
+
+#: What a self-test runs: a network whose images need no download.
+_TESTED, _SIMULATED_CONFIG = "zoo:digits", "tiny"
+#: Images that a simulated board computes in a minute.
+_SIMULATED_IMAGES = 20
+
+_PortName = Annotated[
+    str | None,
+    typer.Option(
+        "--port", help="Serial port of the board, as /dev/ttyUSB0, or pyserial's name of one.", show_default="none"
+    ),
+]
+_Simulated = Annotated[
+    bool, typer.Option("--simulated", help="A simulated board instead: the RTL on Verilator, with its serial line.")
+]
+_Clock = Annotated[float, options.ranged(*CLOCKS_MHZ, "Clock of the bitstream, MHz.", float)]
+_Baud = Annotated[int, options.ranged(1200, 12_000_000, "Bits per second of the bitstream's serial line.")]
+_Noise = Annotated[
+    float,
+    options.ranged(
+        0, 0.01, "Share of bytes on the line that are changed or lost, or become a break, by the seed.", float
+    ),
+]
+
+
+@contextmanager
+def _attached(
+    port: str | None,
+    simulated: bool,
+    config: "AcceleratorConfig",
+    clock: float,
+    baud: int,
+    step: "Progress | None" = None,
+) -> "Iterator[AttachedBoard]":
+    """The board that is asked for."""
+    from offramp.measure import on_board
+
+    if simulated:
+        with on_board.simulated(config, step) as board:
+            yield board
+    else:
+        assert port is not None
+        yield on_board.real(port, clock, baud)
+
+
+def _check_place(port: str | None, simulated: bool) -> None:
+    """Refuse no board, and two."""
+    if (port is None) != simulated:
+        raise ValueError("a board must be named, either by --port or by --simulated")
+
+
+def _compiled(
+    terminal: Terminal, request: "ModelRequest", config: str | None, data: str | None, images: int
+) -> "tuple[Model, Samples, Program, str]":
+    """A model, its images, its program, and the name of the config that this is for."""
+    with terminal.stage("compile") as step:
+        from offramp.intake.model import read
+        from offramp.intake.programs import images_of, program_of
+
+        found = read(request)
+        samples = images_of(found, request, data, images, step)
+        return found, samples, *program_of(found, config)
+
+
+@takes_model
+def run(
+    *,
+    model: AnyModel = PROGRAM,
+    port: _PortName = None,
+    simulated: _Simulated = False,
+    config: AnyConfig = None,
+    data: AnyData = None,
+    images: options.Count = 100,
+    cycles: Annotated[bool, typer.Option("--cycles", help="Also compare the cycles with the simulator's.")] = False,
+    clock: _Clock = 50.0,
+    baud: _Baud = BAUD,
+    seed: options.Seed = 0,
+    json: options.Json = None,
+    request: "ModelRequest",
+) -> None:
+    """Run a model on a board: its images, one after the other, each result compared with the golden model's."""
+    _check_place(port, simulated)
+    from offramp.measure import on_board
+    from offramp.report import board_tables, tables
+
+    terminal = Terminal()
+    found, samples, program, name = _compiled(terminal, request, config, data, images)
+    with terminal.stage("run on the board") as step:
+        with _attached(port, simulated, program.config, clock, baud, step) as board:
+            result = on_board.check(
+                board,
+                program,
+                samples.codes(found.network),
+                samples.labels,
+                cycles=cycles,
+                progress=step,
+                note=terminal.say,
+            )
+    show([*tables.source_rows(found, samples, name), ("board", board.name), *board_tables.check_rows(result)])
+    asked = {"program": model, "config": name, "images_of": samples.origin, "port": board.name, "notes": found.notes}
+    finish("board run", seed, json, {**asked, **result})
+    if not result["values_equal"] or result["cycles_equal"] is False:
+        raise typer.Exit(1)
+    next_step(f"offramp board bench {model} {'--simulated' if simulated else f'--port {port}'}")
+
+
+@takes_model
+def bench(
+    *,
+    model: AnyModel = PROGRAM,
+    port: _PortName = None,
+    simulated: _Simulated = False,
+    config: AnyConfig = None,
+    data: AnyData = None,
+    images: options.Count = 100,
+    clock: _Clock = 50.0,
+    baud: _Baud = BAUD,
+    seed: options.Seed = 0,
+    json: options.Json = None,
+    request: "ModelRequest",
+) -> None:
+    """Measure images a second of a board, back to back and one by one, against what its clock and its line allow.
+
+    Of a simulated board in its own time, as if its clock were 50 MHz.
+    """
+    _check_place(port, simulated)
+    from offramp.measure import on_board
+    from offramp.report import board_tables, tables
+
+    terminal = Terminal()
+    found, samples, program, name = _compiled(terminal, request, config, data, images)
+    with terminal.stage("measure the board") as step:
+        with _attached(port, simulated, program.config, clock, baud, step) as board:
+            result = on_board.bench(board, program, samples.codes(found.network), progress=step, note=terminal.say)
+    show([*tables.source_rows(found, samples, name), ("board", board.name)])
+    results().print("", board_tables.bench(result))
+    asked = {"program": model, "config": name, "images_of": samples.origin, "port": board.name, "notes": found.notes}
+    finish("board bench", seed, json, {**asked, **result})
+    next_step(f"offramp simulate {model} --clock {clock:g}")
+
+
+def selftest(
+    *,
+    port: _PortName = None,
+    simulated: _Simulated = False,
+    images: options.Count = _SIMULATED_IMAGES,
+    noise: _Noise = 0.0,
+    clock: _Clock = 50.0,
+    baud: _Baud = BAUD,
+    seed: options.Seed = 0,
+    json: options.Json = None,
+) -> None:
+    """See that a board computes what it must: images of digits, values and cycles of each compared.
+
+    The network is compiled for the config that the board holds. With noise, what is lost on the line is asked for
+    again.
+    """
+    _check_place(port, simulated)
+    from hw.config import preset
+    from offramp.intake.request import ModelRequest
+    from offramp.measure import on_board
+    from offramp.report import board_tables
+
+    terminal, config = Terminal(), _SIMULATED_CONFIG
+    if not simulated:
+        with terminal.stage("ask the board"), _attached(port, simulated, preset(config), clock, baud) as board:
+            config = on_board.attached_config(board)
+    request = ModelRequest(model=f"{_TESTED}@{config}", seed=seed)
+    found, samples, program, _ = _compiled(terminal, request, None, None, images)
+    with terminal.stage("run on the board") as step:
+        with _attached(port, simulated, program.config, clock, baud, step) as board:
+            noisy = board.noisy(noise, seed) if noise else board
+            result = on_board.check(
+                noisy,
+                program,
+                samples.codes(found.network),
+                samples.labels,
+                cycles=True,
+                progress=step,
+                note=terminal.say,
+            )
+    show([("board", board.name), ("config", config), ("model", _TESTED), *board_tables.check_rows(result)])
+    finish("board selftest", seed, json, {"port": board.name, "config": config, "noise": noise, **result})
+    if not (result["values_equal"] and result["cycles_equal"]):
+        raise typer.Exit(1)
+    next_step("offramp demo" if simulated else f"offramp board run --port {port}")
+
+
+def flash(
+    *,
+    bitstream: Annotated[Path, typer.Argument(help="Bitstream, as offramp build writes it.", exists=True)],
+    board: options.BoardName = "ulx3s-25f",
+    seed: options.Seed = 0,
+    json: options.Json = None,
+) -> None:
+    """Load a bitstream into a board by openFPGALoader; it stays until power goes."""
+    with Terminal().stage("flash"):
+        from fpga.host.flash import flash as load
+
+        load(bitstream, board)
+    show([("board", board), ("bitstream", str(bitstream))])
+    finish("board flash", seed, json, {"board": board, "file": bitstream})
+    next_step("offramp board selftest --port /dev/ttyUSB0")

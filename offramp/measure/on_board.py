@@ -1,0 +1,255 @@
+"""Runs a program on a board, real or simulated, and compares every result with golden model and simulator."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fpga.driver import RunOutcome
+from fpga.host.noise import NoisyPort
+from fpga.host.serial_link import Port, SerialLink, open_port
+from fpga.host.session import BoardSession, identify
+from fpga.throughput import throughput
+from hw.config import PRESETS, AcceleratorConfig
+from hw.program.link import link
+from hw.program.program import Program
+from models.datasets.sources import Progress
+from models.integer.golden import run
+from offramp.rtl.simulated_board import BIT_CYCLES, SimulatedBoard
+from sim import simulate, worst_case
+
+__all__ = ["AttachedBoard", "attached_config", "bench", "check", "real", "simulated"]
+
+#: Differences that are described; the rest is counted.
+_DESCRIBED = 20
+#: Seconds that a board may take to say what it is.
+_PATIENCE = 1.0
+#: Clock that times of a simulated board are for, MHz.
+_CLOCK_MHZ = 50.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttachedBoard:
+    """A board that is there to be used.
+
+    Attributes
+    ----------
+    name : str
+        Of its port, or what it is.
+    connect : callable
+        Opens its port.
+    clock_mhz, baud : float, int
+        As the host has to reckon with.
+    nominal : (float, int)
+        The same as its times are for.
+    seconds : callable
+        Time on the board.
+    """
+
+    name: str
+    connect: Callable[[], Port]
+    clock_mhz: float
+    baud: int
+    nominal: tuple[float, int]
+    seconds: Callable[[], float]
+
+    def noisy(self, share: float, seed: int) -> "AttachedBoard":
+        """The same with noise on its line (:class:`fpga.host.noise.NoisyPort`)."""
+        generator = random.Random(seed)
+        fields = vars(self) | {"connect": lambda: NoisyPort(self.connect(), share, generator)}
+        return AttachedBoard(**fields)
+
+
+def real(port: str, clock_mhz: float, baud: int) -> AttachedBoard:
+    """The board behind a serial port."""
+    return AttachedBoard(
+        name=port,
+        connect=lambda: open_port(port, baud),
+        clock_mhz=clock_mhz,
+        baud=baud,
+        nominal=(clock_mhz, baud),
+        seconds=time.monotonic,
+    )
+
+
+@contextmanager
+def simulated(config: AcceleratorConfig, progress: Progress | None = None) -> Iterator[AttachedBoard]:
+    """A simulated board; its times are those of a board at 50 MHz whose line is as fast as it can be."""
+    with SimulatedBoard(config, progress) as board:
+        yield AttachedBoard(
+            name=f"simulated, {BIT_CYCLES} cycles a bit",
+            connect=board.connect,
+            clock_mhz=board.clock_mhz,
+            baud=board.baud,
+            nominal=(_CLOCK_MHZ, round(_CLOCK_MHZ * 1e6 / BIT_CYCLES)),
+            seconds=lambda: board.cycles() / (_CLOCK_MHZ * 1e6),
+        )
+
+
+def attached_config(board: AttachedBoard) -> str:
+    """The preset that a board holds.
+
+    Raises
+    ------
+    ValueError
+        When it is another config.
+    """
+    port = SerialLink(board.connect(), baud=board.baud, patience=_PATIENCE)
+    try:
+        digest = identify(port)
+    finally:
+        port.close()
+    for name, config in PRESETS.items():
+        if config.word_digest == digest:
+            return name
+    raise ValueError(f"{board.name}: the board must hold one of {', '.join(PRESETS)}, not a config of {digest:08x}")
+
+
+def _session(board: AttachedBoard, program: Program, note: Callable[[str], None]) -> BoardSession:
+    how: dict[str, Any] = {"clock_mhz": board.clock_mhz, "baud": board.baud, "note": note}
+    return BoardSession(board.connect, link([program]), busy=worst_case(program), tries=20, **how)
+
+
+def check(
+    board: AttachedBoard,
+    program: Program,
+    codes: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    cycles: bool = False,
+    progress: Progress | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Run images on a board, and compare every result on the spot with the golden model.
+
+    Parameters
+    ----------
+    codes : int8 array (images, height, width, channels)
+    labels : int array (images,), optional
+    cycles : bool
+        Also compare the cycles of every run with the simulator's.
+    note : callable
+        Told in words what went wrong and was mended.
+
+    Returns
+    -------
+    dict
+        ``values_equal`` (class, exit, margin), ``cycles_equal`` (None if not asked for), ``images``, ``differing``,
+        ``mismatches``: the first in words, ``accuracy``, ``exit_share``, ``mean_cycles``, ``seconds``,
+        ``images_per_second``, ``mended``: what went wrong on the way, ``per_image``.
+
+    Raises
+    ------
+    fpga.host.serial_link.LinkError
+        When the board is given up.
+    """
+    golden = run(program.network, codes)
+    timing = simulate(program, codes, golden=golden).cycles if cycles else None
+    rows = np.arange(len(codes))
+    expected = {
+        "class": golden.classes,
+        "exit": golden.exit_index,
+        "margin": golden.margins[rows, golden.exit_index],
+        **({} if timing is None else {"cycles": timing}),
+    }
+
+    def differences(number: int, outcome: RunOutcome) -> dict[str, tuple[int, int]]:
+        """What differs, as found and as expected."""
+        found = {"class": outcome.label, "exit": outcome.exit, "margin": outcome.margin, "cycles": outcome.cycles}
+        return {
+            name: (found[name], int(right[number])) for name, right in expected.items() if found[name] != right[number]
+        }
+
+    if progress is not None:
+        progress(0, 0, "loading")
+    with _session(board, program, note) as session:
+        begun = board.seconds()
+        outcomes = session.run(
+            [(0, image) for image in codes],
+            expected=lambda number, outcome: not differences(number, outcome),
+            done=lambda count: progress(count, len(codes), "on the board") if progress else None,
+        )
+        seconds = board.seconds() - begun
+    found = [differences(number, outcome) for number, outcome in enumerate(outcomes)]
+    classes, exits = (np.array([getattr(o, name) for o in outcomes]) for name in ("label", "exit"))
+    described = [
+        f"image {number}: {name}: board {had}, expected {right}"
+        for number, each in enumerate(found)
+        for name, (had, right) in each.items()
+    ]
+    return {
+        "images": len(codes),
+        "values_equal": all(each.keys() <= {"cycles"} for each in found),
+        "cycles_equal": None if timing is None else all("cycles" not in each for each in found),
+        "differing": [number for number, each in enumerate(found) if each],
+        "mismatches": described[:_DESCRIBED],
+        "accuracy": None if labels is None else float((classes == labels).mean()),
+        "exit_share": [float((exits == number).mean()) for number in range(len(program.network.exits))],
+        "mean_cycles": float(np.mean([outcome.cycles for outcome in outcomes])),
+        "seconds": seconds,
+        "images_per_second": len(codes) / seconds,
+        "mended": session.mended,
+        "per_image": {
+            **({} if labels is None else {"label": labels.tolist()}),
+            "class": classes.tolist(),
+            "exit": exits.tolist(),
+            "margin": [outcome.margin for outcome in outcomes],
+            "cycles": [outcome.cycles for outcome in outcomes],
+        },
+    }
+
+
+def bench(
+    board: AttachedBoard,
+    program: Program,
+    codes: np.ndarray,
+    *,
+    progress: Progress | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Measure images a second on a board, back to back and one by one, against what clock and line allow.
+
+    Returns
+    -------
+    dict
+        ``images``, ``cycles``: mean, ``expected`` (:class:`fpga.throughput.Throughput`), ``back_to_back`` and
+        ``one_by_one``: images per second, ``load_seconds``, ``mended``.
+
+    Raises
+    ------
+    fpga.host.serial_link.LinkError
+        When the board is given up.
+    """
+    runs: Sequence[tuple[int, np.ndarray]] = [(0, image) for image in codes]
+    total = 2 * len(runs)
+
+    def done(count: int) -> None:
+        if progress is not None:
+            progress(count, total, "on the board")
+
+    if progress is not None:
+        progress(0, 0, "loading")
+    begun = board.seconds()
+    with _session(board, program, note) as session:
+        loaded = board.seconds()
+        outcomes = session.run(runs, done=done)
+        together = board.seconds()
+        for number, each in enumerate(runs):
+            session.run([each])
+            done(len(runs) + number + 1)
+        alone = board.seconds()
+    clock_mhz, baud = board.nominal
+    cycles = float(np.mean([outcome.cycles for outcome in outcomes]))
+    return {
+        "images": len(runs),
+        "mean_cycles": cycles,
+        "load_seconds": loaded - begun,
+        "back_to_back": len(runs) / (together - loaded),
+        "one_by_one": len(runs) / (alone - together),
+        "expected": throughput(program.network.input.shape, cycles, clock_mhz=clock_mhz, baud=baud).to_dict(),
+        "mended": session.mended,
+    }

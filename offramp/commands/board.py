@@ -48,6 +48,15 @@ _Noise = Annotated[
 ]
 
 
+def _bitstream(path: Path) -> Path:
+    """Refuse a bitstream that can't be read."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    return path
+
+
 @contextmanager
 def _attached(
     port: str | None,
@@ -208,12 +217,12 @@ def selftest(
     finish("board selftest", seed, json, {"port": board.name, "config": config, "noise": noise, **result})
     if not (result["values_equal"] and result["cycles_equal"]):
         raise typer.Exit(1)
-    next_step("offramp demo" if simulated else f"offramp board run --port {port}")
+    next_step("offramp build --config single" if simulated else f"offramp board run --port {port}")
 
 
 def flash(
     *,
-    bitstream: Annotated[Path, typer.Argument(help="Bitstream, as offramp build writes it.", exists=True)],
+    bitstream: Annotated[Path, typer.Argument(help="Bitstream, as offramp build writes it.", callback=_bitstream)],
     board: options.BoardName = "ulx3s-25f",
     seed: options.Seed = 0,
     json: options.Json = None,

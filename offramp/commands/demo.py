@@ -70,7 +70,7 @@ def demo(
     if not (verified["values_equal"] and verified["cycles_equal"] and met):
         raise typer.Exit(1)
     further = (
-        f"openFPGALoader -b ulx3s {out / board}.bit"
+        f"offramp board flash {out / board}.bit --board {board}"
         if bitstream
         else f"offramp build --config {config} --board {board}"
     )

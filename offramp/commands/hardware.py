@@ -103,4 +103,4 @@ def build(
             f"build it with a lower --clock, or another --seed"
         )
         raise typer.Exit(1)
-    next_step(f"openFPGALoader -b ulx3s {out / board}.bit")
+    next_step(f"offramp board flash {out / board}.bit --board {board}")

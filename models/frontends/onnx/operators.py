@@ -186,6 +186,8 @@ def _clip(site: Site) -> nn.Module:
         raise site.refuse(f"limits must be in order, not {low} and {high}")
     if high >= np.finfo(np.float32).max:
         return nn.ReLU() if low == 0 else Apply(lambda x: torch.clamp(x, min=low))
+    if low == high:  # which nn.Hardtanh doesn't take
+        return Apply(lambda x: torch.clamp(x, low, high))
     return nn.ReLU6() if (low, high) == (0, 6) else nn.Hardtanh(max(low, float(np.finfo(np.float32).min)), high)
 
 

@@ -161,7 +161,13 @@ def test_batch_norms(tmp_path, opset):
 
 @pytest.mark.parametrize(
     ("bounds", "kind"),
-    [((0, None), nn.ReLU), ((0, 6), nn.ReLU6), ((-0.5, 0.25), nn.Hardtanh), ((None, 0.5), nn.Module)],
+    [
+        ((0, None), nn.ReLU),
+        ((0, 6), nn.ReLU6),
+        ((-0.5, 0.25), nn.Hardtanh),
+        ((None, 0.5), nn.Module),
+        ((0, 0), nn.Module),
+    ],
 )
 def test_clips_of_both_forms(tmp_path, bounds, kind):
     low, high = bounds

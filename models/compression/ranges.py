@@ -24,8 +24,11 @@ _TINIEST = 1e-12  # scale of what is always zero
 
 
 def asymmetric(low: float, high: float, finest: float = 0.0) -> tuple[float, int]:
-    """Scale and zero point of int8 codes over a range that holds zero; a step is ``finest`` at least."""
-    scale = max((high - low) / 255, finest, _TINIEST)
+    """Scale and zero point of int8 codes over a range that holds zero; a step is ``finest`` at least.
+
+    The scale is of single precision, which files of others hold.
+    """
+    scale = float(np.float32(max((high - low) / 255, finest, _TINIEST)))
     return scale, min(max(round(-128 - low / scale), -128), 127)
 
 

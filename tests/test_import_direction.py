@@ -48,6 +48,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "models.frontends.onnx": (*_CONTRACTS, "models.networks", "models.frontends"),
     "models.frontends.tflite": (*_CONTRACTS, "models.frontends"),
+    # What goes out is read back.
+    "models.backends": (
+        *_CONTRACTS, "models.integer", "models.frontends", "models.frontends.quantized", "models.frontends.onnx",
+        "models.frontends.tflite",
+    ),
     "models.training": (*_CONTRACTS, "models.datasets", "models.networks"),
     "models.compression": (
         *_CONTRACTS, "models.datasets", "models.networks", *_FRONTENDS, "models.integer", "models.training",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hw.config import preset
+from hw.output import check_file, check_folder
 from offramp import options
 from offramp.commands.common import OUT, finish, next_step, show
 from offramp.commands.model_options import AnyModel, takes_model
@@ -15,9 +16,13 @@ from offramp.console import Terminal, results
 from offramp.result_file import provenance, write_json
 
 if TYPE_CHECKING:
+    from offramp.intake.model import Model
     from offramp.intake.request import ModelRequest
 
-__all__ = ["compile_", "compress", "export", "import_", "train"]
+__all__ = ["EXPORTED", "compile_", "compress", "export", "import_", "train"]
+
+#: Endings of files of others that a network is exported as.
+EXPORTED = (".onnx", ".tflite")
 
 
 def train(
@@ -177,43 +182,70 @@ def import_(
     next_step(f"offramp verify {model}", f"offramp compile {file}")
 
 
+def _export_place(path: Path) -> Path:
+    """Refuse a place that can't be written to, before the work: a file of others, or a folder."""
+    (check_file if path.suffix in EXPORTED else check_folder)(path)
+    return path
+
+
 @takes_model
 def export(
     *,
     model: AnyModel,
     out: Annotated[
         Path,
-        typer.Option("--output", "-o", help="Folder for network.json and arrays.npz.", callback=options.output_folder),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for network.json and arrays.npz; or a file that ends in .onnx (QDQ) or .tflite (int8).",
+            callback=_export_place,
+        ),
     ] = OUT / "network",
     seed: options.Seed = 0,
     json: options.Json = None,
     request: "ModelRequest",
 ) -> None:
-    """Write a model's integers for other people's C and RTL: network.json and arrays.npz.
+    """Write a model's integers for other people's C and RTL, or tools: as JSON and arrays, as ONNX, as TFLite.
 
-    docs/integer-network.md defines what they hold and how every operator computes.
+    docs/integer-network.md defines network.json and arrays.npz, and how every operator computes. An ONNX or TFLite file
+    is read back before it is written: where it can't say what the network computes, it is refused.
     """
-    import numpy as np
-
-    from hw.network.neutral import description
-    from hw.output import write_file
     from offramp.intake.model import read
     from offramp.report.units import count
 
-    with Terminal().stage("export"):
+    with Terminal().stage("export") as step:
         found = read(request)
-        described, arrays = description(found.network, found.origin)
-        content = BytesIO()
-        np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
-        write_file(out / "arrays.npz", content.getvalue())
-        write_file(out / "network.json", f"{dumps(described, indent=1)}\n".encode())
-    integers = sum(array.size for array in arrays.values())
-    layers = len(found.network.layers)
-    rows = [("made of", found.origin), *(("note", note) for note in found.notes)]
-    show([*rows, ("layers", count(layers)), ("integers", count(integers)), ("folder", str(out))])
-    figures = {"layers": layers, "integers": integers, "folder": out}
-    finish("export", seed, json, {"model": model, "origin": found.origin, "notes": found.notes, **figures})
-    next_step(f"offramp verify {model}")
+        step(0, 0, "writing, reading back" if out.suffix in EXPORTED else "writing")
+        notes = (*found.notes, *_exported(found, out))
+    integers, layers = sum(array.size for _, array in found.network.arrays()), len(found.network.layers)
+    place = "file" if out.suffix in EXPORTED else "folder"
+    rows = [("made of", found.origin), *(("note", note) for note in notes)]
+    show([*rows, ("layers", count(layers)), ("integers", count(integers)), (place, str(out))])
+    figures = {"layers": layers, "integers": integers, place: out}
+    finish("export", seed, json, {"model": model, "origin": found.origin, "notes": notes, **figures})
+    next_step(f"offramp verify {model if place == 'folder' else out}")
+
+
+def _exported(found: "Model", out: Path) -> tuple[str, ...]:
+    """Write what is asked for; what a user must know of it."""
+    from hw.output import write_file
+
+    if out.suffix in EXPORTED:
+        from models.backends.export import export_file
+
+        made = export_file(found.network, out.suffix)
+        write_file(out, made.content)
+        return made.notes
+    import numpy as np
+
+    from hw.network.neutral import description
+
+    described, arrays = description(found.network, found.origin)
+    content = BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    write_file(out / "arrays.npz", content.getvalue())
+    write_file(out / "network.json", f"{dumps(described, indent=1)}\n".encode())
+    return ()
 
 
 @takes_model

@@ -388,6 +388,27 @@ def test_a_model_from_outside_goes_through_every_command(tmp_path, monkeypatch):
         assert json.loads((tmp_path / "again.json").read_text())[key] == results[name][key]
 
 
+def test_a_model_is_exported_as_a_file_of_others_and_taken_again(tmp_path, monkeypatch, capsys):
+    model = tflite_file(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert run("export", model, "-o", "again.tflite", "--json", "export.json")[1] == 0
+    found = json.loads((tmp_path / "export.json").read_text())
+    assert found["file"] == "again.tflite"
+    assert "folder" not in found
+    assert page_of(read_result(tmp_path / "export.json")).title == "offramp export"
+    described = []
+    for file in (model, "again.tflite"):
+        assert run("info", file, "--json", "info.json")[1] == 0
+        layers = json.loads((tmp_path / "info.json").read_text())["network"]["layers"]
+        described.append([{key: each[key] for key in each if key != "name"} for each in layers])
+    assert described[0] == described[1]
+    message = refused(monkeypatch, capsys, "export", model, "-o", "again.onnx")
+    assert re.fullmatch(r"small can't be a file of ONNX: .*: sums are rounded twice, .*; nearest: \.tflite", message)
+    assert not (tmp_path / "again.onnx").exists()
+    (tmp_path / "folder.onnx").mkdir()
+    assert "folder.onnx: Is a directory" in refused(monkeypatch, capsys, "export", model, "-o", "folder.onnx")
+
+
 def test_a_module_of_a_user_is_compressed(tmp_path, monkeypatch, capsys):
     (tmp_path / "net.py").write_text(MODULE)
     module = f"{tmp_path / 'net.py'}:net"

@@ -20,7 +20,7 @@ from models.frontends.tflite.assembly import NO_PADS, Assembly, TensorPlace, bou
 from models.frontends.tflite.file import Operator, TensorEntry
 from models.frontends.tflite.rounding import as_real, weighted_fields
 
-__all__ = ["LAYERS", "activation_clamp", "kept", "summed"]
+__all__ = ["LAYERS", "activation_clamp", "clamp_of", "kept", "same_pads", "summed"]
 
 _BIAS = 0.02  # steps of the output by which a bias's step may be off
 
@@ -298,6 +298,11 @@ def _padding(operator: Operator, size: tuple[int, ...], kernel: tuple[int, ...])
         raise ValueError(f"{operator.name} with padding {padding}")
     if padding == "VALID":
         return NO_PADS
+    return same_pads(size, kernel, stride)
+
+
+def same_pads(size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Explicit pads of SAME: rows above and below, columns left and right."""
     rows, columns = (_pads(size[axis], kernel[axis], stride[axis]) for axis in (0, 1))
     return (*rows, *columns)
 
@@ -314,6 +319,11 @@ def activation_clamp(operator: Operator, output: Tensor, activation: str | None 
     if activation not in _BOUNDS:
         followed = ", ".join(_BOUNDS)
         raise ValueError(f"{operator.name} with activation {activation}; nearest: {followed}")
+    return clamp_of(activation, output)
+
+
+def clamp_of(activation: str, output: Tensor) -> tuple[int, int]:
+    """Codes that a followed activation allows."""
     codes = []
     for real, most in zip(_BOUNDS[activation], (-128, 127), strict=True):
         if real is None:

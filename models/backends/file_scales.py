@@ -157,7 +157,9 @@ class _Search:
 
         if (found := output([self.made.tensors[name] for name in layer.inputs])) is not None:
             return found
-        pairs = list(product(*(self._possible(name) for name in layer.inputs)))
+        first, second = (self._possible(name) for name in layer.inputs)
+        twice = layer.inputs[0] == layer.inputs[1]
+        pairs = [(each, each) for each in first] if twice else list(product(first, second))
         pairs.sort(key=lambda pair: abs(pair[0][0].scale / pair[1][0].scale / apart - 1))
         for pair in pairs[:_PAIRS]:
             if (found := output([each[0] for each in pair])) is not None:

@@ -1,5 +1,6 @@
 """What is kept between commands: builds of simulators and bitstreams, programs of the zoo, folders of RTL runs."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +43,9 @@ class CacheFolder:
 
 
 def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.lstat().st_size for file in files if file.is_symlink() or file.is_file())
+    if not path.is_dir():
+        return path.lstat().st_size
+    return sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(path) for name in names)
 
 
 def folders() -> list[CacheFolder]:

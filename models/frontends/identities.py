@@ -25,6 +25,7 @@ __all__ = [
     "raw_output",
     "rescaled",
     "runnable",
+    "with_logits",
     "with_second_logit",
 ]
 
@@ -247,6 +248,25 @@ def with_second_logit(head: Linear) -> Linear:
     unused = _constants(2, Scale(0, 0))
     bias = np.concatenate([head.bias, np.zeros_like(head.bias)])
     return replace(head, weight=weight, output=replace(head.output, shape=(1, 1, 2)), **unused | {"bias": bias})
+
+
+def with_logits(head: Linear, source: Tensor, count: int) -> Linear:
+    """A raw head with so many logits: those that it hasn't are the least that any of its own can be.
+
+    Parameters
+    ----------
+    source : Tensor
+        What the head reads.
+    """
+    more = count - len(head.weight)
+    if not more:
+        return head
+    weight, ends = head.weight.reshape(len(head.weight), -1).astype(np.int64), np.array([-128, 127]) - source.zero_point
+    lowest = np.minimum(weight * ends[0], weight * ends[1]).sum(axis=1) + head.bias
+    bias = np.concatenate([head.bias, np.full(more, lowest.min(), dtype=np.int32)])
+    weight = np.concatenate([head.weight, np.zeros((more, *head.weight.shape[1:]), dtype=np.int8)])
+    unused = _constants(count, Scale(0, 0))
+    return replace(head, weight=weight, output=replace(head.output, shape=(1, 1, count)), **unused | {"bias": bias})
 
 
 def runnable(image: Tensor, layers: Iterable[Layer]) -> tuple[Layer, ...]:

@@ -191,6 +191,11 @@ def _clip(site: Site) -> nn.Module:
     return nn.ReLU6() if (low, high) == (0, 6) else nn.Hardtanh(max(low, float(np.finfo(np.float32).min)), high)
 
 
+def _hard_sigmoid(site: Site) -> nn.Module:
+    alpha, beta = site.attribute("alpha", 0.2), site.attribute("beta", 0.5)
+    return Apply(lambda x: torch.clamp(x * alpha + beta, 0, 1))
+
+
 def _arithmetic(function: Callable[..., torch.Tensor]) -> Callable[[Site], nn.Module]:
     """An operator of two maps, or of a map and a constant."""
 
@@ -281,6 +286,7 @@ OPERATORS: dict[str, OnnxRule] = {
     "Gemm": OnnxRule(build=_gemm, attributes=("alpha", "beta", "transA", "transB", *_TURNED)),
     "GlobalAveragePool": OnnxRule(build=_global_average),
     "GlobalMaxPool": OnnxRule(build=_global_largest, keeps=True),
+    "HardSigmoid": OnnxRule(build=_hard_sigmoid, attributes=("alpha", "beta")),
     "Identity": OnnxRule(build=_same, keeps=True),
     "MatMul": OnnxRule(build=_matmul, attributes=_TURNED),
     "MaxPool": OnnxRule(build=_pool(largest=True), attributes=(*_WINDOW, "ceil_mode", "storage_order"), keeps=True),
@@ -298,7 +304,7 @@ OPERATORS: dict[str, OnnxRule] = {
 #: The nearest supported form of operators that exporters write.
 _NEAREST = {
     **dict.fromkeys(("LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "Mish", "Softplus", "Swish"), "Relu or Clip"),
-    **dict.fromkeys(("HardSigmoid", "HardSwish", "Tanh", "Softsign", "ThresholdedRelu"), "Relu or Clip"),
+    **dict.fromkeys(("HardSwish", "Tanh", "Softsign", "ThresholdedRelu"), "Relu, Clip or HardSigmoid"),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Hardmax"), "the same as the network's last"),
     **dict.fromkeys(("InstanceNormalization", "LayerNormalization", "GroupNormalization"), "BatchNormalization"),
     **dict.fromkeys(("ReduceSum", "ReduceL2", "ReduceMin"), "ReduceMean"),

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,14 +12,31 @@ from hw.network.network import INPUT
 from hw.network.selection import Select
 from models.frontends.pytorch.exported import Exported, arguments
 from models.frontends.pytorch.lowering import NO_PADS, Lowering, Map, Pads, UnknownError, pair
-from models.frontends.pytorch.pools import average_pool, global_pool, max_pool, mean
+from models.frontends.pytorch.pools import average_pool, global_pool, is_unreached, largest, max_pool, maximum, mean
 from models.frontends.pytorch.steps import GraphStep
 from models.networks.winners import OPERATOR
 
-__all__ = ["OPERATORS", "Rule", "apply", "lowered"]
+__all__ = ["OPERATORS", "Lacking", "Rule", "apply", "lowered"]
 
 #: What an operator is, once it is known what its operands are.
 Rule = Callable[[Any, fx.Node], Map]
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """A rule of an operator that the accelerator lacks.
+
+    Parameters
+    ----------
+    nearest : str
+        What is nearest to it, in words.
+    """
+
+    nearest: str
+
+    def __call__(self, found: Lowering, node: fx.Node) -> Map:
+        found.map(node)
+        raise ValueError(f"{found.place(node)}: {node.name} isn't among the operators: {self.nearest}")
 
 
 def lowered(exported: Exported) -> Lowering:
@@ -54,7 +71,7 @@ def _rule(found: Lowering, node: fx.Node, operators: Mapping[Any, Rule]) -> Rule
     value, operands = found.exported.values[node], set(node.all_input_nodes) & set(found.maps)
     if not isinstance(value, torch.Tensor) and any(map(found.is_unknown, operands)):
         raise UnknownError  # PyTorch's own, of sizes that depend on what was refused.
-    names = {_called(target) for target in operators} - _INNER
+    names = {_called(target) for target, rule in operators.items() if not isinstance(rule, Lacking)} - _INNER
     called = _called(node.target)
     if called in names:  # In a form that isn't supported.
         called = str(node.target).removeprefix("aten.")
@@ -235,6 +252,8 @@ def _view(found: Lowering, node: fx.Node) -> Map:
 
 
 def _pad(found: Lowering, node: fx.Node) -> Map:
+    if is_unreached(node):
+        return found.map(node)  # The max pools that read it say so.
     given, source = arguments(node), found.map(node)
     sizes, mode = given["pad"], given.get("mode", "constant")
     left, right, top, bottom = (*sizes, 0, 0, 0, 0)[:4]
@@ -276,7 +295,9 @@ OPERATORS: dict[Any, Rule] = {
     _ATEN.pad.default: _pad,
     _ATEN.constant_pad_nd.default: _pad,
     **dict.fromkeys((_ATEN.adaptive_avg_pool2d.default, _ATEN.adaptive_avg_pool1d.default), global_pool),
+    _ATEN.adaptive_max_pool2d.default: largest,
     _ATEN.mean.dim: mean,
+    _ATEN.amax.default: maximum,
     **dict.fromkeys((_ATEN.avg_pool2d.default, _ATEN.avg_pool1d.default), average_pool),
     **dict.fromkeys((_ATEN.max_pool2d.default, _ATEN.max_pool1d.default), max_pool),
     _WINNERS: _winners,

@@ -1,5 +1,9 @@
 """Pools: averages over a window or over all positions, and the largest of a window."""
 
+import math
+from collections.abc import Sequence
+
+import torch
 from torch import fx
 
 from hw.numerics import MAX_AVERAGE
@@ -7,40 +11,115 @@ from models.frontends.pytorch.exported import arguments
 from models.frontends.pytorch.lowering import NO_PADS, Lowering, Map, Pads, pair
 from models.frontends.pytorch.steps import GraphStep
 
-__all__ = ["average_pool", "global_pool", "max_pool", "mean"]
+__all__ = ["average_pool", "global_pool", "is_unreached", "largest", "max_pool", "maximum", "mean"]
 
 
 def global_pool(found: Lowering, node: fx.Node) -> Map:
-    source, size = found.whole(node, "AdaptiveAvgPool2d"), _sizes(found, node, arguments(node)["output_size"], 1)
-    if size != (1, 1):
-        raise ValueError(f"{found.place(node)}: AdaptiveAvgPool2d must give one position, not {size}")
-    return _pool(found, node, source, found.shape(source.name)[:2])
+    """An average of as many windows as there are to be results."""
+    return _pool(found, node, *_adaptive(found, node, "AdaptiveAvgPool2d"))
+
+
+def largest(found: Lowering, node: fx.Node) -> Map:
+    """The same of the largest values."""
+    return _pool(found, node, *_adaptive(found, node, "AdaptiveMaxPool2d"), kind="max_pool")
+
+
+def _adaptive(found: Lowering, node: fx.Node, what: str) -> tuple[Map, tuple[int, int]]:
+    source, sizes = found.whole(node, what), arguments(node)["output_size"]
+    value = found.exported.values[node]
+    counts = _sizes(found, node, sizes, 1) if isinstance(value, torch.Tensor) else pair(sizes)
+    whole = found.shape(source.name)[:2]
+    if any(size % count for size, count in zip(whole, counts, strict=True)):
+        raise ValueError(f"{found.place(node)}: {what} must give sizes that divide the map's {whole}, not {counts}")
+    height, width = (size // count for size, count in zip(whole, counts, strict=True))
+    return source, (height, width)
 
 
 def mean(found: Lowering, node: fx.Node) -> Map:
+    """An average over rows, columns, or all positions."""
+    return _pool(found, node, *_over(found, node, "mean"))
+
+
+def maximum(found: Lowering, node: fx.Node) -> Map:
+    """The largest over rows, columns, or all positions."""
+    return _pool(found, node, *_over(found, node, "amax"), kind="max_pool")
+
+
+def _over(found: Lowering, node: fx.Node, what: str) -> tuple[Map, tuple[int, int]]:
     source, given = found.map(node), arguments(node)
     values, (height, width, channels) = found.exported.values[given["self"]], found.shape(source.name)
     over = {axis % values.ndim for axis in given["dim"] or range(values.ndim)}
-    if not source.plain or over != set(range(2, values.ndim)) or values.shape[1] != channels:
-        raise ValueError(f"{found.place(node)}: mean must be over all positions of each channel")
-    return _pool(found, node, source, (height, width))
+    rows, columns = ({2}, {3}) if values.ndim == 4 else (set[int](), {2})
+    if not source.plain or not over or not over <= rows | columns or values.shape[1] != channels:
+        raise ValueError(f"{found.place(node)}: {what} must be over positions of each channel, rows, columns or all")
+    if over == rows | columns:
+        return source, (height, width)
+    return source, (height, 1) if over == rows else (1, width)
 
 
 def average_pool(found: Lowering, node: fx.Node) -> Map:
-    source, given = found.whole(node, "AvgPool2d"), arguments(node)
-    if set(given["padding"]) != {0} or given.get("divisor_override") is not None:
-        raise ValueError(f"{found.place(node)}: AvgPool2d must have no padding and no divisor_override")
+    """An average over windows; where zeros around the map count, a convolution of equal weights."""
+    source, given, place = found.whole(node, "AvgPool2d"), arguments(node), found.place(node)
+    rows, columns = _sizes(found, node, given["padding"], 0)
     window, stride = (_sizes(found, node, sizes or given["kernel_size"], 1) for sizes in (None, given["stride"]))
-    return _pool(found, node, source, window, stride)
+    divisor = given.get("divisor_override")
+    if (rows, columns) == (0, 0) and divisor is None:
+        return _pool(found, node, source, window, stride)
+    if divisor is None and not given["count_include_pad"]:
+        raise ValueError(f"{place}: the zeros around AvgPool2d must count (count_include_pad=True), or there be none")
+    height, width, channels = found.shape(source.name)
+    shape = ((height + 2 * rows - window[0]) // stride[0] + 1, (width + 2 * columns - window[1]) // stride[1] + 1)
+    _check_whole(found, node, (*shape, channels))
+    weight = torch.full((channels, 1, *window), 1 / (divisor or math.prod(window)), dtype=torch.float32, device="cpu")
+    step = GraphStep(
+        kind="depthwise" if channels > 1 else "conv", name=found.name(node, "pool"), inputs=(source.name,),
+        shape=(*shape, channels), weight=weight, bias=torch.zeros(channels, dtype=torch.float32, device="cpu"),
+        stride=stride, pads=(rows, rows, columns, columns),
+    )  # fmt: skip
+    return found.put(node, step)
 
 
 def max_pool(found: Lowering, node: fx.Node) -> Map:
-    source, given = found.whole(node, "MaxPool2d"), arguments(node)
+    """The largest of windows; the last ones may reach beyond the map, and padding before it may be of -infinity."""
+    given, operand = arguments(node), node.args[0]
+    padded = isinstance(operand, fx.Node) and is_unreached(operand)
+    source = found.map(operand) if padded else found.whole(node, "MaxPool2d")  # type: ignore[arg-type]
     if set(given["dilation"]) != {1}:
         raise ValueError(f"{found.place(node)}: MaxPool2d must have dilation 1")
     rows, columns = _sizes(found, node, given["padding"], 0)
+    above, below, left, right = _around(operand) if padded else NO_PADS  # type: ignore[arg-type]
+    pads = (above + rows, below + rows, left + columns, right + columns)
     window, stride = (_sizes(found, node, sizes or given["kernel_size"], 1) for sizes in (None, given["stride"]))
-    return _pool(found, node, source, window, stride, (rows, rows, columns, columns), kind="max_pool")
+    if given["ceil_mode"]:
+        value = found.exported.values[node]
+        sizes = tuple(value[0].shape if isinstance(value, tuple) else value.shape)
+        counts = (1, sizes[-1]) if len(sizes) == 3 else sizes[-2:]
+        pads = _reaching(found.shape(source.name), pads, window, stride, counts)
+    return _pool(found, node, source, window, stride, pads, kind="max_pool")
+
+
+def _reaching(
+    shape: tuple[int, int, int], pads: Pads, window: tuple[int, int], stride: tuple[int, int], counts: Sequence[int]
+) -> Pads:
+    """Pads with which windows that reach beyond the map are whole."""
+    above, below, left, right = pads
+    ends = [(count - 1) * step + size for count, step, size in zip(counts, stride, window, strict=True)]
+    return above, max(below, ends[0] - shape[0] - above), left, max(right, ends[1] - shape[1] - left)
+
+
+def is_unreached(node: fx.Node) -> bool:
+    """Whether a node is padding that max pools alone read, and that is never the largest."""
+    if node.target not in (_ATEN.pad.default, _ATEN.constant_pad_nd.default):
+        return False
+    given = arguments(node)
+    pooled = all(user.target in _MAX_POOLS for user in node.users)
+    return pooled and given["value"] == -math.inf and len(given["pad"]) <= 4 and min(given["pad"]) >= 0
+
+
+def _around(node: fx.Node) -> Pads:
+    """Rows above and below, columns left and right, that padding adds."""
+    left, right, above, below = (*arguments(node)["pad"], 0, 0)[:4]
+    return above, below, left, right
 
 
 def _sizes(found: Lowering, node: fx.Node, sizes: list[int], rows: int) -> tuple[int, int]:
@@ -72,11 +151,7 @@ def _pool(
         (width + sum(pads[2:]) - window[1]) // right + 1,
         channels,
     )
-    if (value := found.exported.values[node]).shape[1:].numel() != shape[0] * shape[1] * channels:
-        raise ValueError(
-            f"{found.place(node)}: a pool's windows must be whole, as without ceil_mode, "
-            f"and give {shape[0]}x{shape[1]} positions, not {tuple(value.shape[2:])}"
-        )
+    _check_whole(found, node, shape)
     return found.put(
         node,
         GraphStep(
@@ -84,3 +159,20 @@ def _pool(
             stride=(down, right), pads=pads, window=window,
         ),
     )  # fmt: skip
+
+
+def _check_whole(found: Lowering, node: fx.Node, shape: tuple[int, int, int]) -> None:
+    """Refuse a pool that gives other positions than its whole windows do."""
+    value = found.exported.values[node]
+    made = value[0] if isinstance(value, tuple) else value  # A max pool may give its places, too.
+    if made.shape[1:].numel() != math.prod(shape):
+        raise ValueError(
+            f"{found.place(node)}: a pool's windows must be whole, as without ceil_mode, "
+            f"and give {shape[0]}x{shape[1]} positions, not {tuple(made.shape[2:])}"
+        )
+
+
+_ATEN = torch.ops.aten
+_MAX_POOLS = (
+    _ATEN.max_pool2d.default, _ATEN.max_pool1d.default, _ATEN.max_pool2d_with_indices.default,
+)  # fmt: skip

@@ -1,5 +1,6 @@
 """The steps the accelerator knows, in float: what every front end ends in, and what one step computes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -90,7 +91,10 @@ def compute(
         return F.avg_pool2d(operands[0], step.window, step.stride)
     if step.kind == "max_pool":
         assert step.window is not None
-        return F.max_pool2d(operands[0], step.window, step.stride, step.pads[::2])
+        top, bottom, left, right = step.pads
+        if (top, left) == (bottom, right) and 2 * top <= step.window[0] and 2 * left <= step.window[1]:
+            return F.max_pool2d(operands[0], step.window, step.stride, (top, left))
+        return F.max_pool2d(F.pad(operands[0], (left, right, top, bottom), value=-math.inf), step.window, step.stride)
     assert weight is not None
     top, bottom, left, right = step.pads
     even = (top, left) == (bottom, right)

@@ -16,10 +16,10 @@ from models.frontends.pytorch.lowering import Map
 from models.frontends.pytorch.operators import OPERATORS
 from models.frontends.quantized.lowering import QuantizedLowering, QuantizedStep, plain, put
 
-__all__ = ["AFFINE"]
+__all__ = ["AFFINE", "scaled"]
 
 
-def _affine(found: QuantizedLowering, node: fx.Node, operand: Any, gain: torch.Tensor, offset: torch.Tensor) -> Map:
+def scaled(found: QuantizedLowering, node: fx.Node, operand: Any, gain: torch.Tensor, offset: torch.Tensor) -> Map:
     """A map with a gain and an offset for each channel, or one in all."""
     source = plain(found, node, operand)
     step, channels = found.steps.get(source.name), found.shape(source.name)[2]
@@ -47,9 +47,7 @@ def _norm(found: QuantizedLowering, node: fx.Node) -> Map:
     gain = torch.rsqrt(variance + given["eps"])
     if given["weight"] is not None:
         gain = gain * found.constant(node, what, given["weight"])
-    return _affine(
-        found, node, given["input"], gain, found.constant(node, what, given["bias"], len(gain)) - mean * gain
-    )
+    return scaled(found, node, given["input"], gain, found.constant(node, what, given["bias"], len(gain)) - mean * gain)
 
 
 def _with_constant(make: Callable[[torch.Tensor, bool], tuple[torch.Tensor, torch.Tensor] | None]) -> Any:
@@ -59,6 +57,8 @@ def _with_constant(make: Callable[[torch.Tensor, bool], tuple[torch.Tensor, torc
         given = arguments(node)
         first, second = given["self"], given["other"]
         if first in found.maps and second in found.maps and node.target == _ATEN.add.Tensor:
+            if first is second and given["alpha"] == 1:
+                return scaled(found, node, first, torch.tensor([2.0]), torch.zeros(1))
             return OPERATORS[node.target](found, node)
         if (first in found.maps) == (second in found.maps) or given.get("alpha", 1) != 1:
             raise ValueError(f"{found.place(node)}: {node.name} must be of a map and constants")
@@ -66,7 +66,7 @@ def _with_constant(make: Callable[[torch.Tensor, bool], tuple[torch.Tensor, torc
         made = make(_channels(found, node, constant), operand is second)
         if made is None:
             raise ValueError(f"{found.place(node)}: {node.name} must divide a map by constants other than 0")
-        return _affine(found, node, operand, *made)
+        return scaled(found, node, operand, *made)
 
     return rule
 

@@ -16,7 +16,7 @@ from hw.network.network import INPUT
 from models.frontends.pytorch.exported import Exported, arguments
 from models.frontends.pytorch.guard import compare
 from models.frontends.pytorch.lowering import Lowering, Map
-from models.frontends.pytorch.operators import OPERATORS, Rule, apply
+from models.frontends.pytorch.operators import OPERATORS, Lacking, Rule, apply
 from models.frontends.pytorch.steps import Graph, GraphStep, compute
 from models.frontends.quantized import moves
 from models.frontends.quantized.lowering import QuantizedLowering, QuantizedStep
@@ -56,7 +56,8 @@ def float_steps(exported: Exported) -> Graph:
         for name in step.inputs:
             if name in found.steps and found.steps[name].kind == "monotone" != step.kind:
                 node = found.nodes[name]
-                found.refuse(node, f"{found.place(node)}: {node.name} must be at the end of a network")
+                what = f"{found.place(node)}: {node.name} must be at the end of a network"
+                found.refuse(node, f"{what}: within it Hardsigmoid and Hardtanh are the nearest")
     if found.problems:
         raise ValueError("; ".join(found.problems))
     graph = Graph(shape=exported.shape, steps=tuple(map(_affine, found.steps.values())), exits=tuple(found.exits))
@@ -113,10 +114,6 @@ def _exit(found: Lowering, node: fx.Node) -> None:
     if source is None or source.name == INPUT or not source.plain:
         found.refuse(node, f"{node.name}: an output must be computed from the image, and without padding")
         return
-    counts = {len(found.exported.values[each][0].flatten()) for each in found.exported.logits}
-    if len(counts) > 1:
-        found.refuse(node, f"outputs must have equal numbers of values, not {', '.join(map(str, sorted(counts)))}")
-        return
     found.exits.append(source.name)
 
 
@@ -144,16 +141,6 @@ def _cast(found: Lowering, node: fx.Node) -> Map:
     return found.map(node)
 
 
-def _lacking(nearest: str) -> Rule:
-    """A rule of what the accelerator lacks."""
-
-    def rule(found: Lowering, node: fx.Node) -> Map:
-        found.map(node)
-        raise ValueError(f"{found.place(node)}: {node.name} isn't among the operators: {nearest}")
-
-    return rule
-
-
 _ATEN = torch.ops.aten
 _CONVOLUTIONS = (_ATEN.conv2d.default, _ATEN.conv2d.padding, _ATEN.conv1d.default, _ATEN.conv1d.padding)
 #: What gives several parts of a map.
@@ -167,8 +154,10 @@ _MOVES = (
     _ATEN.index_select.default, _ATEN.flip.default, _ATEN.roll.default, _ATEN.narrow.default, _ATEN.movedim.intlist,
     _ATEN.swapaxes.default,
 )  # fmt: skip
-_RELU = "ReLU and ReLU6 are the nearest"
-_NORM = "BatchNorm2d is the nearest"
+_RELU = Lacking("ReLU and ReLU6 are the nearest")
+_NORM = Lacking("BatchNorm2d is the nearest")
+_LARGER = Lacking("a convolution at the full size is the nearest")
+_CHOICE = Lacking("leave it out, the logits that it reads say which class it is")
 _RULES: dict[Any, Rule] = {
     **{target: rule for target, rule in OPERATOR_RULES.items() if "quantized_decomposed" not in str(target)},
     **dict.fromkeys((_ATEN.mm.default, _ATEN.matmul.default, _ATEN.addmm.default), product),
@@ -179,11 +168,11 @@ _RULES: dict[Any, Rule] = {
     **dict.fromkeys(_MOVES, moves.move),
     operator.getitem: _part,
     **dict.fromkeys((_ATEN.to.dtype, _ATEN.to.dtype_layout, _ATEN.to.device, _ATEN._to_copy.default), _cast),
-    **dict.fromkeys(
-        (_ATEN.hardswish.default, _ATEN.silu.default, _ATEN.gelu.default, _ATEN.elu.default), _lacking(_RELU)
-    ),
-    **dict.fromkeys((_ATEN.leaky_relu.default, _ATEN.prelu.default, _ATEN.tanh.default), _lacking(_RELU)),
-    **dict.fromkeys((_ATEN.mish.default, _ATEN.softplus.default, _ATEN.selu.default), _lacking(_RELU)),
-    _ATEN.hardsigmoid.default: _lacking("Hardtanh is the nearest"),
-    **dict.fromkeys((_ATEN.layer_norm.default, _ATEN.group_norm.default, _ATEN.instance_norm.default), _lacking(_NORM)),
+    **dict.fromkeys((_ATEN.hardswish.default, _ATEN.silu.default, _ATEN.gelu.default, _ATEN.elu.default), _RELU),
+    **dict.fromkeys((_ATEN.leaky_relu.default, _ATEN.prelu.default, _ATEN.mish.default), _RELU),
+    **dict.fromkeys((_ATEN.softplus.default, _ATEN.selu.default), _RELU),
+    **dict.fromkeys((_ATEN.layer_norm.default, _ATEN.group_norm.default, _ATEN.instance_norm.default), _NORM),
+    **dict.fromkeys((_ATEN.upsample_nearest2d.vec, _ATEN.upsample_bilinear2d.vec), _LARGER),
+    **dict.fromkeys((_ATEN.conv_transpose1d.default, _ATEN.conv_transpose2d.input), _LARGER),
+    **dict.fromkeys((_ATEN.argmax.default, _ATEN.topk.default), _CHOICE),
 }

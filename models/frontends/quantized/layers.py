@@ -32,6 +32,7 @@ from models.frontends.requantization import int32_biases, weighted_fields
 __all__ = ["LayerBuilder"]
 
 _EXACT = 1e-4  # of a step, by which a weight may be beside its code: float32 has 24 bits
+_LARGEST = 255  # weight, from its zero point
 _GRID = 1e-4  # of a step, by which a limit may be beside a code where a clamp stands before another layer
 
 
@@ -101,7 +102,10 @@ class LayerBuilder:
             head = self._raw_sums(step)
         else:
             why = "with one scale for all channels, or be quantized" if step.kind == "linear" else "or be quantized"
-            raise ValueError(f"{step.name}: an output must be a linear layer {why}, not a {step.kind} as it is")
+            raise ValueError(
+                f"{step.name}: an output must be a linear layer {why}, not a {step.kind} as it is: let the quantizer "
+                "round the output, too, or give the last layer one scale in all (per tensor)"
+            )
         if head.output.shape[2] == 1:
             head = with_second_logit(head)
         made = self._add(head)
@@ -162,7 +166,10 @@ class LayerBuilder:
     def _codes(self, name: str) -> str:
         """The tensor that holds the codes of a step which something reads."""
         if name == INPUT:
-            raise ValueError("the image must be quantized before anything else reads it")
+            raise ValueError(
+                "the image must be quantized before anything else reads it: "
+                "what scales it can be said by --mean and --deviation instead"
+            )
         step = self.found.steps[name]
         quantization = self._own(step)
         if quantization is None:
@@ -303,8 +310,9 @@ class LayerBuilder:
             parts.append(self._pool(part, request))
         return self._together(step, parts, request)
 
-    def _integers(self, step: GraphStep, source: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Weights and biases of a step as integers, and the real value of a step of its accumulators."""
+    def _integers(self, step: GraphStep) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+        """What a step reads, its weights and biases as integers, and the real value of a step of its accumulators."""
+        source = self._codes(step.inputs[0])
         assert step.weight is not None
         assert step.bias is not None
         scales = self.found.scales[step.name].numpy()
@@ -316,32 +324,47 @@ class LayerBuilder:
             raise ValueError(
                 f"{step.name}: weights must be what they are dequantized to, with nothing folded into them"
             )
-        if codes.min() < -128 or codes.max() > 127:
+        if np.abs(codes).max() > _LARGEST:
             raise ValueError(
-                f"{step.name}: weights must be from -128 to 127 about their zero point, "
-                f"not {int(codes.min())} to {int(codes.max())}: quantize them symmetrically, as int8"
+                f"{step.name}: weights must be of 8 bits, {_LARGEST} from their zero point at most, "
+                f"not {int(np.abs(codes).max())}: quantize them as int8"
             )
-        units = scales * source.scale / math.prod(step.window or (1, 1))
+        units = scales * self._tensor(source).scale / math.prod(step.window or (1, 1))
         bias = np.rint(step.bias.double().numpy() / units)
-        weight = np.ascontiguousarray(codes.transpose(0, 2, 3, 1).astype(np.int8))
-        return weight, bias, units
+        source, weight = self._within(step, source, np.ascontiguousarray(codes.transpose(0, 2, 3, 1).astype(np.int64)))
+        return source, weight, bias, units
+
+    def _within(self, step: GraphStep, source: str, codes: np.ndarray) -> tuple[str, np.ndarray]:
+        """Weights that int8 holds; those of uint8 that are beyond become sums, each part of a copy of the map."""
+        parts, rest = [np.clip(codes, -128, 127)], codes
+        while (rest := rest - parts[-1]).any():
+            parts.append(np.clip(rest, -128, 127))
+        if len(parts) == 1:
+            return source, codes.astype(np.int8)
+        if step.kind == "depthwise":
+            places = np.eye(len(codes), dtype=np.int64)[:, None, None, :]
+            parts = [part * places for part in parts]
+        tensor = self._tensor(source)
+        height, width, channels = tensor.shape
+        wide = replace(tensor, shape=(height, width, channels * len(parts)))
+        layers = concatenated(self._free(f"{step.name}.copies"), [(source, tensor)] * len(parts), wide)
+        return [self._add(layer) for layer in layers][-1], np.concatenate(parts, axis=3).astype(np.int8)
 
     def _weighted(self, step: GraphStep, request: _Request) -> Layer:
         step = self._averaged(step)
-        source, output = self._codes(step.inputs[0]), self._output(step, request)
-        weight, bias, units = self._integers(step, self._tensor(source))
+        source, weight, bias, units = self._integers(step)
+        output = self._output(step, request)
         fields = weighted_fields(step.name, weight, bias, units / output.scale, Rounding.SINGLE)
         common: dict[str, Any] = {"name": step.name, "inputs": (source,), "output": output, "clamp": request.clamp}
         common |= fields
         if step.kind == "linear":
             return Linear(**common)
-        kind = DepthwiseConv2D if step.kind == "depthwise" else Conv2D
+        kind = DepthwiseConv2D if step.kind == "depthwise" and weight.shape[3] == 1 else Conv2D
         return kind(**common, stride=step.stride, pads=step.pads)
 
     def _raw_linear(self, step: GraphStep) -> Linear:
         step = self._averaged(step)
-        source = self._codes(step.inputs[0])
-        weight, bias, units = self._integers(step, self._tensor(source))
+        source, weight, bias, units = self._integers(step)
         return _raw(step.name, source, weight, int32_biases(step.name, bias), float(units[0]))
 
     def _raw_sums(self, step: GraphStep) -> Linear:

@@ -17,8 +17,9 @@ from hw.network.network import INPUT
 from models.frontends.pytorch.exported import Exported, arguments
 from models.frontends.pytorch.lowering import Lowering, Map
 from models.frontends.pytorch.operators import OPERATORS, Rule, apply
+from models.frontends.pytorch.pools import average_pool
 from models.frontends.pytorch.steps import GraphStep
-from models.frontends.quantized.affine import AFFINE
+from models.frontends.quantized.affine import AFFINE, scaled
 from models.frontends.quantized.lowering import ANY, Quantization, QuantizedLowering, QuantizedStep, plain, put
 from models.networks.winners import OPERATOR
 
@@ -131,6 +132,13 @@ def _clamp(found: Lowering, node: fx.Node) -> Map:
     return _clip(*limits)(found, node)
 
 
+def _hardsigmoid(found: QuantizedLowering, node: fx.Node) -> Map:
+    """A gain, an offset and a clamp."""
+    inner = scaled(found, node, node.args[0], torch.tensor([1 / 6]), torch.tensor([0.5]))
+    found.nodes.pop(inner.name)  # The node's value is that of the clamp alone.
+    return put(found, node, "clip", (inner.name,), limits=(0.0, 1.0))
+
+
 def _concat(found: Lowering, node: fx.Node) -> Map:
     """Maps of equal heights and widths side by side; where they are flat, their channels come one after the other."""
     given, values = arguments(node), found.exported.values
@@ -172,6 +180,15 @@ def _weighted(rule: Rule, name: str = "weight") -> Rule:
         return source
 
     return quantized
+
+
+def _average(found: QuantizedLowering, node: fx.Node) -> Map:
+    """An average over windows; where it is a convolution of equal weights, these are its steps."""
+    source = average_pool(found, node)
+    step = found.steps.get(source.name)
+    if step is not None and step.weight is not None and found.nodes[step.name] is node:
+        found.scales[step.name] = step.weight[:, 0, 0, 0].double()
+    return source
 
 
 def _factors(node: fx.Node) -> tuple[str, str]:
@@ -247,6 +264,7 @@ OPERATOR_RULES: dict[Any, Callable[..., Map]] = {
     **{target: rule for target, rule in OPERATORS.items() if target not in _FLOAT},
     **{target: _weighted(OPERATORS[target]) for target in (*_CONVOLUTIONS, _ATEN.linear.default)},
     **dict.fromkeys((_ATEN.mm.default, _ATEN.matmul.default, _ATEN.addmm.default), _product),
+    **dict.fromkeys((_ATEN.avg_pool2d.default, _ATEN.avg_pool1d.default), _average),
     **dict.fromkeys((*_QUANTIZE, _QD.quantize_per_channel.default), _quantize),
     **dict.fromkeys(_DEQUANTIZE, _dequantize),
     _ATEN.relu.default: _clip(0, math.inf),
@@ -254,7 +272,8 @@ OPERATOR_RULES: dict[Any, Callable[..., Map]] = {
     **dict.fromkeys((_ATEN.hardtanh.default, _ATEN.clamp.default, _ATEN.clamp.Tensor), _clamp),
     **dict.fromkeys((_ATEN.clamp_min.default, _ATEN.clamp_max.default), _clamp),
     **dict.fromkeys((_ATEN.softmax.int, _ATEN._softmax.default, _ATEN.log_softmax.int), _monotone),
-    **dict.fromkeys((_ATEN._log_softmax.default, _ATEN.sigmoid.default), _monotone),
+    **dict.fromkeys((_ATEN._log_softmax.default, _ATEN.sigmoid.default, _ATEN.tanh.default), _monotone),
+    _ATEN.hardsigmoid.default: _hardsigmoid,
     **AFFINE,
     _ATEN.cat.default: _concat,
 }

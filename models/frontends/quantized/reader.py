@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from hw.network.network import INPUT, NEVER, Exit, Network, Tensor
-from models.frontends.identities import runnable
+from hw.network.network import INPUT, NEVER, Exit, Linear, Network, Tensor
+from models.frontends.identities import runnable, with_logits
 from models.frontends.pytorch.calls import undisturbed
 from models.frontends.pytorch.exported import (
     exported_program,
@@ -109,7 +109,8 @@ def read_quantized(
     Supported: activations of int8 or uint8 with one scale, weights of int8 or uint8 with one scale in all or one for
     each output channel, biases of integers or in float; convolutions of one or two dimensions, in groups, dilated;
     linear layers; ReLU and clamps; sums and concatenations of channels; pools; views that flatten; what keeps the
-    order of logits at the end, which is left out. Several outputs are exits that are never taken early.
+    order of logits at the end, which is left out. Several outputs are exits that are never taken early;
+    where one has fewer values than another, those it lacks are the least it can give.
 
     Every layer has been compared with the program on random images: on the program's own input codes it differs by one
     code at most.
@@ -190,11 +191,14 @@ def _read(source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | Non
     heads = [builder.head(output) for output in found.exits]
     assert builder.image is not None
     layers = runnable(builder.image, builder.layers)
-    classes = {layer.output.shape[2] for layer in layers if layer.name in heads}
-    if len(classes) > 1:
-        raise ValueError(f"outputs must have equal numbers of values, not {sorted(classes)}")
+    classes = max(layer.output.shape[2] for layer in layers if layer.name in heads)
+    tensors = {INPUT: builder.image} | {layer.name: layer.output for layer in layers}
+    layers = tuple(
+        with_logits(layer, tensors[layer.inputs[0]], classes) if isinstance(layer, Linear) and layer.raw else layer
+        for layer in layers
+    )
     exits = tuple(Exit(logits=head, threshold=None if head == heads[-1] else NEVER) for head in heads)
-    network = Network(name=name, input=builder.image, layers=layers, exits=exits, classes=classes.pop())
+    network = Network(name=name, input=builder.image, layers=layers, exits=exits, classes=classes)
     return _Source(program=program, images=taken, network=network, nodes=builder.nodes, outputs=builder.outputs)
 
 

@@ -187,6 +187,35 @@ def test_networks_of_other_kinds(build, shape, classes):
     assert min(found.ratios) > 25
 
 
+class Pooled(nn.Module):
+    """Averages with padding, windows beyond the edge, a Hardsigmoid, and outputs of unequal widths."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.gate = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.wide, self.head = nn.Linear(8, 5), nn.Linear(32, 3)
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        x = F.max_pool2d(F.avg_pool2d(x, 3, 1, 1), 3, 2, ceil_mode=True)
+        x = F.hardsigmoid(2 * self.gate(x + x))
+        return self.wide(x.amax((2, 3))), self.head(F.adaptive_avg_pool2d(x, 2).flatten(1))
+
+
+def test_pools_at_the_edge_a_hardsigmoid_and_outputs_of_unequal_widths():
+    model = settled(Pooled, 8, 8, 3)
+    network = check(model, 8, 8, 3)
+    assert (network.classes, [layer.kind for layer in network.layers[:4]]) == (
+        5, ["conv2d", "depthwise_conv2d", "max_pool2d", "depthwise_conv2d"],
+    )  # fmt: skip
+    run, pictures = golden.run(network, encode(images(8, 8, 3), network)), images(8, 8, 3)
+    assert (
+        run.logits[-1].reshape(len(pictures), -1)[:, 3:].max(axis=1)
+        < run.logits[-1].reshape(len(pictures), -1).max(axis=1)
+    ).all()
+    assert (run.classes == made(model, pictures)[-1].argmax(1)).mean() > 0.9
+
+
 class Refused(nn.Module):
     def __init__(self):
         super().__init__()
@@ -210,7 +239,7 @@ def test_all_that_cannot_run_is_said_before_anything_is_computed():
     assert len(reasons) == 3
     assert all("test_calibration.py:" in reason for reason in reasons)
     assert "mul must be of a map and constants" in reasons[1]
-    with pytest.raises(ValueError, match=r"sigmoid must be at the end of a network"):
+    with pytest.raises(ValueError, match=r"sigmoid must be at the end of a network: within it Hardsigmoid and"):
         calibrate(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(32, 2)), images(6, 6, 1))
     with pytest.raises(ValueError, match="images must be at least 1, not 0"):
         calibrate(nn.Linear(1, 1), images(6, 6, 1, count=0))

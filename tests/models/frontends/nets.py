@@ -19,7 +19,9 @@ def evaluate(graph, images):
         elif step.kind == "pool":
             result = F.avg_pool2d(operands[0], step.window, step.stride)
         elif step.kind == "max_pool":
-            result = F.max_pool2d(operands[0], step.window, step.stride, step.pads[::2])
+            top, bottom, left, right = step.pads
+            padded = F.pad(operands[0], (left, right, top, bottom), value=-torch.inf)
+            result = F.max_pool2d(padded, step.window, step.stride)
         else:
             groups = len(step.weight) if step.kind == "depthwise" else 1
             top, bottom, left, right = step.pads

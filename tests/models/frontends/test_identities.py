@@ -13,6 +13,7 @@ from models.frontends.identities import (
     raw_output,
     rescaled,
     runnable,
+    with_logits,
     with_second_logit,
 )
 from models.integer import golden
@@ -210,3 +211,21 @@ def test_a_max_pool_gets_a_copy_where_others_read_its_map():
         np.testing.assert_array_equal(values[name], each, err_msg=name)
     only = [replace(layer, clamp=(-5, 127)), *plain[1:]]
     assert runnable(IMAGE, only) == tuple(only)
+
+
+def test_logits_that_a_head_lacks_are_never_the_largest():
+    rng = np.random.default_rng(7)
+    source = Tensor(shape=(1, 1, 6), scale=0.1, zero_point=-100)
+    head = Linear(
+        name="head", inputs=("map",), output=Tensor(shape=(1, 1, 3), scale=0.01, zero_point=0),
+        weight=rng.integers(-127, 128, (3, 1, 1, 6)).astype(np.int8), bias=np.array([5, -900, 70], dtype=np.int32),
+        multiplier=np.zeros(3, np.int32), shift=np.zeros(3, np.int32), rounding=Rounding.SINGLE, raw=True,
+    )  # fmt: skip
+    assert with_logits(head, source, 3) is head
+    wide = with_logits(head, source, 5)
+    assert wide.output.shape == (1, 1, 5)
+    codes = np.where(head.weight > 0, -128, 127).reshape(3, 6)  # each makes one logit as small as can be
+    values = codes.astype(np.int64) + 100
+    first, second = (values @ each.weight.reshape(-1, 6).T.astype(np.int64) + each.bias for each in (head, wide))
+    np.testing.assert_array_equal(first, second[:, :3])
+    assert (second[:, 3:] == first.min()).all()

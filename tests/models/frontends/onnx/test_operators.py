@@ -108,6 +108,11 @@ def test_max_pools_that_pad_to_the_same_size(tmp_path):
         checked(saved(tmp_path, model([node("MaxPool", "x", kernel_shape=[3, 3], strides=[2, 2], auto_pad=auto)], MAP)))
 
 
+def test_a_hard_sigmoid(tmp_path):
+    nodes = [node("HardSigmoid", "x", "h"), node("HardSigmoid", "h", alpha=1 / 6, beta=-0.25)]
+    checked(saved(tmp_path, model(nodes, MAP)))
+
+
 def test_a_max_pool_with_dilations(tmp_path):
     checked(saved(tmp_path, model([node("MaxPool", "x", kernel_shape=[3, 2], dilations=[2, 1])], MAP)))
 

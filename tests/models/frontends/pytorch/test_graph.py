@@ -243,6 +243,10 @@ def beside(net, x):
     return net.o((net.b(y) + y).flatten(1))
 
 
+def edged(x):
+    return nn.functional.max_pool2d(nn.functional.pad(x, (0, 1, 0, 1), value=-torch.inf), 3, 2)
+
+
 def pooled_twice(net, x):
     return net.o(net.pool(net.relu(net.b(net.pool(net.relu(net.a(x)))))).flatten(1))
 
@@ -262,6 +266,20 @@ ODD = {
     "pools of one position": nn.Sequential(FIRST, nn.MaxPool2d(1), nn.AvgPool2d(1), nn.Flatten(), LAST),
     "pool and ReLU used twice": Named(
         pooled_twice, a=FIRST, b=convolution(2, 4), pool=nn.MaxPool2d(2), relu=nn.ReLU(), o=nn.Linear(16, 3)
+    ),
+    "padded averages, largest values at the edge": nn.Sequential(
+        FIRST,
+        nn.AvgPool2d(3, 1, 1),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.AdaptiveMaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    ),
+    "padding of -infinity, rows and columns": Named(
+        lambda n, x: n.o(edged(n.a(x)).amax(3, keepdim=True).mean(2).flatten(1)), a=FIRST, o=nn.Linear(2, 3)
+    ),
+    "a sum of windows": nn.Sequential(
+        FIRST, nn.AvgPool2d(2, divisor_override=1), nn.AdaptiveAvgPool2d((2, 1)), nn.Flatten(), nn.Linear(4, 3)
     ),
     "dropout behind flatten": nn.Sequential(FIRST, nn.Flatten(), nn.Dropout(), LAST),
     "view": Named(lambda n, x: n.o(n.a(x).view(x.shape[0], -1)), a=FIRST, o=LAST),

@@ -25,9 +25,11 @@ def refusal(net):
             Call(lambda x: nn.functional.conv2d(x.view(len(x), 8, 3, 6), torch.ones(4, 8, 1, 1))),
             "Conv2d must read a map",
         ),
-        (nn.AvgPool2d(2, padding=1), "^between: AvgPool2d must have no padding and no divisor_override"),
+        (
+            nn.AvgPool2d(2, padding=1, count_include_pad=False),
+            r"^between: the zeros around AvgPool2d must count \(count_include_pad=True\), or there be none",
+        ),
         (nn.AvgPool2d(4, ceil_mode=True), "^between: a pool's windows must be whole, as without ceil_mode, and give"),
-        (nn.AvgPool2d(2, divisor_override=3), "^between: AvgPool2d must have no padding and no div"),
         (nn.AvgPool2d(1, stride=2), r"^between: a pool's window must be of 2 positions or more at stride \(2, 2\)"),
         (
             nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"),
@@ -53,16 +55,17 @@ def refusal(net):
         (Call(lambda x: torch.dropout(x, 0.5, True)), "^between: operators must be among"),
         (Call(lambda x: x + torch.rand_like(x)), "^between: operators must be among .* not rand_like"),
         (nn.MaxPool2d(2, dilation=2), "^between: MaxPool2d must have dilation 1$"),
-        (nn.MaxPool2d(4, ceil_mode=True), "^between: a pool's windows must be whole, as without ceil_mode, and give"),
-        (nn.AdaptiveAvgPool2d(2), r"^between: AdaptiveAvgPool2d must give one position, not \(2, 2\)"),
+        (
+            nn.AdaptiveAvgPool2d(4),
+            r"^between: AdaptiveAvgPool2d must give sizes that divide the map's \(6, 6\), not \(4, 4\)",
+        ),
         (
             Call(lambda x: x.flatten(0, 1)[None].expand(3, 12, 6, 6)[:, :4]),
             "^between: a view must be of each image's map",
         ),
-        (Call(lambda x: x.mean(3, keepdim=True)), "^between: mean must be over all positions of each channel"),
         (
             Call(lambda x: nn.functional.max_pool2d(x, 3).flatten(2).mean(1)[:, :, None, None]),
-            "^between: mean must be over all positions of each channel",
+            "^between: mean must be over positions of each channel, rows, columns or all",
         ),
         (Call(lambda x: x.view(len(x), 4, 36, 1)), "^pool: AdaptiveAvgPool2d must read a map"),
         (nn.Linear(6, 6), "^between: Linear must read a flattened map or another Linear of 6 values"),
@@ -80,13 +83,13 @@ def test_unsupported_is_refused_by_name(between, message, functionalized):
 
 
 def test_all_reasons_are_given_and_none_that_follows():
-    net = Body(nn.Sequential(nn.Sigmoid(), nn.AdaptiveAvgPool2d(2), nn.Conv2d(4, 4, 1)))
+    net = Body(nn.Sequential(nn.Sigmoid(), nn.AdaptiveAvgPool2d(4), nn.Conv2d(4, 4, 1)))
     net.conv = nn.Conv2d(1, 4, 3, padding=1, padding_mode="reflect")
     net.linear = nn.Sequential(nn.Linear(4, 4), nn.Softplus(), nn.Linear(4, 3))
     reasons, _ = refusal(net)
     assert re.search(
         r"^conv: padding must add [^;]*; between.0: operators must be among [^;]*, not sigmoid of Sigmoid; "
-        r"between.1: AdaptiveAvgPool2d must give one position, not \(2, 2\); "
+        r"between.1: AdaptiveAvgPool2d must give sizes [^;]*, not \(4, 4\); "
         r"linear.1: softplus of Softplus is not among these operators either$",
         reasons,
     )
@@ -94,7 +97,7 @@ def test_all_reasons_are_given_and_none_that_follows():
     class Fork(nn.Module):
         def __init__(self):
             super().__init__()
-            self.one, self.other = Body(nn.Sigmoid()), Body(nn.AdaptiveAvgPool2d(2))
+            self.one, self.other = Body(nn.Sigmoid()), Body(nn.AdaptiveAvgPool2d(4))
 
         def forward(self, x):
             return self.one(x), self.other(x)
@@ -104,14 +107,14 @@ def test_all_reasons_are_given_and_none_that_follows():
 
 
 def test_what_reads_a_refused_map_is_looked_at_and_what_is_computed_of_it_alone_not():
-    """Behind a GELU: a batch norm may be fused to it or not, an average pool is seen to have padding."""
+    """Behind a GELU: a batch norm may be fused to it or not, an average pool is seen not to count its padding."""
     body = nn.Sequential(
-        nn.GELU(), nn.BatchNorm2d(4), nn.ReLU(), nn.AvgPool2d(3, 1, padding=1), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4),
-        nn.ReLU(), nn.ReLU(),
+        nn.GELU(), nn.BatchNorm2d(4), nn.ReLU(), nn.AvgPool2d(3, 1, 1, count_include_pad=False), nn.Conv2d(4, 4, 1),
+        nn.BatchNorm2d(4), nn.ReLU(), nn.ReLU(),
     )  # fmt: skip
     reasons, _ = refusal(Body(body))
     assert re.search(
-        r"^between.0: [^;]*, not gelu of GELU; between.3: AvgPool2d must have no padding[^;]*; "
+        r"^between.0: [^;]*, not gelu of GELU; between.3: the zeros around AvgPool2d must count[^;]*; "
         r"between.7: ReLU must be the only reader [^;]*$",
         reasons,
     )

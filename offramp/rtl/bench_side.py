@@ -3,6 +3,7 @@
 import os
 import random
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,10 @@ from hw.program.isa import Burst
 from hw.program.link import link as linked
 from hw.program.program import Program
 from hw.program.protocol import Reply
-from offramp.rtl.job import JOB, BatchOutcome, Job, LayerTime, save_outcomes
+from offramp.rtl.job import JOB, PROGRESS, BatchOutcome, Job, LayerTime, save_outcomes
 from sim import WeightSource
 
-__all__ = ["ExternalMemory", "HostLink", "start", "verify_images"]
+__all__ = ["ExternalMemory", "HostLink", "RunsDone", "start", "verify_images"]
 
 #: Clock period, nanoseconds.
 _PERIOD = 10
@@ -64,6 +65,8 @@ class HostLink:
         self.sent: list[int] = []
         self.results: list[int] = []
         self._asked = 0
+        #: Told each record of a layer and each result when it comes.
+        self.told: Callable[[Reply], None] = lambda reply: None
         #: Of each layer that a record came of, simulator time of the last sending before, and of the record.
         self.layers: list[tuple[int, int]] = []
 
@@ -120,6 +123,7 @@ class HostLink:
             self.results.append(came)
         if answer.reply is Reply.LAYER:
             self.layers.append((self._asked, time))
+        self.told(answer.reply)
         return answer
 
     async def perform(self, operation: HostOperation):
@@ -155,6 +159,29 @@ class HostLink:
     async def _send_after(self, former, words: list[int]) -> None:
         await former
         await self.send(words)
+
+
+class RunsDone:
+    """Keeps writing how many runs are done, and the share of the one under way, into the file that is looked at.
+
+    Attributes
+    ----------
+    layers : int
+        Of the program that runs.
+    """
+
+    def __init__(self, folder: Path):
+        self._path = folder / PROGRESS
+        self._runs = self._records = 0
+        self.layers = 1
+
+    def told(self, reply: Reply) -> None:
+        """Count a record of a layer, or a result."""
+        if reply is Reply.LAYER:
+            self._records += 1
+        elif reply is Reply.RESULT:
+            self._runs, self._records = self._runs + 1, 0
+        self._path.write_text(f"{self._runs + min(self._records / self.layers, 0.99):.2f}")
 
 
 def _cycle() -> int:
@@ -248,11 +275,14 @@ async def verify_images(dut) -> None:
     outcomes: list[list[RunOutcome]] = [[] for _ in job.work]
     layers: list[LayerTime] = []
     order = [(which, number) for which, (_, images) in enumerate(job.work) for number in range(len(images))]
+    done = RunsDone(folder)
+    link.told = done.told
     if job.together:
         await _load(link, [program for program, _ in job.work], job.conditions)
         order.sort(key=lambda pair: pair[1])
-    for done, (which, number) in enumerate(order):
+    for which, number in order:
         program, images = job.work[which]
+        done.layers = len(program.commands)
         if not job.together and number == 0:
             await _load(link, [program], job.conditions[which : which + 1])
         if memory is not None and (number == 0 or job.together):
@@ -265,7 +295,6 @@ async def verify_images(dut) -> None:
         for record, (first, last) in zip(outcome.layers, link.layers, strict=True):
             layers.append(LayerTime(which, record["index"], first, last))
         link.layers.clear()
-        (folder / "progress").write_text(str(done + 1))
     batches = []
     for which, (program, _) in enumerate(job.work if job.together else []):
         if memory is not None:

@@ -14,10 +14,22 @@ from hw.program import program
 from hw.program.program import Program
 from sim import PROMPT, WeightSource
 
-__all__ = ["JOB", "BatchOutcome", "Job", "LayerTime", "Work", "load_layers", "load_outcomes", "save_outcomes"]
+__all__ = [
+    "JOB",
+    "PROGRESS",
+    "BatchOutcome",
+    "Job",
+    "LayerTime",
+    "Work",
+    "load_layers",
+    "load_outcomes",
+    "save_outcomes",
+]
 
 #: Environment variable that names the job folder.
 JOB = "OFFRAMP_RTL_JOB"
+#: File of the folder that says how much is done.
+PROGRESS = "progress"
 
 #: Programs, each with the images to run on it: int8 (images, height, width, channels).
 Work = list[tuple[Program, np.ndarray]]

@@ -19,14 +19,14 @@ from hw.program.link import link
 from hw.program.program import Program
 from models.datasets.sources import Progress
 from models.integer.golden import Result, run
-from offramp.rtl.job import JOB, BatchOutcome, Job, Work, load_layers, load_outcomes
+from offramp.rtl.job import JOB, PROGRESS, BatchOutcome, Job, Work, load_layers, load_outcomes
 from offramp.rtl.simulators import build, run_test
 from offramp.rtl.watching import watched
 from offramp.rtl.waves import Waves, keep, runs_folder
 from offramp.stopping import Stopped
 from sim import PROMPT, Simulation, WeightSource, constant_time, has_known_time, simulate, time_batch
 
-__all__ = ["compare", "compare_batch", "expected_outputs", "run_together", "run_work", "verify"]
+__all__ = ["compare", "compare_batch", "expected_outputs", "run_together", "run_work", "runs_done", "verify"]
 
 #: Differences that are described; the rest is counted.
 _DESCRIBED = 20
@@ -96,17 +96,18 @@ def _resolved(work: Work, conditions: Conditions, source: WeightSource) -> list[
     return [constant_time(program, conditions, source) for program, _ in work]
 
 
-def _runs_done(path: Path, total: int) -> tuple[int, int] | None:
-    """How many runs are done by the number that the simulation keeps writing into a file, and how many there are."""
+def runs_done(path: Path, total: int) -> tuple[int, int] | None:
+    """Percent of a run that are done by the number that the simulation keeps writing into a file, and all there are."""
     text = path.read_text().strip() if path.exists() else ""
-    return (int(text), total) if text else None
+    return (round(100 * float(text)), 100 * total) if text else None
 
 
 def _run(
     job: Job, simulator: str, waves: Waves | None, progress: Progress | None
 ) -> tuple[list[list[RunOutcome]], list[BatchOutcome]]:
     """Have a job done in a simulation."""
-    total = sum(len(codes) for _, codes in job.work)
+    # Together, they run back to back as well, behind one more of each program.
+    total = sum(len(codes) + (len(codes) + 1 if job.together else 0) for _, codes in job.work)
     waves = waves and waves.placed()
     if progress is not None:
         progress(0, 0, f"build for {simulator}")
@@ -114,7 +115,7 @@ def _run(
     folder = Path(tempfile.mkdtemp(dir=runs_folder()))
     job.save(folder)
     try:
-        with watched(lambda: _runs_done(folder / "progress", total), "RTL", progress):
+        with watched(lambda: runs_done(folder / PROGRESS, total), "RTL", progress):
             run_test(
                 directory,
                 simulator,

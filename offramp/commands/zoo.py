@@ -47,7 +47,7 @@ def zoo(
     """List the networks of the zoo with their figures; each is usable as zoo:NAME where a program is asked for."""
     from models.zoo import PREFIX, entries, entry
     from offramp import stages
-    from offramp import zoo_figures as measured
+    from offramp.measure import zoo_figures as measured
     from offramp.report import methods
 
     if add is not None and measure is not None:

@@ -13,9 +13,10 @@ from hw.config import PRESETS, preset
 from hw.network.exits import Conditions
 from hw.program.program import load
 from models.zoo import entries, entry
-from offramp import cli, program_files, stages, zoo_figures
+from offramp import cli, program_files, stages
 from offramp.cli import app
 from offramp.kinds import kind_of
+from offramp.measure import zoo_figures
 from offramp.report.plots.chart import Chart
 from offramp.report.result_page import page_of, read_result
 from offramp.report.trace import trace_events

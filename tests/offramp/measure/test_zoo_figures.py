@@ -16,7 +16,7 @@ from models.integer.surrogate import Surrogate
 from models.methods.detector import decisions, with_ranges
 from models.recipes.checkpoint import load_compressed, save_compressed
 from offramp import program_files, stages
-from offramp import zoo_figures as measuring
+from offramp.measure import zoo_figures as measuring
 from sim import simulate, time_batch, worst_case
 
 FEW = measuring.Sample(images=50, attacked=20)

@@ -1,5 +1,6 @@
 """A model from its source to the RTL, stage by stage: what each computes of the same images, and where they part."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ from offramp.rtl.waves import Waves
 from sim import Simulation, simulate, worst_case
 
 __all__ = ["StageResult", "verify_model"]
+
+#: Stage of a float model's own arithmetic.
+_FLOAT = "float"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,38 +84,26 @@ def verify_model(
     """
     codes = samples.codes(model.network)
     made = golden.run(model.network, codes, keep=False)
-    stages = []
-    if model.floats is not None and not samples.random and samples.images.dtype != np.int8:
-        found = model.floats(samples.images).argmax(axis=1)
-        stages.append(
-            StageResult(
-                stage="float",
-                images=len(codes),
-                accuracy=_accuracy(found, samples.labels),
-                equal=float((found == made.classes).mean()),
-            )
-        )
-    for name, classify in model.classifiers.items():
-        named = classify(codes)
-        same_class = None if named is None else float((named == made.classes).mean())
-        accuracy = _accuracy(named, samples.labels)
-        stages.append(StageResult(stage=name, images=len(codes), accuracy=accuracy, equal=same_class))
+    stages = list(_by_class(model, samples, codes, made.classes))
     agreement = None
     if model.runtime is not None:
         agreement = model.runtime.compare(codes, progress)
         stages.append(_of_runtime(model.runtime.name, agreement, samples))
-    stages.append(StageResult(stage="golden", images=len(codes), accuracy=_accuracy(made.classes, samples.labels)))
     timing = simulate(program, codes, conditions=conditions)
     usual = timing if conditions == DEFAULT else simulate(program, codes)
     same = (usual.classes == made.classes) & (usual.exit_index == made.exit_index)
-    accuracy = _accuracy(timing.classes, samples.labels)
-    stages.append(StageResult(stage="simulator", images=len(codes), accuracy=accuracy, equal=float(same.mean())))
     part = codes[:rtl_images]
     ran = rtl.verify(
         [(program, part)], simulator=simulator, waves=waves, seed=seed, conditions=conditions, progress=progress
     )
+    accuracy = {each.stage: each.accuracy for each in stages}
+    golden_accuracy, simulated = (_accuracy(found.classes, samples.labels) for found in (made, timing))
     right = 1 - len(ran["differing"]) / len(part)
-    stages.append(StageResult(stage="RTL", images=len(part), accuracy=None, equal=right, first=_first(ran)))
+    stages += [
+        StageResult(stage="golden", images=len(codes), accuracy=golden_accuracy),
+        StageResult(stage="simulator", images=len(codes), accuracy=simulated, equal=float(same.mean())),
+        StageResult(stage="RTL", images=len(part), accuracy=None, equal=right, first=_first(ran)),
+    ]
     allowed = agreement is None or agreement.equal or not (model.runtime and model.runtime.exact)
     return {
         "stages": [asdict(stage) for stage in stages],
@@ -119,14 +111,9 @@ def verify_model(
         "cycles_equal": ran["cycles_equal"],
         "reference_equal": None if agreement is None else agreement.equal,
         "agrees": bool(ran["values_equal"] and ran["cycles_equal"] and same.all() and allowed),
-        **{
-            f"accuracy_{name}": next((each.accuracy for each in stages if each.stage == stage), None)
-            for name, stage in (
-                ("float", "float"),
-                ("reference", model.runtime.name if model.runtime else ""),
-                ("golden", "golden"),
-            )
-        },
+        "accuracy_float": accuracy.get(_FLOAT),
+        "accuracy_reference": accuracy[model.runtime.name] if model.runtime else None,
+        "accuracy_golden": golden_accuracy,
         **_figures(program, timing),
         "per_image": {
             "label": None if samples.labels is None else samples.labels.tolist(),
@@ -137,6 +124,16 @@ def verify_model(
         },
         "rtl": ran,
     }
+
+
+def _by_class(model: Model, samples: Samples, codes: np.ndarray, expected: np.ndarray) -> Iterator[StageResult]:
+    """Stages of which only classes are known, compared with those of the golden model."""
+    found = {name: classify(codes) for name, classify in model.classifiers.items()}
+    if model.floats is not None and not samples.random and samples.images.dtype != np.int8:
+        found = {_FLOAT: model.floats(samples.images).argmax(axis=1), **found}
+    for name, classes in found.items():
+        equal = None if classes is None else float((classes == expected).mean())
+        yield StageResult(stage=name, images=len(codes), accuracy=_accuracy(classes, samples.labels), equal=equal)
 
 
 def _accuracy(classes: np.ndarray | None, labels: np.ndarray | None) -> float | None:

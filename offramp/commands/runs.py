@@ -41,7 +41,6 @@ def evaluate(
     request: "ModelRequest",
 ) -> None:
     """Run the golden model on all test images: accuracy and exits."""
-
     conditions = options.conditions(deadline, audit, constant, seed)
     with Terminal().stage("evaluate") as step:
         from offramp import stages
@@ -113,10 +112,9 @@ def simulate(
 
     conditions = options.conditions(deadline, audit, constant, seed)
     kind = inputs.attack(attack)
-    if eps is not None and not kind.steps:
-        raise ValueError(f"--eps needs an attack that changes images: give --attack, not {attack}")
-    if curve and not kind.steps:
-        raise ValueError(f"--curve needs an attack that changes images: give --attack, not {attack}")
+    for option, given in (("--eps", eps is not None), ("--curve", curve)):
+        if given and not kind.steps:
+            raise ValueError(f"{option} needs an attack that changes images: --attack must not be {attack}")
     with Terminal().stage("simulate") as step:
         from offramp.intake.model import read
         from offramp.intake.programs import images_of, program_of
@@ -127,9 +125,9 @@ def simulate(
         found = read(request)
         samples = images_of(found, request, data, images if data or found.data else min(images, _RANDOM), step)
         program, name = program_of(found, config, step)
-        reach = eps
-        if reach is None:
-            reach = inputs.default_eps(data or found.data or "") if kind.steps else 0.0
+        reach = eps or 0.0
+        if eps is None and kind.steps:
+            reach = inputs.default_eps(data or found.data or "")
         result = simulated(
             program,
             samples.images if kind.steps else samples.codes(found.network),

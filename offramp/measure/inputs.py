@@ -63,15 +63,16 @@ def attack(name: str) -> Attack:
 
 
 def default_eps(data: str) -> float:
-    """Largest change of a pixel for a data set.
+    """Largest change of a pixel for a data set, where a user gives none.
 
     Raises
     ------
     ValueError
-        When the data set is unknown.
+        When it is none of these data sets.
     """
     if data not in EPS:
-        raise ValueError(f"data must be one of {', '.join(EPS)}, not {data!r}")
+        there = f"of {data}" if data else "random"
+        raise ValueError(f"--eps must be given unless images are of {', '.join(EPS)}, and these are {there}")
     return EPS[data]
 
 

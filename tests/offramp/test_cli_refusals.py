@@ -57,10 +57,13 @@ def test_what_cannot_be_recorded_is_refused(small, tmp_path, monkeypatch, capsys
     [
         (("info", "missing.off"), r"missing\.off: cannot be read: No such file or directory"),
         (("evaluate", "missing.off"), r"missing\.off: cannot be read: No such file or directory"),
-        (("simulate", "zoo:dab", "--eps", 0.1), r"--eps needs an attack that changes images: give --attack, not clean"),
+        (
+            ("simulate", "zoo:dab", "--eps", 0.1),
+            r"--eps needs an attack that changes images: --attack must not be clean",
+        ),
         (
             ("simulate", "zoo:dab", "--curve", 3),
-            r"--curve needs an attack that changes images: give --attack, not clean",
+            r"--curve needs an attack that changes images: --attack must not be clean",
         ),
         (
             ("simulate", "zoo:digits", "--data", "digits", "--images", 4, "--timeline", 4),
@@ -74,6 +77,10 @@ def test_what_cannot_be_recorded_is_refused(small, tmp_path, monkeypatch, capsys
         (
             ("generate", "--config", "huge"),
             r"config must be one of tiny, single, small, small-85f, base, base-85f, not 'huge'",
+        ),
+        (
+            ("generate", "--name", "a-b"),
+            r"name must be letters, digits and _, at most 64, .*, not 'a-b'",
         ),
         (("build", "--board", "ulx4"), r"board must be one of ulx3s-25f, ulx3s-85f, not 'ulx4'"),
         (("build", "--clock", "51"), r"ulx3s-25f: the clock must be .* not 51 MHz"),

@@ -48,8 +48,12 @@ def test_equal_seeds_give_equal_images(small):
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match=r"^attack must be one of clean, fgsm, pgd, adaptive, slowdown, not 'square'$"):
         attack("square")
-    with pytest.raises(ValueError, match=r"^data must be one of digits, .* not 'mnist'$"):
-        default_eps("mnist")
+    with pytest.raises(
+        ValueError, match=r"^--eps must be given unless images are of digits, .*, and these are of x.npz$"
+    ):
+        default_eps("x.npz")
+    with pytest.raises(ValueError, match=r"and these are random$"):
+        default_eps("")
     assert default_eps("digits") == EPS["digits"]
 
 

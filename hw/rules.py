@@ -45,12 +45,12 @@ def text(value: Any) -> bool:
 
 
 def check_identifier(name: str) -> None:
-    """Refuse a name that Verilog, Python or a file system can't have.
+    """Refuse a name that a module of Verilog or Python, or a file, can't have.
 
     Raises
     ------
     ValueError
-        When it is none.
+        When it is such a name.
     """
     require(
         _IDENTIFIER.fullmatch(name) and name not in _RESERVED,

@@ -34,7 +34,10 @@ __all__ = [
     "checked_config",
     "checked_file",
     "conditions",
+    "identifier",
+    "optional_folder",
     "output_file",
+    "output_folder",
     "ranged",
     "share",
 ]
@@ -101,7 +104,7 @@ def waves_file(context: typer.Context, path: Path | None) -> Path | None:
 
 
 def identifier(name: str) -> str:
-    """Refuse what Verilog can't call a module."""
+    """Refuse a name that a module of Verilog can't have."""
     check_identifier(name)
     return name
 
@@ -113,7 +116,7 @@ def output_folder(path: Path) -> Path:
 
 
 def optional_folder(path: Path | None) -> Path | None:
-    """The same of a folder that needn't be named."""
+    """The same for a folder that may be left out."""
     return None if path is None else output_folder(path)
 
 

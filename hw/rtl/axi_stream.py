@@ -15,13 +15,13 @@ _LENGTH = ReplyHeader.as_shape()["length"].width
 
 
 class AxiStream(wiring.Component):
-    """A component with one 32-bit stream in and one out, as one with AXI4-Stream ports.
+    """AXI4-Stream ports around a component with one 32-bit stream in and one out.
 
     Parameters
     ----------
     core : wiring.Component
         Ports ``i: In(stream.Signature(32))`` and ``o: Out(stream.Signature(32))``, which speak
-        :mod:`hw.program.protocol`. Modules that it shares (:mod:`hw.rtl.verilog_platform`) it resets itself.
+        :mod:`hw.program.protocol`. Modules that it shares (:mod:`hw.rtl.verilog_platform`) it resets by their ports.
     beat_bits : int
         Bits of a beat of external memory, if the core reads such: ports ``request: Out(stream.Signature(Burst))`` and
         ``weights: In(stream.Signature(beat_bits))``; else 0.

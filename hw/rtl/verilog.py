@@ -15,7 +15,7 @@ __all__ = ["TOP", "convert", "generate", "generate_axi", "states"]
 #: Name of the top module.
 TOP = "offramp"
 
-#: In Verilog as Yosys writes it: the name of a module that begins, and of one of which an instance begins.
+#: A line of Yosys' Verilog that begins a module or an instance of one: what stands before the module's name, and it.
 _MODULE = re.compile(r"^(module |  )(\\\S+ |\w+)(?=\(| +(?:\\\S+ |\w+) +\($)", flags=re.MULTILINE)
 
 
@@ -47,8 +47,11 @@ def generate(config: AcceleratorConfig) -> str:
     return _generated(config)[0]
 
 
+@lru_cache(maxsize=8)
 def generate_axi(config: AcceleratorConfig, name: str) -> str:
     """Verilog of the accelerator behind AXI4-Stream ports (:class:`hw.rtl.axi_stream.AxiStream`), for others' designs.
+
+    Converted once a process, as by :func:`generate`.
 
     Parameters
     ----------
@@ -67,7 +70,7 @@ def generate_axi(config: AcceleratorConfig, name: str) -> str:
 
 
 def _prefixed(text: str, name: str) -> str:
-    """Verilog with another name of the top module, which those of all others begin with, whatever they contain."""
+    """Verilog whose top module is called ``name``, and whose other modules have names that begin with it and ``_``."""
     found = [match[2] for match in _MODULE.finditer(text) if match[1] == "module "]
     plain = {each: re.sub(r"\W", "_", each.strip().removeprefix("\\").removeprefix(f"{TOP}.")) for each in found}
     names = {each: name if each == TOP else f"{name}_{short}" for each, short in plain.items()}

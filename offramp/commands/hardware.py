@@ -24,7 +24,7 @@ def generate(
     name: Annotated[
         str,
         typer.Option(
-            help="Name of the top module and the files, with which all other modules' names begin.",
+            help="Name of the top module and of the files; names of all other modules begin with it.",
             callback=options.identifier,
         ),
     ] = "offramp",

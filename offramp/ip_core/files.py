@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
@@ -21,7 +22,7 @@ __all__ = ["core_files", "ports"]
 
 #: Clock that sample constraints ask for, MHz.
 _CLOCK_MHZ = 50.0
-#: Templates, and the files that become of them.
+#: Templates, and what the files made of them are called.
 _TEMPLATES = {
     "lint.vlt.in": "{name}_lint.vlt",
     "timing.sdc.in": "{name}.sdc",
@@ -47,8 +48,6 @@ def core_files(config: AcceleratorConfig, name: str) -> dict[str, str]:
     text = _header(config, name) + generate_axi(config, name)
     values = {
         "name": name,
-        "config": json.dumps(asdict(config)),
-        "digest": config.digest()[:16],
         "mhz": f"{_CLOCK_MHZ:g}",
         "period": f"{1000 / _CLOCK_MHZ:g}",
         "beat": 32 * config.loader,
@@ -77,12 +76,11 @@ def ports(config: AcceleratorConfig) -> list[dict[str, str | int]]:
 def _said(config: AcceleratorConfig) -> list[str]:
     """Lines on ports and timing: those of the component's documentation that are of this config."""
     text = inspect.cleandoc(AxiStream.__doc__ or "").partition("Members\n-------\n")[2].replace("``", "")
-    text = text.replace(":class:`hw.program.isa.Burst`", "Burst")
-    lines = text.splitlines()
-    if config.loader:
-        return [line.replace("beat_bits", str(32 * config.loader)) for line in lines]
-    reader = [n for n, line in enumerate(lines) if line.startswith(("m_axis_request_", "s_axis_weights_"))]
-    return [line for n, line in enumerate(lines) if n not in reader and n - 1 not in reader]
+    text = text.replace(":class:`hw.program.isa.Burst`", "Burst").replace("beat_bits", str(32 * config.loader))
+    parts = re.split(r"\n(?=\S)", text)  # a part begins with the ports that it describes, if it does
+    there = axi_ports(32 * config.loader)
+    kept = [part for part in parts if not (port := re.match(r"(\w+) : ", part)) or port[1] in there]
+    return "\n".join(kept).splitlines()
 
 
 def _header(config: AcceleratorConfig, name: str) -> str:

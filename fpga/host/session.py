@@ -232,8 +232,9 @@ class BoardSession:
             self._link.close()
             self._link = None
         self._failures += 1
-        if self._failures >= self._tries:
-            raise LinkError(f"{text}; given up after {self._failures} failures in a row") from error
+        if self._failures == self._tries:
+            self._failures = 0
+            raise LinkError(f"{text}; given up after {self._tries} failures in a row") from error
         self.mended.append(text)
         self._note(text)
 

@@ -37,7 +37,7 @@ def test_a_simulated_board_computes_what_it_must(board, program, codes):
     assert (found["values_equal"], found["cycles_equal"], found["mended"]) == (True, True, [])
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [2, 5])
 def test_noise_changes_no_result(board, program, codes, seed):
     found = check(board.noisy(5e-4, seed), program, codes, cycles=True)
     assert (found["values_equal"], found["cycles_equal"]) == (True, True)

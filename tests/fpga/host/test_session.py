@@ -136,10 +136,12 @@ def test_a_port_that_is_gone_and_comes_back_goes_on_with_the_image_under_way(ses
     assert board.time.now() > 10
 
 
-def test_a_port_that_stays_away_ends_in_a_sentence(session, board, codes):
+def test_a_port_that_stays_away_ends_in_a_sentence(session, board, codes, results):
     with session(away=5.0) as found:
         with pytest.raises(LinkError, match=r"^fake: the port must be there; it was away for 5 s$"):
             found.run(work(codes), done=lambda count: board.unplug(100) if count == 7 else None)
+        board.away_until = 0.0
+        assert reported(found.run(work(codes))) == results
     board.away_until = board.time.now() + 1
     begun = board.time.now()
     with pytest.raises(LinkError, match=r"^fake: the port must be there$"), session():

@@ -80,7 +80,9 @@ def _model_options(
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Weights of module.py:factory: .safetensors, or a state dictionary.", show_default="as made", **_PANEL
+            help="Weights for module.py:factory, as .safetensors or a state dictionary.",
+            show_default="as made",
+            **_PANEL,
         ),
     ] = None,
     calibrate: Annotated[

@@ -41,6 +41,7 @@ def test_help_shows_options_and_defaults(name, monkeypatch):
     assert code == 0
     assert COMMANDS[name] <= set(re.findall(r"--[a-z-]+", text))
     assert re.search(r"--seed.*\[default: 0\]", text)
+    assert not re.search("[\U0001f300-\U0001faff]", text)  # which rich makes of words between colons
 
 
 def test_help_says_what_a_recipe_without_a_stage_makes():

@@ -34,6 +34,13 @@ def test_without_a_terminal_lines_come_only_now_and_then(monkeypatch):
     assert len(lines) == 12  # one every 5 s
 
 
+def test_what_is_said_is_taken_as_it_is():
+    terminal, text = plain()
+    with terminal.stage("net.py:factory: [1]"):
+        pass
+    assert text.getvalue().startswith("… net.py:factory: [1]\n✓ net.py:factory: [1] (")
+
+
 def test_an_equal_line_is_repeated_only_as_a_sign_of_life(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])

@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from hw.network.network import INPUT, Add, Conv2D, DepthwiseConv2D, Layer, Linear, Network, Tensor
-from hw.network.zero_points import code_ranges
 from hw.rules import require
 from models.backends.file_scales import added
 from models.backends.normal_form import normal_form
-from models.backends.rounded_sums import SumSteps, Weighted, requantized
+from models.backends.rounded_sums import SumSteps, Weighted, reached_codes, requantized
 
 __all__ = ["compare"]
 
@@ -87,7 +86,7 @@ def _changed(first: Weighted, second: Weighted) -> int:
 
 def _same_codes(networks: tuple[Network, Network], layers: tuple[Layer, Layer]) -> np.ndarray:
     """Whether two layers that are alike make the same codes of all that they can read, for each channel or at all."""
-    ranges, tensors = code_ranges(networks[0].layers), [network.tensors() for network in networks]
+    ranges, tensors = reached_codes(networks[0]), [network.tensors() for network in networks]
     first, second = layers
     held = [ranges[name] for name in first.inputs]
     if isinstance(first, Add):

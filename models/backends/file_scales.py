@@ -13,9 +13,8 @@ from itertools import islice, product
 import numpy as np
 
 from hw.network.network import INPUT, Add, Conv2D, DepthwiseConv2D, Layer, Linear, Network, Tensor
-from hw.network.zero_points import code_ranges
 from hw.numerics import Rounding, add, add_scales, clamp, requantize
-from models.backends.rounded_sums import Rounds, SumSteps, Weighted
+from models.backends.rounded_sums import Rounds, SumSteps, Weighted, reached_codes
 from models.frontends.requantization import channel_scale
 from models.frontends.tflite.rounding import real_rounded
 
@@ -101,7 +100,7 @@ class _Search:
 
     def __init__(self, network: Network, rounding_of: Callable[[Weighted], FileRounding]) -> None:
         self.network, self.rounding_of = network, rounding_of
-        self.made, self.ranges = FileScales(), code_ranges(network.layers)
+        self.made, self.ranges = FileScales(), reached_codes(network)
         self.made.tensors[INPUT] = next(_beside(network.input))
         self._read: set[str] = set()
 

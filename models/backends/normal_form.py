@@ -15,10 +15,10 @@ from hw.network.network import (
     Network,
     Tensor,
 )
-from hw.network.zero_points import code_ranges
 from hw.numerics import clamp, quantize_scale, requantize
+from models.backends.rounded_sums import reached
 
-__all__ = ["normal_form"]
+__all__ = ["normal_form", "opened"]
 
 
 def normal_form(network: Network) -> Network:
@@ -26,20 +26,22 @@ def normal_form(network: Network) -> Network:
 
     Layers that give codes on as they are, which the accelerator needs and no file has, are left out. A depthwise
     convolution of one channel is a convolution, a convolution whose kernel is its whole map a linear layer. Channels
-    without weights have twice their code as bias, and a scale of one half.
+    without weights have twice their code as bias, and a scale of one half. Limits that no sum leaves are no clamp.
     """
-    ranges, tensors = code_ranges(network.layers), network.tensors()
+    tensors, held = network.tensors(), {INPUT: (-128, 127)}
     heads = {head.logits for head in network.exits}
     stands_for = {INPUT: INPUT}
-    layers = []
+    layers = list[Layer]()
     for layer in network.layers:
-        source = layer.inputs[0]
-        if layer.name not in heads and _gives_on(layer, tensors[source], ranges[source]):
-            stands_for[layer.name] = stands_for[source]
+        name = layer.inputs[0]
+        source, codes = tensors[name], held[stands_for[name]]
+        if layer.name not in heads and _gives_on(layer, source, codes):
+            stands_for[layer.name] = stands_for[name]
             continue
         stands_for[layer.name] = layer.name
-        moved = replace(layer, inputs=tuple(stands_for[name] for name in layer.inputs))
-        layers.append(_constant(_simplest(moved, tensors[source].shape)))
+        moved = replace(layer, inputs=tuple(stands_for[each] for each in layer.inputs))
+        held[layer.name] = reached(moved, source, codes)
+        layers.append(opened(_constant(_simplest(moved, source.shape)), source, codes))
     return replace(network, layers=tuple(layers))
 
 
@@ -84,6 +86,16 @@ def _constant(layer: Layer) -> Layer:
     half, dead = quantize_scale(0.5), ~layer.weight.any(axis=(1, 2, 3))
     pairs = {"bias": (2 * codes, bias), "multiplier": (half.multiplier, multiplier), "shift": (half.shift, shift)}
     return replace(layer, **{name: np.where(dead, *pair).astype(np.int32) for name, pair in pairs.items()})
+
+
+def opened(layer: Layer, source: Tensor, held: tuple[int, int]) -> Layer:
+    """The same layer, without limits of its clamp that none of its sums leaves."""
+    if not isinstance(layer, Conv2D | DepthwiseConv2D | Linear) or (isinstance(layer, Linear) and layer.raw):
+        return layer
+    free = replace(layer, clamp=(-128, 127))
+    limits = zip((-128, 127), layer.clamp, reached(free, source, held), strict=True)
+    low, high = (none if clamp(code, *layer.clamp) == code else limit for none, limit, code in limits)
+    return replace(layer, clamp=(low, high))
 
 
 def _as(kind: type[Layer], layer: Layer) -> Layer:

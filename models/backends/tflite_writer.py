@@ -4,7 +4,7 @@ Convolutions become CONV_2D and DEPTHWISE_CONV_2D, which round twice; what round
 that can say it. Heads become FULLY_CONNECTED, too, whose outputs are int8 codes that no logit is too large for.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +22,12 @@ from hw.network.network import (
     Network,
     Tensor,
 )
-from hw.network.zero_points import code_ranges
 from hw.numerics import Rounding, accumulator_range
 from hw.rules import require
 from models.backends.file_scales import FileRounding, FileScales
 from models.backends.flatbuffer import FlatGraph
-from models.backends.rounded_sums import Weighted
+from models.backends.normal_form import opened
+from models.backends.rounded_sums import Weighted, reached_codes
 from models.frontends.tflite import reader
 from models.frontends.tflite.layers import clamp_of, same_pads
 
@@ -92,7 +92,7 @@ class _Writer:
     problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.ranges = code_ranges(self.network.layers)
+        self.ranges = reached_codes(self.network)
         self.tensors = self.scales.tensors
         self.numbers[INPUT] = self._map(INPUT, self.tensors[INPUT])
 
@@ -127,9 +127,22 @@ class _Writer:
     def _put(self, layer: Layer, name: str, inputs: list[int], table: str, **options: int | str | bool) -> None:
         """Write an operator that makes a layer's output."""
         output = self.tensors[layer.name]
-        options["FusedActivationFunction"] = _activation(layer, output)
+        options["FusedActivationFunction"] = self._activation(layer, output)
         self.numbers[layer.name] = self._map(layer.name, output)
         self.graph.operator(name, inputs, self.numbers[layer.name], table, **options)
+
+    def _activation(self, layer: Layer, output: Tensor) -> str:
+        """The activation function that clamps as a layer does."""
+        found = {name: clamp_of(name, output) for name in ACTIVATIONS}
+        source, held = self.network.tensors()[layer.inputs[0]], self.ranges[layer.inputs[0]]
+        for name, limits in found.items():
+            if layer.clamp in (limits, opened(replace(layer, clamp=limits), source, held).clamp):
+                return name
+        said = ", ".join(f"{name} {limits[0]}..{limits[1]}" for name, limits in found.items())
+        raise ValueError(
+            f"{layer.name}: a TFLite operator clamps its codes as an activation function does ({said}), not to "
+            f"{layer.clamp[0]}..{layer.clamp[1]}"
+        )
 
     def _weighted(self, layer: Weighted) -> None:
         if tflite_rounding(layer) is FileRounding.REAL:
@@ -208,7 +221,8 @@ class _Writer:
             return [self.numbers[name]], "VALID"
         if pads == same_pads(source.shape[:2], kernel, stride):
             return [self.numbers[name]], "SAME"
-        if isinstance(layer, MaxPool2D) and self.ranges[name][0] < source.zero_point:
+        lowest = next((each.clamp[0] for each in self.network.layers if each.name == name), -128)
+        if isinstance(layer, MaxPool2D) and lowest < source.zero_point:
             raise ValueError(
                 f"{layer.name}: pads of a TFLite max pool must be those of SAME where its input holds codes below the "
                 f"zero point, not {pads}"
@@ -220,16 +234,3 @@ class _Writer:
         inputs = [self.numbers[name], self.graph.constant(f"{layer.name}/pads", around)]
         self.graph.operator("PAD", inputs, whole, "PadOptions")
         return [whole], "VALID"
-
-
-def _activation(layer: Layer, output: Tensor) -> str:
-    """The activation function whose clamp a layer has."""
-    found = {name: clamp_of(name, output) for name in ACTIVATIONS}
-    for name, limits in found.items():
-        if limits == layer.clamp:
-            return name
-    said = ", ".join(f"{name} {limits[0]}..{limits[1]}" for name, limits in found.items())
-    raise ValueError(
-        f"{layer.name}: a TFLite operator clamps its codes as an activation function does ({said}), not to "
-        f"{layer.clamp[0]}..{layer.clamp[1]}"
-    )

@@ -80,8 +80,10 @@ def test_multipliers_that_no_scales_say_are_refused():
     maker = NetworkMaker(rng, (4, 4, 4))
     wide = maker.conv(INPUT, 40, (4, 4))
     maker.head(wide, 3)
+    weight = np.full((40, 4, 4, 4), -127, dtype=np.int8)
+    weight[:, 0, 0, 0] = -126
     fields = {
-        "weight": np.full((40, 4, 4, 4), -127, dtype=np.int8),
+        "weight": weight,
         "bias": np.zeros(40, dtype=np.int32),
         "multiplier": rng.integers(1 << 30, 1 << 31, 40).astype(np.int32),
         "shift": np.full(40, 13, dtype=np.int32),

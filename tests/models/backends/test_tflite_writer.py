@@ -14,6 +14,7 @@ from models.frontends.tflite import reader as tflite_reader
 from models.integer import golden
 from tests.models.backends.exportable import changed, exportable
 from tests.models.frontends.tflite.litert_reference import assert_equals_litert, data_file
+from tests.models.frontends.tflite.test_random import RandomFile
 from tests.random_networks import NetworkMaker, random_codes
 
 #: Seeds of networks that can be said, and of which every kind of layer is among.
@@ -37,6 +38,17 @@ def test_every_kind_of_layer_is_among_them():
         *("conv2d", "depthwise_conv2d", "linear", "add"),
         *("average_pool2d", "max_pool2d", "global_average_pool"),
     }
+
+
+@pytest.mark.parametrize("seed", [0, 5, 6, 11])
+def test_files_of_every_operator_leave_as_they_came(tmp_path, seed):
+    """Sums, products and concatenations of maps and constants have become layers, which files say as well."""
+    path = tmp_path / "came.tflite"
+    path.write_bytes(RandomFile(seed).data())
+    network = tflite_reader.read(path)
+    found = assert_equals_litert(tmp_path, export_file(network, ".tflite").content, count=2)
+    codes = random_codes(network, 2, seed)
+    np.testing.assert_array_equal(*(golden.run(each, codes).logits[-1] for each in (network, found.network)))
 
 
 @pytest.mark.parametrize("name", ["pretrainedResnet_quant", "kws_ref_model"])

@@ -166,10 +166,7 @@ class LayerBuilder:
     def _codes(self, name: str) -> str:
         """The tensor that holds the codes of a step which something reads."""
         if name == INPUT:
-            raise ValueError(
-                "the image must be quantized before anything else reads it: "
-                "what scales it can be said by --mean and --deviation instead"
-            )
+            return self._image_codes()
         step = self.found.steps[name]
         quantization = self._own(step)
         if quantization is None:
@@ -183,6 +180,16 @@ class LayerBuilder:
         for tensor in {made, INPUT} if step.inputs[0] == INPUT else {made}:
             self.nodes.setdefault(tensor, self.found.nodes[name].name)
         return made
+
+    def _image_codes(self) -> str:
+        """The image's own codes, which are exactly what an operator gets that reads it in float."""
+        rounded = next((each.name for each in self.found.steps.values() if _rounds_image(each)), None)
+        if rounded is None:
+            raise ValueError(
+                "the image must be quantized before anything else reads it: "
+                "what scales it can be said by --mean and --deviation instead"
+            )
+        return self._codes(rounded)
 
     def _own(self, step: GraphStep) -> Quantization | None:
         """The quantization that a step's values have without being rounded again."""
@@ -375,6 +382,10 @@ class LayerBuilder:
         weight = np.zeros((channels, height, width, channels), dtype=np.int8)
         weight[np.arange(channels), :, :, np.arange(channels)] = 1
         return _raw(step.name, source, weight, np.zeros(channels, dtype=np.int32), tensor.scale / (height * width))
+
+
+def _rounds_image(step: GraphStep) -> bool:
+    return step.kind == "quantize" and step.inputs == (INPUT,)
 
 
 def _raw(name: str, source: str, weight: np.ndarray, bias: np.ndarray, scale: float) -> Linear:

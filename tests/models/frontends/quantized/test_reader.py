@@ -269,6 +269,18 @@ def test_equal_codes_give_equal_logits():
     assert {each.largest for each in found.values()} == {0}
 
 
+def test_an_image_that_one_layer_rounds_is_codes_for_those_that_read_it_in_float():
+    """As PT2E leaves it where a pool reads the image, which rounds only what the pool gives."""
+
+    def body(net, x):
+        pooled = net.round(F.avg_pool2d(x, 3, 1, 1), 0.04)
+        return head(net, net.round(torch.cat([net.round(conv(net, net.round(x))), pooled], 1)))
+
+    network, found = written(body)
+    assert network.layer("pool").inputs == ("input",)
+    assert max(each.largest for name, each in found.items() if name != "linear") <= 1
+
+
 def test_biases_of_integers_are_kept():
     bias = torch.tensor([100, -70000, 3], dtype=torch.int32)
 

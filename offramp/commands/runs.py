@@ -120,7 +120,6 @@ def simulate(
         from offramp.intake.programs import images_of, program_of
         from offramp.measure.simulation import simulated
         from offramp.report import tables
-        from offramp.report.trace import trace_events
 
         found = read(request)
         samples = images_of(found, request, data, images if data or found.data else min(images, _RANDOM), step)
@@ -144,11 +143,18 @@ def simulate(
     show(tables.source_rows(found, samples, name))
     results().print(*tables.simulation(attack, result))
     if trace is not None:
-        write_file(trace, dumps(trace_events(result["timeline"], clock)).encode())
-        show([("trace", str(trace))])
+        _write_trace(trace, result["timeline"], clock)
     asked = {"program": model, "config": name, "images_of": samples.origin, "attack": attack, "eps": reach}
     finish("simulate", seed, json, {**asked, "conditions": asdict(conditions), "notes": found.notes, **result})
     next_step(f"offramp verify {model}")
+
+
+def _write_trace(file: Path, timeline: list[dict[str, Any]], clock_mhz: float) -> None:
+    """Write a timeline for Perfetto."""
+    from offramp.report.trace import trace_events
+
+    write_file(file, dumps(trace_events(timeline, clock_mhz)).encode())
+    show([("trace", str(file))])
 
 
 @model_options.takes_model

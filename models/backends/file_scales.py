@@ -111,7 +111,7 @@ class _Search:
             scale = output.scale / tensors[layer.inputs[0]].scale
             tensors[layer.name], self.made.weights[layer.name] = output, np.array([scale], dtype=np.float32)
         elif isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
-            found = _best(self._weighted(layer))
+            found = self._by_image(layer) or _best(self._weighted(layer))
             self._take(layer.name, found)
             if found[2]:
                 self.made.missed[layer.name] = found[2]
@@ -140,6 +140,23 @@ class _Search:
             if (layer.rounding is Rounding.DOUBLE) != (rounding is FileRounding.DOUBLE):
                 return
             hard = np.union1d(hard, missed).astype(np.int64)
+
+    def _by_image(self, layer: Weighted) -> _Found | None:
+        """Scales of what reads the image first, by another scale of the image, so that no map's need be another."""
+        if layer.inputs[0] != INPUT or INPUT in self._read:
+            return None
+        steps = SumSteps.of(layer, self.network.input, self.ranges[INPUT])
+        output, rounding = next(_beside(layer.output)), self.rounding_of(layer)
+        hard = np.empty(0, dtype=np.int64)
+        for image in _beside(self.network.input):
+            if hard.size and _scales(layer, image, output, steps, rounding, hard)[1]:
+                continue
+            scales, missed = _scales(layer, image, output, steps, rounding, np.arange(len(layer.weight)))
+            if not missed:
+                self.made.tensors[INPUT] = image
+                return output, scales, missed
+            hard = np.union1d(hard, missed).astype(np.int64)
+        return None
 
     def _sum(self, layer: Add) -> Tensor | None:
         """The output of an add, after another scale of its operands where theirs don't serve; None where none does."""

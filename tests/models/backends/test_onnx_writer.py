@@ -5,10 +5,14 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+import torch
 from torch import nn
 
 from hw.network.network import INPUT
 from models.backends.export import export_file
+from models.backends.file_scales import file_scales
+from models.backends.normal_form import normal_form
+from models.backends.onnx_writer import onnx_rounding
 from models.compression.calibration import calibrate
 from models.frontends.onnx.reference import runtime_outputs
 from models.integer import golden
@@ -47,12 +51,16 @@ def test_random_networks_come_back_and_run_in_onnx_runtime(tmp_path, seed):
 
 
 def test_a_calibrated_module_comes_back_with_its_multipliers():
-    """Its maps have scales that files hold."""
-    images = np.random.default_rng(0).normal(size=(8, 6, 6, 3))
-    network = calibrate(nn.Sequential(nn.Conv2d(3, 48, 3), nn.ReLU6(), nn.Flatten(), nn.Linear(768, 3)), images).network
+    """Its maps have scales that files hold; only the image's, 1/255, becomes another."""
+    images = np.random.default_rng(0).random(size=(8, 6, 6, 3))
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU6(), nn.Flatten(), nn.Linear(128, 3))
+    network = calibrate(net, images).network
     made = export_file(network, ".onnx")
-    assert all(layer.output.scale == np.float32(layer.output.scale) for layer in network.layers[:-1])
     assert any("run in float" in note for note in made.notes)
+    scales = file_scales(normal_form(network), onnx_rounding).tensors
+    assert all(scales[layer.name] == layer.output for layer in network.layers)
+    assert scales[INPUT].scale == pytest.approx(1 / 255, rel=1e-4)
 
 
 def test_every_kind_of_layer_is_among_them():

@@ -22,10 +22,13 @@ class Pin:
         Ball of the package.
     attributes : str
         What follows ``IOBUF PORT name`` in the constraints file.
+    inverted : bool
+        A button that is low when pressed, a lamp that is lit when low.
     """
 
     site: str
     attributes: str
+    inverted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +61,14 @@ class Board:
     ----------
     name : str
     device : str
-        Device option of nextpnr-ecp5, as "25k".
+        Device option of nextpnr-ecp5, as "25k" or "um5g-85k".
     package : str
     speed : int
         Speed grade, 6 (slowest) to 8.
     clock_mhz : float
         Frequency of the board's oscillator in MHz.
     clock, reset, receive, transmit : Pin
-        Oscillator, reset button (pressed is high), serial data to and from the FPGA.
+        Oscillator, reset button, serial data to and from the FPGA.
     ready, overflow : Pin
         Lamps: out of reset; words from the host were lost.
     loader_name : str
@@ -133,6 +136,7 @@ class Board:
         return pll
 
 
+_PLAIN = "PULLMODE=NONE IO_TYPE=LVCMOS33"
 _INPUT_UP = "PULLMODE=UP IO_TYPE=LVCMOS33"
 _INPUT_DOWN = "PULLMODE=DOWN IO_TYPE=LVCMOS33"
 _OUTPUT = "PULLMODE=NONE IO_TYPE=LVCMOS33 DRIVE=4"
@@ -149,7 +153,7 @@ def _ulx3s(name: str, device: str) -> Board:
         package="CABGA381",
         speed=6,
         clock_mhz=25.0,
-        clock=Pin(site="G2", attributes="PULLMODE=NONE IO_TYPE=LVCMOS33"),
+        clock=Pin(site="G2", attributes=_PLAIN),
         reset=Pin(site="R1", attributes=_INPUT_DOWN),
         receive=Pin(site="M1", attributes=_INPUT_UP),
         transmit=Pin(site="L4", attributes="PULLMODE=UP IO_TYPE=LVCMOS33 DRIVE=4"),
@@ -160,8 +164,84 @@ def _ulx3s(name: str, device: str) -> Board:
     )
 
 
+def _ecpix5(name: str, device: str) -> Board:
+    """ECPIX-5 (LambdaConcept) with one of its devices; its serial port is on the FTDI chip of the USB connector.
+
+    The reset button resets; the green and the red of LED 0 are the lamps. Pins: amaranth-boards, ``ecpix5.py``.
+    """
+    return Board(
+        name=name,
+        device=device,
+        package="CABGA554",
+        speed=8,
+        clock_mhz=100.0,
+        clock=Pin(site="K23", attributes=_PLAIN),
+        reset=Pin(site="AB1", attributes=_INPUT_UP, inverted=True),
+        receive=Pin(site="R26", attributes=_INPUT_UP),
+        transmit=Pin(site="R24", attributes=_OUTPUT),
+        ready=Pin(site="R21", attributes=_OUTPUT, inverted=True),
+        overflow=Pin(site="T23", attributes=_OUTPUT, inverted=True),
+        loader_name="ecpix5",
+        flash_options=("--compress",),
+    )
+
+
+def _orangecrab(name: str, device: str) -> Board:
+    """OrangeCrab r0.2 (Good Stuff Department) with one of its devices; an adapter for 3.3 V serves as serial link.
+
+    Pin 0 of the header sends, pin 1 receives; the button resets; the green and the red of the LED are the lamps. Pins:
+    amaranth-boards, ``orangecrab_r0_2.py``.
+    """
+    return Board(
+        name=name,
+        device=device,
+        package="CSFBGA285",
+        speed=8,
+        clock_mhz=48.0,
+        clock=Pin(site="A9", attributes=_PLAIN),
+        reset=Pin(site="J17", attributes="IO_TYPE=SSTL135_I", inverted=True),
+        receive=Pin(site="M18", attributes=_INPUT_UP),
+        transmit=Pin(site="N17", attributes=_OUTPUT),
+        ready=Pin(site="M3", attributes=_OUTPUT, inverted=True),
+        overflow=Pin(site="K4", attributes=_OUTPUT, inverted=True),
+        loader_name="orangecrab",
+        flash_options=("--compress", "--freq", "38.8"),
+    )
+
+
+def _colorlight_i5(name: str, device: str) -> Board:
+    """Colorlight i5 7.0 on the extension board of Muse Lab, whose DAPLink has the serial port; its button resets.
+
+    There is one lamp, for ``ready``; ``overflow`` is on pin 1 of connector P2 (PMOD E). Pins: LiteX-Boards,
+    ``colorlight_i5.py``, after github.com/wuxx/Colorlight-FPGA-Projects.
+    """
+    return Board(
+        name=name,
+        device=device,
+        package="CABGA381",
+        speed=6,
+        clock_mhz=25.0,
+        clock=Pin(site="P3", attributes=_PLAIN),
+        reset=Pin(site="K18", attributes=_INPUT_UP, inverted=True),
+        receive=Pin(site="H18", attributes=_INPUT_UP),
+        transmit=Pin(site="J17", attributes=_OUTPUT),
+        ready=Pin(site="U16", attributes=_OUTPUT, inverted=True),
+        overflow=Pin(site="C17", attributes=_OUTPUT),
+        loader_name="colorlight-i5",
+        flash_options=("--compress",),
+    )
+
+
 #: Boards by name.
-BOARDS = {entry.name: entry for entry in (_ulx3s("ulx3s-25f", "25k"), _ulx3s("ulx3s-85f", "85k"))}
+BOARDS = {
+    made.name: made
+    for made in (
+        *(_ulx3s(f"ulx3s-{size}f", f"{size}k") for size in (12, 25, 45, 85)),
+        *(_ecpix5(f"ecpix5-{size}f", f"um5g-{size}k") for size in (45, 85)),
+        *(_orangecrab(f"orangecrab-{size}f", f"{size}k") for size in (25, 85)),
+        _colorlight_i5("colorlight-i5", "25k"),
+    )
+}
 
 
 def board(name: str) -> Board:

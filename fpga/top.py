@@ -109,6 +109,7 @@ class BoardTop(wiring.Component):
 
     def __init__(self, core: wiring.Component, board: Board, *, clock_mhz: float, baud: int) -> None:
         self._pll = board.pll(clock_mhz)
+        self._low = {name for name, pin in board.pins().items() if pin.inverted}
         self._shell = SerialShell(core, bit_cycles(clock_mhz, baud))
         inputs = {name: In(1) for name in ("clock", "reset", "receive")}
         super().__init__(inputs | {name: Out(1) for name in ("transmit", "ready", "overflow")})
@@ -148,14 +149,15 @@ class BoardTop(wiring.Component):
             **{f"i_{name}": Const(0, 1) for name in ("RST", "STDBY", "PLLWAKESYNC", "ENCLKOP", "PHASEDIR")},
             **{f"i_{name}": Const(0, 1) for name in ("PHASESEL0", "PHASESEL1", "PHASESTEP", "PHASELOADREG")},
         )
-        m.submodules.reset = FFSynchronizer(self.reset | ~locked, reset, init=1)
+        pressed = ~self.reset if "reset" in self._low else self.reset
+        m.submodules.reset = FFSynchronizer(pressed | ~locked, reset, init=1)
         m.submodules.shell = shell = self._shell
         m.d.comb += [
             shell.reset.eq(reset),
             shell.receive.eq(self.receive),
             self.transmit.eq(shell.transmit),
-            self.overflow.eq(shell.overflow),
-            self.ready.eq(~reset),
+            self.overflow.eq(~shell.overflow if "overflow" in self._low else shell.overflow),
+            self.ready.eq(reset if "ready" in self._low else ~reset),
         ]
         return m
 

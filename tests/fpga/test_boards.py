@@ -1,10 +1,33 @@
+import importlib
+import re
+
 import pytest
 
 from fpga.boards import BOARDS, board
+from fpga.build import build_core
+from fpga.top import board_verilog
+from tests.fpga.cores import RunningSum
+
+#: What the PLLs make of each oscillator; 62.5 and 81.25 MHz don't come of 48 MHz.
+FREQUENCIES = {
+    25.0: (25.0, 50.0, 62.5, 75.0, 80.0, 81.25, 100.0),
+    48.0: (25.0, 50.0, 75.0, 80.0, 100.0),
+    100.0: (25.0, 50.0, 62.5, 75.0, 80.0, 81.25, 100.0),
+}
+#: Classes of amaranth-boards by our boards, and what each says of the pins that we use.
+KNOWN = {
+    **{f"ulx3s-{size}f": ("ulx3s", f"ULX3S_{size}F_Platform") for size in (12, 25, 45, 85)},
+    **{f"ecpix5-{size}f": ("ecpix5", f"ECPIX5{size}Platform") for size in (45, 85)},
+    **{f"orangecrab-{size}f": ("orangecrab_r0_2", f"OrangeCrabR0_2_{size}FPlatform") for size in (25, 85)},
+}
+#: Lattice's package codes, and nextpnr's names.
+PACKAGES = {"BG381": "CABGA381", "BG554": "CABGA554", "MG285": "CSFBGA285"}
 
 
-@pytest.mark.parametrize("name", BOARDS)
-@pytest.mark.parametrize("frequency", [25.0, 50.0, 62.5, 75.0, 80.0, 81.25, 100.0])
+@pytest.mark.parametrize(
+    ("name", "frequency"),
+    [(name, frequency) for name, known in BOARDS.items() for frequency in FREQUENCIES[known.clock_mhz]],
+)
 def test_pll_makes_the_frequency(name, frequency):
     target = board(name)
     pll = target.pll(frequency)
@@ -20,18 +43,72 @@ def test_pll_refuses_what_it_cannot_make():
         board("ulx3s-25f").pll(64.0)
 
 
-def test_constraints_name_every_pin_once():
-    target = board("ulx3s-25f")
+def found_in(platform) -> dict[str, dict[str, bool]]:
+    """Sites of a platform's resources, and whether they are inverted, by the resource's name."""
+    sites: dict[str, dict[str, bool]] = {}
+    for resource in platform.resources:
+        for part in (resource, *(io for io in resource.ios if hasattr(io, "ios"))):
+            for pins in part.ios:
+                if hasattr(pins, "names"):
+                    name = resource.name if part is resource else f"{resource.name}.{part.name}"
+                    sites.setdefault(name, {}).update(dict.fromkeys(pins.names, pins.invert))
+    return sites
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_pins_are_those_of_amaranth_boards(name):
+    module, platform = KNOWN[name]
+    known = getattr(importlib.import_module(f"amaranth_boards.{module}"), platform)
+    target, sites = board(name), found_in(known)
+    size = name.partition("-")[2]
+    assert known.device.endswith(size.upper())
+    assert known.device.startswith("LFE5UM5G" if target.device.startswith("um5g-") else "LFE5U-")
+    assert (target.package, target.speed) == (PACKAGES[known.package], int(known.speed))
+    (clock,) = [each for each in known.resources if each.name == known.default_clk]
+    assert (target.clock.site, target.clock_mhz) == (clock.ios[0].names[0], clock.clock.frequency / 1e6)
+    reset = next(kind for kind in ("rst", "button_fire", "button") if kind in sites)
+    assert sites[reset][target.reset.site] == target.reset.inverted
+    lamps = {
+        site: low for name, each in sites.items() if name.startswith(("led", "rgb_led")) for site, low in each.items()
+    }
+    assert all(lamps[pin.site] == pin.inverted for pin in (target.ready, target.overflow))
+    if "uart.rx" in sites:
+        assert (target.receive.site, target.transmit.site) == (*sites["uart.rx"], *sites["uart.tx"])
+    else:
+        (header,) = known.connectors
+        assert (target.transmit.site, target.receive.site) == (header.mapping["0"], header.mapping["1"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BOARDS)
+def test_tools_know_the_device_and_its_pins(tmp_path, name):
+    built = build_core(RunningSum(), board(name), tmp_path, clock_mhz=50.0, baud=1_000_000, seed=1)
+    assert built.bitstream.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_low_buttons_and_lamps_are_inverted(name):
+    """A button that is low when pressed resets, and a lamp that is lit when low is lit, out of reset."""
+    target = board(name)
+    text = board_verilog(RunningSum(), target, clock_mhz=50.0, baud=1_000_000)
+    assert bool(re.search(r"= ~ ?reset\b", text)) == target.reset.inverted
+    assert bool(re.search(r"assign ready = ~", text)) != target.ready.inverted
+    assert bool(re.search(r"assign overflow = ~", text)) == target.overflow.inverted
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_constraints_name_every_pin_once(name):
+    target = board(name)
     text = target.constraints()
     sites = [pin.site for pin in target.pins().values()]
     assert len(set(sites)) == len(sites) == 6
-    for name, pin in target.pins().items():
-        assert text.count(f'LOCATE COMP "{name}" SITE "{pin.site}";') == 1
-        assert text.count(f'IOBUF PORT "{name}" ') == 1
+    for port, pin in target.pins().items():
+        assert text.count(f'LOCATE COMP "{port}" SITE "{pin.site}";') == 1
+        assert text.count(f'IOBUF PORT "{port}" ') == 1
 
 
 def test_unknown_board():
-    with pytest.raises(ValueError, match=r"board must be one of ulx3s-25f, ulx3s-85f, not 'ulx4'"):
+    with pytest.raises(ValueError, match=r"board must be one of ulx3s-12f, .*, colorlight-i5, not 'ulx4'"):
         board("ulx4")
 
 

@@ -200,7 +200,7 @@ def test_the_bitstream_can_be_left_out(result, folder, tmp_path, monkeypatch, ca
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--board", "ulx4"), "board must be one of ulx3s-25f, ulx3s-85f, not 'ulx4'"),
+        (("--board", "ulx4"), "board must be one of ulx3s-12f, .*, colorlight-i5, not 'ulx4'"),
         (("--clock", "51.37"), "ulx3s-25f: the clock must be a frequency its PLL can make, .* not 51.37 MHz"),
         (("--clock", "3.125"), "baud must be within 2 % of 3.125 MHz / n with n of at least 8, not 1000000"),
         (("--config", "tiny,loader=2"), "ulx3s-25f: no memory to read lists from: loader must be 0, not 2"),

@@ -16,7 +16,12 @@ from models.frontends.pytorch.lowering import Map
 from models.frontends.pytorch.operators import OPERATORS
 from models.frontends.quantized.lowering import QuantizedLowering, QuantizedStep, plain, put
 
-__all__ = ["AFFINE", "scaled"]
+__all__ = ["AFFINE", "number", "scaled"]
+
+
+def number(value: float) -> torch.Tensor:
+    """One for all channels, float32 (1,), whatever the process's default type and device."""
+    return torch.tensor([value], dtype=torch.float32, device="cpu")
 
 
 def scaled(found: QuantizedLowering, node: fx.Node, operand: Any, gain: torch.Tensor, offset: torch.Tensor) -> Map:
@@ -58,7 +63,7 @@ def _with_constant(make: Callable[[torch.Tensor, bool], tuple[torch.Tensor, torc
         first, second = given["self"], given["other"]
         if first in found.maps and second in found.maps and node.target == _ATEN.add.Tensor:
             if first is second and given["alpha"] == 1:
-                return scaled(found, node, first, torch.tensor([2.0]), torch.zeros(1))
+                return scaled(found, node, first, number(2.0), number(0.0))
             return OPERATORS[node.target](found, node)
         if (first in found.maps) == (second in found.maps) or given.get("alpha", 1) != 1:
             raise ValueError(f"{found.place(node)}: {node.name} must be of a map and constants")
@@ -74,7 +79,7 @@ def _with_constant(make: Callable[[torch.Tensor, bool], tuple[torch.Tensor, torc
 def _channels(found: QuantizedLowering, node: fx.Node, constant: Any) -> torch.Tensor:
     """A constant, one for each channel or one in all."""
     if not isinstance(constant, fx.Node):
-        return torch.tensor([float(constant)])
+        return number(float(constant))
     values = found.constant(node, "constants", constant)
     shape = found.exported.values[node].shape
     sizes = (*[1] * (len(shape) - values.ndim), *values.shape)
@@ -90,22 +95,22 @@ def _flat(found: QuantizedLowering, node: fx.Node) -> bool:
 
 
 def _quotient(constant: torch.Tensor, first: bool) -> tuple[torch.Tensor, torch.Tensor] | None:
-    return None if first or not constant.all() else (1 / constant, torch.zeros(1))
+    return None if first or not constant.all() else (1 / constant, number(0.0))
 
 
 def _difference(constant: torch.Tensor, first: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    return (-torch.ones(1), constant) if first else (torch.ones(1), -constant)
+    return (number(-1.0), constant) if first else (number(1.0), -constant)
 
 
 _ATEN = torch.ops.aten
 #: The rule of each of these operators.
 AFFINE: dict[Any, Callable[[QuantizedLowering, fx.Node], Map]] = {
     **dict.fromkeys((target for target in OPERATORS if "batch_norm" in str(target)), _norm),
-    _ATEN.add.Tensor: _with_constant(lambda constant, _: (torch.ones(1), constant)),
+    _ATEN.add.Tensor: _with_constant(lambda constant, _: (number(1.0), constant)),
     _ATEN.sub.Tensor: _with_constant(_difference),
     **dict.fromkeys(  # these subtract their first operand from their second
         (_ATEN.rsub.Scalar, _ATEN.rsub.Tensor), _with_constant(lambda constant, first: _difference(constant, not first))
     ),
-    _ATEN.mul.Tensor: _with_constant(lambda constant, _: (constant, torch.zeros(1))),
+    _ATEN.mul.Tensor: _with_constant(lambda constant, _: (constant, number(0.0))),
     _ATEN.div.Tensor: _with_constant(_quotient),
 }

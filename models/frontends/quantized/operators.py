@@ -19,7 +19,7 @@ from models.frontends.pytorch.lowering import Lowering, Map
 from models.frontends.pytorch.operators import OPERATORS, Rule, apply
 from models.frontends.pytorch.pools import average_pool
 from models.frontends.pytorch.steps import GraphStep
-from models.frontends.quantized.affine import AFFINE, scaled
+from models.frontends.quantized.affine import AFFINE, number, scaled
 from models.frontends.quantized.lowering import ANY, Quantization, QuantizedLowering, QuantizedStep, plain, put
 from models.networks.winners import OPERATOR
 
@@ -134,7 +134,7 @@ def _clamp(found: Lowering, node: fx.Node) -> Map:
 
 def _hardsigmoid(found: QuantizedLowering, node: fx.Node) -> Map:
     """A gain, an offset and a clamp."""
-    inner = scaled(found, node, node.args[0], torch.tensor([1 / 6]), torch.tensor([0.5]))
+    inner = scaled(found, node, node.args[0], number(1 / 6), number(0.5))
     found.nodes.pop(inner.name)  # The node's value is that of the clamp alone.
     return put(found, node, "clip", (inner.name,), limits=(0.0, 1.0))
 
@@ -238,7 +238,7 @@ def _integers(found: Lowering, node: fx.Node, value: Any) -> tuple[torch.Tensor,
         sizes = [1] * codes.ndim
         if "axis" in given:
             sizes[given["axis"]] = -1
-        offsets = torch.zeros(1) if zero_points is None else zero_points
+        offsets = number(0.0) if zero_points is None else zero_points
         scale, zero_point = (each.reshape(sizes) if each.numel() > 1 else each for each in (scales, offsets))
         return codes.long() - zero_point.long(), scale.double().expand(codes.shape).contiguous()
     if isinstance(value, fx.Node) and value.target in _LAYOUT:

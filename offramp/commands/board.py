@@ -93,7 +93,7 @@ def _compiled(
 
         found = read(request)
         samples = images_of(found, request, data, images, step)
-        return found, samples, *program_of(found, config)
+        return found, samples, *program_of(found, config, step)
 
 
 @takes_model

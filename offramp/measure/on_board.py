@@ -175,28 +175,42 @@ def check(
         )
         seconds = board.seconds() - begun
     found = [differences(number, outcome) for number, outcome in enumerate(outcomes)]
-    classes, exits = (np.array([getattr(o, name) for o in outcomes]) for name in ("label", "exit"))
+    return {
+        **_reported(outcomes, labels, len(program.network.exits)),
+        **_compared(found),
+        "cycles_equal": None if timing is None else all("cycles" not in each for each in found),
+        "seconds": seconds,
+        "images_per_second": len(codes) / seconds,
+        "mended": session.mended,
+    }
+
+
+def _compared(found: list[dict[str, tuple[int, int]]]) -> dict[str, Any]:
+    """Figures of what differs in each image, as found and as expected."""
     described = [
         f"image {number}: {name}: board {had}, expected {right}"
         for number, each in enumerate(found)
         for name, (had, right) in each.items()
     ]
     return {
-        "images": len(codes),
         "values_equal": all(each.keys() <= {"cycles"} for each in found),
-        "cycles_equal": None if timing is None else all("cycles" not in each for each in found),
         "differing": [number for number, each in enumerate(found) if each],
         "mismatches": described[:_DESCRIBED],
+    }
+
+
+def _reported(outcomes: list[RunOutcome], labels: np.ndarray | None, exits: int) -> dict[str, Any]:
+    """Figures of what a board said of images, of a network of so many exits."""
+    classes, taken = (np.array([getattr(outcome, name) for outcome in outcomes]) for name in ("label", "exit"))
+    return {
+        "images": len(outcomes),
         "accuracy": None if labels is None else float((classes == labels).mean()),
-        "exit_share": [float((exits == number).mean()) for number in range(len(program.network.exits))],
+        "exit_share": [float((taken == number).mean()) for number in range(exits)],
         "mean_cycles": float(np.mean([outcome.cycles for outcome in outcomes])),
-        "seconds": seconds,
-        "images_per_second": len(codes) / seconds,
-        "mended": session.mended,
         "per_image": {
             **({} if labels is None else {"label": labels.tolist()}),
             "class": classes.tolist(),
-            "exit": exits.tolist(),
+            "exit": taken.tolist(),
             "margin": [outcome.margin for outcome in outcomes],
             "cycles": [outcome.cycles for outcome in outcomes],
         },

@@ -12,10 +12,12 @@ import numpy as np
 from hw.output import write_file
 from hw.processes import run
 
-__all__ = ["SCHEMA", "git_revision", "provenance", "read_json", "write_json"]
+__all__ = ["BASELINES", "SCHEMA", "git_revision", "provenance", "read_json", "write_json"]
 
 #: Version of result files: raised when something in them gets another name, place or meaning; what is new is no change.
 SCHEMA = 1
+#: Folder of committed results.
+BASELINES = Path(__file__).parents[1] / "baselines"
 
 _PACKAGES = (
     "offramp",

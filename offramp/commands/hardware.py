@@ -1,5 +1,6 @@
 """Commands that make hardware of a config: Verilog, a bitstream."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,13 +77,17 @@ def build(
 ) -> None:
     """Synthesize, place and route a config with its serial link, and write OUT/BOARD.bit. The seed is the placer's.
 
-    With a model, its program is compiled first, for that config or the smallest preset that it fits, and written to
+    Without a config, the largest one is built that is recorded as routed for the board's device or a smaller one. With
+    a model, its program is compiled first, for that config or the largest of those that it fits, and written to
     OUT/program.off.
     """
-    preset(config or "single")
+    if config is not None:
+        preset(config)
+    from fpga.boards import board as board_of
+    from offramp.measure.recorded import recorded_builds
     from offramp.report import tables
 
-    terminal = Terminal()
+    terminal, recorded = Terminal(), recorded_builds(board_of(board))
     if model is not None:
         with terminal.stage("compile") as step:
             from offramp import stages
@@ -90,9 +95,13 @@ def build(
             from offramp.intake.programs import program_of
             from offramp.program_files import reread
 
-            program, config = program_of(read(request), config, step)
+            # Not for the config that a network of the zoo is measured on, which may fit no device.
+            among = list(dict.fromkeys(each.config for each in recorded))
+            program, config = program_of(replace(read(request), config=None), config, step, among=among)
             reread(program, out / stages.PROGRAM)
-    config = config or "single"
+    if config is None:
+        config = recorded[0].config
+        terminal.say(f"config {config}, the largest that is recorded as routed ({recorded[0].fmax_mhz:.1f} MHz)")
     with terminal.stage("build") as step:
         from offramp import stages
 

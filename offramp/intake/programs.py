@@ -1,6 +1,6 @@
 """The program of a model: for the config that is asked for, or the smallest preset that it fits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hw.compiler.compile import balanced_compilation
 from hw.compiler.fitting import changes, fitting
@@ -21,15 +21,20 @@ __all__ = ["TRIED", "images_of", "of_model", "program_of"]
 TRIED = ("single", "small", "small-85f", "base-85f", "base")
 
 
-def program_of(model: Model, config: str | None, progress: Progress | None = None) -> tuple[Program, str]:
+def program_of(
+    model: Model, config: str | None, progress: Progress | None = None, *, among: Sequence[str] | None = None
+) -> tuple[Program, str]:
     """A model's program, and the name of its config.
 
     Parameters
     ----------
     config : str or None
-        A preset, also with other sizes; None: the one that the model was made for, else the smallest that fits.
+        A preset, also with other sizes; None: the one that the model was made for, else the first of ``among`` that
+        it fits.
     progress : Progress, optional
         Told what is tried.
+    among : sequence of str
+        Presets that are tried; :data:`TRIED` if nothing is said.
 
     Raises
     ------
@@ -51,14 +56,15 @@ def program_of(model: Model, config: str | None, progress: Progress | None = Non
 
     config = config or model.config
     reasons = []
-    for name in TRIED if config is None else (config,):
+    for name in (among or TRIED) if config is None else (config,):
         try:
             return balanced_compilation(model.network, preset(name), model.activity, report).program(), name
         except MisfitError as error:
             reasons.append(f"{name}: {error}")
     if config is not None:
         raise MisfitError(f"{reasons[0]}; {advice(model, config, report)}")
-    raise MisfitError(f"{model.network.name} fits no preset; {'; '.join(reasons)}; {advice(model, TRIED[-1], report)}")
+    tried = f"none of {', '.join(among)}" if among else "no preset"
+    raise MisfitError(f"{model.network.name} fits {tried}; {'; '.join(reasons)}; {advice(model, TRIED[-1], report)}")
 
 
 def advice(model: Model, config: str, report: Callable[[str], None] = lambda text: None) -> str:

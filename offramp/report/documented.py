@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from offramp.report.headline import BASELINES
 from offramp.report.methods import collect
 from offramp.report.methods_page import methods_sections
 from offramp.report.plots.chart import Chart
 from offramp.report.result_page import page_of, read_result
 from offramp.report.section import Section
+from offramp.result_file import BASELINES
 
 __all__ = ["documented_charts"]
 

@@ -1,16 +1,13 @@
 """The README's figures: the few that matter most, each with the command that made it."""
 
-from pathlib import Path
 from typing import Any
 
 from models.zoo import entry
 from offramp.report.units import percent, usage
-from offramp.result_file import read_json
+from offramp.result_file import BASELINES, read_json
 
-__all__ = ["BASELINES", "headline_markdown", "routed_clock"]
+__all__ = ["headline_markdown", "routed_clock"]
 
-#: Folder of committed results.
-BASELINES = Path(__file__).parents[2] / "baselines"
 #: Recorded builds in the table, by their config.
 _BUILDS = ("single", "small", "small-85f", "base-85f")
 

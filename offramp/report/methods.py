@@ -7,9 +7,8 @@ from typing import Any
 from models.datasets.splits import SHAPES
 from models.zoo import entries
 from offramp.report.columns import Columns
-from offramp.report.headline import BASELINES
 from offramp.report.units import count, points
-from offramp.result_file import read_json
+from offramp.result_file import BASELINES, read_json
 
 __all__ = [
     "FOLDER",

@@ -382,7 +382,7 @@ def test_a_model_from_outside_goes_through_every_command(tmp_path, monkeypatch):
     assert results["evaluate"]["images_of"] == "16 random images, seed 0"
     assert results["evaluate"]["accuracy"] is None
     assert results["bench"]["rows"][0]["cycles"] == pytest.approx(results["simulate"]["cycles"]["mean"], rel=0.05)
-    with pytest.raises(pytest.fail.Exception, match=preset("single").digest()):
+    with pytest.raises(pytest.fail.Exception, match=preset("small").digest()):
         run("build", model)
     assert load("out/program.off").network.name == "small"
     for name, options, key in (("info", (), "network"), ("simulate", ("--config", "tiny", "--images", 9), "cycles")):

@@ -21,6 +21,7 @@ def test_the_smallest_preset_that_fits_is_taken(model, monkeypatch):
     assert (program.config, name) == (preset("single"), "single")
     monkeypatch.setattr(programs, "TRIED", ("tiny", "single"))
     assert program_of(model, None)[1] == "tiny"
+    assert program_of(model, None, among=("small", "tiny"))[1] == "small"
 
 
 def test_a_config_that_is_named_is_taken(model):
@@ -35,6 +36,8 @@ def test_what_fits_nowhere_is_refused_with_the_reason_of_each(monkeypatch):
     message = r"fits no preset; tiny,a.*: .*activation.*; single,a.*: .*activation.*; it fits --config single$"
     with pytest.raises(MisfitError, match=message):
         program_of(Model(network=wide_network(100), origin="a test"), None)
+    with pytest.raises(MisfitError, match=r"fits none of tiny,activation_words=32; tiny"):
+        program_of(Model(network=wide_network(100), origin="a test"), None, among=["tiny,activation_words=32"])
 
 
 def test_a_refusal_names_a_config_that_it_fits(monkeypatch):

@@ -11,8 +11,9 @@ from typing import Self
 
 import numpy as np
 
-from fpga.driver import DeviceError, HostOperation, ReplyError, RunOutcome, identity, load_bundle, patience, run_batch
+from fpga.driver import DeviceError, HostOperation, ReplyError, identity, load_bundle
 from fpga.host.serial_link import LinkError, LinkTime, Port, PortLostError, SerialLink
+from fpga.runs import RunOutcome, patience, run_batch
 from fpga.top import QUEUE_WORDS
 from fpga.uart import words_per_second
 from hw.network.exits import DEFAULT, Conditions

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from fpga.driver import RunOutcome
 from fpga.host.noise import NoisyPort
 from fpga.host.serial_link import Port, SerialLink, open_port
 from fpga.host.session import BoardSession, identify
+from fpga.runs import RunOutcome
 from fpga.throughput import throughput
 from hw.config import PRESETS, AcceleratorConfig
 from hw.program.link import link

@@ -13,17 +13,8 @@ from cocotb.task import Task
 from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
 from cocotb.utils import get_sim_time
 
-from fpga.driver import (
-    Answer,
-    DeviceError,
-    HostOperation,
-    RunOutcome,
-    load_bundle,
-    patience,
-    reply_length,
-    run_batch,
-    run_image,
-)
+from fpga.driver import Answer, DeviceError, HostOperation, load_bundle, reply_length
+from fpga.runs import RunOutcome, patience, run_batch, run_image
 from hw.network.exits import Conditions
 from hw.program.bits import decode
 from hw.program.isa import Burst

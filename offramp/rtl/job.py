@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fpga.driver import RunOutcome
+from fpga.runs import RunOutcome
 from hw.arrays import read_npy, read_npz
 from hw.network.exits import Conditions
 from hw.program import program

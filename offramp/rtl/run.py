@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fpga.driver import RunOutcome
+from fpga.runs import RunOutcome
 from hw.config import WORD_CHANNELS
 from hw.network.exits import DEFAULT, Conditions
 from hw.network.zero_points import storage_zero_points
@@ -144,7 +144,7 @@ def _run(
 def expected_outputs(
     program: Program, layer: Instruction, golden: Result, image: int, zero_points: Mapping[str, int]
 ) -> list[tuple[np.ndarray | slice, np.ndarray]]:
-    """What a LAYER instruction must leave, as :class:`fpga.driver.RunOutcome` holds it.
+    """What a LAYER instruction must leave, as :class:`fpga.runs.RunOutcome` holds it.
 
     Parameters
     ----------

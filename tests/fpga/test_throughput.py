@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fpga.driver import run_image
+from fpga.runs import run_image
 from fpga.throughput import throughput
 from hw.compiler.compile import compile_network
 from hw.config import preset

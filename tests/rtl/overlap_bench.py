@@ -5,7 +5,8 @@ import random
 import cocotb
 from cocotb.triggers import ClockCycles
 
-from fpga.driver import DeviceError, Transaction, command, load_program, place, run_batch, run_words
+from fpga.driver import DeviceError, Transaction, command, load_program, place
+from fpga.runs import run_batch, run_words
 from hw.program.bits import decode, encode, words_of
 from hw.program.isa import Header
 from hw.program.protocol import ErrorCode, HostCommand, Memory, Reply, RunError, RunFlags, RunResult

@@ -12,7 +12,8 @@ from cocotb.triggers import ClockCycles
 from cocotb.utils import get_sim_time
 
 from fpga import driver
-from fpga.driver import DeviceError, Transaction, command, load_program, place, read_memory, run_image, run_words
+from fpga.driver import DeviceError, Transaction, command, load_program, place, read_memory
+from fpga.runs import run_image, run_words
 from hw.config import WORD_CHANNELS
 from hw.program.bits import decode, encode, words_of
 from hw.program.isa import Header, LayerDescription, Operation

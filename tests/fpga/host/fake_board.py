@@ -5,8 +5,8 @@ from collections import deque
 
 import numpy as np
 
-from fpga.driver import image_words
 from fpga.host.serial_link import LinkError, LinkTime
+from fpga.runs import image_words
 from fpga.top import QUEUE_WORDS
 from hw.program.bits import decode, encode, words_of
 from hw.program.link import Bundle

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fpga.driver import RunOutcome
+from fpga.runs import RunOutcome
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.exits import Conditions

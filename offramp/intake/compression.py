@@ -16,6 +16,7 @@ from models.compression.quantize import image_quantization, quantize, to_network
 from models.compression.ranges import Ranges
 from models.datasets.sources import Progress
 from models.datasets.splits import Split
+from models.frontends.pytorch.calls import outputs_in
 from models.training.standard_pieces import FixedMask
 from models.training.train import Schedule, accuracy, fit, predict
 from offramp.intake.outcome import outcome, shares_of
@@ -60,8 +61,7 @@ class _WithExits(nn.Module):
         self.module = module
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        found = self.module(images)
-        return tuple(found) if isinstance(found, tuple | list) else (found,)
+        return outputs_in(self.module(images))
 
 
 def sparse(

@@ -21,7 +21,8 @@ from models.datasets.splits import NAMES
 from models.frontends.onnx import reader as onnx_reader
 from models.frontends.onnx.module import OnnxModule
 from models.frontends.onnx.reference import feed, runtime_outputs
-from models.frontends.pytorch.calls import layout_of
+from models.frontends.onnx.stand_in import OnnxRefusalError
+from models.frontends.pytorch.calls import layout_of, outputs_in
 from models.frontends.pytorch.exported import image_taken, images_taken
 from models.frontends.quantized.program_file import read_program
 from models.frontends.quantized.reader import read_quantized
@@ -149,12 +150,11 @@ def _from_tflite(request: ModelRequest) -> Model:
 
 def _from_onnx(request: ModelRequest) -> Model:
     """An ONNX file: in float, calibrated; or quantized."""
-    module, origin, name = onnx_reader.read(request.model, request.shape), f"ONNX file {request.model}", request.model
-    if module.program.quantized:
-        _only_codes(request)
-        found = _from_quantized(module, module.program.shape, origin, Path(name).stem)
-    else:
-        found = _calibrated(request, module, origin, Path(name).stem, module.program.shape)
+    try:
+        module = onnx_reader.read(request.model, request.shape)
+    except OnnxRefusalError as error:
+        raise _all_reasons(request, error) from error
+    found = _integers(request, module)
     notes = (*module.program.notes, *found.notes)
     if find_spec("onnxruntime") is None:
         missing = "ONNX Runtime isn't installed, so nothing is compared with it: pip install onnxruntime"
@@ -162,6 +162,25 @@ def _from_onnx(request: ModelRequest) -> Model:
     return replace(
         found, notes=notes, classifiers={"ONNX Runtime": _onnx_runtime(module, found.network, request.model)}
     )
+
+
+def _integers(request: ModelRequest, module: OnnxModule) -> Model:
+    """The network of an ONNX file's module."""
+    origin, name = f"ONNX file {request.model}", Path(request.model).stem
+    if not module.program.quantized:
+        return _calibrated(request, module, origin, name, module.program.shape)
+    _only_codes(request)
+    return _from_quantized(module, module.program.shape, origin, name)
+
+
+def _all_reasons(request: ModelRequest, refusal: OnnxRefusalError) -> ValueError:
+    """What refuses an ONNX file, with what is found when the rest of it is lowered."""
+    try:
+        _integers(request, refusal.module)
+    except ValueError as error:
+        if all(reason in str(error) for reason in refusal.reasons):
+            return ValueError(f"{request.model}: {error}")
+    return refusal
 
 
 def _onnx_runtime(module: OnnxModule, network: Network, path: str) -> Callable[[np.ndarray], np.ndarray | None]:
@@ -279,8 +298,7 @@ def _floats(source: nn.Module | ExportedProgram, shape: tuple[int, int, int]) ->
         with torch.inference_mode(), exact():
             for start in range(0, len(images), size):
                 part = images[start : start + size]
-                answers = module(torch.cat([part, part[-1:].expand(size - len(part), *layout)]))
-                answer = answers[-1] if isinstance(answers, tuple | list) else answers
+                answer = outputs_in(module(torch.cat([part, part[-1:].expand(size - len(part), *layout)])))[-1]
                 found.append(answer[: len(part)].float().flatten(1))
         return np.asarray(torch.cat(found))
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +63,24 @@ def _made(path: Path, factory: str) -> nn.Module:
 
 
 def _unwrapped(module: Any, name: str) -> nn.Module:
-    """A module without what ``torch.compile`` and ``DataParallel`` put around it."""
+    """A module without what ``torch.compile`` and ``DataParallel`` put around it and around modules in it."""
+    inner = _inner(module)
+    for place, each in list(inner.named_modules()):
+        what = f"module {place!r} of {name} must be" if place else f"{name} must return"
+        require(
+            not isinstance(each, torch.jit.ScriptModule),
+            f"{what} the module itself, not one of torch.jit, which torch.export can't follow",
+        )
+        each._compiled_call_impl = None  # what Module.compile() sets
+        for child, value in list(each._modules.items()):
+            each._modules[child] = None if value is None else _inner(value)
+    return inner
+
+
+def _inner(module: Any) -> nn.Module:
+    """What is in the wrappers around one module."""
     while hasattr(module, "_orig_mod") or isinstance(module, nn.DataParallel):
         module = module._orig_mod if hasattr(module, "_orig_mod") else module.module
-    require(
-        not isinstance(module, torch.jit.ScriptModule),
-        f"{name} must return the module itself, not one of torch.jit, which torch.export can't follow",
-    )
     inner: nn.Module = module
     return inner
 
@@ -91,8 +103,8 @@ def _load_weights(module: nn.Module, path: Path) -> None:
         state = state["state_dict"]
     right = isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())
     require(right, f"{path}: must be a dictionary of tensors by name, not {type(state).__name__}")
-    state = {name.removeprefix("module.").removeprefix("_orig_mod."): value for name, value in state.items()}
     wanted = module.state_dict()
+    state = {_unprefixed(name, wanted): value for name, value in state.items()}
     problems = [f"lacks {shown(name)}" for name in wanted if name not in state]
     problems += [f"has {shown(name)}, which the module hasn't" for name in state if name not in wanted]
     problems += [
@@ -102,3 +114,11 @@ def _load_weights(module: nn.Module, path: Path) -> None:
     ]
     require(not problems, f"{path}: {'; '.join(problems[:_NAMED])}{' ...' if len(problems) > _NAMED else ''}")
     module.load_state_dict(state)
+
+
+def _unprefixed(name: str, wanted: Container[str]) -> str:
+    """A tensor's name without the wrappers of modules that it was saved with."""
+    name = name if name in wanted else ".".join(part for part in name.split(".") if part != "_orig_mod")
+    while name not in wanted and name.startswith("module."):
+        name = name.removeprefix("module.")
+    return name

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from torch import nn
@@ -15,6 +16,7 @@ from models.frontends.onnx.operators import OPERATORS, nearest
 from models.frontends.onnx.quantized import QUANTIZED, clipped, dequantize, quantize
 from models.frontends.onnx.sites import Codes, Coding, RefusalError, Site
 from models.frontends.onnx.sizes import FOLDED, SizesEvaluator
+from models.frontends.onnx.stand_in import StandIn
 
 __all__ = ["build"]
 
@@ -24,13 +26,7 @@ _ATTRIBUTES = ("axis", "saturate", "block_size", "output_dtype", "precision")
 
 
 def build(graph: OnnxGraph, shape: tuple[int, int, int], notes: tuple[str, ...]) -> OnnxModule:
-    """The module of a graph, in which maps have their channels first.
-
-    Raises
-    ------
-    ValueError
-        When nodes can't be followed; the message names them all, and the nearest supported form of each.
-    """
+    """The module of a graph, in which maps have their channels first; it says which nodes can't be followed."""
     turned, layouts = channels_first(graph)
     return _Builder(turned).module(shape, notes, layouts)
 
@@ -54,22 +50,33 @@ class _Builder:
 
     def module(self, shape: tuple[int, int, int], notes: tuple[str, ...], layouts: Layouts) -> OnnxModule:
         source = self._source()
-        for node in self.graph.nodes:
+        for node in chain.from_iterable(map(_parts, self.graph.nodes)):
             try:
                 self._add(node)
             except RefusalError as error:
-                self.problems.append(str(error))
-                self.unknown.update(node.outputs)
+                self._refuse(node, str(error))
         outputs = tuple(map(self._floats, self.graph.outputs))
-        if self.problems:
-            raise ValueError("; ".join(self.problems))
         read = {name for step in self.steps if step.child is None for name in step.inputs}
         program = OnnxProgram(
             shape=shape, source=self.graph.input, steps=tuple(self.steps),
             constants={name: self.constants[name] for name in read & self.constants.keys()}, outputs=outputs,
             codes=source, quantized=bool(self.maps), notes=notes, layouts=layouts,
+            refused=tuple(self.problems),
         )  # fmt: skip
         return OnnxModule(program, self.children, self.evaluate)
+
+    def _refuse(self, node: OnnxNode, reason: str) -> None:
+        """Note why a node can't be followed; where it is of maps in float alone, something stands for it."""
+        self.problems.append(reason)
+        given = [name for name in node.inputs if name]
+        constants = {name: self.constants[name] for name in given if name in self.constants}
+        constants |= {name: self.codes[name].floats() for name in given if name in self.codes}
+        maps = list(dict.fromkeys(name for name in given if name not in constants))
+        others = {*self.maps, *self.sizes, *self.unknown}
+        if maps and given[0] == maps[0] and not others.intersection(maps) and len(node.outputs) == 1:
+            self._put(node, StandIn(node, reason, self.graph.opset, constants), maps, node.outputs[0])
+        else:
+            self.unknown.update(node.outputs)
 
     def _source(self) -> Coding | None:
         """What an input of codes stands for: it is made of floats first."""
@@ -244,3 +251,15 @@ class _Builder:
         child = next(name for name in names if name not in self.children and OnnxModule.may_be_called(name))
         self.children[child] = module
         self.steps.append(OnnxStep(node=node, child=child, inputs=tuple(inputs), output=output))
+
+
+def _parts(node: OnnxNode) -> list[OnnxNode]:
+    """A node; of a Split one for each of its results."""
+    if node.operator != "Split":
+        return [node]
+    count = len(node.outputs)
+    return [
+        replace(node, outputs=(output,), attributes={**node.attributes, "part": part, "parts": count})
+        for part, output in enumerate(node.outputs)
+        if output
+    ]

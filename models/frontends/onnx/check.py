@@ -13,13 +13,14 @@ from torch import nn
 from torch.func import functional_call
 
 from models.frontends.onnx.file import OnnxGraph, OnnxInput
-from models.frontends.onnx.layers import Quantize
+from models.frontends.onnx.layers import Between, Quantize
 from models.frontends.onnx.layout import inverse
 from models.frontends.onnx.module import OnnxModule, OnnxStep
 from models.frontends.onnx.reference import feed, reference
 from models.frontends.onnx.sites import RefusalError
+from models.frontends.onnx.stand_in import StandIn
 
-__all__ = ["bounded", "compare"]
+__all__ = ["bounded", "compare", "refusals"]
 
 _ELEMENTS = 1 << 27  # of all maps of one run together
 _COLUMNS = 1 << 26  # of what the reference implementation makes of a convolution's windows
@@ -32,6 +33,7 @@ _FEW = 1 << 31  # products of a run, at most so many for another
 _NOISE, _ROUNDINGS = 1e-4, 32
 #: Of a step, how near to the middle between two codes values are that noise rounds either way.
 _TIE = 1e-2
+_REASONS = 32  # that are looked for, at most
 
 
 def bounded(module: OnnxModule, batch: int) -> int:
@@ -43,21 +45,21 @@ def bounded(module: OnnxModule, batch: int) -> int:
         When sizes don't fit each other, an output isn't a row for each image, or a run would take too much.
     """
     height, width, channels = module.program.shape
-    left, products, at = [_ELEMENTS], [0], [""]
+    left, products, at = [_ELEMENTS], [0], [("", "")]
 
     def take(count: int, most: int) -> None:
         if count > most:
             raise ValueError(f"windows must take at most {most} elements, not {count}")
 
     def observe(step: OnnxStep, result: Any) -> Any:
-        at[0] = f"{step.node}: "
+        at[0] = f"{step.node}: ", ""
         left[0] -= result.numel() if isinstance(result, torch.Tensor) else result.size
         if left[0] < 0:
             raise ValueError(f"maps must have at most {_ELEMENTS} elements together, not more")
         return result
 
     def entered(child: nn.Module, _inputs: Any) -> None:
-        at[0] = f"{nodes[child]}: "
+        at[0] = f"{steps[child].node}: ", steps[child].child or ""
 
     def left_behind(child: nn.Module, inputs: Any, result: Any) -> None:
         weight = getattr(child, "weight", None)
@@ -73,8 +75,8 @@ def bounded(module: OnnxModule, batch: int) -> int:
             take(over * math.prod(result.shape[2:]) * math.prod(window.kernel), _COLUMNS)
             take(stretched * (codes.shape[:2].numel() if isinstance(codes, torch.Tensor) else 1), _COLUMNS)
 
-    nodes = {module.get_submodule(step.child): step.node for step in module.program.steps if step.child is not None}
-    hooks = [child.register_forward_pre_hook(entered) for child in nodes]
+    steps = {module.get_submodule(step.child): step for step in module.program.steps if step.child is not None}
+    hooks = [child.register_forward_pre_hook(entered) for child in steps]
     hooks += [child.register_forward_hook(left_behind) for child in module.modules()]
     sizes = {name: value.to("meta") for name, value in (*module.named_parameters(), *module.named_buffers())}
     images = torch.empty((batch, channels, height, width), dtype=torch.float32, device="meta")
@@ -85,7 +87,7 @@ def bounded(module: OnnxModule, batch: int) -> int:
         raise
     except (ValueError, RuntimeError, IndexError, TypeError, OverflowError) as error:  # PyTorch's, of sizes
         said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ValueError(f"{at[0]}{said}") from error
+        raise _StepError(f"{at[0][0]}{said}", at[0][1]) from error
     finally:
         for hook in hooks:
             hook.remove()
@@ -95,6 +97,39 @@ def bounded(module: OnnxModule, batch: int) -> int:
     if products[0] > _PRODUCTS:
         raise ValueError(f"a run must take at most {_PRODUCTS} products, not {products[0]}")
     return products[0]
+
+
+class _StepError(ValueError):
+    """A step can't be computed; ``child`` is the name of its module, empty where it isn't that which can't."""
+
+    def __init__(self, message: str, child: str) -> None:
+        super().__init__(message)
+        self.child = child
+
+
+def refusals(module: OnnxModule, graph: OnnxGraph) -> list[str]:
+    """Why nodes can't be followed: those of the module's program, and those whose sizes don't let them be.
+
+    For these, too, something stands in the module afterwards, as far as it can.
+    """
+    found = list(module.program.refused)
+    steps = {step.child: step for step in module.program.steps}
+    while module.program.is_whole and len(found) < _REASONS:
+        try:
+            bounded(module, graph.input.sizes[0] or 2)
+        except _StepError as error:
+            step, child = steps.get(error.child), module._modules.get(error.child)
+            if not isinstance(child, StandIn):
+                found.append(str(error))
+            if step is None or isinstance(child, StandIn | Between | Quantize):
+                break
+            module.add_module(error.child, StandIn(step.node, str(error), graph.opset, graph.constants))
+        except ValueError as error:
+            found.append(str(error))
+            break
+        else:
+            break
+    return found
 
 
 def compare(module: OnnxModule, graph: OnnxGraph) -> None:

@@ -43,9 +43,10 @@ def kernels(opset: int) -> list[type]:
 
 def _pool(
     x: np.ndarray, reduce: Callable[..., Any], fill: float, *, kernel_shape: Sequence[int], strides: Any = None,
-    dilations: Any = None, pads: Any = None, auto_pad: str | None = None, **_unused: Any,
+    dilations: Any = None, pads: Any = None, auto_pad: str | None = None, ceil_mode: int | None = 0,
+    **_unused: Any,
 ) -> np.ndarray:  # fmt: skip
-    """A pool whose last windows end where the padded map does."""
+    """A pool, whose last windows may reach beyond the padded map if they begin within it and ``ceil_mode`` is set."""
     count = len(kernel_shape)
     strides, dilations = strides or [1] * count, dilations or [1] * count
     sizes = [(kernel - 1) * dilation + 1 for kernel, dilation in zip(kernel_shape, dilations, strict=True)]
@@ -57,6 +58,11 @@ def _pool(
             for output, stride, size, length in zip(outputs, strides, sizes, x.shape[2:], strict=True)
         ]
         around = np.array([[n - n // 2, n // 2] if auto_pad == "SAME_LOWER" else [n // 2, n - n // 2] for n in whole])
+    if ceil_mode:
+        for places, size, stride, length in zip(around, sizes, strides, x.shape[2:], strict=True):
+            outputs = -(-(length + sum(places) - size) // stride) + 1
+            outputs -= int((outputs - 1) * stride >= length + places[0])
+            places[1] = max(places[1], (outputs - 1) * stride + size - length - places[0])
     padded = np.pad(x.astype(np.float64), [(0, 0), (0, 0), *around], constant_values=fill)
     axes = tuple(range(2, 2 + count))
     windows = np.lib.stride_tricks.sliding_window_view(padded, sizes, axes)

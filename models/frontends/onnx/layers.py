@@ -212,13 +212,15 @@ class Pool(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         window, two = self.window, len(self.window.kernel) == 2
-        if self.ceil and not window.ends(x.shape[2:]):
-            raise ValueError("ceil_mode must make no difference: windows must end where the padded map does")
         pads = window.pads_of(x.shape[2:])
         if self.largest:
             x, padding = window.padded(x, -math.inf)
             largest: Callable[..., torch.Tensor] = F.max_pool2d if two else F.max_pool1d
-            return largest(x, window.kernel, window.stride, padding, window.dilation)
+            return largest(x, window.kernel, window.stride, padding, window.dilation, self.ceil)
+        if self.ceil and not window.ends(x.shape[2:]):
+            raise ValueError(
+                "ceil_mode of averages must make no difference: windows must end where the padded map does"
+            )
         if not self.counted and any(before != behind for before, behind in pads):
             raise ValueError("padding that an average doesn't count must be even on both sides, or count_include_pad 1")
         x, padding = window.padded(x)

@@ -18,6 +18,7 @@ _EACH = {
     "Relu", "Clip", "HardSigmoid", "Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear",
     f"{MICROSOFT}.QuantizeLinear", f"{MICROSOFT}.DequantizeLinear",
 }  # fmt: skip
+_OVER = ("ReduceMax", "ReduceMean")
 _PAIRS = {"Add", "Sub", "Mul", "Div"}
 _LAST = {4: (0, 3, 1, 2), 3: (0, 2, 1)}  # what puts channels first, by the number of dimensions
 
@@ -109,8 +110,8 @@ class _Turned:
         elif order is not None and node.operator == "Concat" and all(self.orders.get(n) == order for n in node.inputs):
             axis = node.attributes.get("axis", 1)
             self._put(replace(node, attributes={"axis": order[axis]}), output, order)
-        elif order is not None and node.operator == "ReduceMean" and (axes := self._axes(node)):
-            self._mean(node, output, order, axes)
+        elif order is not None and node.operator in _OVER and (axes := self._axes(node)):
+            self._reduce(node, output, order, axes)
         elif order is not None and self._flattens(node):
             self.rows[output] = first
             self.nodes.append(replace(node, operator="Flatten", inputs=(first,), attributes={}))
@@ -181,7 +182,7 @@ class _Turned:
         values = self.constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
         return None if values is None else [int(axis) for axis in values.reshape(-1)]
 
-    def _mean(self, node: OnnxNode, output: str, order: tuple[int, ...], axes: list[int]) -> None:
+    def _reduce(self, node: OnnxNode, output: str, order: tuple[int, ...], axes: list[int]) -> None:
         count = len(order)
         places = [axis + count if axis < 0 else axis for axis in axes]
         if not all(0 < place < count for place in places):

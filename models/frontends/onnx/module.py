@@ -62,6 +62,8 @@ class OnnxProgram:
         A sentence for each thing that was left out.
     layouts : Layouts
         How maps lie in the file, where it isn't with channels first.
+    refused : tuple of str
+        Why nodes can't be followed, and stand-ins are in their places, or nothing.
     """
 
     shape: tuple[int, int, int]
@@ -73,6 +75,12 @@ class OnnxProgram:
     quantized: bool
     notes: tuple[str, ...]
     layouts: Layouts
+    refused: tuple[str, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all outputs are computed."""
+        return set(self.outputs) <= {step.output for step in self.steps}
 
 
 class OnnxModule(nn.Module):

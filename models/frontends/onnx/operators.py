@@ -28,13 +28,26 @@ from models.frontends.onnx.layers import (
     linear,
     parameter,
 )
-from models.frontends.onnx.shapes import concat, flatten, own_axes, pad, reshape, squeeze, transpose, unsqueeze
+from models.frontends.onnx.shapes import (
+    concat,
+    flatten,
+    gather,
+    own_axes,
+    pad,
+    reshape,
+    slice_of,
+    split,
+    squeeze,
+    transpose,
+    unsqueeze,
+)
 from models.frontends.onnx.sites import Codes, Site
 
 __all__ = ["OPERATORS", "OnnxRule", "nearest", "window"]
 
 _FLOATS = (1, 10, 11, 16)  # FLOAT, FLOAT16, DOUBLE, BFLOAT16 of TensorProto.DataType
 _TURNED = ("columns", "map")  # of models.frontends.onnx.layout
+_REDUCED = ("axes", "keepdims", "noop_with_empty_axes")
 _WINDOW = ("auto_pad", "kernel_shape", "strides", "dilations", "pads")
 
 
@@ -240,13 +253,18 @@ def _global_largest(_site: Site) -> nn.Module:
     return Apply(lambda x: F.max_pool2d(x, x.shape[2:]) if x.ndim == 4 else F.max_pool1d(x, x.shape[2]))
 
 
-def _mean(site: Site) -> nn.Module:
-    axes, keep = site.axes(1), bool(site.attribute("keepdims", 1))
-    if not axes:
-        if site.attribute("noop_with_empty_axes", 0):
-            return nn.Identity()
-        raise site.refuse("axes must be given, and not hold that of images")
-    return Apply(lambda x: x.mean(own_axes(axes, x.ndim, "a mean"), keepdim=keep))
+def _over(function: Callable[..., torch.Tensor], what: str) -> Callable[[Site], nn.Module]:
+    """A mean or the largest over axes."""
+
+    def build(site: Site) -> nn.Module:
+        axes, keep = site.axes(1), bool(site.attribute("keepdims", 1))
+        if not axes:
+            if site.attribute("noop_with_empty_axes", 0):
+                return nn.Identity()
+            raise site.refuse("axes must be given, and not hold that of images")
+        return Apply(lambda x: function(x, own_axes(axes, x.ndim, what), keepdim=keep))
+
+    return build
 
 
 def _same(site: Site) -> nn.Module:
@@ -283,6 +301,7 @@ OPERATORS: dict[str, OnnxRule] = {
     "Div": OnnxRule(build=_arithmetic(torch.div)),
     "Dropout": OnnxRule(build=_dropout, attributes=("ratio", "seed"), keeps=True),
     "Flatten": OnnxRule(build=flatten, attributes=("axis",), keeps=True),
+    "Gather": OnnxRule(build=gather, attributes=("axis",), keeps=True),
     "Gemm": OnnxRule(build=_gemm, attributes=("alpha", "beta", "transA", "transB", *_TURNED)),
     "GlobalAveragePool": OnnxRule(build=_global_average),
     "GlobalMaxPool": OnnxRule(build=_global_largest, keeps=True),
@@ -292,9 +311,12 @@ OPERATORS: dict[str, OnnxRule] = {
     "MaxPool": OnnxRule(build=_pool(largest=True), attributes=(*_WINDOW, "ceil_mode", "storage_order"), keeps=True),
     "Mul": OnnxRule(build=_arithmetic(torch.mul)),
     "Pad": OnnxRule(build=pad, attributes=("mode", "pads", "value")),
-    "ReduceMean": OnnxRule(build=_mean, attributes=("axes", "keepdims", "noop_with_empty_axes")),
+    "ReduceMax": OnnxRule(build=_over(torch.amax, "a maximum"), attributes=_REDUCED, keeps=True),
+    "ReduceMean": OnnxRule(build=_over(torch.mean, "a mean"), attributes=_REDUCED),
     "Relu": OnnxRule(build=lambda site: nn.ReLU()),
     "Reshape": OnnxRule(build=reshape, attributes=("allowzero",), keeps=True),
+    "Slice": OnnxRule(build=slice_of, attributes=("starts", "ends", "axes"), keeps=True),
+    "Split": OnnxRule(build=split, attributes=("axis", "split", "num_outputs", "part", "parts"), keeps=True),
     "Squeeze": OnnxRule(build=squeeze, attributes=("axes",), keeps=True),
     "Sub": OnnxRule(build=_arithmetic(torch.sub)),
     "Transpose": OnnxRule(build=transpose, attributes=("perm",), keeps=True),
@@ -315,8 +337,7 @@ _NEAREST = {
     **dict.fromkeys(
         ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"), "static quantization, with QuantizeLinear"
     ),
-    **dict.fromkeys(("Gather", "Slice", "Split", "Shape", "Expand"), "Reshape or Flatten; sizes alone may be computed"),
-    "ReduceMax": "GlobalMaxPool",
+    **dict.fromkeys(("Shape", "Expand", "GatherND", "Tile"), "Reshape, Slice or Concat; sizes alone may be computed"),
     "Sum": "Add",
 }
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from hw.rules import integers
 from models.frontends.onnx.builder import build
-from models.frontends.onnx.check import compare
+from models.frontends.onnx.check import compare, refusals
 from models.frontends.onnx.file import OnnxInput, parse
 from models.frontends.onnx.layout import is_channels_last
 from models.frontends.onnx.module import OnnxModule
+from models.frontends.onnx.stand_in import OnnxRefusalError
 from models.frontends.onnx.tail import without_tail
 
 __all__ = ["read"]
@@ -35,8 +36,9 @@ def read(path: Path | str, shape: tuple[int, int, int] | None = None) -> OnnxMod
     Raises
     ------
     ValueError
-        When the file can't be read, is damaged or too large, holds what isn't supported (one message names all of it),
-        or computes what the module doesn't.
+        When the file can't be read, is damaged or too large, or computes what the module doesn't.
+    OnnxRefusalError
+        When it holds what isn't supported: one message names all of it.
     ModuleNotFoundError
         When the package ``onnx`` isn't installed.
     """
@@ -46,9 +48,13 @@ def read(path: Path | str, shape: tuple[int, int, int] | None = None) -> OnnxMod
         source, found = _sized(graph.input, shape)
         graph = replace(graph, input=source)
         module = build(graph, found, notes).eval()
-        compare(module, graph)
+        reasons = refusals(module, graph)
+        if not reasons:
+            compare(module, graph)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    if reasons:
+        raise OnnxRefusalError(path, reasons, module)
     return module
 
 

@@ -12,7 +12,19 @@ from hw.rules import shown
 from models.frontends.onnx.layers import Apply
 from models.frontends.onnx.sites import Site
 
-__all__ = ["concat", "flatten", "own_axes", "pad", "reshape", "squeeze", "transpose", "unsqueeze"]
+__all__ = [
+    "concat",
+    "flatten",
+    "gather",
+    "own_axes",
+    "pad",
+    "reshape",
+    "slice_of",
+    "split",
+    "squeeze",
+    "transpose",
+    "unsqueeze",
+]
 
 
 def own_axes(axes: Sequence[int], dimensions: int, what: str) -> list[int]:
@@ -97,6 +109,70 @@ def concat(site: Site) -> nn.Module:
     if any(site.is_constant(number) for number in range(len(site.node.inputs))):
         raise site.refuse("what is put together must be maps, not constants")
     return Apply(lambda *maps: torch.cat(maps, own_axes([axis], maps[0].ndim, "a Concat")[0]))
+
+
+def gather(site: Site) -> nn.Module:
+    """Some positions of an axis, in any order; a single one, whose axis goes."""
+    axis, places = site.attribute("axis", 0), site.constant(1, "indices")
+    if places is None or places.dtype.kind not in "iu" or places.ndim > 1 or not places.size:
+        raise site.refuse("indices must be constant integers, one or in one dimension")
+
+    def gathered(x: torch.Tensor) -> torch.Tensor:
+        (along,) = own_axes([axis], x.ndim, "a Gather")
+        size = x.shape[along]
+        if not all(-size <= place < size for place in places.reshape(-1)):
+            raise ValueError(f"indices must be from {-size} to {size - 1}, not {places.tolist()}")
+        if not places.ndim:
+            return x.select(along, int(places) % size)
+        return x.index_select(along, torch.from_numpy(places % size).to(x.device))
+
+    return Apply(gathered)
+
+
+def slice_of(site: Site) -> nn.Module:
+    """Every so many positions from one to another, along axes of their own."""
+    starts, ends, axes = (
+        found if (found := site.sizes(name, least=-(1 << 31))) is not None else site.integers(number, name)
+        for number, name in enumerate(("starts", "ends", "axes"), 1)
+    )
+    steps = site.integers(4, "steps")
+    if starts is None or ends is None or len(starts) != len(ends):
+        raise site.refuse("starts and ends must be as many, one for each axis")
+    count = len(starts)
+    steps, axes = steps or [1] * count, list(range(count)) if axes is None else list(axes)
+    if len(steps) != count or len(axes) != count or min(steps, default=1) < 1:
+        raise site.refuse(f"steps must be 1 or more, and one for each axis as axes are, not {shown(steps)}")
+
+    whole = site.batch or (1 << 31) - 1  # images, which may be named if all of them are taken
+
+    def sliced(x: torch.Tensor) -> torch.Tensor:
+        each = zip(axes, starts, ends, steps, strict=True)
+        left = [one for one in each if one[0] % x.ndim or not (one[1] == 0 and one[2] >= whole and one[3] == 1)]
+        places = own_axes([axis for axis, *_ in left], x.ndim, "a Slice")
+        for axis, (_, start, end, step) in zip(places, left, strict=True):
+            size = x.shape[axis]
+            first, last, _ = slice(start, end).indices(size)
+            if (first, last, step) != (0, size, 1):
+                x = x[(slice(None),) * axis + (slice(first, last, step),)]
+        return x
+
+    return Apply(sliced)
+
+
+def split(site: Site) -> nn.Module:
+    """The part of a map that an attribute of ours says: a Split has a node for each of its results."""
+    axis, part = site.attribute("axis", 0), site.attribute("part", 0)
+    sizes, count = site.sizes("split", least=1) or site.integers(1, "sizes"), site.attribute("parts", 1)
+
+    def one(x: torch.Tensor) -> torch.Tensor:
+        (along,) = own_axes([axis], x.ndim, "a Split")
+        size = x.shape[along]
+        each = sizes or [-(-size // count)] * (count - 1) + [size - -(-size // count) * (count - 1)]
+        if len(each) != count or sum(each) != size or min(each) < 1:
+            raise ValueError(f"sizes must be {count} that are {size} together, not {shown(list(each))}")
+        return x.narrow(along, sum(each[:part]), each[part])
+
+    return Apply(one)
 
 
 def pad(site: Site) -> nn.Module:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
 
 __all__ = [
     "answers_of",
@@ -20,6 +21,7 @@ __all__ = [
     "kept",
     "layout_of",
     "line_of",
+    "outputs_in",
     "place_of",
     "undisturbed",
 ]
@@ -136,17 +138,25 @@ def answers_of(model: nn.Module, shape: tuple[int, int, int], images: torch.Tens
         raise ValueError(
             f"{place_of(model, error)}: can't compute images of shape {shape}: {first_line(error)}"
         ) from error
-    answers = (found,) if isinstance(found, torch.Tensor) else found
-    if not isinstance(answers, tuple | list) or not all(isinstance(answer, torch.Tensor) for answer in answers):
-        raise ValueError(f"{type(model).__name__}: a network must return logits or a tuple of them, not {_kind(found)}")
+    answers = outputs_in(found)
+    if not all(isinstance(answer, torch.Tensor) for answer in answers):
+        raise ValueError(
+            f"{type(model).__name__}: a network must return logits, or several in tuples, lists or dictionaries, "
+            f"not {_kind(found)}"
+        )
     if not answers:
         raise ValueError(f"{type(model).__name__}: a network must return the logits of at least 1 exit, not of 0")
-    return tuple(answers)
+    return answers
+
+
+def outputs_in(found: Any) -> tuple[Any, ...]:
+    """All that a network returns in tuples, lists and dictionaries, in their order, as an exported program has it."""
+    return tuple(tree_leaves(found))
 
 
 def _kind(value: Any) -> str:
-    """The type of what a network returns, and the types in a tuple or list."""
-    inner = [type(each).__name__ for each in value] if isinstance(value, tuple | list) else []
+    """The type of what a network returns, and the types of what is in it."""
+    inner = [type(each).__name__ for each in outputs_in(value) if each is not value]
     return type(value).__name__ + (f" of {', '.join(inner)}" if inner else "")
 
 

@@ -12,13 +12,13 @@ from models.frontends.pytorch.calls import line_of
 from models.frontends.pytorch.exported import Exported, ModulePlace
 from models.frontends.pytorch.steps import GraphStep
 
-__all__ = ["NO_PADS", "Lowering", "Map", "Pads", "UnknownError", "pair"]
+__all__ = ["NO_PADS", "REFUSED", "Lowering", "Map", "Pads", "UnknownError", "pair"]
 
 Pads = tuple[int, int, int, int]
 NO_PADS: Pads = (0, 0, 0, 0)
 
 #: What stands for a refused operator's result, so that what reads it is looked at, too: no kind of the accelerator's.
-_REFUSED = "refused"
+REFUSED = "refused"
 
 #: Modules of PyTorch's that are one operator each: a step has their name.
 _NAMED = (nn.Conv2d, nn.Conv1d, nn.Linear, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, ModulePlace)
@@ -129,14 +129,12 @@ class Lowering:
         if not isinstance(value, torch.Tensor) or value.ndim not in (2, 4) or len(value) != len(images):
             return None
         channels, height, width = (*self.layout(node), 1, 1)[:3]
-        return self.put(
-            node, GraphStep(kind=_REFUSED, name=f"?{node.name}", inputs=(), shape=(height, width, channels))
-        )
+        return self.put(node, GraphStep(kind=REFUSED, name=f"?{node.name}", inputs=(), shape=(height, width, channels)))
 
     def is_unknown(self, node: fx.Node) -> bool:
         """Whether a node that depends on the image was refused, or computes of one that was."""
         found = self.maps[node]
-        return found is None or (found.name != INPUT and self.steps[found.name].kind == _REFUSED)
+        return found is None or (found.name != INPUT and self.steps[found.name].kind == REFUSED)
 
     def put(self, node: fx.Node, step: GraphStep) -> Map:
         """Let a node be the output of a step, new or instead of the one of this name."""
@@ -180,7 +178,7 @@ class Lowering:
         """The step that an operator reads, refused unless the operator can become part of it."""
         source = self.map(node)
         step = self.steps.get(source.name)
-        if step is not None and step.kind == _REFUSED:
+        if step is not None and step.kind == REFUSED:
             raise UnknownError
         if step is None or step.kind not in kinds or step.relu or not (source.sole and source.plain):
             raise ValueError(

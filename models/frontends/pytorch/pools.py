@@ -58,25 +58,42 @@ def _over(found: Lowering, node: fx.Node, what: str) -> tuple[Map, tuple[int, in
 
 
 def average_pool(found: Lowering, node: fx.Node) -> Map:
-    """An average over windows; where zeros around the map count, a convolution of equal weights."""
+    """An average over windows; where they reach beyond the map, a convolution of equal weights."""
     source, given, place = found.whole(node, "AvgPool2d"), arguments(node), found.place(node)
     rows, columns = _sizes(found, node, given["padding"], 0)
     window, stride = (_sizes(found, node, sizes or given["kernel_size"], 1) for sizes in (None, given["stride"]))
-    divisor = given.get("divisor_override")
-    if (rows, columns) == (0, 0) and divisor is None:
-        return _pool(found, node, source, window, stride)
-    if divisor is None and not given["count_include_pad"]:
-        raise ValueError(f"{place}: the zeros around AvgPool2d must count (count_include_pad=True), or there be none")
-    height, width, channels = found.shape(source.name)
-    shape = ((height + 2 * rows - window[0]) // stride[0] + 1, (width + 2 * columns - window[1]) // stride[1] + 1)
-    _check_whole(found, node, (*shape, channels))
-    weight = torch.full((channels, 1, *window), 1 / (divisor or math.prod(window)), dtype=torch.float32, device="cpu")
+    divisor, (height, width, channels) = given.get("divisor_override"), found.shape(source.name)
+    made = found.exported.values[node].shape
+    shape = (1, made[-1]) if len(made) == 3 else (made[-2], made[-1])
+    if divisor is None:
+        sizes = zip((height, width), (rows, columns), window, stride, shape, strict=True)
+        counts = [_counts(*each, counted=given["count_include_pad"]) for each in sizes]
+        if any(len(each) > 1 for each in counts):
+            raise ValueError(
+                f"{place}: every window of an AvgPool2d must be divided by the same number: the zeros around it must "
+                "count (count_include_pad=True, without ceil_mode), or there be none"
+            )
+        down, right = (each.pop() for each in counts)
+        if shape == (1, 1) and (down, right) == (height, width):
+            return _pool(found, node, source, (height, width))
+        if (rows, columns) == (0, 0) and (down, right) == window:
+            return _pool(found, node, source, window, stride)
+        divisor = down * right
+    pads = _reaching((height, width, channels), (rows, rows, columns, columns), window, stride, shape)
+    weight = torch.full((channels, 1, *window), 1 / divisor, dtype=torch.float32, device="cpu")
     step = GraphStep(
         kind="depthwise" if channels > 1 else "conv", name=found.name(node, "pool"), inputs=(source.name,),
         shape=(*shape, channels), weight=weight, bias=torch.zeros(channels, dtype=torch.float32, device="cpu"),
-        stride=stride, pads=(rows, rows, columns, columns),
+        stride=stride, pads=pads,
     )  # fmt: skip
     return found.put(node, step)
+
+
+def _counts(size: int, pad: int, window: int, stride: int, count: int, *, counted: bool) -> set[int]:
+    """By how many positions of an axis PyTorch divides the sums of its windows: of the padding only if it counts."""
+    first, last = (-pad, size + pad) if counted else (0, size)
+    starts = [number * stride - pad for number in range(count)]
+    return {min(start + window, last) - max(start, first) for start in starts}
 
 
 def max_pool(found: Lowering, node: fx.Node) -> Map:

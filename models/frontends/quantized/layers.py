@@ -6,6 +6,8 @@ only moves or compares values: a clamp, a max pool, a concatenation hand the req
 
 import math
 from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,14 +27,15 @@ from hw.network.network import (
 )
 from hw.numerics import Rounding
 from models.frontends.identities import affine, averaged, concatenated, raw_output, rescaled, with_second_logit
+from models.frontends.pytorch.lowering import REFUSED, UnknownError
 from models.frontends.pytorch.steps import GraphStep
 from models.frontends.quantized.lowering import ANY, Quantization, QuantizedLowering, QuantizedStep
+from models.frontends.quantized.weights import int8_parts, raw_linear, weight_codes
 from models.frontends.requantization import int32_biases, weighted_fields
 
 __all__ = ["LayerBuilder"]
 
-_EXACT = 1e-4  # of a step, by which a weight may be beside its code: float32 has 24 bits
-_LARGEST = 255  # weight, from its zero point
+_GIVING = ("max_pool", "concat", "clip")  # steps that give on the values which they read
 _GRID = 1e-4  # of a step, by which a limit may be beside a code where a clamp stands before another layer
 
 
@@ -56,10 +59,12 @@ class _Request:
 class LayerBuilder:
     """Builds the layers that outputs need.
 
+    What can't be built is noted among the problems; a layer that is none stands for it, so that what reads it is looked
+    at, too.
+
     Parameters
     ----------
     found : QuantizedLowering
-        Nothing is wrong with it.
 
     Attributes
     ----------
@@ -85,13 +90,23 @@ class LayerBuilder:
         """Build the raw layer of an output of the program; its name.
 
         Where a linear layer with one scale makes it, these are its accumulators. Otherwise they are the codes of the
-        last map; of a mean over all positions that isn't rounded, the sums of its codes.
+        last map; of a mean over all positions that isn't rounded, the sums of its codes. Where something can't be
+        built, the name is one of no layer.
         """
+        try:
+            return self._head(output)
+        except UnknownError:
+            return output
+        except ValueError as error:
+            self._refuse(output, str(error))
+            return output
+
+    def _head(self, output: str) -> str:
         step, last = self._step(output), None
         while isinstance(step, QuantizedStep) and step.kind in ("quantize", "monotone"):
             last = step if step.kind == "quantize" else None
             step = self._step(step.inputs[0])
-        self._prepare(step.name)
+        self.prepare([step.name])
         scales = self.found.scales.get(step.name)
         if step.kind == "linear" and scales is not None and bool((scales == scales[0]).all()):
             head = self._raw_linear(step)
@@ -100,6 +115,8 @@ class LayerBuilder:
             head = raw_output(f"{step.name}.codes", source, self._tensor(source), channels_first=True)
         elif step.kind == "pool" and step.shape[:2] == (1, 1):
             head = self._raw_sums(step)
+        elif step.kind == REFUSED:
+            raise UnknownError
         else:
             why = "with one scale for all channels, or be quantized" if step.kind == "linear" else "or be quantized"
             raise ValueError(
@@ -112,16 +129,17 @@ class LayerBuilder:
         self.outputs[made] = (self.found.nodes[(last or step).name].name, last.quantization if last else None)
         return made
 
-    def _prepare(self, output: str) -> None:
-        """Build what an output needs from the image on, so that no request goes far back."""
-        needed = {output}
+    def prepare(self, names: Iterable[str]) -> None:
+        """Build what these steps need from the image on, so that no request goes far back."""
+        needed = set(names)
         for step in reversed(self.found.steps.values()):
             if step.name in needed:
                 needed.update(step.inputs)
         for step in self.found.steps.values():
             if step.name in needed and step.kind in ("conv", "depthwise", "linear", "add", "affine"):
                 for name in self._averaged(step).inputs:
-                    self._codes(name)
+                    with suppress(UnknownError):
+                        self._codes(name)
 
     def _averaged(self, step: GraphStep) -> GraphStep:
         """A step; a linear layer that reads a mean over all positions as it is: one that reads all positions."""
@@ -169,11 +187,11 @@ class LayerBuilder:
             return self._image_codes()
         step = self.found.steps[name]
         quantization = self._own(step)
+        if quantization is None and self._is_unknown(step):
+            raise UnknownError
         if quantization is None:
-            raise ValueError(
-                f"{name}: what a layer computes must be quantized before the next one reads it, "
-                f"{step.kind} is read as it is"
-            )
+            rule = "what a layer computes must be quantized before the next one reads it"
+            raise self._refuse(name, f"{name}: {rule}, {step.kind} is read as it is")
         if step.kind != "quantize":
             return self._made_of(name, _Request(quantization))
         made = self._made_of(step.inputs[0], _Request(quantization))
@@ -185,9 +203,10 @@ class LayerBuilder:
         """The image's own codes, which are exactly what an operator gets that reads it in float."""
         rounded = next((each.name for each in self.found.steps.values() if _rounds_image(each)), None)
         if rounded is None:
-            raise ValueError(
+            raise self._refuse(
+                INPUT,
                 "the image must be quantized before anything else reads it: "
-                "what scales it can be said by --mean and --deviation instead"
+                "what scales it can be said by --mean and --deviation instead",
             )
         return self._codes(rounded)
 
@@ -195,7 +214,7 @@ class LayerBuilder:
         """The quantization that a step's values have without being rounded again."""
         if isinstance(step, QuantizedStep) and step.quantization is not None:
             return step.quantization
-        if step.kind not in ("max_pool", "concat", "clip"):
+        if step.kind not in _GIVING:
             return None
         owns = {None if name == INPUT else self._own(self.found.steps[name]) for name in step.inputs}
         own = owns.pop()
@@ -209,8 +228,31 @@ class LayerBuilder:
     def _made_of(self, name: str, request: _Request) -> str:
         """The tensor that holds what a request asks of a step or of the image."""
         if (name, request) not in self._made:
-            self._made[name, request] = self._make(name, request)
+            try:
+                made = self._make(name, request)
+            except UnknownError:
+                made = self._stand_in(name, request)
+            except ValueError as error:
+                self._refuse(name, str(error))
+                made = self._stand_in(name, request)
+            self._made[name, request] = made
         return self._made[name, request]
+
+    def _refuse(self, name: str, reason: str) -> UnknownError:
+        """Note why a step, or what becomes of the image, can't be built; what is to be raised then."""
+        self.found.refuse(self.found.nodes.get(name, self.found.exported.image), reason)
+        return UnknownError()
+
+    def _is_unknown(self, step: GraphStep) -> bool:
+        """Whether a step gives on values of an operator that was refused."""
+        given = [self.found.steps[name] for name in step.inputs if name != INPUT] if step.kind in _GIVING else []
+        return step.kind == REFUSED or any(map(self._is_unknown, given))
+
+    def _stand_in(self, name: str, request: _Request) -> str:
+        """A layer with the output that a step would have: it is none, for the step has been refused."""
+        shape = self.found.shape(name)
+        output = Tensor(shape=shape, scale=request.quantization.scale, zero_point=request.quantization.zero_point)
+        return self._add(Add(name=f"?{name}", inputs=(INPUT, INPUT), output=output))
 
     def _make(self, name: str, request: _Request) -> str:
         if name == INPUT:
@@ -234,6 +276,8 @@ class LayerBuilder:
             return self._affine(step, request)
         if step.kind in ("conv", "depthwise", "linear"):
             return self._add(self._weighted(step, request))
+        if step.kind == REFUSED:
+            raise UnknownError
         raise ValueError(f"{name}: what only keeps the order of values must be at the end of a network")
 
     def _make_image(self, request: _Request) -> str:
@@ -319,43 +363,28 @@ class LayerBuilder:
 
     def _integers(self, step: GraphStep) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
         """What a step reads, its weights and biases as integers, and the real value of a step of its accumulators."""
-        source = self._codes(step.inputs[0])
-        assert step.weight is not None
         assert step.bias is not None
         scales = self.found.scales[step.name].numpy()
-        if not ((scales > 0) & (scales < np.inf)).all():
-            raise ValueError(f"{step.name}: scales of weights must be positive and finite")
-        exact = step.weight.double().numpy() / scales[:, None, None, None]
-        codes = np.rint(exact)
-        if np.abs(exact - codes).max() > _EXACT:
-            raise ValueError(
-                f"{step.name}: weights must be what they are dequantized to, with nothing folded into them"
-            )
-        if np.abs(codes).max() > _LARGEST:
-            raise ValueError(
-                f"{step.name}: weights must be of 8 bits, {_LARGEST} from their zero point at most, "
-                f"not {int(np.abs(codes).max())}: quantize them as int8"
-            )
+        codes, problem = weight_codes(step, scales)
+        refusal = self._refuse(step.name, f"{step.name}: {problem}") if problem else None
+        source = self._codes(step.inputs[0])
+        if refusal is not None:
+            raise refusal
         units = scales * self._tensor(source).scale / math.prod(step.window or (1, 1))
         bias = np.rint(step.bias.double().numpy() / units)
-        source, weight = self._within(step, source, np.ascontiguousarray(codes.transpose(0, 2, 3, 1).astype(np.int64)))
+        source, weight = self._within(step, source, codes)
         return source, weight, bias, units
 
     def _within(self, step: GraphStep, source: str, codes: np.ndarray) -> tuple[str, np.ndarray]:
         """Weights that int8 holds; those of uint8 that are beyond become sums, each part of a copy of the map."""
-        parts, rest = [np.clip(codes, -128, 127)], codes
-        while (rest := rest - parts[-1]).any():
-            parts.append(np.clip(rest, -128, 127))
+        parts = int8_parts(codes, depthwise=step.kind == "depthwise")
         if len(parts) == 1:
-            return source, codes.astype(np.int8)
-        if step.kind == "depthwise":
-            places = np.eye(len(codes), dtype=np.int64)[:, None, None, :]
-            parts = [part * places for part in parts]
+            return source, parts[0]
         tensor = self._tensor(source)
         height, width, channels = tensor.shape
         wide = replace(tensor, shape=(height, width, channels * len(parts)))
         layers = concatenated(self._free(f"{step.name}.copies"), [(source, tensor)] * len(parts), wide)
-        return [self._add(layer) for layer in layers][-1], np.concatenate(parts, axis=3).astype(np.int8)
+        return [self._add(layer) for layer in layers][-1], np.concatenate(parts, axis=3)
 
     def _weighted(self, step: GraphStep, request: _Request) -> Layer:
         step = self._averaged(step)
@@ -372,7 +401,7 @@ class LayerBuilder:
     def _raw_linear(self, step: GraphStep) -> Linear:
         step = self._averaged(step)
         source, weight, bias, units = self._integers(step)
-        return _raw(step.name, source, weight, int32_biases(step.name, bias), float(units[0]))
+        return raw_linear(step.name, source, weight, int32_biases(step.name, bias), float(units[0]))
 
     def _raw_sums(self, step: GraphStep) -> Linear:
         """Sums over all positions of a map, channel by channel, which are in the order of its means."""
@@ -381,16 +410,10 @@ class LayerBuilder:
         height, width, channels = tensor.shape
         weight = np.zeros((channels, height, width, channels), dtype=np.int8)
         weight[np.arange(channels), :, :, np.arange(channels)] = 1
-        return _raw(step.name, source, weight, np.zeros(channels, dtype=np.int32), tensor.scale / (height * width))
+        return raw_linear(
+            step.name, source, weight, np.zeros(channels, dtype=np.int32), tensor.scale / (height * width)
+        )
 
 
 def _rounds_image(step: GraphStep) -> bool:
     return step.kind == "quantize" and step.inputs == (INPUT,)
-
-
-def _raw(name: str, source: str, weight: np.ndarray, bias: np.ndarray, scale: float) -> Linear:
-    unused = np.zeros(len(weight), dtype=np.int32)
-    return Linear(
-        name=name, inputs=(source,), output=Tensor(shape=(1, 1, len(weight)), scale=scale, zero_point=0),
-        weight=weight, bias=bias, multiplier=unused, shift=unused, rounding=Rounding.SINGLE, raw=True,
-    )  # fmt: skip

@@ -14,6 +14,7 @@ import torch.ao.quantization.fx._decomposed  # registers the operators
 from torch import fx
 
 from hw.network.network import INPUT
+from models.frontends import refused
 from models.frontends.pytorch.exported import Exported, arguments
 from models.frontends.pytorch.lowering import Lowering, Map
 from models.frontends.pytorch.operators import OPERATORS, Rule, apply
@@ -34,12 +35,8 @@ def quantized_steps(exported: Exported) -> QuantizedLowering:
     Returns
     -------
     QuantizedLowering
-        ``exits`` are the steps that the program returns, or the image.
-
-    Raises
-    ------
-    ValueError
-        When an operator can't be followed; the message names all that can't.
+        ``exits`` are the steps that the program returns, or the image; ``problems`` all operators that can't be
+        followed.
     """
     found = QuantizedLowering(exported=exported, maps={exported.image: Map(INPUT)})
     apply(found, OPERATOR_RULES)
@@ -49,9 +46,9 @@ def quantized_steps(exported: Exported) -> QuantizedLowering:
             found.refuse(node, f"{node.name}: an output must depend on the image")
         elif source is not None and not found.is_unknown(node):
             found.exits.append(source.name)
-    if found.problems:
-        raise ValueError("; ".join(found.problems))
-    found.steps.update({name: as_linear(step, found.shape(step.inputs[0])) for name, step in found.steps.items()})
+    for name, step in found.steps.items():
+        if step.kind == "conv":
+            found.steps[name] = as_linear(step, found.shape(step.inputs[0]))
     return found
 
 
@@ -250,6 +247,11 @@ def _integers(found: Lowering, node: fx.Node, value: Any) -> tuple[torch.Tensor,
     )
 
 
+def _refused(found: Lowering, node: fx.Node) -> Map:
+    """What stands for an operator of a file that was refused."""
+    raise ValueError(arguments(node)["reason"])
+
+
 _ATEN, _QD = torch.ops.aten, torch.ops.quantized_decomposed
 _QUANTIZE = [getattr(_QD.quantize_per_tensor, name) for name in ("default", "tensor", "tensor2")]
 _DEQUANTIZE = [getattr(_QD.dequantize_per_tensor, name) for name in ("default", "tensor", "tensor2")]
@@ -279,4 +281,5 @@ OPERATOR_RULES: dict[Any, Callable[..., Map]] = {
     _ATEN.hardsigmoid.default: _hardsigmoid,
     **AFFINE,
     _ATEN.cat.default: _concat,
+    refused.OPERATOR: _refused,
 }

@@ -185,10 +185,13 @@ def _read(source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | Non
         raise ValueError(f"shape must be that of the program's images {image}, not {shape}")
     with torch.inference_mode(False), exact():
         found = quantized_steps(exported_program(program, image, _zeros(program, taken)))
-    if not found.exits:
-        raise ValueError("a network must return at least 1 tensor, not 0")
     builder = LayerBuilder(found)
     heads = [builder.head(output) for output in found.exits]
+    if found.problems:
+        builder.prepare(found.steps)  # what stands before an operator that was refused, too
+        raise ValueError("; ".join(found.problems))
+    if not heads:
+        raise ValueError("a network must return at least 1 tensor, not 0")
     assert builder.image is not None
     layers = runnable(builder.image, builder.layers)
     classes = max(layer.output.shape[2] for layer in layers if layer.name in heads)

@@ -1,5 +1,6 @@
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,35 @@ from offramp import stages
 from offramp.intake.model import read
 from offramp.intake.request import ModelRequest
 from offramp.intake.samples import Preprocessing
+from tests.models.frontends.onnx.onnx_models import model, node, saved
 from tests.models.frontends.quantized.quantized_programs import Quantized, two_layers
 from tests.offramp.intake.models import MODULE, tflite_file
 from tests.random_networks import random_network
+
+#: Several outputs, by name and in a list.
+NAMED = """
+
+class Named(Net):
+    def forward(self, x):
+        x = F.relu(self.norm(self.stem(x)))
+        return {"early": self.head(x.mean(dim=(2, 3))), "rest": [self.head(F.relu(self.body(x)).mean(dim=(2, 3)))]}
+
+
+class Listed(Named):
+    def forward(self, x):
+        found = super().forward(x)
+        return [found["early"], *found["rest"]]
+
+
+def named():
+    torch.manual_seed(5)
+    return Named()
+
+
+def listed():
+    torch.manual_seed(5)
+    return Listed()
+"""
 
 
 @pytest.fixture
@@ -93,6 +120,16 @@ def test_a_module_of_a_user_is_calibrated(module):
     logits = found.floats(images)
     made = golden.run(found.network, encode(images, found.network)).logits[-1] * found.network.layers[-1].output.scale
     assert np.abs(made - logits).max() < 0.05 * np.abs(logits).max()
+
+
+def test_outputs_in_a_dictionary_are_those_of_a_tuple(module, tmp_path):
+    (tmp_path / "named.py").write_text(MODULE + NAMED)
+    found = read(ModelRequest(model=f"{tmp_path / 'named.py'}:named", shape=(8, 8, 1)))
+    expected = read(ModelRequest(model=f"{tmp_path / 'named.py'}:listed", shape=(8, 8, 1)))
+    assert same(replace(found.network, name="listed"), expected.network)
+    assert [found.network.layer(each.logits).output.shape for each in found.network.exits] == [(1, 1, 10)] * 2
+    images = np.random.default_rng(0).random((3, 8, 8, 1), dtype=np.float32)
+    np.testing.assert_array_equal(found.floats(images), expected.floats(images))
 
 
 def test_ranges_are_chosen_as_asked(module):
@@ -214,3 +251,26 @@ def test_an_onnx_file_is_also_run_by_onnx_runtime(tmp_path, monkeypatch):
     without = read(ModelRequest(model=str(path), calibrate="digits"))
     assert not without.classifiers
     assert without.notes[-1].startswith("ONNX Runtime isn't installed")
+
+
+def test_all_reasons_of_an_onnx_file_are_said_before_images_are_looked_at(tmp_path):
+    """An operator that isn't known, one of another kind whose map can't be followed, and a product of two maps."""
+    nodes = [
+        node("Conv", "x w", "a"), node("Gelu", "a", "b"), node("LpPool", "b", "c", kernel_shape=[2, 2]),
+        node("AveragePool", "c", "d", kernel_shape=[3, 3], pads=[1] * 4), node("Mul", "d c", "e"), node("Flatten", "e"),
+    ]  # fmt: skip
+    path = saved(tmp_path, model(nodes, (1, 1, 4, 4), {"w": np.ones((2, 1, 1, 1), np.float32)}, opset=20))
+    with pytest.raises(ValueError, match="isn't supported") as said:
+        read(ModelRequest(model=str(path)))
+    assert re.findall(r"/\w+/\w", str(said.value).partition(".onnx: ")[2]) == [
+        "/Gelu/b",
+        "/LpPool/c",
+        "/AveragePool/d",
+        "/Mul/e",
+    ]
+    coded = [node("QuantizeLinear", "x s z", "a"), node("DequantizeLinear", "a s z", "b"), node("Gelu", "b", "c"),
+             node("Conv", "c w", "d"), node("Flatten", "d")]  # fmt: skip
+    constants = {"s": np.float32(0.1), "z": np.int8(0), "w": np.ones((2, 1, 1, 1), np.float32)}
+    path = saved(tmp_path, model(coded, (1, 1, 4, 4), constants, opset=20))
+    with pytest.raises(ValueError, match=r"Gelu '/Gelu/c' isn't supported.*; /Conv/d: weights must be dequantized"):
+        read(ModelRequest(model=str(path)))

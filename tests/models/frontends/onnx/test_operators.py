@@ -98,7 +98,15 @@ POOLS = [
 ]
 
 
-@pytest.mark.parametrize("attributes", [*POOLS, {"kernel_shape": [3, 3], "pads": [0, 1, 1, 0]}])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        *POOLS,
+        {"kernel_shape": [3, 3], "pads": [0, 1, 1, 0]},
+        {"kernel_shape": [3, 2], "strides": [2, 2], "ceil_mode": 1},
+        {"kernel_shape": [3, 3], "strides": [3, 2], "pads": [0, 1, 1, 0], "ceil_mode": 1},
+    ],
+)
 def test_max_pools(tmp_path, attributes):
     checked(saved(tmp_path, model([node("MaxPool", "x", storage_order=0, **attributes)], MAP)))
 
@@ -142,11 +150,12 @@ def test_pools_over_all_positions(tmp_path, operator, shape):
     checked(saved(tmp_path, model([node(operator, "x")], shape)))
 
 
+@pytest.mark.parametrize("operator", ["ReduceMax", "ReduceMean"])
 @pytest.mark.parametrize("keep", [0, 1])
 @pytest.mark.parametrize("axes", [[2, 3], [-1, -2], [3]])
-def test_means_over_axes_of_both_forms(tmp_path, axes, keep):
-    checked(saved(tmp_path, model([node("ReduceMean", "x", axes=axes, keepdims=keep)], MAP, opset=13)))
-    checked(saved(tmp_path, model([node("ReduceMean", "x a", keepdims=keep)], MAP, {"a": ints(*axes)}, opset=18)))
+def test_reductions_over_axes_of_both_forms(tmp_path, axes, keep, operator):
+    checked(saved(tmp_path, model([node(operator, "x", axes=axes, keepdims=keep)], MAP, opset=13)))
+    checked(saved(tmp_path, model([node(operator, "x a", keepdims=keep)], MAP, {"a": ints(*axes)}, opset=18)))
 
 
 def test_a_mean_over_no_axes_is_nothing(tmp_path):
@@ -222,6 +231,12 @@ def test_pads_of_all_forms(tmp_path, pads, value):
         [node("GlobalAveragePool", "x", "g"), node("Squeeze", "g a")],
         [node("GlobalAveragePool", "x", "g"), node("Squeeze", "g")],
         [node("GlobalAveragePool", "x", "g"), node("Squeeze", "g a", "h"), node("Unsqueeze", "h b")],
+        [node("Slice", "x a a2 a")],
+        [node("Slice", "x one far minus2 two", "i"), node("Slice", "i zero whole", "j"), node("Relu", "j")],
+        [node("Gather", "x places", axis=1)],
+        [node("Gather", "x place", "i", axis=-1), node("Relu", "i")],
+        [node("Split", "x", "i j", axis=2), node("Relu", "j", "k"), node("Concat", "k i", axis=2)],
+        [node("Split", "x b2", "i j", axis=1), node("Flatten", "i")],
         [node("Identity", "x", "i"), node("Dropout", "i", "j"), node("Cast", "j", to=1)],
         [node("Identity", "x", "i"), node("Dropout", "i half no")],
     ],
@@ -229,6 +244,9 @@ def test_pads_of_all_forms(tmp_path, pads, value):
 def test_what_only_gives_on_values(tmp_path, nodes):
     constants = {
         "s": ints(-1, 168), "t": ints(0, 3, -1), "z": ints(0, 0, 56, 1), "a": ints(2, 3), "b": ints(1, -1),
+        "a2": ints(8, 7), "one": ints(1, 1), "far": ints(1 << 40, -1), "minus2": ints(-1, -2), "two": ints(2, 1),
+        "zero": ints(0, 0), "whole": ints(1 << 40, 2),
+        "places": ints(2, -3, 2), "place": np.array(-2), "b2": ints(1, 2),
         "half": np.float32(0.5), "no": np.array(False),
     }  # fmt: skip
     checked(saved(tmp_path, model(nodes, MAP, constants)))
@@ -271,7 +289,12 @@ REFUSED = {
     "two maps": ([node("MatMul", "x x")], "weights must be constant, not computed"),
     "indices": ([node("MaxPool", "x", "y i", kernel_shape=[2, 2])], "one output, not indices"),
     "storage": ([node("MaxPool", "x", kernel_shape=[2, 2], storage_order=1)], "storage_order must be 0, not 1"),
-    "ceil": ([node("MaxPool", "x", kernel_shape=[3, 2], strides=[2, 2], ceil_mode=1)], "ceil_mode must make no diff"),
+    "ceil": ([node("AveragePool", "x", kernel_shape=[3, 2], strides=[2, 2], ceil_mode=1)], "ceil_mode of av"),
+    "backwards": ([node("Slice", "x one1 zero1 two minus")], "steps must be 1 or more"),
+    "sliced images": ([node("Slice", "x zero1 one1 zero1")], "a Slice must be over axes from 1 to 3"),
+    "gathered images": ([node("Gather", "x two", axis=0)], "a Gather must be over axes from 1 to 3"),
+    "no such place": ([node("Gather", "x nine", axis=1)], "indices must be from -3 to 2, not [9]"),
+    "parts": ([node("Split", "x nine", "y z", axis=1), node("Relu", "z", "r")], "sizes must be 2 that are 3 together"),
     "uneven": ([node("AveragePool", "x", kernel_shape=[2, 2], pads=[1, 0, 0, 0])], "must be even on both sides"),
     "training": ([node("BatchNormalization", "x s s s s", training_mode=1)], "training_mode must be 0, not 1"),
     "statistics": ([node("BatchNormalization", "x s s s s", "y mean var", training_mode=1)], "training_mode must be 0"),
@@ -300,7 +323,8 @@ def test_what_is_refused(tmp_path, kind):
     constants = {
         "w": W, "nan": nan, "v": floats(4, 5, 3, 3), "m": floats(168, 4), "s": np.ones(3, np.float32),
         "n": -np.ones(3, np.float32), "one": np.float32(1), "zero": np.float32(0), "mixed": ints(-1, 3),
-        "two": ints(2), "four": ints(0, 0, 1, 1, 0, 0, 1, 1), "images": ints(1, 0, 0, 0, 0, 0, 0, 0),
+        "two": ints(2), "one1": ints(1), "zero1": ints(0), "minus": ints(-1), "nine": ints(9),
+        "four": ints(0, 0, 1, 1, 0, 0, 1, 1), "images": ints(1, 0, 0, 0, 0, 0, 0, 0),
         "yes": np.array(True),
     }  # fmt: skip
     path = saved(tmp_path, model(nodes, MAP, constants))

@@ -56,8 +56,8 @@ def test_a_process_in_inference_mode():
             Body(nn.MaxPool2d(3, padding=2)),
             r"^between \(nets.py:\d+\): can't compute images .* pad should be at most half",
         ),
-        (Call(lambda x: {"logits": x}), "^Call: a network must return logits or a tuple of them, not dict$"),
-        (Call(lambda x: (x, 3)), "^Call: a network must return logits or a tuple of them, not tuple of Tensor, int$"),
+        (Call(lambda x: {"y": None}), "^Call: a network must return logits, or several in .*, not dict of NoneType$"),
+        (Call(lambda x: (x, 3)), "^Call: a network must return logits, or several in .*, not tuple of Tensor, int$"),
         (Call(lambda x: ()), "^Call: a network must return the logits of at least 1 exit, not of 0$"),
         (
             nn.Bilinear(2, 2, 2),

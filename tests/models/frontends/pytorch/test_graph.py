@@ -275,6 +275,13 @@ ODD = {
         nn.Flatten(),
         nn.Linear(8, 3),
     ),
+    "averages that don't count padding, of as many positions in all windows": nn.Sequential(
+        FIRST,
+        nn.AvgPool2d(5, 5, 1, count_include_pad=False),
+        nn.AvgPool2d(4, 4, 1, count_include_pad=False),
+        nn.Flatten(),
+        nn.Linear(2, 3),
+    ),
     "padding of -infinity, rows and columns": Named(
         lambda n, x: n.o(edged(n.a(x)).amax(3, keepdim=True).mean(2).flatten(1)), a=FIRST, o=nn.Linear(2, 3)
     ),

@@ -27,9 +27,9 @@ def refusal(net):
         ),
         (
             nn.AvgPool2d(2, padding=1, count_include_pad=False),
-            r"^between: the zeros around AvgPool2d must count \(count_include_pad=True\), or there be none",
+            r"^between: every window of an AvgPool2d must be divided by the same number: the zeros",
         ),
-        (nn.AvgPool2d(4, ceil_mode=True), "^between: a pool's windows must be whole, as without ceil_mode, and give"),
+        (nn.AvgPool2d(4, ceil_mode=True), "^between: every window of an AvgPool2d must be divided by the same number"),
         (nn.AvgPool2d(1, stride=2), r"^between: a pool's window must be of 2 positions or more at stride \(2, 2\)"),
         (
             nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"),
@@ -114,7 +114,7 @@ def test_what_reads_a_refused_map_is_looked_at_and_what_is_computed_of_it_alone_
     )  # fmt: skip
     reasons, _ = refusal(Body(body))
     assert re.search(
-        r"^between.0: [^;]*, not gelu of GELU; between.3: the zeros around AvgPool2d must count[^;]*; "
+        r"^between.0: [^;]*, not gelu of GELU; between.3: every window of an AvgPool2d[^;]*; "
         r"between.7: ReLU must be the only reader [^;]*$",
         reasons,
     )

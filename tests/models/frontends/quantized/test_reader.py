@@ -451,6 +451,32 @@ def test_what_can_not_be_followed_is_refused(body, message):
         read_quantized(Quantized(body), (4, 4, 2))
 
 
+def test_all_reasons_are_said_at_once():
+    """An operator, weights, a map that isn't rounded, an output: of operators and of the layers that they become."""
+
+    def body(net, x):
+        x = net.round(conv(net, F.gelu(net.round(x)), depth=2))
+        wide = torch.arange(-300, 276).reshape(4, 4, 6, 6)[:, :, :3, :3].to(torch.int16)
+        x = F.conv2d(x, QD.dequantize_per_tensor(wide, 0.01, 0, -300, 300, torch.int16), padding=1)
+        x = conv(net, net.round(x), depth=4)
+        x = net.round(conv(net, x, depth=4))
+        return head(net, x, per_channel=True)
+
+    with pytest.raises(ValueError, match="gelu") as said:
+        read_quantized(Quantized(body), (4, 4, 2))
+    reasons = str(said.value).split("; ")
+    for reason, start in zip(
+        reasons,
+        (
+            "gelu: operators must be among", "conv2d_1: weights must be of 8 bits",
+            "conv2d_2: what a layer computes must be quantized", "linear: an output must be a linear layer",
+        ),
+        strict=True,
+    ):  # fmt: skip
+        assert reason.startswith(start)
+        assert ".py:" in reason.rpartition("(")[2]
+
+
 def test_shapes_are_checked():
     net = Quantized(lambda n, x: head(n, n.round(x)))
     with pytest.raises(ValueError, match=r"^shape must be given of a"):

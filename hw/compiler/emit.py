@@ -14,7 +14,7 @@ from hw.config import WORD_CHANNELS
 from hw.network.network import INPUT
 from hw.numerics import Rounding
 from hw.program.arithmetic import Arithmetic, arithmetic_of, sum_fields
-from hw.program.bits import bits_of, decode, words_of
+from hw.program.bits import decode, words_of
 from hw.program.image_layout import fits, layer_image, program_image, stack
 from hw.program.isa import NEVER, NUMBERS, Header, LayerDescription, Opcode, SelectUse
 from hw.program.parts import Part, shares
@@ -27,7 +27,7 @@ __all__ = ["emit"]
 #: Cycles granted to each layer beyond its serial work before a run counts as hung.
 _LAYER_SLACK = 1000
 #: The longest limit of a run that a Header can say.
-_LONGEST = (1 << bits_of(Header.as_shape()["limit"].shape)) - 1
+_LONGEST = Header.fields["limit"].high
 #: Cycles granted to external memory for each beat, and for each chunk.
 _BEAT_CYCLES, _CHUNK_CYCLES = 64, 10_000
 

@@ -1,42 +1,114 @@
-"""Bit layouts as plain integers: how wide they are, and their values packed into 32-bit words and unpacked."""
+"""Bit layouts: which fields a word has, and their values packed into 32-bit words and unpacked.
 
-from functools import cache
-from typing import Any
+A layout is a class that names its fields, each with its width, the lowest first::
 
-from amaranth import Shape
-from amaranth.lib import data
+    class Entry(Layout):
+        weight: signed(8)
+        offset: 10
 
-__all__ = ["bits_of", "decode", "encode", "words_of"]
+A field's width is a number of bits, :func:`signed` of one, an :class:`FieldEnum` or another layout. Layouts are
+plain Python; :mod:`hw.rtl.structs` makes hardware of them.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
+
+__all__ = ["Field", "FieldEnum", "Layout", "Signed", "bits_of", "decode", "encode", "signed", "words_of"]
 
 
-@cache
+class Signed(NamedTuple):
+    """The width of a field in two's complement."""
+
+    bits: int
+
+
+def signed(bits: int) -> Signed:
+    """The width of a field in two's complement."""
+    return Signed(bits)
+
+
+class FieldEnum(Enum):
+    """Names for the values of a field, which is so many bits wide: ``class Opcode(FieldEnum, bits=4)``."""
+
+    bits: ClassVar[int]
+
+    def __init_subclass__(cls, *, bits: int) -> None:
+        cls.bits = bits
+
+
+class Field(NamedTuple):
+    """A field of a layout.
+
+    Attributes
+    ----------
+    offset, bits : int
+        Its lowest bit's place in the layout, and its width.
+    low, high : int
+        The smallest and largest number that fits.
+    kind : int, Signed, or subclass of FieldEnum or Layout
+        As the layout says it.
+    nested : bool
+        Whether it is a layout itself.
+    """
+
+    offset: int
+    bits: int
+    low: int
+    high: int
+    kind: Any
+    nested: bool
+
+
+class Layout:
+    """Base of layouts; a subclass is only read, there are no objects of it.
+
+    Attributes
+    ----------
+    bits : int
+        Width.
+    fields : mapping of str to Field
+        Lowest first.
+    """
+
+    bits: ClassVar[int]
+    fields: ClassVar[Mapping[str, Field]]
+
+    def __init_subclass__(cls) -> None:
+        fields, offset = {}, 0
+        for name, kind in cls.__annotations__.items():
+            bits = kind if isinstance(kind, int) else kind.bits
+            low = -(1 << bits - 1) if isinstance(kind, Signed) else 0
+            nested = isinstance(kind, type) and issubclass(kind, Layout)
+            fields[name] = Field(offset, bits, low, low + (1 << bits) - 1, kind, nested)
+            offset += bits
+        cls.bits, cls.fields = offset, MappingProxyType(fields)
+
+
 def bits_of(layout: Any) -> int:
     """Width of a layout, in bits."""
-    return Shape.cast(layout).width
+    return int(layout.bits)
 
 
-@cache
 def words_of(layout: Any) -> int:
     """32-bit words that a layout occupies."""
     return -(-bits_of(layout) // 32)
 
 
 def _pack(layout: Any, values: dict[str, Any], path: str) -> int:
-    fields = dict(data.Layout.cast(layout))
+    fields = layout.fields
     if fields.keys() - {"reserved"} != values.keys() - {"reserved"}:
         raise TypeError(f"{path} takes the fields {', '.join(fields)}, not {', '.join(values)}")
     word = 0
     for name, field in fields.items():
         value = values.get(name, 0)
         if isinstance(value, dict):
-            value = _pack(field.shape, value, f"{path}.{name}")
+            value = _pack(field.kind, value, f"{path}.{name}")
         value = getattr(value, "value", value)
-        shape = Shape.cast(field.shape)
-        low = -(1 << shape.width - 1) if shape.signed else 0
-        high = low + (1 << shape.width) - 1
-        if not low <= value <= high:
-            raise ValueError(f"{path}.{name} must be in {low}..{high}, not {value}")
-        word |= (int(value) & (1 << shape.width) - 1) << field.offset
+        if not field.low <= value <= field.high:
+            raise ValueError(f"{path}.{name} must be in {field.low}..{field.high}, not {value}")
+        word |= (int(value) & (1 << field.bits) - 1) << field.offset
     return word
 
 
@@ -50,36 +122,25 @@ def encode(layout: Any, **values: Any) -> list[int]:
     ValueError
         When a value doesn't fit its field.
     """
-    word = _pack(layout, values, getattr(layout, "__name__", "word"))
+    word = _pack(layout, values, layout.__name__)
     return [(word >> 32 * i) & 0xFFFF_FFFF for i in range(words_of(layout))]
 
 
-@cache
-def _fields(layout: Any) -> tuple[tuple[str, int, int, int, Any], ...]:
-    """Name, offset, mask, sign bit (0 if unsigned) and, of nested layouts, shape of each field.
-
-    Kept, because Amaranth takes its time to say so.
-    """
-    found = []
-    for name, field in data.Layout.cast(layout):
-        shape = Shape.cast(field.shape)
-        nested = field.shape if isinstance(field.shape, type) and issubclass(field.shape, data.View) else None
-        sign = 1 << shape.width - 1 if shape.signed else 0
-        found.append((name, field.offset, (1 << shape.width) - 1, sign, nested))
-    return tuple(found)
-
-
 def _unpack(layout: Any, word: int) -> dict[str, Any]:
-    return {
-        name: ((word >> offset & mask) ^ sign) - sign if nested is None else _unpack(nested, word >> offset & mask)
-        for name, offset, mask, sign, nested in _fields(layout)
-    }
+    values: dict[str, Any] = {}
+    for name, field in layout.fields.items():
+        value = word >> field.offset & (1 << field.bits) - 1
+        if field.nested:
+            values[name] = _unpack(field.kind, value)
+        else:
+            values[name] = value if value <= field.high else value - (1 << field.bits)
+    return values
 
 
 def decode(layout: Any, words: list[int]) -> dict[str, Any]:
     """Unpack 32-bit words into a dictionary of integers, nested as the layout is."""
     if len(words) != words_of(layout):
-        raise ValueError(f"{getattr(layout, '__name__', 'word')} is {words_of(layout)} words long, not {len(words)}")
+        raise ValueError(f"{layout.__name__} is {words_of(layout)} words long, not {len(words)}")
     joined = 0
     for word in reversed(words):
         joined = joined << 32 | int(word)

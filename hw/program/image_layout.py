@@ -83,7 +83,7 @@ def layer_image(
                 layer["name"], Selection, selection
             )
             continue
-        fields = {part: layer[part] for part in dict(LayerDescription.as_shape())}
+        fields = {part: layer[part] for part in LayerDescription.fields}
         if layer["enable"]:
             for part, layout in (("rows", Row), ("columns", Column)):
                 words = tuple(word for entry in layer[part] for word in _encode(layer["name"], layout, entry))

@@ -61,7 +61,7 @@ class Fields:
 
     def values(self) -> dict[str, Any]:
         """The layout's fields by name, in its order, those of nested layouts as dictionaries."""
-        names = [name for name in dict(self.layout.as_shape()) if name != "reserved"]
+        names = [name for name in self.layout.fields if name != "reserved"]
         return {name: getattr(self, name).values() if name in self._nested else getattr(self, name) for name in names}
 
     def pack(self) -> list[int]:

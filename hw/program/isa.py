@@ -1,14 +1,14 @@
 """Every word of a program: of program, layer and list memories, and of a request to external memory.
 
-Bits are laid out only here; those of the host stream in :mod:`hw.program.protocol`. The RTL uses these layouts as
-hardware; compiler, simulator and driver pack and unpack them with :mod:`hw.program.bits`. Words of the program memory
-are 32 bits; a longer layout occupies consecutive words, least significant first.
+Bits are laid out only here; those of the host stream in :mod:`hw.program.protocol`. The RTL has these layouts from
+:mod:`hw.rtl.structs`; compiler, simulator and driver pack and unpack them with :mod:`hw.program.bits`. Words of the
+program memory are 32 bits; a longer layout occupies consecutive words, least significant first.
 """
 
-from amaranth import signed
-from amaranth.lib import data, enum
+from functools import cache
 
 from hw.config import AcceleratorConfig
+from hw.program.bits import FieldEnum, Layout, signed
 from hw.program.isa_select import MAX_MASKS, Selection, SelectKind, SelectUse
 
 __all__ = [
@@ -49,7 +49,7 @@ SEGMENT_ROWS = 255
 NEVER = 511
 
 
-class Opcode(enum.Enum, shape=4):
+class Opcode(FieldEnum, bits=4):
     """Instructions of the sequencer. 0 is no instruction: an empty memory does not run."""
 
     LAYER = 1  #: run the layer whose description follows
@@ -58,7 +58,7 @@ class Opcode(enum.Enum, shape=4):
     SELECT = 4  #: choose which activations of its input the layer that follows multiplies
 
 
-class Operation(data.Struct):
+class Operation(Layout):
     """First word of an instruction."""
 
     op: Opcode
@@ -67,7 +67,7 @@ class Operation(data.Struct):
     chunks: 8  # LAYER: chunks of lists that must have been written before it starts, from the run's first on; else 0
 
 
-class Decision(data.Struct):
+class Decision(Layout):
     """What follows the first word of BRANCH and STOP: unsigned margins."""
 
     threshold: 32  # 0 in a STOP, which does not ask
@@ -75,7 +75,7 @@ class Decision(data.Struct):
     high: 32
 
 
-class Window(data.Struct):
+class Window(Layout):
     """Which words of a map a core keeps, and where: word ``index`` of the map at ``base + index - low``."""
 
     bank: 1
@@ -84,7 +84,7 @@ class Window(data.Struct):
     count: 13  # words that are kept
 
 
-class Target(data.Struct):
+class Target(Layout):
     """Which words of a map a core makes: position after position in the order of its walk, the channels together.
 
     Words of a map are numbered row by row, position by position, eight channels each.
@@ -99,7 +99,7 @@ class Target(data.Struct):
     everywhere: 1  # words go to all cores; else only to this core and the ones before and after it
 
 
-class Source(data.Struct):
+class Source(Layout):
     """How the dispatcher walks a map: rows of positions, words of each position. Addresses and pitches are in words.
 
     The rows of a walk may be columns of the map: outputs near the edges of a narrow band become final sooner then.
@@ -128,7 +128,7 @@ class Source(data.Struct):
     first_mask: 6  # CHANNELS: number of the first word's mask
 
 
-class Row(data.Struct):
+class Row(Layout):
     """What one input row contributes to."""
 
     list: 12  # first list of the first kernel row that meets it, counted from the layer's first
@@ -137,7 +137,7 @@ class Row(data.Struct):
     final: 1  # it completes an output row
 
 
-class Column(data.Struct):
+class Column(Layout):
     """Which lists one input column uses and where its products start."""
 
     list: 12  # added to the row's
@@ -145,7 +145,7 @@ class Column(data.Struct):
     dumps: 4  # output positions that it completes in a row that completes an output row
 
 
-class LaneDescription(data.Struct):
+class LaneDescription(Layout):
     """How accumulators become activations."""
 
     outputs: 20  # accumulators of the whole layer in this core
@@ -160,7 +160,7 @@ class LaneDescription(data.Struct):
     clamp_high: signed(8)
 
 
-class Residual(data.Struct):
+class Residual(Layout):
     """The second operand of a fused ADD, and its scales."""
 
     enable: 1
@@ -178,7 +178,7 @@ class Residual(data.Struct):
     clamp_high: signed(8)
 
 
-class LayerDescription(data.Struct):
+class LayerDescription(Layout):
     """Description of a layer in a core's layer memory."""
 
     enable: 1  # this core takes part; if not, only the window matters
@@ -189,7 +189,7 @@ class LayerDescription(data.Struct):
     window: Window
 
 
-class Header(data.Struct):
+class Header(Layout):
     """What the program memory begins with: the Header of each program, program after program.
 
     RUN is refused (BAD_HEADER) unless the words of an image are as many as its codes take, at least one, and have room
@@ -210,7 +210,7 @@ class Header(data.Struct):
     chunks: 8  # entries of that table
 
 
-class Chunk(data.Struct):
+class Chunk(Layout):
     """Lists that are read from external memory during every run: an entry of a table in the program memory."""
 
     address: 32  # of its first beat
@@ -218,14 +218,14 @@ class Chunk(data.Struct):
     after: 8  # LAYERs of the run that must have ended before it is asked for: they use the memory that it is written to
 
 
-class Burst(data.Struct):
+class Burst(Layout):
     """A request for consecutive beats of external memory."""
 
     address: 32  # of the first one, counted in beats
     beats: 24  # at least 1
 
 
-class Segment(data.Struct):
+class Segment(Layout):
     """First beat of each part of a chunk, its low 32 bits; the others are 0. Its rows follow.
 
     A row is one list word for each PE, the one of PE 0 lowest, in as many beats as that takes, least significant first.
@@ -238,13 +238,19 @@ class Segment(data.Struct):
     reserved: 2
 
 
-class Entry(data.Struct):
+class Entry(Layout):
     """A nonzero weight in a list."""
 
     weight: signed(8)  # two's complement
     offset: 10  # added to the job's accumulator
 
 
-def pointer_layout(config: AcceleratorConfig) -> data.StructLayout:
+@cache
+def pointer_layout(config: AcceleratorConfig) -> type[Layout]:
     """The word of a list memory that says where a list lies: its first entry's address and its length."""
-    return data.StructLayout({"start": config.start_bits, "count": config.count_bits})
+
+    class Pointer(Layout):
+        start: config.start_bits
+        count: config.count_bits
+
+    return Pointer

@@ -1,7 +1,6 @@
 """The part of :mod:`hw.program.isa` that selections need."""
 
-from amaranth import signed
-from amaranth.lib import data, enum
+from hw.program.bits import FieldEnum, Layout, signed
 
 __all__ = ["MAX_MASKS", "SelectKind", "SelectUse", "Selection"]
 
@@ -9,7 +8,7 @@ __all__ = ["MAX_MASKS", "SelectKind", "SelectUse", "Selection"]
 MAX_MASKS = 64
 
 
-class SelectKind(enum.Enum, shape=2):
+class SelectKind(FieldEnum, bits=2):
     """What a SELECT chooses; 0 is nothing."""
 
     MASK = 1  #: channels that the layer memory names
@@ -17,7 +16,7 @@ class SelectKind(enum.Enum, shape=2):
     CHANNELS = 3  #: the channels with the largest sums of magnitudes, of equal ones the lowest
 
 
-class SelectUse(enum.Enum, shape=2):
+class SelectUse(FieldEnum, bits=2):
     """What of the choices made before counts in a layer."""
 
     ALL = 0  #: nothing: all activations
@@ -25,7 +24,7 @@ class SelectUse(enum.Enum, shape=2):
     CHANNELS = 2  #: channels in the masks
 
 
-class Selection(data.Struct):
+class Selection(Layout):
     """Description of a SELECT in a core's layer memory, in the last words of the space of a LayerDescription.
 
     Every word of the map belongs to the share of one core. Kind, pitch, length and count are the same in all cores.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.program.bits import bits_of, decode, encode, words_of
+from hw.program.bits import decode, encode, words_of
 from hw.program.check.images import check_images
 from hw.program.decode import Decoded
 from hw.program.instructions import CoreLayer
@@ -22,7 +22,7 @@ from hw.program.protocol import RunFlags
 __all__ = ["MOST_PROGRAMS", "Bundle", "link"]
 
 #: Programs that a RUN can name.
-MOST_PROGRAMS = 1 << bits_of(RunFlags.as_shape()["program"].shape)
+MOST_PROGRAMS = 1 << RunFlags.fields["program"].bits
 _HEADER = words_of(Header)
 #: Where the description of a SELECT begins in the space of a LAYER's.
 _SELECTION = words_of(LayerDescription) - words_of(Selection)

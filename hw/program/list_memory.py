@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from hw.config import AcceleratorConfig
-from hw.program.bits import bits_of
 from hw.program.chunks import ListChunk
 from hw.program.isa import Entry
 
 __all__ = ["ListMemory", "moved_pointers", "pack_entries", "pack_pointers", "unpack_entries", "unpack_pointers"]
 
-_WEIGHT_BITS = bits_of(Entry.as_shape()["weight"].shape)
+_WEIGHT_BITS = Entry.fields["weight"].bits
 _SIGN = 1 << (_WEIGHT_BITS - 1)
 
 

@@ -7,9 +7,8 @@ Words are 32 bits; a longer layout occupies consecutive words, least significant
 program's words mean is said in :mod:`hw.program.isa`.
 """
 
-from amaranth.lib import data, enum
-
 from hw.config import AcceleratorConfig
+from hw.program.bits import FieldEnum, Layout
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -32,7 +31,7 @@ __all__ = [
 PROTOCOL_VERSION = 8
 
 
-class HostCommand(enum.Enum, shape=8):
+class HostCommand(FieldEnum, bits=8):
     """What a host may ask; every command is a header word and as many payload words as the header says."""
 
     INFO = 1  #: reply INFO
@@ -45,7 +44,7 @@ class HostCommand(enum.Enum, shape=8):
     RESUME = 7  #: go on after a layer, in a stepped run
 
 
-class RunFlags(data.Struct):
+class RunFlags(Layout):
     """Argument of RUN.
 
     A RUN of the program that runs already is taken while that runs, and begins when that has ended; its image is
@@ -60,7 +59,7 @@ class RunFlags(data.Struct):
     program: 5  # number of the program
 
 
-class RunOptions(data.Struct):
+class RunOptions(Layout):
     """First payload words of RUN.
 
     A run is audited if its draw (:data:`hw.network.exits.AUDIT_STEPS`) is below ``audit``: it goes on past the first
@@ -80,13 +79,13 @@ class RunOptions(data.Struct):
     reserved: 23
 
 
-class CommandHeader(data.Struct):
+class CommandHeader(Layout):
     command: HostCommand
     argument: 8
     length: 16  # payload words
 
 
-class Memory(enum.Enum, shape=8):
+class Memory(FieldEnum, bits=8):
     """Memories a host can name. Lists are LISTS + number of the PE in its core."""
 
     PROGRAM = 0
@@ -99,7 +98,7 @@ class Memory(enum.Enum, shape=8):
     LISTS = 16
 
 
-class Place(data.Struct):
+class Place(Layout):
     """First payload word of WRITE and READ."""
 
     address: 16
@@ -107,7 +106,7 @@ class Place(data.Struct):
     core: 8  # 0 for memories that exist once
 
 
-class Reply(enum.Enum, shape=8):
+class Reply(FieldEnum, bits=8):
     """What the accelerator says; every reply is a header word and as many payload words as the header says."""
 
     INFO = 1  #: payload = protocol version, config digest
@@ -118,7 +117,7 @@ class Reply(enum.Enum, shape=8):
     ERROR = 6  #: code = ErrorCode; payload = detail
 
 
-class ErrorCode(enum.Enum, shape=8):
+class ErrorCode(FieldEnum, bits=8):
     """Why a command was refused; nothing has changed then, unless said otherwise."""
 
     NONE = 0
@@ -139,20 +138,20 @@ class ErrorCode(enum.Enum, shape=8):
     BAD_HEADER = 14  #: RUN of a program whose Header asks for an image that no RUN can bring; detail = header
 
 
-class RunError(data.Struct):
+class RunError(Layout):
     """Where a run was given up."""
 
     address: 16  # in the program memory; 0 if the run hadn't begun
     tag: 16  # of its RunOptions
 
 
-class ReplyHeader(data.Struct):
+class ReplyHeader(Layout):
     reply: Reply
     code: ErrorCode
     length: 16
 
 
-class LayerRecord(data.Struct):
+class LayerRecord(Layout):
     """Counters of one layer."""
 
     index: 16  # number of the layer
@@ -163,7 +162,7 @@ class LayerRecord(data.Struct):
     waited: 32  # those of the cycles that the layer waited for its lists
 
 
-class RunResult(data.Struct):
+class RunResult(Layout):
     """Outcome of a run."""
 
     label: 8  # class

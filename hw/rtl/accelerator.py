@@ -15,8 +15,6 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
-from hw.program.isa import Burst
-from hw.program.protocol import Memory
 from hw.rtl.control.exit_unit import ExitUnit
 from hw.rtl.control.selector import Selector
 from hw.rtl.control.sequencer import Sequencer
@@ -24,6 +22,7 @@ from hw.rtl.core.core import PAIR, Core
 from hw.rtl.exchange import Exchange
 from hw.rtl.host.host_port import HostPort
 from hw.rtl.loader import Loader
+from hw.rtl.structs import Burst, Memory
 from hw.rtl.verilog_platform import memory_attributes, promote, shared
 
 __all__ = ["CORE", "Accelerator"]

@@ -7,7 +7,7 @@ from amaranth import Cat, ClockDomain, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.program.protocol import ReplyHeader
+from hw.rtl.structs import ReplyHeader
 
 __all__ = ["AxiStream", "axi_ports"]
 

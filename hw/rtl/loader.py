@@ -16,7 +16,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import LIST_WORD_BITS, AcceleratorConfig
 from hw.program.bits import bits_of, words_of
-from hw.program.isa import Burst, Chunk, Segment
+from hw.rtl.structs import Burst, Chunk, Segment
 
 __all__ = ["Loader", "list_row"]
 
@@ -164,7 +164,7 @@ class Loader(wiring.Component):
         parts, width = self._config.row_beats, 32 * self._config.loader
         collected = Signal(width * parts)
         part = Signal(range(parts + 1))
-        rows, address = Signal(8), Signal(bits_of(Segment.as_shape()["address"].shape))
+        rows, address = Signal(8), Signal(Segment.as_shape()["address"].width)
         segment, arriving = Signal(Segment), data.View(Segment, self.weights.payload[:32])
         row = self.row.payload
         m.d.comb += row.words.eq(collected[: len(row.words.as_value())])

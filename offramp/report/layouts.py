@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from amaranth.lib import data, enum
-
 from hw.program import isa, isa_select, program, protocol
+from hw.program.bits import FieldEnum, Layout
 
 __all__ = ["described", "program_page", "tables_of"]
 
@@ -52,21 +51,21 @@ def described(module: ModuleType) -> list[dict[str, Any]]:
     own = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
     found: list[dict[str, Any]] = []
     for cls in own:
-        if isinstance(cls, type) and issubclass(cls, enum.Enum):
+        if isinstance(cls, type) and issubclass(cls, FieldEnum):
             said = _comments(cls)
             members = [{"value": each.value, "name": each.name, "meaning": _plain(said[each.name])} for each in cls]  # type: ignore[attr-defined]
             found.append({"name": cls.__name__, "said": _said(cls), "members": members})
-        elif isinstance(cls, type(data.Struct)):
+        elif isinstance(cls, type) and issubclass(cls, Layout):
             found.append({"name": cls.__name__, "said": _said(cls), "fields": list(_fields(cls))})
     return found
 
 
 def _fields(cls: Any) -> Iterator[dict[str, Any]]:
     said = _comments(cls)
-    for name, field in cls.as_shape():
-        kind = getattr(field.shape, "__name__", "")
+    for name, field in cls.fields.items():
+        kind = getattr(field.kind, "__name__", "")
         meaning = _plain(said[name]) or (f"see {kind}" if kind else "")
-        yield {"low": field.offset, "bits": field.width, "name": name, "meaning": meaning}
+        yield {"low": field.offset, "bits": field.bits, "name": name, "meaning": meaning}
 
 
 def tables_of(module: ModuleType) -> Iterator[str]:

@@ -9,11 +9,12 @@ from amaranth.lib import memory
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.network.selection import Select
-from hw.program.isa import Selection, SelectKind, Source
+from hw.program.isa import SelectKind
 from hw.rtl.control.selector import Selector
 from hw.rtl.core.activations import WORD_BITS
 from hw.rtl.core.favour import Favour
 from hw.rtl.core.scanner import Scanner
+from hw.rtl.structs import Selection, Source
 
 KINDS = {"mask": SelectKind.MASK, "elements": SelectKind.ELEMENTS, "channels": SelectKind.CHANNELS}
 

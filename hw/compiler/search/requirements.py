@@ -11,7 +11,6 @@ from hw.compiler.steps.geometry import column_dumps, row_schedule
 from hw.compiler.steps.partition import Partition
 from hw.compiler.steps.step import Step
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.program.bits import bits_of
 from hw.program.isa import Column, Row, Source
 
 __all__ = ["Requirements", "least_passes", "refusal", "requirements"]
@@ -61,12 +60,7 @@ class _Rule:
     message: str
 
 
-def _largest(layout: type, name: str) -> int:
-    """The largest number in a field of one of :mod:`hw.program.isa`'s layouts."""
-    return (1 << bits_of(layout.as_shape()[name].shape)) - 1  # type: ignore[attr-defined]
-
-
-_MOST_WORDS = _largest(Source, "words")
+_MOST_WORDS = Source.fields["words"].high
 _RULES = (
     _Rule(
         lambda need: need.accumulators,
@@ -80,22 +74,22 @@ _RULES = (
     ),
     _Rule(
         lambda need: need.reach,
-        lambda config: _largest(Row, "list"),
+        lambda config: Row.fields["list"].high,
         "lists are numbered up to {value}, {more} more than the {limit} that a table entry can hold",
     ),
     _Rule(
         lambda need: need.uses,
-        lambda config: _largest(Row, "count"),
+        lambda config: Row.fields["count"].high,
         "an activation meets {value} kernel rows, {more} more than the {limit} that a table entry can count",
     ),
     _Rule(
         lambda need: need.completed,
-        lambda config: _largest(Column, "dumps"),
+        lambda config: Column.fields["dumps"].high,
         "an input column completes {value} output positions, {more} more than the {limit} that a table entry can count",
     ),
     _Rule(
         lambda need: need.blank,
-        lambda config: _largest(Source, "blank_rows"),
+        lambda config: Source.fields["blank_rows"].high,
         "a kernel reaches {value} rows beyond the map, {more} more than the {limit} that a description can count",
     ),
     _Rule(

@@ -4,7 +4,6 @@ import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.numerics import Rounding, clamp, requantize
-from hw.program.bits import bits_of
 from hw.program.check.memory_state import Memories, walk_order
 from hw.program.instructions import CoreLayer, SourceFields, TargetFields
 from hw.program.isa import MAX_CLASSES, NUMBERS, Row
@@ -14,7 +13,7 @@ from hw.rules import require
 __all__ = ["ListContents", "check_core", "numbers_of"]
 
 #: Lists that a kernel row can begin with.
-_LISTS = 1 << bits_of(Row.as_shape()["list"].shape)
+_LISTS = 1 << Row.fields["list"].bits
 #: More than any word of a list says of an accumulator.
 _OFFSETS = 1 << 32
 #: Words of each PE of a core, and which of them are certain, as :class:`hw.program.list_memory.ListMemory` says it.

@@ -9,7 +9,6 @@ from itertools import pairwise
 import numpy as np
 
 from hw.config import EXCHANGE_ROUND, LIST_WORD_BITS, WORD_CHANNELS, AcceleratorConfig
-from hw.program.bits import bits_of
 from hw.program.check.core_layer import ListContents, check_core, numbers_of
 from hw.program.check.memory_state import Memories
 from hw.program.check.select import Selections
@@ -23,7 +22,7 @@ from hw.rules import require
 __all__ = ["check_images"]
 
 #: Words of external memory that a chunk's address can say.
-_EXTERNAL = 1 << bits_of(Chunk.as_shape()["address"].shape)
+_EXTERNAL = 1 << Chunk.fields["address"].bits
 
 
 def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig, number: int = 0) -> Decoded:

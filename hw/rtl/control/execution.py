@@ -4,10 +4,9 @@ from amaranth import Mux, Signal, Value
 from amaranth.lib import enum
 
 from hw.program.bits import words_of
-from hw.program.isa import Decision, Header, Opcode, Operation
-from hw.program.protocol import ErrorCode, LayerRecord, Reply, RunFlags
 from hw.rtl.adders import pipelined_sum
 from hw.rtl.host.reply_record import offer_record
+from hw.rtl.structs import Decision, ErrorCode, Header, LayerRecord, Opcode, Operation, Reply, RunFlags
 
 __all__ = ["Execution", "RunState"]
 

@@ -4,8 +4,7 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.program.isa import Decision
-from hw.program.protocol import RunResult
+from hw.rtl.structs import Decision, RunResult
 
 __all__ = ["ExitRule"]
 

@@ -5,10 +5,10 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.program.bits import words_of
-from hw.program.protocol import RunFlags, RunOptions
 from hw.rtl.control.exit_unit import draw
 from hw.rtl.control.image_packer import ImagePacker
 from hw.rtl.exchange import WordWrite
+from hw.rtl.structs import RunFlags, RunOptions
 
 __all__ = ["ImageLoader"]
 

@@ -16,9 +16,10 @@ from amaranth.lib import data, enum, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.program.isa import MAX_MASKS, Selection, SelectKind
+from hw.program.isa import MAX_MASKS
 from hw.rtl.adders import pipelined_sum
 from hw.rtl.core.scanner import PLACE, TALLY_BITS, Order, OrderKind, Scanner
+from hw.rtl.structs import Selection, SelectKind
 
 __all__ = ["Selector"]
 

@@ -8,8 +8,6 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
 from hw.program.bits import words_of
-from hw.program.isa import Decision, Header, LayerDescription, Opcode, Window
-from hw.program.protocol import ErrorCode, Reply, RunError, RunFlags, RunOptions, RunResult
 from hw.rtl.adders import constant_multiple
 from hw.rtl.control.execution import Execution, RunState
 from hw.rtl.control.exit_rule import ExitRule
@@ -17,6 +15,19 @@ from hw.rtl.control.image_loader import ImageLoader
 from hw.rtl.exchange import WordWrite
 from hw.rtl.fetcher import Fetcher
 from hw.rtl.host.reply_record import ReplyRecord, offer_record
+from hw.rtl.structs import (
+    Decision,
+    ErrorCode,
+    Header,
+    LayerDescription,
+    Opcode,
+    Reply,
+    RunError,
+    RunFlags,
+    RunOptions,
+    RunResult,
+    Window,
+)
 
 __all__ = ["Sequencer"]
 

@@ -4,7 +4,7 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.program.isa import Source
+from hw.rtl.structs import Source
 
 __all__ = ["AddressGenerator"]
 

@@ -6,8 +6,6 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
 from hw.program.bits import words_of
-from hw.program.isa import LayerDescription, Selection, Window
-from hw.program.protocol import Memory
 from hw.rtl.adders import popcount
 from hw.rtl.core.activations import ActivationMemory
 from hw.rtl.core.dispatcher import Dispatcher
@@ -19,6 +17,7 @@ from hw.rtl.core.scanner import PLACE, TALLY_BITS, Order, Scanner
 from hw.rtl.exchange import Exchange, WordWrite
 from hw.rtl.fetcher import Fetcher
 from hw.rtl.loader import list_row
+from hw.rtl.structs import LayerDescription, Memory, Selection, Window
 from hw.rtl.verilog_platform import memory_attributes, promote
 
 __all__ = ["PAIR", "Core", "LoadWord"]

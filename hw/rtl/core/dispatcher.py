@@ -23,11 +23,11 @@ from amaranth.lib import data, enum, fifo, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.program.isa import Column, Row, Source
 from hw.rtl.core.activations import WORD_BITS
 from hw.rtl.core.nonzeros import Nonzeros, groups, reaches, split
 from hw.rtl.core.pe import job_layout
 from hw.rtl.core.walk import Item, Walk
+from hw.rtl.structs import Column, Row, Source
 
 __all__ = ["Dispatcher"]
 

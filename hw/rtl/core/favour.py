@@ -5,8 +5,9 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.program.isa import MAX_MASKS, Selection, SelectUse, Source
+from hw.program.isa import MAX_MASKS
 from hw.rtl.core.scanner import Order, OrderKind
+from hw.rtl.structs import Selection, SelectUse, Source
 from hw.rtl.verilog_platform import memory_attributes
 
 __all__ = ["Favour"]

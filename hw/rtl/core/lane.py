@@ -20,8 +20,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
 from hw.numerics import ADD_LEFT_SHIFT
-from hw.program.isa import LaneDescription, Residual
 from hw.rtl.core.requantizer import Requantizer, ScaleFields
+from hw.rtl.structs import LaneDescription, Residual
 
 __all__ = ["Lane", "ResidualStages"]
 

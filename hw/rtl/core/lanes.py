@@ -10,10 +10,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.program.isa import LaneDescription, Residual, Target
 from hw.rtl.core.activations import WORD_BITS
 from hw.rtl.core.address_generator import AddressGenerator
 from hw.rtl.core.lane import Lane
+from hw.rtl.structs import LaneDescription, Residual, Target
 
 __all__ = ["Lanes"]
 

@@ -5,9 +5,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.program.isa import Target
 from hw.rtl.core.address_generator import AddressGenerator
 from hw.rtl.exchange import WordWrite
+from hw.rtl.structs import Target
 
 __all__ = ["Packer"]
 

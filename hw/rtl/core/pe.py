@@ -11,8 +11,8 @@ from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import LIST_WORD_BITS, AcceleratorConfig
-from hw.program.isa import Entry, pointer_layout
 from hw.rtl.core.accumulator import AccumulatorUnit
+from hw.rtl.structs import Entry, pointer_layout
 
 __all__ = ["ProcessingElement", "job_layout", "load_layout"]
 

@@ -14,9 +14,9 @@ from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.program.isa import Selection
 from hw.rtl.adders import popcount
 from hw.rtl.core.activations import WORD_BITS
+from hw.rtl.structs import Selection
 
 __all__ = ["PLACE", "TALLY_BITS", "Order", "OrderKind", "Scanner"]
 

@@ -4,8 +4,8 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.program.isa import Source
 from hw.rtl.core.address_generator import AddressGenerator
+from hw.rtl.structs import Source
 
 __all__ = ["Item", "Walk"]
 

@@ -11,18 +11,12 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
 from hw.program.isa import MAX_CLASSES
-from hw.program.protocol import (
-    PROTOCOL_VERSION,
-    ErrorCode,
-    HostCommand,
-    Memory,
-    Reply,
-    RunFlags,
-)
+from hw.program.protocol import PROTOCOL_VERSION
 from hw.rtl.core.core import PAIR, LoadWord
 from hw.rtl.host.memory_access import CommandState, MemoryAccess
 from hw.rtl.host.reply_port import ReplyPort
 from hw.rtl.host.reply_record import ReplyRecord
+from hw.rtl.structs import ErrorCode, HostCommand, Memory, Reply, RunFlags
 
 __all__ = ["HostPort"]
 

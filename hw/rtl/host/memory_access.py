@@ -4,8 +4,9 @@ from amaranth import Cat, Mux, Signal
 
 from hw.config import WORD_CHANNELS
 from hw.program.isa import MAX_CLASSES
-from hw.program.protocol import CommandHeader, ErrorCode, HostCommand, Memory, Place, Reply, memory_depths
+from hw.program.protocol import memory_depths
 from hw.rtl.host.reply_port import reply_header
+from hw.rtl.structs import CommandHeader, ErrorCode, HostCommand, Memory, Place, Reply
 
 __all__ = ["CommandState", "MemoryAccess"]
 

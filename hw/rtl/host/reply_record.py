@@ -3,7 +3,7 @@
 from amaranth.lib import data
 
 from hw.program.bits import bits_of, words_of
-from hw.program.protocol import ErrorCode, LayerRecord, Reply, RunResult
+from hw.rtl.structs import ErrorCode, LayerRecord, Reply, RunResult
 
 __all__ = ["ReplyRecord", "offer_record"]
 

@@ -1,62 +1,23 @@
 import re
 
 import pytest
-from amaranth import Shape
-from amaranth.lib import data, enum
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hw.program import isa, protocol
-from hw.program.bits import decode, encode, words_of
+from hw.program.bits import FieldEnum, Layout, bits_of, decode, encode, signed, words_of
+from tests.hw.layout_values import kinds, plain, values_of
 
-LAYOUTS = {
-    name: value
-    for module in (isa, protocol)
-    for name, value in vars(module).items()
-    if isinstance(value, type) and issubclass(value, data.Struct) and value is not data.Struct
-}
-ENUMS = {
-    name: value
-    for module in (isa, protocol)
-    for name, value in vars(module).items()
-    if isinstance(value, type) and issubclass(value, enum.Enum)
-}
-
-
-def is_nested(shape) -> bool:
-    return isinstance(shape, type) and issubclass(shape, data.View)
-
-
-def values_of(layout) -> st.SearchStrategy:
-    """Valid values of every field, nested as the layout is."""
-    fields = {}
-    for name, field in data.Layout.cast(layout):
-        if is_nested(field.shape):
-            fields[name] = values_of(field.shape)
-        elif isinstance(field.shape, type) and issubclass(field.shape, enum.Enum):
-            fields[name] = st.sampled_from(list(field.shape))
-        else:
-            shape = Shape.cast(field.shape)
-            low = -(1 << shape.width - 1) if shape.signed else 0
-            fields[name] = st.integers(low, low + (1 << shape.width) - 1)
-    return st.fixed_dictionaries(fields)
-
-
-def plain(values):
-    """Enum members as their numbers."""
-    if isinstance(values, dict):
-        return {name: plain(value) for name, value in values.items()}
-    return getattr(values, "value", values)
+ENUMS = kinds(FieldEnum)
+LAYOUTS = kinds(Layout)
 
 
 @pytest.mark.parametrize("name", ENUMS)
-def test_enums_have_shapes_that_hold_distinct_members(name):
-    shape = Shape.cast(ENUMS[name])
+def test_enumerations_have_widths_that_hold_distinct_members(name):
     numbers = [member.value for member in ENUMS[name]]
-    assert shape.width in (2, 4, 8)
-    assert not shape.signed
+    assert bits_of(ENUMS[name]) in (2, 4, 8)
     assert len(set(numbers)) == len(numbers)
-    assert all(0 <= number < 1 << shape.width for number in numbers)
+    assert all(0 <= number < 1 << bits_of(ENUMS[name]) for number in numbers)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -70,13 +31,28 @@ def test_decode_is_the_inverse_of_encode(name, data):
     assert decode(layout, words) == plain(values)
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-@given(data=st.data())
-def test_packing_is_that_of_the_hardware(name, data):
-    layout = LAYOUTS[name]
-    values = data.draw(values_of(layout))
-    packed = sum(word << 32 * i for i, word in enumerate(encode(layout, **values)))
-    assert packed == layout.const(values).as_bits()
+class Inner(Layout):
+    low: 3
+    balance: signed(5)
+
+
+class Outer(Layout):
+    op: isa.Opcode
+    inner: Inner
+    rest: 30
+
+
+def test_fields_lie_one_after_the_other():
+    found = {name: (field.offset, field.bits, field.low, field.high) for name, field in Outer.fields.items()}
+    assert found == {"op": (0, 4, 0, 15), "inner": (4, 8, 0, 255), "rest": (12, 30, 0, (1 << 30) - 1)}
+    assert Inner.fields["balance"] == (3, 5, -16, 15, signed(5), False)
+    assert (bits_of(Inner), bits_of(Outer), words_of(Outer)) == (8, 42, 2)
+
+
+def test_a_layout_by_hand():
+    values = {"op": isa.Opcode.STOP, "inner": {"low": 5, "balance": -2}, "rest": 1 << 20 | 3}
+    assert encode(Outer, **values) == [3 | 5 << 4 | 30 << 7 | 3 << 12, 1]
+    assert decode(Outer, [3 | 5 << 4 | 30 << 7 | 3 << 12, 1]) == plain(values)
 
 
 def test_every_layout_is_there():
@@ -90,7 +66,7 @@ def test_reserved_bits_need_no_value():
 
 
 ROW = {"list": 1, "accumulator": 2, "count": 3, "final": 1}
-HEADER = dict.fromkeys(dict(isa.Header.as_shape()), 0)
+HEADER = dict.fromkeys(isa.Header.fields, 0)
 LAYER = decode(isa.LayerDescription, [0] * words_of(isa.LayerDescription))
 WINDOW = {"bank": 0, "base": 1, "low": 2, "count": 3}
 

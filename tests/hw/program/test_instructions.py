@@ -1,8 +1,6 @@
 from dataclasses import fields, replace
 
 import pytest
-from amaranth import Shape
-from amaranth.lib import data
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +38,7 @@ def test_every_layout_of_a_program_is_there():
 
 @pytest.mark.parametrize("kind", KINDS.values())
 def test_names_are_those_of_the_layout(kind):
-    there = [name for name in dict(kind.layout.as_shape()) if name != "reserved"]
+    there = [name for name in kind.layout.fields if name != "reserved"]
     assert [field.name for field in fields(kind)] == there
 
 
@@ -63,11 +61,11 @@ def test_a_row_by_hand():
 
 
 def test_nested_layouts_are_typed():
-    shape = isa.LayerDescription.as_shape()
-    nested = {name for name, field in dict(shape).items() if isinstance(field.shape, type(data.Struct))}
-    core = CoreLayer.unpack([0] * words_of(isa.LayerDescription))
+    layout = isa.LayerDescription
+    nested = {name for name, field in layout.fields.items() if field.nested}
+    core = CoreLayer.unpack([0] * words_of(layout))
     assert {name for name in core.values() if isinstance(getattr(core, name), Fields)} == nested
-    assert Shape.cast(shape).width == sum(Shape.cast(field.shape).width for _, field in shape)
+    assert layout.bits == sum(field.bits for field in layout.fields.values())
     assert (core.rows, core.columns) == ((), ())
 
 

@@ -1,6 +1,4 @@
 import pytest
-from amaranth import Shape
-from amaranth.lib import data
 
 from hw.config import LIST_WORD_BITS, PRESETS, WORD_CHANNELS, preset
 from hw.program import isa
@@ -30,7 +28,7 @@ def test_an_empty_memory_holds_no_instruction():
 
 def test_addresses_reach_every_word_of_the_largest_memories():
     def bits(layout):
-        return {name: Shape.cast(field.shape).width for name, field in data.Layout.cast(layout)}
+        return {name: field.bits for name, field in layout.fields.items()}
 
     sizes = {"activation_words": 4096, "accumulators": 1024, "channel_words": 4096, "layer_words": 4096}
     largest = preset("base").replace(program_words=4096, **sizes)
@@ -49,5 +47,4 @@ def test_addresses_reach_every_word_of_the_largest_memories():
 
 
 def test_the_limit_of_a_run_is_less_than_the_counter_of_cycles_can_count():
-    limit, counter = isa.Header.as_shape()["limit"], RunResult.as_shape()["cycles"]
-    assert bits_of(limit.shape) < bits_of(counter.shape)
+    assert isa.Header.fields["limit"].bits < RunResult.fields["cycles"].bits

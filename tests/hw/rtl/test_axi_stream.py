@@ -9,9 +9,9 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
 from hw.program.bits import encode
-from hw.program.isa import Burst
 from hw.program.protocol import ErrorCode, Reply, ReplyHeader
 from hw.rtl.axi_stream import AxiStream
+from hw.rtl.structs import Burst
 
 
 class Echo(wiring.Component):

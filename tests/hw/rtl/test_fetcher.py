@@ -2,9 +2,10 @@ import pytest
 from amaranth import Module
 from amaranth.lib import memory, wiring
 
+from hw.program import isa
 from hw.program.bits import bits_of, decode, words_of
-from hw.program.isa import Decision, Operation, Target
 from hw.rtl.fetcher import Fetcher
+from hw.rtl.structs import struct
 from tests.hw.simulate import Bench, reused, simulate
 
 WORDS = 7
@@ -61,7 +62,7 @@ def test_words_are_in_view_when_done_and_stay(tmp_path, seed):
     simulate(build, seed=seed, folder=tmp_path)
 
 
-@pytest.mark.parametrize("layout", [Operation, Decision, Target])
+@pytest.mark.parametrize("layout", [isa.Operation, isa.Decision, isa.Target])
 def test_top_is_the_layout_fetched_last(tmp_path, layout):
     def build(rng):
         contents = [rng.getrandbits(32) for _ in range(DEPTH)]
@@ -76,7 +77,7 @@ def test_top_is_the_layout_fetched_last(tmp_path, layout):
                 await ctx.tick()
                 ctx.set(fetcher.start, 0)
                 await ctx.tick().repeat(Fetcher.cycles(count))
-                top = ctx.get(fetcher.top(layout).as_value())
+                top = ctx.get(fetcher.top(struct(layout)).as_value())
                 words = [top >> 32 * n & 0xFFFF_FFFF for n in range(count)]
                 wanted = contents[first : first + count]
                 wanted[-1] &= (1 << (bits_of(layout) - 32 * (count - 1))) - 1

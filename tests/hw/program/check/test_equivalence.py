@@ -8,7 +8,6 @@ import pytest
 from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig, preset
 from hw.network.network import Add
-from hw.program.bits import bits_of
 from hw.program.isa import Entry
 from hw.program.list_memory import unpack_pointers
 from hw.program.program import Program
@@ -20,7 +19,7 @@ from tests.hw.partitions import only
 from tests.random_networks import random_codes, random_network, with_selects
 
 TINY = preset("tiny").replace(accumulator_bits=32)
-WEIGHT = bits_of(Entry.as_shape()["weight"].shape)
+WEIGHT = Entry.fields["weight"].bits
 #: What is refused before it is compared: it would do harm.
 ANY = r"^(command|layer) \d"
 STEM, EARLY, INNER, SUM, MEAN, HIDDEN, HEAD = range(7)

@@ -1,0 +1,114 @@
+"""The layouts of :mod:`hw.program` as Amaranth's: what signals and ports of the RTL are declared with.
+
+The RTL imports layouts and enumerations from here; software takes the same names from :mod:`hw.program.isa` and
+:mod:`hw.program.protocol`, and needs no Amaranth.
+"""
+
+from functools import cache
+
+from amaranth import signed as signed_shape
+from amaranth import unsigned
+from amaranth.lib import data, enum
+
+from hw.config import AcceleratorConfig
+from hw.program import isa, protocol
+from hw.program.bits import FieldEnum, Layout, Signed
+
+__all__ = [
+    "Burst",
+    "Chunk",
+    "Column",
+    "CommandHeader",
+    "Decision",
+    "Entry",
+    "ErrorCode",
+    "Header",
+    "HostCommand",
+    "LaneDescription",
+    "LayerDescription",
+    "LayerRecord",
+    "Memory",
+    "Opcode",
+    "Operation",
+    "Place",
+    "Reply",
+    "ReplyHeader",
+    "Residual",
+    "Row",
+    "RunError",
+    "RunFlags",
+    "RunOptions",
+    "RunResult",
+    "Segment",
+    "SelectKind",
+    "SelectUse",
+    "Selection",
+    "Source",
+    "Target",
+    "Window",
+    "pointer_layout",
+    "struct",
+]
+
+
+def _enumeration(kind: type[FieldEnum]) -> type[FieldEnum]:
+    """The enumeration itself, which Amaranth takes as a shape from now on: a member is the same object in both."""
+    kind.__class__ = enum.EnumType
+    kind._amaranth_shape_ = unsigned(kind.bits)
+    kind._amaranth_view_class_ = enum.EnumView
+    return kind
+
+
+@cache
+def struct(layout: type[Layout]) -> type[data.Struct]:
+    """A layout as a Struct; ``bits_of`` and ``words_of`` of :mod:`hw.program.bits` take either."""
+    shapes = {name: _shape(field.kind) for name, field in layout.fields.items()}
+    names = {"__doc__": layout.__doc__, "__module__": __name__, "__annotations__": shapes, "bits": layout.bits}
+    return type(data.Struct)(layout.__name__, (data.Struct,), names)
+
+
+def _shape(kind):
+    if isinstance(kind, Signed):
+        return signed_shape(kind.bits)
+    if isinstance(kind, type) and issubclass(kind, Layout):
+        return struct(kind)
+    return kind
+
+
+def pointer_layout(config: AcceleratorConfig) -> type[data.Struct]:
+    """As :func:`hw.program.isa.pointer_layout`."""
+    return struct(isa.pointer_layout(config))
+
+
+Opcode = _enumeration(isa.Opcode)
+SelectKind = _enumeration(isa.SelectKind)
+SelectUse = _enumeration(isa.SelectUse)
+Operation = struct(isa.Operation)
+Decision = struct(isa.Decision)
+Window = struct(isa.Window)
+Target = struct(isa.Target)
+Source = struct(isa.Source)
+Row = struct(isa.Row)
+Column = struct(isa.Column)
+LaneDescription = struct(isa.LaneDescription)
+Residual = struct(isa.Residual)
+LayerDescription = struct(isa.LayerDescription)
+Selection = struct(isa.Selection)
+Header = struct(isa.Header)
+Chunk = struct(isa.Chunk)
+Burst = struct(isa.Burst)
+Segment = struct(isa.Segment)
+Entry = struct(isa.Entry)
+
+HostCommand = _enumeration(protocol.HostCommand)
+Memory = _enumeration(protocol.Memory)
+Reply = _enumeration(protocol.Reply)
+ErrorCode = _enumeration(protocol.ErrorCode)
+CommandHeader = struct(protocol.CommandHeader)
+RunFlags = struct(protocol.RunFlags)
+RunOptions = struct(protocol.RunOptions)
+Place = struct(protocol.Place)
+ReplyHeader = struct(protocol.ReplyHeader)
+LayerRecord = struct(protocol.LayerRecord)
+RunResult = struct(protocol.RunResult)
+RunError = struct(protocol.RunError)

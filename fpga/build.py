@@ -23,10 +23,10 @@ from amaranth.lib import wiring
 from filelock import FileLock
 
 from fpga import floorplan
+from fpga.baud import bit_cycles
 from fpga.boards import BAUD, Board
 from fpga.report import Usage, critical_path, last_error, overfull, utilization
 from fpga.top import board_verilog
-from fpga.uart import bit_cycles
 from hw.config import AcceleratorConfig
 from hw.output import write_file
 from hw.processes import run

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from fpga.baud import words_per_second
 from fpga.driver import command
 from fpga.runs import run_words
-from fpga.uart import words_per_second
 from hw.program.bits import words_of
 from hw.program.protocol import HostCommand, ReplyHeader, RunResult
 

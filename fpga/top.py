@@ -12,8 +12,9 @@ from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect
 
+from fpga.baud import bit_cycles
 from fpga.boards import Board
-from fpga.uart import ByteReceiver, ByteTransmitter, WordAssembler, WordSplitter, bit_cycles
+from fpga.uart import ByteReceiver, ByteTransmitter, WordAssembler, WordSplitter
 from hw.rtl.verilog import convert
 
 __all__ = ["QUEUE_WORDS", "BoardTop", "SerialShell", "board_verilog", "serial_verilog"]

@@ -9,39 +9,14 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
+from fpga.baud import FRAME_BITS
+
 __all__ = [
     "ByteReceiver",
     "ByteTransmitter",
     "WordAssembler",
     "WordSplitter",
-    "bit_cycles",
-    "words_per_second",
 ]
-
-#: Bits of a byte on the line: start, data, stop.
-_FRAME_BITS = 10
-_WORD_BYTES = 4
-
-
-def words_per_second(baud: int) -> float:
-    """Words that a line of so many bits per second carries in one direction, frames back to back."""
-    return baud / (_FRAME_BITS * _WORD_BYTES)
-
-
-def bit_cycles(clock_mhz: float, baud: int) -> int:
-    """Clock cycles per bit.
-
-    Raises
-    ------
-    ValueError
-        When the clock can't make the baud rate within 2 % (of the 5 % that 10 bits a frame allow for both ends).
-    """
-    if baud < 1:
-        raise ValueError(f"baud must be a positive integer, not {baud}")
-    cycles = round(clock_mhz * 1e6 / baud)
-    if cycles < 8 or abs(clock_mhz * 1e6 / cycles / baud - 1) > 0.02:
-        raise ValueError(f"baud must be within 2 % of {clock_mhz:g} MHz / n with n of at least 8, not {baud}")
-    return cycles
 
 
 class ByteReceiver(wiring.Component):
@@ -127,12 +102,12 @@ class ByteTransmitter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         timer = Signal(range(self._cycles))
-        bits = Signal(range(_FRAME_BITS + 1))  # bits of the frame still to send; 0 when idle
-        frame = Signal(_FRAME_BITS, init=1)
+        bits = Signal(range(FRAME_BITS + 1))  # bits of the frame still to send; 0 when idle
+        frame = Signal(FRAME_BITS, init=1)
         m.d.sync += self.line.eq(frame[0])
         m.d.comb += self.i.ready.eq(bits == 0)
         with m.If(self.i.ready & self.i.valid):
-            m.d.sync += [frame.eq(Cat(0, self.i.payload, 1)), bits.eq(_FRAME_BITS), timer.eq(self._cycles - 1)]
+            m.d.sync += [frame.eq(Cat(0, self.i.payload, 1)), bits.eq(FRAME_BITS), timer.eq(self._cycles - 1)]
         with m.Elif((bits != 0) & (timer == 0)):
             m.d.sync += [frame.eq(Cat(frame[1:], 1)), bits.eq(bits - 1), timer.eq(self._cycles - 1)]
         with m.Elif(bits != 0):

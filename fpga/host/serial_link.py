@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fpga.baud import WORD_BYTES, words_per_second
 from fpga.driver import Answer, HostOperation, reply_length
-from fpga.uart import words_per_second
 
 if sys.platform != "win32":
     import termios
@@ -31,7 +31,6 @@ _CHUNK, _BACKLOG = 1024, 0.05
 _BREAK_TIME, _SILENCE_TIME = 0.01, 1.0
 #: Seconds after which a port that takes no byte is given up.
 _WRITE_TIME = 5.0
-_WORD_BYTES = 4
 
 
 class LinkError(OSError):
@@ -130,7 +129,7 @@ class SerialLink:
     def __init__(self, port: Port, *, baud: int, patience: float, time: LinkTime | None = None):
         self.patience = patience
         self._port = port
-        self._byte_time = 1 / (_WORD_BYTES * words_per_second(baud))
+        self._byte_time = 1 / (WORD_BYTES * words_per_second(baud))
         self._time = time or LinkTime()
         self._unsent = bytearray()
         self._received = bytearray()
@@ -192,7 +191,7 @@ class SerialLink:
         return Answer.from_words([header, *self._words(reply_length(header))])
 
     def _words(self, count: int) -> list[int]:
-        size = _WORD_BYTES * count
+        size = WORD_BYTES * count
         while len(self._received) < size:
             self._move()
         words = np.frombuffer(bytes(self._received[:size]), "<u4").tolist()

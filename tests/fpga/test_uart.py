@@ -6,20 +6,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect
 from amaranth.sim import Simulator
 
-from fpga.uart import ByteReceiver, ByteTransmitter, WordAssembler, WordSplitter, bit_cycles, words_per_second
+from fpga.baud import words_per_second
+from fpga.uart import ByteReceiver, ByteTransmitter, WordAssembler, WordSplitter
 
 CYCLES = 8
-
-
-def test_bit_cycles():
-    assert bit_cycles(50.0, 1_000_000) == 50
-    assert bit_cycles(62.5, 115_200) == 543
-
-
-@pytest.mark.parametrize("baud", [0, -1, 12_000_000, 5_880_000, 4_760_000])
-def test_bit_cycles_refuses(baud):
-    with pytest.raises(ValueError, match=f"baud must .*not {baud}"):
-        bit_cycles(50.0, baud)
 
 
 def run(dut, *testbenches):

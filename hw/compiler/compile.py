@@ -1,6 +1,6 @@
 """Compiles an integer network to a program, in one straight line of passes.
 
-    lower -> prove -> expand -> choose -> place -> schedule -> emit
+    (fold ->) lower -> prove -> expand -> choose -> place -> schedule -> emit
 
 Every layer becomes one or more LAYER instructions on the same data path. A convolution's weights become lists (module
 :mod:`hw.compiler.memory.sparse`) indexed by class of input column, kernel row and input channel. Each command is split
@@ -14,6 +14,7 @@ import numpy as np
 
 from hw.compiler.attempts import Attempt, attempts
 from hw.compiler.expand import Expanded, expand
+from hw.compiler.fold import fold_constants
 from hw.compiler.load_balance import balance
 from hw.compiler.lower import Lowered, lower
 from hw.compiler.prove import Proven, prove
@@ -95,6 +96,7 @@ def compilation(
     ValueError
         When a density is impossible. A network that doesn't fit is no error here: see ``Compilation.refusal``.
     """
+    network = fold_constants(network, config)
     lowered = proven = expanded = None
     found: tuple[Attempt, ...] = ()
     refusal: MisfitError | None = None

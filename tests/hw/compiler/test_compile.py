@@ -136,6 +136,8 @@ def test_accumulators_that_could_overflow_are_refused():
     branch = {
         "weight": np.full((4, 1, 1, 4), 127, dtype=np.int8),
         "bias": np.full(4, (1 << 19) - 1 - products, dtype=np.int32),
+        # So that channels aren't constant.
+        "shift": np.full(4, 14, dtype=np.int32),
     }
     # The others stay out of the way.
     quiet = {"early": {"weight": np.zeros((3, 3, 4, 4), dtype=np.int8)}}

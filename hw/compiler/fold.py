@@ -1,0 +1,63 @@
+"""Before the passes: channels that give one code whatever the input, and overflow, lose their weights."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from hw.config import AcceleratorConfig
+from hw.network.layers import Conv2D, DepthwiseConv2D, Layer, Linear
+from hw.network.network import Network
+from hw.network.zero_points import code_ranges
+from hw.numerics import clamp, requantize
+
+__all__ = ["fold_constants"]
+
+#: Biased accumulators of this magnitude and beyond have no code (:func:`hw.numerics.requantize`).
+_MOST = 1 << 31
+
+_Weighted = Conv2D | DepthwiseConv2D | Linear
+
+
+def fold_constants(network: Network, config: AcceleratorConfig) -> Network:
+    """The same network, every tensor of it, without the weights of channels that are constant and don't fit.
+
+    Quantizers leave such channels: a huge bias, or an output range of a single code. What fits a config's accumulators
+    stays as it is.
+    """
+    tensors, ranges = network.tensors(), code_ranges(network.layers)
+    layers: list[Layer] = []
+    for layer in network.layers:
+        if isinstance(layer, _Weighted) and not (isinstance(layer, Linear) and layer.raw):
+            name = layer.inputs[0]
+            low, high = (code - tensors[name].zero_point for code in ranges[name])
+            layers.append(_folded(layer, low, high, 1 << config.accumulator_bits - 1))
+        else:
+            layers.append(layer)
+    if all(new is old for new, old in zip(layers, network.layers, strict=True)):
+        return network
+    return replace(network, layers=tuple(layers))
+
+
+def _folded(layer: _Weighted, low: int, high: int, limit: int) -> _Weighted:
+    """The layer for inputs of ``low`` to ``high``, with accumulators of ``-limit`` to ``limit - 1``."""
+    wide = layer.weight.reshape(len(layer.weight), -1).astype(np.int64)
+    products = np.stack([wide * low, wide * high, np.zeros_like(wide)])
+    lows, highs, bias = products.min(axis=0).sum(axis=1), products.max(axis=0).sum(axis=1), layer.bias.astype(np.int64)
+    least, most = lows + bias, highs + bias
+    overflows = (np.minimum(lows, least) < -limit) | (np.maximum(highs, most) >= limit)
+    inside = (least >= -_MOST) & (most < _MOST)
+    # What has a code without weights: the bias nearest to those that the channel can have.
+    alone = np.clip(np.clip(bias, least, most), -limit, limit - 1)
+    codes = [_codes(layer, np.where(inside, each, 0)) for each in (least, most, alone)]
+    constant = overflows & inside & (codes[0] == codes[1]) & (codes[0] == codes[2])
+    if not constant.any():
+        return layer
+    weight = np.where(constant[:, None, None, None], 0, layer.weight).astype(layer.weight.dtype)
+    return replace(layer, weight=weight, bias=np.where(constant, alone, bias).astype(layer.bias.dtype))
+
+
+def _codes(layer: _Weighted, accumulators: np.ndarray) -> np.ndarray:
+    """Of a biased accumulator of every channel; they never fall when it rises."""
+    scaled = requantize(accumulators, layer.multiplier.astype(np.int64), layer.shift.astype(np.int64), layer.rounding)
+    codes: np.ndarray = clamp(scaled + layer.output.zero_point, *layer.clamp)
+    return codes

@@ -15,7 +15,7 @@ __all__ = ["fold_constants"]
 #: Biased accumulators of this magnitude and beyond have no code (:func:`hw.numerics.requantize`).
 _MOST = 1 << 31
 
-_Weighted = Conv2D | DepthwiseConv2D | Linear
+_Foldable = Conv2D | DepthwiseConv2D | Linear
 
 
 def fold_constants(network: Network, config: AcceleratorConfig) -> Network:
@@ -27,7 +27,7 @@ def fold_constants(network: Network, config: AcceleratorConfig) -> Network:
     tensors, ranges = network.tensors(), code_ranges(network.layers)
     layers: list[Layer] = []
     for layer in network.layers:
-        if isinstance(layer, _Weighted) and not (isinstance(layer, Linear) and layer.raw):
+        if isinstance(layer, _Foldable) and not (isinstance(layer, Linear) and layer.raw):
             name = layer.inputs[0]
             low, high = (code - tensors[name].zero_point for code in ranges[name])
             layers.append(_folded(layer, low, high, 1 << config.accumulator_bits - 1))
@@ -38,7 +38,7 @@ def fold_constants(network: Network, config: AcceleratorConfig) -> Network:
     return replace(network, layers=tuple(layers))
 
 
-def _folded(layer: _Weighted, low: int, high: int, limit: int) -> _Weighted:
+def _folded(layer: _Foldable, low: int, high: int, limit: int) -> _Foldable:
     """The layer for inputs of ``low`` to ``high``, with accumulators of ``-limit`` to ``limit - 1``."""
     wide = layer.weight.reshape(len(layer.weight), -1).astype(np.int64)
     products = np.stack([wide * low, wide * high, np.zeros_like(wide)])
@@ -56,7 +56,7 @@ def _folded(layer: _Weighted, low: int, high: int, limit: int) -> _Weighted:
     return replace(layer, weight=weight, bias=np.where(constant, alone, bias).astype(layer.bias.dtype))
 
 
-def _codes(layer: _Weighted, accumulators: np.ndarray) -> np.ndarray:
+def _codes(layer: _Foldable, accumulators: np.ndarray) -> np.ndarray:
     """Of a biased accumulator of every channel; they never fall when it rises."""
     scaled = requantize(accumulators, layer.multiplier.astype(np.int64), layer.shift.astype(np.int64), layer.rounding)
     codes: np.ndarray = clamp(scaled + layer.output.zero_point, *layer.clamp)

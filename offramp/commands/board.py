@@ -9,7 +9,7 @@ import typer
 
 from fpga.boards import BAUD, CLOCKS_MHZ
 from offramp import options
-from offramp.commands.common import PROGRAM, finish, next_step, show
+from offramp.commands.common import PROGRAM, finish, next_step, show, write_trace
 from offramp.commands.model_options import AnyConfig, AnyData, AnyModel, takes_model
 from offramp.console import Terminal, results
 
@@ -106,6 +106,14 @@ def run(
     data: AnyData = None,
     images: options.Count = 100,
     cycles: Annotated[bool, typer.Option("--cycles", help="Also compare the cycles with the simulator's.")] = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write what the board counts in every layer, as Perfetto (ui.perfetto.dev) takes it.",
+            show_default="none",
+            callback=options.output_file,
+        ),
+    ] = None,
     clock: _Clock = 50.0,
     baud: _Baud = BAUD,
     seed: options.Seed = 0,
@@ -116,6 +124,7 @@ def run(
     _check_place(port, simulated)
     from offramp.measure import on_board
     from offramp.report import board_tables, tables
+    from offramp.report.trace import counter_events
 
     terminal = Terminal()
     found, samples, program, name = _compiled(terminal, request, config, data, images)
@@ -127,10 +136,13 @@ def run(
                 samples.codes(found.network),
                 samples.labels,
                 cycles=cycles,
+                records=trace is not None,
                 progress=step,
                 note=terminal.say,
             )
     show([*tables.source_rows(found, samples, name), ("board", board.name), *board_tables.check_rows(result)])
+    if trace is not None:
+        write_trace(trace, counter_events(result["per_image"]["cycles"], result["layers"], board.nominal[0]))
     asked = {"program": model, "config": name, "images_of": samples.origin, "port": board.name, "notes": found.notes}
     finish("board run", seed, json, {**asked, **result})
     if not result["values_equal"] or result["cycles_equal"] is False:

@@ -1,13 +1,15 @@
 """What every command ends with: rows on the terminal, a JSON file if asked for."""
 
+from json import dumps
 from pathlib import Path
 from typing import Any
 
 from hw.config import PRESETS, AcceleratorConfig
+from hw.output import write_file
 from offramp.console import Terminal, results
 from offramp.result_file import provenance, write_json
 
-__all__ = ["OUT", "PROGRAM", "config_option", "finish", "next_step", "show"]
+__all__ = ["OUT", "PROGRAM", "config_option", "finish", "next_step", "show", "write_trace"]
 
 #: Where commands write, and which program they take, unless told otherwise.
 OUT = Path("out")
@@ -35,3 +37,9 @@ def show(rows: list[tuple[str, str]]) -> None:
     from offramp.report.tables import key_values
 
     results().print(key_values(rows))
+
+
+def write_trace(file: Path, events: dict[str, Any]) -> None:
+    """Write a trace (:mod:`offramp.report.trace`), and say so."""
+    write_file(file, dumps(events).encode())
+    show([("trace", str(file))])

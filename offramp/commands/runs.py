@@ -1,17 +1,15 @@
 """Commands that run a model: on the golden model, on the simulator, on the RTL."""
 
 from dataclasses import asdict
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fpga.boards import CLOCKS_MHZ
-from hw.output import write_file
 from offramp import options
 from offramp.commands import model_options
-from offramp.commands.common import PROGRAM, config_option, finish, next_step, show
+from offramp.commands.common import PROGRAM, config_option, finish, next_step, show, write_trace
 from offramp.console import Terminal, results
 
 if TYPE_CHECKING:
@@ -143,18 +141,12 @@ def simulate(
     show(tables.source_rows(found, samples, name))
     results().print(*tables.simulation(attack, result))
     if trace is not None:
-        _write_trace(trace, result["timeline"], clock)
+        from offramp.report.trace import trace_events
+
+        write_trace(trace, trace_events(result["timeline"], clock))
     asked = {"program": model, "config": name, "images_of": samples.origin, "attack": attack, "eps": reach}
     finish("simulate", seed, json, {**asked, "conditions": asdict(conditions), "notes": found.notes, **result})
     next_step(f"offramp verify {model}")
-
-
-def _write_trace(file: Path, timeline: list[dict[str, Any]], clock_mhz: float) -> None:
-    """Write a timeline for Perfetto."""
-    from offramp.report.trace import trace_events
-
-    write_file(file, dumps(trace_events(timeline, clock_mhz)).encode())
-    show([("trace", str(file))])
 
 
 @model_options.takes_model

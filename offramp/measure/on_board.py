@@ -121,6 +121,7 @@ def check(
     labels: np.ndarray | None = None,
     *,
     cycles: bool = False,
+    records: bool = False,
     progress: Progress | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
@@ -132,6 +133,8 @@ def check(
     labels : int array (images,), optional
     cycles : bool
         Also compare the cycles of every run with the simulator's.
+    records : bool
+        Also ask for the counters of every layer.
     note : callable
         Told in words what went wrong and was mended.
 
@@ -140,7 +143,8 @@ def check(
     dict
         ``values_equal`` (class, exit, margin), ``cycles_equal`` (None if not asked for), ``images``, ``differing``,
         ``mismatches``: the first in words, ``accuracy``, ``exit_share``, ``mean_cycles``, ``seconds``,
-        ``images_per_second``, ``mended``: what went wrong on the way, ``per_image``.
+        ``images_per_second``, ``mended``: what went wrong on the way, ``per_image``; with ``records`` ``layers``: of
+        each image, of each layer that was run, its name and its counters.
 
     Raises
     ------
@@ -170,6 +174,7 @@ def check(
         begun = board.seconds()
         outcomes = session.run(
             [(0, image) for image in codes],
+            report=records,
             expected=lambda number, outcome: not differences(number, outcome),
             done=lambda count: progress(count, len(codes), "on the board") if progress else None,
         )
@@ -182,7 +187,15 @@ def check(
         "seconds": seconds,
         "images_per_second": len(codes) / seconds,
         "mended": session.mended,
+        **({"layers": [_counters(program, outcome) for outcome in outcomes]} if records else {}),
     }
+
+
+def _counters(program: Program, outcome: RunOutcome) -> list[dict[str, Any]]:
+    """What a board counted in each layer of a run, with the layer's name."""
+    counted = [{name: value for name, value in each.items() if name != "index"} for each in outcome.layers]
+    names = [program.commands[each["index"]].name for each in outcome.layers]
+    return [{"layer": name, **each} for name, each in zip(names, counted, strict=True)]
 
 
 def _compared(found: list[dict[str, tuple[int, int]]]) -> dict[str, Any]:

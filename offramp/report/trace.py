@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["trace_events"]
+__all__ = ["counter_events", "trace_events"]
 
 #: Process of the whole run; cores follow.
 _RUN = 0
 _WORK, _LANES = 0, 1
+#: Threads of a board's counters.
+_IMAGES, _LAYERS = 0, 1
 
 
 def trace_events(times: list[dict[str, Any]], clock_mhz: float) -> dict[str, Any]:
@@ -35,6 +37,38 @@ def trace_events(times: list[dict[str, Any]], clock_mhz: float) -> dict[str, Any
     return {"displayTimeUnit": "ns", "traceEvents": events}
 
 
+def counter_events(cycles: list[int], layers: list[list[dict[str, Any]]], clock_mhz: float) -> dict[str, Any]:
+    """Images and their layers by the counters of a board, which says how long each took, not when it began.
+
+    Images follow each other without a gap; the layers of one end with it, as on the accelerator, one behind the other.
+
+    Parameters
+    ----------
+    cycles : list of int
+        Of each image.
+    layers : list of list of dict
+        Of each image, of each layer that was run: ``layer``, ``cycles``, and what else the board counted, for the
+        arguments of its event.
+    clock_mhz : float
+        Clock that makes µs, the unit of the format, of cycles.
+    """
+    events = [
+        _name("process_name", "board", _RUN, 0),
+        _name("thread_name", "images", _RUN, _IMAGES),
+        _name("thread_name", "layers", _RUN, _LAYERS),
+    ]
+    begin = 0
+    for number, (count, own) in enumerate(zip(cycles, layers, strict=True)):
+        events.append(_event(f"image {number}", _RUN, _IMAGES, begin, begin + count, clock_mhz))
+        start = begin + count - sum(each["cycles"] for each in own)
+        for each in own:
+            more = {name: value for name, value in each.items() if name != "layer"}
+            events.append(_event(each["layer"], _RUN, _LAYERS, start, start + each["cycles"], clock_mhz, **more))
+            start += each["cycles"]
+        begin += count
+    return {"displayTimeUnit": "ns", "traceEvents": events}
+
+
 def _names(times: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     yield _name("process_name", "run", _RUN, 0)
     yield _name("thread_name", "layers", _RUN, 0)
@@ -56,7 +90,7 @@ def _name(kind: str, text: str, process: int, thread: int) -> dict[str, Any]:
     return {"ph": "M", "name": kind, "pid": process, "tid": thread, "args": {"name": text}}
 
 
-def _event(name: str, process: int, thread: int, begin: int, end: int, clock_mhz: float, **more: str) -> dict[str, Any]:
+def _event(name: str, process: int, thread: int, begin: int, end: int, clock_mhz: float, **more: Any) -> dict[str, Any]:
     place = {"name": name, "ph": "X", "pid": process, "tid": thread}
     return place | {
         "ts": begin / clock_mhz,

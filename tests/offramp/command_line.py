@@ -37,8 +37,8 @@ COMMANDS = {
     "board flash": {"--board", "--seed", "--json"},
     "board selftest": {"--port", "--simulated", "--images", "--noise", "--clock", "--baud", "--seed", "--json"},
     "board run": {
-        *("--port", "--simulated", "--config", "--data", "--images", "--cycles", "--clock", "--baud", "--seed"),
-        "--json",
+        *("--port", "--simulated", "--config", "--data", "--images", "--cycles", "--trace", "--clock", "--baud"),
+        *("--seed", "--json"),
     },
     "board bench": {"--port", "--simulated", "--config", "--data", "--images", "--clock", "--baud", "--seed", "--json"},
     "disasm": {"--seed", "--json"},

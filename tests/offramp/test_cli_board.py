@@ -96,6 +96,10 @@ def test_a_run_and_a_bench(played, tmp_path):
     assert (code, found["port"], found["cycles_equal"]) == (0, "played", None)
     assert "not compared" in text
     assert "next: offramp board bench zoo:digits@tiny --port p" in text
+    trace = tmp_path / "t.json"
+    assert run("board run", _MODEL, "--port", "p", "--images", 2, "--trace", trace)[1] == 0
+    shown = [each["name"] for each in json.loads(trace.read_text())["traceEvents"] if each["ph"] == "X"]
+    assert shown == ["image 0", "image 1"]
     text, code = run("board bench", _MODEL, "--simulated", "--images", _IMAGES, "--json", file)
     found = json.loads(file.read_text())
     assert code == 0

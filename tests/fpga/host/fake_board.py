@@ -16,8 +16,10 @@ from hw.program.protocol import (
     CommandHeader,
     ErrorCode,
     HostCommand,
+    LayerRecord,
     Reply,
     ReplyHeader,
+    RunFlags,
     RunOptions,
     RunResult,
 )
@@ -61,6 +63,7 @@ class FakeBoard:
         self.away_until = 0.0
         self.wrong: dict[int, list[int]] = {}  # labels that runs of an image come out with, before the right one
         self.silent = self.babbling = False
+        self.counters: list[dict[str, int]] = []  # of layers, in runs that are to report
         self._images = {image_words(image).tobytes(): number for number, image in enumerate(codes)}
         self._results = results
         self._sent_by = 0.0
@@ -165,11 +168,11 @@ class FakeBoard:
             else:
                 self._reply(Reply.ERROR, [found], ErrorCode.BAD_CHECKSUM)
         elif kind is HostCommand.RUN and self._loaded and len(payload) > words_of(RunOptions):
-            self._run(payload)
+            self._run(payload, decode(RunFlags, [header["argument"]])["report"])
         else:
             self._reply(Reply.ERROR, [0], ErrorCode.BAD_COMMAND)
 
-    def _run(self, payload: list[int]):
+    def _run(self, payload: list[int], report: int):
         options = decode(RunOptions, payload[: words_of(RunOptions)])
         image = np.array(payload[words_of(RunOptions) :], "<u4").tobytes()
         number = self._images.get(image)
@@ -181,6 +184,8 @@ class FakeBoard:
         flags = dict.fromkeys(("out_of_range", "forced", "passed", "differs", "overrun"), 0)
         flags |= {"early_label": 0, "early_exit": 0}
         self._busy_until = max(self._sent_by, self._busy_until) + self.run_time
+        for record in self.counters if report else ():
+            self._reply(Reply.LAYER, encode(LayerRecord, **record, tag=options["tag"]))
         self._reply(Reply.RESULT, encode(RunResult, **fields, **flags, tag=options["tag"]))
 
     def _reply(self, reply: Reply, payload: list[int], code: ErrorCode = ErrorCode.NONE):

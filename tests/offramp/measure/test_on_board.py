@@ -81,6 +81,21 @@ def test_a_board_that_computes_something_else(quick, played, program, codes, fie
     assert found["mended"] == notes == ["image 3 of 6: the result is not the expected one; it is asked for again"]
 
 
+def test_counters_of_every_layer_are_asked_for(quick, played, program, codes):
+    played.counters = [
+        {"index": number, "cycles": 100 + number, "products": number, "stalls": 1, "waited": 0} for number in range(2)
+    ]
+    found = check(quick, program, codes, records=True)
+    names = [command.name for command in program.commands[:2]]
+    expected = [
+        {"layer": name, "cycles": 100 + number, "products": number, "stalls": 1, "waited": 0}
+        for number, name in enumerate(names)
+    ]
+    assert (len(found["layers"]), found["values_equal"]) == (_IMAGES, True)
+    assert found["layers"][3] == expected
+    assert "layers" not in check(quick, program, codes)
+
+
 def test_noise_is_mended(quick, played, program, codes):
     found = check(quick.noisy(1e-3, 3), program, codes, cycles=True)
     assert found["values_equal"]

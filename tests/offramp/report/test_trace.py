@@ -1,6 +1,6 @@
 from hw.network.exits import DEFAULT
 from offramp.measure.simulation import timeline_of
-from offramp.report.trace import trace_events
+from offramp.report.trace import counter_events, trace_events
 
 TIMES = [
     {"layer": "a", "core": 0, "begin": 10, "end": 50, "rows": (20, 50)},
@@ -43,3 +43,19 @@ def test_a_core_does_one_thing_at_a_time(small):
             assert begin >= ends
             ends = begin + duration
     assert ends > 0
+
+
+def test_a_boards_counters_end_with_the_image_and_follow_each_other():
+    layers = [{"layer": "a", "cycles": 20, "products": 7}, {"layer": "b", "cycles": 10, "products": 3}]
+    found = counter_events([50, 30], [layers, layers[:1]], 50.0)
+    assert spans(found, 0, 0) == [
+        ("image 0", 0.0, 1.0, {"from": 0, "to": 50}),
+        ("image 1", 1.0, 0.6, {"from": 50, "to": 80}),
+    ]
+    assert spans(found, 0, 1) == [
+        ("a", 0.4, 0.4, {"from": 20, "to": 40, "cycles": 20, "products": 7}),
+        ("b", 0.8, 0.2, {"from": 40, "to": 50, "cycles": 10, "products": 3}),
+        ("a", 1.2, 0.4, {"from": 60, "to": 80, "cycles": 20, "products": 7}),
+    ]
+    named = [each["args"]["name"] for each in found["traceEvents"] if each["ph"] == "M"]
+    assert named == ["board", "images", "layers"]

@@ -52,7 +52,7 @@ def compare(graph: Graph, found: Lowering, compute: Callable[..., torch.Tensor] 
             continue
         result, magnitude = _computed(compute, step, [values[name] for name in step.inputs])
         if step.name in found.nodes:
-            expected = exported.values[found.nodes[step.name]].float().reshape(result.shape)
+            expected = found.channels_first(found.nodes[step.name], step.shape).float().reshape(result.shape)
             noise = _NOISE * magnitude + rounding * magnitude.max()
             _check(f"{step.name}: {_SAME}", result, expected, noise, "; please report the module")
             result = expected

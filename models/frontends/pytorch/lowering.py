@@ -12,10 +12,15 @@ from models.frontends.pytorch.calls import line_of
 from models.frontends.pytorch.exported import Exported, ModulePlace
 from models.frontends.pytorch.steps import GraphStep
 
-__all__ = ["NO_PADS", "REFUSED", "Lowering", "Map", "Pads", "UnknownError", "pair"]
+__all__ = ["FIRST", "LAST", "NO_PADS", "REFUSED", "AxisOrder", "Lowering", "Map", "Pads", "UnknownError", "pair"]
 
 Pads = tuple[int, int, int, int]
 NO_PADS: Pads = (0, 0, 0, 0)
+
+AxisOrder = tuple[int, ...]
+#: Orders of a map's axes (channels, rows, columns): channels first, as it is computed, and last.
+FIRST: AxisOrder = (0, 1, 2)
+LAST: AxisOrder = (1, 2, 0)
 
 #: What stands for a refused operator's result, so that what reads it is looked at, too: no kind of the accelerator's.
 REFUSED = "refused"
@@ -40,6 +45,8 @@ class Map:
         What of it isn't zero.
     mask : Select or None
         Where its winners are, instead of the map itself.
+    order : tuple of 3 int
+        The map's axes (channels, rows, columns) in the order in which the node's values lie.
     """
 
     name: str
@@ -47,10 +54,16 @@ class Map:
     pads: Pads = NO_PADS
     select: Select | None = None
     mask: Select | None = None
+    order: AxisOrder = FIRST
 
     @property
     def plain(self) -> bool:
         """Whether it is the tensor as it is."""
+        return self.whole and self.order == FIRST
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the tensor, its axes perhaps in another order."""
         return self.pads == NO_PADS and self.select is None and self.mask is None
 
 
@@ -116,6 +129,14 @@ class Lowering:
         shape = tuple(self.exported.values[node].shape[1:])
         return (shape[0], 1, shape[1]) if len(shape) == 2 else shape
 
+    def channels_first(self, node: fx.Node, shape: tuple[int, int, int]) -> torch.Tensor:
+        """A node's value as a map (images, channels, height, width)."""
+        value, found = self.exported.values[node], self.maps.get(node)
+        order = FIRST if found is None else found.order
+        sizes = (shape[2], *shape[:2])
+        turned = value.reshape(len(value), *(sizes[axis] for axis in order))
+        return turned.permute(0, *(1 + order.index(axis) for axis in FIRST))
+
     def refuse(self, node: fx.Node, reason: str) -> None:
         """Note why an operator can't run, and the line it comes from."""
         line = line_of(node)
@@ -162,15 +183,16 @@ class Lowering:
             raise UnknownError
         return found if len(operand.users) == 1 else replace(found, sole=False)
 
-    def whole(self, node: fx.Node, what: str, number: int = 0) -> Map:
-        """The same, refused unless it is a map as it is."""
+    def whole(self, node: fx.Node, what: str, number: int = 0, *, turned: bool = False) -> Map:
+        """The same, refused unless it is a map as it is; ``turned``: its axes perhaps in another order."""
         found, operand = self.map(node, number), node.args[number]
         height, width, channels = self.shape(found.name)
         assert isinstance(operand, fx.Node)
-        if not found.plain or (*self.layout(operand), 1, 1)[:3] != (channels, height, width):
+        sizes = tuple((channels, height, width)[axis] for axis in found.order)
+        if not (found.whole if turned else found.plain) or (*self.layout(operand), 1, 1)[:3] != sizes:
             raise ValueError(
                 f"{self.place(node)}: {what} must read a map (channels, height, width) as it is, "
-                "not a flat one, a padded one, or its winners alone"
+                "not a flat one, a padded one, one with its channels last, or its winners alone"
             )
         return found
 

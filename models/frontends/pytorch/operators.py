@@ -1,5 +1,6 @@
 """From operators to steps: a table says which operator becomes what; batch norms are folded, ReLUs fused."""
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,12 +12,12 @@ from torch import fx
 from hw.network.network import INPUT
 from hw.network.selection import Select
 from models.frontends.pytorch.exported import Exported, arguments
-from models.frontends.pytorch.lowering import NO_PADS, Lowering, Map, Pads, UnknownError, pair
+from models.frontends.pytorch.lowering import FIRST, LAST, NO_PADS, Lowering, Map, Pads, UnknownError, pair
 from models.frontends.pytorch.pools import average_pool, global_pool, is_unreached, largest, max_pool, maximum, mean
 from models.frontends.pytorch.steps import GraphStep
 from models.networks.winners import OPERATOR
 
-__all__ = ["OPERATORS", "Lacking", "Rule", "apply", "lowered"]
+__all__ = ["OPERATORS", "Lacking", "Rule", "apply", "lowered", "weighted_values"]
 
 #: What an operator is, once it is known what its operands are.
 Rule = Callable[[Any, fx.Node], Map]
@@ -100,7 +101,7 @@ def _conv(found: Lowering, node: fx.Node) -> Map:
         weight = weight.unsqueeze(2)
     height, width, channels = found.shape(source.name)
     height, width = height + sum(source.pads[:2]), width + sum(source.pads[2:])
-    if source.mask or found.layout(given["input"]) != (channels, height, width):
+    if source.mask or source.order != FIRST or found.layout(given["input"]) != (channels, height, width):
         raise ValueError(f"{place}: Conv2d must read a map (channels, height, width), not a flat one")
     depthwise = given["groups"] == channels == len(weight) > 1
     weight = _dilated(weight if depthwise else _dense(weight, given["groups"]), pair(given["dilation"]))
@@ -160,20 +161,43 @@ def _linear(found: Lowering, node: fx.Node) -> Map:
     given, source = arguments(node), found.map(node)
     weight, bias = found.weights(node, given["weight"], given["bias"])
     height, width, channels = found.shape(source.name)
-    if source.mask or source.pads != NO_PADS or found.layout(given["input"]) != (height * width * channels,):
-        raise ValueError(
-            f"{found.place(node)}: Linear must read a flattened map or another Linear of {weight.shape[1]} values"
-        )
-    name = found.name(node, "linear")
+    if source.mask or source.pads != NO_PADS:
+        raise ValueError(f"{found.place(node)}: Linear must read a map as it is, not a padded one or winners")
     if source.select and source.select.kind != "elements" and (height, width) != (1, 1):
-        raise ValueError(f"{name}: channels of a flattened map {(height, width, channels)} can't win; its elements can")
-    return found.put(
-        node,
-        GraphStep(
-            kind="linear", name=name, inputs=(source.name,), shape=(1, 1, len(weight)),
-            weight=weight.reshape(len(weight), channels, height, width), bias=bias, select=source.select,
-        ),
-    )  # fmt: skip
+        place = found.name(node, "linear")
+        raise ValueError(
+            f"{place}: channels of a flattened map {(height, width, channels)} can't win; its elements can"
+        )
+    return weighted_values(found, node, given["input"], source, weight, bias)
+
+
+def weighted_values(
+    found: Lowering, node: fx.Node, operand: fx.Node, source: Map, weight: torch.Tensor, bias: torch.Tensor
+) -> Map:
+    """A linear layer of all values of an image, in whatever order, or of the channels at each position.
+
+    Parameters
+    ----------
+    weight : tensor, (outputs, values)
+    """
+    height, width, channels = found.shape(source.name)
+    sizes, layout = (channels, height, width), tuple(found.exported.values[operand].shape[1:])
+    name, count = found.name(node, "linear"), len(weight)
+    if layout == (math.prod(sizes),) or (layout[-1:] == (math.prod(sizes),) and height == width == 1):
+        turned = weight.reshape(count, *(sizes[axis] for axis in source.order))
+        kernel = turned.permute(0, *(1 + source.order.index(axis) for axis in FIRST)).contiguous()
+        kind, shape, order = "linear", (1, 1, count), FIRST
+    elif layout[-1:] == (channels,) and source.order == LAST and source.select is None:
+        kind, shape, order, kernel = "conv", (height, width, count), LAST, weight.reshape(count, channels, 1, 1)
+    else:
+        raise ValueError(
+            f"{found.place(node)}: Linear must read a flattened map or another Linear of {weight.shape[1]} values, "
+            "or a map whose channels are last"
+        )
+    step = GraphStep(
+        kind=kind, name=name, inputs=(source.name,), shape=shape, weight=kernel, bias=bias, select=source.select
+    )
+    return replace(found.put(node, step), order=order)
 
 
 def _norm(found: Lowering, node: fx.Node) -> Map:
@@ -214,11 +238,13 @@ def _add(found: Lowering, node: fx.Node) -> Map:
     place, given = f"{owner}.add" if owner else node.name, arguments(node)
     if given["alpha"] != 1 or any(given[name] not in found.maps for name in ("self", "other")):
         raise ValueError(f"{place}: an addition must be of two maps")
-    names = tuple(found.whole(node, "an addition", number).name for number in (0, 1))
+    maps = [found.whole(node, "an addition", number, turned=True) for number in (0, 1)]
+    names = (maps[0].name, maps[1].name)
     shapes = [found.shape(name) for name in names]
-    if shapes[0] != shapes[1]:
+    if shapes[0] != shapes[1] or maps[0].order != maps[1].order:
         raise ValueError(f"{place}: operands must have equal shapes, not {shapes[0]} and {shapes[1]}")
-    return found.put(node, GraphStep(kind="add", name=found.name(node, "add"), inputs=names, shape=shapes[0]))
+    step = GraphStep(kind="add", name=found.name(node, "add"), inputs=names, shape=shapes[0])
+    return replace(found.put(node, step), order=maps[0].order)
 
 
 def _winners(found: Lowering, node: fx.Node) -> Map:
@@ -258,7 +284,8 @@ def _pad(found: Lowering, node: fx.Node) -> Map:
     sizes, mode = given["pad"], given.get("mode", "constant")
     left, right, top, bottom = (*sizes, 0, 0, 0, 0)[:4]
     convolved = all(user.target in _CONVOLUTIONS for user in node.users)
-    if not convolved or mode != "constant" or given["value"] or len(sizes) > 4 or min(sizes) < 0 or source.mask:
+    usual = mode == "constant" and not given["value"] and len(sizes) <= 4 and min(sizes) >= 0
+    if not convolved or not usual or source.mask or source.order != FIRST:
         raise ValueError(
             f"{found.place(node)}: padding must add rows and columns of zeros before a Conv2d, "
             f"not {tuple(sizes)} of {mode} {given['value'] or 0}"

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import fx
 
 from hw.numerics import MAX_AVERAGE
 from models.frontends.pytorch.exported import arguments
-from models.frontends.pytorch.lowering import NO_PADS, Lowering, Map, Pads, pair
+from models.frontends.pytorch.lowering import FIRST, LAST, NO_PADS, Lowering, Map, Pads, pair
 from models.frontends.pytorch.steps import GraphStep
 
 __all__ = ["average_pool", "global_pool", "is_unreached", "largest", "max_pool", "maximum", "mean"]
@@ -49,8 +50,11 @@ def _over(found: Lowering, node: fx.Node, what: str) -> tuple[Map, tuple[int, in
     source, given = found.map(node), arguments(node)
     values, (height, width, channels) = found.exported.values[given["self"]], found.shape(source.name)
     over = {axis % values.ndim for axis in given["dim"] or range(values.ndim)}
-    rows, columns = ({2}, {3}) if values.ndim == 4 else (set[int](), {2})
-    if not source.plain or not over or not over <= rows | columns or values.shape[1] != channels:
+    last = source.order == LAST
+    first, channel = (1, values.ndim - 1) if last else (2, 1)
+    rows, columns = ({first}, {first + 1}) if values.ndim == 4 else (set[int](), {first})
+    usual = values.ndim in (3, 4) and source.whole and source.order in (FIRST, LAST)
+    if not usual or not over or not over <= rows | columns or values.shape[channel] != channels:
         raise ValueError(f"{found.place(node)}: {what} must be over positions of each channel, rows, columns or all")
     if over == rows | columns:
         return source, (height, width)
@@ -169,13 +173,11 @@ def _pool(
         channels,
     )
     _check_whole(found, node, shape)
-    return found.put(
-        node,
-        GraphStep(
-            kind=kind, name=found.name(node, kind), inputs=(source.name,), shape=shape,
-            stride=(down, right), pads=pads, window=window,
-        ),
+    step = GraphStep(
+        kind=kind, name=found.name(node, kind), inputs=(source.name,), shape=shape, stride=(down, right), pads=pads,
+        window=window,
     )  # fmt: skip
+    return replace(found.put(node, step), order=source.order if shape[:2] != (1, 1) else FIRST)
 
 
 def _check_whole(found: Lowering, node: fx.Node, shape: tuple[int, int, int]) -> None:

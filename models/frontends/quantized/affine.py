@@ -12,7 +12,7 @@ import torch
 from torch import fx
 
 from models.frontends.pytorch.exported import arguments
-from models.frontends.pytorch.lowering import Map
+from models.frontends.pytorch.lowering import LAST, Map
 from models.frontends.pytorch.operators import OPERATORS
 from models.frontends.quantized.lowering import QuantizedLowering, QuantizedStep, plain, put
 
@@ -26,7 +26,7 @@ def number(value: float) -> torch.Tensor:
 
 def scaled(found: QuantizedLowering, node: fx.Node, operand: Any, gain: torch.Tensor, offset: torch.Tensor) -> Map:
     """A map with a gain and an offset for each channel, or one in all."""
-    source = plain(found, node, operand)
+    source = plain(found, node, operand, turned=True)
     step, channels = found.steps.get(source.name), found.shape(source.name)[2]
     gain, offset = gain.expand(channels), offset.expand(channels)
     alone = len(operand.users) == 1
@@ -36,18 +36,20 @@ def scaled(found: QuantizedLowering, node: fx.Node, operand: Any, gain: torch.Te
         if step.name in found.scales:
             found.scales[step.name] = found.scales[step.name] * torch.where(gain == 0, 1, gain.abs().double())
         weight, bias = step.weight * gain[:, None, None, None], step.bias * gain + offset
-        return found.put(node, replace(step, weight=weight, bias=bias))
+        return replace(found.put(node, replace(step, weight=weight, bias=bias)), order=source.order)
     if alone and isinstance(step, QuantizedStep) and step.kind == "affine":
         assert step.gain is not None
         assert step.offset is not None
-        return found.put(node, replace(step, gain=step.gain * gain, offset=step.offset * gain + offset))
-    return put(found, node, "affine", (source.name,), gain=gain, offset=offset)
+        made = found.put(node, replace(step, gain=step.gain * gain, offset=step.offset * gain + offset))
+        return replace(made, order=source.order)
+    return put(found, node, "affine", (source.name,), order=source.order, gain=gain, offset=offset)
 
 
 def _norm(found: QuantizedLowering, node: fx.Node) -> Map:
     given, what = arguments(node), "batch norm parameters"
     if given.get("training", False) or given.get("running_mean") is None:
         raise ValueError(f"{found.place(node)}: a batch norm must keep running statistics")
+    plain(found, node, given["input"])
     mean, variance = (found.constant(node, what, given[name]) for name in ("running_mean", "running_var"))
     gain = torch.rsqrt(variance + given["eps"])
     if given["weight"] is not None:
@@ -83,15 +85,22 @@ def _channels(found: QuantizedLowering, node: fx.Node, constant: Any) -> torch.T
     values = found.constant(node, "constants", constant)
     shape = found.exported.values[node].shape
     sizes = (*[1] * (len(shape) - values.ndim), *values.shape)
-    if any(size != 1 for axis, size in enumerate(sizes) if axis != 1) or (len(shape) == 2 and not _flat(found, node)):
+    channel = len(shape) - 1 if _operand(found, node).order == LAST else 1
+    others = any(size != 1 for axis, size in enumerate(sizes) if axis != channel)
+    if others or (len(shape) == 2 and not _flat(found, node)):
         raise ValueError(f"{found.place(node)}: constants must be one for each channel, not {tuple(values.shape)}")
     return values.flatten()
 
 
 def _flat(found: QuantizedLowering, node: fx.Node) -> bool:
     """Whether a vector is a map of one position, whose values are its channels."""
+    return found.shape(_operand(found, node).name)[:2] == (1, 1)
+
+
+def _operand(found: QuantizedLowering, node: fx.Node) -> Map:
+    """The only map that an operator reads."""
     (operand,) = [each for each in node.all_input_nodes if each in found.maps]
-    return found.shape(found.operand(node, operand).name)[:2] == (1, 1)
+    return found.operand(node, operand)
 
 
 def _quotient(constant: torch.Tensor, first: bool) -> tuple[torch.Tensor, torch.Tensor] | None:

@@ -112,7 +112,9 @@ def _exit(found: Lowering, node: fx.Node) -> None:
     if node in found.maps and found.is_unknown(node):
         return
     if source is None or source.name == INPUT or not source.plain:
-        found.refuse(node, f"{node.name}: an output must be computed from the image, and without padding")
+        found.refuse(
+            node, f"{node.name}: an output must be computed from the image, with channels first, without padding"
+        )
         return
     found.exits.append(source.name)
 
@@ -151,7 +153,8 @@ _PARTS = (
 #: What moves values of one map.
 _MOVES = (
     _ATEN.transpose.int, _ATEN.permute.default, _ATEN.slice.Tensor, _ATEN.select.int, _ATEN.channel_shuffle.default,
-    _ATEN.index_select.default, _ATEN.flip.default, _ATEN.roll.default, _ATEN.narrow.default, _ATEN.movedim.intlist,
+    _ATEN.index_select.default, _ATEN.flip.default, _ATEN.roll.default, _ATEN.narrow.default, _ATEN.movedim.int,
+    _ATEN.movedim.intlist,
     _ATEN.swapaxes.default,
 )  # fmt: skip
 _RELU = Lacking("ReLU and ReLU6 are the nearest")

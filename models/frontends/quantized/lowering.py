@@ -1,13 +1,13 @@
 """What the operators of a quantized program share on their way to steps: steps of their own, and their scales."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import fx
 
-from models.frontends.pytorch.lowering import Lowering, Map
+from models.frontends.pytorch.lowering import FIRST, AxisOrder, Lowering, Map
 from models.frontends.pytorch.steps import GraphStep
 
 __all__ = ["ANY", "Quantization", "QuantizedLowering", "QuantizedStep", "plain", "put"]
@@ -79,15 +79,18 @@ class QuantizedLowering(Lowering):
     scales: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
-def put(found: Lowering, node: fx.Node, kind: str, inputs: tuple[str, ...], **values: Any) -> Map:
+def put(
+    found: Lowering, node: fx.Node, kind: str, inputs: tuple[str, ...], *, order: AxisOrder = FIRST, **values: Any
+) -> Map:
+    """Let a node be the output of a step of such programs' own; ``order`` is that of the axes of its values."""
     shape = values.pop("shape", None) or found.shape(inputs[0])
     step = QuantizedStep(kind=kind, name=found.name(node, kind), inputs=inputs, shape=shape, **values)
-    return found.put(node, step)
+    return replace(found.put(node, step), order=order)
 
 
-def plain(found: Lowering, node: fx.Node, operand: Any) -> Map:
-    """An operand that is a map as it is."""
+def plain(found: Lowering, node: fx.Node, operand: Any, *, turned: bool = False) -> Map:
+    """An operand that is a map as it is; ``turned``: its axes perhaps in another order."""
     source = found.operand(node, operand)
-    if not source.plain:
-        raise ValueError(f"{found.place(node)}: {node.name} must read a map without padding")
+    if not (source.whole if turned else source.plain):
+        raise ValueError(f"{found.place(node)}: {node.name} must read a map with channels first and without padding")
     return source

@@ -4,16 +4,18 @@ Chunks and shuffles of channels, strided slices, padding with channels: whatever
 read off numbers that are sent through it, and the convolution is compared with them.
 """
 
+import math
 from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import torch
 from torch import fx
 
-from models.frontends.pytorch.lowering import Lowering, Map
+from models.frontends.pytorch.lowering import FIRST, LAST, AxisOrder, Lowering, Map
 from models.frontends.pytorch.steps import GraphStep, compute
 
-__all__ = ["move", "parts"]
+__all__ = ["move", "parts", "turn"]
 
 _LARGEST = 8  # positions that a kernel may reach over, to leave out the first rows or columns
 
@@ -35,19 +37,53 @@ def move(found: Lowering, node: fx.Node) -> Map:
     assert isinstance(taken, fx.Node)
     operand = taken.args[0]
     source, called = found.operand(taken, operand), f"{found.place(node)}: {taken.name}"
-    if not source.plain:
+    if not source.whole:
         raise ValueError(f"{called} must read a map without padding")
     assert isinstance(operand, fx.Node)
     shape, sizes = found.shape(source.name), found.exported.values[operand].shape
     places = _places(tuple(sizes[1:]), shape)
     numbers = _numbers(found, node, taken, sizes)
-    step = None if numbers is None or places is None else _step(numbers, places, shape)
+    order = None if numbers is None else _order(numbers, source.order, shape)
+    if order is not None:
+        return replace(source, order=order)
+    unknown = numbers is None or places is None or source.order != FIRST
+    step = None if unknown or numbers is None or places is None else _step(numbers, places, shape)
     if step is None:
         raise ValueError(f"{called} must move whole channels, every so many rows and columns of them, or add zeros")
     if step.kind == "depthwise" and step.shape == shape and _is_one(step):
         return source
     name = found.name(node, taken.target.__name__.split(".")[0])  # type: ignore[union-attr]
     return found.put(node, replace(step, name=name, inputs=(source.name,)))
+
+
+def turn(found: Lowering, node: fx.Node) -> Map:
+    """A map with its axes in another order; whatever else an operator moves is refused."""
+    operand = node.args[0]
+    source = found.operand(node, operand)
+    assert isinstance(operand, fx.Node)
+    numbers = _numbers(found, node, node, found.exported.values[operand].shape)
+    order = None if numbers is None or not source.whole else _order(numbers, source.order, found.shape(source.name))
+    if order is None:
+        raise ValueError(
+            f"{found.place(node)}: {node.name} must move the channels of a map as it is, as from first to last"
+        )
+    return replace(source, order=order)
+
+
+def _order(numbers: torch.Tensor, before: AxisOrder, shape: tuple[int, int, int]) -> AxisOrder | None:
+    """The order of a map's axes in which these numbers have its values, which lay in another; None if there is none.
+
+    Parameters
+    ----------
+    numbers : tensor
+        Places of the values from 1 on, in the order before.
+    """
+    if numbers.numel() != math.prod(shape) or not bool((numbers > 0).all()):
+        return None
+    own = torch.arange(math.prod(shape), device="cpu").reshape(shape[2], *shape[:2])
+    values = own.permute(*before).flatten()[numbers.flatten() - 1]
+    orders = (FIRST, LAST, *permutations(FIRST))
+    return next((order for order in orders if torch.equal(own.permute(*order).flatten(), values)), None)
 
 
 def _is_one(step: GraphStep) -> bool:
@@ -98,7 +134,7 @@ def _step(numbers: torch.Tensor, places: int, shape: tuple[int, int, int]) -> Gr
         return None
     own = len(wanted) == channels > 1 and bool((~used | (origins == torch.arange(channels, device="cpu"))).all())
     weight = torch.zeros(len(wanted), 1 if own else channels, down[2], right[2], dtype=torch.float32, device="cpu")
-    weight[used, 0 if own else origins[used], -1, -1] = 1
+    weight[used, 0 if own else origins[used], down[3], right[3]] = 1
     step = GraphStep(
         kind="depthwise" if own else "conv", name="", inputs=(), shape=(rows, columns, len(wanted)), weight=weight,
         bias=torch.zeros(len(wanted), dtype=torch.float32, device="cpu"), stride=(down[0], right[0]),
@@ -110,8 +146,8 @@ def _step(numbers: torch.Tensor, places: int, shape: tuple[int, int, int]) -> Gr
     return step if made.shape == wanted.shape and torch.equal(made, wanted.double()) else None
 
 
-def _along(used: torch.Tensor, origins: torch.Tensor, size: int) -> tuple[int, tuple[int, int], int] | None:
-    """Stride, zeros before and behind, and kernel of what takes positions of an axis."""
+def _along(used: torch.Tensor, origins: torch.Tensor, size: int) -> tuple[int, tuple[int, int], int, int] | None:
+    """Stride, zeros before and behind, kernel of what takes positions of an axis, and which of the kernel's it is."""
     where = [int(place) for place in used.nonzero()]
     first, start = where[0], int(origins[where[0]])
     stride = int(origins[where[1]]) - start if len(where) > 1 else max(1, size)
@@ -122,4 +158,6 @@ def _along(used: torch.Tensor, origins: torch.Tensor, size: int) -> tuple[int, t
     behind = (len(used) - 1) * stride + kernel - size - max(0, before)
     if len(where) == 1 and len(used) > 1:
         stride, before, behind = 1, first - start, len(used) - size - first + start
-    return (stride, (max(0, before), max(0, behind)), kernel) if kernel <= _LARGEST else None
+    place, left = kernel - 1, max(0, -behind)
+    kernel += left - left % stride  # over the last positions, which nothing takes
+    return (stride, (max(0, before), max(0, behind)), kernel, place) if kernel <= _LARGEST else None

@@ -16,12 +16,13 @@ from torch import fx
 from hw.network.network import INPUT
 from models.frontends import refused
 from models.frontends.pytorch.exported import Exported, arguments
-from models.frontends.pytorch.lowering import Lowering, Map
-from models.frontends.pytorch.operators import OPERATORS, Rule, apply
+from models.frontends.pytorch.lowering import FIRST, Lowering, Map
+from models.frontends.pytorch.operators import OPERATORS, Rule, apply, weighted_values
 from models.frontends.pytorch.pools import average_pool
 from models.frontends.pytorch.steps import GraphStep
 from models.frontends.quantized.affine import AFFINE, number, scaled
 from models.frontends.quantized.lowering import ANY, Quantization, QuantizedLowering, QuantizedStep, plain, put
+from models.frontends.quantized.moves import turn
 from models.networks.winners import OPERATOR
 
 __all__ = ["OPERATOR_RULES", "as_linear", "product", "quantized_steps"]
@@ -45,6 +46,8 @@ def quantized_steps(exported: Exported) -> QuantizedLowering:
         if node not in found.maps:
             found.refuse(node, f"{node.name}: an output must depend on the image")
         elif source is not None and not found.is_unknown(node):
+            if source.order != FIRST:
+                found.refuse(node, f"{node.name}: an output must have its channels first, or be flat")
             found.exits.append(source.name)
     for name, step in found.steps.items():
         if step.kind == "conv":
@@ -86,15 +89,15 @@ def _quantization(found: Lowering, node: fx.Node) -> Quantization:
 
 
 def _quantize(found: Lowering, node: fx.Node) -> Map:
-    source = plain(found, node, node.args[0])
-    return put(found, node, "quantize", (source.name,), quantization=_quantization(found, node))
+    source = plain(found, node, node.args[0], turned=True)
+    return put(found, node, "quantize", (source.name,), order=source.order, quantization=_quantization(found, node))
 
 
 def _dequantize(found: Lowering, node: fx.Node) -> Map:
     """The map that was quantized; an image of integers is quantized already."""
-    source, quantization = plain(found, node, node.args[0]), _quantization(found, node)
+    source, quantization = plain(found, node, node.args[0], turned=True), _quantization(found, node)
     if source.name == INPUT:
-        return put(found, node, "quantize", (INPUT,), quantization=quantization)
+        return put(found, node, "quantize", (INPUT,), order=source.order, quantization=quantization)
     step = found.steps[source.name]
     if not isinstance(step, QuantizedStep) or step.quantization != quantization:
         raise ValueError(
@@ -107,7 +110,8 @@ def _clip(low: float, high: float) -> Rule:
     """A rule for what limits values to always the same."""
 
     def rule(found: Lowering, node: fx.Node) -> Map:
-        return put(found, node, "clip", (plain(found, node, node.args[0]).name,), limits=(low, high))
+        source = plain(found, node, node.args[0], turned=True)
+        return put(found, node, "clip", (source.name,), order=source.order, limits=(low, high))
 
     return rule
 
@@ -133,7 +137,7 @@ def _hardsigmoid(found: QuantizedLowering, node: fx.Node) -> Map:
     """A gain, an offset and a clamp."""
     inner = scaled(found, node, node.args[0], number(1 / 6), number(0.5))
     found.nodes.pop(inner.name)  # The node's value is that of the clamp alone.
-    return put(found, node, "clip", (inner.name,), limits=(0.0, 1.0))
+    return put(found, node, "clip", (inner.name,), order=inner.order, limits=(0.0, 1.0))
 
 
 def _concat(found: Lowering, node: fx.Node) -> Map:
@@ -201,16 +205,9 @@ def product(found: Lowering, node: fx.Node) -> Map:
         raise ValueError(f"{found.place(node)}: a matrix product must be of a map and constant weights")
     if given.get("beta", 1) != 1 or given.get("alpha", 1) != 1:
         raise ValueError(f"{found.place(node)}: addmm must have alpha and beta of 1")
-    source, weight = plain(found, node, given[left]), found.constant(node, "weights", given[right]).t()
-    height, width, channels = found.shape(source.name)
-    if found.layout(given[left]) != (height * width * channels,):
-        raise ValueError(f"{found.place(node)}: a matrix product must read a flattened map")
+    source, weight = plain(found, node, given[left], turned=True), found.constant(node, "weights", given[right]).t()
     bias = found.constant(node, "biases", given["self"] if "mat1" in given else None, len(weight))
-    step = GraphStep(
-        kind="linear", name=found.name(node, "linear"), inputs=(source.name,), shape=(1, 1, len(weight)),
-        weight=weight.reshape(len(weight), channels, height, width), bias=bias.expand(len(weight)),
-    )  # fmt: skip
-    return found.put(node, step)
+    return weighted_values(found, node, given[left], source, weight, bias.expand(len(weight)))
 
 
 def _product(found: QuantizedLowering, node: fx.Node) -> Map:
@@ -281,5 +278,6 @@ OPERATOR_RULES: dict[Any, Callable[..., Map]] = {
     _ATEN.hardsigmoid.default: _hardsigmoid,
     **AFFINE,
     _ATEN.cat.default: _concat,
+    **dict.fromkeys((_ATEN.permute.default, _ATEN.transpose.int), turn),
     refused.OPERATOR: _refused,
 }

@@ -26,6 +26,7 @@ from models.frontends.pytorch.exported import (
     program_of,
     recorded,
 )
+from models.frontends.pytorch.lowering import LAST, AxisOrder
 from models.frontends.quantized.layers import LayerBuilder
 from models.frontends.quantized.lowering import Quantization
 from models.frontends.quantized.operators import quantized_steps
@@ -65,6 +66,8 @@ class _Source:
     network : Network
     nodes : dict of str to str
         The node whose codes a tensor has.
+    orders : dict of str to tuple of 3 int
+        The order of a tensor's axes (channels, rows, columns) in which its node has its values.
     outputs : dict of str to (str, Quantization or None)
         The node that a raw layer stands for.
     """
@@ -73,6 +76,7 @@ class _Source:
     images: tuple[int, ...]
     network: Network
     nodes: Mapping[str, str]
+    orders: Mapping[str, AxisOrder]
     outputs: Mapping[str, tuple[str, Quantization | None]]
 
     def tensors(self, images: torch.Tensor) -> dict[str, np.ndarray]:
@@ -94,9 +98,11 @@ class _Source:
                 _, value = values[node.args[0].name]
             if value.dtype == torch.uint8:
                 value = (value.to(torch.int16) - 128).to(torch.int8)
-            height, width, channels = self.network.tensors()[name].shape
             if name in self.nodes:
-                value = value.reshape(-1, channels, height, width).permute(0, 2, 3, 1)
+                height, width, channels = self.network.tensors()[name].shape
+                order = self.orders[name]
+                value = value.reshape(-1, *((channels, height, width)[axis] for axis in order))
+                value = value.permute(0, *(1 + order.index(axis) for axis in LAST))
             found[name] = value.reshape(len(value), -1).numpy() if name in self.outputs else value.contiguous().numpy()
         return found
 
@@ -202,7 +208,11 @@ def _read(source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | Non
     )
     exits = tuple(Exit(logits=head, threshold=None if head == heads[-1] else NEVER) for head in heads)
     network = Network(name=name, input=builder.image, layers=layers, exits=exits, classes=classes)
-    return _Source(program=program, images=taken, network=network, nodes=builder.nodes, outputs=builder.outputs)
+    known = {node.name: each.order for node, each in found.maps.items() if each is not None}
+    orders = {tensor: known[node] for tensor, node in builder.nodes.items()}
+    return _Source(
+        program=program, images=taken, network=network, nodes=builder.nodes, orders=orders, outputs=builder.outputs
+    )
 
 
 def _program(source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | None) -> ExportedProgram:

@@ -1,6 +1,5 @@
 import shutil
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from hw.compiler.compile import compile_balanced
 from hw.config import preset
 from models import zoo
-from models.attacks import pgd, suite
+from models.attacks import pgd
 from models.compression.quantize import encode
 from models.integer import golden
 from models.integer.surrogate import Surrogate
@@ -35,7 +34,7 @@ def multiplied_share(network, codes):
 def _few_queries():
     """Attacks that only ask for scores ask a few times."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(suite, "Strength", partial(suite.Strength, queries=20, samples=(4, 4)))
+        patch.setattr(measuring, "_STRENGTH", replace(measuring._STRENGTH, queries=20, samples=(4, 4)))
         yield
 
 
@@ -112,7 +111,8 @@ def test_what_the_detector_flags_is_measured(small, result, tmp_path):
     codes = encode(small.source.test.take(50).images, compressed.network)
     narrow = with_ranges(compressed.network, codes, 0.2)
     save_compressed(tmp_path / "ranges.off", replace(compressed, network=narrow))
-    entry, dense = measuring.add(tmp_path / "ranges.off", result, small.source, folder=tmp_path / "zoo", sample=FEW)
+    sample = replace(FEW, attacked=1)
+    entry, dense = measuring.add(tmp_path / "ranges.off", result, small.source, folder=tmp_path / "zoo", sample=sample)
     assert entry.flagged == decisions(narrow, codes).out_of_range.mean() > 0.1
     assert dense.flagged == 0
 

@@ -327,7 +327,7 @@ OPERATORS: dict[str, OnnxRule] = {
 _NEAREST = {
     **dict.fromkeys(("LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "Mish", "Softplus", "Swish"), "Relu or Clip"),
     **dict.fromkeys(("HardSwish", "Tanh", "Softsign", "ThresholdedRelu"), "Relu, Clip or HardSigmoid"),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Hardmax"), "the same as the network's last"),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "ArgMax", "Hardmax"), "the same as the network's last"),
     **dict.fromkeys(("InstanceNormalization", "LayerNormalization", "GroupNormalization"), "BatchNormalization"),
     **dict.fromkeys(("ReduceSum", "ReduceL2", "ReduceMin"), "ReduceMean"),
     **dict.fromkeys(("ConvTranspose", "DeformConv", "com.microsoft.FusedConv"), "Conv"),
@@ -338,6 +338,7 @@ _NEAREST = {
         ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"), "static quantization, with QuantizeLinear"
     ),
     **dict.fromkeys(("Shape", "Expand", "GatherND", "Tile"), "Reshape, Slice or Concat; sizes alone may be computed"),
+    "Sigmoid": "the same as the network's last, and within it HardSigmoid",
     "Sum": "Add",
 }
 

@@ -307,7 +307,10 @@ def _exit(found: Lowering, node: fx.Node) -> None:
 
 _ATEN, _WINNERS = torch.ops.aten, OPERATOR
 #: What no user writes.
-_INNER = {"_unsafe_view", "_log_softmax", "_softmax", "addmm", "constant_pad_nd", "getitem", "mm", "mul", "winners"}
+_INNER = {
+    "_unsafe_view", "_log_softmax", "_softmax", "addmm", "constant_pad_nd", "getitem", "mm", "mul", "refused",
+    "winners",
+}  # fmt: skip
 _CONVOLUTIONS = (_ATEN.conv2d.default, _ATEN.conv2d.padding, _ATEN.conv1d.default, _ATEN.conv1d.padding)
 #: The rule of each operator.
 OPERATORS: dict[Any, Rule] = {

@@ -34,6 +34,7 @@ def scaled(found: QuantizedLowering, node: fx.Node, operand: Any, gain: torch.Te
         assert step.weight is not None
         assert step.bias is not None
         if step.name in found.scales:
+            found.moved.discard(step.name)
             found.scales[step.name] = found.scales[step.name] * torch.where(gain == 0, 1, gain.abs().double())
         weight, bias = step.weight * gain[:, None, None, None], step.bias * gain + offset
         return replace(found.put(node, replace(step, weight=weight, bias=bias)), order=source.order)
@@ -68,7 +69,8 @@ def _with_constant(make: Callable[[torch.Tensor, bool], tuple[torch.Tensor, torc
                 return scaled(found, node, first, number(2.0), number(0.0))
             return OPERATORS[node.target](found, node)
         if (first in found.maps) == (second in found.maps) or given.get("alpha", 1) != 1:
-            raise ValueError(f"{found.place(node)}: {node.name} must be of a map and constants")
+            two = ", not of two maps: their sum is the nearest" if first in found.maps and second in found.maps else ""
+            raise ValueError(f"{found.place(node)}: {node.name} must be of a map and constants{two}")
         operand, constant = (first, second) if first in found.maps else (second, first)
         made = make(_channels(found, node, constant), operand is second)
         if made is None:

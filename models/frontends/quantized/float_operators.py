@@ -4,6 +4,7 @@ Beside what quantized programs have, there are batch norms and other constants b
 values, shared modules, and types of floating point: all of it becomes steps with weights, or part of them.
 """
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import torch
 from torch import fx
 
 from hw.network.network import INPUT
+from models.frontends.identities import MAX_OUTPUTS
 from models.frontends.pytorch.exported import Exported, arguments
 from models.frontends.pytorch.guard import compare
 from models.frontends.pytorch.lowering import Lowering, Map
@@ -116,6 +118,9 @@ def _exit(found: Lowering, node: fx.Node) -> None:
             node, f"{node.name}: an output must be computed from the image, with channels first, without padding"
         )
         return
+    count = math.prod(found.shape(source.name))
+    if found.steps[source.name].kind != "linear" and count > MAX_OUTPUTS:
+        found.refuse(node, f"{source.name}: a network's output must have at most {MAX_OUTPUTS} values, not {count}")
     found.exits.append(source.name)
 
 
@@ -129,13 +134,6 @@ def _pad(found: Lowering, node: fx.Node) -> Map:
     return OPERATORS[node.target](found, node) if simple else moves.move(found, node)
 
 
-def _part(found: Lowering, node: fx.Node) -> Map:
-    """One of the results of an operator that has several."""
-    taken = node.args[0]
-    assert isinstance(taken, fx.Node)
-    return moves.move(found, node) if taken.target in _PARTS else OPERATORS[operator.getitem](found, node)
-
-
 def _cast(found: Lowering, node: fx.Node) -> Map:
     """A map in another type of floating point, or on another device."""
     if not found.exported.values[node].is_floating_point():
@@ -145,18 +143,6 @@ def _cast(found: Lowering, node: fx.Node) -> Map:
 
 _ATEN = torch.ops.aten
 _CONVOLUTIONS = (_ATEN.conv2d.default, _ATEN.conv2d.padding, _ATEN.conv1d.default, _ATEN.conv1d.padding)
-#: What gives several parts of a map.
-_PARTS = (
-    _ATEN.chunk.default, _ATEN.split.Tensor, _ATEN.split_with_sizes.default, _ATEN.unbind.int,
-    _ATEN.tensor_split.sections, _ATEN.tensor_split.indices,
-)  # fmt: skip
-#: What moves values of one map.
-_MOVES = (
-    _ATEN.transpose.int, _ATEN.permute.default, _ATEN.slice.Tensor, _ATEN.select.int, _ATEN.channel_shuffle.default,
-    _ATEN.index_select.default, _ATEN.flip.default, _ATEN.roll.default, _ATEN.narrow.default, _ATEN.movedim.int,
-    _ATEN.movedim.intlist,
-    _ATEN.swapaxes.default,
-)  # fmt: skip
 _RELU = Lacking("ReLU and ReLU6 are the nearest")
 _NORM = Lacking("BatchNorm2d is the nearest")
 _LARGER = Lacking("a convolution at the full size is the nearest")
@@ -167,9 +153,8 @@ _RULES: dict[Any, Rule] = {
     **{target: OPERATORS[target] for target in (*_CONVOLUTIONS, _ATEN.linear.default)},
     **dict.fromkeys((_ATEN.clip.default, _ATEN.clip.Tensor), OPERATOR_RULES[_ATEN.clamp.default]),
     **dict.fromkeys((_ATEN.pad.default, _ATEN.constant_pad_nd.default), _pad),
-    **dict.fromkeys(_PARTS, moves.parts),
-    **dict.fromkeys(_MOVES, moves.move),
-    operator.getitem: _part,
+    **dict.fromkeys(moves.MOVES, moves.move),
+    operator.getitem: moves.part,
     **dict.fromkeys((_ATEN.to.dtype, _ATEN.to.dtype_layout, _ATEN.to.device, _ATEN._to_copy.default), _cast),
     **dict.fromkeys((_ATEN.hardswish.default, _ATEN.silu.default, _ATEN.gelu.default, _ATEN.elu.default), _RELU),
     **dict.fromkeys((_ATEN.leaky_relu.default, _ATEN.prelu.default, _ATEN.mish.default), _RELU),

@@ -35,7 +35,7 @@ from models.frontends.requantization import int32_biases, weighted_fields
 
 __all__ = ["LayerBuilder"]
 
-_GIVING = ("max_pool", "concat", "clip")  # steps that give on the values which they read
+_GIVING = ("max_pool", "concat", "clip")  # kinds of steps that give on values which they read
 _GRID = 1e-4  # of a step, by which a limit may be beside a code where a clamp stands before another layer
 
 
@@ -214,7 +214,7 @@ class LayerBuilder:
         """The quantization that a step's values have without being rounded again."""
         if isinstance(step, QuantizedStep) and step.quantization is not None:
             return step.quantization
-        if step.kind not in _GIVING:
+        if not self._gives(step):
             return None
         owns = {None if name == INPUT else self._own(self.found.steps[name]) for name in step.inputs}
         own = owns.pop()
@@ -243,9 +243,13 @@ class LayerBuilder:
         self.found.refuse(self.found.nodes.get(name, self.found.exported.image), reason)
         return UnknownError()
 
+    def _gives(self, step: GraphStep) -> bool:
+        """Whether a step gives on values that it reads."""
+        return step.kind in _GIVING or step.name in self.found.moved
+
     def _is_unknown(self, step: GraphStep) -> bool:
         """Whether a step gives on values of an operator that was refused."""
-        given = [self.found.steps[name] for name in step.inputs if name != INPUT] if step.kind in _GIVING else []
+        given = [self.found.steps[name] for name in step.inputs if name != INPUT] if self._gives(step) else []
         return step.kind == REFUSED or any(map(self._is_unknown, given))
 
     def _stand_in(self, name: str, request: _Request) -> str:

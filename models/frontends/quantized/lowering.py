@@ -74,9 +74,12 @@ class QuantizedLowering(Lowering):
     ----------
     scales : dict of str to tensor
         Of each output channel's weights, by the step's name: float64.
+    moved : set of str
+        Steps that only move the values that they read.
     """
 
     scales: dict[str, torch.Tensor] = field(default_factory=dict)
+    moved: set[str] = field(default_factory=set)
 
 
 def put(

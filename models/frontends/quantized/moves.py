@@ -5,6 +5,7 @@ read off numbers that are sent through it, and the convolution is compared with 
 """
 
 import math
+import operator
 from dataclasses import replace
 from itertools import permutations
 from typing import Any
@@ -13,9 +14,23 @@ import torch
 from torch import fx
 
 from models.frontends.pytorch.lowering import FIRST, LAST, AxisOrder, Lowering, Map
+from models.frontends.pytorch.operators import OPERATORS, Rule
 from models.frontends.pytorch.steps import GraphStep, compute
 
-__all__ = ["move", "parts", "turn"]
+__all__ = ["MOVES", "PARTS", "move", "part", "parts"]
+
+_ATEN = torch.ops.aten
+#: What gives several parts of a map.
+PARTS = (
+    _ATEN.chunk.default, _ATEN.split.Tensor, _ATEN.split_with_sizes.default, _ATEN.unbind.int,
+    _ATEN.tensor_split.sections, _ATEN.tensor_split.indices,
+)  # fmt: skip
+#: What moves values of one map.
+MOVES = (
+    _ATEN.transpose.int, _ATEN.permute.default, _ATEN.slice.Tensor, _ATEN.select.int, _ATEN.channel_shuffle.default,
+    _ATEN.index_select.default, _ATEN.flip.default, _ATEN.roll.default, _ATEN.narrow.default, _ATEN.movedim.int,
+    _ATEN.movedim.intlist, _ATEN.swapaxes.default,
+)  # fmt: skip
 
 _LARGEST = 8  # positions that a kernel may reach over, to leave out the first rows or columns
 
@@ -23,6 +38,13 @@ _LARGEST = 8  # positions that a kernel may reach over, to leave out the first r
 def parts(found: Lowering, node: fx.Node) -> Map:
     """What gives several parts of a map: each is looked at where it is taken."""
     return found.map(node)
+
+
+def part(found: Lowering, node: fx.Node, rule: Rule | None = None) -> Map:
+    """One of the results of an operator that has several; ``rule``: of what moves values, instead of :func:`move`."""
+    taken = node.args[0]
+    assert isinstance(taken, fx.Node)
+    return (rule or move)(found, node) if taken.target in PARTS else OPERATORS[operator.getitem](found, node)
 
 
 def move(found: Lowering, node: fx.Node) -> Map:
@@ -54,20 +76,6 @@ def move(found: Lowering, node: fx.Node) -> Map:
         return source
     name = found.name(node, taken.target.__name__.split(".")[0])  # type: ignore[union-attr]
     return found.put(node, replace(step, name=name, inputs=(source.name,)))
-
-
-def turn(found: Lowering, node: fx.Node) -> Map:
-    """A map with its axes in another order; whatever else an operator moves is refused."""
-    operand = node.args[0]
-    source = found.operand(node, operand)
-    assert isinstance(operand, fx.Node)
-    numbers = _numbers(found, node, node, found.exported.values[operand].shape)
-    order = None if numbers is None or not source.whole else _order(numbers, source.order, found.shape(source.name))
-    if order is None:
-        raise ValueError(
-            f"{found.place(node)}: {node.name} must move the channels of a map as it is, as from first to last"
-        )
-    return replace(source, order=order)
 
 
 def _order(numbers: torch.Tensor, before: AxisOrder, shape: tuple[int, int, int]) -> AxisOrder | None:

@@ -5,6 +5,7 @@ What stands between a dequantize and the next quantize is lowered as any network
 """
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -22,11 +23,12 @@ from models.frontends.pytorch.pools import average_pool
 from models.frontends.pytorch.steps import GraphStep
 from models.frontends.quantized.affine import AFFINE, number, scaled
 from models.frontends.quantized.lowering import ANY, Quantization, QuantizedLowering, QuantizedStep, plain, put
-from models.frontends.quantized.moves import turn
+from models.frontends.quantized.moves import MOVES, PARTS, move, part, parts
 from models.networks.winners import OPERATOR
 
 __all__ = ["OPERATOR_RULES", "as_linear", "product", "quantized_steps"]
 
+_ONE = 1 / 64  # of the step of a map: a weight that gives a map on with its own scale is so many steps
 _OFFSETS = {torch.int8: 0, torch.uint8: 128}  # of codes from int8
 
 
@@ -183,6 +185,20 @@ def _weighted(rule: Rule, name: str = "weight") -> Rule:
     return quantized
 
 
+def _moved(rule: Rule) -> Rule:
+    """A rule of what moves values, whose weights of ones are so many steps."""
+
+    def quantized(found: QuantizedLowering, node: fx.Node) -> Map:
+        source = rule(found, node)
+        step = found.steps.get(source.name)
+        if step is not None and step.weight is not None and found.nodes[step.name] is node:
+            found.moved.add(step.name)
+            found.scales[step.name] = torch.full((len(step.weight),), _ONE, dtype=torch.float64, device="cpu")
+        return source
+
+    return quantized
+
+
 def _average(found: QuantizedLowering, node: fx.Node) -> Map:
     """An average over windows; where it is a convolution of equal weights, these are its steps."""
     source = average_pool(found, node)
@@ -278,6 +294,8 @@ OPERATOR_RULES: dict[Any, Callable[..., Map]] = {
     _ATEN.hardsigmoid.default: _hardsigmoid,
     **AFFINE,
     _ATEN.cat.default: _concat,
-    **dict.fromkeys((_ATEN.permute.default, _ATEN.transpose.int), turn),
+    **dict.fromkeys(PARTS, parts),
+    **dict.fromkeys(MOVES, _moved(move)),
+    operator.getitem: lambda found, node: part(found, node, _moved(move)),
     refused.OPERATOR: _refused,
 }

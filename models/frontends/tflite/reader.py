@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hw.network.network import INPUT, NEVER, Exit, Layer, Linear, Network, Tensor
 from hw.rules import shown
-from models.frontends.identities import raw_output, runnable
+from models.frontends.identities import MAX_OUTPUTS, raw_output, runnable
 from models.frontends.tflite.assembly import Assembly, TooManyWeightsError, UnknownTensorError, bound
 from models.frontends.tflite.edges import (
     BEHIND,
@@ -193,6 +193,8 @@ def _assembled(graph: Subgraph, ends: Sequence[End], wanted: set[int]) -> Assemb
     for end in ends:
         if not found.has(end.number):
             reasons[f"output {found.label(end.number)} must be computed by an operator"] = []
+        elif (count := prod(graph.tensors[end.number].shape)) > MAX_OUTPUTS:
+            reasons[f"output {found.label(end.number)} must have at most {MAX_OUTPUTS} values, not {count}"] = []
     if reasons:
         raise ValueError(f"unsupported: {'; '.join(_listed(reason, where) for reason, where in reasons.items())}")
     return found

@@ -120,6 +120,33 @@ def test_quantized_maps_with_channels_last(body):
     assert all(each.largest <= 1 for name, each in found.items() if name != network.exits[0].logits)
 
 
+@pytest.mark.parametrize(
+    ("body", "kinds"),
+    [
+        (lambda n, x: n.round(n.round(x)[:, :, 1:, ::2]), ["depthwise_conv2d"] * 2),
+        (lambda n, x: n.round(F.conv2d(n.round(x)[:, 1:], n.weight(3, 1, 3, 3))), ["conv2d", "conv2d"]),
+        (lambda n, x: n.round(torch.add(*n.round(x).chunk(2, 1))), ["conv2d", "conv2d", "add"]),
+        (lambda n, x: n.round(n.round(x).flip(1) * 0.5 + 1), ["conv2d"]),
+        (
+            lambda n, x: n.round(n.round(x, 0.07).index_select(1, torch.tensor([1, 0, 1])).amax(3)),
+            ["conv2d", "max_pool2d", "depthwise_conv2d"],
+        ),
+    ],
+)
+def test_quantized_maps_are_picked_and_cropped(body, kinds):
+    """Codes stay what they are, where they aren't on another scale; what reads them next may read them as they are."""
+
+    def whole(net, x):
+        x = body(net, x).flatten(1)
+        return F.linear(x, net.weight(3, x.shape[1]))
+
+    net = Quantized(whole)
+    network = read_quantized(net, SHAPE)
+    assert [layer.kind for layer in network.layers[:-1]] == kinds
+    found = difference(net, network, images(*SHAPE))
+    assert all(each.largest <= 1 for name, each in found.items() if name != network.exits[0].logits)
+
+
 def test_a_turned_output_of_a_quantized_program_is_refused():
     with pytest.raises(ValueError, match=r"^permute: an output must have its channels first, or be flat"):
         read_quantized(Quantized(lambda n, x: last(n.round(F.relu(n.round(x))))), SHAPE)

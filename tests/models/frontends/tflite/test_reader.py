@@ -235,6 +235,19 @@ def test_all_that_is_unsupported_stands_in_one_error(tmp_path):
         read_bytes(tmp_path, b.finish([maps[0]], b.operators[-1]["outputs"]))
 
 
+def test_an_output_of_too_many_values_is_among_the_reasons(tmp_path):
+    b = Builder()
+    image, odd, out = (b.tensor((1, 32, 32, 3), 1 / 255, -128) for _ in range(3))
+    b.operator("HARD_SWISH", [image], [odd])
+    b.convolution(odd, np.ones((3, 1, 1, 3), np.int8), None, (0.01,) * 3, out)
+    with pytest.raises(
+        ValueError,
+        match=r"unsupported: HARD_SWISH; nearest: RELU6 \(operator 0 'tensor1'\); "
+        r"output tensor 2 \(tensor2\) must have at most 2048 values, not 3072$",
+    ):
+        read_bytes(tmp_path, b.finish([image], [out]))
+
+
 def test_one_reason_names_some_of_its_operators(tmp_path):
     b = Builder()
     maps = [b.tensor((1, 4, 4, 2), 0.1) for _ in range(12)]

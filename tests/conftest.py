@@ -14,15 +14,16 @@ from filelock import FileLock
 from hypothesis import settings
 
 #: Files that take longest come first: no worker is left alone with them in the end. Of those that build a simulator,
-#: first one for each: others, which wait for such a build, come when it is there.
+#: first one for each: others, which wait for such a build, come when it is there. The second one, the demo's, comes
+#: when the first has compiled Verilator's library.
 _FIRST = (
     *(
         "tests/rtl/test_layers.py",
-        "tests/offramp/test_demo.py",
-        "tests/rtl/test_streaming.py",
-        "tests/rtl/test_waves.py",
-        "tests/test_wheel.py",
         "tests/test_fuzz.py",
+        "tests/rtl/test_streaming.py",
+        "tests/test_wheel.py",
+        "tests/offramp/test_demo.py",
+        "tests/rtl/test_waves.py",
     ),
     *("tests/rtl/", "tests/fpga/", "tests/hw/compiler/"),
 )

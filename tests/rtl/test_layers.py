@@ -72,35 +72,39 @@ def test_more_random_networks_agree(simulator, waves, cores, lanes):
     check(programs(cores, lanes), simulator=simulator, waves=waves)
 
 
-def sums_agree(config: AcceleratorConfig, size: int, channels: int, **options) -> None:
+def sums_agree(config: AcceleratorConfig, size: int, channels: int, images: int, **options) -> None:
     network = two_blocks(size, channels)
     program = compile_network(network, config)
     windows = {c.tensor: layer.cores for c, layer in zip(program.commands, program.decoded.layers, strict=True)}
     first, *sums = [layer.name for layer in network.layers if layer.kind == "add" or layer.name == "layer0"]
     assert all([c.window for c in windows[name]] == [c.window for c in windows[first]] for name in sums)
-    check([(program, random_codes(network, _IMAGES, 0))], **options)
+    codes = random_codes(network, _IMAGES, 0)[-images:]
+    assert (codes != network.input.zero_point).any()
+    check([(program, codes)], **options)
 
 
 def test_sums_in_the_places_of_their_operands_agree(simulator, waves):
     """The memories don't hold three of its maps."""
-    sums_agree(QUICK, 22, 8, simulator=simulator, waves=waves)
+    sums_agree(QUICK, 22, 8, 1, simulator=simulator, waves=waves)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("cores", "lanes", "size"), [(1, 1, 16), (4, 1, 20)])
 def test_larger_sums_in_the_places_of_their_operands_agree(simulator, waves, cores, lanes, size):
-    sums_agree(preset("tiny").replace(cores=cores, lanes=lanes), size, 16, simulator=simulator, waves=waves)
+    config = preset("tiny").replace(cores=cores, lanes=lanes)
+    sums_agree(config, size, 16, _IMAGES, simulator=simulator, waves=waves)
 
 
-def strips_agree(config: AcceleratorConfig, networks: list[Network], **options) -> None:
-    work = [(compile_network(network, config), random_codes(network, _IMAGES, 0)) for network in networks]
+def strips_agree(config: AcceleratorConfig, networks: list[Network], images: int, **options) -> None:
+    work = [(compile_network(network, config), random_codes(network, _IMAGES, 0)[-images:]) for network in networks]
     assert all(strips_of(program) for program, _ in work)
+    assert all((codes != program.network.input.zero_point).any() for program, codes in work)
     check(work, **options)
 
 
 def test_networks_in_strips_agree(simulator, waves):
     """The memories don't hold the maps between the first layers."""
-    strips_agree(QUICK, [wide_network(418, most=20)], simulator=simulator, waves=waves)
+    strips_agree(QUICK, [wide_network(418, most=20)], 1, simulator=simulator, waves=waves)
 
 
 @pytest.mark.slow
@@ -110,7 +114,7 @@ def test_networks_in_strips_agree(simulator, waves):
 )
 def test_larger_networks_in_strips_agree(simulator, waves, cores, lanes, seeds):
     config = preset("tiny").replace(cores=cores, lanes=lanes)
-    strips_agree(config, [wide_network(seed) for seed in seeds], simulator=simulator, waves=waves)
+    strips_agree(config, [wide_network(seed) for seed in seeds], _IMAGES, simulator=simulator, waves=waves)
 
 
 @pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.slow)])

@@ -11,8 +11,10 @@ from hw.network.exits import Conditions
 from hw.network.network import INPUT, Network
 from hw.program.program import Program, load
 from models.integer.golden import run
+from offramp.rtl.job import Job
+from offramp.rtl.run import _run as done
 from offramp.rtl.run import compare, run_work, verify
-from sim import simulate, worst_case
+from sim import constant_time, simulate, worst_case
 from sim.plan import Plan
 from tests.random_networks import NetworkMaker, random_codes
 from tests.rtl.design import QUICK
@@ -102,27 +104,28 @@ def test_audits_constant_time_and_ranges_agree(simulator, waves):
     deadline = int(np.median(free.cycles))
     usual = int(np.median(simulate(program, codes, conditions=Conditions(audit=256)).cycles))
     golden, seen = run(program.network, codes), set()
-    for conditions in (
+    conditions = [
         Conditions(audit=128, seed=77),
         Conditions(audit=256, deadline=deadline),
         Conditions(constant=True),
         Conditions(constant=True, audit=100, deadline=usual),
-    ):
-        timing = simulate(program, codes, conditions=conditions)
-        work = [(program, codes)]
-        (outcomes,) = run_work(work, simulator=simulator, waves=waves, step=False, conditions=conditions)
+    ]
+    # All in one simulation, the program loaded anew for each.
+    resolved = [constant_time(program, each) for each in conditions]
+    job = Job(work=[(program, codes)] * len(conditions), conditions=resolved, step=False)
+    for each, outcomes in zip(conditions, done(job, simulator, waves, None)[0], strict=True):
+        timing = simulate(program, codes, conditions=each)
         assert compare(program, outcomes, golden, timing)["mismatches"] == []
-        if conditions.constant:
-            assert timing.cycles.min() == (conditions.deadline or worst_case(program))
-            assert (timing.cycles.max() == timing.cycles.min()) == (not conditions.deadline)
+        if each.constant:
+            assert timing.cycles.min() == (each.deadline or worst_case(program))
+            assert (timing.cycles.max() == timing.cycles.min()) == (not each.deadline)
         else:
-            assert timing.cycles.max() <= worst_case(program, deadline=conditions.deadline)
+            assert timing.cycles.max() <= worst_case(program, deadline=each.deadline)
         found = [timing.decisions.result(image) for image in range(len(codes))]
         seen |= {(name, value) for result in found for name, value in result.items()}
-        if conditions == Conditions(constant=True):
-            # Back to back as well.
-            result = verify(work, simulator=simulator, waves=waves, conditions=conditions)
-            assert (result["values_equal"], result["cycles_equal"], result["mismatches"]) == (True, True, [])
+    # Back to back as well.
+    result = verify([(program, codes)], simulator=simulator, waves=waves, conditions=Conditions(constant=True))
+    assert (result["values_equal"], result["cycles_equal"], result["mismatches"]) == (True, True, [])
     for flag in ("out_of_range", "forced", "passed", "differs", "overrun"):
         assert {(flag, 0), (flag, 1)} <= seen
     assert {("exit", n) for n in range(3)} | {("early_exit", 1)} <= seen

@@ -19,7 +19,7 @@ from offramp.commands import bench, board, compare, demo, exits, files, hardware
 from offramp.errors import sentence
 from offramp.stopping import Stopped, stoppable
 
-__all__ = ["app", "main"]
+__all__ = ["app", "command_line", "main"]
 
 app = typer.Typer(
     help="Sparse, int8, early-exiting neural networks on an open two-sided sparse accelerator.",
@@ -86,6 +86,12 @@ class KnownOptions(TyperCommand):
             raise
 
 
+@cache
+def command_line() -> Any:
+    """The whole command line as Click's command; made once a process."""
+    return get_command(app)
+
+
 def _called(ctx: Any) -> str:
     """The name of the command that is called, with its group's."""
     grouped = ctx.parent is not None and ctx.parent.parent is not None
@@ -95,7 +101,7 @@ def _called(ctx: Any) -> str:
 @cache
 def _options() -> dict[str, set[str]]:
     """The options of every command."""
-    commands: dict[str, Any] = dict(getattr(get_command(app), "commands"))  # noqa: B009
+    commands: dict[str, Any] = dict(getattr(command_line(), "commands"))  # noqa: B009
     for group in [name for name, found in commands.items() if hasattr(found, "commands")]:
         commands |= {f"{group} {name}": found for name, found in commands.pop(group).commands.items()}
     return {
@@ -139,7 +145,7 @@ def main() -> None:
     """
     try:
         with stoppable():
-            app()
+            command_line()()
     except Stopped as stop:
         warnings.simplefilter("ignore")  # of hardware that is half described, which Amaranth warns of when it is gone
         print(f"offramp: {stop}", file=sys.stderr)

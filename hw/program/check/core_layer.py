@@ -1,5 +1,8 @@
 """What one core does in a LAYER stays in its memories, and takes out of the accumulators all that it puts there."""
 
+from functools import cache, partial, reduce
+from operator import or_
+
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
@@ -14,10 +17,10 @@ __all__ = ["ListContents", "check_core", "numbers_of"]
 
 #: Lists that a kernel row can begin with.
 _LISTS = 1 << Row.fields["list"].bits
-#: More than any word of a list says of an accumulator.
-_OFFSETS = 1 << 32
 #: Words of each PE of a core, and which of them are certain, as :class:`hw.program.list_memory.ListMemory` says it.
 ListContents = tuple[np.ndarray, np.ndarray]
+#: PEs, and the numbers of lists that they look up.
+ListNumbers = tuple[np.ndarray, np.ndarray]
 
 
 def check_core(
@@ -27,10 +30,20 @@ def check_core(
     images: dict[str, np.ndarray],
     lists: ListContents,
     memories: Memories,
-    filled: np.ndarray,
+    filled: int,
     config: AcceleratorConfig,
-) -> np.ndarray:
-    """Check what one core does in a layer; returns which channels may be nonzero, by word of its positions."""
+) -> tuple[np.ndarray, int]:
+    """Check what one core does in a layer.
+
+    ``filled`` is which accumulators may hold something before it: bit number address * PEs + PE.
+
+    Returns
+    -------
+    bool array (words of a position, 8)
+        Which channels may be nonzero.
+    int
+        Which accumulators may hold something afterwards.
+    """
     source, lane, residual = part.source, part.lane, part.residual
     require(part.rows and part.columns and source.words, f"{where}: it must have rows, columns and words of a position")
     require(source.threshold, f"{where}: the threshold must be at least 1, not 0")
@@ -57,7 +70,7 @@ def check_core(
     require(last <= size, f"{where}: channel parameters reach to {last}, beyond the {size} words of their images")
     _check_rate(where, part, config)
     used = memories.read(where, k, source)
-    fed = _fed(where, part, _lists_of(used, source, config), lists, filled, config)
+    fed, filled = _fed(where, part, _lists_of(used, source, config), lists, filled, config)
     if lane.raw:
         require(
             2 <= lane.classes <= min(MAX_CLASSES, channels),
@@ -70,7 +83,7 @@ def check_core(
         target = part.target
         _check_columns(where, target, outputs // channels)
         active |= memories.operand(where, k, residual, target, outputs // channels, len(active))
-    return active
+    return active, filled
 
 
 def _check_rate(where: str, part: CoreLayer, config: AcceleratorConfig) -> None:
@@ -124,80 +137,76 @@ def _unfed(part: CoreLayer, k: int, images: dict[str, np.ndarray]) -> np.ndarray
     return (codes != residual.zero_point) | (total != target.zero_point)
 
 
-def _lists_of(used: np.ndarray, source: SourceFields, config: AcceleratorConfig) -> list[np.ndarray]:
-    """For each PE the lists that it may be given activations for, counted from those of a row and a column."""
-    if source.depthwise:
-        return [np.flatnonzero(used[pe :: config.pes]) for pe in range(config.pes)]
-    return [np.flatnonzero(used)] * config.pes
+def _lists_of(used: np.ndarray, source: SourceFields, config: AcceleratorConfig) -> ListNumbers:
+    """The lists that PEs may be given activations for, counted from the one that a row and a column begin with."""
+    pes = config.pes
+    numbers = [np.flatnonzero(used[pe::pes] if source.depthwise else used) for pe in range(pes)]
+    return np.repeat(np.arange(pes), [len(each) for each in numbers]), np.concatenate(numbers)
 
 
 def _fed(
-    where: str,
-    part: CoreLayer,
-    used: list[np.ndarray],
-    lists: ListContents,
-    dirty: np.ndarray,
-    config: AcceleratorConfig,
-) -> np.ndarray:
-    """Output channels that products reach, given the lists of :func:`_lists_of`.
+    where: str, part: CoreLayer, used: ListNumbers, lists: ListContents, dirty: int, config: AcceleratorConfig
+) -> tuple[np.ndarray, int]:
+    """Output channels that products reach, given the lists of :func:`_lists_of`; which accumulators stay filled.
 
     Every list looked up must exist, and every accumulator that may hold something must be taken out in the end.
     """
-    source, slots = part.source, part.source.slots
-    depth = config.accumulators
+    source, pes = part.source, config.pes
+    size, slots = config.accumulators * pes, source.slots * pes
     filled = len(part.rows) - source.blank_rows
-    fed = np.zeros((slots, config.pes), dtype=bool)
-    reached: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    leaving = (source.first_dump + np.arange(slots)) % depth
+    fed, leaving = 0, source.first_dump * pes
+    reached = cache(partial(_reached, where, used, lists, source, config))
+
+    @cache
+    def products(first: int, count: int) -> int:
+        """What activations feed with this list and those of the kernel rows above, counted from where it starts."""
+        steps = range(count)
+        fed = (_turned(reached(first + n * source.list_step), -n * source.accumulator_step * pes, size) for n in steps)
+        return reduce(or_, fed, 0)
+
     for y, row in enumerate(part.rows):
         require(row.count or y >= filled, f"{where}: row {y} must have at least one list for its activations, not 0")
-        steps = np.arange(row.count if y < filled else 0)
-        firsts, back = row.list + steps * source.list_step, steps * source.accumulator_step
-        require(
-            (firsts < _LISTS).all(),
-            f"{where}: list {firsts.max(initial=0)} is beyond the {_LISTS} that a row can begin with",
-        )
+        count = row.count if y < filled else 0
+        last = row.list + (count - 1) * source.list_step if count else 0
+        require(last < _LISTS, f"{where}: list {last} is beyond the {_LISTS} that a row can begin with")
         for column in part.columns:
-            for first, less in zip((firsts + column.list).tolist(), back.tolist(), strict=True):
-                if first not in reached:
-                    numbers = [source.first_list + first + each for each in used]
-                    reached[first] = _reached(where, numbers, lists, bool(source.maximum), config)
-                pes, offsets = reached[first]
-                dirty[pes, (row.accumulator + column.accumulator - less + offsets) % depth] = True
+            start = (row.accumulator + column.accumulator) * pes
+            dirty |= _turned(products(row.list + column.list, count), start, size)
             for _ in range(column.dumps if row.final else 0):
-                fed |= dirty[:, leaving].T
-                dirty[:, leaving] = False
-                leaving = (leaving + slots) % depth
-    require(source.partial or not dirty.any(), f"{where}: {dirty.sum()} accumulators are filled but never taken out")
-    return fed.reshape(-1)
+                taken = _turned(dirty, -leaving, size) & ((1 << slots) - 1)
+                fed |= taken
+                dirty ^= _turned(taken, leaving, size)
+                leaving += slots
+    require(source.partial or not dirty, f"{where}: {dirty.bit_count()} accumulators are filled but never taken out")
+    bits = np.frombuffer(fed.to_bytes(-(-slots // 8), "little"), dtype=np.uint8)
+    return np.unpackbits(bits, count=slots, bitorder="little").astype(bool), dirty
+
+
+def _turned(bits: int, places: int, size: int) -> int:
+    """Bits of a ring of that many, each so many places up."""
+    places %= size
+    return (bits << places | bits >> size - places) & ((1 << size) - 1)
 
 
 def _reached(
-    where: str, numbers: list[np.ndarray], lists: ListContents, maximum: bool, config: AcceleratorConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    """PE and accumulator offset of everything that some lists of each PE feed; for a ``maximum``, by weights of 1."""
-    memory, lacking = lists
-    size, named = memory.shape[1], np.unique(np.concatenate(numbers))
-    inside = named.clip(0, size - 1)
-    wrong = named[(named >= size) | (lacking[inside + 1] > lacking[inside])]
-    require(not len(wrong), f"{where}: list {wrong[:1]} is not among the {size - lacking[-1]} words of lists then")
-    pes, entries = _entries(where, memory, lacking, numbers, config)
-    weights, offsets = unpack_entries(entries)
-    require(not maximum or bool((weights == 1).all()), f"{where}: weights of a maximum must be 1")
-    found = np.unique(pes * _OFFSETS + offsets)
-    return found // _OFFSETS, found % _OFFSETS
-
-
-def _entries(
-    where: str, memory: np.ndarray, lacking: np.ndarray, numbers: list[np.ndarray], config: AcceleratorConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    """PE of all entries of some lists of each PE, and the entries."""
-    pes, named = np.repeat(np.arange(len(numbers)), [len(each) for each in numbers]), np.concatenate(numbers)
-    starts, counts = unpack_pointers(memory[pes, named], config)
+    where: str, used: ListNumbers, lists: ListContents, source: SourceFields, config: AcceleratorConfig, first: int
+) -> int:
+    """The accumulators that the lists of all PEs from one on feed; for a maximum, by weights of 1."""
+    (pes, numbers), (memory, lacking) = (used[0], used[1] + source.first_list + first), lists
     size = memory.shape[1]
+    inside = numbers.clip(0, size - 1)
+    if (wrong := (numbers >= size) | (lacking[inside + 1] > lacking[inside])).any():
+        missing = np.unique(numbers[wrong])[:1]
+        raise ValueError(f"{where}: list {missing} is not among the {size - lacking[-1]} words of lists then")
+    starts, counts = unpack_pointers(memory[pes, numbers], config)
     ends = np.minimum(starts + counts, size)
-    wrong = named[(counts > 0) & ((starts + counts > size) | (lacking[ends] > lacking[starts]))]
-    require(not len(wrong), f"{where}: list {wrong[:1]} points beyond the {size - lacking[-1]} words of lists then")
+    if (wrong := (counts > 0) & ((starts + counts > size) | (lacking[ends] > lacking[starts]))).any():
+        beyond = numbers[wrong][:1]
+        raise ValueError(f"{where}: list {beyond} points beyond the {size - lacking[-1]} words of lists then")
     before = np.cumsum(counts) - counts
     of = np.repeat(pes, counts)
-    return of, memory[of, np.repeat(starts - before, counts) + np.arange(counts.sum())]
+    weights, offsets = unpack_entries(memory[of, np.repeat(starts - before, counts) + np.arange(counts.sum())])
+    require(not source.maximum or bool((weights == 1).all()), f"{where}: weights of a maximum must be 1")
+    fed = np.zeros((config.accumulators, config.pes), dtype=bool)
+    fed[offsets % config.accumulators, of] = True
+    return int.from_bytes(np.packbits(fed, bitorder="little").tobytes(), "little")

@@ -40,7 +40,7 @@ def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig, numbe
     memories = Memories(config)
     _check_image(decoded, memories)
     lists = ListMemory(images["lists"], decoded.chunks, config)
-    filled = np.zeros((config.cores, config.pes, config.accumulators), dtype=bool)
+    filled = [0] * config.cores
     if decoded.header.image_free == 0:
         memories.give(decoded.windows)
     selections, place = Selections(config), 0
@@ -141,12 +141,12 @@ def _check_layer(
     lists: ListContents,
     memories: Memories,
     selections: Selections,
-    filled: np.ndarray,
+    filled: list[int],
     config: AcceleratorConfig,
 ) -> None:
     """Check a LAYER and replay it: all cores read, then all write.
 
-    ``filled`` is which accumulators may hold something, of each core, PE and address; updated.
+    ``filled`` is which accumulators may hold something, by core as :func:`check_core` has it; updated.
     """
     where = f"layer {instruction.index} at {instruction.address}"
     require(instruction.index == number, f"{where}: layers must be numbered in order, this one {number}")
@@ -169,7 +169,8 @@ def _check_layer(
     for k, part in parts.items():
         selections.use(f"{where}, core {k}", part.source)
         contents = lists[0][k], lists[1][k]
-        active[k] = check_core(f"{where}, core {k}", k, part, images, contents, memories, filled[k], config)
+        own = f"{where}, core {k}", k, part, images, contents, memories
+        active[k], filled[k] = check_core(*own, filled[k], config)
     memories.open(where, [core.window for core in instruction.cores])
     made = np.zeros(NUMBERS, dtype=bool)
     for k, part in parts.items() if not heads else ():
@@ -183,6 +184,6 @@ def _check_layer(
         made[numbers] = True
         memories.deliver(where, k, everywhere, numbers, np.tile(active[k], (len(numbers) // len(active[k]), 1)))
     partial = any(part.source.partial for part in parts.values())
-    left = np.flatnonzero(filled.any(axis=(1, 2)))
+    left = np.flatnonzero([bool(each) for each in filled])
     require(partial or not len(left), f"{where}: what a partial layer has left in cores {left} must be taken out here")
     memories.end()

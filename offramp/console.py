@@ -8,15 +8,6 @@ from contextvars import ContextVar
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    SpinnerColumn,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as ProgressBars
 
 from models.datasets.sources import Progress
 from offramp.stopping import Stopped
@@ -93,6 +84,16 @@ class Terminal:
 
     @contextmanager
     def _bar(self, name: str) -> Iterator[Progress]:
+        from rich.progress import (
+            BarColumn,
+            SpinnerColumn,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as ProgressBars
+
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),

@@ -2,7 +2,6 @@
 
 import json
 import platform
-from importlib.metadata import version
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, TimeoutExpired
 from typing import Any
@@ -50,6 +49,8 @@ def git_revision() -> str | None:
 
 def provenance(command: str, seed: int) -> dict[str, Any]:
     """Command, seed, versions and revision, and the version of what results are made of (``docs/json.md``)."""
+    from importlib.metadata import version
+
     return {
         "schema": SCHEMA,
         "command": command,

@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from hw.numerics import Rounding
 from models.frontends.identities import affine, averaged, concatenated, raw_output, rescaled, with_second_logit
 from models.frontends.pytorch.lowering import REFUSED, UnknownError
 from models.frontends.pytorch.steps import GraphStep
-from models.frontends.quantized.lowering import ANY, Quantization, QuantizedLowering, QuantizedStep
+from models.frontends.quantized.lowering import ANY, CodeRequest, Quantization, QuantizedLowering, QuantizedStep
 from models.frontends.quantized.weights import int8_parts, raw_linear, weight_codes
 from models.frontends.requantization import int32_biases, weighted_fields
 
@@ -37,23 +37,6 @@ __all__ = ["LayerBuilder"]
 
 _GIVING = ("max_pool", "concat", "clip")  # kinds of steps that give on values which they read
 _GRID = 1e-4  # of a step, by which a limit may be beside a code where a clamp stands before another layer
-
-
-@dataclass(frozen=True)
-class _Request:
-    """Codes that are asked for: on which scale, and within which limits of real values."""
-
-    quantization: Quantization
-    limits: tuple[float, float] = ANY
-
-    def within(self, limits: tuple[float, float]) -> "_Request":
-        """The same, of what limits have been put on before."""
-        low, high = (min(max(limit, self.limits[0]), self.limits[1]) for limit in limits)
-        return replace(self, limits=(low, high))
-
-    @property
-    def clamp(self) -> tuple[int, int]:
-        return self.quantization.codes(self.limits)
 
 
 class LayerBuilder:
@@ -83,7 +66,7 @@ class LayerBuilder:
         self.image: Tensor | None = None
         self.nodes: dict[str, str] = {}
         self.outputs: dict[str, tuple[str, Quantization | None]] = {}
-        self._made: dict[tuple[str, _Request], str] = {}
+        self._made: dict[tuple[str, CodeRequest], str] = {}
         self._readers = Counter(name for step in found.steps.values() for name in step.inputs)
 
     def head(self, output: str) -> str:
@@ -162,7 +145,7 @@ class LayerBuilder:
             return self.image
         return next(layer.output for layer in self.layers if layer.name == name)
 
-    def _output(self, step: GraphStep, request: _Request) -> Tensor:
+    def _output(self, step: GraphStep, request: CodeRequest) -> Tensor:
         quantization = request.quantization
         return Tensor(shape=step.shape, scale=quantization.scale, zero_point=quantization.zero_point)
 
@@ -175,7 +158,7 @@ class LayerBuilder:
         taken = {INPUT, *(layer.name for layer in self.layers)}
         return next(new for new in (name, *(f"{name}_{n}" for n in range(1, len(taken) + 1))) if new not in taken)
 
-    def _together(self, step: GraphStep, parts: list[str], request: _Request) -> str:
+    def _together(self, step: GraphStep, parts: list[str], request: CodeRequest) -> str:
         """Append what puts maps side by side."""
         sources = [(part, self._tensor(part)) for part in parts]
         layers = concatenated(self._free(step.name), sources, self._output(step, request), request.clamp)
@@ -193,8 +176,8 @@ class LayerBuilder:
             rule = "what a layer computes must be quantized before the next one reads it"
             raise self._refuse(name, f"{name}: {rule}, {step.kind} is read as it is")
         if step.kind != "quantize":
-            return self._made_of(name, _Request(quantization))
-        made = self._made_of(step.inputs[0], _Request(quantization))
+            return self._made_of(name, CodeRequest(quantization))
+        made = self._made_of(step.inputs[0], CodeRequest(quantization))
         for tensor in {made, INPUT} if step.inputs[0] == INPUT else {made}:
             self.nodes.setdefault(tensor, self.found.nodes[name].name)
         return made
@@ -225,7 +208,7 @@ class LayerBuilder:
             return own if all(abs(place - round(place)) < _GRID for place in places) else None
         return own
 
-    def _made_of(self, name: str, request: _Request) -> str:
+    def _made_of(self, name: str, request: CodeRequest) -> str:
         """The tensor that holds what a request asks of a step or of the image."""
         if (name, request) not in self._made:
             try:
@@ -252,13 +235,13 @@ class LayerBuilder:
         given = [self.found.steps[name] for name in step.inputs if name != INPUT] if self._gives(step) else []
         return step.kind == REFUSED or any(map(self._is_unknown, given))
 
-    def _stand_in(self, name: str, request: _Request) -> str:
+    def _stand_in(self, name: str, request: CodeRequest) -> str:
         """A layer with the output that a step would have: it is none, for the step has been refused."""
         shape = self.found.shape(name)
         output = Tensor(shape=shape, scale=request.quantization.scale, zero_point=request.quantization.zero_point)
         return self._add(Add(name=f"?{name}", inputs=(INPUT, INPUT), output=output))
 
-    def _make(self, name: str, request: _Request) -> str:
+    def _make(self, name: str, request: CodeRequest) -> str:
         if name == INPUT:
             return self._make_image(request)
         step = self.found.steps[name]
@@ -284,7 +267,7 @@ class LayerBuilder:
             raise UnknownError
         raise ValueError(f"{name}: what only keeps the order of values must be at the end of a network")
 
-    def _make_image(self, request: _Request) -> str:
+    def _make_image(self, request: CodeRequest) -> str:
         quantization, shape = request.quantization, self.found.exported.shape
         image = Tensor(shape=shape, scale=quantization.scale, zero_point=quantization.zero_point)
         if request.limits != ANY:
@@ -296,7 +279,7 @@ class LayerBuilder:
             return INPUT
         return self._add(rescaled("input.clamp", INPUT, image, clamp=request.clamp))
 
-    def _requantize(self, step: GraphStep, request: _Request) -> str:
+    def _requantize(self, step: GraphStep, request: CodeRequest) -> str:
         """Codes as they are, or through a convolution that rescales and clamps them."""
         assert isinstance(step, QuantizedStep)
         if step.quantization == request.quantization and self._readers[step.name] == 1 and step.inputs[0] != INPUT:
@@ -309,14 +292,14 @@ class LayerBuilder:
         layer = rescaled(step.name, source, self._tensor(source), self._output(step, request), request.clamp)
         return self._add(layer)
 
-    def _affine(self, step: QuantizedStep, request: _Request) -> str:
+    def _affine(self, step: QuantizedStep, request: CodeRequest) -> str:
         assert step.gain is not None
         assert step.offset is not None
         source, output = self._codes(step.inputs[0]), self._output(step, request)
         gain, offset = (values.double().numpy() for values in (step.gain, step.offset))
         return self._add(affine(step.name, source, self._tensor(source), output, gain, offset, request.clamp))
 
-    def _concat(self, step: GraphStep, request: _Request) -> str:
+    def _concat(self, step: GraphStep, request: CodeRequest) -> str:
         parts = []
         for name in step.inputs:
             part = self.found.steps.get(name)
@@ -324,10 +307,10 @@ class LayerBuilder:
             parts.append(self._codes(name) if is_code else self._made_of(name, request))
         return self._together(step, parts, request)
 
-    def _max_pool(self, step: GraphStep, request: _Request) -> str:
+    def _max_pool(self, step: GraphStep, request: CodeRequest) -> str:
         assert step.window is not None
         own = self._own(step)
-        inner = request if own is None else _Request(own, request.limits if own == request.quantization else ANY)
+        inner = request if own is None else CodeRequest(own, request.limits if own == request.quantization else ANY)
         source = self._made_of(step.inputs[0], inner) if own is None else self._codes(step.inputs[0])
         pool = MaxPool2D(
             name=step.name, inputs=(source,), output=self._output(step, inner), clamp=inner.clamp,
@@ -339,7 +322,7 @@ class LayerBuilder:
         layer = rescaled(f"{step.name}.scale", made, pool.output, self._output(step, request), request.clamp)
         return self._add(layer)
 
-    def _pool(self, step: GraphStep, request: _Request) -> str:
+    def _pool(self, step: GraphStep, request: CodeRequest) -> str:
         """An average; that of maps put together is made of each of them first."""
         assert step.window is not None
         inner = self.found.steps.get(step.inputs[0])
@@ -357,7 +340,7 @@ class LayerBuilder:
             layer = AveragePool2D(**common, window=step.window, stride=step.stride)
         return self._add(layer)
 
-    def _pools(self, step: GraphStep, inner: GraphStep, request: _Request) -> str:
+    def _pools(self, step: GraphStep, inner: GraphStep, request: CodeRequest) -> str:
         parts = []
         for number, name in enumerate(inner.inputs):
             shape = (*step.shape[:2], self._tensor(self._codes(name)).shape[2])
@@ -390,7 +373,7 @@ class LayerBuilder:
         layers = concatenated(self._free(f"{step.name}.copies"), [(source, tensor)] * len(parts), wide)
         return [self._add(layer) for layer in layers][-1], np.concatenate(parts, axis=3)
 
-    def _weighted(self, step: GraphStep, request: _Request) -> Layer:
+    def _weighted(self, step: GraphStep, request: CodeRequest) -> Layer:
         step = self._averaged(step)
         source, weight, bias, units = self._integers(step)
         output = self._output(step, request)

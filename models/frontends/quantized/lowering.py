@@ -10,7 +10,7 @@ from torch import fx
 from models.frontends.pytorch.lowering import FIRST, AxisOrder, Lowering, Map
 from models.frontends.pytorch.steps import GraphStep
 
-__all__ = ["ANY", "Quantization", "QuantizedLowering", "QuantizedStep", "plain", "put"]
+__all__ = ["ANY", "CodeRequest", "Quantization", "QuantizedLowering", "QuantizedStep", "plain", "put"]
 
 #: Limits that no value leaves.
 ANY = (-math.inf, math.inf)
@@ -42,6 +42,23 @@ class Quantization:
             for limit in limits
         )
         return int(min(max(low, self.low), self.high)), int(min(max(high, self.low), self.high))
+
+
+@dataclass(frozen=True)
+class CodeRequest:
+    """Codes that are asked for: on which scale, and within which limits of real values."""
+
+    quantization: Quantization
+    limits: tuple[float, float] = ANY
+
+    def within(self, limits: tuple[float, float]) -> "CodeRequest":
+        """The same, of what limits have been put on before."""
+        low, high = (min(max(limit, self.limits[0]), self.limits[1]) for limit in limits)
+        return replace(self, limits=(low, high))
+
+    @property
+    def clamp(self) -> tuple[int, int]:
+        return self.quantization.codes(self.limits)
 
 
 @dataclass(frozen=True, kw_only=True)

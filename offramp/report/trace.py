@@ -5,15 +5,16 @@ from typing import Any
 
 __all__ = ["counter_events", "trace_events"]
 
-#: Process of the whole run; cores follow.
+#: Process of the whole run, with its threads; those of cores follow.
 _RUN = 0
+_WHOLE, _SEQUENCER = 0, 1
 _WORK, _LANES = 0, 1
 #: Threads of a board's counters.
 _IMAGES, _LAYERS = 0, 1
 
 
 def trace_events(times: list[dict[str, Any]], clock_mhz: float) -> dict[str, Any]:
-    """Layers, cores and lanes of one image.
+    """Layers, sequencer, cores and lanes of one image.
 
     Parameters
     ----------
@@ -71,7 +72,8 @@ def counter_events(cycles: list[int], layers: list[list[dict[str, Any]]], clock_
 
 def _names(times: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     yield _name("process_name", "run", _RUN, 0)
-    yield _name("thread_name", "layers", _RUN, 0)
+    yield _name("thread_name", "layers", _RUN, _WHOLE)
+    yield _name("thread_name", "sequencer", _RUN, _SEQUENCER)
     for core in sorted({each["core"] for each in times}):
         yield _name("process_name", f"core {core}", core + 1, 0)
         yield _name("thread_name", "dispatcher and PEs", core + 1, _WORK)
@@ -79,11 +81,14 @@ def _names(times: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _layers(times: list[dict[str, Any]], clock_mhz: float) -> Iterator[dict[str, Any]]:
-    """Each layer, from when its cores begin to when the last has ended."""
+    """Each layer, from when its cores begin to when the last has ended; what the sequencer takes before each."""
+    ended = 0
     for layer in dict.fromkeys(each["layer"] for each in times):
         own = [each for each in times if each["layer"] == layer]
         begin, end = min(each["begin"] for each in own), max(each["end"] for each in own)
-        yield _event(layer, _RUN, 0, begin, end, clock_mhz)
+        yield _event(f"before {layer}", _RUN, _SEQUENCER, ended, begin, clock_mhz)
+        yield _event(layer, _RUN, _WHOLE, begin, end, clock_mhz)
+        ended = end
 
 
 def _name(kind: str, text: str, process: int, thread: int) -> dict[str, Any]:

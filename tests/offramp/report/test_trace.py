@@ -17,6 +17,10 @@ def spans(found: dict, process: int, thread: int) -> list[tuple]:
 def test_layers_cores_and_lanes_have_their_times_in_microseconds():
     found = trace_events(TIMES, 50.0)
     assert spans(found, 0, 0) == [("a", 0.2, 1.0, {"from": 10, "to": 60}), ("b", 1.4, 0.4, {"from": 70, "to": 90})]
+    assert [(name, own["from"], own["to"]) for name, _, _, own in spans(found, 0, 1)] == [
+        ("before a", 0, 10),
+        ("before b", 60, 70),
+    ]
     assert spans(found, 1, 0) == [("a", 0.2, 0.8, {"from": 10, "to": 50}), ("b", 1.4, 0.4, {"from": 70, "to": 90})]
     assert spans(found, 1, 1)[:2] == [
         ("row 0", 0.2, 0.2, {"from": 10, "to": 20, "layer": "a"}),

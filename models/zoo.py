@@ -76,12 +76,13 @@ class ZooEntry:
     mean_cycles : float
     share_of_limit : float
         Products by multipliers and cycles.
-    routed : str
-        Accelerator with a routed bitstream, whose clock is known.
-    routed_cycles : float
+    routed : str or None
+        Accelerator with a routed bitstream, whose clock is known; None where the network doesn't fit it, as of the next
+        four.
+    routed_cycles : float or None
         Mean cycles there.
     routed_worst : int or None
-        Most that one of the images takes there; None where it wasn't measured yet, as of the next two.
+        Most that one of the images takes there; None where it wasn't measured yet, too, as of the next two.
     routed_bound : int or None
         Most that any image can take there (:func:`sim.worst_case`).
     routed_back_to_back : float or None
@@ -120,8 +121,8 @@ class ZooEntry:
     products_share_full: float
     mean_cycles: float
     share_of_limit: float
-    routed: str
-    routed_cycles: float
+    routed: str | None
+    routed_cycles: float | None
     routed_worst: int | None
     routed_bound: int | None
     routed_back_to_back: float | None

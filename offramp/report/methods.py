@@ -67,7 +67,7 @@ def _bitstream(config: str) -> dict[str, Any] | None:
 
 def pll_clock(found: list[dict[str, Any]]) -> float | None:
     """MHz that the PLL of the networks' routed config makes; None where they have no built one in common."""
-    configs = {entry["routed"] for entry in found}
+    configs = {entry["routed"] for entry in found if entry["routed"] is not None}
     built = _bitstream(configs.pop()) if len(configs) == 1 else None
     return None if built is None else float(built["clock_mhz"])
 
@@ -77,7 +77,7 @@ def _delivered(entry: dict[str, Any]) -> list[str]:
     from fpga.boards import BAUD
     from fpga.throughput import throughput
 
-    built = _bitstream(entry["routed"])
+    built = None if entry["routed"] is None else _bitstream(entry["routed"])
     if built is None:
         return ["-", "-"]
     clock = built["clock_mhz"]

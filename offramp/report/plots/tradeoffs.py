@@ -84,7 +84,7 @@ def _density(data: PlotTable) -> Figure:
 
 
 def accuracy_against_cycles(networks: list[dict[str, Any]], dataset: str, clock_mhz: float | None = None) -> Chart:
-    """Accuracy of the zoo's networks of a data set against their cycles, all on the config that was routed.
+    """Accuracy of the zoo's networks of a data set against their cycles, of those that fit the config that was routed.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def accuracy_against_cycles(networks: list[dict[str, Any]], dataset: str, clock_
     clock_mhz : float, optional
         Of the routed config: with it, times stand beside cycles.
     """
-    chosen = [found for found in networks if found["dataset"] == dataset]
+    chosen = [found for found in networks if found["dataset"] == dataset and found["routed"] is not None]
     best, rows = 0.0, []
     for found in sorted(chosen, key=lambda found: (found["routed_cycles"], -found["accuracy_int8"])):
         accuracy = 100 * found["accuracy_int8"]

@@ -106,6 +106,16 @@ def test_figures_are_measured(small, result, tmp_path):
     assert dense.multiply_accumulates == entry.multiply_accumulates == measuring.final_products(network)
 
 
+def test_a_network_that_the_routed_config_cannot_hold_has_no_figures_there(small, monkeypatch):
+    monkeypatch.setattr(measuring, "_ROUTED", "tiny,activation_words=32")
+    network, activity = small.network.network, small.network.activity
+    found = measuring.timing(network, activity, small.source, preset("single"), images=3)
+    assert {name: value for name, value in found.items() if name.startswith("routed")} == dict.fromkeys(
+        ("routed", "routed_cycles", "routed_worst", "routed_bound", "routed_back_to_back")
+    )
+    assert found["mean_cycles"] > 0
+
+
 def test_what_the_detector_flags_is_measured(small, result, tmp_path):
     compressed = load_compressed(small.folder / stages.COMPRESSED)
     codes = encode(small.source.test.take(50).images, compressed.network)

@@ -111,11 +111,13 @@ def test_committed_results_are_complete():
     methods.collect()
 
 
-def test_every_network_has_a_latency_and_a_throughput():
+def test_every_network_that_fits_has_a_latency_and_a_throughput():
     lines = methods.networks_markdown(methods.collect()["networks"]).splitlines()[2:]
-    assert lines
-    for line in lines:
-        latency, throughput, _ = line.rsplit(" | ", 3)[1:]
+    shown = {line.strip("| ").split(" | ")[0]: line.rsplit(" | ", 3)[1:3] for line in lines}
+    assert [name for name, found in shown.items() if found == ["-", "-"]] == ["resnet8-lean-dense"]
+    for name, (latency, throughput) in shown.items():
+        if name == "resnet8-lean-dense":
+            continue
         mean, worst, bound = latency.replace(",", "").split(" / ")
         assert int(mean) > 0
         assert (worst, bound) == ("-", "-") or int(mean) < int(worst) <= int(bound)

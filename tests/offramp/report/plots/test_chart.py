@@ -226,7 +226,7 @@ def test_figures_of_figures():
     assert sum(margins["right"]) + sum(margins["wrong"]) == 80
     front = tradeoffs.accuracy_against_cycles(NETWORKS, "cifar10").data
     on_it = [row[0] for row in front.rows if row[-1]]
-    assert on_it == ["resnet8-sparse", "jpnet", "resnet8-sparse-dense", "dasnet-dense"]
+    assert on_it == ["resnet8-lean", "jpnet", "resnet8-sparse-dense", "dasnet-dense"]
     figure = tradeoffs.accuracy_against_cycles(NETWORKS, "cifar10").figure()
     assert {text.get_text() for text in figure.axes[0].texts} == set(front["network"])
     roofs = roofline.roofline(LAYERS, 8, 64).data

@@ -1,5 +1,6 @@
 """Shows how far another process is that says nothing of itself, by what it leaves in files."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,10 @@ def watched(seen: Callable[[], tuple[int, int] | None], text: str, progress: Pro
 
 
 def compiled_files(folder: Path) -> tuple[int, int] | None:
-    """How many of the C++ files in a folder have their object beside them, and how many there are."""
-    sources = list(folder.rglob("*.cpp"))
+    """How many of the C++ files in a folder have their object beside them, and how many there are.
+
+    Folders in it may come and go meanwhile.
+    """
+    # Not Path.rglob, which raises where a folder is gone before it is looked into.
+    sources = [Path(place, name) for place, _, names in os.walk(folder) for name in names if name.endswith(".cpp")]
     return (sum(source.with_suffix(".o").exists() for source in sources), len(sources)) if sources else None

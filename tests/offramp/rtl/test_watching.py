@@ -1,3 +1,4 @@
+import threading
 import time
 
 from offramp.rtl import watching
@@ -10,6 +11,24 @@ def test_files_with_an_object_are_compiled(tmp_path):
     for name in ("a.cpp", "b.cpp", "part/c.cpp", "a.o", "part/c.o", "library.o"):
         (tmp_path / name).touch()
     assert compiled_files(tmp_path) == (2, 3)
+
+
+def test_folders_come_and_go(tmp_path):
+    (tmp_path / "a.cpp").touch()
+    stop = threading.Event()
+
+    def come_and_go():
+        while not stop.is_set():
+            (tmp_path / "passing").mkdir()
+            (tmp_path / "passing").rmdir()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        assert {compiled_files(tmp_path) for _ in range(2000)} == {(0, 1)}
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_what_is_seen_is_passed_on_until_the_end(monkeypatch):

@@ -6,10 +6,10 @@ from models.zoo import ZooEntry, entry
 from offramp.report.units import percent, usage
 from offramp.result_file import BASELINES, read_json
 
-__all__ = ["headline_markdown", "routed_clock"]
+__all__ = ["BUILDS", "headline_markdown", "routed_clock"]
 
 #: Recorded builds in the table, by their config.
-_BUILDS = ("single", "small", "small-85f", "base-85f")
+BUILDS = ("single", "small", "small-85f", "base-85f")
 
 
 def _bench(found: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -30,7 +30,7 @@ def _bench(found: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def routed_clock(config: str) -> float | None:
     """Highest clock in MHz of a config that was built, as recorded; None of one that wasn't."""
-    return float(read_json(BASELINES / f"build-{config}.json")["build"]["fmax_mhz"]) if config in _BUILDS else None
+    return float(read_json(BASELINES / f"build-{config}.json")["build"]["fmax_mhz"]) if config in BUILDS else None
 
 
 def _build(config: str) -> tuple[str, str, str]:
@@ -54,5 +54,5 @@ def _network(found: ZooEntry) -> tuple[str, str, str]:
 def headline_markdown() -> str:
     """The table, in Markdown, from committed results."""
     best, bench = entry("resnet8-lean"), read_json(BASELINES / "bench-base.json")
-    rows = [_network(best), *_bench(bench), *(_build(config) for config in _BUILDS)]
+    rows = [_network(best), *_bench(bench), *(_build(config) for config in BUILDS)]
     return "\n".join(["| figure | value | command |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])

@@ -1,0 +1,66 @@
+"""CIFAR-10 on FPGAs: what others have published of networks of this class beside what Offramp's recorded builds do."""
+
+from typing import Any, NamedTuple
+
+from models.zoo import entry
+from offramp.report.headline import BUILDS
+from offramp.report.tables import markdown_lines
+from offramp.report.units import points
+from offramp.result_file import BASELINES, read_json
+
+__all__ = ["comparison_markdown"]
+
+_RESNET8 = "image classification (ResNet-8)"
+
+
+class _Row(NamedTuple):
+    network: str
+    machine: str
+    device: str
+    multipliers: str  #: DSP blocks
+    clock_mhz: str
+    accuracy: str
+    rate: float
+
+
+#: Of results submitted to MLPerf Tiny (github.com/mlcommons/tiny_results_v0.7, _v1.0 and _v1.1), and of an article.
+_OTHERS = (
+    _Row("official ResNet-8, int8", "fpgaConvNet, Vivado (v1.1, closed)", "ZC706", "525", "187", "≥ 85", 6789.6),
+    _Row("official ResNet-8, int8", "fpgaConvNet, Vivado (v1.1, closed)", "ZedBoard", "211", "143", "≥ 85", 2431.4),
+    _Row("official ResNet-8, int8", "fpgaConvNet, Vivado (v1.1, closed)", "Zybo", "78", "125", "≥ 85", 317.5),
+    _Row("RN08", "hls4ml, Vivado (v1.0, open)", "Pynq-Z2", "-", "100", "83.5", 130.8),
+    _Row("CNV, binary", "FINN, Vivado (v0.7, open)", "Pynq-Z2", "-", "100", "84.5", 661.5),
+    _Row("ResNet-8, int8", "NN2FPGA, Vitis HLS (IEEE TCAD 44(5), 2025)", "Ultra96", "-", "-", "88.7", 12971.0),
+)
+
+
+def _ours(network: str, config: str, accuracy: float, cycles: float) -> _Row:
+    """A network on a config as it was routed: the core alone at its highest clock."""
+    built: dict[str, Any] = read_json(BASELINES / f"build-{config}.json")["build"]
+    clock = float(built["fmax_mhz"])
+    return _Row(
+        network=network,
+        machine=f"Offramp, `{config}`, Yosys and nextpnr",
+        device=f"ECP5-{built['device']}",
+        multipliers=str(built["multipliers"]["used"]),
+        clock_mhz=f"{clock:.1f}",
+        accuracy=points(accuracy),
+        rate=1e6 * clock / cycles,
+    )
+
+
+def comparison_markdown() -> str:
+    """The table, the fastest first."""
+    rows, official = list(_OTHERS), read_json(BASELINES / "mlperf-tiny.json")["networks"][_RESNET8]
+    for name in ("resnet8-lean", "resnet8-sparse"):
+        found = entry(name)
+        assert found.routed is not None
+        assert found.routed_cycles is not None
+        rows.append(_ours(f"`zoo:{name}`, int8", found.routed, found.accuracy_int8, found.routed_cycles))
+    for config, taken in official["configs"].items():
+        if config in BUILDS:
+            cycles, right = taken["cycles"]["mean"], official["accuracy_golden"]
+            rows.append(_ours("official ResNet-8, int8", config, right, cycles))
+    head = ["network", "machine", "device", "DSP blocks", "clock, MHz", "accuracy, %", "inferences/s"]
+    table = [[*row[:-1], f"{row.rate:,.0f}"] for row in sorted(rows, key=lambda row: -row.rate)]
+    return "\n".join(markdown_lines([head, *table], ["---", "---", "---", "--:", "--:", "--:", "--:"]))

@@ -17,6 +17,7 @@ OUTPUTS = [
     *((name, "--json") for name in COMMANDS),
     *((name, "--out") for name in ("train", "compress", "compile", "build", "demo")),
     ("simulate", "--trace"),
+    ("board run", "--trace"),
     ("generate", "--output"),
     ("import", "--output"),
     ("export", "--output"),

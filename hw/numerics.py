@@ -28,6 +28,7 @@ __all__ = [
     "add_scales",
     "average_scale",
     "clamp",
+    "product_sums",
     "quantize_scale",
     "requantize",
     "top2",
@@ -155,6 +156,20 @@ def add(first: Any, second: Any, scales: AddScales) -> Any:
     return requantize(lifted[0] + lifted[1], *scales.output, Rounding.DOUBLE)
 
 
+def product_sums(weights: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest sum of some products of each output channel, none and all included: int64 arrays.
+
+    Parameters
+    ----------
+    weights : array of int, (output channels, products)
+    low, high : int
+        Range of the activations ``a = q - zero_point``.
+    """
+    wide = weights.astype(np.int64)
+    products = np.stack([wide * low, wide * high, np.zeros_like(wide)])
+    return products.min(axis=0).sum(axis=1), products.max(axis=0).sum(axis=1)
+
+
 def accumulator_range(weights: np.ndarray, bias: np.ndarray, low: int, high: int) -> tuple[int, int]:
     """Smallest and largest value any accumulator can hold, whatever the input and the order of its products.
 
@@ -165,9 +180,7 @@ def accumulator_range(weights: np.ndarray, bias: np.ndarray, low: int, high: int
     low, high : int
         Range of the activations ``a = q - zero_point``.
     """
-    wide = weights.astype(np.int64)
-    products = np.stack([wide * low, wide * high, np.zeros_like(wide)])
-    lows, highs = products.min(axis=0).sum(axis=1), products.max(axis=0).sum(axis=1)
+    lows, highs = product_sums(weights, low, high)
     return (
         int(min(lows.min(), (lows + bias).min(), 0)),
         int(max(highs.max(), (highs + bias).max(), 0)),

@@ -12,11 +12,11 @@ from typer.main import get_command
 from models.zoo import entries, entry
 from offramp.cli import app
 from offramp.report.bench_tables import bench_markdown
-from offramp.report.comparison import comparison_markdown
 from offramp.report.documented import documented_charts
 from offramp.report.headline import headline_markdown
 from offramp.report.layouts import program_page
 from offramp.report.methods import networks_markdown
+from offramp.report.published import comparison_markdown
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

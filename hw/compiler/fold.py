@@ -8,7 +8,7 @@ from hw.config import AcceleratorConfig
 from hw.network.layers import Conv2D, DepthwiseConv2D, Layer, Linear
 from hw.network.network import Network
 from hw.network.zero_points import code_ranges
-from hw.numerics import clamp, requantize
+from hw.numerics import clamp, product_sums, requantize
 
 __all__ = ["fold_constants"]
 
@@ -40,9 +40,8 @@ def fold_constants(network: Network, config: AcceleratorConfig) -> Network:
 
 def _folded(layer: _Foldable, low: int, high: int, limit: int) -> _Foldable:
     """The layer for inputs of ``low`` to ``high``, with accumulators of ``-limit`` to ``limit - 1``."""
-    wide = layer.weight.reshape(len(layer.weight), -1).astype(np.int64)
-    products = np.stack([wide * low, wide * high, np.zeros_like(wide)])
-    lows, highs, bias = products.min(axis=0).sum(axis=1), products.max(axis=0).sum(axis=1), layer.bias.astype(np.int64)
+    lows, highs = product_sums(layer.weight.reshape(len(layer.weight), -1), low, high)
+    bias = layer.bias.astype(np.int64)
     least, most = lows + bias, highs + bias
     overflows = (np.minimum(lows, least) < -limit) | (np.maximum(highs, most) >= limit)
     inside = (least >= -_MOST) & (most < _MOST)

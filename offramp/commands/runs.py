@@ -122,9 +122,7 @@ def simulate(
         found = read(request)
         samples = images_of(found, request, data, images if data or found.data else min(images, _RANDOM), step)
         program, name = program_of(found, config, step)
-        reach = eps or 0.0
-        if eps is None and kind.steps:
-            reach = inputs.default_eps(data or found.data or "")
+        reach = inputs.default_eps(data or found.data or "") if eps is None and kind.steps else eps or 0.0
         result = simulated(
             program,
             samples.images if kind.steps else samples.codes(found.network),

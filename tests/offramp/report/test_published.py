@@ -1,6 +1,6 @@
 from models.zoo import entry
-from offramp.report.comparison import comparison_markdown
 from offramp.report.headline import routed_clock
+from offramp.report.published import comparison_markdown
 
 
 def test_our_rates_are_those_of_the_recorded_builds_and_the_fastest_stands_first():

@@ -25,16 +25,20 @@ class Throughput:
         Clock of the accelerator.
     baud : int
         Bits per second of the serial link.
+    words_sent, words_received : int
+        That the link carries for an image: RUN's header, its options and the image; its result.
     core_images_per_second : float
         Of the core at that clock, if the link were no limit.
     link_images_per_second : float
-        Of the link: to the board go RUN's header, its options and the image, from it the result, at the same time.
+        Of the link, which carries both ways at the same time.
     one_by_one_images_per_second : float
         If the host sends an image only when it has the result of the one before.
     """
 
     clock_mhz: float
     baud: int
+    words_sent: int
+    words_received: int
     core_images_per_second: float
     link_images_per_second: float
     one_by_one_images_per_second: float
@@ -85,6 +89,8 @@ def throughput(
     return Throughput(
         clock_mhz=clock_mhz,
         baud=baud,
+        words_sent=sent,
+        words_received=received,
         core_images_per_second=hertz / (back_to_back or cycles),
         link_images_per_second=rate / max(sent, received),
         one_by_one_images_per_second=1 / ((sent + received) / rate + cycles / hertz),

@@ -1,4 +1,5 @@
-"""When each core works on each layer of one image, and when its lanes are done with each row of outputs.
+"""When each core works on each layer of one image, what each of its PEs does, and when its lanes are done with each row
+of outputs.
 
 No event of a core depends on a later one: its first rows alone take until the last of these rows is done.
 """
@@ -10,11 +11,14 @@ import numpy as np
 from hw.network.exits import DEFAULT, Conditions
 from hw.network.zero_points import storage_zero_points
 from hw.program.program import Program
+from sim.kernel import CAUSES
 from sim.loading import PROMPT, WeightSource
 from sim.plan import Plan, TimedLayer
 from sim.simulate import active_inputs, simulate
 
 __all__ = ["CoreTimes", "core_times"]
+
+_BARRIER = CAUSES.index("barrier")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,13 @@ class CoreTimes:
         The core works in between; the layer ends with its last core.
     rows : tuple of int
         When the lanes have taken the last value of each row of outputs.
+    pe_ends : tuple of int
+        When each PE has issued its last entry.
+    pe_jobs : tuple of int
+        Jobs that each PE has entries of.
+    pe_spent : dict of str to tuple of int
+        Cycles of each PE by cause (:data:`sim.kernel.CAUSES`), from ``begin`` on; over all causes they add up to the
+        layer's, to the end of its last core.
     """
 
     layer: str
@@ -36,6 +47,9 @@ class CoreTimes:
     begin: int
     end: int
     rows: tuple[int, ...]
+    pe_ends: tuple[int, ...]
+    pe_jobs: tuple[int, ...]
+    pe_spent: dict[str, tuple[int, ...]]
 
 
 def core_times(
@@ -72,16 +86,20 @@ def core_times(
         tensor, own = values.tensors[layer.source], program.network.layer(command.layer)
         active = active_inputs(tensor, zero_points[layer.source], own, program.config)
         held = loading.held(begin)
-        for place in range(len(layer.parts)):
+        _, _, _, taken, spent = plan.times_of(layer, active, ends > 0, held)
+        for place, core in enumerate(layer.parts[:, 0].tolist()):
             times = [int(plan.times_of(part, active, ends > 0, held)[0][0]) for part in _first_rows(layer, place)]
             last = int(begin[0]) - layer.latency
             found.append(
                 CoreTimes(
                     layer=timing.layer_names[number],
-                    core=int(layer.parts[place, 0]),
+                    core=core,
                     begin=int(begin[0]),
                     end=int(begin[0]) + times[-1],
                     rows=tuple(last + time for time in times),
+                    pe_ends=tuple((begin[0] + times[-1] - spent[0, core, _BARRIER]).tolist()),
+                    pe_jobs=tuple(taken[0, core].tolist()),
+                    pe_spent={cause: tuple(spent[0, core, n].tolist()) for n, cause in enumerate(CAUSES)},
                 )
             )
         loading.ended(number + 1, ends)

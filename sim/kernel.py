@@ -20,11 +20,11 @@ What there is of each PE is held in vectors (:mod:`sim.vector`), in 32 bits: :cl
 import numpy as np
 from numba import njit, prange
 
-from sim.vector import WIDTH, gather, largest, last, load, paired, rising, scatter, splat, store, total
+from sim.vector import WIDTH, gather, largest, last, load, paired, rising, scatter, splat, store
 
 __all__ = ["CAUSES", "layer_cycles"]
 
-#: Where the PE-cycles of a layer go, as :func:`layer_cycles` returns them; they add up to cycles * multipliers.
+#: Where the cycles of each PE go in a layer, as :func:`layer_cycles` returns them; they add up to the layer's cycles.
 CAUSES = ("products", "dispatch", "imbalance", "cores", "drain", "barrier", "load")
 _PRODUCTS, _DISPATCH, _IMBALANCE, _CORES, _DRAIN, _BARRIER, _LOAD = range(7)
 
@@ -117,20 +117,39 @@ def _enter(push, stalls, free, loaded, entered, entries, queue, writes, first, s
 
 @njit(cache=True)
 def _core(
-    used, starts, found, rows, columns, walk, counts, pes, queues, slow, latency, held, row_starts, offsets, spent
+    used,
+    starts,
+    found,
+    rows,
+    columns,
+    walk,
+    counts,
+    pes,
+    queues,
+    slow,
+    latency,
+    held,
+    row_starts,
+    offsets,
+    spent,
+    taken,
 ):
-    """Cycles, dispatcher stalls and jobs of one core on one layer and image; see :func:`layer_cycles`."""
+    """Cycles, dispatcher stalls and jobs of one core on one layer and image; see :func:`layer_cycles`.
+
+    Cycles by cause go to ``spent``, cause after cause, jobs to ``taken``: of each PE.
+    """
     first, row_pitch, column_pitch, channels, list_step, slots, group = walk
     job_depth, output_depth, first_push, lead, output_latency, lanes = queues
     free = splat(0)  # when the walkers can take their next jobs
     loaded = splat(0)  # cycles without a job while the dispatcher was held
     drained = splat(0)  # cycles in dumps
     products = splat(0)
+    walked = splat(0)  # jobs with entries
     # Of the jobs pushed: where the queues' histories note the next one, the dispatcher's stalls when the last one was
     # pushed, and cycles without one while the dispatcher waited for another PE.
     entered = (load(_PES, 0), splat(0), splat(0))
     queue = np.full(job_depth * WIDTH, -1, np.int32)  # when the last jobs of each PE were taken from its queue
-    taken = np.full(output_depth * WIDTH, -1, np.int32)  # when the lanes took the last values
+    values = np.full(output_depth * WIDTH, -1, np.int32)  # when the lanes took the last ones
     value = np.int64(0)  # place in the output queues
     odd = int(slow)
     steps = np.empty(WIDTH, np.int32)
@@ -168,6 +187,7 @@ def _core(
                         if group > 1:
                             entries = entries & (0 - load(used, place))
                         products = products + entries
+                        walked = walked - (entries > 0)
                         push, stalls, _, free, loaded, entered = _enter(
                             push, stalls, free, loaded, entered, entries, queue, writes, held, row_starts, offsets
                         )
@@ -181,23 +201,23 @@ def _core(
                 )
                 free = pop
                 for _ in range(slots):
-                    free = max(free, load(taken, value)) + 1
+                    free = max(free, load(values, value)) + 1
                     ready = rising(((free + output_latency) | odd) - later)
                     lane = max(ready, lane + (1 + odd)) + later
                     if lanes == 2:
                         lane = paired(lane)
-                    store(taken, value, lane)
+                    store(values, value, lane)
                     lane = last(lane)
                     value = (value + WIDTH) & (output_depth * WIDTH - 1)
                 drained = drained + free - pop
     cycles = largest(lane) + latency
-    own = pes > load(_PES, 0)
-    spent[_PRODUCTS] += total(products & own)
-    spent[_DISPATCH] += total((free - products - entered[2] - drained - loaded) & own)
-    spent[_IMBALANCE] += total(entered[2] & own)
-    spent[_DRAIN] += total(drained & own)
-    spent[_BARRIER] += total((cycles - free) & own)
-    spent[_LOAD] += total(loaded & own)
+    store(spent, _PRODUCTS * WIDTH, products)
+    store(spent, _DISPATCH * WIDTH, free - products - entered[2] - drained - loaded)
+    store(spent, _IMBALANCE * WIDTH, entered[2])
+    store(spent, _DRAIN * WIDTH, drained)
+    store(spent, _BARRIER * WIDTH, cycles - free)
+    store(spent, _LOAD * WIDTH, loaded)
+    store(taken, 0, walked)
     return cycles, stalls, jobs
 
 
@@ -258,14 +278,18 @@ def layer_cycles(
     cycles, stalls, jobs : int64 arrays (images,)
         Of the slowest core; of all cores; activations, or groups of them, that the dispatchers of all cores hand out,
         each as often as there are lists for it.
-    spent : int64 array (images, causes)
-        PE-cycles by cause, see :data:`CAUSES`.
+    taken : int32 array (images, cores, PEs)
+        Jobs that each PE has entries of, dumps aside.
+    spent : int32 array (images, cores, causes, PEs)
+        Cycles of each PE by cause, see :data:`CAUSES`.
     """
     images, activations = active.shape
+    cores = len(counts)
     cycles = np.zeros(images, np.int64)
     stalls = np.zeros(images, np.int64)
     jobs = np.zeros(images, np.int64)
-    spent = np.zeros((images, 7), np.int64)
+    taken = np.zeros((images, cores, WIDTH), np.int32)
+    spent = np.zeros((images, cores, len(CAUSES) * WIDTH), np.int32)
     for image in prange(images):
         if not wanted[image]:
             continue
@@ -274,7 +298,7 @@ def layer_cycles(
         used = np.zeros(activations + WIDTH, np.int8)  # with neighbours for the last group
         used[:activations] = active[image]
         _scan(used, walk[0, 6], starts, found)
-        work = np.int64(0)
+        ends = np.zeros(cores, np.int64)
         for part in range(parts.shape[0]):
             core, row, row_end, column, column_end = parts[part]
             own, waited, handed = _core(
@@ -292,11 +316,14 @@ def layer_cycles(
                 _of_image(held, image),
                 row_starts[core],
                 offsets,
-                spent[image],
+                spent[image, core],
+                taken[image, core],
             )
             cycles[image] = max(cycles[image], own)
             stalls[image] += waited
             jobs[image] += handed
-            work += own
-        spent[image, _CORES] = (cycles[image] * counts.shape[0] - work) * pes
-    return cycles, stalls, jobs, spent
+            ends[core] = own
+        for core in range(cores):
+            store(spent[image, core], _CORES * WIDTH, splat(cycles[image] - ends[core]))
+    by_cause = spent.reshape((images, cores, len(CAUSES), WIDTH))
+    return cycles, stalls, jobs, taken[..., :pes], by_cause[..., :pes]

@@ -180,17 +180,18 @@ class Plan:
     def times(
         self, number: int, active: np.ndarray, wanted: np.ndarray, held: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Cycles, stalls, jobs and spent PE-cycles of a LAYER; see :func:`sim.kernel.layer_cycles`.
+        """Cycles, stalls and jobs of a LAYER, and PE-cycles by cause: int64 arrays (images,) and (images, causes).
 
         Without ``held``, nothing comes from external memory.
         """
-        return self.times_of(self.layers[number], active, wanted, held)
+        cycles, stalls, jobs, _, spent = self.times_of(self.layers[number], active, wanted, held)
+        return cycles, stalls, jobs, spent.sum(axis=(1, 3), dtype=np.int64)
 
     def times_of(
         self, layer: TimedLayer, active: np.ndarray, wanted: np.ndarray, held: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The same of a part of one: some of its cores, some of their rows."""
-        cycles, stalls, jobs, spent = layer_cycles(
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What :func:`sim.kernel.layer_cycles` returns of a LAYER, or of some of its cores and their rows."""
+        return layer_cycles(
             active,
             wanted,
             layer.parts,
@@ -206,4 +207,3 @@ class Plan:
             self.rows.starts,
             self.rows.offsets,
         )
-        return cycles, stalls, jobs, spent

@@ -18,7 +18,7 @@ from numba.core.typeconv import Conversion
 from numba.core.typing import signature
 from numba.extending import intrinsic, lower_builtin, lower_cast, models, register_model, type_callable
 
-__all__ = ["WIDTH", "gather", "largest", "last", "load", "paired", "rising", "scatter", "splat", "store", "total"]
+__all__ = ["WIDTH", "gather", "largest", "last", "load", "paired", "rising", "scatter", "splat", "store"]
 
 #: Elements of a vector.
 WIDTH = 8
@@ -155,29 +155,14 @@ def scatter(_context, array, indices, vector):
     return types.void(array, indices, vector), build
 
 
-def _reduced(builder, name, vector):
-    element = vector.type.element
-    kind = ir.FunctionType(element, [vector.type])
-    name = f"llvm.vector.reduce.{name}.v{WIDTH}i{element.width}"
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [vector])
-
-
 @intrinsic
 def largest(_context, vector):
     """The largest of the eight."""
 
     def build(_context, builder, _signature, args):
-        return builder.sext(_reduced(builder, "smax", args[0]), _WIDE)
-
-    return types.int64(vector), build
-
-
-@intrinsic
-def total(_context, vector):
-    """The sum of the eight, which may need more bits than they."""
-
-    def build(_context, builder, _signature, args):
-        return _reduced(builder, "add", builder.sext(args[0], ir.VectorType(_WIDE, WIDTH)))
+        name = f"llvm.vector.reduce.smax.v{WIDTH}i{_INT.width}"
+        reduced = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_INT, [_VECTOR]), name)
+        return builder.sext(builder.call(reduced, args), _WIDE)
 
     return types.int64(vector), build
 

@@ -94,8 +94,8 @@ def simulate(
     trace: Annotated[
         Path | None,
         typer.Option(
-            help="Also write when layers, cores and lanes work on the image of --timeline, else the first, as Perfetto "
-            "(ui.perfetto.dev) takes it.",
+            help="Also write when layers, cores, PEs, lanes and the link work on the image of --timeline, else the "
+            "first, as Perfetto (ui.perfetto.dev) takes it.",
             show_default="none",
             callback=options.output_file,
         ),
@@ -141,7 +141,8 @@ def simulate(
     if trace is not None:
         from offramp.report.trace import trace_events
 
-        write_trace(trace, trace_events(result["timeline"], clock))
+        cycles = result["per_image"]["cycles"][result["timeline_image"]]
+        write_trace(trace, trace_events(result["timeline"], cycles, clock, result["board"]))
     asked = {"program": model, "config": name, "images_of": samples.origin, "attack": attack, "eps": reach}
     finish("simulate", seed, json, {**asked, "conditions": asdict(conditions), "notes": found.notes, **result})
     next_step(f"offramp verify {model}")

@@ -45,7 +45,7 @@ def simulated(
     curve : int
         At so many smaller eps, too (:func:`reach_curve`).
     timeline : int, optional
-        Also when each core works on this one of the images (:func:`timeline_of`).
+        Also when each core works on this one of the images, and what its PEs do (:func:`timeline_of`).
 
     Raises
     ------

@@ -1,40 +1,62 @@
-"""A timeline as a trace that Perfetto (ui.perfetto.dev) and Chrome open: Trace Event Format of the Chromium project."""
+"""A timeline as a trace that Perfetto (ui.perfetto.dev) and Chrome open: Trace Event Format of the Chromium project.
+
+Times of its events are in µs, which cycles become by the clock; the cycles are in the arguments of each event.
+"""
 
 from collections.abc import Iterator
 from typing import Any
 
+from fpga.baud import WORD_BYTES, words_per_second
+
 __all__ = ["counter_events", "trace_events"]
 
-#: Process of the whole run, with its threads; those of cores follow.
-_RUN = 0
+#: Processes of the whole run and of the link; those of cores follow.
+_RUN, _LINK, _CORES = 0, 1, 2
+#: Threads of each; those of a core's PEs follow.
 _WHOLE, _SEQUENCER = 0, 1
-_WORK, _LANES = 0, 1
+_SENT, _RECEIVED = 0, 1
+_WORK, _LANES, _PES = 0, 1, 2
 #: Threads of a board's counters.
 _IMAGES, _LAYERS = 0, 1
 
 
-def trace_events(times: list[dict[str, Any]], clock_mhz: float) -> dict[str, Any]:
-    """Layers, sequencer, cores and lanes of one image.
+def trace_events(
+    times: list[dict[str, Any]], cycles: int, clock_mhz: float, board: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Layers, sequencer, cores, PEs and lanes of one image, and the link that brings it and takes its result.
 
     Parameters
     ----------
     times : list of dict
-        ``layer``, ``core``, ``begin``, ``end`` and ``rows`` of each, as of :class:`sim.core_times.CoreTimes`.
+        The fields of :class:`sim.core_times.CoreTimes`, of each layer and core.
+    cycles : int
+        Of the run, whole.
     clock_mhz : float
-        Clock that makes µs, the unit of the format, of cycles.
+        Clock of the accelerator.
+    board : dict, optional
+        Of what board (:meth:`fpga.throughput.Throughput.to_dict`); without one there is no link. The image is alone on
+        it: it comes before the run, its result goes after it.
 
     Returns
     -------
     dict
-        The trace, to be written as JSON. Cycles are in the arguments of each event.
+        The trace, to be written as JSON.
     """
-    events = [*_names(times), *_layers(times, clock_mhz)]
+    events = [*_names(times), *_layers(times, cycles, clock_mhz)]
     for each in times:
-        place = each["core"] + 1
+        place = each["core"] + _CORES
         events.append(_event(each["layer"], place, _WORK, each["begin"], each["end"], clock_mhz))
         starts = [each["begin"], *each["rows"][:-1]]
         for number, (start, end) in enumerate(zip(starts, each["rows"], strict=True)):
             events.append(_event(f"row {number}", place, _LANES, start, end, clock_mhz, layer=each["layer"]))
+        for pe, (end, jobs) in enumerate(zip(each["pe_ends"], each["pe_jobs"], strict=True)):
+            did = {"jobs": jobs, "spent": {cause: spent[pe] for cause, spent in each["pe_spent"].items()}}
+            events.append(_event(each["layer"], place, _PES + pe, each["begin"], end, clock_mhz, **did))
+    if board is not None:
+        word = 1e6 / words_per_second(board["baud"])
+        begin = board["words_sent"] * word
+        events = [each | {"ts": begin + each["ts"]} if each["ph"] == "X" else each for each in events]
+        events += _link(board, word, begin + cycles / clock_mhz)
     return {"displayTimeUnit": "ns", "traceEvents": events}
 
 
@@ -74,14 +96,17 @@ def _names(times: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     yield _name("process_name", "run", _RUN, 0)
     yield _name("thread_name", "layers", _RUN, _WHOLE)
     yield _name("thread_name", "sequencer", _RUN, _SEQUENCER)
-    for core in sorted({each["core"] for each in times}):
-        yield _name("process_name", f"core {core}", core + 1, 0)
-        yield _name("thread_name", "dispatcher and PEs", core + 1, _WORK)
-        yield _name("thread_name", "lanes", core + 1, _LANES)
+    for core, pes in sorted({each["core"]: len(each["pe_ends"]) for each in times}.items()):
+        place = core + _CORES
+        yield _name("process_name", f"core {core}", place, 0)
+        yield _name("thread_name", "dispatcher and PEs", place, _WORK)
+        yield _name("thread_name", "lanes", place, _LANES)
+        for pe in range(pes):
+            yield _name("thread_name", f"PE {pe}", place, _PES + pe)
 
 
-def _layers(times: list[dict[str, Any]], clock_mhz: float) -> Iterator[dict[str, Any]]:
-    """Each layer, from when its cores begin to when the last has ended; what the sequencer takes before each."""
+def _layers(times: list[dict[str, Any]], cycles: int, clock_mhz: float) -> Iterator[dict[str, Any]]:
+    """Each layer, from when its cores begin to when the last has ended; what the sequencer takes between and after."""
     ended = 0
     for layer in dict.fromkeys(each["layer"] for each in times):
         own = [each for each in times if each["layer"] == layer]
@@ -89,6 +114,20 @@ def _layers(times: list[dict[str, Any]], clock_mhz: float) -> Iterator[dict[str,
         yield _event(f"before {layer}", _RUN, _SEQUENCER, ended, begin, clock_mhz)
         yield _event(layer, _RUN, _WHOLE, begin, end, clock_mhz)
         ended = end
+    yield _event("result", _RUN, _SEQUENCER, ended, cycles, clock_mhz)
+
+
+def _link(board: dict[str, Any], word: float, ended: float) -> Iterator[dict[str, Any]]:
+    """What the link carries, each word in so many µs: the image at once, its result when the run has ended."""
+    yield _name("process_name", "link", _LINK, 0)
+    yield _name("thread_name", "to the board", _LINK, _SENT)
+    yield _name("thread_name", "from the board", _LINK, _RECEIVED)
+    for name, thread, start, words in (
+        ("image", _SENT, 0.0, board["words_sent"]),
+        ("result", _RECEIVED, ended, board["words_received"]),
+    ):
+        carried = {"words": words, "bytes": words * WORD_BYTES, "baud": board["baud"]}
+        yield _span(name, _LINK, thread, start, words * word, carried)
 
 
 def _name(kind: str, text: str, process: int, thread: int) -> dict[str, Any]:
@@ -96,9 +135,10 @@ def _name(kind: str, text: str, process: int, thread: int) -> dict[str, Any]:
 
 
 def _event(name: str, process: int, thread: int, begin: int, end: int, clock_mhz: float, **more: Any) -> dict[str, Any]:
-    place = {"name": name, "ph": "X", "pid": process, "tid": thread}
-    return place | {
-        "ts": begin / clock_mhz,
-        "dur": (end - begin) / clock_mhz,
-        "args": {"from": begin, "to": end, **more},
-    }
+    """From one cycle to another."""
+    cycles = {"from": begin, "to": end, **more}
+    return _span(name, process, thread, begin / clock_mhz, (end - begin) / clock_mhz, cycles)
+
+
+def _span(name: str, process: int, thread: int, start: float, duration: float, more: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "ph": "X", "pid": process, "tid": thread, "ts": start, "dur": duration, "args": more}

@@ -22,6 +22,7 @@ def test_the_link_carries_what_the_driver_sends():
     answer = [*encode(ReplyHeader, reply=4, code=0, length=4), *encode(RunResult, **decode(RunResult, [0] * 4))]
     found = throughput(network.input.shape, 5000.0, clock_mhz=50.0, baud=BAUD)
     sent, received = len(transaction.words), len(answer)
+    assert (found.words_sent, found.words_received) == (sent, received)
     assert found.link_images_per_second == pytest.approx(1 / (max(sent, received) * WORD))
     assert found.one_by_one_images_per_second == pytest.approx(1 / ((sent + received) * WORD + 5000 / 50e6))
 

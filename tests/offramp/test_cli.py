@@ -440,4 +440,5 @@ def test_a_trace_is_of_the_image_of_the_timeline(small, tmp_path):
         assert code == 0
         result, trace = (json.loads((tmp_path / name).read_text()) for name in ("r.json", "t.json"))
         assert result["timeline_image"] == chosen
-        assert trace == trace_events(result["timeline"], 50.0)
+        cycles = result["per_image"]["cycles"][chosen]
+        assert trace == trace_events(result["timeline"], cycles, 50.0, result["board"])

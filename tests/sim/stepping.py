@@ -63,6 +63,7 @@ class Pe:
     taken: int = 0
     stalls_before: int = 0
     loaded_since: int = 0
+    accepted: int = 0  # jobs that are no dumps
     spent: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("products", "imbalance", "drain", "load"), 0))
 
     @property
@@ -110,8 +111,8 @@ class Core:
         self.stalls = 0
         self.step, self.next_step, self.last_step = 0, 0, 0
 
-    def run(self) -> tuple[int, int, dict[str, int]]:
-        """Cycles, stalls, and PE-cycles by cause."""
+    def run(self) -> tuple[int, int, list[int], dict[str, list[int]]]:
+        """Cycles, stalls, and of each PE its jobs and its cycles by cause."""
         steps = self.values * self.units.pes // self.units.lanes
         now = self.units.first_push - self.units.lead
         while self.step < steps:
@@ -123,10 +124,10 @@ class Core:
             self._lanes(now)
             now += 1
         cycles = self.last_step + self.units.latency
-        spent = {cause: sum(pe.spent[cause] for pe in self.pes) for cause in self.pes[0].spent}
-        spent["barrier"] = sum(cycles - pe.last_entry for pe in self.pes)
-        spent["dispatch"] = sum(pe.last_entry - sum(pe.spent.values()) for pe in self.pes)
-        return cycles, self.stalls, spent
+        spent = {cause: [pe.spent[cause] for pe in self.pes] for cause in self.pes[0].spent}
+        spent["barrier"] = [cycles - pe.last_entry for pe in self.pes]
+        spent["dispatch"] = [pe.last_entry - sum(pe.spent.values()) for pe in self.pes]
+        return cycles, self.stalls, [pe.accepted for pe in self.pes], spent
 
     def _walk(self, pe: Pe, has_room: bool, now: int) -> None:
         if pe.entries and (has_room or not pe.dumps):
@@ -162,6 +163,7 @@ class Core:
             if count:
                 pe.jobs.append((count, slot is DUMP, self.stalls - pe.stalls_before))
                 pe.stalls_before = self.stalls
+                pe.accepted += slot is not DUMP
 
     def _lanes(self, now: int) -> None:
         lanes, slow = self.units.lanes, self.units.slow

@@ -42,6 +42,38 @@ def test_lists_that_come_during_the_run_delay_the_cores_as_they_do_the_layers():
     assert ends == timing.layer_ends[0, : len(ends)].tolist()
 
 
+@pytest.mark.parametrize("source", [None, WeightSource(latency=300)])
+@pytest.mark.parametrize(("cores", "pes"), [(1, 8), (4, 2)])
+def test_pes_do_together_what_the_layers_say(cores, pes, source):
+    """Of each layer: products, and where all cycles went, of the PEs and of the cores that have no part in it."""
+    net, codes = several()
+    options = {"list_words": 512, "loader": 1} if source else {}
+    config = CONFIG.replace(cores=cores, pes=pes, **options)
+    program = compile_network(net, config)
+    options = {"source": source} if source else {}
+    timing, found = simulate(program, codes[:1], **options), core_times(program, codes[:1], **options)
+    for number, name in enumerate(timing.layer_names):
+        own = [each for each in found if each.layer == name]
+        if not own:
+            assert timing.layer_ends[0, number] == 0
+            continue
+        waited = int(timing.waited[0, number])
+        cycles = int(timing.layer_cycles[0, number]) - waited
+        resting = (config.cores - len(own)) * config.pes * cycles
+        more = {"cores": resting, "load": waited * config.multipliers}
+        for cause, spent in timing.spent.items():
+            assert sum(sum(each.pe_spent[cause]) for each in own) + more.get(cause, 0) == spent[0, number]
+        for each in own:
+            assert len(each.pe_ends) == len(each.pe_jobs) == config.pes
+            for pe, (end, jobs) in enumerate(zip(each.pe_ends, each.pe_jobs, strict=True)):
+                spent = {cause: counts[pe] for cause, counts in each.pe_spent.items()}
+                assert sum(spent.values()) == cycles
+                assert end == each.begin + cycles - spent["cores"] - spent["barrier"] <= each.end
+                assert (jobs > 0) == (spent["products"] > 0)
+                assert jobs <= spent["products"]
+        assert sum(max(each.pe_jobs) for each in own) <= timing.jobs[0, number]
+
+
 def test_of_one_image():
     program = compile_network(network(), CONFIG)
     with pytest.raises(ValueError, match="times of cores must be of 1 image, not 2"):

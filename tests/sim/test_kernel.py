@@ -108,22 +108,25 @@ def check(seed: int, *, written: bool, depthwise: bool) -> None:
     layers = [random_layer(rng, units.pes, units.pes if depthwise else 1, size) for _ in cores]
     active = rng.random((4, np.prod(size) * WIDTH)) < np.array([[0.0], [0.2], [0.6], [1.0]])
     held = random_writes(rng, count, 3) if written else None
-    cycles, stalls, jobs, spent = kernel(layers, cores, units, active, count, held)
+    cycles, stalls, jobs, taken, spent = kernel(layers, cores, units, active, count, held)
     for image, used in enumerate(active):
-        found = []
+        found = {}
         for core, layer in zip(cores, layers, strict=True):
             writes = set()
             if held is not None:
                 first, starts, offsets = held
                 for chunk, beat in enumerate(first):
                     writes |= set((beat + offsets[starts[core, chunk] : starts[core, chunk + 1]]).tolist())
-            found.append(Core(layer, units, used, writes).run())
-        slowest = max(each[0] for each in found)
-        expected = {cause: sum(each[2].get(cause, 0) for each in found) for cause in CAUSES}
-        expected["cores"] = units.pes * (slowest * count - sum(each[0] for each in found))
-        assert (cycles[image], stalls[image]) == (slowest, sum(each[1] for each in found))
+            found[core] = Core(layer, units, used, writes).run()
+        slowest = max(own for own, *_ in found.values())
+        assert (cycles[image], stalls[image]) == (slowest, sum(waited for _, waited, *_ in found.values()))
+        none = [0] * units.pes
+        for core in range(count):
+            own, _, accepted, expected = found.get(core, (0, 0, none, dict.fromkeys(CAUSES, none)))
+            expected = expected | {"cores": [slowest - own] * units.pes}
+            assert taken[image, core].tolist() == accepted
+            assert dict(zip(CAUSES, spent[image, core].tolist(), strict=True)) == expected
         assert jobs[image] == sum(isinstance(slot, list) for layer in layers for slot in slots_of(layer, used))
-        assert dict(zip(CAUSES, spent[image].tolist(), strict=True)) == expected
 
 
 @pytest.mark.parametrize("depthwise", [False, True])
@@ -138,8 +141,10 @@ def test_images_that_do_not_come_here_take_no_time():
     units = random_units(rng)
     layer = random_layer(rng, units.pes, 1, (2, 2, 1))
     active = np.ones((3, 4 * WIDTH), dtype=bool)
-    cycles, stalls, jobs, spent = kernel([layer], [0], units, active, 1, wanted=np.array([True, False, True]))
-    expected, waited, _ = Core(layer, units, active[0], set()).run()
+    wanted = np.array([True, False, True])
+    cycles, stalls, jobs, taken, spent = kernel([layer], [0], units, active, 1, wanted=wanted)
+    expected, waited, *_ = Core(layer, units, active[0], set()).run()
     assert (cycles.tolist(), stalls.tolist()) == ([expected, 0, expected], [waited, 0, waited])
     assert not spent[1].any()
-    assert (jobs > 0).tolist() == [True, False, True]
+    for counted in (jobs, taken.sum(axis=(1, 2))):
+        assert (counted > 0).tolist() == [True, False, True]

@@ -27,9 +27,9 @@ class ActivationMemory(wiring.Component):
         Which words of the map and of the image are kept, and where; stable from the first word's ``write`` until
         :attr:`LATENCY` cycles after the last one's.
     bank : In(1), address : In(12), word : Out(72)
-        Synchronous read of a word.
+        Read of a word, two cycles, every cycle.
     other_address : In(12), other : Out(72)
-        A read of the other bank, two cycles, every cycle.
+        The same of the other bank.
 
     Reset: memories keep their contents.
     """
@@ -76,7 +76,9 @@ class ActivationMemory(wiring.Component):
             value_inside.eq(value),
         ]
 
-        words = []
+        # Registers stand directly behind the RAMs, which take most of a cycle; the choice between banks comes after them.
+        words, chosen = [], Signal()
+        m.d.sync += chosen.eq(self.bank)
         for number in range(BANKS):
             ram = memory.Memory(shape=WORD_BITS, depth=self._config.activation_words, init=[], attrs={"no_rw_check": 1})
             m.submodules[f"bank_{number}"] = ram
@@ -89,7 +91,8 @@ class ActivationMemory(wiring.Component):
                 read.addr.eq(Mux(mine, self.address, self.other_address)),
                 read.en.eq(1),
             ]
-            words.append(read.data)
-        m.d.comb += self.word.eq(Mux(self.bank, words[1], words[0]))
-        m.d.sync += self.other.eq(Mux(self.bank, words[0], words[1]))
+            word = Signal(WORD_BITS, name=f"word_{number}", reset_less=True)
+            m.d.sync += word.eq(read.data)
+            words.append(word)
+        m.d.comb += [self.word.eq(Mux(chosen, words[1], words[0])), self.other.eq(Mux(chosen, words[0], words[1]))]
         return m

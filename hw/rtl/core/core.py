@@ -216,10 +216,8 @@ class Core(wiring.Component):
             activations.address.eq(word_address),
             dispatcher.word_data.eq(activations.word),
         ]
-        m.d.sync += [
-            self.read_pair.eq(activations.word.word_select(pair, PAIR.size)),
-            self.stalled.eq(dispatcher.stalled),
-        ]
+        m.d.comb += self.read_pair.eq(activations.word.word_select(pair, PAIR.size))
+        m.d.sync += self.stalled.eq(dispatcher.stalled)
 
     def _processing_elements(self, m, load, loads, layer, dispatcher, lanes):
         """The PEs between dispatcher and lanes; program words and the loader's rows are written to their lists."""

@@ -83,7 +83,7 @@ class Dispatcher(wiring.Component):
     table_address : Out(12), table_data : In(32)
         Synchronous read port of the layer memory.
     word_address : Out(12), word_data : In(72)
-        Synchronous read port of the activation memory.
+        Read port of the activation memory: the data come two cycles after the address.
     word_number : Out(8); favoured : In(8), complement, other_complement : In(8)
         Of a config with selector: number of the word at its position, and for the word two cycles later what
         :class:`hw.rtl.core.favour.Favour` says of it.
@@ -174,6 +174,7 @@ class Dispatcher(wiring.Component):
         item_ram, valid_ram, valid_read = Signal(Item), Signal(), Signal()
         places, room, returned = Signal(range(_AHEAD + 1), init=_AHEAD), Signal(), Signal()
         m.d.comb += [
+            arriving.word.eq(self.word_data),
             walk.source.eq(self.source),
             walk.start.eq(self.start),
             room.eq(places != 0),
@@ -196,7 +197,6 @@ class Dispatcher(wiring.Component):
             item_ram.eq(walk.o.payload),
             valid_read.eq(valid_ram),
             arriving.item.eq(item_ram),
-            arriving.word.eq(self.word_data),
             arriving.table.eq(self.table_data),
             returned.eq(take & queue.r_rdy),
             places.eq(places - (walk.o.valid & room) + returned),

@@ -32,8 +32,9 @@ class _Walker:
 
     def __init__(self, config):
         self.issue, self.dump = Signal(), Signal(init=1)
-        # The job's last; a dump that passes the value on; the output queue has room for it.
-        self.last, self.emit, self.room = Signal(), Signal(), Signal()
+        # The job's last; a dump that passes the value on; the output queue has room for it. All decide in which cycle the
+        # next job is taken: nothing has to be computed for them in that cycle.
+        self.last, self.emit, self.room = Signal(), Signal(), Signal(init=1)
         self.value = Signal(signed(9))
         self.base = Signal(config.accumulator_address_bits)
 
@@ -152,12 +153,14 @@ class ProcessingElement(wiring.Component):
     def _queue_jobs(self, m, pointer):
         """Job queue between dispatcher and walker; returns it and the job at its head."""
         config = self._config
-        job = Signal(data.StructLayout({"told": job_layout(config), "pointer": pointer_layout(config)}))
-        head = Signal.like(job)
+        job = Signal(data.StructLayout({"told": job_layout(config), "pointer": pointer_layout(config), "single": 1}))
+        head, one_slot = Signal.like(job), Signal()
+        m.d.sync += one_slot.eq(self.slots == 1)
         m.submodules.jobs = jobs = fifo.SyncFIFO(width=len(job.as_value()), depth=config.job_queue)
         m.d.comb += [
             job.told.eq(self.job),
             job.pointer.eq(pointer),
+            job.single.eq(Mux(self.job.dump, one_slot, pointer.count == 1)),
             jobs.w_data.eq(job),
             jobs.w_en.eq(self.push),
             head.eq(jobs.r_data),
@@ -182,13 +185,12 @@ class ProcessingElement(wiring.Component):
         m.d.comb += [
             walker.emit.eq(dump & ~clear),
             issue.eq(active & (~walker.emit | walker.room)),
-            last.eq(remaining == 1),
             self.clearing.eq(clear),
             entry_port.addr.eq(entry),
             jobs.r_en.eq(~active | (issue & last)),
         ]
         with m.If(issue):
-            m.d.sync += [remaining.eq(remaining - 1), entry.eq(entry + 1)]
+            m.d.sync += [remaining.eq(remaining - 1), last.eq(remaining == 2), entry.eq(entry + 1)]
             with m.If(dump):
                 m.d.sync += walker.base.eq(walker.base + 1)
             with m.If(last):
@@ -200,6 +202,7 @@ class ProcessingElement(wiring.Component):
                 walker.value.eq(head.told.value),
                 walker.base.eq(head.told.accumulator),
                 entry.eq(head.pointer.start),
+                last.eq(head.single),
                 remaining.eq(Mux(head.told.dump, self.slots, head.pointer.count)),
             ]
 
@@ -243,7 +246,6 @@ class ProcessingElement(wiring.Component):
     def _queue_outputs(self, m, walker, accumulators):
         """Output queue with credits: a dump is issued when its value has a place, so nothing behind it has to wait."""
         config = self._config
-        # Counters have a bit more than its addresses: a whole round apart, there is no room.
         m.submodules.outputs = outputs = memory.Memory(
             shape=signed(config.accumulator_bits),
             depth=config.output_queue,
@@ -251,10 +253,13 @@ class ProcessingElement(wiring.Component):
             attrs={"ram_style": "distributed"},
         )
         put, get = outputs.write_port(), outputs.read_port(domain="comb")
+        # Counters have a bit more than its addresses: values that are there are a difference, not equal places.
         round_ = 2 * config.output_queue
-        issued, arrived, left = Signal(range(round_)), Signal(range(round_)), Signal(range(round_))
+        arrived, left = Signal(range(round_)), Signal(range(round_))
+        promised, taken, gone = Signal(range(config.output_queue + 1)), Signal(), Signal()
         m.d.comb += [
-            walker.room.eq(issued ^ left != config.output_queue),
+            taken.eq(walker.issue & walker.emit),
+            gone.eq(self.o.valid & self.o.ready),
             put.addr.eq(arrived),
             put.data.eq(accumulators.o.payload),
             put.en.eq(accumulators.o.valid),
@@ -263,7 +268,8 @@ class ProcessingElement(wiring.Component):
             self.o.valid.eq(arrived != left),
         ]
         m.d.sync += [
-            issued.eq(issued + (walker.issue & walker.emit)),
+            promised.eq(promised + taken - gone),
+            walker.room.eq(gone | (promised != Mux(taken, config.output_queue - 1, config.output_queue))),
             arrived.eq(arrived + accumulators.o.valid),
-            left.eq(left + (self.o.valid & self.o.ready)),
+            left.eq(left + gone),
         ]

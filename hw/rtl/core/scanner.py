@@ -2,8 +2,8 @@
 
 ::
 
-    Order ──► address counter ──► word ──► magnitudes ──► digits ──► counts ──► accumulators ──► tally
-              (memory, 2 cycles)  (one stage each)                        └───► the tie wanted ──► place
+    Order ──► address counter ──► magnitudes ──► digits ──► counts ──► accumulators ──► tally
+              (memory, 2 cycles)  (one stage each)               └───► the tie wanted ──► place
 """
 
 from itertools import pairwise
@@ -69,7 +69,7 @@ class Scanner(wiring.Component):
     begins, reads : Out(1), address : Out(12)
         In this cycle a scan begins; from the next on it reads words at these addresses.
     word : In(72)
-        What was read, a cycle later.
+        What was read, two cycles later.
     tally : Out
         The accumulator ``order.index``, two cycles later.
     place : Out(PLACE)
@@ -79,8 +79,8 @@ class Scanner(wiring.Component):
     mask : Out(8), mask_number : Out(6), mask_write : Out(1)
         A mask to be kept.
 
-    Parts, as in the picture: the address counter; ``valid`` travels with a word; word, magnitudes, digits; the
-    accumulators; the tie wanted; masks to be kept.
+    Parts, as in the picture: the address counter; ``valid`` travels with a word; magnitudes, digits; the accumulators;
+    the tie wanted; masks to be kept.
 
     Throughput: a word each cycle; no back-pressure. Reset: idle.
     """
@@ -165,9 +165,9 @@ class Scanner(wiring.Component):
         return valid
 
     def _digits(self, m, order, level):
-        """Three stages: the word, its magnitudes, their next digits."""
+        """Two stages: the word's magnitudes, their next digits."""
         digit = self._digit
-        values, magnitudes = Signal(_VALUES), Signal(_MAGNITUDES)
+        values, magnitudes = data.View(_VALUES, self.word), Signal(_MAGNITUDES)
         # Magnitudes that begin with the prefix; its bits in their place, and which they are.
         inside, wanted, shown = Signal(WORD_CHANNELS), Signal(8), Signal(8)
         with m.Switch(level):
@@ -176,7 +176,7 @@ class Scanner(wiring.Component):
                     rest = 8 - decided * digit
                     m.d.sync += [wanted.eq(order.prefix << rest), shown.eq((0xFF << rest) & 0xFF)]
         digits, carried = Signal(data.ArrayLayout(digit, WORD_CHANNELS)), Signal(_MAGNITUDES)
-        m.d.sync += [values.eq(self.word), carried.eq(magnitudes)]
+        m.d.sync += carried.eq(magnitudes)
         for channel in range(WORD_CHANNELS):
             value, magnitude = values[channel], magnitudes[channel]
             m.d.sync += [

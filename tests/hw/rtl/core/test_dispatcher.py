@@ -59,7 +59,8 @@ class Surroundings(wiring.Component):
             return register
 
         table = port("tables", self.tables, dispatcher.table_address, 1)
-        word = port("words", self.words, dispatcher.word_address, 1)
+        word = Signal(WORD_BITS)
+        m.d.sync += word.eq(port("words", self.words, dispatcher.word_address, 1))
         hit = port("hits", self.hits, dispatcher.lookup, dispatcher.advance)
         m.d.comb += [
             dispatcher.table_data.eq(table),

@@ -76,9 +76,7 @@ class ActivationMemory(wiring.Component):
             value_inside.eq(value),
         ]
 
-        # Registers stand directly behind the RAMs, which take most of a cycle; the choice between banks comes after them.
-        words, chosen = [], Signal()
-        m.d.sync += chosen.eq(self.bank)
+        words = []
         for number in range(BANKS):
             ram = memory.Memory(shape=WORD_BITS, depth=self._config.activation_words, init=[], attrs={"no_rw_check": 1})
             m.submodules[f"bank_{number}"] = ram
@@ -91,8 +89,7 @@ class ActivationMemory(wiring.Component):
                 read.addr.eq(Mux(mine, self.address, self.other_address)),
                 read.en.eq(1),
             ]
-            word = Signal(WORD_BITS, name=f"word_{number}", reset_less=True)
-            m.d.sync += word.eq(read.data)
-            words.append(word)
-        m.d.comb += [self.word.eq(Mux(chosen, words[1], words[0])), self.other.eq(Mux(chosen, words[0], words[1]))]
+            words.append(read.data)
+        # Registered at once: the RAMs take most of a cycle.
+        m.d.sync += [self.word.eq(Mux(self.bank, *reversed(words))), self.other.eq(Mux(self.bank, *words))]
         return m

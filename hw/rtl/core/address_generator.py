@@ -4,6 +4,7 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.rtl.core.wrapping_counter import WrappingCounter
 from hw.rtl.structs import Source
 
 __all__ = ["AddressGenerator"]
@@ -54,9 +55,14 @@ class AddressGenerator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         position, row, following = Signal.like(self.first), Signal.like(self.first), Signal.like(self.first)
-        columns_end = Signal.like(self.columns)
-        m.d.sync += columns_end.eq(self.columns - 1)
-        m.d.comb += self.last_column.eq(self.column == columns_end)
+        m.submodules.counter = counter = WrappingCounter(len(self.column))
+        m.d.comb += [
+            counter.count.eq(self.columns),
+            counter.start.eq(self.start),
+            counter.advance.eq(self.advance & self.last),
+            self.column.eq(counter.value),
+            self.last_column.eq(counter.last),
+        ]
         # One adder for the next word of this position, for the first one of the next, and for that of the next row.
         here, distance = Signal.like(self.first), Signal.like(self.row_pitch)
         with m.If(~self.last):
@@ -69,7 +75,7 @@ class AddressGenerator(wiring.Component):
         with m.If(self.start | self.advance):
             m.d.sync += self.address.eq(following)
         with m.If(self.start | (self.advance & self.last)):
-            m.d.sync += [position.eq(following), self.column.eq(Mux(self.start | self.last_column, 0, self.column + 1))]
+            m.d.sync += position.eq(following)
         with m.If(self.start | (self.advance & self.last & self.last_column)):
             m.d.sync += row.eq(following)
         return m

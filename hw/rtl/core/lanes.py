@@ -5,7 +5,7 @@ cycle only, counted from ``start``: so that a residual layer can use its multipl
 one, that every core gets its turn in the exchange.
 """
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,6 +13,7 @@ from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.rtl.core.activations import WORD_BITS
 from hw.rtl.core.address_generator import AddressGenerator
 from hw.rtl.core.lane import Lane
+from hw.rtl.core.wrapping_counter import WrappingCounter
 from hw.rtl.structs import LaneDescription, Residual, Target
 
 __all__ = ["Lanes"]
@@ -22,8 +23,8 @@ class _Steps:
     """Steps on their way in."""
 
     def __init__(self, config):
-        self.step, self.free, self.taken = Signal(12), Signal(), Signal()  # number; one may be, one is taken now
-        self.last_step = Signal(12)  # of an output position
+        self.free, self.taken = Signal(), Signal()  # one may be, one is taken now
+        self.each = Signal(12)  # steps of an output position
         self.turn = Signal(range(config.pes // config.lanes))  # of the PEs side by side
         self.phase = Signal()  # slow layers take a step when it is 0
 
@@ -118,13 +119,17 @@ class Lanes(wiring.Component):
                             lane.accumulator.eq(source.payload),
                             source.ready.eq(Cat(steps.free, *others).all()),
                         ]
-        m.d.comb += self.channel_address.eq((fields.channel_base << 3 >> self._lane_bits) + steps.step)
-        m.d.sync += [steps.phase.eq(~steps.phase), steps.last_step.eq((fields.channels >> self._lane_bits) - 1)]
+        m.submodules.counter = counter = WrappingCounter(len(steps.each))
+        m.d.comb += [
+            steps.each.eq(fields.channels >> self._lane_bits),
+            counter.count.eq(steps.each),
+            counter.start.eq(self.start),
+            counter.advance.eq(steps.taken),
+            self.channel_address.eq((fields.channel_base << 3 >> self._lane_bits) + counter.value),
+        ]
+        m.d.sync += steps.phase.eq(~steps.phase)
         with m.If(steps.taken):
-            m.d.sync += [
-                steps.turn.eq(steps.turn + 1),
-                steps.step.eq(Mux(steps.step == steps.last_step, 0, steps.step + 1)),
-            ]
+            m.d.sync += steps.turn.eq(steps.turn + 1)
 
     def _valid(self, m, steps):
         """``valid[n]``: a step was taken n cycles ago; beyond the plain latency, only of residual layers."""
@@ -139,14 +144,16 @@ class Lanes(wiring.Component):
         """The residual operand: its word is asked for two cycles before its channels go to the multiplier."""
         lanes, target = self._config.lanes, self.target
         per_word = WORD_CHANNELS // lanes
-        residual_step = Signal(12)
+        m.submodules.residual_counter = counter = WrappingCounter(len(steps.each))
         place = [Signal(range(per_word), name=f"place_{cycle}") for cycle in range(3)]
-        m.d.comb += place[0].eq(residual_step[: len(place[0])])
+        m.d.comb += place[0].eq(counter.value)
         m.d.sync += [place[1].eq(place[0]), place[2].eq(place[1])]
-        asks, last = valid[self.LATENCY - 2], Signal()
+        asks, last = valid[self.LATENCY - 2], counter.last
         m.submodules.addresses = addresses = AddressGenerator(len(self.residual_address))
         m.d.comb += [
-            last.eq(residual_step == steps.last_step),
+            counter.count.eq(steps.each),
+            counter.start.eq(self.start),
+            counter.advance.eq(asks),
             addresses.first.eq(self.residual.base),
             addresses.column_pitch.eq(target.column_pitch),
             addresses.row_pitch.eq(target.row_pitch),
@@ -156,10 +163,6 @@ class Lanes(wiring.Component):
             addresses.last.eq(last),
             self.residual_address.eq(addresses.address),
         ]
-        with m.If(self.start):
-            m.d.sync += residual_step.eq(0)
-        with m.Elif(asks):
-            m.d.sync += residual_step.eq(Mux(last, 0, residual_step + 1))
         word = data.View(data.ArrayLayout(data.ArrayLayout(signed(9), lanes), per_word), self.operand)
         operand = Signal(data.ArrayLayout(signed(9), lanes))
         with m.Switch(place[2]):
@@ -224,7 +227,6 @@ class Lanes(wiring.Component):
         with m.If(self.start):
             m.d.sync += [
                 left.eq(self.fields.outputs >> self._lane_bits),
-                steps.step.eq(0),
                 steps.turn.eq(0),
                 steps.phase.eq(0),
             ]

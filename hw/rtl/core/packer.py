@@ -1,11 +1,12 @@
 """Collects a core's activations, in channel order, into words of the map that the layer makes."""
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.rtl.core.address_generator import AddressGenerator
+from hw.rtl.core.wrapping_counter import WrappingCounter
 from hw.rtl.exchange import WordWrite
 from hw.rtl.structs import Target
 
@@ -47,27 +48,27 @@ class Packer(wiring.Component):
         m = Module()
         target, lanes = self.target, self._lanes
         steps = WORD_CHANNELS // lanes
-        step, word, words_end = Signal(range(steps)), Signal(8), Signal(8)
+        step = Signal(range(steps))
         values = Signal(9 * WORD_CHANNELS, reset_less=True)
-        last = Signal()
+        m.submodules.words = words = WrappingCounter(len(target.words))
         m.submodules.addresses = addresses = AddressGenerator(len(self.o.payload.index))
         m.d.comb += [
-            last.eq(word == words_end),
+            words.count.eq(target.words),
+            words.start.eq(self.start),
+            words.advance.eq(self.o.valid),
             addresses.first.eq(target.first),
             addresses.column_pitch.eq(target.column_pitch),
             addresses.row_pitch.eq(target.row_pitch),
             addresses.columns.eq(target.columns),
             addresses.start.eq(self.start),
             addresses.advance.eq(self.o.valid),
-            addresses.last.eq(last),
+            addresses.last.eq(words.last),
             self.o.payload.index.eq(addresses.address),
             self.o.payload.values.eq(values),
         ]
-        m.d.sync += [words_end.eq(target.words - 1), self.o.valid.eq(self.i.valid & (step == steps - 1))]
+        m.d.sync += self.o.valid.eq(self.i.valid & (step == steps - 1))
         with m.If(self.i.valid):
             m.d.sync += [step.eq(step + 1), values.eq(Cat(values[9 * lanes :], self.i.payload.as_value()))]
-        with m.If(self.o.valid):
-            m.d.sync += word.eq(Mux(last, 0, word + 1))
         with m.If(self.start):
-            m.d.sync += [self.o.valid.eq(0), step.eq(0), word.eq(0)]
+            m.d.sync += [self.o.valid.eq(0), step.eq(0)]
         return m

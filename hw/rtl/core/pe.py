@@ -32,8 +32,8 @@ class _Walker:
 
     def __init__(self, config):
         self.issue, self.dump = Signal(), Signal(init=1)
-        # The job's last; a dump that passes the value on; the output queue has room for it. All decide in which cycle the
-        # next job is taken: nothing has to be computed for them in that cycle.
+        # The job's last; a dump that passes the value on; the output queue has room for it. All decide when the next job
+        # is taken: nothing has to be computed for them in that cycle.
         self.last, self.emit, self.room = Signal(), Signal(), Signal(init=1)
         self.value = Signal(signed(9))
         self.base = Signal(config.accumulator_address_bits)

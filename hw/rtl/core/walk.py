@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.rtl.core.address_generator import AddressGenerator
+from hw.rtl.core.wrapping_counter import WrappingCounter
 from hw.rtl.structs import Source
 
 __all__ = ["Item", "Walk"]
@@ -44,13 +45,13 @@ class Walk(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         source = self.source
-        row, word = Signal(8), Signal(8)
+        row = Signal(8)
         at_row, active = Signal(), Signal()
         moves, last_word, last_row, blank = Signal(), Signal(), Signal(), Signal()
         # Where they end, ready when the first item is.
-        words_end, rows_end, blank_from = Signal(8), Signal(8), Signal(8)
+        rows_end, blank_from = Signal(8), Signal(8)
+        m.submodules.words = words = WrappingCounter(len(source.words))
         m.d.sync += [
-            words_end.eq(source.words - 1),
             rows_end.eq(source.rows - 1),
             blank_from.eq(source.rows - source.blank_rows - 1),
         ]
@@ -66,7 +67,10 @@ class Walk(wiring.Component):
         ]
         m.d.comb += [
             moves.eq(active & self.o.ready & ~at_row),
-            last_word.eq(blank | (word == words_end)),
+            words.count.eq(source.words),
+            words.start.eq(self.start),
+            words.advance.eq(moves & ~blank),
+            last_word.eq(blank | words.last),
             last_row.eq(row == rows_end),
             self.table_address.eq(Mux(at_row, source.row_table + row, source.column_table + addresses.column)),
             self.word_address.eq(addresses.address),
@@ -74,7 +78,7 @@ class Walk(wiring.Component):
             self.o.payload.row.eq(at_row),
             self.o.payload.blank.eq(blank),
             self.o.payload.column_end.eq(last_word),
-            self.o.payload.word.eq(word),
+            self.o.payload.word.eq(words.value),
         ]
         with m.If(self.start):
             m.d.sync += [
@@ -82,17 +86,14 @@ class Walk(wiring.Component):
                 at_row.eq(1),
                 blank.eq(source.rows == source.blank_rows),
                 row.eq(0),
-                word.eq(0),
             ]
         with m.Elif(active & self.o.ready):
             m.d.sync += at_row.eq(0)
-            with m.If(moves):
-                m.d.sync += word.eq(Mux(last_word, 0, word + 1))
-                with m.If(last_word & addresses.last_column):
-                    m.d.sync += [
-                        at_row.eq(1),
-                        row.eq(row + 1),
-                        blank.eq(blank | (row == blank_from)),
-                        active.eq(~last_row),
-                    ]
+            with m.If(moves & last_word & addresses.last_column):
+                m.d.sync += [
+                    at_row.eq(1),
+                    row.eq(row + 1),
+                    blank.eq(blank | (row == blank_from)),
+                    active.eq(~last_row),
+                ]
         return m

@@ -69,14 +69,23 @@ startup: setup
 bench-85f: setup
 	@$(BIN)/offramp bench --config base-85f,lanes=2,job_queue=32,loader=4,channel_words=256 --images 16 --json baselines/bench-85f.json --workload resnet8-dense --workload resnet8-w20 --workload resnet8-w10 $(ARGS)
 
+# How fast a core alone is on an ECP5-85F, from three seeds; half an hour.
+clock: setup
+	@$(BIN)/python tools/clock baselines/clock.json $(ARGS)
+
 # Builds the configs single and small for ECP5-25F, and counts the cells of single units; an hour.
 baselines: setup
 	@$(BIN)/python tools/cells baselines/cells.json
 	@OFFRAMP_CACHE=build $(BIN)/offramp build --config single --seed 0 --out build --json baselines/build-single.json $(ARGS)
 	@OFFRAMP_CACHE=build $(BIN)/offramp build --config small --clock 80 --seed 1 --out build --json baselines/build-small.json $(ARGS)
 
-# Builds the configs base-85f and small-85f for ECP5-85F; three hours.
+# Builds the config single for boards of others than Radiona's; an hour.
+baselines-boards: setup
+	@for board in colorlight-i5 orangecrab-25f ecpix5-45f; do OFFRAMP_CACHE=build $(BIN)/offramp build --config single --board $$board --clock 60 --seed 1 --out build --json baselines/build-single-$$board.json $(ARGS) || exit; done
+
+# Builds the configs base-85f, medium-85f and small-85f for ECP5-85F; four hours.
 baselines-85f: setup
+	@OFFRAMP_CACHE=build $(BIN)/offramp build --config medium-85f --board ulx3s-85f --clock 75 --seed 1 --out build --json baselines/build-medium-85f.json $(ARGS)
 	@OFFRAMP_CACHE=build $(BIN)/offramp build --config base-85f --board ulx3s-85f --clock 60 --seed 1 --out build --json baselines/build-base-85f.json $(ARGS)
 	@OFFRAMP_CACHE=build $(BIN)/offramp build --config small-85f --board ulx3s-85f --clock 60 --seed 1 --out build --json baselines/build-small-85f.json $(ARGS)
 

@@ -233,6 +233,7 @@ class Core(wiring.Component):
                 pe.lookup.eq(dispatcher.lookup),
                 pe.advance.eq(dispatcher.advance),
                 pe.pushed.eq(dispatcher.pushed),
+                pe.dump.eq(dispatcher.dump),
                 dispatcher.hit[number].eq(pe.hit),
                 dispatcher.space[number].eq(pe.space),
                 pe.push.eq(dispatcher.push[number]),

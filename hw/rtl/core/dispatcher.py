@@ -90,8 +90,10 @@ class Dispatcher(wiring.Component):
     lookup : Out, advance, pushed : Out(1)
         List number, for the PEs' pointer pipeline of three cycles, and when it moves on:
         :class:`hw.rtl.core.pe.ProcessingElement`.
+    dump : Out(1)
+        The push stage takes a dump next.
     hit, space, push : In, In, Out, one bit per PE
-        Which PEs have entries in the list in the push stage, which have space, and who gets the job.
+        Which PEs have entries in the list in the push stage, all for a dump; which have space, and who gets the job.
     job : Out(array of job_layout), one per PE
         They differ in their activations, and that in depthwise layers only.
     hold : In(1)
@@ -133,6 +135,7 @@ class Dispatcher(wiring.Component):
                 "lookup": Out(config.start_bits),
                 "advance": Out(1, init=1),
                 "pushed": Out(1),
+                "dump": Out(1),
                 "hit": In(config.pes),
                 "space": In(config.pes),
                 "push": Out(config.pes),
@@ -338,7 +341,7 @@ class Dispatcher(wiring.Component):
         told = data.StructLayout({"wanted": 1, "job": job_layout(config)})
         out = Signal(data.ArrayLayout(told, config.pes))
         group = coming.channel[self._group_bits :] << self._group_bits
-        m.d.comb += recall.addr.eq(coming.place)
+        m.d.comb += [recall.addr.eq(coming.place), self.dump.eq(coming.dump)]
         with m.If(self.pushed):
             for pe in range(config.pes):
                 mask, values = recall.data.mask, recall.data.word
@@ -355,7 +358,7 @@ class Dispatcher(wiring.Component):
         targets = Signal(self._config.pes)
         frozen = Signal()
         m.d.comb += [
-            targets.eq(Cat(each.wanted & (hit | each.job.dump) for each, hit in zip(out, self.hit, strict=True))),
+            targets.eq(Cat(each.wanted for each in out) & self.hit),
             frozen.eq((targets & ~self.space).any()),
             self.stalled.eq(frozen),
             self.pushed.eq(~frozen & ~self.hold),

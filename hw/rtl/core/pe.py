@@ -32,8 +32,8 @@ class _Walker:
 
     def __init__(self, config):
         self.issue, self.dump = Signal(), Signal(init=1)
-        # The job's last; a dump that passes the value on; the output queue has room for it. All decide when the next job
-        # is taken: nothing has to be computed for them in that cycle.
+        # The job's last; a dump that passes the value on; the output queue has room for it. All decide when the next
+        # job is taken: nothing has to be computed for them in that cycle.
         self.last, self.emit, self.room = Signal(), Signal(), Signal(init=1)
         self.value = Signal(signed(9))
         self.base = Signal(config.accumulator_address_bits)
@@ -52,12 +52,14 @@ class ProcessingElement(wiring.Component):
         move on. Its last one, the push stage, takes the next list where ``pushed`` is high. ``advance`` is high where
         ``pushed`` was in the cycle before: it reaches far, and so has that cycle to do so. The list that the second
         stage gives away while the push stage stands still waits between them.
+    dump : In(1)
+        What the push stage takes next is a dump: the same of its jobs, a cycle before.
     hit : Out(1)
-        The list in the push stage has entries in this PE.
+        The list in the push stage has entries in this PE, or it is a dump that is there.
     space : Out(1)
         The job queue takes a job.
     push : In(1), job : In(job_layout)
-        Queue a job, for the list that ``hit`` is about; only with ``space``, and only a dump without ``hit``.
+        Queue a job, for the list that ``hit`` is about; only with ``space`` and ``hit``.
     slots : In
         Accumulators of one output position: the length of a dump.
     maximum : In(1)
@@ -89,6 +91,7 @@ class ProcessingElement(wiring.Component):
                 "lookup": In(config.start_bits),
                 "advance": In(1),
                 "pushed": In(1),
+                "dump": In(1),
                 "hit": Out(1),
                 "space": Out(1, init=1),
                 "push": In(1),
@@ -147,7 +150,7 @@ class ProcessingElement(wiring.Component):
         with m.If(self.advance):
             m.d.sync += [fetched.eq(pointer_port.data), waiting.eq(found)]
         with m.If(self.pushed):
-            m.d.sync += [pointer.eq(following.pointer), self.hit.eq(following.hit)]
+            m.d.sync += [pointer.eq(following.pointer), self.hit.eq(following.hit | self.dump)]
         return pointer, entry_port
 
     def _queue_jobs(self, m, pointer):

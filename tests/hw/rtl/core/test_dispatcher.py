@@ -51,11 +51,11 @@ class Surroundings(wiring.Component):
                 m.d.sync += register.eq(data)
             return register
 
-        def at_push(register, data):
+        def at_push(register, data, more=0):
             """Behind two stages; the first value that finds the push stage standing still waits."""
             waiting = behind(Signal.like(register), data)
             with m.If(dispatcher.pushed):
-                m.d.sync += register.eq(Mux(dispatcher.advance, data, waiting))
+                m.d.sync += register.eq(Mux(dispatcher.advance, data, waiting) | more)
             return register
 
         table = port("tables", self.tables, dispatcher.table_address, 1)
@@ -65,7 +65,9 @@ class Surroundings(wiring.Component):
         m.d.comb += [
             dispatcher.table_data.eq(table),
             dispatcher.word_data.eq(word),
-            dispatcher.hit.eq(at_push(Signal(CONFIG.pes), behind(Signal(CONFIG.pes), hit))),
+            dispatcher.hit.eq(
+                at_push(Signal(CONFIG.pes), behind(Signal(CONFIG.pes), hit), dispatcher.dump.replicate(CONFIG.pes))
+            ),
             dispatcher.space.eq(self.space),
             self.push.eq(dispatcher.push),
         ]

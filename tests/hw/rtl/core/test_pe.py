@@ -87,15 +87,16 @@ async def dispatch(ctx, dut, lists, tasks, go):
     while waiting or entering or reading or read or held or leaving:
         entering = entering or (waiting.pop() if waiting else None)
         dump, job = isinstance(leaving, Dump), isinstance(leaving, Job)
-        if job:
-            assert ctx.get(dut.hit) == (len(lists[leaving.number]) > 0)
-        target = dump or (job and ctx.get(dut.hit))
+        if leaving:
+            assert ctx.get(dut.hit) == (dump or len(lists[leaving.number]) > 0)
+        target = (dump or job) and ctx.get(dut.hit)
         wanted = next(go)
         push = target and wanted and ctx.get(dut.space)
         pushed = bool(push or (wanted and not target))
         ctx.set(dut.lookup, entering.number if isinstance(entering, Job) else 0)
         ctx.set(dut.advance, advance)
         ctx.set(dut.pushed, pushed)
+        ctx.set(dut.dump, isinstance(read if advance else held, Dump))
         ctx.set(dut.push, push)
         if leaving:
             ctx.set(dut.job, {"dump": dump, "value": 0 if dump else leaving.value, "accumulator": leaving.accumulator})

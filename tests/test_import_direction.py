@@ -35,8 +35,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # The accelerator: units that several blocks use, then block by block. TOP puts them together.
     "hw.rtl": ("hw", "hw.program"),
     "hw.rtl.core": ("hw", "hw.program", "hw.rtl"),
-    "hw.rtl.host": ("hw", "hw.program", "hw.rtl", "hw.rtl.core"),
-    "hw.rtl.control": ("hw", "hw.network", "hw.program", "hw.rtl", "hw.rtl.core", "hw.rtl.host"),
+    "hw.rtl.host": ("hw", "hw.program", "hw.rtl"),
+    "hw.rtl.control": ("hw", "hw.network", "hw.program", "hw.rtl", "hw.rtl.core"),
     # PyTorch, by stage.
     "models.datasets": _CONTRACTS,
     "models.networks": (*_CONTRACTS, "models.datasets"),

@@ -18,9 +18,10 @@ from hw.config import AcceleratorConfig
 from hw.rtl.control.exit_unit import ExitUnit
 from hw.rtl.control.selector import Selector
 from hw.rtl.control.sequencer import Sequencer
-from hw.rtl.core.core import PAIR, Core
+from hw.rtl.core.core import Core
 from hw.rtl.exchange import Exchange
 from hw.rtl.host.host_port import HostPort
+from hw.rtl.interfaces import PAIR
 from hw.rtl.loader import Loader
 from hw.rtl.structs import Burst, Memory
 from hw.rtl.verilog_platform import memory_attributes, promote, shared
@@ -68,46 +69,28 @@ class Accelerator(wiring.Component):
         exchange = Exchange(config)
         # As late as that of the cores.
         reset = Signal(init=1)
-        m.d.sync += reset.eq(sequencer.core_reset)
-        reset, take = (promote(platform, m, signal) for signal in (reset, sequencer.take))
+        m.d.sync += reset.eq(sequencer.control.reset)
+        reset, take = (promote(platform, m, signal) for signal in (reset, sequencer.control.take))
         m.submodules.exchange = ResetInserter(reset)(exchange)
 
         connect(m, flipped(self.i), host.i)
         connect(m, host.o, flipped(self.o))
+        connect(m, host.sequencer, sequencer.host)
         connect(m, host.word, sequencer.word)
         connect(m, sequencer.record, host.record)
         connect(m, sequencer.image, exchange.image)
         # The first core makes all heads.
-        connect(m, cores[0].logit, exit_unit.i)
+        connect(m, cores[0].head, exit_unit.head)
+        connect(m, exit_unit.result, sequencer.head)
+        connect(m, host.logits, exit_unit.read)
         program = self._program_memory(m, host, sequencer)
         if config.loader:
             self._loader(m, sequencer, program, cores)
 
         m.d.comb += [
-            sequencer.prepare.eq(host.prepare),
-            sequencer.switch.eq(host.switch),
-            sequencer.program.eq(host.flags.program),
-            host.run_words.eq(sequencer.run_words),
-            host.servable.eq(sequencer.servable),
-            sequencer.run.eq(host.run),
-            sequencer.flags.eq(host.flags),
-            sequencer.resume.eq(host.resume),
-            host.idle.eq(sequencer.idle),
-            host.free.eq(sequencer.free),
-            host.stepping.eq(sequencer.stepping),
-            host.paused.eq(sequencer.paused),
-            sequencer.fetched.eq(cores[0].fetched),
-            sequencer.label.eq(exit_unit.label),
-            sequencer.margin.eq(exit_unit.margin),
-            sequencer.room.eq(exchange.room),
-            exchange.layer.eq(sequencer.layer),
-            exchange.start.eq(sequencer.start),
+            exchange.start.eq(sequencer.control.start),
             exchange.everywhere.eq(cores[0].everywhere),
-            exit_unit.start.eq(sequencer.start),
-            exit_unit.raw.eq(cores[0].raw),
-            exit_unit.classes.eq(cores[0].classes),
-            exit_unit.logit_address.eq(host.logit_address),
-            host.logit.eq(exit_unit.logit),
+            exit_unit.start.eq(sequencer.control.start),
         ]
         self._connect_cores(m, host, sequencer, exchange, cores, take)
         if config.selector:
@@ -117,36 +100,25 @@ class Accelerator(wiring.Component):
 
     def _connect_cores(self, m, host, sequencer, exchange, cores, take):
         """Every core hears the same, and says for itself when it is done."""
+        connect(m, sequencer.control, *(core.control for core in cores))
         for number, core in enumerate(cores):
+            connect(m, core.state, sequencer.cores[number])
+            connect(m, host.load, core.load)
             connect(m, core.o, exchange.i[number])
             connect(m, exchange.o[number], core.i)
-            m.d.comb += [
-                core.number.eq(number),
-                core.reset.eq(sequencer.core_reset),
-                core.of_image.eq(exchange.of_image),
-                core.load.valid.eq(host.load.valid),
-                core.load.payload.eq(host.load.payload),
-                core.fetch.eq(sequencer.fetch),
-                core.fetch_address.eq(sequencer.fetch_address),
-                core.fetch_window.eq(sequencer.fetch_window),
-                core.take.eq(take),
-                core.start.eq(sequencer.start),
-                sequencer.clearing[number].eq(core.clearing),
-                sequencer.done[number].eq(core.done),
-                sequencer.stalled[number].eq(core.stalled),
-                sequencer.products[number].eq(core.products),
-                core.read_bank.eq(host.read_bank),
-                core.read_address.eq(host.read_address),
-            ]
+            # ``take`` comes by its network, in place of the wire.
+            m.d.comb += [core.control.take.eq(take), core.number.eq(number), core.of_image.eq(exchange.of_image)]
 
     def _read_pairs(self, m, host, cores):
         """Host reads come from all cores, and have time: a register behind the choice of the core."""
         read_pair = Signal(PAIR)
-        m.d.comb += host.read_pair.eq(read_pair)
+        m.d.comb += host.read.pair.eq(read_pair)
+        for core in cores:
+            m.d.comb += [core.read.bank.eq(host.read.bank), core.read.address.eq(host.read.address)]
         with m.Switch(host.read_core):
             for number, core in enumerate(cores):
                 with m.Case(number):
-                    m.d.sync += read_pair.eq(core.read_pair)
+                    m.d.sync += read_pair.eq(core.read.pair)
 
     def _selector(self, m, reset, sequencer, cores):
         """Selections run as layers do, in the selector and in all cores."""
@@ -155,16 +127,10 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             selector.start.eq(sequencer.select),
             selector.selection.eq(cores[0].selection),
-            sequencer.done[0].eq(cores[0].done & selector.done),
+            sequencer.cores[0].done.eq(cores[0].state.done & selector.done),
         ]
-        for number, core in enumerate(cores):
-            m.d.comb += [
-                core.take_selection.eq(sequencer.take_selection),
-                core.order.eq(selector.order),
-                core.called.eq(selector.called[number]),
-                selector.tally[number].eq(core.tally),
-                selector.place[number].eq(core.place),
-            ]
+        for scanner, core in zip(selector.scanners, cores, strict=True):
+            connect(m, scanner, core.selector)
 
     def _program_memory(self, m, host, sequencer):
         """Writing and the sequencer share an address."""
@@ -189,19 +155,13 @@ class Accelerator(wiring.Component):
         """The loader reads its table from the program memory, through a port of its own."""
         m.submodules.loader = loader = Loader(self._config)
         table = program.read_port()
+        connect(m, sequencer.lists, loader.run)
         connect(m, loader.request, flipped(self.request))
         connect(m, flipped(self.weights), loader.weights)
         m.d.comb += [
-            loader.first.eq(sequencer.chunk_table),
-            loader.count.eq(sequencer.chunks),
             table.addr.eq(loader.table_address),
             table.en.eq(1),
             loader.table_data.eq(table.data),
-            loader.active.eq(sequencer.active),
-            loader.running.eq(sequencer.running),
-            loader.finished.eq(sequencer.finished),
-            sequencer.written.eq(loader.written),
-            sequencer.loading.eq(loader.busy),
         ]
         for core in cores:
             connect(m, loader.row, core.row)

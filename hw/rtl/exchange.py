@@ -12,24 +12,29 @@ everywhere has the bus in the cycle of the core that made it; what only neighbou
 A word of an image waits for a cycle in which no core takes another one, so it changes nothing for the layer at work.
 """
 
-from amaranth import Module, Mux, Signal, Value, signed
-from amaranth.lib import data, stream, wiring
+from amaranth import Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import EXCHANGE_ROUND, WORD_CHANNELS, AcceleratorConfig
+from hw.config import EXCHANGE_ROUND, AcceleratorConfig
+from hw.rtl.interfaces import ImageWords, WordWrite
 
-__all__ = ["Exchange", "WordWrite"]
+__all__ = ["Exchange"]
 
 #: Who reads in each cycle of a round of neighbours' words, counted from the core that made the word; in the last one
 #: nobody does.
 _READERS = (0, 1, -1)
 
 
-class WordWrite(data.Struct):
-    """A word of a map, by its number in the map."""
+class _HeldWords:
+    """Registers that the exchange's parts share."""
 
-    index: 16
-    values: data.ArrayLayout(signed(9), WORD_CHANNELS)
+    def __init__(self, cores):
+        self.turn = Signal(range(max(cores, 2)))  # of the core that has the bus
+        self.hold = [Signal(WordWrite, name=f"hold_{core}", reset_less=True) for core in range(cores)]
+        self.waits = [Signal(name=f"waits_{core}") for core in range(cores)]  # for the bus
+        self.readers = [Signal(len(_READERS), name=f"readers_{core}") for core in range(cores)]  # that it waits for
+        self.bus, self.bus_valid = Signal(WordWrite, reset_less=True), Signal()
 
 
 class Exchange(wiring.Component):
@@ -37,8 +42,6 @@ class Exchange(wiring.Component):
 
     Members
     -------
-    layer : In(1)
-        Cores may make words.
     everywhere : In(1)
         Words go to all cores; else to the core that made them, the one before and the one after. Stable from ``start``
         on. Below four cores words always go everywhere.
@@ -46,15 +49,13 @@ class Exchange(wiring.Component):
         The cycle that the turns are counted from: core ``c`` has the bus where ``cycle % cores == c``.
     i : In(stream of WordWrite), one per core, always ready
         Words made. Those of one core at least ``cores`` cycles apart where they go everywhere, four cycles else.
-    image : In(stream of WordWrite), always ready
-        Words of the next image, for all cores. Without ``layer`` one a cycle, in :attr:`IMAGE_LATENCY` cycles; with it
-        :attr:`IMAGE_DISTANCE` cycles apart, in as many more at most.
+    image : In(ImageWords)
+        Words of the next image, in :attr:`IMAGE_LATENCY` cycles; with ``layer`` in :attr:`IMAGE_DISTANCE` more at most.
     o : Out(stream of WordWrite), one per core, always ready
     of_image : Out(1)
         What every core gets in this cycle is a word of the image.
-    room : Out(1)
-        Words of an image may come; those that came before find their way. From four cores on there is no room in a
-        layer whose words go everywhere, for these may take every cycle.
+
+    Parts, as in the picture: words are held; the bus; the choice in front of each core.
 
     Latency: at most :meth:`longest` cycles. Reset: drops the words that wait.
     """
@@ -69,14 +70,12 @@ class Exchange(wiring.Component):
         words = stream.Signature(WordWrite, always_ready=True)
         super().__init__(
             {
-                "layer": In(1),
                 "everywhere": In(1),
                 "start": In(1),
                 "i": In(words).array(config.cores),
-                "image": In(words),
+                "image": In(ImageWords()),
                 "o": Out(words).array(config.cores),
                 "of_image": Out(1),
-                "room": Out(1),
             }
         )
 
@@ -88,64 +87,71 @@ class Exchange(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         cores = self._config.cores
-        neighbours = self._config.neighbour_exchange
-        turn = Signal(range(max(cores, 2)))
+        words = _HeldWords(cores)
         if cores > 1:
-            m.d.sync += turn.eq(Mux(self.start, 1, turn + 1))
+            m.d.sync += words.turn.eq(Mux(self.start, 1, words.turn + 1))
+        self._hold(m, words)
+        self._drive_bus(m, words)
+        self._deliver(m, words)
+        return m
 
-        # A word waits for the bus, or for its three readers.
-        hold = [Signal(WordWrite, name=f"hold_{core}", reset_less=True) for core in range(cores)]
-        waits = [Signal(name=f"waits_{core}") for core in range(cores)]
-        readers = [Signal(len(_READERS), name=f"readers_{core}") for core in range(cores)]
+    def _hold(self, m, words):
+        """A word waits for the bus, or for its three readers."""
+        neighbours, turn = self._config.neighbour_exchange, words.turn
         for core, source in enumerate(self.i):
             with m.If(turn == core):
-                m.d.sync += waits[core].eq(0)
+                m.d.sync += words.waits[core].eq(0)
             if neighbours:
-                m.d.sync += readers[core].eq(readers[core] & ~(1 << turn[:2]))
+                m.d.sync += words.readers[core].eq(words.readers[core] & ~(1 << turn[:2]))
             with m.If(source.valid):
                 m.d.sync += [
-                    hold[core].eq(source.payload),
-                    waits[core].eq(self.everywhere if neighbours else 1),
-                    readers[core].eq(Mux(self.everywhere, 0, ~0)),
+                    words.hold[core].eq(source.payload),
+                    words.waits[core].eq(self.everywhere if neighbours else 1),
+                    words.readers[core].eq(Mux(self.everywhere, 0, ~0)),
                 ]
 
-        # The bus. Neighbours leave it the last cycle of their round.
-        bus, bus_valid, bus_of_image = Signal(WordWrite, reset_less=True), Signal(), Signal()
+    def _drive_bus(self, m, words):
+        """The word of the core whose turn it is, or one of the image. Neighbours leave it a cycle of their round."""
+        neighbours, turn = self._config.neighbour_exchange, words.turn
+        bus_of_image = Signal()
         image, image_waits, image_goes = Signal(WordWrite, reset_less=True), Signal(), Signal()
-        taken = _select(waits, turn)
-        room = ~taken & (~self.layer | self.everywhere | (turn[:2] == len(_READERS) - 1)) if neighbours else ~taken
+        taken = _select(words.waits, turn)
+        room = ~taken
+        if neighbours:
+            room &= ~self.image.layer | self.everywhere | (turn[:2] == len(_READERS) - 1)
         m.d.comb += [
             image_goes.eq(image_waits & room),
-            self.room.eq(~(self.layer & self.everywhere) if neighbours else 1),
+            self.image.room.eq(~(self.image.layer & self.everywhere) if neighbours else 1),
         ]
         with m.If(image_goes):
             m.d.sync += image_waits.eq(0)
-        with m.If(self.image.valid):
-            m.d.sync += [image_waits.eq(1), image.eq(self.image.payload)]
+        with m.If(self.image.words.valid):
+            m.d.sync += [image_waits.eq(1), image.eq(self.image.words.payload)]
         m.d.sync += [
-            bus_valid.eq(image_goes | taken),
+            words.bus_valid.eq(image_goes | taken),
             bus_of_image.eq(image_goes),
-            bus.eq(Mux(image_goes, image.as_value(), _select(hold, turn))),
+            words.bus.eq(Mux(image_goes, image.as_value(), _select(words.hold, turn))),
             self.of_image.eq(bus_of_image),
         ]
 
-        # In front of each core. In the cycle that no reader has, the bus.
+    def _deliver(self, m, words):
+        """The choice in front of each core: in the cycle that no reader has, the bus."""
+        cores, bus, bus_valid = self._config.cores, words.bus, words.bus_valid
         choice = Signal(range(EXCHANGE_ROUND))
-        m.d.comb += choice.eq(Mux(bus_valid, len(_READERS), turn[:2]))
+        m.d.comb += choice.eq(Mux(bus_valid, len(_READERS), words.turn[:2]))
         for core, target in enumerate(self.o):
             word = Signal(WordWrite, name=f"word_{core}", reset_less=True)
             m.d.comb += target.payload.eq(word)
-            if not neighbours:
+            if not self._config.neighbour_exchange:
                 m.d.sync += [target.valid.eq(bus_valid), word.eq(bus)]
                 continue
             makers = [core - reader for reader in _READERS]
-            valids = [readers[maker][slot] if 0 <= maker < cores else 0 for slot, maker in enumerate(makers)]
-            words = [hold[maker] if 0 <= maker < cores else bus for maker in makers]
+            valids = [words.readers[maker][slot] if 0 <= maker < cores else 0 for slot, maker in enumerate(makers)]
+            held = [words.hold[maker] if 0 <= maker < cores else bus for maker in makers]
             m.d.sync += [
                 target.valid.eq(_select([*valids, bus_valid], choice)),
-                word.eq(_select([*words, bus], choice)),
+                word.eq(_select([*held, bus], choice)),
             ]
-        return m
 
 
 def _select(values, index):

@@ -14,20 +14,15 @@ from amaranth import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import LIST_WORD_BITS, AcceleratorConfig
+from hw.config import AcceleratorConfig
 from hw.program.bits import bits_of, words_of
+from hw.rtl.interfaces import ListLoading, list_row
 from hw.rtl.structs import Burst, Chunk, Segment
 
-__all__ = ["Loader", "list_row"]
+__all__ = ["Loader"]
 
 #: Bits of the number of beats on their way: bursts that are asked for one after the other.
 _FLIGHT_BITS = 28
-
-
-def list_row(config: AcceleratorConfig) -> data.StructLayout:
-    """A list word for each PE, for the same address in all cores whose bit is set."""
-    words = data.ArrayLayout(LIST_WORD_BITS, config.pes)
-    return data.StructLayout({"cores": 8, "address": config.start_bits, "words": words})
 
 
 class Loader(wiring.Component):
@@ -35,20 +30,10 @@ class Loader(wiring.Component):
 
     Members
     -------
-    first : In(12), count : In(8)
-        Address of the chunk table and the number of its entries; constant while ``active``.
+    run : In(ListLoading)
+        How far the run is, and how many chunks have come.
     table_address : Out(12), table_data : In(32)
         Synchronous read port of the program memory.
-    active : In(1)
-        A run is going on; low for some cycles between runs.
-    running : In(1)
-        This cycle of the run counts. In others nothing is asked for or taken: time stands still for the loader, too.
-    finished : In(8)
-        LAYERs that have ended in this run.
-    written : Out(8)
-        Chunks that have come in this run: their last row is in the memories :attr:`WRITE` cycles after their last beat.
-    busy : Out(1)
-        Words are on their way, or will be: a burst is offered.
     request : Out(stream of Burst)
         To the external memory; offered once, it stays.
     weights : In(stream of beats)
@@ -70,15 +55,9 @@ class Loader(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "first": In(12),
-                "count": In(8),
+                "run": In(ListLoading()),
                 "table_address": Out(12),
                 "table_data": In(32),
-                "active": In(1),
-                "running": In(1),
-                "finished": In(8),
-                "written": Out(8),
-                "busy": Out(1),
                 "request": Out(stream.Signature(Burst)),
                 "weights": In(stream.Signature(32 * config.loader)),
                 "row": Out(stream.Signature(list_row(config), always_ready=True)),
@@ -91,10 +70,10 @@ class Loader(wiring.Component):
         asked, came = Signal(), Signal()
         m.d.comb += [
             asked.eq(self.request.valid & self.request.ready),
-            self.weights.ready.eq(self.running | ~self.active),
+            self.weights.ready.eq(self.run.running | ~self.run.active),
             came.eq(self.weights.valid & self.weights.ready & (on_the_way != 0)),
             beats.eq(self.request.payload.beats),
-            self.busy.eq(self.request.valid | (on_the_way != 0)),
+            self.run.busy.eq(self.request.valid | (on_the_way != 0)),
         ]
         with m.If(asked):
             m.d.sync += on_the_way.eq(on_the_way + beats - came)
@@ -113,9 +92,9 @@ class Loader(wiring.Component):
 
         def after(state):
             """To a state, in a cycle that counts."""
-            with m.If(~self.active):
+            with m.If(~self.run.active):
                 m.next = "idle"
-            with m.Elif(self.running):
+            with m.Elif(self.run.running):
                 m.next = state
 
         def requested():
@@ -127,28 +106,28 @@ class Loader(wiring.Component):
 
         with m.FSM():
             with m.State("idle"):
-                m.d.sync += [left.eq(self.count), self.table_address.eq(self.first)]
-                with m.If(self.active & self.running):
+                m.d.sync += [left.eq(self.run.chunks), self.table_address.eq(self.run.chunk_table)]
+                with m.If(self.run.active & self.run.running):
                     m.next = "end"
-                    with m.If(self.count != 0):
+                    with m.If(self.run.chunks != 0):
                         m.next = "address"
             # The memory answers a cycle after it is asked.
             with m.State("address"):
                 after("low")
             with m.State("low"):
                 after("next")
-                with m.If(self.running):
+                with m.If(self.run.running):
                     m.d.sync += [entry[:32].eq(self.table_data), self.table_address.eq(self.table_address + 1)]
             with m.State("next"):
                 after("high")
             with m.State("high"):
                 after("wait")
-                with m.If(self.running):
+                with m.If(self.run.running):
                     m.d.sync += [entry[32:].eq(self.table_data), self.table_address.eq(self.table_address + 1)]
             with m.State("wait"):
-                with m.If(~self.active):
+                with m.If(~self.run.active):
                     m.next = "idle"
-                with m.Elif(self.running & (self.finished >= chunk.after)):
+                with m.Elif(self.run.running & (self.run.finished >= chunk.after)):
                     m.d.comb += self.request.valid.eq(1)
                     m.next = "request"
                     requested()
@@ -156,7 +135,7 @@ class Loader(wiring.Component):
                 m.d.comb += self.request.valid.eq(1)
                 requested()
             with m.State("end"):
-                with m.If(~self.active):
+                with m.If(~self.run.active):
                     m.next = "idle"
 
     def _rows(self, m, came):
@@ -169,8 +148,8 @@ class Loader(wiring.Component):
         row = self.row.payload
         m.d.comb += row.words.eq(collected[: len(row.words.as_value())])
         m.d.sync += self.row.valid.eq(0)
-        with m.If(~self.active):
-            m.d.sync += [rows.eq(0), part.eq(0), self.written.eq(0)]
+        with m.If(~self.run.active):
+            m.d.sync += [rows.eq(0), part.eq(0), self.run.written.eq(0)]
         with m.Elif(came & (rows == 0)):
             m.d.sync += [segment.eq(arriving), rows.eq(arriving.rows), address.eq(arriving.address)]
         with m.Elif(came):
@@ -185,4 +164,4 @@ class Loader(wiring.Component):
                     rows.eq(rows - 1),
                 ]
                 with m.If((rows == 1) & segment.last):
-                    m.d.sync += self.written.eq(self.written + 1)
+                    m.d.sync += self.run.written.eq(self.run.written + 1)

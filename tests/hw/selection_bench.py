@@ -6,6 +6,7 @@ import numpy as np
 from amaranth import Module, Signal
 from amaranth.hdl import Elaboratable
 from amaranth.lib import memory
+from amaranth.lib.wiring import connect
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.network.selection import Select
@@ -127,9 +128,8 @@ class Machine(Elaboratable):
             m.submodules[f"scanner_{core}"], m.submodules[f"favour_{core}"] = scanner, favour
             m.submodules[f"ram_{core}"], m.submodules[f"table_{core}"] = ram, table
             words, masks = ram.read_port(), table.read_port()
+            connect(m, self.selector.scanners[core], scanner.selector)
             m.d.comb += [
-                scanner.order.eq(self.selector.order),
-                scanner.called.eq(self.selector.called[core]),
                 scanner.selection.eq(self.selections[core]),
                 words.addr.eq(scanner.address),
                 words.en.eq(1),
@@ -137,9 +137,7 @@ class Machine(Elaboratable):
                 masks.addr.eq(scanner.table_address),
                 masks.en.eq(1),
                 scanner.table_data.eq(masks.data),
-                self.selector.tally[core].eq(scanner.tally),
-                self.selector.place[core].eq(scanner.place),
-                favour.order.eq(self.selector.order),
+                favour.order.eq(scanner.selector.order),
                 favour.selection.eq(self.selections[core]),
                 favour.mask.eq(scanner.mask),
                 favour.mask_number.eq(scanner.mask_number),

@@ -113,29 +113,30 @@ class Cores:
 
     async def act(self, ctx):
         sequencer, rng, cores = self._sequencer, self._rng, self._cores
-        ctx.set(sequencer.room, 1)
+        control = sequencer.control
+        ctx.set(sequencer.image.room, 1)
         left, clearing = [0] * cores, [CLEARING] * cores
         fetching, counted = 0, [0, 0, 0]
         fetched_from, taken, told = None, False, False
         while True:
             products = [rng.randrange(CONFIG.pes + 1) if n > QUIET else 0 for n in left]
             stalled = [rng.randrange(2) if n > QUIET else 0 for n in left]
-            for port, value in zip(sequencer.products, products, strict=True):
-                ctx.set(port, value)
-            ctx.set(sequencer.stalled, bits(stalled))
-            ctx.set(sequencer.done, bits(n == 0 for n in left))
-            ctx.set(sequencer.clearing, bits(n > 0 for n in clearing))
-            ctx.set(sequencer.fetched, fetching == 1)
+            for n, core in enumerate(sequencer.cores):
+                ctx.set(core.products, products[n])
+                ctx.set(core.stalled, stalled[n])
+                ctx.set(core.done, left[n] == 0)
+                ctx.set(core.clearing, clearing[n] > 0)
+                ctx.set(core.fetched, fetching == 1)
             _, _, take, start, select, reset, fetch, window, address, valid, image = await ctx.tick().sample(
-                sequencer.take | sequencer.take_selection,
-                sequencer.start | sequencer.select,
+                control.take | control.take_selection,
+                control.start | sequencer.select,
                 sequencer.select,
-                sequencer.core_reset,
-                sequencer.fetch,
-                sequencer.fetch_window,
-                sequencer.fetch_address,
-                sequencer.image.valid,
-                sequencer.image.payload,
+                control.reset,
+                control.fetch,
+                control.fetch_window,
+                control.fetch_address,
+                sequencer.image.words.valid,
+                sequencer.image.words.payload,
             )
             running = any(left)
             counted = [counted[0] + running, counted[1] + sum(products), counted[2] + sum(stalled)]
@@ -165,8 +166,8 @@ class Cores:
             if start:
                 if self.heads:
                     label, margin = self.heads.pop(0)
-                    ctx.set(sequencer.label, label)
-                    ctx.set(sequencer.margin, margin)
+                    ctx.set(sequencer.head.label, label)
+                    ctx.set(sequencer.head.margin, margin)
                 left = [rng.choice((0, rng.randint(QUIET, 60))) for _ in range(cores)]
                 left[rng.randrange(cores)] = rng.randint(Sequencer.PREFETCH_CYCLES, 60)
                 counted = [0, 0, 0]
@@ -180,10 +181,6 @@ class Cores:
                     self.codes.append([])
                 assert image.index == len(self.codes[-1])
                 self.codes[-1].append(list(image.values))
-
-
-def bits(flags):
-    return sum(bool(flag) << n for n, flag in enumerate(flags))
 
 
 class Records:
@@ -208,33 +205,33 @@ def unpack(payload, length):
 
 
 async def idle(ctx, sequencer):
-    while not ctx.get(sequencer.idle):
+    while not ctx.get(sequencer.host.idle):
         await ctx.tick()
 
 
 async def prepare(ctx, sequencer, program):
     await idle(ctx, sequencer)
-    ctx.set(sequencer.prepare, 1)
+    ctx.set(sequencer.host.prepare, 1)
     await ctx.tick()
-    ctx.set(sequencer.prepare, 0)
+    ctx.set(sequencer.host.prepare, 0)
     await switch(ctx, sequencer, program, 0)
 
 
 async def select(ctx, sequencer, number):
     """The program of that number, without a look at what it asks for."""
     await idle(ctx, sequencer)
-    ctx.set(sequencer.program, number)
+    ctx.set(sequencer.host.flags.program, number)
     await ctx.tick()
-    ctx.set(sequencer.switch, 1)
+    ctx.set(sequencer.host.switch, 1)
     await ctx.tick()
-    ctx.set(sequencer.switch, 0)
+    ctx.set(sequencer.host.switch, 0)
     await idle(ctx, sequencer)
 
 
 async def switch(ctx, sequencer, program, number):
     await select(ctx, sequencer, number)
-    assert ctx.get(sequencer.servable)
-    assert ctx.get(sequencer.run_words) == words_of(RunOptions) + -(-program.image_bytes // 4)
+    assert ctx.get(sequencer.host.servable)
+    assert ctx.get(sequencer.host.run_words) == words_of(RunOptions) + -(-program.image_bytes // 4)
 
 
 async def send_run(ctx, rng, sequencer, program, flags, conditions=DEFAULT, tag=0):
@@ -243,10 +240,10 @@ async def send_run(ctx, rng, sequencer, program, flags, conditions=DEFAULT, tag=
     padded = [code & 0xFF for code in codes] + [rng.randrange(256) for _ in range(-len(codes) % 4)]
     words = [int.from_bytes(bytes(padded[n : n + 4]), "little") for n in range(0, len(padded), 4)]
     words = encode(RunOptions, **conditions.options(), tag=tag) + words
-    ctx.set(sequencer.run, 1)
-    ctx.set(sequencer.flags, flags)
+    ctx.set(sequencer.host.run, 1)
+    ctx.set(sequencer.host.flags, flags)
     await ctx.tick()
-    ctx.set(sequencer.run, 0)
+    ctx.set(sequencer.host.run, 0)
     await send(ctx, sequencer.word, words, seldom(rng, 0.5))
     return codes
 
@@ -256,12 +253,12 @@ async def run(ctx, rng, sequencer, program, flags, conditions=DEFAULT, tag=0):
     codes = await send_run(ctx, rng, sequencer, program, flags, conditions, tag)
     # More words than an image has are not taken.
     ctx.set(sequencer.word.valid, 1)
-    while not ctx.get(sequencer.idle):
+    while not ctx.get(sequencer.host.idle):
         assert not ctx.get(sequencer.word.ready)
-        resume = ctx.get(sequencer.paused) and rng.random() < 0.2
-        ctx.set(sequencer.resume, resume)
+        resume = ctx.get(sequencer.host.paused) and rng.random() < 0.2
+        ctx.set(sequencer.host.resume, resume)
         await ctx.tick()
-        ctx.set(sequencer.resume, 0)
+        ctx.set(sequencer.host.resume, 0)
     ctx.set(sequencer.word.valid, 0)
     # The observers record what they sampled at an edge after it.
     await ctx.tick()

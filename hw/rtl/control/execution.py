@@ -1,11 +1,11 @@
 """Executes the instructions of a run: the sequencer's states from its first fetch to the decision that ends it."""
 
-from amaranth import Mux, Signal, Value
+from amaranth import Cat, Mux, Signal, Value
 from amaranth.lib import enum
 
 from hw.program.bits import words_of
 from hw.rtl.adders import pipelined_sum
-from hw.rtl.host.reply_record import offer_record
+from hw.rtl.interfaces import offer_record
 from hw.rtl.structs import Decision, ErrorCode, Header, LayerRecord, Opcode, Operation, Reply, RunFlags
 
 __all__ = ["Execution", "RunState"]
@@ -40,7 +40,8 @@ class RunState:
         self.layer_cycles, self.products, self.stalls, self.waited = Signal(32), Signal(32), Signal(32), Signal(32)
         self.in_layer, self.prefetched = Signal(), Signal()  # a layer is at work; what follows it is fetched
         self.arrived = Signal()  # the instruction behind a layer
-        self.barrier, self.clearing = Signal(), Signal()  # all cores are done; one still clears
+        self.barrier = Signal()  # all cores are done
+        self.clearing = Signal()  # one still clears
         self.error = Signal(ErrorCode)
 
 
@@ -91,7 +92,7 @@ class Execution:
     def give_up(self, code):
         """Transition to ``fail``: no further run's image is begun until the cores are clean."""
         m = self._m
-        m.d.sync += [self._run.error.eq(code), self._ports.active.eq(0)]
+        m.d.sync += [self._run.error.eq(code), self._ports.lists.active.eq(0)]
         m.next = "fail"
 
     def watch_cores(self):
@@ -100,11 +101,12 @@ class Execution:
         The sums are pipelined, a cycle behind for each level; they end long before the values that are made of them.
         """
         m, ports, run = self._m, self._ports, self._run
-        made, held_up = pipelined_sum(m, "products", ports.products), pipelined_sum(m, "stalls", ports.stalled)
+        made = pipelined_sum(m, "products", [core.products for core in ports.cores])
+        held_up = pipelined_sum(m, "stalls", Cat(core.stalled for core in ports.cores))
         m.d.sync += [
-            run.barrier.eq(run.in_layer & run.prefetched & ports.done.all()),
+            run.barrier.eq(run.in_layer & run.prefetched & Cat(core.done for core in ports.cores).all()),
             run.arrived.eq(run.in_layer & self._fetcher.done),
-            run.clearing.eq(ports.clearing.any()),
+            run.clearing.eq(Cat(core.clearing for core in ports.cores).any()),
         ]
         return made, held_up
 
@@ -112,7 +114,7 @@ class Execution:
         """The words that :meth:`_begin_fetch` asked for arrive; only a run's count as its cycles."""
         m, ports, fetcher, run = self._m, self._ports, self._fetcher, self._run
         with m.State("fetch"):
-            m.d.comb += ports.running.eq(run.then != _Then.HEADER)
+            m.d.comb += ports.lists.running.eq(run.then != _Then.HEADER)
             with m.If(fetcher.done):
                 with m.Switch(run.then):
                     with m.Case(_Then.HEADER):
@@ -128,11 +130,11 @@ class Execution:
         """One cycle: to the description, to the decision, or an error."""
         m, ports, run = self._m, self._ports, self._run
         with m.State("decode"):
-            m.d.comb += ports.running.eq(1)
+            m.d.comb += ports.lists.running.eq(1)
             # The limit is checked at every instruction, for a loop of branches, and in layers.
             with m.Switch(Mux(run.late, 0, run.operation.op)):
                 with m.Case(*self._described):
-                    m.d.comb += ports.fetch.eq(1)
+                    m.d.comb += ports.control.fetch.eq(1)
                     m.next = "description"
                 with m.Case(Opcode.BRANCH, Opcode.STOP):
                     m.d.sync += self._rule.expired.eq((run.deadline != 0) & run.over)
@@ -144,14 +146,14 @@ class Execution:
         """Take and start of a layer or selection, a cycle each; the start is held until enough lists are written."""
         m, ports, run = self._m, self._ports, self._run
         with m.State("description"):
-            m.d.comb += ports.running.eq(1)
-            with m.If(ports.fetched):
-                self._tell_cores(run.operation, ports.take, ports.take_selection, "take")
+            m.d.comb += ports.lists.running.eq(1)
+            with m.If(ports.cores[0].fetched):
+                self._tell_cores(run.operation, ports.control.take, ports.control.take_selection, "take")
 
         with m.State("take"):
-            m.d.comb += ports.running.eq(1)
-            with m.If(ports.written >= run.operation.chunks):
-                self._tell_cores(run.operation, ports.start, ports.select, "start")
+            m.d.comb += ports.lists.running.eq(1)
+            with m.If(ports.lists.written >= run.operation.chunks):
+                self._tell_cores(run.operation, ports.control.start, ports.select, "start")
             with m.Else():
                 m.d.sync += run.waited.eq(run.waited + 1)
                 with m.If(run.late):
@@ -161,11 +163,11 @@ class Execution:
         """A branch is taken or not, a cycle to compare and one to judge; the result of constant time is held."""
         m, ports, rule, run = self._m, self._ports, self._rule, self._run
         with m.State("margin"):
-            m.d.comb += [ports.running.eq(1), rule.compare.eq(1)]
+            m.d.comb += [ports.lists.running.eq(1), rule.compare.eq(1)]
             m.next = "decide"
 
         with m.State("decide"):
-            m.d.comb += [ports.running.eq(1), rule.judge.eq(1)]
+            m.d.comb += [ports.lists.running.eq(1), rule.judge.eq(1)]
             next_address = Signal(12)
             m.d.comb += next_address.eq(run.address + words_of(Operation) + words_of(Decision))
             with m.If(rule.ends):
@@ -178,7 +180,7 @@ class Execution:
 
         with m.State("hold"):
             # The result's cycles are the deadline's.
-            m.d.comb += ports.running.eq(1)
+            m.d.comb += ports.lists.running.eq(1)
             with m.If(run.due):
                 m.next = "result"
 
@@ -187,7 +189,7 @@ class Execution:
         m, ports, fetcher, run = self._m, self._ports, self._fetcher, self._run
         with m.State("start"):
             m.d.comb += [
-                ports.running.eq(1),
+                ports.lists.running.eq(1),
                 fetcher.first.eq(run.address + 1),
                 fetcher.count.eq(1),
                 fetcher.start.eq(1),
@@ -202,7 +204,7 @@ class Execution:
 
         with m.State("layer"):
             is_layer = run.operation.op == Opcode.LAYER
-            m.d.comb += [ports.running.eq(1), run.in_layer.eq(1), ports.layer.eq(is_layer)]
+            m.d.comb += [ports.lists.running.eq(1), run.in_layer.eq(1), ports.image.layer.eq(is_layer)]
             m.d.sync += [
                 run.layer_cycles.eq(run.layer_cycles + 1),
                 run.products.eq(run.products + made),
@@ -210,7 +212,7 @@ class Execution:
             ]
             self._prefetch()
             with m.If(run.barrier):
-                m.d.sync += ports.finished.eq(ports.finished + is_layer)
+                m.d.sync += ports.lists.finished.eq(ports.lists.finished + is_layer)
                 with m.If(run.flags.report & is_layer):
                     m.next = "report"
                 with m.Else():
@@ -224,9 +226,9 @@ class Execution:
         with m.If(fetcher.done):
             m.d.sync += run.following.eq(fetcher.top(Operation))
         with m.If(run.arrived):
-            m.d.comb += ports.fetch.eq(self._is_described(run.following))
+            m.d.comb += ports.control.fetch.eq(self._is_described(run.following))
             m.d.sync += run.prefetched.eq(~self._is_described(run.following))
-        with m.If(ports.fetched):
+        with m.If(ports.cores[0].fetched):
             m.d.sync += run.prefetched.eq(1)
 
     def report(self):
@@ -249,8 +251,8 @@ class Execution:
                     self._next_instruction()
 
         with m.State("paused"):
-            m.d.comb += ports.paused.eq(1)
-            with m.If(ports.resume):
+            m.d.comb += ports.host.paused.eq(1)
+            with m.If(ports.host.resume):
                 self._next_instruction()
 
     def _begin_fetch(self, where, words, purpose):
@@ -276,4 +278,4 @@ class Execution:
         m.d.sync += [run.address.eq(run.address + 1), run.operation.eq(run.following), run.waited.eq(0)]
         m.next = "decode"
         with m.If(self._is_described(run.following)):
-            self._tell_cores(run.following, ports.take, ports.take_selection, "take")
+            self._tell_cores(run.following, ports.control.take, ports.control.take_selection, "take")

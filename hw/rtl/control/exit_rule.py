@@ -4,6 +4,7 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.rtl.interfaces import HeadResult
 from hw.rtl.structs import Decision, RunResult
 
 __all__ = ["ExitRule"]
@@ -23,8 +24,8 @@ class ExitRule(wiring.Component):
         A BRANCH or STOP is reached; the inputs below are stable in this cycle and the next.
     stop : In(1), index : In(8), decision : In(Decision)
         Of the instruction.
-    label : In(8), margin : In(32)
-        What the head found.
+    head : In(HeadResult)
+        What the exit unit found.
     expired : In(1)
         The deadline has passed; it forces no run in constant time.
     judge : In(1)
@@ -45,8 +46,7 @@ class ExitRule(wiring.Component):
     stop: In(1)
     index: In(8)
     decision: In(Decision)
-    label: In(8)
-    margin: In(32)
+    head: In(HeadResult())
     expired: In(1)
     judge: In(1)
     ends: Out(1)
@@ -54,14 +54,14 @@ class ExitRule(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        result = self.result
+        result, head = self.result, self.head
         wants, outside, leaves = Signal(), Signal(), Signal()
         with m.If(self.begin):
             m.d.sync += result.eq(0)
         with m.If(self.compare):
             m.d.sync += [
-                wants.eq(~self.stop & ~result.passed & (self.margin >= self.decision.threshold)),
-                outside.eq((self.margin < self.decision.low) | (self.margin > self.decision.high)),
+                wants.eq(~self.stop & ~result.passed & (head.margin >= self.decision.threshold)),
+                outside.eq((head.margin < self.decision.low) | (head.margin > self.decision.high)),
             ]
         m.d.comb += [
             leaves.eq(self.stop | (wants & ~self.constant & ~self.drawn)),
@@ -71,20 +71,20 @@ class ExitRule(wiring.Component):
             # What is reported: the exit passed, until another one ends the run; in constant time to the end.
             with m.If(Mux(self.ends, ~(result.passed & self.constant), wants)):
                 m.d.sync += [
-                    result.label.eq(self.label),
+                    result.label.eq(head.label),
                     result.exit.eq(self.index),
-                    result.margin.eq(self.margin),
+                    result.margin.eq(head.margin),
                     result.out_of_range.eq(outside),
                 ]
             with m.If(self.ends):
                 m.d.sync += [
                     result.forced.eq(~leaves),
-                    result.differs.eq(result.passed & (self.label != result.early_label)),
+                    result.differs.eq(result.passed & (head.label != result.early_label)),
                 ]
             with m.Elif(wants):
                 m.d.sync += [
                     result.passed.eq(1),
-                    result.early_label.eq(self.label),
+                    result.early_label.eq(head.label),
                     result.early_exit.eq(self.index),
                 ]
         return m

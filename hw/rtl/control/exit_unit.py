@@ -1,12 +1,13 @@
 """Finds the two largest logits of a head and decides whether inference ends there."""
 
 from amaranth import Cat, Module, Signal, signed
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
 from hw.network.exits import draws
 from hw.program.isa import MAX_CLASSES
+from hw.rtl.interfaces import HeadLogits, HeadResult, LogitRead
 
 __all__ = ["ExitUnit", "draw"]
 
@@ -18,37 +19,30 @@ class ExitUnit(wiring.Component):
     -------
     start : In(1)
         A new layer begins.
-    raw : In(1), classes : In(8)
-        Whether that layer is a head, and how many of its values are logits, at least 2; what follows them is ignored.
-    i : In(stream of signed accumulators), always ready
-        Logits in order of their class.
-    label : Out(8), margin : Out(32)
-        The largest logit's class, the first of equals, and its lead over the next.
-    logit_address : In, logit : Out(signed)
-        Synchronous read of the logits.
+    head : In(HeadLogits)
+        What kind of layer that is, and its logits.
+    result : Out(HeadResult)
+        Of the last head.
+    read : In(LogitRead)
+        Its logits, for the host.
 
     Latency: one cycle behind the last logit. Throughput: one per cycle. Reset: no head yet.
     """
 
     def __init__(self, config: AcceleratorConfig):
-        accumulator = signed(config.accumulator_bits)
-        self._shape = accumulator
+        self._shape = signed(config.accumulator_bits)
         super().__init__(
             {
                 "start": In(1),
-                "raw": In(1),
-                "classes": In(8),
-                "i": In(stream.Signature(accumulator, always_ready=True)),
-                "label": Out(8),
-                "margin": Out(32),
-                "logit_address": In(range(MAX_CLASSES)),
-                "logit": Out(accumulator),
+                "head": In(HeadLogits(config)),
+                "result": Out(HeadResult()),
+                "read": In(LogitRead(config)),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
-        shape = self._shape
+        shape, logit = self._shape, self.head.logits
         m.submodules.logits = logits = memory.Memory(
             shape=shape, depth=MAX_CLASSES, init=[], attrs={"ram_style": "distributed"}
         )
@@ -57,21 +51,21 @@ class ExitUnit(wiring.Component):
         best, next_best = Signal(shape), Signal(shape)
         m.d.comb += [
             write.addr.eq(index),
-            write.data.eq(self.i.payload),
-            write.en.eq(self.i.valid & (index < self.classes)),
-            read.addr.eq(self.logit_address),
+            write.data.eq(logit.payload),
+            write.en.eq(logit.valid & (index < self.head.classes)),
+            read.addr.eq(self.read.address),
             read.en.eq(1),
-            self.logit.eq(read.data),
-            self.margin.eq((best - next_best)[:32]),
+            self.read.logit.eq(read.data),
+            self.result.margin.eq((best - next_best)[:32]),
         ]
         with m.If(write.en):
             m.d.sync += index.eq(index + 1)
             first, second = index == 0, index == 1
-            with m.If(first | (self.i.payload > best)):
-                m.d.sync += [best.eq(self.i.payload), next_best.eq(best), self.label.eq(index)]
-            with m.Elif(second | (self.i.payload > next_best)):
-                m.d.sync += next_best.eq(self.i.payload)
-        with m.If(self.start & self.raw):
+            with m.If(first | (logit.payload > best)):
+                m.d.sync += [best.eq(logit.payload), next_best.eq(best), self.result.label.eq(index)]
+            with m.Elif(second | (logit.payload > next_best)):
+                m.d.sync += next_best.eq(logit.payload)
+        with m.If(self.start & self.head.raw):
             m.d.sync += index.eq(0)
         return m
 

@@ -5,7 +5,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS
-from hw.rtl.exchange import Exchange, WordWrite
+from hw.rtl.exchange import Exchange
+from hw.rtl.interfaces import WordWrite
 
 __all__ = ["ImagePacker"]
 

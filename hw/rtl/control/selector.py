@@ -18,7 +18,8 @@ from amaranth.lib.wiring import In, Out
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.isa import MAX_MASKS
 from hw.rtl.adders import pipelined_sum
-from hw.rtl.core.scanner import PLACE, TALLY_BITS, Order, OrderKind, Scanner
+from hw.rtl.core.scanner import Scanner
+from hw.rtl.interfaces import TALLY_BITS, Order, OrderKind, ScanControl
 from hw.rtl.structs import Selection, SelectKind
 
 __all__ = ["Selector"]
@@ -41,6 +42,8 @@ class _State:
     """Registers that the selector's parts share."""
 
     def __init__(self, config):
+        self.order = Signal(Order)  # to all scanners
+        self.called = Signal(config.cores)  # one bit for each core
         self.step, self.waiting = Signal(10), Signal(14)  # within a state; cycles to the end of the scan
         self.scan = Signal(_Scan)
         self.remaining, self.found = Signal(20), Signal()  # winners still to find; the last one's bin or core is behind
@@ -59,10 +62,8 @@ class Selector(wiring.Component):
         Begin; the selection is stable until the end.
     done : Out(1)
         Low from the cycle after ``start`` until masks, limits and magnitudes hold in all cores.
-    order : Out(Order), called : Out(1 for each core)
-        To the cores' scanners.
-    tally, place : In, of each core
-        From them.
+    scanners : Out(ScanControl), one per core
+        What the cores' scanners do, and find.
 
     Parts, in the order of :meth:`elaborate`: what holds in every state; the memory of sums. Then the states: a
     selection begins; scans are ordered and awaited; of elements a digit is chosen, at last a tie, whose place is sent;
@@ -78,10 +79,7 @@ class Selector(wiring.Component):
                 "start": In(1),
                 "selection": In(Selection),
                 "done": Out(1),
-                "order": Out(Order),
-                "called": Out(config.cores),
-                "tally": In(TALLY_BITS).array(config.cores),
-                "place": In(PLACE).array(config.cores),
+                "scanners": Out(ScanControl()).array(config.cores),
             }
         )
 
@@ -119,8 +117,10 @@ class Selector(wiring.Component):
 
     def _prepare(self, m, state):
         """What holds in every state: no order but those that a state gives; returns the sum of the tallies."""
-        selection, order = self.selection, self.order
-        total = pipelined_sum(m, "tally", self.tally)
+        selection, order = self.selection, state.order
+        total = pipelined_sum(m, "tally", [scanner.tally for scanner in self.scanners])
+        for core, scanner in enumerate(self.scanners):
+            m.d.comb += [scanner.order.eq(order), scanner.called.eq(state.called[core])]
         m.d.comb += order.prefix.eq(state.prefix)
         m.d.sync += [order.kind.eq(OrderKind.NONE), state.last_block.eq(state.block == selection.pitch - 1)]
         m.d.sync += state.end.eq((selection.pitch << 3) + WORD_CHANNELS + 2)
@@ -136,7 +136,7 @@ class Selector(wiring.Component):
 
     def _begin(self, m, state):
         """Idle; a selection starts with its first digit, its first block of channels, or the layer memory's masks."""
-        selection, order = self.selection, self.order
+        selection, order = self.selection, state.order
         with m.State("idle"):
             m.d.comb += self.done.eq(1)
             m.d.sync += [
@@ -146,7 +146,7 @@ class Selector(wiring.Component):
                 state.block.eq(0),
                 state.found.eq(0),
             ]
-            m.d.sync += [self.called.eq(0), state.step.eq(0)]
+            m.d.sync += [state.called.eq(0), state.step.eq(0)]
             with m.If(self.start):
                 with m.Switch(selection.kind):
                     with m.Case(SelectKind.ELEMENTS):
@@ -182,7 +182,7 @@ class Selector(wiring.Component):
 
     def _order_scan(self, m, state, kind, then, latency, index=None, value=None):
         """Give an order that takes as many cycles as the longest share has words, and ``latency`` more."""
-        order = self.order
+        order = state.order
         m.d.sync += [
             order.kind.eq(kind),
             state.waiting.eq(self.selection.length + latency),
@@ -200,7 +200,7 @@ class Selector(wiring.Component):
         digit, bins, behind = self._config.selector, 1 << self._config.selector, self.tally_cycles(self._config)
         step, level = state.step, state.level
         with m.State("digits"):
-            m.d.sync += [self.order.index.eq(bins - 1 - step), step.eq(step + 1)]
+            m.d.sync += [state.order.index.eq(bins - 1 - step), step.eq(step + 1)]
             with m.If(step > behind):
                 with m.If(self._take(m, state, total)):
                     m.d.sync += state.prefix.eq(Cat((bins + behind - step)[:digit], state.prefix)[:8])
@@ -215,16 +215,16 @@ class Selector(wiring.Component):
         digit, cores, behind = self._config.selector, self._config.cores, self.tally_cycles(self._config)
         step = state.step
         with m.State("ties"):
-            m.d.sync += [self.order.index.eq(state.prefix[:digit]), step.eq(step + 1)]
+            m.d.sync += [state.order.index.eq(state.prefix[:digit]), step.eq(step + 1)]
             mine = Signal(TALLY_BITS)
             for core in range(cores):
                 with m.If(step == behind + 1 + core):
-                    m.d.sync += mine.eq(self.tally[core])
+                    m.d.sync += mine.eq(self.scanners[core].tally)
             with m.If(step > behind + 1):
                 here = self._take(m, state, mine)
                 for core in range(cores):
                     with m.If(step == behind + 2 + core):
-                        m.d.sync += self.called[core].eq(here)
+                        m.d.sync += state.called[core].eq(here)
             with m.If(step == behind + cores + 2):
                 latency = Scanner.LATENCY + Scanner.FIND_LATENCY - 2
                 self._order_scan(m, state, OrderKind.FIND, _Scan.PLACE, latency, value=state.remaining)
@@ -241,12 +241,12 @@ class Selector(wiring.Component):
 
     def _send_limit(self, m, state):
         """The place of the last tie that wins goes to all cores, in two cycles."""
-        order, step = self.order, state.step
+        order, step = state.order, state.step
         with m.State("place"):
             word, channel = Signal(16), Signal(range(WORD_CHANNELS))
             m.d.sync += [
-                word.eq(reduce(or_, [place.word for place in self.place])),
-                channel.eq(reduce(or_, [place.channel for place in self.place])),
+                word.eq(reduce(or_, [scanner.place.word for scanner in self.scanners])),
+                channel.eq(reduce(or_, [scanner.place.channel for scanner in self.scanners])),
                 step.eq(step + 1),
                 order.value.eq(word),
                 order.index.eq(channel),
@@ -259,7 +259,7 @@ class Selector(wiring.Component):
         """The sums of a block's eight channels come one after the other; behind the last block they are ranked."""
         step, block, behind = state.step, state.block, self.tally_cycles(self._config)
         with m.State("sums"):
-            m.d.sync += [self.order.index.eq(step), step.eq(step + 1)]
+            m.d.sync += [state.order.index.eq(step), step.eq(step + 1)]
             m.d.comb += [
                 write.addr.eq(Cat((step - behind - 1)[:3], block)),
                 write.data.eq(total),
@@ -274,7 +274,7 @@ class Selector(wiring.Component):
 
     def _rank(self, m, state, read):
         """Compares the sums of a block with all, one after the other; then sends the block's mask."""
-        selection, order = self.selection, self.order
+        selection, order = self.selection, state.order
         block, step = state.block, state.step
         # Cycle by cycle: the block's own sums are read, then all; each arrives two cycles later. Which is next is
         # known a cycle before.

@@ -5,7 +5,7 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
-from hw.rtl.exchange import WordWrite
+from hw.rtl.interfaces import WordWrite
 from hw.rtl.structs import Window
 
 __all__ = ["WORD_BITS", "ActivationMemory"]

@@ -1,6 +1,6 @@
 """A core: dispatcher, PEs, lanes, packer and their memories, wired together. It runs its part of a layer at a time."""
 
-from amaranth import Module, Mux, ResetInserter, Signal, signed
+from amaranth import Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -13,26 +13,25 @@ from hw.rtl.core.favour import Favour
 from hw.rtl.core.lanes import Lanes
 from hw.rtl.core.packer import Packer
 from hw.rtl.core.pe import ProcessingElement
-from hw.rtl.core.scanner import PLACE, TALLY_BITS, Order, Scanner
-from hw.rtl.exchange import Exchange, WordWrite
+from hw.rtl.core.scanner import Scanner
+from hw.rtl.exchange import Exchange
 from hw.rtl.fetcher import Fetcher
-from hw.rtl.loader import list_row
+from hw.rtl.interfaces import (
+    PAIR,
+    ChannelParameters,
+    CoreState,
+    HeadLogits,
+    LoadWord,
+    PairRead,
+    RunControl,
+    ScanControl,
+    WordWrite,
+    list_row,
+)
 from hw.rtl.structs import LayerDescription, Memory, Selection, Window
 from hw.rtl.verilog_platform import memory_attributes, promote
 
-__all__ = ["PAIR", "Core", "LoadWord"]
-
-#: Two neighbouring activations, as a host reads them.
-PAIR = data.ArrayLayout(signed(9), 2)
-
-
-class LoadWord(data.Struct):
-    """A word for one of the memories that a program fills."""
-
-    core: 8
-    memory: 8
-    address: 16
-    data: 32
+__all__ = ["Core"]
 
 
 class Core(wiring.Component):
@@ -46,95 +45,54 @@ class Core(wiring.Component):
     -------
     number : In(8)
         Its number: of the program words, it takes those for this core. Constant.
-    reset : In(1)
-        Stop everything and clear the accumulators; memories keep their contents.
-    fetch : In(1), fetch_address : In(12), fetch_window : In(1)
-        Read the description at this address of the layer memory, or (``fetch_window``) the window of images; not
-        before ``fetched``. A description may be fetched while a layer runs.
-    fetched : Out(1)
-        For one cycle, as many cycles later as :class:`hw.rtl.fetcher.Fetcher` says, the same in every core.
-    take : In(1)
-        The description that was fetched holds from the next cycle on; while no layer runs.
-    start : In(1)
-        Run the layer that was taken.
-    take_selection : In(1)
-        Of a config with selector: the description that was fetched is of a selection.
-    order, called, tally, place, selection
-        Of one, too: to and from the selector, see :class:`hw.rtl.core.scanner.Scanner`; ``selection`` is the
-        description taken.
-    done : Out(1)
-        Low from the cycle after ``start`` until this core has made its part of the layer and all words of it are in
-        the memories. High throughout in a core that takes no part.
-    everywhere, raw : Out(1), classes : Out(8)
-        Of the layer: :class:`hw.program.isa.Target`, :class:`hw.program.isa.LaneDescription`.
+    control : In(RunControl), state : Out(CoreState)
+        The sequencer's orders, and what it has to know.
+    selector : In(ScanControl), selection : Out(Selection)
+        Of a config with selector: its orders; the description taken of a selection.
+    everywhere : Out(1)
+        Of the layer: :class:`hw.program.isa.Target`.
     o : Out(stream of WordWrite), i : In(stream of WordWrite), always ready
         Words made here, to the exchange; words made anywhere, and those of images, from it. Those outside the window
-        are dropped: the layer's behind ``take``, and that of images once it is fetched.
+        are dropped: the layer's behind ``control.take``, and that of images once it is fetched.
     of_image : In(1)
         The word on ``i`` is one of an image.
     load : In(stream of LoadWord), always ready
         Program words of all cores.
     row : In(stream of list_row), always ready
         List words that the loader has read, for some of the cores, at least two cycles apart; only with a loader.
-    logit : Out(stream of signed accumulators), always ready
-        Logits of raw layers.
-    read_bank : In(1), read_address : In(14), read_pair : Out(PAIR)
-        Host reads of pairs of activations, two cycles after bank and address, while no layer runs.
-    clearing : Out(1)
-        The accumulators aren't clean yet.
-    products : Out
-        Products made in the cycle before.
-    stalled : Out(1)
-        The dispatcher waited for a PE in the cycle before.
+    head : Out(HeadLogits)
+        To the exit unit: logits of raw layers.
+    read : In(PairRead)
+        Host reads.
 
     Parts, in the order of :meth:`elaborate`: the layer memory; the end of a layer; the dispatcher with its reads; the
     PEs; the lanes with their channel memories; words out and in.
 
     A row is written two cycles after it came; the dispatcher is held in the cycle before that.
 
-    Only :attr:`reset` resets a core, one cycle later: each core has its own register, for the thousands of flip-flops
-    that a reset reaches. From there it goes, and :attr:`take` comes, through :func:`hw.rtl.verilog_platform.promote`:
-    over clock networks, on boards that have such.
+    Only ``control.reset`` resets a core, one cycle later: each core has its own register, for the thousands of
+    flip-flops that a reset reaches. From there it goes, and ``control.take`` comes, through
+    :func:`hw.rtl.verilog_platform.promote`: over clock networks, on boards that have such.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         row = {"row": In(stream.Signature(list_row(config), always_ready=True))} if config.loader else {}
-        selecting = {
-            "take_selection": In(1),
-            "order": In(Order),
-            "called": In(1),
-            "tally": Out(TALLY_BITS),
-            "place": Out(PLACE),
-            "selection": Out(Selection),
-        }
+        selecting = {"selector": In(ScanControl()), "selection": Out(Selection)}
         super().__init__(
             row
             | (selecting if config.selector else {})
             | {
                 "number": In(8),
-                "reset": In(1),
-                "fetch": In(1),
-                "fetch_address": In(12),
-                "fetch_window": In(1),
-                "fetched": Out(1),
-                "take": In(1),
-                "start": In(1),
-                "done": Out(1),
+                "control": In(RunControl()),
+                "state": Out(CoreState(config)),
                 "everywhere": Out(1),
-                "raw": Out(1),
-                "classes": Out(8),
                 "o": Out(stream.Signature(WordWrite, always_ready=True)),
                 "i": In(stream.Signature(WordWrite, always_ready=True)),
                 "of_image": In(1),
                 "load": In(stream.Signature(LoadWord, always_ready=True)),
-                "logit": Out(stream.Signature(signed(config.accumulator_bits), always_ready=True)),
-                "read_bank": In(1),
-                "read_address": In(14),
-                "read_pair": Out(PAIR),
-                "clearing": Out(1),
-                "products": Out(range(config.pes + 1)),
-                "stalled": Out(1),
+                "head": Out(HeadLogits(config)),
+                "read": In(PairRead()),
             }
         )
 
@@ -142,7 +100,7 @@ class Core(wiring.Component):
     def flush(config: AcceleratorConfig, everywhere: bool) -> int:
         """Cycles from the lanes' ``done`` to the end of the layer; their last word has reached every memory then.
 
-        :attr:`done` comes one cycle before: the sequencer takes that cycle to see it of all cores.
+        ``state.done`` comes one cycle before: the sequencer takes that cycle to see it of all cores.
         """
         return Packer.LATENCY + Exchange.longest(config, everywhere) + ActivationMemory.LATENCY
 
@@ -162,25 +120,26 @@ class Core(wiring.Component):
         layer, image_window = self._layer_memory(m, load, loads, dispatcher, scanner)
 
         start = Signal()
-        m.d.comb += start.eq(self.start & layer.enable)
-        self._finish(m, start, lanes.done)
+        m.d.comb += start.eq(self.control.start & layer.enable)
+        self._finish(m, start, lanes.layer.done)
 
         self._connect_dispatcher(m, start, layer, dispatcher, scanner, activations)
         self._processing_elements(m, load, loads, layer, dispatcher, lanes)
 
         # Lanes: channel memories, residual operand.
         m.d.comb += [
-            lanes.fields.eq(layer.lane),
-            lanes.residual.eq(layer.residual),
-            lanes.target.eq(layer.target),
-            lanes.start.eq(start),
+            lanes.layer.fields.eq(layer.lane),
+            lanes.layer.residual.eq(layer.residual),
+            lanes.layer.target.eq(layer.target),
+            lanes.layer.start.eq(start),
             activations.other_address.eq(lanes.residual_address),
             lanes.operand.eq(activations.other),
-            self.raw.eq(layer.lane.raw),
-            self.classes.eq(layer.lane.classes),
+            self.head.raw.eq(layer.lane.raw),
+            self.head.classes.eq(layer.lane.classes),
         ]
         # Registered: the exit unit compares whole accumulators, and has the time of the flush.
-        m.d.sync += [self.logit.valid.eq(lanes.logit.valid), self.logit.payload.eq(lanes.logit.payload)]
+        logits = self.head.logits
+        m.d.sync += [logits.valid.eq(lanes.logit.valid), logits.payload.eq(lanes.logit.payload)]
         self._channel_memories(m, load, loads, lanes)
 
         # Words out, words in.
@@ -196,14 +155,14 @@ class Core(wiring.Component):
         connect(m, packer.o, flipped(self.o))
         connect(m, flipped(self.i), activations.write)
         reset = Signal(init=1, reset_less=True)
-        m.d.sync += reset.eq(self.reset)
+        m.d.sync += reset.eq(self.control.reset)
         return ResetInserter(promote(platform, m, reset))(m)
 
     def _connect_dispatcher(self, m, start, layer, dispatcher, scanner, activations):
         """Its words come from the bank's one read port, which the scanner has in selections, the host while idle."""
-        bank, pair = Signal(), self.read_address[:2]
-        next_bank = Mux(self.done, self.read_bank, layer.source.bank)
-        word_address = Mux(self.done, self.read_address[2:], dispatcher.word_address)
+        bank, pair = Signal(), self.read.address[:2]
+        next_bank = Mux(self.state.done, self.read.bank, layer.source.bank)
+        word_address = Mux(self.state.done, self.read.address[2:], dispatcher.word_address)
         if scanner is not None:
             self._connect_scanner(m, scanner, layer, dispatcher, activations)
             next_bank = Mux(scanner.begins | scanner.reads, self.selection.bank, next_bank)
@@ -216,36 +175,27 @@ class Core(wiring.Component):
             activations.address.eq(word_address),
             dispatcher.word_data.eq(activations.word),
         ]
-        m.d.comb += self.read_pair.eq(activations.word.word_select(pair, PAIR.size))
-        m.d.sync += self.stalled.eq(dispatcher.stalled)
+        m.d.comb += self.read.pair.eq(activations.word.word_select(pair, PAIR.size))
+        m.d.sync += self.state.stalled.eq(dispatcher.stalled)
 
     def _processing_elements(self, m, load, loads, layer, dispatcher, lanes):
         """The PEs between dispatcher and lanes; program words and the loader's rows are written to their lists."""
         row, writes = self._rows(m, dispatcher)
-        clearing, products = [], []
-        for number in range(self._config.pes):
-            pe = ProcessingElement(self._config)
+        pes = [ProcessingElement(self._config) for _ in range(self._config.pes)]
+        connect(m, dispatcher.lookup, *(pe.lookup for pe in pes))
+        for number, pe in enumerate(pes):
             m.submodules[f"pe_{number}"] = pe
+            connect(m, dispatcher.pes[number], pe.dispatcher)
+            connect(m, pe.o, lanes.i[number])
             m.d.comb += [
                 pe.load.valid.eq(writes | (loads & (load.memory == Memory.LISTS.value + number))),
                 pe.load.payload.address.eq(Mux(writes, row.address, load.address)),
                 pe.load.payload.data.eq(Mux(writes, row.words[number], load.data)),
-                pe.lookup.eq(dispatcher.lookup),
-                pe.advance.eq(dispatcher.advance),
-                pe.pushed.eq(dispatcher.pushed),
-                pe.dump.eq(dispatcher.dump),
-                dispatcher.hit[number].eq(pe.hit),
-                dispatcher.space[number].eq(pe.space),
-                pe.push.eq(dispatcher.push[number]),
-                pe.job.eq(dispatcher.job[number]),
                 pe.slots.eq(layer.source.slots),
                 pe.maximum.eq(layer.source.maximum),
             ]
-            connect(m, pe.o, lanes.i[number])
-            clearing.append(pe.clearing)
-            products.append(pe.product)
-        m.d.comb += self.clearing.eq(clearing[0])
-        m.d.sync += self.products.eq(popcount(products))
+        m.d.comb += self.state.clearing.eq(pes[0].clearing)
+        m.d.sync += self.state.products.eq(popcount([pe.product for pe in pes]))
 
     def _rows(self, m, dispatcher):
         """The row that the loader has sent last, and whether to write it now."""
@@ -264,14 +214,11 @@ class Core(wiring.Component):
         """The core's part of selections, and what its dispatcher has to know of them."""
         m.submodules.scanner = scanner
         m.submodules.favour = favour = Favour(self._config)
+        connect(m, flipped(self.selector), scanner.selector)
         m.d.comb += [
-            scanner.order.eq(self.order),
-            scanner.called.eq(self.called),
             scanner.selection.eq(self.selection),
             scanner.word.eq(activations.word),
-            self.tally.eq(scanner.tally),
-            self.place.eq(scanner.place),
-            favour.order.eq(self.order),
+            favour.order.eq(self.selector.order),
             favour.selection.eq(self.selection),
             favour.mask.eq(scanner.mask),
             favour.mask_number.eq(scanner.mask_number),
@@ -303,10 +250,10 @@ class Core(wiring.Component):
             descriptions.addr.eq(address),
             descriptions.en.eq(1),
             fetcher.data.eq(descriptions.data),
-            fetcher.start.eq(self.fetch),
-            fetcher.first.eq(self.fetch_address),
-            fetcher.count.eq(Mux(self.fetch_window, words_of(Window), words_of(LayerDescription))),
-            self.fetched.eq(fetcher.done),
+            fetcher.start.eq(self.control.fetch),
+            fetcher.first.eq(self.control.fetch_address),
+            fetcher.count.eq(Mux(self.control.fetch_window, words_of(Window), words_of(LayerDescription))),
+            self.state.fetched.eq(fetcher.done),
             tables.addr.eq(dispatcher.table_address),
             tables.en.eq(1),
             dispatcher.table_data.eq(tables.data),
@@ -315,23 +262,23 @@ class Core(wiring.Component):
             m.d.comb += scanner.table_data.eq(tables.data)
             with m.If(scanner.fills):
                 m.d.comb += tables.addr.eq(scanner.table_address)
-            with m.If(self.take_selection):
+            with m.If(self.control.take_selection):
                 m.d.sync += self.selection.eq(fetcher.top(Selection))
-        with m.If(self.fetch):
-            m.d.sync += of_image.eq(self.fetch_window)
+        with m.If(self.control.fetch):
+            m.d.sync += of_image.eq(self.control.fetch_window)
         # The fetcher's words are the next description while this one is at work.
-        with m.If(self.take):
+        with m.If(self.control.take):
             m.d.sync += layer.eq(fetcher.top(LayerDescription))
         with m.If(fetcher.done & of_image):
             m.d.sync += image_window.eq(fetcher.top(Window))
         return layer, image_window
 
     def _finish(self, m, start, lanes_done):
-        """``done``: a cycle less than :meth:`flush` behind the lanes."""
+        """``state.done``: a cycle less than :meth:`flush` behind the lanes."""
         near, far = (self.flush(self._config, everywhere) - 2 for everywhere in (False, True))
         left = Signal(range(far + 1))
         last, busy = Signal(), Signal()
-        m.d.comb += [self.done.eq(~busy), last.eq(left == 1)]
+        m.d.comb += [self.state.done.eq(~busy), last.eq(left == 1)]
         with m.If(left != 0):
             m.d.sync += left.eq(left - 1)
         with m.If(lanes_done):
@@ -345,16 +292,17 @@ class Core(wiring.Component):
         """Bias and scale of each channel: a memory each for each lane, for every ``lanes``-th channel."""
         config = self._config
         lane_bits = config.lanes.bit_length() - 1
-        scale = data.StructLayout({"multiplier": lanes.multiplier[0].shape(), "shift": lanes.shift[0].shape()})
+        fields = {name: field.shape for name, field in ChannelParameters.as_shape()}
+        scale = data.StructLayout({name: fields[name] for name in ("multiplier", "shift")})
         # A scale's first word waits for its second.
-        multiplier = Signal(lanes.multiplier[0].shape())
+        multiplier = Signal(scale["multiplier"].shape)
         is_scale, second = load.memory == Memory.SCALE.value, load.address[0]
         with m.If(loads & is_scale & ~second):
             m.d.sync += multiplier.eq(load.data)
         scaling = Signal(scale)
         m.d.comb += [scaling.multiplier.eq(multiplier), scaling.shift.eq(load.data)]
         kinds = {
-            "bias": (signed(32), load.data, load.memory == Memory.BIAS.value, load.address),
+            "bias": (fields["bias"], load.data, load.memory == Memory.BIAS.value, load.address),
             "scale": (scale, scaling, is_scale & second, load.address[1:]),
         }
         for number in range(config.lanes):
@@ -371,8 +319,9 @@ class Core(wiring.Component):
                     reads[kind].addr.eq(lanes.channel_address),
                     reads[kind].en.eq(1),
                 ]
+            parameters = lanes.parameters[number]
             m.d.comb += [
-                lanes.bias[number].eq(reads["bias"].data),
-                lanes.multiplier[number].eq(reads["scale"].data.multiplier),
-                lanes.shift[number].eq(reads["scale"].data.shift),
+                parameters.bias.eq(reads["bias"].data),
+                parameters.multiplier.eq(reads["scale"].data.multiplier),
+                parameters.shift.eq(reads["scale"].data.shift),
             ]

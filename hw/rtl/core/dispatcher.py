@@ -25,8 +25,8 @@ from amaranth.lib.wiring import In, Out
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.rtl.core.activations import WORD_BITS
 from hw.rtl.core.nonzeros import Nonzeros, groups, reaches, split
-from hw.rtl.core.pe import job_layout
 from hw.rtl.core.walk import Item, Walk
+from hw.rtl.interfaces import JobPort, PointerLookup, job_layout
 from hw.rtl.structs import Column, Row, Source
 
 __all__ = ["Dispatcher"]
@@ -87,17 +87,12 @@ class Dispatcher(wiring.Component):
     word_number : Out(8); favoured : In(8), complement, other_complement : In(8)
         Of a config with selector: number of the word at its position, and for the word two cycles later what
         :class:`hw.rtl.core.favour.Favour` says of it.
-    lookup : Out, advance, pushed : Out(1)
-        List number, for the PEs' pointer pipeline of three cycles, and when it moves on:
-        :class:`hw.rtl.core.pe.ProcessingElement`.
-    dump : Out(1)
-        The push stage takes a dump next.
-    hit, space, push : In, In, Out, one bit per PE
-        Which PEs have entries in the list in the push stage, all for a dump; which have space, and who gets the job.
-    job : Out(array of job_layout), one per PE
-        They differ in their activations, and that in depthwise layers only.
+    lookup : Out(PointerLookup)
+        To all PEs.
+    pes : Out(JobPort), one per PE
+        Jobs, to each of them.
     hold : In(1)
-        Push nothing in this cycle: in the next one, ``advance`` is low, and the list memories are written.
+        Push nothing in this cycle: in the next one, ``lookup.advance`` is low, and the list memories are written.
     stalled : Out(1)
         A job waits for space.
 
@@ -132,14 +127,8 @@ class Dispatcher(wiring.Component):
                 "table_data": In(32),
                 "word_address": Out(12),
                 "word_data": In(WORD_BITS),
-                "lookup": Out(config.start_bits),
-                "advance": Out(1, init=1),
-                "pushed": Out(1),
-                "dump": Out(1),
-                "hit": In(config.pes),
-                "space": In(config.pes),
-                "push": Out(config.pes),
-                "job": Out(data.ArrayLayout(job_layout(config), config.pes)),
+                "lookup": Out(PointerLookup(config)),
+                "pes": Out(JobPort(config)).array(config.pes),
                 "hold": In(1),
                 "stalled": Out(1),
             }
@@ -235,10 +224,11 @@ class Dispatcher(wiring.Component):
             scan.dump.eq(state == _Scan.DUMP),
             word_done.eq((state == _Scan.WORD) & (nonzeros.empty | ((left == 1) & nonzeros.single))),
             scan.take.eq(
-                self.advance & ((state == _Scan.EMPTY) | (state == _Scan.ROW) | (word_done & ~scan.dumping) | dumped)
+                self.lookup.advance
+                & ((state == _Scan.EMPTY) | (state == _Scan.ROW) | (word_done & ~scan.dumping) | dumped)
             ),
         ]
-        with m.If(self.advance):
+        with m.If(self.lookup.advance):
             with m.If(scan.job):
                 with m.If(left == 1):
                     m.d.sync += [nonzeros.eq(following_nonzeros), *scan.begin_kernel_rows(scan.row)]
@@ -314,7 +304,7 @@ class Dispatcher(wiring.Component):
         summed = data.StructLayout(what | {"accumulator": accumulator})
         b, ram, read, held, coming = (Signal(summed, name=name) for name in ("b", "ram", "read", "held", "coming"))
         index = Cat(scan.nonzeros.channel, scan.number)
-        with m.If(self.advance):
+        with m.If(self.lookup.advance):
             m.d.sync += [
                 a.job.eq(scan.job),
                 a.dump.eq(scan.dump),
@@ -327,12 +317,12 @@ class Dispatcher(wiring.Component):
                 a.column_accumulator.eq(Mux(scan.dump, 0, scan.column.accumulator)),
                 *(getattr(b, name).eq(getattr(a, name)) for name in what),
                 b.accumulator.eq(a.accumulator + a.column_accumulator),
-                self.lookup.eq(a.list + a.column_list + a.index),
+                self.lookup.number.eq(a.list + a.column_list + a.index),
                 ram.eq(b),
                 read.eq(ram),
                 held.eq(read),
             ]
-        m.d.comb += coming.eq(Mux(self.advance, read, held))
+        m.d.comb += coming.eq(Mux(self.lookup.advance, read, held))
         return coming
 
     def _tell(self, m, coming, recall, depthwise):
@@ -341,8 +331,8 @@ class Dispatcher(wiring.Component):
         told = data.StructLayout({"wanted": 1, "job": job_layout(config)})
         out = Signal(data.ArrayLayout(told, config.pes))
         group = coming.channel[self._group_bits :] << self._group_bits
-        m.d.comb += [recall.addr.eq(coming.place), self.dump.eq(coming.dump)]
-        with m.If(self.pushed):
+        m.d.comb += [recall.addr.eq(coming.place), self.lookup.dump.eq(coming.dump)]
+        with m.If(self.lookup.pushed):
             for pe in range(config.pes):
                 mask, values = recall.data.mask, recall.data.word
                 m.d.sync += [
@@ -355,14 +345,14 @@ class Dispatcher(wiring.Component):
 
     def _push(self, m, out):
         """All targets together, or nobody: one PE without space holds up the pipeline, which hears it a cycle later."""
-        targets = Signal(self._config.pes)
+        targets, space = Signal(self._config.pes), Cat(pe.space for pe in self.pes)
         frozen = Signal()
         m.d.comb += [
-            targets.eq(Cat(each.wanted for each in out) & self.hit),
-            frozen.eq((targets & ~self.space).any()),
+            targets.eq(Cat(each.wanted & pe.hit for each, pe in zip(out, self.pes, strict=True))),
+            frozen.eq((targets & ~space).any()),
             self.stalled.eq(frozen),
-            self.pushed.eq(~frozen & ~self.hold),
-            self.push.eq(Mux(self.pushed, targets, 0)),
-            *(mine.eq(each.job) for mine, each in zip(self.job, out, strict=True)),
+            self.lookup.pushed.eq(~frozen & ~self.hold),
+            Cat(pe.push for pe in self.pes).eq(Mux(self.lookup.pushed, targets, 0)),
+            *(pe.job.eq(each.job) for pe, each in zip(self.pes, out, strict=True)),
         ]
-        m.d.sync += self.advance.eq(self.pushed)
+        m.d.sync += self.lookup.advance.eq(self.lookup.pushed)

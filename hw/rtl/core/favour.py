@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.isa import MAX_MASKS
-from hw.rtl.core.scanner import Order, OrderKind
+from hw.rtl.interfaces import Order, OrderKind
 from hw.rtl.structs import Selection, SelectUse, Source
 from hw.rtl.verilog_platform import memory_attributes
 

@@ -21,6 +21,7 @@ from amaranth.lib.wiring import In, Out
 from hw.config import AcceleratorConfig
 from hw.numerics import ADD_LEFT_SHIFT
 from hw.rtl.core.requantizer import Requantizer, ScaleFields
+from hw.rtl.interfaces import ChannelParameters
 from hw.rtl.structs import LaneDescription, Residual
 
 __all__ = ["Lane", "ResidualStages"]
@@ -53,7 +54,7 @@ class Lane(wiring.Component):
     sums : In(ResidualStages)
     accumulator : In(signed)
         Cycle 0.
-    bias, multiplier, shift : In
+    parameters : In(ChannelParameters)
         Of its channel, in cycle 1.
     operand : In(signed 9)
         The residual operand, in cycle 13.
@@ -85,9 +86,7 @@ class Lane(wiring.Component):
                 "zero_point": In(signed(8)),
                 "sums": In(ResidualStages),
                 "accumulator": In(accumulator),
-                "bias": In(signed(32)),
-                "multiplier": In(31),
-                "shift": In(5),
+                "parameters": In(ChannelParameters),
                 "operand": In(signed(9)),
                 "logit": Out(accumulator),
                 "o": Out(signed(9)),
@@ -99,22 +98,18 @@ class Lane(wiring.Component):
         fields, residual, sums = self.fields, self.residual, self.sums
 
         # Cycles 1 and 2: channel memories and their registers. Cycle 3: bias; or a residual sum.
-        accumulator_1, accumulator_2, bias, multiplier, shift = (
+        accumulator_1, accumulator_2, parameters = (
             Signal.like(port, name=name, reset_less=True)
             for name, port in {
                 "accumulator_1": self.accumulator,
                 "accumulator_2": self.accumulator,
-                "bias": self.bias,
-                "multiplier": self.multiplier,
-                "shift": self.shift,
+                "parameters": self.parameters,
             }.items()
         )
         m.d.sync += [
             accumulator_1.eq(self.accumulator),
             accumulator_2.eq(accumulator_1),
-            bias.eq(self.bias),
-            multiplier.eq(self.multiplier),
-            shift.eq(self.shift),
+            parameters.eq(self.parameters),
         ]
         m.submodules.scale = scale = Requantizer(width=_WIDTH, bits=_SCALED_BITS)
         value, scale_fields = Signal(signed(_WIDTH), reset_less=True), Signal(ScaleFields, reset_less=True)
@@ -128,9 +123,9 @@ class Lane(wiring.Component):
             ]
         with m.Else():
             m.d.sync += [
-                value.eq(accumulator_2 + bias),
-                scale_fields.multiplier.eq(multiplier),
-                scale_fields.shift.eq(shift),
+                value.eq(accumulator_2 + parameters.bias),
+                scale_fields.multiplier.eq(parameters.multiplier),
+                scale_fields.shift.eq(parameters.shift),
                 scale_fields.double.eq(fields.double),
             ]
         m.d.comb += [scale.value.eq(value), scale.scale.eq(scale_fields), self.logit.eq(value)]

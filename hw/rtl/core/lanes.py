@@ -14,7 +14,7 @@ from hw.rtl.core.activations import WORD_BITS
 from hw.rtl.core.address_generator import AddressGenerator
 from hw.rtl.core.lane import Lane
 from hw.rtl.core.wrapping_counter import WrappingCounter
-from hw.rtl.structs import LaneDescription, Residual, Target
+from hw.rtl.interfaces import ChannelParameters, LaneControl
 
 __all__ = ["Lanes"]
 
@@ -34,13 +34,11 @@ class Lanes(wiring.Component):
 
     Members
     -------
-    fields : In(LaneDescription), residual : In(Residual), target : In(Target)
-        The layer, and how its output and the residual operand lie; stable from ``start`` until ``done``. Layers with a
-        residual have to be slow, with two lanes raw ones too.
-    start : In(1)
+    layer : In(LaneControl)
+        What to make of the accumulators.
     i : In(stream of signed accumulators), one per PE
         Channel ``c`` comes from PE ``c % pes``.
-    channel_address : Out(12), bias, multiplier, shift : In, one per lane
+    channel_address : Out(12), parameters : In(ChannelParameters), one per lane
         Synchronous read of the channel memories: one row for each step, ``channel // lanes``.
     residual_address : Out(12), operand : In(72)
         Read pipeline of two cycles over the words of the residual operand.
@@ -48,11 +46,9 @@ class Lanes(wiring.Component):
         Activations of consecutive channels.
     logit : Out(stream of signed accumulators), always ready
         Biased accumulators of a raw layer, instead, one channel after the other.
-    done : Out(1)
-        For one cycle, when the layer's last value has left.
 
     Parts, in the order of the pipeline: a step is taken; ``valid`` travels with it; the residual operand is read; the
-    lanes; activations and logits leave; steps are counted to ``done``.
+    lanes; activations and logits leave; steps are counted to ``layer.done``.
 
     Latency: :attr:`LATENCY`, :attr:`RESIDUAL_LATENCY` or :attr:`RAW_LATENCY` cycles from a step to its result; the
     second lane's logit comes a cycle later. Throughput: one step per cycle, one per two cycles in slow layers. Reset:
@@ -74,20 +70,14 @@ class Lanes(wiring.Component):
         accumulator = signed(config.accumulator_bits)
         super().__init__(
             {
-                "fields": In(LaneDescription),
-                "residual": In(Residual),
-                "target": In(Target),
-                "start": In(1),
+                "layer": In(LaneControl()),
                 "i": In(stream.Signature(accumulator)).array(config.pes),
                 "channel_address": Out(12),
-                "bias": In(signed(32)).array(lanes),
-                "multiplier": In(31).array(lanes),
-                "shift": In(5).array(lanes),
+                "parameters": In(ChannelParameters).array(lanes),
                 "residual_address": Out(12),
                 "operand": In(WORD_BITS),
                 "o": Out(stream.Signature(data.ArrayLayout(signed(9), lanes), always_ready=True)),
                 "logit": Out(stream.Signature(accumulator, always_ready=True)),
-                "done": Out(1),
             }
         )
 
@@ -105,7 +95,7 @@ class Lanes(wiring.Component):
 
     def _take_step(self, m, lanes, steps):
         """Cycle 0: the next channels' accumulators, all or none, of PEs whose turn comes round."""
-        config, fields = self._config, self.fields
+        config, fields = self._config, self.layer.fields
         offered = Signal()
         m.d.comb += [steps.free.eq(~fields.slow | ~steps.phase), steps.taken.eq(offered & steps.free)]
         with m.Switch(steps.turn):
@@ -123,7 +113,7 @@ class Lanes(wiring.Component):
         m.d.comb += [
             steps.each.eq(fields.channels >> self._lane_bits),
             counter.count.eq(steps.each),
-            counter.start.eq(self.start),
+            counter.start.eq(self.layer.start),
             counter.advance.eq(steps.taken),
             self.channel_address.eq((fields.channel_base << 3 >> self._lane_bits) + counter.value),
         ]
@@ -137,12 +127,12 @@ class Lanes(wiring.Component):
         for cycle in range(1, self.RESIDUAL_LATENCY + 1):
             valid.append(Signal(name=f"valid_{cycle}"))
             before = valid[cycle - 1]
-            m.d.sync += valid[cycle].eq(before & self.residual.enable if cycle == self.LATENCY + 1 else before)
+            m.d.sync += valid[cycle].eq(before & self.layer.residual.enable if cycle == self.LATENCY + 1 else before)
         return valid
 
     def _read_residual(self, m, steps, valid):
         """The residual operand: its word is asked for two cycles before its channels go to the multiplier."""
-        lanes, target = self._config.lanes, self.target
+        lanes, target = self._config.lanes, self.layer.target
         per_word = WORD_CHANNELS // lanes
         m.submodules.residual_counter = counter = WrappingCounter(len(steps.each))
         place = [Signal(range(per_word), name=f"place_{cycle}") for cycle in range(3)]
@@ -152,13 +142,13 @@ class Lanes(wiring.Component):
         m.submodules.addresses = addresses = AddressGenerator(len(self.residual_address))
         m.d.comb += [
             counter.count.eq(steps.each),
-            counter.start.eq(self.start),
+            counter.start.eq(self.layer.start),
             counter.advance.eq(asks),
-            addresses.first.eq(self.residual.base),
+            addresses.first.eq(self.layer.residual.base),
             addresses.column_pitch.eq(target.column_pitch),
             addresses.row_pitch.eq(target.row_pitch),
             addresses.columns.eq(target.columns),
-            addresses.start.eq(self.start),
+            addresses.start.eq(self.layer.start),
             addresses.advance.eq(asks & (last | (place[0] == per_word - 1))),
             addresses.last.eq(last),
             self.residual_address.eq(addresses.address),
@@ -173,16 +163,14 @@ class Lanes(wiring.Component):
 
     def _connect_lanes(self, m, lanes, valid, operand):
         """Each lane has its channel's parameters and operand, and controls that travel with the step."""
-        residual = self.residual
+        residual = self.layer.residual
         for number, lane in enumerate(lanes):
             m.submodules[f"lane_{number}"] = lane
             m.d.comb += [
-                lane.fields.eq(self.fields),
+                lane.fields.eq(self.layer.fields),
                 lane.residual.eq(residual),
-                lane.zero_point.eq(self.target.zero_point),
-                lane.bias.eq(self.bias[number]),
-                lane.multiplier.eq(self.multiplier[number]),
-                lane.shift.eq(self.shift[number]),
+                lane.zero_point.eq(self.layer.target.zero_point),
+                lane.parameters.eq(self.parameters[number]),
                 lane.operand.eq(operand[number]),
                 lane.sums.operand.eq(valid[self.LATENCY]),
                 lane.sums.scale.eq(valid[Lane.SUM - 1]),
@@ -200,7 +188,7 @@ class Lanes(wiring.Component):
         Signal
             A step's last value leaves in this cycle.
         """
-        config, fields = self._config, self.fields
+        config, fields = self._config, self.layer.fields
         queue = [(valid[self.RAW_LATENCY] & fields.raw, lane.logit) for lane in lanes]
         for number in range(1, config.lanes):
             for cycle in range(number):
@@ -214,19 +202,19 @@ class Lanes(wiring.Component):
             with m.If(logit_valid):
                 m.d.comb += [self.logit.valid.eq(1), self.logit.payload.eq(logit)]
         finished = Signal()
-        activations = (valid[self.LATENCY] & ~self.residual.enable & ~fields.raw) | valid[self.RESIDUAL_LATENCY]
+        activations = (valid[self.LATENCY] & ~self.layer.residual.enable & ~fields.raw) | valid[self.RESIDUAL_LATENCY]
         m.d.comb += [self.o.valid.eq(activations), finished.eq(self.o.valid | queue[-1][0])]
         return finished
 
     def _count(self, m, steps, finished):
         """Steps that are left, to the last one's end; a layer begins with the first PE's turn."""
         left = Signal(20)  # steps
-        m.d.sync += self.done.eq(finished & (left == 1))
+        m.d.sync += self.layer.done.eq(finished & (left == 1))
         with m.If(finished):
             m.d.sync += left.eq(left - 1)
-        with m.If(self.start):
+        with m.If(self.layer.start):
             m.d.sync += [
-                left.eq(self.fields.outputs >> self._lane_bits),
+                left.eq(self.layer.fields.outputs >> self._lane_bits),
                 steps.turn.eq(0),
                 steps.phase.eq(0),
             ]

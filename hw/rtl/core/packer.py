@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.rtl.core.address_generator import AddressGenerator
 from hw.rtl.core.wrapping_counter import WrappingCounter
-from hw.rtl.exchange import WordWrite
+from hw.rtl.interfaces import WordWrite
 from hw.rtl.structs import Target
 
 __all__ = ["Packer"]

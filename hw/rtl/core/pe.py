@@ -12,14 +12,10 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import LIST_WORD_BITS, AcceleratorConfig
 from hw.rtl.core.accumulator import AccumulatorUnit
+from hw.rtl.interfaces import JobPort, PointerLookup, job_layout
 from hw.rtl.structs import Entry, pointer_layout
 
-__all__ = ["ProcessingElement", "job_layout", "load_layout"]
-
-
-def job_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """What the dispatcher tells a PE: an activation for a list, or (``dump``) a finished output position."""
-    return data.StructLayout({"dump": 1, "value": signed(9), "accumulator": config.accumulator_address_bits})
+__all__ = ["ProcessingElement", "load_layout"]
 
 
 def load_layout(address_bits: int, data_bits: int) -> data.StructLayout:
@@ -45,21 +41,12 @@ class ProcessingElement(wiring.Component):
     Members
     -------
     load : In(stream of load_layout), always ready
-        Writes to the list memory; while a layer runs, only in cycles without ``advance``, and never to a list that the
-        layer uses.
-    lookup : In(list number), advance : In(1), pushed : In(1)
-        Pipeline of pointer lookups: where ``advance`` is high, ``lookup`` enters and the pipeline's first two stages
-        move on. Its last one, the push stage, takes the next list where ``pushed`` is high. ``advance`` is high where
-        ``pushed`` was in the cycle before: it reaches far, and so has that cycle to do so. The list that the second
-        stage gives away while the push stage stands still waits between them.
-    dump : In(1)
-        What the push stage takes next is a dump: the same of its jobs, a cycle before.
-    hit : Out(1)
-        The list in the push stage has entries in this PE, or it is a dump that is there.
-    space : Out(1)
-        The job queue takes a job.
-    push : In(1), job : In(job_layout)
-        Queue a job, for the list that ``hit`` is about; only with ``space`` and ``hit``.
+        Writes to the list memory; while a layer runs, only in cycles without ``lookup.advance``, and never to a list
+        that the layer uses.
+    lookup : In(PointerLookup)
+        The pipeline of pointer lookups moves on.
+    dispatcher : In(JobPort)
+        Jobs for the list that has come through it.
     slots : In
         Accumulators of one output position: the length of a dump.
     maximum : In(1)
@@ -88,14 +75,8 @@ class ProcessingElement(wiring.Component):
         super().__init__(
             {
                 "load": In(stream.Signature(load_layout(config.start_bits, LIST_WORD_BITS), always_ready=True)),
-                "lookup": In(config.start_bits),
-                "advance": In(1),
-                "pushed": In(1),
-                "dump": In(1),
-                "hit": Out(1),
-                "space": Out(1, init=1),
-                "push": In(1),
-                "job": In(job_layout(config)),
+                "lookup": In(PointerLookup(config)),
+                "dispatcher": In(JobPort(config)),
                 "slots": In(address_bits + 1),
                 "maximum": In(1),
                 "o": Out(stream.Signature(signed(config.accumulator_bits))),
@@ -130,12 +111,12 @@ class ProcessingElement(wiring.Component):
         write, pointer_port, entry_port = lists.write_port(), lists.read_port(), lists.read_port()
         address = Signal(config.start_bits)
         m.d.comb += [
-            address.eq(Mux(self.load.valid, self.load.payload.address, self.lookup)),
+            address.eq(Mux(self.load.valid, self.load.payload.address, self.lookup.number)),
             write.addr.eq(address),
             write.data.eq(self.load.payload.data),
             write.en.eq(self.load.valid),
             pointer_port.addr.eq(address),
-            pointer_port.en.eq(self.advance),
+            pointer_port.en.eq(self.lookup.advance),
             entry_port.en.eq(1),
         ]
         # A register behind the RAM, and one for what the dispatcher has to know in time.
@@ -145,12 +126,12 @@ class ProcessingElement(wiring.Component):
         m.d.comb += [
             found.pointer.eq(fetched),
             found.hit.eq(fetched.count != 0),
-            following.eq(Mux(self.advance, found, waiting)),
+            following.eq(Mux(self.lookup.advance, found, waiting)),
         ]
-        with m.If(self.advance):
+        with m.If(self.lookup.advance):
             m.d.sync += [fetched.eq(pointer_port.data), waiting.eq(found)]
-        with m.If(self.pushed):
-            m.d.sync += [pointer.eq(following.pointer), self.hit.eq(following.hit | self.dump)]
+        with m.If(self.lookup.pushed):
+            m.d.sync += [pointer.eq(following.pointer), self.dispatcher.hit.eq(following.hit | self.lookup.dump)]
         return pointer, entry_port
 
     def _queue_jobs(self, m, pointer):
@@ -161,18 +142,20 @@ class ProcessingElement(wiring.Component):
         m.d.sync += one_slot.eq(self.slots == 1)
         m.submodules.jobs = jobs = fifo.SyncFIFO(width=len(job.as_value()), depth=config.job_queue)
         m.d.comb += [
-            job.told.eq(self.job),
+            job.told.eq(self.dispatcher.job),
             job.pointer.eq(pointer),
-            job.single.eq(Mux(self.job.dump, one_slot, pointer.count == 1)),
+            job.single.eq(Mux(self.dispatcher.job.dump, one_slot, pointer.count == 1)),
             jobs.w_data.eq(job),
-            jobs.w_en.eq(self.push),
+            jobs.w_en.eq(self.dispatcher.push),
             head.eq(jobs.r_data),
         ]
         # All PEs' space decides whether the dispatcher moves on, in the same cycle: a register of its own.
         with m.If(jobs.r_en & jobs.r_rdy):
-            m.d.sync += self.space.eq(1)
+            m.d.sync += self.dispatcher.space.eq(1)
         with m.Else():
-            m.d.sync += self.space.eq(jobs.level != Mux(self.push, config.job_queue - 1, config.job_queue))
+            m.d.sync += self.dispatcher.space.eq(
+                jobs.level != Mux(self.dispatcher.push, config.job_queue - 1, config.job_queue)
+            )
         return jobs, head
 
     def _walk(self, m, walker, jobs, head, entry_port):

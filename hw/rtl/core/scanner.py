@@ -10,43 +10,19 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from amaranth import Module, Mux, Signal
-from amaranth.lib import data, enum, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.rtl.adders import popcount
 from hw.rtl.core.activations import WORD_BITS
+from hw.rtl.interfaces import TALLY_BITS, Order, OrderKind, ScanControl
 from hw.rtl.structs import Selection
 
-__all__ = ["PLACE", "TALLY_BITS", "Order", "OrderKind", "Scanner"]
+__all__ = ["Scanner"]
 
-#: Bits of an accumulator: magnitudes of a channel over all positions of a bank.
-TALLY_BITS = 20
-#: Where an activation lies: number of its word in the map, and channel in the word.
-PLACE = data.StructLayout({"word": 16, "channel": range(WORD_CHANNELS)})
 _VALUES = data.ArrayLayout(9, WORD_CHANNELS)
 _MAGNITUDES = data.ArrayLayout(8, WORD_CHANNELS)
-
-
-class OrderKind(enum.Enum, shape=3):
-    """What the cores shall do, all at the same time."""
-
-    NONE = 0
-    COUNT = 1  #: count the magnitudes that begin with the prefix, by their next digit ``index``
-    SUM = 2  #: add the magnitudes of channel word ``value`` up
-    FIND = 3  #: find activation ``value``, from 1, of those whose magnitude is the prefix, in the core called for
-    LIMIT = 4  #: the last tie that wins is in word ``value`` of the map, channel ``index``; the prefix is its magnitude
-    MASK = 5  #: take the low 8 bits of ``value`` for the mask of the channel word in its high ones
-    FILL = 6  #: take the masks of the layer memory
-
-
-class Order(data.Struct):
-    """From the selector to all cores."""
-
-    kind: OrderKind
-    index: 4  # of the accumulator to tell, too
-    value: 16
-    prefix: 8
 
 
 class _Digits(NamedTuple):
@@ -62,18 +38,14 @@ class Scanner(wiring.Component):
 
     Members
     -------
-    order : In(Order), called : In(1)
-        ``called``: of a FIND, it's this core.
+    selector : In(ScanControl)
+        The selector's orders.
     selection : In(Selection)
         Stable as long as there are orders.
     begins, reads : Out(1), address : Out(12)
         In this cycle a scan begins; from the next on it reads words at these addresses.
     word : In(72)
         What was read, two cycles later.
-    tally : Out
-        The accumulator ``order.index``, two cycles later.
-    place : Out(PLACE)
-        What a FIND has found; 0 in cores that weren't called.
     fills : Out(1), table_address : Out(12), table_data : In(32)
         Reads masks at a synchronous port of the layer memory.
     mask : Out(8), mask_number : Out(6), mask_write : Out(1)
@@ -97,15 +69,12 @@ class Scanner(wiring.Component):
         self._digit = config.selector
         super().__init__(
             {
-                "order": In(Order),
-                "called": In(1),
+                "selector": In(ScanControl()),
                 "selection": In(Selection),
                 "begins": Out(1),
                 "reads": Out(1),
                 "address": Out(12),
                 "word": In(WORD_BITS),
-                "tally": Out(TALLY_BITS),
-                "place": Out(PLACE),
                 "fills": Out(1),
                 "table_address": Out(12),
                 "table_data": In(32),
@@ -118,7 +87,7 @@ class Scanner(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         order, called, selection = Signal(Order), Signal(), self.selection
-        m.d.sync += [order.eq(self.order), called.eq(self.called)]
+        m.d.sync += [order.eq(self.selector.order), called.eq(self.selector.called)]
         kind, level, first = self._count_addresses(m, order, selection)
         valid = self._valid(m)
         found = self._digits(m, order, level)
@@ -208,7 +177,7 @@ class Scanner(wiring.Component):
                 m.d.sync += accumulators[number].eq(0)
             with m.Elif(valid):
                 m.d.sync += accumulators[number].eq(accumulators[number] + added)
-        m.d.sync += self.tally.eq(accumulators[order.index])
+        m.d.sync += self.selector.tally.eq(accumulators[order.index])
 
     def _find(self, m, order, called, first, inside, valid):
         """Find: the word in which the count of ties reaches the one wanted, then the channel, one a cycle."""
@@ -235,7 +204,8 @@ class Scanner(wiring.Component):
                 m.d.sync += looking.eq(0)
             with m.Else():
                 m.d.sync += [bits.eq(bits >> 1), bits_left.eq(bits_left - bits[0]), channel.eq(channel + 1)]
-        m.d.comb += [self.place.word.eq(Mux(called, number, 0)), self.place.channel.eq(Mux(called, channel, 0))]
+        place = self.selector.place
+        m.d.comb += [place.word.eq(Mux(called, number, 0)), place.channel.eq(Mux(called, channel, 0))]
 
     def _masks(self, m, order):
         """Masks that the selector sends, or that the layer memory holds."""

@@ -4,19 +4,17 @@ Every command is taken whole, also one that is refused, so the stream never lose
 RUN is taken, too, and what is malformed is refused; what needs an idle accelerator waits until it is.
 """
 
-from amaranth import Cat, Const, Module, Signal, signed
+from amaranth import Cat, Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
-from hw.program.isa import MAX_CLASSES
 from hw.program.protocol import PROTOCOL_VERSION
-from hw.rtl.core.core import PAIR, LoadWord
 from hw.rtl.host.memory_access import CommandState, MemoryAccess
 from hw.rtl.host.reply_port import ReplyPort
-from hw.rtl.host.reply_record import ReplyRecord
-from hw.rtl.structs import ErrorCode, HostCommand, Memory, Reply, RunFlags
+from hw.rtl.interfaces import HostControl, LoadWord, LogitRead, PairRead, ReplyRecord
+from hw.rtl.structs import ErrorCode, HostCommand, Memory, Reply
 
 __all__ = ["HostPort"]
 
@@ -32,12 +30,16 @@ class HostPort(wiring.Component):
         Replies.
     load : Out(stream of LoadWord), always ready
         Program words for the memories, while no run is going on.
-    prepare, switch, run_words, servable, run, flags, word, resume, idle, free, stepping, paused, record
-        The sequencer.
-    read_core, read_bank, read_address : Out; read_pair : In(PAIR)
-        Pairs of activations, by their number in the bank, three cycles.
-    logit_address : Out, logit : In(signed)
-        Logits, one cycle.
+    sequencer : Out(HostControl)
+        Programs and runs.
+    word : Out(stream of 32 bits)
+        Payload of a RUN.
+    record : In(stream of ReplyRecord)
+        What the sequencer tells the host.
+    read_core : Out, read : Out(PairRead)
+        Pairs of activations, of this core.
+    logits : Out(LogitRead)
+        The exit unit's.
 
     Throughput: a command word per cycle, a read word per five cycles. Back-pressure: on both streams, nothing is lost.
     Reset: forgets the program.
@@ -61,25 +63,12 @@ class HostPort(wiring.Component):
                 "i": In(stream.Signature(32)),
                 "o": Out(stream.Signature(32)),
                 "load": Out(stream.Signature(LoadWord, always_ready=True)),
-                "prepare": Out(1),
-                "switch": Out(1),
-                "run_words": In(16),
-                "servable": In(1),
-                "run": Out(1),
-                "flags": Out(RunFlags),
+                "sequencer": Out(HostControl()),
                 "word": Out(stream.Signature(32)),
-                "resume": Out(1),
-                "idle": In(1),
-                "free": In(1),
-                "stepping": In(1),
-                "paused": In(1),
                 "record": In(stream.Signature(ReplyRecord)),
                 "read_core": Out(range(max(config.cores, 2))),
-                "read_bank": Out(1),
-                "read_address": Out(14),
-                "read_pair": In(PAIR),
-                "logit_address": Out(range(MAX_CLASSES)),
-                "logit": In(signed(config.accumulator_bits)),
+                "read": Out(PairRead()),
+                "logits": Out(LogitRead(config)),
             }
         )
 
@@ -87,11 +76,11 @@ class HostPort(wiring.Component):
         m = Module()
         m.submodules.crc = crc = CRC32_ISO_HDLC(data_width=32).create()
         m.submodules.replies = replies = ReplyPort()
-        command = CommandState(self.flags)
+        command = CommandState(self.sequencer.flags)
         access = MemoryAccess(m, self, crc, replies.data, command, self._config)
         self._connect(m, crc, replies, command)
         # Registered: what the sequencer fetches depends on its orders.
-        m.d.sync += [self.prepare.eq(0), self.switch.eq(0)]
+        m.d.sync += [self.sequencer.prepare.eq(0), self.sequencer.switch.eq(0)]
         loads = access.load()
         access.bounds()
         with m.FSM():
@@ -114,23 +103,23 @@ class HostPort(wiring.Component):
         m.d.comb += [
             said.reply.eq(command.answer),
             said.code.eq(command.problem),
-            command.known.eq(command.selected & (self.flags.program == command.present)),
+            command.known.eq(command.selected & (self.sequencer.flags.program == command.present)),
             command.transfer.eq(self.i.valid & self.i.ready),
             command.payload.eq(self.i.valid & (command.left != 0)),
             crc.data.eq(self.i.payload),
-            self.flags.eq(header.argument),
+            self.sequencer.flags.eq(header.argument),
             self.word.payload.eq(self.i.payload),
             self.read_core.eq(place.core),
-            self.read_bank.eq(header.argument == Memory.ACTIVATIONS_1.value),
-            self.read_address.eq(place.address),
-            self.logit_address.eq(place.address),
+            self.read.bank.eq(header.argument == Memory.ACTIVATIONS_1.value),
+            self.read.address.eq(place.address),
+            self.logits.address.eq(place.address),
         ]
 
     def _take_command(self, m, command):
         """The header is taken, the memory's size looked up, and the command judged: three cycles."""
         header = command.header
         with m.State("command"):
-            m.d.comb += self.i.ready.eq(self.idle | self.paused | ~self.stepping)
+            m.d.comb += self.i.ready.eq(self.sequencer.idle | self.sequencer.paused | ~self.sequencer.stepping)
             m.d.sync += header.eq(self.i.payload)
             with m.If(command.transfer):
                 m.next = "decode"
@@ -178,19 +167,19 @@ class HostPort(wiring.Component):
                 when(length != 2, ErrorCode.BAD_LENGTH)
                 when(~command.loading, ErrorCode.NOT_LOADING)
             with m.Case(HostCommand.RUN):
-                when(command.known & (length != self.run_words), ErrorCode.BAD_LENGTH)
-                when(command.known & ~self.servable, ErrorCode.BAD_HEADER)
-                when(~command.accepted | (self.flags.program > command.last), ErrorCode.NO_PROGRAM)
+                when(command.known & (length != self.sequencer.run_words), ErrorCode.BAD_LENGTH)
+                when(command.known & ~self.sequencer.servable, ErrorCode.BAD_HEADER)
+                when(~command.accepted | (self.sequencer.flags.program > command.last), ErrorCode.NO_PROGRAM)
             with m.Case(HostCommand.READ):
                 when(length != 2, ErrorCode.BAD_LENGTH)
                 when(command.readable == 0, ErrorCode.BAD_MEMORY)
             with m.Case(HostCommand.RESUME):
                 when(length != 0, ErrorCode.BAD_LENGTH)
-                when(~self.paused, ErrorCode.NOT_STEPPING)
+                when(~self.sequencer.paused, ErrorCode.NOT_STEPPING)
             with m.Default():
                 m.d.comb += problem.eq(ErrorCode.BAD_COMMAND)
         served_paused = (asked == HostCommand.READ) | (asked == HostCommand.RESUME)
-        when(self.paused & ~served_paused, ErrorCode.RUNNING)
+        when(self.sequencer.paused & ~served_paused, ErrorCode.RUNNING)
         return problem
 
     def _wait_for_sequencer(self, m, crc, command):
@@ -199,20 +188,20 @@ class HostPort(wiring.Component):
         with m.State("quiet"):
             # The checksum doesn't ask whether anything runs: that comes from far away.
             m.d.comb += crc.start.eq(header.command == HostCommand.BEGIN)
-            with m.If(self.idle | self.paused):
+            with m.If(self.sequencer.idle | self.sequencer.paused):
                 with m.Switch(header.command):
                     with m.Case(HostCommand.BEGIN):
                         m.d.sync += [command.loading.eq(1), command.accepted.eq(0), command.selected.eq(0)]
                         m.next = "command"
                     with m.Case(HostCommand.RUN):
                         m.d.sync += [
-                            self.switch.eq(1),
-                            command.present.eq(self.flags.program),
+                            self.sequencer.switch.eq(1),
+                            command.present.eq(self.sequencer.flags.program),
                             command.selected.eq(1),
                         ]
                         m.next = "switch"
                     with m.Case(HostCommand.RESUME):
-                        m.d.comb += self.resume.eq(1)
+                        m.d.comb += self.sequencer.resume.eq(1)
                         m.next = "command"
                     with m.Default():
                         m.next = "address"
@@ -222,12 +211,12 @@ class HostPort(wiring.Component):
             m.next = "switched"
 
         with m.State("switched"):
-            with m.If(self.idle):
+            with m.If(self.sequencer.idle):
                 m.next = "judge"
 
         with m.State("run"):
-            with m.If(self.free):
-                m.d.comb += self.run.eq(1)
+            with m.If(self.sequencer.free):
+                m.d.comb += self.sequencer.run.eq(1)
                 m.next = "image"
 
     def _pass_image(self, m, command):

@@ -186,7 +186,7 @@ class MemoryAccess:
                     command.refuse(m, ErrorCode.WRONG_CONFIG)
                 with m.Else():
                     m.d.sync += [
-                        ports.prepare.eq(1),
+                        ports.sequencer.prepare.eq(1),
                         command.accepted.eq(1),
                         command.last.eq(command.header.argument),
                     ]
@@ -236,9 +236,9 @@ class MemoryAccess:
 
         with m.State("word"):
             with m.If(command.header.argument == Memory.LOGITS.value):
-                m.d.sync += command.detail.eq(ports.logit)
+                m.d.sync += command.detail.eq(ports.logits.logit)
             with m.Else():
-                m.d.sync += command.detail.eq(Cat(*(_extended(value, 16) for value in ports.read_pair)))
+                m.d.sync += command.detail.eq(Cat(*(_extended(value, 16) for value in ports.read.pair)))
             m.next = "offer"
 
         with m.State("offer"):

@@ -4,7 +4,7 @@ from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.rtl.host.reply_record import ReplyRecord
+from hw.rtl.interfaces import ReplyRecord
 
 __all__ = ["ReplyPort", "reply_header"]
 

@@ -48,7 +48,7 @@ def bench(rng, config, *, gaps, layers):
     latest = []
 
     async def drive(ctx):
-        ctx.set(dut.layer, 1)
+        ctx.set(dut.image.layer, 1)
         for everywhere in layers:
             distance = cores if everywhere else ROUND
             ctx.set(dut.everywhere, everywhere)
@@ -129,8 +129,8 @@ def test_an_image_goes_to_all_cores_a_word_a_cycle(tmp_path, cores):
             ctx.set(dut.everywhere, rng.randrange(2))
             found, marks = [[] for _ in range(cores)], []
             for word in [*words, *[None] * 10]:
-                ctx.set(dut.image.valid, word is not None)
-                ctx.set(dut.image.payload, word or random_word(rng))
+                ctx.set(dut.image.words.valid, word is not None)
+                ctx.set(dut.image.words.payload, word or random_word(rng))
                 _, _, mark, *outputs = await ctx.tick().sample(
                     dut.of_image, *(signal for target in dut.o for signal in (target.valid, target.payload))
                 )
@@ -160,7 +160,7 @@ def test_an_image_goes_through_a_layer_and_changes_nothing_for_it(tmp_path, core
         async def drive(ctx):
             ctx.set(dut.everywhere, everywhere)
             for often in (True, False):
-                ctx.set(dut.layer, 1)
+                ctx.set(dut.image.layer, 1)
                 ctx.set(dut.start, 1)
                 await ctx.tick()
                 ctx.set(dut.start, 0)
@@ -175,8 +175,8 @@ def test_an_image_goes_through_a_layer_and_changes_nothing_for_it(tmp_path, core
                             made.append((cycle, core, word))
                             due[core] += distance + (0 if often else rng.randrange(9))
                     now, word = cycle >= next_image and cycle < 260, random_word(rng)
-                    ctx.set(dut.image.valid, now)
-                    ctx.set(dut.image.payload, word)
+                    ctx.set(dut.image.words.valid, now)
+                    ctx.set(dut.image.words.payload, word)
                     if now:
                         image.append((cycle, (word["index"], tuple(word["values"]))))
                         next_image = cycle + Exchange.IMAGE_DISTANCE + (0 if often else rng.randrange(9))
@@ -208,12 +208,12 @@ def test_where_images_find_room(cores, tmp_path):
         async def drive(ctx):
             for everywhere in (False, True):
                 ctx.set(dut.everywhere, everywhere)
-                ctx.set(dut.layer, 1)
+                ctx.set(dut.image.layer, 1)
                 await ctx.tick()
-                assert ctx.get(dut.room) == takes_images(config, everywhere) == (cores < ROUND or not everywhere)
-                ctx.set(dut.layer, 0)
+                assert ctx.get(dut.image.room) == takes_images(config, everywhere) == (cores < ROUND or not everywhere)
+                ctx.set(dut.image.layer, 0)
                 await ctx.tick()
-                assert ctx.get(dut.room)
+                assert ctx.get(dut.image.room)
 
         return Bench(dut=dut, testbenches=[drive])
 

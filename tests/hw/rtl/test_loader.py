@@ -56,7 +56,7 @@ class External:
                 ctx.set(loader.weights.payload, queue[0])
             ctx.set(loader.weights.valid, offered)
             _, _, valid, burst, taken, finished = await ctx.tick().sample(
-                loader.request.valid, loader.request.payload, loader.weights.ready, loader.finished
+                loader.request.valid, loader.request.payload, loader.weights.ready, loader.run.finished
             )
             if offered and taken:
                 queue.popleft()
@@ -116,33 +116,33 @@ def test_chunks_come_whole_and_in_order(tmp_path, pes, width, stalls):
         external, rows = External(loader, words, go, asks), Rows(loader)
 
         async def tick(ctx, running):
-            ctx.set(loader.running, running)
+            ctx.set(loader.run.running, running)
             await ctx.tick()
 
         async def drive(ctx):
-            ctx.set(loader.first, TABLE)
-            ctx.set(loader.count, len(chunks))
+            ctx.set(loader.run.chunk_table, TABLE)
+            ctx.set(loader.run.chunks, len(chunks))
             for whole in (True, False, True, False, False, True):
                 external.bursts.clear()
                 rows.found.clear()
-                ctx.set(loader.finished, 0)
-                ctx.set(loader.active, 1)
+                ctx.set(loader.run.finished, 0)
+                ctx.set(loader.run.active, 1)
                 left = None if whole else rng.randrange(60)
-                while ctx.get(loader.written) < len(chunks) if whole else left > 0:
+                while ctx.get(loader.run.written) < len(chunks) if whole else left > 0:
                     running = next(counts)
                     left = None if whole else left - 1
                     if running and rng.random() < 0.05:
-                        ctx.set(loader.finished, min(ctx.get(loader.finished) + 1, 4))
+                        ctx.set(loader.run.finished, min(ctx.get(loader.run.finished) + 1, 4))
                     await tick(ctx, running)
-                seen = ctx.get(loader.written)
+                seen = ctx.get(loader.run.written)
                 for _ in range(Loader.WRITE):
                     await tick(ctx, 0)
                 done = [row for _, written in chunks[:seen] for row in written]
                 assert rows.found[: len(done)] == done
                 assert not whole or len(rows.found) == len(done)
-                ctx.set(loader.active, 0)
+                ctx.set(loader.run.active, 0)
                 await tick(ctx, 0)
-                while ctx.get(loader.busy):
+                while ctx.get(loader.run.busy):
                     await tick(ctx, 0)
                 assert [burst[:2] for burst in external.bursts] == [e[:2] for e in expected[: len(external.bursts)]]
                 assert not whole or len(external.bursts) == len(chunks)
@@ -169,8 +169,13 @@ def test_beats_that_nobody_asked_for_are_dropped(tmp_path):
             ctx.set(loader.weights.valid, 1)
             await ctx.tick().repeat(3)
             ctx.set(loader.weights.valid, 0)
-            assert not ctx.get(loader.busy)
-            for signal, value in ((loader.first, TABLE), (loader.count, 1), (loader.active, 1), (loader.running, 1)):
+            assert not ctx.get(loader.run.busy)
+            for signal, value in (
+                (loader.run.chunk_table, TABLE),
+                (loader.run.chunks, 1),
+                (loader.run.active, 1),
+                (loader.run.running, 1),
+            ):
                 ctx.set(signal, value)
             ctx.set(loader.request.ready, 1)
             await ctx.tick().until(loader.request.valid)
@@ -181,8 +186,8 @@ def test_beats_that_nobody_asked_for_are_dropped(tmp_path):
             ctx.set(loader.weights.valid, 0)
             await ctx.tick().repeat(Loader.WRITE)
             assert [(address, values) for _, address, values in rows.found] == [(3, (1,) * 8), (4, (2,) * 8)]
-            assert ctx.get(loader.written) == 1
-            assert not ctx.get(loader.busy)
+            assert ctx.get(loader.run.written) == 1
+            assert not ctx.get(loader.run.busy)
 
         table = [0] * TABLE + encode(Chunk, address=0, beats=len(beats), after=0)
         return Bench(dut=dut, testbenches=[drive], background=[rows.act], memories={dut.program: table})
@@ -206,7 +211,7 @@ def test_requests_and_beats_take_the_stated_cycles(tmp_path):
             cycle = 0
             while True:
                 _, _, active, asked, row, written = await ctx.tick().sample(
-                    loader.active, loader.request.valid, loader.row.valid, loader.written
+                    loader.run.active, loader.request.valid, loader.row.valid, loader.run.written
                 )
                 for name, happens in (("request", asked), ("row", row), ("written", written > len(seen["written"]))):
                     if active and happens:
@@ -214,7 +219,12 @@ def test_requests_and_beats_take_the_stated_cycles(tmp_path):
                 cycle += active
 
         async def drive(ctx):
-            for signal, value in ((loader.first, TABLE), (loader.count, 2), (loader.active, 1), (loader.running, 1)):
+            for signal, value in (
+                (loader.run.chunk_table, TABLE),
+                (loader.run.chunks, 2),
+                (loader.run.active, 1),
+                (loader.run.running, 1),
+            ):
                 ctx.set(signal, value)
             ctx.set(loader.request.ready, 1)
             for _ in range(60):

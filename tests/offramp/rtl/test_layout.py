@@ -8,11 +8,11 @@ _SIGNALS = {
     "offramp.clk": "",
     "offramp.i__payload": "[31:0]",
     "offramp.sequencer.fsm_state": "[4:0]",
-    "offramp.core_0.done": "",
-    "offramp.core_10.done": "",
-    "offramp.core_2.done": "",
+    "offramp.core_0.state__done": "",
+    "offramp.core_10.state__done": "",
+    "offramp.core_2.state__done": "",
     "offramp.core_2.pe_1.accumulators.write__data": "[27:0]",
-    "offramp.core_2.pe_1.push": "",
+    "offramp.core_2.pe_1.dispatcher__push": "",
 }
 
 
@@ -35,10 +35,10 @@ def test_signals_that_there_are_not_are_left_out():
     assert traces == [
         "offramp.i__payload[31:0]",
         "offramp.sequencer.fsm_state[4:0]",
-        "offramp.core_0.done",
-        "offramp.core_2.done",
-        "offramp.core_10.done",
-        "offramp.core_2.pe_1.push",
+        "offramp.core_0.state__done",
+        "offramp.core_2.state__done",
+        "offramp.core_10.state__done",
+        "offramp.core_2.pe_1.dispatcher__push",
         "offramp.core_2.pe_1.accumulators.write__data[27:0]",
     ]
     # Names of values where there are any; accumulators with their sign.

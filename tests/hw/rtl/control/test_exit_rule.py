@@ -31,8 +31,8 @@ def test_runs_end_where_the_rule_says_and_report_what_it_says(tmp_path, seed):
 
         def shake(ctx):
             """What isn't asked for may be anything."""
-            for name, bits in (("stop", 1), ("index", 8), ("label", 8), ("margin", 32), ("expired", 1)):
-                ctx.set(getattr(dut, name), rng.randrange(1 << bits))
+            for port in (dut.stop, dut.index, dut.head.label, dut.head.margin, dut.expired):
+                ctx.set(port, rng.randrange(1 << len(port)))
 
         async def idle(ctx):
             for _ in range(rng.randrange(3)):
@@ -55,8 +55,8 @@ def test_runs_end_where_the_rule_says_and_report_what_it_says(tmp_path, seed):
                 ctx.set(dut.stop, last)
                 ctx.set(dut.index, number)
                 ctx.set(dut.decision, {"threshold": head.threshold or 0, "low": head.low, "high": head.high})
-                ctx.set(dut.label, label)
-                ctx.set(dut.margin, margin)
+                ctx.set(dut.head.label, label)
+                ctx.set(dut.head.margin, margin)
                 ctx.set(dut.expired, expired)
                 ctx.set(dut.compare, 1)
                 await ctx.tick()

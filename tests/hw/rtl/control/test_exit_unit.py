@@ -36,8 +36,8 @@ def bench(rng, config, heads):
 
     async def start(ctx, raw, classes):
         ctx.set(dut.start, 1)
-        ctx.set(dut.raw, raw)
-        ctx.set(dut.classes, classes)
+        ctx.set(dut.head.raw, raw)
+        ctx.set(dut.head.classes, classes)
         await ctx.tick()
         ctx.set(dut.start, 0)
 
@@ -47,22 +47,22 @@ def bench(rng, config, heads):
             await start(ctx, 1, len(logits))
             for number, logit in enumerate([*logits, *[rng.randint(low, high) for _ in range(ignored)]]):
                 while rng.random() < 0.3:
-                    ctx.set(dut.i.valid, 0)
-                    ctx.set(dut.i.payload, rng.randint(low, high))
+                    ctx.set(dut.head.logits.valid, 0)
+                    ctx.set(dut.head.logits.payload, rng.randint(low, high))
                     await ctx.tick()
-                ctx.set(dut.i.valid, 1)
-                ctx.set(dut.i.payload, logit)
+                ctx.set(dut.head.logits.valid, 1)
+                ctx.set(dut.head.logits.payload, logit)
                 await ctx.tick()
                 if number == len(logits) - 1:
-                    assert (ctx.get(dut.label), ctx.get(dut.margin)) == (best, margin)
-            ctx.set(dut.i.valid, 0)
+                    assert (ctx.get(dut.result.label), ctx.get(dut.result.margin)) == (best, margin)
+            ctx.set(dut.head.logits.valid, 0)
             # A layer that is no head changes nothing.
             await start(ctx, 0, 0)
             for address, logit in enumerate(logits):
-                ctx.set(dut.logit_address, address)
+                ctx.set(dut.read.address, address)
                 await ctx.tick()
-                assert ctx.get(dut.logit) == logit
-            assert (ctx.get(dut.label), ctx.get(dut.margin)) == (best, margin)
+                assert ctx.get(dut.read.logit) == logit
+            assert (ctx.get(dut.result.label), ctx.get(dut.result.margin)) == (best, margin)
 
     return Bench(dut=dut, testbenches=[drive])
 

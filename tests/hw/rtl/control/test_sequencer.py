@@ -54,8 +54,8 @@ def test_runs_leave_where_the_margin_says_and_count_their_cycles(tmp_path, cores
             for flags in (NO_FLAGS, REPORT, STEP):
                 for margin in margins:
                     label = rng.randrange(256)
-                    ctx.set(sequencer.margin, margin)
-                    ctx.set(sequencer.label, label)
+                    ctx.set(sequencer.head.margin, margin)
+                    ctx.set(sequencer.head.label, label)
                     for record in (records.found, core.layers, core.counters, core.codes):
                         record.clear()
                     tag = rng.randrange(1 << 16)
@@ -114,7 +114,7 @@ def test_a_deadline_forces_the_first_exit_after_it(tmp_path):
             near = FETCHED + Sequencer.LAYER_CYCLES + span + 2
             for deadline in (0, 1, 40, *range(near - 4, near + 4), near + 40, (1 << 32) - 1):
                 for margin in (threshold - 1, threshold):
-                    ctx.set(dut.sequencer.margin, margin)
+                    ctx.set(dut.sequencer.head.margin, margin)
                     records.found.clear()
                     core.counters.clear()
                     core.spans = [span]
@@ -196,7 +196,7 @@ def test_in_constant_time_results_come_at_the_deadline(tmp_path):
 
         async def drive(ctx):
             await prepare(ctx, sequencer, program)
-            ctx.set(sequencer.margin, program.exits[0].threshold)
+            ctx.set(sequencer.head.margin, program.exits[0].threshold)
             at_most = 3 * (40 + 2 + Sequencer.LAYER_CYCLES) + 2 * (FETCHED + Sequencer.DECISION_CYCLES)
             for flags in (NO_FLAGS, REPORT):
                 for deadline in (1, *range(at_most - 3, at_most + 4), at_most + 50):
@@ -221,7 +221,7 @@ def test_in_constant_time_results_come_at_the_deadline(tmp_path):
             count = 0
             while True:
                 _, _, now, valid, record = await ctx.tick().sample(
-                    sequencer.active, sequencer.record.valid, sequencer.record.payload
+                    sequencer.lists.active, sequencer.record.valid, sequencer.record.payload
                 )
                 if valid and Reply(record.reply) is Reply.RESULT:
                     came.append(count)
@@ -271,9 +271,9 @@ def test_a_header_is_servable_if_a_run_can_bring_its_image(tmp_path, fields, ser
             sequencer = dut.sequencer
             for number in (0, 1, 0):
                 await select(ctx, sequencer, number)
-                assert ctx.get(sequencer.servable) == (servable if number == 0 else 1)
+                assert ctx.get(sequencer.host.servable) == (servable if number == 0 else 1)
                 if number == 0 and servable:
-                    assert ctx.get(sequencer.run_words) == fields["image_words"] + words_of(RunOptions)
+                    assert ctx.get(sequencer.host.run_words) == fields["image_words"] + words_of(RunOptions)
 
         return Bench(dut=dut, testbenches=[drive], background=[core.act], memories={dut.program: words})
 
@@ -291,11 +291,11 @@ def test_a_run_waits_for_lists_of_the_one_before_but_no_longer_than_its_limit(tm
 
         async def drive(ctx):
             await prepare(ctx, sequencer, program)
-            ctx.set(sequencer.margin, program.exits[0].threshold)
+            ctx.set(sequencer.head.margin, program.exits[0].threshold)
             for late in (1, 2, 7, limit - 3, None, None, 5, None, 1):
                 for found in (core.counters, core.layers, records.found, waits):
                     found.clear()
-                ctx.set(sequencer.loading, 1)
+                ctx.set(sequencer.lists.busy, 1)
                 tag = rng.randrange(1 << 16)
                 await send_run(ctx, rng, sequencer, program, NO_FLAGS, tag=tag)
                 while not waits:
@@ -304,7 +304,7 @@ def test_a_run_waits_for_lists_of_the_one_before_but_no_longer_than_its_limit(tm
                     await ctx.tick().repeat(late)
                     assert not records.found
                     assert not core.layers
-                    ctx.set(sequencer.loading, 0)
+                    ctx.set(sequencer.lists.busy, 0)
                 await idle(ctx, sequencer)
                 await ctx.tick()
                 ((reply, code, _, payload),) = records.found
@@ -321,7 +321,7 @@ def test_a_run_waits_for_lists_of_the_one_before_but_no_longer_than_its_limit(tm
             """Cycles in which a run could begin but for the lists, and the one in which one does."""
             while True:
                 _, _, waiting, active = await ctx.tick().sample(
-                    ~sequencer.free & ~sequencer.word.ready & ~sequencer.active, sequencer.active
+                    ~sequencer.host.free & ~sequencer.word.ready & ~sequencer.lists.active, sequencer.lists.active
                 )
                 if waiting or active:
                     waits.append(int(waiting))
@@ -417,7 +417,7 @@ def test_a_bad_instruction_ends_the_run_and_resets_the_core(tmp_path, op, place)
                 assert core.resets > before
             # An exit before the bad instruction still works.
             if place != "first":
-                ctx.set(sequencer.margin, program.exits[0].threshold)
+                ctx.set(sequencer.head.margin, program.exits[0].threshold)
                 await run(ctx, rng, sequencer, program, NO_FLAGS)
                 assert records.found.pop()[0] is Reply.RESULT
 
@@ -453,7 +453,7 @@ def test_a_layer_that_never_ends_is_given_up_and_the_next_run_is_right(tmp_path)
             """Cycles of the layer that is given up."""
             started = False
             while True:
-                _, _, start, reset = await ctx.tick().sample(sequencer.start, sequencer.core_reset)
+                _, _, start, reset = await ctx.tick().sample(sequencer.control.start, sequencer.control.reset)
                 if not core.never_done:
                     continue
                 if reset:
@@ -482,11 +482,11 @@ def test_a_reset_of_the_sequencer_resets_the_cores(tmp_path):
         async def drive(ctx):
             ctx.set(sequencer.clearing, 1)
             for _ in range(3):
-                assert ctx.get(sequencer.core_reset)
+                assert ctx.get(sequencer.control.reset)
                 for _ in range(10):
                     await ctx.tick()
-                    assert not ctx.get(sequencer.core_reset)
-                    assert not ctx.get(sequencer.idle)
+                    assert not ctx.get(sequencer.control.reset)
+                    assert not ctx.get(sequencer.host.idle)
                 ctx.set(reset, 1)
                 await ctx.tick()
                 ctx.set(reset, 0)

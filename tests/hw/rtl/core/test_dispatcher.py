@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -47,31 +47,33 @@ class Surroundings(wiring.Component):
             return read.data
 
         def behind(register, data):
-            with m.If(dispatcher.advance):
+            with m.If(dispatcher.lookup.advance):
                 m.d.sync += register.eq(data)
             return register
 
         def at_push(register, data, more=0):
             """Behind two stages; the first value that finds the push stage standing still waits."""
             waiting = behind(Signal.like(register), data)
-            with m.If(dispatcher.pushed):
-                m.d.sync += register.eq(Mux(dispatcher.advance, data, waiting) | more)
+            with m.If(dispatcher.lookup.pushed):
+                m.d.sync += register.eq(Mux(dispatcher.lookup.advance, data, waiting) | more)
             return register
 
         table = port("tables", self.tables, dispatcher.table_address, 1)
         word = Signal(WORD_BITS)
         m.d.sync += word.eq(port("words", self.words, dispatcher.word_address, 1))
-        hit = port("hits", self.hits, dispatcher.lookup, dispatcher.advance)
+        hit = port("hits", self.hits, dispatcher.lookup.number, dispatcher.lookup.advance)
         m.d.comb += [
             dispatcher.table_data.eq(table),
             dispatcher.word_data.eq(word),
-            dispatcher.hit.eq(
-                at_push(Signal(CONFIG.pes), behind(Signal(CONFIG.pes), hit), dispatcher.dump.replicate(CONFIG.pes))
+            Cat(pe.hit for pe in dispatcher.pes).eq(
+                at_push(
+                    Signal(CONFIG.pes), behind(Signal(CONFIG.pes), hit), dispatcher.lookup.dump.replicate(CONFIG.pes)
+                )
             ),
-            dispatcher.space.eq(self.space),
-            self.push.eq(dispatcher.push),
+            Cat(pe.space for pe in dispatcher.pes).eq(self.space),
+            self.push.eq(Cat(pe.push for pe in dispatcher.pes)),
         ]
-        number = dispatcher.lookup
+        number = dispatcher.lookup.number
         for _ in range(2):
             number = behind(Signal.like(self.number), number)
         m.d.comb += self.number.eq(at_push(Signal.like(self.number), number))
@@ -120,7 +122,7 @@ def bench(rng, space, *, hits, starts=2, depthwise=False):
                 ctx.set(dispatcher.start, cycle == 0)
                 ctx.set(dut.space, free)
                 _, _, push, number, stalled, *jobs = await ctx.tick().sample(
-                    dut.push, dut.number, dispatcher.stalled, *dispatcher.job
+                    dut.push, dut.number, dispatcher.stalled, *(pe.job for pe in dispatcher.pes)
                 )
                 assert not push & ~free
                 assert not (push and stalled)
@@ -213,10 +215,10 @@ def test_a_pe_that_is_not_hit_may_be_full(tmp_path):
                 await ctx.tick()
             for _ in range(20):
                 assert ctx.get(dispatcher.stalled)
-                assert ctx.get(dispatcher.push) == 0
+                assert ctx.get(result.dut.push) == 0
                 await ctx.tick()
             ctx.set(result.dut.space, 0b1111)
-            assert ctx.get(dispatcher.push) == ALL
+            assert ctx.get(result.dut.push) == ALL
 
         assert dumps
         return replace(result, testbenches=[until_first_dump], check=lambda: None)

@@ -154,13 +154,10 @@ class Surroundings(wiring.Component):
             m.d.comb += [read.addr.eq(address), read.en.eq(1)]
             return read.data
 
-        for name, targets, contents in (
-            ("bias", lanes.bias, self.biases),
-            ("multiplier", lanes.multiplier, self.multipliers),
-            ("shift", lanes.shift, self.shifts),
-        ):
+        for name, contents in (("bias", self.biases), ("multiplier", self.multipliers), ("shift", self.shifts)):
             for lane, ram in enumerate(contents):
-                m.d.comb += targets[lane].eq(port(f"{name}_{lane}", ram, lanes.channel_address))
+                field = lanes.parameters[lane][name]
+                m.d.comb += field.eq(port(f"{name}_{lane}", ram, lanes.channel_address))
         operand = Signal(WORD_BITS)
         m.d.sync += operand.eq(port("operands", self.operands, lanes.residual_address))
         m.d.comb += lanes.operand.eq(operand)
@@ -192,9 +189,9 @@ def bench(rng, config, kind, latency, *, slow, gaps):
     data = [[rng.randrange(-limit, limit) for limit in rng.choices(reach, k=count)] for _ in range(2)]
 
     async def drive(ctx):
-        ctx.set(lanes.fields, layer.fields)
-        ctx.set(lanes.residual, layer.residual_fields)
-        ctx.set(lanes.target, layer.target)
+        ctx.set(lanes.layer.fields, layer.fields)
+        ctx.set(lanes.layer.residual, layer.residual_fields)
+        ctx.set(lanes.layer.target, layer.target)
         for accumulators in data:
             # PE p holds every pes-th accumulator.
             queues = [accumulators[pe :: config.pes][::-1] for pe in range(config.pes)]
@@ -202,9 +199,9 @@ def bench(rng, config, kind, latency, *, slow, gaps):
             offered = [False] * config.pes
             steps, results, leaving, done = [], [], [], []
             turn, cycle = 0, 0
-            ctx.set(lanes.start, 1)
+            ctx.set(lanes.layer.start, 1)
             await ctx.tick()
-            ctx.set(lanes.start, 0)
+            ctx.set(lanes.layer.start, 0)
             while not done or cycle < done[0] + 40:
                 for pe, queue in enumerate(queues):
                     # An offer stays until it is taken.
@@ -217,7 +214,7 @@ def bench(rng, config, kind, latency, *, slow, gaps):
                     lanes.o.payload,
                     lanes.logit.valid,
                     lanes.logit.payload,
-                    lanes.done,
+                    lanes.layer.done,
                     *(source.ready for source in dut.i),
                 )
                 valid, values, logit_valid, logit, finished, *ready = sampled

@@ -88,25 +88,28 @@ async def dispatch(ctx, dut, lists, tasks, go):
         entering = entering or (waiting.pop() if waiting else None)
         dump, job = isinstance(leaving, Dump), isinstance(leaving, Job)
         if leaving:
-            assert ctx.get(dut.hit) == (dump or len(lists[leaving.number]) > 0)
-        target = (dump or job) and ctx.get(dut.hit)
+            assert ctx.get(dut.dispatcher.hit) == (dump or len(lists[leaving.number]) > 0)
+        target = (dump or job) and ctx.get(dut.dispatcher.hit)
         wanted = next(go)
-        push = target and wanted and ctx.get(dut.space)
+        push = target and wanted and ctx.get(dut.dispatcher.space)
         pushed = bool(push or (wanted and not target))
-        ctx.set(dut.lookup, entering.number if isinstance(entering, Job) else 0)
-        ctx.set(dut.advance, advance)
-        ctx.set(dut.pushed, pushed)
-        ctx.set(dut.dump, isinstance(read if advance else held, Dump))
-        ctx.set(dut.push, push)
+        ctx.set(dut.lookup.number, entering.number if isinstance(entering, Job) else 0)
+        ctx.set(dut.lookup.advance, advance)
+        ctx.set(dut.lookup.pushed, pushed)
+        ctx.set(dut.lookup.dump, isinstance(read if advance else held, Dump))
+        ctx.set(dut.dispatcher.push, push)
         if leaving:
-            ctx.set(dut.job, {"dump": dump, "value": 0 if dump else leaving.value, "accumulator": leaving.accumulator})
+            ctx.set(
+                dut.dispatcher.job,
+                {"dump": dump, "value": 0 if dump else leaving.value, "accumulator": leaving.accumulator},
+            )
         await ctx.tick()
         if advance:
             entering, reading, read, held = None, entering, reading, read
         if pushed:
             leaving, held = held, None
         advance = pushed
-    ctx.set(dut.push, 0)
+    ctx.set(dut.dispatcher.push, 0)
 
 
 class Watch:
@@ -118,7 +121,7 @@ class Watch:
 
     async def record(self, ctx):
         dut, cycle = self._dut, 0
-        signals = (dut.push, dut.product, dut.o.valid & dut.o.ready, dut.clearing)
+        signals = (dut.dispatcher.push, dut.product, dut.o.valid & dut.o.ready, dut.clearing)
         while True:
             _, _, *seen = await ctx.tick().sample(*signals)
             for value, cycles in zip(seen, (self.pushes, self.products, self.outputs, self.clearing), strict=True):
@@ -208,7 +211,7 @@ def test_a_full_output_queue_stops_a_dump_and_a_full_job_queue_says_so(tmp_path)
             await dispatch(ctx, dut, lists, [*filling, *waiting], always())
             for _ in range(60):
                 await ctx.tick()
-                assert not ctx.get(dut.space)
+                assert not ctx.get(dut.dispatcher.space)
             assert len(watch.products) == before
             assert ctx.get(dut.o.valid)
             ctx.set(dut.o.ready, 1)
@@ -270,18 +273,18 @@ def test_reset_drops_jobs_and_clears_accumulators(tmp_path, seed):
             for task in dropped[:until]:
                 if isinstance(task, Dump) or not lists[task.number]:
                     continue
-                ctx.set(pe.lookup, task.number)
-                ctx.set(pe.advance, 1)
-                ctx.set(pe.pushed, 1)
+                ctx.set(pe.lookup.number, task.number)
+                ctx.set(pe.lookup.advance, 1)
+                ctx.set(pe.lookup.pushed, 1)
                 await ctx.tick().repeat(3)
-                ctx.set(pe.advance, 0)
-                ctx.set(pe.pushed, 0)
-                while not (ctx.get(pe.space) and next(go)):
+                ctx.set(pe.lookup.advance, 0)
+                ctx.set(pe.lookup.pushed, 0)
+                while not (ctx.get(pe.dispatcher.space) and next(go)):
                     await ctx.tick()
-                ctx.set(pe.push, 1)
-                ctx.set(pe.job, {"dump": 0, "value": task.value, "accumulator": task.accumulator})
+                ctx.set(pe.dispatcher.push, 1)
+                ctx.set(pe.dispatcher.job, {"dump": 0, "value": task.value, "accumulator": task.accumulator})
                 await ctx.tick()
-                ctx.set(pe.push, 0)
+                ctx.set(pe.dispatcher.push, 0)
 
         async def everything(ctx):
             ctx.set(pe.slots, SLOTS)
@@ -293,7 +296,7 @@ def test_reset_drops_jobs_and_clears_accumulators(tmp_path, seed):
             await ctx.tick()
             ctx.set(reset, 0)
             assert ctx.get(pe.clearing)
-            assert ctx.get(pe.space)
+            assert ctx.get(pe.dispatcher.space)
             await dispatch(ctx, pe, lists, tasks, seldom(rng, 0.7))
 
         async def clearing(ctx):
@@ -325,11 +328,11 @@ def test_lookups_stand_still_without_advance(tmp_path):
             entered, left, advance = [], 0, True
             for _ in range(200):
                 number, pushed = rng.randrange(LISTS), rng.random() < 0.5
-                ctx.set(dut.lookup, number)
-                ctx.set(dut.advance, advance)
-                ctx.set(dut.pushed, pushed)
+                ctx.set(dut.lookup.number, number)
+                ctx.set(dut.lookup.advance, advance)
+                ctx.set(dut.lookup.pushed, pushed)
                 if left >= 3:
-                    assert ctx.get(dut.hit) == (len(lists[entered[left - 3]]) > 0)
+                    assert ctx.get(dut.dispatcher.hit) == (len(lists[entered[left - 3]]) > 0)
                 await ctx.tick()
                 if advance:
                     entered.append(number)

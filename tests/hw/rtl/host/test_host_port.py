@@ -65,11 +65,11 @@ class Surroundings(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.port = port = self.port
-        m.d.sync += port.logit.eq(port.logit_address * 12_345 - 300_000)
-        for half, value in enumerate(pair(port.read_core, port.read_bank, port.read_address)):
+        m.d.sync += port.logits.logit.eq(port.logits.address * 12_345 - 300_000)
+        for half, value in enumerate(pair(port.read_core, port.read.bank, port.read.address)):
             values = [Signal(signed(24), name=f"value_{half}_{n}") for n in range(3)]
             m.d.sync += [values[0].eq(value), values[1].eq(values[0]), values[2].eq(values[1])]
-            m.d.comb += port.read_pair[half].eq(values[2])
+            m.d.comb += port.read.pair[half].eq(values[2])
         return m
 
 
@@ -101,25 +101,25 @@ class Sequencer:
         self.events, self.images = [], []
 
     async def act(self, ctx):
-        port, rng = self._port, self._rng
-        ctx.set(port.idle, 1)
-        ctx.set(port.free, 1)
+        port, control, rng = self._port, self._port.sequencer, self._rng
+        ctx.set(control.idle, 1)
+        ctx.set(control.free, 1)
         while True:
             _, _, prepare, switch, program, run, flags = await ctx.tick().sample(
-                port.prepare, port.switch, port.flags.program, port.run, port.flags
+                control.prepare, control.switch, control.flags.program, control.run, control.flags
             )
             if prepare or switch or run:
                 self.events.append("prepare" if prepare else ("switch", program) if switch else "run")
-                ctx.set(port.idle, 0)
+                ctx.set(control.idle, 0)
             if prepare or switch:
                 for _ in range(rng.randrange(5)):
                     await ctx.tick()
             if switch:
-                ctx.set(port.run_words, IMAGE_WORDS + program)
-                ctx.set(port.servable, program != UNSERVABLE)
+                ctx.set(control.run_words, IMAGE_WORDS + program)
+                ctx.set(control.servable, program != UNSERVABLE)
             if run:
-                ctx.set(port.free, 0)
-                ctx.set(port.stepping, flags.step)
+                ctx.set(control.free, 0)
+                ctx.set(control.stepping, flags.step)
                 count = IMAGE_WORDS + flags.program
                 self.images.append(await receive(ctx, port.word, count, seldom(rng, 0.5)))
                 # An image's words are counted by the host port.
@@ -129,22 +129,22 @@ class Sequencer:
                     await ctx.tick()
                 ctx.set(port.word.ready, 0)
                 await self._run(ctx, flags)
-                ctx.set(port.free, 1)
-                ctx.set(port.stepping, 0)
+                ctx.set(control.free, 1)
+                ctx.set(control.stepping, 0)
             if prepare or switch or run:
-                ctx.set(port.idle, 1)
+                ctx.set(control.idle, 1)
 
     async def _run(self, ctx, flags):
-        port, rng = self._port, self._rng
+        control, rng = self._port.sequencer, self._rng
         if flags.report:
             await self._send(ctx, Reply.LAYER, [3, 1000, 2**32 - 1, 17, 5])
         if flags.step:
-            ctx.set(port.paused, 1)
+            ctx.set(control.paused, 1)
             resume = False
             while not resume:
-                _, _, resume = await ctx.tick().sample(port.resume)
+                _, _, resume = await ctx.tick().sample(control.resume)
             self.events.append("resume")
-            ctx.set(port.paused, 0)
+            ctx.set(control.paused, 0)
         for _ in range(rng.randrange(20)):
             await ctx.tick()
         await self._send(ctx, Reply.RESULT, [7, 0xFFFF_FFFF, 123_456, 2])
@@ -385,7 +385,7 @@ def test_throughput_of_writing_and_reading(tmp_path):
         loads, answers = [], []
 
         async def host(ctx):
-            ctx.set(port.idle, 1)
+            ctx.set(port.sequencer.idle, 1)
             ctx.set(port.o.ready, 1)
             await send(ctx, port.i, command(HostCommand.BEGIN), always())
             await send(ctx, port.i, command(HostCommand.WRITE, 0, [0, *range(words)]), always())

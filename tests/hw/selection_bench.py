@@ -128,12 +128,14 @@ class Machine(Elaboratable):
             m.submodules[f"scanner_{core}"], m.submodules[f"favour_{core}"] = scanner, favour
             m.submodules[f"ram_{core}"], m.submodules[f"table_{core}"] = ram, table
             words, masks = ram.read_port(), table.read_port()
+            word = Signal(WORD_BITS, name=f"word_{core}")
+            m.d.sync += word.eq(words.data)
             connect(m, self.selector.scanners[core], scanner.selector)
             m.d.comb += [
                 scanner.selection.eq(self.selections[core]),
                 words.addr.eq(scanner.address),
                 words.en.eq(1),
-                scanner.word.eq(words.data),
+                scanner.word.eq(word),
                 masks.addr.eq(scanner.table_address),
                 masks.en.eq(1),
                 scanner.table_data.eq(masks.data),

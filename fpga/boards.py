@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 __all__ = ["BAUD", "BOARDS", "CLOCKS_MHZ", "Board", "Pin", "Pll", "board"]
 
-#: Bits per second of a board's serial link, unless told otherwise.
+#: Bits per second of a board's serial link, unless told otherwise: the most that an FT231X makes (FTDI DS_FT231X).
 BAUD = 3_000_000
 #: Frequencies of the oscillator inside a PLL, and the most it is divided by.
 _OSCILLATOR_MHZ, _MOST_DIVIDER = (400, 800), 128

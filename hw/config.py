@@ -187,9 +187,7 @@ PRESETS = {
     "single": AcceleratorConfig(),
     "small": AcceleratorConfig(cores=2, list_words=1024, activation_words=1024, program_words=128),
     "small-85f": AcceleratorConfig(cores=2, list_words=8192, program_words=128, selector=4),
-    "medium-85f": AcceleratorConfig(
-        cores=4, list_words=4096, activation_words=1024, program_words=128, job_queue=32, selector=4
-    ),
+    "medium-85f": AcceleratorConfig(cores=4, list_words=4096, activation_words=1024, program_words=128, job_queue=32),
     "base": AcceleratorConfig(cores=8, lanes=2, list_words=8192, activation_words=2048, job_queue=32, selector=4),
     "base-85f": AcceleratorConfig(
         cores=8, list_words=1024, accumulator_bits=24, activation_words=1024, channel_words=128, program_words=128

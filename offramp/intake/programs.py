@@ -18,7 +18,7 @@ from offramp.measure.workloads import Workload
 __all__ = ["TRIED", "images_of", "of_model", "program_of"]
 
 #: Presets that are tried, the smallest first: by multipliers, then by memories.
-TRIED = ("single", "small", "small-85f", "base-85f", "base")
+TRIED = ("single", "small", "small-85f", "medium-85f", "base-85f", "base")
 
 
 def program_of(

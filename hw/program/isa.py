@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 #: Logits that the exit unit keeps.
-MAX_CLASSES = 64
+MAX_CLASSES = 128
 #: Words of a map that can have a number.
 NUMBERS = 1 << 16
 #: Chunks that a program can have, and rows of list words that a segment of one can have.

@@ -17,8 +17,8 @@ from tests.random_networks import NetworkMaker, random_codes, two_blocks, wide_n
 
 def test_too_many_classes_are_refused():
     maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
-    maker.head(INPUT, 65)
-    refused(maker.network("net"), ROOMY, r"net: classes must be from 2 to 64, not 65")
+    maker.head(INPUT, 129)
+    refused(maker.network("net"), ROOMY, r"net: classes must be from 2 to 128, not 129")
     maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
     maker.head(INPUT, 64)
     network = maker.network("net")

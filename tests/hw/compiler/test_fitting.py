@@ -53,5 +53,5 @@ def test_selections_need_their_hardware():
 
 def test_nothing_is_found_where_no_size_helps():
     maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
-    maker.head(INPUT, 65)
+    maker.head(INPUT, 129)
     assert fitting(maker.network("net"), PRESETS["base"], {}) is None

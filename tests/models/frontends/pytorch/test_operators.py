@@ -138,9 +138,9 @@ def test_operators_of_a_users_own_are_each_listed_with_their_lines():
 
 def test_exits_are_looked_at_beside_refused_operators():
     net = Body(nn.Sigmoid())
-    net.linear = nn.Linear(4, 65)
+    net.linear = nn.Linear(4, 129)
     reasons, _ = refusal(net)
-    assert re.search(r"^between: [^;]* not sigmoid of Sigmoid; linear: classes must be from 2 to 64, not 65$", reasons)
+    assert re.search(r"^between: [^;]* not sigmoid of Sigmoid; linear: classes must be from 2 to 128, not 129$", reasons)
 
 
 def test_chance_is_refused_by_its_operator():

@@ -367,15 +367,15 @@ class JobPort(wiring.Signature):
     -------
     hit : In(1)
         That list has entries in this PE, or it is a dump that is there.
-    space : In(1)
-        The PE's job queue takes a job.
+    blocked : In(1)
+        With ``hit``: the PE's job queue takes no job now.
     push : Out(1), job : Out(job_layout)
-        Queue a job; only with ``space`` and ``hit``. Jobs of the PEs differ in their activations, and that in depthwise
-        layers only.
+        Queue a job; only with ``hit``, and not while ``blocked``. Jobs of the PEs differ in their activations, and that
+        in depthwise layers only.
     """
 
     def __init__(self, config: AcceleratorConfig):
-        super().__init__({"hit": In(1), "space": In(1, init=1), "push": Out(1), "job": Out(job_layout(config))})
+        super().__init__({"hit": In(1), "blocked": In(1), "push": Out(1), "job": Out(job_layout(config))})
 
 
 class LaneControl(wiring.Signature):

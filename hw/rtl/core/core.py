@@ -109,8 +109,8 @@ class Core(wiring.Component):
         config = self._config
         # Registered: program words come from far away and go to every memory here.
         load = Signal(LoadWord)
-        loads = Signal()
-        m.d.sync += [load.eq(self.load.payload), loads.eq(self.load.valid & (self.load.payload.core == self.number))]
+        m.d.sync += load.eq(self.load.payload)
+        loads = self._loads(m)
 
         m.submodules.activations = activations = ActivationMemory(config)
         m.submodules.dispatcher = dispatcher = Dispatcher(config)
@@ -158,6 +158,16 @@ class Core(wiring.Component):
         m.d.sync += reset.eq(self.control.reset)
         return ResetInserter(promote(platform, m, reset))(m)
 
+    def _loads(self, m):
+        """For each memory that a program fills, by its number: the word is for it, from a register."""
+        lists = range(Memory.LISTS.value, Memory.LISTS.value + self._config.pes)
+        loads = {}
+        for number in (*lists, *(kind.value for kind in (Memory.LAYERS, Memory.BIAS, Memory.SCALE))):
+            loads[number] = Signal(name=f"loads_{number}")
+            word = self.load.payload
+            m.d.sync += loads[number].eq(self.load.valid & (word.core == self.number) & (word.memory == number))
+        return loads
+
     def _connect_dispatcher(self, m, start, layer, dispatcher, scanner, activations):
         """Its words come from the bank's one read port, which the scanner has in selections, the host while idle."""
         bank, pair = Signal(), self.read.address[:2]
@@ -188,7 +198,7 @@ class Core(wiring.Component):
             connect(m, dispatcher.pes[number], pe.dispatcher)
             connect(m, pe.o, lanes.i[number])
             m.d.comb += [
-                pe.load.valid.eq(writes | (loads & (load.memory == Memory.LISTS.value + number))),
+                pe.load.valid.eq(writes | loads[Memory.LISTS.value + number]),
                 pe.load.payload.address.eq(Mux(writes, row.address, load.address)),
                 pe.load.payload.data.eq(Mux(writes, row.words[number], load.data)),
                 pe.slots.eq(layer.source.slots),
@@ -243,7 +253,7 @@ class Core(wiring.Component):
         of_image = Signal()
         layer, image_window = Signal(LayerDescription), Signal(Window)
         m.d.comb += [
-            write.en.eq(loads & (load.memory == Memory.LAYERS.value)),
+            write.en.eq(loads[Memory.LAYERS.value]),
             address.eq(Mux(write.en, load.address, fetcher.address)),
             write.addr.eq(address),
             write.data.eq(load.data),
@@ -295,14 +305,14 @@ class Core(wiring.Component):
         fields = {name: field.shape for name, field in ChannelParameters.as_shape()}
         scale = data.StructLayout({name: fields[name] for name in ("multiplier", "shift")})
         # A scale's first word waits for its second.
-        multiplier = Signal(scale["multiplier"].shape)
-        is_scale, second = load.memory == Memory.SCALE.value, load.address[0]
-        with m.If(loads & is_scale & ~second):
+        multiplier, second = Signal(scale["multiplier"].shape), load.address[0]
+        is_scale = loads[Memory.SCALE.value]
+        with m.If(is_scale & ~second):
             m.d.sync += multiplier.eq(load.data)
         scaling = Signal(scale)
         m.d.comb += [scaling.multiplier.eq(multiplier), scaling.shift.eq(load.data)]
         kinds = {
-            "bias": (fields["bias"], load.data, load.memory == Memory.BIAS.value, load.address),
+            "bias": (fields["bias"], load.data, loads[Memory.BIAS.value], load.address),
             "scale": (scale, scaling, is_scale & second, load.address[1:]),
         }
         for number in range(config.lanes):
@@ -315,7 +325,7 @@ class Core(wiring.Component):
                 m.d.comb += [
                     write.addr.eq(channel[lane_bits:]),
                     write.data.eq(word),
-                    write.en.eq(loads & mine & (channel[:lane_bits] == number)),
+                    write.en.eq(mine & (channel[:lane_bits] == number)),
                     reads[kind].addr.eq(lanes.channel_address),
                     reads[kind].en.eq(1),
                 ]

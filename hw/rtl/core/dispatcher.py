@@ -99,7 +99,7 @@ class Dispatcher(wiring.Component):
     Parts, as in the picture: the walk with the queue behind it; the scan, and the item that it takes next; the words
     kept for their jobs; the address sums beside the pointer lookups; what each PE is told; the push.
 
-    Throughput: one issue slot per cycle. Back-pressure: by ``space`` and ``hold``. Reset: idle.
+    Throughput: one issue slot per cycle. Back-pressure: by ``blocked`` and ``hold``. Reset: idle.
     """
 
     #: Cycles from ``start`` to the first slot: the walk, the RAMs' two, the queue's two, the scanner.
@@ -345,14 +345,13 @@ class Dispatcher(wiring.Component):
 
     def _push(self, m, out):
         """All targets together, or nobody: one PE without space holds up the pipeline, which hears it a cycle later."""
-        targets, space = Signal(self._config.pes), Cat(pe.space for pe in self.pes)
-        frozen = Signal()
+        wanted, frozen = Cat(each.wanted for each in out), Signal()
+        hit, blocked = Cat(pe.hit for pe in self.pes), Cat(pe.blocked for pe in self.pes)
         m.d.comb += [
-            targets.eq(Cat(each.wanted & pe.hit for each, pe in zip(out, self.pes, strict=True))),
-            frozen.eq((targets & ~space).any()),
+            frozen.eq((wanted & blocked).any()),
             self.stalled.eq(frozen),
             self.lookup.pushed.eq(~frozen & ~self.hold),
-            Cat(pe.push for pe in self.pes).eq(Mux(self.lookup.pushed, targets, 0)),
+            Cat(pe.push for pe in self.pes).eq(Mux(self.lookup.pushed, wanted & hit, 0)),
             *(pe.job.eq(each.job) for pe, each in zip(self.pes, out, strict=True)),
         ]
         m.d.sync += self.lookup.advance.eq(self.lookup.pushed)

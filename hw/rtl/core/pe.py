@@ -88,8 +88,8 @@ class ProcessingElement(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         walker = _Walker(self._config)
-        pointer, entry_port = self._look_up(m)
-        jobs, head = self._queue_jobs(m, pointer)
+        pointer, entry_port, next_hit = self._look_up(m)
+        jobs, head = self._queue_jobs(m, pointer, next_hit)
         self._walk(m, walker, jobs, head, entry_port)
         accumulators = self._accumulate(m, walker, entry_port)
         self._queue_outputs(m, walker, accumulators)
@@ -101,7 +101,7 @@ class ProcessingElement(wiring.Component):
         Returns
         -------
         tuple
-            The pointer in the push stage, and the walker's port of the list memory.
+            The pointer in the push stage, the walker's port of the list memory, and ``hit`` in the next cycle.
         """
         config = self._config
         m.submodules.lists = lists = memory.Memory(
@@ -130,11 +130,14 @@ class ProcessingElement(wiring.Component):
         ]
         with m.If(self.lookup.advance):
             m.d.sync += [fetched.eq(pointer_port.data), waiting.eq(found)]
+        hit = Signal()
+        m.d.comb += hit.eq(Mux(self.lookup.pushed, following.hit | self.lookup.dump, self.dispatcher.hit))
+        m.d.sync += self.dispatcher.hit.eq(hit)
         with m.If(self.lookup.pushed):
-            m.d.sync += [pointer.eq(following.pointer), self.dispatcher.hit.eq(following.hit | self.lookup.dump)]
-        return pointer, entry_port
+            m.d.sync += pointer.eq(following.pointer)
+        return pointer, entry_port, hit
 
-    def _queue_jobs(self, m, pointer):
+    def _queue_jobs(self, m, pointer, next_hit):
         """Job queue between dispatcher and walker; returns it and the job at its head."""
         config = self._config
         job = Signal(data.StructLayout({"told": job_layout(config), "pointer": pointer_layout(config), "single": 1}))
@@ -149,13 +152,9 @@ class ProcessingElement(wiring.Component):
             jobs.w_en.eq(self.dispatcher.push),
             head.eq(jobs.r_data),
         ]
-        # All PEs' space decides whether the dispatcher moves on, in the same cycle: a register of its own.
-        with m.If(jobs.r_en & jobs.r_rdy):
-            m.d.sync += self.dispatcher.space.eq(1)
-        with m.Else():
-            m.d.sync += self.dispatcher.space.eq(
-                jobs.level != Mux(self.dispatcher.push, config.job_queue - 1, config.job_queue)
-            )
+        # What all PEs say decides whether the dispatcher moves on, in the same cycle: a register of its own.
+        full = jobs.level == Mux(self.dispatcher.push, config.job_queue - 1, config.job_queue)
+        m.d.sync += self.dispatcher.blocked.eq(next_hit & full & ~(jobs.r_en & jobs.r_rdy))
         return jobs, head
 
     def _walk(self, m, walker, jobs, head, entry_port):

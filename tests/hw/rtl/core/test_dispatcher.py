@@ -70,7 +70,7 @@ class Surroundings(wiring.Component):
                     Signal(CONFIG.pes), behind(Signal(CONFIG.pes), hit), dispatcher.lookup.dump.replicate(CONFIG.pes)
                 )
             ),
-            Cat(pe.space for pe in dispatcher.pes).eq(self.space),
+            Cat(pe.blocked for pe in dispatcher.pes).eq(Cat(pe.hit for pe in dispatcher.pes) & ~self.space),
             self.push.eq(Cat(pe.push for pe in dispatcher.pes)),
         ]
         number = dispatcher.lookup.number

@@ -91,7 +91,7 @@ async def dispatch(ctx, dut, lists, tasks, go):
             assert ctx.get(dut.dispatcher.hit) == (dump or len(lists[leaving.number]) > 0)
         target = (dump or job) and ctx.get(dut.dispatcher.hit)
         wanted = next(go)
-        push = target and wanted and ctx.get(dut.dispatcher.space)
+        push = target and wanted and not ctx.get(dut.dispatcher.blocked)
         pushed = bool(push or (wanted and not target))
         ctx.set(dut.lookup.number, entering.number if isinstance(entering, Job) else 0)
         ctx.set(dut.lookup.advance, advance)
@@ -211,7 +211,7 @@ def test_a_full_output_queue_stops_a_dump_and_a_full_job_queue_says_so(tmp_path)
             await dispatch(ctx, dut, lists, [*filling, *waiting], always())
             for _ in range(60):
                 await ctx.tick()
-                assert not ctx.get(dut.dispatcher.space)
+                assert ctx.get(dut.dispatcher.blocked)
             assert len(watch.products) == before
             assert ctx.get(dut.o.valid)
             ctx.set(dut.o.ready, 1)
@@ -279,7 +279,7 @@ def test_reset_drops_jobs_and_clears_accumulators(tmp_path, seed):
                 await ctx.tick().repeat(3)
                 ctx.set(pe.lookup.advance, 0)
                 ctx.set(pe.lookup.pushed, 0)
-                while not (ctx.get(pe.dispatcher.space) and next(go)):
+                while ctx.get(pe.dispatcher.blocked) or not next(go):
                     await ctx.tick()
                 ctx.set(pe.dispatcher.push, 1)
                 ctx.set(pe.dispatcher.job, {"dump": 0, "value": task.value, "accumulator": task.accumulator})
@@ -296,7 +296,7 @@ def test_reset_drops_jobs_and_clears_accumulators(tmp_path, seed):
             await ctx.tick()
             ctx.set(reset, 0)
             assert ctx.get(pe.clearing)
-            assert ctx.get(pe.dispatcher.space)
+            assert not ctx.get(pe.dispatcher.blocked)
             await dispatch(ctx, pe, lists, tasks, seldom(rng, 0.7))
 
         async def clearing(ctx):

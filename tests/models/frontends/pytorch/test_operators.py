@@ -140,7 +140,8 @@ def test_exits_are_looked_at_beside_refused_operators():
     net = Body(nn.Sigmoid())
     net.linear = nn.Linear(4, 129)
     reasons, _ = refusal(net)
-    assert re.search(r"^between: [^;]* not sigmoid of Sigmoid; linear: classes must be from 2 to 128, not 129$", reasons)
+    classes = "linear: classes must be from 2 to 128, not 129"
+    assert re.search(rf"^between: [^;]* not sigmoid of Sigmoid; {classes}$", reasons)
 
 
 def test_chance_is_refused_by_its_operator():

@@ -480,7 +480,8 @@ def test_a_reset_of_the_sequencer_resets_the_cores(tmp_path):
         sequencer = Sequencer(CONFIG)
 
         async def drive(ctx):
-            ctx.set(sequencer.clearing, 1)
+            for core in sequencer.cores:
+                ctx.set(core.clearing, 1)
             for _ in range(3):
                 assert ctx.get(sequencer.control.reset)
                 for _ in range(10):

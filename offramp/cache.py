@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from offramp.measure.peers import PEERS
 from offramp.rtl.cache_place import SIMULATORS, cache_root
 
@@ -95,6 +93,8 @@ def _removed(path: Path) -> bool:
     if not path.is_dir():
         path.unlink()
         return True
+    from filelock import FileLock, Timeout
+
     try:
         with FileLock(path / "lock", timeout=0):
             shutil.rmtree(path)

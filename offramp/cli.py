@@ -4,9 +4,8 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
-from functools import cache
-from typing import Annotated, Any
+from functools import cache, partial
+from typing import Annotated, Any, ClassVar
 
 import typer
 from typer.core import TyperCommand
@@ -15,56 +14,48 @@ from typer.main import get_command
 # Before torch and numba are imported: spinning OpenMP threads slow each other down when anything else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from offramp.commands import bench, board, compare, demo, exits, files, hardware, network, report, runs, zoo
+from offramp.command_group import CommandGroup, command, plain
 from offramp.errors import sentence
 from offramp.stopping import Stopped, stoppable
 
-__all__ = ["app", "command_line", "main"]
+__all__ = ["app", "command_line", "commands", "main"]
 
-app = typer.Typer(
-    help="Sparse, int8, early-exiting neural networks on an open two-sided sparse accelerator.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-_GROUPS: dict[str, dict[str, Callable[..., None]]] = {
-    "All at once": {"demo": demo.demo},
+#: The functions in ``offramp.commands`` that are commands, by the panel in which help shows them.
+_PANELS = {
+    "All at once": {"demo": "demo.demo"},
     "Make a network": {
-        "train": network.train,
-        "compress": network.compress,
-        "import": network.import_,
-        "export": network.export,
-        "exit": exits.exit_,
-        "zoo": zoo.zoo,
+        "train": "network.train",
+        "compress": "network.compress",
+        "import": "network.import_",
+        "export": "network.export",
+        "exit": "exits.exit_",
+        "zoo": "zoo.zoo",
     },
     "Make and run its program": {
-        "compile": network.compile_,
-        "evaluate": runs.evaluate,
-        "simulate": runs.simulate,
-        "verify": runs.verify,
+        "compile": "network.compile_",
+        "evaluate": "runs.evaluate",
+        "simulate": "runs.simulate",
+        "verify": "runs.verify",
     },
-    "Make the hardware": {"generate": hardware.generate, "build": hardware.build},
+    "Make the hardware": {"generate": "hardware.generate", "build": "hardware.build"},
     "Look closer": {
-        "info": files.info,
-        "diff": compare.diff,
-        "disasm": files.disasm,
-        "bench": bench.bench,
-        "report": report.report,
+        "info": "files.info",
+        "diff": "compare.diff",
+        "disasm": "files.disasm",
+        "bench": "bench.bench",
+        "report": "report.report",
     },
-    "Tidy up": {"clean": files.clean},
+    "Tidy up": {"clean": "files.clean"},
 }
-_BOARD: dict[str, Callable[..., None]] = {
-    "flash": board.flash,
-    "selftest": board.selftest,
-    "run": board.run,
-    "bench": board.bench,
-}
+_BOARD = {"flash": "board.flash", "selftest": "board.selftest", "run": "board.run", "bench": "board.bench"}
 
 
 class KnownOptions(TyperCommand):
     """A command that knows which other ones have an option that it hasn't."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its parameters."""
+        return plain(self, super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse options of other commands.
@@ -74,16 +65,35 @@ class KnownOptions(TyperCommand):
         ValueError
             Naming the commands that have it.
         """
-        words = args[: args.index("--")] if "--" in args else args
+        words, own = args[: args.index("--")] if "--" in args else args, _options_of(self)
         for name in (word.partition("=")[0] for word in words if word.startswith("--")):
-            having = [command for command, options in _options().items() if name in options]
-            if having and (called := _called(ctx)) not in having:
-                raise ValueError(f"{name} is no option of {called}, but of {', '.join(having)}")
+            having = [] if name in own else [other for other, found in commands().items() if name in _options_of(found)]
+            if having:
+                raise ValueError(f"{name} is no option of {_called(ctx)}, but of {', '.join(having)}")
         try:
             return list(super().parse_args(ctx, args))
         except BaseException:
             ctx.close()  # Nobody else ends what options have begun, if the context isn't made.
             raise
+
+
+class _Boards(CommandGroup):
+    """Those of boards."""
+
+    makers: ClassVar = {name: partial(command, name, place, KnownOptions) for name, place in _BOARD.items()}
+
+
+class _Program(CommandGroup):
+    """All commands."""
+
+    makers: ClassVar = {
+        **{
+            name: partial(command, name, place, KnownOptions, panel)
+            for panel, places in _PANELS.items()
+            for name, place in places.items()
+        },
+        "board": lambda: get_command(_boards),
+    }
 
 
 @cache
@@ -92,22 +102,22 @@ def command_line() -> Any:
     return get_command(app)
 
 
+@cache
+def commands() -> dict[str, Any]:
+    """Every command by its name, with its group's; all of them are made."""
+    found = dict(command_line().commands)
+    return found | {f"board {name}": of_board for name, of_board in found.pop("board").commands.items()}
+
+
 def _called(ctx: Any) -> str:
     """The name of the command that is called, with its group's."""
     grouped = ctx.parent is not None and ctx.parent.parent is not None
     return f"{ctx.parent.info_name} {ctx.info_name}" if grouped else str(ctx.info_name)
 
 
-@cache
-def _options() -> dict[str, set[str]]:
-    """The options of every command."""
-    commands: dict[str, Any] = dict(getattr(command_line(), "commands"))  # noqa: B009
-    for group in [name for name, found in commands.items() if hasattr(found, "commands")]:
-        commands |= {f"{group} {name}": found for name, found in commands.pop(group).commands.items()}
-    return {
-        name: {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
-        for name, found in commands.items()
-    }
+def _options_of(found: Any) -> set[str]:
+    """The options of a command."""
+    return {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
 def _version(wanted: bool) -> None:
@@ -119,6 +129,11 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+_SETTINGS: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
+app = typer.Typer(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]}, **_SETTINGS)
+_boards: typer.Typer = typer.Typer(name="board", cls=_Boards, **_SETTINGS)
+
+
 @app.callback()
 def _program(
     *,
@@ -127,14 +142,9 @@ def _program(
     """Sparse, int8, early-exiting neural networks on an open two-sided sparse accelerator."""
 
 
-for _panel, _commands in _GROUPS.items():
-    for _name, _command in _commands.items():
-        app.command(_name, cls=KnownOptions, rich_help_panel=_panel)(_command)
-
-_boards = typer.Typer(help="Use a board: load its bitstream, test it, run programs on it.", no_args_is_help=True)
-for _name, _command in _BOARD.items():
-    _boards.command(_name, cls=KnownOptions)(_command)
-app.add_typer(_boards, name="board", rich_help_panel="Make the hardware")
+@_boards.callback(rich_help_panel="Make the hardware")
+def _board() -> None:
+    """Use a board: load its bitstream, test it, run programs on it."""
 
 
 def main() -> None:

@@ -5,12 +5,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from models.datasets.sources import Progress
 from offramp.stopping import Stopped
+
+if TYPE_CHECKING:
+    from models.datasets.sources import Progress
 
 __all__ = ["Terminal", "diverted", "results"]
 
@@ -68,7 +70,7 @@ class Terminal:
         self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Progress]:
+    def stage(self, name: str) -> Iterator["Progress"]:
         """Show a stage while it runs and how long it took when it is over.
 
         Stopped, it says how to go on, unless what it did says so.
@@ -83,7 +85,7 @@ class Terminal:
         self.say(f"✓ {name} ({time.monotonic() - start:.1f} s)")
 
     @contextmanager
-    def _bar(self, name: str) -> Iterator[Progress]:
+    def _bar(self, name: str) -> Iterator["Progress"]:
         from rich.progress import (
             BarColumn,
             SpinnerColumn,
@@ -113,7 +115,7 @@ class Terminal:
             yield step
 
     @contextmanager
-    def _lines(self, name: str) -> Iterator[Progress]:
+    def _lines(self, name: str) -> Iterator["Progress"]:
         start = shown = time.monotonic()
         said, last, lock, over = "", f"  {name}", threading.Lock(), threading.Event()
         self.say(f"… {name}")

@@ -10,7 +10,6 @@ from hw.config import PRESETS, preset
 from hw.network.exits import DEFAULT, LIMITS, Conditions
 from hw.output import STANDARD_OUTPUT, check_file, check_folder
 from hw.rules import check_identifier
-from models.datasets.splits import NAMES
 from offramp.console import diverted
 
 __all__ = [
@@ -141,6 +140,8 @@ def checked_config(name: str | None) -> str | None:
 
 def checked_data(name: str) -> str:
     """Refuse a data set that there isn't."""
+    from models.datasets.splits import NAMES
+
     if name not in NAMES:
         raise ValueError(f"data must be one of {', '.join(NAMES)}, not {name!r}")
     return name

@@ -68,7 +68,7 @@ class Dataset:
         )
 
 
-def _stratified(labels: np.ndarray, fraction: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _stratified(labels: np.ndarray, fraction: float, rng: "np.random.Generator") -> tuple[np.ndarray, np.ndarray]:
     """Indices of a share of every class, and of the rest, both shuffled."""
     taken = []
     for label in np.unique(labels):

@@ -166,8 +166,8 @@ def _request(
         When an option is no such number.
     """
     sizes, means, deviations = _shape(shape), _numbers(mean, "--mean"), _numbers(deviation, "--deviation")
+    from offramp.intake.preprocessing import Preprocessing
     from offramp.intake.request import ModelRequest
-    from offramp.intake.samples import Preprocessing
 
     preprocessing = Preprocessing(scale=scale, mean=means, deviation=deviations)
     return ModelRequest(model=str(model), shape=sizes, preprocessing=preprocessing, seed=seed, root=data_dir, **options)

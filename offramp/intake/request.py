@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offramp.intake.samples import Preprocessing
+from offramp.intake.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from models.compression.ranges import Ranges

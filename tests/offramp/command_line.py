@@ -61,12 +61,7 @@ COMMANDS = {
 
 def registered() -> dict[str, Callable[..., None]]:
     """Every command's function, by its name, with its group's."""
-    groups = {"": app, **{f"{group.name} ": group.typer_instance for group in app.registered_groups}}
-    return {
-        f"{before}{command.name}": command.callback
-        for before, group in groups.items()
-        for command in group.registered_commands
-    }
+    return {name: found.callback for name, found in cli.commands().items()}
 
 
 def run(name, *arguments):

@@ -11,24 +11,30 @@ from hw.config import preset
 from tests.random_networks import random_network
 
 #: What takes long to import.
-HEAVY = ("torch", "onnx", "numba", "llvmlite", "scipy", "sklearn", "amaranth", "cocotb", "cocotb_tools")
-_RUN = f"""
+HEAVY = ("torch", "onnx", "numba", "llvmlite", "scipy", "sklearn", "amaranth", "cocotb", "cocotb_tools", "pydantic")
+_RUN = """
 import sys
 sys.argv = ["offramp", *sys.argv[1:]]
 from offramp.cli import main
 try:
     main()
 finally:
-    print("loaded:", *sorted(set(sys.modules) & set({HEAVY!r})))
+    print("loaded:", *sys.modules)
 """
 
 
-def loaded(*arguments: object) -> tuple[int, set[str], str]:
-    """A command's exit code, which heavy modules it loaded, and what it said on standard error."""
+def modules(*arguments: object) -> tuple[int, set[str], str]:
+    """A command's exit code, which modules it loaded, and what it said on standard error."""
     command = [sys.executable, "-c", _RUN, *map(str, arguments)]
     found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     (line,) = [line for line in found.stdout.splitlines() if line.startswith("loaded:")]
     return found.returncode, set(line.split()[1:]), found.stderr
+
+
+def loaded(*arguments: object) -> tuple[int, set[str], str]:
+    """The same, of modules those that take long to import."""
+    code, found, said = modules(*arguments)
+    return code, found & set(HEAVY), said
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +47,15 @@ def program(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["-h"], ["simulate", "-h"]], ids=" ".join)
 def test_what_says_something_of_itself_loads_nothing(arguments):
     assert loaded(*arguments)[:2] == (0, set())
+
+
+def test_only_the_command_that_is_called_is_imported():
+    found = {name for name in modules("clean", "-h")[1] if name.startswith("offramp.commands.")}
+    assert found == {f"offramp.commands.{name}" for name in ("common", "files", "model_options")}
+
+
+def test_the_version_needs_neither_arrays_nor_tables():
+    assert not modules("--version")[1] & {"numpy", "rich"}
 
 
 @pytest.mark.parametrize(

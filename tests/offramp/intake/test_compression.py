@@ -6,7 +6,8 @@ from torch import nn
 
 from hw.config import preset
 from offramp.intake.compression import sparse
-from offramp.intake.samples import Preprocessing, Samples, parts
+from offramp.intake.preprocessing import Preprocessing
+from offramp.intake.samples import Samples, parts
 
 
 class Net(nn.Module):

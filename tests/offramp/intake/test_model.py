@@ -12,8 +12,8 @@ from models.compression.quantize import encode
 from models.integer import golden
 from offramp import stages
 from offramp.intake.model import read
+from offramp.intake.preprocessing import Preprocessing
 from offramp.intake.request import ModelRequest
-from offramp.intake.samples import Preprocessing
 from tests.models.frontends.onnx.onnx_models import model, node, saved
 from tests.models.frontends.quantized.quantized_programs import Quantized, two_layers
 from tests.offramp.intake.models import MODULE, tflite_file

@@ -1,0 +1,98 @@
+"""Commands that are imported when they are called, and read their values without long imports."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+__all__ = ["CommandGroup", "command", "plain"]
+
+
+class _Plain:
+    """Reads the values of a parameter: they stay what they are, or text becomes a path.
+
+    Typer would import Pydantic for it, which takes longer than most commands; the values become the same.
+    """
+
+    def __init__(self, kind: Callable[[Any], Any]) -> None:
+        self._kind = kind
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """One value, None, or a list of values of a parameter that takes several."""
+        if param.multiple or param.nargs == -1:
+            return [self._kind(each) for each in value or ()]
+        return None if value is None else self._kind(value)
+
+
+def plain(command: Any, parameters: list[Any]) -> list[Any]:
+    """Let the parameters of a command be read plainly: as its function has them, the others are flags."""
+    hints = signature(command.callback).parameters
+    for parameter in parameters:
+        types = _types(hints[parameter.name].annotation) if parameter.name in hints else {bool}
+        parameter.get_runtime_param = partial(_Plain, next((kind for kind in (bool, Path) if kind in types), str))
+    return parameters
+
+
+def _types(hint: Any) -> set[Any]:
+    """A type and all that it is made of."""
+    return {hint}.union(*map(_types, get_args(hint)))
+
+
+class _OnDemand(Mapping[str, Any]):
+    """Values that are made when they are asked for, once; ``makers`` are functions that make them, by name."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Any]]) -> None:
+        self._makers = {name: cache(maker) for name, maker in makers.items()}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
+def command(name: str, place: str, kind: type[TyperCommand], panel: str | None = None) -> Any:
+    """The command of a function, which is imported now.
+
+    Parameters
+    ----------
+    place : str
+        File and name of the function, in ``offramp.commands``, with a dot between them.
+    kind : type
+        Of the command.
+    panel : str or None
+        In which help shows it.
+    """
+    module, function = place.split(".")
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command(name, cls=kind, rich_help_panel=panel)(getattr(import_module(f"offramp.commands.{module}"), function))
+    return get_command(alone)
+
+
+class CommandGroup(TyperGroup):
+    """Commands that are made when they are called.
+
+    Attributes
+    ----------
+    makers : dict of str to function
+        What makes each command, by its name; of every subclass.
+    """
+
+    makers: ClassVar[dict[str, Callable[[], Any]]]
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands: Any = _OnDemand(self.makers)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its parameters."""
+        return plain(self, super().get_params(ctx))

@@ -1,0 +1,41 @@
+from pathlib import Path
+
+from typer._coercion import build_runtime_param
+
+from offramp import cli
+from tests.offramp.command_line import run
+
+
+def parameters():
+    """Every parameter that a command or group has."""
+    line = cli.command_line()
+    context = line.make_context("offramp", [], resilient_parsing=True)
+    for command in (line, line.commands["board"], *cli.commands().values()):
+        yield from command.get_params(context)
+
+
+def test_values_become_what_typer_makes_of_them_with_pydantic():
+    seen = set()
+    for parameter in parameters():
+        typers = build_runtime_param(parameter.type_descriptor)
+        text = (["x/y", "7"],) if parameter.multiple or parameter.nargs == -1 else ("x/y", "7", "")
+        flag = parameter.type_descriptor.annotation is bool
+        for value in (None, parameter.default, *((True, False) if flag else text)):
+            ours, wanted = (each.coerce(value, parameter, None) for each in (parameter.get_runtime_param(), typers))
+            assert (ours, type(ours)) == (wanted, type(wanted)) or (not ours and wanted == ())
+            seen.add(type(ours))
+    assert seen == {type(None), bool, str, list, type(Path())}
+
+
+def test_commands_are_made_once_and_all_of_them_are_shown():
+    line = cli.command_line()
+    assert line.commands["info"] is line.commands["info"]
+    text, code = run("--help")
+    assert code == 0
+    assert all(f"│ {name} " in text for name in line.commands)
+
+
+def test_a_name_that_is_nearly_a_command_is_answered_with_that():
+    text, code = run("simulat")
+    assert code == 2
+    assert "Did you mean 'simulate'?" in text

@@ -284,12 +284,21 @@ def test_images_in_other_units_set_the_range_of_the_input():
         encode(255 * images, network)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_calibration_is_the_same_whatever_the_process_has_set(setting, dtype):
+def doubled(dtype):
+    """A network, and images for it."""
     torch.manual_seed(3)
-    model = Doubled().to(dtype)
-    images = np.random.default_rng(4).random((70, 8, 8, 1))
-    expected = calibrate(model, images, "net").network
+    return Doubled().to(dtype), np.random.default_rng(4).random((70, 8, 8, 1))
+
+
+@pytest.fixture(scope="module", params=[torch.float32, torch.float64], ids=["float32", "float64"])
+def usual(request):
+    """A type of weights, and what calibration makes of them in a process that has set nothing."""
+    return request.param, calibrate(*doubled(request.param), "net").network
+
+
+def test_calibration_is_the_same_whatever_the_process_has_set(setting, usual):
+    dtype, expected = usual
+    model, images = doubled(dtype)
     if isinstance(setting, Spoiler):  # what the module itself computes is another thing then, and that is noticed
         with setting, pytest.raises(ValueError, match="stem"):
             calibrate(model, images)

@@ -38,7 +38,7 @@ def refused(network: Network, config: AcceleratorConfig, message: str) -> None:
         compile_network(network, config)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(10), *(pytest.param(n, marks=pytest.mark.slow) for n in range(10, 20))])
 def test_random_networks_equal_the_golden_model(seed):
     network = random_network(seed, size=6)
     program = compile_network(network, ROOMY.replace(pes=(2, 4, 8)[seed % 3]))
@@ -219,8 +219,14 @@ def test_an_add_of_the_image_to_itself_is_refused():
     )
 
 
-@pytest.mark.parametrize("cores", [1, 4])
-@pytest.mark.parametrize("between", ["", "average", "largest"])
+#: Cores, and the pool between the first layer and the last.
+POOLS = [
+    *((4, ""), (4, "average"), (4, "largest"), (1, "")),
+    *(pytest.param(1, between, marks=pytest.mark.slow) for between in ("average", "largest")),
+]
+
+
+@pytest.mark.parametrize(("cores", "between"), POOLS)
 @pytest.mark.parametrize(("zero_point", "low"), [(-128, -128), (-20, -20)])
 def test_max_pools_of_what_has_no_code_below_its_zero_point(zero_point, low, between, cores):
     """Also where another pool lies between: its codes are no lower."""
@@ -231,8 +237,7 @@ def test_max_pools_of_what_has_no_code_below_its_zero_point(zero_point, low, bet
     assert maxima == [int(layer.kind == "max_pool2d") for layer in network.layers]
 
 
-@pytest.mark.parametrize("cores", [1, 4])
-@pytest.mark.parametrize("between", ["", "average", "largest"])
+@pytest.mark.parametrize(("cores", "between"), POOLS)
 @pytest.mark.parametrize(("zero_point", "low"), [(-20, -21), (0, -128), (127, -128)])
 def test_max_pools_of_codes_below_the_zero_point(zero_point, low, between, cores):
     """What only max pools read is stored against its lowest code; ten channels leave six dummies in the last word."""

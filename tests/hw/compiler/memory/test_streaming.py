@@ -80,7 +80,7 @@ def test_a_layer_alone_may_be_too_large():
     found = [re.fullmatch(pattern, message) for message in messages]
     assert found
     assert all(match and int(match[1]) - 64 == int(match[2]) for match in found)
-    network = streaming(0).network
+    network = streaming(6).network
     with pytest.raises(ShortageError, match=r"^list memory holds 128 words a PE; this network needs \d+"):
         compile_network(network, CONFIG.replace(loader=0))
 
@@ -122,13 +122,13 @@ def test_lists_that_stay_may_leave_just_enough(resident):
 
 
 def test_the_file_keeps_external_memory(tmp_path):
-    program = streaming(0)
+    program = streaming(6)
     program.save(tmp_path / "p.off")
     found = load(tmp_path / "p.off", CONFIG)
     np.testing.assert_array_equal(found.images["weights"], program.images["weights"])
 
 
-GOOD = streaming(0)
+GOOD = streaming(6)
 CHANGES = Changes(GOOD)
 CHUNKS = GOOD.decoded.chunks
 TABLE = len(GOOD.images["program"]) - len(CHUNKS) * words_of(Chunk)

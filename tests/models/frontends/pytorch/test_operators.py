@@ -16,62 +16,67 @@ def refusal(net):
     return re.subn(r" \(\w+\.py:\d+\)", "", str(caught.value))
 
 
+REFUSED = [
+    (nn.LPPool2d(2, 2), "^between: operators must be among adaptive_avg_pool1d, .* add, .*, not pow of LPPool2d$"),
+    (nn.Sequential(nn.ReLU(), nn.Sigmoid()), r"^between.1: operators must be among .* not sigmoid of Sigmoid$"),
+    (
+        Call(lambda x: nn.functional.conv2d(x.view(len(x), 8, 3, 6), torch.ones(4, 8, 1, 1))),
+        "Conv2d must read a map",
+    ),
+    (
+        nn.AvgPool2d(2, padding=1, count_include_pad=False),
+        r"^between: every window of an AvgPool2d must be divided by the same number: the zeros",
+    ),
+    (nn.AvgPool2d(4, ceil_mode=True), "^between: every window of an AvgPool2d must be divided by the same number"),
+    (nn.AvgPool2d(1, stride=2), r"^between: a pool's window must be of 2 positions or more at stride \(2, 2\)"),
+    (
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"),
+        r"^between: padding must add .*, not .* of circular 0$",
+    ),
+    (nn.Sequential(nn.ConstantPad2d(1, 0.5), nn.Conv2d(4, 4, 3)), "^between.0: padding must add .*constant 0.5$"),
+    (nn.Sequential(nn.ZeroPad2d(-1), nn.Conv2d(4, 4, 3)), "^between.0: padding must add rows and columns"),
+    (nn.ZeroPad2d(1), "^between: padding must add rows and columns of zeros before a Conv2d"),
+    (
+        nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4)),
+        r"^between.1: BatchNorm2d must be the only reader of one of conv",
+    ),
+    (nn.BatchNorm2d(4, track_running_stats=False), "^between: BatchNorm2d must keep running statistics"),
+    (nn.Sequential(nn.ReLU(), nn.ReLU()), r"^between.1: ReLU must be the only reader"),
+    (
+        Call(lambda x: torch.relu(x) + x),
+        "^between: ReLU must be the only reader of one of conv, depthwise, linear, add without ReLU",
+    ),
+    (Call(torch.sigmoid), "^between: operators must be among .* not sigmoid"),
+    (Call(lambda x: x + 1), "^between.add: an addition must be of two maps"),
+    (Call(lambda x: torch.add(x, x, alpha=2)), "^between.add: an addition must be of two maps"),
+    (Call(lambda x: operator.mul(x, x)), "^between: a product must be of a map and its own winners"),
+    (Call(lambda x: torch.dropout(x, 0.5, True)), "^between: operators must be among"),
+    (Call(lambda x: x + torch.rand_like(x)), "^between: operators must be among .* not rand_like"),
+    (nn.MaxPool2d(2, dilation=2), "^between: MaxPool2d must have dilation 1$"),
+    (
+        nn.AdaptiveAvgPool2d(4),
+        r"^between: AdaptiveAvgPool2d must give sizes that divide the map's \(6, 6\), not \(4, 4\)",
+    ),
+    (
+        Call(lambda x: x.flatten(0, 1)[None].expand(3, 12, 6, 6)[:, :4]),
+        "^between: a view must be of each image's map",
+    ),
+    (
+        Call(lambda x: nn.functional.max_pool2d(x, 3).flatten(2).mean(1)[:, :, None, None]),
+        "^between: mean must be over positions of each channel, rows, columns or all",
+    ),
+    (Call(lambda x: x.view(len(x), 4, 36, 1)), "^pool: AdaptiveAvgPool2d must read a map"),
+    (nn.Linear(6, 6), "^between: Linear must read a flattened map or another Linear of 6 values"),
+]
+#: In the form that a graph with in-place operators gets; every fifth is quick.
+FUNCTIONALIZED = [
+    pytest.param(*each, True, marks=[pytest.mark.slow] if number % 5 else []) for number, each in enumerate(REFUSED)
+]
+
+
 @pytest.mark.parametrize(
-    ("between", "message"),
-    [
-        (nn.LPPool2d(2, 2), "^between: operators must be among adaptive_avg_pool1d, .* add, .*, not pow of LPPool2d$"),
-        (nn.Sequential(nn.ReLU(), nn.Sigmoid()), r"^between.1: operators must be among .* not sigmoid of Sigmoid$"),
-        (
-            Call(lambda x: nn.functional.conv2d(x.view(len(x), 8, 3, 6), torch.ones(4, 8, 1, 1))),
-            "Conv2d must read a map",
-        ),
-        (
-            nn.AvgPool2d(2, padding=1, count_include_pad=False),
-            r"^between: every window of an AvgPool2d must be divided by the same number: the zeros",
-        ),
-        (nn.AvgPool2d(4, ceil_mode=True), "^between: every window of an AvgPool2d must be divided by the same number"),
-        (nn.AvgPool2d(1, stride=2), r"^between: a pool's window must be of 2 positions or more at stride \(2, 2\)"),
-        (
-            nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"),
-            r"^between: padding must add .*, not .* of circular 0$",
-        ),
-        (nn.Sequential(nn.ConstantPad2d(1, 0.5), nn.Conv2d(4, 4, 3)), "^between.0: padding must add .*constant 0.5$"),
-        (nn.Sequential(nn.ZeroPad2d(-1), nn.Conv2d(4, 4, 3)), "^between.0: padding must add rows and columns"),
-        (nn.ZeroPad2d(1), "^between: padding must add rows and columns of zeros before a Conv2d"),
-        (
-            nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4)),
-            r"^between.1: BatchNorm2d must be the only reader of one of conv",
-        ),
-        (nn.BatchNorm2d(4, track_running_stats=False), "^between: BatchNorm2d must keep running statistics"),
-        (nn.Sequential(nn.ReLU(), nn.ReLU()), r"^between.1: ReLU must be the only reader"),
-        (
-            Call(lambda x: torch.relu(x) + x),
-            "^between: ReLU must be the only reader of one of conv, depthwise, linear, add without ReLU",
-        ),
-        (Call(torch.sigmoid), "^between: operators must be among .* not sigmoid"),
-        (Call(lambda x: x + 1), "^between.add: an addition must be of two maps"),
-        (Call(lambda x: torch.add(x, x, alpha=2)), "^between.add: an addition must be of two maps"),
-        (Call(lambda x: operator.mul(x, x)), "^between: a product must be of a map and its own winners"),
-        (Call(lambda x: torch.dropout(x, 0.5, True)), "^between: operators must be among"),
-        (Call(lambda x: x + torch.rand_like(x)), "^between: operators must be among .* not rand_like"),
-        (nn.MaxPool2d(2, dilation=2), "^between: MaxPool2d must have dilation 1$"),
-        (
-            nn.AdaptiveAvgPool2d(4),
-            r"^between: AdaptiveAvgPool2d must give sizes that divide the map's \(6, 6\), not \(4, 4\)",
-        ),
-        (
-            Call(lambda x: x.flatten(0, 1)[None].expand(3, 12, 6, 6)[:, :4]),
-            "^between: a view must be of each image's map",
-        ),
-        (
-            Call(lambda x: nn.functional.max_pool2d(x, 3).flatten(2).mean(1)[:, :, None, None]),
-            "^between: mean must be over positions of each channel, rows, columns or all",
-        ),
-        (Call(lambda x: x.view(len(x), 4, 36, 1)), "^pool: AdaptiveAvgPool2d must read a map"),
-        (nn.Linear(6, 6), "^between: Linear must read a flattened map or another Linear of 6 values"),
-    ],
+    ("between", "message", "functionalized"), [*((*each, False) for each in REFUSED), *FUNCTIONALIZED]
 )
-@pytest.mark.parametrize("functionalized", [False, True])
 def test_unsupported_is_refused_by_name(between, message, functionalized):
     """Also in the form that a graph with in-place operators gets."""
     net = Body(between)

@@ -22,6 +22,8 @@ __all__ = ["build"]
 
 _QUANTIZE = ("QuantizeLinear", f"{MICROSOFT}.QuantizeLinear")
 _DEQUANTIZE = ("DequantizeLinear", f"{MICROSOFT}.DequantizeLinear")
+_MOVING = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")  # of constants, which stay codes
+_SIZED = ("Reshape", "Slice")  # operators that may read sizes which are computed
 _ATTRIBUTES = ("axis", "saturate", "block_size", "output_dtype", "precision")
 
 
@@ -119,6 +121,8 @@ class _Builder:
         fixed = all(name in self.constants or name in self.codes for name in given)
         if node.operator in _DEQUANTIZE:
             self._dequantize(site, output)
+        elif node.operator in _MOVING and fixed and given[0] in self.codes and (moved := self._moved(site)):
+            self.codes[output] = moved
         elif node.operator in FOLDED and fixed:
             self.constants[output] = self.evaluate(node, self._arrays(site))
         elif node.operator == "Shape" or (
@@ -163,6 +167,11 @@ class _Builder:
             raise RefusalError(f"{node}: attributes must be among {', '.join(known) or 'none'}, not {unknown}")
         if not node.inputs or not node.inputs[0]:
             raise RefusalError(f"{node}: its first input must be there")
+
+    def _moved(self, site: Site) -> Codes | None:
+        """Constant codes that a node moves, where what they stand for can still be said; None: their floats move."""
+        _, *others = self._arrays(site)
+        return self.codes[site.name(0)].moved(lambda values: self.evaluate(site.node, [values, *others]))
 
     def _arrays(self, site: Site) -> list[np.ndarray | None]:
         return [site.constant(number, "an input") for number in range(len(site.node.inputs))]
@@ -219,12 +228,14 @@ class _Builder:
         module = rule.build(site)
         maps = [name for name in node.inputs if name and name not in self.constants and name not in self.codes]
         sizes = [name for name in maps if name in self.sizes]
-        if not maps or maps[0] in self.sizes or (sizes and node.operator != "Reshape"):
-            raise RefusalError(f"{node}: it must read maps that depend on the image, and sizes by Reshape alone")
+        if not maps or maps[0] in self.sizes or (sizes and node.operator not in _SIZED):
+            raise RefusalError(
+                f"{node}: it must read maps that depend on the image, and sizes by Reshape or Slice alone"
+            )
         if "map" in node.attributes:  # whose sizes say how the weights' rows are turned
             maps.append(node.attributes["map"])
         coded = [self.maps[name] for name in maps if name in self.maps]
-        if node.operator == "Reshape" and len(maps) > 1 and not sizes:
+        if node.operator in _SIZED and len(maps) > 1 + len(sizes):
             raise RefusalError(f"{node}: sizes must be constant or computed from sizes of maps")
         if coded:
             if not rule.keeps:

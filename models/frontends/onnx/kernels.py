@@ -1,8 +1,8 @@
 """Operators that the reference implementation in the package ``onnx`` lacks, or has wrong, in NumPy.
 
-It lacks ONNX Runtime's domain (here as in its ContribOperators.md) and DequantizeLinear before opset 19; it takes
-batch norms before opset 14 for training, quantizes large values to small codes, pads SAME_LOWER as no runtime does,
-and its pools take minutes.
+It lacks ONNX Runtime's domain (here as in its ContribOperators.md), DequantizeLinear before opset 19, and convolutions
+of codes in rows whose weights have several scales; it takes batch norms before opset 14 for training, quantizes large
+values to small codes, pads SAME_LOWER as no runtime does, and its pools take minutes.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +38,28 @@ def kernels(opset: int) -> list[type]:
     if opset < _NORMALIZES:
         standard["BatchNormalization"] = _normalized
     found = [made(name, "", run) for name, run in standard.items()]
-    return found + [made(name, MICROSOFT, run) for name, run in _CONTRIBUTED.items()]
+    return [*found, _row_convolutions(), *(made(name, MICROSOFT, run) for name, run in _CONTRIBUTED.items())]
+
+
+def _row_convolutions() -> type:
+    """The package's QLinearConv, which takes rows as maps of one row."""
+    from onnx.reference.ops.op_qlinear_conv import QLinearConv as OfMaps
+
+    class QLinearConv(OfMaps):
+        op_domain = ""
+
+        def _run(self, *inputs: Any, **given: Any) -> Any:
+            x, x_scale, x_zero, w, *others = inputs
+            if x.ndim != 3:
+                return super()._run(*inputs, **given)
+            for name in ("kernel_shape", "strides", "dilations"):
+                given[name] = [1, *given[name]] if given.get(name) else None
+            before, behind = given.get("pads") or (0, 0)
+            given["pads"] = [0, before, 0, behind]
+            (rows,) = super()._run(x[:, :, None], x_scale, x_zero, w[:, :, None], *others, **given)
+            return (rows[:, :, 0],)
+
+    return QLinearConv
 
 
 def _pool(

@@ -326,11 +326,12 @@ OPERATORS: dict[str, OnnxRule] = {
 #: The nearest supported form of operators that exporters write.
 _NEAREST = {
     **dict.fromkeys(("LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "Mish", "Softplus", "Swish"), "Relu or Clip"),
+    **dict.fromkeys(("QuickGelu", "FastGelu", "BiasGelu"), "Relu or Clip"),
     **dict.fromkeys(("HardSwish", "Tanh", "Softsign", "ThresholdedRelu"), "Relu, Clip or HardSigmoid"),
     **dict.fromkeys(("Softmax", "LogSoftmax", "ArgMax", "Hardmax"), "the same as the network's last"),
     **dict.fromkeys(("InstanceNormalization", "LayerNormalization", "GroupNormalization"), "BatchNormalization"),
     **dict.fromkeys(("ReduceSum", "ReduceL2", "ReduceMin"), "ReduceMean"),
-    **dict.fromkeys(("ConvTranspose", "DeformConv", "com.microsoft.FusedConv"), "Conv"),
+    **dict.fromkeys(("ConvTranspose", "DeformConv", "FusedConv"), "Conv"),
     **dict.fromkeys(("LpPool", "GlobalLpPool"), "AveragePool or GlobalAveragePool"),
     **dict.fromkeys(("Resize", "Upsample"), "a Conv or MaxPool with strides"),
     **dict.fromkeys(("If", "Loop", "Scan"), "the nodes themselves, as exported with constant control flow"),
@@ -344,10 +345,10 @@ _NEAREST = {
 
 
 def nearest(operator: str, known: Sequence[str]) -> str:
-    """The nearest supported form of an operator that isn't."""
-    if operator in _NEAREST:
-        return _NEAREST[operator]
+    """The nearest supported form of an operator that isn't; for ONNX Runtime's on codes, of that on floats."""
     domain, _, name = operator.rpartition(".")
+    if (bare := name.removeprefix("QLinear")) in _NEAREST:
+        return _NEAREST[bare]
     if domain:
         return "a standard operator, or QuantizeLinear and DequantizeLinear around one"
     return next(iter(difflib.get_close_matches(name, known, 1, 0.5)), "Conv, Gemm, Relu, Add or a pool")

@@ -130,33 +130,52 @@ def gather(site: Site) -> nn.Module:
 
 
 def slice_of(site: Site) -> nn.Module:
-    """Every so many positions from one to another, along axes of their own."""
-    starts, ends, axes = (
-        found if (found := site.sizes(name, least=-(1 << 31))) is not None else site.integers(number, name)
-        for number, name in enumerate(("starts", "ends", "axes"), 1)
-    )
-    steps = site.integers(4, "steps")
-    if starts is None or ends is None or len(starts) != len(ends):
-        raise site.refuse("starts and ends must be as many, one for each axis")
-    count = len(starts)
-    steps, axes = steps or [1] * count, list(range(count)) if axes is None else list(axes)
-    if len(steps) != count or len(axes) != count or min(steps, default=1) < 1:
-        raise site.refuse(f"steps must be 1 or more, and one for each axis as axes are, not {shown(steps)}")
+    """Every so many positions from one to another, along axes of their own; which ones may be computed from sizes."""
+    names = {1: "starts", 2: "ends", 3: "axes", 4: "steps"}
+    computed = [number for number in names if site.name(number) and not site.is_constant(number)]
+    given = {
+        number: said if (said := site.sizes(name, least=-(1 << 31))) is not None else site.integers(number, name)
+        for number, name in names.items()
+        if number not in computed
+    }
+    if not computed:
+        try:
+            each = _slices(*given.values())
+        except ValueError as error:
+            raise site.refuse(str(error)) from error
+        whole = site.batch or (1 << 31) - 1  # images, which may be named if all of them are taken
+        return Apply(lambda x: _sliced(x, each, whole))
 
-    whole = site.batch or (1 << 31) - 1  # images, which may be named if all of them are taken
-
-    def sliced(x: torch.Tensor) -> torch.Tensor:
-        each = zip(axes, starts, ends, steps, strict=True)
-        left = [one for one in each if one[0] % x.ndim or not (one[1] == 0 and one[2] >= whole and one[3] == 1)]
-        places = own_axes([axis for axis, *_ in left], x.ndim, "a Slice")
-        for axis, (_, start, end, step) in zip(places, left, strict=True):
-            size = x.shape[axis]
-            first, last, _ = slice(start, end).indices(size)
-            if (first, last, step) != (0, size, 1):
-                x = x[(slice(None),) * axis + (slice(first, last, step),)]
-        return x
+    def sliced(x: torch.Tensor, *sizes: np.ndarray) -> torch.Tensor:
+        found = given | dict(zip(computed, ([int(n) for n in size.reshape(-1)] for size in sizes), strict=True))
+        return _sliced(x, _slices(*(found[number] for number in names)), len(x))
 
     return Apply(sliced)
+
+
+def _slices(
+    starts: Sequence[int] | None, ends: Sequence[int] | None, axes: Sequence[int] | None, steps: Sequence[int] | None
+) -> list[tuple[int, int, int, int]]:
+    """Axis, start, end and step of each slice."""
+    if starts is None or ends is None or len(starts) != len(ends):
+        raise ValueError("starts and ends must be as many, one for each axis")
+    count = len(starts)
+    steps, axes = steps or [1] * count, list(range(count)) if axes is None else axes
+    if len(steps) != count or len(axes) != count or min(steps, default=1) < 1:
+        raise ValueError(f"steps must be 1 or more, and one for each axis as axes are, not {shown(list(steps))}")
+    return list(zip(axes, starts, ends, steps, strict=True))
+
+
+def _sliced(x: torch.Tensor, slices: list[tuple[int, int, int, int]], images: int) -> torch.Tensor:
+    """The positions that slices say; ``images`` from the first on are all."""
+    left = [one for one in slices if one[0] % x.ndim or not (one[1] == 0 and one[2] >= images and one[3] == 1)]
+    places = own_axes([axis for axis, *_ in left], x.ndim, "a Slice")
+    for axis, (_, start, end, step) in zip(places, left, strict=True):
+        size = x.shape[axis]
+        first, last, _ = slice(start, end).indices(size)
+        if (first, last, step) != (0, size, 1):
+            x = x[(slice(None),) * axis + (slice(first, last, step),)]
+    return x
 
 
 def split(site: Site) -> nn.Module:

@@ -1,6 +1,6 @@
 """What operators of an ONNX graph share on their way to modules: attributes, constants, integer codes, refusals."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -51,6 +51,23 @@ class Codes:
     def transposed(self) -> "Codes":
         """Of a matrix, its transpose."""
         return replace(self, values=self.values.T, axis=1 - self.axis)
+
+    def moved(self, move: Callable[[np.ndarray], np.ndarray]) -> "Codes | None":
+        """What becomes of them where all values move alike; None: they have other scales than along one axis then."""
+        values = move(self.values)
+        found = [
+            move(np.array(np.broadcast_to(self._wide(each), self.values.shape)))
+            for each in (self.scale, self.zero_point)
+        ]
+        if all(each.size and (each == each.flat[0]).all() for each in found):
+            scale, zero_point = (each.reshape(-1)[0] for each in found)
+            return Codes(values=values, scale=np.asarray(scale), zero_point=np.asarray(zero_point))
+        for axis in range(values.ndim):
+            lines = [np.moveaxis(each, axis, 0).reshape(values.shape[axis], -1) for each in found]
+            if all((line == line[:, :1]).all() for line in lines):
+                scales, zero_points = (line[:, 0] for line in lines)
+                return Codes(values=values, scale=scales, zero_point=zero_points, axis=axis)
+        return None
 
     def _wide(self, values: np.ndarray) -> np.ndarray:
         """Scales or zero points, to be broadcast over the values."""

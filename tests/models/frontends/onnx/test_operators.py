@@ -252,6 +252,27 @@ def test_what_only_gives_on_values(tmp_path, nodes):
     checked(saved(tmp_path, model(nodes, MAP, constants)))
 
 
+@pytest.mark.parametrize("images", ["n", 2])
+def test_slices_by_sizes_that_are_computed(tmp_path, images):
+    """What PyTorch's exporter writes of a chunk where the number of images is left open."""
+    nodes = [
+        node("Shape", "x", "s"), node("Gather", "s at", "c", axis=0), node("Add", "c at", "d"),
+        node("Div", "d two", "h"),
+        node("Mul", "h at", "i"), node("Slice", "x zero i at", "first"), node("Mul", "h two", "j"),
+        node("Slice", "x i j at", "second"), node("Relu", "second", "r"), node("Concat", "r first", "b", axis=1),
+        node("Slice", "s zero at", "m"), node("Concat", "m three", "e", axis=0), node("Slice", "b none e both"),
+    ]  # fmt: skip
+    constants = {
+        "at": ints(1),
+        "two": ints(2),
+        "zero": ints(0),
+        "three": ints(3),
+        "none": ints(0, 1),
+        "both": ints(0, 2),
+    }
+    checked(saved(tmp_path, model(nodes, (images, 4, 5, 6), constants)))
+
+
 def test_older_forms_of_squeeze_and_unsqueeze(tmp_path):
     nodes = [
         node("GlobalAveragePool", "x", "g"), node("Squeeze", "g", "h", axes=[2, 3]), node("Unsqueeze", "h", axes=[2]),
@@ -310,7 +331,8 @@ REFUSED = {
     "integers": ([node("Cast", "x", to=7)], "a map must stay floats, not become of type 7"),
     "dropout": ([node("Dropout", "x zero yes")], "training_mode must be false"),
     "concat": ([node("Concat", "x w", axis=1)], "what is put together must be maps, not constants"),
-    "sizes elsewhere": ([node("Shape", "x", "k"), node("Mul", "x k")], "sizes by Reshape alone"),
+    "sizes elsewhere": ([node("Shape", "x", "k"), node("Mul", "x k")], "sizes by Reshape or Slice alone"),
+    "slices by a map": ([node("Relu", "x", "r"), node("Slice", "x zero1 r")], "sizes must be constant or computed"),
     "leaky": ([node("LeakyRelu", "x")], "LeakyRelu '/LeakyRelu/y' isn't supported; the nearest that is: Relu or Clip"),
 }  # fmt: skip
 
@@ -351,5 +373,7 @@ def test_nearest_forms():
     names = sorted(OPERATORS)
     assert nearest("com.microsoft.FusedConv", names) == "Conv"
     assert nearest("Convolution", names) == "Conv"
+    assert nearest("com.microsoft.QLinearSigmoid", names) == nearest("Sigmoid", names)
+    assert nearest("com.microsoft.QLinearLeakyRelu", names) == "Relu or Clip"
     assert "QuantizeLinear" in nearest("qonnx.custom_op.general.Quant", names)
     assert nearest("Zzz", names) == "Conv, Gemm, Relu, Add or a pool"

@@ -1,5 +1,7 @@
 """Quantized files in all three forms: by exporters, and each operator by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch.nn import functional as F
 
 from models.frontends.onnx.reader import read
 from models.frontends.onnx.reference import feed, runtime_outputs
+from models.frontends.onnx.sites import Codes
 from tests.models.frontends.onnx.onnx_models import (
     MICROSOFT,
     checked,
@@ -159,6 +162,12 @@ CODED = {
     "QLinearConv, in groups": ([node("QLinearConv", "a s z w ws wz t q", "b", group=3, strides=[2, 2])], {
         "w": codes(3, 1, 3, 3), "ws": np.float32(0.02), "wz": np.int8(1),
     }),
+    "QLinearConv, of a row": ([
+        node("QLinearConv", "a s z w ws wz t q c", "b", pads=[1, 2], strides=[2], dilations=[2]),
+    ], {
+        "w": codes(4, 3, 3), "ws": np.full(4, 0.01, np.float32) * np.arange(1, 5, dtype=np.float32),
+        "wz": np.zeros(4, np.int8), "c": np.arange(4, dtype=np.int32) * 50,
+    }),
     "QLinearMatMul": ([
         node("QLinearMatMul", "a s z w ws wz t q", "b"),
     ], {"w": codes(3, 5), "ws": np.float32(0.02), "wz": np.int8(2)}),
@@ -194,8 +203,8 @@ CODED = {
 @pytest.mark.parametrize("kind", CODED)
 def test_operators_on_codes(tmp_path, kind):
     nodes, constants = CODED[kind]
-    flat = kind.startswith(("QGemm", "QLinearMatMul"))
-    path = saved(tmp_path, between(nodes, constants, ("n", 3) if flat else MAP))
+    flat, row = kind.startswith(("QGemm", "QLinearMatMul")), kind.endswith("row")
+    path = saved(tmp_path, between(nodes, constants, ("n", 3) if flat else MAP[:3] if row else MAP))
     equal_codes(read(path), path, SCALES["t"])
 
 
@@ -283,6 +292,42 @@ def test_matrices_of_codes(tmp_path):
     np.testing.assert_array_equal(found.get_submodule("/MatMul/m").weight.codes, constants["w"].T)
     np.testing.assert_array_equal(found.get_submodule("/Gemm/y").weight.codes, constants["g"])
     assert "/Add/e" not in dict(found.named_modules())
+
+
+def test_codes_that_are_moved_stay_codes(tmp_path):
+    """Brevitas and others turn a matrix behind its DequantizeLinear; weights of rows come as matrices."""
+    nodes = [
+        node("QuantizeLinear", "x s z", "a"), node("DequantizeLinear", "a s z", "d"),
+        node("DequantizeLinear", "r us uz", "k", axis=1), node("Transpose", "k", "n", perm=[1, 0]),
+        node("Unsqueeze", "n last", "l"), node("Conv", "d l", "b"),
+        node("QuantizeLinear", "b t q", "c"), node("DequantizeLinear", "c t q", "e"), node("Flatten", "e", "f"),
+        node("DequantizeLinear", "w ws wz", "v", axis=0), node("Transpose", "v", "j", perm=[1, 0]),
+        node("MatMul", "f j", "m"), node("DequantizeLinear", "o s z", "i"), node("Reshape", "i four", "g"),
+        node("Add", "m g", "y"),
+    ]  # fmt: skip
+    constants = {
+        "r": codes(3, 4), "us": np.linspace(0.01, 0.02, 4, dtype=np.float32), "uz": np.zeros(4, np.int8),
+        "last": np.array([2, 3]), "w": codes(4, 20), "ws": np.linspace(0.01, 0.02, 4, dtype=np.float32),
+        "wz": np.zeros(4, np.int8), "o": codes(2, 2), "four": np.array([4]),
+    }  # fmt: skip
+    path = saved(tmp_path, model(nodes, ("n", 3, 1, 5), SCALES | ZEROS | constants))
+    found = checked(path)
+    np.testing.assert_array_equal(found.get_submodule("/MatMul/m").weight.codes, constants["w"])
+    np.testing.assert_array_equal(found.get_submodule("/Conv/b").weight.codes[:, :, 0, 0], constants["r"].T)
+
+
+def test_codes_keep_the_axis_of_their_scales():
+    values = np.arange(24, dtype=np.int8).reshape(2, 3, 4)
+    scales, zeros = np.array([1, 2, 3], np.float32), np.array([0, 1, 0], np.int8)
+    of = Codes(values=values, scale=scales, zero_point=zeros, axis=1)
+    turned = of.moved(lambda each: each.transpose(2, 0, 1))
+    assert turned is not None
+    assert turned.axis == 2
+    np.testing.assert_array_equal(turned.floats(), of.floats().transpose(2, 0, 1))
+    assert of.moved(lambda each: each.reshape(3, 8)) is None
+    one = replace(of, scale=np.float32(0.5), zero_point=np.int8(3)).moved(lambda each: each.reshape(2, 12))
+    assert one is not None
+    assert one.scale.ndim == one.zero_point.ndim == 0
 
 
 REFUSED = {

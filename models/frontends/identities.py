@@ -120,7 +120,8 @@ def affine(
     Parameters
     ----------
     gain, offset : float array, (channels,)
-        Real values. Offsets are rounded to a 64th of a code of the result, or finer.
+        Real values. Offsets are rounded to a 64th of a code of the result, or finer: each channel has the weight for
+        which that changes its offset least.
 
     Raises
     ------
@@ -129,8 +130,11 @@ def affine(
         message names the layer.
     """
     factors = before.scale * np.abs(gain) / after.scale
-    weight = np.exp2(np.ceil(np.log2(np.clip(_LARGEST * factors, 1, _LARGEST)))).astype(np.int64)
-    units = np.where(gain == 0, after.scale, before.scale * np.abs(gain) / weight)
+    least = np.exp2(np.ceil(np.log2(np.clip(_LARGEST * factors, 1, _LARGEST))))
+    tried = np.clip(least + np.arange(_LARGEST)[:, None], 1, 127)
+    steps = np.where(gain == 0, after.scale, before.scale * np.abs(gain) / tried)
+    off = np.abs(offset - steps * np.rint(offset / steps))
+    weight, units = (np.take_along_axis(each, off.argmin(axis=0)[None], axis=0)[0] for each in (tried, steps))
     weights = (weight * np.sign(gain)).astype(np.int8).reshape(-1, 1, 1, 1)
     kind = DepthwiseConv2D if len(weights) > 1 else Conv2D
     bias = np.rint(offset / units)
@@ -139,39 +143,59 @@ def affine(
 
 
 def concatenated(
-    name: str, sources: Sequence[tuple[str, Tensor]], output: Tensor, clamp: tuple[int, int] = (-128, 127)
+    name: str,
+    sources: Sequence[tuple[str, Tensor]],
+    output: Tensor,
+    clamp: tuple[int, int] = (-128, 127),
+    axis: int = 2,
 ) -> list[Layer]:
-    """Layers that put the channels of maps one behind the other; the last one has the name.
+    """Layers that put maps side by side; the last one has the name.
 
-    Each map becomes as wide as the result, with zeros beside its own channels; then they are added up, which is exact,
+    Each map becomes as large as the result, with zeros beside its own values; then they are added up, which is exact,
     as their scales are equal. What is on the result's scale already is given on exactly.
 
     Parameters
     ----------
     name : str
     sources : sequence of (str, Tensor)
-        Names and maps, of equal heights and widths, in order; a map may come more than once.
+        Names and maps, in order, equal in their other sizes; a map may come more than once.
     output : Tensor
     clamp : tuple of 2 int
+    axis : int
+        Which sizes add up: 0 rows, 1 columns, 2 channels.
 
     Raises
     ------
     ValueError
         When a step of a map is 64 or more of the result; the message names the layer.
     """
-    ends = np.cumsum([tensor.shape[2] for _, tensor in sources])
-    starts: dict[str, list[int]] = {source: [] for source, _ in sources}
-    for (source, tensor), end in zip(sources, ends, strict=True):
-        starts[source].append(int(end) - tensor.shape[2])
+    ends = np.cumsum([tensor.shape[axis] for _, tensor in sources])
+    starts: dict[tuple[str, int], list[int]] = {}
+    for number, ((source, tensor), end) in enumerate(zip(sources, ends, strict=True)):
+        once = (source, 0 if axis == 2 else number)  # One convolution puts channels at several places, but not rows.
+        starts.setdefault(once, []).append(int(end) - tensor.shape[axis])
     maps, layers = dict(sources), list[Layer]()
-    for number, (source, places) in enumerate(starts.items()):
+    for number, ((source, _), places) in enumerate(starts.items()):
         only, first, last = len(starts) == 1, number == 0, number == len(starts) - 1
-        part = _widened(name if only else f"{name}.part{number}", source, maps[source], output, places, clamp)
-        layers.append(part)
+        part = f"{name}.part{number}" if not only else name
+        if axis == 2:
+            layers.append(_widened(part, source, maps[source], output, places, clamp))
+        else:
+            layers.append(_among_zeros(part, source, maps[source], output, places[0], clamp, axis))
         if not first:
-            inputs = (part.name, layers[-2].name)
+            inputs = (layers[-1].name, layers[-2].name)
             layers.append(Add(name=name if last else f"{name}.sum{number}", inputs=inputs, output=output, clamp=clamp))
     return layers
+
+
+def _among_zeros(
+    name: str, source: str, before: Tensor, output: Tensor, place: int, clamp: tuple[int, int], axis: int
+) -> Layer:
+    """A convolution that puts a map's rows or columns at a place of a larger map, and zeros elsewhere."""
+    behind = output.shape[axis] - before.shape[axis] - place
+    pads = (place, behind, 0, 0) if axis == 0 else (0, 0, place, behind)
+    copy = rescaled(name, source, before, replace(output, shape=before.shape), clamp)
+    return replace(copy, output=output, pads=pads)
 
 
 def _widened(

@@ -25,7 +25,7 @@ from models.frontends.onnx.stand_in import OnnxRefusalError
 from models.frontends.pytorch.calls import layout_of, outputs_in
 from models.frontends.pytorch.exported import image_taken, images_taken
 from models.frontends.quantized.program_file import read_program
-from models.frontends.quantized.reader import read_quantized
+from models.frontends.quantized.reader import import_quantized
 from models.frontends.tflite import reader as tflite_reader
 from models.integer.exact import exact
 from models.networks.residual_net import to_torch
@@ -208,12 +208,13 @@ def _from_quantized(
     source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | None, origin: str, name: str
 ) -> Model:
     """A program with quantize and dequantize operators."""
-    network = read_quantized(source, shape, name=name)
+    found = import_quantized(source, shape, name=name)
+    rounding = "the source rounds otherwise than the accelerator: codes may differ by one, which verify counts"
     return Model(
-        network=network,
+        network=found.network,
         origin=origin,
-        runtime=_program_runtime(source, network),
-        notes=("the source rounds otherwise than the accelerator: codes may differ by one, which verify counts",),
+        runtime=_program_runtime(source, found.network),
+        notes=(rounding, *found.notes),
     )
 
 

@@ -69,8 +69,8 @@ def _with_constant(make: Callable[[torch.Tensor, bool], tuple[torch.Tensor, torc
                 return scaled(found, node, first, number(2.0), number(0.0))
             return OPERATORS[node.target](found, node)
         if (first in found.maps) == (second in found.maps) or given.get("alpha", 1) != 1:
-            two = ", not of two maps: their sum is the nearest" if first in found.maps and second in found.maps else ""
-            raise ValueError(f"{found.place(node)}: {node.name} must be of a map and constants{two}")
+            two = _of_two_maps(found, node, first, second) if first in found.maps and second in found.maps else ""
+            raise ValueError(f"{found.place(node)}: {two or f'{node.name} must be of a map and constants'}")
         operand, constant = (first, second) if first in found.maps else (second, first)
         made = make(_channels(found, node, constant), operand is second)
         if made is None:
@@ -78,6 +78,29 @@ def _with_constant(make: Callable[[torch.Tensor, bool], tuple[torch.Tensor, torc
         return scaled(found, node, operand, *made)
 
     return rule
+
+
+def _of_two_maps(found: QuantizedLowering, node: fx.Node, first: Any, second: Any) -> str:
+    """What a product, difference or quotient of two maps is called, and what is nearest to it."""
+    roots = [_root(found, found.operand(node, each).name) for each in (first, second)]
+    gates = {kind for _, kinds in roots for kind in kinds}
+    if node.target == _ATEN.mul.Tensor and roots[0][0] == roots[1][0] and gates:
+        name = "Hardswish" if "clip" in gates else "SiLU"
+        return f"{name} isn't among the operators: ReLU and ReLU6 are the nearest"
+    if node.target == _ATEN.mul.Tensor:
+        gate = "squeeze-and-excitation and other gates"
+        return f"{node.name} must be of a map and constants, not of two maps as in {gate}: leave the gate out"
+    return f"{node.name} must be of a map and constants, not of two maps: their sum is the nearest"
+
+
+def _root(found: QuantizedLowering, name: str) -> tuple[str, set[str]]:
+    """What a map is a function of, value by value, and whether that limits it to 0..1 or is a sigmoid: its kinds."""
+    kinds = set[str]()
+    while isinstance(step := found.steps.get(name), QuantizedStep) and len(step.inputs) == 1:
+        if step.kind == "monotone" or (step.kind == "clip" and step.limits == (0.0, 1.0)):
+            kinds.add(step.kind)
+        name = step.inputs[0]
+    return name, kinds
 
 
 def _channels(found: QuantizedLowering, node: fx.Node, constant: Any) -> torch.Tensor:

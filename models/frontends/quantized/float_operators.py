@@ -18,13 +18,15 @@ from models.frontends.identities import MAX_OUTPUTS
 from models.frontends.pytorch.exported import Exported, arguments
 from models.frontends.pytorch.guard import compare
 from models.frontends.pytorch.lowering import Lowering, Map
-from models.frontends.pytorch.operators import OPERATORS, Lacking, Rule, apply
+from models.frontends.pytorch.operators import OPERATORS, Rule, apply
 from models.frontends.pytorch.steps import Graph, GraphStep, compute
 from models.frontends.quantized import moves
 from models.frontends.quantized.lowering import QuantizedLowering, QuantizedStep
 from models.frontends.quantized.operators import OPERATOR_RULES, as_linear, product
 
 __all__ = ["computed", "float_steps"]
+
+_DIMENSIONS = (2, 3, 1)  # of a tensor (images, channels, height, width), by a map's axes
 
 
 @dataclass(kw_only=True)
@@ -74,8 +76,8 @@ def computed(
     bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """What a step makes of its operands; parameters are those of :func:`models.frontends.pytorch.steps.compute`."""
-    if step.kind == "concat":
-        return torch.cat(list(operands), 1)
+    if isinstance(step, QuantizedStep) and step.kind == "concat":
+        return torch.cat(list(operands), _DIMENSIONS[step.axis])
     if step.kind == "affine":
         assert weight is not None
         assert bias is not None
@@ -143,10 +145,6 @@ def _cast(found: Lowering, node: fx.Node) -> Map:
 
 _ATEN = torch.ops.aten
 _CONVOLUTIONS = (_ATEN.conv2d.default, _ATEN.conv2d.padding, _ATEN.conv1d.default, _ATEN.conv1d.padding)
-_RELU = Lacking("ReLU and ReLU6 are the nearest")
-_NORM = Lacking("BatchNorm2d is the nearest")
-_LARGER = Lacking("a convolution at the full size is the nearest")
-_CHOICE = Lacking("leave it out, the logits that it reads say which class it is")
 _RULES: dict[Any, Rule] = {
     **{target: rule for target, rule in OPERATOR_RULES.items() if "quantized_decomposed" not in str(target)},
     **dict.fromkeys((_ATEN.mm.default, _ATEN.matmul.default, _ATEN.addmm.default), product),
@@ -156,11 +154,4 @@ _RULES: dict[Any, Rule] = {
     **dict.fromkeys(moves.MOVES, moves.move),
     operator.getitem: moves.part,
     **dict.fromkeys((_ATEN.to.dtype, _ATEN.to.dtype_layout, _ATEN.to.device, _ATEN._to_copy.default), _cast),
-    **dict.fromkeys((_ATEN.hardswish.default, _ATEN.silu.default, _ATEN.gelu.default, _ATEN.elu.default), _RELU),
-    **dict.fromkeys((_ATEN.leaky_relu.default, _ATEN.prelu.default, _ATEN.mish.default), _RELU),
-    **dict.fromkeys((_ATEN.softplus.default, _ATEN.selu.default), _RELU),
-    **dict.fromkeys((_ATEN.layer_norm.default, _ATEN.group_norm.default, _ATEN.instance_norm.default), _NORM),
-    **dict.fromkeys((_ATEN.upsample_nearest2d.vec, _ATEN.upsample_bilinear2d.vec), _LARGER),
-    **dict.fromkeys((_ATEN.conv_transpose1d.default, _ATEN.conv_transpose2d.input), _LARGER),
-    **dict.fromkeys((_ATEN.argmax.default, _ATEN.topk.default), _CHOICE),
 }

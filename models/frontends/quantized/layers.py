@@ -30,7 +30,7 @@ from models.frontends.identities import affine, averaged, concatenated, raw_outp
 from models.frontends.pytorch.lowering import REFUSED, UnknownError
 from models.frontends.pytorch.steps import GraphStep
 from models.frontends.quantized.lowering import ANY, CodeRequest, Quantization, QuantizedLowering, QuantizedStep
-from models.frontends.quantized.weights import int8_parts, raw_linear, weight_codes
+from models.frontends.quantized.weights import in_one_scale, int8_parts, raw_linear, weight_codes
 from models.frontends.requantization import int32_biases, weighted_fields
 
 __all__ = ["LayerBuilder"]
@@ -58,6 +58,8 @@ class LayerBuilder:
         The program's node whose codes are a tensor's, by the tensor's name.
     outputs : dict of str to (str, Quantization or None)
         The program's node that a raw layer stands for, by the layer's name, and how it is quantized, if it is.
+    rounded : dict of str to int
+        Raw layers whose weights have been rounded to one scale, and by how many steps that may change a logit.
     """
 
     def __init__(self, found: QuantizedLowering):
@@ -66,15 +68,16 @@ class LayerBuilder:
         self.image: Tensor | None = None
         self.nodes: dict[str, str] = {}
         self.outputs: dict[str, tuple[str, Quantization | None]] = {}
+        self.rounded: dict[str, int] = {}
         self._made: dict[tuple[str, CodeRequest], str] = {}
         self._readers = Counter(name for step in found.steps.values() for name in step.inputs)
 
     def head(self, output: str) -> str:
         """Build the raw layer of an output of the program; its name.
 
-        Where a linear layer with one scale makes it, these are its accumulators. Otherwise they are the codes of the
-        last map; of a mean over all positions that isn't rounded, the sums of its codes. Where something can't be
-        built, the name is one of no layer.
+        Where a linear layer with one scale makes it, these are its accumulators; of one with several that isn't
+        rounded, too, in steps of one scale. Otherwise they are the codes of the last map; of a mean over all positions
+        that isn't rounded, the sums of its codes. Where something can't be built, the name is one of no layer.
         """
         try:
             return self._head(output)
@@ -90,9 +93,9 @@ class LayerBuilder:
             last = step if step.kind == "quantize" else None
             step = self._step(step.inputs[0])
         self.prepare([step.name])
-        scales = self.found.scales.get(step.name)
-        if step.kind == "linear" and scales is not None and bool((scales == scales[0]).all()):
-            head = self._raw_linear(step)
+        scales, off = self.found.scales.get(step.name), 0
+        if step.kind == "linear" and scales is not None and (last is None or bool((scales == scales[0]).all())):
+            head, off = self._raw_linear(step)
         elif last is not None:
             source = self._codes(last.name)
             head = raw_output(f"{step.name}.codes", source, self._tensor(source), channels_first=True)
@@ -101,14 +104,15 @@ class LayerBuilder:
         elif step.kind == REFUSED:
             raise UnknownError
         else:
-            why = "with one scale for all channels, or be quantized" if step.kind == "linear" else "or be quantized"
             raise ValueError(
-                f"{step.name}: an output must be a linear layer {why}, not a {step.kind} as it is: let the quantizer "
-                "round the output, too, or give the last layer one scale in all (per tensor)"
+                f"{step.name}: an output must be a linear layer or be quantized, not a {step.kind} as it is: "
+                "let the quantizer round the output, too"
             )
         if head.output.shape[2] == 1:
             head = with_second_logit(head)
         made = self._add(head)
+        if off:
+            self.rounded[made] = off
         self.outputs[made] = (self.found.nodes[(last or step).name].name, last.quantization if last else None)
         return made
 
@@ -161,7 +165,8 @@ class LayerBuilder:
     def _together(self, step: GraphStep, parts: list[str], request: CodeRequest) -> str:
         """Append what puts maps side by side."""
         sources = [(part, self._tensor(part)) for part in parts]
-        layers = concatenated(self._free(step.name), sources, self._output(step, request), request.clamp)
+        axis = step.axis if isinstance(step, QuantizedStep) else 2
+        layers = concatenated(self._free(step.name), sources, self._output(step, request), request.clamp, axis)
         return [self._add(layer) for layer in layers][-1]
 
     def _codes(self, name: str) -> str:
@@ -174,7 +179,7 @@ class LayerBuilder:
             raise UnknownError
         if quantization is None:
             rule = "what a layer computes must be quantized before the next one reads it"
-            raise self._refuse(name, f"{name}: {rule}, {step.kind} is read as it is")
+            raise self._refuse(name, f"{name}: {rule}, {step.kind} is read as it is: let the quantizer round it, too")
         if step.kind != "quantize":
             return self._made_of(name, CodeRequest(quantization))
         made = self._made_of(step.inputs[0], CodeRequest(quantization))
@@ -188,7 +193,7 @@ class LayerBuilder:
         if rounded is None:
             raise self._refuse(
                 INPUT,
-                "the image must be quantized before anything else reads it: "
+                "the image must be quantized before anything else reads it, as Brevitas' QuantIdentity does: "
                 "what scales it can be said by --mean and --deviation instead",
             )
         return self._codes(rounded)
@@ -326,7 +331,8 @@ class LayerBuilder:
         """An average; that of maps put together is made of each of them first."""
         assert step.window is not None
         inner = self.found.steps.get(step.inputs[0])
-        if inner is not None and inner.kind == "concat" and self._own(inner) is None:
+        along_channels = isinstance(inner, QuantizedStep) and inner.kind == "concat" and inner.axis == 2
+        if inner is not None and along_channels and self._own(inner) is None:
             return self._pools(step, inner, request)
         source = self._codes(step.inputs[0])
         before, after = self._tensor(source), self._output(step, request)
@@ -348,15 +354,20 @@ class LayerBuilder:
             parts.append(self._pool(part, request))
         return self._together(step, parts, request)
 
-    def _integers(self, step: GraphStep) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
-        """What a step reads, its weights and biases as integers, and the real value of a step of its accumulators."""
-        assert step.bias is not None
-        scales = self.found.scales[step.name].numpy()
-        codes, problem = weight_codes(step, scales)
+    def _weight_codes(self, step: GraphStep) -> tuple[str, np.ndarray]:
+        """What a step reads, and its weights as integers."""
+        codes, problem = weight_codes(step, self.found.scales[step.name].numpy())
         refusal = self._refuse(step.name, f"{step.name}: {problem}") if problem else None
         source = self._codes(step.inputs[0])
         if refusal is not None:
             raise refusal
+        return source, codes
+
+    def _integers(
+        self, step: GraphStep, source: str, codes: np.ndarray, scales: np.ndarray
+    ) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+        """What a step reads, its weights and biases as integers, and the real value of a step of its accumulators."""
+        assert step.bias is not None
         units = scales * self._tensor(source).scale / math.prod(step.window or (1, 1))
         bias = np.rint(step.bias.double().numpy() / units)
         source, weight = self._within(step, source, codes)
@@ -375,7 +386,8 @@ class LayerBuilder:
 
     def _weighted(self, step: GraphStep, request: CodeRequest) -> Layer:
         step = self._averaged(step)
-        source, weight, bias, units = self._integers(step)
+        scales = self.found.scales[step.name].numpy()
+        source, weight, bias, units = self._integers(step, *self._weight_codes(step), scales)
         output = self._output(step, request)
         fields = weighted_fields(step.name, weight, bias, units / output.scale, Rounding.SINGLE)
         common: dict[str, Any] = {"name": step.name, "inputs": (source,), "output": output, "clamp": request.clamp}
@@ -385,10 +397,13 @@ class LayerBuilder:
         kind = DepthwiseConv2D if step.kind == "depthwise" and weight.shape[3] == 1 else Conv2D
         return kind(**common, stride=step.stride, pads=step.pads)
 
-    def _raw_linear(self, step: GraphStep) -> Linear:
+    def _raw_linear(self, step: GraphStep) -> tuple[Linear, int]:
+        """A head, and by how many steps its logits may be off because its weights have another scale."""
         step = self._averaged(step)
-        source, weight, bias, units = self._integers(step)
-        return raw_linear(step.name, source, weight, int32_biases(step.name, bias), float(units[0]))
+        source, codes = self._weight_codes(step)
+        codes, scale, off = in_one_scale(codes, self.found.scales[step.name].numpy())
+        source, weight, bias, units = self._integers(step, source, codes, np.array([scale]))
+        return raw_linear(step.name, source, weight, int32_biases(step.name, bias), float(units[0])), off
 
     def _raw_sums(self, step: GraphStep) -> Linear:
         """Sums over all positions of a map, channel by channel, which are in the order of its means."""

@@ -68,19 +68,22 @@ class QuantizedStep(GraphStep):
     Parameters
     ----------
     kind : str
-        ``quantize``, and dequantize behind it; ``clip``; ``concat`` of channels; ``affine``: gains and offsets;
-        ``monotone``: what keeps the order of values.
+        ``quantize``, and dequantize behind it; ``clip``; ``concat``; ``affine``: gains and offsets; ``monotone``: what
+        keeps the order of values.
     quantization : Quantization or None
     limits : tuple of 2 float
         Of what a clip lets through.
     gain, offset : tensor or None
         Of each channel: float32.
+    axis : int
+        Along which a concat puts maps together: 0 rows, 1 columns, 2 channels.
     """
 
     quantization: Quantization | None = None
     limits: tuple[float, float] = ANY
     gain: torch.Tensor | None = None
     offset: torch.Tensor | None = None
+    axis: int = 2
 
 
 @dataclass(kw_only=True)

@@ -16,9 +16,10 @@ from torch import fx
 
 from hw.network.network import INPUT
 from models.frontends import refused
+from models.frontends.identities import MAX_OUTPUTS
 from models.frontends.pytorch.exported import Exported, arguments
 from models.frontends.pytorch.lowering import FIRST, Lowering, Map
-from models.frontends.pytorch.operators import OPERATORS, Rule, apply, weighted_values
+from models.frontends.pytorch.operators import OPERATORS, Lacking, Rule, apply, weighted_values
 from models.frontends.pytorch.pools import average_pool
 from models.frontends.pytorch.steps import GraphStep
 from models.frontends.quantized.affine import AFFINE, number, scaled
@@ -142,22 +143,49 @@ def _hardsigmoid(found: QuantizedLowering, node: fx.Node) -> Map:
     return put(found, node, "clip", (inner.name,), order=inner.order, limits=(0.0, 1.0))
 
 
-def _concat(found: Lowering, node: fx.Node) -> Map:
-    """Maps of equal heights and widths side by side; where they are flat, their channels come one after the other."""
+def _concat(found: QuantizedLowering, node: fx.Node) -> Map:
+    """Maps side by side; where they are flat, their values come one after the other."""
     given, values = arguments(node), found.exported.values
     maps = [plain(found, node, operand) for operand in given["tensors"]]
-    shapes = [found.shape(source.name) for source in maps]
     layouts = [found.layout(operand) for operand in given["tensors"]]
-    flat = [layout == (math.prod(shape),) for layout, shape in zip(layouts, shapes, strict=True)]
-    whole = [layout == (shape[2], *shape[:2]) for layout, shape in zip(layouts, shapes, strict=True)]
-    axis = given["dim"] % values[node].ndim
-    if axis != 1 or not (all(flat) or all(whole)) or len({shape[:2] for shape in shapes}) > 1:
+    shapes = [found.shape(source.name) for source in maps]
+    flat = all(layout == (math.prod(shape),) for layout, shape in zip(layouts, shapes, strict=True))
+    whole = all(layout == (shape[2], *shape[:2]) for layout, shape in zip(layouts, shapes, strict=True))
+    dims = values[node].ndim
+    dim = given["dim"] % dims
+    axis = 2 if dim == 1 else dim + 2 - dims
+    if flat and dim == 1 and len({shape[:2] for shape in shapes}) > 1:
+        maps = [_flattened(found, node, source) for source in maps]
+        shapes = [found.shape(source.name) for source in maps]
+    if dim == 0 or not (flat or whole):
         raise ValueError(
-            f"{found.place(node)}: maps must be put together by their channels, and be of equal heights and widths, "
-            f"not {', '.join(map(str, shapes))} along axis {axis}"
+            f"{found.place(node)}: maps must be put together by their channels, rows or columns, or be flat, "
+            f"not {', '.join(map(str, layouts))} along axis {dim}"
         )
-    shape = (*shapes[0][:2], sum(shape[2] for shape in shapes))
-    return put(found, node, "concat", tuple(source.name for source in maps), shape=shape)
+    total = sum(shape[axis] for shape in shapes)
+    shape = (*shapes[0][:axis], total, *shapes[0][axis + 1 :])
+    return put(found, node, "concat", tuple(source.name for source in maps), shape=shape, axis=axis)
+
+
+def _flattened(found: QuantizedLowering, node: fx.Node, source: Map) -> Map:
+    """A map as one of a single position, whose channels are all its values, channels first; by a layer of ones."""
+    height, width, channels = found.shape(source.name)
+    count = height * width * channels
+    if (height, width) == (1, 1):
+        return source
+    if count > MAX_OUTPUTS:
+        raise ValueError(
+            f"{found.place(node)}: maps that are flattened to be put together must have at most {MAX_OUTPUTS} values, "
+            f"not {count}"
+        )
+    step = GraphStep(
+        kind="linear", name=found.name(node, "flat"), inputs=(source.name,), shape=(1, 1, count),
+        weight=torch.eye(count, dtype=torch.float32, device="cpu").reshape(count, channels, height, width),
+        bias=torch.zeros(count, dtype=torch.float32, device="cpu"),
+    )  # fmt: skip
+    found.steps[step.name] = step
+    _is_moved(found, step)
+    return Map(step.name)
 
 
 def _monotone(found: Lowering, node: fx.Node) -> Map:
@@ -191,12 +219,18 @@ def _moved(rule: Rule) -> Rule:
     def quantized(found: QuantizedLowering, node: fx.Node) -> Map:
         source = rule(found, node)
         step = found.steps.get(source.name)
-        if step is not None and step.weight is not None and found.nodes[step.name] is node:
-            found.moved.add(step.name)
-            found.scales[step.name] = torch.full((len(step.weight),), _ONE, dtype=torch.float64, device="cpu")
+        if step is not None and found.nodes[step.name] is node:
+            _is_moved(found, step)
         return source
 
     return quantized
+
+
+def _is_moved(found: QuantizedLowering, step: GraphStep) -> None:
+    """Note that a step only moves values, if it is one with weights: they are ones."""
+    if step.weight is not None:
+        found.moved.add(step.name)
+        found.scales[step.name] = torch.full((len(step.weight),), _ONE, dtype=torch.float64, device="cpu")
 
 
 def _average(found: QuantizedLowering, node: fx.Node) -> Map:
@@ -276,6 +310,10 @@ _LAYOUT = {
 }  # fmt: skip
 #: What belongs to selections of winners, which no other tool writes.
 _FLOAT = {_ATEN.mul.Tensor, OPERATOR}
+_RELU = Lacking("ReLU and ReLU6 are the nearest")
+_NORM = Lacking("BatchNorm2d is the nearest")
+_LARGER = Lacking("a convolution at the full size is the nearest")
+_CHOICE = Lacking("leave it out, the logits that it reads say which class it is")
 _CONVOLUTIONS = [_ATEN.conv2d.default, _ATEN.conv2d.padding, _ATEN.conv1d.default, _ATEN.conv1d.padding]
 #: The rule of each operator of a quantized program.
 OPERATOR_RULES: dict[Any, Callable[..., Map]] = {
@@ -297,5 +335,12 @@ OPERATOR_RULES: dict[Any, Callable[..., Map]] = {
     **dict.fromkeys(PARTS, parts),
     **dict.fromkeys(MOVES, _moved(move)),
     operator.getitem: lambda found, node: part(found, node, _moved(move)),
+    **dict.fromkeys((_ATEN.hardswish.default, _ATEN.silu.default, _ATEN.gelu.default, _ATEN.elu.default), _RELU),
+    **dict.fromkeys((_ATEN.leaky_relu.default, _ATEN.prelu.default, _ATEN.mish.default), _RELU),
+    **dict.fromkeys((_ATEN.softplus.default, _ATEN.selu.default), _RELU),
+    **dict.fromkeys((_ATEN.layer_norm.default, _ATEN.group_norm.default, _ATEN.instance_norm.default), _NORM),
+    **dict.fromkeys((_ATEN.upsample_nearest2d.vec, _ATEN.upsample_bilinear2d.vec), _LARGER),
+    **dict.fromkeys((_ATEN.conv_transpose1d.default, _ATEN.conv_transpose2d.input), _LARGER),
+    **dict.fromkeys((_ATEN.argmax.default, _ATEN.topk.default), _CHOICE),
     refused.OPERATOR: _refused,
 }

@@ -33,7 +33,7 @@ from models.frontends.quantized.operators import quantized_steps
 from models.integer import golden
 from models.integer.exact import exact
 
-__all__ = ["Difference", "compared", "difference", "read_quantized"]
+__all__ = ["Difference", "QuantizedImport", "compared", "difference", "import_quantized", "read_quantized"]
 
 _SEED = 19  # of the images on which layers are compared
 
@@ -55,6 +55,14 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuantizedImport:
+    """A network that was read from a program, and what a user must know of that: sentences."""
+
+    network: Network
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Source:
     """A program and where it computes what a network's tensors are.
 
@@ -70,6 +78,8 @@ class _Source:
         The order of a tensor's axes (channels, rows, columns) in which its node has its values.
     outputs : dict of str to (str, Quantization or None)
         The node that a raw layer stands for.
+    rounded : dict of str to int
+        Steps by which logits of a raw layer may be off, whose weights have been rounded to one scale.
     """
 
     program: ExportedProgram
@@ -78,6 +88,7 @@ class _Source:
     nodes: Mapping[str, str]
     orders: Mapping[str, AxisOrder]
     outputs: Mapping[str, tuple[str, Quantization | None]]
+    rounded: Mapping[str, int]
 
     def tensors(self, images: torch.Tensor) -> dict[str, np.ndarray]:
         """What the program makes of images: codes (N, height, width, channels), of a raw layer what it returns."""
@@ -119,7 +130,8 @@ def read_quantized(
     where one has fewer values than another, those it lacks are the least it can give.
 
     Every layer has been compared with the program on random images: on the program's own input codes it differs by one
-    code at most.
+    code at most. Logits that aren't quantized and whose weights have a scale for each output are sums of weights in
+    steps of one scale: they differ by what that changes.
 
     Parameters
     ----------
@@ -137,9 +149,21 @@ def read_quantized(
         When something can't be followed: the message names the operators. When a layer differs by more than one code:
         it names the layer.
     """
+    return import_quantized(source, shape, name=name).network
+
+
+def import_quantized(
+    source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | None = None, *, name: str = "network"
+) -> QuantizedImport:
+    """As :func:`read_quantized`, with what else there is to know."""
     found = _read(source, shape, name)
     _check(found)
-    return found.network
+    notes = tuple(
+        f"{layer}: its weights have a scale for each output, its logits one in all: rounded to a quarter of the "
+        f"coarsest, they may change a logit by {off * found.network.layer(layer).output.scale:.3g} at most"
+        for layer, off in found.rounded.items()
+    )
+    return QuantizedImport(network=found.network, notes=notes)
 
 
 def difference(source: nn.Module | ExportedProgram, network: Network, images: np.ndarray) -> dict[str, Difference]:
@@ -211,8 +235,9 @@ def _read(source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | Non
     known = {node.name: each.order for node, each in found.maps.items() if each is not None}
     orders = {tensor: known[node] for tensor, node in builder.nodes.items()}
     return _Source(
-        program=program, images=taken, network=network, nodes=builder.nodes, orders=orders, outputs=builder.outputs
-    )
+        program=program, images=taken, network=network, nodes=builder.nodes, orders=orders, outputs=builder.outputs,
+        rounded=builder.rounded,
+    )  # fmt: skip
 
 
 def _program(source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | None) -> ExportedProgram:
@@ -243,7 +268,7 @@ def _check(found: _Source) -> None:
         known[layer.name] = made
         if layer.name in expected:
             by = _difference(*_pair(found, layer.name, made, expected[layer.name])).largest
-            if by > 1:
+            if by > 1 + found.rounded.get(layer.name, 0):
                 raise ValueError(
                     f"{layer.name}: a layer must compute what the program does, up to 1 code, but differs by {by}; "
                     "please report the program"

@@ -1,15 +1,18 @@
 """Weights of a quantized program as the integers that they were dequantized from, and heads that add them up."""
 
+import math
+
 import numpy as np
 
 from hw.network.network import Linear, Tensor
 from hw.numerics import Rounding
 from models.frontends.pytorch.steps import GraphStep
 
-__all__ = ["int8_parts", "raw_linear", "weight_codes"]
+__all__ = ["in_one_scale", "int8_parts", "raw_linear", "weight_codes"]
 
 _EXACT = 1e-4  # of a step, by which a weight may be beside its code: float32 has 24 bits
 _LARGEST = 255  # weight, from its zero point
+_FINEST = 4  # parts of the coarsest scale that another one may be
 
 
 def weight_codes(step: GraphStep, scales: np.ndarray) -> tuple[np.ndarray, str]:
@@ -37,6 +40,31 @@ def weight_codes(step: GraphStep, scales: np.ndarray) -> tuple[np.ndarray, str]:
             "quantize them as int8"
         )
     return np.ascontiguousarray(codes.transpose(0, 2, 3, 1).astype(np.int64)), problem
+
+
+def in_one_scale(codes: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, float, int]:
+    """Weights with a scale for each output in steps of one, which is the coarsest or so small a part of it as it takes.
+
+    Parameters
+    ----------
+    codes : int64 array, (outputs, height, width, inputs)
+    scales : float array, (outputs,)
+
+    Returns
+    -------
+    codes : int64 array
+    scale : float
+        A quarter of the coarsest one, where no larger part is a part of all.
+    off : int
+        Steps by which rounding to it may change a sum of products at most; 0: all are exact.
+    """
+    for parts in range(1, _FINEST + 1):
+        scale = float(scales.max()) / parts
+        exact = codes * (scales / scale)[:, None, None, None]
+        off = np.abs(exact - np.rint(exact))
+        if off.max() <= _EXACT:
+            return np.rint(exact).astype(np.int64), scale, 0
+    return np.rint(exact).astype(np.int64), scale, math.ceil(off.sum(axis=(1, 2, 3)).max() * _LARGEST)
 
 
 def int8_parts(codes: np.ndarray, *, depthwise: bool) -> list[np.ndarray]:

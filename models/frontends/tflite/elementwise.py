@@ -279,29 +279,40 @@ def pad(found: Assembly, operator: Operator) -> None:
 
 
 def concatenation(found: Assembly, operator: Operator) -> None:
-    """A CONCATENATION of maps along the channels."""
+    """A CONCATENATION of maps along channels, rows or columns."""
     sources = [found.source(operator, index) for index in range(len(operator.inputs))]
     axis, said = operator.options["axis"], [found.tensors[number].shape for number in operator.inputs]
     if operator.options["activation"] != "NONE":
         raise ValueError(f"CONCATENATION with activation {operator.options['activation']}; nearest: none")
-    along = {axis if axis < 0 else axis - len(shape) for shape in said}
-    if along != {-1} or any(shape[-1:] != (view.map.shape[2],) for shape, view in zip(said, sources, strict=True)):
+    axes = {axis if axis < 0 else axis - len(shape) for shape in said}
+    along = axes.pop() if len(axes) == 1 else 0
+    if not -3 <= along < 0 or any(
+        len(shape) <= -along or shape[along:] != view.map.shape[along:]
+        for shape, view in zip(said, sources, strict=True)
+    ):
         raise ValueError(
-            f"CONCATENATION of {[list(shape) for shape in said]!s:.80} along {axis}; nearest: along channels"
+            f"CONCATENATION of {[list(shape) for shape in said]!s:.80} along {axis}; "
+            "nearest: along channels, rows or columns"
         )
-    if len({view.map.shape[:2] for view in sources}) > 1:
-        raise ValueError(f"CONCATENATION of maps of sizes {sorted({view.map.shape[:2] for view in sources})}")
-    height, width, _ = sources[0].map.shape
-    channels = sum(view.map.shape[2] for view in sources)
-    output = found.output(operator, (height, width, channels))
+    place = along + 3
+    if len({view.map.shape[:place] + view.map.shape[place + 1 :] for view in sources}) > 1:
+        raise ValueError(f"CONCATENATION of maps of sizes {sorted({view.map.shape for view in sources})}")
+    total = sum(view.map.shape[place] for view in sources)
+    output = found.output(operator, _with(sources[0].map.shape, place, total))
     if {(view.map.scale, view.map.zero_point) for view in sources} != {(output.scale, output.zero_point)}:
         raise ValueError("CONCATENATION must keep scales and zero points")
-    bound(channels * channels, "CONCATENATION: weights of 0 and 1")
+    bound(output.shape[2] ** 2, "CONCATENATION: weights of 0 and 1")
     maps = [(view.name, view.map) for view in sources]
-    *before, last = concatenated(f"concatenation_{operator.position}", maps, output)
+    *before, last = concatenated(f"concatenation_{operator.position}", maps, output, axis=place)
     for layer in before:
         found.help(layer)
     found.append(operator, last)
+
+
+def _with(shape: tuple[int, int, int], place: int, size: int) -> tuple[int, int, int]:
+    """A shape with another size at a place."""
+    height, width, channels = (size if number == place else each for number, each in enumerate(shape))
+    return height, width, channels
 
 
 ELEMENTWISE: dict[str, Callable[[Assembly, Operator], None]] = {

@@ -238,7 +238,7 @@ def test_all_that_cannot_run_is_said_before_anything_is_computed():
     reasons = str(said.value).split("; ")
     assert len(reasons) == 3
     assert all("test_calibration.py:" in reason for reason in reasons)
-    assert "mul must be of a map and constants, not of two maps: their sum is the nearest" in reasons[1]
+    assert "mul must be of a map and constants, not of two maps as in squeeze-and-excitation" in reasons[1]
     with pytest.raises(ValueError, match=r"sigmoid must be at the end of a network: within it Hardsigmoid and"):
         calibrate(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(32, 2)), images(6, 6, 1))
     with pytest.raises(ValueError, match=r"^0: a network's output must have at most 2048 values, not 2304$"):

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from models.frontends.pytorch.steps import GraphStep
-from models.frontends.quantized.weights import int8_parts, weight_codes
+from models.frontends.quantized.weights import in_one_scale, int8_parts, weight_codes
 
 
 @pytest.mark.parametrize("depthwise", [False, True])
@@ -34,3 +34,17 @@ def test_weights_are_codes_or_a_problem():
     assert found([0.5, -1.0, 2.0, 0.5], 0.5, 1.0)[1].startswith("weights must be what they are dequantized to")
     assert found([256.0, 0.0, 0.0, 0.0], 1.0, 1.0)[1].endswith("not 256: quantize them as int8")
     assert found([0.0] * 4, 0.0, 1.0)[1] == "scales of weights must be positive and finite"
+
+
+def test_weights_in_steps_of_one_scale():
+    codes = np.random.default_rng(1).integers(-127, 128, (3, 1, 1, 50))
+    for scales, parts in ([2.0, 2.0, 2.0], 1), ([1.0, 0.5, 2.0], 4), ([3.0, 1.0, 2.0], 3):
+        found, scale, off = in_one_scale(codes, np.array(scales))
+        assert (scale, off) == (max(scales) / parts, 0)
+        np.testing.assert_array_equal(found * scale, codes * np.array(scales)[:, None, None, None])
+    scales = np.array([1.0, 0.77, 0.31])
+    found, scale, off = in_one_scale(codes, scales)
+    assert scale == 0.25
+    exact = codes * scales[:, None, None, None] / scale
+    assert np.abs(found - exact).max() <= 0.5
+    assert off >= (np.abs(found - exact).sum(axis=3) * 255).max() > off - 1

@@ -238,6 +238,28 @@ def test_concatenations(tmp_path, parts, axis, twice):
     assert_equals_litert(tmp_path, with_head(b, whole))
 
 
+@pytest.mark.parametrize("axis", [1, 2, -2, -3])
+def test_concatenations_of_rows_and_columns(tmp_path, axis):
+    b, rng = Builder(), np.random.default_rng(axis + 3)
+    image, other = b.tensor((1, 4, 4, 3), 0.1, -7), b.tensor((1, 4, 4, 3), 0.1, -7)
+    b.convolution(image, random_weight(rng, 3, 3, 3, 3), BIAS[:3], 0.003, other)
+    shape = [1, 4, 4, 3]
+    shape[axis] = 12
+    whole = b.tensor(shape, 0.1, -7)
+    b.operator("CONCATENATION", [image, other, image], [whole], "ConcatenationOptions", Axis=axis)
+    assert_equals_litert(tmp_path, with_head(b, whole))
+
+
+def test_a_concatenation_of_rows_of_no_map(tmp_path):
+    b = Builder()
+    row, rows = b.tensor((1, 3), 0.1, -7), b.tensor((2, 3), 0.1, -7)
+    b.operator("CONCATENATION", [row, row], [rows], "ConcatenationOptions", Axis=-2)
+    with pytest.raises(
+        ValueError, match=r"CONCATENATION of \[\[1, 3\], \[1, 3\]\] along -2; nearest: along channels, rows"
+    ):
+        read_bytes(tmp_path, with_head(b, rows))
+
+
 @pytest.mark.parametrize(
     ("kind", "changes", "expected"),
     [
@@ -305,12 +327,12 @@ def test_other_constants_and_activations_are_refused(tmp_path):
     wide = b.tensor((1, 6, 6, 4), 0.2, 3)
     b.operator("CONCATENATION", [middle, middle], [wide], "ConcatenationOptions", Axis=3)
     tall, more = b.tensor((1, 12, 6, 4), 0.2, 3), b.tensor((1, 12, 6, 8), 0.2, 3)
-    b.operator("CONCATENATION", [wide, wide], [tall], "ConcatenationOptions", Axis=1)
+    b.operator("CONCATENATION", [wide, wide], [tall], "ConcatenationOptions", Axis=0)
     b.operator("CONCATENATION", [tall, tall], [more], "ConcatenationOptions", Axis=3, FusedActivationFunction=TANH)
     expected = (
         r"unsupported: PADV2 with \[-128\]; nearest: the zero point 3 \(operator 0 'tensor1'\); "
         r"CONCATENATION must keep scales and zero points \(operator 1 .*; "
-        r"CONCATENATION of .* along 1; nearest: along channels \(operator 2 .*; "
+        r"CONCATENATION of .* along 0; nearest: along channels, rows or columns \(operator 2 .*; "
         r"CONCATENATION with activation TANH; nearest: none \(operator 3 "
     )
     with pytest.raises(ValueError, match=expected):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import fx
@@ -25,15 +26,33 @@ def largest(found: Lowering, node: fx.Node) -> Map:
     return _pool(found, node, *_adaptive(found, node, "AdaptiveMaxPool2d"), kind="max_pool")
 
 
-def _adaptive(found: Lowering, node: fx.Node, what: str) -> tuple[Map, tuple[int, int]]:
+def _adaptive(found: Lowering, node: fx.Node, what: str) -> tuple[Map, tuple[int, int], tuple[int, int]]:
+    """The map, and windows and strides that PyTorch takes for so many results, where these are always the same."""
     source, sizes = found.whole(node, what), arguments(node)["output_size"]
     value = found.exported.values[node]
     counts = _sizes(found, node, sizes, 1) if isinstance(value, torch.Tensor) else pair(sizes)
     whole = found.shape(source.name)[:2]
-    if any(size % count for size, count in zip(whole, counts, strict=True)):
-        raise ValueError(f"{found.place(node)}: {what} must give sizes that divide the map's {whole}, not {counts}")
-    height, width = (size // count for size, count in zip(whole, counts, strict=True))
-    return source, (height, width)
+    each = [_windows(size, count) for size, count in zip(whole, counts, strict=True)]
+    if any(len(windows) != 1 for windows in each):
+        near = tuple(
+            min((n for n in range(1, size + 1) if len(_windows(size, n)) == 1), key=lambda n, to=count: abs(n - to))
+            for size, count in zip(whole, counts, strict=True)
+        )
+        raise ValueError(
+            f"{found.place(node)}: {what} must give sizes for which all windows over the map's {whole} are equal, "
+            f"not {counts}: the nearest are {near}"
+        )
+    (height, down), (width, right) = (windows.pop() for windows in each)
+    return source, (height, width), (down, right)
+
+
+def _windows(size: int, count: int) -> set[tuple[int, int]]:
+    """Sizes of an adaptive pool's windows along an axis, each with the distance to the next; one if all are equal."""
+    starts = [number * size // count for number in range(count)]
+    ends = [-(-(number + 1) * size // count) for number in range(count)]
+    steps = [second - first for first, second in pairwise(starts)] or [size]
+    lengths = [end - start for start, end in zip(starts, ends, strict=True)]
+    return {(length, step) for length in lengths for step in steps}
 
 
 def mean(found: Lowering, node: fx.Node) -> Map:

@@ -288,6 +288,9 @@ ODD = {
     "a sum of windows": nn.Sequential(
         FIRST, nn.AvgPool2d(2, divisor_override=1), nn.AdaptiveAvgPool2d((2, 1)), nn.Flatten(), nn.Linear(4, 3)
     ),
+    "adaptive averages whose windows overlap": nn.Sequential(
+        FIRST, nn.AvgPool2d(2, 1), nn.AdaptiveAvgPool2d((3, 2)), nn.Flatten(), nn.Linear(12, 3)
+    ),
     "dropout behind flatten": nn.Sequential(FIRST, nn.Flatten(), nn.Dropout(), LAST),
     "view": Named(lambda n, x: n.o(n.a(x).view(x.shape[0], -1)), a=FIRST, o=LAST),
     "reshape": Named(lambda n, x: n.o(n.a(x).reshape(-1, 128)), a=FIRST, o=LAST),

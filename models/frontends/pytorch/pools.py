@@ -34,16 +34,18 @@ def _adaptive(found: Lowering, node: fx.Node, what: str) -> tuple[Map, tuple[int
     whole = found.shape(source.name)[:2]
     each = [_windows(size, count) for size, count in zip(whole, counts, strict=True)]
     if any(len(windows) != 1 for windows in each):
-        near = tuple(
-            min((n for n in range(1, size + 1) if len(_windows(size, n)) == 1), key=lambda n, to=count: abs(n - to))
-            for size, count in zip(whole, counts, strict=True)
-        )
+        near = tuple(_nearest(size, count) for size, count in zip(whole, counts, strict=True))
         raise ValueError(
             f"{found.place(node)}: {what} must give sizes for which all windows over the map's {whole} are equal, "
             f"not {counts}: the nearest are {near}"
         )
     (height, down), (width, right) = (windows.pop() for windows in each)
     return source, (height, width), (down, right)
+
+
+def _nearest(size: int, count: int) -> int:
+    """The number of results nearest to this for which all windows along an axis are equal."""
+    return min((n for n in range(1, size + 1) if len(_windows(size, n)) == 1), key=lambda n: abs(n - count))
 
 
 def _windows(size: int, count: int) -> set[tuple[int, int]]:

@@ -84,8 +84,10 @@ def test_images_leave_at_every_exit():
     assert sorted(taken.tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
-@pytest.mark.parametrize("pes", [4, 8])
-@pytest.mark.parametrize("channels", [33, 70])
+@pytest.mark.parametrize(
+    ("channels", "pes"),
+    [(33, 4), (70, 8), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((33, 8), (70, 4)))],
+)
 def test_layers_of_many_channels_are_split_into_commands(channels, pes, monkeypatch):
     """3 live rows of 5 positions: the accumulators hold 32 channels of them, but not 40."""
     only(monkeypatch, column_major=False)

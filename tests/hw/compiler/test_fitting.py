@@ -17,7 +17,13 @@ def fits(network, config):
     return balanced_compilation(network, config, {}).refusal is None
 
 
-@pytest.mark.parametrize("size", ["list_words", "activation_words", "channel_words", "layer_words"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        *("list_words", "activation_words"),
+        *(pytest.param(size, marks=pytest.mark.slow) for size in ("channel_words", "layer_words")),
+    ],
+)
 def test_only_the_memory_that_lacks_words_grows_and_no_more_than_it_must(size):
     network, roomy = two_blocks(6, 16), AcceleratorConfig()
     config = roomy

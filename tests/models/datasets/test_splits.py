@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.datasets.splits import NAMES, Split, load
+from models.datasets.splits import NAMES, SHAPES, Split, load
 
 
 def rows(split):
@@ -67,6 +67,7 @@ def test_split_refuses_other_types():
 def test_official_sets(data_root, name, shape, first, mean):
     dataset = load(name, data_root)
     assert dataset.shape == shape
+    assert (dataset.shape, len(dataset.classes)) == SHAPES[name]
     assert (len(dataset.validation), len(dataset.test)) == (5000, 10_000)
     assert len(dataset.train) == {"fashion-mnist": 55_000, "cifar10": 45_000}[name]
     assert dataset.test.labels[:5].tolist() == first

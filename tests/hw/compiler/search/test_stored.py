@@ -39,7 +39,7 @@ def stored(expansion, pe: int) -> int:
     return len(store.pack()[pe]) - len(store)
 
 
-@pytest.mark.parametrize("values", [1, 2, 127])
+@pytest.mark.parametrize("values", [1, 127, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("make", [random_network, odd_network, wide_network])
 def test_no_bound_is_above_what_is_packed(make, values):
     rng = np.random.default_rng(values)

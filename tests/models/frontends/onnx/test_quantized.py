@@ -81,7 +81,13 @@ FORMS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("form", "activations", "weights", "channels"), FORMS)
+@pytest.mark.parametrize(
+    ("form", "activations", "weights", "channels"),
+    [
+        pytest.param(*form, marks=[] if number in {0, 2, 4, 5} else [pytest.mark.slow])
+        for number, form in enumerate(FORMS)
+    ],
+)
 def test_what_onnx_runtimes_quantizer_writes(floats, form, activations, weights, channels):
     path = quantized(floats, (1, 3, 8, 8), form, activations=activations, weights=weights, channels=channels)
     found = read(path)

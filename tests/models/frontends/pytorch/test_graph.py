@@ -305,8 +305,14 @@ ODD = {
 }
 
 
+#: Those beside others of the same kind.
+SLOW = {
+    *("twice the image", "two additions", "reshape", "mean of a view", "padding 3 at stride 2", "uneven same padding"),
+}
+
+
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in ODD])
 def test_what_is_legal_runs(name):
     """Not only in float: the accelerator takes it, too."""
     graph = checked(ODD[name], (8, 8, 1))

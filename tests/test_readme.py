@@ -12,6 +12,7 @@ from typer.main import get_command
 from models.zoo import entries, entry
 from offramp.cli import app
 from offramp.report.bench_tables import bench_markdown
+from offramp.report.device_families import families_markdown
 from offramp.report.documented import documented_charts
 from offramp.report.headline import headline_markdown
 from offramp.report.layouts import program_page
@@ -92,6 +93,7 @@ def test_clocks_are_the_recorded_ones():
 def test_generated_parts_are_those_of_now():
     assert figures(README, "headline") == headline_markdown()
     assert figures(PAGES["results.md"], "comparison") == comparison_markdown()
+    assert figures(PAGES["boards.md"], "families") == families_markdown()
     assert PAGES["program.md"] == program_page()
 
 

@@ -1,10 +1,10 @@
 """Small components with the accelerator's ports, to test boards and builds without it."""
 
-from amaranth import Instance, Module, Mux, Signal, signed
-from amaranth.lib import stream, wiring
+from amaranth import Cat, Instance, Module, Mux, Signal, signed
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.rtl.verilog_platform import shared
+from hw.rtl.verilog_platform import memory_attributes, shared
 
 
 class RunningSum(wiring.Component):
@@ -116,4 +116,35 @@ class Groups(wiring.Component):
             else:
                 m.d.sync += group.eq(Mux(self.reset[number - 2], 0, self.i))
             m.d.comb += self.o[number].eq(group.xor())
+        return m
+
+
+class Storing(wiring.Component):
+    """A memory of 16 bytes that is marked to be made of tables, one of 512 bytes, a counter and a product."""
+
+    write: In(1)
+    address: In(9)
+    i: In(16)
+    small: Out(8)
+    large: Out(8)
+    count: Out(8)
+    product: Out(32)
+
+    def elaborate(self, platform):
+        m = Module()
+        for name, depth, domain, attributes in (
+            ("small", 16, "comb", {"ram_style": "distributed"}),
+            ("large", 512, "sync", memory_attributes(512)),
+        ):
+            m.submodules[name] = store = memory.Memory(shape=8, depth=depth, init=[], attrs=attributes)
+            read, write = store.read_port(domain=domain), store.write_port()
+            m.d.comb += [
+                read.addr.eq(self.address),
+                write.addr.eq(self.address),
+                write.data.eq(self.i),
+                write.en.eq(self.write),
+                getattr(self, name).eq(read.data),
+            ]
+        m.d.sync += self.count.eq(self.count + 1)
+        m.d.comb += self.product.eq(self.i.as_signed() * Cat(self.address, self.count[:7]).as_signed())
         return m

@@ -128,12 +128,12 @@ def encode(layout: Any, **values: Any) -> list[int]:
 
 def _unpack(layout: Any, word: int) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for name, field in layout.fields.items():
-        value = word >> field.offset & (1 << field.bits) - 1
-        if field.nested:
-            values[name] = _unpack(field.kind, value)
+    for name, (offset, bits, _, high, kind, nested) in layout.fields.items():
+        value = word >> offset & (1 << bits) - 1
+        if nested:
+            values[name] = _unpack(kind, value)
         else:
-            values[name] = value if value <= field.high else value - (1 << field.bits)
+            values[name] = value if value <= high else value - (1 << bits)
     return values
 
 

@@ -55,9 +55,9 @@ class Fields:
 
     @classmethod
     def _of(cls, values: Mapping[str, Any], **more: Any) -> Self:
-        own = {name: value for name, value in values.items() if name != "reserved"}
-        nested = {name: kind._of(values[name]) for name, kind in cls._nested.items()}
-        return cls(**(own | nested), **more)
+        own = {**values, **{name: kind._of(values[name]) for name, kind in cls._nested.items()}, **more}
+        own.pop("reserved", None)
+        return cls(**own)
 
     def values(self) -> dict[str, Any]:
         """The layout's fields by name, in its order, those of nested layouts as dictionaries."""

@@ -1,7 +1,7 @@
 """What one core does in a LAYER stays in its memories, and takes out of the accumulators all that it puts there."""
 
-from functools import cache, partial, reduce
-from operator import or_
+from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 
@@ -17,6 +17,8 @@ __all__ = ["ListContents", "check_core", "numbers_of"]
 
 #: Lists that a kernel row can begin with.
 _LISTS = 1 << Row.fields["list"].bits
+#: Lists that are looked at together.
+_AT_ONCE = 1 << 14
 #: Words of each PE of a core, and which of them are certain, as :class:`hw.program.list_memory.ListMemory` says it.
 ListContents = tuple[np.ndarray, np.ndarray]
 #: PEs, and the numbers of lists that they look up.
@@ -105,8 +107,9 @@ def numbers_of(where: str, part: CoreLayer) -> np.ndarray:
     require(target.words == words, f"{where}: it must make {words} words a position, not {target.words}")
     _check_columns(where, target, positions)
     numbers = walk_order(target.first, target, positions, words).reshape(-1)
-    last, different = int(numbers.max()), len(np.unique(numbers))
+    last = int(numbers.max())
     require(last < NUMBERS, f"{where}: word {last} is beyond the {NUMBERS} of a map")
+    different = np.count_nonzero(np.bincount(numbers))
     require(different == len(numbers), f"{where}: {len(numbers)} words must not overlap, only {different} differ")
     return numbers
 
@@ -154,29 +157,43 @@ def _fed(
     source, pes = part.source, config.pes
     size, slots = config.accumulators * pes, source.slots * pes
     filled = len(part.rows) - source.blank_rows
-    fed, leaving = 0, source.first_dump * pes
-    reached = cache(partial(_reached, where, used, lists, source, config))
-
-    @cache
-    def products(first: int, count: int) -> int:
-        """What activations feed with this list and those of the kernel rows above, counted from where it starts."""
-        steps = range(count)
-        fed = (_turned(reached(first + n * source.list_step), -n * source.accumulator_step * pes, size) for n in steps)
-        return reduce(or_, fed, 0)
-
-    for y, row in enumerate(part.rows):
+    counts = [row.count if y < filled else 0 for y, row in enumerate(part.rows)]
+    for y, (row, count) in enumerate(zip(part.rows, counts, strict=True)):
         require(row.count or y >= filled, f"{where}: row {y} must have at least one list for its activations, not 0")
-        count = row.count if y < filled else 0
         last = row.list + (count - 1) * source.list_step if count else 0
         require(last < _LISTS, f"{where}: list {last} is beyond the {_LISTS} that a row can begin with")
+    tops = dict.fromkeys((row.list, count) for row, count in zip(part.rows, counts, strict=True))
+    lefts = dict.fromkeys(column.list for column in part.columns)
+    named = (top + left + n * source.list_step for top, count in tops for left in lefts for n in range(count))
+    firsts = [*dict.fromkeys(named)]
+    each = max(1, _AT_ONCE // max(1, len(used[0])))
+    batches = (firsts[start : start + each] for start in range(0, len(firsts), each))
+    reached = dict(pair for batch in batches for pair in _reached(where, used, lists, source, config, batch))
+
+    @cache
+    def walked(first: int, count: int) -> list[int]:
+        """What each column feeds in a row that begins with this list, counted from the row's accumulator."""
+        made = []
         for column in part.columns:
-            start = (row.accumulator + column.accumulator) * pes
-            dirty |= _turned(products(row.list + column.list, count), start, size)
+            bits = 0
+            for n in range(count):
+                start = (column.accumulator - n * source.accumulator_step) * pes
+                bits |= _turned(reached[first + column.list + n * source.list_step], start, size)
+            made.append(bits)
+        return made
+
+    fed, leaving = 0, source.first_dump * pes
+    for row, count in zip(part.rows, counts, strict=True):
+        start = row.accumulator * pes
+        dirty = _turned(dirty, -start, size)
+        for column, made in zip(part.columns, walked(row.list, count), strict=True):
+            dirty |= made
             for _ in range(column.dumps if row.final else 0):
-                taken = _turned(dirty, -leaving, size) & ((1 << slots) - 1)
+                taken = _turned(dirty, start - leaving, size) & ((1 << slots) - 1)
                 fed |= taken
-                dirty ^= _turned(taken, leaving, size)
+                dirty ^= _turned(taken, leaving - start, size)
                 leaving += slots
+        dirty = _turned(dirty, start, size)
     require(source.partial or not dirty, f"{where}: {dirty.bit_count()} accumulators are filled but never taken out")
     bits = np.frombuffer(fed.to_bytes(-(-slots // 8), "little"), dtype=np.uint8)
     return np.unpackbits(bits, count=slots, bitorder="little").astype(bool), dirty
@@ -189,24 +206,32 @@ def _turned(bits: int, places: int, size: int) -> int:
 
 
 def _reached(
-    where: str, used: ListNumbers, lists: ListContents, source: SourceFields, config: AcceleratorConfig, first: int
-) -> int:
-    """The accumulators that the lists of all PEs from one on feed; for a maximum, by weights of 1."""
-    (pes, numbers), (memory, lacking) = (used[0], used[1] + source.first_list + first), lists
-    size = memory.shape[1]
+    where: str,
+    used: ListNumbers,
+    lists: ListContents,
+    source: SourceFields,
+    config: AcceleratorConfig,
+    firsts: list[int],
+) -> Iterator[tuple[int, int]]:
+    """These lists, each with the accumulators that those of all PEs from it on feed; a maximum by weights of 1."""
+    (pes, offsets), (memory, lacking) = used, lists
+    numbers, size = np.add.outer(np.array(firsts), offsets + source.first_list), memory.shape[1]
     inside = numbers.clip(0, size - 1)
     if (wrong := (numbers >= size) | (lacking[inside + 1] > lacking[inside])).any():
-        missing = np.unique(numbers[wrong])[:1]
+        row = wrong.any(axis=1).argmax()
+        missing = numbers[row, wrong[row]].min(keepdims=True)
         raise ValueError(f"{where}: list {missing} is not among the {size - lacking[-1]} words of lists then")
     starts, counts = unpack_pointers(memory[pes, numbers], config)
     ends = np.minimum(starts + counts, size)
     if (wrong := (counts > 0) & ((starts + counts > size) | (lacking[ends] > lacking[starts]))).any():
         beyond = numbers[wrong][:1]
         raise ValueError(f"{where}: list {beyond} points beyond the {size - lacking[-1]} words of lists then")
-    before = np.cumsum(counts) - counts
-    of = np.repeat(pes, counts)
-    weights, offsets = unpack_entries(memory[of, np.repeat(starts - before, counts) + np.arange(counts.sum())])
+    starts, counts = starts.reshape(-1), counts.reshape(-1)
+    before, list_of = counts.cumsum() - counts, np.repeat(np.arange(len(counts)), counts)
+    first, of = list_of // len(pes), pes[list_of % len(pes)]
+    weights, places = unpack_entries(memory[of, (starts - before)[list_of] + np.arange(len(list_of))])
     require(not source.maximum or bool((weights == 1).all()), f"{where}: weights of a maximum must be 1")
-    fed = np.zeros((config.accumulators, config.pes), dtype=bool)
-    fed[offsets % config.accumulators, of] = True
-    return int.from_bytes(np.packbits(fed, bitorder="little").tobytes(), "little")
+    fed = np.zeros((len(firsts), config.accumulators, config.pes), dtype=bool)
+    fed[first, places % config.accumulators, of] = True
+    packed = np.packbits(fed.reshape(len(firsts), -1), axis=1, bitorder="little")
+    return zip(firsts, (int.from_bytes(bits.tobytes(), "little") for bits in packed), strict=True)

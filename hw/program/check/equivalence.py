@@ -140,14 +140,14 @@ class _Check:
             source.base - window.base + window.low + (rows[:, None] * source.row_pitch + columns * source.column_pitch)
         )
         words = part.words if of.stencil.depthwise else of.inputs
-        found = sorted({int(word) for word in (numbers % pitch).flat}), source.words
+        found = np.flatnonzero(np.bincount((numbers % pitch).reshape(-1))).tolist(), source.words
         require(
             found == ([words[0]], words[1] - words[0]) and numbers.max() < height * width * pitch,
             f"{where}: it must walk {words[1] - words[0]} words from word {words[0]} of positions of {name} on, not "
             f"{found[1]} from {found[0]}",
         )
         positions = np.divmod(numbers // pitch, width)
-        self._maps.read(where, name, part.core, np.unique(positions[0]), words)
+        self._maps.read(where, name, part.core, positions[0], words)
         final, depth = of.last.cores[part.core].source, self._config.accumulators
         if source.partial:
             outputs = (part.rows[1] - part.rows[0]) * self._maps.shape(of.command.tensor)[1] * source.slots

@@ -179,8 +179,8 @@ def _check_layer(
             kept = memories.keeps(numbers)
             require(not kept, f"{where}, core {k}: words of a partial layer must not be kept, not even by core {kept}")
             continue
-        twice = numbers[made[numbers]]
-        require(not len(twice), f"{where}, core {k}: word {twice[:1]} must be made by one core only")
+        if len(twice := numbers[made[numbers]]):
+            raise ValueError(f"{where}, core {k}: word {twice[:1]} must be made by one core only")
         made[numbers] = True
         memories.deliver(where, k, everywhere, numbers, np.tile(active[k], (len(numbers) // len(active[k]), 1)))
     partial = any(part.source.partial for part in parts.values())

@@ -118,7 +118,10 @@ class Memories:
         active : bool array (words, 8)
             Whether a channel may be nonzero.
         """
+        lowest, highest = numbers.min(), numbers.max()
         for core, window in enumerate(self._windows):
+            if window.end <= lowest or highest < window.low:
+                continue
             ordinals = np.flatnonzero((numbers >= window.low) & (numbers < window.end))
             if not len(ordinals):
                 continue
@@ -127,18 +130,13 @@ class Memories:
                 f"{where}: core {core} keeps word {numbers[ordinals[0]]}, which core {maker} can't send it",
             )
             places = window.base + numbers[ordinals] - window.low
-            given = self._given[core, window.bank, places]
-            require(
-                not given.any(),
-                f"{where}: word {numbers[ordinals][given][:1]} must not be written where core {core} gets the next "
-                "image",
-            )
+            if (given := self._given[core, window.bank, places]).any():
+                word = numbers[ordinals][given][:1]
+                raise ValueError(f"{where}: word {word} must not be written where core {core} gets the next image")
             kept = self._kept[core, window.bank, places]
-            wrong = (kept != _FREE) & ((core != maker) | (kept != ordinals))
-            require(
-                not wrong.any(),
-                f"{where}: word {numbers[ordinals][wrong][:1]} must not be written over what core {core} reads",
-            )
+            if (wrong := (kept != _FREE) & ((core != maker) | (kept != ordinals))).any():
+                word = numbers[ordinals][wrong][:1]
+                raise ValueError(f"{where}: word {word} must not be written over what core {core} reads")
             self._owner[core, window.bank, places] = self._number(window)
             self._active[core, window.bank, places] = active[ordinals]
 

@@ -114,7 +114,8 @@ def check_products(
         Naming the layer and the rule.
     """
     weights = _weights(work, core.source.slots, config.pes)
-    situations = np.unique(_situations(where, work, core, config), axis=0)
+    places = _situations(where, work, core, config)
+    situations = places[[*{place.tobytes(): number for number, place in enumerate(places)}.values()]]
     outputs = situations.shape[1] - 2
     each = max(1, _AT_ONCE // (weights[0].size * max(1, outputs)))
     for start in range(0, len(situations), each):
@@ -141,7 +142,7 @@ def _situations(where: str, work: ExpectedWork, core: CoreLayer, config: Acceler
     needed = [int((_reach(np.arange(size), work, axis)[1] > 0).sum()) for axis, size in enumerate(work.shape)]
     numbers = (work.positions[0] * work.shape[1] + work.positions[1])[(reach[0][1] > 0) & (reach[1][1] > 0)]
     require(
-        len(np.unique(numbers)) == len(numbers) == needed[0] * needed[1],
+        np.count_nonzero(np.bincount(numbers)) == len(numbers) == needed[0] * needed[1],
         f"{where}: it must walk each of the {needed[0]}x{needed[1]} positions that its outputs need once, not "
         f"{len(numbers)}",
     )
@@ -192,8 +193,9 @@ def _weights(work: ExpectedWork, slots: int, pes: int) -> np.ndarray:
     weight = work.stencil.weight[:, first:last]
     if not work.stencil.depthwise:
         weight = weight[:, :, work.inputs[0] : work.inputs[1]]
-    missing = last - first - weight.shape[1]
-    padded = np.pad(weight, ((0, 1), (0, missing), (0, 0))).reshape(len(weight) + 1, slots, pes, -1)
+    padded: np.ndarray = np.zeros((len(weight) + 1, last - first, weight.shape[2]), dtype=np.int8)
+    padded[:-1, : weight.shape[1]] = weight
+    padded = padded.reshape(len(weight) + 1, slots, pes, -1)
     # Where an output channel reads its own input only, a list is of a slot's.
     return padded * np.eye(slots, dtype=np.int8)[:, None, :] if work.stencil.depthwise else padded
 

@@ -50,6 +50,14 @@ def test_a_good_program_passes():
     check_images(IMAGES, TINY)
 
 
+def test_lists_are_looked_at_however_many_at_once(monkeypatch):
+    monkeypatch.setattr("hw.program.check.core_layer._AT_ONCE", 1)
+    check_images(IMAGES, TINY)
+    images = GOOD.row(STEM, 0, accumulator=TINY.accumulators - 1)
+    with pytest.raises(ValueError, match=r"^layer 0 at \d+, core 0: \d+ accumulators are filled but never taken out$"):
+        check_images(images, TINY)
+
+
 REFUSALS: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "no shift image": ({name: image for name, image in IMAGES.items() if name != "shift"}, NAMES),
     "another image": (IMAGES | {"notes": IMAGES["bias"]}, NAMES),

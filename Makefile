@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: baselines baselines-85f bench bench-85f demo mlperf plots test test-slow lint mutants fuzz setup startup figures families lock clean
+.PHONY: baselines baselines-85f baselines-boards bench bench-85f clock demo mlperf plots routed test test-slow lint mutants fuzz setup startup figures families lock clean
 
 demo: setup
 	@$(BIN)/offramp demo $(ARGS)
@@ -56,6 +56,11 @@ plots: setup
 mlperf: setup
 	@$(BIN)/python tools/mlperf baselines/mlperf-tiny.json $(ARGS)
 	@$(BIN)/python tools/figures baselines/mlperf-tiny.json
+
+# Runs networks of the zoo in every way on the fastest config that was routed for them; half an hour.
+routed: setup
+	@$(BIN)/python tools/routed baselines/routed.json $(ARGS)
+	@$(BIN)/python tools/figures
 
 # Tries 10,000 changed files of every kind, and records what came of them; an hour. ARGS="KIND ..." tries only these.
 fuzz: setup

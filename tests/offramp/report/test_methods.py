@@ -138,14 +138,14 @@ def test_claims_name_the_data_they_were_checked_on():
 def test_latency_and_claims_of_networks(found, tmp_path, monkeypatch):
     """At the clock of the built config's PLL and over its link, if built; claims of the replication of that name.
 
-    An image of 28 x 28 codes and what belongs to it are 200 words of 40 bits: the link takes 8,000 µs for it.
+    An image of 28 x 28 codes and what belongs to it are 200 words of 40 bits: the link takes 2,667 µs for it.
     """
     monkeypatch.setattr(methods, "BASELINES", tmp_path)
     monkeypatch.setattr(methods, "FOLDER", tmp_path)
     (tmp_path / "build-small.json").write_text(json.dumps({"build": {"fmax_mhz": 90.0, "clock_mhz": 80.0}}))
     cycles = {"routed_cycles": 6400.0, "routed_worst": 8000, "routed_bound": 160_000, "routed_back_to_back": 6480.0}
     entry = found["networks"][0] | {"dataset": "fashion-mnist", **cycles}
-    configs = {"small": ["80 / 100 / 2,000", "125 (link)"], "base": ["-", "-"]}
+    configs = {"small": ["80 / 100 / 2,000", "375 (link)"], "base": ["-", "-"]}
     lines = methods.networks_markdown(
         [entry | {"name": name, "routed": config} for config in configs for name in ("gap", "other")]
     ).splitlines()[2:]

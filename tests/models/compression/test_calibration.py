@@ -290,7 +290,11 @@ def doubled(dtype):
     return Doubled().to(dtype), np.random.default_rng(4).random((70, 8, 8, 1))
 
 
-@pytest.fixture(scope="module", params=[torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.fixture(
+    scope="module",
+    params=[torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)],
+    ids=["float32", "float64"],
+)
 def usual(request):
     """A type of weights, and what calibration makes of them in a process that has set nothing."""
     return request.param, calibrate(*doubled(request.param), "net").network

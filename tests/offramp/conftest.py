@@ -14,6 +14,7 @@ from models.training.train import Schedule
 from offramp import stages
 from offramp.program_files import compiled
 from tests.conftest import made_once
+from tests.offramp.results import result_of
 
 #: Settings that take seconds and still learn something.
 _DIGITS = recipe.builtin("digits")
@@ -55,3 +56,9 @@ def small(tmp_path_factory) -> Small:
             stages.unpruned(network.dense, preset("tiny"), folder / stages.UNPRUNED)
     made = load_compressed(folder / stages.COMPRESSED)
     return Small(folder, source, made, load(folder / stages.PROGRAM), load(folder / stages.UNPRUNED))
+
+
+@pytest.fixture(scope="session")
+def finished(small) -> dict:
+    """What the demo would deliver of them; not to be changed."""
+    return result_of(small, QUICK)

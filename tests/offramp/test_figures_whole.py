@@ -27,10 +27,10 @@ from offramp.report.result_page import page_of, read_result
 from offramp.rtl import run as rtl
 from tests.fpga.tools import quick_tools
 from tests.offramp.command_line import COMMANDS
-from tests.offramp.conftest import QUICK
-from tests.offramp.results import VERIFY, result_of
+from tests.offramp.results import VERIFY
 
-WIDTHS = (60, 80, 100, 200)
+#: The narrowest and the widest, and those between.
+WIDTHS = [(60, 200), pytest.param((80, 100), marks=pytest.mark.slow)]
 ROOT = Path(__file__).parents[2]
 BENCH = json.loads((ROOT / "baselines" / "bench-base.json").read_text())
 DIFFERENT = VERIFY | {
@@ -81,12 +81,6 @@ def extended():
         return made[0]
 
     return once
-
-
-@pytest.fixture(scope="module")
-def finished(small):
-    """What the demo found."""
-    return result_of(small, QUICK)
 
 
 @pytest.fixture
@@ -222,10 +216,11 @@ def test_every_command_has_a_case():
     assert {name for name in commands() if not name.startswith("board ")} <= set(CASES)
 
 
+@pytest.mark.parametrize("widths", WIDTHS, ids=str)
 @pytest.mark.parametrize("case", CASES)
-def test_every_figure_is_whole_at_every_width(ready, case):
+def test_every_figure_is_whole_at_every_width(ready, case, widths):
     piped = shown(ready[case], None)
-    for width in WIDTHS:
+    for width in widths:
         text = shown(ready[case], width)
         if case != "disasm":  # a listing is no table
             assert max(map(len, text.splitlines())) <= width

@@ -10,8 +10,6 @@ from offramp.report import html as report
 from offramp.report.demo_page import demo_page
 from offramp.report.plots.chart import Chart, PlotTable, blank
 from offramp.report.section import Page, Section
-from tests.offramp.conftest import QUICK
-from tests.offramp.results import result_of
 
 VOID = {"meta", "br"}
 
@@ -36,14 +34,9 @@ class Balanced(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def result(small):
-    return result_of(small, QUICK)
-
-
-@pytest.fixture(scope="module")
-def rendered(result):
+def rendered(finished):
     """The report; its figures are drawn once."""
-    return report.render(demo_page(result))
+    return report.render(demo_page(finished))
 
 
 def parsed(text):
@@ -53,9 +46,9 @@ def parsed(text):
     return page
 
 
-def test_report_is_whole_and_needs_nothing_beside_it(result, rendered, tmp_path, monkeypatch):
+def test_report_is_whole_and_needs_nothing_beside_it(finished, rendered, tmp_path, monkeypatch):
     page = parsed(rendered)
-    charts = [chart for section in demo_page(result).sections for chart in section.charts]
+    charts = [chart for section in demo_page(finished).sections for chart in section.charts]
     assert [chart.name for chart in charts] == ["cycles", "exits-by-input", "layers", "thresholds", "cells"]
     assert sum(tag == "svg" for tag, _ in page.tags) == len(charts)
     for tag, attributes in page.tags:
@@ -68,28 +61,28 @@ def test_report_is_whole_and_needs_nothing_beside_it(result, rendered, tmp_path,
     assert "@import" not in rendered
     monkeypatch.setattr(report, "render", lambda _: rendered)
     path = tmp_path / "folder" / "report.html"
-    report.write(path, demo_page(result))
+    report.write(path, demo_page(finished))
     assert path.read_text() == rendered
 
 
-def test_report_holds_the_figures(result, rendered):
+def test_report_holds_the_figures(finished, rendered):
     text = " ".join(parsed(rendered).text)
-    for name, found in result["inputs"].items():
+    for name, found in finished["inputs"].items():
         assert found["description"] in text
         assert f"{found['cycles']['worst']:,}" in text
         assert tables.NAMES[name] in text
-    assert f"The network: {result['recipe']['about']}." in text
+    assert f"The network: {finished['recipe']['about']}." in text
     assert "a<b & c" in text  # escaped in the file, itself on the page
-    assert result["versions"]["amaranth"] in text
+    assert finished["versions"]["amaranth"] in text
     assert "80.0 MHz" in text
     assert "DIFFERENT" not in text
 
 
-def test_report_shows_a_mismatch_and_missed_timing(result, monkeypatch):
+def test_report_shows_a_mismatch_and_missed_timing(finished, monkeypatch):
     monkeypatch.setattr(Chart, "svg", lambda _: "<svg></svg>")
-    different = result | {
-        "verify": result["verify"] | {"cycles_equal": False},
-        "build": result["build"] | {"timing_met": False},
+    different = finished | {
+        "verify": finished["verify"] | {"cycles_equal": False},
+        "build": finished["build"] | {"timing_met": False},
         "git": None,
     }
     text = " ".join(parsed(report.render(demo_page(different))).text)
@@ -99,10 +92,10 @@ def test_report_shows_a_mismatch_and_missed_timing(result, monkeypatch):
     assert "revision" not in text
 
 
-def test_below_each_figure_its_data_can_be_downloaded(result, rendered):
+def test_below_each_figure_its_data_can_be_downloaded(finished, rendered):
     page = parsed(rendered)
     links = [attributes for tag, attributes in page.tags if tag == "a"]
-    charts = [chart for section in demo_page(result).sections for chart in section.charts]
+    charts = [chart for section in demo_page(finished).sections for chart in section.charts]
     assert [link["download"] for link in links] == [f"{chart.name}.csv" for chart in charts]
     for link, chart in zip(links, charts, strict=True):
         kind, _, content = link["href"].partition(",")
@@ -121,31 +114,31 @@ def test_what_is_shown_is_escaped_and_of_a_known_kind():
         report.render(Page(title="", subtitle="", sections=(Section(title="", tables=(1,)),)))
 
 
-def test_the_table_holds_every_input_once(result):
+def test_the_table_holds_every_input_once(finished):
     text = io.StringIO()
-    Console(file=text, width=150).print(demo_tables.summary(result))
+    Console(file=text, width=150).print(demo_tables.summary(finished))
     shown = text.getvalue()
-    for name in result["inputs"]:
+    for name in finished["inputs"]:
         lines = [line for line in shown.splitlines() if line.strip("│ ").startswith(f"{tables.NAMES[name]} ")]
         assert len(lines) == 1
-        assert f"{result['inputs'][name]['cycles']['p99']:,}" in lines[0]
+        assert f"{finished['inputs'][name]['cycles']['p99']:,}" in lines[0]
     assert "values equal, cycles equal (2 images, 20 layers)" in shown
     assert "9,000 of 24,288 (37 %)" in shown
 
 
-def test_readme_table_is_markdown(result):
-    lines = [line for line in demo_tables.markdown(result).splitlines() if line.startswith("|")]
+def test_readme_table_is_markdown(finished):
+    lines = [line for line in demo_tables.markdown(finished).splitlines() if line.startswith("|")]
     columns = {line.count("|") for line in lines}
-    head, rows = tables.measurement_rows(result["inputs"])
+    head, rows = tables.measurement_rows(finished["inputs"])
     assert columns == {len(head) + 1, 3}
     assert {len(row) for row in rows} == {len(head)}
-    for name in result["inputs"]:
+    for name in finished["inputs"]:
         assert sum(line.startswith(f"| {tables.NAMES[name]} |") for line in lines) == 1
 
 
-def test_layer_table_shows_where_cycles_go(result):
+def test_layer_table_shows_where_cycles_go(finished):
     text = io.StringIO()
-    rows = result["inputs"]["clean"]["layers"]
+    rows = finished["inputs"]["clean"]["layers"]
     Console(file=text, width=150).print(tables.layers(rows))
     for row in rows:
         assert f"{row['cycles']:,.1f}" in text.getvalue()

@@ -6,8 +6,6 @@ from rich.console import Console
 
 from offramp.report import bench_tables, demo_tables, methods, tables
 from offramp.result_file import read_json
-from tests.offramp.conftest import QUICK
-from tests.offramp.results import result_of
 
 WIDTHS = [60, 80, 100, 200]
 
@@ -61,11 +59,10 @@ def test_rows_of_names_and_values_show_every_figure(width):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_demos_table_shows_every_figure(small, width):
-    result = result_of(small, QUICK)
-    _, rows = tables.measurement_rows(result["inputs"])
-    check(tables.measurements(result["inputs"]), rows, width)
-    text = shown(demo_tables.summary(result), width)
+def test_the_demos_table_shows_every_figure(finished, width):
+    _, rows = tables.measurement_rows(finished["inputs"])
+    check(tables.measurements(finished["inputs"]), rows, width)
+    text = shown(demo_tables.summary(finished), width)
     assert "…" not in text
     cells = [cell for row in rows for cell in row]
     assert figures(cells) <= set(text.replace("│", " ").split())

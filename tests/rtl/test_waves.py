@@ -9,21 +9,25 @@ from pywellen import Waveform
 
 from hw.compiler.compile import compile_network
 from hw.config import preset
+from hw.network.network import INPUT
 from hw.program.program import Program
 from offramp.rtl.layout import groups
 from offramp.rtl.run import verify
 from offramp.rtl.waves import Waves, layers_named
 from sim import simulate
-from tests.random_networks import random_codes
-from tests.rtl.test_network import exiting_network
+from tests.random_networks import NetworkMaker
 
 _ICARUS = pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not installed")
 
 
 def work(config: str) -> tuple[Program, np.ndarray]:
-    network = exiting_network(6, 4, (4, 6))
-    program = compile_network(network, preset(config))
-    return program, random_codes(network, 1, 6)
+    """Two convolutions, of which the second has work for every PE."""
+    maker = NetworkMaker(np.random.default_rng(6), (4, 4, 1))
+    stem = maker.conv(INPUT, 4, (3, 3), pads=(1, 1, 1, 1), density=0.7)
+    wide = maker.conv(stem, 6, (3, 3), (2, 2), (0, 1, 0, 1), density=0.7)
+    maker.head(maker.pool(wide), 4)
+    network = maker.network("two")
+    return compile_network(network, preset(config)), np.random.default_rng(6).integers(-128, 128, (1, 4, 4, 1), np.int8)
 
 
 def changes(waveform, name):

@@ -54,6 +54,19 @@ def _multipliers(*names: str) -> dict[str, tuple[str, int] | None]:
 
 #: Families by name.
 FAMILIES = {
+    "ice40": Family(
+        title="Lattice iCE40 UltraPlus",
+        # It has no memories of tables: those that are marked to be some become block RAMs or flip-flops.
+        steps=("setattr -unset ram_style m:*", "synth_ice40 -top {top} -device u -dsp"),
+        takes={
+            "SB_LUT4": ("tables", 1),
+            "SB_CARRY": ("carries", 1),
+            **_flip_flops("SB_DFF", "SB_DFFE", "SB_DFFSR", "SB_DFFESR", "SB_DFFSS", "SB_DFFESS"),
+            **_blocks("SB_RAM40_4K"),
+            **_multipliers("SB_MAC16"),
+            "$scopeinfo": None,
+        },
+    ),
     "gowin": Family(
         title="Gowin GW2A",
         steps=("synth_gowin -top {top} -family gw2a -noiopads",),

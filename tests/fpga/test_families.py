@@ -43,7 +43,9 @@ def test_every_family_is_recorded_with_what_its_cells_take():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_memories_counters_and_products_become_what_the_family_has(name):
     cells, takes = family_cells(convert(Storing(), "storing"), "storing", FAMILIES[name], CACHE)
-    assert (takes["flip_flops"], takes["memory_tables"]) == (8, 8)
+    # iCE40 has no tables that are memories.
+    expected = (8 + 16 * 8, 0) if name == "ice40" else (8, 8)
+    assert (takes["flip_flops"], takes["memory_tables"]) == expected
     assert (takes["block_rams"], takes["multipliers"]) == (1, 1)
     assert takes["tables"] + takes["carries"] > 0
     assert sum(cells.values()) >= 11

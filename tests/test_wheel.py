@@ -45,11 +45,12 @@ def installed(tmp_path_factory):
     environment["OFFRAMP_CACHE"] = str(folder / "cache")
     run = {"capture_output": True, "text": True, "env": environment, "cwd": folder}
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder)]
+    install = ["--no-deps", "--no-index", "--no-compile"]  # commands compile what they import
     subprocess.run([*pip, "wheel", *options, str(source)], check=True, **run)
     (wheel,) = folder.glob("offramp-*.whl")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True, **run)
     python = folder / "venv" / "bin" / "python"
-    subprocess.run([*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)], check=True, **run)
+    subprocess.run([*pip, "--python", str(python), "install", *install, str(wheel)], check=True, **run)
     (packages,) = (folder / "venv").glob("lib/python*/site-packages")
     assert not [name for name in ("tests", "tools") if (packages / name).exists()]
     # Dependencies are those of this environment; its own offramp isn't found, for nested .pth files aren't read.

@@ -43,7 +43,7 @@ def test_examples_lie_just_behind_the_boundary(trained, digits):
 
 def test_nothing_is_generated_where_nothing_is_near(trained, digits):
     images, labels = generate_examples(
-        trained.model(), to_torch(digits.train.images[:300]), torch.from_numpy(digits.train.labels[:300]), [2] * 10,
+        trained.model(), to_torch(digits.train.images[:100]), torch.from_numpy(digits.train.labels[:100]), [2] * 10,
         target=1e-9, beyond=0.01, settings=QUICK, generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
     # Only what is answered wrong from the start has no distance.

@@ -52,7 +52,7 @@ def test_three_tenths_of_the_weights_cost_at_most_two_points(digits):
 @pytest.fixture(scope="module")
 def few(digits):
     """Where only equality counts."""
-    return digits.take(train=384, validation=150, test=100)
+    return digits.take(train=256, validation=100, test=100)
 
 
 @pytest.fixture(scope="module")

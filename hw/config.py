@@ -29,7 +29,7 @@ _POWERS = {
     "pes": (2, WORD_CHANNELS),
     "lanes": (1, 2),
     "list_words": (64, 8192),
-    "accumulators": (64, 1024),
+    "accumulators": (16, 1024),
     "activation_words": (32, 4096),
     "channel_words": (16, 4096),
     "layer_words": (128, 4096),
@@ -59,7 +59,7 @@ class AcceleratorConfig:
     list_words : int
         18-bit words of a PE's list memory (pointers and weight entries), a power of two, at most 8192.
     accumulators : int
-        Accumulators of a PE, a power of two, at most 1024.
+        Accumulators of a PE, a power of two, at most 1024; up to 32 take logic cells in place of a block RAM.
     accumulator_bits : int
         Width of an accumulator; the compiler proves that no program overflows it.
     activation_words : int

@@ -1,10 +1,11 @@
-"""Multiplies and accumulates: one product a cycle into any accumulator, with forwarding; or keeps the largest.
+"""Multiplies and accumulates: one product a cycle into any accumulator; or keeps the largest.
 
 ::
 
-    cycle   0 A              1 R              2 X                     3 Y
-            operands in      product          operand + product       sum is written
-            address to RAM   RAM output       (forwarded if needed)   dump leaves
+    cycle         0 A              1 R          2 X                          3 Y
+    in block RAM  operands in      product      operand + product            sum is written
+                  address to RAM   RAM output   (forwarded if needed)        dump leaves
+    in cells      operands in      product      sum is read, made, written   dump leaves
 """
 
 from amaranth import Module, Mux, Signal, signed
@@ -15,6 +16,8 @@ from hw.config import AcceleratorConfig
 
 __all__ = ["AccumulatorUnit", "step_layout"]
 
+#: Accumulators up to which they are made of logic cells: these take no more than the forwarding around a block RAM.
+SMALL = 32
 #: Bits of an activation that isn't negative.
 _MAXIMUM_BITS = 8
 
@@ -64,6 +67,48 @@ class AccumulatorUnit(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        if self._config.accumulators <= SMALL:
+            self._in_cells(m)
+        else:
+            self._in_block_ram(m)
+        return m
+
+    def _in_cells(self, m):
+        """Accumulators of distributed memory: read, added to and written in one cycle, so nothing is forwarded."""
+        config, shape = self._config, signed(self._config.accumulator_bits)
+        m.submodules.ram = ram = memory.Memory(
+            shape=shape, depth=config.accumulators, init=[], attrs={"ram_style": "distributed"}
+        )
+        write, read = ram.write_port(), ram.read_port(domain="comb")
+        _, x, y, _ = self._control(m)
+        product_r, product_x = Signal(signed(17), reset_less=True), Signal(signed(17), reset_less=True)
+        total, emitted = Signal(shape), Signal(shape, reset_less=True)
+        larger = Signal()
+        m.d.comb += [
+            read.addr.eq(x[3]),
+            larger.eq(product_x[:_MAXIMUM_BITS] > read.data[:_MAXIMUM_BITS]),
+            total.eq(read.data + product_x),
+        ]
+        with m.If(self.maximum):
+            m.d.comb += [
+                total[:_MAXIMUM_BITS].eq(Mux(larger, product_x, read.data)),
+                total[_MAXIMUM_BITS].eq(0),
+            ]
+        m.d.comb += [
+            write.addr.eq(x[3]),
+            write.en.eq(x[0]),
+            write.data.eq(Mux(x[1], 0, total)),
+            self.o.payload.eq(emitted),
+            self.o.valid.eq(y[0] & y[1] & y[2]),
+        ]
+        m.d.sync += [
+            product_r.eq(self.i.payload.value * self.i.payload.weight),
+            product_x.eq(product_r),
+            emitted.eq(read.data),
+        ]
+
+    def _in_block_ram(self, m):
+        """A block RAM reads a cycle after the address comes: sums that are on their way are forwarded."""
         config = self._config
         shape = signed(config.accumulator_bits)
         m.submodules.ram = ram = memory.Memory(
@@ -131,7 +176,6 @@ class AccumulatorUnit(wiring.Component):
             self.o.payload.eq(emitted),
             self.o.valid.eq(y[0] & y[1] & y[2]),
         ]
-        return m
 
     def _control(self, m):
         """What travels with an access: in each stage whether there is one, dump, emit and address."""

@@ -6,12 +6,14 @@ from hw.rtl.core.accumulator import AccumulatorUnit
 from tests.hw.simulate import Bench, reused, simulate
 
 CONFIG = AcceleratorConfig(pes=2, accumulators=64, accumulator_bits=28)
+#: In block RAM, and in logic cells.
+DEPTHS = (64, 32)
 BUSY = 0.85
 
 
 def model(accesses, maximum=False):
     """Values that the dumps emit, and the cycle of each dump; an access is None or a dict of step fields."""
-    accumulators = [0] * CONFIG.accumulators
+    accumulators = [0] * max(DEPTHS)
     for cycle, access in enumerate(accesses):
         if access is None:
             continue
@@ -60,8 +62,8 @@ def bench(rng, accesses, config=CONFIG, maximum=False, colliding_read="old"):
     return Bench(dut=dut, testbenches=[drive], check=check)
 
 
-def random_accesses(rng, addresses, dumps, count=700, maximum=False):
-    places = rng.sample(range(CONFIG.accumulators), addresses)
+def random_accesses(rng, addresses, dumps, depth, count=700, maximum=False):
+    places = rng.sample(range(depth), addresses)
     for _ in range(count):
         if rng.random() > BUSY:
             yield None
@@ -85,37 +87,44 @@ def colliding_read(request, monkeypatch):
         def write_port(self):
             return writers.setdefault(id(self), original_write(self))
 
-        def read_port(self):
-            return original_read(self, transparent_for=(writers[id(self)],))
+        def read_port(self, domain="sync"):
+            colliding = () if domain == "comb" else (writers[id(self)],)
+            return original_read(self, domain=domain, transparent_for=colliding)
 
         monkeypatch.setattr(memory.Memory, "write_port", write_port)
         monkeypatch.setattr(memory.Memory, "read_port", read_port)
     return request.param
 
 
+@pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(("addresses", "dumps"), [(1, 0.3), (2, 0.3), (4, 0.1), (6, 0.5)])
-def test_accesses_see_all_before_them(tmp_path, colliding_read, seed, addresses, dumps):
+def test_accesses_see_all_before_them(tmp_path, colliding_read, seed, addresses, dumps, depth):
     def build(rng):
-        return bench(rng, list(random_accesses(rng, addresses, dumps)), colliding_read=colliding_read)
+        config = CONFIG.replace(accumulators=depth)
+        accesses = list(random_accesses(rng, addresses, dumps, depth))
+        return bench(rng, accesses, config, colliding_read=colliding_read)
 
     simulate(build, seed=seed, folder=tmp_path)
 
 
+@pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(("addresses", "dumps"), [(1, 0.3), (2, 0.3), (4, 0.1), (6, 0.5)])
-def test_maxima_see_all_before_them(tmp_path, colliding_read, seed, addresses, dumps):
+def test_maxima_see_all_before_them(tmp_path, colliding_read, seed, addresses, dumps, depth):
     def build(rng):
-        accesses = list(random_accesses(rng, addresses, dumps, maximum=True))
-        return bench(rng, accesses, maximum=True, colliding_read=colliding_read)
+        config = CONFIG.replace(accumulators=depth)
+        accesses = list(random_accesses(rng, addresses, dumps, depth, maximum=True))
+        return bench(rng, accesses, config, maximum=True, colliding_read=colliding_read)
 
     simulate(build, seed=seed, folder=tmp_path)
 
 
-def test_every_pair_of_values_has_its_maximum(tmp_path):
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_every_pair_of_values_has_its_maximum(tmp_path, depth):
     """In a unit of the narrowest accumulators: all pairs that differ by one bit or by one, and the ends."""
     near = [(a, b) for a in range(256) for b in {a, a + 1, 0, 255, *(a ^ 1 << bit for bit in range(8))} if b < 256]
-    config = CONFIG.replace(accumulator_bits=20)
+    config = CONFIG.replace(accumulator_bits=20, accumulators=depth)
 
     def build(rng):
         accesses = []
@@ -128,8 +137,9 @@ def test_every_pair_of_values_has_its_maximum(tmp_path):
     simulate(build, seed=1, folder=tmp_path)
 
 
+@pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("maximum", [False, True])
-def test_every_pair_at_every_distance(tmp_path, colliding_read, maximum):
+def test_every_pair_at_every_distance(tmp_path, colliding_read, maximum, depth):
     """Product or dump, then product or dump of the same address 1 to 6 cycles later, with others or nothing between."""
 
     def build(rng):
@@ -142,14 +152,16 @@ def test_every_pair_at_every_distance(tmp_path, colliding_read, maximum):
                         kinds = {"product": product(5, rng.randrange(1, 256), weight), "dump": dump(5)}
                         accesses += [product(5, 77, 1), *[None] * 6, kinds[first], *[between] * (distance - 1)]
                         accesses += [kinds[second], *[None] * 6, dump(5), dump(9)]
-        return bench(rng, accesses, maximum=maximum, colliding_read=colliding_read)
+        config = CONFIG.replace(accumulators=depth)
+        return bench(rng, accesses, config, maximum=maximum, colliding_read=colliding_read)
 
     simulate(build, seed=1, folder=tmp_path)
 
 
-def test_extreme_sums(tmp_path):
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_extreme_sums(tmp_path, depth):
     """To both ends of the narrowest accumulator, in the largest steps there are and the rest in one."""
-    config = CONFIG.replace(accumulator_bits=20)
+    config = CONFIG.replace(accumulator_bits=20, accumulators=depth)
     steps, rest = divmod(1 << (config.accumulator_bits - 1), 255 * 128)
     ends = [
         [product(3, 255, -128)] * steps + [product(3, -1, 127)] * (rest // 127) + [product(3, -1, rest % 127)],

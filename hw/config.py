@@ -16,6 +16,8 @@ WORD_CHANNELS = 8
 BANKS = 2
 #: Cycles in which the words of a core and its neighbours go around.
 EXCHANGE_ROUND = 4
+#: Least words of list memories that are two block RAMs, and most accumulators whose offsets leave room for marks.
+_SPLIT_WORDS, _SPLIT_ACCUMULATORS = 2048, 64
 _DIGITS = 9  # most of a size that is written as text
 
 
@@ -145,6 +147,11 @@ class AcceleratorConfig:
     def row_beats(self) -> int:
         """Beats of external memory that hold one list word for each PE of a core: at least 2, the time of a write."""
         return max(2, -(-LIST_WORD_BITS * self.pes // (32 * max(1, self.loader))))
+
+    @property
+    def split_lists(self) -> bool:
+        """Whether lists may be split: PEs read two words of their list memories at once, and entries have marks."""
+        return self.list_words >= _SPLIT_WORDS and self.accumulators <= _SPLIT_ACCUMULATORS
 
     def padded_channels(self, channels: int) -> int:
         """Channels as stored: whole words, so that channel ``c`` belongs to PE ``c % pes``."""

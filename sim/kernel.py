@@ -25,8 +25,8 @@ from sim.vector import WIDTH, gather, largest, last, load, paired, rising, scatt
 __all__ = ["CAUSES", "layer_cycles"]
 
 #: Where the cycles of each PE go in a layer, as :func:`layer_cycles` returns them; they add up to the layer's cycles.
-CAUSES = ("products", "dispatch", "imbalance", "cores", "drain", "barrier", "load")
-_PRODUCTS, _DISPATCH, _IMBALANCE, _CORES, _DRAIN, _BARRIER, _LOAD = range(7)
+CAUSES = ("products", "dispatch", "imbalance", "cores", "drain", "barrier", "load", "edges")
+_PRODUCTS, _DISPATCH, _IMBALANCE, _CORES, _DRAIN, _BARRIER, _LOAD = range(7)  # "edges": sim.skipped
 
 #: Number of each PE; where a core has fewer, the others are beyond it. A word of activations has as many channels.
 _PES = np.arange(WIDTH, dtype=np.int32)

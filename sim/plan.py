@@ -11,8 +11,9 @@ from hw.program.isa import Opcode, SelectKind
 from hw.program.list_memory import ListMemory, unpack_pointers
 from hw.program.program import Program
 from hw.program.selection_encoding import selection_cycles
-from sim.kernel import layer_cycles
+from sim.kernel import CAUSES, layer_cycles
 from sim.loading import PROMPT, LoadedRows, Loading, WeightSource
+from sim.skipped import Skipped, SplitLists, split_lists
 from sim.timing import (
     DECISION_CYCLES,
     DESCRIPTION_CYCLES,
@@ -32,6 +33,8 @@ from sim.vector import WIDTH
 
 __all__ = ["Plan", "TimedLayer"]
 
+_PRODUCTS, _EDGES = CAUSES.index("products"), CAUSES.index("edges")
+
 
 @dataclass(frozen=True)
 class TimedLayer:
@@ -46,6 +49,7 @@ class TimedLayer:
     slow: bool
     latency: int
     chunks: int
+    skipped: tuple[Skipped, ...] = ()
 
 
 def _timed(
@@ -56,6 +60,7 @@ def _timed(
     rows: list[list[int]] = []
     columns: list[list[int]] = []
     everywhere = bool(instruction.cores[0].target.everywhere)
+    split: dict[int, SplitLists] = {}
     for number, core in instruction.parts.items():
         lane, walk = core.lane, core.source
         slow = bool(lane.slow)
@@ -65,9 +70,13 @@ def _timed(
             latency = RAW_LATENCY + program.config.lanes - 1
         parts.append([number, len(rows), len(rows) + len(core.rows), len(columns), len(columns) + len(core.columns)])
         filled = len(core.rows) - walk.blank_rows
-        rows += [[row.list, row.count, row.final, y < filled] for y, row in enumerate(core.rows)]
-        columns += [[column.list, column.dumps] for column in core.columns]
         first = walk.base - windows[number].base + windows[number].low
+        row_lists, column_lists = [row.list for row in core.rows], [column.list for column in core.columns]
+        if core.rows[0].parts:
+            split[number] = split_lists(number, core, WORD_CHANNELS * first, lists[number], program.config)
+            row_lists, column_lists = split[number].rows, split[number].columns
+        rows += [[row_lists[y], row.count, row.final, y < filled] for y, row in enumerate(core.rows)]
+        columns += [[column_lists[x], column.dumps] for x, column in enumerate(core.columns)]
         walks.append(
             [
                 *(WORD_CHANNELS * n for n in (first, walk.row_pitch, walk.column_pitch, walk.words)),
@@ -82,10 +91,11 @@ def _timed(
         rows=np.array(rows, dtype=np.int64),
         columns=np.array(columns, dtype=np.int64),
         walk=np.array(walks, dtype=np.int64),
-        counts=_counts(program.config, instruction, lists),
+        counts=_split_counts(program.config, split) if split else _counts(program.config, instruction, lists),
         slow=slow,
         chunks=instruction.chunks,
         latency=latency + 1 + flush_cycles(program.config, everywhere),
+        skipped=tuple(each for core in split.values() for each in core.skipped),
     )
 
 
@@ -100,6 +110,14 @@ def _layers(program: Program) -> list[TimedLayer]:
         layers.append(_timed(program, instruction, source, windows[source], lists))
         windows[command.tensor] = tuple(core.window for core in instruction.cores)
     return layers
+
+
+def _split_counts(config: AcceleratorConfig, split: dict[int, SplitLists]) -> np.ndarray:
+    """The same as :func:`_counts`, of a LAYER whose lists are split."""
+    counts = np.zeros((config.cores, max(len(each.counts) for each in split.values()), WIDTH), dtype=np.int16)
+    for number, each in split.items():
+        counts[number, : len(each.counts)] = each.counts
+    return counts.reshape(config.cores, -1)
 
 
 def _counts(config: AcceleratorConfig, instruction: Instruction, lists: np.ndarray) -> np.ndarray:
@@ -191,7 +209,7 @@ class Plan:
         self, layer: TimedLayer, active: np.ndarray, wanted: np.ndarray, held: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """What :func:`sim.kernel.layer_cycles` returns of a LAYER, or of some of its cores and their rows."""
-        return layer_cycles(
+        found = layer_cycles(
             active,
             wanted,
             layer.parts,
@@ -207,3 +225,10 @@ class Plan:
             self.rows.starts,
             self.rows.offsets,
         )
+        spent, lengths = found[-1], {core: last - first for core, first, last, *_ in layer.parts.tolist()}
+        for each in layer.skipped:
+            if each.core in lengths:
+                lost = wanted[:, None] * each.products(active, lengths[each.core])
+                spent[:, each.core, _PRODUCTS] -= lost
+                spent[:, each.core, _EDGES] += lost
+        return found

@@ -88,8 +88,9 @@ class Simulation:
 
     @property
     def loss(self) -> dict[str, np.ndarray]:
-        """Cycles lost by cause, averaged over the PEs: float arrays (N, L)."""
-        return {cause: value / self.multipliers for cause, value in self.spent.items() if cause != "products"}
+        """Cycles lost by cause, averaged over the PEs: float arrays (N, L); "edges" only with split lists."""
+        without = ("products",) if self.spent["edges"].any() else ("products", "edges")
+        return {cause: value / self.multipliers for cause, value in self.spent.items() if cause not in without}
 
 
 def active_inputs(codes: np.ndarray, zero_point: int, layer: Layer, config: AcceleratorConfig) -> np.ndarray:

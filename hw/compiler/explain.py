@@ -49,7 +49,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 
 
 def _partition(partition: Partition) -> dict[str, Any]:
-    figures = {name: getattr(partition, name) for name in ("bands", "groups", "commands", "passes", "merged")}
+    figures = {name: getattr(partition, name) for name in ("bands", "groups", "commands", "passes", "merged", "split")}
     return figures | {"upright": partition.column_major}
 
 

@@ -163,6 +163,8 @@ class RowFields(Fields, layout=isa.Row):
     accumulator: int
     count: int
     final: int
+    parts: int
+    skip: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +174,8 @@ class ColumnFields(Fields, layout=isa.Column):
     list: int
     accumulator: int
     dumps: int
+    parts: int
+    skip: int
 
 
 @dataclass(frozen=True, kw_only=True)

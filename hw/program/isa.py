@@ -33,8 +33,10 @@ __all__ = [
     "SelectUse",
     "Selection",
     "Source",
+    "SplitEntry",
     "Target",
     "Window",
+    "cuts_layout",
     "pointer_layout",
 ]
 
@@ -115,7 +117,7 @@ class Source(Layout):
     columns: 8
     row_table: 12  # layer memory address of the first Row
     column_table: 12  # layer memory address of the first Column
-    first_list: 13  # number of the list that rows and columns count from
+    first_list: 13  # list that rows and columns count from: its pointer's address, of split lists half of it
     first_dump: 10  # first accumulator that is taken out
     list_step: 12  # from a kernel row's lists to those of the next that meets the same input row
     accumulator_step: 10  # accumulators of one output row
@@ -135,6 +137,8 @@ class Row(Layout):
     accumulator: 10  # first accumulator of the output row that this kernel row feeds
     count: 4  # lists for each of its activations, one per kernel row; each further one feeds the output row before
     final: 1  # it completes an output row
+    parts: 3  # of split lists: those that it meets, neighbours; 0: its lists aren't split
+    skip: 2  # of split lists: entries with one of these marks have no product
 
 
 class Column(Layout):
@@ -143,6 +147,8 @@ class Column(Layout):
     list: 12  # added to the row's
     accumulator: 10  # added to the row's
     dumps: 4  # output positions that it completes in a row that completes an output row
+    parts: 3  # as the row's: those of both are multiplied
+    skip: 2  # as the row's: marks of either are skipped
 
 
 class LaneDescription(Layout):
@@ -243,6 +249,26 @@ class Entry(Layout):
 
     weight: signed(8)  # two's complement
     offset: 10  # added to the job's accumulator
+
+
+class SplitEntry(Layout):
+    """A nonzero weight in a split list."""
+
+    weight: signed(8)  # two's complement
+    offset: 8  # added to the job's accumulator
+    marks: 2  # one bit each: positions at an edge of the map skip the entry if it has one of theirs
+
+
+@cache
+def cuts_layout(config: AcceleratorConfig) -> type[Layout]:
+    """The word behind a split list's pointer, which has an even address; as a pointer it is that of an empty list."""
+    bits = config.start_bits // 2
+
+    class Cuts(Layout):
+        first: bits  # entries of the first part
+        second: bits  # entries of the first two parts
+
+    return Cuts
 
 
 @cache

@@ -11,9 +11,19 @@ import numpy as np
 
 from hw.config import AcceleratorConfig
 from hw.program.chunks import ListChunk
-from hw.program.isa import Entry
+from hw.program.isa import Entry, SplitEntry
 
-__all__ = ["ListMemory", "moved_pointers", "pack_entries", "pack_pointers", "unpack_entries", "unpack_pointers"]
+__all__ = [
+    "ListMemory",
+    "moved_pointers",
+    "pack_cuts",
+    "pack_entries",
+    "pack_pointers",
+    "split_entries",
+    "unpack_entries",
+    "unpack_parts",
+    "unpack_pointers",
+]
 
 _WEIGHT_BITS = Entry.fields["weight"].bits
 _SIGN = 1 << (_WEIGHT_BITS - 1)
@@ -52,10 +62,82 @@ def pack_entries(weights: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return (weights & (2 * _SIGN - 1) | offsets << _WEIGHT_BITS).astype(np.uint32)
 
 
+def unpack_split_entries(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and accumulator offsets of entries of split lists, int64 arrays."""
+    weights, offsets = unpack_entries(words)
+    return weights, offsets & ((1 << SplitEntry.fields["offset"].bits) - 1)
+
+
+def marks_of(words: np.ndarray) -> np.ndarray:
+    """Marks of entries of split lists, one bit each: int64 array."""
+    found: np.ndarray = words.astype(np.int64) >> SplitEntry.fields["marks"].offset
+    return found
+
+
+def pack_cuts(first: Any, second: Any, config: AcceleratorConfig) -> np.ndarray:
+    """Words behind the pointers of split lists: uint32 array.
+
+    Parameters
+    ----------
+    first, second : int arrays of one shape
+        Entries of the first part, and of the first two; both must fit their fields.
+    """
+    return np.asarray(first | second << config.start_bits // 2).astype(np.uint32)
+
+
+def unpack_parts(pointers: Any, cuts: Any, parts: Any, config: AcceleratorConfig) -> tuple[Any, Any]:
+    """First addresses and numbers of entries of some parts of split lists: int64 arrays.
+
+    Parameters
+    ----------
+    pointers, cuts : int64 arrays of one shape
+        The words of the lists.
+    parts : int, or int array of this shape
+        One bit each.
+    """
+    starts, counts = unpack_pointers(pointers, config)
+    bits = config.start_bits // 2
+    first, second = cuts & ((1 << bits) - 1), cuts >> bits & ((1 << bits) - 1)
+    before = np.where(parts & 1, 0, np.where(parts & 2, first, second))
+    behind = np.where(parts & 4, counts, np.where(parts & 2, second, first))
+    return starts + before, behind - before
+
+
 def unpack_entries(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights and accumulator offsets of entries, int64 arrays: the inverse of :func:`pack_entries`."""
     signed = words.astype(np.int64)
     return ((signed & (2 * _SIGN - 1)) ^ _SIGN) - _SIGN, signed >> _WEIGHT_BITS
+
+
+def split_entries(
+    memory: np.ndarray, names: np.ndarray, parts: int, marks: int, config: AcceleratorConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Entries of some parts of split lists, and how many of them have one of these marks.
+
+    Parameters
+    ----------
+    memory : int64 array (PEs, words)
+    names : int array (lists,)
+        Numbers of the lists: of pairs of words. Of what is no list some figure is returned.
+
+    Returns
+    -------
+    int64 arrays (PEs, lists)
+    """
+    inside = 2 * names + 1 < memory.shape[1]
+    address = np.where(inside, 2 * names, 0)
+    starts, counts = unpack_parts(memory[:, address], memory[:, address + 1], parts, config)
+    # Words that are no list's: of channels that there are not, in the last word of a position.
+    counts = np.where(inside, np.clip(counts, 0, np.maximum(0, memory.shape[1] - starts)), 0)
+    found = np.zeros(counts.shape, dtype=np.int64)
+    if marks:
+        flat = counts.reshape(-1)
+        lists = np.repeat(np.arange(flat.size), flat)
+        place = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat, flat)
+        words = memory[lists // len(names), starts.reshape(-1)[lists] + place]
+        marked = marks_of(words) & marks != 0
+        found = np.bincount(lists[marked], minlength=flat.size).reshape(counts.shape)
+    return counts, found
 
 
 class ListMemory:

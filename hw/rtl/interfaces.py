@@ -120,8 +120,12 @@ def offer_record(target, reply, layout, whole=None, **fields):
 
 
 def job_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """What the dispatcher tells a PE: an activation for a list, or (``dump``) a finished output position."""
-    return data.StructLayout({"dump": 1, "value": signed(9), "accumulator": config.accumulator_address_bits})
+    """What the dispatcher tells a PE: an activation for a list, or (``dump``) a finished output position.
+
+    Of split lists, entries with one of the marks ``skip`` have no product.
+    """
+    skip = {"skip": 2} if config.split_lists else {}
+    return data.StructLayout({"dump": 1, "value": signed(9), "accumulator": config.accumulator_address_bits} | skip)
 
 
 def list_row(config: AcceleratorConfig) -> data.StructLayout:
@@ -353,11 +357,17 @@ class PointerLookup(wiring.Signature):
         stage stands still waits between them.
     dump : Out(1)
         What the push stage takes next is a dump, which is a job of all PEs.
+    parts : Out(3), odd : Out(1)
+        With split lists only, where ``number`` is of a pair of words, of the list that the second stage holds: its
+        parts that are multiplied, or 0 and which word of the pair is the list's.
     """
 
     def __init__(self, config: AcceleratorConfig):
         stages = {"advance": Out(1, init=1), "pushed": Out(1), "dump": Out(1)}
-        super().__init__({"number": Out(config.start_bits)} | stages)
+        if config.split_lists:
+            super().__init__({"number": Out(config.start_bits - 1), "parts": Out(3), "odd": Out(1)} | stages)
+        else:
+            super().__init__({"number": Out(config.start_bits)} | stages)
 
 
 class JobPort(wiring.Signature):

@@ -44,10 +44,13 @@ __all__ = [
     "SelectUse",
     "Selection",
     "Source",
+    "SplitEntry",
     "Target",
     "Window",
+    "cuts_layout",
     "pointer_layout",
     "struct",
+    "table_layouts",
 ]
 
 
@@ -62,8 +65,14 @@ def _enumeration(kind: type[FieldEnum]) -> type[FieldEnum]:
 @cache
 def struct(layout: type[Layout]) -> type[data.Struct]:
     """A layout as a Struct; ``bits_of`` and ``words_of`` of :mod:`hw.program.bits` take either."""
-    shapes = {name: _shape(field.kind) for name, field in layout.fields.items()}
-    names = {"__doc__": layout.__doc__, "__module__": __name__, "__annotations__": shapes, "bits": layout.bits}
+    return _struct(layout, ())
+
+
+def _struct(layout: type[Layout], without: tuple[str, ...]) -> type[data.Struct]:
+    """The Struct of a layout but for some fields, its last ones."""
+    shapes = {name: _shape(field.kind) for name, field in layout.fields.items() if name not in without}
+    names = {"__doc__": layout.__doc__, "__module__": __name__, "__annotations__": shapes}
+    names["bits"] = sum(field.bits for name, field in layout.fields.items() if name not in without)
     return type(data.Struct)(layout.__name__, (data.Struct,), names)
 
 
@@ -78,6 +87,19 @@ def _shape(kind):
 def pointer_layout(config: AcceleratorConfig) -> type[data.Struct]:
     """As :func:`hw.program.isa.pointer_layout`."""
     return struct(isa.pointer_layout(config))
+
+
+def cuts_layout(config: AcceleratorConfig) -> type[data.Struct]:
+    """As :func:`hw.program.isa.cuts_layout`."""
+    return struct(isa.cuts_layout(config))
+
+
+@cache
+def table_layouts(config: AcceleratorConfig) -> tuple[type[data.Struct], type[data.Struct]]:
+    """A Row and a Column, as far as the hardware of a config reads them."""
+    if config.split_lists:
+        return Row, Column
+    return _struct(isa.Row, ("parts", "skip")), _struct(isa.Column, ("parts", "skip"))
 
 
 Opcode = _enumeration(isa.Opcode)
@@ -99,6 +121,7 @@ Chunk = struct(isa.Chunk)
 Burst = struct(isa.Burst)
 Segment = struct(isa.Segment)
 Entry = struct(isa.Entry)
+SplitEntry = struct(isa.SplitEntry)
 
 HostCommand = _enumeration(protocol.HostCommand)
 Memory = _enumeration(protocol.Memory)

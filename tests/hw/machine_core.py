@@ -157,7 +157,9 @@ class Core:
                     for k in range(row.count):
                         start = row.accumulator - k * step + column.accumulator
                         job = int(number + k * source.list_step), int(values[channel]), start
-                        products += self._job(*job, pes, bool(source.maximum))
+                        split = row.parts & column.parts, row.skip | column.skip
+                        assert split[0] or not (row.parts or column.parts), "a position that meets no part of a list"
+                        products += self._job(*job, pes, bool(source.maximum), *split)
                 for _ in range(column.dumps if row.final else 0):
                     places = (leaving + np.arange(slots)) % self._config.accumulators
                     stream += self._accumulators[:, places].T.reshape(-1).tolist()
@@ -166,30 +168,53 @@ class Core:
         assert source.partial or not self._accumulators.any(), "an accumulator that no dump took"
         return stream, products
 
-    def _job(self, number: int, value: int, base: int, pes: Iterable[int], maximum: bool) -> int:
-        """One activation for one list of some PEs; returns the products made."""
+    def _parts(self, pe: int, number: int, parts: int) -> tuple[int, int]:
+        """First entry and number of entries of some parts of a split list."""
+        pointer, cuts = (int(self._lists[pe, 2 * number + n]) for n in range(2))
+        assert NOTHING not in (pointer, cuts), "a list that nobody wrote"
+        start, count = unpack_pointers(pointer, self._config)
+        bits = self._config.start_bits // 2
+        ends = [0, cuts % (1 << bits), cuts >> bits, count]
+        assert ends == sorted(ends), "cuts that don't follow one another"
+        met = [n for n in range(3) if parts >> n & 1]
+        assert met == list(range(met[0], met[-1] + 1)), "parts that don't follow one another"
+        return start + ends[met[0]], ends[met[-1] + 1] - ends[met[0]]
+
+    def _job(self, number: int, value: int, base: int, pes: Iterable[int], maximum: bool, parts: int, skip: int) -> int:
+        """One activation for one list of some PEs, or some parts of it; returns the products made."""
         products = 0
         for pe in pes:
+            if parts:
+                start, count = self._parts(pe, number, parts)
+                words = self._lists[pe, start : start + count]
+                assert len(words) == count, "a list beyond the memory"
+                words = words[words >> 16 & skip == 0] & 0xFFFF
+                products += self._products(pe, words, value, base, maximum)
+                continue
             pointer = int(self._lists[pe, number])
             assert pointer != NOTHING, "a list that nobody wrote"
             start, count = unpack_pointers(pointer, self._config)
             words = self._lists[pe, start : start + count]
             assert len(words) == count, "a list beyond the memory"
-            assert (words != NOTHING).all(), "a list beyond what was written"
-            weights, offsets = unpack_entries(words)
-            places = (base + offsets) % self._config.accumulators
-            if self._compiled:
-                assert weights.all(), "a stored weight of zero"
-                assert len(set(places.tolist())) == count
-            if maximum:
-                assert (weights == 1).all(), "a maximum of weighted values"
-                assert not self._compiled or value >= 0, "a maximum of negative values"
-                np.maximum.at(self._accumulators[pe], places, value)
-            else:
-                np.add.at(self._accumulators[pe], places, weights * value)
-            self._check_width(self._accumulators[pe, places])
-            products += count
+            products += self._products(pe, words, value, base, maximum)
         return products
+
+    def _products(self, pe: int, words: np.ndarray, value: int, base: int, maximum: bool) -> int:
+        """Those of an activation with some entries; returns how many."""
+        assert (words != NOTHING).all(), "a list beyond what was written"
+        weights, offsets = unpack_entries(words)
+        places = (base + offsets) % self._config.accumulators
+        if self._compiled:
+            assert weights.all(), "a stored weight of zero"
+            assert len(set(places.tolist())) == len(words)
+        if maximum:
+            assert (weights == 1).all(), "a maximum of weighted values"
+            assert not self._compiled or value >= 0, "a maximum of negative values"
+            np.maximum.at(self._accumulators[pe], places, value)
+        else:
+            np.add.at(self._accumulators[pe], places, weights * value)
+        self._check_width(self._accumulators[pe, places])
+        return len(words)
 
     def _add(self, own: np.ndarray, residual: ResidualFields, target: TargetFields, numbers: np.ndarray) -> np.ndarray:
         """The sum with the second operand; ``numbers`` are those of the words the sums go to."""

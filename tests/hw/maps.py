@@ -7,6 +7,8 @@ from hw.config import WORD_CHANNELS
 
 __all__ = ["WORDS", "View", "pack", "random_view"]
 
+#: Parts of a split list that a position may meet.
+_PARTS = (0b001, 0b010, 0b100, 0b011, 0b110, 0b111)
 #: Words of the tests' activation bank.
 WORDS = 512
 
@@ -70,7 +72,9 @@ class View:
         return y >= source["rows"] - source["blank_rows"] or word == source["words"] - 1
 
     def slots(self):
-        """What each slot holds: None, ("job", activation for each PE, list, accumulator) or ("dump", accumulator)."""
+        """What each slot holds: None, ("job", activation for each PE, list, accumulator, (parts, marks to skip))
+        or ("dump", accumulator).
+        """
         source = self.source
         lists = WORD_CHANNELS // (self.pes if source["depthwise"] else 1)
         leaving = source["first_dump"]
@@ -87,7 +91,8 @@ class View:
                     number = source["first_list"] + row["list"] + kernel_row * source["list_step"] + column["list"]
                     number += word * lists + place
                     start = row["accumulator"] - kernel_row * source["accumulator_step"] + column["accumulator"]
-                    yield "job", values, number, start % self.accumulators
+                    split = row["parts"] & column["parts"], row["skip"] | column["skip"]
+                    yield "job", values, number, start % self.accumulators, split
             if row["final"] and self.ends(y, word):
                 for _ in range(column["dumps"]):
                     yield "dump", leaving
@@ -99,7 +104,9 @@ def pack(word: tuple[int, ...]) -> int:
     return sum((value & 0x1FF) << 9 * channel for channel, value in enumerate(word))
 
 
-def random_view(rng: Random, *, lists: int, accumulators: int, pes: int, depthwise: bool = False) -> View:
+def random_view(
+    rng: Random, *, lists: int, accumulators: int, pes: int, depthwise: bool = False, split: bool = False
+) -> View:
     """A small map of 1 to 5 words a position, seen whole or in part, with any strides, and rows below it.
 
     Numbers of lists stay in range; sums of accumulator addresses don't.
@@ -146,6 +153,8 @@ def random_view(rng: Random, *, lists: int, accumulators: int, pes: int, depthwi
                 # What a row below the map says of lists is of no influence.
                 "count": rng.randint(int(y < filled), 4),
                 "final": rng.choice((0, 1)),
+                "parts": rng.choice(_PARTS) if split else 0,
+                "skip": rng.randrange(4) if split else 0,
             }
             for y in range(rows)
         ],
@@ -154,6 +163,8 @@ def random_view(rng: Random, *, lists: int, accumulators: int, pes: int, depthwi
                 "list": rng.randrange(lists // 4),
                 "accumulator": rng.randrange(accumulators),
                 "dumps": rng.choice((0, 0, 1, 3)),
+                "parts": 0b111 if split else 0,
+                "skip": rng.randrange(4) if split else 0,
             }
             for _ in range(columns)
         ],

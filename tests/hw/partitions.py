@@ -14,7 +14,7 @@ __all__ = ["only"]
 def only(monkeypatch: pytest.MonkeyPatch, **wanted: bool) -> None:
     """Leave the planner the partitions with these attributes only; all, where a layer has none such.
 
-    ``merged`` is whether lists are, ``column_major`` whether cores walk column by column.
+    ``merged`` and ``split`` are whether lists are, ``column_major`` whether cores walk column by column.
     """
     of_layer = Options._partitions
 

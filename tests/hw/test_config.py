@@ -29,7 +29,7 @@ RANGES = {
     "pes": (2, 8),
     "lanes": (1, 2),
     "list_words": (64, 8192),
-    "accumulators": (64, 1024),
+    "accumulators": (16, 1024),
     "activation_words": (32, 4096),
     "channel_words": (16, 4096),
     "layer_words": (128, 4096),

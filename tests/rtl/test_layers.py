@@ -13,6 +13,7 @@ from models.integer.golden import run
 from offramp.rtl.run import compare, run_work
 from sim import simulate
 from tests.hw.equality import strips_of
+from tests.hw.partitions import only
 from tests.random_networks import odd_network, random_codes, random_network, two_blocks, wide_network, with_selects
 from tests.rtl.design import QUICK
 
@@ -70,6 +71,20 @@ def test_random_networks_agree(simulator, waves):
 @pytest.mark.parametrize(("cores", "lanes"), SIZES)
 def test_more_random_networks_agree(simulator, waves, cores, lanes):
     check(programs(cores, lanes), simulator=simulator, waves=waves)
+
+
+@pytest.mark.slow
+def test_random_networks_with_split_lists_agree(simulator, waves, monkeypatch):
+    """Whatever lists can be split are, and accumulators are of logic cells."""
+    only(monkeypatch, split=True)
+    config = preset("tiny").replace(cores=4, accumulators=32)
+    work = fitting(config, 700, 8)
+    split = [
+        any(row.parts for each in p.decoded.layers for core in each.parts.values() for row in core.rows)
+        for p, _ in work
+    ]
+    assert sum(split) >= 6
+    check(work, simulator=simulator, waves=waves)
 
 
 def sums_agree(config: AcceleratorConfig, size: int, channels: int, images: int, **options) -> None:

@@ -15,6 +15,8 @@ from hw.config import WORD_CHANNELS
 #: A slot that asks every PE to hand out the accumulators of an output position.
 DUMP = "dump"
 
+#: Of the causes of cycles, those that are counted as they pass; of lists that aren't split none go to edges.
+COUNTED = ("products", "imbalance", "drain", "load", "edges")
 #: Entries of a job in each PE; None for a slot without a job.
 Slot = list[int] | str | None
 
@@ -64,7 +66,7 @@ class Pe:
     stalls_before: int = 0
     loaded_since: int = 0
     accepted: int = 0  # jobs that are no dumps
-    spent: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("products", "imbalance", "drain", "load"), 0))
+    spent: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
 
     @property
     def idle(self) -> bool:

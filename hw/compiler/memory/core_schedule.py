@@ -1,6 +1,7 @@
 """The order of work of one core in one layer: which lists an input position uses, and when output rows are final."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from hw.compiler.memory.sparse import ListStore
 from hw.compiler.steps.blocks import Block, block_of
 from hw.compiler.steps.expansion import Share
 from hw.compiler.steps.geometry import Axis, column_classes, column_dumps, row_schedule
+from hw.compiler.steps.split import ALL_PARTS, SplitWalk
 from hw.compiler.steps.step import Step
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 
@@ -20,13 +22,28 @@ __all__ = ["CoreSchedule", "RowWork", "core_schedule"]
 @dataclass(frozen=True)
 class RowWork:
     """An input row: block of its first list, its output row (it may be negative), lists per activation, whether the row
-    completes an output row.
+    completes an output row; of split lists the parts that it meets and the marks that it skips.
     """
 
     block: int
     output: int
     count: int
     final: bool
+    parts: int = 0
+    skip: int = 0
+
+
+@dataclass(frozen=True)
+class ColumnWork:
+    """An input column: its class, its first output column (it may be negative), the output columns that are final after
+    it; of split lists the parts that it meets and the marks that it skips.
+    """
+
+    number: int
+    output: int
+    dumps: int
+    parts: int = 0
+    skip: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +74,7 @@ class CoreSchedule:
         Output rows count from the core's first.
     blank_rows : int
         So many of the rows, the last ones, lie below the map.
-    columns : tuple of 3 int
-        For each input column its class, its first output column, which may be negative, and the output columns that
-        are final after it.
+    columns : tuple of ColumnWork
     lists : list of lists of int arrays (n, 2)
         Weight and accumulator offset; see :mod:`hw.compiler.memory.kernel_lists`.
     blocks, channels : int
@@ -70,6 +85,8 @@ class CoreSchedule:
         Whether the next LAYER goes on with the accumulators: only one position is taken out, behind those in use.
     depthwise : bool
         Whether lists are of groups of channels.
+    cuts : int array (lists, PEs, 2) or None
+        Of split lists: entries before the second and before the third part.
     """
 
     name: str
@@ -82,19 +99,25 @@ class CoreSchedule:
     width: int
     rows: tuple[RowWork, ...]
     blank_rows: int
-    columns: tuple[tuple[int, int, int], ...]
+    columns: tuple[ColumnWork, ...]
     lists: Lists = field(repr=False)
     blocks: int
     channels: int
     first_dump: int = 0
     partial: bool = False
     depthwise: bool = False
+    cuts: np.ndarray | None = field(default=None, repr=False)
 
     def add_lists(self, store: ListStore) -> int:
-        """Add the layer's lists to a store; returns the number of the first."""
-        first = len(store)
-        for parts in self.lists:
-            store.append(parts, self.name)
+        """Add the layer's lists to a store; returns the number of the first: of its words, or of pairs of them."""
+        if self.cuts is None:
+            first = len(store)
+            for parts in self.lists:
+                store.append(parts, self.name)
+            return first
+        first = len(store) // 2 + len(store) % 2
+        for parts, cuts in zip(self.lists, self.cuts, strict=True):
+            store.append_split(parts, cuts, self.name)
         return first
 
     def row_fields(self, accumulators: int) -> list[dict[str, int]]:
@@ -107,6 +130,8 @@ class CoreSchedule:
                 "accumulator": row.output * self.width % accumulators,
                 "count": row.count,
                 "final": int(row.final),
+                "parts": row.parts,
+                "skip": row.skip,
             }
             for row in self.rows
         ]
@@ -118,8 +143,14 @@ class CoreSchedule:
         """
         lists = self.blocks * self.channels
         return [
-            {"list": number * lists, "accumulator": output * self.slots % accumulators, "dumps": dumps}
-            for number, output, dumps in self.columns
+            {
+                "list": column.number * lists,
+                "accumulator": column.output * self.slots % accumulators,
+                "dumps": column.dumps,
+                "parts": column.parts,
+                "skip": column.skip,
+            }
+            for column in self.columns
         ]
 
     def serial_cycles(self, outputs: int) -> int:
@@ -130,9 +161,9 @@ class CoreSchedule:
         """
         longest = np.array([max(len(part) for part in parts) for parts in self.lists])
         entries = longest.reshape(-1, self.blocks, self.channels).sum(axis=2)
-        places = Counter(number for number, _, _ in self.columns)
+        places = Counter(column.number for column in self.columns)
         words = self.words[1] - self.words[0]
-        dumps = sum(dumps for _, _, dumps in self.columns)
+        dumps = sum(column.dumps for column in self.columns)
         cycles = 0
         for row in self.rows:
             blocks = [row.block + n * self.block_step for n in range(row.count)]
@@ -143,7 +174,13 @@ class CoreSchedule:
 
 
 def core_schedule(
-    step: Step, share: Share, inputs: tuple[int, int], column_major: bool, lists: Lists, config: AcceleratorConfig
+    step: Step,
+    share: Share,
+    inputs: tuple[int, int],
+    column_major: bool,
+    lists: Lists,
+    config: AcceleratorConfig,
+    cuts: np.ndarray | None = None,
 ) -> CoreSchedule:
     """The work of a core that makes its share of a command.
 
@@ -155,6 +192,8 @@ def core_schedule(
         Whether the walk goes column by column.
     lists : Lists
         :func:`hw.compiler.memory.kernel_lists.kernel_lists` of the share and the pass.
+    cuts : int array or None
+        :func:`hw.compiler.memory.kernel_lists.list_cuts` of them.
     """
     kernel, blocks, (height, width, depth) = share.kernel, share.blocks, step.source.shape
     slots = share.words * WORD_CHANNELS // config.pes
@@ -167,7 +206,8 @@ def core_schedule(
         "steps": kernel.steps,
         "slots": slots,
         "lists": lists,
-        "blocks": len(blocks),
+        "cuts": cuts,
+        "blocks": len(blocks) if share.split is None else share.split.row_lists,
         "channels": slots if kernel.depthwise else last - first,
         "depthwise": kernel.depthwise,
     }
@@ -177,18 +217,25 @@ def core_schedule(
             width=slots,
             rows=tuple(RowWork(0, 0, 1, y == height - 1) for y in range(height)),
             blank_rows=0,
-            columns=tuple((0, 0, int(x == width - 1)) for x in range(width)),
+            columns=tuple(ColumnWork(0, 0, int(x == width - 1)) for x in range(width)),
             **common,
         )
     _, axis = kernel.rows.band(*share.rows)
     walk, blank_rows = row_schedule(axis)
-    places = zip(column_classes(kernel.columns)[1], column_dumps(kernel.columns), strict=True)
+    columns = tuple(
+        ColumnWork(number, output, dumps)
+        for (number, output), dumps in zip(column_classes(kernel.columns)[1], column_dumps(kernel.columns), strict=True)
+    )
+    if share.split is not None:
+        rows, columns = _split_work(share.split, walk, axis, columns)
+    else:
+        rows = tuple(_row_work(taps, final, blocks, axis) for taps, final in walk)
     whole = CoreSchedule(
         block_step=kernel.rows.stride,
         width=kernel.columns.outputs * slots,
-        rows=tuple(_row_work(taps, final, blocks, axis) for taps, final in walk),
+        rows=rows,
         blank_rows=blank_rows,
-        columns=tuple((number, output, dumps) for (number, output), dumps in places),
+        columns=columns,
         **common,
     )
     return whole if kernel.depthwise or last == depth else _partial(whole, share.rows[1] - share.rows[0])
@@ -202,9 +249,38 @@ def _partial(whole: CoreSchedule, outputs: int) -> CoreSchedule:
         whole,
         rows=tuple(replace(row, final=y == len(filled) - 1) for y, row in enumerate(filled)),
         blank_rows=0,
-        columns=tuple((number, output, int(x == right)) for x, (number, output, _) in enumerate(whole.columns)),
+        columns=tuple(replace(column, dumps=int(x == right)) for x, column in enumerate(whole.columns)),
         first_dump=outputs * whole.width,
         partial=True,
+    )
+
+
+#: Taps of a row, and whether it completes an output row; :func:`hw.compiler.steps.geometry.row_schedule`.
+_Taps = tuple[tuple[tuple[int, int], ...], bool]
+
+
+def _split_work(
+    split: SplitWalk, walk: Sequence[_Taps], axis: Axis, columns: tuple[ColumnWork, ...]
+) -> tuple[tuple[RowWork, ...], tuple[ColumnWork, ...]]:
+    """Rows and columns of a walk with split lists, given the columns of one without."""
+
+    def of(index: int, parted: bool) -> tuple[int, int, int]:
+        """Number of the list, parts and marks that are skipped, along one axis."""
+        if parted:
+            return 0, split.parted.masks[index], 0
+        number, skip = split.marked.places[index]
+        return number, ALL_PARTS, skip
+
+    rows = []
+    for y, (taps, final) in enumerate(walk):
+        if taps:
+            number, parts, skip = of(y, split.rows_parted)
+            rows.append(RowWork(number, block_of(taps, axis)[1], 1, final, parts, skip))
+        else:
+            rows.append(RowWork(0, 0, 0, final, ALL_PARTS))
+    return tuple(rows), tuple(
+        ColumnWork(*of(x, not split.rows_parted)[:1], column.output, column.dumps, *of(x, not split.rows_parted)[1:])
+        for x, column in enumerate(columns)
     )
 
 

@@ -7,9 +7,12 @@ import numpy as np
 
 from hw.compiler.steps.expansion import Share
 from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.program.isa import SplitEntry
 
-__all__ = ["Lists", "SameCells", "kernel_lists", "list_cells"]
+__all__ = ["Lists", "SameCells", "kernel_lists", "list_cells", "list_cuts"]
 
+#: Bits of an offset in a split list.
+MARK_SHIFT = SplitEntry.fields["offset"].bits
 #: Lists of a layer: for each column class, block and input channel (flattened in this order) an array per PE. Where an
 #: output channel reads only the input channel of its number: for each group of as many channels as there are PEs.
 Lists = list[list[np.ndarray]]
@@ -23,11 +26,14 @@ class SameCells:
     ----------
     weights : int array (lists, PEs, cells)
     offsets : int array (lists or 1, 1, cells)
-        Accumulators, wrapped around; of one list they are all different.
+        Accumulators, wrapped around, of split lists with the marks above; of one list they are all different.
+    parts : int
+        Of split lists: cells of each part.
     """
 
     weights: np.ndarray
     offsets: np.ndarray
+    parts: int = 0
 
 
 def list_cells(share: Share, inputs: tuple[int, int], config: AcceleratorConfig) -> Iterator[SameCells]:
@@ -38,6 +44,9 @@ def list_cells(share: Share, inputs: tuple[int, int], config: AcceleratorConfig)
     width = kernel.columns.outputs * slots
     padded = np.pad(weight, ((0, slots * pes - len(weight)), *[(0, 0)] * 3))
     by_pe = padded.reshape(slots, pes, *weight.shape[1:])
+    if share.split is not None:
+        yield from _split_cells(share, by_pe[..., slice(*inputs)], config)
+        return
     for column_class in kernel.classes:
         for block in share.blocks:
             taps = [(row, column) for row, _ in block for column, _ in column_class.taps]
@@ -49,6 +58,35 @@ def list_cells(share: Share, inputs: tuple[int, int], config: AcceleratorConfig)
                 continue
             values = by_pe[..., rows, columns, slice(*inputs)]  # (slots, PEs, taps, input channels)
             yield SameCells(values.transpose(3, 1, 2, 0).reshape(values.shape[3], pes, -1), offsets.reshape(1, 1, -1))
+
+
+def _split_cells(share: Share, by_pe: np.ndarray, config: AcceleratorConfig) -> Iterator[SameCells]:
+    """The cells of split lists; ``by_pe``: int array (slots, PEs, kernel rows, kernel columns, input channels)."""
+    kernel, split, (slots, pes, *_, depth) = share.kernel, share.split, by_pe.shape
+    assert split is not None
+    width = kernel.columns.outputs * slots
+    for number in range(split.lists):
+        taps = split.taps(number)
+        rows, columns, marks = np.array(taps, dtype=np.int64).reshape(-1, 3).T
+        down, right = (
+            (axis.kernel - 1 - taps) // axis.stride for axis, taps in ((kernel.rows, rows), (kernel.columns, columns))
+        )
+        starts = down * width + right * slots
+        offsets = (starts[:, None] + np.arange(slots)) % config.accumulators | marks[:, None] << MARK_SHIFT
+        weights = by_pe[:, :, rows, columns].transpose(3, 1, 2, 0).reshape(depth, pes, -1)
+        yield SameCells(weights, offsets.reshape(1, 1, -1), len(taps[0]) * slots)
+
+
+def list_cuts(share: Share, inputs: tuple[int, int], config: AcceleratorConfig) -> np.ndarray | None:
+    """Where the second and the third part of every split list begin: int array (lists, PEs, 2); None of other lists."""
+    if share.split is None:
+        return None
+    found = []
+    for cells in list_cells(share, inputs, config):
+        before = np.cumsum(cells.weights != 0, axis=2)
+        last = before.shape[2] - 1
+        found.append(before[:, :, [min(last, n * cells.parts - 1) for n in (1, 2)]])
+    return np.concatenate(found)
 
 
 def kernel_lists(share: Share, inputs: tuple[int, int], config: AcceleratorConfig) -> Lists:

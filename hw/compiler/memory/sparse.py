@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hw.config import AcceleratorConfig
-from hw.program.list_memory import pack_entries, pack_pointers
+from hw.program.list_memory import pack_cuts, pack_entries, pack_pointers
 from hw.rules import ShortageError
 
 __all__ = ["ListStore", "entry_text", "pack_all"]
@@ -26,9 +26,30 @@ class ListStore:
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         self._lists: list[list[str]] = []
+        #: Words behind pointers, by their address.
+        self._cuts: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self._lists)
+
+    def append_split(self, entries: Sequence[np.ndarray], cuts: np.ndarray, name: str) -> None:
+        """Add the next list as a split one: its pointer gets an even address, and its cuts stand behind it.
+
+        Parameters
+        ----------
+        cuts : int array (PEs, 2)
+            Entries before the second and before the third part.
+
+        Raises
+        ------
+        ValueError
+            When a PE's part is longer than a pointer can say.
+        """
+        if len(self._lists) % 2:
+            self._lists.append([""] * self._config.pes)
+        self.append(entries, name)
+        self._cuts[len(self._lists)] = pack_cuts(cuts[:, 0], cuts[:, 1], self._config)
+        self._lists.append([""] * self._config.pes)
 
     def append(self, entries: Sequence[np.ndarray], name: str) -> None:
         """Add the next list.
@@ -78,6 +99,8 @@ class ListStore:
                 placed[part] = place
             starts[number], counts[number] = count + placed[part], len(part)
         pointers = pack_pointers(starts, counts, self._config)
+        for address, cuts in self._cuts.items():
+            pointers[address] = cuts[pe]
         return np.concatenate([pointers, np.frombuffer(entries.encode(*_CODEC), dtype="<u4").astype(np.uint32)])
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -88,14 +88,15 @@ def estimate(expansion: Expansion, density: float, config: AcceleratorConfig) ->
             depth, group = (last - first, config.pes) if kernel.depthwise else (inputs[1] - inputs[0], 1)
             by_pe = _by_pe(share, inputs, partition.passes > 1, config)
             made = 1 if kernel.global_pool or not complete else kernel.columns.outputs
-            lines = _lines(kernel, share.rows, partition.merged, complete)
+            lines = _lines(share, partition.merged, complete)
             work[number, core] = _cycles(
-                kernel, most * by_pe, lines, _issue_slots(depth, density, group), (made, made_channels), config
+                share, most * by_pe, lines, _issue_slots(depth, density, group), (made, made_channels), config
             )
             alike.setdefault(share.same_lists, core)
             pointers[number, core] = share.list_count(inputs, config)
             channels[core] += complete * made_channels
-            entries[number, core] = (by_pe * _stored_uses(kernel, share.blocks)).sum(axis=(1, 2))
+            stored = 1 if share.split is not None else _stored_uses(kernel, share.blocks)
+            entries[number, core] = (by_pe * stored).sum(axis=(1, 2))
         distinct.append(tuple(alike.values()))
         depends.append(tuple((share.part.core, share.same_lists) for share in shares))
     return Estimate(work, pointers, entries, tuple(distinct), tuple(depends), channels)
@@ -121,8 +122,9 @@ class _Line:
     final: bool
 
 
-def _lines(kernel: Kernel, rows: tuple[int, int], merged: bool, complete: bool) -> list[_Line]:
-    """The rows of a walk that makes the output rows ``rows``; of one that isn't complete only the last takes out."""
+def _lines(share: Share, merged: bool, complete: bool) -> list[_Line]:
+    """The rows of a core's walk; of one that isn't complete only the last takes outputs out."""
+    kernel, rows = share.kernel, share.rows
     if kernel.global_pool:
         count = kernel.rows.size
         return [_Line((0,), 1, y == count - 1) for y in range(count)]
@@ -130,7 +132,12 @@ def _lines(kernel: Kernel, rows: tuple[int, int], merged: bool, complete: bool) 
     if not complete:
         filled = walk[: len(walk) - blank]
         walk = tuple((taps, y == len(filled) - 1) for y, (taps, _) in enumerate(filled))
-    return [_Line(tuple(tap for tap, _ in taps), 1 if merged and taps else len(taps), final) for taps, final in walk]
+    found = [_Line(tuple(tap for tap, _ in taps), 1 if merged and taps else len(taps), final) for taps, final in walk]
+    if share.split is None or share.split.rows_parted:
+        return found
+    # What is skipped takes its time.
+    lists, places = share.split.marked.lists, share.split.marked.places
+    return [replace(line, taps=lists[places[y][0]] if line.taps else ()) for y, line in enumerate(found)]
 
 
 def _issue_slots(depth: int, density: float, group: int) -> tuple[float, float]:
@@ -144,7 +151,7 @@ def _issue_slots(depth: int, density: float, group: int) -> tuple[float, float]:
 
 
 def _cycles(
-    kernel: Kernel,
+    share: Share,
     by_pe: np.ndarray,
     lines: list[_Line],
     slots: tuple[float, float],
@@ -162,10 +169,14 @@ def _cycles(
     made : tuple of 2 int
         Positions that are final behind a line whose outputs are, and channels of a position.
     """
-    # A column of the kernel meets as many input columns as outputs that it doesn't reach over an edge for.
+    # A column of the kernel meets as many input columns as outputs that it doesn't reach over an edge for, or skips.
+    kernel, split = share.kernel, share.split
     columns = np.zeros(by_pe.shape[2], dtype=np.int64)
     for index in range(kernel.columns.used):
-        for tap, _ in kernel.columns.taps(index):
+        taps = [tap for tap, _ in kernel.columns.taps(index)]
+        if split is not None and split.rows_parted:
+            taps = list(split.marked.lists[split.marked.places[index][0]])
+        for tap in taps:
             columns[0 if kernel.global_pool else tap] += 1
     by_row = (by_pe * columns).sum(axis=2)
     uses = np.array([[line.taps.count(row) for row in range(by_pe.shape[1])] for line in lines])

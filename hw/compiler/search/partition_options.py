@@ -10,7 +10,7 @@ from itertools import chain, islice, product
 
 from hw.compiler.search.estimate import Estimate, estimate
 from hw.compiler.search.requirements import Requirements, least_passes, refusal, requirements
-from hw.compiler.steps.expansion import Expansion, expand_step
+from hw.compiler.steps.expansion import Expansion, can_split, expand_step
 from hw.compiler.steps.partition import Partition
 from hw.compiler.steps.step import Step
 from hw.config import WORD_CHANNELS, AcceleratorConfig
@@ -129,8 +129,15 @@ class Options:
         if step.strip is not None:
             bands = [count for count in bands if count == len(step.strip.rows)]
         turned = (False,) if step.kernel.global_pool else (False, True)
+        passes = least_passes(step)
         ways = product(bands, (True, False), turned)
-        return [Partition(count, 1, words, merged, least_passes(step), major) for count, merged, major in ways]
+        whole = [Partition(count, 1, words, merged, passes, major) for count, merged, major in ways]
+        split = [
+            Partition(count, 1, words, True, passes, major, split=True)
+            for count, major in product(bands, turned)
+            if config.split_lists and can_split(step, count, column_major=major)
+        ]
+        return whole + split
 
     def _partitions(self, steps: Sequence[Step]) -> list[Partition]:
         config, step = self._config, steps[0]

@@ -26,6 +26,8 @@ class Requirements:
         Of a PE, for all rows that are live at the same time.
     longest : int
         Entries of a PE's longest list.
+    cut : int
+        Entries of the first two parts of a PE's longest split list.
     reach : int
         Largest number of a list, counted from a row's or a column's first.
     uses : int
@@ -40,6 +42,7 @@ class Requirements:
 
     accumulators: int = 0
     longest: int = 0
+    cut: int = 0
     reach: int = 0
     uses: int = 0
     completed: int = 0
@@ -71,6 +74,11 @@ _RULES = (
         lambda need: need.longest,
         lambda config: config.max_list,
         "a weight list has {value} entries, {more} more than the {limit} that a pointer of this config can count",
+    ),
+    _Rule(
+        lambda need: need.cut,
+        lambda config: (1 << config.start_bits // 2) - 1,
+        "two parts of a split list have {value} entries, {more} more than the {limit} that their word can count",
     ),
     _Rule(
         lambda need: need.reach,
@@ -129,15 +137,16 @@ def requirements(expansion: Expansion, config: AcceleratorConfig) -> Requirement
         for share in expansion.commands[0]
     ]
     scanned = words if shares[0].kernel.depthwise else max(-(-(end - start) // WORD_CHANNELS) for start, end in passes)
-    wanted.append(Requirements(words=max(words, scanned), longest=_longest(shares, config)))
+    longest, cut = _longest(shares, config)
+    wanted.append(Requirements(words=max(words, scanned), longest=longest, cut=cut))
     return Requirements(
         **{field.name: max(getattr(each, field.name) for each in wanted) for field in fields(Requirements)}
     )
 
 
-def _longest(shares: Sequence[Share], config: AcceleratorConfig) -> int:
-    """Entries of the longest list."""
-    longest, counted = 0, {}
+def _longest(shares: Sequence[Share], config: AcceleratorConfig) -> tuple[int, int]:
+    """Entries of the longest list, and of the first two parts of the longest split one."""
+    longest, cut, counted = 0, 0, {}
     # Of parts with equal lists, one is enough.
     for share in {share.same_lists: share for share in shares}.values():
         kernel, (first, last) = share.kernel, share.channels
@@ -146,11 +155,20 @@ def _longest(shares: Sequence[Share], config: AcceleratorConfig) -> int:
         if key not in counted:
             counted[key] = _by_pe(kernel.weight[first:last] != 0, kernel.depthwise, config)
         counts = counted[key]
+        if share.split is not None:
+            for number in range(share.split.lists):
+                parts = [
+                    counts[:, [row for row, _, _ in taps], [column for _, column, _ in taps]].sum(axis=1)
+                    for taps in share.split.taps(number)
+                ]
+                longest = max(longest, int(sum(parts).max()))
+                cut = max(cut, int(sum(parts[:2]).max()))
+            continue
         by_row = np.stack([counts[:, :, [column for column, _ in each.taps]].sum(axis=2) for each in kernel.classes])
         longest = max(
             longest, *(int(by_row[:, :, [row for row, _ in block]].sum(axis=2).max()) for block in share.blocks)
         )
-    return longest
+    return longest, cut
 
 
 def _of_tables(share: Share, slots: int, depth: int, partition: Partition) -> Requirements:
@@ -162,6 +180,8 @@ def _of_tables(share: Share, slots: int, depth: int, partition: Partition) -> Re
     # Behind the rows lies the position that a pass takes out.
     several = partition.passes > 1
     reach = max((len(kernel.classes) - 1) * len(blocks), len(blocks) - 1) * depth
+    if share.split is not None:
+        reach = (share.split.lists - 1) * depth
     if kernel.global_pool:
         return Requirements(accumulators=slots * (1 + several), reach=reach, uses=1, completed=1)
     count = share.rows[1] - share.rows[0]

@@ -1,17 +1,17 @@
 """A step under a partition, expanded: what each core makes of every command, and how it walks there."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
 from hw.compiler.steps.blocks import Block, blocks_of
-from hw.compiler.steps.geometry import Axis
 from hw.compiler.steps.partition import Partition, bands_of
+from hw.compiler.steps.split import SplitWalk, split_of
 from hw.compiler.steps.step import Kernel, Step
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.parts import Part, divide, parts_of
 
-__all__ = ["Expansion", "Share", "expand_step"]
+__all__ = ["Expansion", "Share", "can_split", "expand_step"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Share:
         First output row of the walk, and the one after the last.
     blocks : tuple of Block
         Kernel rows that stand in one list.
+    split : SplitWalk or None
+        How its lists are split, if they are; then there are no blocks.
     """
 
     part: Part
@@ -40,6 +42,7 @@ class Share:
     kernel: Kernel
     rows: tuple[int, int]
     blocks: tuple[Block, ...]
+    split: SplitWalk | None = None
 
     @property
     def words(self) -> int:
@@ -47,12 +50,16 @@ class Share:
         return self.part.words[1] - self.part.words[0]
 
     @property
-    def same_lists(self) -> tuple[tuple[int, int], tuple[Block, ...], Axis]:
+    def same_lists(self) -> tuple[Hashable, ...]:
         """What the lists depend on besides layer, direction of the walk and pass."""
+        if self.split is not None:
+            return self.channels, self.split.same, self.kernel.columns.outputs
         return self.channels, self.blocks, self.kernel.columns
 
     def list_count(self, inputs: tuple[int, int], config: AcceleratorConfig) -> int:
-        """How many lists a pass over some input channels has."""
+        """How many words of pointers the lists of a pass over some input channels have."""
+        if self.split is not None:
+            return 2 * self.split.lists * (inputs[1] - inputs[0])
         each = self.words * WORD_CHANNELS // config.pes if self.kernel.depthwise else inputs[1] - inputs[0]
         return len(self.kernel.classes) * len(self.blocks) * each
 
@@ -87,6 +94,18 @@ class Expansion:
         return [share.part for share in self.commands[0]]
 
 
+def can_split(step: Step, bands: int, *, column_major: bool) -> bool:
+    """Whether the lists of a step in so many bands can be split, and that saves any."""
+    kernel = step.kernel
+    if kernel.depthwise or kernel.global_pool or kernel.rows.kernel == kernel.columns.kernel == 1:
+        return False
+    walks = (kernel.walk(rows, column_major) for rows in bands_of(step, bands))
+    return all(
+        split_of(turned.rows.band(*rows)[1], turned.columns, column_major=column_major) is not None
+        for turned, rows in walks
+    )
+
+
 def expand_step(step: Step, partition: Partition, config: AcceleratorConfig) -> Expansion:
     """What every core makes of every command of a step."""
     channels, depth = step.result.output.shape[2], step.source.shape[2]
@@ -96,7 +115,12 @@ def expand_step(step: Step, partition: Partition, config: AcceleratorConfig) -> 
     for rows in bands:
         kernel, walk_rows = step.kernel.walk(rows, partition.column_major)
         top = 0 if kernel.global_pool else step.kernel.reads(*rows)[0]
-        walks[rows] = top, kernel, walk_rows, blocks_of(kernel, walk_rows, partition.merged)
+        split = None
+        if partition.split:
+            split = split_of(kernel.rows.band(*walk_rows)[1], kernel.columns, column_major=partition.column_major)
+            assert split is not None
+        blocks = () if split else blocks_of(kernel, walk_rows, partition.merged)
+        walks[rows] = top, kernel, walk_rows, blocks, split
     commands = tuple(
         tuple(
             Share(part, part.channels(channels), *walks[part.rows]) for part in parts_of(bands, some, partition.groups)

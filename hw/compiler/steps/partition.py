@@ -47,6 +47,9 @@ class Partition:
     column_major : bool
         Whether a core walks its band column by column instead of row by row: the first outputs of a narrow band are
         final after a few positions then, and the lanes have work from there on.
+    split : bool
+        Whether one list of an input channel serves all kernel rows and columns (:mod:`hw.compiler.steps.split`), which
+        takes two words of pointers; it is ``merged``, too.
     """
 
     bands: int
@@ -55,6 +58,7 @@ class Partition:
     merged: bool = False
     passes: int = 1
     column_major: bool = False
+    split: bool = False
 
 
 def bands_of(step: Step, bands: int) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cache
+from itertools import product
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from hw.numerics import Rounding, clamp, requantize
 from hw.program.check.memory_state import Memories, walk_order
 from hw.program.instructions import CoreLayer, SourceFields, TargetFields
 from hw.program.isa import MAX_CLASSES, NUMBERS, Row
-from hw.program.list_memory import unpack_entries, unpack_pointers
+from hw.program.list_memory import marks_of, unpack_entries, unpack_parts, unpack_pointers, unpack_split_entries
 from hw.rules import require
 
 __all__ = ["ListContents", "check_core", "numbers_of"]
@@ -19,10 +20,14 @@ __all__ = ["ListContents", "check_core", "numbers_of"]
 _LISTS = 1 << Row.fields["list"].bits
 #: Lists that are looked at together.
 _AT_ONCE = 1 << 14
+#: Parts of a split list that are neighbours, one bit each.
+_NEIGHBOURS = {0b001, 0b010, 0b100, 0b011, 0b110, 0b111}
 #: Words of each PE of a core, and which of them are certain, as :class:`hw.program.list_memory.ListMemory` says it.
 ListContents = tuple[np.ndarray, np.ndarray]
 #: PEs, and the numbers of lists that they look up.
 ListNumbers = tuple[np.ndarray, np.ndarray]
+#: Number of a list; of split ones the parts that are met, and the marks of entries without a product.
+ListName = tuple[int, int, int]
 
 
 def check_core(
@@ -71,6 +76,7 @@ def check_core(
     last = lane.channel_base * WORD_CHANNELS + channels
     require(last <= size, f"{where}: channel parameters reach to {last}, beyond the {size} words of their images")
     _check_rate(where, part, config)
+    _check_parts(where, part, config)
     used = memories.read(where, k, source)
     fed, filled = _fed(where, part, _lists_of(used, source, config), lists, filled, config)
     if lane.raw:
@@ -86,6 +92,18 @@ def check_core(
         _check_columns(where, target, outputs // channels)
         active |= memories.operand(where, k, residual, target, outputs // channels, len(active))
     return active, filled
+
+
+def _check_parts(where: str, part: CoreLayer, config: AcceleratorConfig) -> None:
+    """Lists are split for all positions or for none, and each meets neighbouring parts."""
+    pairs = product({row.parts for row in part.rows}, {column.parts for column in part.columns})
+    met = {parts for row, column in pairs for parts in (row & column, row, column)}
+    require(
+        met == {0} or (config.split_lists and not part.source.depthwise and met <= _NEIGHBOURS),
+        f"{where}: parts of lists must be 0 everywhere, or with split lists neighbours, not {sorted(met)}",
+    )
+    steps = {row.count for row in part.rows} - {0, 1}
+    require(met == {0} or not steps, f"{where}: an activation must have one split list, not {sorted(steps)}")
 
 
 def _check_rate(where: str, part: CoreLayer, config: AcceleratorConfig) -> None:
@@ -162,23 +180,29 @@ def _fed(
         require(row.count or y >= filled, f"{where}: row {y} must have at least one list for its activations, not 0")
         last = row.list + (count - 1) * source.list_step if count else 0
         require(last < _LISTS, f"{where}: list {last} is beyond the {_LISTS} that a row can begin with")
-    tops = dict.fromkeys((row.list, count) for row, count in zip(part.rows, counts, strict=True))
-    lefts = dict.fromkeys(column.list for column in part.columns)
-    named = (top + left + n * source.list_step for top, count in tops for left in lefts for n in range(count))
-    firsts = [*dict.fromkeys(named)]
+    tops = dict.fromkeys((row.list, count, row.parts, row.skip) for row, count in zip(part.rows, counts, strict=True))
+    lefts = dict.fromkeys((column.list, column.parts, column.skip) for column in part.columns)
+    named = (
+        (top + left + n * source.list_step, parts & met, skip | marks)
+        for top, count, parts, skip in tops
+        for left, met, marks in lefts
+        for n in range(count)
+    )
+    which = [*dict.fromkeys(named)]
     each = max(1, _AT_ONCE // max(1, len(used[0])))
-    batches = (firsts[start : start + each] for start in range(0, len(firsts), each))
+    batches = (which[start : start + each] for start in range(0, len(which), each))
     reached = dict(pair for batch in batches for pair in _reached(where, used, lists, source, config, batch))
 
     @cache
-    def walked(first: int, count: int) -> list[int]:
+    def walked(first: int, count: int, parts: int, skip: int) -> list[int]:
         """What each column feeds in a row that begins with this list, counted from the row's accumulator."""
         made = []
         for column in part.columns:
             bits = 0
             for n in range(count):
                 start = (column.accumulator - n * source.accumulator_step) * pes
-                bits |= _turned(reached[first + column.list + n * source.list_step], start, size)
+                name = first + column.list + n * source.list_step, parts & column.parts, skip | column.skip
+                bits |= _turned(reached[name], start, size)
             made.append(bits)
         return made
 
@@ -186,7 +210,7 @@ def _fed(
     for row, count in zip(part.rows, counts, strict=True):
         start = row.accumulator * pes
         dirty = _turned(dirty, -start, size)
-        for column, made in zip(part.columns, walked(row.list, count), strict=True):
+        for column, made in zip(part.columns, walked(row.list, count, row.parts, row.skip), strict=True):
             dirty |= made
             for _ in range(column.dumps if row.final else 0):
                 taken = _turned(dirty, start - leaving, size) & ((1 << slots) - 1)
@@ -211,17 +235,22 @@ def _reached(
     lists: ListContents,
     source: SourceFields,
     config: AcceleratorConfig,
-    firsts: list[int],
-) -> Iterator[tuple[int, int]]:
+    which: list[ListName],
+) -> Iterator[tuple[ListName, int]]:
     """These lists, each with the accumulators that those of all PEs from it on feed; a maximum by weights of 1."""
     (pes, offsets), (memory, lacking) = used, lists
-    numbers, size = np.add.outer(np.array(firsts), offsets + source.first_list), memory.shape[1]
-    inside = numbers.clip(0, size - 1)
-    if (wrong := (numbers >= size) | (lacking[inside + 1] > lacking[inside])).any():
+    firsts, parts, skip = np.array(which, dtype=np.int64).reshape(-1, 3).T
+    words, size = 2 if parts.any() else 1, memory.shape[1]  # words of a pointer
+    numbers = words * np.add.outer(firsts, offsets + source.first_list)
+    inside = numbers.clip(0, size - words)
+    if (wrong := (numbers > size - words) | (lacking[inside + words] > lacking[inside])).any():
         row = wrong.any(axis=1).argmax()
         missing = numbers[row, wrong[row]].min(keepdims=True)
         raise ValueError(f"{where}: list {missing} is not among the {size - lacking[-1]} words of lists then")
     starts, counts = unpack_pointers(memory[pes, numbers], config)
+    if words == 2:
+        starts, counts = unpack_parts(memory[pes, numbers], memory[pes, numbers + 1], parts[:, None], config)
+        require(bool((counts >= 0).all()), f"{where}: the parts of a list must follow one another")
     ends = np.minimum(starts + counts, size)
     if (wrong := (counts > 0) & ((starts + counts > size) | (lacking[ends] > lacking[starts]))).any():
         beyond = numbers[wrong][:1]
@@ -229,9 +258,14 @@ def _reached(
     starts, counts = starts.reshape(-1), counts.reshape(-1)
     before, list_of = counts.cumsum() - counts, np.repeat(np.arange(len(counts)), counts)
     first, of = list_of // len(pes), pes[list_of % len(pes)]
-    weights, places = unpack_entries(memory[of, (starts - before)[list_of] + np.arange(len(list_of))])
+    entries = memory[of, (starts - before)[list_of] + np.arange(len(list_of))]
+    if words == 2:
+        kept = marks_of(entries) & skip[first] == 0
+        first, of, (weights, places) = first[kept], of[kept], unpack_split_entries(entries[kept])
+    else:
+        weights, places = unpack_entries(entries)
     require(not source.maximum or bool((weights == 1).all()), f"{where}: weights of a maximum must be 1")
-    fed = np.zeros((len(firsts), config.accumulators, config.pes), dtype=bool)
+    fed = np.zeros((len(which), config.accumulators, config.pes), dtype=bool)
     fed[first, places % config.accumulators, of] = True
-    packed = np.packbits(fed.reshape(len(firsts), -1), axis=1, bitorder="little")
-    return zip(firsts, (int.from_bytes(bits.tobytes(), "little") for bits in packed), strict=True)
+    packed = np.packbits(fed.reshape(len(which), -1), axis=1, bitorder="little")
+    return zip(which, (int.from_bytes(bits.tobytes(), "little") for bits in packed), strict=True)

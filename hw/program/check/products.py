@@ -12,11 +12,13 @@ import numpy as np
 from hw.config import AcceleratorConfig
 from hw.network.layers import AveragePool2D, Conv2D, DepthwiseConv2D, GlobalAveragePool, Layer, Linear, MaxPool2D
 from hw.program.instructions import CoreLayer, SourceFields
-from hw.program.list_memory import unpack_entries, unpack_pointers
+from hw.program.list_memory import marks_of, unpack_entries, unpack_parts, unpack_pointers, unpack_split_entries
 from hw.rules import require
 
 __all__ = ["ExpectedWork", "Stencil", "check_products", "stencil_of"]
 
+#: Of a situation, the columns before its outputs.
+_FIRST_CODE = 4
 #: Weights that are compared at a time.
 _AT_ONCE = 1 << 22
 
@@ -116,7 +118,7 @@ def check_products(
     weights = _weights(work, core.source.slots, config.pes)
     places = _situations(where, work, core, config)
     situations = places[[*{place.tobytes(): number for number, place in enumerate(places)}.values()]]
-    outputs = situations.shape[1] - 2
+    outputs = situations.shape[1] - _FIRST_CODE
     each = max(1, _AT_ONCE // (weights[0].size * max(1, outputs)))
     for start in range(0, len(situations), each):
         _check_lists(where, situations[start : start + each], weights, core.source, lists, config)
@@ -132,10 +134,11 @@ def _reach(places: np.ndarray, work: ExpectedWork, axis: int) -> tuple[np.ndarra
 
 
 def _situations(where: str, work: ExpectedWork, core: CoreLayer, config: AcceleratorConfig) -> np.ndarray:
-    """What there is to say of every place of the walk: int array (places, 2 + outputs).
+    """What there is to say of every place of the walk: int array (places, 4 + outputs).
 
-    Number of its first list, lists of an activation, and of each output that it may have products for the tap times the
-    accumulators of a PE, plus the accumulator counted from that of the place; -1 where it has none.
+    Number of its first list, lists of an activation, parts and skipped marks of split ones, and of each output that it
+    may have products for the tap times the accumulators of a PE, plus the accumulator counted from that of the place;
+    -1 where it has none.
     """
     stencil, source, depth = work.stencil, core.source, config.accumulators
     reach = [_reach(places, work, axis) for axis, places in enumerate(work.positions)]
@@ -174,8 +177,10 @@ def _situations(where: str, work: ExpectedWork, core: CoreLayer, config: Acceler
     lists = np.array([row.list for row in core.rows[: len(valid)]])[:, None]
     lists = lists + np.array([column.list for column in core.columns])
     counts = np.broadcast_to(np.array([row.count for row in core.rows[: len(valid)]])[:, None], lists.shape)
+    parts = np.bitwise_and.outer([row.parts for row in core.rows[: len(valid)]], [each.parts for each in core.columns])
+    skip = np.bitwise_or.outer([row.skip for row in core.rows[: len(valid)]], [each.skip for each in core.columns])
     codes = np.where(valid, tap * depth + place, -1).reshape(lists.size, -1)
-    return np.concatenate([lists.reshape(-1, 1), counts.reshape(-1, 1), codes], axis=1)
+    return np.concatenate([*(each.reshape(-1, 1) for each in (lists, counts, parts, skip)), codes], axis=1)
 
 
 def _taken_out(core: CoreLayer, shape: tuple[int, ...]) -> np.ndarray:
@@ -209,7 +214,7 @@ def _check_lists(
     config: AcceleratorConfig,
 ) -> None:
     """Compare what the lists of some situations hold with the weights."""
-    firsts, counts, codes = situations[:, 0], situations[:, 1], situations[:, 2:]
+    (firsts, counts, parts, skip), codes = situations[:, :_FIRST_CODE].T, situations[:, _FIRST_CODE:]
     depth, slots = config.accumulators, weights.shape[1]
     wanted = weights[np.where(codes < 0, -1, codes // depth)]
     asked = np.broadcast_to(
@@ -218,8 +223,12 @@ def _check_lists(
     )
     situation, step, number = np.nonzero(asked)
     names = source.first_list + firsts[situation] + step * source.list_step + number
-    pe, name, words = _entries(where, names, lists, config)
-    values, offsets = unpack_entries(words)
+    if parts.any():
+        pe, name, words = _split_entries(where, names, (parts[situation], skip[situation]), lists, config)
+        values, offsets = unpack_split_entries(words)
+    else:
+        pe, name, words = _entries(where, names, lists, config)
+        values, offsets = unpack_entries(words)
     # Of every accumulator, counted from that of the place: the output and its slot.
     owners = np.full((len(codes), depth), -1)
     some, output = np.nonzero(codes >= 0)
@@ -235,6 +244,20 @@ def _check_lists(
     )
 
 
+def _split_entries(
+    where: str, names: np.ndarray, chosen: tuple[np.ndarray, np.ndarray], lists: np.ndarray, config: AcceleratorConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As :func:`_entries`, of some parts of split lists without those that have marks: ``chosen``, of every name."""
+    size, last = lists.shape[1], 2 * int(names.max(initial=0)) + 1
+    require(last < size, f"{where}: list {last} is beyond the {size} words of lists")
+    parts, skip = chosen
+    starts, counts = unpack_parts(lists[:, 2 * names], lists[:, 2 * names + 1], parts, config)
+    require((counts >= 0).all(), f"{where}: the parts of a list must follow one another")
+    pe, name, words = _words_of(where, starts, counts, lists)
+    kept = marks_of(words) & skip[name] == 0
+    return pe[kept], name[kept], words[kept]
+
+
 def _entries(
     where: str, names: np.ndarray, lists: np.ndarray, config: AcceleratorConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -242,14 +265,21 @@ def _entries(
     size = lists.shape[1]
     last = int(names.max(initial=0))
     require(last < size, f"{where}: list {last} is beyond the {size} words of lists")
-    pointers = lists[:, names]
-    starts, counts = (values.reshape(-1) for values in unpack_pointers(pointers, config))
-    firsts = starts + np.repeat(size * np.arange(len(lists)), len(names))
+    return _words_of(where, *unpack_pointers(lists[:, names], config), lists)
+
+
+def _words_of(
+    where: str, starts: np.ndarray, counts: np.ndarray, lists: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """PE, place and word of every entry, given where each PE's begin and how many they are: int arrays (PEs, names)."""
+    size, each = lists.shape[1], starts.shape[1]
+    starts, counts = starts.reshape(-1), counts.reshape(-1)
+    firsts = starts + np.repeat(size * np.arange(len(lists)), each)
     require(
         not counts.any() or int((starts + counts)[counts > 0].max()) <= size,
         f"{where}: lists must lie within the {size} words of lists",
     )
     before = np.cumsum(counts) - counts
     words = lists.reshape(-1)[np.repeat(firsts - before, counts) + np.arange(counts.sum())]
-    pe, name = np.divmod(np.repeat(np.arange(len(counts)), counts), max(1, len(names)))
+    pe, name = np.divmod(np.repeat(np.arange(len(counts)), counts), max(1, each))
     return pe, name, words

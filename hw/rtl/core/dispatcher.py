@@ -27,7 +27,7 @@ from hw.rtl.core.activations import WORD_BITS
 from hw.rtl.core.nonzeros import Nonzeros, groups, reaches, split
 from hw.rtl.core.walk import Item, Walk
 from hw.rtl.interfaces import JobPort, PointerLookup, job_layout
-from hw.rtl.structs import Column, Row, Source
+from hw.rtl.structs import Source, table_layouts
 
 __all__ = ["Dispatcher"]
 
@@ -58,7 +58,8 @@ class _ScanState:
         self.number, self.take = Signal(8), Signal()  # of the word; the next item is taken
         self.place = Signal(range(_KEPT))  # where the word is kept
         self.dumping = Signal()  # output positions are final after this word
-        self.row, self.column = Signal(Row), Signal(Column)
+        row, column = table_layouts(config)
+        self.row, self.column = Signal(row), Signal(column)
         self.left = Signal(4)  # kernel rows still to serve for this channel, this one included
         self.list_k, self.accumulator_k = Signal(12), Signal(accumulator)
         self.dump_base = Signal(accumulator)
@@ -248,6 +249,7 @@ class Dispatcher(wiring.Component):
     def _take_item(self, m, scan, waiting, valid, first_nonzeros):
         """The next item, in the slot in which the one before ends: a row's table entry, or a word with its column's."""
         item, table = waiting.item, waiting.table
+        row, column = table_layouts(self._config)
         with m.If(scan.take):
             m.d.sync += scan.state.eq(Mux(valid, Mux(item.row, _Scan.ROW, _Scan.WORD), _Scan.EMPTY))
             m.d.sync += [
@@ -256,10 +258,10 @@ class Dispatcher(wiring.Component):
                 scan.place.eq(scan.place + 1),
             ]
             with m.If(item.row):
-                fields = data.View(Row, table[: Row.as_shape().size])
+                fields = data.View(row, table[: row.as_shape().size])
                 m.d.sync += [scan.row.eq(fields), *scan.begin_kernel_rows(fields)]
             with m.Else():
-                entry = data.View(Column, table[: Column.as_shape().size])
+                entry = data.View(column, table[: column.as_shape().size])
                 m.d.sync += [
                     scan.column.eq(entry),
                     scan.dumping.eq(item.column_end & scan.row.final & (entry.dumps != 0)),
@@ -288,8 +290,10 @@ class Dispatcher(wiring.Component):
         View
             Job or dump that reaches the PEs' words in this cycle; where its word is and its channel or group go along.
         """
-        source, accumulator = self.source, self._config.accumulator_address_bits
+        source, accumulator, split = self.source, self._config.accumulator_address_bits, self._config.split_lists
         what = {"job": 1, "dump": 1, "place": range(_KEPT), "channel": range(WORD_CHANNELS)}
+        if split:
+            what |= {"parts": 3, "skip": 2}
         chosen = data.StructLayout(
             what
             | {
@@ -317,13 +321,33 @@ class Dispatcher(wiring.Component):
                 a.column_accumulator.eq(Mux(scan.dump, 0, scan.column.accumulator)),
                 *(getattr(b, name).eq(getattr(a, name)) for name in what),
                 b.accumulator.eq(a.accumulator + a.column_accumulator),
-                self.lookup.number.eq(a.list + a.column_list + a.index),
+                *([] if split else [self.lookup.number.eq(a.list + a.column_list + a.index)]),
                 ram.eq(b),
                 read.eq(ram),
                 held.eq(read),
             ]
         m.d.comb += coming.eq(Mux(self.lookup.advance, read, held))
+        if split:
+            self._look_up_split(m, scan, a)
+            m.d.comb += self.lookup.parts.eq(read.parts)
         return coming
+
+    def _look_up_split(self, m, scan, a):
+        """Numbers of split lists are those of pairs of words; of others, a word each, there is half and a bit left."""
+        number, odd = Signal(14), [Signal(name=f"odd_{n}") for n in range(3)]
+        m.d.comb += [
+            number.eq(a.list + a.column_list + a.index),
+            self.lookup.odd.eq(odd[2]),
+        ]
+        with m.If(self.lookup.advance):
+            m.d.sync += [
+                a.parts.eq(scan.row.parts & scan.column.parts),
+                a.skip.eq(scan.row.skip | scan.column.skip),
+                self.lookup.number.eq(Mux(a.parts.any(), number, number[1:])),
+                odd[0].eq(number[0] & ~a.parts.any()),
+                odd[1].eq(odd[0]),
+                odd[2].eq(odd[1]),
+            ]
 
     def _tell(self, m, coming, recall, depthwise):
         """The push stage's register: for each PE a job with its activation, and whether it is wanted."""
@@ -340,6 +364,7 @@ class Dispatcher(wiring.Component):
                     out[pe].job.dump.eq(coming.dump),
                     out[pe].job.value.eq(Mux(depthwise, values[group | pe], values[coming.channel])),
                     out[pe].job.accumulator.eq(coming.accumulator),
+                    *([out[pe].job.skip.eq(coming.skip)] if config.split_lists else []),
                 ]
         return out
 

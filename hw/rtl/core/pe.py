@@ -12,8 +12,9 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import LIST_WORD_BITS, AcceleratorConfig
 from hw.rtl.core.accumulator import AccumulatorUnit
+from hw.rtl.core.split_lists import SplitMemory
 from hw.rtl.interfaces import JobPort, PointerLookup, job_layout
-from hw.rtl.structs import Entry, pointer_layout
+from hw.rtl.structs import Entry, SplitEntry, pointer_layout
 
 __all__ = ["ProcessingElement", "load_layout"]
 
@@ -33,6 +34,7 @@ class _Walker:
         self.last, self.emit, self.room = Signal(), Signal(), Signal(init=1)
         self.value = Signal(signed(9))
         self.base = Signal(config.accumulator_address_bits)
+        self.skip = Signal(2) if config.split_lists else None  # marks of entries without a product
 
 
 class ProcessingElement(wiring.Component):
@@ -104,6 +106,10 @@ class ProcessingElement(wiring.Component):
             The pointer in the push stage, the walker's port of the list memory, and ``hit`` in the next cycle.
         """
         config = self._config
+        if config.split_lists:
+            lists = SplitMemory(m, self.load, self.lookup, config)
+            pointer = Signal(pointer_layout(config))
+            return pointer, lists, self._keep_pointer(m, lists.found, pointer, lists.fetch)
         m.submodules.lists = lists = memory.Memory(
             shape=LIST_WORD_BITS, depth=config.list_words, init=[], attrs={"no_rw_check": 1}
         )
@@ -119,8 +125,16 @@ class ProcessingElement(wiring.Component):
             pointer_port.en.eq(self.lookup.advance),
             entry_port.en.eq(1),
         ]
-        # A register behind the RAM, and one for what the dispatcher has to know in time.
         fetched, pointer = Signal(pointer_layout(config)), Signal(pointer_layout(config))
+        hit = self._keep_pointer(m, fetched, pointer, [fetched.eq(pointer_port.data)])
+        return pointer, entry_port, hit
+
+    def _keep_pointer(self, m, fetched, pointer, fetch):
+        """Registers behind the RAM, which ``fetch`` loads, and one for what the dispatcher has to know in time.
+
+        Returns ``hit`` in the next cycle.
+        """
+        config = self._config
         found = Signal(data.StructLayout({"pointer": pointer_layout(config), "hit": 1}))
         waiting, following = Signal.like(found), Signal.like(found)
         m.d.comb += [
@@ -129,13 +143,13 @@ class ProcessingElement(wiring.Component):
             following.eq(Mux(self.lookup.advance, found, waiting)),
         ]
         with m.If(self.lookup.advance):
-            m.d.sync += [fetched.eq(pointer_port.data), waiting.eq(found)]
+            m.d.sync += [*fetch, waiting.eq(found)]
         hit = Signal()
         m.d.comb += hit.eq(Mux(self.lookup.pushed, following.hit | self.lookup.dump, self.dispatcher.hit))
         m.d.sync += self.dispatcher.hit.eq(hit)
         with m.If(self.lookup.pushed):
             m.d.sync += pointer.eq(following.pointer)
-        return pointer, entry_port, hit
+        return hit
 
     def _queue_jobs(self, m, pointer, next_hit):
         """Job queue between dispatcher and walker; returns it and the job at its head."""
@@ -186,6 +200,7 @@ class ProcessingElement(wiring.Component):
                 dump.eq(head.told.dump),
                 walker.value.eq(head.told.value),
                 walker.base.eq(head.told.accumulator),
+                *([walker.skip.eq(head.told.skip)] if config.split_lists else []),
                 entry.eq(head.pointer.start),
                 last.eq(head.single),
                 remaining.eq(Mux(head.told.dump, self.slots, head.pointer.count)),
@@ -195,9 +210,8 @@ class ProcessingElement(wiring.Component):
         """Three cycles to the accumulators: list RAM output; registered entry, address sum; the accumulators' input."""
         config = self._config
         m.submodules.accumulators = accumulators = AccumulatorUnit(config)
-        travelling = data.StructLayout(
-            {"valid": 1, "dump": 1, "emit": 1, "value": signed(9), "base": config.accumulator_address_bits}
-        )
+        fields = {"valid": 1, "dump": 1, "emit": 1, "value": signed(9), "base": config.accumulator_address_bits}
+        travelling = data.StructLayout(fields | ({"skip": 2} if config.split_lists else {}))
         ram, registered = Signal(travelling), Signal(travelling)
         weight = Signal(Entry, reset_less=True)
         step = accumulators.i.payload
@@ -211,9 +225,14 @@ class ProcessingElement(wiring.Component):
             weight.eq(entry_port.data),
         ]
         entered = Signal()
+        valid = registered.valid
+        if config.split_lists:
+            m.d.sync += ram.skip.eq(walker.skip)
+            skipped = (registered.skip & SplitEntry(weight.as_value()).marks).any()
+            valid &= registered.dump | ~skipped
         latched = Signal.like(step)
         m.d.sync += [
-            entered.eq(registered.valid),
+            entered.eq(valid),
             latched.dump.eq(registered.dump),
             latched.emit.eq(registered.emit),
             latched.value.eq(registered.value),

@@ -65,7 +65,7 @@ def test_reserved_bits_need_no_value():
     assert encode(protocol.Place, address=5, core=3, reserved=0) == [5 | 3 << 24]
 
 
-ROW = {"list": 1, "accumulator": 2, "count": 3, "final": 1}
+ROW = {"list": 1, "accumulator": 2, "count": 3, "final": 1, "parts": 6, "skip": 2}
 HEADER = dict.fromkeys(isa.Header.fields, 0)
 LAYER = decode(isa.LayerDescription, [0] * words_of(isa.LayerDescription))
 WINDOW = {"bank": 0, "base": 1, "low": 2, "count": 3}

@@ -8,8 +8,8 @@ from hw.program.isa import Chunk, Column, Decision, Header, LayerDescription, Op
 
 CONFIG = AcceleratorConfig(layer_words=256, program_words=64, loader=2)
 WINDOW = {"bank": 1, "base": 3, "low": 0, "count": 9}
-ROW = {"list": 5, "accumulator": 7, "count": 2, "final": 1}
-COLUMN = {"list": 1, "accumulator": 2, "dumps": 3}
+ROW = {"list": 5, "accumulator": 7, "count": 2, "final": 1, "parts": 0, "skip": 0}
+COLUMN = {"list": 1, "accumulator": 2, "dumps": 3, "parts": 3, "skip": 1}
 
 
 def layer(name: str, columns: int) -> dict[str, object]:

@@ -52,8 +52,8 @@ def test_words_survive(kind, data):
 
 
 def test_a_row_by_hand():
-    row = RowFields.unpack([5 | 7 << 12 | 3 << 22 | 1 << 26])
-    assert row == RowFields(list=5, accumulator=7, count=3, final=1)
+    row = RowFields.unpack([5 | 7 << 12 | 3 << 22 | 1 << 26 | 6 << 27 | 2 << 30])
+    assert row == RowFields(list=5, accumulator=7, count=3, final=1, parts=6, skip=2)
     with pytest.raises(ValueError, match=r"^Row.count must be in 0..15, not 16$"):
         replace(row, count=16).pack()
     with pytest.raises(ValueError, match=r"^Row is 1 words long, not 2$"):

@@ -4,7 +4,7 @@ from amaranth.lib import data, enum
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hw.config import PRESETS
+from hw.config import PRESETS, preset
 from hw.program import isa
 from hw.program.bits import FieldEnum, Layout, bits_of, encode, words_of
 from hw.rtl import structs
@@ -15,7 +15,8 @@ LAYOUTS, ENUMS = kinds(Layout), kinds(FieldEnum)
 
 
 def test_every_layout_and_enumeration_is_there():
-    assert {*LAYOUTS, *ENUMS, "pointer_layout", "struct"} == set(structs.__all__)
+    made = {"cuts_layout", "pointer_layout", "struct", "table_layouts"}
+    assert {*LAYOUTS, *ENUMS, *made} == set(structs.__all__)
     assert all(getattr(structs, name) is struct(layout) for name, layout in LAYOUTS.items())
 
 
@@ -46,6 +47,16 @@ def test_members_are_the_same_in_hardware(name):
     assert getattr(structs, name) is kind
     assert Shape.cast(kind) == Shape(bits_of(kind))
     assert isinstance(Signal(kind, init=next(iter(kind))), enum.EnumView)
+
+
+def test_tables_end_before_what_a_config_without_split_lists_lacks():
+    whole, less = (structs.table_layouts(preset("tiny").replace(accumulators=count)) for count in (32, 256))
+    assert whole == (structs.Row, structs.Column)
+    for layout, short in zip(whole, less, strict=True):
+        fields = [(name, field.offset, field.width) for name, field in layout.as_shape()]
+        assert [(name, field.offset, field.width) for name, field in short.as_shape()] == fields[:-2]
+        assert [name for name, *_ in fields[-2:]] == ["parts", "skip"]
+        assert bits_of(short) == fields[-2][1]
 
 
 @pytest.mark.parametrize("config", PRESETS.values(), ids=PRESETS)

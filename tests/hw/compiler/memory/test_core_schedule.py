@@ -3,7 +3,7 @@ import pytest
 
 from hw.compiler.compile import compile_network
 from hw.compiler.lower import lower
-from hw.compiler.memory.core_schedule import CoreSchedule, RowWork, core_schedule
+from hw.compiler.memory.core_schedule import ColumnWork, CoreSchedule, RowWork, core_schedule
 from hw.compiler.memory.kernel_lists import kernel_lists
 from hw.compiler.steps.blocks import blocks_of
 from hw.compiler.steps.expansion import Share
@@ -16,6 +16,8 @@ from tests.hw.machine import Machine, map_words
 from tests.random_networks import NetworkMaker, random_codes
 
 ROOMY = preset("tiny").replace(list_words=8192, accumulators=1024, layer_words=4096, accumulator_bits=32)
+#: What tables say of lists that aren't split.
+WHOLE = {"parts": 0, "skip": 0}
 #: Few PEs, several slots in each; several cores.
 CONFIGS = [ROOMY, ROOMY.replace(cores=4, pes=8), ROOMY.replace(cores=8, pes=2)]
 
@@ -145,7 +147,7 @@ def test_a_part_of_a_pool_has_lists_for_its_channels_only():
     assert work.width == work.slots == 4
     assert work.depthwise
     assert work.rows == (RowWork(0, 0, 1, False), RowWork(0, 0, 1, True))
-    assert work.columns == ((0, 0, 0), (0, 0, 0), (0, 0, 1))
+    assert work.columns == (ColumnWork(0, 0, 0), ColumnWork(0, 0, 0), ColumnWork(0, 0, 1))
     found = {
         (group, pe): entries.tolist()
         for group, parts in enumerate(work.lists)
@@ -168,10 +170,10 @@ def test_a_band_walks_its_rows_and_leaves_out_kernel_rows_of_others():
         RowWork(2, 1, 1, True),
     )
     assert work.row_fields(1024) == [
-        {"list": 0, "accumulator": 0, "count": 1, "final": 0},
-        {"list": 0, "accumulator": 6, "count": 2, "final": 0},
-        {"list": 1, "accumulator": 6, "count": 2, "final": 1},
-        {"list": 2, "accumulator": 6, "count": 1, "final": 1},
+        {"list": 0, "accumulator": 0, "count": 1, "final": 0, **WHOLE},
+        {"list": 0, "accumulator": 6, "count": 2, "final": 0, **WHOLE},
+        {"list": 1, "accumulator": 6, "count": 2, "final": 1, **WHOLE},
+        {"list": 2, "accumulator": 6, "count": 1, "final": 1, **WHOLE},
     ]
     assert [row["accumulator"] for row in work.row_fields(4)] == [0, 2, 2, 2]
 
@@ -196,7 +198,7 @@ def test_merged_lists_hold_the_kernel_rows_that_meet_a_row():
 
 def products(work: CoreSchedule, x: int, y: int, config: AcceleratorConfig) -> list[list[tuple[int, int]]]:
     """Accumulator and weight of every product of an activation, for each channel and PE in turn."""
-    row, (number, right, _) = work.rows[y], work.columns[x]
+    row, number, right = work.rows[y], work.columns[x].number, work.columns[x].output
     found = []
     for channel in range(work.channels):
         for pe in range(config.pes):
@@ -238,12 +240,12 @@ def test_columns_before_the_first_accumulator_begin_near_the_last():
     maker = NetworkMaker(np.random.default_rng(0), (3, 4, 2))
     maker.conv(INPUT, 8, (1, 3), pads=(0, 0, 1, 1))
     work = work_of(only_step(maker), (0, 3), (0, 8))
-    assert work.columns == ((0, -1, 0), (1, 0, 1), (1, 1, 1), (2, 2, 2))
+    assert work.columns == tuple(ColumnWork(*each) for each in ((0, -1, 0), (1, 0, 1), (1, 1, 1), (2, 2, 2)))
     assert work.column_fields(1024) == [
-        {"list": 0, "accumulator": 1022, "dumps": 0},
-        {"list": 2, "accumulator": 0, "dumps": 1},
-        {"list": 2, "accumulator": 2, "dumps": 1},
-        {"list": 4, "accumulator": 4, "dumps": 2},
+        {"list": 0, "accumulator": 1022, "dumps": 0, **WHOLE},
+        {"list": 2, "accumulator": 0, "dumps": 1, **WHOLE},
+        {"list": 2, "accumulator": 2, "dumps": 1, **WHOLE},
+        {"list": 4, "accumulator": 4, "dumps": 2, **WHOLE},
     ]
 
 

@@ -18,7 +18,9 @@ from hw.network.network import INPUT
 from tests.random_networks import NetworkMaker
 
 CONFIG = AcceleratorConfig(cores=4, list_words=8192, accumulators=1024)
-MOST = Requirements(accumulators=1024, longest=31, reach=4095, uses=15, completed=15, blank=15, words=255)
+#: What half of an address counts.
+CUT = (1 << CONFIG.start_bits // 2) - 1
+MOST = Requirements(accumulators=1024, longest=31, cut=CUT, reach=4095, uses=15, completed=15, blank=15, words=255)
 
 
 def first_step(maker: NetworkMaker) -> Step:
@@ -74,7 +76,7 @@ def test_tables_and_lists_hold_what_was_said(name, partition):
         lists.append(len(made))
         plan = core_schedule(step, share, expansion.passes[0], partition.column_major, made, CONFIG)
         uses.append(max(row.count for row in plan.rows))
-        completed.append(max(dumps for _, _, dumps in plan.columns))
+        completed.append(max(column.dumps for column in plan.columns))
         blank.append(plan.blank_rows)
         entries = [*plan.row_fields(CONFIG.accumulators), *plan.column_fields(CONFIG.accumulators)]
         numbers.append(max(entry["list"] for entry in entries))
@@ -84,7 +86,7 @@ def test_tables_and_lists_hold_what_was_said(name, partition):
     assert max(numbers) <= found.reach < max(lists)
 
 
-@pytest.mark.parametrize("name", ["accumulators", "longest", "reach", "uses", "completed", "blank", "words"])
+@pytest.mark.parametrize("name", ["accumulators", "longest", "cut", "reach", "uses", "completed", "blank", "words"])
 def test_the_most_fits_and_one_more_does_not(name):
     assert MOST.fits(CONFIG)
     assert not replace(MOST, **{name: getattr(MOST, name) + 1}).fits(CONFIG)
@@ -93,6 +95,10 @@ def test_the_most_fits_and_one_more_does_not(name):
 REFUSALS = [
     ({"accumulators": 1030}, "accumulator memory holds 1024 a PE; 1030 are needed, 6 too many"),
     ({"longest": 33}, "a weight list has 33 entries, 2 more than the 31 that a pointer of this config can count"),
+    (
+        {"cut": CUT + 2},
+        f"two parts of a split list have {CUT + 2} entries, 2 more than the {CUT} that their word can count",
+    ),
     ({"reach": 5000}, "lists are numbered up to 5000, 905 more than the 4095 that a table entry can hold"),
     ({"uses": 16}, "an activation meets 16 kernel rows, 1 more than the 15 that a table entry can count"),
     (

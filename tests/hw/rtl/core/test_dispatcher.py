@@ -14,6 +14,7 @@ from tests.hw.maps import WORDS, pack, random_view
 from tests.hw.simulate import Bench, reused, simulate
 
 CONFIG = AcceleratorConfig(pes=4, list_words=1024, accumulators=64)
+SPLIT = CONFIG.replace(list_words=2048)
 ALL = (1 << CONFIG.pes) - 1
 LISTS = 512
 PROGRAM = 128
@@ -22,15 +23,16 @@ PROGRAM = 128
 class Surroundings(wiring.Component):
     """A dispatcher with the memories it reads: tables, activations, and which PEs each list hits.
 
-    ``number`` is the list of the push stage.
+    ``number`` is the list of the push stage, and of split ones above it what else is told of it.
     """
 
     space: In(CONFIG.pes)
     push: Out(CONFIG.pes)
-    number: Out(CONFIG.start_bits)
+    number: Out(CONFIG.start_bits + 4)
 
-    def __init__(self):
-        self.dispatcher = Dispatcher(CONFIG)
+    def __init__(self, config):
+        self._config = config
+        self.dispatcher = Dispatcher(config)
         self.tables = memory.MemoryData(shape=32, depth=PROGRAM, init=[])
         self.words = memory.MemoryData(shape=WORD_BITS, depth=WORDS, init=[])
         self.hits = memory.MemoryData(shape=CONFIG.pes, depth=CONFIG.list_words, init=[])
@@ -75,7 +77,9 @@ class Surroundings(wiring.Component):
         ]
         number = dispatcher.lookup.number
         for _ in range(2):
-            number = behind(Signal.like(self.number), number)
+            number = behind(Signal(CONFIG.start_bits), number)
+        if self._config.split_lists:
+            number = Cat(number, dispatcher.lookup.odd, dispatcher.lookup.parts)
         m.d.comb += self.number.eq(at_push(Signal.like(self.number), number))
         return m
 
@@ -88,28 +92,33 @@ def tables(view):
     return words
 
 
-def expected(view, hits):
-    """(slot, list, what each PE is told: dump, value, accumulator; or None) of every push."""
+def expected(view, hits, split):
+    """(slot, list, what each PE is told: dump, value, accumulator, marks to skip; or None) of every push."""
     for slot, what in enumerate(view.slots()):
         if what is None:
             continue
         if what[0] == "dump":
-            yield slot, None, ((1, None, what[1]),) * CONFIG.pes
+            yield slot, None, ((1, None, what[1], 0),) * CONFIG.pes
             continue
-        _, values, number, accumulator = what
-        told = [None if value is None else (0, value, accumulator) for value in values]
-        told = [told[pe] if hits[number] >> pe & 1 else None for pe in range(CONFIG.pes)]
+        _, values, number, accumulator, (parts, skip) = what
+        told = [None if value is None else (0, value, accumulator, skip) for value in values]
+        if split:
+            # Lists that aren't split are a word each, two of them a pair.
+            pair, odd = (number, 0) if parts else divmod(number, 2)
+            number = pair | odd << CONFIG.start_bits | parts << CONFIG.start_bits + 1
+        told = [told[pe] if hits[number % len(hits)] >> pe & 1 else None for pe in range(CONFIG.pes)]
         if any(told):
             yield slot, number, tuple(told)
 
 
-def bench(rng, space, *, hits, starts=2, depthwise=False):
+def bench(rng, space, *, hits, starts=2, depthwise=False, config=CONFIG, split=False):
     """Runs the same view several times. ``space`` gives the PEs that have space, cycle by cycle."""
-    view = random_view(rng, lists=LISTS, accumulators=CONFIG.accumulators, pes=CONFIG.pes, depthwise=depthwise)
-    dut = reused(Surroundings)
+    sizes = {"lists": LISTS, "accumulators": CONFIG.accumulators, "pes": CONFIG.pes}
+    view = random_view(rng, **sizes, depthwise=depthwise, split=split)
+    dut = reused(Surroundings, config)
     memories = {dut.tables: tables(view), dut.words: [pack(word) for word in view.bank], dut.hits: hits}
     dispatcher = dut.dispatcher
-    wanted = list(expected(view, hits))
+    wanted = list(expected(view, hits, config.split_lists))
     slots = list(view.slots())
     runs = []
 
@@ -129,7 +138,12 @@ def bench(rng, space, *, hits, starts=2, depthwise=False):
                 stalls += stalled
                 idle = 0 if push or stalled else idle + 1
                 if push:
-                    jobs = [(each.dump, None if each.dump else each.value, each.accumulator) for each in jobs]
+                    jobs = [
+                        (each.dump, None, each.accumulator, 0)
+                        if each.dump
+                        else (0, each.value, each.accumulator, each.skip if config.split_lists else 0)
+                        for each in jobs
+                    ]
                     dump = any(each[0] for each in jobs)
                     told = tuple(each if push >> pe & 1 else None for pe, each in enumerate(jobs))
                     found.append((cycle - stalls, None if dump else number, told))
@@ -191,6 +205,16 @@ def test_without_stalls_every_push_comes_with_its_slot(tmp_path, seed, depthwise
 def test_a_full_queue_holds_everybody_and_loses_nothing(tmp_path, seed, share, depthwise):
     def build(rng):
         return bench(rng, crowded(rng, share), hits=some_lists(rng), depthwise=depthwise)[0]
+
+    simulate(build, seed=seed, folder=tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+@pytest.mark.parametrize(("split", "depthwise"), [(True, False), (False, False), (False, True)])
+def test_parts_and_marks_of_split_lists_come_with_their_jobs(tmp_path, seed, split, depthwise):
+    def build(rng):
+        hits = some_lists(rng)
+        return bench(rng, crowded(rng, 0.8), hits=hits, depthwise=depthwise, config=SPLIT, split=split)[0]
 
     simulate(build, seed=seed, folder=tmp_path)
 

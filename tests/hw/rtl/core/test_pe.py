@@ -157,6 +157,33 @@ def test_random_jobs_and_dumps_with_random_stalls(tmp_path, seed, pushing, takin
     simulate(build, seed=seed, folder=tmp_path)
 
 
+def test_a_full_queue_takes_a_job_for_each_that_leaves_it(tmp_path):
+    """Behind a long job the queue is full; the short ones then leave it one a cycle, and as many come."""
+    lists, short = [[(1, offset) for offset in range(REACH)], [(1, 0)]], 30
+    tasks = [Job(0, 1, 0)] + [Job(1, 1, 0)] * short
+
+    def build(rng):
+        dut = reused(ProcessingElement, CONFIG)
+        watch = Watch(dut)
+
+        async def jobs(ctx):
+            await load(ctx, dut, lists, CONFIG)
+            await ctx.tick().until(~dut.clearing)
+            await dispatch(ctx, dut, lists, tasks, always())
+            await ctx.tick().repeat(2 * CONFIG.job_queue)
+
+        def check():
+            late = watch.pushes[CONFIG.job_queue + 2 :]
+            assert late == list(range(late[0], late[0] + len(late)))
+            # With the long job's last entry the first short one leaves the queue; ``blocked`` says so a cycle later.
+            assert late[0] == watch.pushes[0] + FIRST_ISSUE + REACH + 1
+            assert len(watch.products) == REACH + short
+
+        return Bench(dut=dut, testbenches=[jobs], background=[watch.record], check=check)
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_job_takes_as_many_cycles_as_its_list_has_entries(tmp_path, seed):
     """Without stalls the walker never pauses: from the first issue on, every cycle is known."""

@@ -59,7 +59,7 @@ mlperf: setup
 
 # Runs networks of the zoo in every way on the fastest config that was routed for them; half an hour.
 routed: setup
-	@$(BIN)/python tools/routed baselines/routed.json $(ARGS)
+	@$(BIN)/python tools/routed baselines/routed.json
 	@$(BIN)/python tools/figures
 
 # Tries 10,000 changed files of every kind, and records what came of them; an hour. ARGS="KIND ..." tries only these.

@@ -323,7 +323,6 @@ def test_reset_drops_jobs_and_clears_accumulators(tmp_path, seed):
             await ctx.tick()
             ctx.set(reset, 0)
             assert ctx.get(pe.clearing)
-            assert not ctx.get(pe.dispatcher.blocked)
             await dispatch(ctx, pe, lists, tasks, seldom(rng, 0.7))
 
         async def clearing(ctx):

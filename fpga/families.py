@@ -67,6 +67,23 @@ FAMILIES = {
             "$scopeinfo": None,
         },
     ),
+    "nexus": Family(
+        title="Lattice Nexus (CrossLink-NX)",
+        steps=("synth_lattice -family lifcl -top {top} -noiopad",),
+        takes={
+            "LUT4": ("tables", 1),
+            "WIDEFN9": ("tables", 2),
+            "INV": ("tables", 1),
+            "CCU2": ("carries", 2),
+            "DPR16X4": ("memory_tables", 4),
+            **_flip_flops("FD1P3BX", "FD1P3DX", "FD1P3IX", "FD1P3JX"),
+            **_blocks("DP16K", "PDP16K", "PDPSC16K"),
+            **_multipliers("MULT9X9", "MULT18X18"),
+            "VHI": None,
+            "VLO": None,
+            "$scopeinfo": None,
+        },
+    ),
     "gowin": Family(
         title="Gowin GW2A",
         steps=("synth_gowin -top {top} -family gw2a -noiopads",),

@@ -49,7 +49,19 @@ def result(folder, cache, quick_recipe, monkeypatch, capsys):
     monkeypatch.setenv("OFFRAMP_CACHE", str(cache))
     path = folder / "result.json"
     if not path.exists():
-        arguments = ("demo", "--config", "tiny", "--images", "16", "--out", str(folder), "--json", str(path))
+        arguments = (
+            "demo",
+            "--config",
+            "tiny",
+            "--images",
+            "8",
+            "--attacked",
+            "60",
+            "--out",
+            str(folder),
+            "--json",
+            str(path),
+        )
         monkeypatch.setattr(sys, "argv", ["offramp", *arguments])
         with pytest.raises(SystemExit) as end:
             cli.main()
@@ -71,8 +83,8 @@ def test_golden_simulator_and_rtl_are_equal_on_early_and_late_images(result):
     verified = result["verify"]
     assert verified["values_equal"]
     assert verified["cycles_equal"]
-    assert verified["images"] == 16
-    assert 0 < verified["early"] < 16
+    assert verified["images"] == 8
+    assert 0 < verified["early"] < 8
     assert verified["mismatches"] == []
 
 
@@ -152,7 +164,7 @@ def test_a_network_of_the_zoo_without_exits_on_a_clock_that_is_too_fast(result, 
     )
     monkeypatch.setattr(zoo, "load", lambda entry: found)
     path = tmp_path / "result.json"
-    arguments = ("demo", "--model", "zoo:plain", "--config", "tiny", "--images", "4", "--attacked", "20")
+    arguments = ("demo", "--model", "zoo:plain", "--config", "tiny", "--images", "2", "--attacked", "8")
     more = ("--clock", str(TOO_FAST), "--out", str(tmp_path), "--json", str(path))
     monkeypatch.setattr(sys, "argv", ["offramp", *arguments, *more])
     with pytest.raises(SystemExit) as end:

@@ -107,5 +107,5 @@ def test_missing_and_unknown_fields_are_refused_by_their_path(layout, values, pa
 
 
 def test_other_numbers_of_words_are_refused():
-    with pytest.raises(ValueError, match=r"^Row is 1 words long, not 2$"):
-        decode(isa.Row, [0, 0])
+    with pytest.raises(ValueError, match=r"^Column is 1 words long, not 2$"):
+        decode(isa.Column, [0, 0])

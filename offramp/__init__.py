@@ -1,5 +1,6 @@
 """Offramp: sparse, int8, early-exiting networks on an open accelerator. Functions for scripts: :mod:`offramp.api`."""
 
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,7 +36,14 @@ def _check_rooms() -> None:
             )
 
 
-_check_rooms()
+try:
+    _check_rooms()
+except ImportError as error:
+    if sys.orig_argv[1:3] != ["-m", "offramp"]:
+        raise
+    # A command's mistakes are told in one sentence.
+    print(f"offramp: {error}", file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from offramp.intake.model import read
 from offramp.intake.programs import images_of, program_of
 from offramp.intake.request import ModelRequest
 from offramp.measure.measure import measure
-from offramp.result_file import read_json
+from offramp.result_file import check_schema, read_json
 
 __all__ = ["Change", "changes", "described"]
 
@@ -44,7 +44,9 @@ def described(what: str, config: str | None, data: str | None, root: Path | None
         When it is none of these, or a model doesn't fit.
     """
     if what.endswith(".json"):
-        return read_json(Path(what))
+        result = read_json(Path(what))
+        check_schema(Path(what), result)
+        return result
     if what.split(",", maxsplit=1)[0] in PRESETS:
         return asdict(preset(what))
     request = ModelRequest(model=what, seed=seed, root=root)

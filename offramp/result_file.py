@@ -11,7 +11,7 @@ import numpy as np
 from hw.output import write_file
 from hw.processes import run
 
-__all__ = ["BASELINES", "SCHEMA", "git_revision", "provenance", "read_json", "write_json"]
+__all__ = ["BASELINES", "SCHEMA", "check_schema", "git_revision", "provenance", "read_json", "write_json"]
 
 #: Version of result files: raised when something in them gets another name, place or meaning; what is new is no change.
 SCHEMA = 1
@@ -80,6 +80,19 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"numbers must be finite, not {constant}")
+
+
+def check_schema(path: Path, result: dict[str, Any]) -> None:
+    """Refuse a result of another version; those of before versions were counted have none.
+
+    Raises
+    ------
+    ValueError
+        Naming the file and both versions.
+    """
+    found = result.get("schema", SCHEMA)
+    if type(found) is not int or found != SCHEMA:
+        raise ValueError(f"{path} must have schema {SCHEMA}, not {found!r} of another version of Offramp")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from offramp.report.plots.timeline import timeline
 from offramp.report.plots.tradeoffs import density_curve, exit_curve
 from offramp.report.plots.usage import cell_usage, memory_usage
 from offramp.report.section import Page, Section
-from offramp.result_file import SCHEMA, read_json
+from offramp.result_file import check_schema, read_json
 
 __all__ = ["page_of", "read_result"]
 
@@ -220,8 +220,7 @@ def read_result(path: Path) -> dict[str, Any]:
     command = result.get("command")
     if not isinstance(command, str) or command not in _SECTIONS:
         raise ValueError(f"{must}, not " + ("a table without one" if command is None else f"of {command!r}"))
-    if result.get("schema", SCHEMA) != SCHEMA:
-        raise ValueError(f"{path} must have schema {SCHEMA}, not {result['schema']} of another version of Offramp")
+    check_schema(path, result)
     missing = [name for name in (*_SECTIONS[command][1], "seed", "versions") if name not in result]
     if missing:
         raise ValueError(f"{must}: of {command} it must hold {', '.join(missing)}")

@@ -256,9 +256,13 @@ def _shown(value: Any) -> str:
 
 
 def _change(one: Any, other: Any) -> str:
-    """From the first to the second, in percent; a dash where that means nothing."""
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (one, other))
-    return f"{100 * (other - one) / abs(one):+,.1f}" if numbers and one else "-"
+    """From the first to the second, in percent; a dash where that means nothing, or is beyond a float."""
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in (one, other)) or not one:
+        return "-"
+    try:
+        return f"{100 * (other - one) / abs(one):+,.1f}"
+    except OverflowError:
+        return "-"
 
 
 def extension(networks: dict[str, dict[str, Any]]) -> Columns:

@@ -121,6 +121,15 @@ def test_a_package_of_the_user_that_hides_ours_is_named(tmp_path):
         offramp.train  # noqa: B018
 
 
+def test_a_command_beside_such_a_package_says_so_in_a_sentence(tmp_path):
+    (tmp_path / "hw").mkdir()
+    (tmp_path / "hw" / "__init__.py").touch()
+    done = python("-m", "offramp", "--version", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"offramp: offramp needs its own package 'hw' in {ROOT}, but Python finds")
+    assert "Traceback" not in done.stderr
+
+
 def test_files_and_the_zoo_are_loaded_by_what_they_are(tmp_path):
     network, program = offramp.load("zoo:digits"), offramp.load("zoo:digits@small")
     assert isinstance(network, Network)

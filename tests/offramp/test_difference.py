@@ -4,6 +4,7 @@ import pytest
 
 from offramp import stages
 from offramp.difference import changes, described
+from offramp.result_file import SCHEMA
 from tests.offramp.command_line import run
 
 
@@ -43,6 +44,21 @@ def test_results_are_compared_by_name(tmp_path):
         {"what": "seed", "first": 0, "second": 1},
     ]
     assert "nothing is different" in run("diff", tmp_path / "1.json", tmp_path / "1.json")[0]
+
+
+def test_changes_beyond_a_float_have_no_percent(tmp_path):
+    for name, cycles in (("1.json", 7), ("2.json", 10**400)):
+        (tmp_path / name).write_text(json.dumps({"command": "bench", "cycles": cycles}))
+    output, code = run("diff", tmp_path / "1.json", tmp_path / "2.json")
+    assert code == 0
+    assert "cycles" in output
+
+
+@pytest.mark.parametrize("schema", [SCHEMA + 1, 0, "1", 1.0, True, None, [1]])
+def test_results_of_another_version_are_not_compared(tmp_path, schema):
+    (tmp_path / "1.json").write_text(json.dumps({"command": "bench", "schema": schema}))
+    with pytest.raises(ValueError, match=rf"1\.json must have schema {SCHEMA}, not .* of another version of Offramp"):
+        described(str(tmp_path / "1.json"), None, None, None, 0)
 
 
 def test_what_is_nothing_of_these_is_refused(tmp_path):

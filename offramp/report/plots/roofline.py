@@ -23,7 +23,7 @@ def roofline(layers: list[dict[str, Any]], cores: int, multipliers: int) -> Char
     """
     rows = []
     for layer in layers:
-        if layer["products"]:
+        if min(layer["products"], layer["jobs"], layer["cycles"]) > 0:
             each = layer["products"] / layer["jobs"]
             bound = min(multipliers, cores * each)
             rows.append((layer["name"], each, layer["products"] / layer["cycles"], bound, cores, multipliers))

@@ -33,6 +33,13 @@ def test_the_cache_lies_where_it_is_told(monkeypatch, tmp_path):
     assert cache_root() == tmp_path / "x" / "offramp"
 
 
+def test_a_cache_that_is_a_file_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("")
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ValueError, match=r"^OFFRAMP_CACHE must be a folder, not the file .*cache$"):
+        cache_root()
+
+
 def test_a_simulation_finds_the_libraries_of_this_environment_first(monkeypatch):
     """A build that is found again may name those of an environment that is gone."""
     monkeypatch.setenv("LD_LIBRARY_PATH", "/elsewhere")

@@ -231,6 +231,8 @@ def test_figures_of_figures():
     assert {text.get_text() for text in figure.axes[0].texts} == set(front["network"])
     roofs = roofline.roofline(LAYERS, 8, 64).data
     assert roofs["at most"][:3] == [16, 40, 64]  # 2 and 5 products of each of 8 activations; 64 multipliers
+    without = [{**LAYERS[0], "products": 0, "jobs": 0}, {**LAYERS[0], "products": -5}, *LAYERS]
+    assert roofline.roofline(without, 8, 64).data == roofs
     works = [row for row in timeline.timeline(TIMES).data.rows if row[2] == "works"]
     assert works[1] == ("block0.first.conv", 1, "works", 10, 710)
     changed = changes.largest_changes(CHANGES)

@@ -299,7 +299,7 @@ def test_verify_records_one_layer_of_one_image(small, tmp_path, monkeypatch):
 def test_help_is_in_groups_and_names_the_sizes_of_presets(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     text, _ = run("--help")
-    assert all(group in text for group in cli._GROUPS)
+    assert all(group in text for group in cli._PANELS)
     text, _ = run("compile", "--help")
     for name, config in PRESETS.items():
         assert f"{name} ({config.cores}x{config.pes} PEs)" in " ".join(text.replace("│", " ").split())

@@ -8,7 +8,8 @@ from amaranth.lib import wiring
 from hw.config import AcceleratorConfig
 from hw.rtl import interfaces
 
-CONFIG = AcceleratorConfig()
+#: Of few accumulators, so that lists can be split.
+CONFIG = AcceleratorConfig(accumulators=64)
 SIGNATURES = [
     each for each in vars(interfaces).values() if inspect.isclass(each) and each.__module__ == interfaces.__name__
 ]

@@ -65,7 +65,9 @@ class AcceleratorConfig:
     accumulator_bits : int
         Width of an accumulator; the compiler proves that no program overflows it.
     activation_words : int
-        8-channel words per bank (two banks a core), a power of two.
+        8-channel words of a core's first bank, a power of two.
+    second_bank_words : int
+        Those of its second bank, where it is smaller: a power of two; 0: as many as the first one's.
     channel_words : int
         Output channels per core of a whole program (bias, multiplier, shift), a power of two.
     layer_words : int
@@ -96,6 +98,7 @@ class AcceleratorConfig:
     accumulators: int = 512
     accumulator_bits: int = 28
     activation_words: int = 2048
+    second_bank_words: int = 0
     channel_words: int = 512
     layer_words: int = 1024
     program_words: int = 256
@@ -112,12 +115,26 @@ class AcceleratorConfig:
             value = getattr(self, name)
             if value & (value - 1) or not low <= value <= high:
                 raise ValueError(f"{name} must be a power of two from {low} to {high}, not {value}")
+        self._check_second_bank()
         if self.selector not in (0, 1, 2, 4):
             raise ValueError(f"selector must be 0, 1, 2 or 4, not {self.selector}")
         if not _BITS[0] <= self.accumulator_bits <= _BITS[1]:
             raise ValueError(f"accumulator_bits must be from {_BITS[0]} to {_BITS[1]}, not {self.accumulator_bits}")
         if self.loader not in (0, 1, 2, 4):
             raise ValueError(f"loader must be 0, 1, 2 or 4, not {self.loader}")
+
+    def _check_second_bank(self) -> None:
+        words, (low, _) = self.second_bank_words, _POWERS["activation_words"]
+        if words and (words & (words - 1) or not low <= words < self.activation_words):
+            raise ValueError(
+                f"second_bank_words must be 0 or a power of two from {low} to less than activation_words "
+                f"({self.activation_words}), not {words}"
+            )
+
+    @property
+    def bank_words(self) -> tuple[int, ...]:
+        """8-channel words of each bank of activations; no bank is larger than the first."""
+        return self.activation_words, self.second_bank_words or self.activation_words
 
     @property
     def multipliers(self) -> int:
@@ -169,7 +186,10 @@ class AcceleratorConfig:
 
     def digest(self) -> str:
         """SHA-256 of the sizes, in hex: programs, hosts and bitstreams carry it and can't be mixed."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        sizes = asdict(self)
+        if not self.second_bank_words:
+            del sizes["second_bank_words"]  # banks of one size have the digests from before there were others
+        return hashlib.sha256(json.dumps(sizes, sort_keys=True).encode()).hexdigest()
 
     @property
     def word_digest(self) -> int:

@@ -57,9 +57,15 @@ def _grown(config: AcceleratorConfig, found: Compilation) -> AcceleratorConfig:
         return config
     needed = _needed(found)
     lacking = {size: words for size, words in needed.items() if words > getattr(config, size)}
-    if not lacking and isinstance(found.refusal, ShortageError):  # a map fits both banks, but neither of them
-        lacking = {"activation_words": 2 * config.activation_words}
-    return config.replace(**{size: min(LARGEST[size], words) for size, words in lacking.items()})
+    if not lacking and isinstance(found.refusal, ShortageError):  # maps fit both banks together, but not each its own
+        lacking = {} if config.second_bank_words else {"activation_words": 2 * config.activation_words}
+        return config.replace(second_bank_words=0, **_allowed(lacking))
+    return config.replace(**_allowed(lacking))
+
+
+def _allowed(words: Mapping[str, int]) -> dict[str, int]:
+    """Sizes of memories, none larger than it may be."""
+    return {size: min(LARGEST[size], number) for size, number in words.items()}
 
 
 def _shrunk(
@@ -71,6 +77,7 @@ def _shrunk(
     """A config of the largest memories, or as much closer to another one as the network still fits; None if none."""
     selects = any(select_of(layer) is not None for layer in network.layers)
     largest = {name: max(size, LARGEST.get(name, 0)) for name, size in asdict(config).items()}
+    largest["second_bank_words"] = 0
     roomy = config.replace(**largest | ({"selector": config.selector or _SELECTOR} if selects else {}))
     report("with the largest memories")
     found = balanced_compilation(network, roomy, activity, report)

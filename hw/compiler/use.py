@@ -17,7 +17,7 @@ from hw.compiler.schedule import Scheduled
 from hw.compiler.search.least import least_channels, least_pointers
 from hw.compiler.search.search import Held
 from hw.compiler.steps.step import Step, maps_of
-from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
+from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.bits import encode, words_of
 from hw.program.image_layout import description_words, instruction_words
 from hw.program.isa import Chunk, Column, Row
@@ -203,7 +203,7 @@ def _activations(
     return MemoryUse(
         memory="activations",
         certainty=certainty,
-        words=BANKS * config.activation_words,
+        words=sum(config.bank_words),
         layers=layers,
         shared=True,
     )

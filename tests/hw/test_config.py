@@ -16,6 +16,7 @@ OTHER = {
     "accumulators": 256,
     "accumulator_bits": 24,
     "activation_words": 512,
+    "second_bank_words": 512,
     "channel_words": 256,
     "layer_words": 512,
     "program_words": 512,
@@ -101,6 +102,28 @@ def test_sizes_outside_their_range_or_no_power_of_two_are_refused(name, limits):
 def test_accumulator_width_is_refused(value):
     with pytest.raises(ValueError, match=f"^accumulator_bits must be from 20 to 32, not {value}$"):
         AcceleratorConfig(accumulator_bits=value)
+
+
+@pytest.mark.parametrize("value", [-32, 16, 31, 48, 512, 1024])
+def test_a_second_bank_is_smaller_than_the_first(value):
+    with pytest.raises(
+        ValueError,
+        match=r"^second_bank_words must be 0 or a power of two from 32 to less than activation_words \(512\), "
+        f"not {value}$",
+    ):
+        AcceleratorConfig(activation_words=512, second_bank_words=value)
+
+
+def test_banks_have_their_own_words():
+    config = AcceleratorConfig(activation_words=512)
+    assert config.bank_words == (512, 512)
+    assert config.replace(second_bank_words=32).bank_words == (512, 32)
+    assert config.replace(second_bank_words=256).bank_words == (512, 256)
+
+
+def test_banks_of_one_size_keep_their_digest():
+    """That of bitstreams and programs which are out there."""
+    assert preset("single").digest().startswith("c16ec5196e1a574b")
 
 
 @pytest.mark.parametrize("value", [-1, 3, 8])

@@ -77,7 +77,7 @@ def test_more_random_networks_agree(simulator, waves, cores, lanes):
 def test_random_networks_with_split_lists_agree(simulator, waves, monkeypatch):
     """Whatever lists can be split are, and accumulators are of logic cells."""
     only(monkeypatch, split=True)
-    config = preset("tiny").replace(cores=4, accumulators=32)
+    config = preset("tiny").replace(cores=4, accumulators=32, second_bank_words=128)
     work = fitting(config, 700, 8)
     split = [
         any(row.parts for each in p.decoded.layers for core in each.parts.values() for row in core.rows)

@@ -7,7 +7,7 @@ from math import inf
 from hw.config import BANKS, AcceleratorConfig
 from hw.rules import ShortageError
 
-__all__ = ["Placement", "Request", "excess", "plan", "plan_with_next", "shortage"]
+__all__ = ["Placement", "Request", "bank_sizes", "excess", "plan", "plan_with_next", "shortage"]
 
 #: Placements tried before the search gives up.
 _TRIES = 20_000
@@ -93,7 +93,7 @@ def plan(requests: list[Request], config: AcceleratorConfig) -> dict[str, Placem
             neighbours = [r for r in requests[:number] if r.meets(request) and placed[r.name].bank == bank]
             if any(r.is_apart(request) for r in neighbours):
                 continue
-            base = _gap([(placed[r.name].base, r.words) for r in neighbours], request.words, config.activation_words)
+            base = _gap([(placed[r.name].base, r.words) for r in neighbours], request.words, config.bank_words[bank])
             if base is None:
                 continue
             placed[request.name] = Placement(bank, base)
@@ -140,50 +140,55 @@ def plan_with_next(
     return found, latest
 
 
-def excess(requests: list[Request], capacity: int) -> int:
-    """Words by which banks of so many words are too small, summed over the moments at which a tensor begins.
+def excess(requests: list[Request], config: AcceleratorConfig) -> int:
+    """Words by which the banks are too small, summed over the moments at which a tensor begins.
 
     At each moment the tensors that are needed then are put into banks as well as possible; 0 doesn't say that one
     arrangement is good for all moments.
     """
     moments = sorted({r.first for r in requests})
-    return sum(_least([r for r in requests if r.first <= moment <= r.last], capacity) for moment in moments)
+    return sum(_least([r for r in requests if r.first <= moment <= r.last], config.bank_words) for moment in moments)
 
 
-def _least(live: list[Request], capacity: int) -> int:
+def _least(live: list[Request], banks: tuple[int, ...]) -> int:
     """Fewest words that are too many in the banks, over all ways to put tensors into them."""
-    together = max(0, sum(r.words for r in live) - BANKS * capacity)
+    together = max(0, sum(r.words for r in live) - sum(banks))
     if len(live) > _MOST_LIVE:
         return together
     least = BANKS * sum(r.words for r in live) + 1
-    for banks in product(range(BANKS), repeat=len(live)):
-        if any(banks[a] == banks[b] for a, b in combinations(range(len(live)), 2) if live[a].is_apart(live[b])):
+    for places in product(range(BANKS), repeat=len(live)):
+        if any(places[a] == places[b] for a, b in combinations(range(len(live)), 2) if live[a].is_apart(live[b])):
             continue
-        used = [sum(r.words for r, bank in zip(live, banks, strict=True) if bank == n) for n in range(BANKS)]
-        least = min(least, sum(max(0, words - capacity) for words in used))
+        used = [sum(r.words for r, bank in zip(live, places, strict=True) if bank == n) for n in range(BANKS)]
+        least = min(least, sum(max(0, words - held) for words, held in zip(used, banks, strict=True)))
         if least == together:
             break
     return least
 
 
+def bank_sizes(config: AcceleratorConfig) -> str:
+    """Words of the banks, as a sentence has them: one number where all have as many."""
+    return " and ".join(dict.fromkeys(map(str, config.bank_words)))
+
+
 def shortage(requests: list[Request], config: AcceleratorConfig) -> ShortageError:
     """Where memory is short for tensors that have no places, and by how much."""
-    capacity = config.activation_words
+    held, sizes = sum(config.bank_words), bank_sizes(config)
     largest = max(requests, key=lambda r: r.words)
-    missing = largest.words - capacity
+    missing = largest.words - max(config.bank_words)
     if missing > 0:
-        message = f"activation memory has banks of {capacity} words; {largest.name} alone needs {largest.words}"
+        message = f"activation memory has banks of {sizes} words; {largest.name} alone needs {largest.words}"
         return ShortageError(f"{message}, {missing} too many", missing)
     for moment in requests:
         live = [r for r in requests if r.first <= moment.first <= r.last]
         words = sum(r.words for r in live)
-        missing = words - BANKS * capacity
+        missing = words - held
         if missing > 0:
             names = ", ".join(r.name for r in live)
-            message = f"activation memory holds {BANKS * capacity} words; {names} are needed together and take {words}"
+            message = f"activation memory holds {held} words; {names} are needed together and take {words}"
             return ShortageError(f"{message}, {missing} too many", missing)
     return ShortageError(
-        f"activation memory has {BANKS} banks of {capacity} words; no arrangement of this network's tensors fits them "
+        f"activation memory has {BANKS} banks of {sizes} words; no arrangement of this network's tensors fits them "
         f"(the largest, {largest.name}, needs {largest.words})",
         1,
     )

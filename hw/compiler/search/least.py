@@ -137,4 +137,4 @@ def activations_lack(
         Whether sums are written over their residual operands.
     """
     requests = Places(steps, in_place=in_place).least(maps_of(network, steps), config)
-    return shortage(requests, config) if excess(requests, config.activation_words) else None
+    return shortage(requests, config) if excess(requests, config) else None

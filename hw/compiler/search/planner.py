@@ -140,13 +140,15 @@ class Planner:
 
     def _short_of(self, words: tuple[int, ...]) -> int:
         """Words by which activation memory is too small for tensors of these sizes, summed over tensors and steps."""
-        requests, capacity = self._places.requests(words), self._config.activation_words
-        missing = excess(requests, capacity)
+        requests = self._places.requests(words)
+        missing = excess(requests, self._config)
         if not missing:
             try:
                 plan(requests, self._config)
             except ShortageError:
-                missing = capacity // 16  # Each by itself fits: smaller tensors are easier to arrange.
+                missing = (
+                    self._config.activation_words // 16
+                )  # Each by itself fits: smaller tensors are easier to arrange.
         return missing
 
     def compared(

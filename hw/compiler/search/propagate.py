@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 
-from hw.compiler.memory.memory_plan import excess, shortage
+from hw.compiler.memory.memory_plan import bank_sizes, excess, shortage
 from hw.compiler.memory.places import Places
 from hw.compiler.search.partition_options import Option
 from hw.compiler.steps.partition import read_rows, window_words
@@ -50,7 +50,7 @@ def channels_lack(
     needed = next(limit for limit in range(held, left.most_channels + 1, WORD_CHANNELS) if left.fits(limit))
     return ShortageError(
         f"channel memory holds {held} words; this network needs at least {needed} in every partition in which its "
-        f"maps fit the activation memory's {BANKS} banks of {config.activation_words} words, {needed - held} too many",
+        f"maps fit the activation memory's {BANKS} banks of {bank_sizes(config)} words, {needed - held} too many",
         needed - held,
     )
 
@@ -75,7 +75,7 @@ class _Left:
         #: What every place needs in any partition.
         self.requests = places.requests(np.max([each.min(axis=0) for each in self._words], axis=0).tolist())
         self.most_channels = int(sum(each.max(axis=0) for each in self._channels).max())
-        self._short = cache(lambda words: excess(places.requests(words), config.activation_words) > 0)
+        self._short = cache(lambda words: excess(places.requests(words), config) > 0)
 
     def fits(self, channel_words: int) -> bool:
         """Whether every step has an option left with channel memories of so many words."""

@@ -162,7 +162,7 @@ def _requests(network: Network, steps: Sequence[Step], config: AcceleratorConfig
 def _shortage(network: Network, steps: Sequence[Step], config: AcceleratorConfig) -> int:
     """Words by which activation memories are too small with the most bands of every step."""
     requests = _requests(network, steps, config)
-    missing = excess(requests, config.activation_words)
+    missing = excess(requests, config)
     if not missing:
         try:
             plan(requests, config)

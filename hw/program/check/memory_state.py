@@ -34,7 +34,8 @@ class Memories:
     """
 
     def __init__(self, config: AcceleratorConfig):
-        shape = (config.cores, BANKS, config.activation_words)
+        self._sizes = config.bank_words
+        shape = (config.cores, BANKS, max(self._sizes))
         self._owner = np.full(shape, _NOTHING, dtype=np.int64)
         self._active = np.zeros((*shape, WORD_CHANNELS), dtype=bool)
         self._kept = np.full(shape, _FREE, dtype=np.int64)
@@ -88,9 +89,8 @@ class Memories:
         Words that were written there through another window are of another map, and forgotten.
         """
         self._windows = windows
-        size = self._owner.shape[2]
         for core, window in enumerate(windows):
-            end, last = window.base + window.count, window.end
+            size, end, last = self._sizes[window.bank], window.base + window.count, window.end
             require(end <= size, f"{where}: core {core}'s window reaches to {end}, beyond the {size} words of a bank")
             require(last <= NUMBERS, f"{where}: core {core}'s window reaches to word {last}, beyond {NUMBERS}")
             inside = self._owner[core, window.bank, window.base : end]
@@ -154,7 +154,7 @@ class Memories:
 
     def _take(self, where: str, core: int, bank: int, places: np.ndarray) -> np.ndarray:
         """Whether the channels of the words at some places may be nonzero: bool (*places, 8)."""
-        last, size = places.max(initial=0), self._owner.shape[2]
+        last, size = places.max(initial=0), self._sizes[bank]
         require(last < size, f"{where}: word {last} is beyond the {size} words of a bank")
         require(
             not self._given[core, bank, places].any(),

@@ -78,7 +78,9 @@ class ActivationMemory(wiring.Component):
 
         words = []
         for number in range(BANKS):
-            ram = memory.Memory(shape=WORD_BITS, depth=self._config.activation_words, init=[], attrs={"no_rw_check": 1})
+            ram = memory.Memory(
+                shape=WORD_BITS, depth=self._config.bank_words[number], init=[], attrs={"no_rw_check": 1}
+            )
             m.submodules[f"bank_{number}"] = ram
             write, read = ram.write_port(), ram.read_port()
             mine = self.bank == number

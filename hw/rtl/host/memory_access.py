@@ -106,6 +106,7 @@ class MemoryAccess:
         """
         m, command, config = self._m, self._command, self._config
         header, place = command.header, command.place
+        banks = Memory.ACTIVATIONS_0, Memory.ACTIVATIONS_1
         several = Signal()  # every core has such a memory
         m.d.sync += [
             command.writable.eq(0),
@@ -116,8 +117,11 @@ class MemoryAccess:
             for memory, words in memory_depths(config).items():
                 with m.Case(memory):
                     m.d.sync += command.writable.eq(words)
-            with m.Case(Memory.ACTIVATIONS_0.value, Memory.ACTIVATIONS_1.value):
-                m.d.sync += command.readable.eq(config.activation_words * (WORD_CHANNELS // 2))
+            for words in dict.fromkeys(config.bank_words):
+                with m.Case(
+                    *(bank.value for bank, held in zip(banks, config.bank_words, strict=True) if held == words)
+                ):
+                    m.d.sync += command.readable.eq(words * (WORD_CHANNELS // 2))
             with m.Case(Memory.LOGITS.value):
                 m.d.sync += command.readable.eq(MAX_CLASSES)
         holders = Signal(range(config.cores + 1))

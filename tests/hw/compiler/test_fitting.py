@@ -34,6 +34,16 @@ def test_only_the_memory_that_lacks_words_grows_and_no_more_than_it_must(size):
     assert_equals_golden(compile_network(network, found), random_codes(network, 1, 0))
 
 
+@pytest.mark.parametrize("second", [64, 32])
+def test_a_second_bank_grows_to_the_size_of_the_first(second):
+    network, config = two_blocks(6, 16), AcceleratorConfig()
+    while fits(network, config.replace(activation_words=config.activation_words // 2)):
+        config = config.replace(activation_words=config.activation_words // 2)
+    tight = config.replace(second_bank_words=second)
+    assert not fits(network, tight)
+    assert changes(tight, fitting(network, tight, {})) == ["second_bank_words=0"]
+
+
 def test_several_memories_may_lack_words():
     network = two_blocks(6, 16)
     config = preset("tiny,list_words=64,activation_words=32,channel_words=16,layer_words=128,program_words=32")

@@ -44,7 +44,7 @@ def least_channels(network: Network, config: AcceleratorConfig, *, in_place: boo
         (
             int(sum(channels for _, channels in choice).max())
             for choice in product(*(each.values() for each in different))
-            if not excess(planner.requests(tuple(n for n, _ in choice)), config.activation_words)
+            if not excess(planner.requests(tuple(n for n, _ in choice)), config)
         ),
         default=None,
     )

@@ -113,6 +113,18 @@ def test_windows_stay_in_their_bank_and_map():
         state.open("layer", [window(), window(low=65530, count=7), window(), window()])
 
 
+def test_a_second_bank_may_be_smaller():
+    state = Memories(replace(CONFIG, second_bank_words=32))
+    state.open("map", [window(base=60, count=4), window(bank=1, base=28, count=4)] + [window()] * 2)
+    state.deliver("map", 0, True, np.arange(4), np.repeat(ALL, 4, axis=0))
+    assert state.read("layer", 0, source(60, words=4)).all()
+    assert state.read("layer", 1, source(28, bank=1, words=4)).all()
+    with refused("layer: word 32 is beyond the 32 words of a bank"):
+        state.read("layer", 1, source(29, bank=1, words=4))
+    with refused("layer: core 3's window reaches to 33, beyond the 32 words of a bank"):
+        state.open("layer", [window(base=29, count=4)] * 3 + [window(bank=1, base=29, count=4)])
+
+
 def test_nothing_is_written_over_what_a_core_walks():
     state = memories(window(count=8), window(count=8))
     state.read("layer", 1, source(2, words=3))

@@ -38,6 +38,23 @@ async def read(ctx, dut, bank, address):
     return ctx.get(dut.word)
 
 
+def test_a_second_bank_may_be_smaller(tmp_path):
+    sizes = (64, 32)
+
+    def build(rng):
+        dut = reused(ActivationMemory, CONFIG.replace(second_bank_words=sizes[1]))
+
+        async def drive(ctx):
+            contents = [[random_values(rng) for _ in range(size)] for size in sizes]
+            await fill(ctx, dut, contents)
+            for bank, words in enumerate(contents):
+                assert [await read(ctx, dut, bank, place) for place in range(len(words))] == list(map(pack, words))
+
+        return Bench(dut=dut, testbenches=[drive])
+
+    simulate(build, seed=1, folder=tmp_path)
+
+
 @pytest.mark.parametrize("bank", range(BANKS))
 @pytest.mark.parametrize("seed", [1, 2])
 def test_reads_and_writes_of_both_banks(tmp_path, seed, bank):

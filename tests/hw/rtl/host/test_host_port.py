@@ -5,7 +5,7 @@ import pytest
 from amaranth import Module, Signal, signed
 from amaranth.lib import wiring
 
-from hw.config import WORD_CHANNELS, AcceleratorConfig
+from hw.config import AcceleratorConfig
 from hw.program.bits import encode
 from hw.program.isa import MAX_CLASSES
 from hw.program.protocol import (
@@ -25,14 +25,21 @@ from hw.rtl.host.host_port import HostPort
 from tests.hw.simulate import Bench, always, receive, reused, seldom, send, simulate
 
 CONFIG = AcceleratorConfig(
-    cores=4, pes=2, activation_words=64, program_words=128, layer_words=128, channel_words=16, list_words=64
+    cores=4,
+    pes=2,
+    activation_words=64,
+    second_bank_words=32,
+    program_words=128,
+    layer_words=128,
+    channel_words=16,
+    list_words=64,
 )
 IMAGE_WORDS = 5
 #: Number of a program whose Header asks for what no RUN can bring.
 UNSERVABLE = 1
 DEPTHS = memory_depths(CONFIG)
-#: Pairs of activations in a bank.
-PAIRS = CONFIG.activation_words * WORD_CHANNELS // 2
+#: Pairs of activations in each bank.
+PAIRS = (256, 128)
 
 
 def pair(core, bank, address):
@@ -223,7 +230,7 @@ def test_load_run_and_read(tmp_path, seed):
         for memory, bank in ((Memory.ACTIVATIONS_0, 0), (Memory.ACTIVATIONS_1, 1)):
             for core in (0, rng.randrange(1, CONFIG.cores)):
                 count = rng.randint(0, 20)
-                first = rng.choice((0, PAIRS - max(count, 1), rng.randrange(PAIRS - 20)))
+                first = rng.choice((0, PAIRS[bank] - max(count, 1), rng.randrange(PAIRS[bank] - 20)))
                 values = [pair(core, bank, n) for n in range(first, first + count)]
                 words = [low & 0xFFFF | (high & 0xFFFF) << 16 for low, high in values]
                 payload = [place(first, core), count]
@@ -277,8 +284,8 @@ def malformed_commands():
     yield each(command(HostCommand.RESUME), ErrorCode.NOT_STEPPING)
     yield each(command(HostCommand.RESUME, 0, [1]), ErrorCode.NOT_STEPPING)
     for memory, depth in (
-        (Memory.ACTIVATIONS_0, PAIRS),
-        (Memory.ACTIVATIONS_1, PAIRS),
+        (Memory.ACTIVATIONS_0, PAIRS[0]),
+        (Memory.ACTIVATIONS_1, PAIRS[1]),
         (Memory.LOGITS, MAX_CLASSES),
     ):
         for payload in unreadable(memory, depth):

@@ -146,9 +146,8 @@ class Planner:
             try:
                 plan(requests, self._config)
             except ShortageError:
-                missing = (
-                    self._config.activation_words // 16
-                )  # Each by itself fits: smaller tensors are easier to arrange.
+                # Each by itself fits: smaller tensors are easier to arrange.
+                missing = self._config.activation_words // 16
         return missing
 
     def compared(

@@ -4,7 +4,7 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
+from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.rtl.interfaces import WordWrite
 from hw.rtl.structs import Window
 
@@ -77,10 +77,8 @@ class ActivationMemory(wiring.Component):
         ]
 
         words = []
-        for number in range(BANKS):
-            ram = memory.Memory(
-                shape=WORD_BITS, depth=self._config.bank_words[number], init=[], attrs={"no_rw_check": 1}
-            )
+        for number, depth in enumerate(self._config.bank_words):
+            ram = memory.Memory(shape=WORD_BITS, depth=depth, init=[], attrs={"no_rw_check": 1})
             m.submodules[f"bank_{number}"] = ram
             write, read = ram.write_port(), ram.read_port()
             mine = self.bank == number

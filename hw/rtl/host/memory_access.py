@@ -118,9 +118,8 @@ class MemoryAccess:
                 with m.Case(memory):
                     m.d.sync += command.writable.eq(words)
             for words in dict.fromkeys(config.bank_words):
-                with m.Case(
-                    *(bank.value for bank, held in zip(banks, config.bank_words, strict=True) if held == words)
-                ):
+                alike = [bank.value for bank, held in zip(banks, config.bank_words, strict=True) if held == words]
+                with m.Case(*alike):
                     m.d.sync += command.readable.eq(words * (WORD_CHANNELS // 2))
             with m.Case(Memory.LOGITS.value):
                 m.d.sync += command.readable.eq(MAX_CLASSES)

@@ -155,7 +155,9 @@ def main() -> None:
     """
     try:
         with stoppable():
-            command_line()()
+            code = command_line()(
+                prog_name="offramp", standalone_mode=False
+            )  # Typer's own way ends in a box of several lines
     except Stopped as stop:
         warnings.simplefilter("ignore")  # of hardware that is half described, which Amaranth warns of when it is gone
         print(f"offramp: {stop}", file=sys.stderr)
@@ -165,5 +167,7 @@ def main() -> None:
         if text is None:
             traceback.print_exc()
             sys.exit(3)
-        print(f"offramp: {text}", file=sys.stderr)
+        if text:  # None of a command line without arguments, whose help was shown
+            print(f"offramp: {text}", file=sys.stderr)
         sys.exit(2)
+    sys.exit(code)

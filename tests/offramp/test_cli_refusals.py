@@ -145,12 +145,37 @@ def test_what_cannot_be_written_is_said_before_anything_is_shown(monkeypatch, ca
         assert capsys.readouterr() == ("", "offramp: /dev/full: No space left on device\n")
 
 
-def test_unknown_options_are_refused(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["offramp", "info", "--nonsense"])
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            ["simulate", "--imags", "3"],
+            r"No such option: --imags \(Possible options: --images.*\) \(see offramp simulate --help\)",
+        ),
+        (["simul"], r"No such command 'simul'\. Did you mean 'simulate'\? \(see offramp --help\)"),
+        (["board", "tests"], r"No such command 'tests'\. .* \(see offramp board --help\)"),
+        (["verify", "--images"], r"Option '--images' requires an argument"),
+    ],
+    ids=["option", "command", "group's command", "no value"],
+)
+def test_a_wrong_command_line_is_refused_in_one_sentence(capsys, monkeypatch, words, text):
+    monkeypatch.setattr(sys, "argv", ["offramp", *words])
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 2
-    assert "--nonsense" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert re.fullmatch(f"offramp: {text}\n", err)
+
+
+@pytest.mark.parametrize("words", [[], ["board"]])
+def test_a_command_line_of_no_command_shows_help(capsys, monkeypatch, words):
+    monkeypatch.setattr(sys, "argv", ["offramp", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert (end.value.code, err) == (2, "")
+    assert "Usage: " in out
 
 
 def numbers():

@@ -21,6 +21,8 @@ __all__ = ["run", "started"]
 _PATIENCE = 10.0
 #: Exit code for a command that can't be started, as shells have it.
 _NOT_STARTED = 127
+#: Signals for the keeper that mean the command.
+_MEANT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -90,6 +92,10 @@ def _signal_group(group: int, number: int) -> None:
 
 def _keep(pipe: int, patience: float, command: list[str]) -> int:
     """Run a command until it ends or the pipe closes; its exit code."""
+    early: list[int] = []  # signals that come before there is a command
+    for number in _MEANT:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # what is ignored, the command ignores as well
+            signal.signal(number, lambda number, _: early.append(number))
     try:
         process = subprocess.Popen(command, process_group=0)
     except OSError as error:
@@ -103,9 +109,10 @@ def _keep(pipe: int, patience: float, command: list[str]) -> int:
         if not ended.wait(patience):
             _signal_group(process.pid, signal.SIGKILL)
 
-    # Who signals the keeper means the command.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _MEANT:
         signal.signal(number, lambda number, _: _signal_group(process.pid, number))
+    for missed in early:
+        _signal_group(process.pid, missed)
     threading.Thread(target=watch, daemon=True).start()
     code = process.wait()
     ended.set()

@@ -170,4 +170,4 @@ def main() -> None:
         if text:  # None of a command line without arguments, whose help was shown
             print(f"offramp: {text}", file=sys.stderr)
         sys.exit(2)
-    sys.exit(code)
+    sys.exit(code or 0)  # None of a command that returned

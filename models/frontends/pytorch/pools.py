@@ -1,6 +1,7 @@
 """Pools: averages over a window or over all positions, and the largest of a window."""
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -33,10 +34,11 @@ def _adaptive(found: Lowering, node: fx.Node, what: str) -> tuple[Map, tuple[int
     counts = _sizes(found, node, sizes, 1) if isinstance(value, torch.Tensor) else pair(sizes)
     whole = found.shape(source.name)[:2]
     each = [_windows(size, count) for size, count in zip(whole, counts, strict=True)]
-    if any(len(windows) != 1 for windows in each):
+    # With more results than positions, windows start where others do.
+    if any(len(windows) != 1 for windows in each) or any(map(operator.gt, counts, whole)):
         near = tuple(_nearest(size, count) for size, count in zip(whole, counts, strict=True))
         raise ValueError(
-            f"{found.place(node)}: {what} must give sizes for which all windows over the map's {whole} are equal, "
+            f"{found.place(node)}: {what} must give sizes of at most the map's {whole}, for which all windows are equal, "
             f"not {counts}: the nearest are {near}"
         )
     (height, down), (width, right) = (windows.pop() for windows in each)

@@ -55,7 +55,16 @@ REFUSED = [
     (nn.MaxPool2d(2, dilation=2), "^between: MaxPool2d must have dilation 1$"),
     (
         nn.AdaptiveAvgPool2d(4),
-        r"^between: AdaptiveAvgPool2d must give sizes for .* \(6, 6\) are equal, not \(4, 4\): the nearest are \(3",
+        r"^between: AdaptiveAvgPool2d must give sizes of at most the map's \(6, 6\), for which all windows are equal, "
+        r"not \(4, 4\): the nearest are \(3",
+    ),
+    (
+        nn.Sequential(nn.AvgPool2d((6, 1)), nn.AdaptiveAvgPool2d((2, 3)), nn.AdaptiveAvgPool2d(1)),
+        r"^between.1: AdaptiveAvgPool2d must give sizes of .* \(1, 6\), .*, not \(2, 3\): the nearest are \(1, 3\)$",
+    ),
+    (
+        nn.Sequential(nn.AvgPool2d((6, 1)), nn.AdaptiveMaxPool2d((3, 6)), nn.AdaptiveAvgPool2d(1)),
+        r"^between.1: AdaptiveMaxPool2d must give sizes of .* \(1, 6\), .*, not \(3, 6\): the nearest are \(1, 6\)$",
     ),
     (
         Call(lambda x: x.flatten(0, 1)[None].expand(3, 12, 6, 6)[:, :4]),

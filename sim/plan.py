@@ -72,7 +72,7 @@ def _timed(
         filled = len(core.rows) - walk.blank_rows
         first = walk.base - windows[number].base + windows[number].low
         row_lists, column_lists = [row.list for row in core.rows], [column.list for column in core.columns]
-        if core.rows[0].parts:
+        if core.split:
             split[number] = split_lists(number, core, WORD_CHANNELS * first, lists[number], program.config)
             row_lists, column_lists = split[number].rows, split[number].columns
         rows += [[row_lists[y], row.count, row.final, y < filled] for y, row in enumerate(core.rows)]

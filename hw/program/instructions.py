@@ -247,6 +247,11 @@ class CoreLayer(LayerDescriptionFields):
     rows: tuple[RowFields, ...] = ()
     columns: tuple[ColumnFields, ...] = ()
 
+    @property
+    def split(self) -> bool:
+        """Whether its lists are split: numbers of lists count pairs of words then."""
+        return any(row.parts for row in self.rows)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CoreSelection(SelectionFields):

@@ -79,7 +79,8 @@ def link(programs: Sequence[Program]) -> Bundle:
                 f"{program.network.name} reads lists during its runs: such a program must be loaded alone, not with "
                 f"{len(programs) - 1} more"
             )
-    sizes = [_sizes(program) for program in programs]
+    padded = [_padded(program) for program in programs]
+    sizes = [{name: image.shape[-1] for name, image in images.items()} for images in padded]
     for name, available in image_sizes(config).items():
         needed = [size[name] for size in sizes]
         if sum(needed) > available:
@@ -92,8 +93,8 @@ def link(programs: Sequence[Program]) -> Bundle:
     # Every program has a Header, so each body lies behind all of them.
     bases["program"] = (len(programs) - 1) * _HEADER
     headers, parts = [], []
-    for program, size in zip(programs, sizes, strict=True):
-        header, part = _moved(program, bases)
+    for program, images, size in zip(programs, padded, sizes, strict=True):
+        header, part = _moved(program, images, bases)
         headers.append(header)
         parts.append(part)
         bases = {name: base + size[name] - (_HEADER if name == "program" else 0) for name, base in bases.items()}
@@ -103,20 +104,22 @@ def link(programs: Sequence[Program]) -> Bundle:
     return Bundle(programs=tuple(programs), images=images, decoded=decoded)
 
 
-def _sizes(program: Program) -> dict[str, int]:
-    """Words of every image, those of channels in whole words of activations."""
-    used = {name: words for name, (words, _) in program.size_words().items()}
-    return used | {name: _filled(used[name]) for name in ("bias", "multiplier", "shift")}
+def _padded(program: Program) -> dict[str, np.ndarray]:
+    """A program's images, padded to where those of the next program may begin."""
+    units = dict.fromkeys(("bias", "multiplier", "shift"), WORD_CHANNELS)
+    # Split lists are pairs of words. A program with chunks is alone, and the first one may lie directly behind.
+    if program.config.split_lists and not program.decoded.header.chunks:
+        units["lists"] = 2
+    return {
+        name: np.pad(image, [(0, 0)] * (image.ndim - 1) + [(0, -image.shape[-1] % units.get(name, 1))])
+        for name, image in program.images.items()
+    }
 
 
-def _filled(words: int) -> int:
-    """Channels that fill the last word of activations."""
-    return -(-words // WORD_CHANNELS) * WORD_CHANNELS
-
-
-def _moved(program: Program, bases: dict[str, int]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """A program's Header and its images without that, as they are ``bases`` words further on."""
-    images = {name: image.copy() for name, image in program.images.items()}
+def _moved(
+    program: Program, images: dict[str, np.ndarray], bases: dict[str, int]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """A program's Header and its padded images without that, as they are ``bases`` words further on."""
     header = program.decoded.header
     header = replace(header, entry=header.entry + bases["program"], image_window=header.image_window + bases["layers"])
     for instruction in program.decoded.instructions:
@@ -130,9 +133,6 @@ def _moved(program: Program, bases: dict[str, int]) -> tuple[np.ndarray, dict[st
                 moved = replace(selection, table=selection.table + bases["layers"])
                 _put(images["layers"][number], instruction.target + _SELECTION, moved.pack())
     images["lists"] = np.stack([_moved_lists(words, bases["lists"], program.config) for words in images["lists"]])
-    for name in ("bias", "multiplier", "shift"):
-        words = images[name].shape[1]
-        images[name] = np.pad(images[name], ((0, 0), (0, _filled(words) - words)))
     images["program"] = images["program"][_HEADER:]
     return np.array(header.pack(), dtype=np.uint32), images
 
@@ -144,7 +144,7 @@ def _moved_layer(core: CoreLayer, bases: dict[str, int]) -> CoreLayer:
         source,
         row_table=source.row_table + bases["layers"],
         column_table=source.column_table + bases["layers"],
-        first_list=source.first_list + bases["lists"],
+        first_list=source.first_list + bases["lists"] // (2 if core.split else 1),
     )
     lane = replace(lane, channel_base=lane.channel_base + bases["bias"] // WORD_CHANNELS)
     return replace(core, source=source, lane=lane)

@@ -13,7 +13,10 @@ from hw.program.isa import Header
 from hw.program.link import MOST_PROGRAMS, Bundle, link
 from hw.program.list_memory import unpack_pointers
 from hw.program.program import image_sizes
+from sim import simulate
+from tests.hw.equality import assert_equals_golden
 from tests.hw.machine import Machine
+from tests.hw.partitions import only
 from tests.random_networks import random_codes, random_network, with_selects
 
 CONFIG = preset("tiny").replace(cores=2, list_words=4096, program_words=512, layer_words=1024)
@@ -99,6 +102,22 @@ def test_programs_that_select_run_as_they_do_alone(selecting):
             assert [ran.products for ran in before.layers] == [ran.products for ran in after.layers]
             for one, other in zip(before.layers, after.layers, strict=True):
                 np.testing.assert_array_equal(one.values, other.values)
+
+
+def test_programs_with_split_lists_run_as_they_do_alone(monkeypatch):
+    """Values and cycles; list numbers count pairs of words, also behind a program that ends within a pair."""
+    config = CONFIG.replace(accumulators=64)
+    only(monkeypatch, split=True)
+    found = [compile_network(random_network(seed), config) for seed in (9000, 9001, 9003)]
+    assert found[0].images["lists"].shape[1] % 2
+    bundle = link(found)
+    for number, program in enumerate(found):
+        cores = [core for layer in program.decoded.layers for core in layer.parts.values()]
+        assert {core.split for core in cores} == {False, True}
+        moved = replace(program, images=alone(bundle, number))
+        codes = random_codes(program.network, 2, number)
+        assert_equals_golden(moved, codes)
+        np.testing.assert_array_equal(simulate(moved, codes).layer_cycles, simulate(program, codes).layer_cycles)
 
 
 def test_masks_move_along_and_other_selections_stay(selecting):

@@ -5,6 +5,11 @@ __all__ = ["FRAME_BITS", "WORD_BYTES", "bit_cycles", "words_per_second"]
 #: Bits of a byte on the line: start, data, stop.
 FRAME_BITS = 10
 WORD_BYTES = 4
+#: Rates that serial adapters make, fastest first. Every clock of a board can make the slowest.
+_USUAL = (3_000_000, 2_000_000, 1_000_000, 500_000, 115_200)
+#: Fewest clock cycles per bit that the receiver samples well, and how far a rate may be off, of the 5 % that 10 bits a
+#: frame allow for both ends.
+_FEWEST, _OFF = 8, 0.02
 
 
 def words_per_second(baud: int) -> float:
@@ -18,11 +23,21 @@ def bit_cycles(clock_mhz: float, baud: int) -> int:
     Raises
     ------
     ValueError
-        When the clock can't make the baud rate within 2 % (of the 5 % that 10 bits a frame allow for both ends).
+        When the clock can't make the baud rate within 2 %; the message names the fastest usual one that it makes.
     """
     if baud < 1:
         raise ValueError(f"baud must be a positive integer, not {baud}")
-    cycles = round(clock_mhz * 1e6 / baud)
-    if cycles < 8 or abs(clock_mhz * 1e6 / cycles / baud - 1) > 0.02:
-        raise ValueError(f"baud must be within 2 % of {clock_mhz:g} MHz / n with n of at least 8, not {baud}")
+    cycles = _cycles(clock_mhz, baud)
+    if cycles is None:
+        usual = next((each for each in _USUAL if _cycles(clock_mhz, each) is not None), None)
+        raise ValueError(
+            f"baud must be within {100 * _OFF:g} % of {clock_mhz:g} MHz / n with n of at least {_FEWEST}, "
+            f"{'' if usual is None else f'as {usual} is, '}not {baud}"
+        )
     return cycles
+
+
+def _cycles(clock_mhz: float, baud: int) -> int | None:
+    cycles = round(clock_mhz * 1e6 / baud)
+    off = cycles < _FEWEST or abs(clock_mhz * 1e6 / cycles / baud - 1) > _OFF
+    return None if off else cycles

@@ -76,6 +76,8 @@ class BuildReport:
         Speed grade.
     clock_mhz : float
         Clock that the bitstream's PLL makes.
+    baud : int
+        Bits per second of its serial line.
     fmax_mhz : float
         Highest clock of the placed and routed design, by nextpnr's static timing analysis.
     logic, flip_flops, block_rams, multipliers : Usage
@@ -100,6 +102,7 @@ class BuildReport:
     package: str
     speed: int
     clock_mhz: float
+    baud: int
     fmax_mhz: float
     logic: Usage
     flip_flops: Usage
@@ -124,7 +127,7 @@ class BuildReport:
         return asdict(self) | {"timing_met": self.timing_met}
 
 
-def check(config: AcceleratorConfig, board: Board, *, clock_mhz: float, baud: int = BAUD) -> None:
+def check(config: AcceleratorConfig, board: Board, *, clock_mhz: float, baud: int) -> None:
     """Refuse at once what :func:`build` would refuse before any tool begins.
 
     Raises
@@ -174,7 +177,7 @@ def build(
     check(config, board, clock_mhz=clock_mhz, baud=baud)
     progress("Verilog")
     made = partial(_verilog, config, board, clock_mhz, baud)
-    return _build(made, board, out_dir, clock_mhz=clock_mhz, seed=seed, progress=progress)
+    return _build(made, board, out_dir, clock_mhz=clock_mhz, baud=baud, seed=seed, progress=progress)
 
 
 @lru_cache(maxsize=8)
@@ -197,7 +200,7 @@ def build_core(
 ) -> BuildReport:
     """As :func:`build`, of any component with one 32-bit stream ``i`` and one ``o``."""
     made = partial(board_verilog, core, board, clock_mhz=clock_mhz, baud=baud)
-    return _build(made, board, out_dir, clock_mhz=clock_mhz, seed=seed, progress=progress)
+    return _build(made, board, out_dir, clock_mhz=clock_mhz, baud=baud, seed=seed, progress=progress)
 
 
 def _build(
@@ -206,6 +209,7 @@ def _build(
     out_dir: Path,
     *,
     clock_mhz: float,
+    baud: int,
     seed: int,
     progress: Callable[[str], None],
 ) -> BuildReport:
@@ -218,7 +222,7 @@ def _build(
     fixed = [Path(floorplan.__file__).read_text()] if board.device in floorplan.DEVICES else []
     digest = hashlib.sha256(json.dumps([files, steps, tools, *fixed], sort_keys=True).encode()).hexdigest()
     folder = out_dir / digest[:16]
-    report = _found(folder)
+    report = _found(folder, baud)
     if report is not None:
         return report
     netlist = hashlib.sha256(json.dumps([files["board.v"], steps[0], tools, *fixed]).encode()).hexdigest()
@@ -249,6 +253,7 @@ def _build(
             package=board.package,
             speed=board.speed,
             clock_mhz=clock_mhz,
+            baud=baud,
             fmax_mhz=fmax,
             logic=used["TRELLIS_COMB"],
             flip_flops=used["TRELLIS_FF"],
@@ -266,19 +271,19 @@ def _build(
         sums = {"bitstream_sha256": _checksum(work / "board.bit"), "netlist_sha256": _checksum(work / "board.json")}
         record = asdict(report) | sums | {"netlist": netlist}
         write_file(work / "build.json", json.dumps(record, indent=1, default=str).encode())
-        return _put(work, folder) or report
+        return _put(work, folder, baud) or report
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _put(work: Path, folder: Path) -> BuildReport | None:
+def _put(work: Path, folder: Path, baud: int) -> BuildReport | None:
     """Move a build to its place; the report of an equal one that is there already, which somebody may be reading.
 
     What is there and not whole makes room.
     """
     work.chmod(0o755)
     with FileLock(folder.parent / ".lock"):
-        found = _found(folder)
+        found = _found(folder, baud)
         if found is None:
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as aside:
                 if folder.exists():
@@ -379,8 +384,8 @@ def run_tool(stage: str, command: list[str], work: Path, failed: Path) -> None:
     raise BuildError(f"{stage}: {command[0]} failed with code {code}: {last_error(text)}; log: {failed}")
 
 
-def _found(folder: Path) -> BuildReport | None:
-    """The report of an earlier build, if it is whole."""
+def _found(folder: Path, baud: int) -> BuildReport | None:
+    """The report of an earlier build, if it is whole; its rate may differ where cycles per bit do not."""
     try:
         record = json.loads((folder / "build.json").read_text())
         if record.pop("bitstream_sha256") != _checksum(folder / "board.bit"):
@@ -391,7 +396,7 @@ def _found(folder: Path) -> BuildReport | None:
             record[name] = Usage(**record[name])
         # The folder may have been moved since.
         places = {"bitstream": folder / "board.bit", "log": folder / "build.log"}
-        return BuildReport(**record | places | {"cached": True})
+        return BuildReport(**record | places | {"baud": baud, "cached": True})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

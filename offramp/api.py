@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from fpga.boards import BAUD
 from fpga.boards import board as board_of
 from fpga.build import BuildReport
 from fpga.build import build as build_bitstream
@@ -142,18 +143,24 @@ def verify(program: Program, images: np.ndarray, *, simulator: str = "verilator"
 
 
 def build(
-    config: str | AcceleratorConfig = "single", board: str = "ulx3s-25f", *, clock_mhz: float = 50.0, seed: int = 0
+    config: str | AcceleratorConfig = "single",
+    board: str = "ulx3s-25f",
+    *,
+    clock_mhz: float = 50.0,
+    baud: int = BAUD,
+    seed: int = 0,
 ) -> BuildReport:
     """The bitstream of a config, from the cache if it was built before.
 
     Raises
     ------
     ValueError
-        When config or board are unknown, or the PLL can't make the clock.
+        When config or board are unknown, or the PLL can't make the clock, or the clock the baud rate.
     BuildError
         When the device is too small or a tool fails.
     """
-    return build_bitstream(_config(config), board_of(board), cache_root() / "fpga", clock_mhz=clock_mhz, seed=seed)
+    place = cache_root() / "fpga"
+    return build_bitstream(_config(config), board_of(board), place, clock_mhz=clock_mhz, baud=baud, seed=seed)
 
 
 def _config(config: str | AcceleratorConfig) -> AcceleratorConfig:

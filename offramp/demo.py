@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from fpga.boards import BAUD
 from fpga.boards import board as board_of
 from fpga.build import check
 from fpga.throughput import throughput
@@ -49,6 +48,8 @@ class Settings:
         Names.
     clock_mhz : float
         Clock that the bitstream's PLL makes.
+    baud : int
+        Bits per second of its serial line.
     bitstream : bool
         Whether one is built; without it there is no clock, and no throughput.
     seed : int
@@ -67,6 +68,7 @@ class Settings:
     config: str
     board: str
     clock_mhz: float
+    baud: int
     seed: int
     out: Path
     images: int = 16
@@ -106,7 +108,7 @@ def run(settings: Settings, terminal: Terminal) -> dict[str, Any]:
     """
     config = preset(settings.config)
     if settings.bitstream:
-        check(config, board_of(settings.board), clock_mhz=settings.clock_mhz)
+        check(config, board_of(settings.board), clock_mhz=settings.clock_mhz, baud=settings.baud)
     begin = time.monotonic()
     job = _Job(settings, terminal)
     what = settings.model or settings.data
@@ -153,7 +155,7 @@ def run(settings: Settings, terminal: Terminal) -> dict[str, Any]:
 def _build_command(settings: Settings) -> list[str]:
     return [
         *("build", "--config", settings.config, "--board", settings.board, "--clock", str(settings.clock_mhz)),
-        *("--seed", str(settings.seed), "--out", str(settings.out)),
+        *("--baud", str(settings.baud), "--seed", str(settings.seed), "--out", str(settings.out)),
     ]
 
 
@@ -251,7 +253,7 @@ def _delivered(
         return {"board": None, "core_images_per_second_at_fmax": None}
     board = throughput(
         ran.network.input.shape, float(found.cycles.mean()), back_to_back=found.back_to_back,
-        clock_mhz=built["clock_mhz"], baud=BAUD,
+        clock_mhz=built["clock_mhz"], baud=built["baud"],
     )  # fmt: skip
     faster = built["fmax_mhz"] / built["clock_mhz"]
     return {

@@ -17,6 +17,7 @@ __all__ = [
     "MOST_SEED",
     "SIZES",
     "Audit",
+    "Baud",
     "BoardName",
     "Clock",
     "ConfigName",
@@ -190,6 +191,7 @@ BoardName = Annotated[str, typer.Option(help="Board to build for.")]
 Clock = Annotated[
     float, ranged(*CLOCKS_MHZ, "Clock of the bitstream, MHz; the board's PLL must be able to make it.", float)
 ]
+Baud = Annotated[int, ranged(1200, 12_000_000, "Bits per second of the bitstream's serial line.")]
 Deadline = Annotated[
     int,
     ranged(

@@ -249,10 +249,18 @@ def verification_images(
 
 
 def bitstream(
-    config: AcceleratorConfig, board_name: str, out: Path, *, clock_mhz: float, seed: int, progress: Any = None
+    config: AcceleratorConfig,
+    board_name: str,
+    out: Path,
+    *,
+    clock_mhz: float,
+    baud: int,
+    seed: int,
+    progress: Any = None,
 ) -> BuildReport:
     """Build the config's bitstream, or find it among earlier builds, and put it into ``out/<board>.bit``."""
     options = {"progress": progress} if progress else {}
-    report = build(config, board(board_name), cache_root() / "fpga", clock_mhz=clock_mhz, seed=seed, **options)
+    place = cache_root() / "fpga"
+    report = build(config, board(board_name), place, clock_mhz=clock_mhz, baud=baud, seed=seed, **options)
     write_file(out / f"{board_name}.bit", report.bitstream.read_bytes())
     return report

@@ -39,7 +39,6 @@ _Simulated = Annotated[
     bool, typer.Option("--simulated", help="A simulated board instead: the RTL on Verilator, with its serial line.")
 ]
 _Clock = Annotated[float, options.ranged(*CLOCKS_MHZ, "Clock of the bitstream, MHz.", float)]
-_Baud = Annotated[int, options.ranged(1200, 12_000_000, "Bits per second of the bitstream's serial line.")]
 _Noise = Annotated[
     float,
     options.ranged(
@@ -115,7 +114,7 @@ def run(
         ),
     ] = None,
     clock: _Clock = 50.0,
-    baud: _Baud = BAUD,
+    baud: options.Baud = BAUD,
     seed: options.Seed = 0,
     json: options.Json = None,
     request: "ModelRequest",
@@ -160,7 +159,7 @@ def bench(
     data: AnyData = None,
     images: options.Count = 100,
     clock: _Clock = 50.0,
-    baud: _Baud = BAUD,
+    baud: options.Baud = BAUD,
     seed: options.Seed = 0,
     json: options.Json = None,
     request: "ModelRequest",
@@ -192,7 +191,7 @@ def selftest(
     images: options.Count = _SIMULATED_IMAGES,
     noise: _Noise = 0.0,
     clock: _Clock = 50.0,
-    baud: _Baud = BAUD,
+    baud: options.Baud = BAUD,
     seed: options.Seed = 0,
     json: options.Json = None,
 ) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fpga.boards import BAUD
 from offramp import options
 from offramp.commands.common import OUT, next_step
 from offramp.console import Terminal, results
@@ -20,6 +21,7 @@ def demo(
     config: options.ConfigName = "single",
     board: options.BoardName = "ulx3s-25f",
     clock: options.Clock = 50.0,
+    baud: options.Baud = BAUD,
     model: Annotated[
         str | None, typer.Option(help="zoo:NAME instead of training and compressing.", show_default="none")
     ] = None,
@@ -55,8 +57,8 @@ def demo(
 
     terminal = Terminal()
     settings = Settings(
-        data=data, root=data_dir, config=config, board=board, clock_mhz=clock, seed=seed, out=out,
-        images=images, attacked=attacked, model=model, bitstream=bitstream,
+        data=data, root=data_dir, config=config, board=board, clock_mhz=clock, baud=baud, seed=seed,
+        out=out, images=images, attacked=attacked, model=model, bitstream=bitstream,
     )  # fmt: skip
     result = run(settings, terminal)
     with terminal.stage("8/8 table, JSON file, report"):

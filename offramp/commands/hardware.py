@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fpga.boards import BAUD
 from hw.config import preset
 from offramp import options
 from offramp.commands.common import OUT, finish, next_step, show
@@ -66,6 +67,7 @@ def build(
     config: AnyConfig = None,
     board: options.BoardName = "ulx3s-25f",
     clock: options.Clock = 50.0,
+    baud: options.Baud = BAUD,
     seed: options.Seed = 0,
     seeds: Annotated[
         int,
@@ -107,7 +109,13 @@ def build(
 
         def built(chosen: int) -> "BuildReport":
             return stages.bitstream(
-                preset(config), board, out, clock_mhz=clock, seed=chosen, progress=lambda name: step(0, 0, name)
+                preset(config),
+                board,
+                out,
+                clock_mhz=clock,
+                baud=baud,
+                seed=chosen,
+                progress=lambda name: step(0, 0, name),
             )
 
         report = built(seed)
@@ -115,7 +123,7 @@ def build(
         if seeds > 1:
             from offramp.measure.seeds import clocks_of
 
-            clocks |= clocks_of(config, board, clock, range(seed + 1, seed + seeds), step)
+            clocks |= clocks_of(config, board, clock, baud, range(seed + 1, seed + seeds), step)
             report = built(max(clocks, key=clocks.__getitem__))
     result = report.to_dict()
     show([*tables.build_rows(result), *tables.seed_rows(clocks), ("file", str(out / f"{board}.bit"))])

@@ -5,7 +5,6 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from fpga.boards import BAUD
 from offramp.report.columns import Columns
 from offramp.report.units import count, percent, points, storage, usage
 
@@ -101,11 +100,13 @@ def measurements(inputs: dict[str, dict[str, Any]]) -> Columns:
 def build_rows(built: dict[str, Any]) -> list[tuple[str, str]]:
     """A bitstream's figures (:meth:`fpga.build.BuildReport.to_dict`) by name."""
     device = f"{built['board']}: ECP5 {built['device']}, {built['package']}, speed grade {built['speed']}"
+    # Records of before --baud have none.
+    line = [("serial link", f"{built['baud']:,} baud")] if "baud" in built else []
     return [
         ("bitstream for", device),
         ("highest clock", f"{built['fmax_mhz']:.1f} MHz, placed and routed (seed {built['seed']})"),
         ("clock of its PLL", f"{built['clock_mhz']:g} MHz{'' if built['timing_met'] else ': TIMING NOT MET'}"),
-        ("serial link", f"{BAUD:,} baud"),
+        *line,
         ("logic cells", usage(built["logic"])),
         ("flip-flops", usage(built["flip_flops"])),
         ("block RAMs", usage(built["block_rams"])),

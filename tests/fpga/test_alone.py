@@ -71,6 +71,7 @@ def _report(seed: int, fmax: float) -> BuildReport:
         package="CABGA381",
         speed=6,
         clock_mhz=100.0,
+        baud=1_000_000,
         fmax_mhz=fmax,
         logic=use,
         flip_flops=use,

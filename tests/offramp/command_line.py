@@ -27,7 +27,7 @@ COMMANDS = {
     "exit": {"--after", "--data", "--config", "--grid", "--exit-loss", "--output", "--seed", "--json"},
     "diff": {"--config", "--data", "--data-dir", "--seed", "--json"},
     "generate": {"--config", "--name", "--output", "--seed", "--json"},
-    "build": {"--config", "--board", "--clock", "--seed", "--seeds", "--out", "--json"},
+    "build": {"--config", "--board", "--clock", "--baud", "--seed", "--seeds", "--out", "--json"},
     "info": {"--seed", "--json"},
     "zoo": {
         *("--add", "--method", "--measure", "--timing", "--config"),
@@ -50,6 +50,7 @@ COMMANDS = {
         "--config",
         "--board",
         "--clock",
+        "--baud",
         "--images",
         "--model",
         "--seed",

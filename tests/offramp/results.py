@@ -14,6 +14,7 @@ BUILD = {
     "package": "CABGA381",
     "speed": 6,
     "clock_mhz": 50.0,
+    "baud": 1_000_000,
     "fmax_mhz": 80.0,
     "timing_met": True,
     "logic": {"used": 9000, "available": 24288},

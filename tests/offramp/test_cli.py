@@ -244,13 +244,17 @@ def test_generate_writes_the_files_of_a_core(tmp_path):
 def test_build_names_files_relative_to_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "build"))
-    for found in (False, True):
+    # Both rates are 25 cycles a bit: one design.
+    for found, baud in ((False, 1_000_000), (True, 1_010_000)):
+        arguments = ("build", "--config", "tiny", "--clock", 25, "--baud", baud)
         with quick_tools(tmp_path / f"tools-{found}"):
-            assert run("build", "--config", "tiny", "--out", tmp_path / "out", "--json", "built.json")[1] == 0
+            text, code = run(*arguments, "--out", tmp_path / "out", "--json", "built.json")
+        assert code == 0
+        assert f"{baud:,} baud" in text
         result = json.loads(Path("built.json").read_text())
         built, folder = result["build"], f"build/fpga/{result['build']['digest'][:16]}"
         assert (built["bitstream"], built["log"]) == (f"{folder}/board.bit", f"{folder}/build.log")
-        assert (result["file"], built["cached"]) == ("out/ulx3s-25f.bit", found)
+        assert (result["file"], built["cached"], built["baud"]) == ("out/ulx3s-25f.bit", found, baud)
 
 
 @pytest.mark.parametrize("equal", [(True, True), (False, True), (True, False)])

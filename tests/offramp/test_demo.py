@@ -24,6 +24,8 @@ from tests.fpga.tools import quick_tools
 
 #: A clock in MHz that a PLL can make, and for which the design of the quick tools is too slow.
 TOO_FAST = 75.0
+#: A rate of the serial link that isn't the usual one.
+SLOW_LINE = 115_200
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +38,8 @@ def cache(tmp_path_factory):
     """A cache with the simulator as it is, and the bitstreams that the demo will look for."""
     cache = tmp_path_factory.mktemp("cache")
     with quick_tools(cache / "tools"):
-        for clock in (50.0, TOO_FAST):
-            build(preset("tiny"), board("ulx3s-25f"), cache / "fpga", clock_mhz=clock, seed=0)
+        for clock, baud in ((50.0, BAUD), (TOO_FAST, SLOW_LINE)):
+            build(preset("tiny"), board("ulx3s-25f"), cache / "fpga", clock_mhz=clock, baud=baud, seed=0)
     simulator = simulators.build(preset("tiny"))
     (cache / simulator.name).symlink_to(simulator)
     return cache
@@ -165,7 +167,7 @@ def test_a_network_of_the_zoo_without_exits_on_a_clock_that_is_too_fast(result, 
     monkeypatch.setattr(zoo, "load", lambda entry: found)
     path = tmp_path / "result.json"
     arguments = ("demo", "--model", "zoo:plain", "--config", "tiny", "--images", "2", "--attacked", "8")
-    more = ("--clock", str(TOO_FAST), "--out", str(tmp_path), "--json", str(path))
+    more = ("--clock", str(TOO_FAST), "--baud", str(SLOW_LINE), "--out", str(tmp_path), "--json", str(path))
     monkeypatch.setattr(sys, "argv", ["offramp", *arguments, *more])
     with pytest.raises(SystemExit) as end:
         cli.main()
@@ -174,6 +176,7 @@ def test_a_network_of_the_zoo_without_exits_on_a_clock_that_is_too_fast(result, 
     assert made["verify"]["values_equal"]
     assert made["verify"]["cycles_equal"]
     assert not made["build"]["timing_met"]
+    assert made["build"]["baud"] == made["inputs"]["clean"]["board"]["baud"] == SLOW_LINE
     assert set(made["inputs"]) == set(result["inputs"])
     assert made["inputs"]["slowdown"]["cycles"]["mean"] > made["inputs"]["clean"]["cycles"]["mean"]
     shown, report = capsys.readouterr().out, (tmp_path / "report.html").read_text()
@@ -181,6 +184,7 @@ def test_a_network_of_the_zoo_without_exits_on_a_clock_that_is_too_fast(result, 
         assert text not in shown + report
     assert "pruning brings" in shown
     for text in (shown, report):
+        assert "115,200 baud" in text
         assert "75 MHz: TIMING NOT MET" in text
 
 
@@ -214,7 +218,8 @@ def test_the_bitstream_can_be_left_out(result, folder, tmp_path, monkeypatch, ca
     [
         (("--board", "ulx4"), "board must be one of ulx3s-12f, .*, colorlight-i5, not 'ulx4'"),
         (("--clock", "51.37"), "ulx3s-25f: the clock must be a frequency its PLL can make, .* not 51.37 MHz"),
-        (("--clock", "3.125"), "baud must be within 2 % of 3.125 MHz / n with n of at least 8, not 3000000"),
+        (("--clock", "25"), "baud must be within 2 % of 25 MHz / n with n of at least 8, as 1000000 is, not 3000000"),
+        (("--baud", "9000000"), "baud must be within 2 % of 50 MHz / n .*, as 3000000 is, not 9000000"),
         (("--config", "tiny,loader=2"), "ulx3s-25f: no memory to read lists from: loader must be 0, not 2"),
     ],
 )

@@ -38,8 +38,8 @@ def _adaptive(found: Lowering, node: fx.Node, what: str) -> tuple[Map, tuple[int
     if any(len(windows) != 1 for windows in each) or any(map(operator.gt, counts, whole)):
         near = tuple(_nearest(size, count) for size, count in zip(whole, counts, strict=True))
         raise ValueError(
-            f"{found.place(node)}: {what} must give sizes of at most the map's {whole}, for which all windows are equal, "
-            f"not {counts}: the nearest are {near}"
+            f"{found.place(node)}: {what} must give sizes of at most the map's {whole}, for which all windows are "
+            f"equal, not {counts}: the nearest are {near}"
         )
     (height, down), (width, right) = (windows.pop() for windows in each)
     return source, (height, width), (down, right)

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from fpga.boards import board
+from fpga.boards import BAUD, board
 from fpga.build import build
 from hw.config import preset
 from offramp.measure import seeds
@@ -53,19 +53,20 @@ def begun(monkeypatch):
 def test_as_many_at_once_as_there_are_cores(begun):
     builds, running, most = begun
     steps = []
-    found = clocks_of("tiny", "ulx3s-25f", 40.0, range(4, 11), lambda *step: steps.append(step))
+    found = clocks_of("tiny", "ulx3s-25f", 40.0, 1_000_000, range(4, 11), lambda *step: steps.append(step))
     assert found == {seed: 50.0 + seed for seed in range(4, 11)}
     assert [build.seed for build in builds] == list(found)
     assert max(most) == 3
     assert running == set()
-    assert builds[0].arguments[:7] == ["build", "--config", "tiny", "--board", "ulx3s-25f", "--clock", "40.0"]
+    asked = "build --config tiny --board ulx3s-25f --clock 40.0 --baud 1000000 --seed 4 --out"
+    assert builds[0].arguments[:-1] == asked.split()
     assert steps[-1] == (7, 7, "seeds placed and routed")
 
 
 def test_a_failure_ends_the_others(begun):
     builds, running, _ = begun
     with pytest.raises(ValueError, match=r"it does not fit$"):
-        clocks_of("tiny", "ulx3s-25f", 40.0, range(11, 16))
+        clocks_of("tiny", "ulx3s-25f", 40.0, 1_000_000, range(11, 16))
     assert running == set()
     assert len(builds) == 3
 
@@ -76,4 +77,4 @@ def test_builds_are_commands_of_their_own_and_found_in_the_cache(tmp_path, monke
     with quick_tools(tmp_path / "tools"):
         for seed in (3, 4):
             build(preset("tiny"), board("ulx3s-25f"), tmp_path / "fpga", clock_mhz=50.0, seed=seed)
-    assert clocks_of("tiny", "ulx3s-25f", 50.0, (3, 4)) == {3: 63.0, 4: 64.0}
+    assert clocks_of("tiny", "ulx3s-25f", 50.0, BAUD, (3, 4)) == {3: 63.0, 4: 64.0}

@@ -7,6 +7,7 @@
 Every input of the unit comes from a flip-flop and every output goes to one, so the slowest path is the unit's own.
 """
 
+import hashlib
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from amaranth.lib.wiring import In, Out
 from fpga.boards import BAUD, Board
 from fpga.build import BuildReport, build_core
 from hw.config import AcceleratorConfig
+from hw.rtl.verilog import convert
 from hw.rtl.verilog_platform import ports_of
 
-__all__ = ["Alone", "ClockRecord", "core_alone", "core_clocks"]
+__all__ = ["Alone", "ClockRecord", "check_no_slower", "core_alone", "core_clocks", "core_digest"]
 
 _WORD = 32
 #: Clock that is asked for: of the bitstream's PLL only, nextpnr makes everything as fast as it can.
@@ -83,10 +85,14 @@ class ClockRecord:
     Attributes
     ----------
     builds : tuple of BuildReport
-        One for each seed.
+        One for each seed, one or more.
     """
 
     builds: tuple[BuildReport, ...]
+
+    def __post_init__(self) -> None:
+        if not self.builds:
+            raise ValueError("seeds must be one or more, not none")
 
     @property
     def median_mhz(self) -> float:
@@ -114,6 +120,24 @@ def core_alone(config: AcceleratorConfig) -> Alone:
     from hw.rtl.core.core import Core
 
     return Alone(Core(config), "core_0")
+
+
+def core_digest(config: AcceleratorConfig) -> str:
+    """SHA-256 of the Verilog of :func:`core_alone`: a record with another is of another core."""
+    return hashlib.sha256(convert(core_alone(config), "core").encode()).hexdigest()
+
+
+def check_no_slower(found: ClockRecord, recorded: dict[str, Any]) -> None:
+    """Refuse a median below that of a record (:meth:`ClockRecord.to_dict`).
+
+    Raises
+    ------
+    ValueError
+        Naming both.
+    """
+    least = recorded["median_mhz"]
+    if found.median_mhz < least:
+        raise ValueError(f"the median must be at least the record's {least} MHz, not {found.median_mhz} MHz")
 
 
 def core_clocks(config: AcceleratorConfig, board: Board, seeds: Sequence[int], out_dir: Path) -> ClockRecord:

@@ -54,8 +54,8 @@ _MANY = 4
 #: share two resets, the two of a slice everything: with hundreds of small groups nextpnr finds no place for the last
 #: flip-flops of a device that is three quarters full.
 _CLOCK_ENABLED, _RESET = 8, 40
-#: Picoseconds of logic between flip-flops that synthesis may take, wires aside: with more than it needs it makes
-#: everything as fast as it can, and a PE a tenth larger.
+#: Picoseconds that abc9 may take between flip-flops, wires aside: where logic is faster, it saves cells instead. Where
+#: it is told too few, it makes everything as fast as it can, and a PE takes a tenth more cells.
 _LOGIC_DELAY = 2000
 #: Flip-flops of the ECP5, as Yosys' own ``synth_ecp5`` (0.70, stage ``map_ffs``) names them to ``dfflegalize``.
 _FLIP_FLOPS = ("$_DFF_?_ 01", "$_DFF_?P?_ r", "$_SDFF_?P?_ r", "$_DFFE_??_ 01", "$_DFFE_?P??_ r", "$_SDFFE_?P??_ r")

@@ -131,7 +131,7 @@ def affine(
     """
     factors = before.scale * np.abs(gain) / after.scale
     least = np.exp2(np.ceil(np.log2(np.clip(_LARGEST * factors, 1, _LARGEST))))
-    tried = np.clip(least + np.arange(_LARGEST)[:, None], 1, 127)
+    tried = np.minimum(least + np.arange(_LARGEST)[:, None], 127)
     steps = np.where(gain == 0, after.scale, before.scale * np.abs(gain) / tried)
     off = np.abs(offset - steps * np.rint(offset / steps))
     weight, units = (np.take_along_axis(each, off.argmin(axis=0)[None], axis=0)[0] for each in (tried, steps))

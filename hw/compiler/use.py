@@ -180,7 +180,7 @@ def _fullest(scheduled: Scheduled) -> tuple[int, list[tuple[int, int]]]:
         found = dict.fromkeys(range(config.cores), (0, 0))
         for share, done in zip(work.shares, work.schedules, strict=True):
             if not size:
-                begin, words = first[share.part.core], 1 if done.cuts is None else 2
+                begin, words = first[share.part.core], done.pointer_words
                 found[share.part.core] = words * begin, words * (begin + len(done.lists))
         for core, each in found.items():
             pointers[core].append(each)

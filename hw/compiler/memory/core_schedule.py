@@ -108,16 +108,21 @@ class CoreSchedule:
     depthwise: bool = False
     cuts: np.ndarray | None = field(default=None, repr=False)
 
+    @property
+    def pointer_words(self) -> int:
+        """Words of a list's pointer: its address is a multiple of so many, and its list's number that multiple."""
+        return 1 if self.cuts is None else 2
+
     def add_lists(self, store: ListStore) -> int:
-        """Add the layer's lists to a store; returns the number of the first: of its words, or of pairs of them."""
+        """Add the layer's lists to a store; returns the number of the first."""
+        store.align(self.pointer_words)
+        first = len(store) // self.pointer_words
         if self.cuts is None:
-            first = len(store)
             for parts in self.lists:
                 store.append(parts, self.name)
-            return first
-        first = len(store) // 2 + len(store) % 2
-        for parts, cuts in zip(self.lists, self.cuts, strict=True):
-            store.append_split(parts, cuts, self.name)
+        else:
+            for parts, cuts in zip(self.lists, self.cuts, strict=True):
+                store.append_split(parts, cuts, self.name)
         return first
 
     def row_fields(self, accumulators: int) -> list[dict[str, int]]:

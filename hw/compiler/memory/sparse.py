@@ -32,6 +32,11 @@ class ListStore:
     def __len__(self) -> int:
         return len(self._lists)
 
+    def align(self, words: int) -> None:
+        """Add empty lists until the next pointer's address is a multiple of ``words``."""
+        while len(self._lists) % words:
+            self._lists.append([""] * self._config.pes)
+
     def append_split(self, entries: Sequence[np.ndarray], cuts: np.ndarray, name: str) -> None:
         """Add the next list as a split one: its pointer gets an even address, and its cuts stand behind it.
 
@@ -45,11 +50,10 @@ class ListStore:
         ValueError
             When a PE's part is longer than a pointer can say.
         """
-        if len(self._lists) % 2:
-            self._lists.append([""] * self._config.pes)
+        self.align(2)
         self.append(entries, name)
         self._cuts[len(self._lists)] = pack_cuts(cuts[:, 0], cuts[:, 1], self._config)
-        self._lists.append([""] * self._config.pes)
+        self.align(2)
 
     def append(self, entries: Sequence[np.ndarray], name: str) -> None:
         """Add the next list.

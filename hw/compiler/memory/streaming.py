@@ -17,6 +17,7 @@ from hw.config import AcceleratorConfig
 from hw.program.bits import words_of
 from hw.program.chunks import ChunkRows, pack_chunk, rows_of
 from hw.program.isa import MAX_CHUNKS, Chunk
+from hw.program.list_memory import moved_pointers
 from hw.rules import ShortageError
 
 __all__ = ["CommandLists", "ListPlan", "all_resident", "streamed"]
@@ -61,13 +62,21 @@ class _Overlay:
     ----------
     groups : list of (cores, uint32 array (rows, PEs), int)
         Cores with equal lists, their words, and how many of those are pointers.
+    pointer_words : int
+        Words of a pointer; the lists' address must be a multiple.
     """
 
     groups: list[tuple[tuple[int, ...], np.ndarray, int]]
+    pointer_words: int
 
     @property
     def size(self) -> int:
         return max((len(words) for _, words, _ in self.groups), default=0)
+
+    @property
+    def resident_words(self) -> int:
+        """The most that it adds to the lists that stay: with the words before it that its address may need."""
+        return self.size + self.pointer_words - 1
 
     def beats(self, config: AcceleratorConfig) -> int:
         """To read it as one chunk."""
@@ -77,8 +86,7 @@ class _Overlay:
         """The rows at their place."""
         found = []
         for cores, words, pointers in self.groups:
-            moved = words.copy()
-            moved[:pointers] += np.where(moved[:pointers] >> config.start_bits, base, 0).astype(np.uint32)
+            moved = np.concatenate([moved_pointers(words[:pointers], base, config), words[pointers:]])
             found.append(ChunkRows(cores=cores, address=base, words=moved))
         return found
 
@@ -125,7 +133,8 @@ def _overlay(command: CommandLists, config: AcceleratorConfig) -> _Overlay:
         size = max(len(words) for words in packed)
         words = np.stack([np.pad(words, (0, size - len(words))) for words in packed], axis=1)
         groups.setdefault(words.tobytes(), ([], words, len(stores[core])))[0].append(core)
-    return _Overlay([(tuple(cores), words, pointers) for cores, words, pointers in groups.values()])
+    pointer_words = max((work.pointer_words for work in command.values()), default=1)
+    return _Overlay([(tuple(cores), words, pointers) for cores, words, pointers in groups.values()], pointer_words)
 
 
 class _Arrangement:
@@ -172,17 +181,20 @@ class _Arrangement:
             now = max(now, self._ends[after]) + count * beats_per_word
         return now
 
-    def add(self, cycles: float, size: int, beats: int) -> bool:
-        """Append a command, with an overlay unless its size is 0; returns whether there is room."""
+    def add(self, cycles: float, overlay: _Overlay | None) -> bool:
+        """Append a command, with the overlay that it reads, if any; returns whether there is room."""
         start = self._ends[-1]
-        if size:
-            highest = self._config.list_words - size
+        if overlay is not None and (size := overlay.size):
+            unit, beats = overlay.pointer_words, overlay.beats(self._config)
+            highest = (self._config.list_words - size) // unit * unit
             if highest < self._resident:
                 return False
             edges = np.flatnonzero(np.diff(self._after)) + 1
-            bases = {self._resident, highest, *(edge for edge in edges.tolist()), *(edges - size).tolist()}
+            behind, before = -(-np.append(edges, self._resident) // unit) * unit, (edges - size) // unit * unit
             best = None
-            for base in sorted(base for base in bases if self._resident <= base <= highest):
+            for base in sorted({highest, *behind.tolist(), *before.tolist()}):
+                if not self._resident <= base <= highest:
+                    continue
                 after, times, words = self._pieces_at(base, size)
                 found = (self._arrival(times, words, beats / size), int(times[-1]), base)
                 if best is None or found < best[0]:
@@ -209,8 +221,7 @@ def _arrange(
     """The arrangement with these commands' lists in memory throughout, in so many words; None without room."""
     found = _Arrangement(words, pieces, config)
     for number, (overlay, time) in enumerate(zip(overlays, cycles, strict=True)):
-        size = 0 if number in resident else overlay.size
-        if not found.add(time, size, overlay.beats(config)):
+        if not found.add(time, None if number in resident else overlay):
             return None
     return found
 
@@ -224,16 +235,17 @@ def _choose(overlays: list[_Overlay], cycles: Sequence[float], config: Accelerat
     while True:
         best = None
         for number, overlay in enumerate(overlays):
-            if number in resident or not overlay.size or words + overlay.size > config.list_words:
+            more = words + overlay.resident_words
+            if number in resident or not overlay.size or more > config.list_words:
                 continue
-            arranged = _arrange(overlays, cycles, resident | {number}, words + overlay.size, _PIECES, config)
+            arranged = _arrange(overlays, cycles, resident | {number}, more, _PIECES, config)
             if arranged is not None and (best is None or arranged.cycles < best[0]):
                 best = (arranged.cycles, number)
         if best is None or best[0] >= least:
             return resident
         least = best[0]
         resident.add(best[1])
-        words += overlays[best[1]].size
+        words += overlays[best[1]].resident_words
 
 
 def streamed(
@@ -297,7 +309,7 @@ def _emit(
             first.append(first_lists[number])
         else:
             base, after = place
-            first.append(dict.fromkeys(command, base))
+            first.append({core: base // work.pointer_words for core, work in command.items()})
             for time in np.unique(after).tolist():
                 rows = [part for segment in overlays[number].at(base, config) for part in _some(segment, after == time)]
                 if rows:

@@ -97,6 +97,27 @@ def test_lists_are_split_where_memory_is_short():
         compile_network(net, CONFIG.replace(cores=4, pes=8, list_words=1024))
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_split_lists_are_read_during_the_run(seed, monkeypatch):
+    """Those of layers with lists of either kind take turns in the same words, at addresses from 0 on and others."""
+    maker = NetworkMaker(np.random.default_rng(seed), (6, 5, 9))
+    here = maker.conv(INPUT, 24, (3, 3), pads=(1, 1, 1, 1), density=0.5)
+    for _ in range(3):
+        here = maker.conv(here, 24, (3, 3), pads=(1, 1, 1, 1), density=0.5)
+        here = maker.conv(here, 24, (1, 1), density=0.5)
+    maker.head(maker.pool(here), 3)
+    net = maker.network("net")
+    only(monkeypatch, split=True)
+    program = compile_network(net, CONFIG.replace(list_words=2048, loader=1))
+    read = [chunk.segments[0].address for chunk in program.decoded.chunks]
+    layers = zip(split_layers(program)[0], program.decoded.layers, strict=True)
+    assert {split for split, layer in layers if layer.cores[0].source.first_list >= min(read)} == {False, True}
+    codes = random_codes(net, 2, seed)
+    assert_equals_golden(program, codes)
+    plain = compile_network(net, CONFIG.replace(list_words=8192))
+    np.testing.assert_array_equal(simulate(program, codes).products, simulate(plain, codes).products)
+
+
 @pytest.fixture(scope="module")
 def split_program():
     with pytest.MonkeyPatch.context() as monkeypatch:

@@ -8,6 +8,7 @@ import pytest
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.layers import select_of
+from hw.network.network import INPUT
 from hw.program.bits import words_of
 from hw.program.isa import Header
 from hw.program.link import MOST_PROGRAMS, Bundle, link
@@ -17,7 +18,7 @@ from sim import simulate
 from tests.hw.equality import assert_equals_golden
 from tests.hw.machine import Machine
 from tests.hw.partitions import only
-from tests.random_networks import random_codes, random_network, with_selects
+from tests.random_networks import NetworkMaker, random_codes, random_network, with_selects
 
 CONFIG = preset("tiny").replace(cores=2, list_words=4096, program_words=512, layer_words=1024)
 
@@ -118,6 +119,25 @@ def test_programs_with_split_lists_run_as_they_do_alone(monkeypatch):
         codes = random_codes(program.network, 2, number)
         assert_equals_golden(moved, codes)
         np.testing.assert_array_equal(simulate(moved, codes).layer_cycles, simulate(program, codes).layer_cycles)
+
+
+def test_a_program_that_reads_lists_is_loaded_alone(programs):
+    """Its lists image ends within a pair of words, and the first chunk begins there."""
+    maker = NetworkMaker(np.random.default_rng(0), (2, 2, 32))
+    here = maker.conv(INPUT, 96, (1, 1), density=0.5)
+    for _ in range(3):
+        here = maker.conv(here, 96, (1, 1), density=0.6)
+    maker.head(here, 3)
+    config = CONFIG.replace(cores=1, accumulators=64, list_words=2048, channel_words=512, loader=1)
+    program = compile_network(maker.network("net"), config)
+    resident = program.images["lists"].shape[1]
+    assert resident % 2
+    assert resident == program.decoded.chunks[0].segments[0].address
+    np.testing.assert_array_equal(link([program]).images["lists"], program.images["lists"])
+    with pytest.raises(
+        ValueError, match=r"^net reads lists during its runs: such a program must be loaded alone, not "
+    ):
+        link([program] * 2)
 
 
 def test_masks_move_along_and_other_selections_stay(selecting):

@@ -85,13 +85,14 @@ def test_a_layer_alone_may_be_too_large():
         compile_network(network, CONFIG.replace(loader=0))
 
 
-def command(entries: int, weight: int) -> CommandLists:
-    """A layer of core 0 alone with one list, of so many entries in each PE."""
+def command(entries: int, weight: int, *, split: bool = False) -> CommandLists:
+    """A layer of core 0 alone with one list, of so many entries in each PE; those of a split one are its first part."""
     part = np.stack([np.full(entries, weight), np.arange(entries)], axis=1)
     shape = {"top": 0, "column_major": False, "words": (0, 1), "steps": (1, 1), "block_step": 0, "slots": 1, "width": 1}
     lists = [[part] * CONFIG.pes]
-    work = CoreSchedule(name="layer", **shape, rows=(), blank_rows=0, columns=(), lists=lists, blocks=1, channels=1)
-    return {0: work}
+    cuts = np.full((1, CONFIG.pes, 2), entries) if split else None
+    tables = {"rows": (), "blank_rows": 0, "columns": (), "blocks": 1, "channels": 1}
+    return {0: CoreSchedule(name="layer", **shape, **tables, lists=lists, cuts=cuts)}
 
 
 @pytest.mark.parametrize(("entries", "fits"), [(62, True), (63, True), (64, False)])
@@ -119,6 +120,19 @@ def test_lists_that_stay_may_leave_just_enough(resident):
     plan = streamed(commands, [10.0] * len(sizes), 64, config)
     assert plan.lists.shape[1] == (64 if resident else 32)
     assert (len(plan.chunks) == 0) == resident
+
+
+@pytest.mark.parametrize(
+    ("entries", "cycles", "resident", "first"),
+    [(30, 100.0, 31, 16), (31, 100.0, 0, 15), (30, 1.0, 64, 1)],
+    ids=["31 words stay", "none do", "all do"],
+)
+def test_split_lists_begin_at_even_addresses(entries, cycles, resident, first):
+    """A list of 31 words, then a split one of 32 or 33, in a memory of 64; its number counts pairs of words."""
+    commands = [command(30, 1), command(entries, 2, split=True)]
+    plan = streamed(commands, [cycles] * 2, 64, CONFIG.replace(list_words=64))
+    assert plan.lists.shape[1] == resident
+    assert plan.first[1] == {0: first}
 
 
 def test_the_file_keeps_external_memory(tmp_path):

@@ -7,9 +7,6 @@ FRAME_BITS = 10
 WORD_BYTES = 4
 #: Rates that serial adapters make, fastest first. Every clock of a board can make the slowest.
 _USUAL = (3_000_000, 2_000_000, 1_000_000, 500_000, 115_200)
-#: Fewest clock cycles per bit that the receiver samples well, and how far a rate may be off, of the 5 % that 10 bits a
-#: frame allow for both ends.
-_FEWEST, _OFF = 8, 0.02
 
 
 def words_per_second(baud: int) -> float:
@@ -23,7 +20,8 @@ def bit_cycles(clock_mhz: float, baud: int) -> int:
     Raises
     ------
     ValueError
-        When the clock can't make the baud rate within 2 %; the message names the fastest usual one that it makes.
+        When the clock can't make the baud rate within 2 % (of the 5 % that 10 bits a frame allow for both ends); the
+        message names the fastest usual one that it makes.
     """
     if baud < 1:
         raise ValueError(f"baud must be a positive integer, not {baud}")
@@ -31,7 +29,7 @@ def bit_cycles(clock_mhz: float, baud: int) -> int:
     if cycles is None:
         usual = next((each for each in _USUAL if _cycles(clock_mhz, each) is not None), None)
         raise ValueError(
-            f"baud must be within {100 * _OFF:g} % of {clock_mhz:g} MHz / n with n of at least {_FEWEST}, "
+            f"baud must be within 2 % of {clock_mhz:g} MHz / n with n of at least 8, "
             f"{'' if usual is None else f'as {usual} is, '}not {baud}"
         )
     return cycles
@@ -39,5 +37,5 @@ def bit_cycles(clock_mhz: float, baud: int) -> int:
 
 def _cycles(clock_mhz: float, baud: int) -> int | None:
     cycles = round(clock_mhz * 1e6 / baud)
-    off = cycles < _FEWEST or abs(clock_mhz * 1e6 / cycles / baud - 1) > _OFF
+    off = cycles < 8 or abs(clock_mhz * 1e6 / cycles / baud - 1) > 0.02
     return None if off else cycles

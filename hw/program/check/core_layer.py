@@ -95,15 +95,19 @@ def check_core(
 
 
 def _check_parts(where: str, part: CoreLayer, config: AcceleratorConfig) -> None:
-    """Lists are split for all positions or for none, and each meets neighbouring parts."""
+    """Lists are split for all positions or for none; of split ones each position meets neighbouring parts, of others it
+    skips nothing.
+    """
     pairs = product({row.parts for row in part.rows}, {column.parts for column in part.columns})
     met = {parts for row, column in pairs for parts in (row & column, row, column)}
     require(
         met == {0} or (config.split_lists and not part.source.depthwise and met <= _NEIGHBOURS),
         f"{where}: parts of lists must be 0 everywhere, or with split lists neighbours, not {sorted(met)}",
     )
+    skipped = ({row.skip for row in part.rows} | {column.skip for column in part.columns}) - {0}
+    require(part.split or not skipped, f"{where}: skip must be 0 where lists aren't split, not {sorted(skipped)}")
     steps = {row.count for row in part.rows} - {0, 1}
-    require(met == {0} or not steps, f"{where}: an activation must have one split list, not {sorted(steps)}")
+    require(not part.split or not steps, f"{where}: an activation must have one split list, not {sorted(steps)}")
 
 
 def _check_rate(where: str, part: CoreLayer, config: AcceleratorConfig) -> None:
@@ -252,7 +256,8 @@ def _reached(
         starts, counts = unpack_parts(memory[pes, numbers], memory[pes, numbers + 1], parts[:, None], config)
         require(bool((counts >= 0).all()), f"{where}: the parts of a list must follow one another")
     ends = np.minimum(starts + counts, size)
-    if (wrong := (counts > 0) & ((starts + counts > size) | (lacking[ends] > lacking[starts]))).any():
+    lack = lacking[ends] > lacking[starts.clip(0, size)]
+    if (wrong := (counts > 0) & ((starts + counts > size) | lack)).any():
         beyond = numbers[wrong][:1]
         raise ValueError(f"{where}: list {beyond} points beyond the {size - lacking[-1]} words of lists then")
     starts, counts = starts.reshape(-1), counts.reshape(-1)

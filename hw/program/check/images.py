@@ -160,6 +160,11 @@ def _check_layer(
         len({part.source.depthwise for part in parts.values()}) == 1,
         f"{where}: depthwise must be the same in all cores that take part",
     )
+    split = [k for k, part in parts.items() if part.split]
+    require(
+        split in ([], [*parts]),
+        f"{where}: lists must be split in all cores that take part or in none, not in cores {split} of {[*parts]}",
+    )
     require(
         everywhere or (reach == {0} and config.neighbour_exchange),
         f"{where}: everywhere must be the same in all cores, and 1 with fewer than {EXCHANGE_ROUND}, "

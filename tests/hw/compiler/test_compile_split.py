@@ -8,7 +8,7 @@ import pytest
 from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig
 from hw.network.network import INPUT
-from hw.program.list_memory import pack_cuts, unpack_pointers
+from hw.program.list_memory import pack_cuts, pack_pointers, unpack_pointers
 from models.integer import golden
 from sim import simulate
 from tests.hw.changes import Changes
@@ -151,6 +151,20 @@ def move_cuts(words, number, _):
     words[number + 1] = pack_cuts(0, 0, CONFIG)
 
 
+def leave_memory(words, number, _):
+    words[number] = pack_pointers(CONFIG.list_words - 1, 9, CONFIG)
+    words[number + 1] = pack_cuts(9, 9, CONFIG)
+
+
+def unsplit(program):
+    """Images whose first core reads its lists of the first layer whole."""
+    images, core = program.images, program.decoded.layers[0].cores[0]
+    for table, entries in ((core.source.row_table, core.rows), (core.source.column_table, core.columns)):
+        words = [word for entry in entries for word in replace(entry, parts=0, skip=0).pack()]
+        images = Changes(program).memory(0, table, words, images)
+    return images
+
+
 def unmark(words, _, entries):
     words[entries] &= 0xFFFF
 
@@ -167,6 +181,13 @@ def mark(words, _, entries):
         (lambda p: changed_row(p, parts=0b111), "a product goes to an accumulator of no output|filled but never taken"),
         (lambda p: changed_row(p, skip=3), "its lists must hold the weights of the network, each once"),
         (lambda p: changed_lists(p, swap_cuts), "must follow one another"),
+        (lambda p: changed_lists(p, leave_memory), r"list \[\d+\] points beyond the \d+ words of lists then"),
+        (lambda p: Changes(p).row(1, 0, skip=2), r"skip must be 0 where lists aren't split, not \[2\]$"),
+        (lambda p: Changes(p).column(1, 0, skip=1), r"skip must be 0 where lists aren't split, not \[1\]$"),
+        (
+            unsplit,
+            r"lists must be split in all cores that take part or in none, not in cores \[1, 2, 3, 4, 5, 6, 7\] of ",
+        ),
         (lambda p: changed_lists(p, move_cuts), "lists must hold the weights|a product goes to|filled but never taken"),
         (lambda p: changed_lists(p, unmark), "a product goes to an accumulator of no output|filled but never taken"),
         (lambda p: changed_lists(p, mark), "its lists must hold the weights of the network, each once"),

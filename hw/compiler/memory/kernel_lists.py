@@ -26,7 +26,8 @@ class SameCells:
     ----------
     weights : int array (lists, PEs, cells)
     offsets : int array (lists or 1, 1, cells)
-        Accumulators, wrapped around, of split lists with the marks above; of one list they are all different.
+        Accumulators, wrapped around, of split lists with the marks above. Those of a list are all different, but for
+        split lists of a layer with a stride: there the kernel rows that meet different input rows may share some.
     parts : int
         Of split lists: cells of each part.
     """

@@ -18,21 +18,23 @@ def least_entries(expansion: Expansion, pe: int, config: AcceleratorConfig) -> i
     """Words that the entries of core 0, which has a part in every command, take at least in one of its PEs.
 
     Entries that stand somewhere already aren't stored again (:mod:`hw.compiler.memory.sparse`): a list may be part of
-    another, or of two that meet. But the entries of a list have different offsets. So of lists whose first entries
-    have the same offset, no one begins inside another: they begin at the same place, and one is the beginning of the
-    other, or have no word in common.
+    another, or of two that meet. Here every list is cut before each entry that has the offset of the list's first one;
+    there are several such only in split lists of a layer with a stride. A piece has the offset of its first entry in no
+    other, so of pieces with the same first offset no one begins inside another: they begin at the same place, and one
+    is the beginning of the other, or have no word in common.
     """
-    lists: dict[int, set[str]] = defaultdict(set)
+    pieces: dict[int, set[str]] = defaultdict(set)
     for (share, *_), inputs in expansion.layers():
         for cells in list_cells(share, inputs, config):
             weights = cells.weights[:, pe]
             offsets = np.broadcast_to(cells.offsets[:, 0], weights.shape)
             used = weights != 0
             chosen, text = offsets[used], entry_text(weights[used], offsets[used])
-            for start, end in pairwise([0, *np.cumsum(used.sum(axis=1)).tolist()]):
-                if start < end:
-                    lists[int(chosen[start])].add(text[start:end])
-    return max(map(_apart, lists.values()), default=0)
+            lengths = used.sum(axis=1)
+            firsts = np.repeat(chosen[(np.cumsum(lengths) - lengths)[lengths > 0]], lengths[lengths > 0])
+            for start, end in pairwise([*np.flatnonzero(chosen == firsts).tolist(), len(chosen)]):
+                pieces[int(chosen[start])].add(text[start:end])
+    return max(map(_apart, pieces.values()), default=0)
 
 
 def _apart(texts: Iterable[str]) -> int:

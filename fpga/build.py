@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from amaranth.lib import wiring
 from filelock import FileLock
@@ -36,6 +36,7 @@ __all__ = [
     "BuildReport",
     "build",
     "build_core",
+    "build_digest",
     "check",
     "repeated",
     "run_tool",
@@ -188,6 +189,20 @@ def _verilog(config: AcceleratorConfig, board: Board, clock_mhz: float, baud: in
     return board_verilog(Accelerator(config), board, clock_mhz=clock_mhz, baud=baud)
 
 
+def build_digest(
+    config: AcceleratorConfig, board: Board, *, clock_mhz: float, baud: int, seed: int, tools: dict[str, str]
+) -> str:
+    """What :func:`build` would report as its digest with tools of these versions; nothing is built.
+
+    Raises
+    ------
+    ValueError
+        As :func:`check`.
+    """
+    check(config, board, clock_mhz=clock_mhz, baud=baud)
+    return _planned(_verilog(config, board, clock_mhz, baud), board, seed, tools).digest
+
+
 def build_core(
     core: wiring.Component,
     board: Board,
@@ -203,6 +218,24 @@ def build_core(
     return _build(made, board, out_dir, clock_mhz=clock_mhz, baud=baud, seed=seed, progress=progress)
 
 
+class _Plan(NamedTuple):
+    """What a build is made of, and the digests of all of it and of what decides its netlist."""
+
+    files: dict[str, str]
+    steps: list[tuple[str, list[str]]]
+    digest: str
+    netlist: str
+
+
+def _planned(verilog: str, board: Board, seed: int, tools: dict[str, str]) -> _Plan:
+    files = {"board.v": verilog, "board.lpf": board.constraints()}
+    steps = _steps(board, seed, repeated(verilog))
+    fixed = [Path(floorplan.__file__).read_text()] if board.device in floorplan.DEVICES else []
+    every = json.dumps([files, steps, tools, *fixed], sort_keys=True)
+    netlist = json.dumps([verilog, steps[0], tools, *fixed])
+    return _Plan(files, steps, *(hashlib.sha256(text.encode()).hexdigest() for text in (every, netlist)))
+
+
 def _build(
     made: Callable[[], str],
     board: Board,
@@ -216,16 +249,12 @@ def _build(
     """Bitstream of the Verilog that a function makes, or the one that was built of it before."""
     if not 0 <= seed < 1 << 31:
         raise ValueError(f"seed must be in 0..{(1 << 31) - 1}, not {seed}")
-    files = {"board.v": made(), "board.lpf": board.constraints()}
-    steps = _steps(board, seed, repeated(files["board.v"]))
     tools = {name: version(name) for name in _TOOLS}
-    fixed = [Path(floorplan.__file__).read_text()] if board.device in floorplan.DEVICES else []
-    digest = hashlib.sha256(json.dumps([files, steps, tools, *fixed], sort_keys=True).encode()).hexdigest()
+    files, steps, digest, netlist = _planned(made(), board, seed, tools)
     folder = out_dir / digest[:16]
     report = _found(folder, baud)
     if report is not None:
         return report
-    netlist = hashlib.sha256(json.dumps([files["board.v"], steps[0], tools, *fixed]).encode()).hexdigest()
     synthesized = _synthesized(out_dir, netlist)
 
     out_dir.mkdir(parents=True, exist_ok=True)

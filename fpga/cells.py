@@ -6,7 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -123,7 +123,7 @@ def _cells(verilog: str, name: str, command: list[str], cache: Path) -> dict[str
 
 
 def _count(
-    cells: Mapping[str, int], kinds: Sequence[str], sizes: Mapping[str, tuple[str, int] | None]
+    cells: Mapping[str, int], kinds: Iterable[str], sizes: Mapping[str, tuple[str, int] | None]
 ) -> dict[str, int]:
     """What cells take, by kind of what there is on a device."""
     counts = dict.fromkeys(kinds, 0)

@@ -10,9 +10,16 @@ from fpga.build import yosys_command
 
 __all__ = ["FAMILIES", "KINDS", "Family"]
 
-#: What is counted of every family, in cells of its own: tables of four inputs or fewer, bits of carry chains, tables
-#: that serve as memories of 16 bits, flip-flops, block RAMs, multipliers.
-KINDS = ("tables", "carries", "memory_tables", "flip_flops", "block_rams", "multipliers")
+#: What is counted of every family, in cells of its own, and what it is called: tables have four inputs or fewer, those
+#: that serve as memories hold 16 bits.
+KINDS = {
+    "tables": "tables",
+    "carries": "carry bits",
+    "memory_tables": "tables as memory",
+    "flip_flops": "flip-flops",
+    "block_rams": "block RAMs",
+    "multipliers": "multipliers",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

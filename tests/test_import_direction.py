@@ -91,7 +91,7 @@ INSIDE: dict[str, tuple[str, ...]] = {
     "offramp.measure": ("offramp.rtl",),
     "offramp.measure.peer_drivers": (),
     "offramp.report.plots": (),
-    "offramp.report": ("offramp.report.plots",),
+    "offramp.report": ("offramp.report.plots", "offramp.measure"),
     "offramp.replications": (),
     "offramp.ip_core": ("offramp.report",),
     "offramp.intake": ("offramp.rtl", "offramp.measure"),

@@ -3,20 +3,21 @@
 from typing import Any
 
 from models.zoo import ZooEntry, entry
+from offramp.measure.recorded import RecordedBuild, recorded_build
+from offramp.report.tables import equality, markdown_lines
 from offramp.report.units import percent, usage
 from offramp.result_file import BASELINES, read_json
 
-__all__ = ["BUILDS", "headline_markdown", "routed_clock"]
+__all__ = ["age", "headline_markdown"]
 
-#: Configs whose builds are recorded, and those in the table.
-BUILDS = ("single", "small", "small-85f", "medium-85f", "base-85f")
+#: Configs whose recorded builds are in the table.
 _SHOWN = ("single", "medium-85f", "base-85f")
 
 
 def _bench(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     shares = ", ".join(f"{row['workload']} {percent(row['share_of_limit'], 1)}" for row in found["rows"])
     rtl, dense = found["rtl"], found["rows"][0]
-    equal = "equal" if rtl["values_equal"] and rtl["cycles_equal"] else "different"
+    equal = equality(rtl["values_equal"] and rtl["cycles_equal"])
     command = f"`offramp bench --config {found['config']}`"
     return [
         (f"of limit, config `{found['config']}`, {found['multipliers']} multipliers, simulated", shares, command),
@@ -29,27 +30,33 @@ def _bench(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def routed_clock(config: str) -> float | None:
-    """Highest clock in MHz of a config that was built, as recorded; None of one that wasn't."""
-    return float(read_json(BASELINES / f"build-{config}.json")["build"]["fmax_mhz"]) if config in BUILDS else None
+def age(build: RecordedBuild) -> str:
+    """What follows a build's figures in a table: nothing, or that the hardware has changed since."""
+    return "" if build.is_current() else ", earlier hardware"
+
+
+def _built(config: str) -> RecordedBuild:
+    build = recorded_build(config)
+    assert build is not None
+    return build
 
 
 def _build(config: str) -> tuple[str, str, str]:
-    built = read_json(BASELINES / f"build-{config}.json")["build"]
-    value = f"{built['fmax_mhz']:.1f} MHz highest clock, {usage(built['logic'])} logic cells"
+    build = _built(config)
+    value = f"{build.fmax_mhz:.1f} MHz highest clock, {usage(build.report['logic'])} logic cells{age(build)}"
     command = "make baselines-85f" if config.endswith("85f") else "make baselines"
-    return f"config `{config}` placed and routed for {built['board']}", value, f"`{command}`"
+    return f"config `{config}` placed and routed for {build.report['board']}", value, f"`{command}`"
 
 
 def _routed(name: str) -> tuple[str, str, str]:
     """A network on the fastest config that was routed for it."""
     found = read_json(BASELINES / "routed.json")["networks"][name]
-    clock, cycles = routed_clock(found["config"]), found["cycles"]["mean"]
-    assert clock is not None
-    equal = "equal" if found["values_equal"] and found["cycles_equal"] else "different"
+    build, cycles = _built(found["config"]), found["cycles"]["mean"]
+    equal = equality(found["values_equal"] and found["cycles_equal"])
     return (
         f"`zoo:{name}` on `{found['config']}`, {found['images']:,} test images, the core alone at its highest clock",
-        f"{1e6 * clock / cycles:,.0f} inferences/s; values and cycles of {found['rtl_images']} on the RTL: {equal}",
+        f"{1e6 * build.fmax_mhz / cycles:,.0f} inferences/s{age(build)}; "
+        f"values and cycles of {found['rtl_images']} on the RTL: {equal}",
         "`make routed`",
     )
 
@@ -69,4 +76,4 @@ def headline_markdown() -> str:
     """The table, in Markdown, from committed results."""
     best, bench = entry("resnet8-lean"), read_json(BASELINES / "bench-base.json")
     rows = [_network(best), _routed(best.name), *_bench(bench), *(_build(config) for config in _SHOWN)]
-    return "\n".join(["| figure | value | command |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])
+    return "\n".join(markdown_lines([["figure", "value", "command"], *map(list, rows)], ["---"] * 3))

@@ -6,6 +6,7 @@ from typing import Any
 
 from models.datasets.splits import SHAPES
 from models.zoo import entries
+from offramp.measure.recorded import recorded_build
 from offramp.report.columns import Columns
 from offramp.report.units import count, points
 from offramp.result_file import BASELINES, read_json
@@ -59,17 +60,11 @@ def collect(folder: Path = FOLDER) -> dict[str, Any]:
     return {"networks": [asdict(entry) for entry in entries()], "methods": found}
 
 
-def _bitstream(config: str) -> dict[str, Any] | None:
-    """The recorded build of a config, if there is one."""
-    path = BASELINES / f"build-{config}.json"
-    return dict(read_json(path)["build"]) if path.exists() else None
-
-
 def pll_clock(found: list[dict[str, Any]]) -> float | None:
     """MHz that the PLL of the networks' routed config makes; None where they have no built one in common."""
     configs = {entry["routed"] for entry in found if entry["routed"] is not None}
-    built = _bitstream(configs.pop()) if len(configs) == 1 else None
-    return None if built is None else float(built["clock_mhz"])
+    build = recorded_build(configs.pop()) if len(configs) == 1 else None
+    return None if build is None else build.clock_mhz
 
 
 def _delivered(entry: dict[str, Any]) -> list[str]:
@@ -77,10 +72,10 @@ def _delivered(entry: dict[str, Any]) -> list[str]:
     from fpga.boards import BAUD
     from fpga.throughput import throughput
 
-    built = None if entry["routed"] is None else _bitstream(entry["routed"])
-    if built is None:
+    build = None if entry["routed"] is None else recorded_build(entry["routed"])
+    if build is None:
         return ["-", "-"]
-    clock = built["clock_mhz"]
+    clock = build.clock_mhz
     cycles = (entry[f"routed_{which}"] for which in ("cycles", "worst", "bound"))
     latency = " / ".join(count(number and number / clock) for number in cycles)
     shape, _ = SHAPES[entry["dataset"]]

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from offramp.report.headline import routed_clock
+from offramp.measure.recorded import recorded_build
+from offramp.report.headline import age
 from offramp.report.tables import equality, markdown_lines
 from offramp.report.units import count, points
 
@@ -21,8 +22,10 @@ def mlperf_markdown(result: dict[str, Any]) -> str:
         equal = f"{ran['images']} images: values {equality(found['values_equal'])}, "
         agreement.append([name, images, *right, tensors, f"{equal}cycles {equality(found['cycles_equal'])}"])
         for config, taken in found["configs"].items():
-            clock, cycles = routed_clock(config), taken["cycles"]["mean"]
-            rate = "-" if clock is None else f"{count(clock * 1e6 / cycles)} at {clock:.1f} MHz"
+            build, cycles = recorded_build(config), taken["cycles"]["mean"]
+            rate = "-"
+            if build is not None:
+                rate = f"{count(build.fmax_mhz * 1e6 / cycles)} at {build.fmax_mhz:.1f} MHz{age(build)}"
             share, use = points(taken["share_of_limit"], 1), f"{taken['macs_per_multiplier_cycle']:.2f}"
             figures.append([name, f"`{config}`", count(cycles), share, use, rate])
     lines = markdown_lines(agreement, ["---", "--:", "--:", "--:", "---", "---"])

@@ -1,8 +1,9 @@
 """CIFAR-10 on FPGAs: what others have published of networks of this class beside what Offramp's recorded builds do."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from offramp.report.headline import BUILDS
+from offramp.measure.recorded import RecordedBuild, recorded_build
+from offramp.report.headline import age
 from offramp.report.tables import markdown_lines
 from offramp.report.units import points
 from offramp.result_file import BASELINES, read_json
@@ -33,31 +34,34 @@ _OTHERS = (
 )
 
 
-def _ours(network: str, config: str, accuracy: float, cycles: float) -> _Row:
+def _ours(network: str, build: RecordedBuild, accuracy: float, cycles: float) -> _Row:
     """A network on a config as it was routed: the core alone at its highest clock."""
-    built: dict[str, Any] = read_json(BASELINES / f"build-{config}.json")["build"]
-    clock = float(built["fmax_mhz"])
     return _Row(
         network=network,
-        machine=f"Offramp, `{config}`, Yosys and nextpnr",
-        device=f"ECP5-{built['device']}",
-        multipliers=str(built["multipliers"]["used"]),
-        clock_mhz=f"{clock:.1f}",
+        machine=f"Offramp, `{build.config}`, Yosys and nextpnr{age(build)}",
+        device=f"ECP5-{build.device}",
+        multipliers=str(build.report["multipliers"]["used"]),
+        clock_mhz=f"{build.fmax_mhz:.1f}",
         accuracy=points(accuracy),
-        rate=1e6 * clock / cycles,
+        rate=1e6 * build.fmax_mhz / cycles,
     )
 
 
 def comparison_markdown() -> str:
     """The table, the fastest first."""
-    rows, official = list(_OTHERS), read_json(BASELINES / "mlperf-tiny.json")["networks"][_RESNET8]
-    for name, found in read_json(BASELINES / "routed.json")["networks"].items():
-        cycles, right = found["cycles"]["mean"], found["accuracy_golden"]
-        rows.append(_ours(f"`zoo:{name}`, int8", found["config"], right, cycles))
-    for config, taken in official["configs"].items():
-        if config in BUILDS:
-            cycles, right = taken["cycles"]["mean"], official["accuracy_golden"]
-            rows.append(_ours("official ResNet-8, int8", config, right, cycles))
+    official = read_json(BASELINES / "mlperf-tiny.json")["networks"][_RESNET8]
+    ran = [
+        (f"`zoo:{name}`, int8", found["config"], found["accuracy_golden"], found["cycles"]["mean"])
+        for name, found in read_json(BASELINES / "routed.json")["networks"].items()
+    ] + [
+        ("official ResNet-8, int8", config, official["accuracy_golden"], taken["cycles"]["mean"])
+        for config, taken in official["configs"].items()
+    ]
+    ours = [
+        _ours(network, build, accuracy, cycles)
+        for network, config, accuracy, cycles in ran
+        if (build := recorded_build(config)) is not None
+    ]
     head = ["network", "machine", "device", "DSP blocks", "clock, MHz", "accuracy, %", "inferences/s"]
-    table = [[*row[:-1], f"{row.rate:,.0f}"] for row in sorted(rows, key=lambda row: -row.rate)]
+    table = [[*row[:-1], f"{row.rate:,.0f}"] for row in sorted([*_OTHERS, *ours], key=lambda row: -row.rate)]
     return "\n".join(markdown_lines([head, *table], ["---", "---", "---", "--:", "--:", "--:", "--:"]))

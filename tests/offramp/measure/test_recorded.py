@@ -4,9 +4,11 @@ from dataclasses import replace
 import pytest
 
 from fpga.boards import BOARDS
+from fpga.build import build
 from hw.config import preset
 from offramp.measure import recorded
-from offramp.measure.recorded import RecordedBuild, recorded_builds
+from offramp.measure.recorded import RecordedBuild, recorded_build, recorded_builds
+from tests.fpga.tools import quick_tools
 
 
 @pytest.fixture
@@ -17,8 +19,8 @@ def records(tmp_path, monkeypatch):
         built = {"device": device, "fmax_mhz": fmax, "timing_met": met}
         (tmp_path / f"build-{name}.json").write_text(json.dumps({"config": config, "build": built}))
 
-    record("a", "single", "25k", 83.0)
-    record("b", "small", "25k", 85.0)
+    record("single", "single", "25k", 83.0)
+    record("small", "small", "25k", 85.0)
     record("c", "small-85f", "85k", 82.0)
     record("d", "base-85f", "85k", 87.0)
     record("e", "base", "45k", 40.0, met=False)
@@ -36,9 +38,27 @@ def records(tmp_path, monkeypatch):
 def test_builds_for_no_larger_device_and_fast_enough_the_largest_first(records, device, expected):
     found = recorded_builds(replace(BOARDS["ulx3s-25f"], device=device))
     assert [each.config for each in found] == expected
-    assert RecordedBuild(config="small", device="25k", fmax_mhz=85.0) in found
+    report = {"device": "25k", "fmax_mhz": 85.0, "timing_met": True}
+    assert RecordedBuild(config="small", report=report) in found
+    assert [recorded_build(name) for name in ("small", "medium-85f")] == [
+        RecordedBuild(config="small", report=report),
+        None,
+    ]
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=lambda board: board.name)
 def test_every_board_is_offered_a_config(board):
     assert preset(recorded_builds(board)[0].config).multipliers >= preset("small").multipliers
+
+
+def test_a_build_is_current_until_what_it_is_made_of_changes(tmp_path, monkeypatch):
+    with quick_tools(tmp_path / "tools"):
+        made = build(preset("tiny"), BOARDS["ulx3s-25f"], tmp_path, clock_mhz=50.0, seed=3).to_dict()
+    # Another version of a tool since then changes nothing about the hardware that was built.
+    monkeypatch.setattr("fpga.build.version", lambda name: "later")
+    before_baud = {name: value for name, value in made.items() if name != "baud"}
+    for report in (made, before_baud):
+        assert RecordedBuild(config="tiny", report=report).is_current()
+    for changed in ({"seed": 4}, {"baud": 1_000_000}, {"clock_mhz": 62.5}, {"tools": {}}):
+        assert not RecordedBuild(config="tiny", report=made | changed).is_current()
+    assert not RecordedBuild(config="single", report=made).is_current()

@@ -5,6 +5,7 @@ from html import unescape
 import pytest
 from rich.console import Console
 
+from offramp.measure import recorded
 from offramp.report import html, methods
 from offramp.report.methods_page import methods_sections
 from offramp.report.section import Page
@@ -140,7 +141,7 @@ def test_latency_and_claims_of_networks(found, tmp_path, monkeypatch):
 
     An image of 28 x 28 codes and what belongs to it are 200 words of 40 bits: the link takes 2,667 µs for it.
     """
-    monkeypatch.setattr(methods, "BASELINES", tmp_path)
+    monkeypatch.setattr(recorded, "BASELINES", tmp_path)
     monkeypatch.setattr(methods, "FOLDER", tmp_path)
     (tmp_path / "build-small.json").write_text(json.dumps({"build": {"fmax_mhz": 90.0, "clock_mhz": 80.0}}))
     cycles = {"routed_cycles": 6400.0, "routed_worst": 8000, "routed_bound": 160_000, "routed_back_to_back": 6480.0}

@@ -1,12 +1,17 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from offramp.measure.recorded import RecordedBuild
 from offramp.report.mlperf import mlperf_markdown
 
 ROOT = Path(__file__).parents[3]
 
 
-def test_what_differs_is_said():
+@pytest.mark.parametrize("current", [True, False])
+def test_what_differs_is_said(monkeypatch, current):
+    monkeypatch.setattr(RecordedBuild, "is_current", lambda build: current)
     stage = {"images": 1000, "first": "conv2d_2"}
     taken = {
         "cycles": {"mean": 50_000.0},
@@ -26,7 +31,7 @@ def test_what_differs_is_said():
     lines = mlperf_markdown({"networks": {"a network": found}}).splitlines()
     assert lines[2] == "| a network | 1,000 | 90.10 | - | conv2d_2 differs | 2 images: values equal, cycles DIFFER |"
     clock = json.loads((ROOT / "baselines" / "build-small-85f.json").read_text())["build"]["fmax_mhz"]
-    rate = f"{clock * 1e6 / 50_000:,.0f} at {clock:.1f} MHz"
+    rate = f"{clock * 1e6 / 50_000:,.0f} at {clock:.1f} MHz{'' if current else ', earlier hardware'}"
     assert lines[-2:] == [
         f"| a network | `small-85f` | 50,000 | 85.9 | 1.73 | {rate} |",
         "| a network | `base` | 50,000 | 85.9 | 1.73 | - |",

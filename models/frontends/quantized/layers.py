@@ -58,8 +58,8 @@ class LayerBuilder:
         The program's node whose codes are a tensor's, by the tensor's name.
     outputs : dict of str to (str, Quantization or None)
         The program's node that a raw layer stands for, by the layer's name, and how it is quantized, if it is.
-    rounded : dict of str to int
-        Raw layers whose weights have been rounded to one scale, and by how many steps that may change a logit.
+    rounded : dict of str to array
+        By how many steps each weight of a raw layer has been rounded to one scale, where any has, by the layer's name.
     """
 
     def __init__(self, found: QuantizedLowering):
@@ -68,7 +68,7 @@ class LayerBuilder:
         self.image: Tensor | None = None
         self.nodes: dict[str, str] = {}
         self.outputs: dict[str, tuple[str, Quantization | None]] = {}
-        self.rounded: dict[str, int] = {}
+        self.rounded: dict[str, np.ndarray] = {}
         self._made: dict[tuple[str, CodeRequest], str] = {}
         self._readers = Counter(name for step in found.steps.values() for name in step.inputs)
 
@@ -93,7 +93,7 @@ class LayerBuilder:
             last = step if step.kind == "quantize" else None
             step = self._step(step.inputs[0])
         self.prepare([step.name])
-        scales, off = self.found.scales.get(step.name), 0
+        scales, off = self.found.scales.get(step.name), np.zeros(1)
         if step.kind == "linear" and scales is not None and (last is None or bool((scales == scales[0]).all())):
             head, off = self._raw_linear(step)
         elif last is not None:
@@ -111,7 +111,7 @@ class LayerBuilder:
         if head.output.shape[2] == 1:
             head = with_second_logit(head)
         made = self._add(head)
-        if off:
+        if off.any():
             self.rounded[made] = off
         self.outputs[made] = (self.found.nodes[(last or step).name].name, last.quantization if last else None)
         return made
@@ -397,8 +397,8 @@ class LayerBuilder:
         kind = DepthwiseConv2D if step.kind == "depthwise" and weight.shape[3] == 1 else Conv2D
         return kind(**common, stride=step.stride, pads=step.pads)
 
-    def _raw_linear(self, step: GraphStep) -> tuple[Linear, int]:
-        """A head, and by how many steps its logits may be off because its weights have another scale."""
+    def _raw_linear(self, step: GraphStep) -> tuple[Linear, np.ndarray]:
+        """A head, and by how many steps each of its weights has been rounded to one scale."""
         step = self._averaged(step)
         source, codes = self._weight_codes(step)
         codes, scale, off = in_one_scale(codes, self.found.scales[step.name].numpy())

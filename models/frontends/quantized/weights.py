@@ -1,7 +1,5 @@
 """Weights of a quantized program as the integers that they were dequantized from, and heads that add them up."""
 
-import math
-
 import numpy as np
 
 from hw.network.network import Linear, Tensor
@@ -42,7 +40,7 @@ def weight_codes(step: GraphStep, scales: np.ndarray) -> tuple[np.ndarray, str]:
     return np.ascontiguousarray(codes.transpose(0, 2, 3, 1).astype(np.int64)), problem
 
 
-def in_one_scale(codes: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, float, int]:
+def in_one_scale(codes: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
     """Weights with a scale for each output in steps of one, which is the coarsest or so small a part of it as it takes.
 
     Parameters
@@ -55,16 +53,16 @@ def in_one_scale(codes: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, flo
     codes : int64 array
     scale : float
         A quarter of the coarsest one, where no larger part is a part of all.
-    off : int
-        Steps by which rounding to it may change a sum of products at most; 0: all are exact.
+    off : float array, like the codes
+        Steps by which each was rounded; 0: all are exact.
     """
     for parts in range(1, _FINEST + 1):
         scale = float(scales.max()) / parts
         exact = codes * (scales / scale)[:, None, None, None]
         off = np.abs(exact - np.rint(exact))
         if off.max() <= _EXACT:
-            return np.rint(exact).astype(np.int64), scale, 0
-    return np.rint(exact).astype(np.int64), scale, math.ceil(off.sum(axis=(1, 2, 3)).max() * _LARGEST)
+            return np.rint(exact).astype(np.int64), scale, np.zeros_like(off)
+    return np.rint(exact).astype(np.int64), scale, off
 
 
 def int8_parts(codes: np.ndarray, *, depthwise: bool) -> list[np.ndarray]:

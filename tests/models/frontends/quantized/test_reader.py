@@ -11,8 +11,9 @@ from hw.compiler.compile import compile_network
 from hw.compiler.lower import lower
 from hw.config import preset
 from hw.network.network import Network
-from models.frontends.quantized import operators
+from models.frontends.quantized import layers, operators
 from models.frontends.quantized.reader import difference, import_quantized, read_quantized
+from models.frontends.quantized.weights import in_one_scale
 from models.integer import golden
 from tests.models.frontends.quantized.quantized_programs import (
     QD,
@@ -68,15 +69,19 @@ def test_a_head_with_a_scale_for_each_channel_gives_the_programs_codes():
     np.testing.assert_allclose(found.logits[0] * last.output.scale, expected, atol=1.001 * last.output.scale)
 
 
+def several_scales(scales):
+    """Weights of 32 inputs and 3 outputs, with a scale for each of these in hundredths."""
+    codes = torch.from_numpy(np.random.default_rng(3).integers(-127, 128, (3, 32)).astype(np.int8))
+    units, zeros = torch.tensor(scales) / 100, torch.zeros(3, dtype=torch.int64)
+    return QD.dequantize_per_channel(codes, units, zeros, 0, -127, 127, torch.int8)
+
+
 @pytest.mark.parametrize(("scales", "parts"), [([1, 0.5, 2], 4), ([1, 1.31, 0.77], 4), ([3, 2, 1], 3)])
 def test_logits_of_weights_with_several_scales_are_in_steps_of_one(scales, parts):
     """As X86's and Brevitas' quantizers write them, which leave the output as it is; exact where one scale divides."""
 
     def body(net, x):
-        codes = torch.from_numpy(np.random.default_rng(3).integers(-127, 128, (3, 32)).astype(np.int8))
-        units, zeros = torch.tensor(scales) / 100, torch.zeros(3, dtype=torch.int64)
-        weight = QD.dequantize_per_channel(codes, units, zeros, 0, -127, 127, torch.int8)
-        return F.linear(net.round(x).flatten(1), weight, torch.tensor([0.1, -2, 3]))
+        return F.linear(net.round(x).flatten(1), several_scales(scales), torch.tensor([0.1, -2, 3]))
 
     net = Quantized(body).eval()
     found = import_quantized(net, (4, 4, 2))
@@ -561,6 +566,24 @@ def test_a_layer_that_computes_something_else_is_named(monkeypatch):
     monkeypatch.setitem(operators.OPERATOR_RULES, torch.ops.aten.relu.default, lambda found, node: found.map(node))
     with pytest.raises(ValueError, match=r"^conv2d: a layer must compute what the program does, up to 1 code, but "):
         read_quantized(Quantized(lambda n, x: head(n, n.round(F.relu(conv(n, n.round(x)))))), (4, 4, 2))
+
+
+@pytest.mark.parametrize("beyond", [0, 8])
+def test_a_wrong_weight_is_found_where_a_head_has_been_rounded_to_one_scale(monkeypatch, beyond):
+    """What rounding changes on the images that are compared is much less than it may change in all."""
+
+    def rounded(codes, scales):
+        found, scale, off = in_one_scale(codes, scales)
+        found[0, 0, 0, 0] += beyond
+        return found, scale, off
+
+    monkeypatch.setattr(layers, "in_one_scale", rounded)
+    net = Quantized(lambda n, x: F.linear(n.round(x).flatten(1), several_scales([1, 1.31, 0.77])))
+    if not beyond:
+        read_quantized(net, (4, 4, 2))
+        return
+    with pytest.raises(ValueError, match=r"^linear: .*.* up to \d+ codes, but differs by \d+; please "):
+        read_quantized(net, (4, 4, 2))
 
 
 @pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 200), marks=pytest.mark.slow)])

@@ -1,6 +1,7 @@
 """The command line. Every command: options in, one call, a table and maybe a JSON file out."""
 
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -151,17 +152,24 @@ def main() -> None:
     """Run a command.
 
     Exit codes: 0 done; 1 done, and something differs or timing is not met; 2 a user's mistake, in one sentence; 3 our
-    mistake, with a traceback; 128 + N stopped by signal N.
+    mistake, with a traceback; 128 + N stopped by signal N, which is SIGPIPE when nobody reads the output any more.
     """
     try:
         with stoppable():
             code = command_line()(
                 prog_name="offramp", standalone_mode=False
             )  # Typer's own way ends in a box of several lines
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except Stopped as stop:
         warnings.simplefilter("ignore")  # of hardware that is half described, which Amaranth warns of when it is gone
         print(f"offramp: {stop}", file=sys.stderr)
         sys.exit(stop.code)
+    except (SystemExit, BrokenPipeError) as error:  # The former of Rich and Typer, which saw the latter
+        if not isinstance(error.__context__ if isinstance(error, SystemExit) else error, BrokenPipeError):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python still has to write
+        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         text = sentence(error)
         if text is None:

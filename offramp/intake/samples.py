@@ -17,6 +17,8 @@ __all__ = ["Samples", "parts", "read"]
 #: Names of arrays in an .npz, in the order in which they are looked for.
 _IMAGES = ("images", "image", "x", "X", "x_test", "data", "inputs", "input", "arr_0")
 _LABELS = ("labels", "label", "y", "Y", "y_test", "targets", "target", "arr_1")
+#: How files of arrays begin, by kind: a ZIP archive, and NumPy's own format.
+_BEGINNINGS = {".npz": b"PK", ".npy": b"\x93NUMPY"}
 #: Kinds of files that a folder of images by class may hold.
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".npy")
 #: Modes of pictures (Pillow), and as what their bytes are read.
@@ -235,12 +237,16 @@ def _fitted(found: Samples, shape: tuple[int, int, int] | None, preprocessing: P
 def _file(path: Path) -> Samples:
     """An ``.npz`` with images and perhaps labels, or an ``.npy`` of images; nothing pickled."""
     require(
-        path.suffix in (".npz", ".npy"),
+        path.suffix in _BEGINNINGS,
         f"--data must be one of {', '.join(splits.NAMES)}, an .npz or .npy file, or a folder of images by class, "
         f"not {str(path)!r}",
     )
     require(path.is_file() or not path.exists(), f"{path}: must be a regular file")
     try:
+        with path.open("rb") as file:
+            begins = file.read(max(map(len, _BEGINNINGS.values())))
+        if not begins.startswith(_BEGINNINGS[path.suffix]):
+            raise ValueError(f"it is no {path.suffix} file, whatever its name says")
         loaded: Any = np.load(path, allow_pickle=False)
         if path.suffix == ".npy":
             return Samples(images=loaded, labels=None, origin=str(path))

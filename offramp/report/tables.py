@@ -196,9 +196,11 @@ def decision_rows(counts: dict[str, int]) -> list[tuple[str, str]]:
 
 def removals(found: dict[str, Any]) -> Group:
     """What ``offramp clean`` removed (:func:`offramp.cache.described`), by kind, and what it left."""
+    rows = [("cache", found["place"]), *(("left, being built", path) for path in found["left"])]
+    if not found["entries"]:
+        return Group(key_values([*rows, ("removed", "nothing" if found["left"] else "nothing, for nothing was there")]))
     lines = [[kind, count(kept["entries"]), storage(kept["bytes"])] for kind, kept in found["kinds"].items()]
     lines.append(["all", count(found["entries"]), storage(found["bytes"])])
-    rows = [("cache", found["place"]), *(("left, being built", path) for path in found["left"])]
     return Group(key_values(rows), "", Columns(["removed", "entries", "size"], lines))
 
 

@@ -337,6 +337,10 @@ def test_info_says_what_the_cache_holds_and_clean_empties_it(tmp_path, monkeypat
     assert json.loads(json_file.read_text())["kinds"] == {"builds for verilator": {"entries": 1, "bytes": 3000}}
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {*other, "result.json"}
+    text, code = run("clean", "--json", json_file)
+    assert (code, json.loads(json_file.read_text())["entries"]) == (0, 0)
+    assert re.search(r"removed +nothing, for nothing was there\n", text)
+    assert "entries" not in text
 
 
 def test_info_of_a_network_of_the_zoo_compiled_for_a_config(tmp_path):

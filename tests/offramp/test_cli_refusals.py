@@ -1,7 +1,10 @@
 """What the command line refuses: one sentence, before any work, and nothing is lost."""
 
 import math
+import os
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, get_args, get_origin, get_type_hints
@@ -143,6 +146,19 @@ def test_what_cannot_be_written_is_said_before_anything_is_shown(monkeypatch, ca
             cli.main()
         assert end.value.code == 2
         assert capsys.readouterr() == ("", "offramp: /dev/full: No space left on device\n")
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "disasm zoo:digits@tiny", "info zoo:digits --json -"])
+def test_a_command_whose_output_nobody_reads_ends_without_a_word(words):
+    """As after ``| head``, with the exit code that shells know of other tools."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "offramp", *words.split()]
+    try:
+        result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False, timeout=300)
+    finally:
+        os.close(write)
+    assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,11 @@ def test_damaged_and_missing_data_is_named(tmp_path):
         (tmp_path / "data.npz").write_bytes(content)
         with pytest.raises(ValueError, match=r"data\.npz: must be NumPy arrays"):
             read(path, (4, 6, 1), count=4, seed=0)
+    for suffix, other in ((".npz", b"1,2,3\n"), (".npy", b"1,2,3\n"), (".npz", b"\x93NUMPY"), (".npy", whole)):
+        (tmp_path / f"text{suffix}").write_bytes(other)
+        message = rf"text\{suffix}: must be NumPy arrays: it is no \{suffix} file, whatever its name says$"
+        with pytest.raises(ValueError, match=message):
+            read(str(tmp_path / f"text{suffix}"), (4, 6, 1), count=4, seed=0)
     os.mkfifo(tmp_path / "pipe.npy")
     with pytest.raises(ValueError, match=r"pipe\.npy: must be a regular file"):
         read(str(tmp_path / "pipe.npy"), (4, 6, 1), count=4, seed=0)

@@ -107,8 +107,10 @@ def core_times(
 
 
 def _first_rows(layer: TimedLayer, place: int) -> list[TimedLayer]:
-    """One core's part of a layer up to each row that completes a row of outputs."""
+    """One core's part of a layer up to each row that completes a row of outputs; for times only, which entries without
+    a product don't change.
+    """
     core, first, last, *columns = layer.parts[place].tolist()
     rows = [row for row in range(first, last) if layer.rows[row, 2]]
     walk = layer.walk[place : place + 1]
-    return [replace(layer, parts=np.array([[core, first, row + 1, *columns]]), walk=walk) for row in rows]
+    return [replace(layer, parts=np.array([[core, first, row + 1, *columns]]), walk=walk, skipped=()) for row in rows]

@@ -225,10 +225,9 @@ class Plan:
             self.rows.starts,
             self.rows.offsets,
         )
-        spent, lengths = found[-1], {core: last - first for core, first, last, *_ in layer.parts.tolist()}
+        spent = found[-1]
         for each in layer.skipped:
-            if each.core in lengths:
-                lost = wanted[:, None] * each.products(active, lengths[each.core])
-                spent[:, each.core, _PRODUCTS] -= lost
-                spent[:, each.core, _EDGES] += lost
+            lost = wanted[:, None] * each.products(active)
+            spent[:, each.core, _PRODUCTS] -= lost
+            spent[:, each.core, _EDGES] += lost
         return found

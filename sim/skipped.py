@@ -24,8 +24,6 @@ class Skipped:
     Attributes
     ----------
     core : int
-    rows : int array (positions,)
-        Of the walk.
     first : int array (positions,)
         The activation of the first channel that is scanned there.
     entries : int64 array (channels, PEs)
@@ -33,15 +31,13 @@ class Skipped:
     """
 
     core: int
-    rows: np.ndarray
     first: np.ndarray
     entries: np.ndarray
 
-    def products(self, active: np.ndarray, rows: int) -> np.ndarray:
-        """Entries that are skipped in the first rows of the walk: int64 array (images, PEs)."""
-        first = self.first[self.rows < rows]
+    def products(self, active: np.ndarray) -> np.ndarray:
+        """Entries that are skipped: int64 array (images, PEs)."""
         channels = len(self.entries)
-        used = active[:, first[:, None] + np.arange(channels)].sum(axis=1, dtype=np.int64)
+        used = active[:, self.first[:, None] + np.arange(channels)].sum(axis=1, dtype=np.int64)
         found: np.ndarray = used @ self.entries
         return found
 
@@ -100,7 +96,7 @@ def split_lists(number: int, core: CoreLayer, first: int, memory: np.ndarray, co
             down = down[down < filled]
             if left_out.any() and len(down):
                 at = first + down[:, None] * pitches[0] + right * pitches[1]
-                skipped.append(Skipped(number, np.repeat(down, len(right)), at.reshape(-1), left_out.T))
+                skipped.append(Skipped(number, at.reshape(-1), left_out.T))
     return SplitLists(
         rows=[kind * channels for kind in row_kinds],
         columns=[kind * channels * len(rows) for kind in column_kinds],

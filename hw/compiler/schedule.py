@@ -3,10 +3,8 @@
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from hw.compiler.memory.core_schedule import CoreSchedule, core_schedule
-from hw.compiler.memory.kernel_lists import Lists, kernel_lists, list_cuts
+from hw.compiler.memory.kernel_lists import Lists, kernel_lists
 from hw.compiler.memory.streaming import ListPlan, all_resident, streamed
 from hw.compiler.place import Placed
 from hw.compiler.steps.expansion import Expansion, Share
@@ -115,7 +113,7 @@ def _commands(
     """The commands of all steps, in order."""
     found = []
     #: Strips of a layer share their lists where they are equal.
-    made: dict[Hashable, tuple[Lists, np.ndarray | None]] = {}
+    made: dict[Hashable, Lists] = {}
     for step, expansion in zip(steps, expansions, strict=True):
         partition = expansion.partition
         for shares, inputs in expansion.layers():
@@ -123,8 +121,7 @@ def _commands(
             for share in shares:
                 key = step.layer.name, inputs, share.same_lists
                 if key not in made:
-                    made[key] = kernel_lists(share, inputs, config), list_cuts(share, inputs, config)
-                lists, cuts = made[key]
-                schedules.append(core_schedule(step, share, inputs, partition.column_major, lists, config, cuts))
+                    made[key] = kernel_lists(share, inputs, config)
+                schedules.append(core_schedule(step, share, inputs, partition.column_major, made[key], config))
             found.append(ScheduledCommand(step, partition, shares, inputs, tuple(schedules)))
     return tuple(found)

@@ -180,8 +180,8 @@ def _fullest(scheduled: Scheduled) -> tuple[int, list[tuple[int, int]]]:
         found = dict.fromkeys(range(config.cores), (0, 0))
         for share, done in zip(work.shares, work.schedules, strict=True):
             if not size:
-                begin, words = first[share.part.core], done.pointer_words
-                found[share.part.core] = words * begin, words * (begin + len(done.lists))
+                begin, words = first[share.part.core], done.lists.pointer_words
+                found[share.part.core] = words * begin, words * (begin + len(done.lists.entries))
         for core, each in found.items():
             pointers[core].append(each)
     ends = [

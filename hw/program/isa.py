@@ -12,11 +12,13 @@ from hw.program.bits import FieldEnum, Layout, signed
 from hw.program.isa_select import MAX_MASKS, Selection, SelectKind, SelectUse
 
 __all__ = [
+    "MARKS",
     "MAX_CHUNKS",
     "MAX_CLASSES",
     "MAX_MASKS",
     "NEVER",
     "NUMBERS",
+    "PARTS",
     "SEGMENT_ROWS",
     "Burst",
     "Chunk",
@@ -47,6 +49,8 @@ NUMBERS = 1 << 16
 #: Chunks that a program can have, and rows of list words that a segment of one can have.
 MAX_CHUNKS = 255
 SEGMENT_ROWS = 255
+#: Parts that a split list has, and marks that its entries can have.
+PARTS, MARKS = 3, 2
 #: In a Header, for ``image_free``: more LAYERs than a program has.
 NEVER = 511
 
@@ -137,8 +141,8 @@ class Row(Layout):
     accumulator: 10  # first accumulator of the output row that this kernel row feeds
     count: 4  # lists for each of its activations, one per kernel row; each further one feeds the output row before
     final: 1  # it completes an output row
-    parts: 3  # of split lists: those that it meets, neighbours; 0: its lists aren't split
-    skip: 2  # of split lists: entries with one of these marks have no product
+    parts: PARTS  # of split lists: those that it meets, neighbours; 0: its lists aren't split
+    skip: MARKS  # of split lists: entries with one of these marks have no product
 
 
 class Column(Layout):
@@ -147,8 +151,8 @@ class Column(Layout):
     list: 12  # added to the row's
     accumulator: 10  # added to the row's
     dumps: 4  # output positions that it completes in a row that completes an output row
-    parts: 3  # as the row's: those of both are multiplied
-    skip: 2  # as the row's: marks of either are skipped
+    parts: PARTS  # as the row's: those of both are multiplied
+    skip: MARKS  # as the row's: marks of either are skipped
 
 
 class LaneDescription(Layout):
@@ -256,7 +260,7 @@ class SplitEntry(Layout):
 
     weight: signed(8)  # two's complement
     offset: 8  # added to the job's accumulator
-    marks: 2  # one bit each: positions at an edge of the map skip the entry if it has one of theirs
+    marks: MARKS  # one bit each: positions at an edge of the map skip the entry if it has one of theirs
 
 
 @cache

@@ -11,10 +11,12 @@ import numpy as np
 
 from hw.config import AcceleratorConfig
 from hw.program.chunks import ListChunk
-from hw.program.isa import Entry, SplitEntry
+from hw.program.isa import Entry, SplitEntry, cuts_layout
 
 __all__ = [
     "ListMemory",
+    "marked_offsets",
+    "marks_of",
     "moved_pointers",
     "pack_cuts",
     "pack_entries",
@@ -23,10 +25,12 @@ __all__ = [
     "unpack_entries",
     "unpack_parts",
     "unpack_pointers",
+    "unpack_split_entries",
 ]
 
 _WEIGHT_BITS = Entry.fields["weight"].bits
 _SIGN = 1 << (_WEIGHT_BITS - 1)
+_OFFSET_BITS = SplitEntry.fields["offset"].bits
 
 
 def pack_pointers(starts: Any, counts: Any, config: AcceleratorConfig) -> np.ndarray:
@@ -62,10 +66,15 @@ def pack_entries(weights: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return (weights & (2 * _SIGN - 1) | offsets << _WEIGHT_BITS).astype(np.uint32)
 
 
+def marked_offsets(offsets: Any, marks: Any) -> Any:
+    """Accumulator offsets and marks of entries of split lists, as :func:`pack_entries` takes them for offsets."""
+    return offsets | marks << _OFFSET_BITS
+
+
 def unpack_split_entries(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights and accumulator offsets of entries of split lists, int64 arrays."""
     weights, offsets = unpack_entries(words)
-    return weights, offsets & ((1 << SplitEntry.fields["offset"].bits) - 1)
+    return weights, offsets & ((1 << _OFFSET_BITS) - 1)
 
 
 def marks_of(words: np.ndarray) -> np.ndarray:
@@ -82,7 +91,7 @@ def pack_cuts(first: Any, second: Any, config: AcceleratorConfig) -> np.ndarray:
     first, second : int arrays of one shape
         Entries of the first part, and of the first two; both must fit their fields.
     """
-    return np.asarray(first | second << config.start_bits // 2).astype(np.uint32)
+    return np.asarray(first | second << cuts_layout(config).fields["second"].offset).astype(np.uint32)
 
 
 def unpack_parts(pointers: Any, cuts: Any, parts: Any, config: AcceleratorConfig) -> tuple[Any, Any]:
@@ -96,8 +105,8 @@ def unpack_parts(pointers: Any, cuts: Any, parts: Any, config: AcceleratorConfig
         One bit each.
     """
     starts, counts = unpack_pointers(pointers, config)
-    bits = config.start_bits // 2
-    first, second = cuts & ((1 << bits) - 1), cuts >> bits & ((1 << bits) - 1)
+    fields = cuts_layout(config).fields
+    first, second = (cuts >> field.offset & field.high for field in (fields["first"], fields["second"]))
     before = np.where(parts & 1, 0, np.where(parts & 2, first, second))
     behind = np.where(parts & 4, counts, np.where(parts & 2, second, first))
     return starts + before, behind - before

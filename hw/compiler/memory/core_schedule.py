@@ -75,8 +75,7 @@ class CoreSchedule:
     blank_rows : int
         So many of the rows, the last ones, lie below the map.
     columns : tuple of ColumnWork
-    lists : list of lists of int arrays (n, 2)
-        Weight and accumulator offset; see :mod:`hw.compiler.memory.kernel_lists`.
+    lists : Lists
     blocks, channels : int
         Blocks and input channels, or groups of channels, that the lists are indexed by.
     first_dump : int
@@ -85,8 +84,6 @@ class CoreSchedule:
         Whether the next LAYER goes on with the accumulators: only one position is taken out, behind those in use.
     depthwise : bool
         Whether lists are of groups of channels.
-    cuts : int array (lists, PEs, 2) or None
-        Of split lists: entries before the second and before the third part.
     """
 
     name: str
@@ -106,22 +103,17 @@ class CoreSchedule:
     first_dump: int = 0
     partial: bool = False
     depthwise: bool = False
-    cuts: np.ndarray | None = field(default=None, repr=False)
-
-    @property
-    def pointer_words(self) -> int:
-        """Words of a list's pointer: its address is a multiple of so many, and its list's number that multiple."""
-        return 1 if self.cuts is None else 2
 
     def add_lists(self, store: ListStore) -> int:
         """Add the layer's lists to a store; returns the number of the first."""
-        store.align(self.pointer_words)
-        first = len(store) // self.pointer_words
-        if self.cuts is None:
-            for parts in self.lists:
+        lists = self.lists
+        store.align(lists.pointer_words)
+        first = len(store) // lists.pointer_words
+        if lists.cuts is None:
+            for parts in lists.entries:
                 store.append(parts, self.name)
         else:
-            for parts, cuts in zip(self.lists, self.cuts, strict=True):
+            for parts, cuts in zip(lists.entries, lists.cuts, strict=True):
                 store.append_split(parts, cuts, self.name)
         return first
 
@@ -164,7 +156,7 @@ class CoreSchedule:
         ``outputs`` accumulators are finished, each in the two cycles of the slowest lane. No input takes longer, for
         units only ever wait for one another: the bound that a run is given up at.
         """
-        longest = np.array([max(len(part) for part in parts) for parts in self.lists])
+        longest = np.array([max(len(part) for part in parts) for parts in self.lists.entries])
         entries = longest.reshape(-1, self.blocks, self.channels).sum(axis=2)
         places = Counter(column.number for column in self.columns)
         words = self.words[1] - self.words[0]
@@ -185,7 +177,6 @@ def core_schedule(
     column_major: bool,
     lists: Lists,
     config: AcceleratorConfig,
-    cuts: np.ndarray | None = None,
 ) -> CoreSchedule:
     """The work of a core that makes its share of a command.
 
@@ -197,8 +188,6 @@ def core_schedule(
         Whether the walk goes column by column.
     lists : Lists
         :func:`hw.compiler.memory.kernel_lists.kernel_lists` of the share and the pass.
-    cuts : int array or None
-        :func:`hw.compiler.memory.kernel_lists.list_cuts` of them.
     """
     kernel, blocks, (height, width, depth) = share.kernel, share.blocks, step.source.shape
     slots = share.words * WORD_CHANNELS // config.pes
@@ -211,7 +200,6 @@ def core_schedule(
         "steps": kernel.steps,
         "slots": slots,
         "lists": lists,
-        "cuts": cuts,
         "blocks": len(blocks) if share.split is None else share.split.row_lists,
         "channels": slots if kernel.depthwise else last - first,
         "depthwise": kernel.depthwise,
@@ -283,10 +271,11 @@ def _split_work(
             rows.append(RowWork(number, block_of(taps, axis)[1], 1, final, parts, skip))
         else:
             rows.append(RowWork(0, 0, 0, final, ALL_PARTS))
-    return tuple(rows), tuple(
-        ColumnWork(*of(x, not split.rows_parted)[:1], column.output, column.dumps, *of(x, not split.rows_parted)[1:])
-        for x, column in enumerate(columns)
-    )
+    placed = []
+    for x, column in enumerate(columns):
+        number, parts, skip = of(x, not split.rows_parted)
+        placed.append(ColumnWork(number, column.output, column.dumps, parts, skip))
+    return tuple(rows), tuple(placed)
 
 
 def _row_work(taps: tuple[tuple[int, int], ...], final: bool, blocks: tuple[Block, ...], axis: Axis) -> RowWork:

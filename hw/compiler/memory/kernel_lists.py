@@ -7,15 +7,32 @@ import numpy as np
 
 from hw.compiler.steps.expansion import Share
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.program.isa import SplitEntry
+from hw.program.list_memory import marked_offsets
 
-__all__ = ["Lists", "SameCells", "kernel_lists", "list_cells", "list_cuts"]
+__all__ = ["Lists", "SameCells", "kernel_lists", "list_cells"]
 
-#: Bits of an offset in a split list.
-MARK_SHIFT = SplitEntry.fields["offset"].bits
-#: Lists of a layer: for each column class, block and input channel (flattened in this order) an array per PE. Where an
-#: output channel reads only the input channel of its number: for each group of as many channels as there are PEs.
-Lists = list[list[np.ndarray]]
+
+@dataclass(frozen=True, eq=False)
+class Lists:
+    """Lists of a layer.
+
+    Attributes
+    ----------
+    entries : list of lists of int arrays (n, 2)
+        Weight and accumulator offset, of split lists with the marks above: for each column class, block and input
+        channel (flattened in this order) an array per PE. Where an output channel reads only the input channel of its
+        number: for each group of as many channels as there are PEs.
+    cuts : int array (lists, PEs, 2) or None
+        Of split lists: entries before the second and before the third part.
+    """
+
+    entries: list[list[np.ndarray]]
+    cuts: np.ndarray | None = None
+
+    @property
+    def pointer_words(self) -> int:
+        """Words of a list's pointer: its address is a multiple of so many, and its list's number that multiple."""
+        return 1 if self.cuts is None else 2
 
 
 @dataclass(frozen=True)
@@ -73,21 +90,9 @@ def _split_cells(share: Share, by_pe: np.ndarray, config: AcceleratorConfig) -> 
             (axis.kernel - 1 - taps) // axis.stride for axis, taps in ((kernel.rows, rows), (kernel.columns, columns))
         )
         starts = down * width + right * slots
-        offsets = (starts[:, None] + np.arange(slots)) % config.accumulators | marks[:, None] << MARK_SHIFT
+        offsets = marked_offsets((starts[:, None] + np.arange(slots)) % config.accumulators, marks[:, None])
         weights = by_pe[:, :, rows, columns].transpose(3, 1, 2, 0).reshape(depth, pes, -1)
         yield SameCells(weights, offsets.reshape(1, 1, -1), len(taps[0]) * slots)
-
-
-def list_cuts(share: Share, inputs: tuple[int, int], config: AcceleratorConfig) -> np.ndarray | None:
-    """Where the second and the third part of every split list begin: int array (lists, PEs, 2); None of other lists."""
-    if share.split is None:
-        return None
-    found = []
-    for cells in list_cells(share, inputs, config):
-        before = np.cumsum(cells.weights != 0, axis=2)
-        last = before.shape[2] - 1
-        found.append(before[:, :, [min(last, n * cells.parts - 1) for n in (1, 2)]])
-    return np.concatenate(found)
 
 
 def kernel_lists(share: Share, inputs: tuple[int, int], config: AcceleratorConfig) -> Lists:
@@ -95,11 +100,13 @@ def kernel_lists(share: Share, inputs: tuple[int, int], config: AcceleratorConfi
 
     Output channel ``first + n`` goes to PE ``n % pes``, offset ``n // pes``; offsets wrap around the accumulators.
     """
-    lists = []
+    lists, cuts = list[list[np.ndarray]](), list[np.ndarray]()
     for cells in list_cells(share, inputs, config):
         used, offsets = cells.weights != 0, np.broadcast_to(cells.offsets, cells.weights.shape)
         # Nonzero weights with their offsets, list by list and PE by PE.
         entries = np.stack([cells.weights[used], offsets[used]], axis=1)
         parts = np.split(entries, np.cumsum(used.sum(axis=2).ravel())[:-1])
         lists += [parts[n : n + config.pes] for n in range(0, len(parts), config.pes)]
-    return lists
+        if share.split is not None:
+            cuts.append(np.stack([used[..., : n * cells.parts].sum(axis=2) for n in (1, 2)], axis=2))
+    return Lists(lists, np.concatenate(cuts) if cuts else None)

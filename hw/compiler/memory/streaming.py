@@ -133,7 +133,7 @@ def _overlay(command: CommandLists, config: AcceleratorConfig) -> _Overlay:
         size = max(len(words) for words in packed)
         words = np.stack([np.pad(words, (0, size - len(words))) for words in packed], axis=1)
         groups.setdefault(words.tobytes(), ([], words, len(stores[core])))[0].append(core)
-    pointer_words = max((work.pointer_words for work in command.values()), default=1)
+    pointer_words = max((work.lists.pointer_words for work in command.values()), default=1)
     return _Overlay([(tuple(cores), words, pointers) for cores, words, pointers in groups.values()], pointer_words)
 
 
@@ -309,7 +309,7 @@ def _emit(
             first.append(first_lists[number])
         else:
             base, after = place
-            first.append({core: base // work.pointer_words for core, work in command.items()})
+            first.append({core: base // work.lists.pointer_words for core, work in command.items()})
             for time in np.unique(after).tolist():
                 rows = [part for segment in overlays[number].at(base, config) for part in _some(segment, after == time)]
                 if rows:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from hw.compiler.steps.geometry import Axis
+from hw.program.isa import MARKS, PARTS
 
-__all__ = ["ALL_PARTS", "MARKS", "PARTS", "Marked", "Parted", "SplitWalk", "marked", "parted", "split_of"]
+__all__ = ["ALL_PARTS", "Marked", "Parted", "SplitWalk", "marked", "parted", "split_of"]
 
-#: Most parts of a list, and marks of an entry.
-PARTS, MARKS = 3, 2
+#: Of a position that meets whole lists.
 ALL_PARTS = (1 << PARTS) - 1
 #: Axes whose tables are kept.
 _KEPT = 4096
@@ -81,7 +81,7 @@ def marked(axis: Axis) -> Marked | None:
         if number >= len(lists):
             return None
         skipped = frozenset(lists[number]) - {kernel for kernel, _ in axis.taps(index)}
-        if skipped and skipped not in sets:
+        if skipped:  # each index that skips something skips another set
             sets.append(skipped)
         places.append((number, skipped))
     if len(sets) > MARKS:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cache
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.numerics import Rounding, clamp, requantize
 from hw.program.check.memory_state import Memories, walk_order
 from hw.program.instructions import CoreLayer, SourceFields, TargetFields
-from hw.program.isa import MAX_CLASSES, NUMBERS, Row
+from hw.program.isa import MAX_CLASSES, NUMBERS, PARTS, Row
 from hw.program.list_memory import marks_of, unpack_entries, unpack_parts, unpack_pointers, unpack_split_entries
 from hw.rules import require
 
@@ -21,7 +21,7 @@ _LISTS = 1 << Row.fields["list"].bits
 #: Lists that are looked at together.
 _AT_ONCE = 1 << 14
 #: Parts of a split list that are neighbours, one bit each.
-_NEIGHBOURS = {0b001, 0b010, 0b100, 0b011, 0b110, 0b111}
+_NEIGHBOURS = {(1 << last) - (1 << first) for first, last in combinations(range(PARTS + 1), 2)}
 #: Words of each PE of a core, and which of them are certain, as :class:`hw.program.list_memory.ListMemory` says it.
 ListContents = tuple[np.ndarray, np.ndarray]
 #: PEs, and the numbers of lists that they look up.

@@ -35,7 +35,7 @@ def test_every_share_of_every_command_is_scheduled():
     assert [(each.step, each.shares, each.inputs) for each in found.commands] == layers
     for each in found.commands:
         assert [work.blocks for work in each.schedules] == [len(share.blocks) for share in each.shares]
-        assert [len(work.lists) for work in each.schedules] == [
+        assert [len(work.lists.entries) for work in each.schedules] == [
             share.list_count(each.inputs, found.placed.chosen.expanded.proven.config) for share in each.shares
         ]
 

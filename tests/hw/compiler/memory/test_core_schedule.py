@@ -150,7 +150,7 @@ def test_a_part_of_a_pool_has_lists_for_its_channels_only():
     assert work.columns == (ColumnWork(0, 0, 0), ColumnWork(0, 0, 0), ColumnWork(0, 0, 1))
     found = {
         (group, pe): entries.tolist()
-        for group, parts in enumerate(work.lists)
+        for group, parts in enumerate(work.lists.entries)
         for pe, entries in enumerate(parts)
         if len(entries)
     }
@@ -206,7 +206,7 @@ def products(work: CoreSchedule, x: int, y: int, config: AcceleratorConfig) -> l
             for k in range(row.count):
                 place = (number * work.blocks + row.block + k * work.block_step) * work.channels + channel
                 start = (row.output - k) * work.width + right * work.slots
-                entries = work.lists[place][pe].tolist()
+                entries = work.lists.entries[place][pe].tolist()
                 made += [((start + offset) % config.accumulators, weight) for weight, offset in entries]
             found.append(sorted(made))
     return found
@@ -253,6 +253,6 @@ def test_the_longest_time_is_that_of_one_product_after_the_other():
     maker = NetworkMaker(np.random.default_rng(0), (2, 3, 9))
     maker.conv(INPUT, 8, (1, 1), density=0.5)
     work = work_of(only_step(maker), (0, 2), (0, 8))
-    busiest = sum(max(len(part) for part in parts) for parts in work.lists)
+    busiest = sum(max(len(part) for part in parts) for parts in work.lists.entries)
     # A row: 3 positions of 2 words, 9 channels, their products and a dump of 2 accumulators; its table entry.
     assert work.serial_cycles(48) == 2 * (3 * (2 + 9 + busiest + 1 + 2) + 1) + 2 * 48

@@ -8,6 +8,7 @@ import pytest
 
 from hw.compiler.compile import compile_network
 from hw.compiler.memory.core_schedule import CoreSchedule
+from hw.compiler.memory.kernel_lists import Lists
 from hw.compiler.memory.streaming import CommandLists, streamed
 from hw.config import AcceleratorConfig
 from hw.program.bits import encode, words_of
@@ -89,10 +90,9 @@ def command(entries: int, weight: int, *, split: bool = False) -> CommandLists:
     """A layer of core 0 alone with one list, of so many entries in each PE; those of a split one are its first part."""
     part = np.stack([np.full(entries, weight), np.arange(entries)], axis=1)
     shape = {"top": 0, "column_major": False, "words": (0, 1), "steps": (1, 1), "block_step": 0, "slots": 1, "width": 1}
-    lists = [[part] * CONFIG.pes]
-    cuts = np.full((1, CONFIG.pes, 2), entries) if split else None
+    lists = Lists([[part] * CONFIG.pes], np.full((1, CONFIG.pes, 2), entries) if split else None)
     tables = {"rows": (), "blank_rows": 0, "columns": (), "blocks": 1, "channels": 1}
-    return {0: CoreSchedule(name="layer", **shape, **tables, lists=lists, cuts=cuts)}
+    return {0: CoreSchedule(name="layer", **shape, **tables, lists=lists)}
 
 
 @pytest.mark.parametrize(("entries", "fits"), [(62, True), (63, True), (64, False)])

@@ -33,7 +33,7 @@ def stored(expansion, pe: int, config: AcceleratorConfig = CONFIG) -> int:
     """Entries of core 0 in one PE, packed."""
     store = ListStore(config)
     for (share, *_), inputs in expansion.layers():
-        for parts in kernel_lists(share, inputs, config):
+        for parts in kernel_lists(share, inputs, config).entries:
             store.append(parts, "layer")
     return len(store.pack()[pe]) - len(store)
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from hw.compiler.memory.kernel_lists import MARK_SHIFT
 from hw.compiler.memory.sparse import ListStore
 from hw.config import AcceleratorConfig
+from hw.program.list_memory import marked_offsets
 from hw.rtl.core.pe import ProcessingElement
 from tests.hw.simulate import Bench, always, receive, reused, seldom, send, simulate
 
@@ -81,7 +81,7 @@ def packed(split, plain):
     store, nothing = ListStore(CONFIG), np.zeros((0, 2), dtype=np.int64)
 
     def entries(found):
-        rows = [(weight, offset | marks << MARK_SHIFT) for weight, offset, marks in found]
+        rows = [(weight, marked_offsets(offset, marks)) for weight, offset, marks in found]
         return np.array(rows or nothing, dtype=np.int64)
 
     for parts in split:

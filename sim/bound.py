@@ -19,7 +19,7 @@ import numpy as np
 from hw.network.exits import Conditions
 from hw.program.isa import Opcode
 from hw.program.program import Program
-from sim.loading import PROMPT, WeightSource
+from hw.weight_source import PROMPT, WeightSource
 from sim.plan import Plan
 
 __all__ = ["constant_time", "layer_bounds", "worst_case"]

@@ -11,8 +11,8 @@ import numpy as np
 from hw.network.exits import DEFAULT, Conditions
 from hw.network.zero_points import storage_zero_points
 from hw.program.program import Program
+from hw.weight_source import PROMPT, WeightSource
 from sim.kernel import CAUSES
-from sim.loading import PROMPT, WeightSource
 from sim.plan import Plan, TimedLayer
 from sim.simulate import active_inputs, simulate
 

@@ -12,42 +12,13 @@ import numpy as np
 
 from hw.config import AcceleratorConfig
 from hw.program.chunks import ListChunk
+from hw.weight_source import WeightSource
 from sim.timing import REQUEST_CYCLES, WRITE_CYCLES
 
-__all__ = ["PROMPT", "LoadedRows", "Loading", "WeightSource"]
+__all__ = ["LoadedRows", "Loading"]
 
 #: Later than anything.
 _NEVER = np.int64(1) << 60
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightSource:
-    """External memory that delivers at a constant rate.
-
-    Parameters
-    ----------
-    latency : int
-        Cycles from the one in which a burst is asked for to its first beat, at least 1.
-    cycles_per_beat : int
-        From one beat to the next, also of the next burst; at least 1.
-
-    Raises
-    ------
-    ValueError
-        When one is less.
-    """
-
-    latency: int = 16
-    cycles_per_beat: int = 1
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
-
-
-#: What is meant where nothing else is said.
-PROMPT = WeightSource()
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from hw.program.isa import Opcode, SelectKind
 from hw.program.list_memory import ListMemory, unpack_pointers
 from hw.program.program import Program
 from hw.program.selection_encoding import selection_cycles
+from hw.weight_source import PROMPT, WeightSource
 from sim.kernel import CAUSES, layer_cycles
-from sim.loading import PROMPT, LoadedRows, Loading, WeightSource
+from sim.loading import LoadedRows, Loading
 from sim.skipped import Skipped, SplitLists, split_lists
 from sim.timing import (
     DECISION_CYCLES,

@@ -15,9 +15,9 @@ from hw.network.zero_points import storage_zero_points
 from hw.numerics import top2
 from hw.program.isa import Opcode
 from hw.program.program import Program
+from hw.weight_source import PROMPT, WeightSource
 from sim.bound import constant_time
 from sim.kernel import CAUSES, layer_cycles
-from sim.loading import PROMPT, WeightSource
 from sim.plan import Plan
 
 if TYPE_CHECKING:

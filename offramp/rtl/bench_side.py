@@ -21,8 +21,8 @@ from hw.program.isa import Burst
 from hw.program.link import link as linked
 from hw.program.program import Program
 from hw.program.protocol import Reply
+from hw.weight_source import WeightSource
 from offramp.rtl.job import JOB, PROGRESS, BatchOutcome, Job, LayerTime, save_outcomes
-from sim import WeightSource
 
 __all__ = ["ExternalMemory", "HostLink", "RunsDone", "start", "verify_images"]
 

@@ -12,7 +12,7 @@ from hw.arrays import read_npy, read_npz
 from hw.network.exits import Conditions
 from hw.program import program
 from hw.program.program import Program
-from sim import PROMPT, WeightSource
+from hw.weight_source import PROMPT, WeightSource
 
 __all__ = [
     "JOB",

@@ -83,3 +83,10 @@ def test_what_a_program_is_is_said_without_what_runs_it(program):
     assert loaded("disasm", program)[:2] == (0, set())
     assert loaded("info", "zoo:dab")[:2] == (0, set())
     assert loaded("info", program)[:2] == (0, set())
+
+
+def test_the_side_of_a_simulation_loads_no_simulator():
+    """Every run on RTL is a process of its own."""
+    script = "import sys, offramp.rtl.bench_side; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
+    assert not set(found.stdout.split()) & (set(HEAVY) - {"cocotb", "cocotb_tools"})

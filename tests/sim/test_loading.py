@@ -5,7 +5,8 @@ import pytest
 
 from hw.config import AcceleratorConfig
 from hw.program.chunks import ChunkRows, ListChunk
-from sim.loading import LoadedRows, Loading, WeightSource
+from hw.weight_source import WeightSource
+from sim.loading import LoadedRows, Loading
 from sim.timing import REQUEST_CYCLES, WRITE_CYCLES
 
 CONFIG = AcceleratorConfig(cores=2, pes=4, loader=1)
@@ -85,10 +86,3 @@ def test_a_layer_starts_when_its_chunks_are_there(chunks, written):
 
 def test_a_layer_that_needs_no_chunk_waits_for_none():
     assert Loading(CHUNKS, SOURCE, 2).wait(0, now(1, 2)).tolist() == [0, 0]
-
-
-@pytest.mark.parametrize("value", [0, True, 1.5])
-@pytest.mark.parametrize("name", ["latency", "cycles_per_beat"])
-def test_a_source_has_whole_cycles(name, value):
-    with pytest.raises(ValueError, match=rf"^{name} must be an integer of at least 1, not {value}$"):
-        WeightSource(**{name: value})

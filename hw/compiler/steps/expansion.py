@@ -95,7 +95,9 @@ class Expansion:
 
 
 def can_split(step: Step, bands: int, *, column_major: bool) -> bool:
-    """Whether the lists of a step in so many bands can be split, and that saves any."""
+    """Whether the lists of a step in so many bands can be split: its kernel is larger than 1x1, and parts and marks
+    suffice.
+    """
     kernel = step.kernel
     if kernel.depthwise or kernel.global_pool or kernel.rows.kernel == kernel.columns.kernel == 1:
         return False

@@ -48,8 +48,8 @@ class Partition:
         Whether a core walks its band column by column instead of row by row: the first outputs of a narrow band are
         final after a few positions then, and the lanes have work from there on.
     split : bool
-        Whether one list of an input channel serves all kernel rows and columns (:mod:`hw.compiler.steps.split`), which
-        takes two words of pointers; it is ``merged``, too.
+        Whether one list of an input channel, or with a stride one for each residue, serves all kernel rows and columns
+        (:mod:`hw.compiler.steps.split`); each takes two words of pointers. It is ``merged``, too.
     """
 
     bands: int

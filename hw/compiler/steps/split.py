@@ -1,4 +1,4 @@
-"""Split lists: one list of an input channel serves every position of a walk.
+"""Split lists: without a stride, one list of an input channel serves every position of a walk.
 
 Its entries lie in *parts*, one for each kernel index along the map's rows, so that a position that meets some of them
 takes a range. Along the map's columns entries have *marks*: a column at an edge of the map skips those that would feed

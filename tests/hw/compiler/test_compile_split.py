@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from hw.compiler.compile import compile_network
-from hw.config import AcceleratorConfig
+from hw.config import AcceleratorConfig, preset
 from hw.network.network import INPUT
 from hw.program.list_memory import pack_cuts, pack_pointers, unpack_pointers
+from hw.rules import MisfitError
+from models import zoo
 from models.integer import golden
 from sim import simulate
 from tests.hw.changes import Changes
@@ -95,6 +97,34 @@ def test_lists_are_split_where_memory_is_short():
     assert any(split_layers(program)[0])
     with pytest.raises(ValueError, match="list memory holds 1024 words a PE"):
         compile_network(net, CONFIG.replace(cores=4, pes=8, list_words=1024))
+
+
+def compiled(name, accumulators):
+    """A network of the zoo on 64 multipliers."""
+    found = zoo.entry(name)
+    network, _ = zoo.part(found, zoo.load(found))
+    sizes = f"list_words=2048,accumulators={accumulators},channel_words=256"
+    return compile_network(network, preset(f"base-85f,{sizes}"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet8-lean", "resnet8-sparse"])
+def test_networks_of_the_zoo_fit_with_split_lists(name):
+    assert any(split_layers(compiled(name, 32))[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet8-lean", r"^list memory holds 2048 words a PE; this network needs at least \d+"),
+        ("resnet8-sparse", r"^activation memory has 2 banks of 1024 words; no arrangement"),
+    ],
+)
+def test_networks_of_the_zoo_do_not_fit_without(name, message):
+    """Configs with more accumulators have no split lists."""
+    with pytest.raises(MisfitError, match=message):
+        compiled(name, 128)
 
 
 @pytest.mark.parametrize("seed", range(2))

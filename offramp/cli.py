@@ -29,7 +29,6 @@ _PANELS = {
         "compress": "network.compress",
         "import": "network.import_",
         "export": "network.export",
-        "exit": "exits.exit_",
         "zoo": "zoo.zoo",
     },
     "Make and run its program": {
@@ -48,6 +47,7 @@ _PANELS = {
     },
     "Tidy up": {"clean": "files.clean"},
 }
+_EXIT = {"add": "exits.add"}
 _BOARD = {"flash": "board.flash", "selftest": "board.selftest", "run": "board.run", "bench": "board.bench"}
 
 
@@ -78,6 +78,12 @@ class KnownOptions(TyperCommand):
             raise
 
 
+class _Exits(CommandGroup):
+    """Those of exits."""
+
+    makers: ClassVar = {name: partial(command, name, place, KnownOptions) for name, place in _EXIT.items()}
+
+
 class _Boards(CommandGroup):
     """Those of boards."""
 
@@ -93,6 +99,7 @@ class _Program(CommandGroup):
             for panel, places in _PANELS.items()
             for name, place in places.items()
         },
+        "exit": lambda: get_command(_exits),
         "board": lambda: get_command(_boards),
     }
 
@@ -107,7 +114,8 @@ def command_line() -> Any:
 def commands() -> dict[str, Any]:
     """Every command by its name, with its group's; all of them are made."""
     found = dict(command_line().commands)
-    return found | {f"board {name}": of_board for name, of_board in found.pop("board").commands.items()}
+    groups = {name: found.pop(name) for name in ("exit", "board")}
+    return found | {f"{name} {of_it}": each for name, group in groups.items() for of_it, each in group.commands.items()}
 
 
 def _called(ctx: Any) -> str:
@@ -132,6 +140,7 @@ def _version(wanted: bool) -> None:
 
 _SETTINGS: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
 app = typer.Typer(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]}, **_SETTINGS)
+_exits: typer.Typer = typer.Typer(name="exit", cls=_Exits, **_SETTINGS)
 _boards: typer.Typer = typer.Typer(name="board", cls=_Boards, **_SETTINGS)
 
 
@@ -141,6 +150,11 @@ def _program(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")] = False,
 ) -> None:
     """Sparse, int8, early-exiting neural networks on an open two-sided sparse accelerator."""
+
+
+@_exits.callback(rich_help_panel="Make a network")
+def _exit() -> None:
+    """Change the early exits of a finished network."""
 
 
 @_boards.callback(rich_help_panel="Make the hardware")

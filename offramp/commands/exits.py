@@ -1,4 +1,4 @@
-"""The command that gives a finished network an early exit."""
+"""Commands for the exits of a finished network."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,13 +14,12 @@ from offramp.console import Terminal, results
 if TYPE_CHECKING:
     from offramp.intake.request import ModelRequest
 
-__all__ = ["exit_"]
+__all__ = ["add"]
 
 
 @takes_model
-def exit_(
+def add(
     *,
-    what: Annotated[str, typer.Argument(metavar="add", help="What to do with exits: add one.")],
     model: Annotated[Path, typer.Argument(help=f"Model: {KINDS}.")],
     after: Annotated[str, typer.Option(help="Layer whose map the exit reads (names: offramp info MODEL).")],
     data: Annotated[str, typer.Option(help="Labelled images: a data set, an .npz, or a folder of images by class.")],
@@ -45,8 +44,6 @@ def exit_(
     from offramp.intake.samples import parts
     from offramp.report import tables
 
-    if what != "add":
-        raise ValueError(f"an exit can be: add, not {what!r}")
     chosen, terminal = preset(config), Terminal()
     with terminal.stage("add the exit") as step:
         found = read(request)
@@ -60,5 +57,5 @@ def exit_(
     show([("images of", origin), ("config", config), ("thresholds", thresholds), ("file", str(file))])
     figures = {"before": made.before, "after": made.after, "thresholds": made.thresholds}
     asked = {"model": model, "origin": found.origin, "notes": found.notes, "config": config, "images_of": origin}
-    finish("exit", seed, json, {**asked, **figures, "file": file})
+    finish("exit add", seed, json, {**asked, **figures, "file": file})
     next_step(f"offramp verify {file} --config {config}")

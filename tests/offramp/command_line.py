@@ -24,7 +24,7 @@ COMMANDS = {
         *("--seed", "--json"),
     },
     "export": {"--output", "--weights", "--calibrate", "--shape", "--seed", "--json"},
-    "exit": {"--after", "--data", "--config", "--grid", "--exit-loss", "--output", "--seed", "--json"},
+    "exit add": {"--after", "--data", "--config", "--grid", "--exit-loss", "--output", "--seed", "--json"},
     "diff": {"--config", "--data", "--data-dir", "--seed", "--json"},
     "generate": {"--config", "--name", "--output", "--seed", "--json"},
     "build": {"--config", "--board", "--clock", "--baud", "--seed", "--seeds", "--out", "--json"},

@@ -39,6 +39,7 @@ def test_help_shows_options_and_defaults(name, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     text, code = run(name, "--help")
     assert code == 0
+    assert re.search(rf"Usage: \S+ {name} \[OPTIONS\]", text)
     assert COMMANDS[name] <= set(re.findall(r"--[a-z-]+", text))
     assert re.search(r"--seed.*\[default: 0\]", text)
     assert not re.search("[\U0001f300-\U0001faff]", text)  # which rich makes of words between colons
@@ -339,7 +340,7 @@ def test_info_says_what_the_cache_holds_and_clean_empties_it(tmp_path, monkeypat
     assert left == {*other, "result.json"}
     text, code = run("clean", "--json", json_file)
     assert (code, json.loads(json_file.read_text())["entries"]) == (0, 0)
-    assert re.search(r"removed +nothing, for nothing was there\n", text)
+    assert re.search(r"removed +nothing, for nothing was there", text)
     assert "entries" not in text
 
 

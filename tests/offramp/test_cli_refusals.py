@@ -24,7 +24,7 @@ OUTPUTS = [
     ("generate", "--output"),
     ("import", "--output"),
     ("export", "--output"),
-    ("exit", "--output"),
+    ("exit add", "--output"),
     ("report", "--output"),
     ("report", "--plots"),
 ]

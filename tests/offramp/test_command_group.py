@@ -10,7 +10,7 @@ def parameters():
     """Every parameter that a command or group has."""
     line = cli.command_line()
     context = line.make_context("offramp", [], resilient_parsing=True)
-    for command in (line, line.commands["board"], *cli.commands().values()):
+    for command in (line, line.commands["board"], line.commands["exit"], *cli.commands().values()):
         yield from command.get_params(context)
 
 

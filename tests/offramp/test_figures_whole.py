@@ -118,7 +118,7 @@ def ready(small, finished, extended, tmp_path, monkeypatch):
             "verify": ("verify", program, "--images", 4),
             "import": ("import", compressed, "-o", tmp_path / "net.off"),
             "export": ("export", compressed, "-o", tmp_path / "net"),
-            "exit": (
+            "exit add": (
                 *("exit", "add", compressed, "--after", "stem.conv", "--data", "digits", "--config", "tiny"),
                 *("--output", tmp_path / "more.off"),
             ),
@@ -148,7 +148,7 @@ CASES = [
         "verify",
         "import",
         "export",
-        "exit",
+        "exit add",
         "generate",
         "build",
         "bench",

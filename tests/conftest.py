@@ -20,8 +20,8 @@ _FIRST = (
     *(
         "tests/rtl/test_layers.py",
         "tests/test_fuzz.py",
-        "tests/rtl/test_streaming.py",
         "tests/test_wheel.py",
+        "tests/rtl/test_streaming.py",
         "tests/offramp/test_demo.py",
         "tests/rtl/test_waves.py",
     ),

@@ -1,7 +1,7 @@
 import pytest
 from amaranth import Shape, Signal
 from amaranth.lib import data, enum
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw.config import PRESETS, preset
@@ -33,6 +33,7 @@ def test_fields_lie_where_the_layout_says(name):
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_packing_is_that_of_the_hardware(name, data):
     layout = LAYOUTS[name]

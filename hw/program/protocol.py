@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 #: Version of the host protocol and of the instruction formats, as INFO reports it.
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 9
 
 
 class HostCommand(FieldEnum, bits=8):

@@ -21,8 +21,8 @@ from hw.rtl.control.sequencer import Sequencer
 from hw.rtl.core.core import Core
 from hw.rtl.exchange import Exchange
 from hw.rtl.host.host_port import HostPort
-from hw.rtl.interfaces import PAIR
 from hw.rtl.loader import Loader
+from hw.rtl.records import PAIR
 from hw.rtl.structs import Burst, Memory
 from hw.rtl.verilog_platform import memory_attributes, promote, shared
 

@@ -17,7 +17,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import EXCHANGE_ROUND, AcceleratorConfig
-from hw.rtl.interfaces import ImageWords, WordWrite
+from hw.rtl.interfaces import ImageWords
+from hw.rtl.records import WordWrite
 
 __all__ = ["Exchange"]
 
@@ -57,7 +58,8 @@ class Exchange(wiring.Component):
 
     Parts, as in the picture: words are held; the bus; the choice in front of each core.
 
-    Latency: at most :meth:`longest` cycles. Reset: drops the words that wait.
+    Latency: at most :meth:`longest` cycles. Throughput: a word a cycle that goes everywhere, or one of each core in
+    four cycles. Takes no back-pressure. Reset: drops the words that wait.
     """
 
     #: Cycles from ``image`` to ``o`` while no layer runs.

@@ -28,7 +28,7 @@ class Fetcher(wiring.Component):
     words : Out(32 * words)
         The words fetched, the last one on top.
 
-    Latency: :meth:`cycles` from ``start`` to ``done``. Reset: idle.
+    Latency: :meth:`cycles` from ``start`` to ``done``. Throughput: a word a cycle. Takes no back-pressure. Reset: idle.
     """
 
     def __init__(self, words: int):

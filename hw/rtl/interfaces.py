@@ -1,137 +1,37 @@
-"""What units say to each other: records, and signatures of wires that travel together.
+"""Signatures of wires that travel together between units.
 
 A signature is seen from the unit that leads, which has it as ``Out``; the other one has it as ``In``, and ``connect``
-wires them. What is said of a member holds on both sides. Streams carry records; a stream that is *always ready* has no
-back-pressure.
+wires them. What is said of a member holds on both sides. Streams carry :mod:`hw.rtl.records`; a stream that is *always
+ready* has no back-pressure.
 """
 
 from amaranth import signed
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import LIST_WORD_BITS, WORD_CHANNELS, AcceleratorConfig
-from hw.program.bits import bits_of, words_of
+from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.isa import MAX_CLASSES
-from hw.rtl.structs import ErrorCode, LaneDescription, LayerRecord, Reply, Residual, RunFlags, RunResult, Target
+from hw.rtl.records import PAIR, PLACE, TALLY_BITS, Order, WordWrite, job_layout
+from hw.rtl.structs import Decision, LaneDescription, Residual, RunFlags, RunOptions, RunResult, Target
 
 __all__ = [
-    "PAIR",
-    "PLACE",
-    "TALLY_BITS",
-    "ChannelParameters",
     "CoreState",
+    "ExitControl",
     "HeadLogits",
     "HeadResult",
     "HostControl",
+    "ImageControl",
     "ImageWords",
     "JobPort",
     "LaneControl",
     "ListLoading",
-    "LoadWord",
     "LogitRead",
-    "Order",
-    "OrderKind",
     "PairRead",
     "PointerLookup",
-    "ReplyRecord",
     "RunControl",
     "ScanControl",
-    "WordWrite",
-    "job_layout",
-    "list_row",
-    "offer_record",
+    "WinnerLookup",
 ]
-
-#: Two neighbouring activations, as a host reads them.
-PAIR = data.ArrayLayout(signed(9), 2)
-#: Bits of a scanner's accumulator: magnitudes of a channel over all positions of a bank.
-TALLY_BITS = 20
-#: Where an activation lies: number of its word in the map, and channel in the word.
-PLACE = data.StructLayout({"word": 16, "channel": range(WORD_CHANNELS)})
-#: Payload words of the longest record.
-_RECORD_WORDS = max(words_of(LayerRecord), words_of(RunResult))
-
-
-class WordWrite(data.Struct):
-    """A word of a map, by its number in the map."""
-
-    index: 16
-    values: data.ArrayLayout(signed(9), WORD_CHANNELS)
-
-
-class LoadWord(data.Struct):
-    """A word for one of the memories that a program fills."""
-
-    core: 8
-    memory: 8
-    address: 16
-    data: 32
-
-
-class ChannelParameters(data.Struct):
-    """What the channel memories hold of a channel: bias and scale of its accumulators."""
-
-    bias: signed(32)
-    multiplier: 31
-    shift: 5
-
-
-class OrderKind(enum.Enum, shape=3):
-    """What the cores shall do, all at the same time."""
-
-    NONE = 0
-    COUNT = 1  #: count the magnitudes that begin with the prefix, by their next digit ``index``
-    SUM = 2  #: add the magnitudes of channel word ``value`` up
-    FIND = 3  #: find activation ``value``, from 1, of those whose magnitude is the prefix, in the core called for
-    LIMIT = 4  #: the last tie that wins is in word ``value`` of the map, channel ``index``; the prefix is its magnitude
-    MASK = 5  #: take the low 8 bits of ``value`` for the mask of the channel word in its high ones
-    FILL = 6  #: take the masks of the layer memory
-
-
-class Order(data.Struct):
-    """From the selector to all cores."""
-
-    kind: OrderKind
-    index: 4  # of the accumulator to tell, too
-    value: 16
-    prefix: 8
-
-
-class ReplyRecord(data.Struct):
-    """Something to tell the host."""
-
-    reply: Reply
-    code: ErrorCode
-    length: 4
-    payload: 32 * _RECORD_WORDS
-
-
-def offer_record(target, reply, layout, whole=None, **fields):
-    """Assignments that offer a record of a layout: of a ``whole`` one, if that is given, with these fields instead."""
-    record = target.payload
-    view = data.View(layout, record.payload[: bits_of(layout)])
-    return [
-        record.reply.eq(reply),
-        record.length.eq(words_of(layout)),
-        *([] if whole is None else [view.eq(whole)]),
-        *(view[name].eq(value) for name, value in fields.items()),
-        target.valid.eq(1),
-    ]
-
-
-def job_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """What the dispatcher tells a PE: an activation for a list, or (``dump``) a finished output position.
-
-    Of split lists, entries with one of the marks ``skip`` have no product.
-    """
-    skip = {"skip": 2} if config.split_lists else {}
-    return data.StructLayout({"dump": 1, "value": signed(9), "accumulator": config.accumulator_address_bits} | skip)
-
-
-def list_row(config: AcceleratorConfig) -> data.StructLayout:
-    """A list word for each PE, for the same address in all cores whose bit is set."""
-    words = data.ArrayLayout(LIST_WORD_BITS, config.pes)
-    return data.StructLayout({"cores": 8, "address": config.start_bits, "words": words})
 
 
 class HostControl(wiring.Signature):
@@ -242,6 +142,41 @@ class ListLoading(wiring.Signature):
         super().__init__(program | run | {"written": In(8), "busy": In(1)})
 
 
+class ImageControl(wiring.Signature):
+    """The sequencer has the image loader take the next run, which may come while another one is at work.
+
+    Members
+    -------
+    bytes : Out(18), channels : Out(12), zero_point : Out(signed 8)
+        Of an image, as in :class:`hw.program.isa.Header`; stable from the cycle before ``run`` until ``loaded``.
+    run : Out(1), flags : Out(RunFlags)
+        A run was accepted; only while ``free``.
+    allowed : Out(1)
+        The image may be written; once it has begun, until a run begins or ``spoil``.
+    spaced : Out(1)
+        A run is at work: the image's words come :attr:`hw.rtl.exchange.Exchange.IMAGE_DISTANCE` cycles apart.
+    spoil : Out(1)
+        Words of the image may be lost.
+    take : Out(1)
+        The run begins; only while ``loaded``.
+    free : In(1)
+        No run waits.
+    loaded : In(1)
+        One does, and its image is complete; until ``take``.
+    spoiled : In(1)
+        Its words may be lost.
+    waiting : In(RunFlags), options : In(RunOptions), drawn : In(1)
+        Of the run that waits; it is to be audited.
+    """
+
+    def __init__(self):
+        image = {"bytes": Out(18), "channels": Out(12), "zero_point": Out(signed(8))}
+        orders = {"run": Out(1), "flags": Out(RunFlags)}
+        orders |= {name: Out(1) for name in ("allowed", "spaced", "spoil", "take")}
+        states = {name: In(1) for name in ("free", "loaded", "spoiled", "drawn")}
+        super().__init__(image | orders | states | {"waiting": In(RunFlags), "options": In(RunOptions)})
+
+
 class ImageWords(wiring.Signature):
     """The sequencer gives words of an image to the exchange, beside the layer at work.
 
@@ -323,6 +258,37 @@ class HeadResult(wiring.Signature):
         super().__init__({"label": Out(8), "margin": Out(32)})
 
 
+class ExitControl(wiring.Signature):
+    """The sequencer asks the exit rule at a BRANCH or STOP.
+
+    Members
+    -------
+    begin : Out(1)
+        Forget the run before.
+    constant : Out(1), drawn : Out(1)
+        The run is in constant time; it is audited. Stable throughout the run.
+    compare : Out(1)
+        A BRANCH or STOP is reached; ``stop``, ``index``, ``decision`` and ``expired`` are stable in this cycle and the
+        next.
+    stop : Out(1), index : Out(8), decision : Out(Decision)
+        Of the instruction.
+    expired : Out(1)
+        The deadline has passed; it forces no run in constant time.
+    judge : Out(1)
+        In the cycle after ``compare``.
+    ends : In(1)
+        With ``judge``: the run ends here.
+    result : In(RunResult)
+        What is to be reported, without cycles, overrun and tag; complete from the cycle after the one in which the run
+        ends.
+    """
+
+    def __init__(self):
+        orders = {name: Out(1) for name in ("begin", "constant", "drawn", "compare", "stop", "expired", "judge")}
+        instruction = {"index": Out(8), "decision": Out(Decision)}
+        super().__init__(orders | instruction | {"ends": In(1), "result": In(RunResult)})
+
+
 class ScanControl(wiring.Signature):
     """The selector has a core's scanner count, sum up and find; all cores get the same order in the same cycle.
 
@@ -340,6 +306,25 @@ class ScanControl(wiring.Signature):
 
     def __init__(self):
         super().__init__({"order": Out(Order), "called": Out(1), "tally": In(TALLY_BITS), "place": In(PLACE)})
+
+
+class WinnerLookup(wiring.Signature):
+    """The dispatcher asks of each word which channels are winners of the selections before, and what is nonzero in it.
+
+    Members
+    -------
+    address : Out(12), word : Out(8)
+        Where the word lies, and its number at its position.
+    winners : In(8)
+        Its channels that are winners, two cycles later.
+    complement : In(8), other_complement : In(8)
+        256 less the threshold of winners, and of other channels, two cycles later; 0 where no magnitude reaches it.
+    """
+
+    def __init__(self):
+        asked = {"address": Out(12), "word": Out(8)}
+        told = {"winners": In(WORD_CHANNELS), "complement": In(8), "other_complement": In(8)}
+        super().__init__(asked | told)
 
 
 class PointerLookup(wiring.Signature):

@@ -16,7 +16,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
 from hw.program.bits import bits_of, words_of
-from hw.rtl.interfaces import ListLoading, list_row
+from hw.rtl.interfaces import ListLoading
+from hw.rtl.records import list_row
 from hw.rtl.structs import Burst, Chunk, Segment
 
 __all__ = ["Loader"]

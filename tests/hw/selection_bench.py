@@ -1,4 +1,4 @@
-"""A selector, and scanners and favours of all cores at memories that hold their windows of a map."""
+"""A selector, and scanners and masks of winners of all cores at memories that hold their windows of a map."""
 
 from dataclasses import dataclass, field
 
@@ -12,9 +12,9 @@ from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.network.selection import Select
 from hw.program.isa import SelectKind
 from hw.rtl.control.selector import Selector
-from hw.rtl.core.activations import WORD_BITS
-from hw.rtl.core.favour import Favour
 from hw.rtl.core.scanner import Scanner
+from hw.rtl.core.winner_masks import WinnerMasks
+from hw.rtl.records import WORD
 from hw.rtl.structs import Selection, Source
 
 KINDS = {"mask": SelectKind.MASK, "elements": SelectKind.ELEMENTS, "channels": SelectKind.CHANNELS}
@@ -94,10 +94,10 @@ class Machine(Elaboratable):
 
     def __init__(self, config: AcceleratorConfig):
         cores = range(config.cores)
-        self._rams = [memory.Memory(shape=WORD_BITS, depth=1 << 12, init=[]) for _ in cores]
+        self._rams = [memory.Memory(shape=WORD.size, depth=1 << 12, init=[]) for _ in cores]
         self._tables = [memory.Memory(shape=32, depth=1 << 10, init=[]) for _ in cores]
         self.selector = Selector(config)
-        self.favours = [Favour(config) for _ in range(config.cores)]
+        self.winners = [WinnerMasks(config) for _ in range(config.cores)]
         self._scanners = [Scanner(config) for _ in range(config.cores)]
         self._words, self._shares = np.zeros((0, WORD_CHANNELS), dtype=int), list[Share]()
         self.addresses = [Signal(12, name=f"address_{core}") for core in range(config.cores)]
@@ -123,14 +123,15 @@ class Machine(Elaboratable):
         m = Module()
         m.submodules.selector = self.selector
         m.d.comb += self.selector.selection.eq(self.selections[0])
-        for core, (scanner, favour) in enumerate(zip(self._scanners, self.favours, strict=True)):
+        for core, (scanner, winners) in enumerate(zip(self._scanners, self.winners, strict=True)):
             ram, table = self._rams[core], self._tables[core]
-            m.submodules[f"scanner_{core}"], m.submodules[f"favour_{core}"] = scanner, favour
+            m.submodules[f"scanner_{core}"], m.submodules[f"winners_{core}"] = scanner, winners
             m.submodules[f"ram_{core}"], m.submodules[f"table_{core}"] = ram, table
             words, masks = ram.read_port(), table.read_port()
-            word = Signal(WORD_BITS, name=f"word_{core}")
+            word = Signal(WORD.size, name=f"word_{core}")
             m.d.sync += word.eq(words.data)
             connect(m, self.selector.scanners[core], scanner.selector)
+            connect(m, scanner.mask, winners.mask)
             m.d.comb += [
                 scanner.selection.eq(self.selections[core]),
                 words.addr.eq(scanner.address),
@@ -139,14 +140,11 @@ class Machine(Elaboratable):
                 masks.addr.eq(scanner.table_address),
                 masks.en.eq(1),
                 scanner.table_data.eq(masks.data),
-                favour.order.eq(scanner.selector.order),
-                favour.selection.eq(self.selections[core]),
-                favour.mask.eq(scanner.mask),
-                favour.mask_number.eq(scanner.mask_number),
-                favour.mask_write.eq(scanner.mask_write),
-                favour.source.eq(self.source),
-                favour.address.eq(self.addresses[core]),
-                favour.word.eq(self.word),
+                winners.order.eq(scanner.selector.order),
+                winners.selection.eq(self.selections[core]),
+                winners.source.eq(self.source),
+                winners.lookup.address.eq(self.addresses[core]),
+                winners.lookup.word.eq(self.word),
             ]
         return m
 
@@ -178,10 +176,10 @@ class Machine(Elaboratable):
                 ctx.set(self.addresses[core], share.base + number - share.window[0])
                 ctx.set(self.word, number % pitch)
                 await ctx.tick().repeat(2)
-                favour = self.favours[core]
-                favoured = ctx.get(favour.favoured)
-                bounds = [ctx.get(favour.complement), ctx.get(favour.other_complement)]
-                mine = [bounds[0] if favoured >> channel & 1 else bounds[1] for channel in range(WORD_CHANNELS)]
+                lookup = self.winners[core].lookup
+                winners = ctx.get(lookup.winners)
+                bounds = [ctx.get(lookup.complement), ctx.get(lookup.other_complement)]
+                mine = [bounds[0] if winners >> channel & 1 else bounds[1] for channel in range(WORD_CHANNELS)]
                 rows.append([abs(value) + bound >= 256 for value, bound in zip(self._words[number], mine, strict=True)])
             found.append(np.array(rows, dtype=bool).reshape(-1, WORD_CHANNELS))
         return found

@@ -5,7 +5,7 @@ from amaranth.lib import enum
 
 from hw.program.bits import words_of
 from hw.rtl.adders import pipelined_sum
-from hw.rtl.interfaces import offer_record
+from hw.rtl.records import offer_record
 from hw.rtl.structs import Decision, ErrorCode, Header, LayerRecord, Opcode, Operation, Reply, RunFlags
 
 __all__ = ["Execution", "RunState"]
@@ -69,15 +69,17 @@ class Execution:
         The sequencer's. Every part adds its states to the FSM that is open.
     ports : Sequencer
         Its ports are used as they are.
-    fetcher : Fetcher, rule : ExitRule
-        The sequencer's units.
+    fetcher : Fetcher
+        The sequencer's.
+    exits : ExitControl
+        Of the sequencer's exit rule.
     run : RunState
     selects : bool
         The hardware knows SELECT.
     """
 
-    def __init__(self, m, ports, fetcher, rule, run, *, selects):
-        self._m, self._ports, self._fetcher, self._rule, self._run = m, ports, fetcher, rule, run
+    def __init__(self, m, ports, fetcher, exits, run, *, selects):
+        self._m, self._ports, self._fetcher, self._exits, self._run = m, ports, fetcher, exits, run
         #: What the cores have a description of.
         self._described = (Opcode.LAYER, Opcode.SELECT) if selects else (Opcode.LAYER,)
 
@@ -137,7 +139,7 @@ class Execution:
                     m.d.comb += ports.control.fetch.eq(1)
                     m.next = "description"
                 with m.Case(Opcode.BRANCH, Opcode.STOP):
-                    m.d.sync += self._rule.expired.eq((run.deadline != 0) & run.over)
+                    m.d.sync += self._exits.expired.eq((run.deadline != 0) & run.over)
                     self._begin_fetch(run.address + 1, words_of(Decision), _Then.DECISION)
                 with m.Default():
                     self.give_up(Mux(run.late, ErrorCode.TIMEOUT, ErrorCode.BAD_INSTRUCTION))
@@ -161,16 +163,16 @@ class Execution:
 
     def decide(self):
         """A branch is taken or not, a cycle to compare and one to judge; the result of constant time is held."""
-        m, ports, rule, run = self._m, self._ports, self._rule, self._run
+        m, ports, exits, run = self._m, self._ports, self._exits, self._run
         with m.State("margin"):
-            m.d.comb += [ports.lists.running.eq(1), rule.compare.eq(1)]
+            m.d.comb += [ports.lists.running.eq(1), exits.compare.eq(1)]
             m.next = "decide"
 
         with m.State("decide"):
-            m.d.comb += [ports.lists.running.eq(1), rule.judge.eq(1)]
+            m.d.comb += [ports.lists.running.eq(1), exits.judge.eq(1)]
             next_address = Signal(12)
             m.d.comb += next_address.eq(run.address + words_of(Operation) + words_of(Decision))
-            with m.If(rule.ends):
+            with m.If(exits.ends):
                 m.next = "result"
                 with m.If(run.flags.constant & ~run.due):
                     m.next = "hold"

@@ -2,10 +2,9 @@
 
 from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In
 
-from hw.rtl.interfaces import HeadResult
-from hw.rtl.structs import Decision, RunResult
+from hw.rtl.interfaces import ExitControl, HeadResult
 
 __all__ = ["ExitRule"]
 
@@ -16,67 +15,42 @@ class ExitRule(wiring.Component):
 
     Members
     -------
-    begin : In(1)
-        Forget the run before.
-    constant, drawn : In(1)
-        The run is in constant time; it is audited. Stable throughout the run.
-    compare : In(1)
-        A BRANCH or STOP is reached; the inputs below are stable in this cycle and the next.
-    stop : In(1), index : In(8), decision : In(Decision)
-        Of the instruction.
+    control : In(ExitControl)
+        The sequencer's question.
     head : In(HeadResult)
-        What the exit unit found.
-    expired : In(1)
-        The deadline has passed; it forces no run in constant time.
-    judge : In(1)
-        In the cycle after ``compare``.
-    ends : Out(1)
-        With ``judge``: the run ends here.
-    result : Out(RunResult)
-        What is to be reported, without cycles, overrun and tag; complete from the cycle after the one in which the run
-        ends.
+        What the exit unit found; stable from ``compare`` until ``judge``.
 
-    Reset: no run.
+    Latency: one cycle from ``compare``. Throughput: an exit in two cycles. Takes no back-pressure. Reset: no run.
     """
 
-    begin: In(1)
-    constant: In(1)
-    drawn: In(1)
-    compare: In(1)
-    stop: In(1)
-    index: In(8)
-    decision: In(Decision)
+    control: In(ExitControl())
     head: In(HeadResult())
-    expired: In(1)
-    judge: In(1)
-    ends: Out(1)
-    result: Out(RunResult)
 
     def elaborate(self, platform):
         m = Module()
-        result, head = self.result, self.head
+        control, result, head = self.control, self.control.result, self.head
         wants, outside, leaves = Signal(), Signal(), Signal()
-        with m.If(self.begin):
+        with m.If(control.begin):
             m.d.sync += result.eq(0)
-        with m.If(self.compare):
+        with m.If(control.compare):
             m.d.sync += [
-                wants.eq(~self.stop & ~result.passed & (head.margin >= self.decision.threshold)),
-                outside.eq((head.margin < self.decision.low) | (head.margin > self.decision.high)),
+                wants.eq(~control.stop & ~result.passed & (head.margin >= control.decision.threshold)),
+                outside.eq((head.margin < control.decision.low) | (head.margin > control.decision.high)),
             ]
         m.d.comb += [
-            leaves.eq(self.stop | (wants & ~self.constant & ~self.drawn)),
-            self.ends.eq(leaves | (self.expired & ~self.constant)),
+            leaves.eq(control.stop | (wants & ~control.constant & ~control.drawn)),
+            control.ends.eq(leaves | (control.expired & ~control.constant)),
         ]
-        with m.If(self.judge):
+        with m.If(control.judge):
             # What is reported: the exit passed, until another one ends the run; in constant time to the end.
-            with m.If(Mux(self.ends, ~(result.passed & self.constant), wants)):
+            with m.If(Mux(control.ends, ~(result.passed & control.constant), wants)):
                 m.d.sync += [
                     result.label.eq(head.label),
-                    result.exit.eq(self.index),
+                    result.exit.eq(control.index),
                     result.margin.eq(head.margin),
                     result.out_of_range.eq(outside),
                 ]
-            with m.If(self.ends):
+            with m.If(control.ends):
                 m.d.sync += [
                     result.forced.eq(~leaves),
                     result.differs.eq(result.passed & (head.label != result.early_label)),
@@ -85,6 +59,6 @@ class ExitRule(wiring.Component):
                 m.d.sync += [
                     result.passed.eq(1),
                     result.early_label.eq(head.label),
-                    result.early_exit.eq(self.index),
+                    result.early_exit.eq(control.index),
                 ]
         return m

@@ -1,14 +1,15 @@
 """Takes the next run from the host, also while another one is at work: its options, then its image."""
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.program.bits import words_of
 from hw.rtl.control.exit_unit import draw
 from hw.rtl.control.image_packer import ImagePacker
-from hw.rtl.interfaces import WordWrite
-from hw.rtl.structs import RunFlags, RunOptions
+from hw.rtl.interfaces import ImageControl
+from hw.rtl.records import WordWrite
+from hw.rtl.structs import RunOptions
 
 __all__ = ["ImageLoader"]
 
@@ -30,37 +31,20 @@ class ImageLoader(wiring.Component):
 
     Members
     -------
-    bytes : In(18), channels : In(12), zero_point : In(signed 8)
-        Of an image, as in :class:`hw.program.isa.Header`; stable from the cycle before ``run`` until ``loaded``.
-    run : In(1), flags : In(RunFlags)
-        A run was accepted; only while ``free``.
+    control : In(ImageControl)
+        The sequencer's orders.
     word : In(stream of 32 bits)
         Options of the run, then the image, four codes a word, first code lowest.
-    allowed : In(1)
-        The image may be written; once it has begun, until a run begins or ``spoil``.
-    spaced, room : In(1)
-        A run is at work: words come :attr:`hw.rtl.exchange.Exchange.IMAGE_DISTANCE` cycles apart, and none is begun
-        without ``room``.
+    room : In(1)
+        A word of the image may be begun.
     image : Out(stream of WordWrite), always ready
         The image's words, for all cores.
-    free : Out(1)
-        No run waits here.
-    loaded : Out(1)
-        A run does, and its image is complete; until ``take``.
-    spoil : In(1), spoiled : Out(1)
-        Words of the image may be lost; so they may, of the run that waits.
-    take : In(1)
-        The run begins.
-    run_flags : Out(RunFlags), options : Out(RunOptions)
-        Of the run that waits.
-    drawn : Out(1)
-        It is to be audited.
 
     Parts, state by state: a run is accepted, its options are taken; it waits until the image may be written, which then
     passes; it is loaded.
 
-    Throughput: a code a cycle, less where words are spaced. Back-pressure: on ``word``, nothing is lost. Reset: no run
-    waits.
+    Latency: :attr:`LOADED_CYCLES`. Throughput: a code a cycle, less where words are spaced. Back-pressure: on ``word``,
+    nothing is lost. Reset: no run waits.
     """
 
     #: Cycles from the one in which the image's last code goes on to ``loaded``.
@@ -69,79 +53,67 @@ class ImageLoader(wiring.Component):
     def __init__(self):
         super().__init__(
             {
-                "bytes": In(18),
-                "channels": In(12),
-                "zero_point": In(signed(8)),
-                "run": In(1),
-                "flags": In(RunFlags),
+                "control": In(ImageControl()),
                 "word": In(stream.Signature(32)),
-                "allowed": In(1),
-                "spaced": In(1),
                 "room": In(1),
                 "image": Out(stream.Signature(WordWrite, always_ready=True)),
-                "free": Out(1),
-                "loaded": Out(1),
-                "spoil": In(1),
-                "spoiled": Out(1),
-                "take": In(1),
-                "run_flags": Out(RunFlags),
-                "options": Out(RunOptions),
-                "drawn": Out(1),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.packer = packer = ImagePacker()
-        image = _Image()
+        image, control = _Image(), self.control
         m.d.comb += [
-            packer.channels.eq(self.channels),
-            packer.zero_point.eq(self.zero_point),
-            packer.spaced.eq(self.spaced),
+            packer.channels.eq(control.channels),
+            packer.zero_point.eq(control.zero_point),
+            packer.spaced.eq(control.spaced),
             packer.i.payload.eq(image.word[:8]),
             image.fed.eq(packer.i.valid & packer.i.ready),
         ]
-        m.d.sync += self.drawn.eq(draw(self.options.seed) < self.options.audit)
+        m.d.sync += control.drawn.eq(draw(control.options.seed) < control.options.audit)
         connect(m, packer.o, flipped(self.image))
         with m.FSM():
             self._accept_run(m, packer, image)
             self._take_options(m, image)
             with m.State("wait"):
-                with m.If(self.allowed):
+                with m.If(control.allowed):
                     m.next = "image"
             with m.State("image"):
                 self._pass_image(m, packer, image)
             with m.State("loaded"):
-                m.d.comb += self.loaded.eq(1)
-                m.d.sync += self.spoiled.eq(self.spoiled | self.spoil)
-                with m.If(self.take):
+                m.d.comb += control.loaded.eq(1)
+                m.d.sync += control.spoiled.eq(control.spoiled | control.spoil)
+                with m.If(control.take):
                     m.next = "free"
         return m
 
     def _accept_run(self, m, packer, image):
         """No run waits; what the next one's image has is counted from the header."""
+        control = self.control
         with m.State("free"):
-            m.d.comb += [self.free.eq(1), packer.start.eq(self.run)]
+            m.d.comb += [control.free.eq(1), packer.start.eq(control.run)]
             m.d.sync += [
-                image.left.eq(self.bytes),
-                image.words.eq((self.bytes + 3) >> 2),
-                image.more.eq(self.bytes != 0),
+                image.left.eq(control.bytes),
+                image.words.eq((control.bytes + 3) >> 2),
+                image.more.eq(control.bytes != 0),
                 image.have_word.eq(0),
                 image.have_next.eq(0),
                 image.missing.eq(words_of(RunOptions)),
-                self.spoiled.eq(0),
+                control.spoiled.eq(0),
             ]
-            with m.If(self.run):
-                m.d.sync += self.run_flags.eq(self.flags)
+            with m.If(control.run):
+                m.d.sync += control.waiting.eq(control.flags)
                 m.next = "options"
 
     def _take_options(self, m, image):
         """The first words of the payload."""
+        options = self.control.options
         with m.State("options"):
             m.d.comb += self.word.ready.eq(1)
             with m.If(self.word.valid):
                 m.d.sync += [
-                    self.options.eq(Cat(self.options.as_value(), self.word.payload)[32:]),
+                    options.eq(Cat(options.as_value(), self.word.payload)[32:]),
                     image.missing.eq(image.missing - 1),
                 ]
                 with m.If(image.missing == 1):
@@ -161,7 +133,7 @@ class ImageLoader(wiring.Component):
         m.d.sync += [
             image.words.eq(image.words - taken),
             image.more.eq(image.more & ~(taken & (image.words == 1))),
-            self.spoiled.eq(self.spoiled | self.spoil),
+            self.control.spoiled.eq(self.control.spoiled | self.control.spoil),
         ]
         with m.If(image.fed):
             m.d.sync += [word.eq(word >> 8), image.byte.eq(image.byte + 1), left.eq(left - 1)]

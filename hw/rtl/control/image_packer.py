@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS
 from hw.rtl.exchange import Exchange
-from hw.rtl.interfaces import WordWrite
+from hw.rtl.records import WordWrite
 
 __all__ = ["ImagePacker"]
 

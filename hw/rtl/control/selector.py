@@ -19,7 +19,8 @@ from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.isa import MAX_MASKS
 from hw.rtl.adders import pipelined_sum
 from hw.rtl.core.scanner import Scanner
-from hw.rtl.interfaces import TALLY_BITS, Order, OrderKind, ScanControl
+from hw.rtl.interfaces import ScanControl
+from hw.rtl.records import TALLY_BITS, MaskWrite, Order, OrderKind
 from hw.rtl.structs import Selection, SelectKind
 
 __all__ = ["Selector"]
@@ -302,8 +303,8 @@ class Selector(wiring.Component):
                 with m.If(Cat(before[channel], other) > Cat(Const(0, 1), own[channel])):
                     m.d.sync += ranks[channel].eq(ranks[channel] + 1)
         with m.If(step == state.end):
-            mask = Cat(rank < selection.count for rank in ranks)
-            m.d.sync += [order.kind.eq(OrderKind.MASK), order.value.eq(Cat(mask, block)), block.eq(block + 1)]
-            m.d.sync += step.eq(0)
+            winners, mask = Cat(rank < selection.count for rank in ranks), MaskWrite(order.value)
+            m.d.sync += [order.kind.eq(OrderKind.MASK), mask.channels.eq(winners), mask.word.eq(block)]
+            m.d.sync += [block.eq(block + 1), step.eq(0)]
             with m.If(state.last_block):
                 m.next = "idle"

@@ -13,16 +13,8 @@ from hw.rtl.control.execution import Execution, RunState
 from hw.rtl.control.exit_rule import ExitRule
 from hw.rtl.control.image_loader import ImageLoader
 from hw.rtl.fetcher import Fetcher
-from hw.rtl.interfaces import (
-    CoreState,
-    HeadResult,
-    HostControl,
-    ImageWords,
-    ListLoading,
-    ReplyRecord,
-    RunControl,
-    offer_record,
-)
+from hw.rtl.interfaces import CoreState, HeadResult, HostControl, ImageWords, ListLoading, RunControl
+from hw.rtl.records import ReplyRecord, offer_record
 from hw.rtl.structs import (
     Decision,
     ErrorCode,
@@ -132,9 +124,9 @@ class Sequencer(wiring.Component):
         m.submodules.loader = loader = ImageLoader()
         m.submodules.rule = rule = ExitRule()
         run = RunState()
-        execution = Execution(m, self, fetcher, rule, run, selects=bool(self._config.selector))
+        execution = Execution(m, self, fetcher, rule.control, run, selects=bool(self._config.selector))
         self._connect(m, fetcher, loader, run)
-        self._apply_header(m, loader, run)
+        self._apply_header(m, loader.control, run)
         self._clock(m, run)
         # Registered, all: every core hears them. Each is high in the cycle after the one that sets it.
         control = self.control
@@ -144,40 +136,40 @@ class Sequencer(wiring.Component):
         self._connect_rule(m, rule, fetcher, run)
         with m.FSM(init="reset"):
             self._clean_cores(m, run)
-            self._begin_run(m, execution, loader, rule, run)
+            self._begin_run(m, execution, loader.control, rule.control, run)
             execution.fetch()
             execution.decode()
             execution.start_cores()
             execution.decide()
             execution.work(made, held_up)
             execution.report()
-            self._end_run(m, loader, rule, run)
+            self._end_run(m, loader.control, rule.control, run)
         return m
 
     def _connect(self, m, fetcher, loader, run):
         """What the units and the cores' loaders are told in every state."""
-        header, control, host, lists = run.header, self.control, self.host, self.lists
+        header, control, host, lists, images = run.header, self.control, self.host, self.lists, loader.control
         m.d.sync += run.header_address.eq(constant_multiple(host.flags.program, words_of(Header)))
         m.d.comb += [
             self.program_address.eq(fetcher.address),
             fetcher.data.eq(self.program_data),
             control.fetch_address.eq(Mux(control.fetch_window, header.image_window, run.following.target)),
-            loader.bytes.eq(header.image_bytes),
-            loader.channels.eq(header.image_channels),
-            loader.zero_point.eq(header.image_zero_point),
-            loader.run.eq(host.run),
-            loader.flags.eq(host.flags),
+            images.bytes.eq(header.image_bytes),
+            images.channels.eq(header.image_channels),
+            images.zero_point.eq(header.image_zero_point),
+            images.run.eq(host.run),
+            images.flags.eq(host.flags),
             lists.chunk_table.eq(header.chunk_table),
             lists.chunks.eq(header.chunks),
-            loader.spaced.eq(lists.active),
+            images.spaced.eq(lists.active),
             loader.room.eq(self.image.room),
-            host.free.eq(loader.free),
-            host.stepping.eq((lists.active & run.flags.step) | (~loader.free & loader.run_flags.step)),
+            host.free.eq(images.free),
+            host.stepping.eq((lists.active & run.flags.step) | (~images.free & images.waiting.step)),
         ]
         connect(m, flipped(self.word), loader.word)
         connect(m, loader.image, flipped(self.image.words))
 
-    def _apply_header(self, m, loader, run):
+    def _apply_header(self, m, images, run):
         """The program's limit of cycles, what its RUNs have to bring, and when the next run's image may be written."""
         header = run.header
         # Whether a RUN can bring what the header asks for is known before the window of images is.
@@ -193,7 +185,7 @@ class Sequencer(wiring.Component):
         with m.If(self.lists.finished == header.image_free):
             m.d.sync += run.image_free.eq(1)
         with m.If(self.lists.active):
-            m.d.comb += loader.allowed.eq(run.image_free)
+            m.d.comb += images.allowed.eq(run.image_free)
 
     def _clock(self, m, run):
         """The run's cycles, and a pipeline that compares them with the deadline, a cycle for each of its results."""
@@ -208,11 +200,12 @@ class Sequencer(wiring.Component):
 
     def _connect_rule(self, m, rule, fetcher, run):
         """The exit rule is told of the present decision and of the head's label and margin."""
+        exits = rule.control
         m.d.comb += [
-            rule.constant.eq(run.flags.constant),
-            rule.stop.eq(run.operation.op == Opcode.STOP),
-            rule.index.eq(run.operation.index),
-            rule.decision.eq(fetcher.top(Decision)),
+            exits.constant.eq(run.flags.constant),
+            exits.stop.eq(run.operation.op == Opcode.STOP),
+            exits.index.eq(run.operation.index),
+            exits.decision.eq(fetcher.top(Decision)),
         ]
         connect(m, flipped(self.head), rule.head)
 
@@ -236,26 +229,26 @@ class Sequencer(wiring.Component):
             with m.If(self.cores[0].fetched):
                 m.next = "idle"
 
-    def _begin_run(self, m, execution, loader, rule, run):
+    def _begin_run(self, m, execution, images, exits, run):
         """Between runs: a new program, another one, or a run whose image is loaded and whose lists are settled."""
         overdue = Signal()  # lists that the run before had asked for didn't come
         with m.State("idle"):
-            m.d.comb += [self.host.idle.eq(loader.free), loader.allowed.eq(1), rule.begin.eq(1)]
+            m.d.comb += [self.host.idle.eq(images.free), images.allowed.eq(1), exits.begin.eq(1)]
             m.d.sync += run.image_free.eq(0)
             with m.If(self.host.prepare):
                 m.d.sync += self.control.reset.eq(1)
                 m.next = "reset"
             with m.Elif(self.host.switch):
                 execution.fetch_header(run.header_address)
-            with m.Elif(loader.loaded & self.lists.busy & ~overdue):
+            with m.Elif(images.loaded & self.lists.busy & ~overdue):
                 m.next = "lists"
-            with m.Elif(loader.loaded):
-                m.d.comb += loader.take.eq(1)
+            with m.Elif(images.loaded):
+                m.d.comb += images.take.eq(1)
                 m.d.sync += [
-                    run.flags.eq(loader.run_flags),
-                    run.deadline.eq(loader.options.deadline),
-                    run.tag.eq(loader.options.tag),
-                    rule.drawn.eq(loader.drawn),
+                    run.flags.eq(images.waiting),
+                    run.deadline.eq(images.options.deadline),
+                    run.tag.eq(images.options.tag),
+                    exits.drawn.eq(images.drawn),
                     run.waited.eq(0),
                     overdue.eq(0),
                     self.lists.finished.eq(0),
@@ -263,9 +256,9 @@ class Sequencer(wiring.Component):
                     run.address.eq(run.header.entry),
                 ]
                 execution.fetch_instruction(run.header.entry)
-                with m.If(loader.spoiled | overdue):
+                with m.If(images.spoiled | overdue):
                     m.d.sync += run.address.eq(0)
-                    execution.give_up(Mux(loader.spoiled, ErrorCode.ABANDONED, ErrorCode.TIMEOUT))
+                    execution.give_up(Mux(images.spoiled, ErrorCode.ABANDONED, ErrorCode.TIMEOUT))
 
         with m.State("lists"):
             # The next run begins when nothing is on its way any more, or is given up after its limit.
@@ -274,19 +267,19 @@ class Sequencer(wiring.Component):
                 m.d.sync += run.cycles.eq(0)
                 m.next = "idle"
 
-    def _end_run(self, m, loader, rule, run):
+    def _end_run(self, m, images, exits, run):
         """The run's last record waits for the host: its result, or why it was given up, which resets the cores."""
         with m.State("result"):
             m.d.sync += self.lists.active.eq(0)
             fields = {"cycles": run.cycles, "tag": run.tag, "overrun": run.flags.constant & run.over}
-            m.d.comb += offer_record(self.record, Reply.RESULT, RunResult, rule.result, **fields)
+            m.d.comb += offer_record(self.record, Reply.RESULT, RunResult, exits.result, **fields)
             with m.If(self.record.ready):
                 m.d.sync += run.cycles.eq(0)
                 m.next = "idle"
 
         with m.State("fail"):
             m.d.comb += offer_record(self.record, Reply.ERROR, RunError, address=run.address, tag=run.tag)
-            m.d.comb += [self.record.payload.code.eq(run.error), loader.spoil.eq(1)]
+            m.d.comb += [self.record.payload.code.eq(run.error), images.spoil.eq(1)]
             m.d.sync += [self.control.reset.eq(1), run.cycles.eq(0)]
             with m.If(self.record.ready):
                 m.next = "reset"

@@ -8,6 +8,8 @@
     in cells      operands in      product      sum is read, made, written   dump leaves
 """
 
+from itertools import pairwise
+
 from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -33,6 +35,16 @@ def step_layout(config: AcceleratorConfig) -> data.StructLayout:
             "address": config.accumulator_address_bits,
         }
     )
+
+
+class _Stage:
+    """Of an access on its way: whether there is one, and what it does where."""
+
+    def __init__(self, address_bits, name):
+        self.valid = Signal(name=f"valid_{name}")
+        self.dump = Signal(name=f"dump_{name}", reset_less=True)
+        self.emit = Signal(name=f"emit_{name}", reset_less=True)
+        self.address = Signal(address_bits, name=f"address_{name}", reset_less=True)
 
 
 class AccumulatorUnit(wiring.Component):
@@ -75,121 +87,124 @@ class AccumulatorUnit(wiring.Component):
 
     def _in_cells(self, m):
         """Accumulators of distributed memory: read, added to and written in one cycle, so nothing is forwarded."""
-        config, shape = self._config, signed(self._config.accumulator_bits)
-        m.submodules.ram = ram = memory.Memory(
-            shape=shape, depth=config.accumulators, init=[], attrs={"ram_style": "distributed"}
-        )
-        write, read = ram.write_port(), ram.read_port(domain="comb")
+        shape = signed(self._config.accumulator_bits)
+        write, read = self._ports(m, "comb", ram_style="distributed")
         _, x, y, _ = self._control(m)
-        product_r, product_x = Signal(signed(17), reset_less=True), Signal(signed(17), reset_less=True)
-        total, emitted = Signal(shape), Signal(shape, reset_less=True)
-        larger = Signal()
+        product_x = Signal(signed(17), reset_less=True)
+        m.d.sync += product_x.eq(self._multiply(m))
+        total, emitted = self._add(m, read.data, product_x), Signal(shape, reset_less=True)
+        m.d.sync += emitted.eq(read.data)
         m.d.comb += [
-            read.addr.eq(x[3]),
-            larger.eq(product_x[:_MAXIMUM_BITS] > read.data[:_MAXIMUM_BITS]),
-            total.eq(read.data + product_x),
+            read.addr.eq(x.address),
+            write.addr.eq(x.address),
+            write.en.eq(x.valid),
+            write.data.eq(Mux(x.dump, 0, total)),
         ]
-        with m.If(self.maximum):
-            m.d.comb += [
-                total[:_MAXIMUM_BITS].eq(Mux(larger, product_x, read.data)),
-                total[_MAXIMUM_BITS].eq(0),
-            ]
-        m.d.comb += [
-            write.addr.eq(x[3]),
-            write.en.eq(x[0]),
-            write.data.eq(Mux(x[1], 0, total)),
-            self.o.payload.eq(emitted),
-            self.o.valid.eq(y[0] & y[1] & y[2]),
-        ]
-        m.d.sync += [
-            product_r.eq(self.i.payload.value * self.i.payload.weight),
-            product_x.eq(product_r),
-            emitted.eq(read.data),
-        ]
+        self._emit(m, y, emitted)
 
     def _in_block_ram(self, m):
         """A block RAM reads a cycle after the address comes: sums that are on their way are forwarded."""
-        config = self._config
-        shape = signed(config.accumulator_bits)
-        m.submodules.ram = ram = memory.Memory(
-            shape=shape, depth=config.accumulators, init=[], attrs={"no_rw_check": 1}
-        )
-        write = ram.write_port()
-        read = ram.read_port()
-
+        shape = signed(self._config.accumulator_bits)
+        write, read = self._ports(m, "sync", no_rw_check=1)
         r, x, y, z = self._control(m)
+        total_y, total_z = Signal(shape, reset_less=True), Signal(shape, reset_less=True)
 
         # Cycle 0: the RAM reads while the multiplier works.
         m.d.comb += [read.addr.eq(self.i.payload.address), read.en.eq(1)]
-        product_r = Signal(signed(17), reset_less=True)
-        m.d.sync += product_r.eq(self.i.payload.value * self.i.payload.weight)
-
-        # Cycle 1: registers behind the RAM. Values that were on their way when it read are forwarded: from one access
-        # before at cycle 2, from two and three before now. Of the RAM's value and the forwarded one, one is 0.
         product_x = Signal(signed(17), reset_less=True)
-        value_x, forwarded_x = Signal(shape, reset_less=True), Signal(shape, reset_less=True)
-        take_sum = Signal()
-        total_y, total_z = Signal(shape, reset_less=True), Signal(shape, reset_less=True)
-        hit_y, hit_z = Signal(), Signal()
-        m.d.comb += [
-            hit_y.eq(y[0] & (y[3] == r[3])),
-            hit_z.eq(z[0] & (z[3] == r[3])),
-        ]
-        m.d.sync += [
-            product_x.eq(product_r),
-            value_x.eq(read.data),
-            forwarded_x.eq(Mux(hit_y, total_y, total_z)),
-            take_sum.eq(x[0] & (x[3] == r[3])),
-        ]
-        with m.If(hit_y | hit_z):
-            m.d.sync += value_x.eq(0)
-        with m.Else():
-            m.d.sync += forwarded_x.eq(0)
+        m.d.sync += product_x.eq(self._multiply(m))
 
-        # Cycle 2: add, or choose. Sums of what a maximum is taken of fit nine bits: the others are 0 without a choice,
-        # and the comparison's carry chain is shorter than the adder's.
-        operand = Signal(shape)
-        emitted = Signal(shape, reset_less=True)
-        total = Signal(shape)
-        larger = Signal()
-        m.d.comb += [
-            operand.eq(Mux(take_sum, total_y, value_x | forwarded_x)),
-            larger.eq(product_x[:_MAXIMUM_BITS] > operand[:_MAXIMUM_BITS]),
-            total.eq(operand + product_x),
-        ]
-        with m.If(self.maximum):
-            m.d.comb += [
-                total[:_MAXIMUM_BITS].eq(Mux(larger, product_x, operand)),
-                total[_MAXIMUM_BITS].eq(0),
-            ]
+        # Cycles 1 and 2: the operand and the sum.
+        operand = self._forward(m, read.data, (r, x, y, z), (total_y, total_z))
+        total, emitted = self._add(m, operand, product_x), Signal(shape, reset_less=True)
         m.d.sync += [
-            total_y.eq(Mux(x[1], 0, total)),
+            total_y.eq(Mux(x.dump, 0, total)),
             total_z.eq(total_y),
             emitted.eq(operand),
         ]
 
         # Cycle 3: write back, emit.
+        m.d.comb += [write.addr.eq(y.address), write.data.eq(total_y), write.en.eq(y.valid)]
+        self._emit(m, y, emitted)
+
+    def _ports(self, m, domain, **attributes):
+        """The memory of all accumulators: its ports to write and to read."""
+        m.submodules.ram = ram = memory.Memory(
+            shape=signed(self._config.accumulator_bits), depth=self._config.accumulators, init=[], attrs=attributes
+        )
+        return ram.write_port(), ram.read_port(domain=domain)
+
+    def _multiply(self, m):
+        """The product of what has entered, a cycle later."""
+        product = Signal(signed(17), name="product_r", reset_less=True)
+        m.d.sync += product.eq(self.i.payload.value * self.i.payload.weight)
+        return product
+
+    def _forward(self, m, stored, stages, totals):
+        """The accumulator's value in cycle 2: the RAM's of cycle 1, or one that was on its way when the RAM read.
+
+        From two and three accesses before a value comes in cycle 1, from one before in cycle 2.
+        """
+        (r, x, y, z), (total_y, total_z) = stages, totals
+        shape = total_y.shape()
+        # Of the RAM's value and the forwarded one, one is 0.
+        value_x, forwarded_x = Signal(shape, reset_less=True), Signal(shape, reset_less=True)
+        take_sum, hit_y, hit_z = Signal(), Signal(), Signal()
         m.d.comb += [
-            write.addr.eq(y[3]),
-            write.data.eq(total_y),
-            write.en.eq(y[0]),
-            self.o.payload.eq(emitted),
-            self.o.valid.eq(y[0] & y[1] & y[2]),
+            hit_y.eq(y.valid & (y.address == r.address)),
+            hit_z.eq(z.valid & (z.address == r.address)),
         ]
+        m.d.sync += [
+            value_x.eq(stored),
+            forwarded_x.eq(Mux(hit_y, total_y, total_z)),
+            take_sum.eq(x.valid & (x.address == r.address)),
+        ]
+        with m.If(hit_y | hit_z):
+            m.d.sync += value_x.eq(0)
+        with m.Else():
+            m.d.sync += forwarded_x.eq(0)
+        operand = Signal(shape)
+        m.d.comb += operand.eq(Mux(take_sum, total_y, value_x | forwarded_x))
+        return operand
+
+    def _add(self, m, operand, product):
+        """The sum, or the larger of the two.
+
+        Sums of what a maximum is taken of fit nine bits: the others are 0 without a choice, and the comparison's carry
+        chain is shorter than the adder's.
+        """
+        total, larger = Signal(signed(self._config.accumulator_bits)), Signal()
+        m.d.comb += [
+            larger.eq(product[:_MAXIMUM_BITS] > operand[:_MAXIMUM_BITS]),
+            total.eq(operand + product),
+        ]
+        with m.If(self.maximum):
+            m.d.comb += [
+                total[:_MAXIMUM_BITS].eq(Mux(larger, product, operand)),
+                total[_MAXIMUM_BITS].eq(0),
+            ]
+        return total
+
+    def _emit(self, m, y, emitted):
+        """Cycle 3: a dump's value leaves."""
+        m.d.comb += [self.o.payload.eq(emitted), self.o.valid.eq(y.valid & y.dump & y.emit)]
 
     def _control(self, m):
-        """What travels with an access: in each stage whether there is one, dump, emit and address."""
-
-        def stage(name):
-            return (
-                Signal(name=f"valid_{name}"),
-                Signal(name=f"dump_{name}", reset_less=True),
-                Signal(name=f"emit_{name}", reset_less=True),
-                Signal(self._config.accumulator_address_bits, name=f"address_{name}", reset_less=True),
-            )
-
-        a = (self.i.valid, self.i.payload.dump, self.i.payload.emit, self.i.payload.address)
-        r, x, y, z = stage("r"), stage("x"), stage("y"), stage("z")
-        for before, after in ((a, r), (r, x), (x, y), (y, z)):
-            m.d.sync += [after[n].eq(before[n]) for n in range(4)]
-        return r, x, y, z
+        """What travels with an access through cycles 1, 2 and 3, and one more: the four stages."""
+        stages = [_Stage(self._config.accumulator_address_bits, name) for name in ("r", "x", "y", "z")]
+        step = self.i.payload
+        first = stages[0]
+        m.d.sync += [
+            first.valid.eq(self.i.valid),
+            first.dump.eq(step.dump),
+            first.emit.eq(step.emit),
+            first.address.eq(step.address),
+        ]
+        for before, after in pairwise(stages):
+            m.d.sync += [
+                after.valid.eq(before.valid),
+                after.dump.eq(before.dump),
+                after.emit.eq(before.emit),
+                after.address.eq(before.address),
+            ]
+        return stages

@@ -4,14 +4,11 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.rtl.interfaces import WordWrite
+from hw.config import AcceleratorConfig
+from hw.rtl.records import WORD, WordWrite
 from hw.rtl.structs import Window
 
-__all__ = ["WORD_BITS", "ActivationMemory"]
-
-#: Bits of a stored word: channel ``c`` lies at ``9 * c``.
-WORD_BITS = 9 * WORD_CHANNELS
+__all__ = ["ActivationMemory"]
 
 
 class ActivationMemory(wiring.Component):
@@ -26,12 +23,13 @@ class ActivationMemory(wiring.Component):
     window, image_window : In(Window)
         Which words of the map and of the image are kept, and where; stable from the first word's ``write`` until
         :attr:`LATENCY` cycles after the last one's.
-    bank : In(1), address : In(12), word : Out(72)
-        Read of a word, two cycles, every cycle.
-    other_address : In(12), other : Out(72)
+    bank : In(1), address : In(12), word : Out(WORD)
+        Read of a word, two cycles later.
+    other_address : In(12), other : Out(WORD)
         The same of the other bank.
 
-    Reset: memories keep their contents.
+    Latency: two cycles from an address to its word, :attr:`LATENCY` from a word's write to its address. Throughput: in
+    each cycle a word written, and one read of either bank. Takes no back-pressure. Reset: memories keep their contents.
     """
 
     #: Cycles from ``write`` to the first ``address`` that reads the word.
@@ -47,9 +45,9 @@ class ActivationMemory(wiring.Component):
                 "image_window": In(Window),
                 "bank": In(1),
                 "address": In(12),
-                "word": Out(WORD_BITS),
+                "word": Out(WORD),
                 "other_address": In(12),
-                "other": Out(WORD_BITS),
+                "other": Out(WORD),
             }
         )
 
@@ -64,7 +62,7 @@ class ActivationMemory(wiring.Component):
         bank = Signal()
         offset, place = Signal(17), Signal(12)  # one bit more than an index: words before the window are far behind it
         arrived, inside = Signal(), Signal()
-        value, value_inside = Signal(WORD_BITS), Signal(WORD_BITS)
+        value, value_inside = Signal(WORD), Signal(WORD)
         m.d.sync += [
             arrived.eq(self.write.valid),
             of_image.eq(self.of_image),
@@ -78,7 +76,7 @@ class ActivationMemory(wiring.Component):
 
         words = []
         for number, depth in enumerate(self._config.bank_words):
-            ram = memory.Memory(shape=WORD_BITS, depth=depth, init=[], attrs={"no_rw_check": 1})
+            ram = memory.Memory(shape=WORD, depth=depth, init=[], attrs={"no_rw_check": 1})
             m.submodules[f"bank_{number}"] = ram
             write, read = ram.write_port(), ram.read_port()
             mine = self.bank == number

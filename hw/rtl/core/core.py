@@ -4,30 +4,20 @@ from amaranth import Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.config import AcceleratorConfig
+from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.bits import words_of
 from hw.rtl.adders import popcount
 from hw.rtl.core.activations import ActivationMemory
 from hw.rtl.core.dispatcher import Dispatcher
-from hw.rtl.core.favour import Favour
 from hw.rtl.core.lanes import Lanes
 from hw.rtl.core.packer import Packer
 from hw.rtl.core.pe import ProcessingElement
 from hw.rtl.core.scanner import Scanner
+from hw.rtl.core.winner_masks import WinnerMasks
 from hw.rtl.exchange import Exchange
 from hw.rtl.fetcher import Fetcher
-from hw.rtl.interfaces import (
-    PAIR,
-    ChannelParameters,
-    CoreState,
-    HeadLogits,
-    LoadWord,
-    PairRead,
-    RunControl,
-    ScanControl,
-    WordWrite,
-    list_row,
-)
+from hw.rtl.interfaces import CoreState, HeadLogits, PairRead, RunControl, ScanControl
+from hw.rtl.records import PAIR, ChannelParameters, ChannelScale, LoadWord, WordWrite, list_row
 from hw.rtl.structs import LayerDescription, Memory, Selection, Window
 from hw.rtl.verilog_platform import memory_attributes, promote
 
@@ -69,6 +59,9 @@ class Core(wiring.Component):
     PEs; the lanes with their channel memories; words out and in.
 
     A row is written two cycles after it came; the dispatcher is held in the cycle before that.
+
+    Latency: :meth:`flush` cycles from the lanes' last value to ``state.done``; the simulator has those of whole layers.
+    Throughput: a product a cycle and PE. Takes no back-pressure: words that come are kept or dropped at once.
 
     Only ``control.reset`` resets a core, one cycle later: each core has its own register, for the thousands of
     flip-flops that a reset reaches. From there it goes, and ``control.take`` comes, through
@@ -185,7 +178,8 @@ class Core(wiring.Component):
             activations.address.eq(word_address),
             dispatcher.word_data.eq(activations.word),
         ]
-        m.d.comb += self.read.pair.eq(activations.word.word_select(pair, PAIR.size))
+        pairs = data.View(data.ArrayLayout(PAIR, WORD_CHANNELS // 2), activations.word.as_value())
+        m.d.comb += self.read.pair.eq(pairs[pair])
         m.d.sync += self.state.stalled.eq(dispatcher.stalled)
 
     def _processing_elements(self, m, load, loads, layer, dispatcher, lanes):
@@ -223,22 +217,16 @@ class Core(wiring.Component):
     def _connect_scanner(self, m, scanner, layer, dispatcher, activations):
         """The core's part of selections, and what its dispatcher has to know of them."""
         m.submodules.scanner = scanner
-        m.submodules.favour = favour = Favour(self._config)
+        m.submodules.winners = winners = WinnerMasks(self._config)
         connect(m, flipped(self.selector), scanner.selector)
+        connect(m, scanner.mask, winners.mask)
+        connect(m, dispatcher.winners, winners.lookup)
         m.d.comb += [
             scanner.selection.eq(self.selection),
             scanner.word.eq(activations.word),
-            favour.order.eq(self.selector.order),
-            favour.selection.eq(self.selection),
-            favour.mask.eq(scanner.mask),
-            favour.mask_number.eq(scanner.mask_number),
-            favour.mask_write.eq(scanner.mask_write),
-            favour.source.eq(layer.source),
-            favour.address.eq(dispatcher.word_address),
-            favour.word.eq(dispatcher.word_number),
-            dispatcher.favoured.eq(favour.favoured),
-            dispatcher.complement.eq(favour.complement),
-            dispatcher.other_complement.eq(favour.other_complement),
+            winners.order.eq(self.selector.order),
+            winners.selection.eq(self.selection),
+            winners.source.eq(layer.source),
         ]
 
     def _layer_memory(self, m, load, loads, dispatcher, scanner):
@@ -302,18 +290,16 @@ class Core(wiring.Component):
         """Bias and scale of each channel: a memory each for each lane, for every ``lanes``-th channel."""
         config = self._config
         lane_bits = config.lanes.bit_length() - 1
-        fields = {name: field.shape for name, field in ChannelParameters.as_shape()}
-        scale = data.StructLayout({name: fields[name] for name in ("multiplier", "shift")})
         # A scale's first word waits for its second.
-        multiplier, second = Signal(scale["multiplier"].shape), load.address[0]
-        is_scale = loads[Memory.SCALE.value]
+        scale, second, is_scale = Signal(ChannelScale), load.address[0], loads[Memory.SCALE.value]
+        multiplier = Signal.like(scale.multiplier)
         with m.If(is_scale & ~second):
             m.d.sync += multiplier.eq(load.data)
-        scaling = Signal(scale)
-        m.d.comb += [scaling.multiplier.eq(multiplier), scaling.shift.eq(load.data)]
+        m.d.comb += [scale.multiplier.eq(multiplier), scale.shift.eq(load.data)]
+        bias = ChannelParameters.as_shape()["bias"].shape
         kinds = {
-            "bias": (fields["bias"], load.data, loads[Memory.BIAS.value], load.address),
-            "scale": (scale, scaling, is_scale & second, load.address[1:]),
+            "bias": (bias, load.data, loads[Memory.BIAS.value], load.address),
+            "scale": (ChannelScale, scale, is_scale & second, load.address[1:]),
         }
         for number in range(config.lanes):
             reads = {}
@@ -330,8 +316,4 @@ class Core(wiring.Component):
                     reads[kind].en.eq(1),
                 ]
             parameters = lanes.parameters[number]
-            m.d.comb += [
-                parameters.bias.eq(reads["bias"].data),
-                parameters.multiplier.eq(reads["scale"].data.multiplier),
-                parameters.shift.eq(reads["scale"].data.shift),
-            ]
+            m.d.comb += [parameters.bias.eq(reads["bias"].data), parameters.scale.eq(reads["scale"].data)]

@@ -6,7 +6,7 @@
     one item a cycle   (2 cycles)        (2 cycles)      one slot a cycle       (2 cycles)           (3 cycles)
 
 An activation whose magnitude is below the layer's threshold counts as zero: "nonzero" means all others. With a
-selector there are two thresholds, and which one is an activation's, :class:`hw.rtl.core.favour.Favour` says.
+selector there are two thresholds, and which one is an activation's, :class:`hw.rtl.core.winner_masks.WinnerMasks` says.
 
 In a depthwise layer a channel has products in one PE only, and as many neighbours as there are PEs are handed out
 together: a *group*, which is nonzero if any of them is, and has one list. Each PE gets its own channel's activation.
@@ -18,20 +18,18 @@ slots and its queues: the walk runs ahead, and the scanner never waits for it. T
 a cycle late; what they hand over in the first such cycle waits in front of the push, and is there when they aren't.
 """
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, enum, fifo, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.rtl.core.activations import WORD_BITS
 from hw.rtl.core.nonzeros import Nonzeros, groups, reaches, split
 from hw.rtl.core.walk import Item, Walk
-from hw.rtl.interfaces import JobPort, PointerLookup, job_layout
+from hw.rtl.interfaces import JobPort, PointerLookup, WinnerLookup
+from hw.rtl.records import WORD, job_layout
 from hw.rtl.structs import Source, table_layouts
 
 __all__ = ["Dispatcher"]
-
-_WORD = data.ArrayLayout(signed(9), WORD_CHANNELS)
 
 #: Items that the walk may be ahead of the scanner. One needs six cycles to be taken and make room for the next.
 _AHEAD = 8
@@ -83,11 +81,10 @@ class Dispatcher(wiring.Component):
         Begin, for one cycle.
     table_address : Out(12), table_data : In(32)
         Synchronous read port of the layer memory.
-    word_address : Out(12), word_data : In(72)
+    word_address : Out(12), word_data : In(WORD)
         Read port of the activation memory: the data come two cycles after the address.
-    word_number : Out(8); favoured : In(8), complement, other_complement : In(8)
-        Of a config with selector: number of the word at its position, and for the word two cycles later what
-        :class:`hw.rtl.core.favour.Favour` says of it.
+    winners : Out(WinnerLookup)
+        Of a config with selector: which channels of a word are winners, and what counts as nonzero.
     lookup : Out(PointerLookup)
         To all PEs.
     pes : Out(JobPort), one per PE
@@ -113,21 +110,15 @@ class Dispatcher(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         self._group_bits = config.pes.bit_length() - 1  #: of a channel's number, below that of its group
-        favour = {
-            "word_number": Out(8),
-            "favoured": In(WORD_CHANNELS),
-            "complement": In(8),
-            "other_complement": In(8),
-        }
         super().__init__(
-            (favour if config.selector else {})
+            ({"winners": Out(WinnerLookup())} if config.selector else {})
             | {
                 "source": In(Source),
                 "start": In(1),
                 "table_address": Out(12),
                 "table_data": In(32),
                 "word_address": Out(12),
-                "word_data": In(WORD_BITS),
+                "word_data": In(WORD),
                 "lookup": Out(PointerLookup(config)),
                 "pes": Out(JobPort(config)).array(config.pes),
                 "hold": In(1),
@@ -159,7 +150,7 @@ class Dispatcher(wiring.Component):
             The item at the queue's head with its word, table entry and masks, and whether there is one.
         """
         entry = data.StructLayout(
-            {"item": Item, "mask": WORD_CHANNELS, "scan": WORD_CHANNELS, "word": _WORD, "table": 32},
+            {"item": Item, "mask": WORD_CHANNELS, "scan": WORD_CHANNELS, "word": WORD, "table": 32},
         )
         m.submodules.walk = walk = Walk()
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=entry.size, depth=_AHEAD + 1)
@@ -195,13 +186,14 @@ class Dispatcher(wiring.Component):
             places.eq(places - (walk.o.valid & room) + returned),
         ]
         if self._config.selector:
-            m.d.comb += self.word_number.eq(walk.o.payload.word)
+            m.d.comb += [self.winners.address.eq(walk.word_address), self.winners.word.eq(walk.o.payload.word)]
         return waiting, queue.r_rdy
 
     def _complements(self, m):
         """256 less the threshold of each channel of the word that arrives."""
         if self._config.selector:
-            return [Mux(favoured, self.complement, self.other_complement) for favoured in self.favoured]
+            found = self.winners
+            return [Mux(winner, found.complement, found.other_complement) for winner in found.winners]
         complement = Signal(8)
         # The source is stable cycles before the first word comes.
         m.d.sync += complement.eq(-self.source.threshold)
@@ -271,7 +263,7 @@ class Dispatcher(wiring.Component):
 
     def _keep_words(self, m, scan, waiting):
         """The words wait until their jobs are pushed; returns the port that reads them."""
-        kept = data.StructLayout({"mask": WORD_CHANNELS, "word": _WORD})
+        kept = data.StructLayout({"mask": WORD_CHANNELS, "word": WORD})
         m.submodules.words = words = memory.Memory(shape=kept, depth=_KEPT, init=[], attrs={"ram_style": "distributed"})
         keep, recall = words.write_port(), words.read_port(domain="comb")
         m.d.comb += [

@@ -21,7 +21,7 @@ from amaranth.lib.wiring import In, Out
 from hw.config import AcceleratorConfig
 from hw.numerics import ADD_LEFT_SHIFT
 from hw.rtl.core.requantizer import Requantizer, ScaleFields
-from hw.rtl.interfaces import ChannelParameters
+from hw.rtl.records import ChannelParameters
 from hw.rtl.structs import LaneDescription, Residual
 
 __all__ = ["Lane", "ResidualStages"]
@@ -95,9 +95,23 @@ class Lane(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        fields, residual, sums = self.fields, self.residual, self.sums
+        total = self._add_residual(m)
+        scale = self._scale(m, total)
+        code = self._clamp(m, scale)
+        zero = Signal(signed(8))
+        m.d.comb += zero.eq(Mux(self.sums.zero, self.zero_point, self.residual.zero_point))
+        m.d.sync += self.o.eq(code - zero)
+        return m
 
-        # Cycles 1 and 2: channel memories and their registers. Cycle 3: bias; or a residual sum.
+    def _scale(self, m, total):
+        """Cycles 1 and 2: channel memories and their registers. Cycle 3: bias, or a residual sum. Then the multiplier.
+
+        Returns
+        -------
+        Requantizer
+            Its result is there in cycle :attr:`SCALED`, or :attr:`SUM_SCALED`.
+        """
+        fields, residual = self.fields, self.residual
         accumulator_1, accumulator_2, parameters = (
             Signal.like(port, name=name, reset_less=True)
             for name, port in {
@@ -113,8 +127,7 @@ class Lane(wiring.Component):
         ]
         m.submodules.scale = scale = Requantizer(width=_WIDTH, bits=_SCALED_BITS)
         value, scale_fields = Signal(signed(_WIDTH), reset_less=True), Signal(ScaleFields, reset_less=True)
-        total = Signal(signed(_OPERAND_WIDTH + ADD_LEFT_SHIFT + 1), reset_less=True)
-        with m.If(sums.scale):
+        with m.If(self.sums.scale):
             m.d.sync += [
                 value.eq(total),
                 scale_fields.multiplier.eq(residual.output_multiplier),
@@ -124,31 +137,41 @@ class Lane(wiring.Component):
         with m.Else():
             m.d.sync += [
                 value.eq(accumulator_2 + parameters.bias),
-                scale_fields.multiplier.eq(parameters.multiplier),
-                scale_fields.shift.eq(parameters.shift),
+                scale_fields.multiplier.eq(parameters.scale.multiplier),
+                scale_fields.shift.eq(parameters.scale.shift),
                 scale_fields.double.eq(fields.double),
             ]
         m.d.comb += [scale.value.eq(value), scale.scale.eq(scale_fields), self.logit.eq(value)]
+        return scale
 
-        # Cycles 11 to 13 (32 to 34 for a sum): offset, clamp, activation.
+    def _clamp(self, m, scale):
+        """Cycles 11 and 12, of a sum 32 and 33: offset and clamp; returns the code."""
+        fields, residual = self.fields, self.residual
         offset_sum, code = Signal(signed(_SCALED_BITS + 1), reset_less=True), Signal(signed(8), reset_less=True)
-        low, high, zero = Signal(signed(8)), Signal(signed(8)), Signal(signed(8))
-        offset = Mux(sums.offset, residual.offset, fields.offset)
+        low, high = Signal(signed(8)), Signal(signed(8))
+        offset = Mux(self.sums.offset, residual.offset, fields.offset)
         m.d.sync += offset_sum.eq(_sum_up(scale.o, offset, scale.up))
-        with m.If(sums.clamp):
+        with m.If(self.sums.clamp):
             m.d.comb += [low.eq(residual.clamp_low), high.eq(residual.clamp_high)]
         with m.Else():
             m.d.comb += [low.eq(fields.clamp_low), high.eq(fields.clamp_high)]
         m.d.sync += code.eq(Mux(offset_sum < low, low, Mux(offset_sum > high, high, offset_sum)))
-        m.d.comb += zero.eq(Mux(sums.zero, self.zero_point, residual.zero_point))
-        m.d.sync += self.o.eq(code - zero)
+        return code
 
-        # Residual operands share a small multiplier: the stored one at cycle 13, the layer's own at cycle 14.
+    def _add_residual(self, m):
+        """Both operands share a small multiplier, the stored one at cycle 13, the layer's own at cycle 14.
+
+        Returns
+        -------
+        Signal
+            Their sum, in cycle :attr:`SUM`.
+        """
+        residual = self.residual
         m.submodules.operands = operands = Requantizer(width=_OPERAND_WIDTH, lift=ADD_LEFT_SHIFT)
         own = Signal(signed(_OPERAND_WIDTH), reset_less=True)
         waiting = [Signal.like(own, name=f"waiting_{cycle}", reset_less=True) for cycle in range(_WAIT)]
-        stored = [sums.operand, *(Signal(name=f"stored_{cycle}", reset_less=True) for cycle in range(_WAIT))]
-        m.d.sync += [own.eq(self.o), waiting[0].eq(Mux(sums.operand, self.operand, own))]
+        stored = [self.sums.operand, *(Signal(name=f"stored_{cycle}", reset_less=True) for cycle in range(_WAIT))]
+        m.d.sync += [own.eq(self.o), waiting[0].eq(Mux(self.sums.operand, self.operand, own))]
         m.d.sync += [after.eq(before) for chain in (waiting, stored) for before, after in pairwise(chain)]
         m.d.sync += [
             operands.value.eq(waiting[-1]),
@@ -157,8 +180,9 @@ class Lane(wiring.Component):
         ]
         m.d.comb += operands.scale.double.eq(1)
         scaled = Signal(signed(_OPERAND_WIDTH + ADD_LEFT_SHIFT), reset_less=True)
+        total = Signal(signed(_OPERAND_WIDTH + ADD_LEFT_SHIFT + 1), reset_less=True)
         m.d.sync += [scaled.eq(operands.o + operands.up), total.eq(_sum_up(scaled, operands.o, operands.up))]
-        return m
+        return total
 
 
 def _sum_up(a, b, up):

@@ -10,11 +10,11 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.rtl.core.activations import WORD_BITS
 from hw.rtl.core.address_generator import AddressGenerator
 from hw.rtl.core.lane import Lane
 from hw.rtl.core.wrapping_counter import WrappingCounter
-from hw.rtl.interfaces import ChannelParameters, LaneControl
+from hw.rtl.interfaces import LaneControl
+from hw.rtl.records import WORD, ChannelParameters
 
 __all__ = ["Lanes"]
 
@@ -40,7 +40,7 @@ class Lanes(wiring.Component):
         Channel ``c`` comes from PE ``c % pes``.
     channel_address : Out(12), parameters : In(ChannelParameters), one per lane
         Synchronous read of the channel memories: one row for each step, ``channel // lanes``.
-    residual_address : Out(12), operand : In(72)
+    residual_address : Out(12), operand : In(WORD)
         Read pipeline of two cycles over the words of the residual operand.
     o : Out(stream of one signed 9 per lane), always ready
         Activations of consecutive channels.
@@ -75,7 +75,7 @@ class Lanes(wiring.Component):
                 "channel_address": Out(12),
                 "parameters": In(ChannelParameters).array(lanes),
                 "residual_address": Out(12),
-                "operand": In(WORD_BITS),
+                "operand": In(WORD),
                 "o": Out(stream.Signature(data.ArrayLayout(signed(9), lanes), always_ready=True)),
                 "logit": Out(stream.Signature(accumulator, always_ready=True)),
             }
@@ -153,7 +153,7 @@ class Lanes(wiring.Component):
             addresses.last.eq(last),
             self.residual_address.eq(addresses.address),
         ]
-        word = data.View(data.ArrayLayout(data.ArrayLayout(signed(9), lanes), per_word), self.operand)
+        word = data.View(data.ArrayLayout(data.ArrayLayout(signed(9), lanes), per_word), self.operand.as_value())
         operand = Signal(data.ArrayLayout(signed(9), lanes))
         with m.Switch(place[2]):
             for number in range(per_word):

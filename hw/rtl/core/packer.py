@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.rtl.core.address_generator import AddressGenerator
 from hw.rtl.core.wrapping_counter import WrappingCounter
-from hw.rtl.interfaces import WordWrite
+from hw.rtl.records import WORD, WordWrite
 from hw.rtl.structs import Target
 
 __all__ = ["Packer"]
@@ -26,8 +26,8 @@ class Packer(wiring.Component):
         Activations ``q - zero_point`` of consecutive channels.
     o : Out(stream of WordWrite), always ready
 
-    Latency: :attr:`LATENCY` cycles from a word's last channels. Throughput: one step of the lanes per cycle. Reset:
-    harmless; ``start`` sets everything.
+    Latency: :attr:`LATENCY` cycles from a word's last channels. Throughput: one step of the lanes per cycle. Takes no
+    back-pressure. Reset: harmless; ``start`` sets everything.
     """
 
     #: Cycles from the last channels of a word to the word.
@@ -49,7 +49,7 @@ class Packer(wiring.Component):
         target, lanes = self.target, self._lanes
         steps = WORD_CHANNELS // lanes
         step = Signal(range(steps))
-        values = Signal(9 * WORD_CHANNELS, reset_less=True)
+        values = Signal(WORD, reset_less=True)
         m.submodules.words = words = WrappingCounter(len(target.words))
         m.submodules.addresses = addresses = AddressGenerator(len(self.o.payload.index))
         m.d.comb += [
@@ -68,7 +68,7 @@ class Packer(wiring.Component):
         ]
         m.d.sync += self.o.valid.eq(self.i.valid & (step == steps - 1))
         with m.If(self.i.valid):
-            m.d.sync += [step.eq(step + 1), values.eq(Cat(values[9 * lanes :], self.i.payload.as_value()))]
+            m.d.sync += [step.eq(step + 1), values.eq(Cat(values[lanes:], self.i.payload))]
         with m.If(self.start):
             m.d.sync += [self.o.valid.eq(0), step.eq(0)]
         return m

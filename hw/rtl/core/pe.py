@@ -13,7 +13,8 @@ from amaranth.lib.wiring import In, Out
 from hw.config import LIST_WORD_BITS, AcceleratorConfig
 from hw.rtl.core.accumulator import AccumulatorUnit
 from hw.rtl.core.split_lists import SplitMemory
-from hw.rtl.interfaces import JobPort, PointerLookup, job_layout
+from hw.rtl.interfaces import JobPort, PointerLookup
+from hw.rtl.records import job_layout
 from hw.rtl.structs import Entry, SplitEntry, pointer_layout
 
 __all__ = ["ProcessingElement", "load_layout"]
@@ -65,7 +66,9 @@ class ProcessingElement(wiring.Component):
 
     Parts, as in the picture: pointer lookup, job queue, walker, the way to the accumulators, output queue.
 
-    Latency: :attr:`LATENCY` cycles from the walker's issue of a dump to ``o``. Reset: drops all jobs, clears.
+    Latency: :attr:`LATENCY` cycles from the walker's issue of a dump to ``o``. Throughput: a product, or an accumulator
+    dumped, a cycle. Back-pressure: on ``o``, which holds dumps up; on jobs, by ``blocked``. Reset: drops all jobs,
+    clears.
     """
 
     #: Cycles from the issue of an entry to its place in the output queue.

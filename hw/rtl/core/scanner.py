@@ -10,18 +10,17 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from amaranth import Module, Mux, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.rtl.adders import popcount
-from hw.rtl.core.activations import WORD_BITS
-from hw.rtl.interfaces import TALLY_BITS, Order, OrderKind, ScanControl
+from hw.rtl.interfaces import ScanControl
+from hw.rtl.records import TALLY_BITS, WORD, MaskWrite, Order, OrderKind
 from hw.rtl.structs import Selection
 
 __all__ = ["Scanner"]
 
-_VALUES = data.ArrayLayout(9, WORD_CHANNELS)
 _MAGNITUDES = data.ArrayLayout(8, WORD_CHANNELS)
 
 
@@ -44,17 +43,18 @@ class Scanner(wiring.Component):
         Stable as long as there are orders.
     begins, reads : Out(1), address : Out(12)
         In this cycle a scan begins; from the next on it reads words at these addresses.
-    word : In(72)
+    word : In(WORD)
         What was read, two cycles later.
     fills : Out(1), table_address : Out(12), table_data : In(32)
         Reads masks at a synchronous port of the layer memory.
-    mask : Out(8), mask_number : Out(6), mask_write : Out(1)
-        A mask to be kept.
+    mask : Out(stream of MaskWrite), always ready
+        Masks to be kept.
 
     Parts, as in the picture: the address counter; ``valid`` travels with a word; magnitudes, digits; the accumulators;
     the tie wanted; masks to be kept.
 
-    Throughput: a word each cycle; no back-pressure. Reset: idle.
+    Latency: :attr:`LATENCY` cycles and one for each word of a scan, :attr:`FIND_LATENCY` more where a place is found.
+    Throughput: a word each cycle. Takes no back-pressure. Reset: idle.
     """
 
     #: Cycles from the order of a scan of no word to the first in which ``tally`` and ``place`` are complete, if the
@@ -74,13 +74,11 @@ class Scanner(wiring.Component):
                 "begins": Out(1),
                 "reads": Out(1),
                 "address": Out(12),
-                "word": In(WORD_BITS),
+                "word": In(WORD),
                 "fills": Out(1),
                 "table_address": Out(12),
                 "table_data": In(32),
-                "mask": Out(8),
-                "mask_number": Out(6),
-                "mask_write": Out(1),
+                "mask": Out(stream.Signature(MaskWrite, always_ready=True)),
             }
         )
 
@@ -136,7 +134,7 @@ class Scanner(wiring.Component):
     def _digits(self, m, order, level):
         """Two stages: the word's magnitudes, their next digits."""
         digit = self._digit
-        values, magnitudes = data.View(_VALUES, self.word), Signal(_MAGNITUDES)
+        values, magnitudes = self.word, Signal(_MAGNITUDES)
         # Magnitudes that begin with the prefix; its bits in their place, and which they are.
         inside, wanted, shown = Signal(WORD_CHANNELS), Signal(8), Signal(8)
         with m.Switch(level):
@@ -210,14 +208,14 @@ class Scanner(wiring.Component):
     def _masks(self, m, order):
         """Masks that the selector sends, or that the layer memory holds."""
         left, number = Signal(8), Signal(6)
-        arrives, arriving = Signal(), Signal(6)
+        arrives, arriving, sent = Signal(), Signal(6), MaskWrite(order.value)
         m.d.comb += self.fills.eq(left != 0)
         m.d.sync += [
             arrives.eq(self.fills),
             arriving.eq(number),
-            self.mask_write.eq(arrives | (order.kind == OrderKind.MASK)),
-            self.mask.eq(Mux(arrives, self.table_data, order.value)),
-            self.mask_number.eq(Mux(arrives, arriving, order.value[8:])),
+            self.mask.valid.eq(arrives | (order.kind == OrderKind.MASK)),
+            self.mask.payload.channels.eq(Mux(arrives, self.table_data, sent.channels)),
+            self.mask.payload.word.eq(Mux(arrives, arriving, sent.word)),
         ]
         with m.If(order.kind == OrderKind.FILL):
             m.d.sync += [left.eq(self.selection.pitch), number.eq(0), self.table_address.eq(self.selection.table)]

@@ -13,7 +13,8 @@ from hw.config import AcceleratorConfig
 from hw.program.protocol import PROTOCOL_VERSION
 from hw.rtl.host.memory_access import CommandState, MemoryAccess
 from hw.rtl.host.reply_port import ReplyPort
-from hw.rtl.interfaces import HostControl, LoadWord, LogitRead, PairRead, ReplyRecord
+from hw.rtl.interfaces import HostControl, LogitRead, PairRead
+from hw.rtl.records import LoadWord, ReplyRecord
 from hw.rtl.structs import ErrorCode, HostCommand, Memory, Reply
 
 __all__ = ["HostPort"]

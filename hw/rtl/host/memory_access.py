@@ -5,8 +5,7 @@ from amaranth import Cat, Mux, Signal
 from hw.config import WORD_CHANNELS
 from hw.program.isa import MAX_CLASSES
 from hw.program.protocol import memory_depths
-from hw.rtl.host.reply_port import reply_header
-from hw.rtl.structs import CommandHeader, ErrorCode, HostCommand, Memory, Place, Reply
+from hw.rtl.structs import CommandHeader, ErrorCode, HostCommand, Memory, Place, Reply, ReplyHeader
 
 __all__ = ["CommandState", "MemoryAccess"]
 
@@ -213,10 +212,13 @@ class MemoryAccess:
             with m.Else():
                 m.next = "data"
 
+        header = ReplyHeader(data.payload)
         with m.State("data"):
             m.d.comb += [
                 data.valid.eq(1),
-                data.payload.eq(reply_header(Reply.DATA, ErrorCode.NONE, count)),
+                header.reply.eq(Reply.DATA),
+                header.code.eq(ErrorCode.NONE),
+                header.length.eq(count),
             ]
             with m.If(data.ready):
                 m.next = "ask"

@@ -1,12 +1,13 @@
 """Sends what is to be said to the host: replies of the host port, records of the sequencer, words read."""
 
-from amaranth import Cat, Const, Module, Mux, Signal, Value
+from amaranth import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.rtl.interfaces import ReplyRecord
+from hw.rtl.records import ReplyRecord
+from hw.rtl.structs import ReplyHeader
 
-__all__ = ["ReplyPort", "reply_header"]
+__all__ = ["ReplyPort"]
 
 
 class ReplyPort(wiring.Component):
@@ -32,8 +33,9 @@ class ReplyPort(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        record = Signal(ReplyRecord)
+        record, header = Signal(ReplyRecord), Signal(ReplyHeader)
         sent = Signal(range(ReplyRecord.as_shape()["payload"].width // 32 + 1))
+        m.d.comb += [header.reply.eq(record.reply), header.code.eq(record.code), header.length.eq(record.length)]
         with m.FSM():
             with m.State("take"):
                 m.d.comb += [
@@ -51,7 +53,7 @@ class ReplyPort(wiring.Component):
             with m.State("send"):
                 m.d.comb += [
                     self.o.valid.eq(1),
-                    self.o.payload.eq(reply_header(record.reply, record.code, record.length)),
+                    self.o.payload.eq(header),
                 ]
                 with m.If(sent != 0):
                     m.d.comb += self.o.payload.eq(record.payload.word_select((sent - 1)[: len(sent)], 32))
@@ -60,8 +62,3 @@ class ReplyPort(wiring.Component):
                     with m.If(sent == record.length):
                         m.next = "take"
         return m
-
-
-def reply_header(reply, code, length):
-    """A ReplyHeader as one word."""
-    return Cat(Value.cast(reply), Value.cast(code), (Value.cast(length) | Const(0, 16))[:16])

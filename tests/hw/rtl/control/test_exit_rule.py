@@ -31,7 +31,7 @@ def test_runs_end_where_the_rule_says_and_report_what_it_says(tmp_path, seed):
 
         def shake(ctx):
             """What isn't asked for may be anything."""
-            for port in (dut.stop, dut.index, dut.head.label, dut.head.margin, dut.expired):
+            for port in (dut.control.stop, dut.control.index, dut.head.label, dut.head.margin, dut.control.expired):
                 ctx.set(port, rng.randrange(1 << len(port)))
 
         async def idle(ctx):
@@ -42,38 +42,38 @@ def test_runs_end_where_the_rule_says_and_report_what_it_says(tmp_path, seed):
         async def run(ctx):
             constant, drawn = rng.random() < 0.3, rng.random() < 0.3
             decisions = Decisions(1, Conditions(audit=256 * drawn, constant=constant))
-            ctx.set(dut.begin, 1)
-            ctx.set(dut.constant, constant)
-            ctx.set(dut.drawn, drawn)
+            ctx.set(dut.control.begin, 1)
+            ctx.set(dut.control.constant, constant)
+            ctx.set(dut.control.drawn, drawn)
             await ctx.tick()
-            ctx.set(dut.begin, 0)
+            ctx.set(dut.control.begin, 0)
             count = rng.randint(1, 5)
             for number in range(count):
                 await idle(ctx)
                 last = number == count - 1
                 head, label, margin, expired = random_head(rng, last)
-                ctx.set(dut.stop, last)
-                ctx.set(dut.index, number)
-                ctx.set(dut.decision, {"threshold": head.threshold or 0, "low": head.low, "high": head.high})
+                ctx.set(dut.control.stop, last)
+                ctx.set(dut.control.index, number)
+                ctx.set(dut.control.decision, {"threshold": head.threshold or 0, "low": head.low, "high": head.high})
                 ctx.set(dut.head.label, label)
                 ctx.set(dut.head.margin, margin)
-                ctx.set(dut.expired, expired)
-                ctx.set(dut.compare, 1)
+                ctx.set(dut.control.expired, expired)
+                ctx.set(dut.control.compare, 1)
                 await ctx.tick()
-                ctx.set(dut.compare, 0)
-                ctx.set(dut.judge, 1)
+                ctx.set(dut.control.compare, 0)
+                ctx.set(dut.control.judge, 1)
                 found = np.array([label]), np.array([margin])
                 if last:
                     decisions.stop(number, head, *found)
                 else:
                     decisions.branch(number, head, *found, np.array([expired]))
-                assert ctx.get(dut.ends) == (not decisions.running[0])
+                assert ctx.get(dut.control.ends) == (not decisions.running[0])
                 await ctx.tick()
-                ctx.set(dut.judge, 0)
+                ctx.set(dut.control.judge, 0)
                 if not decisions.running[0]:
                     break
             await idle(ctx)
-            reported, result = ctx.get(dut.result), decisions.result(0)
+            reported, result = ctx.get(dut.control.result), decisions.result(0)
             for name, value in result.items():
                 assert (name, getattr(reported, name)) == (name, value)
             assert (reported.cycles, reported.tag, reported.reserved) == (0, 0, 0)

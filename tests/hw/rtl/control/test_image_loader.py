@@ -36,22 +36,22 @@ class Run:
 
     async def announce(self, ctx, dut):
         """Accept the run."""
-        assert ctx.get(dut.free)
+        assert ctx.get(dut.control.free)
         for name, value in (("bytes", len(self.codes)), ("channels", self.channels)):
-            ctx.set(getattr(dut, name), value)
-        ctx.set(dut.zero_point, self.zero_point & 0xFF)
+            ctx.set(getattr(dut.control, name), value)
+        ctx.set(dut.control.zero_point, self.zero_point & 0xFF)
         await ctx.tick()
-        ctx.set(dut.flags, self.flags)
-        ctx.set(dut.run, 1)
+        ctx.set(dut.control.flags, self.flags)
+        ctx.set(dut.control.run, 1)
         await ctx.tick()
-        ctx.set(dut.run, 0)
+        ctx.set(dut.control.run, 0)
 
     def check(self, ctx, dut):
         """What the loader says of the run that waits."""
-        flags, options = ctx.get(dut.run_flags), ctx.get(dut.options)
+        flags, options = ctx.get(dut.control.waiting), ctx.get(dut.control.options)
         assert {name: getattr(flags, name) for name in self.flags} == self.flags
         assert {name: getattr(options, name) for name in self.options} == self.options
-        assert ctx.get(dut.drawn) == (int(draws(self.options["seed"])) < self.options["audit"])
+        assert ctx.get(dut.control.drawn) == (int(draws(self.options["seed"])) < self.options["audit"])
 
 
 class Watcher:
@@ -85,7 +85,7 @@ def test_runs_are_taken_one_after_the_other(tmp_path, seed, share):
 
         async def host(ctx):
             for run in runs:
-                while not ctx.get(dut.free):
+                while not ctx.get(dut.control.free):
                     await ctx.tick()
                 await ctx.tick().repeat(rng.randrange(1, 4))
                 await run.announce(ctx, dut)
@@ -94,31 +94,31 @@ def test_runs_are_taken_one_after_the_other(tmp_path, seed, share):
         async def sequencer(ctx):
             for run in runs:
                 spaced = rng.random() < 0.5
-                ctx.set(dut.spaced, spaced)
+                ctx.set(dut.control.spaced, spaced)
                 ctx.set(dut.room, 1)
-                for signal in (dut.allowed, dut.take):
+                for signal in (dut.control.allowed, dut.control.take):
                     ctx.set(signal, 0)
                 del watcher.words[:], watcher.cycles[:], watcher.roomy[:]
-                while ctx.get(dut.free):
+                while ctx.get(dut.control.free):
                     await ctx.tick()
                 await ctx.tick().repeat(rng.randrange(1, 40))
                 assert not watcher.words, "a word before its place is free"
-                ctx.set(dut.allowed, 1)
-                while not ctx.get(dut.loaded):
+                ctx.set(dut.control.allowed, 1)
+                while not ctx.get(dut.control.loaded):
                     ctx.set(dut.room, not spaced or rng.random() < 0.7)
                     await ctx.tick()
                 run.check(ctx, dut)
-                assert not ctx.get(dut.spoiled)
+                assert not ctx.get(dut.control.spoiled)
                 await ctx.tick().repeat(rng.randrange(1, 4))
-                assert (ctx.get(dut.loaded), ctx.get(dut.free)) == (1, 0)
+                assert (ctx.get(dut.control.loaded), ctx.get(dut.control.free)) == (1, 0)
                 assert watcher.words == words_of_image(run.codes, run.channels, run.zero_point)
                 if spaced:
                     apart = [b - a for a, b in zip(watcher.cycles, watcher.cycles[1:], strict=False)]
                     assert min(apart, default=Exchange.IMAGE_DISTANCE) >= Exchange.IMAGE_DISTANCE
                     assert all(watcher.roomy), "a word was begun without room"
-                ctx.set(dut.take, 1)
+                ctx.set(dut.control.take, 1)
                 await ctx.tick()
-                assert (ctx.get(dut.loaded), ctx.get(dut.free)) == (0, 1)
+                assert (ctx.get(dut.control.loaded), ctx.get(dut.control.free)) == (0, 1)
 
         return Bench(dut=dut, testbenches=[host, sequencer], background=[watcher.watch])
 
@@ -133,13 +133,13 @@ def test_a_run_is_spoiled_only_if_words_of_its_image_can_be_lost(tmp_path, when)
         watcher = Watcher(dut)
 
         async def spoil(ctx, here):
-            ctx.set(dut.spoil, here == when)
+            ctx.set(dut.control.spoil, here == when)
             await ctx.tick()
-            ctx.set(dut.spoil, 0)
+            ctx.set(dut.control.spoil, 0)
 
         async def drive(ctx):
             for run, spoiled in ((first, when in ("image", "loaded")), (second, False)):
-                ctx.set(dut.allowed, 0)
+                ctx.set(dut.control.allowed, 0)
                 ctx.set(dut.room, 1)
                 await run.announce(ctx, dut)
                 now = run is first
@@ -150,19 +150,19 @@ def test_a_run_is_spoiled_only_if_words_of_its_image_can_be_lost(tmp_path, when)
                 await ctx.tick().repeat(3)
                 if now:
                     await spoil(ctx, "waiting")
-                ctx.set(dut.allowed, 1)
+                ctx.set(dut.control.allowed, 1)
                 await ctx.tick().repeat(2)
                 if now:
                     await spoil(ctx, "image")
                 await send(ctx, dut.word, run.words[options:], always())
-                while not ctx.get(dut.loaded):
+                while not ctx.get(dut.control.loaded):
                     await ctx.tick()
                 if now:
                     await spoil(ctx, "loaded")
-                assert ctx.get(dut.spoiled) == spoiled
-                ctx.set(dut.take, 1)
+                assert ctx.get(dut.control.spoiled) == spoiled
+                ctx.set(dut.control.take, 1)
                 await ctx.tick()
-                ctx.set(dut.take, 0)
+                ctx.set(dut.control.take, 0)
 
         return Bench(dut=dut, testbenches=[drive], background=[watcher.watch])
 
@@ -179,15 +179,15 @@ def test_loaded_follows_the_last_code(tmp_path, seed):
         cycles = []
 
         async def drive(ctx):
-            ctx.set(dut.allowed, 1)
+            ctx.set(dut.control.allowed, 1)
             ctx.set(dut.room, 1)
             await run.announce(ctx, dut)
-            while not ctx.get(dut.loaded):
+            while not ctx.get(dut.control.loaded):
                 cycles.append(ctx.get(dut.image.valid))
                 await ctx.tick()
 
         async def host(ctx):
-            while ctx.get(dut.free):
+            while ctx.get(dut.control.free):
                 await ctx.tick()
             await send(ctx, dut.word, run.words, always())
 

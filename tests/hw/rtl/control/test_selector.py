@@ -1,4 +1,4 @@
-"""Selector, scanners and favours together, against the definition of a selection."""
+"""Selector, scanners and masks of winners together, against the definition of a selection."""
 
 from itertools import product
 from random import Random

@@ -2,7 +2,6 @@ import pytest
 
 from hw.config import BANKS, WORD_CHANNELS, AcceleratorConfig
 from hw.rtl.core.activations import ActivationMemory
-from tests.hw.maps import pack
 from tests.hw.simulate import Bench, reused, simulate
 
 CONFIG = AcceleratorConfig(pes=2, activation_words=64)
@@ -35,7 +34,7 @@ async def read(ctx, dut, bank, address):
     ctx.set(dut.bank, bank)
     ctx.set(dut.address, address)
     await ctx.tick().repeat(2)
-    return ctx.get(dut.word)
+    return list(ctx.get(dut.word))
 
 
 def test_a_second_bank_may_be_smaller(tmp_path):
@@ -48,7 +47,7 @@ def test_a_second_bank_may_be_smaller(tmp_path):
             contents = [[random_values(rng) for _ in range(size)] for size in sizes]
             await fill(ctx, dut, contents)
             for bank, words in enumerate(contents):
-                assert [await read(ctx, dut, bank, place) for place in range(len(words))] == list(map(pack, words))
+                assert [await read(ctx, dut, bank, place) for place in range(len(words))] == words
 
         return Bench(dut=dut, testbenches=[drive])
 
@@ -81,10 +80,10 @@ def test_reads_and_writes_of_both_banks(tmp_path, seed, bank):
                 ctx.set(dut.write.valid, valid)
                 ctx.set(dut.write.payload, {"index": place, "values": values})
                 if len(word) >= 2:
-                    assert (ctx.get(dut.word), ctx.get(dut.other)) == (word[-2], other[-2])
+                    assert [list(ctx.get(port)) for port in (dut.word, dut.other)] == [word[-2], other[-2]]
                 await ctx.tick()
-                word.append(pack(contents[bank][address]))
-                other.append(pack(contents[1 - bank][other_address]))
+                word.append(contents[bank][address])
+                other.append(contents[1 - bank][other_address])
                 pending.append((place, values) if valid else (None, None))
                 if len(pending) == dut.LATENCY:
                     done, written = pending.pop(0)
@@ -104,7 +103,7 @@ def test_only_words_of_the_window_are_kept(tmp_path, seed):
         async def drive(ctx):
             blank = [[random_values(rng) for _ in range(WORDS)] for _ in range(BANKS)]
             await fill(ctx, dut, blank)
-            contents = [[pack(values) for values in words] for words in blank]
+            contents = [list(words) for words in blank]
             for _ in range(6):
                 count = rng.choice((0, 1, rng.randint(2, WORDS)))
                 window = {
@@ -128,7 +127,7 @@ def test_only_words_of_the_window_are_kept(tmp_path, seed):
                     values = random_values(rng)
                     await write(ctx, dut, index, values, of_image)
                     if low <= index < high:
-                        contents[window["bank"]][window["base"] + index - low] = pack(values)
+                        contents[window["bank"]][window["base"] + index - low] = values
                     if rng.random() < 0.2:
                         await ctx.tick()
                 # The last word can be read LATENCY cycles after its write.
@@ -165,7 +164,7 @@ def test_words_of_a_map_and_of_an_image_may_follow_each_other(tmp_path):
                     await write(ctx, dut, index, values, of_image)
                     low, base = (110, half) if of_image else (100, 0)
                     if low <= index < low + half:
-                        kept[image_bank if of_image else bank, base + index - low] = pack(values)
+                        kept[image_bank if of_image else bank, base + index - low] = values
                 await ctx.tick().repeat(dut.LATENCY)
                 assert len(kept) > half
                 for (where, place), word in kept.items():

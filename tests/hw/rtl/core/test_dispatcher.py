@@ -8,8 +8,8 @@ from amaranth.lib.wiring import In, Out
 from hw.config import AcceleratorConfig
 from hw.program.bits import encode
 from hw.program.isa import Column, Row
-from hw.rtl.core.activations import WORD_BITS
 from hw.rtl.core.dispatcher import Dispatcher
+from hw.rtl.records import WORD
 from tests.hw.maps import WORDS, pack, random_view
 from tests.hw.simulate import Bench, reused, simulate
 
@@ -34,7 +34,7 @@ class Surroundings(wiring.Component):
         self._config = config
         self.dispatcher = Dispatcher(config)
         self.tables = memory.MemoryData(shape=32, depth=PROGRAM, init=[])
-        self.words = memory.MemoryData(shape=WORD_BITS, depth=WORDS, init=[])
+        self.words = memory.MemoryData(shape=WORD.size, depth=WORDS, init=[])
         self.hits = memory.MemoryData(shape=CONFIG.pes, depth=CONFIG.list_words, init=[])
         super().__init__()
 
@@ -61,7 +61,7 @@ class Surroundings(wiring.Component):
             return register
 
         table = port("tables", self.tables, dispatcher.table_address, 1)
-        word = Signal(WORD_BITS)
+        word = Signal(WORD.size)
         m.d.sync += word.eq(port("words", self.words, dispatcher.word_address, 1))
         hit = port("hits", self.hits, dispatcher.lookup.number, dispatcher.lookup.advance)
         m.d.comb += [

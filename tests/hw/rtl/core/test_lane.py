@@ -77,8 +77,8 @@ def bench(rng, *, residual):
             ctx.set(lane.accumulator, now["accumulator"] if now else rng.randrange(1 << 20))
             ctx.set(lane.parameters.bias, before["bias"] if before else rng.randrange(1 << 20))
             multiplier, shift = before["scale"] if before else (rng.getrandbits(31), rng.getrandbits(5))
-            ctx.set(lane.parameters.multiplier, multiplier)
-            ctx.set(lane.parameters.shift, shift)
+            ctx.set(lane.parameters.scale.multiplier, multiplier)
+            ctx.set(lane.parameters.scale.shift, shift)
             ctx.set(lane.operand, adding["operand"] if adding else rng.randint(-255, 255))
             if residual:
                 ctx.set(lane.sums.operand, adding is not None)
@@ -121,8 +121,8 @@ def test_the_largest_operands_have_room(tmp_path):
         async def drive(ctx):
             parameters.set(ctx, lane, residual=True)
             ctx.set(lane.accumulator, step["accumulator"])
-            ctx.set(lane.parameters.multiplier, step["scale"].multiplier)
-            ctx.set(lane.parameters.shift, step["scale"].shift)
+            ctx.set(lane.parameters.scale.multiplier, step["scale"].multiplier)
+            ctx.set(lane.parameters.scale.shift, step["scale"].shift)
             ctx.set(lane.operand, step["operand"])
             for cycle in range(Lane.RESIDUAL_LATENCY):
                 ctx.set(lane.sums.operand, cycle == Lane.LATENCY)

@@ -7,8 +7,8 @@ from amaranth.lib.wiring import In, connect, flipped
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.numerics import Rounding, Scale, add, add_scales, clamp, quantize_scale, requantize
-from hw.rtl.core.activations import WORD_BITS
 from hw.rtl.core.lanes import Lanes
+from hw.rtl.records import WORD
 from tests.hw.maps import pack
 from tests.hw.simulate import Bench, always, reused, seldom, simulate
 
@@ -141,7 +141,7 @@ class Surroundings(wiring.Component):
             [memory.MemoryData(shape=shape, depth=rows, init=[]) for _ in range(config.lanes)]
             for shape in (signed(32), 31, 5)
         )
-        self.operands = memory.MemoryData(shape=WORD_BITS, depth=WORDS, init=[])
+        self.operands = memory.MemoryData(shape=WORD.size, depth=WORDS, init=[])
         super().__init__({"i": In(stream.Signature(signed(config.accumulator_bits))).array(config.pes)})
 
     def elaborate(self, platform):
@@ -156,9 +156,10 @@ class Surroundings(wiring.Component):
 
         for name, contents in (("bias", self.biases), ("multiplier", self.multipliers), ("shift", self.shifts)):
             for lane, ram in enumerate(contents):
-                field = lanes.parameters[lane][name]
+                parameters = lanes.parameters[lane]
+                field = parameters.bias if name == "bias" else parameters.scale[name]
                 m.d.comb += field.eq(port(f"{name}_{lane}", ram, lanes.channel_address))
-        operand = Signal(WORD_BITS)
+        operand = Signal(WORD.size)
         m.d.sync += operand.eq(port("operands", self.operands, lanes.residual_address))
         m.d.comb += lanes.operand.eq(operand)
         for outside, inside in zip(self.i, lanes.i, strict=True):

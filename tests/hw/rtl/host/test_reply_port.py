@@ -9,7 +9,7 @@ from amaranth.hdl import Elaboratable
 from hw.program.bits import decode, encode
 from hw.program.protocol import ErrorCode, Reply, ReplyHeader
 from hw.rtl.host.reply_port import ReplyPort
-from hw.rtl.interfaces import ReplyRecord
+from hw.rtl.records import ReplyRecord
 from tests.hw.simulate import Bench, always, receive, reused, seldom, send, simulate
 
 #: Payload words of the longest record.

@@ -1,0 +1,135 @@
+"""What units say to each other: records that streams carry, and layouts that several units share.
+
+Words that software writes or reads have their layouts in :mod:`hw.program`, and come from :mod:`hw.rtl.structs`.
+"""
+
+from amaranth import signed
+from amaranth.lib import data, enum
+
+from hw.config import LIST_WORD_BITS, WORD_CHANNELS, AcceleratorConfig
+from hw.program.bits import bits_of, words_of
+from hw.rtl.structs import ErrorCode, LayerRecord, Reply, RunResult
+
+__all__ = [
+    "PAIR",
+    "PLACE",
+    "TALLY_BITS",
+    "WORD",
+    "ChannelParameters",
+    "ChannelScale",
+    "LoadWord",
+    "MaskWrite",
+    "Order",
+    "OrderKind",
+    "ReplyRecord",
+    "WordWrite",
+    "job_layout",
+    "list_row",
+    "offer_record",
+]
+
+#: A word of activations, ``q - zero_point`` of each channel.
+WORD = data.ArrayLayout(signed(9), WORD_CHANNELS)
+#: Two neighbouring activations of a word, as a host reads them.
+PAIR = data.ArrayLayout(signed(9), 2)
+#: Bits of a scanner's accumulator: magnitudes of a channel over all positions of a bank.
+TALLY_BITS = 20
+#: Where an activation lies: number of its word in the map, and channel in the word.
+PLACE = data.StructLayout({"word": 16, "channel": range(WORD_CHANNELS)})
+#: Payload words of the longest record.
+_RECORD_WORDS = max(words_of(LayerRecord), words_of(RunResult))
+
+
+class WordWrite(data.Struct):
+    """A word of a map, by its number in the map."""
+
+    index: 16
+    values: WORD
+
+
+class LoadWord(data.Struct):
+    """A word for one of the memories that a program fills."""
+
+    core: 8
+    memory: 8
+    address: 16
+    data: 32
+
+
+class ChannelScale(data.Struct):
+    """The fixed-point factor of a channel's accumulators."""
+
+    multiplier: 31
+    shift: 5
+
+
+class ChannelParameters(data.Struct):
+    """What the channel memories hold of a channel."""
+
+    bias: signed(32)
+    scale: ChannelScale
+
+
+class MaskWrite(data.Struct):
+    """The winners among the channels of a word, by the word's number at its position."""
+
+    channels: WORD_CHANNELS
+    word: 8
+
+
+class OrderKind(enum.Enum, shape=3):
+    """What the cores shall do, all at the same time."""
+
+    NONE = 0
+    COUNT = 1  #: count the magnitudes that begin with the prefix, by their next digit ``index``
+    SUM = 2  #: add the magnitudes of channel word ``value`` up
+    FIND = 3  #: find activation ``value``, from 1, of those whose magnitude is the prefix, in the core called for
+    LIMIT = 4  #: the last tie that wins is in word ``value`` of the map, channel ``index``; the prefix is its magnitude
+    MASK = 5  #: keep the mask of a word of channels: ``value`` is a :class:`MaskWrite`
+    FILL = 6  #: take the masks of the layer memory
+
+
+class Order(data.Struct):
+    """From the selector to all cores."""
+
+    kind: OrderKind
+    index: 4  # of the accumulator to tell, too
+    value: 16
+    prefix: 8
+
+
+class ReplyRecord(data.Struct):
+    """Something to tell the host."""
+
+    reply: Reply
+    code: ErrorCode
+    length: 4
+    payload: 32 * _RECORD_WORDS
+
+
+def offer_record(target, reply, layout, whole=None, **fields):
+    """Assignments that offer a record of a layout: of a ``whole`` one, if that is given, with these fields instead."""
+    record = target.payload
+    view = data.View(layout, record.payload[: bits_of(layout)])
+    return [
+        record.reply.eq(reply),
+        record.length.eq(words_of(layout)),
+        *([] if whole is None else [view.eq(whole)]),
+        *(view[name].eq(value) for name, value in fields.items()),
+        target.valid.eq(1),
+    ]
+
+
+def job_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """What the dispatcher tells a PE: an activation for a list, or (``dump``) a finished output position.
+
+    Of split lists, entries with one of the marks ``skip`` have no product.
+    """
+    skip = {"skip": 2} if config.split_lists else {}
+    return data.StructLayout({"dump": 1, "value": signed(9), "accumulator": config.accumulator_address_bits} | skip)
+
+
+def list_row(config: AcceleratorConfig) -> data.StructLayout:
+    """A list word for each PE, for the same address in all cores whose bit is set."""
+    words = data.ArrayLayout(LIST_WORD_BITS, config.pes)
+    return data.StructLayout({"cores": 8, "address": config.start_bits, "words": words})

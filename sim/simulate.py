@@ -1,7 +1,7 @@
 """Runs a program on images, cycle by cycle as the RTL would, without stepping through cycles."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ from hw.program.program import Program
 from hw.weight_source import PROMPT, WeightSource
 from sim.bound import constant_time
 from sim.kernel import CAUSES, layer_cycles
+from sim.loading import Loading
 from sim.plan import Plan
 
 if TYPE_CHECKING:
@@ -143,6 +144,88 @@ def _check_limit(program: Program, cycles: np.ndarray) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Counts:
+    """What is counted of each image: the arrays of :class:`Simulation`."""
+
+    clock: np.ndarray
+    selects: np.ndarray
+    times: np.ndarray
+    stalls: np.ndarray
+    jobs: np.ndarray
+    waited: np.ndarray
+    ends: np.ndarray
+    spent: np.ndarray
+
+    @classmethod
+    def of(cls, images: int, layers: int) -> "_Counts":
+        """All 0."""
+        clock, spent = np.zeros(images, np.int64), np.zeros((images, layers, len(CAUSES)), np.int64)
+        selects, times, stalls, jobs, waited, ends = (np.zeros((images, layers), np.int64) for _ in range(6))
+        return cls(clock, selects, times, stalls, jobs, waited, ends, spent)
+
+    def part(self, images: slice) -> "_Counts":
+        """Of some images: what is written there is written here."""
+        return _Counts(*(getattr(self, field.name)[images] for field in fields(self)))
+
+
+def _time(
+    program: Program, plan: Plan, values: "Result", counts: _Counts, decisions: Decisions, conditions: Conditions
+) -> None:
+    """Follow some images through the program, instruction by instruction, and fill in their counts and decisions."""
+    now, deadline = counts.clock, conditions.deadline
+    zero_points = storage_zero_points(program.network)
+    loading, number = plan.loading(len(now)), 0
+    steps = zip(plan.instructions, plan.fetch, plan.control, plan.selecting, strict=True)
+    for instruction, fetch, control, selecting in steps:
+        here = decisions.running.copy()
+        now += here * fetch
+        expired = (now > deadline) & (deadline > 0)
+        now += here * control
+        if instruction.op is Opcode.SELECT:
+            counts.selects[:, number] = here * selecting
+            now += counts.selects[:, number]
+        elif instruction.op is Opcode.LAYER:
+            timed = plan.layers[number]
+            layer = program.network.layer(program.commands[number].layer)
+            active = active_inputs(values.tensors[timed.source], zero_points[timed.source], layer, program.config)
+            _time_layer(plan, number, active, here, counts, loading, program.config.multipliers)
+            number += 1
+            loading.ended(number, now)
+        else:
+            labels, margins = top2(values.logits[instruction.index])
+            head = program.network.exits[instruction.index]
+            if instruction.op is Opcode.BRANCH:
+                decisions.branch(instruction.index, head, labels, margins, expired)
+            else:
+                decisions.stop(instruction.index, head, labels, margins)
+    _check_limit(program, now)
+    if conditions.constant:
+        decisions.overrun[:] = now > deadline
+        np.maximum(now, deadline, out=now)
+
+
+def _time_layer(
+    plan: Plan,
+    number: int,
+    active: np.ndarray,
+    here: np.ndarray,
+    counts: _Counts,
+    loading: Loading,
+    multipliers: int,
+) -> None:
+    """A LAYER, by its number, of the images that are still ``here``, with what is ``active`` in their inputs."""
+    now = counts.clock
+    wait = here * loading.wait(plan.layers[number].chunks, now)
+    now += wait
+    timing = plan.times(number, active, here, loading.held(now))
+    cycles, counts.stalls[:, number], counts.jobs[:, number], counts.spent[:, number] = timing
+    now += cycles
+    counts.times[:, number], counts.waited[:, number] = cycles + wait, wait
+    counts.spent[:, number, CAUSES.index("load")] += wait * multipliers
+    counts.ends[:, number] = now * here
+
+
 def simulate(
     program: Program,
     codes: np.ndarray,
@@ -184,70 +267,28 @@ def simulate(
     if batch < 1:
         raise ValueError(f"batch must be at least 1, not {batch}")
     conditions = constant_time(program, conditions, source)
-    plan, deadline = Plan(program, source), conditions.deadline
-    config, network = program.config, program.network
-    zero_points = storage_zero_points(network)
-    shape = (len(codes), len(plan.layers))
-    times, stalls, jobs, waited, ends = (np.zeros(shape, np.int64) for _ in range(5))
-    spent = np.zeros((*shape, len(CAUSES)), np.int64)
-    clock, selects = np.zeros(len(codes), np.int64), np.zeros(shape, np.int64)
+    plan = Plan(program, source)
+    counts = _Counts.of(len(codes), len(plan.layers))
     decisions = Decisions(len(codes), conditions)
     if progress is not None and not layer_cycles.signatures:
         progress(0, len(codes), "get the simulator ready: the first time it is compiled")
     for first in range(0, len(codes), batch):
         part = slice(first, first + batch)
-        values = _values(golden, part) if golden is not None else run(network, codes[part])
-        tensors = values.tensors
-        number, now, made = 0, clock[part], decisions.part(part)
-        loading = plan.loading(len(now))
-        steps = zip(plan.instructions, plan.fetch, plan.control, plan.selecting, strict=True)
-        for instruction, fetch, control, selecting in steps:
-            here = made.running.copy()
-            now += here * fetch
-            expired = (now > deadline) & (deadline > 0)
-            now += here * control
-            if instruction.op is Opcode.SELECT:
-                now += here * selecting
-                selects[part, number] = here * selecting
-                continue
-            if instruction.op is Opcode.LAYER:
-                timed = plan.layers[number]
-                layer = network.layer(program.commands[number].layer)
-                active = active_inputs(tensors[timed.source], zero_points[timed.source], layer, config)
-                wait = here * loading.wait(timed.chunks, now)
-                now += wait
-                timing = plan.times(number, active, here, loading.held(now))
-                cycles, stalls[part, number], jobs[part, number], spent[part, number] = timing
-                now += cycles
-                times[part, number], waited[part, number] = cycles + wait, wait
-                spent[part, number, CAUSES.index("load")] += wait * config.multipliers
-                ends[part, number] = now * here
-                number += 1
-                loading.ended(number, now)
-                continue
-            head = network.exits[instruction.index]
-            labels, margins = top2(values.logits[instruction.index])
-            if instruction.op is Opcode.BRANCH:
-                made.branch(instruction.index, head, labels, margins, expired)
-            else:
-                made.stop(instruction.index, head, labels, margins)
-        _check_limit(program, now)
-        if conditions.constant:
-            made.overrun[:] = now > deadline
-            np.maximum(now, deadline, out=now)
+        values = _values(golden, part) if golden is not None else run(program.network, codes[part])
+        _time(program, plan, values, counts.part(part), decisions.part(part), conditions)
         if progress is not None:
             progress(min(first + batch, len(codes)), len(codes), "simulate")
     return Simulation(
         layer_names=tuple(command.name for command in program.commands),
-        cycles=clock,
-        select_cycles=selects,
-        layer_cycles=times,
-        stalls=stalls,
-        jobs=jobs,
-        waited=waited,
-        products=spent[..., CAUSES.index("products")],
-        layer_ends=ends,
-        spent={cause: spent[..., n] for n, cause in enumerate(CAUSES)},
-        multipliers=config.multipliers,
+        cycles=counts.clock,
+        select_cycles=counts.selects,
+        layer_cycles=counts.times,
+        stalls=counts.stalls,
+        jobs=counts.jobs,
+        waited=counts.waited,
+        products=counts.spent[..., CAUSES.index("products")],
+        layer_ends=counts.ends,
+        spent={cause: counts.spent[..., n] for n, cause in enumerate(CAUSES)},
+        multipliers=program.config.multipliers,
         decisions=decisions,
     )

@@ -217,7 +217,14 @@ PRESETS = {
     "medium-85f": AcceleratorConfig(cores=4, list_words=4096, activation_words=1024, program_words=128, job_queue=32),
     "base": AcceleratorConfig(cores=8, lanes=2, list_words=8192, activation_words=2048, job_queue=32, selector=4),
     "base-85f": AcceleratorConfig(
-        cores=8, list_words=1024, accumulator_bits=24, activation_words=1024, channel_words=128, program_words=128
+        cores=8,
+        accumulators=32,
+        accumulator_bits=24,
+        activation_words=1024,
+        second_bank_words=512,
+        channel_words=256,
+        layer_words=512,
+        program_words=128,
     ),
 }
 

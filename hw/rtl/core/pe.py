@@ -112,7 +112,7 @@ class ProcessingElement(wiring.Component):
         if config.split_lists:
             lists = SplitMemory(m, self.load, self.lookup, config)
             pointer = Signal(pointer_layout(config))
-            return pointer, lists, self._keep_pointer(m, lists.found, pointer, lists.fetch)
+            return pointer, lists, self._keep_pointer(m, lists.found, lists.hit, pointer, lists.fetch)
         m.submodules.lists = lists = memory.Memory(
             shape=LIST_WORD_BITS, depth=config.list_words, init=[], attrs={"no_rw_check": 1}
         )
@@ -129,10 +129,10 @@ class ProcessingElement(wiring.Component):
             entry_port.en.eq(1),
         ]
         fetched, pointer = Signal(pointer_layout(config)), Signal(pointer_layout(config))
-        hit = self._keep_pointer(m, fetched, pointer, [fetched.eq(pointer_port.data)])
+        hit = self._keep_pointer(m, fetched, fetched.count != 0, pointer, [fetched.eq(pointer_port.data)])
         return pointer, entry_port, hit
 
-    def _keep_pointer(self, m, fetched, pointer, fetch):
+    def _keep_pointer(self, m, fetched, filled, pointer, fetch):
         """Registers behind the RAM, which ``fetch`` loads, and one for what the dispatcher has to know in time.
 
         Returns ``hit`` in the next cycle.
@@ -142,7 +142,7 @@ class ProcessingElement(wiring.Component):
         waiting, following = Signal.like(found), Signal.like(found)
         m.d.comb += [
             found.pointer.eq(fetched),
-            found.hit.eq(fetched.count != 0),
+            found.hit.eq(filled),
             following.eq(Mux(self.lookup.advance, found, waiting)),
         ]
         with m.If(self.lookup.advance):

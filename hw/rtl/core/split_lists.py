@@ -3,7 +3,7 @@
 The word of an address lies in the bank of its lowest bit. Lists that aren't split have one word; its bank is told.
 """
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import memory
 
 from hw.config import LIST_WORD_BITS, AcceleratorConfig
@@ -26,15 +26,16 @@ class SplitMemory:
     ----------
     fetch : list of assignments
         Load the registers behind the banks, where ``lookup.advance`` is high.
-    found : Signal
-        The pointer to what a job multiplies, in the cycle of ``lookup.parts``: two cycles behind its number.
+    found, hit : Signal
+        The pointer to what a job multiplies, in the cycle of ``lookup.parts``: two cycles behind its number; whether
+        that has entries, which takes less time than to count them.
     addr, data : Signal
         Address of an entry, and its word a cycle later.
     """
 
     def __init__(self, m: Module, load, lookup: PointerLookup, config: AcceleratorConfig):
         self._config = config
-        self.found = Signal(pointer_layout(config))
+        self.found, self.hit = Signal(pointer_layout(config)), Signal()
         self.fetch = []
         self.addr, self.data = Signal(config.start_bits), Signal(LIST_WORD_BITS)
         banks = [
@@ -69,6 +70,7 @@ class SplitMemory:
         cuts = cuts(odd[: cuts.as_shape().size])
         first, second = (layout(word) for word in (even, odd))
         parts, whole = lookup.parts, Signal(layout)
+        self._find_entries(m, lookup, first, second, cuts)
         before, behind = Signal.like(whole.count), Signal.like(whole.count)
         m.d.comb += [
             whole.eq(Mux(lookup.odd, second, first)),
@@ -80,3 +82,12 @@ class SplitMemory:
             m.d.comb += before.eq(Mux(parts[0], 0, Mux(parts[1], cuts.first, cuts.second)))
             with m.If(~parts[2]):
                 m.d.comb += behind.eq(Mux(parts[1], cuts.second, cuts.first))
+
+    def _find_entries(self, m, lookup, first, second, cuts):
+        """Whether one of the parts that are met has entries; the part between two others that are met is, too."""
+        parts = lookup.parts
+        filled = cuts.first != 0, cuts.second != cuts.first, first.count != cuts.second
+        met = parts[0], parts[1] | (parts[0] & parts[2]), parts[2]
+        split = Cat(here & has for here, has in zip(met, filled, strict=True)).any()
+        whole = Mux(lookup.odd, second.count != 0, first.count != 0)
+        m.d.comb += self.hit.eq(Mux(parts.any(), split, whole))

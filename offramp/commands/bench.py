@@ -47,7 +47,7 @@ def bench(
 ) -> None:
     """Measure cycles against the limit of nonzero products, on the layer shapes of MLPerf Tiny or of a model."""
     from offramp.intake.programs import of_model
-    from offramp.measure.bench import against_peers, against_rtl, density_sweep, measure_workload
+    from offramp.measure.bench import against_peers, against_rtl, density_sweep, measure_workload, routed
     from offramp.measure.workloads import WORKLOADS
     from offramp.report import bench_tables, tables
 
@@ -80,12 +80,13 @@ def bench(
             others = against_peers(names, seed=seed, progress=step)
     for row in rows:
         results().print(f"{row['workload']} on {config}", tables.layers(row["layers"]), "")
-    results().print(bench_tables.workloads(rows))
+    built = routed(config)
+    results().print(bench_tables.workloads(rows, built))
     if others:
         results().print(bench_tables.peers(rows, others))
     if hardware is not None:
         show(bench_tables.hardware_rows(hardware))
-    found = {"rows": rows, "curve": points, "rtl": hardware, "peers": others}
+    found = {"rows": rows, "routed": built, "curve": points, "rtl": hardware, "peers": others}
     finish("bench", seed, json, {"config": config, "multipliers": chosen.multipliers, **found})
     if hardware is not None and not (hardware["values_equal"] and hardware["cycles_equal"]):
         raise typer.Exit(1)

@@ -14,17 +14,26 @@ from models.datasets.sources import Progress
 from models.integer import golden
 from offramp.measure import peers
 from offramp.measure.measure import layer_statistics
+from offramp.measure.recorded import recorded_build
 from offramp.measure.workloads import Workload, make
 from offramp.rtl import run as rtl
 from offramp.rtl.cache_place import cache_root
 from sim import simulate
 
-__all__ = ["against_peers", "against_rtl", "density_sweep", "measure_workload"]
+__all__ = ["against_peers", "against_rtl", "density_sweep", "measure_workload", "routed"]
 
 #: Images simulated before time is taken: caches fill, the kernel is compiled.
 _WARM_UP = 8
 #: Images whose own cycles are kept, to be checked again.
 _FIRST = 4
+
+
+def routed(config: str) -> dict[str, Any] | None:
+    """The highest clock that is recorded of a config, and whether the same would be built today; None without one."""
+    build = recorded_build(config)
+    if build is None:
+        return None
+    return {"board": build.report["board"], "fmax_mhz": build.fmax_mhz, "current": build.is_current()}
 
 
 def measure_workload(

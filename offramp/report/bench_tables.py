@@ -9,15 +9,27 @@ from offramp.report.units import count, points
 __all__ = ["bench_markdown", "hardware_rows", "peer_rows", "peers", "workload_rows", "workloads"]
 
 
-def workload_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """What ``offramp bench`` found, one workload a line: head and rows, as text."""
+def workload_rows(
+    rows: list[dict[str, Any]], routed: dict[str, Any] | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """What ``offramp bench`` found, one workload a line: head and rows, as text.
+
+    Parameters
+    ----------
+    routed : dict, optional
+        The config's recorded build (:func:`offramp.measure.bench.routed`): what its highest clock makes of the cycles.
+    """
     causes = list(rows[0]["loss"])
     head = ["workload", "cycles", "limit, cycles", "of limit, %", *(f"cycles lost: {cause}" for cause in causes)]
     head.append("simulator's images/s")
+    if routed is not None:
+        hardware = "" if routed["current"] else ", earlier hardware"
+        head.insert(2, f"inferences/s of the core alone, {routed['fmax_mhz']:.1f} MHz routed{hardware}")
     lines = [
         [
             row["workload"],
             count(row["cycles"]),
+            *([] if routed is None else [count(1e6 * routed["fmax_mhz"] / row["cycles"])]),
             count(row["limit"]),
             points(row["share_of_limit"], 1),
             *(count(row["loss"][cause]) for cause in causes),
@@ -28,9 +40,9 @@ def workload_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]
     return head, lines
 
 
-def workloads(rows: list[dict[str, Any]]) -> Columns:
+def workloads(rows: list[dict[str, Any]], routed: dict[str, Any] | None = None) -> Columns:
     """:func:`workload_rows` as a table."""
-    return Columns(*workload_rows(rows))
+    return Columns(*workload_rows(rows, routed))
 
 
 def peer_rows(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -94,7 +106,7 @@ def _peer_lines(result: dict[str, Any]) -> list[str]:
 
 def bench_markdown(result: dict[str, Any]) -> str:
     """What ``offramp bench`` found, as docs/results.md shows it: workloads, and the layers of the last of ResNet-8."""
-    head, lines = workload_rows(result["rows"])
+    head, lines = workload_rows(result["rows"], result.get("routed"))
     row = [row for row in result["rows"] if row["workload"].startswith("resnet8")][-1]
     layer_head, layers = layer_rows(row["layers"])
     numbers, layer_numbers = ["--:"] * (len(head) - 1), ["--:"] * (len(layer_head) - 1)

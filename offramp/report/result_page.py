@@ -134,7 +134,7 @@ def _built(result: dict[str, Any]) -> list[Section]:
 
 def _benched(result: dict[str, Any]) -> list[Section]:
     rows, points = result["rows"], result["curve"]
-    shown: list[Any] = [_asked(result, "config", "multipliers"), bench_tables.workloads(rows)]
+    shown: list[Any] = [_asked(result, "config", "multipliers"), bench_tables.workloads(rows, result.get("routed"))]
     if result["peers"]:
         shown.append(bench_tables.peers(rows, result["peers"]))
     if result["rtl"]:

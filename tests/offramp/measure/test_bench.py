@@ -7,8 +7,9 @@ from typer.testing import CliRunner
 from hw.compiler.compile import compile_balanced
 from hw.config import preset
 from offramp.cli import app
-from offramp.measure.bench import density_sweep, measure_workload
+from offramp.measure.bench import density_sweep, measure_workload, routed
 from offramp.measure.workloads import make
+from offramp.report.bench_tables import workload_rows
 from sim import simulate
 
 CONFIG = preset("base")
@@ -40,6 +41,17 @@ def test_the_command_measures_a_workload_and_writes_it(tmp_path):
     assert (row["workload"], row["images"]) == ("ds-cnn", 3)
     check(row)
     assert {"dispatch", "imbalance", "cores", "drain", "barrier", "load", "control"} == set(row["loss"])
+
+
+def test_inferences_per_second_are_those_of_the_recorded_build():
+    record = json.loads((BASELINE.parent / "build-single.json").read_text())["build"]
+    found = routed("single")
+    assert (found["board"], found["fmax_mhz"]) == (record["board"], record["fmax_mhz"])
+    assert routed("single,lanes=2") is None
+    row = {"workload": "w", "cycles": 1000.0, "limit": 500.0, "share_of_limit": 0.5, "loss": {}}
+    head, lines = workload_rows([row | {"simulator_images_per_second": 1.0}], found | {"fmax_mhz": 90.0})
+    assert head[2].startswith("inferences/s of the core alone, 90.0 MHz routed")
+    assert lines[0][2] == "90,000"
 
 
 def test_equal_seeds_measure_the_same():

@@ -70,9 +70,10 @@ fuzz: setup
 startup: setup
 	@$(BIN)/python tools/startup baselines/startup.json
 
-# Measures ResNet-8 within the memories of an ECP5-85F: lists are read during the run.
+# Measures what fits the config base-85f, on the RTL, too; and dense ResNet-8 with lists that are read during the run.
 bench-85f: setup
-	@$(BIN)/offramp bench --config base-85f,lanes=2,job_queue=32,loader=4,channel_words=256 --images 16 --json baselines/bench-85f.json --workload resnet8-dense --workload resnet8-w20 --workload resnet8-w10 $(ARGS)
+	@$(BIN)/offramp bench --config base-85f --verilator 2 --json baselines/bench-85f.json --workload resnet8-w20 --workload resnet8-w10 --workload ds-cnn $(ARGS)
+	@$(BIN)/offramp bench --config base-85f,loader=4 --images 16 --json baselines/bench-85f-loader.json --workload resnet8-dense $(ARGS)
 
 # How fast a core alone is on an ECP5-85F, from three seeds; half an hour.
 clock: setup

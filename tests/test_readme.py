@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from models.zoo import entries, entry
 from offramp.cli import app
-from offramp.report.bench_tables import bench_markdown
+from offramp.report.bench_tables import bench_markdown, workloads_markdown
 from offramp.report.device_families import families_markdown
 from offramp.report.documented import documented_charts
 from offramp.report.headline import headline_markdown
@@ -100,6 +100,9 @@ def test_generated_parts_are_those_of_now():
 def test_figures_of_the_bench_are_the_recorded_ones():
     recorded = json.loads((ROOT / "baselines" / "bench-base.json").read_text())
     assert figures(PAGES["results.md"], "bench") == bench_markdown(recorded).strip()
+    for name in ("bench-85f", "bench-85f-loader"):
+        recorded = json.loads((ROOT / "baselines" / f"{name}.json").read_text())
+        assert figures(PAGES["results.md"], name) == workloads_markdown(recorded)
 
 
 def test_figures_of_the_zoo_are_the_index():

@@ -6,7 +6,15 @@ from offramp.report.columns import Columns
 from offramp.report.tables import equality, layer_rows, markdown_lines
 from offramp.report.units import count, points
 
-__all__ = ["bench_markdown", "hardware_rows", "peer_rows", "peers", "workload_rows", "workloads"]
+__all__ = [
+    "bench_markdown",
+    "hardware_rows",
+    "peer_rows",
+    "peers",
+    "workload_rows",
+    "workloads",
+    "workloads_markdown",
+]
 
 
 def workload_rows(
@@ -104,18 +112,31 @@ def _peer_lines(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def bench_markdown(result: dict[str, Any]) -> str:
-    """What ``offramp bench`` found, as docs/results.md shows it: workloads, and the layers of the last of ResNet-8."""
+def workloads_markdown(result: dict[str, Any]) -> str:
+    """The workloads that ``offramp bench`` measured, as docs/results.md shows them."""
     head, lines = workload_rows(result["rows"], result.get("routed"))
-    row = [row for row in result["rows"] if row["workload"].startswith("resnet8")][-1]
-    layer_head, layers = layer_rows(row["layers"])
-    numbers, layer_numbers = ["--:"] * (len(head) - 1), ["--:"] * (len(layer_head) - 1)
+    compared, hardware = "", result["rtl"]
+    if hardware is not None:
+        values, cycles = equality(hardware["values_equal"]), equality(hardware["cycles_equal"])
+        compared = f"; RTL on {hardware['images']} of `{hardware['workload']}`: values {values}, cycles {cycles}"
     return "\n".join(
         [
-            f"Config `{result['config']}`, {result['multipliers']} multipliers, {row['images']} images, "
-            f"seed {result['seed']}; cycles are means:",
+            f"Config `{result['config']}`, {result['multipliers']} multipliers, {result['rows'][0]['images']} images, "
+            f"seed {result['seed']}{compared}. Cycles are means:",
             "",
-            *markdown_lines([head, *lines], ["---", *numbers]),
+            *markdown_lines([head, *lines], ["---", *["--:"] * (len(head) - 1)]),
+        ]
+    )
+
+
+def bench_markdown(result: dict[str, Any]) -> str:
+    """The same, with the layers of the last of ResNet-8, and others' simulators."""
+    row = [row for row in result["rows"] if row["workload"].startswith("resnet8")][-1]
+    layer_head, layers = layer_rows(row["layers"])
+    layer_numbers = ["--:"] * (len(layer_head) - 1)
+    return "\n".join(
+        [
+            workloads_markdown(result),
             "",
             f"`{row['workload']}` by layer:",
             "",

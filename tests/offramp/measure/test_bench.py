@@ -61,32 +61,15 @@ def test_equal_seeds_measure_the_same():
     assert rows[0] == rows[1]
 
 
-@pytest.mark.slow
-def test_an_ecp5_85f_holds_the_shapes_of_ds_cnn():
-    row = measure_workload("ds-cnn", preset("base-85f"), images=64, seed=0)
+@pytest.mark.parametrize("name", ["ds-cnn", *(pytest.param(f"resnet8-w{n}", marks=pytest.mark.slow) for n in (10, 20))])
+def test_what_an_ecp5_85f_makes_of_workloads_is_as_recorded(name):
+    """The first images are simulated anew."""
+    recorded = json.loads((BASELINE.parent / "bench-85f.json").read_text())
+    (row,) = (row for row in recorded["rows"] if row["workload"] == name)
     check(row)
-    text = (BASELINE.parents[1] / "docs" / "boards.md").read_text()
-    text = " ".join(text.split())
-    assert f"DS-CNN run on it, at {100 * row['share_of_limit']:.1f} % of the limit" in text
-
-
-def test_shares_of_the_limit_within_an_ecp5_85f_are_as_recorded():
-    recorded = json.loads((BASELINE.parent / "bench-85f.json").read_text())
-    dense, w20, w10 = recorded["rows"]
-    text = " ".join((BASELINE.parents[1] / "docs" / "boards.md").read_text().split())
-    for row, name in ((dense, " dense"), (w20, " as `resnet8-w20`"), (w10, " as `resnet8-w10`")):
-        of_limit = " of the limit" if row is dense else ""
-        assert f"{100 * row['share_of_limit']:.1f} %{of_limit}{name}" in text
-
-
-@pytest.mark.slow
-def test_resnet8_within_the_memories_of_an_ecp5_85f_is_as_recorded():
-    """The last of the workloads, of which the first images are simulated anew."""
-    recorded = json.loads((BASELINE.parent / "bench-85f.json").read_text())
-    w10 = recorded["rows"][-1]
-    workload = make(w10["workload"], w10["images"], recorded["seed"])
+    workload = make(name, row["images"], recorded["seed"])
     program = compile_balanced(workload.network, preset(recorded["config"]), workload.activity)
-    first = w10["first_cycles"]
+    first = row["first_cycles"]
     assert simulate(program, workload.codes[: len(first)]).cycles.tolist() == first
 
 

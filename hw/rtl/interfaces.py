@@ -343,7 +343,7 @@ class PointerLookup(wiring.Signature):
     dump : Out(1)
         What the push stage takes next is a dump, which is a job of all PEs.
     parts : Out(3), odd : Out(1)
-        With split lists only, where ``number`` is of a pair of words, of the list that the second stage holds: its
+        With split lists only, where ``number`` is of a pair of words, of the list that the first stage holds: its
         parts that are multiplied, or 0 and which word of the pair is the list's.
     """
 

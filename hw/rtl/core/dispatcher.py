@@ -321,24 +321,20 @@ class Dispatcher(wiring.Component):
         m.d.comb += coming.eq(Mux(self.lookup.advance, read, held))
         if split:
             self._look_up_split(m, scan, a)
-            m.d.comb += self.lookup.parts.eq(read.parts)
+            m.d.comb += self.lookup.parts.eq(ram.parts)
         return coming
 
     def _look_up_split(self, m, scan, a):
         """Numbers of split lists are those of pairs of words; of others, a word each, there is half and a bit left."""
-        number, odd = Signal(14), [Signal(name=f"odd_{n}") for n in range(3)]
-        m.d.comb += [
-            number.eq(a.list + a.column_list + a.index),
-            self.lookup.odd.eq(odd[2]),
-        ]
+        number, odd = Signal(14), Signal()
+        m.d.comb += number.eq(a.list + a.column_list + a.index)
         with m.If(self.lookup.advance):
             m.d.sync += [
                 a.parts.eq(scan.row.parts & scan.column.parts),
                 a.skip.eq(scan.row.skip | scan.column.skip),
                 self.lookup.number.eq(Mux(a.parts.any(), number, number[1:])),
-                odd[0].eq(number[0] & ~a.parts.any()),
-                odd[1].eq(odd[0]),
-                odd[2].eq(odd[1]),
+                odd.eq(number[0] & ~a.parts.any()),
+                self.lookup.odd.eq(odd),
             ]
 
     def _tell(self, m, coming, recall, depthwise):

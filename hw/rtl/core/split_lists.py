@@ -3,7 +3,10 @@
 The word of an address lies in the bank of its lowest bit. Lists that aren't split have one word; its bank is told.
 """
 
-from amaranth import Cat, Module, Mux, Signal
+from functools import reduce
+from operator import or_
+
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import memory
 
 from hw.config import LIST_WORD_BITS, AcceleratorConfig
@@ -27,8 +30,8 @@ class SplitMemory:
     fetch : list of assignments
         Load the registers behind the banks, where ``lookup.advance`` is high.
     found, hit : Signal
-        The pointer to what a job multiplies, in the cycle of ``lookup.parts``: two cycles behind its number; whether
-        that has entries, which takes less time than to count them.
+        The pointer to what a job multiplies, two cycles behind its number; whether that has entries, which takes less
+        time than to count them.
     addr, data : Signal
         Address of an entry, and its word a cycle later.
     """
@@ -62,32 +65,55 @@ class SplitMemory:
             words.append((fetched, entries.data))
         m.d.sync += odd.eq(self.addr[0])
         m.d.comb += self.data.eq(Mux(odd, words[1][1], words[0][1]))
-        self._find(m, lookup, words[0][0], words[1][0])
+        self._find(m, _Chosen(m, lookup), words[0][0], words[1][0])
 
-    def _find(self, m, lookup, even, odd):
+    def _find(self, m, chosen, even, odd):
         """The range of the parts that are met; of a list that isn't split the whole."""
         layout, cuts = pointer_layout(self._config), cuts_layout(self._config)
         cuts = cuts(odd[: cuts.as_shape().size])
         first, second = (layout(word) for word in (even, odd))
-        parts, whole = lookup.parts, Signal(layout)
-        self._find_entries(m, lookup, first, second, cuts)
-        before, behind = Signal.like(whole.count), Signal.like(whole.count)
+        before, behind = Signal.like(first.count), Signal.like(first.count)
         m.d.comb += [
-            whole.eq(Mux(lookup.odd, second, first)),
-            behind.eq(whole.count),
-            self.found.start.eq(whole.start + before),
+            before.eq(_either((chosen.from_first, cuts.first), (chosen.from_second, cuts.second))),
+            behind.eq(_either((chosen.to_first, cuts.first), (chosen.to_second, cuts.second))),
+            self.found.start.eq(Mux(chosen.odd, second.start, first.start) + before),
             self.found.count.eq(behind - before),
         ]
-        with m.If(parts.any()):
-            m.d.comb += before.eq(Mux(parts[0], 0, Mux(parts[1], cuts.first, cuts.second)))
-            with m.If(~parts[2]):
-                m.d.comb += behind.eq(Mux(parts[1], cuts.second, cuts.first))
-
-    def _find_entries(self, m, lookup, first, second, cuts):
-        """Whether one of the parts that are met has entries; the part between two others that are met is, too."""
-        parts = lookup.parts
+        with m.If(chosen.to_end):
+            m.d.comb += behind.eq(Mux(chosen.odd, second.count, first.count))
         filled = cuts.first != 0, cuts.second != cuts.first, first.count != cuts.second
-        met = parts[0], parts[1] | (parts[0] & parts[2]), parts[2]
-        split = Cat(here & has for here, has in zip(met, filled, strict=True)).any()
-        whole = Mux(lookup.odd, second.count != 0, first.count != 0)
-        m.d.comb += self.hit.eq(Mux(parts.any(), split, whole))
+        whole = (chosen.even, first.count != 0), (chosen.odd, second.count != 0)
+        m.d.comb += self.hit.eq(_either(*zip(chosen.met, filled, strict=True), *whole))
+
+
+class _Chosen:
+    """What is chosen of the words that are fetched: decoded a cycle before, in registers of the PE's own.
+
+    A list that isn't split is one of its words, ``even`` or ``odd``. Of another one the parts that are ``met`` are, and
+    what lies between two of them.
+    """
+
+    def __init__(self, m, lookup):
+        self.even, self.odd = Signal(), Signal()
+        self.met = Signal(3)
+        # The range begins and ends at a cut; else at the list's own beginning or end.
+        self.from_first, self.from_second = Signal(), Signal()
+        self.to_first, self.to_second, self.to_end = Signal(), Signal(), Signal(init=1)
+        low, middle, high = lookup.parts
+        none = ~lookup.parts.any()
+        with m.If(lookup.advance):
+            m.d.sync += [
+                self.even.eq(none & ~lookup.odd),
+                self.odd.eq(lookup.odd),
+                self.met.eq(Cat(low, middle | (low & high), high)),
+                self.from_first.eq(~low & middle),
+                self.from_second.eq(~low & ~middle & high),
+                self.to_first.eq(low & ~middle & ~high),
+                self.to_second.eq(middle & ~high),
+                self.to_end.eq(high | none),
+            ]
+
+
+def _either(*choices):
+    """The values whose choice is high, ored."""
+    return reduce(or_, (Value.cast(value) & choice.replicate(len(value)) for choice, value in choices))

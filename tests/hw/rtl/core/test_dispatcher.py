@@ -75,11 +75,10 @@ class Surroundings(wiring.Component):
             Cat(pe.blocked for pe in dispatcher.pes).eq(Cat(pe.hit for pe in dispatcher.pes) & ~self.space),
             self.push.eq(Cat(pe.push for pe in dispatcher.pes)),
         ]
-        number = dispatcher.lookup.number
-        for _ in range(2):
-            number = behind(Signal(CONFIG.start_bits), number)
+        number = behind(Signal(CONFIG.start_bits), dispatcher.lookup.number)
         if self._config.split_lists:
             number = Cat(number, dispatcher.lookup.odd, dispatcher.lookup.parts)
+        number = behind(Signal(len(number)), number)
         m.d.comb += self.number.eq(at_push(Signal.like(self.number), number))
         return m
 

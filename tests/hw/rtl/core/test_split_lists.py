@@ -114,9 +114,9 @@ async def dispatch(ctx, dut, split, plain, tasks, go):
         pushed = bool(push or (wanted and not target))
         if isinstance(entering, Job):
             ctx.set(dut.lookup.number, entering.number if entering.parts else entering.number >> 1)
-        if isinstance(read, Job):
-            ctx.set(dut.lookup.parts, read.parts)
-            ctx.set(dut.lookup.odd, 0 if read.parts else read.number & 1)
+        if isinstance(reading, Job):
+            ctx.set(dut.lookup.parts, reading.parts)
+            ctx.set(dut.lookup.odd, 0 if reading.parts else reading.number & 1)
         ctx.set(dut.lookup.advance, advance)
         ctx.set(dut.lookup.pushed, pushed)
         ctx.set(dut.lookup.dump, isinstance(read if advance else held, Dump))

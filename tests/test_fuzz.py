@@ -57,7 +57,7 @@ from tests.models.networks.test_resnet8 import official_arrays
 from tests.random_networks import random_codes, random_network
 
 SEED = int(os.environ.get("OFFRAMP_FUZZ_SEED", "0"))
-COUNTS = [100, pytest.param(10_000, marks=pytest.mark.slow)]
+COUNTS = [300, pytest.param(10_000, marks=pytest.mark.slow)]
 _CHECKPOINT = b"OFFRCKPT", 3
 _PROGRESS = b"OFFRPART", 1
 

@@ -153,7 +153,7 @@ def core_clocks(config: AcceleratorConfig, board: Board, seeds: Sequence[int], o
 
     Raises
     ------
-    fpga.build.BuildError
+    fpga.toolchain.BuildError
         When a tool refuses it.
     """
     builds = tuple(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from amaranth.lib import wiring
 
-from fpga.build import run_tool, synthesis_command
 from fpga.families import KINDS, Family
+from fpga.toolchain import run_tool, synthesis_command
 from hw.config import AcceleratorConfig
 from hw.output import write_file
 from hw.rtl.verilog import convert
@@ -66,7 +66,7 @@ def unit_cells(name: str, component: wiring.Component, cache: Path) -> dict[str,
 
     Raises
     ------
-    fpga.build.BuildError
+    fpga.toolchain.BuildError
         When the tool refuses the component; the message names the log.
     ValueError
         When there is a kind of cell whose size isn't known.
@@ -97,7 +97,7 @@ def family_cells(verilog: str, name: str, family: Family, cache: Path) -> tuple[
 
     Raises
     ------
-    fpga.build.BuildError, ValueError
+    fpga.toolchain.BuildError, ValueError
         As by :func:`unit_cells`.
     """
     cells = _cells(verilog, name, family.command(f"{name}.v", name), cache)

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from fpga.build import BuildError
 from fpga.cells import UNITS, unit, unit_cells
+from fpga.toolchain import BuildError
 from hw.config import preset
 from tests.fpga.cores import ManyProducts, RunningSum, UnknownCell
 

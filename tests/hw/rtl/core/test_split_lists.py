@@ -133,7 +133,7 @@ async def dispatch(ctx, dut, split, plain, tasks, go):
     ctx.set(dut.dispatcher.push, 0)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 @pytest.mark.parametrize(("pushing", "taking"), [(1.0, 1.0), (1.0, 0.2), (0.4, 0.9), (0.7, 0.5)])
 def test_jobs_walk_their_parts_and_skip_what_is_marked(tmp_path, seed, pushing, taking):
     def build(rng):

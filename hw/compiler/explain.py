@@ -49,8 +49,8 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 
 
 def _partition(partition: Partition) -> dict[str, Any]:
-    figures = {name: getattr(partition, name) for name in ("bands", "groups", "commands", "passes", "merged", "split")}
-    return figures | {"upright": partition.column_major}
+    names = ("bands", "groups", "commands", "passes", "merged", "column_major", "split")
+    return {name: getattr(partition, name) for name in names}
 
 
 def _layers(chosen: Chosen) -> list[dict[str, Any]]:

@@ -69,10 +69,8 @@ class Command:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As a program file has it, where ``column_major`` is called ``upright``."""
-        fields = asdict(self)
-        fields["upright"] = fields.pop("column_major")
-        return fields
+        """As a program file has it."""
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -88,8 +86,7 @@ class Command:
         fields = dict(values)
         fields["rows"] = tuple(tuple(band) for band in fields["rows"])
         fields["channels"] = tuple(fields["channels"])
-        column_major = fields.pop("upright")
-        return cls(**fields, column_major=column_major)
+        return cls(**fields)
 
     @property
     def bands(self) -> int:

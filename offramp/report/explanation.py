@@ -56,7 +56,7 @@ def attempt_rows(attempts: list[dict[str, Any]]) -> tuple[list[str], list[list[s
 def _split(option: dict[str, Any]) -> str:
     """How a layer is split, in words."""
     lists = "split lists" if option["split"] else "merged" if option["merged"] else None
-    words = ["by columns" if option["upright"] else "by rows", *([lists] if lists else [])]
+    words = ["column-major" if option["column_major"] else "row-major", *([lists] if lists else [])]
     words.append(f"{option['bands']}x{option['groups']}")
     counts = [(name, option.get(name, 1)) for name in ("commands", "passes", "strips")]
     return ", ".join([*words, *(f"{count} {name}" for name, count in counts if count > 1)])

@@ -31,7 +31,7 @@ def test_what_is_said_is_what_was_compiled(network, config):
     for layer in said["layers"]:
         own = [command for command in commands if command.layer == layer["layer"]]
         assert {(c.bands, c.groups, c.column_major) for c in own} == {
-            (layer["bands"], layer["groups"], layer["upright"]),
+            (layer["bands"], layer["groups"], layer["column_major"]),
         }
         assert len(own) == layer["commands"] * layer["passes"] * layer["strips"]
     cycles = sum(layer["expected_cycles"] for layer in said["layers"])

@@ -55,14 +55,14 @@ def test_attempts_by_hand():
 
 
 def test_choices_by_hand():
-    split = {"bands": 2, "groups": 4, "commands": 1, "passes": 1, "merged": False, "upright": False, "split": False}
-    other = {"bands": 8, "groups": 1, "commands": 2, "passes": 3, "merged": True, "upright": True, "split": False}
+    split = {"bands": 2, "groups": 4, "commands": 1, "passes": 1, "merged": False, "column_major": False, "split": False}
+    other = split | {"bands": 8, "groups": 1, "commands": 2, "passes": 3, "merged": True, "column_major": True}
     layer = {"layer": "a", "options": 20, **split, "strips": 1, "expected_cycles": 1234.4}
     alone = {"layer": "b", "options": 1, **split, "split": True, "strips": 4, "expected_cycles": 1.0, "runner_up": None}
     _, lines = choice_rows([layer | {"runner_up": other | {"expected_cycles": 5678.9}}, alone])
     assert lines == [
-        ["a", "20", "by rows, 2x4", "1,234", "by columns, merged, 8x1, 2 commands, 3 passes", "5,679"],
-        ["b", "1", "by rows, split lists, 2x4, 4 strips", "1", "none fits", "-"],
+        ["a", "20", "row-major, 2x4", "1,234", "column-major, merged, 8x1, 2 commands, 3 passes", "5,679"],
+        ["b", "1", "row-major, split lists, 2x4, 4 strips", "1", "none fits", "-"],
     ]
 
 

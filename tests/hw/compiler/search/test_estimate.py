@@ -61,7 +61,7 @@ def test_a_pointwise_convolution_by_hand():
     assert whole.cycles(True) == (whole.work[0, 0, 1] + COMMAND_CYCLES,)
 
 
-def test_lanes_of_an_upright_walk_have_work_earlier():
+def test_lanes_of_a_column_major_walk_have_work_earlier():
     """A band of two rows: row by row, nothing is final before half of the products are made."""
     step = conv(16, 16, 16)
     config = CONFIG.replace(cores=8)

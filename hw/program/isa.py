@@ -121,7 +121,7 @@ class Source(Layout):
     columns: 8
     row_table: 12  # layer memory address of the first Row
     column_table: 12  # layer memory address of the first Column
-    first_list: 13  # list that rows and columns count from: its pointer's address, of split lists half of it
+    first_list: 13  # address of the pointer that lists of rows and columns are counted from; of split lists half of it
     first_dump: 10  # first accumulator that is taken out
     list_step: 12  # from a kernel row's lists to those of the next that meets the same input row
     accumulator_step: 10  # accumulators of one output row
@@ -141,7 +141,7 @@ class Row(Layout):
     accumulator: 10  # first accumulator of the output row that this kernel row feeds
     count: 4  # lists for each of its activations, one per kernel row; each further one feeds the output row before
     final: 1  # it completes an output row
-    parts: PARTS  # of split lists: those that it meets, neighbours; 0: its lists aren't split
+    parts: PARTS  # of split lists: one bit for each part that the row meets, all neighbours; 0: lists aren't split
     skip: MARKS  # of split lists: entries with one of these marks have no product
 
 
@@ -265,7 +265,10 @@ class SplitEntry(Layout):
 
 @cache
 def cuts_layout(config: AcceleratorConfig) -> type[Layout]:
-    """The word behind a split list's pointer, which has an even address; as a pointer it is that of an empty list."""
+    """The word behind the pointer of a split list, whose address is even.
+
+    Read as a pointer it is that of an empty list: the bits of a length are 0.
+    """
     bits = config.start_bits // 2
 
     class Cuts(Layout):

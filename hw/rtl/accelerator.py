@@ -46,9 +46,10 @@ class Accelerator(wiring.Component):
 
     Back-pressure: all streams may stall at any time; nothing is lost and no counter changes. Reset: forgets the
     program; the first command waits until the accumulators are clear. It is the way out for a host that has lost step,
-    and for the next one where a host is gone amid a command; nothing else stops the machine for good. The reset of
-    exchange and selector, and ``take`` of the cores, go through :func:`hw.rtl.verilog_platform.promote`: over clock
-    networks, on boards that have such.
+    and for a new host where the old one went away in the middle of a command; nothing else stops the machine for good.
+
+    The reset of exchange and selector, and ``take`` of the cores, go through
+    :func:`hw.rtl.verilog_platform.promote`: over clock networks, on boards that have such.
     """
 
     def __init__(self, config: AcceleratorConfig):

@@ -335,8 +335,8 @@ class PointerLookup(wiring.Signature):
     number : Out
         Of the list that enters where ``advance`` is high.
     advance : Out(1)
-        The first two stages move on. High where ``pushed`` was in the cycle before: it reaches far, and so has that
-        cycle to do so.
+        The first two stages move on. This is ``pushed`` of the cycle before, out of a register: it goes to all PEs, and
+        so has a whole cycle for the way.
     pushed : Out(1)
         The last one, the push stage, takes the next list. The list that the second stage gives away while the push
         stage stands still waits between them.
@@ -365,8 +365,8 @@ class JobPort(wiring.Signature):
     blocked : In(1)
         With ``hit``: the PE's job queue takes no job now.
     push : Out(1), job : Out(job_layout)
-        Queue a job; only with ``hit``, and not while ``blocked``. Jobs of the PEs differ in their activations, and that
-        in depthwise layers only.
+        Queue a job; only with ``hit``, and not while ``blocked``. In depthwise layers
+        each PE's job has an activation of its own; else all jobs are the same.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -380,7 +380,7 @@ class LaneControl(wiring.Signature):
     -------
     fields : Out(LaneDescription), residual : Out(Residual), target : Out(Target)
         The layer, and how its output and the residual operand lie; stable from ``start`` until ``done``. Layers with a
-        residual have to be slow, with two lanes raw ones too.
+        residual must have ``slow`` set; with two lanes, raw layers too.
     start : Out(1)
         For one cycle: a layer begins.
     done : In(1)

@@ -93,7 +93,7 @@ class Order(data.Struct):
     """From the selector to all cores."""
 
     kind: OrderKind
-    index: 4  # of the accumulator to tell, too
+    index: 4  # as the kind says; at all times the accumulator whose content is asked for, too
     value: 16
     prefix: 8
 
@@ -108,7 +108,7 @@ class ReplyRecord(data.Struct):
 
 
 def offer_record(target, reply, layout, whole=None, **fields):
-    """Assignments that offer a record of a layout: of a ``whole`` one, if that is given, with these fields instead."""
+    """Assignments that offer a record with these fields, those not named as in ``whole`` if that is given, else 0."""
     record = target.payload
     view = data.View(layout, record.payload[: bits_of(layout)])
     return [
@@ -130,6 +130,6 @@ def job_layout(config: AcceleratorConfig) -> data.StructLayout:
 
 
 def list_row(config: AcceleratorConfig) -> data.StructLayout:
-    """A list word for each PE, for the same address in all cores whose bit is set."""
+    """A word for the list memory of each PE, at one address, in all cores whose bit in ``cores`` is set."""
     words = data.ArrayLayout(LIST_WORD_BITS, config.pes)
     return data.StructLayout({"cores": 8, "address": config.start_bits, "words": words})

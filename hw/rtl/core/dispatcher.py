@@ -104,7 +104,8 @@ class Dispatcher(wiring.Component):
     FIRST_SLOT = 6
     #: Cycles from a slot to its push, if nothing is held up.
     LATENCY = 5
-    #: Cycles before a layer's first push in which ``hold`` makes it come later: from taking its item on.
+    #: Cycles from the one in which the first item of a layer is taken to its push. ``hold`` in one of these delays
+    #: the push; before them it delays nothing.
     LEAD = LATENCY + 2
 
     def __init__(self, config: AcceleratorConfig):

@@ -39,7 +39,7 @@ class Requantizer(wiring.Component):
     lift : int
         Constant left shift of the operand (the ADD kernel's 20 bits); ``width + lift`` is at most 32.
     bits : int, optional
-        Bits of ``o``; by default as many as no result needs more of.
+        Bits of ``o``; by default ``width + lift``, which every result fits.
 
     Members
     -------

@@ -72,7 +72,7 @@ startup: setup
 
 # Measures what fits the config base-85f, on the RTL, too; and dense ResNet-8 with lists that are read during the run.
 bench-85f: setup
-	@$(BIN)/offramp bench --config base-85f --verilator 2 --json baselines/bench-85f.json --workload resnet8-w20 --workload resnet8-w10 --workload ds-cnn $(ARGS)
+	@$(BIN)/offramp bench --config base-85f --verilator 1 --json baselines/bench-85f.json --workload resnet8-w20 --workload resnet8-w10 --workload ds-cnn $(ARGS)
 	@$(BIN)/offramp bench --config base-85f,loader=4 --images 16 --json baselines/bench-85f-loader.json --workload resnet8-dense $(ARGS)
 
 # How fast a core alone is on an ECP5-85F, from three seeds; half an hour.
@@ -92,7 +92,7 @@ baselines-boards: setup
 # Builds the configs base-85f, medium-85f and small-85f for ECP5-85F; four hours.
 baselines-85f: setup
 	@OFFRAMP_CACHE=build $(BIN)/offramp build --config medium-85f --board ulx3s-85f --clock 75 --seed 1 --out build --json baselines/build-medium-85f.json $(ARGS)
-	@OFFRAMP_CACHE=build $(BIN)/offramp build --config base-85f --board ulx3s-85f --clock 60 --seed 1 --out build --json baselines/build-base-85f.json $(ARGS)
+	@OFFRAMP_CACHE=build $(BIN)/offramp build --config base-85f --board ulx3s-85f --clock 90 --seed 2 --out build --json baselines/build-base-85f.json $(ARGS)
 	@OFFRAMP_CACHE=build $(BIN)/offramp build --config small-85f --board ulx3s-85f --clock 60 --seed 1 --out build --json baselines/build-small-85f.json $(ARGS)
 
 # Synthesizes the config tiny for other families of devices, and puts what it takes into docs/boards.md; minutes.

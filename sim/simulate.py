@@ -47,7 +47,8 @@ class Simulation:
     layer_ends : int64 array (N, L)
         Cycles of the run up to the end of each layer; 0 where an image left before.
     spent : dict of str to int64 array (N, L)
-        PE-cycles by cause; over all causes they add up to ``layer_cycles`` times the PEs.
+        PE-cycles by cause; over all causes they add up to ``layer_cycles`` times the PEs. "edges" is a cause on configs
+        with split lists.
     multipliers : int
         Of the config.
     decisions : Decisions
@@ -89,9 +90,8 @@ class Simulation:
 
     @property
     def loss(self) -> dict[str, np.ndarray]:
-        """Cycles lost by cause, averaged over the PEs: float arrays (N, L); "edges" only with split lists."""
-        without = ("products",) if self.spent["edges"].any() else ("products", "edges")
-        return {cause: value / self.multipliers for cause, value in self.spent.items() if cause not in without}
+        """Cycles lost by cause, averaged over the PEs: float arrays (N, L)."""
+        return {cause: value / self.multipliers for cause, value in self.spent.items() if cause != "products"}
 
 
 def active_inputs(codes: np.ndarray, zero_point: int, layer: Layer, config: AcceleratorConfig) -> np.ndarray:
@@ -288,7 +288,11 @@ def simulate(
         waited=counts.waited,
         products=counts.spent[..., CAUSES.index("products")],
         layer_ends=counts.ends,
-        spent={cause: counts.spent[..., n] for n, cause in enumerate(CAUSES)},
+        spent={
+            cause: counts.spent[..., n]
+            for n, cause in enumerate(CAUSES)
+            if cause != "edges" or program.config.split_lists
+        },
         multipliers=program.config.multipliers,
         decisions=decisions,
     )

@@ -54,6 +54,13 @@ def test_inferences_per_second_are_those_of_the_recorded_build():
     assert lines[0][2] == "90,000"
 
 
+def test_all_workloads_of_a_config_have_the_same_causes():
+    """Lists of DS-CNN aren't split, but they could be."""
+    row = measure_workload("ds-cnn", preset("base-85f"), images=1, seed=0)
+    assert row["loss"]["edges"] == 0
+    assert {*row["loss"]} == {*row["layers"][0]["loss"], "control"}
+
+
 def test_equal_seeds_measure_the_same():
     rows = [measure_workload("ds-cnn", preset("small-85f"), images=1, seed=5) for _ in range(2)]
     for row in rows:

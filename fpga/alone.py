@@ -50,8 +50,9 @@ class Alone(wiring.Component):
     o : Out(stream of 32 bits)
         The exclusive or of all outputs' words, valid in every cycle.
 
-    Latency: a cycle into the chain, two from the unit's outputs to ``o``. Throughput: a word a cycle. Reset: the chain
-    is 0, as far as the clock domain has a reset.
+    Latency: a cycle into the chain, two from the unit's outputs to ``o``. Throughput: a word a cycle. Takes no
+    back-pressure: a word of ``o`` that isn't taken is lost. Reset: the chain is 0, as far as the clock domain has a
+    reset.
     """
 
     def __init__(self, unit: wiring.Component, name: str) -> None:

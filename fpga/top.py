@@ -44,6 +44,10 @@ class SerialShell(wiring.Component):
         A word came while the queue in front of the core was full, and was lost; high until the next reset or break.
     reset : In(1)
         Resets everything. The clock domain needs no reset.
+
+    Latency: of a word four frames of the line, each way. Throughput: a word in four frames, each way at once.
+    Back-pressure: the line can't be held back; :data:`QUEUE_WORDS` words wait for the core. Reset: by ``reset``, or by
+    a break.
     """
 
     def __init__(self, core: wiring.Component, cycles: int) -> None:
@@ -101,6 +105,9 @@ class BoardTop(wiring.Component):
     -------
     clock, reset, receive, transmit, ready, overflow
         As in :class:`fpga.boards.Board`.
+
+    Latency, throughput and back-pressure: those of :class:`SerialShell`. Reset: by ``reset``, and until the PLL has
+    locked.
 
     Raises
     ------

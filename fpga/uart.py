@@ -35,6 +35,9 @@ class ByteReceiver(wiring.Component):
         Bytes; a serial line can't be made to wait.
     broken : Out(1)
         High for one cycle when a frame has no stop bit, and again only after the line was high.
+
+    Latency: a byte comes two cycles, those of the synchronizer, after the middle of its stop bit. Throughput: a byte a
+    frame. Takes no back-pressure. Reset: waits for a start bit.
     """
 
     def __init__(self, cycles: int) -> None:
@@ -93,6 +96,9 @@ class ByteTransmitter(wiring.Component):
         Bytes; one is taken when the frame before it has ended.
     line : Out(1)
         Serial data, idle high.
+
+    Latency: two cycles from a byte to its start bit. Throughput: a byte in a frame and one cycle. Back-pressure: on
+    ``i``, until the frame before has ended. Reset: the line is high; the rest of a frame isn't sent.
     """
 
     def __init__(self, cycles: int) -> None:
@@ -125,6 +131,8 @@ class WordAssembler(wiring.Component):
         A word, in the cycle of its last byte.
     clear : In(1)
         Forget the bytes of an unfinished word.
+
+    Latency: none. Throughput: a byte a cycle. Takes no back-pressure. Reset: as ``clear``.
     """
 
     def __init__(self) -> None:
@@ -150,6 +158,9 @@ class WordSplitter(wiring.Component):
     -------
     i : In(stream.Signature(32))
     o : Out(stream.Signature(8))
+
+    Latency: none. Throughput: a byte a cycle. Back-pressure: on ``i``, until the word's last byte is taken. Reset: goes
+    on with the lowest byte.
     """
 
     def __init__(self) -> None:

@@ -44,9 +44,11 @@ class Accelerator(wiring.Component):
     request : Out(stream of Burst), weights : In(stream of beats)
         A reader of external memory, only with a loader: :class:`hw.rtl.loader.Loader`.
 
-    Back-pressure: all streams may stall at any time; nothing is lost and no counter changes. Reset: forgets the
-    program; the first command waits until the accumulators are clear. It is the way out for a host that has lost step,
-    and for a new host where the old one went away in the middle of a command; nothing else stops the machine for good.
+    Latency: that of a run, which the simulator finds. Throughput: a word of a program, or a code of an image, per
+    cycle; a product per cycle and PE. Back-pressure: all streams may stall at any time; nothing is lost and no counter
+    changes. Reset: forgets the program; the first command waits until the accumulators are clear. It is the way out for
+    a host that has lost step, and for a new host where the old one went away in the middle of a command; nothing else
+    stops the machine for good.
 
     The reset of exchange and selector, and ``take`` of the cores, go through
     :func:`hw.rtl.verilog_platform.promote`: over clock networks, on boards that have such.

@@ -42,8 +42,9 @@ class Loader(wiring.Component):
     row : Out(stream of list_row), always ready
         What is to be written; rows are at least two cycles apart.
 
-    Throughput: a beat per cycle. Back-pressure: a request waits for the memory, the memory's words for cycles that
-    count. Reset: idle, but only together with the external memory, for it forgets what is on the way.
+    Latency: :attr:`REQUEST_CYCLES` to a request, one cycle from a row's last beat to ``row``. Throughput: a beat per
+    cycle. Back-pressure: a request waits for the memory, the memory's words for cycles that count. Reset: idle, but
+    only together with the external memory, for it forgets what is on the way.
     """
 
     #: Counted cycles from a request to the next one, if nothing has to be waited for; also from a run's first to its

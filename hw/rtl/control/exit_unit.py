@@ -26,7 +26,8 @@ class ExitUnit(wiring.Component):
     read : In(LogitRead)
         Its logits, for the host.
 
-    Latency: one cycle behind the last logit. Throughput: one per cycle. Reset: no head yet.
+    Latency: one cycle behind the last logit. Throughput: one logit per cycle. Takes no back-pressure. Reset: no head
+    yet.
     """
 
     def __init__(self, config: AcceleratorConfig):

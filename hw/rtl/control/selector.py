@@ -70,7 +70,8 @@ class Selector(wiring.Component):
     selection begins; scans are ordered and awaited; of elements a digit is chosen, at last a tie, whose place is sent;
     of channels the sums are stored, then ranked.
 
-    Latency: :meth:`cycles`, whatever the activations. Reset: idle.
+    Latency: :meth:`cycles`, whatever the activations. Throughput: one selection at a time. Takes no back-pressure.
+    Reset: idle.
     """
 
     def __init__(self, config: AcceleratorConfig):

@@ -78,7 +78,9 @@ class Sequencer(wiring.Component):
     that are still on their way are given up after the program's limit (TIMEOUT), which the counter of cycles passes. A
     result is held no longer than to the deadline. Records, ``resume`` and the words of an image are for the host.
 
-    Reset: idle once the cores are clear; ``switch`` is needed again.
+    Latency: of every instruction the constants below, and a layer's own cycles. Throughput: a run at a time, the next
+    one after :attr:`BETWEEN_RUNS` cycles. Back-pressure: on ``word`` until an image may be written; ``record`` may be
+    held back. Reset: idle once the cores are clear; ``switch`` is needed again.
     """
 
     #: Cycles of a run to fetch an instruction; none behind a LAYER or SELECT, which cost and do the same here.

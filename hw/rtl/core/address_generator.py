@@ -33,7 +33,8 @@ class AddressGenerator(wiring.Component):
     address : Out(bits), column : Out(8), last_column : Out(1)
         The present word, its position's number in the row, and whether that is the row's last.
 
-    Latency: one cycle. Throughput: one address a cycle. Reset: harmless; ``start`` sets everything.
+    Latency: one cycle. Throughput: one address a cycle. Back-pressure: it stands still without ``advance``. Reset:
+    harmless; ``start`` sets everything.
     """
 
     def __init__(self, bits: int):

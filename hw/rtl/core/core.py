@@ -63,8 +63,8 @@ class Core(wiring.Component):
     Latency: :meth:`flush` cycles from the lanes' last value to ``state.done``; the simulator has those of whole layers.
     Throughput: a product a cycle and PE. Takes no back-pressure: words that come are kept or dropped at once.
 
-    Only ``control.reset`` resets a core, one cycle later: each core has its own register, for the thousands of
-    flip-flops that a reset reaches. From there it goes, and ``control.take`` comes, through
+    Reset: only by ``control.reset``, one cycle later; each core has its own register, for the thousands of flip-flops
+    that a reset reaches. From there it goes, and ``control.take`` comes, through
     :func:`hw.rtl.verilog_platform.promote`: over clock networks, on boards that have such.
     """
 

@@ -97,6 +97,7 @@ class Dispatcher(wiring.Component):
     Parts, as in the picture: the walk with the queue behind it; the scan, and the item that it takes next; the words
     kept for their jobs; the address sums beside the pointer lookups; what each PE is told; the push.
 
+    Latency: :attr:`FIRST_SLOT` cycles from ``start`` to the first slot, :attr:`LATENCY` from a slot to its push.
     Throughput: one issue slot per cycle. Back-pressure: by ``blocked`` and ``hold``. Reset: idle.
     """
 

@@ -63,7 +63,8 @@ class Lane(wiring.Component):
     o : Out(signed 9)
         The activation, in cycle :attr:`LATENCY`, or :attr:`RESIDUAL_LATENCY` with the residual added.
 
-    Throughput: one per cycle, one per two cycles in residual layers. Takes no back-pressure. Reset: none needed.
+    Latency: :attr:`RAW_LATENCY`, :attr:`LATENCY` or :attr:`RESIDUAL_LATENCY` cycles. Throughput: one accumulator per
+    cycle, one per two cycles in residual layers. Takes no back-pressure. Reset: none needed.
     """
 
     _BIASED = 3

@@ -51,8 +51,8 @@ class Lanes(wiring.Component):
     lanes; activations and logits leave; steps are counted to ``layer.done``.
 
     Latency: :attr:`LATENCY`, :attr:`RESIDUAL_LATENCY` or :attr:`RAW_LATENCY` cycles from a step to its result; the
-    second lane's logit comes a cycle later. Throughput: one step per cycle, one per two cycles in slow layers. Reset:
-    idle.
+    second lane's logit comes a cycle later. Throughput: one step per cycle, one per two cycles in slow layers.
+    Back-pressure: on ``i``, until the PE's turn comes and all lanes have an accumulator. Reset: idle.
     """
 
     #: Cycles from a step to its activations.

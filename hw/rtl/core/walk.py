@@ -33,7 +33,8 @@ class Walk(wiring.Component):
     o : Out(stream of Item)
         For each row an item of its own, then one per word; for a position of a blank row one.
 
-    Latency: the first item one cycle after ``start``. Throughput: one item per cycle. Reset: idle.
+    Latency: the first item one cycle after ``start``. Throughput: one item per cycle. Back-pressure: the walk stands
+    still while ``o`` is held back. Reset: idle.
     """
 
     source: In(Source)

@@ -27,7 +27,8 @@ class WrappingCounter(wiring.Component):
         The present value, and whether it is the last: both from flip-flops, so nothing is compared in the cycle in
         which something depends on it.
 
-    Latency: one cycle. Throughput: a value a cycle. Reset: harmless; ``start`` sets everything.
+    Latency: one cycle. Throughput: a value a cycle. Back-pressure: it stands still without ``advance``. Reset:
+    harmless; ``start`` sets everything.
     """
 
     def __init__(self, bits: int):

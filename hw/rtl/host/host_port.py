@@ -42,6 +42,7 @@ class HostPort(wiring.Component):
     logits : Out(LogitRead)
         The exit unit's.
 
+    Latency: one cycle from a word of a WRITE to ``load``, :attr:`HEADER_CYCLES` from a RUN's header to ``run``.
     Throughput: a command word per cycle, a read word per five cycles. Back-pressure: on both streams, nothing is lost.
     Reset: forgets the program.
 

@@ -22,8 +22,8 @@ class ReplyPort(wiring.Component):
     o : Out(stream of 32 bits)
         Replies.
 
-    Throughput: a word a cycle, and a cycle for each record. Back-pressure: on all sources, nothing is lost. Reset: what
-    isn't sent yet is forgotten.
+    Latency: one cycle from a record to its header, none for ``data``. Throughput: a word a cycle, and a cycle for each
+    record. Back-pressure: on all sources, nothing is lost. Reset: what isn't sent yet is forgotten.
     """
 
     answer: In(stream.Signature(ReplyRecord))

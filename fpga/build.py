@@ -156,7 +156,8 @@ def _verilog(config: AcceleratorConfig, board: Board, clock_mhz: float, baud: in
     """Verilog of the accelerator behind the board's serial link; made once a process, which takes 5 to 20 seconds."""
     from hw.rtl.accelerator import Accelerator
 
-    return board_verilog(Accelerator(config), board, clock_mhz=clock_mhz, baud=baud)
+    verilog: str = board_verilog(Accelerator(config), board, clock_mhz=clock_mhz, baud=baud)
+    return verilog
 
 
 def build_digest(

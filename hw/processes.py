@@ -28,7 +28,7 @@ _MEANT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @contextmanager
 def started(
     command: Sequence[str | Path], *, patience: float = _PATIENCE, **options: Any
-) -> Iterator[subprocess.Popen]:
+) -> Iterator[subprocess.Popen[Any]]:
     """Run a command beside what the block does; leaving the block ends it and everything it started.
 
     Parameters
@@ -64,7 +64,7 @@ def started(
 
 def run(
     command: Sequence[str | Path], *, given: str | None = None, timeout: float | None = None, **options: Any
-) -> subprocess.CompletedProcess:
+) -> subprocess.CompletedProcess[Any]:
     """Run a command to its end, as :func:`started` does.
 
     Parameters

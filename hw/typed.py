@@ -130,7 +130,7 @@ def _number(value: Any, what: str) -> float:
     elif isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{what} must be a number, not {shown(value)}")
     try:
-        number = above / below
+        number: float = above / below
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):

@@ -27,7 +27,7 @@ class Background:
         Its result file.
     """
 
-    def __init__(self, name: str, process: subprocess.Popen, log: Path, result: Path) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[Any], log: Path, result: Path) -> None:
         self._name = name
         self._process = process
         self._log = log

@@ -210,7 +210,7 @@ class Plan:
         self, layer: TimedLayer, active: np.ndarray, wanted: np.ndarray, held: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """What :func:`sim.kernel.layer_cycles` returns of a LAYER, or of some of its cores and their rows."""
-        found = layer_cycles(
+        cycles, stalls, jobs, taken, spent = layer_cycles(
             active,
             wanted,
             layer.parts,
@@ -226,9 +226,8 @@ class Plan:
             self.rows.starts,
             self.rows.offsets,
         )
-        spent = found[-1]
         for each in layer.skipped:
             lost = wanted[:, None] * each.products(active)
             spent[:, each.core, _PRODUCTS] -= lost
             spent[:, each.core, _EDGES] += lost
-        return found
+        return cycles, stalls, jobs, taken, spent

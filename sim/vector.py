@@ -61,7 +61,7 @@ def _larger(builder, a, b):
     return builder.select(builder.icmp_signed(">", a, b), a, b)
 
 
-def _operator(function: Callable, build: Callable) -> None:
+def _operator(function: Callable[..., Any], build: Callable[..., Any]) -> None:
     """Gives vectors an operator, which ``build`` makes in the compiler's own language."""
 
     @type_callable(function)

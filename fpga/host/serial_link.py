@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def open_port(name: str, baud: int) -> Port:
     # Adapters that can are told not to hold bytes back; others, and pseudo-terminals, refuse.
     with suppress(AttributeError, NotImplementedError, ValueError):
         port.set_low_latency_mode(True)
-    return port
+    return cast(Port, port)
 
 
 class LinkTime:
@@ -194,7 +194,7 @@ class SerialLink:
         size = WORD_BYTES * count
         while len(self._received) < size:
             self._move()
-        words = np.frombuffer(bytes(self._received[:size]), "<u4").tolist()
+        words: list[int] = np.frombuffer(bytes(self._received[:size]), "<u4").tolist()
         del self._received[:size]
         return words
 

@@ -155,7 +155,8 @@ class _Emitter:
     def _residual(self, step: Step, part: Part) -> dict[str, int]:
         name, add = step.residual, step.add
         if add is None or name is None:
-            return _nothing()["residual"]
+            nothing: dict[str, int] = _nothing()["residual"]
+            return nothing
         return {
             "enable": 1,
             "bank": self._places[name].bank,

@@ -17,5 +17,5 @@ def active_mask(layer: Layer, activations: np.ndarray) -> np.ndarray:
         ``q - zero_point``, -255..255, of the layer's first input.
     """
     magnitudes, select = np.abs(activations), select_of(layer)
-    reach = magnitudes >= threshold_of(layer)
+    reach: np.ndarray = magnitudes >= threshold_of(layer)
     return reach if select is None else reach & winners(select, magnitudes)

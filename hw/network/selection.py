@@ -85,7 +85,8 @@ def winners(select: Select, magnitudes: np.ndarray) -> np.ndarray:
         least = np.partition(flat, -select.count, axis=1)[:, -select.count, None]
         above, equal = flat > least, flat == least
         left = select.count - above.sum(axis=1, keepdims=True)
-        return (above | (equal & (equal.cumsum(axis=1) <= left))).reshape(magnitudes.shape)
+        kept: np.ndarray = above | (equal & (equal.cumsum(axis=1) <= left))
+        return kept.reshape(magnitudes.shape)
     chosen = np.zeros((images, depth), dtype=bool)
     if select.kind == "mask":
         chosen[:, list(select.channels)] = True

@@ -85,7 +85,8 @@ def unpack_rows(beats: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
     if bits[:, used:].any():
         raise ValueError(f"a row must be {used} bits and zeros")
     each = bits[:, :used].reshape(len(data), config.pes, LIST_WORD_BITS).astype(np.uint32)
-    return (each << np.arange(LIST_WORD_BITS, dtype=np.uint32)).sum(axis=2, dtype=np.uint32)
+    words: np.ndarray = (each << np.arange(LIST_WORD_BITS, dtype=np.uint32)).sum(axis=2, dtype=np.uint32)
+    return words
 
 
 def rows_of(segments: list[ChunkRows]) -> list[ChunkRows]:

@@ -63,7 +63,8 @@ def pack_entries(weights: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     weights, offsets : int arrays of one shape
         Weight (-128..127) and accumulator offset.
     """
-    return (weights & (2 * _SIGN - 1) | offsets << _WEIGHT_BITS).astype(np.uint32)
+    entries: np.ndarray = weights & (2 * _SIGN - 1) | offsets << _WEIGHT_BITS
+    return entries.astype(np.uint32)
 
 
 def marked_offsets(offsets: Any, marks: Any) -> Any:

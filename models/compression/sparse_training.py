@@ -172,7 +172,7 @@ class ActivationPenalty(Piece):
             cost = 1.0 if self.costs is None else self.costs.get(name, 0.0)
             # The order doesn't matter, so maps stay as they lie in memory.
             flat = (values.movedim(1, -1) if values.ndim == 4 else values).flatten(1)
-            total = total + cost * _Hoyer.apply(flat)
+            total = total + cost * _Hoyer.apply(flat)  # type: ignore[no-untyped-call]
             weights += cost
             if watched:
                 active += cost * int(flat.detach().count_nonzero()) / flat.numel()

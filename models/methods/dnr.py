@@ -130,7 +130,7 @@ def _momentum(run: Run, name: str, parameter: nn.Parameter) -> torch.Tensor:
     state = run.optimizer.state[parameter]
     for key in ("momentum_buffer", "exp_avg"):
         if isinstance(state.get(key), torch.Tensor):
-            return state[key].detach()  # type: ignore[no-any-return]
+            return state[key].detach()
     raise ValueError(f"rewiring of {name!r} needs an optimizer with momentum, not {type(run.optimizer).__name__}")
 
 

@@ -115,7 +115,7 @@ def _gradients(model: nn.Module, split: Split, attack: PGDSettings | None, seed:
                     answers = model(x)[-1].argmax(dim=1)
                 x = examples.attack(model, x, answers)
             model.train()
-            F.cross_entropy(model(x)[-1], labels[chosen]).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(model(x)[-1], labels[chosen]).backward()
         return {
             name: torch.zeros_like(weight) if weight.grad is None else weight.grad.detach().clone()
             for name, weight in weights.items()

@@ -148,7 +148,7 @@ def _epoch(run: Run, pieces: list[Piece], part: resume.EpochPart | None, checkpo
                 f"a learning rate below {run.schedule.lr:g} may help"
             )
         run.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         for piece in pieces:
             piece.after_backward(run)
         run.optimizer.step()

@@ -91,7 +91,9 @@ class _Maker:
         keep.reshape(shape[0], -1)[:, 0] |= ~keep.any(axis=(1, 2, 3))
         return (np.round(rng.normal(0, 30, shape)).clip(-127, 127) * keep).astype(np.int8)
 
-    def _sums(self, source: str, weight: np.ndarray, stride: tuple[int, int], pads: Sequence[int], groups: int):
+    def _sums(
+        self, source: str, weight: np.ndarray, stride: tuple[int, int], pads: Sequence[int], groups: int
+    ) -> np.ndarray:
         """Accumulators without bias: int64 (images, height, width, channels). Exact: all integers are below 2**53."""
         values = torch.from_numpy((self._codes[source] - self._tensors[source].zero_point).astype(np.float64))
         top, bottom, left, right = pads

@@ -53,7 +53,7 @@ def described(module: ModuleType) -> list[dict[str, Any]]:
     for cls in own:
         if isinstance(cls, type) and issubclass(cls, FieldEnum):
             said = _comments(cls)
-            members = [{"value": each.value, "name": each.name, "meaning": _plain(said[each.name])} for each in cls]  # type: ignore[attr-defined]
+            members = [{"value": each.value, "name": each.name, "meaning": _plain(said[each.name])} for each in cls]
             found.append({"name": cls.__name__, "said": _said(cls), "members": members})
         elif isinstance(cls, type) and issubclass(cls, Layout):
             found.append({"name": cls.__name__, "said": _said(cls), "fields": list(_fields(cls))})

@@ -3,7 +3,7 @@
 import os
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class HostLink:
         Cycles that may pass before a word goes either way, where one is waited for.
     """
 
-    def __init__(self, dut, *, stall: float = 0.0, seed: int = 0):
+    def __init__(self, dut: Any, *, stall: float = 0.0, seed: int = 0):
         # Handles: to look one up takes as long as to read it.
         self._clock, self._reset = dut.clk, dut.rst
         self._i_valid, self._i_ready, self._i_payload = dut.i__valid, dut.i__ready, dut.i__payload
@@ -72,7 +72,7 @@ class HostLink:
         await ClockCycles(self._clock, cycles)
         self._reset.value = 0
 
-    async def _raise(self, flag, first: bool) -> None:
+    async def _raise(self, flag: Any, first: bool) -> None:
         """Raise this side's flag for the next word, after a pause if asked; without pauses it stays high in between."""
         if self._stall:
             flag.value = 0
@@ -81,7 +81,7 @@ class HostLink:
         if first or self._stall:
             flag.value = 1
 
-    async def _edge_with(self, flag) -> None:
+    async def _edge_with(self, flag: Any) -> None:
         """Until a clock edge at which the flag is high, without waking up in every cycle."""
         await RisingEdge(self._clock)
         while not int(flag.value):
@@ -122,7 +122,7 @@ class HostLink:
         self.told(answer.reply)
         return answer
 
-    async def perform(self, operation: HostOperation):
+    async def perform(self, operation: HostOperation) -> Any:
         """Carry out a protocol operation; returns its outcome when all its words are sent.
 
         Raises
@@ -141,7 +141,7 @@ class HostLink:
             await self._in_time(sending)
             return finished.value
 
-    async def _in_time(self, work):
+    async def _in_time(self, work: Task[Any] | Coroutine[Any, Any, Any]) -> Any:
         """What a coroutine or task returns, as long as words move."""
         task = work if isinstance(work, Task) else cocotb.start_soon(work)
         while not task.done():
@@ -152,7 +152,7 @@ class HostLink:
                 raise TimeoutError(f"the accelerator must take or send a word within {self.patience} cycles")
         return task.result()
 
-    async def _send_after(self, former, words: list[int]) -> None:
+    async def _send_after(self, former: Task[None], words: list[int]) -> None:
         await former
         await self.send(words)
 
@@ -197,7 +197,7 @@ class ExternalMemory:
     seed : int
     """
 
-    def __init__(self, dut, source: WeightSource, *, stall: float = 0.0, seed: int = 0):
+    def __init__(self, dut: Any, source: WeightSource, *, stall: float = 0.0, seed: int = 0):
         self._dut = dut
         self._source = source
         self._stall = stall
@@ -250,7 +250,7 @@ def words_of_value(value: int) -> list[int]:
     return [value & 0xFFFF_FFFF, value >> 32]
 
 
-async def start(dut, *, stall: float = 0.0, seed: int = 0) -> HostLink:
+async def start(dut: Any, *, stall: float = 0.0, seed: int = 0) -> HostLink:
     """Clock and reset the accelerator; returns a link to it."""
     # In C: with a clock in Python a run takes nearly twice as long.
     Clock(dut.clk, _PERIOD, unit="ns", impl="gpi").start()
@@ -260,7 +260,7 @@ async def start(dut, *, stall: float = 0.0, seed: int = 0) -> HostLink:
 
 
 @cocotb.test()
-async def verify_images(dut) -> None:
+async def verify_images(dut: Any) -> None:
     """Do the work of the job folder, and write what the accelerator reported."""
     folder = Path(os.environ[JOB])
     job = Job.load(folder)

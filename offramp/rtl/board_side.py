@@ -14,6 +14,7 @@ import time
 import tty
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
@@ -48,7 +49,7 @@ class SimulatedLine:
         Where the terminal gets a name, and the socket has its own.
     """
 
-    def __init__(self, dut, folder: Path):
+    def __init__(self, dut: Any, folder: Path):
         self._dut = dut
         self._name = folder / TERMINAL
         self._ends: tuple[int, ...] = ()
@@ -151,7 +152,7 @@ def _cycle() -> int:
 
 
 @cocotb.test()
-async def serve(dut) -> None:
+async def serve(dut: Any) -> None:
     """Be a board until the host has enough."""
     Clock(dut.clk, _PERIOD, unit="ns", impl="gpi").start()
     dut.receive.value = 1

@@ -88,7 +88,7 @@ def readable(verilog: str, states: Mapping[str, Mapping[str, Mapping[int, str]]]
         module.instances = {_plain(instance).replace("$", "_"): _plain(kind) for kind, instance in pairs}
         module.copies = {port.split("$")[0] for kind in module.instances.values() for port in modules[kind].ports}
 
-    def body(found: re.Match) -> str:
+    def body(found: re.Match[str]) -> str:
         module = modules[_plain(found[1])]
         lines = "\n".join(_body(module, modules))
         return f"module {found[1]} ({module.sub(found[2])});\n{lines}\nendmodule"

@@ -204,7 +204,7 @@ def _key(parts: Sequence[str]) -> str:
 
 def _source(
     config: AcceleratorConfig, simulator: str, waves: bool, serial: int | None
-) -> tuple[str, str, list[str], dict]:
+) -> tuple[str, str, list[str], dict[str, dict[str, Enumeration]]]:
     """Verilog, Verilator's control file, the simulator's arguments, enumerations of signals."""
     arguments = _ARGUMENTS[simulator]
     if serial is not None:
@@ -259,7 +259,7 @@ def build(
             with _place_for_make(directory) if simulator == "verilator" else nullcontext(directory) as folder:
                 source = folder / f"{TOP}.v"
                 source.write_text(verilog)
-                sources: list = [source]
+                sources: list[Path | VerilatorControlFile] = [source]
                 if simulator == "verilator":
                     ports = folder / "ports.vlt"
                     ports.write_text(control)

@@ -63,7 +63,7 @@ class _Rule:
     message: str
 
 
-_MOST_WORDS = Source.fields["words"].high
+_MOST_WORDS: int = Source.fields["words"].high
 _RULES = (
     _Rule(
         lambda need: need.accumulators,
@@ -201,4 +201,5 @@ def _by_pe(used: np.ndarray, depthwise: bool, config: AcceleratorConfig) -> np.n
     if depthwise:
         return used.astype(np.int16)
     padded = np.pad(used, ((0, -len(used) % config.pes), *[(0, 0)] * 3))
-    return padded.reshape(-1, config.pes, *used.shape[1:]).view(np.uint8).sum(axis=0, dtype=np.int16)
+    entries: np.ndarray = padded.reshape(-1, config.pes, *used.shape[1:]).view(np.uint8).sum(axis=0, dtype=np.int16)
+    return entries

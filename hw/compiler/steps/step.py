@@ -44,7 +44,8 @@ class Kernel:
     @cached_property
     def nonzero(self) -> np.ndarray:
         """Nonzero weights by output channel, kernel row and kernel column: int array."""
-        return np.count_nonzero(self.weight, axis=3)
+        counts: np.ndarray = np.count_nonzero(self.weight, axis=3)
+        return counts
 
     @cached_property
     def products(self) -> int:

@@ -153,13 +153,14 @@ def _unfed(part: CoreLayer, k: int, images: dict[str, np.ndarray]) -> np.ndarray
     multiplier, shift = (images[name][k, channels].astype(np.int64) for name in ("multiplier", "shift"))
     bias = images["bias"][k, channels].view(np.int32).astype(np.int64)
     rounding = Rounding.DOUBLE if lane.double else Rounding.SINGLE
-    codes = requantize(bias, multiplier, shift, rounding) + lane.offset
+    codes: np.ndarray = requantize(bias, multiplier, shift, rounding) + lane.offset
     codes = clamp(codes, lane.clamp_low, lane.clamp_high)
     if not residual.enable:
         return codes - target.zero_point
     # A sum of two zeros is zero; of anything else nothing is claimed.
     total = clamp(residual.offset, residual.clamp_low, residual.clamp_high)
-    return (codes != residual.zero_point) | (total != target.zero_point)
+    claimed: np.ndarray = (codes != residual.zero_point) | (total != target.zero_point)
+    return claimed
 
 
 def _lists_of(used: np.ndarray, source: SourceFields, config: AcceleratorConfig) -> ListNumbers:

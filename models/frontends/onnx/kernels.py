@@ -51,12 +51,14 @@ def _row_convolutions() -> type:
         def _run(self, *inputs: Any, **given: Any) -> Any:
             x, x_scale, x_zero, w, *others = inputs
             if x.ndim != 3:
-                return super()._run(*inputs, **given)
+                return super()._run(*inputs, **given)  # type: ignore[no-untyped-call]
             for name in ("kernel_shape", "strides", "dilations"):
                 given[name] = [1, *given[name]] if given.get(name) else None
             before, behind = given.get("pads") or (0, 0)
             given["pads"] = [0, before, 0, behind]
-            (rows,) = super()._run(x[:, :, None], x_scale, x_zero, w[:, :, None], *others, **given)
+            (rows,) = super()._run(  # type: ignore[no-untyped-call]
+                x[:, :, None], x_scale, x_zero, w[:, :, None], *others, **given
+            )
             return (rows[:, :, 0],)
 
     return QLinearConv

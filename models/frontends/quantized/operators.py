@@ -287,7 +287,7 @@ def _integers(found: Lowering, node: fx.Node, value: Any) -> tuple[torch.Tensor,
         return codes.long() - zero_point.long(), scale.double().expand(codes.shape).contiguous()
     if isinstance(value, fx.Node) and value.target in _LAYOUT:
         codes, scales = _integers(found, node, value.args[0])
-        return tuple(value.target(each, *value.args[1:], **value.kwargs) for each in (codes, scales))  # type: ignore
+        return tuple(value.target(each, *value.args[1:], **value.kwargs) for each in (codes, scales))
     raise ValueError(
         f"{found.place(node)}: weights must be dequantized from integers, not {value}: "
         "let the quantizer take this layer, too"

@@ -55,7 +55,8 @@ def test_attempts_by_hand():
 
 
 def test_choices_by_hand():
-    split = {"bands": 2, "groups": 4, "commands": 1, "passes": 1, "merged": False, "column_major": False, "split": False}
+    rows = {"merged": False, "column_major": False, "split": False}
+    split = rows | {"bands": 2, "groups": 4, "commands": 1, "passes": 1}
     other = split | {"bands": 8, "groups": 1, "commands": 2, "passes": 3, "merged": True, "column_major": True}
     layer = {"layer": "a", "options": 20, **split, "strips": 1, "expected_cycles": 1234.4}
     alone = {"layer": "b", "options": 1, **split, "split": True, "strips": 4, "expected_cycles": 1.0, "runner_up": None}

@@ -9,7 +9,7 @@ import numpy as np
 from hw.config import AcceleratorConfig
 from hw.network.active import active_mask
 from hw.network.exits import DEFAULT, Conditions, Decisions
-from hw.network.layers import Layer, select_of, threshold_of
+from hw.network.layers import Layer
 from hw.network.network import INPUT, Network
 from hw.network.zero_points import storage_zero_points
 from hw.numerics import top2
@@ -96,13 +96,7 @@ class Simulation:
 
 def active_inputs(codes: np.ndarray, zero_point: int, layer: Layer, config: AcceleratorConfig) -> np.ndarray:
     """Activations that are multiplied, as stored, (images, activations)."""
-    threshold = threshold_of(layer)
-    if select_of(layer) is not None:
-        active = active_mask(layer, codes.astype(np.int16) - zero_point)
-    elif threshold > 1:
-        active = (codes >= zero_point + threshold) | (codes <= zero_point - threshold)
-    else:
-        active = codes != zero_point
+    active = active_mask(layer, codes, zero_point)
     extra = config.padded_channels(codes.shape[3]) - codes.shape[3]
     padded = np.pad(active, ((0, 0), (0, 0), (0, 0), (0, extra))) if extra else active
     return np.ascontiguousarray(padded.reshape(len(codes), -1))

@@ -34,7 +34,7 @@ def activity(network: Network, codes: np.ndarray) -> dict[str, np.ndarray]:
     for name, values in golden.run(network, codes).tensors.items():
         if name not in logits:
             readers = [layer for layer in network.layers if name in layer.inputs and not isinstance(layer, Add)]
-            activations = values.astype(np.int16) - zero_points[name]
-            used = [active_mask(layer, activations) for layer in readers] or [activations != 0]
+            zero_point = zero_points[name]
+            used = [active_mask(layer, values, zero_point) for layer in readers] or [values != zero_point]
             found[name] = np.mean([where.mean(axis=(0, 1, 2)) for where in used], axis=0)
     return found

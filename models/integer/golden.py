@@ -259,7 +259,7 @@ def _weighted(network: Network, layer: Conv2D | DepthwiseConv2D | Linear) -> Cal
     def step(source: torch.Tensor) -> torch.Tensor:
         values = source.to(weight.dtype).sub_(zero_point).permute(0, 3, 1, 2)
         if layer.threshold > 1 or layer.select is not None:
-            used = active_mask(layer, source.numpy().astype(np.int16) - zero_point)
+            used = active_mask(layer, source.numpy(), zero_point)
             values = values * torch.from_numpy(used).permute(0, 3, 1, 2)
         if top == bottom and left == right and not extra:
             sums = F.conv2d(values, weight, stride=stride, padding=(top, left), groups=groups)

@@ -154,7 +154,7 @@ class Surrogate(nn.Module):
     def _used(layer: Conv2D | DepthwiseConv2D | Linear, x: torch.Tensor) -> torch.Tensor:
         """Where a layer multiplies its input: bool tensor of the input's shape."""
         steps = x.detach().round().to(torch.int16).permute(0, 2, 3, 1).cpu().numpy()
-        return torch.from_numpy(active_mask(layer, steps)).permute(0, 3, 1, 2).to(x.device)
+        return torch.from_numpy(active_mask(layer, steps, 0)).permute(0, 3, 1, 2).to(x.device)
 
     def _multiplied(self, layer: Conv2D | DepthwiseConv2D | Linear, x: torch.Tensor) -> torch.Tensor:
         """What a layer multiplies of its input, with the chosen gradient."""

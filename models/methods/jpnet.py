@@ -300,7 +300,7 @@ def expected_share(network: Network, codes: np.ndarray) -> float:
     for layer in network.layers:
         if isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
             name = layer.inputs[0]
-            used = active_mask(layer, maps[name].astype(np.int16) - tensors[name].zero_point).mean()
+            used = active_mask(layer, maps[name], tensors[name].zero_point).mean()
             products = _products(layer)
             dense += products
             left += products * float(used) * np.count_nonzero(layer.weight) / layer.weight.size

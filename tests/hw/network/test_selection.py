@@ -59,9 +59,9 @@ def test_of_what_is_selected_a_layer_multiplies_what_reaches_its_threshold():
     net = network({"branch": {"threshold": 5, "select": Select(kind="elements", count=3)}})
     activations = np.zeros((1, 3, 4, 4), dtype=np.int16)
     activations[0, 0, 0] = [-200, 4, 7, 3]
-    where = active_mask(net.layer("branch"), activations)
+    where = active_mask(net.layer("branch"), activations, 0)
     assert [tuple(place) for place in np.argwhere(where)] == [(0, 0, 0, 0), (0, 0, 0, 2)]
-    assert active_mask(net.layer("early"), activations).sum() == 4
+    assert active_mask(net.layer("early"), activations, 0).sum() == 4
 
 
 SELECTS = [

@@ -12,7 +12,7 @@ import numpy as np
 
 from hw.network.selection import Select
 from hw.numerics import Rounding, add_scales
-from hw.rules import integer, integers, require
+from hw.rules import integer, integers, require, shown
 
 __all__ = [
     "Add",
@@ -30,9 +30,14 @@ __all__ = [
 ]
 
 
+#: Largest stride: maps are no wider or higher.
+_STRIDE = (1 << 16) - 1
+
+
 def _check_strides(name: str, stride: Any) -> None:
     """Refuse strides of a layer that are no strides."""
     require(integers(stride, 2) and min(stride) >= 1, f"{name}: strides must be two positive integers, not {stride}")
+    require(max(stride) <= _STRIDE, f"{name}: strides must be at most {_STRIDE}, not {shown(max(stride))}")
 
 
 def _check_pads(name: str, pads: Any) -> None:

@@ -72,6 +72,7 @@ def test_depthwise_and_pool_survive_json():
         ),
         ({"deep": weighted(4, 10, 4, 1)}, "^deep: weight has 4 output channels, the output 3$"),
         ({"deep": {"stride": (2, 0)}}, r"^deep: strides must be two positive integers, not \(2, 0\)$"),
+        ({"deep": {"stride": (1 << 16, 1)}}, r"^deep: strides must be at most 65535, not 65536$"),
         ({"deep": {"pads": (10, 4, 1, 2)}}, r"^deep: output must be \(7, 6, 3\), not \(5, 6, 3\)$"),
         ({"deep": {"pads": (5, 4, 1, 1)}}, r"^deep: output must be \(5, 5, 3\), not \(5, 6, 3\)$"),
         ({"mean": {"window": (3,)}}, r"^mean: window must be two positive integers, 2 positions or more, not \(3,\)$"),

@@ -20,6 +20,7 @@ What there is of each PE is held in vectors (:mod:`sim.vector`), in 32 bits: :cl
 import numpy as np
 from numba import njit, prange
 
+from sim.timing import END_OF_TIME
 from sim.vector import WIDTH, gather, largest, last, load, paired, rising, scatter, splat, store
 
 __all__ = ["CAUSES", "layer_cycles"]
@@ -32,8 +33,6 @@ _PRODUCTS, _DISPATCH, _IMBALANCE, _CORES, _DRAIN, _BARRIER, _LOAD = range(7)  # 
 _PES = np.arange(WIDTH, dtype=np.int32)
 #: Places in a core's record of writes.
 _NEXT, _ROW, _CHUNK = range(3)  # when the dispatcher is held next, for which row of which chunk
-#: Later than anything.
-_NEVER = np.int64(1) << 60
 
 
 @njit(cache=True)
@@ -66,7 +65,7 @@ def _seek(writes, first, starts, offsets):
             writes[_NEXT] = first[writes[_CHUNK]] + offsets[writes[_ROW]]
             return
         writes[_CHUNK] += 1
-    writes[_NEXT] = _NEVER
+    writes[_NEXT] = END_OF_TIME
 
 
 @njit(cache=True)
@@ -160,7 +159,7 @@ def _core(
     push = np.int64(first_push - 1)
     stalls = np.int64(0)
     jobs = np.int64(0)
-    writes = np.array([_NEVER, row_starts[0], 0])
+    writes = np.array([END_OF_TIME, row_starts[0], 0])
     if held is not None:
         _seek(writes, held, row_starts, offsets)
         if writes[_NEXT] < first_push:

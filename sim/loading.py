@@ -13,12 +13,9 @@ import numpy as np
 from hw.config import AcceleratorConfig
 from hw.program.chunks import ListChunk
 from hw.weight_source import WeightSource
-from sim.timing import REQUEST_CYCLES, WRITE_CYCLES
+from sim.timing import END_OF_TIME, REQUEST_CYCLES, WRITE_CYCLES
 
 __all__ = ["LoadedRows", "Loading"]
-
-#: Later than anything.
-_NEVER = np.int64(1) << 60
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class Loading:
         self._beats = [chunk.beats for chunk in chunks]
         self._after = [chunk.after for chunk in chunks]
         #: Of every image and chunk asked for so far: cycle of its first beat.
-        self._first = np.full((images, len(chunks)), _NEVER, dtype=np.int64)
+        self._first = np.full((images, len(chunks)), END_OF_TIME, dtype=np.int64)
         self._asked = np.zeros(images, dtype=np.int64)
         self._last = np.full(images, -source.cycles_per_beat, dtype=np.int64)
         self._known = 0

@@ -1,11 +1,14 @@
 """Latencies of the hardware's units, in cycles. Each is a constant of an RTL component; a test holds them together."""
 
+import numpy as np
+
 from hw.config import AcceleratorConfig
 
 __all__ = [
     "BETWEEN_RUNS",
     "DECISION_CYCLES",
     "DESCRIPTION_CYCLES",
+    "END_OF_TIME",
     "FETCH_CYCLES",
     "FIRST_PUSH",
     "HEADER_CYCLES",
@@ -26,6 +29,8 @@ __all__ = [
     "takes_images",
 ]
 
+#: Later than anything.
+END_OF_TIME = np.int64(1) << 60
 #: From the start of a layer to the push stage of the first issue slot.
 FIRST_PUSH = 11
 #: Cycles before it in which the dispatcher, if held, comes later to that.

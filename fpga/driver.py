@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hw.program.bits import decode, encode, words_of
-from hw.program.link import Bundle, link
+from hw.program.link import Bundle
 from hw.program.program import Program
 from hw.program.protocol import (
     CommandHeader,
@@ -39,7 +39,6 @@ __all__ = [
     "expect",
     "identity",
     "load_bundle",
-    "load_program",
     "load_words",
     "place",
     "read_memory",
@@ -179,11 +178,6 @@ def load_words(
         words += command(HostCommand.WRITE, payload, memory)
     commit = [Program.checksum(payloads) if checksum is None else checksum, digest]
     return words + command(HostCommand.COMMIT, commit, programs - 1)
-
-
-def load_program(program: Program) -> HostOperation:
-    """Load a program alone; see :func:`load_bundle`."""
-    yield from load_bundle(link([program]))
 
 
 def load_bundle(bundle: Bundle) -> HostOperation:

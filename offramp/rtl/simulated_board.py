@@ -135,10 +135,6 @@ class SimulatedBoard:
         except OSError as error:
             raise LinkError(f"the simulated board's port must be there, and free: {error}") from error
 
-    def unplug(self) -> None:
-        """Take the port away from whoever has it open, and make another one."""
-        self.ask("unplug")
-
     def cycles(self) -> int:
         """Clock cycles since it began."""
         return self.ask("cycles")

@@ -53,7 +53,7 @@ def test_a_port_that_is_unplugged_comes_back(program, codes):
     with SimulatedBoard(preset("tiny")) as board:
         with BoardSession(board.connect, link([program]), clock_mhz=board.clock_mhz, baud=board.baud) as session:
             runs = [(0, image) for image in codes[:4]]
-            first = session.run(runs, done=lambda count: board.unplug() if count == 2 else None)
+            first = session.run(runs, done=lambda count: board.ask("unplug") if count == 2 else None)
             assert len(session.mended) == 1
             assert "the port was lost" in session.mended[0]
             assert session.run(runs) == first

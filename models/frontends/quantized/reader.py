@@ -33,26 +33,10 @@ from models.frontends.quantized.operators import quantized_steps
 from models.integer import golden
 from models.integer.exact import exact
 
-__all__ = ["Difference", "QuantizedImport", "compared", "difference", "import_quantized", "read_quantized"]
+__all__ = ["QuantizedImport", "compared", "import_quantized", "read_quantized"]
 
 _SEED = 19  # of the images on which layers are compared
 _FARTHEST = 255  # code from its zero point
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """How far a layer of a network and its program differ.
-
-    Attributes
-    ----------
-    largest : int
-        Codes; of a head that the program doesn't quantize, steps of its accumulators.
-    share : float
-        Of the layer's outputs that differ, 0..1.
-    """
-
-    largest: int
-    share: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,14 +149,6 @@ def import_quantized(
         for layer, off in found.rounded.items()
     )
     return QuantizedImport(network=found.network, notes=notes)
-
-
-def difference(source: nn.Module | ExportedProgram, network: Network, images: np.ndarray) -> dict[str, Difference]:
-    """How far the layers of a network and its program differ, each computing by itself from the same image codes.
-
-    Parameters, layers and errors are those of :func:`compared`.
-    """
-    return {name: _difference(*pair) for name, pair in compared(source, network, images).items()}
 
 
 def compared(
@@ -331,12 +307,6 @@ def _pair(found: _Source, name: str, made: np.ndarray, expected: np.ndarray) -> 
 
 def _apart(made: np.ndarray, expected: np.ndarray) -> np.ndarray:
     return np.abs(made.astype(np.int64) - expected.astype(np.int64))
-
-
-def _difference(made: np.ndarray, expected: np.ndarray) -> Difference:
-    """Between what a layer and the program compute."""
-    off = _apart(made, expected)
-    return Difference(largest=int(off.max()), share=float((off > 0).mean()))
 
 
 def _comparable(

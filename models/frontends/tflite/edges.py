@@ -130,11 +130,6 @@ class FileOutput:
     accumulators: Tensor | None
     behind: tuple[str, ...]
 
-    @property
-    def follows_ties(self) -> bool:
-        """Whether logits are equal where the tensor's int8 codes are: its argmax then names the network's class."""
-        return self.accumulators is None
-
     def codes(self, logits: np.ndarray) -> np.ndarray:
         """The tensor's int8 codes.
 

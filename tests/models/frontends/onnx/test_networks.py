@@ -8,10 +8,11 @@ from hw.compiler.compile import compile_network
 from hw.config import preset
 from models.frontends.onnx.reader import read
 from models.frontends.onnx.reference import feed, runtime_outputs
-from models.frontends.quantized.reader import difference, read_quantized
+from models.frontends.quantized.reader import read_quantized
 from models.integer import golden
 from tests.models.frontends.onnx.onnx_models import exported, images, qcdq, quantized
 from tests.models.frontends.onnx.test_quantized import Brevitas, Residual
+from tests.models.frontends.quantized.quantized_programs import difference
 
 
 @pytest.fixture(scope="module")

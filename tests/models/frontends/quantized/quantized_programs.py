@@ -1,11 +1,14 @@
 """Quantized programs: of torchao's PT2E quantization, and written down with quantize and dequantize."""
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from models.frontends.quantized.reader import compared
 
 QD = torch.ops.quantized_decomposed
 
@@ -184,3 +187,28 @@ class RandomNet(Quantized):
         if kind == "max" and min(x.shape[2:]) > 2:
             return F.max_pool2d(x, 2, 1)
         return {"relu6": F.relu6, "clamp": lambda x: x.clamp(-0.7, 1.3)}.get(str(kind), F.relu)(x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How far a layer of a network and its program differ.
+
+    Attributes
+    ----------
+    largest : int
+        Codes; of a head that the program doesn't quantize, steps of its accumulators.
+    share : float
+        Of the layer's outputs that differ, 0..1.
+    """
+
+    largest: int
+    share: float
+
+
+def difference(source, network, images):
+    """How far layers differ, by name; parameters and errors are those of :func:`compared`."""
+    found = {}
+    for name, (made, expected) in compared(source, network, images).items():
+        off = np.abs(made.astype(np.int64) - expected.astype(np.int64))
+        found[name] = Difference(largest=int(off.max()), share=float((off > 0).mean()))
+    return found

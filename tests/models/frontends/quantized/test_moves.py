@@ -10,9 +10,9 @@ from models.compression.calibration import calibrate
 from models.frontends.pytorch.calls import undisturbed
 from models.frontends.pytorch.exported import export
 from models.frontends.quantized.float_operators import float_steps
-from models.frontends.quantized.reader import difference, read_quantized
+from models.frontends.quantized.reader import read_quantized
 from models.integer import golden
-from tests.models.frontends.quantized.quantized_programs import Quantized, images, seeded
+from tests.models.frontends.quantized.quantized_programs import Quantized, difference, images, seeded
 
 SHAPE = (4, 5, 2)
 

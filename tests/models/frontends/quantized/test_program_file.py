@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from models.frontends.quantized.program_file import read_program
-from models.frontends.quantized.reader import difference, read_quantized
-from tests.models.frontends.quantized.quantized_programs import Quantized, images, two_layers
+from models.frontends.quantized.reader import read_quantized
+from tests.models.frontends.quantized.quantized_programs import Quantized, difference, images, two_layers
 
 
 class Touched:

@@ -12,7 +12,7 @@ from hw.compiler.lower import lower
 from hw.config import preset
 from hw.network.network import Network
 from models.frontends.quantized import layers, operators
-from models.frontends.quantized.reader import difference, import_quantized, read_quantized
+from models.frontends.quantized.reader import import_quantized, read_quantized
 from models.frontends.quantized.weights import in_one_scale
 from models.integer import golden
 from tests.models.frontends.quantized.quantized_programs import (
@@ -21,6 +21,7 @@ from tests.models.frontends.quantized.quantized_programs import (
     Quantized,
     RandomNet,
     converted,
+    difference,
     images,
     seeded,
 )

@@ -71,7 +71,7 @@ def test_endings(tmp_path, names, head):
     model = b.finish([image], [tail(b, logits, *names)])
     found = assert_equals_litert(tmp_path, model, count=40)
     (output,) = found.outputs
-    assert output.follows_ties == (head != "linear")
+    assert (output.accumulators is None) == (head != "linear")
     assert output.number == logits
     assert output.behind == names
     said = "those of its accumulators: where two int8" if head == "linear" else "those of its int8 codes, ties included"
@@ -88,7 +88,7 @@ def test_a_head_that_another_operator_reads_delivers_codes(tmp_path):
     b.fully_connected(image, random_weight(rng, 4, 6), BIAS[:4], 0.003, first)
     b.fully_connected(first, random_weight(rng, 4, 4), BIAS[:4], 0.003, last)
     found = assert_equals_litert(tmp_path, b.finish([image], [first, last]), count=40)
-    assert [output.follows_ties for output in found.outputs] == [True, False]
+    assert [output.accumulators is None for output in found.outputs] == [True, False]
     assert [exit_.logits for exit_ in found.network.exits] == [f"output_{first}", "linear_1"]
     assert [exit_.threshold for exit_ in found.network.exits] == [(1 << 32) - 1, None]
     assert "every output is an exit that is never taken before the last" in found.notes[-1]

@@ -77,15 +77,15 @@ class Decision(Layout):
     """What follows the first word of BRANCH and STOP: unsigned margins."""
 
     threshold: 32  # 0 in a STOP, which does not ask
-    low: 32  # a margin below this one or above the next is out of range
-    high: 32
+    low: 32  # a smaller margin is out of range
+    high: 32  # a larger margin is out of range
 
 
 class Window(Layout):
     """Which words of a map a core keeps, and where: word ``index`` of the map at ``base + index - low``."""
 
-    bank: 1
-    base: 12
+    bank: 1  # that keeps them
+    base: 12  # address of the first word that is kept
     low: 16  # first word of the map that is kept
     count: 13  # words that are kept
 
@@ -101,7 +101,7 @@ class Target(Layout):
     column_pitch: 12  # words of the map from one position to the next
     columns: 8  # positions made in a row of the walk
     words: 8  # words made at each position
-    zero_point: signed(8)  # code that is stored as 0, two's complement
+    zero_point: signed(8)  # code that is stored as 0
     everywhere: 1  # words go to all cores; else only to this core and the ones before and after it
 
 
@@ -111,14 +111,14 @@ class Source(Layout):
     The rows of a walk may be columns of the map: outputs near the edges of a narrow band become final sooner then.
     """
 
-    bank: 1
-    base: 12
-    row_pitch: 12
-    column_pitch: 12
+    bank: 1  # that holds the map
+    base: 12  # address of the first word
+    row_pitch: 12  # from the first position of a row to that of the next
+    column_pitch: 12  # from one position of a row to the next
     words: 8  # words of a position
-    rows: 8  # table entries
+    rows: 8  # entries of the row table
     blank_rows: 4  # so many of them, the last ones, are of rows below the map: nothing is read
-    columns: 8
+    columns: 8  # positions of a row, entries of the column table
     row_table: 12  # layer memory address of the first Row
     column_table: 12  # layer memory address of the first Column
     first_list: 13  # address of the pointer that lists of rows and columns are counted from; of split lists half of it
@@ -130,7 +130,7 @@ class Source(Layout):
     maximum: 1  # accumulators keep the largest product instead of the sum
     partial: 1  # some stay filled for the next LAYER; what is taken out here goes nowhere
     depthwise: 1  # channel c feeds PE c % pes only: lists, and activations handed out, are of one channel for each PE
-    select: SelectUse
+    select: SelectUse  # which activations a selection leaves
     first_mask: 6  # CHANNELS: number of the first word's mask
 
 
@@ -165,27 +165,27 @@ class LaneDescription(Layout):
     classes: 8  # raw: how many of them are logits
     slow: 1  # take accumulators in every second cycle only; always so with a residual
     double: 1  # double rounding
-    offset: signed(8)  # added after scaling, two's complement
-    clamp_low: signed(8)
-    clamp_high: signed(8)
+    offset: signed(8)  # added after scaling
+    clamp_low: signed(8)  # least code of the output
+    clamp_high: signed(8)  # largest code of the output
 
 
 class Residual(Layout):
     """The second operand of a fused ADD, and its scales."""
 
-    enable: 1
-    bank: 1
+    enable: 1  # there is such an operand
+    bank: 1  # that holds it
     base: 12  # word of the first position's first channel; the others lie as those of the Target
     zero_point: signed(8)  # of the convolution's own output
-    first_multiplier: 31
-    first_shift: 5
-    second_multiplier: 31
-    second_shift: 5
-    output_multiplier: 31
-    output_shift: 5
+    first_multiplier: 31  # of the convolution's own output: its factor is 2**20 * multiplier / 2**(31 + shift)
+    first_shift: 5  # of the same
+    second_multiplier: 31  # of the operand, likewise
+    second_shift: 5  # of the same
+    output_multiplier: 31  # of the sum: its factor is multiplier / 2**(31 + shift)
+    output_shift: 5  # of the same
     offset: signed(8)  # zero point of the sum
-    clamp_low: signed(8)
-    clamp_high: signed(8)
+    clamp_low: signed(8)  # least code of the sum
+    clamp_high: signed(8)  # largest code of the sum
 
 
 class LayerDescription(Layout):
@@ -213,7 +213,7 @@ class Header(Layout):
     image_words: 16  # 32-bit words of an image, four codes each
     image_bytes: 18  # codes of an image
     image_channels: 12  # codes of a position
-    image_zero_point: signed(8)
+    image_zero_point: signed(8)  # code of an image that is stored as 0
     limit: 31  # cycles after which a run is given up; less than the counter can count, so it always comes
     reserved: 1
     chunk_table: 12  # address of the first Chunk
@@ -224,7 +224,7 @@ class Chunk(Layout):
     """Lists that are read from external memory during every run: an entry of a table in the program memory."""
 
     address: 32  # of its first beat
-    beats: 24
+    beats: 24  # of the whole chunk
     after: 8  # LAYERs of the run that must have ended before it is asked for: they use the memory that it is written to
 
 
@@ -251,23 +251,23 @@ class Segment(Layout):
 class Entry(Layout):
     """A nonzero weight in a list."""
 
-    weight: signed(8)  # two's complement
+    weight: signed(8)  # its code
     offset: 10  # added to the job's accumulator
 
 
 class SplitEntry(Layout):
     """A nonzero weight in a split list."""
 
-    weight: signed(8)  # two's complement
+    weight: signed(8)  # its code
     offset: 8  # added to the job's accumulator
     marks: MARKS  # one bit each: positions at an edge of the map skip the entry if it has one of theirs
 
 
 @cache
 def cuts_layout(config: AcceleratorConfig) -> type[Layout]:
-    """The word behind the pointer of a split list, whose address is even.
+    """The word behind a split list's pointer, which stands at an even address.
 
-    Read as a pointer it is that of an empty list: the bits of a length are 0.
+    Read as a pointer, this word is that of an empty list: the bits of a length are 0.
     """
     bits = config.start_bits // 2
 
@@ -283,7 +283,7 @@ def pointer_layout(config: AcceleratorConfig) -> type[Layout]:
     """The word of a list memory that says where a list lies: its first entry's address and its length."""
 
     class Pointer(Layout):
-        start: config.start_bits
-        count: config.count_bits
+        start: config.start_bits  # address of the first entry
+        count: config.count_bits  # entries
 
     return Pointer

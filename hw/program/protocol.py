@@ -80,28 +80,30 @@ class RunOptions(Layout):
 
 
 class CommandHeader(Layout):
+    """First word of a command."""
+
     command: HostCommand
-    argument: 8
+    argument: 8  # as the HostCommand says
     length: 16  # payload words
 
 
 class Memory(FieldEnum, bits=8):
     """Memories a host can name. Lists are LISTS + number of the PE in its core."""
 
-    PROGRAM = 0
-    BIAS = 1
+    PROGRAM = 0  #: headers, instructions and chunk tables of all programs
+    BIAS = 1  #: a word a channel
     SCALE = 2  #: two words a channel, the multiplier and the shift; with the second, both are written
-    ACTIVATIONS_0 = 4  #: read only; two activations ``q - zero_point`` a word, sign-extended to 16 bits
-    ACTIVATIONS_1 = 5
+    ACTIVATIONS_0 = 4  #: the first bank, read only; two activations ``q - zero_point`` a word, sign-extended to 16 bits
+    ACTIVATIONS_1 = 5  #: the second bank, as the first
     LOGITS = 6  #: read only; those of the last head
     LAYERS = 7  #: layer memory of a core: of each program the Window of an image, descriptions and tables
-    LISTS = 16
+    LISTS = 16  #: pointers and entries, 18 bits a word; this number is PE 0's, the next one PE 1's
 
 
 class Place(Layout):
     """First payload word of WRITE and READ."""
 
-    address: 16
+    address: 16  # of the first word
     reserved: 8
     core: 8  # 0 for memories that exist once
 
@@ -110,7 +112,7 @@ class Reply(FieldEnum, bits=8):
     """What the accelerator says; every reply is a header word and as many payload words as the header says."""
 
     INFO = 1  #: payload = protocol version, config digest
-    READY = 2
+    READY = 2  #: the programs are accepted; no payload
     LAYER = 3  #: payload = LayerRecord
     RESULT = 4  #: payload = RunResult
     DATA = 5  #: payload = the words read
@@ -120,7 +122,7 @@ class Reply(FieldEnum, bits=8):
 class ErrorCode(FieldEnum, bits=8):
     """Why a command was refused; nothing has changed then, unless said otherwise."""
 
-    NONE = 0
+    NONE = 0  #: no error
     BAD_COMMAND = 1  #: unknown command; detail = header
     BAD_LENGTH = 2  #: wrong number of payload words; detail = header
     BAD_MEMORY = 3  #: no such memory, or not writable; detail = header
@@ -146,9 +148,11 @@ class RunError(Layout):
 
 
 class ReplyHeader(Layout):
+    """First word of a reply."""
+
     reply: Reply
-    code: ErrorCode
-    length: 16
+    code: ErrorCode  # of an ERROR, else NONE
+    length: 16  # payload words
 
 
 class LayerRecord(Layout):
@@ -156,7 +160,7 @@ class LayerRecord(Layout):
 
     index: 16  # number of the layer
     tag: 16  # of the run's RunOptions
-    cycles: 32
+    cycles: 32  # of the layer, those in which it waited for its lists included
     products: 32  # products of nonzero weights and nonzero activations
     stalls: 32  # cycles the dispatchers waited for a full PE queue, over all cores
     waited: 32  # those of the cycles that the layer waited for its lists
@@ -167,8 +171,8 @@ class RunResult(Layout):
 
     label: 8  # class
     exit: 8  # number of the exit taken
-    early_label: 8  # class and number of the exit that the run went on past; 0 if none
-    early_exit: 8
+    early_label: 8  # class found by the exit that the run went on past; 0 if none
+    early_exit: 8  # number of that exit; 0 if none
     margin: 32  # between the two largest logits
     cycles: 32  # of the whole run, without host traffic; in constant time, what it was held for included
     out_of_range: 1  # the margin is not within those of the exit's Decision

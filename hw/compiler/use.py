@@ -15,6 +15,7 @@ from hw.compiler.memory.places import Places
 from hw.compiler.prove import Proven
 from hw.compiler.schedule import Scheduled
 from hw.compiler.search.least import least_channels, least_pointers
+from hw.compiler.search.partition_options import Option
 from hw.compiler.search.search import Held
 from hw.compiler.steps.step import Step, maps_of
 from hw.config import WORD_CHANNELS, AcceleratorConfig
@@ -90,6 +91,7 @@ def memory_use(proven: Proven, expanded: Expanded | None, attempt: Attempt | Non
         *lists,
         _activations(steps, chosen.requests, "expected" if attempt.placed is None else "exact", config),
         MemoryUse(memory="channels", certainty="exact", words=config.channel_words, layers=channels),
+        _accumulators(steps, [[option] for option in chosen.options], "exact", config),
         _program(proven, steps, counts, chunks, exact),
         _descriptions(steps, counts, tables, exact, config),
     ]
@@ -112,6 +114,7 @@ def _least(proven: Proven, expanded: Expanded | None) -> list[MemoryUse]:
         *found,
         _activations(steps, Places(steps, in_place=True).least(maps, config), "least", config),
         MemoryUse(memory="channels", certainty="least", words=config.channel_words, layers=channels),
+        *([] if expanded is None else [_accumulators(steps, expanded.options, "least", config)]),
         _program(proven, steps, ones, {}, "least"),
         _descriptions(steps, ones, {}, "least", config),
     ]
@@ -207,6 +210,17 @@ def _activations(
         layers=layers,
         shared=True,
     )
+
+
+def _accumulators(
+    steps: Sequence[Step], options: Sequence[Sequence[Option]], certainty: Certainty, config: AcceleratorConfig
+) -> MemoryUse:
+    """Of the option of every step that needs the fewest."""
+    layers = dict.fromkeys([step.layer.name for step in steps], 0)
+    for step, each in zip(steps, options, strict=True):
+        fewest = min(option.requirements.accumulators for option in each)
+        layers[step.layer.name] = max(layers[step.layer.name], fewest)
+    return MemoryUse(memory="accumulators", certainty=certainty, words=config.accumulators, layers=layers, shared=True)
 
 
 def _described(steps: Sequence[Step], counts: Sequence[int]) -> list[int]:

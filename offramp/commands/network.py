@@ -1,5 +1,6 @@
 """Commands that make a network and its program: train, compress, import, export, compile."""
 
+from contextlib import ExitStack
 from io import BytesIO
 from json import dumps
 from pathlib import Path
@@ -263,7 +264,9 @@ def compile_(
 ) -> None:
     """Compile a model to a program for an accelerator config; writes OUT/program.off."""
     chosen = preset(config)
-    with Terminal().stage("compile") as step:
+    result: dict[str, Any] = {"config": config}
+    # What is told of a refusal follows the stage, which the refusal ends before it is shown as done.
+    with ExitStack() as after, Terminal().stage("compile") as step:
         from hw.compiler.compile import balanced_compilation
         from hw.compiler.explain import explanation
         from offramp import inspect, stages
@@ -277,15 +280,16 @@ def compile_(
         if source.program is not None:
             raise ValueError(f"{model} is a program: run it (offramp simulate {model})")
         found = balanced_compilation(source.network, chosen, source.activity, lambda text: step(0, 0, text))
+        result |= {"origin": source.origin, "notes": source.notes}
         hint = advice(source, config, lambda text: step(0, 0, text)) if found.refusal is not None else ""
-    result: dict[str, Any] = {"config": config, "origin": source.origin, "notes": source.notes}
-    if explain:
-        result["explanation"] = explanation(found) | ({"advice": hint} if hint else {})
-        results().print(explained(result["explanation"]))
+        if explain:
+            result["explanation"] = explanation(found) | ({"advice": hint} if hint else {})
+            if found.refusal is not None:
+                after.callback(finish, "compile", seed, json, result)
+            # Callbacks run in reverse: the tables are printed before the file is written.
+            after.callback(lambda: results().print(explained(result["explanation"], refusal=False)))
         if found.refusal is not None:
-            finish("compile", seed, json, result)
-    if found.refusal is not None:
-        raise ValueError(f"{found.refusal}; {hint}")
+            raise ValueError(f"{found.refusal}; {hint}")
     program = reread(found.program(), out / stages.PROGRAM)
     result |= inspect.program_dict(program) | inspect.worst_case_dict(program)
     results().print(contents(result), "")

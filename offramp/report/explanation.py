@@ -14,15 +14,16 @@ __all__ = ["attempt_rows", "choice_rows", "explained", "layer_use_rows", "memory
 _CERTAINTY = {"exact": "exact", "expected": "by estimate", "least": "at least"}
 
 
-def explained(found: dict[str, Any]) -> Group:
-    """:func:`hw.compiler.explain.explanation` as tables."""
+def explained(found: dict[str, Any], *, refusal: bool = True) -> Group:
+    """:func:`hw.compiler.explain.explanation` as tables; ``refusal``: with the reason for it above them, if there is
+    one."""
     cycles = found["expected_cycles"]
     facts = [("network", f"{found['network']}: {found['steps']} steps")]
     if cycles is not None:
         facts.append(("expected", f"{cycles:,.0f} cycles of a run to the end"))
-    if found["refusal"] is not None:
+    if refusal and found["refusal"] is not None:
         facts.append(("refused", found["refusal"]))
-    if "advice" in found:
+    if refusal and "advice" in found:
         facts.append(("instead", found["advice"]))
     parts: list[RenderableType] = [key_values(facts)]
     rows = {
@@ -69,7 +70,14 @@ def choice_rows(layers: list[dict[str, Any]]) -> tuple[list[str], list[list[str]
         second = each["runner_up"]
         other = ["none fits", "-"] if second is None else [_split(second), f"{second['expected_cycles']:,.0f}"]
         lines.append([each["layer"], f"{each['options']:,}", _split(each), f"{each['expected_cycles']:,.0f}", *other])
-    return ["layer", "options", "split (bands x groups)", "expected cycles", "runner-up", "run with it"], lines
+    return [
+        "layer",
+        "options",
+        "split (bands x groups)",
+        "expected cycles",
+        "runner-up",
+        "cycles with runner-up",
+    ], lines
 
 
 def memory_rows(memories: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

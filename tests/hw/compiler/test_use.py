@@ -75,6 +75,13 @@ def test_activations_are_the_maps_that_are_kept_together():
     assert (uses["activations"].used, uses["activations"].words) == (192, 2 * ROOMY.activation_words)
 
 
+def test_accumulators_are_those_of_the_largest_layer():
+    """Of 16 channels over 8 PEs: two for each of 8 columns, in the three rows that a 3x3 kernel keeps."""
+    uses = uses_of(compilation(conv_network(16, (8, 8)), ROOMY.replace(cores=1)))
+    found = uses["accumulators"]
+    assert (found.used, found.words, found.certainty) == (3 * 8 * 2, ROOMY.accumulators, "exact")
+
+
 def test_a_choice_that_was_refused_is_estimated():
     found = compilation(random_network(13), preset("tiny"))
     assert found.refusal is not None

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from hw.config import AcceleratorConfig
-from hw.network.layers import Conv2D, DepthwiseConv2D, Layer, Linear
+from hw.network.layers import Conv2D, DepthwiseConv2D, Layer, Linear, is_raw
 from hw.network.network import Network
 from hw.network.zero_points import code_ranges
 from hw.numerics import clamp, product_sums, requantize
@@ -27,7 +27,7 @@ def fold_constants(network: Network, config: AcceleratorConfig) -> Network:
     tensors, ranges = network.tensors(), code_ranges(network.layers)
     layers: list[Layer] = []
     for layer in network.layers:
-        if isinstance(layer, _Foldable) and not (isinstance(layer, Linear) and layer.raw):
+        if isinstance(layer, _Foldable) and not is_raw(layer):
             name = layer.inputs[0]
             low, high = (code - tensors[name].zero_point for code in ranges[name])
             layers.append(_folded(layer, low, high, 1 << config.accumulator_bits - 1))

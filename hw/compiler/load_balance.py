@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hw.config import AcceleratorConfig
-from hw.network.layers import Add, Conv2D, DepthwiseConv2D, Layer, Linear
+from hw.network.layers import Add, Conv2D, DepthwiseConv2D, Layer, Linear, is_raw
 from hw.network.network import INPUT, Network
 
 __all__ = ["Densities", "balance", "deal", "orders"]
@@ -145,7 +145,7 @@ def orders(network: Network, config: AcceleratorConfig, densities: Densities | N
     scanned: dict[str, np.ndarray] = {}
     fixed = {INPUT}
     for layer in network.layers:
-        if isinstance(layer, Linear) and layer.raw:
+        if is_raw(layer):
             fixed.add(layer.name)
         if not isinstance(layer, Conv2D | Linear):
             for source in layer.inputs:

@@ -6,7 +6,7 @@ an output channel sees), as in TensorFlow Lite. Semantics of the integers: :mod:
 
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import numpy as np
 
@@ -24,6 +24,7 @@ __all__ = [
     "Linear",
     "MaxPool2D",
     "Tensor",
+    "is_raw",
     "multiply_accumulates",
     "select_of",
     "threshold_of",
@@ -275,6 +276,11 @@ class Linear(_Weighted):
 def threshold_of(layer: Layer) -> int:
     """Smallest magnitude of an input activation that a layer doesn't take for zero; 1 for layers without weights."""
     return layer.threshold if isinstance(layer, _Weighted) else 1
+
+
+def is_raw(layer: Layer | None) -> TypeGuard[Linear]:
+    """Whether a layer delivers raw logits instead of codes."""
+    return isinstance(layer, Linear) and layer.raw
 
 
 def select_of(layer: Layer) -> Select | None:

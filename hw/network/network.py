@@ -20,6 +20,7 @@ from hw.network.layers import (
     Linear,
     MaxPool2D,
     Tensor,
+    is_raw,
 )
 from hw.network.selection import Select
 from hw.numerics import Rounding
@@ -114,14 +115,14 @@ class Network:
             require(layer.name not in tensors, f"{layer.name}: names must be unique")
             for source in layer.inputs:
                 require(source in tensors, f"{layer.name}: reads {source!r}, which no earlier layer writes")
-                require(not _is_raw(self._find(source)), f"{layer.name}: reads the raw logits {source!r}")
+                require(not is_raw(self._find(source)), f"{layer.name}: reads the raw logits {source!r}")
             layer.check(tuple(tensors[source] for source in layer.inputs))
             tensors[layer.name] = layer.output
         require(bool(self.exits), f"{self.name}: a network needs an exit")
         position = -1
         for number, head in enumerate(self.exits):
             layer_ = self._find(head.logits)
-            require(_is_raw(layer_), f"exit {number}: {head.logits!r} must be a raw linear layer")
+            require(is_raw(layer_), f"exit {number}: {head.logits!r} must be a raw linear layer")
             assert layer_ is not None
             require(
                 layer_.output.shape[2] == self.classes,
@@ -201,10 +202,6 @@ class Network:
         unknown = sorted(arrays.keys() - {name for name, _ in found.arrays()})
         require(not unknown, f"{found.name}: arrays must be of its layers' fields, not {shown(unknown)}")
         return found
-
-
-def _is_raw(layer: Layer | None) -> bool:
-    return isinstance(layer, Linear) and layer.raw
 
 
 def _tensor_to_dict(tensor: Tensor) -> dict[str, Any]:

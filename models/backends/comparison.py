@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from hw.network.layers import is_raw
 from hw.network.network import INPUT, Add, Conv2D, DepthwiseConv2D, Layer, Linear, Network, Tensor
 from hw.rules import require
 from models.backends.file_scales import added
@@ -49,7 +50,7 @@ def compare(network: Network, again: Network) -> int:
         require(same.all(), must)
         if isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
             assert isinstance(alike, Conv2D | DepthwiseConv2D | Linear)
-            changed += 0 if _is_raw(layer) else _changed(layer, alike)
+            changed += 0 if is_raw(layer) else _changed(layer, alike)
     outputs = [named[head.logits] for head in first.exits] == [head.logits for head in second.exits]
     require(outputs and not left, f"{network.name}: what is read back must have the same outputs, and no more layers")
     return changed
@@ -73,10 +74,6 @@ def _alike(first: Layer, second: Layer) -> bool:
     return np.array_equal(first.weight, second.weight) and np.array_equal(first.bias, second.bias)
 
 
-def _is_raw(layer: Layer) -> bool:
-    return isinstance(layer, Linear) and layer.raw
-
-
 def _changed(first: Weighted, second: Weighted) -> int:
     """How many channels are rescaled otherwise."""
     if first.rounding is not second.rounding:
@@ -95,7 +92,7 @@ def _same_codes(networks: tuple[Network, Network], layers: tuple[Layer, Layer]) 
             for each, found in zip(layers, tensors, strict=True)
         )
         return np.array(np.array_equal(one, other))
-    if not isinstance(first, Conv2D | DepthwiseConv2D | Linear) or _is_raw(first):
+    if not isinstance(first, Conv2D | DepthwiseConv2D | Linear) or is_raw(first):
         return np.array(True)
     assert isinstance(second, Conv2D | DepthwiseConv2D | Linear)
     return SumSteps.of(first, tensors[0][first.inputs[0]], held[0]).same(requantized(second))

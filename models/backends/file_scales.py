@@ -12,6 +12,7 @@ from itertools import islice, product
 
 import numpy as np
 
+from hw.network.layers import is_raw
 from hw.network.network import INPUT, Add, Conv2D, DepthwiseConv2D, Layer, Linear, Network, Tensor
 from hw.numerics import Rounding, add, add_scales, clamp, requantize
 from models.backends.rounded_sums import Rounds, SumSteps, Weighted, reached_codes
@@ -107,7 +108,7 @@ class _Search:
     def add(self, layer: Layer) -> None:
         """Choose a layer's scales."""
         tensors, output = self.made.tensors, layer.output
-        if isinstance(layer, Linear) and layer.raw:
+        if is_raw(layer):
             scale = output.scale / tensors[layer.inputs[0]].scale
             tensors[layer.name], self.made.weights[layer.name] = output, np.array([scale], dtype=np.float32)
         elif isinstance(layer, Conv2D | DepthwiseConv2D | Linear):

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from hw.network.layers import select_of, threshold_of
+from hw.network.layers import is_raw, select_of, threshold_of
 from hw.network.network import (
     INPUT,
     Conv2D,
@@ -79,7 +79,7 @@ def _simplest(layer: Layer, source: tuple[int, int, int]) -> Layer:
 
 def _constant(layer: Layer) -> Layer:
     """The same layer, its channels without weights as importers make them."""
-    if not isinstance(layer, Conv2D | DepthwiseConv2D | Linear) or (isinstance(layer, Linear) and layer.raw):
+    if not isinstance(layer, Conv2D | DepthwiseConv2D | Linear) or is_raw(layer):
         return layer
     multiplier, shift, bias = (getattr(layer, name).astype(np.int64) for name in ("multiplier", "shift", "bias"))
     codes = clamp(requantize(bias, multiplier, shift, layer.rounding), -255, 255)
@@ -90,7 +90,7 @@ def _constant(layer: Layer) -> Layer:
 
 def opened(layer: Layer, source: Tensor, held: tuple[int, int]) -> Layer:
     """The same layer, without limits of its clamp that none of its sums leaves."""
-    if not isinstance(layer, Conv2D | DepthwiseConv2D | Linear) or (isinstance(layer, Linear) and layer.raw):
+    if not isinstance(layer, Conv2D | DepthwiseConv2D | Linear) or is_raw(layer):
         return layer
     free = replace(layer, clamp=(-128, 127))
     limits = zip((-128, 127), layer.clamp, reached(free, source, held), strict=True)

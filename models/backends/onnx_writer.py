@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hw.network.layers import is_raw
 from hw.network.network import (
     INPUT,
     Add,
@@ -132,7 +133,7 @@ class _OnnxWriter:
             made = self._pool("MaxPool", layer, kernel_shape=layer.window, strides=layer.stride, pads=pads)
         else:
             made = self._pool("GlobalAveragePool", layer)
-        if isinstance(layer, Linear) and layer.raw:
+        if is_raw(layer):
             self.floats[layer.name] = made
         else:
             self.quantized(self._clamped(layer, made), layer.name)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hw.network.layers import is_raw
 from hw.network.network import (
     INPUT,
     AveragePool2D,
@@ -49,7 +50,7 @@ def reached_codes(network: Network) -> dict[str, tuple[int, int]]:
 
 def reached(layer: Layer, source: Tensor, held: tuple[int, int]) -> tuple[int, int]:
     """The same of a layer's output, whose first input holds codes from the one to the other."""
-    if isinstance(layer, Weighted) and not (isinstance(layer, Linear) and layer.raw):
+    if isinstance(layer, Weighted) and not is_raw(layer):
         steps = _units(layer, source, held)
         ends = (requantized(layer)(steps.sums_of(sums)) + layer.output.zero_point for sums in (steps.least, steps.most))
         low, high = (limit(codes) for limit, codes in zip((np.min, np.max), ends, strict=True))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hw.network.layers import is_raw
 from hw.network.network import (
     INPUT,
     Add,
@@ -105,7 +106,7 @@ class _Writer:
             self.numbers[layer.name] = self._map(layer.name, self.tensors[layer.name])
 
     def _write(self, layer: Layer) -> None:
-        if isinstance(layer, Linear) and layer.raw:
+        if is_raw(layer):
             self._head(layer)
         elif isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
             self._weighted(layer)

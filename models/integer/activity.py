@@ -3,7 +3,8 @@
 import numpy as np
 
 from hw.network.active import active_mask
-from hw.network.network import Add, Linear, Network
+from hw.network.layers import is_raw
+from hw.network.network import Add, Network
 from hw.network.zero_points import storage_zero_points
 from models.integer import golden
 
@@ -28,7 +29,7 @@ def activity(network: Network, codes: np.ndarray) -> dict[str, np.ndarray]:
     """
     if len(codes) == 0:
         raise ValueError("activity needs at least 1 image, not 0")
-    logits = {layer.name for layer in network.layers if isinstance(layer, Linear) and layer.raw}
+    logits = {layer.name for layer in network.layers if is_raw(layer)}
     zero_points = storage_zero_points(network)
     found = {}
     for name, values in golden.run(network, codes).tensors.items():

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.network.layers import AveragePool2D, GlobalAveragePool, Layer, Linear, Tensor
+from hw.network.layers import AveragePool2D, GlobalAveragePool, Layer, Linear, Tensor, is_raw
 from hw.network.network import Exit, Network
 from hw.numerics import Rounding
 from hw.rules import require, shown
@@ -77,7 +77,7 @@ def with_branch(
 def _place(network: Network, after: str) -> int:
     """Position of the layer that the branch reads."""
     names = [layer.name for layer in network.layers]
-    inner = [layer.name for layer in network.layers[:-1] if not (isinstance(layer, Linear) and layer.raw)]
+    inner = [layer.name for layer in network.layers[:-1] if not is_raw(layer)]
     require(after in inner, f"an exit must be after one of {', '.join(inner)}, not after {shown(after)}")
     require(f"{after}.exit" not in names, f"{after}: there is an exit after it already")
     return names.index(after)

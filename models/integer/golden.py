@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from hw.network.active import active_mask
+from hw.network.layers import is_raw
 from hw.network.network import (
     INPUT,
     Add,
@@ -135,7 +136,7 @@ def _run(
     count = images.shape[0]
     heads = [head.logits for head in network.exits]
     names = list(network.tensors()) if keep else heads
-    raw = {layer.name for layer in network.layers if isinstance(layer, Linear) and layer.raw}
+    raw = {layer.name for layer in network.layers if is_raw(layer)}
     shapes = {name: (count, *tensor.shape) for name, tensor in network.tensors().items()}
     kept = {name: np.empty(shapes[name], dtype=np.int64 if name in raw else np.int8) for name in names}
     steps = [(layer, _step(network, layer)) for layer in network.layers]
@@ -266,7 +267,7 @@ def _weighted(network: Network, layer: Conv2D | DepthwiseConv2D | Linear) -> Cal
         else:
             sums = F.conv2d(F.pad(values, (left, right, top, bottom, 0, extra)), weight, stride=stride, groups=groups)
         sums = sums.permute(0, 2, 3, 1).contiguous()
-        if isinstance(layer, Linear) and layer.raw:
+        if is_raw(layer):
             return sums.to(torch.int64) + torch.from_numpy(bias)
         found = requantize_sums(sums.reshape(-1, len(bias)).numpy(), *scales)
         return torch.from_numpy(found).reshape(sums.shape)

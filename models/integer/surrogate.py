@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hw.network.active import active_mask
+from hw.network.layers import is_raw
 from hw.network.network import (
     INPUT,
     Add,
@@ -71,7 +72,7 @@ class Surrogate(nn.Module):
             if isinstance(layer, Conv2D | DepthwiseConv2D | Linear):
                 weight = torch.from_numpy(layer.weight.astype(np.float32)).permute(0, 3, 1, 2).contiguous()
                 scale = np.ones(len(layer.bias))
-                if not (isinstance(layer, Linear) and layer.raw):
+                if not is_raw(layer):
                     scale = layer.multiplier * np.exp2(-31.0 - layer.shift)
                 self.register_buffer(_key(layer, "weight"), weight)
                 self.register_buffer(_key(layer, "bias"), torch.from_numpy(layer.bias.astype(np.float32)))
@@ -101,7 +102,7 @@ class Surrogate(nn.Module):
                 products.append(self._count(layer, free[layer.inputs[0]], maps[layer.inputs[0]]))
             result = self._compute(layer, [maps[name] for name in layer.inputs])
             free[layer.name] = result
-            if not (isinstance(layer, Linear) and layer.raw):
+            if not is_raw(layer):
                 low, high = layer.clamp
                 zero = layer.output.zero_point
                 result = round_through(result).clamp(low - zero, high - zero)

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hw.network.layers import Layer, Linear, multiply_accumulates
+from hw.network.layers import is_raw, multiply_accumulates
 from hw.network.network import INPUT, NEVER, Exit, Network
 from models.compression.fakequant import INPUT_SCALE, INPUT_ZERO_POINT
 from models.compression.quantize import encode, quantize, to_network
@@ -174,7 +174,7 @@ def graft(network: Network, tensor: str, branch: Network, *, name: str = "branch
             layer,
             name=names[layer.name],
             inputs=tuple(names[source] for source in layer.inputs),
-            output=layer.output if _raw(layer) else replace(layer.output, scale=layer.output.scale * unit),
+            output=layer.output if is_raw(layer) else replace(layer.output, scale=layer.output.scale * unit),
         )
         for layer in branch.layers
     ]
@@ -184,10 +184,6 @@ def graft(network: Network, tensor: str, branch: Network, *, name: str = "branch
     early = [*network.exits[:-1], Exit(logits=names[branch.exits[-1].logits], threshold=threshold)]
     exits = (*sorted(early, key=lambda head: order.index(head.logits)), network.exits[-1])
     return replace(network, layers=layers, exits=exits)
-
-
-def _raw(layer: Layer) -> bool:
-    return isinstance(layer, Linear) and layer.raw
 
 
 def add_branch(

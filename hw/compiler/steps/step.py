@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 
 from hw.compiler.steps.geometry import Axis, ColumnClass, column_classes
-from hw.network.layers import select_of, threshold_of
-from hw.network.network import INPUT, Add, Layer, Linear, Network, Select, Tensor
+from hw.network.layers import is_raw, select_of, threshold_of
+from hw.network.network import INPUT, Add, Layer, Network, Select, Tensor
 
 __all__ = ["Kernel", "Step", "Strip", "makers_of", "maps_of", "readers_of"]
 
@@ -167,7 +167,7 @@ class Step:
     @property
     def raw(self) -> bool:
         """Whether it delivers logits instead of a tensor."""
-        return isinstance(self.layer, Linear) and self.layer.raw
+        return is_raw(self.layer)
 
 
 def maps_of(network: Network, steps: Sequence[Step]) -> dict[str, Tensor]:

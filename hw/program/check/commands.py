@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.network.layers import Layer, Tensor, threshold_of
-from hw.network.network import INPUT, Add, Linear, Network
+from hw.network.layers import Layer, Tensor, is_raw, threshold_of
+from hw.network.network import INPUT, Add, Network
 from hw.network.zero_points import storage_zero_points
 from hw.program.check.select import check_selection, check_use
 from hw.program.command import Command
@@ -96,7 +96,7 @@ def _check_command(
     if working != [part.core for part in parts]:
         raise ValueError(f"{where}: cores {working} work, of {command.bands} bands of {command.groups} groups")
     depth = config.padded_channels(result.shape[2]) // WORD_CHANNELS
-    raw = isinstance(layer, Linear) and layer.raw and not command.partial
+    raw = is_raw(layer) and not command.partial
     for part in parts:
         core = instruction.cores[part.core]
         lane, target = core.lane, core.target

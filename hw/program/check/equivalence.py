@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.network.layers import Add, Layer, Linear, multiply_accumulates, select_of
+from hw.network.layers import Add, Layer, is_raw, multiply_accumulates, select_of
 from hw.network.network import Network
 from hw.network.zero_points import storage_zero_points
 from hw.numerics import Rounding
@@ -176,7 +176,7 @@ class _Check:
     def _lane(self, where: str, of: _Of, part: Part, core: CoreLayer) -> None:
         """What becomes of accumulators."""
         layer, lane = of.layer, core.lane
-        raw = isinstance(layer, Linear) and layer.raw and not of.command.partial
+        raw = is_raw(layer) and not of.command.partial
         wanted = {
             "classes": self._network.classes if raw else 0,
             "double": int(of.arithmetic.rounding is Rounding.DOUBLE),

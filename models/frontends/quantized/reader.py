@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from hw.network.network import INPUT, NEVER, Exit, Linear, Network, Tensor
+from hw.network.layers import is_raw
+from hw.network.network import INPUT, NEVER, Exit, Network, Tensor
 from models.frontends.identities import runnable, with_logits
 from models.frontends.pytorch.calls import undisturbed
 from models.frontends.pytorch.exported import (
@@ -204,8 +205,7 @@ def _read(source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | Non
     classes = max(layer.output.shape[2] for layer in layers if layer.name in heads)
     tensors = {INPUT: builder.image} | {layer.name: layer.output for layer in layers}
     layers = tuple(
-        with_logits(layer, tensors[layer.inputs[0]], classes) if isinstance(layer, Linear) and layer.raw else layer
-        for layer in layers
+        with_logits(layer, tensors[layer.inputs[0]], classes) if is_raw(layer) else layer for layer in layers
     )
     exits = tuple(Exit(logits=head, threshold=None if head == heads[-1] else NEVER) for head in heads)
     network = Network(name=name, input=builder.image, layers=layers, exits=exits, classes=classes)

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from hw.network.network import INPUT, NEVER, Exit, Layer, Linear, Network, Tensor
+from hw.network.layers import is_raw
+from hw.network.network import INPUT, NEVER, Exit, Layer, Network, Tensor
 from hw.rules import shown
 from models.frontends.identities import MAX_OUTPUTS, raw_output, runnable
 from models.frontends.tflite.assembly import Assembly, TooManyWeightsError, UnknownTensorError, bound
@@ -259,7 +260,7 @@ def _heads(found: Assembly, graph: Subgraph, ends: Sequence[End]) -> tuple[list[
     for end in ends:
         place = found.whole(end.number)
         layer = next((layer for layer in found.layers if layer.name == place.name), None)
-        raw = isinstance(layer, Linear) and layer.raw
+        raw = is_raw(layer)
         head = layer
         if not raw:
             head = raw_output(f"output_{end.number}", place.name, place.map, channels_first=False)

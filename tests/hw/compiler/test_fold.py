@@ -7,7 +7,7 @@ import pytest
 
 from hw.compiler.compile import compile_network
 from hw.compiler.fold import fold_constants
-from hw.network.layers import Linear
+from hw.network.layers import is_raw
 from hw.network.network import Network
 from hw.rules import MisfitError
 from models.integer.golden import run
@@ -23,7 +23,7 @@ def weighted(network: Network) -> list[int]:
     return [
         number
         for number, layer in enumerate(network.layers)
-        if hasattr(layer, "weight") and layer.weight.any() and not (isinstance(layer, Linear) and layer.raw)
+        if hasattr(layer, "weight") and layer.weight.any() and not is_raw(layer)
     ]
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from hw.compiler.load_balance import _dealt, balance, deal, orders
 from hw.config import preset
+from hw.network.layers import is_raw
 from hw.network.network import INPUT, Add, Conv2D, Linear, Select
 from models.integer import golden
 from tests.random_networks import random_codes, random_network, with_selects
@@ -82,7 +83,7 @@ def test_the_network_computes_the_same(seed):
 def test_image_and_logits_keep_their_order_and_added_maps_share_one(seed):
     net = random_network(seed, size=6)
     order = orders(net, CONFIG)
-    fixed = [INPUT, *(layer.name for layer in net.layers if isinstance(layer, Linear) and layer.raw)]
+    fixed = [INPUT, *(layer.name for layer in net.layers if is_raw(layer))]
     for name in fixed:
         np.testing.assert_array_equal(order[name], np.arange(len(order[name])))
     for layer in net.layers:

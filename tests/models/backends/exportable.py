@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 
+from hw.network.layers import is_raw
 from hw.network.network import Layer, Network
 from hw.numerics import Rounding
 from models.backends.tflite_writer import ACTIVATIONS
@@ -20,16 +21,12 @@ def exportable(seed: int, ending: str) -> Network:
 def _sayable(layer: Layer, ending: str, rng: np.random.Generator) -> Layer:
     changes = {}
     if ending == ".tflite":
-        changes["clamp"] = clamp_of(str(rng.choice(ACTIVATIONS)), layer.output) if not _is_raw(layer) else layer.clamp
+        changes["clamp"] = clamp_of(str(rng.choice(ACTIVATIONS)), layer.output) if not is_raw(layer) else layer.clamp
     if hasattr(layer, "threshold"):
         changes["threshold"] = 1
     if hasattr(layer, "rounding") and ending == ".onnx":
         changes["rounding"] = Rounding.SINGLE
     return replace(layer, **changes)
-
-
-def _is_raw(layer: Layer) -> bool:
-    return getattr(layer, "raw", False)
 
 
 def changed(network: Network, name: str, **values) -> Network:

@@ -1,5 +1,6 @@
 """The stages between a data set and a bitstream, each from files to files, as the commands and the demo call them."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from offramp.stopping import kept
 __all__ = [
     "COMPRESSED",
     "PROGRAM",
+    "PROGRESS",
     "RESULT",
     "TRAINED",
     "UNPRUNED",
@@ -51,7 +53,7 @@ __all__ = [
 TRAINED, COMPRESSED, PROGRAM, UNPRUNED = "trained.off", "compressed.off", "program.off", "unpruned.off"
 RESULT = "result.json"
 #: Folder of runs in progress, in the output folder.
-_PROGRESS = "progress"
+PROGRESS = "progress"
 
 #: Words of the largest list memory that a config can have, for networks that are compared but not built.
 _WIDEST_LISTS = 8192
@@ -80,11 +82,19 @@ def tried_on(program: Program, name: str | None, root: Path | None, progress: Pr
     return dataset(name, root, progress)
 
 
+def _keeping(log: pipeline.Log | None) -> AbstractContextManager[None]:
+    """Who stops a training hears what the log keeps of it."""
+    if log is None or log.folder is None:
+        return nullcontext()
+    return kept(f"all but the last half minute is kept in {log.folder}, the same command goes on from there")
+
+
 def trained(
     source: Dataset, out: Path, *, seed: int, progress: Progress | None = None, log: pipeline.Log | None = None
 ) -> Checkpoint:
-    """Train the data set's recipe and write ``trained.off``; the log gets the metrics of every epoch."""
-    checkpoint = pipeline.train(recipe.builtin(source.name), source, seed, progress, log=log)
+    """Train the data set's recipe and write ``trained.off``; the log gets metrics of every epoch, and the states."""
+    with _keeping(log):
+        checkpoint = pipeline.train(recipe.builtin(source.name), source, seed, progress, log=log)
     save(out / TRAINED, checkpoint)
     return checkpoint
 
@@ -105,8 +115,8 @@ def made(
     chosen = recipe.load(path)
     recipe.check(chosen, root)
     source = dataset(chosen.data, root, progress)
-    log = pipeline.Log(folder=out / _PROGRESS)
-    with kept(f"all but the last half minute is kept in {out / _PROGRESS}, the same command goes on from there"):
+    log = pipeline.Log(folder=out / PROGRESS)
+    with _keeping(log):
         checkpoint = pipeline.train(chosen, source, seed, progress, root=root, log=log)
         save(out / TRAINED, checkpoint)
         if chosen.quantize is None:
@@ -137,8 +147,9 @@ def compressed(
     progress: Progress | None = None,
     log: pipeline.Log | None = None,
 ) -> Compressed:
-    """Prune, quantize and calibrate, and write ``compressed.off``; the log gets the metrics of every epoch."""
-    result = pipeline.compress(recipe.builtin(source.name), checkpoint, source, seed, progress, log=log)
+    """Prune, quantize and calibrate, and write ``compressed.off``; the log is that of :func:`trained`."""
+    with _keeping(log):
+        result = pipeline.compress(recipe.builtin(source.name), checkpoint, source, seed, progress, log=log)
     save_compressed(out / COMPRESSED, result)
     return result
 

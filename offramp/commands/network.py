@@ -51,7 +51,7 @@ def train(
             from models.recipes.pipeline import Log
             from offramp import stages
 
-            log = Log()
+            log = Log(folder=out / stages.PROGRESS)
             source = stages.dataset(data, data_dir, step)
             checkpoint = stages.trained(source, out, seed=seed, progress=step, log=log)
         show([*metric_rows(checkpoint.metrics), ("file", str(out / stages.TRAINED))])
@@ -104,7 +104,7 @@ def compress(
         from models.recipes.pipeline import Log
         from offramp import stages
 
-        log = Log()
+        log = Log(folder=out / stages.PROGRESS)
         source = stages.dataset(checkpoint.data, request.root, step)
         network = stages.compressed(checkpoint, source, out, seed=seed, progress=step, log=log)
     show([*metric_rows(network.metrics), ("file", str(out / stages.COMPRESSED))])

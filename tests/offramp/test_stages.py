@@ -1,3 +1,5 @@
+import signal
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,9 @@ from hw.rules import ShortageError
 from models.compression.quantize import encode
 from models.integer import golden
 from models.recipes.checkpoint import load, load_compressed
+from models.recipes.pipeline import Log
 from offramp import stages
+from offramp.stopping import Stopped
 from tests.offramp.recipe import RECIPE
 
 LAST = 1
@@ -139,3 +143,22 @@ def test_a_wrong_recipe_writes_nothing(tmp_path):
     with pytest.raises(ValueError, match="density must be above 0 and at most 1, not 0"):
         stages.made(path, None, out, seed=3)
     assert not out.exists()
+
+
+def test_a_training_without_a_recipe_is_kept_too(tmp_path, quick_recipe):
+    """It is stopped in its second epoch; the same call goes on there."""
+    source = stages.dataset("digits", None)
+    texts = []
+
+    def stops(done, of, text):
+        texts.append(text)
+        if "epoch 2/" in text:
+            raise Stopped(signal.SIGINT)
+
+    log = Log(folder=tmp_path / stages.PROGRESS)
+    with pytest.raises(Stopped, match=f"kept in {tmp_path / stages.PROGRESS}, the same command goes on from there"):
+        stages.trained(source, tmp_path, seed=0, progress=stops, log=log)
+    assert "epoch 1/" in texts[0]
+    again = []
+    stages.trained(source, tmp_path, seed=0, progress=lambda done, of, text: again.append(text), log=log)
+    assert not any("epoch 1/" in text for text in again)

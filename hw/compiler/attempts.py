@@ -12,7 +12,7 @@ from hw.compiler.schedule import Scheduled, schedule
 from hw.compiler.search.least import activations_lack, lists_lack
 from hw.compiler.search.partition_options import Options
 from hw.compiler.search.propagate import channels_lack
-from hw.compiler.search.tiles import tilings
+from hw.compiler.search.strips import cuts_in_strips
 from hw.program.program import Program
 from hw.rules import MisfitError, ShortageError
 
@@ -110,8 +110,8 @@ def attempts(whole: Expanded, options: Options, report: Callable[[str], None] = 
             yield attempt
         if not isinstance(attempt.refusal, ShortageError):
             return
-    for tiled in tilings(proven.network, proven.steps, config):
-        cut = replace(proven, steps=tuple(tiled))
+    for in_strips in cuts_in_strips(proven.network, proven.steps, config):
+        cut = replace(proven, steps=tuple(in_strips))
         try:
             strips = expand(cut, options)
         except MisfitError as refusal:  # Strips may also break what the whole layers keep to: bands, tables.

@@ -6,9 +6,9 @@ import numpy as np
 
 from hw.compiler.memory.memory_plan import excess, shortage
 from hw.compiler.memory.places import Places
+from hw.compiler.search.least_entries import least_entries
 from hw.compiler.search.partition_options import Option, Options
-from hw.compiler.search.stored import least_entries
-from hw.compiler.search.tiles import tilings
+from hw.compiler.search.strips import cuts_in_strips
 from hw.compiler.steps.expansion import Expansion
 from hw.compiler.steps.step import Step, maps_of
 from hw.config import WORD_CHANNELS, AcceleratorConfig
@@ -45,7 +45,7 @@ def check_memories(network: Network, steps: Sequence[Step], options: Options, co
     ]
     found += filter(None, (options.misfit([step]) for step in steps))
     lacks = [activations_lack(network, steps, config, in_place=in_place) for in_place in (False, True)]
-    short = lacks[-1] if all(lacks) and next(tilings(network, steps, config), None) is None else None
+    short = lacks[-1] if all(lacks) and next(cuts_in_strips(network, steps, config), None) is None else None
     if short is not None and not found:
         raise short
     if found:

@@ -87,7 +87,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Strip:
-    """Some rows of a layer's output; :mod:`hw.compiler.search.tiles`.
+    """Some rows of a layer's output; :mod:`hw.compiler.search.strips`.
 
     Attributes
     ----------

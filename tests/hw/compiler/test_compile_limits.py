@@ -262,7 +262,7 @@ def test_a_map_larger_than_a_bank_lies_in_several_cores():
     assert_equals_golden(program, random_codes(network, 2, 0))
 
 
-def tiled(monkeypatch, error: ValueError) -> list[bool]:
+def in_strips(monkeypatch, error: ValueError) -> list[bool]:
     """Let whole maps be short, and raise an error for those in strips; returns which were asked for, in turn."""
     asked: list[bool] = []
 
@@ -277,7 +277,7 @@ def tiled(monkeypatch, error: ValueError) -> list[bool]:
 
 
 def test_what_memories_lack_is_said_though_strips_break_another_rule(monkeypatch):
-    asked = tiled(monkeypatch, MisfitError("something else"))
+    asked = in_strips(monkeypatch, MisfitError("something else"))
     with pytest.raises(ShortageError, match=r"^short$"):
         compile_network(wide_network(105), preset("tiny"))
     assert asked[0] is False
@@ -285,6 +285,6 @@ def test_what_memories_lack_is_said_though_strips_break_another_rule(monkeypatch
 
 
 def test_an_error_of_strips_that_is_no_misfit_is_no_shortage(monkeypatch):
-    tiled(monkeypatch, ValueError("a bug"))
+    in_strips(monkeypatch, ValueError("a bug"))
     with pytest.raises(ValueError, match=r"^a bug$"):
         compile_network(wide_network(105), preset("tiny"))

@@ -5,7 +5,7 @@ import pytest
 
 from hw.compiler.expand import expand
 from hw.compiler.search.partition_options import Options
-from hw.compiler.search.tiles import tilings
+from hw.compiler.search.strips import cuts_in_strips
 from hw.config import preset
 from hw.network.network import INPUT
 from hw.rules import MisfitError
@@ -27,12 +27,12 @@ def test_an_option_is_expanded_for_its_partition():
 def test_strips_of_a_layer_have_the_same_options():
     network, config = wide_network(105), preset("tiny")
     whole = expanded(network, config)
-    tiled = next(tilings(network, whole.proven.steps, config))
-    found = expand(replace(whole.proven, steps=tuple(tiled)), Options(network, config))
+    in_strips = next(cuts_in_strips(network, whole.proven.steps, config))
+    found = expand(replace(whole.proven, steps=tuple(in_strips)), Options(network, config))
     assert max(map(len, found.groups)) == 4
-    assert sorted(n for group in found.groups for n in group) == list(range(len(tiled)))
+    assert sorted(n for group in found.groups for n in group) == list(range(len(in_strips)))
     for group in found.groups:
-        assert len({tiled[n].layer.name for n in group}) == 1
+        assert len({in_strips[n].layer.name for n in group}) == 1
         assert len({tuple(option.partition for option in found.options[n]) for n in group}) == 1
 
 

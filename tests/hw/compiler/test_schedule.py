@@ -11,7 +11,7 @@ from hw.compiler.place import place
 from hw.compiler.prove import prove
 from hw.compiler.schedule import Scheduled, schedule
 from hw.compiler.search.partition_options import Options
-from hw.compiler.search.tiles import cut
+from hw.compiler.search.strips import cut
 from hw.config import AcceleratorConfig
 from hw.network.network import INPUT, Network
 from hw.rules import ShortageError
@@ -58,8 +58,8 @@ def test_strips_of_one_cut_are_not_those_of_another():
     proven, known = prove(lower(network), ROOMY), Options(network, ROOMY)
     for last in (3, 2, 3):
         steps = cut(proven.steps, 0, last, 1, 2)
-        tiled = expand(replace(proven, steps=tuple(steps)), known)
-        found = schedule(place(choose(tiled, in_place=False, streamed=False, list_words=ROOMY.list_words)))
+        in_strips = expand(replace(proven, steps=tuple(steps)), known)
+        found = schedule(place(choose(in_strips, in_place=False, streamed=False, list_words=ROOMY.list_words)))
         assert [id(each.step) for each in found.commands] == [id(step) for step in steps]
         assert_equals_golden(emit(found), random_codes(network, 2, 0))
 

@@ -24,7 +24,7 @@ from hw.program.image_layout import most_described
 from hw.program.parts import divide
 from hw.rules import ShortageError
 
-__all__ = ["cut", "tilings"]
+__all__ = ["cut", "cuts_in_strips"]
 
 #: Numbers of strips that are tried.
 _STRIPS = tuple(1 << n for n in range(1, 8))
@@ -87,7 +87,7 @@ def _apart(bands: Sequence[tuple[int, int]]) -> list[tuple[int, int]] | None:
     return found
 
 
-def tilings(network: Network, steps: Sequence[Step], config: AcceleratorConfig) -> Iterator[list[Step]]:
+def cuts_in_strips(network: Network, steps: Sequence[Step], config: AcceleratorConfig) -> Iterator[list[Step]]:
     """Ways to cut the steps so that activation memories suffice where all else is cut in bands, the cheapest first.
 
     There is none if they suffice as it is; of more steps than layer and program memories can describe, none is offered.

@@ -6,7 +6,7 @@ import pytest
 
 from hw.compiler.compile import compile_network
 from hw.compiler.lower import lower
-from hw.compiler.search.tiles import _apart, cut, tilings
+from hw.compiler.search.strips import _apart, cut, cuts_in_strips
 from hw.compiler.steps.partition import bands_of
 from hw.compiler.steps.step import Step
 from hw.config import AcceleratorConfig
@@ -108,8 +108,8 @@ def test_steps_that_cannot_be_cut():
 def test_networks_that_fit_are_left_whole():
     network = chain()
     steps = lower(network).steps
-    assert list(tilings(network, steps, CONFIG.replace(activation_words=4096))) == []
-    assert list(tilings(network, steps, CONFIG.replace(activation_words=256))) == []  # the image alone needs 576
+    assert list(cuts_in_strips(network, steps, CONFIG.replace(activation_words=4096))) == []
+    assert list(cuts_in_strips(network, steps, CONFIG.replace(activation_words=256))) == []  # the image alone needs 576
     program = compile_network(network, CONFIG.replace(activation_words=4096))
     assert [command.name for command in program.commands] == [f"layer{n}" for n in range(5)]
 
@@ -117,9 +117,9 @@ def test_networks_that_fit_are_left_whole():
 def test_strips_share_lists_and_channel_parameters():
     whole = compile_network(chain(), CONFIG.replace(activation_words=4096)).images
     assert 1024 < whole["lists"].shape[1] < 2048
-    tiled = compile_network(chain(), CONFIG.replace(activation_words=1024, list_words=2048))
-    assert len(tiled.commands) == 3 * 8 + 2
-    np.testing.assert_array_equal(tiled.images["bias"], whole["bias"])
+    in_strips = compile_network(chain(), CONFIG.replace(activation_words=1024, list_words=2048))
+    assert len(in_strips.commands) == 3 * 8 + 2
+    np.testing.assert_array_equal(in_strips.images["bias"], whole["bias"])
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from hw.compiler.lower import lower
 from hw.compiler.memory.kernel_lists import kernel_lists
 from hw.compiler.memory.sparse import ListStore
+from hw.compiler.search.least_entries import least_entries
 from hw.compiler.search.partition_options import Options
-from hw.compiler.search.stored import least_entries
 from hw.config import AcceleratorConfig
 from hw.network.network import INPUT, Conv2D, DepthwiseConv2D, Linear, Network
 from tests.random_networks import NetworkMaker, odd_network, random_network, wide_network

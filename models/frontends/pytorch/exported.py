@@ -237,6 +237,8 @@ def images_taken(program: torch.export.ExportedProgram) -> tuple[tuple[int, ...]
     count, *sizes = image_taken(program).shape
     if not all(isinstance(size, int) for size in sizes):
         raise ValueError(f"an image's sizes must be fixed, not {tuple(map(str, sizes))}")
+    if 0 in sizes or (isinstance(count, int) and count == 0):
+        raise ValueError(f"a network must take images that have values, one or more, not {(count, *sizes)}")
     channels, height, width = (*sizes, 1, 1)[:3] if len(sizes) != 2 else (sizes[0], 1, sizes[1])
     return (count if isinstance(count, int) else 1, *sizes), (height, width, channels)
 

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional
 
 from models.frontends.pytorch.calls import undisturbed
-from models.frontends.pytorch.exported import export
+from models.frontends.pytorch.exported import export, images_taken
 from models.frontends.pytorch.graph import lower
 from tests.models.frontends.nets import Body, Call, checked
 
@@ -171,3 +171,10 @@ def test_passing_operators_and_dead_ones_are_gone():
         found = export(net, (6, 6, 1))
     assert [node.name for node in found.nodes] == ["conv2d", "adaptive_avg_pool2d", "flatten", "linear"]
     checked(Body(Call(lambda x: torch.relu(x.clone()))), (6, 6, 1))
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (1, 3, 0, 4)])
+def test_a_program_of_images_without_values_is_refused(shape):
+    program = torch.export.export(nn.ReLU(), (torch.zeros(shape),))
+    with pytest.raises(ValueError, match=r"^a network must take images that have values, one or more, not \("):
+        images_taken(program)

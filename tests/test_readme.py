@@ -1,8 +1,10 @@
 """What README and docs tell people to type exists, and their figures are the committed ones."""
 
 import json
+import os
 import re
 import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -103,6 +105,21 @@ def test_figures_of_the_bench_are_the_recorded_ones():
     for name in ("bench-85f", "bench-85f-loader"):
         recorded = json.loads((ROOT / "baselines" / f"{name}.json").read_text())
         assert figures(PAGES["results.md"], name) == workloads_markdown(recorded)
+
+
+def test_where_a_result_is_missing_no_figure_is_written(tmp_path):
+    pages = ["README.md", *(f"docs/{name}" for name in PAGES)]
+    for name in ("tools/figures", *pages):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        without_tables = re.sub(r"(?m)^\|.*\n", "", (ROOT / name).read_text())
+        (tmp_path / name).write_text(without_tables)
+    before = {name: (tmp_path / name).read_text() for name in pages}
+    command = [sys.executable, str(tmp_path / "tools" / "figures")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode != 0
+    assert "bench-85f.json" in ended.stderr
+    assert {name: (tmp_path / name).read_text() for name in pages} == before
 
 
 def test_figures_of_the_zoo_are_the_index():

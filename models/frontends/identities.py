@@ -8,14 +8,13 @@ layer makes.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from hw.network.network import INPUT, Add, Conv2D, DepthwiseConv2D, Layer, Linear, MaxPool2D, Tensor
 from hw.network.zero_points import code_ranges
 from hw.numerics import Rounding, Scale, quantize_scale
-from models.frontends.requantization import weighted_fields
+from models.frontends.requantization import uniform_scale, weighted_fields
 
 __all__ = [
     "MAX_OUTPUTS",
@@ -71,7 +70,7 @@ def rescaled(
         clamp=clamp,
         rounding=Rounding.SINGLE,
         weight=np.full((channels, 1, 1, 1), weight, dtype=np.int8),
-        **_constants(channels, scale),
+        **uniform_scale(channels, scale),
     )
 
 
@@ -102,7 +101,7 @@ def averaged(
         rounding=Rounding.SINGLE,
         weight=np.full((channels, *window, 1), weight, dtype=np.int8),
         stride=stride,
-        **_constants(channels, scale),
+        **uniform_scale(channels, scale),
     )
 
 
@@ -214,7 +213,7 @@ def _widened(
         clamp=clamp,
         rounding=Rounding.SINGLE,
         weight=weights,
-        **_constants(len(weights), scale),
+        **uniform_scale(len(weights), scale),
     )
 
 
@@ -257,7 +256,7 @@ def raw_output(name: str, source: str, tensor: Tensor, *, channels_first: bool) 
         rounding=Rounding.SINGLE,
         weight=weight,
         raw=True,
-        **_constants(count, Scale(0, 0)),
+        **uniform_scale(count, Scale(0, 0)),
     )
     return with_second_logit(head) if count == 1 else head
 
@@ -269,7 +268,7 @@ def with_second_logit(head: Linear) -> Linear:
     as where a sigmoid says yes or no; the margin is the output's magnitude.
     """
     weight = np.concatenate([head.weight, np.zeros_like(head.weight)])
-    unused = _constants(2, Scale(0, 0))
+    unused = uniform_scale(2, Scale(0, 0))
     bias = np.concatenate([head.bias, np.zeros_like(head.bias)])
     return replace(head, weight=weight, output=replace(head.output, shape=(1, 1, 2)), **unused | {"bias": bias})
 
@@ -289,7 +288,7 @@ def with_logits(head: Linear, source: Tensor, count: int) -> Linear:
     lowest = np.minimum(weight * ends[0], weight * ends[1]).sum(axis=1) + head.bias
     bias = np.concatenate([head.bias, np.full(more, lowest.min(), dtype=np.int32)])
     weight = np.concatenate([head.weight, np.zeros((more, *head.weight.shape[1:]), dtype=np.int8)])
-    unused = _constants(count, Scale(0, 0))
+    unused = uniform_scale(count, Scale(0, 0))
     return replace(head, weight=weight, output=replace(head.output, shape=(1, 1, count)), **unused | {"bias": bias})
 
 
@@ -354,12 +353,6 @@ def _factor(name: str, before: float, after: float) -> tuple[int, Scale]:
             f"{name}: a map's scale must be less than {_LARGEST} times that of what it becomes, "
             f"not {before} and {after}"
         ) from error
-
-
-def _constants(channels: int, scale: Scale) -> dict[str, Any]:
-    """Biases of zero and one scale for all channels."""
-    values = {"bias": 0, "multiplier": scale.multiplier, "shift": scale.shift}
-    return {name: np.full(channels, value, dtype=np.int32) for name, value in values.items()}
 
 
 def _unused(name: str, layers: Sequence[Layer]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from hw.numerics import Rounding, Scale, clamp, quantize_scale, requantize
 
-__all__ = ["channel_scale", "int32_biases", "weighted_fields"]
+__all__ = ["channel_scale", "int32_biases", "uniform_scale", "weighted_fields"]
 
 _INT32 = np.iinfo(np.int32)
 
@@ -21,6 +21,12 @@ def channel_scale(factor: float) -> tuple[int, Scale]:
             except ValueError:
                 continue  # rounds to 1
     raise ValueError(f"requantization scale must be above 0 and below 128, not {factor:.3g}")
+
+
+def uniform_scale(channels: int, scale: Scale) -> dict[str, Any]:
+    """Fields of a layer with weights: biases of zero and one scale for all channels."""
+    values = {"bias": 0, "multiplier": scale.multiplier, "shift": scale.shift}
+    return {name: np.full(channels, value, dtype=np.int32) for name, value in values.items()}
 
 
 def weighted_fields(

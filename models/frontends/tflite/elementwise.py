@@ -6,13 +6,13 @@ What they compute is what LiteRT's reference kernels do (2.3.0), to the code: al
 from collections.abc import Callable
 from dataclasses import replace
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from hw.network.network import INPUT, Conv2D, DepthwiseConv2D, Tensor
 from hw.numerics import IDENTITY, Rounding, Scale
 from models.frontends.identities import concatenated
+from models.frontends.requantization import uniform_scale
 from models.frontends.tflite.assembly import Assembly, TensorPlace, bound
 from models.frontends.tflite.file import Operator
 from models.frontends.tflite.layers import activation_clamp, kept, summed
@@ -118,12 +118,6 @@ def _channels(
     )
 
 
-def _uniform(channels: int, scale: Scale) -> dict[str, Any]:
-    """Biases of zero and one scale for all channels."""
-    values = {"bias": 0, "multiplier": scale.multiplier, "shift": scale.shift}
-    return {name: np.full(channels, value, dtype=np.int32) for name, value in values.items()}
-
-
 def _constant(found: Assembly, operator: Operator) -> tuple[int, np.ndarray, float, int]:
     """Which operand isn't constant; activations of the other, one per channel, its scale and zero point."""
     numbers = operator.inputs
@@ -214,7 +208,7 @@ def mean(found: Assembly, operator: Operator) -> None:
             output=output,
             weight=np.full((shape[2], *kernel, depth), power, dtype=np.int8),
             rounding=Rounding.DOUBLE,
-            **_uniform(shape[2], scale),
+            **uniform_scale(shape[2], scale),
         )
         found.append(operator, layer)
 
@@ -273,7 +267,7 @@ def pad(found: Assembly, operator: Operator) -> None:
         weight=weight,
         rounding=Rounding.SINGLE,
         pads=around,
-        **_uniform(shape[2], IDENTITY),
+        **uniform_scale(shape[2], IDENTITY),
     )
     found.append(operator, layer)
 

@@ -14,7 +14,7 @@ from torch import nn
 from hw.rules import require, shown
 from hw.typed import checked
 from models.compression.prune import prunable
-from models.training.pieces import Piece, Run
+from models.training.pieces import Run, WatchingPiece
 
 __all__ = ["ProductPruning"]
 
@@ -22,7 +22,7 @@ _MEMORY = 0.98  # of the moving averages, per observation
 _ACTIVITY_STEPS = 8  # activations are looked at in every so many steps
 
 
-class ProductPruning(Piece):
+class ProductPruning(WatchingPiece):
     """Prunes until the expected products of an image are a given share of the network's multiply-accumulates.
 
     A weight's importance is its square times the mean square of its gradient, the loss's second-order change when it
@@ -67,6 +67,7 @@ class ProductPruning(Piece):
         skip: tuple[str, ...] = (),
         reach: Mapping[str, float] | None = None,
     ) -> None:
+        super().__init__()
         for name, value in (("share", share), ("end", end)):
             if not 0.0 < value <= 1.0:
                 raise ValueError(f"{name} of product pruning must be above 0 and at most 1, not {value}")
@@ -83,7 +84,6 @@ class ProductPruning(Piece):
         self._inputs: dict[str, int] = {}  # channels that each layer reads
         self._state: dict[str, dict[str, torch.Tensor]] = {"fisher": {}, "active": {}, "positions": {}, "masks": {}}
         self._first: float | None = None
-        self._hooks: list[Any] = []
         self._watching = False
 
     def begin(self, run: Run) -> None:
@@ -96,7 +96,7 @@ class ProductPruning(Piece):
         for name in self._weights:
             module = modules[name.removesuffix(".weight")]
             self._inputs[name] = self._weights[name].shape[1] * getattr(module, "groups", 1)
-            self._hooks.append(module.register_forward_hook(self._watcher(name)))
+            self.watch(module, self._watcher(name))
 
     def _watcher(self, name: str) -> Any:
         def watch(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -178,11 +178,6 @@ class ProductPruning(Piece):
         weights = self._weights.values()
         kept = sum(int(weight.count_nonzero()) for weight in weights)
         run.record("density", kept / sum(weight.numel() for weight in weights))
-
-    def end(self, run: Run) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
 
     def state_dict(self) -> dict[str, Any]:
         return {"first": self._first, **self._state}

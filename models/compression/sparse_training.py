@@ -8,7 +8,7 @@ from torch import nn
 
 from models.compression import prune
 from models.compression.fakequant import FakeQuantNet
-from models.training.pieces import Outputs, Piece, Run
+from models.training.pieces import Outputs, Piece, Run, WatchingPiece
 from models.training.standard_pieces import parameters_of
 
 __all__ = ["ActivationPenalty", "GradualPruning", "activation_modules"]
@@ -119,7 +119,7 @@ class _Hoyer(torch.autograd.Function):
         return found.mul_(values.sign())
 
 
-class ActivationPenalty(Piece):
+class ActivationPenalty(WatchingPiece):
     """Adds the activations' Hoyer measure, which falls when fewer of them matter and ignores their scale.
 
     Of N activations of a layer it is ``(sum |a|)**2 / (N * sum a**2)``, 1 when all are equal, 1/N when one isn't zero
@@ -143,10 +143,10 @@ class ActivationPenalty(Piece):
     def __init__(self, weight: float, costs: Mapping[str, float] | None = None) -> None:
         if not weight > 0:
             raise ValueError(f"weight of the activation penalty must be positive, not {weight}")
+        super().__init__()
         self.weight, self.costs = weight, None if costs is None else dict(costs)
         self._seen: dict[str, torch.Tensor] = {}
         self._active: list[float] = []
-        self._hooks: list[Any] = []
 
     def begin(self, run: Run) -> None:
         found = activation_modules(run.model)
@@ -154,7 +154,7 @@ class ActivationPenalty(Piece):
             if name not in found:
                 raise ValueError(f"activation penalty: the network has no activations {name!r}")
         for name, module in found.items():
-            self._hooks.append(module.register_forward_hook(self._keeper(name)))
+            self.watch(module, self._keeper(name))
 
     def _keeper(self, name: str) -> Any:
         def keep(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
@@ -184,8 +184,3 @@ class ActivationPenalty(Piece):
 
     def after_epoch(self, run: Run) -> None:
         run.record("active", sum(self._active) / len(self._active))
-
-    def end(self, run: Run) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []

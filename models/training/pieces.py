@@ -31,6 +31,7 @@ saves and restores it.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -38,12 +39,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from models.datasets.sources import Progress
 from models.datasets.splits import Split
 from models.training.hyperparameters import Schedule
 
-__all__ = ["Outputs", "Piece", "Run"]
+__all__ = ["Outputs", "Piece", "Run", "WatchingPiece"]
 
 #: Logits (N, classes) of every exit, the final ones last.
 Outputs = tuple[torch.Tensor, ...]
@@ -188,3 +190,19 @@ class Piece:
         ValueError
             When the run can't have been in that state.
         """
+
+
+class WatchingPiece(Piece):
+    """A piece that sees what modules of the network compute, until the run ends."""
+
+    def __init__(self) -> None:
+        self._hooks: list[RemovableHandle] = []
+
+    def watch(self, module: nn.Module, hook: Callable[..., None]) -> None:
+        """Call a function of module, inputs and output whenever the module has computed."""
+        self._hooks.append(module.register_forward_hook(hook))
+
+    def end(self, run: Run) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []

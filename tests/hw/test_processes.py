@@ -85,7 +85,7 @@ def test_a_signal_for_the_keeper_is_for_the_command(tmp_path):
 def test_processes_end_with_their_parent(tmp_path, number):
     tree = Tree(tmp_path)
     # Tests that a shell runs in the background ignore some signals, and so would what they start.
-    usual = "import signal; signal.signal(2, signal.default_int_handler); signal.signal(3, signal.SIG_DFL)"
+    usual = "from signal import *; signal(2, default_int_handler); signal(1, SIG_DFL); signal(3, SIG_DFL)"
     program = f"{usual}; from hw.processes import run; run(['{tree.script}'])"
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.DEVNULL) as parent:
         try:

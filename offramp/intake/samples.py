@@ -249,13 +249,13 @@ def _file(path: Path) -> Samples:
             raise ValueError(f"it is no {path.suffix} file, whatever its name says")
         loaded: Any = np.load(path, allow_pickle=False)
         if path.suffix == ".npy":
-            return Samples(images=loaded, labels=None, origin=str(path))
+            return Samples(images=_array(loaded, "images", path), labels=None, origin=str(path))
         with loaded:
             names = [next((name for name in known if name in loaded), None) for known in (_IMAGES, _LABELS)]
             wanted = " or ".join(_IMAGES)
             require(names[0], f"{path}: must have an array of images, called {wanted}, not {loaded.files}")
-            images: np.ndarray = loaded[names[0]]
-            labels = None if names[1] is None else _labels(loaded[names[1]], images, path)
+            images = _array(loaded[names[0]], "images", path)
+            labels = None if names[1] is None else _labels(_array(loaded[names[1]], "labels", path), images, path)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, KeyError, EOFError, MemoryError) as error:
@@ -264,6 +264,14 @@ def _file(path: Path) -> Samples:
     except Exception as error:  # zipfile and zlib have their own, without a common type
         raise ValueError(f"{path}: must be NumPy arrays: {error}") from error
     return Samples(images=images, labels=labels, origin=str(path))
+
+
+def _array(found: Any, what: str, path: Path) -> np.ndarray:
+    """What an entry of a file holds; NumPy gives the bytes of one that is no array."""
+    if not isinstance(found, np.ndarray) or not found.ndim:
+        kind = "a single number" if isinstance(found, np.ndarray) else "something else"
+        raise ValueError(f"{path}: {what} must be an array with an entry for each image, not {kind}")
+    return found
 
 
 def _labels(labels: np.ndarray, images: np.ndarray, path: Path) -> np.ndarray:

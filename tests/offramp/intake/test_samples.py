@@ -1,4 +1,5 @@
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -172,3 +173,16 @@ def test_a_file_is_divided_by_the_seed_and_a_data_set_has_its_split(tmp_path):
         parts(arrays(tmp_path, x=images), (2, 2, 1), seed=0)
     with pytest.raises(ValueError, match="images to learn from must be at least 50, not 9"):
         parts(arrays(tmp_path, x=images[:9], y=np.arange(9)), (2, 2, 1), seed=0)
+
+
+def test_entries_that_are_no_arrays_of_images_are_refused(tmp_path):
+    path = tmp_path / "data.npz"
+    np.savez(path, images=np.float32(1))
+    with pytest.raises(
+        ValueError, match=r"data\.npz: images must be an array with an entry for each image, not a single"
+    ):
+        read(str(path), (4, 6, 1), count=4, seed=0)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("images", b"hello")
+    with pytest.raises(ValueError, match=r"data\.npz: images must be an array .*, not something else$"):
+        read(str(path), (4, 6, 1), count=4, seed=0)

@@ -162,8 +162,12 @@ def test_the_twin_and_the_integers_choose_the_same(network, digits):
     for number, logits in enumerate(result.logits):
         scale = net.tensors()[net.exits[number].logits].scale
         # An activation that rounds the other way at a tie can change who wins, in a few images; in how many depends on
-        # the training, whose sums differ between processors (8 of 359 on one).
-        assert (float_logits[number].argmax(axis=1) == logits.argmax(axis=1)).mean() > 0.96
+        # the training, whose sums differ between processors (8 of 359 on one). Clear decisions are the same in all.
+        second, first = np.sort(float_logits[number] / scale, axis=1).T[-2:]
+        same, clear = float_logits[number].argmax(axis=1) == logits.argmax(axis=1), first - second > 2 * 127
+        assert same.mean() > 0.96
+        assert same[clear].all()
+        assert clear.mean() > 0.4
         assert np.abs(float_logits[number] / scale - logits).mean() < 127
 
 

@@ -26,6 +26,7 @@ class _Group(NamedTuple):
 
 _GROUPS = (
     _Group("", "host", False, {
+        "clk": "bits",
         "i__valid": "bits", "i__ready": "bits", "i__payload": "hex",
         "o__valid": "bits", "o__ready": "bits", "o__payload": "hex",
         "host_port.fsm_state": "names", "host_port.header.command": "names",
@@ -46,8 +47,8 @@ _GROUPS = (
         "job.told.value": "signed", "job.told.dump": "bits", "product": "bits",
         "accumulators.i__valid": "bits", "accumulators.i__payload.value": "signed",
         "accumulators.i__payload.weight": "signed", "accumulators.i__payload.dump": "bits",
-        "accumulators.write__en": "bits", "accumulators.write__addr": "unsigned",
-        "accumulators.write__data": "signed", "o__valid": "bits", "o__payload": "signed",
+        "accumulators.valid_z": "bits", "accumulators.address_z": "unsigned",
+        "accumulators.total_z": "signed", "o__valid": "bits", "o__payload": "signed",
     }),
     _Group(r"core_\d+\.lanes\.lane_\d+", "{}", True, {
         "accumulator": "signed", "scaled": "signed", "total": "signed", "code": "signed",

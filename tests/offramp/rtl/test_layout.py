@@ -11,7 +11,7 @@ _SIGNALS = {
     "offramp.core_0.state__done": "",
     "offramp.core_10.state__done": "",
     "offramp.core_2.state__done": "",
-    "offramp.core_2.pe_1.accumulators.write__data": "[27:0]",
+    "offramp.core_2.pe_1.accumulators.total_z": "[27:0]",
     "offramp.core_2.pe_1.dispatcher__push": "",
 }
 
@@ -33,14 +33,15 @@ def test_signals_that_there_are_not_are_left_out():
     assert lines[:2] == ['[dumpfile] "/somewhere/run.fst"', '[savefile] "/somewhere/run.gtkw"']
     traces = [line for line in lines if line.startswith("offramp.")]
     assert traces == [
+        "offramp.clk",
         "offramp.i__payload[31:0]",
         "offramp.sequencer.fsm_state[4:0]",
         "offramp.core_0.state__done",
         "offramp.core_2.state__done",
         "offramp.core_10.state__done",
         "offramp.core_2.pe_1.dispatcher__push",
-        "offramp.core_2.pe_1.accumulators.write__data[27:0]",
+        "offramp.core_2.pe_1.accumulators.total_z[27:0]",
     ]
     # Names of values where there are any; accumulators with their sign.
-    assert lines[lines.index(traces[1]) - 1] == "@20"
+    assert lines[lines.index(traces[2]) - 1] == "@20"
     assert lines[lines.index(traces[-1]) - 1] == "@420"

@@ -89,7 +89,8 @@ def build(
     from offramp.measure.recorded import recorded_builds
     from offramp.report import tables
 
-    terminal, recorded = Terminal(), recorded_builds(board_of(board))
+    terminal = Terminal()
+    recorded = recorded_builds(board_of(board), terminal.say) if config is None else []
     if model is not None:
         with terminal.stage("compile") as step:
             from offramp import stages
@@ -102,6 +103,8 @@ def build(
             program, config = program_of(replace(read(request), config=None), config, step, among=among)
             reread(program, out / stages.PROGRAM)
     if config is None:
+        if not recorded:
+            raise ValueError(f"--config must name one: none is recorded as routed for {board} or a smaller device")
         config = recorded[0].config
         terminal.say(f"config {config}, the largest that is recorded as routed ({recorded[0].fmax_mhz:.1f} MHz)")
     with terminal.stage("build") as step:
@@ -128,7 +131,8 @@ def build(
     result = report.to_dict()
     show([*tables.build_rows(result), *tables.seed_rows(clocks), ("file", str(out / f"{board}.bit"))])
     tried = [{"seed": each, "fmax_mhz": fmax} for each, fmax in clocks.items()]
-    figures = {"model": model, "config": config, "build": result, "seeds": tried, "file": out / f"{board}.bit"}
+    sizes = {"config": config, "config_digest": preset(config).digest()}
+    figures = {"model": model, **sizes, "build": result, "seeds": tried, "file": out / f"{board}.bit"}
     finish("build", seed, json, figures)
     if not report.timing_met:
         terminal.say(

@@ -1,6 +1,8 @@
 """Builds that are recorded, and the configs that a board is offered for them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fpga.boards import BAUD, Board
@@ -21,12 +23,35 @@ class RecordedBuild:
     Attributes
     ----------
     config : str
+    config_digest : str or None
+        Digest of the sizes that were built; records of before it was kept have none.
     report : dict
         As :meth:`fpga.build.BuildReport.to_dict` says.
     """
 
     config: str
+    config_digest: str | None = None
     report: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> "RecordedBuild":
+        """What ``offramp build --json`` wrote."""
+        record = read_json(path)
+        return cls(config=record["config"], config_digest=record.get("config_digest"), report=record["build"])
+
+    @property
+    def refusal(self) -> str | None:
+        """Why this is no build of the config of its name as it is today; None if it is one."""
+        try:
+            sizes = preset(self.config).digest()
+        except ValueError as error:
+            return f"the recorded build of {self.config} is left out: {error}"
+        if self.config_digest in (None, sizes):
+            return None
+        return (
+            f"the recorded build of {self.config} is left out: the config's sizes have changed since, "
+            f"so that its digest must be {sizes[:16]}, not {self.config_digest[:16]}; build it again"
+        )
 
     @property
     def device(self) -> str:
@@ -61,26 +86,37 @@ class RecordedBuild:
 
 
 def recorded_build(config: str) -> RecordedBuild | None:
-    """The build of a config that figures are given of, if one is recorded."""
+    """The build of a config that figures are given of, if one is recorded of the sizes that the config has today."""
     path = BASELINES / f"build-{config}.json"
-    return RecordedBuild(config=config, report=read_json(path)["build"]) if path.exists() else None
+    if not path.exists():
+        return None
+    found = RecordedBuild.read(path)
+    return None if found.refusal else found
 
 
 def _size(device: str) -> int:
     return _SIZES[device.rpartition("-")[2]]
 
 
-def recorded_builds(board: Board) -> list[RecordedBuild]:
+def recorded_builds(board: Board, say: Callable[[str], None] = lambda refusal: None) -> list[RecordedBuild]:
     """What was routed for devices that are no larger than a board's, as fast as was asked: most multipliers first.
 
     Of builds with equally many, the one for the largest device comes first: it has the largest memories.
+
+    Parameters
+    ----------
+    say : callable
+        Called with the refusal of each record that is left out.
     """
-    records = [read_json(path) for path in BASELINES.glob("build-*.json")]
-    found = [
-        RecordedBuild(config=record["config"], report=record["build"])
-        for record in records
-        if record["build"]["timing_met"] and _size(record["build"]["device"]) <= _size(board.device)
-    ]
+    found = []
+    for path in sorted(BASELINES.glob("build-*.json")):
+        build = RecordedBuild.read(path)
+        if not build.report["timing_met"] or _size(build.device) > _size(board.device):
+            continue
+        if build.refusal:
+            say(build.refusal)
+        else:
+            found.append(build)
     return sorted(
         found, key=lambda each: (-preset(each.config).multipliers, -_size(each.device), each.config, each.device)
     )

@@ -37,7 +37,8 @@ def age(build: RecordedBuild) -> str:
 
 def _built(config: str) -> RecordedBuild:
     build = recorded_build(config)
-    assert build is not None
+    if build is None:
+        raise ValueError(f"config {config} must have a recorded build of the sizes that it has today: build it again")
     return build
 
 

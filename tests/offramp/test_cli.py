@@ -15,8 +15,9 @@ from hw.program.program import load
 from models.zoo import entries, entry
 from offramp import cli, program_files, stages
 from offramp.cli import app
+from offramp.console import Terminal
 from offramp.kinds import kind_of
-from offramp.measure import zoo_figures
+from offramp.measure import recorded, zoo_figures
 from offramp.report.plots.chart import Chart
 from offramp.report.result_page import page_of, read_result
 from offramp.report.trace import trace_events
@@ -260,6 +261,20 @@ def test_build_names_files_relative_to_the_working_folder(tmp_path, monkeypatch)
         built, folder = result["build"], f"build/fpga/{result['build']['digest'][:16]}"
         assert (built["bitstream"], built["log"]) == (f"{folder}/board.bit", f"{folder}/build.log")
         assert (result["file"], built["cached"], built["baud"]) == ("out/ulx3s-25f.bit", found, baud)
+        assert result["config_digest"] == preset("tiny").digest()
+
+
+def test_build_without_a_config_takes_none_that_was_recorded_of_other_sizes(tmp_path, monkeypatch, capsys):
+    said = []
+    monkeypatch.setattr(Terminal, "say", lambda _, text: said.append(text))
+    monkeypatch.setattr(recorded, "BASELINES", tmp_path)
+    sizes = {"config": "small", "config_digest": preset("small").replace(list_words=512).digest()}
+    record = sizes | {"build": {"device": "25k", "timing_met": True}}
+    (tmp_path / "build-small.json").write_text(json.dumps(record))
+    assert refused(monkeypatch, capsys, "build", "--out", tmp_path) == (
+        "--config must name one: none is recorded as routed for ulx3s-25f or a smaller device"
+    )
+    assert [text.partition(":")[0] for text in said] == ["the recorded build of small is left out"]
 
 
 @pytest.mark.parametrize("equal", [(True, True), (False, True), (True, False)])

@@ -15,15 +15,17 @@ from tests.fpga.tools import quick_tools
 def records(tmp_path, monkeypatch):
     monkeypatch.setattr(recorded, "BASELINES", tmp_path)
 
-    def record(name, config, device, fmax, met=True):
+    def record(name, config, device, fmax, met=True, digest=None):
         built = {"device": device, "fmax_mhz": fmax, "timing_met": met}
-        (tmp_path / f"build-{name}.json").write_text(json.dumps({"config": config, "build": built}))
+        sizes = {"config": config, "config_digest": digest or preset(config).digest()}
+        (tmp_path / f"build-{name}.json").write_text(json.dumps(sizes | {"build": built}))
 
     record("single", "single", "25k", 83.0)
     record("small", "small", "25k", 85.0)
     record("c", "small-85f", "85k", 82.0)
     record("d", "base-85f", "85k", 87.0)
     record("e", "base", "45k", 40.0, met=False)
+    return record
 
 
 @pytest.mark.parametrize(
@@ -39,11 +41,33 @@ def test_builds_for_no_larger_device_and_fast_enough_the_largest_first(records, 
     found = recorded_builds(replace(BOARDS["ulx3s-25f"], device=device))
     assert [each.config for each in found] == expected
     report = {"device": "25k", "fmax_mhz": 85.0, "timing_met": True}
-    assert RecordedBuild(config="small", report=report) in found
-    assert [recorded_build(name) for name in ("small", "medium-85f")] == [
-        RecordedBuild(config="small", report=report),
-        None,
-    ]
+    small = RecordedBuild(config="small", config_digest=preset("small").digest(), report=report)
+    assert small in found
+    assert [recorded_build(name) for name in ("small", "medium-85f")] == [small, None]
+
+
+def test_a_build_of_other_sizes_than_the_config_has_now_is_left_out(records):
+    now, then = preset("small").digest(), preset("small").replace(list_words=512).digest()
+    records("small", "small", "25k", 85.0, digest=then)
+    records("gone", "smallest", "25k", 85.0, digest=then)
+    records("slow", "small", "25k", 40.0, digest=then, met=False)
+    said = []
+    assert [each.config for each in recorded_builds(BOARDS["ulx3s-25f"], said.append)] == ["single"]
+    assert recorded_build("small") is None
+    gone, changed = said
+    assert gone.startswith("the recorded build of smallest is left out: config must be one of tiny, single, ")
+    assert changed == (
+        "the recorded build of small is left out: the config's sizes have changed since, "
+        f"so that its digest must be {now[:16]}, not {then[:16]}; build it again"
+    )
+
+
+def test_a_build_from_before_digests_were_recorded_counts(records):
+    path = recorded.BASELINES / "build-small.json"
+    record = json.loads(path.read_text())
+    del record["config_digest"]
+    path.write_text(json.dumps(record))
+    assert recorded_build("small").config_digest is None
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=lambda board: board.name)

@@ -143,7 +143,8 @@ def test_latency_and_claims_of_networks(found, tmp_path, monkeypatch):
     """
     monkeypatch.setattr(recorded, "BASELINES", tmp_path)
     monkeypatch.setattr(methods, "FOLDER", tmp_path)
-    (tmp_path / "build-small.json").write_text(json.dumps({"build": {"fmax_mhz": 90.0, "clock_mhz": 80.0}}))
+    record = {"config": "small", "build": {"fmax_mhz": 90.0, "clock_mhz": 80.0}}
+    (tmp_path / "build-small.json").write_text(json.dumps(record))
     cycles = {"routed_cycles": 6400.0, "routed_worst": 8000, "routed_bound": 160_000, "routed_back_to_back": 6480.0}
     entry = found["networks"][0] | {"dataset": "fashion-mnist", **cycles}
     configs = {"small": ["80 / 100 / 2,000", "375 (link)"], "base": ["-", "-"]}

@@ -18,8 +18,8 @@ from offramp.report.device_families import families_markdown
 from offramp.report.documented import documented_charts
 from offramp.report.headline import headline_markdown
 from offramp.report.layouts import program_page
-from offramp.report.methods import networks_markdown
 from offramp.report.published import comparison_markdown
+from offramp.report.zoo_tables import networks_markdown
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -48,7 +48,7 @@ def zoo(
     from models.zoo import PREFIX, entries, entry
     from offramp import stages
     from offramp.measure import zoo_figures as measured
-    from offramp.report import methods
+    from offramp.report import zoo_tables
 
     if add is not None and measure is not None:
         raise ValueError(f"--add {add} and --measure {measure} can't be given together")
@@ -69,6 +69,7 @@ def zoo(
                 chosen = None if timing else sample
                 measured.measure(known.name, source, config=config, sample=chosen, progress=step)
     found = [asdict(entry) for entry in entries()]
-    results().print(methods.networks(found))
+    for part in (zoo_tables.networks(found), *zoo_tables.on_configs(found)):
+        results().print(part, "")
     finish("zoo", seed, json, {"networks": found})
     next_step(f"offramp simulate {PREFIX}{found[0]['name']}")

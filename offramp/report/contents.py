@@ -17,15 +17,17 @@ _KINDS = {"trained": "trained network", "compressed": "compressed network"}
 def contents(found: dict[str, Any]) -> Group:
     """Tables of :func:`offramp.inspect.describe` or :func:`offramp.inspect.program_dict`."""
     rows = [("kind", _KINDS.get(found["kind"], found["kind"]))] if "kind" in found else []
-    rows += [(name, str(found[name])) for name in ("data", "seed") if name in found]
-    if found.get("kind") == "network of the zoo":
-        from offramp.report.methods import network_facts
-
-        rows += network_facts(found)
     parts: list[RenderableType] = []
+    if found.get("kind") == "network of the zoo":
+        from offramp.report.zoo_tables import network_facts
+
+        facts, taken = network_facts(found)
+        rows, parts = rows + facts, [taken]
+    else:
+        rows += [(name, str(found[name])) for name in ("data", "seed") if name in found]
     if "network" in found:
         rows += _network(found["network"])
-        parts = [Columns(*_layers(found["network"])), Columns(*_exits(found["network"]))]
+        parts += [Columns(*_layers(found["network"])), Columns(*_exits(found["network"]))]
     if "memories" in found:
         rows += _program(found)
         parts.append(Columns(*_memories(found["memories"])))

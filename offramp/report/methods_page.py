@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from offramp.report import methods
+from offramp.report import methods, zoo_tables
 from offramp.report.plots.chart import Chart
 from offramp.report.plots.claims import attacked_networks, claims_held
 from offramp.report.plots.tradeoffs import accuracy_against_cycles
@@ -14,7 +14,7 @@ __all__ = ["methods_sections", "zoo_sections"]
 
 def zoo_sections(networks: list[dict[str, Any]]) -> list[Section]:
     """The zoo's networks (:class:`models.zoo.ZooEntry`)."""
-    clock = methods.pll_clock(networks)
+    clock = zoo_tables.pll_clock(networks)
     return [
         Section(
             title="Networks",
@@ -22,11 +22,11 @@ def zoo_sections(networks: list[dict[str, Any]]) -> list[Section]:
                 *_each(networks, lambda data: accuracy_against_cycles(networks, data, clock)),
                 *_each(networks, lambda data: attacked_networks(networks, data)),
             ),
-            tables=(methods.networks(networks),),
+            tables=(zoo_tables.networks(networks), *zoo_tables.on_configs(networks)),
             note="Accuracies are of the whole test set, but for those of the first images that were attacked at 8/255: "
             "clean, under PGD-20, and under all attacks in turn (models.attacks.robustness). Active activations are "
-            "multiplied. Latency and images/s are those of the recorded bitstream, at its PLL's clock and over its "
-            "serial link; in brackets which of the two is the limit. Products have two nonzero factors and are a "
+            "multiplied. Images/s are those over the bitstream's serial link; in brackets whether core or link is the "
+            "limit. Products have two nonzero factors and are a "
             "share of the dense multiply-accumulates without early exits.",
         )
     ]

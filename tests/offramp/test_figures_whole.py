@@ -60,11 +60,11 @@ UNSHOWN = {
     "exit_share",
 }
 #: The same, of single cases, by what their places look like.
-_OF_NETWORKS = r"/(first|images|eps|accuracy_first|multiply_accumulates|flagged|routed_\w+)$"
+_OF_NETWORKS = r"/(first|images|eps|accuracy_first|multiply_accumulates|flagged)$"
 UNSHOWN_OF = {
     "bench": "/(products|memory|partition|first_cycles|simulated_cycles_per_second)",
     "demo": r"^/(?!inputs/\w+/(images|accuracy|cycles)|robustness|build/(fmax_mhz|logic|flip_flops|block_rams))",
-    "info of the zoo": r"/(first|eps|accuracy_first|routed_\w+)$",
+    "info of the zoo": r"/(first|eps|accuracy_first)$",
     "zoo": _OF_NETWORKS,
     "report": rf"^/methods/\w+/(figures|accelerator)/|{_OF_NETWORKS}",
 }

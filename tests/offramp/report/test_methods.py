@@ -5,7 +5,6 @@ from html import unescape
 import pytest
 from rich.console import Console
 
-from offramp.measure import recorded
 from offramp.report import html, methods
 from offramp.report.methods_page import methods_sections
 from offramp.report.section import Page
@@ -110,48 +109,3 @@ def test_incomplete_results_are_refused(tmp_path):
 
 def test_committed_results_are_complete():
     methods.collect()
-
-
-def test_every_network_that_fits_has_a_latency_and_a_throughput():
-    lines = methods.networks_markdown(methods.collect()["networks"]).splitlines()[2:]
-    shown = {line.strip("| ").split(" | ")[0]: line.rsplit(" | ", 3)[1:3] for line in lines}
-    assert [name for name, found in shown.items() if found == ["-", "-"]] == ["resnet8-lean-dense"]
-    for name, (latency, throughput) in shown.items():
-        if name == "resnet8-lean-dense":
-            continue
-        mean, worst, bound = latency.replace(",", "").split(" / ")
-        assert int(mean) > 0
-        assert (worst, bound) == ("-", "-") or int(mean) < int(worst) <= int(bound)
-        assert throughput.endswith((" (link)", " (core)"))
-
-
-def test_claims_name_the_data_they_were_checked_on():
-    """Whatever the data of the network in whose row they stand."""
-    found = methods.collect()
-    for line in methods.networks_markdown(found["networks"]).splitlines()[2:]:
-        name, *_, claims = line.strip("| ").split(" | ")
-        result = found["methods"].get(name.replace("-", "_"))
-        assert claims.endswith(f" on {result['dataset']}") if result else claims == "-"
-        if result:
-            assert f"--data {result['dataset']}" in result["command"] or "--data" not in result["command"]
-
-
-def test_latency_and_claims_of_networks(found, tmp_path, monkeypatch):
-    """At the clock of the built config's PLL and over its link, if built; claims of the replication of that name.
-
-    An image of 28 x 28 codes and what belongs to it are 200 words of 40 bits: the link takes 2,667 µs for it.
-    """
-    monkeypatch.setattr(recorded, "BASELINES", tmp_path)
-    monkeypatch.setattr(methods, "FOLDER", tmp_path)
-    record = {"config": "small", "build": {"fmax_mhz": 90.0, "clock_mhz": 80.0}}
-    (tmp_path / "build-small.json").write_text(json.dumps(record))
-    cycles = {"routed_cycles": 6400.0, "routed_worst": 8000, "routed_bound": 160_000, "routed_back_to_back": 6480.0}
-    entry = found["networks"][0] | {"dataset": "fashion-mnist", **cycles}
-    configs = {"small": ["80 / 100 / 2,000", "375 (link)"], "base": ["-", "-"]}
-    lines = methods.networks_markdown(
-        [entry | {"name": name, "routed": config} for config in configs for name in ("gap", "other")]
-    ).splitlines()[2:]
-    ends = [line.rsplit(" | ", 3)[1:] for line in lines]
-    assert ends == [
-        [*delivered, claims] for delivered in configs.values() for claims in ("1 of 2 on fashion-mnist |", "- |")
-    ]

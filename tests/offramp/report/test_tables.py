@@ -4,7 +4,8 @@ import re
 import pytest
 from rich.console import Console
 
-from offramp.report import bench_tables, demo_tables, methods, tables
+from offramp.report import bench_tables, demo_tables, methods, tables, zoo_tables
+from offramp.report.columns import Columns
 from offramp.result_file import read_json
 
 WIDTHS = [60, 80, 100, 200]
@@ -41,8 +42,11 @@ def test_the_tables_of_the_bench_show_every_figure(width):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_tables_of_zoo_and_methods_show_every_figure(width):
     found = methods.collect()
-    rows = [[*row[:1], *row[2:]] for row in methods._network_rows(found["networks"])]
-    check(methods.networks(found["networks"]), rows, width)
+    networks = [zoo_tables._network_row(entry) for entry in found["networks"]]
+    check(zoo_tables.networks(found["networks"]), [[*row[:1], *row[2:]] for row in networks], width)
+    for title, head, rows in zoo_tables._cycle_tables(found["networks"]):
+        check(Columns(head, rows), rows, width)
+        assert title in zoo_tables.on_configs(found["networks"])
     check(methods.accelerator(found["methods"]), methods._accelerator_rows(found["methods"]), width)
     check(methods.balance(found["methods"]), methods._balance_rows(found["methods"]), width)
     check(methods.claims(found["methods"]), [row[4:] for row in methods._claim_rows(found["methods"])], width)

@@ -1,5 +1,7 @@
 """The command that says what is different."""
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,7 +21,10 @@ def diff(
     first: Annotated[str, typer.Argument(metavar="A", help=_WHAT)],
     second: Annotated[str, typer.Argument(metavar="B", help="The same, to compare it with.")],
     config: Annotated[
-        str | None, typer.Option(help="Of models: config they are compiled for.", show_default="their own")
+        str | None,
+        typer.Option(
+            help="Of models: config they are compiled for.", show_default="their own", callback=options.checked_config
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Of models: images they are measured on.", show_default="their own data set's")
@@ -29,12 +34,32 @@ def diff(
     json: options.Json = None,
 ) -> None:
     """Say what is different between two results, configs or models: accuracy, cycles, memories, by layer."""
-    from offramp.difference import changes, described
-    from offramp.report.tables import differences
+    from offramp.difference import MODEL, changes, described, sort_of_both
 
-    with Terminal().stage("compare"):
-        found = changes(*(described(what, config, data, data_dir, seed) for what in (first, second)))
-    results().print(differences(first, second, found) if found else "nothing is different")
-    listed = [{"what": name, "first": one, "second": other} for name, one, other in found]
-    finish("diff", seed, json, {"first": first, "second": second, "changes": listed})
-    next_step(f"offramp info {first}" if not first.endswith(".json") else f"offramp diff {second} {first}")
+    sort = sort_of_both(first, second)
+    for option, value in (("--config", config), ("--data", data)):
+        if value is not None and sort != MODEL:
+            raise ValueError(f"{option} is of models: {first} is {sort}")
+    if sort == MODEL:
+        for what in (first, second):
+            options.checked_file(Path(what))
+    with Terminal().stage("compare") as step:
+        found = changes(*(described(what, config, data, data_dir, seed, step) for what in (first, second)))
+    from offramp.report.difference_tables import difference_tables
+
+    for number, part in enumerate(difference_tables(first, second, found) or ["nothing is different"]):
+        results().print(*[""] * (number > 0), part, sep="\n")
+    finish("diff", seed, json, {"first": first, "second": second, "changes": list(map(asdict, found))})
+    next_step(_next(sort, second))
+
+
+def _next(sort: str, second: str) -> str:
+    """What one does with the second of what was compared."""
+    from offramp.difference import CONFIG, RESULT
+    from offramp.kinds import NEXT, kind_of
+
+    if sort == RESULT:
+        return f"offramp report {second}"
+    if sort == CONFIG:
+        return f"offramp compile MODEL --config {second}"
+    return f"{NEXT[kind_of(Path(second))]} {second}"

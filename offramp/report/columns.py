@@ -102,4 +102,4 @@ class Columns:
 
 
 def _is_figure(text: str) -> bool:
-    return text[:1] in "-+0123456789"
+    return text[:1] in "-+=0123456789"

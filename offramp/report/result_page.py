@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from offramp.difference import Change
 from offramp.kinds import said_of
 from offramp.report import bench_tables, board_tables, tables
 from offramp.report.contents import contents
 from offramp.report.demo_page import demo_page, layers_section
+from offramp.report.difference_tables import difference_tables
 from offramp.report.explanation import explained
 from offramp.report.methods_page import methods_sections, zoo_sections
 from offramp.report.plots.changes import largest_changes
@@ -149,10 +151,10 @@ def _benched(result: dict[str, Any]) -> list[Section]:
 
 
 def _compared(result: dict[str, Any]) -> list[Section]:
-    changes = [(each["what"], each["first"], each["second"]) for each in result["changes"]]
-    chart = largest_changes(result["changes"])
-    shown = tables.differences(result["first"], result["second"], changes) if changes else "nothing is different"
-    return [Section(title="What is different", charts=() if chart is None else (chart,), tables=(shown,))]
+    changes = [Change(**each) for each in result["changes"]]
+    chart = largest_changes(changes)
+    shown = difference_tables(result["first"], result["second"], changes) or ["nothing is different"]
+    return [Section(title="What is different", charts=() if chart is None else (chart,), tables=tuple(shown))]
 
 
 def _told(*names: str) -> Callable[[dict[str, Any]], list[Section]]:

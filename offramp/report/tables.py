@@ -15,7 +15,6 @@ __all__ = [
     "board_rows",
     "build_rows",
     "decision_rows",
-    "differences",
     "equality",
     "evaluation_rows",
     "extension",
@@ -244,28 +243,6 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("exits", ", ".join(percent(share) for share in result["exit_share"])),
         *decision_rows(result.get("decisions", {})),
     ]
-
-
-def differences(first: str, second: str, found: list[tuple[str, Any, Any]]) -> Columns:
-    """What two results, configs or models differ in (:func:`offramp.difference.changes`), and by how much."""
-    rows = [[name, _shown(one), _shown(other), _change(one, other)] for name, one, other in found]
-    return Columns(["what", first, second, "change, %"], rows)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool | str) or value is None:
-        return "-" if value is None else str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
-
-
-def _change(one: Any, other: Any) -> str:
-    """From the first to the second, in percent; a dash where that means nothing, or is beyond a float."""
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in (one, other)) or not one:
-        return "-"
-    try:
-        return f"{100 * (other - one) / abs(one):+,.1f}"
-    except OverflowError:
-        return "-"
 
 
 def extension(networks: dict[str, dict[str, Any]]) -> Columns:

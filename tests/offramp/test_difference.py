@@ -3,9 +3,9 @@ import json
 import pytest
 
 from offramp import stages
-from offramp.difference import changes, described
+from offramp.difference import Change, changes, described, sort_of_both
 from offramp.result_file import SCHEMA
-from tests.offramp.command_line import run
+from tests.offramp.command_line import refused, run
 
 
 def test_equal_things_have_no_differences(small):
@@ -17,17 +17,22 @@ def test_equal_things_have_no_differences(small):
 
 def test_configs_differ_in_their_sizes():
     found = changes(*(described(name, None, None, None, 0) for name in ("base", "base,lanes=1,loader=2")))
-    assert found == [("lanes", 2, 1), ("loader", 0, 2)]
+    assert found == [
+        Change(table="", row="", what="lanes", first=2, second=1),
+        Change(table="", row="", what="loader", first=0, second=2),
+    ]
 
 
 def test_models_are_measured_on_the_same_images():
     first, second = (described(name, "single", None, None, 0) for name in ("zoo:digits-dense", "zoo:digits"))
-    found = {name: (one, other) for name, one, other in changes(first, second)}
-    before, after = found["cycles mean"]
+    found = {(each.table, each.row, each.what): (each.first, each.second) for each in changes(first, second)}
+    before, after = found["", "", "cycles mean"]
     assert before > after
-    assert found["network nonzero_weights"][0] > found["network nonzero_weights"][1]
-    assert any(name.startswith("layers ") and name.endswith(" cycles") for name in found)
-    assert "config" not in found
+    assert found["", "", "network nonzero_weights"][0] > found["", "", "network nonzero_weights"][1]
+    assert found["layers", "early.first.conv", "cycles"][0] > found["layers", "early.first.conv", "cycles"][1]
+    assert found["network layers", "branch_head.linear", "output"] == (None, "1x1x10")
+    assert ("memories", "lists", "used") in found
+    assert ("", "", "config") not in found
 
 
 def test_results_are_compared_by_name(tmp_path):
@@ -40,8 +45,8 @@ def test_results_are_compared_by_name(tmp_path):
     assert "-20.0" in output
     found = json.loads((tmp_path / "d.json").read_text())["changes"]
     assert found == [
-        {"what": "rows a cycles", "first": 100.0, "second": 80.0},
-        {"what": "seed", "first": 0, "second": 1},
+        {"table": "rows", "row": "a", "what": "cycles", "first": 100.0, "second": 80.0},
+        {"table": "", "row": "", "what": "seed", "first": 0, "second": 1},
     ]
     assert "nothing is different" in run("diff", tmp_path / "1.json", tmp_path / "1.json")[0]
 
@@ -66,3 +71,33 @@ def test_what_is_nothing_of_these_is_refused(tmp_path):
         described(str(tmp_path / "gone.json"), None, None, None, 0)
     with pytest.raises(ValueError, match="each of the sizes"):
         described("base,size=3", None, None, None, 0)
+
+
+def test_things_of_two_sorts_are_not_compared(tmp_path, monkeypatch, capsys):
+    with pytest.raises(
+        ValueError,
+        match=r"^diff compares two models, two configs or two results: base is a config, zoo:digits a model$",
+    ):
+        sort_of_both("base", "zoo:digits")
+    for name, command in (("1.json", "simulate"), ("2.json", "bench")):
+        (tmp_path / name).write_text(json.dumps({"command": command}))
+    said = refused(monkeypatch, capsys, "diff", tmp_path / "1.json", tmp_path / "2.json")
+    assert said == "diff compares results of one command, not of simulate and bench"
+
+
+@pytest.mark.parametrize("option", ["--config", "--data"])
+def test_options_of_models_are_not_for_configs(option, monkeypatch, capsys):
+    said = refused(monkeypatch, capsys, "diff", "base", "small", option, "base")
+    assert said == f"{option} is of models: base is a config"
+
+
+def test_the_next_step_fits_what_was_compared(tmp_path):
+    (tmp_path / "1.json").write_text(json.dumps({"command": "bench", "cycles": 1}))
+    for (first, second), following in {
+        ("tiny", "single,lanes=2"): "compile MODEL --config single,lanes=2",
+        (tmp_path / "1.json", tmp_path / "1.json"): f"report {tmp_path}/1.json",
+        ("zoo:digits", "zoo:digits-dense"): "simulate zoo:digits-dense",
+    }.items():
+        output, code = run("diff", first, second)
+        assert code == 0
+        assert output.splitlines()[-1] == f"next: offramp {following}"

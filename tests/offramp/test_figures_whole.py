@@ -131,6 +131,7 @@ def ready(small, finished, extended, tmp_path, monkeypatch):
             "info of the zoo": ("info", "zoo:resnet8-sparse"),
             "disasm": ("disasm", program),
             "diff": ("diff", "tiny", "single,lanes=2"),
+            "diff of networks": ("diff", "zoo:digits", "zoo:digits-dense"),
             "clean": ("clean",),
             "demo": ("demo", *out),
             "zoo": ("zoo",),
@@ -158,6 +159,7 @@ CASES = [
         "clean",
     ),
     *("info of a compressed network", "info of a trained network", "info of the zoo", "demo", "zoo", "report"),
+    "diff of networks",
 ]
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from offramp.difference import Change
 from offramp.report.plots.chart import COLOURS, Chart, PlotTable, blank
 
 __all__ = ["largest_changes"]
@@ -12,18 +13,18 @@ __all__ = ["largest_changes"]
 _MOST = 24
 
 
-def largest_changes(changes: list[dict[str, Any]]) -> Chart | None:
+def largest_changes(changes: list[Change]) -> Chart | None:
     """The figures that changed most, in percent of the first; None where no figure changed.
 
     Parameters
     ----------
-    changes : list of dict
-        ``what``, ``first``, ``second``, as ``offramp diff`` writes them.
+    changes : list of Change
+        As ``offramp diff`` finds them.
     """
     rows = [
-        (change["what"], change["first"], change["second"], 100 * (change["second"] / change["first"] - 1))
+        (f"{change.row} {change.figure}".strip(), change.first, change.second, 100 * (change.second / change.first - 1))
         for change in changes
-        if all(_is_number(change[which]) for which in ("first", "second")) and change["first"]
+        if all(_is_number(value) for value in (change.first, change.second)) and change.first
     ]
     rows.sort(key=lambda row: -abs(row[-1]))
     if not rows:

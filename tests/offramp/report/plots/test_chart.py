@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.text import Text
 
 from models.zoo import entries
+from offramp.difference import Change
 from offramp.report import methods
 from offramp.report.plots import (
     changes,
@@ -57,11 +58,14 @@ EPOCHS = {
     "quantize": [{"loss": 0.01 * n} for n in range(4)],
 }
 CHANGES = [
-    {"what": "cycles mean", "first": 100.0, "second": 150.0},
-    {"what": "memories lists used", "first": 2000, "second": 1000},
-    {"what": "config", "first": "single", "second": "tiny"},
-    {"what": "layers stem.conv loss dispatch", "first": 0, "second": 3},
-    {"what": "timing met", "first": True, "second": False},
+    Change(table=table, row=row, what=what, first=first, second=second)
+    for table, row, what, first, second in (
+        ("", "", "cycles mean", 100.0, 150.0),
+        ("memories", "lists", "used", 2000, 1000),
+        ("", "", "config", "single", "tiny"),
+        ("layers", "stem.conv", "loss dispatch", 0, 3),
+        ("", "", "timing met", True, False),
+    )
 ]
 LAYERS = [layer | {"jobs": layer["products"] / (2 + 3 * n)} for n, layer in enumerate(BENCH["rows"][2]["layers"])]
 TIMES = [
@@ -236,6 +240,7 @@ def test_figures_of_figures():
     works = [row for row in timeline.timeline(TIMES).data.rows if row[2] == "works"]
     assert works[1] == ("block0.first.conv", 1, "works", 10, 710)
     changed = changes.largest_changes(CHANGES)
+    assert changed.data["what"] == ["cycles, mean", "lists used words"]
     assert changed.data["change, %"] == [50.0, -50.0]
     assert changes.largest_changes(CHANGES[2:]) is None
     low, high = interval(0.5, 100)

@@ -5,6 +5,7 @@ import re
 import struct
 import zlib
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,19 @@ from hw.program.protocol import Memory, memory_depths
 from tests.hw.networks import runnable
 
 CONFIG = preset("tiny").replace(accumulator_bits=32)
-PROGRAM = compile_network(runnable(), CONFIG)
-#: The same network in several cores.
-SPLIT = compile_network(runnable(), CONFIG.replace(cores=2, pes=8))
+
+
+@cache
+def program(cores: int = 1) -> Program:
+    """A network with all kinds of layers, in so many cores."""
+    return compile_network(runnable(), CONFIG if cores == 1 else CONFIG.replace(cores=cores, pes=8))
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory) -> Path:
     """A good program file."""
     place = tmp_path_factory.mktemp("program") / "net.offramp"
-    PROGRAM.save(place)
+    program().save(place)
     return place
 
 
@@ -46,16 +50,16 @@ def refusal(path: Path) -> str:
 
 def manifest() -> dict[str, Any]:
     return {
-        "config": asdict(PROGRAM.config),
-        "config_digest": PROGRAM.config.digest(),
-        "network": PROGRAM.network.to_dict(),
-        "commands": [command.to_dict() for command in PROGRAM.commands],
+        "config": asdict(program().config),
+        "config_digest": program().config.digest(),
+        "network": program().network.to_dict(),
+        "commands": [command.to_dict() for command in program().commands],
     }
 
 
 def arrays() -> dict[str, np.ndarray]:
-    found = {f"network/{name}": array for name, array in PROGRAM.network.arrays()}
-    return found | {f"images/{name}": image for name, image in PROGRAM.images.items()}
+    found = {f"network/{name}": array for name, array in program().network.arrays()}
+    return found | {f"images/{name}": image for name, image in program().images.items()}
 
 
 def rewritten(folder: Path, description: Any, images: dict[str, np.ndarray]) -> str:
@@ -68,12 +72,12 @@ def rewritten(folder: Path, description: Any, images: dict[str, np.ndarray]) -> 
 def test_what_is_saved_is_loaded(path):
     found = load(path, CONFIG)
     assert found.config == CONFIG
-    assert found.commands == PROGRAM.commands
-    assert found.network.to_dict() == PROGRAM.network.to_dict()
-    for name, array in PROGRAM.network.arrays():
+    assert found.commands == program().commands
+    assert found.network.to_dict() == program().network.to_dict()
+    for name, array in program().network.arrays():
         np.testing.assert_array_equal(dict(found.network.arrays())[name], array, strict=True)
-    assert found.images.keys() == PROGRAM.images.keys()
-    for name, image in PROGRAM.images.items():
+    assert found.images.keys() == program().images.keys()
+    for name, image in program().images.items():
         np.testing.assert_array_equal(found.images[name], image, strict=True)
 
 
@@ -185,7 +189,8 @@ def edit(description: Any, place: tuple, value: Any) -> Any:
     return changed
 
 
-SUM = next(n for n, c in enumerate(PROGRAM.commands) if c.tensor == "sum")
+#: Number of the command of the addition.
+SUM = 3
 
 
 @pytest.mark.parametrize(
@@ -235,12 +240,13 @@ SUM = next(n for n, c in enumerate(PROGRAM.commands) if c.tensor == "sum")
     ],
 )
 def test_a_description_of_another_network_is_refused(tmp_path, place, value, message):
+    assert program().commands[SUM].tensor == "sum"
     assert re.fullmatch(message, rewritten(tmp_path, edit(manifest(), place, value), arrays()))
 
 
 def test_a_program_of_other_layers_is_refused():
     with pytest.raises(ValueError, match=r"^program image holds 7 layers, its description 6$"):
-        replace(PROGRAM, commands=PROGRAM.commands[1:])
+        replace(program(), commands=program().commands[1:])
 
 
 def places(value: Any, here: tuple = ()) -> list[tuple]:
@@ -249,7 +255,6 @@ def places(value: Any, here: tuple = ()) -> list[tuple]:
     return [place for key, item in inner for place in [(*here, key), *places(item, (*here, key))]]
 
 
-PLACES = places(json.loads(json.dumps(manifest())))
 ABSURD = [
     None, True, -1, 0, 1, 2, 1 << 31, 1 << 64, 10**400, 0.5, -0.0, float("inf"), float("nan"), "", "input", "\ud800",
     "../etc", [], [[]], {}, {"a": 1}, [None] * 3, [1] * 4, [10**30, 1, 1],
@@ -261,8 +266,9 @@ ABSURD = [
 def test_hostile_descriptions_are_refused_or_run(tmp_path, data):
     """Whatever stands in a checksummed description: a sentence, or a program whose timing can be computed."""
     description = json.loads(json.dumps(manifest()))
+    anywhere = st.sampled_from(places(description))
     for _ in range(data.draw(st.integers(1, 2))):
-        place = data.draw(st.sampled_from(PLACES))
+        place = data.draw(anywhere)
         value = data.draw(st.sampled_from(ABSURD))
         try:
             description = edit(description, place, value)
@@ -299,27 +305,27 @@ def container_with(text: bytes) -> bytes:
 
 
 def test_sizes_are_those_of_the_images():
-    sizes = PROGRAM.size_words()
-    assert sizes["program"] == (len(PROGRAM.images["program"]), 256)
-    assert sizes["layers"] == (PROGRAM.images["layers"].shape[1], 512)
-    assert sizes["lists"] == (PROGRAM.images["lists"].shape[1], 2048)
-    assert sizes["bias"] == sizes["multiplier"] == sizes["shift"] == (PROGRAM.images["bias"].shape[1], 256)
+    sizes = program().size_words()
+    assert sizes["program"] == (len(program().images["program"]), 256)
+    assert sizes["layers"] == (program().images["layers"].shape[1], 512)
+    assert sizes["lists"] == (program().images["lists"].shape[1], 2048)
+    assert sizes["bias"] == sizes["multiplier"] == sizes["shift"] == (program().images["bias"].shape[1], 256)
 
 
 def test_writes_fill_every_memory():
-    writes = {(memory, core): words for memory, core, words in SPLIT.writes()}
-    assert len(writes) == len(SPLIT.writes())
-    cores = {(memory, core) for memory in memory_depths(SPLIT.config) for core in range(2)}
+    writes = {(memory, core): words for memory, core, words in program(2).writes()}
+    assert len(writes) == len(program(2).writes())
+    cores = {(memory, core) for memory in memory_depths(program(2).config) for core in range(2)}
     assert writes.keys() == cores - {(Memory.PROGRAM.value, 1)}
-    np.testing.assert_array_equal(writes[Memory.PROGRAM.value, 0], SPLIT.images["program"])
-    np.testing.assert_array_equal(writes[Memory.LISTS.value + 3, 1], SPLIT.images["lists"][8 + 3])
-    np.testing.assert_array_equal(writes[Memory.LAYERS.value, 1], SPLIT.images["layers"][1])
+    np.testing.assert_array_equal(writes[Memory.PROGRAM.value, 0], program(2).images["program"])
+    np.testing.assert_array_equal(writes[Memory.LISTS.value + 3, 1], program(2).images["lists"][8 + 3])
+    np.testing.assert_array_equal(writes[Memory.LAYERS.value, 1], program(2).images["layers"][1])
     for first, name in enumerate(("multiplier", "shift")):
-        np.testing.assert_array_equal(writes[Memory.SCALE.value, 0][first::2], SPLIT.images[name][0])
+        np.testing.assert_array_equal(writes[Memory.SCALE.value, 0][first::2], program(2).images[name][0])
 
 
 def test_the_checksum_is_that_of_all_bytes_together():
-    payloads = [words for *_, words in PROGRAM.writes()]
+    payloads = [words for *_, words in program().writes()]
     assert Program.checksum(payloads) == zlib.crc32(b"".join(words.astype("<u4").tobytes() for words in payloads))
     assert Program.checksum([np.frombuffer(b"1234", dtype="<u4"), np.frombuffer(b"5678", dtype="<u4")]) == zlib.crc32(
         b"12345678"

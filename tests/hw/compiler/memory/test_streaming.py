@@ -1,6 +1,7 @@
 """Programs whose lists are read during the run, and what is refused of them."""
 
 import re
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -19,7 +20,7 @@ from hw.program.list_memory import ListMemory
 from hw.program.program import Program, load
 from hw.rules import ShortageError
 from models.integer import golden
-from tests.hw.changes import Changes
+from tests.hw.changes import Changes, Images
 from tests.hw.machine import Machine
 from tests.random_networks import random_codes, random_network
 
@@ -142,68 +143,94 @@ def test_the_file_keeps_external_memory(tmp_path):
     np.testing.assert_array_equal(found.images["weights"], program.images["weights"])
 
 
-GOOD = streaming(6)
-CHANGES = Changes(GOOD)
-CHUNKS = GOOD.decoded.chunks
-TABLE = len(GOOD.images["program"]) - len(CHUNKS) * words_of(Chunk)
-RESIDENT = GOOD.images["lists"].shape[1]
+@cache
+def good() -> Changes:
+    return Changes(streaming(6))
 
 
-def entry(number: int, **fields: int) -> dict[str, np.ndarray]:
-    """Another entry of the chunk table."""
-    chunk = CHUNKS[number]
+def chunks() -> tuple[ListChunk, ...]:
+    return streaming(6).decoded.chunks
+
+
+def entry(number: int, **fields: int) -> Images:
+    """Another entry of the chunk table, with which the program image ends."""
+    chunk, behind = chunks()[number], len(chunks()) - number
     values = {"address": chunk.address, "beats": chunk.beats, "after": chunk.after} | fields
-    return CHANGES.program(TABLE + number * words_of(Chunk), encode(Chunk, **values))
+    return good().program(len(good().images["program"]) - behind * words_of(Chunk), encode(Chunk, **values))
 
 
-def waits(number: int, chunks: int) -> dict[str, np.ndarray]:
+def waits(number: int, count: int) -> Images:
     """A LAYER that waits for another number of chunks."""
-    layer = CHANGES.layers[number]
-    fields = {"op": Opcode.LAYER, "index": layer.index, "target": layer.target, "chunks": chunks}
-    return CHANGES.program(layer.address, encode(Operation, **fields))
+    layer = good().layers[number]
+    fields = {"op": Opcode.LAYER, "index": layer.index, "target": layer.target, "chunks": count}
+    return good().program(layer.address, encode(Operation, **fields))
 
 
-def moved(number: int, address: int) -> dict[str, np.ndarray]:
+def moved(number: int, address: int) -> Images:
     """A chunk that is written elsewhere."""
     segments = [
-        ChunkRows(cores=s.cores, address=address + s.address - CHUNKS[number].segments[0].address, words=s.words)
-        for s in CHUNKS[number].segments
+        ChunkRows(cores=s.cores, address=address + s.address - chunks()[number].segments[0].address, words=s.words)
+        for s in chunks()[number].segments
     ]
-    beats, first = pack_chunk(segments, CONFIG), CHUNKS[number].address
-    assert len(beats) == CHUNKS[number].beats
-    weights = GOOD.images["weights"].copy()
+    beats, first = pack_chunk(segments, CONFIG), chunks()[number].address
+    assert len(beats) == chunks()[number].beats
+    weights = good().images["weights"].copy()
     weights[first : first + len(beats)] = beats
-    return GOOD.images | {"weights": weights}
+    return good().images | {"weights": weights}
 
 
-#: The first layer with a chunk, and the first chunk that overwrites another layer's lists.
-FIRST = next(n for n, layer in enumerate(CHANGES.layers) if layer.chunks)
-LATER = next(n for n, chunk in enumerate(CHUNKS) if chunk.after)
-LAST = len(CHANGES.layers) - 1
+def resident() -> int:
+    """Words of lists that stay."""
+    return good().images["lists"].shape[1]
 
-REFUSALS = {
-    "sooner than its memory is free": (entry(LATER, after=0), r"chunks must be read in an order .*|layer \d+ at .*"),
-    "later than it is needed": (
-        entry(len(CHUNKS) - 1, after=LAST + 1),
-        rf"layer {LAST} at \d+: it waits for a chunk that is read after {LAST + 1} layers, it is number {LAST}",
+
+def first() -> int:
+    """The first layer with a chunk."""
+    return next(n for n, layer in enumerate(good().layers) if layer.chunks)
+
+
+def later() -> int:
+    """The first chunk that overwrites another layer's lists."""
+    return next(n for n, chunk in enumerate(chunks()) if chunk.after)
+
+
+def last() -> int:
+    """The last layer."""
+    return len(good().layers) - 1
+
+
+REFUSALS: dict[str, Callable[[], tuple[Images, str]]] = {
+    "sooner than its memory is free": lambda: (
+        entry(later(), after=0),
+        r"chunks must be read in an order .*|layer \d+ at .*",
     ),
-    "order": (entry(0, after=200), r"chunks must be read in an order in which LAYERs end, not after \[200, .*\]"),
-    "over what stays": (
+    "later than it is needed": lambda: (
+        entry(len(chunks()) - 1, after=last() + 1),
+        rf"layer {last()} at \d+: it waits for a chunk that is read after {last() + 1} layers, it is number {last()}",
+    ),
+    "order": lambda: (
+        entry(0, after=200),
+        r"chunks must be read in an order in which LAYERs end, not after \[200, .*\]",
+    ),
+    "over what stays": lambda: (
         moved(0, 0),
-        rf"chunk 0 must not be written over the {RESIDENT} words of the lists image",
+        rf"chunk 0 must not be written over the {resident()} words of the lists image",
     ),
-    "not waited for": (waits(FIRST, 0), rf"layer {FIRST} at \d+, core 0: list \[\d*\] (is not among|points beyond) .*"),
-    "more than there are": (
-        waits(LAST, len(CHUNKS) + 1),
-        rf"layer {LAST} at \d+: it must wait for \d+ to {len(CHUNKS)} chunks, not {len(CHUNKS) + 1}",
+    "not waited for": lambda: (
+        waits(first(), 0),
+        rf"layer {first()} at \d+, core 0: list \[\d*\] (is not among|points beyond) .*",
     ),
-    "fewer than the layer before": (
-        waits(LAST, 0),
-        rf"layer {LAST} at \d+: it must wait for \d+ to {len(CHUNKS)} chunks, not 0",
+    "more than there are": lambda: (
+        waits(last(), len(chunks()) + 1),
+        rf"layer {last()} at \d+: it must wait for \d+ to {len(chunks())} chunks, not {len(chunks()) + 1}",
     ),
-    "beyond external memory": (entry(0, address=1 << 30), r"chunk 0 must be at least one beat within .*"),
-    "external memory of another kind": (
-        GOOD.images | {"weights": GOOD.images["weights"].astype(np.int32)},
+    "fewer than the layer before": lambda: (
+        waits(last(), 0),
+        rf"layer {last()} at \d+: it must wait for \d+ to {len(chunks())} chunks, not 0",
+    ),
+    "beyond external memory": lambda: (entry(0, address=1 << 30), r"chunk 0 must be at least one beat within .*"),
+    "external memory of another kind": lambda: (
+        good().images | {"weights": good().images["weights"].astype(np.int32)},
         r"weights image must be uint32 of shape .*",
     ),
 }
@@ -211,15 +238,15 @@ REFUSALS = {
 
 @pytest.mark.parametrize("name", REFUSALS)
 def test_programs_that_would_do_harm_are_refused(name):
-    images, message = REFUSALS[name]
+    images, message = REFUSALS[name]()
     with pytest.raises(ValueError, match=f"^{message}$"):
         check_images(images, CONFIG)
 
 
 def test_chunks_need_a_loader():
-    message = f"chunks need a config with a loader; this program has {len(CHUNKS)}"
+    message = f"chunks need a config with a loader; this program has {len(chunks())}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        check_images(GOOD.images, CONFIG.replace(loader=0))
+        check_images(good().images, CONFIG.replace(loader=0))
 
 
 def test_what_a_list_memory_holds():

@@ -1,6 +1,7 @@
 """Commands that say of their instructions what isn't so, and descriptions that aren't a layer's."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from hw.program.isa import NEVER, Header, LayerDescription
 from hw.program.program import Program
 from tests.hw.networks import runnable
 
-#: In two cores.
-SPLIT = compile_network(runnable(), preset("tiny").replace(accumulator_bits=32, cores=2, pes=8))
+
+@cache
+def split() -> Program:
+    """A program of two cores."""
+    return compile_network(runnable(), preset("tiny").replace(accumulator_bits=32, cores=2, pes=8))
 
 
 def with_layer(program: Program, core: int, number: int, **parts: dict[str, int]) -> dict[str, np.ndarray]:
@@ -38,30 +42,30 @@ def with_layer(program: Program, core: int, number: int, **parts: dict[str, int]
     ],
 )
 def test_another_partition_than_the_instructions_is_refused(place, value, message):
-    command = SPLIT.commands[0]
+    command = split().commands[0]
     assert (command.bands, command.groups) == (2, 1)
     changed = replace(command, **dict(zip(place, value if len(place) > 1 else (value,), strict=True)))
     with pytest.raises(ValueError, match=f"^{message}$"):
-        replace(SPLIT, commands=(changed, *SPLIT.commands[1:]))
+        replace(split(), commands=(changed, *split().commands[1:]))
 
 
 def test_a_core_with_another_threshold_is_refused():
-    images = with_layer(SPLIT, 1, 0, source={"threshold": 3})
+    images = with_layer(split(), 1, 0, source={"threshold": 3})
     with pytest.raises(ValueError, match=r"^command 0: core 1: threshold must be 1, not 3$"):
-        replace(SPLIT, images=images)
+        replace(split(), images=images)
 
 
 def test_a_core_that_reads_another_tensor_is_refused():
     """The image is still where it was: the checks of the images allow to read it."""
-    number = next(n for n, command in enumerate(SPLIT.commands) if command.tensor == "inner")
-    image, stem = SPLIT.decoded.windows[0], SPLIT.decoded.instructions[0].cores[0].window
+    number = next(n for n, command in enumerate(split().commands) if command.tensor == "inner")
+    image, stem = split().decoded.windows[0], split().decoded.instructions[0].cores[0].window
     assert image.bank == stem.bank == 0
-    images = with_layer(SPLIT, 0, number, source={"base": image.base})
-    header = replace(SPLIT.decoded.header, image_free=NEVER)  # and nothing may be written there before the end
+    images = with_layer(split(), 0, number, source={"base": image.base})
+    header = replace(split().decoded.header, image_free=NEVER)  # and nothing may be written there before the end
     images["program"] = np.concatenate([header.pack(), images["program"][words_of(Header) :]])
     images["program"] = images["program"].astype(np.uint32)
     message = (
         rf"command {number}: core 0 reads words -16 to -12 of bank 0, beyond the 12 of bank 0 that it keeps of stem"
     )
     with pytest.raises(ValueError, match=f"^{message}$"):
-        replace(SPLIT, images=images)
+        replace(split(), images=images)

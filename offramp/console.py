@@ -19,6 +19,8 @@ __all__ = ["Terminal", "diverted", "results"]
 _INTERVAL = 5.0  # seconds between lines where bars can't be drawn
 _PATIENCE = 25.0  # seconds after which a line is a sign of life
 _WIDTH = 10_000  # of lines in files and pipes, where nothing says how wide they may be
+#: Columns of a bar, on terminals from so many columns on; of the times beside it.
+_BAR, _WIDE, _TIMES = 24, 100, 30
 
 
 #: Whether tables go to standard error, because a file goes to standard output.
@@ -51,6 +53,11 @@ def results() -> Console:
     plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "stderr": _diverted.get()}
     console = _Results(**plain)
     return console if console.is_terminal else _Results(**plain, width=_WIDTH)
+
+
+def _cut(text: str, room: int) -> str:
+    """A text that fits beside a bar: of a longer one the end, which says what is going on now."""
+    return text if len(text) <= room else f"…{text[len(text) - room + 1 :]}"
 
 
 class Terminal:
@@ -96,21 +103,25 @@ class Terminal:
         )
         from rich.progress import Progress as ProgressBars
 
+        bar = _BAR if self.console.width >= _WIDE else _BAR // 2
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=bar),
             TaskProgressColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
         )
+        room = max(1, self.console.width - bar - _TIMES)
         with ProgressBars(*columns, console=self.console, transient=True) as progress:
-            task = progress.add_task(name, total=None)
+            task = progress.add_task(_cut(name, room), total=None)
 
             def step(done: int, total: int, text: str = "") -> None:
-                described = f"{name}: {text}" if text else name
+                described = _cut(f"{name}: {text}" if text else name, room)
                 progress.update(task, completed=done, total=total or None, description=described)
+                if not total:  # which update() takes for the same as before
+                    progress.tasks[0].total = None
 
             yield step
 

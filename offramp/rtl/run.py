@@ -96,10 +96,10 @@ def _resolved(work: Work, conditions: Conditions, source: WeightSource) -> list[
     return [constant_time(program, conditions, source) for program, _ in work]
 
 
-def runs_done(path: Path, total: int) -> tuple[int, int] | None:
+def runs_done(path: Path, total: int, simulator: str) -> tuple[int, int, str] | None:
     """Percent of a run that are done by the number that the simulation keeps writing into a file, and all there are."""
     text = path.read_text().strip() if path.exists() else ""
-    return (round(100 * float(text)), 100 * total) if text else None
+    return (round(100 * float(text)), 100 * total, f"RTL on {simulator}") if text else None
 
 
 def _run(
@@ -109,13 +109,13 @@ def _run(
     # Together, they run back to back as well, behind one more of each program.
     total = sum(len(codes) + (len(codes) + 1 if job.together else 0) for _, codes in job.work)
     waves = waves and waves.placed()
-    if progress is not None:
-        progress(0, 0, f"build for {simulator}")
     directory = build(job.work[0][0].config, simulator, waves=waves is not None, progress=progress)
     folder = Path(tempfile.mkdtemp(dir=runs_folder()))
     job.save(folder)
     try:
-        with watched(lambda: runs_done(folder / PROGRESS, total), "RTL", progress):
+        if progress is not None:
+            progress(0, 0, f"RTL on {simulator}")
+        with watched(lambda: runs_done(folder / PROGRESS, total, simulator), progress):
             run_test(
                 directory,
                 simulator,

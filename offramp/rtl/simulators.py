@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from subprocess import STDOUT
 from tempfile import TemporaryDirectory
@@ -28,7 +29,7 @@ from hw.rtl.verilog import TOP, generate, states
 from models.datasets.sources import Progress
 from offramp.rtl.cache_place import SIMULATORS, cache_root
 from offramp.rtl.readable import Enumeration, readable
-from offramp.rtl.watching import compiled_files, watched
+from offramp.rtl.watching import compiled_files, watched, written_files
 
 __all__ = ["RECORDED", "build", "load_enumerations", "run_test"]
 
@@ -173,7 +174,7 @@ def _runner(simulator: str, library: Path | None = None, progress: Progress | No
     library : Path, optional
         Folder that keeps the objects of Verilator's library from build to build.
     progress : function, optional
-        Called with files compiled, files in all, and what is going on.
+        As :func:`build` calls it.
     """
     found = get_runner(simulator)
 
@@ -183,7 +184,8 @@ def _runner(simulator: str, library: Path | None = None, progress: Progress | No
                 kept = library if Path(command[0]).name == "make" else None
                 if kept is not None:
                     _copy_objects(kept, cwd)
-                with watched(lambda: compiled_files(Path(cwd)), f"build for {simulator}", progress if kept else None):
+                seen = partial(_built, Path(cwd), Path(command[0]).name)
+                with watched(seen, progress):
                     code = run(command, cwd=cwd, env=self.env, stdout=stdout, stderr=STDOUT).returncode
                 if code:
                     raise RuntimeError(f"{Path(command[0]).name} failed with code {code}; log: {stdout.name}")
@@ -191,6 +193,15 @@ def _runner(simulator: str, library: Path | None = None, progress: Progress | No
                     _copy_objects(cwd, kept)
 
     return Runner()
+
+
+def _built(folder: Path, tool: str) -> tuple[int, int, str] | None:
+    """How far a build is whose tool runs, for :data:`models.datasets.sources.Progress`."""
+    if tool != "make":
+        written = written_files(folder)
+        return (0, 0, f"{tool}: wrote {written} C++ files") if written else None
+    found = compiled_files(folder)
+    return found and (*found, f"compiled {found[0]} of {found[1]} C++ files")
 
 
 def _in_vcd(command: list[str]) -> list[str]:
@@ -237,7 +248,7 @@ def build(
         Clock cycles of a bit: the accelerator behind a board's serial line (:class:`fpga.top.SerialShell`), without
         waveforms.
     progress : function, optional
-        Called with files compiled, files in all, and what is going on.
+        Called with files compiled and files in all, or 0 and 0 where that isn't known yet, and what is going on.
 
     Raises
     ------
@@ -248,6 +259,8 @@ def build(
         raise ValueError(f"simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
     if simulator == "icarus" and shutil.which("iverilog") is None:
         raise ValueError("iverilog must be on the PATH for simulator icarus; install the package iverilog")
+    if progress is not None:
+        progress(0, 0, "generate Verilog")
     verilog, control, arguments, enumerations = _source(config, simulator, waves, serial)
     versions = [importlib.metadata.version(name) for name in ("cocotb", "verilator")]
     options = [*arguments, _MAKE, str(waves), *versions]

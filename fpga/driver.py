@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hw.program.bits import decode, encode, words_of
-from hw.program.link import Bundle
+from hw.program.bundle import Bundle
 from hw.program.program import Program
 from hw.program.protocol import (
     CommandHeader,
@@ -164,7 +164,7 @@ def load_words(
     Parameters
     ----------
     writes : list of (memory, core, words)
-        As of :meth:`hw.program.link.Bundle.writes`.
+        As of :meth:`hw.program.bundle.Bundle.writes`.
     digest : int
         Of the config it is for (:attr:`hw.config.AcceleratorConfig.word_digest`).
     checksum : int, optional

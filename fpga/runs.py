@@ -13,8 +13,8 @@ from fpga.driver import Answer, DeviceError, HostOperation, ReplyError, Transact
 from hw.config import WORD_CHANNELS
 from hw.network.exits import DEFAULT, Conditions
 from hw.program.bits import decode, encode
+from hw.program.bundle import Bundle
 from hw.program.instructions import Instruction
-from hw.program.link import Bundle
 from hw.program.program import Program
 from hw.program.protocol import (
     ErrorCode,

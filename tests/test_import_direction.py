@@ -81,7 +81,7 @@ TOP = {
     "hw.rtl.accelerator": "hw.rtl",
     "hw.rtl.verilog": "hw.rtl",
     "hw.program.program": "hw.program",
-    "hw.program.link": "hw.program",
+    "hw.program.bundle": "hw.program",
 }
 #: The front door imports everything, and nobody imports it.
 FRONT_DOOR = "offramp"
@@ -225,9 +225,9 @@ def test_imports_go_in_one_direction():
         ("hw.compiler.compile", "from hw.rtl.core import core", "hw.compiler may not import hw.rtl.core.core"),
         ("hw.program.program", "from hw.compiler import compile", "hw.program may not import hw.compiler.compile"),
         ("hw.program.program", "from hw.program.check.images import check_images", None),
-        ("hw.program.link", "from hw.program.program import Program", None),
+        ("hw.program.bundle", "from hw.program.program import Program", None),
         ("hw.program.decode", "import hw.program.check.maps", "hw.program may not import hw.program.check.maps"),
-        ("hw.program.decode", "from hw.program.link import link", "hw.program may not import hw.program.link"),
+        ("hw.program.decode", "from hw.program.bundle import bundle_of", "hw.program may not import hw.program.bundle"),
         ("hw.program.check.maps", "import hw.program.program", "hw.program.check may not import hw.program.program"),
         ("hw.program.check.maps", "from hw.program.decode import Decoded", None),
         ("hw.program.check.maps", "from amaranth import Module", "contracts are free of hardware"),

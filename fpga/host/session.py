@@ -17,7 +17,7 @@ from fpga.host.serial_link import LinkError, LinkTime, Port, PortLostError, Seri
 from fpga.runs import RunOutcome, patience, run_batch
 from fpga.top import QUEUE_WORDS
 from hw.network.exits import DEFAULT, Conditions
-from hw.program.link import Bundle
+from hw.program.bundle import Bundle
 from hw.program.protocol import PROTOCOL_VERSION
 
 __all__ = ["BoardSession", "identify"]

@@ -15,7 +15,7 @@ from fpga.host.session import BoardSession, identify
 from fpga.runs import RunOutcome
 from fpga.throughput import throughput
 from hw.config import PRESETS, AcceleratorConfig
-from hw.program.link import link
+from hw.program.bundle import bundle_of
 from hw.program.program import Program
 from models.datasets.sources import Progress
 from models.integer.golden import run
@@ -111,7 +111,7 @@ def attached_config(board: AttachedBoard) -> str:
 
 def _session(board: AttachedBoard, program: Program, note: Callable[[str], None]) -> BoardSession:
     how: dict[str, Any] = {"clock_mhz": board.clock_mhz, "baud": board.baud, "note": note}
-    return BoardSession(board.connect, link([program]), busy=worst_case(program), tries=20, **how)
+    return BoardSession(board.connect, bundle_of([program]), busy=worst_case(program), tries=20, **how)
 
 
 def check(

@@ -17,8 +17,8 @@ from fpga.driver import Answer, DeviceError, HostOperation, load_bundle, reply_l
 from fpga.runs import RunOutcome, patience, run_batch, run_image
 from hw.network.exits import Conditions
 from hw.program.bits import decode
+from hw.program.bundle import bundle_of
 from hw.program.isa import Burst
-from hw.program.link import link as linked
 from hw.program.program import Program
 from hw.program.protocol import Reply
 from hw.weight_source import WeightSource
@@ -302,7 +302,7 @@ async def verify_images(dut: Any) -> None:
 
 async def _load(link: HostLink, programs: list[Program], conditions: list[Conditions]) -> None:
     """Load programs together, and know how long they may take."""
-    bundle = linked(programs)
+    bundle = bundle_of(programs)
     link.patience = max(patience(bundle, each) for each in conditions)
     await link.perform(load_bundle(bundle))
 

@@ -14,8 +14,8 @@ from fpga.runs import RunOutcome
 from hw.config import WORD_CHANNELS
 from hw.network.exits import DEFAULT, Conditions
 from hw.network.zero_points import storage_zero_points
+from hw.program.bundle import bundle_of
 from hw.program.instructions import Instruction
-from hw.program.link import link
 from hw.program.program import Program
 from models.datasets.sources import Progress
 from models.integer.golden import Result, run
@@ -321,7 +321,7 @@ def verify(
     """
     if not work or any(len(codes) == 0 for _, codes in work):
         raise ValueError("verify needs at least 1 image of each program, not 0")
-    link([program for program, _ in work])
+    bundle_of([program for program, _ in work])
     conditions, waves = conditions.from_run(first), waves and waves.placed()
     expected = []
     for program, codes in work:

@@ -14,7 +14,7 @@ from fpga.driver import (
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.program.bits import decode, encode, words_of
-from hw.program.link import link
+from hw.program.bundle import bundle_of
 from hw.program.protocol import (
     CommandHeader,
     ErrorCode,
@@ -74,7 +74,7 @@ def test_an_accelerator_says_what_it_is():
 
 
 def test_loading_writes_every_memory_whole_then_commits(program):
-    _, asked = outcome(load_bundle(link([program])), [answer(Reply.READY, [])])
+    _, asked = outcome(load_bundle(bundle_of([program])), [answer(Reply.READY, [])])
     (transaction,) = asked
     words, seen, payloads = transaction.words, [], []
     while words:
@@ -92,13 +92,13 @@ def test_loading_writes_every_memory_whole_then_commits(program):
 
 def test_an_error_becomes_an_exception_that_names_it(program):
     with pytest.raises(DeviceError, match=r"answered BAD_CHECKSUM \(detail 0x2a\)") as error:
-        outcome(load_bundle(link([program])), [answer(Reply.ERROR, [42], ErrorCode.BAD_CHECKSUM)])
+        outcome(load_bundle(bundle_of([program])), [answer(Reply.ERROR, [42], ErrorCode.BAD_CHECKSUM)])
     assert (error.value.code, error.value.detail) == (ErrorCode.BAD_CHECKSUM, 42)
 
 
 def test_an_answer_of_another_kind_is_refused(program):
     with pytest.raises(ValueError, match=r"^the accelerator must answer READY, not DATA$"):
-        outcome(load_bundle(link([program])), [answer(Reply.DATA, [])])
+        outcome(load_bundle(bundle_of([program])), [answer(Reply.DATA, [])])
 
 
 def test_reading_asks_for_first_word_and_count():

@@ -13,9 +13,9 @@ from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.exits import Conditions
 from hw.program.bits import decode, encode, words_of
+from hw.program.bundle import bundle_of
 from hw.program.decode import disassemble
 from hw.program.instructions import CoreLayer, Fields, HeaderFields
-from hw.program.link import link
 from hw.program.protocol import (
     CommandHeader,
     HostCommand,
@@ -74,9 +74,9 @@ def test_patience_lasts_for_the_longest_run_and_for_what_it_may_wait_for(program
     other = compile_network(random_network(11), program.config)
     longest = max(each.decoded.header.limit for each in (program, other))
     for programs in ([program, other], [other, program]):
-        found = patience(link(programs))
+        found = patience(bundle_of(programs))
         assert found > 2 * longest
-        assert patience(link(programs), Conditions(deadline=70_000)) == found + 70_000
+        assert patience(bundle_of(programs), Conditions(deadline=70_000)) == found + 70_000
 
 
 def test_constant_time_needs_the_cycles_that_every_run_takes(program):
@@ -181,7 +181,7 @@ def test_running_images_decodes_no_program(program, monkeypatch):
     assert (decoded.count(HeaderFields), decoded.count(CoreLayer)) == (1, descriptions)
     assert again.decoded == program.decoded
     decoded.clear()
-    bundle = link([program])
+    bundle = bundle_of([program])
     assert decoded.count(HeaderFields) == 1
     decoded.clear()
     assert patience(bundle) > 0

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from hw.config import preset
-from hw.program.link import link
+from hw.program.bundle import bundle_of
 from models.integer.golden import run as golden
 from offramp.intake.model import read
 from offramp.intake.programs import images_of
@@ -32,7 +32,7 @@ def computed():
         {"label": int(label), "exit": int(leave), "margin": int(margins[leave]), "cycles": int(count)}
         for label, leave, margins, count in rows
     ]
-    return link([model.program]), codes, results
+    return bundle_of([model.program]), codes, results
 
 
 @pytest.fixture

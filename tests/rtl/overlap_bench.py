@@ -8,8 +8,8 @@ from cocotb.triggers import ClockCycles
 from fpga.driver import DeviceError, Transaction, command, load_bundle, place
 from fpga.runs import run_batch, run_words
 from hw.program.bits import decode, encode, words_of
+from hw.program.bundle import bundle_of
 from hw.program.isa import Header
-from hw.program.link import link as linked
 from hw.program.protocol import ErrorCode, HostCommand, Memory, Reply, RunError, RunFlags, RunResult
 from offramp.rtl.bench_side import start
 from tests.rtl.protocol_bench import TIMEOUT_MS, encode_header, given, load_words, runs_right
@@ -35,7 +35,7 @@ async def next_images_under_stalls(dut) -> None:
     program, codes, expected = given()
     generator = random.Random(cocotb.RANDOM_SEED)
     link = await start(dut, stall=_STALL, seed=cocotb.RANDOM_SEED)
-    await link.perform(load_bundle(linked([program])))
+    await link.perform(load_bundle(bundle_of([program])))
     for report in (False, True):
         order = [generator.randrange(len(codes)) for _ in range(8)]
         link.sent.clear()
@@ -73,7 +73,7 @@ async def malformed_while_running(dut) -> None:
     config = program.config
     for stall in (0.0, _STALL):
         link = await start(dut, stall=stall, seed=cocotb.RANDOM_SEED)
-        await link.perform(load_bundle(linked([program])))
+        await link.perform(load_bundle(bundle_of([program])))
         wrong = malformed(config, run_words(codes[0]))
         order = [generator.randrange(len(codes)) for _ in range(5)]
         words, errors = [], []
@@ -130,7 +130,7 @@ async def reset_with_two_runs_under_way(dut) -> None:
     longest = max(result[3] for result in expected)
     link = await start(dut, stall=0.1, seed=cocotb.RANDOM_SEED)
     for attempt in range(8):
-        await link.perform(load_bundle(linked([program])))
+        await link.perform(load_bundle(bundle_of([program])))
         both = [command(HostCommand.RUN, run_words(codes[n % len(codes)])) for n in (attempt, attempt + 1)]
         await link.send(both[0])
         task = cocotb.start_soon(link.send(both[1]))

@@ -16,8 +16,8 @@ from fpga.driver import DeviceError, Transaction, command, load_bundle, place, r
 from fpga.runs import run_image, run_words
 from hw.config import WORD_CHANNELS
 from hw.program.bits import decode, encode, words_of
+from hw.program.bundle import bundle_of
 from hw.program.isa import Header, LayerDescription, Operation
-from hw.program.link import link as linked
 from hw.program.program import Program
 from hw.program.protocol import ErrorCode, HostCommand, Memory, Reply
 from offramp.rtl.bench_side import HostLink, start
@@ -36,7 +36,7 @@ def given() -> tuple[Program, np.ndarray, list[list[int]]]:
 
 async def runs_right(link: HostLink, program: Program, codes: np.ndarray, expected: list[list[int]]) -> None:
     """Load and run the program; every result must be the expected one."""
-    await link.perform(load_bundle(linked([program])))
+    await link.perform(load_bundle(bundle_of([program])))
     for image, result in zip(codes, expected, strict=True):
         outcome = await link.perform(run_image(program, image))
         assert [outcome.label, outcome.exit, outcome.margin, outcome.cycles] == result
@@ -135,7 +135,7 @@ async def while_stepping(dut) -> None:
     """In a stepped run only READ and RESUME are served; the run then goes on as if nothing had been asked."""
     program, codes, expected = given()
     link = await start(dut)
-    await link.perform(load_bundle(linked([program])))
+    await link.perform(load_bundle(bundle_of([program])))
     operation = run_image(program, codes[0], step=True)
     transaction = next(operation)
     paused = False
@@ -244,7 +244,7 @@ async def an_accelerator_that_says_nothing(dut) -> None:
     """A host that waits for what doesn't come is told so, not too early, and can go on."""
     program, codes, expected = given()
     link = await start(dut)
-    await link.perform(load_bundle(linked([program])))
+    await link.perform(load_bundle(bundle_of([program])))
     silent = expected[0][3] + 100
     link.patience = silent
     await runs_right(link, program, codes, expected)

@@ -5,7 +5,7 @@ import pytest
 from fpga.host.session import BoardSession
 from hw.compiler.compile import compile_network
 from hw.config import preset
-from hw.program.link import link
+from hw.program.bundle import bundle_of
 from offramp.measure.on_board import bench, check, simulated
 from offramp.rtl.simulated_board import SimulatedBoard
 from tests.random_networks import random_codes, random_network
@@ -51,7 +51,7 @@ def test_a_bench_stays_below_what_the_line_carries(board, program, codes):
 
 def test_a_port_that_is_unplugged_comes_back(program, codes):
     with SimulatedBoard(preset("tiny")) as board:
-        with BoardSession(board.connect, link([program]), clock_mhz=board.clock_mhz, baud=board.baud) as session:
+        with BoardSession(board.connect, bundle_of([program]), clock_mhz=board.clock_mhz, baud=board.baud) as session:
             runs = [(0, image) for image in codes[:4]]
             first = session.run(runs, done=lambda count: board.ask("unplug") if count == 2 else None)
             assert len(session.mended) == 1

@@ -9,7 +9,7 @@ from fpga.host.serial_link import LinkError, LinkTime
 from fpga.runs import image_words
 from fpga.top import QUEUE_WORDS
 from hw.program.bits import decode, encode, words_of
-from hw.program.link import Bundle
+from hw.program.bundle import Bundle
 from hw.program.program import Program
 from hw.program.protocol import (
     PROTOCOL_VERSION,

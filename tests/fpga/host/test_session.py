@@ -9,7 +9,7 @@ from fpga.host.serial_link import LinkError
 from fpga.host.session import BoardSession
 from hw.compiler.compile import compile_network
 from hw.config import preset
-from hw.program.link import link
+from hw.program.bundle import bundle_of
 from tests.fpga.host.fake_board import BAUD, FakeBoard
 from tests.random_networks import random_network
 
@@ -19,7 +19,7 @@ _IMAGES = 12
 
 @pytest.fixture(scope="module")
 def bundle():
-    return link([compile_network(random_network(_NETWORK), preset("tiny"))])
+    return bundle_of([compile_network(random_network(_NETWORK), preset("tiny"))])
 
 
 @pytest.fixture(scope="module")

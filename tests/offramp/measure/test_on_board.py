@@ -6,7 +6,7 @@ import pytest
 from fpga.host.serial_link import LinkError
 from hw.compiler.compile import compile_network
 from hw.config import PRESETS, preset
-from hw.program.link import link
+from hw.program.bundle import bundle_of
 from models.integer.golden import run
 from offramp.measure import on_board
 from offramp.measure.on_board import AttachedBoard, attached_config, bench, check
@@ -37,7 +37,7 @@ def played(program, codes):
         {"label": int(label), "exit": int(leave), "margin": int(margins[leave]), "cycles": int(count)}
         for label, leave, margins, count in rows
     ]
-    return FakeBoard(link([program]), codes, results)
+    return FakeBoard(bundle_of([program]), codes, results)
 
 
 def attached(played):

@@ -1,7 +1,7 @@
 """Puts several programs into the memories of one accelerator, where a host runs whichever it names.
 
 Each program gets its own part of program, layer, channel and list memories; activations and accumulators they share,
-for they run one after the other. A linked program does what it does alone, in as many cycles.
+for they run one after the other. A program in a bundle does what it does alone, in as many cycles.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from hw.program.list_memory import moved_pointers, unpack_pointers
 from hw.program.program import Program, image_sizes, writes_of
 from hw.program.protocol import RunFlags
 
-__all__ = ["MOST_PROGRAMS", "Bundle", "link"]
+__all__ = ["MOST_PROGRAMS", "Bundle", "bundle_of"]
 
 #: Programs that a RUN can name.
 MOST_PROGRAMS = 1 << RunFlags.fields["program"].bits
@@ -56,7 +56,7 @@ class Bundle:
         return writes_of(self.images, self.config)
 
 
-def link(programs: Sequence[Program]) -> Bundle:
+def bundle_of(programs: Sequence[Program]) -> Bundle:
     """Put programs together.
 
     Raises

@@ -10,8 +10,8 @@ from hw.config import preset
 from hw.network.layers import select_of
 from hw.network.network import INPUT
 from hw.program.bits import words_of
+from hw.program.bundle import MOST_PROGRAMS, Bundle, bundle_of
 from hw.program.isa import Header
-from hw.program.link import MOST_PROGRAMS, Bundle, link
 from hw.program.list_memory import unpack_pointers
 from hw.program.program import image_sizes
 from sim import simulate
@@ -29,7 +29,7 @@ def programs():
 
 
 def test_a_program_alone_stays_as_it_is(programs):
-    bundle = link(programs[:1])
+    bundle = bundle_of(programs[:1])
     for name, image in programs[0].images.items():
         words = image.shape[-1]
         np.testing.assert_array_equal(bundle.images[name][..., :words], image)
@@ -38,7 +38,7 @@ def test_a_program_alone_stays_as_it_is(programs):
 
 def test_each_program_keeps_its_meaning(programs):
     """Every instruction, but for where things lie; and every list it uses."""
-    bundle = link(programs)
+    bundle = bundle_of(programs)
     for number, program in enumerate(programs):
         own, moved = program.decoded.instructions, bundle.decoded[number].instructions
         assert [i.op for i in own] == [i.op for i in moved]
@@ -93,7 +93,7 @@ def alone(bundle: Bundle, number: int) -> dict[str, np.ndarray]:
 
 def test_programs_that_select_run_as_they_do_alone(selecting):
     """Values, exits and products of every layer, in the accelerator in plain Python."""
-    bundle = link(selecting)
+    bundle = bundle_of(selecting)
     for number, program in enumerate(selecting):
         own = Machine(program.images, CONFIG)
         moved = Machine(alone(bundle, number), CONFIG)
@@ -111,7 +111,7 @@ def test_programs_with_split_lists_run_as_they_do_alone(monkeypatch):
     only(monkeypatch, split=True)
     found = [compile_network(random_network(seed), config) for seed in (9000, 9001, 9003)]
     assert found[0].images["lists"].shape[1] % 2
-    bundle = link(found)
+    bundle = bundle_of(found)
     for number, program in enumerate(found):
         cores = [core for layer in program.decoded.layers for core in layer.parts.values()]
         assert {core.split for core in cores} == {False, True}
@@ -133,15 +133,15 @@ def test_a_program_that_reads_lists_is_loaded_alone(programs):
     resident = program.images["lists"].shape[1]
     assert resident % 2
     assert resident == program.decoded.chunks[0].segments[0].address
-    np.testing.assert_array_equal(link([program]).images["lists"], program.images["lists"])
+    np.testing.assert_array_equal(bundle_of([program]).images["lists"], program.images["lists"])
     with pytest.raises(
         ValueError, match=r"^net reads lists during its runs: such a program must be loaded alone, not "
     ):
-        link([program] * 2)
+        bundle_of([program] * 2)
 
 
 def test_masks_move_along_and_other_selections_stay(selecting):
-    bundle, moved = link(selecting), 0
+    bundle, moved = bundle_of(selecting), 0
     for number, program in enumerate(selecting):
         pairs = zip(program.decoded.instructions, bundle.decoded[number].instructions, strict=True)
         for before, after in pairs:
@@ -155,7 +155,7 @@ def test_masks_move_along_and_other_selections_stay(selecting):
 
 
 def test_headers_come_first(programs):
-    bundle = link([*programs, programs[0]])
+    bundle = bundle_of([*programs, programs[0]])
     assert bundle.decoded[0].header.entry == 3 * words_of(Header)
     assert len(bundle.writes()) == len(programs[0].writes())
 
@@ -163,13 +163,13 @@ def test_headers_come_first(programs):
 def test_a_memory_that_is_short_is_named(programs):
     small = [compile_network(random_network(seed), preset("tiny").replace(cores=2)) for seed in (6, 11)]
     with pytest.raises(ValueError, match=r"^\w+ memory holds \d+ words; .* need \d+( \+ \d+)+ together, \d+ too many$"):
-        link(small * 12)
+        bundle_of(small * 12)
 
 
 def test_programs_of_different_configs_are_refused(programs):
     other = compile_network(random_network(6), CONFIG.replace(job_queue=4))
     with pytest.raises(ValueError, match=r"was compiled for config \w+, .* programs loaded together must have one"):
-        link([programs[0], other])
+        bundle_of([programs[0], other])
 
 
 @pytest.mark.parametrize("count", [0, MOST_PROGRAMS + 1])
@@ -177,15 +177,15 @@ def test_numbers_of_programs_that_are_refused(programs, count):
     with pytest.raises(
         ValueError, match=rf"^programs must be 1 to {MOST_PROGRAMS} to be loaded together, not {count}$"
     ):
-        link(programs[:1] * count)
+        bundle_of(programs[:1] * count)
 
 
 def test_programs_may_fill_a_memory(programs, monkeypatch):
     needed = {name: sum(program.images[name].shape[-1] for program in programs) for name in programs[0].images}
     sizes = image_sizes(CONFIG)
     for name in ("lists", "layers"):
-        monkeypatch.setattr("hw.program.link.image_sizes", lambda config, name=name: sizes | {name: needed[name]})
-        link(programs)
-        monkeypatch.setattr("hw.program.link.image_sizes", lambda config, name=name: sizes | {name: needed[name] - 1})
+        monkeypatch.setattr("hw.program.bundle.image_sizes", lambda config, name=name: sizes | {name: needed[name]})
+        bundle_of(programs)
+        monkeypatch.setattr("hw.program.bundle.image_sizes", lambda config, name=name: sizes | {name: needed[name] - 1})
         with pytest.raises(ValueError, match=rf"^{name} memory holds {needed[name] - 1} words; .*, 1 too many$"):
-            link(programs)
+            bundle_of(programs)

@@ -15,6 +15,7 @@ from typer.main import get_command
 # Before torch and numba are imported: spinning OpenMP threads slow each other down when anything else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from offramp import paths
 from offramp.command_group import CommandGroup, command, plain
 from offramp.errors import sentence
 from offramp.stopping import Stopped, stoppable
@@ -59,12 +60,12 @@ class KnownOptions(TyperCommand):
         return plain(self, super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse options of other commands.
+        """Refuse options of other commands, and those that would write over what is read.
 
         Raises
         ------
         ValueError
-            Naming the commands that have it.
+            Naming the commands that have it; or as :func:`offramp.paths.check`.
         """
         words, own = args[: args.index("--")] if "--" in args else args, _options_of(self)
         for name in (word.partition("=")[0] for word in words if word.startswith("--")):
@@ -72,7 +73,9 @@ class KnownOptions(TyperCommand):
             if having:
                 raise ValueError(f"{name} is no option of {_called(ctx)}, but of {', '.join(having)}")
         try:
-            return list(super().parse_args(ctx, args))
+            left = list(super().parse_args(ctx, args))
+            paths.check(ctx)
+            return left
         except BaseException:
             ctx.close()  # Nobody else ends what options have begun, if the context isn't made.
             raise

@@ -21,7 +21,7 @@ from models.datasets.splits import Dataset
 from models.recipes import recipe
 from models.recipes.checkpoint import Compressed
 from models.recipes.recipe import Recipe
-from offramp import stages
+from offramp import paths, stages
 from offramp.background import Background, background
 from offramp.console import Terminal
 from offramp.measure.inputs import ATTACKS, default_eps
@@ -113,7 +113,7 @@ def run(settings: Settings, terminal: Terminal) -> dict[str, Any]:
     job = _Job(settings, terminal)
     what = settings.model or settings.data
     terminal.say(f"offramp demo: {what}, config {settings.config}, seed {settings.seed}, into {settings.out}")
-    files = (settings.out / name for name in ("build.log", "build.json"))
+    files = (settings.out / name for name in paths.BUILT)
     with background(_build_command(settings), *files) if settings.bitstream else nullcontext() as building:
         source, network, chosen = _networks(job)
         program, dense = _programs(job, network)
@@ -185,8 +185,8 @@ def _programs(job: _Job, network: Compressed) -> tuple[Program, Program]:
     settings = job.settings
     config = preset(settings.config)
     with job.stage(3, "compile"):
-        program = compiled(network.network, config, settings.out / stages.PROGRAM, network.activity)
-        dense = stages.unpruned(network.dense, config, settings.out / stages.UNPRUNED, network.dense_activity)
+        program = compiled(network.network, config, settings.out / paths.PROGRAM, network.activity)
+        dense = stages.unpruned(network.dense, config, settings.out / paths.UNPRUNED, network.dense_activity)
     return program, dense
 
 

@@ -6,7 +6,7 @@ from hw.network import network_file
 from models import zoo
 from models.recipes import checkpoint
 
-__all__ = ["NEXT", "OUTSIDE", "expect", "is_factory", "kind_of", "said_of"]
+__all__ = ["NEXT", "OUTSIDE", "expect", "file_of", "is_factory", "kind_of", "said_of"]
 
 #: What a model from outside is called.
 OUTSIDE = "model from outside"
@@ -36,6 +36,11 @@ _SAID = {
 def is_factory(path: Path) -> bool:
     """Whether it names a function that makes a module: ``module.py:factory``."""
     return ".py:" in str(path)
+
+
+def file_of(path: Path) -> Path:
+    """The file of a model: of a factory that of its function."""
+    return Path(str(path).rpartition(":")[0]) if is_factory(path) else path
 
 
 def kind_of(path: Path) -> str:

@@ -10,6 +10,7 @@ from hw.config import PRESETS, preset
 from hw.network.exits import DEFAULT, LIMITS, Conditions
 from hw.output import STANDARD_OUTPUT, check_file, check_folder
 from hw.rules import check_identifier
+from offramp import paths
 from offramp.console import diverted
 
 __all__ = [
@@ -27,15 +28,12 @@ __all__ = [
     "DataFolder",
     "Deadline",
     "Json",
-    "Out",
-    "ProgramFile",
     "Seed",
     "WavesFile",
     "checked_config",
-    "checked_file",
     "conditions",
     "identifier",
-    "optional_folder",
+    "out",
     "output_file",
     "output_folder",
     "ranged",
@@ -82,7 +80,7 @@ def share(text: str, option: str) -> float:
     return found
 
 
-def output_file(context: typer.Context, path: Path | None) -> Path | None:
+def output_file(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
     """Refuse a file that can't be written, before the work; with ``-`` standard output is the file's alone."""
     if path is None:
         return None
@@ -91,16 +89,18 @@ def output_file(context: typer.Context, path: Path | None) -> Path | None:
             raise ValueError("only one option may be -: standard output holds one file")
         context.with_resource(diverted())
     check_file(path)
+    paths.writes(context, option, path)
     return path
 
 
-def waves_file(context: typer.Context, path: Path | None) -> Path | None:
+def waves_file(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
     """Refuse a waveform that can't be written, or its layout beside it, before the work."""
     if path is not None:
         if path.suffix != ".fst":
             raise ValueError(f"--waves must name a file that ends in .fst, not {str(path)!r}")
         check_file(path.with_suffix(".gtkw"))
-    return output_file(context, path)
+        paths.writes(context, option, path.with_suffix(".gtkw"))
+    return output_file(context, option, path)
 
 
 def identifier(name: str) -> str:
@@ -109,27 +109,24 @@ def identifier(name: str) -> str:
     return name
 
 
-def output_folder(path: Path) -> Path:
-    """Refuse a folder that can't be written into, before the work."""
-    check_folder(path)
-    return path
+def output_folder(text: str, *names: str, **given: Any) -> Any:
+    """An option that takes a folder for files of such names (:func:`offramp.paths.writes`).
+
+    A folder that can't be written into is refused before the work.
+    """
+
+    def checked(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
+        if path is not None:
+            check_folder(path)
+            paths.writes(context, option, path, *names)
+        return path
+
+    return typer.Option(*given.pop("called", ()), help=text, callback=checked, **given)
 
 
-def optional_folder(path: Path | None) -> Path | None:
-    """The same for a folder that may be left out."""
-    return None if path is None else output_folder(path)
-
-
-def checked_file(path: Path) -> Path:
-    """Refuse a file that can't be read, or is none of ours and no model of a kind that is known."""
-    from offramp.kinds import OUTSIDE, is_factory, kind_of
-
-    if kind_of(path) == OUTSIDE and not is_factory(path):
-        try:
-            path.open("rb").close()
-        except OSError as error:
-            raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-    return path
+def out(*names: str) -> Any:
+    """The option for the folder of a command that writes files of such names."""
+    return output_folder("Folder for the files it writes.", *names)
 
 
 def checked_config(name: str | None) -> str | None:
@@ -148,13 +145,27 @@ def checked_data(name: str) -> str:
     return name
 
 
+def data_folder(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
+    """The files of data sets in it are read."""
+    from models.datasets.sources import DATA_FILES
+    from models.datasets.sources import data_folder as folder_of
+
+    paths.reads(context, option, folder_of(path), *DATA_FILES)
+    return path
+
+
 Data = Annotated[str, typer.Option(help="Data set: digits, fashion-mnist or cifar10.", callback=checked_data)]
 DataFolder = Annotated[
     Path | None,
-    typer.Option("--data-dir", envvar="OFFRAMP_DATA", help="Data folder.", show_default="data in the current folder"),
+    typer.Option(
+        "--data-dir",
+        envvar="OFFRAMP_DATA",
+        help="Data folder.",
+        show_default="data in the current folder",
+        callback=data_folder,
+    ),
 ]
 Seed = Annotated[int, ranged(0, MOST_SEED, "Of everything that is drawn at random.")]
-Out = Annotated[Path, typer.Option(help="Folder for the files it writes.", callback=output_folder)]
 Json = Annotated[
     Path | None,
     typer.Option(
@@ -183,9 +194,6 @@ ConfigName = Annotated[
         help=f"Accelerator config, cores x PEs: {SIZES}; sizes may follow: base,lanes=1.",
         callback=checked_config,
     ),
-]
-ProgramFile = Annotated[
-    Path, typer.Argument(help="Program file, or zoo:NAME, or zoo:NAME@CONFIG.", callback=checked_file)
 ]
 BoardName = Annotated[str, typer.Option(help="Board to build for.")]
 Clock = Annotated[

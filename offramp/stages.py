@@ -24,6 +24,7 @@ from models.integer import golden
 from models.recipes import pipeline, recipe
 from models.recipes.checkpoint import Checkpoint, Compressed, save, save_compressed
 from models.recipes.recipe import Recipe
+from offramp import paths
 from offramp.measure.inputs import ATTACKS, attacked, default_eps
 from offramp.measure.measure import measure
 from offramp.program_files import reread
@@ -31,12 +32,6 @@ from offramp.rtl.cache_place import cache_root
 from offramp.stopping import kept
 
 __all__ = [
-    "COMPRESSED",
-    "PROGRAM",
-    "PROGRESS",
-    "RESULT",
-    "TRAINED",
-    "UNPRUNED",
     "bitstream",
     "compressed",
     "dataset",
@@ -48,12 +43,6 @@ __all__ = [
     "verification_codes",
     "verification_images",
 ]
-
-#: Names of the files in the output folder.
-TRAINED, COMPRESSED, PROGRAM, UNPRUNED = "trained.off", "compressed.off", "program.off", "unpruned.off"
-RESULT = "result.json"
-#: Folder of runs in progress, in the output folder.
-PROGRESS = "progress"
 
 #: Words of the largest list memory that a config can have, for networks that are compared but not built.
 _WIDEST_LISTS = 8192
@@ -95,7 +84,7 @@ def trained(
     """Train the data set's recipe and write ``trained.off``; the log gets metrics of every epoch, and the states."""
     with _keeping(log):
         checkpoint = pipeline.train(recipe.builtin(source.name), source, seed, progress, log=log)
-    save(out / TRAINED, checkpoint)
+    save(out / paths.TRAINED, checkpoint)
     return checkpoint
 
 
@@ -115,15 +104,15 @@ def made(
     chosen = recipe.load(path)
     recipe.check(chosen, root)
     source = dataset(chosen.data, root, progress)
-    log = pipeline.Log(folder=out / PROGRESS)
+    log = pipeline.Log(folder=out / paths.PROGRESS)
     with _keeping(log):
         checkpoint = pipeline.train(chosen, source, seed, progress, root=root, log=log)
-        save(out / TRAINED, checkpoint)
+        save(out / paths.TRAINED, checkpoint)
         if chosen.quantize is None:
-            return checkpoint, _result(chosen, checkpoint, log, out / TRAINED)
+            return checkpoint, _result(chosen, checkpoint, log, out / paths.TRAINED)
         network = pipeline.compress(chosen, checkpoint, source, seed, progress, log=log)
-    save_compressed(out / COMPRESSED, network)
-    return network, _result(chosen, network, log, out / COMPRESSED) | {"curve": network.curve}
+    save_compressed(out / paths.COMPRESSED, network)
+    return network, _result(chosen, network, log, out / paths.COMPRESSED) | {"curve": network.curve}
 
 
 def _result(chosen: Recipe, network: Checkpoint | Compressed, log: pipeline.Log, file: Path) -> dict[str, Any]:
@@ -150,7 +139,7 @@ def compressed(
     """Prune, quantize and calibrate, and write ``compressed.off``; the log is that of :func:`trained`."""
     with _keeping(log):
         result = pipeline.compress(recipe.builtin(source.name), checkpoint, source, seed, progress, log=log)
-    save_compressed(out / COMPRESSED, result)
+    save_compressed(out / paths.COMPRESSED, result)
     return result
 
 

@@ -20,6 +20,7 @@ from hw.output import write_file
 
 __all__ = [
     "CIFAR10_FILES",
+    "DATA_FILES",
     "FASHION_MNIST_FILES",
     "Progress",
     "cifar10_batch",
@@ -49,6 +50,14 @@ FASHION_MNIST_FILES = {
 _CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 _CIFAR10_MD5 = "c58f30108f718f92721af3b95e74349a"
 _FASHION_MNIST_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+
+#: Folders of the data sets' files, in the data folder, as torchvision calls them.
+_CIFAR10, _FASHION_MNIST = "cifar-10-batches-py", "FashionMNIST/raw"
+#: All files of data sets, by their names in the data folder.
+DATA_FILES = (
+    *(f"{_CIFAR10}/{name}" for name in CIFAR10_FILES),
+    *(f"{_FASHION_MNIST}/{name}" for name in FASHION_MNIST_FILES),
+)
 
 _TIMEOUT = 60  # seconds without a byte
 _CHUNK = 1 << 20
@@ -111,12 +120,12 @@ def cifar10_files(root: Path, progress: Progress | None = None) -> dict[str, byt
     ConnectionError
         When a file is missing and the official address can't be reached.
     """
-    folder = root / "cifar-10-batches-py"
+    folder = root / _CIFAR10
     if not all((folder / name).is_file() for name in CIFAR10_FILES):
         archive = _fetch(_CIFAR10_URL, _CIFAR10_MD5, progress)
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as members:
             for name in CIFAR10_FILES:
-                member = members.extractfile(f"cifar-10-batches-py/{name}")
+                member = members.extractfile(f"{_CIFAR10}/{name}")
                 if member is None:
                     raise ValueError(f"{_CIFAR10_URL}: the archive must hold the file {name}")
                 write_file(folder / name, member.read())
@@ -133,7 +142,7 @@ def fashion_mnist_files(root: Path, progress: Progress | None = None) -> dict[st
     ConnectionError
         When a file is missing and the official address can't be reached.
     """
-    folder = root / "FashionMNIST" / "raw"
+    folder = root / _FASHION_MNIST
     for name, md5 in FASHION_MNIST_FILES.items():
         if not (folder / name).is_file():
             write_file(folder / name, _fetch(_FASHION_MNIST_URL + name, md5, progress))

@@ -8,7 +8,7 @@ import typer
 from hw.config import preset
 from offramp import options
 from offramp.commands.common import finish, next_step, show
-from offramp.commands.model_options import KINDS, AnyData, takes_model
+from offramp.commands.model_options import KINDS, AnyData, model_file, takes_model
 from offramp.console import Terminal, results
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ __all__ = ["bench"]
 def bench(
     *,
     model: Annotated[
-        Path | None, typer.Argument(help=f"A model instead of the workloads: {KINDS}.", show_default="none")
+        Path | None,
+        typer.Argument(help=f"A model instead of the workloads: {KINDS}.", show_default="none", callback=model_file),
     ] = None,
     data: AnyData = None,
     config: options.ConfigName = "base",

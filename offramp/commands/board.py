@@ -10,7 +10,7 @@ import typer
 from fpga.boards import BAUD, CLOCKS_MHZ
 from offramp import options
 from offramp.commands.common import PROGRAM, finish, next_step, show, write_trace
-from offramp.commands.model_options import AnyConfig, AnyData, AnyModel, takes_model
+from offramp.commands.model_options import AnyConfig, AnyData, AnyModel, input_file, takes_model
 from offramp.console import Terminal, results
 
 if TYPE_CHECKING:
@@ -45,15 +45,6 @@ _Noise = Annotated[
         0, 0.01, "Share of bytes on the line that are changed or lost, or become a break, by the seed.", float
     ),
 ]
-
-
-def _bitstream(path: Path) -> Path:
-    """Refuse a bitstream that can't be read."""
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-    return path
 
 
 @contextmanager
@@ -233,7 +224,7 @@ def selftest(
 
 def flash(
     *,
-    bitstream: Annotated[Path, typer.Argument(help="Bitstream, as offramp build writes it.", callback=_bitstream)],
+    bitstream: Annotated[Path, typer.Argument(help="Bitstream, as offramp build writes it.", callback=input_file)],
     board: options.BoardName = "ulx3s-25f",
     seed: options.Seed = 0,
     json: options.Json = None,

@@ -6,6 +6,7 @@ from typing import Any
 
 from hw.config import PRESETS, AcceleratorConfig
 from hw.output import write_file
+from offramp import paths
 from offramp.console import Terminal, results
 from offramp.result_file import provenance, write_json
 
@@ -13,7 +14,7 @@ __all__ = ["OUT", "PROGRAM", "config_option", "finish", "next_step", "show", "wr
 
 #: Where commands write, and which program they take, unless told otherwise.
 OUT = Path("out")
-PROGRAM = OUT / "program.off"
+PROGRAM = OUT / paths.PROGRAM
 
 
 def finish(command: str, seed: int, json: Path | None, result: dict[str, Any]) -> None:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from offramp import options
+from offramp import options, paths
 from offramp.commands.common import finish, next_step
-from offramp.commands.model_options import KINDS
+from offramp.commands.model_options import KINDS, image_source, model_file
 from offramp.console import Terminal, results
 
 __all__ = ["diff"]
@@ -16,10 +16,22 @@ __all__ = ["diff"]
 _WHAT = f"A result (.json), a config, or a model: {KINDS}."
 
 
+def _compared(context: typer.Context, option: typer.CallbackParam, what: str) -> str:
+    """The file of a model or a result is read; refuse a model that can't be."""
+    from offramp.difference import MODEL, RESULT, sort_of
+
+    sort = sort_of(what)
+    if sort == MODEL:
+        model_file(context, option, Path(what))
+    elif sort == RESULT:
+        paths.reads(context, option, Path(what))
+    return what
+
+
 def diff(
     *,
-    first: Annotated[str, typer.Argument(metavar="A", help=_WHAT)],
-    second: Annotated[str, typer.Argument(metavar="B", help="The same, to compare it with.")],
+    first: Annotated[str, typer.Argument(metavar="A", help=_WHAT, callback=_compared)],
+    second: Annotated[str, typer.Argument(metavar="B", help="The same, to compare it with.", callback=_compared)],
     config: Annotated[
         str | None,
         typer.Option(
@@ -27,7 +39,10 @@ def diff(
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Of models: images they are measured on.", show_default="their own data set's")
+        str | None,
+        typer.Option(
+            help="Of models: images they are measured on.", show_default="their own data set's", callback=image_source
+        ),
     ] = None,
     data_dir: options.DataFolder = None,
     seed: options.Seed = 0,
@@ -40,9 +55,6 @@ def diff(
     for option, value in (("--config", config), ("--data", data)):
         if value is not None and sort != MODEL:
             raise ValueError(f"{option} is of models: {first} is {sort}")
-    if sort == MODEL:
-        for what in (first, second):
-            options.checked_file(Path(what))
     with Terminal().stage("compare") as step:
         found = changes(*(described(what, config, data, data_dir, seed, step) for what in (first, second)))
     from offramp.report.difference_tables import difference_tables

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fpga.boards import BAUD
-from offramp import options
+from offramp import options, paths
 from offramp.commands.common import OUT, next_step
 from offramp.console import Terminal, results
 from offramp.result_file import write_json
@@ -38,7 +38,20 @@ def demo(
         ),
     ] = True,
     seed: options.Seed = 0,
-    out: options.Out = OUT,
+    out: Annotated[
+        Path,
+        options.out(
+            *(
+                paths.TRAINED,
+                paths.COMPRESSED,
+                paths.PROGRAM,
+                paths.UNPRUNED,
+                paths.REPORT,
+                *paths.BUILT,
+            ),
+            *("{board}.bit", f"{paths.PROGRESS}/*"),
+        ),
+    ] = OUT,
     json: Annotated[
         Path | None,
         typer.Option(
@@ -63,10 +76,10 @@ def demo(
     result = run(settings, terminal)
     with terminal.stage("8/8 table, JSON file, report"):
         write_json(json or out / "demo.json", result)
-        write(out / "report.html", demo_page(result))
+        write(out / paths.REPORT, demo_page(result))
     results().print(summary(result))
     made = f", bitstream {out / board}.bit" if bitstream else ""
-    terminal.say(f"result {json or out / 'demo.json'}, report {out / 'report.html'}{made}")
+    terminal.say(f"result {json or out / 'demo.json'}, report {out / paths.REPORT}{made}")
     verified, built = result["verify"], result["build"]
     met = built is None or built["timing_met"]
     if not (verified["values_equal"] and verified["cycles_equal"] and met):
@@ -76,4 +89,4 @@ def demo(
         if bitstream
         else f"offramp build --config {config} --board {board}"
     )
-    next_step(f"open {out / 'report.html'}", further)
+    next_step(f"open {out / paths.REPORT}", further)

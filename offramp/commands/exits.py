@@ -8,7 +8,7 @@ import typer
 from hw.config import preset
 from offramp import options
 from offramp.commands.common import OUT, finish, next_step, show
-from offramp.commands.model_options import KINDS, takes_model
+from offramp.commands.model_options import AnyModel, image_source, takes_model
 from offramp.console import Terminal, results
 
 if TYPE_CHECKING:
@@ -20,9 +20,14 @@ __all__ = ["add"]
 @takes_model
 def add(
     *,
-    model: Annotated[Path, typer.Argument(help=f"Model: {KINDS}.")],
+    model: AnyModel,
     after: Annotated[str, typer.Option(help="Layer whose map the exit reads (names: offramp info MODEL).")],
-    data: Annotated[str, typer.Option(help="Labelled images: a data set, an .npz, or a folder of images by class.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Labelled images: a data set, an .npz, or a folder of images by class.", callback=image_source
+        ),
+    ],
     config: options.ConfigName = "small-85f",
     grid: Annotated[
         int | None,

@@ -7,7 +7,7 @@ import typer
 
 from offramp import options
 from offramp.commands.common import PROGRAM, finish, next_step
-from offramp.commands.model_options import KINDS, takes_model
+from offramp.commands.model_options import KINDS, ProgramFile, model_file, takes_model
 from offramp.console import results
 
 if TYPE_CHECKING:
@@ -19,9 +19,7 @@ __all__ = ["clean", "disasm", "info"]
 @takes_model
 def info(
     *,
-    model: Annotated[
-        Path, typer.Argument(help=f"Model or trained network: {KINDS}.", callback=options.checked_file)
-    ] = PROGRAM,
+    model: Annotated[Path, typer.Argument(help=f"Model or trained network: {KINDS}.", callback=model_file)] = PROGRAM,
     bound: Annotated[
         bool, typer.Option("--bound", help="Also the most cycles that any image can take, of a program.")
     ] = False,
@@ -54,7 +52,7 @@ def info(
     next_step(f"{NEXT[result['kind']]} {model}", *["offramp clean"] * (kept["bytes"] > 0))
 
 
-def disasm(program: options.ProgramFile = PROGRAM, seed: options.Seed = 0, json: options.Json = None) -> None:
+def disasm(program: ProgramFile = PROGRAM, seed: options.Seed = 0, json: options.Json = None) -> None:
     """Print a program's instructions."""
     from hw.program.decode import disassemble, listing
     from offramp.program_files import program as load

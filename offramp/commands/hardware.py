@@ -8,16 +8,22 @@ import typer
 
 from fpga.boards import BAUD
 from hw.config import preset
-from offramp import options
+from offramp import options, paths
 from offramp.commands.common import OUT, finish, next_step, show
-from offramp.commands.model_options import KINDS, AnyConfig, takes_model
+from offramp.commands.model_options import KINDS, AnyConfig, model_file, takes_model
 from offramp.console import Terminal
 
 if TYPE_CHECKING:
     from fpga.build import BuildReport
     from offramp.intake.request import ModelRequest
 
-__all__ = ["build", "generate"]
+__all__ = ["CORE", "build", "generate"]
+
+#: Files of a core, by its name.
+CORE = (
+    *("{name}.v", "{name}.md", "{name}.json", "{name}_lint.vlt", "{name}.sdc", "{name}.lpf"),
+    *("test_{name}.py", "{name}_litex.py"),
+)
 
 
 def generate(
@@ -30,9 +36,8 @@ def generate(
             callback=options.identifier,
         ),
     ] = "offramp",
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the files.", callback=options.output_folder)
-    ] = OUT / "core",
+    output: Annotated[Path, options.output_folder("Folder for the files.", *CORE, called=("--output", "-o"))] = OUT
+    / "core",
     seed: options.Seed = 0,
     json: options.Json = None,
 ) -> None:
@@ -62,7 +67,10 @@ def generate(
 def build(
     *,
     model: Annotated[
-        Path | None, typer.Argument(help=f"A model whose program is written, too: {KINDS}.", show_default="none")
+        Path | None,
+        typer.Argument(
+            help=f"A model whose program is written, too: {KINDS}.", show_default="none", callback=model_file
+        ),
     ] = None,
     config: AnyConfig = None,
     board: options.BoardName = "ulx3s-25f",
@@ -73,7 +81,7 @@ def build(
         int,
         options.ranged(1, 64, "So many seeds from --seed on are placed and routed, side by side; the fastest stays."),
     ] = 1,
-    out: options.Out = OUT,
+    out: Annotated[Path, options.out("{board}.bit", paths.PROGRAM)] = OUT,
     json: options.Json = None,
     request: "ModelRequest",
 ) -> None:
@@ -101,7 +109,7 @@ def build(
             # Not for the config that a network of the zoo is measured on, which may fit no device.
             among = list(dict.fromkeys(each.config for each in recorded))
             program, config = program_of(replace(read(request), config=None), config, step, among=among)
-            reread(program, out / stages.PROGRAM)
+            reread(program, out / paths.PROGRAM)
     if config is None:
         if not recorded:
             raise ValueError(f"--config must name one: none is recorded as routed for {board} or a smaller device")

@@ -8,13 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from offramp import paths
 from offramp.commands.common import PROGRAM
-from offramp.options import SIZES, DataFolder, checked_config, checked_file, ranged
+from offramp.options import SIZES, DataFolder, checked_config, ranged
 
 if TYPE_CHECKING:
     from offramp.intake.request import ModelRequest
 
-__all__ = ["KINDS", "AnyConfig", "AnyData", "AnyModel", "AnyModels", "takes_model"]
+__all__ = [
+    "KINDS",
+    "AnyConfig",
+    "AnyData",
+    "AnyModel",
+    "AnyModels",
+    "ProgramFile",
+    "image_source",
+    "input_file",
+    "model_file",
+    "takes_model",
+]
 
 #: What a model may be, in words.
 KINDS = ".tflite, .onnx, .pt2, module.py:factory, .off or zoo:NAME"
@@ -39,15 +51,54 @@ def _shape(text: str | None) -> tuple[int, int, int] | None:
     return height, width, channels
 
 
-def _readable(paths: list[Path] | None) -> list[Path] | None:
-    """Refuse models that can't be read."""
-    return paths and [checked_file(path) for path in paths]
+def input_file(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
+    """Refuse a file that can't be read."""
+    if path is not None:
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+        paths.reads(context, option, path)
+    return path
 
 
-AnyModel = Annotated[Path, typer.Argument(help=f"Model: {KINDS}.", callback=checked_file)]
+def model_file(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
+    """Refuse a file that can't be read, or is none of ours and no model of a kind that is known."""
+    if path is None:
+        return None
+    from offramp.kinds import OUTSIDE, file_of, is_factory, kind_of
+
+    if kind_of(path) == OUTSIDE and not is_factory(path):
+        return input_file(context, option, path)
+    paths.reads(context, option, file_of(path))
+    return path
+
+
+def _models(context: typer.Context, option: typer.CallbackParam, paths: list[Path] | None) -> list[Path]:
+    """The same of several; without any, the program that was compiled last."""
+    found = paths or [PROGRAM]
+    for path in found:
+        model_file(context, option, path)
+    return found
+
+
+def image_source(context: typer.Context, option: typer.CallbackParam, name: str | None) -> str | None:
+    """The file of images, or those in a folder, are read; a data set's name is no file."""
+    if name is not None:
+        from offramp.intake.samples import PICTURES
+
+        path = Path(name)
+        paths.reads(context, option, path, *(f"*/*{end}" for end in PICTURES if path.is_dir()))
+    return name
+
+
+ProgramFile = Annotated[
+    Path, typer.Argument(help="Program file, or zoo:NAME, or zoo:NAME@CONFIG.", callback=model_file)
+]
+AnyModel = Annotated[Path, typer.Argument(help=f"Model: {KINDS}.", callback=model_file)]
 AnyModels = Annotated[
     list[Path] | None,
-    typer.Argument(help=f"Models: {KINDS}.", show_default="out/program.off", callback=_readable),
+    typer.Argument(help=f"Models: {KINDS}.", show_default="out/program.off", callback=_models),
 ]
 AnyConfig = Annotated[
     str | None,
@@ -64,6 +115,7 @@ AnyData = Annotated[
         "--data",
         help="Images: a data set, an .npz or .npy (floats, uint8 pixels, int8 codes), or a folder of images by class.",
         show_default="those the network was trained on; else random ones",
+        callback=image_source,
     ),
 ]
 _PANEL: dict[str, Any] = {"rich_help_panel": "Options of models from outside"}
@@ -82,6 +134,7 @@ def _model_options(
         typer.Option(
             help="Weights for module.py:factory, as .safetensors or a state dictionary.",
             show_default="as made",
+            callback=input_file,
             **_PANEL,
         ),
     ] = None,
@@ -90,6 +143,7 @@ def _model_options(
         typer.Option(
             help="Images that set the ranges of a float model, named as for --data.",
             show_default="random ones",
+            callback=image_source,
             **_PANEL,
         ),
     ] = None,
@@ -137,8 +191,7 @@ def takes_model(command: Callable[..., None]) -> Callable[..., None]:
     def call(**given: Any) -> None:
         chosen = {name: given.pop(name) for name in own}
         if "models" in given:
-            models = given["models"] or [PROGRAM]
-            command(**given, requests=[_request(model, given["seed"], **chosen) for model in models])
+            command(**given, requests=[_request(model, given["seed"], **chosen) for model in given["models"]])
         else:
             command(**given, request=_request(given["model"], given["seed"], **chosen))
 

@@ -10,9 +10,9 @@ import typer
 
 from hw.config import preset
 from hw.output import check_file, check_folder
-from offramp import options
+from offramp import options, paths
 from offramp.commands.common import OUT, finish, next_step, show
-from offramp.commands.model_options import AnyModel, takes_model
+from offramp.commands.model_options import AnyModel, image_source, model_file, takes_model
 from offramp.console import Terminal, results
 from offramp.result_file import provenance, write_json
 
@@ -25,16 +25,35 @@ __all__ = ["EXPORTED", "compile_", "compress", "export", "import_", "train"]
 #: Endings of files of others that a network is exported as.
 EXPORTED = (".onnx", ".tflite")
 
+#: Names of files that are written: an integer network; what is kept of a run; a network's integers, for others.
+_NETWORK, _KEPT = "network.off", f"{paths.PROGRESS}/*"
+_DESCRIPTION, _ARRAYS = "network.json", "arrays.npz"
+
+
+def _recipe(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
+    """Refuse a recipe that can't be read; it and the networks that it begins with are read."""
+    if path is not None:
+        from models.recipes.recipe import load
+
+        found = load(path)
+        for file in (str(path), found.teacher, found.start.checkpoint if found.start else ""):
+            if file:
+                paths.reads(context, option, Path(file))
+    return path
+
 
 def train(
     *,
     recipe: Annotated[
-        Path | None, typer.Argument(help="Recipe file.", show_default="the demo's for the data set, dense network only")
+        Path | None,
+        typer.Argument(
+            help="Recipe file.", show_default="the demo's for the data set, dense network only", callback=_recipe
+        ),
     ] = None,
     data: options.Data = "digits",
     data_dir: options.DataFolder = None,
     seed: options.Seed = 0,
-    out: options.Out = OUT,
+    out: Annotated[Path, options.out(paths.TRAINED, paths.COMPRESSED, paths.RESULT, _KEPT)] = OUT,
     json: options.Json = None,
 ) -> None:
     """Make a recipe's network: OUT/trained.off, OUT/compressed.off, OUT/result.json. Stopped, it goes on next time.
@@ -51,19 +70,19 @@ def train(
             from models.recipes.pipeline import Log
             from offramp import stages
 
-            log = Log(folder=out / stages.PROGRESS)
+            log = Log(folder=out / paths.PROGRESS)
             source = stages.dataset(data, data_dir, step)
             checkpoint = stages.trained(source, out, seed=seed, progress=step, log=log)
-        show([*metric_rows(checkpoint.metrics), ("file", str(out / stages.TRAINED))])
-        found = {"data": data, "metrics": checkpoint.metrics, "epochs": log.metrics, "file": out / stages.TRAINED}
+        show([*metric_rows(checkpoint.metrics), ("file", str(out / paths.TRAINED))])
+        found = {"data": data, "metrics": checkpoint.metrics, "epochs": log.metrics, "file": out / paths.TRAINED}
         finish("train", seed, json, found)
-        next_step(f"offramp compress {out / stages.TRAINED}")
+        next_step(f"offramp compress {out / paths.TRAINED}")
         return
     with terminal.stage("train") as step:
         from offramp import stages
 
         made, result = stages.made(recipe, data_dir, out, seed=seed, progress=step)
-    write_json(out / stages.RESULT, {**provenance("train", seed), **result})
+    write_json(out / paths.RESULT, {**provenance("train", seed), **result})
     show([*metric_rows(made.metrics), ("file", str(result["file"]))])
     finish("train", seed, json, result)
     if isinstance(made, Compressed):
@@ -73,18 +92,20 @@ def train(
 @takes_model
 def compress(
     *,
-    model: Annotated[
-        Path, typer.Argument(help="Trained network, or module.py:factory.", callback=options.checked_file)
-    ] = Path("out/trained.off"),
+    model: Annotated[Path, typer.Argument(help="Trained network, or module.py:factory.", callback=model_file)] = Path(
+        "out/trained.off"
+    ),
     data: Annotated[
         str | None,
-        typer.Option(help="Of a module: labelled images, as for --calibrate.", show_default="none"),
+        typer.Option(
+            help="Of a module: labelled images, as for --calibrate.", show_default="none", callback=image_source
+        ),
     ] = None,
     keep: Annotated[str, typer.Option(help="Of a module: share of its weights that stay, as 20% or 0.2.")] = "20%",
     epochs: Annotated[int, options.ranged(1, 10_000, "Of a module: of fine-tuning.")] = 20,
     config: Annotated[str, typer.Option(help="Of a module: config that cycles are of.")] = "small-85f",
     seed: options.Seed = 0,
-    out: options.Out = OUT,
+    out: Annotated[Path, options.out(paths.COMPRESSED, _NETWORK, _KEPT)] = OUT,
     json: options.Json = None,
     request: "ModelRequest",
 ) -> None:
@@ -104,13 +125,13 @@ def compress(
         from models.recipes.pipeline import Log
         from offramp import stages
 
-        log = Log(folder=out / stages.PROGRESS)
+        log = Log(folder=out / paths.PROGRESS)
         source = stages.dataset(checkpoint.data, request.root, step)
         network = stages.compressed(checkpoint, source, out, seed=seed, progress=step, log=log)
-    show([*metric_rows(network.metrics), ("file", str(out / stages.COMPRESSED))])
+    show([*metric_rows(network.metrics), ("file", str(out / paths.COMPRESSED))])
     result = {"data": network.data, "metrics": network.metrics, "curve": network.curve, "epochs": log.metrics}
-    finish("compress", seed, json, result | {"file": out / stages.COMPRESSED})
-    next_step(f"offramp compile {out / stages.COMPRESSED}")
+    finish("compress", seed, json, result | {"file": out / paths.COMPRESSED})
+    next_step(f"offramp compile {out / paths.COMPRESSED}")
 
 
 def _compress_module(
@@ -133,7 +154,7 @@ def _compress_module(
 
     if data is None:
         raise ValueError("--data must name labelled images that a module is fine-tuned on")
-    chosen, file = preset(config), out / "network.off"
+    chosen, file = preset(config), out / _NETWORK
     with Terminal().stage("compress") as step:
         module = of_request(request.model, request.weights)
         samples = parts(
@@ -162,7 +183,7 @@ def import_(
     *,
     model: AnyModel,
     file: Annotated[Path, typer.Option("--output", "-o", help="File to write.", callback=options.output_file)] = OUT
-    / "network.off",
+    / _NETWORK,
     seed: options.Seed = 0,
     json: options.Json = None,
     request: "ModelRequest",
@@ -183,9 +204,10 @@ def import_(
     next_step(f"offramp verify {model}", f"offramp compile {file}")
 
 
-def _export_place(path: Path) -> Path:
+def _export_place(context: typer.Context, option: typer.CallbackParam, path: Path) -> Path:
     """Refuse a place that can't be written to, before the work: a file of others, or a folder."""
     (check_file if path.suffix in EXPORTED else check_folder)(path)
+    paths.writes(context, option, path, *(() if path.suffix in EXPORTED else (_DESCRIPTION, _ARRAYS)))
     return path
 
 
@@ -198,7 +220,7 @@ def export(
         typer.Option(
             "--output",
             "-o",
-            help="Folder for network.json and arrays.npz; or a file that ends in .onnx (QDQ) or .tflite (int8).",
+            help=f"Folder for {_DESCRIPTION} and {_ARRAYS}; or a file that ends in .onnx (QDQ) or .tflite (int8).",
             callback=_export_place,
         ),
     ] = OUT / "network",
@@ -244,8 +266,8 @@ def _exported(found: "Model", out: Path) -> tuple[str, ...]:
     described, arrays = description(found.network, found.origin)
     content = BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
-    write_file(out / "arrays.npz", content.getvalue())
-    write_file(out / "network.json", f"{dumps(described, indent=1)}\n".encode())
+    write_file(out / _ARRAYS, content.getvalue())
+    write_file(out / _DESCRIPTION, f"{dumps(described, indent=1)}\n".encode())
     return ()
 
 
@@ -258,7 +280,7 @@ def compile_(
         bool, typer.Option("--explain", help="Say what was tried and chosen, why, and how full every memory is.")
     ] = False,
     seed: options.Seed = 0,
-    out: options.Out = OUT,
+    out: Annotated[Path, options.out(paths.PROGRAM)] = OUT,
     json: options.Json = None,
     request: "ModelRequest",
 ) -> None:
@@ -269,7 +291,7 @@ def compile_(
     with ExitStack() as after, Terminal().stage("compile") as step:
         from hw.compiler.compile import balanced_compilation
         from hw.compiler.explain import explanation
-        from offramp import inspect, stages
+        from offramp import inspect
         from offramp.intake.model import read
         from offramp.intake.programs import advice
         from offramp.program_files import reread
@@ -290,9 +312,9 @@ def compile_(
             after.callback(lambda: results().print(explained(result["explanation"], refusal=False)))
         if found.refusal is not None:
             raise ValueError(f"{found.refusal}; {hint}")
-    program = reread(found.program(), out / stages.PROGRAM)
+    program = reread(found.program(), out / paths.PROGRAM)
     result |= inspect.program_dict(program) | inspect.worst_case_dict(program)
     results().print(contents(result), "")
-    show([*(("note", note) for note in source.notes), ("file", str(out / stages.PROGRAM))])
-    finish("compile", seed, json, {**result, "file": out / stages.PROGRAM})
-    next_step(f"offramp simulate {out / stages.PROGRAM}")
+    show([*(("note", note) for note in source.notes), ("file", str(out / paths.PROGRAM))])
+    finish("compile", seed, json, {**result, "file": out / paths.PROGRAM})
+    next_step(f"offramp simulate {out / paths.PROGRAM}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from hw.output import write_file
-from offramp import options
+from offramp import options, paths
 from offramp.commands.common import OUT, finish, next_step, show
 from offramp.console import results
 
@@ -14,6 +14,13 @@ __all__ = ["report"]
 
 #: In place of a file: the committed results of the methods, and the zoo.
 _METHODS = "methods"
+
+
+def _result(context: typer.Context, option: typer.CallbackParam, what: str) -> str:
+    """The file of the result is read."""
+    if what != _METHODS:
+        paths.reads(context, option, Path(what))
+    return what
 
 
 def report(
@@ -24,6 +31,7 @@ def report(
             metavar="FILE.json",
             help="Result of any command (--json FILE). Or the word methods: the committed results of the seven "
             "published methods, and the networks of the zoo.",
+            callback=_result,
         ),
     ],
     output: Annotated[
@@ -31,10 +39,10 @@ def report(
     ] = OUT / "report.html",
     plots: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder for every figure as SVG and PDF, and its data as CSV.",
+        options.output_folder(
+            "Folder for every figure as SVG and PDF, and its data as CSV.",
+            *("*.svg", "*.pdf", "*.csv"),
             show_default="none",
-            callback=options.optional_folder,
         ),
     ] = None,
     seed: options.Seed = 0,
@@ -45,9 +53,6 @@ def report(
     from offramp.report.result_page import page_of, read_result
     from offramp.result_file import provenance
 
-    for place in (output, json):
-        if place is not None and what != _METHODS and place.resolve() == Path(what).resolve():
-            raise ValueError(f"{what} is the result itself: the report must be written to another file")
     found: dict[str, Any] = methods.collect() if what == _METHODS else {}
     result = {**provenance("report", seed), **found} if found else read_result(Path(what))
     try:

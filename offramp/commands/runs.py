@@ -211,7 +211,7 @@ def verify(
         result = _together(terminal, work, data, rtl or images, image, options_)
     else:
         result = _by_stages(terminal, found[0], programs[0], samples, rtl or _SAMPLE, options_)
-    asked = {"programs": models or [PROGRAM], "config": [name for _, name in programs]}
+    asked = {"programs": models, "config": [name for _, name in programs]}
     finish("verify", seed, json, {**asked, "conditions": asdict(conditions), **result})
     if not (result["values_equal"] and result["cycles_equal"] and result.get("agrees", True)):
         raise typer.Exit(1)

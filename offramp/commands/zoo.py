@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from offramp import options
+from offramp import options, paths
 from offramp.commands.common import finish, next_step
 from offramp.console import Terminal, results
 from offramp.result_file import read_json
@@ -14,12 +14,21 @@ from offramp.result_file import read_json
 __all__ = ["zoo"]
 
 
+def _finished(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
+    """The files of a finished run that are read."""
+    if path is not None:
+        paths.reads(context, option, path, paths.RESULT, paths.COMPRESSED)
+    return path
+
+
 def zoo(
     *,
     add: Annotated[
         Path | None,
         typer.Option(
-            help="Measure what train RECIPE left in this folder, and add it and the dense network.", show_default="none"
+            help="Measure what train RECIPE left in this folder, and add it and the dense network.",
+            show_default="none",
+            callback=_finished,
         ),
     ] = None,
     measure: Annotated[
@@ -57,9 +66,9 @@ def zoo(
     sample = measured.Sample(images=images, attacked=attacked)
     if add is not None:
         with Terminal().stage("measure") as step:
-            result = read_json(add / stages.RESULT)
+            result = read_json(add / paths.RESULT)
             source = stages.dataset(str(result.get("data")), data_dir, step)
-            path = add / stages.COMPRESSED
+            path = add / paths.COMPRESSED
             measured.add(path, result, source, method=method, config=config, sample=sample, progress=step)
     if measure is not None:
         files = {known.file: known for known in (entries() if measure == "all" else [entry(measure)])}

@@ -12,7 +12,7 @@ from models.datasets import splits
 from models.datasets.sources import Progress
 from offramp.intake.preprocessing import Preprocessing
 
-__all__ = ["Samples", "parts", "read"]
+__all__ = ["PICTURES", "Samples", "parts", "read"]
 
 #: Names of arrays in an .npz, in the order in which they are looked for.
 _IMAGES = ("images", "image", "x", "X", "x_test", "data", "inputs", "input", "arr_0")
@@ -20,7 +20,7 @@ _LABELS = ("labels", "label", "y", "Y", "y_test", "targets", "target", "arr_1")
 #: How files of arrays begin, by kind: a ZIP archive, and NumPy's own format.
 _BEGINNINGS = {".npz": b"PK", ".npy": b"\x93NUMPY"}
 #: Kinds of files that a folder of images by class may hold.
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".npy")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".npy")
 #: Modes of pictures (Pillow), and as what their bytes are read.
 _MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB"}
 #: Images of a file that are learnt from: all. Fewest that can be divided.
@@ -291,10 +291,10 @@ def _folder(path: Path, count: int) -> Samples:
     """
     classes = sorted(each for each in path.iterdir() if each.is_dir())
     require(classes, f"{path}: must hold a folder of images for each class, and holds no folder")
-    files = [sorted(f for f in each.iterdir() if f.suffix.lower() in _PICTURES) for each in classes]
+    files = [sorted(f for f in each.iterdir() if f.suffix.lower() in PICTURES) for each in classes]
     turns = range(max(map(len, files)))
     chosen = [(names[turn], label) for turn in turns for label, names in enumerate(files) if turn < len(names)][:count]
-    require(chosen, f"{path}: its folders must hold images ({', '.join(_PICTURES)}), and hold none")
+    require(chosen, f"{path}: its folders must hold images ({', '.join(PICTURES)}), and hold none")
     images = [_picture(file) for file, _ in chosen]
     shapes = {image.shape for image in images}
     require(len(shapes) == 1, f"{path}: images must be of one shape, not {sorted(shapes)}")

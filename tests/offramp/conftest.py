@@ -11,7 +11,7 @@ from models.datasets.splits import Dataset
 from models.recipes import recipe
 from models.recipes.checkpoint import Compressed, load_compressed
 from models.training.train import Schedule
-from offramp import stages
+from offramp import paths, stages
 from offramp.program_files import compiled
 from tests.conftest import made_once
 from tests.offramp.results import result_of
@@ -52,10 +52,10 @@ def small(tmp_path_factory) -> Small:
         if first:
             patch.setattr(recipe, "builtin", lambda data: QUICK)
             network = stages.compressed(stages.trained(source, folder, seed=0), source, folder, seed=0)
-            compiled(network.network, preset("tiny"), folder / stages.PROGRAM, network.activity)
-            stages.unpruned(network.dense, preset("tiny"), folder / stages.UNPRUNED)
-    made = load_compressed(folder / stages.COMPRESSED)
-    return Small(folder, source, made, load(folder / stages.PROGRAM), load(folder / stages.UNPRUNED))
+            compiled(network.network, preset("tiny"), folder / paths.PROGRAM, network.activity)
+            stages.unpruned(network.dense, preset("tiny"), folder / paths.UNPRUNED)
+    made = load_compressed(folder / paths.COMPRESSED)
+    return Small(folder, source, made, load(folder / paths.PROGRAM), load(folder / paths.UNPRUNED))
 
 
 @pytest.fixture(scope="session")

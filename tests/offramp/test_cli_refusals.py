@@ -11,7 +11,7 @@ from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
 
-from offramp import cli, stages
+from offramp import cli, paths, stages
 from offramp.console import results
 from tests.offramp.command_line import COMMANDS, refused, registered
 
@@ -53,7 +53,7 @@ def test_other_networks_are_refused(monkeypatch, capsys):
 def test_what_cannot_be_recorded_is_refused(small, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     Path("missing.off").write_text("a file, no folder")
-    assert re.fullmatch(message, refused(monkeypatch, capsys, "verify", small.folder / stages.PROGRAM, *arguments))
+    assert re.fullmatch(message, refused(monkeypatch, capsys, "verify", small.folder / paths.PROGRAM, *arguments))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_mistakes_end_in_one_sentence(monkeypatch, capsys, tmp_path, arguments, 
 
 
 def test_mistakes_about_programs_and_attacks(small, monkeypatch, capsys, tmp_path):
-    program = small.folder / stages.PROGRAM
+    program = small.folder / paths.PROGRAM
     assert refused(monkeypatch, capsys, "simulate", program, "--attack", "square").startswith("attack must be one of")
     damaged = tmp_path / "damaged.off"
     damaged.write_bytes(program.read_bytes()[:-9])
@@ -112,7 +112,7 @@ def test_mistakes_about_programs_and_attacks(small, monkeypatch, capsys, tmp_pat
 
 
 def test_files_of_another_kind_are_named_with_what_to_do(small, monkeypatch, capsys):
-    trained, compressed, program = (small.folder / name for name in (stages.TRAINED, stages.COMPRESSED, stages.PROGRAM))
+    trained, compressed, program = (small.folder / name for name in (paths.TRAINED, paths.COMPRESSED, paths.PROGRAM))
     text = f"{compressed} is a compressed network: compile it first (offramp compile {compressed})"
     assert refused(monkeypatch, capsys, "disasm", compressed) == text
     compress = f"{trained} is a trained network: compress it first (offramp compress {trained})"
@@ -131,7 +131,7 @@ def test_options_of_other_commands_are_named_with_these(monkeypatch, capsys):
 
 def test_failures_of_the_program_keep_their_traceback(small, monkeypatch, capsys):
     monkeypatch.setattr(stages, "evaluated", lambda *_: {}["gone"])
-    monkeypatch.setattr(sys, "argv", ["offramp", "evaluate", str(small.folder / stages.PROGRAM)])
+    monkeypatch.setattr(sys, "argv", ["offramp", "evaluate", str(small.folder / paths.PROGRAM)])
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 3

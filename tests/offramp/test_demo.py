@@ -18,7 +18,7 @@ from hw.program import program
 from models import zoo
 from models.integer import golden
 from models.recipes.checkpoint import load_compressed
-from offramp import cli, stages
+from offramp import cli, paths, stages
 from offramp.rtl import simulators
 from tests.fpga.tools import quick_tools
 
@@ -110,7 +110,7 @@ def test_bitstream_is_of_this_config_and_fits(tmp_path):
 
 
 def test_figures_are_those_of_the_files(result, folder):
-    loaded = program.load(folder / stages.PROGRAM, preset("tiny"))
+    loaded = program.load(folder / paths.PROGRAM, preset("tiny"))
     source = stages.dataset("digits", None)
     found = stages.evaluated(loaded, source.test.images, source.test.labels)
     assert found == result["golden"]
@@ -123,7 +123,7 @@ def test_figures_are_those_of_the_files(result, folder):
     assert there["core_images_per_second"] == pytest.approx(built["clock_mhz"] * 1e6 / clean["back_to_back"])
     alone = built["fmax_mhz"] * 1e6 / clean["back_to_back"]
     assert clean["core_images_per_second_at_fmax"] == pytest.approx(alone)
-    dense = program.load(folder / stages.UNPRUNED)
+    dense = program.load(folder / paths.UNPRUNED)
     codes = stages.encode(source.test.images, dense.network)
     unpruned = golden.run(dense.network, codes, keep=False).accuracy(source.test.labels)
     assert result["inputs"]["unpruned"]["accuracy"] == unpruned
@@ -160,7 +160,7 @@ def without_early_exit(compressed):
 
 
 def test_a_network_of_the_zoo_without_exits_on_a_clock_that_is_too_fast(result, folder, tmp_path, monkeypatch, capsys):
-    found = without_early_exit(load_compressed(folder / stages.COMPRESSED))
+    found = without_early_exit(load_compressed(folder / paths.COMPRESSED))
     monkeypatch.setattr(
         zoo, "entry", lambda name: replace(zoo.entries()[0], dataset="digits", recipe="digits", part="network")
     )
@@ -190,7 +190,7 @@ def test_a_network_of_the_zoo_without_exits_on_a_clock_that_is_too_fast(result, 
 
 def test_the_bitstream_can_be_left_out(result, folder, tmp_path, monkeypatch, capsys):
     """Then its clock doesn't matter, and what needs it isn't there; table and report say so."""
-    found = without_early_exit(load_compressed(folder / stages.COMPRESSED))
+    found = without_early_exit(load_compressed(folder / paths.COMPRESSED))
     monkeypatch.setattr(
         zoo, "entry", lambda name: replace(zoo.entries()[0], dataset="digits", recipe="digits", part="network")
     )

@@ -2,14 +2,14 @@ import json
 
 import pytest
 
-from offramp import stages
+from offramp import paths
 from offramp.difference import Change, changes, described, sort_of_both
 from offramp.result_file import SCHEMA
 from tests.offramp.command_line import refused, run
 
 
 def test_equal_things_have_no_differences(small):
-    program = str(small.folder / stages.PROGRAM)
+    program = str(small.folder / paths.PROGRAM)
     first, second = (described(program, None, None, None, 0) for _ in range(2))
     assert changes(first, second) == []
     assert changes(first, first | {"versions": {"torch": "1"}, "per_image": [3]}) == []

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from models.recipes import checkpoint
 from models.zoo import ZooEntry
-from offramp import cache, demo, stages
+from offramp import cache, demo, paths, stages
 from offramp.cache import CacheFolder
 from offramp.cli import app, commands
 from offramp.intake import extension
@@ -89,7 +89,7 @@ def ready(small, finished, extended, tmp_path, monkeypatch):
     monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "cache"))
     rows = {row["workload"]: row for row in BENCH["rows"]}
     stand_ins = {
-        (stages, "trained"): lambda *_, **__: checkpoint.load(small.folder / stages.TRAINED),
+        (stages, "trained"): lambda *_, **__: checkpoint.load(small.folder / paths.TRAINED),
         (stages, "compressed"): lambda *_, **__: small.network,
         (rtl, "verify"): lambda *_, **__: dict(DIFFERENT),
         (extension, "extended"): extended,
@@ -106,7 +106,7 @@ def ready(small, finished, extended, tmp_path, monkeypatch):
     monkeypatch.setattr("offramp.ip_core.files.generate_axi", lambda config, name: 1234 * "wire x;\n")
     monkeypatch.chdir(tmp_path)  # a path of many digits may be folded in the middle of one
     Path("small").symlink_to(small.folder)
-    trained, compressed, program = (f"small/{name}" for name in (stages.TRAINED, stages.COMPRESSED, stages.PROGRAM))
+    trained, compressed, program = (f"small/{name}" for name in (paths.TRAINED, paths.COMPRESSED, paths.PROGRAM))
     out = ("--out", "out")
     with quick_tools(tmp_path / "tools"):
         yield {

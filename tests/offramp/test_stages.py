@@ -12,7 +12,7 @@ from models.compression.quantize import encode
 from models.integer import golden
 from models.recipes.checkpoint import load, load_compressed
 from models.recipes.pipeline import Log
-from offramp import stages
+from offramp import paths, stages
 from offramp.stopping import Stopped
 from tests.offramp.recipe import RECIPE
 
@@ -71,7 +71,7 @@ def test_a_program_is_tried_on_what_it_was_trained_on(small):
 
 
 def test_what_runs_is_what_the_file_holds(small):
-    loaded = program.load(small.folder / stages.PROGRAM, preset("tiny"))
+    loaded = program.load(small.folder / paths.PROGRAM, preset("tiny"))
     assert loaded.config == small.program.config
     for name, image in small.program.images.items():
         np.testing.assert_array_equal(loaded.images[name], image)
@@ -121,8 +121,8 @@ def test_a_recipes_network(tmp_path):
     path, out = tmp_path / "small.toml", tmp_path / "out"
     path.write_text(RECIPE)
     network, result = stages.made(path, None, out, seed=3)
-    assert load_compressed(out / stages.COMPRESSED).metrics == network.metrics == result["metrics"]
-    assert load(out / stages.TRAINED).seed == network.seed == 3
+    assert load_compressed(out / paths.COMPRESSED).metrics == network.metrics == result["metrics"]
+    assert load(out / paths.TRAINED).seed == network.seed == 3
     assert result["recipe"]["compress"][0]["pieces"][1] == {"kind": "adversarial", "eps": "8/255"}
     assert len(result["epochs"]["train 1"]) == 2
     assert len(list((out / "progress").iterdir())) == 4
@@ -132,9 +132,9 @@ def test_a_recipe_of_a_float_network_only(tmp_path):
     path, out = tmp_path / "small.toml", tmp_path / "out"
     path.write_text(RECIPE.partition("[[compress]]")[0])
     network, result = stages.made(path, None, out, seed=3)
-    assert load(out / stages.TRAINED).metrics == network.metrics == result["metrics"]
-    assert result["file"] == out / stages.TRAINED
-    assert not (out / stages.COMPRESSED).exists()
+    assert load(out / paths.TRAINED).metrics == network.metrics == result["metrics"]
+    assert result["file"] == out / paths.TRAINED
+    assert not (out / paths.COMPRESSED).exists()
 
 
 def test_a_wrong_recipe_writes_nothing(tmp_path):
@@ -155,8 +155,8 @@ def test_a_training_without_a_recipe_is_kept_too(tmp_path, quick_recipe):
         if "epoch 2/" in text:
             raise Stopped(signal.SIGINT)
 
-    log = Log(folder=tmp_path / stages.PROGRESS)
-    with pytest.raises(Stopped, match=f"kept in {tmp_path / stages.PROGRESS}, the same command goes on from there"):
+    log = Log(folder=tmp_path / paths.PROGRESS)
+    with pytest.raises(Stopped, match=f"kept in {tmp_path / paths.PROGRESS}, the same command goes on from there"):
         stages.trained(source, tmp_path, seed=0, progress=stops, log=log)
     assert "epoch 1/" in texts[0]
     again = []

@@ -15,7 +15,7 @@ from hw.rules import require, shown
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
 
-__all__ = ["open_model"]
+__all__ = ["files_beside", "open_model"]
 
 _LARGEST = 1 << 28  # bytes of a file, and of all weights
 _STRUCTURE = 1 << 24  # bytes of a file that aren't weights; parsed, they grow some twenty times
@@ -34,6 +34,30 @@ def open_model(path: Path) -> "ModelProto":
         When the file or one with weights can't be read, is no ONNX file, or is too large.
     """
     import onnx
+
+    model = _parsed(path)
+    left = _LARGEST
+    for tensor in _tensors(model):
+        left -= _size(tensor)
+        require(left >= 0, f"weights must take at most {_LARGEST} bytes together, not more")
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            _load(tensor, path)
+    return model
+
+
+def files_beside(path: Path) -> set[Path]:
+    """Files with weights of a file's model; none of a file that can't be read."""
+    try:
+        tensors = list(_tensors(_parsed(path)))
+    except (ValueError, ModuleNotFoundError):
+        return set()
+    said = (entry for tensor in tensors for entry in tensor.external_data)
+    return {path.parent / entry.value for entry in said if entry.key == "location" and "\0" not in entry.value}
+
+
+def _parsed(path: Path) -> "ModelProto":
+    """A file's model without the weights beside it."""
+    import onnx
     from google.protobuf.message import DecodeError
 
     data = _contents(path, 0, None)
@@ -45,12 +69,6 @@ def open_model(path: Path) -> "ModelProto":
         raise ValueError("must be an ONNX file, not damaged or of another kind") from error
     require(model.HasField("graph"), "must be an ONNX file with a graph, not of another kind")
     require(all(isinstance(name, str) for name in _names(model)), "names must be texts in UTF-8, not other bytes")
-    left = _LARGEST
-    for tensor in _tensors(model):
-        left -= _size(tensor)
-        require(left >= 0, f"weights must take at most {_LARGEST} bytes together, not more")
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _load(tensor, path)
     return model
 
 

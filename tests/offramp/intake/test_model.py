@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from hw.network.network_file import NetworkFile, save
 from models.compression.quantize import encode
 from models.integer import golden
-from offramp import stages
+from offramp import paths, stages
 from offramp.intake.model import read
 from offramp.intake.preprocessing import Preprocessing
 from offramp.intake.request import ModelRequest
@@ -61,10 +61,10 @@ def test_files_of_ours(small, tmp_path):
     save(tmp_path / "net.off", NetworkFile(network=network, origin="a test", activity={}))
     found = read(ModelRequest(model=str(tmp_path / "net.off")))
     assert (same(found.network, network), found.origin, found.data) == (True, "a test", None)
-    found = read(ModelRequest(model=str(small.folder / stages.COMPRESSED)))
+    found = read(ModelRequest(model=str(small.folder / paths.COMPRESSED)))
     assert same(found.network, small.network.network)
     assert (found.data, found.activity.keys()) == ("digits", small.network.activity.keys())
-    found = read(ModelRequest(model=str(small.folder / stages.PROGRAM)))
+    found = read(ModelRequest(model=str(small.folder / paths.PROGRAM)))
     assert found.program is not None
     assert found.data == "digits"
     found = read(ModelRequest(model="zoo:digits"))
@@ -237,7 +237,7 @@ def test_options_of_other_kinds_of_models_are_refused(tmp_path, small):
     with pytest.raises(ValueError, match="--output-tensor must go with a TFLite file"):
         read(ModelRequest(model="zoo:digits", output_tensor="logits"))
     with pytest.raises(ValueError, match=r"trained\.off is a trained network: compress it first"):
-        read(ModelRequest(model=str(small.folder / stages.TRAINED)))
+        read(ModelRequest(model=str(small.folder / paths.TRAINED)))
 
 
 def test_without_its_runtime_a_tflite_file_is_read_and_that_is_said(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@ import pytest
 
 from hw.config import preset
 from hw.rules import MisfitError
-from offramp import stages
+from offramp import paths
 from offramp.intake import programs
 from offramp.intake.model import Model, read
 from offramp.intake.programs import images_of, program_of
@@ -52,7 +52,7 @@ def test_a_refusal_names_a_config_that_it_fits(monkeypatch):
 
 
 def test_labels_of_classes_that_the_network_lacks_are_refused(small, tmp_path):
-    request = ModelRequest(model=str(small.folder / stages.COMPRESSED))
+    request = ModelRequest(model=str(small.folder / paths.COMPRESSED))
     np.savez(tmp_path / "x.npz", images=np.zeros((2, 8, 8, 1), np.float32), labels=[0, 10])
     with pytest.raises(ValueError, match=r"labels must be in 0\.\.9, as the network has 10 classes, not 0\.\.10$"):
         images_of(read(request), request, str(tmp_path / "x.npz"), 9)
@@ -66,14 +66,14 @@ def test_what_is_tried_is_said():
 
 
 def test_a_program_is_for_its_own_config(small):
-    found = read(ModelRequest(model=str(small.folder / stages.PROGRAM)))
+    found = read(ModelRequest(model=str(small.folder / paths.PROGRAM)))
     assert program_of(found, None)[1] == program_of(found, "tiny")[1] == "tiny"
     with pytest.raises(ValueError, match="is for the config tiny, not single: compile its network again"):
         program_of(found, "single")
 
 
 def test_images_are_those_asked_for_or_of_the_data_set_or_random(small, model):
-    request = ModelRequest(model=str(small.folder / stages.COMPRESSED), seed=4)
+    request = ModelRequest(model=str(small.folder / paths.COMPRESSED), seed=4)
     found = read(request)
     assert images_of(found, request, None, 9).origin == "digits, test"
     assert images_of(model, request, None, 9).origin == "9 random images, seed 4"

@@ -14,7 +14,7 @@ from models.integer import golden
 from models.integer.surrogate import Surrogate
 from models.methods.detector import decisions, with_ranges
 from models.recipes.checkpoint import load_compressed, save_compressed
-from offramp import program_files, stages
+from offramp import paths, program_files
 from offramp.measure import zoo_figures as measuring
 from sim import simulate, time_batch, worst_case
 
@@ -56,7 +56,7 @@ def described(small):
 @pytest.fixture(scope="module")
 def measured(small, tmp_path_factory):
     """A zoo of the network, measured on the fewest images."""
-    folder, path = tmp_path_factory.mktemp("zoo"), small.folder / stages.COMPRESSED
+    folder, path = tmp_path_factory.mktemp("zoo"), small.folder / paths.COMPRESSED
     return folder, measuring.add(path, described(small), small.source, method="mine", folder=folder, sample=LEAST)
 
 
@@ -68,7 +68,7 @@ def made(measured, tmp_path):
 
 
 def test_figures_are_measured(small, result, tmp_path):
-    path = small.folder / stages.COMPRESSED
+    path = small.folder / paths.COMPRESSED
     made = measuring.add(path, result, small.source, method="mine", folder=tmp_path, sample=FEW)
     assert [entry.name for entry in made] == ["small", "small-dense"]
     entry, dense = made
@@ -117,7 +117,7 @@ def test_a_network_that_the_routed_config_cannot_hold_has_no_figures_there(small
 
 
 def test_what_the_detector_flags_is_measured(small, result, tmp_path):
-    compressed = load_compressed(small.folder / stages.COMPRESSED)
+    compressed = load_compressed(small.folder / paths.COMPRESSED)
     codes = encode(small.source.test.take(50).images, compressed.network)
     narrow = with_ranges(compressed.network, codes, 0.2)
     save_compressed(tmp_path / "ranges.off", replace(compressed, network=narrow))
@@ -164,14 +164,14 @@ def test_both_networks_must_fit_the_config_that_is_named(small, result, tmp_path
     assert compile_balanced(small.network.network, narrow, small.network.activity).config == narrow
     monkeypatch.setattr(measuring, "preset", lambda name: preset(name).replace(list_words=1024))
     with pytest.raises(ValueError, match="list memory holds 1024 words a PE; this network needs"):
-        measuring.add(small.folder / stages.COMPRESSED, result, small.source, folder=tmp_path, sample=LEAST)
+        measuring.add(small.folder / paths.COMPRESSED, result, small.source, folder=tmp_path, sample=LEAST)
     assert not list(tmp_path.iterdir())
 
 
 def test_results_of_something_else_are_refused(small, result, tmp_path):
     del result["recipe_digest"]
     with pytest.raises(ValueError, match="the result beside it must hold 'recipe_digest': a recipe's"):
-        measuring.add(small.folder / stages.COMPRESSED, result, small.source, folder=tmp_path)
+        measuring.add(small.folder / paths.COMPRESSED, result, small.source, folder=tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,5 +1,7 @@
 """A serial line in numbers: frames of 8 data bits without parity and with 1 stop bit, and words of 4 bytes."""
 
+from hw.rules import integer
+
 __all__ = ["FRAME_BITS", "WORD_BYTES", "bit_cycles", "words_per_second"]
 
 #: Bits of a byte on the line: start, data, stop.
@@ -23,8 +25,8 @@ def bit_cycles(clock_mhz: float, baud: int) -> int:
         When the clock can't make the baud rate within 2 % (of the 5 % that 10 bits a frame allow for both ends); the
         message names the fastest usual one that it makes.
     """
-    if baud < 1:
-        raise ValueError(f"baud must be a positive integer, not {baud}")
+    if not integer(baud) or baud < 1:
+        raise ValueError(f"baud must be a positive integer, not {baud!r}")
     cycles = _cycles(clock_mhz, baud)
     if cycles is None:
         usual = next((each for each in _USUAL if _cycles(clock_mhz, each) is not None), None)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from torch import nn
+from torch.export import ExportedProgram
 
-from fpga.boards import BAUD
+from fpga.boards import BAUD, CLOCKS_MHZ
 from fpga.boards import board as board_of
 from fpga.build import BuildReport
 from fpga.build import build as build_bitstream
@@ -17,15 +18,18 @@ from hw.compiler.compile import compile_balanced
 from hw.config import AcceleratorConfig, preset
 from hw.network.network import Network
 from hw.program.program import Program
+from hw.rules import require, shown, text
 from models import zoo
 from models.compression.calibration import calibrate
 from models.compression.quantize import encode
 from models.compression.ranges import Ranges
 from models.integer import golden
 from models.integer.activity import activity
-from models.integer.exit_calibration import calibrate_each, with_exit_thresholds
+from models.integer.exit_calibration import calibrate_each, check_labels, with_exit_thresholds
 from models.recipes.checkpoint import load_compressed
+from offramp.arguments import array, codes, number, of_kind, whole
 from offramp.kinds import kind_of
+from offramp.options import MOST_SEED
 from offramp.program_files import program as load_program
 from offramp.rtl import run as rtl
 from offramp.rtl.cache_place import cache_root
@@ -33,6 +37,9 @@ from sim import Simulation
 from sim import simulate as time_images
 
 __all__ = ["build", "compile", "load", "quantize", "simulate", "verify"]
+
+#: What a program is, in words.
+_PROGRAM = "a program (offramp.compile, offramp.load)"
 
 
 def load(path: str | Path) -> Network | Program:
@@ -49,6 +56,7 @@ def load(path: str | Path) -> Network | Program:
     ValueError
         When it can't be read or is neither.
     """
+    of_kind(path, (str, Path), "path", "a file's name or zoo:NAME")
     kind = kind_of(Path(path))
     if kind == "program":
         return load_program(Path(path))
@@ -61,7 +69,7 @@ def load(path: str | Path) -> Network | Program:
 
 
 def quantize(
-    module: nn.Module,
+    module: nn.Module | ExportedProgram,
     images: np.ndarray,
     labels: np.ndarray | None = None,
     *,
@@ -73,7 +81,7 @@ def quantize(
 
     Parameters
     ----------
-    module : Module
+    module : Module or ExportedProgram
         Of any style (:func:`models.compression.calibration.calibrate`); it isn't changed.
     images : array of float, (N, height, width, channels)
         In 0..1; they set the ranges of activations.
@@ -89,11 +97,18 @@ def quantize(
     ValueError
         When the network can't run on the accelerator, or images or labels aren't as above.
     """
+    of_kind(module, (nn.Module, ExportedProgram), "module", "a torch.nn.Module or an ExportedProgram")
+    require(text(name), f"name must be a text of characters that can be printed, not {shown(name)}")
+    images, exit_loss = array(images, "images"), number(exit_loss, 0, 1, "exit_loss")
+    classes = None if labels is None else array(labels, "labels")
     network = calibrate(module, images, name, ranges=ranges).network
-    if labels is None or len(network.exits) == 1:
+    if classes is None:
+        return network
+    check_labels(classes, len(images), network.classes)
+    if len(network.exits) == 1:
         return network
     logits = golden.run(network, encode(images, network), keep=False).logits
-    return with_exit_thresholds(network, *calibrate_each(logits, np.asarray(labels), exit_loss))
+    return with_exit_thresholds(network, *calibrate_each(logits, classes, exit_loss))
 
 
 def compile(network: Network, config: str | AcceleratorConfig = "single", images: np.ndarray | None = None) -> Program:
@@ -111,7 +126,8 @@ def compile(network: Network, config: str | AcceleratorConfig = "single", images
     ValueError
         When the network doesn't fit the config; the message names the layer or memory.
     """
-    shares = {} if images is None else activity(network, _codes(network, images))
+    of_kind(network, Network, "network", "an integer network (offramp.quantize, offramp.load)")
+    shares = {} if images is None else activity(network, codes(images, network))
     return compile_balanced(network, _config(config), shares)
 
 
@@ -123,7 +139,8 @@ def simulate(program: Program, images: np.ndarray) -> Simulation:
     ValueError
         When the images aren't what the network takes.
     """
-    return time_images(program, _codes(program.network, images))
+    of_kind(program, Program, "program", _PROGRAM)
+    return time_images(program, codes(images, program.network))
 
 
 def verify(program: Program, images: np.ndarray, *, simulator: str = "verilator", seed: int = 0) -> dict[str, Any]:
@@ -137,9 +154,11 @@ def verify(program: Program, images: np.ndarray, *, simulator: str = "verilator"
     Raises
     ------
     ValueError
-        When there is no image, or ``simulator`` (verilator, icarus) isn't there.
+        When an argument is of another kind, there is no image, or ``simulator`` (verilator, icarus) isn't there.
     """
-    return rtl.verify([(program, _codes(program.network, images))], simulator=simulator, seed=seed)
+    of_kind(program, Program, "program", _PROGRAM)
+    seed = whole(seed, 0, MOST_SEED, "seed")
+    return rtl.verify([(program, codes(images, program.network))], simulator=simulator, seed=seed)
 
 
 def build(
@@ -159,14 +178,12 @@ def build(
     BuildError
         When the device is too small or a tool fails.
     """
+    of_kind(board, str, "board", "a board's name")
+    clock_mhz, seed = number(clock_mhz, *CLOCKS_MHZ, "clock_mhz"), whole(seed, 0, MOST_SEED, "seed")
     place = cache_root() / "fpga"
     return build_bitstream(_config(config), board_of(board), place, clock_mhz=clock_mhz, baud=baud, seed=seed)
 
 
 def _config(config: str | AcceleratorConfig) -> AcceleratorConfig:
+    of_kind(config, (str, AcceleratorConfig), "config", "a preset's name or an AcceleratorConfig")
     return preset(config) if isinstance(config, str) else config
-
-
-def _codes(network: Network, images: np.ndarray) -> np.ndarray:
-    images = np.asarray(images)
-    return images if images.dtype == np.int8 else encode(images, network)

@@ -8,7 +8,7 @@ import numpy as np
 from hw.network.network import Network
 from hw.numerics import top2
 
-__all__ = ["Curve", "calibrate", "calibrate_each", "curve", "with_exit_thresholds"]
+__all__ = ["Curve", "calibrate", "calibrate_each", "check_labels", "curve", "with_exit_thresholds"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def curve(branch: np.ndarray, final: np.ndarray, labels: np.ndarray) -> Curve:
     Raises
     ------
     ValueError
-        When the arrays don't belong together or are empty.
+        When the arrays don't belong together or are empty, or labels are no classes.
     """
     if branch.ndim != 2 or branch.shape != final.shape or labels.shape != branch.shape[:1] or not labels.size:
         raise ValueError(
@@ -70,6 +70,7 @@ def curve(branch: np.ndarray, final: np.ndarray, labels: np.ndarray) -> Curve:
     for name, logits in (("branch", branch), ("final", final)):
         if not np.issubdtype(logits.dtype, np.integer):
             raise ValueError(f"{name} logits must be integers, not {logits.dtype}")
+    check_labels(labels, *branch.shape)
     classes, margins = top2(branch)
     gain = (classes == labels).astype(np.int64) - (top2(final)[0] == labels)
     thresholds, place = np.unique(margins, return_inverse=True)
@@ -84,6 +85,20 @@ def curve(branch: np.ndarray, final: np.ndarray, labels: np.ndarray) -> Curve:
         accuracy=(right + gains[::-1].cumsum()[::-1]) / labels.size,
         exit_share=leaving / labels.size,
     )
+
+
+def check_labels(labels: np.ndarray, images: int, classes: int) -> None:
+    """Refuse labels that aren't a class of each image.
+
+    Raises
+    ------
+    ValueError
+        When they are of another number or kind, or out of range.
+    """
+    if labels.shape != (images,) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels must be {images} integers, one an image, not {labels.dtype} {labels.shape}")
+    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
+        raise ValueError(f"labels must be in 0..{classes - 1}, not {labels.min()}..{labels.max()}")
 
 
 def calibrate(branch: np.ndarray, final: np.ndarray, labels: np.ndarray, loss: float = 0.005) -> int:
@@ -107,10 +122,10 @@ def calibrate(branch: np.ndarray, final: np.ndarray, labels: np.ndarray, loss: f
     Raises
     ------
     ValueError
-        When the arrays don't belong together or the loss is negative.
+        When the arrays don't belong together, labels are no classes, or the loss is out of range.
     """
-    if not loss >= 0:
-        raise ValueError(f"loss must not be negative, not {loss}")
+    if not 0 <= loss <= 1:
+        raise ValueError(f"loss must be in 0..1, not {loss}")
     found = curve(branch, final, labels)
     allowed = found.accuracy >= found.accuracy[-1] - loss - 1e-12  # the last threshold lets no image leave
     refused = np.flatnonzero(~allowed)
@@ -134,7 +149,7 @@ def calibrate_each(heads: Sequence[np.ndarray], labels: np.ndarray, loss: float)
     Raises
     ------
     ValueError
-        When the arrays don't belong together or the loss is negative.
+        When the arrays don't belong together, labels are no classes, or the loss is out of range.
     """
     found: list[int] = []
     decided = heads[-1]

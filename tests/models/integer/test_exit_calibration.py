@@ -67,8 +67,24 @@ def test_wrong_arrays():
         curve(ok[:0], ok[:0], labels[:0])
     with pytest.raises(ValueError, match="final logits must be integers, not float64"):
         curve(ok, ok.astype(float), labels)
-    with pytest.raises(ValueError, match=r"loss must not be negative, not -0.1"):
-        calibrate(ok, ok, labels, -0.1)
+    for loss in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=rf"loss must be in 0\.\.1, not {loss}"):
+            calibrate(ok, ok, labels, loss)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.array([0, 1, 4]), r"labels must be in 0\.\.3, not 0\.\.4"),
+        (np.array([0, -1, 3]), r"labels must be in 0\.\.3, not -1\.\.3"),
+        (np.array([0, 1, 2**63], np.uint64), r"labels must be in 0\.\.3, not 0\.\.9223372036854775808"),
+        (np.zeros(3), r"labels must be 3 integers, one an image, not float64 \(3,\)"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(labels, message):
+    ok = np.zeros((3, 4), np.int64)
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        curve(ok, ok, labels)
 
 
 def test_with_thresholds(compressed):

@@ -14,11 +14,12 @@ from torch import fx, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
+from models.frontends.pytorch.held import kept
+
 __all__ = [
     "answers_of",
     "first_line",
     "images_for",
-    "kept",
     "layout_of",
     "line_of",
     "outputs_in",
@@ -55,34 +56,6 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         noise.disabled = quiet
         for module, training in modes:
             module.training = training
-
-
-@contextmanager
-def kept(model: nn.Module) -> Iterator[list[str]]:
-    """Afterwards parameters and buffers are what they were, and the list names those that were written or replaced."""
-    held = [
-        (prefix, module, name, value, value.clone())
-        for prefix, module in model.named_modules()
-        for name, value in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
-    ]
-    changed: list[str] = []
-    try:
-        yield changed
-    finally:
-        for prefix, module, name, value, before in held:
-            is_same = _are_equal(value, before)
-            if not is_same or getattr(module, name, None) is not value:
-                changed.append(f"{prefix}.{name}" if prefix else name)
-            setattr(module, name, value)
-            if value.shape != before.shape:
-                value.data = before
-            elif not is_same:
-                value.copy_(before)
-
-
-def _are_equal(value: torch.Tensor, before: torch.Tensor) -> bool:
-    """Whether all numbers are the same; NaN is NaN."""
-    return value.shape == before.shape and bool(((value == before) | (value.isnan() & before.isnan())).all())
 
 
 def layout_of(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, ...]:
@@ -128,6 +101,9 @@ def _check_values(model: nn.Module) -> None:
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(value) or value.is_meta:
             raise ValueError(f"{name}: parameters and buffers must have values, not be lazy or on device meta")
+        if value.layout != torch.strided or value.is_quantized or value.is_complex():
+            kind = "quantized" if value.is_quantized else f"{value.dtype}, {value.layout}".replace("torch.", "")
+            raise ValueError(f"{name}: parameters and buffers must be dense and real, not {kind}")
 
 
 def answers_of(model: nn.Module, shape: tuple[int, int, int], images: torch.Tensor) -> tuple[torch.Tensor, ...]:

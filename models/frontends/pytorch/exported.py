@@ -16,7 +16,8 @@ import torch
 from torch import fx, nn
 from torch.export.graph_signature import OutputKind
 
-from models.frontends.pytorch.calls import answers_of, first_line, images_for, kept, line_of, place_of
+from models.frontends.pytorch.calls import answers_of, first_line, images_for, line_of, place_of
+from models.frontends.pytorch.held import attributes, differing, kept
 
 __all__ = [
     "Exported",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 _SAMPLES = 3  # images; no size that a network is likely to have of itself, so that no reshape mixes images unseen
+
+#: Of the largest answer: how far those of two calls may be apart.
+_REPEATED = 1e-6
 
 #: Modules that are one step each, as programs call them.
 _PLACE = "models.frontends.quantized.step_module.StepModule"
@@ -109,8 +113,7 @@ def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
         branches on what it computes; the message names the module where there is one.
     """
     images = images_for(model, shape, _SAMPLES)
-    with kept(model) as changed:
-        answers = answers_of(model, shape, images)
+    answers, changed = _called(model, shape, images)
     with kept(model):
         program = _program(model, images, changed)
         values = recorded(program, images)
@@ -122,6 +125,37 @@ def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
     (image,) = program.graph_signature.user_inputs
     modules = model.named_modules(remove_duplicate=False)
     return _pruned(program.graph, image, shape, values, answers, modules, alone)
+
+
+def _called(
+    model: nn.Module, shape: tuple[int, int, int], images: torch.Tensor
+) -> tuple[tuple[torch.Tensor, ...], list[str]]:
+    """What a module returns, and what a call of it changes: what a second one changes again, where it isn't a tensor.
+
+    Raises
+    ------
+    ValueError
+        When it returns something else the second time.
+    """
+    with kept(model) as changed:
+        answers = answers_of(model, shape, images)
+        before = attributes(model)
+        again = answers_of(model, shape, images)
+        counted = differing(before, attributes(model))
+    changed += counted
+    same = len(answers) == len(again) and all(map(_is_close, answers, again))
+    if not same and not changed:
+        raise ValueError(f"{type(model).__name__}: a network must return the same for the same images, every time")
+    return answers, changed
+
+
+def _is_close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two answers are the same but for noise."""
+    if one.shape != other.shape or one.dtype != other.dtype or not one.is_floating_point():
+        return one.shape == other.shape and torch.equal(one, other)
+    one, other = one.double(), other.double()
+    largest = float(one.abs().nan_to_num(0, 0, 0).max()) if one.numel() else 0.0
+    return torch.allclose(one, other, rtol=0, atol=_REPEATED * largest, equal_nan=True)
 
 
 def program_of(model: nn.Module, shape: tuple[int, int, int], count: int = 1) -> torch.export.ExportedProgram:
@@ -140,8 +174,7 @@ def program_of(model: nn.Module, shape: tuple[int, int, int], count: int = 1) ->
         As :func:`export`.
     """
     images = images_for(model, shape, count)
-    with kept(model) as changed:
-        answers_of(model, shape, images)
+    _, changed = _called(model, shape, images)
     with kept(model):
         return _program(model, images, changed)
 

@@ -136,6 +136,22 @@ def test_what_a_call_changes_unseen_by_the_graph(change, what):
         assert torch.equal(value, before[name]), name
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (torch.eye(4).to_sparse(), "float32, sparse_coo"),
+        (torch.eye(4, dtype=torch.complex64), "complex64, strided"),
+    ],
+)
+def test_parameters_of_another_kind(value, kind):
+    net = Body(nn.Identity())
+    net.between.register_buffer("matrix", value)
+    with pytest.raises(
+        ValueError, match=rf"^between\.matrix: parameters and buffers must be dense and real, not {kind}$"
+    ):
+        lower(net, (6, 6, 1))
+
+
 def test_parameters_without_values():
     message = "parameters and buffers must have values, not be lazy or on device meta"
     with pytest.raises(ValueError, match=rf"^0.weight: {message}$"):

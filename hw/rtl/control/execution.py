@@ -91,6 +91,12 @@ class Execution:
         """Transition to ``fetch``: of an instruction that wasn't prefetched."""
         self._begin_fetch(address, 1, _Then.DECODE)
 
+    def fetch_window(self):
+        """Transition to ``window``: the cores fetch that of images."""
+        m, control = self._m, self._ports.control
+        m.d.sync += [control.fetch.eq(1), control.fetch_window.eq(1)]
+        m.next = "window"
+
     def give_up(self, code):
         """Transition to ``fail``: no further run's image is begun until the cores are clean."""
         m = self._m
@@ -121,22 +127,26 @@ class Execution:
                 with m.Switch(run.then):
                     with m.Case(_Then.HEADER):
                         m.d.sync += run.header.eq(fetcher.top(Header))
-                        m.next = "window"
+                        self.fetch_window()
                     with m.Case(_Then.DECODE):
-                        m.d.sync += [run.operation.eq(fetcher.top(Operation)), run.following.eq(fetcher.top(Operation))]
+                        operation = fetcher.top(Operation)
+                        m.d.sync += [
+                            run.operation.eq(operation),
+                            run.following.eq(operation),
+                            ports.control.fetch.eq(self._is_described(operation)),
+                        ]
                         m.next = "decode"
                     with m.Case(_Then.DECISION):
                         m.next = "margin"
 
     def decode(self):
-        """One cycle: to the description, to the decision, or an error."""
+        """One cycle: to the description, which the cores fetch from here on, to the decision, or an error."""
         m, ports, run = self._m, self._ports, self._run
         with m.State("decode"):
             m.d.comb += ports.lists.running.eq(1)
             # The limit is checked at every instruction, for a loop of branches, and in layers.
             with m.Switch(Mux(run.late, 0, run.operation.op)):
                 with m.Case(*self._described):
-                    m.d.comb += ports.control.fetch.eq(1)
                     m.next = "description"
                 with m.Case(Opcode.BRANCH, Opcode.STOP):
                     m.d.sync += self._exits.expired.eq((run.deadline != 0) & run.over)
@@ -226,9 +236,9 @@ class Execution:
         """Behind a layer's start: the next instruction, then its description if it has one."""
         m, ports, fetcher, run = self._m, self._ports, self._fetcher, self._run
         with m.If(fetcher.done):
-            m.d.sync += run.following.eq(fetcher.top(Operation))
+            following = fetcher.top(Operation)
+            m.d.sync += [run.following.eq(following), ports.control.fetch.eq(self._is_described(following))]
         with m.If(run.arrived):
-            m.d.comb += ports.control.fetch.eq(self._is_described(run.following))
             m.d.sync += run.prefetched.eq(~self._is_described(run.following))
         with m.If(ports.cores[0].fetched):
             m.d.sync += run.prefetched.eq(1)

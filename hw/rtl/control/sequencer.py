@@ -132,12 +132,13 @@ class Sequencer(wiring.Component):
         self._clock(m, run)
         # Registered, all: every core hears them. Each is high in the cycle after the one that sets it.
         control = self.control
+        fetches = control.fetch, control.fetch_window
         orders = control.take, control.start, control.take_selection, self.select, control.reset
-        m.d.sync += [order.eq(0) for order in orders]
+        m.d.sync += [order.eq(0) for order in (*fetches, *orders)]
         made, held_up = execution.watch_cores()
         self._connect_rule(m, rule, fetcher, run)
         with m.FSM(init="reset"):
-            self._clean_cores(m, run)
+            self._clean_cores(m, execution, run)
             self._begin_run(m, execution, loader.control, rule.control, run)
             execution.fetch()
             execution.decode()
@@ -211,7 +212,7 @@ class Sequencer(wiring.Component):
         ]
         connect(m, flipped(self.head), rule.head)
 
-    def _clean_cores(self, m, run):
+    def _clean_cores(self, m, execution, run):
         """After a reset of the cores: they clear their accumulators, then fetch the window of images."""
         # They do so two cycles after they have been told to, and that is known a cycle later.
         for state, after in pairwise(("reset", "reset cores", "clearing cores", "clear")):
@@ -221,10 +222,9 @@ class Sequencer(wiring.Component):
         with m.State("clear"):
             # Clean cores know no window any more.
             with m.If(~run.clearing):
-                m.next = "window"
+                execution.fetch_window()
 
         with m.State("window"):
-            m.d.comb += [self.control.fetch.eq(1), self.control.fetch_window.eq(1)]
             m.next = "fetch window"
 
         with m.State("fetch window"):

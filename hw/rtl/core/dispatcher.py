@@ -18,7 +18,7 @@ slots and its queues: the walk runs ahead, and the scanner never waits for it. T
 a cycle late; what they hand over in the first such cycle waits in front of the push, and is there when they aren't.
 """
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, enum, fifo, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -33,8 +33,8 @@ __all__ = ["Dispatcher"]
 
 #: Items that the walk may be ahead of the scanner. One needs six cycles to be taken and make room for the next.
 _AHEAD = 8
-#: Words kept behind the scanner: it takes one a cycle at most, and a job needs its word for six.
-_KEPT = 8
+#: Words kept behind the scanner: it takes one a cycle at most, and a job asks for its word three cycles later.
+_KEPT = 4
 
 
 class _Scan(enum.Enum, shape=2):
@@ -95,7 +95,8 @@ class Dispatcher(wiring.Component):
         A job waits for space.
 
     Parts, as in the picture: the walk with the queue behind it; the scan, and the item that it takes next; the words
-    kept for their jobs; the address sums beside the pointer lookups; what each PE is told; the push.
+    kept for their jobs; the address sums, then the recall of activations, beside the pointer lookups; what each PE is
+    told; the push.
 
     Latency: :attr:`FIRST_SLOT` cycles from ``start`` to the first slot, :attr:`LATENCY` from a slot to its push.
     Throughput: one issue slot per cycle. Back-pressure: by ``blocked`` and ``hold``. Reset: idle.
@@ -138,8 +139,9 @@ class Dispatcher(wiring.Component):
         first_nonzeros = self._scan(m, scan, waiting)
         self._take_item(m, scan, waiting, valid, first_nonzeros)
         recall = self._keep_words(m, scan, waiting)
-        coming = self._sum_addresses(m, scan, depthwise)
-        out = self._tell(m, coming, recall, depthwise)
+        ram = self._sum_addresses(m, scan, depthwise)
+        coming = self._recall(m, ram, recall, depthwise)
+        out = self._tell(m, coming)
         self._push(m, out)
         return m
 
@@ -264,7 +266,7 @@ class Dispatcher(wiring.Component):
             m.d.sync += scan.dump_base.eq(self.source.first_dump)
 
     def _keep_words(self, m, scan, waiting):
-        """The words wait until their jobs are pushed; returns the port that reads them."""
+        """The words wait for the recall of their activations; returns the port that reads them."""
         kept = data.StructLayout({"mask": WORD_CHANNELS, "word": WORD})
         m.submodules.words = words = memory.Memory(shape=kept, depth=_KEPT, init=[], attrs={"ram_style": "distributed"})
         keep, recall = words.write_port(), words.read_port(domain="comb")
@@ -277,12 +279,12 @@ class Dispatcher(wiring.Component):
         return recall
 
     def _sum_addresses(self, m, scan, depthwise):
-        """Two cycles of address sums, two of the pointer lookup; a skid register for the cycle in which all stop late.
+        """Two cycles of address sums, then the first of the pointer lookup.
 
         Returns
         -------
-        View
-            Job or dump that reaches the PEs' words in this cycle; where its word is and its channel or group go along.
+        Signal
+            The job or dump whose pointer the PEs' memories read in this cycle, and where its activations are.
         """
         source, accumulator, split = self.source, self._config.accumulator_address_bits, self._config.split_lists
         what = {"job": 1, "dump": 1, "place": range(_KEPT), "channel": range(WORD_CHANNELS)}
@@ -300,7 +302,7 @@ class Dispatcher(wiring.Component):
         )
         a = Signal(chosen)
         summed = data.StructLayout(what | {"accumulator": accumulator})
-        b, ram, read, held, coming = (Signal(summed, name=name) for name in ("b", "ram", "read", "held", "coming"))
+        b, ram = Signal(summed), Signal(summed)
         index = Cat(scan.nonzeros.channel, scan.number)
         with m.If(self.lookup.advance):
             m.d.sync += [
@@ -317,14 +319,11 @@ class Dispatcher(wiring.Component):
                 b.accumulator.eq(a.accumulator + a.column_accumulator),
                 *([] if split else [self.lookup.number.eq(a.list + a.column_list + a.index)]),
                 ram.eq(b),
-                read.eq(ram),
-                held.eq(read),
             ]
-        m.d.comb += coming.eq(Mux(self.lookup.advance, read, held))
         if split:
             self._look_up_split(m, scan, a)
             m.d.comb += self.lookup.parts.eq(ram.parts)
-        return coming
+        return ram
 
     def _look_up_split(self, m, scan, a):
         """Numbers of split lists are those of pairs of words; of others, a word each, there is half and a bit left."""
@@ -339,20 +338,47 @@ class Dispatcher(wiring.Component):
                 self.lookup.odd.eq(odd),
             ]
 
-    def _tell(self, m, coming, recall, depthwise):
+    def _recall(self, m, ram, recall, depthwise):
+        """The second cycle of the lookup: each PE's activation; a skid register for when all stop a cycle late.
+
+        Returns
+        -------
+        Signal
+            What the push stage takes next: which PEs it is for, and what it tells them.
+        """
+        config = self._config
+        told = {"wanted": config.pes, "values": data.ArrayLayout(signed(9), config.pes), "dump": 1}
+        told |= {"accumulator": config.accumulator_address_bits} | ({"skip": 2} if config.split_lists else {})
+        read, held, coming = (Signal(data.StructLayout(told), name=name) for name in ("read", "held", "coming"))
+        group = ram.channel[self._group_bits :] << self._group_bits
+        mask, values = recall.data.mask, recall.data.word
+        m.d.comb += [recall.addr.eq(ram.place), coming.eq(Mux(self.lookup.advance, read, held))]
+        with m.If(self.lookup.advance):
+            m.d.sync += [
+                read.dump.eq(ram.dump),
+                read.accumulator.eq(ram.accumulator),
+                *([read.skip.eq(ram.skip)] if config.split_lists else []),
+                held.eq(read),
+            ]
+            for pe in range(config.pes):
+                m.d.sync += [
+                    read.wanted[pe].eq(ram.dump | (ram.job & (~depthwise | mask.bit_select(group | pe, 1)))),
+                    read.values[pe].eq(Mux(depthwise, values[group | pe], values[ram.channel])),
+                ]
+        return coming
+
+    def _tell(self, m, coming):
         """The push stage's register: for each PE a job with its activation, and whether it is wanted."""
         config = self._config
         told = data.StructLayout({"wanted": 1, "job": job_layout(config)})
         out = Signal(data.ArrayLayout(told, config.pes))
-        group = coming.channel[self._group_bits :] << self._group_bits
-        m.d.comb += [recall.addr.eq(coming.place), self.lookup.dump.eq(coming.dump)]
+        m.d.comb += self.lookup.dump.eq(coming.dump)
         with m.If(self.lookup.pushed):
             for pe in range(config.pes):
-                mask, values = recall.data.mask, recall.data.word
                 m.d.sync += [
-                    out[pe].wanted.eq(coming.dump | (coming.job & (~depthwise | mask.bit_select(group | pe, 1)))),
+                    out[pe].wanted.eq(coming.wanted[pe]),
                     out[pe].job.dump.eq(coming.dump),
-                    out[pe].job.value.eq(Mux(depthwise, values[group | pe], values[coming.channel])),
+                    out[pe].job.value.eq(coming.values[pe]),
                     out[pe].job.accumulator.eq(coming.accumulator),
                     *([out[pe].job.skip.eq(coming.skip)] if config.split_lists else []),
                 ]

@@ -20,10 +20,13 @@ from hw.program.bundle import Bundle
 from hw.program.program import Program
 from hw.program.protocol import (
     CommandHeader,
+    Commit,
     ErrorCode,
     HostCommand,
+    Identity,
     LayerRecord,
     Place,
+    ReadRange,
     Reply,
     ReplyHeader,
     RunResult,
@@ -47,7 +50,7 @@ __all__ = [
 
 #: Payload words of replies; those of DATA are as many as were asked for.
 _PAYLOADS = {
-    Reply.INFO: 2,
+    Reply.INFO: words_of(Identity),
     Reply.READY: 0,
     Reply.LAYER: words_of(LayerRecord),
     Reply.RESULT: words_of(RunResult),
@@ -147,8 +150,8 @@ def expect(answer: Answer, *kinds: Reply) -> Answer:
 def identity() -> HostOperation:
     """Protocol version of the accelerator, digest of its config (:attr:`hw.config.AcceleratorConfig.word_digest`)."""
     (answer,) = yield Transaction(command(HostCommand.INFO), 1)
-    version, digest = expect(answer, Reply.INFO).payload
-    return version, digest
+    found = decode(Identity, expect(answer, Reply.INFO).payload)
+    return found["version"], found["digest"]
 
 
 def place(address: int, core: int = 0) -> int:
@@ -176,8 +179,8 @@ def load_words(
     words = command(HostCommand.BEGIN)
     for (memory, _, _), payload in zip(writes, payloads, strict=True):
         words += command(HostCommand.WRITE, payload, memory)
-    commit = [Program.checksum(payloads) if checksum is None else checksum, digest]
-    return words + command(HostCommand.COMMIT, commit, programs - 1)
+    checksum = Program.checksum(payloads) if checksum is None else checksum
+    return words + command(HostCommand.COMMIT, encode(Commit, checksum=checksum, digest=digest), programs - 1)
 
 
 def load_bundle(bundle: Bundle) -> HostOperation:
@@ -195,5 +198,6 @@ def load_bundle(bundle: Bundle) -> HostOperation:
 
 def read_memory(memory: int, first: int, count: int, core: int = 0) -> HostOperation:
     """Words of a readable memory."""
-    (answer,) = yield Transaction(command(HostCommand.READ, [place(first, core), count], memory), 1)
+    wanted = encode(ReadRange, place={"address": first, "core": core}, count=count)
+    (answer,) = yield Transaction(command(HostCommand.READ, wanted, memory), 1)
     return np.array(expect(answer, Reply.DATA).payload, dtype=np.uint32)

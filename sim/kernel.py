@@ -137,7 +137,7 @@ def _core(
 
     Cycles by cause go to ``spent``, cause after cause, jobs to ``taken``: of each PE.
     """
-    first, row_pitch, column_pitch, channels, list_step, slots, group = walk
+    first, row_pitch, column_pitch, channels, list_step, dump_length, group = walk
     job_depth, output_depth, first_push, lead, output_latency, lanes = queues
     free = splat(0)  # when the walkers can take their next jobs
     loaded = splat(0)  # cycles without a job while the dispatcher was held
@@ -199,7 +199,7 @@ def _core(
                     push, stalls, free, loaded, entered, splat(1), queue, writes, held, row_starts, offsets
                 )
                 free = pop
-                for _ in range(slots):
+                for _ in range(dump_length):
                     free = max(free, load(values, value)) + 1
                     ready = rising(((free + output_latency) | odd) - later)
                     lane = max(ready, lane + (1 + odd)) + later

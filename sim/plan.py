@@ -82,7 +82,7 @@ def _timed(
             [
                 *(WORD_CHANNELS * n for n in (first, walk.row_pitch, walk.column_pitch, walk.words)),
                 walk.list_step,
-                walk.slots,
+                walk.dump_length,
                 program.config.pes if walk.depthwise else 1,
             ]
         )

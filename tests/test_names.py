@@ -14,8 +14,6 @@ FILES = subprocess.run(
     cwd=ROOT, capture_output=True, text=True, check=True,
 ).stdout.split()  # fmt: skip
 
-#: Types that two files may define under one name, and why.
-SHARED_TYPES = {"_Scan": "stands in the Verilog of committed bitstreams, for dispatcher and selector"}
 #: The file that has the layouts of others as hardware, under their names; its test compares them.
 HARDWARE = "hw/rtl/structs.py"
 PYTHONS = ("__init__.py", "__main__.py")
@@ -94,7 +92,7 @@ def test_no_two_types_share_a_name():
             continue
         for name in types_of((ROOT / file).read_text(encoding="utf-8")):
             named[name].append(file)
-    assert twice(named).keys() == SHARED_TYPES.keys()
+    assert twice(named) == {}
 
 
 def files_by_name(files: list[str]) -> dict[str, list[str]]:

@@ -141,21 +141,21 @@ class _Emitter:
             "columns": len(work.columns),
             "list_step": work.block_step * work.channels,
             "accumulator_step": work.width % self._config.accumulators,
-            "slots": work.slots,
+            "dump_length": work.dump_length,
             "first_list": first_list,
             "first_dump": work.first_dump,
             "threshold": step.threshold,
-            "maximum": int(step.kernel.max_pool),
+            "max_pool": int(step.kernel.max_pool),
             "partial": int(work.partial),
             "depthwise": int(work.depthwise),
             "select": SelectUse.ALL if step.select is None else USES[step.select.kind],
             "first_mask": 0 if step.select is None or step.select.kind == "elements" else first,
         }
 
-    def _residual(self, step: Step, part: Part) -> dict[str, int]:
+    def _residual(self, step: Step, part: Part) -> dict[str, Any]:
         name, add = step.residual, step.add
         if add is None or name is None:
-            nothing: dict[str, int] = _nothing()["residual"]
+            nothing: dict[str, Any] = _nothing()["residual"]
             return nothing
         return {
             "enable": 1,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,19 +70,14 @@ def arithmetic_of(layer: Layer, source: Tensor, padded: int, zero_points: Mappin
     return Arithmetic(bias, multiplier, shift, rounding, offset)
 
 
-def sum_fields(first: Tensor, second: Tensor, add: Add) -> dict[str, int]:
+def sum_fields(first: Tensor, second: Tensor, add: Add) -> dict[str, Any]:
     """The fields of a :class:`hw.program.isa.Residual` that say how a layer's own output, the first, is added to the
     second.
     """
     scales = add_scales(first.scale, second.scale, add.output.scale)
     return {
         "zero_point": first.zero_point,
-        "first_multiplier": scales.first.multiplier,
-        "first_shift": scales.first.shift,
-        "second_multiplier": scales.second.multiplier,
-        "second_shift": scales.second.shift,
-        "output_multiplier": scales.output.multiplier,
-        "output_shift": scales.output.shift,
+        **{name: scale._asdict() for name, scale in scales._asdict().items()},
         "offset": add.output.zero_point,
         "clamp_low": add.clamp[0],
         "clamp_high": add.clamp[1],

@@ -17,6 +17,7 @@ __all__ = [
     "CoreSelection",
     "DecisionFields",
     "Fields",
+    "FixedPointFields",
     "HeaderFields",
     "Instruction",
     "LaneDescriptionFields",
@@ -146,9 +147,9 @@ class SourceFields(Fields, layout=isa.Source):
     first_dump: int
     list_step: int
     accumulator_step: int
-    slots: int
+    dump_length: int
     threshold: int
-    maximum: int
+    max_pool: int
     partial: int
     depthwise: int
     select: int
@@ -195,6 +196,14 @@ class LaneDescriptionFields(Fields, layout=isa.LaneDescription):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FixedPointFields(Fields, layout=isa.FixedPoint):
+    """A factor below 1."""
+
+    multiplier: int
+    shift: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ResidualFields(Fields, layout=isa.Residual):
     """The second operand of a fused ADD."""
 
@@ -202,12 +211,9 @@ class ResidualFields(Fields, layout=isa.Residual):
     bank: int
     base: int
     zero_point: int
-    first_multiplier: int
-    first_shift: int
-    second_multiplier: int
-    second_shift: int
-    output_multiplier: int
-    output_shift: int
+    first: FixedPointFields
+    second: FixedPointFields
+    output: FixedPointFields
     offset: int
     clamp_low: int
     clamp_high: int

@@ -25,6 +25,7 @@ __all__ = [
     "Column",
     "Decision",
     "Entry",
+    "FixedPoint",
     "Header",
     "LayerDescription",
     "Opcode",
@@ -39,6 +40,7 @@ __all__ = [
     "Target",
     "Window",
     "cuts_layout",
+    "entry_layout",
     "pointer_layout",
 ]
 
@@ -125,9 +127,9 @@ class Source(Layout):
     first_dump: 10  # first accumulator that is taken out
     list_step: 12  # from a kernel row's lists to those of the next that meets the same input row
     accumulator_step: 10  # accumulators of one output row
-    slots: 10  # accumulators of one output position
+    dump_length: 10  # accumulators of one output position
     threshold: 8  # at least 1: activations of a smaller magnitude count as zero
-    maximum: 1  # accumulators keep the largest product instead of the sum
+    max_pool: 1  # accumulators keep the largest product instead of the sum
     partial: 1  # some stay filled for the next LAYER; what is taken out here goes nowhere
     depthwise: 1  # channel c feeds PE c % pes only: lists, and activations handed out, are of one channel for each PE
     select: SelectUse  # which activations a selection leaves
@@ -170,6 +172,13 @@ class LaneDescription(Layout):
     clamp_high: signed(8)  # largest code of the output
 
 
+class FixedPoint(Layout):
+    """A factor below 1: multiplier / 2**(31 + shift)."""
+
+    multiplier: 31  # its fraction, 31 bits behind the point
+    shift: 5  # further bits to the right
+
+
 class Residual(Layout):
     """The second operand of a fused ADD, and its scales."""
 
@@ -177,12 +186,9 @@ class Residual(Layout):
     bank: 1  # that holds it
     base: 12  # word of the first position's first channel; the others lie as those of the Target
     zero_point: signed(8)  # of the convolution's own output
-    first_multiplier: 31  # of the convolution's own output: its factor is 2**20 * multiplier / 2**(31 + shift)
-    first_shift: 5  # of the same
-    second_multiplier: 31  # of the operand, likewise
-    second_shift: 5  # of the same
-    output_multiplier: 31  # of the sum: its factor is multiplier / 2**(31 + shift)
-    output_shift: 5  # of the same
+    first: FixedPoint  # 2**20 times this is the factor of the convolution's own output
+    second: FixedPoint  # of the operand, likewise
+    output: FixedPoint  # the factor of the sum
     offset: signed(8)  # zero point of the sum
     clamp_low: signed(8)  # least code of the sum
     clamp_high: signed(8)  # largest code of the sum
@@ -261,6 +267,11 @@ class SplitEntry(Layout):
     weight: signed(8)  # its code
     offset: 8  # added to the job's accumulator
     marks: MARKS  # one bit each: positions at an edge of the map skip the entry if it has one of theirs
+
+
+def entry_layout(config: AcceleratorConfig) -> type[Layout]:
+    """What the entries of a config's lists are."""
+    return SplitEntry if config.split_lists else Entry
 
 
 @cache

@@ -15,7 +15,7 @@ from hw.program.check.equivalence import check_equivalence
 from hw.program.check.images import check_images
 from hw.program.command import Command
 from hw.program.decode import Decoded
-from hw.program.protocol import Memory
+from hw.program.protocol import Memory, ScaleWords
 
 __all__ = ["MAGIC", "VERSION", "Command", "Program", "image_sizes", "load", "writes_of"]
 
@@ -26,7 +26,7 @@ VERSION = 9
 _CORE_MEMORIES = {
     Memory.LAYERS: ("layers",),
     Memory.BIAS: ("bias",),
-    Memory.SCALE: ("multiplier", "shift"),
+    Memory.SCALE: tuple(ScaleWords.fields),
 }
 
 

@@ -8,22 +8,27 @@ program's words mean is said in :mod:`hw.program.isa`.
 """
 
 from hw.config import AcceleratorConfig
-from hw.program.bits import FieldEnum, Layout
+from hw.program.bits import FieldEnum, Layout, signed
 
 __all__ = [
     "PROTOCOL_VERSION",
     "CommandHeader",
+    "Commit",
     "ErrorCode",
     "HostCommand",
+    "Identity",
     "LayerRecord",
     "Memory",
+    "PairWord",
     "Place",
+    "ReadRange",
     "Reply",
     "ReplyHeader",
     "RunError",
     "RunFlags",
     "RunOptions",
     "RunResult",
+    "ScaleWords",
     "memory_depths",
 ]
 
@@ -37,10 +42,9 @@ class HostCommand(FieldEnum, bits=8):
     INFO = 1  #: reply INFO
     BEGIN = 2  #: forget the program, start a new checksum
     WRITE = 3  #: argument = memory; payload = Place, words
-    COMMIT = 4  #: argument = number of the last program; payload = CRC-32 of all payload words of all WRITEs since
-    #: BEGIN, config digest; reply READY
+    COMMIT = 4  #: argument = number of the last program; payload = Commit; reply READY
     RUN = 5  #: argument = RunFlags; payload = RunOptions, the image; reply RESULT
-    READ = 6  #: argument = memory; payload = Place, word count; reply DATA
+    READ = 6  #: argument = memory; payload = ReadRange; reply DATA
     RESUME = 7  #: go on after a layer, in a stepped run
 
 
@@ -92,8 +96,8 @@ class Memory(FieldEnum, bits=8):
 
     PROGRAM = 0  #: headers, instructions and chunk tables of all programs
     BIAS = 1  #: a word a channel
-    SCALE = 2  #: two words a channel, the multiplier and the shift; with the second, both are written
-    ACTIVATIONS_0 = 4  #: the first bank, read only; two activations ``q - zero_point`` a word, sign-extended to 16 bits
+    SCALE = 2  #: ScaleWords of each channel; with the second word, both are written
+    ACTIVATIONS_0 = 4  #: the first bank, read only; a PairWord each
     ACTIVATIONS_1 = 5  #: the second bank, as the first
     LOGITS = 6  #: read only; those of the last head
     LAYERS = 7  #: layer memory of a core: of each program the Window of an image, descriptions and tables
@@ -108,10 +112,45 @@ class Place(Layout):
     core: 8  # 0 for memories that exist once
 
 
+class ReadRange(Layout):
+    """Payload of READ."""
+
+    place: Place
+    count: 32  # words
+
+
+class Commit(Layout):
+    """Payload of COMMIT."""
+
+    checksum: 32  # CRC-32 of all payload words of all WRITEs since BEGIN
+    digest: 32  # of the config that the programs are for
+
+
+class ScaleWords(Layout):
+    """The factor of a channel's accumulators, as the memory SCALE takes it: :class:`hw.program.isa.FixedPoint`."""
+
+    multiplier: 32  # 31 bits of it count
+    shift: 32  # 5 bits of it
+
+
+class PairWord(Layout):
+    """Two neighbouring activations ``q - zero_point`` of a bank, as a host reads them."""
+
+    first: signed(16)
+    second: signed(16)
+
+
+class Identity(Layout):
+    """Payload of the reply INFO."""
+
+    version: 32  # PROTOCOL_VERSION
+    digest: 32  # of the accelerator's config
+
+
 class Reply(FieldEnum, bits=8):
     """What the accelerator says; every reply is a header word and as many payload words as the header says."""
 
-    INFO = 1  #: payload = protocol version, config digest
+    INFO = 1  #: payload = Identity
     READY = 2  #: the programs are accepted; no payload
     LAYER = 3  #: payload = LayerRecord
     RESULT = 4  #: payload = RunResult

@@ -98,6 +98,8 @@ class Accelerator(wiring.Component):
         self._connect_cores(m, host, sequencer, exchange, cores, take)
         if config.selector:
             self._selector(m, reset, sequencer, cores)
+        else:
+            m.d.comb += sequencer.selector.done.eq(1)
         self._read_pairs(m, host, cores)
         return m
 
@@ -110,7 +112,7 @@ class Accelerator(wiring.Component):
             connect(m, core.o, exchange.i[number])
             connect(m, exchange.o[number], core.i)
             # ``take`` comes by its network, in place of the wire.
-            m.d.comb += [core.control.take.eq(take), core.number.eq(number), core.of_image.eq(exchange.of_image)]
+            m.d.comb += [core.control.take.eq(take), core.number.eq(number)]
 
     def _read_pairs(self, m, host, cores):
         """Host reads come from all cores, and have time: a register behind the choice of the core."""
@@ -127,11 +129,8 @@ class Accelerator(wiring.Component):
         """Selections run as layers do, in the selector and in all cores."""
         selector = Selector(self._config)
         m.submodules.selector = ResetInserter(reset)(selector)
-        m.d.comb += [
-            selector.start.eq(sequencer.select),
-            selector.selection.eq(cores[0].selection),
-            sequencer.cores[0].done.eq(cores[0].state.done & selector.done),
-        ]
+        connect(m, sequencer.selector, selector.control)
+        m.d.comb += selector.selection.eq(cores[0].selection)
         for scanner, core in zip(selector.scanners, cores, strict=True):
             connect(m, scanner, core.selector)
 
@@ -144,11 +143,11 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             write.en.eq(host.load.valid & (host.load.payload.memory == Memory.PROGRAM.value)),
             write.data.eq(host.load.payload.data),
-            address.eq(sequencer.program_address),
+            address.eq(sequencer.program.address),
             write.addr.eq(address),
             instructions.addr.eq(address),
             instructions.en.eq(1),
-            sequencer.program_data.eq(instructions.data),
+            sequencer.program.data.eq(instructions.data),
         ]
         with m.If(write.en):
             m.d.comb += address.eq(host.load.payload.address)
@@ -162,9 +161,9 @@ class Accelerator(wiring.Component):
         connect(m, loader.request, flipped(self.request))
         connect(m, flipped(self.weights), loader.weights)
         m.d.comb += [
-            table.addr.eq(loader.table_address),
+            table.addr.eq(loader.table.address),
             table.en.eq(1),
-            loader.table_data.eq(table.data),
+            loader.table.data.eq(table.data),
         ]
         for core in cores:
             connect(m, loader.row, core.row)

@@ -18,7 +18,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import EXCHANGE_ROUND, AcceleratorConfig
 from hw.rtl.interfaces import ImageWords
-from hw.rtl.records import WordWrite
+from hw.rtl.records import ArrivingWord, WordWrite
 
 __all__ = ["Exchange"]
 
@@ -35,7 +35,7 @@ class _HeldWords:
         self.hold = [Signal(WordWrite, name=f"hold_{core}", reset_less=True) for core in range(cores)]
         self.waits = [Signal(name=f"waits_{core}") for core in range(cores)]  # for the bus
         self.readers = [Signal(len(_READERS), name=f"readers_{core}") for core in range(cores)]  # that it waits for
-        self.bus, self.bus_valid = Signal(WordWrite, reset_less=True), Signal()
+        self.bus, self.bus_valid, self.bus_of_image = Signal(WordWrite, reset_less=True), Signal(), Signal()
 
 
 class Exchange(wiring.Component):
@@ -52,9 +52,8 @@ class Exchange(wiring.Component):
         Words made. Those of one core at least ``cores`` cycles apart where they go everywhere, four cycles else.
     image : In(ImageWords)
         Words of the next image, in :attr:`IMAGE_LATENCY` cycles; with ``layer`` in :attr:`IMAGE_DISTANCE` more at most.
-    o : Out(stream of WordWrite), one per core, always ready
-    of_image : Out(1)
-        What every core gets in this cycle is a word of the image.
+    o : Out(stream of ArrivingWord), one per core, always ready
+        Words for the core; one of the image comes to all cores at once.
 
     Parts, as in the picture: words are held; the bus; the choice in front of each core.
 
@@ -76,8 +75,7 @@ class Exchange(wiring.Component):
                 "start": In(1),
                 "i": In(words).array(config.cores),
                 "image": In(ImageWords()),
-                "o": Out(words).array(config.cores),
-                "of_image": Out(1),
+                "o": Out(stream.Signature(ArrivingWord, always_ready=True)).array(config.cores),
             }
         )
 
@@ -115,7 +113,6 @@ class Exchange(wiring.Component):
     def _drive_bus(self, m, words):
         """The word of the core whose turn it is, or one of the image. Neighbours leave it a cycle of their round."""
         neighbours, turn = self._config.neighbour_exchange, words.turn
-        bus_of_image = Signal()
         image, image_waits, image_goes = Signal(WordWrite, reset_less=True), Signal(), Signal()
         taken = _select(words.waits, turn)
         room = ~taken
@@ -131,19 +128,19 @@ class Exchange(wiring.Component):
             m.d.sync += [image_waits.eq(1), image.eq(self.image.words.payload)]
         m.d.sync += [
             words.bus_valid.eq(image_goes | taken),
-            bus_of_image.eq(image_goes),
+            words.bus_of_image.eq(image_goes),
             words.bus.eq(Mux(image_goes, image.as_value(), _select(words.hold, turn))),
-            self.of_image.eq(bus_of_image),
         ]
 
     def _deliver(self, m, words):
         """The choice in front of each core: in the cycle that no reader has, the bus."""
         cores, bus, bus_valid = self._config.cores, words.bus, words.bus_valid
-        choice = Signal(range(EXCHANGE_ROUND))
+        choice, of_image = Signal(range(EXCHANGE_ROUND)), Signal()
+        m.d.sync += of_image.eq(words.bus_of_image)
         m.d.comb += choice.eq(Mux(bus_valid, len(_READERS), words.turn[:2]))
         for core, target in enumerate(self.o):
             word = Signal(WordWrite, name=f"word_{core}", reset_less=True)
-            m.d.comb += target.payload.eq(word)
+            m.d.comb += [target.payload.word.eq(word), target.payload.of_image.eq(of_image)]
             if not self._config.neighbour_exchange:
                 m.d.sync += [target.valid.eq(bus_valid), word.eq(bus)]
                 continue

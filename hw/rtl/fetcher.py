@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.program.bits import bits_of, words_of
+from hw.rtl.interfaces import ReadPort
 
 __all__ = ["Fetcher"]
 
@@ -21,8 +22,8 @@ class Fetcher(wiring.Component):
     -------
     start : In(1), first : In(12), count : In
         Begin at an address; ``count`` words, at least 1. Not before ``done``.
-    address : Out(12), data : In(32)
-        Synchronous read port.
+    read : Out(ReadPort)
+        Of the memory.
     done : Out(1)
         For one cycle: the words are in view.
     words : Out(32 * words)
@@ -38,8 +39,7 @@ class Fetcher(wiring.Component):
                 "start": In(1),
                 "first": In(12),
                 "count": In(range(words + 1)),
-                "address": Out(12),
-                "data": In(32),
+                "read": Out(ReadPort(32)),
                 "done": Out(1),
                 "words": Out(32 * words),
             }
@@ -65,16 +65,16 @@ class Fetcher(wiring.Component):
         m.d.sync += [
             arrived.eq(asked),
             registered.eq(arrived),
-            word.eq(self.data),
+            word.eq(self.read.data),
             last[1].eq(last[0]),
             last[2].eq(last[1]),
             self.done.eq(last[2]),
         ]
         m.d.comb += last[0].eq(wanted == 1)
         with m.If(self.start):
-            m.d.sync += [self.address.eq(self.first), wanted.eq(self.count)]
+            m.d.sync += [self.read.address.eq(self.first), wanted.eq(self.count)]
         with m.Elif(asked):
-            m.d.sync += [self.address.eq(self.address + 1), wanted.eq(wanted - 1)]
+            m.d.sync += [self.read.address.eq(self.read.address + 1), wanted.eq(wanted - 1)]
         with m.If(registered):
             m.d.sync += self.words.eq(Cat(self.words[32:], word))
         return m

@@ -28,8 +28,10 @@ __all__ = [
     "LogitRead",
     "PairRead",
     "PointerLookup",
+    "ReadPort",
     "RunControl",
     "ScanControl",
+    "SelectControl",
     "WinnerLookup",
 ]
 
@@ -197,6 +199,21 @@ class ImageWords(wiring.Signature):
         super().__init__({"layer": Out(1), "words": Out(words), "room": In(1)})
 
 
+class ReadPort(wiring.Signature):
+    """A unit reads a memory that isn't its own.
+
+    Members
+    -------
+    address : Out(12)
+        Of a word.
+    data : In
+        The word: of a memory's own port in the next cycle, of a bank of activations one cycle later.
+    """
+
+    def __init__(self, shape):
+        super().__init__({"address": Out(12), "data": In(shape)})
+
+
 class PairRead(wiring.Signature):
     """The host port reads activations of a core, while no layer runs.
 
@@ -287,6 +304,21 @@ class ExitControl(wiring.Signature):
         orders = {name: Out(1) for name in ("begin", "constant", "drawn", "compare", "stop", "expired", "judge")}
         instruction = {"index": Out(8), "decision": Out(Decision)}
         super().__init__(orders | instruction | {"ends": In(1), "result": In(RunResult)})
+
+
+class SelectControl(wiring.Signature):
+    """The sequencer has the selector make a selection, together with all cores.
+
+    Members
+    -------
+    start : Out(1)
+        For one cycle, the one in which ``start`` of a layer would be: make the selection that was taken.
+    done : In(1)
+        Low from the cycle after ``start`` until it is made. High throughout where there is no selector.
+    """
+
+    def __init__(self):
+        super().__init__({"start": Out(1), "done": In(1)})
 
 
 class ScanControl(wiring.Signature):

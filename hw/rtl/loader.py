@@ -16,7 +16,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
 from hw.program.bits import bits_of, words_of
-from hw.rtl.interfaces import ListLoading
+from hw.rtl.interfaces import ListLoading, ReadPort
 from hw.rtl.records import list_row
 from hw.rtl.structs import Burst, Chunk, Segment
 
@@ -33,8 +33,8 @@ class Loader(wiring.Component):
     -------
     run : In(ListLoading)
         How far the run is, and how many chunks have come.
-    table_address : Out(12), table_data : In(32)
-        Synchronous read port of the program memory.
+    table : Out(ReadPort)
+        Of the program memory.
     request : Out(stream of Burst)
         To the external memory; offered once, it stays.
     weights : In(stream of beats)
@@ -58,8 +58,7 @@ class Loader(wiring.Component):
         super().__init__(
             {
                 "run": In(ListLoading()),
-                "table_address": Out(12),
-                "table_data": In(32),
+                "table": Out(ReadPort(32)),
                 "request": Out(stream.Signature(Burst)),
                 "weights": In(stream.Signature(32 * config.loader)),
                 "row": Out(stream.Signature(list_row(config), always_ready=True)),
@@ -108,7 +107,7 @@ class Loader(wiring.Component):
 
         with m.FSM():
             with m.State("idle"):
-                m.d.sync += [left.eq(self.run.chunks), self.table_address.eq(self.run.chunk_table)]
+                m.d.sync += [left.eq(self.run.chunks), self.table.address.eq(self.run.chunk_table)]
                 with m.If(self.run.active & self.run.running):
                     m.next = "end"
                     with m.If(self.run.chunks != 0):
@@ -119,13 +118,13 @@ class Loader(wiring.Component):
             with m.State("low"):
                 after("next")
                 with m.If(self.run.running):
-                    m.d.sync += [entry[:32].eq(self.table_data), self.table_address.eq(self.table_address + 1)]
+                    m.d.sync += [entry[:32].eq(self.table.data), self.table.address.eq(self.table.address + 1)]
             with m.State("next"):
                 after("high")
             with m.State("high"):
                 after("wait")
                 with m.If(self.run.running):
-                    m.d.sync += [entry[32:].eq(self.table_data), self.table_address.eq(self.table_address + 1)]
+                    m.d.sync += [entry[32:].eq(self.table.data), self.table.address.eq(self.table.address + 1)]
             with m.State("wait"):
                 with m.If(~self.run.active):
                     m.next = "idle"

@@ -8,29 +8,31 @@ from amaranth.lib import data, enum
 
 from hw.config import LIST_WORD_BITS, WORD_CHANNELS, AcceleratorConfig
 from hw.program.bits import bits_of, words_of
-from hw.rtl.structs import ErrorCode, LayerRecord, Reply, RunResult
+from hw.rtl.structs import ErrorCode, FixedPoint, LayerRecord, Reply, RunResult, Source
 
 __all__ = [
     "PAIR",
     "PLACE",
     "TALLY_BITS",
     "WORD",
+    "ArrivingWord",
     "ChannelParameters",
-    "ChannelScale",
     "LoadWord",
     "MaskWrite",
     "Order",
     "OrderKind",
+    "OrderValue",
     "ReplyRecord",
     "WordWrite",
     "job_layout",
     "list_row",
     "offer_record",
+    "strides_layout",
 ]
 
 #: A word of activations, ``q - zero_point`` of each channel.
 WORD = data.ArrayLayout(signed(9), WORD_CHANNELS)
-#: Two neighbouring activations of a word, as a host reads them.
+#: Two neighbouring activations of a word, on their way to the host.
 PAIR = data.ArrayLayout(signed(9), 2)
 #: Bits of a scanner's accumulator: magnitudes of a channel over all positions of a bank.
 TALLY_BITS = 20
@@ -47,6 +49,13 @@ class WordWrite(data.Struct):
     values: WORD
 
 
+class ArrivingWord(data.Struct):
+    """A word on its way into the cores' memories."""
+
+    of_image: 1  # of an image; else of the map that the layer makes
+    word: WordWrite
+
+
 class LoadWord(data.Struct):
     """A word for one of the memories that a program fills."""
 
@@ -56,18 +65,11 @@ class LoadWord(data.Struct):
     data: 32
 
 
-class ChannelScale(data.Struct):
-    """The fixed-point factor of a channel's accumulators."""
-
-    multiplier: 31
-    shift: 5
-
-
 class ChannelParameters(data.Struct):
     """What the channel memories hold of a channel."""
 
     bias: signed(32)
-    scale: ChannelScale
+    scale: FixedPoint
 
 
 class MaskWrite(data.Struct):
@@ -82,11 +84,20 @@ class OrderKind(enum.Enum, shape=3):
 
     NONE = 0
     COUNT = 1  #: count the magnitudes that begin with the prefix, by their next digit ``index``
-    SUM = 2  #: add the magnitudes of channel word ``value`` up
-    FIND = 3  #: find activation ``value``, from 1, of those whose magnitude is the prefix, in the core called for
-    LIMIT = 4  #: the last tie that wins is in word ``value`` of the map, channel ``index``; the prefix is its magnitude
-    MASK = 5  #: keep the mask of a word of channels: ``value`` is a :class:`MaskWrite`
+    SUM = 2  #: add the magnitudes of the channels of word ``block`` of each position up
+    FIND = 3  #: find activation ``rank`` of those whose magnitude is the prefix, in the core called for
+    LIMIT = 4  #: the last tie that wins is in word ``word`` of the map, channel ``index``; the prefix is its magnitude
+    MASK = 5  #: keep ``mask``
     FILL = 6  #: take the masks of the layer memory
+
+
+class OrderValue(data.Union):
+    """What an order is about, as its kind says."""
+
+    block: 16  # SUM
+    rank: 16  # FIND: from 1
+    word: 16  # LIMIT
+    mask: MaskWrite  # MASK
 
 
 class Order(data.Struct):
@@ -94,7 +105,7 @@ class Order(data.Struct):
 
     kind: OrderKind
     index: 4  # as the kind says; at all times the accumulator whose content is asked for, too
-    value: 16
+    value: OrderValue
     prefix: 8
 
 
@@ -118,6 +129,13 @@ def offer_record(target, reply, layout, whole=None, **fields):
         *(view[name].eq(value) for name, value in fields.items()),
         target.valid.eq(1),
     ]
+
+
+def strides_layout(bits: int) -> data.StructLayout:
+    """How a map lies in a memory with addresses of so many bits."""
+    source = Source.as_shape()
+    pitches = {name: source[name].shape for name in ("row_pitch", "column_pitch", "columns")}
+    return data.StructLayout({"base": bits} | pitches)
 
 
 def job_layout(config: AcceleratorConfig) -> data.StructLayout:

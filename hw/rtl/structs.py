@@ -19,18 +19,23 @@ __all__ = [
     "Chunk",
     "Column",
     "CommandHeader",
+    "Commit",
     "Decision",
     "Entry",
     "ErrorCode",
+    "FixedPoint",
     "Header",
     "HostCommand",
+    "Identity",
     "LaneDescription",
     "LayerDescription",
     "LayerRecord",
     "Memory",
     "Opcode",
     "Operation",
+    "PairWord",
     "Place",
+    "ReadRange",
     "Reply",
     "ReplyHeader",
     "Residual",
@@ -39,6 +44,7 @@ __all__ = [
     "RunFlags",
     "RunOptions",
     "RunResult",
+    "ScaleWords",
     "Segment",
     "SelectKind",
     "SelectUse",
@@ -48,6 +54,7 @@ __all__ = [
     "Target",
     "Window",
     "cuts_layout",
+    "entry_layout",
     "pointer_layout",
     "struct",
     "table_layouts",
@@ -94,6 +101,11 @@ def cuts_layout(config: AcceleratorConfig) -> type[data.Struct]:
     return struct(isa.cuts_layout(config))
 
 
+def entry_layout(config: AcceleratorConfig) -> type[data.Struct]:
+    """As :func:`hw.program.isa.entry_layout`."""
+    return struct(isa.entry_layout(config))
+
+
 @cache
 def table_layouts(config: AcceleratorConfig) -> tuple[type[data.Struct], type[data.Struct]]:
     """A Row and a Column, as far as the hardware of a config reads them."""
@@ -113,6 +125,7 @@ Source = struct(isa.Source)
 Row = struct(isa.Row)
 Column = struct(isa.Column)
 LaneDescription = struct(isa.LaneDescription)
+FixedPoint = struct(isa.FixedPoint)
 Residual = struct(isa.Residual)
 LayerDescription = struct(isa.LayerDescription)
 Selection = struct(isa.Selection)
@@ -131,6 +144,11 @@ CommandHeader = struct(protocol.CommandHeader)
 RunFlags = struct(protocol.RunFlags)
 RunOptions = struct(protocol.RunOptions)
 Place = struct(protocol.Place)
+Commit = struct(protocol.Commit)
+ScaleWords = struct(protocol.ScaleWords)
+ReadRange = struct(protocol.ReadRange)
+PairWord = struct(protocol.PairWord)
+Identity = struct(protocol.Identity)
 ReplyHeader = struct(protocol.ReplyHeader)
 LayerRecord = struct(protocol.LayerRecord)
 RunResult = struct(protocol.RunResult)

@@ -47,8 +47,8 @@ _GROUPS = (
         "job.told.value": "signed", "job.told.dump": "bits", "product": "bits",
         "accumulators.i__valid": "bits", "accumulators.i__payload.value": "signed",
         "accumulators.i__payload.weight": "signed", "accumulators.i__payload.dump": "bits",
-        "accumulators.valid_z": "bits", "accumulators.address_z": "unsigned",
-        "accumulators.total_z": "signed", "o__valid": "bits", "o__payload": "signed",
+        "accumulators.write__en": "bits", "accumulators.write__addr": "unsigned",
+        "accumulators.write__data": "signed", "o__valid": "bits", "o__payload": "signed",
     }),
     _Group(r"core_\d+\.lanes\.lane_\d+", "{}", True, {
         "accumulator": "signed", "scaled": "signed", "total": "signed", "code": "signed",

@@ -138,7 +138,7 @@ class Core:
     def _multiply(self, part: CoreLayer) -> tuple[list[int], int]:
         """The accumulators in the order in which they leave the PEs, and the number of products."""
         source = part.source
-        step, slots, filled = source.accumulator_step, source.slots, len(part.rows) - source.blank_rows
+        step, dump_length, filled = source.accumulator_step, source.dump_length, len(part.rows) - source.blank_rows
         assert source.threshold >= 1
         stream: list[int] = []
         products = 0
@@ -159,12 +159,12 @@ class Core:
                         job = int(number + k * source.list_step), int(values[channel]), start
                         split = row.parts & column.parts, row.skip | column.skip
                         assert split[0] or not (row.parts or column.parts), "a position that meets no part of a list"
-                        products += self._job(*job, pes, bool(source.maximum), *split)
+                        products += self._job(*job, pes, bool(source.max_pool), *split)
                 for _ in range(column.dumps if row.final else 0):
-                    places = (leaving + np.arange(slots)) % self._config.accumulators
+                    places = (leaving + np.arange(dump_length)) % self._config.accumulators
                     stream += self._accumulators[:, places].T.reshape(-1).tolist()
                     self._accumulators[:, places] = 0
-                    leaving += slots
+                    leaving += dump_length
         assert source.partial or not self._accumulators.any(), "an accumulator that no dump took"
         return stream, products
 
@@ -226,7 +226,7 @@ class Core:
         ]
         names = ("first", "second", "output")
         scales = AddScales(
-            *(Scale(getattr(residual, f"{n}_multiplier"), getattr(residual, f"{n}_shift")) for n in names)
+            *(Scale(getattr(residual, n).multiplier, getattr(residual, n).shift) for n in names)
         )
         total = add(own, np.array(other).reshape(own.shape), scales) + residual.offset
         return clamp(total, residual.clamp_low, residual.clamp_high)

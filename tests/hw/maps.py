@@ -96,7 +96,7 @@ class View:
             if row["final"] and self.ends(y, word):
                 for _ in range(column["dumps"]):
                     yield "dump", leaving
-                    leaving = (leaving + source["slots"]) % self.accumulators
+                    leaving = (leaving + source["dump_length"]) % self.accumulators
 
 
 def pack(word: tuple[int, ...]) -> int:
@@ -141,9 +141,9 @@ def random_view(
             "first_dump": rng.randrange(accumulators),
             "list_step": rng.randrange(words * WORD_CHANNELS, words * WORD_CHANNELS + 9),
             "accumulator_step": rng.randrange(accumulators),
-            "slots": rng.randint(1, accumulators - 1),
+            "dump_length": rng.randint(1, accumulators - 1),
             "threshold": rng.choice((1, 1, 2, rng.randint(1, 255))),
-            "maximum": base % 2,  # nothing that the dispatcher looks at
+            "max_pool": base % 2,  # nothing that the dispatcher looks at
             "depthwise": int(depthwise),
         },
         rows=[

@@ -134,12 +134,12 @@ class Machine(Elaboratable):
             connect(m, scanner.mask, winners.mask)
             m.d.comb += [
                 scanner.selection.eq(self.selections[core]),
-                words.addr.eq(scanner.address),
+                words.addr.eq(scanner.words.address),
                 words.en.eq(1),
-                scanner.word.eq(word),
-                masks.addr.eq(scanner.table_address),
+                scanner.words.data.eq(word),
+                masks.addr.eq(scanner.table.address),
                 masks.en.eq(1),
-                scanner.table_data.eq(masks.data),
+                scanner.table.data.eq(masks.data),
                 winners.order.eq(scanner.selector.order),
                 winners.selection.eq(self.selections[core]),
                 winners.source.eq(self.source),
@@ -153,12 +153,12 @@ class Machine(Elaboratable):
         for signal, share in zip(self.selections, self._shares, strict=True):
             ctx.set(signal, share.selection)
         await ctx.tick()
-        assert ctx.get(self.selector.done)
-        ctx.set(self.selector.start, 1)
+        assert ctx.get(self.selector.control.done)
+        ctx.set(self.selector.control.start, 1)
         await ctx.tick()
-        ctx.set(self.selector.start, 0)
+        ctx.set(self.selector.control.start, 0)
         busy = 0
-        while not ctx.get(self.selector.done):
+        while not ctx.get(self.selector.control.done):
             busy += 1
             await ctx.tick()
         return busy

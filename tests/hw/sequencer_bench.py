@@ -41,9 +41,9 @@ class Surroundings(wiring.Component):
         m.submodules.program = program = memory.Memory(self.program)
         read = program.read_port()
         m.d.comb += [
-            read.addr.eq(sequencer.program_address),
+            read.addr.eq(sequencer.program.address),
             read.en.eq(1),
-            sequencer.program_data.eq(read.data),
+            sequencer.program.data.eq(read.data),
         ]
         return m
 
@@ -115,6 +115,7 @@ class Cores:
         sequencer, rng, cores = self._sequencer, self._rng, self._cores
         control = sequencer.control
         ctx.set(sequencer.image.room, 1)
+        ctx.set(sequencer.selector.done, 1)
         left, clearing = [0] * cores, [CLEARING] * cores
         fetching, counted = 0, [0, 0, 0]
         fetched_from, taken, told = None, False, False
@@ -129,8 +130,8 @@ class Cores:
                 ctx.set(core.fetched, fetching == 1)
             _, _, take, start, select, reset, fetch, window, address, valid, image = await ctx.tick().sample(
                 control.take | control.take_selection,
-                control.start | sequencer.select,
-                sequencer.select,
+                control.start | sequencer.selector.start,
+                sequencer.selector.start,
                 control.reset,
                 control.fetch,
                 control.fetch_window,

@@ -60,7 +60,7 @@ def test_waveforms_show_the_machine(simulator, config, tmp_path):
         units = {name.split(".")[2] for name in names if name.startswith(f"offramp.core_{core}.")}
         assert {"dispatcher", "lanes", "packer", *(f"pe_{n}" for n in range(config.pes))} <= units
     element = f"offramp.core_{config.cores - 1}.pe_{config.pes - 1}"
-    times, values = changes(found, f"{element}.accumulators.total_z")
+    times, values = changes(found, f"{element}.accumulators.write__data")
     assert len(set(values)) > 2
 
     # Only the layer: as many cycles as it takes, and a few for what is said before and after.

@@ -32,7 +32,7 @@ class Layer:
     column_pitch: int
     channels: int
     list_step: int
-    slots: int
+    dump_length: int
     group: int
     counts: np.ndarray
 
@@ -108,7 +108,7 @@ class Core:
         self.layer, self.units, self.writes = layer, units, writes
         self.slots: deque[Slot] = deque([None] * units.lead)
         self.slots.extend(slots_of(layer, active))
-        self.values = layer.slots * sum(slot is DUMP for slot in self.slots)
+        self.values = layer.dump_length * sum(slot is DUMP for slot in self.slots)
         self.pes = [Pe() for _ in range(units.pes)]
         self.stalls = 0
         self.step, self.next_step, self.last_step = 0, 0, 0
@@ -151,7 +151,7 @@ class Core:
         if not self.slots:
             return
         slot = self.slots[0]
-        entries = [self.layer.slots] * len(self.pes) if slot is DUMP else slot or [0] * len(self.pes)
+        entries = [self.layer.dump_length] * len(self.pes) if slot is DUMP else slot or [0] * len(self.pes)
         if any(queue and count for queue, count in zip(full, entries, strict=True)):
             self.stalls += 1
             return

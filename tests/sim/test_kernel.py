@@ -44,7 +44,7 @@ def random_layer(rng: np.random.Generator, pes: int, group: int, size: tuple[int
         column_pitch=words * WIDTH,
         channels=scanned * WIDTH,
         list_step=int(rng.integers(1, 3)) if each > 1 else 0,
-        slots=int(rng.integers(1, 4)),
+        dump_length=int(rng.integers(1, 4)),
         group=group,
         counts=counts,
     )
@@ -80,7 +80,7 @@ def kernel(layers: list[Layer], cores: list[int], units: Units, active: np.ndarr
         rows += layer.rows
         columns += layer.columns
         pitches = layer.first, layer.row_pitch, layer.column_pitch, layer.channels
-        walk.append([*pitches, layer.list_step, layer.slots, layer.group])
+        walk.append([*pitches, layer.list_step, layer.dump_length, layer.group])
         counts[core, : len(layer.counts), : units.pes] = layer.counts
     queues = [units.job_queue, units.output_queue, units.first_push, units.lead, units.output_latency, units.lanes]
     return layer_cycles(

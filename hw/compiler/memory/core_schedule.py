@@ -66,7 +66,7 @@ class CoreSchedule:
         From one row of input positions to the next, and from one position to the next.
     block_step : int
         Blocks from one list of an activation to its next.
-    slots : int
+    dump_length : int
         Accumulators of one output position in one PE.
     width : int
         Accumulators of one output row in one PE.
@@ -92,7 +92,7 @@ class CoreSchedule:
     words: tuple[int, int]
     steps: tuple[int, int]
     block_step: int
-    slots: int
+    dump_length: int
     width: int
     rows: tuple[RowWork, ...]
     blank_rows: int
@@ -142,7 +142,7 @@ class CoreSchedule:
         return [
             {
                 "list": column.number * lists,
-                "accumulator": column.output * self.slots % accumulators,
+                "accumulator": column.output * self.dump_length % accumulators,
                 "dumps": column.dumps,
                 "parts": column.parts,
                 "skip": column.skip,
@@ -166,7 +166,7 @@ class CoreSchedule:
             blocks = [row.block + n * self.block_step for n in range(row.count)]
             for number, count in places.items():
                 cycles += count * (words + row.count * self.channels + int(entries[number][blocks].sum()))
-            cycles += 1 + row.final * dumps * (1 + self.slots)
+            cycles += 1 + row.final * dumps * (1 + self.dump_length)
         return cycles + 2 * outputs
 
 
@@ -190,7 +190,7 @@ def core_schedule(
         :func:`hw.compiler.memory.kernel_lists.kernel_lists` of the share and the pass.
     """
     kernel, blocks, (height, width, depth) = share.kernel, share.blocks, step.source.shape
-    slots = share.words * WORD_CHANNELS // config.pes
+    dump_length = share.words * WORD_CHANNELS // config.pes
     first, last = share.channels if kernel.depthwise else inputs
     common: dict[str, Any] = {
         "name": step.layer.name,
@@ -198,16 +198,16 @@ def core_schedule(
         "column_major": column_major,
         "words": (first // WORD_CHANNELS, -(-last // WORD_CHANNELS)),
         "steps": kernel.steps,
-        "slots": slots,
+        "dump_length": dump_length,
         "lists": lists,
         "blocks": len(blocks) if share.split is None else share.split.row_lists,
-        "channels": slots if kernel.depthwise else last - first,
+        "channels": dump_length if kernel.depthwise else last - first,
         "depthwise": kernel.depthwise,
     }
     if kernel.global_pool:
         return CoreSchedule(
             block_step=1,
-            width=slots,
+            width=dump_length,
             rows=tuple(RowWork(0, 0, 1, y == height - 1) for y in range(height)),
             blank_rows=0,
             columns=tuple(ColumnWork(0, 0, int(x == width - 1)) for x in range(width)),
@@ -225,7 +225,7 @@ def core_schedule(
         rows = tuple(_row_work(taps, final, blocks, axis) for taps, final in walk)
     whole = CoreSchedule(
         block_step=kernel.rows.stride,
-        width=kernel.columns.outputs * slots,
+        width=kernel.columns.outputs * dump_length,
         rows=rows,
         blank_rows=blank_rows,
         columns=columns,

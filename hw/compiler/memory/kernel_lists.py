@@ -58,41 +58,44 @@ def list_cells(share: Share, inputs: tuple[int, int], config: AcceleratorConfig)
     """The cells of a share's lists, of one column class and block after the other; see :func:`kernel_lists`."""
     kernel, (first, last), pes = share.kernel, share.channels, config.pes
     weight = kernel.weight[first:last].astype(np.int64)
-    slots = share.words * WORD_CHANNELS // pes
-    width = kernel.columns.outputs * slots
-    padded = np.pad(weight, ((0, slots * pes - len(weight)), *[(0, 0)] * 3))
-    by_pe = padded.reshape(slots, pes, *weight.shape[1:])
+    dump_length = share.words * WORD_CHANNELS // pes
+    width = kernel.columns.outputs * dump_length
+    padded = np.pad(weight, ((0, dump_length * pes - len(weight)), *[(0, 0)] * 3))
+    by_pe = padded.reshape(dump_length, pes, *weight.shape[1:])
     if share.split is not None:
         yield from _split_cells(share, by_pe[..., slice(*inputs)], config)
         return
     for column_class in kernel.classes:
         for block in share.blocks:
             taps = [(row, column) for row, _ in block for column, _ in column_class.taps]
-            starts = [down * width + right * slots for _, down in block for _, right in column_class.taps]
-            offsets = (np.array(starts, dtype=np.int64)[:, None] + np.arange(slots)) % config.accumulators
+            starts = [down * width + right * dump_length for _, down in block for _, right in column_class.taps]
+            offsets = (np.array(starts, dtype=np.int64)[:, None] + np.arange(dump_length)) % config.accumulators
             rows, columns = np.array(taps, dtype=np.int64).reshape(-1, 2).T
             if kernel.depthwise:
-                yield SameCells(by_pe[..., rows, columns, 0], offsets.T[:, None])  # (slots, PEs, taps)
+                yield SameCells(by_pe[..., rows, columns, 0], offsets.T[:, None])  # (channels of a PE, PEs, taps)
                 continue
-            values = by_pe[..., rows, columns, slice(*inputs)]  # (slots, PEs, taps, input channels)
+            values = by_pe[..., rows, columns, slice(*inputs)]  # (channels of a PE, PEs, taps, input channels)
             yield SameCells(values.transpose(3, 1, 2, 0).reshape(values.shape[3], pes, -1), offsets.reshape(1, 1, -1))
 
 
 def _split_cells(share: Share, by_pe: np.ndarray, config: AcceleratorConfig) -> Iterator[SameCells]:
-    """The cells of split lists; ``by_pe``: int array (slots, PEs, kernel rows, kernel columns, input channels)."""
-    kernel, split, (slots, pes, *_, depth) = share.kernel, share.split, by_pe.shape
+    """The cells of split lists.
+
+    ``by_pe`` is an int array (channels of a PE, PEs, kernel rows, kernel columns, input channels).
+    """
+    kernel, split, (dump_length, pes, *_, depth) = share.kernel, share.split, by_pe.shape
     assert split is not None
-    width = kernel.columns.outputs * slots
+    width = kernel.columns.outputs * dump_length
     for number in range(split.lists):
         taps = split.taps(number)
         rows, columns, marks = np.array(taps, dtype=np.int64).reshape(-1, 3).T
         down, right = (
             (axis.kernel - 1 - taps) // axis.stride for axis, taps in ((kernel.rows, rows), (kernel.columns, columns))
         )
-        starts = down * width + right * slots
-        offsets = marked_offsets((starts[:, None] + np.arange(slots)) % config.accumulators, marks[:, None])
+        starts = down * width + right * dump_length
+        offsets = marked_offsets((starts[:, None] + np.arange(dump_length)) % config.accumulators, marks[:, None])
         weights = by_pe[:, :, rows, columns].transpose(3, 1, 2, 0).reshape(depth, pes, -1)
-        yield SameCells(weights, offsets.reshape(1, 1, -1), len(taps[0]) * slots)
+        yield SameCells(weights, offsets.reshape(1, 1, -1), len(taps[0]) * dump_length)
 
 
 def kernel_lists(share: Share, inputs: tuple[int, int], config: AcceleratorConfig) -> Lists:

@@ -129,11 +129,11 @@ def requirements(expansion: Expansion, config: AcceleratorConfig) -> Requirement
     """What a step needs under a partition: the most of any of its parts."""
     shares = [share for command in expansion.commands for share in command]
     words = max(share.words for share in shares)
-    slots, passes = words * WORD_CHANNELS // config.pes, expansion.passes
+    dump_length, passes = words * WORD_CHANNELS // config.pes, expansion.passes
     depth = max(end - start for start, end in passes)
     # Every command makes the same rows in the same cores.
     wanted = [
-        _of_tables(share, slots, slots if share.kernel.depthwise else depth, expansion.partition)
+        _of_tables(share, dump_length, dump_length if share.kernel.depthwise else depth, expansion.partition)
         for share in expansion.commands[0]
     ]
     scanned = words if shares[0].kernel.depthwise else max(-(-(end - start) // WORD_CHANNELS) for start, end in passes)
@@ -171,7 +171,7 @@ def _longest(shares: Sequence[Share], config: AcceleratorConfig) -> tuple[int, i
     return longest, cut
 
 
-def _of_tables(share: Share, slots: int, depth: int, partition: Partition) -> Requirements:
+def _of_tables(share: Share, dump_length: int, depth: int, partition: Partition) -> Requirements:
     """What the tables of a walk need, for any weights.
 
     ``depth`` are the lists of a class of columns and a block.
@@ -183,12 +183,12 @@ def _of_tables(share: Share, slots: int, depth: int, partition: Partition) -> Re
     if share.split is not None:
         reach = (share.split.lists - 1) * depth
     if kernel.global_pool:
-        return Requirements(accumulators=slots * (1 + several), reach=reach, uses=1, completed=1)
+        return Requirements(accumulators=dump_length * (1 + several), reach=reach, uses=1, completed=1)
     count = share.rows[1] - share.rows[0]
     live = count if several else min(kernel.rows.live, count)
     rows, blank = row_schedule(kernel.rows.band(*share.rows)[1])
     return Requirements(
-        accumulators=(live * kernel.columns.outputs + several) * slots,
+        accumulators=(live * kernel.columns.outputs + several) * dump_length,
         reach=reach,
         uses=max(1 if partition.merged else len(taps) for taps, _ in rows),
         completed=max(column_dumps(kernel.columns)),

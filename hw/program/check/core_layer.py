@@ -54,14 +54,14 @@ def check_core(
     source, lane, residual = part.source, part.lane, part.residual
     require(part.rows and part.columns and source.words, f"{where}: it must have rows, columns and words of a position")
     require(source.threshold, f"{where}: the threshold must be at least 1, not 0")
-    slots, outputs, channels = source.slots, lane.outputs, lane.channels
+    dump_length, outputs, channels = source.dump_length, lane.outputs, lane.channels
     require(
         source.blank_rows < len(part.rows),
         f"{where}: blank rows must be fewer than all {len(part.rows)}, not {source.blank_rows}",
     )
     require(
-        slots * config.pes == channels and slots <= config.accumulators,
-        f"{where}: {slots} accumulators a position on {config.pes} PEs must make the {channels} channels",
+        dump_length * config.pes == channels and dump_length <= config.accumulators,
+        f"{where}: {dump_length} accumulators a position on {config.pes} PEs must make the {channels} channels",
     )
     dumps = sum(row.final for row in part.rows) * sum(column.dumps for column in part.columns)
     require(
@@ -178,7 +178,7 @@ def _fed(
     Every list looked up must exist, and every accumulator that may hold something must be taken out in the end.
     """
     source, pes = part.source, config.pes
-    size, slots = config.accumulators * pes, source.slots * pes
+    size, dump_length = config.accumulators * pes, source.dump_length * pes
     filled = len(part.rows) - source.blank_rows
     counts = [row.count if y < filled else 0 for y, row in enumerate(part.rows)]
     for y, (row, count) in enumerate(zip(part.rows, counts, strict=True)):
@@ -218,14 +218,14 @@ def _fed(
         for column, made in zip(part.columns, walked(row.list, count, row.parts, row.skip), strict=True):
             dirty |= made
             for _ in range(column.dumps if row.final else 0):
-                taken = _turned(dirty, start - leaving, size) & ((1 << slots) - 1)
+                taken = _turned(dirty, start - leaving, size) & ((1 << dump_length) - 1)
                 fed |= taken
                 dirty ^= _turned(taken, leaving - start, size)
-                leaving += slots
+                leaving += dump_length
         dirty = _turned(dirty, start, size)
     require(source.partial or not dirty, f"{where}: {dirty.bit_count()} accumulators are filled but never taken out")
-    bits = np.frombuffer(fed.to_bytes(-(-slots // 8), "little"), dtype=np.uint8)
-    return np.unpackbits(bits, count=slots, bitorder="little").astype(bool), dirty
+    bits = np.frombuffer(fed.to_bytes(-(-dump_length // 8), "little"), dtype=np.uint8)
+    return np.unpackbits(bits, count=dump_length, bitorder="little").astype(bool), dirty
 
 
 def _turned(bits: int, places: int, size: int) -> int:
@@ -270,7 +270,7 @@ def _reached(
         first, of, (weights, places) = first[kept], of[kept], unpack_split_entries(entries[kept])
     else:
         weights, places = unpack_entries(entries)
-    require(not source.maximum or bool((weights == 1).all()), f"{where}: weights of a maximum must be 1")
+    require(not source.max_pool or bool((weights == 1).all()), f"{where}: weights of a max pool must be 1")
     fed = np.zeros((len(which), config.accumulators, config.pes), dtype=bool)
     fed[first, places % config.accumulators, of] = True
     packed = np.packbits(fed.reshape(len(which), -1), axis=1, bitorder="little")

@@ -150,15 +150,15 @@ class _Check:
         self._maps.read(where, name, part.core, positions[0], words)
         final, depth = of.last.cores[part.core].source, self._config.accumulators
         if source.partial:
-            outputs = (part.rows[1] - part.rows[0]) * self._maps.shape(of.command.tensor)[1] * source.slots
+            outputs = (part.rows[1] - part.rows[0]) * self._maps.shape(of.command.tensor)[1] * source.dump_length
             left = (source.first_dump - final.first_dump) % depth
             require(
-                outputs <= left <= depth - source.slots and final.slots == source.slots,
+                outputs <= left <= depth - source.dump_length and final.dump_length == source.dump_length,
                 f"{where}: what is partial must take out none of its {outputs} accumulators",
             )
-        flags = bool(source.depthwise), bool(source.maximum)
+        flags = bool(source.depthwise), bool(source.max_pool)
         wanted = of.stencil.depthwise, of.stencil.max_pool
-        require(flags == wanted, f"{where}: depthwise and maximum must be {wanted}, not {flags}")
+        require(flags == wanted, f"{where}: depthwise and max_pool must be {wanted}, not {flags}")
         channels, limit = (part.words[0] * WORD_CHANNELS, part.words[1] * WORD_CHANNELS), self._tensors[name].shape[2]
         work = ExpectedWork(
             stencil=of.stencil,
@@ -214,6 +214,6 @@ class _Check:
             "base": window.base + first - window.low,
             **sum_fields(of.layer.output, self._tensors[name], add),
         }
-        found = {field: getattr(residual, field) for field in wanted}
+        found = {field: value for field, value in residual.values().items() if field in wanted}
         require(found == wanted, f"{where}: its residual operand must be {wanted}, not {found}")
         self._maps.read(where, name, part.core, np.arange(*part.rows), part.words)

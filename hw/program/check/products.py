@@ -115,7 +115,7 @@ def check_products(
     ValueError
         Naming the layer and the rule.
     """
-    weights = _weights(work, core.source.slots, config.pes)
+    weights = _weights(work, core.source.dump_length, config.pes)
     places = _situations(where, work, core, config)
     situations = places[[*{place.tobytes(): number for number, place in enumerate(places)}.values()]]
     outputs = situations.shape[1] - _FIRST_CODE
@@ -151,8 +151,8 @@ def _situations(where: str, work: ExpectedWork, core: CoreLayer, config: Acceler
     )
     most = [int(count.max()) for _, count in reach]
     require(
-        most[0] * most[1] * source.slots <= depth,
-        f"{where}: {most[0]}x{most[1]} outputs of {source.slots} accumulators must fit the {depth} of a PE",
+        most[0] * most[1] * source.dump_length <= depth,
+        f"{where}: {most[0]}x{most[1]} outputs of {source.dump_length} accumulators must fit the {depth} of a PE",
     )
     taps, offsets, inside = [], [], []
     for axis, ((lowest, count), places) in enumerate(zip(reach, work.positions, strict=True)):
@@ -169,10 +169,10 @@ def _situations(where: str, work: ExpectedWork, core: CoreLayer, config: Acceler
     starts = starts + np.array([column.accumulator for column in core.columns])
     ahead = ordinal - _taken_out(core, valid.shape[:2])[..., None, None]
     require(
-        ((ahead >= 0) & ((ahead + 1) * source.slots <= depth))[valid].all(),
+        ((ahead >= 0) & ((ahead + 1) * source.dump_length <= depth))[valid].all(),
         f"{where}: outputs must have accumulators of their own from their first product to their last",
     )
-    place = (work.first + ordinal * source.slots - starts[..., None, None]) % depth
+    place = (work.first + ordinal * source.dump_length - starts[..., None, None]) % depth
     tap = taps[0][..., :, None] * stencil.size[1] + taps[1][..., None, :] if len(stencil.weight) > 1 else 0
     lists = np.array([row.list for row in core.rows[: len(valid)]])[:, None]
     lists = lists + np.array([column.list for column in core.columns])
@@ -192,17 +192,17 @@ def _taken_out(core: CoreLayer, shape: tuple[int, ...]) -> np.ndarray:
     return np.concatenate([[0], after[:-1]]).reshape(shape)
 
 
-def _weights(work: ExpectedWork, slots: int, pes: int) -> np.ndarray:
-    """The weights as lists hold them: int8 array (taps + 1, slots, PEs, lists of a place), the last tap all 0."""
+def _weights(work: ExpectedWork, dump_length: int, pes: int) -> np.ndarray:
+    """The weights as lists hold them, the last tap all 0: int8 array (taps + 1, accumulators, PEs, lists of a place)"""
     first, last = work.channels
     weight = work.stencil.weight[:, first:last]
     if not work.stencil.depthwise:
         weight = weight[:, :, work.inputs[0] : work.inputs[1]]
     padded: np.ndarray = np.zeros((len(weight) + 1, last - first, weight.shape[2]), dtype=np.int8)
     padded[:-1, : weight.shape[1]] = weight
-    padded = padded.reshape(len(weight) + 1, slots, pes, -1)
+    padded = padded.reshape(len(weight) + 1, dump_length, pes, -1)
     # Where an output channel reads its own input only, a list is of a slot's.
-    return padded * np.eye(slots, dtype=np.int8)[:, None, :] if work.stencil.depthwise else padded
+    return padded * np.eye(dump_length, dtype=np.int8)[:, None, :] if work.stencil.depthwise else padded
 
 
 def _check_lists(
@@ -215,7 +215,7 @@ def _check_lists(
 ) -> None:
     """Compare what the lists of some situations hold with the weights."""
     (firsts, counts, parts, skip), codes = situations[:, :_FIRST_CODE].T, situations[:, _FIRST_CODE:]
-    depth, slots = config.accumulators, weights.shape[1]
+    depth, dump_length = config.accumulators, weights.shape[1]
     wanted = weights[np.where(codes < 0, -1, codes // depth)]
     asked = np.broadcast_to(
         (np.arange(max(1, counts.max())) < counts[:, None])[..., None],
@@ -232,11 +232,11 @@ def _check_lists(
     # Of every accumulator, counted from that of the place: the output and its slot.
     owners = np.full((len(codes), depth), -1)
     some, output = np.nonzero(codes >= 0)
-    places = (codes[some, output] % depth)[:, None] + np.arange(slots)
-    owners[some[:, None], places % depth] = output[:, None] * slots + np.arange(slots)
+    places = (codes[some, output] % depth)[:, None] + np.arange(dump_length)
+    owners[some[:, None], places % depth] = output[:, None] * dump_length + np.arange(dump_length)
     place = owners[situation[name], (offsets - step[name] * source.accumulator_step) % depth]
     require((place >= 0).all(), f"{where}: a product goes to an accumulator of no output that it belongs to")
-    found = np.zeros((len(codes), codes.shape[1] * slots, *weights.shape[2:]), dtype=np.int8)
+    found = np.zeros((len(codes), codes.shape[1] * dump_length, *weights.shape[2:]), dtype=np.int8)
     found[situation[name], place, pe, number[name]] = values
     require(
         np.count_nonzero(found) == len(words) and np.array_equal(found.reshape(wanted.shape), wanted),

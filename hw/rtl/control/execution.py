@@ -111,8 +111,9 @@ class Execution:
         m, ports, run = self._m, self._ports, self._run
         made = pipelined_sum(m, "products", [core.products for core in ports.cores])
         held_up = pipelined_sum(m, "stalls", Cat(core.stalled for core in ports.cores))
+        all_done = Cat(unit.done for unit in (ports.selector, *ports.cores)).all()
         m.d.sync += [
-            run.barrier.eq(run.in_layer & run.prefetched & Cat(core.done for core in ports.cores).all()),
+            run.barrier.eq(run.in_layer & run.prefetched & all_done),
             run.arrived.eq(run.in_layer & self._fetcher.done),
             run.clearing.eq(Cat(core.clearing for core in ports.cores).any()),
         ]
@@ -165,7 +166,7 @@ class Execution:
         with m.State("take"):
             m.d.comb += ports.lists.running.eq(1)
             with m.If(ports.lists.written >= run.operation.chunks):
-                self._tell_cores(run.operation, ports.control.start, ports.select, "start")
+                self._tell_cores(run.operation, ports.control.start, ports.selector.start, "start")
             with m.Else():
                 m.d.sync += run.waited.eq(run.waited + 1)
                 with m.If(run.late):

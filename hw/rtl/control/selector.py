@@ -19,8 +19,8 @@ from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.isa import MAX_MASKS
 from hw.rtl.adders import pipelined_sum
 from hw.rtl.core.scanner import Scanner
-from hw.rtl.interfaces import ScanControl
-from hw.rtl.records import TALLY_BITS, MaskWrite, Order, OrderKind
+from hw.rtl.interfaces import ScanControl, SelectControl
+from hw.rtl.records import TALLY_BITS, Order, OrderKind
 from hw.rtl.structs import Selection, SelectKind
 
 __all__ = ["Selector"]
@@ -30,7 +30,7 @@ _SUM_BITS = TALLY_BITS + 3
 _SUMS = MAX_MASKS * WORD_CHANNELS
 
 
-class _Scan(enum.Enum, shape=2):
+class _ScanResult(enum.Enum, shape=2):
     """What is read when a scan is done."""
 
     DIGITS = 0
@@ -46,7 +46,7 @@ class _State:
         self.order = Signal(Order)  # to all scanners
         self.called = Signal(config.cores)  # one bit for each core
         self.step, self.waiting = Signal(10), Signal(14)  # within a state; cycles to the end of the scan
-        self.scan = Signal(_Scan)
+        self.scan = Signal(_ScanResult)
         self.remaining, self.found = Signal(20), Signal()  # winners still to find; the last one's bin or core is behind
         self.prefix, self.last_block = Signal(8), Signal()  # the last winner's magnitude; ``block`` is the last
         self.level = Signal(range(8 // config.selector + 1))  # digits of the prefix
@@ -59,10 +59,10 @@ class Selector(wiring.Component):
 
     Members
     -------
-    start : In(1), selection : In(Selection)
-        Begin; the selection is stable until the end.
-    done : Out(1)
-        Low from the cycle after ``start`` until masks, limits and magnitudes hold in all cores.
+    control : In(SelectControl)
+        It is done when masks, limits and magnitudes hold in all cores.
+    selection : In(Selection)
+        Stable from ``control.start`` to the end.
     scanners : Out(ScanControl), one per core
         What the cores' scanners do, and find.
 
@@ -78,9 +78,8 @@ class Selector(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "start": In(1),
+                "control": In(SelectControl()),
                 "selection": In(Selection),
-                "done": Out(1),
                 "scanners": Out(ScanControl()).array(config.cores),
             }
         )
@@ -140,7 +139,7 @@ class Selector(wiring.Component):
         """Idle; a selection starts with its first digit, its first block of channels, or the layer memory's masks."""
         selection, order = self.selection, state.order
         with m.State("idle"):
-            m.d.comb += self.done.eq(1)
+            m.d.comb += self.control.done.eq(1)
             m.d.sync += [
                 state.remaining.eq(selection.count),
                 state.prefix.eq(0),
@@ -149,52 +148,55 @@ class Selector(wiring.Component):
                 state.found.eq(0),
             ]
             m.d.sync += [state.called.eq(0), state.step.eq(0)]
-            with m.If(self.start):
+            with m.If(self.control.start):
                 with m.Switch(selection.kind):
                     with m.Case(SelectKind.ELEMENTS):
                         m.next = "digit"
                     with m.Case(SelectKind.CHANNELS):
                         m.next = "sum"
                     with m.Case(SelectKind.MASK):
-                        m.d.sync += [order.kind.eq(OrderKind.FILL), state.scan.eq(_Scan.NOTHING)]
+                        m.d.sync += [order.kind.eq(OrderKind.FILL), state.scan.eq(_ScanResult.NOTHING)]
                         m.d.sync += state.waiting.eq(selection.pitch + Scanner.FILL_LATENCY)
                         m.next = "scan"
 
     def _scan(self, m, state):
         """Orders a scan of a digit or of a block's sums, and waits as long as one takes."""
+        order = state.order
         with m.State("digit"):
-            self._order_scan(m, state, OrderKind.COUNT, _Scan.DIGITS, Scanner.LATENCY - 4, index=state.level)
+            level = order.index.eq(state.level)
+            self._order_scan(m, state, OrderKind.COUNT, _ScanResult.DIGITS, Scanner.LATENCY - 4, level)
 
         with m.State("sum"):
-            self._order_scan(m, state, OrderKind.SUM, _Scan.SUMS, Scanner.LATENCY - 4, value=state.block)
+            block = order.value.block.eq(state.block)
+            self._order_scan(m, state, OrderKind.SUM, _ScanResult.SUMS, Scanner.LATENCY - 4, block)
 
         with m.State("scan"):
             m.d.sync += state.waiting.eq(state.waiting - 1)
             with m.If(state.waiting == 0):
                 m.d.sync += state.step.eq(0)
                 with m.Switch(state.scan):
-                    with m.Case(_Scan.DIGITS):
+                    with m.Case(_ScanResult.DIGITS):
                         m.next = "digits"
-                    with m.Case(_Scan.SUMS):
+                    with m.Case(_ScanResult.SUMS):
                         m.next = "sums"
-                    with m.Case(_Scan.PLACE):
+                    with m.Case(_ScanResult.PLACE):
                         m.next = "place"
-                    with m.Case(_Scan.NOTHING):
+                    with m.Case(_ScanResult.NOTHING):
                         m.next = "idle"
 
-    def _order_scan(self, m, state, kind, then, latency, index=None, value=None):
-        """Give an order that takes as many cycles as the longest share has words, and ``latency`` more."""
+    def _order_scan(self, m, state, kind, then, latency, about):
+        """Give an order that takes as many cycles as the longest share has words, and ``latency`` more.
+
+        ``about`` is the assignment that says what the order is about.
+        """
         order = state.order
         m.d.sync += [
             order.kind.eq(kind),
             state.waiting.eq(self.selection.length + latency),
             state.scan.eq(then),
             state.step.eq(0),
+            about,
         ]
-        if index is not None:
-            m.d.sync += order.index.eq(index)
-        if value is not None:
-            m.d.sync += order.value.eq(value)
         m.next = "scan"
 
     def _choose_digit(self, m, state, total):
@@ -229,7 +231,8 @@ class Selector(wiring.Component):
                         m.d.sync += state.called[core].eq(here)
             with m.If(step == behind + cores + 2):
                 latency = Scanner.LATENCY + Scanner.FIND_LATENCY - 2
-                self._order_scan(m, state, OrderKind.FIND, _Scan.PLACE, latency, value=state.remaining)
+                rank = state.order.value.rank.eq(state.remaining)
+                self._order_scan(m, state, OrderKind.FIND, _ScanResult.PLACE, latency, rank)
 
     def _take(self, m, state, amount):
         """Look for the bin or core in which the last winner lies, one after the other; true in the one that is."""
@@ -250,7 +253,7 @@ class Selector(wiring.Component):
                 word.eq(reduce(or_, [scanner.place.word for scanner in self.scanners])),
                 channel.eq(reduce(or_, [scanner.place.channel for scanner in self.scanners])),
                 step.eq(step + 1),
-                order.value.eq(word),
+                order.value.word.eq(word),
                 order.index.eq(channel),
             ]
             with m.If(step == 1):
@@ -304,7 +307,7 @@ class Selector(wiring.Component):
                 with m.If(Cat(before[channel], other) > Cat(Const(0, 1), own[channel])):
                     m.d.sync += ranks[channel].eq(ranks[channel] + 1)
         with m.If(step == state.end):
-            winners, mask = Cat(rank < selection.count for rank in ranks), MaskWrite(order.value)
+            winners, mask = Cat(rank < selection.count for rank in ranks), order.value.mask
             m.d.sync += [order.kind.eq(OrderKind.MASK), mask.channels.eq(winners), mask.word.eq(block)]
             m.d.sync += [block.eq(block + 1), step.eq(0)]
             with m.If(state.last_block):

@@ -13,7 +13,16 @@ from hw.rtl.control.execution import Execution, RunState
 from hw.rtl.control.exit_rule import ExitRule
 from hw.rtl.control.image_loader import ImageLoader
 from hw.rtl.fetcher import Fetcher
-from hw.rtl.interfaces import CoreState, HeadResult, HostControl, ImageWords, ListLoading, RunControl
+from hw.rtl.interfaces import (
+    CoreState,
+    HeadResult,
+    HostControl,
+    ImageWords,
+    ListLoading,
+    ReadPort,
+    RunControl,
+    SelectControl,
+)
 from hw.rtl.records import ReplyRecord, offer_record
 from hw.rtl.structs import (
     Decision,
@@ -42,15 +51,15 @@ class Sequencer(wiring.Component):
         Options and image of the run, see :class:`hw.rtl.control.image_loader.ImageLoader`.
     record : Out(stream of ReplyRecord)
         Layer records, and as the last of a run a result or an error.
-    program_address : Out(12), program_data : In(32)
-        Synchronous read of the program memory.
+    program : Out(ReadPort)
+        Of the program memory.
     control : Out(RunControl)
         To all cores. They are reset behind this one's own reset, before a program is taken, and after a run was given
         up, and then fetch the image's window. All fetch and start together, so one of them says when they have fetched.
     cores : In(CoreState), one per core
         From each of them.
-    select : Out(1)
-        The same as ``start``, of a SELECT; the first core's ``done`` also says when that is done.
+    selector : Out(SelectControl)
+        To the selector.
     image : Out(ImageWords)
         The image's words, to the exchange.
     head : In(HeadResult)
@@ -109,11 +118,10 @@ class Sequencer(wiring.Component):
                 "host": In(HostControl()),
                 "word": In(stream.Signature(32)),
                 "record": Out(stream.Signature(ReplyRecord)),
-                "program_address": Out(12),
-                "program_data": In(32),
+                "program": Out(ReadPort(32)),
                 "control": Out(RunControl()),
                 "cores": In(CoreState(config)).array(config.cores),
-                "select": Out(1),
+                "selector": Out(SelectControl()),
                 "image": Out(ImageWords()),
                 "head": In(HeadResult()),
                 "lists": Out(ListLoading()),
@@ -133,7 +141,7 @@ class Sequencer(wiring.Component):
         # Registered, all: every core hears them. Each is high in the cycle after the one that sets it.
         control = self.control
         fetches = control.fetch, control.fetch_window
-        orders = control.take, control.start, control.take_selection, self.select, control.reset
+        orders = control.take, control.start, control.take_selection, self.selector.start, control.reset
         m.d.sync += [order.eq(0) for order in (*fetches, *orders)]
         made, held_up = execution.watch_cores()
         self._connect_rule(m, rule, fetcher, run)
@@ -154,8 +162,8 @@ class Sequencer(wiring.Component):
         header, control, host, lists, images = run.header, self.control, self.host, self.lists, loader.control
         m.d.sync += run.header_address.eq(constant_multiple(host.flags.program, words_of(Header)))
         m.d.comb += [
-            self.program_address.eq(fetcher.address),
-            fetcher.data.eq(self.program_data),
+            self.program.address.eq(fetcher.read.address),
+            fetcher.read.data.eq(self.program.data),
             control.fetch_address.eq(Mux(control.fetch_window, header.image_window, run.following.target)),
             images.bytes.eq(header.image_bytes),
             images.channels.eq(header.image_channels),

@@ -52,7 +52,7 @@ class AccumulatorUnit(wiring.Component):
 
     Members
     -------
-    maximum : In(1)
+    max_pool : In(1)
         Keep the largest product instead of the sum; all products and accumulators must then be in 0..255. It holds for
         the product that entered two cycles before; constant while there are accesses.
     i : In(stream of step_layout), always ready
@@ -71,7 +71,7 @@ class AccumulatorUnit(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "maximum": In(1),
+                "max_pool": In(1),
                 "i": In(stream.Signature(step_layout(config), always_ready=True)),
                 "o": Out(stream.Signature(signed(config.accumulator_bits), always_ready=True)),
             }
@@ -132,7 +132,9 @@ class AccumulatorUnit(wiring.Component):
         m.submodules.ram = ram = memory.Memory(
             shape=signed(self._config.accumulator_bits), depth=self._config.accumulators, init=[], attrs=attributes
         )
-        return ram.write_port(), ram.read_port(domain=domain)
+        write = ram.write_port()
+        read = ram.read_port(domain=domain)
+        return write, read
 
     def _multiply(self, m):
         """The product of what has entered, a cycle later."""
@@ -178,7 +180,7 @@ class AccumulatorUnit(wiring.Component):
             larger.eq(product[:_MAXIMUM_BITS] > operand[:_MAXIMUM_BITS]),
             total.eq(operand + product),
         ]
-        with m.If(self.maximum):
+        with m.If(self.max_pool):
             m.d.comb += [
                 total[:_MAXIMUM_BITS].eq(Mux(larger, product, operand)),
                 total[_MAXIMUM_BITS].eq(0),

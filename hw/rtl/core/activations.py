@@ -5,7 +5,7 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.rtl.records import WORD, WordWrite
+from hw.rtl.records import WORD, ArrivingWord
 from hw.rtl.structs import Window
 
 __all__ = ["ActivationMemory"]
@@ -16,10 +16,8 @@ class ActivationMemory(wiring.Component):
 
     Members
     -------
-    write : In(stream of WordWrite), always ready
+    write : In(stream of ArrivingWord), always ready
         Words of the map that is being made, from any core, and of the next image.
-    of_image : In(1)
-        The word is one of the image.
     window, image_window : In(Window)
         Which words of the map and of the image are kept, and where; stable from the first word's ``write`` until
         :attr:`LATENCY` cycles after the last one's.
@@ -39,8 +37,7 @@ class ActivationMemory(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "write": In(stream.Signature(WordWrite, always_ready=True)),
-                "of_image": In(1),
+                "write": In(stream.Signature(ArrivingWord, always_ready=True)),
                 "window": In(Window),
                 "image_window": In(Window),
                 "bank": In(1),
@@ -54,9 +51,10 @@ class ActivationMemory(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         # Cycle 1: place in the window. Cycle 2: address. Then the memory writes.
+        arriving = self.write.payload
         of_image, window, former = Signal(), Signal(Window), Signal(Window)
         m.d.comb += [
-            window.eq(Mux(self.of_image, self.image_window.as_value(), self.window.as_value())),
+            window.eq(Mux(arriving.of_image, self.image_window.as_value(), self.window.as_value())),
             former.eq(Mux(of_image, self.image_window.as_value(), self.window.as_value())),
         ]
         bank = Signal()
@@ -65,9 +63,9 @@ class ActivationMemory(wiring.Component):
         value, value_inside = Signal(WORD), Signal(WORD)
         m.d.sync += [
             arrived.eq(self.write.valid),
-            of_image.eq(self.of_image),
-            offset.eq(self.write.payload.index - window.low),
-            value.eq(self.write.payload.values),
+            of_image.eq(arriving.of_image),
+            offset.eq(arriving.word.index - window.low),
+            value.eq(arriving.word.values),
             inside.eq(arrived & (offset < former.count)),
             place.eq(former.base + offset),
             bank.eq(former.bank),

@@ -5,12 +5,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.rtl.core.wrapping_counter import WrappingCounter
-from hw.rtl.structs import Source
+from hw.rtl.records import strides_layout
 
 __all__ = ["AddressGenerator"]
-
-_PITCH = Source.as_shape()["row_pitch"].shape
-_COUNT = Source.as_shape()["columns"].shape
 
 
 class AddressGenerator(wiring.Component):
@@ -23,7 +20,7 @@ class AddressGenerator(wiring.Component):
 
     Members
     -------
-    first : In(bits), column_pitch, row_pitch : In(12), columns : In(8)
+    strides : In(strides_layout(bits))
         The first address, the distances from a position to the next and from a row's first position to the next row's,
         and the positions of a row; stable from ``start`` until the last ``advance``.
     start : In(1)
@@ -38,41 +35,40 @@ class AddressGenerator(wiring.Component):
     """
 
     def __init__(self, bits: int):
+        strides = strides_layout(bits)
+        columns = strides["columns"].shape
         super().__init__(
             {
-                "first": In(bits),
-                "column_pitch": In(_PITCH),
-                "row_pitch": In(_PITCH),
-                "columns": In(_COUNT),
+                "strides": In(strides),
                 "start": In(1),
                 "advance": In(1),
                 "last": In(1),
                 "address": Out(bits),
-                "column": Out(_COUNT),
+                "column": Out(columns),
                 "last_column": Out(1),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
-        position, row, following = Signal.like(self.first), Signal.like(self.first), Signal.like(self.first)
+        position, row, following = Signal.like(self.address), Signal.like(self.address), Signal.like(self.address)
         m.submodules.counter = counter = WrappingCounter(len(self.column))
         m.d.comb += [
-            counter.count.eq(self.columns),
+            counter.count.eq(self.strides.columns),
             counter.start.eq(self.start),
             counter.advance.eq(self.advance & self.last),
             self.column.eq(counter.value),
             self.last_column.eq(counter.last),
         ]
         # One adder for the next word of this position, for the first one of the next, and for that of the next row.
-        here, distance = Signal.like(self.first), Signal.like(self.row_pitch)
+        here, distance = Signal.like(self.address), Signal.like(self.strides.row_pitch)
         with m.If(~self.last):
             m.d.comb += [here.eq(self.address), distance.eq(1)]
         with m.Elif(~self.last_column):
-            m.d.comb += [here.eq(position), distance.eq(self.column_pitch)]
+            m.d.comb += [here.eq(position), distance.eq(self.strides.column_pitch)]
         with m.Else():
-            m.d.comb += [here.eq(row), distance.eq(self.row_pitch)]
-        m.d.comb += following.eq(Mux(self.start, self.first, here + distance))
+            m.d.comb += [here.eq(row), distance.eq(self.strides.row_pitch)]
+        m.d.comb += following.eq(Mux(self.start, self.strides.base, here + distance))
         with m.If(self.start | self.advance):
             m.d.sync += self.address.eq(following)
         with m.If(self.start | (self.advance & self.last)):

@@ -1,6 +1,6 @@
 """A core: dispatcher, PEs, lanes, packer and their memories, wired together. It runs its part of a layer at a time."""
 
-from amaranth import Module, Mux, ResetInserter, Signal
+from amaranth import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -17,8 +17,8 @@ from hw.rtl.core.winner_masks import WinnerMasks
 from hw.rtl.exchange import Exchange
 from hw.rtl.fetcher import Fetcher
 from hw.rtl.interfaces import CoreState, HeadLogits, PairRead, RunControl, ScanControl
-from hw.rtl.records import PAIR, ChannelParameters, ChannelScale, LoadWord, WordWrite, list_row
-from hw.rtl.structs import LayerDescription, Memory, Selection, Window
+from hw.rtl.records import PAIR, ArrivingWord, ChannelParameters, LoadWord, WordWrite, list_row
+from hw.rtl.structs import FixedPoint, LayerDescription, Memory, ScaleWords, Selection, Window
 from hw.rtl.verilog_platform import memory_attributes, promote
 
 __all__ = ["Core"]
@@ -41,11 +41,9 @@ class Core(wiring.Component):
         Of a config with selector: its orders; the description taken of a selection.
     everywhere : Out(1)
         Of the layer: :class:`hw.program.isa.Target`.
-    o : Out(stream of WordWrite), i : In(stream of WordWrite), always ready
+    o : Out(stream of WordWrite), i : In(stream of ArrivingWord), always ready
         Words made here, to the exchange; words made anywhere, and those of images, from it. Those outside the window
         are dropped: the layer's behind ``control.take``, and that of images once it is fetched.
-    of_image : In(1)
-        The word on ``i`` is one of an image.
     load : In(stream of LoadWord), always ready
         Program words of all cores.
     row : In(stream of list_row), always ready
@@ -81,8 +79,7 @@ class Core(wiring.Component):
                 "state": Out(CoreState(config)),
                 "everywhere": Out(1),
                 "o": Out(stream.Signature(WordWrite, always_ready=True)),
-                "i": In(stream.Signature(WordWrite, always_ready=True)),
-                "of_image": In(1),
+                "i": In(stream.Signature(ArrivingWord, always_ready=True)),
                 "load": In(stream.Signature(LoadWord, always_ready=True)),
                 "head": Out(HeadLogits(config)),
                 "read": In(PairRead()),
@@ -139,7 +136,6 @@ class Core(wiring.Component):
         m.d.comb += [
             packer.target.eq(layer.target),
             packer.start.eq(start),
-            activations.of_image.eq(self.of_image),
             activations.window.eq(layer.window),
             activations.image_window.eq(image_window),
             self.everywhere.eq(layer.target.everywhere),
@@ -165,18 +161,18 @@ class Core(wiring.Component):
         """Its words come from the bank's one read port, which the scanner has in selections, the host while idle."""
         bank, pair = Signal(), self.read.address[:2]
         next_bank = Mux(self.state.done, self.read.bank, layer.source.bank)
-        word_address = Mux(self.state.done, self.read.address[2:], dispatcher.word_address)
+        word_address = Mux(self.state.done, self.read.address[2:], dispatcher.words.address)
         if scanner is not None:
             self._connect_scanner(m, scanner, layer, dispatcher, activations)
             next_bank = Mux(scanner.begins | scanner.reads, self.selection.bank, next_bank)
-            word_address = Mux(scanner.reads, scanner.address, word_address)
+            word_address = Mux(scanner.reads, scanner.words.address, word_address)
         m.d.sync += bank.eq(next_bank)
         m.d.comb += [
             dispatcher.source.eq(layer.source),
             dispatcher.start.eq(start),
             activations.bank.eq(bank),
             activations.address.eq(word_address),
-            dispatcher.word_data.eq(activations.word),
+            dispatcher.words.data.eq(activations.word),
         ]
         pairs = data.View(data.ArrayLayout(PAIR, WORD_CHANNELS // 2), activations.word.as_value())
         m.d.comb += self.read.pair.eq(pairs[pair])
@@ -195,8 +191,8 @@ class Core(wiring.Component):
                 pe.load.valid.eq(writes | loads[Memory.LISTS.value + number]),
                 pe.load.payload.address.eq(Mux(writes, row.address, load.address)),
                 pe.load.payload.data.eq(Mux(writes, row.words[number], load.data)),
-                pe.slots.eq(layer.source.slots),
-                pe.maximum.eq(layer.source.maximum),
+                pe.dump_length.eq(layer.source.dump_length),
+                pe.max_pool.eq(layer.source.max_pool),
             ]
         m.d.comb += self.state.clearing.eq(pes[0].clearing)
         m.d.sync += self.state.products.eq(popcount([pe.product for pe in pes]))
@@ -223,7 +219,7 @@ class Core(wiring.Component):
         connect(m, dispatcher.winners, winners.lookup)
         m.d.comb += [
             scanner.selection.eq(self.selection),
-            scanner.word.eq(activations.word),
+            scanner.words.data.eq(activations.word),
             winners.order.eq(self.selector.order),
             winners.selection.eq(self.selection),
             winners.source.eq(layer.source),
@@ -242,24 +238,24 @@ class Core(wiring.Component):
         layer, image_window = Signal(LayerDescription), Signal(Window)
         m.d.comb += [
             write.en.eq(loads[Memory.LAYERS.value]),
-            address.eq(Mux(write.en, load.address, fetcher.address)),
+            address.eq(Mux(write.en, load.address, fetcher.read.address)),
             write.addr.eq(address),
             write.data.eq(load.data),
             descriptions.addr.eq(address),
             descriptions.en.eq(1),
-            fetcher.data.eq(descriptions.data),
+            fetcher.read.data.eq(descriptions.data),
             fetcher.start.eq(self.control.fetch),
             fetcher.first.eq(self.control.fetch_address),
             fetcher.count.eq(Mux(self.control.fetch_window, words_of(Window), words_of(LayerDescription))),
             self.state.fetched.eq(fetcher.done),
-            tables.addr.eq(dispatcher.table_address),
+            tables.addr.eq(dispatcher.table.address),
             tables.en.eq(1),
-            dispatcher.table_data.eq(tables.data),
+            dispatcher.table.data.eq(tables.data),
         ]
         if scanner is not None:
-            m.d.comb += scanner.table_data.eq(tables.data)
+            m.d.comb += scanner.table.data.eq(tables.data)
             with m.If(scanner.fills):
-                m.d.comb += tables.addr.eq(scanner.table_address)
+                m.d.comb += tables.addr.eq(scanner.table.address)
             with m.If(self.control.take_selection):
                 m.d.sync += self.selection.eq(fetcher.top(Selection))
         with m.If(self.control.fetch):
@@ -291,15 +287,16 @@ class Core(wiring.Component):
         config = self._config
         lane_bits = config.lanes.bit_length() - 1
         # A scale's first word waits for its second.
-        scale, second, is_scale = Signal(ChannelScale), load.address[0], loads[Memory.SCALE.value]
-        multiplier = Signal.like(scale.multiplier)
+        scale, second, is_scale = Signal(FixedPoint), load.address[0], loads[Memory.SCALE.value]
+        first = Signal.like(load.data)
         with m.If(is_scale & ~second):
-            m.d.sync += multiplier.eq(load.data)
-        m.d.comb += [scale.multiplier.eq(multiplier), scale.shift.eq(load.data)]
+            m.d.sync += first.eq(load.data)
+        words = ScaleWords(Cat(first, load.data))
+        m.d.comb += [scale.multiplier.eq(words.multiplier), scale.shift.eq(words.shift)]
         bias = ChannelParameters.as_shape()["bias"].shape
         kinds = {
             "bias": (bias, load.data, loads[Memory.BIAS.value], load.address),
-            "scale": (ChannelScale, scale, is_scale & second, load.address[1:]),
+            "scale": (FixedPoint, scale, is_scale & second, load.address[1:]),
         }
         for number in range(config.lanes):
             reads = {}

@@ -25,7 +25,7 @@ from amaranth.lib.wiring import In, Out
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.rtl.core.nonzeros import Nonzeros, groups, reaches, split
 from hw.rtl.core.walk import Item, Walk
-from hw.rtl.interfaces import JobPort, PointerLookup, WinnerLookup
+from hw.rtl.interfaces import JobPort, PointerLookup, ReadPort, WinnerLookup
 from hw.rtl.records import WORD, job_layout
 from hw.rtl.structs import Source, table_layouts
 
@@ -37,7 +37,7 @@ _AHEAD = 8
 _KEPT = 4
 
 
-class _Scan(enum.Enum, shape=2):
+class _Slot(enum.Enum, shape=2):
     """What the scanner does in this slot."""
 
     EMPTY = 0  #: waits for the first item
@@ -51,7 +51,7 @@ class _ScanState:
 
     def __init__(self, config):
         accumulator = config.accumulator_address_bits
-        self.state = Signal(_Scan)
+        self.state = Signal(_Slot)
         self.nonzeros = Signal(Nonzeros)
         self.number, self.take = Signal(8), Signal()  # of the word; the next item is taken
         self.place = Signal(range(_KEPT))  # where the word is kept
@@ -79,10 +79,8 @@ class Dispatcher(wiring.Component):
         The layer; stable from ``start`` until the layer is done.
     start : In(1)
         Begin, for one cycle.
-    table_address : Out(12), table_data : In(32)
-        Synchronous read port of the layer memory.
-    word_address : Out(12), word_data : In(WORD)
-        Read port of the activation memory: the data come two cycles after the address.
+    table : Out(ReadPort), words : Out(ReadPort)
+        Of the layer memory, and of the bank that holds the map.
     winners : Out(WinnerLookup)
         Of a config with selector: which channels of a word are winners, and what counts as nonzero.
     lookup : Out(PointerLookup)
@@ -118,10 +116,8 @@ class Dispatcher(wiring.Component):
             | {
                 "source": In(Source),
                 "start": In(1),
-                "table_address": Out(12),
-                "table_data": In(32),
-                "word_address": Out(12),
-                "word_data": In(WORD),
+                "table": Out(ReadPort(32)),
+                "words": Out(ReadPort(WORD)),
                 "lookup": Out(PointerLookup(config)),
                 "pes": Out(JobPort(config)).array(config.pes),
                 "hold": In(1),
@@ -162,13 +158,13 @@ class Dispatcher(wiring.Component):
         item_ram, valid_ram, valid_read = Signal(Item), Signal(), Signal()
         places, room, returned = Signal(range(_AHEAD + 1), init=_AHEAD), Signal(), Signal()
         m.d.comb += [
-            arriving.word.eq(self.word_data),
+            arriving.word.eq(self.words.data),
             walk.source.eq(self.source),
             walk.start.eq(self.start),
             room.eq(places != 0),
             walk.o.ready.eq(room),
-            self.table_address.eq(walk.table_address),
-            self.word_address.eq(walk.word_address),
+            self.table.address.eq(walk.table_address),
+            self.words.address.eq(walk.word_address),
             arriving.mask.eq(
                 Cat(
                     reaches(value, complement) & ~arriving.item.blank
@@ -185,7 +181,7 @@ class Dispatcher(wiring.Component):
             item_ram.eq(walk.o.payload),
             valid_read.eq(valid_ram),
             arriving.item.eq(item_ram),
-            arriving.table.eq(self.table_data),
+            arriving.table.eq(self.table.data),
             returned.eq(take & queue.r_rdy),
             places.eq(places - (walk.o.valid & room) + returned),
         ]
@@ -217,12 +213,12 @@ class Dispatcher(wiring.Component):
         state, word_done, left = scan.state, scan.word_done, scan.left
         dumped = scan.dump & (scan.dumps == 1)
         m.d.comb += [
-            scan.job.eq((state == _Scan.WORD) & ~nonzeros.empty),
-            scan.dump.eq(state == _Scan.DUMP),
-            word_done.eq((state == _Scan.WORD) & (nonzeros.empty | ((left == 1) & nonzeros.single))),
+            scan.job.eq((state == _Slot.WORD) & ~nonzeros.empty),
+            scan.dump.eq(state == _Slot.DUMP),
+            word_done.eq((state == _Slot.WORD) & (nonzeros.empty | ((left == 1) & nonzeros.single))),
             scan.take.eq(
                 self.lookup.advance
-                & ((state == _Scan.EMPTY) | (state == _Scan.ROW) | (word_done & ~scan.dumping) | dumped)
+                & ((state == _Slot.EMPTY) | (state == _Slot.ROW) | (word_done & ~scan.dumping) | dumped)
             ),
         ]
         with m.If(self.lookup.advance):
@@ -237,9 +233,9 @@ class Dispatcher(wiring.Component):
                         scan.accumulator_k.eq(scan.accumulator_k - source.accumulator_step),
                     ]
             with m.If(scan.dump):
-                m.d.sync += [scan.dumps.eq(scan.dumps - 1), scan.dump_base.eq(scan.dump_base + source.slots)]
+                m.d.sync += [scan.dumps.eq(scan.dumps - 1), scan.dump_base.eq(scan.dump_base + source.dump_length)]
             with m.If(word_done & scan.dumping):
-                m.d.sync += [state.eq(_Scan.DUMP), scan.dumps.eq(scan.column.dumps)]
+                m.d.sync += [state.eq(_Slot.DUMP), scan.dumps.eq(scan.column.dumps)]
         return first_nonzeros
 
     def _take_item(self, m, scan, waiting, valid, first_nonzeros):
@@ -247,7 +243,7 @@ class Dispatcher(wiring.Component):
         item, table = waiting.item, waiting.table
         row, column = table_layouts(self._config)
         with m.If(scan.take):
-            m.d.sync += scan.state.eq(Mux(valid, Mux(item.row, _Scan.ROW, _Scan.WORD), _Scan.EMPTY))
+            m.d.sync += scan.state.eq(Mux(valid, Mux(item.row, _Slot.ROW, _Slot.WORD), _Slot.EMPTY))
             m.d.sync += [
                 scan.nonzeros.eq(first_nonzeros),
                 scan.number.eq(item.word),

@@ -51,7 +51,7 @@ class Lane(wiring.Component):
     -------
     fields : In(LaneDescription), residual : In(Residual), zero_point : In(signed 8)
         The layer, and the zero point its output is stored against.
-    sums : In(ResidualStages)
+    stages : In(ResidualStages)
     accumulator : In(signed)
         Cycle 0.
     parameters : In(ChannelParameters)
@@ -85,7 +85,7 @@ class Lane(wiring.Component):
                 "fields": In(LaneDescription),
                 "residual": In(Residual),
                 "zero_point": In(signed(8)),
-                "sums": In(ResidualStages),
+                "stages": In(ResidualStages),
                 "accumulator": In(accumulator),
                 "parameters": In(ChannelParameters),
                 "operand": In(signed(9)),
@@ -100,7 +100,7 @@ class Lane(wiring.Component):
         scale = self._scale(m, total)
         code = self._clamp(m, scale)
         zero = Signal(signed(8))
-        m.d.comb += zero.eq(Mux(self.sums.zero, self.zero_point, self.residual.zero_point))
+        m.d.comb += zero.eq(Mux(self.stages.zero, self.zero_point, self.residual.zero_point))
         m.d.sync += self.o.eq(code - zero)
         return m
 
@@ -128,18 +128,16 @@ class Lane(wiring.Component):
         ]
         m.submodules.scale = scale = Requantizer(width=_WIDTH, bits=_SCALED_BITS)
         value, scale_fields = Signal(signed(_WIDTH), reset_less=True), Signal(ScaleFields, reset_less=True)
-        with m.If(self.sums.scale):
+        with m.If(self.stages.scale):
             m.d.sync += [
                 value.eq(total),
-                scale_fields.multiplier.eq(residual.output_multiplier),
-                scale_fields.shift.eq(residual.output_shift),
+                scale_fields.factor.eq(residual.output),
                 scale_fields.double.eq(1),
             ]
         with m.Else():
             m.d.sync += [
                 value.eq(accumulator_2 + parameters.bias),
-                scale_fields.multiplier.eq(parameters.scale.multiplier),
-                scale_fields.shift.eq(parameters.scale.shift),
+                scale_fields.factor.eq(parameters.scale),
                 scale_fields.double.eq(fields.double),
             ]
         m.d.comb += [scale.value.eq(value), scale.scale.eq(scale_fields), self.logit.eq(value)]
@@ -150,9 +148,9 @@ class Lane(wiring.Component):
         fields, residual = self.fields, self.residual
         offset_sum, code = Signal(signed(_SCALED_BITS + 1), reset_less=True), Signal(signed(8), reset_less=True)
         low, high = Signal(signed(8)), Signal(signed(8))
-        offset = Mux(self.sums.offset, residual.offset, fields.offset)
+        offset = Mux(self.stages.offset, residual.offset, fields.offset)
         m.d.sync += offset_sum.eq(_sum_up(scale.o, offset, scale.up))
-        with m.If(self.sums.clamp):
+        with m.If(self.stages.clamp):
             m.d.comb += [low.eq(residual.clamp_low), high.eq(residual.clamp_high)]
         with m.Else():
             m.d.comb += [low.eq(fields.clamp_low), high.eq(fields.clamp_high)]
@@ -171,13 +169,12 @@ class Lane(wiring.Component):
         m.submodules.operands = operands = Requantizer(width=_OPERAND_WIDTH, lift=ADD_LEFT_SHIFT)
         own = Signal(signed(_OPERAND_WIDTH), reset_less=True)
         waiting = [Signal.like(own, name=f"waiting_{cycle}", reset_less=True) for cycle in range(_WAIT)]
-        stored = [self.sums.operand, *(Signal(name=f"stored_{cycle}", reset_less=True) for cycle in range(_WAIT))]
-        m.d.sync += [own.eq(self.o), waiting[0].eq(Mux(self.sums.operand, self.operand, own))]
+        stored = [self.stages.operand, *(Signal(name=f"stored_{cycle}", reset_less=True) for cycle in range(_WAIT))]
+        m.d.sync += [own.eq(self.o), waiting[0].eq(Mux(self.stages.operand, self.operand, own))]
         m.d.sync += [after.eq(before) for chain in (waiting, stored) for before, after in pairwise(chain)]
         m.d.sync += [
             operands.value.eq(waiting[-1]),
-            operands.scale.multiplier.eq(Mux(stored[-1], residual.second_multiplier, residual.first_multiplier)),
-            operands.scale.shift.eq(Mux(stored[-1], residual.second_shift, residual.first_shift)),
+            operands.scale.factor.eq(Mux(stored[-1], residual.second, residual.first)),
         ]
         m.d.comb += operands.scale.double.eq(1)
         scaled = Signal(signed(_OPERAND_WIDTH + ADD_LEFT_SHIFT), reset_less=True)

@@ -15,7 +15,7 @@ from hw.rtl.core.accumulator import AccumulatorUnit
 from hw.rtl.core.split_lists import SplitMemory
 from hw.rtl.interfaces import JobPort, PointerLookup
 from hw.rtl.records import job_layout
-from hw.rtl.structs import Entry, SplitEntry, pointer_layout
+from hw.rtl.structs import entry_layout, pointer_layout
 
 __all__ = ["ProcessingElement", "load_layout"]
 
@@ -50,9 +50,9 @@ class ProcessingElement(wiring.Component):
         The pipeline of pointer lookups moves on.
     dispatcher : In(JobPort)
         Jobs for the list that has come through it.
-    slots : In
+    dump_length : In
         Accumulators of one output position: the length of a dump.
-    maximum : In(1)
+    max_pool : In(1)
         Accumulators keep the largest product; constant while there are jobs.
     o : Out(stream of signed accumulators)
         Finished accumulators, in address order row by row.
@@ -61,8 +61,8 @@ class ProcessingElement(wiring.Component):
     clearing : Out(1)
         After a reset, while all accumulators are being set to 0.
 
-    A job of n entries occupies the walker for n cycles, without a gap to the next one; a dump occupies it for ``slots``
-    cycles and waits for space in the output queue. Jobs are done in order.
+    A job of n entries occupies the walker for n cycles, without a gap to the next one; a dump occupies it for
+    ``dump_length`` cycles and waits for space in the output queue. Jobs are done in order.
 
     Parts, as in the picture: pointer lookup, job queue, walker, the way to the accumulators, output queue.
 
@@ -82,8 +82,8 @@ class ProcessingElement(wiring.Component):
                 "load": In(stream.Signature(load_layout(config.start_bits, LIST_WORD_BITS), always_ready=True)),
                 "lookup": In(PointerLookup(config)),
                 "dispatcher": In(JobPort(config)),
-                "slots": In(address_bits + 1),
-                "maximum": In(1),
+                "dump_length": In(address_bits + 1),
+                "max_pool": In(1),
                 "o": Out(stream.Signature(signed(config.accumulator_bits))),
                 "product": Out(1),
                 "clearing": Out(1),
@@ -159,7 +159,7 @@ class ProcessingElement(wiring.Component):
         config = self._config
         job = Signal(data.StructLayout({"told": job_layout(config), "pointer": pointer_layout(config), "single": 1}))
         head, one_slot = Signal.like(job), Signal()
-        m.d.sync += one_slot.eq(self.slots == 1)
+        m.d.sync += one_slot.eq(self.dump_length == 1)
         m.submodules.jobs = jobs = fifo.SyncFIFO(width=len(job.as_value()), depth=config.job_queue)
         m.d.comb += [
             job.told.eq(self.dispatcher.job),
@@ -206,7 +206,7 @@ class ProcessingElement(wiring.Component):
                 *([walker.skip.eq(head.told.skip)] if config.split_lists else []),
                 entry.eq(head.pointer.start),
                 last.eq(head.single),
-                remaining.eq(Mux(head.told.dump, self.slots, head.pointer.count)),
+                remaining.eq(Mux(head.told.dump, self.dump_length, head.pointer.count)),
             ]
 
     def _accumulate(self, m, walker, entry_port):
@@ -216,7 +216,7 @@ class ProcessingElement(wiring.Component):
         fields = {"valid": 1, "dump": 1, "emit": 1, "value": signed(9), "base": config.accumulator_address_bits}
         travelling = data.StructLayout(fields | ({"skip": 2} if config.split_lists else {}))
         ram, registered = Signal(travelling), Signal(travelling)
-        weight = Signal(Entry, reset_less=True)
+        entry = Signal(entry_layout(config), reset_less=True)
         step = accumulators.i.payload
         m.d.sync += [
             ram.valid.eq(walker.issue),
@@ -225,13 +225,13 @@ class ProcessingElement(wiring.Component):
             ram.value.eq(walker.value),
             ram.base.eq(walker.base),
             registered.eq(ram),
-            weight.eq(entry_port.data),
+            entry.eq(entry_port.data),
         ]
         entered = Signal()
         valid = registered.valid
         if config.split_lists:
             m.d.sync += ram.skip.eq(walker.skip)
-            skipped = (registered.skip & SplitEntry(weight.as_value()).marks).any()
+            skipped = (registered.skip & entry.marks).any()
             valid &= registered.dump | ~skipped
         latched = Signal.like(step)
         m.d.sync += [
@@ -239,13 +239,13 @@ class ProcessingElement(wiring.Component):
             latched.dump.eq(registered.dump),
             latched.emit.eq(registered.emit),
             latched.value.eq(registered.value),
-            latched.weight.eq(weight.weight.as_signed()),
-            latched.address.eq(registered.base + Mux(registered.dump, 0, weight.offset)),
+            latched.weight.eq(entry.weight),
+            latched.address.eq(registered.base + Mux(registered.dump, 0, entry.offset)),
         ]
         m.d.comb += [
             accumulators.i.valid.eq(entered),
             accumulators.i.payload.eq(latched),
-            accumulators.maximum.eq(self.maximum),
+            accumulators.max_pool.eq(self.max_pool),
             self.product.eq(entered & ~latched.dump),
         ]
         return accumulators

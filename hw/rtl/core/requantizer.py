@@ -9,10 +9,12 @@ from amaranth import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.rtl.structs import FixedPoint
+
 __all__ = ["Requantizer", "ScaleFields"]
 
-#: Bits of the factor.
-_FACTOR = 31
+#: Bits of the factor's fraction.
+_FACTOR = FixedPoint.as_shape()["multiplier"].width
 #: Bits of one slice of a wide operand: a signed 18-bit multiplier takes the sum of two.
 _SLICE = 16
 #: Bits of one slice of the factor of a narrow operand.
@@ -24,9 +26,8 @@ _FINE = 8
 class ScaleFields(data.Struct):
     """A fixed-point factor and its rounding."""
 
-    multiplier: unsigned(_FACTOR)
-    shift: unsigned(5)
-    double: unsigned(1)
+    factor: FixedPoint
+    double: 1
 
 
 class Requantizer(wiring.Component):
@@ -80,7 +81,7 @@ class Requantizer(wiring.Component):
                 m.d.sync += copies[-1].eq(copies[-2])
             return copies
 
-        shift = travel("shift", self.scale.shift, cycles + 2)
+        shift = travel("shift", self.scale.factor.shift, cycles + 2)
         double = travel("double", self.scale.double, cycles + 1)
         product = Signal(signed(width + _FACTOR), reset_less=True)
         if width > _SLICE:
@@ -124,7 +125,7 @@ class Requantizer(wiring.Component):
     def _wide_product(self, m, product):
         """Three device multipliers: the products across are what that of the sums holds beside the other two."""
         value_low, value_high = self.value[:_SLICE], self.value[_SLICE:].as_signed()
-        factor_low, factor_high = self.scale.multiplier[:_SLICE], self.scale.multiplier[_SLICE:]
+        factor_low, factor_high = self.scale.factor.multiplier[:_SLICE], self.scale.factor.multiplier[_SLICE:]
         low = Signal(unsigned(2 * _SLICE), reset_less=True)
         high = Signal(signed(self._width - _SLICE + _FACTOR - _SLICE), reset_less=True)
         value, factor = Signal(signed(_SLICE + 2), reset_less=True), Signal(unsigned(_SLICE + 1), reset_less=True)
@@ -152,8 +153,8 @@ class Requantizer(wiring.Component):
         low = Signal(signed(self._width + _NARROW_SLICE), reset_less=True)
         high = Signal(signed(self._width + _FACTOR - _NARROW_SLICE), reset_less=True)
         m.d.sync += [
-            low.eq(self.value * self.scale.multiplier[:_NARROW_SLICE]),
-            high.eq(self.value * self.scale.multiplier[_NARROW_SLICE:]),
+            low.eq(self.value * self.scale.factor.multiplier[:_NARROW_SLICE]),
+            high.eq(self.value * self.scale.factor.multiplier[_NARROW_SLICE:]),
             product.eq(low + (high << _NARROW_SLICE)),
         ]
 

@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.rtl.adders import popcount
-from hw.rtl.interfaces import ScanControl
+from hw.rtl.interfaces import ReadPort, ScanControl
 from hw.rtl.records import TALLY_BITS, WORD, MaskWrite, Order, OrderKind
 from hw.rtl.structs import Selection
 
@@ -41,12 +41,10 @@ class Scanner(wiring.Component):
         The selector's orders.
     selection : In(Selection)
         Stable as long as there are orders.
-    begins, reads : Out(1), address : Out(12)
-        In this cycle a scan begins; from the next on it reads words at these addresses.
-    word : In(WORD)
-        What was read, two cycles later.
-    fills : Out(1), table_address : Out(12), table_data : In(32)
-        Reads masks at a synchronous port of the layer memory.
+    begins, reads : Out(1), words : Out(ReadPort)
+        In this cycle a scan begins; from the next on it reads words of the bank.
+    fills : Out(1), table : Out(ReadPort)
+        Reads masks from the layer memory.
     mask : Out(stream of MaskWrite), always ready
         Masks to be kept.
 
@@ -73,11 +71,9 @@ class Scanner(wiring.Component):
                 "selection": In(Selection),
                 "begins": Out(1),
                 "reads": Out(1),
-                "address": Out(12),
-                "word": In(WORD),
+                "words": Out(ReadPort(WORD)),
                 "fills": Out(1),
-                "table_address": Out(12),
-                "table_data": In(32),
+                "table": Out(ReadPort(32)),
                 "mask": Out(stream.Signature(MaskWrite, always_ready=True)),
             }
         )
@@ -117,11 +113,11 @@ class Scanner(wiring.Component):
             m.d.sync += [
                 kind.eq(order.kind),
                 left.eq(selection.words),
-                self.address.eq(selection.base + Mux(order.kind == OrderKind.SUM, order.value, 0)),
+                self.words.address.eq(selection.base + Mux(order.kind == OrderKind.SUM, order.value.block, 0)),
                 level.eq(Mux(order.kind == OrderKind.FIND, 8 // digit, order.index)),
             ]
         with m.Elif(self.reads):
-            m.d.sync += [left.eq(left - 1), self.address.eq(self.address + selection.pitch)]
+            m.d.sync += [left.eq(left - 1), self.words.address.eq(self.words.address + selection.pitch)]
         return kind, level, first
 
     def _valid(self, m):
@@ -134,7 +130,7 @@ class Scanner(wiring.Component):
     def _digits(self, m, order, level):
         """Two stages: the word's magnitudes, their next digits."""
         digit = self._digit
-        values, magnitudes = self.word, Signal(_MAGNITUDES)
+        values, magnitudes = self.words.data, Signal(_MAGNITUDES)
         # Magnitudes that begin with the prefix; its bits in their place, and which they are.
         inside, wanted, shown = Signal(WORD_CHANNELS), Signal(8), Signal(8)
         with m.Switch(level):
@@ -189,7 +185,7 @@ class Scanner(wiring.Component):
             m.d.sync += [
                 finding.eq((order.kind == OrderKind.FIND) & called),
                 looking.eq(0),
-                rank.eq(order.value),
+                rank.eq(order.value.rank),
                 number.eq(first),
             ]
         with m.Elif(finding & valid):
@@ -208,16 +204,16 @@ class Scanner(wiring.Component):
     def _masks(self, m, order):
         """Masks that the selector sends, or that the layer memory holds."""
         left, number = Signal(8), Signal(6)
-        arrives, arriving, sent = Signal(), Signal(6), MaskWrite(order.value)
+        arrives, arriving, sent = Signal(), Signal(6), order.value.mask
         m.d.comb += self.fills.eq(left != 0)
         m.d.sync += [
             arrives.eq(self.fills),
             arriving.eq(number),
             self.mask.valid.eq(arrives | (order.kind == OrderKind.MASK)),
-            self.mask.payload.channels.eq(Mux(arrives, self.table_data, sent.channels)),
+            self.mask.payload.channels.eq(Mux(arrives, self.table.data, sent.channels)),
             self.mask.payload.word.eq(Mux(arrives, arriving, sent.word)),
         ]
         with m.If(order.kind == OrderKind.FILL):
-            m.d.sync += [left.eq(self.selection.pitch), number.eq(0), self.table_address.eq(self.selection.table)]
+            m.d.sync += [left.eq(self.selection.pitch), number.eq(0), self.table.address.eq(self.selection.table)]
         with m.Elif(self.fills):
-            m.d.sync += [left.eq(left - 1), number.eq(number + 1), self.table_address.eq(self.table_address + 1)]
+            m.d.sync += [left.eq(left - 1), number.eq(number + 1), self.table.address.eq(self.table.address + 1)]

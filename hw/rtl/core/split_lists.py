@@ -96,7 +96,7 @@ class _Chosen:
     def __init__(self, m, lookup):
         self.even, self.odd = Signal(), Signal()
         self.met = Signal(3)
-        # The range begins and ends at a cut; else at the list's own beginning or end.
+        # The range begins and ends at a cut, else at the list's own beginning or end; ``to_end`` overrules the others.
         self.from_first, self.from_second = Signal(), Signal()
         self.to_first, self.to_second, self.to_end = Signal(), Signal(), Signal(init=1)
         low, middle, high = lookup.parts
@@ -108,8 +108,8 @@ class _Chosen:
                 self.met.eq(Cat(low, middle | (low & high), high)),
                 self.from_first.eq(~low & middle),
                 self.from_second.eq(~low & ~middle & high),
-                self.to_first.eq(low & ~middle & ~high),
-                self.to_second.eq(middle & ~high),
+                self.to_first.eq(low & ~middle),
+                self.to_second.eq(middle),
                 self.to_end.eq(high | none),
             ]
 

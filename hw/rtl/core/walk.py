@@ -58,10 +58,10 @@ class Walk(wiring.Component):
         ]
         m.submodules.addresses = addresses = AddressGenerator(len(self.word_address))
         m.d.comb += [
-            addresses.first.eq(source.base),
-            addresses.column_pitch.eq(source.column_pitch),
-            addresses.row_pitch.eq(source.row_pitch),
-            addresses.columns.eq(source.columns),
+            addresses.strides.base.eq(source.base),
+            addresses.strides.column_pitch.eq(source.column_pitch),
+            addresses.strides.row_pitch.eq(source.row_pitch),
+            addresses.strides.columns.eq(source.columns),
             addresses.start.eq(self.start),
             addresses.advance.eq(moves),
             addresses.last.eq(last_word),

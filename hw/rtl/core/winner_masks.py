@@ -56,7 +56,7 @@ class WinnerMasks(wiring.Component):
         with m.If(order.kind == OrderKind.LIMIT):
             m.d.sync += [
                 magnitude.eq(order.prefix),
-                limit.eq(order.value + self.selection.shift),
+                limit.eq(order.value.word + self.selection.shift),
                 upto.eq(Cat(order.index >= channel for channel in range(WORD_CHANNELS))),
             ]
         mask = self._mask(m)

@@ -4,18 +4,19 @@ Every command is taken whole, also one that is refused, so the stream never lose
 RUN is taken, too, and what is malformed is refused; what needs an idle accelerator waits until it is.
 """
 
-from amaranth import Cat, Const, Module, Signal
+from amaranth import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
+from hw.program.bits import words_of
 from hw.program.protocol import PROTOCOL_VERSION
 from hw.rtl.host.memory_access import CommandState, MemoryAccess
 from hw.rtl.host.reply_port import ReplyPort
 from hw.rtl.interfaces import HostControl, LogitRead, PairRead
 from hw.rtl.records import LoadWord, ReplyRecord
-from hw.rtl.structs import ErrorCode, HostCommand, Memory, Reply
+from hw.rtl.structs import Commit, ErrorCode, HostCommand, Identity, Memory, ReadRange, Reply
 
 __all__ = ["HostPort"]
 
@@ -98,14 +99,14 @@ class HostPort(wiring.Component):
 
     def _connect(self, m, crc, replies, command):
         """What ports and units are told in every state; handshakes of the command stream."""
-        header, place = command.header, command.place
+        header, place = command.header, command.first.place
         connect(m, flipped(self.record), replies.record)
         connect(m, replies.o, flipped(self.o))
         said = replies.answer.payload
         m.d.comb += [
             said.reply.eq(command.answer),
             said.code.eq(command.problem),
-            command.known.eq(command.selected & (self.sequencer.flags.program == command.present)),
+            command.runs_present.eq(command.selected & (self.sequencer.flags.program == command.present)),
             command.transfer.eq(self.i.valid & self.i.ready),
             command.payload.eq(self.i.valid & (command.left != 0)),
             crc.data.eq(self.i.payload),
@@ -141,7 +142,7 @@ class HostPort(wiring.Component):
                         command.reply(m, Reply.INFO)
                     with m.Case(HostCommand.RUN):
                         m.next = "quiet"
-                        with m.If(command.known):
+                        with m.If(command.runs_present):
                             m.next = "run"
                     with m.Case(HostCommand.BEGIN, HostCommand.READ, HostCommand.RESUME):
                         m.next = "quiet"
@@ -166,14 +167,14 @@ class HostPort(wiring.Component):
                 when(command.writable == 0, ErrorCode.BAD_MEMORY)
                 when(~command.loading, ErrorCode.NOT_LOADING)
             with m.Case(HostCommand.COMMIT):
-                when(length != 2, ErrorCode.BAD_LENGTH)
+                when(length != words_of(Commit), ErrorCode.BAD_LENGTH)
                 when(~command.loading, ErrorCode.NOT_LOADING)
             with m.Case(HostCommand.RUN):
-                when(command.known & (length != self.sequencer.run_words), ErrorCode.BAD_LENGTH)
-                when(command.known & ~self.sequencer.servable, ErrorCode.BAD_HEADER)
+                when(command.runs_present & (length != self.sequencer.run_words), ErrorCode.BAD_LENGTH)
+                when(command.runs_present & ~self.sequencer.servable, ErrorCode.BAD_HEADER)
                 when(~command.accepted | (self.sequencer.flags.program > command.last), ErrorCode.NO_PROGRAM)
             with m.Case(HostCommand.READ):
-                when(length != 2, ErrorCode.BAD_LENGTH)
+                when(length != words_of(ReadRange), ErrorCode.BAD_LENGTH)
                 when(command.readable == 0, ErrorCode.BAD_MEMORY)
             with m.Case(HostCommand.RESUME):
                 when(length != 0, ErrorCode.BAD_LENGTH)
@@ -249,8 +250,8 @@ class HostPort(wiring.Component):
             m.d.comb += answer.valid.eq(1)
             with m.Switch(command.answer):
                 with m.Case(Reply.INFO):
-                    identity = Cat(Const(PROTOCOL_VERSION, 32), Const(self._config.word_digest, 32))
-                    m.d.comb += [said.length.eq(2), said.payload.eq(identity)]
+                    identity = {"version": PROTOCOL_VERSION, "digest": self._config.word_digest}
+                    m.d.comb += [said.length.eq(words_of(Identity)), said.payload.eq(Identity.const(identity))]
                 with m.Case(Reply.ERROR):
                     m.d.comb += [said.length.eq(1), said.payload.eq(command.detail)]
             with m.If(answer.ready):

@@ -1,13 +1,34 @@
 """Writes the memories and reads them for the host: the host port's states for WRITE, COMMIT and READ."""
 
-from amaranth import Cat, Mux, Signal
+from amaranth import Mux, Signal
+from amaranth.lib import data
 
 from hw.config import WORD_CHANNELS
 from hw.program.isa import MAX_CLASSES
 from hw.program.protocol import memory_depths
-from hw.rtl.structs import CommandHeader, ErrorCode, HostCommand, Memory, Place, Reply, ReplyHeader
+from hw.rtl.structs import (
+    CommandHeader,
+    Commit,
+    ErrorCode,
+    HostCommand,
+    Memory,
+    PairWord,
+    Place,
+    Reply,
+    ReplyHeader,
+)
 
 __all__ = ["CommandState", "MemoryAccess"]
+
+
+_CHECKSUM = Commit.as_shape()["checksum"].shape
+
+
+class _FirstWord(data.Union):
+    """The first payload word of WRITE, READ and COMMIT."""
+
+    place: Place
+    checksum: _CHECKSUM
 
 
 class CommandState:
@@ -26,7 +47,7 @@ class CommandState:
         self.payload = Signal()
         self.transfer, self.answer, self.problem = Signal(), Signal(Reply, init=Reply.READY), Signal(ErrorCode)
         self.detail = Signal(32)
-        self.place = Signal(Place)  # of the word to write or read; in COMMIT, the checksum
+        self.first = Signal(_FirstWord)  # of the payload; the place moves on with what is written and read
         # Words that a host may write and read in the memory; those of the two that the command asks for.
         self.writable, self.readable, self.limit = Signal(17), Signal(17), Signal(17)
         self.nowhere = Signal()  # the place isn't in the memory
@@ -34,7 +55,7 @@ class CommandState:
         self.accepted = Signal()  # there are programs
         self.last = Signal(8)  # number of the last program
         self.present = Signal.like(flags.program)  # the program that the sequencer knows
-        self.known = Signal()  # that is the one of this RUN
+        self.runs_present = Signal()  # this RUN is of that one
 
     def reply(self, m, kind, code=ErrorCode.NONE):
         """Transition: send an answer, then serve the next command."""
@@ -69,14 +90,14 @@ class MemoryAccess:
         The host port's. Parts with states add them to the FSM that is open.
     ports : HostPort
         Its ports are used as they are.
-    crc, data
+    crc, words
         Checksum of what is written; stream of the words that are read.
     command : CommandState
     config : AcceleratorConfig
     """
 
-    def __init__(self, m, ports, crc, data, command, config):
-        self._m, self._ports, self._crc, self._data = m, ports, crc, data
+    def __init__(self, m, ports, crc, words, command, config):
+        self._m, self._ports, self._crc, self._words = m, ports, crc, words
         self._command, self._config = command, config
 
     def load(self):
@@ -91,9 +112,9 @@ class MemoryAccess:
         loads = Signal()
         m.d.sync += [
             ports.load.valid.eq(loads),
-            ports.load.payload.core.eq(command.place.core),
+            ports.load.payload.core.eq(command.first.place.core),
             ports.load.payload.memory.eq(command.header.argument),
-            ports.load.payload.address.eq(command.place.address),
+            ports.load.payload.address.eq(command.first.place.address),
             ports.load.payload.data.eq(ports.i.payload),
         ]
         return loads
@@ -104,7 +125,7 @@ class MemoryAccess:
         Registered, both, before a place is compared with them.
         """
         m, command, config = self._m, self._command, self._config
-        header, place = command.header, command.place
+        header, place = command.header, command.first.place
         banks = Memory.ACTIVATIONS_0, Memory.ACTIVATIONS_1
         several = Signal()  # every core has such a memory
         m.d.sync += [
@@ -137,7 +158,7 @@ class MemoryAccess:
         writes = command.header.command == HostCommand.WRITE
         with m.State("address"):
             m.d.comb += [ports.i.ready.eq(1), self._crc.valid.eq(ports.i.valid & writes)]
-            m.d.sync += command.place.eq(ports.i.payload)
+            m.d.sync += command.first.eq(ports.i.payload)
             with m.If(ports.i.valid):
                 m.d.sync += command.left.eq(command.left - 1)
                 with m.Switch(command.header.command):
@@ -151,10 +172,10 @@ class MemoryAccess:
     def write(self, loads):
         """The payload is written, a word a cycle; ``loads`` is the signal of :meth:`load`."""
         m, ports, command, crc = self._m, self._ports, self._command, self._crc
-        left, address, payload = command.left, command.place.address, command.payload
+        left, address, payload = command.left, command.first.place.address, command.payload
         with m.State("range"):
             # A write that would leave the memory is refused before its first word.
-            m.d.sync += command.detail.eq(command.place)
+            m.d.sync += command.detail.eq(command.first.place)
             with m.If(command.nowhere | (address + left > command.limit)):
                 command.refuse(m, ErrorCode.BAD_ADDRESS)
             with m.Else():
@@ -174,7 +195,7 @@ class MemoryAccess:
         intact = Signal()  # the checksum is the one that COMMIT names
         with m.State("compare"):
             # Registered: what follows from it reaches far.
-            m.d.sync += intact.eq(command.place.as_value() == crc.crc)
+            m.d.sync += intact.eq(command.first.checksum == crc.crc)
             m.next = "commit"
 
         with m.State("commit"):
@@ -196,7 +217,7 @@ class MemoryAccess:
 
     def read(self):
         """The count comes and is checked with the place; the reply's header leaves before its words are read."""
-        m, ports, command, data = self._m, self._ports, self._command, self._data
+        m, ports, command, words = self._m, self._ports, self._command, self._words
         count = Signal(16)
         with m.State("read"):
             m.d.comb += ports.i.ready.eq(1)
@@ -206,28 +227,28 @@ class MemoryAccess:
                 m.next = "read range"
 
         with m.State("read range"):
-            m.d.sync += [count.eq(command.detail), command.detail.eq(command.place)]
-            with m.If(command.nowhere | (command.detail > command.limit - command.place.address)):
+            m.d.sync += [count.eq(command.detail), command.detail.eq(command.first.place)]
+            with m.If(command.nowhere | (command.detail > command.limit - command.first.place.address)):
                 command.refuse(m, ErrorCode.BAD_ADDRESS)
             with m.Else():
                 m.next = "data"
 
-        header = ReplyHeader(data.payload)
+        header = ReplyHeader(words.payload)
         with m.State("data"):
             m.d.comb += [
-                data.valid.eq(1),
+                words.valid.eq(1),
                 header.reply.eq(Reply.DATA),
                 header.code.eq(ErrorCode.NONE),
                 header.length.eq(count),
             ]
-            with m.If(data.ready):
+            with m.If(words.ready):
                 m.next = "ask"
         self._read_words(count)
 
     def _read_words(self, count):
         """A word in five cycles: the pair at the address is there three cycles after it is asked for."""
-        m, ports, command, data = self._m, self._ports, self._command, self._data
-        address = command.place.address
+        m, ports, command, words = self._m, self._ports, self._command, self._words
+        address, pair = command.first.place.address, PairWord(command.detail)
         with m.State("ask"):
             m.next = "memory"
             with m.If(count == 0):
@@ -243,16 +264,12 @@ class MemoryAccess:
             with m.If(command.header.argument == Memory.LOGITS.value):
                 m.d.sync += command.detail.eq(ports.logits.logit)
             with m.Else():
-                m.d.sync += command.detail.eq(Cat(*(_extended(value, 16) for value in ports.read.pair)))
+                first, second = ports.read.pair
+                m.d.sync += [pair.first.eq(first), pair.second.eq(second)]
             m.next = "offer"
 
         with m.State("offer"):
-            m.d.comb += [data.valid.eq(1), data.payload.eq(command.detail)]
-            with m.If(data.ready):
+            m.d.comb += [words.valid.eq(1), words.payload.eq(command.detail)]
+            with m.If(words.ready):
                 m.d.sync += [address.eq(address + 1), count.eq(count - 1)]
                 m.next = "ask"
-
-
-def _extended(value, bits):
-    """A signed value in more bits."""
-    return Cat(value, value[-1].replicate(bits - len(value)))

@@ -235,7 +235,7 @@ def test_max_pools_of_what_has_no_code_below_its_zero_point(zero_point, low, bet
     network = pooled(zero_point, low, between)
     program = compile_network(network, ROOMY.replace(cores=cores))
     assert_equals_golden(program, random_codes(network, 3, 0))
-    maxima = [core.source.maximum for layer in program.decoded.instructions[:-1] for core in layer.cores[:1]]
+    maxima = [core.source.max_pool for layer in program.decoded.instructions[:-1] for core in layer.cores[:1]]
     assert maxima == [int(layer.kind == "max_pool2d") for layer in network.layers]
 
 

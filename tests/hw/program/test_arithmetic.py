@@ -65,12 +65,9 @@ def test_fields_of_a_sum():
     scales = add_scales(0.25, 0.5, 0.4)
     assert sum_fields(first, second, add) == {
         "zero_point": -9,
-        "first_multiplier": scales.first.multiplier,
-        "first_shift": scales.first.shift,
-        "second_multiplier": scales.second.multiplier,
-        "second_shift": scales.second.shift,
-        "output_multiplier": scales.output.multiplier,
-        "output_shift": scales.output.shift,
+        "first": {"multiplier": scales.first.multiplier, "shift": scales.first.shift},
+        "second": {"multiplier": scales.second.multiplier, "shift": scales.second.shift},
+        "output": {"multiplier": scales.output.multiplier, "shift": scales.output.shift},
         "offset": 5,
         "clamp_low": -3,
         "clamp_high": 90,

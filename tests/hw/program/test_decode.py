@@ -47,7 +47,7 @@ def test_instructions_are_those_of_the_network():
     assert stem.source.columns == len(stem.columns) == 4
     # Three output rows; the kernel reaches below the map, and over its left and right edge.
     assert [row.final for row in stem.rows] == [0, 0, 1, 0, 1, 0, 1]
-    assert (stem.source.blank_rows, stem.source.slots) == (1, 2)
+    assert (stem.source.blank_rows, stem.source.dump_length) == (1, 2)
     assert [column.dumps for column in stem.columns] == [0, 1, 1, 2]
 
 

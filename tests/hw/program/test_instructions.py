@@ -29,8 +29,8 @@ def test_every_layout_of_a_program_is_there():
     assert KINDS.keys() == {
         f"{name}Fields"
         for name in (
-            "Header", "Decision", "Window", "Target", "Source", "Row", "Column", "LaneDescription", "Residual",
-            "LayerDescription", "Selection",
+            "Header", "Decision", "Window", "Target", "Source", "Row", "Column", "LaneDescription", "FixedPoint",
+            "Residual", "LayerDescription", "Selection",
         )
     }  # fmt: skip
     assert all(kind.layout is getattr(isa, name.removesuffix("Fields")) for name, kind in KINDS.items())

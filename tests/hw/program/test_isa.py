@@ -38,7 +38,7 @@ def test_addresses_reach_every_word_of_the_largest_memories():
     assert 1 << window["count"] > largest.activation_words
     for layout, name in ((isa.Row, "accumulator"), (isa.Column, "accumulator"), (isa.Entry, "offset")):
         assert 1 << bits(layout)[name] == largest.accumulators
-    assert 1 << source["accumulator_step"] == 1 << source["slots"] == largest.accumulators
+    assert 1 << source["accumulator_step"] == 1 << source["dump_length"] == largest.accumulators
     assert WORD_CHANNELS << lane["channel_base"] == largest.channel_words
     # LAYER's address of a description, BRANCH's of an instruction, the first instruction.
     assert 1 << bits(isa.Operation)["target"] == 1 << bits(isa.Header)["entry"] == largest.program_words

@@ -69,7 +69,7 @@ def bench(rng, config, *, gaps, layers):
                         due[core] += distance + (rng.choice((0, rng.randrange(12))) if gaps else 0)
                 for target, record in zip(dut.o, found, strict=True):
                     if ctx.get(target.valid):
-                        record.append((cycle, plain(ctx.get(target.payload))))
+                        record.append((cycle, plain(ctx.get(target.payload.word))))
                 await ctx.tick()
             wanted = deliveries(made, everywhere, cores)
             assert found == wanted
@@ -131,13 +131,13 @@ def test_an_image_goes_to_all_cores_a_word_a_cycle(tmp_path, cores):
             for word in [*words, *[None] * 10]:
                 ctx.set(dut.image.words.valid, word is not None)
                 ctx.set(dut.image.words.payload, word or random_word(rng))
-                _, _, mark, *outputs = await ctx.tick().sample(
-                    dut.of_image, *(signal for target in dut.o for signal in (target.valid, target.payload))
+                _, _, *outputs = await ctx.tick().sample(
+                    *(signal for target in dut.o for signal in (target.valid, target.payload))
                 )
-                marks.append(mark)
+                marks.append(outputs[1].of_image)
                 for core in range(cores):
                     valid, payload = outputs[2 * core : 2 * core + 2]
-                    found[core].append(plain(payload) if valid else None)
+                    found[core].append(plain(payload.word) if valid else None)
             wanted = [word and (word["index"], tuple(word["values"])) for word in words]
             wanted = [None] * Exchange.IMAGE_LATENCY + wanted + [None] * (10 - Exchange.IMAGE_LATENCY)
             assert found == [wanted] * cores
@@ -180,10 +180,10 @@ def test_an_image_goes_through_a_layer_and_changes_nothing_for_it(tmp_path, core
                     if now:
                         image.append((cycle, (word["index"], tuple(word["values"]))))
                         next_image = cycle + Exchange.IMAGE_DISTANCE + (0 if often else rng.randrange(9))
-                    of_image = ctx.get(dut.of_image)
                     for target, record in zip(dut.o, found, strict=True):
                         if ctx.get(target.valid):
-                            (marked if of_image else record).append((cycle, plain(ctx.get(target.payload))))
+                            came = ctx.get(target.payload)
+                            (marked if came.of_image else record).append((cycle, plain(came.word)))
                     await ctx.tick()
                 assert found == deliveries(made, everywhere, cores)
                 # Every core gets the image's words, in order, each in time.

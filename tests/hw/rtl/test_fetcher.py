@@ -25,7 +25,7 @@ class Surroundings(wiring.Component):
         m.submodules.fetcher = fetcher = self.fetcher
         m.submodules.ram = ram = memory.Memory(self.ram)
         read = ram.read_port()
-        m.d.comb += [read.addr.eq(fetcher.address), read.en.eq(1), fetcher.data.eq(read.data)]
+        m.d.comb += [read.addr.eq(fetcher.read.address), read.en.eq(1), fetcher.read.data.eq(read.data)]
         return m
 
 

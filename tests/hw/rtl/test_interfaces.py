@@ -17,8 +17,9 @@ SIGNATURES = [each for each in SIGNATURES if issubclass(each, wiring.Signature)]
 
 
 def made(signature):
-    """One of a config, where its sizes are those of a config."""
-    return signature(CONFIG) if len(inspect.signature(signature).parameters) else signature()
+    """One of a config, where its sizes are those of a config; one of words, where it takes any."""
+    takes = {"config": CONFIG, "shape": 32}
+    return signature(*(takes[name] for name in inspect.signature(signature).parameters))
 
 
 def stated(signature):

@@ -31,9 +31,9 @@ class Surroundings(wiring.Component):
         m.submodules.program = program = memory.Memory(self.program)
         read = program.read_port()
         m.d.comb += [
-            read.addr.eq(self.loader.table_address),
+            read.addr.eq(self.loader.table.address),
             read.en.eq(1),
-            self.loader.table_data.eq(read.data),
+            self.loader.table.data.eq(read.data),
         ]
         return m
 

@@ -15,7 +15,7 @@ LAYOUTS, ENUMS = kinds(Layout), kinds(FieldEnum)
 
 
 def test_every_layout_and_enumeration_is_there():
-    made = {"cuts_layout", "pointer_layout", "struct", "table_layouts"}
+    made = {"cuts_layout", "entry_layout", "pointer_layout", "struct", "table_layouts"}
     assert {*LAYOUTS, *ENUMS, *made} == set(structs.__all__)
     assert all(getattr(structs, name) is struct(layout) for name, layout in LAYOUTS.items())
 

@@ -18,7 +18,7 @@ from tests.random_networks import NetworkMaker, random_codes
 ROOMY = preset("tiny").replace(list_words=8192, accumulators=1024, layer_words=4096, accumulator_bits=32)
 #: What tables say of lists that aren't split.
 WHOLE = {"parts": 0, "skip": 0}
-#: Few PEs, several slots in each; several cores.
+#: Few PEs with several channels each; several cores.
 CONFIGS = [ROOMY, ROOMY.replace(cores=4, pes=8), ROOMY.replace(cores=8, pes=2)]
 
 
@@ -144,7 +144,7 @@ def test_a_part_of_a_pool_has_lists_for_its_channels_only():
     maker.pool(INPUT)
     work = work_of(only_step(maker), (0, 1), (8, 20))
     assert (work.words, work.top, work.channels, work.blank_rows) == ((1, 3), 0, 4, 0)
-    assert work.width == work.slots == 4
+    assert work.width == work.dump_length == 4
     assert work.depthwise
     assert work.rows == (RowWork(0, 0, 1, False), RowWork(0, 0, 1, True))
     assert work.columns == (ColumnWork(0, 0, 0), ColumnWork(0, 0, 0), ColumnWork(0, 0, 1))
@@ -161,7 +161,7 @@ def test_a_band_walks_its_rows_and_leaves_out_kernel_rows_of_others():
     maker = NetworkMaker(np.random.default_rng(0), (9, 3, 1))
     maker.conv(INPUT, 8, (3, 3), pads=(1, 1, 1, 1))
     work = work_of(only_step(maker), (3, 5), (0, 8))
-    assert (work.top, work.slots, work.width, work.blank_rows) == (2, 2, 6, 0)
+    assert (work.top, work.dump_length, work.width, work.blank_rows) == (2, 2, 6, 0)
     # Input row 2 reaches output 3 by its first kernel row; row 4 ends it, and row 5 output 4, by the last one.
     assert work.rows == (
         RowWork(0, 0, 1, False),
@@ -205,7 +205,7 @@ def products(work: CoreSchedule, x: int, y: int, config: AcceleratorConfig) -> l
             made = []
             for k in range(row.count):
                 place = (number * work.blocks + row.block + k * work.block_step) * work.channels + channel
-                start = (row.output - k) * work.width + right * work.slots
+                start = (row.output - k) * work.width + right * work.dump_length
                 entries = work.lists.entries[place][pe].tolist()
                 made += [((start + offset) % config.accumulators, weight) for weight, offset in entries]
             found.append(sorted(made))

@@ -90,7 +90,15 @@ def test_a_layer_alone_may_be_too_large():
 def command(entries: int, weight: int, *, split: bool = False) -> CommandLists:
     """A layer of core 0 alone with one list, of so many entries in each PE; those of a split one are its first part."""
     part = np.stack([np.full(entries, weight), np.arange(entries)], axis=1)
-    shape = {"top": 0, "column_major": False, "words": (0, 1), "steps": (1, 1), "block_step": 0, "slots": 1, "width": 1}
+    shape = {
+        "top": 0,
+        "column_major": False,
+        "words": (0, 1),
+        "steps": (1, 1),
+        "block_step": 0,
+        "dump_length": 1,
+        "width": 1,
+    }
     lists = Lists([[part] * CONFIG.pes], np.full((1, CONFIG.pes, 2), entries) if split else None)
     tables = {"rows": (), "blank_rows": 0, "columns": (), "blocks": 1, "channels": 1}
     return {0: CoreSchedule(name="layer", **shape, **tables, lists=lists)}

@@ -74,6 +74,14 @@ def test_other_channel_parameters(program, good, name):
     refused(program, images, rf"^command 0: core 0: {name} of its channels must be those of stem$")
 
 
+@pytest.mark.parametrize("factor", ["first", "second", "output"])
+@pytest.mark.parametrize("field", ["multiplier", "shift"])
+def test_another_factor_of_a_sum(program, good, factor, field):
+    scale = getattr(good.layers[SUM].cores[0].residual, factor)
+    changed = replace(scale, **{field: getattr(scale, field) ^ 1})
+    refused(program, good.layer(SUM, "residual", **{factor: changed}), "its residual operand must be .*, not")
+
+
 @pytest.mark.parametrize(
     ("number", "part", "field", "message"),
     [
@@ -83,8 +91,6 @@ def test_other_channel_parameters(program, good, name):
         (STEM, "lane", "double", "lanes must have .*, not"),
         (EARLY, "lane", "classes", "lanes must have .*, not"),
         (SUM, "residual", "zero_point", "its residual operand must be .*, not"),
-        (SUM, "residual", "second_shift", "its residual operand must be .*, not"),
-        (SUM, "residual", "output_multiplier", "its residual operand must be .*, not"),
         (SUM, "residual", "offset", "its residual operand must be .*, not"),
         (SUM, "residual", "clamp_low", "its residual operand must be .*, not"),
         (STEM, "source", "first_dump", ANY),
@@ -136,8 +142,8 @@ def test_a_map_in_the_place_of_another():
 def test_a_max_pool_that_adds_up():
     program = compile_network(pooled(-128, -128), TINY)
     changes = Changes(program)
-    number = next(n for n, layer in enumerate(changes.layers) if layer.cores[0].source.maximum)
-    refused(program, changes.layer(number, "source", maximum=0), "depthwise and maximum must be")
+    number = next(n for n, layer in enumerate(changes.layers) if layer.cores[0].source.max_pool)
+    refused(program, changes.layer(number, "source", max_pool=0), "depthwise and max_pool must be")
 
 
 def outcomes(images: dict[str, np.ndarray], config: AcceleratorConfig, codes: np.ndarray) -> list[tuple]:

@@ -170,8 +170,8 @@ REFUSALS: dict[str, Callable[[], tuple[Images, str]]] = {
         at(STEM) + "the threshold must be at least 1, not 0",
     ),
     "the largest of weighted products": lambda: (
-        good().layer(STEM, "source", maximum=1),
-        at(STEM) + "weights of a maximum must be 1",
+        good().layer(STEM, "source", max_pool=1),
+        at(STEM) + "weights of a max pool must be 1",
     ),
     "only rows below the map": lambda: (
         good().layer(STEM, "source", blank_rows=7),
@@ -186,15 +186,15 @@ REFUSALS: dict[str, Callable[[], tuple[Images, str]]] = {
         at(STEM) + "it reads words that nothing before it writes",
     ),
     "no accumulators": lambda: (
-        good().layer(STEM, "source", slots=0),
+        good().layer(STEM, "source", dump_length=0),
         at(STEM) + "0 accumulators a position on 4 PEs must make the 8 channels",
     ),
     "other accumulators": lambda: (
-        good().layer(STEM, "source", slots=3),
+        good().layer(STEM, "source", dump_length=3),
         at(STEM) + "3 accumulators a position on 4 PEs must make the 8 channels",
     ),
     "too many accumulators": lambda: (
-        good().description(STEM, source={"slots": 512}, lane={"channels": 2048}),
+        good().description(STEM, source={"dump_length": 512}, lane={"channels": 2048}),
         at(STEM) + "512 accumulators a position on 4 PEs must make the 2048 channels",
     ),
     "row without lists": lambda: (
@@ -243,11 +243,11 @@ REFUSALS: dict[str, Callable[[], tuple[Images, str]]] = {
         at(SUM) + "12 positions of 8 channels don't make 0 outputs",
     ),
     "no channels of a layer": lambda: (
-        good().description(SUM, source={"slots": 0}, lane={"channels": 0, "outputs": 0}),
+        good().description(SUM, source={"dump_length": 0}, lane={"channels": 0, "outputs": 0}),
         at(SUM) + "12 positions of 0 channels don't make 0 outputs",
     ),
     "odd channels": lambda: (
-        good().description(SUM, source={"slots": 3}, lane={"channels": 12, "outputs": 12 * 12}),
+        good().description(SUM, source={"dump_length": 3}, lane={"channels": 12, "outputs": 12 * 12}),
         at(SUM) + "channels must be a multiple of 8 that divides the outputs, not 12",
     ),
     "channels of other positions": lambda: (

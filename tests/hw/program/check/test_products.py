@@ -101,7 +101,7 @@ def test_outputs_keep_their_accumulators_until_they_are_complete(good):
 
 def test_accumulators_are_enough_for_the_outputs_of_a_position(good):
     work, core, lists = good
-    many = replace(core, source=replace(core.source, slots=8))
+    many = replace(core, source=replace(core.source, dump_length=8))
     with pytest.raises(ValueError, match=r"^layer: 3x3 outputs of 8 accumulators must fit the 64 of a PE$"):
         check_products("layer", replace(work, channels=(0, 32)), many, lists, TINY.replace(accumulators=64))
 

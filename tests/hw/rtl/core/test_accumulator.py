@@ -46,7 +46,7 @@ def bench(rng, accesses, config=CONFIG, maximum=False, colliding_read="old"):
     addresses = sorted({access["address"] for access in accesses if access})
 
     async def drive(ctx):
-        ctx.set(dut.maximum, maximum)
+        ctx.set(dut.max_pool, maximum)
         for cycle, access in enumerate([*accesses, *[None] * (dut.LATENCY + 1)]):
             ctx.set(dut.i.valid, access is not None)
             # What travels in an empty cycle must not matter, least of all at an address in use.

@@ -14,8 +14,7 @@ def random_values(rng):
 
 async def write(ctx, dut, index, values, of_image=0):
     ctx.set(dut.write.valid, 1)
-    ctx.set(dut.of_image, of_image)
-    ctx.set(dut.write.payload, {"index": index, "values": values})
+    ctx.set(dut.write.payload, {"of_image": of_image, "word": {"index": index, "values": values}})
     await ctx.tick()
     ctx.set(dut.write.valid, 0)
 
@@ -78,7 +77,7 @@ def test_reads_and_writes_of_both_banks(tmp_path, seed, bank):
                 ctx.set(dut.address, address)
                 ctx.set(dut.other_address, other_address)
                 ctx.set(dut.write.valid, valid)
-                ctx.set(dut.write.payload, {"index": place, "values": values})
+                ctx.set(dut.write.payload.word, {"index": place, "values": values})
                 if len(word) >= 2:
                     assert [list(ctx.get(port)) for port in (dut.word, dut.other)] == [word[-2], other[-2]]
                 await ctx.tick()

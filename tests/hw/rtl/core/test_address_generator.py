@@ -22,10 +22,9 @@ def bench(rng, bits, gaps):
             go = seldom(rng, 0.6) if gaps else always()
             first, pitches = rng.randrange(1 << bits), (rng.randrange(4096), rng.randrange(4096))
             columns, words = rng.choice((1, 2, rng.randint(3, 255))), rng.choice((1, rng.randint(2, 5)))
-            ctx.set(dut.first, first)
-            ctx.set(dut.row_pitch, pitches[0])
-            ctx.set(dut.column_pitch, pitches[1])
-            ctx.set(dut.columns, columns)
+            row_pitch, column_pitch = pitches
+            strides = {"base": first, "row_pitch": row_pitch, "column_pitch": column_pitch, "columns": columns}
+            ctx.set(dut.strides, strides)
             ctx.set(dut.start, 1)
             await ctx.tick()
             ctx.set(dut.start, 0)

@@ -60,13 +60,13 @@ class Surroundings(wiring.Component):
                 m.d.sync += register.eq(Mux(dispatcher.lookup.advance, data, waiting) | more)
             return register
 
-        table = port("tables", self.tables, dispatcher.table_address, 1)
+        table = port("tables", self.tables, dispatcher.table.address, 1)
         word = Signal(WORD.size)
-        m.d.sync += word.eq(port("words", self.words, dispatcher.word_address, 1))
+        m.d.sync += word.eq(port("words", self.words, dispatcher.words.address, 1))
         hit = port("hits", self.hits, dispatcher.lookup.number, dispatcher.lookup.advance)
         m.d.comb += [
-            dispatcher.table_data.eq(table),
-            dispatcher.word_data.eq(word),
+            dispatcher.table.data.eq(table),
+            dispatcher.words.data.eq(word),
             Cat(pe.hit for pe in dispatcher.pes).eq(
                 at_push(
                     Signal(CONFIG.pes), behind(Signal(CONFIG.pes), hit), dispatcher.lookup.dump.replicate(CONFIG.pes)

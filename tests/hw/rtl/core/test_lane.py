@@ -44,7 +44,7 @@ class Parameters:
         values = {"enable": residual, "zero_point": self.own_zero, "offset": self.sum_offset}
         values |= dict(zip(("clamp_low", "clamp_high"), self.sum_clamp, strict=True))
         for name, scale in zip(("first", "second", "output"), self.scales, strict=True):
-            values |= {f"{name}_multiplier": scale.multiplier, f"{name}_shift": scale.shift}
+            values[name] = {"multiplier": scale.multiplier, "shift": scale.shift}
         ctx.set(lane.residual, values)
 
     def plain(self, step):
@@ -81,11 +81,11 @@ def bench(rng, *, residual):
             ctx.set(lane.parameters.scale.shift, shift)
             ctx.set(lane.operand, adding["operand"] if adding else rng.randint(-255, 255))
             if residual:
-                ctx.set(lane.sums.operand, adding is not None)
-                ctx.set(lane.sums.scale, stage(cycle, Lane.SUM - 1) is not None)
-                ctx.set(lane.sums.offset, stage(cycle, Lane.SUM_SCALED) is not None)
-                ctx.set(lane.sums.clamp, stage(cycle, Lane.SUM_SCALED + 1) is not None)
-            ctx.set(lane.sums.zero, not residual or stage(cycle, Lane.SUM_SCALED + 2) is not None)
+                ctx.set(lane.stages.operand, adding is not None)
+                ctx.set(lane.stages.scale, stage(cycle, Lane.SUM - 1) is not None)
+                ctx.set(lane.stages.offset, stage(cycle, Lane.SUM_SCALED) is not None)
+                ctx.set(lane.stages.clamp, stage(cycle, Lane.SUM_SCALED + 1) is not None)
+            ctx.set(lane.stages.zero, not residual or stage(cycle, Lane.SUM_SCALED + 2) is not None)
             if stage(cycle, Lane.RAW_LATENCY):
                 logits.append(ctx.get(lane.logit))
             if stage(cycle, latency):
@@ -125,11 +125,11 @@ def test_the_largest_operands_have_room(tmp_path):
             ctx.set(lane.parameters.scale.shift, step["scale"].shift)
             ctx.set(lane.operand, step["operand"])
             for cycle in range(Lane.RESIDUAL_LATENCY):
-                ctx.set(lane.sums.operand, cycle == Lane.LATENCY)
-                ctx.set(lane.sums.scale, cycle == Lane.SUM - 1)
-                ctx.set(lane.sums.offset, cycle == Lane.SUM_SCALED)
-                ctx.set(lane.sums.clamp, cycle == Lane.SUM_SCALED + 1)
-                ctx.set(lane.sums.zero, cycle == Lane.SUM_SCALED + 2)
+                ctx.set(lane.stages.operand, cycle == Lane.LATENCY)
+                ctx.set(lane.stages.scale, cycle == Lane.SUM - 1)
+                ctx.set(lane.stages.offset, cycle == Lane.SUM_SCALED)
+                ctx.set(lane.stages.clamp, cycle == Lane.SUM_SCALED + 1)
+                ctx.set(lane.stages.zero, cycle == Lane.SUM_SCALED + 2)
                 await ctx.tick()
             assert ctx.get(lane.o) == parameters.summed(step) - parameters.zero_point == 32 - parameters.zero_point
 

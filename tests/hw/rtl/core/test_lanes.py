@@ -62,7 +62,7 @@ class Layer:
             return {"enable": 0}
         fields = dict(self.residual)
         for name, scale in zip(("first", "second", "output"), self.add_scales, strict=True):
-            fields |= {f"{name}_multiplier": scale.multiplier, f"{name}_shift": scale.shift}
+            fields[name] = {"multiplier": scale.multiplier, "shift": scale.shift}
         return fields
 
     def results(self, accumulators, operands):

@@ -140,7 +140,7 @@ def test_random_jobs_and_dumps_with_random_stalls(tmp_path, seed, pushing, takin
         watch = Watch(dut)
 
         async def jobs(ctx):
-            ctx.set(dut.slots, SLOTS)
+            ctx.set(dut.dump_length, SLOTS)
             await load(ctx, dut, lists, CONFIG)
             await dispatch(ctx, dut, lists, tasks, seldom(rng, pushing))
 
@@ -195,7 +195,7 @@ def test_a_job_takes_as_many_cycles_as_its_list_has_entries(tmp_path, seed):
         watch = Watch(dut)
 
         async def jobs(ctx):
-            ctx.set(dut.slots, SLOTS)
+            ctx.set(dut.dump_length, SLOTS)
             await load(ctx, dut, lists, WIDE)
             await dispatch(ctx, dut, lists, tasks, always())
 
@@ -233,7 +233,7 @@ def test_a_full_output_queue_stops_a_dump_and_a_full_job_queue_says_so(tmp_path)
         watch = Watch(dut)
 
         async def jobs(ctx):
-            ctx.set(dut.slots, SLOTS)
+            ctx.set(dut.dump_length, SLOTS)
             await load(ctx, dut, lists, CONFIG)
             await dispatch(ctx, dut, lists, [*filling, *waiting], always())
             for _ in range(60):
@@ -314,7 +314,7 @@ def test_reset_drops_jobs_and_clears_accumulators(tmp_path, seed):
                 ctx.set(pe.dispatcher.push, 0)
 
         async def everything(ctx):
-            ctx.set(pe.slots, SLOTS)
+            ctx.set(pe.dump_length, SLOTS)
             await load(ctx, pe, lists, CONFIG)
             while ctx.get(pe.clearing):
                 await ctx.tick()

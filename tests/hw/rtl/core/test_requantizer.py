@@ -20,7 +20,8 @@ def pipeline(rng, width, lift, cases, bits=None):
         for cycle in range(len(cases) + latency):
             if cycle < len(cases):
                 value, multiplier, shift, rounding = cases[cycle]
-                fields = {"multiplier": multiplier, "shift": shift, "double": rounding is Rounding.DOUBLE}
+                factor = {"multiplier": multiplier, "shift": shift}
+                fields = {"factor": factor, "double": rounding is Rounding.DOUBLE}
                 ctx.set(dut.value, value)
                 ctx.set(dut.scale, fields)
             _, _, o, up = await ctx.tick().sample(dut.o, dut.up)

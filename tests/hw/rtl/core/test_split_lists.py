@@ -145,7 +145,7 @@ def test_jobs_walk_their_parts_and_skip_what_is_marked(tmp_path, seed, pushing, 
         outputs, seen = [], []
 
         async def drive(ctx):
-            ctx.set(dut.slots, SLOTS)
+            ctx.set(dut.dump_length, SLOTS)
             words = [{"address": n, "data": int(word)} for n, word in enumerate(packed(split, plain))]
             await send(ctx, dut.load, words, always())
             await ctx.tick().until(~dut.clearing)

@@ -115,7 +115,7 @@ class Place(Layout):
 class ReadRange(Layout):
     """Payload of READ."""
 
-    place: Place
+    place: Place  # of the first one
     count: 32  # words
 
 
@@ -136,8 +136,8 @@ class ScaleWords(Layout):
 class PairWord(Layout):
     """Two neighbouring activations ``q - zero_point`` of a bank, as a host reads them."""
 
-    first: signed(16)
-    second: signed(16)
+    first: signed(16)  # that of the even channel
+    second: signed(16)  # that of the odd one
 
 
 class Identity(Layout):

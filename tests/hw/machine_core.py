@@ -225,9 +225,7 @@ class Core:
             self._fetch(residual.bank, int(place), int(number)) for place, number in zip(read, numbers, strict=True)
         ]
         names = ("first", "second", "output")
-        scales = AddScales(
-            *(Scale(getattr(residual, n).multiplier, getattr(residual, n).shift) for n in names)
-        )
+        scales = AddScales(*(Scale(getattr(residual, n).multiplier, getattr(residual, n).shift) for n in names))
         total = add(own, np.array(other).reshape(own.shape), scales) + residual.offset
         return clamp(total, residual.clamp_low, residual.clamp_high)
 

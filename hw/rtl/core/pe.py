@@ -260,10 +260,9 @@ class ProcessingElement(wiring.Component):
             attrs={"ram_style": "distributed"},
         )
         put, get = outputs.write_port(), outputs.read_port(domain="comb")
-        # Counters have a bit more than its addresses: values that are there are a difference, not equal places.
-        round_ = 2 * config.output_queue
-        arrived, left = Signal(range(round_)), Signal(range(round_))
+        arrived, left = Signal(range(config.output_queue)), Signal(range(config.output_queue))
         promised, taken, gone = Signal(range(config.output_queue + 1)), Signal(), Signal()
+        several = Signal()  # of the values that are there, more than one
         m.d.comb += [
             taken.eq(walker.issue & walker.emit),
             gone.eq(self.o.valid & self.o.ready),
@@ -272,11 +271,13 @@ class ProcessingElement(wiring.Component):
             put.en.eq(accumulators.o.valid),
             get.addr.eq(left),
             self.o.payload.eq(get.data),
-            self.o.valid.eq(arrived != left),
+            several.eq(arrived != (left + 1)[: len(left)]),
         ]
         m.d.sync += [
             promised.eq(promised + taken - gone),
             walker.room.eq(gone | (promised != Mux(taken, config.output_queue - 1, config.output_queue))),
             arrived.eq(arrived + accumulators.o.valid),
             left.eq(left + gone),
+            # A register: lanes ask the PE whose turn it is, and the answer decides about all the others.
+            self.o.valid.eq(accumulators.o.valid | Mux(gone, several, self.o.valid)),
         ]

@@ -267,8 +267,8 @@ class HeadResult(wiring.Signature):
     Members
     -------
     label : Out(8), margin : Out(32)
-        The largest logit's class, the first of equals, and its lead over the next; from the cycle after the last logit
-        until the next head's first.
+        The largest logit's class, the first of equals, and its lead over the next; from two cycles behind the last
+        logit until the next head's first.
     """
 
     def __init__(self):

@@ -26,7 +26,7 @@ class ExitUnit(wiring.Component):
     read : In(LogitRead)
         Its logits, for the host.
 
-    Latency: one cycle behind the last logit. Throughput: one logit per cycle. Takes no back-pressure. Reset: no head
+    Latency: two cycles behind the last logit. Throughput: one logit per cycle. Takes no back-pressure. Reset: no head
     yet.
     """
 
@@ -49,25 +49,31 @@ class ExitUnit(wiring.Component):
         )
         write, read = logits.write_port(), logits.read_port()
         index = Signal(8)
+        # Of the logit that comes: what would have to be computed of its index, in registers.
+        first, second, counts = Signal(), Signal(), Signal()
         best, next_best = Signal(shape), Signal(shape)
         m.d.comb += [
             write.addr.eq(index),
             write.data.eq(logit.payload),
-            write.en.eq(logit.valid & (index < self.head.classes)),
+            write.en.eq(logit.valid & counts),
             read.addr.eq(self.read.address),
             read.en.eq(1),
             self.read.logit.eq(read.data),
-            self.result.margin.eq((best - next_best)[:32]),
         ]
+        m.d.sync += self.result.margin.eq((best - next_best)[:32])
         with m.If(write.en):
-            m.d.sync += index.eq(index + 1)
-            first, second = index == 0, index == 1
+            m.d.sync += [
+                index.eq(index + 1),
+                first.eq(0),
+                second.eq(first),
+                counts.eq(index + 1 != self.head.classes),
+            ]
             with m.If(first | (logit.payload > best)):
                 m.d.sync += [best.eq(logit.payload), next_best.eq(best), self.result.label.eq(index)]
             with m.Elif(second | (logit.payload > next_best)):
                 m.d.sync += next_best.eq(logit.payload)
         with m.If(self.start & self.head.raw):
-            m.d.sync += index.eq(0)
+            m.d.sync += [index.eq(0), first.eq(1), second.eq(0), counts.eq(1)]
         return m
 
 

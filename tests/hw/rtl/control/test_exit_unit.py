@@ -54,6 +54,8 @@ def bench(rng, config, heads):
                 ctx.set(dut.head.logits.payload, logit)
                 await ctx.tick()
                 if number == len(logits) - 1:
+                    ctx.set(dut.head.logits.valid, 0)
+                    await ctx.tick()
                     assert (ctx.get(dut.result.label), ctx.get(dut.result.margin)) == (best, margin)
             ctx.set(dut.head.logits.valid, 0)
             # A layer that is no head changes nothing.

@@ -87,7 +87,7 @@ def core_times(
         active = active_inputs(tensor, zero_points[layer.source], own, program.config)
         held = loading.held(begin)
         _, _, _, taken, spent = plan.times_of(layer, active, ends > 0, held)
-        for place, core in enumerate(layer.parts[:, 0].tolist()):
+        for place, core in enumerate(layer.working[:, 0].tolist()):
             times = [int(plan.times_of(part, active, ends > 0, held)[0][0]) for part in _first_rows(layer, place)]
             last = int(begin[0]) - layer.latency
             found.append(
@@ -110,7 +110,7 @@ def _first_rows(layer: TimedLayer, place: int) -> list[TimedLayer]:
     """One core's part of a layer up to each row that completes a row of outputs; for times only, which entries without
     a product don't change.
     """
-    core, first, last, *columns = layer.parts[place].tolist()
+    core, first, last, *columns = layer.working[place].tolist()
     rows = [row for row in range(first, last) if layer.rows[row, 2]]
     walk = layer.walk[place : place + 1]
-    return [replace(layer, parts=np.array([[core, first, row + 1, *columns]]), walk=walk, skipped=()) for row in rows]
+    return [replace(layer, working=np.array([[core, first, row + 1, *columns]]), walk=walk, skipped=()) for row in rows]

@@ -224,7 +224,7 @@ def _core(
 def layer_cycles(
     active,
     wanted,
-    parts,
+    working,
     rows,
     columns,
     walk,
@@ -245,7 +245,7 @@ def layer_cycles(
         Where the stored input is multiplied, position after position, the whole map.
     wanted : bool array (images,)
         Images that reach this layer; the others get zeros.
-    parts : int64 array (working cores, 5)
+    working : int64 array (working cores, 5)
         Number of the core; first and last row in ``rows``, first and last in ``columns``, the last ones excluded.
     rows : int64 array (rows of all cores, 4)
         First list, lists per activation, whether it completes an output row, whether it isn't blank.
@@ -298,15 +298,15 @@ def layer_cycles(
         used[:activations] = active[image]
         _scan(used, walk[0, 6], starts, found)
         ends = np.zeros(cores, np.int64)
-        for part in range(parts.shape[0]):
-            core, row, row_end, column, column_end = parts[part]
+        for number in range(working.shape[0]):
+            core, row, row_end, column, column_end = working[number]
             own, waited, handed = _core(
                 used,
                 starts,
                 found,
                 rows[row:row_end],
                 columns[column:column_end],
-                walk[part],
+                walk[number],
                 counts[core],
                 pes,
                 queues,

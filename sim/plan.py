@@ -42,7 +42,7 @@ class TimedLayer:
     """A LAYER instruction, as the kernel takes it; see :func:`sim.kernel.layer_cycles`."""
 
     source: str
-    parts: np.ndarray
+    working: np.ndarray
     rows: np.ndarray
     columns: np.ndarray
     walk: np.ndarray
@@ -57,19 +57,19 @@ def _timed(
     program: Program, instruction: Instruction, source: str, windows: tuple[WindowFields, ...], lists: np.ndarray
 ) -> TimedLayer:
     """``windows`` are those that the cores keep of the source, ``lists`` what the list memories hold."""
-    parts, walks = [], []
+    working, walks = [], []
     rows: list[list[int]] = []
     columns: list[list[int]] = []
     everywhere = bool(instruction.cores[0].target.everywhere)
     split: dict[int, SplitLists] = {}
-    for number, core in instruction.parts.items():
+    for number, core in instruction.working.items():
         lane, walk = core.lane, core.source
         slow = bool(lane.slow)
         latency = RESIDUAL_LATENCY if core.residual.enable else LANE_LATENCY
         if lane.raw:
             # Logits leave one by one.
             latency = RAW_LATENCY + program.config.lanes - 1
-        parts.append([number, len(rows), len(rows) + len(core.rows), len(columns), len(columns) + len(core.columns)])
+        working.append([number, len(rows), len(rows) + len(core.rows), len(columns), len(columns) + len(core.columns)])
         filled = len(core.rows) - walk.blank_rows
         first = walk.base - windows[number].base + windows[number].low
         row_lists, column_lists = [row.list for row in core.rows], [column.list for column in core.columns]
@@ -88,7 +88,7 @@ def _timed(
         )
     return TimedLayer(
         source=source,
-        parts=np.array(parts, dtype=np.int64),
+        working=np.array(working, dtype=np.int64),
         rows=np.array(rows, dtype=np.int64),
         columns=np.array(columns, dtype=np.int64),
         walk=np.array(walks, dtype=np.int64),
@@ -124,7 +124,7 @@ def _split_counts(config: AcceleratorConfig, split: dict[int, SplitLists]) -> np
 def _counts(config: AcceleratorConfig, instruction: Instruction, lists: np.ndarray) -> np.ndarray:
     """Entries of every list of a LAYER, as the kernel takes them: (cores, lists * WIDTH)."""
     firsts, lasts = np.zeros(config.cores, dtype=np.int64), np.zeros(config.cores, dtype=np.int64)
-    for number, core in instruction.parts.items():
+    for number, core in instruction.working.items():
         source = core.source
         reach = max(row.list + (row.count - 1) * source.list_step for row in core.rows if row.count)
         reach += max(column.list for column in core.columns)
@@ -213,7 +213,7 @@ class Plan:
         cycles, stalls, jobs, taken, spent = layer_cycles(
             active,
             wanted,
-            layer.parts,
+            layer.working,
             layer.rows,
             layer.columns,
             layer.walk,

@@ -102,15 +102,15 @@ def active_inputs(codes: np.ndarray, zero_point: int, layer: Layer, config: Acce
     return np.ascontiguousarray(padded.reshape(len(codes), -1))
 
 
-def _values(golden: "Result", part: slice) -> "Result":
+def _values(golden: "Result", images: slice) -> "Result":
     """The golden model's results on some of its images."""
     return replace(
         golden,
-        tensors={name: tensor[part] for name, tensor in golden.tensors.items()},
-        logits=[logits[part] for logits in golden.logits],
-        margins=golden.margins[part],
-        exit_index=golden.exit_index[part],
-        classes=golden.classes[part],
+        tensors={name: tensor[images] for name, tensor in golden.tensors.items()},
+        logits=[logits[images] for logits in golden.logits],
+        margins=golden.margins[images],
+        exit_index=golden.exit_index[images],
+        classes=golden.classes[images],
     )
 
 
@@ -158,7 +158,7 @@ class _Counts:
         selects, times, stalls, jobs, waited, ends = (np.zeros((images, layers), np.int64) for _ in range(6))
         return cls(clock, selects, times, stalls, jobs, waited, ends, spent)
 
-    def part(self, images: slice) -> "_Counts":
+    def some(self, images: slice) -> "_Counts":
         """Of some images: what is written there is written here."""
         return _Counts(*(getattr(self, field.name)[images] for field in fields(self)))
 
@@ -267,9 +267,9 @@ def simulate(
     if progress is not None and not layer_cycles.signatures:
         progress(0, len(codes), "get the simulator ready: the first time it is compiled")
     for first in range(0, len(codes), batch):
-        part = slice(first, first + batch)
-        values = _values(golden, part) if golden is not None else run(program.network, codes[part])
-        _time(program, plan, values, counts.part(part), decisions.part(part), conditions)
+        images = slice(first, first + batch)
+        values = _values(golden, images) if golden is not None else run(program.network, codes[images])
+        _time(program, plan, values, counts.some(images), decisions.some(images), conditions)
         if progress is not None:
             progress(min(first + batch, len(codes)), len(codes), "simulate")
     return Simulation(

@@ -17,9 +17,9 @@ from hw.program.arithmetic import Arithmetic, arithmetic_of, sum_fields
 from hw.program.bits import decode, words_of
 from hw.program.image_layout import fits, layer_image, program_image, stack
 from hw.program.isa import NEVER, NUMBERS, Header, LayerDescription, Opcode, SelectUse
-from hw.program.parts import Part, shares
 from hw.program.program import Program
 from hw.program.selection_encoding import USES, selection_cycles
+from hw.program.tiles import Tile, slices
 from hw.rules import require
 
 __all__ = ["emit"]
@@ -152,7 +152,7 @@ class _Emitter:
             "first_mask": 0 if step.select is None or step.select.kind == "elements" else first,
         }
 
-    def _residual(self, step: Step, part: Part) -> dict[str, Any]:
+    def _residual(self, step: Step, tile: Tile) -> dict[str, Any]:
         name, add = step.residual, step.add
         if add is None or name is None:
             nothing: dict[str, Any] = _nothing()["residual"]
@@ -160,14 +160,14 @@ class _Emitter:
         return {
             "enable": 1,
             "bank": self._places[name].bank,
-            "base": self._address(name, part.core, part.rows[0]) + part.words[0],
+            "base": self._address(name, tile.core, tile.rows[0]) + tile.words[0],
             **sum_fields(step.layer.output, self._maps[name], add),
         }
 
-    def _positions(self, name: str, part: Part, column_major: bool) -> dict[str, int]:
-        """In which order a core makes the positions of its part."""
+    def _positions(self, name: str, tile: Tile, column_major: bool) -> dict[str, int]:
+        """In which order a core makes the positions of its tile."""
         row_pitch, column_pitch = self._pitches(name, column_major)
-        columns = part.rows[1] - part.rows[0] if column_major else self._maps[name].shape[1]
+        columns = tile.rows[1] - tile.rows[0] if column_major else self._maps[name].shape[1]
         return {"row_pitch": row_pitch, "column_pitch": column_pitch, "columns": columns}
 
     def select(self, step: Step) -> None:
@@ -175,7 +175,7 @@ class _Emitter:
         if step.select is None:
             return
         name, height = step.reads, self._maps[step.reads].shape[0]
-        rows = shares(height, self._config.cores)
+        rows = slices(height, self._config.cores)
         starts = [self._address(name, core, rows[core][0]) for core in range(self._config.cores)]
         windows = [self._window(name, core) for core in range(self._config.cores)]
         described = describe(step, rows, starts, windows, self._config)
@@ -196,13 +196,13 @@ class _Emitter:
     def layer(self, command: ScheduledCommand) -> None:
         """Append a LAYER instruction."""
         step, config = command.step, self._config
-        name, parts, schedules = step.writes, [share.part for share in command.shares], command.schedules
+        name, tiles, schedules = step.writes, [task.tile for task in command.tasks], command.schedules
         arithmetic = arithmetic_of(
             step.layer, step.source, config.padded_channels(step.result.output.shape[2]), self._zero_points
         )
         everywhere = not config.neighbour_exchange
         if not step.raw:
-            everywhere = is_everywhere(parts, self._windows[name], config)
+            everywhere = is_everywhere(tiles, self._windows[name], config)
         partial = schedules[0].partial
         residual, raw = step.residual is not None and not partial, step.raw and not partial
         slow = residual or (everywhere and config.slow_exchange) or (raw and config.lanes == 2)
@@ -213,23 +213,23 @@ class _Emitter:
         for description in described:
             description["target"]["everywhere"] = int(everywhere)
         longest, number = 0, self._layers
-        for part, done in zip(parts, schedules, strict=True):
-            core, layer = self._cores[part.core], step.layer
-            channels = (part.words[1] - part.words[0]) * WORD_CHANNELS
-            outputs = (part.rows[1] - part.rows[0]) * step.result.output.shape[1] * channels
-            first = self._number(name, part.rows[0]) + part.words[0]
+        for tile, done in zip(tiles, schedules, strict=True):
+            core, layer = self._cores[tile.core], step.layer
+            channels = (tile.words[1] - tile.words[0]) * WORD_CHANNELS
+            outputs = (tile.rows[1] - tile.rows[0]) * step.result.output.shape[1] * channels
+            first = self._number(name, tile.rows[0]) + tile.words[0]
             if partial:
                 # The one position that is taken out belongs to no map.
                 outputs, first = channels, NUMBERS - channels // WORD_CHANNELS
-            described[part.core] |= {
+            described[tile.core] |= {
                 "enable": 1,
                 "rows": done.row_fields(config.accumulators),
                 "columns": done.column_fields(config.accumulators),
-                "source": self._source(step, part.core, done, self._lists.first[number][part.core]),
-                "residual": self._residual(step, part) if residual else _nothing()["residual"],
+                "source": self._source(step, tile.core, done, self._lists.first[number][tile.core]),
+                "residual": self._residual(step, tile) if residual else _nothing()["residual"],
                 "lane": {
                     "outputs": outputs,
-                    "channel_base": core.base_of(layer.name, part.words, arithmetic),
+                    "channel_base": core.base_of(layer.name, tile.words, arithmetic),
                     "channels": channels,
                     "raw": int(raw),
                     "classes": self._network.classes if raw else 0,
@@ -241,14 +241,14 @@ class _Emitter:
                 },
                 "target": {
                     "first": first,
-                    **self._positions(name, part, done.column_major),
-                    "words": part.words[1] - part.words[0],
+                    **self._positions(name, tile, done.column_major),
+                    "words": tile.words[1] - tile.words[0],
                     "zero_point": self._zero_points[step.result.name],
                     "everywhere": int(everywhere),
                 },
             }
             if partial:
-                described[part.core]["target"]["columns"] = 1
+                described[tile.core]["target"]["columns"] = 1
             longest = max(longest, done.serial_cycles(outputs))
         for core, description in zip(self._cores, described, strict=True):
             core.layers.append(description)

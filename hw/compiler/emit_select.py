@@ -26,7 +26,7 @@ def describe(
     Parameters
     ----------
     rows : sequence of tuple of 2 int
-        First row of each core's share, and the one after the last.
+        First row of each core's slice, and the one after the last.
     starts : sequence of int
         Where these begin in the core's memory.
     windows : sequence of dict

@@ -7,7 +7,7 @@ from hw.compiler.memory.core_schedule import CoreSchedule, core_schedule
 from hw.compiler.memory.kernel_lists import Lists, kernel_lists
 from hw.compiler.memory.streaming import ListPlan, all_resident, streamed
 from hw.compiler.place import Placed
-from hw.compiler.steps.expansion import Expansion, Share
+from hw.compiler.steps.expansion import CoreTask, Expansion
 from hw.compiler.steps.partition import Partition, bands_of
 from hw.compiler.steps.step import Step
 from hw.config import AcceleratorConfig
@@ -28,16 +28,16 @@ class ScheduledCommand:
         That it is of.
     partition : Partition
         Of the step.
-    shares : tuple of Share
+    tasks : tuple of CoreTask
     inputs : tuple of 2 int
         The input channels that are multiplied: the first, and the one after the last.
     schedules : tuple of CoreSchedule
-        One for each share.
+        One for each task.
     """
 
     step: Step
     partition: Partition
-    shares: tuple[Share, ...]
+    tasks: tuple[CoreTask, ...]
     inputs: tuple[int, int]
     schedules: tuple[CoreSchedule, ...]
 
@@ -45,7 +45,7 @@ class ScheduledCommand:
         """Its description."""
         step, partition = self.step, self.partition
         depth = step.source.shape[2]
-        first, last = self.shares[0].channels[0], self.shares[-1].channels[1]
+        first, last = self.tasks[0].channels[0], self.tasks[-1].channels[1]
         rows = bands_of(step, partition.bands)
         made = sum(end - start for start, end in rows)
         name = step.result.name if step.strip is None else f"{step.result.name}@{step.strip.number}"
@@ -97,9 +97,7 @@ def schedule(placed: Placed) -> Scheduled:
     proven = chosen.expanded.proven
     config = proven.config
     commands = _commands(proven.steps, [option.expansion for option in chosen.options], config)
-    lists = [
-        {share.part.core: done for share, done in zip(each.shares, each.schedules, strict=True)} for each in commands
-    ]
+    lists = [{task.tile.core: done for task, done in zip(each.tasks, each.schedules, strict=True)} for each in commands]
     if not chosen.streamed:
         return Scheduled(placed=placed, commands=commands, lists=all_resident(lists, config))
     described = len(commands) + sum(step.select is not None for step in proven.steps)
@@ -116,12 +114,12 @@ def _commands(
     made: dict[Hashable, Lists] = {}
     for step, expansion in zip(steps, expansions, strict=True):
         partition = expansion.partition
-        for shares, inputs in expansion.layers():
+        for tasks, inputs in expansion.layers():
             schedules = []
-            for share in shares:
-                key = step.layer.name, inputs, share.same_lists
+            for task in tasks:
+                key = step.layer.name, inputs, task.same_lists
                 if key not in made:
-                    made[key] = kernel_lists(share, inputs, config)
-                schedules.append(core_schedule(step, share, inputs, partition.column_major, made[key], config))
-            found.append(ScheduledCommand(step, partition, shares, inputs, tuple(schedules)))
+                    made[key] = kernel_lists(task, inputs, config)
+                schedules.append(core_schedule(step, task, inputs, partition.column_major, made[key], config))
+            found.append(ScheduledCommand(step, partition, tasks, inputs, tuple(schedules)))
     return tuple(found)

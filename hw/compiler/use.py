@@ -181,10 +181,10 @@ def _fullest(scheduled: Scheduled) -> tuple[int, list[tuple[int, int]]]:
     pointers: list[list[tuple[int, int]]] = [[] for _ in range(config.cores)]
     for first, size, work in zip(plan.first, plan.read, scheduled.commands, strict=True):
         found = dict.fromkeys(range(config.cores), (0, 0))
-        for share, done in zip(work.shares, work.schedules, strict=True):
+        for task, done in zip(work.tasks, work.schedules, strict=True):
             if not size:
-                begin, words = first[share.part.core], done.lists.pointer_words
-                found[share.part.core] = words * begin, words * (begin + len(done.lists.entries))
+                begin, words = first[task.tile.core], done.lists.pointer_words
+                found[task.tile.core] = words * begin, words * (begin + len(done.lists.entries))
         for core, each in found.items():
             pointers[core].append(each)
     ends = [
@@ -278,8 +278,8 @@ def _tables_of(core: int, scheduled: Scheduled, config: AcceleratorConfig) -> di
         step, tables = steps[number], []
         if step.select is not None and step.select.kind == "mask" and (number == 0 or steps[number - 1] is not step):
             tables.append(masks_of(step.select, config.padded_channels(step.source.shape[2]) // WORD_CHANNELS))
-        for share, done in zip(work.shares, work.schedules, strict=True):
-            if share.part.core == core:
+        for task, done in zip(work.tasks, work.schedules, strict=True):
+            if task.tile.core == core:
                 for layout, entries in ((Row, done.row_fields), (Column, done.column_fields)):
                     packed = [encode(layout, **fields) for fields in entries(config.accumulators)]
                     tables.append(tuple(chain.from_iterable(packed)))

@@ -108,10 +108,10 @@ class Decisions:
         self._constant = np.full(count, conditions.constant)
         self._goes_on = self._constant | (draws(seeds) < conditions.audit)
 
-    def part(self, part: slice) -> "Decisions":
+    def some(self, runs: slice) -> "Decisions":
         """Some of the runs; what is decided of them is decided here, too."""
         some = Decisions(0, DEFAULT)
-        some.__dict__.update({name: array[part] for name, array in vars(self).items()})
+        some.__dict__.update({name: array[runs] for name, array in vars(self).items()})
         return some
 
     def result(self, number: int) -> dict[str, int]:

@@ -126,7 +126,7 @@ def _moved(
         if not (instruction.cores or instruction.selections):
             continue
         _change(images["program"], Operation, instruction.address, target=bases["layers"])
-        for number, core in instruction.parts.items():
+        for number, core in instruction.working.items():
             _put(images["layers"][number], instruction.target, _moved_layer(core, bases).pack())
         for number, selection in enumerate(instruction.selections):
             if selection.masks:

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from hw.config import WORD_CHANNELS
-from hw.program.parts import Part, parts_of
+from hw.program.tiles import Tile, tiles_of
 from hw.rules import integer, integers, require
 
 __all__ = ["Command"]
@@ -30,7 +30,7 @@ class Command:
         Multiply-accumulates of the dense layer, without padding.
     groups : int
         Core ``band * groups + group`` makes the output rows of its band in the channel words of its group
-        (:func:`hw.program.parts.parts_of`).
+        (:func:`hw.program.tiles.tiles_of`).
     partial : bool
         It multiplies some input channels only, and leaves the accumulators to the next command.
     column_major : bool
@@ -93,7 +93,7 @@ class Command:
         """Of output rows, over which it is split."""
         return len(self.rows)
 
-    def parts(self) -> list[Part]:
+    def tiles(self) -> list[Tile]:
         """What each core with work makes of its tensor."""
         first, last = (-(-channel // WORD_CHANNELS) for channel in self.channels)
-        return parts_of(self.rows, (first, last), self.groups)
+        return tiles_of(self.rows, (first, last), self.groups)

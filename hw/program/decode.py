@@ -147,7 +147,7 @@ def _text(fields: Fields, *, without: str = "") -> str:
 
 
 def _shown(core: CoreLayer) -> dict[str, Fields]:
-    """The parts of a description that mean something."""
+    """The structures of a description that mean something, by name."""
     if not core.enable:
         return {"window": core.window}
     residual: dict[str, Fields] = {"residual": core.residual} if core.residual.enable else {}
@@ -173,7 +173,7 @@ def disassemble(program: Decoded) -> str:
             text = _text(selection, without="kind") + (f"  masks {masks}" if masks else "")
             lines.append(f"        core {number}  {kind:<8s}  {text}")
         for number, core in enumerate(instruction.cores):
-            lines += [f"        core {number}  {part:<8s}  {_text(fields)}" for part, fields in _shown(core).items()]
+            lines += [f"        core {number}  {name:<8s}  {_text(fields)}" for name, fields in _shown(core).items()]
     return "\n".join(lines) + "\n"
 
 
@@ -188,7 +188,7 @@ def listing(program: Decoded) -> dict[str, Any]:
 
 def _listed(instruction: Instruction) -> dict[str, Any]:
     """One instruction, with what each core does; a BRANCH or STOP with its decision."""
-    cores = [{part: fields.values() for part, fields in _shown(core).items()} for core in instruction.cores]
+    cores = [{name: fields.values() for name, fields in _shown(core).items()} for core in instruction.cores]
     selections = [
         selection.values() | {"kind": SelectKind(selection.kind).name.lower(), "masks": list(selection.masks)}
         for selection in instruction.selections

@@ -83,11 +83,11 @@ def layer_image(
                 layer["name"], Selection, selection
             )
             continue
-        fields = {part: layer[part] for part in LayerDescription.fields}
+        fields = {name: layer[name] for name in LayerDescription.fields}
         if layer["enable"]:
-            for part, layout in (("rows", Row), ("columns", Column)):
-                words = tuple(word for entry in layer[part] for word in _encode(layer["name"], layout, entry))
-                fields["source"] = fields["source"] | {f"{part.removesuffix('s')}_table": place(words)}
+            for entries, layout in (("rows", Row), ("columns", Column)):
+                words = tuple(word for entry in layer[entries] for word in _encode(layer["name"], layout, entry))
+                fields["source"] = fields["source"] | {f"{entries.removesuffix('s')}_table": place(words)}
         body += _encode(layer["name"], LayerDescription, fields)
     fits("layer", start + len(table), config.layer_words)
     return body + table

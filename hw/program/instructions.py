@@ -296,6 +296,6 @@ class Instruction:
     selections: tuple[CoreSelection, ...] = ()
 
     @property
-    def parts(self) -> dict[int, CoreLayer]:
+    def working(self) -> dict[int, CoreLayer]:
         """Of a LAYER: what the cores that take part do, by number of the core."""
         return {number: core for number, core in enumerate(self.cores) if core.enable}

@@ -242,7 +242,7 @@ class Burst(Layout):
 
 
 class Segment(Layout):
-    """First beat of each part of a chunk, its low 32 bits; the others are 0. Its rows follow.
+    """First beat of each segment of a chunk, its low 32 bits; the others are 0. Its rows follow.
 
     A row is one list word for each PE, the one of PE 0 lowest, in as many beats as that takes, least significant first.
     """

@@ -27,15 +27,15 @@ class SelectUse(FieldEnum, bits=2):
 class Selection(Layout):
     """Description of a SELECT in a core's layer memory, in the last words of the space of a LayerDescription.
 
-    Every word of the map belongs to the share of one core. Kind, pitch, length and count are the same in all cores.
+    Every word of the map belongs to the slice of one core. Kind, pitch, length and count are the same in all cores.
     """
 
     kind: SelectKind  # what is chosen
     bank: 1  # that holds the map
-    base: 12  # first word of this core's share
-    words: 13  # scanned at a time: of ELEMENTS the words of the share, of CHANNELS its positions
+    base: 12  # first word of this core's slice
+    words: 13  # scanned at a time: of ELEMENTS the words of the slice, of CHANNELS its positions
     pitch: 8  # from one of them to the next: 1, or the words of a position; MASK: words of a position
-    length: 13  # words of the longest share
+    length: 13  # words of the longest slice
     count: 20  # winners
     shift: signed(17)  # from a word's number in the map to its address in the bank
     table: 12  # MASK: layer memory address of the masks, one of 8 channels in each word

@@ -174,47 +174,47 @@ class Machine:
             assert not words, "beats that no segment has"
 
     def _select(self, instruction: Instruction) -> None:
-        """Winners of all shares together, by sorting them."""
+        """Winners of all slices together, by sorting them."""
         common = instruction.selections[0]
         kind, count, pitch = SelectKind(common.kind), common.count, common.pitch
-        shares = list(zip(self._cores, instruction.selections, strict=True))
-        assert all((s.kind, s.count, s.pitch) == (common.kind, count, pitch) for _, s in shares)
+        slices = list(zip(self._cores, instruction.selections, strict=True))
+        assert all((s.kind, s.count, s.pitch) == (common.kind, count, pitch) for _, s in slices)
         if kind is SelectKind.MASK:
-            for core, selection in shares:
+            for core, selection in slices:
                 core.masks = [[mask >> channel & 1 for channel in range(WORD_CHANNELS)] for mask in selection.masks]
         elif kind is SelectKind.ELEMENTS:
-            scanned = [entry for core, selection in shares for entry in core.scan(selection)]
+            scanned = [entry for core, selection in slices for entry in core.scan(selection)]
             places = [place for place, _ in scanned]
             assert not self._compiled or places == sorted(set(places)), "not every word once, in order"
             winners = {place for place, _ in sorted(scanned, key=lambda entry: (-entry[1], entry[0]))[:count]}
-            for core, selection in shares:
+            for core, selection in slices:
                 core.elements = {(number + selection.shift, channel) for number, channel in winners}
         else:
             scores = np.zeros(pitch * WORD_CHANNELS, dtype=np.int64)
-            for core, selection in shares:
+            for core, selection in slices:
                 for (number, channel), magnitude in core.scan(selection):
                     scores[number % pitch * WORD_CHANNELS + channel] += magnitude
             order = sorted(range(len(scores)), key=lambda channel: (-scores[channel], channel))[:count]
             kept = np.isin(np.arange(len(scores)), order).astype(int).reshape(-1, WORD_CHANNELS)
-            for core, _ in shares:
+            for core, _ in slices:
                 core.masks = kept.tolist()
 
     def _layer(self, instruction: Instruction) -> Ran:
         """All cores read, then all write: nothing may depend on which of them is faster."""
-        parts = instruction.parts
+        working = instruction.working
         for core in self._cores:
             core.begin()
-        results = {k: self._cores[k].layer(part) for k, part in parts.items()}
-        for core, part in zip(self._cores, instruction.cores, strict=True):
-            core.open(part.window)
-        raw = any(part.lane.raw for part in parts.values())
-        assert not raw or [*parts] == [0]
+        results = {k: self._cores[k].layer(core) for k, core in working.items()}
+        for core, description in zip(self._cores, instruction.cores, strict=True):
+            core.open(description.window)
+        raw = any(core.lane.raw for core in working.values())
+        assert not raw or [*working] == [0]
         for k, (numbers, _, values, _) in results.items() if not raw else ():
-            everywhere = parts[k].target.everywhere
+            everywhere = working[k].target.everywhere
             assert everywhere or len(self._cores) >= 4
             self._send(k, bool(everywhere), numbers, values.reshape(-1, WORD_CHANNELS))
         numbers = np.concatenate([numbers for numbers, _, _, _ in results.values()])
-        partial = any(part.source.partial for part in parts.values())
+        partial = any(core.source.partial for core in working.values())
         assert partial or len(set(numbers.tolist())) == len(numbers), "a word that two cores make"
         return Ran(
             index=instruction.index,

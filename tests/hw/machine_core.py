@@ -117,7 +117,7 @@ class Core:
         return word
 
     def scan(self, selection: SelectionFields) -> list[tuple[tuple[int, int], int]]:
-        """Place (number of the word, channel) and magnitude of everything in the core's share of a selection."""
+        """Place (number of the word, channel) and magnitude of everything in the core's slice of a selection."""
         found = []
         for start in range(selection.pitch):
             for n in range(selection.words):

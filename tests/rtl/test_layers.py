@@ -80,7 +80,7 @@ def test_random_networks_with_split_lists_agree(simulator, waves, monkeypatch):
     config = preset("tiny").replace(cores=4, accumulators=32, second_bank_words=128)
     work = fitting(config, 700, 8)
     split = [
-        any(row.parts for each in p.decoded.layers for core in each.parts.values() for row in core.rows)
+        any(row.parts for each in p.decoded.layers for core in each.working.values() for row in core.rows)
         for p, _ in work
     ]
     assert sum(split) >= 6

@@ -21,7 +21,7 @@ def test_cores_take_as_long_as_the_layers(cores, pes, lanes):
         for number, (name, layer) in enumerate(zip(ran, Plan(program).layers, strict=False)):
             own = [each for each in found if each.layer == name]
             end = timing.layer_ends[image, number]
-            assert [each.core for each in own] == layer.parts[:, 0].tolist()
+            assert [each.core for each in own] == layer.working[:, 0].tolist()
             assert {each.begin for each in own} == {end - timing.layer_cycles[image, number]}
             assert max(each.end for each in own) == end
             for each in own:

@@ -72,11 +72,11 @@ def random_writes(rng: np.random.Generator, cores: int, chunks: int) -> tuple[np
 def kernel(layers: list[Layer], cores: list[int], units: Units, active: np.ndarray, count: int, held=None, wanted=None):
     """The recurrence on these layers of the working cores, of so many cores."""
     starts, offsets = (np.zeros((count, 1), np.int64), np.zeros(0, np.int64)) if held is None else held[1:]
-    parts, rows, columns, walk = [], [], [], []
+    working, rows, columns, walk = [], [], [], []
     counts = np.zeros((count, max(len(layer.counts) for layer in layers), WIDTH), np.int16)
     for core, layer in zip(cores, layers, strict=True):
         ends = len(rows), len(rows) + len(layer.rows), len(columns), len(columns) + len(layer.columns)
-        parts.append([core, *ends])
+        working.append([core, *ends])
         rows += layer.rows
         columns += layer.columns
         pitches = layer.first, layer.row_pitch, layer.column_pitch, layer.channels
@@ -86,7 +86,7 @@ def kernel(layers: list[Layer], cores: list[int], units: Units, active: np.ndarr
     return layer_cycles(
         active,
         np.ones(len(active), dtype=bool) if wanted is None else wanted,
-        *(np.array(table, np.int64) for table in (parts, rows, columns, walk)),
+        *(np.array(table, np.int64) for table in (working, rows, columns, walk)),
         counts.reshape(count, -1),
         units.pes,
         np.array(queues, np.int64),

@@ -45,8 +45,8 @@ def test_every_layer_is_planned_with_the_map_that_it_reads(program, plan):
 
 def test_parts_are_the_cores_that_work_and_their_tables(program, plan):
     for instruction, layer in zip(program.decoded.layers, plan.layers, strict=True):
-        assert layer.parts[:, 0].tolist() == [*instruction.parts]
-        for (_, first, end, left, right), core in zip(layer.parts, instruction.parts.values(), strict=True):
+        assert layer.working[:, 0].tolist() == [*instruction.working]
+        for (_, first, end, left, right), core in zip(layer.working, instruction.working.values(), strict=True):
             filled = len(core.rows) - core.source.blank_rows
             assert layer.rows[first:end].tolist() == [
                 [row.list, row.count, row.final, y < filled] for y, row in enumerate(core.rows)
@@ -59,7 +59,7 @@ def test_a_walk_begins_where_the_map_does_whatever_is_kept_of_it(program, plan):
     stem, windows = program.decoded.layers[0], program.decoded.windows
     firsts = plan.layers[0].walk[:, 0] // WORD_CHANNELS
     assert firsts.tolist() == [
-        core.source.base - windows[number].base + windows[number].low for number, core in stem.parts.items()
+        core.source.base - windows[number].base + windows[number].low for number, core in stem.working.items()
     ]
     assert firsts[0] == 0
     assert firsts[1] >= windows[1].low > 0

@@ -30,7 +30,7 @@ def cores(request):
         program = compile_network(maker.network("net"), CONFIG)
     lists = program.images["lists"].astype(np.int64).reshape(CONFIG.cores, CONFIG.pes, -1)
     layers = zip(program.commands, program.decoded.layers, strict=True)
-    found = next(instruction.parts for command, instruction in layers if command.layer == "layer1")
+    found = next(instruction.working for command, instruction in layers if command.layer == "layer1")
     assert all(core.source.first_list for core in found.values())
     assert any(core.source.blank_rows for core in found.values()) or stride == 2
     return [(number, core, lists[number]) for number, core in found.items()]

@@ -10,7 +10,7 @@ import numpy as np
 from hw.compiler.memory.kernel_lists import Lists
 from hw.compiler.memory.sparse import ListStore
 from hw.compiler.steps.blocks import Block, block_of
-from hw.compiler.steps.expansion import Share
+from hw.compiler.steps.expansion import CoreTask
 from hw.compiler.steps.geometry import Axis, column_classes, column_dumps, row_schedule
 from hw.compiler.steps.split import ALL_PARTS, SplitWalk
 from hw.compiler.steps.step import Step
@@ -172,13 +172,13 @@ class CoreSchedule:
 
 def core_schedule(
     step: Step,
-    share: Share,
+    task: CoreTask,
     inputs: tuple[int, int],
     column_major: bool,
     lists: Lists,
     config: AcceleratorConfig,
 ) -> CoreSchedule:
-    """The work of a core that makes its share of a command.
+    """The work of a core at its task of a command.
 
     Parameters
     ----------
@@ -187,20 +187,20 @@ def core_schedule(
     column_major : bool
         Whether the walk goes column by column.
     lists : Lists
-        :func:`hw.compiler.memory.kernel_lists.kernel_lists` of the share and the pass.
+        :func:`hw.compiler.memory.kernel_lists.kernel_lists` of the task and the pass.
     """
-    kernel, blocks, (height, width, depth) = share.kernel, share.blocks, step.source.shape
-    dump_length = share.words * WORD_CHANNELS // config.pes
-    first, last = share.channels if kernel.depthwise else inputs
+    kernel, blocks, (height, width, depth) = task.kernel, task.blocks, step.source.shape
+    dump_length = task.words * WORD_CHANNELS // config.pes
+    first, last = task.channels if kernel.depthwise else inputs
     common: dict[str, Any] = {
         "name": step.layer.name,
-        "top": share.top,
+        "top": task.top,
         "column_major": column_major,
         "words": (first // WORD_CHANNELS, -(-last // WORD_CHANNELS)),
         "steps": kernel.steps,
         "dump_length": dump_length,
         "lists": lists,
-        "blocks": len(blocks) if share.split is None else share.split.row_lists,
+        "blocks": len(blocks) if task.split is None else task.split.row_lists,
         "channels": dump_length if kernel.depthwise else last - first,
         "depthwise": kernel.depthwise,
     }
@@ -213,14 +213,14 @@ def core_schedule(
             columns=tuple(ColumnWork(0, 0, int(x == width - 1)) for x in range(width)),
             **common,
         )
-    _, axis = kernel.rows.band(*share.rows)
+    _, axis = kernel.rows.band(*task.rows)
     walk, blank_rows = row_schedule(axis)
     columns = tuple(
         ColumnWork(number, output, dumps)
         for (number, output), dumps in zip(column_classes(kernel.columns)[1], column_dumps(kernel.columns), strict=True)
     )
-    if share.split is not None:
-        rows, columns = _split_work(share.split, walk, axis, columns)
+    if task.split is not None:
+        rows, columns = _split_work(task.split, walk, axis, columns)
     else:
         rows = tuple(_row_work(taps, final, blocks, axis) for taps, final in walk)
     whole = CoreSchedule(
@@ -231,7 +231,7 @@ def core_schedule(
         columns=columns,
         **common,
     )
-    return whole if kernel.depthwise or last == depth else _partial(whole, share.rows[1] - share.rows[0])
+    return whole if kernel.depthwise or last == depth else _partial(whole, task.rows[1] - task.rows[0])
 
 
 def _partial(whole: CoreSchedule, outputs: int) -> CoreSchedule:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hw.compiler.steps.expansion import Share
+from hw.compiler.steps.expansion import CoreTask
 from hw.config import WORD_CHANNELS, AcceleratorConfig
 from hw.program.list_memory import marked_offsets
 
@@ -54,19 +54,19 @@ class SameCells:
     parts: int = 0
 
 
-def list_cells(share: Share, inputs: tuple[int, int], config: AcceleratorConfig) -> Iterator[SameCells]:
-    """The cells of a share's lists, of one column class and block after the other; see :func:`kernel_lists`."""
-    kernel, (first, last), pes = share.kernel, share.channels, config.pes
+def list_cells(task: CoreTask, inputs: tuple[int, int], config: AcceleratorConfig) -> Iterator[SameCells]:
+    """The cells of a task's lists, of one column class and block after the other; see :func:`kernel_lists`."""
+    kernel, (first, last), pes = task.kernel, task.channels, config.pes
     weight = kernel.weight[first:last].astype(np.int64)
-    dump_length = share.words * WORD_CHANNELS // pes
+    dump_length = task.words * WORD_CHANNELS // pes
     width = kernel.columns.outputs * dump_length
     padded = np.pad(weight, ((0, dump_length * pes - len(weight)), *[(0, 0)] * 3))
     by_pe = padded.reshape(dump_length, pes, *weight.shape[1:])
-    if share.split is not None:
-        yield from _split_cells(share, by_pe[..., slice(*inputs)], config)
+    if task.split is not None:
+        yield from _split_cells(task, by_pe[..., slice(*inputs)], config)
         return
     for column_class in kernel.classes:
-        for block in share.blocks:
+        for block in task.blocks:
             taps = [(row, column) for row, _ in block for column, _ in column_class.taps]
             starts = [down * width + right * dump_length for _, down in block for _, right in column_class.taps]
             offsets = (np.array(starts, dtype=np.int64)[:, None] + np.arange(dump_length)) % config.accumulators
@@ -78,12 +78,12 @@ def list_cells(share: Share, inputs: tuple[int, int], config: AcceleratorConfig)
             yield SameCells(values.transpose(3, 1, 2, 0).reshape(values.shape[3], pes, -1), offsets.reshape(1, 1, -1))
 
 
-def _split_cells(share: Share, by_pe: np.ndarray, config: AcceleratorConfig) -> Iterator[SameCells]:
+def _split_cells(task: CoreTask, by_pe: np.ndarray, config: AcceleratorConfig) -> Iterator[SameCells]:
     """The cells of split lists.
 
     ``by_pe`` is an int array (channels of a PE, PEs, kernel rows, kernel columns, input channels).
     """
-    kernel, split, (dump_length, pes, *_, depth) = share.kernel, share.split, by_pe.shape
+    kernel, split, (dump_length, pes, *_, depth) = task.kernel, task.split, by_pe.shape
     assert split is not None
     width = kernel.columns.outputs * dump_length
     for number in range(split.lists):
@@ -98,18 +98,18 @@ def _split_cells(share: Share, by_pe: np.ndarray, config: AcceleratorConfig) -> 
         yield SameCells(weights, offsets.reshape(1, 1, -1), len(taps[0]) * dump_length)
 
 
-def kernel_lists(share: Share, inputs: tuple[int, int], config: AcceleratorConfig) -> Lists:
-    """Lists for the output channels of a core's share of a layer, and the input channels of a pass.
+def kernel_lists(task: CoreTask, inputs: tuple[int, int], config: AcceleratorConfig) -> Lists:
+    """Lists for the output channels of a core's task in a layer, and the input channels of a pass.
 
     Output channel ``first + n`` goes to PE ``n % pes``, offset ``n // pes``; offsets wrap around the accumulators.
     """
     lists, cuts = list[list[np.ndarray]](), list[np.ndarray]()
-    for cells in list_cells(share, inputs, config):
+    for cells in list_cells(task, inputs, config):
         used, offsets = cells.weights != 0, np.broadcast_to(cells.offsets, cells.weights.shape)
         # Nonzero weights with their offsets, list by list and PE by PE.
         entries = np.stack([cells.weights[used], offsets[used]], axis=1)
         parts = np.split(entries, np.cumsum(used.sum(axis=2).ravel())[:-1])
         lists += [parts[n : n + config.pes] for n in range(0, len(parts), config.pes)]
-        if share.split is not None:
+        if task.split is not None:
             cuts.append(np.stack([used[..., : n * cells.parts].sum(axis=2) for n in (1, 2)], axis=2))
     return Lists(lists, np.concatenate(cuts) if cuts else None)

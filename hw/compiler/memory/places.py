@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from hw.compiler.memory.memory_plan import Request
-from hw.compiler.steps.partition import most_parts, read_rows, window_words
+from hw.compiler.steps.partition import most_tiles, read_rows, window_words
 from hw.compiler.steps.step import Step, makers_of, readers_of
 from hw.config import AcceleratorConfig
 from hw.network.network import INPUT, Tensor
@@ -66,7 +66,7 @@ class Places:
     def _read(self, tensor: str, number: int, maps: Mapping[str, Tensor], config: AcceleratorConfig) -> int:
         """Words of a map that some core keeps for one of its readers."""
         step = self._steps[number]
-        rows = read_rows(step, tensor, most_parts(step, config.cores), config.cores)
+        rows = read_rows(step, tensor, most_tiles(step, config.cores), config.cores)
         return window_words(rows, maps[tensor].shape, config)
 
 

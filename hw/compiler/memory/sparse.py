@@ -48,7 +48,7 @@ class ListStore:
         Raises
         ------
         ValueError
-            When a PE's part is longer than a pointer can say.
+            When a PE's list is longer than a pointer can say.
         """
         self.align(2)
         self.append(entries, name)
@@ -68,7 +68,7 @@ class ListStore:
         Raises
         ------
         ValueError
-            When a PE's part is longer than a pointer can say.
+            When a PE's list is longer than a pointer can say.
         """
         longest = max(len(part) for part in entries)
         if longest > self._config.max_list:

@@ -311,7 +311,7 @@ def _emit(
             base, after = place
             first.append({core: base // work.lists.pointer_words for core, work in command.items()})
             for time in np.unique(after).tolist():
-                rows = [part for segment in overlays[number].at(base, config) for part in _some(segment, after == time)]
+                rows = [some for segment in overlays[number].at(base, config) for some in _some(segment, after == time)]
                 if rows:
                     chunks.append((pack_chunk(rows_of(rows), config), time))
         waits.append(len(chunks))

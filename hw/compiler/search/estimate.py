@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hw.compiler.steps.blocks import Block
-from hw.compiler.steps.expansion import Expansion, Share
+from hw.compiler.steps.expansion import CoreTask, Expansion
 from hw.compiler.steps.geometry import row_schedule
 from hw.compiler.steps.step import Kernel
 from hw.config import WORD_CHANNELS, AcceleratorConfig
@@ -79,32 +79,32 @@ def estimate(expansion: Expansion, density: float, config: AcceleratorConfig) ->
     distinct, depends = [], []
     # The busiest of several bands is expected to have fewer zeros than they have on average.
     most = 1 - (1 - density) * (1 - _SPREAD * _MAXIMUM[partition.bands])
-    for number, (shares, inputs) in enumerate(layers):
+    for number, (tasks, inputs) in enumerate(layers):
         alike: dict[Hashable, int] = {}
         complete = inputs[1] == expansion.depth
-        for share in shares:
-            kernel, core, (first, last) = share.kernel, share.part.core, share.channels
-            made_channels = share.words * WORD_CHANNELS
+        for task in tasks:
+            kernel, core, (first, last) = task.kernel, task.tile.core, task.channels
+            made_channels = task.words * WORD_CHANNELS
             depth, group = (last - first, config.pes) if kernel.depthwise else (inputs[1] - inputs[0], 1)
-            by_pe = _by_pe(share, inputs, partition.passes > 1, config)
+            by_pe = _by_pe(task, inputs, partition.passes > 1, config)
             made = 1 if kernel.global_pool or not complete else kernel.columns.outputs
-            lines = _lines(share, partition.merged, complete)
+            lines = _lines(task, partition.merged, complete)
             work[number, core] = _cycles(
-                share, most * by_pe, lines, _issue_slots(depth, density, group), (made, made_channels), config
+                task, most * by_pe, lines, _issue_slots(depth, density, group), (made, made_channels), config
             )
-            alike.setdefault(share.same_lists, core)
-            pointers[number, core] = share.list_count(inputs, config)
+            alike.setdefault(task.same_lists, core)
+            pointers[number, core] = task.list_count(inputs, config)
             channels[core] += complete * made_channels
-            stored = 1 if share.split is not None else _stored_uses(kernel, share.blocks)
+            stored = 1 if task.split is not None else _stored_uses(kernel, task.blocks)
             entries[number, core] = (by_pe * stored).sum(axis=(1, 2))
         distinct.append(tuple(alike.values()))
-        depends.append(tuple((share.part.core, share.same_lists) for share in shares))
+        depends.append(tuple((task.tile.core, task.same_lists) for task in tasks))
     return Estimate(work, pointers, entries, tuple(distinct), tuple(depends), channels)
 
 
-def _by_pe(share: Share, inputs: tuple[int, int], some: bool, config: AcceleratorConfig) -> np.ndarray:
+def _by_pe(task: CoreTask, inputs: tuple[int, int], some: bool, config: AcceleratorConfig) -> np.ndarray:
     """Nonzero weights by PE, kernel row and kernel column, of a pass over ``some`` input channels or of all."""
-    kernel, (first, last) = share.kernel, share.channels
+    kernel, (first, last) = task.kernel, task.channels
     nonzero = kernel.nonzero[first:last]
     if some:
         nonzero = np.count_nonzero(kernel.weight[first:last, ..., slice(*inputs)], axis=3)
@@ -122,9 +122,9 @@ class _Line:
     final: bool
 
 
-def _lines(share: Share, merged: bool, complete: bool) -> list[_Line]:
+def _lines(task: CoreTask, merged: bool, complete: bool) -> list[_Line]:
     """The rows of a core's walk; of one that isn't complete only the last takes outputs out."""
-    kernel, rows = share.kernel, share.rows
+    kernel, rows = task.kernel, task.rows
     if kernel.global_pool:
         count = kernel.rows.size
         return [_Line((0,), 1, y == count - 1) for y in range(count)]
@@ -133,10 +133,10 @@ def _lines(share: Share, merged: bool, complete: bool) -> list[_Line]:
         filled = walk[: len(walk) - blank]
         walk = tuple((taps, y == len(filled) - 1) for y, (taps, _) in enumerate(filled))
     found = [_Line(tuple(tap for tap, _ in taps), 1 if merged and taps else len(taps), final) for taps, final in walk]
-    if share.split is None or share.split.rows_parted:
+    if task.split is None or task.split.rows_parted:
         return found
     # What is skipped takes its time.
-    lists, places = share.split.marked.lists, share.split.marked.places
+    lists, places = task.split.marked.lists, task.split.marked.places
     return [replace(line, taps=lists[places[y][0]] if line.taps else ()) for y, line in enumerate(found)]
 
 
@@ -151,7 +151,7 @@ def _issue_slots(depth: int, density: float, group: int) -> tuple[float, float]:
 
 
 def _cycles(
-    share: Share,
+    task: CoreTask,
     by_pe: np.ndarray,
     lines: list[_Line],
     slots: tuple[float, float],
@@ -170,7 +170,7 @@ def _cycles(
         Positions that are final behind a line whose outputs are, and channels of a position.
     """
     # A column of the kernel meets as many input columns as outputs that it doesn't reach over an edge for, or skips.
-    kernel, split = share.kernel, share.split
+    kernel, split = task.kernel, task.split
     columns = np.zeros(by_pe.shape[2], dtype=np.int64)
     for index in range(kernel.columns.used):
         taps = [tap for tap, _ in kernel.columns.taps(index)]

@@ -53,7 +53,7 @@ def check_memories(network: Network, steps: Sequence[Step], options: Options, co
 
 
 def least_channels(step: Step, config: AcceleratorConfig) -> int:
-    """Channels of a step in core 0, which has a part in every layer."""
+    """Channels of a step in core 0, which has a task in every layer."""
     words = config.padded_channels(step.result.output.shape[2]) // WORD_CHANNELS
     groups = 1 if step.raw else min(config.cores, 1 << words.bit_length() - 1)
     return words // groups * WORD_CHANNELS
@@ -71,7 +71,7 @@ def lists_lack(
 ) -> ShortageError | None:
     """What list memories lack of the lists of core 0, if all are kept; None if that isn't certain.
 
-    Core 0 has a part in every command, and in each of its PEs a pointer for every list. Of entries only one layer's
+    Core 0 has a task in every command, and in each of its PEs a pointer for every list. Of entries only one layer's
     count: those of others may be the same.
 
     Parameters
@@ -105,7 +105,7 @@ def _least_lists(options: Sequence[Option], room: int, config: AcceleratorConfig
         if expected[option].max() <= room:
             return None
         pointers = least_pointers(option.expansion, config)
-        layers = [(share.same_lists, inputs) for (share, *_), inputs in option.expansion.layers()]
+        layers = [(task.same_lists, inputs) for (task, *_), inputs in option.expansion.layers()]
         same = option.partition.column_major, tuple(layers)
         if same not in known:
             known[same] = least_entries(option.expansion, int(expected[option].argmax()), config)
@@ -122,7 +122,7 @@ def _expected(option: Option, config: AcceleratorConfig) -> np.ndarray:
 
 
 def least_pointers(expansion: Expansion, config: AcceleratorConfig) -> int:
-    """Lists of core 0, which has a part in every command."""
+    """Lists of core 0, which has a task in every command."""
     return sum(first.list_count(inputs, config) for (first, *_), inputs in expansion.layers())
 
 

@@ -15,7 +15,7 @@ __all__ = ["least_entries"]
 
 
 def least_entries(expansion: Expansion, pe: int, config: AcceleratorConfig) -> int:
-    """Words that the entries of core 0, which has a part in every command, take at least in one of its PEs.
+    """Words that the entries of core 0, which has a task in every command, take at least in one of its PEs.
 
     Entries that stand somewhere already aren't stored again (:mod:`hw.compiler.memory.sparse`): a list may be part of
     another, or of two that meet. Here every list is cut before each entry that has the offset of the list's first one;
@@ -24,8 +24,8 @@ def least_entries(expansion: Expansion, pe: int, config: AcceleratorConfig) -> i
     is the beginning of the other, or have no word in common.
     """
     pieces: dict[int, set[str]] = defaultdict(set)
-    for (share, *_), inputs in expansion.layers():
-        for cells in list_cells(share, inputs, config):
+    for (task, *_), inputs in expansion.layers():
+        for cells in list_cells(task, inputs, config):
             weights = cells.weights[:, pe]
             offsets = np.broadcast_to(cells.offsets[:, 0], weights.shape)
             used = weights != 0

@@ -173,14 +173,14 @@ class Options:
     def _fewest(self, steps: Sequence[Step], whole: Partition, words: int, groups: int) -> int:
         """A number of commands such that fewer can't be enough, in so many groups.
 
-        A part takes accumulators for each of its channel words, and has no more of the longest list than a pointer
+        A tile takes accumulators for each of its channel words, and has no more of the longest list than a pointer
         can count.
         """
         needs = [self.option(step, whole).requirements for step in steps]
         most = self._config.accumulators // max(need.accumulators // words for need in needs)
         longest = max(need.longest for need in needs)
-        parts = max(1, -(-words // most), -(-longest // self._config.max_list))
-        return -(-parts // groups)
+        tiles = max(1, -(-words // most), -(-longest // self._config.max_list))
+        return -(-tiles // groups)
 
     def _smaller(self, steps: Sequence[Step], partition: Partition) -> list[Partition]:
         """The same partition in more commands and passes, so that the lists of each are some part of the memory."""

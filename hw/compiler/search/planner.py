@@ -12,7 +12,7 @@ from hw.compiler.steps.partition import Rows, is_everywhere, join, read_rows, wi
 from hw.compiler.steps.step import Step, makers_of, readers_of
 from hw.config import AcceleratorConfig
 from hw.network.network import Tensor
-from hw.program.parts import shares
+from hw.program.tiles import slices
 from hw.rules import ShortageError
 
 __all__ = ["Planner"]
@@ -87,7 +87,7 @@ class Planner:
         )
 
     def _reads_of(self, tensor: str, step: int, option: int) -> list[Rows]:
-        return read_rows(self._steps[step], tensor, self._options[step][option].expansion.parts, self._config.cores)
+        return read_rows(self._steps[step], tensor, self._options[step][option].expansion.tiles, self._config.cores)
 
     def _window_of(self, tensor: str, options: tuple[int, ...]) -> list[Rows]:
         """Rows of a tensor that each core keeps, given the options of those that read what lies in its place."""
@@ -97,8 +97,8 @@ class Planner:
             for n, option in zip(self._readers[tensor], options, strict=True)
         ]
         if self._scanned.intersection(self._places.together[tensor]):
-            scanned = shares(self._maps[tensor].shape[0], self._config.cores)
-            found.append([share if share[0] < share[1] else None for share in scanned])
+            scanned = slices(self._maps[tensor].shape[0], self._config.cores)
+            found.append([rows if rows[0] < rows[1] else None for rows in scanned])
         return [join(rows[core] for rows in found) for core in range(self._config.cores)]
 
     def windows(self, choice: Choice) -> dict[str, list[Rows]]:
@@ -110,7 +110,7 @@ class Planner:
         if step.raw:
             return found.cost.cycles(self._config.lanes == 2)
         windows = self._window(step.writes, readers)
-        slow = self._config.slow_exchange and is_everywhere(found.expansion.parts, windows, self._config)
+        slow = self._config.slow_exchange and is_everywhere(found.expansion.tiles, windows, self._config)
         return found.cost.cycles(step.residual is not None or slow)
 
     def command_cycles(self, choice: Choice) -> list[float]:

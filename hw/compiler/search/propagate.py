@@ -108,7 +108,7 @@ def _words(
             continue
         found[split] = [0] * len(places.names)
         for name in filter(None, (step.reads, step.residual)):
-            rows = read_rows(step, name, option.expansion.parts, config.cores)
+            rows = read_rows(step, name, option.expansion.tiles, config.cores)
             place = places.names.index(places.together[name][0])
             found[split][place] = max(found[split][place], window_words(rows, maps[name].shape, config))
     return np.array([found[option.partition.bands, option.partition.groups] for option in options])

@@ -6,7 +6,7 @@ from math import ceil
 
 import numpy as np
 
-from hw.compiler.steps.expansion import Expansion, Share
+from hw.compiler.steps.expansion import CoreTask, Expansion
 from hw.compiler.steps.geometry import column_dumps, row_schedule
 from hw.compiler.steps.partition import Partition
 from hw.compiler.steps.step import Step
@@ -126,67 +126,67 @@ def refusal(name: str, wanted: Sequence[Requirements], config: AcceleratorConfig
 
 
 def requirements(expansion: Expansion, config: AcceleratorConfig) -> Requirements:
-    """What a step needs under a partition: the most of any of its parts."""
-    shares = [share for command in expansion.commands for share in command]
-    words = max(share.words for share in shares)
+    """What a step needs under a partition: the most of any of its tasks."""
+    tasks = [task for command in expansion.commands for task in command]
+    words = max(task.words for task in tasks)
     dump_length, passes = words * WORD_CHANNELS // config.pes, expansion.passes
     depth = max(end - start for start, end in passes)
     # Every command makes the same rows in the same cores.
     wanted = [
-        _of_tables(share, dump_length, dump_length if share.kernel.depthwise else depth, expansion.partition)
-        for share in expansion.commands[0]
+        _of_tables(task, dump_length, dump_length if task.kernel.depthwise else depth, expansion.partition)
+        for task in expansion.commands[0]
     ]
-    scanned = words if shares[0].kernel.depthwise else max(-(-(end - start) // WORD_CHANNELS) for start, end in passes)
-    longest, cut = _longest(shares, config)
+    scanned = words if tasks[0].kernel.depthwise else max(-(-(end - start) // WORD_CHANNELS) for start, end in passes)
+    longest, cut = _longest(tasks, config)
     wanted.append(Requirements(words=max(words, scanned), longest=longest, cut=cut))
     return Requirements(
         **{field.name: max(getattr(each, field.name) for each in wanted) for field in fields(Requirements)}
     )
 
 
-def _longest(shares: Sequence[Share], config: AcceleratorConfig) -> tuple[int, int]:
+def _longest(tasks: Sequence[CoreTask], config: AcceleratorConfig) -> tuple[int, int]:
     """Entries of the longest list, and of the first two parts of the longest split one."""
     longest, cut, counted = 0, 0, {}
-    # Of parts with equal lists, one is enough.
-    for share in {share.same_lists: share for share in shares}.values():
-        kernel, (first, last) = share.kernel, share.channels
+    # Of tasks with equal lists, one is enough.
+    for task in {task.same_lists: task for task in tasks}.values():
+        kernel, (first, last) = task.kernel, task.channels
         # All bands that are walked column by column have the same turned weights.
         key = id(kernel.weight), first
         if key not in counted:
             counted[key] = _by_pe(kernel.weight[first:last] != 0, kernel.depthwise, config)
         counts = counted[key]
-        if share.split is not None:
-            for number in range(share.split.lists):
+        if task.split is not None:
+            for number in range(task.split.lists):
                 parts = [
                     counts[:, [row for row, _, _ in taps], [column for _, column, _ in taps]].sum(axis=1)
-                    for taps in share.split.taps(number)
+                    for taps in task.split.taps(number)
                 ]
                 longest = max(longest, int(sum(parts).max()))
                 cut = max(cut, int(sum(parts[:2]).max()))
             continue
         by_row = np.stack([counts[:, :, [column for column, _ in each.taps]].sum(axis=2) for each in kernel.classes])
         longest = max(
-            longest, *(int(by_row[:, :, [row for row, _ in block]].sum(axis=2).max()) for block in share.blocks)
+            longest, *(int(by_row[:, :, [row for row, _ in block]].sum(axis=2).max()) for block in task.blocks)
         )
     return longest, cut
 
 
-def _of_tables(share: Share, dump_length: int, depth: int, partition: Partition) -> Requirements:
+def _of_tables(task: CoreTask, dump_length: int, depth: int, partition: Partition) -> Requirements:
     """What the tables of a walk need, for any weights.
 
     ``depth`` are the lists of a class of columns and a block.
     """
-    kernel, blocks = share.kernel, share.blocks
+    kernel, blocks = task.kernel, task.blocks
     # Behind the rows lies the position that a pass takes out.
     several = partition.passes > 1
     reach = max((len(kernel.classes) - 1) * len(blocks), len(blocks) - 1) * depth
-    if share.split is not None:
-        reach = (share.split.lists - 1) * depth
+    if task.split is not None:
+        reach = (task.split.lists - 1) * depth
     if kernel.global_pool:
         return Requirements(accumulators=dump_length * (1 + several), reach=reach, uses=1, completed=1)
-    count = share.rows[1] - share.rows[0]
+    count = task.rows[1] - task.rows[0]
     live = count if several else min(kernel.rows.live, count)
-    rows, blank = row_schedule(kernel.rows.band(*share.rows)[1])
+    rows, blank = row_schedule(kernel.rows.band(*task.rows)[1])
     return Requirements(
         accumulators=(live * kernel.columns.outputs + several) * dump_length,
         reach=reach,

@@ -167,7 +167,7 @@ class Search:
 
     def excess(self) -> int:
         """Words by which the memories are too small; of lists and channels, summed over the cores."""
-        return sum(part() for part in self._excesses(self._lists, self._channels, self._words))
+        return sum(excess() for excess in self._excesses(self._lists, self._channels, self._words))
 
     def _excesses(self, lists: np.ndarray, channels: np.ndarray, words: Sequence[int]) -> tuple[Callable[[], int], ...]:
         """Words that are missing of each memory, the cheapest to find first."""
@@ -203,10 +203,10 @@ class Search:
         else:
             total = sum(chain.from_iterable(cycles))
         cost, missing = total, 0
-        for part in self._excesses(lists, channels, words) if price else ():
+        for excess in self._excesses(lists, channels, words) if price else ():
             if cost >= most:
                 break
-            missing += part()
+            missing += excess()
             cost = total + price * missing
         return cost
 

@@ -16,12 +16,12 @@ from dataclasses import replace
 
 from hw.compiler.memory.memory_plan import Request, excess, plan
 from hw.compiler.search.estimate import COMMAND_CYCLES
-from hw.compiler.steps.partition import Rows, bands_of, join, most_bands, most_parts, read_rows, window_words
+from hw.compiler.steps.partition import Rows, bands_of, join, most_bands, most_tiles, read_rows, window_words
 from hw.compiler.steps.step import Step, Strip, makers_of, maps_of, readers_of
 from hw.config import AcceleratorConfig
 from hw.network.network import INPUT, Network
 from hw.program.image_layout import most_described
-from hw.program.parts import divide
+from hw.program.tiles import divide
 from hw.rules import ShortageError
 
 __all__ = ["cut", "cuts_in_strips"]
@@ -145,7 +145,7 @@ def _requests(network: Network, steps: Sequence[Step], config: AcceleratorConfig
     maps, readers = maps_of(network, steps), readers_of(steps)
     requests, cores = [], config.cores
     for name, first in makers_of(steps).items():
-        reads = [read_rows(steps[n], name, most_parts(steps[n], cores), cores) for n in readers[name]]
+        reads = [read_rows(steps[n], name, most_tiles(steps[n], cores), cores) for n in readers[name]]
         windows = [join(rows[core] for rows in reads) for core in range(cores)]
         requests.append(
             Request(

@@ -9,18 +9,18 @@ from hw.compiler.steps.partition import Partition, bands_of
 from hw.compiler.steps.split import SplitWalk, split_of
 from hw.compiler.steps.step import Kernel, Step
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.program.parts import Part, divide, parts_of
+from hw.program.tiles import Tile, divide, tiles_of
 
-__all__ = ["Expansion", "Share", "can_split", "expand_step"]
+__all__ = ["CoreTask", "Expansion", "can_split", "expand_step"]
 
 
 @dataclass(frozen=True)
-class Share:
+class CoreTask:
     """What a core makes of a command.
 
     Attributes
     ----------
-    part : Part
+    tile : Tile
         Output rows and channel words.
     channels : tuple of 2 int
         First output channel and the one after the last.
@@ -36,7 +36,7 @@ class Share:
         How its lists are split, if they are; then there are no blocks.
     """
 
-    part: Part
+    tile: Tile
     channels: tuple[int, int]
     top: int
     kernel: Kernel
@@ -47,7 +47,7 @@ class Share:
     @property
     def words(self) -> int:
         """Channel words of a position that are made."""
-        return self.part.words[1] - self.part.words[0]
+        return self.tile.words[1] - self.tile.words[0]
 
     @property
     def same_lists(self) -> tuple[Hashable, ...]:
@@ -73,7 +73,7 @@ class Expansion:
     partition : Partition
     depth : int
         Input channels.
-    commands : tuple of tuple of Share
+    commands : tuple of tuple of CoreTask
         What each core with work makes of every command, whatever its passes.
     passes : tuple of tuple of 2 int
         Of each pass the first input channel, a multiple of 8, and the one after the last.
@@ -81,17 +81,17 @@ class Expansion:
 
     partition: Partition
     depth: int
-    commands: tuple[tuple[Share, ...], ...]
+    commands: tuple[tuple[CoreTask, ...], ...]
     passes: tuple[tuple[int, int], ...]
 
-    def layers(self) -> Iterator[tuple[tuple[Share, ...], tuple[int, int]]]:
-        """The LAYER instructions in order: a command's shares, and the input channels of a pass."""
+    def layers(self) -> Iterator[tuple[tuple[CoreTask, ...], tuple[int, int]]]:
+        """The LAYER instructions in order: a command's tasks, and the input channels of a pass."""
         return product(self.commands, self.passes)
 
     @property
-    def parts(self) -> list[Part]:
+    def tiles(self) -> list[Tile]:
         """Who makes which rows; every command makes the same ones in the same cores."""
-        return [share.part for share in self.commands[0]]
+        return [task.tile for task in self.commands[0]]
 
 
 def can_split(step: Step, bands: int, *, column_major: bool) -> bool:
@@ -125,7 +125,8 @@ def expand_step(step: Step, partition: Partition, config: AcceleratorConfig) -> 
         walks[rows] = top, kernel, walk_rows, blocks, split
     commands = tuple(
         tuple(
-            Share(part, part.channels(channels), *walks[part.rows]) for part in parts_of(bands, some, partition.groups)
+            CoreTask(tile, tile.channels(channels), *walks[tile.rows])
+            for tile in tiles_of(bands, some, partition.groups)
         )
         for some in words
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from hw.compiler.steps.step import Step
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.program.parts import Part, divide, parts_of
+from hw.program.tiles import Tile, divide, tiles_of
 
 __all__ = [
     "Partition",
@@ -19,7 +19,7 @@ __all__ = [
     "is_everywhere",
     "join",
     "most_bands",
-    "most_parts",
+    "most_tiles",
     "read_rows",
     "window_words",
 ]
@@ -79,18 +79,18 @@ def most_bands(step: Step, cores: int) -> int:
     return 1 if step.raw else min(cores, 1 << step.result.output.shape[0].bit_length() - 1)
 
 
-def read_rows(step: Step, name: str, parts: Iterable[Part], cores: int) -> list[Rows]:
-    """Rows of a map that each core reads to make its part of a step."""
+def read_rows(step: Step, name: str, tiles: Iterable[Tile], cores: int) -> list[Rows]:
+    """Rows of a map that each core reads to make its tile of a step."""
     found: list[Rows] = [None] * cores
-    for part in parts:
-        multiplied = step.kernel.reads(*part.rows) if step.reads == name else None
-        found[part.core] = join([multiplied, part.rows if step.residual == name else None])
+    for tile in tiles:
+        multiplied = step.kernel.reads(*tile.rows) if step.reads == name else None
+        found[tile.core] = join([multiplied, tile.rows if step.residual == name else None])
     return found
 
 
-def most_parts(step: Step, cores: int) -> list[Part]:
-    """The parts of a step in as many bands as possible, whatever their channels."""
-    return parts_of(bands_of(step, most_bands(step, cores)), (0, 1), 1)
+def most_tiles(step: Step, cores: int) -> list[Tile]:
+    """The tiles of a step in as many bands as possible, whatever their channels."""
+    return tiles_of(bands_of(step, most_bands(step, cores)), (0, 1), 1)
 
 
 def window_words(windows: Iterable[Rows], shape: tuple[int, int, int], config: AcceleratorConfig) -> int:
@@ -99,12 +99,12 @@ def window_words(windows: Iterable[Rows], shape: tuple[int, int, int], config: A
     return rows * shape[1] * (config.padded_channels(shape[2]) // WORD_CHANNELS)
 
 
-def is_everywhere(parts: Sequence[Part], windows: Sequence[Rows], config: AcceleratorConfig) -> bool:
+def is_everywhere(tiles: Sequence[Tile], windows: Sequence[Rows], config: AcceleratorConfig) -> bool:
     """Whether words must go to all cores: with few cores always, else if one that isn't next to the maker keeps some.
 
     Parameters
     ----------
-    parts : sequence of Part
+    tiles : sequence of Tile
         Who makes what.
     windows : sequence of rows
         What each core keeps.
@@ -112,7 +112,7 @@ def is_everywhere(parts: Sequence[Part], windows: Sequence[Rows], config: Accele
     if not config.neighbour_exchange:
         return True
     return any(
-        abs(part.core - core) > 1 and rows is not None and part.rows[0] < rows[1] and rows[0] < part.rows[1]
-        for part in parts
+        abs(tile.core - core) > 1 and rows is not None and tile.rows[0] < rows[1] and rows[0] < tile.rows[1]
+        for tile in tiles
         for core, rows in enumerate(windows)
     )

@@ -91,18 +91,18 @@ def _check_command(
         raise ValueError(
             f"{where}: {command.bands} bands of {command.groups} groups must be at most the {config.cores} cores"
         )
-    parts = command.parts()
-    working = [*instruction.parts]
-    if working != [part.core for part in parts]:
+    tiles = command.tiles()
+    working = [*instruction.working]
+    if working != [tile.core for tile in tiles]:
         raise ValueError(f"{where}: cores {working} work, of {command.bands} bands of {command.groups} groups")
     depth = config.padded_channels(result.shape[2]) // WORD_CHANNELS
     raw = is_raw(layer) and not command.partial
-    for part in parts:
-        core = instruction.cores[part.core]
+    for tile in tiles:
+        core = instruction.cores[tile.core]
         lane, target = core.lane, core.target
-        words, rows = part.words[1] - part.words[0], part.rows[1] - part.rows[0]
+        words, rows = tile.words[1] - tile.words[0], tile.rows[1] - tile.rows[0]
         channels = words * WORD_CHANNELS
-        outputs, made = rows * result.shape[1] * channels, part.rows[0] * result.shape[1] * depth + part.words[0]
+        outputs, made = rows * result.shape[1] * channels, tile.rows[0] * result.shape[1] * depth + tile.words[0]
         pitches, columns = (result.shape[1] * depth, depth), result.shape[1]
         if command.column_major:
             pitches, columns = (depth, result.shape[1] * depth), rows
@@ -114,16 +114,16 @@ def _check_command(
         wanted = [outputs, channels, int(raw), zero_point, made, *pitches, columns, words]
         if found != wanted:
             raise ValueError(
-                f"{where}: core {part.core}'s outputs, channels, raw, zero point, first word, pitches, columns and "
+                f"{where}: core {tile.core}'s outputs, channels, raw, zero point, first word, pitches, columns and "
                 f"words must be {wanted}, not {found}"
             )
         if core.source.partial != command.partial:
             raise ValueError(f"{where}: partial must be {command.partial}, not {core.source.partial}")
-        window = windows[part.core]
-        _check_source(f"{where}: core {part.core}", layer, core.source, window)
+        window = windows[tile.core]
+        _check_source(f"{where}: core {tile.core}", layer, core.source, window)
         pitch = config.padded_channels(network.tensors()[layer.inputs[0]].shape[2]) // WORD_CHANNELS
         first_word = (core.source.base - window.base + window.low) % pitch
-        check_use(f"{where}: core {part.core}", layer, core.source, first_word)
+        check_use(f"{where}: core {tile.core}", layer, core.source, first_word)
 
 
 def _check_source(where: str, layer: Layer, source: SourceFields, window: WindowFields) -> None:

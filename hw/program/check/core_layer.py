@@ -33,7 +33,7 @@ ListName = tuple[int, int, int]
 def check_core(
     where: str,
     k: int,
-    part: CoreLayer,
+    core: CoreLayer,
     images: dict[str, np.ndarray],
     lists: ListContents,
     memories: Memories,
@@ -51,19 +51,19 @@ def check_core(
     int
         Which accumulators may hold something afterwards.
     """
-    source, lane, residual = part.source, part.lane, part.residual
-    require(part.rows and part.columns and source.words, f"{where}: it must have rows, columns and words of a position")
+    source, lane, residual = core.source, core.lane, core.residual
+    require(core.rows and core.columns and source.words, f"{where}: it must have rows, columns and words of a position")
     require(source.threshold, f"{where}: the threshold must be at least 1, not 0")
     dump_length, outputs, channels = source.dump_length, lane.outputs, lane.channels
     require(
-        source.blank_rows < len(part.rows),
-        f"{where}: blank rows must be fewer than all {len(part.rows)}, not {source.blank_rows}",
+        source.blank_rows < len(core.rows),
+        f"{where}: blank rows must be fewer than all {len(core.rows)}, not {source.blank_rows}",
     )
     require(
         dump_length * config.pes == channels and dump_length <= config.accumulators,
         f"{where}: {dump_length} accumulators a position on {config.pes} PEs must make the {channels} channels",
     )
-    dumps = sum(row.final for row in part.rows) * sum(column.dumps for column in part.columns)
+    dumps = sum(row.final for row in core.rows) * sum(column.dumps for column in core.columns)
     require(
         outputs and dumps * channels == outputs,
         f"{where}: {dumps} positions of {channels} channels don't make {outputs} outputs",
@@ -75,56 +75,56 @@ def check_core(
     size = images["bias"].shape[1]
     last = lane.channel_base * WORD_CHANNELS + channels
     require(last <= size, f"{where}: channel parameters reach to {last}, beyond the {size} words of their images")
-    _check_rate(where, part, config)
-    _check_parts(where, part, config)
+    _check_rate(where, core, config)
+    _check_parts(where, core, config)
     used = memories.read(where, k, source)
-    fed, filled = _fed(where, part, _lists_of(used, source, config), lists, filled, config)
+    fed, filled = _fed(where, core, _lists_of(used, source, config), lists, filled, config)
     if lane.raw:
         require(
             2 <= lane.classes <= min(MAX_CLASSES, channels),
             f"{where}: a head must have 2 to {min(MAX_CLASSES, channels)} classes, not {lane.classes}",
         )
         require(outputs == channels and not residual.enable, f"{where}: a head must be one position without residual")
-    active = (fed | (_unfed(part, k, images) != 0)).reshape(-1, WORD_CHANNELS)
+    active = (fed | (_unfed(core, k, images) != 0)).reshape(-1, WORD_CHANNELS)
     if residual.enable:
         require(residual.bank != source.bank, f"{where}: input and residual must lie in different banks")
-        target = part.target
+        target = core.target
         _check_columns(where, target, outputs // channels)
         active |= memories.operand(where, k, residual, target, outputs // channels, len(active))
     return active, filled
 
 
-def _check_parts(where: str, part: CoreLayer, config: AcceleratorConfig) -> None:
+def _check_parts(where: str, core: CoreLayer, config: AcceleratorConfig) -> None:
     """Lists are split for all positions or for none; of split ones each position meets neighbouring parts, of others it
     skips nothing.
     """
-    pairs = product({row.parts for row in part.rows}, {column.parts for column in part.columns})
+    pairs = product({row.parts for row in core.rows}, {column.parts for column in core.columns})
     met = {parts for row, column in pairs for parts in (row & column, row, column)}
     require(
-        met == {0} or (config.split_lists and not part.source.depthwise and met <= _NEIGHBOURS),
+        met == {0} or (config.split_lists and not core.source.depthwise and met <= _NEIGHBOURS),
         f"{where}: parts of lists must be 0 everywhere, or with split lists neighbours, not {sorted(met)}",
     )
-    skipped = ({row.skip for row in part.rows} | {column.skip for column in part.columns}) - {0}
-    require(part.split or not skipped, f"{where}: skip must be 0 where lists aren't split, not {sorted(skipped)}")
-    steps = {row.count for row in part.rows} - {0, 1}
-    require(not part.split or not steps, f"{where}: an activation must have one split list, not {sorted(steps)}")
+    skipped = ({row.skip for row in core.rows} | {column.skip for column in core.columns}) - {0}
+    require(core.split or not skipped, f"{where}: skip must be 0 where lists aren't split, not {sorted(skipped)}")
+    steps = {row.count for row in core.rows} - {0, 1}
+    require(not core.split or not steps, f"{where}: an activation must have one split list, not {sorted(steps)}")
 
 
-def _check_rate(where: str, part: CoreLayer, config: AcceleratorConfig) -> None:
+def _check_rate(where: str, core: CoreLayer, config: AcceleratorConfig) -> None:
     """The lanes are slow where something behind them can't follow."""
-    lane = part.lane
+    lane = core.lane
     reasons = {
-        "a residual operand": part.residual.enable,
+        "a residual operand": core.residual.enable,
         "logits of two lanes": lane.raw and config.lanes == 2,
-        "words for all cores": not lane.raw and part.target.everywhere and config.slow_exchange,
+        "words for all cores": not lane.raw and core.target.everywhere and config.slow_exchange,
     }
     for reason, holds in reasons.items():
         require(lane.slow or not holds, f"{where}: lanes must be slow with {reason}")
 
 
-def numbers_of(where: str, part: CoreLayer) -> np.ndarray:
+def numbers_of(where: str, core: CoreLayer) -> np.ndarray:
     """Numbers of the words a core makes, in order."""
-    lane, target = part.lane, part.target
+    lane, target = core.lane, core.target
     words, positions = lane.channels // WORD_CHANNELS, lane.outputs // lane.channels
     require(target.words == words, f"{where}: it must make {words} words a position, not {target.words}")
     _check_columns(where, target, positions)
@@ -145,9 +145,9 @@ def _check_columns(where: str, target: TargetFields, positions: int) -> None:
     )
 
 
-def _unfed(part: CoreLayer, k: int, images: dict[str, np.ndarray]) -> np.ndarray:
+def _unfed(core: CoreLayer, k: int, images: dict[str, np.ndarray]) -> np.ndarray:
     """Activations that channels without any product (and without residual operand) get."""
-    lane, residual, target = part.lane, part.residual, part.target
+    lane, residual, target = core.lane, core.residual, core.target
     first = lane.channel_base * WORD_CHANNELS
     channels = slice(first, first + lane.channels)
     multiplier, shift = (images[name][k, channels].astype(np.int64) for name in ("multiplier", "shift"))
@@ -171,22 +171,22 @@ def _lists_of(used: np.ndarray, source: SourceFields, config: AcceleratorConfig)
 
 
 def _fed(
-    where: str, part: CoreLayer, used: ListNumbers, lists: ListContents, dirty: int, config: AcceleratorConfig
+    where: str, core: CoreLayer, used: ListNumbers, lists: ListContents, dirty: int, config: AcceleratorConfig
 ) -> tuple[np.ndarray, int]:
     """Output channels that products reach, given the lists of :func:`_lists_of`; which accumulators stay filled.
 
     Every list looked up must exist, and every accumulator that may hold something must be taken out in the end.
     """
-    source, pes = part.source, config.pes
+    source, pes = core.source, config.pes
     size, dump_length = config.accumulators * pes, source.dump_length * pes
-    filled = len(part.rows) - source.blank_rows
-    counts = [row.count if y < filled else 0 for y, row in enumerate(part.rows)]
-    for y, (row, count) in enumerate(zip(part.rows, counts, strict=True)):
+    filled = len(core.rows) - source.blank_rows
+    counts = [row.count if y < filled else 0 for y, row in enumerate(core.rows)]
+    for y, (row, count) in enumerate(zip(core.rows, counts, strict=True)):
         require(row.count or y >= filled, f"{where}: row {y} must have at least one list for its activations, not 0")
         last = row.list + (count - 1) * source.list_step if count else 0
         require(last < _LISTS, f"{where}: list {last} is beyond the {_LISTS} that a row can begin with")
-    tops = dict.fromkeys((row.list, count, row.parts, row.skip) for row, count in zip(part.rows, counts, strict=True))
-    lefts = dict.fromkeys((column.list, column.parts, column.skip) for column in part.columns)
+    tops = dict.fromkeys((row.list, count, row.parts, row.skip) for row, count in zip(core.rows, counts, strict=True))
+    lefts = dict.fromkeys((column.list, column.parts, column.skip) for column in core.columns)
     named = (
         (top + left + n * source.list_step, parts & met, skip | marks)
         for top, count, parts, skip in tops
@@ -202,7 +202,7 @@ def _fed(
     def walked(first: int, count: int, parts: int, skip: int) -> list[int]:
         """What each column feeds in a row that begins with this list, counted from the row's accumulator."""
         made = []
-        for column in part.columns:
+        for column in core.columns:
             bits = 0
             for n in range(count):
                 start = (column.accumulator - n * source.accumulator_step) * pes
@@ -212,10 +212,10 @@ def _fed(
         return made
 
     fed, leaving = 0, source.first_dump * pes
-    for row, count in zip(part.rows, counts, strict=True):
+    for row, count in zip(core.rows, counts, strict=True):
         start = row.accumulator * pes
         dirty = _turned(dirty, -start, size)
-        for column, made in zip(part.columns, walked(row.list, count, row.parts, row.skip), strict=True):
+        for column, made in zip(core.columns, walked(row.list, count, row.parts, row.skip), strict=True):
             dirty |= made
             for _ in range(column.dumps if row.final else 0):
                 taken = _turned(dirty, start - leaving, size) & ((1 << dump_length) - 1)

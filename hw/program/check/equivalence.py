@@ -22,7 +22,7 @@ from hw.program.command import Command
 from hw.program.decode import Decoded
 from hw.program.instructions import CoreLayer, Instruction
 from hw.program.list_memory import ListMemory
-from hw.program.parts import Part
+from hw.program.tiles import Tile
 from hw.rules import require
 
 __all__ = ["check_equivalence"]
@@ -59,7 +59,7 @@ def check_equivalence(
         last = next(n for n in range(number, len(layers)) if not commands[n].partial)
         require(
             _shape(commands[last]) == _shape(command),
-            f"{where}: what is partial must be of the same part of the same layer as command {last}",
+            f"{where}: what is partial must be of the same tile of the same layer as command {last}",
         )
         check.command(where, command, instruction, layers[last])
 
@@ -96,8 +96,8 @@ class _Check:
         layer, result = self._network.layer(command.layer), self._network.layer(command.tensor)
         source = self._tensors[layer.inputs[0]]
         padded = self._config.padded_channels(layer.output.shape[2])
-        parts, stencil = command.parts(), stencil_of(layer, source.shape)
-        first = instruction.cores[parts[0].core].source
+        tiles, stencil = command.tiles(), stencil_of(layer, source.shape)
+        first = instruction.cores[tiles[0].core].source
         words = self._maps.shape(layer.inputs[0])[2]
         inputs = (self._multiplied, self._multiplied + first.words)
         if stencil.depthwise:
@@ -109,12 +109,12 @@ class _Check:
         self._multiplied = inputs[1] if command.partial else 0
         of = _Of(command, layer, stencil, arithmetic_of(layer, source, padded, self._zero_points), inputs, last)
         lists = self._memory.at(instruction.chunks)
-        for part in parts:
-            self._core(f"{where}: core {part.core}", of, part, instruction.cores[part.core], lists[part.core])
+        for tile in tiles:
+            self._core(f"{where}: core {tile.core}", of, tile, instruction.cores[tile.core], lists[tile.core])
         self._describe(where, of, result)
         self._maps.open(command.tensor, tuple(core.window for core in instruction.cores))
         if not command.partial:
-            self._maps.make(command.tensor, command.rows, (parts[0].words[0], parts[-1].words[1]))
+            self._maps.make(command.tensor, command.rows, (tiles[0].words[0], tiles[-1].words[1]))
 
     def _describe(self, where: str, of: _Of, result: Layer) -> None:
         """Refuse what the command says of itself to people, if it isn't so."""
@@ -128,18 +128,18 @@ class _Check:
         found = command.kind, command.macs
         require(found == wanted, f"{where}: kind and macs must be {wanted}, not {found}")
 
-    def _core(self, where: str, of: _Of, part: Part, core: CoreLayer, lists: np.ndarray) -> None:
-        """Check a core's share of a command."""
-        self._lane(where, of, part, core)
-        self._residual(where, of, part, core)
+    def _core(self, where: str, of: _Of, tile: Tile, core: CoreLayer, lists: np.ndarray) -> None:
+        """Check a core's tile of a command."""
+        self._lane(where, of, tile, core)
+        self._residual(where, of, tile, core)
         name, source = of.layer.inputs[0], core.source
         height, width, pitch = self._maps.shape(name)
-        window = self._maps.window(name, part.core)
+        window = self._maps.window(name, tile.core)
         rows, columns = np.arange(len(core.rows) - source.blank_rows), np.arange(len(core.columns))
         numbers = (
             source.base - window.base + window.low + (rows[:, None] * source.row_pitch + columns * source.column_pitch)
         )
-        words = part.words if of.stencil.depthwise else of.inputs
+        words = tile.words if of.stencil.depthwise else of.inputs
         found = np.flatnonzero(np.bincount((numbers % pitch).reshape(-1))).tolist(), source.words
         require(
             found == ([words[0]], words[1] - words[0]) and numbers.max() < height * width * pitch,
@@ -147,10 +147,10 @@ class _Check:
             f"{found[1]} from {found[0]}",
         )
         positions = np.divmod(numbers // pitch, width)
-        self._maps.read(where, name, part.core, positions[0], words)
-        final, depth = of.last.cores[part.core].source, self._config.accumulators
+        self._maps.read(where, name, tile.core, positions[0], words)
+        final, depth = of.last.cores[tile.core].source, self._config.accumulators
         if source.partial:
-            outputs = (part.rows[1] - part.rows[0]) * self._maps.shape(of.command.tensor)[1] * source.dump_length
+            outputs = (tile.rows[1] - tile.rows[0]) * self._maps.shape(of.command.tensor)[1] * source.dump_length
             left = (source.first_dump - final.first_dump) % depth
             require(
                 outputs <= left <= depth - source.dump_length and final.dump_length == source.dump_length,
@@ -159,21 +159,21 @@ class _Check:
         flags = bool(source.depthwise), bool(source.max_pool)
         wanted = of.stencil.depthwise, of.stencil.max_pool
         require(flags == wanted, f"{where}: depthwise and max_pool must be {wanted}, not {flags}")
-        channels, limit = (part.words[0] * WORD_CHANNELS, part.words[1] * WORD_CHANNELS), self._tensors[name].shape[2]
+        channels, depth = (tile.words[0] * WORD_CHANNELS, tile.words[1] * WORD_CHANNELS), self._tensors[name].shape[2]
         work = ExpectedWork(
             stencil=of.stencil,
             shape=(height, width),
             positions=positions,
-            rows=part.rows,
+            rows=tile.rows,
             columns=self._network.layer(of.command.tensor).output.shape[1],
             channels=channels,
-            inputs=(words[0] * WORD_CHANNELS, min(words[1] * WORD_CHANNELS, limit)),
+            inputs=(words[0] * WORD_CHANNELS, min(words[1] * WORD_CHANNELS, depth)),
             column_major=of.command.column_major,
             first=final.first_dump,
         )
         check_products(where, work, core, lists, self._config)
 
-    def _lane(self, where: str, of: _Of, part: Part, core: CoreLayer) -> None:
+    def _lane(self, where: str, of: _Of, tile: Tile, core: CoreLayer) -> None:
         """What becomes of accumulators."""
         layer, lane = of.layer, core.lane
         raw = is_raw(layer) and not of.command.partial
@@ -186,13 +186,13 @@ class _Check:
         }
         found = {name: getattr(lane, name) for name in wanted}
         require(found == wanted, f"{where}: lanes must have {wanted}, not {found}")
-        first, (low, high) = lane.channel_base * WORD_CHANNELS, (word * WORD_CHANNELS for word in part.words)
+        first, (low, high) = lane.channel_base * WORD_CHANNELS, (word * WORD_CHANNELS for word in tile.words)
         for name in ("bias", "multiplier", "shift"):
-            there = self._images[name][part.core, first : first + high - low]
+            there = self._images[name][tile.core, first : first + high - low]
             values = (getattr(of.arithmetic, name)[low:high] & 0xFFFF_FFFF).astype(np.uint32)
             require(np.array_equal(there, values), f"{where}: {name} of its channels must be those of {layer.name}")
 
-    def _residual(self, where: str, of: _Of, part: Part, core: CoreLayer) -> None:
+    def _residual(self, where: str, of: _Of, tile: Tile, core: CoreLayer) -> None:
         """What is added."""
         residual, result = core.residual, self._network.layer(of.command.tensor)
         add = result if isinstance(result, Add) and not of.command.partial else None
@@ -202,9 +202,9 @@ class _Check:
         if add is None:
             return
         name = add.inputs[1] if add.inputs[0] == of.layer.name else add.inputs[0]
-        window = self._maps.window(name, part.core)
-        first, (_, width, pitch) = self._maps.number(name, part.rows[0], part.words[0]), self._maps.shape(name)
-        last = first + (part.rows[1] - part.rows[0]) * width * pitch - pitch + part.words[1] - part.words[0]
+        window = self._maps.window(name, tile.core)
+        first, (_, width, pitch) = self._maps.number(name, tile.rows[0], tile.words[0]), self._maps.shape(name)
+        last = first + (tile.rows[1] - tile.rows[0]) * width * pitch - pitch + tile.words[1] - tile.words[0]
         require(
             window.low <= first and last <= window.end,
             f"{where}: words {first} to {last} of {name} must be among those that it keeps",
@@ -216,4 +216,4 @@ class _Check:
         }
         found = {field: value for field, value in residual.values().items() if field in wanted}
         require(found == wanted, f"{where}: its residual operand must be {wanted}, not {found}")
-        self._maps.read(where, name, part.core, np.arange(*part.rows), part.words)
+        self._maps.read(where, name, tile.core, np.arange(*tile.rows), tile.words)

@@ -150,20 +150,20 @@ def _check_layer(
     """
     where = f"layer {instruction.index} at {instruction.address}"
     require(instruction.index == number, f"{where}: layers must be numbered in order, this one {number}")
-    parts = instruction.parts
-    heads = [k for k, core in parts.items() if core.lane.raw]
-    require(parts, f"{where}: at least one core must take part")
-    require(not heads or [*parts] == [0], f"{where}: a head must be core 0's alone, not that of cores {[*parts]}")
+    working = instruction.working
+    heads = [k for k, core in working.items() if core.lane.raw]
+    require(working, f"{where}: at least one core must take part")
+    require(not heads or [*working] == [0], f"{where}: a head must be core 0's alone, not that of cores {[*working]}")
     reach = {core.target.everywhere for core in instruction.cores}
     everywhere = reach == {1}
     require(
-        len({part.source.depthwise for part in parts.values()}) == 1,
+        len({core.source.depthwise for core in working.values()}) == 1,
         f"{where}: depthwise must be the same in all cores that take part",
     )
-    split = [k for k, part in parts.items() if part.split]
+    split = [k for k, core in working.items() if core.split]
     require(
-        split in ([], [*parts]),
-        f"{where}: lists must be split in all cores that take part or in none, not in cores {split} of {[*parts]}",
+        split in ([], [*working]),
+        f"{where}: lists must be split in all cores that take part or in none, not in cores {split} of {[*working]}",
     )
     require(
         everywhere or (reach == {0} and config.neighbour_exchange),
@@ -171,16 +171,16 @@ def _check_layer(
         f"not {sorted(reach)}",
     )
     active = {}
-    for k, part in parts.items():
-        selections.use(f"{where}, core {k}", part.source)
+    for k, core in working.items():
+        selections.use(f"{where}, core {k}", core.source)
         contents = lists[0][k], lists[1][k]
-        own = f"{where}, core {k}", k, part, images, contents, memories
+        own = f"{where}, core {k}", k, core, images, contents, memories
         active[k], filled[k] = check_core(*own, filled[k], config)
     memories.open(where, [core.window for core in instruction.cores])
     made = np.zeros(NUMBERS, dtype=bool)
-    for k, part in parts.items() if not heads else ():
-        numbers = numbers_of(f"{where}, core {k}", part)
-        if part.source.partial:
+    for k, core in working.items() if not heads else ():
+        numbers = numbers_of(f"{where}, core {k}", core)
+        if core.source.partial:
             kept = memories.keeps(numbers)
             require(not kept, f"{where}, core {k}: words of a partial layer must not be kept, not even by core {kept}")
             continue
@@ -188,7 +188,7 @@ def _check_layer(
             raise ValueError(f"{where}, core {k}: word {twice[:1]} must be made by one core only")
         made[numbers] = True
         memories.deliver(where, k, everywhere, numbers, np.tile(active[k], (len(numbers) // len(active[k]), 1)))
-    partial = any(part.source.partial for part in parts.values())
+    partial = any(core.source.partial for core in working.values())
     left = np.flatnonzero([bool(each) for each in filled])
     require(partial or not len(left), f"{where}: what a partial layer has left in cores {left} must be taken out here")
     memories.end()

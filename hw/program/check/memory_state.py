@@ -60,7 +60,7 @@ class Memories:
         return channels
 
     def scan(self, where: str, core: int, selection: SelectionFields, starts: int) -> None:
-        """Scan a share of a map, from its first ``starts`` words on in turn."""
+        """Scan a slice of a map, from its first ``starts`` words on in turn."""
         first = selection.base + np.arange(starts)[:, None]
         self._take(where, core, selection.bank, first + np.arange(selection.words) * selection.pitch)
 

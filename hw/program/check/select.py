@@ -7,8 +7,8 @@ from hw.network.layers import Layer, Tensor, select_of
 from hw.program.check.memory_state import Memories
 from hw.program.instructions import Instruction, SourceFields, WindowFields
 from hw.program.isa import MAX_MASKS, SelectKind, SelectUse
-from hw.program.parts import shares
 from hw.program.selection_encoding import USES, masks_of
+from hw.program.tiles import slices
 from hw.rules import require
 
 __all__ = ["Selections", "check_selection", "check_use"]
@@ -55,11 +55,11 @@ class Selections:
                 require(not wrong, f"{where}, core {number}: a mask must have 8 bits, not be {wrong[:1]}")
             return
         require(common.count, f"{where}: at least 1 must win, not 0")
-        require(common.length, f"{where}: the longest share must have a word, not 0")
+        require(common.length, f"{where}: the longest slice must have a word, not 0")
         for number, core in enumerate(instruction.selections):
             require(
                 core.words <= common.length,
-                f"{where}, core {number}: {core.words} words must be at most the {common.length} of the longest share",
+                f"{where}, core {number}: {core.words} words must be at most the {common.length} of the longest slice",
             )
             memories.scan(f"{where}, core {number}", number, core, pitch)
 
@@ -104,7 +104,7 @@ def check_selection(
     pitch = config.padded_channels(channels) // WORD_CHANNELS
     unit = 1 if select.kind == "elements" else pitch
     common = {"kind": SelectKind[select.kind.upper()].value, "pitch": unit, "count": select.count}
-    rows = shares(height, config.cores)
+    rows = slices(height, config.cores)
     for number, (core, window) in enumerate(zip(instruction.selections, windows, strict=True)):
         wanted = dict(common)
         if select.kind == "mask":

@@ -43,7 +43,7 @@ def network(shape, channels=(5, 12)):
 
 def split_layers(program):
     """Layers with split lists, and those whose walk skips entries."""
-    rows = [[(*core.rows, *core.columns) for core in each.parts.values()] for each in program.decoded.layers]
+    rows = [[(*core.rows, *core.columns) for core in each.working.values()] for each in program.decoded.layers]
     return [any(entry.parts for entries in cores for entry in entries) for cores in rows], [
         any(entry.skip for entries in cores for entry in entries) for cores in rows
     ]

@@ -32,20 +32,20 @@ def test_every_share_of_every_command_is_scheduled():
     chosen = found.placed.chosen
     pairs = zip(chosen.expanded.proven.steps, chosen.options, strict=True)
     layers = [(step, *layer) for step, option in pairs for layer in option.expansion.layers()]
-    assert [(each.step, each.shares, each.inputs) for each in found.commands] == layers
+    assert [(each.step, each.tasks, each.inputs) for each in found.commands] == layers
     for each in found.commands:
-        assert [work.blocks for work in each.schedules] == [len(share.blocks) for share in each.shares]
+        assert [work.blocks for work in each.schedules] == [len(task.blocks) for task in each.tasks]
         assert [len(work.lists.entries) for work in each.schedules] == [
-            share.list_count(each.inputs, found.placed.chosen.expanded.proven.config) for share in each.shares
+            task.list_count(each.inputs, found.placed.chosen.expanded.proven.config) for task in each.tasks
         ]
 
 
 def test_shares_with_the_same_lists_have_them_once():
     found = scheduled(two_blocks(8, 8), ROOMY.replace(cores=4))
-    several = [each for each in found.commands if len({share.same_lists for share in each.shares}) < len(each.shares)]
+    several = [each for each in found.commands if len({task.same_lists for task in each.tasks}) < len(each.tasks)]
     assert several
     for each in several:
-        lists = {share.same_lists: id(work.lists) for share, work in zip(each.shares, each.schedules, strict=True)}
+        lists = {task.same_lists: id(work.lists) for task, work in zip(each.tasks, each.schedules, strict=True)}
         assert {id(work.lists) for work in each.schedules} == set(lists.values())
 
 

@@ -113,7 +113,7 @@ def test_programs_with_split_lists_run_as_they_do_alone(monkeypatch):
     assert found[0].images["lists"].shape[1] % 2
     bundle = bundle_of(found)
     for number, program in enumerate(found):
-        cores = [core for layer in program.decoded.layers for core in layer.parts.values()]
+        cores = [core for layer in program.decoded.layers for core in layer.working.values()]
         assert {core.split for core in cores} == {False, True}
         moved = replace(program, images=alone(bundle, number))
         codes = random_codes(program.network, 2, number)

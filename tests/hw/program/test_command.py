@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import pytest
 
 from hw.program.command import Command
-from hw.program.parts import Part
+from hw.program.tiles import Tile
 
 GOOD = Command(
     name="sum", kind="conv2d+add", layer="branch", tensor="sum", rows=((0, 2), (2, 5)), channels=(8, 35), macs=900,
@@ -16,13 +16,13 @@ GOOD = Command(
 def test_parts_are_bands_times_groups_of_words():
     """Channels 8 to 34 take words 1 to 4: the last one is begun, not filled."""
     assert GOOD.bands == 2
-    assert GOOD.parts() == [
-        Part(0, (0, 2), (1, 3)),
-        Part(1, (0, 2), (3, 5)),
-        Part(2, (2, 5), (1, 3)),
-        Part(3, (2, 5), (3, 5)),
+    assert GOOD.tiles() == [
+        Tile(0, (0, 2), (1, 3)),
+        Tile(1, (0, 2), (3, 5)),
+        Tile(2, (2, 5), (1, 3)),
+        Tile(3, (2, 5), (3, 5)),
     ]
-    assert replace(GOOD, rows=((1, 4),), groups=1).parts() == [Part(0, (1, 4), (1, 5))]
+    assert replace(GOOD, rows=((1, 4),), groups=1).tiles() == [Tile(0, (1, 4), (1, 5))]
 
 
 def test_a_file_keeps_every_field_under_its_name():

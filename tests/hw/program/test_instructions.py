@@ -73,5 +73,5 @@ def test_parts_are_the_cores_that_work():
     rests = CoreLayer.unpack([0] * words_of(isa.LayerDescription))
     works = replace(rests, enable=1)
     found = Instruction(address=5, op=Opcode.LAYER, index=0, target=2, cores=(rests, works, rests, works))
-    assert found.parts == {1: works, 3: works}
-    assert Instruction(address=6, op=Opcode.STOP, index=0, target=0).parts == {}
+    assert found.working == {1: works, 3: works}
+    assert Instruction(address=6, op=Opcode.STOP, index=0, target=0).working == {}

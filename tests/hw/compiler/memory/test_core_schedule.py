@@ -6,12 +6,12 @@ from hw.compiler.lower import lower
 from hw.compiler.memory.core_schedule import ColumnWork, CoreSchedule, RowWork, core_schedule
 from hw.compiler.memory.kernel_lists import kernel_lists
 from hw.compiler.steps.blocks import blocks_of
-from hw.compiler.steps.expansion import Share
+from hw.compiler.steps.expansion import CoreTask
 from hw.compiler.steps.step import Step
 from hw.config import AcceleratorConfig, preset
 from hw.network.layers import AveragePool2D
 from hw.network.network import INPUT, Conv2D, GlobalAveragePool, Linear
-from hw.program.parts import Part
+from hw.program.tiles import Tile
 from tests.hw.machine import Machine, map_words
 from tests.random_networks import NetworkMaker, random_codes
 
@@ -132,11 +132,11 @@ def only_step(maker: NetworkMaker) -> Step:
 def work_of(
     step: Step, rows: tuple[int, int], channels: tuple[int, int], *, merged: bool = False, config=ROOMY
 ) -> CoreSchedule:
-    kernel, part = step.kernel, Part(0, rows, (channels[0] // 8, -(-channels[1] // 8)))
+    kernel, tile = step.kernel, Tile(0, rows, (channels[0] // 8, -(-channels[1] // 8)))
     top = 0 if kernel.global_pool else kernel.reads(*rows)[0]
-    share = Share(part, channels, top, kernel, rows, blocks_of(kernel, rows, merged))
+    task = CoreTask(tile, channels, top, kernel, rows, blocks_of(kernel, rows, merged))
     inputs = 0, step.source.shape[2]
-    return core_schedule(step, share, inputs, False, kernel_lists(share, inputs, config), config)
+    return core_schedule(step, task, inputs, False, kernel_lists(task, inputs, config), config)
 
 
 def test_a_part_of_a_pool_has_lists_for_its_channels_only():

@@ -79,9 +79,9 @@ def test_lanes_of_a_column_major_walk_have_work_earlier():
 def packed(step: Step, merged: bool, config: AcceleratorConfig) -> tuple[int, list[int]]:
     """Pointers, and words of entries in each PE, of the lists of a step in one core."""
     expansion = expand_step(step, Partition(1, 1, merged=merged), config)
-    ((share,), inputs), store = next(expansion.layers()), ListStore(config)
-    lists = kernel_lists(share, inputs, config)
-    pointers = core_schedule(step, share, inputs, False, lists, config).add_lists(store) + len(store)
+    ((task,), inputs), store = next(expansion.layers()), ListStore(config)
+    lists = kernel_lists(task, inputs, config)
+    pointers = core_schedule(step, task, inputs, False, lists, config).add_lists(store) + len(store)
     return pointers, [len(words) - pointers for words in store.pack()]
 
 

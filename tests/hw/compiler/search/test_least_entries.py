@@ -32,8 +32,8 @@ def with_few_weights(network: Network, rng: np.random.Generator, values: int) ->
 def stored(expansion, pe: int, config: AcceleratorConfig = CONFIG) -> int:
     """Entries of core 0 in one PE, packed."""
     store = ListStore(config)
-    for (share, *_), inputs in expansion.layers():
-        for parts in kernel_lists(share, inputs, config).entries:
+    for (task, *_), inputs in expansion.layers():
+        for parts in kernel_lists(task, inputs, config).entries:
             store.append(parts, "layer")
     return len(store.pack()[pe]) - len(store)
 

@@ -70,11 +70,11 @@ def test_tables_and_lists_hold_what_was_said(name, partition):
     step = STEPS[name]
     longest, uses, completed, blank, lists, numbers = [], [], [], [], [], []
     expansion = expand_step(step, partition, CONFIG)
-    for share in (share for command in expansion.commands for share in command):
-        made = kernel_lists(share, expansion.passes[0], CONFIG)
+    for task in (task for command in expansion.commands for task in command):
+        made = kernel_lists(task, expansion.passes[0], CONFIG)
         longest.append(max(len(entries) for parts in made.entries for entries in parts))
         lists.append(len(made.entries))
-        plan = core_schedule(step, share, expansion.passes[0], partition.column_major, made, CONFIG)
+        plan = core_schedule(step, task, expansion.passes[0], partition.column_major, made, CONFIG)
         uses.append(max(row.count for row in plan.rows))
         completed.append(max(column.dumps for column in plan.columns))
         blank.append(plan.blank_rows)

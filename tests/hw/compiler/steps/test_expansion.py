@@ -28,17 +28,17 @@ def test_every_output_is_made_once(bands, groups, commands, merged, column_major
     expansion = expand_step(step, Partition(bands, groups, commands, merged, column_major=column_major), CONFIG)
     made = np.zeros((6, 40), dtype=np.int64)
     for command in expansion.commands:
-        assert [share.part.core for share in command] == list(range(bands * groups))
-        for share in command:
-            made[slice(*share.part.rows), slice(*(8 * word for word in share.part.words))] += 1
-            assert share.channels == (8 * share.part.words[0], min(8 * share.part.words[1], 33))
-            # The walk's outputs are the part's rows, or the columns of all of them.
-            assert share.rows == ((0, 5) if column_major else share.part.rows)
-            assert share.top == max(0, share.part.rows[0] - 1)
+        assert [task.tile.core for task in command] == list(range(bands * groups))
+        for task in command:
+            made[slice(*task.tile.rows), slice(*(8 * word for word in task.tile.words))] += 1
+            assert task.channels == (8 * task.tile.words[0], min(8 * task.tile.words[1], 33))
+            # The walk's outputs are the tile's rows, or the columns of all of them.
+            assert task.rows == ((0, 5) if column_major else task.tile.rows)
+            assert task.top == max(0, task.tile.rows[0] - 1)
     assert len(expansion.commands) == commands
     assert (made == 1).all()
     assert len(list(expansion.layers())) == commands
-    assert [part.rows for part in expansion.parts] == [share.part.rows for share in expansion.commands[0]]
+    assert [tile.rows for tile in expansion.tiles] == [task.tile.rows for task in expansion.commands[0]]
 
 
 @pytest.mark.parametrize(("depth", "passes", "inputs"), [(20, 1, [(0, 20)]), (20, 2, [(0, 8), (8, 20)])])
@@ -51,12 +51,12 @@ def test_passes_are_of_whole_words(depth, passes, inputs):
 def test_lists_are_one_for_each_class_block_and_channel():
     """Three classes of columns; three kernel rows, or the three ways in which some of them meet a row."""
     for merged in (False, True):
-        ((share,),) = expand_step(conv((6, 5, 20), 8), Partition(1, 1, merged=merged), CONFIG).commands
-        assert share.list_count((8, 20), CONFIG) == 3 * 3 * 12
+        ((task,),) = expand_step(conv((6, 5, 20), 8), Partition(1, 1, merged=merged), CONFIG).commands
+        assert task.list_count((8, 20), CONFIG) == 3 * 3 * 12
 
 
 def test_cores_with_equal_channels_and_walks_have_the_same_lists():
     expansion = expand_step(conv((8, 8, 3), 16), Partition(4, 1, merged=True), CONFIG)
-    first, second, third, last = (share.same_lists for share in expansion.commands[0])
+    first, second, third, last = (task.same_lists for task in expansion.commands[0])
     assert second == third
     assert len({first, second, last}) == 3

@@ -7,7 +7,7 @@ from hw.compiler.steps.partition import Rows, bands_of, is_everywhere, join, rea
 from hw.compiler.steps.step import Step
 from hw.config import AcceleratorConfig, preset
 from hw.network.network import INPUT
-from hw.program.parts import divide, parts_of
+from hw.program.tiles import divide, tiles_of
 from tests.random_networks import NetworkMaker, random_network
 
 
@@ -31,7 +31,7 @@ def test_what_a_core_reads():
     steps = lower(maker.network("net")).steps
 
     def read(step: Step, name: str, bands: int, groups: int = 1) -> list[Rows]:
-        return read_rows(step, name, parts_of(bands_of(step, bands), (0, groups), groups), 4)
+        return read_rows(step, name, tiles_of(bands_of(step, bands), (0, groups), groups), 4)
 
     assert read(steps[0], INPUT, 2) == [(0, 5), (3, 9), None, None]
     # The first convolution of the block reads over the edge of its band; the second one adds the band itself.
@@ -56,7 +56,7 @@ def test_what_a_core_reads():
     ],
 )
 def test_words_go_everywhere_where_another_than_a_neighbour_keeps_them(windows, everywhere):
-    bands = parts_of(divide(0, 8, 4), (0, 1), 1)
+    bands = tiles_of(divide(0, 8, 4), (0, 1), 1)
     assert is_everywhere(bands, windows, preset("tiny").replace(cores=4)) is everywhere
     assert is_everywhere(bands[:2], windows[:2], preset("tiny").replace(cores=2)) is True
 

@@ -101,11 +101,11 @@ REFUSALS: dict[str, Callable[[], tuple[Images, str]]] = {
     "nobody wins": lambda: (selection(ELEMENTS, count=0), rf"{at(ELEMENTS)}: at least 1 must win, not 0"),
     "no words": lambda: (
         selection(ELEMENTS, length=0, words=0),
-        rf"{at(ELEMENTS)}: the longest share must have a word, not 0",
+        rf"{at(ELEMENTS)}: the longest slice must have a word, not 0",
     ),
-    "a longer share": lambda: (
+    "a longer slice": lambda: (
         selection(ELEMENTS, (1,), words=13),
-        rf"{at(ELEMENTS)}, core 1: 13 words must be at most the 12 of the longest share",
+        rf"{at(ELEMENTS)}, core 1: 13 words must be at most the 12 of the longest slice",
     ),
     "beyond the bank": lambda: (
         selection(ELEMENTS, (1,), base=510),
@@ -172,7 +172,7 @@ def test_a_program_for_a_config_with_selector_does_not_run_without():
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_changed_selections_are_refused_or_harmless(data):
-    """The accelerator in plain Python asserts that no share leaves the memories or reads what nobody wrote."""
+    """The accelerator in plain Python asserts that no slice leaves the memories or reads what nobody wrote."""
     number = data.draw(st.sampled_from((ELEMENTS, CHANNELS, MASK)))
     fields = {}
     for name in data.draw(st.lists(st.sampled_from(sorted(Selection.fields)), min_size=1, max_size=2, unique=True)):
@@ -189,7 +189,7 @@ def test_changed_selections_are_refused_or_harmless(data):
 
 OTHERS: dict[str, Callable[[], tuple[Images, str]]] = {
     "count": lambda: (selection(ELEMENTS, count=8), r"command 0: core 0 must select by .*'count': 7.*, not .*8.*"),
-    "share": lambda: (selection(ELEMENTS, (1,), words=11), r"command 0: core 1 must select by .*"),
+    "slice": lambda: (selection(ELEMENTS, (1,), words=11), r"command 0: core 1 must select by .*"),
     "shift": lambda: (selection(ELEMENTS, (1,), shift=0), r"command 0: core 1 must select by .*"),
     "mask": lambda: (
         good().memory(1, select(MASK).selections[1].table, [0xB]),

@@ -1,4 +1,4 @@
-"""What each core makes of a command: bands of output rows times groups of output channels.
+"""What each core makes of a command, a tile: bands of output rows times groups of output channels.
 
 Core ``band * groups + group`` makes the output rows of its band, in the channel words of its group.
 """
@@ -9,11 +9,11 @@ from itertools import pairwise
 
 from hw.config import WORD_CHANNELS
 
-__all__ = ["Part", "divide", "parts_of", "shares"]
+__all__ = ["Tile", "divide", "slices", "tiles_of"]
 
 
 @dataclass(frozen=True)
-class Part:
+class Tile:
     """What a core makes in a command: output rows and channel words, the ones after the last not included."""
 
     core: int
@@ -25,21 +25,21 @@ class Part:
         return self.words[0] * WORD_CHANNELS, min(self.words[1] * WORD_CHANNELS, channels)
 
 
-def divide(first: int, last: int, parts: int) -> list[tuple[int, int]]:
-    """The range ``first`` to ``last`` (not included) in parts whose sizes differ by at most 1."""
-    edges = [first + part * (last - first) // parts for part in range(parts + 1)]
+def divide(first: int, last: int, count: int) -> list[tuple[int, int]]:
+    """The range ``first`` to ``last`` (not included) as so many ranges whose sizes differ by at most 1."""
+    edges = [first + number * (last - first) // count for number in range(count + 1)]
     return list(pairwise(edges))
 
 
-def parts_of(bands: Sequence[tuple[int, int]], words: tuple[int, int], groups: int) -> list[Part]:
+def tiles_of(bands: Sequence[tuple[int, int]], words: tuple[int, int], groups: int) -> list[Tile]:
     """What each core with work makes of bands of output rows and of channel words, by number of the core."""
     return [
-        Part(band * groups + group, band_rows, group_words)
+        Tile(band * groups + group, band_rows, group_words)
         for band, band_rows in enumerate(bands)
         for group, group_words in enumerate(divide(*words, groups))
     ]
 
 
-def shares(rows: int, cores: int) -> list[tuple[int, int]]:
+def slices(rows: int, cores: int) -> list[tuple[int, int]]:
     """The rows of a map that each core scans in a selection: all rows, each once, in order."""
     return divide(0, rows, cores)

@@ -42,8 +42,8 @@ def methods_sections(found: dict[str, Any]) -> list[Section]:
             title="Claims of the methods",
             charts=tuple(_each(results.values(), lambda data: claims_held(results, data))),
             tables=(methods.claims(results),),
-            note="Where figures of robustness don't say how many images were attacked, PGD and APGD were tried on up "
-            "to 500, and Square, and so worst, on the first 200 of these: they don't compare to the point.",
+            note="worst is the share of the attacked images that withstand every attack; all attacks beside it were on "
+            "the same ones, the first of the test set, as many as attacked says.",
         ),
         Section(
             title="The methods' networks on the accelerator",

@@ -1,8 +1,10 @@
 """The committed results are what the checks make of the committed figures."""
 
 import json
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,3 +31,22 @@ def test_checks_follow_from_the_figures(name):
     assert committed["accelerator"]
     assert committed["versions"]["torch"]
     assert committed["date"]
+
+
+def attacks_in(value: Any) -> Iterator[dict[str, Any]]:
+    """What is said of several attacks at once, wherever it stands."""
+    if isinstance(value, dict) and "worst" in value:
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from attacks_in(inner)
+
+
+def test_attacks_that_are_compared_were_on_the_same_images():
+    """All say how many: shares of them, of which none is below the worst."""
+    found = [each for name in NAMES for each in attacks_in(json.loads((RESULTS / f"{name}.json").read_text("utf-8")))]
+    assert len(found) > 4
+    for attacks in found:
+        shares = {name: value for name, value in attacks.items() if name != "attacked"}
+        assert shares["worst"] == min(shares.values())
+        for share in shares.values():
+            assert share * attacks["attacked"] == pytest.approx(round(share * attacks["attacked"]), abs=1e-9)

@@ -17,7 +17,7 @@ from models.frontends.pytorch.pools import average_pool, global_pool, is_unreach
 from models.frontends.pytorch.steps import GraphStep
 from models.networks.winners import OPERATOR
 
-__all__ = ["OPERATORS", "Lacking", "Rule", "apply", "lowered", "weighted_values"]
+__all__ = ["CONVOLUTIONS", "OPERATORS", "Lacking", "Rule", "apply", "lowered", "weighted_values"]
 
 #: What an operator is, once it is known what its operands are.
 Rule = Callable[[Any, fx.Node], Map]
@@ -37,7 +37,7 @@ class Lacking:
 
     def __call__(self, found: Lowering, node: fx.Node) -> Map:
         found.map(node)
-        raise ValueError(f"{found.place(node)}: {node.name} isn't among the operators: {self.nearest}")
+        raise ValueError(f"{found.place(node)}: {_called(node.target)} isn't among the operators: {self.nearest}")
 
 
 def lowered(exported: Exported) -> Lowering:
@@ -94,6 +94,8 @@ def _called(target: Any) -> str:
 def _conv(found: Lowering, node: fx.Node) -> Map:
     """A convolution; what groups don't multiply, and what dilation leaves out, are weights of zero."""
     given, source, place = arguments(node), found.map(node), found.place(node)
+    if given.get("transposed", False):
+        raise ValueError(f"{place}: a convolution must not be transposed: one at the full size is the nearest")
     weight, bias = found.weights(node, given["weight"], given["bias"])
     if weight.ndim == 3:  # Conv1d, of maps of one row
         padding = given["padding"] if isinstance(given["padding"], str) else [0, *given["padding"]]
@@ -236,8 +238,10 @@ def _relu(found: Lowering, node: fx.Node) -> Map:
 def _add(found: Lowering, node: fx.Node) -> Map:
     owner, _ = found.exported.module(node)
     place, given = f"{owner}.add" if owner else node.name, arguments(node)
-    if given["alpha"] != 1 or any(given[name] not in found.maps for name in ("self", "other")):
+    if any(given[name] not in found.maps for name in ("self", "other")):
         raise ValueError(f"{place}: an addition must be of two maps")
+    if given["alpha"] != 1:
+        raise ValueError(f"{place}: an addition's alpha must be 1, not {given['alpha']}: multiply the map by it before")
     maps = [found.whole(node, "an addition", number, turned=True) for number in (0, 1)]
     names = (maps[0].name, maps[1].name)
     shapes = [found.shape(name) for name in names]
@@ -283,7 +287,7 @@ def _pad(found: Lowering, node: fx.Node) -> Map:
     given, source = arguments(node), found.map(node)
     sizes, mode = given["pad"], given.get("mode", "constant")
     left, right, top, bottom = (*sizes, 0, 0, 0, 0)[:4]
-    convolved = all(user.target in _CONVOLUTIONS for user in node.users)
+    convolved = all(user.target in CONVOLUTIONS for user in node.users)
     usual = mode == "constant" and not given["value"] and len(sizes) <= 4 and min(sizes) >= 0
     if not convolved or not usual or source.mask or source.order != FIRST:
         raise ValueError(
@@ -308,13 +312,16 @@ def _exit(found: Lowering, node: fx.Node) -> None:
 _ATEN, _WINNERS = torch.ops.aten, OPERATOR
 #: What no user writes.
 _INNER = {
-    "_unsafe_view", "_log_softmax", "_softmax", "addmm", "constant_pad_nd", "getitem", "mm", "mul", "refused",
-    "winners",
+    "_adaptive_avg_pool2d", "_log_softmax", "_softmax", "_to_copy", "_unsafe_view", "addmm", "constant_pad_nd",
+    "convolution", "getitem", "max_pool2d_with_indices", "mm", "mul", "refused", "to", "winners",
 }  # fmt: skip
-_CONVOLUTIONS = (_ATEN.conv2d.default, _ATEN.conv2d.padding, _ATEN.conv1d.default, _ATEN.conv1d.padding)
+#: Convolutions, as modules call them, and as one operator, which decompositions make of them.
+CONVOLUTIONS = (
+    _ATEN.conv2d.default, _ATEN.conv2d.padding, _ATEN.conv1d.default, _ATEN.conv1d.padding, _ATEN.convolution.default,
+)  # fmt: skip
 #: The rule of each operator.
 OPERATORS: dict[Any, Rule] = {
-    **dict.fromkeys(_CONVOLUTIONS, _conv),
+    **dict.fromkeys(CONVOLUTIONS, _conv),
     _ATEN.linear.default: _linear,
     _ATEN.batch_norm.default: _norm,
     _ATEN._native_batch_norm_legit_no_training.default: _norm,
@@ -324,12 +331,17 @@ OPERATORS: dict[Any, Rule] = {
     _ATEN.add.Tensor: _add,
     _ATEN.pad.default: _pad,
     _ATEN.constant_pad_nd.default: _pad,
-    **dict.fromkeys((_ATEN.adaptive_avg_pool2d.default, _ATEN.adaptive_avg_pool1d.default), global_pool),
+    **dict.fromkeys(
+        (_ATEN.adaptive_avg_pool2d.default, _ATEN._adaptive_avg_pool2d.default, _ATEN.adaptive_avg_pool1d.default),
+        global_pool,
+    ),
     _ATEN.adaptive_max_pool2d.default: largest,
     _ATEN.mean.dim: mean,
     _ATEN.amax.default: maximum,
     **dict.fromkeys((_ATEN.avg_pool2d.default, _ATEN.avg_pool1d.default), average_pool),
-    **dict.fromkeys((_ATEN.max_pool2d.default, _ATEN.max_pool1d.default), max_pool),
+    **dict.fromkeys(
+        (_ATEN.max_pool2d.default, _ATEN.max_pool1d.default, _ATEN.max_pool2d_with_indices.default), max_pool
+    ),
     _WINNERS: _winners,
     _ATEN.mul.Tensor: _product,
     **dict.fromkeys(

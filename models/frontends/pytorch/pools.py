@@ -168,7 +168,8 @@ def _around(node: fx.Node) -> Pads:
 
 def _sizes(found: Lowering, node: fx.Node, sizes: list[int], rows: int) -> tuple[int, int]:
     """Height and width of sizes; of a pool of one dimension, whose map has one row, the height is ``rows``."""
-    one = found.exported.values[node].ndim == 3
+    value = found.exported.values[node]
+    one = not isinstance(value, tuple) and value.ndim == 3
     return (rows, sizes[-1]) if one else pair(sizes)
 
 

@@ -18,7 +18,7 @@ from models.frontends.identities import MAX_OUTPUTS
 from models.frontends.pytorch.exported import Exported, arguments
 from models.frontends.pytorch.guard import compare
 from models.frontends.pytorch.lowering import Lowering, Map
-from models.frontends.pytorch.operators import OPERATORS, Rule, apply
+from models.frontends.pytorch.operators import CONVOLUTIONS, OPERATORS, Rule, apply
 from models.frontends.pytorch.steps import Graph, GraphStep, compute
 from models.frontends.quantized import moves
 from models.frontends.quantized.lowering import QuantizedLowering, QuantizedStep
@@ -131,7 +131,7 @@ def _pad(found: Lowering, node: fx.Node) -> Map:
     given = arguments(node)
     if given.get("mode", "constant") != "constant" or given["value"]:
         return OPERATORS[node.target](found, node)  # says so
-    convolved = all(user.target in _CONVOLUTIONS for user in node.users)
+    convolved = all(user.target in CONVOLUTIONS for user in node.users)
     simple = convolved and len(given["pad"]) <= 4 and min(given["pad"]) >= 0
     return OPERATORS[node.target](found, node) if simple else moves.move(found, node)
 
@@ -144,11 +144,10 @@ def _cast(found: Lowering, node: fx.Node) -> Map:
 
 
 _ATEN = torch.ops.aten
-_CONVOLUTIONS = (_ATEN.conv2d.default, _ATEN.conv2d.padding, _ATEN.conv1d.default, _ATEN.conv1d.padding)
 _RULES: dict[Any, Rule] = {
     **{target: rule for target, rule in OPERATOR_RULES.items() if "quantized_decomposed" not in str(target)},
     **dict.fromkeys((_ATEN.mm.default, _ATEN.matmul.default, _ATEN.addmm.default), product),
-    **{target: OPERATORS[target] for target in (*_CONVOLUTIONS, _ATEN.linear.default)},
+    **{target: OPERATORS[target] for target in (*CONVOLUTIONS, _ATEN.linear.default)},
     **dict.fromkeys((_ATEN.clip.default, _ATEN.clip.Tensor), OPERATOR_RULES[_ATEN.clamp.default]),
     **dict.fromkeys((_ATEN.pad.default, _ATEN.constant_pad_nd.default), _pad),
     **dict.fromkeys(moves.MOVES, moves.move),

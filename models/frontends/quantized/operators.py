@@ -19,7 +19,7 @@ from models.frontends import refused
 from models.frontends.identities import MAX_OUTPUTS
 from models.frontends.pytorch.exported import Exported, arguments
 from models.frontends.pytorch.lowering import FIRST, Lowering, Map
-from models.frontends.pytorch.operators import OPERATORS, Lacking, Rule, apply, weighted_values
+from models.frontends.pytorch.operators import CONVOLUTIONS, OPERATORS, Lacking, Rule, apply, weighted_values
 from models.frontends.pytorch.pools import average_pool
 from models.frontends.pytorch.steps import GraphStep
 from models.frontends.quantized.affine import AFFINE, number, scaled
@@ -314,11 +314,13 @@ _RELU = Lacking("ReLU and ReLU6 are the nearest")
 _NORM = Lacking("BatchNorm2d is the nearest")
 _LARGER = Lacking("a convolution at the full size is the nearest")
 _CHOICE = Lacking("leave it out, the logits that it reads say which class it is")
-_CONVOLUTIONS = [_ATEN.conv2d.default, _ATEN.conv2d.padding, _ATEN.conv1d.default, _ATEN.conv1d.padding]
+_LIMIT = Lacking("ReLU and Hardtanh, which limit by constants, are the nearest")
+_LAYERS = Lacking("convolutions and linear layers are the nearest")
+_MEAN = Lacking("a mean over the same positions is the nearest")
 #: The rule of each operator of a quantized program.
 OPERATOR_RULES: dict[Any, Callable[..., Map]] = {
     **{target: rule for target, rule in OPERATORS.items() if target not in _FLOAT},
-    **{target: _weighted(OPERATORS[target]) for target in (*_CONVOLUTIONS, _ATEN.linear.default)},
+    **{target: _weighted(OPERATORS[target]) for target in (*CONVOLUTIONS, _ATEN.linear.default)},
     **dict.fromkeys((_ATEN.mm.default, _ATEN.matmul.default, _ATEN.addmm.default), _product),
     **dict.fromkeys((_ATEN.avg_pool2d.default, _ATEN.avg_pool1d.default), _average),
     **dict.fromkeys((*_QUANTIZE, _QD.quantize_per_channel.default), _quantize),
@@ -342,5 +344,9 @@ OPERATOR_RULES: dict[Any, Callable[..., Map]] = {
     **dict.fromkeys((_ATEN.upsample_nearest2d.vec, _ATEN.upsample_bilinear2d.vec), _LARGER),
     **dict.fromkeys((_ATEN.conv_transpose1d.default, _ATEN.conv_transpose2d.input), _LARGER),
     **dict.fromkeys((_ATEN.argmax.default, _ATEN.topk.default), _CHOICE),
+    **dict.fromkeys((_ATEN.maximum.default, _ATEN.minimum.default, _ATEN.abs.default), _LIMIT),
+    **dict.fromkeys((_ATEN.lstm.input, _ATEN.gru.input, _ATEN.scaled_dot_product_attention.default), _LAYERS),
+    **dict.fromkeys((_ATEN.sum.dim_IntList, _ATEN.sum.default), _MEAN),
+    **dict.fromkeys((_ATEN.pixel_shuffle.default, _ATEN.pixel_unshuffle.default), _LARGER),
     refused.OPERATOR: _refused,
 }

@@ -11,6 +11,7 @@ from models.compression.quantize import encode
 from models.compression.ranges import RANGES
 from models.integer import golden
 from models.networks.residual_net import to_torch
+from tests.models.frontends.quantized.quantized_programs import core
 from tests.models.settings import Spoiler
 
 
@@ -227,6 +228,40 @@ class Refused(nn.Module):
         return self.head(F.gelu(x).mean((2, 3)))
 
 
+class Rows(nn.Module):
+    """Convolutions and pools of one dimension."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv1d(3, 8, 3, stride=2, padding=1), nn.Linear(24, 5)
+
+    def forward(self, x):
+        return self.head(F.max_pool1d(F.relu6(self.conv(x)), 2, ceil_mode=True).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (
+            lambda: nn.Sequential(
+                *(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU6(), nn.MaxPool2d(3, 2, 1)),
+                *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 5), nn.LogSoftmax(1)),
+            ),
+            (8, 8, 3),
+        ),
+        (Rows, (1, 12, 3)),
+    ],
+)
+def test_programs_of_core_operators_are_the_same_networks(build, shape):
+    height, width, channels = shape
+    taken = (1, channels, width) if height == 1 else (1, channels, height, width)
+    program = torch.export.export(build().eval(), (torch.zeros(taken),))
+    before, after = (calibrate(each, images(*shape)).network for each in (program, core(program)))
+    assert [type(layer) for layer in after.layers] == [type(layer) for layer in before.layers]
+    for (_, one), (_, other) in zip(before.arrays(), after.arrays(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_all_that_cannot_run_is_said_before_anything_is_computed():
     class Counting(Refused):
         def forward(self, x):
@@ -239,12 +274,21 @@ def test_all_that_cannot_run_is_said_before_anything_is_computed():
     assert len(reasons) == 3
     assert all("test_calibration.py:" in reason for reason in reasons)
     assert "mul must be of a map and constants, not of two maps as in squeeze-and-excitation" in reasons[1]
+    with pytest.raises(ValueError, match="sum isn't among the operators: a mean over the same positions"):
+        calibrate(Summed(), images(6, 6, 1))
     with pytest.raises(ValueError, match=r"sigmoid must be at the end of a network: within it Hardsigmoid and"):
         calibrate(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(32, 2)), images(6, 6, 1))
     with pytest.raises(ValueError, match=r"^0: a network's output must have at most 2048 values, not 2304$"):
         calibrate(nn.Sequential(nn.Conv2d(1, 64, 1)), images(6, 6, 1))
     with pytest.raises(ValueError, match="images must be at least 1, not 0"):
         calibrate(nn.Linear(1, 1), images(6, 6, 1, count=0))
+
+
+class Summed(nn.Module):
+    """Adds all positions up."""
+
+    def forward(self, x):
+        return x.sum(dim=(2, 3))
 
 
 class Doubled(nn.Module):

@@ -48,7 +48,7 @@ REFUSED = [
     ),
     (Call(torch.sigmoid), "^between: operators must be among .* not sigmoid"),
     (Call(lambda x: x + 1), "^between.add: an addition must be of two maps"),
-    (Call(lambda x: torch.add(x, x, alpha=2)), "^between.add: an addition must be of two maps"),
+    (Call(lambda x: torch.add(x, x, alpha=2)), "^between.add: an addition's alpha must be 1, not 2: multiply"),
     (Call(lambda x: operator.mul(x, x)), "^between: a product must be of a map and its own winners"),
     (Call(lambda x: torch.dropout(x, 0.5, True)), "^between: operators must be among"),
     (Call(lambda x: x + torch.rand_like(x)), "^between: operators must be among .* not rand_like"),

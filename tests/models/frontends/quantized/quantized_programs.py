@@ -37,6 +37,13 @@ def converted(model, *shape, per_channel=True, seed=0):
         return torch.export.export(convert_pt2e(observed), example)
 
 
+def core(program):
+    """The same program in core operators, as ``run_decompositions`` writes it, which warns of itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return program.run_decompositions()
+
+
 def images(*shape, count=16, seed=1):
     """Images (N, height, width, channels) as the programs were calibrated on."""
     return np.random.default_rng(seed).standard_normal((count, *shape)).astype(np.float32)

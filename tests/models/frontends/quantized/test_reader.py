@@ -21,6 +21,7 @@ from tests.models.frontends.quantized.quantized_programs import (
     Quantized,
     RandomNet,
     converted,
+    core,
     difference,
     images,
     seeded,
@@ -419,6 +420,14 @@ def test_an_image_of_integers_is_codes():
     assert (network.input.scale, network.input.zero_point) == (pytest.approx(0.05), 3)
     codes = np.random.default_rng(0).integers(-128, 128, (5, 4, 4, 2)).astype(np.int8)
     assert all(each.largest <= 1 for name, each in difference(program, network, codes).items() if name != "linear")
+
+
+def test_programs_of_core_operators_are_the_same_networks():
+    program = converted(seeded(Block), 3, 8, 8)
+    before, after = (read_quantized(each) for each in (program, core(program)))
+    assert [type(layer) for layer in after.layers] == [type(layer) for layer in before.layers]
+    for (_, one), (_, other) in zip(before.arrays(), after.arrays(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_programs_of_several_images_and_of_any_number():

@@ -23,6 +23,8 @@ _BEGINNINGS = {".npz": b"PK", ".npy": b"\x93NUMPY"}
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".npy")
 #: Modes of pictures (Pillow), and as what their bytes are read.
 _MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB"}
+#: Bytes of an array in an archive, at most: a small one may hold as many zeros as it likes.
+_LARGEST = 1 << 32
 #: Images of a file that are learnt from: all. Fewest that can be divided.
 _EVERY, _FEWEST = 1 << 40, 50
 #: Fewest different codes that images with more different values must become, else their units are wrong.
@@ -211,6 +213,8 @@ def _fitted(found: Samples, shape: tuple[int, int, int] | None, preprocessing: P
         images = images[..., None]
     elif images.ndim == 4 and images.shape[1:] != shape and images.shape[1:] == (shape[2], *shape[:2]):
         images = images.transpose(0, 2, 3, 1)
+    elif images.ndim == 3 and shape[0] == 1 and images.shape[1:] in (shape[1:], shape[:0:-1]):
+        images = (images if images.shape[1:] == shape[1:] else images.transpose(0, 2, 1))[:, np.newaxis]
     elif images.ndim == 2 and images.shape[1] == np.prod(shape):
         images = images.reshape(-1, *shape)
     require(
@@ -254,6 +258,12 @@ def _file(path: Path) -> Samples:
             names = [next((name for name in known if name in loaded), None) for known in (_IMAGES, _LABELS)]
             wanted = " or ".join(_IMAGES)
             require(names[0], f"{path}: must have an array of images, called {wanted}, not {loaded.files}")
+            for entry in loaded.zip.infolist():
+                known = entry.filename.removesuffix(".npy") in names
+                require(
+                    not known or entry.file_size <= _LARGEST,
+                    f"{path}: an array must be of at most {_LARGEST} bytes, not {entry.file_size}; .npy may be larger",
+                )
             images = _array(loaded[names[0]], "images", path)
             labels = None if names[1] is None else _labels(_array(loaded[names[1]], "labels", path), images, path)
     except OSError as error:
@@ -287,9 +297,9 @@ def _labels(labels: np.ndarray, images: np.ndarray, path: Path) -> np.ndarray:
 def _folder(path: Path, count: int) -> Samples:
     """A folder with a folder of images for each class; classes are numbered in the order of their names.
 
-    Of each class the first ones are taken in turn, so that few images are of all classes.
+    Of each class the first ones are taken in turn, so that few images are of all classes. Hidden folders are none.
     """
-    classes = sorted(each for each in path.iterdir() if each.is_dir())
+    classes = sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
     require(classes, f"{path}: must hold a folder of images for each class, and holds no folder")
     files = [sorted(f for f in each.iterdir() if f.suffix.lower() in PICTURES) for each in classes]
     turns = range(max(map(len, files)))

@@ -7,6 +7,7 @@ from PIL import Image
 
 from hw.network.network import Network
 from models.datasets import splits
+from offramp.intake import samples
 from offramp.intake.preprocessing import Preprocessing
 from offramp.intake.samples import parts, read
 from tests.random_networks import random_network
@@ -69,7 +70,24 @@ def test_images_are_preprocessed_by_channel(tmp_path):
         read(str(tmp_path / "x.npy"), (2, 2, 3), count=9, seed=0, preprocessing=Preprocessing(mean=(1.0, 2.0)))
 
 
+def test_rows_have_their_channels_first_or_last(tmp_path):
+    rows = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
+    for name, values in (("last", rows), ("first", rows.transpose(0, 2, 1))):
+        np.save(tmp_path / f"{name}.npy", values)
+        found = read(str(tmp_path / f"{name}.npy"), (1, 4, 3), count=9, seed=0)
+        np.testing.assert_array_equal(found.images[:, 0], rows)
+
+
+def test_an_array_that_a_small_archive_claims_is_bounded(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "x.npz", x=np.zeros((1000, 4, 6, 1), np.int8), other=np.zeros(1_000_000))
+    assert len(read(str(tmp_path / "x.npz"), (4, 6, 1), count=9, seed=0)) == 9
+    monkeypatch.setattr(samples, "_LARGEST", 10_000)
+    with pytest.raises(ValueError, match=r"x\.npz: an array must be of at most 10000 bytes, not 24128; \.npy may be"):
+        read(str(tmp_path / "x.npz"), (4, 6, 1), count=9, seed=0)
+
+
 def test_a_folder_of_classes_is_taken_in_turn(tmp_path):
+    (tmp_path / ".thumbnails").mkdir()
     for label, name in enumerate(("cat", "dog")):
         (tmp_path / name).mkdir()
         for number in range(3):

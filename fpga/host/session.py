@@ -69,7 +69,7 @@ class BoardSession:
     conditions : Conditions
         Of all runs.
     busy : int, optional
-        Most cycles that a run of these programs takes (:func:`sim.worst_case`); by default their timeout.
+        Most cycles that a run of these programs takes (:func:`sim.worst_case`); by default their limit.
     tries : int
         Failures in a row, without a result between them, after which it is given up.
     away : float

@@ -38,15 +38,15 @@ def fold_constants(network: Network, config: AcceleratorConfig) -> Network:
     return replace(network, layers=tuple(layers))
 
 
-def _folded(layer: _Foldable, low: int, high: int, beyond: int) -> _Foldable:
-    """The layer for inputs of ``low`` to ``high``, with accumulators of ``-beyond`` to ``beyond - 1``."""
+def _folded(layer: _Foldable, low: int, high: int, limit: int) -> _Foldable:
+    """The layer for inputs of ``low`` to ``high``, with accumulators of ``-limit`` to ``limit - 1``."""
     lows, highs = product_sums(layer.weight.reshape(len(layer.weight), -1), low, high)
     bias = layer.bias.astype(np.int64)
     least, most = lows + bias, highs + bias
-    overflows = (np.minimum(lows, least) < -beyond) | (np.maximum(highs, most) >= beyond)
+    overflows = (np.minimum(lows, least) < -limit) | (np.maximum(highs, most) >= limit)
     inside = (least >= -_MOST) & (most < _MOST)
     # What has a code without weights: the bias nearest to those that the channel can have.
-    alone = np.clip(np.clip(bias, least, most), -beyond, beyond - 1)
+    alone = np.clip(np.clip(bias, least, most), -limit, limit - 1)
     codes = [_codes(layer, np.where(inside, each, 0)) for each in (least, most, alone)]
     constant = overflows & inside & (codes[0] == codes[1]) & (codes[0] == codes[2])
     if not constant.any():

@@ -20,12 +20,12 @@ def prunable(model: nn.Module) -> dict[str, torch.Tensor]:
     """
     found: dict[str, torch.Tensor] = {}
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
             if not torch.isfinite(module.weight).all():
                 raise ValueError(f"{name}: weights must be finite, not NaN or infinite")
             found[f"{name}.weight"] = module.weight
     if not found:
-        raise ValueError(f"{type(model).__name__}: must have a Conv2d or Linear layer to prune")
+        raise ValueError(f"{type(model).__name__}: must have a Conv1d, Conv2d or Linear layer to prune")
     return found
 
 

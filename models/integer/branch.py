@@ -17,7 +17,7 @@ from hw.rules import require, shown
 from models.integer import golden
 from models.integer.exit_calibration import calibrate_each, with_exit_thresholds
 
-__all__ = ["with_branch"]
+__all__ = ["check_branch", "with_branch"]
 
 #: Most inputs of the branch's linear layer where its grid is chosen for the user.
 _MOST_INPUTS = 1024
@@ -72,6 +72,17 @@ def with_branch(
     found = replace(network, layers=tuple(order), exits=tuple(exits))
     heads = golden.run(found, validation[0], keep=False).logits
     return with_exit_thresholds(found, *calibrate_each(heads, validation[1], exit_loss))
+
+
+def check_branch(network: Network, after: str, grid: int | None) -> None:
+    """Refuse a place where no exit can stand, or a grid that doesn't suit it, before anything is computed.
+
+    Raises
+    ------
+    ValueError
+        As of :func:`with_branch`.
+    """
+    _pool(network, network.layers[_place(network, after)], grid)
 
 
 def _place(network: Network, after: str) -> int:

@@ -47,7 +47,8 @@ def bench(
     request: "ModelRequest",
 ) -> None:
     """Measure cycles against the limit of nonzero products, on the layer shapes of MLPerf Tiny or of a model."""
-    from offramp.intake.programs import of_model
+    from hw.rules import MisfitError
+    from offramp.intake.programs import advice, of_model
     from offramp.measure.bench import against_peers, against_rtl, density_sweep, measure_workload, routed
     from offramp.measure.workloads import WORKLOADS
     from offramp.report import bench_tables, tables
@@ -62,7 +63,11 @@ def bench(
             )
         with terminal.stage(str(model)) as step:
             own = of_model(request, data, images, step)
-            rows.append(measure_workload(str(model), chosen, images=images, seed=seed, workload=own, progress=step))
+            try:
+                rows.append(measure_workload(str(model), chosen, images=images, seed=seed, workload=own, progress=step))
+            except MisfitError as error:
+                hint = advice(own, config, lambda text: step(0, 0, text))
+                raise MisfitError(f"{config}: {error}; {hint}") from error
         names = []
     for name in names:
         with terminal.stage(name) as step:

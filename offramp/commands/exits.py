@@ -49,12 +49,13 @@ def add(
     from offramp.intake.samples import parts
     from offramp.report import tables
 
-    chosen, terminal = preset(config), Terminal()
+    preset(config)
+    terminal = Terminal()
     with terminal.stage("add the exit") as step:
         found = read(request)
         how: dict[str, Any] = {"seed": seed, "root": request.root, "preprocessing": request.preprocessing}
         samples = parts(data, found.network.input.shape, progress=step, **how)
-        made = extended(found.network, after, samples, chosen, grid=grid, exit_loss=exit_loss, progress=step)
+        made = extended(found.network, after, samples, config, grid=grid, exit_loss=exit_loss, progress=step)
     save(file, NetworkFile(network=made.network, origin=f"{found.origin}, exit after {after}", activity=made.activity))
     results().print(tables.extension({"as it was": made.before, "with the exit": made.after}), "")
     origin = ", ".join(each.origin for each in samples)

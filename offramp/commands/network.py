@@ -154,7 +154,8 @@ def _compress_module(
 
     if data is None:
         raise ValueError("--data must name labelled images that a module is fine-tuned on")
-    chosen, file = preset(config), out / _NETWORK
+    preset(config)
+    file = out / _NETWORK
     with Terminal().stage("compress") as step:
         module = of_request(request.model, request.weights)
         samples = parts(
@@ -162,7 +163,7 @@ def _compress_module(
         )
         name = request.model.rpartition(":")[2]
         made = sparse(
-            module, name, samples, chosen, keep=keep, epochs=epochs, seed=seed, ranges=request.ranges, progress=step
+            module, name, samples, config, keep=keep, epochs=epochs, seed=seed, ranges=request.ranges, progress=step
         )
     origin = f"module {request.model}, {percent(keep, 0)} of its weights, fine-tuned"
     save(file, NetworkFile(network=made.network, origin=origin, activity=made.activity))
@@ -170,10 +171,12 @@ def _compress_module(
     weights = f"{count(made.after['weights'])} of {count(made.before['weights'])}"
     images = ", ".join(each.origin for each in samples)
     rows = [("accuracy as it came, float", percent(made.accuracy_float)), ("weights that aren't zero", weights)]
+    rows += [("note", note) for note in made.notes]
     show([*rows, ("images of", images), ("config", config), ("file", str(file))])
     figures = {"before": made.before, "after": made.after, "accuracy_float": made.accuracy_float}
     figures["epochs"] = {"fine-tune": made.epochs}
     asked = {"model": request.model, "origin": origin, "images_of": images, "config": config, "keep": keep}
+    asked["notes"] = made.notes
     finish("compress", seed, json, {**asked, **figures, "file": file})
     next_step(f"offramp verify {file} --config {config}")
 

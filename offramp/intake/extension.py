@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from hw.config import AcceleratorConfig
 from hw.network.network import Network
 from models.datasets.sources import Progress
-from models.integer.branch import with_branch
+from models.integer.branch import check_branch, with_branch
 from offramp.intake.outcome import outcome, shares_of
 from offramp.intake.samples import Samples
 
@@ -40,7 +39,7 @@ def extended(
     network: Network,
     layer: str,
     samples: tuple[Samples, Samples, Samples],
-    config: AcceleratorConfig,
+    config: str,
     *,
     grid: int | None,
     exit_loss: float,
@@ -52,25 +51,32 @@ def extended(
     ----------
     samples : tuple of 3 Samples
         With labels: learnt from, chosen by, measured on.
+    config : str
+        Config that cycles are of.
 
     Raises
     ------
     ValueError
-        As of :func:`models.integer.branch.with_branch`, or when the network doesn't fit the config.
+        As of :func:`models.integer.branch.with_branch`; or when the network doesn't fit the config, which is found out
+        before anything is trained.
     """
+    check_branch(network, layer, grid)
     for each in samples:
         each.check_labels(network.classes)
     train, validation = ((each.codes(network), each.labels) for each in samples[:2])
     assert train[1] is not None
     assert validation[1] is not None
     if progress is not None:
-        progress(0, 3, "train the branch")
+        progress(0, 3, "measure")
+    before = outcome(network, samples[1], samples[2], config)
+    if progress is not None:
+        progress(1, 3, "train the branch")
     made = with_branch(
         network, layer, (train[0], train[1]), (validation[0], validation[1]), grid=grid, exit_loss=exit_loss
     )
     if progress is not None:
-        progress(1, 3, "measure")
-    before, after = (outcome(each, samples[1], samples[2], config) for each in (network, made))
+        progress(2, 3, "measure")
+    after = outcome(made, samples[1], samples[2], config)
     thresholds = [int(head.threshold) for head in made.exits if head.threshold is not None]
     return Extension(
         network=made, activity=shares_of(made, samples[1]), before=before, after=after, thresholds=thresholds

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from hw.compiler.compile import compile_balanced
-from hw.config import AcceleratorConfig
 from hw.network.network import Network
 from models.integer import golden
 from models.integer.activity import activity
+from offramp.intake.model import Model
+from offramp.intake.programs import program_of
 from offramp.intake.samples import Samples
 from offramp.measure.measure import cycle_statistics
 from sim import simulate, worst_case
@@ -24,14 +24,20 @@ def shares_of(network: Network, chosen: Samples) -> dict[str, np.ndarray]:
     return activity(network, chosen.codes(network)[:_SIMULATED])
 
 
-def outcome(network: Network, chosen: Samples, test: Samples, config: AcceleratorConfig) -> dict[str, Any]:
+def outcome(network: Network, chosen: Samples, test: Samples, config: str) -> dict[str, Any]:
     """``accuracy`` and ``exit_share`` on all test images, which have labels; ``cycles`` on the first of them.
 
     ``chosen`` are images by whose activations channels are dealt to the PEs.
+
+    Raises
+    ------
+    ValueError
+        When the network doesn't fit the config; the message has one that it fits.
     """
     codes = test.codes(network)
     assert test.labels is not None
-    program = compile_balanced(network, config, shares_of(network, chosen))
+    model = Model(network=network, origin=network.name, activity=shares_of(network, chosen))
+    program, _ = program_of(model, config)
     found = golden.run(network, codes, keep=False)
     return {
         "accuracy": found.accuracy(test.labels),

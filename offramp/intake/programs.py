@@ -67,7 +67,7 @@ def program_of(
     raise MisfitError(f"{model.network.name} fits {tried}; {'; '.join(reasons)}; {advice(model, TRIED[-1], report)}")
 
 
-def advice(model: Model, config: str, report: Callable[[str], None] = lambda text: None) -> str:
+def advice(model: Model | Workload, config: str, report: Callable[[str], None] = lambda text: None) -> str:
     """The smallest preset that a model fits which doesn't fit a config; without one, the config with what it lacks.
 
     Parameters

@@ -426,6 +426,12 @@ def test_a_model_from_outside_goes_through_every_command(tmp_path, monkeypatch):
         assert json.loads((tmp_path / "again.json").read_text())[key] == results[name][key]
 
 
+def test_a_model_that_does_not_fit_is_measured_nowhere_and_told_where_it_fits(monkeypatch, capsys):
+    small = ("--config", "tiny,activation_words=32", "--images", 2)
+    message = refused(monkeypatch, capsys, "bench", "zoo:digits-dense", *small)
+    assert re.fullmatch(r"tiny,activation_words=32: .*activation.*; it fits --config single", message)
+
+
 def test_a_model_is_exported_as_a_file_of_others_and_taken_again(tmp_path, monkeypatch, capsys):
     model = tflite_file(tmp_path)
     monkeypatch.chdir(tmp_path)

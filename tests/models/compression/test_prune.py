@@ -112,5 +112,5 @@ def test_wrong_requests():
         prune.masks(model, {"x": 0.5})
     with pytest.raises(ValueError, match=r"density of stem.conv.weight must be in 0..1, not 2"):
         prune.masks(model, {"stem.conv.weight": 2})
-    with pytest.raises(ValueError, match="ReLU: must have a Conv2d or Linear layer to prune"):
+    with pytest.raises(ValueError, match="ReLU: must have a Conv1d, Conv2d or Linear layer to prune"):
         prune.density(nn.ReLU())

@@ -1,5 +1,3 @@
-"""What :mod:`tests.hw.simulate` promises the benches of RTL units."""
-
 import pytest
 from amaranth import Module
 from amaranth.lib import fifo, memory, stream, wiring

@@ -15,7 +15,21 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
-__all__ = ["Field", "FieldEnum", "Layout", "Signed", "bits_of", "decode", "encode", "signed", "words_of"]
+import numpy as np
+
+__all__ = [
+    "Field",
+    "FieldEnum",
+    "Layout",
+    "Signed",
+    "bits_of",
+    "decode",
+    "encode",
+    "pack_words",
+    "signed",
+    "unpack_field",
+    "words_of",
+]
 
 
 class Signed(NamedTuple):
@@ -145,3 +159,26 @@ def decode(layout: Any, words: list[int]) -> dict[str, Any]:
     for word in reversed(words):
         joined = joined << 32 | int(word)
     return _unpack(layout, joined)
+
+
+def pack_words(layout: Any, **values: Any) -> np.ndarray:
+    """Words of many values at once, each as :func:`encode` packs it: uint32 array.
+
+    Parameters
+    ----------
+    layout : subclass of Layout
+        Of at most 32 bits.
+    values : int, or int arrays that broadcast
+        One for each field; all must fit.
+    """
+    words = np.int64(0)
+    for name, field in layout.fields.items():
+        words = words | (np.asarray(values[name], dtype=np.int64) & (1 << field.bits) - 1) << field.offset
+    return np.asarray(words).astype(np.uint32)
+
+
+def unpack_field(layout: Any, name: str, words: Any) -> Any:
+    """A field of many words at once, each as :func:`decode` unpacks it, the inverse of :func:`pack_words`: int64."""
+    _, bits, _, high, *_ = field = layout.fields[name]
+    value = np.asarray(words, dtype=np.int64) >> field.offset & (1 << bits) - 1
+    return np.where(value > high, value - (1 << bits), value) if field.low else value

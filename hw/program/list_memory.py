@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from hw.config import AcceleratorConfig
+from hw.program.bits import pack_words, unpack_field
 from hw.program.chunks import ListChunk
-from hw.program.isa import Entry, SplitEntry, cuts_layout
+from hw.program.isa import Entry, SplitEntry, cuts_layout, pointer_layout
 
 __all__ = [
     "ListMemory",
@@ -28,10 +29,6 @@ __all__ = [
     "unpack_split_entries",
 ]
 
-_WEIGHT_BITS = Entry.fields["weight"].bits
-_SIGN = 1 << (_WEIGHT_BITS - 1)
-_OFFSET_BITS = SplitEntry.fields["offset"].bits
-
 
 def pack_pointers(starts: Any, counts: Any, config: AcceleratorConfig) -> np.ndarray:
     """Words of pointers: uint32 array.
@@ -41,18 +38,19 @@ def pack_pointers(starts: Any, counts: Any, config: AcceleratorConfig) -> np.nda
     starts, counts : int, or int arrays of one shape
         First entry's address, and number of entries; both must fit their fields.
     """
-    return np.asarray(starts | counts << config.start_bits).astype(np.uint32)
+    return pack_words(pointer_layout(config), start=starts, count=counts)
 
 
 def unpack_pointers(words: Any, config: AcceleratorConfig) -> tuple[Any, Any]:
-    """First addresses and numbers of entries, of the words' type: the inverse of :func:`pack_pointers`."""
-    return words & ((1 << config.start_bits) - 1), words >> config.start_bits
+    """First addresses and numbers of entries, int64: the inverse of :func:`pack_pointers`."""
+    layout = pointer_layout(config)
+    return unpack_field(layout, "start", words), unpack_field(layout, "count", words)
 
 
 def moved_pointers(words: np.ndarray, base: int, config: AcceleratorConfig) -> np.ndarray:
     """The pointers when all lists lie ``base`` words further on; those of empty lists stay: uint32 array."""
     starts, counts = unpack_pointers(words, config)
-    return pack_pointers(starts + np.where(counts > 0, base, 0).astype(words.dtype), counts, config)
+    return pack_pointers(starts + np.where(counts > 0, base, 0), counts, config)
 
 
 def pack_entries(weights: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -63,24 +61,22 @@ def pack_entries(weights: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     weights, offsets : int arrays of one shape
         Weight (-128..127) and accumulator offset.
     """
-    entries: np.ndarray = weights & (2 * _SIGN - 1) | offsets << _WEIGHT_BITS
-    return entries.astype(np.uint32)
+    return pack_words(Entry, weight=weights, offset=offsets)
 
 
 def marked_offsets(offsets: Any, marks: Any) -> Any:
     """Accumulator offsets and marks of entries of split lists, as :func:`pack_entries` takes them for offsets."""
-    return offsets | marks << _OFFSET_BITS
+    return unpack_field(Entry, "offset", pack_words(SplitEntry, weight=0, offset=offsets, marks=marks))
 
 
 def unpack_split_entries(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights and accumulator offsets of entries of split lists, int64 arrays."""
-    weights, offsets = unpack_entries(words)
-    return weights, offsets & ((1 << _OFFSET_BITS) - 1)
+    return unpack_field(SplitEntry, "weight", words), unpack_field(SplitEntry, "offset", words)
 
 
 def marks_of(words: np.ndarray) -> np.ndarray:
     """Marks of entries of split lists, one bit each: int64 array."""
-    found: np.ndarray = words.astype(np.int64) >> SplitEntry.fields["marks"].offset
+    found: np.ndarray = unpack_field(SplitEntry, "marks", words)
     return found
 
 
@@ -92,7 +88,7 @@ def pack_cuts(first: Any, second: Any, config: AcceleratorConfig) -> np.ndarray:
     first, second : int arrays of one shape
         Entries of the first part, and of the first two; both must fit their fields.
     """
-    return np.asarray(first | second << cuts_layout(config).fields["second"].offset).astype(np.uint32)
+    return pack_words(cuts_layout(config), first=first, second=second)
 
 
 def unpack_parts(pointers: Any, cuts: Any, parts: Any, config: AcceleratorConfig) -> tuple[Any, Any]:
@@ -106,8 +102,7 @@ def unpack_parts(pointers: Any, cuts: Any, parts: Any, config: AcceleratorConfig
         One bit each.
     """
     starts, counts = unpack_pointers(pointers, config)
-    fields = cuts_layout(config).fields
-    first, second = (cuts >> field.offset & field.high for field in (fields["first"], fields["second"]))
+    first, second = (unpack_field(cuts_layout(config), name, cuts) for name in ("first", "second"))
     before = np.where(parts & 1, 0, np.where(parts & 2, first, second))
     behind = np.where(parts & 4, counts, np.where(parts & 2, second, first))
     return starts + before, behind - before
@@ -115,8 +110,7 @@ def unpack_parts(pointers: Any, cuts: Any, parts: Any, config: AcceleratorConfig
 
 def unpack_entries(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights and accumulator offsets of entries, int64 arrays: the inverse of :func:`pack_entries`."""
-    signed = words.astype(np.int64)
-    return ((signed & (2 * _SIGN - 1)) ^ _SIGN) - _SIGN, signed >> _WEIGHT_BITS
+    return unpack_field(Entry, "weight", words), unpack_field(Entry, "offset", words)
 
 
 def split_entries(

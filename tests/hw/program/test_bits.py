@@ -1,13 +1,16 @@
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hw.config import preset
 from hw.program import isa, protocol
-from hw.program.bits import FieldEnum, Layout, bits_of, decode, encode, signed, words_of
+from hw.program.bits import FieldEnum, Layout, bits_of, decode, encode, pack_words, signed, unpack_field, words_of
 from tests.hw.layout_values import kinds, plain, values_of
 
+CONFIG = preset("tiny")
 ENUMS = kinds(FieldEnum)
 LAYOUTS = kinds(Layout)
 
@@ -109,3 +112,28 @@ def test_missing_and_unknown_fields_are_refused_by_their_path(layout, values, pa
 def test_other_numbers_of_words_are_refused():
     with pytest.raises(ValueError, match=r"^Column is 1 words long, not 2$"):
         decode(isa.Column, [0, 0])
+
+
+#: Layouts whose values are packed many at once.
+ARRAYS = [isa.Entry, isa.SplitEntry, isa.pointer_layout(CONFIG), isa.cuts_layout(CONFIG), isa.Row, isa.Column]
+
+
+@pytest.mark.parametrize("layout", ARRAYS, ids=lambda layout: layout.__name__)
+@given(data=st.data())
+def test_many_words_are_packed_as_each_is(layout, data):
+    drawn = data.draw(st.lists(values_of(layout), min_size=1, max_size=5))
+    columns = {name: np.array([values[name] for values in drawn]) for name in layout.fields}
+    words = pack_words(layout, **columns)
+    assert words.dtype == np.uint32
+    assert words.tolist() == [word for values in drawn for word in encode(layout, **values)]
+    for name, column in columns.items():
+        found = unpack_field(layout, name, words)
+        assert found.dtype == np.int64
+        np.testing.assert_array_equal(found, column)
+
+
+def test_one_value_serves_many_words_and_a_number_is_a_word():
+    words = pack_words(isa.SplitEntry, weight=-3, offset=np.array([[1], [2]]), marks=np.array([0, 3]))
+    assert words.shape == (2, 2)
+    assert words[1, 1] == encode(isa.SplitEntry, weight=-3, offset=2, marks=3)[0]
+    assert unpack_field(isa.SplitEntry, "weight", int(words[0, 0])) == -3

@@ -16,12 +16,16 @@ from hw.program.check.images import check_images
 from hw.program.command import Command
 from hw.program.decode import Decoded
 from hw.program.protocol import Memory, ScaleWords
+from hw.rules import require, shown
 
 __all__ = ["MAGIC", "VERSION", "Command", "Program", "image_sizes", "load", "writes_of"]
 
 MAGIC = b"OFFRPROG"
 VERSION = 9
 
+#: What a file describes, and prefixes of its arrays.
+_KEYS = {"config", "config_digest", "network", "commands"}
+_NETWORK, _IMAGES = "network/", "images/"
 #: Memories that a core has once, and the images whose words alternate in them; of lists it has one per PE.
 _CORE_MEMORIES = {
     Memory.LAYERS: ("layers",),
@@ -96,8 +100,8 @@ class Program:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays of its file, by name."""
-        arrays = {f"network/{name}": array for name, array in self.network.arrays()}
-        return arrays | {f"images/{name}": array for name, array in self.images.items()}
+        arrays = {f"{_NETWORK}{name}": array for name, array in self.network.arrays()}
+        return arrays | {f"{_IMAGES}{name}": array for name, array in self.images.items()}
 
     def size_words(self) -> dict[str, tuple[int, int]]:
         """Words used and available of every memory that a program fills, in the core and PE that needs most."""
@@ -145,6 +149,10 @@ def load(path: str | Path, config: AcceleratorConfig | None = None) -> Program:
     """
     manifest, arrays = container.read(Path(path), MAGIC, VERSION)
     try:
+        unknown = sorted(manifest.keys() - _KEYS)
+        require(not unknown, f"the description must be of {', '.join(sorted(_KEYS))}, not {shown(unknown)}")
+        unknown = sorted(name for name in arrays if not name.startswith((_NETWORK, _IMAGES)))
+        require(not unknown, f"arrays must be of network and images, not {shown(unknown)}")
         compiled_for = AcceleratorConfig(**manifest["config"])
         if compiled_for.digest() != manifest["config_digest"]:
             raise ValueError("its config does not match the digest of its config")
@@ -153,10 +161,10 @@ def load(path: str | Path, config: AcceleratorConfig | None = None) -> Program:
                 f"it was compiled for config {compiled_for.digest()[:8]}, not {config.digest()[:8]}; compile it again"
             )
         return Program(
-            network=Network.from_dict(manifest["network"], _part(arrays, "network/")),
+            network=Network.from_dict(manifest["network"], _part(arrays, _NETWORK)),
             config=compiled_for,
             commands=tuple(Command.from_dict(values) for values in manifest["commands"]),
-            images=_part(arrays, "images/"),
+            images=_part(arrays, _IMAGES),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: the description is incomplete or has unknown keys: {error}") from error

@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hw import container
+from hw.network.layers import is_raw
 from hw.network.network import Network
-from hw.rules import require, shown
+from hw.rules import integer, require, shown
 from hw.typed import checked
 from models.datasets.splits import NAMES, SHAPES
 
@@ -25,6 +27,11 @@ __all__ = ["MAGIC", "Checkpoint", "Compressed", "load", "load_compressed", "save
 MAGIC = b"OFFRCKPT"
 _VERSION = 3
 _NETWORKS = ("network", "dense")
+#: What files of either stage say.
+_TRAINED = ("stage", "data", "seed", "metrics", "architecture")
+_COMPRESSED = ("stage", "data", "seed", "metrics", "curve", *_NETWORKS)
+#: What a curve is of, and the one metric that is no share.
+_CURVE, _THRESHOLD = {"thresholds", "accuracy", "exit_share"}, "threshold"
 _ACTIVITIES = ("activity", "dense_activity")
 
 
@@ -157,6 +164,7 @@ def load(path: Path) -> Checkpoint:
 
     manifest, arrays = _read(path, "trained")
     with _named(path):
+        _check_keys(manifest, _TRAINED)
         found = Checkpoint(
             **_common(manifest), architecture=architectures.from_dict(_take(manifest, "architecture")), state=arrays
         )
@@ -192,6 +200,7 @@ def load_compressed(path: Path) -> Compressed:
     """
     manifest, arrays = _read(path, "compressed")
     with _named(path):
+        _check_keys(manifest, _COMPRESSED)
         unknown = sorted(name for name in arrays if name.partition(":")[0] not in (*_NETWORKS, *_ACTIVITIES))
         require(not unknown, f"arrays must be of {', '.join((*_NETWORKS, *_ACTIVITIES))}, not {shown(unknown)}")
         networks = {key: Network.from_dict(_take(manifest, key), _part(arrays, key)) for key in _NETWORKS}
@@ -199,10 +208,7 @@ def load_compressed(path: Path) -> Compressed:
         for key, network in zip(_ACTIVITIES, networks.values(), strict=True):
             _check_activity(key, activities[key], network)
         curve = _measured(manifest, "curve", dict[str, tuple[float, ...]])
-        require(
-            len({len(values) for values in curve.values()}) <= 1,
-            f"curve must be lists of equal lengths, not of {[len(values) for values in curve.values()]}",
-        )
+        _check_curve(curve)
         common = _common(manifest)
         for network in networks.values():
             _check_shape(common["data"], network.input.shape, network.classes)
@@ -244,9 +250,9 @@ def _common(manifest: dict[str, Any]) -> dict[str, Any]:
     data, seed = checked(_take(manifest, "data"), str, "data"), checked(_take(manifest, "seed"), int, "seed")
     require(data in NAMES, f"data must be one of {', '.join(NAMES)}, not {data!r}")
     require(seed >= 0, f"seed must not be negative, not {seed}")
-    return {
-        "data": data, "seed": seed, "metrics": _measured(manifest, "metrics", dict[str, float]),
-    }  # fmt: skip
+    metrics = _measured(manifest, "metrics", dict[str, float])
+    _check_metrics(metrics)
+    return {"data": data, "seed": seed, "metrics": metrics}
 
 
 def _measured(manifest: dict[str, Any], key: str, hint: Any) -> Any:
@@ -257,6 +263,41 @@ def _measured(manifest: dict[str, Any], key: str, hint: Any) -> Any:
         each = values if isinstance(values, list) else [values]
         require(not any(isinstance(value, str) for value in each), f"{key} must be numbers, not {shown(values)}")
     return found
+
+
+def _check_metrics(metrics: dict[str, float]) -> None:
+    """Shares, but for a threshold."""
+    for name, value in metrics.items():
+        if name == _THRESHOLD:
+            require(integer(value) and value >= 0, f"metrics: {name} must be a whole number, 0 or more, not {value}")
+        else:
+            require(0 <= value <= 1, f"metrics: {shown(name)} must be in 0..1, not {value}")
+
+
+def _check_curve(curve: dict[str, list[float]]) -> None:
+    """Thresholds, and what each would give (:class:`models.integer.exit_calibration.Curve`); or nothing at all."""
+    if not curve:
+        return
+    require(curve.keys() == _CURVE, f"curve must be of {', '.join(sorted(_CURVE))}, not {shown(sorted(curve))}")
+    lengths = [len(values) for values in curve.values()]
+    require(len(set(lengths)) == 1 and lengths[0], f"curve must be lists of equal lengths, 1 or more, not of {lengths}")
+    thresholds = curve["thresholds"]
+    rising = all(one < other for one, other in pairwise(thresholds))
+    require(
+        rising and thresholds[0] >= 0 and all(map(integer, thresholds)),
+        f"curve: thresholds must be whole numbers, 0 or more, that rise, not {shown(thresholds)}",
+    )
+    for name in _CURVE - {"thresholds"}:
+        wrong = [value for value in curve[name] if not 0 <= value <= 1]
+        require(not wrong, f"curve: {name} must be in 0..1, not {shown(wrong)}")
+
+
+def _check_keys(manifest: dict[str, Any], known: tuple[str, ...]) -> None:
+    """All that a file of a stage says, and nothing else."""
+    for key in known:
+        _take(manifest, key)
+    unknown = sorted(manifest.keys() - set(known))
+    require(not unknown, f"the manifest must hold {', '.join(known)}, and not {shown(unknown)}")
 
 
 def _check_shape(data: str, shape: tuple[int, int, int], classes: int) -> None:
@@ -272,7 +313,7 @@ def _part(arrays: dict[str, np.ndarray], key: str) -> dict[str, np.ndarray]:
 
 
 def _check_activity(key: str, found: dict[str, np.ndarray], network: Network) -> None:
-    """Shares of tensors of the network, one for each channel."""
+    """Shares of all tensors of the network but logits, one for each channel."""
     tensors = network.tensors()
     for name, shares in found.items():
         if name not in tensors:
@@ -280,6 +321,9 @@ def _check_activity(key: str, found: dict[str, np.ndarray], network: Network) ->
         wanted = (tensors[name].shape[2],)
         if shares.dtype != np.float64 or shares.shape != wanted or not ((shares >= 0) & (shares <= 1)).all():
             raise ValueError(f"{key} of {name} must be {wanted} float64 in 0..1")
+    logits = {layer.name for layer in network.layers if is_raw(layer)}
+    missing = [name for name in tensors if name not in logits and name not in found]
+    require(not missing, f"{key} must be of all of the network's maps, and lacks {shown(missing)}")
 
 
 def _read(path: Path, stage: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

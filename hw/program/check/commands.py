@@ -12,6 +12,7 @@ from hw.program.command import Command
 from hw.program.decode import Decoded
 from hw.program.instructions import HeaderFields, Instruction, SourceFields, WindowFields
 from hw.program.isa import NUMBERS, Opcode
+from hw.rules import shown
 
 __all__ = ["check_commands"]
 
@@ -50,6 +51,10 @@ def check_commands(network: Network, config: AcceleratorConfig, commands: Sequen
         seen.add(command.layer)
         _check_command(f"command {number}", network, config, command, instruction, windows[source], zero_points)
         windows[command.tensor] = tuple(core.window for core in instruction.cores)
+    names = [command.name for command in commands]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"names of commands must be different, not {shown(twice)} of several")
     _check_decisions(network, commands, decoded.instructions)
 
 

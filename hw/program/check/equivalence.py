@@ -5,6 +5,7 @@ makes and where they add up, bias, scale, offset, clamp and residual operand, wh
 depends on (the order of equal work, slow lanes, when lists and the next image come, the limit of a run) is not.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,9 +24,12 @@ from hw.program.decode import Decoded
 from hw.program.instructions import CoreLayer, Instruction
 from hw.program.list_memory import ListMemory
 from hw.program.tiles import Tile
-from hw.rules import require
+from hw.rules import require, shown
 
 __all__ = ["check_equivalence"]
+
+#: Of a command that makes a strip of a map, what follows the tensor in its name.
+_STRIP = re.compile(r"@\d{1,9}", re.ASCII)
 
 
 def check_equivalence(
@@ -127,6 +131,14 @@ class _Check:
         )
         found = command.kind, command.macs
         require(found == wanted, f"{where}: kind and macs must be {wanted}, not {found}")
+        height, _, made = result.output.shape
+        slices = "" if (low, high) == (0, made) else f"[{low}:{high}]"
+        slices += "" if (first, last) == (0, depth) else f"<{first}:{last}>"
+        strip = command.name.removeprefix(command.tensor).removesuffix(slices)
+        rule = f"name must be {command.tensor}{'@NUMBER' if rows < height else ''}{slices}"
+        right = command.name == f"{command.tensor}{strip}{slices}"
+        right = right and (_STRIP.fullmatch(strip) is not None or (not strip and rows == height))
+        require(right, f"{where}: {rule}, not {shown(command.name)}")
 
     def _core(self, where: str, of: _Of, tile: Tile, core: CoreLayer, lists: np.ndarray) -> None:
         """Check a core's tile of a command."""

@@ -150,6 +150,14 @@ def test_missing_keys_are_refused(tmp_path, key):
     assert rewritten(tmp_path, changed, arrays()) == f"the description is incomplete or has unknown keys: '{key}'"
 
 
+def test_unknown_keys_and_arrays_are_refused(tmp_path):
+    keys = "commands, config, config_digest, network"
+    found = rewritten(tmp_path, manifest() | {"more": 1}, arrays())
+    assert found == f"the description must be of {keys}, not ['more']"
+    found = rewritten(tmp_path, manifest(), arrays() | {"other/program": np.zeros(3, np.uint32)})
+    assert found == "arrays must be of network and images, not ['other/program']"
+
+
 @pytest.mark.parametrize(
     "name", ["images/program", "images/layers", "images/lists", "images/bias", "network/stem/weight"]
 )
@@ -223,6 +231,10 @@ SUM = 3
         (("commands", 0, "groups"), "two", r"stem: groups must be a positive integer, not 'two'"),
         (("commands", 0, "groups"), 0, r"stem: groups must be a positive integer, not 0"),
         (("commands", 0, "name"), 3, r"name must be a string, not 3"),
+        (("commands", 0, "name"), "stam", r"command 0: name must be stem, not 'stam'"),
+        (("commands", 0, "name"), "stem@0[0:4]", r"command 0: name must be stem, not 'stem@0\[0:4\]'"),
+        (("commands", 0, "name"), "stem<0:2>", r"command 0: name must be stem, not 'stem<0:2>'"),
+        (("commands", 0, "name"), "", r"command 0: name must be stem, not ''"),
         (("commands", 0, "macs"), "many", r"stem: macs must be an integer of at least 0, not 'many'"),
         (("commands", 1, "layer"), "stem", r"commands must be of the layers stem, early, .*, not stem, inner, .*"),
         (("commands", SUM, "tensor"), "head", rf"command {SUM}: rows of bands must .* head's 0..1, not .*"),

@@ -129,6 +129,11 @@ def small() -> Checkpoint:
         ("metrics", {"float_final": "1/2"}, "metrics must be numbers, not '1/2'"),
         ("metrics", {"float_final": "high"}, "metrics.float_final must be a number"),
         ("metrics", {"float_final": float("nan")}, "metrics.float_final must be a finite number, not nan"),
+        ("metrics", {"float_final": 1.5}, r"metrics: 'float_final' must be in 0\.\.1, not 1\.5"),
+        ("metrics", {"float_final": -0.1}, r"metrics: 'float_final' must be in 0\.\.1, not -0\.1"),
+        ("metrics", {"threshold": 0.5}, r"metrics: threshold must be a whole number, 0 or more, not 0\.5"),
+        ("metrics", {"threshold": -1}, "metrics: threshold must be a whole number, 0 or more, not -1"),
+        ("more", 1, r"the manifest must hold stage, data, seed, metrics, architecture, and not \['more'\]"),
         ("architecture", 3, "architecture must be a table, not 3"),
         (
             "data",
@@ -163,6 +168,9 @@ def test_impossible_states(tmp_path, name, change, message):
         load(path)
 
 
+CURVE = {"thresholds": [3, 9], "accuracy": [0.5, 1], "exit_share": [1, 0]}
+
+
 def of_the_zoo() -> tuple[dict, dict[str, np.ndarray]]:
     return container.read(zoo.FOLDER / "digits.off", MAGIC, VERSION)
 
@@ -170,7 +178,17 @@ def of_the_zoo() -> tuple[dict, dict[str, np.ndarray]]:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("curve", {"thresholds": [1], "accuracy": []}, r"curve must be lists of equal lengths, not of \[0, 1\]"),
+        ("curve", CURVE | {"accuracy": []}, r"curve must be lists of equal lengths, 1 or more, not of \[0, 2, 2\]"),
+        ("curve", {name: [] for name in CURVE}, r"curve must be lists of equal lengths, 1 or more, not of \[0, 0, 0\]"),
+        ("curve", {"thresholds": [1]}, r"curve must be of accuracy, exit_share, thresholds, not \['thresholds'\]"),
+        ("curve", CURVE | {"more": [1, 2]}, "curve must be of accuracy, exit_share, thresholds, not "),
+        ("curve", CURVE | {"accuracy": [0.5, 1.5]}, r"curve: accuracy must be in 0\.\.1, not \[1\.5\]"),
+        ("curve", CURVE | {"exit_share": [-1, 0]}, r"curve: exit_share must be in 0\.\.1, not \[-1\]"),
+        ("curve", CURVE | {"thresholds": [9, 3]}, r"curve: thresholds must be whole numbers, 0 .*, not \[9, 3\]"),
+        ("curve", CURVE | {"thresholds": [-1, 3]}, r"curve: thresholds must be whole numbers, 0 .*, not \[-1, 3\]"),
+        ("curve", CURVE | {"thresholds": [0.5, 3]}, r"curve: thresholds must be whole .*, not \[0\.5, 3\]"),
+        ("curve", CURVE | {"accuracy": [0.5, float("nan")]}, "curve.accuracy must be a finite number, not nan"),
+        ("more", {}, r"the manifest must hold stage, data, .*, and not \['more'\]"),
         ("curve", {"thresholds": ["x"]}, "curve.thresholds must be a number"),
         ("network", [], "network description is incomplete or has unknown keys"),
         ("dense", {"layers": 3}, "network description is incomplete or has unknown keys"),
@@ -180,6 +198,18 @@ def test_impossible_compressed_networks(tmp_path, key, value, message):
     path, (manifest, arrays) = tmp_path / "a.ckpt", of_the_zoo()
     container.write(path, MAGIC, VERSION, manifest | {key: value}, arrays)
     with pytest.raises(ValueError, match=f"^{path}: {message}"):
+        load_compressed(path)
+
+
+@pytest.mark.parametrize("key", ["activity", "dense_activity"])
+def test_activity_that_is_missing(tmp_path, key):
+    path, (manifest, arrays) = tmp_path / "a.ckpt", of_the_zoo()
+    kept = {name: array for name, array in arrays.items() if not name.startswith(f"{key}:")}
+    assert len(kept) < len(arrays)
+    container.write(path, MAGIC, VERSION, manifest, kept)
+    with pytest.raises(
+        ValueError, match=f"^{path}: {key} must be of all of the network's maps, and lacks \\['input', "
+    ):
         load_compressed(path)
 
 

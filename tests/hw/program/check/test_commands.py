@@ -49,6 +49,13 @@ def test_another_partition_than_the_instructions_is_refused(place, value, messag
         replace(split(), commands=(changed, *split().commands[1:]))
 
 
+def test_two_commands_of_one_name_are_refused():
+    first, second, *others = split().commands
+    message = rf"^names of commands must be different, not \['{first.name}'\] of several$"
+    with pytest.raises(ValueError, match=message):
+        replace(split(), commands=(first, replace(second, name=first.name), *others))
+
+
 def test_a_core_with_another_threshold_is_refused():
     images = with_layer(split(), 1, 0, source={"threshold": 3})
     with pytest.raises(ValueError, match=r"^command 0: core 1: threshold must be 1, not 3$"):

@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def read_npy(path: Path, largest: int = LARGEST) -> np.ndarray:
     try:
         return _array(data)
     except Exception as error:  # whatever a damaged header makes the reader raise
-        raise ValueError(f"{path}: must be an npy file of an array: {error or type(error).__name__}") from error
+        raise ValueError(f"{path}: must be an npy file of an array: {(error or type(error).__name__)}") from error
 
 
 def read_npz(path: Path, largest: int = LARGEST) -> dict[str, np.ndarray]:
@@ -50,7 +51,7 @@ def read_npz(path: Path, largest: int = LARGEST) -> dict[str, np.ndarray]:
                     raise ValueError(f"its members must be npy files of different names, not {member.filename!r}")
                 arrays[name] = _array(archive.read(member))
     except Exception as error:  # whatever a damaged archive makes the reader raise
-        raise ValueError(f"{path}: must be an npz file of arrays: {error or type(error).__name__}") from error
+        raise ValueError(f"{path}: must be an npz file of arrays: {(error or type(error).__name__)}") from error
     return arrays
 
 
@@ -74,7 +75,12 @@ def _array(data: bytes) -> np.ndarray:
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"an array's format must be 1.0 or 2.0, not {version[0]}.{version[1]}")
     header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = header(stream)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers as Python 2 wrote them
+            shape, _, dtype = header(stream)
+    except Exception as error:  # whatever a damaged header makes Python's parser raise
+        raise ValueError("its header must say type, order and shape as NumPy writes them: it is damaged") from error
     if dtype.kind not in "biufc":
         raise ValueError(f"an array must hold numbers, not {dtype}")
     claimed, there = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()

@@ -126,9 +126,14 @@ def write_file(path: Path, data: bytes) -> None:
         When the reader of a pipe is gone.
     """
     if path == STANDARD_OUTPUT:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "standard output") from error
         return
     with _named(path):
         status = _status(path)

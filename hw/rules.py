@@ -1,13 +1,26 @@
 """What checks of values share."""
 
 import keyword
+import math
 import re
 from typing import Any
 
-__all__ = ["MisfitError", "ShortageError", "check_identifier", "integer", "integers", "require", "shown", "text"]
+__all__ = [
+    "MisfitError",
+    "ShortageError",
+    "check_identifier",
+    "check_image",
+    "integer",
+    "integers",
+    "require",
+    "shown",
+    "text",
+]
 
 #: Most characters of a value in a message.
 _LONGEST = 80
+#: Of an image; many times what any accelerator takes.
+_MOST_VALUES = 1 << 24
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 #: Reserved words of Verilog (IEEE 1364-2005, annex B).
 _VERILOG = """
@@ -37,6 +50,24 @@ def integer(value: Any) -> bool:
 def integers(value: Any, count: int) -> bool:
     """Whether a value is a tuple of so many integers."""
     return isinstance(value, tuple) and len(value) == count and all(integer(n) for n in value)
+
+
+def check_image(shape: Any) -> None:
+    """Refuse a shape that no image has, before anything of its size is made.
+
+    Raises
+    ------
+    ValueError
+        When it isn't height, width and channels, or has too many values.
+    """
+    require(
+        integers(shape, 3) and min(shape) >= 1,
+        f"shape must be a tuple of 3 positive integers (height, width, channels of an image), not {shown(shape)}",
+    )
+    require(
+        math.prod(shape) <= _MOST_VALUES,
+        f"shape must be of an image of at most {_MOST_VALUES:,} values, not {shown(shape)}",
+    )
 
 
 def text(value: Any) -> bool:

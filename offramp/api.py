@@ -17,6 +17,7 @@ from fpga.build import build as build_bitstream
 from hw.compiler.compile import compile_balanced
 from hw.config import AcceleratorConfig, preset
 from hw.network.network import Network
+from hw.network.network_file import load as load_network
 from hw.program.program import Program
 from hw.rules import require, shown, text
 from models import zoo
@@ -28,7 +29,7 @@ from models.integer.activity import activity
 from models.integer.exit_calibration import calibrate_each, check_labels, with_exit_thresholds
 from models.recipes.checkpoint import load_compressed
 from offramp.arguments import array, codes, number, of_kind, whole
-from offramp.kinds import kind_of
+from offramp.kinds import expect, kind_of
 from offramp.options import MOST_SEED
 from offramp.program_files import program as load_program
 from offramp.rtl import run as rtl
@@ -48,8 +49,8 @@ def load(path: str | Path) -> Network | Program:
     Parameters
     ----------
     path : str or Path
-        A compressed network's or a program's file, ``zoo:NAME`` (the integer network) or ``zoo:NAME@CONFIG`` (its
-        program).
+        A program's file, a compressed or an integer network's, ``zoo:NAME`` (the integer network) or
+        ``zoo:NAME@CONFIG`` (its program).
 
     Raises
     ------
@@ -65,7 +66,8 @@ def load(path: str | Path) -> Network | Program:
         return zoo.part(found, zoo.load(found))[0]
     if kind == "compressed":
         return load_compressed(Path(path)).network
-    raise ValueError(f"{path} is a trained network in float: compress it first (offramp compress)")
+    expect(Path(path), "network")
+    return load_network(Path(path)).network
 
 
 def quantize(

@@ -165,6 +165,16 @@ def _board() -> None:
     """Use a board: load its bitstream, test it, run programs on it."""
 
 
+def _flush() -> None:
+    """Write out what standard output still holds; an error names it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
 def main() -> None:
     """Run a command.
 
@@ -177,7 +187,7 @@ def main() -> None:
                 prog_name="offramp", standalone_mode=False
             )  # Typer's own way ends in a box of several lines
             if sys.stdout is not None:
-                sys.stdout.flush()
+                _flush()
     except Stopped as stop:
         warnings.simplefilter("ignore")  # of hardware that is half described, which Amaranth warns of when it is gone
         print(f"offramp: {stop}", file=sys.stderr)

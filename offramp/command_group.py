@@ -26,8 +26,13 @@ class _Plain:
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
         """One value, None, or a list of values of a parameter that takes several."""
         if param.multiple or param.nargs == -1:
-            return [self._kind(each) for each in value or ()]
-        return None if value is None else self._kind(value)
+            return [self._read(each, param) for each in value or ()]
+        return None if value is None else self._read(value, param)
+
+    def _read(self, value: Any, param: Any) -> Any:
+        if self._kind is Path and not str(value):  # which would be the current folder
+            raise ValueError(f"{param.opts[0]} must name a file or a folder, not ''")
+        return self._kind(value)
 
 
 def plain(command: Any, parameters: list[Any]) -> list[Any]:

@@ -61,6 +61,8 @@ def kind_of(path: Path) -> str:
             magic = file.read(len(checkpoint.MAGIC))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # Python's, of a name with a NUL character
+        raise ValueError(f"{str(path)!r}: cannot be read: {error}") from error
     from hw.program.program import MAGIC
 
     if magic == MAGIC:

@@ -7,6 +7,7 @@ import numpy as np
 from hw.config import AcceleratorConfig, preset
 from hw.network.network import Network
 from hw.program.program import Program, load
+from hw.rules import require
 from models import zoo
 from offramp.kinds import expect
 from offramp.rtl.cache_place import cache_root
@@ -37,7 +38,8 @@ def program(path: Path) -> Program:
     if not str(path).startswith(zoo.PREFIX):
         expect(path, "program")
         return load(path)
-    name, _, config = str(path).partition("@")
+    name, at, config = str(path).partition("@")
+    require(config or not at, f"{path} must be {zoo.PREFIX}NAME or {zoo.PREFIX}NAME@CONFIG, with a config behind @")
     found = zoo.entry(name)
     network, activity = zoo.part(found, zoo.load(found))
     chosen = preset(config or found.config)

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from hw.network import network_file
 from hw.network.network import Network
 from hw.program.program import Program
-from hw.rules import require
+from hw.rules import check_image, require
 from models import zoo
 from models.compression.calibration import calibrate
 from models.datasets.sources import Progress
@@ -311,6 +311,7 @@ def _calibration(request: ModelRequest, shape: tuple[int, int, int] | None) -> t
     if request.calibrate is None:
         require(shape, "--shape HEIGHT,WIDTH,CHANNELS must be given for a float module without --calibrate images")
         assert shape is not None
+        check_image(shape)
         images = np.random.default_rng(request.seed).random((64, *shape), dtype=np.float32)
         images = request.preprocessing(images)
         return images, "calibrated on 64 random images: accuracy means nothing (--calibrate takes images)"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hw.network.network import Network
-from hw.rules import require
+from hw.rules import check_image, require
 from models.datasets import splits
 from models.datasets.sources import Progress
 from offramp.intake.preprocessing import Preprocessing
@@ -144,6 +144,7 @@ def read(
     if data is None:
         require(shape, "shape must be given for random images")
         assert shape is not None
+        check_image(shape)
         images = np.random.default_rng(seed).integers(-128, 128, (count, *shape)).astype(np.int8)
         return Samples(images=images, labels=None, origin=f"{count} random images, seed {seed}", random=True)
     if data in splits.NAMES:

@@ -1,6 +1,6 @@
 import pytest
 
-from hw.rules import check_identifier, integer, integers, require, shown, text
+from hw.rules import check_identifier, check_image, integer, integers, require, shown, text
 
 
 def test_integers_are_no_truth_values():
@@ -40,3 +40,13 @@ def test_identifiers(name):
 def test_what_is_no_identifier_is_refused(name):
     with pytest.raises(ValueError, match=r"^name must be letters, digits and _, at most 64, .*, not "):
         check_identifier(name)
+
+
+def test_shapes_of_images():
+    check_image((4096, 4096, 1))
+    for shape in ((4096, 4097, 1), (10**30, 1, 1)):
+        with pytest.raises(ValueError, match="must be of an image of at most 16,777,216 values, not "):
+            check_image(shape)
+    for shape in ((8, 8), (8, 0, 1), (8.0, 8, 1), None):
+        with pytest.raises(ValueError, match="shape must be a tuple of 3 positive integers"):
+            check_image(shape)

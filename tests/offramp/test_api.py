@@ -12,6 +12,7 @@ from torch import nn
 
 import offramp
 from hw.network.network import NEVER, Network
+from hw.network.network_file import NetworkFile, save
 from hw.program.program import Program
 from models.compression.quantize import encode
 from models.integer import golden
@@ -140,6 +141,14 @@ def test_files_and_the_zoo_are_loaded_by_what_they_are(tmp_path):
     assert again.config.digest() == program.config.digest()
     with pytest.raises(ValueError, match=r"none\.off: cannot be read: No such file or directory$"):
         offramp.load(tmp_path / "none.off")
+    save(tmp_path / "n.off", NetworkFile(network=network, origin="a test", activity={}))
+    assert offramp.load(tmp_path / "n.off").to_dict() == network.to_dict()
+    with pytest.raises(ValueError, match=r"^x\.pt2 is a model from outside: import it first \(offramp import"):
+        offramp.load("x.pt2")
+    with pytest.raises(ValueError, match=r"^'a\\x00b': cannot be read: "):
+        offramp.load("a\0b")
+    with pytest.raises(ValueError, match=r"^zoo:digits@ must be zoo:NAME or zoo:NAME@CONFIG, with a config behind @$"):
+        offramp.load("zoo:digits@")
     (tmp_path / "x.off").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"x\.off"):
         offramp.load(tmp_path / "x.off")

@@ -259,3 +259,23 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, mon
     assert refused(monkeypatch, capsys, name, option, place) == f"{place}: Not a directory"
     assert (tmp_path / "file").read_text() == "kept"
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+@pytest.mark.parametrize("arguments", [("--json", ""), ("--json=",)])
+def test_an_empty_name_is_no_file(monkeypatch, capsys, arguments):
+    assert (
+        refused(monkeypatch, capsys, "info", "zoo:digits", *arguments) == "--json must name a file or a folder, not ''"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--version",), ("info", "--help"), ("diff", "tiny", "single", "--json", "-"), ("diff", "tiny", "single")],
+)
+def test_standard_output_that_is_full_is_named(arguments):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "offramp", *arguments], stdout=full, stderr=subprocess.PIPE, check=False, timeout=60
+        )
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines()[-1] == "offramp: standard output: No space left on device"

@@ -36,6 +36,7 @@ _TORCH, _FRONTENDS = Path(torch.__file__).parent, Path(__file__).parents[1]
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, exact types and no gradients inside; afterwards everything is as before."""
     device = next((value.device.type for value in model.parameters()), "cpu")
+    device = device if torch.amp.is_autocast_available(device) else "cpu"
     modes = [(module, module.training) for module in model.modules()]
     noise = logging.getLogger("torch.fx.experimental.symbolic_shapes")  # dumps graphs beside its exceptions
     quiet = noise.disabled

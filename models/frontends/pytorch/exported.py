@@ -16,6 +16,7 @@ import torch
 from torch import fx, nn
 from torch.export.graph_signature import OutputKind
 
+from hw.rules import check_image
 from models.frontends.pytorch.calls import answers_of, first_line, images_for, line_of, place_of
 from models.frontends.pytorch.held import attributes, differing, kept
 
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 _SAMPLES = 3  # images; no size that a network is likely to have of itself, so that no reshape mixes images unseen
+
+_MOST_IMAGES = 4096  # that a program takes at once
 
 #: Of the largest answer: how far those of two calls may be apart.
 _REPEATED = 1e-6
@@ -265,7 +268,7 @@ def images_taken(program: torch.export.ExportedProgram) -> tuple[tuple[int, ...]
     Raises
     ------
     ValueError
-        As :func:`image_taken`, and when sizes of an image aren't fixed.
+        As :func:`image_taken`, and when sizes of an image aren't fixed, or too large.
     """
     count, *sizes = image_taken(program).shape
     if not all(isinstance(size, int) for size in sizes):
@@ -273,6 +276,9 @@ def images_taken(program: torch.export.ExportedProgram) -> tuple[tuple[int, ...]
     if 0 in sizes or (isinstance(count, int) and count == 0):
         raise ValueError(f"a network must take images that have values, one or more, not {(count, *sizes)}")
     channels, height, width = (*sizes, 1, 1)[:3] if len(sizes) != 2 else (sizes[0], 1, sizes[1])
+    check_image((height, width, channels))
+    if isinstance(count, int) and count > _MOST_IMAGES:
+        raise ValueError(f"a network must take at most {_MOST_IMAGES} images at once, not {count}")
     return (count if isinstance(count, int) else 1, *sizes), (height, width, channels)
 
 

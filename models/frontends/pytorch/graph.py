@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from hw.rules import integers, require
+from hw.rules import check_image, require
 from models.frontends.pytorch.arrange import arranged, exit_problems
 from models.frontends.pytorch.calls import undisturbed
 from models.frontends.pytorch.exported import export
@@ -42,10 +42,7 @@ def lower(model: nn.Module, shape: tuple[int, int, int]) -> Graph:
         modules and the lines of the network's code, and gives all reasons that don't follow from others: what reads
         the result of a refused operator is looked at, too.
     """
-    require(
-        integers(shape, 3) and min(shape) >= 1,
-        f"shape must be a tuple of 3 positive integers (height, width, channels of an image), not {shape!r}",
-    )
+    check_image(shape)
     require(isinstance(model, nn.Module), f"model must be a torch.nn.Module, not {model!r}")
     with undisturbed(model):
         found = lowered(export(model, shape))

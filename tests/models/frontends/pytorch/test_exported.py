@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -156,6 +158,8 @@ def test_parameters_without_values():
     message = "parameters and buffers must have values, not be lazy or on device meta"
     with pytest.raises(ValueError, match=rf"^0.weight: {message}$"):
         lower(nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(5)), (6, 6, 1))
+    with pytest.raises(ValueError, match=rf"^\w+.weight: {message}$"):
+        lower(Body(nn.ReLU()).to("meta"), (6, 6, 1))
     net = Body(nn.BatchNorm2d(4))
     net.between.to("meta")
     with pytest.raises(ValueError, match=rf"^between.weight: {message}$"):
@@ -173,6 +177,19 @@ def test_an_image_that_a_call_changes():
     message = r"^Sequential: a network must not change the image \(\w+.py:\d+\) when it is called$"
     with pytest.raises(ValueError, match=message):
         lower(net, (6, 6, 1))
+
+
+@pytest.mark.parametrize("shape", [(10**9, 10**9, 1), (2**63, 8, 1), (8, 8, 2**31), (10**30, 1, 1)])
+def test_shapes_of_too_many_values(shape):
+    message = rf"^shape must be of an image of at most 16,777,216 values, not {re.escape(str(shape))}$"
+    with pytest.raises(ValueError, match=message):
+        lower(Body(nn.ReLU()), shape)
+
+
+def test_programs_of_too_many_images():
+    program = torch.export.export(Body(nn.ReLU()).eval().to("meta"), (torch.rand(5000, 1, 6, 6, device="meta"),))
+    with pytest.raises(ValueError, match=r"^a network must take at most 4096 images at once, not 5000$"):
+        images_taken(program)
 
 
 @pytest.mark.parametrize("shape", [(6.0, 6.0, 1.0), (6, 6), (6, 6, 0), (6, -6, 1), (True, 6, 1), "6x6", None])

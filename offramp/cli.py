@@ -5,6 +5,8 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import Annotated, Any, ClassVar
 
@@ -132,12 +134,24 @@ def _options_of(found: Any) -> set[str]:
     return {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
+@contextmanager
+def _output() -> Iterator[None]:
+    """Errors of writing name standard output."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
 def _version(wanted: bool) -> None:
     """Say the version, and nothing else."""
     if wanted:
         from offramp import __version__
 
-        print(f"offramp {__version__}")
+        with _output():
+            print(f"offramp {__version__}")
         raise typer.Exit
 
 
@@ -165,16 +179,6 @@ def _board() -> None:
     """Use a board: load its bitstream, test it, run programs on it."""
 
 
-def _flush() -> None:
-    """Write out what standard output still holds; an error names it."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, "standard output") from error
-
-
 def main() -> None:
     """Run a command.
 
@@ -187,7 +191,8 @@ def main() -> None:
                 prog_name="offramp", standalone_mode=False
             )  # Typer's own way ends in a box of several lines
             if sys.stdout is not None:
-                _flush()
+                with _output():
+                    sys.stdout.flush()
     except Stopped as stop:
         warnings.simplefilter("ignore")  # of hardware that is half described, which Amaranth warns of when it is gone
         print(f"offramp: {stop}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Shares cover a step: every output row and channel word once, by the cores that the partition says."""
+"""Tasks cover a step: every output row and channel word once, by the cores that the partition says."""
 
 import numpy as np
 import pytest

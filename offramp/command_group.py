@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from importlib import import_module
-from inspect import signature
+from inspect import getdoc, signature
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -79,8 +79,14 @@ def command(name: str, place: str, kind: type[TyperCommand], panel: str | None =
     """
     module, function = place.split(".")
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    alone.command(name, cls=kind, rich_help_panel=panel)(getattr(import_module(f"offramp.commands.{module}"), function))
+    called = getattr(import_module(f"offramp.commands.{module}"), function)
+    alone.command(name, cls=kind, help=_flowing(getdoc(called) or ""), rich_help_panel=panel)(called)
     return get_command(alone)
+
+
+def _flowing(text: str) -> str:
+    """Paragraphs without the line breaks of the source, which help would keep."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 class CommandGroup(TyperGroup):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from offramp.difference import Change
-from offramp.kinds import said_of
+from offramp.kinds import check_result
 from offramp.report import bench_tables, board_tables, tables
 from offramp.report.contents import contents
 from offramp.report.demo_page import demo_page, layers_section
@@ -14,6 +14,7 @@ from offramp.report.difference_tables import difference_tables
 from offramp.report.explanation import explained
 from offramp.report.methods_page import methods_sections, zoo_sections
 from offramp.report.plots.changes import largest_changes
+from offramp.report.plots.chart import file_name
 from offramp.report.plots.history import training_history
 from offramp.report.plots.layer_cycles import layer_cycles, workload_cycles
 from offramp.report.plots.roofline import roofline
@@ -72,7 +73,7 @@ def _simulated(result: dict[str, Any]) -> list[Section]:
     if "label" in result["per_image"]:
         found.append(Section(title="Exits", charts=_exits(result)))
     if "timeline" in result:
-        found.append(Section(title=f"Image {result['timeline_image']}", charts=(timeline(result["timeline"]),)))
+        found.append(Section(title=f"Image {result['timeline_image']}", charts=(timeline(result["timeline"], clock),)))
     if "security" in result:
         curve, named = result["security"], tables.NAMES[attack]
         shown = (tables.security(curve),)
@@ -145,7 +146,7 @@ def _benched(result: dict[str, Any]) -> list[Section]:
     found = [Section(title="How near to the limit", charts=charts, tables=tuple(shown))]
     for row in rows:
         name = Path(row["workload"]).name
-        chart = layer_cycles(row["layers"], name=f"layers-{name}")
+        chart = layer_cycles(row["layers"], name=file_name(f"layers-{name}"))
         found.append(Section(title=name, charts=(chart,), tables=(tables.layers(row["layers"]),)))
     return found
 
@@ -213,11 +214,7 @@ def read_result(path: Path) -> dict[str, Any]:
         When it is anything else; the message says what.
     """
     must = f"{path} must be the result of a command (--json FILE)"
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{must}, not a folder, a pipe or a device")
-    other = said_of(path)
-    if other is not None:
-        raise ValueError(f"{must}, not {other}")
+    check_result(path)
     result = read_json(path)
     command = result.get("command")
     if not isinstance(command, str) or command not in _SECTIONS:

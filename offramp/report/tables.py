@@ -1,5 +1,6 @@
 """Results as tables for a terminal."""
 
+from pathlib import PurePath
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -182,7 +183,9 @@ def metric_rows(metrics: dict[str, float]) -> list[tuple[str, str]]:
 
 
 def decision_rows(counts: dict[str, int]) -> list[tuple[str, str]]:
-    """Rows of a table for :meth:`hw.network.exits.Decisions.counts`."""
+    """Rows of a table for :meth:`hw.network.exits.Decisions.counts`; one of all where none was made."""
+    if counts and not any(counts.values()):
+        return [("ended by a deadline, audited, out of range", "0")]
     names = {
         "forced": "ended by the deadline",
         "passed": "went on past an exit",
@@ -303,9 +306,16 @@ def model_figures(result: dict[str, Any]) -> Table:
         ("of limit", percent(result["share_of_limit"])),
         ("dense multiply-accumulates", f"{count(result['macs'])}; {rate}"),
     ]
-    if "waveform" in ran:
-        rows.append(("waveform", ran["waveform"]))
+    rows += _waveform_rows(ran)
     return key_values(rows)
+
+
+def _waveform_rows(ran: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was recorded of a run, and the layout beside it (:func:`offramp.rtl.waves.keep`)."""
+    if "waveform" not in ran:
+        return []
+    layout = str(PurePath(ran["waveform"]).with_suffix(".gtkw"))
+    return [("waveform", ran["waveform"]), ("its layout for GTKWave", layout)]
 
 
 def equality(equal: bool) -> str:
@@ -329,8 +339,7 @@ def verification(result: dict[str, Any], programs: list[str]) -> Group:
     if result["differing"]:
         rows.append(("images that differ", ", ".join(map(str, result["differing"]))))
     rows += [("difference", text) for text in result["mismatches"]]
-    if "waveform" in result:
-        rows.append(("waveform", result["waveform"]))
+    rows += _waveform_rows(result)
     batches = [[name, count(cycles, 1)] for name, cycles in zip(programs, result["back_to_back"], strict=True)]
     return Group(key_values(rows), "", Columns(["program", "cycles per image, back to back"], batches))
 

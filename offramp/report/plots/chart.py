@@ -26,6 +26,7 @@ __all__ = [
     "PlotTable",
     "add_microseconds",
     "blank",
+    "file_name",
     "label_points",
     "legend_below",
 ]
@@ -45,6 +46,8 @@ _PLACES = [
     for distance in (4, 8, 13, 19, 27)
     for x, y in ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1.3), (0, -1.3))
 ]
+#: Digits of a number, in figures and files.
+_DIGITS = 10
 #: Points from a marker's middle to its edge, and those from which on a line leads from a label to its point.
 _MARKER, _NEAR = 2.5, 10
 
@@ -58,11 +61,14 @@ class PlotTable:
     head : tuple of str
         Names of the columns, with units.
     rows : tuple of tuples
-        Text and numbers.
+        Text and numbers, of ten digits at most.
     """
 
     head: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", tuple(tuple(map(_tidy, row)) for row in self.rows))
 
     def __getitem__(self, name: str) -> list[Any]:
         """A column."""
@@ -138,6 +144,16 @@ class Chart:
         with mpl.rc_context(fname=STYLE):
             figure.savefig(content, format=form, metadata=metadata)
         return content.getvalue()
+
+
+def file_name(text: str) -> str:
+    """A text that may be a file's name everywhere: letters, digits, ``_``, ``.`` and ``-``."""
+    return re.sub(r"[^\w.-]+", "-", text, flags=re.ASCII)
+
+
+def _tidy(value: Any) -> Any:
+    """A number without the digits that are only rounding of floats; anything else as it is."""
+    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
 
 
 def blank(height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:

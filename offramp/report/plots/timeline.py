@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offramp.report.plots.chart import COLOURS, GREY, WIDTH, Chart, PlotTable, blank
+from offramp.report.plots.chart import COLOURS, GREY, WIDTH, Chart, PlotTable, blank, legend_below
 
 __all__ = ["timeline"]
 
@@ -17,13 +17,15 @@ _NAME, _BESIDE = 0.12, 0.6
 _BAR = 9
 
 
-def timeline(times: list[dict[str, Any]]) -> Chart:
+def timeline(times: list[dict[str, Any]], clock_mhz: float | None = None) -> Chart:
     """Which layer every core works on, and when its lanes are done with each row of outputs.
 
     Parameters
     ----------
     times : list of dict
         ``layer``, ``core``, ``begin``, ``end`` and ``rows`` of each, as of :class:`sim.core_times.CoreTimes`.
+    clock_mhz : float, optional
+        With it, how long the run takes stands below.
     """
     rows: list[tuple[Any, ...]] = []
     for each in times:
@@ -34,30 +36,31 @@ def timeline(times: list[dict[str, Any]]) -> Chart:
         name="timeline",
         title="Cores and lanes during one image",
         data=PlotTable(("layer", "core", "what", "from, cycle", "to, cycle"), tuple(rows)),
-        draw=_timeline,
-        note="Bars: a core works on a layer; blank: it waits for slower cores and for the next layer. Ticks below: its "
-        "lanes have taken the last value of a row of outputs.",
+        draw=lambda data: _timeline(data, clock_mhz),
+        note="Bars: a core works on a layer, in two colours in turn; blank: it waits for slower cores and for the next "
+        "layer. Ticks below: its lanes have taken the last value of a row of outputs.",
     )
 
 
-def _timeline(data: PlotTable) -> Figure:
+def _timeline(data: PlotTable, clock_mhz: float | None) -> Figure:
     parts = data.split("what")
     works, done = parts["works"], parts["row"]
     cycles = max(works["to, cycle"])
     cores, layers = sorted(set(works["core"])), list(works.split("layer"))
-    figure, (axes,) = blank(1.5 + 0.34 * len(cores))
+    figure, (axes,) = blank(1.7 + 0.34 * len(cores))
     for number, colour in enumerate((COLOURS[0], COLOURS[4])):
         bars = [
             ((begin, end), (cores.index(core),) * 2)
             for layer, core, _, begin, end in works.rows
             if layers.index(layer) % 2 == number
         ]
-        axes.plot(*_apart(bars), linewidth=_BAR, solid_capstyle="butt", color=colour)
+        label = "a core works on a layer" if number == 0 else "and on the next"
+        axes.plot(*_apart(bars), linewidth=_BAR, solid_capstyle="butt", color=colour, label=label)
     ticks = [
         ((cycle, cycle), (place - 0.08, place + 0.08))
         for place, cycle in zip((cores.index(core) + 0.34 for core in done["core"]), done["to, cycle"], strict=True)
     ]
-    axes.plot(*_apart(ticks), linewidth=0.5, color=COLOURS[5])
+    axes.plot(*_apart(ticks), linewidth=0.5, color=COLOURS[5], label="a row of outputs is done")
     axes.set_yticks(
         [place + shift for place in range(len(cores)) for shift in (0, 0.34)],
         [text for core in cores for text in (f"core {core}", "lanes")],
@@ -66,10 +69,12 @@ def _timeline(data: PlotTable) -> Figure:
     axes.set_ylim(len(cores) - 0.4, -0.4)
     axes.set_xlim(0, cycles)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("cycles of the run")
+    took = "" if clock_mhz is None else f"; {cycles:,} are {cycles / clock_mhz:,.1f} µs at {clock_mhz:g} MHz"
+    axes.set_xlabel(f"cycles of the run{took}")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.locator_params(axis="x", nbins=5)
     _name_layers(axes, works, cycles)
+    legend_below(figure, axes, 2, handlelength=1, columnspacing=1)
     return figure
 
 

@@ -95,6 +95,7 @@ def accuracy_against_cycles(networks: list[dict[str, Any]], dataset: str, clock_
         Of the routed config: with it, times stand beside cycles.
     """
     chosen = [found for found in networks if found["dataset"] == dataset and found["routed"] is not None]
+    configs = [found["routed"] for found in chosen]
     best, rows = 0.0, []
     for found in sorted(chosen, key=lambda found: (found["routed_cycles"], -found["accuracy_int8"])):
         accuracy = 100 * found["accuracy_int8"]
@@ -102,12 +103,17 @@ def accuracy_against_cycles(networks: list[dict[str, Any]], dataset: str, clock_
         best = max(best, accuracy)
     return Chart(
         name=f"pareto-{dataset}",
-        title=f"Accuracy against cycles, {dataset}",
+        title=f"Accuracy against cycles{_on(configs)}, {dataset}",
         data=PlotTable(("network", "config", "cycles", "accuracy int8, %", "on the front"), tuple(rows)),
         draw=lambda data: _pareto(data, clock_mhz),
-        note="Filled: no other network is as fast and more accurate. Cycles are means, on the config of the recorded "
-        "bitstream; accuracy is of the whole test set.",
+        note="Filled: no other network is as fast and more accurate. Cycles are means; accuracy is of the whole test "
+        "set.",
     )
+
+
+def _on(configs: list[str]) -> str:
+    """On which configs something ran."""
+    return f" on {', '.join(dict.fromkeys(configs))}" if configs else ""
 
 
 def _pareto(data: PlotTable, clock_mhz: float | None) -> Figure:
@@ -122,7 +128,7 @@ def _pareto(data: PlotTable, clock_mhz: float | None) -> Figure:
         axes.plot(cycles, accuracy, "o", color=COLOURS[0], markerfacecolor=COLOURS[0] if on else "white")
     axes.set_xlim(0, 1.12 * end)
     axes.margins(y=0.15)
-    axes.set_xlabel("cycles of an inference, mean")
+    axes.set_xlabel(f"cycles of an inference{_on(data['config'])}, mean")
     axes.set_ylabel("accuracy int8, %")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.locator_params(axis="x", nbins=5)

@@ -32,7 +32,7 @@ from offramp.report.plots import (
     tradeoffs,
     usage,
 )
-from offramp.report.plots.chart import COLOURS, STYLE, WIDTH, Chart, PlotTable, blank, label_points
+from offramp.report.plots.chart import COLOURS, STYLE, WIDTH, Chart, PlotTable, blank, file_name, label_points
 from offramp.report.plots.intervals import interval
 
 ROOT = Path(__file__).parents[4]
@@ -94,7 +94,7 @@ CHARTS = [
     claims.claims_held(METHODS, "digits"),
     security.security_curve(POINTS, "PGD-20"),
     roofline.roofline(LAYERS, 8, 64),
-    timeline.timeline(TIMES),
+    timeline.timeline(TIMES, 50.0),
     history.training_history(EPOCHS),
     usage.cell_usage(BUILD),
     usage.memory_usage({"lists": {"used": 900, "available": 1024}, "program": {"used": 2, "available": 64}}),
@@ -247,3 +247,26 @@ def test_figures_of_figures():
     assert (round(low, 4), round(high, 4)) == (0.4038, 0.5962)  # Wilson (1927)
     assert interval(0.0, 100)[0] == 0.0 < interval(0.0, 100)[1]
     assert interval(1.0, 100)[1] == 1.0
+
+
+def test_numbers_in_files_have_no_digits_of_rounding():
+    table = PlotTable(("a", "b", "c"), ((0.1 + 0.2, 100 * 0.8789, "x"), (7, None, 1e-17)))
+    assert table.rows == ((0.3, 87.89, "x"), (7, None, 1e-17))
+
+
+def test_names_of_files_are_names_everywhere():
+    assert file_name("layers-zoo:digits@base,lanes=1") == "layers-zoo-digits-base-lanes-1"
+    assert file_name("layers-net.py:net") == "layers-net.py-net"
+
+
+def test_figures_say_of_which_config_and_clock_they_are():
+    chart = tradeoffs.accuracy_against_cycles(NETWORKS, "digits", 60.0)
+    assert chart.title == "Accuracy against cycles on small-85f, digits"
+    labels = {axes.get_xlabel() for axes in chart.figure().axes}
+    assert "cycles of an inference on small-85f, mean" in labels
+    last = max(each["end"] for each in TIMES)
+    (axes,) = timeline.timeline(TIMES, 50.0).figure().axes
+    assert axes.get_xlabel() == f"cycles of the run; {last:,} are {last / 50:,.1f} µs at 50 MHz"
+    (axes,) = timeline.timeline(TIMES).figure().axes
+    assert axes.get_xlabel() == "cycles of the run"
+    assert {"a core works on a layer", "a row of outputs is done"} <= set(axes.get_legend_handles_labels()[1])

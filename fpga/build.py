@@ -27,6 +27,7 @@ from fpga.report import Usage, critical_path, utilization
 from fpga.toolchain import repeated, run_tool, synthesis_command
 from fpga.top import board_verilog
 from hw.config import AcceleratorConfig
+from hw.extras import TOOLS, need
 from hw.output import write_file
 
 __all__ = ["BuildReport", "build", "build_core", "build_digest", "check"]
@@ -144,8 +145,11 @@ def build(
         numbers).
     ValueError
         As :func:`check`.
+    ModuleNotFoundError
+        When the tools aren't installed.
     """
     check(config, board, clock_mhz=clock_mhz, baud=baud)
+    need("building a bitstream", TOOLS)
     progress("Verilog")
     made = partial(_verilog, config, board, clock_mhz, baud)
     return _build(made, board, out_dir, clock_mhz=clock_mhz, baud=baud, seed=seed, progress=progress)

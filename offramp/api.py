@@ -23,7 +23,7 @@ from hw.rules import require, shown, text
 from models import zoo
 from models.compression.calibration import calibrate
 from models.compression.quantize import encode
-from models.compression.ranges import Ranges
+from models.compression.range_rules import Ranges
 from models.integer import golden
 from models.integer.activity import activity
 from models.integer.exit_calibration import calibrate_each, check_labels, with_exit_thresholds

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hw.config import PRESETS, preset
 from hw.rules import require
+from offramp.kinds import check_result
 from offramp.result_file import check_schema, read_json
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def described(
     """
     sort = sort_of(what)
     if sort == RESULT:
+        check_result(Path(what))
         result = read_json(Path(what))
         check_schema(Path(what), result)
         return result

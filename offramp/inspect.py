@@ -1,5 +1,7 @@
 """What is in a file."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,11 @@ from offramp.kinds import kind_of
 if TYPE_CHECKING:
     from hw.program.program import Program
 
-__all__ = ["describe", "network_dict", "program_dict", "worst_case_dict"]
+__all__ = ["check_layer", "describe", "network_dict", "network_of", "program_dict", "worst_case_dict"]
+
+
+#: What names of instructions have behind a layer's: strip, output channels, input channels.
+_PART = re.compile(r"(@\d+)?(\[\d+:\d+\])?(<\d+:\d+>)?$")
 
 
 def network_dict(network: Network) -> dict[str, Any]:
@@ -68,6 +74,35 @@ def worst_case_dict(program: "Program") -> dict[str, int]:
     from sim import worst_case
 
     return {"worst_case_cycles": worst_case(program)}
+
+
+def network_of(path: Path) -> Network | None:
+    """The integer network of a model of ours, which is quick to read; None of others, and of a trained network."""
+    kind = kind_of(path)
+    if str(path).startswith(zoo.PREFIX):
+        entry = zoo.entry(str(path).partition("@")[0])
+        return zoo.part(entry, zoo.load(entry))[0]
+    if kind == "program":
+        from offramp import program_files
+
+        return program_files.program(path).network
+    if kind == "network":
+        return network_file.load(path).network
+    return checkpoint.load_compressed(path).network if kind == "compressed" else None
+
+
+def check_layer(models: Sequence[Path], name: str) -> None:
+    """Refuse a name that is no layer's and no part's of one (``conv@1[0:8]``), where all models are quick to read.
+
+    Raises
+    ------
+    ValueError
+        When it is none; the message names those that there are.
+    """
+    networks = [network_of(path) for path in models]
+    names = dict.fromkeys(layer.name for network in networks if network for layer in network.layers)
+    if None not in networks and _PART.sub("", name) not in names:
+        raise ValueError(f"--layer must be one of {', '.join(names)}, not {name!r}")
 
 
 def describe(path: Path, *, bound: bool = False) -> dict[str, Any]:

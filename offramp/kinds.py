@@ -1,13 +1,31 @@
-"""What files of ours are, and which command takes them."""
+"""What files are, by their content, and which command takes them: those of ours, models from outside, and others."""
 
+import json
+import stat
+import tomllib
 from pathlib import Path
 
-from hw.network import network_file
-from models import zoo
-from models.recipes import checkpoint
+from hw.config import preset
+from hw.rules import require
 
-__all__ = ["NEXT", "OUTSIDE", "expect", "file_of", "is_factory", "kind_of", "said_of"]
+__all__ = [
+    "MODELS",
+    "NEXT",
+    "OUTSIDE",
+    "check_model",
+    "check_recipe",
+    "check_result",
+    "check_weights",
+    "expect",
+    "file_of",
+    "is_factory",
+    "kind_of",
+    "said_of",
+    "what_is",
+]
 
+#: What a model may be, in words.
+MODELS = ".tflite, .onnx, .pt2, module.py:factory, .off or zoo:NAME"
 #: What a model from outside is called.
 OUTSIDE = "model from outside"
 #: How the files of such end.
@@ -22,15 +40,60 @@ NEXT = {
     "network of the zoo": "offramp simulate",
     OUTSIDE: "offramp import",
 }
-#: The same in words.
+#: What files are, and what to do with them; without a colon there is nothing to do. ``{}`` is the file.
 _SAID = {
-    "trained": "a trained network: compress it first",
-    "compressed": "a compressed network: compile it first",
-    "network": "an integer network: compile it first",
-    "program": "a program: run it",
-    "network of the zoo": "a network of the zoo, which is compiled where a program is asked for",
-    OUTSIDE: "a model from outside: import it first",
+    "trained": "a trained network: compress it first (offramp compress {})",
+    "compressed": "a compressed network: compile it first (offramp compile {})",
+    "network": "an integer network: compile it first (offramp compile {})",
+    "program": "a program: run it (offramp simulate {})",
+    "network of the zoo": "a network of the zoo, which is compiled where a program is asked for (offramp simulate {})",
+    OUTSIDE: "a model from outside: import it first (offramp import {})",
+    "recipe": "a recipe: make its network first (offramp train {})",
+    "result": "the result of a command: see it (offramp report {})",
+    "arrays": "NumPy arrays: images of them are for --data {}",
+    "weights": "weights: they are for --weights {}, with module.py:factory",
+    "waveform": "a waveform: see it in GTKWave or Surfer",
+    "picture": "a picture: a folder of pictures by class is for --data",
+    "bitstream": "a bitstream: load it (offramp board flash {})",
+    "module": "a Python file: a function in it that makes a model is {}:FUNCTION",
+    "page": "a web page: see it in a browser",
+    "JSON": "JSON that no command wrote",
+    "empty": "an empty file",
+    "folder": "a folder",
+    "device": "a pipe or a device",
+    "text": "a text file",
+    "other": "a file of another kind",
 }
+
+#: How names of networks of the zoo begin (models.zoo).
+_ZOO = "zoo:"
+
+#: How files of others begin.
+_MAGICS = {
+    b"\x93NUMPY": "arrays",
+    b"\x89PNG": "picture",
+    b"\xff\xd8\xff": "picture",
+    b"GIF8": "picture",
+    b"BM": "picture",
+    b"$date": "waveform",
+    b"$version": "waveform",
+    b"<!doctype html": "page",
+    b"<html": "page",
+    b"<svg": "page",
+}
+#: How the names of those end that don't begin alike: what is text, and what isn't.
+_TEXTS = {".toml": "recipe", ".py": "module", ".gtkw": "waveform"}
+_BINARIES = {
+    ".npz": "arrays",
+    ".npy": "arrays",
+    ".pt": "weights",
+    ".pth": "weights",
+    ".safetensors": "weights",
+    ".fst": "waveform",
+    ".bit": "bitstream",
+}
+#: Bytes that tell a text, and most that a result is read whole to be told from other JSON.
+_BEGINNING, _RESULT = 1024, 1 << 28
 
 
 def is_factory(path: Path) -> bool:
@@ -43,35 +106,185 @@ def file_of(path: Path) -> Path:
     return Path(str(path).rpartition(":")[0]) if is_factory(path) else path
 
 
-def kind_of(path: Path) -> str:
-    """What a file is, by its first bytes: ``program``, ``trained``, ``compressed``, ``network``; of the zoo,
-    ``network of the zoo``; by its name, :data:`OUTSIDE`.
+def _beginning(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_BEGINNING)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def what_is(path: Path) -> str:
+    """The kind of any file or name of a model, of which :func:`said_of` says what to do with it.
 
     Raises
     ------
     ValueError
-        When it can't be read or is no file of Offramp's.
+        When it can't be read, or is a damaged network.
     """
-    if str(path).startswith(zoo.PREFIX):
+    if str(path).startswith(_ZOO):
         return "program" if "@" in str(path) else "network of the zoo"
-    if path.suffix in _SUFFIXES or is_factory(path):
+    if is_factory(path):
         return OUTSIDE
     try:
-        with path.open("rb") as file:
-            magic = file.read(len(checkpoint.MAGIC))
+        mode = path.stat().st_mode
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:  # Python's, of a name with a NUL character
         raise ValueError(f"{str(path)!r}: cannot be read: {error}") from error
-    from hw.program.program import MAGIC
+    if not stat.S_ISREG(mode):
+        return "folder" if stat.S_ISDIR(mode) else "device"
+    begins = _beginning(path)
+    if not begins:
+        return "empty"
+    ours = _ours(path, begins)
+    if ours:
+        return ours
+    if path.suffix in _SUFFIXES:
+        return OUTSIDE
+    low = begins.lstrip().lower()
+    for magic, kind in _MAGICS.items():
+        if low.startswith(magic.lower()):
+            return kind
+    if not _is_text(begins):
+        return _BINARIES.get(path.suffix, "other")
+    if low.startswith((b"{", b"[")) and path.suffix not in _TEXTS:
+        return "result" if _is_result(path) else "JSON"
+    return _TEXTS.get(path.suffix, "text")
 
-    if magic == MAGIC:
-        return "program"
-    if magic == network_file.MAGIC:
-        return "network"
+
+def _ours(path: Path, begins: bytes) -> str | None:
+    """Of a file of ours, what it is, by its first bytes."""
+    from hw.network import network_file
+    from hw.program.program import MAGIC
+    from models.recipes import checkpoint
+
+    magic = begins[: len(MAGIC)]
     if magic == checkpoint.MAGIC:
         return checkpoint.stage_of(path)
-    raise ValueError(f"{path}: must be a program or a trained or compressed network, not a file of another kind")
+    return {MAGIC: "program", network_file.MAGIC: "network"}.get(magic)
+
+
+def _is_result(path: Path) -> bool:
+    if path.stat().st_size > _RESULT:
+        return False
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and isinstance(found.get("command"), str)
+
+
+def _is_text(begins: bytes) -> bool:
+    try:
+        text = begins.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # A character may be cut at the end of what was read.
+        if error.start < _BEGINNING - 4:
+            return False
+        text = begins[: error.start].decode("utf-8")
+    return all(letter.isprintable() or letter.isspace() for letter in text)
+
+
+def _is_toml(path: Path) -> bool:
+    try:
+        tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
+
+
+def said_of(path: Path, kind: str | None = None) -> str:
+    """What a file is and what to do with it, in words.
+
+    Raises
+    ------
+    ValueError
+        As of :func:`what_is`.
+    """
+    return _SAID[kind or what_is(path)].format(path)
+
+
+def kind_of(path: Path) -> str:
+    """What a model or a network is: ``program``, ``trained``, ``compressed``, ``network``; of the zoo, ``network of the
+    zoo``; by its name, :data:`OUTSIDE`.
+
+    Raises
+    ------
+    ValueError
+        When it can't be read or is none; the message says what it is instead.
+    """
+    if path.suffix in _SUFFIXES:
+        return OUTSIDE
+    found = what_is(path)
+    if found in NEXT:
+        return found
+    said = said_of(path, found)
+    raise ValueError(f"{path} is {said}" if ":" in said else f"{path} is {said}, and a model is {MODELS}")
+
+
+def check_model(path: Path) -> None:
+    """Refuse a model that isn't there, or is a file of a kind that is no model, before anything is loaded.
+
+    Raises
+    ------
+    ValueError
+        When it is one.
+    """
+    kind = kind_of(path)
+    if str(path).startswith(_ZOO):
+        from models import zoo
+
+        name, at, config = str(path).partition("@")
+        zoo.entry(name)
+        if at:
+            preset(config)
+    elif is_factory(path):
+        file = file_of(path)
+        require(file.is_file(), f"{file}: there must be such a Python file")
+    elif kind == OUTSIDE:
+        found = what_is(path)
+        require(found == OUTSIDE, f"{path} is {said_of(path, found)}, whatever its name says")
+
+
+def check_recipe(path: Path) -> None:
+    """Refuse a recipe that isn't there, or is a file of another kind.
+
+    Raises
+    ------
+    ValueError
+        When it is one.
+    """
+    found = what_is(path)
+    if found == "text" and _is_toml(path):
+        found = "recipe"
+    require(found == "recipe", f"{path} must be a recipe (.toml), not {said_of(path, found)}")
+
+
+def check_result(path: Path) -> None:
+    """Refuse a result that isn't there, or is a file of another kind; JSON is looked into where it is read.
+
+    Raises
+    ------
+    ValueError
+        When it is one.
+    """
+    found = what_is(path)
+    right = found in ("result", "JSON")
+    require(right, f"{path} must be the result of a command (--json FILE), not {said_of(path, found)}")
+
+
+def check_weights(path: Path) -> None:
+    """Refuse weights that aren't there, or are a file of another kind.
+
+    Raises
+    ------
+    ValueError
+        When it is one.
+    """
+    found = what_is(path)
+    right = found in ("weights", "other")
+    require(right, f"--weights must be .safetensors or a state dictionary, and {path} is {said_of(path, found)}")
 
 
 def expect(path: Path, kind: str) -> None:
@@ -84,12 +297,4 @@ def expect(path: Path, kind: str) -> None:
     """
     found = kind_of(path)
     if found != kind:
-        raise ValueError(f"{path} is {_SAID[found]} ({NEXT[found]} {path})")
-
-
-def said_of(path: Path) -> str | None:
-    """What a file is and what to do with it, in words; None of one that is no model and no network of ours."""
-    try:
-        return _SAID[kind_of(path)]
-    except ValueError:
-        return None
+        raise ValueError(f"{path} is {said_of(path, found)}")

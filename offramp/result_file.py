@@ -47,6 +47,17 @@ def git_revision() -> str | None:
         return None
 
 
+def _is_installed(name: str) -> bool:
+    """Whether a package is there: not everybody needs all."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 def provenance(command: str, seed: int) -> dict[str, Any]:
     """Command, seed, versions and revision, and the version of what results are made of (``docs/json.md``)."""
     from importlib.metadata import version
@@ -57,7 +68,7 @@ def provenance(command: str, seed: int) -> dict[str, Any]:
         "seed": seed,
         "git": git_revision(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": {name: version(name) for name in _PACKAGES if _is_installed(name)},
     }
 
 

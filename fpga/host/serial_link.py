@@ -13,6 +13,7 @@ import numpy as np
 
 from fpga.baud import WORD_BYTES, words_per_second
 from fpga.driver import Answer, HostOperation, reply_length
+from hw.extras import SERIAL, need
 
 if sys.platform != "win32":
     import termios
@@ -72,6 +73,7 @@ def open_port(name: str, baud: int) -> Port:
     LinkError
         When it can't be opened, or another program has it.
     """
+    need("a serial port", SERIAL)
     import serial
 
     try:

@@ -20,7 +20,8 @@ from torch.export import ExportedProgram
 
 from hw.network.network import INPUT, Network
 from models.compression.quantize import image_quantization, images_of
-from models.compression.ranges import RANGES, RangeObserver, Ranges, asymmetric
+from models.compression.range_rules import Ranges, check_ranges
+from models.compression.ranges import RangeObserver, asymmetric
 from models.frontends.pytorch.calls import undisturbed
 from models.frontends.pytorch.exported import (
     export,
@@ -104,8 +105,7 @@ def calibrate(
     images = images_of(images)
     if images.size == 0:
         raise ValueError("images must be at least 1, not 0")
-    if ranges not in RANGES:
-        raise ValueError(f"ranges must be one of {', '.join(RANGES)}, not {ranges!r}")
+    check_ranges(ranges)
     image = image_quantization(images)
     height, width, channels = images.shape[1:]
     shape = (height, width, channels)

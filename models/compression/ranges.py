@@ -6,16 +6,13 @@ Choukroun et al. 2019, arXiv 1902.06822). The latter two read a histogram of all
 """
 
 import math
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 
-__all__ = ["RANGES", "RangeObserver", "Ranges", "asymmetric"]
+from models.compression.range_rules import Ranges
 
-Ranges = Literal["minmax", "percentile", "mse"]
-#: Ways to choose a range.
-RANGES: tuple[str, ...] = get_args(Ranges)
+__all__ = ["RangeObserver", "asymmetric"]
 
 _BINS = 2048  # of a histogram: eight for each code
 _OUTSIDE = 1e-4  # share of the values that a percentile's range leaves out, half of them at each end

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from hw.network.layers import AveragePool2D, GlobalAveragePool, Layer, Linear, Tensor, is_raw
+from hw.network.branches import branch_place
+from hw.network.layers import AveragePool2D, GlobalAveragePool, Layer, Linear, Tensor
 from hw.network.network import Exit, Network
 from hw.numerics import Rounding
-from hw.rules import require, shown
+from hw.rules import require
 from models.integer import golden
 from models.integer.exit_calibration import calibrate_each, with_exit_thresholds
 
@@ -56,7 +57,7 @@ def with_branch(
         When there is no such layer or exit can't stand there, the grid doesn't divide the map, or labels aren't the
         network's classes.
     """
-    layers, place = list(network.layers), _place(network, after)
+    layers, place = list(network.layers), branch_place(network, after)
     for _, labels in (train, validation):
         _check_labels(network, labels)
     pool = _pool(network, layers[place], grid)
@@ -82,16 +83,7 @@ def check_branch(network: Network, after: str, grid: int | None) -> None:
     ValueError
         As of :func:`with_branch`.
     """
-    _pool(network, network.layers[_place(network, after)], grid)
-
-
-def _place(network: Network, after: str) -> int:
-    """Position of the layer that the branch reads."""
-    names = [layer.name for layer in network.layers]
-    inner = [layer.name for layer in network.layers[:-1] if not is_raw(layer)]
-    require(after in inner, f"an exit must be after one of {', '.join(inner)}, not after {shown(after)}")
-    require(f"{after}.exit" not in names, f"{after}: there is an exit after it already")
-    return names.index(after)
+    _pool(network, network.layers[branch_place(network, after)], grid)
 
 
 def _check_labels(network: Network, labels: np.ndarray) -> None:

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hw.config import preset
+from hw.extras import RTL, need
+from hw.rules import MisfitError
 from offramp import options
 from offramp.commands.common import finish, next_step, show
-from offramp.commands.model_options import KINDS, AnyData, model_file, takes_model
+from offramp.commands.model_options import AnyData, model_file, takes_model
 from offramp.console import Terminal, results
+from offramp.kinds import MODELS
 
 if TYPE_CHECKING:
     from offramp.intake.request import ModelRequest
@@ -22,7 +25,7 @@ def bench(
     *,
     model: Annotated[
         Path | None,
-        typer.Argument(help=f"A model instead of the workloads: {KINDS}.", show_default="none", callback=model_file),
+        typer.Argument(help=f"A model instead of the workloads: {MODELS}.", show_default="none", callback=model_file),
     ] = None,
     data: AnyData = None,
     config: options.ConfigName = "base",
@@ -47,12 +50,13 @@ def bench(
     request: "ModelRequest",
 ) -> None:
     """Measure cycles against the limit of nonzero products, on the layer shapes of MLPerf Tiny or of a model."""
-    from hw.rules import MisfitError
     from offramp.intake.programs import advice, of_model
     from offramp.measure.bench import against_peers, against_rtl, density_sweep, measure_workload, routed
     from offramp.measure.workloads import WORKLOADS
     from offramp.report import bench_tables, tables
 
+    if verilator:
+        need("bench --verilator", RTL)
     chosen, names = preset(config), workload or list(WORKLOADS)
     terminal = Terminal()
     rows, points = [], []
@@ -71,7 +75,10 @@ def bench(
         names = []
     for name in names:
         with terminal.stage(name) as step:
-            rows.append(measure_workload(name, chosen, images=images, seed=seed, progress=step))
+            try:
+                rows.append(measure_workload(name, chosen, images=images, seed=seed, progress=step))
+            except MisfitError as error:
+                raise MisfitError(f"{name} doesn't fit {config}: {error}; --workload chooses others") from error
     if sweep:
         with terminal.stage("sweep densities") as step:
             densities = {"weights": (1.0, 0.5, 0.2, 0.1, 0.05), "active": (0.8, 0.5, 0.3)}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fpga.boards import BAUD, CLOCKS_MHZ
+from hw.extras import RTL, SERIAL, need
 from offramp import options
 from offramp.commands.common import PROGRAM, finish, next_step, show, write_trace
 from offramp.commands.model_options import AnyConfig, AnyData, AnyModel, input_file, takes_model
@@ -68,9 +69,12 @@ def _attached(
 
 
 def _check_place(port: str | None, simulated: bool) -> None:
-    """Refuse no board, and two."""
+    """Refuse no board, two, and one that can't be spoken to."""
     if (port is None) != simulated:
         raise ValueError("a board must be named, either by --port or by --simulated")
+    need("a board", SERIAL)
+    if simulated:
+        need("a simulated board", RTL)
 
 
 def _compiled(

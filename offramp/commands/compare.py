@@ -8,12 +8,13 @@ import typer
 
 from offramp import options, paths
 from offramp.commands.common import finish, next_step
-from offramp.commands.model_options import KINDS, image_source, model_file
+from offramp.commands.model_options import image_source, model_file
 from offramp.console import Terminal, results
+from offramp.kinds import MODELS, check_result
 
 __all__ = ["diff"]
 
-_WHAT = f"A result (.json), a config, or a model: {KINDS}."
+_WHAT = f"A result (.json), a config, or a model: {MODELS}."
 
 
 def _compared(context: typer.Context, option: typer.CallbackParam, what: str) -> str:
@@ -24,6 +25,7 @@ def _compared(context: typer.Context, option: typer.CallbackParam, what: str) ->
     if sort == MODEL:
         model_file(context, option, Path(what))
     elif sort == RESULT:
+        check_result(Path(what))
         paths.reads(context, option, Path(what))
     return what
 

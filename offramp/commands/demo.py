@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fpga.boards import BAUD
+from hw.extras import RTL, TOOLS, need
 from offramp import options, paths
 from offramp.commands.common import OUT, next_step
 from offramp.console import Terminal, results
@@ -63,6 +64,9 @@ def demo(
     ] = None,
 ) -> None:
     """The main job: train, compress, compile, compare with RTL, build the bitstream; table, JSON file and report."""
+    need("demo", RTL)
+    if bitstream:
+        need("demo without --no-bitstream", TOOLS)
     from offramp.demo import Settings, run
     from offramp.report.demo_page import demo_page
     from offramp.report.demo_tables import summary

@@ -7,8 +7,9 @@ import typer
 
 from offramp import options
 from offramp.commands.common import PROGRAM, finish, next_step
-from offramp.commands.model_options import KINDS, ProgramFile, model_file, takes_model
+from offramp.commands.model_options import ProgramFile, model_file, takes_model
 from offramp.console import results
+from offramp.kinds import MODELS
 
 if TYPE_CHECKING:
     from offramp.intake.request import ModelRequest
@@ -19,7 +20,7 @@ __all__ = ["clean", "disasm", "info"]
 @takes_model
 def info(
     *,
-    model: Annotated[Path, typer.Argument(help=f"Model or trained network: {KINDS}.", callback=model_file)] = PROGRAM,
+    model: Annotated[Path, typer.Argument(help=f"Model or trained network: {MODELS}.", callback=model_file)] = PROGRAM,
     bound: Annotated[
         bool, typer.Option("--bound", help="Also the most cycles that any image can take, of a program.")
     ] = False,

@@ -8,10 +8,12 @@ import typer
 
 from fpga.boards import BAUD
 from hw.config import preset
+from hw.extras import TOOLS, need
 from offramp import options, paths
 from offramp.commands.common import OUT, finish, next_step, show
-from offramp.commands.model_options import KINDS, AnyConfig, model_file, takes_model
+from offramp.commands.model_options import AnyConfig, model_file, takes_model
 from offramp.console import Terminal
+from offramp.kinds import MODELS
 
 if TYPE_CHECKING:
     from fpga.build import BuildReport
@@ -69,7 +71,7 @@ def build(
     model: Annotated[
         Path | None,
         typer.Argument(
-            help=f"A model whose program is written, too: {KINDS}.", show_default="none", callback=model_file
+            help=f"A model whose program is written, too: {MODELS}.", show_default="none", callback=model_file
         ),
     ] = None,
     config: AnyConfig = None,
@@ -91,8 +93,7 @@ def build(
     a model, its program is compiled first, for that config or the largest of those that it fits, and written to
     OUT/program.off.
     """
-    if config is not None:
-        preset(config)
+    need("build", TOOLS)
     from fpga.boards import board as board_of
     from offramp.measure.recorded import recorded_builds
     from offramp.report import tables

@@ -10,13 +10,13 @@ import typer
 
 from offramp import paths
 from offramp.commands.common import PROGRAM
+from offramp.kinds import MODELS, check_model, check_weights, file_of
 from offramp.options import SIZES, DataFolder, checked_config, ranged
 
 if TYPE_CHECKING:
     from offramp.intake.request import ModelRequest
 
 __all__ = [
-    "KINDS",
     "AnyConfig",
     "AnyData",
     "AnyModel",
@@ -27,9 +27,6 @@ __all__ = [
     "model_file",
     "takes_model",
 ]
-
-#: What a model may be, in words.
-KINDS = ".tflite, .onnx, .pt2, module.py:factory, .off or zoo:NAME"
 
 
 def _numbers(text: str, option: str) -> tuple[float, ...]:
@@ -63,14 +60,10 @@ def input_file(context: typer.Context, option: typer.CallbackParam, path: Path |
 
 
 def model_file(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
-    """Refuse a file that can't be read, or is none of ours and no model of a kind that is known."""
-    if path is None:
-        return None
-    from offramp.kinds import OUTSIDE, file_of, is_factory, kind_of
-
-    if kind_of(path) == OUTSIDE and not is_factory(path):
-        return input_file(context, option, path)
-    paths.reads(context, option, file_of(path))
+    """Refuse a model that can't be read, or is a file of a kind that is no model."""
+    if path is not None:
+        check_model(path)
+        paths.reads(context, option, file_of(path))
     return path
 
 
@@ -82,11 +75,20 @@ def _models(context: typer.Context, option: typer.CallbackParam, paths: list[Pat
     return found
 
 
+def _weights(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
+    """Refuse weights that can't be read, or are a file of another kind."""
+    if path is not None:
+        check_weights(path)
+        paths.reads(context, option, path)
+    return path
+
+
 def image_source(context: typer.Context, option: typer.CallbackParam, name: str | None) -> str | None:
     """The file of images, or those in a folder, are read; a data set's name is no file."""
     if name is not None:
-        from offramp.intake.samples import PICTURES
+        from offramp.intake.samples import PICTURES, check
 
+        check(name)
         path = Path(name)
         paths.reads(context, option, path, *(f"*/*{end}" for end in PICTURES if path.is_dir()))
     return name
@@ -95,10 +97,10 @@ def image_source(context: typer.Context, option: typer.CallbackParam, name: str 
 ProgramFile = Annotated[
     Path, typer.Argument(help="Program file, or zoo:NAME, or zoo:NAME@CONFIG.", callback=model_file)
 ]
-AnyModel = Annotated[Path, typer.Argument(help=f"Model: {KINDS}.", callback=model_file)]
+AnyModel = Annotated[Path, typer.Argument(help=f"Model: {MODELS}.", callback=model_file)]
 AnyModels = Annotated[
     list[Path] | None,
-    typer.Argument(help=f"Models: {KINDS}.", show_default="out/program.off", callback=_models),
+    typer.Argument(help=f"Models: {MODELS}.", show_default="out/program.off", callback=_models),
 ]
 AnyConfig = Annotated[
     str | None,
@@ -134,7 +136,7 @@ def _model_options(
         typer.Option(
             help="Weights for module.py:factory, as .safetensors or a state dictionary.",
             show_default="as made",
-            callback=input_file,
+            callback=_weights,
             **_PANEL,
         ),
     ] = None,
@@ -223,4 +225,6 @@ def _request(
     from offramp.intake.request import ModelRequest
 
     preprocessing = Preprocessing(scale=scale, mean=means, deviation=deviations)
-    return ModelRequest(model=str(model), shape=sizes, preprocessing=preprocessing, seed=seed, root=data_dir, **options)
+    made = ModelRequest(model=str(model), shape=sizes, preprocessing=preprocessing, seed=seed, root=data_dir, **options)
+    made.check()
+    return made

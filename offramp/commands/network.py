@@ -14,6 +14,7 @@ from offramp import options, paths
 from offramp.commands.common import OUT, finish, next_step, show
 from offramp.commands.model_options import AnyModel, image_source, model_file, takes_model
 from offramp.console import Terminal, results
+from offramp.kinds import check_recipe
 from offramp.result_file import provenance, write_json
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _DESCRIPTION, _ARRAYS = "network.json", "arrays.npz"
 def _recipe(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
     """Refuse a recipe that can't be read; it and the networks that it begins with are read."""
     if path is not None:
+        check_recipe(path)
         from models.recipes.recipe import load
 
         found = load(path)
@@ -103,7 +105,9 @@ def compress(
     ] = None,
     keep: Annotated[str, typer.Option(help="Of a module: share of its weights that stay, as 20% or 0.2.")] = "20%",
     epochs: Annotated[int, options.ranged(1, 10_000, "Of a module: of fine-tuning.")] = 20,
-    config: Annotated[str, typer.Option(help="Of a module: config that cycles are of.")] = "small-85f",
+    config: Annotated[
+        str, typer.Option(help="Of a module: config that cycles are of.", callback=options.checked_config)
+    ] = "small-85f",
     seed: options.Seed = 0,
     out: Annotated[Path, options.out(paths.COMPRESSED, _NETWORK, _KEPT)] = OUT,
     json: options.Json = None,

@@ -9,6 +9,7 @@ from hw.output import write_file
 from offramp import options, paths
 from offramp.commands.common import OUT, finish, next_step, show
 from offramp.console import results
+from offramp.kinds import check_result
 
 __all__ = ["report"]
 
@@ -49,6 +50,8 @@ def report(
     json: options.Json = None,
 ) -> None:
     """Make a report of a result: tables and figures in one HTML file, and for papers as SVG, PDF and CSV."""
+    if what != _METHODS:
+        check_result(Path(what))
     from offramp.report import html, methods
     from offramp.report.result_page import page_of, read_result
     from offramp.result_file import provenance

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fpga.boards import CLOCKS_MHZ
+from hw.extras import RTL, need
 from offramp import options
 from offramp.commands import model_options
 from offramp.commands.common import PROGRAM, config_option, finish, next_step, show, write_trace
 from offramp.console import Terminal, results
+from offramp.rtl.cache_place import check_simulator
 
 if TYPE_CHECKING:
     from offramp.intake.model import Model
@@ -163,7 +165,9 @@ def verify(
     deadline: options.Deadline = 0,
     audit: options.Audit = 0.0,
     constant: options.ConstantTime = False,
-    simulator: Annotated[str, typer.Option(envvar="SIM", help="verilator or icarus.")] = "verilator",
+    simulator: Annotated[
+        str, typer.Option(envvar="SIM", help="verilator or icarus.", callback=check_simulator)
+    ] = "verilator",
     waves: options.WavesFile = None,
     layer: Annotated[
         str | None,
@@ -183,10 +187,15 @@ def verify(
     together. Other models run in every way there is: in float, in the runtime of their source, on golden model,
     simulator and, a sample of the images, RTL.
     """
+    need("verify", RTL)
     if image is not None and image >= images:
         raise ValueError(f"--image must be in 0..{images - 1}, one of the {images} of --images, not {image}")
     if layer is not None and waves is None:
         raise ValueError("--layer needs --waves: it says what is recorded")
+    if layer is not None:
+        from offramp.inspect import check_layer
+
+        check_layer([Path(request.model) for request in requests], layer)
     from models.datasets.splits import NAMES
 
     conditions = options.conditions(deadline, audit, constant, seed)

@@ -14,7 +14,7 @@ from hw.rules import require
 from models.compression import prune
 from models.compression.calibration import calibrate
 from models.compression.quantize import quantize, to_network
-from models.compression.ranges import Ranges
+from models.compression.range_rules import Ranges
 from models.datasets.sources import Progress
 from models.datasets.splits import Split
 from models.frontends.pytorch.calls import layout_of, outputs_in

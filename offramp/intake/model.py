@@ -110,18 +110,16 @@ def read(request: ModelRequest) -> Model:
     ValueError
         When there is no such model, it can't run on the accelerator, or an option is given that isn't for its kind.
     """
+    request.check()
     name = request.model
-    if name.rpartition(":")[0].endswith(".py"):
+    if request.is_module:
         return _from_module(request)
-    require(request.weights is None, f"--weights must go with module.py:factory, not with {name}")
     if name.endswith(".onnx"):
         return _from_onnx(request)
     if name.endswith(".pt2"):
         return _from_program(request)
     if name.endswith(".tflite"):
-        _only_codes(request)
         return _from_tflite(request)
-    require(request.output_tensor is None, f"--output-tensor must go with a TFLite file, not with {name}")
     return _ours(request)
 
 
@@ -169,7 +167,7 @@ def _integers(request: ModelRequest, module: OnnxModule) -> Model:
     origin, name = f"ONNX file {request.model}", Path(request.model).stem
     if not module.program.quantized:
         return _calibrated(request, module, origin, name, module.program.shape)
-    _only_codes(request)
+    request.check_int8()
     return _from_quantized(module, module.program.shape, origin, name)
 
 
@@ -200,7 +198,7 @@ def _from_program(request: ModelRequest) -> Model:
     targets = {str(node.target).partition(".")[0] for node in program.graph.nodes}
     if "quantized_decomposed" not in targets:
         return _calibrated(request, program, origin, name, images_taken(program)[1])
-    _only_codes(request)
+    request.check_int8()
     return _from_quantized(program, None, origin, name)
 
 
@@ -227,14 +225,8 @@ def _program_runtime(source: nn.Module | ExportedProgram, network: Network) -> R
     return Runtime(name="PyTorch, quantized program", exact=False, compare=compare)
 
 
-def _only_codes(request: ModelRequest) -> None:
-    for option, given in (("--calibrate", request.calibrate is not None), ("--ranges", request.ranges != "minmax")):
-        require(not given, f"{option} must go with a float model: {request.model} is int8 already")
-
-
 def _ours(request: ModelRequest) -> Model:
     """A file of ours, or a network of the zoo."""
-    _only_codes(request)
     name = request.model
     kind = kind_of(Path(name))
     if kind == "program":

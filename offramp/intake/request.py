@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from hw.rules import require
+from models.compression.range_rules import Ranges, check_ranges
 from offramp.intake.preprocessing import Preprocessing
-
-if TYPE_CHECKING:
-    from models.compression.ranges import Ranges
 
 __all__ = ["ModelRequest"]
 
@@ -27,7 +25,7 @@ class ModelRequest:
     calibrate : str or None
         Images that set the ranges of a float model, as :func:`offramp.intake.samples.read` takes them; None: random.
     ranges : str
-        How the ranges of a float model are chosen: one of :data:`models.compression.ranges.RANGES`.
+        How the ranges of a float model are chosen: one of :data:`models.compression.range_rules.RANGES`.
     shape : tuple of 3 int, or None
         Height, width, channels of an image of a float module; None: that of the images.
     preprocessing : Preprocessing
@@ -41,8 +39,43 @@ class ModelRequest:
     output_tensor: str | None = None
     weights: Path | None = None
     calibrate: str | None = None
-    ranges: "Ranges" = "minmax"
+    ranges: Ranges = "minmax"
     shape: tuple[int, int, int] | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     seed: int = 0
     root: Path | None = None
+
+    @property
+    def is_module(self) -> bool:
+        """Whether a function makes the model."""
+        return self.model.rpartition(":")[0].endswith(".py")
+
+    def check(self) -> None:
+        """Refuse options that aren't for such a model, by its name.
+
+        Raises
+        ------
+        ValueError
+            Naming the option and the model.
+        """
+        check_ranges(self.ranges)
+        require(
+            self.output_tensor is None or self.model.endswith(".tflite"),
+            f"--output-tensor must go with a TFLite file, not with {self.model}",
+        )
+        if self.is_module:
+            return
+        require(self.weights is None, f"--weights must go with module.py:factory, not with {self.model}")
+        if not self.model.endswith((".onnx", ".pt2")):
+            self.check_int8()
+
+    def check_int8(self) -> None:
+        """Refuse options of float models, of one that is int8 already.
+
+        Raises
+        ------
+        ValueError
+            Naming the option and the model.
+        """
+        for option, given in (("--calibrate", self.calibrate is not None), ("--ranges", self.ranges != "minmax")):
+            require(not given, f"{option} must go with a float model: {self.model} is int8 already")

@@ -11,8 +11,9 @@ from hw.rules import check_image, require
 from models.datasets import splits
 from models.datasets.sources import Progress
 from offramp.intake.preprocessing import Preprocessing
+from offramp.kinds import said_of, what_is
 
-__all__ = ["PICTURES", "Samples", "parts", "read"]
+__all__ = ["PICTURES", "Samples", "check", "parts", "read"]
 
 #: Names of arrays in an .npz, in the order in which they are looked for.
 _IMAGES = ("images", "image", "x", "X", "x_test", "data", "inputs", "input", "arr_0")
@@ -159,6 +160,25 @@ def read(
     return _fitted(found, shape, preprocessing or Preprocessing())
 
 
+def check(data: str | None) -> None:
+    """Refuse data that isn't there, or is of a kind that holds no images, before anything is loaded.
+
+    Raises
+    ------
+    ValueError
+        When it is such.
+    """
+    if data is None or data in splits.NAMES or Path(data).is_dir():
+        return
+    path = Path(data)
+    must = f"--data must be one of {', '.join(splits.NAMES)}, an .npz or .npy file, or a folder of images by class"
+    if path.suffix not in _BEGINNINGS:
+        raise ValueError(f"{must}, not {data!r}" + (f", {said_of(path)}" if path.exists() else ""))
+    found = what_is(path)
+    if found != "arrays":
+        raise ValueError(f"{path}: must be NumPy arrays: it is {said_of(path, found)}, whatever its name says")
+
+
 def parts(
     data: str,
     shape: tuple[int, int, int] | None,
@@ -241,12 +261,7 @@ def _fitted(found: Samples, shape: tuple[int, int, int] | None, preprocessing: P
 
 def _file(path: Path) -> Samples:
     """An ``.npz`` with images and perhaps labels, or an ``.npy`` of images; nothing pickled."""
-    require(
-        path.suffix in _BEGINNINGS,
-        f"--data must be one of {', '.join(splits.NAMES)}, an .npz or .npy file, or a folder of images by class, "
-        f"not {str(path)!r}",
-    )
-    require(path.is_file() or not path.exists(), f"{path}: must be a regular file")
+    check(str(path))
     try:
         with path.open("rb") as file:
             begins = file.read(max(map(len, _BEGINNINGS.values())))

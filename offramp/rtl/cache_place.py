@@ -3,9 +3,22 @@
 import os
 from pathlib import Path
 
-__all__ = ["SIMULATORS", "cache_root"]
+__all__ = ["SIMULATORS", "cache_root", "check_simulator"]
 
 SIMULATORS = ("verilator", "icarus")
+
+
+def check_simulator(name: str) -> str:
+    """Refuse a simulator that there are no builds for.
+
+    Raises
+    ------
+    ValueError
+        When it is one.
+    """
+    if name not in SIMULATORS:
+        raise ValueError(f"simulator must be one of {', '.join(SIMULATORS)}, not {name!r}")
+    return name
 
 
 def cache_root() -> Path:

@@ -14,22 +14,24 @@ from functools import partial
 from pathlib import Path
 from subprocess import STDOUT
 from tempfile import TemporaryDirectory
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 from xml.etree import ElementTree
 
-from cocotb_tools.config import libs_dir as cocotb_libraries
-from cocotb_tools.runner import Runner, VerilatorControlFile, get_runner
 from filelock import FileLock
 
 from fpga.top import serial_verilog
 from hw.config import AcceleratorConfig
+from hw.extras import RTL, need
 from hw.processes import run
 from hw.rtl.accelerator import CORE, Accelerator
 from hw.rtl.verilog import TOP, generate, states
 from models.datasets.sources import Progress
-from offramp.rtl.cache_place import SIMULATORS, cache_root
+from offramp.rtl.cache_place import cache_root, check_simulator
 from offramp.rtl.readable import Enumeration, readable
 from offramp.rtl.watching import compiled_files, watched, written_files
+
+if TYPE_CHECKING:
+    from cocotb_tools.runner import Runner
 
 __all__ = ["RECORDED", "build", "load_enumerations", "run_test"]
 
@@ -166,7 +168,7 @@ def _copy_objects(source: Path, target: Path) -> None:
                 shutil.copyfile(source / name, Path(whole) / name).replace(target / name)
 
 
-def _runner(simulator: str, library: Path | None = None, progress: Progress | None = None) -> Runner:
+def _runner(simulator: str, library: Path | None = None, progress: Progress | None = None) -> "Runner":
     """cocotb's runner of a simulator; what it starts ends with this process.
 
     Parameters
@@ -176,6 +178,8 @@ def _runner(simulator: str, library: Path | None = None, progress: Progress | No
     progress : function, optional
         As :func:`build` calls it.
     """
+    from cocotb_tools.runner import get_runner
+
     found = get_runner(simulator)
 
     class Runner(type(found)):  # type: ignore[misc]
@@ -254,9 +258,13 @@ def build(
     ------
     ValueError
         When there is no such simulator, or it isn't installed.
+    ModuleNotFoundError
+        When cocotb isn't.
     """
-    if simulator not in SIMULATORS:
-        raise ValueError(f"simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
+    check_simulator(simulator)
+    need("running the RTL", RTL)
+    from cocotb_tools.runner import VerilatorControlFile
+
     if simulator == "icarus" and shutil.which("iverilog") is None:
         raise ValueError("iverilog must be on the PATH for simulator icarus; install the package iverilog")
     if progress is not None:
@@ -306,7 +314,9 @@ def _passed(results: Path, testcase: str) -> bool:
 
 def _libraries() -> dict[str, str]:
     """Where a simulation finds cocotb's libraries: the environment that built it may be another one, or gone."""
-    places = [str(cocotb_libraries), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+    from cocotb_tools.config import libs_dir
+
+    places = [str(libs_dir), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
     return {"LD_LIBRARY_PATH": os.pathsep.join(places)}
 
 

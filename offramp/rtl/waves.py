@@ -59,7 +59,8 @@ def layers_named(programs: Sequence[Program], name: str) -> frozenset[tuple[int,
         if name in (command.name, command.layer)
     )
     if not found:
-        known = ", ".join(dict.fromkeys(command.name for program in programs for command in program.commands))
+        commands = [command for program in programs for command in program.commands]
+        known = ", ".join(dict.fromkeys(name for each in commands for name in (each.layer, each.name)))
         raise ValueError(f"--layer must be one of {known}, not {name!r}")
     return found
 

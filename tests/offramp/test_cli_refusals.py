@@ -106,8 +106,8 @@ def test_mistakes_about_programs_and_attacks(small, monkeypatch, capsys, tmp_pat
     damaged.write_bytes(program.read_bytes()[:-9])
     assert "truncated" in refused(monkeypatch, capsys, "evaluate", damaged)
     damaged.write_bytes(b"nothing of ours at all, but long enough to hold a whole header of a file")
-    kind = "must be a program or a trained or compressed network, not a"
-    assert refused(monkeypatch, capsys, "info", damaged) == f"{damaged}: {kind} file of another kind"
+    said = f"{damaged} is a text file, and a model is .tflite, .onnx, .pt2, module.py:factory, .off or zoo:NAME"
+    assert refused(monkeypatch, capsys, "info", damaged) == said
     assert refused(monkeypatch, capsys, "verify", program, "--images", 9999).startswith("images must be at most")
 
 

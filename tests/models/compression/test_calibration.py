@@ -8,7 +8,7 @@ from hw.compiler.compile import compile_network
 from hw.config import preset
 from models.compression.calibration import calibrate
 from models.compression.quantize import encode
-from models.compression.ranges import RANGES
+from models.compression.range_rules import RANGES
 from models.integer import golden
 from models.networks.residual_net import to_torch
 from tests.models.frontends.quantized.quantized_programs import core

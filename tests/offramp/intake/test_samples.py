@@ -133,14 +133,22 @@ def test_damaged_and_missing_data_is_named(tmp_path):
         (tmp_path / "data.npz").write_bytes(content)
         with pytest.raises(ValueError, match=r"data\.npz: must be NumPy arrays"):
             read(path, (4, 6, 1), count=4, seed=0)
-    for suffix, other in ((".npz", b"1,2,3\n"), (".npy", b"1,2,3\n"), (".npz", b"\x93NUMPY"), (".npy", whole)):
+    for suffix, other, what in (
+        (".npz", b"1,2,3\n", "a text file"),
+        (".npy", b"1,2,3\n", "a text file"),
+        (".npz", b"\x93NUMPY", r"no \.npz file"),
+        (".npy", whole, r"no \.npy file"),
+    ):
         (tmp_path / f"text{suffix}").write_bytes(other)
-        message = rf"text\{suffix}: must be NumPy arrays: it is no \{suffix} file, whatever its name says$"
+        message = rf"text\{suffix}: must be NumPy arrays: it is {what}, whatever its name says$"
         with pytest.raises(ValueError, match=message):
             read(str(tmp_path / f"text{suffix}"), (4, 6, 1), count=4, seed=0)
     os.mkfifo(tmp_path / "pipe.npy")
-    with pytest.raises(ValueError, match=r"pipe\.npy: must be a regular file"):
+    with pytest.raises(ValueError, match=r"pipe\.npy: must be NumPy arrays: it is a pipe or a device, "):
         read(str(tmp_path / "pipe.npy"), (4, 6, 1), count=4, seed=0)
+    (tmp_path / "note.txt").write_text("a note")
+    with pytest.raises(ValueError, match=r"^--data must be one of digits, .*, not '.*note\.txt', a text file$"):
+        read(str(tmp_path / "note.txt"), (4, 6, 1), count=4, seed=0)
     with pytest.raises(ValueError, match=r"gone\.npz: cannot be read: No such file"):
         read(str(tmp_path / "gone.npz"), (4, 6, 1), count=4, seed=0)
     with pytest.raises(ValueError, match=r"--data must be one of digits, .*, not 'mnist'"):

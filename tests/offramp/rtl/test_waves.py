@@ -49,7 +49,9 @@ def test_a_layer_is_all_instructions_that_make_it():
     assert layers_named(work, "conv2") == {(0, 1), (0, 2)}
     assert layers_named(work, "conv2[8:16]") == {(0, 2)}
     assert layers_named(work, "conv1") == {(0, 0), (1, 0)}
-    with pytest.raises(ValueError, match=r"^--layer must be one of conv1, conv2\[0:8\], conv2\[8:16\], not 'conv3'$"):
+    with pytest.raises(
+        ValueError, match=r"^--layer must be one of conv1, conv2, conv2\[0:8\], conv2\[8:16\], not 'conv3'$"
+    ):
         layers_named(work, "conv3")
 
 

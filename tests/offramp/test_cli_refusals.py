@@ -11,6 +11,7 @@ from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
 
+from hw.rules import MisfitError
 from offramp import cli, paths, stages
 from offramp.console import results
 from tests.offramp.command_line import COMMANDS, refused, registered
@@ -279,3 +280,12 @@ def test_standard_output_that_is_full_is_named(arguments):
         )
     assert done.returncode == 2
     assert done.stderr.decode().splitlines()[-1] == "offramp: standard output: No space left on device"
+
+
+def test_a_workload_that_does_not_fit_is_named_with_the_config(monkeypatch, capsys):
+    def misfit(*_, **__):
+        raise MisfitError("no room")
+
+    monkeypatch.setattr("offramp.measure.bench.measure_workload", misfit)
+    said = refused(monkeypatch, capsys, "bench", "--workload", "resnet8-dense", "--config", "single")
+    assert said == "resnet8-dense doesn't fit single: no room; --workload chooses others"

@@ -39,3 +39,9 @@ def test_a_name_that_is_nearly_a_command_is_answered_with_that():
     text, code = run("simulat")
     assert code == 2
     assert "Did you mean 'simulate'?" in text
+
+
+def test_paragraphs_of_help_have_no_line_breaks_of_the_source():
+    for found in cli.commands().values():
+        assert not [paragraph for paragraph in found.help.split("\n\n") if "\n" in paragraph]
+    assert cli.commands()["verify"].help.count("\n\n") == 1

@@ -10,7 +10,7 @@ from rich.console import Console
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from hw.network.network import Select
-from offramp import stages
+from offramp import paths
 from offramp.inspect import check_layer, describe, network_of
 from offramp.measure.measure import layer_statistics
 from offramp.report.contents import contents
@@ -76,9 +76,9 @@ def test_layers_are_named_with_or_without_the_part_of_an_instruction(tmp_path):
 
 
 def test_the_network_of_every_kind_of_file(small, tmp_path):
-    compressed, program = (small.folder / name for name in (stages.COMPRESSED, stages.PROGRAM))
+    compressed, program = (small.folder / name for name in (paths.COMPRESSED, paths.PROGRAM))
     names = [[layer.name for layer in network_of(path).layers] for path in (compressed, program)]
     assert names[0] == names[1]
     assert network_of(Path("zoo:digits@tiny")).name == network_of(Path("zoo:digits")).name == "digits"
-    assert network_of(small.folder / stages.TRAINED) is None
+    assert network_of(small.folder / paths.TRAINED) is None
     assert network_of(tmp_path / "net.onnx") is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from offramp import kinds, stages
+from offramp import kinds, paths
 from offramp.kinds import check_model, check_recipe, check_result, check_weights, kind_of, said_of, what_is
 
 ROOT = Path(__file__).parents[2]
@@ -36,14 +36,14 @@ def files(tmp_path, small):
     np.savez(tmp_path / "images.npz", images=np.zeros((2, 8, 8, 1)))
     np.save(tmp_path / "images.npy", np.zeros((2, 8, 8, 1)))
     torch.save({"a": torch.zeros(1)}, tmp_path / "state.pt")
-    for name in (stages.TRAINED, stages.COMPRESSED, stages.PROGRAM):
+    for name in (paths.TRAINED, paths.COMPRESSED, paths.PROGRAM):
         (tmp_path / name).symlink_to(small.folder / name)
     return tmp_path
 
 
 def test_files_are_told_by_their_content(files):
     expected = {
-        stages.TRAINED: "trained", stages.COMPRESSED: "compressed", stages.PROGRAM: "program",
+        paths.TRAINED: "trained", paths.COMPRESSED: "compressed", paths.PROGRAM: "program",
         "net.tflite": kinds.OUTSIDE, "result.json": "result", "other.json": "JSON", "broken.json": "JSON",
         "wave.vcd": "waveform", "wave.fst": "waveform", "layout.gtkw": "waveform", "net.py": "module",
         "page.html": "page", "note.txt": "text", "empty": "empty", "picture.png": "picture", "board.bit": "bitstream",
@@ -93,7 +93,7 @@ def test_what_is_no_model_is_named_with_what_to_do(files, name, message):
 
 def test_a_model_whose_name_says_something_else_is_named(files):
     wrong = files / "program.onnx"
-    wrong.symlink_to(files / stages.PROGRAM)
+    wrong.symlink_to(files / paths.PROGRAM)
     with pytest.raises(ValueError, match=r"is a program: run it \(offramp simulate .*\), whatever its name says$"):
         check_model(wrong)
     (files / "none.onnx").touch()
@@ -104,7 +104,7 @@ def test_a_model_whose_name_says_something_else_is_named(files):
 
 
 def test_other_arguments_are_refused_by_what_they_are(files):
-    compressed = files / stages.COMPRESSED
+    compressed = files / paths.COMPRESSED
     for check, must in (
         (check_recipe, "must be a recipe (.toml), not"),
         (check_result, "must be the result of a command (--json FILE), not"),

@@ -7,6 +7,7 @@ from rich.console import Console
 from offramp.report import bench_tables, demo_tables, methods, tables, zoo_tables
 from offramp.report.columns import Columns
 from offramp.result_file import read_json
+from tests.offramp.results import VERIFY
 
 WIDTHS = [60, 80, 100, 200]
 
@@ -70,3 +71,17 @@ def test_the_demos_table_shows_every_figure(finished, width):
     assert "…" not in text
     cells = [cell for row in rows for cell in row]
     assert figures(cells) <= set(text.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_waveform_is_named_with_its_layout(width):
+    text = shown(tables.verification(VERIFY | {"waveform": "out/run.fst"}, ["net"]), width)
+    assert {"out/run.fst", "out/run.gtkw"} <= set(text.split())
+    assert "gtkw" not in shown(tables.verification(VERIFY, ["net"]), width)
+
+
+def test_decisions_that_none_was_made_of_are_one_row():
+    counts = {"forced": 0, "passed": 0, "differs": 0, "out_of_range": 0, "overrun": 0}
+    assert tables.decision_rows(counts) == [("ended by a deadline, audited, out of range", "0")]
+    assert len(tables.decision_rows(counts | {"passed": 7})) == len(counts)
+    assert tables.decision_rows({}) == []

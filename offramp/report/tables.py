@@ -222,7 +222,7 @@ def machine_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 def simulation(attack: str, result: dict[str, Any]) -> list[RenderableType]:
     """What :func:`offramp.measure.simulation.simulated` found under an attack."""
-    note = [Text(board_note(result["board"])), ""] if result["board"] else []
+    note: list[RenderableType] = [Text(board_note(result["board"])), ""] if result["board"] else []
     together = "unknown" if result["back_to_back"] is None else f"{result['back_to_back']:,.1f}"
     delivered = board_rows(result) if result["board"] else []
     facts = [("cycles per image, back to back", together), *delivered, *machine_rows(result)]

@@ -44,7 +44,7 @@ def test_offramp_commands_take_what_the_readme_gives_them(command, monkeypatch, 
     Path("net.safetensors").touch()
     Path("recipes").symlink_to(ROOT / "recipes")
     monkeypatch.setattr("offramp.kinds.kind_of", lambda path: "program")
-    for check in ("kinds.check_result", "commands.model_options.check_model", "intake.samples.check"):
+    for check in ("commands.model_options.check_weights", "commands.model_options.check_model", "intake.samples.check"):
         monkeypatch.setattr(f"offramp.{check}", lambda name: None)
     monkeypatch.setattr("offramp.options.preset", lambda name: name)
     subcommand = get_command(app).commands[command[1]]

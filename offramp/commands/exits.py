@@ -66,7 +66,8 @@ def add(
     results().print(tables.extension({"as it was": made.before, "with the exit": made.after}), "")
     origin = ", ".join(each.origin for each in samples)
     thresholds = ", ".join(f"{threshold:,}" for threshold in made.thresholds)
-    show([("images of", origin), ("config", config), ("thresholds", thresholds), ("file", str(file))])
+    notes = [("note", note) for note in found.notes]
+    show([*notes, ("images of", origin), ("config", config), ("thresholds", thresholds), ("file", str(file))])
     figures = {"before": made.before, "after": made.after, "thresholds": made.thresholds}
     asked = {"model": model, "origin": found.origin, "notes": found.notes, "config": config, "images_of": origin}
     finish("exit add", seed, json, {**asked, **figures, "file": file})

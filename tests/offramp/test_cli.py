@@ -432,6 +432,16 @@ def test_a_model_that_does_not_fit_is_measured_nowhere_and_told_where_it_fits(mo
     assert re.fullmatch(r"tiny,activation_words=32: .*activation.*; it fits --config single", message)
 
 
+def test_an_exit_is_added_and_what_is_to_know_of_the_model_is_said(tmp_path):
+    random = np.random.default_rng(0)
+    np.savez(tmp_path / "x.npz", x=random.random((80, 4, 4, 1)), y=random.integers(0, 3, 80))
+    options = ("--after", "conv2d_0", "--data", tmp_path / "x.npz", "--config", "tiny", "-o", tmp_path / "more.off")
+    text, code = run("exit add", tflite_file(tmp_path), *options)
+    assert code == 0
+    assert "classes of output tensor" in " ".join(text.split())
+    assert kind_of(tmp_path / "more.off") == "network"
+
+
 def test_a_model_is_exported_as_a_file_of_others_and_taken_again(tmp_path, monkeypatch, capsys):
     model = tflite_file(tmp_path)
     monkeypatch.chdir(tmp_path)

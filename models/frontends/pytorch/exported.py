@@ -116,9 +116,10 @@ def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
         branches on what it computes; the message names the module where there is one.
     """
     images = images_for(model, shape, _SAMPLES)
-    answers, changed = _called(model, shape, images)
+    answers, changed, repeats = _called(model, shape, images)
     with kept(model):
         program = _program(model, images, changed)
+        _check_repeats(model, program, repeats)
         values = recorded(program, images)
 
     def alone() -> tuple[torch.Tensor, ...]:
@@ -132,13 +133,10 @@ def export(model: nn.Module, shape: tuple[int, int, int]) -> Exported:
 
 def _called(
     model: nn.Module, shape: tuple[int, int, int], images: torch.Tensor
-) -> tuple[tuple[torch.Tensor, ...], list[str]]:
-    """What a module returns, and what a call of it changes: what a second one changes again, where it isn't a tensor.
+) -> tuple[tuple[torch.Tensor, ...], list[str], bool]:
+    """What a module returns, what a call of it changes, and whether a second one returns the same.
 
-    Raises
-    ------
-    ValueError
-        When it returns something else the second time.
+    Of what isn't a tensor, only what the second call changes again.
     """
     with kept(model) as changed:
         answers = answers_of(model, shape, images)
@@ -146,10 +144,15 @@ def _called(
         again = answers_of(model, shape, images)
         counted = differing(before, attributes(model))
     changed += counted
-    same = len(answers) == len(again) and all(map(_is_close, answers, again))
-    if not same and not changed:
+    repeats = len(answers) == len(again) and all(map(_is_close, answers, again))
+    return answers, changed, repeats
+
+
+def _check_repeats(model: nn.Module, program: torch.export.ExportedProgram, repeats: bool) -> None:
+    """Refuse a module whose answers differ, unless its program has operators of chance, which are refused by name."""
+    chance = (torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in program.graph.nodes)
+    if not repeats and not any(chance):
         raise ValueError(f"{type(model).__name__}: a network must return the same for the same images, every time")
-    return answers, changed
 
 
 def _is_close(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -177,9 +180,11 @@ def program_of(model: nn.Module, shape: tuple[int, int, int], count: int = 1) ->
         As :func:`export`.
     """
     images = images_for(model, shape, count)
-    _, changed = _called(model, shape, images)
+    _, changed, repeats = _called(model, shape, images)
     with kept(model):
-        return _program(model, images, changed)
+        program = _program(model, images, changed)
+    _check_repeats(model, program, repeats)
+    return program
 
 
 def functional(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:

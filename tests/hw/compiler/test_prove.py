@@ -1,4 +1,6 @@
-"""What is refused whatever the partition; overflows by hand are in test_compile.py."""
+"""What is refused whatever the partition; overflows of other networks by hand are in test_compile.py."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +19,27 @@ def test_what_is_proven_is_what_was_lowered():
     assert (proven.network, proven.config) == (lowered.network, ROOMY)
     assert proven.steps is lowered.steps
     assert proven.zero_points[INPUT] == lowered.network.input.zero_point
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_accumulators_may_reach_the_ends_of_their_range(sign):
+    """One weight of each output, and the bias with which the largest code makes the last number that there is."""
+    network, narrow = conv_network(4, (5, 5)), ROOMY.replace(accumulator_bits=24)
+    conv = network.layers[0]
+    weight = np.zeros_like(conv.weight)
+    weight[:, 1, 1, 0] = sign
+    end = (1 << 23) - 1 if sign > 0 else -(1 << 23)
+    bias = end - sign * (127 - network.input.zero_point)
+    for beyond in (0, sign):
+        changed = replace(
+            conv, weight=weight, bias=np.full_like(conv.bias, bias + beyond), shift=np.full(4, 14, np.int32)
+        )
+        lowered = lower(replace(network, layers=(changed, network.layers[1])))
+        if not beyond:
+            assert prove(lowered, narrow).steps
+            continue
+        with pytest.raises(MisfitError, match=r"^layer0: accumulators can reach .*, beyond the 24 bits of this config"):
+            prove(lowered, narrow)
 
 
 def test_selections_of_too_many_channels_are_refused():

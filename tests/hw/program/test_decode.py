@@ -6,10 +6,12 @@ import pytest
 
 from hw.compiler.compile import compile_network
 from hw.config import preset
+from hw.network.selection import Select
 from hw.program.bits import words_of
 from hw.program.decode import decode_images, disassemble, listing
 from hw.program.instructions import DecisionFields, WindowFields
-from hw.program.isa import Header, LayerDescription, Opcode
+from hw.program.isa import Header, LayerDescription, Opcode, Selection
+from hw.program.isa_select import SelectKind
 from hw.program.program import Program
 from tests.hw.networks import runnable
 from tests.hw.partitions import only
@@ -49,6 +51,16 @@ def test_instructions_are_those_of_the_network():
     assert [row.final for row in stem.rows] == [0, 0, 1, 0, 1, 0, 1]
     assert (stem.source.blank_rows, stem.source.dump_length) == (1, 2)
     assert [column.dumps for column in stem.columns] == [0, 1, 1, 2]
+
+
+def test_a_selection_lies_in_the_last_words_of_a_description():
+    network = runnable({"stem": {"select": Select(kind="elements", count=7)}})
+    selecting = compile_network(network, TINY.replace(accumulator_bits=32))
+    (instruction,) = (i for i in selecting.decoded.instructions if i.op is Opcode.SELECT)
+    (selection,) = instruction.selections
+    end = instruction.target + words_of(LayerDescription)
+    assert selection.pack() == selecting.images["layers"][0, end - words_of(Selection) : end].tolist()
+    assert (selection.kind, selection.count) == (SelectKind.ELEMENTS.value, 7)
 
 
 def test_every_core_has_a_description_of_its_own():

@@ -1,3 +1,6 @@
+from collections.abc import Iterator
+from itertools import count, cycle
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +72,36 @@ def test_what_fools_is_kept_before_what_loses_most():
         at = {t: final_loss(Curved()(torch.full((1, 1, 1, 1), t)), torch.tensor([0])).item() for t in (0.6, 0.9)}
     assert at[0.9] > at[0.6]
     assert found[0, 0, 0, 0] <= 0.75
+
+
+class Told(torch.nn.Module):
+    """Loses what it was told to, whatever the image, and its gradient turns round with every call."""
+
+    def __init__(self, losses: Iterator[int]):
+        super().__init__()
+        self.losses, self.pixels = losses, []
+
+    def forward(self, x):
+        self.pixels.append(x[0, 0, 0, 0].item())
+        slope = x.sum(dim=(1, 2, 3)) * (-1) ** len(self.pixels)
+        loss = next(self.losses) + slope - slope.detach()
+        return (torch.stack([-loss, 0 * loss], dim=1),)
+
+    def movements(self, eps: float) -> np.ndarray:
+        """How far each of 100 steps goes, in ``eps``."""
+        apgd(self, np.full((1, 1, 1, 1), 0.5, np.float32), np.array([0]), eps=eps, steps=100)
+        return np.abs(np.diff(self.pixels)) / eps
+
+
+def test_steps_stay_as_long_as_they_are_while_all_of_them_pay():
+    assert Told(count()).movements(0.25)[-10:].min() > 0.8
+
+
+def test_steps_that_pay_are_halved_where_the_best_was_long_ago():
+    """Nine of ten rise, but to the same height each time: halved at every second review from the second on, at 41."""
+    movements = Told(cycle(range(10))).movements(0.25)
+    assert movements[30:40].min() > 0.8
+    assert movements[90:93].max() < 0.2
 
 
 def test_progress_and_wrong_requests(target, some):

@@ -37,6 +37,8 @@ def with_layer(program: Program, core: int, number: int, **parts: dict[str, int]
         (("rows",), ((0, 2), (2, 3)), r"command 0: core 0's outputs, .* must be \[.*\], not \[.*\]"),
         # Three channels take the word that four take.
         (("channels",), (0, 3), r"command 0: kind and macs must be \('conv2d', \d+\), not \('conv2d', \d+\)"),
+        (("channels",), (0, 0), r"command 0: channels must be within stem's 0\.\.4 and begin at .*, not 0\.\.0"),
+        (("layer",), "tail", r"commands must be of the layers stem, .*, not tail, .*"),
         (("kind",), "linear", r"command 0: kind and macs must be \('conv2d', \d+\), not \('linear', \d+\)"),
         (("rows", "groups"), (((0, 3),), 2), r"command 0: core 0's outputs, .* must be \[.*\], not \[.*\]"),
     ],
@@ -76,3 +78,12 @@ def test_a_core_that_reads_another_tensor_is_refused():
     )
     with pytest.raises(ValueError, match=f"^{message}$"):
         replace(split(), images=images)
+
+
+def test_a_core_that_reads_a_word_behind_its_window_is_refused():
+    """Another map lies there: the checks of the images allow to read it."""
+    number = len(split().commands) - 1
+    base = split().decoded.layers[number].cores[0].source.base
+    message = rf"command {number}: core 0 reads words 1 to 2 of bank 0, beyond the 1 of bank 0 that it keeps of hidden"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        replace(split(), images=with_layer(split(), 0, number, source={"base": base + 1}))

@@ -17,6 +17,7 @@ from hw.program.check.images import check_images
 from hw.program.isa import Decision, Opcode, Operation
 from hw.program.list_memory import pack_pointers
 from tests.hw.changes import Changes, Images, put
+from tests.hw.compiler.memory.test_streaming import streaming
 from tests.hw.machine import Machine
 from tests.hw.networks import runnable
 from tests.hw.partitions import only
@@ -60,6 +61,13 @@ def operation(address: int, op: Opcode, index: int = 0, target: int = 0, chunks:
 
 def test_a_good_program_passes():
     check_images(good().images, TINY)
+
+
+def test_chunks_may_be_written_right_behind_the_lists_that_are_loaded():
+    program = streaming(6)
+    first = min(segment.address for chunk in program.decoded.chunks for segment in chunk.segments)
+    assert first == program.images["lists"].shape[1]
+    check_images(program.images, program.config)
 
 
 def test_lists_are_looked_at_however_many_at_once(monkeypatch):

@@ -8,7 +8,9 @@ import pytest
 from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig, preset
 from hw.network.network import Add
-from hw.program.isa import Entry
+from hw.network.selection import Select
+from hw.program.check.equivalence import check_equivalence
+from hw.program.isa import Entry, Opcode
 from hw.program.list_memory import unpack_pointers
 from hw.program.program import Program
 from tests.fuzzing import changed_image
@@ -137,6 +139,17 @@ def test_a_map_in_the_place_of_another():
     inner = next(n for n, command in enumerate(program.commands) if command.tensor == "inner")
     images = changes.layer(inner, "window", **stem.values())
     refused(program, images, ANY)
+
+
+def test_what_was_not_selected_for_a_layer_itself():
+    """The other checks see that a layer's first command has its SELECT, not what was selected since."""
+    network = runnable({"stem": {"select": Select(kind="elements", count=7)}})
+    program = compile_network(network, TINY)
+    instructions = tuple(i for i in program.decoded.instructions if i.op is not Opcode.SELECT)
+    decoded = replace(program.decoded, instructions=instructions)
+    check_equivalence(network, TINY, program.commands, program.decoded, program.images)
+    with pytest.raises(ValueError, match=r"^command 0: what stem selects must not be what None has selected$"):
+        check_equivalence(network, TINY, program.commands, decoded, program.images)
 
 
 def test_a_max_pool_that_adds_up():

@@ -5,8 +5,6 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache, partial
 from typing import Annotated, Any, ClassVar
 
@@ -18,7 +16,7 @@ from typer.main import get_command
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from offramp import paths
-from offramp.command_group import CommandGroup, command, plain
+from offramp.command_group import CommandGroup, command, named_output, plain
 from offramp.errors import sentence
 from offramp.stopping import Stopped, stoppable
 
@@ -60,6 +58,11 @@ class KnownOptions(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         """Its parameters."""
         return plain(self, super().get_params(ctx))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help."""
+        with named_output():
+            super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse options of other commands, and those that would write over what is read.
@@ -134,23 +137,12 @@ def _options_of(found: Any) -> set[str]:
     return {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
-@contextmanager
-def _output() -> Iterator[None]:
-    """Errors of writing name standard output."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, "standard output") from error
-
-
 def _version(wanted: bool) -> None:
     """Say the version, and nothing else."""
     if wanted:
         from offramp import __version__
 
-        with _output():
+        with named_output():
             print(f"offramp {__version__}")
         raise typer.Exit
 
@@ -191,7 +183,7 @@ def main() -> None:
                 prog_name="offramp", standalone_mode=False
             )  # Typer's own way ends in a box of several lines
             if sys.stdout is not None:
-                with _output():
+                with named_output():
                     sys.stdout.flush()
     except Stopped as stop:
         warnings.simplefilter("ignore")  # of hardware that is half described, which Amaranth warns of when it is gone

@@ -1,6 +1,7 @@
 """Commands that are imported when they are called, and read their values without long imports."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, partial
 from importlib import import_module
 from inspect import getdoc, signature
@@ -11,7 +12,18 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-__all__ = ["CommandGroup", "command", "plain"]
+__all__ = ["CommandGroup", "command", "named_output", "plain"]
+
+
+@contextmanager
+def named_output() -> Iterator[None]:
+    """Errors of writing name standard output."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 class _Plain:
@@ -107,3 +119,8 @@ class CommandGroup(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """Its parameters."""
         return plain(self, super().get_params(ctx))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help."""
+        with named_output():
+            super().format_help(ctx, formatter)

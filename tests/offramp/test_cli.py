@@ -190,7 +190,7 @@ def test_a_result_that_was_changed_is_no_report_and_stays_as_it_is(tmp_path, mon
     assert said.startswith(f"{file} must hold what diff writes, unchanged: ")
     os.mkfifo(tmp_path / "pipe")
     said = refused(monkeypatch, capsys, "report", tmp_path / "pipe", "-o", tmp_path / "r.html")
-    assert said.endswith("must be the result of a command (--json FILE), not a folder, a pipe or a device")
+    assert said.endswith("must be the result of a command (--json FILE), not a pipe or a device")
     assert {path.name for path in tmp_path.iterdir()} == {"d.json", "pipe"}
 
 

@@ -271,7 +271,13 @@ def test_an_empty_name_is_no_file(monkeypatch, capsys, arguments):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--version",), ("info", "--help"), ("diff", "tiny", "single", "--json", "-"), ("diff", "tiny", "single")],
+    [
+        ("--version",),
+        ("info", "--help"),
+        ("--help",),
+        ("diff", "tiny", "single", "--json", "-"),
+        ("diff", "tiny", "single"),
+    ],
 )
 def test_standard_output_that_is_full_is_named(arguments):
     with open("/dev/full", "wb") as full:

@@ -85,9 +85,9 @@ def test_things_of_two_sorts_are_not_compared(tmp_path, monkeypatch, capsys):
     assert said == "diff compares results of one command, not of simulate and bench"
 
 
-@pytest.mark.parametrize("option", ["--config", "--data"])
-def test_options_of_models_are_not_for_configs(option, monkeypatch, capsys):
-    said = refused(monkeypatch, capsys, "diff", "base", "small", option, "base")
+@pytest.mark.parametrize(("option", "value"), [("--config", "base"), ("--data", "digits")])
+def test_options_of_models_are_not_for_configs(option, value, monkeypatch, capsys):
+    said = refused(monkeypatch, capsys, "diff", "base", "small", option, value)
     assert said == f"{option} is of models: base is a config"
 
 

@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import typer
+from safetensors.numpy import save_file
 
 from hw.config import preset
 from models.recipes.recipe import FOLDER
@@ -33,8 +35,11 @@ def _kinds(hint):
 def folder(tmp_path, monkeypatch):
     """Stands in a folder with files of every kind that is read."""
     monkeypatch.chdir(tmp_path)
-    for name in ("m.tflite", "w.fst", "w.safetensors", "i.npz", "b.bit", "made.py", "r.json"):
+    for name in ("m.tflite", "w.fst", "b.bit", "made.py"):
         Path(name).write_bytes(name.encode())
+    np.savez("i.npz", images=np.zeros((1, 4, 4, 1), np.uint8))
+    save_file({"weight": np.zeros(1, np.float32)}, "w.safetensors")
+    Path("r.json").write_text('{"schema": 1, "command": "bench"}')
     Path("photos/cat").mkdir(parents=True)
     Path("photos/cat/1.png").write_bytes(b"")
     shutil.copy(FOLDER / "digits.toml", "recipe.toml")
@@ -52,7 +57,8 @@ def test_every_option_that_names_a_file_says_whether_it_is_read_or_written(folde
                 continue
             context = typer.Context(command)
             path = Path(values.get(option.name, "m.tflite" if option.param_type_name == "argument" else "x"))
-            path = Path("i.npz") if option.name == "weights" else path
+            path = Path("w.safetensors") if option.name == "weights" else path
+            path = Path("i.npz") if option.name in ("data", "calibrate") else path
             given = str(path) if Path not in kinds else [path] if list[Path] in kinds else path
             option.callback(context, option, given)
             found = [place.path for key in ("offramp.read", "offramp.written") for place in context.meta.get(key, [])]

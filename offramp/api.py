@@ -22,7 +22,7 @@ from hw.program.program import Program
 from hw.rules import require, shown, text
 from models import zoo
 from models.compression.calibration import calibrate
-from models.compression.quantize import encode
+from models.compression.quantize import encode, images_of
 from models.compression.range_rules import Ranges
 from models.integer import golden
 from models.integer.activity import activity
@@ -101,8 +101,10 @@ def quantize(
     """
     of_kind(module, (nn.Module, ExportedProgram), "module", "a torch.nn.Module or an ExportedProgram")
     require(text(name), f"name must be a text of characters that can be printed, not {shown(name)}")
-    images, exit_loss = array(images, "images"), number(exit_loss, 0, 1, "exit_loss")
+    images, exit_loss = images_of(array(images, "images")), number(exit_loss, 0, 1, "exit_loss")
     classes = None if labels is None else array(labels, "labels")
+    if classes is not None:
+        check_labels(classes, len(images))
     network = calibrate(module, images, name, ranges=ranges).network
     if classes is None:
         return network

@@ -32,7 +32,7 @@ def number(value: Any, low: float, high: float, name: str) -> float:
     ValueError
         When it is none.
     """
-    right = isinstance(value, Real) and not isinstance(value, bool) and low <= float(value) <= high
+    right = isinstance(value, Real) and not isinstance(value, bool) and low <= value <= high
     require(right, f"{name} must be a number in {low}..{high}, not {_said(value)}")
     return float(value)
 
@@ -56,13 +56,18 @@ def array(value: Any, name: str) -> np.ndarray:
     Raises
     ------
     ValueError
-        When it is no array.
+        When it is no array, or one with a mask, which nothing here heeds.
     """
+    require(
+        not isinstance(value, np.ma.MaskedArray),
+        f"{name} must be an array without a mask: fill it first (numpy.ma.MaskedArray.filled)",
+    )
     try:
         found = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
     except Exception as error:  # whatever a value of the user's raises when it is converted
         raise ValueError(f"{name} must be an array, not {_said(value)}: {error}") from error
-    require(found.dtype.kind in "biuf", f"{name} must be an array of numbers, not {_said(value)}")
+    said = f"of {found.dtype}" if isinstance(value, np.ndarray) else _said(value)
+    require(found.dtype.kind in "biuf", f"{name} must be an array of real numbers, not {said}")
     return found
 
 

@@ -87,8 +87,16 @@ def curve(branch: np.ndarray, final: np.ndarray, labels: np.ndarray) -> Curve:
     )
 
 
-def check_labels(labels: np.ndarray, images: int, classes: int) -> None:
+def check_labels(labels: np.ndarray, images: int, classes: int | None = None) -> None:
     """Refuse labels that aren't a class of each image.
+
+    Parameters
+    ----------
+    labels : array
+    images : int
+        How many there are.
+    classes : int or None
+        How many there are; None: that isn't known yet.
 
     Raises
     ------
@@ -97,7 +105,7 @@ def check_labels(labels: np.ndarray, images: int, classes: int) -> None:
     """
     if labels.shape != (images,) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be {images} integers, one an image, not {labels.dtype} {labels.shape}")
-    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
+    if classes is not None and labels.size and not (labels.min() >= 0 and labels.max() < classes):
         raise ValueError(f"labels must be in 0..{classes - 1}, not {labels.min()}..{labels.max()}")
 
 

@@ -61,8 +61,8 @@ def said(act, *arguments, **options):
         (LABELS > 1, "labels must be 32 integers, one an image, not bool (32,)"),
         (LABELS[:-1], "labels must be 32 integers, one an image, not int64 (31,)"),
         (LABELS[:, None], "labels must be 32 integers, one an image, not int64 (32, 1)"),
-        (LABELS.astype(str), "labels must be an array of numbers, not an object of type ndarray"),
-        ([None] * 32, "labels must be an array of numbers, not an object of type list"),
+        (LABELS.astype(str), "labels must be an array of real numbers, not of <U21"),
+        ([None] * 32, "labels must be an array of real numbers, not an object of type list"),
     ],
 )
 def test_labels_that_are_no_classes_are_refused(module, labels, message):
@@ -71,7 +71,9 @@ def test_labels_that_are_no_classes_are_refused(module, labels, message):
     assert said(offramp.quantize, single, IMAGES, labels) == message
 
 
-@pytest.mark.parametrize("loss", [-0.1, 1.1, float("nan"), float("inf"), None, "0.1", True, 1j])
+@pytest.mark.parametrize(
+    "loss", [-0.1, 1.1, float("nan"), float("inf"), None, "0.1", True, 1j, pytest.param(10**400, id="huge")]
+)
 @pytest.mark.parametrize("labels", [None, LABELS])
 def test_a_loss_is_a_share(module, loss, labels):
     assert said(offramp.quantize, module, IMAGES, labels, exit_loss=loss).startswith(
@@ -85,6 +87,22 @@ def test_what_is_no_array_is_refused(module, network, program, images):
         assert said(act, *before, images).startswith("images must be an array")
     if images is not None:
         assert said(offramp.compile, network, "single", images).startswith("images must be an array")
+
+
+def test_an_array_that_is_none_of_numbers_is_called_by_its_type(program):
+    assert said(offramp.simulate, program, IMAGES + 0j) == "images must be an array of real numbers, not of complex128"
+
+
+def test_a_mask_is_not_heeded_and_refused(program):
+    masked = np.ma.MaskedArray(IMAGES, mask=IMAGES > 0.5)
+    assert said(offramp.simulate, program, masked) == (
+        "images must be an array without a mask: fill it first (numpy.ma.MaskedArray.filled)"
+    )
+
+
+def test_labels_are_refused_before_a_network_is_calibrated(module, monkeypatch):
+    monkeypatch.setattr("offramp.api.calibrate", lambda *_, **__: pytest.fail("calibrated"))
+    assert said(offramp.quantize, module, IMAGES, LABELS[:-1]).startswith("labels must be 32 integers")
 
 
 def test_images_of_another_shape_and_no_images_are_refused(network, program):

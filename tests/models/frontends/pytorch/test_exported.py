@@ -28,6 +28,11 @@ def test_the_module_and_the_process_are_left_as_they_were():
         assert torch.equal(value, before[name]), name
 
 
+def test_nothing_is_compiled_that_is_to_be_compiled_when_it_is_called():
+    compiled = torch.compile(nn.Sequential(nn.Flatten(), nn.Linear(8, 2)), backend=lambda *_: pytest.fail("compiled"))
+    assert len(lower(nn.Sequential(compiled), (2, 2, 2)).exits) == 1
+
+
 def test_a_process_in_inference_mode():
     net = Body(nn.ReLU())
     with torch.inference_mode():

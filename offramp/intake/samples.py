@@ -255,8 +255,10 @@ def _fitted(found: Samples, shape: tuple[int, int, int] | None, preprocessing: P
         np.issubdtype(images.dtype, np.floating),
         f"{found.origin}: images must be floats, uint8 pixels or int8 codes, not {images.dtype}",
     )
+    with np.errstate(over="ignore"):  # numbers that only wider types hold
+        images = np.ascontiguousarray(preprocessing(images))
     require(bool(np.isfinite(images).all()), f"{found.origin}: images must be finite numbers, not NaN or infinite")
-    return replace(found, images=np.ascontiguousarray(preprocessing(images)))
+    return replace(found, images=images)
 
 
 def _file(path: Path) -> Samples:
@@ -303,10 +305,14 @@ def _array(found: Any, what: str, path: Path) -> np.ndarray:
 def _labels(labels: np.ndarray, images: np.ndarray, path: Path) -> np.ndarray:
     """Labels (N,) as integers; one-hot rows are taken for the class they name."""
     if labels.ndim == 2 and labels.shape[1] > 1 and labels.shape[0] == len(images):
+        is_one_hot = bool(((labels == 0) | (labels == 1)).all()) and bool((np.count_nonzero(labels, axis=1) == 1).all())
+        require(is_one_hot, f"{path}: rows of labels must be one-hot, a single 1 among zeros")
         labels = labels.argmax(axis=1)
-    labels = labels.reshape(-1) if labels.size == len(images) else labels
-    right = labels.shape == images.shape[:1] and np.issubdtype(labels.dtype, np.integer)
+    labels = labels[:, 0] if labels.shape == (len(images), 1) else labels
+    right = labels.shape == images.shape[:1] and labels.dtype.kind in "iu"
     require(right, f"{path}: labels must be {len(images)} integers, one an image, not {labels.dtype} {labels.shape}")
+    most = np.iinfo(np.int64).max
+    require(not len(labels) or labels.max() <= most, f"{path}: labels must be at most {most}, not {labels.max()}")
     return labels.astype(np.int64)
 
 
@@ -324,12 +330,15 @@ def _folder(path: Path, count: int) -> Samples:
     images = [_picture(file) for file, _ in chosen]
     shapes = {image.shape for image in images}
     require(len(shapes) == 1, f"{path}: images must be of one shape, not {sorted(shapes)}")
+    types = sorted({"floats" if image.dtype.kind == "f" else str(image.dtype) for image in images})
+    require(len(types) == 1, f"{path}: images must be of one type, not {' and '.join(types)}")
     labels = np.array([label for _, label in chosen], dtype=np.int64)
     return Samples(images=np.stack(images), labels=labels, origin=str(path))
 
 
 def _picture(path: Path) -> np.ndarray:
     """One image: (height, width) or (height, width, channels), bytes or floats."""
+    require(path.is_file(), f"{path}: must be an image's file, not a folder, a pipe or a broken link")
     try:
         if path.suffix == ".npy":
             return np.asarray(np.load(path, allow_pickle=False))

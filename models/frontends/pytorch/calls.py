@@ -49,9 +49,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             torch.no_grad(),
             torch.autocast(device, enabled=False),
             torch.random.fork_rng(devices=[]),
-            torch.compiler.set_stance(
-                "force_eager"
-            ),  # what is only called a few times isn't compiled, which takes long
+            torch.compiler.set_stance("force_eager"),  # nothing is compiled for a few calls
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")  # export's, of what it does itself and of hooks that set weights

@@ -212,3 +212,44 @@ def test_entries_that_are_no_arrays_of_images_are_refused(tmp_path):
         file.writestr("images", b"hello")
     with pytest.raises(ValueError, match=r"data\.npz: images must be an array .*, not something else$"):
         read(str(path), (4, 6, 1), count=4, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.full((3, 4), np.nan), "rows of labels must be one-hot"),
+        (np.zeros((3, 4)), "rows of labels must be one-hot"),
+        (np.eye(4)[:3] + np.eye(4)[1:], "rows of labels must be one-hot"),
+        (np.eye(4)[:3] * 2, "rows of labels must be one-hot"),
+        (np.array([0, 1, 2], "m8[s]"), "labels must be 3 integers, one an image, not timedelta64"),
+        (np.array([[[0, 1, 2]]]), r"labels must be 3 integers, one an image, not int64 \(1, 1, 3\)"),
+        (np.array([0, 1, 2**63], np.uint64), "labels must be at most 9223372036854775807, not 9223372036854775808"),
+    ],
+)
+def test_labels_that_name_no_class_of_an_image_are_refused(tmp_path, labels, message):
+    path = arrays(tmp_path, images=np.zeros((3, 2, 2, 1), np.uint8), labels=labels)
+    with pytest.raises(ValueError, match=rf"data\.npz: {message}"):
+        read(path, None, count=9, seed=0)
+
+
+def test_numbers_that_become_infinite_are_refused(tmp_path):
+    path = arrays(tmp_path, images=np.full((3, 2, 2, 1), 1e300))
+    with pytest.raises(ValueError, match=r"images must be finite numbers"):
+        read(path, None, count=9, seed=0)
+
+
+def test_a_folder_of_bytes_and_floats_is_refused(tmp_path):
+    for name, kind in (("a", np.float64), ("b", np.float32), ("c", np.uint8)):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "0.npy", np.ones((2, 2), kind))
+        if name == "b":
+            assert read(str(tmp_path), None, count=9, seed=0).images.dtype == np.float32
+    with pytest.raises(ValueError, match=r"images must be of one type, not floats and uint8$"):
+        read(str(tmp_path), None, count=9, seed=0)
+
+
+def test_a_pipe_among_images_is_not_waited_for(tmp_path):
+    (tmp_path / "a").mkdir()
+    os.mkfifo(tmp_path / "a" / "0.png")
+    with pytest.raises(ValueError, match=r"0\.png: must be an image's file, not a folder, a pipe or a broken link$"):
+        read(str(tmp_path), None, count=9, seed=0)

@@ -42,7 +42,7 @@ def test_a_command_that_ends_with_1_and_no_result_failed(tmp_path, monkeypatch):
     """As Python itself ends when it can't even import the command."""
     (tmp_path / "typer.py").write_text("raise ImportError('typer is broken')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with background(["info", NETWORK], tmp_path / "log", tmp_path / "result.json") as process:
+    with background(["info", NETWORK], tmp_path / "log", tmp_path / "made.json") as process:
         with pytest.raises(ValueError, match=r"^info in the background failed: ImportError: typer is broken$"):
             finish(process)
 
@@ -53,14 +53,14 @@ def test_a_build_whose_timing_is_not_met_is_done(tmp_path, monkeypatch):
     with quick_tools(tmp_path / "tools"):
         build(preset("tiny"), board("ulx3s-25f"), tmp_path / "fpga", clock_mhz=75.0, seed=0)
     arguments = ["build", "--config", "tiny", "--clock", "75", "--out", str(tmp_path / "out")]
-    with background(arguments, tmp_path / "log", tmp_path / "result.json") as process:
+    with background(arguments, tmp_path / "log", tmp_path / "made.json") as process:
         built = finish(process).result()["build"]
     assert not built["timing_met"]
     assert "timing is not met: the design reaches 60" in process.last_line()
 
 
 def test_leaving_the_block_ends_the_command(tmp_path):
-    with background(["train", "--out", str(tmp_path)], tmp_path / "log", tmp_path / "result.json") as process:
+    with background(["train", "--out", str(tmp_path)], tmp_path / "log", tmp_path / "made.json") as process:
         assert not process.wait(0.5)
     with pytest.raises(ValueError, match="train in the background failed"):
         process.wait(0.0)

@@ -57,9 +57,9 @@ class RunFlags(Layout):
     """
 
     report: 1  # send LAYER after every layer
-    step: 1  # after every layer, wait for RESUME
+    step: 1  # after every LAYER sent, wait for RESUME; without ``report`` none is sent, and the run goes on to its end
     constant: 1  # constant time: keep the decision of the first exit that would be taken, go on to the end, hold the
-    # result until the deadline
+    #: result until the deadline
     program: 5  # number of the program
 
 
@@ -75,8 +75,8 @@ class RunOptions(Layout):
     do, and so does a RUN sent before the result of the one at work: its image is taken when a layer of that has ended.
     """
 
-    deadline: 32  # at a BRANCH that begins when more cycles of the run have passed, leave whatever the margin; 0: never
-    # In constant time: the result comes when so many cycles have passed, or all layers have run, if that is later.
+    deadline: 32  # at a BRANCH that begins when more cycles of the run have passed, leave at any margin; 0: never.
+    #: In constant time: the result comes when so many cycles have passed, or all layers have run, if that is later.
     seed: 16  # decides whether this one is audited; of 256 consecutive ones from a multiple of 256, ``audit`` are
     tag: 16  # whatever the host likes; what is said of this run carries it
     audit: 9  # runs of 256 that are audited

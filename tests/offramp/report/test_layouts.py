@@ -21,6 +21,11 @@ def test_the_page_tells_signed_fields():
     assert "| 17:8 | `offset` |" in page
 
 
+def test_the_page_tells_meanings_of_two_lines_whole():
+    assert "hold the result until the deadline |" in program_page()
+    assert "In constant time: the result comes when so many cycles have passed" in program_page()
+
+
 @pytest.mark.parametrize("layout", [pointer_layout, cuts_layout])
 def test_the_page_shows_words_that_depend_on_the_config(layout):
     found = layout(preset("base-85f"))

@@ -32,7 +32,7 @@ def number(value: Any, low: float, high: float, name: str) -> float:
     ValueError
         When it is none.
     """
-    right = isinstance(value, Real) and not isinstance(value, bool) and low <= value <= high
+    right = isinstance(value, Real) and not isinstance(value, bool) and value <= high and not value < low
     require(right, f"{name} must be a number in {low}..{high}, not {_said(value)}")
     return float(value)
 

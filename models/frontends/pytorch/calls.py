@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from models.frontends.pytorch.held import kept
+from models.frontends.pytorch.misfits import misfits
 
 __all__ = [
     "answers_of",
@@ -113,9 +114,11 @@ def answers_of(model: nn.Module, shape: tuple[int, int, int], images: torch.Tens
     try:
         found = model(images.clone())
     except Exception as error:  # The network's own code may raise anything.
-        raise ValueError(
-            f"{place_of(model, error)}: can't compute images of shape {shape}: {first_line(error)}"
-        ) from error
+        frames = list(traceback.walk_tb(error.__traceback__))
+        first, *more = misfits(model, images) or [(frames, error)]
+        reasons = [f"{_place(model, first[0])}: can't compute images of shape {shape}: {first_line(first[1])}"]
+        reasons += [f"{_place(model, others)}: {first_line(other)}" for others, other in more]
+        raise ValueError("; ".join(reasons)) from error
     answers = outputs_in(found)
     if not all(isinstance(answer, torch.Tensor) for answer in answers):
         raise ValueError(
@@ -140,8 +143,12 @@ def _kind(value: Any) -> str:
 
 def place_of(model: nn.Module, error: Exception) -> str:
     """Name of the innermost module whose code raised an exception, or the network's type; and the line of that code."""
+    return _place(model, list(traceback.walk_tb(error.__traceback__)))
+
+
+def _place(model: nn.Module, frames: list[tuple[Any, int]]) -> str:
+    """The same of frames, the outermost first, and the numbers of their lines."""
     names = {id(module): name for name, module in model.named_modules()}
-    frames = list(traceback.walk_tb(error.__traceback__))
     owners = [frame.f_locals.get("self") for frame, _ in frames]
     inner = [names[id(owner)] for owner in owners if id(owner) in names]
     own = _own((frame.f_code.co_filename, number) for frame, number in frames)

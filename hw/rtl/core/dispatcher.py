@@ -55,19 +55,26 @@ class _ScanState:
         self.nonzeros = Signal(Nonzeros)
         self.number, self.take = Signal(8), Signal()  # of the word; the next item is taken
         self.place = Signal(range(_KEPT))  # where the word is kept
-        self.dumping = Signal()  # output positions are final after this word
+        self.dumping = Signal()  # output positions are final after this word; 0 where none is handed out
         row, column = table_layouts(config)
         self.row, self.column = Signal(row), Signal(column)
         self.left = Signal(4)  # kernel rows still to serve for this channel, this one included
+        # What decides about the next slot, known a cycle before: ``left`` is 1; the row, or the column, has only one
+        # of them; the slot is the last of its item, or of its word where dumps follow.
+        self.last_row, self.one_row, self.one_dump, self.last = Signal(), Signal(), Signal(), Signal(init=1)
         self.list_k, self.accumulator_k = Signal(12), Signal(accumulator)
         self.dump_base = Signal(accumulator)
         # The slot is a job's; a dump's, of so many output positions.
         self.job, self.dump, self.dumps = Signal(), Signal(), Signal(4)
-        self.word_done = Signal()
 
-    def begin_kernel_rows(self, row):
+    def begin_kernel_rows(self, row, one_row):
         """Assignments that begin with the first of a row's kernel rows."""
-        return [self.left.eq(row.count), self.list_k.eq(row.list), self.accumulator_k.eq(row.accumulator)]
+        return [
+            self.left.eq(row.count),
+            self.last_row.eq(one_row),
+            self.list_k.eq(row.list),
+            self.accumulator_k.eq(row.accumulator),
+        ]
 
 
 class Dispatcher(wiring.Component):
@@ -210,32 +217,42 @@ class Dispatcher(wiring.Component):
         source, nonzeros = self.source, scan.nonzeros
         # Both are split on the way into the same register: one path is as long as the other.
         first_nonzeros, following_nonzeros = split(m, waiting.scan, "first"), split(m, nonzeros.rest, "rest")
-        state, word_done, left = scan.state, scan.word_done, scan.left
-        dumped = scan.dump & (scan.dumps == 1)
+        state, left = scan.state, scan.left
         m.d.comb += [
             scan.job.eq((state == _Slot.WORD) & ~nonzeros.empty),
             scan.dump.eq(state == _Slot.DUMP),
-            word_done.eq((state == _Slot.WORD) & (nonzeros.empty | ((left == 1) & nonzeros.single))),
-            scan.take.eq(
-                self.lookup.advance
-                & ((state == _Slot.EMPTY) | (state == _Slot.ROW) | (word_done & ~scan.dumping) | dumped)
-            ),
+            scan.take.eq(self.lookup.advance & scan.last & ~scan.dumping),
         ]
         with m.If(self.lookup.advance):
             with m.If(scan.job):
-                with m.If(left == 1):
-                    m.d.sync += [nonzeros.eq(following_nonzeros), *scan.begin_kernel_rows(scan.row)]
+                with m.If(scan.last_row):
+                    m.d.sync += [
+                        nonzeros.eq(following_nonzeros),
+                        scan.last.eq(scan.one_row & following_nonzeros.single),
+                        *scan.begin_kernel_rows(scan.row, scan.one_row),
+                    ]
                 with m.Else():
                     # The next kernel row down feeds the output row above; addresses wrap around.
                     m.d.sync += [
                         left.eq(left - 1),
+                        scan.last_row.eq(left == 2),
+                        scan.last.eq((left == 2) & nonzeros.single),
                         scan.list_k.eq(scan.list_k + source.list_step),
                         scan.accumulator_k.eq(scan.accumulator_k - source.accumulator_step),
                     ]
             with m.If(scan.dump):
-                m.d.sync += [scan.dumps.eq(scan.dumps - 1), scan.dump_base.eq(scan.dump_base + source.dump_length)]
-            with m.If(word_done & scan.dumping):
-                m.d.sync += [state.eq(_Slot.DUMP), scan.dumps.eq(scan.column.dumps)]
+                m.d.sync += [
+                    scan.dumps.eq(scan.dumps - 1),
+                    scan.last.eq(scan.dumps == 2),
+                    scan.dump_base.eq(scan.dump_base + source.dump_length),
+                ]
+            with m.If(scan.last & scan.dumping):
+                m.d.sync += [
+                    state.eq(_Slot.DUMP),
+                    scan.dumping.eq(0),
+                    scan.dumps.eq(scan.column.dumps),
+                    scan.last.eq(scan.one_dump),
+                ]
         return first_nonzeros
 
     def _take_item(self, m, scan, waiting, valid, first_nonzeros):
@@ -248,15 +265,19 @@ class Dispatcher(wiring.Component):
                 scan.nonzeros.eq(first_nonzeros),
                 scan.number.eq(item.word),
                 scan.place.eq(scan.place + 1),
+                scan.last.eq(~valid | item.row | first_nonzeros.empty | (scan.one_row & first_nonzeros.single)),
+                scan.dumping.eq(0),
             ]
             with m.If(item.row):
-                fields = data.View(row, table[: row.as_shape().size])
-                m.d.sync += [scan.row.eq(fields), *scan.begin_kernel_rows(fields)]
+                fields, one_row = data.View(row, table[: row.as_shape().size]), Signal()
+                m.d.comb += one_row.eq(fields.count == 1)
+                m.d.sync += [scan.row.eq(fields), scan.one_row.eq(one_row), *scan.begin_kernel_rows(fields, one_row)]
             with m.Else():
                 entry = data.View(column, table[: column.as_shape().size])
                 m.d.sync += [
                     scan.column.eq(entry),
-                    scan.dumping.eq(item.column_end & scan.row.final & (entry.dumps != 0)),
+                    scan.one_dump.eq(entry.dumps == 1),
+                    scan.dumping.eq(valid & item.column_end & scan.row.final & (entry.dumps != 0)),
                 ]
         with m.If(self.start):
             m.d.sync += scan.dump_base.eq(self.source.first_dump)

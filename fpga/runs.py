@@ -43,9 +43,9 @@ _ENDS = (ErrorCode.BAD_INSTRUCTION, ErrorCode.TIMEOUT, ErrorCode.ABANDONED)
 def patience(bundle: Bundle, conditions: Conditions = DEFAULT) -> int:
     """Cycles in which the accelerator takes or sends a word, if there is one to take and it is asked for an answer.
 
-    A run may first wait as long as its limit for the lists of the one before.
+    A run may first wait as long as its timeout for the lists of the one before.
     """
-    return 2 * max(decoded.header.limit for decoded in bundle.decoded) + conditions.deadline + _OVERHEAD
+    return 2 * max(decoded.header.timeout for decoded in bundle.decoded) + conditions.deadline + _OVERHEAD
 
 
 def image_words(codes: np.ndarray) -> np.ndarray:

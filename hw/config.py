@@ -161,7 +161,7 @@ class AcceleratorConfig:
         return _log2(self.accumulators)
 
     @property
-    def row_beats(self) -> int:
+    def list_row_beats(self) -> int:
         """Beats of external memory that hold one list word for each PE of a core: at least 2, the time of a write."""
         return max(2, -(-LIST_WORD_BITS * self.pes // (32 * max(1, self.loader))))
 

@@ -44,7 +44,7 @@ class LoadedRows:
             for number, chunk in enumerate(chunks):
                 for segment in chunk.segments:
                     if core in segment.cores:
-                        last = segment.beat + (1 + np.arange(len(segment.words))) * config.row_beats - 1
+                        last = segment.beat + (1 + np.arange(len(segment.words))) * config.list_row_beats - 1
                         offsets.append(last * source.cycles_per_beat)
                         count += len(last)
                 starts[core, number + 1] = count

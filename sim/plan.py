@@ -193,7 +193,7 @@ class Plan:
         asked = [k for k in chunks if self._chunks[k].after <= number]
         rows = int(np.diff(self.rows.starts)[:, asked].sum(axis=1).max())
         # Rows are so many cycles apart, and each makes the layer at most one longer.
-        apart = self._config.row_beats * self._source.cycles_per_beat
+        apart = self._config.list_row_beats * self._source.cycles_per_beat
         return min(rows, (cycles + apart) // (apart - 1))
 
     def times(

@@ -128,12 +128,12 @@ def _check_values(network: Network, golden: "Result", codes: np.ndarray) -> None
         raise ValueError(f"{network.name}: golden must be of the images that are simulated, not of others")
 
 
-def _check_limit(program: Program, cycles: np.ndarray) -> None:
+def _check_timeout(program: Program, cycles: np.ndarray) -> None:
     """Refuse runs that the accelerator gives up (TIMEOUT)."""
-    limit = program.decoded.header.limit
-    if cycles.max() > limit:
+    timeout = program.decoded.header.timeout
+    if cycles.max() > timeout:
         raise ValueError(
-            f"{program.network.name}: a run must take at most {limit} cycles, then the accelerator gives it up, not "
+            f"{program.network.name}: a run must take at most {timeout} cycles, then the accelerator gives it up, not "
             f"{cycles.max()}: its lists come too slowly, or its header isn't the compiler's"
         )
 
@@ -193,7 +193,7 @@ def _time(
                 decisions.branch(instruction.index, head, labels, margins, expired)
             else:
                 decisions.stop(instruction.index, head, labels, margins)
-    _check_limit(program, now)
+    _check_timeout(program, now)
     if conditions.constant:
         decisions.overrun[:] = now > deadline
         np.maximum(now, deadline, out=now)

@@ -69,7 +69,7 @@ class BoardSession:
     conditions : Conditions
         Of all runs.
     busy : int, optional
-        Most cycles that a run of these programs takes (:func:`sim.worst_case`); by default their limit.
+        Most cycles that a run of these programs takes (:func:`sim.worst_case`); by default their timeout.
     tries : int
         Failures in a row, without a result between them, after which it is given up.
     away : float
@@ -106,7 +106,7 @@ class BoardSession:
         self._time = time or LinkTime()
         hertz = 1e6 * clock_mhz
         self._patience = patience(bundle, conditions) / hertz + _LATENCY
-        busy = max(decoded.header.limit for decoded in bundle.decoded) if busy is None else busy
+        busy = max(decoded.header.timeout for decoded in bundle.decoded) if busy is None else busy
         # Where a run is over before the queue in front of the accelerator can be full, all may be sent at once.
         self._ahead = QUEUE_WORDS if busy / hertz > QUEUE_WORDS / words_per_second(baud) else None
         self._link: SerialLink | None = None

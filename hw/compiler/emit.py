@@ -26,8 +26,8 @@ __all__ = ["emit"]
 
 #: Cycles granted to each layer beyond its serial work before a run counts as hung.
 _LAYER_SLACK = 1000
-#: The longest limit of a run that a Header can say.
-_LONGEST = Header.fields["limit"].high
+#: The longest timeout that a Header can say.
+_LONGEST_TIMEOUT = Header.fields["timeout"].high
 #: Cycles granted to external memory for each beat, and for each chunk.
 _BEAT_CYCLES, _CHUNK_CYCLES = 64, 10_000
 
@@ -97,7 +97,7 @@ class _Emitter:
         self._cores = [_Core() for _ in range(proven.config.cores)]
         self._operations: list[dict[str, Any]] = []
         self._layers = 0
-        self._limit = sum(_BEAT_CYCLES * len(words) + _CHUNK_CYCLES for words, _ in self._lists.chunks)
+        self._timeout = sum(_BEAT_CYCLES * len(words) + _CHUNK_CYCLES for words, _ in self._lists.chunks)
         self._image_free = NEVER
 
     def _pitch(self, name: str) -> int:
@@ -183,7 +183,9 @@ class _Emitter:
             core.layers.append(description)
         self._operation(Opcode.SELECT, step.result.name, self._layers, description=self._descriptions())
         fields = described[0]["selection"]
-        self._limit += selection_cycles(fields["kind"], fields["length"], fields["pitch"], self._config) + _LAYER_SLACK
+        self._timeout += (
+            selection_cycles(fields["kind"], fields["length"], fields["pitch"], self._config) + _LAYER_SLACK
+        )
 
     def _operation(self, op: Opcode, name: str, index: int, **fields: Any) -> None:
         """Append an instruction; :func:`hw.program.image_layout.program_image`."""
@@ -254,7 +256,7 @@ class _Emitter:
             core.layers.append(description)
         self._operation(Opcode.LAYER, name, number, description=self._descriptions(), chunks=self._lists.waits[number])
         self._layers += 1
-        self._limit += longest + _LAYER_SLACK
+        self._timeout += longest + _LAYER_SLACK
 
     def image_is_free(self) -> None:
         """Behind the layers so far the next image may be written."""
@@ -295,8 +297,8 @@ class _Emitter:
     def _header(self) -> dict[str, int]:
         """Fields of the header that don't depend on the layout."""
         require(
-            self._limit <= _LONGEST,
-            f"{self._network.name}: a run must take at most {_LONGEST} cycles, not up to {self._limit}",
+            self._timeout <= _LONGEST_TIMEOUT,
+            f"{self._network.name}: a run must take at most {_LONGEST_TIMEOUT} cycles, not up to {self._timeout}",
         )
         image = self._network.input
         count = int(np.prod(image.shape))
@@ -307,5 +309,5 @@ class _Emitter:
             "image_bytes": count,
             "image_channels": image.shape[2],
             "image_zero_point": self._zero_points[INPUT],
-            "limit": self._limit,
+            "timeout": self._timeout,
         }

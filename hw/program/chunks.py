@@ -12,7 +12,7 @@ import numpy as np
 from hw.config import LIST_WORD_BITS, AcceleratorConfig
 from hw.program.bits import decode, encode, words_of
 from hw.program.instructions import HeaderFields
-from hw.program.isa import SEGMENT_ROWS, Chunk, Segment
+from hw.program.isa import MAX_LIST_ROWS, Chunk, Segment
 
 __all__ = ["ChunkRows", "ListChunk", "decode_chunks", "pack_chunk", "pack_rows", "rows_of", "unpack_rows"]
 
@@ -63,11 +63,11 @@ def pack_rows(words: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
 
     Returns
     -------
-    uint32 array (rows * row_beats * words of a beat,)
+    uint32 array (rows * list_row_beats * words of a beat,)
     """
     bits = (words[:, :, None] >> np.arange(LIST_WORD_BITS, dtype=np.uint32) & 1).astype(np.uint8)
     flat = bits.reshape(len(words), -1)
-    padded = np.pad(flat, ((0, 0), (0, 32 * config.row_beats * config.loader - flat.shape[1])))
+    padded = np.pad(flat, ((0, 0), (0, 32 * config.list_row_beats * config.loader - flat.shape[1])))
     return np.packbits(padded, axis=1, bitorder="little").reshape(-1).view("<u4").astype(np.uint32)
 
 
@@ -79,7 +79,9 @@ def unpack_rows(beats: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
     ValueError
         When bits that belong to no word aren't 0.
     """
-    data = np.ascontiguousarray(beats, dtype="<u4").view(np.uint8).reshape(-1, 4 * config.row_beats * config.loader)
+    data = (
+        np.ascontiguousarray(beats, dtype="<u4").view(np.uint8).reshape(-1, 4 * config.list_row_beats * config.loader)
+    )
     bits = np.unpackbits(data, axis=1, bitorder="little")
     used = LIST_WORD_BITS * config.pes
     if bits[:, used:].any():
@@ -92,9 +94,9 @@ def unpack_rows(beats: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
 def rows_of(segments: list[ChunkRows]) -> list[ChunkRows]:
     """The same rows in segments that are short enough."""
     return [
-        ChunkRows(cores=s.cores, address=s.address + n, words=s.words[n : n + SEGMENT_ROWS])
+        ChunkRows(cores=s.cores, address=s.address + n, words=s.words[n : n + MAX_LIST_ROWS])
         for s in segments
-        for n in range(0, len(s.words), SEGMENT_ROWS)
+        for n in range(0, len(s.words), MAX_LIST_ROWS)
     ]
 
 
@@ -105,7 +107,7 @@ def pack_chunk(segments: list[ChunkRows], config: AcceleratorConfig) -> np.ndarr
     for number, segment in enumerate(short):
         fields = {
             "cores": sum(1 << core for core in segment.cores),
-            "rows": len(segment.words),
+            "list_rows": len(segment.words),
             "address": segment.address,
             "last": int(number == len(short) - 1),
         }
@@ -156,9 +158,9 @@ def _segments(beats: np.ndarray, config: AcceleratorConfig) -> tuple[ChunkRows, 
         fields: dict[str, Any] = decode(Segment, beats[place, :1].tolist())
         if beats[place, 1:].any():
             raise ValueError(f"the header of a segment must be 32 bits and zeros, not {beats[place].tolist()}")
-        rows, address, last = fields["rows"], fields["address"], fields["last"]
+        rows, address, last = fields["list_rows"], fields["address"], fields["last"]
         beat = place + 1
-        place = beat + rows * config.row_beats
+        place = beat + rows * config.list_row_beats
         cores = tuple(core for core in range(8) if fields["cores"] >> core & 1)
         if not rows or place > len(beats):
             raise ValueError(f"a segment must have rows within its {len(beats)} beats, not {rows} up to beat {place}")

@@ -87,7 +87,7 @@ class HeaderFields(Fields, layout=isa.Header):
     image_bytes: int
     image_channels: int
     image_zero_point: int
-    limit: int
+    timeout: int
     chunk_table: int
     chunks: int
 

@@ -15,11 +15,11 @@ __all__ = [
     "MARKS",
     "MAX_CHUNKS",
     "MAX_CLASSES",
+    "MAX_LIST_ROWS",
     "MAX_MASKS",
     "NEVER",
     "NUMBERS",
     "PARTS",
-    "SEGMENT_ROWS",
     "Burst",
     "Chunk",
     "Column",
@@ -50,7 +50,7 @@ MAX_CLASSES = 128
 NUMBERS = 1 << 16
 #: Chunks that a program can have, and rows of list words that a segment of one can have.
 MAX_CHUNKS = 255
-SEGMENT_ROWS = 255
+MAX_LIST_ROWS = 255
 #: Parts that a split list has, and marks that its entries can have.
 PARTS, MARKS = 3, 2
 #: In a Header, for ``image_free``: more LAYERs than a program has.
@@ -220,7 +220,7 @@ class Header(Layout):
     image_bytes: 18  # codes of an image
     image_channels: 12  # codes of a position
     image_zero_point: signed(8)  # code of an image that is stored as 0
-    limit: 31  # cycles after which a run is given up; less than the counter can count, so it always comes
+    timeout: 31  # cycles after which a run is given up; less than the counter can count, so it always comes
     reserved: 1
     chunk_table: 12  # address of the first Chunk
     chunks: 8  # entries of that table
@@ -247,9 +247,9 @@ class Segment(Layout):
     A row is one list word for each PE, the one of PE 0 lowest, in as many beats as that takes, least significant first.
     """
 
-    cores: 8  # that take the rows, one bit each
-    rows: 8  # at least 1
-    address: 13  # of the first row, in the list memory of every PE; the following rows follow
+    cores: 8  # that take the list rows, one bit each
+    list_rows: 8  # at least 1
+    address: 13  # of the first list row, in the list memory of every PE; the others follow
     last: 1  # nothing of the chunk follows this segment
     reserved: 2
 

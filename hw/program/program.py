@@ -135,7 +135,7 @@ def load(path: str | Path, config: AcceleratorConfig | None = None) -> Program:
 
     Its images run without harm (:func:`hw.program.check.images.check_images`) and compute the network that it carries
     (:func:`hw.program.check.equivalence.check_equivalence`). What is trusted is what only time depends on: the expected
-    limit of a run, the order of equal work, and that words which nothing reads mean nothing.
+    timeout of a run, the order of equal work, and that words which nothing reads mean nothing.
 
     Parameters
     ----------

@@ -1,7 +1,8 @@
 """The host stream: commands in, replies out, and the memories that they name. Bits are laid out only here.
 
 The accelerator waits for the rest of a command's payload, and for its replies to be taken, as long as that takes. A
-host that can't go on resets it (over a serial line by a break). All else ends by itself: a run by its program's limit.
+host that can't go on resets it (over a serial line by a break). All else ends by itself: a run by its program's
+timeout.
 
 Words are 32 bits; a longer layout occupies consecutive words, least significant first (:mod:`hw.program.bits`). What a
 program's words mean is said in :mod:`hw.program.isa`.
@@ -173,7 +174,7 @@ class ErrorCode(FieldEnum, bits=8):
     NOT_STEPPING = 9  #: RESUME outside a stepped run; detail = header
     RUNNING = 10  #: in a stepped run only READ and RESUME are served; detail = header
     BAD_INSTRUCTION = 11  #: the program holds no instruction here; the run is given up; detail = RunError
-    TIMEOUT = 12  #: the program's cycle limit has passed, in the run or in waiting for lists that the one before had
+    TIMEOUT = 12  #: the program's timeout has passed, in the run or in waiting for lists that the one before had
     #: asked for; the run is given up; detail = RunError
     ABANDONED = 13  #: the run before was given up when the image of this one was on its way; detail = RunError
     BAD_HEADER = 14  #: RUN of a program whose Header asks for an image that no RUN can bring; detail = header

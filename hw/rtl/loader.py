@@ -141,7 +141,7 @@ class Loader(wiring.Component):
 
     def _rows(self, m, came):
         """Puts the beats of each row together, and counts chunks."""
-        parts, width = self._config.row_beats, 32 * self._config.loader
+        parts, width = self._config.list_row_beats, 32 * self._config.loader
         collected = Signal(width * parts)
         part = Signal(range(parts + 1))
         rows, address = Signal(8), Signal(Segment.as_shape()["address"].width)
@@ -152,7 +152,7 @@ class Loader(wiring.Component):
         with m.If(~self.run.active):
             m.d.sync += [rows.eq(0), part.eq(0), self.run.written.eq(0)]
         with m.Elif(came & (rows == 0)):
-            m.d.sync += [segment.eq(arriving), rows.eq(arriving.rows), address.eq(arriving.address)]
+            m.d.sync += [segment.eq(arriving), rows.eq(arriving.list_rows), address.eq(arriving.address)]
         with m.Elif(came):
             m.d.sync += [collected.eq(Cat(collected[width:], self.weights.payload)), part.eq(part + 1)]
             with m.If(part == parts - 1):

@@ -72,7 +72,7 @@ def test_a_run_is_tagged_by_its_number(program, number, tag):
 
 def test_patience_lasts_for_the_longest_run_and_for_what_it_may_wait_for(program):
     other = compile_network(random_network(11), program.config)
-    longest = max(each.decoded.header.limit for each in (program, other))
+    longest = max(each.decoded.header.timeout for each in (program, other))
     for programs in ([program, other], [other, program]):
         found = patience(bundle_of(programs))
         assert found > 2 * longest

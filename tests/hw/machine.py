@@ -165,7 +165,7 @@ class Machine:
                 assert not any(words.pop(0) for _ in range(self._config.loader - 1))
                 last = fields["last"]
                 for row in range(fields["rows"]):
-                    beats = [words.pop(0) for _ in range(self._config.row_beats * self._config.loader)]
+                    beats = [words.pop(0) for _ in range(self._config.list_row_beats * self._config.loader)]
                     bits = sum(beat << 32 * n for n, beat in enumerate(beats))
                     lists = [bits >> 18 * pe & 0x3FFFF for pe in range(self._config.pes)]
                     for number, core in enumerate(self._cores):

@@ -21,12 +21,12 @@ KINDS = {"mask": SelectKind.MASK, "elements": SelectKind.ELEMENTS, "channels": S
 
 
 @dataclass(kw_only=True)
-class Share:
+class MapSlice:
     """What one core holds.
 
     Attributes
     ----------
-    window, share : tuple of 2 int
+    window, scanned : tuple of 2 int
         Words of the map that it keeps, and those that it scans.
     base : int
         Where its window begins.
@@ -37,7 +37,7 @@ class Share:
     """
 
     window: tuple[int, int]
-    share: tuple[int, int]
+    scanned: tuple[int, int]
     base: int
     selection: dict[str, int] = field(default_factory=dict)
     table: list[int] = field(default_factory=list)
@@ -49,7 +49,7 @@ def stored(activations: np.ndarray) -> np.ndarray:
     return np.pad(activations, ((0, 0), (0, 0), (0, extra))).reshape(-1, WORD_CHANNELS)
 
 
-def shares(rng, activations: np.ndarray, select: Select, cores: int) -> list[Share]:
+def slices(rng, activations: np.ndarray, select: Select, cores: int) -> list[MapSlice]:
     """A map's positions dealt to cores in order, some of which keep more and some scan nothing."""
     words = stored(activations)
     positions = int(np.prod(activations.shape[:2]))
@@ -59,20 +59,20 @@ def shares(rng, activations: np.ndarray, select: Select, cores: int) -> list[Sha
     for first, last in zip([0, *edges], [*edges, positions], strict=True):
         low, high = rng.randrange(first + 1), rng.randrange(last, positions + 1)
         window = (low * pitch, high * pitch)
-        found.append(Share(window=window, share=(first * pitch, last * pitch), base=rng.randrange(64)))
+        found.append(MapSlice(window=window, scanned=(first * pitch, last * pitch), base=rng.randrange(64)))
     whole = select.kind == "channels"
-    length = max(s.share[1] - s.share[0] for s in found) // (pitch if whole else 1)
+    length = max(s.scanned[1] - s.scanned[0] for s in found) // (pitch if whole else 1)
     masks = np.zeros(pitch * WORD_CHANNELS, dtype=int)
     masks[list(select.channels)] = 1
     for one in found:
-        size = one.share[1] - one.share[0]
+        size = one.scanned[1] - one.scanned[0]
         one.table = [int(mask) for mask in masks.reshape(-1, WORD_CHANNELS) @ (1 << np.arange(WORD_CHANNELS))]
         table = rng.randrange(9)
         one.table = [rng.randrange(256) for _ in range(table)] + one.table
         one.selection = {
             "kind": KINDS[select.kind].value,
             "bank": 0,
-            "base": one.base + one.share[0] - one.window[0],
+            "base": one.base + one.scanned[0] - one.window[0],
             "words": size // pitch if whole else size,
             "pitch": 1 if select.kind == "elements" else pitch,
             "length": length,
@@ -99,24 +99,24 @@ class Machine(Elaboratable):
         self.selector = Selector(config)
         self.winners = [WinnerMasks(config) for _ in range(config.cores)]
         self._scanners = [Scanner(config) for _ in range(config.cores)]
-        self._words, self._shares = np.zeros((0, WORD_CHANNELS), dtype=int), list[Share]()
+        self._words, self._slices = np.zeros((0, WORD_CHANNELS), dtype=int), list[MapSlice]()
         self.addresses = [Signal(12, name=f"address_{core}") for core in range(config.cores)]
         self.word, self.source = Signal(8), Signal(Source)
         self.selections = [Signal(Selection, name=f"selection_{core}") for core in range(config.cores)]
 
-    def load(self, ctx, words: np.ndarray, shares: list[Share]) -> None:
+    def load(self, ctx, words: np.ndarray, slices: list[MapSlice]) -> None:
         """Put a map and the layer memories into their places."""
-        self._words, self._shares = words, shares
-        for ram, table, share in zip(self._rams, self._tables, shares, strict=True):
-            for place, value in enumerate(self._memory(share)):
+        self._words, self._slices = words, slices
+        for ram, table, part in zip(self._rams, self._tables, slices, strict=True):
+            for place, value in enumerate(self._memory(part)):
                 ctx.set(ram.data[place], value)
-            for place, value in enumerate(share.table):
+            for place, value in enumerate(part.table):
                 ctx.set(table.data[place], value)
 
-    def _memory(self, share: Share) -> list[int]:
+    def _memory(self, part: MapSlice) -> list[int]:
         """What lies around the window is large: counted, it would win."""
-        lines = np.full((share.base + share.window[1] - share.window[0] + 8, WORD_CHANNELS), 255)
-        lines[share.base : -8] = self._words[slice(*share.window)]
+        lines = np.full((part.base + part.window[1] - part.window[0] + 8, WORD_CHANNELS), 255)
+        lines[part.base : -8] = self._words[slice(*part.window)]
         return [sum((int(value) & 0x1FF) << 9 * channel for channel, value in enumerate(line)) for line in lines]
 
     def elaborate(self, platform):
@@ -150,8 +150,8 @@ class Machine(Elaboratable):
 
     async def select(self, ctx) -> int:
         """Run the selection; returns the cycles in which it wasn't done."""
-        for signal, share in zip(self.selections, self._shares, strict=True):
-            ctx.set(signal, share.selection)
+        for signal, part in zip(self.selections, self._slices, strict=True):
+            ctx.set(signal, part.selection)
         await ctx.tick()
         assert ctx.get(self.selector.control.done)
         ctx.set(self.selector.control.start, 1)
@@ -166,14 +166,14 @@ class Machine(Elaboratable):
     async def multiplied(self, ctx, use: int, threshold: int) -> list[np.ndarray]:
         """Where each core multiplies the words of its window: bool arrays (words, 8)."""
         ctx.set(self.source, {"select": use, "threshold": threshold, "first_mask": 0})
-        pitch = self._shares[0].selection["pitch"]
+        pitch = self._slices[0].selection["pitch"]
         for _ in range(4):
             await ctx.tick()
         found = []
-        for core, share in enumerate(self._shares):
+        for core, part in enumerate(self._slices):
             rows = []
-            for number in range(*share.window):
-                ctx.set(self.addresses[core], share.base + number - share.window[0])
+            for number in range(*part.window):
+                ctx.set(self.addresses[core], part.base + number - part.window[0])
                 ctx.set(self.word, number % pitch)
                 await ctx.tick().repeat(2)
                 lookup = self.winners[core].lookup

@@ -22,7 +22,7 @@ CLEARING = 20
 WINDOW_CYCLES, FETCH_CYCLES = Fetcher.cycles(words_of(Window)), Fetcher.cycles(words_of(LayerDescription))
 #: Cycles before a layer's end in which nothing happens in a core any more.
 QUIET = 6
-NO_LIMIT = (1 << 31) - 1
+NO_TIMEOUT = (1 << 31) - 1
 #: Cycles to fetch a LAYER that is not behind another one, and its description.
 FETCHED = Sequencer.FETCH_CYCLES + Sequencer.DESCRIPTION_CYCLES
 
@@ -62,7 +62,9 @@ class Program:
     addresses: dict[str, int] = field(default_factory=dict)
 
 
-def random_program(rng, *, limit=NO_LIMIT, ops=(Opcode.LAYER, Opcode.LAYER, Opcode.LAYER), number=0, image_free=NEVER):
+def random_program(
+    rng, *, timeout=NO_TIMEOUT, ops=(Opcode.LAYER, Opcode.LAYER, Opcode.LAYER), number=0, image_free=NEVER
+):
     """Of that number, with nothing in front of its Header."""
     entry = (number + 1) * words_of(Header) + rng.randrange(10)
     layers = [rng.randrange(1 << 12) for _ in range(3)]
@@ -80,7 +82,7 @@ def random_program(rng, *, limit=NO_LIMIT, ops=(Opcode.LAYER, Opcode.LAYER, Opco
     def place(address, values):
         words[address : address + len(values)] = values
 
-    header = {"entry": entry, "image_words": -(-image_bytes // 4), "image_bytes": image_bytes, "limit": limit}
+    header = {"entry": entry, "image_words": -(-image_bytes // 4), "image_bytes": image_bytes, "timeout": timeout}
     header |= {"image_channels": channels, "image_zero_point": zero_point}
     header |= {"image_window": rng.randrange(1 << 12), "image_free": image_free, "chunk_table": 0, "chunks": 0}
     place(number * words_of(Header), encode(Header, **header))

@@ -105,8 +105,8 @@ async def abandoned_behind_a_run_that_is_given_up(dut) -> None:
     header = decode(Header, program.images["program"][: words_of(Header)].tolist())
     # The place of the image is free at once, so the next one is surely begun when the time is over.
     changed = program.images["program"].copy()
-    limit = min(cycles for *_, cycles in expected) // 3
-    changed[: words_of(Header)] = encode(Header, **{**header, "limit": limit, "image_free": 0})
+    timeout = min(cycles for *_, cycles in expected) // 3
+    changed[: words_of(Header)] = encode(Header, **{**header, "timeout": timeout, "image_free": 0})
     for stall in (0.0, 0.2):
         link = await start(dut, stall=stall, seed=cocotb.RANDOM_SEED)
         (answer,) = await link.perform(transaction(load_words(program, {(Memory.PROGRAM.value, 0): changed}), 1))

@@ -191,7 +191,7 @@ async def broken_programs(dut) -> None:
             changed("program", 0, entry, encode(Operation, op=15, index=0, target=0, chunks=0)),
             ErrorCode.BAD_INSTRUCTION,
         ),
-        (changed("program", 0, 0, encode(Header, **{**header, "limit": 20})), ErrorCode.TIMEOUT),
+        (changed("program", 0, 0, encode(Header, **{**header, "timeout": 20})), ErrorCode.TIMEOUT),
     ]
     address = decode(Operation, program.images["program"][entry : entry + 1].tolist())["target"]
     for core in {0, last_core}:

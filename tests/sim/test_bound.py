@@ -36,7 +36,7 @@ def test_no_image_takes_longer_than_the_bound(seed):
     assert (found.layer_cycles <= bounds).all()
     # The first layer of an image without a zero takes all of it, unless its threshold makes zeros.
     assert (found.layer_cycles[6:, 0] == bounds[0]).all() or threshold_of(network.layers[0]) > 100
-    assert found.cycles.max() <= worst_case(program) <= program.decoded.header.limit
+    assert found.cycles.max() <= worst_case(program) <= program.decoded.header.timeout
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -47,7 +47,7 @@ def test_no_image_takes_longer_than_the_bound_with_selections(seed):
     codes = np.concatenate([random_codes(network, 6, seed), dense_codes(network, 6, seed)])
     found = simulate(program, codes)
     assert (found.layer_cycles <= layer_bounds(program)).all()
-    assert found.cycles.max() <= worst_case(program) <= program.decoded.header.limit
+    assert found.cycles.max() <= worst_case(program) <= program.decoded.header.timeout
 
 
 @settings(max_examples=25, deadline=None)
@@ -119,7 +119,7 @@ def test_a_row_of_lists_makes_a_slow_layer_two_cycles_longer(monkeypatch):
     codes = dense_codes(network, 1, 22)
     alone = layer_bounds(program)
     row = ChunkRows(cores=tuple(range(cores)), address=4095, words=np.zeros((1, pes), dtype=np.uint32), beat=1)
-    chunk = ListChunk(address=0, beats=1 + program.config.row_beats, after=0, segments=(row,))
+    chunk = ListChunk(address=0, beats=1 + program.config.list_row_beats, after=0, segments=(row,))
     monkeypatch.setitem(vars(program), "decoded", replace(program.decoded, chunks=(chunk,)))
     assert Plan(program).layers[0].slow
     bound = layer_bounds(program)[0]

@@ -36,7 +36,7 @@ def now(*cycles: int) -> np.ndarray:
 
 
 def test_rows_are_written_some_beats_behind_the_first():
-    assert CONFIG.row_beats == 3
+    assert CONFIG.list_row_beats == 3
     rows = LoadedRows.of(CHUNKS, SOURCE, CONFIG)
     # Of each core the rows of chunk after chunk: the last beat of three, the header before them, three cycles a beat.
     assert rows.starts.tolist() == [[0, 2, 3, 4, 4], [4, 6, 7, 7, 8]]

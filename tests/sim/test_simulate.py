@@ -79,7 +79,7 @@ def test_every_pe_cycle_has_a_cause_and_every_product_is_made(seed, net):
     assert all((part >= 0).all() for part in found.spent.values())
     np.testing.assert_array_equal(sum(found.spent.values()), found.layer_cycles * config.multipliers)
     np.testing.assert_array_equal(found.spent["products"], found.products)
-    assert (found.cycles <= program.decoded.header.limit).all()
+    assert (found.cycles <= program.decoded.header.timeout).all()
     assert (found.cycles > found.layer_cycles.sum(axis=1)).all()
     assert (found.limit <= found.layer_cycles).all()
     machine = Machine(program.images, config)
@@ -99,12 +99,12 @@ def test_runs_that_the_accelerator_gives_up_are_refused():
     codes = random_codes(net, 2, 0)
     program = compile_network(net, preset("tiny").replace(list_words=128, loader=1))
     assert len(program.images["weights"])
-    limit = program.decoded.header.limit
+    limit = program.decoded.header.timeout
     with pytest.raises(ValueError, match=rf"^{net.name}: a run must take at most {limit} cycles, then the accelerator"):
         simulate(program, codes, source=WeightSource(latency=5000, cycles_per_beat=500))
     changes = Changes(program)
-    short = replace(program, images=changes.header(limit=10))
-    assert short.decoded.header.limit == 10
+    short = replace(program, images=changes.header(timeout=10))
+    assert short.decoded.header.timeout == 10
     with pytest.raises(ValueError, match=rf"^{net.name}: a run must take at most 10 cycles"):
         simulate(short, codes)
 

@@ -80,7 +80,7 @@ class _Overlay:
 
     def beats(self, config: AcceleratorConfig) -> int:
         """To read it as one chunk."""
-        return sum(len(words) * config.row_beats + 1 for _, words, _ in self.groups)
+        return sum(len(words) * config.list_row_beats + 1 for _, words, _ in self.groups)
 
     def at(self, base: int, config: AcceleratorConfig) -> list[ChunkRows]:
         """The rows at their place."""

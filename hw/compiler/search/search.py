@@ -126,7 +126,7 @@ class Search:
         ]
         #: Of each step, under each of its options: cycles that reading the commands' lists takes, one after the other.
         self._loads = [
-            [sum(count for _, count in rows) * config.row_beats if streamed else 0 for rows in options]
+            [sum(count for _, count in rows) * config.list_row_beats if streamed else 0 for rows in options]
             for options in costs.rows
         ]
         self._start(choice)
@@ -303,7 +303,7 @@ def streamed_cycles(rows: Sequence[tuple[int, int]], cycles: Sequence[float], co
     cycles : sequence of float
         Of each command.
     """
-    capacity, beats = config.list_words, config.row_beats
+    capacity, beats = config.list_words, config.list_row_beats
     ends, loaded, last = [0.0], 0.0, 0.0
     oldest = held = 0
     # A search calls this for every choice that it tries: comparisons are faster than max.

@@ -2,7 +2,7 @@
 
 Bound to the network is all that values depend on: which map a core reads and what it keeps of it, which products it
 makes and where they add up, bias, scale, offset, clamp and residual operand, where the result goes. What only time
-depends on (the order of equal work, slow lanes, when lists and the next image come, the limit of a run) is not.
+depends on (the order of equal work, slow lanes, when lists and the next image come, the timeout of a run) is not.
 """
 
 import re

@@ -35,7 +35,7 @@ class RunState:
         self.cycles = Signal(32)
         self.due, self.reached = Signal(), Signal()  # cycles are at least deadline - 1, deadline
         self.over = Signal()  # they are at least deadline + 1
-        self.late = Signal()  # they are above the program's limit
+        self.timed_out = Signal()  # they are above the program's timeout
         # Counters of the layer; it waited for its lists before its start.
         self.layer_cycles, self.products, self.stalls, self.waited = Signal(32), Signal(32), Signal(32), Signal(32)
         self.in_layer, self.prefetched = Signal(), Signal()  # a layer is at work; what follows it is fetched
@@ -53,13 +53,13 @@ class Execution:
     :meth:`fetch`
         A header, an instruction or a decision comes from the program memory.
     :meth:`decode`
-        Dispatch by opcode; the limit of cycles ends a loop of branches here.
+        Dispatch by opcode; the timeout ends a loop of branches here.
     :meth:`start_cores`
         The cores fetch the description and take it over; the start waits for the layer's lists.
     :meth:`decide`
         The exit rule compares the margin and judges, a cycle each; in constant time the result is held to the deadline.
     :meth:`work`
-        The cores work while the next instruction and its description are prefetched; the barrier ends it, or the limit.
+        The cores work while the next instruction and its description are prefetched; barrier or timeout ends it.
     :meth:`report`
         The layer's record waits for the host, then a stepped run for ``resume``.
 
@@ -145,15 +145,15 @@ class Execution:
         m, ports, run = self._m, self._ports, self._run
         with m.State("decode"):
             m.d.comb += ports.lists.running.eq(1)
-            # The limit is checked at every instruction, for a loop of branches, and in layers.
-            with m.Switch(Mux(run.late, 0, run.operation.op)):
+            # The timeout is checked at every instruction, for a loop of branches, and in layers.
+            with m.Switch(Mux(run.timed_out, 0, run.operation.op)):
                 with m.Case(*self._described):
                     m.next = "description"
                 with m.Case(Opcode.BRANCH, Opcode.STOP):
                     m.d.sync += self._exits.expired.eq((run.deadline != 0) & run.over)
                     self._begin_fetch(run.address + 1, words_of(Decision), _Then.DECISION)
                 with m.Default():
-                    self.give_up(Mux(run.late, ErrorCode.TIMEOUT, ErrorCode.BAD_INSTRUCTION))
+                    self.give_up(Mux(run.timed_out, ErrorCode.TIMEOUT, ErrorCode.BAD_INSTRUCTION))
 
     def start_cores(self):
         """Take and start of a layer or selection, a cycle each; the start is held until enough lists are written."""
@@ -169,7 +169,7 @@ class Execution:
                 self._tell_cores(run.operation, ports.control.start, ports.selector.start, "start")
             with m.Else():
                 m.d.sync += run.waited.eq(run.waited + 1)
-                with m.If(run.late):
+                with m.If(run.timed_out):
                     self.give_up(ErrorCode.TIMEOUT)
 
     def decide(self):
@@ -230,7 +230,7 @@ class Execution:
                     m.next = "report"
                 with m.Else():
                     self._next_instruction()
-            with m.Elif(run.late):
+            with m.Elif(run.timed_out):
                 self.give_up(ErrorCode.TIMEOUT)
 
     def _prefetch(self):

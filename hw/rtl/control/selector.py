@@ -185,7 +185,7 @@ class Selector(wiring.Component):
                         m.next = "idle"
 
     def _order_scan(self, m, state, kind, then, latency, about):
-        """Give an order that takes as many cycles as the longest share has words, and ``latency`` more.
+        """Give an order that takes as many cycles as the longest slice has words, and ``latency`` more.
 
         ``about`` is the assignment that says what the order is about.
         """

@@ -84,7 +84,7 @@ class Sequencer(wiring.Component):
     cleaned, a run begins, its instructions are executed (:class:`hw.rtl.control.execution.Execution`), it ends.
 
     Every wait ends. Fetches, and cores that clear, take so many cycles. A layer, its lists, and lists of a run before
-    that are still on their way are given up after the program's limit (TIMEOUT), which the counter of cycles passes. A
+    that are still on their way are given up after the program's timeout, which the counter of cycles passes. A
     result is held no longer than to the deadline. Records, ``resume`` and the words of an image are for the host.
 
     Latency: of every instruction the constants below, and a layer's own cycles. Throughput: a run at a time, the next
@@ -181,13 +181,13 @@ class Sequencer(wiring.Component):
         connect(m, loader.image, flipped(self.image.words))
 
     def _apply_header(self, m, images, run):
-        """The program's limit of cycles, what its RUNs have to bring, and when the next run's image may be written."""
+        """The program's timeout, what its RUNs have to bring, and when the next run's image may be written."""
         header = run.header
         # Whether a RUN can bring what the header asks for is known before the window of images is.
         needed, payload, whole = Signal(17), Signal(17), Signal()
         m.d.comb += self.host.run_words.eq(payload[:16])
         m.d.sync += [
-            run.late.eq(run.cycles > header.limit),
+            run.timed_out.eq(run.cycles > header.timeout),
             needed.eq((header.image_bytes + 3) >> 2),
             payload.eq(header.image_words + words_of(RunOptions)),
             whole.eq(needed == header.image_words),
@@ -271,9 +271,9 @@ class Sequencer(wiring.Component):
                     execution.give_up(Mux(images.spoiled, ErrorCode.ABANDONED, ErrorCode.TIMEOUT))
 
         with m.State("lists"):
-            # The next run begins when nothing is on its way any more, or is given up after its limit.
-            m.d.sync += [run.cycles.eq(run.cycles + 1), overdue.eq(run.late)]
-            with m.If(~self.lists.busy | run.late):
+            # The next run begins when nothing is on its way any more, or is given up after its timeout.
+            m.d.sync += [run.cycles.eq(run.cycles + 1), overdue.eq(run.timed_out)]
+            with m.If(~self.lists.busy | run.timed_out):
                 m.d.sync += run.cycles.eq(0)
                 m.next = "idle"
 

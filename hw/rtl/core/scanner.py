@@ -1,4 +1,4 @@
-"""A core's part in a selection: scans its share of a map for the selector, and keeps the masks of channels.
+"""A core's part in a selection: scans its slice of a map for the selector, and keeps the masks of channels.
 
 ::
 
@@ -91,12 +91,12 @@ class Scanner(wiring.Component):
         return m
 
     def _count_addresses(self, m, order, selection):
-        """A word of the share a cycle.
+        """A word of the slice a cycle.
 
         Returns
         -------
         tuple
-            Kind of the scan, digits that its prefix has, and the number of the share's first word in the map.
+            Kind of the scan, digits that its prefix has, and the number of the slice's first word in the map.
         """
         digit = self._digit
         left = Signal(13)

@@ -49,7 +49,7 @@ class CommandState:
         self.detail = Signal(32)
         self.first = Signal(_FirstWord)  # of the payload; the place moves on with what is written and read
         # Words that a host may write and read in the memory; those of the two that the command asks for.
-        self.writable, self.readable, self.limit = Signal(17), Signal(17), Signal(17)
+        self.writable, self.readable, self.end = Signal(17), Signal(17), Signal(17)
         self.nowhere = Signal()  # the place isn't in the memory
         self.loading, self.selected = Signal(), Signal()  # programs are being written; the sequencer knows one
         self.accepted = Signal()  # there are programs
@@ -145,12 +145,10 @@ class MemoryAccess:
                 m.d.sync += command.readable.eq(MAX_CLASSES)
         holders = Signal(range(config.cores + 1))
         m.d.sync += [
-            command.limit.eq(Mux(header.command == HostCommand.WRITE, command.writable, command.readable)),
+            command.end.eq(Mux(header.command == HostCommand.WRITE, command.writable, command.readable)),
             holders.eq(Mux(several, config.cores, 1)),
         ]
-        m.d.comb += command.nowhere.eq(
-            (place.core >= holders) | (place.reserved != 0) | (place.address >= command.limit)
-        )
+        m.d.comb += command.nowhere.eq((place.core >= holders) | (place.reserved != 0) | (place.address >= command.end))
 
     def take_place(self):
         """First payload word of WRITE, COMMIT and READ: a place; a checksum, for COMMIT."""
@@ -176,7 +174,7 @@ class MemoryAccess:
         with m.State("range"):
             # A write that would leave the memory is refused before its first word.
             m.d.sync += command.detail.eq(command.first.place)
-            with m.If(command.nowhere | (address + left > command.limit)):
+            with m.If(command.nowhere | (address + left > command.end)):
                 command.refuse(m, ErrorCode.BAD_ADDRESS)
             with m.Else():
                 m.next = "write"
@@ -228,7 +226,7 @@ class MemoryAccess:
 
         with m.State("read range"):
             m.d.sync += [count.eq(command.detail), command.detail.eq(command.first.place)]
-            with m.If(command.nowhere | (command.detail > command.limit - command.first.place.address)):
+            with m.If(command.nowhere | (command.detail > command.end - command.first.place.address)):
                 command.refuse(m, ErrorCode.BAD_ADDRESS)
             with m.Else():
                 m.next = "data"

@@ -128,7 +128,7 @@ def test_equal_networks_give_equal_files(tmp_path):
 
 def test_a_program_may_take_the_time_it_needs():
     program = compile_network(conv_network(4, (5, 5)), TINY)
-    assert 1000 < program.decoded.header.limit < 10_000
+    assert 1000 < program.decoded.header.timeout < 10_000
 
 
 def test_accumulators_that_could_overflow_are_refused():
@@ -293,10 +293,10 @@ def test_weighted_heads_deliver_their_logits_whatever_the_scale():
 
 def test_a_program_whose_runs_could_outlast_the_counter_of_cycles_is_refused(monkeypatch):
     network = random_network(11)
-    limit = compile_network(network, preset("tiny")).decoded.header.limit
-    monkeypatch.setattr("hw.compiler.emit._LONGEST", limit)
+    timeout = compile_network(network, preset("tiny")).decoded.header.timeout
+    monkeypatch.setattr("hw.compiler.emit._LONGEST_TIMEOUT", timeout)
     compile_network(network, preset("tiny"))
-    monkeypatch.setattr("hw.compiler.emit._LONGEST", limit - 1)
-    message = f"^{network.name}: a run must take at most {limit - 1} cycles, not up to {limit}$"
+    monkeypatch.setattr("hw.compiler.emit._LONGEST_TIMEOUT", timeout - 1)
+    message = f"^{network.name}: a run must take at most {timeout - 1} cycles, not up to {timeout}$"
     with pytest.raises(ValueError, match=message):
         compile_network(network, preset("tiny"))

@@ -87,7 +87,7 @@ WINDOW = {"bank": 0, "base": 1, "low": 2, "count": 3}
             LAYER | {"window": WINDOW | {"bank": 2}},
             "LayerDescription.window.bank must be in 0..1, not 2",
         ),
-        (isa.Header, HEADER | {"limit": 1 << 31}, "Header.limit must be in 0..2147483647, not 2147483648"),
+        (isa.Header, HEADER | {"timeout": 1 << 31}, "Header.timeout must be in 0..2147483647, not 2147483648"),
     ],
 )
 def test_values_that_do_not_fit_are_refused_by_their_path(layout, values, message):

@@ -44,7 +44,7 @@ def test_each_program_keeps_its_meaning(programs):
         assert [i.op for i in own] == [i.op for i in moved]
         assert [i.decision for i in own] == [i.decision for i in moved]
         alone, together = program.decoded.header, bundle.decoded[number].header
-        for name in ("image_words", "image_bytes", "image_channels", "image_zero_point", "image_free", "limit"):
+        for name in ("image_words", "image_bytes", "image_channels", "image_zero_point", "image_free", "timeout"):
             assert getattr(alone, name) == getattr(together, name)
         for one, other in zip(own, moved, strict=True):
             for core, (before, after) in enumerate(zip(one.cores, other.cores, strict=True)):

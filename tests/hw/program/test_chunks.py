@@ -25,7 +25,7 @@ def words(rows: int, pes: int = 8, seed: int = 0) -> np.ndarray:
 def test_rows_survive(pes, loader, rows, seed):
     config = AcceleratorConfig(pes=pes, loader=loader)
     beats = pack_rows(words(rows, pes, seed), config)
-    assert beats.shape == (rows * config.row_beats * loader,)
+    assert beats.shape == (rows * config.list_row_beats * loader,)
     np.testing.assert_array_equal(unpack_rows(beats, config), words(rows, pes, seed))
 
 
@@ -36,7 +36,7 @@ def test_a_row_by_hand():
 
 @pytest.mark.parametrize(("pes", "loader", "beats"), [(8, 1, 5), (4, 1, 3), (2, 1, 2), (8, 4, 2), (2, 4, 2)])
 def test_a_row_takes_at_least_the_time_of_a_write(pes, loader, beats):
-    assert AcceleratorConfig(pes=pes, loader=loader).row_beats == beats
+    assert AcceleratorConfig(pes=pes, loader=loader).list_row_beats == beats
 
 
 NOTHING = HeaderFields.unpack([0] * words_of(Header))
@@ -80,15 +80,15 @@ GOOD = pack_chunk([ChunkRows(cores=(0,), address=0, words=words(2))], CONFIG)
 def changed(**fields: int) -> np.ndarray:
     """A chunk with another header."""
     chunk = GOOD.copy()
-    chunk[:1] = encode(Segment, **({"cores": 1, "rows": 2, "address": 0, "last": 1} | fields))
+    chunk[:1] = encode(Segment, **({"cores": 1, "list_rows": 2, "address": 0, "last": 1} | fields))
     return chunk
 
 
 @pytest.mark.parametrize(
     ("chunk", "message"),
     [
-        (changed(rows=0), "a segment must have rows within its 11 beats, not 0 up to beat 1"),
-        (changed(rows=3), "a segment must have rows within its 11 beats, not 3 up to beat 16"),
+        (changed(list_rows=0), "a segment must have rows within its 11 beats, not 0 up to beat 1"),
+        (changed(list_rows=3), "a segment must have rows within its 11 beats, not 3 up to beat 16"),
         (changed(cores=0), "a segment must be for some of 4 cores, not for []"),
         (changed(cores=17), "a segment must be for some of 4 cores, not for [0, 4]"),
         (changed(address=511), "a segment reaches to 513, beyond the 512 list words of a PE"),

@@ -40,7 +40,7 @@ def test_a_value_that_no_field_holds_names_the_layer():
 
 
 def test_the_program_is_header_instructions_and_chunks():
-    header = decode(Header, [0] * words_of(Header)) | {"image_words": 4, "limit": 1000}
+    header = decode(Header, [0] * words_of(Header)) | {"image_words": 4, "timeout": 1000}
     decision = {"threshold": 5, "low": 1, "high": 9}
     operations = [
         {"op": Opcode.LAYER, "name": "a", "index": 0, "description": 0, "chunks": 1},

@@ -46,5 +46,5 @@ def test_addresses_reach_every_word_of_the_largest_memories():
     assert 1 << bits(Place)["address"] >= max(memory_depths(largest).values())
 
 
-def test_the_limit_of_a_run_is_less_than_the_counter_of_cycles_can_count():
-    assert isa.Header.fields["limit"].bits < RunResult.fields["cycles"].bits
+def test_the_timeout_of_a_run_is_less_than_the_counter_of_cycles_can_count():
+    assert isa.Header.fields["timeout"].bits < RunResult.fields["cycles"].bits

@@ -233,7 +233,7 @@ def test_requests_and_beats_take_the_stated_cycles(tmp_path):
             assert seen["request"] == [period, 2 * period]
             first = period + 1  # the memory's first beat
             second = first + len(beats)
-            ends = [start + n for start in (first, second) for n in (config.row_beats, 2 * config.row_beats)]
+            ends = [start + n for start in (first, second) for n in (config.list_row_beats, 2 * config.list_row_beats)]
             assert seen["row"] == [end + 1 for end in ends]
             assert seen["written"] == [ends[1] + 1, ends[3] + 1]
 

@@ -85,7 +85,7 @@ def test_a_runner_up_is_the_cheapest_other_option_with_which_memories_lack_no_mo
 
 def test_streamed_cycles_by_hand():
     config = CONFIG.replace(list_words=64)
-    beats = config.row_beats
+    beats = config.list_row_beats
     # All fit at once: what is read first delays the first command only.
     assert streamed_cycles([(10, 10), (10, 10)], [1000.0, 1000.0], config) == 10 * beats + 2000
     # The second waits for the first to end, then for its own lists.

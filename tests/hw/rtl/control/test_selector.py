@@ -10,7 +10,7 @@ from hw.config import AcceleratorConfig
 from hw.network.selection import Select, winners
 from hw.program.isa import SelectUse
 from hw.rtl.control.selector import Selector
-from tests.hw.selection_bench import KINDS, Machine, shares, stored
+from tests.hw.selection_bench import KINDS, Machine, slices, stored
 from tests.hw.simulate import Bench, reused, simulate
 
 USES = {"elements": SelectUse.ELEMENTS, "channels": SelectUse.CHANNELS, "mask": SelectUse.CHANNELS}
@@ -19,7 +19,7 @@ USES = {"elements": SelectUse.ELEMENTS, "channels": SelectUse.CHANNELS, "mask": 
 async def selects(ctx, dut, rng, config, activations, select, threshold=1):
     """One selection; then every word of every core's window."""
     words = stored(activations)
-    dealt = shares(rng, activations, select, config.cores)
+    dealt = slices(rng, activations, select, config.cores)
     wanted = winners(select, abs(activations)[None])[0] & (abs(activations) >= threshold)
     wanted = stored(wanted.astype(int)).astype(bool)
     dut.load(ctx, words, dealt)
@@ -27,8 +27,8 @@ async def selects(ctx, dut, rng, config, activations, select, threshold=1):
     fields = dealt[0].selection
     assert busy == Selector.cycles(config, KINDS[select.kind], fields["length"], fields["pitch"])
     found = await dut.multiplied(ctx, USES[select.kind].value, threshold)
-    for share, where in zip(dealt, found, strict=True):
-        np.testing.assert_array_equal(where, wanted[slice(*share.window)])
+    for part, where in zip(dealt, found, strict=True):
+        np.testing.assert_array_equal(where, wanted[slice(*part.window)])
 
 
 def check(tmp_path, config, make, count):
@@ -99,18 +99,18 @@ def check_counts(tmp_path, config, maps, counts):
 
         async def drive(ctx):
             for activations in maps:
-                dealt = shares(rng, activations, Select(kind="elements", count=1), config.cores)
+                dealt = slices(rng, activations, Select(kind="elements", count=1), config.cores)
                 dut.load(ctx, stored(activations), dealt)
                 for count in counts:
-                    for share in dealt:
-                        share.selection["count"] = count
+                    for part in dealt:
+                        part.selection["count"] = count
                     await dut.select(ctx)
                     found = await dut.multiplied(ctx, SelectUse.ELEMENTS.value, 1)
                     select = Select(kind="elements", count=count)
                     chosen = winners(select, abs(activations)[None])[0] & (activations != 0)
                     wanted = stored(chosen.astype(int)).astype(bool)
-                    for share, where in zip(dealt, found, strict=True):
-                        np.testing.assert_array_equal(where, wanted[slice(*share.window)])
+                    for part, where in zip(dealt, found, strict=True):
+                        np.testing.assert_array_equal(where, wanted[slice(*part.window)])
 
         return Bench(dut=dut, testbenches=[drive])
 
@@ -135,14 +135,14 @@ def test_sums_and_counts_of_full_banks(tmp_path):
     activations[5, 5, 2] = 254
     config = AcceleratorConfig(activation_words=4096, selector=4)
     for select in (Select(kind="channels", count=7), Select(kind="elements", count=activations.size - 1)):
-        dealt = shares(Random(0), activations, select, 1)
+        dealt = slices(Random(0), activations, select, 1)
         dut = reused(Machine, config)
 
         async def drive(ctx, dut=dut, select=select, dealt=dealt):
             dut.load(ctx, stored(activations), dealt)
             await dut.select(ctx)
-            dut._shares[0].window = (5 * 63 + 4, 5 * 63 + 7)
-            dut._shares[0].base += 5 * 63 + 4
+            dut._slices[0].window = (5 * 63 + 4, 5 * 63 + 7)
+            dut._slices[0].base += 5 * 63 + 4
             (found,) = await dut.multiplied(ctx, USES[select.kind].value, 1)
             lost = np.zeros_like(found)
             lost[slice(None) if select.kind == "channels" else 1, 2] = True

@@ -282,8 +282,8 @@ def test_a_header_is_servable_if_a_run_can_bring_its_image(tmp_path, fields, ser
 
 def test_a_run_waits_for_lists_of_the_one_before_but_no_longer_than_its_limit(tmp_path):
     def build(rng):
-        limit = 400
-        program = random_program(rng, limit=limit)
+        timeout = 400
+        program = random_program(rng, timeout=timeout)
         dut = reused(Surroundings, 2)
         sequencer = dut.sequencer
         core, records = Cores(rng, sequencer, 2), Records(rng, sequencer, 0.5)
@@ -292,7 +292,7 @@ def test_a_run_waits_for_lists_of_the_one_before_but_no_longer_than_its_limit(tm
         async def drive(ctx):
             await prepare(ctx, sequencer, program)
             ctx.set(sequencer.head.margin, program.exits[0].threshold)
-            for late in (1, 2, 7, limit - 3, None, None, 5, None, 1):
+            for late in (1, 2, 7, timeout - 3, None, None, 5, None, 1):
                 for found in (core.counters, core.layers, records.found, waits):
                     found.clear()
                 ctx.set(sequencer.lists.busy, 1)
@@ -312,7 +312,7 @@ def test_a_run_waits_for_lists_of_the_one_before_but_no_longer_than_its_limit(tm
                     assert (reply, code, payload) == (Reply.ERROR, ErrorCode.TIMEOUT, tag << 16)
                     assert core.layers == []
                     # The image's last codes and the record take some, too.
-                    assert limit < sum(waits) < limit + program.image_bytes + 20
+                    assert timeout < sum(waits) < timeout + program.image_bytes + 20
                 else:
                     assert reply is Reply.RESULT
                     assert decode(RunResult, unpack(payload, words_of(RunResult)))["cycles"] == spent(core, 1)
@@ -430,8 +430,8 @@ def test_a_bad_instruction_ends_the_run_and_resets_the_core(tmp_path, op, place)
 
 def test_a_layer_that_never_ends_is_given_up_and_the_next_run_is_right(tmp_path):
     def build(rng):
-        limit = 300
-        program = random_program(rng, limit=limit)
+        timeout = 300
+        program = random_program(rng, timeout=timeout)
         dut = reused(Surroundings, 2)
         sequencer = dut.sequencer
         core, records = Cores(rng, sequencer, 2), Records(rng, sequencer, 0.3)
@@ -442,8 +442,8 @@ def test_a_layer_that_never_ends_is_given_up_and_the_next_run_is_right(tmp_path)
             core.never_done = True
             await run(ctx, rng, sequencer, program, NO_FLAGS)
             assert records.found == [(Reply.ERROR, ErrorCode.TIMEOUT, 1, program.addresses["first"])]
-            # The cycle that exceeds the limit is seen two cycles later; the reset comes a cycle after that.
-            assert len(waited) == limit + 4 - FETCHED - Sequencer.LAYER_CYCLES
+            # The cycle that exceeds the timeout is seen two cycles later; the reset comes a cycle after that.
+            assert len(waited) == timeout + 4 - FETCHED - Sequencer.LAYER_CYCLES
             records.found.clear()
             core.never_done = False
             await run(ctx, rng, sequencer, program, NO_FLAGS)

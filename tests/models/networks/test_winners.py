@@ -20,8 +20,6 @@ from models.integer.surrogate import GRADIENTS, Surrogate
 from models.networks.architectures import initial
 from models.networks.residual_net import Architecture
 from models.networks.winners import Winners, attach, attached, keep, set_rates
-from models.training.pieces import Piece
-from models.training.standard_pieces import Ramp
 from models.training.train import Schedule, fit
 from sim import simulate
 
@@ -119,21 +117,6 @@ def test_replacing_copying_and_rates():
     assert attached(twin)["late.first.conv"].rate == 0.5
     assert (net.eval()(x)[1] != twin(x)[1]).any()
     assert net.state_dict().keys() == model().state_dict().keys()
-
-
-def test_rates_are_annealed_and_hold_in_the_end(digits):
-    seen = []
-
-    class Diary(Piece):
-        def after_epoch(self, run):
-            seen.append({name: found.rate for name, found in attached(run.model).items()})
-
-    ramp = Ramp(first=0.0, last=1.0, begin=0.0, end=0.5)
-    rates = WinnerRates("channels", {"late.second.conv": 0.5}, ramp)
-    fit(
-        model(), digits.train.take(200), Schedule(epochs=5, lr=0.01, batch=100), seed=0, pieces=[rates, Diary()]
-    )  # fmt: skip
-    assert [found["late.second.conv"] for found in seen] == pytest.approx([1.0, 0.75, 0.5, 0.5, 0.5])
 
 
 @pytest.fixture(scope="module")

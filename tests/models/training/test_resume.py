@@ -10,7 +10,6 @@ from models.training import train
 from models.training.hyperparameters import Schedule
 from models.training.pieces import Piece
 from models.training.standard_pieces import AdversarialExamples, Projection, Ramp, Validation
-from models.training.state_tree import take_apart
 from models.training.train import fit
 from tests.models.training.annealed import Annealed
 
@@ -249,11 +248,6 @@ def test_an_optimizer_of_other_steps_is_refused(digits, tmp_path, steps):
     container.write(path, b"OFFRPART", 1, manifest, arrays | {counted[0]: np.array(steps)})
     with pytest.raises(ValueError, match=rf"steps of parameter \d must be in 1\.\.2, not {steps:g}: delete"):
         fit(network(), few, schedule, seed=0, pieces=[Stop()], checkpoint=path)
-
-
-def test_a_state_of_other_things_is_refused():
-    with pytest.raises(TypeError, match="a run's state must be of numbers, strings and tensors, not set"):
-        take_apart({"a": [{1, 2}]})
 
 
 @pytest.fixture

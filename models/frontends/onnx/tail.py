@@ -24,7 +24,7 @@ def without_tail(graph: OnnxGraph) -> tuple[OnnxGraph, tuple[str, ...]]:
     makers = {name: node for node in graph.nodes for name in node.outputs}
     outputs, notes = list[str](), list[str]()
     for output in graph.outputs:
-        name, dropped = _logits(output, makers, graph)
+        name, dropped = _logits(output, makers)
         if dropped:
             notes.append(f"output {output}: {', '.join(map(str, dropped))} left out, the order of the classes stays")
         if name in outputs:
@@ -44,13 +44,13 @@ def needed(graph: OnnxGraph) -> OnnxGraph:
     return replace(graph, nodes=tuple(reversed(nodes)))
 
 
-def _logits(output: str, makers: dict[str, OnnxNode], graph: OnnxGraph) -> tuple[str, Sequence[OnnxNode]]:
+def _logits(output: str, makers: dict[str, OnnxNode]) -> tuple[str, Sequence[OnnxNode]]:
     """The tensor before the first operator that only orders classes, and what is left out behind it."""
     name, passed, dropped = output, list[OnnxNode](), list[OnnxNode]()
     found = name
     while name in makers:
         node = makers[name]
-        ordered = node.operator in _ORDERED and _over_classes(node, graph.opset)
+        ordered = node.operator in _ORDERED and _over_classes(node)
         if not (ordered or node.operator in _PASSING) or node.outputs[0] != name or not node.inputs:
             break
         name = node.inputs[0]
@@ -60,9 +60,9 @@ def _logits(output: str, makers: dict[str, OnnxNode], graph: OnnxGraph) -> tuple
     return found, dropped
 
 
-def _over_classes(node: OnnxNode, opset: int) -> bool:
+def _over_classes(node: OnnxNode) -> bool:
     """Whether it is over the axis of the classes, the first behind that of images or the last."""
     if node.operator.endswith("Sigmoid"):
         return True
-    default = 0 if node.operator == "ArgMax" else -1 if opset >= 13 else 1
+    default = 0 if node.operator == "ArgMax" else -1
     return node.attributes.get("axis", default) in (1, -1)

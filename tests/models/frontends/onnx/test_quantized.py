@@ -1,7 +1,5 @@
 """Quantized files in all three forms: by exporters, and each operator by hand."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,6 @@ from torch.nn import functional as F
 
 from models.frontends.onnx.reader import read
 from models.frontends.onnx.reference import feed, runtime_outputs
-from models.frontends.onnx.sites import Codes
 from tests.models.frontends.onnx.onnx_models import (
     MICROSOFT,
     checked,
@@ -320,20 +317,6 @@ def test_codes_that_are_moved_stay_codes(tmp_path):
     found = checked(path)
     np.testing.assert_array_equal(found.get_submodule("/MatMul/m").weight.codes, constants["w"])
     np.testing.assert_array_equal(found.get_submodule("/Conv/b").weight.codes[:, :, 0, 0], constants["r"].T)
-
-
-def test_codes_keep_the_axis_of_their_scales():
-    values = np.arange(24, dtype=np.int8).reshape(2, 3, 4)
-    scales, zeros = np.array([1, 2, 3], np.float32), np.array([0, 1, 0], np.int8)
-    of = Codes(values=values, scale=scales, zero_point=zeros, axis=1)
-    turned = of.moved(lambda each: each.transpose(2, 0, 1))
-    assert turned is not None
-    assert turned.axis == 2
-    np.testing.assert_array_equal(turned.floats(), of.floats().transpose(2, 0, 1))
-    assert of.moved(lambda each: each.reshape(3, 8)) is None
-    one = replace(of, scale=np.float32(0.5), zero_point=np.int8(3)).moved(lambda each: each.reshape(2, 12))
-    assert one is not None
-    assert one.scale.ndim == one.zero_point.ndim == 0
 
 
 REFUSED = {

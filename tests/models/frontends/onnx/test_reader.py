@@ -126,53 +126,6 @@ def test_any_number_of_images(tmp_path, batch, kind):
     assert lower(found, found.program.shape).exits == ("/Gemm/y",)
 
 
-@pytest.mark.parametrize(
-    ("nodes", "left_out"),
-    [
-        ([node("Softmax", "l")], "Softmax '/Softmax/y'"),
-        ([node("LogSoftmax", "l", axis=1)], "LogSoftmax '/LogSoftmax/y'"),
-        ([node("Sigmoid", "l")], "Sigmoid '/Sigmoid/y'"),
-        ([node("ArgMax", "l", axis=-1, keepdims=0)], "ArgMax '/ArgMax/y'"),
-        ([node("Softmax", "l", "s"), node("ArgMax", "s", axis=1)], "Softmax '/Softmax/s', ArgMax '/ArgMax/y'"),
-        (
-            [node("Softmax", "l", "s"), node("QuantizeLinear", "s k", "q"), node("DequantizeLinear", "q k")],
-            "Softmax '/Softmax/s', QuantizeLinear '/QuantizeLinear/q', DequantizeLinear '/DequantizeLinear/y'",
-        ),
-    ],
-)
-def test_what_only_orders_classes_is_left_out(tmp_path, nodes, left_out):
-    constants = {"w": floats(192, 4), "k": np.float32(1 / 255)}
-    every = [node("Flatten", "x", "f"), node("MatMul", "f w", "l"), *nodes]
-    found = read(saved(tmp_path, model(every, MAP, constants)))
-    assert found.program.notes == (f"output y: {left_out} left out, the order of the classes stays",)
-    assert found.program.outputs == ("l",)
-
-
-def test_what_orders_something_else_stays_and_is_refused(tmp_path):
-    constants = {"w": floats(192, 4)}
-    for nodes in (
-        [node("Softmax", "l", axis=0)],
-        [node("ArgMax", "l")],
-        [node("Softmax", "l", "s"), node("Relu", "s")],
-    ):
-        every = [node("Flatten", "x", "f"), node("MatMul", "f w", "l"), *nodes]
-        with pytest.raises(ValueError, match="isn't supported; the nearest that is: the same as the network's last"):
-            read(saved(tmp_path, model(every, MAP, constants)))
-
-
-def test_twice_the_same_output_is_one(tmp_path):
-    every = [node("Flatten", "x", "f"), node("MatMul", "f w", "l"), node("Softmax", "l", "p")]
-    found = read(saved(tmp_path, model(every, MAP, {"w": floats(192, 4)}, outputs="l p")))
-    assert found.program.outputs == ("l",)
-    assert found.program.notes[1] == "output p: left out, it is another one's"
-
-
-def test_what_no_output_needs_may_be_anything(tmp_path):
-    every = [node("LSTM", "x w w", "z", hidden_size=3), node("Relu", "x")]
-    found = read(saved(tmp_path, model(every, MAP, {"w": floats(1, 12, 3)})))
-    assert len(found.program.steps) == 1
-
-
 def test_children_have_the_names_of_nodes(tmp_path):
     """Also those that a module can't have as they are."""
     names = ["layer.1/Conv", "forward", "training", "", "x y\n", "program", "layer.1/Conv", "_modules"]

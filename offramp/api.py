@@ -29,11 +29,11 @@ from models.integer.activity import activity
 from models.integer.exit_calibration import calibrate_each, check_labels, with_exit_thresholds
 from models.recipes.checkpoint import load_compressed
 from offramp.arguments import array, codes, number, of_kind, whole
-from offramp.kinds import expect, kind_of
-from offramp.options import MOST_SEED
-from offramp.program_files import program as load_program
+from offramp.files.cache_place import cache_root
+from offramp.files.kinds import expect, kind_of
+from offramp.files.program_files import program as load_program
 from offramp.rtl import run as rtl
-from offramp.rtl.cache_place import cache_root
+from offramp.terminal.options import MOST_SEED
 from sim import Simulation
 from sim import simulate as time_images
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from offramp.files.cache_place import SIMULATORS, cache_root
 from offramp.measure.peers import PEERS
-from offramp.rtl.cache_place import SIMULATORS, cache_root
 
 __all__ = ["CacheFolder", "clean", "described", "folders"]
 

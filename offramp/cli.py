@@ -15,10 +15,10 @@ from typer.main import get_command
 # Before torch and numba are imported: spinning OpenMP threads slow each other down when anything else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from offramp import paths
-from offramp.command_group import CommandGroup, command, named_output, plain
-from offramp.errors import sentence
-from offramp.stopping import Stopped, stoppable
+from offramp.files import paths
+from offramp.terminal.command_group import CommandGroup, command, named_output, plain
+from offramp.terminal.errors import sentence
+from offramp.terminal.stopping import Stopped, stoppable
 
 __all__ = ["app", "command_line", "commands", "main"]
 
@@ -70,7 +70,7 @@ class KnownOptions(TyperCommand):
         Raises
         ------
         ValueError
-            Naming the commands that have it; or as :func:`offramp.paths.check`.
+            Naming the commands that have it; or as :func:`offramp.files.paths.check`.
         """
         words, own = args[: args.index("--")] if "--" in args else args, _options_of(self)
         for name in (word.partition("=")[0] for word in words if word.startswith("--")):

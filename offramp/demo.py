@@ -21,15 +21,16 @@ from models.datasets.splits import Dataset
 from models.recipes import recipe
 from models.recipes.checkpoint import Compressed
 from models.recipes.recipe import Recipe
-from offramp import paths, stages
+from offramp import stages
 from offramp.background import Background, background
-from offramp.console import Terminal
+from offramp.files import paths
+from offramp.files.program_files import compiled
+from offramp.files.result_file import provenance
 from offramp.measure.inputs import ATTACKS, default_eps
 from offramp.measure.measure import Measurement
 from offramp.measure.simulation import measured
-from offramp.program_files import compiled
-from offramp.result_file import provenance
 from offramp.rtl import run as rtl
+from offramp.terminal.console import Terminal
 
 __all__ = ["Settings", "run"]
 
@@ -99,7 +100,7 @@ def run(settings: Settings, terminal: Terminal) -> dict[str, Any]:
     Returns
     -------
     dict
-        What ``--json`` writes; :mod:`offramp.report.tables` and :mod:`offramp.report.demo_page` read it.
+        What ``--json`` writes; :mod:`offramp.report.pages.demo_page` reads it.
 
     Raises
     ------

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from hw.config import PRESETS, preset
 from hw.rules import require
-from offramp.kinds import check_result
-from offramp.result_file import check_schema, read_json
+from offramp.files.kinds import check_result
+from offramp.files.result_file import check_schema, read_json
 
 if TYPE_CHECKING:
     from models.datasets.sources import Progress
@@ -134,7 +134,7 @@ def described(
         return result
     if sort == CONFIG:
         return asdict(preset(what))
-    from offramp import inspect
+    from offramp.files import inspect
     from offramp.intake.model import read
     from offramp.intake.programs import images_of, program_of
     from offramp.intake.request import ModelRequest

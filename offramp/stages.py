@@ -24,12 +24,12 @@ from models.integer import golden
 from models.recipes import pipeline, recipe
 from models.recipes.checkpoint import Checkpoint, Compressed, save, save_compressed
 from models.recipes.recipe import Recipe
-from offramp import paths
+from offramp.files import paths
+from offramp.files.cache_place import cache_root
+from offramp.files.program_files import reread
 from offramp.measure.inputs import ATTACKS, attacked, default_eps
 from offramp.measure.measure import measure
-from offramp.program_files import reread
-from offramp.rtl.cache_place import cache_root
-from offramp.stopping import kept
+from offramp.terminal.stopping import kept
 
 __all__ = [
     "bitstream",
@@ -146,7 +146,7 @@ def compressed(
 def unpruned(
     network: Network, config: AcceleratorConfig, path: Path, activity: dict[str, np.ndarray] | None = None
 ) -> Program:
-    """The dense network compiled for comparison, written and read again as by :func:`offramp.program_files.compiled`.
+    """The dense network compiled for comparison, its file written and read again (:mod:`offramp.files.program_files`).
 
     Its weights may need larger list memories than the config has; it then gets the next larger that suffice. Only the
     simulator runs it; ``program.config`` tells which config that is.

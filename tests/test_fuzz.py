@@ -45,9 +45,9 @@ from models.training.hyperparameters import Schedule
 from models.training.pieces import Piece, Run
 from models.training.standard_pieces import AdversarialExamples
 from models.training.train import fit
-from offramp import inspect as files
-from offramp.errors import sentence
-from offramp.report.contents import contents
+from offramp.files import inspect as files
+from offramp.report.tables.contents import contents
+from offramp.terminal.errors import sentence
 from sim import simulate
 from tests.fuzzing import changed_array, changed_bytes, changed_image, changed_text, changed_tree
 from tests.models.frontends.onnx import onnx_models

@@ -87,22 +87,27 @@ TOP = {
 FRONT_DOOR = "offramp"
 #: What each room of the front door may import of its other rooms; what they share is at its root.
 INSIDE: dict[str, tuple[str, ...]] = {
-    "offramp.rtl": (),
-    "offramp.measure": ("offramp.rtl",),
+    "offramp.files": (),
+    "offramp.terminal": ("offramp.files",),
+    "offramp.rtl": ("offramp.files", "offramp.terminal"),
+    "offramp.measure": ("offramp.files", "offramp.rtl"),
     "offramp.measure.peer_drivers": (),
     "offramp.report.plots": (),
-    "offramp.report": ("offramp.report.plots", "offramp.measure"),
-    "offramp.replications": (),
-    "offramp.ip_core": ("offramp.report",),
-    "offramp.intake": ("offramp.rtl", "offramp.measure"),
-    "offramp.commands": (
-        "offramp.rtl",
-        "offramp.measure",
-        "offramp.report",
-        "offramp.intake",
-        "offramp.ip_core",
+    "offramp.report.tables": ("offramp.files", "offramp.measure"),
+    "offramp.report.pages": ("offramp.files", "offramp.report.plots", "offramp.report.tables"),
+    "offramp.report.documents": (
+        "offramp.files", "offramp.measure", "offramp.report.plots", "offramp.report.tables", "offramp.report.pages",
     ),
-}
+    # The files that a report is written to.
+    "offramp.report": ("offramp.report.plots", "offramp.report.tables", "offramp.report.pages"),
+    "offramp.replications": ("offramp.files", "offramp.terminal"),
+    "offramp.ip_core": ("offramp.report.tables", "offramp.report.documents"),
+    "offramp.intake": ("offramp.files", "offramp.rtl", "offramp.measure"),
+    "offramp.commands": (
+        "offramp.files", "offramp.terminal", "offramp.rtl", "offramp.measure", "offramp.report",
+        "offramp.report.tables", "offramp.report.pages", "offramp.intake", "offramp.ip_core",
+    ),
+}  # fmt: skip
 PACKAGES = ("hw", "sim", "models", "fpga", FRONT_DOOR)
 NEVER = {"pickle", "marshal", "shelve", "dill", "joblib"}
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from offramp.result_file import read_json
+from offramp.files.result_file import read_json
 from tests import mutation
 from tests.mutation import Mutant, Tree, judge, noted, objections, problems, read, summary
 

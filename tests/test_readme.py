@@ -13,14 +13,14 @@ from typer.main import get_command
 
 from models.zoo import entries, entry
 from offramp.cli import app
-from offramp.report.bench_tables import bench_markdown, workloads_markdown
-from offramp.report.device_families import families_markdown
-from offramp.report.documented import documented_charts
-from offramp.report.headline import headline_markdown
-from offramp.report.layouts import program_page
-from offramp.report.presets import presets_markdown
-from offramp.report.published import comparison_markdown
-from offramp.report.zoo_tables import networks_markdown
+from offramp.report.documents.device_families import families_markdown
+from offramp.report.documents.documented import documented_charts
+from offramp.report.documents.headline import headline_markdown
+from offramp.report.documents.layouts import program_page
+from offramp.report.documents.presets import presets_markdown
+from offramp.report.documents.published import comparison_markdown
+from offramp.report.tables.bench_tables import bench_markdown, workloads_markdown
+from offramp.report.tables.zoo_tables import networks_markdown
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -43,10 +43,10 @@ def test_offramp_commands_take_what_the_readme_gives_them(command, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     Path("net.safetensors").touch()
     Path("recipes").symlink_to(ROOT / "recipes")
-    monkeypatch.setattr("offramp.kinds.kind_of", lambda path: "program")
+    monkeypatch.setattr("offramp.files.kinds.kind_of", lambda path: "program")
     for check in ("commands.model_options.check_weights", "commands.model_options.check_model", "intake.samples.check"):
         monkeypatch.setattr(f"offramp.{check}", lambda name: None)
-    monkeypatch.setattr("offramp.options.preset", lambda name: name)
+    monkeypatch.setattr("offramp.terminal.options.preset", lambda name: name)
     subcommand = get_command(app).commands[command[1]]
     with subcommand.make_context(command[1], command[2:]) as context:
         assert context.command is subcommand

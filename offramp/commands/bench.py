@@ -8,11 +8,11 @@ import typer
 from hw.config import preset
 from hw.extras import RTL, need
 from hw.rules import MisfitError
-from offramp import options
 from offramp.commands.common import finish, next_step, show
 from offramp.commands.model_options import AnyData, model_file, takes_model
-from offramp.console import Terminal, results
-from offramp.kinds import MODELS
+from offramp.files.kinds import MODELS
+from offramp.terminal import options
+from offramp.terminal.console import Terminal, results
 
 if TYPE_CHECKING:
     from offramp.intake.request import ModelRequest
@@ -53,7 +53,7 @@ def bench(
     from offramp.intake.programs import advice, of_model
     from offramp.measure.bench import against_peers, against_rtl, density_sweep, measure_workload, routed
     from offramp.measure.workloads import WORKLOADS
-    from offramp.report import bench_tables, tables
+    from offramp.report.tables import bench_tables, result_tables
 
     if verilator:
         need("bench --verilator", RTL)
@@ -92,7 +92,7 @@ def bench(
         with terminal.stage("peers") as step:
             others = against_peers(names, seed=seed, progress=step)
     for row in rows:
-        results().print(f"{row['workload']} on {config}", tables.layers(row["layers"]), "")
+        results().print(f"{row['workload']} on {config}", result_tables.layers(row["layers"]), "")
     built = routed(config)
     results().print(bench_tables.workloads(rows, built))
     if others:

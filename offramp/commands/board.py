@@ -9,10 +9,10 @@ import typer
 
 from fpga.boards import BAUD, CLOCKS_MHZ
 from hw.extras import RTL, SERIAL, need
-from offramp import options
 from offramp.commands.common import PROGRAM, finish, next_step, show, write_trace
 from offramp.commands.model_options import AnyConfig, AnyData, AnyModel, input_file, takes_model
-from offramp.console import Terminal, results
+from offramp.terminal import options
+from offramp.terminal.console import Terminal, results
 
 if TYPE_CHECKING:
     from hw.config import AcceleratorConfig
@@ -117,7 +117,7 @@ def run(
     """Run a model on a board: its images, one after the other, each result compared with the golden model's."""
     _check_place(port, simulated)
     from offramp.measure import on_board
-    from offramp.report import board_tables, tables
+    from offramp.report.tables import board_tables, result_tables
     from offramp.report.trace import counter_events
 
     terminal = Terminal()
@@ -134,7 +134,7 @@ def run(
                 progress=step,
                 note=terminal.say,
             )
-    show([*tables.source_rows(found, samples, name), ("board", board.name), *board_tables.check_rows(result)])
+    show([*result_tables.source_rows(found, samples, name), ("board", board.name), *board_tables.check_rows(result)])
     if trace is not None:
         write_trace(trace, counter_events(result["per_image"]["cycles"], result["layers"], board.nominal[0]))
     asked = {"program": model, "config": name, "images_of": samples.origin, "port": board.name, "notes": found.notes}
@@ -165,14 +165,14 @@ def bench(
     """
     _check_place(port, simulated)
     from offramp.measure import on_board
-    from offramp.report import board_tables, tables
+    from offramp.report.tables import board_tables, result_tables
 
     terminal = Terminal()
     found, samples, program, name = _compiled(terminal, request, config, data, images)
     with terminal.stage("measure the board") as step:
         with _attached(port, simulated, program.config, clock, baud, step) as board:
             result = on_board.bench(board, program, samples.codes(found.network), progress=step, note=terminal.say)
-    show([*tables.source_rows(found, samples, name), ("board", board.name)])
+    show([*result_tables.source_rows(found, samples, name), ("board", board.name)])
     results().print("", board_tables.bench(result))
     asked = {"program": model, "config": name, "images_of": samples.origin, "port": board.name, "notes": found.notes}
     finish("board bench", seed, json, {**asked, **result})
@@ -199,7 +199,7 @@ def selftest(
     from hw.config import preset
     from offramp.intake.request import ModelRequest
     from offramp.measure import on_board
-    from offramp.report import board_tables
+    from offramp.report.tables import board_tables
 
     terminal, config = Terminal(), _SIMULATED_CONFIG
     if not simulated:

@@ -6,9 +6,9 @@ from typing import Any
 
 from hw.config import PRESETS, AcceleratorConfig
 from hw.output import write_file
-from offramp import paths
-from offramp.console import Terminal, results
-from offramp.result_file import provenance, write_json
+from offramp.files import paths
+from offramp.files.result_file import provenance, write_json
+from offramp.terminal.console import Terminal, results
 
 __all__ = ["OUT", "PROGRAM", "config_option", "finish", "next_step", "show", "write_trace"]
 
@@ -35,7 +35,7 @@ def config_option(config: AcceleratorConfig) -> str:
 
 def show(rows: list[tuple[str, str]]) -> None:
     """Print rows of a name and a value."""
-    from offramp.report.tables import key_values
+    from offramp.report.tables.result_tables import key_values
 
     results().print(key_values(rows))
 

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from offramp import options, paths
 from offramp.commands.common import finish, next_step
 from offramp.commands.model_options import image_source, model_file
-from offramp.console import Terminal, results
-from offramp.kinds import MODELS, check_result
+from offramp.files import paths
+from offramp.files.kinds import MODELS, check_result
+from offramp.terminal import options
+from offramp.terminal.console import Terminal, results
 
 __all__ = ["diff"]
 
@@ -59,7 +60,7 @@ def diff(
             raise ValueError(f"{option} is of models: {first} is {sort}")
     with Terminal().stage("compare") as step:
         found = changes(*(described(what, config, data, data_dir, seed, step) for what in (first, second)))
-    from offramp.report.difference_tables import difference_tables
+    from offramp.report.tables.difference_tables import difference_tables
 
     for number, part in enumerate(difference_tables(first, second, found) or ["nothing is different"]):
         results().print(*[""] * (number > 0), part, sep="\n")
@@ -70,7 +71,7 @@ def diff(
 def _next(sort: str, second: str) -> str:
     """What one does with the second of what was compared."""
     from offramp.difference import CONFIG, RESULT
-    from offramp.kinds import NEXT, kind_of
+    from offramp.files.kinds import NEXT, kind_of
 
     if sort == RESULT:
         return f"offramp report {second}"

@@ -7,10 +7,11 @@ import typer
 
 from fpga.boards import BAUD
 from hw.extras import RTL, TOOLS, need
-from offramp import options, paths
 from offramp.commands.common import OUT, next_step
-from offramp.console import Terminal, results
-from offramp.result_file import write_json
+from offramp.files import paths
+from offramp.files.result_file import write_json
+from offramp.terminal import options
+from offramp.terminal.console import Terminal, results
 
 __all__ = ["demo"]
 
@@ -68,9 +69,9 @@ def demo(
     if bitstream:
         need("demo without --no-bitstream", TOOLS)
     from offramp.demo import Settings, run
-    from offramp.report.demo_page import demo_page
-    from offramp.report.demo_tables import summary
     from offramp.report.html import write
+    from offramp.report.pages.demo_page import demo_page
+    from offramp.report.tables.demo_tables import summary
 
     terminal = Terminal()
     settings = Settings(

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hw.config import preset
-from offramp import options
 from offramp.commands.common import OUT, finish, next_step, show
 from offramp.commands.model_options import AnyModel, image_source, takes_model
-from offramp.console import Terminal, results
+from offramp.terminal import options
+from offramp.terminal.console import Terminal, results
 
 if TYPE_CHECKING:
     from offramp.intake.request import ModelRequest
@@ -45,7 +45,7 @@ def add(
     """Add an early exit to a finished network: only its branch is trained; everything else stays bit for bit."""
     from hw.network.branches import branch_place
     from hw.network.network_file import NetworkFile, save
-    from offramp.inspect import network_of
+    from offramp.files.inspect import network_of
 
     ours = network_of(model)
     if ours is not None:
@@ -53,7 +53,7 @@ def add(
     from offramp.intake.extension import extended
     from offramp.intake.model import read
     from offramp.intake.samples import parts
-    from offramp.report import tables
+    from offramp.report.tables import result_tables
 
     preset(config)
     terminal = Terminal()
@@ -63,7 +63,7 @@ def add(
         samples = parts(data, found.network.input.shape, progress=step, **how)
         made = extended(found.network, after, samples, config, grid=grid, exit_loss=exit_loss, progress=step)
     save(file, NetworkFile(network=made.network, origin=f"{found.origin}, exit after {after}", activity=made.activity))
-    results().print(tables.extension({"as it was": made.before, "with the exit": made.after}), "")
+    results().print(result_tables.extension({"as it was": made.before, "with the exit": made.after}), "")
     origin = ", ".join(each.origin for each in samples)
     thresholds = ", ".join(f"{threshold:,}" for threshold in made.thresholds)
     notes = [("note", note) for note in found.notes]

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from offramp import options
 from offramp.commands.common import PROGRAM, finish, next_step
 from offramp.commands.model_options import ProgramFile, model_file, takes_model
-from offramp.console import results
-from offramp.kinds import MODELS
+from offramp.files.kinds import MODELS
+from offramp.terminal import options
+from offramp.terminal.console import results
 
 if TYPE_CHECKING:
     from offramp.intake.request import ModelRequest
@@ -29,11 +29,12 @@ def info(
     request: "ModelRequest",
 ) -> None:
     """Say what a model is: layers, sizes, exits, memories."""
-    from offramp import cache, inspect
-    from offramp.kinds import NEXT, OUTSIDE, kind_of
-    from offramp.report.contents import contents
-    from offramp.report.tables import key_values
-    from offramp.report.units import count, storage
+    from offramp import cache
+    from offramp.files import inspect
+    from offramp.files.kinds import NEXT, OUTSIDE, kind_of
+    from offramp.report.tables.contents import contents
+    from offramp.report.tables.result_tables import key_values
+    from offramp.report.tables.units import count, storage
 
     notes: tuple[str, ...] = ()
     if kind_of(model) == OUTSIDE:
@@ -56,7 +57,7 @@ def info(
 def disasm(program: ProgramFile = PROGRAM, seed: options.Seed = 0, json: options.Json = None) -> None:
     """Print a program's instructions."""
     from hw.program.decode import disassemble, listing
-    from offramp.program_files import program as load
+    from offramp.files.program_files import program as load
 
     loaded = load(program)
     text = disassemble(loaded.decoded).rstrip("\n")
@@ -71,7 +72,7 @@ def clean(seed: options.Seed = 0, json: options.Json = None) -> None:
     Don't, while another command runs the RTL. Nothing of it is lost: it is made again when it is needed.
     """
     from offramp import cache
-    from offramp.report.tables import removals
+    from offramp.report.tables.result_tables import removals
 
     removed, left = cache.clean()
     result = cache.described(removed) | {"left": [str(found.path) for found in left]}

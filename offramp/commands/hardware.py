@@ -9,11 +9,12 @@ import typer
 from fpga.boards import BAUD
 from hw.config import preset
 from hw.extras import TOOLS, need
-from offramp import options, paths
 from offramp.commands.common import OUT, finish, next_step, show
 from offramp.commands.model_options import AnyConfig, model_file, takes_model
-from offramp.console import Terminal
-from offramp.kinds import MODELS
+from offramp.files import paths
+from offramp.files.kinds import MODELS
+from offramp.terminal import options
+from offramp.terminal.console import Terminal
 
 if TYPE_CHECKING:
     from fpga.build import BuildReport
@@ -96,16 +97,16 @@ def build(
     need("build", TOOLS)
     from fpga.boards import board as board_of
     from offramp.measure.recorded import recorded_builds
-    from offramp.report import tables
+    from offramp.report.tables import result_tables
 
     terminal = Terminal()
     recorded = recorded_builds(board_of(board), terminal.say) if config is None else []
     if model is not None:
         with terminal.stage("compile") as step:
             from offramp import stages
+            from offramp.files.program_files import reread
             from offramp.intake.model import read
             from offramp.intake.programs import program_of
-            from offramp.program_files import reread
 
             # Not for the config that a network of the zoo is measured on, which may fit no device.
             among = list(dict.fromkeys(each.config for each in recorded))
@@ -138,7 +139,7 @@ def build(
             clocks |= clocks_of(config, board, clock, baud, range(seed + 1, seed + seeds), step)
             report = built(max(clocks, key=clocks.__getitem__))
     result = report.to_dict()
-    show([*tables.build_rows(result), *tables.seed_rows(clocks), ("file", str(out / f"{board}.bit"))])
+    show([*result_tables.build_rows(result), *result_tables.seed_rows(clocks), ("file", str(out / f"{board}.bit"))])
     tried = [{"seed": each, "fmax_mhz": fmax} for each, fmax in clocks.items()]
     sizes = {"config": config, "config_digest": preset(config).digest()}
     figures = {"model": model, **sizes, "build": result, "seeds": tried, "file": out / f"{board}.bit"}

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from offramp import paths
 from offramp.commands.common import PROGRAM
-from offramp.kinds import MODELS, check_model, check_weights, file_of
-from offramp.options import SIZES, DataFolder, checked_config, ranged
+from offramp.files import paths
+from offramp.files.kinds import MODELS, check_model, check_weights, file_of
+from offramp.terminal.options import SIZES, DataFolder, checked_config, ranged
 
 if TYPE_CHECKING:
     from offramp.intake.request import ModelRequest

@@ -10,12 +10,13 @@ import typer
 
 from hw.config import preset
 from hw.output import check_file, check_folder
-from offramp import options, paths
 from offramp.commands.common import OUT, finish, next_step, show
 from offramp.commands.model_options import AnyModel, image_source, model_file, takes_model
-from offramp.console import Terminal, results
-from offramp.kinds import check_recipe
-from offramp.result_file import provenance, write_json
+from offramp.files import paths
+from offramp.files.kinds import check_recipe
+from offramp.files.result_file import provenance, write_json
+from offramp.terminal import options
+from offramp.terminal.console import Terminal, results
 
 if TYPE_CHECKING:
     from offramp.intake.model import Model
@@ -64,7 +65,7 @@ def train(
     demo.
     """
     from models.recipes.checkpoint import Compressed
-    from offramp.report.tables import metric_rows
+    from offramp.report.tables.result_tables import metric_rows
 
     terminal = Terminal()
     if recipe is None:
@@ -115,8 +116,8 @@ def compress(
 ) -> None:
     """Prune, quantize to int8 and calibrate the exit; writes OUT/compressed.off, of a module OUT/network.off."""
     from models.recipes.checkpoint import load
-    from offramp.kinds import OUTSIDE, expect, kind_of
-    from offramp.report.tables import metric_rows
+    from offramp.files.kinds import OUTSIDE, expect, kind_of
+    from offramp.report.tables.result_tables import metric_rows
 
     if kind_of(model) == OUTSIDE:
         _compress_module(request, data, options.share(keep, "--keep"), epochs, config, seed, out, json)
@@ -153,8 +154,8 @@ def _compress_module(
     from offramp.intake.compression import sparse
     from offramp.intake.samples import parts
     from offramp.intake.user_module import of_request
-    from offramp.report.tables import extension
-    from offramp.report.units import count, percent
+    from offramp.report.tables.result_tables import extension
+    from offramp.report.tables.units import count, percent
 
     if data is None:
         raise ValueError("--data must name labelled images that a module is fine-tuned on")
@@ -197,9 +198,9 @@ def import_(
 ) -> None:
     """Read a model of any kind into an integer network, checked against its source, and write that."""
     from hw.network.network_file import NetworkFile, save
-    from offramp import inspect
+    from offramp.files import inspect
     from offramp.intake.model import read
-    from offramp.report.contents import contents
+    from offramp.report.tables.contents import contents
 
     with Terminal().stage("import"):
         found = read(request)
@@ -241,7 +242,7 @@ def export(
     is read back before it is written: where it can't say what the network computes, it is refused.
     """
     from offramp.intake.model import read
-    from offramp.report.units import count
+    from offramp.report.tables.units import count
 
     with Terminal().stage("export") as step:
         found = read(request)
@@ -298,12 +299,12 @@ def compile_(
     with ExitStack() as after, Terminal().stage("compile") as step:
         from hw.compiler.compile import balanced_compilation
         from hw.compiler.explain import explanation
-        from offramp import inspect
+        from offramp.files import inspect
+        from offramp.files.program_files import reread
         from offramp.intake.model import read
         from offramp.intake.programs import advice
-        from offramp.program_files import reread
-        from offramp.report.contents import contents
-        from offramp.report.explanation import explained
+        from offramp.report.tables.contents import contents
+        from offramp.report.tables.explanation import explained
 
         source = read(request)
         if source.program is not None:

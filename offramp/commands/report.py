@@ -6,10 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from hw.output import write_file
-from offramp import options, paths
 from offramp.commands.common import OUT, finish, next_step, show
-from offramp.console import results
-from offramp.kinds import check_result
+from offramp.files import paths
+from offramp.files.kinds import check_result
+from offramp.terminal import options
+from offramp.terminal.console import results
 
 __all__ = ["report"]
 
@@ -52,9 +53,10 @@ def report(
     """Make a report of a result: tables and figures in one HTML file, and for papers as SVG, PDF and CSV."""
     if what != _METHODS:
         check_result(Path(what))
-    from offramp.report import html, methods
-    from offramp.report.result_page import page_of, read_result
-    from offramp.result_file import provenance
+    from offramp.files.result_file import provenance
+    from offramp.report import html
+    from offramp.report.pages.result_page import page_of, read_result
+    from offramp.report.tables import methods
 
     found: dict[str, Any] = methods.collect() if what == _METHODS else {}
     result = {**provenance("report", seed), **found} if found else read_result(Path(what))

@@ -8,11 +8,11 @@ import typer
 
 from fpga.boards import CLOCKS_MHZ
 from hw.extras import RTL, need
-from offramp import options
 from offramp.commands import model_options
 from offramp.commands.common import PROGRAM, config_option, finish, next_step, show, write_trace
-from offramp.console import Terminal, results
-from offramp.rtl.cache_place import check_simulator
+from offramp.files.cache_place import check_simulator
+from offramp.terminal import options
+from offramp.terminal.console import Terminal, results
 
 if TYPE_CHECKING:
     from offramp.intake.model import Model
@@ -46,14 +46,20 @@ def evaluate(
         from offramp import stages
         from offramp.intake.model import read
         from offramp.intake.programs import images_of, program_of
-        from offramp.report import tables
+        from offramp.report.tables import result_tables
 
         found = read(request)
         images = images_of(found, request, data, options.MOST_IMAGES if data or found.data else _RANDOM, step)
         program, name = program_of(found, config, step)
         result = stages.evaluated(program, images.codes(found.network), images.labels, step, conditions)
     result["thresholds"] = [head.threshold for head in program.network.exits[:-1]]
-    show([*tables.source_rows(found, images, name), *tables.evaluation_rows(result), *tables.threshold_rows(result)])
+    show(
+        [
+            *result_tables.source_rows(found, images, name),
+            *result_tables.evaluation_rows(result),
+            *result_tables.threshold_rows(result),
+        ]
+    )
     asked = {"program": model, "config": name, "images_of": images.origin, "conditions": asdict(conditions)}
     finish("evaluate", seed, json, {**asked, "notes": found.notes, **result})
     next_step(f"offramp simulate {model}")
@@ -119,7 +125,7 @@ def simulate(
         from offramp.intake.model import read
         from offramp.intake.programs import images_of, program_of
         from offramp.measure.simulation import simulated
-        from offramp.report import tables
+        from offramp.report.tables import result_tables
 
         found = read(request)
         samples = images_of(found, request, data, images if data or found.data else min(images, _RANDOM), step)
@@ -138,8 +144,8 @@ def simulate(
             seed=seed,
             progress=step,
         )
-    show(tables.source_rows(found, samples, name))
-    results().print(*tables.simulation(attack, result))
+    show(result_tables.source_rows(found, samples, name))
+    results().print(*result_tables.simulation(attack, result))
     if trace is not None:
         from offramp.report.trace import trace_events
 
@@ -193,7 +199,7 @@ def verify(
     if layer is not None and waves is None:
         raise ValueError("--layer needs --waves: it says what is recorded")
     if layer is not None:
-        from offramp.inspect import check_layer
+        from offramp.files.inspect import check_layer
 
         check_layer([Path(request.model) for request in requests], layer)
     from models.datasets.splits import NAMES
@@ -237,7 +243,7 @@ def _together(
 ) -> dict[str, Any]:
     """Networks of ours on the RTL, loaded together."""
     from offramp import stages
-    from offramp.report import tables
+    from offramp.report.tables import result_tables
     from offramp.rtl import run
 
     chosen = []
@@ -248,7 +254,7 @@ def _together(
         chosen.append((program, codes if image is None else codes[image : image + 1]))
     with terminal.stage("verify the RTL") as step:
         result = run.verify(chosen, first=image or 0, progress=step, **settings)
-    results().print(tables.verification(result, [request.model for _, _, request in work]))
+    results().print(result_tables.verification(result, [request.model for _, _, request in work]))
     return result
 
 
@@ -262,11 +268,11 @@ def _by_stages(
 ) -> dict[str, Any]:
     """A model from outside, stage by stage."""
     from offramp.intake.verification import verify_model
-    from offramp.report import tables
+    from offramp.report.tables import result_tables
 
     program, name = compiled
     with terminal.stage("verify") as step:
         result = verify_model(model, program, samples, rtl_images=rtl, progress=step, **settings)
-    show(tables.source_rows(model, samples, name))
-    results().print("", tables.model_stages(result), "", tables.model_figures(result))
+    show(result_tables.source_rows(model, samples, name))
+    results().print("", result_tables.model_stages(result), "", result_tables.model_figures(result))
     return {"origin": model.origin, "images_of": samples.origin, "notes": model.notes, **result}

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from offramp import options, paths
 from offramp.commands.common import finish, next_step
-from offramp.console import Terminal, results
-from offramp.result_file import read_json
+from offramp.files import paths
+from offramp.files.result_file import read_json
+from offramp.terminal import options
+from offramp.terminal.console import Terminal, results
 
 __all__ = ["zoo"]
 
@@ -57,7 +58,7 @@ def zoo(
     from models.zoo import PREFIX, entries, entry
     from offramp import stages
     from offramp.measure import zoo_figures as measured
-    from offramp.report import zoo_tables
+    from offramp.report.tables import zoo_tables
 
     if add is not None and measure is not None:
         raise ValueError(f"--add {add} and --measure {measure} can't be given together")

@@ -30,13 +30,13 @@ from models.frontends.tflite import reader as tflite_reader
 from models.integer.exact import exact
 from models.networks.residual_net import to_torch
 from models.recipes import checkpoint
+from offramp.files.kinds import expect, kind_of
+from offramp.files.program_files import program
 from offramp.intake import samples
 from offramp.intake.reference import Agreement, litert, named
 from offramp.intake.reference import program as program_agreement
 from offramp.intake.request import ModelRequest
 from offramp.intake.user_module import of_request
-from offramp.kinds import expect, kind_of
-from offramp.program_files import program
 
 __all__ = ["Model", "Runtime", "read"]
 

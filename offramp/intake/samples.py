@@ -10,8 +10,8 @@ from hw.network.network import Network
 from hw.rules import check_image, require
 from models.datasets import splits
 from models.datasets.sources import Progress
+from offramp.files.kinds import said_of, what_is
 from offramp.intake.preprocessing import Preprocessing
-from offramp.kinds import said_of, what_is
 
 __all__ = ["PICTURES", "Samples", "check", "parts", "read"]
 

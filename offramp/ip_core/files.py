@@ -16,7 +16,7 @@ from hw.program import protocol
 from hw.program.protocol import PROTOCOL_VERSION, Memory, memory_depths
 from hw.rtl.axi_stream import AxiStream, axi_ports
 from hw.rtl.verilog import generate_axi
-from offramp.report.layouts import described, tables_of
+from offramp.report.documents.layouts import described, tables_of
 
 __all__ = ["core_files", "ports"]
 

@@ -12,12 +12,12 @@ from hw.compiler.compile import compile_balanced
 from hw.config import AcceleratorConfig
 from models.datasets.sources import Progress
 from models.integer import golden
+from offramp.files.cache_place import cache_root
 from offramp.measure import peers
 from offramp.measure.measure import layer_statistics
 from offramp.measure.recorded import recorded_build
 from offramp.measure.workloads import Workload, make
 from offramp.rtl import run as rtl
-from offramp.rtl.cache_place import cache_root
 from sim import simulate
 
 __all__ = ["against_peers", "against_rtl", "density_sweep", "measure_workload", "routed"]

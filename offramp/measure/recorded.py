@@ -8,7 +8,7 @@ from typing import Any
 from fpga.boards import BAUD, Board
 from fpga.boards import board as board_of
 from hw.config import preset
-from offramp.result_file import BASELINES, read_json
+from offramp.files.result_file import BASELINES, read_json
 
 __all__ = ["RecordedBuild", "recorded_build", "recorded_builds"]
 

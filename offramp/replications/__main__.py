@@ -12,10 +12,10 @@ from pathlib import Path
 from hw.config import preset
 from hw.output import STANDARD_OUTPUT, check_file
 from models.datasets.splits import NAMES
-from offramp.options import MOST_IMAGES, MOST_SEED
+from offramp.files.result_file import provenance, write_json
 from offramp.replications.start import Setting, official, on_accelerator
 from offramp.replications.toy import half_width
-from offramp.result_file import provenance, write_json
+from offramp.terminal.options import MOST_IMAGES, MOST_SEED
 
 __all__ = ["REPLICATIONS", "main"]
 

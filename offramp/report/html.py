@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from hw.output import write_file
-from offramp.report.columns import Columns
+from offramp.report.pages.section import Card, Page, Section
 from offramp.report.plots.chart import Chart
-from offramp.report.section import Card, Page, Section
+from offramp.report.tables.columns import Columns
 
 __all__ = ["render", "write"]
 

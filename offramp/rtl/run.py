@@ -23,7 +23,7 @@ from offramp.rtl.job import JOB, PROGRESS, BatchOutcome, Job, Work, load_layers,
 from offramp.rtl.simulators import build, run_test
 from offramp.rtl.watching import watched
 from offramp.rtl.waves import Waves, keep, runs_folder
-from offramp.stopping import Stopped
+from offramp.terminal.stopping import Stopped
 from sim import PROMPT, Simulation, WeightSource, constant_time, has_known_time, simulate, time_batch
 
 __all__ = ["compare", "compare_batch", "expected_outputs", "run_together", "run_work", "runs_done", "verify"]

@@ -26,7 +26,7 @@ from hw.processes import run
 from hw.rtl.accelerator import CORE, Accelerator
 from hw.rtl.verilog import TOP, generate, states
 from models.datasets.sources import Progress
-from offramp.rtl.cache_place import cache_root, check_simulator
+from offramp.files.cache_place import cache_root, check_simulator
 from offramp.rtl.readable import Enumeration, readable
 from offramp.rtl.watching import compiled_files, watched, written_files
 

@@ -11,8 +11,9 @@ from models.datasets.splits import Dataset
 from models.recipes import recipe
 from models.recipes.checkpoint import Compressed, load_compressed
 from models.training.train import Schedule
-from offramp import paths, stages
-from offramp.program_files import compiled
+from offramp import stages
+from offramp.files import paths
+from offramp.files.program_files import compiled
 from tests.conftest import made_once
 from tests.offramp.results import result_of
 

@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 from fpga.throughput import throughput
 from offramp import stages
+from offramp.files.result_file import provenance
 from offramp.measure.inputs import ATTACKS
 from offramp.measure.simulation import measured
-from offramp.result_file import provenance
 
 BUILD = {
     "board": "ulx3s-25f",

@@ -7,7 +7,7 @@ from torch import nn
 
 import offramp
 from models.networks.residual_net import to_torch
-from offramp.errors import sentence
+from offramp.terminal.errors import sentence
 
 
 class TwoHeads(nn.Module):

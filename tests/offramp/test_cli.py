@@ -13,16 +13,17 @@ from hw.config import PRESETS, preset
 from hw.network.exits import Conditions
 from hw.program.program import load
 from models.zoo import entries, entry
-from offramp import cli, paths, program_files, stages
+from offramp import cli, stages
 from offramp.cli import app
-from offramp.console import Terminal
-from offramp.kinds import kind_of
+from offramp.files import paths, program_files
+from offramp.files.kinds import kind_of
 from offramp.measure import recorded, zoo_figures
+from offramp.report.pages.result_page import page_of, read_result
 from offramp.report.plots.chart import Chart
-from offramp.report.result_page import page_of, read_result
 from offramp.report.trace import trace_events
 from offramp.rtl import run as rtl
 from offramp.rtl.waves import Waves
+from offramp.terminal.console import Terminal
 from sim import worst_case
 from tests.fpga.tools import quick_tools
 from tests.offramp.command_line import COMMANDS, refused, registered, run

@@ -12,8 +12,9 @@ from typing import Annotated, get_args, get_origin, get_type_hints
 import pytest
 
 from hw.rules import MisfitError
-from offramp import cli, paths, stages
-from offramp.console import results
+from offramp import cli, stages
+from offramp.files import paths
+from offramp.terminal.console import results
 from tests.offramp.command_line import COMMANDS, refused, registered
 
 #: Options that name a place to write to, with what else the command needs.
@@ -253,8 +254,8 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, mon
         "stages.dataset",
         "intake.model.read",
         "stages.bitstream",
-        "report.methods.collect",
-        "inspect.describe",
+        "report.tables.methods.collect",
+        "files.inspect.describe",
     ):
         monkeypatch.setattr(f"offramp.{module}", lambda *_, **__: {}["work"])
     assert refused(monkeypatch, capsys, name, option, place) == f"{place}: Not a directory"

@@ -18,7 +18,8 @@ from hw.program import program
 from models import zoo
 from models.integer import golden
 from models.recipes.checkpoint import load_compressed
-from offramp import cli, paths, stages
+from offramp import cli, stages
+from offramp.files import paths
 from offramp.rtl import simulators
 from tests.fpga.tools import quick_tools
 

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from offramp import paths
 from offramp.difference import Change, changes, described, sort_of_both
-from offramp.result_file import SCHEMA
+from offramp.files import paths
+from offramp.files.result_file import SCHEMA
 from tests.offramp.command_line import refused, run
 
 

@@ -16,14 +16,15 @@ from typer.testing import CliRunner
 
 from models.recipes import checkpoint
 from models.zoo import ZooEntry
-from offramp import cache, demo, paths, stages
+from offramp import cache, demo, stages
 from offramp.cache import CacheFolder
 from offramp.cli import app, commands
+from offramp.files import paths
 from offramp.intake import extension
 from offramp.measure import bench
 from offramp.report import html
+from offramp.report.pages.result_page import page_of, read_result
 from offramp.report.plots.chart import Chart
-from offramp.report.result_page import page_of, read_result
 from offramp.rtl import run as rtl
 from tests.fpga.tools import quick_tools
 from tests.offramp.command_line import COMMANDS

@@ -12,8 +12,9 @@ from models.compression.quantize import encode
 from models.integer import golden
 from models.recipes.checkpoint import load, load_compressed
 from models.recipes.pipeline import Log
-from offramp import paths, stages
-from offramp.stopping import Stopped
+from offramp import stages
+from offramp.files import paths
+from offramp.terminal.stopping import Stopped
 from tests.offramp.recipe import RECIPE
 
 LAST = 1

@@ -133,7 +133,7 @@ def without(modules: tuple[str, ...], script: str) -> subprocess.CompletedProces
 
 def test_without_the_extras_everything_else_is_there():
     script = "import offramp.api, offramp.demo, offramp.measure.bench, offramp.intake.verification, offramp.stages\n"
-    script += "from offramp.result_file import provenance; print(*provenance('zoo', 0)['versions'])"
+    script += "from offramp.files.result_file import provenance; print(*provenance('zoo', 0)['versions'])"
     found = without((*RTL, *TOOLS, *SERIAL), script)
     assert found.returncode == 0, found.stderr
 

@@ -13,7 +13,7 @@ _CELLS = ("logic", "flip_flops", "block_rams", "multipliers")
 
 
 def memory_usage(memories: dict[str, dict[str, int]]) -> Chart:
-    """Words used of words there, of every memory (:func:`offramp.inspect.program_dict`)."""
+    """Words used of words there, of every memory (:func:`offramp.files.inspect.program_dict`)."""
     return _usage("memories", "Memories", "words", memories)
 
 

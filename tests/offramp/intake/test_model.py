@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from hw.network.network_file import NetworkFile, save
 from models.compression.quantize import encode
 from models.integer import golden
-from offramp import paths, stages
+from offramp import stages
+from offramp.files import paths
 from offramp.intake.model import read
 from offramp.intake.preprocessing import Preprocessing
 from offramp.intake.request import ModelRequest

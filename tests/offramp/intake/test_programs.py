@@ -3,7 +3,7 @@ import pytest
 
 from hw.config import preset
 from hw.rules import MisfitError
-from offramp import paths
+from offramp.files import paths
 from offramp.intake import programs
 from offramp.intake.model import Model, read
 from offramp.intake.programs import images_of, program_of

@@ -9,7 +9,7 @@ from hw.config import preset
 from offramp.cli import app
 from offramp.measure.bench import density_sweep, measure_workload, routed
 from offramp.measure.workloads import make
-from offramp.report.bench_tables import workload_rows
+from offramp.report.tables.bench_tables import workload_rows
 from sim import simulate
 
 CONFIG = preset("base")

@@ -7,7 +7,7 @@ import pytest
 from offramp.measure import peers
 from offramp.measure.peers import PEERS, Peer, measure, shapes
 from offramp.measure.workloads import make
-from offramp.report.bench_tables import peer_rows
+from offramp.report.tables.bench_tables import peer_rows
 
 FAKE = Peer(name="fake", machine="a stopwatch", packages=("fake==1",))
 

@@ -14,7 +14,7 @@ from models.integer import golden
 from models.integer.surrogate import Surrogate
 from models.methods.detector import decisions, with_ranges
 from models.recipes.checkpoint import load_compressed, save_compressed
-from offramp import paths, program_files
+from offramp.files import paths, program_files
 from offramp.measure import zoo_figures as measuring
 from sim import simulate, time_batch, worst_case
 

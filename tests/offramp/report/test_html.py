@@ -5,11 +5,11 @@ from urllib.parse import unquote
 import pytest
 from rich.console import Console
 
-from offramp.report import demo_tables, tables
 from offramp.report import html as report
-from offramp.report.demo_page import demo_page
+from offramp.report.pages.demo_page import demo_page
+from offramp.report.pages.section import Page, Section
 from offramp.report.plots.chart import Chart, PlotTable, blank
-from offramp.report.section import Page, Section
+from offramp.report.tables import demo_tables, result_tables
 
 VOID = {"meta", "br"}
 
@@ -70,7 +70,7 @@ def test_report_holds_the_figures(finished, rendered):
     for name, found in finished["inputs"].items():
         assert found["description"] in text
         assert f"{found['cycles']['worst']:,}" in text
-        assert tables.NAMES[name] in text
+        assert result_tables.NAMES[name] in text
     assert f"The network: {finished['recipe']['about']}." in text
     assert "a<b & c" in text  # escaped in the file, itself on the page
     assert finished["versions"]["amaranth"] in text
@@ -119,7 +119,7 @@ def test_the_table_holds_every_input_once(finished):
     Console(file=text, width=150).print(demo_tables.summary(finished))
     shown = text.getvalue()
     for name in finished["inputs"]:
-        lines = [line for line in shown.splitlines() if line.strip("│ ").startswith(f"{tables.NAMES[name]} ")]
+        lines = [line for line in shown.splitlines() if line.strip("│ ").startswith(f"{result_tables.NAMES[name]} ")]
         assert len(lines) == 1
         assert f"{finished['inputs'][name]['cycles']['p99']:,}" in lines[0]
     assert "values equal, cycles equal (2 images, 20 layers)" in shown
@@ -129,16 +129,16 @@ def test_the_table_holds_every_input_once(finished):
 def test_readme_table_is_markdown(finished):
     lines = [line for line in demo_tables.markdown(finished).splitlines() if line.startswith("|")]
     columns = {line.count("|") for line in lines}
-    head, rows = tables.measurement_rows(finished["inputs"])
+    head, rows = result_tables.measurement_rows(finished["inputs"])
     assert columns == {len(head) + 1, 3}
     assert {len(row) for row in rows} == {len(head)}
     for name in finished["inputs"]:
-        assert sum(line.startswith(f"| {tables.NAMES[name]} |") for line in lines) == 1
+        assert sum(line.startswith(f"| {result_tables.NAMES[name]} |") for line in lines) == 1
 
 
 def test_layer_table_shows_where_cycles_go(finished):
     text = io.StringIO()
     rows = finished["inputs"]["clean"]["layers"]
-    Console(file=text, width=150).print(tables.layers(rows))
+    Console(file=text, width=150).print(result_tables.layers(rows))
     for row in rows:
         assert f"{row['cycles']:,.1f}" in text.getvalue()

@@ -19,7 +19,6 @@ from matplotlib.text import Text
 
 from models.zoo import entries
 from offramp.difference import Change
-from offramp.report import methods
 from offramp.report.plots import (
     changes,
     claims,
@@ -34,6 +33,7 @@ from offramp.report.plots import (
 )
 from offramp.report.plots.chart import COLOURS, STYLE, WIDTH, Chart, PlotTable, blank, file_name, label_points
 from offramp.report.plots.intervals import interval
+from offramp.report.tables import methods
 
 ROOT = Path(__file__).parents[4]
 BENCH = json.loads((ROOT / "baselines" / "bench-base.json").read_text())

@@ -1,0 +1,1 @@
+"""Results as pages: sections with figures and tables."""

@@ -1,0 +1,39 @@
+"""What a board did, as tables."""
+
+from typing import Any
+
+from offramp.report.tables.columns import Columns
+from offramp.report.tables.units import count, percent
+
+__all__ = ["bench", "check_rows"]
+
+
+def check_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Rows of :func:`offramp.measure.on_board.check`."""
+    exits = ", ".join(f"{100 * share:.1f}" for share in result["exit_share"])
+    equal = {True: "equal", False: "DIFFERENT", None: "not compared"}
+    accuracy = [] if result["accuracy"] is None else [("accuracy, %", f"{100 * result['accuracy']:.2f}")]
+    return [
+        ("images", count(result["images"])),
+        ("values", equal[result["values_equal"]]),
+        ("cycles", equal[result["cycles_equal"]]),
+        *[("difference", text) for text in result["mismatches"]],
+        *accuracy,
+        ("exits, %", exits),
+        ("mean cycles", f"{result['mean_cycles']:,.1f}"),
+        ("seconds", f"{result['seconds']:,.3f}"),
+        ("images/s", f"{result['images_per_second']:,.1f}"),
+        ("mended on the way", count(len(result["mended"]))),
+    ]
+
+
+def bench(result: dict[str, Any]) -> Columns:
+    """Measured against what is possible, of :func:`offramp.measure.on_board.bench`."""
+    expected = result["expected"]
+    rows = []
+    for name, found, most in (
+        ("back to back", result["back_to_back"], expected["images_per_second"]),
+        ("one by one", result["one_by_one"], expected["one_by_one_images_per_second"]),
+    ):
+        rows.append([name, f"{found:,.1f}", f"{most:,.1f}", percent(found / most)])
+    return Columns(["images", "measured, images/s", f"most (by the {expected['bottleneck']})", "share"], rows)

@@ -1,0 +1,158 @@
+"""What a person sees while something runs: bars on a terminal, lines elsewhere."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from offramp.terminal.stopping import Stopped
+
+if TYPE_CHECKING:
+    from models.datasets.sources import Progress
+
+__all__ = ["Terminal", "diverted", "results"]
+
+_INTERVAL = 5.0  # seconds between lines where bars can't be drawn
+_PATIENCE = 25.0  # seconds after which a line is a sign of life
+_WIDTH = 10_000  # of lines in files and pipes, where nothing says how wide they may be
+#: Columns of a bar, on terminals from so many columns on; of the times beside it.
+_BAR, _WIDE, _TIMES = 24, 100, 30
+
+
+#: Whether tables go to standard error, because a file goes to standard output.
+_diverted = ContextVar("diverted", default=False)
+
+
+@contextmanager
+def diverted() -> Iterator[None]:
+    """Tables go to standard error while a command runs that writes a file to standard output."""
+    token = _diverted.set(True)
+    try:
+        yield
+    finally:
+        _diverted.reset(token)
+
+
+class _Results(Console):
+    """A console whose errors say what can't be written to."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            where = "standard error" if self.stderr else "standard output"
+            raise OSError(error.errno, error.strerror, where) from error
+
+
+def results() -> Console:
+    """Standard output, for tables: as wide as the terminal, or as wide as they are. Text is taken as it is."""
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "stderr": _diverted.get()}
+    console = _Results(**plain)
+    return console if console.is_terminal else _Results(**plain, width=_WIDTH)
+
+
+def _cut(text: str, room: int) -> str:
+    """A text that fits beside a bar: of a longer one the end, which says what is going on now."""
+    return text if len(text) <= room else f"…{text[len(text) - room + 1 :]}"
+
+
+class Terminal:
+    """Progress and results on one console.
+
+    Parameters
+    ----------
+    console : rich.console.Console, optional
+        Where progress goes; standard error by default, so that standard output holds results only.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator["Progress"]:
+        """Show a stage while it runs and how long it took when it is over.
+
+        Stopped, it says how to go on, unless what it did says so.
+        """
+        start = time.monotonic()
+        with self._bar(name) if self.console.is_terminal else self._lines(name) as step:
+            try:
+                yield step
+            except Stopped as stop:
+                stop.unless_noted(f"{name} was not finished, the same command begins it anew")
+                raise
+        self.say(f"✓ {name} ({time.monotonic() - start:.1f} s)")
+
+    @contextmanager
+    def _bar(self, name: str) -> Iterator["Progress"]:
+        from rich.progress import (
+            BarColumn,
+            SpinnerColumn,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as ProgressBars
+
+        bar = _BAR if self.console.width >= _WIDE else _BAR // 2
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=bar),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        room = max(1, self.console.width - bar - _TIMES)
+        with ProgressBars(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task(_cut(name, room), total=None)
+
+            def step(done: int, total: int, text: str = "") -> None:
+                described = _cut(f"{name}: {text}" if text else name, room)
+                progress.update(task, completed=done, total=total or None, description=described)
+                if not total:  # which update() takes for the same as before
+                    progress.tasks[0].total = None
+
+            yield step
+
+    @contextmanager
+    def _lines(self, name: str) -> Iterator["Progress"]:
+        start = shown = time.monotonic()
+        said, last, lock, over = "", f"  {name}", threading.Lock(), threading.Event()
+        self.say(f"… {name}")
+
+        def step(done: int, total: int, text: str = "") -> None:
+            nonlocal shown, said, last
+            share = f" ({100 * done // total} %)" if total else ""
+            with lock:
+                last = f"  {name}{f': {text}' if text else ''}{share}"
+                if last != said and time.monotonic() - shown >= _INTERVAL:
+                    shown, said = time.monotonic(), last
+                    self.say(last)
+
+        def live() -> None:
+            """Say the last line again where nothing else is said, and since when the stage runs."""
+            nonlocal shown
+            while not over.wait(_PATIENCE / 5):
+                with lock:
+                    if time.monotonic() - shown >= _PATIENCE:
+                        shown = time.monotonic()
+                        self.say(f"{last}, {shown - start:.0f} s")
+
+        thread = threading.Thread(target=live, daemon=True)
+        thread.start()
+        try:
+            yield step
+        finally:
+            over.set()
+            thread.join()

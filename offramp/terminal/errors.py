@@ -1,0 +1,48 @@
+"""Tells a user's mistake from ours."""
+
+import os
+from opcode import opmap
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+__all__ = ["sentence"]
+
+_HERE = Path(__file__).resolve().parents[2]
+_OURS = tuple(f"{_HERE / name}{os.sep}" for name in ("hw", "sim", "models", "fpga", "offramp"))
+
+
+def sentence(error: Exception) -> str | None:
+    """What to tell the user, or None when the error is a failure of the program itself.
+
+    A user's mistakes are a wrong command line (Typer's errors), what our own code refuses (ValueError,
+    FloatingPointError, and ModuleNotFoundError where a package is missing that not everybody needs) and what the
+    operating system does (OSError). The same types raised by a library are nobody's refusal, also where its code is C
+    and has no frame.
+    """
+    if hasattr(error, "format_message"):
+        return _of_command_line(error)
+    if isinstance(error, OSError):
+        if error.filename is not None and error.strerror:
+            return f"{error.filename}: {error.strerror}"
+        return " ".join(str(error).split())
+    if not isinstance(error, ValueError | FloatingPointError | ModuleNotFoundError):
+        return None
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    if place is None or not _refuses(place):
+        return None
+    return " ".join(str(error).split())
+
+
+def _of_command_line(error: Any) -> str:
+    """What is wrong with a command line, and which help says more; empty where help was shown."""
+    said, context = " ".join(error.format_message().split()).rstrip("."), getattr(error, "ctx", None)
+    return f"{said} (see {context.command_path} --help)" if said and context is not None else said
+
+
+def _refuses(place: TracebackType) -> bool:
+    """Whether an error began with a ``raise`` of our own code; what C code raises, begins where it is called."""
+    code = place.tb_frame.f_code
+    return code.co_filename.startswith(_OURS) and code.co_code[place.tb_lasti] == opmap["RAISE_VARARGS"]

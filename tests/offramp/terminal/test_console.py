@@ -1,0 +1,139 @@
+import io
+import re
+import signal
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+from rich.console import Console
+
+from offramp.report.tables.columns import Columns
+from offramp.terminal import console
+from offramp.terminal.console import Terminal, results
+from offramp.terminal.stopping import Stopped, kept
+
+
+def plain():
+    text = io.StringIO()
+    return Terminal(Console(file=text, width=200)), text
+
+
+def test_without_a_terminal_lines_come_only_now_and_then(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    terminal, text = plain()
+    with terminal.stage("work") as step:
+        for done in range(100):
+            now[0] += 0.5
+            step(done, 100, "half a second each")
+        step(0, 0, "unknown total")
+    lines = text.getvalue().splitlines()
+    assert lines[0] == "… work"
+    assert lines[-1] == "✓ work (50.0 s)"
+    assert lines[1] == "  work: half a second each (9 %)"
+    assert len(lines) == 12  # one every 5 s
+
+
+def test_what_is_said_is_taken_as_it_is():
+    terminal, text = plain()
+    with terminal.stage("net.py:factory: [1]"):
+        pass
+    assert text.getvalue().startswith("… net.py:factory: [1]\n✓ net.py:factory: [1] (")
+
+
+def test_an_equal_line_is_repeated_only_as_a_sign_of_life(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    terminal, text = plain()
+    with terminal.stage("wait") as step:
+        for _ in range(61):
+            now[0] += 0.3
+            step(0, 0, "synthesis")
+    assert text.getvalue().splitlines().count("  wait: synthesis") == 1
+
+
+def test_a_stage_that_says_nothing_shows_that_it_lives(monkeypatch):
+    monkeypatch.setattr(console, "_PATIENCE", 0.05)
+    terminal, text = plain()
+    with terminal.stage("wait") as step:
+        time.sleep(0.3)
+        step(0, 0, "synthesis")
+        time.sleep(0.3)
+    lines = text.getvalue().splitlines()
+    assert "  wait, 0 s" in lines
+    assert "  wait: synthesis, 0 s" in lines
+    before = len(lines)
+    time.sleep(0.2)
+    assert len(text.getvalue().splitlines()) == before
+
+
+def test_a_stage_that_is_stopped_says_how_to_go_on():
+    terminal, _ = plain()
+    with pytest.raises(Stopped) as stop, terminal.stage("work"):
+        raise Stopped(signal.SIGINT)
+    assert str(stop.value) == (
+        "stopped by SIGINT: work was not finished, the same command begins it anew; "
+        "files written before are whole and stay"
+    )
+    with pytest.raises(Stopped) as stop, terminal.stage("work"), kept("half is kept"):
+        raise Stopped(signal.SIGINT)
+    assert str(stop.value) == "stopped by SIGINT: half is kept; files written before are whole and stay"
+
+
+def test_a_failed_stage_is_not_called_done():
+    terminal, text = plain()
+    with pytest.raises(KeyError), terminal.stage("work"):
+        raise KeyError
+    assert "✓" not in text.getvalue()
+
+
+def test_on_a_terminal_a_bar_is_drawn():
+    text = io.StringIO()
+    with Terminal(Console(file=text, force_terminal=True, width=100)).stage("[work]") as step:
+        step(50, 100, "half")
+    shown = text.getvalue()
+    assert "[work]: half" in shown
+    assert "50%" in shown
+    assert "left" in shown
+    assert "✓ [work]" in shown
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+def test_a_bar_has_its_times_whole_whatever_is_going_on(width):
+    text = io.StringIO()
+    with Terminal(Console(file=text, force_terminal=True, width=width)).stage("work") as step:
+        step(1, 4, f"{'a long text ' * 20}of 9 files")
+    shown = text.getvalue()
+    assert "of 9 files" in shown
+    assert " 25% 0:00:00 left " in re.sub(r"\x1b\[[\d;]*m", "", shown)
+
+
+def test_a_bar_does_not_stand_at_a_share_where_the_whole_is_unknown():
+    text = io.StringIO()
+    with Terminal(Console(file=text, force_terminal=True, width=100)).stage("work") as step:
+        step(3, 4, "counted")
+        text.truncate(0)
+        step(0, 0, "uncounted")
+        time.sleep(0.3)
+        shown = re.sub(r"\x1b\[[\d;]*m", "", text.getvalue())
+    assert "uncounted" in shown
+    assert "%" not in shown.partition("uncounted")[2]
+
+
+def test_tables_in_a_pipe_are_not_cut(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    results().print("x" * 1400)
+    assert capsys.readouterr().out == "x" * 1400 + "\n"
+    results().print(Columns([f"column{number}" for number in range(40)], [["1,234,567.8"] * 40]))
+    assert [len(line.split()) for line in capsys.readouterr().out.splitlines()] == [40, 40]
+
+
+def test_a_full_standard_output_is_named(monkeypatch):
+    with open("/dev/full", "w", encoding="utf-8") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            results().print("x")
+        assert caught.value.filename == "standard output"
+        with suppress(OSError):
+            full.close()

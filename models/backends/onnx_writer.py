@@ -26,7 +26,7 @@ from hw.rules import require
 from models.backends.file_scales import FileRounding, FileScales
 from models.backends.rounded_sums import Weighted
 from models.frontends.onnx import reader
-from models.frontends.quantized.reader import compared, read_quantized
+from models.frontends.quantized.reader import import_quantized
 
 __all__ = ["onnx_rounding", "read_onnx", "write_onnx"]
 
@@ -44,10 +44,11 @@ def onnx_rounding(_layer: Weighted) -> FileRounding:
 def read_onnx(path: Path) -> tuple[Network, str]:
     """The network of a file, and how far what computes the file in float is from it."""
     module = reader.read(path)
-    network = read_quantized(module, module.program.shape, name=path.stem)
+    found = import_quantized(module, module.program.shape, name=path.stem)
+    network = found.network
     codes = np.random.default_rng(_SEED).integers(-128, 128, (_IMAGES, *network.input.shape)).astype(np.int8)
     heads = {head.logits for head in network.exits}
-    pairs = [pair for name, pair in compared(module, network, codes).items() if name not in heads]
+    pairs = [pair for name, pair in found.source.compared(codes).items() if name not in heads]
     off = np.concatenate([np.zeros(1), *(np.abs(made.astype(np.int64) - other).reshape(-1) for made, other in pairs)])
     return network, (
         "ONNX Runtime divides in float and rounds half to even, the network multiplies by integers: run in float, "

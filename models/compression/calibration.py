@@ -33,7 +33,8 @@ from models.frontends.pytorch.exported import (
 )
 from models.frontends.pytorch.steps import Graph, GraphStep
 from models.frontends.quantized.float_operators import float_steps
-from models.frontends.quantized.reader import read_quantized
+from models.frontends.quantized.program_tensors import QuantizedSource
+from models.frontends.quantized.reader import import_quantized
 from models.frontends.quantized.step_module import StepModule
 from models.integer.exact import exact
 from models.networks.residual_net import to_torch
@@ -62,14 +63,14 @@ class Calibrated:
     Attributes
     ----------
     network : Network
-    program : ExportedProgram
-        With quantize and dequantize operators, of several images.
+    source : QuantizedSource
+        Its program with quantize and dequantize operators, of several images.
     ratios : tuple of float
         Signal to noise of each output against the float network, in decibel, on calibration images.
     """
 
     network: Network
-    program: ExportedProgram
+    source: QuantizedSource
     ratios: tuple[float, ...]
 
 
@@ -122,8 +123,8 @@ def calibrate(
         ratios = _ratios(twin, expected, twin.values(sample))
     with undisturbed(twin):
         program = program_of(twin, shape, _COUNT)
-    network = read_quantized(program, name=name)
-    return Calibrated(network=network, program=program, ratios=ratios)
+    found = import_quantized(program, name=name)
+    return Calibrated(network=found.network, source=found.source, ratios=ratios)
 
 
 def _batches(images: np.ndarray, count: int) -> Iterator[torch.Tensor]:

@@ -1,6 +1,6 @@
 """Commands that run a model: on the golden model, on the simulator, on the RTL."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -273,6 +273,6 @@ def _by_stages(
     program, name = compiled
     with terminal.stage("verify") as step:
         result = verify_model(model, program, samples, rtl_images=rtl, progress=step, **settings)
-    show(result_tables.source_rows(model, samples, name))
+    show(result_tables.source_rows(replace(model, notes=result["notes"]), samples, name))
     results().print("", result_tables.model_stages(result), "", result_tables.model_figures(result))
-    return {"origin": model.origin, "images_of": samples.origin, "notes": model.notes, **result}
+    return {"origin": model.origin, "images_of": samples.origin, **result}

@@ -25,7 +25,8 @@ from models.frontends.onnx.stand_in import OnnxRefusalError
 from models.frontends.pytorch.calls import layout_of, outputs_in
 from models.frontends.pytorch.exported import image_taken, images_taken
 from models.frontends.quantized.program_file import read_program
-from models.frontends.quantized.reader import import_quantized
+from models.frontends.quantized.program_tensors import QuantizedSource
+from models.frontends.quantized.reader import QuantizedImport, import_quantized
 from models.frontends.tflite import reader as tflite_reader
 from models.integer.exact import exact
 from models.networks.residual_net import to_torch
@@ -33,13 +34,14 @@ from models.recipes import checkpoint
 from offramp.files.kinds import expect, kind_of
 from offramp.files.program_files import program
 from offramp.intake import samples
-from offramp.intake.reference import Agreement, litert, named
+from offramp.intake.reference import Agreement, litert, named, onnx_images, onnx_runtime
 from offramp.intake.reference import program as program_agreement
 from offramp.intake.request import ModelRequest
 from offramp.intake.user_module import of_request
 
 __all__ = ["Model", "Runtime", "read"]
 
+_ONNX_RUNTIME = "ONNX Runtime"
 #: Images that a float module is calibrated on, at most.
 _CALIBRATION = 512
 
@@ -54,12 +56,15 @@ class Runtime:
     exact : bool
         Whether every tensor must be equal; else it rounds otherwise, and what differs is counted.
     compare : function of int8 array (N, height, width, channels) and Progress or None
-        How golden stands to it on images, as codes.
+        How golden stands to it on images, as codes. It raises :class:`UnableError` where it can't run the source.
+    otherwise : Runtime or None
+        What serves where it can't.
     """
 
     name: str
     exact: bool
     compare: Callable[[np.ndarray, Progress | None], Agreement]
+    otherwise: "Runtime | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,20 +160,22 @@ def _from_onnx(request: ModelRequest) -> Model:
     found = _integers(request, module)
     notes = (*module.program.notes, *found.notes)
     if find_spec("onnxruntime") is None:
-        missing = "ONNX Runtime isn't installed, so nothing is compared with it: pip install onnxruntime"
-        return replace(found, notes=(*notes, missing))
-    return replace(
-        found, notes=notes, classifiers={"ONNX Runtime": _onnx_runtime(module, found.network, request.model)}
-    )
+        notes += ("ONNX Runtime isn't installed, so nothing is compared with it: pip install onnxruntime",)
+    return replace(found, notes=notes)
 
 
 def _integers(request: ModelRequest, module: OnnxModule) -> Model:
-    """The network of an ONNX file's module."""
+    """The network of an ONNX file's module, which ONNX Runtime runs as well where it is installed."""
     origin, name = f"ONNX file {request.model}", Path(request.model).stem
+    has_runtime = find_spec("onnxruntime") is not None
     if not module.program.quantized:
-        return _calibrated(request, module, origin, name, module.program.shape)
+        model = _calibrated(request, module, origin, name, module.program.shape)
+        classes = _onnx_classes(module, model.network, request.model)
+        return replace(model, classifiers={_ONNX_RUNTIME: classes}) if has_runtime else model
     request.check_int8()
-    return _from_quantized(module, module.program.shape, origin, name)
+    found = import_quantized(module, module.program.shape, name=name)
+    model = _of_quantized(found, origin)
+    return replace(model, runtime=_onnx_runtime(request.model, module, found.source, model)) if has_runtime else model
 
 
 def _all_reasons(request: ModelRequest, refusal: OnnxRefusalError) -> ValueError:
@@ -181,12 +188,20 @@ def _all_reasons(request: ModelRequest, refusal: OnnxRefusalError) -> ValueError
     return refusal
 
 
-def _onnx_runtime(module: OnnxModule, network: Network, path: str) -> Callable[[np.ndarray], np.ndarray | None]:
+def _onnx_runtime(path: str, module: OnnxModule, source: QuantizedSource, model: Model) -> Runtime:
+    """How ONNX Runtime computes a quantized file."""
+
+    def compare(codes: np.ndarray, progress: Progress | None) -> Agreement:
+        return onnx_runtime(path, module, source, codes, progress)
+
+    return Runtime(name=_ONNX_RUNTIME, exact=False, compare=compare, otherwise=model.runtime)
+
+
+def _onnx_classes(module: OnnxModule, network: Network, path: str) -> Callable[[np.ndarray], np.ndarray | None]:
     """Classes that ONNX Runtime finds, of the values that codes stand for."""
 
     def classes(codes: np.ndarray) -> np.ndarray | None:
-        values = ((codes.astype(np.float64) - network.input.zero_point) * network.input.scale).astype(np.float32)
-        outputs = runtime_outputs(path, feed(module.program, np.ascontiguousarray(values.transpose(0, 3, 1, 2))))
+        outputs = runtime_outputs(path, feed(module.program, onnx_images(network, codes)))
         return named(outputs[-1].reshape(len(codes), -1))
 
     return classes
@@ -199,28 +214,25 @@ def _from_program(request: ModelRequest) -> Model:
     if "quantized_decomposed" not in targets:
         return _calibrated(request, program, origin, name, images_taken(program)[1])
     request.check_int8()
-    return _from_quantized(program, None, origin, name)
+    return _of_quantized(import_quantized(program, name=name), origin)
 
 
-def _from_quantized(
-    source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | None, origin: str, name: str
-) -> Model:
+def _of_quantized(found: QuantizedImport, origin: str) -> Model:
     """A program with quantize and dequantize operators."""
-    found = import_quantized(source, shape, name=name)
     rounding = "the source rounds otherwise than the accelerator: codes may differ by one, which verify counts"
     return Model(
         network=found.network,
         origin=origin,
-        runtime=_program_runtime(source, found.network),
+        runtime=_program_runtime(found.source),
         notes=(rounding, *found.notes),
     )
 
 
-def _program_runtime(source: nn.Module | ExportedProgram, network: Network) -> Runtime:
+def _program_runtime(source: QuantizedSource) -> Runtime:
     """How PyTorch computes a program with quantize and dequantize operators."""
 
     def compare(codes: np.ndarray, progress: Progress | None) -> Agreement:
-        return program_agreement(source, network, codes, progress)
+        return program_agreement(source, codes, progress)
 
     return Runtime(name="PyTorch, quantized program", exact=False, compare=compare)
 
@@ -270,7 +282,7 @@ def _calibrated(
     signal = ", ".join(f"{ratio:.1f}" for ratio in found.ratios)
     notes = (note, f"as int8 the outputs are {signal} dB above their noise, on images that calibrated")
 
-    runtime = _program_runtime(found.program, found.network)
+    runtime = _program_runtime(found.source)
     floats = _floats(source, found.network.input.shape)
     return Model(network=found.network, origin=origin, floats=floats, runtime=runtime, notes=notes)
 

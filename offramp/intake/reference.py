@@ -5,18 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import nn
-from torch.export import ExportedProgram
 
-from hw.network.network import Network
+from hw.network.network import INPUT, Network
 from hw.rules import require, shown
 from models.datasets.sources import Progress
-from models.frontends.quantized.reader import compared
+from models.frontends.onnx.file_tensors import file_tensors, module_values
+from models.frontends.onnx.module import OnnxModule
+from models.frontends.onnx.reference import feed, runtime
+from models.frontends.quantized.program_tensors import QuantizedSource
 from models.frontends.tflite.edges import FileInput
 from models.frontends.tflite.reader import Imported
 from models.integer import golden
 
-__all__ = ["Agreement", "litert", "named", "program"]
+__all__ = ["Agreement", "litert", "named", "onnx_images", "onnx_runtime", "program"]
 
 #: Images that are computed at a time: tensors of all layers are held.
 _BATCH = 16
@@ -134,26 +135,68 @@ def litert(model: bytes, found: Imported, codes: np.ndarray, progress: Progress 
     return tally.agreement()
 
 
-def program(
-    source: nn.Module | ExportedProgram, network: Network, codes: np.ndarray, progress: Progress | None = None
-) -> Agreement:
+def program(source: QuantizedSource, codes: np.ndarray, progress: Progress | None = None) -> Agreement:
     """Against a quantized program as PyTorch runs it, in float between its quantize and dequantize operators.
 
     Parameters
     ----------
-    source : Module or ExportedProgram
-        What the network was read from.
     codes : int8 array (N, height, width, channels)
         Images as the network takes them.
     """
-    tally, last = _Tally(network), network.exits[-1].logits
+    tally, last = _Tally(source.network), source.network.exits[-1].logits
     for start in range(0, len(codes), _BATCH):
-        pairs = compared(source, network, codes[start : start + _BATCH])
-        count = len(codes[start : start + _BATCH])
-        tally.add(((name, *pair) for name, pair in pairs.items()), pairs[last][1], count)
+        part = codes[start : start + _BATCH]
+        pairs = source.compared(part)
+        tally.add(((name, *pair) for name, pair in pairs.items()), pairs[last][1], len(part))
         if progress is not None:
             progress(min(start + _BATCH, len(codes)), len(codes), "PyTorch, quantized program")
     return tally.agreement()
+
+
+def onnx_runtime(
+    path: str, module: OnnxModule, source: QuantizedSource, codes: np.ndarray, progress: Progress | None = None
+) -> Agreement:
+    """Against ONNX Runtime: every tensor of the file that a layer stands for, without optimizations.
+
+    Classes are those of the file's last output, with optimizations, as its users get it.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    module : OnnxModule
+        What was read from it.
+    codes : int8 array (N, height, width, channels)
+        Images as the network takes them.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        When ``onnxruntime`` isn't installed.
+    UnableError
+        When it can't run the file.
+    """
+    places = {name: node for name, node in source.places.items() if name != INPUT}
+    tensors, tally = file_tensors(path, module, source.program, places), _Tally(source.network)
+    whole, within = runtime(path), runtime(path, list(tensors.values()))
+    for start in range(0, len(codes), _BATCH):
+        part = codes[start : start + _BATCH]
+        images, made = feed(module.program, onnx_images(source.network, part)), golden.run(source.network, part)
+        expected = {
+            name: source.arranged(name, module_values(module, tensor, each))
+            for (name, tensor), each in zip(tensors.items(), within(images), strict=True)
+        }
+        pairs = ((name, *source.pair(name, made.tensors[name], each)) for name, each in expected.items())
+        tally.add(pairs, whole(images)[-1], len(part))
+        if progress is not None:
+            progress(min(start + _BATCH, len(codes)), len(codes), "ONNX Runtime")
+    return tally.agreement()
+
+
+def onnx_images(network: Network, codes: np.ndarray) -> np.ndarray:
+    """Values (N, channels, height, width) that codes (N, height, width, channels) stand for."""
+    values = ((codes.astype(np.float64) - network.input.zero_point) * network.input.scale).astype(np.float32)
+    return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
 
 
 def _values(source: FileInput, codes: np.ndarray) -> np.ndarray:

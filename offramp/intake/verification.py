@@ -1,6 +1,5 @@
 """A model from its source to the RTL, stage by stage: what each computes of the same images, and where they part."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from hw.network.exits import DEFAULT, Conditions
 from hw.network.layers import multiply_accumulates
 from hw.program.program import Program
 from models.datasets.sources import Progress
+from models.frontends.onnx.reference import UnableError
 from models.integer import golden
 from offramp.intake.model import Model
 from offramp.intake.reference import Agreement
@@ -76,19 +76,23 @@ def verify_model(
     Returns
     -------
     dict
-        ``stages`` (:class:`StageResult`), ``values_equal`` and ``cycles_equal`` (of RTL, golden model and simulator),
-        ``reference_equal`` (None without a runtime of the source), ``agrees`` (whether all that must be equal is),
-        ``accuracy_float``, ``accuracy_reference``, ``accuracy_golden`` (None without labels), ``cycles``,
-        ``share_of_limit``, ``macs_per_multiplier_cycle`` (dense ones), ``per_image``, ``rtl`` (all that
-        :func:`offramp.rtl.run.verify` says).
+        ``notes`` (of the model, and why a runtime couldn't run it), ``stages`` (:class:`StageResult`), ``values_equal``
+        and ``cycles_equal`` (of RTL, golden model and simulator), ``reference_equal`` (None without a runtime of the
+        source), ``agrees`` (whether all that must be equal is), ``accuracy_float``, ``accuracy_reference``,
+        ``accuracy_golden`` (None without labels), ``cycles``, ``share_of_limit``, ``macs_per_multiplier_cycle`` (dense
+        ones), ``per_image``, ``rtl`` (all that :func:`offramp.rtl.run.verify` says).
     """
     codes = samples.codes(model.network)
     made = golden.run(model.network, codes, keep=False)
-    stages = list(_by_class(model, samples, codes, made.classes))
-    agreement = None
-    if model.runtime is not None:
-        agreement = model.runtime.compare(codes, progress)
-        stages.append(_of_runtime(model.runtime.name, agreement, samples))
+    stages, told = _by_class(model, samples, codes, made.classes)
+    agreement, runtime = None, model.runtime
+    while agreement is None and runtime is not None:
+        try:
+            agreement = runtime.compare(codes, progress)
+            stages.append(_of_runtime(runtime.name, agreement, samples))
+        except UnableError as error:
+            told.append(str(error))
+            runtime = runtime.otherwise
     timing = simulate(program, codes, conditions=conditions)
     usual = timing if conditions == DEFAULT else simulate(program, codes)
     same = (usual.classes == made.classes) & (usual.exit_index == made.exit_index)
@@ -104,15 +108,16 @@ def verify_model(
         StageResult(stage="simulator", images=len(codes), accuracy=simulated, equal=float(same.mean())),
         StageResult(stage="RTL", images=len(part), accuracy=None, equal=right, first=_first(ran)),
     ]
-    allowed = agreement is None or agreement.equal or not (model.runtime and model.runtime.exact)
+    allowed = agreement is None or agreement.equal or not (runtime and runtime.exact)
     return {
+        "notes": [*model.notes, *told],
         "stages": [asdict(stage) for stage in stages],
         "values_equal": bool(ran["values_equal"] and same.all()),
         "cycles_equal": ran["cycles_equal"],
         "reference_equal": None if agreement is None else agreement.equal,
         "agrees": bool(ran["values_equal"] and ran["cycles_equal"] and same.all() and allowed),
         "accuracy_float": accuracy.get(_FLOAT),
-        "accuracy_reference": accuracy[model.runtime.name] if model.runtime else None,
+        "accuracy_reference": accuracy[runtime.name] if runtime else None,
         "accuracy_golden": golden_accuracy,
         **_figures(program, timing),
         "per_image": {
@@ -126,14 +131,25 @@ def verify_model(
     }
 
 
-def _by_class(model: Model, samples: Samples, codes: np.ndarray, expected: np.ndarray) -> Iterator[StageResult]:
-    """Stages of which only classes are known, compared with those of the golden model."""
-    found = {name: classify(codes) for name, classify in model.classifiers.items()}
+def _by_class(
+    model: Model, samples: Samples, codes: np.ndarray, expected: np.ndarray
+) -> tuple[list[StageResult], list[str]]:
+    """Stages of which only classes are known, compared with those of the golden model; why others couldn't run."""
+    found, told = dict[str, np.ndarray | None](), list[str]()
     if model.floats is not None and not samples.random and samples.images.dtype != np.int8:
-        found = {_FLOAT: model.floats(samples.images).argmax(axis=1), **found}
+        found[_FLOAT] = model.floats(samples.images).argmax(axis=1)
+    for name, classify in model.classifiers.items():
+        try:
+            found[name] = classify(codes)
+        except UnableError as error:
+            told.append(str(error))
+    stages = []
     for name, classes in found.items():
         equal = None if classes is None else float((classes == expected).mean())
-        yield StageResult(stage=name, images=len(codes), accuracy=_accuracy(classes, samples.labels), equal=equal)
+        stages.append(
+            StageResult(stage=name, images=len(codes), accuracy=_accuracy(classes, samples.labels), equal=equal)
+        )
+    return stages, told
 
 
 def _accuracy(classes: np.ndarray | None, labels: np.ndarray | None) -> float | None:

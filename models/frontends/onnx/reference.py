@@ -1,6 +1,7 @@
 """What others compute for an ONNX file: the reference implementation in the package ``onnx``, and ONNX Runtime."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from models.frontends.onnx.proto import open_model
 #: Of ONNX Runtime's: what quantizes weights that the file has in float.
 _OPTIMIZERS = ["WeightBiasQuantization"]
 
-__all__ = ["feed", "reference", "runtime_outputs"]
+__all__ = ["UnableError", "feed", "reference", "runtime", "runtime_outputs"]
 
 
 def reference(graph: OnnxGraph) -> Any:
@@ -55,27 +56,37 @@ def feed(program: OnnxProgram, images: np.ndarray) -> np.ndarray:
     return values.astype(onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.DataType.Value(source.dtype)))
 
 
+class UnableError(ValueError):
+    """ONNX Runtime can't run a file, such as one of an opset that is newer than it."""
+
+
 def runtime_outputs(path: Path | str, inputs: np.ndarray, tensors: Sequence[str] = ()) -> list[np.ndarray]:
-    """What ONNX Runtime computes for a file.
+    """What ONNX Runtime computes for a file: a session of :func:`runtime` for one run."""
+    return runtime(path, tensors)(inputs)
+
+
+def runtime(path: Path | str, tensors: Sequence[str] = ()) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """ONNX Runtime for a file.
 
     Parameters
     ----------
-    inputs : array (N, ...)
-        As the file's input takes them (:func:`feed`). A file for a fixed number of images gets so many at a time, in
-        the last run some of them again.
     tensors : sequence of str
-        Tensors of the file instead of its outputs.
+        Tensors of the file that are computed instead of its outputs; without optimizations.
 
     Returns
     -------
-    list of array (N, ...)
+    function of array (N, ...)
+        Gives arrays (N, ...) for what the file's input takes (:func:`feed`). A file for a fixed number of images gets
+        so many at a time, in the last run some of them again.
 
     Raises
     ------
     ModuleNotFoundError
         When the package ``onnxruntime`` isn't installed.
     ValueError
-        When the file can't be read or run.
+        When the file can't be read.
+    UnableError
+        When ONNX Runtime can't run it; the function that is returned raises it, too.
     """
     try:
         import onnxruntime
@@ -86,23 +97,35 @@ def runtime_outputs(path: Path | str, inputs: np.ndarray, tensors: Sequence[str]
     path = Path(path)
     try:
         model = open_model(path)
-        if tensors:
-            del model.graph.output[:]
-            model.graph.output.extend(map(_output, tensors))
-        try:
-            session = _session(onnxruntime, model.SerializeToString(), bool(tensors))
-            taken = session.get_inputs()[0]
-            batch = taken.shape[0] if taken.shape and isinstance(taken.shape[0], int) else max(1, len(inputs))
-            found: list[list[np.ndarray]] = []
-            for start in range(0, len(inputs), batch):
-                rows = np.arange(start, start + batch) % len(inputs)
-                found.append(session.run(None, {taken.name: inputs[rows]}))
-        except Exception as error:  # ONNX Runtime's have no common type.
-            said = " ".join(str(error).split())
-            raise ValueError(f"ONNX Runtime can't run it: {said[:300]}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return [np.concatenate(parts)[: len(inputs)] for parts in zip(*found, strict=True)]
+    if tensors:
+        del model.graph.output[:]
+        model.graph.output.extend(map(_output, tensors))
+    with _unable(path):
+        session = _session(onnxruntime, model.SerializeToString(), bool(tensors))
+    taken = session.get_inputs()[0]
+
+    def run(inputs: np.ndarray) -> list[np.ndarray]:
+        batch = taken.shape[0] if taken.shape and isinstance(taken.shape[0], int) else max(1, len(inputs))
+        found: list[list[np.ndarray]] = []
+        for start in range(0, len(inputs), batch):
+            rows = np.arange(start, start + batch) % len(inputs)
+            with _unable(path):
+                found.append(session.run(None, {taken.name: inputs[rows]}))
+        return [np.concatenate(parts)[: len(inputs)] for parts in zip(*found, strict=True)]
+
+    return run
+
+
+@contextmanager
+def _unable(path: Path) -> Iterator[None]:
+    """Let whatever ONNX Runtime raises be one error of ours."""
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime's have no common type.
+        said = " ".join(str(error).split())
+        raise UnableError(f"{path}: ONNX Runtime can't run it: {said[:300]}") from error
 
 
 def _session(onnxruntime: Any, model: bytes, within: bool) -> Any:

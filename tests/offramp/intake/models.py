@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.models.frontends.onnx.onnx_models import model, node, saved
 from tests.models.frontends.tflite.tflite_builder import Builder
 
-__all__ = ["MODULE", "tflite_file"]
+__all__ = ["MODULE", "onnx_file", "tflite_file"]
 
 #: A file of a user's, in ordinary style.
 MODULE = """
@@ -58,3 +59,19 @@ def tflite_file(folder: Path) -> Path:
     path = folder / "small.tflite"
     path.write_bytes(b.finish([image], [out]))
     return path
+
+
+def onnx_file(folder: Path) -> Path:
+    """A convolution with ReLU and a head in QDQ form: images 1x4x4, 3 classes, Softmax."""
+    rng = np.random.default_rng(3)
+    nodes = [
+        node("QuantizeLinear", "x s z", "xq"), node("DequantizeLinear", "xq s z", "xd"),
+        node("DequantizeLinear", "w t o", "wd"), node("Conv", "xd wd", "a"), node("Relu", "a", "r"),
+        node("QuantizeLinear", "r s z", "rq"), node("DequantizeLinear", "rq s z", "rd"), node("Flatten", "rd", "f"),
+        node("DequantizeLinear", "m t o", "md"), node("MatMul", "f md", "l"), node("Softmax", "l"),
+    ]  # fmt: skip
+    constants = {
+        "w": rng.integers(-99, 99, (4, 1, 3, 3)).astype(np.int8), "m": rng.integers(-99, 99, (16, 3)).astype(np.int8),
+        "s": np.float32(1 / 60), "t": np.float32(0.01), "z": np.int8(-3), "o": np.int8(0),
+    }  # fmt: skip
+    return saved(folder, model(nodes, ("n", 1, 4, 4), constants))

@@ -17,7 +17,7 @@ from offramp.intake.preprocessing import Preprocessing
 from offramp.intake.request import ModelRequest
 from tests.models.frontends.onnx.onnx_models import model, node, saved
 from tests.models.frontends.quantized.quantized_programs import Quantized, two_layers
-from tests.offramp.intake.models import MODULE, tflite_file
+from tests.offramp.intake.models import MODULE, onnx_file, tflite_file
 from tests.random_networks import random_network
 
 #: Several outputs, by name and in a list.
@@ -265,6 +265,18 @@ def test_an_onnx_file_is_also_run_by_onnx_runtime(tmp_path, monkeypatch):
     without = read(ModelRequest(model=str(path), calibrate="digits"))
     assert not without.classifiers
     assert without.notes[-1].startswith("ONNX Runtime isn't installed")
+
+
+def test_a_quantized_onnx_file_is_compared_with_onnx_runtime(tmp_path, monkeypatch):
+    found = read(ModelRequest(model=str(onnx_file(tmp_path))))
+    assert (found.runtime.name, found.runtime.exact) == ("ONNX Runtime", False)
+    assert found.runtime.otherwise.name == "PyTorch, quantized program"
+    assert not found.classifiers
+    codes = np.random.default_rng(0).integers(-128, 128, (20, 4, 4, 1)).astype(np.int8)
+    one, other = (each.compare(codes, None) for each in (found.runtime, found.runtime.otherwise))
+    assert (one.tensors, one.largest) == (other.tensors, other.largest)
+    monkeypatch.setattr("offramp.intake.model.find_spec", lambda name: None)
+    assert read(ModelRequest(model=str(tmp_path / "net.onnx"))).runtime.name == "PyTorch, quantized program"
 
 
 def test_all_reasons_of_an_onnx_file_are_said_before_images_are_looked_at(tmp_path):

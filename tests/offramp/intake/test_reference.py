@@ -1,12 +1,15 @@
 import numpy as np
+import onnx
 import pytest
 
+from models.frontends.onnx.reader import read as read_onnx
+from models.frontends.quantized.reader import import_quantized
 from models.frontends.tflite.reader import imported
 from offramp.intake.model import read
-from offramp.intake.reference import litert
+from offramp.intake.reference import litert, onnx_runtime
 from offramp.intake.request import ModelRequest
 from tests.models.frontends.tflite.tflite_builder import Builder
-from tests.offramp.intake.models import tflite_file
+from tests.offramp.intake.models import onnx_file, tflite_file
 
 
 def test_a_wrong_weight_is_found_in_its_layer(tmp_path):
@@ -40,3 +43,26 @@ def test_files_with_other_inputs_get_values_that_become_the_codes(tmp_path, dtyp
     found = read(ModelRequest(model=str(path)))
     images = rng.integers(-128, 128, (10, 3, 3, 2)).astype(np.int8)
     assert found.runtime.compare(images, None).equal
+
+
+def test_onnx_runtime_is_compared_layer_by_layer(tmp_path):
+    """A weight of the second layer is another one in the file that is run."""
+    path = onnx_file(tmp_path)
+    module = read_onnx(path)
+    source = import_quantized(module, module.program.shape).source
+    codes = np.random.default_rng(0).integers(-128, 128, (40, 4, 4, 1)).astype(np.int8)
+    _, second = (layer.name for layer in source.network.layers)
+    before = onnx_runtime(path, module, source, codes)
+    assert (before.tensors, before.share < 0.02) == (2, True)
+    changed = onnx.load(path)
+    weight = next(each for each in changed.graph.initializer if each.name == "m")
+    weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), "m"))
+    onnx.save(changed, path)
+    same = onnx_runtime(path, module, source, codes[before.same])
+    assert (same.first, same.same.any()) == (second, False)
+    found = onnx_runtime(path, module, source, codes)
+    assert before.largest < found.largest
+    assert before.share < found.share < 0.5
+    assert found.same.mean() < 0.1
+    assert found.classes.shape == (40,)
+    assert (found.classes != before.classes).any()

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from models.frontends.onnx.reference import UnableError
 from offramp.intake import verification
 from offramp.intake.model import Runtime, read
 from offramp.intake.programs import images_of, program_of
@@ -69,6 +70,25 @@ def test_a_difference_names_its_first_layer(tflite, ran):
         assert (found["reference_equal"], found["agrees"], found["values_equal"]) == (False, agrees, True)
         source = found["stages"][0]
         assert (source["equal"], source["largest"], source["first"]) == (0.75, 1, "conv2d_0")
+
+
+def test_a_runtime_that_cannot_run_the_source_is_named_and_another_serves(tflite, ran):
+    request, model = tflite
+
+    def cannot(codes, progress=None):
+        raise UnableError("net: the runtime can't run it")
+
+    first = Runtime(name="source", exact=True, compare=cannot, otherwise=model.runtime)
+    other = replace(model, runtime=first, classifiers={"classes": cannot})
+    program, _ = program_of(model, "tiny")
+    found = verify_model(other, program, images_of(model, request, None, 4), rtl_images=1)
+    assert [stage["stage"] for stage in found["stages"]] == ["LiteRT, reference kernels", "golden", "simulator", "RTL"]
+    assert found["notes"] == [*model.notes, *["net: the runtime can't run it"] * 2]
+    assert (found["reference_equal"], found["agrees"]) == (True, True)
+    alone = replace(model, runtime=replace(first, otherwise=None))
+    found = verify_model(alone, program, images_of(model, request, None, 4), rtl_images=1)
+    assert [stage["stage"] for stage in found["stages"]] == ["golden", "simulator", "RTL"]
+    assert (found["reference_equal"], found["accuracy_reference"], found["agrees"]) == (None, None, True)
 
 
 def test_a_float_model_is_compared_by_its_classes(tmp_path, ran):

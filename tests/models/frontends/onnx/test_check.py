@@ -9,7 +9,7 @@ import torch
 from models.frontends.onnx.builder import build
 from models.frontends.onnx.check import compare
 from models.frontends.onnx.file import parse
-from models.frontends.onnx.reference import runtime_outputs
+from models.frontends.onnx.reference import UnableError, runtime_outputs
 from tests.models.frontends.onnx.onnx_models import model, node, saved
 
 MAP = (1, 3, 6, 6)
@@ -96,7 +96,19 @@ def test_the_runtime_on_tensors_and_numbers_of_images_of_any_kind(tmp_path):
         flat, relu = runtime_outputs(path, given, ("y", "r"))
         np.testing.assert_array_equal(relu, given.clip(0))
         np.testing.assert_array_equal(flat, relu.reshape(5, -1))
-    with pytest.raises(ValueError, match=r"net\.onnx: ONNX Runtime can't run it"):
+    with pytest.raises(UnableError, match=r"net\.onnx: ONNX Runtime can't run it"):
         runtime_outputs(path, given[:, :, :3].astype(np.float64))
     with pytest.raises(ValueError, match="cannot be read"):
         runtime_outputs(tmp_path / "none.onnx", given)
+
+
+def test_a_file_that_the_runtime_cannot_run(tmp_path, monkeypatch):
+    """As one of an opset that is newer than it."""
+
+    def lacking(*_, **__):
+        raise RuntimeError("NOT_IMPLEMENTED :\nno kernel")
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", lacking)
+    path = saved(tmp_path, model([node("Flatten", "x")], MAP))
+    with pytest.raises(UnableError, match=r"net\.onnx: ONNX Runtime can't run it: NOT_IMPLEMENTED : no kernel$"):
+        runtime_outputs(path, np.zeros(MAP, np.float32))

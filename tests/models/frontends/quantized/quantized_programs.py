@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.frontends.quantized.reader import compared
+from models.frontends.quantized.reader import import_quantized
 
 QD = torch.ops.quantized_decomposed
 
@@ -213,9 +213,11 @@ class Difference:
 
 
 def difference(source, network, images):
-    """How far layers differ, by name; parameters and errors are those of :func:`compared`."""
+    """How far the layers of a network and the program that it has been read from differ, by name."""
+    read = import_quantized(source, network.input.shape, name=network.name)
+    assert read.network.to_dict() == network.to_dict()
     found = {}
-    for name, (made, expected) in compared(source, network, images).items():
+    for name, (made, expected) in read.source.compared(images).items():
         off = np.abs(made.astype(np.int64) - expected.astype(np.int64))
         found[name] = Difference(largest=int(off.max()), share=float((off > 0).mean()))
     return found

@@ -16,8 +16,8 @@ from typer.main import get_command
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from offramp.files import paths
-from offramp.terminal.command_group import CommandGroup, command, named_output, plain
-from offramp.terminal.errors import sentence
+from offramp.terminal.command_group import CommandGroup, PlainValues, command
+from offramp.terminal.errors import named_stream, sentence
 from offramp.terminal.stopping import Stopped, stoppable
 
 __all__ = ["app", "command_line", "commands", "main"]
@@ -52,17 +52,8 @@ _EXIT = {"add": "exits.add"}
 _BOARD = {"flash": "board.flash", "selftest": "board.selftest", "run": "board.run", "bench": "board.bench"}
 
 
-class KnownOptions(TyperCommand):
+class KnownOptions(PlainValues, TyperCommand):
     """A command that knows which other ones have an option that it hasn't."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Its parameters."""
-        return plain(self, super().get_params(ctx))
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help."""
-        with named_output():
-            super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse options of other commands, and those that would write over what is read.
@@ -142,7 +133,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from offramp import __version__
 
-        with named_output():
+        with named_stream():
             print(f"offramp {__version__}")
         raise typer.Exit
 
@@ -183,7 +174,7 @@ def main() -> None:
                 prog_name="offramp", standalone_mode=False
             )  # Typer's own way ends in a box of several lines
             if sys.stdout is not None:
-                with named_output():
+                with named_stream():
                     sys.stdout.flush()
     except Stopped as stop:
         warnings.simplefilter("ignore")  # of hardware that is half described, which Amaranth warns of when it is gone

@@ -247,6 +247,11 @@ def check_model(path: Path) -> None:
         require(found == OUTSIDE, f"{path} is {said_of(path, found)}, whatever its name says")
 
 
+def _require_kind(path: Path, found: str, wanted: str, *kinds: str) -> None:
+    """Refuse a file of a kind that was found and is none of these; ``wanted`` says them in words."""
+    require(found in kinds, f"{path} must be {wanted}, not {said_of(path, found)}")
+
+
 def check_recipe(path: Path) -> None:
     """Refuse a recipe that isn't there, or is a file of another kind.
 
@@ -258,7 +263,7 @@ def check_recipe(path: Path) -> None:
     found = what_is(path)
     if found == "text" and _is_toml(path):
         found = "recipe"
-    require(found == "recipe", f"{path} must be a recipe (.toml), not {said_of(path, found)}")
+    _require_kind(path, found, "a recipe (.toml)", "recipe")
 
 
 def check_result(path: Path) -> None:
@@ -269,9 +274,7 @@ def check_result(path: Path) -> None:
     ValueError
         When it is one.
     """
-    found = what_is(path)
-    right = found in ("result", "JSON")
-    require(right, f"{path} must be the result of a command (--json FILE), not {said_of(path, found)}")
+    _require_kind(path, what_is(path), "the result of a command (--json FILE)", "result", "JSON")
 
 
 def check_weights(path: Path) -> None:
@@ -282,9 +285,7 @@ def check_weights(path: Path) -> None:
     ValueError
         When it is one.
     """
-    found = what_is(path)
-    right = found in ("weights", "other")
-    require(right, f"--weights must be .safetensors or a state dictionary, and {path} is {said_of(path, found)}")
+    _require_kind(path, what_is(path), "weights (.safetensors or a state dictionary)", "weights", "other")
 
 
 def expect(path: Path, kind: str) -> None:

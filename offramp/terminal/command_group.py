@@ -1,7 +1,6 @@
 """Commands that are imported when they are called, and read their values without long imports."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import cache, partial
 from importlib import import_module
 from inspect import getdoc, signature
@@ -12,18 +11,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-__all__ = ["CommandGroup", "command", "named_output", "plain"]
+from offramp.terminal.errors import named_stream
 
-
-@contextmanager
-def named_output() -> Iterator[None]:
-    """Errors of writing name standard output."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, "standard output") from error
+__all__ = ["CommandGroup", "PlainValues", "command"]
 
 
 class _Plain:
@@ -47,7 +37,7 @@ class _Plain:
         return self._kind(value)
 
 
-def plain(command: Any, parameters: list[Any]) -> list[Any]:
+def _plain(command: Any, parameters: list[Any]) -> list[Any]:
     """Let the parameters of a command be read plainly: as its function has them, the others are flags."""
     hints = signature(command.callback).parameters
     for parameter in parameters:
@@ -101,7 +91,24 @@ def _flowing(text: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
-class CommandGroup(TyperGroup):
+#: Commands and groups have no class in common that Typer shows.
+_Base: Any = object
+
+
+class PlainValues(_Base):
+    """A command or a group whose values are read plainly, and whose help says what it can't be written to."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its parameters."""
+        return _plain(self, super().get_params(ctx))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help."""
+        with named_stream():
+            super().format_help(ctx, formatter)
+
+
+class CommandGroup(PlainValues, TyperGroup):
     """Commands that are made when they are called.
 
     Attributes
@@ -115,12 +122,3 @@ class CommandGroup(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands: Any = _OnDemand(self.makers)
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Its parameters."""
-        return plain(self, super().get_params(ctx))
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help."""
-        with named_output():
-            super().format_help(ctx, formatter)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from offramp.terminal.errors import named_stream
 from offramp.terminal.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -41,11 +42,8 @@ class _Results(Console):
     """A console whose errors say what can't be written to."""
 
     def print(self, *objects: Any, **options: Any) -> None:
-        try:
+        with named_stream("standard error" if self.stderr else "standard output"):
             super().print(*objects, **options)
-        except OSError as error:
-            where = "standard error" if self.stderr else "standard output"
-            raise OSError(error.errno, error.strerror, where) from error
 
 
 def results() -> Console:

@@ -1,12 +1,14 @@
-"""Tells a user's mistake from ours."""
+"""Tells a user's mistake from ours, and names the stream that can't be written to."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from opcode import opmap
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["sentence"]
+__all__ = ["named_stream", "sentence"]
 
 _HERE = Path(__file__).resolve().parents[2]
 _OURS = tuple(f"{_HERE / name}{os.sep}" for name in ("hw", "sim", "models", "fpga", "offramp"))
@@ -46,3 +48,14 @@ def _refuses(place: TracebackType) -> bool:
     """Whether an error began with a ``raise`` of our own code; what C code raises, begins where it is called."""
     code = place.tb_frame.f_code
     return code.co_filename.startswith(_OURS) and code.co_code[place.tb_lasti] == opmap["RAISE_VARARGS"]
+
+
+@contextmanager
+def named_stream(name: str = "standard output") -> Iterator[None]:
+    """Errors of writing name the stream; one that nobody reads any more is told as it comes (BrokenPipeError)."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, name) from error

@@ -8,8 +8,8 @@ import numpy as np
 
 from hw.config import AcceleratorConfig
 from hw.network.active import active_mask
+from hw.network.base_layer import Layer
 from hw.network.exits import DEFAULT, Conditions, Decisions
-from hw.network.layers import Layer
 from hw.network.network import INPUT, Network
 from hw.network.zero_points import storage_zero_points
 from hw.numerics import top2

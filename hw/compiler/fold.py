@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from hw.config import AcceleratorConfig
-from hw.network.layers import Conv2D, DepthwiseConv2D, Layer, Linear, is_raw
+from hw.network.base_layer import Layer
+from hw.network.layers import Conv2D, DepthwiseConv2D, Linear, is_raw
 from hw.network.network import Network
 from hw.network.zero_points import code_ranges
 from hw.numerics import clamp, product_sums, requantize

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from hw.config import AcceleratorConfig
-from hw.network.layers import Add, Conv2D, DepthwiseConv2D, Layer, Linear, is_raw
+from hw.network.base_layer import Layer
+from hw.network.layers import Add, Conv2D, DepthwiseConv2D, Linear, is_raw
 from hw.network.network import INPUT, Network
 
 __all__ = ["Densities", "balance", "deal", "orders"]

@@ -10,8 +10,9 @@ import numpy as np
 
 from hw.compiler.steps.geometry import Axis
 from hw.compiler.steps.step import Kernel, Step
-from hw.network.layers import AveragePool2D, DepthwiseConv2D, MaxPool2D
+from hw.network.layers import DepthwiseConv2D
 from hw.network.network import INPUT, Add, Conv2D, GlobalAveragePool, Layer, Linear, Network
+from hw.network.pooling import AveragePool2D, MaxPool2D
 from hw.program.isa import MAX_CLASSES
 from hw.rules import MisfitError
 

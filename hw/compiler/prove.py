@@ -9,8 +9,8 @@ import numpy as np
 from hw.compiler.lower import Lowered
 from hw.compiler.steps.step import Step
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.network.layers import AveragePool2D
 from hw.network.network import GlobalAveragePool, Network
+from hw.network.pooling import AveragePool2D
 from hw.network.zero_points import code_ranges, storage_zero_points
 from hw.numerics import MAX_AVERAGE, accumulator_range
 from hw.program.arithmetic import arithmetic_of

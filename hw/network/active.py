@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from hw.network.layers import Layer, select_of, threshold_of
+from hw.network.base_layer import Layer
+from hw.network.layers import select_of, threshold_of
 from hw.network.selection import winners
 
 __all__ = ["active_mask"]

@@ -10,18 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from hw.network.layers import (
-    Add,
-    AveragePool2D,
-    Conv2D,
-    DepthwiseConv2D,
-    GlobalAveragePool,
-    Layer,
-    Linear,
-    MaxPool2D,
-    Tensor,
-    is_raw,
-)
+from hw.network.base_layer import Layer, Tensor
+from hw.network.layers import Add, Conv2D, DepthwiseConv2D, Linear, is_raw
+from hw.network.pooling import AveragePool2D, GlobalAveragePool, MaxPool2D
 from hw.network.selection import Select
 from hw.numerics import Rounding
 from hw.rules import integer, require, shown, text

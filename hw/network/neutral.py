@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from hw.network.layers import Add, AveragePool2D, GlobalAveragePool
+from hw.network.layers import Add
 from hw.network.network import Network
+from hw.network.pooling import AveragePool2D, GlobalAveragePool
 from hw.numerics import add_scales, average_scale
 
 __all__ = ["FORMAT", "description"]

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from hw.network.layers import AveragePool2D, GlobalAveragePool, Layer, MaxPool2D
+from hw.network.base_layer import Layer
 from hw.network.network import INPUT, Network
+from hw.network.pooling import AveragePool2D, GlobalAveragePool, MaxPool2D
 from hw.numerics import clamp
 
 __all__ = ["code_ranges", "storage_zero_points"]

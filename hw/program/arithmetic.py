@@ -8,17 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hw.network.layers import (
-    Add,
-    AveragePool2D,
-    Conv2D,
-    DepthwiseConv2D,
-    GlobalAveragePool,
-    Layer,
-    Linear,
-    MaxPool2D,
-    Tensor,
-)
+from hw.network.base_layer import Layer, Tensor
+from hw.network.layers import Add, Conv2D, DepthwiseConv2D, Linear
+from hw.network.pooling import AveragePool2D, GlobalAveragePool, MaxPool2D
 from hw.numerics import IDENTITY, Rounding, add_scales, average_scale
 
 __all__ = ["Arithmetic", "arithmetic_of", "sum_fields"]

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from hw.network.base_layer import Layer, Tensor
 from hw.network.branches import branch_place
-from hw.network.layers import AveragePool2D, GlobalAveragePool, Layer, Linear, Tensor
+from hw.network.layers import Linear
 from hw.network.network import Exit, Network
+from hw.network.pooling import AveragePool2D, GlobalAveragePool
 from hw.numerics import Rounding
 from hw.rules import require
 from models.integer import golden

@@ -27,7 +27,8 @@ import torch
 from torch import nn
 
 from hw.network.active import active_mask
-from hw.network.layers import Conv2D, DepthwiseConv2D, Layer, Linear
+from hw.network.base_layer import Layer
+from hw.network.layers import Conv2D, DepthwiseConv2D, Linear
 from hw.network.network import Network
 from models.compression.sparse_training import GradualPruning, activation_modules
 from models.compression.winner_rates import WinnerRates

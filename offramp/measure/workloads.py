@@ -13,8 +13,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hw.network.layers import Add, Conv2D, DepthwiseConv2D, GlobalAveragePool, Layer, Linear, Tensor
+from hw.network.base_layer import Layer, Tensor
+from hw.network.layers import Add, Conv2D, DepthwiseConv2D, Linear
 from hw.network.network import INPUT, Exit, Network
+from hw.network.pooling import GlobalAveragePool
 from hw.numerics import Rounding, add, add_scales, clamp, quantize_scale, requantize
 from models.integer.activity import activity
 

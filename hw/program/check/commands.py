@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.network.layers import Layer, Tensor, is_raw, threshold_of
+from hw.network.base_layer import Layer, Tensor
+from hw.network.layers import is_raw, threshold_of
 from hw.network.network import INPUT, Add, Network
 from hw.network.zero_points import storage_zero_points
 from hw.program.check.select import check_selection, check_use

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.network.layers import Add, Layer, is_raw, multiply_accumulates, select_of
+from hw.network.base_layer import Layer
+from hw.network.layers import Add, is_raw, multiply_accumulates, select_of
 from hw.network.network import Network
 from hw.network.zero_points import storage_zero_points
 from hw.numerics import Rounding

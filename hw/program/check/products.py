@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hw.config import AcceleratorConfig
-from hw.network.layers import AveragePool2D, Conv2D, DepthwiseConv2D, GlobalAveragePool, Layer, Linear, MaxPool2D
+from hw.network.base_layer import Layer
+from hw.network.layers import Conv2D, DepthwiseConv2D, Linear
+from hw.network.pooling import AveragePool2D, GlobalAveragePool, MaxPool2D
 from hw.program.instructions import CoreLayer, SourceFields
 from hw.program.list_memory import marks_of, unpack_entries, unpack_parts, unpack_pointers, unpack_split_entries
 from hw.rules import require

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from hw.config import WORD_CHANNELS, AcceleratorConfig
-from hw.network.layers import Layer, Tensor, select_of
+from hw.network.base_layer import Layer, Tensor
+from hw.network.layers import select_of
 from hw.program.check.memory_state import Memories
 from hw.program.instructions import Instruction, SourceFields, WindowFields
 from hw.program.isa import MAX_MASKS, SelectKind, SelectUse

@@ -29,6 +29,7 @@ from hw.numerics import Rounding
 from models.frontends.identities import affine, averaged, concatenated, raw_output, rescaled, with_second_logit
 from models.frontends.pytorch.lowering import REFUSED, UnknownError
 from models.frontends.pytorch.steps import GraphStep
+from models.frontends.quantized.built_layers import BuiltLayers, output_of
 from models.frontends.quantized.lowering import ANY, CodeRequest, Quantization, QuantizedLowering, QuantizedStep
 from models.frontends.quantized.weights import in_one_scale, int8_parts, raw_linear, weight_codes
 from models.frontends.requantization import int32_biases, weighted_fields
@@ -51,9 +52,7 @@ class LayerBuilder:
 
     Attributes
     ----------
-    layers : list of Layer
-    image : Tensor or None
-        None until a layer needs the image.
+    built : BuiltLayers
     nodes : dict of str to str
         The program's node whose codes are a tensor's, by the tensor's name.
     outputs : dict of str to (str, Quantization or None)
@@ -64,8 +63,7 @@ class LayerBuilder:
 
     def __init__(self, found: QuantizedLowering):
         self.found = found
-        self.layers: list[Layer] = []
-        self.image: Tensor | None = None
+        self.built = BuiltLayers()
         self.nodes: dict[str, str] = {}
         self.outputs: dict[str, tuple[str, Quantization | None]] = {}
         self.rounded: dict[str, np.ndarray] = {}
@@ -98,7 +96,7 @@ class LayerBuilder:
             head, off = self._raw_linear(step)
         elif last is not None:
             source = self._codes(last.name)
-            head = raw_output(f"{step.name}.codes", source, self._tensor(source), channels_first=True)
+            head = raw_output(f"{step.name}.codes", source, self.built.tensor(source), channels_first=True)
         elif step.kind == "pool" and step.shape[:2] == (1, 1):
             head = self._raw_sums(step)
         elif step.kind == REFUSED:
@@ -110,7 +108,7 @@ class LayerBuilder:
             )
         if head.output.shape[2] == 1:
             head = with_second_logit(head)
-        made = self._add(head)
+        made = self.built.add(head)
         if off.any():
             self.rounded[made] = off
         self.outputs[made] = (self.found.nodes[(last or step).name].name, last.quantization if last else None)
@@ -141,33 +139,6 @@ class LayerBuilder:
         if name == INPUT:
             raise ValueError("an output must be computed, not be the image")
         return self.found.steps[name]
-
-    def _tensor(self, name: str) -> Tensor:
-        """A tensor that has been built."""
-        if name == INPUT:
-            assert self.image is not None
-            return self.image
-        return next(layer.output for layer in self.layers if layer.name == name)
-
-    def _output(self, step: GraphStep, request: CodeRequest) -> Tensor:
-        quantization = request.quantization
-        return Tensor(shape=step.shape, scale=quantization.scale, zero_point=quantization.zero_point)
-
-    def _add(self, layer: Layer) -> str:
-        """Append a layer, by another name where its own is taken."""
-        self.layers.append(replace(layer, name=self._free(layer.name)))
-        return self.layers[-1].name
-
-    def _free(self, name: str) -> str:
-        taken = {INPUT, *(layer.name for layer in self.layers)}
-        return next(new for new in (name, *(f"{name}_{n}" for n in range(1, len(taken) + 1))) if new not in taken)
-
-    def _together(self, step: GraphStep, parts: list[str], request: CodeRequest) -> str:
-        """Append what puts maps side by side."""
-        sources = [(part, self._tensor(part)) for part in parts]
-        axis = step.axis if isinstance(step, QuantizedStep) else 2
-        layers = concatenated(self._free(step.name), sources, self._output(step, request), request.clamp, axis)
-        return [self._add(layer) for layer in layers][-1]
 
     def _codes(self, name: str) -> str:
         """The tensor that holds the codes of a step which something reads."""
@@ -244,7 +215,7 @@ class LayerBuilder:
         """A layer with the output that a step would have: it is none, for the step has been refused."""
         shape = self.found.shape(name)
         output = Tensor(shape=shape, scale=request.quantization.scale, zero_point=request.quantization.zero_point)
-        return self._add(Add(name=f"?{name}", inputs=(INPUT, INPUT), output=output))
+        return self.built.add(Add(name=f"?{name}", inputs=(INPUT, INPUT), output=output))
 
     def _make(self, name: str, request: CodeRequest) -> str:
         if name == INPUT:
@@ -262,12 +233,12 @@ class LayerBuilder:
             return self._pool(step, request)
         if step.kind == "add":
             inputs = tuple(self._codes(source) for source in step.inputs)
-            add = Add(name=name, inputs=inputs, output=self._output(step, request), clamp=request.clamp)
-            return self._add(add)
+            add = Add(name=name, inputs=inputs, output=output_of(step, request), clamp=request.clamp)
+            return self.built.add(add)
         if isinstance(step, QuantizedStep) and step.kind == "affine":
             return self._affine(step, request)
         if step.kind in ("conv", "depthwise", "linear"):
-            return self._add(self._weighted(step, request))
+            return self.built.add(self._weighted(step, request))
         if step.kind == REFUSED:
             raise UnknownError
         raise ValueError(f"{name}: what only keeps the order of values must be at the end of a network")
@@ -277,12 +248,13 @@ class LayerBuilder:
         image = Tensor(shape=shape, scale=quantization.scale, zero_point=quantization.zero_point)
         if request.limits != ANY:
             raise ValueError("the image must be quantized before it is clamped")
-        if self.image not in (None, image):
-            raise ValueError(f"the image must be quantized once, not with scales {self.image.scale} and {image.scale}")
-        self.image = image
+        if self.built.image not in (None, image):
+            scales = f"{self.built.image.scale} and {image.scale}"
+            raise ValueError(f"the image must be quantized once, not with scales {scales}")
+        self.built.image = image
         if (quantization.low, quantization.high) == (-128, 127):
             return INPUT
-        return self._add(rescaled("input.clamp", INPUT, image, clamp=request.clamp))
+        return self.built.add(rescaled("input.clamp", INPUT, image, clamp=request.clamp))
 
     def _requantize(self, step: GraphStep, request: CodeRequest) -> str:
         """Codes as they are, or through a convolution that rescales and clamps them."""
@@ -290,19 +262,20 @@ class LayerBuilder:
         if step.quantization == request.quantization and self._readers[step.name] == 1 and step.inputs[0] != INPUT:
             return self._made_of(step.inputs[0], request)  # What reads the codes now is what limits them.
         source = self._codes(step.name)
-        within = next((layer.clamp for layer in self.layers if layer.name == source), (-128, 127))
+        within = next((layer.clamp for layer in self.built.layers if layer.name == source), (-128, 127))
         low, high = request.clamp
         if step.quantization == request.quantization and low <= within[0] and within[1] <= high:
             return source
-        layer = rescaled(step.name, source, self._tensor(source), self._output(step, request), request.clamp)
-        return self._add(layer)
+        layer = rescaled(step.name, source, self.built.tensor(source), output_of(step, request), request.clamp)
+        return self.built.add(layer)
 
     def _affine(self, step: QuantizedStep, request: CodeRequest) -> str:
         assert step.gain is not None
         assert step.offset is not None
-        source, output = self._codes(step.inputs[0]), self._output(step, request)
+        source, output = self._codes(step.inputs[0]), output_of(step, request)
         gain, offset = (values.double().numpy() for values in (step.gain, step.offset))
-        return self._add(affine(step.name, source, self._tensor(source), output, gain, offset, request.clamp))
+        before = self.built.tensor(source)
+        return self.built.add(affine(step.name, source, before, output, gain, offset, request.clamp))
 
     def _concat(self, step: GraphStep, request: CodeRequest) -> str:
         parts = []
@@ -310,7 +283,7 @@ class LayerBuilder:
             part = self.found.steps.get(name)
             is_code = part is not None and part.kind == "quantize"
             parts.append(self._codes(name) if is_code else self._made_of(name, request))
-        return self._together(step, parts, request)
+        return self.built.together(step, parts, request)
 
     def _max_pool(self, step: GraphStep, request: CodeRequest) -> str:
         assert step.window is not None
@@ -318,14 +291,14 @@ class LayerBuilder:
         inner = request if own is None else CodeRequest(own, request.limits if own == request.quantization else ANY)
         source = self._made_of(step.inputs[0], inner) if own is None else self._codes(step.inputs[0])
         pool = MaxPool2D(
-            name=step.name, inputs=(source,), output=self._output(step, inner), clamp=inner.clamp,
+            name=step.name, inputs=(source,), output=output_of(step, inner), clamp=inner.clamp,
             window=step.window, stride=step.stride, pads=step.pads,
         )  # fmt: skip
-        made = self._add(pool)
+        made = self.built.add(pool)
         if inner.quantization == request.quantization:
             return made
-        layer = rescaled(f"{step.name}.scale", made, pool.output, self._output(step, request), request.clamp)
-        return self._add(layer)
+        layer = rescaled(f"{step.name}.scale", made, pool.output, output_of(step, request), request.clamp)
+        return self.built.add(layer)
 
     def _pool(self, step: GraphStep, request: CodeRequest) -> str:
         """An average; that of maps put together is made of each of them first."""
@@ -335,7 +308,7 @@ class LayerBuilder:
         if inner is not None and along_channels and self._own(inner) is None:
             return self._pools(step, inner, request)
         source = self._codes(step.inputs[0])
-        before, after = self._tensor(source), self._output(step, request)
+        before, after = self.built.tensor(source), output_of(step, request)
         common: dict[str, Any] = {"name": step.name, "inputs": (source,), "output": after, "clamp": request.clamp}
         layer: Layer
         if (before.scale, before.zero_point) != (after.scale, after.zero_point):
@@ -344,15 +317,15 @@ class LayerBuilder:
             layer = GlobalAveragePool(**common)
         else:
             layer = AveragePool2D(**common, window=step.window, stride=step.stride)
-        return self._add(layer)
+        return self.built.add(layer)
 
     def _pools(self, step: GraphStep, inner: GraphStep, request: CodeRequest) -> str:
         parts = []
         for number, name in enumerate(inner.inputs):
-            shape = (*step.shape[:2], self._tensor(self._codes(name)).shape[2])
+            shape = (*step.shape[:2], self.built.tensor(self._codes(name)).shape[2])
             part = replace(step, name=f"{step.name}.of{number}", inputs=(name,), shape=shape)
             parts.append(self._pool(part, request))
-        return self._together(step, parts, request)
+        return self.built.together(step, parts, request)
 
     def _weight_codes(self, step: GraphStep) -> tuple[str, np.ndarray]:
         """What a step reads, and its weights as integers."""
@@ -368,7 +341,7 @@ class LayerBuilder:
     ) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
         """What a step reads, its weights and biases as integers, and the real value of a step of its accumulators."""
         assert step.bias is not None
-        units = scales * self._tensor(source).scale / math.prod(step.window or (1, 1))
+        units = scales * self.built.tensor(source).scale / math.prod(step.window or (1, 1))
         bias = np.rint(step.bias.double().numpy() / units)
         source, weight = self._within(step, source, codes)
         return source, weight, bias, units
@@ -378,17 +351,17 @@ class LayerBuilder:
         parts = int8_parts(codes, depthwise=step.kind == "depthwise")
         if len(parts) == 1:
             return source, parts[0]
-        tensor = self._tensor(source)
+        tensor = self.built.tensor(source)
         height, width, channels = tensor.shape
         wide = replace(tensor, shape=(height, width, channels * len(parts)))
-        layers = concatenated(self._free(f"{step.name}.copies"), [(source, tensor)] * len(parts), wide)
-        return [self._add(layer) for layer in layers][-1], np.concatenate(parts, axis=3)
+        layers = concatenated(self.built.free(f"{step.name}.copies"), [(source, tensor)] * len(parts), wide)
+        return [self.built.add(layer) for layer in layers][-1], np.concatenate(parts, axis=3)
 
     def _weighted(self, step: GraphStep, request: CodeRequest) -> Layer:
         step = self._averaged(step)
         scales = self.found.scales[step.name].numpy()
         source, weight, bias, units = self._integers(step, *self._weight_codes(step), scales)
-        output = self._output(step, request)
+        output = output_of(step, request)
         fields = weighted_fields(step.name, weight, bias, units / output.scale, Rounding.SINGLE)
         common: dict[str, Any] = {"name": step.name, "inputs": (source,), "output": output, "clamp": request.clamp}
         common |= fields
@@ -408,7 +381,7 @@ class LayerBuilder:
     def _raw_sums(self, step: GraphStep) -> Linear:
         """Sums over all positions of a map, channel by channel, which are in the order of its means."""
         source = self._codes(step.inputs[0])
-        tensor = self._tensor(source)
+        tensor = self.built.tensor(source)
         height, width, channels = tensor.shape
         weight = np.zeros((channels, height, width, channels), dtype=np.int8)
         weight[np.arange(channels), :, :, np.arange(channels)] = 1

@@ -107,15 +107,15 @@ def _read(source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | Non
         raise ValueError("; ".join(found.problems))
     if not heads:
         raise ValueError("a network must return at least 1 tensor, not 0")
-    assert builder.image is not None
-    layers = runnable(builder.image, builder.layers)
+    assert builder.built.image is not None
+    layers = runnable(builder.built.image, builder.built.layers)
     classes = max(layer.output.shape[2] for layer in layers if layer.name in heads)
-    tensors = {INPUT: builder.image} | {layer.name: layer.output for layer in layers}
+    tensors = {INPUT: builder.built.image} | {layer.name: layer.output for layer in layers}
     layers = tuple(
         with_logits(layer, tensors[layer.inputs[0]], classes) if is_raw(layer) else layer for layer in layers
     )
     exits = tuple(Exit(logits=head, threshold=None if head == heads[-1] else NEVER) for head in heads)
-    network = Network(name=name, input=builder.image, layers=layers, exits=exits, classes=classes)
+    network = Network(name=name, input=builder.built.image, layers=layers, exits=exits, classes=classes)
     known = {node.name: each.order for node, each in found.maps.items() if each is not None}
     orders = {tensor: known[node] for tensor, node in builder.nodes.items()}
     nodes = {node.name: node for node in program.graph.nodes}

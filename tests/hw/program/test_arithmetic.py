@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from hw.network.layers import Add, AveragePool2D, GlobalAveragePool, MaxPool2D
+from hw.network.layers import Add
+from hw.network.pooling import AveragePool2D, GlobalAveragePool, MaxPool2D
 from hw.numerics import IDENTITY, Rounding, add_scales, average_scale, requantize
 from hw.program.arithmetic import arithmetic_of, sum_fields
 from tests.hw.networks import network, tensor

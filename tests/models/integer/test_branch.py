@@ -3,7 +3,7 @@ import pytest
 
 from hw.compiler.compile import compile_network
 from hw.config import preset
-from hw.network.layers import AveragePool2D, GlobalAveragePool
+from hw.network.pooling import AveragePool2D, GlobalAveragePool
 from models import zoo
 from models.compression.quantize import encode
 from models.datasets import splits

@@ -9,8 +9,8 @@ from hw.compiler.steps.blocks import blocks_of
 from hw.compiler.steps.expansion import CoreTask
 from hw.compiler.steps.step import Step
 from hw.config import AcceleratorConfig, preset
-from hw.network.layers import AveragePool2D
 from hw.network.network import INPUT, Conv2D, GlobalAveragePool, Linear
+from hw.network.pooling import AveragePool2D
 from hw.program.tiles import Tile
 from tests.hw.machine import Machine, map_words
 from tests.random_networks import NetworkMaker, random_codes

@@ -7,8 +7,9 @@ import pytest
 
 from hw.compiler.compile import compile_network
 from hw.config import preset
-from hw.network.layers import AveragePool2D, DepthwiseConv2D, GlobalAveragePool, Linear, MaxPool2D
+from hw.network.layers import DepthwiseConv2D, Linear
 from hw.network.network import INPUT
+from hw.network.pooling import AveragePool2D, GlobalAveragePool, MaxPool2D
 from hw.numerics import Rounding
 from hw.program.check.products import ExpectedWork, check_products, stencil_of
 from hw.program.instructions import CoreLayer

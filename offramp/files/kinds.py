@@ -4,6 +4,7 @@ import json
 import stat
 import tomllib
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 from hw.config import preset
 from hw.rules import require
@@ -40,6 +41,7 @@ NEXT = {
     "network of the zoo": "offramp simulate",
     OUTSIDE: "offramp import",
 }
+_CONVERT = "convert the model to int8 TensorFlow Lite (tf.lite.TFLiteConverter) or to ONNX (tf2onnx)"
 #: What files are, and what to do with them; without a colon there is nothing to do. ``{}`` is the file.
 _SAID = {
     "trained": "a trained network: compress it first (offramp compress {})",
@@ -51,7 +53,12 @@ _SAID = {
     "recipe": "a recipe: make its network first (offramp train {})",
     "result": "the result of a command: see it (offramp report {})",
     "arrays": "NumPy arrays: images of them are for --data {}",
-    "weights": "weights: they are for --weights {}, with module.py:factory",
+    "weights": "weights alone: the model is module.py:factory --weights {}, whose factory makes the network",
+    "pickle": "a pickle, which runs code when it is read: save its weights as .safetensors, for --weights",
+    "scripted": "a TorchScript archive: give the module that was scripted, as module.py:factory, or export it to .onnx",
+    "exported": "a program of torch.export: let its name end in .pt2",
+    "Keras": f"a Keras model or other HDF5 data: {_CONVERT}",
+    "TensorFlow": f"a model of TensorFlow's: {_CONVERT}",
     "waveform": "a waveform: see it in GTKWave or Surfer",
     "picture": "a picture: a folder of pictures by class is for --data",
     "bitstream": "a bitstream: load it (offramp board flash {})",
@@ -80,6 +87,7 @@ _MAGICS = {
     b"<!doctype html": "page",
     b"<html": "page",
     b"<svg": "page",
+    b"\x89HDF": "Keras",
 }
 #: How the names of those end that don't begin alike: what is text, and what isn't.
 _TEXTS = {".toml": "recipe", ".py": "module", ".gtkw": "waveform"}
@@ -91,7 +99,15 @@ _BINARIES = {
     ".safetensors": "weights",
     ".fst": "waveform",
     ".bit": "bitstream",
+    ".pb": "TensorFlow",
+    ".ckpt": "TensorFlow",
 }
+#: How names of weights end that torch.save wrote as a pickle alone, before PyTorch 1.6.
+_PICKLED = (".pt", ".pth", ".ckpt")
+#: File in a folder that is a model of TensorFlow's.
+_SAVED_MODEL = "saved_model.pb"
+#: What archives hold, by the names of files in them without the archive's own folder.
+_ARCHIVES = {"constants.pkl": "scripted", "archive_format": "exported", "data.pkl": "weights", "config.json": "Keras"}
 #: Bytes that tell a text, and most that a result is read whole to be told from other JSON.
 _BEGINNING, _RESULT = 1024, 1 << 28
 
@@ -133,7 +149,7 @@ def what_is(path: Path) -> str:
     except ValueError as error:  # Python's, of a name with a NUL character
         raise ValueError(f"{str(path)!r}: cannot be read: {error}") from error
     if not stat.S_ISREG(mode):
-        return "folder" if stat.S_ISDIR(mode) else "device"
+        return _folder(path) if stat.S_ISDIR(mode) else "device"
     begins = _beginning(path)
     if not begins:
         return "empty"
@@ -146,11 +162,29 @@ def what_is(path: Path) -> str:
     for magic, kind in _MAGICS.items():
         if low.startswith(magic.lower()):
             return kind
+    if begins.startswith(b"PK") and (archive := _archive(path)):
+        return archive
+    if begins[:1] == b"\x80" and begins[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "weights" if path.suffix in _PICKLED else "pickle"
     if not _is_text(begins):
         return _BINARIES.get(path.suffix, "other")
     if low.startswith((b"{", b"[")) and path.suffix not in _TEXTS:
         return "result" if _is_result(path) else "JSON"
     return _TEXTS.get(path.suffix, "text")
+
+
+def _folder(path: Path) -> str:
+    return "TensorFlow" if (path / _SAVED_MODEL).is_file() else "folder"
+
+
+def _archive(path: Path) -> str | None:
+    """What a ZIP archive of a model or of weights holds; None: it is none."""
+    try:
+        with ZipFile(path) as archive:
+            names = {name for each in archive.namelist() for name in (each, each.partition("/")[2])}
+    except (BadZipFile, OSError, ValueError, NotImplementedError, EOFError):
+        return None
+    return next((kind for name, kind in _ARCHIVES.items() if name in names), None)
 
 
 def _ours(path: Path, begins: bytes) -> str | None:
@@ -285,7 +319,7 @@ def check_weights(path: Path) -> None:
     ValueError
         When it is one.
     """
-    _require_kind(path, what_is(path), "weights (.safetensors or a state dictionary)", "weights", "other")
+    _require_kind(path, what_is(path), "weights (.safetensors or a state dictionary)", "weights", "pickle", "other")
 
 
 def expect(path: Path, kind: str) -> None:

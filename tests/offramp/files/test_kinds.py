@@ -1,6 +1,7 @@
 import json
 import re
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -33,6 +34,20 @@ def files(tmp_path, small):
     (tmp_path / "board.bit").write_bytes(b"\xff\x00Part")
     (tmp_path / "net.tflite").write_bytes(b"\x18\0\0\0TFL3")
     (tmp_path / "noise").write_bytes(b"\xfe\0\1")
+    (tmp_path / "net.h5").write_bytes(b"\x89HDF\r\n\x1a\n\0")
+    (tmp_path / "graph.pb").write_bytes(b"\x0a\xff\0")
+    (tmp_path / "variables.ckpt").write_bytes(b"\0\xff\0")
+    (tmp_path / "state.pkl").write_bytes(b"\x80\x04}.")
+    with ZipFile(tmp_path / "net.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    layer = torch.nn.Linear(3, 2)
+    with ZipFile(tmp_path / "scripted.pt", "w") as archive:
+        for name in ("net/data.pkl", "net/code/net.py", "net/constants.pkl"):
+            archive.writestr(name, "")
+    torch.export.save(torch.export.export(layer, (torch.rand(1, 3),)), tmp_path / "program.pt2")
+    (tmp_path / "program.pt2").rename(tmp_path / "exported.pt")
+    torch.save(layer.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    torch.save({"state_dict": layer.state_dict()}, tmp_path / "lightning.ckpt")
     np.savez(tmp_path / "images.npz", images=np.zeros((2, 8, 8, 1)))
     np.save(tmp_path / "images.npy", np.zeros((2, 8, 8, 1)))
     torch.save({"a": torch.zeros(1)}, tmp_path / "state.pt")
@@ -48,6 +63,9 @@ def test_files_are_told_by_their_content(files):
         "wave.vcd": "waveform", "wave.fst": "waveform", "layout.gtkw": "waveform", "net.py": "module",
         "page.html": "page", "note.txt": "text", "empty": "empty", "picture.png": "picture", "board.bit": "bitstream",
         "noise": "other", "images.npz": "arrays", "images.npy": "arrays", "state.pt": "weights",
+        "old.pth": "weights", "lightning.ckpt": "weights", "state.pkl": "pickle", "scripted.pt": "scripted",
+        "exported.pt": "exported", "net.h5": "Keras", "net.keras": "Keras", "graph.pb": "TensorFlow",
+        "variables.ckpt": "TensorFlow",
     }  # fmt: skip
     assert {path.name: what_is(path) for path in files.iterdir()} == expected
     assert what_is(files) == "folder"
@@ -79,6 +97,17 @@ def test_a_letter_that_is_cut_at_the_end_of_what_is_read_is_a_letter(tmp_path):
         ("result.json", "is the result of a command: see it (offramp report {})"),
         ("net.py", "is a Python file: a function in it that makes a model is {}:FUNCTION"),
         ("images.npz", "is NumPy arrays: images of them are for --data {}"),
+        (
+            "state.pt",
+            "is weights alone: the model is module.py:factory --weights {}, whose factory makes the network",
+        ),
+        ("state.pkl", "is a pickle, which runs code when it is read: save its weights as .safetensors, for --weights"),
+        ("exported.pt", "is a program of torch.export: let its name end in .pt2"),
+        (
+            "net.keras",
+            "is a Keras model or other HDF5 data: convert the model to int8 TensorFlow Lite (tf.lite.TFLiteConverter) "
+            "or to ONNX (tf2onnx)",
+        ),
         ("wave.fst", "is a waveform: see it in GTKWave or Surfer"),
         ("empty", "is an empty file, and a model is .tflite, .onnx, .pt2, module.py:factory, .off or zoo:NAME"),
         (".", "is a folder, and a model is .tflite, .onnx, .pt2, module.py:factory, .off or zoo:NAME"),
@@ -89,6 +118,17 @@ def test_what_is_no_model_is_named_with_what_to_do(files, name, message):
     for refuse in (kind_of, check_model):
         with pytest.raises(ValueError, match=f"^{re.escape(f'{path} {message.format(path)}')}$"):
             refuse(path)
+
+
+def test_a_folder_of_tensorflow_is_a_model_of_its(tmp_path):
+    (tmp_path / "saved_model.pb").touch()
+    with pytest.raises(ValueError, match=r"is a model of TensorFlow's: convert the model to int8 TensorFlow Lite"):
+        check_model(tmp_path)
+
+
+def test_a_damaged_archive_is_what_its_name_says(tmp_path):
+    (tmp_path / "x.pt").write_bytes(b"PK\x03\x04\xff" + bytes(99))
+    assert what_is(tmp_path / "x.pt") == "weights"
 
 
 def test_a_model_whose_name_says_something_else_is_named(files):

@@ -22,6 +22,8 @@ _LABELS = ("labels", "label", "y", "Y", "y_test", "targets", "target", "arr_1")
 _BEGINNINGS = {".npz": b"PK", ".npy": b"\x93NUMPY"}
 #: Kinds of files that a folder of images by class may hold.
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".npy")
+#: What is said of floats that may be what a regression or an autoencoder should give.
+_TARGETS = "; of a network that names no classes, give the images without targets: equality and cycles need none"
 #: Modes of pictures (Pillow), and as what their bytes are read.
 _MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB"}
 #: Bytes of an array in an archive, at most: a small one may hold as many zeros as it likes.
@@ -306,11 +308,12 @@ def _labels(labels: np.ndarray, images: np.ndarray, path: Path) -> np.ndarray:
     """Labels (N,) as integers; one-hot rows are taken for the class they name."""
     if labels.ndim == 2 and labels.shape[1] > 1 and labels.shape[0] == len(images):
         is_one_hot = bool(((labels == 0) | (labels == 1)).all()) and bool((np.count_nonzero(labels, axis=1) == 1).all())
-        require(is_one_hot, f"{path}: rows of labels must be one-hot, a single 1 among zeros")
+        require(is_one_hot, f"{path}: rows of labels must be one-hot, a single 1 among zeros{_TARGETS}")
         labels = labels.argmax(axis=1)
     labels = labels[:, 0] if labels.shape == (len(images), 1) else labels
     right = labels.shape == images.shape[:1] and labels.dtype.kind in "iu"
-    require(right, f"{path}: labels must be {len(images)} integers, one an image, not {labels.dtype} {labels.shape}")
+    said = f"{len(images)} integers, one an image, not {labels.dtype} {labels.shape}"
+    require(right, f"{path}: labels must be {said}{_TARGETS if labels.dtype.kind == 'f' else ''}")
     most = np.iinfo(np.int64).max
     require(not len(labels) or labels.max() <= most, f"{path}: labels must be at most {most}, not {labels.max()}")
     return labels.astype(np.int64)

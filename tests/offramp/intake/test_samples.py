@@ -110,7 +110,10 @@ def test_a_folder_of_classes_is_taken_in_turn(tmp_path):
             {"x": np.zeros((2, 4, 6, 1)), "y": np.zeros(3, int)},
             r"labels must be 2 integers, one an image, not int64 \(3,",
         ),
-        ({"x": np.zeros((2, 4, 6, 1)), "y": np.zeros(2)}, "labels must be 2 integers, one an image, not float64"),
+        (
+            {"x": np.zeros((2, 4, 6, 1)), "y": np.zeros(2)},
+            r"labels must be 2 integers, one an image, not float64 \(2,\); of a network that names no classes, give",
+        ),
         ({"x": np.array([{}, {}])}, "must be NumPy arrays: not of Python objects, or something else"),
     ],
 )
@@ -217,7 +220,7 @@ def test_entries_that_are_no_arrays_of_images_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.full((3, 4), np.nan), "rows of labels must be one-hot"),
+        (np.full((3, 4), np.nan), "rows of labels must be one-hot, a single 1 among zeros; of a network that names no"),
         (np.zeros((3, 4)), "rows of labels must be one-hot"),
         (np.eye(4)[:3] + np.eye(4)[1:], "rows of labels must be one-hot"),
         (np.eye(4)[:3] * 2, "rows of labels must be one-hot"),

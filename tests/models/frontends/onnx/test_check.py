@@ -1,7 +1,5 @@
 """A module that computes anything else than its file is refused, and says where."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,6 @@ import torch
 from models.frontends.onnx.builder import build
 from models.frontends.onnx.check import compare
 from models.frontends.onnx.file import parse
-from models.frontends.onnx.reference import UnableError, runtime_outputs
 from tests.models.frontends.onnx.onnx_models import model, node, saved
 
 MAP = (1, 3, 6, 6)
@@ -78,37 +75,3 @@ def test_codes_next_to_the_middle_between_two_may_be_one_off(tmp_path):
     }  # fmt: skip
     graph = parse(saved(tmp_path, model(nodes, (4, 3, 16, 16), constants)))
     compare(build(graph, (16, 16, 3), ()).eval(), graph)
-
-
-def test_the_runtime_must_be_there(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(
-        ModuleNotFoundError, match="ONNX Runtime must be installed to compare with it: pip install onnx"
-    ):
-        runtime_outputs(tmp_path / "net.onnx", np.zeros((1, 3, 6, 6), np.float32))
-
-
-def test_the_runtime_on_tensors_and_numbers_of_images_of_any_kind(tmp_path):
-    nodes = [node("Relu", "x", "r"), node("Flatten", "r")]
-    given = np.random.default_rng(1).standard_normal((5, 3, 6, 6)).astype(np.float32)
-    for batch in (2, "n"):
-        path = saved(tmp_path, model(nodes, (batch, 3, 6, 6)))
-        flat, relu = runtime_outputs(path, given, ("y", "r"))
-        np.testing.assert_array_equal(relu, given.clip(0))
-        np.testing.assert_array_equal(flat, relu.reshape(5, -1))
-    with pytest.raises(UnableError, match=r"net\.onnx: ONNX Runtime can't run it"):
-        runtime_outputs(path, given[:, :, :3].astype(np.float64))
-    with pytest.raises(ValueError, match="cannot be read"):
-        runtime_outputs(tmp_path / "none.onnx", given)
-
-
-def test_a_file_that_the_runtime_cannot_run(tmp_path, monkeypatch):
-    """As one of an opset that is newer than it."""
-
-    def lacking(*_, **__):
-        raise RuntimeError("NOT_IMPLEMENTED :\nno kernel")
-
-    monkeypatch.setattr("onnxruntime.InferenceSession", lacking)
-    path = saved(tmp_path, model([node("Flatten", "x")], MAP))
-    with pytest.raises(UnableError, match=r"net\.onnx: ONNX Runtime can't run it: NOT_IMPLEMENTED : no kernel$"):
-        runtime_outputs(path, np.zeros(MAP, np.float32))

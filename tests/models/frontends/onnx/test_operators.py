@@ -73,22 +73,6 @@ def test_gemm(tmp_path, inputs, sizes, attributes):
     assert isinstance(found.get_submodule("/Gemm/y"), nn.Linear)
 
 
-@pytest.mark.parametrize("order", ["m b", "b m"])
-@pytest.mark.parametrize("bias", [B, floats(1, 4), floats(1)])
-def test_a_matmul_takes_the_constant_behind_it_as_its_bias(tmp_path, order, bias):
-    nodes = [node("MatMul", "x w", "m"), node("Add", order)]
-    found = checked(saved(tmp_path, model(nodes, FLAT, {"w": floats(6, 4), "b": bias})))
-    (step,) = found.program.steps
-    assert (step.child, step.output) == ("/MatMul/m", "y")
-    assert found.get_submodule("/MatMul/m").bias is not None
-
-
-def test_a_matmul_that_others_read_keeps_its_result(tmp_path):
-    nodes = [node("MatMul", "x w", "m"), node("Add", "m b", "a"), node("Add", "a m")]
-    found = checked(saved(tmp_path, model(nodes, FLAT, {"w": floats(6, 4), "b": B})))
-    assert len(found.program.steps) == 3
-
-
 POOLS = [
     {"kernel_shape": [2, 2]},
     {"kernel_shape": [3, 2], "strides": [2, 1]},
@@ -206,80 +190,6 @@ def test_arithmetic_of_maps_and_constants(tmp_path, operator):
         checked(saved(tmp_path, model(nodes, MAP, constants)), tolerance=1e-4)
 
 
-@pytest.mark.parametrize("axis", [1, -3, 2, -1])
-def test_concatenations(tmp_path, axis):
-    checked(saved(tmp_path, model([node("Relu", "x", "r"), node("Concat", "x r x", axis=axis)], MAP)))
-
-
-@pytest.mark.parametrize(("pads", "value"), [([0, 0, 1, 2, 0, 0, 0, 1], 0.0), ([0, 1, 0, 0, 0, 2, 0, 0], 1.5)])
-def test_pads_of_all_forms(tmp_path, pads, value):
-    checked(saved(tmp_path, model([node("Pad", "x", pads=pads, value=value, mode="constant")], MAP, opset=10)))
-    constants = {"p": ints(*pads), "v": np.float32(value), "q": ints(1, 0, 0, 2), "a": ints(3, -2)}
-    checked(saved(tmp_path, model([node("Pad", "x p v")], MAP, constants)))
-    checked(saved(tmp_path, model([node("Pad", "x q - a")], MAP, constants, opset=18)))
-
-
-@pytest.mark.parametrize(
-    "nodes",
-    [
-        [node("Flatten", "x")],
-        [node("Flatten", "x", axis=-3)],
-        [node("Reshape", "x s")],
-        [node("Reshape", "x t")],
-        [node("Reshape", "x z")],
-        [node("Transpose", "x", perm=[0, 2, 1, 3])],
-        [node("GlobalAveragePool", "x", "g"), node("Squeeze", "g a")],
-        [node("GlobalAveragePool", "x", "g"), node("Squeeze", "g")],
-        [node("GlobalAveragePool", "x", "g"), node("Squeeze", "g a", "h"), node("Unsqueeze", "h b")],
-        [node("Slice", "x a a2 a")],
-        [node("Slice", "x one far minus2 two", "i"), node("Slice", "i zero whole", "j"), node("Relu", "j")],
-        [node("Gather", "x places", axis=1)],
-        [node("Gather", "x place", "i", axis=-1), node("Relu", "i")],
-        [node("Split", "x", "i j", axis=2), node("Relu", "j", "k"), node("Concat", "k i", axis=2)],
-        [node("Split", "x b2", "i j", axis=1), node("Flatten", "i")],
-        [node("Identity", "x", "i"), node("Dropout", "i", "j"), node("Cast", "j", to=1)],
-        [node("Identity", "x", "i"), node("Dropout", "i half no")],
-    ],
-)
-def test_what_only_gives_on_values(tmp_path, nodes):
-    constants = {
-        "s": ints(-1, 168), "t": ints(0, 3, -1), "z": ints(0, 0, 56, 1), "a": ints(2, 3), "b": ints(1, -1),
-        "a2": ints(8, 7), "one": ints(1, 1), "far": ints(1 << 40, -1), "minus2": ints(-1, -2), "two": ints(2, 1),
-        "zero": ints(0, 0), "whole": ints(1 << 40, 2),
-        "places": ints(2, -3, 2), "place": np.array(-2), "b2": ints(1, 2),
-        "half": np.float32(0.5), "no": np.array(False),
-    }  # fmt: skip
-    checked(saved(tmp_path, model(nodes, MAP, constants)))
-
-
-@pytest.mark.parametrize("images", ["n", 2])
-def test_slices_by_sizes_that_are_computed(tmp_path, images):
-    """What PyTorch's exporter writes of a chunk where the number of images is left open."""
-    nodes = [
-        node("Shape", "x", "s"), node("Gather", "s at", "c", axis=0), node("Add", "c at", "d"),
-        node("Div", "d two", "h"),
-        node("Mul", "h at", "i"), node("Slice", "x zero i at", "first"), node("Mul", "h two", "j"),
-        node("Slice", "x i j at", "second"), node("Relu", "second", "r"), node("Concat", "r first", "b", axis=1),
-        node("Slice", "s zero at", "m"), node("Concat", "m three", "e", axis=0), node("Slice", "b none e both"),
-    ]  # fmt: skip
-    constants = {
-        "at": ints(1),
-        "two": ints(2),
-        "zero": ints(0),
-        "three": ints(3),
-        "none": ints(0, 1),
-        "both": ints(0, 2),
-    }
-    checked(saved(tmp_path, model(nodes, (images, 4, 5, 6), constants)))
-
-
-def test_older_forms_of_squeeze_and_unsqueeze(tmp_path):
-    nodes = [
-        node("GlobalAveragePool", "x", "g"), node("Squeeze", "g", "h", axes=[2, 3]), node("Unsqueeze", "h", axes=[2]),
-    ]  # fmt: skip
-    checked(saved(tmp_path, model(nodes, MAP, opset=11)))
-
-
 @pytest.mark.parametrize("opset", range(7, 29))
 def test_every_opset(tmp_path, opset):
     """What a plain network needs, in each opset that there is."""
@@ -354,19 +264,6 @@ def test_what_is_refused(tmp_path, kind):
         read(path)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_all_that_is_unsupported_is_named_at_once(tmp_path):
-    nodes = [
-        node("Conv", "x w", "c"), node("HardSwish", "c", "h"), node("LeakyRelu", "h", "l"), node("Relu", "l", "r"),
-        node("InstanceNormalization", "r s s", "i"), node("Conv", "i w", "d", group=3),
-    ]  # fmt: skip
-    constants = {"w": floats(4, 4, 1, 1), "s": np.ones(4, np.float32)}
-    path = saved(tmp_path, model(nodes, ("n", 4, 8, 8), constants, outputs="d"))
-    with pytest.raises(ValueError, match="isn't supported") as error:
-        read(path)
-    for part in ("HardSwish '/HardSwish/h'", "LeakyRelu '/LeakyRelu/l'", "nearest that is: BatchNormalization"):
-        assert part in str(error.value)
 
 
 def test_nearest_forms():

@@ -126,19 +126,6 @@ def test_any_number_of_images(tmp_path, batch, kind):
     assert lower(found, found.program.shape).exits == ("/Gemm/y",)
 
 
-def test_children_have_the_names_of_nodes(tmp_path):
-    """Also those that a module can't have as they are."""
-    names = ["layer.1/Conv", "forward", "training", "", "x y\n", "program", "layer.1/Conv", "_modules"]
-    nodes = [node("Relu", "x" if n == 0 else f"t{n - 1}", f"t{n}") for n in range(len(names))]
-    for each, name in zip(nodes, names, strict=True):
-        each.name = name
-    nodes.append(node("Add", f"t{len(names) - 1} x"))
-    found = read(saved(tmp_path, model(nodes, MAP)))
-    assert [step.child for step in found.program.steps] == [
-        "layer_1/Conv", "forward_1", "training_1", "t3", "x y\n", "program_1", "layer_1/Conv_1", "_modules_1", "/Add/y",
-    ]  # fmt: skip
-
-
 def test_an_error_of_lowering_names_the_node(tmp_path):
     nodes = [
         node("Conv", "x w", "c"), node("Conv", "x w v", "e"), node("Div", "c e", "d"), node("Flatten", "d", "f"),
@@ -182,11 +169,6 @@ def test_half_precision(tmp_path):
     given = torch.from_numpy(images(found))
     with torch.no_grad():
         assert torch.equal(found(given), whole(given))
-
-
-def test_weights_that_two_nodes_share(tmp_path):
-    nodes = [node("Conv", "x w", "a", pads=[1] * 4), node("Conv", "a w", pads=[1] * 4)]
-    checked(saved(tmp_path, model(nodes, MAP, {"w": floats(3, 3, 3, 3)})))
 
 
 def random_graph(seed: int) -> onnx.ModelProto:

@@ -30,7 +30,7 @@ CONSTANTS = {
     "ints": np.array([2, -3]), "one": np.array(7, np.int32), "square": np.ones((2, 2), np.int64),
     "floats": np.array([0.5, 2.0], np.float32), "nan": np.array([np.nan], np.float32), "doubles": np.ones(2),
     "scale": np.float32(0.25), "minus": np.float32(-1), "zero": np.array([3], np.int8), "wide": np.int16(0),
-    "codes": np.array([[1, -2], [3, 4], [5, 6]], np.int8), "int8s": np.zeros(2, np.int8),
+    "zeros": np.zeros(3, np.int8), "codes": np.array([[1, -2], [3, 4], [5, 6]], np.int8), "int8s": np.zeros(2, np.int8),
     "uint8s": np.zeros(2, np.uint8),
 }  # fmt: skip
 CODES = {"coded": Codes(values=np.array([[4, 6]], np.int8), scale=np.array(0.5, np.float32), zero_point=np.int8(2))}
@@ -105,6 +105,7 @@ REFUSED = {
     "float codes": (lambda: site("floats scale").dequantized(0), "codes must be INT8, UINT8 or INT32, not float32"),
     "no codes": (lambda: site("- scale").dequantized(0), "constant codes must be INT8, UINT8 or INT32, not None"),
     "scales": (lambda: site("codes floats").dequantized(0, 0), r"one for each along axis 0, not \[2\]"),
+    "more zeros": (lambda: site("codes floats zeros").dequantized(0), "zero points must be int8, one or as many as sc"),
     "axis": (lambda: site("codes floats").dequantized(0, 2), "one for each along axis 2"),
     "scales of 0": (lambda: site("codes minus").dequantized(0), "scales must be above 0"),
     "zeros": (lambda: site("codes floats uint8s").dequantized(0), "zero points must be int8, .*, not uint8"),

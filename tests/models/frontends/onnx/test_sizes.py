@@ -112,7 +112,7 @@ def test_what_is_refused(operator, arrays, attributes, message):
 SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(["Add", "Where", "Concat", "Expand"]), SHAPES, SHAPES)
 def test_a_result_is_refused_before_it_is_made_exactly_where_it_is_too_large(operator, one, other):
     """The limit is set to what NumPy's result has, and to one less."""

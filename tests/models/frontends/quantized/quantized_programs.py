@@ -1,5 +1,6 @@
 """Quantized programs: of torchao's PT2E quantization, and written down with quantize and dequantize."""
 
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -8,7 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.frontends.quantized.reader import import_quantized
+from hw.network.network import Network
+from models.frontends.pytorch.calls import undisturbed
+from models.frontends.pytorch.exported import exported_program, program_of
+from models.frontends.quantized.operators import quantized_steps
+from models.frontends.quantized.reader import import_quantized, read_quantized
 
 QD = torch.ops.quantized_decomposed
 
@@ -221,3 +226,41 @@ def difference(source, network, images):
         off = np.abs(made.astype(np.int64) - expected.astype(np.int64))
         found[name] = Difference(largest=int(off.max()), share=float((off > 0).mean()))
     return found
+
+
+def kinds(network: Network) -> dict[str, str]:
+    """The kind of each layer, by name."""
+    return {layer.name: layer.kind for layer in network.layers}
+
+
+def several_scales(scales):
+    """Weights of 32 inputs and 3 outputs, with a scale for each of these in hundredths."""
+    codes = torch.from_numpy(np.random.default_rng(3).integers(-127, 128, (3, 32)).astype(np.int8))
+    units, zeros = torch.tensor(scales) / 100, torch.zeros(3, dtype=torch.int64)
+    return QD.dequantize_per_channel(codes, units, zeros, 0, -127, 127, torch.int8)
+
+
+def conv(net, x, channels=4, depth=2, kernel=3, **values):
+    """A convolution that keeps the map's size."""
+    return F.conv2d(x, net.weight(channels, depth, kernel, kernel, **values), None, padding=kernel // 2)
+
+
+def head(net, x, **values):
+    """Three logits."""
+    return F.linear(x.flatten(1), net.weight(3, math.prod(x.shape[1:]), **values))
+
+
+def written(body, dtype=torch.int8, shape=(4, 4, 2), name="network"):
+    """The network of what is written down, and how it differs on codes of all values."""
+    net = Quantized(body, dtype)
+    network = read_quantized(net, shape, name=name)
+    return network, difference(net, network, images(*shape) * 2)
+
+
+def steps_of(body, shape=(4, 4, 2)):
+    """The steps of what is written down, and why operators can't be followed, without the lines of code."""
+    net = Quantized(body)
+    with undisturbed(net):
+        program = program_of(net, shape)
+        found = quantized_steps(exported_program(program, shape, torch.zeros(1, shape[2], *shape[:2])))
+    return found, [problem.rpartition(" (")[0] for problem in found.problems]

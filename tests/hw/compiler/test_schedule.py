@@ -9,22 +9,16 @@ from hw.compiler.expand import expand
 from hw.compiler.lower import lower
 from hw.compiler.place import place
 from hw.compiler.prove import prove
-from hw.compiler.schedule import Scheduled, schedule
+from hw.compiler.schedule import schedule
 from hw.compiler.search.partition_options import Options
 from hw.compiler.search.strips import cut
-from hw.config import AcceleratorConfig
-from hw.network.network import INPUT, Network
+from hw.network.network import INPUT
 from hw.rules import ShortageError
-from tests.hw.compiler.passes import expanded
+from tests.hw.compiler.passes import scheduled
 from tests.hw.compiler.test_compile import ROOMY
 from tests.hw.compiler.test_use import STREAMED
 from tests.hw.equality import assert_equals_golden
 from tests.random_networks import NetworkMaker, random_codes, random_network, two_blocks
-
-
-def scheduled(network: Network, config: AcceleratorConfig, *, streamed: bool = False) -> Scheduled:
-    chosen = choose(expanded(network, config), in_place=False, streamed=streamed, list_words=config.list_words)
-    return schedule(place(chosen))
 
 
 def test_every_share_of_every_command_is_scheduled():

@@ -268,6 +268,13 @@ async def run(ctx, rng, sequencer, program, flags, conditions=DEFAULT, tag=0):
     return codes
 
 
+def spent(core, layers):
+    """Cycles of the run that the cores have just made: of its one or three layers, and the sequencer's own."""
+    parts = 1 if layers == 1 else 2
+    control = layers * Sequencer.LAYER_CYCLES + parts * (FETCHED + Sequencer.DECISION_CYCLES)
+    return sum(counted[0] for counted in core.counters) + control
+
+
 NO_FLAGS = {"report": 0, "step": 0, "constant": 0, "program": 0}
 REPORT = NO_FLAGS | {"report": 1}
 STEP = REPORT | {"step": 1}

@@ -384,3 +384,13 @@ def test_words_are_numbered_as_they_are_made():
     target = replace(core.target, first=100, words=2, columns=3, row_pitch=40, column_pitch=7)
     expected = [100 + y * 40 + x * 7 + word for y in range(2) for x in range(3) for word in range(2)]
     assert numbers_of("layer", replace(core, lane=lane, target=target)).tolist() == expected
+
+
+def test_lists_end_with_their_memory():
+    core, size = good().layers[STEM].cores[0], TINY.list_words
+    memory = np.zeros((TINY.pes, size), dtype=np.int64)
+    memory[1, 0] = pack_pointers(size - 1, 2, TINY)
+    everything = Operands(np.ones(8 * core.source.words, dtype=bool))
+    certain = np.zeros(size + 1, dtype=np.int64)
+    with pytest.raises(ValueError, match=rf"^layer: list \[0\] points beyond the {size} words of lists then$"):
+        check_core("layer", 0, core, good().images, (memory, certain), everything, 0, TINY)

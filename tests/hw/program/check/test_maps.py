@@ -84,16 +84,17 @@ def test_a_map_whose_windows_move_is_forgotten(maps):
 @pytest.mark.parametrize(
     ("other", "kept"),
     [
-        (windows(12), True),
-        (windows(11), False),
-        (windows(0, bank=1), True),
-        (windows(0, count=0), True),
-        (windows(0, count=1), False),
-        (windows(11, count=1), False),
+        (windows(32), True),
+        (windows(31), False),
+        (windows(8), True),
+        (windows(9), False),
+        (windows(20, bank=1), True),
+        (windows(25, count=0), True),
+        (windows(25, count=1), False),
     ],
 )
 def test_a_map_that_another_one_is_written_over_is_lost(maps, other, kept):
-    maps.open("stem", windows(0))
+    maps.open("stem", windows(20))
     maps.make("stem", ((0, 3),), WHOLE)
     maps.open("mean", other)
     assert there(maps, "stem", 0, [0, 2]) == kept

@@ -59,20 +59,22 @@ def bench(
         need("bench --verilator", RTL)
     chosen, names = preset(config), workload or list(WORKLOADS)
     terminal = Terminal()
-    rows, points = [], []
+    rows, points, asked, told = [], [], dict[str, Any](), list[tuple[str, str]]()
     if model is not None:
         if workload or verilator or peers or sweep:
             raise ValueError(
                 "--workload, --verilator, --peers and --sweep must go without a model: they are of workloads"
             )
         with terminal.stage(str(model)) as step:
-            own = of_model(request, data, images, step)
+            found, samples, own = of_model(request, data, images, step)
             try:
                 rows.append(measure_workload(str(model), chosen, images=images, seed=seed, workload=own, progress=step))
             except MisfitError as error:
                 hint = advice(own, config, lambda text: step(0, 0, text))
                 raise MisfitError(f"{config}: {error}; {hint}") from error
         names = []
+        asked = {"origin": found.origin, "images_of": samples.origin, "notes": found.notes}
+        told = result_tables.source_rows(found, samples, config)
     for name in names:
         with terminal.stage(name) as step:
             try:
@@ -91,6 +93,9 @@ def bench(
     if peers:
         with terminal.stage("peers") as step:
             others = against_peers(names, seed=seed, progress=step)
+    if told:
+        show(told)
+        results().print("")
     for row in rows:
         results().print(f"{row['workload']} on {config}", result_tables.layers(row["layers"]), "")
     built = routed(config)
@@ -99,8 +104,8 @@ def bench(
         results().print(bench_tables.peers(rows, others))
     if hardware is not None:
         show(bench_tables.hardware_rows(hardware))
-    found = {"rows": rows, "routed": built, "curve": points, "rtl": hardware, "peers": others}
-    finish("bench", seed, json, {"config": config, "multipliers": chosen.multipliers, **found})
+    figures = {"rows": rows, "routed": built, "curve": points, "rtl": hardware, "peers": others}
+    finish("bench", seed, json, {"config": config, "multipliers": chosen.multipliers, **asked, **figures})
     if hardware is not None and not (hardware["values_equal"] and hardware["cycles_equal"]):
         raise typer.Exit(1)
     if model is not None:

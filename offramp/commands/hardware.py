@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -101,6 +101,7 @@ def build(
 
     terminal = Terminal()
     recorded = recorded_builds(board_of(board), terminal.say) if config is None else []
+    asked, told = dict[str, Any](), list[tuple[str, str]]()
     if model is not None:
         with terminal.stage("compile") as step:
             from offramp import stages
@@ -110,7 +111,10 @@ def build(
 
             # Not for the config that a network of the zoo is measured on, which may fit no device.
             among = list(dict.fromkeys(each.config for each in recorded))
-            program, config = program_of(replace(read(request), config=None), config, step, among=among)
+            found = read(request)
+            program, config = program_of(replace(found, config=None), config, step, among=among)
+            asked = {"origin": found.origin, "notes": found.notes}
+            told = [("model", found.origin), *(("note", note) for note in found.notes)]
             reread(program, out / paths.PROGRAM)
     if config is None:
         if not recorded:
@@ -139,10 +143,11 @@ def build(
             clocks |= clocks_of(config, board, clock, baud, range(seed + 1, seed + seeds), step)
             report = built(max(clocks, key=clocks.__getitem__))
     result = report.to_dict()
-    show([*result_tables.build_rows(result), *result_tables.seed_rows(clocks), ("file", str(out / f"{board}.bit"))])
+    rows = [*told, *result_tables.build_rows(result), *result_tables.seed_rows(clocks)]
+    show([*rows, ("file", str(out / f"{board}.bit"))])
     tried = [{"seed": each, "fmax_mhz": fmax} for each, fmax in clocks.items()]
     sizes = {"config": config, "config_digest": preset(config).digest()}
-    figures = {"model": model, **sizes, "build": result, "seeds": tried, "file": out / f"{board}.bit"}
+    figures = {"model": model, **asked, **sizes, "build": result, "seeds": tried, "file": out / f"{board}.bit"}
     finish("build", seed, json, figures)
     if not report.timing_met:
         terminal.say(

@@ -111,11 +111,14 @@ def images_of(
     return found
 
 
-def of_model(request: ModelRequest, data: str | None, images: int, progress: Progress | None = None) -> Workload:
-    """A model with its images, to be measured."""
+def of_model(
+    request: ModelRequest, data: str | None, images: int, progress: Progress | None = None
+) -> tuple[Model, Samples, Workload]:
+    """A model, its images, and both to be measured."""
     model = read(request)
-    codes = images_of(model, request, data, images, progress).codes(model.network)
-    return Workload(network=model.network, codes=codes, activity=activity(model.network, codes))
+    samples = images_of(model, request, data, images, progress)
+    codes = samples.codes(model.network)
+    return model, samples, Workload(network=model.network, codes=codes, activity=activity(model.network, codes))
 
 
 def _name(config: AcceleratorConfig) -> str:

@@ -273,6 +273,16 @@ def test_build_names_files_relative_to_the_working_folder(tmp_path, monkeypatch)
         assert result["config_digest"] == preset("tiny").digest()
 
 
+def test_build_says_what_is_to_know_of_a_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path / "build"))
+    with quick_tools(tmp_path / "tools"):
+        text, code = run("build", tflite_file(tmp_path), "--config", "tiny", "--json", "built.json")
+    assert code == 0
+    (note,) = json.loads(Path("built.json").read_text())["notes"]
+    assert note in " ".join(text.split())
+
+
 def test_build_without_a_config_takes_none_that_was_recorded_of_other_sizes(tmp_path, monkeypatch, capsys):
     said = []
     monkeypatch.setattr(Terminal, "say", lambda _, text: said.append(text))
@@ -410,9 +420,13 @@ def test_a_model_from_outside_goes_through_every_command(tmp_path, monkeypatch):
         "export": ("-o", "net"),
     }
     for name, options in commands.items():
-        assert run(name, model, *options, "--json", f"{name}.json")[1] == 0
+        text, code = run(name, model, *options, "--json", f"{name}.json")
+        assert code == 0
+        assert "classes of output tensor" in " ".join(text.split())
         results[name] = json.loads((tmp_path / f"{name}.json").read_text())
         assert page_of(read_result(tmp_path / f"{name}.json")).title == f"offramp {name}"
+    assert {tuple(result["notes"]) for result in results.values()} == {tuple(results["import"]["notes"])}
+    assert results["bench"]["images_of"] == "9 random images, seed 0"
     assert results["info"]["network"] == results["import"]["network"]
     assert results["verify"]["reference_equal"]
     assert sorted(path.name for path in (tmp_path / "net").iterdir()) == ["arrays.npz", "network.json"]

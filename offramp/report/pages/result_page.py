@@ -138,7 +138,7 @@ def _built(result: dict[str, Any]) -> list[Section]:
         Section(
             title="Bitstream",
             charts=(cell_usage(built),),
-            tables=(_asked(result, "config", "model", "file"), result_tables.key_values(rows)),
+            tables=(_asked(result, "config", "model", "origin", "notes", "file"), result_tables.key_values(rows)),
             folded={"slowest path": built["critical_path"]},
         )
     ]
@@ -146,7 +146,8 @@ def _built(result: dict[str, Any]) -> list[Section]:
 
 def _benched(result: dict[str, Any]) -> list[Section]:
     rows, points = result["rows"], result["curve"]
-    shown: list[Any] = [_asked(result, "config", "multipliers"), bench_tables.workloads(rows, result.get("routed"))]
+    asked = _asked(result, "config", "multipliers", "origin", "images_of", "notes")
+    shown: list[Any] = [asked, bench_tables.workloads(rows, result.get("routed"))]
     if result["peers"]:
         shown.append(bench_tables.peers(rows, result["peers"]))
     if result["rtl"]:

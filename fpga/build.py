@@ -281,7 +281,7 @@ def _build(
 
 
 def _put(work: Path, folder: Path, baud: int) -> BuildReport | None:
-    """Move a build to its place; the report of an equal one that is there already, which somebody may be reading.
+    """Move a build to its folder; the report of an equal one that is there already, which somebody may be reading.
 
     What is there and not whole makes room.
     """
@@ -323,19 +323,19 @@ def _found(folder: Path, baud: int) -> BuildReport | None:
         for name in ("logic", "flip_flops", "block_rams", "multipliers"):
             record[name] = Usage(**record[name])
         # The folder may have been moved since.
-        places = {"bitstream": folder / "board.bit", "log": folder / "build.log"}
-        return BuildReport(**record | places | {"baud": baud, "cached": True})
+        files = {"bitstream": folder / "board.bit", "log": folder / "build.log"}
+        return BuildReport(**record | files | {"baud": baud, "cached": True})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _synthesized(out_dir: Path, netlist: str) -> Path | None:
     """The folder of an earlier build with the same netlist, whole: it differs in its seed or its pins alone."""
-    for place in sorted(out_dir.glob("*/build.json")):
+    for path in sorted(out_dir.glob("*/build.json")):
         try:
-            record = json.loads(place.read_text())
-            if record["netlist"] == netlist and record["netlist_sha256"] == _checksum(place.parent / "board.json"):
-                return place.parent
+            record = json.loads(path.read_text())
+            if record["netlist"] == netlist and record["netlist_sha256"] == _checksum(path.parent / "board.json"):
+                return path.parent
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return None

@@ -81,26 +81,26 @@ def shares_of(device: Device, cores: int) -> list[dict[str, list[str]]]:
     beside, height = cores // stacks, len(device.ram_rows) // stacks
     found = []
     for core in range(cores):
-        stack, place = divmod(core, beside)
+        stack, number = divmod(core, beside)
         # Back again in the second stack.
-        place = beside - 1 - place if stack else place
+        number = beside - 1 - number if stack else number
         rams: list[str] = []
         for number, row in enumerate(device.ram_rows[stack * height : (stack + 1) * height]):
-            line = [f"X{column}/Y{row}/EBR{i % 4}" for i, column in _part(device.rams, place, beside)]
+            line = [f"X{column}/Y{row}/EBR{i % 4}" for i, column in _part(device.rams, number, beside)]
             rams += reversed(line) if number % 2 else line
         multipliers = [
             f"X{column}/Y{row}/MULT18_{Device.NUMBERS[i % 4]}"
             for row in (device.multiplier_rows[stack] if stacks == 2 else chain(*device.multiplier_rows))
-            for i, column in _part(device.multipliers, place, beside)
+            for i, column in _part(device.multipliers, number, beside)
         ]
         found.append({_BLOCK_RAM: rams, _MULTIPLIER: multipliers})
     return found
 
 
-def _part(columns: Sequence[int], place: int, places: int) -> list[tuple[int, int]]:
-    """The columns of one of several places beside one another, with their numbers."""
-    width = len(columns) // places
-    return list(enumerate(columns))[place * width : (place + 1) * width]
+def _part(columns: Sequence[int], number: int, parts: int) -> list[tuple[int, int]]:
+    """The columns of one of several equal parts beside one another, with their numbers."""
+    width = len(columns) // parts
+    return list(enumerate(columns))[number * width : (number + 1) * width]
 
 
 def fix_sites(netlist: Path, device: Device) -> str:
@@ -173,11 +173,11 @@ def _beside(rams: dict[str, str], names: Sequence[str], sites: Sequence[str]) ->
     for name, site in rams.items():
         columns.setdefault(_pe(name), []).append(_column(site))
 
-    def place(name: str) -> tuple[float, str]:
+    def position(name: str) -> tuple[float, str]:
         own = columns.get(_pe(name), [0])  # what has no block RAM stands first
         return sum(own) / len(own), name
 
-    return dict(zip(sorted(names, key=place), sorted(sites[: len(names)], key=_column), strict=True))
+    return dict(zip(sorted(names, key=position), sorted(sites[: len(names)], key=_column), strict=True))
 
 
 def _pe(name: str) -> int | None:

@@ -27,11 +27,11 @@ def _check_rooms() -> None:
     """
     for name in _ROOMS:
         found = find_spec(name)
-        places = [] if found is None else [Path(place).resolve() for place in found.submodule_search_locations or ()]
-        if _HOME / name not in places[:1]:
-            place = places[0] if places else "no folder" if found is None else found.origin
+        folders = [] if found is None else [Path(each).resolve() for each in found.submodule_search_locations or ()]
+        if _HOME / name not in folders[:1]:
+            first = folders[0] if folders else "no folder" if found is None else found.origin
             raise ImportError(
-                f"offramp needs its own package {name!r} in {_HOME}, but Python finds {place} first: rename that, or "
+                f"offramp needs its own package {name!r} in {_HOME}, but Python finds {first} first: rename that, or "
                 f"start Python in another folder"
             )
 

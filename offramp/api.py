@@ -29,7 +29,7 @@ from models.integer.activity import activity
 from models.integer.exit_calibration import calibrate_each, check_labels, with_exit_thresholds
 from models.recipes.checkpoint import load_compressed
 from offramp.arguments import array, codes, number, of_kind, whole
-from offramp.files.cache_place import cache_root
+from offramp.files.cache_folder import cache_root
 from offramp.files.kinds import expect, kind_of
 from offramp.files.program_files import program as load_program
 from offramp.rtl import run as rtl

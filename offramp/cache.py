@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offramp.files.cache_place import SIMULATORS, cache_root
+from offramp.files.cache_folder import SIMULATORS, cache_root
 from offramp.measure.peers import PEERS
 
 __all__ = ["CacheFolder", "clean", "described", "folders"]

@@ -80,13 +80,13 @@ class KnownOptions(PlainValues, TyperCommand):
 class _Exits(CommandGroup):
     """Those of exits."""
 
-    makers: ClassVar = {name: partial(command, name, place, KnownOptions) for name, place in _EXIT.items()}
+    makers: ClassVar = {name: partial(command, name, path, KnownOptions) for name, path in _EXIT.items()}
 
 
 class _Boards(CommandGroup):
     """Those of boards."""
 
-    makers: ClassVar = {name: partial(command, name, place, KnownOptions) for name, place in _BOARD.items()}
+    makers: ClassVar = {name: partial(command, name, path, KnownOptions) for name, path in _BOARD.items()}
 
 
 class _Program(CommandGroup):
@@ -94,9 +94,9 @@ class _Program(CommandGroup):
 
     makers: ClassVar = {
         **{
-            name: partial(command, name, place, KnownOptions, panel)
-            for panel, places in _PANELS.items()
-            for name, place in places.items()
+            name: partial(command, name, path, KnownOptions, panel)
+            for panel, functions in _PANELS.items()
+            for name, path in functions.items()
         },
         "exit": lambda: get_command(_exits),
         "board": lambda: get_command(_boards),

@@ -184,12 +184,12 @@ def _leaves(found: Any, table: str = "", row: str = "", what: str = "") -> Itera
         for name, value in found.items():
             if name in _LEFT_OUT or (row and what == "" and name in _NAMES and value == row):
                 continue
-            place = f"{what} {name}".strip()
+            path = f"{what} {name}".strip()
             if name in _ROWS and isinstance(value, dict):
                 for key, inner in value.items():
-                    yield from _leaves(inner, _joined(table, row, place), key)
+                    yield from _leaves(inner, _joined(table, row, path), key)
             else:
-                yield from _leaves(value, table, row, place)
+                yield from _leaves(value, table, row, path)
     elif isinstance(found, list):
         if found and all(type(value) is int for value in found):
             yield (table, row, what), "x".join(map(str, found))

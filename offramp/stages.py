@@ -25,7 +25,7 @@ from models.recipes import pipeline, recipe
 from models.recipes.checkpoint import Checkpoint, Compressed, save, save_compressed
 from models.recipes.recipe import Recipe
 from offramp.files import paths
-from offramp.files.cache_place import cache_root
+from offramp.files.cache_folder import cache_root
 from offramp.files.program_files import reread
 from offramp.measure.inputs import ATTACKS, attacked, default_eps
 from offramp.measure.measure import measure
@@ -260,7 +260,7 @@ def bitstream(
 ) -> BuildReport:
     """Build the config's bitstream, or find it among earlier builds, and put it into ``out/<board>.bit``."""
     options = {"progress": progress} if progress else {}
-    place = cache_root() / "fpga"
-    report = build(config, board(board_name), place, clock_mhz=clock_mhz, baud=baud, seed=seed, **options)
+    builds = cache_root() / "fpga"
+    report = build(config, board(board_name), builds, clock_mhz=clock_mhz, baud=baud, seed=seed, **options)
     write_file(out / f"{board_name}.bit", report.bitstream.read_bytes())
     return report

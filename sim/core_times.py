@@ -87,8 +87,8 @@ def core_times(
         active = active_inputs(tensor, zero_points[layer.source], own, program.config)
         held = loading.held(begin)
         _, _, _, taken, spent = plan.times_of(layer, active, ends > 0, held)
-        for place, core in enumerate(layer.working[:, 0].tolist()):
-            times = [int(plan.times_of(part, active, ends > 0, held)[0][0]) for part in _first_rows(layer, place)]
+        for index, core in enumerate(layer.working[:, 0].tolist()):
+            times = [int(plan.times_of(part, active, ends > 0, held)[0][0]) for part in _first_rows(layer, index)]
             last = int(begin[0]) - layer.latency
             found.append(
                 CoreTimes(
@@ -106,11 +106,11 @@ def core_times(
     return found
 
 
-def _first_rows(layer: TimedLayer, place: int) -> list[TimedLayer]:
+def _first_rows(layer: TimedLayer, index: int) -> list[TimedLayer]:
     """One core's part of a layer up to each row that completes a row of outputs; for times only, which entries without
     a product don't change.
     """
-    core, first, last, *columns = layer.working[place].tolist()
+    core, first, last, *columns = layer.working[index].tolist()
     rows = [row for row in range(first, last) if layer.rows[row, 2]]
-    walk = layer.walk[place : place + 1]
+    walk = layer.walk[index : index + 1]
     return [replace(layer, working=np.array([[core, first, row + 1, *columns]]), walk=walk, skipped=()) for row in rows]

@@ -4,10 +4,10 @@ from hw.network.layers import is_raw
 from hw.network.network import Network
 from hw.rules import require, shown
 
-__all__ = ["branch_place"]
+__all__ = ["branch_index"]
 
 
-def branch_place(network: Network, after: str) -> int:
+def branch_index(network: Network, after: str) -> int:
     """Position of the layer that a further exit's branch reads.
 
     Raises

@@ -58,7 +58,7 @@ class Field(NamedTuple):
     Attributes
     ----------
     offset, bits : int
-        Its lowest bit's place in the layout, and its width.
+        The number of its lowest bit in the layout, and its width.
     low, high : int
         The smallest and largest number that fits.
     kind : int, Signed, or subclass of FieldEnum or Layout

@@ -35,7 +35,7 @@ class Bundle:
     Attributes
     ----------
     programs : tuple of Program
-        A RUN names one by its place.
+        A RUN names one by its number in this order.
     images : dict of str to uint32 array
         As :class:`hw.program.program.Program` has them; the Headers of all programs come first in ``program``.
     decoded : tuple of Decoded

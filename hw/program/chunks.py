@@ -151,26 +151,26 @@ def decode_chunks(
 
 def _segments(beats: np.ndarray, config: AcceleratorConfig) -> tuple[ChunkRows, ...]:
     """The segments of a chunk."""
-    place, last, found = 0, 0, []
-    while place < len(beats):
+    start, last, found = 0, 0, []
+    while start < len(beats):
         if last:
-            raise ValueError(f"its last segment must end with its {len(beats)} beats, not at {place}")
-        fields: dict[str, Any] = decode(Segment, beats[place, :1].tolist())
-        if beats[place, 1:].any():
-            raise ValueError(f"the header of a segment must be 32 bits and zeros, not {beats[place].tolist()}")
+            raise ValueError(f"its last segment must end with its {len(beats)} beats, not at {start}")
+        fields: dict[str, Any] = decode(Segment, beats[start, :1].tolist())
+        if beats[start, 1:].any():
+            raise ValueError(f"the header of a segment must be 32 bits and zeros, not {beats[start].tolist()}")
         rows, address, last = fields["list_rows"], fields["address"], fields["last"]
-        beat = place + 1
-        place = beat + rows * config.list_row_beats
+        beat = start + 1
+        start = beat + rows * config.list_row_beats
         cores = tuple(core for core in range(8) if fields["cores"] >> core & 1)
-        if not rows or place > len(beats):
-            raise ValueError(f"a segment must have rows within its {len(beats)} beats, not {rows} up to beat {place}")
+        if not rows or start > len(beats):
+            raise ValueError(f"a segment must have rows within its {len(beats)} beats, not {rows} up to beat {start}")
         if not cores or cores[-1] >= config.cores:
             raise ValueError(f"a segment must be for some of {config.cores} cores, not for {list(cores)}")
         if address + rows > config.list_words:
             raise ValueError(
                 f"a segment reaches to {address + rows}, beyond the {config.list_words} list words of a PE"
             )
-        words = unpack_rows(beats[beat:place], config)
+        words = unpack_rows(beats[beat:start], config)
         found.append(ChunkRows(cores=cores, address=address, words=words, beat=beat))
     if not last:
         raise ValueError("its last segment must say that it is")

@@ -51,7 +51,7 @@ class Decoded:
 
     @cached_property
     def layers(self) -> tuple[Instruction, ...]:
-        """The LAYERs; one's place is its number in layer records."""
+        """The LAYERs; one's index is its number in layer records."""
         return tuple(instruction for instruction in self.instructions if instruction.op is Opcode.LAYER)
 
 

@@ -68,7 +68,7 @@ def layer_image(
     table: list[int] = []
     placed: dict[tuple[int, ...], int] = {}
 
-    def place(words: tuple[int, ...]) -> int:
+    def put(words: tuple[int, ...]) -> int:
         """Where a table lies; equal ones are kept once."""
         if words not in placed:
             placed[words] = start + len(table)
@@ -78,7 +78,7 @@ def layer_image(
     body = _encode(name, Window, window)
     for layer in layers:
         if "selection" in layer:
-            selection = layer["selection"] | ({"table": place(tuple(layer["masks"]))} if layer["masks"] else {})
+            selection = layer["selection"] | ({"table": put(tuple(layer["masks"]))} if layer["masks"] else {})
             body += [0] * (words_of(LayerDescription) - words_of(Selection)) + _encode(
                 layer["name"], Selection, selection
             )
@@ -87,7 +87,7 @@ def layer_image(
         if layer["enable"]:
             for entries, layout in (("rows", Row), ("columns", Column)):
                 words = tuple(word for entry in layer[entries] for word in _encode(layer["name"], layout, entry))
-                fields["source"] = fields["source"] | {f"{entries.removesuffix('s')}_table": place(words)}
+                fields["source"] = fields["source"] | {f"{entries.removesuffix('s')}_table": put(words)}
         body += _encode(layer["name"], LayerDescription, fields)
     fits("layer", start + len(table), config.layer_words)
     return body + table
@@ -123,14 +123,14 @@ def program_image(
         body += _encode(operation["name"], Operation, {"target": 0} | fields)
         if "decision" in operation:
             body += encode(Decision, **operation["decision"])
-    places = {"entry": entry, "chunk_table": entry + len(body), "chunks": len(chunks)}
+    tables = {"entry": entry, "chunk_table": entry + len(body), "chunks": len(chunks)}
     address = 0
     for words, after in chunks:
         beats = len(words) // config.loader
         body += encode(Chunk, address=address, beats=beats, after=after)
         address += beats
     fits("program", entry + len(body), config.program_words)
-    return _encode(name, Header, dict(header) | places) + body
+    return _encode(name, Header, dict(header) | tables) + body
 
 
 def stack(rows: Sequence[list[int]]) -> np.ndarray:

@@ -137,8 +137,8 @@ def split_entries(
     if marks:
         flat = counts.reshape(-1)
         lists = np.repeat(np.arange(flat.size), flat)
-        place = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat, flat)
-        words = memory[lists // len(names), starts.reshape(-1)[lists] + place]
+        offset = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat, flat)
+        words = memory[lists // len(names), starts.reshape(-1)[lists] + offset]
         marked = marks_of(words) & marks != 0
         found = np.bincount(lists[marked], minlength=flat.size).reshape(counts.shape)
     return counts, found

@@ -45,7 +45,7 @@ class Program:
     config : AcceleratorConfig
         What it was compiled for.
     commands : tuple of Command
-        Layers in execution order; a command's place is its number in layer records.
+        Layers in execution order; a command's index is its number in layer records.
     images : dict of str to uint32 array
         ``program`` (words,); ``layers``, ``bias``, ``multiplier``, ``shift`` (cores, words); ``lists``
         (cores * PEs, words), row ``core * PEs + PE``; ``weights`` (words,), what external memory must hold from its

@@ -226,5 +226,5 @@ def _scaled(factors: np.ndarray, rounding: FileRounding) -> tuple[Rounds, np.nda
     below_one = np.array([power == 1 for power, _ in made])
     if rounding is FileRounding.REAL:
         return lambda sums: real_rounded(sums, factors[:, None]), below_one
-    multiplier, shift = (np.array([scale[place] for _, scale in made])[:, None] for place in (0, 1))
+    multiplier, shift = (np.array([scale[index] for _, scale in made])[:, None] for index in (0, 1))
     return lambda sums: requantize(sums, multiplier, shift, Rounding(rounding)), below_one

@@ -165,7 +165,7 @@ class _Twin(nn.Module):
         self.sites = _sites(graph)
         self.observers = {name: RangeObserver(name) for name in self.sites}
         self.scales: dict[str, tuple[float, int]] = {}
-        self.places = {step.name: _put(self, step) for step in graph.steps}
+        self.modules_of = {step.name: _put(self, step) for step in graph.steps}
 
     def observe(self, images: torch.Tensor) -> None:
         """Note how far the values of every map reach that is rounded."""
@@ -187,7 +187,7 @@ class _Twin(nn.Module):
             sources = [self.scales[source] for source in step.inputs if source in self.scales]
             if step.kind in _WEIGHTED:
                 scale = _weight_scale(step, sources[0][0], name in self.graph.exits)
-                self.places[name].quantize(scale)
+                self.modules_of[name].quantize(scale)
                 least = sources[0][0] * float(scale.max()) * _FINEST
             else:
                 inner = [finest[source] for source in step.inputs if source in finest]
@@ -203,7 +203,7 @@ class _Twin(nn.Module):
         """What every step computes, rounded where the network rounds; outputs that aren't have names of their own."""
         values = {INPUT: self._rounded(INPUT, images)}
         for name, step in self.steps.items():
-            result = self.places[name](*(values[source] for source in step.inputs))
+            result = self.modules_of[name](*(values[source] for source in step.inputs))
             values[name] = self._rounded(name, result) if name in self.sites else result
             if name in self.graph.exits and _is_raw(step):
                 values[_raw(name)] = result
@@ -243,7 +243,7 @@ def _put(root: nn.Module, step: GraphStep) -> StepModule:
             root.add_module(name, nn.Module())
         root = root._modules[name]  # type: ignore[assignment]
     module = StepModule(step)
-    if last in root._modules:  # a place that others are in
+    if last in root._modules:  # a module that holds others
         module._modules.update(root._modules[last]._modules)  # type: ignore[union-attr]
     root.add_module(last, module)
     return module

@@ -176,7 +176,7 @@ def idx(data: bytes, name: str = "idx file") -> np.ndarray:
 
 
 def cifar10_batch(data: bytes, name: str = "CIFAR-10 batch") -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of one batch file, read at fixed places: the file is a pickle, which is never executed.
+    """Images and labels of one batch file, read at fixed offsets: the file is a pickle, which is never executed.
 
     Each of the files is one dictionary in pickle protocol 2, whose opcodes are documented in Python's ``pickletools``.
     The labels are a list, appended in runs of 1000: MARK, a BININT1 (``K``, a byte) a label, APPENDS. The pixels are
@@ -204,8 +204,8 @@ def cifar10_batch(data: bytes, name: str = "CIFAR-10 batch") -> tuple[np.ndarray
     if labels.max() > 9:
         raise ValueError(f"{name}: labels must be 0..9, not {labels.max()}")
     head = b"T" + (_BATCH * _CIFAR_PIXELS).to_bytes(4, "little")
-    place = data.find(head, start + body.size) + len(head)
-    pixels = np.frombuffer(data[place : place + _BATCH * _CIFAR_PIXELS], dtype=np.uint8)
-    if place < len(head) or pixels.size != _BATCH * _CIFAR_PIXELS:
+    start = data.find(head, start + body.size) + len(head)
+    pixels = np.frombuffer(data[start : start + _BATCH * _CIFAR_PIXELS], dtype=np.uint8)
+    if start < len(head) or pixels.size != _BATCH * _CIFAR_PIXELS:
         raise ValueError(f"{name}: must hold {_BATCH} images of {_CIFAR_PIXELS} bytes")
     return pixels.reshape(_BATCH, 3, 32, 32).transpose(0, 2, 3, 1), labels

@@ -171,16 +171,16 @@ def concatenated(
     ends = np.cumsum([tensor.shape[axis] for _, tensor in sources])
     starts: dict[tuple[str, int], list[int]] = {}
     for number, ((source, tensor), end) in enumerate(zip(sources, ends, strict=True)):
-        once = (source, 0 if axis == 2 else number)  # One convolution puts channels at several places, but not rows.
+        once = (source, 0 if axis == 2 else number)  # One convolution puts channels at several offsets, but not rows.
         starts.setdefault(once, []).append(int(end) - tensor.shape[axis])
     maps, layers = dict(sources), list[Layer]()
-    for number, ((source, _), places) in enumerate(starts.items()):
+    for number, ((source, _), offsets) in enumerate(starts.items()):
         only, first, last = len(starts) == 1, number == 0, number == len(starts) - 1
         part = f"{name}.part{number}" if not only else name
         if axis == 2:
-            layers.append(_widened(part, source, maps[source], output, places, clamp))
+            layers.append(_widened(part, source, maps[source], output, offsets, clamp))
         else:
-            layers.append(_among_zeros(part, source, maps[source], output, places[0], clamp, axis))
+            layers.append(_among_zeros(part, source, maps[source], output, offsets[0], clamp, axis))
         if not first:
             inputs = (layers[-1].name, layers[-2].name)
             layers.append(Add(name=name if last else f"{name}.sum{number}", inputs=inputs, output=output, clamp=clamp))
@@ -188,24 +188,24 @@ def concatenated(
 
 
 def _among_zeros(
-    name: str, source: str, before: Tensor, output: Tensor, place: int, clamp: tuple[int, int], axis: int
+    name: str, source: str, before: Tensor, output: Tensor, offset: int, clamp: tuple[int, int], axis: int
 ) -> Layer:
-    """A convolution that puts a map's rows or columns at a place of a larger map, and zeros elsewhere."""
-    behind = output.shape[axis] - before.shape[axis] - place
-    pads = (place, behind, 0, 0) if axis == 0 else (0, 0, place, behind)
+    """A convolution that puts a map's rows or columns at an offset in a larger map, and zeros elsewhere."""
+    behind = output.shape[axis] - before.shape[axis] - offset
+    pads = (offset, behind, 0, 0) if axis == 0 else (0, 0, offset, behind)
     copy = rescaled(name, source, before, replace(output, shape=before.shape), clamp)
     return replace(copy, output=output, pads=pads)
 
 
 def _widened(
-    name: str, source: str, before: Tensor, output: Tensor, places: Sequence[int], clamp: tuple[int, int]
+    name: str, source: str, before: Tensor, output: Tensor, offsets: Sequence[int], clamp: tuple[int, int]
 ) -> Conv2D:
-    """A convolution that puts a map's channels at these places of a wider map, and zeros elsewhere."""
+    """A convolution that puts a map's channels at these offsets in a wider map, and zeros elsewhere."""
     weight, scale = _factor(name, before.scale, output.scale)
     weights = np.zeros((output.shape[2], 1, 1, before.shape[2]), dtype=np.int8)
-    for place in places:
+    for offset in offsets:
         channels = np.arange(before.shape[2])
-        weights[place + channels, 0, 0, channels] = weight
+        weights[offset + channels, 0, 0, channels] = weight
     return Conv2D(
         name=name,
         inputs=(source,),
@@ -325,8 +325,8 @@ def _possible(add: Add, layers: list[Layer], image: Tensor) -> list[Layer]:
             inputs = (name, inputs[1])
     *earlier, before = copies or fusable[-1:]
     rest = [layer for layer in layers if layer.name not in (before.name, add.name)]
-    place = sum(layer.name != before.name for layer in layers[: layers.index(add)])
-    return [*rest[:place], *earlier, before, replace(add, inputs=inputs), *rest[place:]]
+    index = sum(layer.name != before.name for layer in layers[: layers.index(add)])
+    return [*rest[:index], *earlier, before, replace(add, inputs=inputs), *rest[index:]]
 
 
 def _own_copy(name: str, tensor: Tensor, layers: list[Layer]) -> list[Layer]:
@@ -337,8 +337,8 @@ def _own_copy(name: str, tensor: Tensor, layers: list[Layer]) -> list[Layer]:
         return layers
     copy = rescaled(_unused(f"{name}.copy", layers), name, tensor)
     changed = [replace(layer, inputs=(copy.name,)) if layer in pools else layer for layer in layers]
-    place = layers.index(pools[0])
-    return [*changed[:place], copy, *changed[place:]]
+    index = layers.index(pools[0])
+    return [*changed[:index], copy, *changed[index:]]
 
 
 def _factor(name: str, before: float, after: float) -> tuple[int, Scale]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hw.network.base_layer import Layer, Tensor
-from hw.network.branches import branch_place
+from hw.network.branches import branch_index
 from hw.network.layers import Linear
 from hw.network.network import Exit, Network
 from hw.network.pooling import AveragePool2D, GlobalAveragePool
@@ -59,17 +59,17 @@ def with_branch(
         When there is no such layer or exit can't stand there, the grid doesn't divide the map, or labels aren't the
         network's classes.
     """
-    layers, place = list(network.layers), branch_place(network, after)
+    layers, index = list(network.layers), branch_index(network, after)
     for _, labels in (train, validation):
         _check_labels(network, labels)
-    pool = _pool(network, layers[place], grid)
-    source = layers[place].output if pool is None else pool.output
-    last = layers[place] if pool is None else pool
+    pool = _pool(network, layers[index], grid)
+    source = layers[index].output if pool is None else pool.output
+    last = layers[index] if pool is None else pool
     maps = _maps(network, after, pool, train[0])
     head = _trained(f"{after}.exit", last.name, source, maps, train[1], network.classes)
     added = [*([pool] if pool else []), head]
     early = Exit(logits=head.name, threshold=0)
-    order = [*layers[: place + 1], *added, *layers[place + 1 :]]
+    order = [*layers[: index + 1], *added, *layers[index + 1 :]]
     names = [layer.name for layer in order]
     exits = sorted([early, *network.exits], key=lambda exit_: names.index(exit_.logits))
     found = replace(network, layers=tuple(order), exits=tuple(exits))
@@ -78,14 +78,14 @@ def with_branch(
 
 
 def check_branch(network: Network, after: str, grid: int | None) -> None:
-    """Refuse a place where no exit can stand, or a grid that doesn't suit it, before anything is computed.
+    """Refuse a layer behind which no exit can stand, or a grid that doesn't suit it, before anything is computed.
 
     Raises
     ------
     ValueError
         As of :func:`with_branch`.
     """
-    _pool(network, network.layers[branch_place(network, after)], grid)
+    _pool(network, network.layers[branch_index(network, after)], grid)
 
 
 def _check_labels(network: Network, labels: np.ndarray) -> None:

@@ -73,12 +73,12 @@ def curve(branch: np.ndarray, final: np.ndarray, labels: np.ndarray) -> Curve:
     check_labels(labels, *branch.shape)
     classes, margins = top2(branch)
     gain = (classes == labels).astype(np.int64) - (top2(final)[0] == labels)
-    thresholds, place = np.unique(margins, return_inverse=True)
+    thresholds, group = np.unique(margins, return_inverse=True)
     thresholds = np.append(thresholds, thresholds[-1] + 1)
     # Leaving are the images whose margin is at least the threshold: sums from the largest threshold down.
-    leaving = np.bincount(place, minlength=len(thresholds))[::-1].cumsum()[::-1]
+    leaving = np.bincount(group, minlength=len(thresholds))[::-1].cumsum()[::-1]
     gains = np.zeros(len(thresholds), dtype=np.int64)
-    np.add.at(gains, place, gain)
+    np.add.at(gains, group, gain)
     right = int((top2(final)[0] == labels).sum())
     return Curve(
         thresholds=thresholds,

@@ -84,7 +84,7 @@ def distances(
 ) -> torch.Tensor:
     """How far each image can go along its direction until the final head answers something else than its label.
 
-    The step doubles from ``limit / 32`` until the answer changes, then bisection narrows the place down. Pixels stay in
+    The step doubles from ``limit / 32`` until the answer changes, then bisection narrows it down. Pixels stay in
     0..1 on the way. A boundary that is crossed and crossed back within one doubling isn't seen.
 
     Parameters

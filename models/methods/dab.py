@@ -178,8 +178,8 @@ def graft(network: Network, tensor: str, branch: Network, *, name: str = "branch
         )
         for layer in branch.layers
     ]
-    place = [layer.name for layer in network.layers].index(tensor) + 1
-    layers = (*network.layers[:place], *grafted, *network.layers[place:])
+    index = [layer.name for layer in network.layers].index(tensor) + 1
+    layers = (*network.layers[:index], *grafted, *network.layers[index:])
     order = [layer.name for layer in layers]
     early = [*network.exits[:-1], Exit(logits=names[branch.exits[-1].logits], threshold=threshold)]
     exits = (*sorted(early, key=lambda head: order.index(head.logits)), network.exits[-1])

@@ -43,7 +43,7 @@ def layers_of(model: nn.Module, mode: str) -> list[str]:
 class Rewiring(Piece):
     """Masks that begin at random, hold after every step, and move after every epoch.
 
-    Records ``nonzero``, the places that are on in weights, and ``density`` by layer.
+    Records ``nonzero``, the weights of all units that are on, and ``density`` by layer.
 
     Parameters
     ----------

@@ -224,7 +224,7 @@ class PredictedWinners(Winners):
             raise ValueError(f"alpha must be above 0 and at most 1, not {alpha}")
         self.alpha = alpha
         self._rng = np.random.default_rng(seed)
-        self._places: dict[int, torch.Tensor] = {}
+        self._looked: dict[int, torch.Tensor] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         flat = x.detach().abs().flatten(1)
@@ -232,12 +232,12 @@ class PredictedWinners(Winners):
         count = math.ceil(self.rate * size - 1e-9)
         if count == size:
             return x
-        if size not in self._places:
+        if size not in self._looked:
             looked = max(1, round(self.alpha * size))
-            self._places[size] = torch.from_numpy(self._rng.permutation(size)[:looked])
-        part = flat[:, self._places[size].to(x.device)]
-        place = min(math.ceil(self.alpha * count - 1e-9), part.shape[1])
-        threshold = part.kthvalue(part.shape[1] - place + 1, dim=1, keepdim=True).values
+            self._looked[size] = torch.from_numpy(self._rng.permutation(size)[:looked])
+        part = flat[:, self._looked[size].to(x.device)]
+        rank = min(math.ceil(self.alpha * count - 1e-9), part.shape[1])
+        threshold = part.kthvalue(part.shape[1] - rank + 1, dim=1, keepdim=True).values
         return x * (flat >= threshold).reshape(x.shape)
 
 

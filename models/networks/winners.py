@@ -42,7 +42,7 @@ def keep(x: torch.Tensor, select: Select, step: float | None = None) -> torch.Te
 
 @torch.library.custom_op("offramp::winners", mutates_args=())
 def _mask(x: torch.Tensor, kind: str, count: int, channels: Sequence[int], step: float | None = None) -> torch.Tensor:
-    """1 where a place wins, else 0, in a shape that broadcasts to that of ``x``.
+    """1 where an element wins, else 0, in a shape that broadcasts to that of ``x``.
 
     An operator of PyTorch's own kind: an exported graph holds it as one node, which
     :func:`models.frontends.pytorch.graph.lower` reads.

@@ -101,7 +101,7 @@ class Schedule:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
-        if not all(0.0 <= place <= 1.0 for place in self.milestones):
+        if not all(0.0 <= milestone <= 1.0 for milestone in self.milestones):
             raise ValueError(f"milestones must be in 0..1, not {self.milestones}")
 
     def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -122,7 +122,7 @@ class Schedule:
             if self.policy == "cosine":
                 return 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
             if self.policy == "steps":
-                return _DROP ** sum(step >= place * total for place in self.milestones)
+                return _DROP ** sum(step >= milestone * total for milestone in self.milestones)
             return 1.0
 
         return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

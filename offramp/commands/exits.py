@@ -43,13 +43,13 @@ def add(
     request: "ModelRequest",
 ) -> None:
     """Add an early exit to a finished network: only its branch is trained; everything else stays bit for bit."""
-    from hw.network.branches import branch_place
+    from hw.network.branches import branch_index
     from hw.network.network_file import NetworkFile, save
     from offramp.files.inspect import network_of
 
     ours = network_of(model)
     if ours is not None:
-        branch_place(ours, after)
+        branch_index(ours, after)
     from offramp.intake.extension import extended
     from offramp.intake.model import read
     from offramp.intake.samples import parts

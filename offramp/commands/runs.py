@@ -10,7 +10,7 @@ from fpga.boards import CLOCKS_MHZ
 from hw.extras import RTL, need
 from offramp.commands import model_options
 from offramp.commands.common import PROGRAM, config_option, finish, next_step, show, write_trace
-from offramp.files.cache_place import check_simulator
+from offramp.files.cache_folder import check_simulator
 from offramp.terminal import options
 from offramp.terminal.console import Terminal, results
 

@@ -36,7 +36,7 @@ _READ, _WRITTEN = "offramp.read", "offramp.written"
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Named:
     """A file that an option names; or files in a folder, by their names and by patterns of names (with ``*``)."""
 
     option: str
@@ -60,24 +60,24 @@ class _Place:
     def has(self, file: Path) -> bool:
         """Whether a file is one of them, by whatever name."""
         if self.what == "file" or self.names:
-            return any(_is_same(file, each) for each in _Place(self.option, self.path, self.names).files())
+            return any(_is_same(file, each) for each in _Named(self.option, self.path, self.names).files())
         name = os.path.relpath(os.path.realpath(file), os.path.realpath(self.path))
         return any(fnmatch(name, pattern) for pattern in self.patterns)
 
 
 def reads(context: Any, option: Any, path: Path, *names: str) -> None:
     """Say that a command reads a file that an option names, or in a folder those of such names or patterns."""
-    context.meta.setdefault(_READ, []).append(_place(option, path, names))
+    context.meta.setdefault(_READ, []).append(_named(option, path, names))
 
 
 def writes(context: Any, option: Any, path: Path, *names: str) -> None:
     """Say that a command writes there; ``{option}`` in a name stands for an option's value."""
-    context.meta.setdefault(_WRITTEN, []).append(_place(option, path, names))
+    context.meta.setdefault(_WRITTEN, []).append(_named(option, path, names))
 
 
-def _place(option: Any, path: Path, names: tuple[str, ...]) -> _Place:
+def _named(option: Any, path: Path, names: tuple[str, ...]) -> _Named:
     patterns = tuple(name for name in names if "*" in name)
-    return _Place(option.opts[0], path, tuple(name for name in names if "*" not in name), patterns)
+    return _Named(option.opts[0], path, tuple(name for name in names if "*" not in name), patterns)
 
 
 def check(context: Any) -> None:
@@ -90,34 +90,34 @@ def check(context: Any) -> None:
     """
     read = context.meta.get(_READ, [])
     written = [
-        replace(place, names=tuple(name.format_map(context.params) for name in place.names))
-        for place in context.meta.get(_WRITTEN, [])
+        replace(given, names=tuple(name.format_map(context.params) for name in given.names))
+        for given in context.meta.get(_WRITTEN, [])
     ]
-    for number, place in enumerate(written):
-        for file in filter(_is_replaced, place.files()):
+    for number, given in enumerate(written):
+        for file in filter(_is_replaced, given.files()):
             for source in read:
-                if (source.has(file) or _is_beside(file, source)) and not _stays(place, source, file):
+                if (source.has(file) or _is_beside(file, source)) and not _stays(given, source, file):
                     raise ValueError(
-                        f"{place.option} {place.path} would write over {source.path}, which the command reads: "
-                        f"name another {place.what}"
+                        f"{given.option} {given.path} would write over {source.path}, which the command reads: "
+                        f"name another {given.what}"
                     )
             for other in (*written[:number], *written[number + 1 :]):
                 if other.has(file):
                     raise ValueError(
-                        f"{place.option} {place.path} and {other.option} {other.path} would both write {file}: "
-                        f"name another {place.what}"
+                        f"{given.option} {given.path} and {other.option} {other.path} would both write {file}: "
+                        f"name another {given.what}"
                     )
 
 
-def _stays(place: _Place, source: _Place, file: Path) -> bool:
+def _stays(given: _Named, source: _Named, file: Path) -> bool:
     """Whether the file is a program that is written where it was read: the same again."""
     from offramp.files.kinds import kind_of
 
-    rewritten = place.what == "folder" and file.name == PROGRAM
+    rewritten = given.what == "folder" and file.name == PROGRAM
     return rewritten and source.what == "file" and kind_of(source.path) == "program"
 
 
-def _is_beside(file: Path, source: _Place) -> bool:
+def _is_beside(file: Path, source: _Named) -> bool:
     """Whether it is a file with weights of an ONNX model; such a model is only opened for a file that is there."""
     if source.path.suffix != ".onnx" or not file.exists():
         return False

@@ -9,7 +9,7 @@ from hw.network.network import Network
 from hw.program.program import Program, load
 from hw.rules import require
 from models import zoo
-from offramp.files.cache_place import cache_root
+from offramp.files.cache_folder import cache_root
 from offramp.files.kinds import expect
 
 __all__ = ["compiled", "program", "reread"]
@@ -43,8 +43,8 @@ def program(path: Path) -> Program:
     found = zoo.entry(name)
     network, activity = zoo.part(found, zoo.load(found))
     chosen = preset(config or found.config)
-    place = cache_root() / "zoo" / f"{found.name}-{found.sha256[:12]}-{chosen.digest()[:12]}.off"
-    return compiled(network, chosen, place, activity)
+    file = cache_root() / "zoo" / f"{found.name}-{found.sha256[:12]}-{chosen.digest()[:12]}.off"
+    return compiled(network, chosen, file, activity)
 
 
 def reread(program: Program, path: Path) -> Program:

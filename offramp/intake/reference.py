@@ -81,8 +81,8 @@ class _Tally:
             self.off += int(np.count_nonzero(off))
             self.values += off.size
             if off.any():
-                place = self.order.index(name)
-                self.first = place if self.first is None else min(place, self.first)
+                index = self.order.index(name)
+                self.first = index if self.first is None else min(index, self.first)
                 self.largest = max(self.largest, int(off.max()))
                 same &= ~off.any(axis=1)
         self.tensors = tensors
@@ -176,8 +176,8 @@ def onnx_runtime(
     UnableError
         When it can't run the file.
     """
-    places = {name: node for name, node in source.places.items() if name != INPUT}
-    tensors, tally = file_tensors(path, module, source.program, places), _Tally(source.network)
+    nodes = {name: node for name, node in source.all_nodes.items() if name != INPUT}
+    tensors, tally = file_tensors(path, module, source.program, nodes), _Tally(source.network)
     whole, within = runtime(path), runtime(path, list(tensors.values()))
     for start in range(0, len(codes), _BATCH):
         part = codes[start : start + _BATCH]

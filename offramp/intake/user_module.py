@@ -65,8 +65,8 @@ def _made(path: Path, factory: str) -> nn.Module:
 def _unwrapped(module: Any, name: str) -> nn.Module:
     """A module without what ``torch.compile`` and ``DataParallel`` put around it and around modules in it."""
     inner = _inner(module)
-    for place, each in list(inner.named_modules()):
-        what = f"module {place!r} of {name} must be" if place else f"{name} must return"
+    for inside, each in list(inner.named_modules()):
+        what = f"module {inside!r} of {name} must be" if inside else f"{name} must return"
         require(
             not isinstance(each, torch.jit.ScriptModule),
             f"{what} the module itself, not one of torch.jit, which torch.export can't follow",

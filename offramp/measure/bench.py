@@ -12,7 +12,7 @@ from hw.compiler.compile import compile_balanced
 from hw.config import AcceleratorConfig
 from models.datasets.sources import Progress
 from models.integer import golden
-from offramp.files.cache_place import cache_root
+from offramp.files.cache_folder import cache_root
 from offramp.measure import peers
 from offramp.measure.measure import layer_statistics
 from offramp.measure.recorded import recorded_build

@@ -51,6 +51,6 @@ def clocks_of(
 def _begun(config: str, board: str, clock_mhz: float, baud: int, seed: int, folder: Path) -> Iterator[Background]:
     options: dict[str, Any] = {"config": config, "board": board, "clock": clock_mhz, "baud": baud, "seed": seed}
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    place = folder / str(seed)
-    with background(["build", *arguments, "--out", str(place)], place / "log", place / "result.json") as build:
+    inside = folder / str(seed)
+    with background(["build", *arguments, "--out", str(inside)], inside / "log", inside / "result.json") as build:
         yield build

@@ -133,8 +133,8 @@ class _Maker:
         other = 0 if residual is None else self._codes[residual] - self._tensors[residual].zero_point
         wanted = np.clip(self._rng.beta(4 * active, 4 * (1 - active), channels), 0.02, 0.98)
         before = np.sort((sums * scale + other).reshape(-1, channels), axis=0)
-        place = ((1 - wanted) * (len(before) - 1)).astype(int)
-        bias = np.round(-before[place, np.arange(channels)] / scale).astype(np.int32)
+        rank = ((1 - wanted) * (len(before) - 1)).astype(int)
+        bias = np.round(-before[rank, np.arange(channels)] / scale).astype(np.int32)
         fixed = [quantize_scale(float(s)) for s in scale]
         zero_point = -128 if residual is None else 0
         output = Tensor(shape=sums.shape[1:], scale=0.02, zero_point=zero_point)

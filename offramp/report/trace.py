@@ -44,14 +44,14 @@ def trace_events(
     """
     events = [*_names(times), *_layers(times, cycles, clock_mhz)]
     for each in times:
-        place = each["core"] + _CORES
-        events.append(_event(each["layer"], place, _WORK, each["begin"], each["end"], clock_mhz))
+        process = each["core"] + _CORES
+        events.append(_event(each["layer"], process, _WORK, each["begin"], each["end"], clock_mhz))
         starts = [each["begin"], *each["rows"][:-1]]
         for number, (start, end) in enumerate(zip(starts, each["rows"], strict=True)):
-            events.append(_event(f"row {number}", place, _LANES, start, end, clock_mhz, layer=each["layer"]))
+            events.append(_event(f"row {number}", process, _LANES, start, end, clock_mhz, layer=each["layer"]))
         for pe, (end, jobs) in enumerate(zip(each["pe_ends"], each["pe_jobs"], strict=True)):
             did = {"jobs": jobs, "spent": {cause: spent[pe] for cause, spent in each["pe_spent"].items()}}
-            events.append(_event(each["layer"], place, _PES + pe, each["begin"], end, clock_mhz, **did))
+            events.append(_event(each["layer"], process, _PES + pe, each["begin"], end, clock_mhz, **did))
     if board is not None:
         word = 1e6 / words_per_second(board["baud"])
         begin = board["words_sent"] * word
@@ -97,12 +97,12 @@ def _names(times: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     yield _name("thread_name", "layers", _RUN, _WHOLE)
     yield _name("thread_name", "sequencer", _RUN, _SEQUENCER)
     for core, pes in sorted({each["core"]: len(each["pe_ends"]) for each in times}.items()):
-        place = core + _CORES
-        yield _name("process_name", f"core {core}", place, 0)
-        yield _name("thread_name", "dispatcher and PEs", place, _WORK)
-        yield _name("thread_name", "lanes", place, _LANES)
+        process = core + _CORES
+        yield _name("process_name", f"core {core}", process, 0)
+        yield _name("thread_name", "dispatcher and PEs", process, _WORK)
+        yield _name("thread_name", "lanes", process, _LANES)
         for pe in range(pes):
-            yield _name("thread_name", f"PE {pe}", place, _PES + pe)
+            yield _name("thread_name", f"PE {pe}", process, _PES + pe)
 
 
 def _layers(times: list[dict[str, Any]], cycles: int, clock_mhz: float) -> Iterator[dict[str, Any]]:

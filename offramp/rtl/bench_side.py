@@ -286,8 +286,8 @@ async def verify_images(dut: Any) -> None:
             memory.hold(program)
         options: dict[str, Any] = {"report": True, "step": job.step, "number": number}
         options["conditions"] = job.conditions[which]
-        place = which if job.together else 0
-        outcome = await link.perform(run_image(program, images[number], program_number=place, **options))
+        program_number = which if job.together else 0
+        outcome = await link.perform(run_image(program, images[number], program_number=program_number, **options))
         outcomes[which].append(outcome)
         for record, (first, last) in zip(outcome.layers, link.layers, strict=True):
             layers.append(LayerTime(which, record["index"], first, last))

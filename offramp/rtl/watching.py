@@ -55,25 +55,25 @@ def compiled_files(folder: Path) -> tuple[int, int] | None:
     and of the simulation's frame, which come from elsewhere.
     """
     # Not Path.rglob, which raises where a folder is gone before it is looked into.
-    needed = [object for place, _, names in os.walk(folder) for object in _objects(Path(place), names)]
+    needed = [object for inside, _, names in os.walk(folder) for object in _objects(Path(inside), names)]
     return (sum(object.exists() for object in needed), len(needed)) if needed else None
 
 
-def _objects(place: Path, names: list[str]) -> Iterator[Path]:
+def _objects(inside: Path, names: list[str]) -> Iterator[Path]:
     """The objects that the makefile of a module will have made, in the folder of its C++ files."""
     for name in names:
         if not name.endswith(_CLASSES):
             continue
         module = name.removesuffix(_CLASSES)
-        lists = _lists(place / name)
+        lists = _lists(inside / name)
         own = {
             each for key, entries in lists.items() if key.startswith(("VM_CLASSES", "VM_SUPPORT")) for each in entries
         }
         library = {each for key, entries in lists.items() if key.startswith("VM_GLOBAL") for each in entries}
-        frame = set(_lists(place / f"{module}.mk").get("VM_USER_CLASSES", ()))
+        frame = set(_lists(inside / f"{module}.mk").get("VM_USER_CLASSES", ()))
         others = {each.removesuffix(".cpp") for each in names if each.endswith(".cpp")} - own - {f"{module}__ALL"}
         whole = own if lists.get("VM_PARALLEL_BUILDS") == ["1"] else {f"{module}__ALL"}
-        yield from (place / f"{each}.o" for each in sorted(whole | library | frame | others))
+        yield from (inside / f"{each}.o" for each in sorted(whole | library | frame | others))
 
 
 def _lists(makefile: Path) -> dict[str, list[str]]:

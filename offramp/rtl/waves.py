@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hw.output import write_file
 from hw.program.program import Program
-from offramp.files.cache_place import cache_root
+from offramp.files.cache_folder import cache_root
 from offramp.rtl.fst import write_fst
 from offramp.rtl.job import LayerTime
 from offramp.rtl.layout import layout

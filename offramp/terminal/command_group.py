@@ -67,19 +67,19 @@ class _OnDemand(Mapping[str, Any]):
         return len(self._makers)
 
 
-def command(name: str, place: str, kind: type[TyperCommand], panel: str | None = None) -> Any:
+def command(name: str, path: str, kind: type[TyperCommand], panel: str | None = None) -> Any:
     """The command of a function, which is imported now.
 
     Parameters
     ----------
-    place : str
+    path : str
         File and name of the function, in ``offramp.commands``, with a dot between them.
     kind : type
         Of the command.
     panel : str or None
         In which help shows it.
     """
-    module, function = place.split(".")
+    module, function = path.split(".")
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     called = getattr(import_module(f"offramp.commands.{module}"), function)
     alone.command(name, cls=kind, help=_flowing(getdoc(called) or ""), rich_help_panel=panel)(called)

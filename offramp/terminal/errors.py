@@ -30,10 +30,10 @@ def sentence(error: Exception) -> str | None:
         return " ".join(str(error).split())
     if not isinstance(error, ValueError | FloatingPointError | ModuleNotFoundError):
         return None
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    if place is None or not _refuses(place):
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    if frame is None or not _refuses(frame):
         return None
     return " ".join(str(error).split())
 
@@ -44,10 +44,10 @@ def _of_command_line(error: Any) -> str:
     return f"{said} (see {context.command_path} --help)" if said and context is not None else said
 
 
-def _refuses(place: TracebackType) -> bool:
+def _refuses(frame: TracebackType) -> bool:
     """Whether an error began with a ``raise`` of our own code; what C code raises, begins where it is called."""
-    code = place.tb_frame.f_code
-    return code.co_filename.startswith(_OURS) and code.co_code[place.tb_lasti] == opmap["RAISE_VARARGS"]
+    code = frame.tb_frame.f_code
+    return code.co_filename.startswith(_OURS) and code.co_code[frame.tb_lasti] == opmap["RAISE_VARARGS"]
 
 
 @contextmanager

@@ -43,15 +43,15 @@ def check_images(images: dict[str, np.ndarray], config: AcceleratorConfig, numbe
     filled = [0] * config.cores
     if decoded.header.image_free == 0:
         memories.give(decoded.windows)
-    selections, place = Selections(config), 0
+    selections, index = Selections(config), 0
     for instruction, following in pairwise(decoded.instructions):
         if instruction.op is Opcode.SELECT:
             selections.select(instruction, following, memories)
         elif instruction.op is Opcode.LAYER:
-            contents = lists.at(instruction.chunks), lists.lacking(place)
-            _check_layer(instruction, place, images, contents, memories, selections, filled, config)
-            place += 1
-            if place == decoded.header.image_free:
+            contents = lists.at(instruction.chunks), lists.lacking(index)
+            _check_layer(instruction, index, images, contents, memories, selections, filled, config)
+            index += 1
+            if index == decoded.header.image_free:
                 memories.give(decoded.windows)
     return decoded
 

@@ -11,9 +11,9 @@ from hw.rules import require
 
 __all__ = ["Memories", "walk_order"]
 
-#: Marks of a place in :attr:`Memories._kept`; from 0 on, the operand of the core's own word with that ordinal.
+#: Marks of an address in :attr:`Memories._kept`; from 0 on, the operand of the core's own word with that ordinal.
 _FREE, _READ = -1, -2
-#: Mark of a place in :attr:`Memories._owner` that holds no word; else the number of the window it was written through.
+#: Mark of an address in :attr:`Memories._owner` without a word; else the number of the window it was written through.
 _NOTHING = -1
 
 
@@ -21,8 +21,8 @@ def walk_order(first: int, target: TargetFields, positions: int, words: int) -> 
     """Words of some positions in the order of a walk: int array (positions, words); at least one column."""
     row, column = np.divmod(np.arange(positions), target.columns)
     starts = first + row * target.row_pitch + column * target.column_pitch
-    places: np.ndarray = starts[:, None] + np.arange(words)
-    return places
+    addresses: np.ndarray = starts[:, None] + np.arange(words)
+    return addresses
 
 
 class Memories:
@@ -53,9 +53,9 @@ class Memories:
         """
         y, x = np.arange(source.rows - source.blank_rows)[:, None, None], np.arange(source.columns)[:, None]
         first = source.base + y * source.row_pitch + x * source.column_pitch
-        places = first + np.arange(source.words)
-        active = self._take(where, core, source.bank, places)
-        self._kept[core, source.bank, places] = _READ
+        addresses = first + np.arange(source.words)
+        active = self._take(where, core, source.bank, addresses)
+        self._kept[core, source.bank, addresses] = _READ
         channels: np.ndarray = active.any(axis=(0, 1)).reshape(-1)
         return channels
 
@@ -74,11 +74,11 @@ class Memories:
         bool array (words, 8)
             Whether a channel may be nonzero at any position.
         """
-        places = walk_order(residual.base, target, positions, words)
-        active = self._take(where, core, residual.bank, places)
+        addresses = walk_order(residual.base, target, positions, words)
+        active = self._take(where, core, residual.bank, addresses)
         kept = self._kept[core, residual.bank]
-        unique, ordinals, counts = np.unique(places, return_index=True, return_counts=True)
-        # The sum of an operand that is read once may take its place: it's written after the operand has been read.
+        unique, ordinals, counts = np.unique(addresses, return_index=True, return_counts=True)
+        # The sum of an operand that is read once may be written over it: it's written after the operand has been read.
         kept[unique] = np.where((kept[unique] == _FREE) & (counts == 1), ordinals, _READ)
         maybe: np.ndarray = active.any(axis=0).reshape(words, WORD_CHANNELS)
         return maybe
@@ -129,16 +129,16 @@ class Memories:
                 everywhere or abs(core - maker) <= 1,
                 f"{where}: core {core} keeps word {numbers[ordinals[0]]}, which core {maker} can't send it",
             )
-            places = window.base + numbers[ordinals] - window.low
-            if (given := self._given[core, window.bank, places]).any():
+            addresses = window.base + numbers[ordinals] - window.low
+            if (given := self._given[core, window.bank, addresses]).any():
                 word = numbers[ordinals][given][:1]
                 raise ValueError(f"{where}: word {word} must not be written where core {core} gets the next image")
-            kept = self._kept[core, window.bank, places]
+            kept = self._kept[core, window.bank, addresses]
             if (wrong := (kept != _FREE) & ((core != maker) | (kept != ordinals))).any():
                 word = numbers[ordinals][wrong][:1]
                 raise ValueError(f"{where}: word {word} must not be written over what core {core} reads")
-            self._owner[core, window.bank, places] = self._number(window)
-            self._active[core, window.bank, places] = active[ordinals]
+            self._owner[core, window.bank, addresses] = self._number(window)
+            self._active[core, window.bank, addresses] = active[ordinals]
 
     def give(self, windows: Sequence[WindowFields]) -> None:
         """From now on the next image may arrive in these windows, one a core: nothing else has any business there."""
@@ -152,17 +152,17 @@ class Memories:
     def _number(self, window: WindowFields) -> int:
         return self._numbers.setdefault(window, len(self._numbers))
 
-    def _take(self, where: str, core: int, bank: int, places: np.ndarray) -> np.ndarray:
-        """Whether the channels of the words at some places may be nonzero: bool (*places, 8)."""
-        last, size = places.max(initial=0), self._sizes[bank]
+    def _take(self, where: str, core: int, bank: int, addresses: np.ndarray) -> np.ndarray:
+        """Whether the channels of the words at some addresses may be nonzero: bool (*addresses, 8)."""
+        last, size = addresses.max(initial=0), self._sizes[bank]
         require(last < size, f"{where}: word {last} is beyond the {size} words of a bank")
         require(
-            not self._given[core, bank, places].any(),
+            not self._given[core, bank, addresses].any(),
             f"{where}: core {core} must not read where it gets the next image",
         )
         require(
-            (self._owner[core, bank, places] != _NOTHING).all(),
+            (self._owner[core, bank, addresses] != _NOTHING).all(),
             f"{where}: it reads words that nothing before it writes",
         )
-        active: np.ndarray = self._active[core, bank, places]
+        active: np.ndarray = self._active[core, bank, addresses]
         return active

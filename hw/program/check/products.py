@@ -78,7 +78,7 @@ class ExpectedWork:
     shape : tuple of 2 int
         Rows and columns of the layer's input.
     positions : tuple of 2 int arrays (rows, columns)
-        Row and column of the input at every place of the walk that reads one.
+        Row and column of the input at every position of the walk that reads one.
     rows : tuple of 2 int
         First output row, and the one after the last.
     columns : int
@@ -118,32 +118,32 @@ def check_products(
         Naming the layer and the rule.
     """
     weights = _weights(work, core.source.dump_length, config.pes)
-    places = _situations(where, work, core, config)
-    situations = places[[*{place.tobytes(): number for number, place in enumerate(places)}.values()]]
+    walked = _situations(where, work, core, config)
+    situations = walked[[*{each.tobytes(): number for number, each in enumerate(walked)}.values()]]
     outputs = situations.shape[1] - _FIRST_CODE
     each = max(1, _AT_ONCE // (weights[0].size * max(1, outputs)))
     for start in range(0, len(situations), each):
         _check_lists(where, situations[start : start + each], weights, core.source, lists, config)
 
 
-def _reach(places: np.ndarray, work: ExpectedWork, axis: int) -> tuple[np.ndarray, np.ndarray]:
+def _reach(inputs: np.ndarray, work: ExpectedWork, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """First output along an axis that input rows or columns have products for, and how many these are."""
     first, last = work.rows if axis == 0 else (0, work.columns)
     size, stride, pad = (both[axis] for both in (work.stencil.size, work.stencil.stride, work.stencil.pads))
-    lowest = np.maximum(first, -(-(places + pad - size + 1) // stride))
-    highest = np.minimum(last - 1, (places + pad) // stride)
+    lowest = np.maximum(first, -(-(inputs + pad - size + 1) // stride))
+    highest = np.minimum(last - 1, (inputs + pad) // stride)
     return lowest, np.maximum(0, highest - lowest + 1)
 
 
 def _situations(where: str, work: ExpectedWork, core: CoreLayer, config: AcceleratorConfig) -> np.ndarray:
-    """What there is to say of every place of the walk: int array (places, 4 + outputs).
+    """What there is to say of every position of the walk: int array (positions, 4 + outputs).
 
     Number of its first list, lists of an activation, parts and skipped marks of split ones, and of each output that it
-    may have products for the tap times the accumulators of a PE, plus the accumulator counted from that of the place;
-    -1 where it has none.
+    may have products for the tap times the accumulators of a PE, plus the accumulator counted from the position's; -1
+    where it has none.
     """
     stencil, source, depth = work.stencil, core.source, config.accumulators
-    reach = [_reach(places, work, axis) for axis, places in enumerate(work.positions)]
+    reach = [_reach(inputs, work, axis) for axis, inputs in enumerate(work.positions)]
     needed = [int((_reach(np.arange(size), work, axis)[1] > 0).sum()) for axis, size in enumerate(work.shape)]
     numbers = (work.positions[0] * work.shape[1] + work.positions[1])[(reach[0][1] > 0) & (reach[1][1] > 0)]
     require(
@@ -157,10 +157,10 @@ def _situations(where: str, work: ExpectedWork, core: CoreLayer, config: Acceler
         f"{where}: {most[0]}x{most[1]} outputs of {source.dump_length} accumulators must fit the {depth} of a PE",
     )
     taps, offsets, inside = [], [], []
-    for axis, ((lowest, count), places) in enumerate(zip(reach, work.positions, strict=True)):
+    for axis, ((lowest, count), inputs) in enumerate(zip(reach, work.positions, strict=True)):
         each = np.arange(most[axis])
         outputs = lowest[..., None] + each
-        taps.append(places[..., None] + stencil.pads[axis] - outputs * stencil.stride[axis])
+        taps.append(inputs[..., None] + stencil.pads[axis] - outputs * stencil.stride[axis])
         offsets.append(outputs - (work.rows[0] if axis == 0 else 0))
         inside.append(each < count[..., None])
     rows = work.rows[1] - work.rows[0]
@@ -174,19 +174,19 @@ def _situations(where: str, work: ExpectedWork, core: CoreLayer, config: Acceler
         ((ahead >= 0) & ((ahead + 1) * source.dump_length <= depth))[valid].all(),
         f"{where}: outputs must have accumulators of their own from their first product to their last",
     )
-    place = (work.first + ordinal * source.dump_length - starts[..., None, None]) % depth
+    accumulators = (work.first + ordinal * source.dump_length - starts[..., None, None]) % depth
     tap = taps[0][..., :, None] * stencil.size[1] + taps[1][..., None, :] if len(stencil.weight) > 1 else 0
     lists = np.array([row.list for row in core.rows[: len(valid)]])[:, None]
     lists = lists + np.array([column.list for column in core.columns])
     counts = np.broadcast_to(np.array([row.count for row in core.rows[: len(valid)]])[:, None], lists.shape)
     parts = np.bitwise_and.outer([row.parts for row in core.rows[: len(valid)]], [each.parts for each in core.columns])
     skip = np.bitwise_or.outer([row.skip for row in core.rows[: len(valid)]], [each.skip for each in core.columns])
-    codes = np.where(valid, tap * depth + place, -1).reshape(lists.size, -1)
+    codes = np.where(valid, tap * depth + accumulators, -1).reshape(lists.size, -1)
     return np.concatenate([*(each.reshape(-1, 1) for each in (lists, counts, parts, skip)), codes], axis=1)
 
 
 def _taken_out(core: CoreLayer, shape: tuple[int, ...]) -> np.ndarray:
-    """Outputs that are taken out before each place of a walk of so many rows and columns: int array (rows, columns)."""
+    """Outputs taken out before each position of a walk of so many rows and columns: int array (rows, columns)."""
     if core.source.partial:
         return np.zeros(shape, dtype=np.int64)
     dumps = np.array([column.dumps for column in core.columns])
@@ -195,7 +195,7 @@ def _taken_out(core: CoreLayer, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _weights(work: ExpectedWork, dump_length: int, pes: int) -> np.ndarray:
-    """The weights as lists hold them, the last tap all 0: int8 array (taps + 1, accumulators, PEs, lists of a place)"""
+    """Weights as lists hold them, the last tap all 0: int8 array (taps + 1, accumulators, PEs, lists of a position)"""
     first, last = work.channels
     weight = work.stencil.weight[:, first:last]
     if not work.stencil.depthwise:
@@ -231,15 +231,15 @@ def _check_lists(
     else:
         pe, name, words = _entries(where, names, lists, config)
         values, offsets = unpack_entries(words)
-    # Of every accumulator, counted from that of the place: the output and its slot.
+    # Of every accumulator, counted from that of the position: the output and its slot.
     owners = np.full((len(codes), depth), -1)
     some, output = np.nonzero(codes >= 0)
-    places = (codes[some, output] % depth)[:, None] + np.arange(dump_length)
-    owners[some[:, None], places % depth] = output[:, None] * dump_length + np.arange(dump_length)
-    place = owners[situation[name], (offsets - step[name] * source.accumulator_step) % depth]
-    require((place >= 0).all(), f"{where}: a product goes to an accumulator of no output that it belongs to")
+    dumped = (codes[some, output] % depth)[:, None] + np.arange(dump_length)
+    owners[some[:, None], dumped % depth] = output[:, None] * dump_length + np.arange(dump_length)
+    slots = owners[situation[name], (offsets - step[name] * source.accumulator_step) % depth]
+    require((slots >= 0).all(), f"{where}: a product goes to an accumulator of no output that it belongs to")
     found = np.zeros((len(codes), codes.shape[1] * dump_length, *weights.shape[2:]), dtype=np.int8)
-    found[situation[name], place, pe, number[name]] = values
+    found[situation[name], slots, pe, number[name]] = values
     require(
         np.count_nonzero(found) == len(words) and np.array_equal(found.reshape(wanted.shape), wanted),
         f"{where}: its lists must hold the weights of the network, each once",
@@ -263,7 +263,7 @@ def _split_entries(
 def _entries(
     where: str, names: np.ndarray, lists: np.ndarray, config: AcceleratorConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """PE, place in ``names`` and word of every entry of the lists of these numbers."""
+    """PE, index in ``names`` and word of every entry of the lists of these numbers."""
     size = lists.shape[1]
     last = int(names.max(initial=0))
     require(last < size, f"{where}: list {last} is beyond the {size} words of lists")
@@ -273,7 +273,7 @@ def _entries(
 def _words_of(
     where: str, starts: np.ndarray, counts: np.ndarray, lists: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """PE, place and word of every entry, given where each PE's begin and how many they are: int arrays (PEs, names)."""
+    """PE, index and word of every entry, given where each PE's begin and how many they are: int arrays (PEs, names)."""
     size, each = lists.shape[1], starts.shape[1]
     starts, counts = starts.reshape(-1), counts.reshape(-1)
     firsts = starts + np.repeat(size * np.arange(len(lists)), each)

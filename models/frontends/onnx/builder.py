@@ -191,12 +191,12 @@ class _Builder:
         """A Clip of codes: the range of what quantizes them becomes narrower."""
         name = site.node.inputs[0]
         found = clipped(site, self.maps[name])
-        place = next((n for n, step in enumerate(self.steps) if step.output == name), None)
-        before = None if place is None else self.children[self.steps[place].child or ""]
+        index = next((n for n, step in enumerate(self.steps) if step.output == name), None)
+        before = None if index is None else self.children[self.steps[index].child or ""]
         self.maps[output] = found
-        if place is not None and isinstance(before, Quantize) and self.readers[name] == 1:
+        if index is not None and isinstance(before, Quantize) and self.readers[name] == 1:
             before.of = found
-            self.steps[place] = replace(self.steps[place], output=output)
+            self.steps[index] = replace(self.steps[index], output=output)
         else:
             self._put(site.node, Between([self.maps[name]], nn.Identity(), found), [name], output)
 
@@ -207,8 +207,8 @@ class _Builder:
             return False
         constant = 0 if site.is_constant(0) else 1
         name, bias = node.inputs[1 - constant], node.inputs[constant]
-        place = next((n for n, step in enumerate(self.steps) if step.output == name), None)
-        before = None if place is None else self.steps[place]
+        index = next((n for n, step in enumerate(self.steps) if step.output == name), None)
+        before = None if index is None else self.steps[index]
         if before is None or before.node.operator != "MatMul" or self.readers[name] != 1 or len(before.node.inputs) > 2:
             return False
         both = replace(before.node, inputs=(*before.node.inputs, bias))
@@ -217,9 +217,9 @@ class _Builder:
         except RefusalError:
             return False
         assert before.child is not None
-        assert place is not None
+        assert index is not None
         self.children[before.child] = made
-        self.steps[place] = replace(before, node=both, output=output)
+        self.steps[index] = replace(before, node=both, output=output)
         return True
 
     def _plain(self, site: Site, output: str) -> None:

@@ -15,7 +15,7 @@ __all__ = ["file_tensors", "module_values"]
 
 
 def file_tensors(
-    path: Path | str, module: OnnxModule, program: ExportedProgram, places: Mapping[str, str]
+    path: Path | str, module: OnnxModule, program: ExportedProgram, nodes: Mapping[str, str]
 ) -> dict[str, str]:
     """The file's tensors that operators compute, by the names that those have.
 
@@ -27,7 +27,7 @@ def file_tensors(
         What has been read from the file.
     program : ExportedProgram
         The module, exported.
-    places : dict of str to str
+    nodes : dict of str to str
         Operators of the program, by any names.
     """
     last = {}  # operator of each child
@@ -38,7 +38,7 @@ def file_tensors(
     made = {last[step.child]: step.output for step in module.program.steps if step.child in last}
     written = {name for node in open_model(Path(path)).graph.node for name in node.output}
     written -= module.program.layouts.rows.keys()
-    found = {name: made[place] for name, place in places.items() if place in made}
+    found = {name: made[node] for name, node in nodes.items() if node in made}
     return {name: tensor for name, tensor in found.items() if tensor in written}
 
 

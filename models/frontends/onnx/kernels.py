@@ -82,10 +82,10 @@ def _pool(
         ]
         around = np.array([[n - n // 2, n // 2] if auto_pad == "SAME_LOWER" else [n // 2, n - n // 2] for n in whole])
     if ceil_mode:
-        for places, size, stride, length in zip(around, sizes, strides, x.shape[2:], strict=True):
-            outputs = -(-(length + sum(places) - size) // stride) + 1
-            outputs -= int((outputs - 1) * stride >= length + places[0])
-            places[1] = max(places[1], (outputs - 1) * stride + size - length - places[0])
+        for ends, size, stride, length in zip(around, sizes, strides, x.shape[2:], strict=True):
+            outputs = -(-(length + sum(ends) - size) // stride) + 1
+            outputs -= int((outputs - 1) * stride >= length + ends[0])
+            ends[1] = max(ends[1], (outputs - 1) * stride + size - length - ends[0])
     padded = np.pad(x.astype(np.float64), [(0, 0), (0, 0), *around], constant_values=fill)
     axes = tuple(range(2, 2 + count))
     windows = np.lib.stride_tricks.sliding_window_view(padded, sizes, axes)

@@ -41,7 +41,7 @@ class Layouts:
 
 def inverse(order: Sequence[int]) -> tuple[int, ...]:
     """The order that undoes another."""
-    return tuple(int(place) for place in np.argsort(order))
+    return tuple(int(index) for index in np.argsort(order))
 
 
 def is_channels_last(graph: OnnxGraph) -> bool:
@@ -165,14 +165,14 @@ class _Turned:
         (order,) = orders
         assert order is not None
         names = list(node.inputs)
-        for place, name in enumerate(node.inputs):
+        for index, name in enumerate(node.inputs):
             if name in self.constants:
                 values = self.constants[name]
                 if values.ndim > len(order):
                     return None
                 whole = values.reshape((1,) * (len(order) - values.ndim) + values.shape)
-                names[place] = self._unused(name)
-                self.constants[names[place]] = whole.transpose(inverse(order))
+                names[index] = self._unused(name)
+                self.constants[names[index]] = whole.transpose(inverse(order))
         return replace(node, inputs=tuple(names))
 
     def _axes(self, node: OnnxNode) -> list[int] | None:
@@ -184,18 +184,18 @@ class _Turned:
 
     def _reduce(self, node: OnnxNode, output: str, order: tuple[int, ...], axes: list[int]) -> None:
         count = len(order)
-        places = [axis + count if axis < 0 else axis for axis in axes]
-        if not all(0 < place < count for place in places):
+        along = [axis + count if axis < 0 else axis for axis in axes]
+        if not all(0 < axis < count for axis in along):
             self.nodes.append(replace(node, inputs=tuple(map(self.plain, node.inputs))))
             return
         name, attributes = self._unused("axes"), {key: n for key, n in node.attributes.items() if key != "axes"}
-        turned = [order[place] for place in places]
+        turned = [order[axis] for axis in along]
         if "axes" in node.attributes:
             changed = replace(node, attributes={**attributes, "axes": tuple(turned)})
         else:
             self.constants[name] = np.array(turned, dtype=np.int64)
             changed = replace(node, inputs=(node.inputs[0], name))
-        left = [axis for place, axis in enumerate(order) if place not in places]
+        left = [axis for index, axis in enumerate(order) if index not in along]
         kept = bool(node.attributes.get("keepdims", 1))
         self._put(changed, output, order if kept else [sorted(left).index(axis) for axis in left])
 

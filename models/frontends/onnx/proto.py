@@ -92,33 +92,33 @@ def _contents(path: Path, offset: int, length: int | None) -> bytes:
 
 def _fields(data: memoryview, left: list[int]) -> Iterator[tuple[int, memoryview]]:
     """Numbers and contents of a message's fields that have a length; what isn't a message ends it."""
-    place = 0
-    while place < len(data):
+    offset = 0
+    while offset < len(data):
         left[0] -= 1
         require(left[0] >= 0, f"a graph must have at most {_FIELDS} nodes, weights and attributes, not more")
-        key, place = _varint(data, place)
+        key, offset = _varint(data, offset)
         kind = key & 7
         if kind == 2:
-            length, place = _varint(data, place)
-            yield key >> 3, data[place : place + length]
-            place += length
+            length, offset = _varint(data, offset)
+            yield key >> 3, data[offset : offset + length]
+            offset += length
         elif kind == 0:
-            _, place = _varint(data, place)
+            _, offset = _varint(data, offset)
         elif kind in (1, 5):
-            place += 8 if kind == 1 else 4
+            offset += 8 if kind == 1 else 4
         else:
             return
 
 
-def _varint(data: memoryview, place: int) -> tuple[int, int]:
-    """A number at a place, and the place behind it; whether it's whole is for the parser to say."""
+def _varint(data: memoryview, offset: int) -> tuple[int, int]:
+    """A number at an offset, and the offset behind it; whether it's whole is for the parser to say."""
     value, shift = 0, 0
-    while place < len(data) and shift < 70:
-        value |= (data[place] & 127) << shift
-        place, shift = place + 1, shift + 7
-        if data[place - 1] < 128:
+    while offset < len(data) and shift < 70:
+        value |= (data[offset] & 127) << shift
+        offset, shift = offset + 1, shift + 7
+        if data[offset - 1] < 128:
             break
-    return value, place
+    return value, offset
 
 
 def _structure(data: bytes) -> int:

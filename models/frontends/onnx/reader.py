@@ -63,18 +63,18 @@ def _sized(source: OnnxInput, shape: tuple[int, int, int] | None) -> tuple[OnnxI
     count = len(source.sizes)
     if shape is not None and not (integers(shape, 3) and min(shape) >= 1):
         raise ValueError(f"shape must be a tuple of 3 positive integers (height, width, channels), not {shape!r}")
-    places: dict[int, tuple[int, int | None, int | None]] = {4: (1, 2, 3), 3: (1, None, 2), 2: (1, None, None)}
+    axes: dict[int, tuple[int, int | None, int | None]] = {4: (1, 2, 3), 3: (1, None, 2), 2: (1, None, None)}
     if source.is_channels_last:
-        places = {4: (3, 1, 2), 3: (2, None, 1)}
-    channels, height, width = places[count]
-    said = [1 if place is None else source.sizes[place] for place in (height, width, channels)]
+        axes = {4: (3, 1, 2), 3: (2, None, 1)}
+    channels, height, width = axes[count]
+    said = [1 if axis is None else source.sizes[axis] for axis in (height, width, channels)]
     if shape is None and None in said:
         raise ValueError(f"input {source.name!r} leaves sizes open: height, width, channels of an image must be given")
     whole = tuple(given if size is None else size for size, given in zip(said, shape or said, strict=True))
     if shape is not None and whole != shape:
         raise ValueError(f"images must be of shape {whole} (height, width, channels), not {shape}")
     sizes = list(source.sizes)
-    for place, size in zip((height, width, channels), whole, strict=True):
-        if place is not None:
-            sizes[place] = size
+    for axis, size in zip((height, width, channels), whole, strict=True):
+        if axis is not None:
+            sizes[axis] = size
     return replace(source, sizes=tuple(sizes)), (whole[0] or 0, whole[1] or 0, whole[2] or 0)

@@ -99,7 +99,7 @@ def transpose(site: Site) -> nn.Module:
 
 
 def _permuted(x: torch.Tensor, order: Sequence[int]) -> torch.Tensor:
-    """A map with its axes in another order: a view, where only axes of one position change their places."""
+    """A map with its axes in another order: a view, where only axes of one position move."""
     moved = [axis for axis in order if x.shape[axis] != 1]
     return x.reshape([x.shape[axis] for axis in order]) if moved == sorted(moved) else x.permute(*order)
 
@@ -113,18 +113,18 @@ def concat(site: Site) -> nn.Module:
 
 def gather(site: Site) -> nn.Module:
     """Some positions of an axis, in any order; a single one, whose axis goes."""
-    axis, places = site.attribute("axis", 0), site.constant(1, "indices")
-    if places is None or places.dtype.kind not in "iu" or places.ndim > 1 or not places.size:
+    axis, indices = site.attribute("axis", 0), site.constant(1, "indices")
+    if indices is None or indices.dtype.kind not in "iu" or indices.ndim > 1 or not indices.size:
         raise site.refuse("indices must be constant integers, one or in one dimension")
 
     def gathered(x: torch.Tensor) -> torch.Tensor:
         (along,) = own_axes([axis], x.ndim, "a Gather")
         size = x.shape[along]
-        if not all(-size <= place < size for place in places.reshape(-1)):
-            raise ValueError(f"indices must be from {-size} to {size - 1}, not {places.tolist()}")
-        if not places.ndim:
-            return x.select(along, int(places) % size)
-        return x.index_select(along, torch.from_numpy(places % size).to(x.device))
+        if not all(-size <= index < size for index in indices.reshape(-1)):
+            raise ValueError(f"indices must be from {-size} to {size - 1}, not {indices.tolist()}")
+        if not indices.ndim:
+            return x.select(along, int(indices) % size)
+        return x.index_select(along, torch.from_numpy(indices % size).to(x.device))
 
     return Apply(gathered)
 
@@ -169,8 +169,8 @@ def _slices(
 def _sliced(x: torch.Tensor, slices: list[tuple[int, int, int, int]], images: int) -> torch.Tensor:
     """The positions that slices say; ``images`` from the first on are all."""
     left = [one for one in slices if one[0] % x.ndim or not (one[1] == 0 and one[2] >= images and one[3] == 1)]
-    places = own_axes([axis for axis, *_ in left], x.ndim, "a Slice")
-    for axis, (_, start, end, step) in zip(places, left, strict=True):
+    along = own_axes([axis for axis, *_ in left], x.ndim, "a Slice")
+    for axis, (_, start, end, step) in zip(along, left, strict=True):
         size = x.shape[axis]
         first, last, _ = slice(start, end).indices(size)
         if (first, last, step) != (0, size, 1):

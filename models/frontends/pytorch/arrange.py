@@ -105,8 +105,8 @@ def _possible(add: GraphStep, steps: list[GraphStep], shapes: dict[str, tuple[in
         before = _scaled(replace(add, relu=False), name, 1.0)
         changed = replace(add, inputs=(name, add.inputs[1]))
     rest = [step for step in steps if step.name not in (before.name, add.name)]
-    place = sum(step.name != before.name for step in steps[: steps.index(add)])
-    return [*rest[:place], before, changed, *rest[place:]]
+    index = sum(step.name != before.name for step in steps[: steps.index(add)])
+    return [*rest[:index], before, changed, *rest[index:]]
 
 
 def _unused(name: str, steps: Sequence[GraphStep]) -> str:

@@ -23,8 +23,8 @@ __all__ = [
     "images_for",
     "layout_of",
     "line_of",
+    "location_of",
     "outputs_in",
-    "place_of",
     "undisturbed",
 ]
 
@@ -116,8 +116,8 @@ def answers_of(model: nn.Module, shape: tuple[int, int, int], images: torch.Tens
     except Exception as error:  # The network's own code may raise anything.
         frames = list(traceback.walk_tb(error.__traceback__))
         first, *more = misfits(model, images) or [(frames, error)]
-        reasons = [f"{_place(model, first[0])}: can't compute images of shape {shape}: {first_line(first[1])}"]
-        reasons += [f"{_place(model, others)}: {first_line(other)}" for others, other in more]
+        reasons = [f"{_location(model, first[0])}: can't compute images of shape {shape}: {first_line(first[1])}"]
+        reasons += [f"{_location(model, others)}: {first_line(other)}" for others, other in more]
         raise ValueError("; ".join(reasons)) from error
     answers = outputs_in(found)
     if not all(isinstance(answer, torch.Tensor) for answer in answers):
@@ -141,12 +141,12 @@ def _kind(value: Any) -> str:
     return type(value).__name__ + (f" of {', '.join(inner)}" if inner else "")
 
 
-def place_of(model: nn.Module, error: Exception) -> str:
+def location_of(model: nn.Module, error: Exception) -> str:
     """Name of the innermost module whose code raised an exception, or the network's type; and the line of that code."""
-    return _place(model, list(traceback.walk_tb(error.__traceback__)))
+    return _location(model, list(traceback.walk_tb(error.__traceback__)))
 
 
-def _place(model: nn.Module, frames: list[tuple[Any, int]]) -> str:
+def _location(model: nn.Module, frames: list[tuple[Any, int]]) -> str:
     """The same of frames, the outermost first, and the numbers of their lines."""
     names = {id(module): name for name, module in model.named_modules()}
     owners = [frame.f_locals.get("self") for frame, _ in frames]

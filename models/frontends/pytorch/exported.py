@@ -17,12 +17,12 @@ from torch import fx, nn
 from torch.export.graph_signature import OutputKind
 
 from hw.rules import check_image
-from models.frontends.pytorch.calls import answers_of, first_line, images_for, line_of, place_of
+from models.frontends.pytorch.calls import answers_of, first_line, images_for, line_of, location_of
 from models.frontends.pytorch.held import attributes, differing, kept
 
 __all__ = [
     "Exported",
-    "ModulePlace",
+    "NamedModule",
     "arguments",
     "export",
     "exported_program",
@@ -41,7 +41,7 @@ _MOST_IMAGES = 4096  # that a program takes at once
 _REPEATED = 1e-6
 
 #: Modules that are one step each, as programs call them.
-_PLACE = "models.frontends.quantized.step_module.StepModule"
+_STEP_MODULE = "models.frontends.quantized.step_module.StepModule"
 
 _ATEN = torch.ops.aten
 #: What gives its first argument on in evaluation mode, where shape and type stay.
@@ -233,8 +233,8 @@ def exported_program(
     answers = tuple(values[node] for node in output.args[0] if isinstance(node, fx.Node))
     stacks = [node.meta.get("nn_module_stack") or {} for node in own.graph.nodes]
     names = {name.split("@")[0] for stack in stacks for name, _ in stack.values()}
-    places = {name.split("@")[0] for stack in stacks for name, kind in stack.values() if kind == _PLACE}
-    modules = [(name, ModulePlace() if name in places else _Unknown()) for name in sorted(names | {""})]
+    single = {name.split("@")[0] for stack in stacks for name, kind in stack.values() if kind == _STEP_MODULE}
+    modules = [(name, NamedModule() if name in single else _Unknown()) for name in sorted(names | {""})]
     (image,) = program.graph_signature.user_inputs
     return _pruned(own.graph, image, shape, values, answers, modules, lambda: tuple(each[:1] for each in answers))
 
@@ -244,7 +244,7 @@ def recorded(program: torch.export.ExportedProgram, images: torch.Tensor) -> dic
     return _Recorder(program.graph_module).record(_inputs(program, images))
 
 
-class ModulePlace(nn.Module):
+class NamedModule(nn.Module):
     """What stands for a module of a program that is one step, which has its name."""
 
 
@@ -301,7 +301,7 @@ def _program(model: nn.Module, images: torch.Tensor, changed: list[str]) -> torc
         if changed:
             raise ValueError(refusal.format(", ".join(changed))) from error
         raise ValueError(
-            f"{place_of(model, error)}: the forward pass can't be exported: {first_line(error)}"
+            f"{location_of(model, error)}: the forward pass can't be exported: {first_line(error)}"
         ) from error
     written = _written(program) or changed  # not all that changes is in the graph, but what is has its line
     if written:
@@ -337,8 +337,8 @@ def _inputs(program: torch.export.ExportedProgram, images: torch.Tensor) -> list
         }
     for named in (signature.inputs_to_lifted_tensor_constants, signature.inputs_to_lifted_custom_objs):
         held |= {name: program.constants[key] for name, key in named.items()}
-    places = [node.name for node in program.graph.nodes if node.op == "placeholder"]
-    return [held.get(name, images) for name in places]
+    inputs = [node.name for node in program.graph.nodes if node.op == "placeholder"]
+    return [held.get(name, images) for name in inputs]
 
 
 def _is_random(node: fx.Node) -> bool:

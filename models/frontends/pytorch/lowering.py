@@ -9,7 +9,7 @@ from torch import fx, nn
 from hw.network.network import INPUT
 from hw.network.selection import Select
 from models.frontends.pytorch.calls import line_of
-from models.frontends.pytorch.exported import Exported, ModulePlace
+from models.frontends.pytorch.exported import Exported, NamedModule
 from models.frontends.pytorch.steps import GraphStep
 
 __all__ = ["FIRST", "LAST", "NO_PADS", "REFUSED", "AxisOrder", "Lowering", "Map", "Pads", "UnknownError", "pair"]
@@ -26,7 +26,7 @@ LAST: AxisOrder = (1, 2, 0)
 REFUSED = "refused"
 
 #: Modules of PyTorch's that are one operator each: a step has their name.
-_NAMED = (nn.Conv2d, nn.Conv1d, nn.Linear, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, ModulePlace)
+_NAMED = (nn.Conv2d, nn.Conv1d, nn.Linear, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, NamedModule)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Lowering:
     called: set[nn.Module] = field(default_factory=set)
     unsupported: set[nn.Module] = field(default_factory=set)
 
-    def place(self, node: fx.Node) -> str:
+    def location(self, node: fx.Node) -> str:
         """What an error calls a node: its module, or what the graph calls it in the network's own forward pass."""
         return self.exported.module(node)[0] or node.name
 
@@ -177,7 +177,9 @@ class Lowering:
     def operand(self, node: fx.Node, operand: Any) -> Map:
         """The same, of the operand itself."""
         if not isinstance(operand, fx.Node) or operand not in self.maps:
-            raise ValueError(f"{self.place(node)}: {node.name} must be of maps that depend on the image, not {operand}")
+            raise ValueError(
+                f"{self.location(node)}: {node.name} must be of maps that depend on the image, not {operand}"
+            )
         found = self.maps[operand]
         if found is None:
             raise UnknownError
@@ -191,7 +193,7 @@ class Lowering:
         sizes = tuple((channels, height, width)[axis] for axis in found.order)
         if not (found.whole if turned else found.plain) or (*self.layout(operand), 1, 1)[:3] != sizes:
             raise ValueError(
-                f"{self.place(node)}: {what} must read a map (channels, height, width) as it is, "
+                f"{self.location(node)}: {what} must read a map (channels, height, width) as it is, "
                 "not a flat one, a padded one, one with its channels last, or its winners alone"
             )
         return found
@@ -204,7 +206,7 @@ class Lowering:
             raise UnknownError
         if step is None or step.kind not in kinds or step.relu or not (source.sole and source.plain):
             raise ValueError(
-                f"{self.place(node)}: {what} must be the only reader of one of {', '.join(kinds)} without ReLU"
+                f"{self.location(node)}: {what} must be the only reader of one of {', '.join(kinds)} without ReLU"
             )
         return step
 
@@ -221,10 +223,10 @@ class Lowering:
         if value in self.maps:
             if self.is_unknown(value):
                 raise UnknownError
-            raise ValueError(f"{self.place(node)}: {what} must not depend on the image")
+            raise ValueError(f"{self.location(node)}: {what} must not depend on the image")
         found: torch.Tensor = self.exported.values[value].detach().to(torch.float32, copy=True)
         if not torch.isfinite(found).all():
-            raise ValueError(f"{self.place(node)}: {what} must be finite, not NaN or infinite")
+            raise ValueError(f"{self.location(node)}: {what} must be finite, not NaN or infinite")
         return found
 
     def weights(self, node: fx.Node, weight: Any, bias: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -232,7 +234,7 @@ class Lowering:
         _, module = self.exported.module(node)
         if isinstance(module, nn.Conv2d | nn.Linear):
             if module in self.called:
-                raise ValueError(f"{self.place(node)}: a module with weights must be called once, not several times")
+                raise ValueError(f"{self.location(node)}: a module with weights must be called once, not several times")
             self.called.add(module)
         found = self.constant(node, "weights", weight)
         return found, self.constant(node, "biases", bias, len(found)).to(found.device)

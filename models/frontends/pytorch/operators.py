@@ -37,7 +37,7 @@ class Lacking:
 
     def __call__(self, found: Lowering, node: fx.Node) -> Map:
         found.map(node)
-        raise ValueError(f"{found.place(node)}: {_called(node.target)} isn't among the operators: {self.nearest}")
+        raise ValueError(f"{found.location(node)}: {_called(node.target)} isn't among the operators: {self.nearest}")
 
 
 def lowered(exported: Exported) -> Lowering:
@@ -78,11 +78,11 @@ def _rule(found: Lowering, node: fx.Node, operators: Mapping[Any, Rule]) -> Rule
         called = str(node.target).removeprefix("aten.")
     if is_known:
         called += f" of {type(module).__name__}"
-    first, place = not found.unsupported, found.place(node)
+    first, location = not found.unsupported, found.location(node)
     found.unsupported.add(module)
     if first:
-        raise ValueError(f"{place}: operators must be among {', '.join(sorted(names))}, not {called}")
-    raise ValueError(f"{place}: {called} is not among these operators either")
+        raise ValueError(f"{location}: operators must be among {', '.join(sorted(names))}, not {called}")
+    raise ValueError(f"{location}: {called} is not among these operators either")
 
 
 def _called(target: Any) -> str:
@@ -93,9 +93,9 @@ def _called(target: Any) -> str:
 
 def _conv(found: Lowering, node: fx.Node) -> Map:
     """A convolution; what groups don't multiply, and what dilation leaves out, are weights of zero."""
-    given, source, place = arguments(node), found.map(node), found.place(node)
+    given, source, location = arguments(node), found.map(node), found.location(node)
     if given.get("transposed", False):
-        raise ValueError(f"{place}: a convolution must not be transposed: one at the full size is the nearest")
+        raise ValueError(f"{location}: a convolution must not be transposed: one at the full size is the nearest")
     weight, bias = found.weights(node, given["weight"], given["bias"])
     if weight.ndim == 3:  # Conv1d, of maps of one row
         padding = given["padding"] if isinstance(given["padding"], str) else [0, *given["padding"]]
@@ -104,7 +104,7 @@ def _conv(found: Lowering, node: fx.Node) -> Map:
     height, width, channels = found.shape(source.name)
     height, width = height + sum(source.pads[:2]), width + sum(source.pads[2:])
     if source.mask or source.order != FIRST or found.layout(given["input"]) != (channels, height, width):
-        raise ValueError(f"{place}: Conv2d must read a map (channels, height, width), not a flat one")
+        raise ValueError(f"{location}: Conv2d must read a map (channels, height, width), not a flat one")
     depthwise = given["groups"] == channels == len(weight) > 1
     weight = _dilated(weight if depthwise else _dense(weight, given["groups"]), pair(given["dilation"]))
     stride, own = pair(given["stride"]), _padding(given["padding"], weight)
@@ -164,11 +164,11 @@ def _linear(found: Lowering, node: fx.Node) -> Map:
     weight, bias = found.weights(node, given["weight"], given["bias"])
     height, width, channels = found.shape(source.name)
     if source.mask or source.pads != NO_PADS:
-        raise ValueError(f"{found.place(node)}: Linear must read a map as it is, not a padded one or winners")
+        raise ValueError(f"{found.location(node)}: Linear must read a map as it is, not a padded one or winners")
     if source.select and source.select.kind != "elements" and (height, width) != (1, 1):
-        place = found.name(node, "linear")
+        location = found.name(node, "linear")
         raise ValueError(
-            f"{place}: channels of a flattened map {(height, width, channels)} can't win; its elements can"
+            f"{location}: channels of a flattened map {(height, width, channels)} can't win; its elements can"
         )
     return weighted_values(found, node, given["input"], source, weight, bias)
 
@@ -193,7 +193,7 @@ def weighted_values(
         kind, shape, order, kernel = "conv", (height, width, count), LAST, weight.reshape(count, channels, 1, 1)
     else:
         raise ValueError(
-            f"{found.place(node)}: Linear must read a flattened map or another Linear of {weight.shape[1]} values, "
+            f"{found.location(node)}: Linear must read a flattened map or another Linear of {weight.shape[1]} values, "
             "or a map whose channels are last"
         )
     step = GraphStep(
@@ -205,7 +205,7 @@ def weighted_values(
 def _norm(found: Lowering, node: fx.Node) -> Map:
     given, step = arguments(node), found.fusable(node, "BatchNorm2d", ("conv", "depthwise"))
     if given.get("training", False) or given.get("running_mean") is None:
-        raise ValueError(f"{found.place(node)}: BatchNorm2d must keep running statistics")
+        raise ValueError(f"{found.location(node)}: BatchNorm2d must keep running statistics")
     assert step.weight is not None
     assert step.bias is not None
     what, count = "batch norm parameters", len(step.weight)
@@ -214,7 +214,7 @@ def _norm(found: Lowering, node: fx.Node) -> Map:
     if given["weight"] is not None:
         gain = gain * found.constant(node, what, given["weight"])
     if not torch.isfinite(gain).all():
-        raise ValueError(f"{found.place(node)}: {what} must be finite, not NaN or infinite")
+        raise ValueError(f"{found.location(node)}: {what} must be finite, not NaN or infinite")
     offset = found.constant(node, what, given["bias"], count).to(gain.device)
     weight, bias = step.weight * gain[:, None, None, None], offset + gain * (step.bias - mean)
     return found.put(node, replace(step, weight=weight, bias=bias))
@@ -225,7 +225,7 @@ def _result(found: Lowering, node: fx.Node) -> Map:
     source = found.map(node)
     if node.args[1] != 0:
         raise ValueError(
-            f"{found.place(node)}: only the first result of {node.args[0]} can be read, not {node.args[1]}"
+            f"{found.location(node)}: only the first result of {node.args[0]} can be read, not {node.args[1]}"
         )
     found.nodes[source.name] = node
     return source
@@ -237,16 +237,18 @@ def _relu(found: Lowering, node: fx.Node) -> Map:
 
 def _add(found: Lowering, node: fx.Node) -> Map:
     owner, _ = found.exported.module(node)
-    place, given = f"{owner}.add" if owner else node.name, arguments(node)
+    location, given = f"{owner}.add" if owner else node.name, arguments(node)
     if any(given[name] not in found.maps for name in ("self", "other")):
-        raise ValueError(f"{place}: an addition must be of two maps")
+        raise ValueError(f"{location}: an addition must be of two maps")
     if given["alpha"] != 1:
-        raise ValueError(f"{place}: an addition's alpha must be 1, not {given['alpha']}: multiply the map by it before")
+        raise ValueError(
+            f"{location}: an addition's alpha must be 1, not {given['alpha']}: multiply the map by it before"
+        )
     maps = [found.whole(node, "an addition", number, turned=True) for number in (0, 1)]
     names = (maps[0].name, maps[1].name)
     shapes = [found.shape(name) for name in names]
     if shapes[0] != shapes[1] or maps[0].order != maps[1].order:
-        raise ValueError(f"{place}: operands must have equal shapes, not {shapes[0]} and {shapes[1]}")
+        raise ValueError(f"{location}: operands must have equal shapes, not {shapes[0]} and {shapes[1]}")
     step = GraphStep(kind="add", name=found.name(node, "add"), inputs=names, shape=shapes[0])
     return replace(found.put(node, step), order=maps[0].order)
 
@@ -255,7 +257,7 @@ def _winners(found: Lowering, node: fx.Node) -> Map:
     """Where the winners of a map are."""
     source, given = found.map(node), arguments(node)
     if not source.plain:
-        raise ValueError(f"{found.place(node)}: winners must be of a map as it is, not padded or chosen twice")
+        raise ValueError(f"{found.location(node)}: winners must be of a map as it is, not padded or chosen twice")
     select = Select(kind=given["kind"], count=given["count"], channels=tuple(given["channels"]))
     return replace(source, mask=select)
 
@@ -269,7 +271,7 @@ def _product(found: Lowering, node: fx.Node) -> Map:
     masks = [each for each in maps if each is not None and each.mask is not None]
     plain = [each for each in maps if each is not None and each.plain]
     if len(masks) != 1 or [each.name for each in plain] != [masks[0].name]:
-        raise ValueError(f"{found.place(node)}: a product must be of a map and its own winners")
+        raise ValueError(f"{found.location(node)}: a product must be of a map and its own winners")
     return Map(masks[0].name, sole=False, select=masks[0].mask)
 
 
@@ -277,7 +279,7 @@ def _view(found: Lowering, node: fx.Node) -> Map:
     """The same values in the same order; :meth:`Lowering.layout` says how they lie."""
     source, values = found.map(node), found.exported.values
     if source.pads != NO_PADS or len(values[node]) != len(values[found.exported.image]):
-        raise ValueError(f"{found.place(node)}: a view must be of each image's map by itself, without padding")
+        raise ValueError(f"{found.location(node)}: a view must be of each image's map by itself, without padding")
     return source
 
 
@@ -291,7 +293,7 @@ def _pad(found: Lowering, node: fx.Node) -> Map:
     usual = mode == "constant" and not given["value"] and len(sizes) <= 4 and min(sizes) >= 0
     if not convolved or not usual or source.mask or source.order != FIRST:
         raise ValueError(
-            f"{found.place(node)}: padding must add rows and columns of zeros before a Conv2d, "
+            f"{found.location(node)}: padding must add rows and columns of zeros before a Conv2d, "
             f"not {tuple(sizes)} of {mode} {given['value'] or 0}"
         )
     return replace(source, pads=_together(source.pads, (top, bottom, left, right)))

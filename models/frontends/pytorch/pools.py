@@ -38,7 +38,7 @@ def _adaptive(found: Lowering, node: fx.Node, what: str) -> tuple[Map, tuple[int
     if any(len(windows) != 1 for windows in each) or any(map(operator.gt, counts, whole)):
         near = tuple(_nearest(size, count) for size, count in zip(whole, counts, strict=True))
         raise ValueError(
-            f"{found.place(node)}: {what} must give sizes of at most the map's {whole}, for which all windows are "
+            f"{found.location(node)}: {what} must give sizes of at most the map's {whole}, for which all windows are "
             f"equal, not {counts}: the nearest are {near}"
         )
     (height, down), (width, right) = (windows.pop() for windows in each)
@@ -78,7 +78,7 @@ def _over(found: Lowering, node: fx.Node, what: str) -> tuple[Map, tuple[int, in
     rows, columns = ({first}, {first + 1}) if values.ndim == 4 else (set[int](), {first})
     usual = values.ndim in (3, 4) and source.whole and source.order in (FIRST, LAST)
     if not usual or not over or not over <= rows | columns or values.shape[channel] != channels:
-        raise ValueError(f"{found.place(node)}: {what} must be over positions of each channel, rows, columns or all")
+        raise ValueError(f"{found.location(node)}: {what} must be over positions of each channel, rows, columns or all")
     if over == rows | columns:
         return source, (height, width)
     return source, (height, 1) if over == rows else (1, width)
@@ -86,7 +86,7 @@ def _over(found: Lowering, node: fx.Node, what: str) -> tuple[Map, tuple[int, in
 
 def average_pool(found: Lowering, node: fx.Node) -> Map:
     """An average over windows; where they reach beyond the map, a convolution of equal weights."""
-    source, given, place = found.whole(node, "AvgPool2d"), arguments(node), found.place(node)
+    source, given, location = found.whole(node, "AvgPool2d"), arguments(node), found.location(node)
     rows, columns = _sizes(found, node, given["padding"], 0)
     window, stride = (_sizes(found, node, sizes or given["kernel_size"], 1) for sizes in (None, given["stride"]))
     divisor, (height, width, channels) = given.get("divisor_override"), found.shape(source.name)
@@ -97,8 +97,8 @@ def average_pool(found: Lowering, node: fx.Node) -> Map:
         counts = [_counts(*each, counted=given["count_include_pad"]) for each in sizes]
         if any(len(each) > 1 for each in counts):
             raise ValueError(
-                f"{place}: every window of an AvgPool2d must be divided by the same number: the zeros around it must "
-                "count (count_include_pad=True, without ceil_mode), or there be none"
+                f"{location}: every window of an AvgPool2d must be divided by the same number: the zeros around it "
+                "must count (count_include_pad=True, without ceil_mode), or there be none"
             )
         down, right = (each.pop() for each in counts)
         if shape == (1, 1) and (down, right) == (height, width):
@@ -129,7 +129,7 @@ def max_pool(found: Lowering, node: fx.Node) -> Map:
     padded = isinstance(operand, fx.Node) and is_unreached(operand)
     source = found.map(operand) if padded else found.whole(node, "MaxPool2d")  # type: ignore[arg-type]
     if set(given["dilation"]) != {1}:
-        raise ValueError(f"{found.place(node)}: MaxPool2d must have dilation 1")
+        raise ValueError(f"{found.location(node)}: MaxPool2d must have dilation 1")
     rows, columns = _sizes(found, node, given["padding"], 0)
     above, below, left, right = _around(operand) if padded else NO_PADS  # type: ignore[arg-type]
     pads = (above + rows, below + rows, left + columns, right + columns)
@@ -187,10 +187,12 @@ def _pool(
     if window == (down, right) == (1, 1):
         return source
     if window == (1, 1):
-        raise ValueError(f"{found.place(node)}: a pool's window must be of 2 positions or more at stride {down, right}")
+        raise ValueError(
+            f"{found.location(node)}: a pool's window must be of 2 positions or more at stride {down, right}"
+        )
     if kind == "pool" and window[0] * window[1] > MAX_AVERAGE:
         size = window[0] * window[1]
-        raise ValueError(f"{found.place(node)}: an average must be of at most {MAX_AVERAGE} positions, not {size}")
+        raise ValueError(f"{found.location(node)}: an average must be of at most {MAX_AVERAGE} positions, not {size}")
     shape = (
         (height + sum(pads[:2]) - window[0]) // down + 1,
         (width + sum(pads[2:]) - window[1]) // right + 1,
@@ -207,10 +209,10 @@ def _pool(
 def _check_whole(found: Lowering, node: fx.Node, shape: tuple[int, int, int]) -> None:
     """Refuse a pool that gives other positions than its whole windows do."""
     value = found.exported.values[node]
-    made = value[0] if isinstance(value, tuple) else value  # A max pool may give its places, too.
+    made = value[0] if isinstance(value, tuple) else value  # A max pool may give its indices, too.
     if made.shape[1:].numel() != math.prod(shape):
         raise ValueError(
-            f"{found.place(node)}: a pool's windows must be whole, as without ceil_mode, "
+            f"{found.location(node)}: a pool's windows must be whole, as without ceil_mode, "
             f"and give {shape[0]}x{shape[1]} positions, not {tuple(made.shape[2:])}"
         )
 

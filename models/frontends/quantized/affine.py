@@ -49,7 +49,7 @@ def scaled(found: QuantizedLowering, node: fx.Node, operand: Any, gain: torch.Te
 def _norm(found: QuantizedLowering, node: fx.Node) -> Map:
     given, what = arguments(node), "batch norm parameters"
     if given.get("training", False) or given.get("running_mean") is None:
-        raise ValueError(f"{found.place(node)}: a batch norm must keep running statistics")
+        raise ValueError(f"{found.location(node)}: a batch norm must keep running statistics")
     plain(found, node, given["input"])
     mean, variance = (found.constant(node, what, given[name]) for name in ("running_mean", "running_var"))
     gain = torch.rsqrt(variance + given["eps"])
@@ -70,11 +70,11 @@ def _with_constant(make: Callable[[torch.Tensor, bool], tuple[torch.Tensor, torc
             return OPERATORS[node.target](found, node)
         if (first in found.maps) == (second in found.maps) or given.get("alpha", 1) != 1:
             two = _of_two_maps(found, node, first, second) if first in found.maps and second in found.maps else ""
-            raise ValueError(f"{found.place(node)}: {two or f'{node.name} must be of a map and constants'}")
+            raise ValueError(f"{found.location(node)}: {two or f'{node.name} must be of a map and constants'}")
         operand, constant = (first, second) if first in found.maps else (second, first)
         made = make(_channels(found, node, constant), operand is second)
         if made is None:
-            raise ValueError(f"{found.place(node)}: {node.name} must divide a map by constants other than 0")
+            raise ValueError(f"{found.location(node)}: {node.name} must divide a map by constants other than 0")
         return scaled(found, node, operand, *made)
 
     return rule
@@ -113,7 +113,7 @@ def _channels(found: QuantizedLowering, node: fx.Node, constant: Any) -> torch.T
     channel = len(shape) - 1 if _operand(found, node).order == LAST else 1
     others = any(size != 1 for axis, size in enumerate(sizes) if axis != channel)
     if others or (len(shape) == 2 and not _flat(found, node)):
-        raise ValueError(f"{found.place(node)}: constants must be one for each channel, not {tuple(values.shape)}")
+        raise ValueError(f"{found.location(node)}: constants must be one for each channel, not {tuple(values.shape)}")
     return values.flatten()
 
 

@@ -60,7 +60,7 @@ def float_steps(exported: Exported) -> Graph:
         for name in step.inputs:
             if name in found.steps and found.steps[name].kind == "monotone" != step.kind:
                 node = found.nodes[name]
-                what = f"{found.place(node)}: {node.name} must be at the end of a network"
+                what = f"{found.location(node)}: {node.name} must be at the end of a network"
                 found.refuse(node, f"{what}: within it Hardsigmoid and Hardtanh are the nearest")
     if found.problems:
         raise ValueError("; ".join(found.problems))
@@ -139,7 +139,7 @@ def _pad(found: Lowering, node: fx.Node) -> Map:
 def _cast(found: Lowering, node: fx.Node) -> Map:
     """A map in another type of floating point, or on another device."""
     if not found.exported.values[node].is_floating_point():
-        raise ValueError(f"{found.place(node)}: a map must stay of floating point, not become {node.name}")
+        raise ValueError(f"{found.location(node)}: a map must stay of floating point, not become {node.name}")
     return found.map(node)
 
 

@@ -115,5 +115,5 @@ def plain(found: Lowering, node: fx.Node, operand: Any, *, turned: bool = False)
     """An operand that is a map as it is; ``turned``: its axes perhaps in another order."""
     source = found.operand(node, operand)
     if not (source.whole if turned else source.plain):
-        raise ValueError(f"{found.place(node)}: {node.name} must read a map with channels first and without padding")
+        raise ValueError(f"{found.location(node)}: {node.name} must read a map with channels first and without padding")
     return source

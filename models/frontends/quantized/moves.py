@@ -58,18 +58,18 @@ def move(found: Lowering, node: fx.Node) -> Map:
     taken = node if isinstance(node.target, torch._ops.OpOverload) else node.args[0]
     assert isinstance(taken, fx.Node)
     operand = taken.args[0]
-    source, called = found.operand(taken, operand), f"{found.place(node)}: {taken.name}"
+    source, called = found.operand(taken, operand), f"{found.location(node)}: {taken.name}"
     if not source.whole:
         raise ValueError(f"{called} must read a map without padding")
     assert isinstance(operand, fx.Node)
     shape, sizes = found.shape(source.name), found.exported.values[operand].shape
-    places = _places(tuple(sizes[1:]), shape)
+    spatial = _spatial_axes(tuple(sizes[1:]), shape)
     numbers = _numbers(found, node, taken, sizes)
     order = None if numbers is None else _order(numbers, source.order, shape)
     if order is not None:
         return replace(source, order=order)
-    unknown = numbers is None or places is None or source.order != FIRST
-    step = None if unknown or numbers is None or places is None else _step(numbers, places, shape)
+    unknown = numbers is None or spatial is None or source.order != FIRST
+    step = None if unknown or numbers is None or spatial is None else _step(numbers, spatial, shape)
     if step is None:
         raise ValueError(f"{called} must move whole channels, every so many rows and columns of them, or add zeros")
     if step.kind == "depthwise" and step.shape == shape and _is_one(step):
@@ -100,7 +100,7 @@ def _is_one(step: GraphStep) -> bool:
     return bool((step.weight == 1).all())
 
 
-def _places(layout: tuple[int, ...], shape: tuple[int, int, int]) -> int | None:
+def _spatial_axes(layout: tuple[int, ...], shape: tuple[int, int, int]) -> int | None:
     """How many of a layout's axes are a map's rows and columns; None: they can't be told apart."""
     if shape[:2] == (1, 1) and layout[-2:] != (1, 1):
         return 0
@@ -125,10 +125,10 @@ def _numbers(found: Lowering, node: fx.Node, taken: fx.Node, sizes: torch.Size) 
     return own[0] if same else None
 
 
-def _step(numbers: torch.Tensor, places: int, shape: tuple[int, int, int]) -> GraphStep | None:
+def _step(numbers: torch.Tensor, spatial: int, shape: tuple[int, int, int]) -> GraphStep | None:
     """The convolution that gives these numbers, if there is one."""
     height, width, channels = shape
-    rows, columns = (1, 1, *numbers.shape[numbers.ndim - places :])[-2:]
+    rows, columns = (1, 1, *numbers.shape[numbers.ndim - spatial :])[-2:]
     wanted = numbers.reshape(-1, rows, columns)
     used = wanted.flatten(1).amax(1) > 0
     if not used.any():
@@ -156,7 +156,7 @@ def _step(numbers: torch.Tensor, places: int, shape: tuple[int, int, int]) -> Gr
 
 def _along(used: torch.Tensor, origins: torch.Tensor, size: int) -> tuple[int, tuple[int, int], int, int] | None:
     """Stride, zeros before and behind, kernel of what takes positions of an axis, and which of the kernel's it is."""
-    where = [int(place) for place in used.nonzero()]
+    where = [int(index) for index in used.nonzero()]
     first, start = where[0], int(origins[where[0]])
     stride = int(origins[where[1]]) - start if len(where) > 1 else max(1, size)
     if stride < 1:
@@ -166,6 +166,6 @@ def _along(used: torch.Tensor, origins: torch.Tensor, size: int) -> tuple[int, t
     behind = (len(used) - 1) * stride + kernel - size - max(0, before)
     if len(where) == 1 and len(used) > 1:
         stride, before, behind = 1, first - start, len(used) - size - first + start
-    place, left = kernel - 1, max(0, -behind)
+    tap, left = kernel - 1, max(0, -behind)
     kernel += left - left % stride  # over the last positions, which nothing takes
-    return (stride, (max(0, before), max(0, behind)), kernel, place) if kernel <= _LARGEST else None
+    return (stride, (max(0, before), max(0, behind)), kernel, tap) if kernel <= _LARGEST else None

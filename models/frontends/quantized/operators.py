@@ -67,7 +67,7 @@ def as_linear(step: GraphStep, source: tuple[int, int, int]) -> GraphStep:
 
 def _quantization(found: Lowering, node: fx.Node) -> Quantization:
     """What a quantize or a dequantize says."""
-    given, place = arguments(node), found.place(node)
+    given, location = arguments(node), found.location(node)
     scales, zero_points = (given[name] if name in given else given[f"{name}s"] for name in ("scale", "zero_point"))
     scale, zero_point = (
         torch.as_tensor(
@@ -76,16 +76,16 @@ def _quantization(found: Lowering, node: fx.Node) -> Quantization:
         for value in (scales, zero_points)
     )
     if scale.numel() != 1 or zero_point.numel() != 1:
-        raise ValueError(f"{place}: a map must have one scale and one zero point, not some for each channel")
+        raise ValueError(f"{location}: a map must have one scale and one zero point, not some for each channel")
     low, high = (
         int(found.exported.values[given[name]] if isinstance(given[name], fx.Node) else given[name])
         for name in ("quant_min", "quant_max")
     )
     offset = _OFFSETS.get(given["dtype"])
     if offset is None or not -128 <= low - offset <= high - offset <= 127:
-        raise ValueError(f"{place}: maps must be of int8 or uint8, not {given['dtype']} of {low}..{high}")
+        raise ValueError(f"{location}: maps must be of int8 or uint8, not {given['dtype']} of {low}..{high}")
     if not 0 < scale.item() < math.inf or not zero_point.item().is_integer():
-        raise ValueError(f"{place}: a scale must be positive and finite, not {scale.item()}")
+        raise ValueError(f"{location}: a scale must be positive and finite, not {scale.item()}")
     return Quantization(
         scale=scale.item(), zero_point=int(zero_point.item()) - offset, low=low - offset, high=high - offset
     )
@@ -104,7 +104,7 @@ def _dequantize(found: Lowering, node: fx.Node) -> Map:
     step = found.steps[source.name]
     if not isinstance(step, QuantizedStep) or step.quantization != quantization:
         raise ValueError(
-            f"{found.place(node)}: a map must be dequantized as it was quantized, {step.name} isn't by {node.name}"
+            f"{found.location(node)}: a map must be dequantized as it was quantized, {step.name} isn't by {node.name}"
         )
     return source
 
@@ -129,10 +129,10 @@ def _clamp(found: Lowering, node: fx.Node) -> Map:
         if isinstance(value, fx.Node):
             value = found.constant(node, "limits", value)
             if value.numel() != 1:
-                raise ValueError(f"{found.place(node)}: limits of a clamp must be the same for all channels")
+                raise ValueError(f"{found.location(node)}: limits of a clamp must be the same for all channels")
         limits.append(none if value is None else float(value))
     if limits[0] > limits[1]:
-        raise ValueError(f"{found.place(node)}: limits of a clamp must be ordered, not {limits[0]} and {limits[1]}")
+        raise ValueError(f"{found.location(node)}: limits of a clamp must be ordered, not {limits[0]} and {limits[1]}")
     return _clip(*limits)(found, node)
 
 
@@ -159,7 +159,7 @@ def _concat(found: QuantizedLowering, node: fx.Node) -> Map:
         shapes = [found.shape(source.name) for source in maps]
     if dim == 0 or not (flat or whole):
         raise ValueError(
-            f"{found.place(node)}: maps must be put together by their channels, rows or columns, or be flat, "
+            f"{found.location(node)}: maps must be put together by their channels, rows or columns, or be flat, "
             f"not {', '.join(map(str, layouts))} along axis {dim}"
         )
     total = sum(shape[axis] for shape in shapes)
@@ -175,8 +175,8 @@ def _flattened(found: QuantizedLowering, node: fx.Node, source: Map) -> Map:
         return source
     if count > MAX_OUTPUTS:
         raise ValueError(
-            f"{found.place(node)}: maps that are flattened to be put together must have at most {MAX_OUTPUTS} values, "
-            f"not {count}"
+            f"{found.location(node)}: maps that are flattened to be put together must have at most {MAX_OUTPUTS} "
+            f"values, not {count}"
         )
     step = GraphStep(
         kind="linear", name=found.name(node, "flat"), inputs=(source.name,), shape=(1, 1, count),
@@ -193,7 +193,7 @@ def _monotone(found: Lowering, node: fx.Node) -> Map:
     source, given = plain(found, node, node.args[0]), arguments(node)
     shape, dims = found.shape(source.name), found.exported.values[node].ndim
     if "dim" in given and (given["dim"] % dims != 1 or shape[:2] != (1, 1)):
-        raise ValueError(f"{found.place(node)}: {node.name} must be over all values of an image")
+        raise ValueError(f"{found.location(node)}: {node.name} must be over all values of an image")
     step = QuantizedStep(kind="monotone", name=found.name(node, "order"), inputs=(source.name,), shape=shape)
     return found.put(node, step)
 
@@ -206,7 +206,9 @@ def _weighted(rule: Rule, name: str = "weight") -> Rule:
         _, scales = _integers(found, node, arguments(node)[name])
         rows = scales.reshape(len(scales), -1) if scales.numel() else None
         if rows is None or not (rows == rows[:, :1]).all():
-            raise ValueError(f"{found.place(node)}: weights must have one scale for each output channel, or one in all")
+            raise ValueError(
+                f"{found.location(node)}: weights must have one scale for each output channel, or one in all"
+            )
         found.scales[source.name] = rows[:, 0].clone()
         return source
 
@@ -252,9 +254,9 @@ def product(found: Lowering, node: fx.Node) -> Map:
     """A matrix product with constant weights, (inputs, outputs): a linear layer."""
     given, (left, right) = arguments(node), _factors(node)
     if given[left] not in found.maps or given[right] in found.maps or found.exported.values[given[right]].ndim != 2:
-        raise ValueError(f"{found.place(node)}: a matrix product must be of a map and constant weights")
+        raise ValueError(f"{found.location(node)}: a matrix product must be of a map and constant weights")
     if given.get("beta", 1) != 1 or given.get("alpha", 1) != 1:
-        raise ValueError(f"{found.place(node)}: addmm must have alpha and beta of 1")
+        raise ValueError(f"{found.location(node)}: addmm must have alpha and beta of 1")
     source, weight = plain(found, node, given[left], turned=True), found.constant(node, "weights", given[right]).t()
     bias = found.constant(node, "biases", given["self"] if "mat1" in given else None, len(weight))
     return weighted_values(found, node, given[left], source, weight, bias.expand(len(weight)))
@@ -265,7 +267,7 @@ def _product(found: QuantizedLowering, node: fx.Node) -> Map:
     source = product(found, node)
     _, scales = _integers(found, node, arguments(node)[_factors(node)[1]])
     if not (scales == scales[:1]).all():
-        raise ValueError(f"{found.place(node)}: weights must have one scale for each output, or one in all")
+        raise ValueError(f"{found.location(node)}: weights must have one scale for each output, or one in all")
     found.scales[source.name] = scales[0].clone()
     return source
 
@@ -289,7 +291,7 @@ def _integers(found: Lowering, node: fx.Node, value: Any) -> tuple[torch.Tensor,
         codes, scales = _integers(found, node, value.args[0])
         return tuple(value.target(each, *value.args[1:], **value.kwargs) for each in (codes, scales))
     raise ValueError(
-        f"{found.place(node)}: weights must be dequantized from integers, not {value}: "
+        f"{found.location(node)}: weights must be dequantized from integers, not {value}: "
         "let the quantizer take this layer, too"
     )
 

@@ -122,9 +122,9 @@ def _clean(entries: dict[str, bytes]) -> io.BytesIO:
     for folder, config in _CONFIG.items():
         payloads = _json(entries[f"data/{folder}/{config}"])
         for name, payload in payloads["config"].items():
-            place = f"data/{folder}/{_record(name, payload)}"
-            kept[place] = entries[place]
-            _check_tensor(name, payload["tensor_meta"], len(kept[place]))
+            path = f"data/{folder}/{_record(name, payload)}"
+            kept[path] = entries[path]
+            _check_tensor(name, payload["tensor_meta"], len(kept[path]))
         kept[f"data/{folder}/{config}"] = json.dumps(payloads).encode()
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as archive:
@@ -143,12 +143,12 @@ def _json(data: bytes) -> Any:
 
 def _record(name: str, payload: dict[str, Any]) -> str:
     """The entry that a tensor lies in."""
-    place = payload["path_name"]
+    path = payload["path_name"]
     require(
-        payload["use_pickle"] is False and isinstance(place, str) and _TENSOR.fullmatch(place),
-        f"{shown(name)}: a program's constants must be tensors as plain numbers, not pickled objects ({shown(place)})",
+        payload["use_pickle"] is False and isinstance(path, str) and _TENSOR.fullmatch(path),
+        f"{shown(name)}: a program's constants must be tensors as plain numbers, not pickled objects ({shown(path)})",
     )
-    return str(place)
+    return str(path)
 
 
 def _check_tensor(name: str, said: dict[str, Any], size: int) -> None:
@@ -226,7 +226,7 @@ def _check_sizes(program: ExportedProgram) -> None:
             require(count <= _ELEMENTS, f"{n.name}: a map must have at most {_ELEMENTS} values, not {count}")
             return result
 
-    places = [node for node in program.graph.nodes if node.op == "placeholder"]
-    Sizes(program.graph_module, places[0].meta["val"].fake_mode if places else None).propagate_dont_convert_inputs(
-        *(node.meta["val"] for node in places)
+    inputs = [node for node in program.graph.nodes if node.op == "placeholder"]
+    Sizes(program.graph_module, inputs[0].meta["val"].fake_mode if inputs else None).propagate_dont_convert_inputs(
+        *(node.meta["val"] for node in inputs)
     )

@@ -46,8 +46,8 @@ class QuantizedSource:
     rounded: Mapping[str, np.ndarray]
 
     @property
-    def places(self) -> dict[str, str]:
-        """The node whose values a tensor's are, by the tensor's name."""
+    def all_nodes(self) -> dict[str, str]:
+        """The node whose values a tensor's are, by the tensor's name; outputs as well."""
         return {**self.nodes, **{name: node for name, (node, _) in self.outputs.items()}}
 
     def given(self, images: np.ndarray) -> torch.Tensor:
@@ -70,7 +70,7 @@ class QuantizedSource:
             filled = torch.cat([part, part[-1:].expand(self.images[0] - len(part), *part.shape[1:])])
             with torch.inference_mode(False), exact():
                 values = {node.name: each for node, each in recorded(self.program, filled).items()}
-            made = {name: self.arranged(name, values[place]) for name, place in self.places.items()}
+            made = {name: self.arranged(name, values[node]) for name, node in self.all_nodes.items()}
             parts.append({name: each[: len(part)] for name, each in made.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

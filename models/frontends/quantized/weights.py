@@ -71,8 +71,8 @@ def int8_parts(codes: np.ndarray, *, depthwise: bool) -> list[np.ndarray]:
     while (rest := rest - parts[-1]).any():
         parts.append(np.clip(rest, -128, 127))
     if len(parts) > 1 and depthwise:
-        places = np.eye(len(codes), dtype=np.int64)[:, None, None, :]
-        parts = [part * places for part in parts]
+        own = np.eye(len(codes), dtype=np.int64)[:, None, None, :]
+        parts = [part * own for part in parts]
     return [part.astype(np.int8) for part in parts]
 
 

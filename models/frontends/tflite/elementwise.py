@@ -288,24 +288,24 @@ def concatenation(found: Assembly, operator: Operator) -> None:
             f"CONCATENATION of {[list(shape) for shape in said]!s:.80} along {axis}; "
             "nearest: along channels, rows or columns"
         )
-    place = along + 3
-    if len({view.map.shape[:place] + view.map.shape[place + 1 :] for view in sources}) > 1:
+    axis = along + 3
+    if len({view.map.shape[:axis] + view.map.shape[axis + 1 :] for view in sources}) > 1:
         raise ValueError(f"CONCATENATION of maps of sizes {sorted({view.map.shape for view in sources})}")
-    total = sum(view.map.shape[place] for view in sources)
-    output = found.output(operator, _with(sources[0].map.shape, place, total))
+    total = sum(view.map.shape[axis] for view in sources)
+    output = found.output(operator, _with(sources[0].map.shape, axis, total))
     if {(view.map.scale, view.map.zero_point) for view in sources} != {(output.scale, output.zero_point)}:
         raise ValueError("CONCATENATION must keep scales and zero points")
     bound(output.shape[2] ** 2, "CONCATENATION: weights of 0 and 1")
     maps = [(view.name, view.map) for view in sources]
-    *before, last = concatenated(f"concatenation_{operator.position}", maps, output, axis=place)
+    *before, last = concatenated(f"concatenation_{operator.position}", maps, output, axis=axis)
     for layer in before:
         found.help(layer)
     found.append(operator, last)
 
 
-def _with(shape: tuple[int, int, int], place: int, size: int) -> tuple[int, int, int]:
-    """A shape with another size at a place."""
-    height, width, channels = (size if number == place else each for number, each in enumerate(shape))
+def _with(shape: tuple[int, int, int], axis: int, size: int) -> tuple[int, int, int]:
+    """A shape with another size along an axis."""
+    height, width, channels = (size if number == axis else each for number, each in enumerate(shape))
     return height, width, channels
 
 

@@ -258,13 +258,13 @@ def _heads(found: Assembly, graph: Subgraph, ends: Sequence[End]) -> tuple[list[
     """All layers with the heads among them, each behind what it reads, and what their logits are."""
     outputs, heads = [], dict[str, list[Layer]]()
     for end in ends:
-        place = found.whole(end.number)
-        layer = next((layer for layer in found.layers if layer.name == place.name), None)
+        view = found.whole(end.number)
+        layer = next((layer for layer in found.layers if layer.name == view.name), None)
         raw = is_raw(layer)
         head = layer
         if not raw:
-            head = raw_output(f"output_{end.number}", place.name, place.map, channels_first=False)
-            heads.setdefault(place.name, []).append(head)
+            head = raw_output(f"output_{end.number}", view.name, view.map, channels_first=False)
+            heads.setdefault(view.name, []).append(head)
         assert head is not None
         scale, zero_point = found.quantization(end.number)
         outputs.append(

@@ -105,11 +105,11 @@ def newer_fields(kind: str, table: Any) -> Iterator[str]:
     """Objections to fields of a table that the schema doesn't have."""
     from flatbuffers import number_types
 
-    place = table._tab
-    listed = place.Pos - place.Get(number_types.SOffsetTFlags, place.Pos)
-    count = place.Get(number_types.VOffsetTFlags, listed) // 2 - 2  # behind the sizes of the list and of the table
+    raw = table._tab
+    listed = raw.Pos - raw.Get(number_types.SOffsetTFlags, raw.Pos)
+    count = raw.Get(number_types.VOffsetTFlags, listed) // 2 - 2  # behind the sizes of the list and of the table
     for number in range(_FIELDS[kind], count):
-        if place.Offset(4 + 2 * number):
+        if raw.Offset(4 + 2 * number):
             yield f"field {number} of {kind}, which is newer than TensorFlow 2.18"
 
 
@@ -126,9 +126,9 @@ def operator_name(tflite: Any, code: Any) -> str:
     """
     from flatbuffers import number_types
 
-    place = code._tab
-    offset = place.Offset(10)
-    newer = place.Get(number_types.Int32Flags, offset + place.Pos) if offset else 0
+    raw = code._tab
+    offset = raw.Offset(10)
+    newer = raw.Get(number_types.Int32Flags, offset + raw.Pos) if offset else 0
     name = value_name(tflite.BuiltinOperator, max(newer, code.DeprecatedBuiltinCode()))
     return f"CUSTOM {(code.CustomCode() or b'').decode()}" if name == "CUSTOM" else name
 

@@ -32,11 +32,11 @@ def _comments(cls: type) -> dict[str, str]:
     for node in ast.parse("\n".join(lines)).body[0].body:  # type: ignore[attr-defined]
         if isinstance(node, ast.Assign | ast.AnnAssign):
             name = ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
-            place = node.end_lineno or node.lineno
-            text = lines[place - 1].partition("#")[2].lstrip(":").strip()
-            while place < len(lines) and lines[place].strip().startswith("#:"):
-                text += " " + lines[place].strip()[2:].strip()
-                place += 1
+            line = node.end_lineno or node.lineno
+            text = lines[line - 1].partition("#")[2].lstrip(":").strip()
+            while line < len(lines) and lines[line].strip().startswith("#:"):
+                text += " " + lines[line].strip()[2:].strip()
+                line += 1
             found[name] = text
     return found
 
@@ -94,8 +94,8 @@ def _table(each: dict[str, Any]) -> Iterator[str]:
         yield from ("| bits | field | meaning |", "|---|---|---|")
         for own in each["fields"]:
             low, bits = own["low"], own["bits"]
-            place = f"{low + bits - 1}:{low}" if bits > 1 else str(low)
-            yield f"| {place}{', signed' if own['signed'] else ''} | `{own['name']}` | {own['meaning']} |"
+            where = f"{low + bits - 1}:{low}" if bits > 1 else str(low)
+            yield f"| {where}{', signed' if own['signed'] else ''} | `{own['name']}` | {own['meaning']} |"
     yield ""
 
 

@@ -44,11 +44,11 @@ def _is_number(value: Any) -> bool:
 
 def _changes(data: PlotTable) -> Figure:
     figure, (axes,) = blank(0.5 + 0.16 * len(data.rows))
-    places = range(len(data.rows))
+    heights = range(len(data.rows))
     axes.axvline(0, color="black", linewidth=0.6)
-    axes.hlines(places, 0, data["change, %"], color=COLOURS[0], linewidth=1)
-    axes.plot(data["change, %"], places, "o", color=COLOURS[0])
-    axes.set_yticks(places, data["what"])
+    axes.hlines(heights, 0, data["change, %"], color=COLOURS[0], linewidth=1)
+    axes.plot(data["change, %"], heights, "o", color=COLOURS[0])
+    axes.set_yticks(heights, data["what"])
     axes.set_ylim(len(data.rows) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("change, % of the first")

@@ -72,8 +72,8 @@ class PlotTable:
 
     def __getitem__(self, name: str) -> list[Any]:
         """A column."""
-        place = self.head.index(name)
-        return [row[place] for row in self.rows]
+        column = self.head.index(name)
+        return [row[column] for row in self.rows]
 
     def split(self, name: str) -> dict[Any, "PlotTable"]:
         """The rows by what stands in a column, in the order in which it comes."""

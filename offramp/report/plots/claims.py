@@ -83,15 +83,15 @@ def _attacked(data: PlotTable) -> Figure:
     parts = data.split("images are")
     for number, (what, part) in enumerate(parts.items()):
         right, low, high = (np.array(part[column]) for column in ("right, %", "low, %", "high, %"))
-        places = [names.index(name) + 0.22 * (number - (len(parts) - 1) / 2) for name in part["network"]]
+        heights = [names.index(name) + 0.22 * (number - (len(parts) - 1) / 2) for name in part["network"]]
         style = {"fmt": "osD"[number % 3], "color": COLOURS[number], "elinewidth": 0.8, "label": what}
-        axes.errorbar(right, places, xerr=[right - low, high - right], **style)
+        axes.errorbar(right, heights, xerr=[right - low, high - right], **style)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(-2, 102)
     axes.set_xlabel("right, %")
-    for place in range(len(names) - 1):
-        axes.axhline(place + 0.5, color=GREY, linewidth=0.2)
+    for height in range(len(names) - 1):
+        axes.axhline(height + 0.5, color=GREY, linewidth=0.2)
     axes.grid(axis="y", visible=False)
     legend_below(figure, axes, 3)
     return figure

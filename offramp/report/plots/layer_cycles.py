@@ -98,8 +98,8 @@ def _split(data: PlotTable, label: str, clock_mhz: float | None) -> Figure:
 def _write_shares(axes: Axes, data: PlotTable) -> None:
     """Beside each bar what share of it the limit is."""
     axes.set_xlim(0, 1.16 * max(data["cycles"]))
-    for place, (cycles, share) in enumerate(zip(data["cycles"], data["of limit, %"], strict=True)):
+    for height, (cycles, share) in enumerate(zip(data["cycles"], data["of limit, %"], strict=True)):
         if share is not None:
             axes.annotate(
-                f"{share:.0f} %", (cycles, place), (3, 0), textcoords="offset points", va="center", fontsize=6.5
+                f"{share:.0f} %", (cycles, height), (3, 0), textcoords="offset points", va="center", fontsize=6.5
             )

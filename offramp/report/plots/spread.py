@@ -159,9 +159,9 @@ def _margins(data: PlotTable) -> Figure:
     figure, panels = blank(0.7 + 0.95 * len(parts), len(parts))
     for axes, (name, part) in zip(panels, parts.items(), strict=True):
         widths = [end - begin for begin, end in zip(part["margin from"], part["to"], strict=True)]
-        places: Any = {"x": part["margin from"], "width": widths, "align": "edge"}
-        axes.bar(height=part["right"], color=_RIGHT, label="right", **places)
-        axes.bar(height=part["wrong"], bottom=part["right"], color=_WRONG, label="wrong", **places)
+        bars: Any = {"x": part["margin from"], "width": widths, "align": "edge"}
+        axes.bar(height=part["right"], color=_RIGHT, label="right", **bars)
+        axes.bar(height=part["wrong"], bottom=part["right"], color=_WRONG, label="wrong", **bars)
         axes.set_title(name)
         axes.set_ylabel("images")
         axes.sharex(panels[0])

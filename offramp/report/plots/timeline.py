@@ -57,12 +57,12 @@ def _timeline(data: PlotTable, clock_mhz: float | None) -> Figure:
         label = "a core works on a layer" if number == 0 else "and on the next"
         axes.plot(*_apart(bars), linewidth=_BAR, solid_capstyle="butt", color=colour, label=label)
     ticks = [
-        ((cycle, cycle), (place - 0.08, place + 0.08))
-        for place, cycle in zip((cores.index(core) + 0.34 for core in done["core"]), done["to, cycle"], strict=True)
+        ((cycle, cycle), (height - 0.08, height + 0.08))
+        for height, cycle in zip((cores.index(core) + 0.34 for core in done["core"]), done["to, cycle"], strict=True)
     ]
     axes.plot(*_apart(ticks), linewidth=0.5, color=COLOURS[5], label="a row of outputs is done")
     axes.set_yticks(
-        [place + shift for place in range(len(cores)) for shift in (0, 0.34)],
+        [height + shift for height in range(len(cores)) for shift in (0, 0.34)],
         [text for core in cores for text in (f"core {core}", "lanes")],
         fontsize=6.5,
     )

@@ -23,7 +23,7 @@ __all__ = ["accuracy_against_cycles", "density_curve", "exit_curve"]
 def exit_curve(curve: dict[str, list[float]], threshold: float) -> Chart:
     """Accuracy and exit share on validation data against the exit threshold."""
     columns = curve["thresholds"], curve["accuracy"], curve["exit_share"]
-    rows = tuple((place, 100 * accuracy, 100 * share) for place, accuracy, share in zip(*columns, strict=True))
+    rows = tuple((margin, 100 * accuracy, 100 * share) for margin, accuracy, share in zip(*columns, strict=True))
     return Chart(
         name="thresholds",
         title="Accuracy against the exit threshold",
@@ -133,6 +133,6 @@ def _pareto(data: PlotTable, clock_mhz: float | None) -> Figure:
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.locator_params(axis="x", nbins=5)
     add_microseconds(axes, clock_mhz)
-    along = [place for begin, end in pairwise(line) for place in np.linspace(begin, end, 60).tolist()]
+    along = [point for begin, end in pairwise(line) for point in np.linspace(begin, end, 60).tolist()]
     label_points(figure, axes, points, data["network"], along)
     return figure

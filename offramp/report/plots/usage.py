@@ -40,12 +40,12 @@ def _bars(data: PlotTable) -> Figure:
     figure, (axes,) = blank(0.5 + 0.2 * len(data.rows))
     axes.barh(data[data.head[0]], data["used, %"], height=0.6, color=COLOURS[0])
     axes.axvline(100, color=GREY, linewidth=0.8)
-    for place, (_, used, available, share) in enumerate(data.rows):
+    for height, (_, used, available, share) in enumerate(data.rows):
         text = f"{used:,} of {available:,}"
         inside = share > 55
         axes.annotate(
             text,
-            (share, place),
+            (share, height),
             (-3 if inside else 3, 0),
             textcoords="offset points",
             ha="right" if inside else "left",

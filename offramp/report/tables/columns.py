@@ -35,41 +35,41 @@ class Columns:
 
     def __init__(self, head: list[str], rows: list[list[str]]) -> None:
         self.head, self.rows = head, rows
-        self._cells = [[row[place] for row in rows] for place in range(len(head))]
-        self.figures = [place > 0 and all(map(_is_figure, cells)) for place, cells in enumerate(self._cells)]
+        self._cells = [[row[column] for row in rows] for column in range(len(head))]
+        self.figures = [column > 0 and all(map(_is_figure, cells)) for column, cells in enumerate(self._cells)]
         self._natural, self._narrow = zip(*map(self._widths, range(len(head))), strict=True)
 
-    def _widths(self, place: int) -> tuple[int, int]:
+    def _widths(self, column: int) -> tuple[int, int]:
         """Widest and narrowest that a column can be."""
-        cells, head = self._cells[place], self.head[place]
+        cells, head = self._cells[column], self.head[column]
         longest = max(map(cell_len, cells), default=0)
         natural = max(longest, cell_len(head))
-        if place == 0:
+        if column == 0:
             return natural, natural
-        if self.figures[place]:
+        if self.figures[column]:
             return natural, max(longest, *map(cell_len, head.split()))
         words = max((cell_len(word) for text in (head, *cells) for word in text.split()), default=0)
         return natural, max(words, min(natural, _WORDS))
 
     def _tables(self, width: int) -> Iterator[list[int]]:
         """Which columns stand side by side."""
-        places, used = [0], self._narrow[0]
-        for place in range(1, len(self.head)):
-            needed = _GAP + self._narrow[place]
-            if len(places) > 1 and used + needed > width:
-                yield places
-                places, used = [0], self._narrow[0]
-            places.append(place)
+        columns, used = [0], self._narrow[0]
+        for column in range(1, len(self.head)):
+            needed = _GAP + self._narrow[column]
+            if len(columns) > 1 and used + needed > width:
+                yield columns
+                columns, used = [0], self._narrow[0]
+            columns.append(column)
             used += needed
-        yield places
+        yield columns
 
-    def _fitted(self, places: list[int], width: int) -> list[int]:
+    def _fitted(self, columns: list[int], width: int) -> list[int]:
         """How wide each is: as narrow as it can be, and wider where room is left."""
-        widths = [self._narrow[place] for place in places]
-        room = width - sum(widths) - _GAP * (len(places) - 1)
+        widths = [self._narrow[column] for column in columns]
+        room = width - sum(widths) - _GAP * (len(columns) - 1)
         for most in (_SENTENCE, width):
-            for number, place in enumerate(places):
-                more = max(0, min(self._natural[place], most) - widths[number])
+            for number, column in enumerate(columns):
+                more = max(0, min(self._natural[column], most) - widths[number])
                 widths[number] += min(more, room)
                 room -= min(more, room)
         return widths
@@ -89,14 +89,14 @@ class Columns:
         if self._narrow[0] + max((_GAP + narrow for narrow in self._narrow[1:]), default=0) > options.max_width:
             yield from self._records()
             return
-        for number, places in enumerate(self._tables(options.max_width)):
+        for number, columns in enumerate(self._tables(options.max_width)):
             if number:
                 yield ""
             table = Table(box=None, pad_edge=False)
-            for place, width in zip(places, self._fitted(places, options.max_width), strict=True):
-                justify: JustifyMethod = "right" if self.figures[place] else "left"
-                table.add_column(self.head[place], justify=justify, overflow="fold", width=width)
-            for row in zip(*(self._cells[place] for place in places), strict=True):
+            for column, width in zip(columns, self._fitted(columns, options.max_width), strict=True):
+                justify: JustifyMethod = "right" if self.figures[column] else "left"
+                table.add_column(self.head[column], justify=justify, overflow="fold", width=width)
+            for row in zip(*(self._cells[column] for column in columns), strict=True):
                 table.add_row(*row)
             yield table
 

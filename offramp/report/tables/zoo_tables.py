@@ -114,8 +114,8 @@ def _cycle_tables(found: list[dict[str, Any]]) -> list[tuple[str, list[str], lis
             if name == config
         ]
         # A column without a figure says nothing of this config.
-        kept = [place for place in range(len(rows[0])) if any(row[place] != "-" for row in rows)]
-        head, *rows = [[row[place] for place in kept] for row in (["network", *_CYCLES], *rows)]
+        kept = [column for column in range(len(rows[0])) if any(row[column] != "-" for row in rows)]
+        head, *rows = [[row[column] for column in kept] for row in (["network", *_CYCLES], *rows)]
         if build is None:
             title = f"On {config}, which has no recorded bitstream, so no clock:"
         else:
@@ -136,7 +136,7 @@ def network_facts(entry: dict[str, Any]) -> tuple[list[tuple[str, str]], Columns
     multiply = f"{count(entry['multiply_accumulates'])} if nothing were zero and no image left early"
     facts = [
         ("zoo", row[0]),
-        *[pair for place, pair in enumerate(zip(_NETWORKS, row, strict=True)) if place not in (0, _WEIGHTS)],
+        *[pair for column, pair in enumerate(zip(_NETWORKS, row, strict=True)) if column not in (0, _WEIGHTS)],
         ("made by", made),
         ("multiply-accumulates", multiply),
         ("flagged, %", points(entry["flagged"])),

@@ -8,7 +8,7 @@ import pytest
 
 from hw.config import preset
 from hw.rtl.verilog import TOP
-from offramp.files.cache_place import cache_root
+from offramp.files.cache_folder import cache_root
 from offramp.rtl import simulators
 from offramp.rtl.simulators import build, run_test
 from tests.tree import Tree

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from offramp.files.cache_place import cache_root
+from offramp.files.cache_folder import cache_root
 
 
 def test_the_folder_that_is_named_comes_before_the_users(tmp_path, monkeypatch):

@@ -30,7 +30,9 @@ def cache_root() -> Path:
         When something else than a folder is there.
     """
     named = os.environ.get("OFFRAMP_CACHE")
-    place = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "offramp" if named is None else Path(named)
-    if place.exists() and not place.is_dir():
-        raise ValueError(f"{'the cache' if named is None else 'OFFRAMP_CACHE'} must be a folder, not the file {place}")
-    return place
+    folder = (
+        Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "offramp" if named is None else Path(named)
+    )
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{'the cache' if named is None else 'OFFRAMP_CACHE'} must be a folder, not the file {folder}")
+    return folder

@@ -26,7 +26,7 @@ from hw.config import AcceleratorConfig
 from hw.rtl.verilog import convert
 from hw.rtl.verilog_platform import ports_of
 
-__all__ = ["Alone", "ClockRecord", "check_no_slower", "core_alone", "core_clocks", "core_digest"]
+__all__ = ["Alone", "ClockBaseline", "check_no_slower", "core_alone", "core_clocks", "core_digest"]
 
 _WORD = 32
 #: Clock that is asked for: of the bitstream's PLL only, nextpnr makes everything as fast as it can.
@@ -80,7 +80,7 @@ class Alone(wiring.Component):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClockRecord:
+class ClockBaseline:
     """Highest clocks of one netlist over several seeds of placement and routing.
 
     Attributes
@@ -124,24 +124,24 @@ def core_alone(config: AcceleratorConfig) -> Alone:
 
 
 def core_digest(config: AcceleratorConfig) -> str:
-    """SHA-256 of the Verilog of :func:`core_alone`: a record with another is of another core."""
+    """SHA-256 of the Verilog of :func:`core_alone`: a baseline with another is of another core."""
     return hashlib.sha256(convert(core_alone(config), "core").encode()).hexdigest()
 
 
-def check_no_slower(found: ClockRecord, recorded: dict[str, Any]) -> None:
-    """Refuse a median below that of a record (:meth:`ClockRecord.to_dict`).
+def check_no_slower(found: ClockBaseline, baseline: dict[str, Any]) -> None:
+    """Refuse a median below that of a baseline (:meth:`ClockBaseline.to_dict`).
 
     Raises
     ------
     ValueError
         Naming both.
     """
-    least = recorded["median_mhz"]
+    least = baseline["median_mhz"]
     if found.median_mhz < least:
-        raise ValueError(f"the median must be at least the record's {least} MHz, not {found.median_mhz} MHz")
+        raise ValueError(f"the median must be at least the baseline's {least} MHz, not {found.median_mhz} MHz")
 
 
-def core_clocks(config: AcceleratorConfig, board: Board, seeds: Sequence[int], out_dir: Path) -> ClockRecord:
+def core_clocks(config: AcceleratorConfig, board: Board, seeds: Sequence[int], out_dir: Path) -> ClockBaseline:
     """Build a core of a config alone, placed and routed once for each seed.
 
     Parameters
@@ -160,4 +160,4 @@ def core_clocks(config: AcceleratorConfig, board: Board, seeds: Sequence[int], o
     builds = tuple(
         build_core(core_alone(config), board, out_dir, clock_mhz=_CLOCK_MHZ, baud=BAUD, seed=seed) for seed in seeds
     )
-    return ClockRecord(builds=builds)
+    return ClockBaseline(builds=builds)

@@ -273,8 +273,8 @@ def _build(
         )
         # The report comes last and carries the bitstream's checksum: without it the folder does not count.
         sums = {"bitstream_sha256": _checksum(work / "board.bit"), "netlist_sha256": _checksum(work / "board.json")}
-        record = asdict(report) | sums | {"netlist": netlist}
-        write_file(work / "build.json", json.dumps(record, indent=1, default=str).encode())
+        said = asdict(report) | sums | {"netlist": netlist}
+        write_file(work / "build.json", json.dumps(said, indent=1, default=str).encode())
         return _put(work, folder, baud) or report
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -315,16 +315,16 @@ def _steps(board: Board, seed: int, once: Sequence[str]) -> list[tuple[str, list
 def _found(folder: Path, baud: int) -> BuildReport | None:
     """The report of an earlier build, if it is whole; its rate may differ where cycles per bit do not."""
     try:
-        record = json.loads((folder / "build.json").read_text())
-        if record.pop("bitstream_sha256") != _checksum(folder / "board.bit"):
+        said = json.loads((folder / "build.json").read_text())
+        if said.pop("bitstream_sha256") != _checksum(folder / "board.bit"):
             return None
         for name in ("netlist", "netlist_sha256"):
-            record.pop(name, None)
+            said.pop(name, None)
         for name in ("logic", "flip_flops", "block_rams", "multipliers"):
-            record[name] = Usage(**record[name])
+            said[name] = Usage(**said[name])
         # The folder may have been moved since.
         files = {"bitstream": folder / "board.bit", "log": folder / "build.log"}
-        return BuildReport(**record | files | {"baud": baud, "cached": True})
+        return BuildReport(**said | files | {"baud": baud, "cached": True})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -333,8 +333,8 @@ def _synthesized(out_dir: Path, netlist: str) -> Path | None:
     """The folder of an earlier build with the same netlist, whole: it differs in its seed or its pins alone."""
     for path in sorted(out_dir.glob("*/build.json")):
         try:
-            record = json.loads(path.read_text())
-            if record["netlist"] == netlist and record["netlist_sha256"] == _checksum(path.parent / "board.json"):
+            said = json.loads(path.read_text())
+            if said["netlist"] == netlist and said["netlist_sha256"] == _checksum(path.parent / "board.json"):
                 return path.parent
         except (OSError, ValueError, KeyError, TypeError):
             continue

@@ -81,26 +81,26 @@ def shares_of(device: Device, cores: int) -> list[dict[str, list[str]]]:
     beside, height = cores // stacks, len(device.ram_rows) // stacks
     found = []
     for core in range(cores):
-        stack, number = divmod(core, beside)
+        stack, part = divmod(core, beside)
         # Back again in the second stack.
-        number = beside - 1 - number if stack else number
+        part = beside - 1 - part if stack else part
         rams: list[str] = []
         for number, row in enumerate(device.ram_rows[stack * height : (stack + 1) * height]):
-            line = [f"X{column}/Y{row}/EBR{i % 4}" for i, column in _part(device.rams, number, beside)]
+            line = [f"X{column}/Y{row}/EBR{i % 4}" for i, column in _part(device.rams, part, beside)]
             rams += reversed(line) if number % 2 else line
         multipliers = [
             f"X{column}/Y{row}/MULT18_{Device.NUMBERS[i % 4]}"
             for row in (device.multiplier_rows[stack] if stacks == 2 else chain(*device.multiplier_rows))
-            for i, column in _part(device.multipliers, number, beside)
+            for i, column in _part(device.multipliers, part, beside)
         ]
         found.append({_BLOCK_RAM: rams, _MULTIPLIER: multipliers})
     return found
 
 
-def _part(columns: Sequence[int], number: int, parts: int) -> list[tuple[int, int]]:
+def _part(columns: Sequence[int], part: int, parts: int) -> list[tuple[int, int]]:
     """The columns of one of several equal parts beside one another, with their numbers."""
     width = len(columns) // parts
-    return list(enumerate(columns))[number * width : (number + 1) * width]
+    return list(enumerate(columns))[part * width : (part + 1) * width]
 
 
 def fix_sites(netlist: Path, device: Device) -> str:

@@ -28,7 +28,7 @@ class Throughput:
     words_sent, words_received : int
         That the link carries for an image: RUN's header, its options and the image; its result.
     core_images_per_second : float
-        Of the core at that clock, if the link were no limit.
+        Of the core at that clock, if the link took no time.
     link_images_per_second : float
         Of the link, which carries both ways at the same time.
     one_by_one_images_per_second : float

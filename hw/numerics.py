@@ -123,7 +123,7 @@ def requantize(accumulator: Any, multiplier: Any, shift: Any, rounding: Rounding
 
 
 def clamp(value: Any, low: int, high: int) -> Any:
-    """``value`` limited to ``low..high``; integers, elementwise."""
+    """``value`` clamped to ``low..high``; integers, elementwise."""
     if isinstance(value, int):
         return min(max(value, low), high)
     return value.clip(low, high)

@@ -39,15 +39,15 @@ def fold_constants(network: Network, config: AcceleratorConfig) -> Network:
     return replace(network, layers=tuple(layers))
 
 
-def _folded(layer: _Foldable, low: int, high: int, limit: int) -> _Foldable:
-    """The layer for inputs of ``low`` to ``high``, with accumulators of ``-limit`` to ``limit - 1``."""
+def _folded(layer: _Foldable, low: int, high: int, bound: int) -> _Foldable:
+    """The layer for inputs of ``low`` to ``high``, with accumulators of ``-bound`` to ``bound - 1``."""
     lows, highs = product_sums(layer.weight.reshape(len(layer.weight), -1), low, high)
     bias = layer.bias.astype(np.int64)
     least, most = lows + bias, highs + bias
-    overflows = (np.minimum(lows, least) < -limit) | (np.maximum(highs, most) >= limit)
+    overflows = (np.minimum(lows, least) < -bound) | (np.maximum(highs, most) >= bound)
     inside = (least >= -_MOST) & (most < _MOST)
     # What has a code without weights: the bias nearest to those that the channel can have.
-    alone = np.clip(np.clip(bias, least, most), -limit, limit - 1)
+    alone = np.clip(np.clip(bias, least, most), -bound, bound - 1)
     codes = [_codes(layer, np.where(inside, each, 0)) for each in (least, most, alone)]
     constant = overflows & inside & (codes[0] == codes[1]) & (codes[0] == codes[2])
     if not constant.any():

@@ -102,9 +102,9 @@ def _check_accumulators(step: Step, bias: np.ndarray, span: tuple[int, int], con
     times = prod(step.source.shape[:2]) if kernel.global_pool else 1
     weights = np.repeat(kernel.weight.reshape(len(kernel.weight), -1), times, axis=1)
     low, high = accumulator_range(weights, bias, *span)
-    limit = 1 << config.accumulator_bits - 1
-    if low < -limit or high >= limit:
+    bound = 1 << config.accumulator_bits - 1
+    if low < -bound or high >= bound:
         raise MisfitError(
             f"{step.layer.name}: accumulators can reach {low} and {high}, beyond the {config.accumulator_bits} bits "
-            f"of this config ({-limit}..{limit - 1})"
+            f"of this config ({-bound}..{bound - 1})"
         )

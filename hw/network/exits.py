@@ -6,14 +6,14 @@ import numpy as np
 
 from hw.network.network import Exit
 
-__all__ = ["AUDIT_STEPS", "AUDIT_TAPS", "DEFAULT", "LIMITS", "Conditions", "Decisions", "draws"]
+__all__ = ["AUDIT_STEPS", "AUDIT_TAPS", "DEFAULT", "LARGEST", "Conditions", "Decisions", "draws"]
 
 #: A run's draw: the low 8 bits of a 16-bit Galois shift register (to the right, taps ``AUDIT_TAPS``) so many steps
 #: after its seed. They are enough that of 256 consecutive seeds from a multiple of 256 each draw comes once.
 AUDIT_STEPS = 24
 AUDIT_TAPS = 0xB400
 #: Most that each field of Conditions may be.
-LIMITS = {"deadline": (1 << 32) - 1, "audit": 256, "seed": (1 << 16) - 1}
+LARGEST = {"deadline": (1 << 32) - 1, "audit": 256, "seed": (1 << 16) - 1}
 
 
 def draws(seeds: np.ndarray | int) -> np.ndarray:
@@ -52,9 +52,9 @@ class Conditions:
     constant: bool = False
 
     def __post_init__(self) -> None:
-        for name, limit in LIMITS.items():
-            if not 0 <= getattr(self, name) <= limit:
-                raise ValueError(f"{name} must be in 0..{limit}, not {getattr(self, name)}")
+        for name, largest in LARGEST.items():
+            if not 0 <= getattr(self, name) <= largest:
+                raise ValueError(f"{name} must be in 0..{largest}, not {getattr(self, name)}")
 
     def from_run(self, number: int) -> "Conditions":
         """The conditions under which the run of this number is the first."""

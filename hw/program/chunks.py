@@ -25,10 +25,10 @@ class ChunkRows:
     ----------
     cores : tuple of int
     address : int
-        Of the first row in the list memories.
-    words : uint32 array (rows, PEs)
+        Of the first list row in the list memories.
+    words : uint32 array (list rows, PEs)
     beat : int
-        Number, in the chunk, of the first beat of the first row.
+        Number, in the chunk, of the first beat of the first list row.
     """
 
     cores: tuple[int, ...]
@@ -59,7 +59,7 @@ def pack_rows(words: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
 
     Parameters
     ----------
-    words : uint32 array (rows, PEs)
+    words : uint32 array (list rows, PEs)
 
     Returns
     -------
@@ -72,7 +72,7 @@ def pack_rows(words: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
 
 
 def unpack_rows(beats: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
-    """List words of the beats of some rows: uint32 array (rows, PEs), the inverse of :func:`pack_rows`.
+    """List words of the beats of some list rows: uint32 array (list rows, PEs), the inverse of :func:`pack_rows`.
 
     Raises
     ------
@@ -85,14 +85,14 @@ def unpack_rows(beats: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
     bits = np.unpackbits(data, axis=1, bitorder="little")
     used = LIST_WORD_BITS * config.pes
     if bits[:, used:].any():
-        raise ValueError(f"a row must be {used} bits and zeros")
+        raise ValueError(f"a list row must be {used} bits and zeros")
     each = bits[:, :used].reshape(len(data), config.pes, LIST_WORD_BITS).astype(np.uint32)
     words: np.ndarray = (each << np.arange(LIST_WORD_BITS, dtype=np.uint32)).sum(axis=2, dtype=np.uint32)
     return words
 
 
 def rows_of(segments: list[ChunkRows]) -> list[ChunkRows]:
-    """The same rows in segments that are short enough."""
+    """The same list rows in segments that are short enough."""
     return [
         ChunkRows(cores=s.cores, address=s.address + n, words=s.words[n : n + MAX_LIST_ROWS])
         for s in segments
@@ -163,7 +163,9 @@ def _segments(beats: np.ndarray, config: AcceleratorConfig) -> tuple[ChunkRows, 
         start = beat + rows * config.list_row_beats
         cores = tuple(core for core in range(8) if fields["cores"] >> core & 1)
         if not rows or start > len(beats):
-            raise ValueError(f"a segment must have rows within its {len(beats)} beats, not {rows} up to beat {start}")
+            raise ValueError(
+                f"a segment must have list rows within its {len(beats)} beats, not {rows} up to beat {start}"
+            )
         if not cores or cores[-1] >= config.cores:
             raise ValueError(f"a segment must be for some of {config.cores} cores, not for {list(cores)}")
         if address + rows > config.list_words:

@@ -65,7 +65,7 @@ class Ball:
         return torch.minimum(torch.maximum(x, self._low), self._high)
 
     def start(self, generator: torch.Generator) -> torch.Tensor:
-        """Images drawn uniformly from the ball, then limited to 0..1."""
+        """Images drawn uniformly from the ball, then clamped to 0..1."""
         noise = torch.rand(self.clean.shape, generator=generator)
         return self.project(self.clean + (2 * noise - 1) * self.eps)
 

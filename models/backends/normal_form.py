@@ -89,12 +89,12 @@ def _constant(layer: Layer) -> Layer:
 
 
 def opened(layer: Layer, source: Tensor, held: tuple[int, int]) -> Layer:
-    """The same layer, without limits of its clamp that none of its sums leaves."""
+    """The same layer, without the bounds of its clamp that none of its sums leaves."""
     if not isinstance(layer, Conv2D | DepthwiseConv2D | Linear) or is_raw(layer):
         return layer
     free = replace(layer, clamp=(-128, 127))
-    limits = zip((-128, 127), layer.clamp, reached(free, source, held), strict=True)
-    low, high = (none if clamp(code, *layer.clamp) == code else limit for none, limit, code in limits)
+    bounds = zip((-128, 127), layer.clamp, reached(free, source, held), strict=True)
+    low, high = (none if clamp(code, *layer.clamp) == code else bound for none, bound, code in bounds)
     return replace(layer, clamp=(low, high))
 
 

@@ -165,15 +165,15 @@ class _OnnxWriter:
         return self._node(operator, layer.name, [self.floats[layer.inputs[0]]], **attributes)
 
     def _clamped(self, layer: Layer, values: str) -> str:
-        """Values within the limits of a layer's codes."""
+        """Values within the range of a layer's codes."""
         tensor, clamp = self.scales.tensors[layer.name], layer.clamp
-        limits = [np.float32((code - tensor.zero_point) * tensor.scale) for code in clamp]
+        ends = [np.float32((code - tensor.zero_point) * tensor.scale) for code in clamp]
         if clamp == (-128, 127):
             return values
         if clamp == (tensor.zero_point, 127):
             return self._node("Relu", f"{layer.name}.relu", [values])
         names = ("low", "high")
-        bounds = [self._constant(f"{layer.name}.{name}", limit) for name, limit in zip(names, limits, strict=True)]
+        bounds = [self._constant(f"{layer.name}.{name}", end) for name, end in zip(names, ends, strict=True)]
         return self._node("Clip", f"{layer.name}.clip", [values, *bounds])
 
     def _weighted(self, layer: Weighted) -> str:

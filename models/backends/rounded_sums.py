@@ -53,7 +53,7 @@ def reached(layer: Layer, source: Tensor, held: tuple[int, int]) -> tuple[int, i
     if isinstance(layer, Weighted) and not is_raw(layer):
         steps = _units(layer, source, held)
         ends = (requantized(layer)(steps.sums_of(sums)) + layer.output.zero_point for sums in (steps.least, steps.most))
-        low, high = (limit(codes) for limit, codes in zip((np.min, np.max), ends, strict=True))
+        low, high = (extreme(codes) for extreme, codes in zip((np.min, np.max), ends, strict=True))
     elif isinstance(layer, AveragePool2D | GlobalAveragePool | MaxPool2D):
         low, high = held
     else:
@@ -130,7 +130,7 @@ def _units(layer: Weighted, source: Tensor, held: tuple[int, int]) -> SumSteps:
         ends = [min(ends[0], 0), max(ends[1], 0)]
     unit = np.maximum(np.gcd.reduce(weight, axis=1), 1)[:, None]
     least, most = (
-        limit(weight * ends[0], weight * ends[1]).sum(axis=1)[:, None] // unit for limit in (np.minimum, np.maximum)
+        extreme(weight * ends[0], weight * ends[1]).sum(axis=1)[:, None] // unit for extreme in (np.minimum, np.maximum)
     )
     codes = np.arange(layer.clamp[0] + 1, layer.clamp[1] + 1) - layer.output.zero_point
     bias = layer.bias.astype(np.int64)[:, None]

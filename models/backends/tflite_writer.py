@@ -136,10 +136,10 @@ class _Writer:
         """The activation function that clamps as a layer does."""
         found = {name: clamp_of(name, output) for name in ACTIVATIONS}
         source, held = self.network.tensors()[layer.inputs[0]], self.ranges[layer.inputs[0]]
-        for name, limits in found.items():
-            if layer.clamp in (limits, opened(replace(layer, clamp=limits), source, held).clamp):
+        for name, clamp in found.items():
+            if layer.clamp in (clamp, opened(replace(layer, clamp=clamp), source, held).clamp):
                 return name
-        said = ", ".join(f"{name} {limits[0]}..{limits[1]}" for name, limits in found.items())
+        said = ", ".join(f"{name} {clamp[0]}..{clamp[1]}" for name, clamp in found.items())
         raise ValueError(
             f"{layer.name}: a TFLite operator clamps its codes as an activation function does ({said}), not to "
             f"{layer.clamp[0]}..{layer.clamp[1]}"

@@ -195,7 +195,7 @@ class _Twin(nn.Module):
             if step.kind in _KEEPING and sources:
                 self.scales[name] = sources[0]
             elif name in self.sites:
-                self.scales[name] = asymmetric(*self.observers[name].limits(ranges), least)
+                self.scales[name] = asymmetric(*self.observers[name].bounds(ranges), least)
             else:
                 finest[name] = least
 

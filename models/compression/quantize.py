@@ -53,7 +53,7 @@ def encode(images: Any, network: Network) -> np.ndarray:
     Returns
     -------
     array of int8, (N, height, width, channels)
-        ``round(pixel * (1 / scale)) + zero_point``, ties to even, limited to int8.
+        ``round(pixel * (1 / scale)) + zero_point``, ties to even, clamped to int8.
 
     Raises
     ------

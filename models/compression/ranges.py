@@ -62,7 +62,7 @@ class RangeObserver:
         if low < high:
             self.counts += np.histogram(values.numpy(), bins=_BINS, range=(low, high))[0]
 
-    def limits(self, ranges: Ranges) -> tuple[float, float]:
+    def bounds(self, ranges: Ranges) -> tuple[float, float]:
         """Lowest and highest value of the codes."""
         if ranges == "minmax" or not self.counts.any():
             low, high = np.mean(self.ends, axis=0)

@@ -204,8 +204,8 @@ def cifar10_batch(data: bytes, name: str = "CIFAR-10 batch") -> tuple[np.ndarray
     if labels.max() > 9:
         raise ValueError(f"{name}: labels must be 0..9, not {labels.max()}")
     head = b"T" + (_BATCH * _CIFAR_PIXELS).to_bytes(4, "little")
-    start = data.find(head, start + body.size) + len(head)
-    pixels = np.frombuffer(data[start : start + _BATCH * _CIFAR_PIXELS], dtype=np.uint8)
-    if start < len(head) or pixels.size != _BATCH * _CIFAR_PIXELS:
+    first = data.find(head, start + body.size) + len(head)
+    pixels = np.frombuffer(data[first : first + _BATCH * _CIFAR_PIXELS], dtype=np.uint8)
+    if first < len(head) or pixels.size != _BATCH * _CIFAR_PIXELS:
         raise ValueError(f"{name}: must hold {_BATCH} images of {_CIFAR_PIXELS} bytes")
     return pixels.reshape(_BATCH, 3, 32, 32).transpose(0, 2, 3, 1), labels

@@ -41,7 +41,7 @@ def weighted_fields(
 
     A factor of 1 or more doubles weights and bias, as often as it takes, where int8 holds them.
 
-    A channel without weights has the same code everywhere. Converters give it a bias near the limits of int32, for
+    A channel without weights has the same code everywhere. Converters give it a bias near the ends of int32, for
     which its accumulator would have to be as wide; a scale of one half and twice the result say the same.
 
     Parameters

@@ -79,12 +79,12 @@ def distances(
     labels: torch.Tensor,
     along: torch.Tensor,
     *,
-    limit: float = 1.0,
+    farthest: float = 1.0,
     steps: int = 8,
 ) -> torch.Tensor:
     """How far each image can go along its direction until the final head answers something else than its label.
 
-    The step doubles from ``limit / 32`` until the answer changes, then bisection narrows it down. Pixels stay in
+    The step doubles from ``farthest / 32`` until the answer changes, then bisection narrows it down. Pixels stay in
     0..1 on the way. A boundary that is crossed and crossed back within one doubling isn't seen.
 
     Parameters
@@ -93,23 +93,23 @@ def distances(
         In evaluation mode.
     images, along : tensors (N, channels, height, width)
     labels : tensor of int64 (N,)
-    limit : float
+    farthest : float
         Largest distance looked at; positive.
     steps : int
-        Of the bisection: the result is off by at most ``limit / 2**(steps + 1)``.
+        Of the bisection: the result is off by at most ``farthest / 2**(steps + 1)``.
 
     Returns
     -------
     tensor (N,)
-        0 where the answer is wrong from the start; ``limit`` where nothing changes up to there.
+        0 where the answer is wrong from the start; ``farthest`` where nothing changes up to there.
 
     Raises
     ------
     ValueError
-        When the limit isn't positive or there is no step.
+        When the farthest distance isn't positive or there is no step.
     """
-    if not limit > 0:
-        raise ValueError(f"limit of a distance must be positive, not {limit}")
+    if not farthest > 0:
+        raise ValueError(f"the farthest distance must be positive, not {farthest}")
     if steps < 1:
         raise ValueError(f"steps of a bisection must be at least 1, not {steps}")
 
@@ -119,11 +119,11 @@ def distances(
             answers = [model(part)[-1].argmax(dim=1) for part in moved.split(_BATCH)]
         return torch.cat(answers) != labels
 
-    low, high = torch.zeros(len(images)), torch.full((len(images),), float(limit))
+    low, high = torch.zeros(len(images)), torch.full((len(images),), float(farthest))
     found = wrong(low)
     at_once = found.clone()
     for doubling in range(5, -1, -1):
-        reach = torch.full_like(low, limit / 2**doubling)
+        reach = torch.full_like(low, farthest / 2**doubling)
         crossed = wrong(reach) & ~found
         high[crossed] = reach[crossed]
         found |= crossed
@@ -133,7 +133,7 @@ def distances(
         beyond = wrong(middle)
         high = torch.where(beyond & found, middle, high)
         low = torch.where(~beyond & found, middle, low)
-    result = torch.where(found, high, torch.full_like(high, float(limit)))
+    result = torch.where(found, high, torch.full_like(high, float(farthest)))
     return torch.where(at_once, torch.zeros_like(result), result)
 
 
@@ -171,7 +171,7 @@ class Probe:
     """How distances are measured: random directions an image, the largest distance looked at, bisection steps."""
 
     draws: int = 4
-    limit: float = 1.0
+    farthest: float = 1.0
     steps: int = 8
 
 
@@ -212,7 +212,7 @@ def probe(
 
     def measured(kind: str) -> torch.Tensor:
         along = directions(model, images, labels, kind, means=means, generator=generator)
-        return distances(model, images, labels, along, limit=chosen.limit, steps=chosen.steps)
+        return distances(model, images, labels, along, farthest=chosen.farthest, steps=chosen.steps)
 
     adversarial = measured("gradient").numpy()
     at_random = torch.stack([measured("random") for _ in range(chosen.draws)]).mean(dim=0).numpy()

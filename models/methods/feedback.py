@@ -100,7 +100,7 @@ def generate_examples(
             for kind, part in zip(DIRECTIONS, drawn.tensor_split(len(DIRECTIONS)), strict=True):
                 x, y = images[part], labels[part]
                 along = directions(model, x, y, kind, means=means, generator=generator)
-                reach = distances(model, x, y, along, limit=settings.limit, steps=settings.steps)
+                reach = distances(model, x, y, along, farthest=settings.farthest, steps=settings.steps)
                 near = reach < target
                 moved = x[near] + (reach[near] + beyond)[:, None, None, None] * along[near]
                 found.append((moved.clamp(0.0, 1.0), y[near]))

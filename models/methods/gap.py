@@ -5,7 +5,7 @@ over the whole training set of the loss's gradient on adversarial examples, sign
 ranking of all layers. Compression c counts all parameters: the share of prunable weights that stays is
 ``(N / c - N_fixed) / N_prunable``. What is pruned is then trained on with fixed masks (SGD, momentum 0.9, 1e-3).
 
-Published traps, avoided here: the code attacks normalised inputs without limits of pixels, so that its "8/255" are
+Published traps, avoided here: the code attacks normalised inputs without clamping pixels, so that its "8/255" are
 about 2/255 of a pixel; and its learning-rate schedule multiplies 1e-3 by 1e-3, so that nothing is fine-tuned. What the
 method gives is resistance to attacks made on the network it was pruned from, not robustness (see :mod:`transfer
 <models.methods.transfer>`).

@@ -24,7 +24,7 @@ class RecordedBuild:
     ----------
     config : str
     config_digest : str or None
-        Digest of the sizes that were built; records of before it was kept have none.
+        Digest of the sizes that were built; older baselines have none.
     report : dict
         As :meth:`fpga.build.BuildReport.to_dict` says.
     """
@@ -36,8 +36,8 @@ class RecordedBuild:
     @classmethod
     def read(cls, path: Path) -> "RecordedBuild":
         """What ``offramp build --json`` wrote."""
-        record = read_json(path)
-        return cls(config=record["config"], config_digest=record.get("config_digest"), report=record["build"])
+        baseline = read_json(path)
+        return cls(config=baseline["config"], config_digest=baseline.get("config_digest"), report=baseline["build"])
 
     @property
     def refusal(self) -> str | None:
@@ -106,7 +106,7 @@ def recorded_builds(board: Board, say: Callable[[str], None] = lambda refusal: N
     Parameters
     ----------
     say : callable
-        Called with the refusal of each record that is left out.
+        Called with the refusal of each baseline that is left out.
     """
     found = []
     for path in sorted(BASELINES.glob("build-*.json")):

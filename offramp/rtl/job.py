@@ -126,15 +126,15 @@ def save_outcomes(
 ) -> None:
     """Write what the runs reported, program by program, one by one and back to back, and when their layers ran."""
     arrays: dict[str, np.ndarray] = {}
-    records = []
+    plain = []
     for p, runs in enumerate(outcomes):
         for n, outcome in enumerate(runs):
             arrays |= {
                 f"{p}/{n}/{k}/{c}": array for k, parts in enumerate(outcome.outputs) for c, array in enumerate(parts)
             }
-        records.append([{**asdict(outcome), "outputs": [len(parts) for parts in outcome.outputs]} for outcome in runs])
+        plain.append([{**asdict(outcome), "outputs": [len(parts) for parts in outcome.outputs]} for outcome in runs])
     np.savez(folder / "outputs.npz", allow_pickle=False, **arrays)
-    found = {"runs": records, "batches": [asdict(batch) for batch in batches], "layers": layers}
+    found = {"runs": plain, "batches": [asdict(batch) for batch in batches], "layers": layers}
     (folder / "outcomes.json").write_text(json.dumps(found))
 
 
@@ -156,13 +156,13 @@ def load_outcomes(folder: Path) -> tuple[list[list[RunOutcome]], list[BatchOutco
         [
             RunOutcome(
                 **{
-                    **record,
+                    **outcome,
                     "outputs": [
-                        [arrays[f"{p}/{n}/{k}/{c}"] for c in range(count)] for k, count in enumerate(record["outputs"])
+                        [arrays[f"{p}/{n}/{k}/{c}"] for c in range(count)] for k, count in enumerate(outcome["outputs"])
                     ],
                 }
             )
-            for n, record in enumerate(runs)
+            for n, outcome in enumerate(runs)
         ]
         for p, runs in enumerate(found["runs"])
     ]

@@ -7,7 +7,7 @@ import typer
 
 from fpga.boards import CLOCKS_MHZ
 from hw.config import PRESETS, preset
-from hw.network.exits import DEFAULT, LIMITS, Conditions
+from hw.network.exits import DEFAULT, LARGEST, Conditions
 from hw.output import STANDARD_OUTPUT, check_file, check_folder
 from hw.rules import check_identifier
 from offramp.files import paths
@@ -204,7 +204,7 @@ Deadline = Annotated[
     int,
     ranged(
         0,
-        LIMITS["deadline"],
+        LARGEST["deadline"],
         "Cycles after which a run leaves at the next exit, whatever its margin; 0: none. In constant time: cycles that "
         "every run takes; 0: those of the worst case.",
     ),
@@ -220,7 +220,7 @@ def conditions(deadline: int, audit: float, constant: bool, seed: int) -> Condit
     """Under what conditions images run; which ones are audited follows from the seed."""
     if not (deadline or audit or constant):
         return DEFAULT
-    most = LIMITS["audit"]
+    most = LARGEST["audit"]
     runs = round(most * audit)
     if audit and not runs:
         raise ValueError(f"--audit must be 0 or nearer to 1/{most} than to 0, not {audit}")

@@ -11,7 +11,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
-from fpga.alone import Alone, ClockRecord, check_no_slower, core_clocks, core_digest
+from fpga.alone import Alone, ClockBaseline, check_no_slower, core_clocks, core_digest
 from fpga.boards import BOARDS
 from fpga.build import BuildReport
 from fpga.report import Usage
@@ -88,21 +88,21 @@ def _report(seed: int, fmax: float) -> BuildReport:
 
 
 def test_a_record_has_the_median_and_the_slowest_path():
-    record = ClockRecord(builds=(_report(1, 91.0), _report(2, 99.0), _report(3, 95.0))).to_dict()
+    record = ClockBaseline(builds=(_report(1, 91.0), _report(2, 99.0), _report(3, 95.0))).to_dict()
     assert (record["median_mhz"], record["fmax_mhz"]) == (95.0, {"1": 91.0, "2": 99.0, "3": 95.0})
     assert record["critical_path"] == ["path of 1"]
 
 
 def test_a_record_needs_a_seed():
     with pytest.raises(ValueError, match=r"^seeds must be one or more, not none$"):
-        ClockRecord(builds=())
+        ClockBaseline(builds=())
 
 
 def test_a_slower_core_is_refused():
-    recorded = ClockRecord(builds=(_report(1, 91.0), _report(2, 99.0), _report(3, 95.0))).to_dict()
-    check_no_slower(ClockRecord(builds=(_report(0, 95.0),)), recorded)
-    with pytest.raises(ValueError, match=r"^the median must be at least the record's 95.0 MHz, not 94.9 MHz$"):
-        check_no_slower(ClockRecord(builds=(_report(0, 94.9),)), recorded)
+    baseline = ClockBaseline(builds=(_report(1, 91.0), _report(2, 99.0), _report(3, 95.0))).to_dict()
+    check_no_slower(ClockBaseline(builds=(_report(0, 95.0),)), baseline)
+    with pytest.raises(ValueError, match=r"^the median must be at least the baseline's 95.0 MHz, not 94.9 MHz$"):
+        check_no_slower(ClockBaseline(builds=(_report(0, 94.9),)), baseline)
 
 
 def test_the_tool_keeps_a_faster_record(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ def test_the_link_carries_what_the_driver_sends():
     ("cycles", "images", "bottleneck"),
     [(1000.0, 1250.0, "link"), (40_000.0, 1250.0, "link"), (100_000.0, 500.0, "core")],
 )
-def test_the_slower_of_core_and_link_limits(cycles, images, bottleneck):
+def test_the_slower_of_core_and_link_is_the_bottleneck(cycles, images, bottleneck):
     found = throughput((8, 8, 1), cycles, clock_mhz=50.0, baud=BAUD)
     assert found.images_per_second == pytest.approx(images)
     assert found.bottleneck == bottleneck

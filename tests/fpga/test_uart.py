@@ -28,10 +28,10 @@ async def send(ctx, line, byte, *, cycles=CYCLES, stop=1):
     ctx.set(line, 1)
 
 
-async def collect(ctx, dut, count, limit=20_000):
+async def collect(ctx, dut, count, most=20_000):
     """Bytes that the receiver delivers, and breaks as "break"."""
     found = []
-    for _ in range(limit):
+    for _ in range(most):
         if len(found) == count:
             return found
         if ctx.get(dut.o.valid):
@@ -39,7 +39,7 @@ async def collect(ctx, dut, count, limit=20_000):
         if ctx.get(dut.broken):
             found.append("break")
         await ctx.tick()
-    raise TimeoutError(f"only {found} of {count} after {limit} cycles")
+    raise TimeoutError(f"only {found} of {count} after {most} cycles")
 
 
 @pytest.mark.parametrize("skew", [0, 1])

@@ -230,5 +230,5 @@ class Core:
         return clamp(total, residual.clamp_low, residual.clamp_high)
 
     def _check_width(self, values: np.ndarray) -> None:
-        limit = 1 << (self._config.accumulator_bits - 1)
-        assert not self._compiled or ((values >= -limit) & (values < limit)).all(), "an accumulator overflows"
+        bound = 1 << (self._config.accumulator_bits - 1)
+        assert not self._compiled or ((values >= -bound) & (values < bound)).all(), "an accumulator overflows"

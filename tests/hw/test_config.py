@@ -86,9 +86,9 @@ def test_a_size_of_thousands_of_digits_is_refused_in_one_sentence():
         preset(f"small,lanes={'9' * 5000}")
 
 
-@pytest.mark.parametrize(("name", "limits"), RANGES.items())
-def test_sizes_outside_their_range_or_no_power_of_two_are_refused(name, limits):
-    low, high = limits
+@pytest.mark.parametrize(("name", "ends"), RANGES.items())
+def test_sizes_outside_their_range_or_no_power_of_two_are_refused(name, ends):
+    low, high = ends
     for value in (low, high):
         assert getattr(AcceleratorConfig(**{name: value}), name) == value
     for value in (-low, 0, low - 1, low // 2, low + 1, 3 * low // 2, high - 1, high + 1, 2 * high):

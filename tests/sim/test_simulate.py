@@ -99,8 +99,8 @@ def test_runs_that_the_accelerator_gives_up_are_refused():
     codes = random_codes(net, 2, 0)
     program = compile_network(net, preset("tiny").replace(list_words=128, loader=1))
     assert len(program.images["weights"])
-    limit = program.decoded.header.timeout
-    with pytest.raises(ValueError, match=rf"^{net.name}: a run must take at most {limit} cycles, then the accelerator"):
+    timeout = program.decoded.header.timeout
+    with pytest.raises(ValueError, match=rf"^{net.name}: a run must take at most {timeout} cycles, then the"):
         simulate(program, codes, source=WeightSource(latency=5000, cycles_per_beat=500))
     changes = Changes(program)
     short = replace(program, images=changes.header(timeout=10))

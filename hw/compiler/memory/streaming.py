@@ -60,7 +60,7 @@ class _Overlay:
 
     Attributes
     ----------
-    groups : list of (cores, uint32 array (rows, PEs), int)
+    groups : list of (cores, uint32 array (list rows, PEs), int)
         Cores with equal lists, their words, and how many of those are pointers.
     pointer_words : int
         Words of a pointer; the lists' address must be a multiple.
@@ -83,7 +83,7 @@ class _Overlay:
         return sum(len(words) * config.list_row_beats + 1 for _, words, _ in self.groups)
 
     def at(self, base: int, config: AcceleratorConfig) -> list[ChunkRows]:
-        """The rows at their place."""
+        """The list rows at their addresses."""
         found = []
         for cores, words, pointers in self.groups:
             moved = np.concatenate([moved_pointers(words[:pointers], base, config), words[pointers:]])
@@ -319,7 +319,7 @@ def _emit(
 
 
 def _some(segment: ChunkRows, chosen: np.ndarray) -> list[ChunkRows]:
-    """The chosen rows of a segment, as segments of consecutive ones."""
+    """The chosen list rows of a segment, as segments of consecutive ones."""
     numbers = np.flatnonzero(chosen[: len(segment.words)])
     runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
     return [

@@ -47,7 +47,7 @@ def channels_lack(
         return None
     if not left.fits(left.most_channels):
         return shortage(left.requests, config)
-    needed = next(limit for limit in range(held, left.most_channels + 1, WORD_CHANNELS) if left.fits(limit))
+    needed = next(words for words in range(held, left.most_channels + 1, WORD_CHANNELS) if left.fits(words))
     return ShortageError(
         f"channel memory holds {held} words; this network needs at least {needed} in every partition in which its "
         f"maps fit the activation memory's {BANKS} banks of {bank_sizes(config)} words, {needed - held} too many",
@@ -56,7 +56,7 @@ def channels_lack(
 
 
 class _Left:
-    """The options of all steps, and what of them is left within limits."""
+    """The options of all steps, and what of them is left with so many channels."""
 
     def __init__(
         self,

@@ -51,7 +51,7 @@ class Requirements:
 
     def fits(self, config: AcceleratorConfig) -> bool:
         """Whether a config has it."""
-        return all(rule.of(self) <= rule.limit(config) for rule in _RULES)
+        return all(rule.of(self) <= rule.most(config) for rule in _RULES)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class _Rule:
     """A figure of a :class:`Requirements`, the most that is possible, and what to say of more."""
 
     of: Callable[[Requirements], int]
-    limit: Callable[[AcceleratorConfig], int]
+    most: Callable[[AcceleratorConfig], int]
     message: str
 
 
@@ -68,42 +68,42 @@ _RULES = (
     _Rule(
         lambda need: need.accumulators,
         lambda config: config.accumulators,
-        "accumulator memory holds {limit} a PE; {value} are needed, {more} too many",
+        "accumulator memory holds {most} a PE; {value} are needed, {more} too many",
     ),
     _Rule(
         lambda need: need.longest,
         lambda config: config.max_list,
-        "a weight list has {value} entries, {more} more than the {limit} that a pointer of this config can count",
+        "a weight list has {value} entries, {more} more than the {most} that a pointer of this config can count",
     ),
     _Rule(
         lambda need: need.cut,
         lambda config: (1 << config.start_bits // 2) - 1,
-        "two parts of a split list have {value} entries, {more} more than the {limit} that their word can count",
+        "two parts of a split list have {value} entries, {more} more than the {most} that their word can count",
     ),
     _Rule(
         lambda need: need.reach,
         lambda config: Row.fields["list"].high,
-        "lists are numbered up to {value}, {more} more than the {limit} that a table entry can hold",
+        "lists are numbered up to {value}, {more} more than the {most} that a table entry can hold",
     ),
     _Rule(
         lambda need: need.uses,
         lambda config: Row.fields["count"].high,
-        "an activation meets {value} kernel rows, {more} more than the {limit} that a table entry can count",
+        "an activation meets {value} kernel rows, {more} more than the {most} that a table entry can count",
     ),
     _Rule(
         lambda need: need.completed,
         lambda config: Column.fields["dumps"].high,
-        "an input column completes {value} output positions, {more} more than the {limit} that a table entry can count",
+        "an input column completes {value} output positions, {more} more than the {most} that a table entry can count",
     ),
     _Rule(
         lambda need: need.blank,
         lambda config: Source.fields["blank_rows"].high,
-        "a kernel reaches {value} rows beyond the map, {more} more than the {limit} that a description can count",
+        "a kernel reaches {value} rows beyond the map, {more} more than the {most} that a description can count",
     ),
     _Rule(
         lambda need: need.words,
         lambda config: _MOST_WORDS,
-        "a position has {value} words, {more} more than the {limit} that a description can count",
+        "a position has {value} words, {more} more than the {most} that a description can count",
     ),
 )
 
@@ -118,10 +118,10 @@ def least_passes(step: Step) -> int:
 def refusal(name: str, wanted: Sequence[Requirements], config: AcceleratorConfig) -> str:
     """Why none of these is possible: the first rule that all break that break none before, and the smallest figure."""
     for rule in _RULES:
-        value, limit = min(map(rule.of, wanted)), rule.limit(config)
-        if value > limit:
-            return f"{name}: " + rule.message.format(value=value, limit=limit, more=value - limit)
-        wanted = [each for each in wanted if rule.of(each) <= limit]
+        value, most = min(map(rule.of, wanted)), rule.most(config)
+        if value > most:
+            return f"{name}: " + rule.message.format(value=value, most=most, more=value - most)
+        wanted = [each for each in wanted if rule.of(each) <= most]
     raise AssertionError(f"{name}: a partition breaks no rule")
 
 

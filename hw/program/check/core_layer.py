@@ -267,11 +267,11 @@ def _reached(
     entries = memory[of, (starts - before)[list_of] + np.arange(len(list_of))]
     if words == 2:
         kept = marks_of(entries) & skip[first] == 0
-        first, of, (weights, offsets) = first[kept], of[kept], unpack_split_entries(entries[kept])
+        first, of, (weights, targets) = first[kept], of[kept], unpack_split_entries(entries[kept])
     else:
-        weights, offsets = unpack_entries(entries)
+        weights, targets = unpack_entries(entries)
     require(not source.max_pool or bool((weights == 1).all()), f"{where}: weights of a max pool must be 1")
     fed = np.zeros((len(which), config.accumulators, config.pes), dtype=bool)
-    fed[first, offsets % config.accumulators, of] = True
+    fed[first, targets % config.accumulators, of] = True
     packed = np.packbits(fed.reshape(len(which), -1), axis=1, bitorder="little")
     return zip(which, (int.from_bytes(bits.tobytes(), "little") for bits in packed), strict=True)

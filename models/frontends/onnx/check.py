@@ -225,10 +225,10 @@ class _Comparison:
         with np.errstate(all="ignore"):
             off = np.abs(found - wanted)
             same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
-            limit = self.noise * np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0)
-            wrong = ~same & ~(off <= limit)
+            allowed = self.noise * np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0)
+            wrong = ~same & ~(off <= allowed)
         if wrong.any():
-            raise _difference(step, f"it differs by {off[wrong].max():.3g}, more than {limit:.3g}")
+            raise _difference(step, f"it differs by {off[wrong].max():.3g}, more than {allowed:.3g}")
         return torch.from_numpy(wanted.transpose(back).copy())
 
 

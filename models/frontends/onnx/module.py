@@ -117,8 +117,8 @@ class OnnxModule(nn.Module):
             if step.child is not None:
                 result = self.get_submodule(step.child)(*given)
             elif step.node.operator == "Shape":
-                limits = slice(step.node.attributes.get("start", 0), step.node.attributes.get("end"))
-                result = np.array(given[0].shape[limits], dtype=np.int64)
+                span = slice(step.node.attributes.get("start", 0), step.node.attributes.get("end"))
+                result = np.array(given[0].shape[span], dtype=np.int64)
             else:
                 result = self._evaluate(step.node, given)
             values[step.output] = result if observe is None else observe(step, result)

@@ -1,6 +1,6 @@
 """From ONNX operators to modules: a table says which operator becomes what.
 
-Every attribute is followed exactly, or refused. Operators of forms before and after opset 13, whose axes, limits and
+Every attribute is followed exactly, or refused. Operators of forms before and after opset 13, whose axes, bounds and
 sizes are attributes or inputs, are both known.
 """
 
@@ -190,13 +190,13 @@ def _clip(site: Site) -> nn.Module:
     else:
         bounds = [site.constant(number, what) for number, what in ((1, "the least"), (2, "the largest"))]
         if any(bound is not None and bound.size != 1 for bound in bounds):
-            raise site.refuse("limits must be single numbers")
+            raise site.refuse("bounds must be single numbers")
         low, high = (
             default if bound is None else float(bound.item())
             for bound, default in zip(bounds, (-np.inf, np.inf), strict=True)
         )
     if np.isnan(low) or np.isnan(high) or low > high:
-        raise site.refuse(f"limits must be in order, not {low} and {high}")
+        raise site.refuse(f"bounds must be in order, not {low} and {high}")
     if high >= np.finfo(np.float32).max:
         return nn.ReLU() if low == 0 else Apply(lambda x: torch.clamp(x, min=low))
     if low == high:  # which nn.Hardtanh doesn't take

@@ -67,13 +67,13 @@ def dequantize(site: Site) -> Codes | Coding:
 
 def clipped(site: Site, known: Coding) -> Coding:
     """What codes stand for behind a Clip of them."""
-    bounds = [site.integers(number, "limits of codes") for number in (1, 2)]
+    bounds = [site.integers(number, "bounds of codes") for number in (1, 2)]
     low, high = (
         default if bound is None else bound[0] for bound, default in zip(bounds, (known.low, known.high), strict=True)
     )
     low, high = max(low, known.low), min(high, known.high)
     if low > high:
-        raise site.refuse(f"limits of codes must be in order, not {low} and {high}")
+        raise site.refuse(f"bounds of codes must be in order, not {low} and {high}")
     return replace(known, low=low, high=high)
 
 

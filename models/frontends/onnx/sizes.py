@@ -93,8 +93,8 @@ def _size(node: OnnxNode, arrays: Sequence[np.ndarray | None]) -> int:
     if node.operator == "Gather":
         return given[0].size * given[1].size
     if node.operator == "Range":
-        start, limit, step = (float(array.item()) for array in given)
-        return max(0, math.ceil((limit - start) / step))
+        start, end, step = (float(array.item()) for array in given)
+        return max(0, math.ceil((end - start) / step))
     if node.operator == "Concat":
         return sum(array.size for array in given)
     if node.operator in ("Add", "Sub", "Mul", "Div", "Equal", "Where"):

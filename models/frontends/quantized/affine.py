@@ -94,10 +94,10 @@ def _of_two_maps(found: QuantizedLowering, node: fx.Node, first: Any, second: An
 
 
 def _root(found: QuantizedLowering, name: str) -> tuple[str, set[str]]:
-    """What a map is a function of, value by value, and whether that limits it to 0..1 or is a sigmoid: its kinds."""
+    """What a map is a function of, value by value, and whether that clamps it to 0..1 or is a sigmoid: its kinds."""
     kinds = set[str]()
     while isinstance(step := found.steps.get(name), QuantizedStep) and len(step.inputs) == 1:
-        if step.kind == "monotone" or (step.kind == "clip" and step.limits == (0.0, 1.0)):
+        if step.kind == "monotone" or (step.kind == "clip" and step.bounds == (0.0, 1.0)):
             kinds.add(step.kind)
         name = step.inputs[0]
     return name, kinds

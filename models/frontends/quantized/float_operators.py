@@ -84,7 +84,7 @@ def computed(
         return operands[0] * weight[:, 0] + bias[:, None, None]
     if step.kind == "clip":
         assert isinstance(step, QuantizedStep)
-        return operands[0].clamp(*step.limits)
+        return operands[0].clamp(*step.bounds)
     return compute(step, operands, weight, bias)
 
 

@@ -37,7 +37,7 @@ from models.frontends.requantization import int32_biases, weighted_fields
 __all__ = ["LayerBuilder"]
 
 _GIVING = ("max_pool", "concat", "clip")  # kinds of steps that give on values which they read
-_GRID = 1e-4  # of a step, by which a limit may be beside a code where a clamp stands before another layer
+_GRID = 1e-4  # of a step, by which a bound may be beside a code where a clamp stands before another layer
 
 
 class LayerBuilder:
@@ -180,8 +180,8 @@ class LayerBuilder:
         if owns or own is None:
             return None
         if isinstance(step, QuantizedStep) and step.kind == "clip":
-            places = [limit / own.scale for limit in step.limits if math.isfinite(limit)]
-            return own if all(abs(place - round(place)) < _GRID for place in places) else None
+            steps = [bound / own.scale for bound in step.bounds if math.isfinite(bound)]
+            return own if all(abs(number - round(number)) < _GRID for number in steps) else None
         return own
 
     def _made_of(self, name: str, request: CodeRequest) -> str:
@@ -224,7 +224,7 @@ class LayerBuilder:
         if step.kind == "quantize":
             return self._requantize(step, request)
         if isinstance(step, QuantizedStep) and step.kind == "clip":
-            return self._made_of(step.inputs[0], request.within(step.limits))
+            return self._made_of(step.inputs[0], request.within(step.bounds))
         if step.kind == "concat":
             return self._concat(step, request)
         if step.kind == "max_pool":
@@ -246,7 +246,7 @@ class LayerBuilder:
     def _make_image(self, request: CodeRequest) -> str:
         quantization, shape = request.quantization, self.found.exported.shape
         image = Tensor(shape=shape, scale=quantization.scale, zero_point=quantization.zero_point)
-        if request.limits != ANY:
+        if request.bounds != ANY:
             raise ValueError("the image must be quantized before it is clamped")
         if self.built.image not in (None, image):
             scales = f"{self.built.image.scale} and {image.scale}"
@@ -260,7 +260,7 @@ class LayerBuilder:
         """Codes as they are, or through a convolution that rescales and clamps them."""
         assert isinstance(step, QuantizedStep)
         if step.quantization == request.quantization and self._readers[step.name] == 1 and step.inputs[0] != INPUT:
-            return self._made_of(step.inputs[0], request)  # What reads the codes now is what limits them.
+            return self._made_of(step.inputs[0], request)  # What reads the codes now is what clamps them.
         source = self._codes(step.name)
         within = next((layer.clamp for layer in self.built.layers if layer.name == source), (-128, 127))
         low, high = request.clamp
@@ -288,7 +288,7 @@ class LayerBuilder:
     def _max_pool(self, step: GraphStep, request: CodeRequest) -> str:
         assert step.window is not None
         own = self._own(step)
-        inner = request if own is None else CodeRequest(own, request.limits if own == request.quantization else ANY)
+        inner = request if own is None else CodeRequest(own, request.bounds if own == request.quantization else ANY)
         source = self._made_of(step.inputs[0], inner) if own is None else self._codes(step.inputs[0])
         pool = MaxPool2D(
             name=step.name, inputs=(source,), output=output_of(step, inner), clamp=inner.clamp,

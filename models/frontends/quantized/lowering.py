@@ -12,7 +12,7 @@ from models.frontends.pytorch.steps import GraphStep
 
 __all__ = ["ANY", "CodeRequest", "Quantization", "QuantizedLowering", "QuantizedStep", "plain", "put"]
 
-#: Limits that no value leaves.
+#: Bounds that no value leaves.
 ANY = (-math.inf, math.inf)
 
 
@@ -33,32 +33,32 @@ class Quantization:
     low: int
     high: int
 
-    def codes(self, limits: tuple[float, float]) -> tuple[int, int]:
-        """The codes of real limits."""
+    def codes(self, bounds: tuple[float, float]) -> tuple[int, int]:
+        """The codes of real bounds."""
         low, high = (
-            self.zero_point + math.copysign(math.inf, limit)
-            if math.isinf(limit)
-            else round(limit / self.scale) + self.zero_point
-            for limit in limits
+            self.zero_point + math.copysign(math.inf, bound)
+            if math.isinf(bound)
+            else round(bound / self.scale) + self.zero_point
+            for bound in bounds
         )
         return int(min(max(low, self.low), self.high)), int(min(max(high, self.low), self.high))
 
 
 @dataclass(frozen=True)
 class CodeRequest:
-    """Codes that are asked for: on which scale, and within which limits of real values."""
+    """Codes that are asked for: on which scale, and within which bounds of real values."""
 
     quantization: Quantization
-    limits: tuple[float, float] = ANY
+    bounds: tuple[float, float] = ANY
 
-    def within(self, limits: tuple[float, float]) -> "CodeRequest":
-        """The same, of what limits have been put on before."""
-        low, high = (min(max(limit, self.limits[0]), self.limits[1]) for limit in limits)
-        return replace(self, limits=(low, high))
+    def within(self, bounds: tuple[float, float]) -> "CodeRequest":
+        """The same, of what bounds have been put on before."""
+        low, high = (min(max(bound, self.bounds[0]), self.bounds[1]) for bound in bounds)
+        return replace(self, bounds=(low, high))
 
     @property
     def clamp(self) -> tuple[int, int]:
-        return self.quantization.codes(self.limits)
+        return self.quantization.codes(self.bounds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class QuantizedStep(GraphStep):
         ``quantize``, and dequantize behind it; ``clip``; ``concat``; ``affine``: gains and offsets; ``monotone``: what
         keeps the order of values.
     quantization : Quantization or None
-    limits : tuple of 2 float
+    bounds : tuple of 2 float
         Of what a clip lets through.
     gain, offset : tensor or None
         Of each channel: float32.
@@ -80,7 +80,7 @@ class QuantizedStep(GraphStep):
     """
 
     quantization: Quantization | None = None
-    limits: tuple[float, float] = ANY
+    bounds: tuple[float, float] = ANY
     gain: torch.Tensor | None = None
     offset: torch.Tensor | None = None
     axis: int = 2

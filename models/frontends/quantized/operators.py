@@ -110,37 +110,37 @@ def _dequantize(found: Lowering, node: fx.Node) -> Map:
 
 
 def _clip(low: float, high: float) -> Rule:
-    """A rule for what limits values to always the same."""
+    """A rule for a clamp whose bounds are always the same."""
 
     def rule(found: Lowering, node: fx.Node) -> Map:
         source = plain(found, node, node.args[0], turned=True)
-        return put(found, node, "clip", (source.name,), order=source.order, limits=(low, high))
+        return put(found, node, "clip", (source.name,), order=source.order, bounds=(low, high))
 
     return rule
 
 
 def _clamp(found: Lowering, node: fx.Node) -> Map:
-    """A clamp whose limits are arguments, or tensors of one value."""
+    """A clamp whose bounds are arguments, or tensors of one value."""
     given = arguments(node)
     names = ("min_val", "max_val") if "min_val" in given else ("min", "max")
-    limits = []
+    bounds = []
     for name, none in zip(names, ANY, strict=True):
         value = given.get(name)
         if isinstance(value, fx.Node):
-            value = found.constant(node, "limits", value)
+            value = found.constant(node, "bounds", value)
             if value.numel() != 1:
-                raise ValueError(f"{found.location(node)}: limits of a clamp must be the same for all channels")
-        limits.append(none if value is None else float(value))
-    if limits[0] > limits[1]:
-        raise ValueError(f"{found.location(node)}: limits of a clamp must be ordered, not {limits[0]} and {limits[1]}")
-    return _clip(*limits)(found, node)
+                raise ValueError(f"{found.location(node)}: bounds of a clamp must be the same for all channels")
+        bounds.append(none if value is None else float(value))
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"{found.location(node)}: bounds of a clamp must be ordered, not {bounds[0]} and {bounds[1]}")
+    return _clip(*bounds)(found, node)
 
 
 def _hardsigmoid(found: QuantizedLowering, node: fx.Node) -> Map:
     """A gain, an offset and a clamp."""
     inner = scaled(found, node, node.args[0], number(1 / 6), number(0.5))
     found.nodes.pop(inner.name)  # The node's value is that of the clamp alone.
-    return put(found, node, "clip", (inner.name,), order=inner.order, limits=(0.0, 1.0))
+    return put(found, node, "clip", (inner.name,), order=inner.order, bounds=(0.0, 1.0))
 
 
 def _concat(found: QuantizedLowering, node: fx.Node) -> Map:
@@ -316,7 +316,7 @@ _RELU = Lacking("ReLU and ReLU6 are the nearest")
 _NORM = Lacking("BatchNorm2d is the nearest")
 _LARGER = Lacking("a convolution at the full size is the nearest")
 _CHOICE = Lacking("leave it out, the logits that it reads say which class it is")
-_LIMIT = Lacking("ReLU and Hardtanh, which limit by constants, are the nearest")
+_LIMIT = Lacking("ReLU and Hardtanh, which clamp by constants, are the nearest")
 _LAYERS = Lacking("convolutions and linear layers are the nearest")
 _MEAN = Lacking("a mean over the same positions is the nearest")
 #: The rule of each operator of a quantized program.

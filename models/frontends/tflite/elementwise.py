@@ -34,14 +34,14 @@ def rescaling(found: Assembly, operator: Operator) -> None:
         found.same(operator, source)
         return
     output = found.output(operator, source.map.shape, coded=not free)
-    limits = activation_clamp(operator, output, "NONE" if free else operator.name)
+    clamp = activation_clamp(operator, output, "NONE" if free else operator.name)
     if (output.scale, output.zero_point) == (source.map.scale, source.map.zero_point):
-        kept(found, operator, source, output, limits)
+        kept(found, operator, source, output, clamp)
         return
     factor = source.map.scale / output.scale
     if not free:  # ReluPrepare divides in single precision, QUANTIZE in double.
         factor = float(np.float32(source.map.scale) / np.float32(output.scale))
-    _times(found, operator, source, output, limits, factor, np.ones(source.map.shape[2], dtype=np.int64))
+    _times(found, operator, source, output, clamp, factor, np.ones(source.map.shape[2], dtype=np.int64))
 
 
 def multiplication(found: Assembly, operator: Operator) -> None:
@@ -49,8 +49,8 @@ def multiplication(found: Assembly, operator: Operator) -> None:
     index, values, scale, _ = _constant(found, operator)
     source = found.source(operator, index)
     output = found.output(operator, source.map.shape)
-    limits = activation_clamp(operator, output)
-    _times(found, operator, source, output, limits, source.map.scale * scale / output.scale, values)
+    clamp = activation_clamp(operator, output)
+    _times(found, operator, source, output, clamp, source.map.scale * scale / output.scale, values)
 
 
 def _times(
@@ -58,7 +58,7 @@ def _times(
     operator: Operator,
     source: TensorPlace,
     output: Tensor,
-    limits: tuple[int, int],
+    clamp: tuple[int, int],
     factor: float,
     values: np.ndarray,
 ) -> None:
@@ -75,7 +75,7 @@ def _times(
         )
     scales = [scale] * len(values)
     if copies == 1:
-        found.append(operator, _channels(operator, source, output, limits, whole, scales, Rounding.DOUBLE))
+        found.append(operator, _channels(operator, source, output, clamp, whole, scales, Rounding.DOUBLE))
         return
     bound(len(values) ** 2 * copies, f"{operator.name}: weights of 0 and 1")
     name = f"{operator.name.lower()}_{operator.position}.copies"
@@ -89,7 +89,7 @@ def _times(
     for copy in range(copies):
         part = np.sign(whole) * ((np.abs(whole) + copy) // copies)
         weight[channels, 0, 0, copy * len(values) + channels] = part
-    single = _channels(operator, view, output, limits, values, scales, Rounding.DOUBLE)
+    single = _channels(operator, view, output, clamp, values, scales, Rounding.DOUBLE)
     found.append(operator, Conv2D(**vars(single) | {"weight": weight}))
 
 
@@ -97,7 +97,7 @@ def _channels(
     operator: Operator,
     source: TensorPlace,
     output: Tensor,
-    limits: tuple[int, int],
+    clamp: tuple[int, int],
     weight: np.ndarray,
     scales: list[Scale],
     rounding: Rounding,
@@ -109,7 +109,7 @@ def _channels(
         name=name or f"{operator.name.lower()}_{operator.position}",
         inputs=(source.name,),
         output=output,
-        clamp=limits,
+        clamp=clamp,
         weight=weight.astype(np.int8).reshape(-1, 1, 1, 1),
         bias=np.zeros(len(weight), dtype=np.int32),
         multiplier=np.array([scale.multiplier for scale in scales], dtype=np.int32),
@@ -288,16 +288,16 @@ def concatenation(found: Assembly, operator: Operator) -> None:
             f"CONCATENATION of {[list(shape) for shape in said]!s:.80} along {axis}; "
             "nearest: along channels, rows or columns"
         )
-    axis = along + 3
-    if len({view.map.shape[:axis] + view.map.shape[axis + 1 :] for view in sources}) > 1:
+    own = along + 3
+    if len({view.map.shape[:own] + view.map.shape[own + 1 :] for view in sources}) > 1:
         raise ValueError(f"CONCATENATION of maps of sizes {sorted({view.map.shape for view in sources})}")
-    total = sum(view.map.shape[axis] for view in sources)
-    output = found.output(operator, _with(sources[0].map.shape, axis, total))
+    total = sum(view.map.shape[own] for view in sources)
+    output = found.output(operator, _with(sources[0].map.shape, own, total))
     if {(view.map.scale, view.map.zero_point) for view in sources} != {(output.scale, output.zero_point)}:
         raise ValueError("CONCATENATION must keep scales and zero points")
     bound(output.shape[2] ** 2, "CONCATENATION: weights of 0 and 1")
     maps = [(view.name, view.map) for view in sources]
-    *before, last = concatenated(f"concatenation_{operator.position}", maps, output, axis=axis)
+    *before, last = concatenated(f"concatenation_{operator.position}", maps, output, axis=own)
     for layer in before:
         found.help(layer)
     found.append(operator, last)

@@ -163,7 +163,7 @@ def average_pool(found: Assembly, operator: Operator) -> None:
     """An AVERAGE_POOL_2D over the whole map or a window."""
     source, window, stride = found.image(operator), operator.options["window"], _stride(operator)
     size, output = source.map.shape[:2], found.output(operator)
-    name, limits = f"average_pool_{operator.position}", activation_clamp(operator, output)
+    name, clamp = f"average_pool_{operator.position}", activation_clamp(operator, output)
     pads = _padding(operator, size, window)
     if any(pads):
         if output.shape[:2] != (1, 1) or window[0] - pads[0] < size[0] or window[1] - pads[2] < size[1]:
@@ -172,13 +172,13 @@ def average_pool(found: Assembly, operator: Operator) -> None:
             )
         window = size
     if window == (1, 1):
-        kept(found, operator, source, output, limits, stride)
+        kept(found, operator, source, output, clamp, stride)
     elif window == size:
-        found.append(operator, GlobalAveragePool(name=name, inputs=(source.name,), output=output, clamp=limits))
+        found.append(operator, GlobalAveragePool(name=name, inputs=(source.name,), output=output, clamp=clamp))
     else:
         found.append(
             operator,
-            AveragePool2D(name=name, inputs=(source.name,), output=output, clamp=limits, window=window, stride=stride),
+            AveragePool2D(name=name, inputs=(source.name,), output=output, clamp=clamp, window=window, stride=stride),
         )
 
 
@@ -192,15 +192,15 @@ def max_pool(found: Assembly, operator: Operator) -> None:
     if source.pads != NO_PADS and (not inside or found.codes(source)[0] < source.map.zero_point):
         source, pads = found.image(operator), own
     output = found.output(operator)
-    limits = activation_clamp(operator, output)
+    clamp = activation_clamp(operator, output)
     if window == (1, 1):
-        kept(found, operator, source, output, limits, stride)
+        kept(found, operator, source, output, clamp, stride)
         return
     layer = MaxPool2D(
         name=f"{MaxPool2D.kind}_{operator.position}",
         inputs=(source.name,),
         output=output,
-        clamp=limits,
+        clamp=clamp,
         window=window,
         stride=stride,
         pads=(pads[0], pads[1], pads[2], pads[3]),
@@ -213,20 +213,20 @@ def kept(
     operator: Operator,
     source: TensorPlace,
     output: Tensor,
-    limits: tuple[int, int],
+    clamp: tuple[int, int],
     stride: tuple[int, int] = (1, 1),
 ) -> None:
-    """What gives codes on as they are, all or every so many, limited."""
+    """What gives codes on as they are, all or every so many, clamped."""
     if (source.map.scale, source.map.zero_point) != (output.scale, output.zero_point):
         raise ValueError(f"{operator.name} must keep scale and zero point")
     low, high = found.codes(source)
     if stride == (1, 1):
-        if limits[0] <= low and high <= limits[1]:
+        if clamp[0] <= low and high <= clamp[1]:
             found.same(operator, source)
             return
-        if found.clamped(operator, limits):
+        if found.clamped(operator, clamp):
             return
-    copy = rescaled(f"{operator.name.lower()}_{operator.position}", source.name, source.map, clamp=limits)
+    copy = rescaled(f"{operator.name.lower()}_{operator.position}", source.name, source.map, clamp=clamp)
     fields = vars(copy) | {"output": output, "stride": stride}
     found.append(operator, type(copy)(**fields))
 

@@ -20,7 +20,7 @@ _PURPOSES = {
 
 
 def presets_markdown() -> str:
-    """The table, in Markdown: sizes, and clock and record of the build that figures are given of."""
+    """The table, in Markdown: sizes, and clock and baseline of the build that figures are given of."""
     head = ["preset", "multipliers", "cores x PEs, lanes a core", "for", "placed and routed"]
     rows = [_row(name, config) for name, config in PRESETS.items()]
     return "\n".join(markdown_lines([head, *rows], ["---", "--:", "---", "---", "---"]))

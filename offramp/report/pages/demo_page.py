@@ -71,8 +71,8 @@ def _cards(result: dict[str, Any]) -> list[Card]:
 
 
 def _throughput(board: dict[str, Any]) -> Card:
-    limit = f"limited by the {board['bottleneck']}: {board['clock_mhz']:g} MHz, {board['baud']:,} baud"
-    return Card(value=f"{board['images_per_second']:,.0f}", text=f"images/s on the board, {limit}")
+    bottleneck = f"held back by the {board['bottleneck']}: {board['clock_mhz']:g} MHz, {board['baud']:,} baud"
+    return Card(value=f"{board['images_per_second']:,.0f}", text=f"images/s on the board, {bottleneck}")
 
 
 def layers_section(rows: list[dict[str, Any]], clock_mhz: float | None) -> Section:

@@ -34,8 +34,8 @@ def roofline(layers: list[dict[str, Any]], cores: int, multipliers: int) -> Char
         data=PlotTable(head, tuple(rows)),
         draw=_roofline,
         note="An activation that is not zero is handed out once for each list of weights that it meets; the fewer "
-        "weights are not zero, the fewer products it makes. Left of the ridge the dispatchers are the limit, right of "
-        "it the multipliers.",
+        "weights are not zero, the fewer products it makes. Left of the ridge the dispatchers are the "
+        "bottleneck, right of it the multipliers.",
     )
 
 

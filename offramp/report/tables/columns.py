@@ -20,7 +20,7 @@ class Columns:
     """A table of figures; the first column names its rows and is repeated where the others need a further table.
 
     Figures and names of rows are never broken; sentences are, between their words, where there is no room for them.
-    Where a name and a figure find no room side by side, every row is a record: its name, and its figures below.
+    Where a name and a figure find no room side by side, every row becomes a block: its name, and its figures below.
 
     Parameters
     ----------

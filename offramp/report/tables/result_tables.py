@@ -55,7 +55,7 @@ CORE_ALONE = "core_images_per_second_at_fmax"
 def measurement_rows(inputs: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Accuracy, exits, cycles and throughput by kind of input: head and rows, as text.
 
-    ``images/s`` are those of a board (:class:`fpga.throughput.Throughput`) with what limits them, ``core alone`` those
+    ``images/s`` are those of a board (:class:`fpga.throughput.Throughput`) with their bottleneck, ``core alone`` those
     that the core would reach at the highest routed clock; either stands there if it is known of any input.
     """
     board, alone = (any(found.get(key) for found in inputs.values()) for key in ("board", CORE_ALONE))
@@ -81,7 +81,7 @@ def measurement_rows(inputs: dict[str, dict[str, Any]]) -> tuple[list[str], list
 
 
 def _on_board(found: dict[str, Any] | None) -> str:
-    """Images a second of a board, and what limits them."""
+    """Images a second of a board, and their bottleneck."""
     return f"{found['images_per_second']:,.0f} ({found['bottleneck']})" if found else "-"
 
 
@@ -89,7 +89,7 @@ def board_note(found: dict[str, Any]) -> str:
     """Of what board images a second are (:meth:`fpga.throughput.Throughput.to_dict`), as a sentence."""
     return (
         f"images/s: back to back, on a board with a clock of {found['clock_mhz']:g} MHz and a serial link of "
-        f"{found['baud']:,} baud; in brackets which of the two is the limit."
+        f"{found['baud']:,} baud; in brackets which of the two is the bottleneck."
     )
 
 
@@ -101,7 +101,7 @@ def measurements(inputs: dict[str, dict[str, Any]]) -> Columns:
 def build_rows(built: dict[str, Any]) -> list[tuple[str, str]]:
     """A bitstream's figures (:meth:`fpga.build.BuildReport.to_dict`) by name."""
     device = f"{built['board']}: ECP5 {built['device']}, {built['package']}, speed grade {built['speed']}"
-    # Records of before --baud have none.
+    # Baselines of before --baud have none.
     line = [("serial link", f"{built['baud']:,} baud")] if "baud" in built else []
     return [
         ("bitstream for", device),
@@ -129,12 +129,12 @@ def board_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     """What a board delivers of a measurement, by name."""
     board, cycles = found["board"], found["cycles"]
     mean, worst, bound = (cycles[which] / board["clock_mhz"] for which in ("mean", "worst", "bound"))
-    limits = [f"{board[f'{part}_images_per_second']:,.0f} by the {part}" for part in ("core", "link")]
+    rates = [f"{board[f'{part}_images_per_second']:,.0f} by the {part}" for part in ("core", "link")]
     return [
         (
             "images/s on the board",
-            f"{board['images_per_second']:,.0f} back to back, limited by the {board['bottleneck']} "
-            f"({', '.join(limits)}); {board['one_by_one_images_per_second']:,.0f} one by one",
+            f"{board['images_per_second']:,.0f} back to back, held back by the {board['bottleneck']} "
+            f"({', '.join(rates)}); {board['one_by_one_images_per_second']:,.0f} one by one",
         ),
         (
             f"latency at {board['clock_mhz']:g} MHz",

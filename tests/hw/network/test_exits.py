@@ -23,10 +23,10 @@ def test_a_draw_is_that_of_a_shift_register():
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "limit"), [("deadline", 1 << 32, (1 << 32) - 1), ("audit", 257, 256), ("seed", -1, 65535)]
+    ("field", "value", "largest"), [("deadline", 1 << 32, (1 << 32) - 1), ("audit", 257, 256), ("seed", -1, 65535)]
 )
-def test_conditions_out_of_range_are_refused(field, value, limit):
-    with pytest.raises(ValueError, match=rf"^{field} must be in 0\.\.{limit}, not {value}$"):
+def test_conditions_out_of_range_are_refused(field, value, largest):
+    with pytest.raises(ValueError, match=rf"^{field} must be in 0\.\.{largest}, not {value}$"):
         Conditions(**{field: value})
 
 

@@ -87,14 +87,14 @@ def changed(**fields: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("chunk", "message"),
     [
-        (changed(list_rows=0), "a segment must have rows within its 11 beats, not 0 up to beat 1"),
-        (changed(list_rows=3), "a segment must have rows within its 11 beats, not 3 up to beat 16"),
+        (changed(list_rows=0), "a segment must have list rows within its 11 beats, not 0 up to beat 1"),
+        (changed(list_rows=3), "a segment must have list rows within its 11 beats, not 3 up to beat 16"),
         (changed(cores=0), "a segment must be for some of 4 cores, not for []"),
         (changed(cores=17), "a segment must be for some of 4 cores, not for [0, 4]"),
         (changed(address=511), "a segment reaches to 513, beyond the 512 list words of a PE"),
         (changed(last=0), "its last segment must say that it is"),
         (np.concatenate([GOOD, GOOD]), "its last segment must end with its 22 beats, not at 11"),
-        (GOOD | (np.arange(11) == 5).astype(np.uint32) << 16, "a row must be 144 bits and zeros"),
+        (GOOD | (np.arange(11) == 5).astype(np.uint32) << 16, "a list row must be 144 bits and zeros"),
     ],
 )
 def test_malformed_chunks_are_refused(chunk, message):

@@ -64,9 +64,9 @@ def test_part_is_of_those_channels():
 @pytest.mark.parametrize("seed", range(6))
 def test_codes_of_every_map_are_among_those_that_it_reaches(seed):
     network = (random_network, odd_network)[seed % 2](seed)
-    limits = reached_codes(network)
+    reached = reached_codes(network)
     made = golden.run(network, random_codes(network, 8, seed)).tensors
     for name, codes in made.items():
         if not getattr(next((each for each in network.layers if each.name == name), None), "raw", False):
-            low, high = limits[name]
+            low, high = reached[name]
             assert low <= codes.min() <= codes.max() <= high, name

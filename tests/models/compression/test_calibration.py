@@ -322,7 +322,7 @@ def test_images_in_other_units_set_the_range_of_the_input():
         expected = module(to_torch(images)).numpy()
     logits = golden.run(network, codes).logits[-1] * network.layers[-1].output.scale
     assert np.abs(logits - expected).max() < 0.03 * np.abs(expected).max()
-    # A little further than calibration saw is limited; what has other units is refused.
+    # A little further than calibration saw is clamped; what has other units is refused.
     np.testing.assert_array_equal(encode(1.2 * images, network).max(), 127)
     with pytest.raises(ValueError, match=r"^values of images must be numbers about in -2\.2\d*\.\.2\.7\d*, "):
         encode(255 * images, network)

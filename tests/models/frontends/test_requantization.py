@@ -45,7 +45,7 @@ def test_what_integers_can_not_hold_is_refused(values, message):
 
 
 def test_biases_of_int32_are_kept():
-    limits = np.array([-(2.0**31), 2.0**31 - 1])
-    assert int32_biases("layer", limits).tolist() == [-(2**31), 2**31 - 1]
+    ends = np.array([-(2.0**31), 2.0**31 - 1])
+    assert int32_biases("layer", ends).tolist() == [-(2**31), 2**31 - 1]
     with pytest.raises(ValueError, match="layer: biases must be within int32"):
         int32_biases("layer", np.array([np.nan]))

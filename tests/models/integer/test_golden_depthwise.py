@@ -41,7 +41,7 @@ def test_depthwise_convolutions_equal_the_definition(data):
 
 
 def test_an_overflow_counts_one_channel_only():
-    """255 * 127 * 121 and a bias beside the int32 limit: reached through one channel's own 121 products."""
+    """255 * 127 * 121 and a bias beside the end of int32: reached through one channel's own 121 products."""
     fields = {**weighted(2, 11, 11, 1), "weight": np.full((2, 11, 11, 1), 127, dtype=np.int8)}
     reach = 121 * 127 * 255
     for bias, allowed in (((1 << 31) - 1 - reach, True), ((1 << 31) - reach, False)):

@@ -28,9 +28,9 @@ def test_distances_are_those_to_the_boundary():
         assert float(found) >= float(bound)  # the answer is wrong there
 
 
-def test_wrong_answers_have_no_distance_and_unreachable_boundaries_the_limit():
+def test_wrong_answers_have_no_distance_and_unreachable_boundaries_the_farthest_one():
     images, up = torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4)
-    assert distances(Threshold(0.5), images, torch.tensor([1, 0]), up, limit=0.4).tolist() == pytest.approx([0, 0.4])
+    assert distances(Threshold(0.5), images, torch.tensor([1, 0]), up, farthest=0.4).tolist() == pytest.approx([0, 0.4])
     assert distances(Threshold(0.5), images, torch.tensor([0, 0]), -up).tolist() == [1.0, 1.0]  # pixels stay in 0..1
 
 
@@ -90,7 +90,10 @@ def test_probe_by_class(trained, digits):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x, y: distances(Threshold(0.5), x, y, x, limit=0.0), "limit of a distance must be positive, not 0"),
+        (
+            lambda x, y: distances(Threshold(0.5), x, y, x, farthest=0.0),
+            "the farthest distance must be positive, not 0",
+        ),
         (lambda x, y: distances(Threshold(0.5), x, y, x, steps=0), "steps of a bisection must be at least 1, not 0"),
         (lambda x, y: probe(Threshold(0.5), x, y, classes=2), "class 1 must have an image to measure distances of"),
     ],

@@ -123,14 +123,14 @@ def test_channels_are_cut_in_groups_where_lists_are_short():
     free, _ = found.cheapest(8192)
     chosen = [options[number].cost for options, number in zip(found._options, free, strict=True)]
     words = sum(int(cost.pointers[0, 0] + cost.entries[0, 0].max()) for cost in chosen)
-    for limit in (words - 1, words - 200):
-        choice, fits = found.cheapest(limit)
+    for held in (words - 1, words - 200):
+        choice, fits = found.cheapest(held)
         assert fits
         assert cycles(found, choice) >= cycles(found, free)
         costs = [options[n].cost for options, n in zip(found._options, choice, strict=True)]
         pointers, entries = (sum(getattr(c, name).sum(axis=0) for c in costs) for name in ("pointers", "entries"))
         lists = pointers + entries.max(axis=1)
-        assert lists.max() <= limit
+        assert lists.max() <= held
 
 
 def test_channels_are_cut_in_groups_where_their_memory_is_short():

@@ -12,8 +12,8 @@ WIDEST = CONFIG.replace(accumulator_bits=32)
 
 
 def extremes(config):
-    limit = 1 << (config.accumulator_bits - 1)
-    return -limit, limit - 1
+    bound = 1 << (config.accumulator_bits - 1)
+    return -bound, bound - 1
 
 
 def random_logits(rng, config, classes):

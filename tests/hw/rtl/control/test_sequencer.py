@@ -132,7 +132,7 @@ def test_a_header_is_servable_if_a_run_can_bring_its_image(tmp_path, fields, ser
     simulate(build, seed=1, folder=tmp_path)
 
 
-def test_a_run_waits_for_lists_of_the_one_before_but_no_longer_than_its_limit(tmp_path):
+def test_a_run_waits_for_lists_of_the_one_before_but_no_longer_than_its_timeout(tmp_path):
     def build(rng):
         timeout = 400
         program = random_program(rng, timeout=timeout)

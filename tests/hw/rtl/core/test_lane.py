@@ -16,12 +16,12 @@ def random_steps(rng, count):
     """Accumulators with what belongs to their channels, and residual operands."""
     return [
         {
-            "accumulator": rng.randrange(-limit, limit),
+            "accumulator": rng.randrange(-bound, bound),
             "bias": rng.randrange(-20_000, 20_000),
             "scale": quantize_scale(2.0 ** rng.uniform(-14, -6)),
             "operand": rng.randint(-255, 255),
         }
-        for limit in rng.choices([1 << 8, 1 << 15, 1 << 21, 1 << 26], k=count)
+        for bound in rng.choices([1 << 8, 1 << 15, 1 << 21, 1 << 26], k=count)
     ]
 
 

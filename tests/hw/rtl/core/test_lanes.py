@@ -19,7 +19,7 @@ def sizes(pes, lanes):
     return AcceleratorConfig(pes=pes, lanes=lanes, channel_words=CHANNELS, activation_words=WORDS)
 
 
-LIMIT = 1 << (sizes(8, 1).accumulator_bits - 1)
+BOUND = 1 << (sizes(8, 1).accumulator_bits - 1)
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,8 @@ def bench(rng, config, kind, latency, *, slow, gaps):
     count = layer.channels * layer.positions
     distance = 2 if slow else 1
     # Values around what the scales bring into the range of a code, and some far outside.
-    reach = [1 << 8, 1 << 15, 1 << 21, LIMIT - 20_000]
-    data = [[rng.randrange(-limit, limit) for limit in rng.choices(reach, k=count)] for _ in range(2)]
+    reach = [1 << 8, 1 << 15, 1 << 21, BOUND - 20_000]
+    data = [[rng.randrange(-bound, bound) for bound in rng.choices(reach, k=count)] for _ in range(2)]
 
     async def drive(ctx):
         ctx.set(lanes.layer.fields, layer.fields)

@@ -230,7 +230,7 @@ REFUSED = {
     "training": ([node("BatchNormalization", "x s s s s", training_mode=1)], "training_mode must be 0, not 1"),
     "statistics": ([node("BatchNormalization", "x s s s s", "y mean var", training_mode=1)], "training_mode must be 0"),
     "variance": ([node("BatchNormalization", "x s s s n")], "variances must be 0 or more"),
-    "limits": ([node("Clip", "x one zero")], "limits must be in order, not 1.0 and 0.0"),
+    "bounds": ([node("Clip", "x one zero")], "bounds must be in order, not 1.0 and 0.0"),
     "mixed images": ([node("Reshape", "x mixed")], "each image's values must stay in their own row"),
     "flatten": ([node("Flatten", "x", axis=2)], "axis must be 1, so that images stay apart, not 2"),
     "mean of images": ([node("ReduceMean", "x", axes=[0])], "a mean must be over axes from 1 to 3"),

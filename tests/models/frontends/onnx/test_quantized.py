@@ -330,7 +330,7 @@ REFUSED = {
                      "must read codes of its zero point's type, not torch.int8"),
     "arithmetic on codes": ([node("QuantizeLinear", "x s z", "c"), node("Relu", "c", "a")],
                             "it must read floats; a DequantizeLinear before it makes them of codes"),
-    "limits": ([node("QuantizeLinear", "x s z", "c"), node("Clip", "c up down", "a")], "limits of codes must be in or"),
+    "bounds": ([node("QuantizeLinear", "x s z", "c"), node("Clip", "c up down", "a")], "bounds of codes must be in or"),
     "scales": ([node("DequantizeLinear", "w many none", "v", axis=1), node("Conv", "x v", "a")],
                "scales must be one, or one for each along axis 1"),
     "attributes": ([node(f"{MICROSOFT}.QLinearGlobalAveragePool", "x s z s z", "a", channels_last=1)],

@@ -90,20 +90,20 @@ class Quantized(nn.Module):
     def __init__(self, body, dtype=torch.int8):
         super().__init__()
         self.body, self.dtype = body, dtype
-        self.limits = (-128, 127) if dtype == torch.int8 else (0, 255)
+        self.bounds = (-128, 127) if dtype == torch.int8 else (0, 255)
         self.bias = nn.Parameter(torch.arange(4.0))
 
-    def q(self, x, scale=0.05, zero_point=0, limits=None):
+    def q(self, x, scale=0.05, zero_point=0, bounds=None):
         """Codes."""
-        return QD.quantize_per_tensor(x, scale, zero_point, *(limits or self.limits), self.dtype)
+        return QD.quantize_per_tensor(x, scale, zero_point, *(bounds or self.bounds), self.dtype)
 
-    def dq(self, x, scale=0.05, zero_point=0, limits=None):
+    def dq(self, x, scale=0.05, zero_point=0, bounds=None):
         """What codes mean."""
-        return QD.dequantize_per_tensor(x, scale, zero_point, *(limits or self.limits), self.dtype)
+        return QD.dequantize_per_tensor(x, scale, zero_point, *(bounds or self.bounds), self.dtype)
 
-    def round(self, x, scale=0.05, zero_point=0, limits=None):
+    def round(self, x, scale=0.05, zero_point=0, bounds=None):
         """Quantized and dequantized."""
-        return self.dq(self.q(x, scale, zero_point, limits), scale, zero_point, limits)
+        return self.dq(self.q(x, scale, zero_point, bounds), scale, zero_point, bounds)
 
     def weight(self, *shape, seed=0, scale=0.01, per_channel=False):
         """Weights from int8 codes; of channels, each one's scale is another."""
@@ -157,7 +157,7 @@ class RandomNet(Quantized):
 
     def _rounded(self, x, rng, scales):
         """Rounded on a scale that holds most of the values, or all."""
-        zero_point = int(rng.choice([0, -128, rng.integers(-100, 100)])) + self.limits[0] + 128
+        zero_point = int(rng.choice([0, -128, rng.integers(-100, 100)])) + self.bounds[0] + 128
         scale = next(scales, None)
         if scale is None:
             scale = float(x.abs().max()) / int(rng.choice([60, 120, 250])) + 1e-3

@@ -69,7 +69,7 @@ def normalized(net, x):
         (lambda n, x: n.round(x).flatten(1) @ n.weight(3, 32).t() + torch.ones(3), {"linear": "linear"}),
         (lambda n, x: torch.addmm(torch.ones(3), n.round(x).flatten(1), n.weight(32, 3)), {"linear": "linear"}),
         (
-            lambda n, x: head(n, n.round(x, limits=(-100, 90))),
+            lambda n, x: head(n, n.round(x, bounds=(-100, 90))),
             {"input.clamp": "depthwise_conv2d", "linear": "linear"},
         ),
         (lambda n, x: head(n, n.round(n.round(x), 0.1)), {"quantize": "depthwise_conv2d", "linear": "linear"}),
@@ -162,8 +162,8 @@ def test_what_is_written_down(body, layers, dtype):
         def body(net, x):
             own = net.q, net.dq
             net.q, net.dq = (
-                lambda x, scale=0.05, zero=0, limits=None, f=f: f(
-                    x, scale, zero + offset, limits and tuple(limit + offset for limit in limits)
+                lambda x, scale=0.05, zero=0, bounds=None, f=f: f(
+                    x, scale, zero + offset, bounds and tuple(bound + offset for bound in bounds)
                 )
                 for f in own
             )

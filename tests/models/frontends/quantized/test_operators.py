@@ -74,7 +74,7 @@ def test_a_quantize_is_a_step_and_a_dequantize_is_none():
 
 
 @pytest.mark.parametrize(
-    ("clip", "limits"),
+    ("clip", "bounds"),
     [
         (F.relu, (0, math.inf)),
         (F.relu6, (0, 6)),
@@ -84,11 +84,11 @@ def test_a_quantize_is_a_step_and_a_dequantize_is_none():
         (lambda x: F.hardtanh(x, -2, 3), (-2, 3)),
     ],
 )
-def test_what_limits_values_is_a_clip(clip, limits):
+def test_what_clamps_values_is_a_clip(clip, bounds):
     found, problems = steps_of(lambda n, x: clip(n.round(x)))
     assert problems == []
     assert [step.kind for step in found.steps.values()] == ["quantize", "clip"]
-    assert found.steps["clip"].limits == limits
+    assert found.steps["clip"].bounds == bounds
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
@@ -128,10 +128,10 @@ def test_weights_keep_their_scales(layer, per_channel):
             lambda n, x: QD.quantize_per_tensor(x, 0.1, 0, -200, 127, torch.int16),
             "quantize_per_tensor: maps must be of int8 or uint8, not torch.int16 of -200..127",
         ),
-        (lambda n, x: n.round(x).clamp(2, 1), "clamp: limits of a clamp must be ordered, not 2.0 and 1.0"),
+        (lambda n, x: n.round(x).clamp(2, 1), "clamp: bounds of a clamp must be ordered, not 2.0 and 1.0"),
         (
             lambda n, x: n.round(x).clamp(torch.zeros(2, 1, 1), torch.ones(2, 1, 1)),
-            "clamp: limits of a clamp must be the same for all channels",
+            "clamp: bounds of a clamp must be the same for all channels",
         ),
         (lambda n, x: n.round(x).softmax(3), "softmax: softmax must be over all values of an image"),
         (

@@ -45,7 +45,7 @@ def test_weights_are_codes_that_are_dequantized():
         ("add", {}, lambda x, y: x + y),
         ("pool", {"window": (2, 2), "stride": (1, 1)}, lambda x, _: F.avg_pool2d(x, 2, 1)),
         ("concat", {"axis": 1}, lambda x, y: torch.cat([x, y], 3)),
-        ("clip", {"limits": (-0.5, 0.25)}, lambda x, _: x.clamp(-0.5, 0.25)),
+        ("clip", {"bounds": (-0.5, 0.25)}, lambda x, _: x.clamp(-0.5, 0.25)),
     ],
 )
 def test_steps_without_weights(kind, values, expected):

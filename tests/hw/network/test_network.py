@@ -58,34 +58,8 @@ def wrong(array: str, value) -> dict:
 WEIGHT = weighted(4, 1, 1, 4)["weight"]
 
 LAYER_REFUSALS = {
-    "shape of two": ({"sum": {"output": tensor(3, 4)}}, r"^sum: shape must be three positive integers \(height, width"),
     "shape of zero": ({"sum": {"output": tensor(3, 0, 4)}}, r"^sum: shape must be .* not \(3, 0, 4\)$"),
-    "shape of floats": ({"sum": {"output": tensor(3, 4, 4.0)}}, r"^sum: shape must be .* not \(3, 4, 4\.0\)$"),
-    "scale zero": (
-        {"sum": {"output": tensor(3, 4, 4, scale=0.0)}},
-        r"^sum: scale must be positive and finite, not 0\.0$",
-    ),
-    "scale NaN": (
-        {"sum": {"output": tensor(3, 4, 4, scale=np.nan)}},
-        "^sum: scale must be positive and finite, not nan$",
-    ),
-    "scale inf": (
-        {"sum": {"output": tensor(3, 4, 4, scale=np.inf)}},
-        "^sum: scale must be positive and finite, not inf$",
-    ),
-    "zero point": (
-        {"sum": {"output": tensor(3, 4, 4, zero_point=128)}},
-        r"^sum: zero point must be an integer in -128\.\.127, not 128$",
-    ),
-    "zero point half": ({"sum": {"output": tensor(3, 4, 4, zero_point=0.5)}}, r"^sum: zero point must be .* not 0\.5$"),
     "arity": ({"sum": {"inputs": ("stem",)}}, "^sum: add reads 2 tensors, not 1$"),
-    "clamp order": (
-        {"branch": {"clamp": (5, 4)}},
-        r"^branch: clamp must be two ordered integers in -128\.\.127, not \(5, 4",
-    ),
-    "clamp range": ({"branch": {"clamp": (-129, 4)}}, r"^branch: clamp must be .* not \(-129, 4\)$"),
-    "clamp length": ({"branch": {"clamp": (-128, 0, 4)}}, r"^branch: clamp must be .* not \(-128, 0, 4\)$"),
-    "clamp type": ({"branch": {"clamp": (-128.0, 4)}}, r"^branch: clamp must be .* not \(-128\.0, 4\)$"),
     "clamp zero": ({"branch": {"clamp": (4, 9)}}, r"^branch: clamp \(4, 9\) must contain the zero point 3$"),
     "weight list": (
         wrong("weight", [[1]]),
@@ -116,11 +90,6 @@ LAYER_REFUSALS = {
     "output channels": ({"branch": weighted(5, 1, 1, 4)}, "^branch: weight has 5 output channels, the output 4$"),
     "input channels": ({"branch": weighted(4, 1, 1, 3)}, "^branch: weight has 3 input channels, stem 4$"),
     "stride zero": ({"branch": {"stride": (1, 0)}}, r"^branch: strides must be two positive integers, not \(1, 0\)$"),
-    "stride one": ({"branch": {"stride": (1,)}}, r"^branch: strides must be two positive integers, not \(1,\)$"),
-    "pads of three": (
-        {"stem": {"pads": (0, 0, 0)}},
-        r"^stem: pads must be four integers of at least 0, not \(0, 0, 0\)$",
-    ),
     "pads negative": (
         {"stem": {"pads": (0, -1, 0, 0)}},
         r"^stem: pads must be four integers of at least 0, not \(0, -1, 0, 0\)$",

@@ -155,7 +155,7 @@ def identity() -> HostOperation:
 
 
 def place(address: int, core: int = 0) -> int:
-    """A word's place in a memory, as WRITE and READ take it."""
+    """A word's address in a core's memory, as WRITE and READ take it."""
     return encode(Place, address=address, core=core)[0]
 
 

@@ -184,8 +184,8 @@ def build(
     """
     of_kind(board, str, "board", "a board's name")
     clock_mhz, seed = number(clock_mhz, *CLOCKS_MHZ, "clock_mhz"), whole(seed, 0, MOST_SEED, "seed")
-    place = cache_root() / "fpga"
-    return build_bitstream(_config(config), board_of(board), place, clock_mhz=clock_mhz, baud=baud, seed=seed)
+    builds = cache_root() / "fpga"
+    return build_bitstream(_config(config), board_of(board), builds, clock_mhz=clock_mhz, baud=baud, seed=seed)
 
 
 def _config(config: str | AcceleratorConfig) -> AcceleratorConfig:

@@ -167,7 +167,7 @@ def changes(first: dict[str, Any], second: dict[str, Any]) -> list[Change]:
     one, other = (each.get("command") for each in (first, second))
     require(one == other, f"diff compares results of one command, not of {one} and {other}")
     values = [dict(_leaves(each)) for each in (first, second)]
-    pairs = {place: [each.get(place) for each in values] for place in dict.fromkeys([*values[0], *values[1]])}
+    pairs = {path: [each.get(path) for each in values] for path in dict.fromkeys([*values[0], *values[1]])}
     return [
         Change(table=table, row=row, what=what, first=before, second=after)
         for (table, row, what), (before, after) in pairs.items()
@@ -176,7 +176,7 @@ def changes(first: dict[str, Any], second: dict[str, Any]) -> list[Change]:
 
 
 def _leaves(found: Any, table: str = "", row: str = "", what: str = "") -> Iterator[tuple[tuple[str, str, str], Any]]:
-    """Everything that isn't a table or a list, with its place; entries of lists by their names or numbers.
+    """Everything that isn't a table or a list, with where it stands; entries of lists by their names or numbers.
 
     Lists of numbers are sizes, and stay whole: 16x16x32.
     """

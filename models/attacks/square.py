@@ -33,7 +33,7 @@ def square(
 ) -> np.ndarray:
     """Square attack in the L-infinity ball (Andriushchenko et al. 2020, arXiv 1912.00049), without gradients.
 
-    It begins with vertical stripes, each channel up or down by eps; then one square per query, at a random place, is
+    It begins with vertical stripes, each channel up or down by eps; then one square per query, at a random position, is
     moved up or down by eps in each channel and kept where the score rises. An image that has succeeded is left alone.
 
     Parameters

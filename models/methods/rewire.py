@@ -1,7 +1,7 @@
 """Where a sparse network's weights are, and how they move: masks of weights or of whole input channels.
 
 The prune, redistribute and regrow rules of dynamic network rewiring (DNR, Kundu et al. 2021, arXiv 2011.03083), which
-takes them from sparse momentum (Dettmers and Zettlemoyer 2019, arXiv 1907.04840). A *place* is what is switched on and
+takes them from sparse momentum (Dettmers and Zettlemoyer 2019, arXiv 1907.04840). A *unit* is what is switched on and
 off as one: a weight, or an input channel ``W[:, c]`` of a convolution.
 """
 
@@ -14,11 +14,11 @@ import torch
 
 __all__ = ["MODES", "MaskedLayer", "random_mask", "regrowth_shares", "rewired"]
 
-#: ``irregular``: every weight is a place; ``channel``: every input channel is.
+#: ``irregular``: every weight is a unit; ``channel``: every input channel is.
 MODES = ("irregular", "channel")
 
-_FULLEST = 0.99  # share of a layer's free places that regrowth may fill
-_REACH = 24  # places that a layer's regrowth may differ from its share to make the total come out
+_FULLEST = 0.99  # share of a layer's free units that regrowth may fill
+_REACH = 24  # units that a layer's regrowth may differ from its share to make the total come out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,30 +31,30 @@ class MaskedLayer:
 
 
 def _norms(values: torch.Tensor, mode: str) -> torch.Tensor:
-    """One number a place: magnitudes of weights, or Frobenius norms of input channels."""
+    """One number a unit: magnitudes of weights, or Frobenius norms of input channels."""
     return values.abs().flatten() if mode == "irregular" else values.transpose(0, 1).flatten(1).norm(dim=1)
 
 
-def _places(mask: torch.Tensor, mode: str) -> torch.Tensor:
-    """Which places are on."""
+def _units(mask: torch.Tensor, mode: str) -> torch.Tensor:
+    """Which units are on."""
     return mask.flatten() != 0 if mode == "irregular" else (mask.transpose(0, 1).flatten(1) != 0).any(dim=1)
 
 
-def _mask(places: torch.Tensor, like: torch.Tensor, mode: str) -> torch.Tensor:
-    """The inverse of :func:`_places`."""
+def _mask(units: torch.Tensor, like: torch.Tensor, mode: str) -> torch.Tensor:
+    """The inverse of :func:`_units`."""
     if mode == "irregular":
-        return places.to(like.dtype).reshape(like.shape)
+        return units.to(like.dtype).reshape(like.shape)
     shape = (1, -1, *(1,) * (like.dim() - 2))
-    return places.to(like.dtype).reshape(shape).expand_as(like).clone()
+    return units.to(like.dtype).reshape(shape).expand_as(like).clone()
 
 
 def _size(layer: MaskedLayer, mode: str) -> int:
-    """Weights of one place."""
+    """Weights of one unit."""
     return 1 if mode == "irregular" else layer.weight.numel() // layer.weight.shape[1]
 
 
 def random_mask(weight: torch.Tensor, density: float, mode: str, generator: torch.Generator) -> torch.Tensor:
-    """A mask with ``round(density * places)`` places on, at least one, at random.
+    """A mask with ``round(density * units)`` units on, at least one, at random.
 
     Parameters
     ----------
@@ -76,9 +76,9 @@ def random_mask(weight: torch.Tensor, density: float, mode: str, generator: torc
     if not 0.0 < density <= 1.0:
         raise ValueError(f"density must be above 0 and at most 1, not {density}")
     count = weight.numel() if mode == "irregular" else weight.shape[1]
-    places = torch.zeros(count, dtype=torch.bool)
-    places[torch.randperm(count, generator=generator)[: max(1, round(density * count))]] = True
-    return _mask(places.to(weight.device), weight, mode)
+    units = torch.zeros(count, dtype=torch.bool)
+    units[torch.randperm(count, generator=generator)[: max(1, round(density * count))]] = True
+    return _mask(units.to(weight.device), weight, mode)
 
 
 def regrowth_shares(layers: Sequence[MaskedLayer]) -> list[float]:
@@ -93,7 +93,7 @@ def regrowth_shares(layers: Sequence[MaskedLayer]) -> list[float]:
 
 def _removals(layers: Sequence[MaskedLayer], rate: float, mode: str) -> list[int]:
     """Places that each layer loses, so that one at least stays."""
-    active = [int(_places(layer.mask, mode).sum()) for layer in layers]
+    active = [int(_units(layer.mask, mode).sum()) for layer in layers]
     if mode == "irregular":
         return [min(math.ceil(rate * count), count - 1) for count in active]
     return [min(round(rate * count), count - 1) for count in active]
@@ -117,15 +117,15 @@ def _wanted(portions: Sequence[float], room: Sequence[int], budget: int) -> list
 def _allotted(wanted: Sequence[float], free: Sequence[int], sizes: Sequence[int], budget: int) -> list[int]:
     """Places that each layer regains: of all ways to spend the budget, or else most of it, the one with the smallest
     sum of squared differences to what is wanted, in weights; first layers first."""
-    unit = math.gcd(*sizes)
-    total = budget // unit
+    common = math.gcd(*sizes)
+    total = budget // common
     costs = np.full(total + 1, np.inf)
     costs[0] = 0.0
     chosen = []
     for value, size, count in zip(wanted, sizes, free, strict=True):
-        step = size // unit
+        step = size // common
         most = min(count, total // step)
-        # Far from what is wanted nothing is won: other layers make up for the difference in steps of a place each.
+        # Far from what is wanted nothing is won: other layers make up for the difference in steps of a unit each.
         near = range(max(0, math.floor(value / size) - _REACH), min(most, math.ceil(value / size) + _REACH) + 1)
         best, choice = np.full(total + 1, np.inf), np.zeros(total + 1, dtype=np.int64)
         for number in near:
@@ -139,7 +139,7 @@ def _allotted(wanted: Sequence[float], free: Sequence[int], sizes: Sequence[int]
     found = []
     for choice, size in zip(reversed(chosen), reversed(sizes), strict=True):
         found.append(int(choice[spent]))
-        spent -= found[-1] * (size // unit)
+        spent -= found[-1] * (size // common)
     return found[::-1]
 
 
@@ -148,7 +148,7 @@ def rewired(
 ) -> dict[str, torch.Tensor]:
     """The masks after one round of pruning and regrowth.
 
-    Each layer loses its smallest places, ``ceil(rate * active)`` weights or ``round(rate * active)`` channels by
+    Each layer loses its smallest units, ``ceil(rate * active)`` weights or ``round(rate * active)`` channels by
     Frobenius norm, but keeps one. As many weights as ``target`` then lacks come back, divided over the layers by
     :func:`regrowth_shares`, where the momentum is largest: it exists at masked weights too because gradients are dense.
     At most 0.99 of a layer's free weights come back, but channels may all. Of equals the first goes and comes. The
@@ -161,7 +161,7 @@ def rewired(
         In 0..1.
     target : int
         Weights that are on in all masks together. If they had as many before they meet it exactly, else as nearly as
-        places allow without exceeding it.
+        units allow without exceeding it.
     mode : str
         One of :data:`MODES`.
 
@@ -173,15 +173,15 @@ def rewired(
     if not 0.0 <= rate <= 1.0:
         raise ValueError(f"rewiring rate must be in 0..1, not {rate}")
     every = list(layers.values())
-    places = []
+    units = []
     for layer, count in zip(every, _removals(every, rate, mode), strict=True):
-        on = _places(layer.mask, mode)
+        on = _units(layer.mask, mode)
         order = torch.where(on, _norms(layer.weight, mode), torch.inf).argsort(stable=True)
         on[order[:count]] = False
-        places.append(on)
+        units.append(on)
     sizes = [_size(layer, mode) for layer in every]
-    budget = target - sum(int(on.sum()) * size for on, size in zip(places, sizes, strict=True))
-    free = [int((~on).sum()) for on in places]
+    budget = target - sum(int(on.sum()) * size for on, size in zip(units, sizes, strict=True))
+    free = [int((~on).sum()) for on in units]
     if mode == "irregular":
         capped = [math.floor(_FULLEST * count) for count in free]
         # The cap keeps layers from filling up; where all of them together couldn't hold the weights, it doesn't apply.
@@ -189,7 +189,7 @@ def rewired(
     room = [count * size for count, size in zip(free, sizes, strict=True)]
     counts = _allotted(_wanted(regrowth_shares(every), room, min(budget, sum(room))), free, sizes, budget)
     found = {}
-    for (name, layer), on, count in zip(layers.items(), places, counts, strict=True):
+    for (name, layer), on, count in zip(layers.items(), units, counts, strict=True):
         order = torch.where(on, -torch.inf, _norms(layer.momentum, mode)).argsort(descending=True, stable=True)
         on[order[:count]] = True
         found[name] = _mask(on, layer.weight, mode)

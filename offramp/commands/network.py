@@ -212,8 +212,8 @@ def import_(
     next_step(f"offramp verify {model}", f"offramp compile {file}")
 
 
-def _export_place(context: typer.Context, option: typer.CallbackParam, path: Path) -> Path:
-    """Refuse a place that can't be written to, before the work: a file of others, or a folder."""
+def _export_path(context: typer.Context, option: typer.CallbackParam, path: Path) -> Path:
+    """Refuse a path that can't be written to, before the work: a file of others, or a folder."""
     (check_file if path.suffix in EXPORTED else check_folder)(path)
     paths.writes(context, option, path, *(() if path.suffix in EXPORTED else (_DESCRIPTION, _ARRAYS)))
     return path
@@ -229,7 +229,7 @@ def export(
             "--output",
             "-o",
             help=f"Folder for {_DESCRIPTION} and {_ARRAYS}; or a file that ends in .onnx (QDQ) or .tflite (int8).",
-            callback=_export_place,
+            callback=_export_path,
         ),
     ] = OUT / "network",
     seed: options.Seed = 0,
@@ -249,12 +249,12 @@ def export(
         step(0, 0, "writing, reading back" if out.suffix in EXPORTED else "writing")
         notes = (*found.notes, *_exported(found, out))
     integers, layers = sum(array.size for _, array in found.network.arrays()), len(found.network.layers)
-    place = "file" if out.suffix in EXPORTED else "folder"
+    kind = "file" if out.suffix in EXPORTED else "folder"
     rows = [("made of", found.origin), *(("note", note) for note in notes)]
-    show([*rows, ("layers", count(layers)), ("integers", count(integers)), (place, str(out))])
-    figures = {"layers": layers, "integers": integers, place: out}
+    show([*rows, ("layers", count(layers)), ("integers", count(integers)), (kind, str(out))])
+    figures = {"layers": layers, "integers": integers, kind: out}
     finish("export", seed, json, {"model": model, "origin": found.origin, "notes": notes, **figures})
-    next_step(f"offramp verify {model if place == 'folder' else out}")
+    next_step(f"offramp verify {model if kind == 'folder' else out}")
 
 
 def _exported(found: "Model", out: Path) -> tuple[str, ...]:

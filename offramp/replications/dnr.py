@@ -72,7 +72,7 @@ def train(setting: Setting) -> tuple[dict[str, Any], dict[str, Network]]:
 
 
 def _spread(epochs: list[dict[str, float]]) -> list[float]:
-    """Least and most nonzero places over the epochs."""
+    """Least and most nonzero weights over the epochs."""
     found = [epoch["nonzero"] for epoch in epochs]
     return [min(found), max(found)]
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from offramp.files.cache_place import SIMULATORS
+from offramp.files.cache_folder import SIMULATORS
 from offramp.rtl.waves import Waves
 
 

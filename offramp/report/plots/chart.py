@@ -40,7 +40,7 @@ STYLE = Path(__file__).with_name("offramp.mplstyle")
 COLOURS = tuple(mpl.rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"].by_key()["color"])
 #: Places in SVG: finer than a hundredth of a point nobody sees.
 _FINE = re.compile(r"(\d\.\d\d)\d{4}")
-#: Where a point's label may stand, in points from it, the first place that is free is taken.
+#: Where a point's label may stand, in points from it, the first of these that is free is taken.
 _PLACES = [
     (x * distance, y * distance)
     for distance in (4, 8, 13, 19, 27)
@@ -190,7 +190,7 @@ def label_points(
     names: Sequence[str],
     others: Sequence[tuple[float, float]] = (),
 ) -> None:
-    """Write names beside points, inside the panel and over no other name, point or place in ``others``.
+    """Write names beside points, inside the panel and over no other name, point or area in ``others``.
 
     A name without room is left out. Comes last: what is drawn later moves the panel.
     """

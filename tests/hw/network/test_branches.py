@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from hw.network.branches import branch_place
+from hw.network.branches import branch_index
 from tests.hw.networks import network
 
 
@@ -11,7 +11,7 @@ def test_a_branch_reads_behind_its_layer():
     """Also behind a sum, and behind the layer before the last."""
     found = network()
     names = [layer.name for layer in found.layers]
-    assert {name: branch_place(found, name) for name in ("stem", "branch", "sum", "hidden")} == {
+    assert {name: branch_index(found, name) for name in ("stem", "branch", "sum", "hidden")} == {
         name: names.index(name) for name in ("stem", "branch", "sum", "hidden")
     }
 
@@ -20,7 +20,7 @@ def test_a_branch_reads_behind_its_layer():
 def test_behind_logits_the_last_layer_and_what_is_no_layer_there_is_no_place(after):
     expected = f"an exit must be after one of stem, branch, sum, mean, hidden, not after {after!r}"
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
-        branch_place(network(), after)
+        branch_index(network(), after)
 
 
 def test_a_layer_has_one_exit_of_its_own():
@@ -29,5 +29,5 @@ def test_a_layer_has_one_exit_of_its_own():
     exits = (replace(whole.exits[0], logits="stem.exit"), *whole.exits[1:])
     found = replace(whole, layers=tuple(layers), exits=exits)
     with pytest.raises(ValueError, match=r"^stem: there is an exit after it already$"):
-        branch_place(found, "stem")
-    assert branch_place(found, "branch") == 1
+        branch_index(found, "stem")
+    assert branch_index(found, "branch") == 1

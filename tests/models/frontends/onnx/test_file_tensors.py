@@ -18,7 +18,7 @@ def both(path):
     """Codes of a file's tensors as ONNX Runtime computes them, and as the program does, by the network's names."""
     module = read(path)
     source = import_quantized(module, module.program.shape).source
-    tensors = file_tensors(path, module, source.program, source.places)
+    tensors = file_tensors(path, module, source.program, source.all_nodes)
     given = images(module, 20)
     values = runtime_outputs(path, feed(module.program, given), list(tensors.values()))
     expected = source.tensors(torch.from_numpy(given).reshape(-1, *source.images[1:]))
@@ -48,7 +48,7 @@ def floats(tmp_path_factory):
 @pytest.mark.parametrize("activations", ["Int8", "UInt8"])
 def test_every_tensor_of_a_quantized_file(floats, form, activations):
     source, found, expected = both(quantized(floats, (1, 3, 8, 8), form, activations=activations))
-    assert found.keys() == source.places.keys()
+    assert found.keys() == source.all_nodes.keys()
     check(found, expected)
 
 
@@ -68,5 +68,5 @@ def test_maps_with_channels_last_lie_as_in_the_network(tmp_path):
     }  # fmt: skip
     source, found, expected = both(saved(tmp_path, model(nodes, MAP, constants)))
     assert source.network.input.shape == (6, 5, 3)
-    assert found.keys() == source.places.keys()
+    assert found.keys() == source.all_nodes.keys()
     check(found, expected)

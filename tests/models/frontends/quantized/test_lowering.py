@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from models.frontends.quantized.lowering import ANY, CodeRequest, Quantization
 
-LIMITS = st.one_of(st.floats(-99, 99), st.sampled_from([-math.inf, math.inf]))
-PAIRS = st.tuples(LIMITS, LIMITS).map(sorted).map(tuple)
+BOUNDS = st.one_of(st.floats(-99, 99), st.sampled_from([-math.inf, math.inf]))
+PAIRS = st.tuples(BOUNDS, BOUNDS).map(sorted).map(tuple)
 SCALES = st.sampled_from([0.25, 0.5, 2.0])  # exact in floating point
 CODES = st.tuples(st.integers(-128, 127), st.integers(-128, 127)).map(sorted)
 

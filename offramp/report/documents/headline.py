@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from fpga.boards import BAUD
+from fpga.throughput import throughput
+from models.datasets.splits import SHAPES
 from models.zoo import ZooEntry, entry
 from offramp.files.result_file import BASELINES, read_json
 from offramp.measure.recorded import RecordedBuild, recorded_build
@@ -14,20 +17,34 @@ __all__ = ["age", "headline_markdown"]
 _SHOWN = ("single", "medium-85f", "base-85f")
 
 
-def _bench(found: dict[str, Any]) -> list[tuple[str, str, str]]:
-    shares = ", ".join(f"{row['workload']} {percent(row['share_of_limit'], 1)}" for row in found["rows"])
-    rtl, dense = found["rtl"], found["rows"][0]
-    equal = equality(rtl["values_equal"] and rtl["cycles_equal"])
-    command = f"`offramp bench --config {found['config']}`"
+def _bench() -> list[tuple[str, str, str]]:
+    """Shares of the limit on the fastest config, dense lists from external memory, and what its RTL said."""
+    found, loaded = (read_json(BASELINES / f"bench-{name}.json") for name in ("85f", "85f-loader"))
+    rtl = found["rtl"]
+
+    def shares(bench: dict[str, Any]) -> str:
+        return ", ".join(f"{row['workload']} {percent(row['share_of_limit'], 1)}" for row in bench["rows"])
+
     return [
-        (f"of limit, config `{found['config']}`, {found['multipliers']} multipliers, simulated", shares, command),
         (
-            f"values and cycles of RTL and simulator, {rtl['images']} images of `{rtl['workload']}`",
-            f"{equal} in all {rtl['layers'] // rtl['images']} layers of each",
-            f"{command[:-1]} --verilator 2`",
+            f"of limit, config `{found['config']}`, {found['multipliers']} multipliers, simulated",
+            f"{shares(found)}; {shares(loaded)} with lists read during the run (`{loaded['config']}`)",
+            "`make bench-85f`",
         ),
-        (f"simulator, `{dense['workload']}`", f"{dense['simulator_images_per_second']:.0f} images/s", command),
+        (
+            f"values and cycles of RTL and simulator on `{found['config']}`, `{rtl['workload']}` of "
+            f"{rtl['images']} {'image' if rtl['images'] == 1 else 'images'}",
+            f"{equality(rtl['values_equal'] and rtl['cycles_equal'])} in all {rtl['layers'] // rtl['images']} layers",
+            "`make bench-85f`",
+        ),
     ]
+
+
+def _simulator() -> tuple[str, str, str]:
+    found = read_json(BASELINES / "bench-base.json")
+    dense = found["rows"][0]
+    rate = f"{dense['simulator_images_per_second']:.0f} images/s"
+    return f"simulator, `{dense['workload']}`", rate, f"`offramp bench --config {found['config']}`"
 
 
 def age(build: RecordedBuild) -> str:
@@ -49,14 +66,16 @@ def _build(config: str) -> tuple[str, str, str]:
     return f"config `{config}` placed and routed for {build.report['board']}", value, f"`{command}`"
 
 
-def _routed(name: str) -> tuple[str, str, str]:
-    """A network on the fastest config that was routed for it."""
-    found = read_json(BASELINES / "routed.json")["networks"][name]
+def _routed(known: ZooEntry) -> tuple[str, str, str]:
+    """A network on the fastest config that was routed for it: of the core, and of the board with its serial link."""
+    found = read_json(BASELINES / "routed.json")["networks"][known.name]
     build, cycles = _built(found["config"]), found["cycles"]["mean"]
+    board = throughput(SHAPES[known.dataset][0], cycles, clock_mhz=build.clock_mhz, baud=BAUD)
     equal = equality(found["values_equal"] and found["cycles_equal"])
     return (
-        f"`zoo:{name}` on `{found['config']}`, {found['images']:,} test images, the core alone at its highest clock",
-        f"{1e6 * build.fmax_mhz / cycles:,.0f} inferences/s{age(build)}; "
+        f"`zoo:{known.name}` on `{found['config']}`, {found['images']:,} test images",
+        f"{1e6 * build.fmax_mhz / cycles:,.0f} inferences/s of the core alone at its highest clock{age(build)}; "
+        f"{board.images_per_second:,.0f} on {build.report['board']} with its {BAUD / 1e6:.0f} Mbit/s serial link; "
         f"values and cycles of {found['rtl_images']} on the RTL: {equal}",
         "`make routed`",
     )
@@ -67,14 +86,13 @@ def _network(found: ZooEntry) -> tuple[str, str, str]:
     return (
         f"`zoo:{found.name}`, all {found.images:,} test images of {found.dataset}, int8, exits on",
         f"{percent(found.accuracy_int8)} right; {products / 1000:,.0f} thousand products an image, "
-        f"{percent(found.products_share)} of its multiply-accumulates; {found.mean_cycles:,.0f} cycles on "
-        f"`{found.config}`",
+        f"{percent(found.products_share)} of its multiply-accumulates",
         "`offramp zoo`",
     )
 
 
 def headline_markdown() -> str:
     """The table, in Markdown, from committed results."""
-    best, bench = entry("resnet8-lean"), read_json(BASELINES / "bench-base.json")
-    rows = [_network(best), _routed(best.name), *_bench(bench), *(_build(config) for config in _SHOWN)]
+    best = entry("resnet8-lean")
+    rows = [_network(best), _routed(best), *_bench(), _simulator(), *(_build(config) for config in _SHOWN)]
     return "\n".join(markdown_lines([["figure", "value", "command"], *map(list, rows)], ["---"] * 3))

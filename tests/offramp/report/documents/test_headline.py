@@ -16,7 +16,17 @@ def test_figures_of_a_build_say_when_the_hardware_has_changed_since(monkeypatch,
     value = values["config `base-85f` placed and routed for ulx3s-85f"]
     assert value.startswith(f"{clock:.1f} MHz highest clock, {used:,} of ")
     assert value.endswith(" logic cells" if current else " logic cells, earlier hardware")
-    (routed,) = (value for figure, value in values.items() if "the core alone at its highest clock" in figure)
-    rate = f"{1e6 * recorded_build(lean['config']).fmax_mhz / lean['cycles']['mean']:,.0f} inferences/s"
+    (routed,) = (value for value in values.values() if "the core alone at its highest clock" in value)
+    whole = 1e6 * recorded_build(lean["config"]).fmax_mhz / lean["cycles"]["mean"]
+    rate = f"{whole:,.0f} inferences/s of the core alone at its highest clock"
     assert routed.startswith(f"{rate}{'' if current else ', earlier hardware'}; ")
     assert routed.endswith(f" {equality(lean['values_equal'] and lean['cycles_equal'])}")
+
+
+def test_shares_of_the_limit_are_of_a_config_that_was_routed():
+    (line,) = (line for line in headline_markdown().splitlines() if line.startswith("| of limit"))
+    bench = read_json(BASELINES / "bench-85f.json")
+    assert recorded_build(bench["config"]) is not None
+    assert f"config `{bench['config']}`" in line
+    for row in bench["rows"]:
+        assert f"{row['workload']} {100 * row['share_of_limit']:.1f} %" in line

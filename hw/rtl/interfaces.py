@@ -222,7 +222,7 @@ class PairRead(wiring.Signature):
     bank : Out(1), address : Out(14)
         Where the pair is, by its number in the bank; stable until it is there.
     pair : In(PAIR)
-        From a core two cycles later; a cycle more behind the choice of the core.
+        From a core three cycles later; a cycle more behind the choice of the core.
     """
 
     def __init__(self):

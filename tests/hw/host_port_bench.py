@@ -1,6 +1,7 @@
 """What surrounds a host port in its tests: memories that it reads, a sequencer, and a host's commands and replies."""
 
 import zlib
+from itertools import pairwise
 
 from amaranth import Module, Signal, signed
 from amaranth.lib import wiring
@@ -68,7 +69,7 @@ def logit(address):
 
 
 class Surroundings(wiring.Component):
-    """A host port, and the cores' three cycles of activation reads and one cycle of logit reads."""
+    """A host port, and the cores' four cycles of activation reads and one cycle of logit reads."""
 
     def __init__(self):
         self.port = HostPort(CONFIG)
@@ -79,9 +80,9 @@ class Surroundings(wiring.Component):
         m.submodules.port = port = self.port
         m.d.sync += port.logits.logit.eq(port.logits.address * 12_345 - 300_000)
         for half, value in enumerate(pair(port.read_core, port.read.bank, port.read.address)):
-            values = [Signal(signed(24), name=f"value_{half}_{n}") for n in range(3)]
-            m.d.sync += [values[0].eq(value), values[1].eq(values[0]), values[2].eq(values[1])]
-            m.d.comb += port.read.pair[half].eq(values[2])
+            values = [Signal(signed(24), name=f"value_{half}_{n}") for n in range(4)]
+            m.d.sync += [later.eq(before) for before, later in pairwise([value, *values])]
+            m.d.comb += port.read.pair[half].eq(values[-1])
         return m
 
 

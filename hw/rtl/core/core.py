@@ -175,8 +175,7 @@ class Core(wiring.Component):
             dispatcher.words.data.eq(activations.word),
         ]
         pairs = data.View(data.ArrayLayout(PAIR, WORD_CHANNELS // 2), activations.word.as_value())
-        m.d.comb += self.read.pair.eq(pairs[pair])
-        m.d.sync += self.state.stalled.eq(dispatcher.stalled)
+        m.d.sync += [self.read.pair.eq(pairs[pair]), self.state.stalled.eq(dispatcher.stalled)]
 
     def _processing_elements(self, m, load, loads, layer, dispatcher, lanes):
         """The PEs between dispatcher and lanes; program words and the loader's rows are written to their lists."""

@@ -44,7 +44,7 @@ class HostPort(wiring.Component):
         The exit unit's.
 
     Latency: one cycle from a word of a WRITE to ``load``, :attr:`HEADER_CYCLES` from a RUN's header to ``run``.
-    Throughput: a command word per cycle, a read word per five cycles. Back-pressure: on both streams, nothing is lost.
+    Throughput: a command word per cycle, a read word per six cycles. Back-pressure: on both streams, nothing is lost.
     Reset: forgets the program.
 
     Parts, in the order of :meth:`elaborate`: what is told in every state; the register in front of the memories and the

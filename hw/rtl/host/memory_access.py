@@ -82,7 +82,7 @@ class MemoryAccess:
     :meth:`commit`
         Checksum and config digest accept the programs, or they are refused.
     :meth:`read`
-        The count, a check of the range, the reply's header, then a word in five cycles.
+        The count, a check of the range, the reply's header, then a word in six cycles.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ class MemoryAccess:
         self._read_words(count)
 
     def _read_words(self, count):
-        """A word in five cycles: the pair at the address is there three cycles after it is asked for."""
+        """A word in six cycles: the pair at the address is there four cycles after it is asked for."""
         m, ports, command, words = self._m, self._ports, self._command, self._words
         address, pair = command.first.place.address, PairWord(command.detail)
         with m.State("ask"):
@@ -256,6 +256,9 @@ class MemoryAccess:
             m.next = "core"
 
         with m.State("core"):
+            m.next = "choice"
+
+        with m.State("choice"):
             m.next = "word"
 
         with m.State("word"):

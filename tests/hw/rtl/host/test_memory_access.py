@@ -130,7 +130,7 @@ def test_memories_are_read_to_their_last_word(tmp_path):
 
 
 def test_throughput_of_writing_and_reading(tmp_path):
-    """A command word per cycle, a read word per five."""
+    """A command word per cycle, a read word per six."""
 
     def build(rng):
         dut = reused(Surroundings)
@@ -144,7 +144,7 @@ def test_throughput_of_writing_and_reading(tmp_path):
             await send(ctx, port.i, command(HostCommand.BEGIN), always())
             await send(ctx, port.i, command(HostCommand.WRITE, 0, [0, *range(words)]), always())
             await send(ctx, port.i, command(HostCommand.READ, Memory.LOGITS, [0, count]), always())
-            await ctx.tick().repeat(5 * count + 20)
+            await ctx.tick().repeat(6 * count + 20)
 
         async def watch(ctx):
             cycle = 0
@@ -156,7 +156,7 @@ def test_throughput_of_writing_and_reading(tmp_path):
 
         def check():
             assert [after - before for before, after in pairwise(loads)] == [1] * (words - 1)
-            assert [after - before for before, after in pairwise(answers)] == [5] * count
+            assert [after - before for before, after in pairwise(answers)] == [6] * count
 
         return Bench(dut=dut, testbenches=[host], background=[watch], check=check)
 

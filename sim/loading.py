@@ -1,8 +1,8 @@
 """When lists come from external memory: the loader's recurrence, for all images at once.
 
 Times are numbers of counted cycles of a run, from 0. A chunk is asked for some cycles after the one before it and not
-before enough LAYERs have ended; the source's beats come at a constant rate, so every row of a chunk is written a known
-number of cycles after its first beat.
+before enough LAYERs have ended; the source's beats come at a constant rate, so every list row of a chunk is written a
+known number of cycles after its first beat.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class LoadedRows:
     starts : int64 array (cores, chunks + 1)
         Row ``n`` of a core's chunk ``k`` is ``offsets[n]``, ``starts[core, k] <= n < starts[core, k + 1]``.
     offsets : int64 array
-        Cycles from a chunk's first beat to that row's last one.
+        Cycles from a chunk's first beat to that list row's last one.
     """
 
     starts: np.ndarray
@@ -93,7 +93,7 @@ class Loading:
         return wait
 
     def held(self, now: np.ndarray) -> np.ndarray:
-        """What to add to a row's offset (:class:`LoadedRows`) for the time at which it holds dispatchers.
+        """What to add to a list row's offset (:class:`LoadedRows`) for the time at which it holds dispatchers.
 
         Counted from the start of a layer, up to which so many cycles have passed: int64 array (images, chunks asked
         for).

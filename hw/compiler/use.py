@@ -159,8 +159,8 @@ def _lists(scheduled: Scheduled) -> list[MemoryUse]:
     """Of the images: those that stay, and those that are read during the run, if any are."""
     config, plan = scheduled.placed.chosen.expanded.proven.config, scheduled.lists
     steps = [each.step for each in scheduled.commands]
-    row, pointers = _fullest(scheduled)
-    image, taken = plan.lists[row], np.zeros(plan.lists.shape[1], dtype=bool)
+    pe, pointers = _fullest(scheduled)
+    image, taken = plan.lists[pe], np.zeros(plan.lists.shape[1], dtype=bool)
     kept, read = [0] * len(steps), dict[str, int]()
     for number, (step, size) in enumerate(zip(steps, plan.read, strict=True)):
         if size:
@@ -176,7 +176,7 @@ def _lists(scheduled: Scheduled) -> list[MemoryUse]:
 
 
 def _fullest(scheduled: Scheduled) -> tuple[int, list[tuple[int, int]]]:
-    """The row of the list image that is filled highest, and where its pointers of every command begin and end."""
+    """The PE of all cores whose list memory is filled highest, and where its pointers of each command begin and end."""
     config, plan = scheduled.placed.chosen.expanded.proven.config, scheduled.lists
     pointers: list[list[tuple[int, int]]] = [[] for _ in range(config.cores)]
     for first, size, work in zip(plan.first, plan.read, scheduled.commands, strict=True):
@@ -188,11 +188,11 @@ def _fullest(scheduled: Scheduled) -> tuple[int, list[tuple[int, int]]]:
         for core, each in found.items():
             pointers[core].append(each)
     ends = [
-        max([end for _, end in pointers[row // config.pes]] + (np.flatnonzero(words) + 1).tolist()[-1:])
-        for row, words in enumerate(plan.lists)
+        max([end for _, end in pointers[pe // config.pes]] + (np.flatnonzero(words) + 1).tolist()[-1:])
+        for pe, words in enumerate(plan.lists)
     ]
-    row = int(np.argmax(ends))
-    return row, pointers[row // config.pes]
+    pe = int(np.argmax(ends))
+    return pe, pointers[pe // config.pes]
 
 
 def _activations(

@@ -26,7 +26,7 @@ def normal_form(network: Network) -> Network:
 
     Layers that give codes on as they are, which the accelerator needs and no file has, are left out. A depthwise
     convolution of one channel is a convolution, a convolution whose kernel is its whole map a linear layer. Channels
-    without weights have twice their code as bias, and a scale of one half. Limits that no sum leaves are no clamp.
+    without weights have twice their code as bias, and a scale of one half. Bounds that no sum leaves are no clamp.
     """
     tensors, held = network.tensors(), {INPUT: (-128, 127)}
     heads = {head.logits for head in network.exits}

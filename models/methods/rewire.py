@@ -115,7 +115,7 @@ def _wanted(portions: Sequence[float], room: Sequence[int], budget: int) -> list
 
 
 def _allotted(wanted: Sequence[float], free: Sequence[int], sizes: Sequence[int], budget: int) -> list[int]:
-    """Places that each layer regains: of all ways to spend the budget, or else most of it, the one with the smallest
+    """Units that each layer regains: of all ways to spend the budget, or else most of it, the one with the smallest
     sum of squared differences to what is wanted, in weights; first layers first."""
     common = math.gcd(*sizes)
     total = budget // common

@@ -38,10 +38,10 @@ GREY = "#6b7280"
 STYLE = Path(__file__).with_name("offramp.mplstyle")
 #: Of the style: they are looked up when a line is made, not when it is drawn, where the style is no longer in force.
 COLOURS = tuple(mpl.rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"].by_key()["color"])
-#: Places in SVG: finer than a hundredth of a point nobody sees.
+#: Coordinates in SVG: finer than a hundredth of a point nobody sees.
 _FINE = re.compile(r"(\d\.\d\d)\d{4}")
 #: Where a point's label may stand, in points from it, the first of these that is free is taken.
-_PLACES = [
+_OFFSETS = [
     (x * distance, y * distance)
     for distance in (4, 8, 13, 19, 27)
     for x, y in ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1.3), (0, -1.3))
@@ -203,7 +203,7 @@ def label_points(
     taken = [Bbox.from_extents(x - reach, y - reach, x + reach, y + reach) for x, y in middles]
     taken += [text.get_window_extent(renderer) for text in axes.texts if text.get_text()]
     for point, name in zip(points, names, strict=True):
-        for x, y in _PLACES:
+        for x, y in _OFFSETS:
             label = _label(axes, point, name, x, y)
             label.update_positions(renderer)
             box = Text.get_window_extent(label, renderer).padded(0.5 * scale)  # without the line to its point

@@ -39,7 +39,7 @@ TAG = 77
 
 @pytest.fixture(scope="module")
 def program() -> Program:
-    maker = NetworkMaker(np.random.default_rng(1), (2, 2, 2))
+    maker = NetworkMaker(np.random.default_rng(1), (3, 2, 2))
     maker.head(maker.conv(INPUT, 3, (2, 1), density=0.8), 2)
     return compile_network(maker.network("small"), CONFIG)
 
@@ -84,12 +84,11 @@ def run(program: Program, codes: np.ndarray) -> tuple[list[int], list[int]]:
 
 
 def reads(program: Program, codes: np.ndarray):
-    """READs of the first layer's map, as each core keeps it, and of the logits."""
-    wanted, command_of = golden.run(program.network, codes[None]), program.commands[0]
-    zero_point = program.decoded.layers[0].cores[0].target.zero_point
-    words = map_words(wanted.tensors[command_of.tensor][0].astype(int) - zero_point)
-    for core, described in enumerate(program.decoded.layers[0].cores):
-        window = described.window
+    """READs of the image, of which each core keeps another part, and of the logits."""
+    wanted, decoded = golden.run(program.network, codes[None]), program.decoded
+    words = map_words(codes.astype(int) - decoded.header.image_zero_point)
+    assert len({(window.low, window.count) for window in decoded.windows}) == CONFIG.cores
+    for core, window in enumerate(decoded.windows):
         pairs = words[window.low : window.end].reshape(-1, 2).tolist()
         payload = [place(4 * window.base, core), len(pairs)]
         answer = [low & 0xFFFF | (high & 0xFFFF) << 16 for low, high in pairs]

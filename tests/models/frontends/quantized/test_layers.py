@@ -177,6 +177,18 @@ def test_what_is_written_down(body, layers, dtype):
     assert all(each.largest <= most.get(layers[name], 1) for name, each in found.items())
 
 
+def test_a_layer_whose_codes_are_read_with_and_without_a_clamp_is_computed_once():
+    def body(net, x):
+        x = net.round(conv(net, net.round(x)), 0.1)
+        return head(net, x), head(net, net.round(F.relu(x), 0.1))
+
+    network, found = written(body)
+    assert kinds(network) == {
+        "conv2d": "conv2d", "linear": "linear", "quantize_1": "depthwise_conv2d", "linear_1": "linear",
+    }  # fmt: skip
+    assert found["quantize_1"].largest == 0
+
+
 def test_equal_codes_give_equal_logits():
     """Of layers that are only moved, clamped or compared nothing differs."""
     _, found = written(lambda n, x: head(n, n.round(F.max_pool2d(torch.cat([n.round(x), n.round(x)], 1), 2))))

@@ -83,21 +83,3 @@ def test_things_of_two_sorts_are_not_compared(tmp_path, monkeypatch, capsys):
         (tmp_path / name).write_text(json.dumps({"command": command}))
     said = refused(monkeypatch, capsys, "diff", tmp_path / "1.json", tmp_path / "2.json")
     assert said == "diff compares results of one command, not of simulate and bench"
-
-
-@pytest.mark.parametrize(("option", "value"), [("--config", "base"), ("--data", "digits")])
-def test_options_of_models_are_not_for_configs(option, value, monkeypatch, capsys):
-    said = refused(monkeypatch, capsys, "diff", "base", "small", option, value)
-    assert said == f"{option} is of models: base is a config"
-
-
-def test_the_next_step_fits_what_was_compared(tmp_path):
-    (tmp_path / "1.json").write_text(json.dumps({"command": "bench", "cycles": 1}))
-    for (first, second), following in {
-        ("tiny", "single,lanes=2"): "compile MODEL --config single,lanes=2",
-        (tmp_path / "1.json", tmp_path / "1.json"): f"report {tmp_path}/1.json",
-        ("zoo:digits", "zoo:digits-dense"): "simulate zoo:digits-dense",
-    }.items():
-        output, code = run("diff", first, second)
-        assert code == 0
-        assert output.splitlines()[-1] == f"next: offramp {following}"

@@ -182,11 +182,10 @@ def test_a_layer_whose_codes_are_read_with_and_without_a_clamp_is_computed_once(
         x = net.round(conv(net, net.round(x)), 0.1)
         return head(net, x), head(net, net.round(F.relu(x), 0.1))
 
-    network, found = written(body)
+    network, _ = written(body)
     assert kinds(network) == {
         "conv2d": "conv2d", "linear": "linear", "quantize_1": "depthwise_conv2d", "linear_1": "linear",
     }  # fmt: skip
-    assert found["quantize_1"].largest == 0
 
 
 def test_equal_codes_give_equal_logits():

@@ -1,0 +1,146 @@
+"""Commands that make networks: from training to a program, from outside, and to files of others."""
+
+import json
+import re
+import sys
+
+import pytest
+
+from hw.config import preset
+from offramp import cli
+from offramp.files import paths
+from offramp.files.kinds import kind_of
+from offramp.report.pages.result_page import page_of, read_result
+from tests.offramp.command_line import refused, run
+from tests.offramp.intake.models import MODULE, tflite_file
+from tests.offramp.recipe import RECIPE
+
+
+def test_help_says_what_a_recipe_without_a_stage_makes():
+    assert "A recipe without a table quantize makes" in " ".join(run("train", "--help")[0].split())
+
+
+def test_the_stages_from_training_to_a_program(tmp_path, quick_recipe):
+    out = tmp_path / "out"
+    files = [tmp_path / f"{number}.json" for number in range(3)]
+    assert run("train", "--seed", 3, "--out", out, "--json", files[0])[1] == 0
+    assert run("compress", out / paths.TRAINED, "--seed", 3, "--out", out, "--json", files[1])[1] == 0
+    assert run("compile", out / paths.COMPRESSED, "--config", "tiny", "--out", out, "--json", files[2])[1] == 0
+    trained, compressed, compiled = (json.loads(file.read_text()) for file in files)
+    assert trained["seed"] == compressed["seed"] == 3
+    assert trained["command"] == "train"
+    assert trained["metrics"]["float_final"] == compressed["metrics"]["float_final"] > 0.5
+    assert len(compressed["curve"]["thresholds"]) > 1
+    lengths = [stage.schedule.epochs for stage in quick_recipe.train]
+    assert [len(history) for history in trained["epochs"].values()] == lengths
+    assert [len(history) for history in compressed["epochs"].values()] == [
+        stage.schedule.epochs for stage in (*quick_recipe.compress, quick_recipe.quantize, quick_recipe.dense)
+    ]
+    assert compiled["config_digest"] == preset("tiny").digest()
+    assert 0 < compiled["memories"]["lists"]["used"] <= compiled["memories"]["lists"]["available"]
+
+
+def test_a_compilation_is_explained(small, tmp_path):
+    file = tmp_path / "c.json"
+    arguments = (small.folder / paths.COMPRESSED, "--config", "tiny", "--out", tmp_path, "--json", file)
+    text, code = run("compile", *arguments, "--explain")
+    assert code == 0
+    found = json.loads(file.read_text())
+    said = found["explanation"]
+    assert (said["refusal"], said["attempts"][-1]["refusal"]) == (None, None)
+    lists = next(use for use in said["memories"] if use["memory"] == "lists")
+    assert lists["used"] == found["memories"]["lists"]["used"]
+    assert all(
+        name in text for name in ("bands x groups", "runner-up", "used words", "taken", said["layers"][0]["layer"])
+    )
+    assert (tmp_path / paths.PROGRAM).read_bytes() == (small.folder / paths.PROGRAM).read_bytes()
+    text, code = run("compile", *arguments)
+    assert "runner-up" not in text
+    assert "explanation" not in json.loads(file.read_text())
+
+
+def test_a_refusal_is_explained(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("offramp.commands.network.preset", lambda name: preset(name).replace(list_words=64))
+    file = tmp_path / "c.json"
+    arguments = (
+        "compile",
+        small.folder / paths.COMPRESSED,
+        "--config",
+        "tiny",
+        "--out",
+        tmp_path,
+        "--json",
+        file,
+    )
+    monkeypatch.setattr(sys, "argv", ["offramp", *map(str, arguments), "--explain"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    said = json.loads(file.read_text())["explanation"]
+    assert f"offramp: {said['refusal']}; {said['advice']}\n" in err
+    assert said["advice"] == "it fits --config single"
+    assert said["refusal"].startswith("list memory holds 64 words a PE; ")
+    assert all(name in out for name in ("outcome", "used words", "at least"))
+    # No stage is shown as done; the error says why, and so the tables don't.
+    assert "✓" not in out + err
+    assert "refused" not in out
+    assert "instead" not in out
+    assert not (tmp_path / paths.PROGRAM).exists()
+    # Without being asked for it, nothing is explained or written.
+    file.unlink()
+    assert refused(monkeypatch, capsys, *arguments) == f"{said['refusal']}; {said['advice']}"
+    assert not file.exists()
+
+
+def test_a_recipe_file_from_training_to_its_result(tmp_path):
+    path, out = tmp_path / "small.toml", tmp_path / "out"
+    path.write_text(RECIPE)
+    _, code = run("train", path, "--seed", 2, "--out", out)
+    assert code == 0
+    result = json.loads((out / paths.RESULT).read_text())
+    assert (result["seed"], result["data"], result["recipe"]["name"]) == (2, "digits", "small")
+    assert {"git", "versions", "python", "recipe_digest"} <= result.keys()
+    assert run("compile", out / paths.COMPRESSED, "--config", "tiny", "--out", out)[1] == 0
+
+
+def test_a_model_is_exported_as_a_file_of_others_and_taken_again(tmp_path, monkeypatch, capsys):
+    model = tflite_file(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert run("export", model, "-o", "again.tflite", "--json", "export.json")[1] == 0
+    found = json.loads((tmp_path / "export.json").read_text())
+    assert found["file"] == "again.tflite"
+    assert "folder" not in found
+    assert page_of(read_result(tmp_path / "export.json")).title == "offramp export"
+    described = []
+    for file in (model, "again.tflite"):
+        assert run("info", file, "--json", "info.json")[1] == 0
+        layers = json.loads((tmp_path / "info.json").read_text())["network"]["layers"]
+        described.append([{key: each[key] for key in each if key != "name"} for each in layers])
+    assert described[0] == described[1]
+    message = refused(monkeypatch, capsys, "export", model, "-o", "again.onnx")
+    assert re.fullmatch(r"small can't be a file of ONNX: .*: sums are rounded twice, .*; nearest: \.tflite", message)
+    assert not (tmp_path / "again.onnx").exists()
+    (tmp_path / "folder.onnx").mkdir()
+    assert "folder.onnx: Is a directory" in refused(monkeypatch, capsys, "export", model, "-o", "folder.onnx")
+
+
+def test_a_module_of_a_user_is_compressed(tmp_path, monkeypatch, capsys):
+    (tmp_path / "net.py").write_text(MODULE)
+    module = f"{tmp_path / 'net.py'}:net"
+    options = ("--data", "digits", "--keep", "30%", "--epochs", 1, "--config", "tiny", "--out", tmp_path)
+    assert run("compress", module, *options, "--json", tmp_path / "c.json")[1] == 0
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert (found["keep"], found["model"]) == (0.3, module)
+    assert len(found["epochs"]["fine-tune"]) == 1
+    (history,) = page_of(read_result(tmp_path / "c.json")).sections[0].charts
+    assert history.data["stage"][0] == "fine-tune"
+    assert found["after"]["weights"] <= 0.31 * found["before"]["weights"]
+    assert kind_of(tmp_path / "network.off") == "network"
+    assert (
+        refused(monkeypatch, capsys, "compress", module)
+        == "--data must name labelled images that a module is fine-tuned on"
+    )
+    for keep in ("0", "120%", "much"):
+        text = f"--keep must be above 0 and at most 1, or in percent, not {keep!r}"
+        assert refused(monkeypatch, capsys, "compress", module, "--data", "digits", "--keep", keep) == text

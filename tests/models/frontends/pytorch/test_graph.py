@@ -53,44 +53,6 @@ def test_the_separable_network_keeps_its_meaning():
         torch.testing.assert_close(evaluate(graph, images)[0], model(images)[0], rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("pool", "window", "stride", "shape"),
-    [
-        (nn.AvgPool2d(2), (2, 2), (2, 2), (3, 3, 4)),
-        (nn.AvgPool2d((3, 2), stride=(1, 3)), (3, 2), (1, 3), (4, 2, 4)),
-        (nn.AvgPool2d(6), (6, 6), (6, 6), (1, 1, 4)),
-    ],
-)
-def test_average_pools_with_a_window(pool, window, stride, shape):
-    model = Body(pool).eval()
-    graph = lower(model, (6, 6, 1))
-    step = graph.steps[1]
-    assert (step.kind, step.window, step.stride, step.shape) == ("pool", window, stride, shape)
-    images = torch.rand(3, 1, 6, 6)
-    with torch.no_grad():
-        torch.testing.assert_close(evaluate(graph, images)[0], model(images), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("pool", "window", "stride", "padding", "shape"),
-    [
-        (nn.MaxPool2d(2), (2, 2), (2, 2), (0, 0), (3, 3, 4)),
-        (nn.MaxPool2d((3, 2), stride=(1, 3), padding=(1, 0)), (3, 2), (1, 3), (1, 0), (6, 2, 4)),
-        (nn.MaxPool2d(6), (6, 6), (6, 6), (0, 0), (1, 1, 4)),
-    ],
-)
-def test_max_pools(pool, window, stride, padding, shape):
-    model = Body(pool).eval()
-    graph = lower(model, (6, 6, 1))
-    step = graph.steps[1]
-    assert (step.kind, step.window, step.stride, step.pads[::2]) == ("max_pool", window, stride, padding)
-    assert step.pads[::2] == step.pads[1::2]
-    assert step.shape == shape
-    images = torch.rand(3, 1, 6, 6)
-    with torch.no_grad():
-        torch.testing.assert_close(evaluate(graph, images)[0], model(images))
-
-
 def test_the_demo_networks_order():
     graph = lower(initial(Architecture(shape=(8, 8, 1), classes=10, widths=(4, 6), branch_width=3), 0), (8, 8, 1))
     names = [step.name for step in graph.steps]

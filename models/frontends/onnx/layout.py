@@ -15,7 +15,7 @@ __all__ = ["Layouts", "channels_first", "inverse", "is_channels_last"]
 
 #: Operators of one map that work on each element alone.
 _EACH = {
-    "Relu", "Clip", "HardSigmoid", "Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear",
+    "Relu", "Clip", "HardSigmoid", "Neg", "Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear",
     f"{MICROSOFT}.QuantizeLinear", f"{MICROSOFT}.DequantizeLinear",
 }  # fmt: skip
 _OVER = ("ReduceMax", "ReduceMean")

@@ -310,6 +310,7 @@ OPERATORS: dict[str, OnnxRule] = {
     "MatMul": OnnxRule(build=_matmul, attributes=_TURNED),
     "MaxPool": OnnxRule(build=_pool(largest=True), attributes=(*_WINDOW, "ceil_mode", "storage_order"), keeps=True),
     "Mul": OnnxRule(build=_arithmetic(torch.mul)),
+    "Neg": OnnxRule(build=lambda site: Apply(torch.neg)),
     "Pad": OnnxRule(build=pad, attributes=("mode", "pads", "value")),
     "ReduceMax": OnnxRule(build=_over(torch.amax, "a maximum"), attributes=_REDUCED, keeps=True),
     "ReduceMean": OnnxRule(build=_over(torch.mean, "a mean"), attributes=_REDUCED),

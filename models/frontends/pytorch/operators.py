@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from models.frontends.pytorch.pools import average_pool, global_pool, is_unreach
 from models.frontends.pytorch.steps import GraphStep
 from models.networks.winners import OPERATOR
 
-__all__ = ["CONVOLUTIONS", "OPERATORS", "Lacking", "Rule", "apply", "lowered", "weighted_values"]
+__all__ = ["CONVOLUTIONS", "OPERATORS", "Lacking", "Rule", "added", "apply", "lowered", "weighted_values"]
 
 #: What an operator is, once it is known what its operands are.
 Rule = Callable[[Any, fx.Node], Map]
@@ -245,6 +245,11 @@ def _add(found: Lowering, node: fx.Node) -> Map:
             f"{location}: an addition's alpha must be 1, not {given['alpha']}: multiply the map by it before"
         )
     maps = [found.whole(node, "an addition", number, turned=True) for number in (0, 1)]
+    return added(found, node, maps, location)
+
+
+def added(found: Lowering, node: fx.Node, maps: Sequence[Map], location: str) -> Map:
+    """The sum of two maps; ``location`` is what an error calls it."""
     names = (maps[0].name, maps[1].name)
     shapes = [found.shape(name) for name in names]
     if shapes[0] != shapes[1] or maps[0].order != maps[1].order:

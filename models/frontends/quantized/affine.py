@@ -13,7 +13,7 @@ from torch import fx
 
 from models.frontends.pytorch.exported import arguments
 from models.frontends.pytorch.lowering import LAST, Map
-from models.frontends.pytorch.operators import OPERATORS
+from models.frontends.pytorch.operators import OPERATORS, added
 from models.frontends.quantized.lowering import QuantizedLowering, QuantizedStep, plain, put
 
 __all__ = ["AFFINE", "number", "scaled"]
@@ -68,6 +68,8 @@ def _with_constant(make: Callable[[torch.Tensor, bool], tuple[torch.Tensor, torc
             if first is second and given["alpha"] == 1:
                 return scaled(found, node, first, number(2.0), number(0.0))
             return OPERATORS[node.target](found, node)
+        if first in found.maps and second in found.maps and node.target in _DIFFERENCES:
+            return _less(found, node)
         if (first in found.maps) == (second in found.maps) or given.get("alpha", 1) != 1:
             two = _of_two_maps(found, node, first, second) if first in found.maps and second in found.maps else ""
             raise ValueError(f"{found.location(node)}: {two or f'{node.name} must be of a map and constants'}")
@@ -80,8 +82,31 @@ def _with_constant(make: Callable[[torch.Tensor, bool], tuple[torch.Tensor, torc
     return rule
 
 
+def _negative(found: QuantizedLowering, node: fx.Node) -> Map:
+    return scaled(found, node, node.args[0], number(-1.0), number(0.0))
+
+
+def _less(found: QuantizedLowering, node: fx.Node) -> Map:
+    """A map less another one: their sum, once that one has another sign."""
+    location, alpha = found.location(node), arguments(node).get("alpha", 1)
+    if alpha != 1:
+        raise ValueError(f"{location}: a difference's alpha must be 1, not {alpha}: multiply the map by it before")
+    numbers = _DIFFERENCES[node.target]
+    first, second = (found.whole(node, "a difference", each, turned=True) for each in numbers)
+    gain, offset = number(-1.0), number(0.0)
+    if first.name == second.name:
+        gain = gain.expand(found.shape(second.name)[2])
+        made = put(
+            found, node, "affine", (second.name,), order=second.order, gain=gain, offset=offset.expand(len(gain))
+        )
+    else:
+        made = scaled(found, node, node.args[numbers[1]], gain, offset)
+    found.nodes.pop(made.name)  # The node's value is that of the sum alone.
+    return added(found, node, (first, made), location)
+
+
 def _of_two_maps(found: QuantizedLowering, node: fx.Node, first: Any, second: Any) -> str:
-    """What a product, difference or quotient of two maps is called, and what is nearest to it."""
+    """What a product or quotient of two maps is called, and what is nearest to it."""
     roots = [_root(found, found.operand(node, each).name) for each in (first, second)]
     gates = {kind for _, kinds in roots for kind in kinds}
     if node.target == _ATEN.mul.Tensor and roots[0][0] == roots[1][0] and gates:
@@ -137,6 +162,8 @@ def _difference(constant: torch.Tensor, first: bool) -> tuple[torch.Tensor, torc
 
 
 _ATEN = torch.ops.aten
+#: Operators that subtract one map from another: the numbers of the two operands.
+_DIFFERENCES: dict[Any, tuple[int, int]] = {_ATEN.sub.Tensor: (0, 1), _ATEN.rsub.Tensor: (1, 0)}
 #: The rule of each of these operators.
 AFFINE: dict[Any, Callable[[QuantizedLowering, fx.Node], Map]] = {
     **dict.fromkeys((target for target in OPERATORS if "batch_norm" in str(target)), _norm),
@@ -145,6 +172,7 @@ AFFINE: dict[Any, Callable[[QuantizedLowering, fx.Node], Map]] = {
     **dict.fromkeys(  # these subtract their first operand from their second
         (_ATEN.rsub.Scalar, _ATEN.rsub.Tensor), _with_constant(lambda constant, first: _difference(constant, not first))
     ),
+    _ATEN.neg.default: _negative,
     _ATEN.mul.Tensor: _with_constant(lambda constant, _: (constant, number(0.0))),
     _ATEN.div.Tensor: _with_constant(_quotient),
 }

@@ -173,6 +173,9 @@ class LayerBuilder:
         """The quantization that a step's values have without being rounded again."""
         if isinstance(step, QuantizedStep) and step.quantization is not None:
             return step.quantization
+        if isinstance(step, QuantizedStep) and step.negates and step.inputs[0] != INPUT:
+            before = self._own(self.found.steps[step.inputs[0]])
+            return None if before is None else before.negated
         if not self._gives(step):
             return None
         owns = {None if name == INPUT else self._own(self.found.steps[name]) for name in step.inputs}

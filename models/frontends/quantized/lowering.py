@@ -33,6 +33,11 @@ class Quantization:
     low: int
     high: int
 
+    @property
+    def negated(self) -> "Quantization":
+        """That of the map with all signs changed: code q becomes -1 - q."""
+        return replace(self, zero_point=-1 - self.zero_point, low=-1 - self.high, high=-1 - self.low)
+
     def codes(self, bounds: tuple[float, float]) -> tuple[int, int]:
         """The codes of real bounds."""
         low, high = (
@@ -84,6 +89,12 @@ class QuantizedStep(GraphStep):
     gain: torch.Tensor | None = None
     offset: torch.Tensor | None = None
     axis: int = 2
+
+    @property
+    def negates(self) -> bool:
+        """Whether it changes the signs of all values, and nothing else."""
+        changed = (self.gain, -1), (self.offset, 0)
+        return self.kind == "affine" and all(each is not None and bool((each == to).all()) for each, to in changed)
 
 
 @dataclass(kw_only=True)

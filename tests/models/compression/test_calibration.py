@@ -305,6 +305,28 @@ class Doubled(nn.Module):
         return self.head((x + x).mean(dim=(2, 3)))
 
 
+class Difference(nn.Module):
+    """Maps less others, one of them a convolution's, one the map itself, and a negative."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.one, self.other = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        y = (self.one(x) - x).relu() - self.other(-x)
+        return self.head((y - torch.rsub(x, y)).mean(dim=(2, 3)))
+
+
+def test_differences_of_maps():
+    torch.manual_seed(2)
+    pictures = np.random.default_rng(0).random((40, 6, 6, 1), dtype=np.float32)
+    found = calibrate(Difference().eval(), pictures)
+    assert [layer.kind for layer in found.network.layers].count("add") == 4
+    assert found.ratios[0] > 25
+
+
 def test_images_in_other_units_set_the_range_of_the_input():
     """Normalised by a mean and a deviation, as users have them."""
     random = torch.Generator().manual_seed(4)

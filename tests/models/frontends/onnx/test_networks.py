@@ -10,7 +10,7 @@ from models.frontends.onnx.reader import read
 from models.frontends.onnx.reference import feed, runtime_outputs
 from models.frontends.quantized.reader import read_quantized
 from models.integer import golden
-from tests.models.frontends.onnx.onnx_models import exported, images, qcdq, quantized
+from tests.models.frontends.onnx.onnx_models import exported, images, model, node, qcdq, quantized, saved
 from tests.models.frontends.onnx.test_quantized import Brevitas, Residual
 from tests.models.frontends.quantized.quantized_programs import difference
 
@@ -72,3 +72,24 @@ def test_files_of_brevitas(tmp_path, monkeypatch, bits):
     assert max(each.largest for each in hidden) <= 1
     assert (expected.max(1) - chosen).max() <= 0.01 * np.abs(expected).max()
     assert network.layers[-1].weight.min() >= -(1 << bits - 1)
+
+
+def test_a_quantized_difference_of_maps(tmp_path):
+    rng = np.random.default_rng(4)
+    nodes = [
+        node("QuantizeLinear", "x s z", "xq"), node("DequantizeLinear", "xq s z", "xd"),
+        node("DequantizeLinear", "w t o", "wd"), node("Conv", "xd wd", "a"), node("Relu", "a", "r"),
+        node("QuantizeLinear", "r u z", "rq"), node("DequantizeLinear", "rq u z", "rd"), node("Sub", "xd rd", "d"),
+        node("QuantizeLinear", "d v z", "dq"), node("DequantizeLinear", "dq v z", "dd"), node("Flatten", "dd", "f"),
+        node("DequantizeLinear", "m t o", "md"), node("MatMul", "f md"),
+    ]  # fmt: skip
+    constants = {
+        "w": rng.integers(-99, 99, (3, 3, 1, 1)).astype(np.int8), "m": rng.integers(-99, 99, (48, 5)).astype(np.int8),
+        "s": np.float32(0.0317), "t": np.float32(0.01), "u": np.float32(0.0223), "v": np.float32(0.0411),
+        "z": np.int8(-3), "o": np.int8(0),
+    }  # fmt: skip
+    network, off, chosen, expected = counted(saved(tmp_path, model(nodes, ("n", 3, 4, 4), constants)))
+    assert [layer.kind for layer in network.layers] == ["conv2d", "depthwise_conv2d", "add", "linear"]
+    assert max(each.largest for name, each in off.items() if name != network.exits[0].logits) <= 1
+    assert (expected.max(1) - chosen).max() <= 0.01 * np.abs(expected).max()
+    compile_network(network, preset("base"))

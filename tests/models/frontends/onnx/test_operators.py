@@ -100,6 +100,11 @@ def test_max_pools_that_pad_to_the_same_size(tmp_path):
         checked(saved(tmp_path, model([node("MaxPool", "x", kernel_shape=[3, 3], strides=[2, 2], auto_pad=auto)], MAP)))
 
 
+def test_a_negative_and_a_difference_of_maps(tmp_path):
+    nodes = [node("Neg", "x", "n"), node("Relu", "x", "r"), node("Sub", "n r")]
+    checked(saved(tmp_path, model(nodes, MAP)))
+
+
 def test_a_hard_sigmoid(tmp_path):
     nodes = [node("HardSigmoid", "x", "h"), node("HardSigmoid", "h", alpha=1 / 6, beta=-0.25)]
     checked(saved(tmp_path, model(nodes, MAP)))

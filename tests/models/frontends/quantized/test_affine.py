@@ -33,6 +33,7 @@ OPERATORS = {
     "subtract": (lambda x: x - GAINS, 1, -GAINS),
     "subtract from": (lambda x: 3 - x, -1, 3),
     "rsub": (lambda x: torch.rsub(x, GAINS), -1, GAINS),
+    "negative": (lambda x: -x, -1, 0),
     "multiply": (lambda x: GAINS * x, GAINS, 0),
     "divide": (lambda x: x / GAINS, 1 / GAINS, 0),
     "twice": (lambda x: x + x, 2, 0),
@@ -120,7 +121,15 @@ def gated(x, gate):
         ),
         (lambda n, x: 3 / n.round(x), "reciprocal: operators must be among"),
         (lambda n, x: torch.add(n.round(x), 1, alpha=2), "add: add must be of a map and constants"),
-        (lambda n, x: n.round(x) - n.round(x, 0.1), "sub: sub must be of a map and constants, not of two maps: their"),
+        (lambda n, x: n.round(x) / n.round(x, 0.1), "div: div must be of a map and constants, not of two maps: their"),
+        (
+            lambda n, x: torch.sub(n.round(x), n.round(x, 0.1), alpha=2),
+            "sub: a difference's alpha must be 1, not 2: multiply the map by it before",
+        ),
+        (
+            lambda n, x: n.round(x) - n.round(F.max_pool2d(x, (4, 1))),
+            "sub: operands must have equal shapes, not (4, 4, 2) and (1, 4, 2)",
+        ),
         (
             lambda n, x: gated(n.round(x), torch.sigmoid),
             "mul: SiLU isn't among the operators: ReLU and ReLU6 are the nearest",

@@ -300,6 +300,42 @@ def test_all_reasons_are_said_at_once():
         assert ".py:" in reason.rpartition("(")[2]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda n, x, y: x - y,
+        lambda n, x, y: y - x,
+        lambda n, x, y: torch.rsub(x, y),
+        lambda n, x, y: y - y.view(y.shape),
+        lambda n, x, y: n.round(x - y, 0.0713) - n.round(y - x, 0.0619),
+    ],
+)
+def test_differences_of_maps_are_sums_of_one_and_the_negative_of_the_other(body):
+    def whole(net, x):
+        x = net.round(x, 0.0317)
+        y = net.round(F.relu(conv(net, x, 2)), 0.0523)
+        return head(net, net.round(body(net, x, y), 0.0811))
+
+    net = Quantized(whole)
+    network = read_quantized(net, (4, 4, 2))
+    found = difference(net, network, images(4, 4, 2))
+    assert max(each.largest for name, each in found.items() if name != network.exits[0].logits) <= 1
+    codes = np.random.default_rng(0).integers(-128, 128, (5, 4, 4, 2)).astype(np.int8)
+    made = golden.run(network, codes)
+    negatives = [layer for layer in network.layers if ".affine" in layer.name or layer.name.startswith("affine")]
+    assert negatives
+    for layer in negatives:
+        (source,) = layer.inputs
+        np.testing.assert_array_equal(made.tensors[layer.name], -1 - made.tensors.get(source, codes))
+
+
+def test_a_negative_is_read_by_what_reads_codes():
+    net = Quantized(lambda n, x: head(n, n.round(conv(n, F.max_pool2d(-n.round(x), 2)))))
+    network = read_quantized(net, (4, 4, 2))
+    assert [layer.kind for layer in network.layers] == ["depthwise_conv2d", "max_pool2d", "conv2d", "linear"]
+    assert difference(net, network, images(4, 4, 2))["conv2d"].largest <= 1
+
+
 def test_shapes_are_checked():
     net = Quantized(lambda n, x: head(n, n.round(x)))
     with pytest.raises(ValueError, match=r"^shape must be given of a"):

@@ -209,11 +209,11 @@ def _orangecrab(name: str, device: str) -> Board:
     )
 
 
-def _colorlight_i5(name: str, device: str) -> Board:
-    """Colorlight i5 7.0 on the extension board of Muse Lab, whose DAPLink has the serial port; its button resets.
+def _colorlight(name: str, device: str, lamp: str) -> Board:
+    """Colorlight i5 7.0 or i9 7.2 on the extension board of Muse Lab, whose DAPLink has the serial port.
 
-    There is one lamp, for ``ready``; ``overflow`` is on pin 1 of connector P2 (PMOD E). Pins: LiteX-Boards,
-    ``colorlight_i5.py``, after github.com/wuxx/Colorlight-FPGA-Projects.
+    Its button resets. There is one lamp, for ``ready``; ``overflow`` is on pin 1 of connector P2 (PMOD E). Pins:
+    LiteX-Boards, ``colorlight_i5.py``, after github.com/wuxx/Colorlight-FPGA-Projects.
     """
     return Board(
         name=name,
@@ -225,9 +225,9 @@ def _colorlight_i5(name: str, device: str) -> Board:
         reset=Pin(site="K18", attributes=_INPUT_UP, inverted=True),
         receive=Pin(site="H18", attributes=_INPUT_UP),
         transmit=Pin(site="J17", attributes=_OUTPUT),
-        ready=Pin(site="U16", attributes=_OUTPUT, inverted=True),
+        ready=Pin(site=lamp, attributes=_OUTPUT, inverted=True),
         overflow=Pin(site="C17", attributes=_OUTPUT),
-        loader_name="colorlight-i5",
+        loader_name=name,
         flash_options=("--compress",),
     )
 
@@ -239,7 +239,8 @@ BOARDS = {
         *(_ulx3s(f"ulx3s-{size}f", f"{size}k") for size in (12, 25, 45, 85)),
         *(_ecpix5(f"ecpix5-{size}f", f"um5g-{size}k") for size in (45, 85)),
         *(_orangecrab(f"orangecrab-{size}f", f"{size}k") for size in (25, 85)),
-        _colorlight_i5("colorlight-i5", "25k"),
+        _colorlight("colorlight-i5", "25k", lamp="U16"),
+        _colorlight("colorlight-i9", "45k", lamp="L2"),
     )
 }
 

@@ -108,7 +108,7 @@ def test_constraints_name_every_pin_once(name):
 
 
 def test_unknown_board():
-    with pytest.raises(ValueError, match=r"board must be one of ulx3s-12f, .*, colorlight-i5, not 'ulx4'"):
+    with pytest.raises(ValueError, match=r"board must be one of ulx3s-12f, .*, colorlight-i9, not 'ulx4'"):
         board("ulx4")
 
 

@@ -88,7 +88,7 @@ def test_what_cannot_be_recorded_is_refused(small, tmp_path, monkeypatch, capsys
             ("generate", "--name", "a-b"),
             r"name must be letters, digits and _, at most 64, .*, not 'a-b'",
         ),
-        (("build", "--board", "ulx4"), r"board must be one of ulx3s-12f, .*, colorlight-i5, not 'ulx4'"),
+        (("build", "--board", "ulx4"), r"board must be one of ulx3s-12f, .*, colorlight-i9, not 'ulx4'"),
         (("build", "--clock", "51"), r"ulx3s-25f: the clock must be .* not 51 MHz"),
         (
             ("demo", "--config", "huge"),

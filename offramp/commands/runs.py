@@ -65,6 +65,15 @@ def evaluate(
     next_step(f"offramp simulate {model}")
 
 
+def _stage(name: str | None) -> str | None:
+    """Refuse a stage that there isn't."""
+    from fpga.netlist import STAGES
+
+    if name is not None and name not in STAGES:
+        raise ValueError(f"--netlist must be one of {', '.join(STAGES)}, not {name!r}")
+    return name
+
+
 def _attack(name: str) -> str:
     """Refuse an attack that there isn't."""
     from offramp.measure.inputs import attack
@@ -174,6 +183,14 @@ def verify(
     simulator: Annotated[
         str, typer.Option(envvar="SIM", help="verilator or icarus.", callback=check_simulator)
     ] = "verilator",
+    netlist: Annotated[
+        str | None,
+        typer.Option(
+            help="Run not the RTL but the ECP5 cells that become of it: synthesized, or routed as well; minutes.",
+            show_default="the RTL",
+            callback=_stage,
+        ),
+    ] = None,
     waves: options.WavesFile = None,
     layer: Annotated[
         str | None,
@@ -196,6 +213,8 @@ def verify(
     need("verify", RTL)
     if image is not None and image >= images:
         raise ValueError(f"--image must be in 0..{images - 1}, one of the {images} of --images, not {image}")
+    if netlist is not None and waves is not None:
+        raise ValueError("--waves records the RTL: it must be left out with --netlist")
     if layer is not None and waves is None:
         raise ValueError("--layer needs --waves: it says what is recorded")
     if layer is not None:
@@ -220,7 +239,7 @@ def verify(
     recorded = None
     if waves is not None:
         recorded = Waves(path=waves, layers=None if layer is None else layers_named([p for p, _ in programs], layer))
-    options_ = {"simulator": simulator, "waves": recorded, "conditions": conditions, "seed": seed}
+    options_ = {"simulator": simulator, "waves": recorded, "conditions": conditions, "seed": seed, "netlist": netlist}
     if samples is None:
         work = [(each, program, request) for each, (program, _), request in zip(found, programs, requests, strict=True)]
         result = _together(terminal, work, data, rtl or images, image, options_)

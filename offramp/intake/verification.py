@@ -64,6 +64,7 @@ def verify_model(
     waves: Waves | None = None,
     conditions: Conditions = DEFAULT,
     seed: int = 0,
+    netlist: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Compute images in every way there is, and compare.
@@ -72,6 +73,8 @@ def verify_model(
     ----------
     rtl_images : int
         The first of the images that the RTL computes as well.
+    netlist : str, optional
+        As for :func:`offramp.rtl.simulators.build`.
 
     Returns
     -------
@@ -98,15 +101,28 @@ def verify_model(
     same = (usual.classes == made.classes) & (usual.exit_index == made.exit_index)
     part = codes[:rtl_images]
     ran = rtl.verify(
-        [(program, part)], simulator=simulator, waves=waves, seed=seed, conditions=conditions, progress=progress
+        [(program, part)],
+        simulator=simulator,
+        waves=waves,
+        seed=seed,
+        conditions=conditions,
+        netlist=netlist,
+        progress=progress,
     )
     accuracy = {each.stage: each.accuracy for each in stages}
     golden_accuracy, simulated = (_accuracy(found.classes, samples.labels) for found in (made, timing))
     right = 1 - len(ran["differing"]) / len(part)
+    hardware = "RTL" if netlist is None else f"{netlist} cells"
     stages += [
         StageResult(stage="golden", images=len(codes), accuracy=golden_accuracy),
         StageResult(stage="simulator", images=len(codes), accuracy=simulated, equal=float(same.mean())),
-        StageResult(stage="RTL", images=len(part), accuracy=None, equal=right, first=_first(ran)),
+        StageResult(
+            stage=hardware,
+            images=len(part),
+            accuracy=None,
+            equal=right,
+            first=_first(ran),
+        ),
     ]
     allowed = agreement is None or agreement.equal or not (runtime and runtime.exact)
     return {

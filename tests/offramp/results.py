@@ -40,6 +40,7 @@ VERIFY = {
     "decisions": {"forced": 0, "passed": 0, "differs": 0, "out_of_range": 0, "overrun": 0},
     "back_to_back": [3_712.5],
     "simulator": "verilator",
+    "netlist": None,
     "seed": 0,
     "seconds": 12.25,
 }

@@ -48,6 +48,8 @@ def test_other_networks_are_refused(monkeypatch, capsys):
         (("--waves", "run.vcd"), r"--waves must name a file that ends in \.fst, not 'run\.vcd'"),
         (("--waves", "missing.off/run.fst"), r"missing\.off/run\.(fst|gtkw): .*"),
         (("--layer", "conv1"), r"--layer needs --waves: it says what is recorded"),
+        (("--netlist", "placed"), r"--netlist must be one of synthesized, routed, not 'placed'"),
+        (("--netlist", "routed", "--waves", "run.fst"), r"--waves records the RTL: it must be left out with --netlist"),
         (("--image", 4, "--images", 4), r"--image must be in 0\.\.3, one of the 4 of --images, not 4"),
         (("--waves", "run.fst", "--layer", "nowhere"), r"--layer must be one of \S.*, not 'nowhere'"),
     ],

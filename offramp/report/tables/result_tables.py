@@ -335,6 +335,7 @@ def verification(result: dict[str, Any], programs: list[str]) -> Group:
         ("cycles in all", count(result["cycles"])),
         *decision_rows(result["decisions"]),
         ("simulator", f"{result['simulator']}, seed {result['seed']}"),
+        *([("in place of the RTL", f"ECP5 cells, {result['netlist']}")] if result.get("netlist") else []),
         ("time", f"{count(result['seconds'], 1)} s"),
     ]
     if result["differing"]:

@@ -49,12 +49,14 @@ def test_verify_ends_with_1_when_anything_differs(small, tmp_path, monkeypatch, 
     monkeypatch.setattr(rtl, "verify", verify)
     json_file = tmp_path / "v.json"
     arguments = ("verify", small.folder / paths.PROGRAM, "--images", 4, "--seed", 5, "--json", json_file)
+    arguments += ("--netlist", "routed")
     monkeypatch.setenv("SIM", "icarus")
     assert run(*arguments)[1] == (0 if all(equal) else 1)
     progress = asked.pop("progress")
     assert callable(progress)
     assert asked.pop("conditions") == Conditions()
-    assert asked == {"images": 4, "type": np.int8, "simulator": "icarus", "waves": None, "seed": 5, "first": 0}
+    expected = {"images": 4, "type": np.int8, "simulator": "icarus", "netlist": "routed", "waves": None, "seed": 5}
+    assert asked == expected | {"first": 0}
     result = json.loads(json_file.read_text())
     assert (result["values_equal"], result["cycles_equal"]) == (values, cycles)
 

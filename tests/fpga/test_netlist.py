@@ -10,7 +10,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from fpga.boards import board
-from fpga.netlist import STAGES, cell_models, netlist_verilog
+from fpga.netlist import STAGES, _connect, cell_models, netlist_verilog
 from hw.rtl.verilog import convert
 from hw.rtl.verilog_platform import memory_attributes
 
@@ -150,3 +150,36 @@ def test_models_are_of_every_cell_once():
     assert {"LUT4", "PFUMX", "CCU2C", "TRELLIS_FF", "TRELLIS_COMB", "TRELLIS_RAMW", "DP16KD", "MULT18X18D"} <= set(
         names
     )
+
+
+def test_pins_that_nextpnr_leaves_open_are_what_it_says_of_them():
+    def cell(kind: str, pins: dict[str, list], **parameters: str) -> dict:
+        directions = {pin: "output" if pin in ("F", "Q", "O", "CLKO") else "input" for pin in pins}
+        return {"type": kind, "connections": pins, "parameters": parameters, "port_directions": directions}
+
+    cells = [
+        cell("TRELLIS_FF", {"DI": [], "M": [7], "LSR": [], "CE": [], "Q": [8]}, SD="0 ", LSRMUX="LSR", CEMUX="1 "),
+        cell("TRELLIS_FF", {"DI": [7], "LSR": [], "Q": [8]}, SD="1 ", LSRMUX="INV"),
+        cell("TRELLIS_COMB", {"A": [], "B": [7], "F": []}, MODE="CCU2"),
+        cell(
+            "DP16KD",
+            {"ADA0": [], "CEA": [], "WEB": [], "DIA1": [], "WEA": [7]},
+            ADA0MUX="0 ",
+            CEAMUX="CEA",
+            WEBMUX="INV",
+        ),
+        cell("DCCA", {"CE": [], "CLKI": [7], "CLKO": [8]}),
+        cell("TRELLIS_IO", {"B": [7], "I": [], "O": [8]}, DIR="INPUT"),
+        cell("TRELLIS_IO", {"B": [8], "I": [7], "O": []}, DIR="OUTPUT"),
+    ]
+    _connect(cells)
+    assert [each["connections"] for each in cells] == [
+        {"DI": [7], "LSR": ["0"], "CE": ["1"], "Q": [8]},
+        {"DI": [7], "LSR": ["1"], "Q": [8]},
+        {"A": ["1"], "B": [7], "F": []},
+        {"ADA0": ["0"], "CEA": ["1"], "WEB": ["0"], "WEA": [7]},
+        *[{"A": [7], "Y": [8]}] * 3,
+    ]
+    assert [each["type"] for each in cells[4:]] == ["$_BUF_"] * 3
+    assert cells[3]["parameters"] == {}
+    assert all("SD" not in each["parameters"] for each in cells)

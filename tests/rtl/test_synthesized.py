@@ -9,7 +9,7 @@ from hw.compiler.compile import compile_network
 from hw.config import preset
 from models.integer.golden import run
 from offramp import stages
-from offramp.inspect import network_of
+from offramp.files.inspect import network_of
 from offramp.rtl.run import compare, run_work, verify
 from sim import simulate
 from tests.random_networks import random_codes

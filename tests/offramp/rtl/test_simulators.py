@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fpga.netlist import STAGES
 from hw.config import preset
 from hw.rtl.verilog import TOP
 from offramp.files.cache_folder import cache_root
@@ -119,6 +120,26 @@ def test_any_other_cache_is_built_in_place(recorded, tmp_path, monkeypatch):
     directory = build(preset("tiny"))
     assert recorded.folder == directory
     assert directory.parent == tmp_path / "cäche"
+
+
+def test_a_netlist_of_each_stage_is_made_once_and_has_a_build_of_its_own(recorded, tmp_path, monkeypatch):
+    made, said = [], []
+
+    def cells(verilog, top, stage, board, *, failed, told):
+        assert failed.parent.is_dir()
+        made.append(stage)
+        told("synthesis")
+        return f"cells, {stage}"
+
+    monkeypatch.setattr(simulators, "netlist_verilog", cells)
+    monkeypatch.setenv("OFFRAMP_CACHE", str(tmp_path))
+    stages = [None, *STAGES, *STAGES]
+    folders = [build(preset("tiny"), netlist=stage, progress=lambda *step: said.append(step)) for stage in stages]
+    assert made == list(STAGES)
+    assert folders[1:3] == folders[3:]
+    assert len(set(folders)) == 3
+    assert [(folder / f"{TOP}.v").read_text() for folder in folders[:3]] == ["", *(f"cells, {each}" for each in STAGES)]
+    assert (0, 0, "synthesis") in said
 
 
 def test_without_any_place_for_make_the_build_is_refused(recorded, tmp_path, monkeypatch):

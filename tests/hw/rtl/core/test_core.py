@@ -73,9 +73,10 @@ class Bus:
             await self.tick(ctx)
 
     async def load(self, ctx, program):
-        """Its words; then the first ones of others, which it must not take."""
+        """Its words; then other ones of another core, which it must not take."""
         for memory, core, words in sorted(program.writes(), key=lambda write: write[1] != self._number):
-            for address, word in enumerate(words[: None if core == self._number else 2].tolist()):
+            mine = core == self._number
+            for address, word in enumerate((words if mine else ~words[:2]).tolist()):
                 payload = {"core": core, "memory": memory, "address": address, "data": word}
                 ctx.set(self._core.load.payload, payload)
                 ctx.set(self._core.load.valid, 1)

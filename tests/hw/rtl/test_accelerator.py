@@ -30,7 +30,7 @@ from tests.hw.host_port_bench import checksum, command, place, refused, reply
 from tests.hw.machine import map_words
 from tests.hw.partitions import only
 from tests.hw.simulate import Bench, always, receive, reused, seldom, send, simulate
-from tests.random_networks import NetworkMaker, random_codes
+from tests.random_networks import NetworkMaker
 
 SIZES = {"list_words": 128, "accumulators": 64, "activation_words": 32, "layer_words": 128, "channel_words": 32}
 CONFIG = preset("tiny").replace(cores=2, pes=2, selector=0, program_words=32, **SIZES)
@@ -55,6 +55,11 @@ class Resettable(Elaboratable):
 
     def elaborate(self, platform):
         return ResetInserter(self.reset)(self.accelerator)
+
+
+def dense(program: Program) -> np.ndarray:
+    """An image of random codes."""
+    return np.random.default_rng(1).integers(-128, 128, program.network.input.shape).astype(np.int8)
 
 
 def loaded(program: Program) -> tuple[list[int], list[int]]:
@@ -110,7 +115,7 @@ async def exchange(ctx, accelerator, exchanges, rng):
 
 
 def test_a_network_runs_whatever_the_host_holds_up(tmp_path, program):
-    codes = random_codes(program.network, 3, 2)[2]
+    codes = dense(program)
 
     def build(rng):
         dut = reused(Resettable)
@@ -126,7 +131,7 @@ def test_a_network_runs_whatever_the_host_holds_up(tmp_path, program):
 
 def test_a_reset_in_the_middle_of_a_command_forgets_the_program(tmp_path, program):
     """It is the way out for a host that went away in the middle of one."""
-    codes = random_codes(program.network, 3, 2)[2]
+    codes = dense(program)
 
     def build(rng):
         dut = reused(Resettable)

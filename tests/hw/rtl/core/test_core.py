@@ -14,7 +14,7 @@ from hw.rtl.exchange import Exchange
 from sim import simulate as simulated
 from tests.hw.machine import Machine, map_words
 from tests.hw.simulate import Bench, reused, simulate
-from tests.random_networks import NetworkMaker, random_codes
+from tests.random_networks import NetworkMaker
 
 CONFIG = preset("tiny").replace(
     selector=0, pes=2, list_words=512, layer_words=256, activation_words=64, accumulators=64
@@ -149,7 +149,7 @@ def test_a_core_makes_its_part_of_every_layer(tmp_path, cores, number):
     config: AcceleratorConfig = CONFIG.replace(cores=cores)
     network = small()
     program = compile_network(network, config)
-    codes = random_codes(network, 3, 3)[2:]
+    codes = np.random.default_rng(1).integers(-128, 128, network.input.shape).astype(np.int8)
 
     def build(rng):
         core = reused(Core, config)
@@ -163,13 +163,12 @@ def test_a_core_makes_its_part_of_every_layer(tmp_path, cores, number):
             while ctx.get(core.state.clearing):
                 await bus.tick(ctx)
             await bus.load(ctx, program)
-            for image in codes:
-                counts = await run(ctx, bus, core, program, number, image)
-                if cores == 1:
-                    found = simulated(program, image[None])
-                    # The sequencer sees a cycle later that a core is done, and ends the layer in the next.
-                    assert [busy + 2 for busy, _ in counts] == found.layer_cycles[0].tolist()
-                    assert [products for _, products in counts] == found.products[0].tolist()
+            counts = await run(ctx, bus, core, program, number, codes)
+            if cores == 1:
+                found = simulated(program, codes[None])
+                # The sequencer sees a cycle later that a core is done, and ends the layer in the next.
+                assert [busy + 2 for busy, _ in counts] == found.layer_cycles[0].tolist()
+                assert [products for _, products in counts] == found.products[0].tolist()
 
         return Bench(dut=core, testbenches=[drive])
 

@@ -1,6 +1,7 @@
 """Commands that make a network and its program: train, compress, import, export, compile."""
 
 from contextlib import ExitStack
+from functools import partial
 from io import BytesIO
 from json import dumps
 from pathlib import Path
@@ -151,6 +152,7 @@ def _compress_module(
 ) -> None:
     """Prune and fine-tune a user's float module."""
     from hw.network.network_file import NetworkFile, save
+    from models.frontends.pytorch.calls import computes
     from offramp.intake.compression import sparse
     from offramp.intake.samples import parts
     from offramp.intake.user_module import of_request
@@ -164,7 +166,13 @@ def _compress_module(
     with Terminal().stage("compress") as step:
         module = of_request(request.model, request.weights)
         samples = parts(
-            data, request.shape, seed=seed, root=request.root, preprocessing=request.preprocessing, progress=step
+            data,
+            request.shape,
+            seed=seed,
+            computes=partial(computes, module),
+            root=request.root,
+            preprocessing=request.preprocessing,
+            progress=step,
         )
         name = request.model.rpartition(":")[2]
         made = sparse(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from models.frontends.onnx import reader as onnx_reader
 from models.frontends.onnx.module import OnnxModule
 from models.frontends.onnx.reference import feed, runtime_outputs
 from models.frontends.onnx.stand_in import OnnxRefusalError
-from models.frontends.pytorch.calls import layout_of, outputs_in
+from models.frontends.pytorch.calls import computes, layout_of, outputs_in
 from models.frontends.pytorch.exported import image_taken, images_taken
 from models.frontends.quantized.program_file import read_program
 from models.frontends.quantized.program_tensors import QuantizedSource
@@ -277,7 +278,8 @@ def _calibrated(
     shape: tuple[int, int, int] | None = None,
 ) -> Model:
     """A float module or program as integers; ``shape`` is that of its images, where it says so itself."""
-    images, note = _calibration(request, shape or request.shape)
+    taken = partial(computes, source) if isinstance(source, nn.Module) else None
+    images, note = _calibration(request, shape or request.shape, taken)
     found = calibrate(source, images, name, ranges=request.ranges)
     signal = ", ".join(f"{ratio:.1f}" for ratio in found.ratios)
     notes = (note, f"as int8 the outputs are {signal} dB above their noise, on images that calibrated")
@@ -310,7 +312,9 @@ def _floats(source: nn.Module | ExportedProgram, shape: tuple[int, int, int]) ->
     return floats
 
 
-def _calibration(request: ModelRequest, shape: tuple[int, int, int] | None) -> tuple[np.ndarray, str]:
+def _calibration(
+    request: ModelRequest, shape: tuple[int, int, int] | None, taken: samples.Computes | None
+) -> tuple[np.ndarray, str]:
     """Float images that set ranges, and what is to be said of them."""
     if request.calibrate is None:
         require(shape, "--shape HEIGHT,WIDTH,CHANNELS must be given for a float module without --calibrate images")
@@ -324,6 +328,7 @@ def _calibration(request: ModelRequest, shape: tuple[int, int, int] | None) -> t
         shape,
         count=_CALIBRATION,
         seed=request.seed,
+        computes=taken,
         root=request.root,
         preprocessing=request.preprocessing,
     )

@@ -1,5 +1,6 @@
 """The images that a user brings for a network, as the codes that it takes, with labels where there are any."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ _LARGEST = 1 << 32
 _EVERY, _FEWEST = 1 << 40, 50
 #: Fewest different codes that images with more different values must become, else their units are wrong.
 _CODES = 8
+
+
+#: Whether a network can compute images of a shape (height, width, channels).
+Computes = Callable[[tuple[int, int, int]], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +124,7 @@ def read(
     *,
     count: int,
     seed: int,
+    computes: Computes | None = None,
     root: Path | None = None,
     preprocessing: Preprocessing | None = None,
     progress: Progress | None = None,
@@ -136,6 +142,8 @@ def read(
         Most images that are read.
     seed : int
         Of random ones.
+    computes : function, optional
+        Without a shape, the images are taken in the first layout that it is true of, channels last before first.
     root : Path or None
         Folder of the data sets.
 
@@ -159,7 +167,7 @@ def read(
         found = _folder(Path(data), count)
     else:
         found = _file(Path(data)).take(count)
-    return _fitted(found, shape, preprocessing or Preprocessing())
+    return _fitted(found, shape, preprocessing or Preprocessing(), computes)
 
 
 def check(data: str | None) -> None:
@@ -186,6 +194,7 @@ def parts(
     shape: tuple[int, int, int] | None,
     *,
     seed: int,
+    computes: Computes | None = None,
     root: Path | None = None,
     preprocessing: Preprocessing | None = None,
     progress: Progress | None = None,
@@ -208,7 +217,8 @@ def parts(
         ]
         first, second, third = (_fitted(each, shape, how) for each in found)
         return first, second, third
-    every = read(data, shape, count=_EVERY, seed=seed, root=root, preprocessing=how, progress=progress)
+    kept = {"computes": computes, "root": root, "preprocessing": how, "progress": progress}
+    every = read(data, shape, count=_EVERY, seed=seed, **kept)
     require(every.labels is not None, f"{every.origin}: images to learn from must have labels")
     assert every.labels is not None
     require(len(every) >= _FEWEST, f"{every.origin}: images to learn from must be at least {_FEWEST}, not {len(every)}")
@@ -221,7 +231,9 @@ def parts(
     return first, second, third
 
 
-def _fitted(found: Samples, shape: tuple[int, int, int] | None, preprocessing: Preprocessing) -> Samples:
+def _fitted(
+    found: Samples, shape: tuple[int, int, int] | None, preprocessing: Preprocessing, computes: Computes | None = None
+) -> Samples:
     """Images with the shape that is wanted and, but for codes, preprocessed; bytes are pixels in 0..1."""
     images = found.images
     require(images.ndim > 0 and images.size > 0, f"{found.origin}: images must be at least 1, not 0")
@@ -230,8 +242,11 @@ def _fitted(found: Samples, shape: tuple[int, int, int] | None, preprocessing: P
             images.ndim in (3, 4),
             f"{found.origin}: images must be (N, height, width[, channels]), not {images.shape}; --shape says more",
         )
-        height, width, channels = (*images.shape[1:], 1)[:3]
-        shape = (height, width, channels)
+        first, second, third = (*images.shape[1:], 1)[:3]
+        layouts = [(first, second, third), (second, third, first)]
+        if images.ndim == 3:
+            layouts[1:] = [(1, first, second), (1, second, first)]
+        shape = next((each for each in layouts if computes is None or computes(each)), layouts[0])
     if images.ndim == 3 and images.shape[1:] == shape[:2] and shape[2] == 1:
         images = images[..., None]
     elif images.ndim == 4 and images.shape[1:] != shape and images.shape[1:] == (shape[2], *shape[:2]):

@@ -19,6 +19,7 @@ from models.frontends.pytorch.misfits import misfits
 
 __all__ = [
     "answers_of",
+    "computes",
     "first_line",
     "images_for",
     "layout_of",
@@ -84,6 +85,16 @@ def layout_of(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, ...]:
         else:
             return layout
     raise errors[0]
+
+
+def computes(model: nn.Module, shape: tuple[int, int, int]) -> bool:
+    """Whether a module can compute images of a shape (height, width, channels)."""
+    try:
+        with undisturbed(model), kept(model):
+            answers_of(model, shape, images_for(model, shape, 2))
+    except ValueError:
+        return False
+    return True
 
 
 def images_for(model: nn.Module, shape: tuple[int, int, int], count: int) -> torch.Tensor:

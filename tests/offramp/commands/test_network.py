@@ -4,9 +4,11 @@ import json
 import re
 import sys
 
+import numpy as np
 import pytest
 
 from hw.config import preset
+from models.datasets import splits
 from offramp import cli
 from offramp.files import paths
 from offramp.files.kinds import kind_of
@@ -128,7 +130,10 @@ def test_a_model_is_exported_as_a_file_of_others_and_taken_again(tmp_path, monke
 def test_a_module_of_a_user_is_compressed(tmp_path, monkeypatch, capsys):
     (tmp_path / "net.py").write_text(MODULE)
     module = f"{tmp_path / 'net.py'}:net"
-    options = ("--data", "digits", "--keep", "30%", "--epochs", 1, "--config", "tiny", "--out", tmp_path)
+    digits = splits.load("digits").train
+    np.savez(tmp_path / "first.npz", images=digits.images.transpose(0, 3, 1, 2), labels=digits.labels)
+    data = ("--data", tmp_path / "first.npz")
+    options = (*data, "--keep", "30%", "--epochs", 1, "--config", "tiny", "--out", tmp_path)
     assert run("compress", module, *options, "--json", tmp_path / "c.json")[1] == 0
     found = json.loads((tmp_path / "c.json").read_text())
     assert (found["keep"], found["model"]) == (0.3, module)

@@ -154,6 +154,17 @@ def test_ranges_are_chosen_as_asked(module):
         read(ModelRequest(model=module, calibrate="digits", ranges="kl"))
 
 
+def test_images_may_have_their_channels_first_without_a_shape(module, tmp_path):
+    pixels = stages.dataset("digits", None).test.images[:40]
+    for name, images in (("last", pixels), ("first", pixels.transpose(0, 3, 1, 2))):
+        np.save(tmp_path / f"{name}.npy", images)
+    last, first = (
+        read(ModelRequest(model=module, calibrate=str(tmp_path / f"{name}.npy"))) for name in ("last", "first")
+    )
+    assert first.network.input.shape == (8, 8, 1)
+    assert same(first.network, last.network)
+
+
 def test_without_images_it_says_so_and_needs_a_shape(module):
     with pytest.raises(ValueError, match="--shape HEIGHT,WIDTH,CHANNELS must be given"):
         read(ModelRequest(model=module))

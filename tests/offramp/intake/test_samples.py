@@ -78,6 +78,25 @@ def test_rows_have_their_channels_first_or_last(tmp_path):
         np.testing.assert_array_equal(found.images[:, 0], rows)
 
 
+@pytest.mark.parametrize(
+    ("given", "shape"),
+    [
+        ((5, 4, 6, 3), (4, 6, 3)),
+        ((5, 3, 4, 6), (4, 6, 3)),
+        ((5, 4, 6), (4, 6, 1)),
+        ((5, 4, 6), (1, 4, 6)),
+        ((5, 6, 4), (1, 4, 6)),
+    ],
+)
+def test_without_a_shape_the_layout_is_one_that_can_be_computed(tmp_path, given, shape):
+    values = np.random.default_rng(0).random(given, dtype=np.float32)
+    path = arrays(tmp_path, x=values, y=np.arange(5) % 3)
+    found = read(path, None, count=9, seed=0, computes=lambda tried: tried == shape)
+    np.testing.assert_array_equal(found.images, read(path, shape, count=9, seed=0).images)
+    plain = read(path, None, count=9, seed=0, computes=lambda _: False)
+    assert plain.images.shape[1:] == (*given[1:], 1)[:3]
+
+
 def test_an_array_that_a_small_archive_claims_is_bounded(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "x.npz", x=np.zeros((1000, 4, 6, 1), np.int8), other=np.zeros(1_000_000))
     assert len(read(str(tmp_path / "x.npz"), (4, 6, 1), count=9, seed=0)) == 9

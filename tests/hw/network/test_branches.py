@@ -23,6 +23,17 @@ def test_behind_logits_the_last_layer_and_what_is_no_layer_there_is_no_place(aft
         branch_index(network(), after)
 
 
+def test_between_a_layer_and_the_addition_behind_it_is_no_place():
+    whole = network()
+    stem, branch, early, *rest = whole.layers
+    found = replace(whole, layers=(stem, early, branch, *rest))
+    expected = "branch: an exit must not stand between a layer and the addition fused with it; nearest: sum"
+    with pytest.raises(ValueError, match=f"^{expected}$"):
+        branch_index(found, "branch")
+    with pytest.raises(ValueError, match=r"^an exit must be after one of stem, sum, mean, hidden, not after 'no'$"):
+        branch_index(found, "no")
+
+
 def test_a_layer_has_one_exit_of_its_own():
     whole = network()
     layers = [replace(layer, name="stem.exit") if layer.name == "early" else layer for layer in whole.layers]

@@ -118,6 +118,8 @@ def _connect(cells: Iterable[dict[str, Any]]) -> None:
             cell |= {"type": "$_BUF_", "parameters": {}, "port_directions": {"A": "input", "Y": "output"}}
             cell["connections"] = {"A": pins[source], "Y": pins[target]}
             continue
+        if pins.get("FXA"):  # only where the cell lies says that its multiplexer takes these
+            cell["parameters"]["IS_Z1"] = "1"
         large = cell["type"] in ("DP16KD", "MULT18X18D")
         if cell["parameters"].pop("SD", "") == "0 ":
             pins["DI"] = pins.pop("M")

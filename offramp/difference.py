@@ -38,6 +38,8 @@ _WORDS = {
 }
 #: Words of names of shares, which are shown in percent.
 _SHARES = {"accuracy", "density", "share"}
+#: In place of the last exit's number, which depends on how many there are before it.
+_LAST = "last"
 #: Images that models are measured on.
 _IMAGES = 256
 
@@ -74,7 +76,8 @@ class Change:
         if self.what in _WORDS:
             name = _WORDS[self.what]
         elif self.what.startswith("exit_share "):
-            name = f"leave at exit {int(self.what.split()[1]) + 1}"
+            place = self.what.split()[1]
+            name = "leave at the last exit" if place == _LAST else f"leave at exit {place}"
         elif self.what.startswith("loss "):
             name = f"cycles lost: {self.what.removeprefix('loss ')}"
         elif self.what.startswith("cycles "):
@@ -195,9 +198,10 @@ def _leaves(found: Any, table: str = "", row: str = "", what: str = "") -> Itera
             yield (table, row, what), "x".join(map(str, found))
             return
         for number, value in enumerate(found):
+            place = f"{_LAST if what == 'exit_share' and number == len(found) - 1 else number}"
             name = next((value[key] for key in _NAMES if key in value), None) if isinstance(value, dict) else None
             if name is None:
-                yield from _leaves(value, table, row, f"{what} {number}".strip())
+                yield from _leaves(value, table, row, f"{what} {place}".strip())
             else:
                 yield from _leaves(value, _joined(table, row, what), str(name))
     else:

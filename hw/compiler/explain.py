@@ -63,6 +63,7 @@ def _layers(chosen: Chosen) -> list[dict[str, Any]]:
         layers.append(
             {
                 "layer": steps[group[0]].layer.name,
+                "tensor": steps[group[0]].result.name,
                 "options": len(options),
                 **_partition(options[chosen.choice[group[0]]].partition),
                 "strips": len(group),

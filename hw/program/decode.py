@@ -2,7 +2,7 @@
 :mod:`hw.program.check` judges.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -143,7 +143,14 @@ def _instructions(program: _Words, layers: list[_Words], address: int) -> Iterat
 
 
 def _text(fields: Fields, *, without: str = "") -> str:
-    return " ".join(f"{name}={value}" for name, value in fields.values().items() if name != without)
+    """Fields by name; of a field of several parts, each part behind the field's name."""
+    return " ".join(_field(name, value) for name, value in fields.values().items() if name != without)
+
+
+def _field(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(_field(f"{name}.{part}", each) for part, each in value.items())
+    return f"{name}={value}"
 
 
 def _shown(core: CoreLayer) -> dict[str, Fields]:
@@ -154,8 +161,8 @@ def _shown(core: CoreLayer) -> dict[str, Fields]:
     return {"source": core.source, "lane": core.lane} | residual | {"target": core.target, "window": core.window}
 
 
-def disassemble(program: Decoded) -> str:
-    """A program as text, one instruction a line, below it what each core does."""
+def disassemble(program: Decoded, layers: Sequence[str] = ()) -> str:
+    """A program as text, one instruction a line, below it what each core does; ``layers`` are the commands' names."""
     lines = [f"{0:4d}  HEADER  {_text(program.header)}"]
     lines += [f"        core {core}  image     {_text(window)}" for core, window in enumerate(program.windows)]
     for instruction in program.instructions:
@@ -164,6 +171,8 @@ def disassemble(program: Decoded) -> str:
             head += f"  margin {instruction.decision.low}..{instruction.decision.high}"
             if instruction.op is Opcode.BRANCH:
                 head += f", leave at {instruction.decision.threshold}"
+        elif instruction.index < len(layers):
+            head += f"  {layers[instruction.index]}"
         if instruction.chunks:
             head += f"  behind {instruction.chunks} chunks"
         lines.append(head)
@@ -177,22 +186,25 @@ def disassemble(program: Decoded) -> str:
     return "\n".join(lines) + "\n"
 
 
-def listing(program: Decoded) -> dict[str, Any]:
+def listing(program: Decoded, layers: Sequence[str] = ()) -> dict[str, Any]:
     """What :func:`disassemble` says, as values: ``header``, ``windows`` by core, ``instructions``."""
     return {
         "header": program.header.values(),
         "windows": [window.values() for window in program.windows],
-        "instructions": [_listed(instruction) for instruction in program.instructions],
+        "instructions": [_listed(instruction, layers) for instruction in program.instructions],
     }
 
 
-def _listed(instruction: Instruction) -> dict[str, Any]:
-    """One instruction, with what each core does; a BRANCH or STOP with its decision."""
+def _listed(instruction: Instruction, layers: Sequence[str]) -> dict[str, Any]:
+    """One instruction, with what each core does; a BRANCH or STOP with its decision, another one with its layer."""
     cores = [{name: fields.values() for name, fields in _shown(core).items()} for core in instruction.cores]
     selections = [
         selection.values() | {"kind": SelectKind(selection.kind).name.lower(), "masks": list(selection.masks)}
         for selection in instruction.selections
     ]
-    found = {"address": instruction.address, "op": instruction.op.name, "index": instruction.index}
-    decided = {} if instruction.decision is None else {"decision": instruction.decision.values()}
-    return {**found, **decided, "chunks": instruction.chunks, "cores": cores, "selections": selections}
+    found: dict[str, Any] = {"address": instruction.address, "op": instruction.op.name, "index": instruction.index}
+    if instruction.decision is not None:
+        found["decision"] = instruction.decision.values()
+    elif instruction.index < len(layers):
+        found["layer"] = layers[instruction.index]
+    return {**found, "chunks": instruction.chunks, "cores": cores, "selections": selections}

@@ -9,8 +9,9 @@ from hw.config import preset
 from hw.extras import RTL, need
 from hw.rules import MisfitError
 from offramp.commands.common import finish, next_step, show
-from offramp.commands.model_options import AnyData, model_file, takes_model
+from offramp.commands.model_options import AnyData, runnable_file, takes_model
 from offramp.files.kinds import MODELS
+from offramp.measure.workload_names import WORKLOADS, check_workload
 from offramp.terminal import options
 from offramp.terminal.console import Terminal, results
 
@@ -20,17 +21,29 @@ if TYPE_CHECKING:
 __all__ = ["bench"]
 
 
+def _workloads(names: list[str] | None) -> list[str] | None:
+    """Refuse workloads that there aren't."""
+    for name in names or ():
+        check_workload(name)
+    return names
+
+
 @takes_model
 def bench(
     *,
     model: Annotated[
         Path | None,
-        typer.Argument(help=f"A model instead of the workloads: {MODELS}.", show_default="none", callback=model_file),
+        typer.Argument(
+            help=f"A model instead of the workloads: {MODELS}.", show_default="none", callback=runnable_file
+        ),
     ] = None,
     data: AnyData = None,
     config: options.ConfigName = "base",
     workload: Annotated[
-        list[str] | None, typer.Option(help="A workload; may be given again.", show_default="all")
+        list[str] | None,
+        typer.Option(
+            help=f"A workload: {', '.join(WORKLOADS)}; may be given again.", show_default="all", callback=_workloads
+        ),
     ] = None,
     images: options.Count = 64,
     seed: options.Seed = 0,
@@ -50,21 +63,18 @@ def bench(
     request: "ModelRequest",
 ) -> None:
     """Measure cycles against the limit of nonzero products, on the layer shapes of MLPerf Tiny or of a model."""
-    from offramp.intake.programs import advice, of_model
-    from offramp.measure.bench import against_peers, against_rtl, density_sweep, measure_workload, routed
-    from offramp.measure.workloads import WORKLOADS
-    from offramp.report.tables import bench_tables, result_tables
-
     if verilator:
         need("bench --verilator", RTL)
+    if model is not None and (workload or verilator or peers or sweep):
+        raise ValueError("--workload, --verilator, --peers and --sweep must go without a model: they are of workloads")
     chosen, names = preset(config), workload or list(WORKLOADS)
     terminal = Terminal()
+    with terminal.stage("prepare"):
+        from offramp.intake.programs import advice, of_model
+        from offramp.measure.bench import against_peers, against_rtl, density_sweep, measure_workload, routed
+        from offramp.report.tables import bench_tables, result_tables
     rows, points, asked, told = [], [], dict[str, Any](), list[tuple[str, str]]()
     if model is not None:
-        if workload or verilator or peers or sweep:
-            raise ValueError(
-                "--workload, --verilator, --peers and --sweep must go without a model: they are of workloads"
-            )
         with terminal.stage(str(model)) as step:
             found, samples, own = of_model(request, data, images, step)
             try:

@@ -10,7 +10,9 @@ import typer
 from fpga.boards import BAUD, CLOCKS_MHZ
 from hw.extras import RTL, SERIAL, need
 from offramp.commands.common import PROGRAM, finish, next_step, show, write_trace
-from offramp.commands.model_options import AnyConfig, AnyData, AnyModel, input_file, takes_model
+from offramp.commands.model_options import AnyConfig, AnyData, AnyModel, takes_model
+from offramp.files import paths
+from offramp.files.kinds import check_bitstream
 from offramp.terminal import options
 from offramp.terminal.console import Terminal, results
 
@@ -48,6 +50,13 @@ _Noise = Annotated[
 ]
 
 
+def _bitstream(context: typer.Context, option: typer.CallbackParam, path: Path) -> Path:
+    """Refuse a bitstream that can't be read, or is a file of another kind."""
+    check_bitstream(path)
+    paths.reads(context, option, path)
+    return path
+
+
 @contextmanager
 def _attached(
     port: str | None,
@@ -72,6 +81,8 @@ def _check_place(port: str | None, simulated: bool) -> None:
     """Refuse no board, two, and one that can't be spoken to."""
     if (port is None) != simulated:
         raise ValueError("a board must be named, either by --port or by --simulated")
+    if port is not None and port.startswith("/") and not Path(port).exists():
+        raise ValueError(f"--port must name a port that is there, not {port}: plug the board in, or name another")
     need("a board", SERIAL)
     if simulated:
         need("a simulated board", RTL)
@@ -116,12 +127,13 @@ def run(
 ) -> None:
     """Run a model on a board: its images, one after the other, each result compared with the golden model's."""
     _check_place(port, simulated)
-    from offramp.measure import on_board
     from offramp.report.tables import board_tables, result_tables
     from offramp.report.trace import counter_events
 
     terminal = Terminal()
     found, samples, program, name = _compiled(terminal, request, config, data, images)
+    from offramp.measure import on_board
+
     with terminal.stage("run on the board") as step:
         with _attached(port, simulated, program.config, clock, baud, step) as board:
             result = on_board.check(
@@ -164,11 +176,12 @@ def bench(
     Of a simulated board in its own time, as if its clock were 50 MHz.
     """
     _check_place(port, simulated)
-    from offramp.measure import on_board
     from offramp.report.tables import board_tables, result_tables
 
     terminal = Terminal()
     found, samples, program, name = _compiled(terminal, request, config, data, images)
+    from offramp.measure import on_board
+
     with terminal.stage("measure the board") as step:
         with _attached(port, simulated, program.config, clock, baud, step) as board:
             result = on_board.bench(board, program, samples.codes(found.network), progress=step, note=terminal.say)
@@ -198,15 +211,18 @@ def selftest(
     _check_place(port, simulated)
     from hw.config import preset
     from offramp.intake.request import ModelRequest
-    from offramp.measure import on_board
     from offramp.report.tables import board_tables
 
     terminal, config = Terminal(), _SIMULATED_CONFIG
     if not simulated:
         with terminal.stage("ask the board"), _attached(port, simulated, preset(config), clock, baud) as board:
+            from offramp.measure import on_board
+
             config = on_board.attached_config(board)
     request = ModelRequest(model=f"{_TESTED}@{config}", seed=seed)
     found, samples, program, _ = _compiled(terminal, request, None, None, images)
+    from offramp.measure import on_board
+
     with terminal.stage("run on the board") as step:
         with _attached(port, simulated, program.config, clock, baud, step) as board:
             noisy = board.noisy(noise, seed) if noise else board
@@ -228,7 +244,7 @@ def selftest(
 
 def flash(
     *,
-    bitstream: Annotated[Path, typer.Argument(help="Bitstream, as offramp build writes it.", callback=input_file)],
+    bitstream: Annotated[Path, typer.Argument(help="Bitstream, as offramp build writes it.", callback=_bitstream)],
     board: options.BoardName = "ulx3s-25f",
     seed: options.Seed = 0,
     json: options.Json = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from offramp.commands.common import finish, next_step
-from offramp.commands.model_options import image_source, model_file
+from offramp.commands.model_options import image_source, runnable_file
 from offramp.files import paths
 from offramp.files.kinds import MODELS, check_result
 from offramp.terminal import options
@@ -24,7 +24,7 @@ def _compared(context: typer.Context, option: typer.CallbackParam, what: str) ->
 
     sort = sort_of(what)
     if sort == MODEL:
-        model_file(context, option, Path(what))
+        runnable_file(context, option, Path(what))
     elif sort == RESULT:
         check_result(Path(what))
         paths.reads(context, option, Path(what))
@@ -63,7 +63,7 @@ def diff(
     from offramp.report.tables.difference_tables import difference_tables
 
     for number, part in enumerate(difference_tables(first, second, found) or ["nothing is different"]):
-        results().print(*[""] * (number > 0), part, sep="\n")
+        results().print(*[""] * (number > 0), part)
     finish("diff", seed, json, {"first": first, "second": second, "changes": list(map(asdict, found))})
     next_step(_next(sort, second))
 

@@ -16,6 +16,15 @@ from offramp.terminal.console import Terminal, results
 __all__ = ["demo"]
 
 
+def _network_of_the_zoo(name: str | None) -> str | None:
+    """Refuse a network that isn't in the zoo."""
+    if name is not None:
+        from models.zoo import entry
+
+        entry(name)
+    return name
+
+
 def demo(
     *,
     data: options.Data = "digits",
@@ -25,20 +34,22 @@ def demo(
     clock: options.Clock = 50.0,
     baud: options.Baud = BAUD,
     model: Annotated[
-        str | None, typer.Option(help="zoo:NAME instead of training and compressing.", show_default="none")
+        str | None,
+        typer.Option(
+            help="zoo:NAME instead of training and compressing.", show_default="none", callback=_network_of_the_zoo
+        ),
     ] = None,
     images: Annotated[int, options.ranged(1, options.MOST_IMAGES, "Images that the RTL runs.")] = 16,
     attacked: Annotated[
         int,
         options.ranged(1, options.MOST_IMAGES, "Most test images to attack; clean, all are simulated."),
     ] = 1000,
-    bitstream: Annotated[
+    no_bitstream: Annotated[
         bool,
         typer.Option(
-            "--bitstream/--no-bitstream",
-            help="Whether to build the bitstream; without it no clock, cells or images/s of a board.",
+            "--no-bitstream", help="Don't build the bitstream: no clock, cells or images/s of a board are known."
         ),
-    ] = True,
+    ] = False,
     seed: options.Seed = 0,
     out: Annotated[
         Path,
@@ -66,14 +77,16 @@ def demo(
 ) -> None:
     """The main job: train, compress, compile, compare with RTL, build the bitstream; table, JSON file and report."""
     need("demo", RTL)
+    bitstream = not no_bitstream
     if bitstream:
         need("demo without --no-bitstream", TOOLS)
-    from offramp.demo import Settings, run
-    from offramp.report.html import write
-    from offramp.report.pages.demo_page import demo_page
-    from offramp.report.tables.demo_tables import summary
-
     terminal = Terminal()
+    with terminal.stage("prepare"):
+        from offramp.demo import Settings, run
+        from offramp.report.html import write
+        from offramp.report.pages.demo_page import demo_page
+        from offramp.report.tables.demo_tables import summary
+
     settings = Settings(
         data=data, root=data_dir, config=config, board=board, clock_mhz=clock, baud=baud, seed=seed,
         out=out, images=images, attacked=attacked, model=model, bitstream=bitstream,

@@ -50,14 +50,14 @@ def add(
     ours = network_of(model)
     if ours is not None:
         branch_index(ours, after)
-    from offramp.intake.extension import extended
-    from offramp.intake.model import read
-    from offramp.intake.samples import parts
-    from offramp.report.tables import result_tables
-
     preset(config)
     terminal = Terminal()
     with terminal.stage("add the exit") as step:
+        from offramp.intake.extension import extended
+        from offramp.intake.model import read
+        from offramp.intake.samples import parts
+        from offramp.report.tables import result_tables
+
         found = read(request)
         how: dict[str, Any] = {"seed": seed, "root": request.root, "preprocessing": request.preprocessing}
         samples = parts(data, found.network.input.shape, progress=step, **how)

@@ -60,8 +60,9 @@ def disasm(program: ProgramFile = PROGRAM, seed: options.Seed = 0, json: options
     from offramp.files.program_files import program as load
 
     loaded = load(program)
-    text = disassemble(loaded.decoded).rstrip("\n")
-    finish("disasm", seed, json, {"program": program, "lines": text.splitlines(), **listing(loaded.decoded)})
+    layers = [command.name for command in loaded.commands]
+    text = disassemble(loaded.decoded, layers).rstrip("\n")
+    finish("disasm", seed, json, {"program": program, "lines": text.splitlines(), **listing(loaded.decoded, layers)})
     results().out(text, highlight=False)
     next_step(f"offramp simulate {program}")
 

@@ -10,7 +10,7 @@ from fpga.boards import BAUD
 from hw.config import preset
 from hw.extras import TOOLS, need
 from offramp.commands.common import OUT, finish, next_step, show
-from offramp.commands.model_options import AnyConfig, model_file, takes_model
+from offramp.commands.model_options import AnyConfig, runnable_file, takes_model
 from offramp.files import paths
 from offramp.files.kinds import MODELS
 from offramp.terminal import options
@@ -72,7 +72,7 @@ def build(
     model: Annotated[
         Path | None,
         typer.Argument(
-            help=f"A model whose program is written, too: {MODELS}.", show_default="none", callback=model_file
+            help=f"A model whose program is written, too: {MODELS}.", show_default="none", callback=runnable_file
         ),
     ] = None,
     config: AnyConfig = None,

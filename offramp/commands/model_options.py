@@ -10,7 +10,7 @@ import typer
 
 from offramp.commands.common import PROGRAM
 from offramp.files import paths
-from offramp.files.kinds import MODELS, check_model, check_weights, file_of
+from offramp.files.kinds import MODELS, check_integer, check_model, check_weights, file_of
 from offramp.terminal.options import SIZES, DataFolder, checked_config, ranged
 
 if TYPE_CHECKING:
@@ -22,11 +22,20 @@ __all__ = [
     "AnyModel",
     "AnyModels",
     "ProgramFile",
+    "check_readable",
     "image_source",
-    "input_file",
     "model_file",
+    "runnable_file",
     "takes_model",
 ]
+
+
+#: Which command makes a file of such a name.
+_MAKES = {
+    paths.TRAINED: "offramp train",
+    paths.COMPRESSED: "offramp compress",
+    paths.PROGRAM: "offramp compile",
+}
 
 
 def _numbers(text: str, option: str) -> tuple[float, ...]:
@@ -48,22 +57,33 @@ def _shape(text: str | None) -> tuple[int, int, int] | None:
     return height, width, channels
 
 
-def input_file(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
+def check_readable(path: Path) -> None:
     """Refuse a file that can't be read."""
-    if path is not None:
-        try:
-            path.open("rb").close()
-        except OSError as error:
-            raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-        paths.reads(context, option, path)
-    return path
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def model_file(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
     """Refuse a model that can't be read, or is a file of a kind that is no model."""
     if path is not None:
-        check_model(path)
+        try:
+            check_model(path)
+        except ValueError as error:
+            if path.name not in _MAKES or path.exists():
+                raise
+            makes = f"{_MAKES[path.name]} makes it, and offramp zoo lists models that need no file"
+            raise ValueError(f"{error}: {makes}") from error
         paths.reads(context, option, file_of(path))
+    return path
+
+
+def runnable_file(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
+    """The same, and refuse a trained network, which has no integers yet."""
+    if path is not None:
+        model_file(context, option, path)
+        check_integer(path)
     return path
 
 
@@ -71,7 +91,7 @@ def _models(context: typer.Context, option: typer.CallbackParam, paths: list[Pat
     """The same of several; without any, the program that was compiled last."""
     found = paths or [PROGRAM]
     for path in found:
-        model_file(context, option, path)
+        runnable_file(context, option, path)
     return found
 
 
@@ -97,7 +117,7 @@ def image_source(context: typer.Context, option: typer.CallbackParam, name: str 
 ProgramFile = Annotated[
     Path, typer.Argument(help="Program file, or zoo:NAME, or zoo:NAME@CONFIG.", callback=model_file)
 ]
-AnyModel = Annotated[Path, typer.Argument(help=f"Model: {MODELS}.", callback=model_file)]
+AnyModel = Annotated[Path, typer.Argument(help=f"Model: {MODELS}.", callback=runnable_file)]
 AnyModels = Annotated[
     list[Path] | None,
     typer.Argument(help=f"Models: {MODELS}.", show_default="out/program.off", callback=_models),

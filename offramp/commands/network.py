@@ -31,6 +31,8 @@ EXPORTED = (".onnx", ".tflite")
 #: Names of files that are written: an integer network; what is kept of a run; a network's integers, for others.
 _NETWORK, _KEPT = "network.off", f"{paths.PROGRESS}/*"
 _DESCRIPTION, _ARRAYS = "network.json", "arrays.npz"
+#: What a module is compressed to, and the config that its cycles are of, unless told otherwise.
+_KEEP, _EPOCHS, _MEASURED_ON = "20%", 20, "small-85f"
 
 
 def _recipe(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
@@ -105,11 +107,23 @@ def compress(
             help="Of a module: labelled images, as for --calibrate.", show_default="none", callback=image_source
         ),
     ] = None,
-    keep: Annotated[str, typer.Option(help="Of a module: share of its weights that stay, as 20% or 0.2.")] = "20%",
-    epochs: Annotated[int, options.ranged(1, 10_000, "Of a module: of fine-tuning.")] = 20,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a module: share of its weights that stay, above 0 % and at most 100 %, as 20% or 0.2.",
+            show_default=_KEEP,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        options.ranged(1, 10_000, "Of a module: epochs of fine-tuning.", show_default=str(_EPOCHS)),
+    ] = None,
     config: Annotated[
-        str, typer.Option(help="Of a module: config that cycles are of.", callback=options.checked_config)
-    ] = "small-85f",
+        str | None,
+        typer.Option(
+            help="Of a module: config that cycles are of.", show_default=_MEASURED_ON, callback=options.checked_config
+        ),
+    ] = None,
     seed: options.Seed = 0,
     out: Annotated[Path, options.out(paths.COMPRESSED, _NETWORK, _KEPT)] = OUT,
     json: options.Json = None,
@@ -121,11 +135,15 @@ def compress(
     from offramp.report.tables.result_tables import metric_rows
 
     if kind_of(model) == OUTSIDE:
-        _compress_module(request, data, options.share(keep, "--keep"), epochs, config, seed, out, json)
+        share = options.share(keep or _KEEP, "--keep")
+        _compress_module(request, data, share, epochs or _EPOCHS, config or _MEASURED_ON, seed, out, json)
         return
     expect(model, "trained")
     if data is not None:
         raise ValueError("--data must go with module.py:factory: a trained network knows its data set")
+    for option, value in (("--keep", keep), ("--epochs", epochs), ("--config", config)):
+        if value is not None:
+            raise ValueError(f"{option} must go with module.py:factory: a trained network knows its recipe")
     checkpoint = load(model)
     with Terminal().stage("compress") as step:
         from models.recipes.pipeline import Log
@@ -207,10 +225,11 @@ def import_(
     """Read a model of any kind into an integer network, checked against its source, and write that."""
     from hw.network.network_file import NetworkFile, save
     from offramp.files import inspect
-    from offramp.intake.model import read
     from offramp.report.tables.contents import contents
 
     with Terminal().stage("import"):
+        from offramp.intake.model import read
+
         found = read(request)
     save(file, NetworkFile(network=found.network, origin=found.origin, activity=dict(found.activity)))
     result = {"origin": found.origin, "notes": found.notes, "network": inspect.network_dict(found.network)}
@@ -249,10 +268,11 @@ def export(
     docs/integer-network.md defines network.json and arrays.npz, and how every operator computes. An ONNX or TFLite file
     is read back before it is written: where it can't say what the network computes, it is refused.
     """
-    from offramp.intake.model import read
     from offramp.report.tables.units import count
 
     with Terminal().stage("export") as step:
+        from offramp.intake.model import read
+
         found = read(request)
         step(0, 0, "writing, reading back" if out.suffix in EXPORTED else "writing")
         notes = (*found.notes, *_exported(found, out))
@@ -325,7 +345,7 @@ def compile_(
             if found.refusal is not None:
                 after.callback(finish, "compile", seed, json, result)
             # Callbacks run in reverse: the tables are printed before the file is written.
-            after.callback(lambda: results().print(explained(result["explanation"], refusal=False)))
+            after.callback(lambda: results().print(explained(result["explanation"], refusal=False), ""))
         if found.refusal is not None:
             raise ValueError(f"{found.refusal}; {hint}")
     program = reread(found.program(), out / paths.PROGRAM)

@@ -10,7 +10,7 @@ from offramp.commands.common import OUT, finish, next_step, show
 from offramp.files import paths
 from offramp.files.kinds import check_result
 from offramp.terminal import options
-from offramp.terminal.console import results
+from offramp.terminal.console import Terminal, results
 
 __all__ = ["report"]
 
@@ -53,23 +53,25 @@ def report(
     """Make a report of a result: tables and figures in one HTML file, and for papers as SVG, PDF and CSV."""
     if what != _METHODS:
         check_result(Path(what))
-    from offramp.files.result_file import provenance
-    from offramp.report import html
-    from offramp.report.pages.result_page import page_of, read_result
-    from offramp.report.tables import methods
+    with Terminal().stage("report") as step:
+        from offramp.files.result_file import provenance
+        from offramp.report import html
+        from offramp.report.pages.result_page import page_of, read_result
+        from offramp.report.tables import methods
 
-    found: dict[str, Any] = methods.collect() if what == _METHODS else {}
-    result = {**provenance("report", seed), **found} if found else read_result(Path(what))
-    try:
-        page = page_of(result)
-        text = html.render(page)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{what} must hold what {result['command']} writes, unchanged: {error}") from error
-    charts = [chart for section in page.sections for chart in section.charts]
-    if plots is not None:
-        for chart in charts:
-            chart.write(plots)
-    write_file(output, text.encode())
+        found: dict[str, Any] = methods.collect() if what == _METHODS else {}
+        result = {**provenance("report", seed), **found} if found else read_result(Path(what))
+        try:
+            page = page_of(result)
+            text = html.render(page, step)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{what} must hold what {result['command']} writes, unchanged: {error}") from error
+        charts = [chart for section in page.sections for chart in section.charts]
+        if plots is not None:
+            for number, chart in enumerate(charts):
+                step(number, len(charts), f"write {chart.name}")
+                chart.write(plots)
+        write_file(output, text.encode())
     shown = [part for section in page.sections for table in section.tables for part in (table, "")]
     results().print(*shown)
     show([("report", str(output)), ("figures", ", ".join(chart.name for chart in charts) or "none")])

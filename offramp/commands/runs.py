@@ -215,6 +215,8 @@ def verify(
         raise ValueError(f"--image must be in 0..{images - 1}, one of the {images} of --images, not {image}")
     if netlist is not None and waves is not None:
         raise ValueError("--waves records the RTL: it must be left out with --netlist")
+    if rtl is not None and rtl > images:
+        raise ValueError(f"--rtl must be in 1..{images}, at most the {images} of --images, not {rtl}")
     if layer is not None and waves is None:
         raise ValueError("--layer needs --waves: it says what is recorded")
     if layer is not None:
@@ -249,7 +251,8 @@ def verify(
     finish("verify", seed, json, {**asked, "conditions": asdict(conditions), **result})
     if not (result["values_equal"] and result["cycles_equal"] and result.get("agrees", True)):
         raise typer.Exit(1)
-    next_step(f"offramp build {config_option(programs[0][0].config)}")
+    build = f"offramp build {config_option(programs[0][0].config)}"
+    next_step(*([] if waves is None else [f"gtkwave {waves.with_suffix('.gtkw')}"]), build)
 
 
 def _together(

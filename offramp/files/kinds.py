@@ -13,6 +13,8 @@ __all__ = [
     "MODELS",
     "NEXT",
     "OUTSIDE",
+    "check_bitstream",
+    "check_integer",
     "check_model",
     "check_recipe",
     "check_result",
@@ -64,6 +66,9 @@ _SAID = {
     "bitstream": "a bitstream: load it (offramp board flash {})",
     "module": "a Python file: a function in it that makes a model is {}:FUNCTION",
     "page": "a web page: see it in a browser",
+    "trace": "a trace: see it in Perfetto (ui.perfetto.dev)",
+    "description": "a network's description, for other tools: export it again as .onnx or .tflite to read it here",
+    "state": "what train keeps to go on with: call offramp train again, which reads it",
     "JSON": "JSON that no command wrote",
     "empty": "an empty file",
     "folder": "a folder",
@@ -82,6 +87,7 @@ _MAGICS = {
     b"\xff\xd8\xff": "picture",
     b"GIF8": "picture",
     b"BM": "picture",
+    b"OFFRPART": "state",
     b"$date": "waveform",
     b"$version": "waveform",
     b"<!doctype html": "page",
@@ -89,6 +95,8 @@ _MAGICS = {
     b"<svg": "page",
     b"\x89HDF": "Keras",
 }
+#: Keys by which JSON of other kinds is known.
+_KEYS = {"trace": {"traceEvents"}, "description": {"format", "origin", "layers"}}
 #: How the names of those end that don't begin alike: what is text, and what isn't.
 _TEXTS = {".toml": "recipe", ".py": "module", ".gtkw": "waveform"}
 _BINARIES = {
@@ -169,7 +177,7 @@ def what_is(path: Path) -> str:
     if not _is_text(begins):
         return _BINARIES.get(path.suffix, "other")
     if low.startswith((b"{", b"[")) and path.suffix not in _TEXTS:
-        return "result" if _is_result(path) else "JSON"
+        return _kind_of_json(path)
     return _TEXTS.get(path.suffix, "text")
 
 
@@ -199,14 +207,18 @@ def _ours(path: Path, begins: bytes) -> str | None:
     return {MAGIC: "program", network_file.MAGIC: "network"}.get(magic)
 
 
-def _is_result(path: Path) -> bool:
+def _kind_of_json(path: Path) -> str:
     if path.stat().st_size > _RESULT:
-        return False
+        return "JSON"
     try:
         found = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and isinstance(found.get("command"), str)
+        return "JSON"
+    if not isinstance(found, dict):
+        return "JSON"
+    if isinstance(found.get("command"), str):
+        return "result"
+    return next((kind for kind, keys in _KEYS.items() if keys <= found.keys()), "JSON")
 
 
 def _is_text(begins: bytes) -> bool:
@@ -281,6 +293,18 @@ def check_model(path: Path) -> None:
         require(found == OUTSIDE, f"{path} is {said_of(path, found)}, whatever its name says")
 
 
+def check_integer(path: Path) -> None:
+    """Refuse a trained network where a model runs: it is no integer network yet.
+
+    Raises
+    ------
+    ValueError
+        When it is one.
+    """
+    kind = kind_of(path)
+    require(kind != "trained", f"{path} is {said_of(path, kind)}")
+
+
 def _require_kind(path: Path, found: str, wanted: str, *kinds: str) -> None:
     """Refuse a file of a kind that was found and is none of these; ``wanted`` says them in words."""
     require(found in kinds, f"{path} must be {wanted}, not {said_of(path, found)}")
@@ -309,6 +333,17 @@ def check_result(path: Path) -> None:
         When it is one.
     """
     _require_kind(path, what_is(path), "the result of a command (--json FILE)", "result", "JSON")
+
+
+def check_bitstream(path: Path) -> None:
+    """Refuse a bitstream that isn't there, or is a file of another kind.
+
+    Raises
+    ------
+    ValueError
+        When it is one.
+    """
+    _require_kind(path, what_is(path), "a bitstream, as offramp build writes it", "bitstream", "other")
 
 
 def check_weights(path: Path) -> None:

@@ -19,8 +19,9 @@ from hw.network.network import INPUT, Exit, Network
 from hw.network.pooling import GlobalAveragePool
 from hw.numerics import Rounding, add, add_scales, clamp, quantize_scale, requantize
 from models.integer.activity import activity
+from offramp.measure.workload_names import WORKLOADS, check_workload
 
-__all__ = ["WORKLOADS", "Workload", "make"]
+__all__ = ["Workload", "make"]
 
 #: Images that biases are set on.
 _CALIBRATION = 16
@@ -242,16 +243,19 @@ class _Recipe:
     skew: float = _SKEW
 
 
-_RECIPES = {
-    "resnet8-dense": _Recipe((32, 32, 3), _resnet8, 1.0, _RESNET8),
-    "resnet8-w20": _Recipe((32, 32, 3), _resnet8, 0.2, 0.45),
-    "resnet8-w10": _Recipe((32, 32, 3), _resnet8, 0.1, 0.40),
-    "ds-cnn": _Recipe((49, 10, 1), _ds_cnn, 1.0, _DS_CNN),
-    "mobilenet-025": _Recipe((96, 96, 3), _mobilenet, 1.0, _MOBILENET),
-}
-
-#: Names of the workloads.
-WORKLOADS = tuple(_RECIPES)
+_RECIPES = dict(
+    zip(
+        WORKLOADS,
+        (
+            _Recipe((32, 32, 3), _resnet8, 1.0, _RESNET8),
+            _Recipe((32, 32, 3), _resnet8, 0.2, 0.45),
+            _Recipe((32, 32, 3), _resnet8, 0.1, 0.40),
+            _Recipe((49, 10, 1), _ds_cnn, 1.0, _DS_CNN),
+            _Recipe((96, 96, 3), _mobilenet, 1.0, _MOBILENET),
+        ),
+        strict=True,
+    )
+)
 
 
 def make(
@@ -269,8 +273,7 @@ def make(
     ValueError
         When there is no workload of that name, or a density is impossible.
     """
-    if name not in _RECIPES:
-        raise ValueError(f"workload must be one of {', '.join(_RECIPES)}, not {name!r}")
+    check_workload(name)
     recipe = _RECIPES[name]
     weights = recipe.weights if weights is None else weights
     table = recipe.active if active is None else active

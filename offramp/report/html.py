@@ -1,7 +1,10 @@
 """A report as one HTML file that needs nothing beside it: figures with their data, tables, notes."""
 
 import html
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from rich.console import Group, RenderableType
@@ -11,6 +14,9 @@ from hw.output import write_file
 from offramp.report.pages.section import Card, Page, Section
 from offramp.report.plots.chart import Chart
 from offramp.report.tables.columns import Columns
+
+if TYPE_CHECKING:
+    from models.datasets.sources import Progress
 
 __all__ = ["render", "write"]
 
@@ -81,8 +87,8 @@ def _figure(chart: Chart) -> str:
     return f"<figure>{chart.svg()}<figcaption>{html.escape(chart.title)}. {note}{link}</figcaption></figure>"
 
 
-def _section(section: Section) -> str:
-    charts = "".join(map(_figure, section.charts))
+def _section(section: Section, figures: Iterator[str]) -> str:
+    charts = "".join(islice(figures, len(section.charts)))
     folded = "".join(
         f"<details><summary>{html.escape(name)}</summary><pre>{html.escape(text)}</pre></details>"
         for name, text in section.folded.items()
@@ -106,14 +112,25 @@ def _cards(cards: tuple[Card, ...]) -> str:
     return f"<div class=cards>{inner}</div>" if cards else ""
 
 
-def render(page: Page) -> str:
+def _figures(page: Page, progress: "Progress | None") -> Iterator[str]:
+    """All figures of a report, in their order, each drawn when it is asked for."""
+    charts = [chart for section in page.sections for chart in section.charts]
+    for number, chart in enumerate(charts):
+        if progress is not None:
+            progress(number, len(charts), f"draw {chart.name}")
+        yield _figure(chart)
+
+
+def render(page: Page, progress: "Progress | None" = None) -> str:
     """A report as HTML text."""
+    figures = _figures(page, progress)
+    sections = "".join(_section(section, figures) for section in page.sections)
     return (
         f"<!doctype html><html lang=en><head><meta charset=utf-8>"
         f"<meta name=viewport content='width=device-width,initial-scale=1'>"
         f"<title>{html.escape(page.title)}</title><style>{_CSS}</style></head><body><main>"
         f"<h1>{html.escape(page.title)}</h1><p class=sub>{html.escape(page.subtitle)}</p>"
-        f"{_cards(page.cards)}{''.join(map(_section, page.sections))}</main></body></html>\n"
+        f"{_cards(page.cards)}{sections}</main></body></html>\n"
     )
 
 

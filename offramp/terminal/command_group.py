@@ -91,6 +91,19 @@ def _flowing(text: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
+def _fold_help() -> None:
+    """Let help say every word whole: where there is no room for one, Rich's tables would cut it."""
+    from rich.columns import Columns
+    from typer import rich_utils
+
+    def folded(texts: list[Any]) -> Columns:
+        for text in texts:
+            text.overflow = "fold"
+        return Columns(texts)
+
+    vars(rich_utils)["Columns"] = folded
+
+
 #: Commands and groups have no class in common that Typer shows.
 _Base: Any = object
 
@@ -104,6 +117,7 @@ class PlainValues(_Base):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help."""
+        _fold_help()
         with named_stream():
             super().format_help(ctx, formatter)
 

@@ -39,11 +39,20 @@ def diverted() -> Iterator[None]:
 
 
 class _Results(Console):
-    """A console whose errors say what can't be written to."""
+    """A console whose errors say what can't be written to; what it prints stands on lines of its own.
+
+    In a pipe no line ends in spaces, which tables are filled up with.
+    """
 
     def print(self, *objects: Any, **options: Any) -> None:
         with named_stream("standard error" if self.stderr else "standard output"):
-            super().print(*objects, **options)
+            if self.is_terminal:
+                super().print(*objects, sep="\n", **options)
+                return
+            with self.capture() as printed:
+                super().print(*objects, sep="\n", **options)
+            self.file.write("\n".join(line.rstrip(" ") for line in printed.get().split("\n")))
+            self.file.flush()
 
 
 def results() -> Console:
@@ -117,9 +126,10 @@ class Terminal:
 
             def step(done: int, total: int, text: str = "") -> None:
                 described = _cut(f"{name}: {text}" if text else name, room)
+                shown = progress.tasks[0]
+                if not total or done < shown.completed:
+                    shown.total = None  # another part: for update() its whole is new, and its speed not yet known
                 progress.update(task, completed=done, total=total or None, description=described)
-                if not total:  # which update() takes for the same as before
-                    progress.tasks[0].total = None
 
             yield step
 

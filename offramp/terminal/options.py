@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from fpga.boards import CLOCKS_MHZ
+from fpga.boards import BOARDS, CLOCKS_MHZ
+from fpga.boards import board as board_of
 from hw.config import PRESETS, preset
 from hw.network.exits import DEFAULT, LARGEST, Conditions
 from hw.output import STANDARD_OUTPUT, check_file, check_folder
@@ -46,7 +47,7 @@ MOST_SEED, MOST_IMAGES = (1 << 31) - 1, 1_000_000
 
 def ranged(lowest: float, highest: float, text: str, kind: type[int] | type[float] = int, **options: Any) -> Any:
     """An option that takes a number in a range; anything else is refused in a sentence with option and value."""
-    where = f"{lowest}..{highest}"
+    where = f"{lowest:.10g}..{highest:.10g}"
 
     def checked(option: typer.CallbackParam, value: Any) -> float | None:
         if value is None:
@@ -136,6 +137,12 @@ def checked_config(name: str | None) -> str | None:
     return name
 
 
+def checked_board(name: str) -> str:
+    """Refuse a board that there isn't."""
+    board_of(name)
+    return name
+
+
 def checked_data(name: str) -> str:
     """Refuse a data set that there isn't."""
     from models.datasets.splits import NAMES
@@ -195,7 +202,7 @@ ConfigName = Annotated[
         callback=checked_config,
     ),
 ]
-BoardName = Annotated[str, typer.Option(help="Board to build for.")]
+BoardName = Annotated[str, typer.Option(help=f"Board: {', '.join(BOARDS)}.", callback=checked_board)]
 Clock = Annotated[
     float, ranged(*CLOCKS_MHZ, "Clock of the bitstream, MHz; the board's PLL must be able to make it.", float)
 ]

@@ -4,10 +4,12 @@ import re
 import pytest
 from typer.testing import CliRunner
 
+from fpga.boards import BOARDS
 from hw.config import PRESETS, preset
 from hw.program.program import load
 from offramp import cli, stages
 from offramp.cli import app
+from offramp.measure.workload_names import WORKLOADS
 from offramp.report.pages.result_page import page_of, read_result
 from offramp.rtl import run as rtl
 from tests.offramp.command_line import COMMANDS, registered, run
@@ -28,6 +30,22 @@ def test_help_shows_options_and_defaults(name, monkeypatch):
     assert COMMANDS[name] <= set(re.findall(r"--[a-z-]+", text))
     assert re.search(r"--seed.*\[default: 0\]", text)
     assert not re.search("[\U0001f300-\U0001faff]", text)  # which rich makes of words between colons
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_whole_at_every_width(name, width, monkeypatch):
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", width)
+    text, _ = run(name, "--help")
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+
+
+def test_help_names_what_there_is(monkeypatch):
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 200)
+    for name, found in (("build", BOARDS), ("board flash", BOARDS), ("bench", WORKLOADS), ("compile", PRESETS)):
+        text = run(name, "--help")[0]
+        assert all(each in text for each in found)
 
 
 def test_help_is_in_groups_and_names_the_sizes_of_presets(monkeypatch):

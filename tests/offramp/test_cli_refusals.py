@@ -32,14 +32,20 @@ OUTPUTS = [
 ]
 
 
-def test_other_networks_are_refused(monkeypatch, capsys):
+def test_other_networks_are_refused(monkeypatch, capsys, tmp_path):
     assert "not 'nothing'" in refused(monkeypatch, capsys, "evaluate", "zoo:nothing")
     assert "not 'nothing'" in refused(monkeypatch, capsys, "demo", "--model", "zoo:nothing")
     assert "none.toml: cannot be read" in refused(monkeypatch, capsys, "train", "none.toml")
     assert "result.json: cannot be read" in refused(monkeypatch, capsys, "zoo", "--add", "nowhere")
     assert "not 'nothing'" in refused(monkeypatch, capsys, "zoo", "--measure", "nothing")
-    assert "can't be given together" in refused(monkeypatch, capsys, "zoo", "--add", "a", "--measure", "b")
     assert refused(monkeypatch, capsys, "zoo", "--timing") == "--timing must be given with --measure"
+    for name in (paths.RESULT, paths.COMPRESSED):
+        (tmp_path / name).write_text("{}")
+    both = refused(monkeypatch, capsys, "zoo", "--add", tmp_path, "--measure", "digits")
+    assert both == f"--add {tmp_path} and --measure digits can't be given together"
+    measured = ("zoo", "--measure", "digits", "--timing", "--attacked", 9)
+    said = "--attacked must be given without --timing, which takes as many images as before"
+    assert refused(monkeypatch, capsys, *measured) == said
 
 
 @pytest.mark.parametrize(
@@ -122,6 +128,9 @@ def test_files_of_another_kind_are_named_with_what_to_do(small, monkeypatch, cap
     compress = f"{trained} is a trained network: compress it first (offramp compress {trained})"
     assert refused(monkeypatch, capsys, "simulate", trained) == compress
     assert refused(monkeypatch, capsys, "compile", trained) == compress
+    for option, value in (("--keep", "10%"), ("--epochs", 3), ("--config", "tiny")):
+        said = f"{option} must go with module.py:factory: a trained network knows its recipe"
+        assert refused(monkeypatch, capsys, "compress", trained, option, value) == said
     for command in ("compress", "compile"):
         text = f"{program} is a program: run it (offramp simulate {program})"
         assert refused(monkeypatch, capsys, command, program) == text

@@ -229,5 +229,7 @@ def test_what_cannot_be_built_is_refused_before_work_starts(tmp_path, monkeypatc
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 2
-    assert re.fullmatch(f"offramp: {message}\n", capsys.readouterr().err)
+    *begun, said = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(f"offramp: {message}", said)
+    assert all(line.split()[1] == "prepare" for line in begun)
     assert not list(tmp_path.rglob("*.*"))

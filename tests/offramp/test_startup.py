@@ -76,6 +76,11 @@ def test_the_version_needs_neither_arrays_nor_tables():
         (["simulate", "zoo:dab", "--clean"], "No such option: --clean"),
         (["simulate", "zoo:nonsense"], "the zoo has binary-relax, "),
         (["simulate", "zoo:dab@nonsense"], "config must be one of tiny, single"),
+        (["simulate"], "out/program.off: cannot be read: No such file or directory: offramp compile makes it, and off"),
+        (
+            ["compress", "x/trained.off"],
+            "x/trained.off: cannot be read: No such file or directory: offramp train makes",
+        ),
         (["bench", "missing.off"], "missing.off: cannot be read: No such file or directory"),
         (["verify", "missing.py:net"], "missing.py: there must be such a Python file"),
         (["verify", "missing.off", "--weights", "missing.pt"], "missing.pt: cannot be read: No such file or directory"),
@@ -92,6 +97,17 @@ def test_the_version_needs_neither_arrays_nor_tables():
         (["compress", "missing.py:net", "--config", "huge"], "config must be one of tiny, single"),
         (["diff", "missing.json", "missing.json"], "missing.json: cannot be read: No such file or directory"),
         (["diff", "zoo:dab", "base"], "diff compares two models, two configs or two results"),
+        (["build", "--board", "none"], "board must be one of ulx3s-12f, "),
+        (["demo", "--board", "none"], "board must be one of ulx3s-12f, "),
+        (["demo", "--model", "zoo:none"], "the zoo has binary-relax, "),
+        (["bench", "--workload", "ds-cnn", "--workload", "none"], "workload must be one of resnet8-dense, "),
+        (["zoo", "--measure", "none"], "the zoo has binary-relax, "),
+        (["zoo", "--add", "none"], "none/result.json: cannot be read: No such file or directory"),
+        (["zoo", "--method", "mine"], "--method must be given with --add"),
+        (["zoo", "--images", "5"], "--images must be given with --add or --measure"),
+        (["verify", "zoo:dab", "--rtl", "5", "--images", "4"], "--rtl must be in 1..4, at most the 4 of --images"),
+        (["board", "flash", __file__], "must be a bitstream, as offramp build writes it, not a Python file"),
+        (["board", "run", "zoo:dab", "--port", "/dev/none"], "--port must name a port that is there, not /dev/none"),
         (["report", __file__], "must be the result of a command (--json FILE), not a Python file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -102,7 +118,32 @@ def test_what_is_refused_loads_nothing(arguments, message):
     assert message in " ".join(said.split())
 
 
+_TO_THE_FIRST_STAGE = """
+from offramp.terminal.console import Terminal
+def begun(self, name):
+    raise SystemExit(0)
+Terminal.stage = begun
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("train", "import zoo:dab", "export zoo:dab", "compile zoo:dab", "evaluate zoo:dab", "simulate zoo:dab"),
+        *("verify zoo:dab", "exit add zoo:dab --after stem.conv --data digits", "generate", "build", "report methods"),
+        *("diff zoo:dab zoo:gap", "bench zoo:dab", "bench", "demo", "board run zoo:dab --simulated"),
+        *("board bench zoo:dab --simulated", "board selftest --simulated"),
+    ],
+)
+def test_a_stage_is_shown_before_what_takes_long_is_imported(words, tmp_path):
+    command = [sys.executable, "-c", _TO_THE_FIRST_STAGE + _RUN, *words.split()]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert not set(found.stdout.split()) & set(HEAVY)
+
+
 def test_what_a_program_is_is_said_without_what_runs_it(program):
+    assert loaded("zoo")[:2] == (0, set())
     assert loaded("disasm", program)[:2] == (0, set())
     assert loaded("info", "zoo:dab")[:2] == (0, set())
     assert loaded("info", program)[:2] == (0, set())

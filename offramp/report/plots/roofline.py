@@ -46,7 +46,11 @@ def _roofline(data: PlotTable) -> Figure:
     ridge = multipliers / cores
     low, high = min(ridge, *data["products an activation"]) / 2, max(ridge, *data["products an activation"]) * 2
     roof = [(low, cores * low), (ridge, multipliers), (high, multipliers)]
-    axes.plot(*zip(*roof, strict=True), color=GREY, label=f"{multipliers} multipliers; {cores} activations a cycle")
+    axes.plot(
+        *zip(*roof, strict=True),
+        color=GREY,
+        label=f"{multipliers} multipliers; {cores} activation{'s' * (cores > 1)} a cycle",
+    )
     axes.plot(*zip(*points, strict=True), "o", color=COLOURS[0], label="layers")
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -3,6 +3,7 @@
 from typing import Any
 
 from offramp.report.tables.columns import Columns
+from offramp.report.tables.result_tables import equality
 from offramp.report.tables.units import count, percent
 
 __all__ = ["bench", "check_rows"]
@@ -10,18 +11,18 @@ __all__ = ["bench", "check_rows"]
 
 def check_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """Rows of :func:`offramp.measure.on_board.check`."""
-    exits = ", ".join(f"{100 * share:.1f}" for share in result["exit_share"])
-    equal = {True: "equal", False: "DIFFERENT", None: "not compared"}
-    accuracy = [] if result["accuracy"] is None else [("accuracy, %", f"{100 * result['accuracy']:.2f}")]
+    exits = ", ".join(map(percent, result["exit_share"]))
+    equal = {True: equality(True), False: equality(False), None: "not compared"}
+    accuracy = [] if result["accuracy"] is None else [("accuracy", percent(result["accuracy"]))]
     return [
         ("images", count(result["images"])),
         ("values", equal[result["values_equal"]]),
         ("cycles", equal[result["cycles_equal"]]),
         *[("difference", text) for text in result["mismatches"]],
         *accuracy,
-        ("exits, %", exits),
+        ("leave at each exit", exits),
         ("mean cycles", f"{result['mean_cycles']:,.1f}"),
-        ("seconds", f"{result['seconds']:,.3f}"),
+        ("time", f"{result['seconds']:,.3f} s"),
         ("images/s", f"{result['images_per_second']:,.1f}"),
         ("mended on the way", count(len(result["mended"]))),
     ]

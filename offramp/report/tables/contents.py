@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
+from hw.config import PRESETS
 from offramp.report.tables.columns import Columns
 from offramp.report.tables.result_tables import key_values, metric_rows
 from offramp.report.tables.units import count, points
@@ -48,8 +49,9 @@ def _network(network: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _program(found: dict[str, Any]) -> list[tuple[str, str]]:
+    name = next((f"{name}: " for name, known in PRESETS.items() if known.digest() == found["config_digest"]), "")
     return [
-        ("config", f"{found['cores']} x {found['pes']} PEs, digest {found['config_digest'][:16]}"),
+        ("config", f"{name}{found['cores']} x {found['pes']} PEs, digest {found['config_digest'][:16]}"),
         ("commands", count(len(found["commands"]))),
     ] + (
         [("worst case", f"{count(found['worst_case_cycles'])} cycles, whatever the image")]

@@ -42,7 +42,11 @@ def difference_tables(first: str, second: str, found: list[Change]) -> list[str 
 def _by_row(found: list[Change]) -> Columns:
     """A row for each entry, a column for each figure; with the change of the cycles, which one looks at first."""
     cells: dict[str, dict[str, str]] = {}
+    # What is nothing in one and isn't there in the other says no more than that the row isn't there.
+    told = {change.figure for change in found if any((change.first, change.second))}
     for change in found:
+        if change.figure not in told:
+            continue
         both = " → ".join(_value(change, each) for each in (change.first, change.second))
         row = cells.setdefault(change.row, {})
         row[change.figure] = both

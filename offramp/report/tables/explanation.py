@@ -35,7 +35,8 @@ def explained(found: dict[str, Any], *, refusal: bool = True) -> Group:
         if found[name]:
             parts += ["", Columns(head, lines)]
     if found["memories"]:
-        parts += ["", "words of every memory by layer", Columns(*layer_use_rows(found["memories"]))]
+        names = {each["layer"]: _name(each) for each in found["layers"]}
+        parts += ["", "words of every memory by layer", Columns(*layer_use_rows(found["memories"], names))]
     return Group(*parts)
 
 
@@ -63,13 +64,21 @@ def _split(option: dict[str, Any]) -> str:
     return ", ".join([*words, *(f"{count} {name}" for name, count in counts if count > 1)])
 
 
+def _name(layer: dict[str, Any]) -> str:
+    """What a layer is called where cycles are told: by the tensor that it writes, so by the add that is fused to it.
+
+    Results of before there was one have the layer alone.
+    """
+    return str(layer.get("tensor", layer["layer"]))
+
+
 def choice_rows(layers: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Head and lines: the chosen split of every layer, the runner-up, and what a run costs with it instead."""
     lines = []
     for each in layers:
         second = each["runner_up"]
         other = ["none fits", "-"] if second is None else [_split(second), f"{second['expected_cycles']:,.0f}"]
-        lines.append([each["layer"], f"{each['options']:,}", _split(each), f"{each['expected_cycles']:,.0f}", *other])
+        lines.append([_name(each), f"{each['options']:,}", _split(each), f"{each['expected_cycles']:,.0f}", *other])
     return [
         "layer",
         "options",
@@ -95,9 +104,9 @@ def memory_rows(memories: list[dict[str, Any]]) -> tuple[list[str], list[list[st
     return ["memory", "used words", "words", "share, %", "figures"], lines
 
 
-def layer_use_rows(memories: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Head and lines: words of every memory by layer."""
+def layer_use_rows(memories: list[dict[str, Any]], names: dict[str, str]) -> tuple[list[str], list[list[str]]]:
+    """Head and lines: words of every memory by layer; ``names`` are what those are called that have another name."""
     layers = dict.fromkeys(layer for each in memories for layer in each["layers"])
-    lines = [[layer, *(f"{each['layers'].get(layer, 0):,}" for each in memories)] for layer in layers]
+    lines = [[names.get(layer, layer), *(f"{each['layers'].get(layer, 0):,}" for each in memories)] for layer in layers]
     common = ["(no layer's)", *(f"{each['common']:,}" for each in memories)]
     return ["layer", *(each["memory"] for each in memories)], [*lines, common]

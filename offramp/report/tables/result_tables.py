@@ -48,6 +48,27 @@ NAMES = {
 }
 
 
+#: Of what networks accuracies are, and where, by the parts of the names of metrics; and the other metrics.
+_STAGES = {
+    "float": "float",
+    "pruned": "pruned",
+    "int8": "int8",
+    "dense_int8": "dense int8",
+    "validation": "int8 on validation images",
+}
+_PLACES = {
+    "branch": "at the early exit",
+    "branch1": "at exit 0",
+    "branch2": "at exit 1",
+    "final": "at the last exit",
+    "exits": "with early exits",
+}
+_METRICS = {
+    "exit_share": "leave early",
+    "validation_exit_share": "leave early, of validation images",
+    "threshold": "threshold of exit 0",
+    "density": "weights that aren't zero",
+}
 #: Of the core alone, at the highest clock that routing allows.
 CORE_ALONE = "core_images_per_second_at_fmax"
 
@@ -177,10 +198,20 @@ def markdown_lines(rows: list[list[str]], align: list[str]) -> list[str]:
 
 def metric_rows(metrics: dict[str, float]) -> list[tuple[str, str]]:
     """What was measured of a network (:func:`models.recipes.pipeline.compress`): shares, and thresholds of exits."""
+    known = [*(f"{stage}_{place}" for stage in _STAGES for place in _PLACES), *_METRICS]
+    names = sorted(metrics, key=lambda name: known.index(name) if name in known else len(known))
     return [
-        (name.replace("_", " "), count(value) if name.startswith("threshold") else percent(value))
-        for name, value in metrics.items()
+        (_metric(name), count(metrics[name]) if name.startswith("threshold") else percent(metrics[name]))
+        for name in names
     ]
+
+
+def _metric(name: str) -> str:
+    stage, _, place = name.rpartition("_")
+    if name in _METRICS:
+        return _METRICS[name]
+    known = stage in _STAGES and place in _PLACES
+    return f"accuracy, {_STAGES[stage]}, {_PLACES[place]}" if known else name.replace("_", " ")
 
 
 def decision_rows(counts: dict[str, int]) -> list[tuple[str, str]]:
@@ -244,7 +275,7 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("images", count(result["images"])),
         ("accuracy", percent(result["accuracy"])),
-        ("exits", ", ".join(percent(share) for share in result["exit_share"])),
+        ("leave at each exit", ", ".join(percent(share) for share in result["exit_share"])),
         *decision_rows(result.get("decisions", {})),
     ]
 

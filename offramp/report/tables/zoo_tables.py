@@ -16,8 +16,9 @@ from offramp.report.tables.units import count, points
 __all__ = ["network_facts", "networks", "networks_markdown", "on_configs", "pll_clock"]
 
 _NETWORKS = [
-    "network", "method", "data", "float, %", "int8, %", "attacked", "clean, %", "PGD-20, %", "all attacks, %",
-    "weights", "active, %", "products, %", "without exits, %", "exits, %", "claims",
+    "network", "method", "data", "accuracy float, %", "accuracy int8, %", "attacked images", "clean, %",
+    "PGD-20, %", "all attacks, %",
+    "weights", "active, %", "products, %", "without exits, %", "early exits, %", "claims",
 ]  # fmt: skip
 _CYCLES = [
     "cycles, mean", "cycles, worst found", "cycles, bound", "cycles, back to back", "of limit, %",

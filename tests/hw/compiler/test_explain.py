@@ -33,6 +33,7 @@ def test_what_is_said_is_what_was_compiled(network, config):
         assert {(c.bands, c.groups, c.column_major) for c in own} == {
             (layer["bands"], layer["groups"], layer["column_major"]),
         }
+        assert {command.tensor for command in own} == {layer["tensor"]}
         assert len(own) == layer["commands"] * layer["passes"] * layer["strips"]
     cycles = sum(layer["expected_cycles"] for layer in said["layers"])
     assert cycles == pytest.approx(sum(chosen.cycles))

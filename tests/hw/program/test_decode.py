@@ -100,20 +100,30 @@ def test_every_instruction_is_printed():
     assert f"{program().decoded.instructions[-1].address:4d}  STOP    1  margin 0..4294967295\n" in text
 
 
+def plain(fields: dict) -> list:
+    """Names and values, of those with parts each part by itself."""
+    parts = {name: value if isinstance(value, dict) else {"": value} for name, value in fields.items()}
+    return [(f"{name}.{part}".rstrip("."), each) for name, value in parts.items() for part, each in value.items()]
+
+
 @pytest.mark.parametrize("config", ["tiny", "small"])
 def test_the_listing_holds_what_is_printed(config):
     """Every instruction, and every number behind a name."""
-    decoded = program(config).decoded
-    text, found = disassemble(decoded), listing(decoded)
+    decoded, layers = program(config).decoded, [command.name for command in program(config).commands]
+    text, found = disassemble(decoded, layers), listing(decoded, layers)
     assert json.loads(json.dumps(found)) == found
     assert [each["address"] for each in found["instructions"]] == [each.address for each in decoded.instructions]
     for name, value in found["header"].items():
         assert f" {name}={value}" in text
     for instruction in found["instructions"]:
-        assert f"{instruction['address']:4d}  {instruction['op']:<6s}  {instruction['index']}" in text
+        named = f"  {instruction['layer']}\n" if "layer" in instruction else ""
+        assert f"{instruction['address']:4d}  {instruction['op']:<6s}  {instruction['index']}{named}" in text
         for core in instruction["cores"]:
             for part, fields in core.items():
-                assert f"{part:<8s}  " + " ".join(f"{name}={value}" for name, value in fields.items()) in text
+                assert f"{part:<8s}  " + " ".join(f"{name}={value}" for name, value in plain(fields)) in text
+    named = [each["layer"] for each in found["instructions"] if each["op"] == "LAYER"]
+    assert named == layers
+    assert not set("{}'") & set(text)  # which would be Python's, not a listing's
 
 
 def test_cores_that_rest_are_printed_with_their_windows_only():

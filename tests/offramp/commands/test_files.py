@@ -31,9 +31,15 @@ def test_info_states_the_worst_case_of_a_program(small, tmp_path):
     assert [command["name"] for command in found["commands"]] == [c.name for c in small.program.commands]
 
 
+def test_info_of_a_program_names_its_config(small):
+    config = preset("tiny")
+    assert f"tiny: 1 x 4 PEs, digest {config.digest()[:16]}\n" in run("info", small.folder / paths.PROGRAM)[0]
+
+
 def test_disasm_lists_every_command(small, tmp_path):
     text, code = run("disasm", small.folder / paths.PROGRAM, "--json", tmp_path / "lines.json")
     assert code == 0
+    assert "  LAYER   2  early.add\n" in text
     assert text.count(" LAYER ") == len(small.program.commands)
     *lines, last = text.splitlines()
     found = json.loads((tmp_path / "lines.json").read_text())

@@ -24,6 +24,7 @@ def test_the_report_of_a_result_with_its_figures_as_files(tmp_path):
     text, code = run("report", tmp_path / "d.json", "-o", tmp_path / "r.html", "--plots", tmp_path / "plots")
     assert code == 0
     assert "activation words" in text
+    assert text.startswith("… report\n")  # figures take seconds
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {f"changes.{end}" for end in ("svg", "pdf", "csv")}
     assert (tmp_path / "plots" / "changes.svg").read_text() in (tmp_path / "r.html").read_text()
     assert (tmp_path / "plots" / "changes.pdf").read_bytes().startswith(b"%PDF")

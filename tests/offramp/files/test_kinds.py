@@ -7,8 +7,22 @@ import numpy as np
 import pytest
 import torch
 
+from hw.network.neutral import description
+from models.training import resume
 from offramp.files import kinds, paths
-from offramp.files.kinds import check_model, check_recipe, check_result, check_weights, kind_of, said_of, what_is
+from offramp.files.kinds import (
+    check_bitstream,
+    check_integer,
+    check_model,
+    check_recipe,
+    check_result,
+    check_weights,
+    kind_of,
+    said_of,
+    what_is,
+)
+from offramp.report.trace import counter_events
+from tests.random_networks import random_network
 
 ROOT = Path(__file__).parents[3]
 
@@ -18,6 +32,8 @@ def files(tmp_path, small):
     """A file of each kind, and how they are made."""
     contents = {
         "result.json": json.dumps({"command": "bench"}),
+        "trace.json": json.dumps(counter_events([], [], 50.0)),
+        "network.json": json.dumps(description(random_network(1), "made here")[0]),
         "other.json": "[1]",
         "broken.json": "{",
         "wave.vcd": "$date today $end",
@@ -29,6 +45,7 @@ def files(tmp_path, small):
     }
     for name, text in contents.items():
         (tmp_path / name).write_text(text)
+    (tmp_path / "state.off").write_bytes(resume.MAGIC + b"\1\0\0\0")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
     (tmp_path / "wave.fst").write_bytes(b"\0\0\1")
     (tmp_path / "board.bit").write_bytes(b"\xff\x00Part")
@@ -60,6 +77,7 @@ def test_files_are_told_by_their_content(files):
     expected = {
         paths.TRAINED: "trained", paths.COMPRESSED: "compressed", paths.PROGRAM: "program",
         "net.tflite": kinds.OUTSIDE, "result.json": "result", "other.json": "JSON", "broken.json": "JSON",
+        "trace.json": "trace", "network.json": "description", "state.off": "state",
         "wave.vcd": "waveform", "wave.fst": "waveform", "layout.gtkw": "waveform", "net.py": "module",
         "page.html": "page", "note.txt": "text", "empty": "empty", "picture.png": "picture", "board.bit": "bitstream",
         "noise": "other", "images.npz": "arrays", "images.npy": "arrays", "state.pt": "weights",
@@ -109,6 +127,8 @@ def test_a_letter_that_is_cut_at_the_end_of_what_is_read_is_a_letter(tmp_path):
             "or to ONNX (tf2onnx)",
         ),
         ("wave.fst", "is a waveform: see it in GTKWave or Surfer"),
+        ("trace.json", "is a trace: see it in Perfetto (ui.perfetto.dev)"),
+        ("state.off", "is what train keeps to go on with: call offramp train again, which reads it"),
         ("empty", "is an empty file, and a model is .tflite, .onnx, .pt2, module.py:factory, .off or zoo:NAME"),
         (".", "is a folder, and a model is .tflite, .onnx, .pt2, module.py:factory, .off or zoo:NAME"),
     ],
@@ -143,6 +163,13 @@ def test_a_model_whose_name_says_something_else_is_named(files):
         check_model(Path(name))
 
 
+def test_a_trained_network_does_not_run(files):
+    said = f"{files / paths.TRAINED} is a trained network: compress it first (offramp compress "
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
+        check_integer(files / paths.TRAINED)
+    check_integer(files / paths.COMPRESSED)
+
+
 def test_other_arguments_are_refused_by_what_they_are(files):
     compressed = files / paths.COMPRESSED
     for check, must in (
@@ -156,6 +183,9 @@ def test_other_arguments_are_refused_by_what_they_are(files):
         ValueError, match=r"note\.txt must be weights \(\.safetensors or a state dictionary\), not a text file$"
     ):
         check_weights(files / "note.txt")
+    with pytest.raises(ValueError, match=r"must be a bitstream, as offramp build writes it, not the result of a c"):
+        check_bitstream(files / "result.json")
+    check_bitstream(files / "board.bit")
     check_recipe(ROOT / "recipes" / "digits.toml")
     check_result(files / "result.json")
     check_weights(files / "state.pt")

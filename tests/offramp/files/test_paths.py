@@ -35,8 +35,12 @@ def _kinds(hint):
 def folder(tmp_path, monkeypatch):
     """Stands in a folder with files of every kind that is read."""
     monkeypatch.chdir(tmp_path)
-    for name in ("m.tflite", "w.fst", "b.bit", "made.py"):
+    for name in ("m.tflite", "w.fst", "made.py"):
         Path(name).write_bytes(name.encode())
+    Path("b.bit").write_bytes(b"\xff\0Part")
+    Path("run").mkdir()
+    for name in (paths.RESULT, paths.COMPRESSED):
+        (Path("run") / name).write_text("{}")
     np.savez("i.npz", images=np.zeros((1, 4, 4, 1), np.uint8))
     save_file({"weight": np.zeros(1, np.float32)}, "w.safetensors")
     Path("r.json").write_text('{"schema": 1, "command": "bench"}')
@@ -47,7 +51,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_every_option_that_names_a_file_says_whether_it_is_read_or_written(folder):
-    values = {"waves": "w.fst", "recipe": "recipe.toml"}
+    values = {"waves": "w.fst", "recipe": "recipe.toml", "bitstream": "b.bit", "add": "run"}
     told = 0
     for name, command in commands().items():
         hints = inspect.signature(command.callback).parameters

@@ -3,7 +3,8 @@ import pytest
 
 from hw.network.layers import Conv2D, DepthwiseConv2D
 from models.integer import golden
-from offramp.measure.workloads import WORKLOADS, make
+from offramp.measure.workload_names import WORKLOADS
+from offramp.measure.workloads import make
 
 
 def macs(network) -> int:

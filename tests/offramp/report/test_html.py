@@ -103,6 +103,13 @@ def test_below_each_figure_its_data_can_be_downloaded(finished, rendered):
         assert unquote(content) == chart.csv()
 
 
+def test_every_figure_is_counted_while_they_are_drawn(finished):
+    page, told = demo_page(finished), []
+    report.render(page, lambda *step: told.append(step))
+    names = [chart.name for section in page.sections for chart in section.charts]
+    assert told == [(number, len(names), f"draw {name}") for number, name in enumerate(names)]
+
+
 def test_what_is_shown_is_escaped_and_of_a_known_kind():
     chart = Chart(name='">b', title="a<b", data=PlotTable(("x",), ((1,),)), draw=lambda data: blank(1.0)[0], note="c<d")
     section = Section(title="e<f", charts=(chart,), tables=("g<h", ""), note="i<j", folded={"k<l": "m<n"})

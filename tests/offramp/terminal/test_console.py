@@ -121,12 +121,32 @@ def test_a_bar_does_not_stand_at_a_share_where_the_whole_is_unknown():
     assert "%" not in shown.partition("uncounted")[2]
 
 
+def test_the_times_of_a_bar_go_on_when_its_next_part_begins():
+    """Parts of equal length follow each other in one stage, as those of a training do."""
+    text = io.StringIO()
+    with Terminal(Console(file=text, force_terminal=True, width=100)).stage("work") as step:
+        step(80, 80, "the first part")
+        time.sleep(1.2)
+        step(1, 80, "the next part")
+        text.truncate(0)
+        time.sleep(0.3)
+        shown = re.sub(r"\x1b\[[\d;]*m", "", text.getvalue())
+    assert " 1% 0:00:01 left -:--:--" in shown
+    assert "left 0:00:00" not in shown
+
+
 def test_tables_in_a_pipe_are_not_cut(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     results().print("x" * 1400)
     assert capsys.readouterr().out == "x" * 1400 + "\n"
     results().print(Columns([f"column{number}" for number in range(40)], [["1,234,567.8"] * 40]))
     assert [len(line.split()) for line in capsys.readouterr().out.splitlines()] == [40, 40]
+
+
+def test_what_is_printed_stands_on_lines_of_its_own_without_spaces_at_their_ends(capsys):
+    table = Columns(["layer", "kind"], [["a", "conv2d"], ["b", "add"]])
+    results().print("", "first", table, "", "last")
+    assert capsys.readouterr().out == "\nfirst\nlayer  kind\na      conv2d\nb      add\n\nlast\n"
 
 
 def test_a_full_standard_output_is_named(monkeypatch):

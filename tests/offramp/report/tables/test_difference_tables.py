@@ -43,8 +43,8 @@ def test_figures_of_the_whole_are_in_words_and_shares_in_percent():
     assert tables(FIRST, SECOND)[""] == [
         ["what", "a", "b", "change"],
         ["accuracy, %", "98.00", "99.00", "+1.00 points"],
-        ["leave at exit 1, %", "25.00", "50.00", "+25.00 points"],
-        ["leave at exit 2, %", "75.00", "50.00", "-25.00 points"],
+        ["leave at exit 0, %", "25.00", "50.00", "+25.00 points"],
+        ["leave at the last exit, %", "75.00", "50.00", "-25.00 points"],
         ["cycles, mean", "1,000.2", "500.5", "-50.0 %"],
     ]
 
@@ -56,6 +56,13 @@ def test_layers_are_rows_and_what_is_the_same_is_marked():
         ["head", "50 → -", "-", "25.00 → -", "0 → -"],
         ["tail", "- → 7", "-", "- → 12.50", "- → 0"],
     ]
+
+
+def test_a_figure_that_is_nothing_in_rows_that_only_one_has_is_no_column():
+    first = {"layers": [{"name": "stem", "cycles": 1.5, "select": 0.0}]}
+    second = {"layers": [{"name": "tail", "cycles": 2.5, "select": 0.0}]}
+    ((head, *_),) = tables(first, second).values()
+    assert head == ["layer", "cycles", "change of cycles"]
 
 
 def test_memories_and_sizes_are_tables_of_their_own():

@@ -85,3 +85,14 @@ def test_decisions_that_none_was_made_of_are_one_row():
     assert result_tables.decision_rows(counts) == [("ended by a deadline, audited, out of range", "0")]
     assert len(result_tables.decision_rows(counts | {"passed": 7})) == len(counts)
     assert result_tables.decision_rows({}) == []
+
+
+def test_metrics_are_named_by_their_network_and_exit_in_the_order_in_which_it_is_made():
+    metrics = {"density": 0.25, "int8_exits": 0.5, "float_branch": 0.75, "threshold": 1590.0, "other_figure": 1.0}
+    assert result_tables.metric_rows(metrics) == [
+        ("accuracy, float, at the early exit", "75.00 %"),
+        ("accuracy, int8, with early exits", "50.00 %"),
+        ("threshold of exit 0", "1,590"),
+        ("weights that aren't zero", "25.00 %"),
+        ("other figure", "100.00 %"),
+    ]

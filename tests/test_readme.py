@@ -76,6 +76,18 @@ def test_the_readme_is_short():
     assert len(README.splitlines()) <= 120
 
 
+def prose(text: str) -> list[str]:
+    """The lines of a page that are neither generated, nor code, a table or a picture."""
+    for fenced in (r"<!-- figures: .*?<!-- end of figures", r"```.*?```"):
+        text = re.sub(rf"(?s){fenced}", "", text)
+    return [line for line in text.splitlines() if not line.startswith(("|", "![", "    "))]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{name}" for name in PAGES)])
+def test_lines_are_no_wider_than_those_of_code(page):
+    assert [line for line in prose((ROOT / page).read_text()) if len(line) > 120] == []
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{name}" for name in PAGES)])
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):

@@ -171,7 +171,13 @@ def _lists(scheduled: Scheduled) -> list[MemoryUse]:
         for start, count in zip(*unpack_pointers(image[own].astype(np.int64), config), strict=True):
             taken[start : start + count] = True
         kept[number] = int(taken.sum()) - before
-    found = MemoryUse(memory="lists", certainty="exact", words=config.list_words, layers=_summed(steps, kept))
+    found = MemoryUse(
+        memory="lists",
+        certainty="exact",
+        words=config.list_words,
+        common=len(taken) - int(taken.sum()),  # empty lists before pointers that need an even address
+        layers=_summed(steps, kept),
+    )
     return [found, *([_read(read, "exact", config.list_words - found.used)] if read else [])]
 
 

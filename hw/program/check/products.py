@@ -203,7 +203,7 @@ def _weights(work: ExpectedWork, dump_length: int, pes: int) -> np.ndarray:
     padded: np.ndarray = np.zeros((len(weight) + 1, last - first, weight.shape[2]), dtype=np.int8)
     padded[:-1, : weight.shape[1]] = weight
     padded = padded.reshape(len(weight) + 1, dump_length, pes, -1)
-    # Where an output channel reads its own input only, a list is of a slot's.
+    # Where an output channel reads its own input alone, each list feeds one of a position's accumulators.
     return padded * np.eye(dump_length, dtype=np.int8)[:, None, :] if work.stencil.depthwise else padded
 
 
@@ -231,15 +231,15 @@ def _check_lists(
     else:
         pe, name, words = _entries(where, names, lists, config)
         values, offsets = unpack_entries(words)
-    # Of every accumulator, counted from that of the position: the output and its slot.
+    # Of every accumulator, counted from the position's: which one of which output it is.
     owners = np.full((len(codes), depth), -1)
     some, output = np.nonzero(codes >= 0)
     dumped = (codes[some, output] % depth)[:, None] + np.arange(dump_length)
     owners[some[:, None], dumped % depth] = output[:, None] * dump_length + np.arange(dump_length)
-    slots = owners[situation[name], (offsets - step[name] * source.accumulator_step) % depth]
-    require((slots >= 0).all(), f"{where}: a product goes to an accumulator of no output that it belongs to")
+    owned = owners[situation[name], (offsets - step[name] * source.accumulator_step) % depth]
+    require((owned >= 0).all(), f"{where}: a product goes to an accumulator of no output that it belongs to")
     found = np.zeros((len(codes), codes.shape[1] * dump_length, *weights.shape[2:]), dtype=np.int8)
-    found[situation[name], slots, pe, number[name]] = values
+    found[situation[name], owned, pe, number[name]] = values
     require(
         np.count_nonzero(found) == len(words) and np.array_equal(found.reshape(wanted.shape), wanted),
         f"{where}: its lists must hold the weights of the network, each once",

@@ -7,9 +7,10 @@ from hw.compiler.compile import Compilation, compilation
 from hw.compiler.use import MemoryUse, memory_use
 from hw.config import AcceleratorConfig, preset
 from hw.network.layers import select_of
-from hw.network.network import Network
+from hw.network.network import INPUT, Network
 from tests.hw.compiler.test_compile import conv_network
-from tests.random_networks import random_network, two_blocks, wide_network, with_selects
+from tests.hw.partitions import only
+from tests.random_networks import NetworkMaker, random_network, two_blocks, wide_network, with_selects
 
 ROOMY = AcceleratorConfig(
     cores=4, list_words=8192, accumulators=1024, accumulator_bits=32, layer_words=4096, selector=1
@@ -56,6 +57,17 @@ def test_words_by_layer_add_up_to_those_of_the_program(name):
     layers = [step.layer.name for step in found.lowered.steps]
     assert all(list(use.layers) == layers for memory, use in uses.items() if memory != "lists read")
     assert ("lists read" in uses) == name.endswith("read")
+
+
+def test_a_word_before_pointers_at_an_even_address_is_no_layers(monkeypatch):
+    """Three pointers of the first layer; those of split lists take two words."""
+    maker = NetworkMaker(np.random.default_rng(0), (8, 8, 3))
+    maker.conv(maker.conv(INPUT, 8, (1, 1)), 8, (3, 3), pads=(1, 1, 1, 1))
+    maker.head(maker.pool("layer1"), 3)
+    only(monkeypatch, split=True)
+    found = compilation(maker.network("net"), ROOMY.replace(cores=1, accumulators=64))
+    use = uses_of(found)["lists"]
+    assert (use.common, use.used) == (1, found.program().size_words()["lists"][0])
 
 
 def test_lists_that_are_read_use_what_the_others_leave():

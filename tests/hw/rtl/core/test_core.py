@@ -22,8 +22,8 @@ CONFIG = preset("tiny").replace(
 
 
 def small() -> Network:
-    """A block, a pool of channels of their own, and a head."""
-    maker = NetworkMaker(np.random.default_rng(5), (3, 2, 2))
+    """A block, a pool of channels of their own, and a head; of random codes, maps hold many values."""
+    maker = NetworkMaker(np.random.default_rng(28), (3, 2, 2))
     here = maker.block(maker.conv(INPUT, 3, (2, 2), pads=(1, 0, 0, 1), density=0.8), density=0.3)
     maker.head(maker.average_pool(here, (2, 1), (1, 1)), 3)
     return maker.network("small")

@@ -19,9 +19,10 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from hw.network.network import INPUT, Network
+from models.compression.fakequant import LARGEST_BIAS
 from models.compression.quantize import image_quantization, images_of
 from models.compression.range_rules import Ranges, check_ranges
-from models.compression.ranges import RangeObserver, asymmetric
+from models.compression.ranges import TINIEST, RangeObserver, asymmetric
 from models.frontends.pytorch.calls import undisturbed
 from models.frontends.pytorch.exported import (
     export,
@@ -49,8 +50,6 @@ _BATCH = 64  # images that are computed at once, whose smallest and largest valu
 _SEED = 20  # of the images on which a program and its steps are compared
 _COUNT = 8  # images that the program takes at once
 _COMPARED = 32  # images on which the stages are compared
-_TINIEST = 1e-12  # scale of what is always zero
-_LARGEST_BIAS = 1 << 20  # in steps of the accumulator: leaves its 20 bits or more to the products
 _FINEST = 1.001  # steps of an accumulator that a step of the output is at least: its factor stays below 1
 _RATIO = 1 / 60  # of the step of a map to that of what it becomes part of, at least: rescaling ends at 64
 _LEAST_RATIO = 0.0  # decibel of signal to noise, of a map
@@ -276,8 +275,8 @@ def _weight_scale(step: GraphStep, source: float, is_output: bool) -> torch.Tens
     assert step.weight is not None
     assert step.bias is not None
     largest = step.weight.abs().amax(dim=(1, 2, 3)) / 127
-    for_bias = step.bias.abs() / (source * _LARGEST_BIAS)
-    scale = torch.maximum(largest, for_bias).clamp_min(_TINIEST)
+    for_bias = step.bias.abs() / (source * LARGEST_BIAS)
+    scale = torch.maximum(largest, for_bias).clamp_min(TINIEST)
     return scale.max().repeat(len(scale)) if is_output else scale
 
 

@@ -13,21 +13,22 @@ import torch
 from torch import nn
 
 from hw.network.network import INPUT
+from models.compression.ranges import TINIEST
 from models.frontends.pytorch.steps import Graph, GraphStep, compute
 from models.integer.rounding import round_through
 from models.networks.winners import keep
 
-__all__ = ["INPUT_SCALE", "INPUT_ZERO_POINT", "FakeQuantNet"]
+__all__ = ["INPUT_SCALE", "INPUT_ZERO_POINT", "LARGEST_BIAS", "FakeQuantNet"]
 
 #: An image's real value of one step, and its zero point: code = round(255 * pixel) - 128.
 INPUT_SCALE = 1.0 / 255
 INPUT_ZERO_POINT = -128
+#: In steps of the accumulator, which has 20 bits at least: leaves it to the products.
+LARGEST_BIAS = 1 << 20
 
 _MOMENTUM = 0.05  # share of a new batch in the moving averages of a range
-_TINIEST = 1e-12  # scale of what is always zero
 _PEAK = 64  # int8 code that the largest level has at most: enough to resolve, and sums no larger than others have
 _EXACT = 1e-5  # what float arithmetic may err by in a quotient that is a whole number
-_LARGEST_BIAS = 1 << 20  # leaves the accumulator, which has 20 bits at least, to the products
 
 
 class _Node(nn.Module):
@@ -62,13 +63,13 @@ class _Node(nn.Module):
         assert self.weight is not None
         assert self.bias is not None
         largest = self.weight.detach().abs().amax(dim=(1, 2, 3))
-        for_bias = self.bias.detach().abs() / (source_scale * _LARGEST_BIAS)
+        for_bias = self.bias.detach().abs() / (source_scale * LARGEST_BIAS)
         if self.unit is not None:
-            levels = (largest / self.unit.clamp_min(_TINIEST)).round().max().clamp_min(1)
-            coarsest = torch.maximum(self.unit * levels / _PEAK, for_bias).clamp_min(_TINIEST)
+            levels = (largest / self.unit.clamp_min(TINIEST)).round().max().clamp_min(1)
+            coarsest = torch.maximum(self.unit * levels / _PEAK, for_bias).clamp_min(TINIEST)
             steps = (self.unit / coarsest * (1 + _EXACT)).floor()
             return torch.where(steps >= 1, self.unit / steps.clamp_min(1), coarsest)
-        scale = torch.maximum(largest / 127, for_bias).clamp_min(_TINIEST)
+        scale = torch.maximum(largest / 127, for_bias).clamp_min(TINIEST)
         return scale.max().expand_as(scale) if self.logits else scale
 
     def observe(self, values: torch.Tensor) -> None:
@@ -172,7 +173,7 @@ class FakeQuantNet(nn.Module):
             raise FloatingPointError(
                 f"{node.step.name}: activations became NaN or infinite: a smaller learning rate may help"
             )
-        scale = max((high - low) / 255, finest * 1.001, _TINIEST)
+        scale = max((high - low) / 255, finest * 1.001, TINIEST)
         return scale, -128 if node.step.relu else min(max(round(-128 - low / scale), -128), 127)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:

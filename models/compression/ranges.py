@@ -12,12 +12,14 @@ import torch
 
 from models.compression.range_rules import Ranges
 
-__all__ = ["RangeObserver", "asymmetric"]
+__all__ = ["TINIEST", "RangeObserver", "asymmetric"]
+
+#: Scale of what is always zero.
+TINIEST = 1e-12
 
 _BINS = 2048  # of a histogram: eight for each code
 _OUTSIDE = 1e-4  # share of the values that a percentile's range leaves out, half of them at each end
 _SHARES = np.linspace(1, 0.25, 31)  # of the largest and of the smallest value, as ends to try
-_TINIEST = 1e-12  # scale of what is always zero
 
 
 def asymmetric(low: float, high: float, finest: float = 0.0) -> tuple[float, int]:
@@ -25,7 +27,7 @@ def asymmetric(low: float, high: float, finest: float = 0.0) -> tuple[float, int
 
     The scale is of single precision, which files of others hold.
     """
-    scale = float(np.float32(max((high - low) / 255, finest, _TINIEST)))
+    scale = float(np.float32(max((high - low) / 255, finest, TINIEST)))
     return scale, min(max(round(-128 - low / scale), -128), 127)
 
 

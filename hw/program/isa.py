@@ -60,7 +60,7 @@ NEVER = 511
 class Opcode(FieldEnum, bits=4):
     """Instructions of the sequencer. 0 is no instruction: an empty memory does not run."""
 
-    LAYER = 1  #: run the layer whose description follows
+    LAYER = 1  #: run the layer whose description is at ``target``
     BRANCH = 2  #: leave through this exit if the head's margin is at least the threshold of the Decision that follows
     STOP = 3  #: leave through this exit, whose Decision follows
     SELECT = 4  #: choose which activations of its input the layer that follows multiplies

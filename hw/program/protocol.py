@@ -174,8 +174,8 @@ class ErrorCode(FieldEnum, bits=8):
     NOT_STEPPING = 9  #: RESUME outside a stepped run; detail = header
     RUNNING = 10  #: in a stepped run only READ and RESUME are served; detail = header
     BAD_INSTRUCTION = 11  #: the program holds no instruction here; the run is given up; detail = RunError
-    TIMEOUT = 12  #: the program's timeout has passed, in the run or in waiting for lists that the one before had
-    #: asked for; the run is given up; detail = RunError
+    TIMEOUT = 12  #: the program's timeout has passed, in the run or before it, while lists that the run before asked
+    #: for were on their way; the run is given up; detail = RunError
     ABANDONED = 13  #: the run before was given up when the image of this one was on its way; detail = RunError
     BAD_HEADER = 14  #: RUN of a program whose Header asks for an image that no RUN can bring; detail = header
 

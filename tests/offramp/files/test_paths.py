@@ -131,7 +131,7 @@ def test_networks_that_a_recipe_begins_with_are_read(folder, monkeypatch, capsys
 
 
 def test_weights_beside_an_onnx_file_are_read(folder, monkeypatch, capsys):
-    from tests.models.frontends.onnx.test_file import external
+    from tests.models.frontends.onnx.test_proto import external
 
     path = external(folder)
     beside = next(each for each in folder.iterdir() if each.suffix == ".bin")

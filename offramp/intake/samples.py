@@ -217,8 +217,9 @@ def parts(
         ]
         first, second, third = (_fitted(each, shape, how) for each in found)
         return first, second, third
-    kept = {"computes": computes, "root": root, "preprocessing": how, "progress": progress}
-    every = read(data, shape, count=_EVERY, seed=seed, **kept)
+    every = read(
+        data, shape, count=_EVERY, seed=seed, computes=computes, root=root, preprocessing=how, progress=progress
+    )
     require(every.labels is not None, f"{every.origin}: images to learn from must have labels")
     assert every.labels is not None
     require(len(every) >= _FEWEST, f"{every.origin}: images to learn from must be at least {_FEWEST}, not {len(every)}")

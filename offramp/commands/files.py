@@ -51,7 +51,7 @@ def info(
     kept = result["cache"]
     rows = [("cache", f"{kept['place']}: {count(kept['entries'])} entries, {storage(kept['bytes'])}")]
     results().print(contents(result), "", key_values([*(("note", note) for note in notes), *rows]))
-    next_step(f"{NEXT[result['kind']]} {model}", *["offramp clean"] * (kept["bytes"] > 0))
+    next_step(f"{NEXT[result['kind']]} {request.typed()}", *["offramp clean"] * (kept["bytes"] > 0))
 
 
 def disasm(program: ProgramFile = PROGRAM, seed: options.Seed = 0, json: options.Json = None) -> None:

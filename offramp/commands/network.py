@@ -236,7 +236,7 @@ def import_(
     results().print(contents(result), "")
     show([("made of", found.origin), *(("note", note) for note in found.notes), ("file", str(file))])
     finish("import", seed, json, {"model": model, **result, "file": file})
-    next_step(f"offramp verify {model}", f"offramp compile {file}")
+    next_step(f"offramp verify {request.typed()}", f"offramp compile {file}")
 
 
 def _export_path(context: typer.Context, option: typer.CallbackParam, path: Path) -> Path:
@@ -282,7 +282,7 @@ def export(
     show([*rows, ("layers", count(layers)), ("integers", count(integers)), (kind, str(out))])
     figures = {"layers": layers, "integers": integers, kind: out}
     finish("export", seed, json, {"model": model, "origin": found.origin, "notes": notes, **figures})
-    next_step(f"offramp verify {model if kind == 'folder' else out}")
+    next_step(f"offramp verify {request.typed() if kind == 'folder' else out}")
 
 
 def _exported(found: "Model", out: Path) -> tuple[str, ...]:

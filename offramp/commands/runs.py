@@ -62,7 +62,7 @@ def evaluate(
     )
     asked = {"program": model, "config": name, "images_of": images.origin, "conditions": asdict(conditions)}
     finish("evaluate", seed, json, {**asked, "notes": found.notes, **result})
-    next_step(f"offramp simulate {model}")
+    next_step(f"offramp simulate {request.typed(config=config, data=data)}")
 
 
 def _stage(name: str | None) -> str | None:
@@ -162,7 +162,7 @@ def simulate(
         write_trace(trace, trace_events(result["timeline"], cycles, clock, result["board"]))
     asked = {"program": model, "config": name, "images_of": samples.origin, "attack": attack, "eps": reach}
     finish("simulate", seed, json, {**asked, "conditions": asdict(conditions), "notes": found.notes, **result})
-    next_step(f"offramp verify {model}")
+    next_step(f"offramp verify {request.typed(config=config, data=data)}")
 
 
 @model_options.takes_model

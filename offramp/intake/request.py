@@ -1,5 +1,7 @@
 """What a user says of a model, before anything is read."""
 
+import os
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +51,24 @@ class ModelRequest:
     def is_module(self) -> bool:
         """Whether a function makes the model."""
         return self.model.rpartition(":")[0].endswith(".py")
+
+    def typed(self, **further: str | None) -> str:
+        """The model and its options, and further ones that are given, as one types them in a shell."""
+        plain, how = Preprocessing(), self.preprocessing
+        options = {
+            "output_tensor": self.output_tensor,
+            "weights": self.weights,
+            "calibrate": self.calibrate,
+            "ranges": None if self.ranges == "minmax" else self.ranges,
+            "shape": self.shape and ",".join(map(str, self.shape)),
+            "scale": None if how.scale == plain.scale else how.scale,
+            "mean": None if how.mean == plain.mean else ",".join(map(str, how.mean)),
+            "deviation": None if how.deviation == plain.deviation else ",".join(map(str, how.deviation)),
+            "data_dir": None if str(self.root) == os.environ.get("OFFRAMP_DATA") else self.root,
+        }
+        given = {name: value for name, value in (options | further).items() if value is not None}
+        words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        return shlex.join([self.model, *words])
 
     def check(self) -> None:
         """Refuse options that aren't for such a model, by its name.

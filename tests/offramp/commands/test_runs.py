@@ -28,6 +28,9 @@ def test_evaluate_simulate_and_the_files_agree(small, tmp_path):
     assert simulated["exit_share"] == evaluated["exit_share"]
     assert simulated["images"] == len(small.source.test)
     assert "stem.conv" in text
+    for command, following in (("evaluate", "simulate"), ("simulate", "verify")):
+        text, _ = run(command, program, "--data", "digits")
+        assert text.splitlines()[-1] == f"next: offramp {following} {program} --data digits"
     options = ("--attack", "slowdown", "--images", 30, "--clock", "51.37")  # no PLL makes that clock exactly
     text, code = run("simulate", program, *options, "--json", json_file)
     assert code == 0

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from offramp.intake.preprocessing import Preprocessing
 from offramp.intake.request import ModelRequest
 
 FLOAT = ("net.onnx", "net.pt2")
@@ -19,6 +20,17 @@ def test_a_module_is_a_function_of_a_python_file(model, is_module):
 @pytest.mark.parametrize("model", [MODULE, *FLOAT, *INT8])
 def test_a_model_alone_is_a_request(model):
     ModelRequest(model=model).check()
+
+
+def test_a_request_is_typed_with_all_that_differs_from_the_usual():
+    assert ModelRequest(model="net.off").typed(data=None) == "net.off"
+    how = Preprocessing(scale=255.0, mean=(1.0, 2.0), deviation=(0.5,))
+    named = {"weights": Path("w.pt"), "calibrate": "my train.npz", "ranges": "mse", "output_tensor": "out"}
+    request = ModelRequest(model=MODULE, shape=(8, 9, 1), preprocessing=how, root=Path("sets"), **named)
+    assert request.typed(config="base-85f", data="test.npz") == (
+        "nets/net.py:make --output-tensor out --weights w.pt --calibrate 'my train.npz' --ranges mse --shape 8,9,1 "
+        "--scale 255.0 --mean 1.0,2.0 --deviation 0.5 --data-dir sets --config base-85f --data test.npz"
+    )
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def choice_rows(layers: list[dict[str, Any]]) -> tuple[list[str], list[list[str]
         "split (bands x groups)",
         "expected cycles",
         "runner-up",
-        "cycles with runner-up",
+        "cycles of a run with it",
     ], lines
 
 

@@ -61,7 +61,7 @@ def test_choices_by_hand():
     layer = {"layer": "a", "tensor": "add", "options": 20, **split, "strips": 1, "expected_cycles": 1234.4}
     alone = {"layer": "b", "options": 1, **split, "split": True, "strips": 4, "expected_cycles": 1.0, "runner_up": None}
     head, lines = choice_rows([layer | {"runner_up": other | {"expected_cycles": 5678.9}}, alone])
-    assert head[-2:] == ["runner-up", "cycles with runner-up"]
+    assert head[-2:] == ["runner-up", "cycles of a run with it"]
     assert lines == [
         ["add", "20", "row-major, 2x4", "1,234", "column-major, merged, 8x1, 2 commands, 3 passes", "5,679"],
         ["b", "1", "row-major, split lists, 2x4, 4 strips", "1", "none fits", "-"],

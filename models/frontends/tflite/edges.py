@@ -160,7 +160,7 @@ class FileOutput:
         else:
             first = f"classes of output {self.name} are those of its int8 codes, ties included"
         order = [name for name in self.behind if name in ("LOGISTIC", "SOFTMAX")]
-        return f"{first}, before {' and '.join(order)}" if order else first
+        return f"{first}; {' and '.join(order)} behind them {'are' if order[1:] else 'is'} left out" if order else first
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ from models.datasets.sources import cifar10_batch, idx
 from models.frontends.onnx import reader as onnx_reader
 from models.frontends.pytorch.merge import lowered
 from models.frontends.quantized.program_file import read_program
-from models.frontends.quantized.reader import read_quantized
+from models.frontends.quantized.reader import import_quantized
 from models.frontends.tflite import reader as tflite_reader
 from models.integer import golden
 from models.methods.binary_relax import BinaryRelax
@@ -301,7 +301,7 @@ def change_pt2(path: Path, rng: np.random.Generator) -> str:
 
 def use_pt2(path: Path) -> None:
     """Read, and executed."""
-    network = read_quantized(read_program(path))
+    network = import_quantized(read_program(path)).network
     golden.run(network, random_codes(network, 1, 0))
 
 

@@ -1,4 +1,4 @@
-"""A float network of any style becomes steps in float that :func:`read_quantized` can follow once quantized.
+"""A float network of any style becomes steps in float that :func:`import_quantized` can follow once quantized.
 
 Beside what quantized programs have, there are batch norms and other constants by channel anywhere, what moves and pads
 values, shared modules, and types of floating point: all of it becomes steps with weights, or part of them.

@@ -30,7 +30,7 @@ from models.frontends.quantized.program_tensors import QuantizedSource
 from models.integer import golden
 from models.integer.exact import exact
 
-__all__ = ["QuantizedImport", "import_quantized", "read_quantized"]
+__all__ = ["QuantizedImport", "import_quantized"]
 
 _SEED = 19  # of the images on which layers are compared
 _FARTHEST = 255  # code from its zero point
@@ -45,10 +45,10 @@ class QuantizedImport:
     notes: tuple[str, ...]
 
 
-def read_quantized(
+def import_quantized(
     source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | None = None, *, name: str = "network"
-) -> Network:
-    """The integer network of a quantized program.
+) -> QuantizedImport:
+    """The integer network of a quantized program, with the program and what a user must know of it.
 
     Supported: activations of int8 or uint8 with one scale, weights of int8 or uint8 with one scale in all or one for
     each output channel, biases of integers or in float; convolutions of one or two dimensions, in groups, dilated;
@@ -76,13 +76,6 @@ def read_quantized(
         When something can't be followed: the message names the operators. When a layer differs by more than one code:
         it names the layer.
     """
-    return import_quantized(source, shape, name=name).network
-
-
-def import_quantized(
-    source: nn.Module | ExportedProgram, shape: tuple[int, int, int] | None = None, *, name: str = "network"
-) -> QuantizedImport:
-    """As :func:`read_quantized`, with what else there is to know."""
     found = _read(source, shape, name)
     _check(found)
     notes = tuple(

@@ -8,7 +8,7 @@ from hw.compiler.compile import compile_network
 from hw.config import preset
 from models.frontends.onnx.reader import read
 from models.frontends.onnx.reference import feed, runtime_outputs
-from models.frontends.quantized.reader import read_quantized
+from models.frontends.quantized.reader import import_quantized
 from models.integer import golden
 from tests.models.frontends.onnx.onnx_models import exported, images, model, node, qcdq, quantized, saved
 from tests.models.frontends.onnx.test_quantized import Brevitas, Residual
@@ -25,7 +25,7 @@ def counted(path, count=60):
     """The network of a file; the largest difference of its layers from the file, the share that differs, and whether
     both name the same classes as ONNX Runtime."""
     found = read(path)
-    network = read_quantized(found, found.program.shape, name="onnx")
+    network = import_quantized(found, found.program.shape, name="onnx").network
     given = images(found, count)
     off = difference(found, network, np.ascontiguousarray(given.transpose(0, 2, 3, 1)))
     (expected,) = runtime_outputs(path, feed(found.program, given))

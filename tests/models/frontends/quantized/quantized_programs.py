@@ -13,7 +13,7 @@ from hw.network.network import Network
 from models.frontends.pytorch.calls import undisturbed
 from models.frontends.pytorch.exported import exported_program, program_of
 from models.frontends.quantized.operators import quantized_steps
-from models.frontends.quantized.reader import import_quantized, read_quantized
+from models.frontends.quantized.reader import import_quantized
 
 QD = torch.ops.quantized_decomposed
 
@@ -253,7 +253,7 @@ def head(net, x, **values):
 def written(body, dtype=torch.int8, shape=(4, 4, 2), name="network"):
     """The network of what is written down, and how it differs on codes of all values."""
     net = Quantized(body, dtype)
-    network = read_quantized(net, shape, name=name)
+    network = import_quantized(net, shape, name=name).network
     return network, difference(net, network, images(*shape) * 2)
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from hw.compiler.compile import compile_network
 from hw.config import preset
 from models.frontends.quantized import layers
-from models.frontends.quantized.reader import import_quantized, read_quantized
+from models.frontends.quantized.reader import import_quantized
 from models.frontends.quantized.weights import in_one_scale
 from models.integer import golden
 from tests.models.frontends.quantized.quantized_programs import (
@@ -242,7 +242,7 @@ def test_a_wrong_weight_is_found_where_a_head_has_been_rounded_to_one_scale(monk
     monkeypatch.setattr(layers, "in_one_scale", rounded)
     net = Quantized(lambda n, x: F.linear(n.round(x).flatten(1), several_scales([1, 1.31, 0.77])))
     if not beyond:
-        read_quantized(net, (4, 4, 2))
+        import_quantized(net, (4, 4, 2))
         return
     with pytest.raises(ValueError, match=r"^linear: .*.* up to \d+ codes, but differs by \d+; please "):
-        read_quantized(net, (4, 4, 2))
+        import_quantized(net, (4, 4, 2))

@@ -10,7 +10,7 @@ from models.compression.calibration import calibrate
 from models.frontends.pytorch.calls import undisturbed
 from models.frontends.pytorch.exported import export
 from models.frontends.quantized.float_operators import float_steps
-from models.frontends.quantized.reader import read_quantized
+from models.frontends.quantized.reader import import_quantized
 from models.integer import golden
 from tests.models.frontends.quantized.quantized_programs import Quantized, difference, images, seeded
 
@@ -115,7 +115,7 @@ def test_the_network_is_that_of_a_module_with_channels_first():
 )
 def test_quantized_maps_with_channels_last(body):
     net = Quantized(body)
-    network = read_quantized(net, SHAPE)
+    network = import_quantized(net, SHAPE).network
     found = difference(net, network, images(*SHAPE))
     assert all(each.largest <= 1 for name, each in found.items() if name != network.exits[0].logits)
 
@@ -141,7 +141,7 @@ def test_quantized_maps_are_picked_and_cropped(body, kinds):
         return F.linear(x, net.weight(3, x.shape[1]))
 
     net = Quantized(whole)
-    network = read_quantized(net, SHAPE)
+    network = import_quantized(net, SHAPE).network
     assert [layer.kind for layer in network.layers[:-1]] == kinds
     found = difference(net, network, images(*SHAPE))
     assert all(each.largest <= 1 for name, each in found.items() if name != network.exits[0].logits)
@@ -149,4 +149,4 @@ def test_quantized_maps_are_picked_and_cropped(body, kinds):
 
 def test_a_turned_output_of_a_quantized_program_is_refused():
     with pytest.raises(ValueError, match=r"^permute: an output must have its channels first, or be flat"):
-        read_quantized(Quantized(lambda n, x: last(n.round(F.relu(n.round(x))))), SHAPE)
+        import_quantized(Quantized(lambda n, x: last(n.round(F.relu(n.round(x))))), SHAPE)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from models.frontends.pytorch.steps import GraphStep
 from models.frontends.quantized import operators
 from models.frontends.quantized.operators import as_linear
-from models.frontends.quantized.reader import read_quantized
+from models.frontends.quantized.reader import import_quantized
 from tests.models.frontends.quantized.quantized_programs import (
     QD,
     Block,
@@ -43,7 +43,7 @@ def test_an_image_of_integers_is_codes():
         return head(net, net.round(conv(net, net.dq(x, 0.05, 3))))
 
     program = torch.export.export(Quantized(body), (torch.zeros(1, 2, 4, 4, dtype=torch.int8),))
-    network = read_quantized(program)
+    network = import_quantized(program).network
     assert (network.input.scale, network.input.zero_point) == (pytest.approx(0.05), 3)
     codes = np.random.default_rng(0).integers(-128, 128, (5, 4, 4, 2)).astype(np.int8)
     assert all(each.largest <= 1 for name, each in difference(program, network, codes).items() if name != "linear")
@@ -51,7 +51,7 @@ def test_an_image_of_integers_is_codes():
 
 def test_programs_of_core_operators_are_the_same_networks():
     program = converted(seeded(Block), 3, 8, 8)
-    before, after = (read_quantized(each) for each in (program, core(program)))
+    before, after = (import_quantized(each).network for each in (program, core(program)))
     assert [type(layer) for layer in after.layers] == [type(layer) for layer in before.layers]
     for (_, one), (_, other) in zip(before.arrays(), after.arrays(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -61,7 +61,7 @@ def test_a_layer_that_computes_something_else_is_named(monkeypatch):
     """As it would be if a rule were wrong: here, of a ReLU."""
     monkeypatch.setitem(operators.OPERATOR_RULES, torch.ops.aten.relu.default, lambda found, node: found.map(node))
     with pytest.raises(ValueError, match=r"^conv2d: a layer must compute what the program does, up to 1 code, but "):
-        read_quantized(Quantized(lambda n, x: head(n, n.round(F.relu(conv(n, n.round(x)))))), (4, 4, 2))
+        import_quantized(Quantized(lambda n, x: head(n, n.round(F.relu(conv(n, n.round(x)))))), (4, 4, 2))
 
 
 def test_a_quantize_is_a_step_and_a_dequantize_is_none():

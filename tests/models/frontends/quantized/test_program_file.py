@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from models.frontends.quantized.program_file import read_program
-from models.frontends.quantized.reader import read_quantized
+from models.frontends.quantized.reader import import_quantized
 from tests.models.frontends.quantized.quantized_programs import Quantized, difference, images, two_layers
 
 
@@ -55,8 +55,8 @@ def test_what_torch_saves_is_read(tmp_path, program):
     path = tmp_path / "net.pt2"
     torch.export.save(program, path)
     read = read_program(path)
-    network = read_quantized(read)
-    assert network.to_dict() == read_quantized(program).to_dict()
+    network = import_quantized(read).network
+    assert network.to_dict() == import_quantized(program).network.to_dict()
     found = difference(read, network, images(4, 4, 2))
     assert found.keys() == {"conv2d", "linear"}
     assert found["conv2d"].largest <= 1

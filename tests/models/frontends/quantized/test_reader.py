@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from hw.compiler.compile import compile_network
 from hw.compiler.lower import lower
 from hw.config import preset
-from models.frontends.quantized.reader import read_quantized
+from models.frontends.quantized.reader import import_quantized
 from models.integer import golden
 from tests.models.frontends.quantized.quantized_programs import (
     QD,
@@ -30,7 +30,7 @@ SHARE = 0.1
 
 def read(program, *shape, most=3):
     """The network of a program, found to compute what the program does but for a few codes."""
-    network = read_quantized(program, shape if isinstance(program, nn.Module) else None)
+    network = import_quantized(program, shape if isinstance(program, nn.Module) else None).network
     found = difference(program, network, images(*shape))
     assert all(each.largest <= most and (each.share <= SHARE or each.largest <= 1) for each in found.values()), found
     return network
@@ -184,7 +184,7 @@ def test_programs_of_several_images_and_of_any_number():
         dynamic_shapes={"x": {0: torch.export.Dim.AUTO}},
     )
     for each in (program, many):
-        network = read_quantized(each)
+        network = import_quantized(each).network
         assert difference(each, network, images(4, 4, 2, count=6))["linear"].largest == 0
 
 
@@ -271,7 +271,7 @@ def test_programs_of_several_images_and_of_any_number():
 )  # fmt: skip
 def test_what_can_not_be_followed_is_refused(body, message):
     with pytest.raises(ValueError, match=message):
-        read_quantized(Quantized(body), (4, 4, 2))
+        import_quantized(Quantized(body), (4, 4, 2))
 
 
 def test_all_reasons_are_said_at_once():
@@ -286,7 +286,7 @@ def test_all_reasons_are_said_at_once():
         return conv(net, x, depth=4)
 
     with pytest.raises(ValueError, match="gelu") as said:
-        read_quantized(Quantized(body), (4, 4, 2))
+        import_quantized(Quantized(body), (4, 4, 2))
     reasons = str(said.value).split("; ")
     for reason, start in zip(
         reasons,
@@ -317,7 +317,7 @@ def test_differences_of_maps_are_sums_of_one_and_the_negative_of_the_other(body)
         return head(net, net.round(body(net, x, y), 0.0811))
 
     net = Quantized(whole)
-    network = read_quantized(net, (4, 4, 2))
+    network = import_quantized(net, (4, 4, 2)).network
     found = difference(net, network, images(4, 4, 2))
     assert max(each.largest for name, each in found.items() if name != network.exits[0].logits) <= 1
     codes = np.random.default_rng(0).integers(-128, 128, (5, 4, 4, 2)).astype(np.int8)
@@ -331,7 +331,7 @@ def test_differences_of_maps_are_sums_of_one_and_the_negative_of_the_other(body)
 
 def test_a_negative_is_read_by_what_reads_codes():
     net = Quantized(lambda n, x: head(n, n.round(conv(n, F.max_pool2d(-n.round(x), 2)))))
-    network = read_quantized(net, (4, 4, 2))
+    network = import_quantized(net, (4, 4, 2)).network
     assert [layer.kind for layer in network.layers] == ["depthwise_conv2d", "max_pool2d", "conv2d", "linear"]
     assert difference(net, network, images(4, 4, 2))["conv2d"].largest <= 1
 
@@ -339,11 +339,11 @@ def test_a_negative_is_read_by_what_reads_codes():
 def test_shapes_are_checked():
     net = Quantized(lambda n, x: head(n, n.round(x)))
     with pytest.raises(ValueError, match=r"^shape must be given of a"):
-        read_quantized(net)
+        import_quantized(net)
     program = torch.export.export(net, (torch.zeros(1, 2, 4, 4),))
     with pytest.raises(ValueError, match=r"^shape must be that of the program's images \(4, 4, 2\), not \(4, 2, 4\)"):
-        read_quantized(program, (4, 2, 4))
-    network = read_quantized(program, (4, 4, 2))
+        import_quantized(program, (4, 2, 4))
+    network = import_quantized(program, (4, 4, 2)).network
     with pytest.raises(ValueError, match=r"^images must be of shape \(N, 4, 4, 2\), not \(3, 4, 2, 4\)"):
         difference(program, network, np.zeros((3, 4, 2, 4), dtype=np.float32))
 
@@ -355,7 +355,7 @@ def test_random_networks(seeds):
     for seed in seeds:
         net = RandomNet(seed).eval()
         try:
-            network = read_quantized(net, (8, 8, 3))
+            network = import_quantized(net, (8, 8, 3)).network
         except ValueError as error:
             refused.append(f"{seed}: {error}")
             continue

@@ -165,6 +165,10 @@ class NetworkMaker:
         channels = self._tensors[source].shape[2]
         first = self.conv(source, channels, (3, 3), pads=(1, 1, 1, 1), density=density)
         second = self.conv(first, channels, (3, 3), pads=(1, 1, 1, 1), density=density)
+        return self.add(source, second)
+
+    def add(self, source: str, second: str) -> str:
+        """Append the sum of two maps, in either order."""
         output = self._tensor(self._tensors[source].shape)
         operands = (second, source) if self._rng.random() < 0.5 else (source, second)
         return self._append(

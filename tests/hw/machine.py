@@ -164,7 +164,7 @@ class Machine:
                 fields = decode(Segment, [words.pop(0)])
                 assert not any(words.pop(0) for _ in range(self._config.loader - 1))
                 last = fields["last"]
-                for row in range(fields["rows"]):
+                for row in range(fields["list_rows"]):
                     beats = [words.pop(0) for _ in range(self._config.list_row_beats * self._config.loader)]
                     bits = sum(beat << 32 * n for n, beat in enumerate(beats))
                     lists = [bits >> 18 * pe & 0x3FFFF for pe in range(self._config.pes)]

@@ -191,7 +191,7 @@ def simulation(monkeypatch, tmp_path):
     (tmp_path / "enumerations.json").write_text("{}")
     built, done = [], {}
 
-    def build(config, simulator, *, waves, progress):
+    def build(config, simulator, *, waves, netlist, progress):
         built.append(waves)
         return tmp_path
 

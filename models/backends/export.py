@@ -139,9 +139,15 @@ def _missed(network: Network, scales: FileScales, form: _Form) -> list[str]:
             found.append(f"{which}: no scale of single precision rounds all sums as the multiplier does")
     if otherwise:
         twice = form.rounding is onnx_rounding
-        how, nearest = ("twice", ".tflite") if twice else ("once", ".onnx")
+        how, theirs, nearest = (
+            ("twice", "an ONNX operator rounds once", ".tflite")
+            if twice
+            else ("once", "CONV_2D and DEPTHWISE_CONV_2D round twice", ".onnx")
+        )
         found.insert(
-            0, f"{_listed(otherwise)}: sums are rounded {how}, which such a file can't say; nearest: {nearest}"
+            0,
+            f"{_listed(otherwise)}: accumulators become int8 by rounding {how}, and {theirs}, so codes would differ: "
+            f"export as {nearest}, or to a folder (network.json, arrays.npz), which says either",
         )
     return found
 

@@ -48,8 +48,18 @@ def test_endings_are_those_of_the_command():
 @pytest.mark.parametrize(
     ("ending", "rounding", "message"),
     [
-        (".onnx", Rounding.DOUBLE, r"layer0, layer1: sums are rounded twice, which such a file .* nearest: \.tflite$"),
-        (".tflite", Rounding.SINGLE, r"layer0: sums are rounded once, which such a file can't say; nearest: \.onnx$"),
+        (
+            ".onnx",
+            Rounding.DOUBLE,
+            r"layer0, layer1: accumulators become int8 by rounding twice, and an ONNX operator rounds once, .*: export "
+            r"as \.tflite, or to a folder \(network.json, arrays.npz\), which says either$",
+        ),
+        (
+            ".tflite",
+            Rounding.SINGLE,
+            r"layer0: accumulators become int8 by rounding once, and CONV_2D and DEPTHWISE_CONV_2D round twice, so "
+            r"codes would differ: export as \.onnx, or to a folder \(network.json, arrays.npz\), which says either$",
+        ),
     ],
 )
 def test_another_rounding_is_refused(ending, rounding, message):

@@ -121,9 +121,7 @@ def test_a_model_is_exported_as_a_file_of_others_and_taken_again(tmp_path, monke
         described.append([{key: each[key] for key in each if key != "name"} for each in layers])
     assert described[0] == described[1]
     message = refused(monkeypatch, capsys, "export", model, "-o", "again.onnx")
-    assert re.fullmatch(
-        r"small can't be a file of ONNX: .*accumulators .* rounding twice, .* as \.tflite, .*", message
-    )
+    assert re.fullmatch(r"small can't be a file of ONNX: .*accumulators .* rounding twice, .* as \.tflite, .*", message)
     assert not (tmp_path / "again.onnx").exists()
     (tmp_path / "folder.onnx").mkdir()
     assert "folder.onnx: Is a directory" in refused(monkeypatch, capsys, "export", model, "-o", "folder.onnx")

@@ -339,6 +339,14 @@ def two_blocks(size: int, channels: int) -> Network:
     return maker.network("blocks")
 
 
+def heavy_network() -> Network:
+    """More different weights than two PEs can hold, on small maps."""
+    maker = NetworkMaker(np.random.default_rng(0), (4, 4, 8))
+    here = maker.conv(maker.conv(INPUT, 64, (3, 3), density=1.0), 64, (2, 2), density=1.0)
+    maker.head(maker.pool(here), 3)
+    return maker.network("heavy")
+
+
 def wide_network(seed: int, *, least: int = 12, most: int = 26) -> Network:
     """A random network with maps between image and result that are much larger than both."""
     rng = np.random.default_rng(seed)

@@ -1,4 +1,7 @@
-"""A config that a network fits, close to one that it doesn't: larger memories, the same cores, PEs and lanes."""
+"""A config that a network fits, close to one that it doesn't: larger memories, the same cores, PEs and lanes.
+
+Where no list memories are large enough, it has a loader, which reads lists from external memory during the run.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -22,8 +25,8 @@ _SIZES = {
     "program": "program_words",
     "layers": "layer_words",
 }
-#: Scan bits of a config that gets hardware for selections.
-_SELECTOR = 4
+#: Scan bits of a config that gets hardware for selections, and words in a beat of one that gets a loader.
+_SELECTOR, _LOADER = 4, 4
 
 
 def fitting(
@@ -33,6 +36,8 @@ def fitting(
     report: Callable[[str], None] = lambda text: None,
 ) -> AcceleratorConfig | None:
     """A config with larger memories that the network fits, no larger than it uses there; None if none is.
+
+    It has a loader only where the largest list memories are too small.
 
     Parameters
     ----------
@@ -74,13 +79,20 @@ def _shrunk(
     activity: Mapping[str, np.ndarray],
     report: Callable[[str], None],
 ) -> AcceleratorConfig | None:
-    """A config of the largest memories, or as much closer to another one as the network still fits; None if none."""
+    """A config of the largest memories, or as much closer to another one as the network still fits; None if none.
+
+    Lists that the largest list memories can't hold are read by a loader.
+    """
     selects = any(select_of(layer) is not None for layer in network.layers)
     largest = {name: max(size, LARGEST.get(name, 0)) for name, size in asdict(config).items()}
     largest["second_bank_words"] = 0
     roomy = config.replace(**largest | ({"selector": config.selector or _SELECTOR} if selects else {}))
     report("with the largest memories")
     found = balanced_compilation(network, roomy, activity, report)
+    if found.refusal is not None and not config.loader:
+        roomy = roomy.replace(loader=_LOADER)
+        report("with the largest memories and a loader")
+        found = balanced_compilation(network, roomy, activity, report)
     if found.refusal is not None:
         return None
     for tried in _closer(config, roomy, found):

@@ -85,7 +85,8 @@ def advice(model: Model | Workload, config: str, report: Callable[[str], None] =
     found = fitting(model.network, lacking, model.activity, report)
     if found is None:
         return f"nor does it fit {base} with the largest memories that a config may have"
-    return f"it fits --config {','.join([base, *changes(PRESETS[base], found)])}"
+    read = ": a loader reads weights from external memory during the run" if found.loader > lacking.loader else ""
+    return f"it fits --config {','.join([base, *changes(PRESETS[base], found)])}{read}"
 
 
 def images_of(

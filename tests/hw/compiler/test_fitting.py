@@ -10,7 +10,7 @@ from hw.compiler.fitting import changes, fitting
 from hw.config import PRESETS, AcceleratorConfig, preset
 from hw.network.network import INPUT
 from tests.hw.equality import assert_equals_golden
-from tests.random_networks import NetworkMaker, random_codes, two_blocks, with_selects
+from tests.random_networks import NetworkMaker, heavy_network, random_codes, two_blocks, with_selects
 
 
 def fits(network, config):
@@ -65,6 +65,14 @@ def test_selections_need_their_hardware():
     network = with_selects(two_blocks(4, 8), np.random.default_rng(0), share=1.0)
     assert not fits(network, AcceleratorConfig())
     assert changes(AcceleratorConfig(), fitting(network, AcceleratorConfig(), {})) == ["selector=4"]
+
+
+def test_what_no_list_memories_hold_is_read_by_a_loader():
+    network, config = heavy_network(), AcceleratorConfig(pes=2, list_words=256)
+    assert not fits(network, config.replace(list_words=8192))
+    found = fitting(network, config, {})
+    assert [each for each in changes(config, found) if not each.startswith("list_words")] == ["loader=4"]
+    assert_equals_golden(compile_network(network, found), random_codes(network, 1, 0))
 
 
 def test_nothing_is_found_where_no_size_helps():

@@ -8,7 +8,7 @@ from offramp.intake import programs
 from offramp.intake.model import Model, read
 from offramp.intake.programs import images_of, program_of
 from offramp.intake.request import ModelRequest
-from tests.random_networks import random_network, wide_network
+from tests.random_networks import heavy_network, random_network, wide_network
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,13 @@ def test_a_refusal_names_a_config_that_it_fits(monkeypatch):
         MisfitError, match=r"^base,activation_words=32: .*; it fits --config base,activation_words=\d+$"
     ):
         program_of(found, "base,activation_words=32")
+
+
+def test_a_refusal_says_what_a_loader_needs(monkeypatch):
+    monkeypatch.setattr(programs, "TRIED", ("tiny",))
+    message = "; it fits --config tiny,.*loader=4.*: a loader reads weights from external memory during the run$"
+    with pytest.raises(MisfitError, match=message):
+        program_of(Model(network=heavy_network(), origin="a test"), "tiny,pes=2,list_words=256")
 
 
 def test_labels_of_classes_that_the_network_lacks_are_refused(small, tmp_path):

@@ -5,7 +5,7 @@
     cycle         0 A              1 R          2 X                          3 Y
     in block RAM  operands in      product      operand + product            sum is written
                   address to RAM   RAM output   (forwarded if needed)        dump leaves
-    in cells      operands in      product      sum is read, made, written   dump leaves
+    in cells      operands in      product      value is read, made, written dump leaves
 """
 
 from itertools import pairwise
@@ -53,8 +53,8 @@ class AccumulatorUnit(wiring.Component):
     Members
     -------
     max_pool : In(1)
-        Keep the largest product instead of the sum; all products and accumulators must then be in 0..255. It holds for
-        the product that entered two cycles before; constant while there are accesses.
+        Keep the largest product instead of the sum; all products and accumulators must then be in 0..255. Constant
+        while there are accesses, and for :attr:`LATENCY` cycles after the last.
     i : In(stream of step_layout), always ready
         Accesses in order; every one sees the effect of all before it.
     o : Out(stream of signed accumulators), always ready
@@ -86,19 +86,27 @@ class AccumulatorUnit(wiring.Component):
         return m
 
     def _in_cells(self, m):
-        """Accumulators of distributed memory: read, added to and written in one cycle, so nothing is forwarded."""
+        """Accumulators of distributed memory: read, added to and written in one cycle, so nothing is forwarded.
+
+        A value that starts anew (a dump's 0, a larger product) is a sum as well, of 0: nothing is chosen behind the
+        adder, and a product that isn't larger isn't written.
+        """
         shape = signed(self._config.accumulator_bits)
         write, read = self._ports(m, "comb", ram_style="distributed")
-        _, x, y, _ = self._control(m)
-        product_x = Signal(signed(17), reset_less=True)
-        m.d.sync += product_x.eq(self._multiply(m))
-        total, emitted = self._add(m, read.data, product_x), Signal(shape, reset_less=True)
-        m.d.sync += emitted.eq(read.data)
+        r, x, y, _ = self._control(m)
+        product_x, emitted = Signal(signed(17), reset_less=True), Signal(shape, reset_less=True)
+        anew_x, always_x = Signal(reset_less=True), Signal(reset_less=True)
+        m.d.sync += [
+            product_x.eq(Mux(r.dump, 0, self._multiply(m))),
+            anew_x.eq(r.dump | self.max_pool),
+            always_x.eq(r.dump | ~self.max_pool),
+            emitted.eq(read.data),
+        ]
         m.d.comb += [
             read.addr.eq(x.address),
             write.addr.eq(x.address),
-            write.en.eq(x.valid),
-            write.data.eq(Mux(x.dump, 0, total)),
+            write.en.eq(x.valid & (always_x | self._larger(product_x, read.data))),
+            write.data.eq(Mux(anew_x, 0, read.data) + product_x),
         ]
         self._emit(m, y, emitted)
 
@@ -169,20 +177,20 @@ class AccumulatorUnit(wiring.Component):
         m.d.comb += operand.eq(Mux(take_sum, total_y, value_x | forwarded_x))
         return operand
 
+    def _larger(self, product, operand):
+        """Whether a product is larger than the maximum so far: both fit eight bits, a shorter carry than the sum's."""
+        return product[:_MAXIMUM_BITS] > operand[:_MAXIMUM_BITS]
+
     def _add(self, m, operand, product):
         """The sum, or the larger of the two.
 
-        Sums of what a maximum is taken of fit nine bits: the others are 0 without a choice, and the comparison's carry
-        chain is shorter than the adder's.
+        Sums of what a maximum is taken of fit nine bits: the others are 0 without a choice.
         """
-        total, larger = Signal(signed(self._config.accumulator_bits)), Signal()
-        m.d.comb += [
-            larger.eq(product[:_MAXIMUM_BITS] > operand[:_MAXIMUM_BITS]),
-            total.eq(operand + product),
-        ]
+        total = Signal(signed(self._config.accumulator_bits))
+        m.d.comb += total.eq(operand + product)
         with m.If(self.max_pool):
             m.d.comb += [
-                total[:_MAXIMUM_BITS].eq(Mux(larger, product, operand)),
+                total[:_MAXIMUM_BITS].eq(Mux(self._larger(product, operand), product, operand)),
                 total[_MAXIMUM_BITS].eq(0),
             ]
         return total

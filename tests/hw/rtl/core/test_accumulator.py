@@ -32,7 +32,8 @@ def product(address, value, weight):
 
 
 def dump(address, emit=1):
-    return {"dump": 1, "emit": emit, "address": address, "value": 0, "weight": 0}
+    """With a product beside it, which doesn't count."""
+    return {"dump": 1, "emit": emit, "address": address, "value": -77, "weight": 99}
 
 
 def unit(config, colliding_read):

@@ -240,7 +240,8 @@ def _build(
             (work / name).write_text(text)
         if synthesized is not None:
             shutil.copyfile(synthesized / "board.json", work / "board.json")
-            shutil.copyfile(synthesized / _SYNTHESIS_LOG, work / "build.log")
+            shutil.copyfile(synthesized / _SYNTHESIS_LOG, work / _SYNTHESIS_LOG)
+            shutil.copyfile(work / _SYNTHESIS_LOG, work / "build.log")
         for stage, command in steps if synthesized is None else steps[1:]:
             progress(stage)
             run_tool(stage, command, work, out_dir / f"{folder.name}.failed.log")

@@ -178,8 +178,11 @@ class AccumulatorUnit(wiring.Component):
         return operand
 
     def _larger(self, product, operand):
-        """Whether a product is larger than the maximum so far: both fit eight bits, a shorter carry than the sum's."""
-        return product[:_MAXIMUM_BITS] > operand[:_MAXIMUM_BITS]
+        """Whether a product is larger than the maximum so far, both of eight bits: the sign of their difference.
+
+        As a difference it is a carry chain, shorter than the sum's; a comparison becomes a tree of tables.
+        """
+        return (operand[:_MAXIMUM_BITS] - product[:_MAXIMUM_BITS])[-1]
 
     def _add(self, m, operand, product):
         """The sum, or the larger of the two.

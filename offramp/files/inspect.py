@@ -18,7 +18,7 @@ from offramp.files.kinds import kind_of
 if TYPE_CHECKING:
     from hw.program.program import Program
 
-__all__ = ["check_layer", "describe", "network_dict", "network_of", "program_dict", "worst_case_dict"]
+__all__ = ["check_layer", "describe", "memories_dict", "network_dict", "network_of", "program_dict", "worst_case_dict"]
 
 
 #: What names of instructions have behind a layer's: strip, output channels, input channels.
@@ -56,7 +56,6 @@ def _counted(weights: np.ndarray) -> dict[str, int]:
 
 def program_dict(program: "Program") -> dict[str, Any]:
     """A program's network, config and memories."""
-    sizes = {name: {"used": used, "available": size} for name, (used, size) in program.size_words().items()}
     return {
         "config_digest": program.config.digest(),
         "cores": program.config.cores,
@@ -65,8 +64,13 @@ def program_dict(program: "Program") -> dict[str, Any]:
         "commands": [
             {"name": command.name, "bands": command.bands, "groups": command.groups} for command in program.commands
         ],
-        "memories": sizes,
+        "memories": memories_dict(program),
     }
+
+
+def memories_dict(program: "Program") -> dict[str, dict[str, int]]:
+    """Words used of every memory that a program fills, and words there."""
+    return {name: {"used": used, "available": size} for name, (used, size) in program.size_words().items()}
 
 
 def worst_case_dict(program: "Program") -> dict[str, int]:

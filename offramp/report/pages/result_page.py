@@ -86,12 +86,9 @@ def _simulated(result: dict[str, Any]) -> list[Section]:
 def _verified(result: dict[str, Any]) -> list[Section]:
     asked = _asked(result, "programs", "config", "origin", "images_of", "notes")
     if "stages" in result:
-        return [
-            Section(
-                title="Stage by stage",
-                tables=(asked, result_tables.model_stages(result), result_tables.model_figures(result)),
-            )
-        ]
+        stages = (asked, result_tables.model_stages(result), result_tables.model_figures(result))
+        charts = (memory_usage(result["memories"]),) if "memories" in result else ()
+        return [Section(title="Stage by stage", tables=stages, charts=charts)]
     return [
         Section(
             title="RTL = golden = simulator", tables=(asked, result_tables.verification(result, result["programs"]))

@@ -9,7 +9,7 @@ from offramp.report.tables.columns import Columns
 from offramp.report.tables.result_tables import key_values, metric_rows
 from offramp.report.tables.units import count, points
 
-__all__ = ["contents"]
+__all__ = ["contents", "word_rows"]
 
 #: Kinds of files whose name alone says too little.
 _KINDS = {"trained": "trained network", "compressed": "compressed network"}
@@ -31,7 +31,7 @@ def contents(found: dict[str, Any]) -> Group:
         parts += [Columns(*_layers(found["network"])), Columns(*_exits(found["network"]))]
     if "memories" in found:
         rows += _program(found)
-        parts.append(Columns(*_memories(found["memories"])))
+        parts.append(Columns(*word_rows(found["memories"])))
     rows += metric_rows(found.get("metrics", {}))
     return Group(key_values(rows), *(part for table in parts for part in ("", table)))
 
@@ -93,7 +93,7 @@ def _exits(network: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     return ["exit", "taken"], lines
 
 
-def _memories(memories: dict[str, dict[str, int]]) -> tuple[list[str], list[list[str]]]:
+def word_rows(memories: dict[str, dict[str, int]]) -> tuple[list[str], list[list[str]]]:
     """Head and lines: words used of words there, in the core and PE that needs most."""
     lines = [
         [name, count(use["used"]), count(use["available"]), points(use["used"] / use["available"], 1)]

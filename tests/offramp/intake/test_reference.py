@@ -5,9 +5,11 @@ import pytest
 from models.frontends.onnx.reader import read as read_onnx
 from models.frontends.quantized.reader import import_quantized
 from models.frontends.tflite.reader import imported
+from models.integer import golden
 from offramp.intake.model import read
 from offramp.intake.reference import litert, onnx_runtime
 from offramp.intake.request import ModelRequest
+from tests.models.frontends.onnx.onnx_models import model, node, saved
 from tests.models.frontends.tflite.tflite_builder import Builder
 from tests.offramp.intake.models import onnx_file, tflite_file
 
@@ -66,3 +68,30 @@ def test_onnx_runtime_is_compared_layer_by_layer(tmp_path):
     assert found.same.mean() < 0.1
     assert found.classes.shape == (40,)
     assert (found.classes != before.classes).any()
+
+
+@pytest.mark.parametrize("form", ["QOperator", "QDQ"])
+@pytest.mark.parametrize("zero_point", [3, 4])
+def test_ties_of_sums_are_counted(tmp_path, form, zero_point):
+    """QLinearAdd rounds half to even with the zero point added, QuantizeLinear before: an odd one tells them apart."""
+    if form == "QOperator":
+        added = [node("com.microsoft.QLinearAdd", "a s z b s z t o", "c")]
+    else:
+        floats = [node("DequantizeLinear", f"{each} s z", f"{each}f") for each in "ab"]
+        added = [*floats, node("Add", "af bf", "cf"), node("QuantizeLinear", "cf t o", "c")]
+    nodes = [
+        node("QuantizeLinear", "x s z", "a"), node("MaxPool", "a", "b", kernel_shape=[3, 3], pads=[1] * 4), *added,
+        node("DequantizeLinear", "c t o", "cd"), node("Flatten", "cd", "y"),
+    ]  # fmt: skip
+    scales = {"s": np.float32(1 / 16), "t": np.float32(1 / 8), "z": np.int8(0), "o": np.int8(zero_point)}
+    request = ModelRequest(model=str(saved(tmp_path, model(nodes, ("n", 2, 4, 4), scales))))
+    found, codes = read(request), np.random.default_rng(0).integers(-128, 128, (8, 4, 4, 2)).astype(np.int8)
+    pool, add = (next(each for each in found.network.layers if each.kind == kind) for kind in ("max_pool2d", "add"))
+    tensors = golden.run(found.network, codes).tensors
+    halves = (codes.astype(np.int64) + tensors[pool.name]) / 2
+    even = np.rint(halves + zero_point) if form == "QOperator" else np.rint(halves) + zero_point
+    differ = even.clip(-128, 127) != tensors[add.name]
+    assert 0.1 < differ.mean() < 0.4
+    agreement = found.runtime.compare(codes, None)
+    assert (agreement.first, agreement.largest) == (add.name, 1)
+    assert agreement.share == pytest.approx(2 * differ.mean() / 3)  # of the sum and of the output, which are the same

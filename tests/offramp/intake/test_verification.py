@@ -50,6 +50,8 @@ def test_a_tflite_file_stage_by_stage(tflite, ran):
     assert found["macs"] == 4 * 4 * 9 + 3 * 16
     assert found["macs_per_multiplier_cycle"] == found["macs"] / (found["cycles"]["mean"] * 4)
     assert 0 < found["share_of_limit"] < 1
+    assert found["memories"]["bias"]["available"] == program.config.channel_words
+    assert all(0 < use["used"] <= use["available"] for use in found["memories"].values())
 
 
 def test_a_difference_names_its_first_layer(tflite, ran):

@@ -8,6 +8,7 @@ from typing import Any
 __all__ = [
     "MisfitError",
     "ShortageError",
+    "StructureError",
     "check_identifier",
     "check_image",
     "integer",
@@ -101,6 +102,10 @@ def shown(value: Any) -> str:
 
 class MisfitError(ValueError):
     """A network doesn't fit an accelerator: in a certain way, or in no way at all."""
+
+
+class StructureError(MisfitError):
+    """No config runs a network, whatever its sizes: the network must be changed."""
 
 
 class ShortageError(MisfitError):

@@ -14,7 +14,7 @@ from hw.network.layers import DepthwiseConv2D
 from hw.network.network import INPUT, Add, Conv2D, GlobalAveragePool, Layer, Linear, Network
 from hw.network.pooling import AveragePool2D, MaxPool2D
 from hw.program.isa import MAX_CLASSES
-from hw.rules import MisfitError
+from hw.rules import StructureError
 
 __all__ = ["Lowered", "lower"]
 
@@ -94,11 +94,11 @@ def lower(network: Network) -> Lowered:
 
     Raises
     ------
-    MisfitError
+    StructureError
         When there are too many classes, or an add can't be fused; the message names it and the rule.
     """
     if network.classes > MAX_CLASSES or network.classes < 2:
-        raise MisfitError(f"{network.name}: classes must be from 2 to {MAX_CLASSES}, not {network.classes}")
+        raise StructureError(f"{network.name}: classes must be from 2 to {MAX_CLASSES}, not {network.classes}")
     tensors = network.tensors()
     steps: list[Step] = []
     for layer in network.layers:
@@ -115,12 +115,14 @@ def lower(network: Network) -> Lowered:
             or layer.inputs.count(before.name) != 1
             or readers != [layer.name]
         ):
-            raise MisfitError(
+            raise StructureError(
                 f"{layer.name}: an add must directly follow a convolution that only it reads, "
                 f"not {before.name if before else INPUT}"
             )
         steps[-1] = replace(last, add=layer)
     for step in steps:
         if step.residual == step.reads:
-            raise MisfitError(f"{step.reads}: the input of a convolution can't be the residual added to its own output")
+            raise StructureError(
+                f"{step.reads}: the input of a convolution can't be the residual added to its own output"
+            )
     return Lowered(network=network, steps=tuple(steps))

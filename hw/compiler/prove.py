@@ -15,7 +15,7 @@ from hw.network.zero_points import code_ranges, storage_zero_points
 from hw.numerics import MAX_AVERAGE, accumulator_range
 from hw.program.arithmetic import arithmetic_of
 from hw.program.isa import MAX_MASKS
-from hw.rules import MisfitError
+from hw.rules import MisfitError, StructureError
 
 __all__ = ["Proven", "prove"]
 
@@ -45,7 +45,8 @@ def prove(lowered: Lowered, config: AcceleratorConfig) -> Proven:
     Raises
     ------
     MisfitError
-        When a layer can't run on this config whatever the partition; the message names it and the rule.
+        When a layer can't run on this config whatever the partition; the message names it and the rule
+        (a :class:`hw.rules.StructureError` where it can't on any config).
     """
     network, steps = lowered.network, lowered.steps
     ranges, zero_points = code_ranges(network.layers), storage_zero_points(network)
@@ -58,7 +59,7 @@ def prove(lowered: Lowered, config: AcceleratorConfig) -> Proven:
         low, high = (code - zero_points[step.reads] for code in ranges[step.reads])
         _check_accumulators(step, bias, (low, high), config)
         if step.add and channels % WORD_CHANNELS and zero_points[result.name] != result.output.zero_point:
-            raise MisfitError(
+            raise StructureError(
                 f"{result.name}: a sum that only max pools read must have a multiple of {WORD_CHANNELS} channels, not "
                 f"{channels}, or no code below its zero point {result.output.zero_point}, not {ranges[result.name][0]}"
             )
@@ -74,7 +75,7 @@ def _check_selection(step: Step, config: AcceleratorConfig) -> None:
         raise MisfitError(f"{layer}: a selection of {step.reads} needs a selector; this config has none")
     most = MAX_MASKS * WORD_CHANNELS
     if select.kind != "elements" and config.padded_channels(channels) > most:
-        raise MisfitError(f"{layer}: {step.reads} must have at most {most} channels to select of, not {channels}")
+        raise StructureError(f"{layer}: {step.reads} must have at most {most} channels to select of, not {channels}")
 
 
 def _check_average(step: Step) -> None:
@@ -82,7 +83,7 @@ def _check_average(step: Step) -> None:
     if isinstance(step.layer, AveragePool2D | GlobalAveragePool):
         window = step.layer.window if isinstance(step.layer, AveragePool2D) else step.source.shape[:2]
         if prod(window) > MAX_AVERAGE:
-            raise MisfitError(
+            raise StructureError(
                 f"{step.layer.name}: an average pool must cover at most {MAX_AVERAGE} positions, not {prod(window)}"
             )
 
@@ -93,7 +94,7 @@ def _check_accumulators(step: Step, bias: np.ndarray, span: tuple[int, int], con
     if kernel.max_pool:
         # Accumulators begin at 0, and hold 8 bits then.
         if span[0] < 0:
-            raise MisfitError(
+            raise StructureError(
                 f"{step.layer.name}: a max pool's input must have no code below its zero point "
                 f"{step.source.zero_point} where other layers read it, too; {step.reads} can hold "
                 f"{span[0] + step.source.zero_point}"

@@ -80,7 +80,7 @@ def bench(
             try:
                 rows.append(measure_workload(str(model), chosen, images=images, seed=seed, workload=own, progress=step))
             except MisfitError as error:
-                hint = advice(own, config, lambda text: step(0, 0, text))
+                hint = advice(own, config, error, lambda text: step(0, 0, text))
                 raise MisfitError(f"{config}: {error}; {hint}") from error
         names = []
         asked = {"origin": found.origin, "images_of": samples.origin, "notes": found.notes}

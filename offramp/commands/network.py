@@ -339,7 +339,9 @@ def compile_(
             raise ValueError(f"{model} is a program: run it (offramp simulate {model})")
         found = balanced_compilation(source.network, chosen, source.activity, lambda text: step(0, 0, text))
         result |= {"origin": source.origin, "notes": source.notes}
-        hint = advice(source, config, lambda text: step(0, 0, text)) if found.refusal is not None else ""
+        hint = ""
+        if found.refusal is not None:
+            hint = advice(source, config, found.refusal, lambda text: step(0, 0, text))
         if explain:
             result["explanation"] = explanation(found) | ({"advice": hint} if hint else {})
             if found.refusal is not None:

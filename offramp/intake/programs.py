@@ -6,7 +6,7 @@ from hw.compiler.compile import balanced_compilation
 from hw.compiler.fitting import changes, fitting
 from hw.config import PRESETS, AcceleratorConfig, preset
 from hw.program.program import Program
-from hw.rules import MisfitError, require
+from hw.rules import MisfitError, StructureError, require
 from models.datasets.sources import Progress
 from models.integer.activity import activity
 from offramp.intake import samples
@@ -19,6 +19,8 @@ __all__ = ["TRIED", "images_of", "of_model", "program_of"]
 
 #: Presets that are tried, the smallest first: by multipliers, then by memories.
 TRIED = ("single", "small", "small-85f", "medium-85f", "base-85f", "base")
+#: What to do about a network that no config runs.
+_EVERY_CONFIG = "that holds for every config: change the network"
 
 
 def program_of(
@@ -40,7 +42,8 @@ def program_of(
     ------
     ValueError
         When the model is a program for another config, or the network doesn't fit: the message has the reason of
-        each preset that was tried, and a config that it fits (:func:`advice`).
+        each preset that was tried, and a config that it fits (:func:`advice`). What no config runs is refused by the
+        first.
     """
     if model.program is not None:
         name = config or _name(model.program.config)
@@ -55,28 +58,39 @@ def program_of(
             progress(0, 0, text)
 
     config = config or model.config
-    reasons = []
+    refusals = dict[str, MisfitError]()
     for name in (among or TRIED) if config is None else (config,):
         try:
             return balanced_compilation(model.network, preset(name), model.activity, report).program(), name
+        except StructureError as error:
+            raise StructureError(f"{error}; {_EVERY_CONFIG}") from error
         except MisfitError as error:
-            reasons.append(f"{name}: {error}")
+            refusals[name] = error
+    reasons = "; ".join(f"{name}: {error}" for name, error in refusals.items())
     if config is not None:
-        raise MisfitError(f"{reasons[0]}; {advice(model, config, report)}")
+        raise MisfitError(f"{reasons}; {advice(model, config, refusals[config], report)}")
     tried = f"none of {', '.join(among)}" if among else "no preset"
-    raise MisfitError(f"{model.network.name} fits {tried}; {'; '.join(reasons)}; {advice(model, TRIED[-1], report)}")
+    hint = advice(model, TRIED[-1], refusals[name], report)
+    raise MisfitError(f"{model.network.name} fits {tried}; {reasons}; {hint}")
 
 
-def advice(model: Model | Workload, config: str, report: Callable[[str], None] = lambda text: None) -> str:
-    """The smallest preset that a model fits which doesn't fit a config; without one, the config with what it lacks.
+def advice(
+    model: Model | Workload, config: str, refusal: MisfitError, report: Callable[[str], None] = lambda text: None
+) -> str:
+    """What to do about a model that doesn't fit a config: the smallest preset that it fits; without one, the config
+    with what it lacks; to change the network where no config runs it.
 
     Parameters
     ----------
     config : str
         A preset, also with other sizes.
+    refusal : MisfitError
+        Why the model doesn't fit it.
     report : function
         Called with what begins.
     """
+    if isinstance(refusal, StructureError):
+        return _EVERY_CONFIG
     base, lacking = config.partition(",")[0], preset(config)
     for name in TRIED[TRIED.index(base) + 1 :] if base in TRIED else TRIED:
         report(f"a larger config: {name}")
@@ -84,7 +98,7 @@ def advice(model: Model | Workload, config: str, report: Callable[[str], None] =
             return f"it fits --config {name}"
     found = fitting(model.network, lacking, model.activity, report)
     if found is None:
-        return f"nor does it fit {base} with the largest memories that a config may have"
+        return f"nor does it fit {base} with the largest memories that a config may have: make the network smaller"
     read = ": a loader reads weights from external memory during the run" if found.loader > lacking.loader else ""
     return f"it fits --config {','.join([base, *changes(PRESETS[base], found)])}{read}"
 

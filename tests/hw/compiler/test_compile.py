@@ -6,6 +6,7 @@ import pytest
 from hw.compiler.compile import compile_network
 from hw.config import AcceleratorConfig, preset
 from hw.network.network import INPUT, GlobalAveragePool, Network
+from hw.rules import MisfitError, StructureError
 from models.integer import golden
 from tests.hw.equality import assert_equals_golden
 from tests.hw.networks import network as mixed_network
@@ -33,9 +34,12 @@ def conv_network(channels: int, size: tuple[int, int], kernel: int = 3, depth: i
     return maker.network("net")
 
 
-def refused(network: Network, config: AcceleratorConfig, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{message}$"):
+def refused(
+    network: Network, config: AcceleratorConfig, message: str, kind: type[MisfitError] = StructureError
+) -> None:
+    with pytest.raises(kind, match=f"^{message}$") as caught:
         compile_network(network, config)
+    assert caught.type is kind
 
 
 @pytest.mark.parametrize("seed", [*range(10), *(pytest.param(n, marks=pytest.mark.slow) for n in range(10, 20))])
@@ -144,6 +148,7 @@ def test_accumulators_that_could_overflow_are_refused():
         runnable(quiet | {"branch": branch}),
         narrow,
         rf"branch: accumulators can reach -{least} and 524288, beyond the 20 bits of this config \(-524288\.\.524287\)",
+        MisfitError,
     )
     branch["weight"] = -branch["weight"]
     branch["bias"] = np.full(4, products - (1 << 19) - 1, dtype=np.int32)
@@ -151,6 +156,7 @@ def test_accumulators_that_could_overflow_are_refused():
         runnable(quiet | {"branch": branch}),
         narrow,
         rf"branch: accumulators can reach -524289 and {least}, beyond the 20 bits of this config \(-524288\.\.524287\)",
+        MisfitError,
     )
 
 

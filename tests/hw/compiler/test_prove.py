@@ -8,7 +8,7 @@ import pytest
 from hw.compiler.lower import lower
 from hw.compiler.prove import prove
 from hw.network.network import INPUT
-from hw.rules import MisfitError
+from hw.rules import MisfitError, StructureError
 from tests.hw.compiler.test_compile import ROOMY, conv_network
 from tests.random_networks import NetworkMaker, with_selects
 
@@ -47,7 +47,7 @@ def test_selections_of_too_many_channels_are_refused():
     maker.head(maker.conv(INPUT, 3, (1, 1)), 3)
     network = with_selects(maker.network("net"), np.random.default_rng(1), share=1.1)
     assert network.layers[0].select.kind != "elements"
-    with pytest.raises(MisfitError, match=r"^layer0: input must have at most \d+ channels to select of, not 2056$"):
+    with pytest.raises(StructureError, match=r"^layer0: input must have at most \d+ channels to select of, not 2056$"):
         prove(lower(network), ROOMY.replace(selector=1))
 
 
@@ -59,12 +59,12 @@ def test_averages_of_too_many_positions_are_refused(size, refused):
     if not refused:
         assert prove(lowered, ROOMY).steps
         return
-    with pytest.raises(MisfitError, match=r"^layer0: an average pool must cover at most 2048 positions, not 2049$"):
+    with pytest.raises(StructureError, match=r"^layer0: an average pool must cover at most 2048 positions, not 2049$"):
         prove(lowered, ROOMY)
 
 
 def test_average_pools_with_too_large_a_window_are_refused():
     maker = NetworkMaker(np.random.default_rng(0), (60, 60, 1))
     maker.head(maker.average_pool(INPUT, (50, 50), (10, 10)), 3)
-    with pytest.raises(MisfitError, match=r"^layer0: an average pool must cover at most 2048 positions, not 2500$"):
+    with pytest.raises(StructureError, match=r"^layer0: an average pool must cover at most 2048 positions, not 2500$"):
         prove(lower(maker.network("net")), ROOMY)

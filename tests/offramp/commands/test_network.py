@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from hw.config import preset
+from hw.network.network import INPUT
+from hw.network.network_file import NetworkFile, save
 from models.datasets import splits
 from offramp import cli
 from offramp.files import paths
@@ -16,6 +18,7 @@ from offramp.report.pages.result_page import page_of, read_result
 from tests.offramp.command_line import refused, run
 from tests.offramp.intake.models import MODULE, tflite_file
 from tests.offramp.recipe import RECIPE
+from tests.random_networks import NetworkMaker
 
 
 def test_help_says_what_a_recipe_without_a_stage_makes():
@@ -93,6 +96,17 @@ def test_a_refusal_is_explained(small, tmp_path, monkeypatch, capsys):
     file.unlink()
     assert refused(monkeypatch, capsys, *arguments) == f"{said['refusal']}; {said['advice']}"
     assert not file.exists()
+
+
+def test_no_larger_config_is_looked_for_where_none_helps(tmp_path, monkeypatch, capsys):
+    maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
+    maker.head(INPUT, 129)
+    file = tmp_path / "many.off"
+    save(file, NetworkFile(network=maker.network("net"), origin="a test", activity={}))
+    said = refused(monkeypatch, capsys, "compile", file, "--out", tmp_path)
+    expected = "net: classes must be from 2 to 128, not 129; that holds for every config: change the network"
+    assert said == expected
+    assert refused(monkeypatch, capsys, "bench", file) == f"base: {expected}"
 
 
 def test_a_recipe_file_from_training_to_its_result(tmp_path):

@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 
 from hw.config import preset
-from hw.rules import MisfitError
+from hw.network.network import INPUT
+from hw.rules import MisfitError, StructureError
 from offramp.files import paths
 from offramp.intake import programs
 from offramp.intake.model import Model, read
 from offramp.intake.programs import images_of, program_of
 from offramp.intake.request import ModelRequest
-from tests.random_networks import heavy_network, random_network, wide_network
+from tests.random_networks import NetworkMaker, heavy_network, random_network, wide_network
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,23 @@ def test_a_refusal_says_what_a_loader_needs(monkeypatch):
     message = "; it fits --config tiny,.*loader=4.*: a loader reads weights from external memory during the run$"
     with pytest.raises(MisfitError, match=message):
         program_of(Model(network=heavy_network(), origin="a test"), "tiny,pes=2,list_words=256")
+
+
+@pytest.mark.parametrize("config", [None, "single"])
+def test_what_no_config_runs_is_refused_at_once_as_that(config):
+    maker, said = NetworkMaker(np.random.default_rng(0), (2, 2, 1)), []
+    maker.head(INPUT, 129)
+    message = "net: classes must be from 2 to 128, not 129; that holds for every config: change the network"
+    with pytest.raises(StructureError, match=f"^{message}$"):
+        program_of(Model(network=maker.network("net"), origin="a test"), config, lambda *step: said.append(step))
+    assert not said
+
+
+def test_advice_of_what_no_size_suffices_for_is_to_make_it_smaller(monkeypatch):
+    monkeypatch.setattr(programs, "fitting", lambda *given: None)
+    monkeypatch.setattr(programs, "TRIED", ("tiny,activation_words=32",))
+    with pytest.raises(MisfitError, match=r"; nor does it fit tiny with the largest .*: make the network smaller$"):
+        program_of(Model(network=wide_network(100), origin="a test"), "tiny,activation_words=32")
 
 
 def test_labels_of_classes_that_the_network_lacks_are_refused(small, tmp_path):

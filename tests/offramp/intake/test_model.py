@@ -1,6 +1,7 @@
 import re
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tests.models.frontends.quantized.quantized_programs import Quantized, two_l
 from tests.offramp.intake.models import MODULE, onnx_file, tflite_file
 from tests.random_networks import random_network
 
+PAGE = Path(__file__).parents[3] / "docs" / "bring-your-own.md"
 #: Several outputs, by name and in a list.
 NAMED = """
 
@@ -260,12 +262,15 @@ def test_without_its_runtime_a_tflite_file_is_read_and_that_is_said(tmp_path, mo
 
 
 def test_an_onnx_file_is_also_run_by_onnx_runtime(tmp_path, monkeypatch):
-    scope: dict = {}
+    """Exported as the page on models from outside shows."""
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {"torch": torch, "image": torch.rand(1, 1, 8, 8)}
     exec(MODULE, scope)
-    path, module = tmp_path / "net.onnx", scope["net"]().eval()
+    path, module = tmp_path / "net.onnx", scope["net"]()
+    (code,) = re.findall(r"```python\n(torch\.onnx\.export\(.*?)```", PAGE.read_text(), re.DOTALL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(module, (torch.rand(1, 1, 8, 8),), path, dynamo=False)
+        exec(code, scope | {"module": module})
     found = read(ModelRequest(model=str(path), calibrate="digits"))
     assert list(found.classifiers) == ["ONNX Runtime"]
     images = stages.dataset("digits", None).test.images[:40]

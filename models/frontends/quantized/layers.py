@@ -150,7 +150,9 @@ class LayerBuilder:
             raise UnknownError
         if quantization is None:
             rule = "what a layer computes must be quantized before the next one reads it"
-            raise self._refuse(name, f"{name}: {rule}, {step.kind} is read as it is: let the quantizer round it, too")
+            is_summed = any(each.kind == "add" and name in each.inputs for each in self.found.steps.values())
+            advice = f"let the quantizer round it, too{', as XNNPACKQuantizer does before a sum' * is_summed}"
+            raise self._refuse(name, f"{name}: {rule}, {step.kind} is read as it is: {advice}")
         if step.kind != "quantize":
             return self._made_of(name, CodeRequest(quantization))
         made = self._made_of(step.inputs[0], CodeRequest(quantization))

@@ -18,8 +18,8 @@ from models.frontends.quantized.reader import import_quantized
 QD = torch.ops.quantized_decomposed
 
 
-def converted(model, *shape, per_channel=True, seed=0):
-    """A program of a module, calibrated on noise and quantized by PT2E as for XNNPACK.
+def converted(model, *shape, per_channel=True, seed=0, inductor=False):
+    """A program of a module, calibrated on noise and quantized by PT2E as for XNNPACK, or for Inductor on x86.
 
     Parameters
     ----------
@@ -29,14 +29,15 @@ def converted(model, *shape, per_channel=True, seed=0):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+        from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
         from torchao.testing.pt2e._xnnpack_quantizer import XNNPACKQuantizer, get_symmetric_quantization_config
 
         random = torch.Generator().manual_seed(seed)
         example = (torch.randn(1, *shape, generator=random),)
-        config = get_symmetric_quantization_config(is_per_channel=per_channel)
-        observed = prepare_pt2e(
-            torch.export.export(model.eval(), example).module(), XNNPACKQuantizer().set_global(config)
-        )
+        quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=per_channel))
+        if inductor:
+            quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
+        observed = prepare_pt2e(torch.export.export(model.eval(), example).module(), quantizer)
         for _ in range(8):
             observed(torch.randn(1, *shape, generator=random))
         return torch.export.export(convert_pt2e(observed), example)

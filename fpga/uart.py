@@ -128,11 +128,11 @@ class WordAssembler(wiring.Component):
     -------
     i : In(stream.Signature(8, always_ready=True))
     o : Out(stream.Signature(32, always_ready=True))
-        A word, in the cycle of its last byte.
+        A word, from registers.
     clear : In(1)
         Forget the bytes of an unfinished word.
 
-    Latency: none. Throughput: a byte a cycle. Takes no back-pressure. Reset: as ``clear``.
+    Latency: a cycle from a word's last byte. Throughput: a byte a cycle. Takes no back-pressure. Reset: as ``clear``.
     """
 
     def __init__(self) -> None:
@@ -142,10 +142,10 @@ class WordAssembler(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         count = Signal(2)
-        low = Signal(24)
-        m.d.comb += [self.o.payload.eq(Cat(low, self.i.payload)), self.o.valid.eq(self.i.valid & (count == 3))]
+        word = self.o.payload
+        m.d.sync += self.o.valid.eq(self.i.valid & (count == 3))
         with m.If(self.i.valid):
-            m.d.sync += [low.eq(Cat(low[8:], self.i.payload)), count.eq(count + 1)]
+            m.d.sync += [word.eq(Cat(word[8:], self.i.payload)), count.eq(count + 1)]
         with m.If(self.clear):
             m.d.sync += count.eq(0)
         return m

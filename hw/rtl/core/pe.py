@@ -7,11 +7,12 @@
 """
 
 from amaranth import Module, Mux, Signal, signed
-from amaranth.lib import data, fifo, memory, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import LIST_WORD_BITS, AcceleratorConfig
 from hw.rtl.core.accumulator import AccumulatorUnit
+from hw.rtl.core.queue import Queue
 from hw.rtl.core.split_lists import SplitMemory
 from hw.rtl.interfaces import JobPort, PointerLookup
 from hw.rtl.records import job_layout
@@ -94,8 +95,8 @@ class ProcessingElement(wiring.Component):
         m = Module()
         walker = _Walker(self._config)
         pointer, entry_port, next_hit = self._look_up(m)
-        jobs, head = self._queue_jobs(m, pointer, next_hit)
-        self._walk(m, walker, jobs, head, entry_port)
+        jobs = self._queue_jobs(m, pointer, next_hit)
+        self._walk(m, walker, jobs, entry_port)
         accumulators = self._accumulate(m, walker, entry_port)
         self._queue_outputs(m, walker, accumulators)
         return m
@@ -155,26 +156,24 @@ class ProcessingElement(wiring.Component):
         return hit
 
     def _queue_jobs(self, m, pointer, next_hit):
-        """Job queue between dispatcher and walker; returns it and the job at its head."""
+        """Job queue between dispatcher and walker; returns its end."""
         config = self._config
         job = Signal(data.StructLayout({"told": job_layout(config), "pointer": pointer_layout(config), "single": 1}))
-        head, one_slot = Signal.like(job), Signal()
+        one_slot = Signal()
         m.d.sync += one_slot.eq(self.dump_length == 1)
-        m.submodules.jobs = jobs = fifo.SyncFIFO(width=len(job.as_value()), depth=config.job_queue)
+        m.submodules.jobs = jobs = Queue(job.shape(), config.job_queue)
         m.d.comb += [
             job.told.eq(self.dispatcher.job),
             job.pointer.eq(pointer),
             job.single.eq(Mux(self.dispatcher.job.dump, one_slot, pointer.count == 1)),
-            jobs.w_data.eq(job),
-            jobs.w_en.eq(self.dispatcher.push),
-            head.eq(jobs.r_data),
+            jobs.i.payload.eq(job),
+            jobs.i.valid.eq(self.dispatcher.push),
         ]
         # What all PEs say decides whether the dispatcher moves on, in the same cycle: a register of its own.
-        full = jobs.level == Mux(self.dispatcher.push, config.job_queue - 1, config.job_queue)
-        m.d.sync += self.dispatcher.blocked.eq(next_hit & full & ~(jobs.r_en & jobs.r_rdy))
-        return jobs, head
+        m.d.sync += self.dispatcher.blocked.eq(next_hit & jobs.full & ~(jobs.o.ready & jobs.o.valid))
+        return jobs.o
 
-    def _walk(self, m, walker, jobs, head, entry_port):
+    def _walk(self, m, walker, jobs, entry_port):
         """The walker: an entry or an accumulator a cycle, to the last of a job, then the next one without a gap.
 
         It wakes up from reset dumping all accumulators without passing them on.
@@ -189,7 +188,7 @@ class ProcessingElement(wiring.Component):
             issue.eq(active & (~walker.emit | walker.room)),
             self.clearing.eq(clear),
             entry_port.addr.eq(entry),
-            jobs.r_en.eq(~active | (issue & last)),
+            jobs.ready.eq(~active | (issue & last)),
         ]
         with m.If(issue):
             m.d.sync += [remaining.eq(remaining - 1), last.eq(remaining == 2), entry.eq(entry + 1)]
@@ -197,7 +196,8 @@ class ProcessingElement(wiring.Component):
                 m.d.sync += walker.base.eq(walker.base + 1)
             with m.If(last):
                 m.d.sync += [active.eq(0), clear.eq(0)]
-        with m.If(jobs.r_en & jobs.r_rdy):
+        head = jobs.payload
+        with m.If(jobs.ready & jobs.valid):
             m.d.sync += [
                 active.eq(1),
                 dump.eq(head.told.dump),
@@ -253,31 +253,16 @@ class ProcessingElement(wiring.Component):
     def _queue_outputs(self, m, walker, accumulators):
         """Output queue with credits: a dump is issued when its value has a place, so nothing behind it has to wait."""
         config = self._config
-        m.submodules.outputs = outputs = memory.Memory(
-            shape=signed(config.accumulator_bits),
-            depth=config.output_queue,
-            init=[],
-            attrs={"ram_style": "distributed"},
-        )
-        put, get = outputs.write_port(), outputs.read_port(domain="comb")
-        arrived, left = Signal(range(config.output_queue)), Signal(range(config.output_queue))
+        m.submodules.outputs = outputs = Queue(signed(config.accumulator_bits), config.output_queue)
         promised, taken, gone = Signal(range(config.output_queue + 1)), Signal(), Signal()
-        several = Signal()  # of the values that are there, more than one
         m.d.comb += [
             taken.eq(walker.issue & walker.emit),
             gone.eq(self.o.valid & self.o.ready),
-            put.addr.eq(arrived),
-            put.data.eq(accumulators.o.payload),
-            put.en.eq(accumulators.o.valid),
-            get.addr.eq(left),
-            self.o.payload.eq(get.data),
-            several.eq(arrived != (left + 1)[: len(left)]),
+            outputs.i.payload.eq(accumulators.o.payload),
+            outputs.i.valid.eq(accumulators.o.valid),
         ]
+        wiring.connect(m, wiring.flipped(self.o), outputs.o)
         m.d.sync += [
             promised.eq(promised + taken - gone),
             walker.room.eq(gone | (promised != Mux(taken, config.output_queue - 1, config.output_queue))),
-            arrived.eq(arrived + accumulators.o.valid),
-            left.eq(left + gone),
-            # A register: lanes ask the PE whose turn it is, and the answer decides about all the others.
-            self.o.valid.eq(accumulators.o.valid | Mux(gone, several, self.o.valid)),
         ]

@@ -1,9 +1,7 @@
 """What is exported says all that is computed: the code of the page that defines it gives what golden gives."""
 
 import json
-import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,18 +9,14 @@ import pytest
 from hw.network.network import Network
 from hw.network.neutral import FORMAT, description
 from models.integer import golden
+from tests.hw.network.neutral_page import page_functions
 from tests.random_networks import odd_network, random_codes, random_network, with_selects
-
-PAGE = Path(__file__).parents[3] / "docs" / "integer-network.md"
 
 
 @pytest.fixture(scope="module")
 def defined():
     """The functions of the page."""
-    scope: dict = {}
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    exec(compile(code, PAGE.name, "exec"), scope)
-    return scope
+    return page_functions()
 
 
 def exported(network, folder):

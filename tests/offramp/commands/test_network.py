@@ -9,13 +9,16 @@ import pytest
 
 from hw.config import preset
 from hw.network.network import INPUT
-from hw.network.network_file import NetworkFile, save
+from hw.network.network_file import NetworkFile, load, save
 from models.datasets import splits
+from models.integer import golden
 from offramp import cli
 from offramp.files import paths
 from offramp.files.kinds import kind_of
 from offramp.report.pages.result_page import page_of, read_result
+from tests.hw.network.neutral_page import page_functions
 from tests.offramp.command_line import refused, run
+from tests.offramp.intake.kinds_of_networks import FACTORIES, NETWORKS
 from tests.offramp.intake.models import MODULE, tflite_file
 from tests.offramp.recipe import RECIPE
 from tests.random_networks import NetworkMaker
@@ -163,3 +166,24 @@ def test_a_module_of_a_user_is_compressed(tmp_path, monkeypatch, capsys):
     for keep in ("0", "120%", "much"):
         text = f"--keep must be above 0 and at most 1, or in percent, not {keep!r}"
         assert refused(monkeypatch, capsys, "compress", module, "--data", "digits", "--keep", keep) == text
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_exported_integers_say_all_that_is_computed(factory, tmp_path, monkeypatch):
+    """What the page's code makes of the two files, in NumPy alone, is what golden makes of the network."""
+    monkeypatch.chdir(tmp_path)
+    shape, kind = FACTORIES[factory]
+    (tmp_path / "nets.py").write_text(NETWORKS)
+    assert run("import", f"nets.py:{factory}", "--shape", shape, "-o", "net.off")[1] == 0
+    assert run("export", "net.off", "-o", "integers")[1] == 0
+    network = load(tmp_path / "net.off").network
+    assert kind in {layer.kind for layer in network.layers}
+    assert len(network.exits) == 1 + (factory == "exits")
+    described = json.loads((tmp_path / "integers" / "network.json").read_text())
+    with np.load(tmp_path / "integers" / "arrays.npz") as arrays:
+        codes = np.random.default_rng(7).integers(-128, 128, (4, *network.input.shape)).astype(np.int8)
+        found = page_functions()["run"](described, dict(arrays), codes)
+    expected = golden.run(network, codes).tensors
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)

@@ -29,8 +29,11 @@ def next_step(*commands: str) -> None:
 
 
 def config_option(config: AcceleratorConfig) -> str:
-    """The option that names a config, if it is a preset."""
-    return next((f"--config {name}" for name, known in PRESETS.items() if known == config), "--config NAME")
+    """The option that names a config: the preset that it has most sizes of, and the sizes that it hasn't of it."""
+    from hw.compiler.fitting import changes
+
+    named = [[name, *changes(known, config)] for name, known in PRESETS.items()]
+    return f"--config {','.join(min(named, key=len))}"
 
 
 def show(rows: list[tuple[str, str]]) -> None:

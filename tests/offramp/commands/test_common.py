@@ -15,7 +15,7 @@ def test_a_preset_is_named_as_its_option(name):
 
 
 def test_a_config_that_is_no_preset_is_left_to_the_user():
-    assert config_option(preset("base").replace(lanes=1)) == "--config NAME"
+    assert config_option(preset("base").replace(lanes=1, loader=4)) == "--config base,lanes=1,loader=4"
 
 
 def test_a_result_says_first_what_made_it(tmp_path):

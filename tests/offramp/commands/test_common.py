@@ -14,7 +14,7 @@ def test_a_preset_is_named_as_its_option(name):
     assert preset(config_option(preset(name)).removeprefix("--config ")) == preset(name)
 
 
-def test_a_config_that_is_no_preset_is_left_to_the_user():
+def test_a_config_that_is_no_preset_is_named_by_its_sizes():
     assert config_option(preset("base").replace(lanes=1, loader=4)) == "--config base,lanes=1,loader=4"
 
 

@@ -42,6 +42,7 @@ def _curve(data: PlotTable) -> Figure:
         axes.set_ylabel(name)
         axes.sharex(panels[0])
         axes.tick_params(labelbottom=axes is panels[-1])
+    panels[0].locator_params(axis="x", nbins=5)
     panels[0].set_ylim(-2, 102)
     panels[1].set_ylim(0, 1.1 * max(data["mean cycles"]))
     panels[1].yaxis.set_major_formatter("{x:,.0f}")

@@ -168,6 +168,7 @@ def _margins(data: PlotTable) -> Figure:
         axes.locator_params(axis="y", nbins=4, integer=True)
         axes.tick_params(labelbottom=axes is panels[-1])
         axes.xaxis.set_major_formatter("{x:,.0f}")
+    panels[0].locator_params(axis="x", nbins=6)
     panels[-1].set_xlabel("margin")
     legend_below(figure, panels[-1], 2)
     return figure

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -129,6 +130,20 @@ def collisions(figure: Figure) -> list[str]:
     return bad
 
 
+def crowded(figure: Figure) -> list[str]:
+    """Numbers below an axis with less than three points between them, which read as one."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw_without_rendering()
+    found = []
+    for axes in figure.axes:
+        low, high = sorted(axes.get_xlim())
+        ticks = [tick.label1 for tick in axes.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+        boxes = [Text.get_window_extent(text, renderer) for text in ticks if text.get_visible() and text.get_text()]
+        gaps = [second.x0 - first.x1 for first, second in itertools.pairwise(boxes)]
+        found += [f"{axes.get_xlabel()!r}: {gap}" for gap in gaps if gap < 3 * figure.dpi / 72]
+    return found
+
+
 def read(text: str) -> PlotTable:
     """A table of what a CSV file says."""
 
@@ -165,6 +180,7 @@ def drawn(chart: Chart, data: PlotTable) -> list[object]:
 def test_labels_are_inside_and_over_nothing(chart):
     figure = chart.figure()
     assert collisions(figure) == []
+    assert crowded(figure) == []
     assert figure.get_figwidth() == WIDTH
     assert all(6.5 <= text.get_fontsize() <= 8 for text in figure.findobj(Text) if text.get_text().strip())
 
@@ -200,6 +216,28 @@ def test_labels_of_points_avoid_each_other_and_leave_one_out_where_there_is_no_r
     label_points(figure, axes, points, [f"the name of point {number}" for number in range(16)])
     assert collisions(figure) == []
     assert 0 < len(axes.texts) < 16
+
+
+def test_numbers_below_an_axis_stay_apart():
+    wide = {"label": [0, 1] * 20, "class": [0] * 40, "exit": [0, 1] * 20, "margin": list(range(0, 20_900, 523))[:40]}
+    assert crowded(spread.margin_histogram(wide, [540, None]).figure()) == []
+    eps = [{**point, "eps": 0.025 * number} for number, point in enumerate([*POINTS, *POINTS, *POINTS][:9])]
+    assert crowded(security.security_curve(eps, "PGD-20").figure()) == []
+
+
+def test_a_name_stands_nearest_to_its_own_point_or_a_line_leads_there():
+    points = [(0.0, 0.5), (1.0, 1.0), (1.02, 0.8), (1.45, 0.82), (2.4, 0.8), (3.0, 0.0)]
+    figure, (axes,) = blank(1.6)
+    axes.plot(*zip(*points, strict=True), "o", linestyle="none")
+    names = ["first", "early.first.conv", "early.add", "middle", "stem.conv", "last"]
+    label_points(figure, axes, points, names)
+    renderer, places = FigureCanvasAgg(figure).get_renderer(), axes.transData.transform(points)
+    assert [text.get_text() for text in axes.texts] == names
+    for number, text in enumerate(axes.texts):
+        if text.arrow_patch is None:
+            box = Text.get_window_extent(text, renderer)
+            away = [np.hypot(*np.maximum(0, np.maximum(box.min - place, place - box.max))) for place in places]
+            assert min(away[:number] + away[number + 1 :]) > 1.5 * away[number]
 
 
 def test_files_are_the_same_every_time(tmp_path):

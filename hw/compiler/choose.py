@@ -55,7 +55,8 @@ class Chosen:
     @cached_property
     def compared(self) -> tuple[float, list[tuple[int, float] | None]]:
         """Expected cycles of a run to the end; and of each layer the number of the runner-up, the cheapest other option
-        with which memories lack no more words, and the cycles of a run with it, if there is one.
+        that takes other cycles and with which memories lack no more words, and the cycles of a run with it, if there is
+        one.
         """
         planner = self.expanded.planner(in_place=self.in_place)
         return planner.compared(self.choice, self.list_words, streamed=self.streamed)

@@ -272,9 +272,9 @@ class Search:
 
     def runners_up(self) -> list[tuple[int, float] | None]:
         """Of each layer: the cheapest other option with which memories lack no more words while all other layers keep
-        theirs, and the cycles of the whole choice with it; None if there is none.
+        theirs, and the cycles of the whole choice with it, which differ by at least one; None if there is none.
         """
-        lacking = self.excess()
+        lacking, chosen = self.excess(), self.cost(0)
         found: list[tuple[int, float] | None] = []
         for move in self._singles:
             best = None
@@ -282,7 +282,7 @@ class Search:
                 if option == self._choice[move.members[0][0]]:
                     continue
                 cycles = self._try(move, (option,), 0, inf, keep=False)
-                if best is None or cycles < best[1]:
+                if abs(cycles - chosen) >= 1 and (best is None or cycles < best[1]):
                     # With a price on missing words, these are what the cost is higher by.
                     cost = self._try(move, (option,), 1, inf, keep=False)
                     best = (option, cycles) if cost <= cycles + lacking else best

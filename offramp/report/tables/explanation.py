@@ -73,11 +73,14 @@ def _name(layer: dict[str, Any]) -> str:
 
 
 def choice_rows(layers: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Head and lines: the chosen split of every layer, the runner-up, and what a run costs with it instead."""
+    """Head and lines: the chosen split of every layer, the runner-up, and what a run costs with it instead.
+
+    The runner-up is the cheapest other split that fits and takes other cycles.
+    """
     lines = []
     for each in layers:
         second = each["runner_up"]
-        other = ["none fits", "-"] if second is None else [_split(second), f"{second['expected_cycles']:,.0f}"]
+        other = ["none", "-"] if second is None else [_split(second), f"{second['expected_cycles']:,.0f}"]
         lines.append([_name(each), f"{each['options']:,}", _split(each), f"{each['expected_cycles']:,.0f}", *other])
     return [
         "layer",

@@ -64,7 +64,7 @@ def test_choices_by_hand():
     assert head[-2:] == ["runner-up", "cycles of a run with it"]
     assert lines == [
         ["add", "20", "row-major, 2x4", "1,234", "column-major, merged, 8x1, 2 commands, 3 passes", "5,679"],
-        ["b", "1", "row-major, split lists, 2x4, 4 strips", "1", "none fits", "-"],
+        ["b", "1", "row-major, split lists, 2x4, 4 strips", "1", "none", "-"],
     ]
 
 

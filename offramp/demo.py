@@ -177,7 +177,9 @@ def _networks(job: _Job) -> tuple[Dataset, Compressed, Recipe]:
         source = stages.dataset(settings.data, settings.root, step)
         checkpoint = stages.trained(source, settings.out, seed=settings.seed, progress=step)
     with job.stage(2, "compress") as step:
-        network = stages.compressed(checkpoint, source, settings.out, seed=settings.seed, progress=step)
+        network = stages.compressed(
+            checkpoint, source, settings.out / paths.COMPRESSED, seed=settings.seed, progress=step
+        )
     return source, network, recipe.builtin(source.name)
 
 

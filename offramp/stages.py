@@ -130,16 +130,16 @@ def _result(chosen: Recipe, network: Checkpoint | Compressed, log: pipeline.Log,
 def compressed(
     checkpoint: Checkpoint,
     source: Dataset,
-    out: Path,
+    file: Path,
     *,
     seed: int,
     progress: Progress | None = None,
     log: pipeline.Log | None = None,
 ) -> Compressed:
-    """Prune, quantize and calibrate, and write ``compressed.off``; the log is that of :func:`trained`."""
+    """Prune, quantize and calibrate, and write the file; the log is that of :func:`trained`."""
     with _keeping(log):
         result = pipeline.compress(recipe.builtin(source.name), checkpoint, source, seed, progress, log=log)
-    save_compressed(out / paths.COMPRESSED, result)
+    save_compressed(file, result)
     return result
 
 

@@ -8,6 +8,7 @@ import typer
 from hw.config import preset
 from offramp.commands.common import OUT, finish, next_step, show
 from offramp.commands.model_options import AnyModel, image_source, takes_model
+from offramp.files import paths
 from offramp.terminal import options
 from offramp.terminal.console import Terminal, results
 
@@ -36,8 +37,7 @@ def add(
     exit_loss: Annotated[
         float, options.ranged(0, 1, "Accuracy on validation images that early exits may cost.", float)
     ] = 0.005,
-    file: Annotated[Path, typer.Option("--output", "-o", help="File to write.", callback=options.output_file)] = OUT
-    / "network.off",
+    out: Annotated[Path, options.out_file("File to write.")] = OUT / paths.NETWORK,
     seed: options.Seed = 0,
     json: options.Json = None,
     request: "ModelRequest",
@@ -62,13 +62,13 @@ def add(
         how: dict[str, Any] = {"seed": seed, "root": request.root, "preprocessing": request.preprocessing}
         samples = parts(data, found.network.input.shape, progress=step, **how)
         made = extended(found.network, after, samples, config, grid=grid, exit_loss=exit_loss, progress=step)
-    save(file, NetworkFile(network=made.network, origin=f"{found.origin}, exit after {after}", activity=made.activity))
+    save(out, NetworkFile(network=made.network, origin=f"{found.origin}, exit after {after}", activity=made.activity))
     results().print(result_tables.extension({"as it was": made.before, "with the exit": made.after}), "")
     origin = ", ".join(each.origin for each in samples)
     thresholds = ", ".join(f"{threshold:,}" for threshold in made.thresholds)
     notes = [("note", note) for note in found.notes]
-    show([*notes, ("images of", origin), ("config", config), ("thresholds", thresholds), ("file", str(file))])
+    show([*notes, ("images of", origin), ("config", config), ("thresholds", thresholds), ("file", str(out))])
     figures = {"before": made.before, "after": made.after, "thresholds": made.thresholds}
     asked = {"model": model, "origin": found.origin, "notes": found.notes, "config": config, "images_of": origin}
-    finish("exit add", seed, json, {**asked, **figures, "file": file})
-    next_step(f"offramp verify {file} --config {config}")
+    finish("exit add", seed, json, {**asked, **figures, "file": out})
+    next_step(f"offramp verify {out} --config {config}")

@@ -49,9 +49,10 @@ def info(
     result |= {"cache": cache.described()}
     finish("info", seed, json, {"file": model, **result})
     kept = result["cache"]
-    rows = [("cache", f"{kept['place']}: {count(kept['entries'])} entries, {storage(kept['bytes'])}")]
+    removed = " (offramp clean removes it)" if kept["bytes"] else ""
+    rows = [("cache", f"{kept['place']}: {count(kept['entries'])} entries, {storage(kept['bytes'])}{removed}")]
     results().print(contents(result), "", key_values([*(("note", note) for note in notes), *rows]))
-    next_step(f"{NEXT[result['kind']]} {request.typed()}", *["offramp clean"] * (kept["bytes"] > 0))
+    next_step(f"{NEXT[result['kind']]} {request.typed()}")
 
 
 def disasm(program: ProgramFile = PROGRAM, seed: options.Seed = 0, json: options.Json = None) -> None:

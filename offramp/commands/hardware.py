@@ -39,8 +39,7 @@ def generate(
             callback=options.identifier,
         ),
     ] = "offramp",
-    output: Annotated[Path, options.output_folder("Folder for the files.", *CORE, called=("--output", "-o"))] = OUT
-    / "core",
+    out: Annotated[Path, options.out(*CORE)] = OUT / "core",
     seed: options.Seed = 0,
     json: options.Json = None,
 ) -> None:
@@ -53,15 +52,15 @@ def generate(
 
         made = core_files(chosen, name)
         for file, text in made.items():
-            write_file(output / file, text.encode())
+            write_file(out / file, text.encode())
     lines = made[f"{name}.v"].count("\n")
     show(
         [
             *(("config", config), ("digest", chosen.digest()[:16]), ("top module", name)),
-            *(("lines of Verilog", f"{lines:,}"), ("folder", str(output)), ("files", ", ".join(made))),
+            *(("lines of Verilog", f"{lines:,}"), ("folder", str(out)), ("files", ", ".join(made))),
         ]
     )
-    figures = {"name": name, "lines": lines, "folder": output, "files": list(made)}
+    figures = {"name": name, "lines": lines, "folder": out, "files": list(made)}
     finish("generate", seed, json, {"config": config, "digest": chosen.digest(), **figures})
     next_step(f"offramp compile --config {config}", f"offramp build --config {config}")
 

@@ -28,8 +28,8 @@ __all__ = ["EXPORTED", "compile_", "compress", "export", "import_", "train"]
 #: Endings of files of others that a network is exported as.
 EXPORTED = (".onnx", ".tflite")
 
-#: Names of files that are written: an integer network; what is kept of a run; a network's integers, for others.
-_NETWORK, _KEPT = "network.off", f"{paths.PROGRESS}/*"
+#: Names of files that are written: what is kept of a run; a network's integers, for others.
+_KEPT = f"{paths.PROGRESS}/*"
 _DESCRIPTION, _ARRAYS = "network.json", "arrays.npz"
 #: What a module is compressed to, and the config that its cycles are of, unless told otherwise.
 _KEEP, _EPOCHS, _MEASURED_ON = "20%", 20, "small-85f"
@@ -125,18 +125,27 @@ def compress(
         ),
     ] = None,
     seed: options.Seed = 0,
-    out: Annotated[Path, options.out(paths.COMPRESSED, _NETWORK, _KEPT)] = OUT,
+    out: Annotated[Path, options.off_file(paths.COMPRESSED, paths.NETWORK, beside=_KEPT)] = OUT,
     json: options.Json = None,
     request: "ModelRequest",
 ) -> None:
-    """Prune, quantize to int8 and calibrate the exit; writes OUT/compressed.off, of a module OUT/network.off."""
+    """Prune, quantize to int8 and calibrate the exit; writes compressed.off, of a module network.off."""
     from models.recipes.checkpoint import load
     from offramp.files.kinds import OUTSIDE, expect, kind_of
     from offramp.report.tables.result_tables import metric_rows
 
     if kind_of(model) == OUTSIDE:
         share = options.share(keep or _KEEP, "--keep")
-        _compress_module(request, data, share, epochs or _EPOCHS, config or _MEASURED_ON, seed, out, json)
+        _compress_module(
+            request,
+            data,
+            share,
+            epochs or _EPOCHS,
+            config or _MEASURED_ON,
+            seed,
+            paths.file_in(out, paths.NETWORK),
+            json,
+        )
         return
     expect(model, "trained")
     if data is not None:
@@ -144,18 +153,18 @@ def compress(
     for option, value in (("--keep", keep), ("--epochs", epochs), ("--config", config)):
         if value is not None:
             raise ValueError(f"{option} must go with module.py:factory: a trained network knows its recipe")
-    checkpoint = load(model)
+    checkpoint, file = load(model), paths.file_in(out, paths.COMPRESSED)
     with Terminal().stage("compress") as step:
         from models.recipes.pipeline import Log
         from offramp import stages
 
-        log = Log(folder=out / paths.PROGRESS)
+        log = Log(folder=file.parent / paths.PROGRESS)
         source = stages.dataset(checkpoint.data, request.root, step)
-        network = stages.compressed(checkpoint, source, out, seed=seed, progress=step, log=log)
-    show([*metric_rows(network.metrics), ("file", str(out / paths.COMPRESSED))])
+        network = stages.compressed(checkpoint, source, file, seed=seed, progress=step, log=log)
+    show([*metric_rows(network.metrics), ("file", str(file))])
     result = {"data": network.data, "metrics": network.metrics, "curve": network.curve, "epochs": log.metrics}
-    finish("compress", seed, json, result | {"file": out / paths.COMPRESSED})
-    next_step(f"offramp compile {out / paths.COMPRESSED}")
+    finish("compress", seed, json, result | {"file": file})
+    next_step(f"offramp compile {file}")
 
 
 def _compress_module(
@@ -165,10 +174,10 @@ def _compress_module(
     epochs: int,
     config: str,
     seed: int,
-    out: Path,
+    file: Path,
     json: Path | None,
 ) -> None:
-    """Prune and fine-tune a user's float module."""
+    """Prune and fine-tune a user's float module, and write the integer network."""
     from hw.network.network_file import NetworkFile, save
     from models.frontends.pytorch.calls import computes
     from offramp.intake.compression import sparse
@@ -180,7 +189,6 @@ def _compress_module(
     if data is None:
         raise ValueError("--data must name labelled images that a module is fine-tuned on")
     preset(config)
-    file = out / _NETWORK
     with Terminal().stage("compress") as step:
         module = of_request(request.model, request.weights)
         samples = parts(
@@ -202,12 +210,13 @@ def _compress_module(
     weights = f"{count(made.after['weights'])} of {count(made.before['weights'])}"
     images = ", ".join(each.origin for each in samples)
     rows = [("accuracy as it came, float", percent(made.accuracy_float)), ("weights that aren't zero", weights)]
-    rows += [("note", note) for note in made.notes]
+    notes = [*made.notes, *([samples[0].layout] if samples[0].layout else [])]
+    rows += [("note", note) for note in notes]
     show([*rows, ("images of", images), ("config", config), ("file", str(file))])
     figures = {"before": made.before, "after": made.after, "accuracy_float": made.accuracy_float}
     figures["epochs"] = {"fine-tune": made.epochs}
     asked = {"model": request.model, "origin": origin, "images_of": images, "config": config, "keep": keep}
-    asked["notes"] = made.notes
+    asked["notes"] = notes
     finish("compress", seed, json, {**asked, **figures, "file": file})
     next_step(f"offramp verify {file} --config {config}")
 
@@ -216,8 +225,7 @@ def _compress_module(
 def import_(
     *,
     model: AnyModel,
-    file: Annotated[Path, typer.Option("--output", "-o", help="File to write.", callback=options.output_file)] = OUT
-    / _NETWORK,
+    out: Annotated[Path, options.out_file("File to write.")] = OUT / paths.NETWORK,
     seed: options.Seed = 0,
     json: options.Json = None,
     request: "ModelRequest",
@@ -231,12 +239,12 @@ def import_(
         from offramp.intake.model import read
 
         found = read(request)
-    save(file, NetworkFile(network=found.network, origin=found.origin, activity=dict(found.activity)))
+    save(out, NetworkFile(network=found.network, origin=found.origin, activity=dict(found.activity)))
     result = {"origin": found.origin, "notes": found.notes, "network": inspect.network_dict(found.network)}
     results().print(contents(result), "")
-    show([("made of", found.origin), *(("note", note) for note in found.notes), ("file", str(file))])
-    finish("import", seed, json, {"model": model, **result, "file": file})
-    next_step(f"offramp verify {request.typed()}", f"offramp compile {file}")
+    show([("made of", found.origin), *(("note", note) for note in found.notes), ("file", str(out))])
+    finish("import", seed, json, {"model": model, **result, "file": out})
+    next_step(f"offramp verify {request.typed()}", f"offramp compile {out}")
 
 
 def _export_path(context: typer.Context, option: typer.CallbackParam, path: Path) -> Path:
@@ -252,11 +260,9 @@ def export(
     model: AnyModel,
     out: Annotated[
         Path,
-        typer.Option(
-            "--output",
-            "-o",
-            help=f"Folder for {_DESCRIPTION} and {_ARRAYS}; or a file that ends in .onnx (QDQ) or .tflite (int8).",
-            callback=_export_path,
+        options.out_file(
+            f"Folder for {_DESCRIPTION} and {_ARRAYS}; or a file that ends in .onnx (QDQ) or .tflite (int8).",
+            _export_path,
         ),
     ] = OUT / "network",
     seed: options.Seed = 0,
@@ -316,12 +322,12 @@ def compile_(
         bool, typer.Option("--explain", help="Say what was tried and chosen, why, and how full every memory is.")
     ] = False,
     seed: options.Seed = 0,
-    out: Annotated[Path, options.out(paths.PROGRAM)] = OUT,
+    out: Annotated[Path, options.off_file(paths.PROGRAM)] = OUT,
     json: options.Json = None,
     request: "ModelRequest",
 ) -> None:
-    """Compile a model to a program for an accelerator config; writes OUT/program.off."""
-    chosen = preset(config)
+    """Compile a model to a program for an accelerator config."""
+    chosen, file = preset(config), paths.file_in(out, paths.PROGRAM)
     result: dict[str, Any] = {"config": config}
     # What is told of a refusal follows the stage, which the refusal ends before it is shown as done.
     with ExitStack() as after, Terminal().stage("compile") as step:
@@ -350,9 +356,9 @@ def compile_(
             after.callback(lambda: results().print(explained(result["explanation"], refusal=False), ""))
         if found.refusal is not None:
             raise ValueError(f"{found.refusal}; {hint}")
-    program = reread(found.program(), out / paths.PROGRAM)
+    program = reread(found.program(), file)
     result |= inspect.program_dict(program) | inspect.worst_case_dict(program)
     results().print(contents(result), "")
-    show([*(("note", note) for note in source.notes), ("file", str(out / paths.PROGRAM))])
-    finish("compile", seed, json, {**result, "file": out / paths.PROGRAM})
-    next_step(f"offramp simulate {out / paths.PROGRAM}")
+    show([*(("note", note) for note in source.notes), ("file", str(file))])
+    finish("compile", seed, json, {**result, "file": file})
+    next_step(f"offramp simulate {file}")

@@ -36,9 +36,7 @@ def report(
             callback=_result,
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="HTML file to write.", callback=options.output_file)
-    ] = OUT / "report.html",
+    out: Annotated[Path, options.out_file("HTML file to write.")] = OUT / "report.html",
     plots: Annotated[
         Path | None,
         options.output_folder(
@@ -71,9 +69,9 @@ def report(
             for number, chart in enumerate(charts):
                 step(number, len(charts), f"write {chart.name}")
                 chart.write(plots)
-        write_file(output, text.encode())
+        write_file(out, text.encode())
     shown = [part for section in page.sections for table in section.tables for part in (table, "")]
     results().print(*shown)
-    show([("report", str(output)), ("figures", ", ".join(chart.name for chart in charts) or "none")])
-    finish("report", seed, json, {"file": output, "figures": [chart.name for chart in charts], **found})
-    next_step(f"open {output}")
+    show([("report", str(out)), ("figures", ", ".join(chart.name for chart in charts) or "none")])
+    finish("report", seed, json, {"file": out, "figures": [chart.name for chart in charts], **found})
+    next_step(f"open {out}")

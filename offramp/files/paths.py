@@ -12,6 +12,8 @@ from hw.output import STANDARD_OUTPUT
 __all__ = [
     "BUILT",
     "COMPRESSED",
+    "NETWORK",
+    "OURS",
     "PROGRAM",
     "PROGRESS",
     "REPORT",
@@ -19,15 +21,20 @@ __all__ = [
     "TRAINED",
     "UNPRUNED",
     "check",
+    "file_in",
+    "is_ours",
     "reads",
     "writes",
 ]
 
 #: Names of the files in the output folder.
 TRAINED, COMPRESSED, PROGRAM, UNPRUNED = "trained.off", "compressed.off", "program.off", "unpruned.off"
+NETWORK = "network.off"
 RESULT, REPORT = "result.json", "report.html"
 #: What a demo's build says, and its result.
 BUILT = ("build.log", "build.json")
+#: How files of ours end: networks and programs.
+OURS = ".off"
 #: Folder of runs in progress, in the output folder.
 PROGRESS = "progress"
 
@@ -63,6 +70,16 @@ class _Named:
             return any(_is_same(file, each) for each in _Named(self.option, self.path, self.names).files())
         name = os.path.relpath(os.path.realpath(file), os.path.realpath(self.path))
         return any(fnmatch(name, pattern) for pattern in self.patterns)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a path that is written to names a file of ours, not a folder."""
+    return path.suffix == OURS and not path.is_dir()
+
+
+def file_in(out: Path, name: str) -> Path:
+    """The file of ours that a path names, or the one of that name in a folder."""
+    return out if is_ours(out) else out / name
 
 
 def reads(context: Any, option: Any, path: Path, *names: str) -> None:

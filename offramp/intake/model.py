@@ -279,10 +279,10 @@ def _calibrated(
 ) -> Model:
     """A float module or program as integers; ``shape`` is that of its images, where it says so itself."""
     taken = partial(computes, source) if isinstance(source, nn.Module) else None
-    images, note = _calibration(request, shape or request.shape, taken)
+    images, told = _calibration(request, shape or request.shape, taken)
     found = calibrate(source, images, name, ranges=request.ranges)
     signal = ", ".join(f"{ratio:.1f}" for ratio in found.ratios)
-    notes = (note, f"as int8 the outputs are {signal} dB above their noise, on images that calibrated")
+    notes = (*told, f"as int8 the outputs are {signal} dB above their noise, on images that calibrated")
 
     runtime = _program_runtime(found.source)
     floats = _floats(source, found.network.input.shape)
@@ -314,7 +314,7 @@ def _floats(source: nn.Module | ExportedProgram, shape: tuple[int, int, int]) ->
 
 def _calibration(
     request: ModelRequest, shape: tuple[int, int, int] | None, taken: samples.Computes | None
-) -> tuple[np.ndarray, str]:
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Float images that set ranges, and what is to be said of them."""
     if request.calibrate is None:
         require(shape, "--shape HEIGHT,WIDTH,CHANNELS must be given for a float module without --calibrate images")
@@ -322,7 +322,7 @@ def _calibration(
         check_image(shape)
         images = np.random.default_rng(request.seed).random((64, *shape), dtype=np.float32)
         images = request.preprocessing(images)
-        return images, "calibrated on 64 random images: accuracy means nothing (--calibrate takes images)"
+        return images, ("calibrated on 64 random images: accuracy means nothing (--calibrate takes images)",)
     found = samples.read(
         request.calibrate,
         shape,
@@ -336,4 +336,5 @@ def _calibration(
         found.images.dtype != np.int8,
         f"{found.origin}: images that calibrate must be floats or uint8 pixels, not int8 codes",
     )
-    return found.images, f"calibrated on {len(found)} images of {found.origin}"
+    said = f"calibrated on {len(found)} images of {found.origin}"
+    return found.images, (said, *([found.layout] if found.layout else []))

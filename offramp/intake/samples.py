@@ -52,12 +52,15 @@ class Samples:
         Where they are from, in words.
     random : bool
         Whether they are drawn at random, and stand for nothing.
+    layout : str
+        In which layout they were taken, in words, where another one is possible; else empty.
     """
 
     images: np.ndarray
     labels: np.ndarray | None
     origin: str
     random: bool = False
+    layout: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -247,7 +250,9 @@ def _fitted(
         layouts = [(first, second, third), (second, third, first)]
         if images.ndim == 3:
             layouts[1:] = [(1, first, second), (1, second, first)]
-        shape = next((each for each in layouts if computes is None or computes(each)), layouts[0])
+        possible = [each for each in dict.fromkeys(layouts) if computes is None or computes(each)]
+        shape = possible[0] if possible else layouts[0]
+        found = replace(found, layout=_layout(images.shape[1:], shape, possible[1:]))
     if images.ndim == 3 and images.shape[1:] == shape[:2] and shape[2] == 1:
         images = images[..., None]
     elif images.ndim == 4 and images.shape[1:] != shape and images.shape[1:] == (shape[2], *shape[:2]):
@@ -277,6 +282,19 @@ def _fitted(
         images = np.ascontiguousarray(preprocessing(images))
     require(bool(np.isfinite(images).all()), f"{found.origin}: images must be finite numbers, not NaN or infinite")
     return replace(found, images=images)
+
+
+def _layout(given: tuple[int, ...], taken: tuple[int, int, int], others: list[tuple[int, int, int]]) -> str:
+    """In which layout images are taken, where that isn't certain."""
+    if others:
+        known = " and ".join(map(str, others))
+        return (
+            f"images of shape {given} are taken as height, width, channels {taken}; the network computes {known}, too: "
+            "--shape says which"
+        )
+    if len(given) == 3 and len(set(given)) == 1 and given[0] > 1:
+        return f"images of shape {given} are taken with the channels last"
+    return ""
 
 
 def _file(path: Path) -> Samples:

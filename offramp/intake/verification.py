@@ -34,10 +34,12 @@ class StageResult:
     ----------
     stage : str
     images : int
+    compared : str or None
+        What of each image is compared with the golden model; None of that itself.
     accuracy : float or None
         Share of right classes, 0..1; None without labels, or where it was on a sample only.
     equal : float or None
-        Share of images that are equal: in all tensors compared, or, where only classes are known, in these.
+        Share of images that are equal in all that is compared.
     largest : float or None
         Largest difference of two values, in codes; None where only classes are compared.
     share : float or None
@@ -48,6 +50,7 @@ class StageResult:
 
     stage: str
     images: int
+    compared: str | None
     accuracy: float | None
     equal: float | None = None
     largest: float | None = None
@@ -89,12 +92,13 @@ def verify_model(
     """
     codes = samples.codes(model.network)
     made = golden.run(model.network, codes, keep=False)
-    stages, told = _by_class(model, samples, codes, made.classes)
+    stages, told, equal = _by_class(model, samples, codes, made.classes)
     agreement, runtime = None, model.runtime
     while agreement is None and runtime is not None:
         try:
             agreement = runtime.compare(codes, progress)
             stages.append(_of_runtime(runtime.name, agreement, samples))
+            equal[runtime.name] = agreement.same.tolist()
         except UnableError as error:
             told.append(str(error))
             runtime = runtime.otherwise
@@ -114,13 +118,22 @@ def verify_model(
     accuracy = {each.stage: each.accuracy for each in stages}
     golden_accuracy, simulated = (_accuracy(found.classes, samples.labels) for found in (made, timing))
     right = 1 - len(ran["differing"]) / len(part)
-    hardware = "RTL" if netlist is None else f"{netlist} cells"
+    hardware = rtl.hardware_name(netlist)
+    equal["simulator"] = same.tolist()
+    equal[hardware] = [number not in ran["differing"] if number < len(part) else None for number in range(len(codes))]
     stages += [
-        StageResult(stage="golden", images=len(codes), accuracy=golden_accuracy),
-        StageResult(stage="simulator", images=len(codes), accuracy=simulated, equal=float(same.mean())),
+        StageResult(stage="golden", images=len(codes), compared=None, accuracy=golden_accuracy),
+        StageResult(
+            stage="simulator",
+            images=len(codes),
+            compared="class, exit",
+            accuracy=simulated,
+            equal=float(same.mean()),
+        ),
         StageResult(
             stage=hardware,
             images=len(part),
+            compared="all values, cycles",
             accuracy=None,
             equal=right,
             first=_first(ran),
@@ -144,6 +157,7 @@ def verify_model(
             "exit": timing.exit_index.tolist(),
             "margin": timing.decisions.margin.tolist(),
             "cycles": timing.cycles.tolist(),
+            "equal": equal,
         },
         "rtl": ran,
     }
@@ -151,8 +165,10 @@ def verify_model(
 
 def _by_class(
     model: Model, samples: Samples, codes: np.ndarray, expected: np.ndarray
-) -> tuple[list[StageResult], list[str]]:
-    """Stages of which only classes are known, compared with those of the golden model; why others couldn't run."""
+) -> tuple[list[StageResult], list[str], dict[str, list[bool | None]]]:
+    """Stages of which only classes are known, compared with those of the golden model; why others couldn't run; and of
+    each stage which images are equal.
+    """
     found, told = dict[str, np.ndarray | None](), list[str]()
     if model.floats is not None and not samples.random and samples.images.dtype != np.int8:
         found[_FLOAT] = model.floats(samples.images).argmax(axis=1)
@@ -161,13 +177,21 @@ def _by_class(
             found[name] = classify(codes)
         except UnableError as error:
             told.append(str(error))
-    stages = []
+    stages, equal = [], dict[str, list[bool | None]]()
     for name, classes in found.items():
-        equal = None if classes is None else float((classes == expected).mean())
+        same = None if classes is None else classes == expected
+        if same is not None:
+            equal[name] = same.tolist()
         stages.append(
-            StageResult(stage=name, images=len(codes), accuracy=_accuracy(classes, samples.labels), equal=equal)
+            StageResult(
+                stage=name,
+                images=len(codes),
+                compared="class",
+                accuracy=_accuracy(classes, samples.labels),
+                equal=None if same is None else float(same.mean()),
+            )
         )
-    return stages, told
+    return stages, told, equal
 
 
 def _accuracy(classes: np.ndarray | None, labels: np.ndarray | None) -> float | None:
@@ -178,6 +202,7 @@ def _of_runtime(name: str, found: Agreement, samples: Samples) -> StageResult:
     return StageResult(
         stage=name,
         images=len(found.same),
+        compared="all tensors",
         accuracy=_accuracy(found.classes, samples.labels),
         equal=float(found.same.mean()),
         largest=found.largest,

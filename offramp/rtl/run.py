@@ -26,7 +26,16 @@ from offramp.rtl.waves import Waves, keep, runs_folder
 from offramp.terminal.stopping import Stopped
 from sim import PROMPT, Simulation, WeightSource, constant_time, has_known_time, simulate, time_batch
 
-__all__ = ["compare", "compare_batch", "expected_outputs", "run_together", "run_work", "runs_done", "verify"]
+__all__ = [
+    "compare",
+    "compare_batch",
+    "expected_outputs",
+    "hardware_name",
+    "run_together",
+    "run_work",
+    "runs_done",
+    "verify",
+]
 
 #: Differences that are described; the rest is counted.
 _DESCRIBED = 20
@@ -252,29 +261,38 @@ def compare_batch(program: Program, batch: BatchOutcome, timing: Simulation, *, 
     dict
         ``values_equal`` (every decision), ``cycles_equal`` (of every run, and, where the simulator knows it, the cycle
         in which each result came),
-        ``cycles_per_image`` of the batch, ``mismatches``.
+        ``cycles_per_image`` of the batch, ``differing`` images, ``mismatches``.
     """
     values: list[str] = []
     cycles: list[str] = []
+    differing: set[int] = set()
     known = has_known_time(program, timing)
     expected = time_batch(program, timing, selected=True).results.tolist() if known else batch.results
     for image, (outcome, came) in enumerate(zip(batch.outcomes, batch.results, strict=True)):
         reported = {"label": outcome.label, "exit": outcome.exit, "margin": outcome.margin} | outcome.flags
         wanted = timing.decisions.result(image)
         if {name: reported[name] for name in wanted} != wanted:
+            differing.add(image)
             values.append(f"image {first + image} back to back: RTL {reported}, expected {wanted}")
         for what, found, right in (
             ("cycles of the run", outcome.cycles, int(timing.cycles[image])),
             ("cycle of the result", came, expected[image]),
         ):
             if found != right:
+                differing.add(image)
                 cycles.append(f"image {first + image} back to back: {what}: RTL {found}, expected {right}")
     return {
         "values_equal": not values,
         "cycles_equal": not cycles,
         "cycles_per_image": batch.results[-1] / len(batch.results),
+        "differing": sorted(differing),
         "mismatches": (values + cycles)[:_DESCRIBED],
     }
+
+
+def hardware_name(netlist: str | None) -> str:
+    """What ran: the RTL, or cells in its place."""
+    return "RTL" if netlist is None else f"{netlist} cells"
 
 
 def _short(value: Any) -> str:
@@ -313,7 +331,11 @@ def verify(
     Returns
     -------
     dict
-        As :func:`compare`, over all programs; images that differ are counted on from program to program.
+        As :func:`compare`, over all programs; images that differ, also back to back, are counted on from program to
+        program.
+        ``per_image``: lists with an entry for each image of each program, in turn: number of its ``program``, number of
+        the ``image``, ``class``, ``exit``, ``margin`` and ``cycles`` of golden model and simulator; ``equal``: whether
+        the RTL, or the netlist, agrees in everything, by its name.
         ``decisions`` (:meth:`hw.network.exits.Decisions.counts`).
         ``back_to_back``: cycles per image of each program, images on their way while others are computed.
         ``waveform``: the file of what was recorded. Where nothing should be, the first image that differs is run again
@@ -341,12 +363,24 @@ def verify(
     result |= {name: 0 for name in ("layers", "images", "early", "cycles")} | {"differing": [], "mismatches": []}
     result["decisions"] = Counter()
     result["back_to_back"] = []
+    hardware = hardware_name(netlist)
+    rows: dict[str, list[Any]] = {name: [] for name in ("program", "image", "class", "exit", "margin", "cycles")}
+    equal: list[bool] = []
     for number, ((program, _), (golden, timing)) in enumerate(zip(work, expected, strict=True)):
         found = compare(program, outcomes[number], golden, timing, first=first)
         batch = compare_batch(program, batches[number], timing, first=first)
         for name in ("values_equal", "cycles_equal"):
             result[name] = result[name] and found[name] and batch[name]
-        result["differing"] += [result["images"] + image for image in found["differing"]]
+        differing = {*found["differing"], *batch["differing"]}
+        result["differing"] += [result["images"] + image for image in sorted(differing)]
+        decided = timing.decisions
+        count = len(decided.label)
+        rows["program"] += [number] * count
+        rows["image"] += range(first, first + count)
+        for name, each in (("class", decided.label), ("exit", decided.exit), ("margin", decided.margin)):
+            rows[name] += each.tolist()
+        rows["cycles"] += timing.cycles.tolist()
+        equal += [image not in differing for image in range(count)]
         for name in ("layers", "images", "early", "cycles"):
             result[name] += found[name]
         named = f"{program.network.name}: " if len(work) > 1 else ""
@@ -362,5 +396,6 @@ def verify(
     if waves is not None:
         result["waveform"] = str(waves.path)
     result["decisions"] = dict(result["decisions"])
+    result["per_image"] = {**rows, "equal": {hardware: equal}}
     asked = {"simulator": simulator, "netlist": netlist, "seed": seed}
     return {**result, **asked, "seconds": time.monotonic() - begun}

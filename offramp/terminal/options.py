@@ -1,5 +1,6 @@
 """What options of the command line mean, and how they are named: the same everywhere."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,13 +35,17 @@ __all__ = [
     "checked_config",
     "conditions",
     "identifier",
+    "off_file",
     "out",
+    "out_file",
     "output_file",
     "output_folder",
     "ranged",
     "share",
 ]
 
+#: What the option for a command's files is called, everywhere.
+OUT = ("--out", "-o")
 #: Of a seed and of images: what every generator and placer takes, and more than any test set has.
 MOST_SEED, MOST_IMAGES = (1 << 31) - 1, 1_000_000
 
@@ -113,11 +118,13 @@ def identifier(name: str) -> str:
 def output_folder(text: str, *names: str, **given: Any) -> Any:
     """An option that takes a folder for files of such names (:func:`offramp.files.paths.writes`).
 
-    A folder that can't be written into is refused before the work.
+    A folder that can't be written into is refused before the work, and so is the name of a file of ours.
     """
 
     def checked(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
         if path is not None:
+            if paths.is_ours(path):
+                raise ValueError(f"{option.opts[0]} must name a folder, not {path}: the files in it have fixed names")
             check_folder(path)
             paths.writes(context, option, path, *names)
         return path
@@ -125,9 +132,33 @@ def output_folder(text: str, *names: str, **given: Any) -> Any:
     return typer.Option(*given.pop("called", ()), help=text, callback=checked, **given)
 
 
-def out(*names: str) -> Any:
+def out(*names: str, text: str = "Folder for the files it writes.") -> Any:
     """The option for the folder of a command that writes files of such names."""
-    return output_folder("Folder for the files it writes.", *names)
+    return output_folder(text, *names, called=OUT)
+
+
+def out_file(text: str, check: Callable[..., Path | None] = output_file) -> Any:
+    """The option for what a command writes: a file, or what the check takes."""
+    return typer.Option(*OUT, help=text, callback=check)
+
+
+def off_file(*names: str, beside: str | None = None) -> Any:
+    """The option of a command that writes one file of ours: the file, or a folder where it has the first of the names
+    that suits; ``beside`` are further files in the folder.
+    """
+
+    def checked(context: typer.Context, option: typer.CallbackParam, path: Path) -> Path:
+        if paths.is_ours(path):
+            check_file(path)
+            paths.writes(context, option, path)
+        else:
+            check_folder(path)
+            paths.writes(context, option, path, *names)
+        if beside is not None:
+            paths.writes(context, option, path.parent if paths.is_ours(path) else path, beside)
+        return path
+
+    return out_file(f"File to write, ending in {paths.OURS}; or a folder for {' or '.join(names)}.", checked)
 
 
 def checked_config(name: str | None) -> str | None:

@@ -52,7 +52,9 @@ def small(tmp_path_factory) -> Small:
     with made_once(tmp_path_factory, "small") as (folder, first), pytest.MonkeyPatch.context() as patch:
         if first:
             patch.setattr(recipe, "builtin", lambda data: QUICK)
-            network = stages.compressed(stages.trained(source, folder, seed=0), source, folder, seed=0)
+            network = stages.compressed(
+                stages.trained(source, folder, seed=0), source, folder / paths.COMPRESSED, seed=0
+            )
             compiled(network.network, preset("tiny"), folder / paths.PROGRAM, network.activity)
             stages.unpruned(network.dense, preset("tiny"), folder / paths.UNPRUNED)
     made = load_compressed(folder / paths.COMPRESSED)

@@ -23,11 +23,11 @@ OUTPUTS = [
     *((name, "--out") for name in ("train", "compress", "compile", "build", "demo")),
     ("simulate", "--trace"),
     ("board run", "--trace"),
-    ("generate", "--output"),
-    ("import", "--output"),
-    ("export", "--output"),
-    ("exit add", "--output"),
-    ("report", "--output"),
+    ("generate", "--out"),
+    ("import", "--out"),
+    ("export", "--out"),
+    ("exit add", "--out"),
+    ("report", "--out"),
     ("report", "--plots"),
 ]
 
@@ -251,8 +251,25 @@ def test_standard_output_holds_one_file(monkeypatch, capsys):
 
 
 def test_every_output_is_tested():
-    written = {"--json", "--out", "--output", "--plots", "--trace"}
+    written = {"--json", "--out", "--plots", "--trace"}
     assert {(name, option) for name in COMMANDS for option in COMMANDS[name] & written} == set(OUTPUTS)
+
+
+def test_the_option_for_what_a_command_writes_has_the_same_names_everywhere():
+    found = {
+        tuple(option.opts)
+        for command in cli.commands().values()
+        for option in command.params
+        if {"--out", "--output", "-o"} & set(option.opts)
+    }
+    assert found == {("--out", "-o")}
+
+
+@pytest.mark.parametrize("name", ["train", "build", "demo", "generate"])
+def test_a_folder_is_not_named_like_a_file_of_ours(tmp_path, monkeypatch, capsys, name):
+    said = refused(monkeypatch, capsys, name, "-o", tmp_path / "net.off")
+    assert said == f"--out must name a folder, not {tmp_path / 'net.off'}: the files in it have fixed names"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("name", "option"), OUTPUTS)

@@ -121,9 +121,9 @@ def ready(small, finished, extended, tmp_path, monkeypatch):
             "export": ("export", compressed, "-o", tmp_path / "net"),
             "exit add": (
                 *("exit", "add", compressed, "--after", "stem.conv", "--data", "digits", "--config", "tiny"),
-                *("--output", tmp_path / "more.off"),
+                *("--out", tmp_path / "more.off"),
             ),
-            "generate": ("generate", "--config", "tiny", "--output", "core"),
+            "generate": ("generate", "--config", "tiny", "--out", "core"),
             "build": ("build", "--config", "tiny", *out),
             "bench": ("bench", *(f"--workload={name}" for name in rows), "--verilator", 2, "--peers"),
             "info": ("info", program),
@@ -136,7 +136,7 @@ def ready(small, finished, extended, tmp_path, monkeypatch):
             "clean": ("clean",),
             "demo": ("demo", *out),
             "zoo": ("zoo",),
-            "report": ("report", "methods", "--output", tmp_path / "report.html"),
+            "report": ("report", "methods", "--out", tmp_path / "report.html"),
         }
 
 

@@ -62,7 +62,10 @@ def test_info_says_what_the_cache_holds_and_clean_empties_it(tmp_path, monkeypat
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(bytes(size))
     json_file = tmp_path / "result.json"
-    assert run("info", "zoo:digits", "--json", json_file)[1] == 0
+    text, code = run("info", "zoo:digits", "--json", json_file)
+    assert code == 0
+    assert "(offramp clean removes it)" in " ".join(text.split())
+    assert text.splitlines()[-1] == "next: offramp simulate zoo:digits"
     cache = json.loads(json_file.read_text())["cache"]
     assert (cache["place"], cache["entries"], cache["bytes"]) == (str(tmp_path), 4, 3211)
     with FileLock(tmp_path / build / "lock"):

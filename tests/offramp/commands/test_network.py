@@ -48,6 +48,34 @@ def test_the_stages_from_training_to_a_program(tmp_path, quick_recipe):
     assert 0 < compiled["memories"]["lists"]["used"] <= compiled["memories"]["lists"]["available"]
 
 
+def test_a_file_or_a_folder_for_a_program_is_named_in_either_way(small, tmp_path):
+    made = (small.folder / paths.PROGRAM).read_bytes()
+    for option, out, file in (
+        ("-o", "mine.off", "mine.off"),
+        ("--out", "new/mine.off", "new/mine.off"),
+        ("-o", "folder", f"folder/{paths.PROGRAM}"),
+    ):
+        arguments = ("compile", small.folder / paths.COMPRESSED, "--config", "tiny", option, tmp_path / out)
+        text, code = run(*arguments, "--json", tmp_path / "c.json")
+        assert code == 0
+        assert (tmp_path / file).read_bytes() == made
+        assert json.loads((tmp_path / "c.json").read_text())["file"] == str(tmp_path / file)
+        assert f"next: offramp simulate {tmp_path / file}" in text
+    (tmp_path / "there.off").mkdir()
+    run("compile", small.folder / paths.COMPRESSED, "--config", "tiny", "-o", tmp_path / "there.off")
+    assert (tmp_path / "there.off" / paths.PROGRAM).read_bytes() == made
+
+
+def test_a_compressed_network_is_written_where_it_is_named(tmp_path, quick_recipe):
+    assert run("train", "-o", tmp_path)[1] == 0
+    text, code = run("compress", tmp_path / paths.TRAINED, "-o", tmp_path / "more" / "mine.off")
+    assert code == 0
+    assert f"next: offramp compile {tmp_path / 'more' / 'mine.off'}" in text
+    assert kind_of(tmp_path / "more" / "mine.off") == "compressed"
+    assert (tmp_path / "more" / paths.PROGRESS).is_dir()
+    assert not (tmp_path / paths.COMPRESSED).exists()
+
+
 def test_a_compilation_is_explained(small, tmp_path):
     file = tmp_path / "c.json"
     arguments = (small.folder / paths.COMPRESSED, "--config", "tiny", "--out", tmp_path, "--json", file)
@@ -159,6 +187,16 @@ def test_a_module_of_a_user_is_compressed(tmp_path, monkeypatch, capsys):
     assert history.data["stage"][0] == "fine-tune"
     assert found["after"]["weights"] <= 0.31 * found["before"]["weights"]
     assert kind_of(tmp_path / "network.off") == "network"
+    assert found["notes"] == []
+    (tmp_path / "net.py").write_text(
+        f"{MODULE}\n\ndef flat():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    named = (*options[:-1], tmp_path / "mine.off")
+    text, _ = run("compress", f"{tmp_path / 'net.py'}:flat", *named, "--json", tmp_path / "c.json")
+    (note,) = json.loads((tmp_path / "c.json").read_text())["notes"]
+    assert note.startswith("images of shape (1, 8, 8) are taken as height, width, channels (1, 8, 8); ")
+    assert "--shape says which" in " ".join(text.split())
+    assert kind_of(tmp_path / "mine.off") == "network"
     assert (
         refused(monkeypatch, capsys, "compress", module)
         == "--data must name labelled images that a module is fine-tuned on"

@@ -74,14 +74,14 @@ def test_every_option_that_names_a_file_says_whether_it_is_read_or_written(folde
 @pytest.mark.parametrize(
     ("command", "source", "option"),
     [
-        ("import m.tflite -o m.tflite", "m.tflite", "--output"),
-        ("import m.tflite -o ./m.tflite", "m.tflite", "--output"),
-        ("export m.tflite -o soft.tflite", "m.tflite", "--output"),
+        ("import m.tflite -o m.tflite", "m.tflite", "--out"),
+        ("import m.tflite -o ./m.tflite", "m.tflite", "--out"),
+        ("export m.tflite -o soft.tflite", "m.tflite", "--out"),
         ("evaluate m.tflite --json hard.tflite", "m.tflite", "--json"),
         ("evaluate soft.tflite --json m.tflite", "soft.tflite", "--json"),
         ("info made.py:Net --json made.py", "made.py", "--json"),
         ("import made.py:Net --weights w.safetensors --json w.safetensors", "w.safetensors", "--json"),
-        ("import made.py:Net --calibrate i.npz -o i.npz", "i.npz", "--output"),
+        ("import made.py:Net --calibrate i.npz -o i.npz", "i.npz", "--out"),
         ("simulate m.tflite --trace m.tflite", "m.tflite", "--trace"),
         ("simulate m.tflite --data i.npz --trace i.npz", "i.npz", "--trace"),
         ("verify made.py:Net m.tflite --json m.tflite", "m.tflite", "--json"),
@@ -89,10 +89,10 @@ def test_every_option_that_names_a_file_says_whether_it_is_read_or_written(folde
         ("board flash b.bit --json b.bit", "b.bit", "--json"),
         ("bench m.tflite --json m.tflite", "m.tflite", "--json"),
         ("build m.tflite --json m.tflite", "m.tflite", "--json"),
-        ("exit add m.tflite --after a --data i.npz -o i.npz", "i.npz", "--output"),
+        ("exit add m.tflite --after a --data i.npz -o i.npz", "i.npz", "--out"),
         ("diff r.json tiny --json r.json", "r.json", "--json"),
         ("diff tiny m.tflite --json m.tflite", "m.tflite", "--json"),
-        ("report r.json -o r.json", "r.json", "--output"),
+        ("report r.json -o r.json", "r.json", "--out"),
         ("report r.json --json r.json", "r.json", "--json"),
         ("train recipe.toml --json recipe.toml", "recipe.toml", "--json"),
         ("simulate m.tflite --data photos --json photos/cat/1.png", "photos", "--json"),
@@ -136,16 +136,16 @@ def test_weights_beside_an_onnx_file_are_read(folder, monkeypatch, capsys):
     path = external(folder)
     beside = next(each for each in folder.iterdir() if each.suffix == ".bin")
     said = refused(monkeypatch, capsys, "import", path, "-o", beside)
-    assert said == f"--output {beside} would write over {path}, which the command reads: name another file"
+    assert said == f"--out {beside} would write over {path}, which the command reads: name another file"
 
 
 @pytest.mark.parametrize(
     ("command", "first", "second", "file"),
     [
-        ("import m.tflite -o n.off --json n.off", "--output n.off", "--json n.off", "n.off"),
+        ("import m.tflite -o n.off --json n.off", "--out n.off", "--json n.off", "n.off"),
         ("simulate m.tflite --trace t --json ./t", "--trace t", "--json t", "t"),
         ("compile m.tflite --out o --json o/program.off", "--out o", "--json o/program.off", "o/program.off"),
-        ("generate -o o --name core --json o/core.v", "--output o", "--json o/core.v", "o/core.v"),
+        ("generate -o o --name core --json o/core.v", "--out o", "--json o/core.v", "o/core.v"),
         ("report r.json --plots o --json o/cycles.svg", "--json o/cycles.svg", "--plots o", "o/cycles.svg"),
         ("verify m.tflite --waves v.fst --json v.gtkw", "--waves v.gtkw", "--json v.gtkw", "v.gtkw"),
     ],

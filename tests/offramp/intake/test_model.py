@@ -45,6 +45,11 @@ def named():
 def listed():
     torch.manual_seed(5)
     return Listed()
+
+
+def flat():
+    torch.manual_seed(5)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 """
 
 
@@ -122,6 +127,16 @@ def test_a_float_program_is_calibrated_as_its_module(module, tmp_path, count):
     np.testing.assert_allclose(found.floats(images), expected.floats(images), atol=1e-5)
     codes = encode(images, found.network)
     assert np.array_equal(golden.run(found.network, codes).logits[-1], golden.run(expected.network, codes).logits[-1])
+
+
+def test_which_layout_was_taken_is_noted_where_another_can_be_computed(tmp_path):
+    (tmp_path / "net.py").write_text(MODULE + NAMED)
+    np.savez(tmp_path / "i.npz", images=stages.dataset("digits", None).test.images[:70])
+    request = ModelRequest(model=f"{tmp_path / 'net.py'}:flat", calibrate=str(tmp_path / "i.npz"))
+    notes = read(request).notes
+    assert notes[1].startswith("images of shape (8, 8, 1) are taken as height, width, channels (8, 8, 1); ")
+    assert notes[1].endswith("computes (8, 1, 8), too: --shape says which")
+    assert not any("--shape" in note for note in read(replace(request, shape=(8, 8, 1))).notes)
 
 
 def test_a_module_of_a_user_is_calibrated(module):

@@ -97,6 +97,33 @@ def test_without_a_shape_the_layout_is_one_that_can_be_computed(tmp_path, given,
     assert plain.images.shape[1:] == (*given[1:], 1)[:3]
 
 
+@pytest.mark.parametrize(
+    ("given", "taken", "others"),
+    [
+        ((5, 4, 6, 3), (4, 6, 3), "(6, 3, 4)"),
+        ((5, 4, 6), (4, 6, 1), "(1, 4, 6) and (1, 6, 4)"),
+        ((5, 4, 4), (4, 4, 1), "(1, 4, 4)"),
+    ],
+)
+def test_where_several_layouts_can_be_computed_it_is_said_which_is_taken(tmp_path, given, taken, others):
+    """As by a network that begins with Flatten."""
+    path = arrays(tmp_path, x=np.random.default_rng(0).random(given, dtype=np.float32))
+    found = read(path, None, count=9, seed=0, computes=lambda tried: np.prod(tried) == np.prod(taken))
+    assert found.images.shape[1:] == taken
+    assert found.layout == (
+        f"images of shape {given[1:]} are taken as height, width, channels {taken}; the network computes {others}, "
+        "too: --shape says which"
+    )
+    assert read(path, None, count=9, seed=0, computes=lambda tried: tried == taken).layout == ""
+    assert read(path, taken, count=9, seed=0).layout == ""
+
+
+def test_of_images_as_high_as_wide_as_deep_it_is_said_that_channels_are_last(tmp_path):
+    path = arrays(tmp_path, x=np.zeros((5, 3, 3, 3), np.float32))
+    said = "images of shape (3, 3, 3) are taken with the channels last"
+    assert read(path, None, count=9, seed=0, computes=lambda _: True).layout == said
+
+
 def test_an_array_that_a_small_archive_claims_is_bounded(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "x.npz", x=np.zeros((1000, 4, 6, 1), np.int8), other=np.zeros(1_000_000))
     assert len(read(str(tmp_path / "x.npz"), (4, 6, 1), count=9, seed=0)) == 9

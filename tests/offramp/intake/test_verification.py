@@ -41,6 +41,14 @@ def test_a_tflite_file_stage_by_stage(tflite, ran):
     assert [stage["images"] for stage in found["stages"]] == [12, 12, 12, 3]
     assert [stage["equal"] for stage in found["stages"]] == [1.0, None, 1.0, 1.0]
     assert (found["values_equal"], found["cycles_equal"], found["reference_equal"], found["agrees"]) == (True,) * 4
+    assert [stage["compared"] for stage in found["stages"]] == [
+        *("all tensors", None, "class, exit", "all values, cycles"),
+    ]
+    assert found["per_image"]["equal"] == {
+        "LiteRT, reference kernels": [True] * 12,
+        "simulator": [True] * 12,
+        "RTL": [True] * 3 + [None] * 9,
+    }
     assert found["accuracy_golden"] == np.mean(np.array(found["per_image"]["class"]) == 0)
     assert 0 <= found["accuracy_reference"] <= 1
     assert found["accuracy_float"] is None
@@ -72,6 +80,7 @@ def test_a_difference_names_its_first_layer(tflite, ran):
         assert (found["reference_equal"], found["agrees"], found["values_equal"]) == (False, agrees, True)
         source = found["stages"][0]
         assert (source["equal"], source["largest"], source["first"]) == (0.75, 1, "conv2d_0")
+        assert found["per_image"]["equal"]["source"] == [True, True, False, True]
 
 
 def test_a_runtime_that_cannot_run_the_source_is_named_and_another_serves(tflite, ran):
@@ -100,7 +109,8 @@ def test_a_float_model_is_compared_by_its_classes(tmp_path, ran):
     program, _ = program_of(model, "tiny")
     found = verify_model(model, program, images_of(model, request, "digits", 60), rtl_images=1)
     assert found["stages"][0]["stage"] == "float"
-    assert found["stages"][0]["equal"] > 0.8
+    assert found["stages"][0]["compared"] == "class"
+    assert found["stages"][0]["equal"] == np.mean(found["per_image"]["equal"]["float"]) > 0.8
     assert abs(found["accuracy_float"] - found["accuracy_golden"]) < 0.2
 
 
@@ -116,3 +126,4 @@ def test_what_the_rtl_finds_decides(tflite, monkeypatch):
     found = verify_model(model, program, images_of(model, request, None, 4), rtl_images=2)
     assert (found["values_equal"], found["cycles_equal"], found["agrees"]) == (False, True, False)
     assert (found["stages"][-1]["equal"], found["stages"][-1]["first"]) == (0.5, "image 1: conv2d_0 in core 0")
+    assert found["per_image"]["equal"]["RTL"] == [True, False, None, None]

@@ -222,8 +222,11 @@ def test_a_run_that_fails_names_the_waveform_that_was_asked_for(case, simulation
     assert simulation["built"] == [recorded]
 
 
-def outcomes_of(case, simulation, changed):
-    """A simulation that reports the case's outcomes, one of them changed; returns the conditions it was asked for."""
+def outcomes_of(case, simulation, changed, *, late=0):
+    """A simulation that reports the case's outcomes, one of them changed; returns the conditions it was asked for.
+
+    ``late``: cycles by which the last result of a batch comes later.
+    """
     program, _, timing, outcomes = case
     asked = []
 
@@ -235,6 +238,7 @@ def outcomes_of(case, simulation, changed):
             return
         results = time_batch(program, timing, selected=True).results.tolist()
         wrong = [replace(outcomes[1], margin=outcomes[1].margin + 1)] if changed else outcomes[1:2]
+        results[-1] += late
         batch = BatchOutcome(outcomes=[replace(each, outputs=[], layers=[]) for each in outcomes], results=results)
         save_outcomes(work, [[outcomes[0], *wrong, outcomes[2]]], [batch], [])
 
@@ -261,6 +265,27 @@ def test_an_image_that_differs_is_recorded_in_a_run_like_its_own(case, simulatio
     assert result["waveform"] == str(waveform)
     assert waveform.exists()
     assert waveform.with_suffix(".gtkw").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "late", "equal"),
+    [(False, 0, [True] * 3), (True, 0, [True, False, True]), (False, 1, [True, True, False])],
+)
+def test_every_image_has_a_row(case, simulation, tmp_path, changed, late, equal):
+    """Also one that differs only where images come back to back."""
+    program, golden, timing, _ = case
+    outcomes_of(case, simulation, changed, late=late)
+    found = verify([(program, golden.tensors["input"])], waves=Waves(path=tmp_path / "run.fst"), first=4)
+    assert found["per_image"] == {
+        "program": [0, 0, 0],
+        "image": [4, 5, 6],
+        "class": golden.classes.tolist(),
+        "exit": golden.exit_index.tolist(),
+        "margin": timing.decisions.margin.tolist(),
+        "cycles": timing.cycles.tolist(),
+        "equal": {"RTL": equal},
+    }
+    assert found["differing"] == [number for number in range(3) if not equal[number]]
 
 
 def test_without_differences_nothing_is_recorded(case, simulation, tmp_path):

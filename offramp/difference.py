@@ -19,7 +19,8 @@ __all__ = ["CONFIG", "MODEL", "RESULT", "Change", "changes", "described", "sort_
 RESULT, CONFIG, MODEL = "a result", "a config", "a model"
 
 #: Parts of results that say where and when, or are of single images: not compared.
-_LEFT_OUT = {"schema", "git", "python", "versions", "per_image", "distribution", "file", "log", "bitstream", "seconds"}
+_LEFT_OUT = {"schema", "git", "python", "versions", "file", "log", "bitstream", "seconds"}
+_LEFT_OUT |= {"per_image", "distribution", "timeline"}
 #: Keys by which the entries of a list are told apart, and tables that are rows by their keys.
 _NAMES = ("name", "layer", "workload", "stage", "logits")
 _ROWS = {"memories", "inputs"}

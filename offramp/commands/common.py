@@ -33,7 +33,8 @@ def config_option(config: AcceleratorConfig) -> str:
     from hw.compiler.fitting import changes
 
     named = [[name, *changes(known, config)] for name, known in PRESETS.items()]
-    return f"--config {','.join(min(named, key=len))}"
+    fewest = min(named, key=len)
+    return f"--config {','.join(fewest)}"
 
 
 def show(rows: list[tuple[str, str]]) -> None:

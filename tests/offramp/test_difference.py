@@ -12,7 +12,7 @@ def test_equal_things_have_no_differences(small):
     program = str(small.folder / paths.PROGRAM)
     first, second = (described(program, None, None, None, 0) for _ in range(2))
     assert changes(first, second) == []
-    assert changes(first, first | {"versions": {"torch": "1"}, "per_image": [3]}) == []
+    assert changes(first, first | {"versions": {"torch": "1"}, "per_image": [3], "timeline": [{"layer": "a"}]}) == []
 
 
 def test_configs_differ_in_their_sizes():

@@ -1,0 +1,293 @@
+import random
+import struct
+
+import pytest
+from amaranth import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+from amaranth.sim import Simulator
+from luna.gateware.interface.utmi import UTMIInterface
+
+from fpga.usb import UsbShell
+from tests.fpga.cores import RunningSum
+from tests.fpga.usb_host import Pid, StalledError, UsbHost, UtmiWire
+
+DATA = 4
+
+
+class Bench(wiring.Component):
+    pause: In(1)
+    reset: In(1)
+
+    def __init__(self, packet_bytes=64):
+        super().__init__()
+        self.utmi = UTMIInterface()
+        self.packet_bytes = packet_bytes
+
+    def elaborate(self, platform):
+        m = Module()
+        core = RunningSum()
+        m.submodules.shell = shell = UsbShell(core, self.utmi, self.packet_bytes)
+        m.d.comb += [core.pause.eq(self.pause), shell.reset.eq(self.reset)]
+        return m
+
+
+def simulate(dut, scenario, *, core_mhz=50.0, pace=0, seed=0):
+    host = UsbHost(UtmiWire(dut.utmi, pace, seed), dut.packet_bytes)
+    simulator = Simulator(dut)
+    simulator.add_clock(1 / 60e6, domain="usb")
+    simulator.add_clock(1e-6 / core_mhz)
+
+    async def testbench(ctx):
+        await host.wire.plug(ctx)
+        await host.reset(ctx)
+        await scenario(ctx, host)
+
+    simulator.add_testbench(testbench)
+    simulator.run()
+    return host
+
+
+def words(values):
+    return struct.pack(f"<{len(values)}I", *values)
+
+
+def expected(values):
+    total, sums = 0, []
+    for value in values:
+        low, high = struct.unpack("<hh", struct.pack("<I", value))
+        total = (total + low * high) & 0xFFFFFFFF
+        sums.append(total)
+    return words(sums)
+
+
+async def collect(ctx, host, count):
+    """So many bytes from the device."""
+    found = bytearray()
+    for _ in range(2000):
+        found += await host.bulk_in(ctx, DATA) or b""
+        if len(found) >= count:
+            return bytes(found)
+    raise TimeoutError(f"{len(found)} of {count} bytes")
+
+
+async def put(ctx, host, data):
+    """A bulk packet, again and again until the device takes it."""
+    for _ in range(1000):
+        if await host.bulk_out(ctx, DATA, data):
+            return
+    raise TimeoutError("the device takes no packet")
+
+
+async def brought_up(ctx, host):
+    await host.enumerate(ctx)
+    await host.request(ctx, 0x21, 0x22, value=3)  # SET_CONTROL_LINE_STATE: what opening a port does
+    await ctx.tick("usb").repeat(2100)  # a new configuration restarts
+
+
+async def send_break(ctx, host, value):
+    await host.request(ctx, 0x21, 0x23, value=value)
+
+
+def test_enumerates_as_a_serial_port_that_takes_breaks():
+    async def scenario(ctx, host):
+        told = await host.enumerate(ctx)
+        assert told[1][8:12] == bytes.fromhex("09120100")  # vendor and product
+        configuration = told[2]
+        assert int.from_bytes(configuration[2:4], "little") == len(configuration)
+        parts, at = [], 0
+        while at < len(configuration):
+            parts.append(configuration[at : at + configuration[at]])
+            at += configuration[at]
+        classes = [part[5:8].hex() for part in parts if part[1] == 4]
+        assert classes == ["020201", "0a0000"]
+        # Of the functional descriptors the header comes first.
+        assert [part[2] for part in parts if part[1] == 0x24] == [0, 2, 6, 1]
+        assert bytes.fromhex("04240204") in parts
+        endpoints = {part[2]: int.from_bytes(part[4:6], "little") for part in parts if part[1] == 5}
+        assert endpoints == {0x83: 64, 0x84: 64, 0x04: 64}
+        with pytest.raises(StalledError):
+            await host.request(ctx, 0x21, 0x02)  # CLEAR_COMM_FEATURE
+        await host.request(ctx, 0x21, 0x20, data=bytes(7))  # SET_LINE_CODING
+
+    simulate(Bench(), scenario)
+
+
+@pytest.mark.parametrize(
+    ("seed", "core_mhz", "pace"),
+    [(0, 50.0, 0), (1, 100.0, 3), pytest.param(2, 7.0, 15, marks=pytest.mark.slow)],
+)
+def test_words_through_the_shell_with_random_pauses_and_lost_acknowledgements(seed, core_mhz, pace):
+    dut = Bench()
+    generator = random.Random(seed)
+    values = [generator.randrange(1 << 32) for _ in range(200)]
+    lost = {"out": 0, "in": 0, "damaged": 0}
+
+    async def scenario(ctx, host):
+        await brought_up(ctx, host)
+        unsent, found = bytearray(words(values)), bytearray()
+        for _ in range(3000):
+            ctx.set(dut.pause, generator.random() < 0.5)
+            if generator.random() < 0.3:
+                await ctx.tick("usb").repeat(generator.randrange(1, 80))
+            if unsent and generator.random() < 0.6:
+                part = bytes(unsent[: generator.choice([1, 3, 64, 64, 64])])
+                toggle = host.toggles[Pid.OUT]
+                if generator.random() < 0.1:  # damaged on its way: no answer
+                    assert await host.out(ctx, DATA, toggle, part, broken=True) is None
+                    lost["damaged"] += 1
+                elif await host.bulk_out(ctx, DATA, part):
+                    del unsent[: len(part)]
+                    if generator.random() < 0.2:  # its acknowledgement was lost: it comes again
+                        assert await host.out(ctx, DATA, toggle, part) == Pid.ACK
+                        lost["out"] += 1
+            elif generator.random() < 0.2:  # the host doesn't understand the packet: it comes again
+                pid, _ = await host.take(ctx, DATA, acknowledge=False)
+                lost["in"] += pid != Pid.NAK
+            else:
+                found += await host.bulk_in(ctx, DATA) or b""
+            if not unsent and len(found) == 4 * len(values):
+                break
+        assert bytes(found) == expected(values)
+        assert await host.bulk_in(ctx, DATA) is None
+
+    host = simulate(dut, scenario, core_mhz=core_mhz, pace=pace, seed=seed)
+    assert host.naks > 10
+    assert all(lost.values())
+
+
+def test_packets_that_find_no_room_are_refused_and_nothing_is_lost():
+    dut = Bench()
+    values = list(range(1, 97))
+
+    async def scenario(ctx, host):
+        await brought_up(ctx, host)
+        ctx.set(dut.pause, 1)
+        data, taken = words(values), 0
+        while await host.bulk_out(ctx, DATA, data[taken : taken + 64]):
+            taken += 64
+        # One packet has gone to the queue behind, one waits in the endpoint, and the next one might not have had room.
+        assert 64 < taken < len(data)
+        assert not await host.bulk_out(ctx, DATA, data[taken : taken + 64])
+        ctx.set(dut.pause, 0)
+        found = bytearray()
+        while len(found) < len(data):
+            if taken < len(data) and await host.bulk_out(ctx, DATA, data[taken : taken + 64]):
+                taken += 64
+            found += await host.bulk_in(ctx, DATA) or b""
+        assert bytes(found) == expected(values)
+
+    simulate(dut, scenario)
+
+
+def test_a_reply_of_whole_packets_ends_with_an_empty_one():
+    """Else the host waits for more: its buffer of several packets isn't full."""
+    dut = Bench()
+    values = list(range(16))
+
+    async def scenario(ctx, host):
+        await brought_up(ctx, host)
+        ctx.set(dut.pause, 1)
+        await put(ctx, host, words(values))
+        await ctx.tick("usb").repeat(100)
+        ctx.set(dut.pause, 0)
+        await ctx.tick("usb").repeat(200)
+        packets = []
+        while (packet := await host.bulk_in(ctx, DATA)) is not None:
+            packets.append(packet)
+        assert b"".join(packets) == expected(values)
+        assert len(packets[-1]) < 64
+
+    simulate(dut, scenario)
+
+
+@pytest.mark.parametrize("values", [[0xFFFF, 0], [5]], ids=["until it is ended", "of 5 ms"])
+def test_a_break_in_the_middle_of_a_word_restarts_everything(values):
+    dut = Bench()
+
+    async def scenario(ctx, host):
+        await brought_up(ctx, host)
+        await put(ctx, host, words([0x0002_0003]))
+        assert await collect(ctx, host, 4) == words([6])
+        ctx.set(dut.pause, 1)
+        await put(ctx, host, words([1, 2, 3]) + b"\x01")
+        await put(ctx, host, b"\x02" * 60)  # waits in the endpoint
+        await ctx.tick("usb").repeat(200)
+        ctx.set(dut.pause, 0)
+        await ctx.tick("usb").repeat(20)  # part of the answers waits to be sent
+        for value in values:
+            await send_break(ctx, host, value)
+            if value == 0xFFFF:  # what comes meanwhile is lost
+                await put(ctx, host, words([0x0007_0007]))
+        await put(ctx, host, words([0x0003_0005]))
+        assert await collect(ctx, host, 4) == words([15])
+        for _ in range(20):
+            assert await host.bulk_in(ctx, DATA) is None
+
+    simulate(dut, scenario)
+
+
+def test_answers_that_the_host_has_not_asked_for_are_forgotten_at_a_break():
+    dut = Bench()
+
+    async def scenario(ctx, host):
+        await brought_up(ctx, host)
+        await put(ctx, host, words(range(1, 17)))
+        await put(ctx, host, words(range(1, 17)))
+        await ctx.tick("usb").repeat(300)
+        await send_break(ctx, host, 1)
+        assert await host.bulk_in(ctx, DATA) is None
+        await put(ctx, host, words([0x0003_0005]))
+        assert await collect(ctx, host, 4) == words([15])
+
+    simulate(dut, scenario)
+
+
+def test_a_bus_reset_in_the_middle_restarts_everything():
+    dut = Bench()
+
+    async def scenario(ctx, host):
+        for _ in range(2):  # whatever DATA0 or DATA1 was next, it is DATA0 now
+            await brought_up(ctx, host)
+            await put(ctx, host, words([0x0003_0005]))
+            assert await collect(ctx, host, 4) == words([15])
+            await put(ctx, host, words([0x0003_0005, 4]) + b"\x01")
+            await ctx.tick("usb").repeat(100)
+            await host.reset(ctx)
+        await brought_up(ctx, host)
+        await put(ctx, host, words([0x0001_0001]))
+        assert await collect(ctx, host, 4) == words([1])
+
+    simulate(dut, scenario)
+
+
+def test_a_new_configuration_restarts_everything():
+    dut = Bench()
+
+    async def scenario(ctx, host):
+        await brought_up(ctx, host)
+        await put(ctx, host, words([0x0003_0005]) + b"\x01")
+        await ctx.tick("usb").repeat(100)
+        await host.request(ctx, 0x00, 9, value=1)
+        host.toggles = {Pid.OUT: Pid.DATA0, Pid.IN: Pid.DATA0}
+        await put(ctx, host, words([0x0001_0001]))
+        assert await collect(ctx, host, 4) == words([1])
+
+    simulate(dut, scenario)
+
+
+def test_the_boards_reset_resets_the_core():
+    dut = Bench()
+
+    async def scenario(ctx, host):
+        await brought_up(ctx, host)
+        await put(ctx, host, words([0x0003_0005]))
+        assert await collect(ctx, host, 4) == words([15])
+        ctx.set(dut.reset, 1)
+        await ctx.tick().repeat(3)
+        ctx.set(dut.reset, 0)
+        await ctx.tick().repeat(3)
+        await put(ctx, host, words([0x0001_0001]))
+        assert await collect(ctx, host, 4) == words([1])
+
+    simulate(dut, scenario)

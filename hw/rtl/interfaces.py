@@ -267,7 +267,7 @@ class HeadResult(wiring.Signature):
     Members
     -------
     label : Out(8), margin : Out(32)
-        The largest logit's class, the first of equals, and its lead over the next; from two cycles behind the last
+        The largest logit's class, the first of equals, and its lead over the next; from three cycles behind the last
         logit until the next head's first.
     """
 

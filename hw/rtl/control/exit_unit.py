@@ -1,6 +1,6 @@
 """Finds the two largest logits of a head and decides whether inference ends there."""
 
-from amaranth import Cat, Module, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,7 +26,9 @@ class ExitUnit(wiring.Component):
     read : In(LogitRead)
         Its logits, for the host.
 
-    Latency: two cycles behind the last logit. Throughput: one logit per cycle. Takes no back-pressure. Reset: no head
+    A logit is compared in the cycle that it comes, and takes its rank in the next one.
+
+    Latency: three cycles behind the last logit. Throughput: one logit per cycle. Takes no back-pressure. Reset: no head
     yet.
     """
 
@@ -51,7 +53,6 @@ class ExitUnit(wiring.Component):
         index = Signal(8)
         # Of the logit that comes: what would have to be computed of its index, in registers.
         first, second, counts = Signal(), Signal(), Signal()
-        best, next_best = Signal(shape), Signal(shape)
         m.d.comb += [
             write.addr.eq(index),
             write.data.eq(logit.payload),
@@ -60,7 +61,7 @@ class ExitUnit(wiring.Component):
             read.en.eq(1),
             self.read.logit.eq(read.data),
         ]
-        m.d.sync += self.result.margin.eq((best - next_best)[:32])
+        self._rank(m, write.en, index, first, second)
         with m.If(write.en):
             m.d.sync += [
                 index.eq(index + 1),
@@ -68,13 +69,37 @@ class ExitUnit(wiring.Component):
                 second.eq(first),
                 counts.eq(index + 1 != self.head.classes),
             ]
-            with m.If(first | (logit.payload > best)):
-                m.d.sync += [best.eq(logit.payload), next_best.eq(best), self.result.label.eq(index)]
-            with m.Elif(second | (logit.payload > next_best)):
-                m.d.sync += next_best.eq(logit.payload)
         with m.If(self.start & self.head.raw):
             m.d.sync += [index.eq(0), first.eq(1), second.eq(0), counts.eq(1)]
         return m
+
+    def _rank(self, m, counts, index, first, second):
+        """The two largest logits: one that ``counts`` is compared with them and with the one before it."""
+        logit = self.head.logits.payload
+        best, next_best, before = (
+            Signal(self._shape, name=name, reset_less=True) for name in ("best", "next_best", "before")
+        )
+        before_index = Signal.like(index, reset_less=True)
+        becomes_best, becomes_next = Signal(), Signal()  # the logit before
+        above_best, above_next, above_before = Signal(), Signal(), Signal()
+        m.d.comb += [
+            above_best.eq(logit > best),
+            above_next.eq(logit > next_best),
+            above_before.eq(logit > before),
+        ]
+        is_best = first | Mux(becomes_best, above_before, above_best)
+        is_next = second | Mux(becomes_best, above_best, Mux(becomes_next, above_before, above_next))
+        m.d.sync += [
+            before.eq(logit),
+            before_index.eq(index),
+            becomes_best.eq(counts & is_best),
+            becomes_next.eq(counts & ~is_best & is_next),
+            self.result.margin.eq((best - next_best)[:32]),
+        ]
+        with m.If(becomes_best):
+            m.d.sync += [best.eq(before), next_best.eq(best), self.result.label.eq(before_index)]
+        with m.If(becomes_next):
+            m.d.sync += next_best.eq(before)
 
 
 def draw(seed):

@@ -55,7 +55,7 @@ def bench(rng, config, heads):
                 await ctx.tick()
                 if number == len(logits) - 1:
                     ctx.set(dut.head.logits.valid, 0)
-                    await ctx.tick()
+                    await ctx.tick().repeat(2)
                     assert (ctx.get(dut.result.label), ctx.get(dut.result.margin)) == (best, margin)
             ctx.set(dut.head.logits.valid, 0)
             # A layer that is no head changes nothing.

@@ -3,7 +3,7 @@
 # make test-slow  what those leave out: every size, whole trainings, a real bitstream; hours
 # make lint   style and types only
 # make mutants  puts small faults into the code and sees that tests notice; half an hour
-# make bench  cycles against the physical limit, config base; minutes
+# make bench-85f  cycles against the physical limit, config base-85f; minutes
 # make plots  the figures of docs/results.md, from two networks simulated anew
 # make setup  the environment only (.venv from requirements.lock)
 
@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: baselines baselines-85f baselines-boards bench bench-85f clock demo mlperf plots routed test test-slow lint mutants fuzz setup startup figures families lock clean
+.PHONY: baselines baselines-85f baselines-boards bench-85f clock demo mlperf plots routed test test-slow lint mutants fuzz setup startup figures families lock clean
 
 demo: setup
 	@$(BIN)/offramp demo $(ARGS)
@@ -41,11 +41,6 @@ mutants: setup
 figures: demo
 	@$(BIN)/python tools/figures out/demo.json
 
-# Measures the config base against the limit of nonzero products, and puts the figures into docs/results.md.
-bench: setup
-	@$(BIN)/offramp bench --config base --json baselines/bench-base.json --sweep --verilator 2 --peers $(ARGS)
-	@$(BIN)/python tools/figures baselines/bench-base.json
-
 # Simulates two networks of the zoo, and draws the figures of docs/results.md.
 plots: setup
 	@$(BIN)/offramp simulate zoo:resnet8-sparse --images 500 --timeline 2 --json baselines/run-resnet8-sparse.json
@@ -70,10 +65,12 @@ fuzz: setup
 startup: setup
 	@$(BIN)/python tools/startup baselines/startup.json
 
-# Measures what fits the config base-85f, on the RTL, too; and dense ResNet-8 with lists that are read during the run.
+# Measures what fits the config base-85f against the limit of nonzero products, on the RTL, too; then, with lists that are
+# read during the run, dense ResNet-8 and all densities. Puts the figures into README.md and docs/results.md.
 bench-85f: setup
-	@$(BIN)/offramp bench --config base-85f --verilator 1 --json baselines/bench-85f.json --workload resnet8-w20 --workload resnet8-w10 --workload ds-cnn $(ARGS)
-	@$(BIN)/offramp bench --config base-85f,loader=4 --images 16 --json baselines/bench-85f-loader.json --workload resnet8-dense $(ARGS)
+	@$(BIN)/offramp bench --config base-85f --verilator 1 --peers --json baselines/bench-85f.json --workload resnet8-w20 --workload resnet8-w10 --workload ds-cnn $(ARGS)
+	@$(BIN)/offramp bench --config base-85f,loader=4 --images 16 --sweep --json baselines/bench-85f-loader.json --workload resnet8-dense $(ARGS)
+	@$(BIN)/python tools/figures
 
 # How fast a core alone is on an ECP5-85F, from three seeds; half an hour.
 clock: setup

@@ -215,7 +215,6 @@ PRESETS = {
     "small": AcceleratorConfig(cores=2, list_words=1024, activation_words=1024, program_words=128),
     "small-85f": AcceleratorConfig(cores=2, list_words=8192, program_words=128, selector=4),
     "medium-85f": AcceleratorConfig(cores=4, list_words=4096, activation_words=1024, program_words=128, job_queue=32),
-    "base": AcceleratorConfig(cores=8, lanes=2, list_words=8192, activation_words=2048, job_queue=32, selector=4),
     "base-85f": AcceleratorConfig(
         cores=8,
         accumulators=32,
@@ -229,6 +228,9 @@ PRESETS = {
     ),
 }
 
+#: Presets of earlier versions, and why each is gone.
+_GONE = {"base": "no device holds its memories; base-85f has as many multipliers and fits an ECP5-85F"}
+
 
 def preset(name: str) -> AcceleratorConfig:
     """The named preset, or one with other sizes: ``base-85f,lanes=2,loader=4``.
@@ -236,9 +238,12 @@ def preset(name: str) -> AcceleratorConfig:
     Raises
     ------
     ValueError
-        When there is no preset of that name, or a size is unknown, no number, named twice or impossible.
+        When there is no preset of that name or none any more, or a size is unknown, no number, named twice or
+        impossible.
     """
     base, *sizes = name.split(",")
+    if base in _GONE:
+        raise ValueError(f"config {base} is gone: {_GONE[base]}")
     if base not in PRESETS:
         raise ValueError(f"config must be one of {', '.join(PRESETS)}, not {shown(base)}")
     changed: dict[str, int] = {}

@@ -5,7 +5,7 @@ A recipe is a TOML file::
     name = "resnet8-sparse"             # of the network that comes out
     data = "cifar10"                    # digits, fashion-mnist or cifar10
     about = "one sentence"
-    config = "base"                     # accelerator whose cycles count
+    config = "base-85f"                 # accelerator whose cycles count; changes nothing of what is made
     train_images = 10000                # learn from the first so many only; all without it
     exit_loss = 0.005                   # validation accuracy that early exits may cost
     flagged = 0.05                      # of clean validation images: share whose margin is out of range; 0 without it
@@ -195,9 +195,9 @@ class Recipe:
         return architectures.from_dict({**self.architecture, "shape": shape, "classes": classes})
 
     def digest(self) -> str:
-        """SHA-256 of everything it says; what is as it is by default doesn't count, so new settings change nothing, nor
-        does the folder of the teacher."""
-        says = said(replace(self, teacher=Path(self.teacher).name))
+        """SHA-256 of all that the network depends on; what is as it is by default doesn't count, so new settings change
+        nothing, nor do the folder of the teacher and the accelerator whose cycles count."""
+        says = said(replace(self, teacher=Path(self.teacher).name, config=type(self).config))
         return hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()
 
 

@@ -38,11 +38,13 @@ def bench(
         ),
     ] = None,
     data: AnyData = None,
-    config: options.ConfigName = "base",
+    config: options.ConfigName = "base-85f",
     workload: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"A workload: {', '.join(WORKLOADS)}; may be given again.", show_default="all", callback=_workloads
+            help=f"A workload: {', '.join(WORKLOADS)}; may be given again.",
+            show_default="all that fit",
+            callback=_workloads,
         ),
     ] = None,
     images: options.Count = 64,
@@ -74,6 +76,7 @@ def bench(
         from offramp.measure.bench import against_peers, against_rtl, density_sweep, measure_workload, routed
         from offramp.report.tables import bench_tables, result_tables
     rows, points, asked, told = [], [], dict[str, Any](), list[tuple[str, str]]()
+    left_out: list[str] = []
     if model is not None:
         with terminal.stage(str(model)) as step:
             found, samples, own = of_model(request, data, images, step)
@@ -90,7 +93,14 @@ def bench(
             try:
                 rows.append(measure_workload(name, chosen, images=images, seed=seed, progress=step))
             except MisfitError as error:
-                raise MisfitError(f"{name} doesn't fit {config}: {error}; --workload chooses others") from error
+                left_out.append(f"{name} doesn't fit {config}: {error}")
+                if workload:
+                    raise MisfitError(f"{left_out[-1]}; --workload chooses others") from error
+    for refusal in left_out:
+        terminal.say(f"left out: {refusal}")
+    if not rows:
+        raise MisfitError(f"no workload fits {config}: {'; '.join(left_out)}")
+    names = [row["workload"] for row in rows]
     if sweep:
         with terminal.stage("sweep densities") as step:
             densities = {"weights": (1.0, 0.5, 0.2, 0.1, 0.05), "active": (0.8, 0.5, 0.3)}

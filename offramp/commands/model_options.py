@@ -126,7 +126,7 @@ AnyConfig = Annotated[
     str | None,
     typer.Option(
         "--config",
-        help=f"Accelerator config, cores x PEs: {SIZES}; sizes may follow: base,lanes=1.",
+        help=f"Accelerator config, cores x PEs: {SIZES}; sizes may follow: base-85f,lanes=2.",
         show_default="a program's own; else the smallest that fits",
         callback=checked_config,
     ),

@@ -18,7 +18,7 @@ from offramp.measure.workloads import Workload
 __all__ = ["TRIED", "images_of", "of_model", "program_of"]
 
 #: Presets that are tried, the smallest first: by multipliers, then by memories.
-TRIED = ("single", "small", "small-85f", "medium-85f", "base-85f", "base")
+TRIED = ("single", "small", "small-85f", "medium-85f", "base-85f")
 #: What to do about a network that no config runs.
 _EVERY_CONFIG = "that holds for every config: change the network"
 

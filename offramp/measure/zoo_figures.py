@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.compiler.compile import compile_balanced
+from hw.compiler.compile import balanced_compilation, compile_balanced
 from hw.config import AcceleratorConfig, preset
 from hw.network.layers import multiply_accumulates
 from hw.network.network import NEVER, Network
@@ -27,6 +27,8 @@ __all__ = ["DEFAULT", "Sample", "add", "figures", "final_products", "measure", "
 
 #: The accelerator whose routed bitstream has memories for most networks of the zoo (``baselines/build-NAME.json``).
 _ROUTED = "small-85f"
+#: What unpruned networks are counted on that don't fit the config of the pruned ones.
+_ROOMIER = (_ROUTED, f"{_ROUTED},loader=4")
 _EPS = 8 / 255
 _FIRST = 200  # test images of the quick check, and of the activations' density
 _STRENGTH = Strength(steps=20, queries=300, samples=(50,) * 6)
@@ -170,6 +172,9 @@ def add(
 ) -> list[zoo.ZooEntry]:
     """Measure a recipe's network and the unpruned one beside it, and put both into the zoo, the latter as NAME-dense.
 
+    If the unpruned one doesn't fit the config, its cycles are those of the first of ``small-85f`` and
+    ``small-85f,loader=4`` that it fits.
+
     Parameters
     ----------
     path : Path
@@ -223,7 +228,7 @@ def measure(
     Parameters
     ----------
     config : str, optional
-        Accelerator whose cycles count; the one they were counted on if nothing.
+        Accelerator whose cycles count, as of :func:`add`; those they were counted on if nothing.
     sample : Sample, optional
         How many of the test images. If nothing, :func:`timing` is measured, on as many as before, and the rest stays.
 
@@ -241,6 +246,13 @@ def measure(
     return _put(zoo.load(found, folder), described, source, folder, sample, progress)
 
 
+def _fitting(network: Network, activity: dict[str, np.ndarray], config: str) -> str:
+    """The config, or if an unpruned network doesn't fit it, one that it fits; the config if there is none."""
+    tried = (config, *_ROOMIER)
+    fits = (name for name in tried if balanced_compilation(network, preset(name), activity).refusal is None)
+    return next(fits, config)
+
+
 def _put(
     compressed: Compressed,
     described: list[dict[str, Any]],
@@ -252,13 +264,15 @@ def _put(
     """Put the networks of a file into the zoo, with their figures: all, or if there is no sample, the timing anew."""
     made = []
     for entry in described:
-        config = preset(entry["config"])
+        config = entry["config"]
         if entry["part"] == "network":
             network, activity, parent = compressed.network, compressed.activity, compressed.dense
         else:
             network, activity, parent = compressed.dense, compressed.dense_activity, None
+            config = _fitting(network, activity, config)
         images = sample.images if sample else entry["images"]
-        measured = timing(network, activity, source, config, images=images, progress=progress)
+        measured = {"config": config}
+        measured |= timing(network, activity, source, preset(config), images=images, progress=progress)
         if sample:
             measured |= figures(network, source, sample=sample, seed=entry["seed"], parent=parent, progress=progress)
         made.append(entry | measured)

@@ -229,7 +229,7 @@ ConfigName = Annotated[
     str,
     typer.Option(
         "--config",
-        help=f"Accelerator config, cores x PEs: {SIZES}; sizes may follow: base,lanes=1.",
+        help=f"Accelerator config, cores x PEs: {SIZES}; sizes may follow: base-85f,lanes=2.",
         callback=checked_config,
     ),
 ]

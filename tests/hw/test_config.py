@@ -41,7 +41,8 @@ RANGES = {
 
 
 @pytest.mark.parametrize(
-    ("name", "cores", "pes", "lanes"), [("tiny", 1, 4, 1), ("single", 1, 8, 1), ("small", 2, 8, 1), ("base", 8, 8, 2)]
+    ("name", "cores", "pes", "lanes"),
+    [("tiny", 1, 4, 1), ("single", 1, 8, 1), ("small", 2, 8, 1), ("base-85f", 8, 8, 1)],
 )
 def test_presets(name, cores, pes, lanes):
     config = preset(name)
@@ -56,9 +57,18 @@ def test_other_selectors_are_refused(selector):
 
 
 def test_unknown_preset_is_refused():
-    known = "tiny, single, small, small-85f, medium-85f, base, base-85f"
+    known = "tiny, single, small, small-85f, medium-85f, base-85f"
     with pytest.raises(ValueError, match=rf"^config must be one of {known}, not 'huge'$"):
         preset("huge")
+
+
+@pytest.mark.parametrize("name", ["base", "base,list_words=4096"])
+def test_a_preset_that_is_gone_is_refused_with_what_replaces_it(name):
+    sentence = (
+        "config base is gone: no device holds its memories; base-85f has as many multipliers and fits an ECP5-85F"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        preset(name)
 
 
 def test_sizes_of_a_preset_can_be_changed_by_name():

@@ -86,11 +86,11 @@ def test_what_cannot_be_recorded_is_refused(small, tmp_path, monkeypatch, capsys
         (("train", "--data", "mnist"), r"data must be one of digits, fashion-mnist, cifar10, not 'mnist'"),
         (
             ("compile", "--config", "huge"),
-            r"config must be one of tiny, single, small, small-85f, medium-85f, base, base-85f, not 'huge'",
+            r"config must be one of tiny, single, small, small-85f, medium-85f, base-85f, not 'huge'",
         ),
         (
             ("generate", "--config", "huge"),
-            r"config must be one of tiny, single, small, small-85f, medium-85f, base, base-85f, not 'huge'",
+            r"config must be one of tiny, single, small, small-85f, medium-85f, base-85f, not 'huge'",
         ),
         (
             ("generate", "--name", "a-b"),
@@ -100,7 +100,7 @@ def test_what_cannot_be_recorded_is_refused(small, tmp_path, monkeypatch, capsys
         (("build", "--clock", "51"), r"ulx3s-25f: the clock must be .* not 51 MHz"),
         (
             ("demo", "--config", "huge"),
-            r"config must be one of tiny, single, small, small-85f, medium-85f, base, base-85f, not 'huge'",
+            r"config must be one of tiny, single, small, small-85f, medium-85f, base-85f, not 'huge'",
         ),
     ],
 )

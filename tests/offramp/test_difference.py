@@ -16,9 +16,9 @@ def test_equal_things_have_no_differences(small):
 
 
 def test_configs_differ_in_their_sizes():
-    found = changes(*(described(name, None, None, None, 0) for name in ("base", "base,lanes=1,loader=2")))
+    found = changes(*(described(name, None, None, None, 0) for name in ("single", "single,lanes=2,loader=2")))
     assert found == [
-        Change(table="", row="", what="lanes", first=2, second=1),
+        Change(table="", row="", what="lanes", first=1, second=2),
         Change(table="", row="", what="loader", first=0, second=2),
     ]
 
@@ -70,15 +70,15 @@ def test_what_is_nothing_of_these_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"gone\.json: cannot be read"):
         described(str(tmp_path / "gone.json"), None, None, None, 0)
     with pytest.raises(ValueError, match="each of the sizes"):
-        described("base,size=3", None, None, None, 0)
+        described("single,size=3", None, None, None, 0)
 
 
 def test_things_of_two_sorts_are_not_compared(tmp_path, monkeypatch, capsys):
     with pytest.raises(
         ValueError,
-        match=r"^diff compares two models, two configs or two results: base is a config, zoo:digits a model$",
+        match=r"^diff compares two models, two configs or two results: single is a config, zoo:digits a model$",
     ):
-        sort_of_both("base", "zoo:digits")
+        sort_of_both("single", "zoo:digits")
     for name, command in (("1.json", "simulate"), ("2.json", "bench")):
         (tmp_path / name).write_text(json.dumps({"command": command}))
     said = refused(monkeypatch, capsys, "diff", tmp_path / "1.json", tmp_path / "2.json")

@@ -33,7 +33,7 @@ from tests.offramp.results import VERIFY
 #: The narrowest and the widest, and those between.
 WIDTHS = [(60, 200), pytest.param((80, 100), marks=pytest.mark.slow)]
 ROOT = Path(__file__).parents[2]
-BENCH = json.loads((ROOT / "baselines" / "bench-base.json").read_text())
+BENCH = json.loads((ROOT / "baselines" / "bench-85f.json").read_text())
 DIFFERENT = VERIFY | {
     "values_equal": False,
     "cycles": 1_234_567,

@@ -66,7 +66,7 @@ def test_the_version_needs_neither_arrays_nor_tables():
     ("arguments", "message"),
     [
         (["compile", "--config", "huge"], "config must be one of tiny, single"),
-        (["simulate", "--config", "base,lanes=3"], "lanes must be a power of two"),
+        (["simulate", "--config", "base-85f,lanes=3"], "lanes must be a power of two"),
         (["train", "--data", "nothing"], "data must be one of digits"),
         (["simulate", "zoo:dab", "--attack", "none"], "attack must be one of clean"),
         (["simulate", "missing.off"], "missing.off: cannot be read: No such file or directory"),
@@ -96,7 +96,7 @@ def test_the_version_needs_neither_arrays_nor_tables():
         (["exit", "add", "missing.off", "--after", "no", "--data", "digits"], "missing.off: cannot be read: "),
         (["compress", "missing.py:net", "--config", "huge"], "config must be one of tiny, single"),
         (["diff", "missing.json", "missing.json"], "missing.json: cannot be read: No such file or directory"),
-        (["diff", "zoo:dab", "base"], "diff compares two models, two configs or two results"),
+        (["diff", "zoo:dab", "base-85f"], "diff compares two models, two configs or two results"),
         (["build", "--board", "none"], "board must be one of ulx3s-12f, "),
         (["demo", "--board", "none"], "board must be one of ulx3s-12f, "),
         (["demo", "--model", "zoo:none"], "the zoo has binary-relax, "),

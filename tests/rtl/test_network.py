@@ -16,6 +16,7 @@ from offramp.rtl.run import _run as done
 from offramp.rtl.run import compare, run_work, verify
 from sim import constant_time, simulate, worst_case
 from sim.plan import Plan
+from tests.large_machine import LARGE
 from tests.random_networks import NetworkMaker, random_codes
 from tests.rtl.design import QUICK
 
@@ -51,10 +52,10 @@ def through_the_file(program: Program, tmp_path) -> Program:
         QUICK,
         *(
             pytest.param(preset(name), marks=pytest.mark.slow)
-            for name in ("tiny,cores=4,lanes=2", "single", "small", "base")
+            for name in ("tiny,cores=4,lanes=2", "single", "small", LARGE)
         ),
     ],
-    ids=["quick", "four", "single", "small", "base"],
+    ids=["quick", "four", "single", "small", "large"],
 )
 def test_a_residual_network_with_both_exits(tmp_path, simulator, waves, config):
     network = exiting_network(3, 6, (4, 8))

@@ -13,6 +13,7 @@ from hw.program.chunks import ChunkRows, ListChunk
 from models.integer import golden
 from sim import WeightSource, constant_time, layer_bounds, simulate, worst_case
 from sim.plan import Plan
+from tests.large_machine import LARGE
 from tests.random_networks import random_codes, random_network, with_selects
 from tests.sim.test_simulate import CONFIG, MACHINES, several
 
@@ -72,7 +73,7 @@ def test_more_nonzeros_never_take_less_time(data):
         assert (np.diff(cycles) >= 0).all(), (seed, number, cycles)
 
 
-@pytest.mark.parametrize("name", ["tiny", "base"])
+@pytest.mark.parametrize("name", ["tiny", LARGE])
 def test_a_deadline_bounds_runs_and_forces_them_out(name):
     network, codes = several()
     program = compile_network(network, CONFIG if name == "tiny" else preset(name))

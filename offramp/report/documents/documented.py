@@ -13,7 +13,8 @@ __all__ = ["documented_charts"]
 
 #: By result: which of its figures.
 _RECORDED = {
-    "bench-base": ("workloads", "density", "layers-resnet8-w10"),
+    "bench-85f": ("workloads", "layers-resnet8-w10"),
+    "bench-85f-loader": ("density",),
     "run-resnet8-sparse": ("cycles", "layers", "roofline", "exits", "margins", "timeline"),
     "attack-digits": ("security",),
 }

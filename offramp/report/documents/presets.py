@@ -12,10 +12,9 @@ _PURPOSES = {
     "tiny": "tests",
     "single": "the demo",
     "small": "the demo's board, with twice the multipliers",
-    "small-85f": "every network of the zoo",
+    "small-85f": "dense ResNet-8, networks that select activations",
     "medium-85f": "`resnet8-lean` and `resnet8-sparse`",
-    "base": "simulation: its list memories are too large for an ECP5-85F",
-    "base-85f": "`resnet8-lean` and `resnet8-sparse`",
+    "base-85f": "most networks of the zoo, the fastest",
 }
 
 

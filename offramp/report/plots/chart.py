@@ -43,6 +43,8 @@ STYLE = Path(__file__).with_name("offramp.mplstyle")
 COLOURS = tuple(mpl.rc_params_from_file(STYLE, use_default_template=False)["axes.prop_cycle"].by_key()["color"])
 #: Coordinates in SVG: finer than a hundredth of a point nobody sees.
 _FINE = re.compile(r"(\d\.\d\d)\d{4}")
+#: A vertical line in a path of SVG, for which there is a shorter form: timelines have thousands.
+_VERTICAL = re.compile(r"M ([\d.]+) ([\d.]+) \nL \1 ([\d.]+) \n")
 #: Where a point's label may stand, in points from it, the first of these that is free is taken.
 _OFFSETS = [
     (x * distance, y * distance)
@@ -119,7 +121,7 @@ class Chart:
     def svg(self) -> str:
         """As text for HTML, where no XML prologue is allowed; a file may begin so, too."""
         text = self._saved("svg", {"Date": None}).decode()
-        return _FINE.sub(r"\1", text[text.index("<svg") :])
+        return _VERTICAL.sub(r"M\1 \2V\3", _FINE.sub(r"\1", text[text.index("<svg") :]))
 
     def pdf(self) -> bytes:
         """As a file; fonts are embedded."""

@@ -11,6 +11,7 @@ from hw.network.network import INPUT
 from hw.program.isa import Opcode
 from tests.hw.equality import assert_equals_golden
 from tests.hw.partitions import only
+from tests.large_machine import LARGE
 from tests.random_networks import NetworkMaker, random_codes, random_network
 
 CONFIGS = list(product((1, 2, 4, 8), (2, 4, 8), (1, 2)))
@@ -74,7 +75,7 @@ def test_lists_of_tall_kernels_equal_the_golden_model(cores, pes, lanes, merged,
     assert_equals_golden(program, random_codes(network, 2, 0))
 
 
-@pytest.mark.parametrize("name", some(["tiny", "single", "small", "base"], ["tiny", "small"]))
+@pytest.mark.parametrize("name", some(["tiny", "single", "small", "base-85f", LARGE], ["tiny", "small"]))
 def test_presets_equal_the_golden_model(name):
     maker = NetworkMaker(np.random.default_rng(1), (12, 10, 3))
     here = maker.conv(INPUT, 16, (3, 3), pads=(1, 1, 1, 1), density=0.3)

@@ -78,4 +78,4 @@ def test_what_no_list_memories_hold_is_read_by_a_loader():
 def test_nothing_is_found_where_no_size_helps():
     maker = NetworkMaker(np.random.default_rng(0), (2, 2, 1))
     maker.head(INPUT, 129)
-    assert fitting(maker.network("net"), PRESETS["base"], {}) is None
+    assert fitting(maker.network("net"), PRESETS["base-85f"], {}) is None

@@ -4,6 +4,7 @@ from hw.config import LIST_WORD_BITS, PRESETS, WORD_CHANNELS, preset
 from hw.program import isa
 from hw.program.bits import bits_of, words_of
 from hw.program.protocol import Place, RunResult, memory_depths
+from tests.large_machine import LARGE
 
 
 @pytest.mark.parametrize("layout", [isa.Operation, isa.Row, isa.Column])
@@ -31,7 +32,7 @@ def test_addresses_reach_every_word_of_the_largest_memories():
         return {name: field.bits for name, field in layout.fields.items()}
 
     sizes = {"activation_words": 4096, "accumulators": 1024, "channel_words": 4096, "layer_words": 4096}
-    largest = preset("base").replace(program_words=4096, **sizes)
+    largest = preset(LARGE).replace(program_words=4096, **sizes)
     source, lane, window = bits(isa.Source), bits(isa.LaneDescription), bits(isa.Window)
     assert 1 << source["row_table"] == 1 << source["column_table"] == largest.layer_words
     assert 1 << source["base"] == 1 << bits(isa.Residual)["base"] == 1 << window["base"] == largest.activation_words

@@ -7,9 +7,10 @@ from hw.config import WORD_CHANNELS, preset
 from hw.program.bits import decode, encode, words_of
 from hw.program.isa import NUMBERS, LayerDescription, Source
 from hw.program.isa_select import MAX_MASKS, Selection, SelectKind, SelectUse
+from tests.large_machine import LARGE
 
 FIELDS = Selection.fields
-LARGEST = preset("base").replace(activation_words=4096, layer_words=4096)
+LARGEST = preset(LARGE).replace(activation_words=4096, layer_words=4096)
 
 
 @given(st.fixed_dictionaries({name: st.integers(field.low, field.high) for name, field in FIELDS.items()}))

@@ -54,7 +54,7 @@ def signal(model, found, pictures) -> float:
     return min(ratios)
 
 
-def check(model, *shape, least=25.0, config="base"):
+def check(model, *shape, least=25.0, config="base-85f"):
     """The network of a module, near it in float on other images than calibrated it, and compiled."""
     found = calibrate(model, images(*shape))
     assert min(found.ratios) > least

@@ -52,6 +52,17 @@ def test_what_a_file_says(tmp_path):
     assert load(written(tmp_path, LEAST.replace("epochs = 2", "epochs = 2\nshift = 1"))).digest() != found.digest()
 
 
+def test_the_config_is_no_part_of_what_the_network_depends_on(tmp_path):
+    one, other = (load(written(tmp_path, f'config = "{name}"\n{LEAST}')) for name in ("tiny", "base-85f"))
+    assert (one.config, other.config) == ("tiny", "base-85f")
+    assert one.digest() == other.digest() == load(written(tmp_path, LEAST)).digest()
+
+
+def test_a_config_that_is_gone_is_refused_with_what_replaces_it(tmp_path):
+    with pytest.raises(ValueError, match=r"recipe\.toml: .*config base is gone: .*; base-85f has as many multipliers"):
+        load(written(tmp_path, f'config = "base"\n{LEAST}'))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_data_set_has_one_for_the_demo(name):
     assert builtin(name).data == name

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from hw.config import preset
+from hw.rules import MisfitError
 from offramp.measure import bench
 from offramp.measure.workloads import WORKLOADS
+from offramp.terminal.console import Terminal
 from tests.offramp.command_line import refused, run
 
-BASELINE = Path(__file__).parents[3] / "baselines" / "bench-base.json"
+BASELINES = Path(__file__).parents[3] / "baselines"
 RTL = {
     "workload": "ds-cnn", "images": 2, "values_equal": True, "cycles_equal": True, "layers": 9, "ratio": 1234.0,
     "rtl_images_per_second": 0.5, "simulator_images_per_second": 617.0,
@@ -20,10 +22,13 @@ RTL = {
 @pytest.fixture
 def asked(monkeypatch):
     """What would be measured; rows are recorded ones."""
-    rows, seen = {row["workload"]: row for row in json.loads(BASELINE.read_text())["rows"]}, []
+    recorded = (json.loads((BASELINES / f"bench-85f{which}.json").read_text())["rows"] for which in ("", "-loader"))
+    rows, seen = {row["workload"]: row for found in recorded for row in found}, []
 
     def measure(name, config, *, images, seed, progress=None, workload=None):
         seen.append((name, config, images, seed))
+        if name not in rows:
+            raise MisfitError(f"{name} is too large")
         return rows[name]
 
     monkeypatch.setattr(bench, "measure_workload", measure)
@@ -44,9 +49,32 @@ def test_workloads_are_measured_in_the_order_in_which_they_are_named(asked, tmp_
     assert output.splitlines()[-1] == "next: offramp bench --config tiny --verilator 2"
 
 
-def test_all_workloads_without_a_name(asked):
-    assert run("bench")[1] == 0
-    assert [name for name, *_ in asked] == list(WORKLOADS)
+def test_without_a_name_all_workloads_that_fit(asked, tmp_path):
+    file = tmp_path / "bench.json"
+    assert run("bench", "--verilator", 1, "--json", file)[1] == 0
+    assert [(name, config) for name, config, *_ in asked] == [(name, preset("base-85f")) for name in WORKLOADS]
+    found = json.loads(file.read_text())
+    assert [row["workload"] for row in found["rows"]] == [name for name in WORKLOADS if name != "mobilenet-025"]
+    assert found["rtl"]["workload"] == "resnet8-dense"
+
+
+def test_workloads_that_do_not_fit_are_said_to_be_left_out(asked, monkeypatch):
+    said = []
+    monkeypatch.setattr(Terminal, "say", lambda terminal, text: said.append(text))
+    run("bench")
+    left_out = [text for text in said if text.startswith("left out: ")]
+    assert left_out == ["left out: mobilenet-025 doesn't fit base-85f: mobilenet-025 is too large"]
+
+
+def test_a_workload_that_is_named_must_fit(asked, monkeypatch, capsys):
+    said = refused(monkeypatch, capsys, "bench", "--workload", "mobilenet-025")
+    assert said == "mobilenet-025 doesn't fit base-85f: mobilenet-025 is too large; --workload chooses others"
+
+
+def test_some_workload_must_fit(asked, monkeypatch, capsys):
+    monkeypatch.setattr("offramp.commands.bench.WORKLOADS", ("mobilenet-025",))
+    said = refused(monkeypatch, capsys, "bench")
+    assert said == "no workload fits base-85f: mobilenet-025 doesn't fit base-85f: mobilenet-025 is too large"
 
 
 @pytest.mark.parametrize("differing", ["", "values_equal", "cycles_equal"])
@@ -57,7 +85,7 @@ def test_rtl_that_differs_ends_with_1_and_its_result_is_written(asked, tmp_path,
     assert code == (1 if differing else 0)
     found = json.loads(file.read_text())["rtl"]
     assert (found["workload"], found["images"]) == ("ds-cnn", 2)
-    assert ("next: offramp build --config base" in output) == (not differing)
+    assert ("next: offramp build --config base-85f" in output) == (not differing)
 
 
 @pytest.mark.parametrize("option", [("--workload", "ds-cnn"), ("--verilator", "1"), ("--peers",), ("--sweep",)])

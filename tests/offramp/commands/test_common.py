@@ -15,7 +15,7 @@ def test_a_preset_is_named_as_its_option(name):
 
 
 def test_a_config_that_is_no_preset_is_named_by_its_sizes():
-    assert config_option(preset("base").replace(lanes=1, loader=4)) == "--config base,lanes=1,loader=4"
+    assert config_option(preset("base-85f").replace(lanes=2, loader=4)) == "--config base-85f,lanes=2,loader=4"
 
 
 def test_a_result_says_first_what_made_it(tmp_path):

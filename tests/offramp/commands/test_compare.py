@@ -7,10 +7,10 @@ import pytest
 from tests.offramp.command_line import refused, run
 
 
-@pytest.mark.parametrize(("option", "value"), [("--config", "base"), ("--data", "digits")])
+@pytest.mark.parametrize(("option", "value"), [("--config", "single"), ("--data", "digits")])
 def test_options_of_models_are_not_for_configs(option, value, monkeypatch, capsys):
-    said = refused(monkeypatch, capsys, "diff", "base", "small", option, value)
-    assert said == f"{option} is of models: base is a config"
+    said = refused(monkeypatch, capsys, "diff", "single", "small", option, value)
+    assert said == f"{option} is of models: single is a config"
 
 
 def test_the_next_step_fits_what_was_compared(tmp_path):

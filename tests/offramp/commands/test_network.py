@@ -137,7 +137,7 @@ def test_no_larger_config_is_looked_for_where_none_helps(tmp_path, monkeypatch, 
     said = refused(monkeypatch, capsys, "compile", file, "--out", tmp_path)
     expected = "net: classes must be from 2 to 128, not 129; that holds for every config: change the network"
     assert said == expected
-    assert refused(monkeypatch, capsys, "bench", file) == f"base: {expected}"
+    assert refused(monkeypatch, capsys, "bench", file) == f"base-85f: {expected}"
 
 
 def test_a_recipe_file_from_training_to_its_result(tmp_path):

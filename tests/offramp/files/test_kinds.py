@@ -159,7 +159,7 @@ def test_a_model_whose_name_says_something_else_is_named(files):
     (files / "none.onnx").touch()
     with pytest.raises(ValueError, match=r"none\.onnx is an empty file, whatever its name says$"):
         check_model(files / "none.onnx")
-    for name in ("zoo:digits", "zoo:digits@base", f"{files}/net.py:net", files / "net.tflite"):
+    for name in ("zoo:digits", "zoo:digits@base-85f", f"{files}/net.py:net", files / "net.tflite"):
         check_model(Path(name))
 
 

@@ -46,10 +46,9 @@ def test_a_refusal_names_a_config_that_it_fits(monkeypatch):
     with pytest.raises(MisfitError, match=r"^tiny,activation_words=32: .*activation.*; it fits --config single$"):
         program_of(found, "tiny,activation_words=32")
     monkeypatch.setattr(programs, "TRIED", ("tiny",))
-    with pytest.raises(
-        MisfitError, match=r"^base,activation_words=32: .*; it fits --config base,activation_words=\d+$"
-    ):
-        program_of(found, "base,activation_words=32")
+    for config, fits in (("small", "small"), ("tiny,cores=2", r"tiny,cores=2,activation_words=\d+")):
+        with pytest.raises(MisfitError, match=rf"^{config},activation_words=32: .*; it fits --config {fits}$"):
+            program_of(found, f"{config},activation_words=32")
 
 
 def test_a_refusal_says_what_a_loader_needs(monkeypatch):

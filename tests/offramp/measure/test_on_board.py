@@ -117,8 +117,8 @@ def test_a_board_says_which_preset_it_holds(played, monkeypatch):
     monkeypatch.setattr(on_board, "SerialLink", lambda *given, **more: opened(*given, **more, time=played.time))
     board = attached(played)
     assert attached_config(board) == "tiny"
-    played.digest = PRESETS["base"].word_digest
-    assert attached_config(board) == "base"
+    played.digest = PRESETS["base-85f"].word_digest
+    assert attached_config(board) == "base-85f"
     played.digest = 1
     with pytest.raises(ValueError, match=r"^played: the board must hold one of tiny, .*, not a config of 00000001$"):
         attached_config(board)

@@ -24,7 +24,7 @@ def records(tmp_path, monkeypatch):
     record("small", "small", "25k", 85.0)
     record("c", "small-85f", "85k", 82.0)
     record("d", "base-85f", "85k", 87.0)
-    record("e", "base", "45k", 40.0, met=False)
+    record("e", "medium-85f", "45k", 40.0, met=False)
     return record
 
 

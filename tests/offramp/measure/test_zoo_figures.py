@@ -145,7 +145,7 @@ def test_measuring_anew_finds_the_same(small, made):
 
 def test_timing_anew_keeps_the_rest(small, made, monkeypatch):
     made, folder = made
-    older = [replace(entry, accuracy_worst=0.5, mean_cycles=1.0, routed="base") for entry in made]
+    older = [replace(entry, accuracy_worst=0.5, mean_cycles=1.0, routed="single") for entry in made]
     fields = [{key: value for key, value in asdict(entry).items() if key != "sha256"} for entry in older]
     assert zoo.put(small.network, fields, folder) == older
     monkeypatch.setattr(measuring, "figures", lambda *_, **__: pytest.fail("measured"))
@@ -159,12 +159,24 @@ def test_timing_anew_keeps_the_rest(small, made, monkeypatch):
     assert timed == [replace(entry, mean_cycles=1.0, share_of_limit=1.0) for entry in anew]
 
 
-def test_both_networks_must_fit_the_config_that_is_named(small, result, tmp_path, monkeypatch):
-    narrow = preset("tiny").replace(list_words=1024)
-    assert compile_balanced(small.network.network, narrow, small.network.activity).config == narrow
-    monkeypatch.setattr(measuring, "preset", lambda name: preset(name).replace(list_words=1024))
-    with pytest.raises(ValueError, match="list memory holds 1024 words a PE; this network needs"):
-        measuring.add(small.folder / paths.COMPRESSED, result, small.source, folder=tmp_path, sample=LEAST)
+def test_an_unpruned_network_that_is_too_large_is_counted_on_a_config_that_it_fits(small, made):
+    made, folder = made
+    narrow = "tiny,list_words=1024"
+    elsewhere = measuring.measure("small", small.source, folder=folder, sample=None, config=narrow)
+    assert [entry.config for entry in elsewhere] == [narrow, "small-85f"]
+    dense = elsewhere[1]
+    assert dense.mean_cycles == dense.routed_cycles == made[1].routed_cycles
+    assert zoo.entries(folder) == elsewhere
+
+
+def test_a_network_must_fit_the_config_that_is_named(small, result, tmp_path, monkeypatch):
+    for narrow, roomier in (("tiny,list_words=256", ("small-85f",)), ("tiny,list_words=1024", ())):
+        monkeypatch.setattr(measuring, "_ROOMIER", roomier)
+        words = narrow.partition("=")[2]
+        with pytest.raises(ValueError, match=f"list memory holds {words} words a PE; this network needs"):
+            measuring.add(
+                small.folder / paths.COMPRESSED, result, small.source, config=narrow, folder=tmp_path, sample=LEAST
+            )
     assert not list(tmp_path.iterdir())
 
 

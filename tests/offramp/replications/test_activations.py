@@ -71,7 +71,7 @@ def test_dab(untrained, monkeypatch):
     setting = replace(untrained, epochs=8)
     figures, networks = dab.train(setting)
     measured = {
-        name: on_accelerator(network, preset("base"), setting.dataset.test.take(40))
+        name: on_accelerator(network, preset("base-85f"), setting.dataset.test.take(40))
         for name, network in networks.items()
     }
     found = dab.checks(figures, measured)

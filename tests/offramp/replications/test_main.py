@@ -24,7 +24,7 @@ def test_it_writes_figures_checks_and_where_they_come_from(tmp_path, monkeypatch
     found = json.loads((tmp_path / "gap.json").read_text(encoding="utf-8"))
     assert found["figures"] == {"images": 50, "epochs": 3}
     assert found["dataset"] == "digits"
-    assert found["command"] == f"python -m offramp.replications gap {' '.join(options)} --config base"
+    assert found["command"] == f"python -m offramp.replications gap {' '.join(options)} --config base-85f"
     assert found["seed"] == 4
     assert capsys.readouterr().out.startswith("holds: there are 50 images")
 

@@ -9,6 +9,7 @@ from hw.compiler.steps.partition import Partition
 from hw.config import AcceleratorConfig, preset
 from hw.network.network import INPUT, Network
 from tests.hw.compiler import passes
+from tests.large_machine import LARGE
 from tests.random_networks import NetworkMaker, random_network
 
 CONFIG = AcceleratorConfig(cores=4, list_words=8192, accumulators=1024, layer_words=4096)
@@ -152,7 +153,7 @@ def test_what_cannot_fit_is_said_to():
 
 def test_words_for_all_cores_cost_the_lanes_their_second_turn():
     """In eight cores with two lanes: an output of many channels and few products is slow where it goes everywhere."""
-    config = preset("base").replace(accumulator_bits=32)
+    config = preset(LARGE).replace(accumulator_bits=32)
     assert config.slow_exchange
     maker = NetworkMaker(np.random.default_rng(0), (16, 16, 8))
     here = maker.conv(INPUT, 64, (1, 1), density=0.05)

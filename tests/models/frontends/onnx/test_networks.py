@@ -55,7 +55,7 @@ def test_files_of_onnx_runtimes_quantizer(floats, form, activations, weights, ch
     names = {layer.name.split(".")[0].removesuffix("_quant") for layer in network.layers}
     assert {"/first/Conv", "/depthwise/Conv", "/narrow/Conv", "/hidden/Gemm", "/last/Gemm"} <= names
     if form == "QDQ" and channels:
-        compile_network(network, preset("base"))
+        compile_network(network, preset("base-85f"))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -92,4 +92,4 @@ def test_a_quantized_difference_of_maps(tmp_path):
     assert [layer.kind for layer in network.layers] == ["conv2d", "depthwise_conv2d", "add", "linear"]
     assert max(each.largest for name, each in off.items() if name != network.exits[0].logits) <= 1
     assert (expected.max(1) - chosen).max() <= 0.01 * np.abs(expected).max()
-    compile_network(network, preset("base"))
+    compile_network(network, preset("base-85f"))

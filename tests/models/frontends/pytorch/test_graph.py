@@ -282,7 +282,7 @@ def test_what_is_legal_runs(name):
     with torch.no_grad():
         twin.train()(torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(1)))
     codes = np.random.default_rng(0).integers(-128, 128, (2, 8, 8, 1)).astype(np.int8)
-    assert_equals_golden(compile_network(to_network(twin.eval(), "odd"), preset("base")), codes)
+    assert_equals_golden(compile_network(to_network(twin.eval(), "odd"), preset("base-85f")), codes)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

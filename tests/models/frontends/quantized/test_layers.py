@@ -45,7 +45,7 @@ def test_logits_of_weights_with_several_scales_are_in_steps_of_one(scales, parts
     codes = np.rint(given / np.float32(0.05)).clip(-128, 127).astype(np.int8)
     made = golden.run(found.network, codes).logits[0].reshape(expected.shape) * head.output.scale
     assert np.abs(made - expected).max() < 0.01 * np.abs(expected).max()
-    compile_network(found.network, preset("base"))
+    compile_network(found.network, preset("base-85f"))
 
 
 def twice_rounded(net, x):

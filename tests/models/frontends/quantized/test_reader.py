@@ -48,7 +48,7 @@ def test_a_residual_network_with_one_scale_for_all_channels():
         "linear.linear": "linear",
     }
     assert (network.classes, network.layers[-1].raw) == (5, True)
-    compile_network(network, preset("base"))
+    compile_network(network, preset("base-85f"))
 
 
 def test_a_head_with_a_scale_for_each_channel_gives_the_programs_codes():
@@ -118,7 +118,7 @@ class Sums(nn.Module):
 def test_sums_of_sums_and_concatenation():
     network = read(converted(seeded(Sums), 3, 8, 8, per_channel=False), 8, 8, 3)
     assert list(kinds(network).values()).count("add") == 4  # x + x is a gain
-    compile_network(network, preset("base"))
+    compile_network(network, preset("base-85f"))
 
 
 @pytest.mark.parametrize(

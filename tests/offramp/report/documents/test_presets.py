@@ -23,7 +23,7 @@ def test_a_preset_shows_its_sizes_and_its_recorded_build(tmp_path, monkeypatch, 
     assert {f"`{name}`" for name in PRESETS} == found.keys()
     built = "ecpix5-85f, 92.3 MHz (`baselines/build-base-85f.json`)" + ("" if current else ", earlier hardware")
     assert (found["`base-85f`"][:2], found["`base-85f`"][-1]) == (["64", "8 x 8, 1"], built)
-    assert (found["`base`"][:2], found["`base`"][-1]) == (["64", "8 x 8, 2"], "-")
+    assert (found["`medium-85f`"][:2], found["`medium-85f`"][-1]) == (["32", "4 x 8, 1"], "-")
 
 
 def test_a_build_of_other_sizes_is_not_shown(tmp_path, monkeypatch):

@@ -37,7 +37,8 @@ from offramp.report.plots.intervals import interval
 from offramp.report.tables import methods
 
 ROOT = Path(__file__).parents[4]
-BENCH = json.loads((ROOT / "baselines" / "bench-base.json").read_text())
+BENCH = json.loads((ROOT / "baselines" / "bench-85f.json").read_text())
+DENSITIES = json.loads((ROOT / "baselines" / "bench-85f-loader.json").read_text())["curve"]
 BUILD = json.loads((ROOT / "baselines" / "build-single.json").read_text())["build"]
 NETWORKS = [asdict(entry) for entry in entries()]
 METHODS = methods.collect()["methods"]
@@ -89,7 +90,7 @@ CHARTS = [
     layer_cycles.layer_cycles(BENCH["rows"][2]["layers"], 50.0),
     layer_cycles.workload_cycles(BENCH["rows"]),
     tradeoffs.exit_curve(CURVE, 391),
-    tradeoffs.density_curve(BENCH["curve"]),
+    tradeoffs.density_curve(DENSITIES),
     tradeoffs.accuracy_against_cycles(NETWORKS, "fashion-mnist", 50.0),
     claims.attacked_networks(NETWORKS, "fashion-mnist"),
     claims.claims_held(METHODS, "digits"),

@@ -1,13 +1,19 @@
 """FPGA boards: the device, the pins and the clock that a bitstream is made for."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-__all__ = ["BAUD", "BOARDS", "CLOCKS_MHZ", "Board", "Pin", "Pll", "board"]
+__all__ = ["BAUD", "BOARDS", "CLOCKS_MHZ", "LINKS", "Board", "Pin", "Pll", "UsbPins", "board"]
+
+#: Links that a bitstream may have to its host; which of them a board has is said by its pins.
+LINKS = ("serial", "usb")
 
 #: Bits per second of a board's serial link, unless told otherwise: the most that an FT231X makes (FTDI DS_FT231X).
 BAUD = 3_000_000
 #: Frequencies of the oscillator inside a PLL, and the most it is divided by.
 _OSCILLATOR_MHZ, _MOST_DIVIDER = (400, 800), 128
+#: Clock that samples D+ and D- at full speed, four times a bit.
+_USB_MHZ = 48.0
 #: Lowest and highest clock that a PLL can make.
 CLOCKS_MHZ = (_OSCILLATOR_MHZ[0] / _MOST_DIVIDER, float(_OSCILLATOR_MHZ[1]))
 
@@ -32,6 +38,23 @@ class Pin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UsbPins:
+    """Wires of a board to its USB socket.
+
+    Parameters
+    ----------
+    high_speed : bool
+        A PHY for high speed with ULPI, which makes the clock of 60 MHz; without, D+ and D- themselves, for full speed.
+    pins : dict of str to Pin
+        By the name of the top level's port. ULPI: ``ulpi_data[0]`` to ``ulpi_data[7]``, ``ulpi_clk``, ``ulpi_dir``,
+        ``ulpi_nxt``, ``ulpi_stp``, ``ulpi_rst``; else ``usb_d_p``, ``usb_d_n`` and ``usb_pullup``, the pull-up of D+.
+    """
+
+    high_speed: bool
+    pins: dict[str, Pin]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pll:
     """Dividers of an ECP5 PLL (EHXPLLL) whose feedback comes from an output of its own.
 
@@ -51,6 +74,13 @@ class Pll:
     def output_mhz(self, reference_mhz: float) -> float:
         """Frequency of the output."""
         return self.oscillator_mhz(reference_mhz) / self.output_divider
+
+
+class _Rank(NamedTuple):
+    """How far a PLL's output is from what was asked for, and its oscillator from the middle of its range."""
+
+    distance: float
+    middle: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +105,7 @@ class Board:
         What openFPGALoader calls the board.
     flash_options : tuple of str
         Options of ecppack that suit the board's configuration memory.
+    usb : UsbPins, optional
     """
 
     name: str
@@ -90,15 +121,39 @@ class Board:
     overflow: Pin
     loader_name: str
     flash_options: tuple[str, ...] = ()
+    usb: UsbPins | None = None
 
-    def pins(self) -> dict[str, Pin]:
-        """Pins by the name of the top level's port."""
-        return {name: getattr(self, name) for name in ("clock", "reset", "receive", "transmit", "ready", "overflow")}
+    def usb_pins(self) -> UsbPins:
+        """Wires to the USB socket.
 
-    def constraints(self) -> str:
-        """Lattice preference file (LPF) that places the top level's ports."""
+        Raises
+        ------
+        ValueError
+            When there are none.
+        """
+        if self.usb is None:
+            having = ", ".join(each.name for each in BOARDS.values() if each.usb is not None)
+            raise ValueError(f"{self.name}: link must be serial, not usb, which these boards have: {having}")
+        return self.usb
+
+    def pins(self, link: str = "serial") -> dict[str, Pin]:
+        """Pins by the name of the top level's port, with one of :data:`LINKS`.
+
+        Raises
+        ------
+        ValueError
+            When the board doesn't have that link.
+        """
+        wires = {"receive": self.receive, "transmit": self.transmit} if link == "serial" else self.usb_pins().pins
+        return {"clock": self.clock, "reset": self.reset, **wires, "ready": self.ready, "overflow": self.overflow}
+
+    def constraints(self, link: str = "serial") -> str:
+        """Lattice preference file (LPF) that places the top level's ports; as :meth:`pins`."""
         lines = [f'FREQUENCY PORT "clock" {self.clock_mhz:g} MHZ;']
-        for name, pin in self.pins().items():
+        pins = self.pins(link)
+        if "ulpi_clk" in pins:
+            lines.append('FREQUENCY PORT "ulpi_clk" 60 MHZ;')
+        for name, pin in pins.items():
             lines += [f'LOCATE COMP "{name}" SITE "{pin.site}";', f'IOBUF PORT "{name}" {pin.attributes};']
         return "\n".join(lines) + "\n"
 
@@ -113,21 +168,8 @@ class Board:
         lowest, highest = CLOCKS_MHZ
         if not lowest <= frequency_mhz <= highest:
             raise ValueError(f"{self.name}: the clock must be {lowest:g} to {highest:g} MHz, not {frequency_mhz:g} MHz")
-        best: tuple[float, float, Pll] | None = None
-        for reference in range(1, int(self.clock_mhz // 10) + 1):
-            for loop in range(1, 81):
-                oscillator = self.clock_mhz / reference * loop
-                output = round(oscillator / frequency_mhz)
-                if not (1 <= output <= _MOST_DIVIDER and _OSCILLATOR_MHZ[0] <= oscillator <= _OSCILLATOR_MHZ[1]):
-                    continue
-                # Of equally good ones, the oscillator nearest to the middle of its range.
-                distance, middle = round(abs(oscillator / output - frequency_mhz), 9), abs(oscillator - 600)
-                if best is None or (distance, middle) < best[:2]:
-                    pll = Pll(reference_divider=reference, loop_divider=loop, output_divider=output)
-                    best = (distance, middle, pll)
-        assert best is not None
-        distance, _, pll = best
-        if distance > 1e-6:
+        rank, pll = self._nearest(frequency_mhz)
+        if rank.distance > 1e-6:
             nearest = pll.output_mhz(self.clock_mhz)
             raise ValueError(
                 f"{self.name}: the clock must be a frequency its PLL can make, as {nearest:g} MHz, "
@@ -135,17 +177,47 @@ class Board:
             )
         return pll
 
+    def usb_pll(self) -> Pll:
+        """Dividers that make four times the clock of USB at full speed, 48 MHz within 0.25 % (USB 2.0, 7.1.11)."""
+        _, pll = self._nearest(_USB_MHZ)
+        assert abs(pll.output_mhz(self.clock_mhz) / _USB_MHZ - 1) < 0.0025
+        return pll
+
+    def _nearest(self, frequency_mhz: float) -> tuple[_Rank, Pll]:
+        """Dividers whose frequency is nearest to the given one."""
+        best: tuple[_Rank, Pll] | None = None
+        for reference in range(1, int(self.clock_mhz // 10) + 1):
+            for loop in range(1, 81):
+                oscillator = self.clock_mhz / reference * loop
+                output = round(oscillator / frequency_mhz)
+                if not (1 <= output <= _MOST_DIVIDER and _OSCILLATOR_MHZ[0] <= oscillator <= _OSCILLATOR_MHZ[1]):
+                    continue
+                # Of equally good ones, the oscillator nearest to the middle of its range.
+                rank = _Rank(round(abs(oscillator / output - frequency_mhz), 9), abs(oscillator - 600))
+                if best is None or rank < best[0]:
+                    best = rank, Pll(reference_divider=reference, loop_divider=loop, output_divider=output)
+        assert best is not None
+        return best
+
 
 _PLAIN = "PULLMODE=NONE IO_TYPE=LVCMOS33"
 _INPUT_UP = "PULLMODE=UP IO_TYPE=LVCMOS33"
 _INPUT_DOWN = "PULLMODE=DOWN IO_TYPE=LVCMOS33"
 _OUTPUT = "PULLMODE=NONE IO_TYPE=LVCMOS33 DRIVE=4"
+_ULPI = "IO_TYPE=LVCMOS33 SLEWRATE=SLOW"
+
+
+def _direct_usb(positive: str, negative: str, pullup: str) -> UsbPins:
+    """D+, D- and the pull-up of D+, at these sites."""
+    sites = {"usb_d_p": positive, "usb_d_n": negative, "usb_pullup": pullup}
+    return UsbPins(high_speed=False, pins={name: Pin(site=site, attributes=_PLAIN) for name, site in sites.items()})
 
 
 def _ulx3s(name: str, device: str) -> Board:
     """ULX3S (Radiona, open hardware) with one of its devices; button FIRE1 resets, LED 0 and LED 1 are the lamps.
 
     Pins: its constraints file, github.com/emard/ulx3s, doc/constraints/ulx3s_v20.lpf, for boards v2.x and v3.0.x.
+    USB is the socket US2.
     """
     return Board(
         name=name,
@@ -161,14 +233,19 @@ def _ulx3s(name: str, device: str) -> Board:
         overflow=Pin(site="C2", attributes=_OUTPUT),
         loader_name="ulx3s",
         flash_options=("--compress",),
+        usb=_direct_usb("D15", "E15", pullup="B12"),
     )
 
 
 def _ecpix5(name: str, device: str) -> Board:
     """ECPIX-5 (LambdaConcept) with one of its devices; its serial port is on the FTDI chip of the USB connector.
 
-    The reset button resets; the green and the red of LED 0 are the lamps. Pins: amaranth-boards, ``ecpix5.py``.
+    The reset button resets; the green and the red of LED 0 are the lamps. USB is the socket USB-C, behind a USB3300.
+    Pins: amaranth-boards, ``ecpix5.py``.
     """
+    data = ("M26", "L25", "L26", "K25", "K26", "J23", "P25", "H25")
+    sites = {f"ulpi_data[{bit}]": site for bit, site in enumerate(data)}
+    sites |= {"ulpi_clk": "H24", "ulpi_dir": "F22", "ulpi_nxt": "F23", "ulpi_stp": "H23", "ulpi_rst": "E23"}
     return Board(
         name=name,
         device=device,
@@ -183,6 +260,7 @@ def _ecpix5(name: str, device: str) -> Board:
         overflow=Pin(site="T23", attributes=_OUTPUT, inverted=True),
         loader_name="ecpix5",
         flash_options=("--compress",),
+        usb=UsbPins(high_speed=True, pins={name: Pin(site=site, attributes=_ULPI) for name, site in sites.items()}),
     )
 
 
@@ -206,6 +284,7 @@ def _orangecrab(name: str, device: str) -> Board:
         overflow=Pin(site="K4", attributes=_OUTPUT, inverted=True),
         loader_name="orangecrab",
         flash_options=("--compress", "--freq", "38.8"),
+        usb=_direct_usb("N1", "M2", pullup="N2"),
     )
 
 

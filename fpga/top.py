@@ -6,18 +6,28 @@
                     └─ break ─► resets queue, accelerator and transmitter
 """
 
-from amaranth import ClockDomain, ClockSignal, Const, Instance, Module, ResetInserter, Signal
+from typing import Any
+
+from amaranth import ClockDomain, ClockSignal, Const, Instance, Module, ResetInserter, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect
 
 from fpga.baud import bit_cycles
-from fpga.boards import Board
+from fpga.boards import Board, Pll
 from fpga.uart import ByteReceiver, ByteTransmitter, WordAssembler, WordSplitter
 from hw.rtl.verilog import convert
 
-__all__ = ["QUEUE_WORDS", "BoardTop", "SerialShell", "board_verilog", "serial_verilog"]
+__all__ = [
+    "QUEUE_WORDS",
+    "BoardTop",
+    "SerialShell",
+    "board_verilog",
+    "clock_network",
+    "pll_instance",
+    "serial_verilog",
+]
 
 #: Words from the host that wait in front of the accelerator: one row of ECP5 distributed memory, no block RAM.
 QUEUE_WORDS = 16
@@ -125,38 +135,8 @@ class BoardTop(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.domains.sync = ClockDomain(reset_less=True)
-        locked, loop, reset = Signal(), Signal(), Signal()
-        m.submodules.pll = Instance(
-            "EHXPLLL",
-            # Filter settings as Project Trellis' ecppll writes them for every frequency.
-            a_ICP_CURRENT="12",
-            a_LPF_RESISTOR="8",
-            a_MFG_ENABLE_FILTEROPAMP="1",
-            a_MFG_GMCREF_SEL="2",
-            p_PLLRST_ENA="DISABLED",
-            p_INTFB_WAKE="DISABLED",
-            p_STDBY_ENABLE="DISABLED",
-            p_DPHASE_SOURCE="DISABLED",
-            p_OUTDIVIDER_MUXA="DIVA",
-            p_FEEDBK_PATH="CLKOP",
-            p_CLKOP_ENABLE="ENABLED",
-            p_CLKOS_ENABLE="ENABLED",
-            p_CLKI_DIV=self._pll.reference_divider,
-            p_CLKFB_DIV=1,
-            p_CLKOP_DIV=self._pll.loop_divider,
-            p_CLKOP_CPHASE=self._pll.loop_divider - 1,
-            p_CLKOP_FPHASE=0,
-            p_CLKOS_DIV=self._pll.output_divider,
-            p_CLKOS_CPHASE=self._pll.output_divider - 1,
-            p_CLKOS_FPHASE=0,
-            i_CLKI=self.clock,
-            i_CLKFB=loop,
-            o_CLKOP=loop,
-            o_CLKOS=ClockSignal(),
-            o_LOCK=locked,
-            **{f"i_{name}": Const(0, 1) for name in ("RST", "STDBY", "PLLWAKESYNC", "ENCLKOP", "PHASEDIR")},
-            **{f"i_{name}": Const(0, 1) for name in ("PHASESEL0", "PHASESEL1", "PHASESTEP", "PHASELOADREG")},
-        )
+        locked, reset = Signal(), Signal()
+        m.submodules.pll = pll_instance(self._pll, self.clock, locked, CLKOS=(1, ClockSignal()))
         pressed = ~self.reset if "reset" in self._low else self.reset
         m.submodules.reset = FFSynchronizer(pressed | ~locked, reset, init=1)
         m.submodules.shell = shell = self._shell
@@ -170,9 +150,56 @@ class BoardTop(wiring.Component):
         return m
 
 
+def pll_instance(pll: Pll, clock: Signal, locked: Signal, **outputs: tuple[int, Value]) -> Instance:
+    """A PLL of an ECP5.
+
+    Parameters
+    ----------
+    clock, locked : Signal
+        The reference, and whether the outputs have their frequencies.
+    outputs : dict of str to (int, Value)
+        By output (CLKOS, CLKOS2): by what the frequency of the PLL's output is divided further, and the clock. Their
+        edges rise together.
+    """
+    loop = Signal(name="loop")
+    settings = dict[str, Any]()
+    for name, (further, _) in outputs.items():
+        divider = further * pll.output_divider
+        settings |= {f"p_{name}_DIV": divider, f"p_{name}_CPHASE": divider - 1, f"p_{name}_FPHASE": 0}
+    return Instance(
+        "EHXPLLL",
+        # Filter settings as Project Trellis' ecppll writes them for every frequency.
+        a_ICP_CURRENT="12",
+        a_LPF_RESISTOR="8",
+        a_MFG_ENABLE_FILTEROPAMP="1",
+        a_MFG_GMCREF_SEL="2",
+        p_PLLRST_ENA="DISABLED",
+        p_INTFB_WAKE="DISABLED",
+        p_STDBY_ENABLE="DISABLED",
+        p_DPHASE_SOURCE="DISABLED",
+        p_OUTDIVIDER_MUXA="DIVA",
+        p_FEEDBK_PATH="CLKOP",
+        p_CLKOP_ENABLE="ENABLED",
+        **{f"p_{name}_ENABLE": "ENABLED" for name in outputs},
+        p_CLKI_DIV=pll.reference_divider,
+        p_CLKFB_DIV=1,
+        p_CLKOP_DIV=pll.loop_divider,
+        p_CLKOP_CPHASE=pll.loop_divider - 1,
+        p_CLKOP_FPHASE=0,
+        **settings,
+        i_CLKI=clock,
+        i_CLKFB=loop,
+        o_CLKOP=loop,
+        **{f"o_{name}": output for name, (_, output) in outputs.items()},
+        o_LOCK=locked,
+        **{f"i_{name}": Const(0, 1) for name in ("RST", "STDBY", "PLLWAKESYNC", "ENCLKOP", "PHASEDIR")},
+        **{f"i_{name}": Const(0, 1) for name in ("PHASESEL0", "PHASESEL1", "PHASESTEP", "PHASELOADREG")},
+    )
+
+
 def board_verilog(core: wiring.Component, board: Board, *, clock_mhz: float, baud: int) -> str:
     """Verilog of :class:`BoardTop`, module ``board``."""
-    return convert(BoardTop(core, board, clock_mhz=clock_mhz, baud=baud), "board", _clock_network)
+    return convert(BoardTop(core, board, clock_mhz=clock_mhz, baud=baud), "board", clock_network)
 
 
 def serial_verilog(core: wiring.Component, name: str, cycles: int) -> str:
@@ -180,7 +207,7 @@ def serial_verilog(core: wiring.Component, name: str, cycles: int) -> str:
     return convert(SerialShell(core, cycles), name)
 
 
-def _clock_network(m: Module, signal: Signal) -> Signal:
+def clock_network(m: Module, signal: Signal) -> Signal:
     """Put a signal on one of the 16 clock networks of an ECP5, which reach every reset and clock enable.
 
     nextpnr (0.11) counts the way to the network, but no time for the network itself.

@@ -5,7 +5,7 @@ the break, by which a host resets the hardware as over a serial line.
 """
 
 from amaranth import Elaboratable, Module, Mux, ResetInserter, Signal
-from amaranth.hdl import DomainRenamer
+from amaranth.hdl import DomainRenamer, Fragment
 from amaranth.lib import wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.fifo import AsyncFIFOBuffered
@@ -22,7 +22,7 @@ from usb_protocol.emitters.descriptors.cdc import ACMFunctionalDescriptorEmitter
 from usb_protocol.types import USBRequestType
 from usb_protocol.types.descriptors import StandardDescriptorNumbers
 
-from fpga.uart import WordAssembler, WordSplitter
+from fpga.uart import WordAssembler
 
 __all__ = ["UsbShell"]
 
@@ -31,6 +31,8 @@ _QUEUE_WORDS = 16
 #: Cycles of the USB clock that a restart takes, less one: enough to empty an endpoint of two packets of 512 bytes, and
 #: the queues with the slowest clock that a core may have.
 _RESTART = (1 << 11) - 1
+#: Cycles of the USB clock that the last byte of a word waits for another word, with which it may share a packet.
+_WAIT = 63
 #: Vendor and product: those that pid.codes keeps for tests, and no product may have.
 _VENDOR, _PRODUCT = 0x1209, 0x0001
 #: Requests of a serial port (CDC PSTN 1.2, table 13), and the break that lasts until it is ended.
@@ -212,7 +214,7 @@ class SerialDevice(USBSerialDevice):
         descriptors.add_descriptor(bytes(raw))
         return descriptors
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self, platform: object) -> Fragment:
         m = Module()
         m.submodules.usb = usb = USBDevice(bus=self._bus, handle_clocking=False)
         control = usb.add_standard_control_endpoint(self.create_descriptors())
@@ -237,7 +239,8 @@ class SerialDevice(USBSerialDevice):
             self.rx.stream_eq(receiving.stream),
             sending.stream.stream_eq(self.tx),
         ]
-        return m
+        # LUNA takes whatever is given as a platform for one of Amaranth's.
+        return Fragment.get(m, None)
 
 
 class UsbShell(wiring.Component):
@@ -245,8 +248,8 @@ class UsbShell(wiring.Component):
 
     ::
 
-        bus ─► receiving ─► WordAssembler ─► queue ─► core ─► queue ─► WordSplitter ─► sending ─► bus
-                   └─ break, bus reset ─► resets core, assembler and splitter; empties queues and endpoints
+        bus ─► receiving ─► WordAssembler ─► queue ─► core ─► queue ─► bytes ─► sending ─► bus
+                   └─ break, bus reset ─► resets the core, empties queues and endpoints, forgets parts of words
 
     Parameters
     ----------
@@ -261,7 +264,7 @@ class UsbShell(wiring.Component):
     reset : In(1)
         Resets the core, in domain ``sync``. Domain ``usb`` has a reset of its own, for everything else.
 
-    Latency: of a word to the host, until the host asks for the packet that it ends or is in. Throughput: a byte a cycle
+    Latency: a word to the host waits 64 cycles of ``usb`` for others that share its packet. Throughput: a byte a cycle
     of ``usb``, each way, while a packet is on the bus. Back-pressure: a packet for which there is no room is refused
     (NAK), and the host sends it again; nothing is lost. Reset: by ``reset``, or by a break, a bus reset or a new
     configuration: these take 2,048 cycles of ``usb``, during which a break's end is not acknowledged, and all that the
@@ -319,19 +322,23 @@ class UsbShell(wiring.Component):
             received.r_en.eq(core.i.ready | restart),
         ]
 
-        # To the host.
-        splitter = WordSplitter()
-        m.submodules.splitter = ResetInserter({"usb": restarting})(usb(splitter))
+        # To the host. A packet ends with the last word there is, for which the host then waits no longer.
         m.submodules.sent = sent = AsyncFIFOBuffered(width=32, depth=_QUEUE_WORDS, w_domain="sync", r_domain="usb")
         connect(m, core.o, sent.w_stream)
+        byte, waited, ending = Signal(2), Signal(range(_WAIT + 1)), Signal()
         m.d.comb += [
-            splitter.i.valid.eq(sent.r_rdy & ~restarting),
-            splitter.i.payload.eq(sent.r_data),
-            sent.r_en.eq(splitter.i.ready | restarting),
-            device.tx.valid.eq(splitter.o.valid),
-            device.tx.payload.eq(splitter.o.payload),
-            splitter.o.ready.eq(device.tx.ready),
-            # A packet ends with the last word there is.
-            device.tx.last.eq(splitter.i.ready & (sent.r_level <= 1)),
+            ending.eq(sent.r_rdy & (byte == 3) & (sent.r_level <= 1)),
+            device.tx.valid.eq(sent.r_rdy & ~restarting & (~ending | (waited == _WAIT))),
+            device.tx.payload.eq(sent.r_data.word_select(byte, 8)),
+            device.tx.last.eq(ending),
+            sent.r_en.eq((device.tx.valid & device.tx.ready & (byte == 3)) | restarting),
         ]
+        with m.If(device.tx.valid & device.tx.ready):
+            m.d.usb += byte.eq(byte + 1)
+        with m.If(~ending):
+            m.d.usb += waited.eq(0)
+        with m.Elif(waited != _WAIT):
+            m.d.usb += waited.eq(waited + 1)
+        with m.If(restarting):
+            m.d.usb += [byte.eq(0), waited.eq(0)]
         return m

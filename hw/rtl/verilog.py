@@ -1,8 +1,10 @@
 """Verilog of a component, for simulators and synthesis of any vendor."""
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
+from amaranth.hdl import IOPort
 from amaranth.lib import wiring
 
 from hw.config import AcceleratorConfig
@@ -19,17 +21,19 @@ TOP = "offramp"
 _MODULE = re.compile(r"^(module |  )(\\\S+ |\w+)(?=\(| +(?:\\\S+ |\w+) +\($)", flags=re.MULTILINE)
 
 
-def convert(component: wiring.Component, name: str, network: GlobalBuffer | None = None) -> str:
+def convert(
+    component: wiring.Component, name: str, network: GlobalBuffer | None = None, pads: Sequence[IOPort] = ()
+) -> str:
     """Verilog of any component; ports that are constant (``ready`` of always-ready streams) are left out.
 
     The component must not have been elaborated before. ``network`` is as for
-    :class:`hw.rtl.verilog_platform.VerilogPlatform`.
+    :class:`hw.rtl.verilog_platform.VerilogPlatform`; ``pads`` are ports besides those of the component's signature.
     """
-    return _convert(component, name, VerilogPlatform(network))
+    return _convert(component, name, VerilogPlatform(network), pads)
 
 
-def _convert(component: wiring.Component, name: str, platform: VerilogPlatform) -> str:
-    text = platform.convert(component, name)
+def _convert(component: wiring.Component, name: str, platform: VerilogPlatform, pads: Sequence[IOPort] = ()) -> str:
+    text = platform.convert(component, name, pads)
     return "\n".join([text, *platform.texts.values()])
 
 

@@ -1,10 +1,10 @@
 """What a design becomes Verilog for: modules used several times are one module there, and a device has networks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from amaranth import ClockSignal, Const, Instance, Module, Signal, Value
 from amaranth.back import verilog
-from amaranth.hdl import Fragment
+from amaranth.hdl import Fragment, IOPort
 from amaranth.lib import wiring
 
 __all__ = ["GlobalBuffer", "VerilogPlatform", "memory_attributes", "ports_of", "promote", "shared"]
@@ -54,9 +54,9 @@ class VerilogPlatform:
             self.texts[name] = self.convert(component, name)
         return _InstanceOf(name, self._signatures[name])
 
-    def convert(self, component: wiring.Component, name: str) -> str:
-        """Verilog of a component and what is in it, but for its instances' modules."""
-        ports = [port for _, port in ports_of(component)]
+    def convert(self, component: wiring.Component, name: str, pads: Sequence[IOPort] = ()) -> str:
+        """Verilog of a component and what is in it, but for its instances' modules; ``pads`` are ports of it, too."""
+        ports = [*(port for _, port in ports_of(component)), *pads]
         text, places = verilog.convert_fragment(Fragment.get(component, self), ports, name, emit_src=False)
         for signal, (*module, wire) in places.items():
             if names := _states(signal):

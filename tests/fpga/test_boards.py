@@ -79,6 +79,37 @@ def test_pins_are_those_of_amaranth_boards(name):
         assert (target.transmit.site, target.receive.site) == (header.mapping["0"], header.mapping["1"])
 
 
+@pytest.mark.parametrize("name", KNOWN)
+def test_wires_of_usb_are_those_of_amaranth_boards(name):
+    module, platform = KNOWN[name]
+    resources = getattr(importlib.import_module(f"amaranth_boards.{module}"), platform).resources
+    (known,) = [each for each in resources if each.name == "usb" or (each.name, each.number) == ("ulpi", 0)]
+    sites = {part.name: list(part.ios[0].names) for part in known.ios if hasattr(part, "ios")}
+    wires = board(name).usb_pins()
+    prefix = "ulpi" if wires.high_speed else "usb"
+    assert {f"{prefix}_{part}" for part in sites} == {port.partition("[")[0] for port in wires.pins}
+    for part, names in sites.items():
+        ports = [f"{prefix}_{part}"] if len(names) == 1 else [f"{prefix}_{part}[{bit}]" for bit in range(len(names))]
+        assert [wires.pins[port].site for port in ports] == names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KNOWN)
+def test_tools_know_the_pins_of_usb_and_its_clocks_are_met(tmp_path, name):
+    built = build_core(RunningSum(), board(name), tmp_path, clock_mhz=50.0, baud=0, link="usb", seed=1)
+    assert built.timing_met
+    assert built.block_rams.used == (3 if board(name).usb.high_speed else 0)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_clock_of_usb_is_within_the_tolerance_of_full_speed(name):
+    target = board(name)
+    pll = target.usb_pll()
+    assert target.clock_mhz / pll.reference_divider >= 10
+    assert pll.output_mhz(target.clock_mhz) == pytest.approx(48.0, rel=0.0025)
+    assert 4 * pll.output_divider <= 128
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BOARDS)
 def test_tools_know_the_device_and_its_pins(tmp_path, name):
@@ -96,13 +127,15 @@ def test_low_buttons_and_lamps_are_inverted(name):
     assert bool(re.search(r"assign overflow = ~", text)) == target.overflow.inverted
 
 
-@pytest.mark.parametrize("name", BOARDS)
-def test_constraints_name_every_pin_once(name):
+@pytest.mark.parametrize(("name", "link"), [*((name, "serial") for name in BOARDS), *((name, "usb") for name in KNOWN)])
+def test_constraints_name_every_pin_once(name, link):
     target = board(name)
-    text = target.constraints()
-    sites = [pin.site for pin in target.pins().values()]
-    assert len(set(sites)) == len(sites) == 6
-    for port, pin in target.pins().items():
+    text = target.constraints(link)
+    pins = target.pins(link)
+    sites = [pin.site for pin in pins.values()]
+    assert len(set(sites)) == len(sites) == (6 if link == "serial" else 4 + len(target.usb.pins))
+    assert ('FREQUENCY PORT "ulpi_clk" 60 MHZ;' in text) == ("ulpi_clk" in pins)
+    for port, pin in pins.items():
         assert text.count(f'LOCATE COMP "{port}" SITE "{pin.site}";') == 1
         assert text.count(f'IOBUF PORT "{port}" ') == 1
 

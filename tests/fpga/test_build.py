@@ -3,6 +3,7 @@ import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,26 @@ def test_equal_builds_at_once_replace_one_that_is_damaged(tmp_path, two_builds):
     assert whole.bitstream.read_bytes() == b""
     assert not (whole.bitstream.parent / "older").exists()
     assert sorted(path.name for path in out.iterdir()) == [".lock", whole.bitstream.parent.name]
+
+
+def test_a_build_with_usb_says_so(tmp_path):
+    with quick_tools(tmp_path / "tools"):
+        report = build_core(RunningSum(), board("ecpix5-85f"), tmp_path / "out", link="usb", **OPTIONS)
+        again = build_core(RunningSum(), board("ecpix5-85f"), tmp_path / "out", link="usb", **OPTIONS | {"baud": 9600})
+    assert (report.link, report.baud, report.timing_met) == ("usb", 0, True)
+    assert report.tools["luna-usb"]
+    assert (report.log.parent / "board.lpf").read_text() == board("ecpix5-85f").constraints("usb")
+    assert again.cached
+    assert again.digest == report.digest
+    assert not replace(report, link_met=False).timing_met
+
+
+def test_usb_where_there_is_none_or_no_gateware_of_it(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"^colorlight-i5: link must be serial, not usb, which these boards have: u"):
+        build(preset("tiny"), board("colorlight-i5"), tmp_path, link="usb")
+    monkeypatch.setattr("hw.extras._is_there", lambda module: module != "luna")
+    with pytest.raises(ModuleNotFoundError, match=r'^a bitstream with USB needs luna: pip install "offramp\[fpga\]"$'):
+        build(preset("tiny"), board("ulx3s-85f"), tmp_path, link="usb")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-from fpga.report import Usage, critical_path, last_error, overfull, utilization
+from fpga.report import Usage, critical_path, last_error, link_is_met, overfull, utilization
 
 LOG = """Info: Device utilisation:
 Info: \t            TRELLIS_IO:     7/  197     3%
@@ -42,3 +42,14 @@ def test_slowest_domain_and_path_are_taken():
     assert fmax == 100.0
     assert [line.split()[0] for line in text.splitlines()] == ["4.00", "4.17", "10.17"]
     assert utilization(report) == {"TRELLIS_FF": Usage(3, 9)}
+    assert link_is_met(report)
+    # Clocks of USB have a frequency of their own, and are no limit of the core's.
+    report["fmax"] |= {
+        "$glbnet$ulpi_clk$TRELLIS_IO_IN": {"achieved": 61.0, "constraint": 60.0},
+        "$glbnet$shell.assembler.usb_clk": {"achieved": 12.0, "constraint": 12.0},
+        "usb_io_clk": {"achieved": 48.1, "constraint": 48.0},
+    }
+    assert critical_path(report) == (text, fmax)
+    assert link_is_met(report)
+    report["fmax"]["usb_io_clk"]["achieved"] = 47.9
+    assert not link_is_met(report)

